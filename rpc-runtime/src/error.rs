@@ -1,0 +1,223 @@
+//! Error: a failure as the local caller sees it.
+
+use std::{error::Error as StdError, fmt, sync::Arc};
+
+use bytes::Bytes;
+
+use crate::{Code, Metadata, Status};
+
+/// Whether the handler of a failed call ran; *ran* means that it was polled at least once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Executed {
+    /// The handler did not run and never will: the call may be made again.
+    No,
+    /// Nobody here can know.
+    Maybe,
+    /// The handler ran to its end and returned this error.
+    Yes,
+}
+
+/// How far a call had come when it failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Phase {
+    /// Waiting here for credit, room or a slot.
+    Queue,
+    /// Waiting for a connection.
+    Connect,
+    /// Partly written.
+    Write,
+    /// Written whole, waiting for the reply.
+    Wait,
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Queue => "queue",
+            Self::Connect => "connect",
+            Self::Write => "write",
+            Self::Wait => "wait",
+        })
+    }
+}
+
+/// A failed call, or a failed start of a client or server: what happened, to which call, where, and whether it ran.
+///
+/// `Display` and `Debug` both give the one readable line, so `fn main() -> Result<(), Error>` prints it well.
+#[derive(Clone)]
+pub struct Error(Box<Inner>);
+
+#[derive(Clone)]
+struct Inner {
+    status: Status,
+    remote: bool,
+    executed: Executed,
+    phase: Option<Phase>,
+    procedure: Option<&'static str>,
+    peer: Option<Arc<str>>,
+    source: Option<Arc<dyn StdError + Send + Sync>>,
+}
+
+const _: () = assert!(size_of::<Error>() <= 2 * size_of::<usize>());
+
+impl Error {
+    /// A failure that arose on this side: nothing ran because of it.
+    pub(crate) fn local(code: Code, message: impl Into<String>) -> Self {
+        Self::new(Status::new(code, message), false, Executed::No)
+    }
+
+    /// A failure that the peer reported.
+    pub(crate) fn remote(status: Status, executed: Executed) -> Self {
+        Self::new(status, true, executed)
+    }
+
+    fn new(status: Status, remote: bool, executed: Executed) -> Self {
+        Self(Box::new(Inner { status, remote, executed, phase: None, procedure: None, peer: None, source: None }))
+    }
+
+    pub(crate) fn with_executed(mut self, executed: Executed) -> Self {
+        self.0.executed = executed;
+        self
+    }
+
+    pub(crate) fn with_phase(mut self, phase: Phase) -> Self {
+        self.0.phase = Some(phase);
+        self
+    }
+
+    pub(crate) fn with_procedure(mut self, procedure: &'static str) -> Self {
+        self.0.procedure = Some(procedure);
+        self
+    }
+
+    pub(crate) fn with_peer(mut self, peer: impl Into<Arc<str>>) -> Self {
+        self.0.peer = Some(peer.into());
+        self
+    }
+
+    pub(crate) fn with_source(mut self, source: impl StdError + Send + Sync + 'static) -> Self {
+        self.0.source = Some(Arc::new(source));
+        self
+    }
+
+    /// What kind of failure this is.
+    pub fn code(&self) -> Code {
+        self.0.status.code()
+    }
+
+    /// What happened, for a person to read.
+    pub fn message(&self) -> &str {
+        self.0.status.message()
+    }
+
+    /// The encoded message that the handler gave with its refusal, or nothing.
+    pub fn details(&self) -> &Bytes {
+        self.0.status.details()
+    }
+
+    /// The entries that came with the refusal.
+    pub fn metadata(&self) -> &Metadata {
+        self.0.status.metadata()
+    }
+
+    /// The peer's refusal, if the peer replied; none if the failure arose here.
+    pub fn status(&self) -> Option<&Status> {
+        self.0.remote.then_some(&self.0.status)
+    }
+
+    /// Whether the handler ran: `No` may be called again without doubt.
+    pub fn executed(&self) -> Executed {
+        self.0.executed
+    }
+
+    /// How far the call had come; none if the failure is no call's.
+    pub fn phase(&self) -> Option<Phase> {
+        self.0.phase
+    }
+
+    /// The procedure of the call, as `package.Service/Name`; none if the failure is no call's.
+    pub fn procedure(&self) -> Option<&'static str> {
+        self.0.procedure
+    }
+
+    /// The address of the peer, if there is one.
+    pub fn peer(&self) -> Option<&str> {
+        self.0.peer.as_deref()
+    }
+
+    /// Whether a deadline passed.
+    pub fn is_timeout(&self) -> bool {
+        self.code() == Code::DeadlineExceeded
+    }
+
+    /// Whether the peer could not be reached, or was lost, or is going away.
+    pub fn is_closed(&self) -> bool {
+        self.code() == Code::Unavailable
+    }
+}
+
+/// `NOT_FOUND: no key "dog" (demo.kv.v1.Kv/rpc_fetch at tcp://127.0.0.1:5005, executed: yes)`, then the cause.
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let inner = &*self.0;
+        write!(f, "{}", inner.status)?;
+        if let Some(procedure) = inner.procedure {
+            write!(f, " ({procedure}")?;
+            if let Some(peer) = &inner.peer {
+                write!(f, " at {peer}")?;
+            }
+            if let (Some(phase), false) = (inner.phase, inner.remote) {
+                write!(f, ", phase: {phase}")?;
+            }
+            let executed = match inner.executed {
+                Executed::No => "no",
+                Executed::Maybe => "maybe",
+                Executed::Yes => "yes",
+            };
+            write!(f, ", executed: {executed})")?;
+        } else if let Some(peer) = &inner.peer {
+            write!(f, " (at {peer})")?;
+        }
+        let mut source = self.source();
+        while let Some(cause) = source {
+            write!(f, ": {cause}")?;
+            source = cause.source();
+        }
+        Ok(())
+    }
+}
+
+/// The readable line, for `main` prints it.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source.as_deref().map(|source| source as &(dyn StdError + 'static))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_line_says_what_where_and_whether_it_ran() {
+        let error = Error::local(Code::Unavailable, "connection lost")
+            .with_procedure("demo.kv.v1.Kv/rpc_fetch")
+            .with_peer("tcp://127.0.0.1:5005")
+            .with_phase(Phase::Wait)
+            .with_executed(Executed::Maybe)
+            .with_source(std::io::Error::other("reset"));
+        assert_eq!(
+            format!("{error:?}"),
+            "UNAVAILABLE: connection lost (demo.kv.v1.Kv/rpc_fetch at tcp://127.0.0.1:5005, phase: wait, \
+             executed: maybe): reset"
+        );
+    }
+}

@@ -1,0 +1,97 @@
+//! Metadata: the few entries that travel beside a message.
+
+use std::fmt;
+
+use bytes::Bytes;
+
+/// A list of entries beside a message: keys are text, values are bytes.
+///
+/// At most [`Metadata::MAX_ENTRIES`] entries and [`Metadata::MAX_LEN`] bytes travel; a call with more fails before
+/// it is sent. `Debug` shows the keys and hides the values, for they may be secret.
+#[derive(Clone, Default, PartialEq)]
+pub struct Metadata(Vec<(String, Bytes)>);
+
+impl Metadata {
+    /// How many entries may travel in one frame.
+    pub const MAX_ENTRIES: usize = 64;
+    /// How many bytes all keys and values of one frame may have together.
+    pub const MAX_LEN: usize = 8 * 1024;
+
+    /// No entries.
+    pub const fn new() -> Self {
+        Self(Vec::new())
+    }
+
+    /// Appends an entry; a key may stand several times.
+    pub fn insert(&mut self, key: impl Into<String>, value: impl Into<Bytes>) {
+        self.0.push((key.into(), value.into()));
+    }
+
+    /// The first value of `key`.
+    pub fn get(&self, key: &str) -> Option<&Bytes> {
+        self.iter().find(|(k, _)| *k == key).map(|(_, value)| value)
+    }
+
+    /// The first value of `key`, if it is text.
+    pub fn get_str(&self, key: &str) -> Option<&str> {
+        self.get(key).and_then(|value| std::str::from_utf8(value).ok())
+    }
+
+    /// All entries, in the order in which they were inserted.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Bytes)> {
+        self.0.iter().map(|(key, value)| (key.as_str(), value))
+    }
+
+    /// How many entries there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// How many bytes all keys and values have together.
+    pub fn byte_len(&self) -> usize {
+        self.0.iter().map(|(key, value)| key.len() + value.len()).sum()
+    }
+
+    /// Whether the entries may travel in one frame.
+    pub(crate) fn fits(&self) -> bool {
+        self.len() <= Self::MAX_ENTRIES && self.byte_len() <= Self::MAX_LEN
+    }
+}
+
+impl<K: Into<String>, V: Into<Bytes>> FromIterator<(K, V)> for Metadata {
+    fn from_iter<I: IntoIterator<Item = (K, V)>>(entries: I) -> Self {
+        Self(entries.into_iter().map(|(key, value)| (key.into(), value.into())).collect())
+    }
+}
+
+impl fmt::Debug for Metadata {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut map = f.debug_map();
+        for (key, value) in &self.0 {
+            map.entry(key, &format_args!("[{} bytes]", value.len()));
+        }
+        map.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_hides_values() {
+        let metadata: Metadata = [("authorization", "secret")].into_iter().collect();
+        assert_eq!(format!("{metadata:?}"), "{\"authorization\": [6 bytes]}");
+    }
+
+    #[test]
+    fn too_many_bytes_do_not_fit() {
+        let metadata: Metadata = [("k", vec![0; Metadata::MAX_LEN])].into_iter().collect();
+        assert!(!metadata.fits());
+    }
+}

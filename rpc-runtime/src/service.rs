@@ -1,0 +1,130 @@
+//! Service: what a generated server implements; routing by procedure.
+
+use std::{future::Future, pin::Pin};
+
+use prost::Message;
+
+use crate::{Context, Result, Status};
+
+/// One procedure of a service, as the generator wrote it down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Procedure {
+    path: &'static str,
+    id: u64,
+    run: Run,
+    no_side_effects: bool,
+}
+
+/// Where the handler of a procedure runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Run {
+    /// First polled in the order of arrival, moved to a task of its own when it has to wait.
+    #[default]
+    InOrder,
+    /// In a task of its own from the start: for handlers that compute for long.
+    Spawn,
+    /// On the blocking pool: for handlers that block their thread.
+    Blocking,
+}
+
+impl Procedure {
+    /// The procedure `path`, `package.Service/Name`, whose wire id is `id`.
+    pub const fn new(path: &'static str, id: u64) -> Self {
+        Self { path, id, run: Run::InOrder, no_side_effects: false }
+    }
+
+    /// The same procedure, whose handlers run in tasks of their own.
+    #[must_use]
+    pub const fn spawn(mut self) -> Self {
+        self.run = Run::Spawn;
+        self
+    }
+
+    /// The same procedure, whose handlers may block their thread.
+    #[must_use]
+    pub const fn blocking(mut self) -> Self {
+        self.run = Run::Blocking;
+        self
+    }
+
+    /// The same procedure, of which the .proto says that it has no side effects.
+    #[must_use]
+    pub const fn no_side_effects(mut self) -> Self {
+        self.no_side_effects = true;
+        self
+    }
+
+    /// `package.Service/Name`, as the .proto spells it.
+    pub const fn path(&self) -> &'static str {
+        self.path
+    }
+
+    /// The first 8 bytes, little-endian, of the path's SHA-256.
+    pub const fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Whether the .proto says that the procedure has no side effects.
+    pub const fn has_no_side_effects(&self) -> bool {
+        self.no_side_effects
+    }
+
+    pub(crate) const fn run(&self) -> Run {
+        self.run
+    }
+}
+
+/// What a generated server implements: a list of procedures, and how to run one of them.
+pub trait Service: Send + Sync + 'static {
+    /// The full name of the service: `package.Service`.
+    fn name(&self) -> &'static str;
+
+    /// All procedures; [`Service::call`] names one by its place here.
+    fn procedures(&self) -> &'static [Procedure];
+
+    /// Makes the handler of `call`, a call of the procedure at `index`.
+    fn call(&self, index: usize, call: Incoming) -> Handler;
+}
+
+/// A handler that has not been polled yet, with all that it owns; it sends its own reply.
+pub type Handler = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// A call that has arrived and waits for its handler.
+#[derive(Debug)]
+pub struct Incoming(());
+
+impl Incoming {
+    /// Makes a handler: parses the request, runs `handler` on it, sends its reply.
+    pub fn handle<Req, Rep, F, Fut>(self, handler: F) -> Handler
+    where
+        Req: Message + Default + 'static,
+        Rep: Message + 'static,
+        F: FnOnce(Context, Req) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<Rep>> + Send,
+    {
+        self.handle_checked(Ok, handler)
+    }
+
+    /// As [`Incoming::handle`], with `check` between the request and its arguments: its refusal means that the
+    /// handler did not run.
+    pub fn handle_checked<Req, Args, Rep, F, Fut>(
+        self,
+        check: fn(Req) -> Result<Args, Status>,
+        handler: F,
+    ) -> Handler
+    where
+        Req: Message + Default + 'static,
+        Args: Send + 'static,
+        Rep: Message + 'static,
+        F: FnOnce(Context, Args) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<Rep>> + Send,
+    {
+        let _ = (check, handler);
+        unimplemented!("skeleton")
+    }
+
+    /// Makes the handler of a call whose index is none of the service's.
+    pub fn unknown(self) -> Handler {
+        unimplemented!("skeleton")
+    }
+}

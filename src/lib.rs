@@ -1,0 +1,3 @@
+//! The demo's procedures, by package name: both demos use them.
+
+rpc_runtime::include_protos!();
