@@ -9,6 +9,7 @@ mod metadata;
 mod report;
 mod service;
 mod status;
+mod transport;
 
 pub use bytes::Bytes;
 pub use client::{Call, Client};
@@ -18,6 +19,7 @@ pub use metadata::Metadata;
 pub use report::{Account, DrainReport};
 pub use service::{Handler, Incoming, Procedure, Service};
 pub use status::{Code, Status};
+pub use transport::{Peer, Transport};
 
 /// What a handler returns; the error is a [`Status`] unless said otherwise.
 pub type Result<T, E = Status> = std::result::Result<T, E>;

@@ -1,0 +1,215 @@
+//! Limits and their defaults: all numbers that bound a connection, in one place.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::{Metadata, builtin::CONTROL_IDS, conn::Settings};
+
+/// How much one connection may hold, and how long it may take, on this side of it.
+///
+/// What concerns the peer is announced to it when the connection begins, so that it waits instead of failing.
+///
+/// ```
+/// use rpc_runtime::Limits;
+///
+/// let limits = Limits::default().max_message(64 * 1024 * 1024).max_calls(100);
+/// ```
+#[derive(Clone, Debug)]
+pub struct Limits {
+    max_message: u64,
+    max_frame: u32,
+    max_calls: u32,
+    call_bytes: u64,
+    send_bytes: u64,
+    inbox_bytes: u64,
+    high_water: usize,
+    max_waiting: usize,
+    one_way_timeout: Duration,
+    handshake_timeout: Duration,
+    keep_alive: Option<Duration>,
+    dead_after: Duration,
+    ping_floor: Duration,
+    write_stall: Duration,
+    linger: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_message: 4 << 20,
+            max_frame: 144 << 10,
+            max_calls: 1024,
+            call_bytes: 16 << 20,
+            send_bytes: 4 << 20,
+            inbox_bytes: 64 << 20,
+            high_water: 1 << 20,
+            max_waiting: 65_536,
+            one_way_timeout: Duration::from_secs(30),
+            handshake_timeout: Duration::from_secs(10),
+            keep_alive: None,
+            dead_after: Duration::from_secs(20),
+            ping_floor: Duration::from_secs(10),
+            write_stall: Duration::from_secs(30),
+            linger: Duration::from_secs(1),
+        }
+    }
+}
+
+impl Limits {
+    /// The longest message that this side takes, in bytes. Default 4 MiB.
+    ///
+    /// Protects memory: a longer one fails on the sender's side, and that call alone.
+    #[must_use]
+    pub fn max_message(mut self, bytes: u64) -> Self {
+        self.max_message = bytes;
+        self
+    }
+
+    /// The longest frame that this side takes, in bytes, between 64 KiB and 16 MiB - 1. Default 144 KiB.
+    ///
+    /// Protects latency: longer messages travel in pieces, and urgent frames go between them.
+    #[must_use]
+    pub fn max_frame(mut self, bytes: u32) -> Self {
+        self.max_frame = bytes.clamp(MIN_FRAME, MAX_FRAME);
+        self
+    }
+
+    /// How many calls of the peer may be open at once, at least 16. Default 1024.
+    ///
+    /// Protects memory and handlers: further calls wait on the caller's side.
+    #[must_use]
+    pub fn max_calls(mut self, calls: u32) -> Self {
+        self.max_calls = calls.max(FLOOR_CALLS);
+        self
+    }
+
+    /// How many bytes the requests of the peer's open calls may have together, at least 64 KiB. Default 16 MiB.
+    #[must_use]
+    pub fn call_bytes(mut self, bytes: u64) -> Self {
+        self.call_bytes = bytes.max(FLOOR_BYTES);
+        self
+    }
+
+    /// How many bytes the peer's unfinished one-way requests may have together, at least 64 KiB. Default 4 MiB.
+    #[must_use]
+    pub fn send_bytes(mut self, bytes: u64) -> Self {
+        self.send_bytes = bytes.max(FLOOR_BYTES);
+        self
+    }
+
+    /// How many bytes of replies may lie here that nobody has taken yet. Default 64 MiB.
+    ///
+    /// A reply that would pass it fails its own call.
+    #[must_use]
+    pub fn inbox_bytes(mut self, bytes: u64) -> Self {
+        self.inbox_bytes = bytes;
+        self
+    }
+
+    /// How many bytes may wait to be written before callers and handlers have to wait. Default 1 MiB.
+    #[must_use]
+    pub fn high_water(mut self, bytes: usize) -> Self {
+        self.high_water = bytes;
+        self
+    }
+
+    /// How many callers may wait for room, credit or a slot before a further one fails. Default 65,536.
+    #[must_use]
+    pub fn max_waiting(mut self, callers: usize) -> Self {
+        self.max_waiting = callers;
+        self
+    }
+
+    /// The deadline of a one-way handler whose request has none. Default 30 s.
+    #[must_use]
+    pub fn one_way_timeout(mut self, timeout: Duration) -> Self {
+        self.one_way_timeout = timeout;
+        self
+    }
+
+    /// How long the peer may take for its part of the handshake. Default 10 s.
+    #[must_use]
+    pub fn handshake_timeout(mut self, timeout: Duration) -> Self {
+        self.handshake_timeout = timeout;
+        self
+    }
+
+    /// How long nothing may arrive before the peer is asked whether it lives. Default 30 s for a client with
+    /// something outstanding, 2 min for a server.
+    #[must_use]
+    pub fn keep_alive(mut self, silence: Duration) -> Self {
+        self.keep_alive = Some(silence);
+        self
+    }
+
+    /// How long a peer that was asked may stay silent before the connection counts as lost. Default 20 s.
+    #[must_use]
+    pub fn dead_after(mut self, silence: Duration) -> Self {
+        self.dead_after = silence;
+        self
+    }
+
+    /// How often the peer may ask at most whether we live. Default 10 s.
+    #[must_use]
+    pub fn ping_floor(mut self, interval: Duration) -> Self {
+        self.ping_floor = interval;
+        self
+    }
+
+    /// How long a peer may take too little of what is written to it before the connection counts as lost.
+    /// Default 30 s.
+    #[must_use]
+    pub fn write_stall(mut self, timeout: Duration) -> Self {
+        self.write_stall = timeout;
+        self
+    }
+
+    /// How long a connection stays open for reading after its last byte is written. Default 1 s.
+    #[must_use]
+    pub fn linger(mut self, time: Duration) -> Self {
+        self.linger = time;
+        self
+    }
+
+    /// What a connection with these limits announces and keeps.
+    pub(crate) fn settings(&self, keep_alive: Duration, instance_id: Bytes) -> Settings {
+        Settings {
+            max_frame: self.max_frame,
+            max_message: self.max_message,
+            max_calls: self.max_calls,
+            call_bytes: self.call_bytes,
+            send_bytes: self.send_bytes,
+            inbox_bytes: self.inbox_bytes,
+            high_water: self.high_water,
+            max_waiting: self.max_waiting,
+            one_way_timeout: self.one_way_timeout,
+            handshake_timeout: self.handshake_timeout,
+            keep_alive: Some(self.keep_alive.unwrap_or(keep_alive)),
+            dead_after: self.dead_after,
+            ping_floor: self.ping_floor,
+            write_stall: self.write_stall,
+            linger: self.linger,
+            instance_id,
+            software: concat!("rpc-runtime/", env!("CARGO_PKG_VERSION")).to_owned(),
+            metadata: Metadata::new(),
+            control: CONTROL_IDS.to_vec(),
+        }
+    }
+}
+
+/// Asked after this much silence: a client's default, while anything is outstanding.
+pub(crate) const CLIENT_KEEP_ALIVE: Duration = Duration::from_secs(30);
+/// Asked after this much silence: a server's default.
+pub(crate) const SERVER_KEEP_ALIVE: Duration = Duration::from_secs(2 * 60);
+/// How long a call may take that says nothing else.
+pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a connection may take to come about.
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long accepted calls may take to finish after a terminate.
+pub(crate) const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+
+const MIN_FRAME: u32 = 64 << 10;
+const MAX_FRAME: u32 = (16 << 20) - 1;
+const FLOOR_CALLS: u32 = 16;
+const FLOOR_BYTES: u64 = 64 << 10;

@@ -1,0 +1,136 @@
+//! What counts as a byte stream: TCP, Unix sockets and memory, by address.
+
+mod address;
+mod listener;
+mod memory;
+mod peer;
+
+use std::{
+    io::{self, IoSlice},
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use socket2::SockRef;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf},
+    net::{TcpStream, UnixStream},
+};
+
+pub(crate) use self::{address::Address, listener::Listener};
+pub use self::peer::{Peer, Transport};
+
+/// One established byte stream, of whatever kind.
+#[derive(Debug)]
+pub(crate) struct Stream(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+    Memory(DuplexStream),
+}
+
+/// Connects to `address`, and tells who answers there.
+///
+/// # Errors
+///
+/// What the OS says; `ConnectionRefused` if nobody listens on a memory name.
+///
+/// # Cancel safety
+///
+/// Dropping the future abandons the attempt.
+pub(crate) async fn connect(address: &Address) -> io::Result<(Stream, Peer)> {
+    match address {
+        Address::Tcp(host) => {
+            let stream = TcpStream::connect(host.as_str()).await?;
+            let peer = Peer::tcp(stream.peer_addr()?);
+            Ok((Stream::tcp(stream)?, peer))
+        }
+        Address::Unix(path) => {
+            let stream = UnixStream::connect(path).await?;
+            let peer = Peer::unix(address, stream.peer_cred().ok());
+            Ok((Stream(Kind::Unix(stream)), peer))
+        }
+        Address::Memory(name) => {
+            let stream = memory::connect(name).await?;
+            Ok((Stream(Kind::Memory(stream)), Peer::memory(address)))
+        }
+    }
+}
+
+/// Two ends of a stream inside this process.
+pub(crate) fn pair() -> (Stream, Stream) {
+    let (one, other) = tokio::io::duplex(memory::BUFFER_LEN);
+    (Stream(Kind::Memory(one)), Stream(Kind::Memory(other)))
+}
+
+impl Stream {
+    fn tcp(stream: TcpStream) -> io::Result<Self> {
+        stream.set_nodelay(true)?;
+        // Without it the kernel takes megabytes, and a CANCEL or a PING would wait behind them.
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        SockRef::from(&stream).set_tcp_notsent_lowat(NOTSENT_LOWAT)?;
+        Ok(Self(Kind::Tcp(stream)))
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().0 {
+            Kind::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            Kind::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+            Kind::Memory(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut self.get_mut().0 {
+            Kind::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
+            Kind::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
+            Kind::Memory(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.get_mut().0 {
+            Kind::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Kind::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Kind::Memory(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match &self.0 {
+            Kind::Tcp(stream) => stream.is_write_vectored(),
+            Kind::Unix(stream) => stream.is_write_vectored(),
+            Kind::Memory(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().0 {
+            Kind::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Kind::Unix(stream) => Pin::new(stream).poll_flush(cx),
+            Kind::Memory(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().0 {
+            Kind::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Kind::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Kind::Memory(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+/// How many unsent bytes the kernel may hold of a TCP stream before it says that it is full.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const NOTSENT_LOWAT: u32 = 128 * 1024;
