@@ -1,10 +1,12 @@
 //! The runtime.
 
 mod client;
+mod codec;
 #[doc(hidden)]
 pub mod codegen;
 mod context;
 mod error;
+mod frame;
 mod metadata;
 mod report;
 mod service;

@@ -1,0 +1,275 @@
+//! Frames: what two peers say to each other, as bytes and back.
+//!
+//! [`Header`] encodes in place, [`Frame::decode`] slices; nothing here waits, reads a clock or touches a socket.
+//! The bytes are described for other implementers in `docs/wire.md` and in `proto/rpc/wire/v1/wire.proto`.
+
+pub(crate) mod control;
+mod decode;
+mod header;
+mod output;
+#[cfg(test)]
+mod tests;
+
+use std::{fmt, ops::BitOr};
+
+use bytes::Bytes;
+
+use crate::Metadata;
+
+pub(crate) use self::{decode::FrameError, header::Header, output::Output};
+
+/// How many bytes the length before each frame takes.
+pub(crate) const PREFIX_LEN: usize = 4;
+
+/// How many bytes of a status text travel; both ends cut at a character boundary.
+pub(crate) const MAX_TEXT: usize = 1024;
+
+/// What a frame is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Kind {
+    /// The first frame of each side: versions and limits.
+    Hello,
+    /// A request that expects a reply.
+    Call,
+    /// A one-way request.
+    Send,
+    /// A further fragment of a message, or one message of a stream.
+    Data,
+    /// The end of a call: its status, and its message.
+    Reply,
+    /// The caller no longer wants the reply.
+    Cancel,
+    /// More bytes may be sent: on a stream, or, with id 0, of one-way requests.
+    Credit,
+    /// Asks for a [`Kind::Pong`] with the same 8 bytes.
+    Ping,
+    /// Answers the newest ping and every earlier one, and tells how far the one-way requests are.
+    Pong,
+    /// Start nothing more here.
+    Goaway,
+    /// A kind that this version does not know; 0 is what a frame without a kind has.
+    Other(u32),
+}
+
+impl Kind {
+    /// The number that stands for this kind on the wire.
+    pub(crate) const fn number(self) -> u32 {
+        match self {
+            Self::Hello => 1,
+            Self::Call => 2,
+            Self::Send => 3,
+            Self::Data => 4,
+            Self::Reply => 5,
+            Self::Cancel => 6,
+            Self::Credit => 7,
+            Self::Ping => 8,
+            Self::Pong => 9,
+            Self::Goaway => 10,
+            Self::Other(number) => number,
+        }
+    }
+
+    /// Whether a peer that does not know this kind must end the connection; the others may be ignored.
+    pub(crate) const fn is_critical(self) -> bool {
+        self.number() < 64
+    }
+}
+
+impl From<u32> for Kind {
+    fn from(number: u32) -> Self {
+        match number {
+            1 => Self::Hello,
+            2 => Self::Call,
+            3 => Self::Send,
+            4 => Self::Data,
+            5 => Self::Reply,
+            6 => Self::Cancel,
+            7 => Self::Credit,
+            8 => Self::Ping,
+            9 => Self::Pong,
+            10 => Self::Goaway,
+            other => Self::Other(other),
+        }
+    }
+}
+
+impl Default for Kind {
+    fn default() -> Self {
+        Self::Other(0)
+    }
+}
+
+/// Yes-or-no facts about a frame; bits that this version does not know are kept, and mean nothing.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Flags(u32);
+
+impl Flags {
+    /// No flag.
+    pub(crate) const NONE: Self = Self(0);
+    /// Fragments of this frame's message follow.
+    pub(crate) const MORE: Self = Self(1);
+    /// The caller sends no more on this call.
+    pub(crate) const END: Self = Self(2);
+    /// On a reply: the handler never started, and never will.
+    pub(crate) const NOT_EXECUTED: Self = Self(4);
+    /// On a reply: the handler started, and was dropped before its end.
+    pub(crate) const ABORTED: Self = Self(8);
+
+    /// Flags with these bits.
+    pub(crate) const fn from_bits(bits: u32) -> Self {
+        Self(bits)
+    }
+
+    /// The bits as they travel.
+    pub(crate) const fn bits(self) -> u32 {
+        self.0
+    }
+
+    /// Whether all of `other` are set here.
+    pub(crate) const fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+}
+
+impl BitOr for Flags {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+impl fmt::Debug for Flags {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut rest = self.0;
+        let mut separator = "";
+        for (flag, name) in [
+            (Self::MORE, "MORE"),
+            (Self::END, "END"),
+            (Self::NOT_EXECUTED, "NOT_EXECUTED"),
+            (Self::ABORTED, "ABORTED"),
+        ] {
+            if self.contains(flag) {
+                write!(f, "{separator}{name}")?;
+                separator = "|";
+                rest &= !flag.0;
+            }
+        }
+        match (rest, self.0) {
+            (0, 0) => f.write_str("NONE"),
+            (0, _) => Ok(()),
+            _ => write!(f, "{separator}{rest:#x}"),
+        }
+    }
+}
+
+/// A decoded frame.
+///
+/// On the wire it is a protobuf message behind its length, a big-endian `u32`; field numbers stand beside the
+/// fields. A field that is absent has its zero value: an empty message and no message are the same bytes.
+/// `Debug` shows the lengths of what belongs to users, never the bytes.
+#[derive(Clone, Default, PartialEq)]
+pub(crate) struct Frame {
+    /// 1: what the frame is about.
+    pub(crate) kind: Kind,
+    /// 2: the call; 0 is the connection.
+    pub(crate) id: u64,
+    /// 3: yes-or-no facts.
+    pub(crate) flags: Flags,
+    /// 4: CALL, SEND: which procedure is called.
+    pub(crate) procedure: u64,
+    /// 5: CALL, SEND: the time left in microseconds; 0 is no limit.
+    pub(crate) timeout_us: u64,
+    /// 6: REPLY: the status code; 0 is success.
+    pub(crate) code: u32,
+    /// 7: REPLY: the status text, at most [`MAX_TEXT`] bytes.
+    pub(crate) message: String,
+    /// 8: entries beside the message, within the limits of [`Metadata`].
+    pub(crate) metadata: Metadata,
+    /// 9: the length of the whole message, if this frame is not all of it; CREDIT: the bytes granted.
+    pub(crate) length: u64,
+    /// 10: how the payload is compressed.
+    pub(crate) encoding: u32,
+    /// 11: REPLY: microseconds that the call waited.
+    pub(crate) queue_us: u64,
+    /// 12: REPLY: microseconds that its handler ran.
+    pub(crate) run_us: u64,
+    /// 13: REPLY: the typed error; a slice of the frame's bytes.
+    pub(crate) details: Bytes,
+    /// 15: the message; a slice of the frame's bytes.
+    pub(crate) payload: Bytes,
+}
+
+impl Frame {
+    /// The frame without its payload, to be encoded again.
+    pub(crate) fn header(&self) -> Header<'_> {
+        Header {
+            kind: self.kind,
+            id: self.id,
+            flags: self.flags,
+            procedure: self.procedure,
+            timeout_us: self.timeout_us,
+            code: self.code,
+            message: &self.message,
+            metadata: Some(&self.metadata),
+            length: self.length,
+            encoding: self.encoding,
+            queue_us: self.queue_us,
+            run_us: self.run_us,
+            details: &self.details,
+        }
+    }
+
+    /// Whether the payload may be a part of a message: the receiver copies it into the whole.
+    pub(crate) fn is_fragment(&self) -> bool {
+        self.kind == Kind::Data || self.flags.contains(Flags::MORE)
+    }
+}
+
+impl fmt::Debug for Frame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = f.debug_struct("Frame");
+        out.field("kind", &self.kind)
+            .field("id", &self.id)
+            .field("flags", &self.flags);
+        if self.procedure != 0 {
+            out.field("procedure", &format_args!("{:#018x}", self.procedure));
+        }
+        for (name, value) in [
+            ("timeout_us", self.timeout_us),
+            ("code", u64::from(self.code)),
+            ("length", self.length),
+            ("encoding", u64::from(self.encoding)),
+            ("queue_us", self.queue_us),
+            ("run_us", self.run_us),
+        ] {
+            if value != 0 {
+                out.field(name, &value);
+            }
+        }
+        if !self.message.is_empty() {
+            out.field("message", &self.message);
+        }
+        if !self.metadata.is_empty() {
+            out.field("metadata", &self.metadata);
+        }
+        for (name, bytes) in [("details", &self.details), ("payload", &self.payload)] {
+            if !bytes.is_empty() {
+                out.field(name, &format_args!("[{} bytes]", bytes.len()));
+            }
+        }
+        out.finish()
+    }
+}
+
+/// The beginning of `text` that fits into `max` bytes, cut at a character boundary.
+pub(crate) fn cut(text: &str, max: usize) -> &str {
+    if text.len() <= max {
+        return text;
+    }
+    let mut end = max;
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}

@@ -1,0 +1,300 @@
+//! From the bytes of a frame to a [`Frame`], without trusting any of them.
+
+use std::{error, fmt, ops::Range};
+
+use bytes::{Buf, Bytes};
+
+use super::{Flags, Frame, Kind, MAX_TEXT, cut};
+use crate::Metadata;
+
+/// How deeply groups may nest in a field that we skip: none of ours has any.
+const MAX_NESTING: u32 = 32;
+
+/// Why bytes are no frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub(crate) enum FrameError {
+    /// A value reaches past the end of the frame.
+    Truncated {
+        /// How many bytes the frame has, or the entry of it that is cut short.
+        len: usize,
+    },
+    /// A number has more than 64 bits.
+    Varint,
+    /// A field has a number that protobuf does not allow.
+    FieldNumber {
+        /// The number and its wire type, as they were read.
+        key: u64,
+    },
+    /// A field has another wire type than it must have, or one that does not exist.
+    WireType {
+        /// The number of the field.
+        field: u32,
+        /// The wire type that was read.
+        wire_type: u8,
+    },
+    /// A group ends as another one than it began, or without having begun.
+    Group {
+        /// The number that the end has.
+        field: u32,
+    },
+    /// Groups nest too deeply.
+    Nesting {
+        /// How deeply they may.
+        max: u32,
+    },
+    /// More metadata than may travel in one frame.
+    Metadata {
+        /// The entries up to the one that was too much.
+        entries: usize,
+        /// The bytes of their keys and values.
+        len: usize,
+    },
+    /// The key of a metadata entry is not UTF-8.
+    MetadataKey {
+        /// Which entry, from 0.
+        entry: usize,
+    },
+}
+
+impl fmt::Display for FrameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Truncated { len } => write!(f, "value reaches past the end of {len} bytes"),
+            Self::Varint => f.write_str("varint exceeds 64 bits"),
+            Self::FieldNumber { key } => write!(f, "field key {key} is invalid"),
+            Self::WireType { field, wire_type } => write!(f, "field {field} has wire type {wire_type}"),
+            Self::Group { field } => write!(f, "group {field} ends without having begun"),
+            Self::Nesting { max } => write!(f, "groups nest deeper than {max}"),
+            Self::Metadata { entries, len } => write!(
+                f,
+                "metadata of {entries} entries and {len} bytes exceeds {} entries or {} bytes",
+                Metadata::MAX_ENTRIES,
+                Metadata::MAX_LEN
+            ),
+            Self::MetadataKey { entry } => write!(f, "key of metadata entry {entry} is not utf-8"),
+        }
+    }
+}
+
+impl error::Error for FrameError {}
+
+impl Frame {
+    /// Decodes the bytes that follow a length.
+    ///
+    /// Fields may come in any order, the last of several wins, and unknown ones are skipped. `details` and
+    /// `payload` are slices of `body` and keep all of it alive: whoever keeps a small one longer copies it.
+    ///
+    /// # Errors
+    ///
+    /// [`FrameError`] says what is wrong; a status text that is not UTF-8, or too long, is no reason to fail.
+    pub(crate) fn decode(mut body: Bytes) -> Result<Self, FrameError> {
+        let mut frame = Self::default();
+        let mut metadata_len = 0;
+        let (mut message, mut details, mut payload) = (0..0, 0..0, 0..0);
+        let mut reader = Reader::new(&body);
+        while let Some(key) = reader.key()? {
+            match key.field {
+                1 => frame.kind = Kind::from(reader.uint32(key)?),
+                2 => frame.id = reader.uint64(key)?,
+                3 => frame.flags = Flags::from_bits(reader.uint32(key)?),
+                4 => frame.procedure = reader.fixed64(key)?,
+                5 => frame.timeout_us = reader.uint64(key)?,
+                6 => frame.code = reader.uint32(key)?,
+                7 => message = reader.range(key)?,
+                8 => {
+                    let (name, value) = entry(reader.bytes(key)?, frame.metadata.len())?;
+                    metadata_len += name.len() + value.len();
+                    let entries = frame.metadata.len() + 1;
+                    if entries > Metadata::MAX_ENTRIES || metadata_len > Metadata::MAX_LEN {
+                        return Err(FrameError::Metadata {
+                            entries,
+                            len: metadata_len,
+                        });
+                    }
+                    // Copied, because a handler may keep them, and a slice would pin the read buffer.
+                    frame.metadata.insert(name, Bytes::copy_from_slice(value));
+                }
+                9 => frame.length = reader.uint64(key)?,
+                10 => frame.encoding = reader.uint32(key)?,
+                11 => frame.queue_us = reader.uint64(key)?,
+                12 => frame.run_us = reader.uint64(key)?,
+                13 => details = reader.range(key)?,
+                15 => payload = reader.range(key)?,
+                _ => reader.skip(key, 0)?,
+            }
+        }
+        frame.message = text(&body[message]);
+        if !details.is_empty() {
+            frame.details = body.slice(details);
+        }
+        if !payload.is_empty() {
+            // Not `slice`: the body is ours to consume, which spares two atomic operations per frame.
+            body.truncate(payload.end);
+            body.advance(payload.start);
+            frame.payload = body;
+        }
+        Ok(frame)
+    }
+}
+
+/// Reads one metadata entry; `index` only names it in an error.
+fn entry(bytes: &[u8], index: usize) -> Result<(&str, &[u8]), FrameError> {
+    let mut name: &[u8] = &[];
+    let mut value: &[u8] = &[];
+    let mut reader = Reader::new(bytes);
+    while let Some(key) = reader.key()? {
+        match key.field {
+            1 => name = reader.bytes(key)?,
+            2 => value = reader.bytes(key)?,
+            _ => reader.skip(key, 0)?,
+        }
+    }
+    let name = std::str::from_utf8(name).map_err(|_| FrameError::MetadataKey { entry: index })?;
+    Ok((name, value))
+}
+
+/// A status text of at most [`MAX_TEXT`] bytes, whatever the bytes are.
+fn text(bytes: &[u8]) -> String {
+    // A character that begins within the limit ends at most three bytes behind it: one that is cut short there
+    // lies beyond the limit, and goes with the rest.
+    let bytes = &bytes[..bytes.len().min(MAX_TEXT + 3)];
+    let mut text = String::from_utf8_lossy(bytes).into_owned();
+    text.truncate(cut(&text, MAX_TEXT).len());
+    text
+}
+
+/// A field's number and wire type.
+#[derive(Clone, Copy)]
+struct Key {
+    field: u32,
+    wire_type: u8,
+}
+
+impl Key {
+    fn expect(self, wire_type: u8) -> Result<(), FrameError> {
+        if self.wire_type == wire_type {
+            Ok(())
+        } else {
+            Err(FrameError::WireType {
+                field: self.field,
+                wire_type: self.wire_type,
+            })
+        }
+    }
+}
+
+const VARINT: u8 = 0;
+const FIXED64: u8 = 1;
+const LEN: u8 = 2;
+const GROUP: u8 = 3;
+const END_GROUP: u8 = 4;
+const FIXED32: u8 = 5;
+
+/// Reads protobuf values one after the other.
+struct Reader<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Reader<'a> {
+    fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, at: 0 }
+    }
+
+    /// The next field's key, or `None` at the end.
+    fn key(&mut self) -> Result<Option<Key>, FrameError> {
+        if self.at == self.bytes.len() {
+            return Ok(None);
+        }
+        let key = self.varint()?;
+        let wire_type = (key & 7) as u8;
+        match u32::try_from(key).map(|key| key >> 3) {
+            Err(_) | Ok(0) => Err(FrameError::FieldNumber { key }),
+            Ok(field) if wire_type > FIXED32 => Err(FrameError::WireType { field, wire_type }),
+            Ok(field) => Ok(Some(Key { field, wire_type })),
+        }
+    }
+
+    fn uint64(&mut self, key: Key) -> Result<u64, FrameError> {
+        key.expect(VARINT)?;
+        self.varint()
+    }
+
+    /// As every protobuf library reads it: the lower 32 bits of what is there.
+    fn uint32(&mut self, key: Key) -> Result<u32, FrameError> {
+        Ok(self.uint64(key)? as u32)
+    }
+
+    fn fixed64(&mut self, key: Key) -> Result<u64, FrameError> {
+        key.expect(FIXED64)?;
+        let range = self.take(8)?;
+        let mut bytes = [0; 8];
+        bytes.copy_from_slice(&self.bytes[range]);
+        Ok(u64::from_le_bytes(bytes))
+    }
+
+    fn bytes(&mut self, key: Key) -> Result<&'a [u8], FrameError> {
+        Ok(&self.bytes[self.range(key)?])
+    }
+
+    /// Where the bytes of a field with a length stand.
+    fn range(&mut self, key: Key) -> Result<Range<usize>, FrameError> {
+        key.expect(LEN)?;
+        let len = self.varint()?;
+        self.take(len)
+    }
+
+    fn skip(&mut self, key: Key, depth: u32) -> Result<(), FrameError> {
+        match key.wire_type {
+            VARINT => self.varint().map(drop),
+            FIXED64 => self.take(8).map(drop),
+            LEN => self.range(key).map(drop),
+            FIXED32 => self.take(4).map(drop),
+            GROUP if depth == MAX_NESTING => Err(FrameError::Nesting { max: MAX_NESTING }),
+            GROUP => loop {
+                let inner = self.key()?.ok_or(FrameError::Truncated {
+                    len: self.bytes.len(),
+                })?;
+                if inner.wire_type == END_GROUP && inner.field == key.field {
+                    return Ok(());
+                }
+                self.skip(inner, depth + 1)?;
+            },
+            _ => Err(FrameError::Group { field: key.field }),
+        }
+    }
+
+    fn take(&mut self, len: u64) -> Result<Range<usize>, FrameError> {
+        let rest = self.bytes.len() - self.at;
+        match usize::try_from(len) {
+            Ok(len) if len <= rest => {
+                let start = self.at;
+                self.at += len;
+                Ok(start..self.at)
+            }
+            _ => Err(FrameError::Truncated {
+                len: self.bytes.len(),
+            }),
+        }
+    }
+
+    fn varint(&mut self) -> Result<u64, FrameError> {
+        let rest = &self.bytes[self.at..];
+        let mut value = 0;
+        for (index, &byte) in rest.iter().enumerate() {
+            // The tenth byte holds the 64th bit alone.
+            if index == 9 && byte > 1 {
+                return Err(FrameError::Varint);
+            }
+            value |= u64::from(byte & 0x7f) << (7 * index);
+            if byte < 0x80 {
+                self.at += index + 1;
+                return Ok(value);
+            }
+        }
+        Err(FrameError::Truncated {
+            len: self.bytes.len(),
+        })
+    }
+}

@@ -1,0 +1,224 @@
+//! From a call to bytes: what stands before the payload, and the payload itself, encoded in place.
+
+use bytes::{BufMut, Bytes};
+use prost::Message;
+
+use super::{Flags, Kind, MAX_TEXT, Output, PREFIX_LEN, cut};
+use crate::Metadata;
+
+/// What stands before the payload of a frame that is to be sent; the fields are those of [`Frame`](super::Frame).
+///
+/// Metadata must fit ([`Metadata::fits`]); the status text is cut here.
+#[derive(Clone, Copy)]
+pub(crate) struct Header<'a> {
+    pub(crate) kind: Kind,
+    pub(crate) id: u64,
+    pub(crate) flags: Flags,
+    pub(crate) procedure: u64,
+    pub(crate) timeout_us: u64,
+    pub(crate) code: u32,
+    pub(crate) message: &'a str,
+    pub(crate) metadata: Option<&'a Metadata>,
+    pub(crate) length: u64,
+    pub(crate) encoding: u32,
+    pub(crate) queue_us: u64,
+    pub(crate) run_us: u64,
+    pub(crate) details: &'a [u8],
+}
+
+impl Header<'_> {
+    /// The header of a frame about call `id`, or about the connection if it is 0; all else is absent.
+    pub(crate) const fn new(kind: Kind, id: u64) -> Self {
+        Self {
+            kind,
+            id,
+            flags: Flags::NONE,
+            procedure: 0,
+            timeout_us: 0,
+            code: 0,
+            message: "",
+            metadata: None,
+            length: 0,
+            encoding: 0,
+            queue_us: 0,
+            run_us: 0,
+            details: &[],
+        }
+    }
+
+    /// How long the frame is with a payload of `payload_len` bytes, without the length before it.
+    pub(crate) fn frame_len(&self, payload_len: usize) -> usize {
+        let metadata = self.metadata.into_iter().flat_map(Metadata::iter);
+        varint_field_len(self.kind.number().into())
+            + varint_field_len(self.id)
+            + varint_field_len(self.flags.bits().into())
+            + if self.procedure == 0 { 0 } else { 1 + 8 }
+            + varint_field_len(self.timeout_us)
+            + varint_field_len(self.code.into())
+            + bytes_field_len(cut(self.message, MAX_TEXT).len())
+            + metadata
+                .map(|(key, value)| message_field_len(entry_len(key, value)))
+                .sum::<usize>()
+            + varint_field_len(self.length)
+            + varint_field_len(self.encoding.into())
+            + varint_field_len(self.queue_us)
+            + varint_field_len(self.run_us)
+            + bytes_field_len(self.details.len())
+            + bytes_field_len(payload_len)
+    }
+
+    /// Appends the whole frame with `message` as its payload; `message_len` is what its `encoded_len` said.
+    ///
+    /// An empty message is a frame without a payload.
+    pub(crate) fn encode<M: Message>(&self, message: &M, message_len: usize, out: &mut Output) {
+        let end = self.put(message_len, out);
+        // Not `encode`: that would measure the message a second time.
+        message.encode_raw(out);
+        debug_assert_eq!(out.end(), end, "encoded_len of the message is wrong");
+    }
+
+    /// Appends the whole frame with `payload`, which is encoded already; a long one is kept by reference.
+    pub(crate) fn encode_bytes(&self, payload: Bytes, out: &mut Output) {
+        self.put(payload.len(), out);
+        out.put(payload);
+    }
+
+    /// Appends the whole frame with all of `payload`, whose long pieces are moved, not copied.
+    pub(crate) fn encode_output(&self, payload: &mut Output, out: &mut Output) {
+        self.put(payload.len(), out);
+        out.append(payload);
+    }
+
+    /// Appends the length and everything before the payload; returns where the frame will end.
+    fn put(&self, payload_len: usize, out: &mut Output) -> u64 {
+        let frame_len = self.frame_len(payload_len);
+        let end = out.end() + (PREFIX_LEN + frame_len) as u64;
+        // Everything is far below 4 GiB: the largest frame that may be announced has 16 MiB less one byte.
+        debug_assert!(frame_len < 1 << 24, "frame of {frame_len} bytes");
+
+        let mut scratch = Scratch::new(out);
+        scratch.put(&(frame_len as u32).to_be_bytes());
+        scratch.varint_field(1, self.kind.number().into());
+        scratch.varint_field(2, self.id);
+        scratch.varint_field(3, self.flags.bits().into());
+        if self.procedure != 0 {
+            scratch.key(4, FIXED64);
+            scratch.put(&self.procedure.to_le_bytes());
+        }
+        scratch.varint_field(5, self.timeout_us);
+        scratch.varint_field(6, self.code.into());
+        scratch.bytes_field(7, cut(self.message, MAX_TEXT).as_bytes());
+        for (key, value) in self.metadata.into_iter().flat_map(Metadata::iter) {
+            scratch.key(8, LEN);
+            scratch.varint(entry_len(key, value) as u64);
+            scratch.bytes_field(1, key.as_bytes());
+            scratch.bytes_field(2, value);
+        }
+        scratch.varint_field(9, self.length);
+        scratch.varint_field(10, self.encoding.into());
+        scratch.varint_field(11, self.queue_us);
+        scratch.varint_field(12, self.run_us);
+        scratch.bytes_field(13, self.details);
+        if payload_len > 0 {
+            scratch.key(15, LEN);
+            scratch.varint(payload_len as u64);
+        }
+        scratch.flush();
+        end
+    }
+}
+
+const VARINT: u8 = 0;
+const FIXED64: u8 = 1;
+const LEN: u8 = 2;
+
+/// Room for about all values of a header with a small payload.
+const SCRATCH_LEN: usize = 64;
+
+/// Gathers the small values of a header, so that the output is asked for room once and not per byte.
+struct Scratch<'a> {
+    out: &'a mut Output,
+    bytes: [u8; SCRATCH_LEN],
+    len: usize,
+}
+
+impl<'a> Scratch<'a> {
+    fn new(out: &'a mut Output) -> Self {
+        Self {
+            out,
+            bytes: [0; SCRATCH_LEN],
+            len: 0,
+        }
+    }
+
+    fn key(&mut self, field: u8, wire_type: u8) {
+        self.put(&[field << 3 | wire_type]);
+    }
+
+    fn varint(&mut self, mut value: u64) {
+        let mut bytes = [0; 10];
+        let mut len = 0;
+        while value >= 0x80 {
+            bytes[len] = value as u8 | 0x80;
+            value >>= 7;
+            len += 1;
+        }
+        bytes[len] = value as u8;
+        self.put(&bytes[..=len]);
+    }
+
+    fn varint_field(&mut self, field: u8, value: u64) {
+        if value != 0 {
+            self.key(field, VARINT);
+            self.varint(value);
+        }
+    }
+
+    fn bytes_field(&mut self, field: u8, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            self.key(field, LEN);
+            self.varint(bytes.len() as u64);
+            self.put(bytes);
+        }
+    }
+
+    fn put(&mut self, bytes: &[u8]) {
+        if bytes.len() > SCRATCH_LEN - self.len {
+            self.flush();
+        }
+        if bytes.len() > SCRATCH_LEN {
+            return self.out.put_slice(bytes);
+        }
+        self.bytes[self.len..self.len + bytes.len()].copy_from_slice(bytes);
+        self.len += bytes.len();
+    }
+
+    fn flush(&mut self) {
+        self.out.put_slice(&self.bytes[..self.len]);
+        self.len = 0;
+    }
+}
+
+fn entry_len(key: &str, value: &[u8]) -> usize {
+    bytes_field_len(key.len()) + bytes_field_len(value.len())
+}
+
+/// The length of a field whose key takes one byte, as all of ours do; a zero is not written.
+fn varint_field_len(value: u64) -> usize {
+    if value == 0 { 0 } else { 1 + varint_len(value) }
+}
+
+/// The same for bytes; none are not written.
+fn bytes_field_len(len: usize) -> usize {
+    if len == 0 { 0 } else { message_field_len(len) }
+}
+
+/// The same for a message, which is written even if it is empty.
+fn message_field_len(len: usize) -> usize {
+    1 + varint_len(len as u64) + len
+}
+
+fn varint_len(value: u64) -> usize {
+    let bits = 64 - (value | 1).leading_zeros() as usize;
+    bits.div_ceil(7)
+}

@@ -1,0 +1,311 @@
+//! Output: bytes to write, as the segments they came in.
+#![allow(
+    unsafe_code,
+    reason = "`BufMut` is an unsafe trait; it is implemented here by delegation, and only here"
+)]
+
+use std::{collections::VecDeque, fmt, io::IoSlice, mem};
+
+use bytes::{Buf, BufMut, Bytes, BytesMut, buf::UninitSlice};
+
+/// Bytes to write: a rope of sealed segments, and a tail that small pieces are copied into.
+///
+/// It is written to as [`BufMut`], where long pieces stay whole, and read as [`Buf`], by vectored writes. Offsets
+/// count from the first byte that was ever appended, so they are places in the stream as long as one output
+/// carries all of it.
+#[derive(Default)]
+pub(crate) struct Output {
+    sealed: VecDeque<Bytes>,
+    sealed_len: usize,
+    tail: BytesMut,
+    /// How much of the tail is consumed. Not `advance`: the tail would lose that part of its capacity.
+    head: usize,
+    written: u64,
+}
+
+impl Output {
+    /// From this length on, a piece is kept by reference; a shorter one costs less as a copy.
+    pub(crate) const BY_REFERENCE: usize = 16 * 1024;
+    /// The first capacity of the tail.
+    const CHUNK_MIN: usize = 4 * 1024;
+    /// The capacity from which the tail is sealed instead of moved to a larger place.
+    const CHUNK_MAX: usize = 64 * 1024;
+
+    /// An empty output at offset 0, without a buffer.
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    /// Moves all bytes of `other` to the end of these; long segments are not copied.
+    ///
+    /// The buffers go back and forth: an empty output takes those of `other` and leaves its own.
+    pub(crate) fn append(&mut self, other: &mut Self) {
+        let len = other.len();
+        if self.is_empty() {
+            mem::swap(&mut self.sealed, &mut other.sealed);
+            mem::swap(&mut self.sealed_len, &mut other.sealed_len);
+            mem::swap(&mut self.tail, &mut other.tail);
+            mem::swap(&mut self.head, &mut other.head);
+        } else {
+            self.append_behind(other);
+        }
+        other.written += len as u64;
+    }
+
+    /// Takes the first `len` bytes out, as an output of their own that begins at offset 0; nothing is copied.
+    ///
+    /// # Panics
+    ///
+    /// If there are fewer.
+    pub(crate) fn split_to(&mut self, len: usize) -> Self {
+        assert!(
+            len <= self.len(),
+            "cannot split {len} bytes off an output of {}",
+            self.len()
+        );
+        let mut front = Self::new();
+        while front.len() < len {
+            let segment = self.take_segment(len - front.len());
+            front.push(segment);
+        }
+        front
+    }
+
+    /// Gives all buffers back; only for an empty output, of a connection that has become idle.
+    pub(crate) fn release(&mut self) {
+        if self.is_empty() {
+            self.sealed = VecDeque::new();
+            self.tail = BytesMut::new();
+        }
+    }
+
+    /// How many bytes are unwritten.
+    pub(crate) fn len(&self) -> usize {
+        self.sealed_len + self.tail.len() - self.head
+    }
+
+    /// Whether everything is written.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The offset behind the last byte that was appended.
+    pub(crate) fn end(&self) -> u64 {
+        self.written + self.len() as u64
+    }
+
+    /// The offset behind the last byte that was consumed.
+    pub(crate) fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// How many bytes of memory the tail holds, used or not.
+    #[cfg(test)]
+    pub(super) fn tail_capacity(&self) -> usize {
+        self.tail.capacity()
+    }
+
+    fn append_behind(&mut self, other: &mut Self) {
+        for segment in other.sealed.drain(..) {
+            self.put(segment);
+        }
+        other.sealed_len = 0;
+        let rest = &other.tail[other.head..];
+        if rest.len() < Self::BY_REFERENCE {
+            self.put_slice(rest);
+            other.clear_tail();
+        } else {
+            self.seal();
+            mem::swap(&mut self.tail, &mut other.tail);
+            mem::swap(&mut self.head, &mut other.head);
+        }
+    }
+
+    fn push(&mut self, segment: Bytes) {
+        self.sealed_len += segment.len();
+        self.sealed.push_back(segment);
+    }
+
+    /// Makes what is in the tail a segment; the tail keeps the rest of its buffer.
+    fn seal(&mut self) {
+        if self.tail.is_empty() {
+            return;
+        }
+        let mut segment = self.tail.split().freeze();
+        segment.advance(mem::take(&mut self.head));
+        self.push(segment);
+    }
+
+    /// Takes at most `max` bytes off the front, in one piece, and counts them as consumed.
+    fn take_segment(&mut self, max: usize) -> Bytes {
+        if self.sealed.is_empty() {
+            self.seal();
+        }
+        let Some(front) = self.sealed.front_mut() else {
+            return Bytes::new();
+        };
+        let segment = front.split_to(max.min(front.len()));
+        if front.is_empty() {
+            self.sealed.pop_front();
+        }
+        self.sealed_len -= segment.len();
+        self.written += segment.len() as u64;
+        segment
+    }
+
+    /// Makes room for `additional` bytes in the tail, in one piece.
+    #[cold]
+    fn grow(&mut self, additional: usize) {
+        let needed = self.tail.len().saturating_add(additional);
+        if needed > Self::CHUNK_MAX && !self.tail.is_empty() {
+            self.seal();
+            self.tail = BytesMut::with_capacity(additional.max(Self::CHUNK_MAX));
+        } else {
+            let capacity = (self.tail.capacity() * 2)
+                .clamp(Self::CHUNK_MIN, Self::CHUNK_MAX)
+                .max(needed);
+            self.tail.reserve(capacity - self.tail.len());
+        }
+    }
+
+    fn spare(&self) -> usize {
+        self.tail.capacity() - self.tail.len()
+    }
+
+    fn clear_tail(&mut self) {
+        self.tail.clear();
+        self.head = 0;
+        if self.tail.capacity() > Self::CHUNK_MAX {
+            self.tail = BytesMut::new();
+        }
+    }
+}
+
+/// Reads what is to be written, and counts it as written.
+impl Buf for Output {
+    fn remaining(&self) -> usize {
+        self.len()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.sealed
+            .front()
+            .map_or(&self.tail[self.head..], |segment| segment)
+    }
+
+    fn chunks_vectored<'a>(&'a self, dst: &mut [IoSlice<'a>]) -> usize {
+        let tail = &self.tail[self.head..];
+        let segments = self.sealed.iter().map(|segment| &segment[..]);
+        let mut count = 0;
+        for (slot, segment) in dst
+            .iter_mut()
+            .zip(segments.chain((!tail.is_empty()).then_some(tail)))
+        {
+            *slot = IoSlice::new(segment);
+            count += 1;
+        }
+        count
+    }
+
+    fn advance(&mut self, mut count: usize) {
+        assert!(
+            count <= self.len(),
+            "cannot advance an output of {} bytes by {count}",
+            self.len()
+        );
+        self.written += count as u64;
+        while let Some(front) = self.sealed.front_mut() {
+            if count < front.len() {
+                front.advance(count);
+                self.sealed_len -= count;
+                return;
+            }
+            count -= front.len();
+            self.sealed_len -= front.len();
+            self.sealed.pop_front();
+        }
+        self.head += count;
+        if self.head == self.tail.len() {
+            self.clear_tail();
+        }
+    }
+
+    fn copy_to_bytes(&mut self, len: usize) -> Bytes {
+        assert!(
+            len <= self.len(),
+            "cannot copy {len} bytes of an output of {}",
+            self.len()
+        );
+        let first = self.take_segment(len);
+        if first.len() == len {
+            return first;
+        }
+        let mut bytes = BytesMut::with_capacity(len);
+        bytes.put(first);
+        while bytes.len() < len {
+            bytes.put(self.take_segment(len - bytes.len()));
+        }
+        bytes.freeze()
+    }
+}
+
+// SAFETY: what the trait promises is what `BytesMut` promises: `chunk_mut` is the tail's spare capacity, which does
+// not move until `self` is used again, `advance_mut` makes as much of it part of the tail, and `remaining_mut` never
+// says more than the tail can grow to.
+unsafe impl BufMut for Output {
+    #[inline]
+    fn remaining_mut(&self) -> usize {
+        self.tail.remaining_mut()
+    }
+
+    #[inline]
+    unsafe fn advance_mut(&mut self, count: usize) {
+        // SAFETY: our caller has initialised `count` bytes of `chunk_mut`, which is the tail's.
+        unsafe { self.tail.advance_mut(count) }
+    }
+
+    #[inline]
+    fn chunk_mut(&mut self) -> &mut UninitSlice {
+        if self.spare() == 0 {
+            self.grow(1);
+        }
+        self.tail.chunk_mut()
+    }
+
+    #[inline]
+    fn put_slice(&mut self, bytes: &[u8]) {
+        if self.spare() < bytes.len() {
+            self.grow(bytes.len());
+        }
+        self.tail.put_slice(bytes);
+    }
+
+    fn put<T: Buf>(&mut self, mut source: T)
+    where
+        Self: Sized,
+    {
+        let len = source.remaining();
+        if len >= Self::BY_REFERENCE {
+            self.seal();
+            self.push(source.copy_to_bytes(len));
+            return;
+        }
+        while source.has_remaining() {
+            let chunk = source.chunk();
+            self.put_slice(chunk);
+            let len = chunk.len();
+            source.advance(len);
+        }
+    }
+}
+
+/// Shows how much there is, never what.
+impl fmt::Debug for Output {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Output")
+            .field("segments", &self.sealed.len())
+            .field("len", &self.len())
+            .field("written", &self.written)
+            .finish()
+    }
+}
