@@ -4,6 +4,7 @@ mod client;
 mod codec;
 #[doc(hidden)]
 pub mod codegen;
+mod conn;
 mod context;
 mod error;
 mod frame;

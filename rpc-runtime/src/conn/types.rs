@@ -1,0 +1,341 @@
+//! What goes in and out of a connection: settings, requests, replies, failures.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+
+use crate::{
+    Executed, Metadata, Phase, Status,
+    frame::control::{DropReason, Reason},
+};
+
+/// A moment: how long after the connection began.
+pub(crate) type Time = Duration;
+
+/// Which end of the connection this is; it decides the parity of the ids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// The end that connected: odd ids.
+    Connector,
+    /// The end that accepted: even ids.
+    Acceptor,
+}
+
+/// The id of a call or a one-way request of either side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct CallId(pub(crate) u64);
+
+/// What this end announces, and what it holds itself to.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    /// The longest frame that is read.
+    pub(crate) max_frame: u32,
+    /// The longest message that is taken.
+    pub(crate) max_message: u64,
+    /// How many calls of the peer may be open.
+    pub(crate) max_calls: u32,
+    /// How much the requests of the peer's open calls may be charged together.
+    pub(crate) call_bytes: u64,
+    /// How much the peer's one-way requests that are not yet done may be charged together.
+    pub(crate) send_bytes: u64,
+    /// Undelivered replies, in bytes.
+    pub(crate) inbox_bytes: u64,
+    /// No handler starts, and no request or reply is encoded, while more than this waits to be written.
+    pub(crate) high_water: usize,
+    /// How many callers may wait for credit, a slot or room.
+    pub(crate) max_waiting: usize,
+    /// The deadline of a one-way handler whose request has none.
+    pub(crate) one_way_timeout: Duration,
+    /// How long the peer's HELLO may take.
+    pub(crate) handshake_timeout: Duration,
+    /// How long nothing may be read before a PING goes out: a connector asks only while anything is outstanding.
+    pub(crate) keep_alive: Option<Duration>,
+    /// How long after a PING with no byte read and no write progress the peer is dead.
+    pub(crate) dead_after: Duration,
+    /// How often the peer may send a PING at most.
+    pub(crate) ping_floor: Duration,
+    /// How long the peer may take too little of what is written.
+    pub(crate) write_stall: Duration,
+    /// How long the connection is read on after its last byte was written.
+    pub(crate) linger: Duration,
+    /// Random bytes that tell one run of a process from another.
+    pub(crate) instance_id: Bytes,
+    /// Name and version of this software.
+    pub(crate) software: String,
+    /// Entries for the HELLO.
+    pub(crate) metadata: Metadata,
+    /// The procedures of the built-in control service: calls of them count against no limit.
+    pub(crate) control: Vec<u64>,
+}
+
+/// How a request of ours travels, apart from its message.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Request<'a> {
+    /// Which procedure is called.
+    pub(crate) procedure: u64,
+    /// Of the built-in control service: as a call, counts against no limit.
+    pub(crate) control: bool,
+    /// When the caller gives up.
+    pub(crate) deadline: Option<Time>,
+    /// Entries beside the message.
+    pub(crate) metadata: Option<&'a Metadata>,
+}
+
+/// A place in the queue of those who wait for credit, a slot or room; empty until it has to wait.
+#[derive(Debug, Default)]
+pub(crate) struct Ticket(pub(super) Option<u64>);
+
+/// The reply of a call that succeeded.
+pub(crate) struct Reply {
+    /// The message, encoded.
+    pub(crate) payload: Bytes,
+    /// Entries beside it.
+    pub(crate) metadata: Metadata,
+    /// How long the call waited on the server.
+    pub(crate) queued: Duration,
+    /// How long its handler ran.
+    pub(crate) ran: Duration,
+}
+
+impl fmt::Debug for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reply")
+            .field("payload", &format_args!("[{} bytes]", self.payload.len()))
+            .field("metadata", &self.metadata)
+            .field("queued", &self.queued)
+            .field("ran", &self.ran)
+            .finish()
+    }
+}
+
+/// Why a call of ours has no reply.
+#[derive(Clone, Debug)]
+pub(crate) struct Failure {
+    /// What ended it.
+    pub(crate) cause: Cause,
+    /// How far it had come.
+    pub(crate) phase: Phase,
+    /// Whether its handler ran.
+    pub(crate) executed: Executed,
+}
+
+/// What ended a call, or the connection.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub(crate) enum Cause {
+    /// The peer replied with a refusal.
+    Replied(Status),
+    /// The call's own deadline passed.
+    Deadline,
+    /// The request is longer than the peer takes, or, once executed, the reply than we take: both sizes in bytes.
+    TooLong {
+        /// How long it is.
+        len: u64,
+        /// How long it may be.
+        max: u64,
+    },
+    /// The metadata is over its limits.
+    Metadata,
+    /// Too many callers wait already.
+    QueueFull {
+        /// How many may.
+        max: usize,
+    },
+    /// The reply does not fit into what this side keeps undelivered.
+    InboxFull {
+        /// How many bytes do.
+        max: u64,
+    },
+    /// The peer is going away and did not take the call.
+    GoingAway {
+        /// Why it goes.
+        reason: Reason,
+        /// What it said.
+        text: String,
+    },
+    /// The peer refused the handshake, or speaks something else.
+    HelloRejected {
+        /// What was wrong.
+        text: String,
+    },
+    /// The peer broke the protocol, or says that we did.
+    Protocol {
+        /// What was wrong.
+        text: String,
+    },
+    /// The peer closed, was lost or went silent.
+    Lost {
+        /// How that showed.
+        text: String,
+        /// The error of the transport, if there was one.
+        source: Option<Arc<std::io::Error>>,
+    },
+    /// This side closed the connection.
+    Closed,
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Replied(status) => write!(f, "{status}"),
+            Self::Deadline => f.write_str("deadline passed"),
+            Self::TooLong { len, max } => write!(f, "message of {len} bytes exceeds limit of {max}"),
+            Self::Metadata => write!(
+                f,
+                "metadata exceeds limit of {} entries or {} bytes",
+                Metadata::MAX_ENTRIES,
+                Metadata::MAX_LEN
+            ),
+            Self::QueueFull { max } => write!(f, "{max} callers wait already"),
+            Self::InboxFull { max } => write!(f, "undelivered replies exceed limit of {max} bytes"),
+            Self::GoingAway { reason, text } if text.is_empty() => {
+                write!(f, "peer is going away: {}", reason_name(*reason))
+            }
+            Self::GoingAway { reason, text } => {
+                write!(f, "peer is going away: {}: {text}", reason_name(*reason))
+            }
+            Self::HelloRejected { text } => write!(f, "handshake failed: {text}"),
+            Self::Protocol { text } => write!(f, "protocol error: {text}"),
+            Self::Lost { text, .. } => f.write_str(text),
+            Self::Closed => f.write_str("connection closed on this side"),
+        }
+    }
+}
+
+/// The word for `reason` in texts.
+const fn reason_name(reason: Reason) -> &'static str {
+    match reason {
+        Reason::Drain => "draining",
+        Reason::Protocol => "protocol error",
+        Reason::HelloRejected => "handshake rejected",
+        Reason::Excess => "too much to refuse",
+        Reason::Timeout => "timeout",
+        Reason::MaxAge => "connection too old",
+        Reason::Denied => "denied",
+    }
+}
+
+/// A request of the peer that is admitted: its handler is to be started.
+pub(crate) struct Arrived {
+    /// What to name it by.
+    pub(crate) id: CallId,
+    /// Whether nothing goes back.
+    pub(crate) one_way: bool,
+    /// Which procedure is called.
+    pub(crate) procedure: u64,
+    /// When its handler is no longer wanted.
+    pub(crate) deadline: Option<Time>,
+    /// Entries beside the message.
+    pub(crate) metadata: Metadata,
+    /// The message, encoded.
+    pub(crate) payload: Bytes,
+    /// When its last byte was read.
+    pub(crate) at: Time,
+}
+
+impl fmt::Debug for Arrived {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Arrived")
+            .field("id", &self.id)
+            .field("one_way", &self.one_way)
+            .field("procedure", &format_args!("{:#018x}", self.procedure))
+            .field("deadline", &self.deadline)
+            .field("metadata", &self.metadata)
+            .field("payload", &format_args!("[{} bytes]", self.payload.len()))
+            .field("at", &self.at)
+            .finish()
+    }
+}
+
+/// Why a handler is no longer wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unwanted {
+    /// The caller cancelled.
+    Cancelled,
+    /// Its deadline passed.
+    Deadline,
+    /// The connection is gone.
+    Disconnected,
+    /// The drain's time is over.
+    Drained,
+}
+
+/// How a handler ended without a reply message.
+#[derive(Debug)]
+pub(crate) enum End<'a> {
+    /// It never started: unknown procedure, bad payload, overload.
+    Refused {
+        /// What the caller is told.
+        status: &'a Status,
+        /// What the account says of a one-way request.
+        reason: DropReason,
+    },
+    /// It ran to its end and failed, or panicked.
+    Failed(&'a Status),
+    /// It was dropped before its end because it was no longer wanted.
+    Dropped,
+}
+
+/// Where a connection stands.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub(crate) enum State {
+    /// The peer's HELLO is not here yet.
+    Handshaking,
+    /// Calls go both ways.
+    Open,
+    /// One side or both want no more calls; those that are open go on.
+    Draining,
+    /// No calls are open; bytes may still have to be written and read.
+    Closing,
+    /// It is over, and why.
+    Closed(Cause),
+}
+
+/// What became of the requests of one peer on one connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    /// Handlers that ran to their end since the drain began, failed ones included.
+    pub(crate) completed: u64,
+    /// Calls that the drain's end cut or refused.
+    pub(crate) aborted: u64,
+    /// One-ways that the drain's end dropped.
+    pub(crate) one_way_dropped: u64,
+}
+
+/// The peer wants no more calls.
+#[derive(Clone, Debug)]
+pub(crate) struct PeerGoaway {
+    /// Why; one that we do not know counts as a drain.
+    pub(crate) reason: Reason,
+    /// What it said, for a person to read.
+    pub(crate) text: String,
+    /// The highest id of ours that it may still execute.
+    pub(crate) last_id: u64,
+    /// How long it waits for what is open.
+    pub(crate) drain: Duration,
+    /// When the first one was read.
+    pub(crate) at: Time,
+}
+
+/// One-way requests of ours that no barrier has covered yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Uncovered {
+    /// Never executed: never written whole, or above the last id that the peer took.
+    pub(crate) no: u64,
+    /// Perhaps executed: all others.
+    pub(crate) maybe: u64,
+}
+
+/// All that was started before a flush.
+#[derive(Debug)]
+pub(crate) struct Flush {
+    /// What was in the output then is with the OS when this offset is.
+    pub(super) offset: u64,
+    /// The last request whose fragments may not have been in the output then.
+    pub(super) last_id: u64,
+}
+
+/// A PING that waits for its PONG.
+#[derive(Debug)]
+pub(crate) struct Barrier(pub(super) u64);
