@@ -1,0 +1,333 @@
+//! Link: a connection and the alarm of its driver. Driver: the one task per connection that owns a socket.
+
+mod link;
+
+use std::{
+    future::Future,
+    io::{self, IoSlice},
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll, Waker, ready},
+    time::Duration,
+};
+
+use bytes::{Buf, BytesMut};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite},
+    time::{Sleep, sleep_until},
+};
+use tokio_util::codec::Decoder;
+
+pub(crate) use self::link::Link;
+use crate::{
+    codec::FrameCodec,
+    conn::{Connection, Time},
+    frame::Output,
+};
+
+/// Drives `link` over `stream` until the connection is closed: to be spawned.
+///
+/// Dropping the future at any point fails everything that is pending on the connection.
+pub(crate) fn drive<S>(stream: S, link: Arc<Link>, max_frame: u32) -> impl Future<Output = ()> + Send
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    Driver {
+        stream,
+        timer: Box::pin(sleep_until(link.instant(Time::ZERO))),
+        link,
+        codec: FrameCodec::new(max_frame as usize),
+        input: BytesMut::new(),
+        output: Output::new(),
+        written: 0,
+        armed: None,
+        release: None,
+        active: false,
+        reading: Reading::Frames,
+        writing: Writing::Open,
+        wakers: Vec::new(),
+    }
+}
+
+/// The one task per connection that owns a socket.
+///
+/// It reads, feeds the state machine, writes what comes out, and keeps one timer. It never waits for a handler or a
+/// caller, and nothing makes it stop reading (R0).
+struct Driver<S> {
+    stream: S,
+    link: Arc<Link>,
+    codec: FrameCodec,
+    input: BytesMut,
+    output: Output,
+    /// Bytes that the OS has taken and the connection has not been told of.
+    written: usize,
+    timer: Pin<Box<Sleep>>,
+    /// When the timer fires; it is only ever moved forward, and a firing that is too early does nothing.
+    armed: Option<Time>,
+    /// When unused buffers are given back, unless something happens before.
+    release: Option<Time>,
+    /// Whether bytes went either way since `release` was set.
+    active: bool,
+    reading: Reading,
+    writing: Writing,
+    wakers: Vec<Waker>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    Frames,
+    /// After bytes that are no frame: read on, so that closing sends no reset, but look at nothing.
+    Discard,
+    Ended,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Writing {
+    Open,
+    /// Half-closed, or broken: nothing more goes out.
+    Ended,
+}
+
+/// What a read gave.
+enum Input {
+    Nothing,
+    Bytes,
+    End,
+    Broken(io::Error),
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Future for Driver<S> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        for _ in 0..TURNS {
+            let input = this.poll_read(cx);
+            let read = !matches!(input, Input::Nothing);
+            let due = this.poll_timer(cx);
+            let turn = this.turn(input, due, cx);
+            this.wakers.drain(..).for_each(Waker::wake);
+            if turn.closed {
+                return Poll::Ready(());
+            }
+            let wrote = this.poll_write(cx);
+            let shut = turn.shutdown && this.output.is_empty() && this.poll_shutdown(cx);
+            if !read && !due && !wrote && !shut {
+                return Poll::Pending;
+            }
+        }
+        // Others are to have their turn too.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+/// What the state machine wants after a turn.
+struct Turn {
+    closed: bool,
+    shutdown: bool,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Input {
+        if self.reading == Reading::Ended {
+            return Input::Nothing;
+        }
+        if self.input.capacity() - self.input.len() < READ_MIN {
+            self.input.reserve(READ_LEN);
+        }
+        // A fresh `read_buf` each time: it holds no state, and needs no `unsafe` here.
+        let read = pin!(self.stream.read_buf(&mut self.input)).poll(cx);
+        match read {
+            Poll::Pending => Input::Nothing,
+            Poll::Ready(Ok(0)) => {
+                self.reading = Reading::Ended;
+                Input::End
+            }
+            Poll::Ready(Ok(_)) => Input::Bytes,
+            Poll::Ready(Err(error)) => {
+                self.reading = Reading::Ended;
+                self.writing = Writing::Ended;
+                Input::Broken(error)
+            }
+        }
+    }
+
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.armed.is_some() && self.timer.as_mut().poll(cx).is_ready() {
+            self.armed = None;
+            return true;
+        }
+        false
+    }
+
+    /// One visit to the state machine: tells it everything, takes everything, under one lock.
+    fn turn(&mut self, input: Input, due: bool, cx: &mut Context<'_>) -> Turn {
+        let link = Arc::clone(&self.link);
+        let mut state = link.lock();
+        let now = link.now();
+        let conn = &mut state.conn;
+        if self.written > 0 {
+            conn.handle_written(self.written, now);
+            self.written = 0;
+            self.active = true;
+        }
+        match input {
+            Input::Nothing => {}
+            Input::Bytes => {
+                self.active = true;
+                conn.handle_read(now);
+                self.decode(conn, now);
+            }
+            Input::End => conn.handle_eof(now),
+            Input::Broken(error) => conn.handle_lost("read failed", Some(error), now),
+        }
+        if due {
+            conn.handle_timeout(now);
+            self.release_buffers(now);
+        }
+        if self.writing == Writing::Open {
+            conn.poll_transmit(&mut self.output, WRITE_LEN, now);
+        }
+        let turn = Turn { closed: conn.is_closed(), shutdown: conn.wants_shutdown() };
+        conn.take_wakers(&mut self.wakers);
+        let timeout = conn.poll_timeout();
+        self.arm(timeout, now, cx);
+        state.sleep(cx.waker(), self.armed, self.output.len() >= WRITE_LEN);
+        turn
+    }
+
+    /// Feeds all whole frames of the read buffer.
+    fn decode(&mut self, conn: &mut Connection, now: Time) {
+        while self.reading == Reading::Frames {
+            match self.codec.decode(&mut self.input) {
+                Ok(Some(frame)) => conn.handle_frame(frame, now),
+                Ok(None) => return,
+                Err(error) => {
+                    conn.handle_bad_frame(&error, now);
+                    self.reading = Reading::Discard;
+                }
+            }
+        }
+        self.input.clear();
+    }
+
+    /// Gives the buffers of an idle connection back.
+    fn release_buffers(&mut self, now: Time) {
+        if !self.release.is_some_and(|release| release <= now) {
+            return;
+        }
+        self.release = None;
+        if !self.active {
+            if self.input.is_empty() {
+                self.input = BytesMut::new();
+            }
+            self.output.release();
+        }
+    }
+
+    /// Makes sure that the timer fires when the connection needs it, and when buffers may be given back.
+    fn arm(&mut self, timeout: Option<Time>, now: Time, cx: &mut Context<'_>) {
+        if self.active && self.release.is_none() {
+            self.active = false;
+            self.release = Some(now + IDLE);
+        }
+        let wanted = match (timeout, self.release) {
+            (Some(timeout), Some(release)) => Some(timeout.min(release)),
+            (timeout, release) => timeout.or(release),
+        };
+        let Some(wanted) = wanted else { return };
+        if self.armed.is_some_and(|armed| armed <= wanted) {
+            return;
+        }
+        self.timer.as_mut().reset(self.link.instant(wanted));
+        self.armed = Some(wanted);
+        if self.timer.as_mut().poll(cx).is_ready() {
+            // Due already: come back at once.
+            cx.waker().wake_by_ref();
+        }
+    }
+
+    /// Writes all that the OS takes, in as few calls as possible; true if it took anything.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut wrote = false;
+        while !self.output.is_empty() && self.writing == Writing::Open {
+            let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+            let slices = if self.stream.is_write_vectored() {
+                let count = self.output.chunks_vectored(&mut slices);
+                &slices[..count]
+            } else {
+                slices[0] = IoSlice::new(self.output.chunk());
+                &slices[..1]
+            };
+            let offered = slices.iter().map(|slice| slice.len()).sum();
+            let result = match Pin::new(&mut self.stream).poll_write_vectored(cx, slices) {
+                Poll::Pending => break,
+                Poll::Ready(Ok(0)) => Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(result) => result,
+            };
+            wrote = true;
+            match result {
+                Ok(n) => {
+                    self.output.advance(n);
+                    self.written += n;
+                }
+                Err(error) => self.write_failed(offered, error),
+            }
+        }
+        wrote
+    }
+
+    fn write_failed(&mut self, offered: usize, error: io::Error) {
+        self.writing = Writing::Ended;
+        let written = std::mem::take(&mut self.written);
+        self.link.with(|conn, now| {
+            conn.handle_written(written, now);
+            conn.handle_write_failed(offered, error, now);
+        });
+    }
+
+    /// Half-closes; true once that is done.
+    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.writing == Writing::Ended {
+            return false;
+        }
+        let done = self.try_shutdown(cx);
+        if done.is_ready() {
+            self.writing = Writing::Ended;
+        }
+        done.is_ready()
+    }
+
+    fn try_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        // The peer may be gone already: then there is nothing left to half-close, and reading will tell.
+        let _ = ready!(Pin::new(&mut self.stream).poll_flush(cx));
+        let _ = ready!(Pin::new(&mut self.stream).poll_shutdown(cx));
+        Poll::Ready(())
+    }
+}
+
+/// A driver that goes away before its connection is closed takes the connection with it: no call stays pending.
+impl<S> Drop for Driver<S> {
+    fn drop(&mut self) {
+        self.link.with(|conn, now| {
+            if !conn.is_closed() {
+                conn.handle_lost("the runtime shut down", None, now);
+            }
+        });
+    }
+}
+
+/// How many times a poll goes round before it lets others have their turn.
+const TURNS: usize = 32;
+/// The room that a read is given when there is less than [`READ_MIN`].
+const READ_LEN: usize = 64 * 1024;
+const READ_MIN: usize = 4 * 1024;
+/// The most that one write offers, so that urgent frames do not stand behind megabytes.
+const WRITE_LEN: usize = 256 * 1024;
+const MAX_SLICES: usize = 64;
+/// After this much silence an idle connection gives its buffers back.
+const IDLE: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,127 @@
+//! Link: a connection as everyone but its driver holds it.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::Waker,
+};
+
+use tokio::time::Instant;
+
+use crate::conn::{Connection, Time};
+
+/// A connection as everyone but its driver holds it: behind a lock, with the driver's alarm.
+///
+/// Nothing of the user ever runs under the lock, save the encoding of a message.
+pub(crate) struct Link {
+    state: Mutex<State>,
+    epoch: Instant,
+}
+
+pub(super) struct State {
+    pub(super) conn: Connection,
+    /// The driver, while it sleeps.
+    driver: Option<Waker>,
+    /// When the driver's timer fires.
+    armed: Option<Time>,
+    /// Whether the driver waits for the OS with all that it may hold: more output is no news to it.
+    full: bool,
+}
+
+impl State {
+    /// Notes that the driver is about to sleep until something happens, or until `armed`.
+    pub(super) fn sleep(&mut self, driver: &Waker, armed: Option<Time>, full: bool) {
+        self.armed = armed;
+        self.full = full;
+        match &mut self.driver {
+            Some(waker) => waker.clone_from(driver),
+            none => *none = Some(driver.clone()),
+        }
+    }
+
+    /// Whether the connection has something for its driver to do.
+    fn wants_driver(&self) -> bool {
+        (self.conn.wants_write() && !self.full)
+            || self.conn.wants_shutdown()
+            || self.conn.is_closed()
+            || match (self.conn.poll_timeout(), self.armed) {
+                (Some(wanted), Some(armed)) => wanted < armed,
+                (wanted, _) => wanted.is_some(),
+            }
+    }
+}
+
+impl Link {
+    /// A link whose time begins now.
+    pub(crate) fn new(conn: Connection) -> Arc<Self> {
+        let state = State { conn, driver: None, armed: None, full: false };
+        Arc::new(Self { state: Mutex::new(state), epoch: Instant::now() })
+    }
+
+    /// Runs `f` on the connection; then wakes the driver if it has work, and everybody else whom `f` concerned.
+    pub(crate) fn with<R>(&self, f: impl FnOnce(&mut Connection, Time) -> R) -> R {
+        let mut state = self.lock();
+        let result = f(&mut state.conn, self.now());
+        let driver = if state.wants_driver() { state.driver.take() } else { None };
+        wake_all(state);
+        if let Some(driver) = driver {
+            driver.wake();
+        }
+        result
+    }
+
+    /// As [`Link::with`], but leaves the driver asleep; true if the driver has work.
+    ///
+    /// For the dispatcher between two handlers: tokio's LIFO slot cannot be stolen from, so a driver that the
+    /// dispatcher woke would stay behind a handler that blocks its thread.
+    pub(crate) fn with_quiet<R>(&self, f: impl FnOnce(&mut Connection, Time) -> R) -> (R, bool) {
+        let mut state = self.lock();
+        let result = f(&mut state.conn, self.now());
+        let wanted = state.wants_driver();
+        wake_all(state);
+        (result, wanted)
+    }
+
+    /// Wakes the driver.
+    pub(crate) fn wake_driver(&self) {
+        let driver = self.lock().driver.take();
+        if let Some(driver) = driver {
+            driver.wake();
+        }
+    }
+
+    /// The time as the connection counts it.
+    pub(crate) fn now(&self) -> Time {
+        self.time(Instant::now())
+    }
+
+    /// The connection's time of `instant`; zero for one before it began.
+    pub(crate) fn time(&self, instant: Instant) -> Time {
+        instant.saturating_duration_since(self.epoch)
+    }
+
+    /// The instant of the connection's `time`; far away for one that no clock reaches.
+    pub(crate) fn instant(&self, time: Time) -> Instant {
+        const FAR: Time = Time::from_secs(30 * 365 * 24 * 3600);
+        self.epoch.checked_add(time).unwrap_or_else(|| self.epoch + FAR)
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic under the lock is a bug of ours; the other calls of the connection go on all the same.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Releases the lock, and only then wakes whom the connection names.
+fn wake_all(mut state: MutexGuard<'_, State>) {
+    let mut wakers = Vec::new();
+    state.conn.take_wakers(&mut wakers);
+    drop(state);
+    wakers.into_iter().for_each(Waker::wake);
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link").finish_non_exhaustive()
+    }
+}

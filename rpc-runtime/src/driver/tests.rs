@@ -1,0 +1,187 @@
+//! Two drivers, each with its connection, over streams that are slow, short or broken.
+
+use std::{
+    future::poll_fn,
+    task::{Poll, ready},
+};
+
+use bytes::Bytes;
+use tokio::io::{DuplexStream, ReadBuf, duplex};
+
+use super::*;
+use crate::{
+    Executed, Limits,
+    conn::{Arrived, CallId, Cause, Failure, Reply, Request, Side, Ticket},
+};
+
+/// A stream that takes and gives at most `step` bytes at a time, and hesitates before each.
+struct Trickle {
+    inner: DuplexStream,
+    step: usize,
+    hesitate: [bool; 2],
+    /// How many bytes may still be written before every write fails.
+    break_after: Option<usize>,
+}
+
+impl Trickle {
+    fn new(inner: DuplexStream, step: usize) -> Self {
+        Self { inner, step, hesitate: [true; 2], break_after: None }
+    }
+
+    fn hesitates(&mut self, way: usize, cx: &mut Context<'_>) -> bool {
+        self.hesitate[way] = !self.hesitate[way];
+        if self.hesitate[way] {
+            return false;
+        }
+        cx.waker().wake_by_ref();
+        true
+    }
+}
+
+impl AsyncRead for Trickle {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.hesitates(0, cx) {
+            return Poll::Pending;
+        }
+        let mut bytes = vec![0; self.step.min(buf.remaining())];
+        let mut part = ReadBuf::new(&mut bytes);
+        ready!(Pin::new(&mut self.inner).poll_read(cx, &mut part))?;
+        buf.put_slice(part.filled());
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Trickle {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if self.break_after == Some(0) {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        if self.hesitates(1, cx) {
+            return Poll::Pending;
+        }
+        let len = buf.len().min(self.step).min(self.break_after.unwrap_or(usize::MAX));
+        let written = ready!(Pin::new(&mut self.inner).poll_write(cx, &buf[..len]))?;
+        if let Some(left) = &mut self.break_after {
+            *left -= written;
+        }
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+const MAX_FRAME: u32 = 144 * 1024;
+
+fn link(side: Side) -> Arc<Link> {
+    let settings = Limits::default().settings(Duration::from_secs(30), Bytes::from_static(b"driver-test"));
+    Link::new(Connection::new(side, settings))
+}
+
+async fn call(link: &Link, message: &Bytes) -> Result<Reply, Failure> {
+    let id = start(link, message).await?;
+    poll_fn(|cx| link.with(|conn, _| conn.poll_reply(id, cx))).await
+}
+
+async fn start(link: &Link, message: &Bytes) -> Result<CallId, Failure> {
+    let request = Request { procedure: 7, control: false, deadline: None, metadata: None };
+    let mut ticket = Ticket::default();
+    poll_fn(|cx| link.with(|conn, now| conn.poll_call(&mut ticket, &request, message, now, cx))).await
+}
+
+async fn next(link: &Link) -> Option<Arrived> {
+    poll_fn(|cx| link.with(|conn, _| conn.poll_request(cx))).await
+}
+
+/// Answers every request with its own payload, until no more can come.
+async fn echo(link: Arc<Link>) {
+    while let Some(arrived) = next(&link).await {
+        link.with(|conn, now| {
+            conn.started(arrived.id, now).unwrap();
+            let payload = <Bytes as prost::Message>::decode(arrived.payload).unwrap();
+            conn.reply(arrived.id, &payload, now);
+        });
+    }
+}
+
+async fn closed(link: &Link) -> Cause {
+    poll_fn(|cx| link.with(|conn, _| conn.poll_closed(cx))).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_survive_a_stream_of_a_few_bytes_at_a_time() {
+    for step in [1, 7, 4096] {
+        let (one, other) = duplex(64 * 1024);
+        let (client, server) = (link(Side::Connector), link(Side::Acceptor));
+        let driving = [
+            tokio::spawn(drive(Trickle::new(one, step), Arc::clone(&client), MAX_FRAME)),
+            tokio::spawn(drive(Trickle::new(other, step), Arc::clone(&server), MAX_FRAME)),
+        ];
+        let serving = tokio::spawn(echo(Arc::clone(&server)));
+        for len in [0, 1, 100, 70_000] {
+            let message = Bytes::from(vec![b'x'; len]);
+            let reply = call(&client, &message).await.unwrap();
+            let echoed = <Bytes as prost::Message>::decode(reply.payload).unwrap();
+            assert_eq!(echoed, message, "{len} bytes in steps of {step}");
+        }
+        client.with(|conn, now| conn.close(now));
+        for task in driving {
+            task.await.unwrap();
+        }
+        serving.await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_of_many_frames_arrives_whole() {
+    let (one, other) = duplex(64 * 1024);
+    let (client, server) = (link(Side::Connector), link(Side::Acceptor));
+    tokio::spawn(drive(one, Arc::clone(&client), MAX_FRAME));
+    tokio::spawn(drive(other, Arc::clone(&server), MAX_FRAME));
+    tokio::spawn(echo(server));
+    let message = Bytes::from((0..3_000_000u32).map(|n| n as u8).collect::<Vec<_>>());
+    let reply = call(&client, &message).await.unwrap();
+    assert!(<Bytes as prost::Message>::decode(reply.payload).unwrap() == message);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_driver_leaves_no_call_pending() {
+    let (one, other) = duplex(64 * 1024);
+    let client = link(Side::Connector);
+    let driving = tokio::spawn(drive(one, Arc::clone(&client), MAX_FRAME));
+    let id = start(&client, &Bytes::new()).await.unwrap();
+    tokio::task::yield_now().await;
+    driving.abort();
+    let failure = poll_fn(|cx| client.with(|conn, _| conn.poll_reply(id, cx))).await.unwrap_err();
+    assert!(matches!(failure.cause, Cause::Lost { .. }), "{failure:?}");
+    assert!(matches!(closed(&client).await, Cause::Lost { .. }));
+    drop(other);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_write_counts_as_having_taken_all_it_was_offered() {
+    // The HELLO and the call are offered together: whatever part was taken, the call may have arrived.
+    let (one, _other) = duplex(64 * 1024);
+    let client = link(Side::Connector);
+    let mut stream = Trickle::new(one, 4096);
+    stream.break_after = Some(0);
+    let id = start(&client, &Bytes::new()).await.unwrap();
+    tokio::spawn(drive(stream, Arc::clone(&client), MAX_FRAME));
+    let failure = poll_fn(|cx| client.with(|conn, _| conn.poll_reply(id, cx))).await.unwrap_err();
+    assert_eq!(failure.executed, Executed::Maybe, "{failure:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_hangs_up_ends_both_sides() {
+    let (one, other) = duplex(64 * 1024);
+    let client = link(Side::Connector);
+    let driving = tokio::spawn(drive(one, Arc::clone(&client), MAX_FRAME));
+    drop(other);
+    driving.await.unwrap();
+    assert!(matches!(closed(&client).await, Cause::Lost { .. }));
+}
