@@ -187,3 +187,267 @@ fn foreign(bytes: &[u8]) -> Option<&'static str> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::BufMut;
+    use proptest::{collection::vec, prelude::*};
+    use tokio_util::codec::{Encoder, LengthDelimitedCodec};
+
+    use super::*;
+    use crate::frame::{Flags, Kind};
+
+    const MAX_FRAME: usize = 144 * 1024;
+
+    fn frame(id: u64, payload: &[u8]) -> Frame {
+        let payload = Bytes::copy_from_slice(payload);
+        Frame {
+            kind: Kind::Call,
+            id,
+            flags: Flags::END,
+            payload,
+            ..Frame::default()
+        }
+    }
+
+    fn encode(frames: &[Frame]) -> Vec<u8> {
+        let mut out = Output::new();
+        for frame in frames {
+            frame.header().encode_bytes(frame.payload.clone(), &mut out);
+        }
+        out.copy_to_bytes(out.len()).to_vec()
+    }
+
+    /// Reads `stream` as a connection does: into the spare capacity, at most `max` bytes at a time. Checks R3.
+    fn read(codec: &mut FrameCodec, mut stream: &[u8], max: usize) -> Result<Vec<Frame>, CodecError> {
+        let mut buffer = BytesMut::new();
+        let mut frames = Vec::new();
+        loop {
+            while let Some(frame) = codec.decode(&mut buffer)? {
+                frames.push(frame);
+            }
+            assert!(buffer.capacity() <= (2 * buffer.len()).max(FrameCodec::READ_BUFFER));
+            if stream.is_empty() {
+                return Ok(frames);
+            }
+            if buffer.capacity() == buffer.len() {
+                buffer.reserve(8 * 1024);
+            }
+            let count = (buffer.capacity() - buffer.len()).min(max).min(stream.len());
+            buffer.put_slice(&stream[..count]);
+            stream = &stream[count..];
+        }
+    }
+
+    #[test]
+    fn single_bytes_give_the_same_frames() {
+        let frames = [
+            frame(1, b"first"),
+            frame(3, b""),
+            frame(5, &[7; 300]),
+            Frame::default(),
+        ];
+        let stream = encode(&frames);
+        for max in [1, 2, 3, 7, stream.len()] {
+            assert_eq!(
+                read(&mut FrameCodec::new(MAX_FRAME), &stream, max).unwrap(),
+                frames
+            );
+        }
+    }
+
+    #[test]
+    fn frames_are_those_of_tokio_utils_length_delimited_codec() {
+        let frames = [frame(1, b"first"), frame(3, &[7; 70_000])];
+        let mut theirs = BytesMut::new();
+        let mut codec = LengthDelimitedCodec::builder()
+            .big_endian()
+            .length_field_length(4)
+            .new_codec();
+        for frame in &frames {
+            codec.encode(&encode(&[frame.clone()])[4..], &mut theirs).unwrap();
+        }
+        assert_eq!(theirs, encode(&frames));
+    }
+
+    #[test]
+    fn announced_length_reserves_nothing() {
+        let mut codec = FrameCodec::new((1 << 24) - 1);
+        let mut buffer = BytesMut::from(&b"\0\xff\xff\xff\x08"[..]);
+        assert_eq!(codec.decode(&mut buffer), Ok(None));
+        assert!(buffer.capacity() <= FrameCodec::READ_BUFFER);
+    }
+
+    #[test]
+    fn buffer_grows_with_what_has_come() {
+        let long = frame(1, &vec![7; 3 << 20]);
+        for max in [1000, 1 << 16, usize::MAX] {
+            let frames = read(&mut FrameCodec::new(1 << 23), &encode(&[long.clone()]), max).unwrap();
+            assert_eq!(frames, [long.clone()]);
+        }
+    }
+
+    #[test]
+    fn long_payload_that_came_in_pieces_is_not_copied_again() {
+        let stream = encode(&[frame(1, &[7; 20_000])]);
+        let mut codec = FrameCodec::new(MAX_FRAME);
+        let mut buffer = BytesMut::from(&stream[..100]);
+        assert_eq!(codec.decode(&mut buffer), Ok(None));
+        assert_eq!(buffer.capacity(), stream.len());
+        buffer.put_slice(&stream[100..]);
+        let own = buffer.as_ptr()..buffer.as_ptr().wrapping_add(stream.len());
+        let payload = codec.decode(&mut buffer).unwrap().unwrap().payload;
+        assert!(own.contains(&payload.as_ptr()));
+        assert_eq!(buffer.capacity(), 0, "nothing else pins it");
+    }
+
+    #[test]
+    fn long_payload_does_not_pin_the_read_buffer() {
+        let stream = encode(&[frame(1, &[7; 20_000]), frame(3, b"next")]);
+        let mut buffer = BytesMut::from(&stream[..]);
+        let shared = buffer.as_ptr()..buffer.as_ptr().wrapping_add(stream.len());
+        let mut codec = FrameCodec::new(MAX_FRAME);
+        let payload = codec.decode(&mut buffer).unwrap().unwrap().payload;
+        assert_eq!(payload.len(), 20_000);
+        assert!(!shared.contains(&payload.as_ptr()));
+    }
+
+    #[test]
+    fn fragments_stay_slices_until_they_are_reassembled() {
+        let fragment = Frame {
+            flags: Flags::MORE,
+            ..frame(1, &[7; 20_000])
+        };
+        let stream = encode(&[fragment, frame(3, b"next")]);
+        let mut buffer = BytesMut::from(&stream[..]);
+        let shared = buffer.as_ptr()..buffer.as_ptr().wrapping_add(stream.len());
+        let payload = FrameCodec::new(MAX_FRAME)
+            .decode(&mut buffer)
+            .unwrap()
+            .unwrap()
+            .payload;
+        assert!(shared.contains(&payload.as_ptr()));
+    }
+
+    #[test]
+    fn buffer_that_someone_enlarged_is_shared_again() {
+        let stream = encode(&[frame(1, &[7; 20_000]), frame(3, b"next")]);
+        let mut codec = FrameCodec::new(MAX_FRAME);
+        let mut buffer = BytesMut::from(&stream[..100]);
+        assert_eq!(codec.decode(&mut buffer), Ok(None));
+        buffer.reserve(64 * 1024);
+        buffer.put_slice(&stream[100..]);
+        assert_eq!(codec.decode(&mut buffer), Ok(Some(frame(1, &[7; 20_000]))));
+        assert_eq!(codec.decode(&mut buffer), Ok(Some(frame(3, b"next"))));
+    }
+
+    #[test]
+    fn frame_above_the_limit_is_refused_by_its_length_alone() {
+        let mut codec = FrameCodec::new(65_536);
+        let error = codec
+            .decode(&mut BytesMut::from(&b"\0\x01\0\x01"[..]))
+            .unwrap_err();
+        assert_eq!(
+            error,
+            CodecError::TooLong {
+                len: 65_537,
+                max: 65_536
+            }
+        );
+        assert_eq!(error.to_string(), "frame of 65537 bytes exceeds limit of 65536");
+        codec.set_max_frame(65_537);
+        assert_eq!(codec.decode(&mut BytesMut::from(&b"\0\x01\0\x01"[..])), Ok(None));
+    }
+
+    #[test]
+    fn frame_at_the_limit_is_read() {
+        let whole = frame(1, &[7; 100]);
+        let stream = encode(&[whole.clone()]);
+        let mut codec = FrameCodec::new(stream.len() - 4);
+        assert_eq!(read(&mut codec, &stream, usize::MAX), Ok(vec![whole]));
+    }
+
+    #[test]
+    fn other_protocols_are_named() {
+        for (bytes, protocol) in [
+            (&b"\x16\x03\x01\x02\x00\x01"[..], "TLS"),
+            (b"\x16\x03", "TLS"),
+            (b"\x15\x03\x03\x00\x02\x02\x0a", "TLS"),
+            (b"GET / HTTP/1.1\r\n", "HTTP/1"),
+            (b"POST", "HTTP/1"),
+            (b"HTTP/1.1 400 Bad Request\r\n", "HTTP/1"),
+            (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "HTTP/2"),
+            (b"\x00\x00\x12\x04\x00\x00\x00\x00\x00\x00\x03", "HTTP/2"),
+        ] {
+            let error = FrameCodec::new(MAX_FRAME)
+                .decode(&mut BytesMut::from(bytes))
+                .unwrap_err();
+            assert_eq!(error, CodecError::Foreign(protocol), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn unknown_bytes_are_a_frame_that_is_too_long() {
+        let error = FrameCodec::new(MAX_FRAME)
+            .decode(&mut BytesMut::from(&b"SSH-2.0"[..]))
+            .unwrap_err();
+        assert!(matches!(error, CodecError::TooLong { .. }));
+    }
+
+    #[test]
+    fn after_the_first_frame_nothing_is_foreign() {
+        let mut stream = encode(&[frame(1, b"first")]);
+        stream.extend(b"GET / HTTP/1.1");
+        let error = read(&mut FrameCodec::new(MAX_FRAME), &stream, usize::MAX).unwrap_err();
+        assert_eq!(
+            error,
+            CodecError::TooLong {
+                len: 0x4745_5420,
+                max: MAX_FRAME
+            }
+        );
+    }
+
+    #[test]
+    fn damaged_frame_fails_with_its_fault() {
+        let error = FrameCodec::new(MAX_FRAME)
+            .decode(&mut BytesMut::from(&b"\0\0\0\x01\x08"[..]))
+            .unwrap_err();
+        assert_eq!(error, CodecError::Frame(FrameError::Truncated { len: 1 }));
+        assert_eq!(
+            error.to_string(),
+            "invalid frame: value reaches past the end of 1 bytes"
+        );
+    }
+
+    #[test]
+    fn stream_that_ends_within_a_frame_is_truncated() {
+        let mut codec = FrameCodec::new(MAX_FRAME);
+        assert_eq!(codec.decode_eof(&mut BytesMut::new()), Ok(None));
+        let mut buffer = BytesMut::from(&b"\0\0\0\x02\x08"[..]);
+        assert_eq!(
+            codec.decode_eof(&mut buffer),
+            Err(CodecError::Truncated { len: 5 })
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn any_cut_of_the_stream_gives_the_same_frames(
+            lens in vec(prop_oneof![4 => 0_usize..200, 1 => 0_usize..140_000], 1..6),
+            max in 1_usize..100_000,
+        ) {
+            let frames: Vec<Frame> =
+                lens.iter().enumerate().map(|(id, &len)| frame(id as u64, &vec![id as u8; len])).collect();
+            prop_assert_eq!(read(&mut FrameCodec::new(MAX_FRAME), &encode(&frames), max), Ok(frames));
+        }
+
+        #[test]
+        fn any_bytes_are_frames_or_an_error(bytes in vec(any::<u8>(), 0..300), max in 1_usize..50) {
+            drop(read(&mut FrameCodec::new(MAX_FRAME), &bytes, max));
+            let mut framed = vec![0, 0, 0, bytes.len() as u8];
+            framed.extend(bytes);
+            drop(read(&mut FrameCodec::new(MAX_FRAME), &framed, max));
+        }
+    }
+}

@@ -16,7 +16,7 @@ use bytes::Bytes;
 
 use crate::Metadata;
 
-pub(crate) use self::{decode::FrameError, header::Header, output::Output};
+pub(crate) use self::{control::DropReason, decode::FrameError, header::Header, output::Output};
 
 /// How many bytes the length before each frame takes.
 pub(crate) const PREFIX_LEN: usize = 4;

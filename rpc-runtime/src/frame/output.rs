@@ -4,6 +4,9 @@
     reason = "`BufMut` is an unsafe trait; it is implemented here by delegation, and only here"
 )]
 
+#[cfg(test)]
+mod tests;
+
 use std::{collections::VecDeque, fmt, io::IoSlice, mem};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut, buf::UninitSlice};
@@ -97,12 +100,6 @@ impl Output {
     /// The offset behind the last byte that was consumed.
     pub(crate) fn written(&self) -> u64 {
         self.written
-    }
-
-    /// How many bytes of memory the tail holds, used or not.
-    #[cfg(test)]
-    pub(super) fn tail_capacity(&self) -> usize {
-        self.tail.capacity()
     }
 
     fn append_behind(&mut self, other: &mut Self) {
