@@ -1,3 +1,12 @@
-//! skeleton
-/// skeleton
-pub fn compile_dir(_: &str) -> Result<(), Box<dyn std::error::Error>> { Ok(()) }
+//! The build-time half of the rpc framework: .proto files to Rust.
+mod config;
+mod docs;
+mod emit;
+mod error;
+mod model;
+mod naming;
+mod scope;
+mod source;
+
+pub use config::{Config, compile_dir};
+pub use error::Error;

@@ -9,7 +9,7 @@ pub use crate::{
     client::Call,
     service::{Handler, Incoming, Procedure, Service},
 };
-use crate::{Code, Result, Status};
+use crate::{Code, Error, Executed, Phase, Result, Status};
 
 /// The Rust enum value of `number`, for an argument or a result called `field`.
 ///
@@ -18,6 +18,24 @@ use crate::{Code, Result, Status};
 /// INVALID_ARGUMENT for a number that the enum does not have.
 pub fn enumeration<E: TryFrom<i32>>(number: i32, field: &'static str) -> Result<E> {
     E::try_from(number).map_err(|_| unknown_value(number, field))
+}
+
+/// The Rust enum value of `number`, for the only field of a reply, which is called `field`.
+///
+/// # Errors
+///
+/// INTERNAL, executed, for a number that the enum does not have: such a reply is as good as unparsable.
+pub fn reply_enumeration<E: TryFrom<i32>>(
+    number: i32,
+    field: &'static str,
+    procedure: &'static Procedure,
+) -> Result<E, Error> {
+    E::try_from(number).map_err(|_| {
+        Error::local(Code::Internal, format!("field {field} of the reply has no enum value {number}"))
+            .with_executed(Executed::Yes)
+            .with_phase(Phase::Wait)
+            .with_procedure(procedure.path())
+    })
 }
 
 #[cold]

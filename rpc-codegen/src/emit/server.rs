@@ -1,0 +1,230 @@
+//! The trait that users implement, and the server around it.
+
+use proc_macro2::{Ident, Literal, TokenStream};
+use quote::{format_ident, quote};
+
+use super::{Names, doc_lines, docs_or};
+use crate::model::{Field, Kind, Procedure, Reply, Request, Service, ident};
+
+/// The server's half of a service.
+pub(super) fn items(service: &Service, names: &Names<'_>) -> TokenStream {
+    let interface = interface(service, names);
+    let shared = shared(service, names);
+    let server = server(service, names);
+    quote!(#interface #shared #server)
+}
+
+/// The trait.
+fn interface(service: &Service, names: &Names<'_>) -> TokenStream {
+    let name = &names.service;
+    let docs = docs_or(
+        &service.docs,
+        format!("The procedures of `{}`.", service.full_name),
+    );
+    let methods = service.procedures.iter().map(|procedure| {
+        let docs = docs_or(&procedure.docs, format!("The procedure `{}`.", procedure.path));
+        let signature = signature(procedure, names);
+        quote!(#docs #signature;)
+    });
+    quote! {
+        #docs
+        pub trait #name: ::core::marker::Send + ::core::marker::Sync + 'static {
+            #(#methods)*
+        }
+    }
+}
+
+/// The trait for `Arc`s, so that a program may keep a hand on what it serves.
+fn shared(service: &Service, names: &Names<'_>) -> TokenStream {
+    let name = &names.service;
+    let methods = service.procedures.iter().map(|procedure| {
+        let signature = signature(procedure, names);
+        let method = format_ident!("{}", procedure.stem.method());
+        let arguments = arguments(procedure, names).into_iter().map(|(name, _)| name);
+        quote!(#signature { (**self).#method(cx #(, #arguments)*) })
+    });
+    quote! {
+        impl<T: #name> #name for ::std::sync::Arc<T> {
+            #(#methods)*
+        }
+    }
+}
+
+/// A method of the trait, up to its body.
+fn signature(procedure: &Procedure, names: &Names<'_>) -> TokenStream {
+    let runtime = names.runtime;
+    let method = format_ident!("{}", procedure.stem.method());
+    let arguments = arguments(procedure, names)
+        .into_iter()
+        .map(|(name, ty)| quote!(#name: #ty));
+    let result = match &procedure.reply {
+        Reply::Message(ty) => ty.clone(),
+        Reply::Field(_, field) => value_type(field, runtime),
+    };
+    quote! {
+        fn #method(&self, cx: &#runtime::Context #(, #arguments)*)
+            -> impl ::core::future::Future<Output = #runtime::Result<#result>> + ::core::marker::Send
+    }
+}
+
+/// The names and types of a method's own arguments.
+fn arguments(procedure: &Procedure, names: &Names<'_>) -> Vec<(Ident, TokenStream)> {
+    match &procedure.request {
+        Request::Empty => Vec::new(),
+        Request::Message(ty) => vec![(format_ident!("request"), ty.clone())],
+        Request::Fields(_, fields) => fields
+            .iter()
+            .map(|field| {
+                // The context is there first.
+                let name = if field.ident == "cx" { "cx_" } else { &field.ident };
+                (ident(name), value_type(field, names.runtime))
+            })
+            .collect(),
+    }
+}
+
+/// The type of a field as a handler takes and returns it.
+pub(super) fn value_type(field: &Field, runtime: &TokenStream) -> TokenStream {
+    match &field.kind {
+        Kind::Text => quote!(::std::string::String),
+        Kind::Bytes => quote!(#runtime::Bytes),
+        Kind::Enum(ty) | Kind::Plain(ty) => ty.clone(),
+        Kind::OptionalEnum(ty) => quote!(::core::option::Option<#ty>),
+    }
+}
+
+/// The type that `Server::builder().service(..)` takes.
+fn server(service: &Service, names: &Names<'_>) -> TokenStream {
+    let Names {
+        runtime,
+        list,
+        service: name,
+        server,
+        ..
+    } = names;
+    let type_docs = doc_lines(&[format!(
+        "Serves `{}` by what a [`{name}`] does.",
+        service.full_name
+    )]);
+    let full_name = &service.full_name;
+    let server_name = server.to_string();
+    let arms: Vec<TokenStream> = (0..)
+        .zip(&service.procedures)
+        .map(|(index, procedure)| {
+            let index = Literal::usize_unsuffixed(index);
+            let handler = handler(procedure, names);
+            quote!(#index => #handler,)
+        })
+        .collect();
+    let body = if arms.is_empty() {
+        quote!(let _ = index; call.unknown())
+    } else {
+        quote! {
+            let service = ::std::sync::Arc::clone(&self.service);
+            match index { #(#arms)* _ => call.unknown() }
+        }
+    };
+    quote! {
+        #type_docs
+        pub struct #server<T> {
+            service: ::std::sync::Arc<T>,
+        }
+        impl<T: #name> #server<T> {
+            #[doc = " Serves `service`; an `Arc` of one will do, to share it."]
+            pub fn new(service: T) -> Self {
+                Self { service: ::std::sync::Arc::new(service) }
+            }
+        }
+        impl<T> ::core::clone::Clone for #server<T> {
+            fn clone(&self) -> Self {
+                Self { service: ::std::sync::Arc::clone(&self.service) }
+            }
+        }
+        impl<T> ::core::fmt::Debug for #server<T> {
+            fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+                #runtime::codegen::opaque_debug(f, #server_name)
+            }
+        }
+        impl<T: #name> #runtime::codegen::Service for #server<T> {
+            fn name(&self) -> &'static str {
+                #full_name
+            }
+            fn procedures(&self) -> &'static [#runtime::codegen::Procedure] {
+                &#list
+            }
+            fn call(&self, index: usize, call: #runtime::codegen::Incoming) -> #runtime::codegen::Handler {
+                #body
+            }
+        }
+    }
+}
+
+/// What makes the handler of one call.
+fn handler(procedure: &Procedure, names: &Names<'_>) -> TokenStream {
+    let runtime = names.runtime;
+    let method = format_ident!("{}", procedure.stem.method());
+    let into_reply = match &procedure.reply {
+        Reply::Message(_) => quote!(),
+        Reply::Field(ty, field) => {
+            let name = ident(&field.ident);
+            let value = match &field.kind {
+                Kind::Enum(_) => quote!(#name: #name as i32),
+                Kind::OptionalEnum(_) => quote!(#name: #name.map(|value| value as i32)),
+                _ => quote!(#name),
+            };
+            quote!(.map(|#name| #ty { #value }))
+        }
+    };
+    match &procedure.request {
+        Request::Empty => quote! {
+            call.handle(move |cx, (): ()| async move { service.#method(&cx).await #into_reply })
+        },
+        Request::Message(ty) => quote! {
+            call.handle(move |cx, request: #ty| async move { service.#method(&cx, request).await #into_reply })
+        },
+        Request::Fields(ty, fields) if fields.is_empty() => quote! {
+            call.handle(move |cx, _: #ty| async move { service.#method(&cx).await #into_reply })
+        },
+        Request::Fields(ty, fields) if fields.iter().any(is_checked) => {
+            let checked = fields.iter().map(|field| checked(field, runtime));
+            let types = fields.iter().map(|field| value_type(field, runtime));
+            let places: Vec<_> = (0..fields.len()).map(Literal::usize_unsuffixed).collect();
+            quote! {
+                call.handle_checked(
+                    |request: #ty| ::core::result::Result::Ok((#(#checked,)*)),
+                    move |cx, arguments: (#(#types,)*)| async move {
+                        service.#method(&cx #(, arguments.#places)*).await #into_reply
+                    },
+                )
+            }
+        }
+        Request::Fields(ty, fields) => {
+            let fields = fields.iter().map(|field| ident(&field.ident));
+            quote! {
+                call.handle(move |cx, request: #ty| async move {
+                    service.#method(&cx #(, request.#fields)*).await #into_reply
+                })
+            }
+        }
+    }
+}
+
+/// Whether a field may have a value on the wire that its argument cannot have.
+fn is_checked(field: &Field) -> bool {
+    matches!(field.kind, Kind::Enum(_) | Kind::OptionalEnum(_))
+}
+
+/// The argument for a field of `request`, or a refusal of the call.
+fn checked(field: &Field, runtime: &TokenStream) -> TokenStream {
+    let name = ident(&field.ident);
+    let shown = &field.name;
+    match &field.kind {
+        Kind::Enum(ty) => quote!(#runtime::codegen::enumeration::<#ty>(request.#name, #shown)?),
+        Kind::OptionalEnum(ty) => quote! {
+            request.#name
+                .map(|number| #runtime::codegen::enumeration::<#ty>(number, #shown))
+                .transpose()?
+        },
+        _ => quote!(request.#name),
+    }
+}

@@ -1,0 +1,317 @@
+//! Services and their procedures: checked once here, trusted afterwards.
+
+mod flatten;
+mod types;
+
+use proc_macro2::TokenStream;
+use prost_reflect::{DescriptorPool, MethodDescriptor, ServiceDescriptor};
+use prost_types::method_options::IdempotencyLevel;
+use sha2::{Digest, Sha256};
+
+use self::types::Types;
+pub(crate) use self::{
+    flatten::{Field, Kind},
+    types::ident,
+};
+use crate::{
+    config::Purpose,
+    docs,
+    error::{Place, Problem},
+    naming::Stem,
+    source::{OPTIONS_NAME, Sources},
+};
+
+/// A service, as the emitter needs it.
+#[derive(Debug)]
+pub(crate) struct Service {
+    /// The name, as the .proto spells it.
+    pub(crate) name: String,
+    /// The name with the package before it: `demo.kv.v1.Kv`.
+    pub(crate) full_name: String,
+    /// The package; several files may have the same.
+    pub(crate) package: String,
+    pub(crate) docs: Vec<String>,
+    pub(crate) is_deprecated: bool,
+    pub(crate) procedures: Vec<Procedure>,
+}
+
+/// A procedure of a service.
+#[derive(Debug)]
+pub(crate) struct Procedure {
+    /// `demo.kv.v1.Kv/rpc_fetch`.
+    pub(crate) path: String,
+    /// What stands for the path on the wire.
+    pub(crate) id: u64,
+    pub(crate) stem: Stem,
+    pub(crate) docs: Vec<String>,
+    pub(crate) is_deprecated: bool,
+    pub(crate) has_no_side_effects: bool,
+    pub(crate) run: Run,
+    pub(crate) request: Request,
+    pub(crate) reply: Reply,
+}
+
+/// Where the handlers of a procedure run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Run {
+    InOrder,
+    Spawn,
+    Blocking,
+}
+
+/// What a method takes.
+#[derive(Debug)]
+pub(crate) enum Request {
+    /// Nothing: `google.protobuf.Empty`.
+    Empty,
+    /// The message, whole.
+    Message(TokenStream),
+    /// The fields of the message.
+    Fields(TokenStream, Vec<Field>),
+}
+
+/// What a method returns.
+#[derive(Debug)]
+pub(crate) enum Reply {
+    /// The message, whole; `()` for `google.protobuf.Empty`.
+    Message(TokenStream),
+    /// The only field of the message.
+    Field(TokenStream, Field),
+}
+
+/// All services of a pool, and what the user should know about them.
+#[derive(Debug, Default)]
+pub(crate) struct Model {
+    pub(crate) services: Vec<Service>,
+    pub(crate) warnings: Vec<String>,
+}
+
+impl Model {
+    /// Reads all services of `pool`; `runtime` is the path of rpc-runtime.
+    ///
+    /// # Errors
+    ///
+    /// Everything that our own rules forbid.
+    pub(crate) fn new(
+        pool: &DescriptorPool,
+        sources: &Sources,
+        purpose: Purpose,
+        runtime: &TokenStream,
+    ) -> Result<Self, Vec<Problem>> {
+        let mut reader = Reader {
+            pool,
+            sources,
+            purpose,
+            runtime,
+            warnings: Vec::new(),
+            problems: Vec::new(),
+        };
+        let services = pool.services().map(|service| reader.service(&service)).collect();
+        if reader.problems.is_empty() {
+            Ok(Self {
+                services,
+                warnings: reader.warnings,
+            })
+        } else {
+            Err(reader.problems)
+        }
+    }
+}
+
+/// What collects problems while services are read.
+struct Reader<'a> {
+    pool: &'a DescriptorPool,
+    sources: &'a Sources,
+    purpose: Purpose,
+    runtime: &'a TokenStream,
+    warnings: Vec<String>,
+    problems: Vec<Problem>,
+}
+
+impl Reader<'_> {
+    fn service(&mut self, service: &ServiceDescriptor) -> Service {
+        let file = service.parent_file();
+        let proto = service.service_descriptor_proto();
+        let flatten = self.option("rpc.service", &service.options(), "flatten");
+        let mut stems: Vec<(Stem, String)> = Vec::new();
+        let mut procedures = Vec::new();
+        for method in service.methods() {
+            let stem = self.stem(&method);
+            match stems.iter().find(|(other, _)| *other == stem) {
+                Some((_, other)) => {
+                    let other = other.clone();
+                    self.stem_clash(&method, &stem, &other);
+                }
+                None => stems.push((stem.clone(), method.name().to_owned())),
+            }
+            procedures.push(self.procedure(&method, stem, flatten));
+        }
+        Service {
+            name: service.name().to_owned(),
+            full_name: service.full_name().to_owned(),
+            package: file.package_name().to_owned(),
+            docs: self.docs(service.parent_file().name(), service.path()),
+            is_deprecated: proto
+                .options
+                .as_ref()
+                .is_some_and(prost_types::ServiceOptions::deprecated),
+            procedures,
+        }
+    }
+
+    fn procedure(&mut self, method: &MethodDescriptor, stem: Stem, flatten: bool) -> Procedure {
+        let proto = method.method_descriptor_proto();
+        for (is_stream, field, of) in [
+            (method.is_client_streaming(), 5, "requests"),
+            (method.is_server_streaming(), 6, "replies"),
+        ] {
+            if is_stream {
+                let problem = Problem::new(format!(
+                    "procedure `{}` has a stream of {of}, and streams are not supported yet",
+                    method.full_name()
+                ))
+                .at(self.place_of(method, &[field]))
+                .with_help("take `stream` out, and let callers ask for one page after the other");
+                self.problems.push(problem);
+            }
+        }
+        let options = method.options();
+        let blocking = self.option("rpc.procedure", &options, "blocking");
+        let spawn = self.option("rpc.procedure", &options, "spawn");
+        let run = match (blocking, spawn) {
+            (true, true) => {
+                let problem = Problem::new(format!(
+                    "procedure `{}` is declared both `blocking` and `spawn`",
+                    method.full_name()
+                ))
+                .at(self.place_of(method, &[4]))
+                .with_help(
+                    "a handler that blocks its thread is `blocking`, one that computes for long is `spawn`",
+                );
+                self.problems.push(problem);
+                Run::Blocking
+            }
+            (true, false) => Run::Blocking,
+            (false, true) => Run::Spawn,
+            (false, false) => Run::InOrder,
+        };
+        let path = format!("{}/{}", method.parent_service().full_name(), method.name());
+        let file = method.parent_file();
+        let types = Types::new(file.package_name(), self.runtime);
+        Procedure {
+            id: id(&path),
+            path,
+            docs: self.docs(file.name(), method.path()),
+            is_deprecated: proto
+                .options
+                .as_ref()
+                .is_some_and(prost_types::MethodOptions::deprecated),
+            has_no_side_effects: proto
+                .options
+                .as_ref()
+                .is_some_and(|options| options.idempotency_level() == IdempotencyLevel::NoSideEffects),
+            run,
+            request: flatten::request(&types, &method.input(), flatten),
+            reply: flatten::reply(&types, &method.output(), flatten),
+            stem,
+        }
+    }
+
+    fn stem(&mut self, method: &MethodDescriptor) -> Stem {
+        let stem = Stem::new(method.name());
+        let name = method.full_name();
+        if !crate::naming::is_nameable(method.name()) {
+            let problem = Problem::new(format!("procedure `{name}` cannot be named in Rust"))
+                .at(self.place_of(method, &[1]))
+                .with_help("give it a name with a letter in it");
+            self.problems.push(problem);
+        }
+        if self.purpose == Purpose::Builtin {
+            return stem;
+        }
+        if method.name() == "rpc_terminate" {
+            let problem = Problem::new(format!("procedure `{name}` has a name that is built in"))
+                .at(self.place_of(method, &[1]))
+                .with_help(
+                    "leave it out: every server has it, and every client calls it by `send_recv().terminate()`",
+                );
+            self.problems.push(problem);
+        } else if stem.is_taken() {
+            self.warnings.push(format!(
+                "procedure {name}: its stub is called `{}`, for `{}` is an option of every call",
+                stem.stub(),
+                stem.stub().trim_end_matches('_')
+            ));
+        }
+        stem
+    }
+
+    fn stem_clash(&mut self, method: &MethodDescriptor, stem: &Stem, other: &str) {
+        let service = method.parent_service();
+        let first = service.methods().find(|method| method.name() == other);
+        let problem = Problem::new(format!(
+            "procedures `{other}` and `{}` of service `{}` are both called `{}` in Rust",
+            method.name(),
+            service.full_name(),
+            stem.method()
+        ))
+        .at(self.place_of(method, &[1]))
+        .with_other(
+            "the other one is here",
+            first.and_then(|first| self.place_of(&first, &[1])),
+        )
+        .with_help("give one of them another name");
+        self.problems.push(problem);
+    }
+
+    /// The value of the `field` of one of our own options.
+    fn option(&self, extension: &str, options: &prost_reflect::DynamicMessage, field: &str) -> bool {
+        // The extension is unknown if no file imports ours, and then nobody has set it.
+        let Some(extension) = self.pool.get_extension_by_name(extension) else {
+            return false;
+        };
+        if extension.parent_file().name() != OPTIONS_NAME {
+            return false;
+        }
+        let value = options.get_extension(&extension);
+        let message = value.as_message();
+        message
+            .and_then(|message| message.get_field_by_name(field)?.as_bool())
+            .unwrap_or(false)
+    }
+
+    fn docs(&self, file: &str, path: &[i32]) -> Vec<String> {
+        let file = self.pool.get_file_by_name(file);
+        let info = file
+            .as_ref()
+            .and_then(|file| file.file_descriptor_proto().source_code_info.as_ref());
+        let location = info.and_then(|info| info.location.iter().find(|location| location.path == path));
+        location.map(docs::of).unwrap_or_default()
+    }
+
+    fn place_of(&self, method: &MethodDescriptor, more: &[i32]) -> Option<Place> {
+        self.sources
+            .place(method.parent_file().name(), &[method.path(), more].concat())
+    }
+}
+
+/// What stands for `path` on the wire: the first 8 bytes, little-endian, of its SHA-256.
+fn id(path: &str) -> u64 {
+    let digest = Sha256::digest(path.as_bytes());
+    digest
+        .iter()
+        .take(8)
+        .rev()
+        .fold(0, |id, byte| id << 8 | u64::from(*byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn id_is_the_digest_s_first_bytes_read_backwards() {
+        // `printf demo.kv.v1.Kv/rpc_fetch | sha256sum` begins 00a08951278e049e.
+        assert_eq!(id("demo.kv.v1.Kv/rpc_fetch"), 0x9e04_8e27_5189_a000);
+    }
+}

@@ -1,0 +1,144 @@
+//! The Rust types of messages and fields, as prost-build writes them.
+
+use proc_macro2::{Ident, Span, TokenStream};
+use prost_reflect::{Cardinality, FieldDescriptor, Kind as ProtoKind, MessageDescriptor, Syntax};
+use quote::quote;
+
+use crate::naming::{camel, snake};
+
+/// What types are called in the module of one package.
+#[derive(Debug)]
+pub(super) struct Types<'a> {
+    package: &'a str,
+    runtime: &'a TokenStream,
+}
+
+impl<'a> Types<'a> {
+    /// The types as the module of `package` calls them; `runtime` is the path of rpc-runtime.
+    pub(super) fn new(package: &'a str, runtime: &'a TokenStream) -> Self {
+        Self { package, runtime }
+    }
+
+    /// The type of a message.
+    pub(super) fn message(&self, message: &MessageDescriptor) -> TokenStream {
+        match self.well_known(message.full_name()) {
+            Some(ty) => ty,
+            None => self.path(message.package_name(), message.full_name()),
+        }
+    }
+
+    /// The type of an enum.
+    pub(super) fn enumeration(&self, proto: &prost_reflect::EnumDescriptor) -> TokenStream {
+        match proto.full_name().strip_prefix("google.protobuf.") {
+            Some(rest) => self.google(rest),
+            None => self.path(proto.package_name(), proto.full_name()),
+        }
+    }
+
+    /// The type of a message's field, without the `Box` that recursive ones have.
+    pub(super) fn field(&self, field: &FieldDescriptor) -> TokenStream {
+        if let ProtoKind::Message(entry) = field.kind() {
+            if field.is_map() {
+                let key = self.single(&entry.map_entry_key_field());
+                let value = self.single(&entry.map_entry_value_field());
+                return quote!(::std::collections::HashMap<#key, #value>);
+            }
+        }
+        let single = self.single(field);
+        match field.cardinality() {
+            Cardinality::Repeated => quote!(::std::vec::Vec<#single>),
+            _ if is_option(field) => quote!(::core::option::Option<#single>),
+            _ => single,
+        }
+    }
+
+    /// The type of one value of a field.
+    fn single(&self, field: &FieldDescriptor) -> TokenStream {
+        match field.kind() {
+            ProtoKind::Double => quote!(f64),
+            ProtoKind::Float => quote!(f32),
+            ProtoKind::Int32 | ProtoKind::Sint32 | ProtoKind::Sfixed32 | ProtoKind::Enum(_) => quote!(i32),
+            ProtoKind::Int64 | ProtoKind::Sint64 | ProtoKind::Sfixed64 => quote!(i64),
+            ProtoKind::Uint32 | ProtoKind::Fixed32 => quote!(u32),
+            ProtoKind::Uint64 | ProtoKind::Fixed64 => quote!(u64),
+            ProtoKind::Bool => quote!(bool),
+            ProtoKind::String => quote!(::std::string::String),
+            ProtoKind::Bytes => {
+                let runtime = self.runtime;
+                quote!(#runtime::Bytes)
+            }
+            ProtoKind::Message(message) => self.message(&message),
+        }
+    }
+
+    /// The path from this package's module to `full_name`, which is declared in `package`.
+    fn path(&self, package: &str, full_name: &str) -> TokenStream {
+        let here: Vec<&str> = self.package.split('.').filter(|part| !part.is_empty()).collect();
+        let there: Vec<&str> = full_name.split('.').collect();
+        let package_len = package.split('.').filter(|part| !part.is_empty()).count();
+        let shared = here
+            .iter()
+            .zip(&there[..package_len])
+            .take_while(|(a, b)| a == b)
+            .count();
+        let (name, modules) = there[shared..].split_last().unwrap_or((&full_name, &[]));
+        let up = here[shared..].iter().map(|_| "super".to_owned());
+        let parts: Vec<String> = up
+            .chain(modules.iter().map(|part| snake(part)))
+            .chain([camel(name)])
+            .collect();
+        let idents = parts.iter().map(|part| ident(part));
+        // `T` alone would be the type parameter of the server.
+        if parts == ["T"] {
+            quote!(self::T)
+        } else {
+            quote!(#(#idents)::*)
+        }
+    }
+
+    /// The type of a message that google defined and prost knows.
+    fn well_known(&self, full_name: &str) -> Option<TokenStream> {
+        let name = full_name.strip_prefix("google.protobuf.")?;
+        Some(match name {
+            "Empty" => quote!(()),
+            "BoolValue" => quote!(bool),
+            "BytesValue" => quote!(::std::vec::Vec<u8>),
+            "DoubleValue" => quote!(f64),
+            "FloatValue" => quote!(f32),
+            "Int32Value" => quote!(i32),
+            "Int64Value" => quote!(i64),
+            "StringValue" => quote!(::std::string::String),
+            "UInt32Value" => quote!(u32),
+            "UInt64Value" => quote!(u64),
+            _ => self.google(name),
+        })
+    }
+
+    fn google(&self, name: &str) -> TokenStream {
+        let parts: Vec<&str> = name.split('.').collect();
+        let (name, modules) = parts.split_last().unwrap_or((&name, &[]));
+        let modules = modules.iter().map(|part| ident(&snake(part)));
+        let name = ident(&camel(name));
+        let runtime = self.runtime;
+        quote!(#runtime::codegen::prost_types::#(#modules::)*#name)
+    }
+}
+
+/// Whether prost-build makes an `Option` of a field that is not repeated.
+pub(super) fn is_option(field: &FieldDescriptor) -> bool {
+    let proto = field.field_descriptor_proto();
+    if proto.proto3_optional.unwrap_or(false) {
+        return true;
+    }
+    let is_message = matches!(field.kind(), ProtoKind::Message(_)) && !field.is_group();
+    field.cardinality() == Cardinality::Optional
+        && (is_message || field.parent_file().syntax() == Syntax::Proto2)
+}
+
+/// An identifier, which may begin with `r#`.
+pub(crate) fn ident(name: &str) -> Ident {
+    match name.strip_prefix("r#") {
+        Some(raw) => Ident::new_raw(raw, Span::call_site()),
+        None => Ident::new(name, Span::call_site()),
+    }
+}

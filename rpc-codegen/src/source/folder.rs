@@ -1,0 +1,99 @@
+//! A folder of .proto files, and the folders in it.
+
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    path::{Component, Path, PathBuf},
+};
+
+use super::{OPTIONS_NAME, unreadable};
+use crate::error::{Error, Problem};
+
+/// What a folder holds, at any depth.
+#[derive(Debug, Default)]
+pub(crate) struct Folder {
+    /// All .proto files, sorted.
+    pub(crate) protos: Vec<PathBuf>,
+    /// The folder itself and all folders in it: a new file changes one of them.
+    pub(crate) folders: Vec<PathBuf>,
+}
+
+impl Folder {
+    /// Lists `path`; names that begin with a dot are left out.
+    ///
+    /// # Errors
+    ///
+    /// A folder that cannot be read, or that holds no .proto file.
+    pub(crate) fn list(path: &Path) -> Result<Self, Error> {
+        let mut found = Self::default();
+        found
+            .visit(path, &mut BTreeSet::new())
+            .map_err(|(path, error)| unreadable(&path, &error))?;
+        if found.protos.is_empty() {
+            return Err(
+                Problem::new(format!("there is no .proto file in {}", path.display()))
+                    .with_help("write the first one there, for example service.proto")
+                    .into(),
+            );
+        }
+        Ok(found)
+    }
+
+    /// The names that imports would give to the files in `path`, as far as they can be read.
+    pub(super) fn names(path: &Path) -> Vec<String> {
+        let listed = Self::list(path).unwrap_or_default();
+        listed
+            .protos
+            .iter()
+            .filter_map(|proto| import_name(proto.strip_prefix(path).ok()?))
+            .collect()
+    }
+
+    fn visit(&mut self, path: &Path, seen: &mut BTreeSet<PathBuf>) -> Result<(), (PathBuf, io::Error)> {
+        let failed = |error: io::Error| (path.to_owned(), error);
+        // A link to a folder above would lead around in circles.
+        if !seen.insert(fs::canonicalize(path).map_err(failed)?) {
+            return Ok(());
+        }
+        self.folders.push(path.to_owned());
+        let entries: Result<Vec<_>, io::Error> = fs::read_dir(path).map_err(failed)?.collect();
+        let mut entries: Vec<PathBuf> = entries.map_err(failed)?.iter().map(fs::DirEntry::path).collect();
+        entries.sort();
+        for entry in entries {
+            let hidden = entry
+                .file_name()
+                .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+            if hidden {
+                continue;
+            }
+            if entry.is_dir() {
+                self.visit(&entry, seen)?;
+            } else if entry.extension().is_some_and(|extension| extension == "proto") {
+                self.protos.push(entry);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The name that an import gives to the file at `relative`, counted from an include path.
+pub(super) fn import_name(relative: &Path) -> Option<String> {
+    let parts: Option<Vec<&str>> = relative
+        .components()
+        .map(|part| match part {
+            Component::Normal(part) => part.to_str(),
+            _ => None,
+        })
+        .collect();
+    parts.map(|parts| parts.join("/"))
+}
+
+/// Whether `relative` is a copy of a file that this crate serves from inside.
+pub(crate) fn is_served(relative: &Path) -> bool {
+    import_name(relative).is_some_and(|name| name == OPTIONS_NAME || is_google(&name))
+}
+
+/// Whether the file `name` is one of those that google defined and prost knows.
+pub(crate) fn is_google(name: &str) -> bool {
+    name.starts_with("google/protobuf/")
+}
