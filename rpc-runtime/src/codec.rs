@@ -190,6 +190,8 @@ fn foreign(bytes: &[u8]) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
+    use std::slice;
+
     use bytes::BufMut;
     use proptest::{collection::vec, prelude::*};
     use tokio_util::codec::{Encoder, LengthDelimitedCodec};
@@ -265,7 +267,9 @@ mod tests {
             .length_field_length(4)
             .new_codec();
         for frame in &frames {
-            codec.encode(&encode(&[frame.clone()])[4..], &mut theirs).unwrap();
+            codec
+                .encode(&encode(slice::from_ref(frame))[4..], &mut theirs)
+                .unwrap();
         }
         assert_eq!(theirs, encode(&frames));
     }
@@ -282,8 +286,13 @@ mod tests {
     fn buffer_grows_with_what_has_come() {
         let long = frame(1, &vec![7; 3 << 20]);
         for max in [1000, 1 << 16, usize::MAX] {
-            let frames = read(&mut FrameCodec::new(1 << 23), &encode(&[long.clone()]), max).unwrap();
-            assert_eq!(frames, [long.clone()]);
+            let frames = read(
+                &mut FrameCodec::new(1 << 23),
+                &encode(slice::from_ref(&long)),
+                max,
+            )
+            .unwrap();
+            assert_eq!(frames, slice::from_ref(&long));
         }
     }
 
@@ -362,7 +371,7 @@ mod tests {
     #[test]
     fn frame_at_the_limit_is_read() {
         let whole = frame(1, &[7; 100]);
-        let stream = encode(&[whole.clone()]);
+        let stream = encode(slice::from_ref(&whole));
         let mut codec = FrameCodec::new(stream.len() - 4);
         assert_eq!(read(&mut codec, &stream, usize::MAX), Ok(vec![whole]));
     }
