@@ -9,9 +9,8 @@ use crate::frame::{Frame, FrameError, Output, PREFIX_LEN};
 
 /// Cuts a stream of bytes into frames.
 ///
-/// Whoever feeds it reads into the spare capacity of the buffer and reserves no more than
-/// [`FrameCodec::READ_BUFFER`]: when a frame needs more, [`decode`](Decoder::decode) has made the room, and never
-/// more than what has come justifies.
+/// Whoever feeds it calls [`FrameCodec::prepare_read`] and reads into the spare capacity of the buffer: that and
+/// [`decode`](Decoder::decode) make the room, and never more than what has come justifies.
 #[derive(Debug)]
 pub(crate) struct FrameCodec {
     max_frame: usize,
@@ -25,6 +24,9 @@ impl FrameCodec {
     /// How large a read buffer may be without regard to how much has come.
     pub(crate) const READ_BUFFER: usize = 64 * 1024;
 
+    /// With less room than this, a read is hardly worth its system call.
+    const READ_MIN: usize = 4 * 1024;
+
     /// A codec for a fresh connection that reads frames of at most `max_frame` bytes.
     pub(crate) const fn new(max_frame: usize) -> Self {
         Self {
@@ -37,6 +39,18 @@ impl FrameCodec {
     /// Sets how long the frames from now on may be.
     pub(crate) const fn set_max_frame(&mut self, max_frame: usize) {
         self.max_frame = max_frame;
+    }
+
+    /// Makes room in `buffer` for the next read: at most [`Self::READ_BUFFER`], unless `decode` has made more already.
+    ///
+    /// A buffer that was made for one frame keeps its size, even if little of it is left.
+    pub(crate) fn prepare_read(&self, buffer: &mut BytesMut) {
+        let spare = buffer.capacity() - buffer.len();
+        if spare >= Self::READ_MIN || (spare > 0 && self.own.is_some()) {
+            return;
+        }
+        let additional = Self::READ_BUFFER.saturating_sub(buffer.len());
+        buffer.reserve(additional.max(1));
     }
 
     /// Makes room for more of a frame that takes `total` bytes: at most [`Self::READ_BUFFER`], or twice of what is
@@ -232,9 +246,8 @@ mod tests {
             if stream.is_empty() {
                 return Ok(frames);
             }
-            if buffer.capacity() == buffer.len() {
-                buffer.reserve(8 * 1024);
-            }
+            codec.prepare_read(&mut buffer);
+            assert!(buffer.capacity() <= (2 * buffer.len()).max(FrameCodec::READ_BUFFER));
             let count = (buffer.capacity() - buffer.len()).min(max).min(stream.len());
             buffer.put_slice(&stream[..count]);
             stream = &stream[count..];
@@ -303,7 +316,10 @@ mod tests {
         let mut buffer = BytesMut::from(&stream[..100]);
         assert_eq!(codec.decode(&mut buffer), Ok(None));
         assert_eq!(buffer.capacity(), stream.len());
-        buffer.put_slice(&stream[100..]);
+        buffer.put_slice(&stream[100..stream.len() - 100]);
+        codec.prepare_read(&mut buffer);
+        assert_eq!(buffer.capacity(), stream.len(), "not enlarged for the last bytes");
+        buffer.put_slice(&stream[stream.len() - 100..]);
         let own = buffer.as_ptr()..buffer.as_ptr().wrapping_add(stream.len());
         let payload = codec.decode(&mut buffer).unwrap().unwrap().payload;
         assert!(own.contains(&payload.as_ptr()));
