@@ -133,9 +133,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         if self.reading == Reading::Ended {
             return Input::Nothing;
         }
-        if self.input.capacity() - self.input.len() < READ_MIN {
-            self.input.reserve(READ_LEN);
-        }
+        self.codec.prepare_read(&mut self.input);
         // A fresh `read_buf` each time: it holds no state, and needs no `unsafe` here.
         let read = pin!(self.stream.read_buf(&mut self.input)).poll(cx);
         match read {
@@ -320,9 +318,6 @@ impl<S> Drop for Driver<S> {
 
 /// How many times a poll goes round before it lets others have their turn.
 const TURNS: usize = 32;
-/// The room that a read is given when there is less than [`READ_MIN`].
-const READ_LEN: usize = 64 * 1024;
-const READ_MIN: usize = 4 * 1024;
 /// The most that one write offers, so that urgent frames do not stand behind megabytes.
 const WRITE_LEN: usize = 256 * 1024;
 const MAX_SLICES: usize = 64;
