@@ -1,5 +1,232 @@
-//! Context: what a handler knows of its call.
+//! Context: what a handler knows of its call; and what code running inside a handler inherits from it.
 
-/// What a handler knows of its call.
-#[derive(Clone, Debug)]
-pub struct Context(());
+use std::{
+    cell::Cell,
+    fmt,
+    future::{Future, poll_fn},
+    pin::pin,
+    sync::Arc,
+    task::{Context as TaskContext, Waker},
+    time::{Duration, Instant as StdInstant},
+};
+
+use tokio::time::Instant;
+
+use crate::{Metadata, Peer, conn::CallId, server::Served};
+
+/// What a handler knows of its call: who called, what, until when, and whether the answer is still wanted.
+///
+/// Cheap to clone, and a clone may outlive the handler: a task that the handler spawned takes one along, and makes
+/// its own calls `.within(&cx)`.
+#[derive(Clone)]
+pub struct Context {
+    served: Arc<Served>,
+    id: CallId,
+    one_way: bool,
+    procedure: &'static str,
+    deadline: Option<Instant>,
+    /// None for no entries: most calls have none, and then nothing is allocated.
+    metadata: Option<Arc<Metadata>>,
+}
+
+impl Context {
+    pub(crate) fn new(
+        served: Arc<Served>,
+        id: CallId,
+        one_way: bool,
+        procedure: &'static str,
+        deadline: Option<Instant>,
+        metadata: Metadata,
+    ) -> Self {
+        let metadata = (!metadata.is_empty()).then(|| Arc::new(metadata));
+        Self {
+            served,
+            id,
+            one_way,
+            procedure,
+            deadline,
+            metadata,
+        }
+    }
+
+    /// Who called, as far as the transport knows.
+    pub fn peer(&self) -> &Peer {
+        self.served.peer()
+    }
+
+    /// The procedure, as `package.Service/Name`.
+    pub fn procedure(&self) -> &'static str {
+        self.procedure
+    }
+
+    /// When the handler will be dropped, if it has not ended by then; none if the caller set no deadline.
+    ///
+    /// Calls that the handler makes inherit it by themselves.
+    pub fn deadline(&self) -> Option<StdInstant> {
+        self.deadline.map(Instant::into_std)
+    }
+
+    /// How long it is until the deadline: zero once it has passed, none if there is none.
+    pub fn remaining(&self) -> Option<Duration> {
+        self.deadline
+            .map(|deadline| deadline.saturating_duration_since(Instant::now()))
+    }
+
+    /// The entries that the caller sent beside the request.
+    pub fn metadata(&self) -> &Metadata {
+        static NONE: Metadata = Metadata::new();
+        self.metadata.as_deref().unwrap_or(&NONE)
+    }
+
+    /// Whether nothing goes back to the caller: it used `send`.
+    pub fn is_one_way(&self) -> bool {
+        self.one_way
+    }
+
+    /// Waits until the handler's answer is no longer wanted: the caller has cancelled or gone, the deadline has
+    /// passed, or a drain's time is over.
+    ///
+    /// The handler itself is dropped then, at its next await, so it need not watch this. It is for tasks that the
+    /// handler spawned, and for handlers that compute for long between awaits. After the handler's end it resolves
+    /// at once.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future changes nothing.
+    pub async fn cancelled(&self) {
+        poll_fn(|cx| self.served.with(|conn, _| conn.poll_unwanted(self.id, cx))).await;
+    }
+
+    /// Whether the handler's answer is no longer wanted.
+    pub fn is_cancelled(&self) -> bool {
+        let mut cx = TaskContext::from_waker(Waker::noop());
+        self.served
+            .with(|conn, _| conn.poll_unwanted(self.id, &mut cx))
+            .is_ready()
+    }
+
+    /// The deadline as calls inherit it.
+    pub(crate) fn deadline_instant(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// The connection that the call came by.
+    pub(crate) fn served(&self) -> &Arc<Served> {
+        &self.served
+    }
+
+    /// What calls made by the handler's own future inherit.
+    pub(crate) fn inherited(&self) -> Inherited {
+        Inherited {
+            deadline: self.deadline,
+            instance: Some(self.served.server().instance()),
+        }
+    }
+}
+
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context")
+            .field("procedure", &self.procedure)
+            .field("peer", &self.peer().address())
+            .field("remaining", &self.remaining())
+            .field("one_way", &self.one_way)
+            .field("metadata", self.metadata())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The id of one server in one process, as it announces it to its peers.
+pub(crate) type InstanceId = [u8; 16];
+
+/// The deadline of the handler whose own future is being polled here, for the calls that it makes.
+pub(crate) fn inherited_deadline() -> Option<Instant> {
+    INHERITED.get().deadline
+}
+
+/// The server whose handler is being polled here: a terminate that it sends to its own server must not wait for the
+/// drain, which would wait for the handler.
+pub(crate) fn inherited_instance() -> Option<InstanceId> {
+    INHERITED.get().instance
+}
+
+/// What code that runs inside a handler's own future inherits from the call. It is lost in `tokio::spawn`.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Inherited {
+    deadline: Option<Instant>,
+    instance: Option<InstanceId>,
+}
+
+impl Inherited {
+    /// Makes a future and runs it to its end, so that what it calls inherits this.
+    pub(crate) async fn scope<F: Future>(self, make: impl FnOnce() -> F) -> F::Output {
+        let mut future = pin!({
+            let _entered = self.enter();
+            make()
+        });
+        poll_fn(|cx| {
+            let _entered = self.enter();
+            future.as_mut().poll(cx)
+        })
+        .await
+    }
+
+    fn enter(self) -> Entered {
+        Entered(INHERITED.replace(self))
+    }
+}
+
+thread_local! {
+    // Set around each poll, so it costs a copy where tokio's task-local costs 20 ns.
+    static INHERITED: Cell<Inherited> = const { Cell::new(Inherited { deadline: None, instance: None }) };
+}
+
+/// Puts what was inherited before back when it is dropped, in a panic too.
+struct Entered(Inherited);
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        INHERITED.set(self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_future_inherits_and_a_spawned_task_does_not() {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        let inherited = Inherited {
+            deadline: Some(deadline),
+            instance: Some([7; 16]),
+        };
+        assert_eq!(inherited_deadline(), None);
+        let spawned = inherited
+            .scope(|| async {
+                assert_eq!(inherited_deadline(), Some(deadline));
+                tokio::task::yield_now().await;
+                assert_eq!(inherited_instance(), Some([7; 16]));
+                tokio::spawn(async { inherited_deadline() }).await.unwrap()
+            })
+            .await;
+        assert_eq!(spawned, None);
+        assert_eq!(inherited_deadline(), None);
+    }
+
+    #[tokio::test]
+    async fn an_inner_scope_ends_with_its_poll() {
+        let outer = Inherited {
+            deadline: Some(Instant::now()),
+            instance: None,
+        };
+        outer
+            .scope(|| async {
+                Inherited::default()
+                    .scope(|| async { assert_eq!(inherited_deadline(), None) })
+                    .await;
+                assert_eq!(inherited_deadline(), outer.deadline);
+            })
+            .await;
+    }
+}

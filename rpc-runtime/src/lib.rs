@@ -1,27 +1,80 @@
-//! The runtime.
+//! The runtime of an RPC framework: frames, connections, servers, clients, and a `terminate` that ends within a bound.
+//!
+//! Code that `rpc-codegen` generates from a `.proto` file stands on this crate; programs use the few names below.
+//!
+//! Goals: deadlines that bound, errors that say whether the handler ran, one-way calls that are accounted for, a drain
+//! that never hangs, quick small calls. Not goals: gRPC's wire, HTTP, code generation at run time.
+//!
+//! A whole program, server and client in one:
+//!
+//! ```
+//! use rpc_runtime::{Client, Server};
+//! # use rpc_runtime::{Bytes, Context, Handler, Incoming, Procedure, Service};
+//! # // By hand, what `include_protos!()` brings into a program of yours.
+//! # const RPC_ECHO: Procedure = Procedure::new("doc.v1.Echo/rpc_echo", 0x5a1c_66d0_17b5_11ee);
+//! # struct EchoServer;
+//! # impl Service for EchoServer {
+//! #     fn name(&self) -> &'static str { "doc.v1.Echo" }
+//! #     fn procedures(&self) -> &'static [Procedure] { &[RPC_ECHO] }
+//! #     fn call(&self, _: usize, call: Incoming) -> Handler {
+//! #         call.handle(|_: Context, text: String| async move { Ok(text) })
+//! #     }
+//! # }
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), rpc_runtime::Error> {
+//! let server = Server::builder().service(EchoServer).listen("mem:doc").bind().await?;
+//! let serving = tokio::spawn(server.serve());
+//!
+//! let client = Client::connect("mem:doc").await?;
+//! // Generated stubs read `client.send_recv().echo("hello")`; this is what they do.
+//! let text: String = client.call().send_recv(&RPC_ECHO, "hello".to_owned()).await?;
+//! assert_eq!(text, "hello");
+//!
+//! let report = client.terminate().await?;
+//! assert!(report.is_clean());
+//! serving.await.unwrap()?;
+//! # Ok(())
+//! # }
+//! ```
 
+// Generated code says `::rpc_runtime`, in this crate too.
+extern crate self as rpc_runtime;
+
+mod account;
+mod builtin;
 mod client;
 mod codec;
 #[doc(hidden)]
 pub mod codegen;
+mod config;
 mod conn;
 mod context;
+mod driver;
 mod error;
 mod frame;
 mod metadata;
 mod report;
+mod server;
 mod service;
 mod status;
+mod terminate;
 mod transport;
 
+pub use account::Account;
 pub use bytes::Bytes;
 pub use client::{Call, Client};
+pub use config::Limits;
 pub use context::Context;
 pub use error::{Error, Executed, Phase};
 pub use metadata::Metadata;
-pub use report::{Account, DrainReport};
+pub use report::DrainReport;
+pub use prost::Message;
+pub use prost_types;
+pub use server::{Server, ServerBuilder, ServerHandle};
 pub use service::{Handler, Incoming, Procedure, Service};
 pub use status::{Code, Status};
+pub use terminate::TerminatePolicy;
 pub use transport::{Peer, Transport};
 
 /// What a handler returns; the error is a [`Status`] unless said otherwise.

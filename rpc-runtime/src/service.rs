@@ -1,10 +1,10 @@
 //! Service: what a generated server implements; routing by procedure.
 
+mod incoming;
+
 use std::{future::Future, pin::Pin};
 
-use prost::Message;
-
-use crate::{Context, Result, Status};
+pub use self::incoming::Incoming;
 
 /// One procedure of a service, as the generator wrote it down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,43 +88,3 @@ pub trait Service: Send + Sync + 'static {
 
 /// A handler that has not been polled yet, with all that it owns; it sends its own reply.
 pub type Handler = Pin<Box<dyn Future<Output = ()> + Send>>;
-
-/// A call that has arrived and waits for its handler.
-#[derive(Debug)]
-pub struct Incoming(());
-
-impl Incoming {
-    /// Makes a handler: parses the request, runs `handler` on it, sends its reply.
-    pub fn handle<Req, Rep, F, Fut>(self, handler: F) -> Handler
-    where
-        Req: Message + Default + 'static,
-        Rep: Message + 'static,
-        F: FnOnce(Context, Req) -> Fut + Send + 'static,
-        Fut: Future<Output = Result<Rep>> + Send,
-    {
-        self.handle_checked(Ok, handler)
-    }
-
-    /// As [`Incoming::handle`], with `check` between the request and its arguments: its refusal means that the
-    /// handler did not run.
-    pub fn handle_checked<Req, Args, Rep, F, Fut>(
-        self,
-        check: fn(Req) -> Result<Args, Status>,
-        handler: F,
-    ) -> Handler
-    where
-        Req: Message + Default + 'static,
-        Args: Send + 'static,
-        Rep: Message + 'static,
-        F: FnOnce(Context, Args) -> Fut + Send + 'static,
-        Fut: Future<Output = Result<Rep>> + Send,
-    {
-        let _ = (check, handler);
-        unimplemented!("skeleton")
-    }
-
-    /// Makes the handler of a call whose index is none of the service's.
-    pub fn unknown(self) -> Handler {
-        unimplemented!("skeleton")
-    }
-}

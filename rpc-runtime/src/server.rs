@@ -1,0 +1,124 @@
+//! Server: listens, accepts, starts handlers, drains.
+
+mod accept;
+mod builder;
+mod dispatch;
+mod drain;
+mod handle;
+mod in_process;
+mod race;
+mod router;
+mod served;
+mod shared;
+mod task;
+mod watch;
+
+#[cfg(test)]
+mod tests;
+
+use std::{fmt, sync::Arc};
+
+use self::{accept::Gates, race::until};
+pub use self::{builder::ServerBuilder, handle::ServerHandle};
+pub(crate) use self::{in_process::InProcess, served::Served, shared::Shared};
+use crate::{DrainReport, Error, terminate::Signals, transport::Listener};
+
+/// A server that listens already: clients that connect wait until it serves.
+///
+/// ```no_run
+/// # async fn serve(service: impl rpc_runtime::Service) -> Result<(), rpc_runtime::Error> {
+/// use rpc_runtime::Server;
+///
+/// let server = Server::builder().service(service).listen("tcp://127.0.0.1:0").bind().await?;
+/// println!("listening on {}", server.addresses().join(", "));
+/// let report = server.serve().await?;
+/// println!("{report}");
+/// # Ok(())
+/// # }
+/// ```
+pub struct Server {
+    alive: Alive,
+    listeners: Vec<Listener>,
+    gates: Arc<Gates>,
+    signals: bool,
+}
+
+impl Server {
+    /// A server to be configured.
+    pub fn builder() -> ServerBuilder {
+        ServerBuilder::new()
+    }
+
+    /// Where the server listens, with the real ports.
+    pub fn addresses(&self) -> &[String] {
+        self.alive.0.addresses()
+    }
+
+    /// A handle that drains the server from elsewhere.
+    pub fn handle(&self) -> ServerHandle {
+        ServerHandle::new(Arc::clone(&self.alive.0))
+    }
+
+    /// Serves until somebody terminates the server: a peer that may, a signal, or a handle.
+    ///
+    /// From then on it takes no more calls, and gives those that are open the drain timeout to end. It returns no
+    /// later than 3 s after that, even with stuck peers and handlers, while a worker of the runtime is free.
+    ///
+    /// # Errors
+    ///
+    /// INTERNAL if the OS refuses to tell of signals.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future aborts the server: listeners close, open calls are dropped, in the background.
+    pub async fn serve(self) -> Result<DrainReport, Error> {
+        let Self {
+            alive,
+            listeners,
+            gates,
+            signals,
+        } = self;
+        let server = &alive.0;
+        // Before the first connection, so that no signal falls between.
+        let signals = if signals { Some(Signals::listen()?) } else { None };
+        for listener in listeners {
+            let accept = accept::accept(Arc::clone(server), listener, Arc::clone(&gates));
+            server.add_accepting(server.runtime().spawn(accept));
+        }
+        tracing::info!(addresses = ?server.addresses(), services = ?server.router(), "serving");
+        if let Some(signals) = signals {
+            until(server.closed(), obey(signals, server)).await;
+        }
+        Ok(server.closed().await)
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("addresses", &self.addresses())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The first signal drains, the second gives the open calls no more time.
+async fn obey(mut signals: Signals, server: &Arc<Shared>) {
+    let name = signals.next().await;
+    tracing::info!(signal = name, "drain asked for by a signal");
+    server.begin_drain();
+    let name = signals.next().await;
+    tracing::warn!(signal = name, "abort asked for by a second signal");
+    server.abort();
+    std::future::pending().await
+}
+
+/// A server that has an owner; without one it is aborted.
+struct Alive(Arc<Shared>);
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        if !self.0.is_closed() {
+            self.0.abort();
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! Accept loops: from a listener to connections that are served. They end with a drain, and never by an error.
+
+use std::{
+    collections::VecDeque,
+    future::poll_fn,
+    io,
+    pin::pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::Poll,
+    time::Duration,
+};
+
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
+    time::sleep,
+};
+
+use super::{Served, Shared, dispatch::Dispatcher, race::until};
+use crate::{
+    Peer,
+    conn::{Connection, Side, State},
+    driver::{Link, drive},
+    transport::{Listener, Stream},
+};
+
+/// How many connections there may be, shared by all listeners of a server.
+pub(super) struct Gates {
+    connections: Arc<Semaphore>,
+    handshakes: Arc<Handshakes>,
+}
+
+impl Gates {
+    pub(super) fn new(max_connections: usize, max_handshakes: usize) -> Self {
+        Self {
+            connections: Arc::new(Semaphore::new(max_connections.clamp(1, Semaphore::MAX_PERMITS))),
+            handshakes: Arc::new(Handshakes {
+                slots: Arc::new(Semaphore::new(max_handshakes.clamp(1, Semaphore::MAX_PERMITS))),
+                open: Mutex::default(),
+            }),
+        }
+    }
+}
+
+/// Accepts streams until the server drains.
+pub(super) async fn accept(server: Arc<Shared>, listener: Listener, gates: Arc<Gates>) {
+    let mut draining = pin!(server.draining());
+    let mut backoff = BACKOFF_MIN;
+    loop {
+        let Some(accepted) = until(draining.as_mut(), listener.accept()).await else {
+            return;
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) if is_the_peers(&error) => {
+                tracing::debug!(address = listener.address(), %error, "a peer left before it was accepted");
+                continue;
+            }
+            Err(error) => {
+                // Out of files, say: trying again at once would spin, and open connections may end meanwhile.
+                tracing::warn!(address = listener.address(), %error, again_in = ?backoff, "accept failed");
+                if until(draining.as_mut(), sleep(backoff)).await.is_none() {
+                    return;
+                }
+                backoff = (backoff * 2).min(BACKOFF_MAX);
+                continue;
+            }
+        };
+        backoff = BACKOFF_MIN;
+        let admit = async {
+            (
+                gates.connections.clone().acquire_owned().await,
+                gates.handshakes.begin().await,
+            )
+        };
+        let Some((Ok(permit), Some(handshake))) = until(draining.as_mut(), admit).await else {
+            return;
+        };
+        serve_stream(&server, stream, peer, Some(Admission { permit, handshake }));
+    }
+}
+
+/// Serves a stream, unless the drain has begun: then it is closed, and false.
+pub(super) fn serve_stream(
+    server: &Arc<Shared>,
+    stream: Stream,
+    peer: Peer,
+    admission: Option<Admission>,
+) -> bool {
+    let settings = server.settings();
+    let max_frame = settings.max_frame;
+    let link = Link::new(Connection::new(Side::Acceptor, settings));
+    let Some(served) = server.register(Arc::clone(&link), peer) else {
+        return false;
+    };
+    server.runtime().spawn(Dispatcher::new(Arc::clone(&served)));
+    let driver = drive(stream, link, max_frame);
+    let task = server
+        .runtime()
+        .spawn(run(Arc::clone(&served), driver, admission));
+    served.set_driver(task.abort_handle());
+    true
+}
+
+/// Drives a connection from its handshake to its end.
+async fn run(served: Arc<Served>, driver: impl Future<Output = ()>, admission: Option<Admission>) {
+    let peer = served.peer().address();
+    let (permit, handshake) = admission.map_or((None, None), |one| (Some(one.permit), Some(one.handshake)));
+    let mut driver = pin!(driver);
+    let ready = poll_fn(|cx| {
+        let ready = served.link().with(|conn, _| conn.poll_ready(cx));
+        if ready.is_ready() || driver.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(ready.is_ready());
+        }
+        Poll::Pending
+    });
+    match handshake {
+        Some(handshake) => {
+            if until(handshake.evicted, ready).await.is_none() {
+                tracing::warn!(peer, "handshake given up: too many peers are at it");
+                return;
+            }
+        }
+        None => {
+            ready.await;
+        }
+    }
+    let opened = matches!(
+        served.link().with(|conn, _| conn.state()),
+        State::Open | State::Draining
+    );
+    if opened {
+        tracing::debug!(peer, "connection opened");
+    }
+    if !served.link().with(|conn, _| conn.is_closed()) {
+        driver.await;
+    }
+    if let State::Closed(cause) = served.link().with(|conn, _| conn.state()) {
+        let event = if opened {
+            "connection closed"
+        } else {
+            "handshake failed"
+        };
+        tracing::debug!(peer, %cause, "{event}");
+    }
+    drop(permit);
+}
+
+/// A place among the connections, and one among the handshakes.
+pub(super) struct Admission {
+    permit: OwnedSemaphorePermit,
+    handshake: Handshake,
+}
+
+/// A handshake in progress.
+struct Handshake {
+    /// Ready when the place is needed for others.
+    evicted: oneshot::Receiver<()>,
+    _slot: OwnedSemaphorePermit,
+}
+
+/// The handshakes in progress.
+struct Handshakes {
+    slots: Arc<Semaphore>,
+    open: Mutex<VecDeque<oneshot::Sender<()>>>,
+}
+
+impl Handshakes {
+    /// Waits for a place; when none becomes free for [`PATIENCE`], the peers that had at least as long give theirs up.
+    ///
+    /// A crowd of honest peers passes in a moment, and mute ones cannot keep others out.
+    async fn begin(&self) -> Option<Handshake> {
+        let slots = Arc::clone(&self.slots);
+        let slot = match until(sleep(PATIENCE), Arc::clone(&slots).acquire_owned()).await {
+            Some(slot) => slot,
+            None => {
+                // Dropping the senders is what tells the peers' tasks.
+                self.open().clear();
+                slots.acquire_owned().await
+            }
+        };
+        let (sender, evicted) = oneshot::channel();
+        let mut open = self.open();
+        open.retain(|sender| !sender.is_closed());
+        open.push_back(sender);
+        // The semaphore is never closed.
+        Some(Handshake {
+            evicted,
+            _slot: slot.ok()?,
+        })
+    }
+
+    fn open(&self) -> MutexGuard<'_, VecDeque<oneshot::Sender<()>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether an accept failed because of that one peer: the next may well succeed.
+fn is_the_peers(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted, InvalidInput, NotConnected};
+    matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionReset | Interrupted | InvalidInput | NotConnected
+    )
+}
+
+const BACKOFF_MIN: Duration = Duration::from_millis(5);
+const BACKOFF_MAX: Duration = Duration::from_secs(1);
+/// How long a newcomer waits before mute peers lose their handshakes to it.
+const PATIENCE: Duration = Duration::from_millis(250);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn mute_peers_give_their_handshakes_up_to_a_newcomer() {
+        let gates = Gates::new(10, 2);
+        let first = gates.handshakes.begin().await.unwrap();
+        let second = gates.handshakes.begin().await.unwrap();
+        let tasks = [first, second].map(|handshake| {
+            tokio::spawn(async move {
+                let Handshake { evicted, _slot } = handshake;
+                evicted.await.is_err()
+            })
+        });
+        let third = gates.handshakes.begin().await.unwrap();
+        for task in tasks {
+            assert!(task.await.unwrap());
+        }
+        drop(third);
+    }
+}

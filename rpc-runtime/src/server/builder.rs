@@ -1,0 +1,192 @@
+//! ServerBuilder: what a server is made of, and its limits.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use tokio::runtime::Handle;
+
+use super::{Alive, Server, Shared, accept::Gates, router::Router, shared::Options};
+use crate::{
+    Code, DrainReport, Error, Limits, Service, TerminatePolicy,
+    config::DRAIN_TIMEOUT,
+    transport::{Address, Listener},
+};
+
+/// A server to be configured: at least one service and one address.
+#[must_use]
+pub struct ServerBuilder {
+    services: Vec<Arc<dyn Service>>,
+    addresses: Vec<String>,
+    options: Options,
+    signals: bool,
+    max_connections: usize,
+    max_handshakes: usize,
+}
+
+impl ServerBuilder {
+    pub(super) fn new() -> Self {
+        Self {
+            services: Vec::new(),
+            addresses: Vec::new(),
+            options: Options::default(),
+            signals: true,
+            max_connections: MAX_CONNECTIONS,
+            max_handshakes: MAX_HANDSHAKES,
+        }
+    }
+
+    /// Adds a service: a generated `XServer` around your type. A server may have many.
+    pub fn service(mut self, service: impl Service) -> Self {
+        self.services.push(Arc::new(service));
+        self
+    }
+
+    /// Adds an address to listen on: `tcp://host:port`, `unix:/path` or `mem:name`. A server may have many.
+    ///
+    /// Port 0 takes a free port, which [`Server::addresses`] tells.
+    pub fn listen(mut self, address: impl Into<String>) -> Self {
+        self.addresses.push(address.into());
+        self
+    }
+
+    /// What one connection may hold, and how long it may take.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.options.limits = limits;
+        self
+    }
+
+    /// How long calls that are open may take to end after a terminate. Default 30 s.
+    pub fn drain_timeout(mut self, timeout: Duration) -> Self {
+        self.options.drain_timeout = timeout;
+        self
+    }
+
+    /// Which peers may terminate the server. Default: those that are surely local, see [`TerminatePolicy`].
+    pub fn terminate(mut self, policy: TerminatePolicy) -> Self {
+        self.options.policy = policy;
+        self
+    }
+
+    /// Whether SIGTERM and Ctrl-C drain the server, and a second one gives open calls no more time. Default: yes.
+    ///
+    /// The process then no longer ends by the first one of them, not even after the server has.
+    pub fn signals(mut self, obey: bool) -> Self {
+        self.signals = obey;
+        self
+    }
+
+    /// How many connections may be open at once, on all listeners together, at least 1. Default 10,000.
+    ///
+    /// Protects files and memory: further peers wait to be accepted.
+    pub fn max_connections(mut self, connections: usize) -> Self {
+        self.max_connections = connections;
+        self
+    }
+
+    /// How many handlers may wait at once, on all connections together. Default 10,000.
+    ///
+    /// Protects memory: a further call fails with RESOURCE_EXHAUSTED, and was not executed. Calls that end without
+    /// waiting for anything are not counted.
+    pub fn max_calls(mut self, calls: usize) -> Self {
+        self.options.max_calls = calls;
+        self
+    }
+
+    /// How many peers may be in their handshake at once, at least 1. Default 256.
+    ///
+    /// Protects against peers that connect and stay mute: when all places are taken for long, they lose theirs.
+    pub fn max_handshakes(mut self, handshakes: usize) -> Self {
+        self.max_handshakes = handshakes;
+        self
+    }
+
+    /// Listens on all addresses.
+    ///
+    /// # Errors
+    ///
+    /// FAILED_PRECONDITION without a service or an address, or if two services or procedures cannot be told apart;
+    /// INVALID_ARGUMENT for what is no address; UNAVAILABLE for one that is taken, with what to do.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves nothing behind.
+    pub async fn bind(self) -> Result<Server, Error> {
+        let runtime = Handle::try_current().map_err(|error| {
+            Error::local(Code::FailedPrecondition, "a server needs a tokio runtime").with_source(error)
+        })?;
+        let router = Router::new(self.services, !self.options.policy.is_disabled())?;
+        if self.addresses.is_empty() {
+            return Err(Error::local(
+                Code::FailedPrecondition,
+                "a server needs an address: add one by .listen(\"tcp://127.0.0.1:0\")",
+            ));
+        }
+        let addresses = self
+            .addresses
+            .iter()
+            .map(|text| Address::parse(text))
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut listeners = Vec::with_capacity(addresses.len());
+        for address in &addresses {
+            listeners.push(Listener::bind(address).await?);
+        }
+        let addresses = listeners
+            .iter()
+            .map(|listener| listener.address().to_owned())
+            .collect();
+        Ok(Server {
+            alive: Alive(Shared::new(runtime, router, self.options, addresses)),
+            listeners,
+            gates: Arc::new(Gates::new(self.max_connections, self.max_handshakes)),
+            signals: self.signals,
+        })
+    }
+
+    /// Listens on all addresses, and serves until somebody terminates the server: [`ServerBuilder::bind`] and
+    /// [`Server::serve`] in one.
+    ///
+    /// # Errors
+    ///
+    /// Those of the two.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future aborts the server.
+    pub async fn serve(self) -> Result<DrainReport, Error> {
+        self.bind().await?.serve().await
+    }
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            limits: Limits::default(),
+            policy: TerminatePolicy::default(),
+            drain_timeout: DRAIN_TIMEOUT,
+            max_calls: MAX_CALLS,
+        }
+    }
+}
+
+impl fmt::Debug for ServerBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerBuilder")
+            .field(
+                "services",
+                &self
+                    .services
+                    .iter()
+                    .map(|service| service.name())
+                    .collect::<Vec<_>>(),
+            )
+            .field("addresses", &self.addresses)
+            .field("options", &self.options)
+            .field("signals", &self.signals)
+            .field("max_connections", &self.max_connections)
+            .field("max_handshakes", &self.max_handshakes)
+            .finish()
+    }
+}
+
+const MAX_CONNECTIONS: usize = 10_000;
+const MAX_CALLS: usize = 10_000;
+const MAX_HANDSHAKES: usize = 256;

@@ -1,0 +1,200 @@
+//! Dispatcher: starts the handlers of one connection, in the order in which their requests arrived.
+
+use std::{
+    future::Future,
+    panic::{self, AssertUnwindSafe},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
+
+use tokio::task::coop;
+
+use super::{Served, task::HandlerTask, watch};
+use crate::{
+    Handler, Incoming, Status,
+    conn::{Arrived, CallId, End},
+    frame::control::DropReason,
+    service::Run,
+};
+
+/// Starts the handlers of one connection: a task that is not the driver.
+///
+/// It polls each handler once, in the order of arrival; most end there, and cost no task. One that is pending gets a
+/// task when the dispatcher stops, with the same future. The driver stays asleep until then, too: a task that this
+/// one wakes may sit where no other worker can take it, behind the next handler, and that one may block. When a poll
+/// lasts, the monitor (see `watch`) gives the turn to a fresh dispatcher, and this one ends with its handler.
+pub(super) struct Dispatcher {
+    served: Arc<Served>,
+    turn: u64,
+}
+
+impl Dispatcher {
+    /// The first dispatcher of a connection.
+    pub(super) fn new(served: Arc<Served>) -> Self {
+        Self { served, turn: 0 }
+    }
+
+    /// The dispatcher that goes on after another one was late.
+    pub(super) fn taking_over(served: Arc<Served>, turn: u64) -> Self {
+        Self { served, turn }
+    }
+}
+
+impl Future for Dispatcher {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        let served = Arc::clone(&this.served);
+        let mut stop = Stop {
+            served: &served,
+            work: false,
+        };
+        for _ in 0..BATCH {
+            let (next, work) = served.link().with_quiet(|conn, _| conn.poll_request(cx));
+            stop.work |= work;
+            let arrived = match next {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(None) => return Poll::Ready(()),
+                Poll::Ready(Some(arrived)) => arrived,
+            };
+            let Some(turn) = this.dispatch(arrived, &mut stop) else {
+                return Poll::Ready(());
+            };
+            this.turn = turn;
+            if !coop::has_budget_remaining() {
+                break;
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+impl Dispatcher {
+    /// Starts the handler of a request; the next turn, or none if this dispatcher was late.
+    fn dispatch(&self, arrived: Arrived, stop: &mut Stop<'_>) -> Option<u64> {
+        let served = &self.served;
+        let server = served.server();
+        let Some(index) = server.router().find(arrived.procedure) else {
+            let status = server.unknown(arrived.procedure);
+            tracing::debug!(
+                peer = served.peer().address(),
+                procedure = arrived.procedure,
+                "unknown procedure"
+            );
+            stop.work |= refuse(served, arrived.id, &status, DropReason::UnknownProcedure);
+            return Some(self.turn);
+        };
+        let route = server.router().route(index);
+        if !route.is_control() && server.is_full() {
+            let procedure = route.procedure().path();
+            tracing::debug!(
+                peer = served.peer().address(),
+                procedure,
+                "refused: too many calls on this server"
+            );
+            stop.work |= refuse(served, arrived.id, &server.overloaded(), DropReason::Overload);
+            return Some(self.turn);
+        }
+        let counted = !route.is_control();
+        let run = route.run();
+        let start = Start {
+            served,
+            id: arrived.id,
+            index,
+            counted,
+        };
+        let call = Incoming::new(Arc::clone(served), arrived, route.procedure());
+        served.watch().begin(self.turn, index);
+        if served.watch().is_unlisted() {
+            watch::list(served);
+        }
+        let (task, work) = served.with_driver_asleep(|| start.run(run, || route.call(call)));
+        stop.work |= work;
+        let turn = served.watch().end(self.turn);
+        if run == Run::InOrder && turn.is_some() {
+            route.note_quick();
+        }
+        match task {
+            Some(task) if run == Run::Blocking => {
+                let runtime = server.runtime().clone();
+                server.runtime().spawn_blocking(move || runtime.block_on(task));
+            }
+            Some(task) => served.defer(task),
+            None => {}
+        }
+        turn
+    }
+}
+
+/// A handler about to start.
+struct Start<'a> {
+    served: &'a Arc<Served>,
+    id: CallId,
+    index: usize,
+    counted: bool,
+}
+
+impl Start<'_> {
+    /// Makes the handler, and polls it once if it runs in order; what needs a task of its own.
+    fn run(&self, run: Run, make: impl FnOnce() -> Handler) -> Option<HandlerTask> {
+        let Self {
+            served,
+            id,
+            index,
+            counted,
+        } = *self;
+        let handler = panic::catch_unwind(AssertUnwindSafe(make)).ok()?;
+        if run != Run::InOrder {
+            return Some(HandlerTask::unpolled(
+                Arc::clone(served),
+                id,
+                handler,
+                index,
+                counted,
+            ));
+        }
+        let handler = poll_once(handler)?;
+        Some(HandlerTask::polled(Arc::clone(served), id, handler, counted))
+    }
+}
+
+/// Polls a handler once; the handler if it has to wait. A panic is caught: the call's own guard has told the caller.
+fn poll_once(mut handler: Handler) -> Option<Handler> {
+    let poll = panic::catch_unwind(AssertUnwindSafe(move || {
+        // Nobody need be woken: a handler that has to wait is polled again, at once, by its own task.
+        let mut cx = Context::from_waker(Waker::noop());
+        handler.as_mut().poll(&mut cx).is_pending().then_some(handler)
+    }));
+    poll.ok().flatten()
+}
+
+/// Refuses a request whose handler never starts; true if the driver has work.
+fn refuse(served: &Served, id: CallId, status: &Status, reason: DropReason) -> bool {
+    served
+        .link()
+        .with_quiet(|conn, now| conn.end(id, End::Refused { status, reason }, now))
+        .1
+}
+
+/// What the dispatcher does whenever it stops, for whatever reason.
+struct Stop<'a> {
+    served: &'a Served,
+    /// Whether the driver has work.
+    work: bool,
+}
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.served.spawn_deferred();
+        if self.work {
+            // Last, so that it runs next: replies go out before handlers go on.
+            self.served.link().wake_driver();
+        }
+    }
+}
+
+/// How many handlers a dispatcher starts before it lets the driver write.
+const BATCH: usize = 64;

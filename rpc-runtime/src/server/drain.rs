@@ -1,0 +1,122 @@
+//! The one coordinator of a drain: from the first terminate to the report, within a bound whatever is stuck.
+
+use std::{future::poll_fn, sync::Arc, time::Duration};
+
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::{
+    Served,
+    race::until,
+    shared::{Phase, Shared},
+};
+use crate::{DrainReport, frame::control::Reason};
+
+/// Drains a server: closes its listeners, tells its peers, waits for its calls, drops what is left, and closes.
+///
+/// It waits for nothing without a limit: it ends at most [`GRACE`] and [`CLOSE`] after the drain's time is over.
+pub(super) async fn coordinate(server: Arc<Shared>) {
+    let mut ending = Ending {
+        server,
+        report: DrainReport::default(),
+    };
+    let server = Arc::clone(&ending.server);
+    let begun = Instant::now();
+    let end = begun + server.drain_timeout();
+    close_listeners(&server, end).await;
+    let served = server.served();
+    tracing::info!(
+        connections = served.len(),
+        open = served.iter().map(|one| one.link().with(|conn, _| conn.open_requests())).sum::<usize>(),
+        timeout = ?server.drain_timeout(),
+        "drain begins"
+    );
+    let left = end.saturating_duration_since(Instant::now());
+    for one in &served {
+        one.link()
+            .with(|conn, now| conn.begin_drain(Reason::Drain, "server is draining", left, now));
+    }
+    let over = until(sleep_until(end), server.aborted());
+    if until(over, all_drained(&served)).await.is_none() {
+        let open: usize = served
+            .iter()
+            .map(|one| one.link().with(|conn, _| conn.open_requests()))
+            .sum();
+        tracing::warn!(open, "drain: time is over, open calls are dropped");
+        for one in &served {
+            one.link().with(|conn, now| conn.abort_calls(now));
+        }
+        // Handlers are dropped at their next await; one that blocks does not get there.
+        until(sleep(GRACE), all_drained(&served)).await;
+    }
+    let report = report(&served);
+    tracing::info!(%report, clean = report.is_clean(), "drain: handlers are done");
+    ending.report = report.clone();
+    server.set_phase(Phase::Drained(report));
+    if until(sleep(CLOSE), all_closed(&served)).await.is_none() {
+        tracing::debug!("drain: peers that do not read or close are cut off");
+    }
+    for one in &served {
+        one.cut();
+    }
+    tracing::info!(took = ?begun.elapsed(), "drain ends");
+}
+
+/// Tells all who wait that the server is closed, also when the runtime shuts down in the middle of a drain.
+struct Ending {
+    server: Arc<Shared>,
+    report: DrainReport,
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.server.set_phase(Phase::Closed(self.report.clone()));
+    }
+}
+
+/// Waits for the accept loops, which close their listeners when a drain begins.
+async fn close_listeners(server: &Shared, end: Instant) {
+    let limit = (Instant::now() + CLOSE_LISTENERS).min(end);
+    for task in server.take_accepting() {
+        let abort = task.abort_handle();
+        if until(sleep_until(limit), task).await.is_none() {
+            abort.abort();
+        }
+    }
+}
+
+async fn all_drained(served: &[Arc<Served>]) {
+    for one in served {
+        poll_fn(|cx| one.poll_drained(cx)).await;
+        // One-ways that a lost peer left behind still run, and wake nobody when they end.
+        while one.link().with(|conn, _| conn.open_requests()) > 0 {
+            sleep(LOOK_AGAIN).await;
+        }
+    }
+}
+
+async fn all_closed(served: &[Arc<Served>]) {
+    for one in served {
+        poll_fn(|cx| one.poll_closed(cx)).await;
+    }
+}
+
+fn report(served: &[Arc<Served>]) -> DrainReport {
+    let (mut completed, mut aborted, mut one_way_dropped, mut stuck) = (0, 0, 0, 0);
+    for one in served {
+        let (tally, running) = one.link().with(|conn, _| (conn.tally(), conn.running_handlers()));
+        completed += tally.completed;
+        aborted += tally.aborted;
+        one_way_dropped += tally.one_way_dropped;
+        stuck += running as u64;
+    }
+    DrainReport::new(completed, aborted, one_way_dropped, stuck)
+}
+
+/// How long the accept loops may take to close their listeners.
+const CLOSE_LISTENERS: Duration = Duration::from_secs(1);
+/// How long handlers may take to be dropped when the drain's time is over.
+const GRACE: Duration = Duration::from_millis(900);
+/// How long connections may take to write their last replies and to be closed by their peers: 1 s each.
+const CLOSE: Duration = Duration::from_secs(2);
+/// How often to look whether the handlers of a lost peer have ended.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);

@@ -1,0 +1,44 @@
+//! ServerHandle: drains a server from elsewhere in its process.
+
+use std::sync::Arc;
+
+use super::Shared;
+use crate::DrainReport;
+
+/// Drains a server from elsewhere in its process.
+#[derive(Clone, Debug)]
+pub struct ServerHandle(Arc<Shared>);
+
+impl ServerHandle {
+    pub(super) fn new(server: Arc<Shared>) -> Self {
+        Self(server)
+    }
+
+    /// Where the server listens, with the real ports.
+    pub fn addresses(&self) -> &[String] {
+        self.0.addresses()
+    }
+
+    /// Begins the drain: no more connections and calls, and the drain timeout for those that are open.
+    ///
+    /// A second one changes nothing.
+    pub fn drain(&self) {
+        self.0.begin_drain();
+    }
+
+    /// Begins the drain if it has not begun, and gives open calls no more time.
+    pub fn abort(&self) {
+        self.0.abort();
+    }
+
+    /// Waits for the end of the drain, whoever begins it.
+    ///
+    /// Do not await it in a handler of the same server: the drain waits for that handler.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future changes nothing.
+    pub async fn drained(&self) -> DrainReport {
+        self.0.closed().await
+    }
+}

@@ -1,0 +1,34 @@
+//! Two futures of which the first to be ready counts.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    task::Poll,
+};
+
+/// The result of `wanted`, or none if `end` is ready before; `wanted` goes first when both are.
+pub(crate) async fn until<T>(end: impl Future, wanted: impl Future<Output = T>) -> Option<T> {
+    let mut end = pin!(end);
+    let mut wanted = pin!(wanted);
+    poll_fn(|cx| {
+        if let Poll::Ready(result) = wanted.as_mut().poll(cx) {
+            return Poll::Ready(Some(result));
+        }
+        end.as_mut().poll(cx).map(|_| None)
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_first_to_be_ready_counts() {
+        assert_eq!(until(pending::<()>(), ready(1)).await, Some(1));
+        assert_eq!(until(ready(()), pending::<u8>()).await, None);
+        assert_eq!(until(ready(()), ready(1)).await, Some(1));
+    }
+}

@@ -1,0 +1,326 @@
+//! Router: from the 64-bit id of a procedure to the service that has it.
+
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    fmt,
+    hash::{BuildHasherDefault, Hasher},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use crate::{Code, Error, Handler, Incoming, Procedure, Service, Status, builtin, service::Run};
+
+/// All procedures of a server.
+pub(crate) struct Router {
+    routes: Vec<Route>,
+    by_id: HashMap<u64, usize, BuildHasherDefault<IdHasher>>,
+    /// The services in the order in which they were added, for texts.
+    names: Vec<&'static str>,
+}
+
+impl Router {
+    /// The router of `services`, with the built-in control service beside them.
+    ///
+    /// # Errors
+    ///
+    /// FAILED_PRECONDITION, with the names, if there is no service, one is there twice or named as the built-in one,
+    /// or two procedures have one id.
+    pub(super) fn new(services: Vec<Arc<dyn Service>>, terminate: bool) -> Result<Self, Error> {
+        if services.is_empty() {
+            return Err(refused(
+                "a server needs a service: add one by .service(XServer::new(..))",
+            ));
+        }
+        let mut router = Self {
+            routes: Vec::new(),
+            by_id: HashMap::default(),
+            names: Vec::new(),
+        };
+        for service in services {
+            router.add(service)?;
+        }
+        router.add_control(terminate)?;
+        Ok(router)
+    }
+
+    fn add(&mut self, service: Arc<dyn Service>) -> Result<(), Error> {
+        let name = service.name();
+        if name == builtin::SERVICE {
+            return Err(refused(format!(
+                "service {name} is built in: give yours another package or name"
+            )));
+        }
+        if self.names.contains(&name) {
+            return Err(refused(format!("service {name} is added twice: add it once")));
+        }
+        self.names.push(name);
+        for (index, procedure) in service.procedures().iter().enumerate() {
+            self.add_route(Route::new(Arc::clone(&service), index, procedure))?;
+        }
+        Ok(())
+    }
+
+    /// Without `terminate` the procedure is as unknown as any that does not exist.
+    fn add_control(&mut self, terminate: bool) -> Result<(), Error> {
+        let service = builtin::service();
+        for (index, procedure) in service.procedures().iter().enumerate() {
+            if terminate || procedure.id() != builtin::TERMINATE.id() {
+                let mut route = Route::new(Arc::clone(&service), index, procedure);
+                route.control = true;
+                if procedure.id() == builtin::TERMINATE.id() {
+                    // What it starts must not stay in the queue of a worker that runs the next handler.
+                    route.run = Run::Spawn;
+                }
+                self.add_route(route)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn add_route(&mut self, route: Route) -> Result<(), Error> {
+        match self.by_id.entry(route.procedure.id()) {
+            Entry::Vacant(entry) => {
+                entry.insert(self.routes.len());
+                self.routes.push(route);
+                Ok(())
+            }
+            Entry::Occupied(entry) => {
+                let other = self.routes[*entry.get()].procedure.path();
+                let path = route.procedure.path();
+                Err(refused(format!(
+                    "{path} and {other} have the same 64-bit id: rename one of them"
+                )))
+            }
+        }
+    }
+
+    /// The place of the procedure `id` among the routes.
+    pub(super) fn find(&self, id: u64) -> Option<usize> {
+        self.by_id.get(&id).copied()
+    }
+
+    /// The route at a place that [`Router::find`] gave.
+    pub(super) fn route(&self, index: usize) -> &Route {
+        &self.routes[index]
+    }
+
+    /// What the caller of a procedure that is not here is told.
+    pub(crate) fn unknown(&self, id: u64) -> Status {
+        let shown = self.names.len().min(NAMES_SHOWN);
+        let mut names = self.names[..shown].join(", ");
+        if shown < self.names.len() {
+            names.push_str(", ...");
+        }
+        Status::new(
+            Code::Unimplemented,
+            format!("no procedure with id {id:#018x} is served here; services: {names}"),
+        )
+    }
+}
+
+impl fmt::Debug for Router {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(&self.names).finish()
+    }
+}
+
+fn refused(text: impl Into<String>) -> Error {
+    Error::local(Code::FailedPrecondition, text)
+}
+
+/// One procedure of one service.
+pub(super) struct Route {
+    service: Arc<dyn Service>,
+    index: usize,
+    procedure: &'static Procedure,
+    run: Run,
+    control: bool,
+    /// Goes up with each first poll that lasted, down with each that did not.
+    slowness: AtomicU32,
+}
+
+impl Route {
+    fn new(service: Arc<dyn Service>, index: usize, procedure: &'static Procedure) -> Self {
+        Self {
+            service,
+            index,
+            procedure,
+            run: procedure.run(),
+            control: false,
+            slowness: AtomicU32::new(0),
+        }
+    }
+
+    pub(super) fn procedure(&self) -> &'static Procedure {
+        self.procedure
+    }
+
+    /// Whether it is of the built-in control service.
+    pub(super) fn is_control(&self) -> bool {
+        self.control
+    }
+
+    /// Makes the handler of `call`.
+    pub(super) fn call(&self, call: Incoming) -> Handler {
+        self.service.call(self.index, call)
+    }
+
+    /// Where its next handler runs: as declared, or in a task of its own while it is found slow.
+    pub(super) fn run(&self) -> Run {
+        if self.run == Run::InOrder && self.slowness.load(Ordering::Relaxed) >= SLOW {
+            return Run::Spawn;
+        }
+        self.run
+    }
+
+    /// Notes a first poll that lost its turn.
+    pub(super) fn note_slow(&self) {
+        // Concurrent notes may lose one another: it is an estimate.
+        let slowness = self.slowness.load(Ordering::Relaxed);
+        self.slowness
+            .store((slowness + SLOW_POLL).min(2 * SLOW), Ordering::Relaxed);
+    }
+
+    /// Notes a first poll that was quick.
+    pub(super) fn note_quick(&self) {
+        let slowness = self.slowness.load(Ordering::Relaxed);
+        if slowness > 0 {
+            self.slowness.store(slowness - 1, Ordering::Relaxed);
+        }
+    }
+
+    /// Notes a first poll in a task of its own, which took `time`.
+    pub(super) fn note_poll(&self, time: Duration) {
+        if time > SLOW_POLL_TIME {
+            self.note_slow()
+        } else {
+            self.note_quick()
+        }
+    }
+}
+
+/// Ids are hashes already, and only those of our own procedures are in the table.
+#[derive(Default)]
+struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, id: u64) {
+        self.0 = id;
+    }
+}
+
+/// What one slow first poll adds, and one quick one takes away 1 of.
+const SLOW_POLL: u32 = 256;
+/// Two slow polls within about two hundred. A worker that the OS stopped for a moment looks slow, too, and is
+/// forgotten before the next one; a procedure that has become quick gets its place in the order back.
+const SLOW: u32 = 2 * SLOW_POLL - 200;
+/// A first poll that takes longer is slow.
+const SLOW_POLL_TIME: Duration = Duration::from_millis(1);
+/// How many services the text about an unknown procedure names.
+const NAMES_SHOWN: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Fake(&'static str, &'static [Procedure]);
+
+    impl Service for Fake {
+        fn name(&self) -> &'static str {
+            self.0
+        }
+        fn procedures(&self) -> &'static [Procedure] {
+            self.1
+        }
+        fn call(&self, _: usize, call: Incoming) -> Handler {
+            call.unknown()
+        }
+    }
+
+    fn router(services: Vec<Fake>) -> Result<Router, Error> {
+        Router::new(
+            services
+                .into_iter()
+                .map(|service| Arc::new(service) as Arc<dyn Service>)
+                .collect(),
+            true,
+        )
+    }
+
+    const ONE: &[Procedure] = &[Procedure::new("a.One/x", 1)];
+    const TWO: &[Procedure] = &[Procedure::new("a.Two/y", 1)];
+
+    #[test]
+    fn what_cannot_be_served_is_refused_with_its_names() {
+        for (services, text) in [
+            (vec![], "a server needs a service"),
+            (
+                vec![Fake("a.One", ONE), Fake("a.One", ONE)],
+                "service a.One is added twice",
+            ),
+            (
+                vec![Fake("a.One", ONE), Fake("a.Two", TWO)],
+                "a.Two/y and a.One/x have the same 64-bit id",
+            ),
+            (
+                vec![Fake("rpc.control.v1.Control", ONE)],
+                "service rpc.control.v1.Control is built in",
+            ),
+        ] {
+            let error = router(services).unwrap_err();
+            assert!(error.message().contains(text), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_disabled_terminate_is_as_unknown_as_any_procedure() {
+        let service: Arc<dyn Service> = Arc::new(Fake("a.One", ONE));
+        let router = Router::new(vec![service], false).unwrap();
+        assert_eq!(router.find(builtin::TERMINATE.id()), None);
+        assert!(router.find(builtin::PING.id()).is_some());
+        assert_eq!(
+            router.unknown(7).message(),
+            "no procedure with id 0x0000000000000007 is served here; services: a.One"
+        );
+    }
+
+    #[test]
+    fn two_slow_polls_make_a_procedure_slow_and_many_quick_ones_forgive_it() {
+        let router = router(vec![Fake("a.One", ONE)]).unwrap();
+        let route = router.route(router.find(1).unwrap());
+        route.note_slow();
+        assert_eq!(route.run(), Run::InOrder);
+        route.note_slow();
+        assert_eq!(route.run(), Run::Spawn);
+        for _ in 0..SLOW_POLL {
+            route.note_poll(Duration::ZERO);
+        }
+        assert_eq!(route.run(), Run::InOrder);
+    }
+
+    #[test]
+    fn rare_slow_polls_do_not_add_up() {
+        let router = router(vec![Fake("a.One", ONE)]).unwrap();
+        let route = router.route(router.find(1).unwrap());
+        for _ in 0..100 {
+            route.note_slow();
+            assert_eq!(route.run(), Run::InOrder);
+            for _ in 0..1000 {
+                route.note_quick();
+            }
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! Served: one connection of a server, as its dispatcher and its handlers share it.
+
+use std::{
+    cell::Cell,
+    fmt, mem,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+    task::{Context, Poll},
+};
+
+use tokio::task::AbortHandle;
+
+use super::{
+    shared::Shared,
+    task::HandlerTask,
+    watch::{Watch, Watched},
+};
+use crate::{
+    Peer,
+    conn::{Cause, Connection, Time},
+    driver::Link,
+};
+
+/// One connection of a server, as its dispatcher and its handlers share it.
+pub(crate) struct Served {
+    key: u64,
+    link: Arc<Link>,
+    peer: Peer,
+    server: Arc<Shared>,
+    watch: Watch,
+    /// Handlers that have to wait, until the dispatcher stops and gives each a task: one that it spawned earlier
+    /// could end up in the LIFO slot of this worker, from where nobody can take it, behind a handler that blocks.
+    deferred: Mutex<Vec<HandlerTask>>,
+    driver: OnceLock<AbortHandle>,
+}
+
+impl Served {
+    pub(super) fn new(key: u64, link: Arc<Link>, peer: Peer, server: Arc<Shared>) -> Self {
+        let watch = Watch::default();
+        Self {
+            key,
+            link,
+            peer,
+            server,
+            watch,
+            deferred: Mutex::default(),
+            driver: OnceLock::new(),
+        }
+    }
+
+    pub(crate) fn link(&self) -> &Arc<Link> {
+        &self.link
+    }
+
+    pub(crate) fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    pub(crate) fn server(&self) -> &Arc<Shared> {
+        &self.server
+    }
+
+    /// Runs `f` on the connection, and wakes its driver if it has work: at once, or, inside of a handler that the
+    /// dispatcher polls, when the dispatcher stops.
+    pub(crate) fn with<R>(&self, f: impl FnOnce(&mut Connection, Time) -> R) -> R {
+        let inline = INLINE.get();
+        if inline.served != self.address() {
+            return self.link.with(f);
+        }
+        let (result, work) = self.link.with_quiet(f);
+        INLINE.set(Inline {
+            work: inline.work || work,
+            ..inline
+        });
+        result
+    }
+
+    /// Runs `f`, the first poll of a handler, with the driver left asleep; true if the driver has work now.
+    pub(super) fn with_driver_asleep<R>(&self, f: impl FnOnce() -> R) -> (R, bool) {
+        let outer = Restore(INLINE.replace(Inline {
+            served: self.address(),
+            work: false,
+        }));
+        let result = f();
+        let work = INLINE.get().work;
+        drop(outer);
+        (result, work)
+    }
+
+    pub(super) fn watch(&self) -> &Watch {
+        &self.watch
+    }
+
+    /// Keeps a handler that has to wait until [`Served::spawn_deferred`].
+    pub(super) fn defer(&self, task: HandlerTask) {
+        self.deferred
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(task);
+    }
+
+    /// Gives every handler that has to wait a task of its own.
+    pub(super) fn spawn_deferred(&self) {
+        let deferred = mem::take(&mut *self.deferred.lock().unwrap_or_else(PoisonError::into_inner));
+        for task in deferred {
+            self.server.runtime().spawn(task);
+        }
+    }
+
+    pub(super) fn set_driver(&self, driver: AbortHandle) {
+        // Set once, right after the driver was spawned.
+        let _ = self.driver.set(driver);
+    }
+
+    /// Ends the connection now, whatever is open on it.
+    pub(super) fn cut(&self) {
+        if let Some(driver) = self.driver.get() {
+            driver.abort();
+        }
+    }
+
+    /// Ready when no request of the peer is open, and it knows that no further one will be taken.
+    pub(super) fn poll_drained(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.link.with(|conn, _| conn.poll_drained(cx))
+    }
+
+    pub(super) fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<Cause> {
+        self.link.with(|conn, _| conn.poll_closed(cx))
+    }
+
+    fn address(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+}
+
+/// What the monitor asks of a connection whose dispatcher it watches.
+impl Watched for Arc<Served> {
+    fn watch(&self) -> &Watch {
+        &self.watch
+    }
+
+    fn take_over(&self, turn: u64, route: usize) {
+        self.server.router().route(route).note_slow();
+        self.server
+            .runtime()
+            .spawn(super::dispatch::Dispatcher::taking_over(Arc::clone(self), turn));
+        self.link.wake_driver();
+    }
+
+    fn poke(&self) {
+        self.server.runtime().spawn(async {});
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.server.forget(self.key);
+    }
+}
+
+impl fmt::Debug for Served {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Served")
+            .field("peer", &self.peer.address())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The connection whose dispatcher polls a handler on this thread right now.
+#[derive(Clone, Copy)]
+struct Inline {
+    /// The address of its `Served`; zero for none.
+    served: usize,
+    /// Whether its driver has work.
+    work: bool,
+}
+
+thread_local! {
+    static INLINE: Cell<Inline> = const { Cell::new(Inline { served: 0, work: false }) };
+}
+
+struct Restore(Inline);
+
+impl Drop for Restore {
+    fn drop(&mut self) {
+        INLINE.set(self.0);
+    }
+}

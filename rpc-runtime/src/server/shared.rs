@@ -1,0 +1,272 @@
+//! Shared: what a server's listeners, connections, handlers and handles have in common.
+
+use std::{
+    collections::HashMap,
+    fmt, mem,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio::{runtime::Handle, sync::watch, task::JoinHandle};
+
+use super::{Served, drain, router::Router};
+use crate::{
+    Code, Context, DrainReport, Limits, Peer, Status, TerminatePolicy, config::SERVER_KEEP_ALIVE,
+    conn::Settings, context::InstanceId, driver::Link,
+};
+
+/// What a server's listeners, connections, handlers and handles have in common.
+pub(crate) struct Shared {
+    instance: InstanceId,
+    runtime: Handle,
+    router: Router,
+    options: Options,
+    addresses: Vec<String>,
+    /// How many handlers have a task of their own.
+    calls: AtomicUsize,
+    connections: Mutex<Connections>,
+    accepting: Mutex<Vec<JoinHandle<()>>>,
+    phase: watch::Sender<Phase>,
+    aborted: watch::Sender<bool>,
+}
+
+/// What a server is configured with, apart from its services and addresses.
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    pub(super) limits: Limits,
+    pub(super) policy: TerminatePolicy,
+    pub(super) drain_timeout: Duration,
+    pub(super) max_calls: usize,
+}
+
+/// Where a server stands; it only ever goes forward.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Serving,
+    /// No new connections and calls; those that are open may finish.
+    Draining,
+    /// No handler is left, or none that could be dropped; connections are being closed.
+    Drained(DrainReport),
+    /// Nothing of the server is left.
+    Closed(DrainReport),
+}
+
+#[derive(Default)]
+struct Connections {
+    last_key: u64,
+    open: HashMap<u64, Weak<Served>>,
+}
+
+impl Shared {
+    pub(super) fn new(
+        runtime: Handle,
+        router: Router,
+        options: Options,
+        addresses: Vec<String>,
+    ) -> Arc<Self> {
+        let mut instance = [0; 16];
+        fastrand::fill(&mut instance);
+        Arc::new(Self {
+            instance,
+            runtime,
+            router,
+            options,
+            addresses,
+            calls: AtomicUsize::new(0),
+            connections: Mutex::default(),
+            accepting: Mutex::default(),
+            phase: watch::Sender::new(Phase::Serving),
+            aborted: watch::Sender::new(false),
+        })
+    }
+
+    pub(crate) fn instance(&self) -> InstanceId {
+        self.instance
+    }
+
+    pub(super) fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
+    pub(super) fn router(&self) -> &Router {
+        &self.router
+    }
+
+    pub(super) fn addresses(&self) -> &[String] {
+        &self.addresses
+    }
+
+    pub(super) fn drain_timeout(&self) -> Duration {
+        self.options.drain_timeout
+    }
+
+    pub(super) fn settings(&self) -> Settings {
+        self.options
+            .limits
+            .settings(SERVER_KEEP_ALIVE, Bytes::copy_from_slice(&self.instance))
+    }
+
+    /// Whether the caller of `cx` may terminate this server.
+    pub(crate) fn may_terminate(&self, cx: &Context) -> bool {
+        self.options.policy.allows(cx)
+    }
+
+    /// What the caller of a procedure that is not here is told.
+    pub(crate) fn unknown(&self, id: u64) -> Status {
+        self.router.unknown(id)
+    }
+
+    /// What the caller of one call too many is told.
+    pub(super) fn overloaded(&self) -> Status {
+        let max = self.options.max_calls;
+        Status::new(
+            Code::ResourceExhausted,
+            format!("the server runs {max} calls already, which is its limit"),
+        )
+    }
+
+    /// Whether no further handler may start. A few may be between this question and their count: one per worker.
+    pub(super) fn is_full(&self) -> bool {
+        self.calls.load(Ordering::Relaxed) >= self.options.max_calls
+    }
+
+    pub(super) fn count_call(&self) {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn uncount_call(&self) {
+        self.calls.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Connections.
+impl Shared {
+    /// Takes a connection in; none if the drain has begun, which would not see it.
+    pub(super) fn register(self: &Arc<Self>, link: Arc<Link>, peer: Peer) -> Option<Arc<Served>> {
+        let mut connections = self.connections();
+        if *self.phase.borrow() != Phase::Serving {
+            return None;
+        }
+        connections.last_key += 1;
+        let key = connections.last_key;
+        let served = Arc::new(Served::new(key, link, peer, Arc::clone(self)));
+        connections.open.insert(key, Arc::downgrade(&served));
+        Some(served)
+    }
+
+    /// Forgets a connection of which nothing is left, no handler either.
+    pub(super) fn forget(&self, key: u64) {
+        self.connections().open.remove(&key);
+    }
+
+    /// All connections of which something is left.
+    pub(super) fn served(&self) -> Vec<Arc<Served>> {
+        // Collected under the lock and dropped outside of it: the last owner of one takes the lock.
+        self.connections()
+            .open
+            .values()
+            .filter_map(Weak::upgrade)
+            .collect()
+    }
+
+    fn connections(&self) -> MutexGuard<'_, Connections> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps an accept loop for the drain to wait for.
+    pub(super) fn add_accepting(&self, task: JoinHandle<()>) {
+        self.accepting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(task);
+    }
+
+    pub(super) fn take_accepting(&self) -> Vec<JoinHandle<()>> {
+        mem::take(&mut *self.accepting.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// The drain.
+impl Shared {
+    /// Begins the one drain, unless it has begun.
+    pub(crate) fn begin_drain(self: &Arc<Self>) {
+        let begins = self.phase.send_if_modified(|phase| {
+            let begins = *phase == Phase::Serving;
+            if begins {
+                *phase = Phase::Draining;
+            }
+            begins
+        });
+        if begins {
+            self.runtime.spawn(drain::coordinate(Arc::clone(self)));
+        }
+    }
+
+    /// Begins the drain if it has not begun, and gives the open calls no more time.
+    pub(crate) fn abort(self: &Arc<Self>) {
+        self.aborted.send_replace(true);
+        self.begin_drain();
+    }
+
+    pub(super) fn set_phase(&self, phase: Phase) {
+        self.phase.send_replace(phase);
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        matches!(*self.phase.borrow(), Phase::Closed(_))
+    }
+
+    /// Waits until the drain has begun.
+    pub(super) async fn draining(&self) {
+        self.wait(|phase| (*phase != Phase::Serving).then_some(())).await;
+    }
+
+    /// Waits until no handler is left, or none that could be dropped.
+    pub(crate) async fn drained(&self) -> DrainReport {
+        self.wait(|phase| match phase {
+            Phase::Drained(report) | Phase::Closed(report) => Some(report.clone()),
+            Phase::Serving | Phase::Draining => None,
+        })
+        .await
+    }
+
+    /// Waits until nothing of the server is left.
+    pub(super) async fn closed(&self) -> DrainReport {
+        self.wait(|phase| match phase {
+            Phase::Closed(report) => Some(report.clone()),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Waits until the open calls are to be given no more time.
+    pub(super) async fn aborted(&self) {
+        // The sender is in `self`: it outlives the wait.
+        let _ = self.aborted.subscribe().wait_for(|aborted| *aborted).await;
+    }
+
+    async fn wait<T>(&self, reached: impl Fn(&Phase) -> Option<T>) -> T {
+        let mut phase = self.phase.subscribe();
+        loop {
+            if let Some(result) = reached(&phase.borrow_and_update()) {
+                return result;
+            }
+            // The sender is in `self`: it outlives the wait.
+            let _ = phase.changed().await;
+        }
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared")
+            .field("services", &self.router)
+            .field("addresses", &self.addresses)
+            .field("phase", &*self.phase.borrow())
+            .finish_non_exhaustive()
+    }
+}

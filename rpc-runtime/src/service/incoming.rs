@@ -1,0 +1,184 @@
+//! Incoming: a call that has arrived, and the way from its bytes through a handler to its reply.
+
+use std::{
+    fmt,
+    future::{Future, poll_fn},
+    mem,
+    sync::Arc,
+    task::{Poll, ready},
+};
+
+use bytes::Bytes;
+use prost::Message;
+
+use super::{Handler, Procedure};
+use crate::{
+    Code, Context, Metadata, Result, Status,
+    conn::{Arrived, CallId, End, Time, Unwanted},
+    frame::control::DropReason,
+    server::Served,
+};
+
+/// A call that has arrived and waits for its handler.
+///
+/// However its handler ends, by a reply, a failure, a panic or by being dropped, the call ends with it, exactly once.
+pub struct Incoming {
+    served: Arc<Served>,
+    id: CallId,
+    one_way: bool,
+    procedure: &'static Procedure,
+    deadline: Option<Time>,
+    metadata: Metadata,
+    payload: Bytes,
+    /// Until the connection knows how the call ended.
+    open: bool,
+}
+
+impl Incoming {
+    pub(crate) fn new(served: Arc<Served>, arrived: Arrived, procedure: &'static Procedure) -> Self {
+        Self {
+            served,
+            id: arrived.id,
+            one_way: arrived.one_way,
+            procedure,
+            deadline: arrived.deadline,
+            metadata: arrived.metadata,
+            payload: arrived.payload,
+            open: true,
+        }
+    }
+
+    /// Makes a handler: parses the request, runs `handler` on it, sends its reply.
+    pub fn handle<Req, Rep, F, Fut>(self, handler: F) -> Handler
+    where
+        Req: Message + Default + 'static,
+        Rep: Message + 'static,
+        F: FnOnce(Context, Req) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<Rep>> + Send,
+    {
+        self.handle_checked(Ok, handler)
+    }
+
+    /// As [`Incoming::handle`], with `check` between the request and its arguments: its refusal means that the
+    /// handler did not run.
+    pub fn handle_checked<Req, Args, Rep, F, Fut>(
+        mut self,
+        check: fn(Req) -> Result<Args, Status>,
+        handler: F,
+    ) -> Handler
+    where
+        Req: Message + Default + 'static,
+        Args: Send + 'static,
+        Rep: Message + 'static,
+        F: FnOnce(Context, Args) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<Rep>> + Send,
+    {
+        Box::pin(async move {
+            let request = match self.decode().and_then(check) {
+                Ok(request) => request,
+                Err(status) => return self.refuse(&status, DropReason::BadPayload),
+            };
+            if self.start().is_err() {
+                return;
+            }
+            let context = self.context();
+            // When this line is done, the handler's future is gone, and only then may its slot be free.
+            let result = context.inherited().scope(move || handler(context, request)).await;
+            match result {
+                Ok(reply) => self.reply(&reply).await,
+                Err(status) => self.finish(End::Failed(&status)),
+            }
+        })
+    }
+
+    /// Makes the handler of a call whose index is none of the service's.
+    pub fn unknown(mut self) -> Handler {
+        Box::pin(async move {
+            let status = self.served.server().unknown(self.procedure.id());
+            self.refuse(&status, DropReason::UnknownProcedure);
+        })
+    }
+
+    fn decode<Req: Message + Default>(&mut self) -> Result<Req> {
+        let payload = mem::take(&mut self.payload);
+        // A slice of a small payload would keep the whole read buffer alive: its `bytes` fields are copied instead.
+        let request = if payload.len() < BY_REFERENCE {
+            Req::decode(&payload[..])
+        } else {
+            Req::decode(payload)
+        };
+        request.map_err(|error| {
+            Status::new(
+                Code::Internal,
+                format!("the request of {} is malformed: {error}", self.procedure.path()),
+            )
+        })
+    }
+
+    fn context(&mut self) -> Context {
+        Context::new(
+            Arc::clone(&self.served),
+            self.id,
+            self.one_way,
+            self.procedure.path(),
+            self.deadline.map(|deadline| self.served.link().instant(deadline)),
+            mem::take(&mut self.metadata),
+        )
+    }
+
+    /// Notes that the handler is about to be polled for the first time.
+    fn start(&self) -> Result<(), Unwanted> {
+        self.served.with(|conn, now| conn.started(self.id, now))
+    }
+
+    async fn reply<M: Message>(&mut self, reply: &M) {
+        poll_fn(|cx| {
+            self.served.with(|conn, now| {
+                if !self.one_way {
+                    ready!(conn.poll_room(cx));
+                }
+                conn.reply(self.id, reply, now);
+                Poll::Ready(())
+            })
+        })
+        .await;
+        self.open = false;
+    }
+
+    fn refuse(&mut self, status: &Status, reason: DropReason) {
+        self.finish(End::Refused { status, reason });
+    }
+
+    fn finish(&mut self, end: End<'_>) {
+        self.open = false;
+        self.served.with(|conn, now| conn.end(self.id, end, now));
+    }
+}
+
+/// Ends a call whose handler was dropped or has panicked.
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        if !self.open {
+            return;
+        }
+        if std::thread::panicking() {
+            tracing::error!(procedure = self.procedure.path(), "handler panicked");
+            self.finish(End::Failed(&Status::new(Code::Unknown, "handler panicked")));
+        } else {
+            self.finish(End::Dropped);
+        }
+    }
+}
+
+impl fmt::Debug for Incoming {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Incoming")
+            .field("procedure", &self.procedure.path())
+            .field("id", &self.id.0)
+            .field("payload_len", &self.payload.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Payloads of this length and more have a buffer of their own, and are handed out by reference.
+const BY_REFERENCE: usize = 16 * 1024;
