@@ -25,7 +25,9 @@ impl Account {
             handled: progress.handled,
             failed: progress.failed,
             expired: progress.expired,
-            dropped: dropped.map(|dropped| (DropReason::new(dropped.reason), dropped.count)).collect(),
+            dropped: dropped
+                .map(|dropped| (DropReason::new(dropped.reason), dropped.count))
+                .collect(),
         }
     }
 
@@ -68,9 +70,21 @@ impl Account {
 /// `received 5: 3 handled, 1 failed, 0 expired, 1 dropped (unknown procedure: 1), 0 pending`
 impl fmt::Display for Account {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let dropped = self.dropped.iter().fold(0_u64, |sum, (_, count)| sum.saturating_add(*count));
-        let Self { received, handled, failed, expired, .. } = self;
-        write!(f, "received {received}: {handled} handled, {failed} failed, {expired} expired, {dropped} dropped")?;
+        let dropped = self
+            .dropped
+            .iter()
+            .fold(0_u64, |sum, (_, count)| sum.saturating_add(*count));
+        let Self {
+            received,
+            handled,
+            failed,
+            expired,
+            ..
+        } = self;
+        write!(
+            f,
+            "received {received}: {handled} handled, {failed} failed, {expired} expired, {dropped} dropped"
+        )?;
         for (i, (reason, count)) in self.dropped.iter().enumerate() {
             write!(f, "{}{reason}: {count}", if i == 0 { " (" } else { ", " })?;
         }
@@ -157,9 +171,19 @@ mod tests {
 
     #[test]
     fn a_peer_that_cannot_count_is_survived() {
-        let wrong = Progress { handled: u64::MAX, dropped: vec![Dropped { reason: 3, count: u64::MAX }], ..progress() };
+        let wrong = Progress {
+            handled: u64::MAX,
+            dropped: vec![Dropped {
+                reason: 3,
+                count: u64::MAX,
+            }],
+            ..progress()
+        };
         let account = Account::new(wrong);
         assert_eq!(account.pending(), 0);
-        assert_eq!(account.dropped().collect::<Vec<_>>(), [(DropReason::Overload, u64::MAX)]);
+        assert_eq!(
+            account.dropped().collect::<Vec<_>>(),
+            [(DropReason::Overload, u64::MAX)]
+        );
     }
 }

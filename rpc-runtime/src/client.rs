@@ -1,91 +1,206 @@
 //! Client: the cheap-to-clone handle behind every stub; send, send_recv.
 
-use std::time::Duration;
+mod backoff;
+mod builder;
+mod call;
+mod channel;
+mod control;
+mod deadline;
+mod exchange;
+mod failure;
+mod keeper;
+mod one_way;
 
-use bytes::Bytes;
-use prost::Message;
+use std::{fmt, sync::Arc, time::Duration};
 
-use crate::{Account, Context, DrainReport, Error, codegen::Procedure, codegen::Service};
+use tokio::time::Instant;
 
-/// A channel to one address.
-#[derive(Clone, Debug)]
-pub struct Client(());
+pub use self::{builder::ClientBuilder, call::Call};
+use self::{
+    channel::{Channel, Want},
+    deadline::Deadline,
+    keeper::Target,
+};
+use crate::{Account, DrainReport, Error, Service, server::InProcess};
 
+/// A channel to one address: connects, and connects again after a loss, as calls need it.
+///
+/// Cheap to clone; all clones share one connection. When the last one is dropped, the connection closes in the
+/// background, and what is queued still goes out; [`Client::close`] waits for that.
+#[derive(Clone)]
+pub struct Client {
+    channel: Arc<Channel>,
+    timeout: Option<Duration>,
+    connect_timeout: Duration,
+}
+
+/// Making one.
 impl Client {
-    /// Connects.
-    pub async fn connect(_address: impl AsRef<str>) -> Result<Self, Error> {
-        unimplemented!("skeleton")
+    /// Connects to `tcp://host:port`, `unix:/path` or `mem:name`, and waits for the handshake.
+    ///
+    /// After that, a lost connection is replaced at the next call, which tries until its deadline.
+    ///
+    /// # Errors
+    ///
+    /// At once if nobody listens there, if the peer does not speak the protocol, or if the address is bad;
+    /// DEADLINE_EXCEEDED if the peer does not answer within 10 s.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives the attempt up.
+    pub async fn connect(address: impl AsRef<str>) -> Result<Self, Error> {
+        Self::builder(address).connect().await
     }
-    /// Lazy.
-    pub fn connect_lazy(_address: impl AsRef<str>) -> Self {
-        unimplemented!("skeleton")
+
+    /// A client that connects at its first call.
+    ///
+    /// A call that finds nobody there tries again until its deadline. A bad address makes every call fail.
+    pub fn connect_lazy(address: impl AsRef<str>) -> Self {
+        Self::builder(address).connect_lazy()
     }
-    /// In process.
-    pub fn in_process(_service: impl Service) -> Self {
-        unimplemented!("skeleton")
+
+    /// A client of `service` in this process, without a socket: all else is as over one.
+    ///
+    /// The server half lives in the runtime of the first call, which must be made inside of one.
+    pub fn in_process(service: impl Service) -> Self {
+        let target = Target::InProcess(Arc::new(InProcess::new(service)));
+        ClientBuilder::to(target, "in-process").connect_lazy()
     }
-    /// Starts a call: its options first.
-    pub fn call(&self) -> Call<'_> {
-        unimplemented!("skeleton")
+
+    /// A client of `address` to be configured.
+    pub fn builder(address: impl AsRef<str>) -> ClientBuilder {
+        ClientBuilder::new(address.as_ref())
     }
-    /// Terminates.
-    pub async fn terminate(&self) -> Result<DrainReport, Error> {
-        unimplemented!("skeleton")
+
+    fn new(channel: Arc<Channel>, timeout: Option<Duration>, connect_timeout: Duration) -> Self {
+        Self {
+            channel,
+            timeout,
+            connect_timeout,
+        }
     }
-    /// Pings.
-    pub async fn ping(&self) -> Result<Duration, Error> {
-        unimplemented!("skeleton")
-    }
-    /// Flushes.
-    pub async fn flush(&self) -> Result<(), Error> {
-        unimplemented!("skeleton")
-    }
-    /// Barrier.
-    pub async fn barrier(&self) -> Result<Account, Error> {
-        unimplemented!("skeleton")
-    }
-    /// Closes.
-    pub async fn close(&self) -> Result<(), Error> {
-        unimplemented!("skeleton")
+
+    async fn first_attempt(&self) -> Result<(), Error> {
+        let deadline = Deadline::new(Some(self.connect_timeout), None, Instant::now());
+        self.channel
+            .connected(Want::FirstAttempt, deadline)
+            .await
+            .map(|_| ())
     }
 }
 
-/// Options of one call.
-#[derive(Clone, Debug)]
-#[must_use]
-pub struct Call<'a>(&'a ());
+/// Calls.
+impl Client {
+    /// Begins a call with its options; stubs do this.
+    pub fn call(&self) -> Call<'_> {
+        Call::new(self)
+    }
 
-impl<'a> Call<'a> {
-    /// Bounds the call.
-    pub fn timeout(self, _timeout: impl Into<Option<Duration>>) -> Self {
-        self
+    /// Tells the server to terminate, and waits until it is drained.
+    ///
+    /// # Errors
+    ///
+    /// PERMISSION_DENIED if this client may not, UNIMPLEMENTED if the server does not let itself be terminated. See
+    /// [`Call::terminate`] for how long it waits.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future stops waiting; a drain that has begun goes on.
+    pub async fn terminate(&self) -> Result<DrainReport, Error> {
+        self.call().terminate().await
     }
-    /// Adds an entry.
-    pub fn metadata(self, _key: impl Into<String>, _value: impl Into<Bytes>) -> Self {
-        self
+
+    /// Calls the server's built-in ping, and tells how long it took; connecting, if it has to, is not counted.
+    ///
+    /// # Errors
+    ///
+    /// As any call.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future changes nothing.
+    pub async fn ping(&self) -> Result<Duration, Error> {
+        let deadline = self.call().deadline(self.timeout);
+        self.channel.connected(Want::Calls, deadline).await?;
+        let start = Instant::now();
+        self.call().ping(deadline).await?;
+        Ok(start.elapsed())
     }
-    /// Inherits the deadline of `cx`.
-    pub fn within(self, _cx: &Context) -> Self {
-        self
+
+    /// Waits until everything that was sent so far is with the operating system.
+    ///
+    /// It takes no longer than the client's timeout.
+    ///
+    /// # Errors
+    ///
+    /// UNAVAILABLE, once, if a connection ended that carried one-way calls which no [`Client::barrier`] had
+    /// covered: the text counts them.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future changes nothing.
+    pub async fn flush(&self) -> Result<(), Error> {
+        one_way::flush(&self.channel, self.call().deadline(self.timeout)).await
     }
-    /// One-way.
-    pub async fn send<Req: Message>(self, _procedure: &'static Procedure, _request: Req) -> Result<(), Error> {
-        unimplemented!("skeleton")
+
+    /// Waits until the server has read and admitted every one-way call sent so far, and returns what became of all
+    /// of them: on this connection, since it began.
+    ///
+    /// It takes no longer than the client's timeout.
+    ///
+    /// # Errors
+    ///
+    /// UNAVAILABLE, once, if a connection ended that carried one-way calls which no barrier had covered: the text
+    /// counts them.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future changes nothing.
+    pub async fn barrier(&self) -> Result<Account, Error> {
+        one_way::barrier(self, self.call().deadline(self.timeout)).await
     }
-    /// Request, reply.
-    pub async fn send_recv<Req: Message, Rep: Message + Default>(
-        self,
-        _procedure: &'static Procedure,
-        _request: Req,
-    ) -> Result<Rep, Error> {
-        unimplemented!("skeleton")
+
+    /// Closes the client and all its clones: takes no more calls, writes what was sent, lets open calls finish.
+    ///
+    /// It takes no longer than the client's timeout, or 30 s if there is none; calls that are open then fail. After
+    /// that every call fails UNAVAILABLE.
+    ///
+    /// # Errors
+    ///
+    /// DEADLINE_EXCEEDED if calls had to be cut; UNAVAILABLE if the connection was lost before all was written.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future stops waiting; the client closes all the same.
+    pub async fn close(&self) -> Result<(), Error> {
+        one_way::close(&self.channel, self.timeout).await
     }
-    /// One-way terminate.
-    pub async fn send_terminate(self) -> Result<(), Error> {
-        unimplemented!("skeleton")
+}
+
+/// What the options of a call need.
+impl Client {
+    fn channel(&self) -> &Arc<Channel> {
+        &self.channel
     }
-    /// Terminate.
-    pub async fn terminate(self) -> Result<DrainReport, Error> {
-        unimplemented!("skeleton")
+
+    fn timeout(&self) -> Option<Duration> {
+        self.timeout
+    }
+
+    /// The peer's address, or where the client connects to while there is no peer.
+    fn peer_or_address(&self) -> Arc<str> {
+        match self.channel.current() {
+            Some(connected) => Arc::clone(&connected.peer),
+            None => Arc::clone(self.channel.address()),
+        }
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("address", self.channel.address())
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
     }
 }

@@ -61,9 +61,9 @@ mod status;
 mod terminate;
 mod transport;
 
-pub use account::Account;
+pub use account::{Account, DropReason};
 pub use bytes::Bytes;
-pub use client::{Call, Client};
+pub use client::{Call, Client, ClientBuilder};
 pub use config::Limits;
 pub use context::Context;
 pub use error::{Error, Executed, Phase};

@@ -1,0 +1,113 @@
+//! ClientBuilder: what a client may be told before it begins.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+
+use super::{Client, channel::Channel, keeper::Target};
+use crate::{
+    Error, Limits,
+    config::{CALL_TIMEOUT, CLIENT_KEEP_ALIVE, CONNECT_TIMEOUT},
+    transport::Address,
+};
+
+/// What a client may be told before it begins; [`Client::builder`] makes one.
+///
+/// ```no_run
+/// # async fn connect() -> Result<(), rpc_runtime::Error> {
+/// use std::time::Duration;
+///
+/// use rpc_runtime::{Client, Limits};
+///
+/// let client = Client::builder("tcp://127.0.0.1:5005")
+///     .limits(Limits::default().max_message(64 << 20))
+///     .timeout(Duration::from_secs(5))
+///     .connect()
+///     .await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "a builder does nothing until it connects"]
+pub struct ClientBuilder {
+    target: Target,
+    address: Arc<str>,
+    limits: Limits,
+    timeout: Option<Duration>,
+    connect_timeout: Duration,
+}
+
+impl ClientBuilder {
+    pub(super) fn new(address: &str) -> Self {
+        let target = match Address::parse(address) {
+            Ok(address) => Target::Address(address),
+            Err(error) => Target::Bad(error),
+        };
+        Self::to(target, address)
+    }
+
+    pub(super) fn to(target: Target, address: &str) -> Self {
+        Self {
+            target,
+            address: address.into(),
+            limits: Limits::default(),
+            timeout: Some(CALL_TIMEOUT),
+            connect_timeout: CONNECT_TIMEOUT,
+        }
+    }
+
+    /// How much a connection may hold, and how long it may take, on this side of it.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// How long a call may take that says nothing else; `None` for no limit. Default 30 s.
+    ///
+    /// It bounds [`Client::flush`], [`Client::barrier`] and [`Client::close`], too.
+    pub fn timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.timeout = timeout.into();
+        self
+    }
+
+    /// How long one attempt to connect may take. Default 10 s.
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// Makes the client, connects, and waits for the handshake.
+    ///
+    /// # Errors
+    ///
+    /// At once if nobody listens there, if the peer does not speak the protocol, or if the address is bad;
+    /// DEADLINE_EXCEEDED if the peer does not answer within the connect timeout.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives the attempt up.
+    pub async fn connect(self) -> Result<Client, Error> {
+        let client = self.connect_lazy();
+        client.first_attempt().await?;
+        Ok(client)
+    }
+
+    /// Makes the client, which connects at its first call.
+    ///
+    /// A call that finds nobody there tries again until its deadline. A bad address makes every call fail.
+    pub fn connect_lazy(self) -> Client {
+        let mut instance = [0; 16];
+        fastrand::fill(&mut instance);
+        let settings = self
+            .limits
+            .settings(CLIENT_KEEP_ALIVE, Bytes::copy_from_slice(&instance));
+        let channel = Channel::new(
+            self.target,
+            self.address,
+            settings,
+            self.connect_timeout,
+            fastrand::Rng::new(),
+        );
+        Client::new(channel, self.timeout, self.connect_timeout)
+    }
+}

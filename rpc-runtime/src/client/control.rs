@@ -1,0 +1,94 @@
+//! Calls of the built-in control service: ping and terminate.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    task::{Poll, ready},
+    time::Duration,
+};
+
+use tokio::time::{Instant, sleep_until};
+
+use super::{exchange::Exchange, failure};
+use crate::{
+    Code, Error, Executed, Phase,
+    builtin::{TERMINATE, TerminateRequest},
+    conn::Reply,
+};
+
+/// The request that terminates whatever server runs there.
+pub(super) fn terminate_request() -> TerminateRequest {
+    TerminateRequest::default()
+}
+
+/// Calls terminate, and waits as long as the server said that its drain may take.
+pub(super) async fn terminate(mut exchange: Exchange<'_>) -> Result<Reply, Error> {
+    failure::check_runtime()?;
+    let request = terminate_request();
+    let mut patience = pin!(sleep_until(Instant::now() + FIRST_ANSWER));
+    let result = poll_fn(|cx| {
+        loop {
+            if let Poll::Ready(result) = exchange.poll_call(&request, cx) {
+                return Poll::Ready(result);
+            }
+            ready!(patience.as_mut().poll(cx));
+            match drained_by(&exchange) {
+                Some(at) if at > Instant::now() => patience.as_mut().reset(at),
+                Some(_) => {
+                    return Poll::Ready(Err(silent("the server's drain took longer than it announced")));
+                }
+                None => return Poll::Ready(Err(silent("the server did not begin to drain within 30s"))),
+            }
+        }
+    })
+    .await;
+    result.map_err(|error| {
+        if is_hard_stop(&error) {
+            hard_stop(&error)
+        } else {
+            error
+        }
+    })
+}
+
+/// When the report must be here, if the server has begun to drain.
+fn drained_by(exchange: &Exchange<'_>) -> Option<Instant> {
+    let on = exchange.on()?;
+    let end = on.link.with(|conn, _| {
+        conn.peer_goaway()
+            .map(|goaway| goaway.at.saturating_add(goaway.drain).saturating_add(GRACE))
+    });
+    end.map(|end| on.link.instant(end))
+}
+
+fn silent(text: &str) -> Error {
+    Error::local(Code::DeadlineExceeded, text)
+        .with_executed(Executed::Maybe)
+        .with_phase(Phase::Wait)
+        .with_procedure(TERMINATE.path())
+}
+
+/// Whether the server took the request and went away without its report.
+fn is_hard_stop(error: &Error) -> bool {
+    error.is_closed() && error.status().is_none() && error.executed() != Executed::No
+}
+
+fn hard_stop(error: &Error) -> Error {
+    let text = format!(
+        "the server went away without its report, so calls may have been cut: {}",
+        error.message()
+    );
+    let told = Error::local(Code::Unavailable, text)
+        .with_executed(error.executed())
+        .with_phase(Phase::Wait)
+        .with_procedure(TERMINATE.path());
+    match error.peer() {
+        Some(peer) => told.with_peer(peer),
+        None => told,
+    }
+}
+
+/// How long a server may take before it begins to drain.
+const FIRST_ANSWER: Duration = Duration::from_secs(30);
+/// How long after the end of a drain its report may take.
+const GRACE: Duration = Duration::from_secs(5);

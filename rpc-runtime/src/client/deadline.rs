@@ -1,0 +1,100 @@
+//! Deadline: when a call is over, and why then.
+
+use std::{fmt, time::Duration};
+
+use tokio::time::Instant;
+
+/// When a call is over at the latest, whatever has become of it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Deadline {
+    at: Option<Instant>,
+    /// How long that was when the call began.
+    given: Duration,
+    inherited: bool,
+}
+
+impl Deadline {
+    /// The earlier of a call's own `timeout`, counted from `now`, and an instant that it inherits.
+    pub(super) fn new(timeout: Option<Duration>, inherited: Option<Instant>, now: Instant) -> Self {
+        // A timeout that no clock reaches is none.
+        let own = timeout.and_then(|timeout| now.checked_add(timeout));
+        match (own, inherited) {
+            (own, Some(at)) if own.is_none_or(|own| at < own) => Self {
+                at: Some(at),
+                given: at.saturating_duration_since(now),
+                inherited: true,
+            },
+            (own, _) => Self {
+                at: own,
+                given: timeout.unwrap_or(Duration::MAX),
+                inherited: false,
+            },
+        }
+    }
+
+    /// The instant; none if the call may take for ever.
+    pub(super) fn at(&self) -> Option<Instant> {
+        self.at
+    }
+
+    /// Whether there was nothing left when the call began.
+    pub(super) fn has_passed(&self) -> bool {
+        self.given.is_zero()
+    }
+}
+
+/// `50ms`, or `50ms (left of the handler's own call)`
+impl fmt::Display for Deadline {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Microseconds are enough to read.
+        let given = Duration::from_micros(self.given.as_micros().try_into().unwrap_or(u64::MAX));
+        let origin = if self.inherited {
+            " (what was left of the surrounding call)"
+        } else {
+            ""
+        };
+        write!(f, "{given:?}{origin}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_earlier_bound_counts() {
+        let now = Instant::now();
+        let second = Duration::from_secs(1);
+        assert_eq!(Deadline::new(Some(second), None, now).at(), Some(now + second));
+        assert_eq!(
+            Deadline::new(Some(second), Some(now + second / 2), now).at(),
+            Some(now + second / 2)
+        );
+        assert_eq!(
+            Deadline::new(Some(second / 2), Some(now + second), now).at(),
+            Some(now + second / 2)
+        );
+        assert_eq!(
+            Deadline::new(None, Some(now + second), now).at(),
+            Some(now + second)
+        );
+        assert_eq!(Deadline::new(None, None, now).at(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_timeout_beyond_every_clock_is_none() {
+        assert_eq!(
+            Deadline::new(Some(Duration::MAX), None, Instant::now()).at(),
+            None
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_past_has_passed() {
+        let now = Instant::now();
+        assert!(Deadline::new(Some(Duration::ZERO), None, now).has_passed());
+        assert!(Deadline::new(None, Some(now), now).has_passed());
+        assert!(!Deadline::new(None, None, now).has_passed());
+        assert!(!Deadline::new(Some(Duration::from_nanos(1)), None, now).has_passed());
+    }
+}

@@ -1,0 +1,224 @@
+//! Exchange: one call on its way, from the channel to its reply.
+
+use std::{
+    future::{Future, poll_fn},
+    mem,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use prost::Message;
+use tokio::time::Instant;
+
+use super::{
+    channel::{Channel, Connected, Want},
+    deadline::Deadline,
+    failure,
+};
+use crate::{
+    Error, Metadata, Procedure,
+    conn::{CallId, Connection, Failure, Reply, Request, Ticket, Time},
+};
+
+/// One call on its way. Dropping it at any point gives back what it holds: its place in the queue, or the call.
+pub(super) struct Exchange<'a> {
+    channel: &'a Arc<Channel>,
+    procedure: &'static Procedure,
+    metadata: Option<&'a Metadata>,
+    deadline: Deadline,
+    lane: Lane,
+    place: Place<'a>,
+    open: Option<(Arc<Connected>, CallId)>,
+}
+
+/// What a call counts against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lane {
+    /// The limits that the peer announced.
+    User,
+    /// Nothing: it is a call of the built-in service.
+    Control,
+}
+
+/// How far a call is that is not open yet.
+#[derive(Default)]
+enum Place<'a> {
+    /// Not begun, or past all this.
+    #[default]
+    Nowhere,
+    /// Boxed, for only a call that finds no connection needs it.
+    Connecting(Pin<Box<dyn Future<Output = Result<Arc<Connected>, Error>> + Send + 'a>>),
+    Queued(Arc<Connected>, Ticket),
+}
+
+/// What came of a look at the connection.
+enum Step<T> {
+    Wait,
+    /// The connection has the request.
+    Begun(T),
+    Failed(Failure),
+    /// The connection takes no calls any more, and never had this one.
+    Elsewhere,
+}
+
+impl<'a> Exchange<'a> {
+    pub(super) fn new(
+        channel: &'a Arc<Channel>,
+        procedure: &'static Procedure,
+        metadata: &'a Metadata,
+        deadline: Deadline,
+        lane: Lane,
+    ) -> Self {
+        // The common case costs the connection not even a look at it.
+        let metadata = Some(metadata).filter(|metadata| !metadata.is_empty());
+        Self {
+            channel,
+            procedure,
+            metadata,
+            deadline,
+            lane,
+            place: Place::Nowhere,
+            open: None,
+        }
+    }
+
+    /// Sends a request, and waits until the connection has it whole.
+    pub(super) fn send<M: Message>(&mut self, message: &M) -> impl Future<Output = Result<(), Error>> {
+        poll_fn(move |cx| {
+            let begin =
+                |conn: &mut Connection,
+                 ticket: &mut Ticket,
+                 request: &Request<'_>,
+                 now: Time,
+                 cx: &mut Context<'_>| conn.poll_send(ticket, request, message, now, cx);
+            self.poll_begin(cx, begin).map_ok(|_| ())
+        })
+    }
+
+    /// Sends a request, and waits for its reply.
+    pub(super) fn call<M: Message>(&mut self, message: &M) -> impl Future<Output = Result<Reply, Error>> {
+        poll_fn(move |cx| self.poll_call(message, cx))
+    }
+
+    pub(super) fn poll_call<M: Message>(
+        &mut self,
+        message: &M,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Reply, Error>> {
+        if let Some((on, id)) = &self.open {
+            let outcome = ready!(on.link.with(|conn, _| conn.poll_reply(*id, cx)));
+            let outcome = outcome.map_err(|failure| self.error(failure, on));
+            self.open = None;
+            return Poll::Ready(outcome);
+        }
+        let begin = |conn: &mut Connection,
+                     ticket: &mut Ticket,
+                     request: &Request<'_>,
+                     now: Time,
+                     cx: &mut Context<'_>| {
+            let id = ready!(conn.poll_call(ticket, request, message, now, cx))?;
+            // Asked under the same lock, which leaves the waker behind: one lock for a call's whole beginning.
+            Poll::Ready(Ok((id, conn.poll_reply(id, cx))))
+        };
+        let (on, (id, outcome)) = ready!(self.poll_begin(cx, begin))?;
+        if outcome.is_pending() {
+            self.open = Some((on, id));
+            return Poll::Pending;
+        }
+        outcome.map_err(|failure| self.error(failure, &on))
+    }
+
+    /// The connection on which the call is open.
+    pub(super) fn on(&self) -> Option<&Arc<Connected>> {
+        self.open.as_ref().map(|(on, _)| on)
+    }
+
+    /// Finds a connection, and has `begin` give it the request as soon as the call's turn has come.
+    fn poll_begin<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        begin: impl Fn(
+            &mut Connection,
+            &mut Ticket,
+            &Request<'_>,
+            Time,
+            &mut Context<'_>,
+        ) -> Poll<Result<T, Failure>>,
+    ) -> Poll<Result<(Arc<Connected>, T), Error>> {
+        loop {
+            match mem::take(&mut self.place) {
+                Place::Nowhere => {
+                    self.place = match self.channel.current() {
+                        Some(on) => Place::Queued(on, Ticket::default()),
+                        None => self.connecting(),
+                    };
+                }
+                Place::Connecting(mut connected) => match connected.as_mut().poll(cx) {
+                    Poll::Ready(Ok(on)) => self.place = Place::Queued(on, Ticket::default()),
+                    Poll::Ready(Err(error)) => {
+                        return Poll::Ready(Err(error.with_procedure(self.procedure.path())));
+                    }
+                    Poll::Pending => {
+                        self.place = Place::Connecting(connected);
+                        return Poll::Pending;
+                    }
+                },
+                Place::Queued(on, mut ticket) => {
+                    let request = self.request(&on);
+                    let step = on.link.with(|conn, now| {
+                        if !conn.takes_calls() {
+                            conn.drop_ticket(&mut ticket);
+                            return Step::Elsewhere;
+                        }
+                        match begin(conn, &mut ticket, &request, now, cx) {
+                            Poll::Pending => Step::Wait,
+                            Poll::Ready(Ok(begun)) => Step::Begun(begun),
+                            Poll::Ready(Err(failure)) => Step::Failed(failure),
+                        }
+                    });
+                    match step {
+                        Step::Wait => {
+                            self.place = Place::Queued(on, ticket);
+                            return Poll::Pending;
+                        }
+                        Step::Begun(begun) => return Poll::Ready(Ok((on, begun))),
+                        Step::Failed(failure) => return Poll::Ready(Err(self.error(failure, &on))),
+                        Step::Elsewhere => self.place = self.connecting(),
+                    }
+                }
+            }
+        }
+    }
+
+    fn connecting(&self) -> Place<'a> {
+        Place::Connecting(Box::pin(self.channel.connected(Want::Calls, self.deadline)))
+    }
+
+    fn request(&self, on: &Connected) -> Request<'a> {
+        Request {
+            procedure: self.procedure.id(),
+            control: self.lane == Lane::Control,
+            deadline: self.deadline.at().map(|at: Instant| on.link.time(at)),
+            metadata: self.metadata,
+        }
+    }
+
+    fn error(&self, failure: Failure, on: &Connected) -> Error {
+        failure::of_call(failure, &self.deadline)
+            .with_procedure(self.procedure.path())
+            .with_peer(Arc::clone(&on.peer))
+    }
+}
+
+/// Cancel safety: whatever the call holds is given back.
+impl Drop for Exchange<'_> {
+    fn drop(&mut self) {
+        if let Place::Queued(on, ticket) = &mut self.place {
+            on.link.with(|conn, _| conn.drop_ticket(ticket));
+        }
+        if let Some((on, id)) = self.open.take() {
+            on.link.with(|conn, now| conn.drop_call(id, now));
+        }
+    }
+}

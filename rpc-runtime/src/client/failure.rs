@@ -1,0 +1,316 @@
+//! From what a connection says of a failure to the error that a caller reads.
+
+use std::{fmt, io, sync::Arc, time::Duration};
+
+use tokio::runtime::Handle;
+
+use super::deadline::Deadline;
+use crate::{
+    Code, Error, Executed, Metadata, Phase,
+    conn::{Cause, Failure},
+};
+
+/// The error of a call that failed on its connection.
+pub(super) fn of_call(failure: Failure, deadline: &Deadline) -> Error {
+    let Failure {
+        cause,
+        phase,
+        executed,
+    } = failure;
+    let error = match cause {
+        Cause::Replied(status) => Error::remote(status, executed),
+        Cause::Deadline => Error::local(Code::DeadlineExceeded, late(phase, deadline)),
+        Cause::TooLong { len, max } if executed == Executed::No => Error::local(
+            Code::ResourceExhausted,
+            format!(
+                "request of {len} bytes exceeds the peer's limit of {max}: send less, or raise its Limits::max_message"
+            ),
+        ),
+        Cause::TooLong { len, max } => Error::local(
+            Code::ResourceExhausted,
+            format!(
+                "reply of {len} bytes exceeds our limit of {max}: ask for less, or raise our Limits::max_message"
+            ),
+        ),
+        Cause::Metadata => too_much_metadata(),
+        Cause::QueueFull { max } => too_many_waiting(max),
+        Cause::InboxFull { max } => Error::local(
+            Code::ResourceExhausted,
+            format!(
+                "replies that nobody has taken yet exceed our limit of {max} bytes: poll the calls, or raise Limits::inbox_bytes"
+            ),
+        ),
+        cause => of_connection(&cause),
+    };
+    error.with_phase(phase).with_executed(executed)
+}
+
+/// The error of something that its connection's end has ended.
+pub(super) fn of_connection(cause: &Cause) -> Error {
+    Obstacle::of(cause).error()
+}
+
+/// The error of a call whose metadata may not travel.
+pub(super) fn too_much_metadata() -> Error {
+    let (entries, len) = (Metadata::MAX_ENTRIES, Metadata::MAX_LEN);
+    Error::local(
+        Code::InvalidArgument,
+        format!("metadata exceeds limit of {entries} entries or {len} bytes: put it into the request"),
+    )
+}
+
+/// The error of a call that found the queue full.
+pub(super) fn too_many_waiting(max: usize) -> Error {
+    Error::local(
+        Code::ResourceExhausted,
+        format!("{max} callers wait already: start fewer calls at once, or raise Limits::max_waiting"),
+    )
+}
+
+/// The error of a call that had no time left when it began.
+pub(super) fn expired(deadline: &Deadline) -> Error {
+    Error::local(
+        Code::DeadlineExceeded,
+        format!("no time was left to begin: {deadline}"),
+    )
+    .with_phase(Phase::Queue)
+}
+
+/// The error of everything that is asked of a client after its end.
+pub(super) fn closed() -> Error {
+    Error::local(Code::Unavailable, "the client is closed: make a new one")
+}
+
+/// The runtime that is here, for what needs one: tokio's timers panic outside of it.
+///
+/// # Errors
+///
+/// FAILED_PRECONDITION if there is none.
+pub(super) fn check_runtime() -> Result<Handle, Error> {
+    Handle::try_current().map_err(|_| {
+        Error::local(
+            Code::FailedPrecondition,
+            "there is no tokio runtime here to connect in: call from inside one, for example under #[tokio::main]",
+        )
+    })
+}
+
+fn late(phase: Phase, deadline: &Deadline) -> String {
+    match phase {
+        Phase::Queue | Phase::Connect => {
+            format!("not sent within {deadline}: the connection had no room for it")
+        }
+        Phase::Write => format!("not wholly written within {deadline}"),
+        _ => format!("no reply within {deadline}"),
+    }
+}
+
+/// Why there is no connection.
+#[derive(Clone, Debug)]
+pub(super) struct Obstacle {
+    code: Code,
+    text: String,
+    source: Option<Arc<io::Error>>,
+    permanent: bool,
+}
+
+impl Obstacle {
+    /// The transport does not come about.
+    pub(super) fn unreachable(error: io::Error) -> Self {
+        let hint = match error.kind() {
+            io::ErrorKind::ConnectionRefused => ": nobody listens there",
+            io::ErrorKind::NotFound => ": there is no such socket",
+            io::ErrorKind::PermissionDenied => ": this user may not",
+            _ => "",
+        };
+        Self {
+            code: Code::Unavailable,
+            text: format!("cannot connect{hint}"),
+            source: Some(Arc::new(error)),
+            permanent: false,
+        }
+    }
+
+    /// An attempt took too long.
+    pub(super) fn slow(timeout: Duration) -> Self {
+        Self::passing(format!("cannot connect: no answer within {timeout:?}"))
+    }
+
+    /// The task that made the attempt is gone: its runtime shut down.
+    pub(super) fn abandoned() -> Self {
+        Self::passing("the runtime that was connecting shut down".to_owned())
+    }
+
+    /// A connection ended, or its handshake failed.
+    pub(super) fn of(cause: &Cause) -> Self {
+        match cause {
+            Cause::HelloRejected { .. } => Self {
+                code: Code::FailedPrecondition,
+                permanent: true,
+                ..Self::passing(cause.to_string())
+            },
+            Cause::Protocol { .. } => Self {
+                code: Code::Internal,
+                ..Self::passing(cause.to_string())
+            },
+            Cause::Lost { text, source } => Self {
+                source: source.clone(),
+                ..Self::passing(format!("connection lost: {text}"))
+            },
+            cause => Self::passing(cause.to_string()),
+        }
+    }
+
+    fn passing(text: String) -> Self {
+        Self {
+            code: Code::Unavailable,
+            text,
+            source: None,
+            permanent: false,
+        }
+    }
+
+    /// Whether another attempt would end the same way, as far as anyone can tell.
+    pub(super) fn is_permanent(&self) -> bool {
+        self.permanent
+    }
+
+    /// The error of a call that this stopped.
+    pub(super) fn error(&self) -> Error {
+        self.explain(Error::local(self.code, self.text.as_str()))
+    }
+
+    /// The error of a call whose time this used up.
+    pub(super) fn late_error(&self, deadline: &Deadline) -> Error {
+        self.explain(Error::local(
+            Code::DeadlineExceeded,
+            format!("no connection within {deadline}: {}", self.text),
+        ))
+    }
+
+    fn explain(&self, error: Error) -> Error {
+        match &self.source {
+            Some(source) => error.with_shared_source(Arc::clone(source) as _),
+            None => error,
+        }
+    }
+}
+
+impl fmt::Display for Obstacle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)?;
+        self.source.iter().try_for_each(|source| write!(f, ": {source}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error as _;
+
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::Status;
+
+    fn deadline() -> Deadline {
+        Deadline::new(Some(Duration::from_millis(50)), None, Instant::now())
+    }
+
+    fn failed(cause: Cause, phase: Phase, executed: Executed) -> Error {
+        of_call(
+            Failure {
+                cause,
+                phase,
+                executed,
+            },
+            &deadline(),
+        )
+    }
+
+    #[test]
+    fn a_refusal_keeps_its_status() {
+        let status = Status::new(Code::NotFound, "no key").with_details("d");
+        let error = failed(Cause::Replied(status.clone()), Phase::Wait, Executed::Yes);
+        assert_eq!(error.status(), Some(&status));
+        assert_eq!(
+            (error.executed(), error.phase()),
+            (Executed::Yes, Some(Phase::Wait))
+        );
+    }
+
+    #[test]
+    fn a_missed_deadline_says_where_the_call_was() {
+        for (phase, text) in [
+            (
+                Phase::Queue,
+                "not sent within 50ms: the connection had no room for it",
+            ),
+            (Phase::Write, "not wholly written within 50ms"),
+            (Phase::Wait, "no reply within 50ms"),
+        ] {
+            let error = failed(Cause::Deadline, phase, Executed::Maybe);
+            assert_eq!((error.code(), error.message()), (Code::DeadlineExceeded, text));
+            assert!(error.status().is_none());
+        }
+    }
+
+    #[test]
+    fn a_request_that_is_too_long_names_both_sizes() {
+        let error = failed(Cause::TooLong { len: 20, max: 10 }, Phase::Queue, Executed::No);
+        assert_eq!(error.code(), Code::ResourceExhausted);
+        assert!(
+            error
+                .message()
+                .starts_with("request of 20 bytes exceeds the peer's limit of 10"),
+            "{error}"
+        );
+        let error = failed(Cause::TooLong { len: 20, max: 10 }, Phase::Wait, Executed::Yes);
+        assert!(
+            error
+                .message()
+                .starts_with("reply of 20 bytes exceeds our limit of 10"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_lost_connection_is_unavailable_with_the_cause_of_the_os() {
+        let source = Some(Arc::new(io::Error::from(io::ErrorKind::ConnectionReset)));
+        let error = failed(
+            Cause::Lost {
+                text: "read failed".into(),
+                source,
+            },
+            Phase::Wait,
+            Executed::Maybe,
+        );
+        assert!(error.is_closed());
+        assert_eq!(error.message(), "connection lost: read failed");
+        let cause = error
+            .source()
+            .and_then(|source| source.downcast_ref::<io::Error>())
+            .unwrap();
+        assert_eq!(cause.kind(), io::ErrorKind::ConnectionReset);
+    }
+
+    #[test]
+    fn a_refused_handshake_is_nothing_to_try_again() {
+        let obstacle = Obstacle::of(&Cause::HelloRejected {
+            text: "peer speaks HTTP/1".into(),
+        });
+        assert!(obstacle.is_permanent());
+        assert_eq!(
+            obstacle.error().to_string(),
+            "FAILED_PRECONDITION: handshake failed: peer speaks HTTP/1"
+        );
+    }
+
+    #[test]
+    fn a_late_call_tells_what_kept_the_connection_away() {
+        let error = Obstacle::unreachable(io::ErrorKind::ConnectionRefused.into()).late_error(&deadline());
+        assert_eq!(
+            error.to_string(),
+            "DEADLINE_EXCEEDED: no connection within 50ms: cannot connect: nobody listens there: connection refused"
+        );
+    }
+}

@@ -1,0 +1,178 @@
+//! Keeper: the task that makes one connection, watches its driver, and ends it.
+
+use std::{
+    convert::Infallible,
+    future::{Future, poll_fn},
+    io,
+    pin::{Pin, pin},
+    sync::{Arc, Weak},
+    task::Poll,
+    time::Duration,
+};
+
+use tokio::{
+    sync::oneshot,
+    time::{Instant, sleep_until, timeout},
+};
+
+use super::{channel::Channel, failure::Obstacle};
+use crate::{
+    Error, Peer,
+    conn::{Connection, Settings, Side},
+    driver::{Link, drive},
+    server::InProcess,
+    transport::{self, Address, Stream},
+};
+
+/// Where a channel connects to.
+#[derive(Clone, Debug)]
+pub(super) enum Target {
+    Address(Address),
+    InProcess(Arc<InProcess>),
+    /// No address: every call fails with this.
+    Bad(Error),
+}
+
+/// Held by those who want a connection; it is given up when this is dropped.
+pub(super) type Hold = oneshot::Sender<Infallible>;
+/// Tells when the last [`Hold`] is gone.
+pub(super) type Held = oneshot::Receiver<Infallible>;
+
+/// The task that makes one connection, watches its driver, and ends it when nobody wants it any more.
+///
+/// It is a task of its own, so that a caller who gives up takes nothing from the others.
+pub(super) struct Keeper {
+    pub(super) channel: Weak<Channel>,
+    pub(super) target: Target,
+    pub(super) settings: Settings,
+    pub(super) connect_timeout: Duration,
+    /// When the attempt may begin.
+    pub(super) not_before: Option<Instant>,
+    pub(super) held: Held,
+}
+
+impl Keeper {
+    /// Makes one attempt, and keeps what comes of it.
+    pub(super) async fn run(mut self) {
+        let mut watch = Watch {
+            channel: self.channel.clone(),
+            kept: Kept::Attempt,
+        };
+        let attempt = connect(&self.target, self.connect_timeout, self.not_before);
+        let (stream, peer) = match unless_released(&mut self.held, attempt).await {
+            Some(Ok(established)) => established,
+            Some(Err(obstacle)) => return watch.fail(obstacle),
+            None => return,
+        };
+        let link = Link::new(Connection::new(Side::Connector, self.settings.clone()));
+        let driver = tokio::spawn(drive(stream, Arc::clone(&link), self.settings.max_frame));
+        let abort = driver.abort_handle();
+        let wanted = self
+            .channel
+            .upgrade()
+            .is_some_and(|channel| channel.opened(&link, peer, abort.clone()));
+        if !wanted {
+            abort.abort();
+            return;
+        }
+        watch.kept = Kept::Connection(Arc::clone(&link));
+        self.watch(&link, driver).await;
+    }
+
+    /// Watches the connection until its driver has ended.
+    async fn watch(&mut self, link: &Arc<Link>, mut driver: tokio::task::JoinHandle<()>) {
+        let channel = &self.channel;
+        let end = async {
+            let ready = poll_fn(|cx| link.with(|conn, _| conn.poll_ready(cx))).await;
+            if let Some(channel) = channel.upgrade() {
+                match ready {
+                    Ok(()) => channel.ready(link),
+                    Err(cause) => channel.rejected(link, &cause),
+                }
+            }
+            // A driver that panicked has failed everything too.
+            let _ = (&mut driver).await;
+        };
+        if unless_released(&mut self.held, end).await.is_none() {
+            link.with(|conn, now| conn.close(now));
+            if timeout(FAREWELL, &mut driver).await.is_err() {
+                driver.abort();
+            }
+        }
+    }
+}
+
+/// Brings a transport about, and tells the address of who is at its other end.
+async fn connect(
+    target: &Target,
+    connect_timeout: Duration,
+    not_before: Option<Instant>,
+) -> Result<(Stream, Arc<str>), Obstacle> {
+    if let Some(at) = not_before {
+        sleep_until(at).await;
+    }
+    match target {
+        Target::Address(address) => match timeout(connect_timeout, transport::connect(address)).await {
+            Ok(Ok((stream, peer))) => Ok((stream, peer.address_arc())),
+            Ok(Err(error)) => Err(Obstacle::unreachable(error)),
+            Err(_) => Err(Obstacle::slow(connect_timeout)),
+        },
+        Target::InProcess(server) => {
+            let (ours, theirs) = transport::pair();
+            server
+                .accept(theirs)
+                .map_err(|_| Obstacle::unreachable(io::ErrorKind::ConnectionRefused.into()))?;
+            Ok((ours, Peer::in_process().address_arc()))
+        }
+        Target::Bad(_) => Err(Obstacle::unreachable(io::ErrorKind::InvalidInput.into())),
+    }
+}
+
+/// Runs `future` to its end, unless all holds are dropped before: then it is dropped, too.
+async fn unless_released<F: Future>(held: &mut Held, future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    poll_fn(|cx| {
+        if let Poll::Ready(output) = future.as_mut().poll(cx) {
+            return Poll::Ready(Some(output));
+        }
+        Pin::new(&mut *held).poll(cx).map(|_| None)
+    })
+    .await
+}
+
+/// Tells the channel at the end, however the keeper ends: a runtime that shuts down just drops it.
+struct Watch {
+    channel: Weak<Channel>,
+    kept: Kept,
+}
+
+enum Kept {
+    Attempt,
+    Connection(Arc<Link>),
+    Nothing,
+}
+
+impl Watch {
+    fn fail(mut self, obstacle: Obstacle) {
+        self.kept = Kept::Nothing;
+        if let Some(channel) = self.channel.upgrade() {
+            channel.failed(obstacle);
+        }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let Some(channel) = self.channel.upgrade() else {
+            return;
+        };
+        match &self.kept {
+            Kept::Attempt => channel.failed(Obstacle::abandoned()),
+            Kept::Connection(link) => channel.ended(link),
+            Kept::Nothing => {}
+        }
+    }
+}
+
+/// How long the connection of a dropped client may take to write what is queued.
+const FAREWELL: Duration = Duration::from_secs(30);

@@ -1,0 +1,153 @@
+//! What became of the sends: flush, barrier, close.
+
+use std::{future::Future, future::poll_fn, sync::Arc, time::Duration};
+
+use tokio::time::{timeout, timeout_at};
+
+use super::{
+    Client,
+    channel::{Channel, Connected, Want},
+    deadline::Deadline,
+    failure,
+};
+use crate::{
+    Account, Code, Error, Executed, Phase,
+    config::CALL_TIMEOUT,
+    conn::{Barrier, Cause},
+    frame::control::Progress,
+};
+
+/// Waits until everything sent so far is with the operating system.
+pub(super) async fn flush(channel: &Arc<Channel>, deadline: Deadline) -> Result<(), Error> {
+    channel.tell_lost()?;
+    let carriers = channel.carriers();
+    if carriers.is_empty() {
+        return Ok(());
+    }
+    within(&deadline, "flushed", async {
+        // Begun on all before waiting for any.
+        let flushes: Vec<_> = carriers
+            .iter()
+            .map(|on| (on, on.link.with(|conn, _| conn.start_flush())))
+            .collect();
+        for (on, flush) in flushes {
+            if poll_fn(|cx| on.link.with(|conn, _| conn.poll_flush(&flush, cx)))
+                .await
+                .is_err()
+            {
+                // The frames of calls are their callers' concern; what became of sends shows below.
+                channel.settled(on).await;
+            }
+        }
+        channel.tell_lost()
+    })
+    .await
+    .map_err(|error| error.with_peer(Arc::clone(channel.address())))
+}
+
+/// Waits until the peer has read and admitted everything sent so far.
+pub(super) async fn barrier(client: &Client, deadline: Deadline) -> Result<Account, Error> {
+    let channel = &client.channel;
+    channel.tell_lost()?;
+    within(&deadline, "confirmed", async {
+        let current = live(channel, deadline).await?;
+        for on in channel.carriers() {
+            if !Arc::ptr_eq(&on, &current) && reach(client, &on, deadline).await.is_err() {
+                channel.settled(&on).await;
+            }
+        }
+        let reached = reach(client, &current, deadline).await;
+        if reached.is_err() {
+            channel.settled(&current).await;
+        }
+        channel.tell_lost()?;
+        reached
+            .map(Account::new)
+            .map_err(|cause| failure::of_connection(&cause).with_peer(Arc::clone(&current.peer)))
+    })
+    .await
+    .map_err(|error| {
+        if error.peer().is_none() {
+            error.with_peer(Arc::clone(channel.address()))
+        } else {
+            error
+        }
+    })
+}
+
+/// Waits for a connection that is not over.
+async fn live(channel: &Arc<Channel>, deadline: Deadline) -> Result<Arc<Connected>, Error> {
+    match channel.current() {
+        // One that takes no more calls can still answer for those that it took.
+        Some(connected) if !connected.is_over() => Ok(connected),
+        _ => channel.connected(Want::Calls, deadline).await,
+    }
+}
+
+/// Waits for the peer's account of everything sent on one connection.
+async fn reach(client: &Client, on: &Arc<Connected>, deadline: Deadline) -> Result<Progress, Cause> {
+    let needs_call = on
+        .link
+        .with(|conn, now| conn.barrier_needs_call(now) && conn.takes_calls());
+    if needs_call {
+        // The peer takes a ping only so often, unless a call went before. If it fails, the barrier tells.
+        let _ = client.call().ping(deadline).await;
+    }
+    let pending = Pending {
+        on,
+        barrier: on.link.with(|conn, now| conn.start_barrier(now)),
+    };
+    poll_fn(|cx| on.link.with(|conn, _| conn.poll_barrier(&pending.barrier, cx))).await
+}
+
+/// A barrier that is given up with its future.
+struct Pending<'a> {
+    on: &'a Connected,
+    barrier: Barrier,
+}
+
+impl Drop for Pending<'_> {
+    fn drop(&mut self) {
+        self.on.link.with(|conn, _| conn.drop_barrier(&self.barrier));
+    }
+}
+
+/// Closes a channel, and waits for the end of its connections.
+pub(super) async fn close(channel: &Channel, bound: Option<Duration>) -> Result<(), Error> {
+    let open = channel.close();
+    if open.is_empty() {
+        return Ok(());
+    }
+    let bound = bound.unwrap_or(CALL_TIMEOUT);
+    let over = async {
+        for on in &open {
+            if let cause @ Cause::Lost { .. } = channel.over(on).await {
+                return Err(failure::of_connection(&cause).with_peer(Arc::clone(&on.peer)));
+            }
+        }
+        Ok(())
+    };
+    let result = timeout(bound, over).await;
+    result.unwrap_or_else(|_| {
+        open.iter().for_each(|on| on.abort());
+        let text = format!("calls were still open after {bound:?}, and were cut");
+        Err(Error::local(Code::DeadlineExceeded, text).with_peer(Arc::clone(channel.address())))
+    })
+}
+
+/// Runs `future` for as long as there is time.
+async fn within<T>(
+    deadline: &Deadline,
+    what: &str,
+    future: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    let Some(at) = deadline.at() else {
+        return future.await;
+    };
+    failure::check_runtime()?;
+    timeout_at(at, future).await.unwrap_or_else(|_| {
+        let text = format!("sends were not {what} within {deadline}");
+        let error = Error::local(Code::DeadlineExceeded, text).with_executed(Executed::Maybe);
+        Err(error.with_phase(Phase::Write))
+    })
+}
