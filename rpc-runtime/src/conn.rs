@@ -2,24 +2,56 @@
 //!
 //! It has no IO, no tasks and no clock: frames, commands and the time come in; frames to write, wakers to wake and
 //! the next timer come out. The driver and the callers share one behind a lock (`crate::driver::Link`).
-#![expect(dead_code, clippy::unimplemented, reason = "skeleton")]
+//!
+//! What the driver does stands here; what callers do is in `caller`, what handlers do in `handler`, what a drain does
+//! in `drain`. Frames come in by `receive`, which leaves the peer's requests to `intake` and its replies to `outcome`.
 
+mod account;
+mod caller;
+mod calls;
+mod credit;
+mod drain;
+mod fragments;
+mod gate;
+mod handler;
+mod ids;
+mod intake;
+mod keep_alive;
+mod outcome;
+mod receive;
+mod requests;
+mod sends;
+#[cfg(test)]
+mod tests;
+mod timers;
+mod transmit;
 mod types;
+mod wakers;
 
-use std::task::{Context, Poll, Waker};
-use std::time::Duration;
-
-use prost::Message;
+use std::{collections::VecDeque, io, sync::Arc, task::Waker};
 
 pub(crate) use self::types::{
     Arrived, Barrier, CallId, Cause, End, Failure, Flush, PeerGoaway, Reply, Request, Settings, Side, State,
     Tally, Ticket, Time, Uncovered, Unwanted,
 };
+use self::{
+    account::Account,
+    calls::{Calls, Reach},
+    credit::{Abuse, Credit},
+    drain::Drain,
+    fragments::Bulk,
+    gate::{Gate, News},
+    keep_alive::{Barriers, KeepAlive},
+    requests::{Requests, Stage},
+    sends::Sends,
+    timers::Stall,
+    wakers::{Waiters, Woken},
+};
 use crate::{
     codec::CodecError,
     frame::{
         Frame, Output,
-        control::{Hello, Progress, Reason},
+        control::{Hello, Reason},
     },
 };
 
@@ -27,44 +59,213 @@ use crate::{
 ///
 /// The driver, after each input: moves `take_wakers` out and wakes them when the lock is free, writes what
 /// `poll_transmit` gives, re-arms its timer from `poll_timeout`. Time never goes backwards.
+///
+/// ```text
+/// Handshaking -> Open -> Closing -> Closed
+///      \-----------\---------\------> Closed
+/// ```
 #[derive(Debug)]
-pub(crate) struct Connection {}
+pub(crate) struct Connection {
+    side: Side,
+    settings: Settings,
+    life: Life,
+    /// What the peer announced.
+    hello: Option<Box<Hello>>,
 
-/// What the driver tells.
+    /// Encoded, and not yet moved to the driver. All bytes of the stream pass through it, so its end is the end of
+    /// the stream.
+    out: Output,
+    /// How much of the stream is with the OS.
+    taken: u64,
+    bulk: Bulk,
+    stall: Option<Stall>,
+
+    credit: Credit,
+    calls: Calls,
+    sends: Sends,
+    gate: Gate,
+    control_gate: Gate,
+    /// Calls that were given up before CANCEL may be sent, which is after the peer's HELLO.
+    cancels: Vec<u64>,
+    /// Requests in fragments whose last one is in the output and not yet with the OS: what a flush waits for.
+    flushing: VecDeque<(u64, u64)>,
+    /// The first request whose fragments were lost with the connection.
+    unflushed: Option<u64>,
+    barriers: Barriers,
+
+    requests: Requests,
+    account: Account,
+    abuse: Abuse,
+
+    keep_alive: KeepAlive,
+    drain: Option<Drain>,
+    goaway: Option<PeerGoaway>,
+    tally: Tally,
+    /// No deadline of a caller, a call or a request passes before this.
+    check_at: Option<Time>,
+
+    woken: Woken,
+    waiters: Waiting,
+}
+
+/// Where the connection stands, with what is true only there.
+#[derive(Debug)]
+enum Life {
+    /// The peer's HELLO is not here.
+    Handshaking,
+    /// Frames go both ways.
+    Open,
+    /// Nothing new goes out; what is in the output is written, then the peer is given time to do the same.
+    Closing(Closing),
+    /// It is over.
+    Closed(Cause),
+}
+
+/// What is left to do before the connection is closed.
+#[derive(Debug)]
+struct Closing {
+    cause: Cause,
+    /// When it is closed, done or not.
+    until: Time,
+    /// Whether everything is written, so that only the peer's end of file is awaited.
+    lingering: bool,
+}
+
+/// Those who wait for something that concerns the whole connection.
+#[derive(Debug, Default)]
+struct Waiting {
+    ready: Waiters,
+    closed: Waiters,
+    /// For less output.
+    room: Waiters,
+    /// For all output to be taken.
+    flush: Waiters,
+    drained: Waiters,
+}
+
 impl Connection {
     /// A connection whose HELLO is ready to be written.
     pub(crate) fn new(side: Side, settings: Settings) -> Self {
-        unimplemented!()
+        let mut connection = Self {
+            side,
+            life: Life::Handshaking,
+            hello: None,
+            out: Output::new(),
+            taken: 0,
+            bulk: Bulk::default(),
+            stall: None,
+            credit: Credit::floor(),
+            calls: Calls::new(side.first_id()),
+            sends: Sends::default(),
+            gate: Gate::new(0),
+            control_gate: Gate::new(caller::CONTROL_TICKETS),
+            cancels: Vec::new(),
+            flushing: VecDeque::new(),
+            unflushed: None,
+            barriers: Barriers::default(),
+            requests: Requests::new(&settings),
+            account: Account::default(),
+            abuse: Abuse::new(),
+            keep_alive: KeepAlive::default(),
+            drain: None,
+            goaway: None,
+            tally: Tally::default(),
+            check_at: None,
+            woken: Woken::default(),
+            waiters: Waiting::default(),
+            settings,
+        };
+        connection.put_hello();
+        connection
     }
+}
+
+/// What the driver tells.
+impl Connection {
+    /// Takes in a frame of the peer.
     pub(crate) fn handle_frame(&mut self, frame: Frame, now: Time) {
-        unimplemented!()
+        if self.is_live() {
+            self.receive(frame, now);
+            self.finish_if_idle(now);
+        }
     }
+
     /// The peer sent what is no frame.
     pub(crate) fn handle_bad_frame(&mut self, error: &CodecError, now: Time) {
-        unimplemented!()
+        if !self.is_live() {
+            return;
+        }
+        match error {
+            CodecError::Foreign(_) => self.reject_hello(error.to_string(), Reach::Nothing, now),
+            _ if self.hello.is_none() => self.reject_hello(error.to_string(), Reach::Output, now),
+            _ => self.protocol_error(error.to_string(), now),
+        }
     }
+
     /// The peer has half-closed.
     pub(crate) fn handle_eof(&mut self, now: Time) {
-        unimplemented!()
+        let cause = match &self.life {
+            Life::Closing(closing) => closing.cause.clone(),
+            _ => self.cause_of_eof(),
+        };
+        self.close_now(cause, now);
     }
+
     /// The transport failed: a read error, or the driver was dropped.
-    pub(crate) fn handle_lost(&mut self, text: &str, source: Option<std::io::Error>, now: Time) {
-        unimplemented!()
+    pub(crate) fn handle_lost(&mut self, text: &str, source: Option<io::Error>, now: Time) {
+        let cause = Cause::Lost {
+            text: text.to_owned(),
+            source: source.map(Arc::new),
+        };
+        self.close_now(cause, now);
     }
+
     /// `n` more bytes of what `poll_transmit` gave are with the OS.
     pub(crate) fn handle_written(&mut self, n: usize, now: Time) {
-        unimplemented!()
+        self.keep_alive.written(now);
+        let had_room = self.has_room();
+        self.take(n);
+        if self.stall.as_ref().is_some_and(|stall| stall.is_over(self.taken)) {
+            self.stall = Stall::begin(self.taken, self.out.end(), now);
+        }
+        self.output_shrank(had_room);
+        self.linger_if_written(now);
     }
+
     /// A write failed that had been offered `offered` bytes: all of them count as taken (R8).
-    pub(crate) fn handle_write_failed(&mut self, offered: usize, source: std::io::Error, now: Time) {
-        unimplemented!()
+    pub(crate) fn handle_write_failed(&mut self, offered: usize, source: io::Error, now: Time) {
+        self.take(offered);
+        self.handle_lost("write failed", Some(source), now);
     }
+
+    /// Time has passed: does what is due.
     pub(crate) fn handle_timeout(&mut self, now: Time) {
-        unimplemented!()
+        self.run_timers(now);
+        self.finish_if_idle(now);
     }
+
     /// Bytes arrived, whether or not they complete a frame (keep-alive).
     pub(crate) fn handle_read(&mut self, now: Time) {
-        unimplemented!()
+        self.keep_alive.read(now);
+    }
+
+    /// Counts `n` bytes as taken by the OS.
+    fn take(&mut self, n: usize) {
+        self.taken = self.taken.saturating_add(n as u64).min(self.out.end());
+        self.sends.taken(self.taken);
+        while self.flushing.front().is_some_and(|&(_, end)| end <= self.taken) {
+            self.flushing.pop_front();
+        }
+        self.waiters.flush.wake(&mut self.woken);
+    }
+
+    /// Some of the output is gone: lets in who waits for room, unless there was some before.
+    fn output_shrank(&mut self, had_room: bool) {
+        if !had_room && self.has_room() {
+            self.gate.note(News::More);
+            self.waiters.room.wake(&mut self.woken);
+            self.requests.takers.wake(&mut self.woken);
+        }
     }
 }
 
@@ -72,178 +273,225 @@ impl Connection {
 impl Connection {
     /// Moves what is to be written next to the end of `out`, until `out` holds about `limit` bytes.
     pub(crate) fn poll_transmit(&mut self, out: &mut Output, limit: usize, now: Time) {
-        unimplemented!()
+        if matches!(self.life, Life::Closed(_)) {
+            return;
+        }
+        self.put_control_frames(now);
+        out.append(&mut self.out);
+        while out.len() < limit && !self.bulk.is_empty() {
+            self.put_fragment();
+            out.append(&mut self.out);
+        }
+        // A barrier's ping follows the fragments that were just put.
+        self.put_pings(now);
+        out.append(&mut self.out);
+        if self.stall.is_none() {
+            self.stall = Stall::begin(self.taken, self.out.end(), now);
+        }
+        self.finish_if_idle(now);
+        self.linger_if_written(now);
     }
+
     /// Whether `poll_transmit` would give anything.
     pub(crate) fn wants_write(&self) -> bool {
-        unimplemented!()
+        match self.life {
+            Life::Closed(_) => false,
+            Life::Closing(_) => !self.out.is_empty(),
+            _ => !self.out.is_empty() || !self.bulk.is_empty() || self.owes_control_frames(),
+        }
     }
+
     /// When `handle_timeout` is due.
     pub(crate) fn poll_timeout(&self) -> Option<Time> {
-        unimplemented!()
+        self.next_timer()
     }
+
     /// Moves out everybody who is to be woken.
     pub(crate) fn take_wakers(&mut self, into: &mut Vec<Waker>) {
-        unimplemented!()
+        self.wake_waiting();
+        self.woken.move_to(into);
     }
+
     /// Whether the driver should half-close its writing, once everything is written.
     pub(crate) fn wants_shutdown(&self) -> bool {
-        unimplemented!()
+        matches!(self.life, Life::Closing(_)) && self.out.is_empty()
     }
+
     /// Whether the driver is to drop the transport now.
     pub(crate) fn is_closed(&self) -> bool {
-        unimplemented!()
+        matches!(self.life, Life::Closed(_))
     }
 }
 
-/// What callers do.
+/// The end.
 impl Connection {
-    pub(crate) fn state(&self) -> State {
-        unimplemented!()
+    /// The peer broke the protocol.
+    fn protocol_error(&mut self, text: String, now: Time) {
+        if !self.is_live() {
+            return;
+        }
+        self.put_goaway(Reason::Protocol, self.requests.last_id(), &text);
+        self.begin_closing(
+            Cause::Protocol { text },
+            Reach::Output,
+            now + self.settings.linger,
+            now,
+        );
     }
-    /// Whether a new call can still start here (now or after a wait).
-    pub(crate) fn takes_calls(&self) -> bool {
-        unimplemented!()
-    }
-    /// What the peer announced, once it has.
-    pub(crate) fn peer_hello(&self) -> Option<&Hello> {
-        unimplemented!()
-    }
-    /// Ready when the handshake has succeeded or failed.
-    /// The peer's GOAWAY, once it is here.
-    pub(crate) fn peer_goaway(&self) -> Option<&PeerGoaway> {
-        unimplemented!()
-    }
-    /// One-way requests of ours that no barrier covered; after the connection's end, what became of them.
-    pub(crate) fn uncovered(&self) -> Uncovered {
-        unimplemented!()
-    }
-    /// Whether the peer's floor would make a barrier wait now: a control ping call first lets it go at once.
-    pub(crate) fn barrier_needs_call(&self, now: Time) -> bool {
-        unimplemented!()
-    }
-    pub(crate) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Cause>> {
-        unimplemented!()
-    }
-    /// Ready when the connection is closed.
-    pub(crate) fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<Cause> {
-        unimplemented!()
-    }
-    /// Opens a call as soon as its turn has come, and returns the id that its reply will carry.
-    pub(crate) fn poll_call<M: Message>(
-        &mut self,
-        ticket: &mut Ticket,
-        request: &Request<'_>,
-        message: &M,
-        now: Time,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<CallId, Failure>> {
-        unimplemented!()
-    }
-    /// Puts a one-way request into the output as soon as its turn has come.
-    pub(crate) fn poll_send<M: Message>(
-        &mut self,
-        ticket: &mut Ticket,
-        request: &Request<'_>,
-        message: &M,
-        now: Time,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<(), Failure>> {
-        unimplemented!()
-    }
-    /// Gives a place in the queue up; nothing to do for a ticket that never waited.
-    pub(crate) fn drop_ticket(&mut self, ticket: &mut Ticket) {
-        unimplemented!()
-    }
-    /// Takes the outcome of a call; afterwards the id is forgotten. The deadline is watched by `handle_timeout`.
-    pub(crate) fn poll_reply(&mut self, id: CallId, cx: &mut Context<'_>) -> Poll<Result<Reply, Failure>> {
-        unimplemented!()
-    }
-    /// The caller's future was dropped: CANCEL goes out, a late reply is discarded.
-    pub(crate) fn drop_call(&mut self, id: CallId, now: Time) {
-        unimplemented!()
-    }
-    /// All one-ways and calls started so far; ready when they are with the OS.
-    pub(crate) fn start_flush(&mut self) -> Flush {
-        unimplemented!()
-    }
-    pub(crate) fn poll_flush(&mut self, flush: &Flush, cx: &mut Context<'_>) -> Poll<Result<(), Cause>> {
-        unimplemented!()
-    }
-    /// A PING behind everything sent so far; ready with the peer's account.
-    pub(crate) fn start_barrier(&mut self, now: Time) -> Barrier {
-        unimplemented!()
-    }
-    pub(crate) fn poll_barrier(
-        &mut self,
-        barrier: &Barrier,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<Progress, Cause>> {
-        unimplemented!()
-    }
-    pub(crate) fn drop_barrier(&mut self, barrier: &Barrier) {
-        unimplemented!()
-    }
-    /// Takes no more calls, lets those of both sides finish, then half-closes, lingers and closes.
-    pub(crate) fn close(&mut self, now: Time) {
-        unimplemented!()
-    }
-}
 
-/// What handlers do.
-impl Connection {
-    /// The next request whose handler is to be started, in the order of arrival; `None` when no more can come.
-    /// Pending while the output is above high-water, too.
-    pub(crate) fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<Option<Arrived>> {
-        unimplemented!()
+    /// The peer made us refuse too much.
+    fn excess(&mut self, text: String, now: Time) {
+        if !self.is_live() {
+            return;
+        }
+        self.put_goaway(Reason::Excess, self.requests.last_id(), &text);
+        self.begin_closing(
+            Cause::Protocol { text },
+            Reach::Output,
+            now + self.settings.linger,
+            now,
+        );
     }
-    /// Marks that the handler is polled for the first time: from here on it counts as executed.
-    pub(crate) fn started(&mut self, id: CallId, now: Time) -> Result<(), Unwanted> {
-        unimplemented!()
-    }
-    /// Ready when the handler is no longer wanted. Several may wait; all are woken.
-    pub(crate) fn poll_unwanted(&mut self, id: CallId, cx: &mut Context<'_>) -> Poll<Unwanted> {
-        unimplemented!()
-    }
-    /// Ready when a reply may be encoded.
-    pub(crate) fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        unimplemented!()
-    }
-    /// The handler succeeded: encodes the reply in place (or counts a one-way as handled).
-    pub(crate) fn reply<M: Message>(&mut self, id: CallId, message: &M, now: Time) {
-        unimplemented!()
-    }
-    /// The handler is gone without a reply message.
-    pub(crate) fn end(&mut self, id: CallId, end: End<'_>, now: Time) {
-        unimplemented!()
-    }
-}
 
-/// What a drain does.
-impl Connection {
-    /// Wants no more calls: the two GOAWAYs of WIRE.md's Closing. `drain` is how long open calls may take.
-    pub(crate) fn begin_drain(&mut self, reason: Reason, text: &str, drain: Duration, now: Time) {
-        unimplemented!()
+    /// The peer's part of the handshake is not acceptable.
+    fn reject_hello(&mut self, text: String, reach: Reach, now: Time) {
+        if !self.is_live() {
+            return;
+        }
+        self.put_goaway(Reason::HelloRejected, 0, &text);
+        self.begin_closing(
+            Cause::HelloRejected { text },
+            reach,
+            now + self.settings.linger,
+            now,
+        );
     }
-    /// The drain's time is over: handlers that run become unwanted, the others are refused, and the connection
-    /// closes as soon as its output is written.
-    pub(crate) fn abort_calls(&mut self, now: Time) {
-        unimplemented!()
+
+    /// Counts a fault of the peer that the connection survives, unless it is one too many.
+    fn fault(&mut self, what: &str, now: Time) {
+        if !self.abuse.count() {
+            self.excess(format!("too many faults, the last: {what}"), now);
+        }
     }
-    /// Ready when the drain's second GOAWAY is out and no request of the peer is open, control calls left out.
-    pub(crate) fn poll_drained(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        unimplemented!()
+
+    /// Starts nothing more: what is in the output is still written until `until`, then the peer may end its side.
+    fn begin_closing(&mut self, cause: Cause, reach: Reach, until: Time, now: Time) {
+        if !self.is_live() {
+            return;
+        }
+        self.fail_all(&cause, reach);
+        self.life = Life::Closing(Closing {
+            cause,
+            until,
+            lingering: false,
+        });
+        self.linger_if_written(now);
     }
-    /// How many requests of the peer are open, control calls left out: queued and running, calls and one-ways.
-    pub(crate) fn open_requests(&self) -> usize {
-        unimplemented!()
+
+    /// Waits for the peer's end of file as soon as everything is written.
+    fn linger_if_written(&mut self, now: Time) {
+        let limit = self.hard_limit();
+        let Life::Closing(closing) = &mut self.life else {
+            return;
+        };
+        if !closing.lingering && self.taken == self.out.end() {
+            closing.lingering = true;
+            closing.until = limit.map_or(now + self.settings.linger, |limit| {
+                limit.min(now + self.settings.linger)
+            });
+        }
     }
-    /// How many handlers are started and not gone, control calls left out.
-    pub(crate) fn running_handlers(&self) -> usize {
-        unimplemented!()
+
+    /// Ends the connection: nothing is written or read any more.
+    fn close_now(&mut self, cause: Cause, now: Time) {
+        if self.is_closed() {
+            return;
+        }
+        if self.is_live() {
+            self.fail_all(&cause, Reach::Taken);
+        }
+        self.life = Life::Closed(cause);
+        self.stall = None;
+        drop(self.out.split_to(self.out.len()));
+        self.out.release();
+        self.waiters.closed.wake(&mut self.woken);
+        self.waiters.flush.wake(&mut self.woken);
+        self.set_check(now);
     }
-    /// What became of the peer's requests here, for the report.
-    pub(crate) fn tally(&self) -> Tally {
-        unimplemented!()
+
+    /// Completes everything that is pending, exactly once (R1). One-way requests that were read still run.
+    fn fail_all(&mut self, cause: &Cause, reach: Reach) {
+        self.calls.fail_all(cause, self.taken, reach, &mut self.woken);
+        self.sends.lost(reach, self.bulk.sends());
+        self.unflushed = self.bulk.first_request();
+        self.bulk.clear();
+        self.cancels.clear();
+        self.gate.clear_all(&mut self.woken);
+        self.control_gate.clear_all(&mut self.woken);
+        self.barriers.wake_all(&mut self.woken);
+        for waiters in [
+            &mut self.waiters.ready,
+            &mut self.waiters.room,
+            &mut self.waiters.flush,
+            &mut self.waiters.drained,
+            &mut self.requests.takers,
+        ] {
+            waiters.wake(&mut self.woken);
+        }
+        for id in self.requests.select(|_| true) {
+            self.disconnect_request(id);
+        }
+    }
+
+    /// The peer is gone: its calls are dropped, unfinished ones and those whose handler was not polled at once.
+    fn disconnect_request(&mut self, id: u64) {
+        let Some(request) = self.requests.get(id) else {
+            return;
+        };
+        match request.stage {
+            Stage::Receiving(_) | Stage::Discarding(_) => drop(self.requests.remove(id)),
+            Stage::Queued(_) if !request.one_way => drop(self.requests.remove(id)),
+            Stage::Taken | Stage::Running(_) if !request.one_way => {
+                self.requests.unwant(id, Unwanted::Disconnected, &mut self.woken);
+            }
+            Stage::Queued(_) | Stage::Taken | Stage::Running(_) => {}
+        }
+    }
+
+    /// What an end of file means that nobody here has asked for.
+    fn cause_of_eof(&self) -> Cause {
+        let Some(goaway) = &self.goaway else {
+            return Cause::Lost {
+                text: "peer closed the connection".to_owned(),
+                source: None,
+            };
+        };
+        match goaway.reason {
+            Reason::Protocol => Cause::Protocol {
+                text: format!("peer says: {}", goaway.text),
+            },
+            Reason::Drain | Reason::MaxAge => Cause::Lost {
+                text: "peer closed the connection at the end of its drain".to_owned(),
+                source: None,
+            },
+            reason => Cause::GoingAway {
+                reason,
+                text: goaway.text.clone(),
+            },
+        }
+    }
+
+    /// Whether frames still matter.
+    fn is_live(&self) -> bool {
+        matches!(self.life, Life::Handshaking | Life::Open)
+    }
+
+    /// Why nothing more can happen here, once that is so.
+    fn end_cause(&self) -> Option<&Cause> {
+        match &self.life {
+            Life::Handshaking | Life::Open => None,
+            Life::Closing(closing) => Some(&closing.cause),
+            Life::Closed(cause) => Some(cause),
+        }
     }
 }

@@ -1,0 +1,75 @@
+//! Account: what became of the peer's one-way requests.
+
+use crate::frame::control::{DropReason, Dropped, Progress};
+
+/// Counts of the peer's one-way requests since the connection began; only complete ones count.
+#[derive(Debug, Default)]
+pub(super) struct Account {
+    last_id: u64,
+    received: u64,
+    handled: u64,
+    failed: u64,
+    expired: u64,
+    dropped: [u64; REASONS.len()],
+}
+
+/// What became of a one-way request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// Its handler ended well.
+    Handled,
+    /// Its handler failed.
+    Failed,
+    /// Its deadline passed.
+    Expired,
+    /// It was dropped.
+    Dropped(DropReason),
+}
+
+impl Account {
+    /// Counts a request whose last byte was read.
+    pub(super) fn received(&mut self, id: u64) {
+        self.last_id = self.last_id.max(id);
+        self.received += 1;
+    }
+
+    /// Counts what became of a request that was received.
+    pub(super) fn ended(&mut self, fate: Fate) {
+        match fate {
+            Fate::Handled => self.handled += 1,
+            Fate::Failed => self.failed += 1,
+            Fate::Expired => self.expired += 1,
+            Fate::Dropped(reason) => {
+                for (count, known) in self.dropped.iter_mut().zip(REASONS) {
+                    *count += u64::from(known == reason);
+                }
+            }
+        }
+    }
+
+    /// The counts as the peer reads them.
+    pub(super) fn progress(&self) -> Progress {
+        let dropped = REASONS.iter().zip(self.dropped).filter(|(_, count)| *count > 0);
+        Progress {
+            last_id: self.last_id,
+            received: self.received,
+            handled: self.handled,
+            failed: self.failed,
+            expired: self.expired,
+            dropped: dropped
+                .map(|(reason, count)| Dropped {
+                    reason: reason.number(),
+                    count,
+                })
+                .collect(),
+        }
+    }
+}
+
+const REASONS: [DropReason; 5] = [
+    DropReason::UnknownProcedure,
+    DropReason::BadPayload,
+    DropReason::Overload,
+    DropReason::Draining,
+    DropReason::Aborted,
+];

@@ -1,0 +1,398 @@
+//! What callers do: calls, one-way requests, flushes and barriers.
+
+use std::task::{Context, Poll};
+
+use prost::Message;
+
+use super::{
+    Barrier, CallId, Cause, Connection, Failure, Flush, Life, PeerGoaway, Reply, Request, State, Ticket,
+    Time, Uncovered,
+    calls::UNFINISHED,
+    credit::{CONTROL_BYTES, Lane, Wanted},
+    fragments::Part,
+    gate::{Gate, News},
+};
+use crate::{
+    Executed, Metadata, Phase,
+    frame::{
+        Flags, Header, Kind,
+        control::{Hello, Progress},
+    },
+};
+
+/// From here on, the numbers of tickets are those of control calls, which wait in a queue of their own.
+pub(super) const CONTROL_TICKETS: u64 = 1 << 63;
+
+/// What callers do.
+impl Connection {
+    /// Where the connection stands.
+    pub(crate) fn state(&self) -> State {
+        match &self.life {
+            Life::Closed(cause) => State::Closed(cause.clone()),
+            Life::Closing(_) => State::Closing,
+            _ if self.drain.is_some() || self.goaway.is_some() => State::Draining,
+            Life::Handshaking => State::Handshaking,
+            Life::Open => State::Open,
+        }
+    }
+
+    /// Whether a new call can still start here (now or after a wait).
+    pub(crate) fn takes_calls(&self) -> bool {
+        self.refusal().is_none()
+    }
+
+    /// What the peer announced, once it has.
+    pub(crate) fn peer_hello(&self) -> Option<&Hello> {
+        self.hello.as_deref()
+    }
+
+    /// The peer's GOAWAY, once it is here.
+    pub(crate) fn peer_goaway(&self) -> Option<&PeerGoaway> {
+        self.goaway.as_ref()
+    }
+
+    /// One-way requests of ours that no PONG has covered yet; after the connection's end, what became of them.
+    ///
+    /// Not only barriers cover them: the PONG of a keep-alive says the same.
+    pub(crate) fn uncovered(&self) -> Uncovered {
+        self.sends.uncovered()
+    }
+
+    /// Ready when the handshake has succeeded or failed.
+    pub(crate) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Cause>> {
+        match (&self.hello, self.end_cause()) {
+            (Some(_), _) => Poll::Ready(Ok(())),
+            (None, Some(cause)) => Poll::Ready(Err(cause.clone())),
+            (None, None) => {
+                self.waiters.ready.register(cx, &mut self.woken);
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Ready when the connection is closed.
+    pub(crate) fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<Cause> {
+        if let Life::Closed(cause) = &self.life {
+            return Poll::Ready(cause.clone());
+        }
+        self.waiters.closed.register(cx, &mut self.woken);
+        Poll::Pending
+    }
+
+    /// Opens a call as soon as its turn has come, and returns the id that its reply will carry.
+    ///
+    /// The request is put into the output whole, or, if it is longer than a frame, its first fragment.
+    pub(crate) fn poll_call<M: Message>(
+        &mut self,
+        ticket: &mut Ticket,
+        request: &Request<'_>,
+        message: &M,
+        now: Time,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<CallId, Failure>> {
+        let lane = if request.control {
+            Lane::Control
+        } else {
+            Lane::Call
+        };
+        let len = message.encoded_len();
+        let wanted = match self.admit(ticket, lane, request, len, now, cx) {
+            Poll::Ready(Ok(wanted)) => wanted,
+            Poll::Ready(Err(failure)) => return Poll::Ready(Err(failure)),
+            Poll::Pending => return Poll::Pending,
+        };
+        let id = self.calls.take_id();
+        let end = self.put_message(header(Kind::Call, id, request, now), message, len, Part::Call);
+        self.calls.open(id, end, request.deadline, wanted);
+        self.watch(request.deadline);
+        Poll::Ready(Ok(CallId(id)))
+    }
+
+    /// Puts a one-way request into the output as soon as its turn has come.
+    pub(crate) fn poll_send<M: Message>(
+        &mut self,
+        ticket: &mut Ticket,
+        request: &Request<'_>,
+        message: &M,
+        now: Time,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Failure>> {
+        let len = message.encoded_len();
+        match self.admit(ticket, Lane::Send, request, len, now, cx) {
+            Poll::Ready(Ok(_)) => {}
+            Poll::Ready(Err(failure)) => return Poll::Ready(Err(failure)),
+            Poll::Pending => return Poll::Pending,
+        }
+        let id = self.calls.take_id();
+        self.sends.start(id);
+        let end = self.put_message(header(Kind::Send, id, request, now), message, len, Part::Send);
+        if end != UNFINISHED {
+            self.sends.finish(end);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Gives a place in the queue up; nothing to do for a ticket that never waited.
+    pub(crate) fn drop_ticket(&mut self, ticket: &mut Ticket) {
+        if let Some(number) = ticket.0.take() {
+            self.gate_of(number).remove(number);
+        }
+    }
+
+    /// Takes the outcome of a call; afterwards the id is forgotten. The deadline is watched by `handle_timeout`.
+    pub(crate) fn poll_reply(&mut self, id: CallId, cx: &mut Context<'_>) -> Poll<Result<Reply, Failure>> {
+        self.calls.poll(id.number(), cx)
+    }
+
+    /// The caller's future was dropped: CANCEL goes out, a late reply is discarded.
+    pub(crate) fn drop_call(&mut self, id: CallId, now: Time) {
+        let id = id.number();
+        let was_waiting = self.calls.is_waiting(id);
+        self.calls.abandon(id);
+        if was_waiting {
+            self.withdraw(id);
+            self.finish_if_idle(now);
+        }
+    }
+
+    /// All one-ways and calls started so far; ready when they are with the OS.
+    pub(crate) fn start_flush(&mut self) -> Flush {
+        Flush {
+            offset: self.out.end(),
+            last_id: self.calls.last_id(),
+        }
+    }
+
+    /// Whether what a flush was started for is with the OS; fails if it will never be.
+    pub(crate) fn poll_flush(&mut self, flush: &Flush, cx: &mut Context<'_>) -> Poll<Result<(), Cause>> {
+        let is_lost = self.unflushed.is_some_and(|id| id <= flush.last_id);
+        if !is_lost {
+            let mut flushing = self.flushing.iter();
+            let is_done = self.taken >= flush.offset
+                && !flushing.any(|&(id, _)| id <= flush.last_id)
+                && !self.bulk.has_request(flush.last_id);
+            if is_done {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        match &self.life {
+            Life::Closing(closing) if is_lost => Poll::Ready(Err(closing.cause.clone())),
+            Life::Closed(cause) => Poll::Ready(Err(cause.clone())),
+            _ => {
+                self.waiters.flush.register(cx, &mut self.woken);
+                Poll::Pending
+            }
+        }
+    }
+
+    /// A PING behind everything sent so far; ready with the peer's account.
+    ///
+    /// The peer takes a PING only every so often, unless a request went since the last one. See
+    /// [`Connection::barrier_needs_call`].
+    pub(crate) fn start_barrier(&mut self, now: Time) -> Barrier {
+        let number = self
+            .barriers
+            .start(self.calls.last_id(), self.settings.max_waiting);
+        self.put_pings(now);
+        Barrier(number)
+    }
+
+    /// Whether a barrier that is started now would have to wait for the peer's floor.
+    ///
+    /// A call that does nothing (the control service has one) resets the floor: whoever makes it first, and starts
+    /// the barrier when it is in the output, does not wait.
+    pub(crate) fn barrier_needs_call(&self, now: Time) -> bool {
+        self.keep_alive.allowed_at(self.peer_floor()) > now
+    }
+
+    /// The account that the peer gives behind everything sent before the barrier.
+    pub(crate) fn poll_barrier(
+        &mut self,
+        barrier: &Barrier,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Progress, Cause>> {
+        let cause = match &self.life {
+            Life::Handshaking | Life::Open => None,
+            Life::Closing(closing) => Some(&closing.cause),
+            Life::Closed(cause) => Some(cause),
+        };
+        self.barriers
+            .poll(barrier.0, self.settings.max_waiting, cause, cx)
+    }
+
+    /// Nobody waits for a barrier any more.
+    pub(crate) fn drop_barrier(&mut self, barrier: &Barrier) {
+        self.barriers.remove(barrier.0);
+    }
+}
+
+impl Connection {
+    /// Lets a request pass, or wait for its turn; it is charged when it passes.
+    fn admit(
+        &mut self,
+        ticket: &mut Ticket,
+        lane: Lane,
+        request: &Request<'_>,
+        len: usize,
+        now: Time,
+        cx: &Context<'_>,
+    ) -> Poll<Result<Wanted, Failure>> {
+        if let Some(cause) = self.find_obstacle(ticket, lane, request, len as u64, now) {
+            self.drop_ticket(ticket);
+            return Poll::Ready(Err(Failure {
+                cause,
+                phase: Phase::Queue,
+                executed: Executed::No,
+            }));
+        }
+        let frame_len = match self.credit.is_floor() {
+            // The id and the flags are not known, or do not matter: they are short.
+            true => header(Kind::Call, u64::MAX, request, now).frame_len(len),
+            false => 0,
+        };
+        let wanted = Wanted {
+            lane,
+            len: len as u64,
+            frame_len: frame_len as u64,
+        };
+        let is_full = self.is_full_for(lane);
+        let gate = self.gate(lane);
+        if gate.is_turn(ticket.0) && !is_full && self.credit.admits(wanted) {
+            self.drop_ticket(ticket);
+            self.credit.take(wanted);
+            self.keep_alive.request_sent();
+            return Poll::Ready(Ok(wanted));
+        }
+        self.wait(ticket, wanted, request.deadline, cx)
+    }
+
+    fn wait(
+        &mut self,
+        ticket: &mut Ticket,
+        wanted: Wanted,
+        deadline: Option<Time>,
+        cx: &Context<'_>,
+    ) -> Poll<Result<Wanted, Failure>> {
+        let max = self.settings.max_waiting;
+        let gate = self.gate(wanted.lane);
+        if ticket.0.is_some_and(|number| gate.renew(number, cx)) {
+            return Poll::Pending;
+        }
+        if gate.len() >= max {
+            return Poll::Ready(Err(Failure {
+                cause: Cause::QueueFull { max },
+                phase: Phase::Queue,
+                executed: Executed::No,
+            }));
+        }
+        ticket.0 = Some(gate.push(wanted, deadline, cx));
+        self.watch(deadline);
+        Poll::Pending
+    }
+
+    /// Why a request will never pass.
+    fn find_obstacle(
+        &self,
+        ticket: &Ticket,
+        lane: Lane,
+        request: &Request<'_>,
+        len: u64,
+        now: Time,
+    ) -> Option<Cause> {
+        let refusal = if ticket.0.is_none() {
+            self.refusal()
+        } else {
+            self.late_refusal()
+        };
+        if refusal.is_some() {
+            return refusal;
+        }
+        if request.deadline.is_some_and(|deadline| deadline <= now) {
+            return Some(Cause::Deadline);
+        }
+        if request.metadata.is_some_and(|metadata| !metadata.fits()) {
+            return Some(Cause::Metadata);
+        }
+        let max = match (lane, self.credit.max_message()) {
+            (Lane::Control, Some(max)) => max.min(CONTROL_BYTES),
+            (Lane::Control, None) => CONTROL_BYTES,
+            (_, max) => max?,
+        };
+        (len > max).then_some(Cause::TooLong { len, max })
+    }
+
+    /// Why no new call can start here.
+    fn refusal(&self) -> Option<Cause> {
+        if self.is_closing_own() || self.calls.is_exhausted() {
+            return self.end_cause().cloned().or(Some(Cause::Closed));
+        }
+        self.late_refusal()
+    }
+
+    /// Why not even one can start that waits already.
+    fn late_refusal(&self) -> Option<Cause> {
+        match self.end_cause() {
+            Some(cause) => Some(cause.clone()),
+            None => self.goaway_cause(),
+        }
+    }
+
+    fn gate(&mut self, lane: Lane) -> &mut Gate {
+        match lane {
+            Lane::Control => &mut self.control_gate,
+            Lane::Call | Lane::Send => &mut self.gate,
+        }
+    }
+
+    fn gate_of(&mut self, number: u64) -> &mut Gate {
+        if number < CONTROL_TICKETS {
+            &mut self.gate
+        } else {
+            &mut self.control_gate
+        }
+    }
+
+    /// Wakes those who can pass the gates now.
+    pub(super) fn wake_waiting(&mut self) {
+        if self.gate.news == News::None && self.control_gate.news == News::None {
+            return;
+        }
+        let max_message = self.credit.max_message();
+        let too_long = |wanted: Wanted| max_message.is_some_and(|max| wanted.len > max);
+        let mut credit = self.credit.clone();
+        let (mut unwritten, high_water) = (self.unwritten(), self.settings.high_water as u64);
+        self.gate.wake(&mut self.woken, |wanted| {
+            if too_long(wanted) {
+                // It will learn so, and use nothing.
+                return true;
+            }
+            let may_pass = unwritten <= high_water && credit.admits(wanted);
+            if may_pass {
+                credit.take(wanted);
+                unwritten = unwritten.saturating_add(wanted.len);
+            }
+            may_pass
+        });
+        self.control_gate.wake(&mut self.woken, |wanted| {
+            let may_pass = credit.admits(wanted);
+            if may_pass {
+                credit.take(wanted);
+            }
+            may_pass
+        });
+    }
+}
+
+/// What stands before the message of a request of ours.
+fn header<'a>(kind: Kind, id: u64, request: &Request<'a>, now: Time) -> Header<'a> {
+    let mut header = Header::new(kind, id);
+    header.flags = Flags::END;
+    header.procedure = request.procedure;
+    header.metadata = request.metadata.filter(|metadata| !Metadata::is_empty(metadata));
+    // Rounded up: a call that has not expired has at least a microsecond.
+    header.timeout_us = request.deadline.map_or(0, |deadline| {
+        let micros = deadline.saturating_sub(now).as_nanos().div_ceil(1000);
+        u64::try_from(micros).unwrap_or(u64::MAX).max(1)
+    });
+    header
+}

@@ -1,0 +1,412 @@
+//! Calls: our open calls, until their outcome is taken and the peer has replied.
+
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+
+use super::{
+    Cause, Failure, Reply, Time,
+    credit::Wanted,
+    fragments::Assembly,
+    ids::{IdMap, MAX_ID},
+    wakers::{Woken, set_waker},
+};
+use crate::{Executed, Metadata, Phase};
+
+/// Our open calls.
+///
+/// A call is here as long as its caller waits for the outcome, or its REPLY has not come: only the REPLY returns the
+/// slot and the credit. A call that has an outcome before its REPLY (its deadline passed, its caller went away) is a
+/// tombstone until then.
+#[derive(Debug)]
+pub(super) struct Calls {
+    table: IdMap<Call>,
+    next_id: u64,
+    last_id: u64,
+    awaited: usize,
+    undelivered: usize,
+    inbox: u64,
+}
+
+#[derive(Debug)]
+struct Call {
+    state: CallState,
+    /// Where its last byte ends in the stream; [`UNFINISHED`] while fragments are to come.
+    end: u64,
+    deadline: Option<Time>,
+    wanted: Wanted,
+    /// Whether the REPLY has not come, at least not whole.
+    open: bool,
+    reply: Option<Box<PartialReply>>,
+}
+
+#[derive(Debug)]
+enum CallState {
+    /// The caller waits.
+    Waiting(Option<Waker>),
+    /// The outcome is there, and the caller has not taken it.
+    Done(Result<Reply, Failure>),
+    /// Nobody waits.
+    Tombstone,
+}
+
+/// A reply of which more fragments are to come.
+#[derive(Debug)]
+pub(super) struct PartialReply {
+    pub(super) assembly: Assembly,
+    /// The reply without its payload.
+    pub(super) head: Reply,
+}
+
+/// The end of a call's bytes as long as not all of them are in the output.
+pub(super) const UNFINISHED: u64 = u64::MAX;
+
+/// How much of the output can still reach the peer when calls fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// What was taken until now: nothing more is written.
+    Taken,
+    /// All that is in the output.
+    Output,
+    /// Nothing that the peer would execute.
+    Nothing,
+}
+
+/// What became of an id that a frame names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// The call is open.
+    Open,
+    /// It is over.
+    Over,
+    /// It was never opened.
+    Unopened,
+}
+
+impl Calls {
+    /// No calls; the first id is `first_id`.
+    pub(super) fn new(first_id: u64) -> Self {
+        Self {
+            table: IdMap::default(),
+            next_id: first_id,
+            last_id: 0,
+            awaited: 0,
+            undelivered: 0,
+            inbox: 0,
+        }
+    }
+
+    /// Gives the next id, for a call or a one-way request.
+    pub(super) fn take_id(&mut self) -> u64 {
+        self.last_id = self.next_id;
+        self.next_id += 2;
+        self.last_id
+    }
+
+    /// Adds a call that is in the output up to `end`.
+    pub(super) fn open(&mut self, id: u64, end: u64, deadline: Option<Time>, wanted: Wanted) {
+        let call = Call {
+            state: CallState::Waiting(None),
+            end,
+            deadline,
+            wanted,
+            open: true,
+            reply: None,
+        };
+        self.table.insert(id, call);
+        self.awaited += 1;
+    }
+
+    /// Notes where the last byte of a call ends, now that it is in the output.
+    pub(super) fn set_end(&mut self, id: u64, end: u64) {
+        if let Some(call) = self.table.get_mut(&id) {
+            call.end = end;
+        }
+    }
+
+    /// Takes the outcome of a call.
+    pub(super) fn poll(&mut self, id: u64, cx: &Context<'_>) -> Poll<Result<Reply, Failure>> {
+        match self.table.get_mut(&id) {
+            Some(Call {
+                state: CallState::Waiting(waker),
+                ..
+            }) => {
+                set_waker(waker, cx);
+                Poll::Pending
+            }
+            Some(Call {
+                state: CallState::Done(_),
+                ..
+            }) => match self.abandon(id) {
+                Some(outcome) => Poll::Ready(outcome),
+                None => Poll::Ready(Err(forgotten())),
+            },
+            // Taken already: a bug of the caller's, which must not become a panic here.
+            Some(_) | None => Poll::Ready(Err(forgotten())),
+        }
+    }
+
+    /// Nobody waits for a call any more; returns its outcome, if there is one.
+    pub(super) fn abandon(&mut self, id: u64) -> Option<Result<Reply, Failure>> {
+        let call = self.table.get_mut(&id)?;
+        let state = std::mem::replace(&mut call.state, CallState::Tombstone);
+        if let Some(partial) = &mut call.reply {
+            self.inbox -= partial.assembly.forget() as u64;
+        }
+        if !call.open {
+            self.table.remove(&id);
+        }
+        match state {
+            CallState::Waiting(_) => self.awaited -= 1,
+            CallState::Done(outcome) => {
+                self.undelivered -= 1;
+                if let Ok(reply) = &outcome {
+                    self.inbox -= reply.payload.len() as u64;
+                }
+                return Some(outcome);
+            }
+            CallState::Tombstone => {}
+        }
+        None
+    }
+
+    /// Gives a call its outcome; a tombstone needs none. The bytes of a reply must be counted in the inbox already.
+    pub(super) fn resolve(&mut self, id: u64, outcome: Result<Reply, Failure>, woken: &mut Woken) {
+        let Some(call) = self.table.get_mut(&id) else {
+            return;
+        };
+        let CallState::Waiting(waker) = &mut call.state else {
+            return;
+        };
+        woken.push(waker.take());
+        call.state = CallState::Done(outcome);
+        self.awaited -= 1;
+        self.undelivered += 1;
+    }
+
+    /// Fails a call, if anybody waits for it.
+    pub(super) fn fail(&mut self, id: u64, cause: Cause, executed: Executed, woken: &mut Woken) {
+        let failure = Failure {
+            cause,
+            phase: Phase::Wait,
+            executed,
+        };
+        self.resolve(id, Err(failure), woken);
+    }
+
+    /// The REPLY of a call has come whole, or will never come; returns what the call used.
+    pub(super) fn close(&mut self, id: u64) -> Option<Wanted> {
+        let call = self.table.get_mut(&id)?;
+        if !call.open {
+            return None;
+        }
+        call.open = false;
+        let wanted = call.wanted;
+        if let Some(partial) = call.reply.take() {
+            self.inbox -= partial.assembly.kept() as u64;
+        }
+        if matches!(call.state, CallState::Tombstone) {
+            self.table.remove(&id);
+        }
+        Some(wanted)
+    }
+
+    /// Begins a reply that comes in fragments; an unfinished one of the same call is forgotten.
+    pub(super) fn begin_reply(&mut self, id: u64, partial: PartialReply) {
+        let Some(call) = self.table.get_mut(&id) else {
+            return;
+        };
+        if let Some(old) = call.reply.replace(Box::new(partial)) {
+            self.inbox -= old.assembly.kept() as u64;
+        }
+    }
+
+    /// The reply of a call that is being read.
+    pub(super) fn partial_reply(&mut self, id: u64) -> Option<&mut PartialReply> {
+        self.table.get_mut(&id)?.reply.as_deref_mut()
+    }
+
+    /// Takes the reply of a call whose last fragment has come, out of the inbox.
+    pub(super) fn take_reply(&mut self, id: u64) -> Option<PartialReply> {
+        let partial = self.table.get_mut(&id)?.reply.take()?;
+        self.inbox -= partial.assembly.kept() as u64;
+        Some(*partial)
+    }
+
+    /// Counts `len` bytes as undelivered; false if there is no room for them, and they are not counted.
+    #[must_use]
+    pub(super) fn fill_inbox(&mut self, len: usize, max: u64) -> bool {
+        let inbox = self.inbox.saturating_add(len as u64);
+        let fits = inbox <= max;
+        if fits {
+            self.inbox = inbox;
+        }
+        fits
+    }
+
+    /// Counts `len` bytes as undelivered no longer.
+    pub(super) fn empty_inbox(&mut self, len: usize) {
+        self.inbox -= len as u64;
+    }
+
+    /// Keeps nothing of a reply that is being read.
+    pub(super) fn forget_reply(&mut self, id: u64) {
+        if let Some(partial) = self.partial_reply(id) {
+            let kept = partial.assembly.forget();
+            self.empty_inbox(kept);
+        }
+    }
+
+    /// Keeps `payload` in the inbox: beside many others, a short one is copied, for it would pin a read buffer.
+    pub(super) fn keep(&self, payload: Bytes) -> Bytes {
+        if self.undelivered < PINNED {
+            payload
+        } else {
+            compact(payload)
+        }
+    }
+
+    /// The calls whose deadline has passed.
+    pub(super) fn expired(&self, now: Time) -> Vec<u64> {
+        let calls = self.table.iter().filter(|(_, call)| call.is_waiting());
+        let expired = calls.filter(|(_, call)| call.deadline.is_some_and(|deadline| deadline <= now));
+        expired.map(|(id, _)| *id).collect()
+    }
+
+    /// The calls above `last_id`, which the peer did not take.
+    pub(super) fn above(&self, last_id: u64) -> Vec<u64> {
+        let calls = self.table.iter().filter(|(id, call)| **id > last_id && call.open);
+        calls.map(|(id, _)| *id).collect()
+    }
+
+    /// Fails all calls that are waited for, and forgets the tombstones: the connection is over.
+    pub(super) fn fail_all(&mut self, cause: &Cause, taken: u64, reach: Reach, woken: &mut Woken) {
+        let ids: Vec<u64> = self.table.keys().copied().collect();
+        for id in ids {
+            let (phase, executed) = self.progress(id, taken, reach);
+            let failure = Failure {
+                cause: cause.clone(),
+                phase,
+                executed,
+            };
+            self.resolve(id, Err(failure), woken);
+            self.close(id);
+        }
+    }
+
+    /// How far a call has come if it fails now, and whether its handler may run.
+    pub(super) fn progress(&self, id: u64, taken: u64, reach: Reach) -> (Phase, Executed) {
+        let end = self.table.get(&id).map_or(0, |call| call.end);
+        let phase = if end <= taken { Phase::Wait } else { Phase::Write };
+        let reached = match reach {
+            Reach::Taken => end <= taken,
+            Reach::Output => end != UNFINISHED,
+            Reach::Nothing => false,
+        };
+        (phase, if reached { Executed::Maybe } else { Executed::No })
+    }
+
+    /// The earliest deadline of all calls that are waited for.
+    pub(super) fn deadline(&self) -> Option<Time> {
+        let calls = self.table.values().filter(|call| call.is_waiting());
+        calls.filter_map(|call| call.deadline).min()
+    }
+
+    /// Where `id` stands.
+    pub(super) fn place(&self, id: u64) -> Place {
+        match self.table.get(&id) {
+            Some(call) if call.open => Place::Open,
+            Some(_) => Place::Over,
+            None if id <= self.last_id => Place::Over,
+            None => Place::Unopened,
+        }
+    }
+
+    /// Whether anybody waits for call `id`.
+    pub(super) fn is_waiting(&self, id: u64) -> bool {
+        self.table.get(&id).is_some_and(Call::is_waiting)
+    }
+
+    /// Whether call `id` has no REPLY yet.
+    pub(super) fn is_open(&self, id: u64) -> bool {
+        self.place(id) == Place::Open
+    }
+
+    /// How many calls are waited for and have no outcome.
+    pub(super) fn awaited(&self) -> usize {
+        self.awaited
+    }
+
+    /// The highest id given.
+    pub(super) fn last_id(&self) -> u64 {
+        self.last_id
+    }
+
+    /// Whether all ids are given.
+    pub(super) fn is_exhausted(&self) -> bool {
+        self.next_id > MAX_ID
+    }
+
+    /// Gives unused memory back.
+    pub(super) fn release(&mut self) {
+        if self.table.is_empty() {
+            self.table = IdMap::default();
+        }
+    }
+
+    /// How many calls are here, whatever their state, and how many bytes of replies.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> (usize, u64) {
+        (self.table.len(), self.inbox)
+    }
+}
+
+impl Call {
+    fn is_waiting(&self) -> bool {
+        matches!(self.state, CallState::Waiting(_))
+    }
+}
+
+impl PartialReply {
+    /// A reply of `length` bytes; `head` is all of it but the payload.
+    pub(super) fn new(length: u64, head: Reply) -> Self {
+        Self {
+            assembly: Assembly::new(length),
+            head,
+        }
+    }
+
+    /// A reply that nobody wants.
+    pub(super) fn discard(length: u64) -> Self {
+        let head = Reply {
+            payload: Bytes::new(),
+            metadata: Metadata::new(),
+            queued: Time::ZERO,
+            ran: Time::ZERO,
+        };
+        Self {
+            assembly: Assembly::discard(length),
+            head,
+        }
+    }
+}
+
+/// So many small payloads may wait as slices; each may pin a read buffer.
+pub(super) const PINNED: usize = 64;
+
+/// `payload` without the read buffer that it may be a slice of.
+pub(super) fn compact(payload: Bytes) -> Bytes {
+    if payload.len() < crate::frame::Output::BY_REFERENCE {
+        Bytes::copy_from_slice(&payload)
+    } else {
+        payload
+    }
+}
+
+fn forgotten() -> Failure {
+    Failure {
+        cause: Cause::Closed,
+        phase: Phase::Wait,
+        executed: Executed::Maybe,
+    }
+}

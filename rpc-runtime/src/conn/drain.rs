@@ -1,0 +1,328 @@
+//! Drain: how a connection comes to its end without losing a call.
+
+use std::{
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use super::{
+    Cause, Connection, Life, Tally, Time, Unwanted,
+    account::Fate,
+    calls::Reach,
+    ids::MAX_ID,
+    requests::{Request, Stage},
+};
+use crate::{
+    Code,
+    frame::{
+        Flags,
+        control::{DropReason, Reason},
+    },
+};
+
+/// The end that this side has begun.
+///
+/// ```text
+/// begin_drain -> Announced -> Final -> (aborted) -> closing
+/// close ---------------------/
+/// ```
+#[derive(Debug)]
+pub(super) struct Drain {
+    pub(super) reason: Reason,
+    pub(super) text: String,
+    pub(super) step: Step,
+    /// How long open calls may take, as the peer is told.
+    pub(super) announced: Option<Duration>,
+    /// When that time is over; none if their own deadlines are enough.
+    pub(super) until: Option<Time>,
+    /// When it was over.
+    pub(super) aborted: Option<Time>,
+    /// After that, when to look again whether everything is done.
+    pub(super) next_limit: Option<Time>,
+    /// Whether our own calls are to end, too: no more are started.
+    pub(super) own: bool,
+}
+
+/// What the peer was told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// To start no more; what it has started until this time, or until it has answered this ping, is still taken.
+    Announced { until: Time, ping: Option<u64> },
+    /// That nothing above this id is taken.
+    Final { last_id: u64 },
+}
+
+/// How long the peer may take to notice the first GOAWAY.
+const NOTICE: Duration = Duration::from_secs(1);
+/// After the drain's time: how long handlers have to go, how long the calls of the control service have to be answered,
+/// and when the connection is closed, whatever is left to write or read.
+const HANDLERS_GO: Duration = Duration::from_secs(1);
+const CONTROL_ANSWERED: Duration = Duration::from_millis(1500);
+const ALL_CLOSED: Duration = Duration::from_millis(2500);
+
+impl Connection {
+    /// Wants no more calls: the two GOAWAYs of WIRE.md's Closing. `drain` is how long open calls may take.
+    ///
+    /// Of several drains the shortest counts.
+    pub(crate) fn begin_drain(&mut self, reason: Reason, text: &str, drain: Duration, now: Time) {
+        if !self.is_live() {
+            return;
+        }
+        let until = now.saturating_add(drain);
+        if let Some(drain) = &mut self.drain {
+            drain.until = Some(drain.until.map_or(until, |old| old.min(until)));
+            return;
+        }
+        self.drain = Some(Drain {
+            reason,
+            text: text.to_owned(),
+            step: Step::Final { last_id: 0 },
+            announced: Some(drain),
+            until: Some(until),
+            aborted: None,
+            next_limit: None,
+            own: false,
+        });
+        if matches!(self.life, Life::Handshaking) {
+            // Nothing was dispatched, so nothing has to be finished.
+            self.put_goaway(reason, 0, text);
+            let limit = now + self.settings.linger;
+            return self.begin_closing(Cause::Closed, Reach::Output, limit, now);
+        }
+        self.put_goaway(reason, MAX_ID, text);
+        let is_allowed = self.keep_alive.allowed_at(self.peer_floor()) <= now;
+        let ping = is_allowed.then(|| self.put_ping(now));
+        self.set_step(Step::Announced {
+            until: now + NOTICE,
+            ping,
+        });
+        self.finish_if_idle(now);
+    }
+
+    /// The drain's time is over: handlers that run become unwanted, the others are refused, and the connection
+    /// closes as soon as its output is written.
+    ///
+    /// Calls of the control service may still be answered, for a short time.
+    pub(crate) fn abort_calls(&mut self, now: Time) {
+        if !self.is_live() {
+            return;
+        }
+        if self.drain.is_none() {
+            self.begin_drain(Reason::Drain, "", Duration::ZERO, now);
+        }
+        self.finalise_drain();
+        let Some(drain) = &mut self.drain else { return };
+        if drain.aborted.is_some() {
+            return;
+        }
+        drain.aborted = Some(now);
+        drain.next_limit = Some(now + HANDLERS_GO);
+        for id in self.requests.select(|_| true) {
+            self.abort_request(id, now);
+        }
+        self.finish_if_idle(now);
+    }
+
+    /// Ready when the drain's second GOAWAY is out and no request of the peer is open, control calls left out.
+    pub(crate) fn poll_drained(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let is_final = self
+            .drain
+            .as_ref()
+            .is_some_and(|drain| matches!(drain.step, Step::Final { .. }));
+        if self.is_live() && !(is_final && self.requests.open() == 0) {
+            self.waiters.drained.register(cx, &mut self.woken);
+            return Poll::Pending;
+        }
+        Poll::Ready(())
+    }
+
+    /// How many requests of the peer are open, control calls left out: queued and running, calls and one-ways.
+    pub(crate) fn open_requests(&self) -> usize {
+        self.requests.open()
+    }
+
+    /// How many handlers are started and not gone, control calls left out.
+    pub(crate) fn running_handlers(&self) -> usize {
+        self.requests.running()
+    }
+
+    /// What became of the peer's requests here, for the report. Handlers that should go and have not yet are counted
+    /// as if they had.
+    pub(crate) fn tally(&self) -> Tally {
+        let is_cut = |request: &Request| request.unwanted == Some(Unwanted::Drained) && !request.control;
+        let one_ways = self.requests.count(|request| is_cut(request) && request.one_way) as u64;
+        let calls = self.requests.count(|request| is_cut(request) && !request.one_way) as u64;
+        Tally {
+            completed: self.tally.completed,
+            aborted: self.tally.aborted + calls,
+            one_way_dropped: self.tally.one_way_dropped + one_ways,
+        }
+    }
+
+    /// Takes no more calls, lets those of both sides finish, then half-closes, lingers and closes.
+    pub(crate) fn close(&mut self, now: Time) {
+        if !self.is_live() {
+            return;
+        }
+        match &mut self.drain {
+            Some(drain) => drain.own = true,
+            None => {
+                let last_id = self.requests.last_id();
+                self.drain = Some(Drain {
+                    reason: Reason::Drain,
+                    text: String::new(),
+                    step: Step::Final { last_id },
+                    announced: None,
+                    until: None,
+                    aborted: None,
+                    next_limit: None,
+                    own: true,
+                });
+                // Before the peer's HELLO only requests may be sent: then this follows when it comes.
+                if matches!(self.life, Life::Open) {
+                    self.put_goaway(Reason::Drain, last_id, "");
+                }
+            }
+        }
+        self.finish_if_idle(now);
+    }
+
+    /// The peer's HELLO has come behind a `close`: now it can be told.
+    pub(super) fn announce_close(&mut self) {
+        if self.drain.is_some() {
+            self.put_goaway(Reason::Drain, self.requests.last_id(), "");
+        }
+    }
+
+    /// The second GOAWAY goes out, if it has not yet.
+    pub(super) fn finalise_drain(&mut self) {
+        let Some(drain) = &self.drain else { return };
+        if matches!(drain.step, Step::Final { .. }) {
+            return;
+        }
+        let (reason, text) = (drain.reason, drain.text.clone());
+        let last_id = self.requests.last_id();
+        self.put_goaway(reason, last_id, &text);
+        self.set_step(Step::Final { last_id });
+        self.note_drained();
+    }
+
+    /// A PONG came: it may say that the peer has noticed the first GOAWAY.
+    pub(super) fn pong_for_drain(&mut self, answered: u64) {
+        let step = self.drain.as_ref().map(|drain| drain.step);
+        if matches!(step, Some(Step::Announced { ping: Some(ping), .. }) if ping <= answered) {
+            self.finalise_drain();
+        }
+    }
+
+    /// Does what is due.
+    pub(super) fn run_drain(&mut self, now: Time) {
+        let Some(drain) = &mut self.drain else { return };
+        if let Some(aborted) = drain.aborted {
+            if drain.next_limit.is_some_and(|limit| limit <= now) {
+                let last = aborted + CONTROL_ANSWERED;
+                drain.next_limit = (last > now).then_some(last);
+            }
+            return;
+        }
+        if drain.until.is_some_and(|until| until <= now) {
+            return self.abort_calls(now);
+        }
+        if matches!(drain.step, Step::Announced { until, .. } if until <= now) {
+            self.finalise_drain();
+        }
+    }
+
+    /// Whether an id of the peer lies above what it was told is taken.
+    pub(super) fn is_above_last(&self, id: u64) -> bool {
+        match self.drain.as_ref().map(|drain| drain.step) {
+            Some(Step::Final { last_id }) => id > last_id,
+            Some(Step::Announced { .. }) | None => false,
+        }
+    }
+
+    /// Whether our own calls are to end, too.
+    pub(super) fn is_closing_own(&self) -> bool {
+        self.drain
+            .as_ref()
+            .is_some_and(|drain| drain.own || drain.aborted.is_some())
+    }
+
+    /// Half-closes when this side has said that it takes no more and nothing is open: to be called after whatever may
+    /// have ended something.
+    pub(super) fn finish_if_idle(&mut self, now: Time) {
+        let Some(drain) = &self.drain else { return };
+        if !self.is_live() || matches!(drain.step, Step::Announced { .. }) {
+            return;
+        }
+        let is_over = drain.aborted.is_some_and(|aborted| {
+            let only_stuck = self.requests.control_calls() == 0 && now >= aborted + HANDLERS_GO;
+            let is_answered = (self.requests.is_idle() || only_stuck) && !self.bulk.has_reply();
+            is_answered || now >= aborted + CONTROL_ANSWERED
+        });
+        let is_done = self.requests.is_idle()
+            && self.calls.awaited() == 0
+            && self.gate.is_empty()
+            && self.control_gate.is_empty()
+            && self.bulk.is_empty()
+            && self.barriers.is_empty();
+        if !is_over && !is_done {
+            return;
+        }
+        let soon = now + self.settings.linger;
+        let until = match (self.hard_limit(), drain.until) {
+            (Some(limit), _) => limit,
+            (None, Some(until)) => until.max(soon),
+            (None, None) => now + self.settings.write_stall,
+        };
+        self.begin_closing(Cause::Closed, Reach::Output, until, now);
+    }
+
+    /// When the connection is closed at the latest, once the drain's time is over.
+    pub(super) fn hard_limit(&self) -> Option<Time> {
+        let drain = self.drain.as_ref()?;
+        drain.aborted.map(|aborted| aborted + ALL_CLOSED)
+    }
+
+    /// Wakes those who wait for the drain, if that is what happened.
+    pub(super) fn note_drained(&mut self) {
+        if self.drain.is_some() && self.requests.open() == 0 {
+            self.waiters.drained.wake(&mut self.woken);
+        }
+    }
+
+    fn set_step(&mut self, step: Step) {
+        if let Some(drain) = &mut self.drain {
+            drain.step = step;
+        }
+    }
+
+    /// The drain's time is over for a request.
+    fn abort_request(&mut self, id: u64, now: Time) {
+        let Some(request) = self.requests.get(id) else {
+            return;
+        };
+        match (&request.stage, request.one_way) {
+            (Stage::Discarding(_), _) => drop(self.requests.remove(id)),
+            (Stage::Queued(_) | Stage::Taken | Stage::Running(_), _) if request.control => {}
+            (Stage::Taken | Stage::Running(_), _) => {
+                self.requests.unwant(id, Unwanted::Drained, &mut self.woken);
+            }
+            (stage @ (Stage::Receiving(_) | Stage::Queued(_)), true) => {
+                // Only complete ones are in the account.
+                let complete = matches!(stage, Stage::Queued(_));
+                self.requests.remove(id);
+                self.tally.one_way_dropped += 1;
+                if complete {
+                    self.account.ended(Fate::Dropped(DropReason::Draining));
+                }
+            }
+            (Stage::Receiving(_) | Stage::Queued(_), false) => {
+                self.tally.aborted += 1;
+                let text = "server is draining";
+                self.refuse_call(id, Code::Unavailable, text, Flags::NOT_EXECUTED, now);
+            }
+        }
+        self.note_drained();
+    }
+}

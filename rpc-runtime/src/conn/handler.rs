@@ -1,0 +1,230 @@
+//! What handlers do: take requests, and reply.
+
+use std::task::{Context, Poll};
+
+use prost::Message;
+
+use super::{
+    Arrived, CallId, Connection, End, Time, Unwanted,
+    account::Fate,
+    fragments::Part,
+    requests::{Request, Stage},
+};
+use crate::{
+    Code, Status,
+    frame::{Flags, Header, Kind, control::DropReason},
+};
+
+/// What handlers do.
+impl Connection {
+    /// The next request whose handler is to be started, in the order of arrival; `None` when no more can come.
+    /// Pending while the output is above high-water, too.
+    ///
+    /// Each request that this gives must come to its end by [`Connection::reply`] or [`Connection::end`].
+    pub(crate) fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<Option<Arrived>> {
+        if self.has_room() || !self.is_live() {
+            if let Some((id, request, body)) = self.requests.take_next() {
+                return Poll::Ready(Some(Arrived {
+                    id: CallId(id),
+                    one_way: request.one_way,
+                    procedure: body.procedure,
+                    deadline: request.deadline,
+                    metadata: body.metadata,
+                    payload: body.payload,
+                    at: request.at,
+                }));
+            }
+            if !self.is_live() {
+                return Poll::Ready(None);
+            }
+        }
+        self.requests.takers.register(cx, &mut self.woken);
+        Poll::Pending
+    }
+
+    /// Marks that the handler is polled for the first time: from here on it counts as executed.
+    ///
+    /// # Errors
+    ///
+    /// Why it is no longer wanted; then it must not be polled, but ended.
+    pub(crate) fn started(&mut self, id: CallId, now: Time) -> Result<(), Unwanted> {
+        self.requests.start(id.number(), now)
+    }
+
+    /// Ready when the handler is no longer wanted. Several may wait; all are woken.
+    pub(crate) fn poll_unwanted(&mut self, id: CallId, cx: &mut Context<'_>) -> Poll<Unwanted> {
+        let Some(request) = self.requests.get_mut(id.number()) else {
+            return Poll::Ready(Unwanted::Disconnected);
+        };
+        match request.unwanted {
+            Some(unwanted) => Poll::Ready(unwanted),
+            None => {
+                request.waiters.register(cx, &mut self.woken);
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Ready when a reply may be encoded.
+    pub(crate) fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.has_room() || !self.is_live() {
+            return Poll::Ready(());
+        }
+        self.waiters.room.register(cx, &mut self.woken);
+        Poll::Pending
+    }
+
+    /// The handler succeeded: encodes the reply in place (or counts a one-way as handled).
+    pub(crate) fn reply<M: Message>(&mut self, id: CallId, message: &M, now: Time) {
+        let id = id.number();
+        let Some(request) = self.requests.remove(id) else {
+            return;
+        };
+        self.count_completed(&request);
+        if request.one_way {
+            self.account.ended(Fate::Handled);
+        } else if self.is_live() {
+            self.put_reply(id, &request, message, now);
+        }
+        self.request_ended(request, now);
+    }
+
+    /// The handler is gone without a reply message.
+    pub(crate) fn end(&mut self, id: CallId, end: End<'_>, now: Time) {
+        let id = id.number();
+        let Some(request) = self.requests.remove(id) else {
+            return;
+        };
+        if matches!(end, End::Failed(_)) {
+            self.count_completed(&request);
+        }
+        if request.one_way {
+            self.end_one_way(&request, &end);
+        } else {
+            self.end_call(id, &request, &end, now);
+        }
+        self.request_ended(request, now);
+    }
+
+    fn put_reply<M: Message>(&mut self, id: u64, request: &Request, message: &M, now: Time) {
+        let len = message.encoded_len();
+        let max = self.credit.max_message().unwrap_or(u64::MAX);
+        let (queued, ran) = receipt(request, now);
+        if len as u64 > max {
+            let text = format!("reply of {len} bytes exceeds the caller's limit of {max}");
+            return self.put_refusal(
+                id,
+                &Status::new(Code::ResourceExhausted, text),
+                Flags::NONE,
+                (queued, ran),
+            );
+        }
+        let mut header = Header::new(Kind::Reply, id);
+        (header.queue_us, header.run_us) = (queued, ran);
+        self.put_message(header, message, len, Part::Reply);
+    }
+
+    fn end_call(&mut self, id: u64, request: &Request, end: &End<'_>, now: Time) {
+        let is_started = matches!(request.stage, Stage::Running(_));
+        let dropped;
+        let (status, flags) = match *end {
+            End::Refused { status, .. } => (status, Flags::NOT_EXECUTED),
+            End::Failed(status) => (status, Flags::NONE),
+            End::Dropped => {
+                dropped = dropped_status(request.unwanted);
+                (
+                    &dropped,
+                    if is_started {
+                        Flags::ABORTED
+                    } else {
+                        Flags::NOT_EXECUTED
+                    },
+                )
+            }
+        };
+        if request.unwanted == Some(Unwanted::Drained) && !request.control && matches!(end, End::Dropped) {
+            self.tally.aborted += 1;
+        }
+        if self.is_live() {
+            self.put_refusal(id, status, flags, receipt(request, now));
+        }
+    }
+
+    fn end_one_way(&mut self, request: &Request, end: &End<'_>) {
+        let fate = match (end, request.unwanted) {
+            (End::Refused { reason, .. }, _) => Fate::Dropped(*reason),
+            (End::Failed(_), _) => Fate::Failed,
+            (End::Dropped, Some(Unwanted::Deadline)) => Fate::Expired,
+            (End::Dropped, _) => Fate::Dropped(DropReason::Aborted),
+        };
+        if request.unwanted == Some(Unwanted::Drained) && !request.control && matches!(end, End::Dropped) {
+            self.tally.one_way_dropped += 1;
+        }
+        self.account.ended(fate);
+    }
+
+    /// Counts a handler that ran to its end, for the drain's report.
+    fn count_completed(&mut self, request: &Request) {
+        if self.drain.is_some() && !request.control {
+            self.tally.completed += 1;
+        }
+    }
+
+    /// What follows when a handler is gone: whoever waits for that learns so.
+    fn request_ended(&mut self, mut request: Request, now: Time) {
+        request.waiters.wake(&mut self.woken);
+        self.note_drained();
+        self.finish_if_idle(now);
+    }
+
+    /// Refuses a call that is in the table and was not started.
+    pub(super) fn refuse_call(&mut self, id: u64, code: Code, text: &str, flags: Flags, now: Time) {
+        let Some(request) = self.requests.remove(id) else {
+            return;
+        };
+        let status = Status::new(code, text);
+        self.put_refusal(id, &status, flags, receipt(&request, now));
+    }
+
+    /// Puts a REPLY without a message into the output.
+    pub(super) fn put_status(&mut self, id: u64, code: Code, text: &str, flags: Flags) {
+        self.put_refusal(id, &Status::new(code, text), flags, (0, 0));
+    }
+
+    fn put_refusal(&mut self, id: u64, status: &Status, flags: Flags, (queue_us, run_us): (u64, u64)) {
+        let mut header = Header::new(Kind::Reply, id);
+        header.flags = flags;
+        header.code = status.code() as u32;
+        header.message = status.message();
+        header.metadata = Some(status.metadata()).filter(|metadata| !metadata.is_empty() && metadata.fits());
+        header.queue_us = queue_us;
+        header.run_us = run_us;
+        header.details = status.details();
+        if header.frame_len(0) > self.credit.max_frame() {
+            // The code and the text matter more; there are no fragments of details.
+            header.details = &[];
+        }
+        self.put_frame(header);
+    }
+}
+
+/// How long a request waited and its handler ran, in microseconds.
+fn receipt(request: &Request, now: Time) -> (u64, u64) {
+    let micros =
+        |from: Time, to: Time| u64::try_from(to.saturating_sub(from).as_micros()).unwrap_or(u64::MAX);
+    match request.stage {
+        Stage::Running(started) => (micros(request.at, started), micros(started, now)),
+        _ => (micros(request.at, now), 0),
+    }
+}
+
+/// What the caller is told of a handler that was dropped.
+fn dropped_status(unwanted: Option<Unwanted>) -> Status {
+    let (code, text) = match unwanted {
+        Some(Unwanted::Cancelled) => (Code::Cancelled, "cancelled by the caller"),
+        Some(Unwanted::Deadline) => (Code::DeadlineExceeded, "handler dropped at its deadline"),
+        Some(Unwanted::Drained) => (Code::Unavailable, "handler dropped at the end of the drain"),
+        Some(Unwanted::Disconnected) | None => (Code::Unavailable, "handler dropped"),
+    };
+    Status::new(code, text)
+}

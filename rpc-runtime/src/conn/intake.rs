@@ -1,0 +1,350 @@
+//! Intake: the peer's requests, from their first frame until they are lined up for their handlers.
+
+use bytes::Bytes;
+
+use super::{
+    Connection, Time, Unwanted,
+    account::Fate,
+    credit::{CONTROL_BYTES, FLOOR_BYTES},
+    fragments::{Assembly, WrongLength},
+    ids::MAX_ID,
+    requests::{Body, PartialRequest, Request, Stage},
+    wakers::Waiters,
+};
+use crate::{
+    Code, Metadata,
+    frame::{Flags, Frame, control::DropReason},
+};
+
+/// Why a request is not taken.
+struct Refusal {
+    code: Code,
+    text: String,
+    /// What the account says if it was a one-way request.
+    reason: DropReason,
+}
+
+impl Refusal {
+    fn new(code: Code, text: impl Into<String>, reason: DropReason) -> Self {
+        Self {
+            code,
+            text: text.into(),
+            reason,
+        }
+    }
+
+    fn wrong_length(wrong: WrongLength) -> Self {
+        Self::new(Code::Internal, wrong.to_string(), DropReason::BadPayload)
+    }
+}
+
+impl Connection {
+    /// The first frame of a request.
+    pub(super) fn receive_request(&mut self, frame: Frame, one_way: bool, now: Time) {
+        let id = frame.id;
+        let last_id = self.requests.last_id();
+        if !self.side.other().gives(id) || id <= last_id || id > MAX_ID {
+            let text = format!("{:?} has id {id}, after {last_id}", frame.kind);
+            return self.protocol_error(text, now);
+        }
+        if one_way && !frame.flags.contains(Flags::END) {
+            return self.protocol_error(format!("SEND {id} without END"), now);
+        }
+        self.requests.opened(id);
+        self.keep_alive.request_read();
+        if self.is_above_last(id) {
+            return;
+        }
+        let more = frame.flags.contains(Flags::MORE);
+        let len = if more {
+            frame.length
+        } else {
+            frame.payload.len() as u64
+        };
+        let had_credit = !one_way || self.requests.charge_send(len);
+        let refusal = self.check_request(&frame, one_way, had_credit, len);
+        let stage = match refusal {
+            Err(refusal) => return self.refuse_first(&frame, one_way, len, refusal, now),
+            Ok(()) => stage(&frame, more),
+        };
+        match stage {
+            Err(wrong) => self.refuse_first(&frame, one_way, len, Refusal::wrong_length(wrong), now),
+            Ok(stage) => self.admit_request(frame, stage, one_way, len, now),
+        }
+    }
+
+    /// What is wrong with a request that is no reason to end the connection.
+    fn check_request(&self, frame: &Frame, one_way: bool, had_credit: bool, len: u64) -> Result<(), Refusal> {
+        let exhausted = |text: String| Err(Refusal::new(Code::ResourceExhausted, text, DropReason::Overload));
+        let settings = &self.settings;
+        if !frame.flags.contains(Flags::END) {
+            let text = "a call whose caller streams is not supported";
+            return Err(Refusal::new(Code::Unimplemented, text, DropReason::BadPayload));
+        }
+        if frame.encoding != 0 {
+            let text = format!("compression {} was not announced", frame.encoding);
+            return Err(Refusal::new(Code::Internal, text, DropReason::BadPayload));
+        }
+        if len > settings.max_message {
+            return exhausted(format!(
+                "request of {len} bytes exceeds limit of {}",
+                settings.max_message
+            ));
+        }
+        if one_way && !had_credit {
+            return exhausted(format!("one-way requests exceed {} bytes", settings.send_bytes));
+        }
+        let control = settings.control.contains(&frame.procedure);
+        if one_way {
+            return Ok(());
+        }
+        if control && len > CONTROL_BYTES {
+            return exhausted(format!(
+                "control request of {len} bytes exceeds limit of {CONTROL_BYTES}"
+            ));
+        }
+        if !self.requests.has_room(control, settings) {
+            return exhausted("calls exceed the announced limits".to_owned());
+        }
+        Ok(())
+    }
+
+    /// Refuses a request at its first frame.
+    fn refuse_first(&mut self, frame: &Frame, one_way: bool, len: u64, refusal: Refusal, now: Time) {
+        let more = frame.flags.contains(Flags::MORE);
+        if !one_way {
+            self.put_status(frame.id, refusal.code, &refusal.text, Flags::NOT_EXECUTED);
+            if more {
+                // The sender stops when it has read the refusal; until then its fragments are no fault.
+                self.abuse.expect_late(len);
+            }
+        } else if more {
+            let fate = Fate::Dropped(refusal.reason);
+            let request = Request {
+                one_way,
+                control: false,
+                stage: Stage::Discarding(fate),
+                unwanted: None,
+                waiters: Waiters::default(),
+                deadline: None,
+                len,
+                at: now,
+            };
+            self.requests.insert(frame.id, request);
+        } else {
+            self.requests.release_send(len);
+            self.account.received(frame.id);
+            self.account.ended(Fate::Dropped(refusal.reason));
+        }
+        self.fault(&refusal.text, now);
+    }
+
+    /// Takes a request in.
+    fn admit_request(&mut self, frame: Frame, mut stage: Stage, one_way: bool, len: u64, now: Time) {
+        let timeout = match (frame.timeout_us, one_way) {
+            (0, true) => Some(self.settings.one_way_timeout),
+            (0, false) => None,
+            (timeout, _) => Some(Time::from_micros(timeout)),
+        };
+        let deadline = timeout.map(|timeout| now.saturating_add(timeout));
+        self.watch(deadline);
+        let complete = !matches!(stage, Stage::Receiving(_));
+        match &mut stage {
+            Stage::Receiving(partial) => partial.metadata = frame.metadata,
+            Stage::Queued(body) => {
+                body.metadata = frame.metadata;
+                body.payload = frame.payload;
+            }
+            _ => {}
+        }
+        let request = Request {
+            one_way,
+            control: self.settings.control.contains(&frame.procedure),
+            stage,
+            unwanted: None,
+            waiters: Waiters::default(),
+            deadline,
+            len,
+            at: now,
+        };
+        self.requests.insert(frame.id, request);
+        if complete {
+            self.complete_request(frame.id, one_way);
+        }
+    }
+
+    /// A further fragment of a request.
+    pub(super) fn receive_request_data(&mut self, frame: Frame, now: Time) {
+        let id = frame.id;
+        if id == 0 || id > self.requests.last_id() {
+            return self.protocol_error(format!("DATA for id {id}, which was never opened"), now);
+        }
+        self.keep_alive.request_read();
+        if self.is_above_last(id) {
+            return;
+        }
+        let more = frame.flags.contains(Flags::MORE);
+        let result = match self.requests.get_mut(id) {
+            None if self.abuse.is_expected(frame.payload.len()) => return,
+            None => return self.fault("DATA for a call that is over", now),
+            Some(Request {
+                stage: Stage::Receiving(partial),
+                ..
+            }) => partial.assembly.push(&frame.payload).and_then(|()| {
+                let finished = (!more).then(|| partial.assembly.finish());
+                finished.transpose()
+            }),
+            Some(Request {
+                stage: Stage::Discarding(fate),
+                ..
+            }) => {
+                let fate = *fate;
+                if !more {
+                    self.requests.remove(id);
+                    self.account.received(id);
+                    self.account.ended(fate);
+                }
+                return;
+            }
+            Some(_) => return self.fault("DATA for a complete request", now),
+        };
+        match result {
+            Ok(None) => {}
+            Ok(Some(payload)) => self.finish_receiving(id, payload, now),
+            Err(wrong) => self.refuse_partial(id, more, wrong, now),
+        }
+        if frame.payload.is_empty() {
+            self.fault("empty fragment", now);
+        }
+    }
+
+    /// The last fragment of a request has come.
+    fn finish_receiving(&mut self, id: u64, payload: Bytes, now: Time) {
+        let Some(request) = self.requests.get_mut(id) else {
+            return;
+        };
+        request.at = now;
+        let one_way = request.one_way;
+        if let Stage::Receiving(partial) = &mut request.stage {
+            let body = Body {
+                procedure: partial.procedure,
+                metadata: std::mem::take(&mut partial.metadata),
+                payload,
+            };
+            request.stage = Stage::Queued(body);
+        }
+        self.complete_request(id, one_way);
+    }
+
+    /// All of a request was read.
+    fn complete_request(&mut self, id: u64, one_way: bool) {
+        if one_way {
+            self.account.received(id);
+        }
+        self.abuse.good();
+        self.requests.enqueue(id, &mut self.woken);
+    }
+
+    /// A request turns out to have another length than it announced; `more` fragments may follow.
+    fn refuse_partial(&mut self, id: u64, more: bool, wrong: WrongLength, now: Time) {
+        let refusal = Refusal::wrong_length(wrong);
+        let one_way = self.requests.get(id).is_some_and(|request| request.one_way);
+        if !one_way {
+            self.refuse_call(id, refusal.code, &refusal.text, Flags::NOT_EXECUTED, now);
+            if more {
+                self.abuse.expect_late(FLOOR_BYTES);
+            }
+        } else if more {
+            self.requests.discard(id, Fate::Dropped(refusal.reason));
+        } else {
+            self.requests.remove(id);
+            self.account.received(id);
+            self.account.ended(Fate::Dropped(refusal.reason));
+        }
+        self.note_drained();
+        self.fault(&refusal.text, now);
+    }
+
+    /// The peer no longer wants a call.
+    pub(super) fn receive_cancel(&mut self, id: u64, now: Time) {
+        if !self.side.other().gives(id) || id > self.requests.last_id() {
+            return self.protocol_error(format!("CANCEL for id {id}, which was never opened"), now);
+        }
+        let Some(request) = self.requests.get(id) else {
+            // It crossed the REPLY, which happens all the time.
+            return;
+        };
+        if request.one_way {
+            return self.fault("CANCEL for a one-way request", now);
+        }
+        match request.stage {
+            Stage::Taken | Stage::Running(_) => {
+                self.requests.unwant(id, Unwanted::Cancelled, &mut self.woken);
+            }
+            Stage::Receiving(_) | Stage::Queued(_) | Stage::Discarding(_) => {
+                // Whoever cancels sends no more fragments, so none are expected.
+                self.requests_withdrawn(id, Code::Cancelled, "cancelled by the caller", now);
+            }
+        }
+    }
+
+    /// The deadline of a request has passed.
+    pub(super) fn expire_request(&mut self, id: u64, now: Time) {
+        let Some(request) = self.requests.get(id) else {
+            return;
+        };
+        match (&request.stage, request.one_way) {
+            (Stage::Taken | Stage::Running(_), _) => {
+                self.requests.unwant(id, Unwanted::Deadline, &mut self.woken);
+            }
+            (Stage::Discarding(_), _) => {}
+            (Stage::Receiving(_), true) => self.requests.discard(id, Fate::Expired),
+            (Stage::Queued(_), true) => {
+                self.requests.remove(id);
+                self.account.ended(Fate::Expired);
+            }
+            (Stage::Receiving(partial), false) => {
+                self.abuse.expect_late(partial.assembly.missing());
+                self.requests_withdrawn(
+                    id,
+                    Code::DeadlineExceeded,
+                    "deadline passed before the start",
+                    now,
+                );
+            }
+            (Stage::Queued(_), false) => {
+                self.requests_withdrawn(
+                    id,
+                    Code::DeadlineExceeded,
+                    "deadline passed before the start",
+                    now,
+                );
+            }
+        }
+        self.note_drained();
+    }
+
+    /// A call that was not started is over.
+    fn requests_withdrawn(&mut self, id: u64, code: Code, text: &str, now: Time) {
+        self.refuse_call(id, code, text, Flags::NOT_EXECUTED, now);
+        self.note_drained();
+    }
+}
+
+/// Where a request stands after its first frame; its metadata and payload are filled in when it is admitted.
+fn stage(frame: &Frame, more: bool) -> Result<Stage, WrongLength> {
+    if !more {
+        return Ok(Stage::Queued(Body {
+            procedure: frame.procedure,
+            metadata: Metadata::new(),
+            payload: Bytes::new(),
+        }));
+    }
+    let mut assembly = Assembly::new(frame.length);
+    assembly.push(&frame.payload)?;
+    Ok(Stage::Receiving(Box::new(PartialRequest {
+        procedure: frame.procedure,
+        metadata: Metadata::new(),
+        assembly,
+    })))
+}

@@ -1,0 +1,219 @@
+//! Outcome: the peer's replies to our calls.
+
+use bytes::Bytes;
+
+use super::{
+    Cause, Connection, Reply, Time,
+    calls::{PartialReply, Place},
+    fragments::WrongLength,
+    gate::News,
+};
+use crate::{
+    Code, Executed, Metadata, Status,
+    frame::{Flags, Frame},
+};
+
+impl Connection {
+    /// A REPLY, or its first fragment.
+    pub(super) fn receive_reply(&mut self, mut frame: Frame, now: Time) {
+        let id = frame.id;
+        if !self.check_reply_place(&frame, now) {
+            return;
+        }
+        // The peer is done with the request, whatever of it is still to be sent.
+        self.drop_fragments(id);
+        if frame.code != 0 {
+            let executed = executed(frame.flags);
+            if self.calls.is_waiting(id) {
+                self.calls
+                    .fail(id, Cause::Replied(status(&mut frame)), executed, &mut self.woken);
+            }
+            return self.close_call(id);
+        }
+        if frame.encoding != 0 {
+            let text = format!("compression {} of the reply was not announced", frame.encoding);
+            self.fail_reply(id, text);
+        }
+        let more = frame.flags.contains(Flags::MORE);
+        let len = if more {
+            frame.length
+        } else {
+            frame.payload.len() as u64
+        };
+        let max = self.settings.max_message;
+        if len > max {
+            self.calls
+                .fail(id, Cause::TooLong { len, max }, Executed::Yes, &mut self.woken);
+        }
+        if more {
+            return self.begin_reply(frame, now);
+        }
+        if self.calls.is_waiting(id) {
+            self.deliver(
+                id,
+                frame.payload,
+                head(frame.metadata, frame.queue_us, frame.run_us),
+            );
+        }
+        self.close_call(id);
+    }
+
+    /// A further fragment of a REPLY.
+    pub(super) fn receive_reply_data(&mut self, frame: Frame, now: Time) {
+        if !self.check_reply_place(&frame, now) {
+            return;
+        }
+        if self.calls.partial_reply(frame.id).is_none() {
+            return self.fault("DATA for a call without a stream", now);
+        }
+        self.receive_fragment(&frame, now);
+    }
+
+    /// Whether a frame is about an open call of ours; says so if it is not.
+    fn check_reply_place(&mut self, frame: &Frame, now: Time) -> bool {
+        let (kind, id) = (frame.kind, frame.id);
+        let place = if self.side.gives(id) {
+            self.calls.place(id)
+        } else {
+            Place::Unopened
+        };
+        match place {
+            Place::Open => return true,
+            Place::Over => self.fault("frame for a call that is over", now),
+            Place::Unopened => {
+                self.protocol_error(format!("{kind:?} for id {id}, which was never opened"), now);
+            }
+        }
+        false
+    }
+
+    fn begin_reply(&mut self, mut frame: Frame, now: Time) {
+        let id = frame.id;
+        let partial = if self.calls.is_waiting(id) {
+            let metadata = std::mem::take(&mut frame.metadata);
+            PartialReply::new(frame.length, head(metadata, frame.queue_us, frame.run_us))
+        } else {
+            PartialReply::discard(frame.length)
+        };
+        self.calls.begin_reply(id, partial);
+        self.receive_fragment(&frame, now);
+    }
+
+    /// Adds the payload of a frame to a reply that has begun.
+    fn receive_fragment(&mut self, frame: &Frame, now: Time) {
+        let id = frame.id;
+        let Some(partial) = self.calls.partial_reply(id) else {
+            return;
+        };
+        let counted = !partial.assembly.is_discarded();
+        if counted
+            && !self
+                .calls
+                .fill_inbox(frame.payload.len(), self.settings.inbox_bytes)
+        {
+            self.overflow(id);
+        }
+        if let Some(Err(wrong)) = self.push_fragment(id, &frame.payload) {
+            self.wrong_reply(id, wrong);
+        }
+        if !frame.flags.contains(Flags::MORE) {
+            self.finish_reply(id);
+        }
+        if frame.payload.is_empty() {
+            self.fault("empty fragment", now);
+        }
+    }
+
+    /// Adds to the reply; what is not kept leaves the inbox again.
+    fn push_fragment(&mut self, id: u64, payload: &Bytes) -> Option<Result<(), WrongLength>> {
+        let partial = self.calls.partial_reply(id)?;
+        let counted = !partial.assembly.is_discarded();
+        let result = partial.assembly.push(payload);
+        if counted && result.is_err() {
+            self.calls.empty_inbox(payload.len());
+        }
+        Some(result)
+    }
+
+    /// The last fragment of a reply has come.
+    fn finish_reply(&mut self, id: u64) {
+        let Some(mut partial) = self.calls.take_reply(id) else {
+            return;
+        };
+        if !partial.assembly.is_discarded() && self.calls.is_waiting(id) {
+            match partial.assembly.finish() {
+                Ok(payload) => self.deliver(id, payload, partial.head),
+                Err(wrong) => self.fail_reply(id, wrong.to_string()),
+            }
+        }
+        self.close_call(id);
+    }
+
+    /// Gives a call its reply, if there is room for it.
+    fn deliver(&mut self, id: u64, payload: Bytes, head: Reply) {
+        if !self.calls.fill_inbox(payload.len(), self.settings.inbox_bytes) {
+            return self.overflow(id);
+        }
+        let payload = self.calls.keep(payload);
+        self.calls
+            .resolve(id, Ok(Reply { payload, ..head }), &mut self.woken);
+    }
+
+    /// There is no room for the reply of a call: it fails, and the rest of the reply is forgotten.
+    fn overflow(&mut self, id: u64) {
+        let max = self.settings.inbox_bytes;
+        self.calls
+            .fail(id, Cause::InboxFull { max }, Executed::Yes, &mut self.woken);
+        self.calls.forget_reply(id);
+    }
+
+    fn wrong_reply(&mut self, id: u64, wrong: WrongLength) {
+        self.fail_reply(id, wrong.to_string());
+        self.calls.forget_reply(id);
+    }
+
+    /// A reply makes no sense: its handler has run all the same.
+    fn fail_reply(&mut self, id: u64, text: String) {
+        let cause = Cause::Replied(Status::new(Code::Internal, text));
+        self.calls.fail(id, cause, Executed::Yes, &mut self.woken);
+    }
+
+    /// The REPLY of a call is here, or will never come: its slot and its credit are free.
+    pub(super) fn close_call(&mut self, id: u64) {
+        if let Some(wanted) = self.calls.close(id) {
+            self.credit.give_back(wanted);
+            self.gate.note(News::More);
+            self.control_gate.note(News::More);
+        }
+    }
+}
+
+/// Whether the handler ran, as the flags of a refusal say.
+fn executed(flags: Flags) -> Executed {
+    if flags.contains(Flags::NOT_EXECUTED) {
+        Executed::No
+    } else if flags.contains(Flags::ABORTED) {
+        Executed::Maybe
+    } else {
+        Executed::Yes
+    }
+}
+
+fn status(frame: &mut Frame) -> Status {
+    let code = Code::from_number(frame.code);
+    // Copied, because an error may be kept long, and a slice would pin the read buffer.
+    let details = Bytes::copy_from_slice(&frame.details);
+    Status::new(code, std::mem::take(&mut frame.message))
+        .with_details(details)
+        .with_metadata(std::mem::take(&mut frame.metadata))
+}
+
+/// A reply without its payload.
+fn head(metadata: Metadata, queue_us: u64, run_us: u64) -> Reply {
+    Reply {
+        payload: Bytes::new(),
+        metadata,
+        queued: Time::from_micros(queue_us),
+        ran: Time::from_micros(run_us),
+    }
+}

@@ -1,0 +1,228 @@
+//! What comes in: every kind of frame, and what is wrong with it.
+
+use std::time::Duration;
+
+use prost::Message;
+
+use super::{
+    Cause, Connection, Life, PeerGoaway, Time,
+    calls::{Place, Reach},
+    credit::{FLOOR_BYTES, FLOOR_CALLS, FLOOR_FRAME},
+    gate::News,
+    ids::MAX_ID,
+    keep_alive::PING_LEN,
+    transmit::VERSION,
+};
+use crate::{
+    Executed,
+    frame::{
+        Frame, Kind, MAX_TEXT,
+        control::{Goaway, Hello, Pong, Reason},
+        cut,
+    },
+};
+
+impl Connection {
+    /// Takes in a frame of a connection that is live.
+    pub(super) fn receive(&mut self, frame: Frame, now: Time) {
+        if matches!(self.life, Life::Handshaking) {
+            if frame.kind != Kind::Hello {
+                return self.protocol_error(format!("first frame is {:?}, not HELLO", frame.kind), now);
+            }
+            return self.receive_hello(&frame, now);
+        }
+        match frame.kind {
+            Kind::Call => self.receive_request(frame, false, now),
+            Kind::Send => self.receive_request(frame, true, now),
+            Kind::Data if self.side.gives(frame.id) => self.receive_reply_data(frame, now),
+            Kind::Data => self.receive_request_data(frame, now),
+            Kind::Reply => self.receive_reply(frame, now),
+            Kind::Cancel => self.receive_cancel(frame.id, now),
+            Kind::Credit => self.receive_credit(&frame, now),
+            Kind::Hello | Kind::Ping | Kind::Pong | Kind::Goaway if frame.id != 0 => {
+                self.protocol_error(format!("{:?} has id {}", frame.kind, frame.id), now);
+            }
+            Kind::Hello => self.protocol_error("second HELLO".to_owned(), now),
+            Kind::Ping => self.receive_ping(&frame, now),
+            Kind::Pong => self.receive_pong(&frame, now),
+            Kind::Goaway => self.receive_goaway(&frame, now),
+            Kind::Other(kind) if frame.kind.is_critical() => {
+                self.protocol_error(format!("unknown kind {kind}"), now);
+            }
+            Kind::Other(_) => self.fault("frame of an unknown kind", now),
+        }
+    }
+
+    fn receive_hello(&mut self, frame: &Frame, now: Time) {
+        let hello = match parse_hello(frame) {
+            Ok(hello) => hello,
+            Err(text) => return self.reject_hello(text, Reach::Nothing, now),
+        };
+        if let Err(text) = check_limits(&hello) {
+            // The peer knows nothing of this, and may have begun to work.
+            return self.reject_hello(text, Reach::Output, now);
+        }
+        self.credit.accept(&hello);
+        self.hello = Some(Box::new(hello));
+        self.life = Life::Open;
+        self.waiters.ready.wake(&mut self.woken);
+        self.gate.note(News::More);
+        self.control_gate.note(News::More);
+        for id in std::mem::take(&mut self.cancels) {
+            self.put_cancel(id);
+        }
+        self.announce_close();
+        self.put_pings(now);
+    }
+
+    fn receive_credit(&mut self, frame: &Frame, now: Time) {
+        if frame.length == 0 {
+            return self.fault("empty CREDIT", now);
+        }
+        if frame.id == 0 {
+            self.credit.grant_sends(frame.length);
+            return self.gate.note(News::More);
+        }
+        // Only a stream would need it, and there are none yet.
+        let is_opened = if self.side.gives(frame.id) {
+            self.calls.place(frame.id) != Place::Unopened
+        } else {
+            frame.id <= self.requests.last_id()
+        };
+        if is_opened {
+            self.fault("CREDIT for a call without a stream", now);
+        } else {
+            self.protocol_error(format!("CREDIT for id {}, which was never opened", frame.id), now);
+        }
+    }
+
+    fn receive_ping(&mut self, frame: &Frame, now: Time) {
+        let Some(&ping) = frame
+            .payload
+            .first_chunk::<PING_LEN>()
+            .filter(|_| frame.payload.len() == PING_LEN)
+        else {
+            return self.protocol_error(format!("PING of {} bytes", frame.payload.len()), now);
+        };
+        // A peer that drains has its reasons to ask once more.
+        let floor = if self.goaway.is_some() {
+            Time::ZERO
+        } else {
+            self.settings.ping_floor
+        };
+        if !self.keep_alive.ping_read(ping, floor, now) {
+            self.excess("too many PINGs".to_owned(), now);
+        }
+    }
+
+    fn receive_pong(&mut self, frame: &Frame, now: Time) {
+        let Ok(pong) = Pong::decode(frame.payload.clone()) else {
+            return self.protocol_error("PONG cannot be parsed".to_owned(), now);
+        };
+        let ping = match <[u8; PING_LEN]>::try_from(&pong.ping[..]) {
+            Ok(ping) => u64::from_le_bytes(ping),
+            Err(_) => {
+                return self.protocol_error(format!("PONG with {} bytes of PING", pong.ping.len()), now);
+            }
+        };
+        if !self.keep_alive.answer(ping) {
+            return self.fault("PONG without its PING", now);
+        }
+        self.sends.pong(ping);
+        self.barriers
+            .answered(ping, &pong.progress.unwrap_or_default(), &mut self.woken);
+        self.pong_for_drain(ping);
+    }
+
+    fn receive_goaway(&mut self, frame: &Frame, now: Time) {
+        let Ok(goaway) = Goaway::decode(frame.payload.clone()) else {
+            return self.protocol_error("GOAWAY cannot be parsed".to_owned(), now);
+        };
+        let reason = Reason::from_number(goaway.reason).unwrap_or(Reason::Drain);
+        let text = cut(&goaway.text, MAX_TEXT).to_owned();
+        if reason == Reason::HelloRejected {
+            let until = now + self.settings.linger;
+            return self.begin_closing(Cause::HelloRejected { text }, Reach::Nothing, until, now);
+        }
+        let last_id = match &self.goaway {
+            Some(old) => old.last_id.min(goaway.last_id),
+            None => goaway.last_id.min(MAX_ID),
+        };
+        let at = self.goaway.as_ref().map_or(now, |old| old.at);
+        self.goaway = Some(PeerGoaway {
+            reason,
+            text,
+            last_id,
+            drain: Duration::from_millis(goaway.drain_ms),
+            at,
+        });
+        // Whoever waits here has not begun, and goes to another connection.
+        self.gate.clear_all(&mut self.woken);
+        self.control_gate.clear_all(&mut self.woken);
+        self.sends.cut_above(last_id);
+        self.fail_calls_above(last_id);
+    }
+
+    /// The peer dropped our calls above `last_id`: they fail at once, and no REPLY will come.
+    fn fail_calls_above(&mut self, last_id: u64) {
+        for id in self.calls.above(last_id) {
+            if let Some(cause) = self.goaway_cause() {
+                self.calls.fail(id, cause, Executed::No, &mut self.woken);
+            }
+            self.drop_fragments(id);
+            self.close_call(id);
+        }
+    }
+
+    /// What the peer's GOAWAY is for a call that it does not take.
+    pub(super) fn goaway_cause(&self) -> Option<Cause> {
+        let goaway = self.goaway.as_ref()?;
+        Some(Cause::GoingAway {
+            reason: goaway.reason,
+            text: goaway.text.clone(),
+        })
+    }
+}
+
+/// The HELLO in a frame, if the peer speaks our version; both sides come to the same result.
+fn parse_hello(frame: &Frame) -> Result<Hello, String> {
+    if frame.payload.len() > Hello::MAX_LEN {
+        return Err(format!(
+            "HELLO of {} bytes exceeds limit of {}",
+            frame.payload.len(),
+            Hello::MAX_LEN
+        ));
+    }
+    let hello =
+        Hello::decode(&frame.payload[..]).map_err(|error| format!("HELLO cannot be parsed: {error}"))?;
+    if hello.magic != Hello::MAGIC {
+        return Err(format!(
+            "peer speaks another protocol: its magic is {:#018x}",
+            hello.magic
+        ));
+    }
+    let chosen = hello.version_max.min(VERSION);
+    if chosen < hello.version_min || chosen < VERSION {
+        return Err(format!(
+            "peer speaks versions {} to {}, and we speak {VERSION}",
+            hello.version_min, hello.version_max
+        ));
+    }
+    Ok(hello)
+}
+
+/// Whether no limit is below what a side may use before it has read the HELLO.
+fn check_limits(hello: &Hello) -> Result<(), String> {
+    let limits = [
+        ("max_frame", u64::from(hello.max_frame), u64::from(FLOOR_FRAME)),
+        ("max_calls", u64::from(hello.max_calls), u64::from(FLOOR_CALLS)),
+        ("call_bytes", hello.call_bytes, FLOOR_BYTES),
+        ("send_bytes", hello.send_bytes, FLOOR_BYTES),
+    ];
+    for (name, value, floor) in limits {
+        if value < floor {
+            return Err(format!("{name} of {value} is below the floor of {floor}"));
+        }
+    }
+    hello.to_metadata().map(drop).map_err(|error| error.to_string())
+}

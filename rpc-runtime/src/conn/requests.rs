@@ -1,0 +1,401 @@
+//! Requests: what the peer wants from us, from its first frame until its handler is gone.
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    fmt,
+};
+
+use bytes::Bytes;
+
+use super::{
+    Settings, Time, Unwanted,
+    account::Fate,
+    calls::{PINNED, compact},
+    credit::{CONTROL_CALLS, charge},
+    fragments::Assembly,
+    ids::IdMap,
+    wakers::{Waiters, Woken},
+};
+use crate::Metadata;
+
+/// The peer's requests.
+///
+/// A request is here from its first frame until its handler is gone, for only then is its slot free (R4); a one-way
+/// request that is refused before its end stays until its last fragment.
+#[derive(Debug, Default)]
+pub(super) struct Requests {
+    table: IdMap<Request>,
+    /// Complete requests in the order in which their handlers start; ids that are no longer in the table are skipped.
+    queue: VecDeque<u64>,
+    skipped: usize,
+    /// Complete requests that stand behind a one-way request of which fragments are to come: a call is to see what the
+    /// sends before it did.
+    held: BTreeSet<u64>,
+    /// The one-way requests of which fragments are to come, in order.
+    unfinished: VecDeque<u64>,
+    last_id: u64,
+    calls: u32,
+    call_bytes: u64,
+    control_calls: u32,
+    /// All that the peer was ever allowed of one-way requests, and all that it has sent: both only grow.
+    send_granted: u64,
+    send_bytes: u64,
+    /// What came free of one-way requests and was not granted yet.
+    owed: u64,
+    open: usize,
+    running: usize,
+    /// Those who take requests.
+    pub(super) takers: Waiters,
+}
+
+/// A request of the peer.
+#[derive(Debug)]
+pub(super) struct Request {
+    pub(super) one_way: bool,
+    pub(super) control: bool,
+    pub(super) stage: Stage,
+    pub(super) unwanted: Option<Unwanted>,
+    /// Those who want to know when it is unwanted.
+    pub(super) waiters: Waiters,
+    pub(super) deadline: Option<Time>,
+    pub(super) len: u64,
+    /// When its last byte was read; until then, its first.
+    pub(super) at: Time,
+}
+
+/// Where a request of the peer stands.
+///
+/// ```text
+/// Receiving -> Queued -> Taken -> Running -> (gone)
+///     |           \---------\---------\----> (gone)
+///     \-> Discarding (one-way only) -------> (gone)
+/// ```
+#[derive(Debug)]
+pub(super) enum Stage {
+    /// More fragments are to come.
+    Receiving(Box<PartialRequest>),
+    /// More fragments are to come, and nobody wants them.
+    Discarding(Fate),
+    /// Complete; its handler waits for its turn.
+    Queued(Body),
+    /// On its way to its handler, which was not polled yet.
+    Taken,
+    /// Its handler was polled, for the first time at this moment.
+    Running(Time),
+}
+
+/// What the handler of a request is given.
+pub(super) struct Body {
+    pub(super) procedure: u64,
+    pub(super) metadata: Metadata,
+    pub(super) payload: Bytes,
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[{} bytes]", self.payload.len())
+    }
+}
+
+/// A request of which more fragments are to come.
+#[derive(Debug)]
+pub(super) struct PartialRequest {
+    pub(super) procedure: u64,
+    pub(super) metadata: Metadata,
+    pub(super) assembly: Assembly,
+}
+
+impl Requests {
+    /// No requests.
+    pub(super) fn new(settings: &Settings) -> Self {
+        Self {
+            send_granted: settings.send_bytes,
+            ..Self::default()
+        }
+    }
+
+    /// Notes an id that the peer has opened.
+    pub(super) fn opened(&mut self, id: u64) {
+        self.last_id = id;
+    }
+
+    /// Whether one more call may be open.
+    pub(super) fn has_room(&self, control: bool, settings: &Settings) -> bool {
+        if control {
+            self.control_calls < CONTROL_CALLS
+        } else {
+            self.calls < settings.max_calls && self.call_bytes < settings.call_bytes
+        }
+    }
+
+    /// Charges a one-way request; false if the peer had no credit left.
+    #[must_use]
+    pub(super) fn charge_send(&mut self, len: u64) -> bool {
+        let had_credit = self.send_bytes < self.send_granted;
+        self.send_bytes = self.send_bytes.saturating_add(charge(len));
+        had_credit
+    }
+
+    /// Gives the charge of a one-way request back: it has left.
+    pub(super) fn release_send(&mut self, len: u64) {
+        self.owed = self.owed.saturating_add(charge(len));
+    }
+
+    /// What is to be granted now: at the latest when half of the window is owed.
+    pub(super) fn take_grant(&mut self, settings: &Settings) -> Option<u64> {
+        if !self.is_grant_due(settings) {
+            return None;
+        }
+        let grant = std::mem::take(&mut self.owed);
+        self.send_granted = self.send_granted.saturating_add(grant);
+        Some(grant)
+    }
+
+    /// Whether `take_grant` would give anything.
+    pub(super) fn is_grant_due(&self, settings: &Settings) -> bool {
+        self.owed > 0 && self.owed >= settings.send_bytes / 2
+    }
+
+    /// Adds a request; a one-way request is charged already.
+    pub(super) fn insert(&mut self, id: u64, request: Request) {
+        match (request.one_way, request.control) {
+            (true, _) if matches!(request.stage, Stage::Receiving(_)) => self.unfinished.push_back(id),
+            (true, _) => {}
+            (false, true) => self.control_calls += 1,
+            (false, false) => {
+                self.calls += 1;
+                self.call_bytes = self.call_bytes.saturating_add(charge(request.len));
+            }
+        }
+        if !request.control && !matches!(request.stage, Stage::Discarding(_)) {
+            self.open += 1;
+        }
+        self.table.insert(id, request);
+    }
+
+    /// Lines a complete request up for its handler.
+    pub(super) fn enqueue(&mut self, id: u64, woken: &mut Woken) {
+        let one_way = self.table.get(&id).is_some_and(|request| request.one_way);
+        let control = self.table.get(&id).is_some_and(|request| request.control);
+        if one_way {
+            self.finish_send(id);
+        }
+        match self.unfinished.front() {
+            Some(&first) if first < id && !control => {
+                self.held.insert(id);
+            }
+            _ => self.queue.push_back(id),
+        }
+        self.release_held();
+        if self.queue.len() > PINNED {
+            if let Some(Stage::Queued(body)) = self.table.get_mut(&id).map(|request| &mut request.stage) {
+                body.payload = compact(std::mem::take(&mut body.payload));
+            }
+        }
+        self.takers.wake(woken);
+    }
+
+    /// The next complete request; it is `Taken` afterwards.
+    pub(super) fn take_next(&mut self) -> Option<(u64, &Request, Body)> {
+        loop {
+            let id = self.queue.pop_front()?;
+            // Looked up twice, for a borrow that is returned in a loop lasts too long.
+            match self.table.get(&id) {
+                Some(Request {
+                    stage: Stage::Queued(_),
+                    ..
+                }) => {
+                    let request = self.table.get_mut(&id)?;
+                    let Stage::Queued(body) = std::mem::replace(&mut request.stage, Stage::Taken) else {
+                        return None;
+                    };
+                    return Some((id, request, body));
+                }
+                _ => self.skipped = self.skipped.saturating_sub(1),
+            }
+        }
+    }
+
+    /// The handler of a request is polled for the first time.
+    pub(super) fn start(&mut self, id: u64, now: Time) -> Result<(), Unwanted> {
+        let Some(request) = self.table.get_mut(&id) else {
+            return Err(Unwanted::Disconnected);
+        };
+        if let Some(unwanted) = request.unwanted {
+            return Err(unwanted);
+        }
+        if matches!(request.stage, Stage::Taken) {
+            request.stage = Stage::Running(now);
+            self.running += usize::from(!request.control);
+        }
+        Ok(())
+    }
+
+    /// Takes a request out of the table, with its slot and its charge: its handler is gone, or never starts.
+    pub(super) fn remove(&mut self, id: u64) -> Option<Request> {
+        let request = self.table.remove(&id)?;
+        match (request.one_way, request.control) {
+            (true, _) => self.release_send(request.len),
+            (false, true) => self.control_calls -= 1,
+            (false, false) => {
+                self.calls -= 1;
+                self.call_bytes = self.call_bytes.saturating_sub(charge(request.len));
+            }
+        }
+        if !request.control && !matches!(request.stage, Stage::Discarding(_)) {
+            self.open -= 1;
+        }
+        match request.stage {
+            Stage::Running(_) => self.running -= usize::from(!request.control),
+            Stage::Receiving(_) if request.one_way => {
+                self.finish_send(id);
+                self.release_held();
+            }
+            Stage::Queued(_) => self.skip(id),
+            _ => {}
+        }
+        Some(request)
+    }
+
+    /// Keeps an unfinished one-way request only to read its fragments and forget them.
+    pub(super) fn discard(&mut self, id: u64, fate: Fate) {
+        let Some(request) = self.table.get_mut(&id) else {
+            return;
+        };
+        if matches!(request.stage, Stage::Receiving(_)) {
+            request.stage = Stage::Discarding(fate);
+            request.deadline = None;
+            self.open -= usize::from(!request.control);
+            self.finish_send(id);
+            self.release_held();
+        }
+    }
+
+    /// A handler is no longer wanted; it learns so.
+    pub(super) fn unwant(&mut self, id: u64, unwanted: Unwanted, woken: &mut Woken) {
+        let Some(request) = self.table.get_mut(&id) else {
+            return;
+        };
+        if request.unwanted.is_none() {
+            request.unwanted = Some(unwanted);
+            request.waiters.wake(woken);
+        }
+    }
+
+    /// A request that is open.
+    pub(super) fn get(&self, id: u64) -> Option<&Request> {
+        self.table.get(&id)
+    }
+
+    /// A request that is open.
+    pub(super) fn get_mut(&mut self, id: u64) -> Option<&mut Request> {
+        self.table.get_mut(&id)
+    }
+
+    /// All requests that `keep` selects.
+    pub(super) fn select(&self, mut keep: impl FnMut(&Request) -> bool) -> Vec<u64> {
+        let selected = self.table.iter().filter(|(_, request)| keep(request));
+        let mut ids: Vec<u64> = selected.map(|(id, _)| *id).collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// How many requests `keep` selects.
+    pub(super) fn count(&self, mut keep: impl FnMut(&Request) -> bool) -> usize {
+        self.table.values().filter(|request| keep(request)).count()
+    }
+
+    /// The earliest deadline of all requests that are still wanted.
+    pub(super) fn deadline(&self) -> Option<Time> {
+        let wanted = self.table.values().filter(|request| request.unwanted.is_none());
+        wanted.filter_map(|request| request.deadline).min()
+    }
+
+    /// The highest id that was read.
+    pub(super) fn last_id(&self) -> u64 {
+        self.last_id
+    }
+
+    /// How many requests are open, control calls left out.
+    pub(super) fn open(&self) -> usize {
+        self.open
+    }
+
+    /// How many handlers were polled and are not gone, control calls left out.
+    pub(super) fn running(&self) -> usize {
+        self.running
+    }
+
+    /// How many calls of the control service are open.
+    pub(super) fn control_calls(&self) -> u32 {
+        self.control_calls
+    }
+
+    /// Whether no request is open, control calls included.
+    pub(super) fn is_idle(&self) -> bool {
+        self.open == 0 && self.control_calls == 0
+    }
+
+    /// Whether no complete request waits for its handler.
+    pub(super) fn is_queue_empty(&self) -> bool {
+        self.queue.len() == self.skipped
+    }
+
+    /// Gives unused memory back.
+    pub(super) fn release(&mut self) {
+        if self.table.is_empty() {
+            self.table = IdMap::default();
+            self.queue = VecDeque::new();
+            self.skipped = 0;
+            self.unfinished = VecDeque::new();
+        }
+    }
+
+    /// A one-way request is complete, or will never be.
+    fn finish_send(&mut self, id: u64) {
+        if let Ok(index) = self.unfinished.binary_search(&id) {
+            self.unfinished.remove(index);
+        }
+    }
+
+    /// Lines up what no longer stands behind an unfinished one-way request.
+    fn release_held(&mut self) {
+        while let Some(&id) = self.held.first() {
+            if self.unfinished.front().is_some_and(|&first| first < id) {
+                return;
+            }
+            self.held.pop_first();
+            self.queue.push_back(id);
+        }
+    }
+
+    /// Forgets the place of a complete request that never starts. Searching it would let a flood of cancels cost much,
+    /// so it becomes a gap, until gaps are half of the queue.
+    fn skip(&mut self, id: u64) {
+        if self.held.remove(&id) {
+            return;
+        }
+        self.skipped += 1;
+        if self.skipped > 32 && self.skipped > self.queue.len() / 2 {
+            let table = &self.table;
+            let is_queued = |id: &u64| matches!(table.get(id).map(|r| &r.stage), Some(Stage::Queued(_)));
+            self.queue.retain(is_queued);
+            self.skipped = 0;
+        }
+    }
+
+    /// How long the queue is, gaps included.
+    #[cfg(test)]
+    pub(super) fn queued(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// How many requests are here, what the calls among them are charged, and what the peer lacks of its credit for
+    /// one-way requests.
+    #[cfg(test)]
+    pub(super) fn held(&self, settings: &Settings) -> (usize, u64, i128) {
+        let balance = i128::from(self.send_granted) - i128::from(self.send_bytes);
+        let lacking = i128::from(settings.send_bytes) - balance - i128::from(self.owed);
+        (self.table.len(), self.call_bytes, lacking)
+    }
+}

@@ -1,0 +1,214 @@
+//! What happens because time passes.
+
+use super::{Cause, Connection, Failure, Life, Side, Time, calls::Reach, drain::Step};
+use crate::frame::control::Reason;
+
+/// A stretch of time in which the peer must take some of the output.
+#[derive(Debug)]
+pub(super) struct Stall {
+    since: Time,
+    /// How far the output must be taken for the stretch to be over.
+    target: u64,
+}
+
+impl Stall {
+    /// Less than this, or less than all there is, is too little.
+    const LEAST: u64 = 64 * 1024;
+
+    /// A stretch that begins now, unless nothing waits to be taken.
+    pub(super) fn begin(taken: u64, end: u64, now: Time) -> Option<Self> {
+        (taken < end).then(|| Self {
+            since: now,
+            target: end.min(taken + Self::LEAST),
+        })
+    }
+
+    /// Whether enough was taken.
+    pub(super) fn is_over(&self, taken: u64) -> bool {
+        taken >= self.target
+    }
+}
+
+impl Connection {
+    /// The earliest of all timers.
+    pub(super) fn next_timer(&self) -> Option<Time> {
+        let own = match &self.life {
+            // The handlers of one-way requests may outlive the connection.
+            Life::Closed(_) => return self.check_at,
+            Life::Closing(closing) => Some(closing.until),
+            Life::Handshaking => Some(self.settings.handshake_timeout),
+            Life::Open => earliest([self.keep_alive_due(), self.barrier_due(), self.drain_due()]),
+        };
+        earliest([own, self.check_at, self.stall_due(), self.dead_due()])
+    }
+
+    /// Does what is due.
+    pub(super) fn run_timers(&mut self, now: Time) {
+        if self.check_at.is_some_and(|at| at <= now) {
+            self.check_deadlines(now);
+        }
+        match &self.life {
+            Life::Closed(_) => return,
+            Life::Closing(closing) if closing.until <= now => {
+                let cause = closing.cause.clone();
+                return self.close_now(cause, now);
+            }
+            Life::Handshaking if self.settings.handshake_timeout <= now => {
+                return self.handshake_timed_out(now);
+            }
+            _ => {}
+        }
+        if self.stall_due().is_some_and(|at| at <= now) {
+            let text = format!(
+                "peer took less than {} bytes in {:?}",
+                Stall::LEAST,
+                self.settings.write_stall
+            );
+            return self.handle_lost(&text, None, now);
+        }
+        if self.dead_due().is_some_and(|at| at <= now) {
+            let text = format!(
+                "no sign of life from peer {:?} after a ping",
+                self.settings.dead_after
+            );
+            return self.handle_lost(&text, None, now);
+        }
+        self.run_drain(now);
+        self.put_pings(now);
+        self.release();
+    }
+
+    /// Notes that a deadline must be looked at.
+    pub(super) fn watch(&mut self, deadline: Option<Time>) {
+        if let Some(deadline) = deadline {
+            self.check_at = Some(self.check_at.map_or(deadline, |at| at.min(deadline)));
+        }
+    }
+
+    /// Finds out when the next deadline is.
+    pub(super) fn set_check(&mut self, now: Time) {
+        let next = earliest([
+            self.calls.deadline(),
+            self.requests.deadline(),
+            self.gate.deadline(),
+            self.control_gate.deadline(),
+        ]);
+        // One that has passed already is not left here: it would fire again and again.
+        debug_assert!(!self.is_live() || next.is_none_or(|next| next > now));
+        self.check_at = next;
+    }
+
+    /// When a ping should go out because nothing was heard: one side asks only while it waits for something, the
+    /// other always.
+    pub(super) fn keep_alive_due(&self) -> Option<Time> {
+        let silence = self.settings.keep_alive?;
+        if self.side == Side::Connector && !self.is_anything_outstanding() {
+            return None;
+        }
+        self.keep_alive.due_at(silence, self.peer_floor())
+    }
+
+    fn is_anything_outstanding(&self) -> bool {
+        self.calls.awaited() > 0
+            || self.unwritten() > 0
+            || self.sends.is_uncovered()
+            || !self.gate.is_empty()
+            || !self.barriers.is_empty()
+    }
+
+    /// When the ping of a barrier may go out: one that waits for fragments has no time, `poll_transmit` sees to it.
+    fn barrier_due(&self) -> Option<Time> {
+        let wants = self.barriers.wants_ping(|last_id| !self.bulk.has_send(last_id));
+        wants.then(|| self.keep_alive.allowed_at(self.peer_floor()))
+    }
+
+    fn stall_due(&self) -> Option<Time> {
+        let stall = self.stall.as_ref()?;
+        Some(stall.since.saturating_add(self.settings.write_stall))
+    }
+
+    fn dead_due(&self) -> Option<Time> {
+        self.keep_alive.dead_at(self.settings.dead_after)
+    }
+
+    fn drain_due(&self) -> Option<Time> {
+        let drain = self.drain.as_ref()?;
+        let step = match drain.step {
+            Step::Announced { until, .. } => Some(until),
+            Step::Final { .. } => None,
+        };
+        let end = match drain.aborted {
+            Some(_) => drain.next_limit,
+            None => drain.until,
+        };
+        earliest([step, end])
+    }
+
+    fn handshake_timed_out(&mut self, now: Time) {
+        let text = format!("no HELLO from peer in {:?}", self.settings.handshake_timeout);
+        self.put_goaway(Reason::Timeout, 0, &text);
+        // The peer may have read our HELLO and begun to work.
+        let cause = Cause::HelloRejected { text };
+        self.begin_closing(cause, Reach::Output, now + self.settings.linger, now);
+    }
+
+    /// Ends everything whose deadline has passed.
+    fn check_deadlines(&mut self, now: Time) {
+        self.gate.expire(now, &mut self.woken);
+        self.control_gate.expire(now, &mut self.woken);
+        for id in self.calls.expired(now) {
+            self.expire_call(id);
+        }
+        let is_due = |deadline: Option<Time>| deadline.is_some_and(|deadline| deadline <= now);
+        for id in self
+            .requests
+            .select(|request| request.unwanted.is_none() && is_due(request.deadline))
+        {
+            self.expire_request(id, now);
+        }
+        self.set_check(now);
+    }
+
+    /// The deadline of a call has passed: its caller learns at once, its slot comes back with the REPLY.
+    fn expire_call(&mut self, id: u64) {
+        // Fragments that are not in the output never will be: without them the call is never dispatched.
+        let (phase, executed) = self.calls.progress(id, self.taken, Reach::Output);
+        let failure = Failure {
+            cause: Cause::Deadline,
+            phase,
+            executed,
+        };
+        self.calls.resolve(id, Err(failure), &mut self.woken);
+        self.calls.forget_reply(id);
+        self.withdraw(id);
+    }
+
+    /// A call that was sent is no longer wanted.
+    pub(super) fn withdraw(&mut self, id: u64) {
+        self.drop_fragments(id);
+        if self.is_live() && self.calls.is_open(id) {
+            self.put_cancel(id);
+        }
+    }
+
+    /// Drops the fragments of a message that nobody wants any more.
+    pub(super) fn drop_fragments(&mut self, id: u64) {
+        if !self.bulk.is_empty() {
+            let had_room = self.has_room();
+            self.bulk.remove(id);
+            self.output_shrank(had_room);
+        }
+    }
+
+    /// Gives memory back that a burst has left behind.
+    fn release(&mut self) {
+        self.calls.release();
+        self.requests.release();
+        self.out.release();
+    }
+}
+
+/// The earliest of some times.
+pub(super) fn earliest<const N: usize>(times: [Option<Time>; N]) -> Option<Time> {
+    times.into_iter().flatten().min()
+}

@@ -1,0 +1,188 @@
+//! What goes out: messages, fragments, and the frames about the connection itself.
+
+use prost::Message;
+
+use super::{
+    Connection, Life, Time,
+    calls::UNFINISHED,
+    credit::Lane,
+    fragments::{FRAGMENT, Part, payload_room},
+};
+use crate::frame::{
+    Flags, Header, Kind, MAX_TEXT, Output,
+    control::{Entry, Goaway, Hello, Pong, Reason},
+    cut,
+};
+
+impl Connection {
+    /// Puts a message into the output, its first fragment if it is too long for one frame; returns where it ends.
+    pub(super) fn put_message<M: Message>(
+        &mut self,
+        mut header: Header<'_>,
+        message: &M,
+        len: usize,
+        part: Part,
+    ) -> u64 {
+        let max_frame = self.credit.max_frame();
+        if len <= FRAGMENT && header.frame_len(len) <= max_frame {
+            header.encode(message, len, &mut self.out);
+            return self.out.end();
+        }
+        let mut bytes = Output::new();
+        message.encode_raw(&mut bytes);
+        header.flags = header.flags | Flags::MORE;
+        header.length = bytes.len() as u64;
+        let mut first = bytes.split_to(payload_room(&header, max_frame).min(bytes.len()));
+        header.encode_output(&mut first, &mut self.out);
+        self.bulk.push(header.id, part, bytes);
+        UNFINISHED
+    }
+
+    /// Puts the next fragment of the next message into the output.
+    pub(super) fn put_fragment(&mut self) {
+        let finished = self.bulk.transmit(self.credit.max_frame(), &mut self.out);
+        self.keep_alive.request_sent();
+        let Some(finished) = finished else { return };
+        let end = self.out.end();
+        match finished.part {
+            Part::Call => self.calls.set_end(finished.id, end),
+            Part::Send => self.sends.finish(end),
+            Part::Reply => return,
+        }
+        self.flushing.push_back((finished.id, end));
+    }
+
+    /// Puts a frame into the output that carries no message of a user.
+    pub(super) fn put_frame(&mut self, header: Header<'_>) {
+        header.encode_bytes(bytes::Bytes::new(), &mut self.out);
+    }
+
+    /// Puts the HELLO into the output: the first bytes of the stream.
+    pub(super) fn put_hello(&mut self) {
+        let settings = &self.settings;
+        let hello = Hello {
+            magic: Hello::MAGIC,
+            version_min: VERSION,
+            version_max: VERSION,
+            max_frame: settings.max_frame,
+            max_message: settings.max_message,
+            max_calls: settings.max_calls,
+            call_bytes: settings.call_bytes,
+            send_bytes: settings.send_bytes,
+            stream_window: STREAM_WINDOW,
+            encodings: Vec::new(),
+            features: 0,
+            instance_id: settings.instance_id.clone(),
+            software: settings.software.clone(),
+            metadata: Entry::list(&settings.metadata),
+            ping_floor_ms: u32::try_from(settings.ping_floor.as_millis()).unwrap_or(u32::MAX),
+        };
+        self.put_control(Kind::Hello, &hello);
+    }
+
+    /// Puts a GOAWAY into the output, of a connection that is about to close or to drain.
+    pub(super) fn put_goaway(&mut self, reason: Reason, last_id: u64, text: &str) {
+        let drain = self.drain.as_ref().and_then(|drain| drain.announced);
+        let drain = drain.unwrap_or(Time::ZERO).as_millis();
+        let goaway = Goaway {
+            reason: reason.number(),
+            last_id,
+            text: cut(text, MAX_TEXT).to_owned(),
+            drain_ms: u64::try_from(drain).unwrap_or(u64::MAX),
+            resume_in_ms: 0,
+        };
+        self.put_control(Kind::Goaway, &goaway);
+    }
+
+    /// Tells the peer that a call is no longer wanted, as soon as that may be said.
+    pub(super) fn put_cancel(&mut self, id: u64) {
+        if matches!(self.life, Life::Handshaking) {
+            self.cancels.push(id);
+        } else {
+            self.put_frame(Header::new(Kind::Cancel, id));
+        }
+    }
+
+    /// Puts what was kept back until now: a PONG, credit, pings.
+    pub(super) fn put_control_frames(&mut self, now: Time) {
+        if !matches!(self.life, Life::Open) {
+            return;
+        }
+        if let Some(ping) = self.keep_alive.take_unanswered() {
+            let pong = Pong {
+                ping: bytes::Bytes::copy_from_slice(&ping),
+                progress: Some(self.account.progress()),
+            };
+            self.put_control(Kind::Pong, &pong);
+        }
+        if let Some(grant) = self.requests.take_grant(&self.settings) {
+            let mut header = Header::new(Kind::Credit, 0);
+            header.length = grant;
+            self.put_frame(header);
+        }
+        self.put_pings(now);
+    }
+
+    /// Whether `put_control_frames` would put anything, pings left out: those have timers.
+    pub(super) fn owes_control_frames(&self) -> bool {
+        matches!(self.life, Life::Open)
+            && (self.keep_alive.owes_pong() || self.requests.is_grant_due(&self.settings))
+    }
+
+    /// Puts one ping for all that want one now, if the peer's floor allows it.
+    pub(super) fn put_pings(&mut self, now: Time) {
+        if !matches!(self.life, Life::Open) {
+            return;
+        }
+        let floor = self.peer_floor();
+        if self.keep_alive.allowed_at(floor) > now {
+            return;
+        }
+        let due = self.keep_alive_due().is_some_and(|due| due <= now);
+        let bulk = &self.bulk;
+        if due || self.barriers.wants_ping(|last_id| !bulk.has_send(last_id)) {
+            self.put_ping(now);
+        }
+    }
+
+    /// Puts a ping, and lets all barriers use it whose sends are in the output; returns its number.
+    pub(super) fn put_ping(&mut self, now: Time) -> u64 {
+        let ping = self.keep_alive.send_ping(now);
+        let bulk = &self.bulk;
+        self.barriers.sent(ping, |last_id| !bulk.has_send(last_id));
+        self.sends.ping(ping, self.calls.last_id(), self.bulk.sends());
+        let payload = bytes::Bytes::copy_from_slice(&ping.to_le_bytes());
+        Header::new(Kind::Ping, 0).encode_bytes(payload, &mut self.out);
+        ping
+    }
+
+    /// How often the peer takes a ping.
+    pub(super) fn peer_floor(&self) -> Time {
+        let millis = self.hello.as_ref().map_or(0, |hello| hello.ping_floor_ms);
+        Time::from_millis(millis.into())
+    }
+
+    /// How much waits to be written, or to be put into the output.
+    pub(super) fn unwritten(&self) -> u64 {
+        self.out.end() - self.taken + self.bulk.len() as u64
+    }
+
+    /// Whether a request or a reply may be put into the output now.
+    pub(super) fn has_room(&self) -> bool {
+        self.unwritten() <= self.settings.high_water as u64
+    }
+
+    /// Whether `lane` has to wait for room: the few calls of the control service have not.
+    pub(super) fn is_full_for(&self, lane: Lane) -> bool {
+        lane != Lane::Control && !self.has_room()
+    }
+
+    fn put_control<M: Message>(&mut self, kind: Kind, message: &M) {
+        Header::new(kind, 0).encode(message, message.encoded_len(), &mut self.out);
+    }
+}
+
+/// The only version of the protocol that there is.
+pub(super) const VERSION: u32 = 1;
+/// How much of a stream would be taken before credit is needed; there are no streams yet.
+const STREAM_WINDOW: u64 = 64 * 1024;
