@@ -13,9 +13,6 @@ mod shared;
 mod task;
 mod watch;
 
-#[cfg(test)]
-mod tests;
-
 use std::{fmt, sync::Arc};
 
 use self::{accept::Gates, race::until};

@@ -10,6 +10,7 @@ use std::{
 use tokio::task::AbortHandle;
 
 use super::{
+    dispatch::Dispatcher,
     shared::Shared,
     task::HandlerTask,
     watch::{Watch, Watched},
@@ -142,7 +143,7 @@ impl Watched for Arc<Served> {
         self.server.router().route(route).note_slow();
         self.server
             .runtime()
-            .spawn(super::dispatch::Dispatcher::taking_over(Arc::clone(self), turn));
+            .spawn(Dispatcher::taking_over(Self::clone(self), turn));
         self.link.wake_driver();
     }
 

@@ -215,14 +215,14 @@ impl<W: Watched> Entry<W> {
         self.still < STILL || !self.delist()
     }
 
-    fn take(&mut self, turn: u64) {
+    fn take(&self, turn: u64) {
         if let Some((turn, route)) = self.watched.watch().take(turn) {
             self.watched.take_over(turn, route);
         }
     }
 
     /// Stops watching, unless something began just now.
-    fn delist(&mut self) -> bool {
+    fn delist(&self) -> bool {
         let watch = self.watched.watch();
         watch.listed.store(false, Ordering::SeqCst);
         if watch.look() == self.last {
