@@ -277,7 +277,7 @@ impl Config {
         Ok(())
     }
 
-    fn runtime(&self) -> Result<TokenStream, Problem> {
+    fn runtime(&self) -> Result<TokenStream, Error> {
         let path: Result<syn::Path, syn::Error> = syn::parse_str(&self.runtime_path);
         path.map(|path| quote::quote!(#path)).map_err(|_| {
             Problem::new(format!(
@@ -285,6 +285,7 @@ impl Config {
                 self.runtime_path
             ))
             .with_help("give `Config::runtime_path` a path such as `::rpc_runtime`")
+            .into()
         })
     }
 
@@ -312,11 +313,11 @@ impl Config {
         let package = file.package();
         let is_rpc = package == "rpc" || package.starts_with("rpc.");
         let whose = if is_rpc && self.purpose == Purpose::User {
-            "the framework's own"
+            "the framework"
         } else if package == "google.protobuf" || package.starts_with("google.protobuf.") {
-            "google's own"
+            "google's own messages"
         } else if module_path(package) == ["rpc_protos"] {
-            "the file that includes all others"
+            "the file that includes all packages"
         } else {
             return None;
         };

@@ -6,17 +6,22 @@ use prost_types::source_code_info::Location;
 pub(crate) fn of(location: &Location) -> Vec<String> {
     let leading = location.leading_comments.as_deref().unwrap_or_default();
     let trailing = location.trailing_comments.as_deref().unwrap_or_default();
-    let mut lines: Vec<&str> = leading.trim_end().lines().collect();
+    let mut lines: Vec<&str> = lines(leading).collect();
     if !lines.is_empty() && !trailing.trim().is_empty() {
         lines.push("");
     }
-    lines.extend(trailing.trim_end().lines());
-    // `// text` has one space that is no indentation.
-    markdown(
-        lines
-            .into_iter()
-            .map(|line| line.strip_prefix(' ').unwrap_or(line)),
-    )
+    lines.extend(self::lines(trailing));
+    markdown(lines.into_iter())
+}
+
+/// The lines of a comment, without what belongs to the comment and not to its text.
+fn lines(comment: &str) -> impl Iterator<Item = &str> {
+    // `/** text`, as in Java, is written for the same readers as `/* text`.
+    let comment = comment.strip_prefix('*').unwrap_or(comment).trim_end();
+    // One space or tab behind `//` is no indentation.
+    comment
+        .lines()
+        .map(|line| line.strip_prefix([' ', '\t']).unwrap_or(line))
 }
 
 /// Markdown whose code is text, whatever language it was: rustdoc would compile and run it otherwise.
@@ -84,21 +89,19 @@ impl Writer {
             }
         }
         let base = self.base();
-        if indent >= base + 4 {
-            if self.in_paragraph {
-                // Not code but the rest of a sentence; nothing may make it code later.
-                self.out.push(format!("{}{}", " ".repeat(base), escaped(text)));
-            } else {
-                self.out.push(format!("{}```text", " ".repeat(base)));
-                self.code = Code::Indented {
-                    indent: base,
-                    blank: 0,
-                };
-                self.indented(line, base);
-            }
-            return;
+        if self.in_paragraph && marker.is_none() {
+            // The rest of a sentence, wherever it stands; from here it can be taken for nothing else.
+            self.text(&" ".repeat(base), text);
+        } else if indent >= base + 4 {
+            self.out.push(format!("{}```text", " ".repeat(base)));
+            self.code = Code::Indented {
+                indent: base,
+                blank: 0,
+            };
+            self.indented(line, base);
+        } else {
+            self.text(&line[..indent], text);
         }
-        self.text(&line[..indent], text);
     }
 
     /// A line that is no code so far, or opens it; `before` stands in front of `text` on the line.
@@ -269,6 +272,7 @@ mod tests {
     #[test]
     fn an_indented_line_of_a_sentence_is_no_code() {
         check("a\n        b", "a\nb");
+        check("- a\nb\n      c", "- a\n  b\n  c");
     }
 
     #[test]

@@ -46,6 +46,11 @@ impl Error {
         unique.sort_by(|a, b| a.order().cmp(&b.order()));
         Self { problems: unique }
     }
+
+    /// What is wrong, one by one.
+    pub(crate) fn into_problems(self) -> Vec<Problem> {
+        self.problems
+    }
 }
 
 impl From<Problem> for Error {
@@ -103,12 +108,27 @@ impl Problem {
         self
     }
 
-    pub(crate) fn message(&self) -> &str {
-        &self.message
+    /// The same problem in other words, and without the help that went with the old ones.
+    pub(crate) fn with_message(mut self, message: impl Into<String>) -> Self {
+        self.message = message.into();
+        self.help = None;
+        self
     }
 
-    pub(crate) fn has_help(&self) -> bool {
-        self.help.is_some()
+    /// The same problem, at `word` alone, if the place has that word in it.
+    pub(crate) fn narrowed_to(mut self, word: &str) -> Self {
+        if let Some(place) = &mut self.place {
+            let marked = place.text.get(place.start..place.end).unwrap_or_default();
+            if let Some(at) = marked.find(word).filter(|_| !word.is_empty()) {
+                place.start += at;
+                place.end = place.start + word.len();
+            }
+        }
+        self
+    }
+
+    pub(crate) fn message(&self) -> &str {
+        &self.message
     }
 
     fn order(&self) -> Option<(&str, usize, usize)> {

@@ -89,6 +89,8 @@ pub(crate) fn is_nameable(name: &str) -> bool {
 /// Makes `identifier` one that Rust accepts, as prost-build does it.
 fn escape(identifier: &str) -> String {
     match identifier {
+        // An error elsewhere: see `is_nameable`.
+        "" => "__".to_owned(),
         // These cannot be raw identifiers.
         "_" | "super" | "self" | "Self" | "extern" | "crate" => format!("{identifier}_"),
         _ if KEYWORDS.contains(&identifier) => format!("r#{identifier}"),

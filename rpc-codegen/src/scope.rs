@@ -189,6 +189,10 @@ impl Scope<'_> {
 
     /// Notes that `owner` is called `ident` in `scope`, and complains if another one is.
     fn claim(&mut self, scope: &[String], ident: &str, owner: Owner) {
+        // That it is no name at all is complained of elsewhere.
+        if !is_nameable(ident) {
+            return;
+        }
         let key = (scope.to_vec(), ident.to_owned());
         match self.names.get(&key) {
             Some(first) if first.what != owner.what => {

@@ -58,7 +58,7 @@ impl Sources {
         for path in paths {
             match name_of(includes, path) {
                 Ok(name) => sources.roots.push(name),
-                Err(problem) => problems.push(problem),
+                Err(error) => problems.extend(error.into_problems()),
             }
         }
         let mut missing = Vec::new();
@@ -270,7 +270,7 @@ impl FileResolver for Parsed {
 }
 
 /// The name that an import would give to the file at `path`.
-fn name_of(includes: &[PathBuf], path: &Path) -> Result<String, Problem> {
+fn name_of(includes: &[PathBuf], path: &Path) -> Result<String, Error> {
     let real = fs::canonicalize(path).map_err(|error| unreadable(path, &error))?;
     for include in includes {
         let Ok(folder) = fs::canonicalize(include) else {
@@ -289,19 +289,23 @@ fn name_of(includes: &[PathBuf], path: &Path) -> Result<String, Problem> {
             .map(|include| include.join(&name))
             .find(|other| other.is_file());
         return match winner {
-            Some(winner) if fs::canonicalize(&winner).is_ok_and(|winner| winner != real) => Err(
-                Problem::new(format!("{} is hidden by {}", path.display(), winner.display()))
-                    .with_help("give one of them another name, or the include paths another order"),
-            ),
+            Some(winner) if fs::canonicalize(&winner).is_ok_and(|winner| winner != real) => {
+                let problem = Problem::new(format!("{} is hidden by {}", path.display(), winner.display()));
+                Err(problem
+                    .with_help("give one of them another name, or the include paths another order")
+                    .into())
+            }
             _ => Ok(name),
         };
     }
     let folders = list(includes.iter().map(|include| include.display().to_string()));
-    Err(Problem::new(format!(
+    let problem = Problem::new(format!(
         "{} is in none of the include paths ({folders})",
         path.display()
-    ))
-    .with_help("add the folder from which imports are counted with `Config::include_path`"))
+    ));
+    Err(problem
+        .with_help("add the folder from which imports are counted with `Config::include_path`")
+        .into())
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> Problem {

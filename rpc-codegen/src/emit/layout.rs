@@ -21,7 +21,7 @@ fn spaced(text: &str) -> String {
         .iter()
         .any(|start| begins.starts_with(start));
         let is_docs = begins.starts_with("///") || begins.starts_with("#[");
-        if (before == "}" && is_item) || (before.ends_with(';') && is_docs) {
+        if (before == "}" && is_item) || (before.ends_with([';', '}']) && is_docs) {
             out.push('\n');
         }
         out.push_str(line);

@@ -187,12 +187,11 @@ fn handler(procedure: &Procedure, names: &Names<'_>) -> TokenStream {
         },
         Request::Fields(ty, fields) if fields.iter().any(is_checked) => {
             let checked = fields.iter().map(|field| checked(field, runtime));
-            let types = fields.iter().map(|field| value_type(field, runtime));
             let places: Vec<_> = (0..fields.len()).map(Literal::usize_unsuffixed).collect();
             quote! {
                 call.handle_checked(
                     |request: #ty| ::core::result::Result::Ok((#(#checked,)*)),
-                    move |cx, arguments: (#(#types,)*)| async move {
+                    move |cx, arguments| async move {
                         service.#method(&cx #(, arguments.#places)*).await #into_reply
                     },
                 )

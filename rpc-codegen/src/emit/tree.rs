@@ -20,7 +20,7 @@ pub(super) fn file_name(module: &[String]) -> String {
 struct Node {
     /// The file with what the package declares.
     file: Option<String>,
-    children: BTreeMap<String, Node>,
+    children: BTreeMap<String, Self>,
 }
 
 /// The text of the file, for all packages in `modules`.
@@ -51,23 +51,22 @@ pub(super) fn text(modules: &[Vec<String>], target: &Target<'_>) -> String {
 /// What belongs to no package stands beside the packages; a module of its own takes the named allowances.
 fn root_file(root: &Node, out: &mut String, target: &Target<'_>) {
     let Some(file) = &root.file else { return };
-    allowances(out, 0);
+    allowances(out);
     line(out, 0, &format!("mod {NO_PACKAGE} {{"));
-    let packages: Vec<&str> = root.children.keys().map(String::as_str).collect();
-    if !packages.is_empty() {
+    for package in root.children.keys() {
         line(
             out,
             1,
-            "#[allow(unused_imports, reason = \"they are here for what names a package\")]",
+            "#[allow(unused_imports, reason = \"it is here for what names the package\")]",
         );
-        line(out, 1, &format!("use super::{{{}}};", packages.join(", ")));
+        line(out, 1, &format!("use super::{package};"));
     }
     include(file, out, 1, target);
     line(out, 0, "}");
     line(
         out,
         0,
-        "#[allow(unused_imports, reason = \"a crate need not use all that a .proto file lists\")]",
+        "#[allow(unused_imports, unreachable_pub, reason = \"a crate need not use all that a .proto file lists\")]",
     );
     line(out, 0, &format!("pub use {NO_PACKAGE}::*;\n"));
 }
@@ -82,8 +81,9 @@ fn module<'a>(name: &'a str, node: &'a Node, path: &mut Vec<&'a str>, out: &mut 
         "Packages below"
     };
     line(out, depth, &format!("/// {what} `{package}`."));
-    if node.file.is_some() {
-        allowances(out, depth);
+    // Modules inside inherit them.
+    if depth == 0 {
+        allowances(out);
     }
     line(out, depth, &format!("pub mod {name} {{"));
     if let Some(file) = &node.file {
@@ -109,13 +109,14 @@ fn include(file: &str, out: &mut String, depth: usize, target: &Target<'_>) {
 }
 
 /// What generated code may do although a strict crate forbids it, each with its reason.
-fn allowances(out: &mut String, depth: usize) {
+fn allowances(out: &mut String) {
     for (lints, reason) in ALLOWANCES {
-        line(
-            out,
-            depth,
-            &format!("#[allow({}, reason = \"{reason}\")]", lints.join(", ")),
-        );
+        line(out, 0, "#[allow(");
+        for lint in lints {
+            line(out, 1, &format!("{lint},"));
+        }
+        line(out, 1, &format!("reason = \"{reason}\""));
+        line(out, 0, ")]");
     }
 }
 
@@ -128,10 +129,14 @@ fn line(out: &mut String, depth: usize, text: &str) {
 /// The module of what belongs to no package; no package can be called so.
 const NO_PACKAGE: &str = "_no_package";
 
-const ALLOWANCES: [(&[&str], &str); 4] = [
+const ALLOWANCES: [(&[&str], &str); 5] = [
     (
         &["dead_code", "unreachable_pub", "unnameable_types"],
         "a crate need not use or pass on all that a .proto file lists",
+    ),
+    (
+        &["unused_qualifications"],
+        "a whole path means the same wherever it is included",
     ),
     (&["deprecated"], "what is deprecated still has to be encoded"),
     (
@@ -139,7 +144,10 @@ const ALLOWANCES: [(&[&str], &str); 4] = [
             "clippy::enum_variant_names",
             "clippy::large_enum_variant",
             "clippy::module_inception",
+            "clippy::new_ret_no_self",
             "clippy::too_many_arguments",
+            "clippy::type_complexity",
+            "clippy::use_self",
             "clippy::wrong_self_convention",
         ],
         "names and shapes are the .proto file's",

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use miette::Diagnostic;
+use prost_types::{DescriptorProto, EnumDescriptorProto};
 use protox::file::File;
 
 use super::{OPTIONS_NAME, Sources, place_in};
@@ -28,16 +29,33 @@ impl Sources {
         if let Some(cycle) = text.strip_prefix("import cycle detected: ") {
             return vec![self.import_cycle(cycle)];
         }
-        let name = error.file().unwrap_or_default();
-        let mut problems = problems(error, |offset, len| self.place_at(name, offset, len));
-        for problem in &mut problems {
-            if !problem.has_help() {
-                if let Some(help) = self.help(name, problem.message()) {
-                    *problem = problem.clone().with_help(help);
-                }
-            }
-        }
+        let file = error.file().unwrap_or_default();
+        let problems = problems(error, |offset, len| self.place_at(file, offset, len));
         problems
+            .into_iter()
+            .map(|problem| self.explained(file, problem))
+            .collect()
+    }
+
+    /// `problem`, in words that say what to write instead, and at the very word that is wrong.
+    fn explained(&self, file: &str, problem: Problem) -> Problem {
+        let message = problem.message().to_owned();
+        let problem = match shadowed(&message) {
+            Some((name, found)) if name == found => {
+                problem.with_message(format!("name '{name}' is not defined"))
+            }
+            _ if message.starts_with("a field with JSON name ''") => problem
+                .with_message("two fields of one message have the same name in JSON")
+                .with_help("give one of them another name"),
+            _ => problem,
+        };
+        let name = last_name(problem.message()).unwrap_or_default().to_owned();
+        let help = self.help(file, problem.message(), &name);
+        let problem = problem.narrowed_to(&name);
+        match help {
+            Some(help) => problem.with_help(help),
+            None => problem,
+        }
     }
 
     fn import_cycle(&self, cycle: &str) -> Problem {
@@ -61,39 +79,107 @@ impl Sources {
     }
 
     /// What to write instead, for the mistakes that the compiler's own words do not explain.
-    fn help(&self, file: &str, message: &str) -> Option<String> {
-        let name = message.split('\'').nth(1)?;
-        let proto = self.files.get(file)?.parsed.file_descriptor_proto();
-        let imports_options = proto.dependency.iter().any(|import| import == OPTIONS_NAME);
-        let in_other_rpc = proto.package().split('.').skip(1).any(|part| part == "rpc");
-        let last = name.rsplit(['.', '(', ')']).find(|part| !part.is_empty())?;
-        if name.starts_with("rpc.") || name.contains(".rpc.") || name.contains("(rpc.") {
-            if in_other_rpc && ["service", "procedure"].contains(&last) {
-                return Some(format!(
-                    "inside of package {} the name `rpc` means another package: write `option (.rpc.{last}) = ..`",
-                    proto.package()
-                ));
-            }
-            if !imports_options {
-                return Some(format!("add `import \"{OPTIONS_NAME}\";` at the top of the file"));
-            }
-            return Some(match closest(last, ["service", "procedure"]) {
-                Some(close) => format!("write `option (rpc.{close}) = ..`"),
-                None => "the options are `(rpc.service)` and `(rpc.procedure)`".to_owned(),
-            });
+    fn help(&self, file: &str, message: &str, name: &str) -> Option<String> {
+        let last = name.rsplit('.').next()?;
+        if message.contains("option") {
+            return option_help(message, last);
         }
-        (message.contains("option") || message.contains("field") || message.contains("is not defined"))
-            .then(|| closest(last, ["flatten", "blocking", "spawn"]))
-            .flatten()
-            .filter(|close| *close != last)
-            .map(|close| format!("write `{close}`"))
+        if name.starts_with("rpc.") {
+            return Some(self.extension_help(file, message, last));
+        }
+        let is_unknown = message.ends_with("is not defined");
+        self.type_like(last)
+            .filter(|_| is_unknown)
+            .map(|full_name| format!("write `{full_name}`"))
     }
+
+    /// What to write instead of an option `(rpc.name)` that there is not.
+    fn extension_help(&self, file: &str, message: &str, name: &str) -> String {
+        let proto = self
+            .files
+            .get(file)
+            .map(|source| source.parsed.file_descriptor_proto());
+        if !proto.is_some_and(|proto| proto.dependency.iter().any(|import| import == OPTIONS_NAME)) {
+            return format!("add `import \"{OPTIONS_NAME}\";` at the top of the file");
+        }
+        match closest(name, ["service", "procedure"]) {
+            Some(close) if shadowed(message).is_some() => {
+                let package = proto
+                    .map(prost_types::FileDescriptorProto::package)
+                    .unwrap_or_default();
+                format!(
+                    "inside of package {package} write `option (.rpc.{close}) = ..`, with a dot before `rpc`"
+                )
+            }
+            Some(close) => format!("write `option (rpc.{close}) = ..`"),
+            None => "the options are `(rpc.service)` and `(rpc.procedure)`".to_owned(),
+        }
+    }
+
+    /// The type whose name is closest to `name`; if it is that very name, with its package.
+    fn type_like(&self, name: &str) -> Option<String> {
+        let files = self
+            .files
+            .values()
+            .map(|source| source.parsed.file_descriptor_proto());
+        let types: Vec<(&str, &str)> = files
+            .flat_map(|file| {
+                let messages = file.message_type.iter().map(DescriptorProto::name);
+                let enums = file.enum_type.iter().map(EnumDescriptorProto::name);
+                messages.chain(enums).map(|name| (file.package(), name))
+            })
+            .collect();
+        let close = closest(name, types.iter().map(|(_, name)| *name))?;
+        match types.iter().find(|(_, other)| *other == name) {
+            Some(("", _)) | None => Some(close.to_owned()),
+            Some((package, _)) => Some(format!("{package}.{close}")),
+        }
+    }
+}
+
+/// What to write instead of the `field` of an option, if it is one of ours.
+fn option_help(message: &str, field: &str) -> Option<String> {
+    let close = closest(field, ["flatten", "blocking", "spawn"]).filter(|close| *close != field);
+    let fields = "`(rpc.service)` has `flatten`, and `(rpc.procedure)` has `blocking` and `spawn`";
+    let is_ours = message.contains("rpc.") && message.contains(" not ");
+    close
+        .map(|close| format!("write `{close}`"))
+        .or_else(|| is_ours.then(|| fields.to_owned()))
+}
+
+/// The name that was written, and the one that it was taken for, if the message is about such.
+fn shadowed(message: &str) -> Option<(&str, &str)> {
+    let (name, rest) = message.strip_prefix('\'')?.split_once("' resolves to '")?;
+    Some((name, rest.split_once('\'')?.0))
+}
+
+/// The name that a message is about: in `option field '(rpc.service).flaten' is not defined` it is `flaten`.
+fn last_name(message: &str) -> Option<&str> {
+    if let Some((name, _)) = shadowed(message) {
+        return Some(name);
+    }
+    // What explains an option's value comes last, and names the field before the type.
+    let (_, quoted) = message
+        .rsplit_once(": ")
+        .unwrap_or(("", message))
+        .1
+        .split_once('\'')?;
+    let quoted = quoted.split_once('\'')?.0;
+    quoted
+        .rsplit([')', '('])
+        .find(|part| !part.is_empty())
+        .map(|part| part.trim_start_matches('.'))
 }
 
 /// The problem that `error` is, and those beside it.
 fn problems(error: &dyn Diagnostic, place: impl Fn(usize, usize) -> Option<Place>) -> Vec<Problem> {
     let one = |error: &dyn Diagnostic| {
-        let mut problem = Problem::new(error.to_string());
+        let inner = error.diagnostic_source().map(ToString::to_string);
+        let inner = inner.or_else(|| error.source().map(ToString::to_string));
+        let mut problem = Problem::new(match inner {
+            Some(inner) => format!("{error}: {inner}"),
+            None => error.to_string(),
+        });
         let labels: Vec<_> = error.labels().into_iter().flatten().collect();
         // Of two labels the last one is where the rule was broken, and the first one why.
         if let Some(label) = labels.last() {

@@ -1,0 +1,122 @@
+//! What users read when a .proto file is wrong: one file, or one folder, for each case.
+
+mod common;
+
+use std::path::Path;
+
+use common::{TempDir, compare};
+use rpc_codegen::Config;
+
+/// Compiles tests/errors/`case`, a folder or a file, and compares what `main` would print.
+#[track_caller]
+fn check(case: &str) {
+    let folder = Path::new("tests/errors").join(case);
+    let file = folder.with_extension("proto");
+    let out = TempDir::new();
+    let mut config = Config::new();
+    config.out_dir(out.path());
+    let result = if folder.is_dir() {
+        config.compile_dir(&folder)
+    } else {
+        config.file(&file).compile()
+    };
+    let error = result.expect_err("the case is an error");
+    compare(&folder.with_extension("txt"), &format!("Error: {error:?}"));
+}
+
+macro_rules! cases {
+    ($($case:ident)*) => { $(#[test] fn $case() { check(stringify!($case)); })* };
+}
+
+cases! {
+    an_edition_is_not_supported_yet
+    an_enum_prefix_hides_a_clash
+    an_import_is_misspelt
+    an_import_leads_in_a_circle
+    an_import_leads_nowhere
+    an_option_is_misspelt
+    an_option_needs_its_import
+    an_option_of_another_rpc_package
+    an_option_s_field_is_misspelt
+    blocking_and_spawn_exclude_each_other
+    fields_differ_by_case_only
+    google_s_package_is_reserved
+    names_are_only_underscores
+    no_proto_file_is_in_the_folder
+    oneof_and_field_have_one_name
+    rpc_package_is_reserved
+    rpc_terminate_is_built_in
+    several_files_have_syntax_errors
+    streams_are_not_supported_yet
+    two_stems_are_the_same
+    type_and_client_have_one_name
+    type_and_package_have_one_name
+    type_is_in_another_package
+    type_is_not_defined
+}
+
+#[test]
+fn a_missing_folder_says_where_it_was_looked_for() {
+    let error = rpc_codegen::compile_dir("tests/nowhere")
+        .expect_err("there is no such folder")
+        .to_string();
+    assert!(error.contains("error: cannot read tests/nowhere: "), "{error}");
+    assert!(error.contains("help: the path is counted from /"), "{error}");
+}
+
+#[test]
+fn outside_of_cargo_a_folder_to_write_to_has_to_be_given() {
+    let error = Config::new()
+        .file("tests/golden/kv/kv.proto")
+        .compile()
+        .expect_err("nowhere to write to");
+    assert!(
+        error.to_string().contains("OUT_DIR is not set\nhelp: "),
+        "{error}"
+    );
+}
+
+#[test]
+fn an_attribute_that_is_not_rust_is_an_error() {
+    let out = TempDir::new();
+    let mut config = Config::new();
+    config
+        .file("tests/golden/kv/kv.proto")
+        .out_dir(out.path())
+        .type_attribute(".", "#[derive(");
+    let error = config.compile().expect_err("the attribute is broken").to_string();
+    assert!(
+        error.contains("help: an attribute of `Config::type_attribute`"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_runtime_path_that_is_no_path_is_an_error() {
+    let out = TempDir::new();
+    let mut config = Config::new();
+    config
+        .file("tests/golden/kv/kv.proto")
+        .out_dir(out.path())
+        .runtime_path("not a path");
+    let error = config.compile().expect_err("the path is broken").to_string();
+    assert!(
+        error.contains("error: `not a path` is not the path of a Rust module"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_file_outside_of_the_include_paths_is_an_error() {
+    let out = TempDir::new();
+    let mut config = Config::new();
+    config
+        .file("tests/golden/kv/kv.proto")
+        .include_path("tests/errors")
+        .out_dir(out.path());
+    let error = config.compile().expect_err("the file is elsewhere").to_string();
+    assert!(
+        error.contains("kv.proto is in none of the include paths (tests/errors)"),
+        "{error}"
+    );
+}

@@ -1,0 +1,64 @@
+//! The generated text, compared with what was read and accepted: one folder for each case.
+
+mod common;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use common::{TempDir, compare};
+use rpc_codegen::Config;
+
+/// Generates code for the folder tests/golden/`case`, and compares all of it.
+#[track_caller]
+fn check(case: &str) {
+    let folder = Path::new("tests/golden").join(case);
+    compare(&folder.join("expected.rs"), &generate(&folder));
+}
+
+fn generate(folder: &Path) -> String {
+    let out = TempDir::new();
+    Config::new()
+        .out_dir(out.path())
+        .compile_dir(folder)
+        .expect("the case compiles");
+    let entries = fs::read_dir(out.path()).expect("there is a folder");
+    let mut files: Vec<PathBuf> = entries
+        .map(|entry| entry.expect("it can be read").path())
+        .collect();
+    files.sort();
+    let mut all = String::new();
+    for file in files {
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        let text = fs::read_to_string(&file).expect("it can be read");
+        all += &format!("// ==== {name} ====\n{text}\n");
+    }
+    all
+}
+
+#[test]
+fn the_demo_of_the_design() {
+    check("kv");
+}
+
+#[test]
+fn a_grpc_file_compiles_as_it_stands() {
+    check("grpc");
+}
+
+#[test]
+fn fields_become_arguments_and_values() {
+    check("flatten");
+}
+
+#[test]
+fn packages_import_each_other() {
+    check("packages");
+}
+
+#[test]
+fn two_runs_write_the_same_bytes() {
+    let folder = Path::new("tests/golden/flatten");
+    assert_eq!(generate(folder), generate(folder));
+}

@@ -1,0 +1,27 @@
+//! Every .proto under proto/, and some of them again in other ways.
+
+use std::{env, error::Error, path::PathBuf};
+
+use rpc_codegen::Config;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    rpc_codegen::compile_dir("proto")?;
+    let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
+    let common = "proto/acme/common/v1/common.proto";
+    Config::new()
+        .file(common)
+        .include_path("proto")
+        .client_only()
+        .runtime_path("crate::renamed")
+        .out_dir(out.join("client"))
+        .compile()?;
+    Config::new()
+        .file(common)
+        .include_path("proto")
+        .server_only()
+        .type_attribute("Money", "#[derive(PartialOrd)]")
+        .field_attribute(".acme.common.v1.Money.units", "#[doc = \" In whole ones.\"]")
+        .file_descriptor_set_path(out.join("common.bin"))
+        .out_dir(out.join("server"))
+        .compile()
+}

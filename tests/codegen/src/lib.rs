@@ -1,0 +1,19 @@
+//! Odd .proto files, in a crate as strict as it can be.
+#![deny(missing_docs, warnings, clippy::all)]
+
+rpc_runtime::include_protos!();
+
+pub mod handlers;
+
+/// The runtime under another name, as a renamed dependency has one.
+pub use rpc_runtime as renamed;
+
+/// Only clients, of a renamed runtime.
+pub mod clients {
+    include!(concat!(env!("OUT_DIR"), "/client/rpc_protos.rs"));
+}
+
+/// Only servers, in a folder of their own and with the whole tree of modules.
+pub mod servers {
+    include!(concat!(env!("OUT_DIR"), "/server/rpc_protos.rs"));
+}
