@@ -17,8 +17,8 @@ use super::{
     failure,
 };
 use crate::{
-    Error, Metadata, Procedure,
-    conn::{CallId, Connection, Failure, Reply, Request, Ticket, Time},
+    Error, Executed, Metadata, Phase, Procedure,
+    conn::{CallId, Cause, Connection, Failure, Reply, Request, Ticket, Time},
 };
 
 /// One call on its way. Dropping it at any point gives back what it holds: its place in the queue, or the call.
@@ -147,15 +147,16 @@ impl<'a> Exchange<'a> {
         ) -> Poll<Result<T, Failure>>,
     ) -> Poll<Result<(Arc<Connected>, T), Error>> {
         loop {
-            match mem::take(&mut self.place) {
-                Place::Nowhere => {
-                    self.place = match self.channel.current() {
-                        Some(on) => Place::Queued(on, Ticket::default()),
-                        None => self.connecting(),
-                    };
-                }
+            let (on, mut ticket) = match mem::take(&mut self.place) {
+                Place::Nowhere => match self.channel.current() {
+                    Some(on) => (on, Ticket::default()),
+                    None => {
+                        self.place = self.connecting();
+                        continue;
+                    }
+                },
                 Place::Connecting(mut connected) => match connected.as_mut().poll(cx) {
-                    Poll::Ready(Ok(on)) => self.place = Place::Queued(on, Ticket::default()),
+                    Poll::Ready(Ok(on)) => (on, Ticket::default()),
                     Poll::Ready(Err(error)) => {
                         return Poll::Ready(Err(error.with_procedure(self.procedure.path())));
                     }
@@ -164,29 +165,27 @@ impl<'a> Exchange<'a> {
                         return Poll::Pending;
                     }
                 },
-                Place::Queued(on, mut ticket) => {
-                    let request = self.request(&on);
-                    let step = on.link.with(|conn, now| {
-                        if !conn.takes_calls() {
-                            conn.drop_ticket(&mut ticket);
-                            return Step::Elsewhere;
-                        }
-                        match begin(conn, &mut ticket, &request, now, cx) {
-                            Poll::Pending => Step::Wait,
-                            Poll::Ready(Ok(begun)) => Step::Begun(begun),
-                            Poll::Ready(Err(failure)) => Step::Failed(failure),
-                        }
-                    });
-                    match step {
-                        Step::Wait => {
-                            self.place = Place::Queued(on, ticket);
-                            return Poll::Pending;
-                        }
-                        Step::Begun(begun) => return Poll::Ready(Ok((on, begun))),
-                        Step::Failed(failure) => return Poll::Ready(Err(self.error(failure, &on))),
-                        Step::Elsewhere => self.place = self.connecting(),
+                Place::Queued(on, ticket) => (on, ticket),
+            };
+            let request = self.request(&on);
+            let step = on
+                .link
+                .with(|conn, now| match begin(conn, &mut ticket, &request, now, cx) {
+                    Poll::Pending => Step::Wait,
+                    Poll::Ready(Ok(begun)) => Step::Begun(begun),
+                    Poll::Ready(Err(failure)) if never_began(&failure) && !conn.takes_calls() => {
+                        Step::Elsewhere
                     }
+                    Poll::Ready(Err(failure)) => Step::Failed(failure),
+                });
+            match step {
+                Step::Wait => {
+                    self.place = Place::Queued(on, ticket);
+                    return Poll::Pending;
                 }
+                Step::Begun(begun) => return Poll::Ready(Ok((on, begun))),
+                Step::Failed(failure) => return Poll::Ready(Err(self.error(failure, &on))),
+                Step::Elsewhere => self.place = self.connecting(),
             }
         }
     }
@@ -209,6 +208,19 @@ impl<'a> Exchange<'a> {
             .with_procedure(self.procedure.path())
             .with_peer(Arc::clone(&on.peer))
     }
+}
+
+/// Whether a call failed before any of it was sent, for a reason that lies with its connection.
+fn never_began(failure: &Failure) -> bool {
+    let of_connection = matches!(
+        failure.cause,
+        Cause::GoingAway { .. }
+            | Cause::HelloRejected { .. }
+            | Cause::Protocol { .. }
+            | Cause::Lost { .. }
+            | Cause::Closed
+    );
+    of_connection && failure.phase == Phase::Queue && failure.executed == Executed::No
 }
 
 /// Cancel safety: whatever the call holds is given back.
