@@ -1,4 +1,120 @@
-//! The build-time half of the rpc framework: .proto files to Rust.
+//! The build-time half of the rpc framework: .proto files to Rust, without protoc.
+//!
+//! Give it .proto files, and it writes the messages as Rust types, a trait for each service that a server implements,
+//! and a client for each service that a program calls. It reads proto2 and proto3, so an existing gRPC file with unary
+//! methods compiles as it stands. What is wrong with a file is told as rustc would tell it: with the line, what is
+//! wrong in it, and what to write instead, everything at once.
+//!
+//! It is no protoc plugin and starts no other program; it generates no code for other languages.
+//!
+//! # From an empty crate to running code
+//!
+//! `cargo new greeter`, and in `Cargo.toml`:
+//!
+//! ```toml
+//! [dependencies]
+//! rpc-runtime = "0.1"
+//! tokio = { version = "1", features = ["macros", "rt-multi-thread"] }
+//!
+//! [build-dependencies]
+//! rpc-codegen = "0.1"
+//! ```
+//!
+//! `proto/greeter.proto`, the procedures and their messages:
+//!
+//! ```proto
+//! syntax = "proto3";
+//! package greeter.v1;
+//! import "rpc/options.proto"; // served by this crate, nothing to copy
+//!
+//! // Greets people.
+//! service Greeter {
+//!   option (rpc.service) = { flatten: true };
+//!   // Greets one of them.
+//!   rpc rpc_greet(GreetRequest) returns (GreetReply);
+//! }
+//! message GreetRequest { string name = 1; }
+//! message GreetReply { string text = 1; }
+//! ```
+//!
+//! `build.rs`, beside `Cargo.toml`:
+//!
+//! ```no_run
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     rpc_codegen::compile_dir("proto")
+//! }
+//! ```
+//!
+//! `src/main.rs`, a server and a client in one:
+//!
+//! ```ignore (needs the build script above)
+//! rpc_runtime::include_protos!();
+//!
+//! use greeter::v1::{Greeter, GreeterClient, GreeterServer};
+//! use rpc_runtime::{Context, Error, Result};
+//!
+//! struct Polite;
+//!
+//! impl Greeter for Polite {
+//!     async fn rpc_greet(&self, _: &Context, name: String) -> Result<String> {
+//!         Ok(format!("good day, {name}"))
+//!     }
+//! }
+//!
+//! #[tokio::main]
+//! async fn main() -> Result<(), Error> {
+//!     let greeter = GreeterClient::in_process(GreeterServer::new(Polite));
+//!     println!("{}", greeter.send_recv().greet("Ada").await?);
+//!     greeter.close().await
+//! }
+//! ```
+//!
+//! # What is called what
+//!
+//! | in the .proto file | in Rust |
+//! |---|---|
+//! | package `greeter.v1` | module `greeter::v1` |
+//! | service `Greeter` | trait `Greeter`, `GreeterServer`, `GreeterClient`, and `GreeterSend` and `GreeterSendRecv` behind its `send()` and `send_recv()` |
+//! | procedure `rpc_get_user`, or `GetUser` as in gRPC | trait method `rpc_get_user`, stub `get_user` |
+//! | `google.protobuf.Empty` | `()`, and no argument |
+//! | `bytes` | `rpc_runtime::Bytes` |
+//! | comments | documentation; code in them as text, never as doctests |
+//!
+//! Keywords become raw identifiers (`r#type`). The types behind `send()` have methods `timeout`, `metadata`, `within`
+//! and `terminate` of their own: a stub of that name gets a `_`, with a warning. `rpc_terminate` is built in, and two
+//! things with one name in Rust are an error here rather than in the generated code.
+//!
+//! # Options
+//!
+//! `import "rpc/options.proto";` brings them; the file says everything about them, and this crate has it inside.
+//!
+//! - `option (rpc.service) = { flatten: true };` in a service turns the fields of requests into arguments, and replies
+//!   of one field into the value. Stubs take `impl Into<String>` for text and `impl Into<Bytes>` for bytes (`'static`
+//!   text and `Vec`s are `Into<Bytes>`; of other slices make a `Bytes` first), numbers as they are, `optional` fields as
+//!   `Option`, enums as their Rust type. A request with a oneof, with a field of its own type or with more than 7
+//!   fields stays a message, and so do Google's messages.
+//! - `option (rpc.procedure) = { blocking: true };` in a procedure says that its handlers block their thread, and
+//!   `spawn: true` that they compute for long.
+//! - Of the standard ones `deprecated` and `idempotency_level = NO_SIDE_EFFECTS` are understood.
+//!
+//! # What may go wrong
+//!
+//! ```text
+//! Error: no code was generated, because of one error
+//!
+//! error: option field '(rpc.service).flaten' is not defined
+//!  --> proto/greeter.proto:7:24
+//!   |
+//! 7 |   option (rpc.service).flaten = true;
+//!   |                        ^^^^^^
+//! help: write `flatten`
+//! ```
+//!
+//! Streams and editions are such errors too, for now. Code that another version of rpc-runtime has to run is refused
+//! by the compiler in one sentence.
+//!
+//! [`Config`] has the rest: chosen files, include paths, attributes, only one half, a renamed runtime.
+
 mod config;
 mod docs;
 mod emit;

@@ -238,7 +238,7 @@ impl Reader<'_> {
             self.problems.push(problem);
         } else if stem.is_taken() {
             self.warnings.push(format!(
-                "procedure {name}: its stub is called `{}`, for `{}` is an option of every call",
+                "procedure {name}: its stub is called `{}`, for every call has a `{}` of its own",
                 stem.stub(),
                 stem.stub().trim_end_matches('_')
             ));
@@ -307,11 +307,31 @@ fn id(path: &str) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
+    use quote::quote;
+
     use super::*;
 
     #[test]
     fn id_is_the_digest_s_first_bytes_read_backwards() {
         // `printf demo.kv.v1.Kv/rpc_fetch | sha256sum` begins 00a08951278e049e.
         assert_eq!(id("demo.kv.v1.Kv/rpc_fetch"), 0x9e04_8e27_5189_a000);
+    }
+
+    #[test]
+    fn a_stub_whose_name_is_taken_is_warned_of() {
+        let folder = PathBuf::from("tests/golden/grpc");
+        let file = folder.join("greeter.proto");
+        let sources = Sources::read(&[folder], &[file]).expect("it can be read");
+        let pool = sources.link().expect("it is right").descriptor_pool();
+        let runtime = quote!(::rpc_runtime);
+        let model = Model::new(&pool, &sources, Purpose::User, &runtime).expect("it has no clashes");
+        assert_eq!(
+            model.warnings,
+            [
+                "procedure Greeter.Terminate: its stub is called `terminate_`, for every call has a `terminate` of its own"
+            ]
+        );
     }
 }

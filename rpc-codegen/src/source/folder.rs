@@ -97,3 +97,36 @@ pub(crate) fn is_served(relative: &Path) -> bool {
 pub(crate) fn is_google(name: &str) -> bool {
     name.starts_with("google/protobuf/")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_folder_is_watched_and_every_proto_is_found_in_order() {
+        let folder = Folder::list(Path::new("tests/golden/packages")).expect("it can be read");
+        let inside = |paths: &[PathBuf]| -> Vec<String> {
+            let relative = paths
+                .iter()
+                .filter_map(|path| path.strip_prefix("tests/golden/packages").ok());
+            relative.filter_map(import_name).collect()
+        };
+        assert_eq!(inside(&folder.folders), ["", "acme", "shop", "shop/v1"]);
+        assert_eq!(
+            inside(&folder.protos),
+            [
+                "acme/types.proto",
+                "root.proto",
+                "shop/v1/more.proto",
+                "shop/v1/orders.proto"
+            ]
+        );
+    }
+
+    #[test]
+    fn copies_of_served_files_are_known_by_their_names() {
+        assert!(is_served(Path::new("rpc/options.proto")));
+        assert!(is_served(Path::new("google/protobuf/empty.proto")));
+        assert!(!is_served(Path::new("google/type/money.proto")));
+    }
+}

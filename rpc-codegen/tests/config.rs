@@ -1,0 +1,79 @@
+//! What the setters of `Config` change.
+
+#[path = "common/temp_dir.rs"]
+mod temp_dir;
+
+use std::fs;
+
+use prost_reflect::DescriptorPool;
+use rpc_codegen::Config;
+
+use temp_dir::TempDir;
+
+/// The generated text of the design's demo.
+fn kv(set: impl FnOnce(&mut Config) -> &mut Config) -> String {
+    let out = TempDir::new();
+    let mut config = Config::new();
+    config.file("tests/golden/kv/kv.proto").out_dir(out.path());
+    set(&mut config);
+    config.compile().expect("the demo compiles");
+    fs::read_to_string(out.path().join("demo.kv.v1.rs")).expect("its package has a file")
+}
+
+#[test]
+fn one_half_leaves_the_other_out() {
+    let client = kv(|config| config.client_only());
+    assert!(client.contains("pub struct KvClient") && !client.contains("KvServer"));
+    assert!(!client.contains("pub trait Kv") && !client.contains("in_process"));
+    let server = kv(|config| config.server_only());
+    assert!(server.contains("pub trait Kv") && server.contains("pub struct KvServer"));
+    assert!(!server.contains("KvClient") && !server.contains("KvSend"));
+}
+
+#[test]
+fn a_renamed_runtime_is_named_everywhere() {
+    let text = kv(|config| config.runtime_path("::acme::rpc"));
+    assert!(text.contains("::acme::rpc::codegen::prost::Message"));
+    assert!(!text.contains("rpc_runtime"));
+}
+
+#[test]
+fn attributes_stand_where_their_paths_lead() {
+    let text = kv(|config| {
+        config
+            .type_attribute("UpdateRequest", "#[non_exhaustive]")
+            .field_attribute("key", "#[doc(alias = \"name\")]")
+    });
+    assert!(text.contains("#[non_exhaustive]\n#[derive("));
+    assert_eq!(text.matches("#[doc(alias = \"name\")]").count(), 2);
+}
+
+#[test]
+fn the_descriptor_set_keeps_our_options() {
+    let out = TempDir::new();
+    let path = out.path().join("deep/kv.bin");
+    kv(|config| config.file_descriptor_set_path(&path));
+    let bytes = fs::read(&path).expect("it was written");
+    let pool = DescriptorPool::decode(&bytes[..]).expect("it has all imports");
+    let service = pool
+        .get_service_by_name("demo.kv.v1.Kv")
+        .expect("the service is in it");
+    let option = pool
+        .get_extension_by_name("rpc.service")
+        .expect("the option is in it");
+    assert!(service.options().has_extension(&option));
+}
+
+#[test]
+fn the_same_text_is_not_written_again() {
+    let out = TempDir::new();
+    let mut config = Config::new();
+    config.file("tests/golden/kv/kv.proto").out_dir(out.path());
+    config.compile().expect("the demo compiles");
+    let file = out.path().join("demo.kv.v1.rs");
+    // Writing to it would fail now, and so would a second run that does.
+    let mut permissions = fs::metadata(&file).expect("it is there").permissions();
+    permissions.set_readonly(true);
+    fs::set_permissions(&file, permissions).expect("it is ours");
+    config.compile().expect("nothing is to be written");
+}
