@@ -7,8 +7,11 @@
 #[allow(
     unreachable_pub,
     unnameable_types,
+    unused_qualifications,
     reason = "generated for a module that users see"
 )]
+// Its layout is the generator's: rpc-codegen's tests compare it.
+#[rustfmt::skip]
 mod control;
 
 use std::sync::Arc;
