@@ -91,8 +91,9 @@
 //! - `option (rpc.service) = { flatten: true };` in a service turns the fields of requests into arguments, and replies
 //!   of one field into the value. Stubs take `impl Into<String>` for text and `impl Into<Bytes>` for bytes (`'static`
 //!   text and `Vec`s are `Into<Bytes>`; of other slices make a `Bytes` first), numbers as they are, `optional` fields as
-//!   `Option`, enums as their Rust type. A request with a oneof, with a field of its own type or with more than 7
-//!   fields stays a message, and so do Google's messages.
+//!   `Option`, enums as their Rust type (another number is refused with INVALID_ARGUMENT before the handler runs). A
+//!   request with a oneof, with a field of its own type or with more than 7 fields stays a message, and so do Google's
+//!   messages.
 //! - `option (rpc.procedure) = { blocking: true };` in a procedure says that its handlers block their thread, and
 //!   `spawn: true` that they compute for long.
 //! - Of the standard ones `deprecated` and `idempotency_level = NO_SIDE_EFFECTS` are understood.

@@ -3,7 +3,10 @@
 #[path = "common/temp_dir.rs"]
 mod temp_dir;
 
-use std::fs;
+use std::{
+    fs,
+    time::{Duration, SystemTime},
+};
 
 use prost_reflect::DescriptorPool;
 use rpc_codegen::Config;
@@ -71,9 +74,13 @@ fn the_same_text_is_not_written_again() {
     config.file("tests/golden/kv/kv.proto").out_dir(out.path());
     config.compile().expect("the demo compiles");
     let file = out.path().join("demo.kv.v1.rs");
-    // Writing to it would fail now, and so would a second run that does.
-    let mut permissions = fs::metadata(&file).expect("it is there").permissions();
-    permissions.set_readonly(true);
-    fs::set_permissions(&file, permissions).expect("it is ours");
-    config.compile().expect("nothing is to be written");
+    // Long ago, in whole seconds: every file system can keep that.
+    let then = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+    let opened = fs::File::options().write(true).open(&file).expect("it is there");
+    opened.set_modified(then).expect("it is ours");
+    config.compile().expect("the demo compiles");
+    let modified = fs::metadata(&file)
+        .and_then(|metadata| metadata.modified())
+        .expect("it is there");
+    assert_eq!(modified, then);
 }

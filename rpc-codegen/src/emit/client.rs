@@ -46,7 +46,7 @@ fn client(service: &Service, names: &Names<'_>, target: &Target<'_>) -> TokenStr
     let deprecated = service.is_deprecated.then(|| quote!(#[deprecated]));
     let in_process = target.parts.server().then(|| {
         quote! {
-            #[doc = " A client of `server` in this process: no socket, and the same code from the frame up."]
+            #[doc = " A client of `server` in this process: no socket, and all else as over one."]
             pub fn in_process<T: #interface>(server: #server<T>) -> Self {
                 Self::new(#runtime::Client::in_process(server))
             }
@@ -99,11 +99,11 @@ fn client(service: &Service, names: &Names<'_>, target: &Target<'_>) -> TokenStr
             #[doc = ""]
             #[doc = " # Errors"]
             #[doc = ""]
-            #[doc = " PERMISSION_DENIED if the server's policy does not allow it to this peer."]
+            #[doc = " PERMISSION_DENIED if this peer may not, UNIMPLEMENTED if nobody may."]
             #[doc = ""]
             #[doc = " # Cancel safety"]
             #[doc = ""]
-            #[doc = " Dropping the future does not stop a drain that has begun."]
+            #[doc = " Dropping the future stops waiting; a drain that has begun goes on."]
             pub async fn terminate(&self) -> ::core::result::Result<#runtime::DrainReport, #runtime::Error> {
                 self.client.terminate().await
             }
@@ -143,15 +143,15 @@ fn client(service: &Service, names: &Names<'_>, target: &Target<'_>) -> TokenStr
             pub async fn barrier(&self) -> ::core::result::Result<#runtime::Account, #runtime::Error> {
                 self.client.barrier().await
             }
-            #[doc = " Closes the channel, for all clones, once everything sent is written."]
+            #[doc = " Closes the channel, for all clones: what was sent is written, and open calls may finish."]
             #[doc = ""]
             #[doc = " # Errors"]
             #[doc = ""]
-            #[doc = " UNAVAILABLE if the connection was lost before."]
+            #[doc = " DEADLINE_EXCEEDED if open calls had to be cut, UNAVAILABLE if not all could be written."]
             #[doc = ""]
             #[doc = " # Cancel safety"]
             #[doc = ""]
-            #[doc = " Dropping the future does not keep the channel open."]
+            #[doc = " Dropping the future stops waiting; the channel closes all the same."]
             pub async fn close(&self) -> ::core::result::Result<(), #runtime::Error> {
                 self.client.close().await
             }
@@ -180,11 +180,11 @@ fn stubs(service: &Service, names: &Names<'_>, target: &Target<'_>, family: Fami
             String::new(),
             "# Errors".to_owned(),
             String::new(),
-            "Only what is known here: a message over the limit, a lost connection, a deadline.".to_owned(),
+            "`executed()` is `No`: a call that fails here was not sent, and never will be.".to_owned(),
             String::new(),
             "# Cancel safety".to_owned(),
             String::new(),
-            "Dropping a future before it resolves may or may not send the call.".to_owned(),
+            "A future that is dropped before it resolves has sent nothing, but for the very moment of resolving.".to_owned(),
         ]),
         Family::SendRecv => doc_lines(&[
             summary.replace("{}", &service.full_name),
@@ -214,7 +214,7 @@ fn stubs(service: &Service, names: &Names<'_>, target: &Target<'_>, family: Fami
             call: #runtime::codegen::Call<'a>,
         }
         impl #name<'_> {
-            #[doc = " Bounds the whole call, from here to its end; `None` is no limit. The default is 30 s."]
+            #[doc = " Bounds the whole call; `None` for no bound of its own. Without it the client's own counts, usually 30 s."]
             pub fn timeout(
                 self,
                 timeout: impl ::core::convert::Into<::core::option::Option<::core::time::Duration>>,

@@ -161,7 +161,7 @@ impl ControlClient {
         Self::new(crate::Client::connect_lazy(address))
     }
 
-    /// A client of `server` in this process: no socket, and the same code from the frame up.
+    /// A client of `server` in this process: no socket, and all else as over one.
     pub fn in_process<T: Control>(server: ControlServer<T>) -> Self {
         Self::new(crate::Client::in_process(server))
     }
@@ -194,11 +194,11 @@ impl ControlClient {
     ///
     /// # Errors
     ///
-    /// PERMISSION_DENIED if the server's policy does not allow it to this peer.
+    /// PERMISSION_DENIED if this peer may not, UNIMPLEMENTED if nobody may.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future does not stop a drain that has begun.
+    /// Dropping the future stops waiting; a drain that has begun goes on.
     pub async fn terminate(
         &self,
     ) -> ::core::result::Result<crate::DrainReport, crate::Error> {
@@ -246,15 +246,15 @@ impl ControlClient {
         self.client.barrier().await
     }
 
-    /// Closes the channel, for all clones, once everything sent is written.
+    /// Closes the channel, for all clones: what was sent is written, and open calls may finish.
     ///
     /// # Errors
     ///
-    /// UNAVAILABLE if the connection was lost before.
+    /// DEADLINE_EXCEEDED if open calls had to be cut, UNAVAILABLE if not all could be written.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future does not keep the channel open.
+    /// Dropping the future stops waiting; the channel closes all the same.
     pub async fn close(&self) -> ::core::result::Result<(), crate::Error> {
         self.client.close().await
     }
@@ -266,11 +266,11 @@ impl ControlClient {
 ///
 /// # Errors
 ///
-/// Only what is known here: a message over the limit, a lost connection, a deadline.
+/// `executed()` is `No`: a call that fails here was not sent, and never will be.
 ///
 /// # Cancel safety
 ///
-/// Dropping a future before it resolves may or may not send the call.
+/// A future that is dropped before it resolves has sent nothing, but for the very moment of resolving.
 #[derive(Clone, Debug)]
 #[must_use = "a call starts when a procedure is named and awaited"]
 pub struct ControlSend<'a> {
@@ -278,7 +278,7 @@ pub struct ControlSend<'a> {
 }
 
 impl ControlSend<'_> {
-    /// Bounds the whole call, from here to its end; `None` is no limit. The default is 30 s.
+    /// Bounds the whole call; `None` for no bound of its own. Without it the client's own counts, usually 30 s.
     pub fn timeout(
         self,
         timeout: impl ::core::convert::Into<
@@ -336,7 +336,7 @@ pub struct ControlSendRecv<'a> {
 }
 
 impl ControlSendRecv<'_> {
-    /// Bounds the whole call, from here to its end; `None` is no limit. The default is 30 s.
+    /// Bounds the whole call; `None` for no bound of its own. Without it the client's own counts, usually 30 s.
     pub fn timeout(
         self,
         timeout: impl ::core::convert::Into<

@@ -8,14 +8,15 @@ use rpc_runtime::{
 };
 
 use crate::{
+    Corpus, Legacy,
     acme::{
         common::v1::{Color, Ledger, Money, Outer, outer::Inner},
         shop::v1::{
-            Choice, Many, NoFields, Numbers, Option as OptionMessage, Orders, Result as ResultMessage, Size, Stock,
-            T, Tree,
+            Choice, Many, NoFields, Numbers, Option as OptionMessage, Orders, Result as ResultMessage, Size,
+            Stock, T, Tree,
         },
     },
-    Corpus, Legacy, search_request,
+    search_request,
 };
 
 /// Answers with what it was given.
@@ -52,7 +53,11 @@ impl Orders for Echo {
         _: Vec<i32>,
         _: String,
     ) -> Result<Size> {
-        Ok(if maybe == Some(color) { Size::Big } else { Size::Small })
+        Ok(if maybe == Some(color) {
+            Size::Big
+        } else {
+            Size::Small
+        })
     }
     async fn rpc_maybe_enum(&self, _: &Context, size: Size) -> Result<Option<Size>> {
         Ok(Some(size))
@@ -108,7 +113,10 @@ impl Orders for Echo {
         Ok(request)
     }
     async fn rpc_many(&self, _: &Context, request: Many) -> Result<Numbers> {
-        Ok(Numbers { a: request.h, ..Numbers::default() })
+        Ok(Numbers {
+            a: request.h,
+            ..Numbers::default()
+        })
     }
     async fn rpc_wrapped(&self, _: &Context, _: String) -> Result<Timestamp> {
         Ok(Timestamp::default())
@@ -149,7 +157,10 @@ impl Orders for Echo {
         Ok(OptionMessage { text, code })
     }
     async fn rpc_bytes_value(&self, _: &Context, value: Vec<u8>) -> Result<Any> {
-        Ok(Any { type_url: String::new(), value })
+        Ok(Any {
+            type_url: String::new(),
+            value,
+        })
     }
 }
 
@@ -187,7 +198,13 @@ impl Legacy for Echo {
 }
 
 /// One implementation behind several servers.
-pub fn shared() -> (crate::LegacyServer<Arc<Echo>>, crate::acme::shop::v1::OrdersServer<Arc<Echo>>) {
+pub fn shared() -> (
+    crate::LegacyServer<Arc<Echo>>,
+    crate::acme::shop::v1::OrdersServer<Arc<Echo>>,
+) {
     let echo = Arc::new(Echo);
-    (crate::LegacyServer::new(Arc::clone(&echo)), crate::acme::shop::v1::OrdersServer::new(echo))
+    (
+        crate::LegacyServer::new(Arc::clone(&echo)),
+        crate::acme::shop::v1::OrdersServer::new(echo),
+    )
 }

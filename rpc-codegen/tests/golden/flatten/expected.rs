@@ -464,7 +464,7 @@ impl PainterClient {
         Self::new(::rpc_runtime::Client::connect_lazy(address))
     }
 
-    /// A client of `server` in this process: no socket, and the same code from the frame up.
+    /// A client of `server` in this process: no socket, and all else as over one.
     pub fn in_process<T: Painter>(server: PainterServer<T>) -> Self {
         Self::new(::rpc_runtime::Client::in_process(server))
     }
@@ -497,11 +497,11 @@ impl PainterClient {
     ///
     /// # Errors
     ///
-    /// PERMISSION_DENIED if the server's policy does not allow it to this peer.
+    /// PERMISSION_DENIED if this peer may not, UNIMPLEMENTED if nobody may.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future does not stop a drain that has begun.
+    /// Dropping the future stops waiting; a drain that has begun goes on.
     pub async fn terminate(
         &self,
     ) -> ::core::result::Result<::rpc_runtime::DrainReport, ::rpc_runtime::Error> {
@@ -551,15 +551,15 @@ impl PainterClient {
         self.client.barrier().await
     }
 
-    /// Closes the channel, for all clones, once everything sent is written.
+    /// Closes the channel, for all clones: what was sent is written, and open calls may finish.
     ///
     /// # Errors
     ///
-    /// UNAVAILABLE if the connection was lost before.
+    /// DEADLINE_EXCEEDED if open calls had to be cut, UNAVAILABLE if not all could be written.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future does not keep the channel open.
+    /// Dropping the future stops waiting; the channel closes all the same.
     pub async fn close(&self) -> ::core::result::Result<(), ::rpc_runtime::Error> {
         self.client.close().await
     }
@@ -571,11 +571,11 @@ impl PainterClient {
 ///
 /// # Errors
 ///
-/// Only what is known here: a message over the limit, a lost connection, a deadline.
+/// `executed()` is `No`: a call that fails here was not sent, and never will be.
 ///
 /// # Cancel safety
 ///
-/// Dropping a future before it resolves may or may not send the call.
+/// A future that is dropped before it resolves has sent nothing, but for the very moment of resolving.
 #[derive(Clone, Debug)]
 #[must_use = "a call starts when a procedure is named and awaited"]
 pub struct PainterSend<'a> {
@@ -583,7 +583,7 @@ pub struct PainterSend<'a> {
 }
 
 impl PainterSend<'_> {
-    /// Bounds the whole call, from here to its end; `None` is no limit. The default is 30 s.
+    /// Bounds the whole call; `None` for no bound of its own. Without it the client's own counts, usually 30 s.
     pub fn timeout(
         self,
         timeout: impl ::core::convert::Into<
@@ -696,7 +696,7 @@ pub struct PainterSendRecv<'a> {
 }
 
 impl PainterSendRecv<'_> {
-    /// Bounds the whole call, from here to its end; `None` is no limit. The default is 30 s.
+    /// Bounds the whole call; `None` for no bound of its own. Without it the client's own counts, usually 30 s.
     pub fn timeout(
         self,
         timeout: impl ::core::convert::Into<

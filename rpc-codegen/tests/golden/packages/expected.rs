@@ -121,7 +121,7 @@ impl AtTheRootClient {
         Self::new(::rpc_runtime::Client::connect_lazy(address))
     }
 
-    /// A client of `server` in this process: no socket, and the same code from the frame up.
+    /// A client of `server` in this process: no socket, and all else as over one.
     pub fn in_process<T: AtTheRoot>(server: AtTheRootServer<T>) -> Self {
         Self::new(::rpc_runtime::Client::in_process(server))
     }
@@ -154,11 +154,11 @@ impl AtTheRootClient {
     ///
     /// # Errors
     ///
-    /// PERMISSION_DENIED if the server's policy does not allow it to this peer.
+    /// PERMISSION_DENIED if this peer may not, UNIMPLEMENTED if nobody may.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future does not stop a drain that has begun.
+    /// Dropping the future stops waiting; a drain that has begun goes on.
     pub async fn terminate(
         &self,
     ) -> ::core::result::Result<::rpc_runtime::DrainReport, ::rpc_runtime::Error> {
@@ -208,15 +208,15 @@ impl AtTheRootClient {
         self.client.barrier().await
     }
 
-    /// Closes the channel, for all clones, once everything sent is written.
+    /// Closes the channel, for all clones: what was sent is written, and open calls may finish.
     ///
     /// # Errors
     ///
-    /// UNAVAILABLE if the connection was lost before.
+    /// DEADLINE_EXCEEDED if open calls had to be cut, UNAVAILABLE if not all could be written.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future does not keep the channel open.
+    /// Dropping the future stops waiting; the channel closes all the same.
     pub async fn close(&self) -> ::core::result::Result<(), ::rpc_runtime::Error> {
         self.client.close().await
     }
@@ -228,11 +228,11 @@ impl AtTheRootClient {
 ///
 /// # Errors
 ///
-/// Only what is known here: a message over the limit, a lost connection, a deadline.
+/// `executed()` is `No`: a call that fails here was not sent, and never will be.
 ///
 /// # Cancel safety
 ///
-/// Dropping a future before it resolves may or may not send the call.
+/// A future that is dropped before it resolves has sent nothing, but for the very moment of resolving.
 #[derive(Clone, Debug)]
 #[must_use = "a call starts when a procedure is named and awaited"]
 pub struct AtTheRootSend<'a> {
@@ -240,7 +240,7 @@ pub struct AtTheRootSend<'a> {
 }
 
 impl AtTheRootSend<'_> {
-    /// Bounds the whole call, from here to its end; `None` is no limit. The default is 30 s.
+    /// Bounds the whole call; `None` for no bound of its own. Without it the client's own counts, usually 30 s.
     pub fn timeout(
         self,
         timeout: impl ::core::convert::Into<
@@ -298,7 +298,7 @@ pub struct AtTheRootSendRecv<'a> {
 }
 
 impl AtTheRootSendRecv<'_> {
-    /// Bounds the whole call, from here to its end; `None` is no limit. The default is 30 s.
+    /// Bounds the whole call; `None` for no bound of its own. Without it the client's own counts, usually 30 s.
     pub fn timeout(
         self,
         timeout: impl ::core::convert::Into<
@@ -611,7 +611,7 @@ impl OrdersClient {
         Self::new(::rpc_runtime::Client::connect_lazy(address))
     }
 
-    /// A client of `server` in this process: no socket, and the same code from the frame up.
+    /// A client of `server` in this process: no socket, and all else as over one.
     pub fn in_process<T: Orders>(server: OrdersServer<T>) -> Self {
         Self::new(::rpc_runtime::Client::in_process(server))
     }
@@ -644,11 +644,11 @@ impl OrdersClient {
     ///
     /// # Errors
     ///
-    /// PERMISSION_DENIED if the server's policy does not allow it to this peer.
+    /// PERMISSION_DENIED if this peer may not, UNIMPLEMENTED if nobody may.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future does not stop a drain that has begun.
+    /// Dropping the future stops waiting; a drain that has begun goes on.
     pub async fn terminate(
         &self,
     ) -> ::core::result::Result<::rpc_runtime::DrainReport, ::rpc_runtime::Error> {
@@ -698,15 +698,15 @@ impl OrdersClient {
         self.client.barrier().await
     }
 
-    /// Closes the channel, for all clones, once everything sent is written.
+    /// Closes the channel, for all clones: what was sent is written, and open calls may finish.
     ///
     /// # Errors
     ///
-    /// UNAVAILABLE if the connection was lost before.
+    /// DEADLINE_EXCEEDED if open calls had to be cut, UNAVAILABLE if not all could be written.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future does not keep the channel open.
+    /// Dropping the future stops waiting; the channel closes all the same.
     pub async fn close(&self) -> ::core::result::Result<(), ::rpc_runtime::Error> {
         self.client.close().await
     }
@@ -718,11 +718,11 @@ impl OrdersClient {
 ///
 /// # Errors
 ///
-/// Only what is known here: a message over the limit, a lost connection, a deadline.
+/// `executed()` is `No`: a call that fails here was not sent, and never will be.
 ///
 /// # Cancel safety
 ///
-/// Dropping a future before it resolves may or may not send the call.
+/// A future that is dropped before it resolves has sent nothing, but for the very moment of resolving.
 #[derive(Clone, Debug)]
 #[must_use = "a call starts when a procedure is named and awaited"]
 pub struct OrdersSend<'a> {
@@ -730,7 +730,7 @@ pub struct OrdersSend<'a> {
 }
 
 impl OrdersSend<'_> {
-    /// Bounds the whole call, from here to its end; `None` is no limit. The default is 30 s.
+    /// Bounds the whole call; `None` for no bound of its own. Without it the client's own counts, usually 30 s.
     pub fn timeout(
         self,
         timeout: impl ::core::convert::Into<
@@ -788,7 +788,7 @@ pub struct OrdersSendRecv<'a> {
 }
 
 impl OrdersSendRecv<'_> {
-    /// Bounds the whole call, from here to its end; `None` is no limit. The default is 30 s.
+    /// Bounds the whole call; `None` for no bound of its own. Without it the client's own counts, usually 30 s.
     pub fn timeout(
         self,
         timeout: impl ::core::convert::Into<
@@ -943,7 +943,7 @@ impl MoreClient {
         Self::new(::rpc_runtime::Client::connect_lazy(address))
     }
 
-    /// A client of `server` in this process: no socket, and the same code from the frame up.
+    /// A client of `server` in this process: no socket, and all else as over one.
     pub fn in_process<T: More>(server: MoreServer<T>) -> Self {
         Self::new(::rpc_runtime::Client::in_process(server))
     }
@@ -976,11 +976,11 @@ impl MoreClient {
     ///
     /// # Errors
     ///
-    /// PERMISSION_DENIED if the server's policy does not allow it to this peer.
+    /// PERMISSION_DENIED if this peer may not, UNIMPLEMENTED if nobody may.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future does not stop a drain that has begun.
+    /// Dropping the future stops waiting; a drain that has begun goes on.
     pub async fn terminate(
         &self,
     ) -> ::core::result::Result<::rpc_runtime::DrainReport, ::rpc_runtime::Error> {
@@ -1030,15 +1030,15 @@ impl MoreClient {
         self.client.barrier().await
     }
 
-    /// Closes the channel, for all clones, once everything sent is written.
+    /// Closes the channel, for all clones: what was sent is written, and open calls may finish.
     ///
     /// # Errors
     ///
-    /// UNAVAILABLE if the connection was lost before.
+    /// DEADLINE_EXCEEDED if open calls had to be cut, UNAVAILABLE if not all could be written.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future does not keep the channel open.
+    /// Dropping the future stops waiting; the channel closes all the same.
     pub async fn close(&self) -> ::core::result::Result<(), ::rpc_runtime::Error> {
         self.client.close().await
     }
@@ -1050,11 +1050,11 @@ impl MoreClient {
 ///
 /// # Errors
 ///
-/// Only what is known here: a message over the limit, a lost connection, a deadline.
+/// `executed()` is `No`: a call that fails here was not sent, and never will be.
 ///
 /// # Cancel safety
 ///
-/// Dropping a future before it resolves may or may not send the call.
+/// A future that is dropped before it resolves has sent nothing, but for the very moment of resolving.
 #[derive(Clone, Debug)]
 #[must_use = "a call starts when a procedure is named and awaited"]
 pub struct MoreSend<'a> {
@@ -1062,7 +1062,7 @@ pub struct MoreSend<'a> {
 }
 
 impl MoreSend<'_> {
-    /// Bounds the whole call, from here to its end; `None` is no limit. The default is 30 s.
+    /// Bounds the whole call; `None` for no bound of its own. Without it the client's own counts, usually 30 s.
     pub fn timeout(
         self,
         timeout: impl ::core::convert::Into<
@@ -1120,7 +1120,7 @@ pub struct MoreSendRecv<'a> {
 }
 
 impl MoreSendRecv<'_> {
-    /// Bounds the whole call, from here to its end; `None` is no limit. The default is 30 s.
+    /// Bounds the whole call; `None` for no bound of its own. Without it the client's own counts, usually 30 s.
     pub fn timeout(
         self,
         timeout: impl ::core::convert::Into<

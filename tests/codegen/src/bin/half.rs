@@ -23,14 +23,35 @@ async fn calls(address: &str) -> Result<(), Error> {
     orders.send().noop().await?;
     orders.send().texts("text", "data").await?;
     let number: u32 = orders.send_recv().numbers(-7, 7, 7.0, 7.0, true, 7).await?;
-    let text: String = orders.send_recv().timeout(Duration::from_secs(1)).texts(String::new(), Bytes::new()).await?;
-    let data: Option<Bytes> = orders.send_recv().timeout(None).options(None, Some("x".into()), Some(7)).await?;
-    let size: Size = orders.send_recv().enums(Color::Red, None, vec![Size::Big as i32], text).await?;
-    let maybe: Option<Size> = orders.send_recv().metadata("key", "value").maybe_enum(size).await?;
+    let text: String = orders
+        .send_recv()
+        .timeout(Duration::from_secs(1))
+        .texts(String::new(), Bytes::new())
+        .await?;
+    let data: Option<Bytes> = orders
+        .send_recv()
+        .timeout(None)
+        .options(None, Some("x".into()), Some(7))
+        .await?;
+    let size: Size = orders
+        .send_recv()
+        .enums(Color::Red, None, vec![Size::Big as i32], text)
+        .await?;
+    let maybe: Option<Size> = orders
+        .send_recv()
+        .metadata("key", "value")
+        .maybe_enum(size)
+        .await?;
     orders.send_recv().timeout_(number).await?;
     orders.send_recv().terminate_().await?;
-    orders.send_recv().keywords("type", true, "self", 7, "camel", "super").await?;
-    orders.send().context("cx", "request", "service", "call", "reply", "value", "index").await?;
+    orders
+        .send_recv()
+        .keywords("type", true, "self", 7, "camel", "super")
+        .await?;
+    orders
+        .send()
+        .context("cx", "request", "service", "call", "reply", "value", "index")
+        .await?;
     let report = orders.clone().send_recv().terminate().await?;
     orders.send().terminate().await?;
     drop((report, data, maybe));
