@@ -219,7 +219,7 @@ fn escaped(text: &str) -> String {
         in_code ^= c == '`';
         let is_link = ["http://", "https://", "mailto:"]
             .iter()
-            .any(|s| text[at + 1..].starts_with(s));
+            .any(|s| text[at + c.len_utf8()..].starts_with(s));
         if c == '<' && !in_code && !is_link && !out.ends_with('\\') {
             out.push('\\');
         }
@@ -302,6 +302,7 @@ mod tests {
 
     #[test]
     fn brackets_of_types_stay_visible() {
+        check("é <ü>", "é \\<ü>");
         check(
             "a map<K, V>, `Vec<T>`, <https://a.b>",
             "a map\\<K, V>, `Vec<T>`, <https://a.b>",

@@ -226,7 +226,11 @@ impl Source {
             return Ok(None);
         };
         match fs::read(&path).map(String::from_utf8) {
-            Ok(Ok(text)) => Self::parse(name, Some(path), text).map(Some),
+            Ok(Ok(text)) => {
+                // Editors on Windows begin files with a byte order mark; protoc skips it, and protox does not.
+                let text = text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text);
+                Self::parse(name, Some(path), text).map(Some)
+            }
             Ok(Err(_)) => Err(vec![
                 Problem::new(format!("{} is not text in UTF-8", path.display()))
                     .with_help("save the file as UTF-8"),

@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::path::Path;
+use std::{fs, path::Path};
 
 use common::{TempDir, compare};
 use rpc_codegen::Config;
@@ -119,4 +119,26 @@ fn a_file_outside_of_the_include_paths_is_an_error() {
         error.contains("kv.proto is in none of the include paths (tests/errors)"),
         "{error}"
     );
+}
+
+#[test]
+fn a_file_cut_anywhere_is_an_error_and_never_a_panic() {
+    let folder = TempDir::new();
+    let out = TempDir::new();
+    let file = folder.path().join("cut.proto");
+    for whole in [
+        include_str!("errors/cut/docs.proto"),
+        include_str!("golden/flatten/paint.proto"),
+    ] {
+        for (end, _) in whole.char_indices() {
+            fs::write(&file, &whole[..end]).expect("the file is written");
+            let mut config = Config::new();
+            let result = config.file(&file).out_dir(out.path()).compile();
+            let text = result.err().map(|error| format!("{error:?}")).unwrap_or_default();
+            assert!(
+                !text.contains("panicked") && !text.contains("is not Rust"),
+                "cut at {end}: {text}"
+            );
+        }
+    }
 }

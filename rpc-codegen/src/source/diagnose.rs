@@ -204,7 +204,7 @@ fn problems(error: &dyn Diagnostic, place: impl Fn(usize, usize) -> Option<Place
 
 /// Where a file says `edition` instead of `syntax`, if it does.
 fn edition(text: &str) -> Option<Range<usize>> {
-    let mut rest = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut rest = text;
     loop {
         rest = rest.trim_start();
         if let Some(comment) = rest.strip_prefix("//") {
