@@ -1,3 +1,14 @@
 //! The demo's procedures, by package name: both demos use them.
 
 rpc_runtime::include_protos!();
+
+/// The Rust blocks of the documents are compiled, and run where they can be.
+#[cfg(doctest)]
+mod documents {
+    #[doc = include_str!("../README.md")]
+    mod readme {}
+    #[doc = include_str!("../docs/guarantees.md")]
+    mod guarantees {}
+    #[doc = include_str!("../docs/from-tonic.md")]
+    mod from_tonic {}
+}

@@ -1,1 +1,109 @@
-fn main() {}
+//! Serves the Kv demo until it is terminated: by a client, by SIGTERM, or by Ctrl-C.
+
+use std::{process::ExitCode, time::Duration};
+
+use clap::Parser;
+use demo_api::demo::kv::v1::KvServer;
+use demo_server::Store;
+use rpc_runtime::{DrainReport, Error, Limits, Server, TerminatePolicy};
+use tokio::runtime::Runtime;
+use tracing_subscriber::EnvFilter;
+
+/// Serves the Kv demo until it is terminated: by a client, by SIGTERM, or by Ctrl-C.
+///
+/// Prints one line per address on stdout, `listening tcp://127.0.0.1:5005`, with the real port; all else goes to
+/// stderr. Ends with 0 after a clean drain, 6 if the drain had to cut calls, 5 if it cannot listen.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Args {
+    /// Where to listen: tcp://host:port (port 0 takes a free one), unix:/path; may be repeated.
+    #[arg(long, value_name = "ADDRESS", default_value = "tcp://127.0.0.1:5005")]
+    listen: Vec<String>,
+
+    /// How many seconds open calls may take to finish after a terminate.
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    drain_timeout: u64,
+
+    /// How many calls one connection may have open at once, at least 16.
+    #[arg(long, value_name = "CALLS", default_value_t = 1024)]
+    max_calls: u32,
+
+    /// The longest message that is taken, in bytes.
+    #[arg(long, value_name = "BYTES", default_value_t = 4 * 1024 * 1024)]
+    max_message: u64,
+
+    /// How many clients may be connected at once.
+    #[arg(long, value_name = "CONNECTIONS", default_value_t = 10_000)]
+    max_connections: usize,
+
+    /// Who may terminate the server remotely, apart from the surely local: also any process of this machine over
+    /// loopback TCP (loopback), or nobody at all (disabled).
+    #[arg(long, value_enum, default_value = "loopback")]
+    terminate: Terminate,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Terminate {
+    Local,
+    Loopback,
+    Disabled,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    // RUST_LOG=debug shows every connection; nothing secret is ever logged.
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+    let runtime = match Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: cannot start the runtime: {error}");
+            return ExitCode::from(5);
+        }
+    };
+    let result = runtime.block_on(serve(args));
+    // A handler that blocks its thread must not keep the process alive.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    match result {
+        Ok(report) => {
+            eprintln!("terminated: {report}");
+            ExitCode::from(if report.is_clean() { 0 } else { 6 })
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(5)
+        }
+    }
+}
+
+async fn serve(args: Args) -> Result<DrainReport, Error> {
+    let mut server = Server::builder()
+        .service(KvServer::new(Store::default()))
+        .limits(
+            Limits::default()
+                .max_calls(args.max_calls)
+                .max_message(args.max_message),
+        )
+        .max_connections(args.max_connections)
+        .drain_timeout(Duration::from_secs(args.drain_timeout))
+        .terminate(match args.terminate {
+            Terminate::Local => TerminatePolicy::default(),
+            Terminate::Loopback => TerminatePolicy::loopback(),
+            Terminate::Disabled => TerminatePolicy::disabled(),
+        });
+    for address in &args.listen {
+        server = server.listen(address);
+    }
+    let server = server.bind().await?;
+    for address in server.addresses() {
+        println!("listening {address}");
+    }
+    if let Some(address) = server.addresses().first() {
+        eprintln!("try:  cargo run -p demo-client -- --connect {address}");
+        eprintln!("stop: Ctrl-C, or: cargo run -p demo-client -- --connect {address} terminate");
+    }
+    server.serve().await
+}

@@ -1,0 +1,209 @@
+//! The walk: every feature once, each on a labelled line with its time.
+
+use std::{
+    error::Error as StdError,
+    fmt,
+    time::{Duration, Instant},
+};
+
+use demo_api::demo::kv::v1::{KeyRefused, KvClient};
+use rpc_runtime::{Code, Error, Executed, Message};
+use tokio::task::JoinSet;
+
+/// A walk through everything that the demo shows.
+pub(crate) struct Walk {
+    address: String,
+    terminate: bool,
+    steps: usize,
+}
+
+/// What a step ends with: an [`Error`] of a call, or a text if a call ended otherwise than it should.
+type Outcome<T = ()> = Result<T, Box<dyn StdError>>;
+
+/// Calls of the pipelined step, over one connection.
+const PIPELINED: usize = 10_000;
+
+impl Walk {
+    /// A walk against the server at `address`, which it terminates at the end if `terminate` says so.
+    pub(crate) fn new(address: &str, terminate: bool) -> Self {
+        Self {
+            address: address.to_owned(),
+            terminate,
+            steps: 0,
+        }
+    }
+
+    /// Takes every step.
+    ///
+    /// # Errors
+    ///
+    /// The first step that does not end as it should.
+    pub(crate) async fn run(mut self) -> Outcome {
+        let began = Instant::now();
+        let kv = KvClient::connect(&self.address).await?;
+        let what = format!("connect {}", self.address);
+        self.done(began, what);
+
+        let began = Instant::now();
+        kv.send_recv().noop().await?;
+        self.done(began, "send_recv noop");
+
+        let began = Instant::now();
+        let text = kv.send_recv().ping("hello").await?;
+        self.done(began, format_args!("send_recv ping -> {text:?}"));
+
+        self.one_way(&kv).await?;
+        self.fetch(&kv).await?;
+        self.pipelined(&kv).await?;
+        self.deadline(&kv).await?;
+        self.refusal(&kv).await?;
+        self.overtaking(&kv).await?;
+
+        if self.terminate {
+            let began = Instant::now();
+            let report = kv.send_recv().terminate().await?;
+            self.done(began, format_args!("send_recv terminate -> {report}"));
+        } else {
+            let began = Instant::now();
+            kv.close().await?;
+            self.done(began, "close: the server goes on (--terminate would stop it)");
+        }
+        println!("all {} steps ok", self.steps);
+        Ok(())
+    }
+
+    /// One-way calls: nothing comes back, and the account says what became of them.
+    async fn one_way(&mut self, kv: &KvClient) -> Outcome {
+        let began = Instant::now();
+        for (key, value) in [("dog", "brown"), ("cat", "black"), ("fox", "red")] {
+            kv.send().update(key, value).await?;
+        }
+        self.done(began, "send update, three times: queued, nothing comes back");
+
+        let began = Instant::now();
+        let account = kv.barrier().await?;
+        self.done(began, format_args!("barrier -> {account}"));
+        Ok(())
+    }
+
+    async fn fetch(&mut self, kv: &KvClient) -> Outcome {
+        let began = Instant::now();
+        let brown = kv.send_recv().fetch("dog").await?;
+        self.done(
+            began,
+            format_args!("send_recv fetch \"dog\" -> {}", shown(brown.as_deref())),
+        );
+
+        let began = Instant::now();
+        let nothing = kv.send_recv().fetch("unicorn").await?;
+        self.done(
+            began,
+            format_args!("send_recv fetch \"unicorn\" -> {}", shown(nothing.as_deref())),
+        );
+        Ok(())
+    }
+
+    /// Ten thousand calls at once over one connection.
+    async fn pipelined(&mut self, kv: &KvClient) -> Outcome {
+        let began = Instant::now();
+        let mut calls = JoinSet::new();
+        for _ in 0..PIPELINED {
+            let kv = kv.clone();
+            calls.spawn(async move { kv.send_recv().fetch("dog").await });
+        }
+        while let Some(joined) = calls.join_next().await {
+            joined??;
+        }
+        let rate = PIPELINED as f64 / began.elapsed().as_secs_f64();
+        self.done(
+            began,
+            format_args!("{PIPELINED} pipelined calls -> {rate:.0} calls/s"),
+        );
+        Ok(())
+    }
+
+    /// A deadline that is missed on purpose.
+    async fn deadline(&mut self, kv: &KvClient) -> Outcome {
+        let began = Instant::now();
+        let late = kv
+            .send_recv()
+            .timeout(Duration::from_millis(50))
+            .sleep(10_000)
+            .await;
+        let error = expect_error(late, Code::DeadlineExceeded)?;
+        let executed = error.executed();
+        self.done(
+            began,
+            format_args!(
+                "sleep 10 s within 50 ms -> {}, executed: {executed:?}",
+                error.code()
+            ),
+        );
+        Ok(())
+    }
+
+    /// A refusal, with details that the caller can read.
+    async fn refusal(&mut self, kv: &KvClient) -> Outcome {
+        let began = Instant::now();
+        let error = expect_error(kv.send_recv().update("", "no key").await, Code::InvalidArgument)?;
+        if error.executed() != Executed::Yes {
+            return Err(format!("the handler refused it, and yet: {error}").into());
+        }
+        let refused = KeyRefused::decode(error.details().clone())?;
+        self.done(
+            began,
+            format_args!(
+                "update \"\" -> {}: {} (max_len {})",
+                error.code(),
+                error.message(),
+                refused.max_len
+            ),
+        );
+        Ok(())
+    }
+
+    /// Slow calls, one that waits and one that blocks its thread, and a quick one that passes them.
+    async fn overtaking(&mut self, kv: &KvClient) -> Outcome {
+        let began = Instant::now();
+        let slow = kv.send_recv();
+        let slow = slow.sleep(300);
+        kv.send().block(300).await?;
+        let quick = async {
+            let began = Instant::now();
+            kv.send_recv().ping("quick").await?;
+            Ok::<_, Error>(began.elapsed())
+        };
+        let (slow, quick) = tokio::join!(slow, quick);
+        slow?;
+        self.done(
+            began,
+            format_args!(
+                "sleep 300 ms and block 300 ms, overtaken by a ping of {:?}",
+                quick?
+            ),
+        );
+        Ok(())
+    }
+
+    fn done(&mut self, began: Instant, what: impl fmt::Display) {
+        let time = began.elapsed();
+        self.steps += 1;
+        println!("{:>2}  {:>9.3} ms  {what}", self.steps, time.as_secs_f64() * 1e3);
+    }
+}
+
+/// The error that a step is meant to end with; the step fails on any other outcome.
+fn expect_error<T>(outcome: Result<T, Error>, code: Code) -> Outcome<Error> {
+    match outcome {
+        Err(error) if error.code() == code => Ok(error),
+        Err(error) => Err(error.into()),
+        Ok(_) => Err(format!("a call succeeded that was to end with {code}").into()),
+    }
+}
+
+fn shown(value: Option<&[u8]>) -> String {
+    value.map_or_else(
+        || "nothing".to_owned(),
+        |value| format!("{:?}", String::from_utf8_lossy(value)),
+    )
+}
