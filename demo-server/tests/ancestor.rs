@@ -1,0 +1,160 @@
+//! What the framework grew out of could do: its behaviours, one test each.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use demo_api::demo::kv::v1::{Kv, KvClient, KvServer};
+use demo_server::Store;
+use rpc_runtime::{Bytes, Code, Context, DrainReport, Error, Executed, Procedure, Result, Server};
+use tokio::task::JoinHandle;
+
+/// Long enough that a call which it held up would never end in time.
+const SLOW_MILLIS: u32 = 20_000;
+const SOON: Duration = Duration::from_secs(10);
+
+type Serving = JoinHandle<Result<DrainReport, Error>>;
+
+async fn server(name: &str) -> (KvClient, Serving) {
+    let address = format!("mem:ancestor-{name}");
+    let server = Server::builder()
+        .service(KvServer::new(Store::default()))
+        .listen(&address)
+        .signals(false)
+        .drain_timeout(Duration::from_millis(100))
+        .bind()
+        .await
+        .unwrap();
+    let serving = tokio::spawn(server.serve());
+    (KvClient::connect(&address).await.unwrap(), serving)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ping_answers() {
+    let (kv, _serving) = server("ping").await;
+    assert_eq!(kv.send_recv().ping("hello").await.unwrap(), "hello");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn send_is_seen_by_the_next_send_recv() {
+    let (kv, _serving) = server("send").await;
+    for n in 0..1000 {
+        let value = n.to_string();
+        kv.send().update("dog", value.clone()).await.unwrap();
+        assert_eq!(
+            kv.send_recv().fetch("dog").await.unwrap(),
+            Some(Bytes::from(value))
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_procedure_that_waits_delays_no_ping() {
+    let (kv, _serving) = server("waits").await;
+    kv.send().sleep(SLOW_MILLIS).await.unwrap();
+    let ping = kv.send_recv().timeout(SOON).ping("quick").await;
+    assert_eq!(ping.unwrap(), "quick");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn slow_procedure_that_blocks_delays_no_ping() {
+    let (kv, serving) = server("blocks").await;
+    kv.send().block(1_000).await.unwrap();
+    let ping = kv.send_recv().timeout(SOON).ping("quick").await;
+    assert_eq!(ping.unwrap(), "quick");
+    drop(kv);
+    serving.abort();
+}
+
+/// Blocks its thread without having said so in the .proto, until it is released: the first handler by 1, and so on.
+#[derive(Clone, Default)]
+struct Rude {
+    started: Arc<AtomicUsize>,
+    released: Arc<AtomicUsize>,
+}
+
+impl Kv for Rude {
+    async fn rpc_noop(&self, _: &Context) -> Result<()> {
+        let place = self.started.fetch_add(1, Ordering::AcqRel);
+        while self.released.load(Ordering::Acquire) <= place {
+            std::thread::yield_now();
+        }
+        Ok(())
+    }
+
+    async fn rpc_update(&self, _: &Context, _: String, _: Bytes) -> Result<()> {
+        Ok(())
+    }
+
+    async fn rpc_fetch(&self, _: &Context, _: String) -> Result<Option<Bytes>> {
+        Ok(None)
+    }
+
+    async fn rpc_ping(&self, _: &Context, text: String) -> Result<String> {
+        Ok(text)
+    }
+
+    async fn rpc_sleep(&self, _: &Context, _: u32) -> Result<()> {
+        Ok(())
+    }
+
+    async fn rpc_block(&self, _: &Context, _: u32) -> Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn handler_that_blocks_unannounced_delays_no_ping() {
+    let rude = Rude::default();
+    let kv = KvClient::in_process(KvServer::new(rude.clone()));
+    for round in 0..20 {
+        kv.send().noop().await.unwrap();
+        let ping = kv.send_recv().timeout(SOON).ping("quick").await;
+        // Before anything can fail: a blocked worker would keep the test's runtime from ending.
+        rude.released.store(round + 1, Ordering::Release);
+        assert_eq!(ping.unwrap(), "quick", "round {round}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_what_the_service_lists_can_be_called() {
+    // The store's own methods are `put` and `get`; no id reaches them, nor any other that is not listed.
+    const PUT: Procedure = Procedure::new("demo.kv.v1.Kv/put", 0x1234_5678_9abc_def0);
+    let (kv, _serving) = server("listed").await;
+    let error = kv.client().call().send_recv::<_, ()>(&PUT, ()).await.unwrap_err();
+    assert_eq!(
+        (error.code(), error.executed()),
+        (Code::Unimplemented, Executed::No),
+        "{error}"
+    );
+    assert_eq!(kv.send_recv().ping("still there").await.unwrap(), "still there");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn serve_has_returned_after_terminate() {
+    let (kv, serving) = server("terminate").await;
+    kv.send_recv().update("dog", "brown").await.unwrap();
+    let told = kv.send_recv().terminate().await.unwrap();
+    let report = serving.await.unwrap().unwrap();
+    assert!(told.is_clean() && report.is_clean(), "{told}; {report}");
+    let error = kv
+        .send_recv()
+        .timeout(Duration::from_millis(200))
+        .ping("gone?")
+        .await
+        .unwrap_err();
+    assert_eq!(error.executed(), Executed::No, "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn terminate_can_be_sent_one_way() {
+    let (kv, serving) = server("one-way-terminate").await;
+    kv.send().terminate().await.unwrap();
+    // The flush fails if the server is gone already, for no barrier has covered the send.
+    let _ = kv.flush().await;
+    assert!(serving.await.unwrap().unwrap().is_clean());
+}

@@ -1,0 +1,180 @@
+//! The server as a process: what it prints, and how it ends.
+
+use std::{process::Stdio, time::Duration};
+
+use demo_api::demo::kv::v1::KvClient;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines},
+    process::{Child, ChildStdout, Command},
+    time::timeout,
+};
+
+/// No test waits longer for a process.
+const LIMIT: Duration = Duration::from_secs(60);
+
+struct Process {
+    child: Child,
+    stdout: Lines<BufReader<ChildStdout>>,
+}
+
+impl Process {
+    fn start(args: &[&str]) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_demo-server"))
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap()).lines();
+        Self { child, stdout }
+    }
+
+    /// The address of the next `listening` line.
+    async fn address(&mut self) -> String {
+        let line = timeout(LIMIT, self.stdout.next_line())
+            .await
+            .unwrap()
+            .unwrap()
+            .unwrap();
+        line.strip_prefix("listening ")
+            .expect("the line says `listening`")
+            .to_owned()
+    }
+
+    /// Sends a signal, as an operator would.
+    async fn signal(&self, name: &str) {
+        let pid = self.child.id().unwrap().to_string();
+        let status = Command::new("kill").args([name, &pid]).status().await.unwrap();
+        assert!(status.success());
+    }
+
+    /// Waits for the end; the exit code, what was left on stdout, and stderr.
+    async fn end(mut self) -> (i32, String, String) {
+        let status = timeout(LIMIT, self.child.wait())
+            .await
+            .expect("it ends by itself")
+            .unwrap();
+        let mut rest = String::new();
+        while let Some(line) = self.stdout.next_line().await.unwrap() {
+            rest += &line;
+        }
+        let mut stderr = String::new();
+        self.child
+            .stderr
+            .take()
+            .unwrap()
+            .read_to_string(&mut stderr)
+            .await
+            .unwrap();
+        (status.code().expect("no signal ended it"), rest, stderr)
+    }
+}
+
+#[tokio::test]
+async fn stdout_is_the_address_and_nothing_else() {
+    let mut server = Process::start(&["--listen", "tcp://127.0.0.1:0"]);
+    let address = server.address().await;
+    assert!(
+        address.starts_with("tcp://127.0.0.1:") && !address.ends_with(":0"),
+        "{address}"
+    );
+    let kv = KvClient::connect(&address).await.unwrap();
+    kv.send_recv().update("dog", "brown").await.unwrap();
+    let report = kv.send_recv().terminate().await.unwrap();
+    assert!(report.is_clean(), "{report}");
+    let (code, rest, stderr) = server.end().await;
+    assert_eq!((code, rest.as_str()), (0, ""), "{stderr}");
+    assert!(
+        stderr.contains(&format!("--connect {address}")),
+        "hints are on stderr: {stderr}"
+    );
+    assert!(stderr.contains("terminated: "), "{stderr}");
+}
+
+#[tokio::test]
+async fn every_address_is_listened_on() {
+    let socket = std::env::temp_dir().join(format!("demo-server-{}.sock", std::process::id()));
+    let unix = format!("unix:{}", socket.display());
+    let mut server = Process::start(&["--listen", "tcp://127.0.0.1:0", "--listen", &unix]);
+    let (tcp, second) = (server.address().await, server.address().await);
+    assert_eq!(second, unix);
+    KvClient::connect(&tcp)
+        .await
+        .unwrap()
+        .send_recv()
+        .update("dog", "brown")
+        .await
+        .unwrap();
+    let kv = KvClient::connect(&unix).await.unwrap();
+    assert_eq!(
+        kv.send_recv().fetch("dog").await.unwrap().as_deref(),
+        Some(&b"brown"[..])
+    );
+    kv.terminate().await.unwrap();
+    assert_eq!(server.end().await.0, 0);
+    assert!(!socket.exists(), "the socket's file is removed");
+}
+
+#[tokio::test]
+async fn sigterm_and_ctrl_c_drain() {
+    for signal in ["-TERM", "-INT"] {
+        let mut server = Process::start(&["--listen", "tcp://127.0.0.1:0"]);
+        let kv = KvClient::connect(server.address().await).await.unwrap();
+        let open = kv.send_recv().sleep(300);
+        let stop = async {
+            // The reply of a later call says that the server has the first one.
+            kv.send_recv().noop().await.unwrap();
+            server.signal(signal).await;
+        };
+        let (open, ()) = tokio::join!(open, stop);
+        open.expect("an open call has its reply");
+        let (code, _, stderr) = server.end().await;
+        assert_eq!(code, 0, "{signal}: {stderr}");
+    }
+}
+
+#[tokio::test]
+async fn second_signal_does_not_wait_for_the_drain() {
+    let mut server = Process::start(&["--listen", "tcp://127.0.0.1:0", "--drain-timeout", "3600"]);
+    let kv = KvClient::connect(server.address().await).await.unwrap();
+    kv.send()
+        .timeout(Duration::from_secs(3600))
+        .sleep(3_600_000)
+        .await
+        .unwrap();
+    kv.barrier().await.unwrap();
+    server.signal("-TERM").await;
+    // The drain has begun when the server takes no more calls.
+    while kv
+        .send_recv()
+        .timeout(Duration::from_millis(100))
+        .noop()
+        .await
+        .is_ok()
+    {}
+    server.signal("-TERM").await;
+    let (code, _, stderr) = server.end().await;
+    assert_eq!(code, 6, "the drain cut a one-way: {stderr}");
+}
+
+#[tokio::test]
+async fn taken_port_is_one_clear_line() {
+    let mut first = Process::start(&["--listen", "tcp://127.0.0.1:0"]);
+    let address = first.address().await;
+    let (code, stdout, stderr) = Process::start(&["--listen", &address]).end().await;
+    assert_eq!((code, stdout.as_str()), (5, ""));
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    assert!(
+        stderr.starts_with(&format!("error: UNAVAILABLE: cannot listen on {address}")),
+        "{stderr}"
+    );
+}
+
+#[tokio::test]
+async fn bad_address_says_what_to_write() {
+    let (code, _, stderr) = Process::start(&["--listen", "localhost:5005"]).end().await;
+    assert_eq!(code, 5);
+    assert!(stderr.contains("tcp://host:port"), "{stderr}");
+}
