@@ -1,0 +1,199 @@
+//! Every procedure of three services in two packages, in both families, over every transport.
+#![deny(missing_docs, warnings)]
+
+use std::{collections::HashMap, error::Error as StdError, time::SystemTime};
+
+use rpc_runtime::{
+    Bytes, Code, Context, Result, Server, Status,
+    prost_types::{Duration, Timestamp},
+};
+
+rpc_runtime::include_protos!();
+
+use acct::v1::{Accounts, AccountsClient, AccountsServer, Role, User};
+use shop::v1::{
+    GetOrderRequest, Money, MoveReply, MoveRequest, Order, Orders, OrdersClient, OrdersServer, Stock, StockClient,
+    StockServer, move_request, order,
+};
+
+struct Shop;
+
+impl Accounts for Shop {
+    async fn rpc_lookup(&self, _: &Context, name: String) -> Result<Option<User>> {
+        if name == "nobody" {
+            return Err(Status::new(Code::NotFound, "no such user"));
+        }
+        Ok(Some(User { name, r#match: true, ..User::default() }))
+    }
+
+    async fn rpc_open(
+        &self,
+        cx: &Context,
+        user: Option<User>,
+        aliases: Vec<String>,
+        quotas: HashMap<String, u32>,
+        r#type: Option<String>,
+        photo: Bytes,
+    ) -> Result<()> {
+        let whole = user.is_some() && aliases == ["a"] && quotas["q"] == 1 && r#type.is_some() && photo.len() == 70_000;
+        if whole && cx.procedure() == "acct.v1.Accounts/rpc_open" {
+            return Ok(());
+        }
+        Err(Status::new(Code::InvalidArgument, "something was lost on the way"))
+    }
+
+    async fn rpc_age(&self, _: &Context, since: Option<Timestamp>, until: Option<Timestamp>) -> Result<Option<Duration>> {
+        let seconds = until.unwrap_or_default().seconds - since.unwrap_or_default().seconds;
+        Ok(Some(Duration { seconds, nanos: 0 }))
+    }
+
+    async fn rpc_role(&self, _: &Context, role: Role, other: Option<Role>) -> Result<Role> {
+        Ok(other.unwrap_or(role))
+    }
+
+    async fn rpc_touch(&self, _: &Context) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl Orders for Shop {
+    async fn rpc_place_order(&self, _: &Context, order: Order) -> Result<Order> {
+        Ok(Order { id: 7, ..order })
+    }
+
+    async fn rpc_get_order(&self, _: &Context, request: GetOrderRequest) -> Result<Order> {
+        let payment = Some(order::Payment::Card("1234".to_owned()));
+        Ok(Order { id: request.id, payment, ..Order::default() })
+    }
+
+    async fn rpc_match(&self, _: &Context, order: Order) -> Result<Order> {
+        Ok(order)
+    }
+
+    async fn rpc_cancel(&self, _: &Context, _: GetOrderRequest) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl Stock for Shop {
+    async fn rpc_count(&self, _: &Context, sku: String) -> Result<HashMap<String, u64>> {
+        Ok([(sku, 3)].into())
+    }
+
+    async fn rpc_move(&self, _: &Context, request: MoveRequest) -> Result<MoveReply> {
+        let to = match request.to {
+            Some(move_request::To::Shelf(shelf)) => shelf,
+            Some(move_request::To::Room(room)) => format!("room {room}"),
+            None => return Err(Status::new(Code::InvalidArgument, "where to?")),
+        };
+        Ok(MoveReply { moved: true, to })
+    }
+
+    async fn rpc_add(&self, _: &Context, _sku: String, count: i32, weight: f64, fragile: bool) -> Result<i64> {
+        Ok(if fragile { weight as i64 } else { count.into() })
+    }
+}
+
+struct Clients {
+    accounts: AccountsClient,
+    orders: OrdersClient,
+    stock: StockClient,
+}
+
+#[tokio::main]
+async fn main() -> std::result::Result<(), Box<dyn StdError>> {
+    let socket = std::env::temp_dir().join(format!("outside-{}.sock", std::process::id()));
+    let server = Server::builder()
+        .service(AccountsServer::new(Shop))
+        .service(OrdersServer::new(Shop))
+        .service(StockServer::new(Shop))
+        .listen("tcp://127.0.0.1:0")
+        .listen(format!("unix:{}", socket.display()))
+        .listen("mem:outside")
+        .bind()
+        .await?;
+    let addresses = server.addresses().to_vec();
+    let serving = tokio::spawn(server.serve());
+
+    for address in &addresses {
+        let clients = Clients {
+            accounts: AccountsClient::connect(address).await?,
+            orders: OrdersClient::connect_lazy(address),
+            stock: StockClient::connect(address).await?,
+        };
+        check(address, &clients).await?;
+    }
+    let clients = Clients {
+        accounts: AccountsClient::in_process(AccountsServer::new(Shop)),
+        orders: OrdersClient::in_process(OrdersServer::new(Shop)),
+        stock: StockClient::in_process(StockServer::new(Shop)),
+    };
+    check("in-process", &clients).await?;
+
+    let report = StockClient::connect("mem:outside").await?.send_recv().terminate().await?;
+    assert!(report.is_clean(), "{report}");
+    assert!(serving.await??.is_clean());
+    println!("every procedure, both families, {} transports: ok", addresses.len() + 1);
+    Ok(())
+}
+
+/// Calls every procedure in both families.
+async fn check(address: &str, clients: &Clients) -> std::result::Result<(), Box<dyn StdError>> {
+    let photo = Bytes::from(vec![1; 70_000]);
+    let now = Timestamp::from(SystemTime::now());
+    let ann = User { name: "ann".to_owned(), since: Some(now), role: Role::Buyer.into(), ..User::default() };
+    let order = Order {
+        buyer: Some(ann.clone()),
+        items: vec![order::Item { sku: "nail".to_owned(), count: 3, price: None }],
+        payment: Some(order::Payment::Cash(Money { units: 5, currency: "EUR".to_owned() })),
+        ..Order::default()
+    };
+    let quotas: HashMap<_, _> = [("q".to_owned(), 1)].into();
+    let aliases = vec!["a".to_owned()];
+    let room = MoveRequest { sku: "nail".to_owned(), to: Some(move_request::To::Room(4)) };
+
+    let accounts = &clients.accounts;
+    let found = accounts.send_recv().lookup("ann").await?.ok_or("no user")?;
+    assert!(found.name == "ann" && found.r#match);
+    let nobody = accounts.send_recv().lookup("nobody").await.unwrap_err();
+    assert_eq!(nobody.code(), Code::NotFound, "{nobody}");
+    let open = accounts.send_recv();
+    open.open(Some(ann.clone()), aliases.clone(), quotas.clone(), Some("x".to_owned()), photo.clone()).await?;
+    let age = accounts.send_recv().age(Some(Timestamp { seconds: 1, nanos: 0 }), Some(Timestamp { seconds: 3, nanos: 0 }));
+    assert_eq!(age.await?.map(|age| age.seconds), Some(2));
+    assert_eq!(accounts.send_recv().role(Role::Buyer, None).await?, Role::Buyer);
+    assert_eq!(accounts.send_recv().role(Role::Buyer, Some(Role::Clerk)).await?, Role::Clerk);
+    accounts.send_recv().touch().await?;
+    accounts.send().lookup("ann").await?;
+    accounts.send().open(Some(ann), aliases, quotas, Some("x".to_owned()), photo).await?;
+    accounts.send().age(Some(now), Some(now)).await?;
+    accounts.send().role(Role::Clerk, None).await?;
+    accounts.send().touch().await?;
+    assert_eq!(accounts.barrier().await?.received(), 5, "{address}");
+
+    let orders = &clients.orders;
+    let placed = orders.send_recv().place_order(order.clone()).await?;
+    assert_eq!(placed, Order { id: 7, ..order.clone() });
+    let got = orders.send_recv().get_order(GetOrderRequest { id: 9 }).await?;
+    assert_eq!((got.id, got.payment), (9, Some(order::Payment::Card("1234".to_owned()))));
+    assert_eq!(orders.send_recv().r#match(order.clone()).await?, order);
+    orders.send_recv().cancel(GetOrderRequest { id: 9 }).await?;
+    orders.send().place_order(order.clone()).await?;
+    orders.send().get_order(GetOrderRequest { id: 9 }).await?;
+    orders.send().r#match(order).await?;
+    orders.send().cancel(GetOrderRequest { id: 9 }).await?;
+    orders.flush().await?;
+    assert_eq!(orders.barrier().await?.received(), 4, "{address}");
+
+    let stock = &clients.stock;
+    assert_eq!(stock.send_recv().count("nail").await?["nail"], 3);
+    assert_eq!(stock.send_recv().r#move(room.clone()).await?.to, "room 4");
+    assert_eq!(stock.send_recv().add("nail", -2, 0.5, false).await?, -2);
+    stock.send().count("nail").await?;
+    stock.send().r#move(room).await?;
+    stock.send().add("nail", 1, 2.0, true).await?;
+    let account = stock.barrier().await?;
+    assert_eq!(account.received(), 3, "{address}");
+    println!("{address}: ok; ping {:?}; account: {account}", stock.ping().await?);
+    Ok(())
+}
