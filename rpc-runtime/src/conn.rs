@@ -276,6 +276,7 @@ impl Connection {
         if matches!(self.life, Life::Closed(_)) {
             return;
         }
+        let had_room = self.has_room();
         self.put_control_frames(now);
         out.append(&mut self.out);
         while out.len() < limit && !self.bulk.is_empty() {
@@ -288,6 +289,7 @@ impl Connection {
         if self.stall.is_none() {
             self.stall = Stall::begin(self.taken, self.out.end(), now);
         }
+        self.output_shrank(had_room);
         self.finish_if_idle(now);
         self.linger_if_written(now);
     }

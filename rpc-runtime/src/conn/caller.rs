@@ -1,4 +1,8 @@
 //! What callers do: calls, one-way requests, flushes and barriers.
+#![expect(
+    clippy::needless_pass_by_ref_mut,
+    reason = "`cx` has the shape that every poll function has"
+)]
 
 use std::task::{Context, Poll};
 
@@ -360,16 +364,17 @@ impl Connection {
         let max_message = self.credit.max_message();
         let too_long = |wanted: Wanted| max_message.is_some_and(|max| wanted.len > max);
         let mut credit = self.credit.clone();
-        let (mut unwritten, high_water) = (self.unwritten(), self.settings.high_water as u64);
+        let mut backlog = self.backlog();
+        let settings = &self.settings;
         self.gate.wake(&mut self.woken, |wanted| {
             if too_long(wanted) {
                 // It will learn so, and use nothing.
                 return true;
             }
-            let may_pass = unwritten <= high_water && credit.admits(wanted);
+            let may_pass = backlog.has_room(settings) && credit.admits(wanted);
             if may_pass {
                 credit.take(wanted);
-                unwritten = unwritten.saturating_add(wanted.len);
+                backlog.add(wanted.len);
             }
             may_pass
         });

@@ -1,4 +1,8 @@
 //! Drain: how a connection comes to its end without losing a call.
+#![expect(
+    clippy::needless_pass_by_ref_mut,
+    reason = "`cx` has the shape that every poll function has"
+)]
 
 use std::{
     task::{Context, Poll},

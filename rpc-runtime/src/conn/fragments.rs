@@ -212,6 +212,12 @@ impl Assembly {
         self.bytes.len()
     }
 
+    /// How much memory is held.
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     /// How many announced bytes are still to come.
     pub(super) fn missing(&self) -> u64 {
         self.length.saturating_sub(self.received)

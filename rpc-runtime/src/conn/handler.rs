@@ -1,4 +1,8 @@
 //! What handlers do: take requests, and reply.
+#![expect(
+    clippy::needless_pass_by_ref_mut,
+    reason = "`cx` has the shape that every poll function has"
+)]
 
 use std::task::{Context, Poll};
 

@@ -128,11 +128,6 @@ impl KeepAlive {
     fn is_waiting(&self) -> bool {
         self.answered < self.sent
     }
-
-    /// The number of the last ping.
-    pub(super) fn last_ping(&self) -> u64 {
-        self.sent
-    }
 }
 
 /// Those who wait for the peer's account.

@@ -336,11 +336,6 @@ impl Requests {
         self.open == 0 && self.control_calls == 0
     }
 
-    /// Whether no complete request waits for its handler.
-    pub(super) fn is_queue_empty(&self) -> bool {
-        self.queue.len() == self.skipped
-    }
-
     /// Gives unused memory back.
     pub(super) fn release(&mut self) {
         if self.table.is_empty() {
@@ -382,6 +377,21 @@ impl Requests {
             self.queue.retain(is_queued);
             self.skipped = 0;
         }
+    }
+
+    /// How much memory is held for an unfinished request.
+    #[cfg(test)]
+    pub(super) fn assembled(&self, id: u64) -> usize {
+        match self.table.get(&id).map(|request| &request.stage) {
+            Some(Stage::Receiving(partial)) => partial.assembly.capacity(),
+            _ => 0,
+        }
+    }
+
+    /// How many requests there is memory for.
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.table.capacity()
     }
 
     /// How long the queue is, gaps included.

@@ -110,7 +110,7 @@ impl Connection {
 
     fn is_anything_outstanding(&self) -> bool {
         self.calls.awaited() > 0
-            || self.unwritten() > 0
+            || !self.backlog().is_empty()
             || self.sends.is_uncovered()
             || !self.gate.is_empty()
             || !self.barriers.is_empty()

@@ -3,7 +3,7 @@
 use prost::Message;
 
 use super::{
-    Connection, Life, Time,
+    Connection, Life, Settings, Time,
     calls::UNFINISHED,
     credit::Lane,
     fragments::{FRAGMENT, Part, payload_room},
@@ -13,6 +13,41 @@ use crate::frame::{
     control::{Entry, Goaway, Hello, Pong, Reason},
     cut,
 };
+
+/// What waits to be written.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Backlog {
+    /// In the output, on its way to the OS.
+    output: u64,
+    /// Fragments that are not in the output yet.
+    bulk: u64,
+}
+
+impl Backlog {
+    /// Whether one more message may join it.
+    ///
+    /// Fragments are counted apart, so that short messages need not wait until a long one is written; there is room
+    /// for one long message beyond high-water, whatever the peer would take.
+    pub(super) fn has_room(self, settings: &Settings) -> bool {
+        let high_water = settings.high_water as u64;
+        self.output <= high_water && self.bulk <= high_water.saturating_add(settings.max_message)
+    }
+
+    /// Adds a message of `len` bytes.
+    pub(super) fn add(&mut self, len: u64) {
+        let place = if len > FRAGMENT as u64 {
+            &mut self.bulk
+        } else {
+            &mut self.output
+        };
+        *place = place.saturating_add(len);
+    }
+
+    /// Whether nothing waits.
+    pub(super) fn is_empty(self) -> bool {
+        self.output == 0 && self.bulk == 0
+    }
+}
 
 impl Connection {
     /// Puts a message into the output, its first fragment if it is too long for one frame; returns where it ends.
@@ -162,14 +197,17 @@ impl Connection {
         Time::from_millis(millis.into())
     }
 
-    /// How much waits to be written, or to be put into the output.
-    pub(super) fn unwritten(&self) -> u64 {
-        self.out.end() - self.taken + self.bulk.len() as u64
+    /// How much room is taken.
+    pub(super) fn backlog(&self) -> Backlog {
+        Backlog {
+            output: self.out.end() - self.taken,
+            bulk: self.bulk.len() as u64,
+        }
     }
 
     /// Whether a request or a reply may be put into the output now.
     pub(super) fn has_room(&self) -> bool {
-        self.unwritten() <= self.settings.high_water as u64
+        self.backlog().has_room(&self.settings)
     }
 
     /// Whether `lane` has to wait for room: the few calls of the control service have not.

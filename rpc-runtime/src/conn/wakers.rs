@@ -56,11 +56,6 @@ impl Waiters {
     pub(super) fn wake(&mut self, woken: &mut Woken) {
         woken.0.append(&mut self.0);
     }
-
-    /// Whether nobody waits.
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
 }
 
 impl fmt::Debug for Waiters {

@@ -1,1 +1,304 @@
+//! Messages longer than a frame, both ways.
 
+use super::*;
+
+fn pattern(len: usize) -> Vec<u8> {
+    (0..len).map(|index| (index % 251) as u8).collect()
+}
+
+#[test]
+fn long_request_and_long_reply_travel_in_fragments() {
+    let mut pair = Pair::new();
+    let message = pattern(3 << 20);
+    let mut call = pair.start(Call::new(message.clone()));
+    pair.settle();
+    assert!(pair.server.count(Kind::Data) >= 23);
+    pair.echo();
+    assert!(pair.poll(&mut call));
+    assert_eq!(call.ok(), message);
+    assert!(pair.client.count(Kind::Data) >= 23);
+    pair.assert_quiescent();
+}
+
+#[test]
+fn no_frame_is_longer_than_the_peer_takes_whatever_the_length() {
+    let narrow = Settings {
+        max_frame: 64 << 10,
+        ..settings()
+    };
+    let mut pair = Pair::with(settings(), narrow);
+    // Around one frame, around the fragment, with and without metadata: a frame too long would end the connection.
+    for len in [65_480, 65_520, 65_536, 131_060, 131_072, 131_100] {
+        let mut call = Call::new(pattern(len));
+        call.metadata.insert("k", vec![0; 5000]);
+        let mut call = pair.start(call);
+        pair.settle();
+        pair.echo();
+        assert!(pair.poll(&mut call), "{len} bytes");
+        assert_eq!(call.ok().len(), len);
+    }
+    pair.assert_quiescent();
+}
+
+#[test]
+fn short_call_overtakes_a_long_one() {
+    let mut pair = Pair::new();
+    pair.client.open_window = 300_000;
+    let _long = pair.start(Call::new(pattern(3 << 20)));
+    pair.client.transmit(pair.now);
+    let mut short = pair.start(Call::new(b"short"));
+    pair.client.open_window = 600_000;
+    pair.settle();
+    pair.echo();
+    assert!(pair.poll(&mut short));
+    assert_eq!(short.ok(), b"short");
+}
+
+#[test]
+fn fragments_of_several_messages_take_turns() {
+    let mut pair = Pair::new();
+    let mut first = pair.start(Call::new(pattern(600_000)));
+    let mut second = pair.start(Call::new(pattern(600_000)));
+    pair.settle();
+    let ids: Vec<_> = pair
+        .server
+        .seen
+        .iter()
+        .filter(|f| f.kind == Kind::Data)
+        .map(|f| f.id)
+        .collect();
+    assert_eq!(ids, [1, 3, 1, 3, 1, 3, 1, 3]);
+    pair.echo();
+    pair.echo();
+    assert!(pair.poll(&mut first) && pair.poll(&mut second));
+    pair.assert_quiescent();
+}
+
+#[test]
+fn request_behind_an_unfinished_one_way_waits_for_it() {
+    let mut pair = Pair::new();
+    pair.client.open_window = 200_000;
+    pair.start(Call::send(pattern(1 << 20)));
+    pair.client.transmit(pair.now);
+    let _call = pair.start(Call::new(b"call"));
+    let _control = pair.start(Call::control(b"stop"));
+    pair.client.open_window = 300_000;
+    pair.settle();
+    assert_eq!(pair.server.count(Kind::Call), 2);
+    assert_eq!(pair.server.take().procedure, CONTROL);
+    assert!(!pair.server.has_request());
+    pair.client.open_window = usize::MAX;
+    pair.settle();
+    assert!(pair.server.take().one_way);
+    assert!(!pair.server.take().one_way);
+}
+
+#[test]
+fn request_behind_a_one_way_that_expires_goes_on() {
+    let mut pair = Pair::new();
+    pair.client.open_window = 200_000;
+    pair.start(Call::send(pattern(1 << 20)).deadline(ms(100)));
+    pair.client.transmit(pair.now);
+    let _call = pair.start(Call::new(b"call"));
+    pair.client.open_window = 300_000;
+    pair.settle();
+    assert!(!pair.server.has_request());
+    pair.advance(ms(100));
+    assert!(!pair.server.take().one_way);
+    pair.client.open_window = usize::MAX;
+    pair.settle();
+    let progress = pair.server.conn.account.progress();
+    assert_eq!((progress.received, progress.expired), (1, 1));
+}
+
+#[test]
+fn cancelled_request_stops_amid_its_fragments() {
+    let mut pair = Pair::new();
+    pair.client.open_window = 300_000;
+    let call = pair.start(Call::new(pattern(3 << 20)));
+    pair.settle();
+    call.abandon(&mut pair.client.conn, pair.now);
+    pair.client.open_window = usize::MAX;
+    pair.settle();
+    assert!(pair.server.count(Kind::Data) < 5);
+    assert!(!pair.server.has_request());
+    pair.assert_quiescent();
+}
+
+#[test]
+fn refused_request_stops_and_late_fragments_are_no_fault() {
+    let mut pair = Pair::new();
+    let mut calls = Vec::new();
+    // Refused at the first frame again and again: 24 late fragments each would exhaust the budget.
+    for _ in 0..100 {
+        pair.client.conn.credit.grant_sends(0);
+        let mut call = header(
+            Kind::Call,
+            pair.client.conn.calls.take_id(),
+            Flags::END | Flags::MORE,
+        );
+        call.length = 3 << 20;
+        call.encoding = 1;
+        let id = call.id;
+        pair.server.inject(call, &[0; 1000], pair.now);
+        for _ in 0..24 {
+            pair.server
+                .inject(header(Kind::Data, id, Flags::MORE), &[0; 100_000], pair.now);
+        }
+        calls.push(id);
+    }
+    assert!(pair.server.conn.is_live());
+}
+
+#[test]
+fn reassembly_grows_with_what_comes_never_with_what_is_announced() {
+    let mut pair = Pair::new();
+    let mut call = header(Kind::Call, 1, Flags::END | Flags::MORE);
+    call.length = 4 << 20;
+    pair.server.inject(call, &[0; 10], pair.now);
+    assert!(pair.server.conn.requests.assembled(1) <= 64);
+    pair.server
+        .inject(header(Kind::Data, 1, Flags::MORE), &[0; 5000], pair.now);
+    assert!(pair.server.conn.requests.assembled(1) <= 2 * 5010);
+}
+
+#[test]
+fn message_of_another_length_fails_alone() {
+    let mut pair = Pair::new();
+    for (id, length, fragments) in [(1, 50, [30, 30]), (3, 50, [10, 10]), (5, 0, [1, 0])] {
+        let mut call = header(Kind::Call, id, Flags::END | Flags::MORE);
+        call.length = length;
+        pair.server.inject(call, &vec![0; fragments[0]], pair.now);
+        pair.server.inject(
+            header(Kind::Data, id, Flags::NONE),
+            &vec![0; fragments[1]],
+            pair.now,
+        );
+    }
+    assert!(!pair.server.has_request());
+    for _ in 0..3 {
+        pair.client.conn.calls.take_id();
+    }
+    pair.settle();
+    assert_eq!(pair.client.count(Kind::Reply), 3);
+    for reply in pair.client.seen.iter().filter(|frame| frame.kind == Kind::Reply) {
+        assert_eq!(
+            (reply.code, reply.flags),
+            (Code::Internal as u32, Flags::NOT_EXECUTED)
+        );
+    }
+    assert_eq!(pair.server.conn.requests.held(&settings()), (0, 0, 0));
+}
+
+#[test]
+fn one_way_of_another_length_is_in_the_account_once_it_has_ended() {
+    let mut pair = Pair::new();
+    let mut send = header(Kind::Send, 1, Flags::END | Flags::MORE);
+    send.length = 5;
+    pair.server.inject(send, &[0; 4], pair.now);
+    pair.server
+        .inject(header(Kind::Data, 1, Flags::MORE), &[0; 4], pair.now);
+    assert_eq!(pair.server.conn.account.progress().received, 0);
+    pair.server
+        .inject(header(Kind::Data, 1, Flags::NONE), &[0; 4], pair.now);
+    let progress = pair.server.conn.account.progress();
+    assert_eq!(progress.received, 1);
+    assert_eq!(progress.dropped[0].reason, DropReason::BadPayload.number());
+    assert_eq!(pair.server.conn.requests.held(&settings()), (0, 0, 0));
+}
+
+#[test]
+fn reply_of_another_length_fails_its_call_as_executed() {
+    let mut pair = Pair::new();
+    let mut call = pair.call(b"x");
+    let mut reply = header(Kind::Reply, 1, Flags::MORE);
+    reply.length = 10;
+    pair.client.inject(reply, &[0; 9], pair.now);
+    pair.client
+        .inject(header(Kind::Data, 1, Flags::MORE), &[0; 9], pair.now);
+    assert!(pair.poll(&mut call));
+    assert_eq!(call.executed(), Executed::Yes);
+    assert_eq!(pair.client.conn.credit.calls().0, 1, "the reply has not ended");
+    pair.client
+        .inject(header(Kind::Data, 1, Flags::NONE), &[0; 9], pair.now);
+    assert_eq!(pair.client.conn.credit.calls().0, 0);
+    assert_eq!(pair.client.conn.calls.held(), (0, 0));
+}
+
+#[test]
+fn reply_longer_than_the_limit_fails_its_call_as_executed() {
+    let mut pair = Pair::new();
+    let mut call = pair.call(b"x");
+    let mut reply = header(Kind::Reply, 1, Flags::MORE);
+    reply.length = 1 << 40;
+    pair.client.inject(reply, &[0; 9], pair.now);
+    assert!(pair.poll(&mut call));
+    assert!(matches!(
+        call.failure().cause,
+        Cause::TooLong {
+            len: 0x100_0000_0000,
+            ..
+        }
+    ));
+    assert_eq!(call.executed(), Executed::Yes);
+}
+
+#[test]
+fn second_reply_discards_an_unfinished_one() {
+    let mut pair = Pair::new();
+    let mut call = pair.call(b"x");
+    let mut reply = header(Kind::Reply, 1, Flags::MORE);
+    reply.length = 100;
+    pair.client.inject(reply, &[0; 9], pair.now);
+    let mut failed = header(Kind::Reply, 1, Flags::NONE);
+    failed.code = Code::Aborted as u32;
+    pair.client.inject(failed, b"", pair.now);
+    assert!(pair.poll(&mut call));
+    assert_eq!(call.status().code(), Code::Aborted);
+    assert_eq!(pair.client.conn.calls.held(), (0, 0));
+    assert_eq!(pair.client.conn.credit.calls(), (0, 0));
+}
+
+#[test]
+fn long_reply_that_fills_the_inbox_fails_and_keeps_nothing() {
+    let small = Settings {
+        inbox_bytes: 500_000,
+        ..settings()
+    };
+    let mut pair = Pair::with(small, settings());
+    let mut call = pair.call(b"x");
+    let arrived = pair.server.accept(pair.now);
+    pair.server.reply(&arrived, &pattern(1 << 20), pair.now);
+    assert!(pair.poll(&mut call));
+    assert!(matches!(call.failure().cause, Cause::InboxFull { max: 500_000 }));
+    pair.assert_quiescent();
+}
+
+#[test]
+fn control_frames_go_between_the_fragments() {
+    let mut pair = Pair::new();
+    pair.client.open_window = 300_000;
+    let _long = pair.start(Call::new(pattern(3 << 20)));
+    let victim = pair.start(Call::new(b"victim"));
+    pair.settle();
+    victim.abandon(&mut pair.client.conn, pair.now);
+    pair.client.open_window = 400_000;
+    pair.settle();
+    assert_eq!(pair.server.count(Kind::Cancel), 1);
+    assert!(pair.server.count(Kind::Data) < 8);
+}
+
+#[test]
+fn long_messages_wait_when_more_than_one_is_unwritten_and_short_ones_with_them() {
+    let mut pair = Pair::new();
+    pair.client.open_window = 0;
+    let _first = pair.start(Call::new(vec![0; 4_000_000]));
+    let _second = pair.start(Call::new(vec![0; 4_000_000]));
+    let mut third = pair.start(Call::new(vec![0; 4_000_000]));
+    assert!(third.is_waiting_in_queue());
+    pair.client.open_window = 3_500_000;
+    pair.settle();
+    assert!(third.flag.take());
+    pair.poll(&mut third);
+    assert!(third.id.is_some());
+}

@@ -1,1 +1,213 @@
+//! Pings, their floor, silence, and a peer that takes nothing.
 
+use super::*;
+use crate::frame::control::{Goaway, Pong, Reason};
+
+fn watchful() -> Settings {
+    Settings {
+        keep_alive: Some(secs(30)),
+        ..settings()
+    }
+}
+
+#[test]
+fn connector_asks_after_silence_only_while_anything_is_outstanding() {
+    let mut pair = Pair::with(watchful(), settings());
+    pair.advance(secs(100));
+    assert_eq!(pair.server.count(Kind::Ping), 0);
+    let _call = pair.call(b"x");
+    assert_eq!(
+        pair.server.kinds()[1..],
+        [Kind::Call, Kind::Ping],
+        "at once after a silence"
+    );
+    pair.advance(secs(29));
+    assert_eq!(pair.server.count(Kind::Ping), 1);
+    pair.advance(secs(2));
+    assert_eq!(pair.server.count(Kind::Ping), 2);
+}
+
+#[test]
+fn acceptor_asks_after_silence_always() {
+    let mut pair = Pair::with(settings(), watchful());
+    pair.advance(secs(29));
+    assert_eq!(pair.client.count(Kind::Ping), 0);
+    pair.advance(secs(1));
+    assert_eq!(pair.client.count(Kind::Ping), 1);
+    assert_eq!(pair.server.count(Kind::Pong), 1);
+}
+
+#[test]
+fn peer_that_does_not_answer_is_dead() {
+    let mut pair = Pair::with(watchful(), settings());
+    let mut call = pair.call(b"x");
+    let mut now = secs(30);
+    pair.client.conn.handle_timeout(now);
+    pair.client.transmit(now);
+    now += ms(19_999);
+    pair.client.conn.handle_timeout(now);
+    assert!(pair.client.conn.is_live());
+    now += ms(1);
+    pair.client.conn.handle_timeout(now);
+    let Cause::Lost { text, .. } = pair.client.cause() else {
+        panic!()
+    };
+    assert!(text.contains("20s"), "{text}");
+    assert!(call.poll(&mut pair.client.conn, now));
+    assert_eq!(call.executed(), Executed::Maybe);
+}
+
+#[test]
+fn any_byte_of_the_peer_keeps_it_alive() {
+    let mut pair = Pair::with(watchful(), settings());
+    let _call = pair.call(b"x");
+    pair.client.conn.handle_timeout(secs(30));
+    pair.client.transmit(secs(30));
+    pair.client.conn.handle_read(secs(45));
+    pair.client.conn.handle_timeout(secs(60));
+    assert!(pair.client.conn.is_live());
+    assert_eq!(pair.client.conn.poll_timeout(), Some(secs(65)));
+}
+
+#[test]
+fn write_progress_keeps_the_peer_alive() {
+    let mut pair = Pair::with(watchful(), settings());
+    pair.client.open_window = 1000;
+    let _call = pair.start(Call::new(vec![0; 100_000]));
+    pair.client.transmit(pair.now);
+    pair.client.conn.handle_timeout(secs(30));
+    // Had this been the OS, it would have stalled at 30 s; here the progress comes at 29 s, and again at 48 s.
+    pair.client.conn.handle_written(70_000, ms(30_001));
+    pair.client.conn.handle_written(1, secs(48));
+    pair.client.conn.handle_timeout(secs(52));
+    assert!(pair.client.conn.is_closed() || pair.client.conn.poll_timeout() > Some(secs(52)));
+}
+
+#[test]
+fn pong_answers_the_newest_ping_only() {
+    let mut pair = Pair::new();
+    for number in 1..=3u64 {
+        pair.server
+            .inject(Header::new(Kind::Ping, 0), &number.to_le_bytes(), pair.now);
+        pair.server
+            .inject(header(Kind::Send, 1 + 2 * number, Flags::END), b"", pair.now);
+    }
+    pair.server.transmit(pair.now);
+    pair.client.conn.keep_alive.send_ping(pair.now);
+    pair.client.conn.keep_alive.send_ping(pair.now);
+    pair.client.conn.keep_alive.send_ping(pair.now);
+    deliver(&mut pair.server, &mut pair.client, pair.now);
+    assert_eq!(pair.client.count(Kind::Pong), 1);
+    let pong = Pong::decode(pair.client.last(Kind::Pong).payload.clone()).unwrap();
+    assert_eq!(pong.ping[..], 3u64.to_le_bytes());
+    assert_eq!(pong.progress.unwrap().received, 3);
+}
+
+#[test]
+fn peer_that_pings_below_the_floor_again_and_again_is_sent_away() {
+    let mut pair = Pair::new();
+    let ping = |pair: &mut Pair| {
+        pair.server.inject(Header::new(Kind::Ping, 0), &[0; 8], pair.now);
+        pair.server.conn.is_live()
+    };
+    // The first is free, the next two are strikes.
+    assert!(ping(&mut pair) && ping(&mut pair) && ping(&mut pair));
+    assert!(!ping(&mut pair));
+    pair.server.transmit(pair.now);
+    pair.client.conn.keep_alive.send_ping(pair.now);
+    deliver(&mut pair.server, &mut pair.client, pair.now);
+    let goaway = Goaway::decode(pair.client.last(Kind::Goaway).payload.clone()).unwrap();
+    assert_eq!(goaway.reason, Reason::Excess.number());
+}
+
+#[test]
+fn pings_between_requests_are_no_strikes() {
+    let mut pair = Pair::new();
+    for index in 0..10 {
+        pair.server
+            .inject(header(Kind::Send, 1 + 2 * index, Flags::END), b"", pair.now);
+        pair.server.inject(Header::new(Kind::Ping, 0), &[0; 8], pair.now);
+    }
+    assert!(pair.server.conn.is_live());
+}
+
+#[test]
+fn pings_above_the_floor_are_no_strikes() {
+    let mut pair = Pair::new();
+    for _ in 0..10 {
+        pair.server.inject(Header::new(Kind::Ping, 0), &[0; 8], pair.now);
+        pair.now += secs(6);
+    }
+    assert!(pair.server.conn.is_live());
+}
+
+#[test]
+fn keep_alive_never_pings_below_the_peers_floor() {
+    let hasty = Settings {
+        keep_alive: Some(secs(1)),
+        ..settings()
+    };
+    let mut pair = Pair::with(settings(), hasty);
+    pair.advance(secs(60));
+    let pings = pair.client.count(Kind::Ping);
+    assert!((5..=7).contains(&pings), "{pings}");
+    assert!(pair.client.conn.is_live());
+}
+
+#[test]
+fn pong_without_a_ping_is_a_fault_but_not_the_end() {
+    let mut pair = Pair::new();
+    let pong = Pong {
+        ping: Bytes::copy_from_slice(&9u64.to_le_bytes()),
+        progress: None,
+    };
+    pair.client
+        .inject(Header::new(Kind::Pong, 0), &pong.encode_to_vec(), pair.now);
+    assert!(pair.client.conn.is_live());
+}
+
+#[test]
+fn peer_that_takes_nothing_is_given_up() {
+    let mut pair = Pair::new();
+    pair.client.open_window = 100;
+    let mut call = pair.start(Call::new(vec![0; 2000]));
+    pair.client.transmit(pair.now);
+    pair.now += ms(29_999);
+    pair.client.conn.handle_timeout(pair.now);
+    assert!(pair.client.conn.is_live());
+    pair.now += ms(1);
+    pair.client.conn.handle_timeout(pair.now);
+    let Cause::Lost { text, .. } = pair.client.cause() else {
+        panic!()
+    };
+    assert!(text.contains("65536 bytes in 30s"), "{text}");
+    assert!(call.poll(&mut pair.client.conn, pair.now));
+    assert_eq!(call.executed(), Executed::No);
+}
+
+#[test]
+fn slow_peer_that_takes_64_kib_in_time_is_not_given_up() {
+    let mut pair = Pair::new();
+    pair.client.open_window = 0;
+    let _call = pair.start(Call::new(vec![0; 1_000_000]));
+    for _ in 0..10 {
+        pair.client.open_window = 66_000;
+        pair.client.transmit(pair.now);
+        pair.now += secs(29);
+        pair.client.conn.handle_timeout(pair.now);
+        assert!(pair.client.conn.is_live());
+    }
+}
+
+#[test]
+fn idle_connection_holds_no_buffers() {
+    let mut pair = Pair::with(settings(), watchful());
+    let mut calls: Vec<_> = (0..500).map(|_| pair.start(Call::new(vec![0; 100]))).collect();
+    pair.settle();
+    for _ in 0..500 {
+        pair.echo();
+    }
+    assert!(calls.iter_mut().all(|call| pair.poll(call)));
+    pair.advance(secs(31));
+    assert_eq!(pair.server.conn.requests.capacity(), 0);
+}

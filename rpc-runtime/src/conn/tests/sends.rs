@@ -1,1 +1,248 @@
+//! One-way requests: flush, barrier, account.
 
+use super::*;
+use crate::conn::Uncovered;
+
+#[test]
+fn barrier_gives_the_account_of_everything_sent_before() {
+    let mut pair = Pair::new();
+    for _ in 0..6 {
+        assert!(pair.start(Call::send(b"x")).outcome.unwrap().is_ok());
+    }
+    let barrier = pair.client.conn.start_barrier(pair.now);
+    pair.client.transmit(pair.now);
+    deliver(&mut pair.client, &mut pair.server, pair.now);
+    // The PONG waits in the connection until the next write: what happens until then is in it.
+    let status = status(Code::Internal, "no");
+    let arrived: Vec<_> = (0..5).map(|_| pair.server.accept(pair.now)).collect();
+    pair.server.reply(&arrived[0], b"", pair.now);
+    pair.server
+        .conn
+        .end(arrived[1].id, End::Failed(&status), pair.now);
+    pair.server.conn.end(arrived[2].id, refused(&status), pair.now);
+    pair.server.conn.end(arrived[3].id, End::Dropped, pair.now);
+    pair.settle();
+    let progress = ready(|cx| pair.client.conn.poll_barrier(&barrier, cx)).unwrap();
+    assert_eq!((progress.last_id, progress.received), (11, 6));
+    assert_eq!((progress.handled, progress.failed, progress.expired), (1, 1, 0));
+    let dropped: Vec<_> = progress
+        .dropped
+        .iter()
+        .map(|dropped| (dropped.reason, dropped.count))
+        .collect();
+    assert_eq!(
+        dropped,
+        [
+            (DropReason::UnknownProcedure.number(), 1),
+            (DropReason::Aborted.number(), 1)
+        ]
+    );
+    assert!(pair.client.conn.barriers.is_empty());
+}
+
+#[test]
+fn barriers_behind_requests_need_no_time() {
+    let mut pair = Pair::new();
+    for _ in 0..3 {
+        pair.start(Call::send(b"x"));
+        let barrier = pair.client.conn.start_barrier(pair.now);
+        pair.settle();
+        assert!(ready(|cx| pair.client.conn.poll_barrier(&barrier, cx)).is_ok());
+    }
+    assert_eq!(pair.server.count(Kind::Ping), 3);
+    assert!(pair.server.conn.is_live());
+}
+
+#[test]
+fn second_barrier_in_a_row_waits_for_the_floor() {
+    let mut pair = Pair::new();
+    assert!(!pair.client.conn.barrier_needs_call(pair.now));
+    let first = pair.client.conn.start_barrier(pair.now);
+    pair.settle();
+    assert!(ready(|cx| pair.client.conn.poll_barrier(&first, cx)).is_ok());
+    assert!(pair.client.conn.barrier_needs_call(pair.now));
+    let second = pair.client.conn.start_barrier(pair.now);
+    pair.advance(ms(9_999));
+    assert!(poll(|cx| pair.client.conn.poll_barrier(&second, cx)).is_pending());
+    pair.advance(ms(1));
+    assert!(ready(|cx| pair.client.conn.poll_barrier(&second, cx)).is_ok());
+}
+
+#[test]
+fn call_before_the_second_barrier_resets_the_floor() {
+    let mut pair = Pair::new();
+    let first = pair.client.conn.start_barrier(pair.now);
+    pair.settle();
+    assert!(ready(|cx| pair.client.conn.poll_barrier(&first, cx)).is_ok());
+    let _call = pair.start(Call::control(b"ping"));
+    assert!(!pair.client.conn.barrier_needs_call(pair.now));
+    let second = pair.client.conn.start_barrier(pair.now);
+    pair.settle();
+    assert!(ready(|cx| pair.client.conn.poll_barrier(&second, cx)).is_ok());
+}
+
+#[test]
+fn call_after_the_second_barrier_lets_it_go() {
+    let mut pair = Pair::new();
+    for _ in 0..2 {
+        pair.client.conn.start_barrier(pair.now);
+        pair.settle();
+    }
+    assert_eq!(pair.server.count(Kind::Ping), 1);
+    let _call = pair.call(b"x");
+    assert_eq!(pair.server.count(Kind::Ping), 2);
+}
+
+#[test]
+fn ping_of_a_barrier_follows_the_last_fragment_of_earlier_sends() {
+    let mut pair = Pair::new();
+    pair.start(Call::send(vec![0; 1 << 20]));
+    let barrier = pair.client.conn.start_barrier(pair.now);
+    let _later = pair.start(Call::new(vec![0; 1 << 20]));
+    pair.settle();
+    let kinds = pair.server.kinds();
+    let ping = kinds.iter().position(|kind| *kind == Kind::Ping).unwrap();
+    let last = pair
+        .server
+        .seen
+        .iter()
+        .rposition(|frame| frame.kind == Kind::Data && frame.id == 1)
+        .unwrap();
+    assert!(ping > last);
+    let progress = ready(|cx| pair.client.conn.poll_barrier(&barrier, cx)).unwrap();
+    assert_eq!(progress.received, 1);
+}
+
+#[test]
+fn barrier_wakes_whoever_waits() {
+    let mut pair = Pair::new();
+    let barrier = pair.client.conn.start_barrier(pair.now);
+    let flag = Arc::new(Flag::default());
+    let waker = Waker::from(Arc::clone(&flag));
+    assert!(
+        pair.client
+            .conn
+            .poll_barrier(&barrier, &mut Context::from_waker(&waker))
+            .is_pending()
+    );
+    pair.settle();
+    assert!(flag.take());
+}
+
+#[test]
+fn dropped_barrier_leaves_nothing() {
+    let mut pair = Pair::new();
+    let barrier = pair.client.conn.start_barrier(pair.now);
+    pair.client.conn.drop_barrier(&barrier);
+    pair.settle();
+    assert!(pair.client.conn.barriers.is_empty());
+}
+
+#[test]
+fn flush_is_done_when_the_os_has_everything() {
+    let mut pair = Pair::new();
+    pair.client.open_window = 10;
+    pair.start(Call::send(b"0123456789"));
+    let flush = pair.client.conn.start_flush();
+    pair.settle();
+    let flag = Arc::new(Flag::default());
+    let waker = Waker::from(Arc::clone(&flag));
+    assert!(
+        pair.client
+            .conn
+            .poll_flush(&flush, &mut Context::from_waker(&waker))
+            .is_pending()
+    );
+    pair.client.open_window = usize::MAX;
+    pair.settle();
+    assert!(flag.take());
+    assert!(ready(|cx| pair.client.conn.poll_flush(&flush, cx)).is_ok());
+}
+
+#[test]
+fn flush_waits_for_the_fragments_of_earlier_requests_only() {
+    let mut pair = Pair::new();
+    pair.start(Call::send(vec![0; 1 << 20]));
+    let flush = pair.client.conn.start_flush();
+    pair.client.open_window = 900_000;
+    pair.settle();
+    assert!(poll(|cx| pair.client.conn.poll_flush(&flush, cx)).is_pending());
+    let _later = pair.start(Call::new(vec![0; 3 << 20]));
+    pair.client.open_window = 1 << 20;
+    pair.settle();
+    assert!(ready(|cx| pair.client.conn.poll_flush(&flush, cx)).is_ok());
+}
+
+#[test]
+fn flush_of_nothing_is_done_at_once() {
+    let mut pair = Pair::new();
+    let flush = pair.client.conn.start_flush();
+    assert!(ready(|cx| pair.client.conn.poll_flush(&flush, cx)).is_ok());
+}
+
+#[test]
+fn flush_fails_when_the_connection_is_lost_before() {
+    let mut pair = Pair::new();
+    pair.client.open_window = 0;
+    pair.start(Call::send(b"x"));
+    let flush = pair.client.conn.start_flush();
+    pair.client.conn.handle_lost("gone", None, pair.now);
+    assert!(matches!(
+        ready(|cx| pair.client.conn.poll_flush(&flush, cx)),
+        Err(Cause::Lost { .. })
+    ));
+}
+
+#[test]
+fn flush_of_lost_fragments_fails_even_if_the_rest_is_written() {
+    let mut pair = Pair::new();
+    pair.client.open_window = 300_000;
+    pair.start(Call::send(vec![0; 1 << 20]));
+    pair.settle();
+    let flush = pair.client.conn.start_flush();
+    pair.client.conn.handle_eof(pair.now);
+    assert!(ready(|cx| pair.client.conn.poll_flush(&flush, cx)).is_err());
+}
+
+#[test]
+fn sends_that_no_pong_covers_are_told_after_a_loss() {
+    let mut pair = Pair::new();
+    for _ in 0..3 {
+        pair.start(Call::send(b"covered"));
+    }
+    pair.client.conn.start_barrier(pair.now);
+    pair.settle();
+    assert_eq!(pair.client.conn.uncovered(), Uncovered { no: 0, maybe: 0 });
+    for _ in 0..2 {
+        pair.start(Call::send(b"written"));
+    }
+    pair.settle();
+    pair.client.open_window = 5;
+    for _ in 0..4 {
+        pair.start(Call::send(b"unwritten"));
+    }
+    pair.client.transmit(pair.now);
+    assert_eq!(pair.client.conn.uncovered(), Uncovered { no: 0, maybe: 6 });
+    pair.client.conn.handle_lost("gone", None, pair.now);
+    assert_eq!(pair.client.conn.uncovered(), Uncovered { no: 4, maybe: 2 });
+}
+
+#[test]
+fn sends_above_the_last_id_are_told_as_not_executed() {
+    let mut pair = Pair::new();
+    for _ in 0..4 {
+        pair.start(Call::send(b"x"));
+    }
+    let _call = pair.start(Call::new(b"x"));
+    for _ in 0..3 {
+        pair.start(Call::send(b"x"));
+    }
+    let goaway = crate::frame::control::Goaway {
+        reason: 1,
+        last_id: 5,
+        ..Default::default()
+    };
+    pair.client
+        .inject(Header::new(Kind::Goaway, 0), &goaway.encode_to_vec(), pair.now);
+    assert_eq!(pair.client.conn.uncovered(), Uncovered { no: 4, maybe: 3 });
+}
