@@ -149,6 +149,7 @@ impl Watched for Arc<Served> {
 
     fn poke(&self) {
         self.server.runtime().spawn(async {});
+        self.link.wake_driver();
     }
 }
 

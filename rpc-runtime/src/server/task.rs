@@ -53,6 +53,15 @@ impl HandlerTask {
         }
     }
 
+    fn poll_wanted(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let unwanted = self.served.with(|conn, _| conn.poll_unwanted(self.id, cx)).is_ready();
+        if unwanted || self.poll_handler(cx).is_ready() {
+            self.handler = None;
+            return Poll::Ready(());
+        }
+        Poll::Pending
+    }
+
     fn poll_handler(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(handler) = &mut self.handler else {
             return Poll::Ready(());
@@ -81,12 +90,13 @@ impl Future for HandlerTask {
         if served.watch().is_unlisted() {
             watch::list(&served);
         }
-        let unwanted = served.with(|conn, _| conn.poll_unwanted(this.id, cx)).is_ready();
-        if unwanted || this.poll_handler(cx).is_ready() {
-            this.handler = None;
-            return Poll::Ready(());
+        // A driver that this worker wakes sits where no other worker can take it, behind a handler that blocks. It is
+        // woken after the poll, or by the monitor if that takes long.
+        let (poll, work) = served.with_driver_asleep(|| this.poll_wanted(cx));
+        if work {
+            served.link().wake_driver();
         }
-        Poll::Pending
+        poll
     }
 }
 

@@ -27,7 +27,7 @@ pub(super) trait Watched {
     fn watch(&self) -> &Watch;
     /// The dispatcher has been in one poll for too long: starts another one, whose turn begins at `turn`.
     fn take_over(&self, turn: u64, route: usize);
-    /// Wakes a worker, so that timers and sockets are looked after.
+    /// Wakes a worker, so that timers and sockets are looked after, and the driver, which a handler may have left asleep.
     fn poke(&self);
 }
 

@@ -39,10 +39,12 @@ pub(crate) static CONTEXT: Procedure = Procedure::new("lab.v1.Lab/context", 10);
 pub(crate) static SUICIDE: Procedure = Procedure::new("lab.v1.Lab/suicide", 11);
 /// As `BLOCK`, but after an await.
 pub(crate) static BLOCK_LATER: Procedure = Procedure::new("lab.v1.Lab/block_later", 12);
+/// Returns its text after a timer of the server's runtime.
+pub(crate) static SLEEP: Procedure = Procedure::new("lab.v1.Lab/sleep", 13);
 /// Not served.
 pub(crate) static NOWHERE: Procedure = Procedure::new("lab.v1.Lab/nowhere", 99);
 
-static PROCEDURES: [Procedure; 12] = [
+static PROCEDURES: [Procedure; 13] = [
     ECHO,
     NOTE,
     WAIT,
@@ -55,6 +57,7 @@ static PROCEDURES: [Procedure; 12] = [
     CONTEXT,
     SUICIDE,
     BLOCK_LATER,
+    SLEEP,
 ];
 
 /// What the test and the handlers share.
@@ -227,6 +230,10 @@ impl Service for Lab {
                 lab.note(format!("{name} first"));
                 tokio::task::yield_now().await;
                 Ok(lab.block(name))
+            }),
+            12 => call.handle(|_, text: String| async move {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                Ok(text)
             }),
             _ => call.unknown(),
         }
