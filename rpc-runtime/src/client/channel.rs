@@ -338,10 +338,12 @@ impl Channel {
             .retired
             .retain(|connected| !Arc::ptr_eq(&connected.link, link));
         if matches!(state.stage, Stage::Closed(_)) {
+            // Whoever closes without a barrier does not ask what becomes of the last sends.
             state.stage = Stage::Closed(None);
+        } else {
+            state.lost.no = state.lost.no.saturating_add(uncovered.no);
+            state.lost.maybe = state.lost.maybe.saturating_add(uncovered.maybe);
         }
-        state.lost.no = state.lost.no.saturating_add(uncovered.no);
-        state.lost.maybe = state.lost.maybe.saturating_add(uncovered.maybe);
         self.tell(state);
     }
 

@@ -24,6 +24,7 @@ pub(super) fn terminate_request() -> TerminateRequest {
 /// Calls terminate, and waits as long as the server said that its drain may take.
 pub(super) async fn terminate(mut exchange: Exchange<'_>) -> Result<Reply, Error> {
     failure::check_runtime()?;
+    exchange.connect_within(FIRST_ANSWER);
     let request = terminate_request();
     let mut patience = pin!(sleep_until(Instant::now() + FIRST_ANSWER));
     let result = poll_fn(|cx| {

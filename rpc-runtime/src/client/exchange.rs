@@ -6,6 +6,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use prost::Message;
@@ -27,6 +28,8 @@ pub(super) struct Exchange<'a> {
     procedure: &'static Procedure,
     metadata: Option<&'a Metadata>,
     deadline: Deadline,
+    /// The deadline for finding a connection.
+    connect_by: Deadline,
     lane: Lane,
     place: Place<'a>,
     open: Option<(Arc<Connected>, CallId)>,
@@ -77,10 +80,16 @@ impl<'a> Exchange<'a> {
             procedure,
             metadata,
             deadline,
+            connect_by: deadline,
             lane,
             place: Place::Nowhere,
             open: None,
         }
+    }
+
+    /// Bounds the search for a connection by more than the call is.
+    pub(super) fn connect_within(&mut self, timeout: Duration) {
+        self.connect_by = Deadline::new(Some(timeout), self.deadline.at(), Instant::now());
     }
 
     /// Sends a request, and waits until the connection has it whole.
@@ -191,7 +200,7 @@ impl<'a> Exchange<'a> {
     }
 
     fn connecting(&self) -> Place<'a> {
-        Place::Connecting(Box::pin(self.channel.connected(Want::Calls, self.deadline)))
+        Place::Connecting(Box::pin(self.channel.connected(Want::Calls, self.connect_by)))
     }
 
     fn request(&self, on: &Connected) -> Request<'a> {
