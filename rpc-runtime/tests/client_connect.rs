@@ -1,0 +1,404 @@
+//! How a client finds its server, and finds it again; and how it ends.
+
+mod desk;
+
+use std::{io, time::Duration};
+
+use desk::*;
+use rpc_runtime::{Client, Code, Error, Executed, Phase, Server};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+    task::JoinHandle,
+};
+
+/// A server on `address` that takes connections and never shakes hands.
+async fn silent(address: &str) -> Server {
+    Server::builder()
+        .service(Desk::default())
+        .listen(address)
+        .signals(false)
+        .bind()
+        .await
+        .unwrap()
+}
+
+fn hang(client: &Client) -> JoinHandle<Result<(), Error>> {
+    let client = client.clone();
+    tokio::spawn(async move { client.call().timeout(None).send_recv(&HANG, ()).await })
+}
+
+#[tokio::test]
+async fn connect_fails_at_once_when_nobody_listens() {
+    // A port that was free a moment ago.
+    let port = TcpListener::bind("127.0.0.1:0")
+        .await
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    for (address, kind) in [
+        (
+            format!("tcp://127.0.0.1:{port}"),
+            io::ErrorKind::ConnectionRefused,
+        ),
+        (
+            "mem:client-connect-nobody".to_owned(),
+            io::ErrorKind::ConnectionRefused,
+        ),
+        (unix("nobody"), io::ErrorKind::NotFound),
+    ] {
+        let error = within(Client::connect(&address)).await.unwrap_err();
+        assert_eq!(
+            (error.code(), error.phase()),
+            (Code::Unavailable, Some(Phase::Connect))
+        );
+        assert_eq!(
+            (error.executed(), error.peer()),
+            (Executed::No, Some(address.as_str()))
+        );
+        let source = std::error::Error::source(&error).and_then(|source| source.downcast_ref::<io::Error>());
+        assert_eq!(source.unwrap().kind(), kind);
+        assert!(error.message().starts_with("cannot connect: "), "{error}");
+        assert_eq!(format!("{error:?}").lines().count(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_bad_address_fails_connect_and_every_call_of_a_lazy_client() {
+    let error = within(Client::connect("localhost:80")).await.unwrap_err();
+    assert_eq!(error.code(), Code::InvalidArgument);
+    let client = Client::connect_lazy("localhost:80");
+    for error in [
+        echo(&client, "x").await.unwrap_err(),
+        within(client.call().send(&ADD, 1_u64)).await.unwrap_err(),
+        within(client.ping()).await.unwrap_err(),
+        within(client.barrier()).await.unwrap_err(),
+        within(client.terminate()).await.unwrap_err(),
+    ] {
+        assert_eq!(
+            (error.code(), error.executed()),
+            (Code::InvalidArgument, Executed::No)
+        );
+        assert!(error.message().contains("localhost:80"), "{error}");
+    }
+}
+
+#[test]
+fn outside_of_a_runtime_a_call_is_an_error_and_no_panic() {
+    let clients = [
+        Client::connect_lazy("mem:client-connect-outside"),
+        Client::in_process(Desk::default()),
+    ];
+    let waker = std::task::Waker::noop();
+    let mut cx = std::task::Context::from_waker(waker);
+    for client in &clients {
+        let mut calls: [std::pin::Pin<Box<dyn Future<Output = Error>>>; 4] = [
+            Box::pin(async { client.call().send_recv::<_, ()>(&HANG, ()).await.unwrap_err() }),
+            Box::pin(async { client.ping().await.unwrap_err() }),
+            Box::pin(async { client.barrier().await.unwrap_err() }),
+            Box::pin(async { client.terminate().await.unwrap_err() }),
+        ];
+        for call in &mut calls {
+            let std::task::Poll::Ready(error) = call.as_mut().poll(&mut cx) else {
+                panic!("it waits")
+            };
+            assert_eq!(error.code(), Code::FailedPrecondition);
+            assert!(error.message().contains("tokio runtime"), "{error}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lazy_client_finds_a_server_that_comes_later() {
+    let client = Client::connect_lazy("mem:client-connect-later");
+    let call = {
+        let client = client.clone();
+        tokio::spawn(async move { echo(&client, "hello").await })
+    };
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let server = Desk::default().serve("mem:client-connect-later").await;
+    assert_eq!(within(call).await.unwrap().unwrap(), "hello");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn many_first_calls_share_one_connection() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = Client::connect_lazy(format!("tcp://{}", listener.local_addr().unwrap()));
+    let calls: Vec<_> = (0..50).map(|_| hang(&client)).collect();
+    let (mut first, _) = within(listener.accept()).await.unwrap();
+    let mut byte = [0];
+    within(first.read_exact(&mut byte)).await.unwrap();
+    for call in calls {
+        call.abort();
+        let _ = call.await;
+    }
+    // All of them waited for that one: no other has come.
+    let second = std::future::poll_fn(|cx| std::task::Poll::Ready(listener.poll_accept(cx))).await;
+    assert!(second.is_pending());
+}
+
+#[tokio::test]
+async fn a_caller_that_gives_up_does_not_abort_the_attempt() {
+    let desk = Desk::default();
+    let server = desk.serve("tcp://127.0.0.1:0").await;
+    let client = Client::connect_lazy(&server.address);
+    let mut first = Box::pin(client.call().send(&ADD, 1_u64));
+    let pending =
+        std::future::poll_fn(|cx| std::task::Poll::Ready(first.as_mut().poll(cx).is_pending())).await;
+    assert!(pending);
+    drop(first);
+    assert_eq!(echo(&client, "hello").await.unwrap(), "hello");
+}
+
+#[tokio::test]
+async fn a_client_finds_its_server_again_after_a_restart() {
+    for address in ["mem:client-connect-restart".to_owned(), unix("restart")] {
+        let mut server = Desk::default().serve(&address).await;
+        let client = server.client().await;
+        for _ in 0..3 {
+            assert_eq!(echo(&client, "before").await.unwrap(), "before");
+            server.stop().await;
+            server = Desk::default().serve(&address).await;
+            assert_eq!(echo(&client, "after").await.unwrap(), "after");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_wait_while_their_server_is_away() {
+    let server = Desk::default().serve("mem:client-connect-away").await;
+    let client = server.client().await;
+    server.stop().await;
+    let call = {
+        let client = client.clone();
+        tokio::spawn(async move { echo(&client, "hello").await })
+    };
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let _server = Desk::default().serve("mem:client-connect-away").await;
+    assert_eq!(within(call).await.unwrap().unwrap(), "hello");
+}
+
+#[tokio::test]
+async fn a_draining_server_finishes_a_call_while_the_next_goes_to_its_successor() {
+    let old = Desk::default();
+    let server = old
+        .serve_with("mem:client-connect-drain", |server| server.drain_timeout(LONG))
+        .await;
+    let client = server.client().await;
+    let open = hang(&client);
+    until(|| old.hanging() == 1).await;
+    server.handle.drain();
+    // The name is free as soon as the listener has closed.
+    let new = Desk::default();
+    let mut next = None;
+    within(async {
+        while next.is_none() {
+            tokio::task::yield_now().await;
+            let bound = Server::builder()
+                .service(new.clone())
+                .listen("mem:client-connect-drain")
+                .signals(false);
+            next = bound.bind().await.ok();
+        }
+    })
+    .await;
+    let serving = tokio::spawn(next.unwrap().serve());
+    within(client.call().send_recv::<_, ()>(&ADD, 1_u64))
+        .await
+        .unwrap();
+    assert_eq!((old.sum(), new.sum()), (0, 1));
+    assert_eq!(old.hanging(), 1);
+    open.abort();
+    server.stop().await;
+    serving.abort();
+}
+
+#[tokio::test]
+async fn a_peer_that_speaks_something_else_fails_calls_at_once() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("tcp://{}", listener.local_addr().unwrap());
+    let serving = tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            // What an HTTP server says to bytes that it does not understand, as far as we look.
+            let _ = stream
+                .write_all(b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n")
+                .await;
+            let mut rest = Vec::new();
+            let _ = stream.read_to_end(&mut rest).await;
+        }
+    });
+    let error = within(Client::connect(&address)).await.unwrap_err();
+    assert_eq!(
+        (error.code(), error.executed()),
+        (Code::FailedPrecondition, Executed::No),
+        "{error}"
+    );
+    let client = Client::connect_lazy(&address);
+    for _ in 0..3 {
+        let error = echo(&client, "x").await.unwrap_err();
+        assert_eq!(
+            (error.code(), error.executed()),
+            (Code::FailedPrecondition, Executed::No),
+            "{error}"
+        );
+    }
+    serving.abort();
+}
+
+#[tokio::test]
+async fn a_lost_connection_fails_its_calls_and_the_next_call_makes_another() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = Client::connect_lazy(format!("tcp://{}", listener.local_addr().unwrap()));
+    for _ in 0..3 {
+        let call = hang(&client);
+        let (mut stream, _) = within(listener.accept()).await.unwrap();
+        // HELLO, and the CALL right behind it.
+        for _ in 0..2 {
+            let len = within(stream.read_u32()).await.unwrap();
+            within(stream.read_exact(&mut vec![0; len as usize]))
+                .await
+                .unwrap();
+        }
+        drop(stream);
+        let error = within(call).await.unwrap().unwrap_err();
+        assert_eq!(
+            (error.code(), error.executed()),
+            (Code::Unavailable, Executed::Maybe),
+            "{error}"
+        );
+        assert_eq!(error.phase(), Some(Phase::Wait));
+    }
+}
+
+#[tokio::test]
+async fn a_closed_client_takes_no_more_calls() {
+    let desk = Desk::default();
+    let server = desk.serve("tcp://127.0.0.1:0").await;
+    let client = server.client().await;
+    for _ in 0..100 {
+        within(client.call().send(&ADD, 1_u64)).await.unwrap();
+    }
+    let clone = client.clone();
+    let (one, other) = tokio::join!(within(client.close()), within(clone.close()));
+    one.unwrap();
+    other.unwrap();
+    until(|| desk.sum() == 100).await;
+    for error in [
+        echo(&clone, "x").await.unwrap_err(),
+        within(client.call().send(&ADD, 1_u64)).await.unwrap_err(),
+        within(client.ping()).await.unwrap_err(),
+        within(client.barrier()).await.unwrap_err(),
+    ] {
+        assert_eq!(
+            (error.code(), error.executed()),
+            (Code::Unavailable, Executed::No)
+        );
+        assert_eq!(error.message(), "the client is closed: make a new one");
+    }
+    within(client.close()).await.unwrap();
+    within(Client::connect_lazy(&server.address).close())
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn close_lets_open_calls_finish() {
+    let desk = Desk::default();
+    let server = desk.serve("mem:client-connect-close").await;
+    let client = server.client().await;
+    let replies: Vec<_> = (0..100)
+        .map(|_| {
+            let client = client.clone();
+            tokio::spawn(async move { client.call().send_recv::<_, ()>(&ADD, 1_u64).await })
+        })
+        .collect();
+    until(|| desk.sum() > 0).await;
+    within(client.close()).await.unwrap();
+    for reply in replies {
+        match within(reply).await.unwrap() {
+            Ok(()) => {}
+            Err(error) => assert_eq!(error.executed(), Executed::No, "{error}"),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn close_cuts_what_does_not_finish_in_time() {
+    let desk = Desk::default();
+    let server = desk.serve("mem:client-connect-cut").await;
+    let client = within(
+        Client::builder(&server.address)
+            .timeout(Duration::from_secs(3))
+            .connect(),
+    )
+    .await
+    .unwrap();
+    let open = hang(&client);
+    until(|| desk.hanging() == 1).await;
+    let start = tokio::time::Instant::now();
+    let error = within(client.close()).await.unwrap_err();
+    assert!(error.is_timeout());
+    assert_eq!(start.elapsed().as_secs(), 3);
+    let error = within(open).await.unwrap().unwrap_err();
+    assert_eq!(
+        (error.code(), error.executed()),
+        (Code::Unavailable, Executed::Maybe)
+    );
+    until(|| desk.hanging() == 0).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn close_ends_callers_that_wait_for_a_connection() {
+    let _silent = silent("mem:client-connect-silent-to-close").await;
+    for address in [
+        "mem:client-connect-nobody-to-close",
+        "mem:client-connect-silent-to-close",
+    ] {
+        let client = Client::builder(address)
+            .timeout(Duration::from_secs(3))
+            .connect_lazy();
+        let call = hang(&client);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        // A handshake that never comes is waited for no longer than a call.
+        assert_eq!(within(client.close()).await.is_err(), address.contains("silent"));
+        let error = within(call).await.unwrap().unwrap_err();
+        assert!(error.is_closed(), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_dropped_client_has_sent_still_arrives() {
+    let desk = Desk::default();
+    for address in ["tcp://127.0.0.1:0", "mem:client-connect-dropped"] {
+        let server = desk.serve(address).await;
+        let before = desk.sum();
+        let client = Client::connect_lazy(&server.address);
+        for _ in 0..1000 {
+            within(client.call().send(&ADD, 1_u64)).await.unwrap();
+        }
+        drop(client);
+        until(|| desk.sum() == before + 1000).await;
+        // Its connection has ended too: a server without connections drains at once.
+        server.stop().await;
+    }
+}
+
+#[test]
+fn a_client_survives_the_runtime_that_it_connected_in() {
+    let server = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let running = server.block_on(Desk::default().serve("tcp://127.0.0.1:0"));
+    let client = Client::connect_lazy(&running.address);
+    for _ in 0..3 {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        assert_eq!(runtime.block_on(echo(&client, "hello")).unwrap(), "hello");
+    }
+}

@@ -1,0 +1,150 @@
+//! What a client can find out about its one-way calls.
+
+mod desk;
+
+use std::time::Duration;
+
+use desk::*;
+use rpc_runtime::{Bytes, Client, Code, DropReason, Error, Executed, Limits};
+
+async fn add(client: &Client, n: u64) -> Result<(), Error> {
+    within(client.call().send(&ADD, n)).await
+}
+
+#[tokio::test]
+async fn a_barrier_tells_what_became_of_every_send() {
+    let desk = Desk::default();
+    let server = desk.serve("tcp://127.0.0.1:0").await;
+    let client = server.client().await;
+    for n in 1..=100 {
+        add(&client, n).await.unwrap();
+    }
+    within(client.call().send(&REFUSE, "no".to_owned()))
+        .await
+        .unwrap();
+    within(client.call().send(&NOWHERE, ())).await.unwrap();
+    // Not what `ADD` takes: a string field cannot be a number.
+    within(client.call().send(&ADD, "text".to_owned())).await.unwrap();
+    assert_eq!(within(client.barrier()).await.unwrap().received(), 103);
+    // Received is not yet handled; a call later, on the same connection, is.
+    until(|| desk.sum() == 5050).await;
+    let mut account = within(client.barrier()).await.unwrap();
+    while account.pending() > 0 {
+        account = within(client.barrier()).await.unwrap();
+    }
+    assert_eq!(
+        (account.handled(), account.failed(), account.expired()),
+        (100, 1, 0)
+    );
+    let mut dropped: Vec<_> = account.dropped().collect();
+    dropped.sort_by_key(|(reason, _)| *reason != DropReason::UnknownProcedure);
+    assert_eq!(
+        dropped,
+        [(DropReason::UnknownProcedure, 1), (DropReason::BadPayload, 1)]
+    );
+    assert_eq!(
+        account.to_string(),
+        "received 103: 100 handled, 1 failed, 0 expired, 2 dropped \
+         (unknown procedure: 1, bad payload: 1), 0 pending"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn barriers_in_a_row_do_not_wait_for_each_other() {
+    let client = Client::in_process(Desk::default());
+    let start = tokio::time::Instant::now();
+    for _ in 0..100 {
+        within(client.barrier()).await.unwrap();
+    }
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+}
+
+#[tokio::test]
+async fn a_flush_without_sends_needs_no_connection_and_a_barrier_makes_one() {
+    let client = Client::connect_lazy("mem:client-one-way-nobody");
+    within(client.flush()).await.unwrap();
+    let client = Client::in_process(Desk::default());
+    assert_eq!(within(client.barrier()).await.unwrap(), Default::default());
+}
+
+#[tokio::test(start_paused = true)]
+async fn sends_that_a_lost_connection_may_have_lost_are_told_once() {
+    let desk = Desk::default();
+    let mut server = desk.serve("mem:client-one-way-lost").await;
+    let client = server.client().await;
+    for flush in [true, false] {
+        add(&client, 1).await.unwrap();
+        within(client.barrier()).await.unwrap();
+        add(&client, 1).await.unwrap();
+        add(&client, 1).await.unwrap();
+        within(client.flush()).await.unwrap();
+        server.handle.abort();
+        server.stop().await;
+        server = desk.serve("mem:client-one-way-lost").await;
+        // Whether a call finds the new server before or after does not matter.
+        let error = if flush {
+            within(client.flush()).await.unwrap_err()
+        } else {
+            echo(&client, "x").await.unwrap();
+            within(client.barrier()).await.unwrap_err()
+        };
+        assert_eq!(
+            (error.code(), error.executed()),
+            (Code::Unavailable, Executed::Maybe)
+        );
+        assert!(error.message().contains("0 never executed, 2 perhaps"), "{error}");
+        within(client.flush()).await.unwrap();
+        assert_eq!(within(client.barrier()).await.unwrap().received(), 0);
+    }
+}
+
+#[tokio::test]
+async fn covered_sends_are_not_told_when_their_connection_is_lost() {
+    let desk = Desk::default();
+    let server = desk.serve("mem:client-one-way-covered").await;
+    let client = server.client().await;
+    add(&client, 1).await.unwrap();
+    within(client.barrier()).await.unwrap();
+    server.stop().await;
+    let _server = desk.serve("mem:client-one-way-covered").await;
+    within(client.flush()).await.unwrap();
+    assert_eq!(within(client.barrier()).await.unwrap().received(), 0);
+}
+
+#[tokio::test]
+async fn more_sends_than_the_server_keeps_wait_and_none_is_lost() {
+    let desk = Desk::default();
+    let limits = Limits::default().send_bytes(64 << 10);
+    let server = desk
+        .serve_with("tcp://127.0.0.1:0", |server| server.limits(limits))
+        .await;
+    let client = server.client().await;
+    let senders: Vec<_> = (0..8)
+        .map(|_| {
+            let client = client.clone();
+            tokio::spawn(async move {
+                for _ in 0..2000 {
+                    add(&client, 1).await.unwrap();
+                }
+            })
+        })
+        .collect();
+    for sender in senders {
+        within(sender).await.unwrap();
+    }
+    assert_eq!(within(client.barrier()).await.unwrap().received(), 16_000);
+    until(|| desk.sum() == 16_000).await;
+}
+
+#[tokio::test]
+async fn large_sends_arrive_whole_before_their_barrier() {
+    let desk = Desk::default();
+    let server = desk.serve("tcp://127.0.0.1:0").await;
+    let client = server.client().await;
+    for _ in 0..10 {
+        within(client.call().send(&ECHO, Bytes::from(vec![1; 1 << 20])))
+            .await
+            .unwrap();
+    }
+    assert_eq!(within(client.barrier()).await.unwrap().received(), 10);
+}
