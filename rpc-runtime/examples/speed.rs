@@ -1,0 +1,119 @@
+//! A first figure for speed: calls and one-ways per second between two halves of one process, over loopback TCP.
+//!
+//! `cargo run --release -p rpc-runtime --example speed`. What it prints is what this machine did just now: client,
+//! server and kernel share its cores, so it says little about any other setting.
+
+use std::time::{Duration, Instant};
+
+use rpc_runtime::{Bytes, Client, Error, Handler, Incoming, Procedure, Server, Service};
+
+static ECHO: Procedure = Procedure::new("speed.v1.Speed/rpc_echo", 1);
+
+/// Returns what it gets.
+struct Speed;
+
+impl Service for Speed {
+    fn name(&self) -> &'static str {
+        "speed.v1.Speed"
+    }
+
+    fn procedures(&self) -> &'static [Procedure] {
+        std::slice::from_ref(&ECHO)
+    }
+
+    fn call(&self, _only_one: usize, call: Incoming) -> Handler {
+        call.handle(|_, bytes: Bytes| async move { Ok(bytes) })
+    }
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Error> {
+    let server = Server::builder()
+        .service(Speed)
+        .listen("tcp://127.0.0.1:0")
+        .bind()
+        .await?;
+    let address = server.addresses()[0].clone();
+    let serving = tokio::spawn(server.serve());
+    let client = Client::connect(&address).await?;
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let build = if cfg!(debug_assertions) {
+        "DEBUG"
+    } else {
+        "release"
+    };
+    println!("{PAYLOAD} bytes there and back, one connection over {address}, {cores} cores, {build} build");
+    for in_flight in [1, 64, 256] {
+        let rate = calls(&client, in_flight).await?;
+        println!("{:>10} calls/s, {in_flight} in flight", grouped(rate));
+    }
+    let rate = grouped(one_ways(&client).await?);
+    println!("{rate:>10} one-ways/s, all read by the server");
+    println!("account: {}", client.barrier().await?);
+    serving.abort();
+    client.close().await
+}
+
+/// Calls per second: each task calls, waits, calls again.
+async fn calls(client: &Client, in_flight: usize) -> Result<f64, Error> {
+    closed_loop(client, in_flight, WINDOW / 5).await?;
+    let start = Instant::now();
+    let calls = closed_loop(client, in_flight, WINDOW).await?;
+    Ok(calls as f64 / start.elapsed().as_secs_f64())
+}
+
+async fn closed_loop(client: &Client, in_flight: usize, window: Duration) -> Result<u64, Error> {
+    let start = Instant::now();
+    let tasks: Vec<_> = (0..in_flight)
+        .map(|_| {
+            let client = client.clone();
+            tokio::spawn(async move {
+                let mut calls = 0;
+                while start.elapsed() < window {
+                    let request = Bytes::from_static(&[7; PAYLOAD]);
+                    let reply: Bytes = client.call().send_recv(&ECHO, request).await?;
+                    assert_eq!(reply.len(), PAYLOAD);
+                    calls += 1;
+                }
+                Ok::<u64, Error>(calls)
+            })
+        })
+        .collect();
+    let mut calls = 0;
+    for task in tasks {
+        calls += task.await.expect("the task does not panic")?;
+    }
+    Ok(calls)
+}
+
+/// One-ways per second, from one task, up to the server's word that it has read them all.
+async fn one_ways(client: &Client) -> Result<f64, Error> {
+    let start = Instant::now();
+    let mut sent = 0_u64;
+    while start.elapsed() < WINDOW {
+        for _ in 0..100 {
+            client
+                .call()
+                .send(&ECHO, Bytes::from_static(&[7; PAYLOAD]))
+                .await?;
+        }
+        sent += 100;
+    }
+    client.barrier().await?;
+    Ok(sent as f64 / start.elapsed().as_secs_f64())
+}
+
+/// `1_234_567`
+fn grouped(rate: f64) -> String {
+    let digits = (rate as u64).to_string();
+    let groups: Vec<_> = digits
+        .as_bytes()
+        .rchunks(3)
+        .rev()
+        .map(String::from_utf8_lossy)
+        .collect();
+    groups.join("_")
+}
+
+const PAYLOAD: usize = 64;
+const WINDOW: Duration = Duration::from_secs(1);
