@@ -4,6 +4,7 @@ mod backoff;
 mod builder;
 mod call;
 mod channel;
+mod connected;
 mod control;
 mod deadline;
 mod exchange;
@@ -21,7 +22,7 @@ use self::{
     deadline::Deadline,
     keeper::Target,
 };
-use crate::{Account, DrainReport, Error, Service, server::InProcess};
+use crate::{Account, DrainReport, Error, Service, builtin::PING, server::InProcess};
 
 /// A channel to one address: connects, and connects again after a loss, as calls need it.
 ///
@@ -121,7 +122,8 @@ impl Client {
     /// Dropping the future changes nothing.
     pub async fn ping(&self) -> Result<Duration, Error> {
         let deadline = self.call().deadline(self.timeout);
-        self.channel.connected(Want::Calls, deadline).await?;
+        let connected = self.channel.connected(Want::Calls, deadline).await;
+        connected.map_err(|error| error.with_procedure(PING.path()))?;
         let start = Instant::now();
         self.call().ping(deadline).await?;
         Ok(start.elapsed())

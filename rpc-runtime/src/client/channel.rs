@@ -16,6 +16,7 @@ use tracing::debug;
 
 use super::{
     backoff::Backoff,
+    connected::Connected,
     deadline::Deadline,
     failure::{self, Obstacle},
     keeper::{Held, Hold, Keeper, Target},
@@ -69,16 +70,6 @@ enum Stage {
         ready: bool,
     },
     Closed(Option<Arc<Connected>>),
-}
-
-/// A connection as the channel and its calls hold it. When the last of them lets go, it closes: what is queued still
-/// goes out.
-pub(super) struct Connected {
-    pub(super) link: Arc<Link>,
-    /// The address of the peer, for errors.
-    pub(super) peer: Arc<str>,
-    driver: AbortHandle,
-    _hold: Hold,
 }
 
 /// What a caller waits for.
@@ -479,34 +470,6 @@ impl fmt::Debug for Channel {
         f.debug_struct("Channel")
             .field("address", &self.address)
             .finish_non_exhaustive()
-    }
-}
-
-impl Connected {
-    pub(super) fn takes_calls(&self) -> bool {
-        self.link.with(|conn, _| conn.takes_calls())
-    }
-
-    pub(super) fn is_over(&self) -> bool {
-        self.link.with(|conn, _| conn.is_closed())
-    }
-
-    /// Ends the connection now; everything that is pending on it fails.
-    pub(super) fn abort(&self) {
-        self.driver.abort();
-    }
-
-    /// Why it takes no more calls.
-    fn obstacle(&self) -> Obstacle {
-        self.link
-            .with(|conn, _| match (conn.state(), conn.peer_goaway()) {
-                (ConnState::Closed(cause), _) => Obstacle::of(&cause),
-                (_, Some(goaway)) => Obstacle::of(&Cause::GoingAway {
-                    reason: goaway.reason,
-                    text: goaway.text.clone(),
-                }),
-                _ => Obstacle::of(&Cause::Closed),
-            })
     }
 }
 

@@ -13,7 +13,8 @@ use prost::Message;
 use tokio::time::Instant;
 
 use super::{
-    channel::{Channel, Connected, Want},
+    channel::{Channel, Want},
+    connected::Connected,
     deadline::Deadline,
     failure,
 };

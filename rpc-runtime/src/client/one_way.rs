@@ -6,7 +6,8 @@ use tokio::time::{timeout, timeout_at};
 
 use super::{
     Client,
-    channel::{Channel, Connected, Want},
+    channel::{Channel, Want},
+    connected::Connected,
     deadline::Deadline,
     failure,
 };

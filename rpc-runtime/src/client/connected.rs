@@ -1,0 +1,52 @@
+//! Connected: one connection as the channel and its calls hold it.
+
+use std::sync::Arc;
+
+use tokio::task::AbortHandle;
+
+use super::{failure::Obstacle, keeper::Hold};
+use crate::{
+    conn::{Cause, State},
+    driver::Link,
+};
+
+/// A connection as the channel and its calls hold it. When the last of them lets go, it closes: what is queued still
+/// goes out.
+pub(super) struct Connected {
+    pub(super) link: Arc<Link>,
+    /// The address of the peer, for errors.
+    pub(super) peer: Arc<str>,
+    pub(super) driver: AbortHandle,
+    /// Tells the keeper when it is dropped.
+    pub(super) _hold: Hold,
+}
+
+impl Connected {
+    /// Whether a new call can start here.
+    pub(super) fn takes_calls(&self) -> bool {
+        self.link.with(|conn, _| conn.takes_calls())
+    }
+
+    /// Whether nothing comes from it any more.
+    pub(super) fn is_over(&self) -> bool {
+        self.link.with(|conn, _| conn.is_closed())
+    }
+
+    /// Ends the connection now; everything that is pending on it fails.
+    pub(super) fn abort(&self) {
+        self.driver.abort();
+    }
+
+    /// Why it takes no more calls.
+    pub(super) fn obstacle(&self) -> Obstacle {
+        self.link
+            .with(|conn, _| match (conn.state(), conn.peer_goaway()) {
+                (State::Closed(cause), _) => Obstacle::of(&cause),
+                (_, Some(goaway)) => Obstacle::of(&Cause::GoingAway {
+                    reason: goaway.reason,
+                    text: goaway.text.clone(),
+                }),
+                _ => Obstacle::of(&Cause::Closed),
+            })
+    }
+}
