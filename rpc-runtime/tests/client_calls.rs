@@ -147,7 +147,7 @@ async fn an_unknown_procedure_is_not_executed() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn ten_thousand_calls_fit_through_one_connection() {
     let desk = Desk::default();
     let server = desk.serve("tcp://127.0.0.1:0").await;

@@ -111,7 +111,9 @@ fn outside_of_a_runtime_a_call_is_an_error_and_no_panic() {
 
 #[tokio::test(start_paused = true)]
 async fn a_lazy_client_finds_a_server_that_comes_later() {
-    let client = Client::connect_lazy("mem:client-connect-later");
+    let client = Client::builder("mem:client-connect-later")
+        .timeout(LONG)
+        .connect_lazy();
     let call = {
         let client = client.clone();
         tokio::spawn(async move { echo(&client, "hello").await })
@@ -169,7 +171,10 @@ async fn a_client_finds_its_server_again_after_a_restart() {
 #[tokio::test(start_paused = true)]
 async fn calls_wait_while_their_server_is_away() {
     let server = Desk::default().serve("mem:client-connect-away").await;
-    let client = server.client().await;
+    // Longer than the longest pause between two attempts.
+    let client = within(Client::builder(&server.address).timeout(LONG).connect())
+        .await
+        .unwrap();
     server.stop().await;
     let call = {
         let client = client.clone();
