@@ -333,12 +333,7 @@ impl Connection {
             return;
         }
         self.put_goaway(Reason::Protocol, self.requests.last_id(), &text);
-        self.begin_closing(
-            Cause::Protocol { text },
-            Reach::Output,
-            now + self.settings.linger,
-            now,
-        );
+        self.begin_closing(Cause::Protocol { text }, Reach::Output, self.soon(now), now);
     }
 
     /// The peer made us refuse too much.
@@ -347,12 +342,7 @@ impl Connection {
             return;
         }
         self.put_goaway(Reason::Excess, self.requests.last_id(), &text);
-        self.begin_closing(
-            Cause::Protocol { text },
-            Reach::Output,
-            now + self.settings.linger,
-            now,
-        );
+        self.begin_closing(Cause::Protocol { text }, Reach::Output, self.soon(now), now);
     }
 
     /// The peer's part of the handshake is not acceptable.
@@ -361,12 +351,7 @@ impl Connection {
             return;
         }
         self.put_goaway(Reason::HelloRejected, 0, &text);
-        self.begin_closing(
-            Cause::HelloRejected { text },
-            reach,
-            now + self.settings.linger,
-            now,
-        );
+        self.begin_closing(Cause::HelloRejected { text }, reach, self.soon(now), now);
     }
 
     /// Counts a fault of the peer that the connection survives, unless it is one too many.
@@ -392,16 +377,20 @@ impl Connection {
 
     /// Waits for the peer's end of file as soon as everything is written.
     fn linger_if_written(&mut self, now: Time) {
-        let limit = self.hard_limit();
+        let soon = self.soon(now);
+        let until = self.hard_limit().map_or(soon, |limit| limit.min(soon));
         let Life::Closing(closing) = &mut self.life else {
             return;
         };
         if !closing.lingering && self.taken == self.out.end() {
             closing.lingering = true;
-            closing.until = limit.map_or(now + self.settings.linger, |limit| {
-                limit.min(now + self.settings.linger)
-            });
+            closing.until = until;
         }
+    }
+
+    /// When the peer has had time enough for the little that is left to do.
+    fn soon(&self, now: Time) -> Time {
+        now.saturating_add(self.settings.linger)
     }
 
     /// Ends the connection: nothing is written or read any more.

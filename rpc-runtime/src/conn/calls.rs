@@ -184,7 +184,7 @@ impl Calls {
         self.undelivered += 1;
     }
 
-    /// Fails a call, if anybody waits for it.
+    /// Fails a call, if anybody waits for it: a frame of the peer says so.
     pub(super) fn fail(&mut self, id: u64, cause: Cause, executed: Executed, woken: &mut Woken) {
         let failure = Failure {
             cause,

@@ -201,6 +201,12 @@ impl Abuse {
         self.left > 0
     }
 
+    /// How many faults there may still be.
+    #[cfg(test)]
+    pub(super) fn left(&self) -> u32 {
+        self.left
+    }
+
     /// Counts a request that was as it should be.
     pub(super) fn good(&mut self) {
         self.good += 1;

@@ -90,7 +90,7 @@ impl Connection {
         if matches!(self.life, Life::Handshaking) {
             // Nothing was dispatched, so nothing has to be finished.
             self.put_goaway(reason, 0, text);
-            let limit = now + self.settings.linger;
+            let limit = self.soon(now);
             return self.begin_closing(Cause::Closed, Reach::Output, limit, now);
         }
         self.put_goaway(reason, MAX_ID, text);
@@ -273,11 +273,11 @@ impl Connection {
         if !is_over && !is_done {
             return;
         }
-        let soon = now + self.settings.linger;
+        let soon = self.soon(now);
         let until = match (self.hard_limit(), drain.until) {
             (Some(limit), _) => limit,
             (None, Some(until)) => until.max(soon),
-            (None, None) => now + self.settings.write_stall,
+            (None, None) => now.saturating_add(self.settings.write_stall),
         };
         self.begin_closing(Cause::Closed, Reach::Output, until, now);
     }
@@ -307,21 +307,24 @@ impl Connection {
             return;
         };
         match (&request.stage, request.one_way) {
-            (Stage::Discarding(_), _) => drop(self.requests.remove(id)),
+            (Stage::Discarding(_), _) => {}
             (Stage::Queued(_) | Stage::Taken | Stage::Running(_), _) if request.control => {}
             (Stage::Taken | Stage::Running(_), _) => {
                 self.requests.unwant(id, Unwanted::Drained, &mut self.woken);
             }
-            (stage @ (Stage::Receiving(_) | Stage::Queued(_)), true) => {
-                // Only complete ones are in the account.
-                let complete = matches!(stage, Stage::Queued(_));
-                self.requests.remove(id);
+            (Stage::Receiving(_), true) => {
+                self.requests.discard(id, Fate::Dropped(DropReason::Draining));
                 self.tally.one_way_dropped += 1;
-                if complete {
-                    self.account.ended(Fate::Dropped(DropReason::Draining));
-                }
             }
-            (Stage::Receiving(_) | Stage::Queued(_), false) => {
+            (Stage::Queued(_), true) => {
+                self.requests.remove(id);
+                self.account.ended(Fate::Dropped(DropReason::Draining));
+                self.tally.one_way_dropped += 1;
+            }
+            (stage @ (Stage::Receiving(_) | Stage::Queued(_)), false) => {
+                if let Stage::Receiving(partial) = stage {
+                    self.abuse.expect_late(partial.assembly.missing());
+                }
                 self.tally.aborted += 1;
                 let text = "server is draining";
                 self.refuse_call(id, Code::Unavailable, text, Flags::NOT_EXECUTED, now);

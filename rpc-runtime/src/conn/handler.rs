@@ -27,16 +27,8 @@ impl Connection {
     /// Each request that this gives must come to its end by [`Connection::reply`] or [`Connection::end`].
     pub(crate) fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<Option<Arrived>> {
         if self.has_room() || !self.is_live() {
-            if let Some((id, request, body)) = self.requests.take_next() {
-                return Poll::Ready(Some(Arrived {
-                    id: CallId(id),
-                    one_way: request.one_way,
-                    procedure: body.procedure,
-                    deadline: request.deadline,
-                    metadata: body.metadata,
-                    payload: body.payload,
-                    at: request.at,
-                }));
+            if let Some(arrived) = self.requests.take_next() {
+                return Poll::Ready(Some(arrived));
             }
             if !self.is_live() {
                 return Poll::Ready(None);

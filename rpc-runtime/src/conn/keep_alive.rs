@@ -83,7 +83,9 @@ impl KeepAlive {
     pub(super) fn ping_read(&mut self, ping: [u8; PING_LEN], floor: Time, now: Time) -> bool {
         let theirs = &mut self.theirs;
         // Half of what we announced: the network may bring two closer together than they were sent.
-        let too_early = theirs.last.is_some_and(|last| now < last + floor / 2);
+        let too_early = theirs
+            .last
+            .is_some_and(|last| now < last.saturating_add(floor / 2));
         if too_early && !theirs.request_read {
             theirs.strikes += 1;
         }
@@ -108,20 +110,20 @@ impl KeepAlive {
         if self.sent == 0 || self.request_sent {
             Time::ZERO
         } else {
-            self.sent_at + floor
+            self.sent_at.saturating_add(floor)
         }
     }
 
     /// When a ping should go out because nothing came for `silence`.
     pub(super) fn due_at(&self, silence: Time, floor: Time) -> Option<Time> {
-        let due = (self.last_read + silence).max(self.allowed_at(floor));
+        let due = self.last_read.saturating_add(silence).max(self.allowed_at(floor));
         (!self.is_waiting()).then_some(due)
     }
 
     /// When the peer counts as dead, unless something is heard of it before.
     pub(super) fn dead_at(&self, dead_after: Time) -> Option<Time> {
         let heard = self.sent_at.max(self.last_read).max(self.last_written);
-        self.is_waiting().then_some(heard + dead_after)
+        self.is_waiting().then_some(heard.saturating_add(dead_after))
     }
 
     /// Whether a ping is not answered.

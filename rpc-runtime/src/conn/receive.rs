@@ -141,7 +141,7 @@ impl Connection {
         let reason = Reason::from_number(goaway.reason).unwrap_or(Reason::Drain);
         let text = cut(&goaway.text, MAX_TEXT).to_owned();
         if reason == Reason::HelloRejected {
-            let until = now + self.settings.linger;
+            let until = self.soon(now);
             return self.begin_closing(Cause::HelloRejected { text }, Reach::Nothing, until, now);
         }
         let last_id = match &self.goaway {

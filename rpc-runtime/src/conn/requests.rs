@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    Settings, Time, Unwanted,
+    Arrived, CallId, Settings, Time, Unwanted,
     account::Fate,
     calls::{PINNED, compact},
     credit::{CONTROL_CALLS, charge},
@@ -89,6 +89,27 @@ pub(super) struct Body {
     pub(super) procedure: u64,
     pub(super) metadata: Metadata,
     pub(super) payload: Bytes,
+}
+
+impl Request {
+    /// Hands a queued request out.
+    fn take(&mut self, id: u64) -> Option<Arrived> {
+        if !matches!(self.stage, Stage::Queued(_)) {
+            return None;
+        }
+        let Stage::Queued(body) = std::mem::replace(&mut self.stage, Stage::Taken) else {
+            return None;
+        };
+        Some(Arrived {
+            id: CallId(id),
+            one_way: self.one_way,
+            procedure: body.procedure,
+            deadline: self.deadline,
+            metadata: body.metadata,
+            payload: body.payload,
+            at: self.at,
+        })
+    }
 }
 
 impl fmt::Debug for Body {
@@ -175,18 +196,11 @@ impl Requests {
 
     /// Lines a complete request up for its handler.
     pub(super) fn enqueue(&mut self, id: u64, woken: &mut Woken) {
-        let one_way = self.table.get(&id).is_some_and(|request| request.one_way);
-        let control = self.table.get(&id).is_some_and(|request| request.control);
-        if one_way {
-            self.finish_send(id);
+        if self.unfinished.is_empty() {
+            self.queue.push_back(id);
+        } else {
+            self.enqueue_in_turn(id);
         }
-        match self.unfinished.front() {
-            Some(&first) if first < id && !control => {
-                self.held.insert(id);
-            }
-            _ => self.queue.push_back(id),
-        }
-        self.release_held();
         if self.queue.len() > PINNED {
             if let Some(Stage::Queued(body)) = self.table.get_mut(&id).map(|request| &mut request.stage) {
                 body.payload = compact(std::mem::take(&mut body.payload));
@@ -196,23 +210,13 @@ impl Requests {
     }
 
     /// The next complete request; it is `Taken` afterwards.
-    pub(super) fn take_next(&mut self) -> Option<(u64, &Request, Body)> {
+    pub(super) fn take_next(&mut self) -> Option<Arrived> {
         loop {
             let id = self.queue.pop_front()?;
-            // Looked up twice, for a borrow that is returned in a loop lasts too long.
-            match self.table.get(&id) {
-                Some(Request {
-                    stage: Stage::Queued(_),
-                    ..
-                }) => {
-                    let request = self.table.get_mut(&id)?;
-                    let Stage::Queued(body) = std::mem::replace(&mut request.stage, Stage::Taken) else {
-                        return None;
-                    };
-                    return Some((id, request, body));
-                }
-                _ => self.skipped = self.skipped.saturating_sub(1),
+            if let Some(arrived) = self.table.get_mut(&id).and_then(|request| request.take(id)) {
+                return Some(arrived);
             }
+            self.skipped = self.skipped.saturating_sub(1);
         }
     }
 
@@ -344,6 +348,20 @@ impl Requests {
             self.skipped = 0;
             self.unfinished = VecDeque::new();
         }
+    }
+
+    /// Lines a complete request up behind the one-way requests before it, of which some are unfinished, perhaps it was
+    /// one of them itself. Calls of the control service do not wait.
+    fn enqueue_in_turn(&mut self, id: u64) {
+        self.finish_send(id);
+        let control = self.table.get(&id).is_some_and(|request| request.control);
+        match self.unfinished.front() {
+            Some(&first) if first < id && !control => {
+                self.held.insert(id);
+            }
+            _ => self.queue.push_back(id),
+        }
+        self.release_held();
     }
 
     /// A one-way request is complete, or will never be.

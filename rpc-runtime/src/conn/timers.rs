@@ -147,9 +147,9 @@ impl Connection {
     fn handshake_timed_out(&mut self, now: Time) {
         let text = format!("no HELLO from peer in {:?}", self.settings.handshake_timeout);
         self.put_goaway(Reason::Timeout, 0, &text);
-        // The peer may have read our HELLO and begun to work.
-        let cause = Cause::HelloRejected { text };
-        self.begin_closing(cause, Reach::Output, now + self.settings.linger, now);
+        // The peer may have read our HELLO and begun to work. It has refused nothing, so another try may succeed.
+        let cause = Cause::Lost { text, source: None };
+        self.begin_closing(cause, Reach::Output, self.soon(now), now);
     }
 
     /// Ends everything whose deadline has passed.

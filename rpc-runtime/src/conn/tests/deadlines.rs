@@ -211,3 +211,20 @@ fn reply_that_comes_after_the_deadline_is_swallowed() {
     pair.settle();
     pair.assert_quiescent();
 }
+
+#[test]
+fn half_a_reply_is_forgotten_at_the_deadline() {
+    let mut pair = Pair::new();
+    let _call = pair.start(Call::new(b"x").deadline(ms(50)));
+    pair.settle();
+    let mut reply = header(Kind::Reply, 1, Flags::MORE);
+    reply.length = 1000;
+    pair.client.inject(reply, &[0; 500], pair.now);
+    assert_eq!(pair.client.conn.calls.held(), (1, 500));
+    pair.now += ms(50);
+    pair.client.conn.handle_timeout(pair.now);
+    assert_eq!(pair.client.conn.calls.held(), (1, 0));
+    pair.client
+        .inject(header(Kind::Data, 1, Flags::NONE), &[0; 500], pair.now);
+    assert_eq!(pair.client.conn.credit.calls(), (0, 0));
+}

@@ -449,3 +449,48 @@ fn side_that_has_half_closed_reads_until_the_peer_ends_or_a_second_is_over() {
     pair.client.conn.handle_timeout(secs(1));
     assert!(pair.client.conn.is_closed());
 }
+
+#[test]
+fn fragments_that_come_after_the_end_of_the_drain_are_no_faults() {
+    let mut pair = Pair::new();
+    for id in [1, 3] {
+        let kind = if id == 1 { Kind::Call } else { Kind::Send };
+        let mut first = header(kind, id, Flags::END | Flags::MORE);
+        first.length = 3 << 20;
+        pair.server.inject(first, b"x", pair.now);
+    }
+    let mut stop = header(Kind::Call, 5, Flags::END);
+    stop.procedure = CONTROL;
+    pair.server.inject(stop, b"", pair.now);
+    drain(&mut pair, Time::ZERO);
+    pair.server.conn.abort_calls(pair.now);
+    assert!(pair.server.conn.is_live());
+    let before = pair.server.conn.abuse.left();
+    for _ in 0..20 {
+        pair.server
+            .inject(header(Kind::Data, 1, Flags::MORE), &[0; 100_000], pair.now);
+        pair.server
+            .inject(header(Kind::Data, 3, Flags::MORE), &[0; 100_000], pair.now);
+    }
+    assert_eq!(pair.server.conn.abuse.left(), before);
+    let tally = Tally {
+        completed: 0,
+        aborted: 1,
+        one_way_dropped: 1,
+    };
+    assert_eq!(pair.server.conn.tally(), tally);
+}
+
+#[test]
+fn long_reply_that_is_being_written_when_the_time_is_over_is_finished() {
+    let mut pair = Pair::new();
+    let mut call = pair.call(b"x");
+    let handler = pair.server.accept(pair.now);
+    pair.server.open_window = 0;
+    pair.server.reply(&handler, &vec![1; 2 << 20], pair.now);
+    drain(&mut pair, secs(5));
+    pair.advance(secs(5));
+    pair.server.open_window = usize::MAX;
+    assert!(pair.poll(&mut call));
+    assert_eq!(call.ok().len(), 2 << 20);
+}

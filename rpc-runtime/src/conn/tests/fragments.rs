@@ -302,3 +302,16 @@ fn long_messages_wait_when_more_than_one_is_unwritten_and_short_ones_with_them()
     pair.poll(&mut third);
     assert!(third.id.is_some());
 }
+
+#[test]
+fn reply_to_an_unfinished_request_stops_its_fragments() {
+    let mut pair = Pair::new();
+    let mut call = pair.start(Call::new(vec![0; 3 << 20]));
+    pair.client.transmit(pair.now);
+    let mut refusal = header(Kind::Reply, 1, Flags::NOT_EXECUTED);
+    refusal.code = Code::ResourceExhausted as u32;
+    pair.client.inject(refusal, b"", pair.now);
+    assert!(pair.client.conn.bulk.is_empty());
+    assert!(call.poll(&mut pair.client.conn, pair.now));
+    assert_eq!(call.executed(), Executed::No);
+}

@@ -281,5 +281,20 @@ fn peer_without_a_hello_is_given_up_in_time() {
     assert_eq!(call.executed(), Executed::Maybe);
     pair.now += secs(1);
     pair.client.conn.handle_timeout(pair.now);
-    assert!(matches!(pair.client.cause(), Cause::HelloRejected { .. }));
+    assert!(matches!(pair.client.cause(), Cause::Lost { .. }));
+}
+
+#[test]
+fn caller_whose_request_turns_out_too_long_makes_way() {
+    let mut pair = fresh();
+    let mut long = pair.start(Call::new(vec![0; 5 << 20]));
+    let mut behind = pair.start(Call::new(b"x"));
+    assert!(long.is_waiting_in_queue() && behind.is_waiting_in_queue());
+    pair.settle();
+    assert!(long.flag.take());
+    assert!(pair.poll(&mut long));
+    assert!(matches!(long.failure().cause, Cause::TooLong { .. }));
+    assert!(behind.flag.take());
+    pair.poll(&mut behind);
+    assert!(behind.id.is_some());
 }

@@ -196,10 +196,10 @@ fn flush_fails_when_the_connection_is_lost_before() {
 #[test]
 fn flush_of_lost_fragments_fails_even_if_the_rest_is_written() {
     let mut pair = Pair::new();
-    pair.client.open_window = 300_000;
     pair.start(Call::send(vec![0; 1 << 20]));
-    pair.settle();
+    pair.client.transmit(pair.now);
     let flush = pair.client.conn.start_flush();
+    assert_eq!(pair.client.conn.taken, flush.offset);
     pair.client.conn.handle_eof(pair.now);
     assert!(ready(|cx| pair.client.conn.poll_flush(&flush, cx)).is_err());
 }
@@ -245,4 +245,34 @@ fn sends_above_the_last_id_are_told_as_not_executed() {
     pair.client
         .inject(Header::new(Kind::Goaway, 0), &goaway.encode_to_vec(), pair.now);
     assert_eq!(pair.client.conn.uncovered(), Uncovered { no: 4, maybe: 3 });
+}
+
+#[test]
+fn ping_that_overtakes_the_fragments_of_a_send_is_none_for_its_barrier() {
+    let mut pair = Pair::new();
+    pair.client.open_window = 300_000;
+    pair.start(Call::send(vec![0; 1 << 20]));
+    let barrier = pair.client.conn.start_barrier(pair.now);
+    pair.client.transmit(pair.now);
+    // A heartbeat's need not follow the fragments.
+    pair.client.conn.put_ping(pair.now);
+    pair.client.open_window = 400_000;
+    pair.settle();
+    assert_eq!(pair.client.count(Kind::Pong), 1);
+    assert!(poll(|cx| pair.client.conn.poll_barrier(&barrier, cx)).is_pending());
+    assert_eq!(pair.client.conn.uncovered(), Uncovered { no: 0, maybe: 1 });
+    pair.client.open_window = usize::MAX;
+    pair.settle();
+    assert!(ready(|cx| pair.client.conn.poll_barrier(&barrier, cx)).is_ok());
+}
+
+#[test]
+fn request_before_one_ping_says_nothing_of_the_next() {
+    let mut pair = Pair::new();
+    pair.start(Call::send(b"x"));
+    pair.client.conn.start_barrier(pair.now);
+    pair.settle();
+    let second = pair.client.conn.start_barrier(pair.now);
+    pair.settle();
+    assert!(poll(|cx| pair.client.conn.poll_barrier(&second, cx)).is_pending());
 }
