@@ -407,3 +407,41 @@ fn a_client_survives_the_runtime_that_it_connected_in() {
         assert_eq!(runtime.block_on(echo(&client, "hello")).unwrap(), "hello");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn every_call_ends_whatever_becomes_of_its_server() {
+    let desk = Desk::default();
+    for address in ["mem:client-connect-chaos".to_owned(), unix("chaos")] {
+        let mut server = desk.serve(&address).await;
+        let client = server.client().await;
+        let callers: Vec<_> = (0..8)
+            .map(|caller| {
+                let client = client.clone();
+                tokio::spawn(async move {
+                    for i in 0..200_u64 {
+                        let timeout = Duration::from_micros(200 * (i % 9));
+                        match (caller + i) % 4 {
+                            0 => drop(client.call().timeout(timeout).send_recv::<_, ()>(&HANG, ()).await),
+                            1 => drop(tokio::time::timeout(timeout, echo(&client, "dropped")).await),
+                            2 => drop(client.call().send(&ADD, 1_u64).await),
+                            _ => drop(echo(&client, vec![7; 40_000]).await),
+                        }
+                    }
+                })
+            })
+            .collect();
+        for _ in 0..10 {
+            // It serves: another client gets through.
+            within(server.client().await.ping()).await.unwrap();
+            server.stop().await;
+            server = desk.serve(&address).await;
+        }
+        for caller in callers {
+            within(caller).await.unwrap();
+        }
+        assert_eq!(echo(&client, "alive").await.unwrap(), "alive");
+        until(|| desk.hanging() == 0).await;
+        within(client.close()).await.unwrap();
+        server.stop().await;
+    }
+}
