@@ -36,11 +36,6 @@ impl FrameCodec {
         }
     }
 
-    /// Sets how long the frames from now on may be.
-    pub(crate) const fn set_max_frame(&mut self, max_frame: usize) {
-        self.max_frame = max_frame;
-    }
-
     /// Makes room in `buffer` for the next read: at most [`Self::READ_BUFFER`], unless `decode` has made more already.
     ///
     /// A buffer that was made for one frame keeps its size, even if little of it is left.
@@ -380,7 +375,7 @@ mod tests {
             }
         );
         assert_eq!(error.to_string(), "frame of 65537 bytes exceeds limit of 65536");
-        codec.set_max_frame(65_537);
+        let mut codec = FrameCodec::new(65_537);
         assert_eq!(codec.decode(&mut BytesMut::from(&b"\0\x01\0\x01"[..])), Ok(None));
     }
 

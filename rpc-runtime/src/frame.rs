@@ -202,6 +202,7 @@ pub(crate) struct Frame {
 
 impl Frame {
     /// The frame without its payload, to be encoded again.
+    #[cfg(test)]
     pub(crate) fn header(&self) -> Header<'_> {
         Header {
             kind: self.kind,

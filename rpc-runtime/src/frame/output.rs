@@ -98,6 +98,7 @@ impl Output {
     }
 
     /// The offset behind the last byte that was consumed.
+    #[cfg(test)]
     pub(crate) fn written(&self) -> u64 {
         self.written
     }

@@ -15,7 +15,7 @@ use super::{Handler, Procedure};
 use crate::{
     Code, Context, Metadata, Result, Status,
     conn::{Arrived, CallId, End, Time, Unwanted},
-    frame::control::DropReason,
+    frame::DropReason,
     server::Served,
 };
 
