@@ -5,11 +5,11 @@ use std::{fmt, time::Duration};
 pub use prost;
 pub use prost_types;
 
+use crate::{Code, Error, Executed, Phase, Result, Status};
 pub use crate::{
     client::Call,
     service::{Handler, Incoming, Procedure, Service},
 };
-use crate::{Code, Error, Executed, Phase, Result, Status};
 
 /// The Rust enum value of `number`, for an argument or a result called `field`.
 ///
@@ -31,16 +31,22 @@ pub fn reply_enumeration<E: TryFrom<i32>>(
     procedure: &'static Procedure,
 ) -> Result<E, Error> {
     E::try_from(number).map_err(|_| {
-        Error::local(Code::Internal, format!("field {field} of the reply has no enum value {number}"))
-            .with_executed(Executed::Yes)
-            .with_phase(Phase::Wait)
-            .with_procedure(procedure.path())
+        Error::local(
+            Code::Internal,
+            format!("field {field} of the reply has no enum value {number}"),
+        )
+        .with_executed(Executed::Yes)
+        .with_phase(Phase::Wait)
+        .with_procedure(procedure.path())
     })
 }
 
 #[cold]
 fn unknown_value(number: i32, field: &'static str) -> Status {
-    Status::new(Code::InvalidArgument, format!("field {field} has no enum value {number}"))
+    Status::new(
+        Code::InvalidArgument,
+        format!("field {field} has no enum value {number}"),
+    )
 }
 
 /// Writes the `Debug` of a generated type that holds user types: its name alone.

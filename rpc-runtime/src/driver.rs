@@ -187,7 +187,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         if self.writing == Writing::Open {
             conn.poll_transmit(&mut self.output, WRITE_LEN, now);
         }
-        let turn = Turn { closed: conn.is_closed(), shutdown: conn.wants_shutdown() };
+        let turn = Turn {
+            closed: conn.is_closed(),
+            shutdown: conn.wants_shutdown(),
+        };
         conn.take_wakers(&mut self.wakers);
         let timeout = conn.poll_timeout();
         self.arm(timeout, now, cx);
@@ -212,7 +215,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
 
     /// Gives the buffers of an idle connection back.
     fn release_buffers(&mut self, now: Time) {
-        if !self.release.is_some_and(|release| release <= now) {
+        if self.release.is_none_or(|release| release > now) {
             return;
         }
         self.release = None;

@@ -74,7 +74,15 @@ impl Error {
     }
 
     fn new(status: Status, remote: bool, executed: Executed) -> Self {
-        Self(Box::new(Inner { status, remote, executed, phase: None, procedure: None, peer: None, source: None }))
+        Self(Box::new(Inner {
+            status,
+            remote,
+            executed,
+            phase: None,
+            procedure: None,
+            peer: None,
+            source: None,
+        }))
     }
 
     pub(crate) fn with_executed(mut self, executed: Executed) -> Self {
@@ -203,7 +211,10 @@ impl fmt::Debug for Error {
 
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.0.source.as_deref().map(|source| source as &(dyn StdError + 'static))
+        self.0
+            .source
+            .as_deref()
+            .map(|source| source as &(dyn StdError + 'static))
     }
 }
 

@@ -30,7 +30,12 @@ pub(crate) enum Run {
 impl Procedure {
     /// The procedure `path`, `package.Service/Name`, whose wire id is `id`.
     pub const fn new(path: &'static str, id: u64) -> Self {
-        Self { path, id, run: Run::InOrder, no_side_effects: false }
+        Self {
+            path,
+            id,
+            run: Run::InOrder,
+            no_side_effects: false,
+        }
     }
 
     /// The same procedure, whose handlers run in tasks of their own.

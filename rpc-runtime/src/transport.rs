@@ -17,8 +17,8 @@ use tokio::{
     net::{TcpStream, UnixStream},
 };
 
-pub(crate) use self::{address::Address, listener::Listener};
 pub use self::peer::{Peer, Transport};
+pub(crate) use self::{address::Address, listener::Listener};
 
 /// One established byte stream, of whatever kind.
 #[derive(Debug)]

@@ -54,15 +54,27 @@ impl State {
 impl Link {
     /// A link whose time begins now.
     pub(crate) fn new(conn: Connection) -> Arc<Self> {
-        let state = State { conn, driver: None, armed: None, full: false };
-        Arc::new(Self { state: Mutex::new(state), epoch: Instant::now() })
+        let state = State {
+            conn,
+            driver: None,
+            armed: None,
+            full: false,
+        };
+        Arc::new(Self {
+            state: Mutex::new(state),
+            epoch: Instant::now(),
+        })
     }
 
     /// Runs `f` on the connection; then wakes the driver if it has work, and everybody else whom `f` concerned.
     pub(crate) fn with<R>(&self, f: impl FnOnce(&mut Connection, Time) -> R) -> R {
         let mut state = self.lock();
         let result = f(&mut state.conn, self.now());
-        let driver = if state.wants_driver() { state.driver.take() } else { None };
+        let driver = if state.wants_driver() {
+            state.driver.take()
+        } else {
+            None
+        };
         wake_all(state);
         if let Some(driver) = driver {
             driver.wake();

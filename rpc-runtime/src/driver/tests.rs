@@ -25,7 +25,12 @@ struct Trickle {
 
 impl Trickle {
     fn new(inner: DuplexStream, step: usize) -> Self {
-        Self { inner, step, hesitate: [true; 2], break_after: None }
+        Self {
+            inner,
+            step,
+            hesitate: [true; 2],
+            break_after: None,
+        }
     }
 
     fn hesitates(&mut self, way: usize, cx: &mut Context<'_>) -> bool {
@@ -39,7 +44,11 @@ impl Trickle {
 }
 
 impl AsyncRead for Trickle {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         if self.hesitates(0, cx) {
             return Poll::Pending;
         }
@@ -59,7 +68,10 @@ impl AsyncWrite for Trickle {
         if self.hesitates(1, cx) {
             return Poll::Pending;
         }
-        let len = buf.len().min(self.step).min(self.break_after.unwrap_or(usize::MAX));
+        let len = buf
+            .len()
+            .min(self.step)
+            .min(self.break_after.unwrap_or(usize::MAX));
         let written = ready!(Pin::new(&mut self.inner).poll_write(cx, &buf[..len]))?;
         if let Some(left) = &mut self.break_after {
             *left -= written;
@@ -89,7 +101,12 @@ async fn call(link: &Link, message: &Bytes) -> Result<Reply, Failure> {
 }
 
 async fn start(link: &Link, message: &Bytes) -> Result<CallId, Failure> {
-    let request = Request { procedure: 7, control: false, deadline: None, metadata: None };
+    let request = Request {
+        procedure: 7,
+        control: false,
+        deadline: None,
+        metadata: None,
+    };
     let mut ticket = Ticket::default();
     poll_fn(|cx| link.with(|conn, now| conn.poll_call(&mut ticket, &request, message, now, cx))).await
 }
@@ -157,7 +174,9 @@ async fn a_dropped_driver_leaves_no_call_pending() {
     let id = start(&client, &Bytes::new()).await.unwrap();
     tokio::task::yield_now().await;
     driving.abort();
-    let failure = poll_fn(|cx| client.with(|conn, _| conn.poll_reply(id, cx))).await.unwrap_err();
+    let failure = poll_fn(|cx| client.with(|conn, _| conn.poll_reply(id, cx)))
+        .await
+        .unwrap_err();
     assert!(matches!(failure.cause, Cause::Lost { .. }), "{failure:?}");
     assert!(matches!(closed(&client).await, Cause::Lost { .. }));
     drop(other);
@@ -172,7 +191,9 @@ async fn a_failed_write_counts_as_having_taken_all_it_was_offered() {
     stream.break_after = Some(0);
     let id = start(&client, &Bytes::new()).await.unwrap();
     tokio::spawn(drive(stream, Arc::clone(&client), MAX_FRAME));
-    let failure = poll_fn(|cx| client.with(|conn, _| conn.poll_reply(id, cx))).await.unwrap_err();
+    let failure = poll_fn(|cx| client.with(|conn, _| conn.poll_reply(id, cx)))
+        .await
+        .unwrap_err();
     assert_eq!(failure.executed, Executed::Maybe, "{failure:?}");
 }
 

@@ -23,7 +23,9 @@ impl Address {
     /// INVALID_ARGUMENT, with what was expected, for any other text.
     pub(crate) fn parse(text: &str) -> Result<Self, Error> {
         if let Some(host) = text.strip_prefix("tcp://") {
-            let (name, port) = host.rsplit_once(':').ok_or_else(|| invalid(text, "the port is missing"))?;
+            let (name, port) = host
+                .rsplit_once(':')
+                .ok_or_else(|| invalid(text, "the port is missing"))?;
             if name.is_empty() {
                 return Err(invalid(text, "the host is missing"));
             }
@@ -76,10 +78,19 @@ mod tests {
 
     #[test]
     fn an_address_survives_its_text() {
-        for text in ["tcp://127.0.0.1:0", "tcp://[::1]:5005", "tcp://kv.local:65535", "unix:/run/kv", "mem:kv"] {
+        for text in [
+            "tcp://127.0.0.1:0",
+            "tcp://[::1]:5005",
+            "tcp://kv.local:65535",
+            "unix:/run/kv",
+            "mem:kv",
+        ] {
             assert_eq!(Address::parse(text).unwrap().to_string(), text);
         }
-        assert_eq!(Address::parse("unix:///run/kv").unwrap(), Address::Unix("/run/kv".into()));
+        assert_eq!(
+            Address::parse("unix:///run/kv").unwrap(),
+            Address::Unix("/run/kv".into())
+        );
     }
 
     #[test]

@@ -23,7 +23,11 @@ pub(crate) struct Listener {
 #[derive(Debug)]
 enum Socket {
     Tcp(TcpListener),
-    Unix(UnixListener, SocketFile),
+    Unix {
+        socket: UnixListener,
+        /// Here to be dropped with the listener.
+        _file: SocketFile,
+    },
     Memory(MemoryListener),
 }
 
@@ -40,7 +44,9 @@ impl Listener {
     pub(crate) async fn bind(address: &Address) -> Result<Self, Error> {
         Self::try_bind(address).await.map_err(|error| {
             let hint = match error.kind() {
-                io::ErrorKind::AddrInUse => "; another server has it: stop that one, or choose another address",
+                io::ErrorKind::AddrInUse => {
+                    "; another server has it: stop that one, or choose another address"
+                }
                 io::ErrorKind::AddrNotAvailable => "; this machine has no such address",
                 io::ErrorKind::PermissionDenied => "; this user may not listen there",
                 io::ErrorKind::NotFound => "; the folder does not exist",
@@ -59,11 +65,15 @@ impl Listener {
             }
             Address::Unix(path) => {
                 let (socket, file) = bind_unix(path).await?;
-                (Socket::Unix(socket, file), address.clone())
+                (Socket::Unix { socket, _file: file }, address.clone())
             }
             Address::Memory(name) => (Socket::Memory(MemoryListener::bind(name)?), address.clone()),
         };
-        Ok(Self { text: bound.to_string(), address: bound, socket })
+        Ok(Self {
+            text: bound.to_string(),
+            address: bound,
+            socket,
+        })
     }
 
     /// The address that clients connect to, with the real port.
@@ -86,7 +96,7 @@ impl Listener {
                 let (stream, peer) = socket.accept().await?;
                 Ok((Stream::tcp(stream)?, Peer::tcp(peer)))
             }
-            Socket::Unix(socket, _) => {
+            Socket::Unix { socket, .. } => {
                 let (stream, _) = socket.accept().await?;
                 let peer = Peer::unix(&self.address, stream.peer_cred().ok());
                 Ok((Stream(Kind::Unix(stream)), peer))
@@ -108,17 +118,29 @@ async fn bind_unix(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
     if let Ok(metadata) = fs::symlink_metadata(path) {
         use std::os::unix::fs::FileTypeExt;
         if !metadata.file_type().is_socket() {
-            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "the path is a file that is no socket"));
+            return Err(io::Error::new(
+                io::ErrorKind::AlreadyExists,
+                "the path is a file that is no socket",
+            ));
         }
     }
     let mut beside = OsString::from(path);
     beside.push(format!(".{:04x}", fastrand::u16(..)));
     let beside = PathBuf::from(beside);
     let listener = UnixListener::bind(&beside)?;
-    let file = SocketFile { inode: fs::symlink_metadata(&beside)?.ino(), path: beside };
+    let file = SocketFile {
+        inode: fs::symlink_metadata(&beside)?.ino(),
+        path: beside,
+    };
     fs::set_permissions(&file.path, fs::Permissions::from_mode(SOCKET_MODE))?;
     fs::rename(&file.path, path)?;
-    Ok((listener, SocketFile { inode: file.inode, path: path.to_owned() }))
+    Ok((
+        listener,
+        SocketFile {
+            inode: file.inode,
+            path: path.to_owned(),
+        },
+    ))
 }
 
 /// The file of a Unix socket: removed at the end, unless another server has replaced it.
@@ -172,10 +194,17 @@ mod tests {
 
     #[tokio::test]
     async fn a_taken_port_is_one_clear_line() {
-        let first = Listener::bind(&Address::parse("tcp://127.0.0.1:0").unwrap()).await.unwrap();
-        let error = Listener::bind(&Address::parse(first.address()).unwrap()).await.unwrap_err();
+        let first = Listener::bind(&Address::parse("tcp://127.0.0.1:0").unwrap())
+            .await
+            .unwrap();
+        let error = Listener::bind(&Address::parse(first.address()).unwrap())
+            .await
+            .unwrap_err();
         let text = error.to_string();
-        assert!(text.contains(first.address()) && text.contains("another server has it"), "{text}");
+        assert!(
+            text.contains(first.address()) && text.contains("another server has it"),
+            "{text}"
+        );
         assert_eq!(text.lines().count(), 1);
     }
 
@@ -186,7 +215,10 @@ mod tests {
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         assert!(path.exists(), "std leaves the file behind");
         let listener = Listener::bind(&address).await.unwrap();
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, SOCKET_MODE);
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            SOCKET_MODE
+        );
         let taken = Listener::bind(&address).await.unwrap_err();
         assert!(taken.to_string().contains("another server has it"), "{taken}");
         drop(listener);

@@ -35,13 +35,21 @@ impl MemoryListener {
         }
         let (sender, receiver) = mpsc::channel(BACKLOG);
         names.insert(name.to_owned(), sender);
-        Ok(Self { name: name.to_owned(), arrivals: AsyncMutex::new(receiver) })
+        Ok(Self {
+            name: name.to_owned(),
+            arrivals: AsyncMutex::new(receiver),
+        })
     }
 
     /// Waits for the next client.
     pub(super) async fn accept(&self) -> io::Result<DuplexStream> {
         // The registry holds a sender for as long as this listener lives.
-        self.arrivals.lock().await.recv().await.ok_or_else(|| io::ErrorKind::NotConnected.into())
+        self.arrivals
+            .lock()
+            .await
+            .recv()
+            .await
+            .ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 }
 
@@ -60,12 +68,16 @@ pub(super) async fn connect(name: &str) -> io::Result<DuplexStream> {
     let sender = names().get(name).cloned();
     let sender = sender.ok_or(io::ErrorKind::ConnectionRefused)?;
     let (ours, theirs) = tokio::io::duplex(BUFFER_LEN);
-    sender.send(theirs).await.map_err(|_| io::ErrorKind::ConnectionRefused)?;
+    sender
+        .send(theirs)
+        .await
+        .map_err(|_| io::ErrorKind::ConnectionRefused)?;
     Ok(ours)
 }
 
 fn names() -> MutexGuard<'static, HashMap<String, mpsc::Sender<DuplexStream>>> {
-    static NAMES: LazyLock<Mutex<HashMap<String, mpsc::Sender<DuplexStream>>>> = LazyLock::new(Mutex::default);
+    static NAMES: LazyLock<Mutex<HashMap<String, mpsc::Sender<DuplexStream>>>> =
+        LazyLock::new(Mutex::default);
     // Nothing panics while it holds the lock, and the map is whole at every step.
     NAMES.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -80,7 +92,10 @@ mod tests {
     #[tokio::test]
     async fn a_name_is_free_again_after_its_listener() {
         let listener = MemoryListener::bind("memory-test-free").unwrap();
-        assert_eq!(MemoryListener::bind("memory-test-free").unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(
+            MemoryListener::bind("memory-test-free").unwrap_err().kind(),
+            io::ErrorKind::AddrInUse
+        );
         let _client = connect("memory-test-free").await.unwrap();
         listener.accept().await.unwrap();
         drop(listener);
