@@ -92,7 +92,8 @@ impl Call<'_> {
     /// A future that is dropped before it resolves has sent nothing, unless it is dropped in the very moment of
     /// resolving; it affects no other call.
     pub async fn send<Req: Message>(self, procedure: &'static Procedure, request: Req) -> Result<(), Error> {
-        self.exchange(procedure, Lane::User)?.send(&request).await
+        let mut exchange = self.exchange(procedure, Lane::User)?;
+        exchange.send(&request).await
     }
 
     /// Sends `request` and waits for the reply.
