@@ -80,7 +80,11 @@ impl Server {
         let signals = if signals { Some(Signals::listen()?) } else { None };
         for listener in listeners {
             let accept = accept::accept(Arc::clone(server), listener, Arc::clone(&gates));
-            server.add_accepting(server.runtime().spawn(accept));
+            let accepting = server.runtime().spawn(accept);
+            if let Err(accepting) = server.add_accepting(accepting) {
+                // The drain did not wait for this one, so it is ours to see the listener closed.
+                let _ = accepting.await;
+            }
         }
         tracing::info!(addresses = ?server.addresses(), services = ?server.router(), "serving");
         if let Some(signals) = signals {

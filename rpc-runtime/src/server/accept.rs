@@ -12,7 +12,7 @@ use std::{
 
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, oneshot},
-    time::sleep,
+    time::{sleep, sleep_until},
 };
 
 use super::{Served, Shared, dispatch::Dispatcher, race::until};
@@ -143,6 +143,16 @@ async fn run(served: Arc<Served>, driver: impl Future<Output = ()>, admission: O
         tracing::debug!(peer, %cause, "{event}");
     }
     drop(permit);
+    outlive(&served).await;
+}
+
+/// Keeps the deadlines of one-ways that outlive their connection, for its driver is gone.
+async fn outlive(served: &Served) {
+    let link = served.link();
+    while let Some(due) = link.with(|conn, _| conn.poll_timeout().filter(|_| conn.open_requests() > 0)) {
+        sleep_until(link.instant(due)).await;
+        link.with(|conn, now| conn.handle_timeout(now));
+    }
 }
 
 /// A place among the connections, and one among the handshakes.

@@ -22,7 +22,7 @@ pub(super) async fn coordinate(server: Arc<Shared>) {
     let server = Arc::clone(&ending.server);
     let begun = Instant::now();
     let end = begun + server.drain_timeout();
-    close_listeners(&server, end).await;
+    close_listeners(&server).await;
     let served = server.served();
     tracing::info!(
         connections = served.len(),
@@ -73,9 +73,10 @@ impl Drop for Ending {
     }
 }
 
-/// Waits for the accept loops, which close their listeners when a drain begins.
-async fn close_listeners(server: &Shared, end: Instant) {
-    let limit = (Instant::now() + CLOSE_LISTENERS).min(end);
+/// Waits for the accept loops, which close their listeners when a drain begins: nobody connects from then on, and
+/// whoever sees the server end finds its addresses free.
+async fn close_listeners(server: &Shared) {
+    let limit = Instant::now() + CLOSE_LISTENERS;
     for task in server.take_accepting() {
         let abort = task.abort_handle();
         if until(sleep_until(limit), task).await.is_none() {
@@ -112,8 +113,8 @@ fn report(served: &[Arc<Served>]) -> DrainReport {
     DrainReport::new(completed, aborted, one_way_dropped, stuck)
 }
 
-/// How long the accept loops may take to close their listeners.
-const CLOSE_LISTENERS: Duration = Duration::from_secs(1);
+/// How long the accept loops may take to close their listeners; they do it at once if a worker is free.
+const CLOSE_LISTENERS: Duration = Duration::from_millis(90);
 /// How long handlers may take to be dropped when the drain's time is over.
 const GRACE: Duration = Duration::from_millis(900);
 /// How long connections may take to write their last replies and to be closed by their peers: 1 s each.

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    fmt, mem,
+    fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicUsize, Ordering},
@@ -29,7 +29,8 @@ pub(crate) struct Shared {
     /// How many handlers have a task of their own.
     calls: AtomicUsize,
     connections: Mutex<Connections>,
-    accepting: Mutex<Vec<JoinHandle<()>>>,
+    /// The accept loops, until the drain takes them.
+    accepting: Mutex<Option<Vec<JoinHandle<()>>>>,
     phase: watch::Sender<Phase>,
     aborted: watch::Sender<bool>,
 }
@@ -78,7 +79,7 @@ impl Shared {
             addresses,
             calls: AtomicUsize::new(0),
             connections: Mutex::default(),
-            accepting: Mutex::default(),
+            accepting: Mutex::new(Some(Vec::new())),
             phase: watch::Sender::new(Phase::Serving),
             aborted: watch::Sender::new(false),
         })
@@ -177,16 +178,21 @@ impl Shared {
         self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps an accept loop for the drain to wait for.
-    pub(super) fn add_accepting(&self, task: JoinHandle<()>) {
-        self.accepting
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(task);
+    /// Keeps an accept loop for the drain to wait for; gives it back if the drain has taken them already.
+    pub(super) fn add_accepting(&self, task: JoinHandle<()>) -> Result<(), JoinHandle<()>> {
+        match &mut *self.accepting() {
+            Some(tasks) => tasks.push(task),
+            None => return Err(task),
+        }
+        Ok(())
     }
 
     pub(super) fn take_accepting(&self) -> Vec<JoinHandle<()>> {
-        mem::take(&mut *self.accepting.lock().unwrap_or_else(PoisonError::into_inner))
+        self.accepting().take().unwrap_or_default()
+    }
+
+    fn accepting(&self) -> MutexGuard<'_, Option<Vec<JoinHandle<()>>>> {
+        self.accepting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,0 +1,51 @@
+//! What a server leaves behind: free addresses, and one-ways that keep their deadlines.
+
+mod lab;
+
+use std::time::Duration;
+
+use lab::{ECHO, Lab, WAIT, send, text, within};
+use rpc_runtime::Server;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_is_free_as_soon_as_serving_has_ended() {
+    for round in 0..60 {
+        let lab = Lab::default();
+        let server = Server::builder()
+            .service(lab)
+            .listen("mem:endings-free")
+            .signals(false)
+            .bind()
+            .await
+            .unwrap_or_else(|error| panic!("round {round}: {error}"));
+        let handle = server.handle();
+        let serving = tokio::spawn(server.serve());
+        match round % 3 {
+            // Before, while or after the server begins to serve.
+            0 => handle.drain(),
+            1 => handle.abort(),
+            _ => {
+                let client = rpc_runtime::Client::connect("mem:endings-free").await.unwrap();
+                text(&client, &ECHO, "there").await.unwrap();
+                handle.drain();
+            }
+        }
+        within(serving).await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_one_way_that_outlives_its_connection_keeps_its_deadline() {
+    let lab = Lab::default();
+    let server = lab.serve("mem:endings-outlive").await;
+    let client = server.client().await;
+    let one_way = client.call().timeout(Duration::from_secs(5));
+    one_way.send(&WAIT, "sent".to_owned()).await.unwrap();
+    send(&client, &ECHO, "").await;
+    lab.logged("sent began").await;
+    within(client.close()).await.unwrap();
+    assert!(!lab.log().contains(&"sent dropped".to_owned()), "{:?}", lab.log());
+    lab.logged("sent dropped").await;
+    server.handle.drain();
+    server.report().await;
+}
