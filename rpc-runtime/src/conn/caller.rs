@@ -361,16 +361,10 @@ impl Connection {
         if self.gate.news == News::None && self.control_gate.news == News::None {
             return;
         }
-        let max_message = self.credit.max_message();
-        let too_long = |wanted: Wanted| max_message.is_some_and(|max| wanted.len > max);
         let mut credit = self.credit.clone();
         let mut backlog = self.backlog();
         let settings = &self.settings;
         self.gate.wake(&mut self.woken, |wanted| {
-            if too_long(wanted) {
-                // It will learn so, and use nothing.
-                return true;
-            }
             let may_pass = backlog.has_room(settings) && credit.admits(wanted);
             if may_pass {
                 credit.take(wanted);

@@ -132,6 +132,10 @@ impl Node {
 
     /// As the driver: moves output to the OS, as far as that takes it. True if anything happened.
     pub(super) fn transmit(&mut self, now: Time) -> bool {
+        if self.conn.is_closed() {
+            // The driver writes nothing more then: what is said of lost calls relies on it.
+            return false;
+        }
         self.conn.poll_transmit(&mut self.output, 256 * 1024, now);
         let n = self.output.len().min(self.open_window);
         if n > 0 {
