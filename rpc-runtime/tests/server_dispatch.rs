@@ -113,6 +113,31 @@ fn a_handler_that_waits_goes_on_beside_a_later_one_that_blocks() {
 }
 
 #[test]
+fn a_call_made_by_a_handler_goes_on_beside_a_later_handler_that_blocks() {
+    let (servers, clients) = (runtime(2), runtime(1));
+    let lab = Lab::default();
+    let (server, _behind) = servers.block_on(async {
+        let behind = Lab::default().serve("mem:dispatch-behind").await;
+        lab.set_client(behind.client().await);
+        (lab.serve("tcp://127.0.0.1:0").await, behind)
+    });
+    clients.block_on(async {
+        let client = server.client().await;
+        let (forward, block) = tokio::join!(
+            client.call().send(&FORWARD, "call".to_owned()),
+            client.call().send(&BLOCK, "slow".to_owned()),
+        );
+        forward.and(block).unwrap();
+        lab.logged("call forwarded").await;
+        lab.logged("slow began").await;
+        assert!(!lab.log().contains(&"slow ended".to_owned()));
+        lab.release();
+        lab.logged("slow ended").await;
+    });
+    servers.shutdown_background();
+}
+
+#[test]
 fn more_declared_blocking_handlers_than_workers_hold_up_nobody() {
     let (servers, clients) = (runtime(1), runtime(1));
     let lab = Lab::default();

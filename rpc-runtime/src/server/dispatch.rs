@@ -2,6 +2,7 @@
 
 use std::{
     future::Future,
+    mem,
     panic::{self, AssertUnwindSafe},
     pin::Pin,
     sync::Arc,
@@ -50,6 +51,7 @@ impl Future for Dispatcher {
         let mut stop = Stop {
             served: &served,
             work: false,
+            woke: false,
         };
         for _ in 0..BATCH {
             let (next, work) = served.link().with_quiet(|conn, _| conn.poll_request(cx));
@@ -107,6 +109,10 @@ impl Dispatcher {
             counted,
         };
         let call = Incoming::new(Arc::clone(served), arrived, route.procedure());
+        if mem::take(&mut stop.woke) {
+            // That task must not sit behind this handler either: a further task moves it to where others can take it.
+            server.runtime().spawn(async {});
+        }
         served.watch().begin(self.turn, index);
         if served.watch().is_unlisted() {
             watch::list(served);
@@ -122,7 +128,10 @@ impl Dispatcher {
                 let runtime = server.runtime().clone();
                 server.runtime().spawn_blocking(move || runtime.block_on(task));
             }
-            Some(task) => served.defer(task),
+            Some(task) => {
+                stop.woke = true;
+                served.defer(task);
+            }
             None => {}
         }
         turn
@@ -184,6 +193,9 @@ struct Stop<'a> {
     served: &'a Served,
     /// Whether the driver has work.
     work: bool,
+    /// Whether the last handler has to wait, and so may have woken a task of this worker: one that is to make a call
+    /// for it, say.
+    woke: bool,
 }
 
 impl Drop for Stop<'_> {

@@ -147,9 +147,24 @@ impl Watched for Arc<Served> {
         self.link.wake_driver();
     }
 
-    fn poke(&self) {
-        self.server.runtime().spawn(async {});
+    fn poke(&self, number: u32) {
+        let served = Self::clone(self);
+        self.server
+            .runtime()
+            .spawn(async move { served.watch.answer(number) });
         self.link.wake_driver();
+    }
+}
+
+/// The answer to a poke; given, too, if the runtime is gone and drops the task.
+struct Answer {
+    served: Arc<Served>,
+    number: u32,
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        self.served.watch.answer(self.number);
     }
 }
 

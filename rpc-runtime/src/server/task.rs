@@ -54,7 +54,10 @@ impl HandlerTask {
     }
 
     fn poll_wanted(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let unwanted = self.served.with(|conn, _| conn.poll_unwanted(self.id, cx)).is_ready();
+        let unwanted = self
+            .served
+            .with(|conn, _| conn.poll_unwanted(self.id, cx))
+            .is_ready();
         if unwanted || self.poll_handler(cx).is_ready() {
             self.handler = None;
             return Poll::Ready(());

@@ -8,7 +8,11 @@
 //! The monitor is a thread, one for the process, asleep while nothing is dispatched. It cannot be a task: a worker
 //! that leaves the IO driver for a handler that blocks does not always wake another worker to take the driver over,
 //! and then no timer of the runtime fires. For the same reason a poll in a task of its own is watched too: when it
-//! lasts, the monitor spawns an empty task, which wakes a worker, which takes the driver.
+//! lasts, the monitor pokes the runtime: it spawns a small task, which wakes a worker, which takes the driver.
+//!
+//! Even that can be lost. A worker that is about to park, and did not search because another one was searching, looks
+//! at the queues no more; yet it counts as awake, so whoever spawns wakes nobody, and relies on the other one to come
+//! back, which blocks. So the monitor pokes again until it has an answer.
 
 use std::{
     panic::{self, AssertUnwindSafe},
@@ -27,8 +31,10 @@ pub(super) trait Watched {
     fn watch(&self) -> &Watch;
     /// The dispatcher has been in one poll for too long: starts another one, whose turn begins at `turn`.
     fn take_over(&self, turn: u64, route: usize);
-    /// Wakes a worker, so that timers and sockets are looked after, and the driver, which a handler may have left asleep.
-    fn poke(&self);
+    /// Wakes a worker, so that tasks, timers and sockets are looked after, and the driver, which a handler may have
+    /// left asleep. The worker answers with `number`, by [`Watch::answer`]; so does
+    /// a runtime that is gone.
+    fn poke(&self, number: u32);
 }
 
 /// What a connection shows the monitor.
@@ -42,6 +48,8 @@ pub(super) struct Watch {
     /// How many polls of handlers in tasks of their own have begun and ended.
     begun: AtomicU32,
     ended: AtomicU32,
+    /// The last poke that a worker has answered.
+    answered: AtomicU32,
     /// Whether the monitor looks at this watch.
     listed: AtomicBool,
 }
@@ -72,6 +80,11 @@ impl Watch {
     pub(super) fn poll_in_task(&self) -> InTask<'_> {
         self.begun.fetch_add(1, Ordering::SeqCst);
         InTask(self)
+    }
+
+    /// Tells the monitor that a worker is awake.
+    pub(super) fn answer(&self, poke: u32) {
+        self.answered.store(poke, Ordering::SeqCst);
     }
 
     fn look(&self) -> Look {
@@ -184,20 +197,31 @@ struct Entry<W> {
     last: Look,
     /// For how many looks nothing has changed.
     still: u32,
+    /// The last poke.
+    poke: u32,
+    /// After how many looks to repeat it, and how many of them are left: more each time, for when every worker is
+    /// blocked, nobody can answer.
+    pause: u32,
+    left: u32,
 }
 
 impl<W: Watched> Entry<W> {
     fn new(watched: W) -> Self {
         let last = watched.watch().look();
+        let poke = watched.watch().answered.load(Ordering::SeqCst);
         Self {
             watched,
             last,
             still: 0,
+            poke,
+            pause: 0,
+            left: 0,
         }
     }
 
     /// Looks again; false when there is nothing to watch any more.
     fn check(&mut self) -> bool {
+        let answered = self.is_answered();
         let look = self.watched.watch().look();
         if look != self.last {
             self.last = look;
@@ -206,19 +230,37 @@ impl<W: Watched> Entry<W> {
         }
         self.still += 1;
         if look.turn % 2 == 1 {
-            self.take(look.turn);
+            if let Some((turn, route)) = self.watched.watch().take(look.turn) {
+                self.watched.take_over(turn, route);
+                self.poke();
+            }
             return true;
         }
         if self.still == 1 && look.begun != look.ended {
-            self.watched.poke();
+            self.poke();
+            return true;
         }
-        self.still < STILL || !self.delist()
+        !answered || self.still < STILL || !self.delist()
     }
 
-    fn take(&self, turn: u64) {
-        if let Some((turn, route)) = self.watched.watch().take(turn) {
-            self.watched.take_over(turn, route);
+    fn poke(&mut self) {
+        self.poke = self.poke.wrapping_add(1);
+        (self.pause, self.left) = (1, 1);
+        self.watched.poke(self.poke);
+    }
+
+    /// Whether the last poke has been answered; if not, pokes again when it is time.
+    fn is_answered(&mut self) -> bool {
+        if self.watched.watch().answered.load(Ordering::SeqCst) == self.poke {
+            return true;
         }
+        self.left -= 1;
+        if self.left == 0 {
+            self.pause = (self.pause * 2).min(PAUSE_MAX);
+            self.left = self.pause;
+            self.watched.poke(self.poke);
+        }
+        false
     }
 
     /// Stops watching, unless something began just now.
@@ -238,10 +280,12 @@ const TICK: Duration = Duration::from_millis(1);
 /// After so many looks without a change a watch is delisted: few enough to let an idle process sleep, enough not to
 /// wake the monitor for each of a series of calls.
 const STILL: u32 = 20;
+/// The most looks between two pokes that nobody answers.
+const PAUSE_MAX: u32 = 1024;
 
 #[cfg(test)]
 mod tests {
-    use std::cell::RefCell;
+    use std::cell::{Cell, RefCell};
 
     use super::*;
 
@@ -249,6 +293,8 @@ mod tests {
     struct Fake {
         watch: Watch,
         log: RefCell<Vec<String>>,
+        /// Whether every worker is blocked.
+        mute: Cell<bool>,
     }
 
     impl Watched for &Fake {
@@ -260,8 +306,11 @@ mod tests {
                 .borrow_mut()
                 .push(format!("turn {turn} after route {route}"));
         }
-        fn poke(&self) {
+        fn poke(&self, number: u32) {
             self.log.borrow_mut().push("poke".to_owned());
+            if !self.mute.get() {
+                self.watch.answer(number);
+            }
         }
     }
 
@@ -273,7 +322,7 @@ mod tests {
         for _ in 0..4 {
             assert!(entry.check());
         }
-        assert_eq!(*fake.log.borrow(), ["turn 2 after route 7"]);
+        assert_eq!(*fake.log.borrow(), ["turn 2 after route 7", "poke"]);
         assert_eq!(fake.watch.end(0), None);
     }
 
@@ -312,6 +361,23 @@ mod tests {
         drop(guard);
         assert!(entry.check() && entry.check());
         assert_eq!(*fake.log.borrow(), ["poke"]);
+    }
+
+    #[test]
+    fn a_poke_is_repeated_at_growing_intervals_until_it_is_answered() {
+        let fake = Fake::default();
+        fake.mute.set(true);
+        let mut entry = Entry::new(&fake);
+        let _guard = fake.watch.poll_in_task();
+        assert!(entry.check() && entry.check());
+        for _ in 0..1000 {
+            assert!(entry.check(), "not delisted before the answer");
+        }
+        // At 1, 3, 7, 15 and so on.
+        assert_eq!(fake.log.borrow().len(), 1 + 9);
+        fake.mute.set(false);
+        while entry.check() {}
+        assert_eq!(fake.log.borrow().len(), 1 + 10);
     }
 
     #[test]

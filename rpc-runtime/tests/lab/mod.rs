@@ -41,10 +41,12 @@ pub(crate) static SUICIDE: Procedure = Procedure::new("lab.v1.Lab/suicide", 11);
 pub(crate) static BLOCK_LATER: Procedure = Procedure::new("lab.v1.Lab/block_later", 12);
 /// Returns its text after a timer of the server's runtime.
 pub(crate) static SLEEP: Procedure = Procedure::new("lab.v1.Lab/sleep", 13);
+/// Has its text returned by the client that the test has set.
+pub(crate) static FORWARD: Procedure = Procedure::new("lab.v1.Lab/forward", 14);
 /// Not served.
 pub(crate) static NOWHERE: Procedure = Procedure::new("lab.v1.Lab/nowhere", 99);
 
-static PROCEDURES: [Procedure; 13] = [
+static PROCEDURES: [Procedure; 14] = [
     ECHO,
     NOTE,
     WAIT,
@@ -58,6 +60,7 @@ static PROCEDURES: [Procedure; 13] = [
     SUICIDE,
     BLOCK_LATER,
     SLEEP,
+    FORWARD,
 ];
 
 /// What the test and the handlers share.
@@ -233,6 +236,12 @@ impl Service for Lab {
             }),
             12 => call.handle(|_, text: String| async move {
                 tokio::time::sleep(Duration::from_millis(10)).await;
+                Ok(text)
+            }),
+            13 => call.handle(|_, text: String| async move {
+                let client = lab.0.client.lock().unwrap().clone().expect("set by the test");
+                let text: String = client.call().send_recv(&ECHO, text).await?;
+                lab.note(format!("{text} forwarded"));
                 Ok(text)
             }),
             _ => call.unknown(),
