@@ -1,4 +1,4 @@
-//! Tables by id, without a random hasher.
+//! Tables by id.
 
 use std::{
     collections::HashMap,

@@ -81,7 +81,7 @@ struct Handler {
 
 /// A future of the test: polled only when it was woken.
 enum Task {
-    Call(Call),
+    Call(Box<Call>),
     Barrier(Barrier),
     Flush(Flush),
 }
@@ -150,7 +150,7 @@ impl World {
                 };
                 call.deadline = timeout_ms.map(|timeout| now + ms(timeout));
                 let flag = Arc::clone(&call.flag);
-                self.spawn(client, Task::Call(call), flag);
+                self.spawn(client, Task::Call(Box::new(call)), flag);
             }
             Step::Barrier { client } => {
                 let barrier = self.node(client).conn.start_barrier(now);
@@ -245,7 +245,7 @@ impl World {
         let running = &mut self.tasks[index];
         running.done = true;
         running.abandoned = true;
-        let task = std::mem::replace(&mut running.task, Task::Call(Call::new(b"")));
+        let task = std::mem::replace(&mut running.task, Task::Call(Box::new(Call::new(b""))));
         let conn = &mut self.node(client).conn;
         match task {
             Task::Call(call) => call.abandon(conn, now),
