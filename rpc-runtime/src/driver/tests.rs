@@ -1,5 +1,7 @@
 //! Two drivers, each with its connection, over streams that are slow, short or broken.
 
+mod cut;
+
 use std::{
     future::poll_fn,
     task::{Poll, ready},
