@@ -148,10 +148,11 @@ impl Watched for Arc<Served> {
     }
 
     fn poke(&self, number: u32) {
-        let served = Self::clone(self);
-        self.server
-            .runtime()
-            .spawn(async move { served.watch.answer(number) });
+        let answer = Answer {
+            served: Self::clone(self),
+            number,
+        };
+        self.server.runtime().spawn(async move { drop(answer) });
         self.link.wake_driver();
     }
 }
