@@ -212,13 +212,7 @@ async fn session(place: Place, fault: Fault, step: usize) -> (usize, usize) {
     let serving = tokio::spawn(serve(Arc::clone(&server), Arc::clone(&started)));
 
     // All at once, pipelined behind the HELLO; then two more, when those have ended.
-    let calls = [
-        (ECHO, "echo"),
-        (FAIL, "fail"),
-        (NEVER, "never"),
-        (ECHO, "again"),
-        (99, "unserved"),
-    ];
+    let calls = [(ECHO, "echo"), (FAIL, "fail"), (NEVER, "never"), (ECHO, "again")];
     let calls = calls.map(|(procedure, token)| tokio::spawn(observed(Arc::clone(&client), procedure, token)));
     let mut outcomes = Vec::new();
     for call in calls {
@@ -277,7 +271,7 @@ async fn session(place: Place, fault: Fault, step: usize) -> (usize, usize) {
 async fn cut_everywhere(step: usize) {
     let (written, read) = session(Place::Nowhere, Fault::End, step).await;
     assert!(
-        written > 200 && read > 200,
+        written > 150 && read > 150,
         "the session is {written} and {read} bytes long"
     );
     for fault in [Fault::End, Fault::Reset, Fault::Stall] {
