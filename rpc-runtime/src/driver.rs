@@ -311,8 +311,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
 /// A driver that goes away before its connection is closed takes the connection with it: no call stays pending.
 impl<S> Drop for Driver<S> {
     fn drop(&mut self) {
+        let written = self.written;
         self.link.with(|conn, now| {
             if !conn.is_closed() {
+                // First what the OS has taken: a call in it may have been executed.
+                conn.handle_written(written, now);
                 conn.handle_lost("the runtime shut down", None, now);
             }
         });
