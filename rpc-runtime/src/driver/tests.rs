@@ -35,7 +35,7 @@ impl Trickle {
         }
     }
 
-    fn hesitates(&mut self, way: usize, cx: &mut Context<'_>) -> bool {
+    fn hesitates(&mut self, way: usize, cx: &Context<'_>) -> bool {
         self.hesitate[way] = !self.hesitate[way];
         if self.hesitate[way] {
             return false;
