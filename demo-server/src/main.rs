@@ -1,6 +1,6 @@
 //! Serves the Kv demo until it is terminated: by a client, by SIGTERM, or by Ctrl-C.
 
-use std::{process::ExitCode, time::Duration};
+use std::{io::IsTerminal, process::ExitCode, time::Duration};
 
 use clap::Parser;
 use demo_api::demo::kv::v1::KvServer;
