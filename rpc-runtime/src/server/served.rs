@@ -75,16 +75,19 @@ impl Served {
         result
     }
 
-    /// Runs `f`, the first poll of a handler, with the driver left asleep; true if the driver has work now.
+    /// Runs `f`, a poll of a handler, with the driver left asleep; true if the driver has work now. If `f` panics, the
+    /// driver is woken.
     pub(super) fn with_driver_asleep<R>(&self, f: impl FnOnce() -> R) -> (R, bool) {
-        let outer = Restore(INLINE.replace(Inline {
-            served: self.address(),
-            work: false,
-        }));
+        let asleep = Asleep {
+            served: self,
+            outer: INLINE.replace(Inline {
+                served: self.address(),
+                work: false,
+            }),
+            told: false,
+        };
         let result = f();
-        let work = INLINE.get().work;
-        drop(outer);
-        (result, work)
+        (result, asleep.work())
     }
 
     pub(super) fn watch(&self) -> &Watch {
@@ -196,10 +199,28 @@ thread_local! {
     static INLINE: Cell<Inline> = const { Cell::new(Inline { served: 0, work: false }) };
 }
 
-struct Restore(Inline);
+/// The poll of a handler with the driver of `served` left asleep.
+struct Asleep<'a> {
+    served: &'a Served,
+    outer: Inline,
+    /// Whether somebody else sees to it that the driver is woken.
+    told: bool,
+}
 
-impl Drop for Restore {
+impl Asleep<'_> {
+    /// Whether the driver has work; whoever asks wakes it.
+    fn work(mut self) -> bool {
+        self.told = true;
+        INLINE.get().work
+    }
+}
+
+impl Drop for Asleep<'_> {
     fn drop(&mut self) {
-        INLINE.set(self.0);
+        let work = INLINE.replace(self.outer).work;
+        if work && !self.told {
+            // The handler panicked: its caller is told by the driver all the same.
+            self.served.link.wake_driver();
+        }
     }
 }
