@@ -1,0 +1,303 @@
+"""A whole client of the wire protocol: protobuf, frames and one connection, with Python's standard library only.
+
+It was written from docs/wire.md, wire.proto and control.proto, and reads from top to bottom. It is a client to learn
+from, and not one to use: it serves one caller, blocks while it waits, and takes every surprise for an error.
+"""
+
+import hashlib
+import os
+import socket
+import struct
+from dataclasses import dataclass
+
+LIMIT = 90  # seconds: no read and no write waits longer
+
+
+class Failed(Exception):
+    """The other side did not do what the page says."""
+
+
+def check(fact, text):
+    if not fact:
+        raise Failed(text)
+
+
+# -- Protobuf, as much of it as the protocol needs -------------------------------------------------------------------
+
+def varint(value):
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes(out) + bytes([value])
+
+
+def field(number, value):
+    """One field: a varint for a number, length and bytes for the rest; nothing for what is zero or empty."""
+    if isinstance(value, str):
+        value = value.encode()
+    if not value:
+        return b""
+    if isinstance(value, int):
+        return varint(number << 3) + varint(value)
+    return varint(number << 3 | 2) + varint(len(value)) + value
+
+
+def fixed64(number, value):
+    return varint(number << 3 | 1) + struct.pack("<Q", value) if value else b""
+
+
+class Message(dict):
+    """A message that was read: the last value of each field by number, 0 if it was left out; and all of them."""
+
+    def __init__(self, data):
+        super().__init__()
+        self.all, at = [], 0
+        while at < len(data):
+            key, at = read_varint(data, at)
+            if key & 7 == 0:
+                value, at = read_varint(data, at)
+            elif key & 7 == 1:
+                check(at + 8 <= len(data), "a number reaches past its end")
+                value, at = struct.unpack_from("<Q", data, at)[0], at + 8
+            else:
+                check(key & 7 == 2, f"a wire type that the protocol does not use: {key & 7}")
+                length, at = read_varint(data, at)
+                check(at + length <= len(data), "a field reaches past the end of its message")
+                value, at = data[at:at + length], at + length
+            self[key >> 3] = value
+            self.all.append((key >> 3, value))
+
+    def __missing__(self, number):
+        return 0
+
+
+def read_varint(data, at):
+    value = shift = 0
+    while True:
+        check(at < len(data) and shift < 70, "a number reaches past its end")
+        value, shift, at = value | (data[at] & 0x7F) << shift, shift + 7, at + 1
+        if data[at - 1] < 0x80:
+            return value, at
+
+
+# -- Frames ----------------------------------------------------------------------------------------------------------
+
+HELLO, CALL, SEND, DATA, REPLY, CANCEL, CREDIT, PING, PONG, GOAWAY = range(1, 11)
+MORE, END, NOT_EXECUTED, ABORTED = 1, 2, 4, 8
+MAGIC = 0x0163707274737572
+FLOOR = 65536  # everybody takes frames of this length, even before HELLO; here it is also all that we take
+FRAGMENT = 128 * 1024
+CHARGE = 256  # what a message costs beside its bytes; and more than the other fields of our frames take
+
+
+@dataclass
+class Frame:
+    """One frame. Metadata, compression and the latency of a reply are left out: whoever does not need them may."""
+
+    kind: int
+    id: int = 0
+    flags: int = 0
+    procedure: int = 0
+    timeout_us: int = 0
+    code: int = 0
+    message: bytes = b""
+    length: int = 0
+    details: bytes = b""
+    payload: bytes = b""
+
+    def encode(self):
+        return framed(field(1, self.kind) + field(2, self.id) + field(3, self.flags) + fixed64(4, self.procedure)
+                      + field(5, self.timeout_us) + field(9, self.length) + field(15, self.payload))
+
+    @classmethod
+    def decode(cls, body):
+        m = Message(body)
+        return cls(m[1], m[2], m[3], m[4], m[5], m[6], m[7] or b"", m[9], m[13] or b"", m[15] or b"")
+
+    def __str__(self):  # without the payload: it may be long, and it may be secret
+        text = f"kind {self.kind}, id {self.id}, flags {self.flags}, code {self.code} {self.message}"
+        return f"{text}, {len(self.payload)} bytes"
+
+
+def framed(body):
+    return struct.pack(">I", len(body)) + body
+
+
+def procedure(name):
+    """The number of a procedure: the first 8 bytes of a hash of its name, as a little-endian fixed64."""
+    return struct.unpack("<Q", hashlib.sha256(name.encode()).digest()[:8])[0]
+
+
+def hello(magic=MAGIC, versions=(1, 1), max_frame=FLOOR):
+    """Our HELLO: no less than the floor, and messages of 2 MiB."""
+    body = fixed64(1, magic) + field(2, versions[0]) + field(3, versions[1]) + field(4, max_frame)
+    body += field(5, 2 << 20) + field(6, 16) + field(7, FLOOR) + field(8, FLOOR) + field(9, FLOOR)
+    body += field(12, os.urandom(8)) + field(13, "peer.py/1") + field(15, 10_000)
+    return Frame(HELLO, payload=body).encode()
+
+
+# -- A connection ----------------------------------------------------------------------------------------------------
+
+class Account:
+    """What became of the SENDs of a connection: the `Progress` of a PONG."""
+
+    def __init__(self, progress):
+        m = Message(progress or b"")
+        self.last_id, self.received, self.handled, self.failed, self.expired = (m[number] for number in range(1, 6))
+        dropped = [Message(value) for number, value in m.all if number == 6]
+        self.dropped = {entry[1]: entry[2] for entry in dropped}
+
+    def waiting(self):
+        return self.received - self.handled - self.failed - self.expired - sum(self.dropped.values())
+
+
+class Client:
+    """The side that connected. It reads while it waits for something, and keeps what it reads until asked for it."""
+
+    def __init__(self, address, first=None):
+        self.socket = dial(address)
+        self.buffer = bytearray()
+        self.next_id = 1  # odd, for we have connected
+        self.server = None  # its HELLO
+        self.open = set()  # the ids of CALLs without a REPLY
+        self.unfinished = {}  # replies that still miss fragments, by id
+        self.replies = {}  # the others, by id, in the order in which they came
+        self.fragments = 0
+        self.charged = self.granted = 0  # credit of SENDs
+        self.pong = None  # the newest
+        self.pings = 0
+        self.goaways = []
+        self.at_end = False
+        # HELLO goes out first, and nothing waits for the other side's.
+        self.write(first or hello())
+
+    def write(self, data):
+        self.socket.sendall(data)
+
+    def start(self, number, payload=b"", timeout_us=30_000_000):
+        """Writes a CALL, and does not wait for its REPLY. Gives the id."""
+        check(len(self.open) < (self.server[6] if self.server else 16), "no more calls than the server takes")
+        call, frames = self.request(CALL, number, payload, timeout_us)
+        self.open.add(call)
+        self.write(b"".join(frames))
+        return call
+
+    def reply(self, call):
+        return self.until(lambda: self.replies.get(call), f"the reply of call {call}")
+
+    def call(self, number, payload=b"", timeout_us=30_000_000):
+        return self.reply(self.start(number, payload, timeout_us))
+
+    def cancel(self, call):
+        """Says that nobody wants the reply of `call`. It will come all the same."""
+        self.write(Frame(CANCEL, call).encode())
+
+    def send(self, number, payload=b""):
+        """Writes a SEND as soon as there is credit: a balance above 0 is enough, and it may go below."""
+        self.until(lambda: self.server, "HELLO")
+        self.until(lambda: self.server[8] + self.granted - self.charged > 0, "credit")
+        self.charged += len(payload) + CHARGE
+        self.write(b"".join(self.request(SEND, number, payload)[1]))
+
+    def barrier(self):
+        """Waits until the server has received every SEND so far. Gives the account of them."""
+        self.pong = None
+        self.write(Frame(PING, payload=b"barrier!").encode())
+        pong = self.until(lambda: self.pong, "a PONG")
+        check(pong[1] == b"barrier!", f"PONG brings the bytes of the PING back: {pong[1]}")
+        return Account(pong[2])
+
+    def request(self, kind, number, payload=b"", timeout_us=0):
+        """The id and the frames of a request: more than one if it is too long for one frame."""
+        size = min(FRAGMENT, (self.server[4] if self.server else FLOOR) - CHARGE)
+        new, self.next_id = self.next_id, self.next_id + 2
+        first = Frame(kind, new, END, number, timeout_us, payload=payload[:size])
+        rest = [Frame(DATA, new, MORE, payload=payload[at:at + size]) for at in range(size, len(payload), size)]
+        if rest:
+            first.flags, first.length, rest[-1].flags = MORE | END, len(payload), 0
+        return new, [frame.encode() for frame in (first, *rest)]
+
+    def close(self):
+        """Says that nothing more will come, and reads on until the server says so, too."""
+        check(not self.open, f"every CALL has its REPLY: {self.open}")
+        self.socket.shutdown(socket.SHUT_WR)
+        check(not self.end(), "a connection that ends well needs no GOAWAY")
+
+    def end(self):
+        """Reads to the end, which the server makes, and closes. Gives the GOAWAYs."""
+        self.until(lambda: self.at_end, "the end")
+        check(not self.buffer, f"no frame is cut off: {self.buffer[:64].hex()}")
+        self.socket.close()
+        return self.goaways
+
+    def until(self, condition, what):
+        """Reads until `condition` gives something, and gives that."""
+        while not (found := condition()):
+            check(not self.at_end, f"{what}: the connection ended before, with {self.goaways}")
+            data = self.socket.recv(1 << 18)
+            self.at_end = not data
+            self.buffer += data
+            while frame := self.next_frame():
+                self.take(frame)
+        return found
+
+    def next_frame(self):
+        """Takes one frame out of the buffer, if there is a whole one."""
+        if len(self.buffer) < 4:
+            return None
+        end = 4 + struct.unpack_from(">I", self.buffer)[0]
+        check(end <= 4 + FLOOR, f"a frame is no longer than what we have announced: {end - 4}")
+        if len(self.buffer) < end:
+            return None
+        body = bytes(self.buffer[4:end])
+        del self.buffer[:end]
+        return Frame.decode(body)
+
+    def take(self, frame):
+        check((frame.kind == HELLO) == (self.server is None), f"HELLO is the first frame, and no other is: {frame}")
+        if frame.kind == HELLO:
+            self.server = Message(frame.payload)
+        elif frame.kind in (REPLY, DATA):
+            self.take_reply(frame)
+        elif frame.kind == CREDIT:
+            self.granted += frame.length
+            check(frame.id == 0 and 0 < frame.length, f"credit is for one-way requests here: {frame}")
+            check(self.granted <= self.charged, f"no more is granted than was taken: {self.granted}")
+        elif frame.kind == PING:
+            self.pings += 1
+            self.write(Frame(PONG, payload=field(1, frame.payload)).encode())
+        elif frame.kind == PONG:
+            self.pong = Message(frame.payload)
+        elif frame.kind == GOAWAY:
+            self.goaways.append(Message(frame.payload))
+        else:
+            # The server calls nothing here, and other kinds from 64 on may be ignored.
+            check(frame.kind >= 64, f"an unknown critical kind: {frame}")
+
+    def take_reply(self, frame):
+        check(frame.id in self.open, f"each CALL has one REPLY: {frame}")
+        self.fragments += 1
+        reply = frame
+        if frame.kind == DATA:
+            check(frame.id in self.unfinished, f"DATA goes on with a REPLY: {frame}")
+            reply = self.unfinished.pop(frame.id)
+            reply.payload += frame.payload
+        if frame.flags & MORE:
+            self.unfinished[frame.id] = reply
+            return
+        reply.flags &= ~MORE
+        check(reply.length in (0, len(reply.payload)), f"a message is as long as announced, {reply.length}: {reply}")
+        self.open.remove(frame.id)
+        self.replies[frame.id] = reply
+
+
+def dial(address):
+    """Connects to an address as the server prints it."""
+    if address.startswith("unix:"):
+        stream = socket.socket(socket.AF_UNIX)
+        stream.settimeout(LIMIT)
+        stream.connect(address.removeprefix("unix:"))
+        return stream
+    host, port = address.removeprefix("tcp://").rsplit(":", 1)
+    return socket.create_connection((host, int(port)), LIMIT)
