@@ -311,6 +311,7 @@ impl Connection {
     /// Moves out everybody who is to be woken.
     pub(crate) fn take_wakers(&mut self, into: &mut Vec<Waker>) {
         self.wake_waiting();
+        self.requests.wake_takers(&mut self.woken);
         self.woken.move_to(into);
     }
 

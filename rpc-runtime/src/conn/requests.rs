@@ -46,6 +46,8 @@ pub(super) struct Requests {
     running: usize,
     /// Those who take requests.
     pub(super) takers: Waiters,
+    /// Whether there is something new for them that they were not woken for.
+    released: bool,
 }
 
 /// A request of the peer.
@@ -207,6 +209,13 @@ impl Requests {
             }
         }
         self.takers.wake(woken);
+    }
+
+    /// Wakes those who take requests if some were released that stood behind an unfinished one.
+    pub(super) fn wake_takers(&mut self, woken: &mut Woken) {
+        if std::mem::take(&mut self.released) {
+            self.takers.wake(woken);
+        }
     }
 
     /// The next complete request; it is `Taken` afterwards.
@@ -379,6 +388,7 @@ impl Requests {
             }
             self.held.pop_first();
             self.queue.push_back(id);
+            self.released = true;
         }
     }
 

@@ -315,3 +315,30 @@ fn reply_to_an_unfinished_request_stops_its_fragments() {
     assert!(call.poll(&mut pair.client.conn, pair.now));
     assert_eq!(call.executed(), Executed::No);
 }
+
+#[test]
+fn call_behind_a_send_that_never_ends_is_taken_when_that_expires() {
+    for wrong in [false, true] {
+        let mut pair = Pair::new();
+        let mut begun = header(Kind::Send, 1, Flags::END | Flags::MORE);
+        (begun.length, begun.timeout_us) = (10, 50_000);
+        pair.server.inject(begun, b"12345", pair.now);
+        pair.server.inject(header(Kind::Call, 3, Flags::END), b"", pair.now);
+        let flag = Arc::new(Flag::default());
+        let waker = Waker::from(Arc::clone(&flag));
+        let taken = pair.server.conn.poll_request(&mut Context::from_waker(&waker));
+        assert!(taken.is_pending());
+        pair.server.wake();
+        flag.take();
+        if wrong {
+            // More than was announced: it is refused before its end, too.
+            pair.server.inject(header(Kind::Data, 1, Flags::MORE), b"678901", pair.now);
+        } else {
+            pair.now = ms(50);
+            pair.server.conn.handle_timeout(pair.now);
+            pair.server.wake();
+        }
+        assert!(flag.take(), "whoever takes requests is woken");
+        assert_eq!(pair.server.take().id, CallId(3));
+    }
+}
