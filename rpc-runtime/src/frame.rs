@@ -51,6 +51,24 @@ pub(crate) enum Kind {
     Other(u32),
 }
 
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Hello => "HELLO",
+            Self::Call => "CALL",
+            Self::Send => "SEND",
+            Self::Data => "DATA",
+            Self::Reply => "REPLY",
+            Self::Cancel => "CANCEL",
+            Self::Credit => "CREDIT",
+            Self::Ping => "PING",
+            Self::Pong => "PONG",
+            Self::Goaway => "GOAWAY",
+            Self::Other(number) => return write!(f, "kind {number}"),
+        })
+    }
+}
+
 impl Kind {
     /// The number that stands for this kind on the wire.
     pub(crate) const fn number(self) -> u32 {

@@ -81,7 +81,7 @@ impl Connection {
             Place::Open => return true,
             Place::Over => self.fault("frame for a call that is over", now),
             Place::Unopened => {
-                self.protocol_error(format!("{kind:?} for id {id}, which was never opened"), now);
+                self.protocol_error(format!("{kind} for id {id}, which was never opened"), now);
             }
         }
         false

@@ -27,7 +27,7 @@ impl Connection {
     pub(super) fn receive(&mut self, frame: Frame, now: Time) {
         if matches!(self.life, Life::Handshaking) {
             if frame.kind != Kind::Hello {
-                return self.protocol_error(format!("first frame is {:?}, not HELLO", frame.kind), now);
+                return self.protocol_error(format!("first frame is {}, not HELLO", frame.kind), now);
             }
             return self.receive_hello(&frame, now);
         }
@@ -40,7 +40,7 @@ impl Connection {
             Kind::Cancel => self.receive_cancel(frame.id, now),
             Kind::Credit => self.receive_credit(&frame, now),
             Kind::Hello | Kind::Ping | Kind::Pong | Kind::Goaway if frame.id != 0 => {
-                self.protocol_error(format!("{:?} has id {}", frame.kind, frame.id), now);
+                self.protocol_error(format!("{} has id {}", frame.kind, frame.id), now);
             }
             Kind::Hello => self.protocol_error("second HELLO".to_owned(), now),
             Kind::Ping => self.receive_ping(&frame, now),
