@@ -265,6 +265,7 @@ impl Connection {
             self.gate.note(News::More);
             self.waiters.room.wake(&mut self.woken);
             self.requests.takers.wake(&mut self.woken);
+            self.put_withdrawn();
         }
     }
 }
@@ -291,6 +292,7 @@ impl Connection {
         }
         self.output_shrank(had_room);
         self.finish_if_idle(now);
+        out.append(&mut self.out);
         self.linger_if_written(now);
     }
 
@@ -441,7 +443,9 @@ impl Connection {
             return;
         };
         match request.stage {
-            Stage::Receiving(_) | Stage::Discarding(_) => drop(self.requests.remove(id)),
+            Stage::Receiving(_) | Stage::Discarding(_) | Stage::Withdrawn(_) => {
+                drop(self.requests.remove(id))
+            }
             Stage::Queued(_) if !request.one_way => drop(self.requests.remove(id)),
             Stage::Taken | Stage::Running(_) if !request.one_way => {
                 self.requests.unwant(id, Unwanted::Disconnected, &mut self.woken);

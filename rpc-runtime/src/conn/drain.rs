@@ -14,7 +14,7 @@ use super::{
     account::Fate,
     calls::Reach,
     ids::MAX_ID,
-    requests::{Request, Stage},
+    requests::{Request, Stage, Withdrawn},
 };
 use crate::{
     Code,
@@ -320,6 +320,9 @@ impl Connection {
                 self.requests.remove(id);
                 self.account.ended(Fate::Dropped(DropReason::Draining));
                 self.tally.one_way_dropped += 1;
+            }
+            (&Stage::Withdrawn(Withdrawn { code, text, .. }), _) => {
+                self.refuse_call(id, code, text, Flags::NOT_EXECUTED, now);
             }
             (stage @ (Stage::Receiving(_) | Stage::Queued(_)), false) => {
                 if let Stage::Receiving(partial) = stage {

@@ -187,6 +187,18 @@ impl Connection {
         self.put_refusal(id, &Status::new(code, text), flags, (0, 0));
     }
 
+    /// Puts the REPLYs that waited for room into the output, as far as there is any.
+    pub(super) fn put_withdrawn(&mut self) {
+        while self.has_room() {
+            let Some((id, withdrawn)) = self.requests.take_withdrawn() else {
+                return;
+            };
+            let status = Status::new(withdrawn.code, withdrawn.text);
+            self.put_refusal(id, &status, Flags::NOT_EXECUTED, (withdrawn.queue_us, 0));
+            self.note_drained();
+        }
+    }
+
     fn put_refusal(&mut self, id: u64, status: &Status, flags: Flags, (queue_us, run_us): (u64, u64)) {
         let mut header = Header::new(Kind::Reply, id);
         header.flags = flags;
@@ -205,7 +217,7 @@ impl Connection {
 }
 
 /// How long a request waited and its handler ran, in microseconds.
-fn receipt(request: &Request, now: Time) -> (u64, u64) {
+pub(super) fn receipt(request: &Request, now: Time) -> (u64, u64) {
     let micros =
         |from: Time, to: Time| u64::try_from(to.saturating_sub(from).as_micros()).unwrap_or(u64::MAX);
     match request.stage {

@@ -7,8 +7,9 @@ use super::{
     account::Fate,
     credit::{CONTROL_BYTES, FLOOR_BYTES},
     fragments::{Assembly, WrongLength},
+    handler::receipt,
     ids::MAX_ID,
-    requests::{Body, PartialRequest, Request, Stage},
+    requests::{Body, PartialRequest, Request, Stage, Withdrawn},
     wakers::Waiters,
 };
 use crate::{
@@ -44,7 +45,7 @@ impl Connection {
         let id = frame.id;
         let last_id = self.requests.last_id();
         if !self.side.other().gives(id) || id <= last_id || id > MAX_ID {
-            let text = format!("{:?} has id {id}, after {last_id}", frame.kind);
+            let text = format!("{} has id {id}, after {last_id}", frame.kind);
             return self.protocol_error(text, now);
         }
         if one_way && !frame.flags.contains(Flags::END) {
@@ -185,8 +186,16 @@ impl Connection {
         }
         let more = frame.flags.contains(Flags::MORE);
         let result = match self.requests.get_mut(id) {
-            None if self.abuse.is_expected(frame.payload.len()) => return,
-            None => return self.fault("DATA for a call that is over", now),
+            None
+            | Some(Request {
+                stage: Stage::Withdrawn(_),
+                ..
+            }) => {
+                if !self.abuse.is_expected(frame.payload.len()) {
+                    self.fault("DATA for a call that is over", now);
+                }
+                return;
+            }
             Some(Request {
                 stage: Stage::Receiving(partial),
                 ..
@@ -283,8 +292,9 @@ impl Connection {
             }
             Stage::Receiving(_) | Stage::Queued(_) | Stage::Discarding(_) => {
                 // Whoever cancels sends no more fragments, so none are expected.
-                self.requests_withdrawn(id, Code::Cancelled, "cancelled by the caller", now);
+                self.withdraw_request(id, Code::Cancelled, "cancelled by the caller", now);
             }
+            Stage::Withdrawn(_) => {}
         }
     }
 
@@ -297,37 +307,32 @@ impl Connection {
             (Stage::Taken | Stage::Running(_), _) => {
                 self.requests.unwant(id, Unwanted::Deadline, &mut self.woken);
             }
-            (Stage::Discarding(_), _) => {}
+            (Stage::Discarding(_) | Stage::Withdrawn(_), _) => {}
             (Stage::Receiving(_), true) => self.requests.discard(id, Fate::Expired),
             (Stage::Queued(_), true) => {
                 self.requests.remove(id);
                 self.account.ended(Fate::Expired);
             }
-            (Stage::Receiving(partial), false) => {
-                self.abuse.expect_late(partial.assembly.missing());
-                self.requests_withdrawn(
-                    id,
-                    Code::DeadlineExceeded,
-                    "deadline passed before the start",
-                    now,
-                );
-            }
-            (Stage::Queued(_), false) => {
-                self.requests_withdrawn(
-                    id,
-                    Code::DeadlineExceeded,
-                    "deadline passed before the start",
-                    now,
-                );
+            (stage @ (Stage::Receiving(_) | Stage::Queued(_)), false) => {
+                if let Stage::Receiving(partial) = stage {
+                    self.abuse.expect_late(partial.assembly.missing());
+                }
+                let text = "deadline passed before the start";
+                self.withdraw_request(id, Code::DeadlineExceeded, text, now);
             }
         }
         self.note_drained();
     }
 
-    /// A call that was not started is over.
-    fn requests_withdrawn(&mut self, id: u64, code: Code, text: &str, now: Time) {
-        self.refuse_call(id, code, text, Flags::NOT_EXECUTED, now);
-        self.note_drained();
+    /// A call that was not started is over: its REPLY goes out as soon as there is room.
+    fn withdraw_request(&mut self, id: u64, code: Code, text: &'static str, now: Time) {
+        let Some(request) = self.requests.get(id) else {
+            return;
+        };
+        let (queue_us, _) = receipt(request, now);
+        let withdrawn = Withdrawn { code, text, queue_us };
+        self.requests.withdraw(id, withdrawn);
+        self.put_withdrawn();
     }
 }
 

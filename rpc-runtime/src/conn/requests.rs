@@ -16,7 +16,7 @@ use super::{
     ids::IdMap,
     wakers::{Waiters, Woken},
 };
-use crate::Metadata;
+use crate::{Code, Metadata};
 
 /// The peer's requests.
 ///
@@ -48,6 +48,8 @@ pub(super) struct Requests {
     pub(super) takers: Waiters,
     /// Whether there is something new for them that they were not woken for.
     released: bool,
+    /// Calls whose REPLY waits for room; ids that are no longer in the table are skipped.
+    withdrawn: VecDeque<u64>,
 }
 
 /// A request of the peer.
@@ -70,7 +72,8 @@ pub(super) struct Request {
 /// ```text
 /// Receiving -> Queued -> Taken -> Running -> (gone)
 ///     |           \---------\---------\----> (gone)
-///     \-> Discarding (one-way only) -------> (gone)
+///     |-> Discarding (one-way only) -------> (gone)
+///     \-> Withdrawn (call, or Queued) -----> (gone)
 /// ```
 #[derive(Debug)]
 pub(super) enum Stage {
@@ -84,6 +87,18 @@ pub(super) enum Stage {
     Taken,
     /// Its handler was polled, for the first time at this moment.
     Running(Time),
+    /// A call that never starts: its REPLY waits for room, and its slot with it. Without that, calls that are cancelled
+    /// at once would fill the output of a peer that does not read.
+    Withdrawn(Withdrawn),
+}
+
+/// What the peer is told of a call that never started.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Withdrawn {
+    pub(super) code: Code,
+    pub(super) text: &'static str,
+    /// How long it waited, in microseconds.
+    pub(super) queue_us: u64,
 }
 
 /// What the handler of a request is given.
@@ -284,6 +299,31 @@ impl Requests {
         }
     }
 
+    /// Keeps a call that never starts only until there is room for its REPLY.
+    pub(super) fn withdraw(&mut self, id: u64, withdrawn: Withdrawn) {
+        let Some(request) = self.table.get_mut(&id) else {
+            return;
+        };
+        request.deadline = None;
+        let stage = std::mem::replace(&mut request.stage, Stage::Withdrawn(withdrawn));
+        if matches!(stage, Stage::Queued(_)) {
+            self.skip(id);
+        }
+        self.withdrawn.push_back(id);
+    }
+
+    /// Takes the next call out of the table whose REPLY waits for room.
+    pub(super) fn take_withdrawn(&mut self) -> Option<(u64, Withdrawn)> {
+        loop {
+            let id = self.withdrawn.pop_front()?;
+            if let Some(Stage::Withdrawn(withdrawn)) = self.table.get(&id).map(|request| &request.stage) {
+                let withdrawn = *withdrawn;
+                self.remove(id);
+                return Some((id, withdrawn));
+            }
+        }
+    }
+
     /// A handler is no longer wanted; it learns so.
     pub(super) fn unwant(&mut self, id: u64, unwanted: Unwanted, woken: &mut Woken) {
         let Some(request) = self.table.get_mut(&id) else {
@@ -356,6 +396,7 @@ impl Requests {
             self.queue = VecDeque::new();
             self.skipped = 0;
             self.unfinished = VecDeque::new();
+            self.withdrawn = VecDeque::new();
         }
     }
 

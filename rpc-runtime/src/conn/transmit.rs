@@ -140,7 +140,7 @@ impl Connection {
 
     /// Puts what was kept back until now: a PONG, credit, pings.
     pub(super) fn put_control_frames(&mut self, now: Time) {
-        if !matches!(self.life, Life::Open) {
+        if !self.may_put_control_frames() {
             return;
         }
         if let Some(ping) = self.keep_alive.take_unanswered() {
@@ -160,8 +160,13 @@ impl Connection {
 
     /// Whether `put_control_frames` would put anything, pings left out: those have timers.
     pub(super) fn owes_control_frames(&self) -> bool {
-        matches!(self.life, Life::Open)
+        self.may_put_control_frames()
             && (self.keep_alive.owes_pong() || self.requests.is_grant_due(&self.settings))
+    }
+
+    /// Whether a peer that asks for them may have more of them: one that does not read must not fill our memory.
+    fn may_put_control_frames(&self) -> bool {
+        matches!(self.life, Life::Open) && self.has_room()
     }
 
     /// Puts one ping for all that want one now, if the peer's floor allows it.

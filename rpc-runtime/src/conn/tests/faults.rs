@@ -33,23 +33,23 @@ fn protocol_errors_end_the_connection_with_a_text_that_says_why() {
     let unknown = Kind::Other(11);
     let cases: [(&str, Header<'_>, &[u8]); 20] = [
         ("second HELLO", header(Kind::Hello, 0, none), b""),
-        ("Call has id 1, after 1", header(Kind::Call, 1, Flags::END), b""),
-        ("Call has id 4, after 1", header(Kind::Call, 4, Flags::END), b""),
-        ("Send has id 0", header(Kind::Send, 0, Flags::END), b""),
+        ("CALL has id 1, after 1", header(Kind::Call, 1, Flags::END), b""),
+        ("CALL has id 4, after 1", header(Kind::Call, 4, Flags::END), b""),
+        ("SEND has id 0", header(Kind::Send, 0, Flags::END), b""),
         (
-            "Call has id 9223372036854775809",
+            "CALL has id 9223372036854775809",
             header(Kind::Call, (1 << 63) + 1, Flags::END),
             b"",
         ),
         ("SEND 3 without END", header(Kind::Send, 3, none), b""),
         ("DATA for id 3", header(Kind::Data, 3, none), b"x"),
-        ("Data for id 4", header(Kind::Data, 4, none), b"x"),
+        ("DATA for id 4", header(Kind::Data, 4, none), b"x"),
         ("DATA for id 0", header(Kind::Data, 0, none), b"x"),
-        ("Reply for id 4", header(Kind::Reply, 4, none), b""),
-        ("Reply for id 1", header(Kind::Reply, 1, none), b""),
+        ("REPLY for id 4", header(Kind::Reply, 4, none), b""),
+        ("REPLY for id 1", header(Kind::Reply, 1, none), b""),
         ("CANCEL for id 3", header(Kind::Cancel, 3, none), b""),
         ("CANCEL for id 2", header(Kind::Cancel, 2, none), b""),
-        ("Ping has id 1", header(Kind::Ping, 1, none), b"12345678"),
+        ("PING has id 1", header(Kind::Ping, 1, none), b"12345678"),
         ("PING of 7 bytes", header(Kind::Ping, 0, none), b"1234567"),
         ("PONG with 0 bytes", header(Kind::Pong, 0, none), b""),
         ("PONG cannot be parsed", header(Kind::Pong, 0, none), b"\xff"),
@@ -340,4 +340,79 @@ proptest! {
         prop_assert_eq!(node.conn.running_handlers(), 0);
         prop_assert_eq!(node.conn.calls.held(), (0, 0));
     }
+}
+
+/// A server whose peer reads nothing, and of which 4 KiB may wait to be written.
+fn unread() -> Pair {
+    let server = Settings {
+        high_water: 4096,
+        ..settings()
+    };
+    let mut pair = Pair::with(settings(), server);
+    pair.server.open_window = 0;
+    pair
+}
+
+#[test]
+fn a_peer_that_cancels_and_reads_nothing_does_not_fill_our_memory() {
+    for expire in [false, true] {
+        let mut pair = unread();
+        for n in 0..50_000 {
+            let id = 2 * n + 1;
+            let mut call = header(Kind::Call, id, Flags::END);
+            call.timeout_us = u64::from(expire);
+            pair.server.inject(call, b"", pair.now);
+            if expire {
+                pair.now += Time::from_micros(1);
+                pair.server.conn.handle_timeout(pair.now);
+            } else {
+                pair.server
+                    .inject(header(Kind::Cancel, id, Flags::NONE), b"", pair.now);
+            }
+            pair.server.transmit(pair.now);
+        }
+        // Its calls kept their slots, so it ran over the limit, and was sent away.
+        assert!(matches!(pair.server.conn.state(), State::Closing));
+        let waiting = pair.server.conn.out.end() - pair.server.conn.taken;
+        assert!(waiting < 128 * 1024, "{waiting} bytes wait");
+    }
+}
+
+#[test]
+fn a_peer_that_pings_and_reads_nothing_does_not_fill_our_memory() {
+    let mut pair = unread();
+    let mut send = header(Kind::Send, 1, Flags::END | Flags::MORE);
+    send.length = 1_000_000;
+    pair.server.inject(send, b"x", pair.now);
+    for _ in 0..10_000 {
+        // Each fragment allows a ping.
+        pair.server
+            .inject(header(Kind::Data, 1, Flags::MORE), b"x", pair.now);
+        pair.server.inject(
+            header(Kind::Ping, 0, Flags::NONE),
+            b"\x01\0\0\0\0\0\0\0",
+            pair.now,
+        );
+        pair.server.transmit(pair.now);
+    }
+    assert!(pair.server.conn.is_live());
+    let waiting = pair.server.conn.out.end() - pair.server.conn.taken;
+    assert!(waiting < 8 * 1024, "{waiting} bytes wait");
+}
+
+#[test]
+fn calls_cancelled_while_there_is_no_room_are_replied_when_there_is() {
+    let mut pair = unread();
+    let calls: Vec<_> = (0..500).map(|_| pair.start(Call::new(b"x"))).collect();
+    pair.settle();
+    for call in calls {
+        call.abandon(&mut pair.client.conn, pair.now);
+    }
+    pair.settle();
+    assert!(pair.server.conn.open_requests() > 300, "the rest waits for room");
+    assert!(!pair.server.has_request());
+    pair.server.open_window = usize::MAX;
+    pair.settle();
+    assert_eq!(pair.client.count(Kind::Reply), 500);
+    pair.assert_quiescent();
 }

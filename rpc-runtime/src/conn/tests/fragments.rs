@@ -323,7 +323,8 @@ fn call_behind_a_send_that_never_ends_is_taken_when_that_expires() {
         let mut begun = header(Kind::Send, 1, Flags::END | Flags::MORE);
         (begun.length, begun.timeout_us) = (10, 50_000);
         pair.server.inject(begun, b"12345", pair.now);
-        pair.server.inject(header(Kind::Call, 3, Flags::END), b"", pair.now);
+        pair.server
+            .inject(header(Kind::Call, 3, Flags::END), b"", pair.now);
         let flag = Arc::new(Flag::default());
         let waker = Waker::from(Arc::clone(&flag));
         let taken = pair.server.conn.poll_request(&mut Context::from_waker(&waker));
@@ -332,7 +333,8 @@ fn call_behind_a_send_that_never_ends_is_taken_when_that_expires() {
         flag.take();
         if wrong {
             // More than was announced: it is refused before its end, too.
-            pair.server.inject(header(Kind::Data, 1, Flags::MORE), b"678901", pair.now);
+            pair.server
+                .inject(header(Kind::Data, 1, Flags::MORE), b"678901", pair.now);
         } else {
             pair.now = ms(50);
             pair.server.conn.handle_timeout(pair.now);
