@@ -43,9 +43,40 @@ async fn a_one_way_that_outlives_its_connection_keeps_its_deadline() {
     one_way.send(&WAIT, "sent".to_owned()).await.unwrap();
     send(&client, &ECHO, "").await;
     lab.logged("sent began").await;
+    let begun = tokio::time::Instant::now();
     within(client.close()).await.unwrap();
+    assert_eq!(
+        begun.elapsed(),
+        Duration::ZERO,
+        "the socket does not outlive the connection"
+    );
     assert!(!lab.log().contains(&"sent dropped".to_owned()), "{:?}", lab.log());
     lab.logged("sent dropped").await;
+    server.handle.drain();
+    server.report().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_outlives_its_connection_is_forgotten_when_it_ends() {
+    let lab = Lab::default();
+    let server = lab.serve("mem:endings-forgotten").await;
+    let client = server.client().await;
+    let one_way = client.call().timeout(Duration::from_secs(24 * 3600));
+    one_way.send(&WAIT, "sent".to_owned()).await.unwrap();
+    lab.logged("sent began").await;
+    within(client.close()).await.unwrap();
+    drop(client);
+    lab.release();
+    lab.logged("sent ended").await;
+    // The server's own tasks: it serves, it accepts.
+    let begun = tokio::time::Instant::now();
+    while tokio::runtime::Handle::current().metrics().num_alive_tasks() > 2 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert!(
+            begun.elapsed() < Duration::from_secs(1),
+            "a task waits for the deadline"
+        );
+    }
     server.handle.drain();
     server.report().await;
 }

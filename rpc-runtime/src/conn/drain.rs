@@ -140,6 +140,15 @@ impl Connection {
         Poll::Ready(())
     }
 
+    /// Ready when no request of the peer is open, control calls left out: those of a lost peer that still run, say.
+    pub(crate) fn poll_no_request(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.requests.open() > 0 {
+            self.waiters.drained.register(cx, &mut self.woken);
+            return Poll::Pending;
+        }
+        Poll::Ready(())
+    }
+
     /// How many requests of the peer are open, control calls left out: queued and running, calls and one-ways.
     pub(crate) fn open_requests(&self) -> usize {
         self.requests.open()
@@ -288,9 +297,9 @@ impl Connection {
         drain.aborted.map(|aborted| aborted + ALL_CLOSED)
     }
 
-    /// Wakes those who wait for the drain, if that is what happened.
+    /// Wakes those who wait for the end of all requests, if that is what happened.
     pub(super) fn note_drained(&mut self) {
-        if self.drain.is_some() && self.requests.open() == 0 {
+        if self.requests.open() == 0 {
             self.waiters.drained.wake(&mut self.woken);
         }
     }

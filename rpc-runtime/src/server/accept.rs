@@ -101,8 +101,14 @@ pub(super) fn serve_stream(
     true
 }
 
-/// Drives a connection from its handshake to its end.
+/// Drives a connection from its handshake to its end, and looks after what it leaves behind.
 async fn run(served: Arc<Served>, driver: impl Future<Output = ()>, admission: Option<Admission>) {
+    // The driver, and with it the socket, is gone afterwards.
+    run_driver(&served, driver, admission).await;
+    outlive(&served).await;
+}
+
+async fn run_driver(served: &Served, driver: impl Future<Output = ()>, admission: Option<Admission>) {
     let peer = served.peer().address();
     let (permit, handshake) = admission.map_or((None, None), |one| (Some(one.permit), Some(one.handshake)));
     let mut driver = pin!(driver);
@@ -143,14 +149,16 @@ async fn run(served: Arc<Served>, driver: impl Future<Output = ()>, admission: O
         tracing::debug!(peer, %cause, "{event}");
     }
     drop(permit);
-    outlive(&served).await;
 }
 
 /// Keeps the deadlines of one-ways that outlive their connection, for its driver is gone.
 async fn outlive(served: &Served) {
     let link = served.link();
-    while let Some(due) = link.with(|conn, _| conn.poll_timeout().filter(|_| conn.open_requests() > 0)) {
-        sleep_until(link.instant(due)).await;
+    while let Some(due) = link.with(|conn, _| conn.poll_timeout()) {
+        let none_left = poll_fn(|cx| link.with(|conn, _| conn.poll_no_request(cx)));
+        if until(sleep_until(link.instant(due)), none_left).await.is_some() {
+            return;
+        }
         link.with(|conn, now| conn.handle_timeout(now));
     }
 }

@@ -88,10 +88,8 @@ async fn close_listeners(server: &Shared) {
 async fn all_drained(served: &[Arc<Served>]) {
     for one in served {
         poll_fn(|cx| one.poll_drained(cx)).await;
-        // One-ways that a lost peer left behind still run, and wake nobody when they end.
-        while one.link().with(|conn, _| conn.open_requests()) > 0 {
-            sleep(LOOK_AGAIN).await;
-        }
+        // One-ways that a lost peer left behind still run.
+        poll_fn(|cx| one.link().with(|conn, _| conn.poll_no_request(cx))).await;
     }
 }
 
@@ -119,5 +117,3 @@ const CLOSE_LISTENERS: Duration = Duration::from_millis(90);
 const GRACE: Duration = Duration::from_millis(900);
 /// How long connections may take to write their last replies and to be closed by their peers: 1 s each.
 const CLOSE: Duration = Duration::from_secs(2);
-/// How often to look whether the handlers of a lost peer have ended.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
