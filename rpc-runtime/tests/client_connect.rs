@@ -408,6 +408,32 @@ fn a_client_survives_the_runtime_that_it_connected_in() {
     }
 }
 
+#[test]
+fn a_client_survives_a_runtime_that_ended_before_it_could_connect() {
+    let server = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let running = server.block_on(Desk::default().serve("tcp://127.0.0.1:0"));
+    let client = Client::connect_lazy(&running.address);
+    let runtime = || {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap()
+    };
+    // Polled once: the task that is to connect is spawned, and never runs.
+    runtime().block_on(async {
+        let mut call = std::pin::pin!(echo(&client, "hello"));
+        std::future::poll_fn(|cx| {
+            assert!(call.as_mut().poll(cx).is_pending());
+            std::task::Poll::Ready(())
+        })
+        .await;
+    });
+    assert_eq!(runtime().block_on(echo(&client, "hello")).unwrap(), "hello");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn every_call_ends_whatever_becomes_of_its_server() {
     let desk = Desk::default();

@@ -4,8 +4,8 @@ mod lab;
 
 use std::time::Duration;
 
-use lab::{ECHO, Lab, WAIT, send, text, within};
-use rpc_runtime::Server;
+use lab::{ECHO, Lab, WAIT, send, start, text, within};
+use rpc_runtime::{Server, ServerHandle};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_address_is_free_as_soon_as_serving_has_ended() {
@@ -79,4 +79,40 @@ async fn what_outlives_its_connection_is_forgotten_when_it_ends() {
     }
     server.handle.drain();
     server.report().await;
+}
+
+#[test]
+fn a_drain_ends_with_the_runtime_that_it_could_not_begin_in() {
+    let runtime = || {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap()
+    };
+    for begin in [ServerHandle::drain, ServerHandle::abort, |_: &ServerHandle| {}] {
+        let servers = runtime();
+        let handle = servers.block_on(async {
+            let server = Lab::default().serve("mem:endings-runtime").await;
+            begin(&server.handle);
+            server.handle
+        });
+        drop(servers);
+        runtime().block_on(within(handle.drained()));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_may_take_as_long_as_it_likes() {
+    let lab = Lab::default();
+    let configure = |server: rpc_runtime::ServerBuilder| server.drain_timeout(Duration::MAX);
+    let server = lab.serve_with("mem:endings-unbounded", configure).await;
+    let client = server.client().await;
+    let open = start(&client, &WAIT, "open");
+    lab.logged("open began").await;
+    server.handle.drain();
+    tokio::time::sleep(Duration::from_secs(1000)).await;
+    lab.release();
+    assert_eq!(within(open).await.unwrap().unwrap(), "open");
+    let report = server.report().await;
+    assert!(report.is_clean() && report.completed() == 1, "{report}");
 }

@@ -19,7 +19,7 @@ use super::{
     connected::Connected,
     deadline::Deadline,
     failure::{self, Obstacle},
-    keeper::{Held, Hold, Keeper, Target},
+    keeper::{Held, Hold, Keeper, Target, Watch},
 };
 use crate::{
     Code, Error, Executed, Phase,
@@ -239,7 +239,7 @@ impl Channel {
 
     fn keeper(self: &Arc<Self>, held: Held, not_before: Option<Instant>) -> Keeper {
         Keeper {
-            channel: Arc::downgrade(self),
+            watch: Watch::new(Arc::downgrade(self)),
             target: self.target.clone(),
             settings: self.settings.clone(),
             connect_timeout: self.connect_timeout,

@@ -42,7 +42,7 @@ pub(super) type Held = oneshot::Receiver<Infallible>;
 ///
 /// It is a task of its own, so that a caller who gives up takes nothing from the others.
 pub(super) struct Keeper {
-    pub(super) channel: Weak<Channel>,
+    pub(super) watch: Watch,
     pub(super) target: Target,
     pub(super) settings: Settings,
     pub(super) connect_timeout: Duration,
@@ -54,20 +54,17 @@ pub(super) struct Keeper {
 impl Keeper {
     /// Makes one attempt, and keeps what comes of it.
     pub(super) async fn run(mut self) {
-        let mut watch = Watch {
-            channel: self.channel.clone(),
-            kept: Kept::Attempt,
-        };
         let attempt = connect(&self.target, self.connect_timeout, self.not_before);
         let (stream, peer) = match unless_released(&mut self.held, attempt).await {
             Some(Ok(established)) => established,
-            Some(Err(obstacle)) => return watch.fail(obstacle),
+            Some(Err(obstacle)) => return self.watch.fail(obstacle),
             None => return,
         };
         let link = Link::new(Connection::new(Side::Connector, self.settings.clone()));
         let driver = tokio::spawn(drive(stream, Arc::clone(&link), self.settings.max_frame));
         let abort = driver.abort_handle();
         let wanted = self
+            .watch
             .channel
             .upgrade()
             .is_some_and(|channel| channel.opened(&link, peer, abort.clone()));
@@ -75,13 +72,13 @@ impl Keeper {
             abort.abort();
             return;
         }
-        watch.kept = Kept::Connection(Arc::clone(&link));
-        self.watch(&link, driver).await;
+        self.watch.kept = Kept::Connection(Arc::clone(&link));
+        self.drive(&link, driver).await;
     }
 
     /// Watches the connection until its driver has ended.
-    async fn watch(&mut self, link: &Arc<Link>, mut driver: tokio::task::JoinHandle<()>) {
-        let channel = &self.channel;
+    async fn drive(&mut self, link: &Arc<Link>, mut driver: tokio::task::JoinHandle<()>) {
+        let channel = &self.watch.channel;
         let end = async {
             let ready = poll_fn(|cx| link.with(|conn, _| conn.poll_ready(cx))).await;
             if let Some(channel) = channel.upgrade() {
@@ -140,8 +137,9 @@ async fn unless_released<F: Future>(held: &mut Held, future: F) -> Option<F::Out
     .await
 }
 
-/// Tells the channel at the end, however the keeper ends: a runtime that shuts down just drops it.
-struct Watch {
+/// Tells the channel at the end, however the keeper ends: a runtime that shuts down just drops it, perhaps before it
+/// has begun.
+pub(super) struct Watch {
     channel: Weak<Channel>,
     kept: Kept,
 }
@@ -153,6 +151,14 @@ enum Kept {
 }
 
 impl Watch {
+    /// Watches an attempt to connect.
+    pub(super) fn new(channel: Weak<Channel>) -> Self {
+        Self {
+            channel,
+            kept: Kept::Attempt,
+        }
+    }
+
     fn fail(mut self, obstacle: Obstacle) {
         self.kept = Kept::Nothing;
         if let Some(channel) = self.channel.upgrade() {

@@ -1,6 +1,10 @@
 //! The one coordinator of a drain: from the first terminate to the report, within a bound whatever is stuck.
 
-use std::{future::poll_fn, sync::Arc, time::Duration};
+use std::{
+    future::{Future, poll_fn},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -14,14 +18,18 @@ use crate::{DrainReport, frame::control::Reason};
 /// Drains a server: closes its listeners, tells its peers, waits for its calls, drops what is left, and closes.
 ///
 /// It waits for nothing without a limit: it ends at most [`GRACE`] and [`CLOSE`] after the drain's time is over.
-pub(super) async fn coordinate(server: Arc<Shared>) {
-    let mut ending = Ending {
+pub(super) fn coordinate(server: Arc<Shared>) -> impl Future<Output = ()> + Send {
+    // Not in the future, which a runtime that is gone drops before it has begun.
+    let ending = Ending {
         server,
         report: DrainReport::default(),
     };
+    run(ending)
+}
+
+async fn run(mut ending: Ending) {
     let server = Arc::clone(&ending.server);
     let begun = Instant::now();
-    let end = begun + server.drain_timeout();
     close_listeners(&server).await;
     let served = server.served();
     tracing::info!(
@@ -30,12 +38,12 @@ pub(super) async fn coordinate(server: Arc<Shared>) {
         timeout = ?server.drain_timeout(),
         "drain begins"
     );
-    let left = end.saturating_duration_since(Instant::now());
+    let left = server.drain_timeout().saturating_sub(begun.elapsed());
     for one in &served {
         one.link()
             .with(|conn, now| conn.begin_drain(Reason::Drain, "server is draining", left, now));
     }
-    let over = until(sleep_until(end), server.aborted());
+    let over = until(sleep(left), server.aborted());
     if until(over, all_drained(&served)).await.is_none() {
         let open: usize = served
             .iter()
