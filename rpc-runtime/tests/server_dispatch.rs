@@ -175,6 +175,25 @@ async fn a_panic_is_the_failure_of_its_call_alone() {
 }
 
 #[tokio::test]
+async fn a_message_that_panics_when_it_is_written_is_the_failure_of_its_call_alone() {
+    let lab = Lab::default();
+    let server = lab.serve("mem:dispatch-unwritable").await;
+    let client = server.client().await;
+    let error = plain(&client, &UNWRITABLE).await.unwrap_err();
+    assert_eq!((error.code(), error.executed()), (Code::Unknown, Executed::Yes));
+    let panicking = client.clone();
+    let call = async move {
+        panicking
+            .call()
+            .send_recv::<_, String>(&ECHO, Unwritable)
+            .await
+            .map(drop)
+    };
+    assert!(within(tokio::spawn(call)).await.unwrap_err().is_panic());
+    assert_eq!(text(&client, &ECHO, "alive").await.unwrap(), "alive");
+}
+
+#[tokio::test]
 async fn a_refusal_arrives_with_its_details() {
     let lab = Lab::default();
     let server = lab.serve("mem:dispatch-fail").await;

@@ -157,30 +157,33 @@ impl<'a> Exchange<'a> {
         ) -> Poll<Result<T, Failure>>,
     ) -> Poll<Result<(Arc<Connected>, T), Error>> {
         loop {
-            let (on, mut ticket) = match mem::take(&mut self.place) {
-                Place::Nowhere => match self.channel.current() {
-                    Some(on) => (on, Ticket::default()),
-                    None => {
-                        self.place = self.connecting();
-                        continue;
-                    }
-                },
-                Place::Connecting(mut connected) => match connected.as_mut().poll(cx) {
-                    Poll::Ready(Ok(on)) => (on, Ticket::default()),
-                    Poll::Ready(Err(error)) => {
-                        return Poll::Ready(Err(error.with_procedure(self.procedure.path())));
-                    }
-                    Poll::Pending => {
-                        self.place = Place::Connecting(connected);
-                        return Poll::Pending;
-                    }
-                },
+            // The place stays where it is meanwhile: a message that panics takes nobody's turn away.
+            let (on, ticket) = match &mut self.place {
+                Place::Nowhere => {
+                    self.place = match self.channel.current() {
+                        Some(on) => Place::Queued(on, Ticket::default()),
+                        None => self.connecting(),
+                    };
+                    continue;
+                }
+                Place::Connecting(connected) => {
+                    let connected = ready!(connected.as_mut().poll(cx));
+                    self.place = Place::Nowhere;
+                    let on = connected.map_err(|error| error.with_procedure(self.procedure.path()))?;
+                    self.place = Place::Queued(on, Ticket::default());
+                    continue;
+                }
                 Place::Queued(on, ticket) => (on, ticket),
             };
-            let request = self.request(&on);
+            let request = Request {
+                procedure: self.procedure.id(),
+                control: self.lane == Lane::Control,
+                deadline: self.deadline.at().map(|at: Instant| on.link.time(at)),
+                metadata: self.metadata,
+            };
             let step = on
                 .link
-                .with(|conn, now| match begin(conn, &mut ticket, &request, now, cx) {
+                .with(|conn, now| match begin(conn, ticket, &request, now, cx) {
                     Poll::Pending => Step::Wait,
                     Poll::Ready(Ok(begun)) => Step::Begun(begun),
                     Poll::Ready(Err(failure)) if never_began(&failure) && !conn.takes_calls() => {
@@ -188,29 +191,26 @@ impl<'a> Exchange<'a> {
                     }
                     Poll::Ready(Err(failure)) => Step::Failed(failure),
                 });
-            match step {
-                Step::Wait => {
-                    self.place = Place::Queued(on, ticket);
-                    return Poll::Pending;
+            let begun = match step {
+                Step::Wait => return Poll::Pending,
+                Step::Elsewhere => {
+                    self.place = self.connecting();
+                    continue;
                 }
-                Step::Begun(begun) => return Poll::Ready(Ok((on, begun))),
-                Step::Failed(failure) => return Poll::Ready(Err(self.error(failure, &on))),
-                Step::Elsewhere => self.place = self.connecting(),
+                Step::Begun(begun) => Ok(begun),
+                Step::Failed(failure) => Err(failure),
+            };
+            if let Place::Queued(on, _) = mem::take(&mut self.place) {
+                return Poll::Ready(match begun {
+                    Ok(begun) => Ok((on, begun)),
+                    Err(failure) => Err(self.error(failure, &on)),
+                });
             }
         }
     }
 
     fn connecting(&self) -> Place<'a> {
         Place::Connecting(Box::pin(self.channel.connected(Want::Calls, self.connect_by)))
-    }
-
-    fn request(&self, on: &Connected) -> Request<'a> {
-        Request {
-            procedure: self.procedure.id(),
-            control: self.lane == Lane::Control,
-            deadline: self.deadline.at().map(|at: Instant| on.link.time(at)),
-            metadata: self.metadata,
-        }
     }
 
     fn error(&self, failure: Failure, on: &Connected) -> Error {

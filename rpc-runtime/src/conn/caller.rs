@@ -111,6 +111,8 @@ impl Connection {
         };
         let id = self.calls.take_id();
         let end = self.put_message(header(Kind::Call, id, request, now), message, len, Part::Call);
+        // Not before: if the message panics, nothing was sent.
+        self.credit.take(wanted);
         self.calls.open(id, end, request.deadline, wanted);
         self.watch(request.deadline);
         Poll::Ready(Ok(CallId(id)))
@@ -126,14 +128,15 @@ impl Connection {
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Failure>> {
         let len = message.encoded_len();
-        match self.admit(ticket, Lane::Send, request, len, now, cx) {
-            Poll::Ready(Ok(_)) => {}
+        let wanted = match self.admit(ticket, Lane::Send, request, len, now, cx) {
+            Poll::Ready(Ok(wanted)) => wanted,
             Poll::Ready(Err(failure)) => return Poll::Ready(Err(failure)),
             Poll::Pending => return Poll::Pending,
-        }
+        };
         let id = self.calls.take_id();
-        self.sends.start(id);
         let end = self.put_message(header(Kind::Send, id, request, now), message, len, Part::Send);
+        self.credit.take(wanted);
+        self.sends.start(id);
         if end != UNFINISHED {
             self.sends.finish(end);
         }
@@ -235,7 +238,7 @@ impl Connection {
 }
 
 impl Connection {
-    /// Lets a request pass, or wait for its turn; it is charged when it passes.
+    /// Lets a request pass, or wait for its turn; whoever passes is to be charged.
     fn admit(
         &mut self,
         ticket: &mut Ticket,
@@ -267,7 +270,6 @@ impl Connection {
         let gate = self.gate(lane);
         if gate.is_turn(ticket.0) && !is_full && self.credit.admits(wanted) {
             self.drop_ticket(ticket);
-            self.credit.take(wanted);
             self.keep_alive.request_sent();
             return Poll::Ready(Ok(wanted));
         }

@@ -73,14 +73,19 @@ impl Connection {
     /// The handler succeeded: encodes the reply in place (or counts a one-way as handled).
     pub(crate) fn reply<M: Message>(&mut self, id: CallId, message: &M, now: Time) {
         let id = id.number();
+        let Some(request) = self.requests.get(id) else {
+            return;
+        };
+        if !request.one_way && self.is_live() {
+            // If the message panics, the request is still there, and its handler's end is told.
+            self.put_reply(id, receipt(request, now), message);
+        }
         let Some(request) = self.requests.remove(id) else {
             return;
         };
         self.count_completed(&request);
         if request.one_way {
             self.account.ended(Fate::Handled);
-        } else if self.is_live() {
-            self.put_reply(id, &request, message, now);
         }
         self.request_ended(request, now);
     }
@@ -102,10 +107,9 @@ impl Connection {
         self.request_ended(request, now);
     }
 
-    fn put_reply<M: Message>(&mut self, id: u64, request: &Request, message: &M, now: Time) {
+    fn put_reply<M: Message>(&mut self, id: u64, (queued, ran): (u64, u64), message: &M) {
         let len = message.encoded_len();
         let max = self.credit.max_message().unwrap_or(u64::MAX);
-        let (queued, ran) = receipt(request, now);
         if len as u64 > max {
             let text = format!("reply of {len} bytes exceeds the caller's limit of {max}");
             return self.put_refusal(

@@ -71,10 +71,12 @@ impl Header<'_> {
     ///
     /// An empty message is a frame without a payload.
     pub(crate) fn encode<M: Message>(&self, message: &M, message_len: usize, out: &mut Output) {
-        let end = self.put(message_len, out);
+        let mut frame = Unfinished::new(out);
+        let end = self.put(message_len, frame.out);
         // Not `encode`: that would measure the message a second time.
-        message.encode_raw(out);
-        debug_assert_eq!(out.end(), end, "encoded_len of the message is wrong");
+        message.encode_raw(frame.out);
+        assert_eq!(frame.out.end(), end, "encoded_len of the message is wrong");
+        frame.is_whole = true;
     }
 
     /// Appends the whole frame with `payload`, which is encoded already; a long one is kept by reference.
@@ -125,6 +127,31 @@ impl Header<'_> {
         }
         scratch.flush();
         end
+    }
+}
+
+/// A frame whose message is being encoded, by code that may be a user's: if that panics, nothing of it stays.
+struct Unfinished<'a> {
+    out: &'a mut Output,
+    start: u64,
+    is_whole: bool,
+}
+
+impl<'a> Unfinished<'a> {
+    fn new(out: &'a mut Output) -> Self {
+        Self {
+            start: out.end(),
+            out,
+            is_whole: false,
+        }
+    }
+}
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        if !self.is_whole {
+            self.out.truncate(self.start);
+        }
     }
 }
 

@@ -74,6 +74,31 @@ impl Output {
         front
     }
 
+    /// Drops everything from offset `end` on, as if it had not been appended.
+    #[cold]
+    pub(crate) fn truncate(&mut self, end: u64) {
+        while self.end() > end {
+            // Less than what is in memory.
+            let excess = (self.end() - end) as usize;
+            let tail = self.tail.len() - self.head;
+            if tail > 0 {
+                self.tail.truncate(self.head + tail.saturating_sub(excess));
+                if self.tail.len() == self.head {
+                    self.clear_tail();
+                }
+                continue;
+            }
+            let Some(mut last) = self.sealed.pop_back() else {
+                return;
+            };
+            self.sealed_len -= last.len();
+            last.truncate(last.len().saturating_sub(excess));
+            if !last.is_empty() {
+                self.push(last);
+            }
+        }
+    }
+
     /// Gives all buffers back; only for an empty output, of a connection that has become idle.
     pub(crate) fn release(&mut self) {
         if self.is_empty() {

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::{Buf, BufMut};
 use rpc_runtime::{
     Bytes, Client, Code, Context, DrainReport, Error, Handler, Incoming, Procedure, Result, Server,
     ServerBuilder, Service, Status,
@@ -43,10 +44,12 @@ pub(crate) static BLOCK_LATER: Procedure = Procedure::new("lab.v1.Lab/block_late
 pub(crate) static SLEEP: Procedure = Procedure::new("lab.v1.Lab/sleep", 13);
 /// Has its text returned by the client that the test has set.
 pub(crate) static FORWARD: Procedure = Procedure::new("lab.v1.Lab/forward", 14);
+/// Returns a message that panics when it is written.
+pub(crate) static UNWRITABLE: Procedure = Procedure::new("lab.v1.Lab/unwritable", 15);
 /// Not served.
 pub(crate) static NOWHERE: Procedure = Procedure::new("lab.v1.Lab/nowhere", 99);
 
-static PROCEDURES: [Procedure; 14] = [
+static PROCEDURES: [Procedure; 15] = [
     ECHO,
     NOTE,
     WAIT,
@@ -61,6 +64,7 @@ static PROCEDURES: [Procedure; 14] = [
     BLOCK_LATER,
     SLEEP,
     FORWARD,
+    UNWRITABLE,
 ];
 
 /// What the test and the handlers share.
@@ -244,9 +248,37 @@ impl Service for Lab {
                 lab.note(format!("{text} forwarded"));
                 Ok(text)
             }),
+            14 => call.handle(|_, (): ()| async move { Ok(Unwritable) }),
             _ => call.unknown(),
         }
     }
+}
+
+/// A message that panics when it is written.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Unwritable;
+
+impl prost::Message for Unwritable {
+    fn encode_raw(&self, buf: &mut impl BufMut) {
+        buf.put_slice(&[0; 10]);
+        panic!("on purpose")
+    }
+
+    fn merge_field(
+        &mut self,
+        _: u32,
+        _: prost::encoding::WireType,
+        _: &mut impl Buf,
+        _: prost::encoding::DecodeContext,
+    ) -> std::result::Result<(), prost::DecodeError> {
+        Ok(())
+    }
+
+    fn encoded_len(&self) -> usize {
+        20
+    }
+
+    fn clear(&mut self) {}
 }
 
 fn panics() -> Result<()> {

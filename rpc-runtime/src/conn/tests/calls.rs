@@ -368,3 +368,70 @@ fn debug_shows_no_payload_and_no_metadata() {
     // As lists of numbers, too.
     assert!(!all.contains("115, 101, 99, 114, 101, 116"), "{all}");
 }
+
+/// A message whose code is wrong: it panics, or its length is not what it says.
+#[derive(Clone, Copy, Debug, Default)]
+struct Wrong {
+    panics: bool,
+    says: usize,
+}
+
+impl Message for Wrong {
+    fn encode_raw(&self, buf: &mut impl bytes::BufMut) {
+        buf.put_slice(&[7; 20]);
+        assert!(!self.panics, "on purpose");
+    }
+    fn merge_field(
+        &mut self,
+        _: u32,
+        _: prost::encoding::WireType,
+        _: &mut impl Buf,
+        _: prost::encoding::DecodeContext,
+    ) -> Result<(), prost::DecodeError> {
+        Ok(())
+    }
+    fn encoded_len(&self) -> usize {
+        self.says
+    }
+    fn clear(&mut self) {}
+}
+
+#[test]
+fn a_message_that_panics_costs_nothing_but_its_own_call() {
+    let panics = |f: &mut dyn FnMut()| {
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)).expect_err("it does not panic");
+    };
+    for (panicking, says) in [(true, 20), (true, 300_000), (false, 19), (false, 21)] {
+        let wrong = Wrong {
+            panics: panicking,
+            says,
+        };
+        let mut pair = Pair::new();
+        let request = Request {
+            procedure: ECHO,
+            control: false,
+            deadline: None,
+            metadata: None,
+        };
+        let cx = &mut Context::from_waker(Waker::noop());
+        let conn = &mut pair.client.conn;
+        panics(&mut || drop(conn.poll_call(&mut Ticket::default(), &request, &wrong, pair.now, cx)));
+        panics(&mut || drop(conn.poll_send(&mut Ticket::default(), &request, &wrong, pair.now, cx)));
+        let mut call = pair.call(b"x");
+        let arrived = pair.server.accept(pair.now);
+        panics(&mut || pair.server.conn.reply(arrived.id, &wrong, pair.now));
+        let panicked = status(Code::Unknown, "handler panicked");
+        pair.server.conn.end(arrived.id, End::Failed(&panicked), pair.now);
+        assert!(pair.poll(&mut call));
+        assert_eq!(
+            (call.status().code(), call.executed()),
+            (Code::Unknown, Executed::Yes)
+        );
+        let mut next = pair.call(b"next");
+        pair.echo();
+        assert!(pair.poll(&mut next));
+        assert_eq!(next.ok(), b"next");
+        assert_eq!(pair.client.conn.uncovered(), crate::conn::Uncovered::default());
+        pair.assert_quiescent();
+    }
+}

@@ -279,3 +279,31 @@ proptest! {
         prop_assert_eq!(concat(&output), model);
     }
 }
+
+#[test]
+fn truncated_output_is_as_if_the_rest_had_not_been_put() {
+    let pieces = [10, 20_000, 5, 70_000, 0, 40_000, 3];
+    let total: usize = pieces.iter().sum();
+    for consumed in [0, 7, 10, 30_000] {
+        for keep in (consumed..=total).step_by(997).chain([consumed, total]) {
+            let mut output = Output::new();
+            for (n, len) in pieces.into_iter().enumerate() {
+                output.put(Bytes::from(vec![n as u8; len]));
+            }
+            let all = pieces
+                .into_iter()
+                .enumerate()
+                .flat_map(|(n, len)| vec![n as u8; len]);
+            output.advance(consumed);
+            output.truncate(keep as u64);
+            assert_eq!((output.end(), output.len()), (keep as u64, keep - consumed));
+            output.put_slice(b"more");
+            let rest: Vec<u8> = all.take(keep).skip(consumed).chain(*b"more").collect();
+            let len = output.len();
+            assert!(
+                output.copy_to_bytes(len) == rest,
+                "{keep} of {total} after {consumed}"
+            );
+        }
+    }
+}
