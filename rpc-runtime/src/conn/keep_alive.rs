@@ -68,14 +68,14 @@ impl KeepAlive {
         self.sent
     }
 
-    /// A ping was answered; false if it was never sent.
+    /// A ping was answered, and all earlier ones with it; false if it was never sent, or is answered already.
     #[must_use]
     pub(super) fn answer(&mut self, ping: u64) -> bool {
-        let known = ping <= self.sent;
-        if known {
-            self.answered = self.answered.max(ping);
+        let is_expected = ping > self.answered && ping <= self.sent;
+        if is_expected {
+            self.answered = ping;
         }
-        known
+        is_expected
     }
 
     /// A ping came: it replaces earlier ones that are not answered yet. False if the peer sends them too fast.

@@ -63,6 +63,7 @@ impl Connection {
         if !self.check_reply_place(&frame, now) {
             return;
         }
+        self.keep_alive.request_read();
         if self.calls.partial_reply(frame.id).is_none() {
             return self.fault("DATA for a call without a stream", now);
         }

@@ -116,7 +116,7 @@ impl Connection {
     }
 
     fn receive_pong(&mut self, frame: &Frame, now: Time) {
-        let Ok(pong) = Pong::decode(frame.payload.clone()) else {
+        let Ok(mut pong) = Pong::decode(frame.payload.clone()) else {
             return self.protocol_error("PONG cannot be parsed".to_owned(), now);
         };
         let ping = match <[u8; PING_LEN]>::try_from(&pong.ping[..]) {
@@ -127,6 +127,10 @@ impl Connection {
         };
         if !self.keep_alive.answer(ping) {
             return self.fault("PONG without its PING", now);
+        }
+        if let Some(progress) = &mut pong.progress {
+            // Each barrier gets a copy.
+            progress.dropped.truncate(MAX_REASONS);
         }
         self.sends.pong(ping);
         self.barriers
@@ -149,6 +153,8 @@ impl Connection {
             None => goaway.last_id.min(MAX_ID),
         };
         let at = self.goaway.as_ref().map_or(now, |old| old.at);
+        let is_second = |old: &PeerGoaway| old.last_id == MAX_ID && last_id < MAX_ID;
+        let is_expected = self.goaway.as_ref().is_none_or(is_second);
         self.goaway = Some(PeerGoaway {
             reason,
             text,
@@ -156,6 +162,10 @@ impl Connection {
             drain: Duration::from_millis(goaway.drain_ms),
             at,
         });
+        if !is_expected {
+            // A drain sends two. Each costs a look at all open calls, so there cannot be any number of them.
+            self.fault("one more GOAWAY", now);
+        }
         // Whoever waits here has not begun, and goes to another connection.
         self.gate.clear_all(&mut self.woken);
         self.control_gate.clear_all(&mut self.woken);
@@ -183,6 +193,9 @@ impl Connection {
         })
     }
 }
+
+/// So many reasons for dropped one-ways are kept of an account; there are five.
+const MAX_REASONS: usize = 64;
 
 /// The HELLO in a frame, if the peer speaks our version; both sides come to the same result.
 fn parse_hello(frame: &Frame) -> Result<Hello, String> {

@@ -416,3 +416,37 @@ fn calls_cancelled_while_there_is_no_room_are_replied_when_there_is() {
     assert_eq!(pair.client.count(Kind::Reply), 500);
     pair.assert_quiescent();
 }
+
+#[test]
+fn a_peer_that_goes_away_again_and_again_is_sent_away() {
+    for falling in [false, true] {
+        let mut pair = Pair::new();
+        let mut sent = 0;
+        while pair.client.conn.is_live() {
+            sent += 1;
+            assert!(sent < 2000);
+            let goaway = Goaway {
+                last_id: if falling { 1_000_000 - sent } else { u64::MAX },
+                ..Goaway::default()
+            };
+            pair.client.inject(
+                header(Kind::Goaway, 0, Flags::NONE),
+                &goaway.encode_to_vec(),
+                pair.now,
+            );
+        }
+        assert!(sent > 1000, "{sent}");
+    }
+}
+
+#[test]
+fn a_second_pong_for_the_same_ping_is_a_fault() {
+    let mut pair = Pair::new();
+    pair.client.conn.put_ping(pair.now);
+    pair.settle();
+    let left = pair.client.conn.abuse.left();
+    let pong = pair.client.last(Kind::Pong).payload.clone();
+    pair.client
+        .inject(header(Kind::Pong, 0, Flags::NONE), &pong, pair.now);
+    assert_eq!(pair.client.conn.abuse.left(), left - 1);
+}

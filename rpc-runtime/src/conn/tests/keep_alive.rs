@@ -132,6 +132,21 @@ fn pings_between_requests_are_no_strikes() {
 }
 
 #[test]
+fn pings_between_fragments_of_a_reply_are_no_strikes() {
+    let mut pair = Pair::new();
+    let _call = pair.call(b"x");
+    let mut reply = header(Kind::Reply, 1, Flags::MORE);
+    reply.length = 1000;
+    pair.client.inject(reply, b"x", pair.now);
+    for _ in 0..10 {
+        pair.client
+            .inject(header(Kind::Data, 1, Flags::MORE), b"x", pair.now);
+        pair.client.inject(Header::new(Kind::Ping, 0), &[0; 8], pair.now);
+    }
+    assert!(pair.client.conn.is_live());
+}
+
+#[test]
 fn pings_above_the_floor_are_no_strikes() {
     let mut pair = Pair::new();
     for _ in 0..10 {
