@@ -86,7 +86,7 @@ impl Incoming {
             let result = context.inherited().scope(move || handler(context, request)).await;
             match result {
                 Ok(reply) => self.reply(&reply).await,
-                Err(status) => self.finish(End::Failed(&status)),
+                Err(status) => self.fail(&status).await,
             }
         })
     }
@@ -143,6 +143,14 @@ impl Incoming {
         })
         .await;
         self.open = false;
+    }
+
+    /// As a reply, a failure waits for room: it may bring details of any length.
+    async fn fail(&mut self, status: &Status) {
+        if !self.one_way {
+            poll_fn(|cx| self.served.with(|conn, _| conn.poll_room(cx))).await;
+        }
+        self.finish(End::Failed(status));
     }
 
     fn refuse(&mut self, status: &Status, reason: DropReason) {
