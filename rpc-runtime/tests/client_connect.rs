@@ -109,6 +109,31 @@ fn outside_of_a_runtime_a_call_is_an_error_and_no_panic() {
     }
 }
 
+#[test]
+fn outside_of_a_runtime_a_close_is_an_error_and_closes_all_the_same() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let (desk, client) = runtime.block_on(async {
+        let desk = Desk::default();
+        let server = desk.serve("mem:client-connect-close-outside").await;
+        let client = server.client().await;
+        within(client.call().send(&ADD, 1_u64)).await.unwrap();
+        (desk, client)
+    });
+    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    let mut close = std::pin::pin!(client.close());
+    match close.as_mut().poll(&mut cx) {
+        std::task::Poll::Ready(Err(error)) => assert!(error.message().contains("tokio runtime"), "{error}"),
+        other => panic!("{other:?}"),
+    }
+    runtime.block_on(async {
+        until(|| desk.sum() == 1).await;
+        within(client.close()).await.unwrap();
+    });
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_lazy_client_finds_a_server_that_comes_later() {
     let client = Client::builder("mem:client-connect-later")
@@ -217,6 +242,49 @@ async fn a_draining_server_finishes_a_call_while_the_next_goes_to_its_successor(
     assert_eq!(old.hanging(), 1);
     open.abort();
     server.stop().await;
+    serving.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_close_waits_for_the_last_connection() {
+    let old = Desk::default();
+    let server = old.serve("mem:client-connect-two").await;
+    let client = server.client().await;
+    within(client.call().send(&ADD, 1_u64)).await.unwrap();
+    let first = hang(&client);
+    until(|| old.hanging() == 1).await;
+    server.handle.drain();
+    let new = Desk::default();
+    let server_again = loop {
+        let bound = Server::builder()
+            .service(new.clone())
+            .listen("mem:client-connect-two")
+            .signals(false);
+        match bound.bind().await {
+            Ok(server) => break server,
+            Err(_) => tokio::task::yield_now().await,
+        }
+    };
+    let serving = tokio::spawn(server_again.serve());
+    let last = hang(&client);
+    until(|| new.hanging() == 1).await;
+    let closing = tokio::spawn({
+        let client = client.clone();
+        async move { client.close().await }
+    });
+    tokio::task::yield_now().await;
+    // The old connection, which carries a send, ends; the new one does not.
+    first.abort();
+    server.stop().await;
+    let mut again = std::pin::pin!(client.close());
+    let second = Duration::from_secs(1);
+    assert!(
+        tokio::time::timeout(second, again.as_mut()).await.is_err(),
+        "it did not wait"
+    );
+    last.abort();
+    within(again).await.unwrap();
+    within(closing).await.unwrap().unwrap();
     serving.abort();
 }
 

@@ -328,9 +328,12 @@ impl Channel {
         state
             .retired
             .retain(|connected| !Arc::ptr_eq(&connected.link, link));
-        if matches!(state.stage, Stage::Closed(_)) {
-            // Whoever closes without a barrier does not ask what becomes of the last sends.
-            state.stage = Stage::Closed(None);
+        if let Stage::Closed(last) = &mut state.stage {
+            // Whoever closes without a barrier does not ask what becomes of the last sends. An earlier connection may
+            // end before the last one, on which others still wait.
+            if last.as_ref().is_some_and(|last| Arc::ptr_eq(&last.link, link)) {
+                *last = None;
+            }
         } else {
             state.lost.no = state.lost.no.saturating_add(uncovered.no);
             state.lost.maybe = state.lost.maybe.saturating_add(uncovered.maybe);

@@ -119,6 +119,8 @@ pub(super) async fn close(channel: &Channel, bound: Option<Duration>) -> Result<
     if open.is_empty() {
         return Ok(());
     }
+    // Without a runtime nobody can wait; the connections close all the same.
+    failure::check_runtime()?;
     let bound = bound.unwrap_or(CALL_TIMEOUT);
     let over = async {
         for on in &open {
