@@ -235,7 +235,16 @@ impl Connection {
     /// A write failed that had been offered `offered` bytes: all of them count as taken (R8).
     pub(crate) fn handle_write_failed(&mut self, offered: usize, source: io::Error, now: Time) {
         self.take(offered);
-        self.handle_lost("write failed", Some(source), now);
+        let cause = match &self.life {
+            Life::Closing(closing) => closing.cause.clone(),
+            // It said why it goes.
+            _ if self.goaway.is_some() => self.cause_of_eof(),
+            _ => Cause::Lost {
+                text: "write failed".to_owned(),
+                source: Some(Arc::new(source)),
+            },
+        };
+        self.close_now(cause, now);
     }
 
     /// Time has passed: does what is due.

@@ -45,6 +45,7 @@ where
         active: false,
         reading: Reading::Frames,
         writing: Writing::Open,
+        failed: None,
         wakers: Vec::new(),
     }
 }
@@ -70,7 +71,17 @@ struct Driver<S> {
     active: bool,
     reading: Reading,
     writing: Writing,
+    /// A write that failed and that the connection has not been told of: what the peer has said before it went is read
+    /// first, for there may be replies in it, or why it went.
+    failed: Option<FailedWrite>,
     wakers: Vec<Waker>,
+}
+
+struct FailedWrite {
+    offered: usize,
+    error: io::Error,
+    /// How many more reads there may be: the peer may never come to an end.
+    reads: usize,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -170,6 +181,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             self.written = 0;
             self.active = true;
         }
+        if due || !matches!(input, Input::Bytes) {
+            // Before anything can end the connection: it is to know what may have been executed.
+            self.tell_failed_write(conn, now);
+        }
         match input {
             Input::Nothing => {}
             Input::Bytes => {
@@ -179,6 +194,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             }
             Input::End => conn.handle_eof(now),
             Input::Broken(error) => conn.handle_lost("read failed", Some(error), now),
+        }
+        match &mut self.failed {
+            Some(failed) if failed.reads > 0 => failed.reads -= 1,
+            Some(_) => self.tell_failed_write(conn, now),
+            None => {}
         }
         if due {
             conn.handle_timeout(now);
@@ -273,19 +293,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                     self.output.advance(n);
                     self.written += n;
                 }
-                Err(error) => self.write_failed(offered, error),
+                Err(error) => {
+                    self.writing = Writing::Ended;
+                    self.failed = Some(FailedWrite {
+                        offered,
+                        error,
+                        reads: TURNS,
+                    });
+                }
             }
         }
         wrote
     }
 
-    fn write_failed(&mut self, offered: usize, error: io::Error) {
-        self.writing = Writing::Ended;
-        let written = std::mem::take(&mut self.written);
-        self.link.with(|conn, now| {
-            conn.handle_written(written, now);
+    fn tell_failed_write(&mut self, conn: &mut Connection, now: Time) {
+        if let Some(FailedWrite { offered, error, .. }) = self.failed.take() {
             conn.handle_write_failed(offered, error, now);
-        });
+        }
     }
 
     /// Half-closes; true once that is done.
@@ -312,10 +336,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
 impl<S> Drop for Driver<S> {
     fn drop(&mut self) {
         let written = self.written;
+        let failed = self.failed.take();
         self.link.with(|conn, now| {
             if !conn.is_closed() {
                 // First what the OS has taken: a call in it may have been executed.
                 conn.handle_written(written, now);
+                if let Some(FailedWrite { offered, error, .. }) = failed {
+                    conn.handle_write_failed(offered, error, now);
+                }
                 conn.handle_lost("the runtime shut down", None, now);
             }
         });

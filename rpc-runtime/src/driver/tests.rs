@@ -4,6 +4,7 @@ mod cut;
 
 use std::{
     future::poll_fn,
+    sync::atomic::{AtomicBool, Ordering},
     task::{Poll, ready},
 };
 
@@ -207,4 +208,76 @@ async fn a_peer_that_hangs_up_ends_both_sides() {
     drop(other);
     driving.await.unwrap();
     assert!(matches!(closed(&client).await, Cause::Lost { .. }));
+}
+
+/// A stream that gives nothing from some moment on until a write has failed.
+struct Gone {
+    inner: DuplexStream,
+    gone: Arc<AtomicBool>,
+    failed: bool,
+}
+
+impl AsyncRead for Gone {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.gone.load(Ordering::SeqCst) && !self.failed {
+            return Poll::Pending;
+        }
+        Pin::new(&mut self.inner).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Gone {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if self.gone.load(Ordering::SeqCst) {
+            self.failed = true;
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        Pin::new(&mut self.inner).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_peer_said_before_it_went_is_read_although_a_write_fails() {
+    let (one, other) = duplex(64 * 1024);
+    let (client, server) = (link(Side::Connector), link(Side::Acceptor));
+    let gone = Arc::new(AtomicBool::new(false));
+    let stream = Gone {
+        inner: one,
+        gone: Arc::clone(&gone),
+        failed: false,
+    };
+    let driving = tokio::spawn(drive(stream, Arc::clone(&client), MAX_FRAME));
+    tokio::spawn(drive(other, Arc::clone(&server), MAX_FRAME));
+    let answered = start(&client, &Bytes::from_static(b"x")).await.unwrap();
+    let arrived = next(&server).await.unwrap();
+    gone.store(true, Ordering::SeqCst);
+    server.with(|conn, now| {
+        conn.started(arrived.id, now).unwrap();
+        conn.reply(arrived.id, &Bytes::from_static(b"y"), now);
+    });
+    tokio::task::yield_now().await;
+    let late = start(&client, &Bytes::new()).await.unwrap();
+    let reply = poll_fn(|cx| client.with(|conn, _| conn.poll_reply(answered, cx))).await;
+    assert!(reply.is_ok(), "{reply:?}");
+    let failure = poll_fn(|cx| client.with(|conn, _| conn.poll_reply(late, cx)))
+        .await
+        .unwrap_err();
+    assert_eq!(failure.executed, Executed::Maybe, "{failure:?}");
+    assert!(
+        matches!(&failure.cause, Cause::Lost { text, .. } if text == "write failed"),
+        "{failure:?}"
+    );
+    driving.await.unwrap();
 }
