@@ -150,6 +150,12 @@ impl Watched for Arc<Served> {
         self.link.wake_driver();
     }
 
+    fn relieve(&self) {
+        // From here they go where every worker finds them, so nothing gets stuck behind the next handler.
+        self.spawn_deferred();
+        self.link.wake_driver_with_work();
+    }
+
     fn poke(&self, number: u32) {
         let answer = Answer {
             served: Self::clone(self),

@@ -5,6 +5,10 @@
 //! two looks in a row has lost its turn: the monitor starts a fresh dispatcher that goes on, and the late one only
 //! finishes its own handler.
 //!
+//! A dispatcher leaves the driver asleep, and handlers that wait without a task, until it stops. Sixty handlers of half
+//! a millisecond each are quick, and yet would keep the reply of the first for thirty; so when the monitor finds the
+//! dispatcher still at work it sees to both itself.
+//!
 //! The monitor is a thread, one for the process, asleep while nothing is dispatched. It cannot be a task: a worker
 //! that leaves the IO driver for a handler that blocks does not always wake another worker to take the driver over,
 //! and then no timer of the runtime fires. For the same reason a poll in a task of its own is watched too: when it
@@ -31,6 +35,9 @@ pub(super) trait Watched {
     fn watch(&self) -> &Watch;
     /// The dispatcher has been in one poll for too long: starts another one, whose turn begins at `turn`.
     fn take_over(&self, turn: u64, route: usize);
+    /// The dispatcher is at work since the last look, in one poll after the other: lets others do what it does only
+    /// when it stops.
+    fn relieve(&self);
     /// Wakes a worker, so that tasks, timers and sockets are looked after, and the driver, which a handler may have
     /// left asleep. The worker answers with `number`, by [`Watch::answer`]; so does
     /// a runtime that is gone.
@@ -224,8 +231,12 @@ impl<W: Watched> Entry<W> {
         let answered = self.is_answered();
         let look = self.watched.watch().look();
         if look != self.last {
+            let at_work = look.turn % 2 == 1 && look.turn != self.last.turn;
             self.last = look;
             self.still = 0;
+            if at_work {
+                self.watched.relieve();
+            }
             return true;
         }
         self.still += 1;
@@ -306,6 +317,9 @@ mod tests {
                 .borrow_mut()
                 .push(format!("turn {turn} after route {route}"));
         }
+        fn relieve(&self) {
+            self.log.borrow_mut().push("relieve".to_owned());
+        }
         fn poke(&self, number: u32) {
             self.log.borrow_mut().push("poke".to_owned());
             if !self.mute.get() {
@@ -317,8 +331,8 @@ mod tests {
     #[test]
     fn a_poll_seen_twice_loses_its_turn_once() {
         let fake = Fake::default();
-        let mut entry = Entry::new(&fake);
         fake.watch.begin(0, 7);
+        let mut entry = Entry::new(&fake);
         for _ in 0..4 {
             assert!(entry.check());
         }
@@ -327,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dispatcher_that_moves_on_keeps_its_turn() {
+    fn a_dispatcher_that_moves_on_keeps_its_turn_and_is_relieved() {
         let fake = Fake::default();
         let mut entry = Entry::new(&fake);
         let mut turn = 0;
@@ -336,7 +350,7 @@ mod tests {
             assert!(entry.check());
             turn = fake.watch.end(turn).unwrap();
         }
-        assert!(fake.log.borrow().is_empty());
+        assert_eq!(*fake.log.borrow(), ["relieve"; 10]);
     }
 
     #[test]
