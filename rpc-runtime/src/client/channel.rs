@@ -249,7 +249,7 @@ impl Channel {
     }
 
     /// Whether `connected` takes calls; if not, and its handshake is done, it makes room for the next.
-    fn takes_calls(&self, connected: &Arc<Connected>) -> bool {
+    pub(super) fn takes_calls(&self, connected: &Arc<Connected>) -> bool {
         let takes = connected.takes_calls();
         if !takes {
             self.leave(&connected.link, Leave::IfReady, connected.obstacle());

@@ -59,6 +59,8 @@ pub(super) async fn barrier(client: &Client, deadline: Deadline) -> Result<Accou
         }
         let reached = reach(client, &current, deadline).await;
         if reached.is_err() {
+            // One that takes no more calls ends as soon as its own are done.
+            channel.takes_calls(&current);
             channel.settled(&current).await;
         }
         channel.tell_lost()?;

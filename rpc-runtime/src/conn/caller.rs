@@ -227,8 +227,9 @@ impl Connection {
             Life::Closing(closing) => Some(&closing.cause),
             Life::Closed(cause) => Some(cause),
         };
+        let cut = || self.goaway.as_ref().map(PeerGoaway::cause);
         self.barriers
-            .poll(barrier.0, self.settings.max_waiting, cause, cx)
+            .poll(barrier.0, self.settings.max_waiting, cause, cut, cx)
     }
 
     /// Nobody waits for a barrier any more.

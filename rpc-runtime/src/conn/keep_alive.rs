@@ -157,6 +157,8 @@ enum BarrierState {
     Answered(Progress),
     /// There is no room for it.
     Refused,
+    /// Its ping is answered, and the peer did not take all that was sent.
+    Cut,
 }
 
 impl Barriers {
@@ -184,22 +186,25 @@ impl Barriers {
         }
     }
 
-    /// A ping was answered, and all earlier ones with it.
-    pub(super) fn answered(&mut self, ping: u64, progress: &Progress, woken: &mut Woken) {
+    /// A ping was answered, and all earlier ones with it; without an account if the peer did not take all that was sent.
+    pub(super) fn answered(&mut self, ping: u64, account: Option<&Progress>, woken: &mut Woken) {
         for waiting in self.table.values_mut() {
             if matches!(waiting.state, BarrierState::Sent(sent) if sent <= ping) {
-                waiting.state = BarrierState::Answered(progress.clone());
+                waiting.state = account.map_or(BarrierState::Cut, |account| {
+                    BarrierState::Answered(account.clone())
+                });
                 woken.push(waiting.waker.take());
             }
         }
     }
 
-    /// Takes the account of a barrier; `cause` is why none will come any more.
+    /// Takes the account of a barrier; `cause` is why none will come any more, `cut` why sends were not taken.
     pub(super) fn poll(
         &mut self,
         number: u64,
         max: usize,
         cause: Option<&Cause>,
+        cut: impl FnOnce() -> Option<Cause>,
         cx: &Context<'_>,
     ) -> Poll<Result<Progress, Cause>> {
         let result = match self.table.get_mut(&number) {
@@ -211,6 +216,10 @@ impl Barriers {
                 state: BarrierState::Refused,
                 ..
             }) => Err(Cause::QueueFull { max }),
+            Some(Waiting {
+                state: BarrierState::Cut,
+                ..
+            }) => Err(cut().unwrap_or(Cause::Closed)),
             found => match (cause, found) {
                 (Some(cause), _) => Err(cause.clone()),
                 (None, Some(waiting)) => {

@@ -132,9 +132,13 @@ impl Connection {
             // Each barrier gets a copy.
             progress.dropped.truncate(MAX_REASONS);
         }
+        // An account in which sends above the last id are missing is not what a barrier promises.
+        let account = match self.sends.is_cut() {
+            true => None,
+            false => Some(pong.progress.unwrap_or_default()),
+        };
         self.sends.pong(ping);
-        self.barriers
-            .answered(ping, &pong.progress.unwrap_or_default(), &mut self.woken);
+        self.barriers.answered(ping, account.as_ref(), &mut self.woken);
         self.pong_for_drain(ping);
     }
 
@@ -186,11 +190,7 @@ impl Connection {
 
     /// What the peer's GOAWAY is for a call that it does not take.
     pub(super) fn goaway_cause(&self) -> Option<Cause> {
-        let goaway = self.goaway.as_ref()?;
-        Some(Cause::GoingAway {
-            reason: goaway.reason,
-            text: goaway.text.clone(),
-        })
+        self.goaway.as_ref().map(PeerGoaway::cause)
     }
 }
 

@@ -89,6 +89,11 @@ impl Sends {
         self.never = self.never.max(above.sum());
     }
 
+    /// Whether the peer did not take some, and said so.
+    pub(super) fn is_cut(&self) -> bool {
+        self.never > 0
+    }
+
     /// The connection is over: what is `reach`ed may still be written, and `unfinished` have fragments to come.
     pub(super) fn lost(&mut self, reach: Reach, unfinished: usize) {
         let never = match reach {

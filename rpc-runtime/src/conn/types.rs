@@ -318,6 +318,16 @@ pub(crate) struct PeerGoaway {
     pub(crate) at: Time,
 }
 
+impl PeerGoaway {
+    /// What it is for a request that the peer does not take.
+    pub(super) fn cause(&self) -> Cause {
+        Cause::GoingAway {
+            reason: self.reason,
+            text: self.text.clone(),
+        }
+    }
+}
+
 /// One-way requests of ours that no barrier has covered yet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Uncovered {

@@ -276,3 +276,21 @@ fn request_before_one_ping_says_nothing_of_the_next() {
     pair.settle();
     assert!(poll(|cx| pair.client.conn.poll_barrier(&second, cx)).is_pending());
 }
+
+#[test]
+fn barrier_behind_sends_above_the_last_id_fails() {
+    let mut pair = Pair::new();
+    pair.start(Call::send(b"taken"));
+    pair.settle();
+    // The server closes; what crosses its GOAWAY is not taken, though the ping behind it is answered.
+    let arrived = pair.server.accept(pair.now);
+    pair.server.conn.close(pair.now);
+    pair.start(Call::send(b"not taken"));
+    let barrier = pair.client.conn.start_barrier(pair.now);
+    pair.settle();
+    let answered = ready(|cx| pair.client.conn.poll_barrier(&barrier, cx));
+    assert!(matches!(answered, Err(Cause::GoingAway { .. })), "{answered:?}");
+    assert_eq!(pair.client.count(Kind::Pong), 1);
+    assert_eq!(pair.client.conn.uncovered(), Uncovered { no: 1, maybe: 0 });
+    pair.server.reply(&arrived, b"", pair.now);
+}
