@@ -21,7 +21,8 @@ use bytes::Bytes;
 use self::control::{Control, ControlServer};
 pub(crate) use self::control::{TerminateReply, TerminateRequest};
 use crate::{
-    Code, Context, DrainReport, Metadata, Procedure, Result, Service, Status, context::inherited_instance,
+    Code, Context, DrainReport, Metadata, Procedure, Result, Service, Status,
+    context::{InstanceId, inherited_instance},
 };
 
 /// The name of the built-in service.
@@ -39,11 +40,11 @@ pub(crate) fn service() -> Arc<dyn Service> {
     Arc::new(ControlServer::new(Builtin))
 }
 
-/// Adds to the metadata of a terminate which server's handler sends it, if one does.
+/// Adds to the metadata of a terminate which server's handler sends it, if one does: `origin`, or the one around us.
 ///
 /// The drain waits for that handler: if it is that server's own, it must not wait for the drain.
-pub(crate) fn mark_origin(metadata: &mut Metadata) {
-    if let Some(instance) = inherited_instance() {
+pub(crate) fn mark_origin(metadata: &mut Metadata, origin: Option<InstanceId>) {
+    if let Some(instance) = origin.or_else(inherited_instance) {
         metadata.insert(ORIGIN, Bytes::copy_from_slice(&instance));
     }
 }

@@ -110,6 +110,11 @@ impl Context {
         self.deadline
     }
 
+    /// The server that the call came to.
+    pub(crate) fn instance(&self) -> InstanceId {
+        self.served.server().instance()
+    }
+
     /// The connection that the call came by.
     pub(crate) fn served(&self) -> &Arc<Served> {
         &self.served
@@ -119,7 +124,7 @@ impl Context {
     pub(crate) fn inherited(&self) -> Inherited {
         Inherited {
             deadline: self.deadline,
-            instance: Some(self.served.server().instance()),
+            instance: Some(self.instance()),
         }
     }
 }

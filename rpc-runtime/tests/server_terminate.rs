@@ -233,16 +233,22 @@ fn handlers_that_block_do_not_hold_the_drain_up() {
     lab.release();
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_handler_that_terminates_its_own_server_does_not_wait_for_itself() {
-    let lab = Lab::default();
-    let server = lab.serve("mem:terminate-inside").await;
-    let client = server.client().await;
-    lab.set_client(client.clone());
-    plain(&client, &SUICIDE).await.unwrap();
-    lab.logged("terminate returned").await;
-    let report = server.report().await;
-    assert_eq!((report.completed(), report.is_clean()), (1, true));
+    for procedure in [&SUICIDE, &SUICIDE_SPAWNED] {
+        let lab = Lab::default();
+        let server = lab.serve("mem:terminate-inside").await;
+        let client = server.client().await;
+        lab.set_client(client.clone());
+        plain(&client, procedure).await.unwrap();
+        let report = server.report().await;
+        assert_eq!(
+            (report.completed(), report.is_clean()),
+            (1, true),
+            "{}",
+            procedure.path()
+        );
+    }
 }
 
 #[tokio::test]

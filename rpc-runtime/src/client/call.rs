@@ -15,7 +15,7 @@ use super::{
 use crate::{
     Code, Context, DrainReport, Error, Executed, Metadata, Phase, Procedure,
     builtin::{self, TerminateReply},
-    context::inherited_deadline,
+    context::{InstanceId, inherited_deadline},
     frame::Output,
 };
 
@@ -29,6 +29,8 @@ pub struct Call<'a> {
     timeout: Timeout,
     metadata: Metadata,
     within: Option<Instant>,
+    /// The server whose handler makes the call, from a task that it spawned.
+    origin: Option<InstanceId>,
 }
 
 /// How long a call may take by itself, apart from what it inherits.
@@ -47,6 +49,7 @@ impl<'a> Call<'a> {
             timeout: Timeout::Usual,
             metadata: Metadata::new(),
             within: None,
+            origin: None,
         }
     }
 
@@ -69,9 +72,11 @@ impl<'a> Call<'a> {
 
     /// Inherits the deadline of `cx`, in a task that a handler spawned.
     ///
-    /// Calls that the handler makes in its own future inherit it by themselves.
+    /// Calls that the handler makes in its own future inherit it by themselves. A terminate of the handler's own
+    /// server returns when the drain begins then, too, so that the handler may wait for the task.
     pub fn within(mut self, cx: &Context) -> Self {
         self.within = earlier(self.within, cx.deadline_instant());
+        self.origin = Some(cx.instance());
         self
     }
 }
@@ -150,7 +155,7 @@ impl Call<'_> {
     /// Dropping the future stops waiting; a drain that has begun goes on.
     pub async fn terminate(mut self) -> Result<DrainReport, Error> {
         let procedure = &builtin::TERMINATE;
-        builtin::mark_origin(&mut self.metadata);
+        builtin::mark_origin(&mut self.metadata, self.origin);
         let deadline = self.deadline(None);
         let reply = control::terminate(self.exchange_until(procedure, Lane::Control, deadline)?).await?;
         let reply: TerminateReply =

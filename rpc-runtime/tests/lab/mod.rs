@@ -38,6 +38,8 @@ pub(crate) static FAIL: Procedure = Procedure::new("lab.v1.Lab/fail", 9);
 pub(crate) static CONTEXT: Procedure = Procedure::new("lab.v1.Lab/context", 10);
 /// Terminates its own server.
 pub(crate) static SUICIDE: Procedure = Procedure::new("lab.v1.Lab/suicide", 11);
+/// As `SUICIDE`, from a task that it spawns and waits for.
+pub(crate) static SUICIDE_SPAWNED: Procedure = Procedure::new("lab.v1.Lab/suicide_spawned", 16);
 /// As `BLOCK`, but after an await.
 pub(crate) static BLOCK_LATER: Procedure = Procedure::new("lab.v1.Lab/block_later", 12);
 /// Returns its text after a timer of the server's runtime.
@@ -49,7 +51,7 @@ pub(crate) static UNWRITABLE: Procedure = Procedure::new("lab.v1.Lab/unwritable"
 /// Not served.
 pub(crate) static NOWHERE: Procedure = Procedure::new("lab.v1.Lab/nowhere", 99);
 
-static PROCEDURES: [Procedure; 15] = [
+static PROCEDURES: [Procedure; 16] = [
     ECHO,
     NOTE,
     WAIT,
@@ -65,6 +67,7 @@ static PROCEDURES: [Procedure; 15] = [
     SLEEP,
     FORWARD,
     UNWRITABLE,
+    SUICIDE_SPAWNED,
 ];
 
 /// What the test and the handlers share.
@@ -249,6 +252,11 @@ impl Service for Lab {
                 Ok(text)
             }),
             14 => call.handle(|_, (): ()| async move { Ok(Unwritable) }),
+            15 => call.handle(|cx: Context, (): ()| async move {
+                let client = lab.0.client.lock().unwrap().clone().expect("set by the test");
+                let task = tokio::spawn(async move { client.call().within(&cx).terminate().await });
+                Ok(task.await.unwrap()?.to_string())
+            }),
             _ => call.unknown(),
         }
     }
