@@ -46,10 +46,6 @@ impl Connection {
     }
 
     /// What the peer announced, once it has.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "logs and policies want it when there is authorization")
-    )]
     pub(crate) fn peer_hello(&self) -> Option<&Hello> {
         self.hello.as_deref()
     }
