@@ -11,20 +11,28 @@ mod exchange;
 mod failure;
 mod keeper;
 mod one_way;
+mod route;
+mod standing;
+mod state;
 
 use std::{fmt, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-pub use self::{builder::ClientBuilder, call::Call};
+pub use self::{
+    builder::ClientBuilder,
+    call::Call,
+    state::{ConnectionState, StateWatch},
+};
 use self::{
     channel::{Channel, Want},
     deadline::Deadline,
     keeper::Target,
+    route::Place,
 };
 use crate::{Account, DrainReport, Error, Service, builtin::PING, server::InProcess};
 
-/// A channel to one address: connects, and connects again after a loss, as calls need it.
+/// A channel to one service: connects, and connects again after a loss, as calls need it.
 ///
 /// Cheap to clone; all clones share one connection. When the last one is dropped, the connection closes in the
 /// background, and what is queued still goes out; [`Client::close`] waits for that.
@@ -65,7 +73,7 @@ impl Client {
     /// The server half lives in the runtime of the first call, which must be made inside of one.
     pub fn in_process(service: impl Service) -> Self {
         let target = Target::InProcess(Arc::new(InProcess::new(service)));
-        ClientBuilder::to(target, "in-process").connect_lazy()
+        ClientBuilder::to(Place::new(target, "in-process".into())).connect_lazy()
     }
 
     /// A client of `address` to be configured.
@@ -82,9 +90,11 @@ impl Client {
     }
 
     async fn first_attempt(&self) -> Result<(), Error> {
-        let deadline = Deadline::new(Some(self.connect_timeout), None, Instant::now());
+        let addresses = u32::try_from(self.channel.addresses()).unwrap_or(u32::MAX);
+        let timeout = self.connect_timeout.saturating_mul(addresses);
+        let deadline = Deadline::new(Some(timeout), None, Instant::now());
         self.channel
-            .connected(Want::FirstAttempt, deadline)
+            .connected(Want::FirstRound, deadline)
             .await
             .map(|_| ())
     }
@@ -136,7 +146,7 @@ impl Client {
     /// # Errors
     ///
     /// UNAVAILABLE, once, if a connection ended that carried one-way calls which no [`Client::barrier`] had
-    /// covered: the text counts them.
+    /// covered: [`Error::lost_sends`] counts them.
     ///
     /// # Cancel safety
     ///
@@ -152,8 +162,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// UNAVAILABLE, once, if a connection ended that carried one-way calls which no barrier had covered: the text
-    /// counts them.
+    /// UNAVAILABLE, once, if a connection ended that carried one-way calls which no barrier had covered:
+    /// [`Error::lost_sends`] counts them.
     ///
     /// # Cancel safety
     ///
@@ -176,6 +186,28 @@ impl Client {
     /// Dropping the future stops waiting; the client closes all the same.
     pub async fn close(&self) -> Result<(), Error> {
         one_way::close(&self.channel, self.timeout).await
+    }
+}
+
+/// What becomes of the connection.
+impl Client {
+    /// Where the client stands with its server now.
+    ///
+    /// To be shown, not to be acted upon: a call needs no connection to begin with, and a connection may be lost the
+    /// moment after.
+    pub fn state(&self) -> ConnectionState {
+        self.channel.connection_state()
+    }
+
+    /// Watches how [`Client::state`] changes.
+    pub fn watch_state(&self) -> StateWatch {
+        self.channel.watch_state()
+    }
+
+    /// Why there is no connection: what came of the last attempts, or how the last connection ended. None while there
+    /// is a connection, or if none was ever tried.
+    pub fn last_failure(&self) -> Option<Error> {
+        self.channel.last_failure()
     }
 }
 
@@ -202,6 +234,7 @@ impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client")
             .field("address", self.channel.address())
+            .field("state", &self.state())
             .field("timeout", &self.timeout)
             .finish_non_exhaustive()
     }

@@ -43,6 +43,38 @@ impl fmt::Display for Phase {
     }
 }
 
+/// How many one-way calls ended with their connection, of which nothing more will be heard.
+///
+/// [`Error::lost_sends`] tells them, when a `flush` or a `barrier` fails because of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct LostSends {
+    no: u64,
+    maybe: u64,
+}
+
+impl LostSends {
+    pub(crate) fn new(no: u64, maybe: u64) -> Self {
+        Self { no, maybe }
+    }
+
+    /// Those that did not run and never will: they may be sent again.
+    pub fn no(&self) -> u64 {
+        self.no
+    }
+
+    /// Those of which nobody here can know.
+    pub fn maybe(&self) -> u64 {
+        self.maybe
+    }
+}
+
+/// `2 never executed, 3 perhaps`
+impl fmt::Display for LostSends {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} never executed, {} perhaps", self.no, self.maybe)
+    }
+}
+
 /// A failed call, or a failed start of a client or server: what happened, to which call, where, and whether it ran.
 ///
 /// `Display` and `Debug` both give the one readable line, so `fn main() -> Result<(), Error>` prints it well.
@@ -57,6 +89,9 @@ struct Inner {
     phase: Option<Phase>,
     procedure: Option<&'static str>,
     peer: Option<Arc<str>>,
+    /// Why the first try of a call failed that was made twice.
+    resent_after: Option<Box<str>>,
+    lost_sends: Option<LostSends>,
     source: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
@@ -81,6 +116,8 @@ impl Error {
             phase: None,
             procedure: None,
             peer: None,
+            resent_after: None,
+            lost_sends: None,
             source: None,
         }))
     }
@@ -102,6 +139,16 @@ impl Error {
 
     pub(crate) fn with_peer(mut self, peer: impl Into<Arc<str>>) -> Self {
         self.0.peer = Some(peer.into());
+        self
+    }
+
+    pub(crate) fn with_resent_after(mut self, cause: &str) -> Self {
+        self.0.resent_after = Some(cause.into());
+        self
+    }
+
+    pub(crate) fn with_lost_sends(mut self, lost: LostSends) -> Self {
+        self.0.lost_sends = Some(lost);
         self
     }
 
@@ -160,6 +207,11 @@ impl Error {
         self.0.peer.as_deref()
     }
 
+    /// The one-way calls that were lost with their connection, if that is what failed a `flush` or a `barrier`.
+    pub fn lost_sends(&self) -> Option<LostSends> {
+        self.0.lost_sends
+    }
+
     /// Whether a deadline passed.
     pub fn is_timeout(&self) -> bool {
         self.code() == Code::DeadlineExceeded
@@ -189,7 +241,11 @@ impl fmt::Display for Error {
                 Executed::Maybe => "maybe",
                 Executed::Yes => "yes",
             };
-            write!(f, ", executed: {executed})")?;
+            write!(f, ", executed: {executed}")?;
+            if let Some(cause) = &inner.resent_after {
+                write!(f, ", resent after: {cause}")?;
+            }
+            f.write_str(")")?;
         } else if let Some(peer) = &inner.peer {
             write!(f, " (at {peer})")?;
         }
@@ -234,6 +290,21 @@ mod tests {
             format!("{error:?}"),
             "UNAVAILABLE: connection lost (demo.kv.v1.Kv/rpc_fetch at tcp://127.0.0.1:5005, phase: wait, \
              executed: maybe): reset"
+        );
+    }
+
+    #[test]
+    fn a_call_that_failed_twice_tells_both_reasons() {
+        let error = Error::local(Code::DeadlineExceeded, "no reply within 1s")
+            .with_procedure("demo.kv.v1.Kv/rpc_fetch")
+            .with_peer("mem:kv")
+            .with_phase(Phase::Wait)
+            .with_executed(Executed::Maybe)
+            .with_resent_after("peer is going away: draining");
+        assert_eq!(
+            error.to_string(),
+            "DEADLINE_EXCEEDED: no reply within 1s (demo.kv.v1.Kv/rpc_fetch at mem:kv, phase: wait, executed: maybe, \
+             resent after: peer is going away: draining)"
         );
     }
 }

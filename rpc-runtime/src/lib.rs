@@ -63,10 +63,10 @@ mod transport;
 
 pub use account::{Account, DropReason};
 pub use bytes::Bytes;
-pub use client::{Call, Client, ClientBuilder};
+pub use client::{Call, Client, ClientBuilder, ConnectionState, StateWatch};
 pub use config::Limits;
 pub use context::Context;
-pub use error::{Error, Executed, Phase};
+pub use error::{Error, Executed, LostSends, Phase};
 pub use metadata::Metadata;
 pub use prost::Message;
 pub use prost_types;

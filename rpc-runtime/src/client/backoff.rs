@@ -2,41 +2,58 @@
 
 use std::time::Duration;
 
-/// Waits of 100 ms × 1.6 per failed attempt up to 30 s, of which a random part is taken: clients that lost their
-/// server together do not come back together.
+use tokio::time::Instant;
+
+/// When to try again: the k-th attempt falls at a random moment of the k-th interval. The intervals follow each other;
+/// the first is 100 ms long, each further one 1.6 times as long as the one before, up to 30 s.
+///
+/// So clients that lost their server together come back spread evenly over an interval. Random parts of intervals that
+/// each begin where the attempt before has failed would add up: then most come in a crowd, and a few very late.
 #[derive(Debug)]
 pub(super) struct Backoff {
     random: fastrand::Rng,
-    failures: u32,
+    /// How many pauses there were since the last reset.
+    pauses: u32,
+    /// When the interval of the last one ends.
+    edge: Option<Instant>,
 }
 
 impl Backoff {
-    /// No attempt has failed yet; `random` is passed in, so that a test can repeat it.
+    /// Nothing has failed yet; `random` is passed in, so that a test can repeat it.
     pub(super) fn new(random: fastrand::Rng) -> Self {
-        Self { random, failures: 0 }
+        Self {
+            random,
+            pauses: 0,
+            edge: None,
+        }
     }
 
-    /// Counts a failed attempt, and tells how long to wait before the next.
-    pub(super) fn fail(&mut self) -> Duration {
-        let ceiling = Self::ceiling(self.failures);
-        self.failures = self.failures.saturating_add(1);
-        ceiling.mul_f64(self.random.f64())
+    /// Something has failed now: tells when the next attempt may begin.
+    pub(super) fn pause(&mut self, now: Instant) -> Instant {
+        let start = self.edge.map_or(now, |edge| edge.max(now));
+        let len = self.ceiling();
+        self.pauses = self.pauses.saturating_add(1);
+        self.edge = Some(start + len);
+        start + len.mul_f64(self.random.f64())
     }
 
-    /// The next attempt need not wait.
+    /// A moment in the first half of the time from `now` to `deadline`: for one attempt before it.
+    pub(super) fn before(&mut self, deadline: Instant, now: Instant) -> Instant {
+        now + deadline
+            .saturating_duration_since(now)
+            .mul_f64(self.random.f64() / 2.0)
+    }
+
+    /// All is well: the next pause is a short one again.
     pub(super) fn reset(&mut self) {
-        self.failures = 0;
+        self.pauses = 0;
+        self.edge = None;
     }
 
-    /// How many attempts have failed since the last that succeeded.
-    pub(super) fn failures(&self) -> u32 {
-        self.failures
-    }
-
-    /// The longest wait after `failures` earlier ones.
-    fn ceiling(failures: u32) -> Duration {
+    /// How long the next interval is.
+    pub(super) fn ceiling(&self) -> Duration {
         // 1.6^13 is above the cap already; the exponent is bounded so that the power stays finite.
-        let exponent = failures.min(MAX_EXPONENT);
+        let exponent = self.pauses.min(MAX_EXPONENT);
         FIRST.mul_f64(FACTOR.powi(exponent as i32)).min(CAP)
     }
 }
@@ -50,36 +67,65 @@ const MAX_EXPONENT: u32 = 20;
 mod tests {
     use super::*;
 
-    #[test]
-    fn waits_grow_up_to_the_cap_and_stay_below_their_ceiling() {
-        let mut backoff = Backoff::new(fastrand::Rng::with_seed(7));
-        for failures in 0..100 {
-            let ceiling = Backoff::ceiling(failures);
-            assert!(backoff.fail() <= ceiling);
-            assert!(ceiling <= CAP && ceiling >= FIRST);
-        }
-        assert_eq!(Backoff::ceiling(1), Duration::from_millis(160));
-        assert_eq!(Backoff::ceiling(u32::MAX), CAP);
+    fn backoff(seed: u64) -> Backoff {
+        Backoff::new(fastrand::Rng::with_seed(seed))
     }
 
-    #[test]
-    fn one_seed_gives_one_course() {
+    #[tokio::test(start_paused = true)]
+    async fn every_attempt_falls_into_its_own_interval() {
+        for seed in 0..100 {
+            let mut backoff = backoff(seed);
+            let mut start = Instant::now();
+            let mut now = start;
+            for _ in 0..100 {
+                let len = backoff.ceiling();
+                assert!((FIRST..=CAP).contains(&len));
+                now = backoff.pause(now);
+                assert!(now >= start && now < start + len);
+                start += len;
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn intervals_grow_up_to_the_cap() {
+        let mut backoff = backoff(7);
+        assert_eq!(backoff.ceiling(), FIRST);
+        backoff.pause(Instant::now());
+        assert_eq!(backoff.ceiling(), Duration::from_millis(160));
+        for _ in 0..1000 {
+            backoff.pause(Instant::now());
+        }
+        assert_eq!(backoff.ceiling(), CAP);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_interval_that_is_over_is_not_made_up_for() {
+        let mut backoff = backoff(7);
+        backoff.pause(Instant::now());
+        let later = Instant::now() + CAP;
+        let at = backoff.pause(later);
+        assert!(at >= later && at < later + FIRST * 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_seed_gives_one_course() {
+        let now = Instant::now();
         let course = |seed| {
-            let mut backoff = Backoff::new(fastrand::Rng::with_seed(seed));
-            (0..20).map(|_| backoff.fail()).collect::<Vec<_>>()
+            let mut backoff = backoff(seed);
+            (0..20).map(|_| backoff.pause(now)).collect::<Vec<_>>()
         };
         assert_eq!(course(1), course(1));
         assert_ne!(course(1), course(2));
     }
 
-    #[test]
-    fn a_success_begins_anew() {
-        let mut backoff = Backoff::new(fastrand::Rng::with_seed(7));
+    #[tokio::test(start_paused = true)]
+    async fn a_reset_begins_anew() {
+        let mut backoff = backoff(7);
         for _ in 0..50 {
-            backoff.fail();
+            backoff.pause(Instant::now());
         }
         backoff.reset();
-        assert_eq!(backoff.failures(), 0);
-        assert!(backoff.fail() <= FIRST);
+        assert!(backoff.pause(Instant::now()) < Instant::now() + FIRST);
     }
 }

@@ -1,10 +1,15 @@
 //! ClientBuilder: what a client may be told before it begins.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Client, channel::Channel, keeper::Target};
+use super::{
+    Client,
+    channel::Channel,
+    keeper::Target,
+    route::{Place, Route},
+};
 use crate::{
     Error, Limits,
     config::{CALL_TIMEOUT, CLIENT_KEEP_ALIVE, CONNECT_TIMEOUT},
@@ -30,8 +35,7 @@ use crate::{
 #[derive(Clone, Debug)]
 #[must_use = "a builder does nothing until it connects"]
 pub struct ClientBuilder {
-    target: Target,
-    address: Arc<str>,
+    places: Vec<Place>,
     limits: Limits,
     timeout: Option<Duration>,
     connect_timeout: Duration,
@@ -39,21 +43,25 @@ pub struct ClientBuilder {
 
 impl ClientBuilder {
     pub(super) fn new(address: &str) -> Self {
-        let target = match Address::parse(address) {
-            Ok(address) => Target::Address(address),
-            Err(error) => Target::Bad(error),
-        };
-        Self::to(target, address)
+        Self::to(place(address))
     }
 
-    pub(super) fn to(target: Target, address: &str) -> Self {
+    pub(super) fn to(place: Place) -> Self {
         Self {
-            target,
-            address: address.into(),
+            places: vec![place],
             limits: Limits::default(),
             timeout: Some(CALL_TIMEOUT),
             connect_timeout: CONNECT_TIMEOUT,
         }
+    }
+
+    /// Adds an address of the same service, which is tried when those before it do not answer.
+    ///
+    /// There is one connection at a time. When it ends, the address after its own is tried next, and after the last
+    /// one the first. An address that is none makes every call fail.
+    pub fn address(mut self, address: impl AsRef<str>) -> Self {
+        self.places.push(place(address.as_ref()));
+        self
     }
 
     /// How much a connection may hold, and how long it may take, on this side of it.
@@ -70,7 +78,7 @@ impl ClientBuilder {
         self
     }
 
-    /// How long one attempt to connect may take. Default 10 s.
+    /// How long one attempt to connect to one address may take. Default 10 s.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
         self
@@ -81,7 +89,8 @@ impl ClientBuilder {
     /// # Errors
     ///
     /// At once if nobody listens there, if the peer does not speak the protocol, or if the address is bad;
-    /// DEADLINE_EXCEEDED if the peer does not answer within the connect timeout.
+    /// DEADLINE_EXCEEDED if the peer does not answer within the connect timeout. With several addresses, only when
+    /// all of them have failed so.
     ///
     /// # Cancel safety
     ///
@@ -102,12 +111,20 @@ impl ClientBuilder {
             .limits
             .settings(CLIENT_KEEP_ALIVE, Bytes::copy_from_slice(&instance));
         let channel = Channel::new(
-            self.target,
-            self.address,
+            Route::new(self.places),
             settings,
             self.connect_timeout,
             fastrand::Rng::new(),
         );
         Client::new(channel, self.timeout, self.connect_timeout)
     }
+}
+
+/// What is to be connected to at `address`.
+fn place(address: &str) -> Place {
+    let target = match Address::parse(address) {
+        Ok(address) => Target::Address(address),
+        Err(error) => Target::Bad(error),
+    };
+    Place::new(target, address.into())
 }

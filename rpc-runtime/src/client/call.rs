@@ -103,6 +103,9 @@ impl Call<'_> {
 
     /// Sends `request` and waits for the reply.
     ///
+    /// A call that surely did not run is made once more by itself when its connection was lost or its server is
+    /// going, within the same deadline: as long as such calls are few beside those that have their reply.
+    ///
     /// # Errors
     ///
     /// [`Error::status`] is `Some` if the peer refused. [`Error::executed`] tells whether the handler ran, whatever
@@ -127,6 +130,9 @@ impl Call<'_> {
 
     /// Tells the server to terminate, one-way: it drains, and nothing comes back.
     ///
+    /// As with [`Call::terminate`], a server that has taken the place of the one that this client is connected to is
+    /// not terminated.
+    ///
     /// # Errors
     ///
     /// As [`Call::send`].
@@ -135,10 +141,9 @@ impl Call<'_> {
     ///
     /// As [`Call::send`].
     pub async fn send_terminate(self) -> Result<(), Error> {
-        let request = control::terminate_request();
-        self.exchange(&builtin::TERMINATE, Lane::Control)?
-            .send(&request)
-            .await
+        let mut exchange = self.exchange(&builtin::TERMINATE, Lane::Control)?;
+        let request = control::terminate_request(&exchange);
+        exchange.send(&request).await
     }
 
     /// Tells the server to terminate, and waits until it is drained.
@@ -146,9 +151,13 @@ impl Call<'_> {
     /// There is no usual timeout: the server says how long its drain may take, and 5 s more are waited. Until it
     /// has said so, 30 s are.
     ///
+    /// It is the server that this client is connected to which is meant, if it is connected: one that was restarted
+    /// in between is not terminated.
+    ///
     /// # Errors
     ///
-    /// PERMISSION_DENIED if this client may not, UNIMPLEMENTED if the server does not let itself be terminated.
+    /// PERMISSION_DENIED if this client may not, UNIMPLEMENTED if the server does not let itself be terminated,
+    /// FAILED_PRECONDITION if another has taken its place.
     ///
     /// # Cancel safety
     ///

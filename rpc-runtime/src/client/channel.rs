@@ -1,4 +1,10 @@
-//! Channel: one connection at a time to one address; connects, connects again, and says why it cannot.
+//! Channel: one connection at a time to one service; connects, connects again, and says why it cannot.
+//!
+//! What callers ask stands here; what the keeper of a connection tells is in `keeping`, and what flush, barrier and close
+//! need in `carriers`.
+
+mod carriers;
+mod keeping;
 
 use std::{
     fmt,
@@ -6,50 +12,63 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use tokio::{
     runtime::Handle,
     sync::{oneshot, watch},
-    task::AbortHandle,
     time::{Instant, timeout_at},
 };
-use tracing::debug;
 
 use super::{
     backoff::Backoff,
     connected::Connected,
     deadline::Deadline,
     failure::{self, Obstacle},
-    keeper::{Held, Hold, Keeper, Target, Watch},
+    keeper::{Hold, Keeper, Watch},
+    route::Route,
+    standing::Standing,
+    state::{ConnectionState, Shown, StateWatch},
 };
 use crate::{
-    Code, Error, Executed, Phase,
-    conn::{Cause, Settings, State as ConnState, Uncovered},
-    driver::Link,
+    Code, Error, Phase,
+    conn::{Settings, Uncovered},
 };
 
-/// One connection at a time to one address.
+/// One connection at a time to one of a service's addresses.
 ///
 /// ```text
 /// Idle ──a call──▶ Connecting ──transport is there──▶ Open ──handshake──▶ Open, ready
-///   ▲                  │ failed: back off              │ failed: back off    │ lost, draining
-///   └──────────────────┴───────────────────────────────┴─────────────────────┘
+///   ▲                  │ all addresses failed            │ failed              │ lost, draining
+///   └──────────────────┴─────────────────────────────────┴─────────────────────┘
 /// any ──close()──▶ Closed
 /// ```
+///
+/// There is a pause before the next attempt after every end of a connection that was ready, and when every address
+/// has failed once: whoever loses a server, or finds none, does not come back in the same instant as all others.
 pub(super) struct Channel {
-    target: Target,
+    /// All addresses, for errors.
     address: Arc<str>,
+    /// How many they are.
+    addresses: usize,
+    /// What is wrong with one of them: then every call fails.
+    bad: Option<Error>,
     settings: Settings,
     connect_timeout: Duration,
+    standing: Standing,
     state: Mutex<State>,
     /// Told whenever the stage changes; waiters look at the state itself.
     changed: watch::Sender<()>,
+    shown: watch::Sender<Shown>,
 }
 
 struct State {
     stage: Stage,
+    route: Route,
     backoff: Backoff,
-    /// When the next attempt may begin.
+    /// When the pause before the next attempt is over, if there is one.
     not_before: Option<Instant>,
+    /// When an address failed last.
+    failed_at: Option<Instant>,
     /// Why there is no connection, as far as is known.
     obstacle: Option<Obstacle>,
     /// How many callers wait for a connection.
@@ -58,16 +77,22 @@ struct State {
     retired: Vec<Arc<Connected>>,
     /// Sends of ended connections that no barrier had covered, until a flush or a barrier tells of them.
     lost: Uncovered,
+    /// What users were told of the stage.
+    shown: Shown,
 }
 
 enum Stage {
     Idle,
-    /// Dropping the hold gives the attempt up.
+    /// Attempts are made, or the pause before one is waited for. Dropping the hold gives them up.
     Connecting(Hold),
     Open {
         connected: Arc<Connected>,
-        /// Whether the handshake is done: calls go out before, but only then did the attempt succeed.
-        ready: bool,
+        /// Whether calls go out before the handshake is done. Not after a failure: something that takes connections
+        /// and ends them, as a proxy whose server is away, would make each such call fail, and nobody could say
+        /// whether it ran.
+        early: bool,
+        /// Since when the handshake is done: only then did the attempt succeed.
+        ready: Option<Instant>,
     },
     Closed(Option<Arc<Connected>>),
 }
@@ -77,8 +102,8 @@ enum Stage {
 pub(super) enum Want {
     /// A connection that takes calls, through as many attempts as it needs.
     Calls,
-    /// The end of one attempt, handshake included.
-    FirstAttempt,
+    /// A handshake, or the failure of every address.
+    FirstRound,
 }
 
 /// What a caller finds.
@@ -92,46 +117,82 @@ enum Look {
 impl Channel {
     /// A channel that does nothing until the first call; `random` spreads its attempts to connect.
     pub(super) fn new(
-        target: Target,
-        address: Arc<str>,
+        route: Route,
         settings: Settings,
         connect_timeout: Duration,
         random: fastrand::Rng,
     ) -> Arc<Self> {
-        let state = State {
-            stage: Stage::Idle,
-            backoff: Backoff::new(random),
-            not_before: None,
-            obstacle: None,
-            waiting: 0,
-            retired: Vec::new(),
-            lost: Uncovered::default(),
-        };
-        let changed = watch::Sender::new(());
         Arc::new(Self {
-            target,
-            address,
+            address: route.name(),
+            addresses: route.len(),
+            bad: route.bad().cloned(),
             settings,
             connect_timeout,
-            state: Mutex::new(state),
-            changed,
+            standing: Standing::new(),
+            state: Mutex::new(State::new(route, Backoff::new(random))),
+            changed: watch::Sender::new(()),
+            shown: watch::Sender::new(Shown::NEW),
         })
+    }
+}
+
+/// What users ask.
+impl Channel {
+    /// The addresses that the channel connects to, as text.
+    pub(super) fn address(&self) -> &Arc<str> {
+        &self.address
+    }
+
+    /// How many addresses there are.
+    pub(super) fn addresses(&self) -> usize {
+        self.addresses
+    }
+
+    pub(super) fn connection_state(&self) -> ConnectionState {
+        self.lock().connection_state()
+    }
+
+    pub(super) fn watch_state(&self) -> StateWatch {
+        StateWatch::new(self.shown.subscribe())
+    }
+
+    /// Why there is no connection; none if there is one, or if nothing has failed.
+    pub(super) fn last_failure(&self) -> Option<Error> {
+        let error = match &self.bad {
+            Some(error) => error.clone(),
+            None => self.lock().obstacle.as_ref()?.error(),
+        };
+        Some(self.locate(error))
+    }
+
+    /// Which run of a server the connection leads to, if its handshake is done.
+    pub(super) fn instance(&self) -> Option<Bytes> {
+        self.current()?.instance()
     }
 }
 
 /// What callers ask.
 impl Channel {
-    /// The address that the channel connects to, as text.
-    pub(super) fn address(&self) -> &Arc<str> {
-        &self.address
-    }
-
-    /// The connection, if there is one; it may turn out to take no more calls.
+    /// The connection, if there is one for calls; it may turn out to take no more.
     pub(super) fn current(&self) -> Option<Arc<Connected>> {
         match &self.lock().stage {
-            Stage::Open { connected, .. } => Some(Arc::clone(connected)),
+            Stage::Open {
+                connected,
+                early,
+                ready,
+            } if *early || ready.is_some() => Some(Arc::clone(connected)),
             _ => None,
         }
+    }
+
+    /// What replies have earned.
+    pub(super) fn standing(&self) -> &Standing {
+        &self.standing
+    }
+
+    /// Whether the user has closed it.
+    pub(super) fn is_closed(&self) -> bool {
+        matches!(self.lock().stage, Stage::Closed(_))
     }
 
     /// Waits for what is wanted, and has it brought about.
@@ -149,11 +210,7 @@ impl Channel {
         deadline: Deadline,
     ) -> Result<Arc<Connected>, Error> {
         let result = self.wait_connected(want, deadline).await;
-        result.map_err(|error| {
-            error
-                .with_peer(Arc::clone(&self.address))
-                .with_phase(Phase::Connect)
-        })
+        result.map_err(|error| self.locate(error))
     }
 
     async fn wait_connected(
@@ -161,13 +218,13 @@ impl Channel {
         want: Want,
         deadline: Deadline,
     ) -> Result<Arc<Connected>, Error> {
-        if let Target::Bad(error) = &self.target {
+        if let Some(error) = &self.bad {
             return Err(error.clone());
         }
         // Asked first, because a timer outside of a runtime panics.
         let runtime = failure::check_runtime()?;
         let mut changed = self.changed.subscribe();
-        match self.look(want, Waited::No, &runtime) {
+        match self.look(want, Waited::No, &deadline, &runtime) {
             Look::There(connected) => return Ok(connected),
             Look::Stop(error) => return Err(error),
             Look::Wait => {}
@@ -177,7 +234,7 @@ impl Channel {
             loop {
                 // The sender is the channel's, so it outlives us.
                 let _ = changed.changed().await;
-                match self.look(want, Waited::Yes, &runtime) {
+                match self.look(want, Waited::Yes, &deadline, &runtime) {
                     Look::There(connected) => return Ok(connected),
                     Look::Stop(error) => return Err(error),
                     Look::Wait => {}
@@ -203,17 +260,22 @@ impl Channel {
     }
 
     /// Looks whether the connection is there; begins an attempt if there is none and nobody makes one.
-    fn look(self: &Arc<Self>, want: Want, waited: Waited, runtime: &Handle) -> Look {
+    fn look(self: &Arc<Self>, want: Want, waited: Waited, deadline: &Deadline, runtime: &Handle) -> Look {
         let taking = self.current().filter(|connected| self.takes_calls(connected));
         let mut state = self.lock();
         match &state.stage {
             Stage::Closed(_) => return Look::Stop(failure::closed()),
-            Stage::Connecting(_) => return Look::Wait,
-            Stage::Open { connected, ready } => {
+            Stage::Connecting(_) => {
+                if state.hurry(deadline.at()) {
+                    self.tell(state);
+                }
+                return Look::Wait;
+            }
+            Stage::Open { connected, ready, .. } => {
                 let usable = taking.is_some_and(|taking| Arc::ptr_eq(&taking, connected));
                 // One that fails in its handshake is the keeper's to clear away: only it knows the cause.
                 return match (want, usable, ready) {
-                    (Want::Calls, true, _) | (Want::FirstAttempt, _, true) => {
+                    (Want::Calls, true, _) | (Want::FirstRound, _, Some(_)) => {
                         Look::There(Arc::clone(connected))
                     }
                     _ => Look::Wait,
@@ -224,242 +286,59 @@ impl Channel {
         if let Some(obstacle) = &state.obstacle {
             let tried = waited == Waited::Yes;
             let pausing = state.not_before.is_some_and(|at| Instant::now() < at);
-            if (tried && want == Want::FirstAttempt) || (obstacle.is_permanent() && (tried || pausing)) {
+            let all_failed = want == Want::FirstRound && state.route.is_over();
+            if (tried && all_failed) || (obstacle.is_permanent() && (tried || pausing)) {
                 return Look::Stop(obstacle.error());
             }
         }
         let (hold, held) = oneshot::channel();
         state.stage = Stage::Connecting(hold);
-        let keeper = self.keeper(held, state.not_before.take());
-        debug!(address = %self.address, failures = state.backoff.failures(), "connecting");
-        drop(state);
-        runtime.spawn(keeper.run());
-        Look::Wait
-    }
-
-    fn keeper(self: &Arc<Self>, held: Held, not_before: Option<Instant>) -> Keeper {
-        Keeper {
+        state.hurry(deadline.at());
+        state.not_before = state.not_before.filter(|at| *at > Instant::now());
+        let keeper = Keeper {
             watch: Watch::new(Arc::downgrade(self)),
-            target: self.target.clone(),
             settings: self.settings.clone(),
             connect_timeout: self.connect_timeout,
-            not_before,
             held,
-        }
+        };
+        self.publish(state);
+        runtime.spawn(keeper.run());
+        Look::Wait
     }
 
     /// Whether `connected` takes calls; if not, and its handshake is done, it makes room for the next.
     pub(super) fn takes_calls(&self, connected: &Arc<Connected>) -> bool {
         let takes = connected.takes_calls();
         if !takes {
-            self.leave(&connected.link, Leave::IfReady, connected.obstacle());
+            self.retire(connected);
         }
         takes
     }
-}
 
-/// What a keeper tells.
-impl Channel {
-    /// The transport is there; calls may go out while the handshake is on its way. False if nobody wants it any more.
-    pub(super) fn opened(&self, link: &Arc<Link>, peer: Arc<str>, driver: AbortHandle) -> bool {
-        let mut state = self.lock();
-        let hold = match std::mem::replace(&mut state.stage, Stage::Idle) {
-            Stage::Connecting(hold) => hold,
-            stage => {
-                state.stage = stage;
-                return false;
-            }
-        };
-        let connected = Arc::new(Connected {
-            link: Arc::clone(link),
-            peer,
-            driver,
-            _hold: hold,
-        });
-        state.stage = Stage::Open {
-            connected,
-            ready: false,
-        };
-        self.tell(state);
-        true
-    }
-
-    /// The handshake is done.
-    pub(super) fn ready(&self, link: &Arc<Link>) {
-        let mut state = self.lock();
-        match &mut state.stage {
-            Stage::Open { connected, ready } if Arc::ptr_eq(&connected.link, link) => {
-                *ready = true;
-                debug!(peer = %connected.peer, "connected");
-            }
-            _ => return,
-        }
-        state.backoff.reset();
-        state.obstacle = None;
-        self.tell(state);
-    }
-
-    /// The attempt did not bring a transport about.
-    pub(super) fn failed(&self, obstacle: Obstacle) {
-        let mut state = self.lock();
-        if matches!(state.stage, Stage::Connecting(_)) {
-            state.stage = Stage::Idle;
-            self.back_off(&mut state, obstacle);
-            self.tell(state);
-        }
-    }
-
-    /// The handshake failed.
-    pub(super) fn rejected(&self, link: &Arc<Link>, cause: &Cause) {
-        self.leave(link, Leave::Always, Obstacle::of(cause));
-    }
-
-    /// The connection is over.
-    pub(super) fn ended(&self, link: &Arc<Link>) {
-        let (cause, uncovered) = link.with(|conn, _| (conn.state(), conn.uncovered()));
-        let cause = if let ConnState::Closed(cause) = cause {
-            cause
-        } else {
-            Cause::Closed
-        };
-        debug!(address = %self.address, %cause, "connection ended");
-        self.leave(link, Leave::Always, Obstacle::of(&cause));
-        let mut state = self.lock();
-        state
-            .retired
-            .retain(|connected| !Arc::ptr_eq(&connected.link, link));
-        if let Stage::Closed(last) = &mut state.stage {
-            // Whoever closes without a barrier does not ask what becomes of the last sends. An earlier connection may
-            // end before the last one, on which others still wait.
-            if last.as_ref().is_some_and(|last| Arc::ptr_eq(&last.link, link)) {
-                *last = None;
-            }
-        } else {
-            state.lost.no = state.lost.no.saturating_add(uncovered.no);
-            state.lost.maybe = state.lost.maybe.saturating_add(uncovered.maybe);
-        }
-        self.tell(state);
-    }
-
-    /// Takes the connection of `link` out of the channel, if it is still the one; it closes when its calls are done.
-    fn leave(&self, link: &Arc<Link>, leave: Leave, obstacle: Obstacle) {
-        let carries = link.with(|conn, _| conn.uncovered()) != Uncovered::default();
-        let mut state = self.lock();
-        let (connected, was_ready) = match &state.stage {
-            Stage::Open { connected, ready }
-                if Arc::ptr_eq(&connected.link, link) && (*ready || leave == Leave::Always) =>
-            {
-                (Arc::clone(connected), *ready)
-            }
-            _ => return,
-        };
-        state.stage = Stage::Idle;
-        if was_ready {
-            // The peer was there a moment ago: the next call tries at once.
-            state.obstacle = Some(obstacle);
-        } else {
-            self.back_off(&mut state, obstacle);
-        }
-        if carries {
-            state.retired.push(connected);
-        }
-        self.tell(state);
-        link.with(|conn, now| conn.close(now));
-    }
-
-    fn back_off(&self, state: &mut State, obstacle: Obstacle) {
-        let wait = state.backoff.fail();
-        debug!(address = %self.address, %obstacle, ?wait, "cannot connect");
-        state.not_before = Some(Instant::now() + wait);
-        state.obstacle = Some(obstacle);
-    }
-}
-
-/// What flush, barrier and close need.
-impl Channel {
-    /// The connections that carry sends: those that take no more calls first.
-    pub(super) fn carriers(&self) -> Vec<Arc<Connected>> {
-        let state = self.lock();
-        let mut carriers = state.retired.clone();
-        if let Stage::Open { connected, .. } = &state.stage {
-            carriers.push(Arc::clone(connected));
-        }
-        carriers
-    }
-
-    /// Waits until the keeper has noticed that `connected` is over, so that its lost sends are counted.
-    pub(super) async fn settled(&self, connected: &Connected) {
-        let mut changed = self.changed.subscribe();
-        while self.holds(connected) {
-            let _ = changed.changed().await;
-        }
-    }
-
-    fn holds(&self, connected: &Connected) -> bool {
-        let state = self.lock();
-        let current = match &state.stage {
-            Stage::Open { connected, .. } | Stage::Closed(Some(connected)) => Some(connected),
-            _ => None,
-        };
-        state
-            .retired
-            .iter()
-            .chain(current)
-            .any(|held| Arc::ptr_eq(&held.link, &connected.link))
-    }
-
-    /// Tells of the sends that ended connections may have lost: once.
-    ///
-    /// # Errors
-    ///
-    /// UNAVAILABLE with their counts, if there are any.
-    pub(super) fn tell_lost(&self) -> Result<(), Error> {
-        let mut state = self.lock();
-        let Uncovered { no, maybe } = std::mem::take(&mut state.lost);
-        if no == 0 && maybe == 0 {
-            return Ok(());
-        }
-        let text = format!(
-            "a connection ended before a barrier had covered all its sends: {no} never executed, {maybe} perhaps"
-        );
-        let executed = if maybe == 0 { Executed::No } else { Executed::Maybe };
-        Err(Error::local(Code::Unavailable, text)
+    fn locate(&self, error: Error) -> Error {
+        error
             .with_peer(Arc::clone(&self.address))
-            .with_executed(executed))
+            .with_phase(Phase::Connect)
     }
 
-    /// Takes no more calls, and begins to close the connection; it is returned if there is one.
-    pub(super) fn close(&self) -> Vec<Arc<Connected>> {
-        let mut state = self.lock();
-        let current = match std::mem::replace(&mut state.stage, Stage::Closed(None)) {
-            Stage::Open { connected, .. } | Stage::Closed(Some(connected)) => Some(connected),
-            // An attempt ends with its hold.
-            Stage::Idle | Stage::Connecting(_) | Stage::Closed(None) => None,
-        };
-        state.stage = Stage::Closed(current.clone());
-        let mut all = state.retired.clone();
-        self.tell(state);
-        if let Some(connected) = current {
-            connected.link.with(|conn, now| conn.close(now));
-            all.push(connected);
-        }
-        all
-    }
-
-    /// Waits until `connected` is over.
-    pub(super) async fn over(&self, connected: &Connected) -> Cause {
-        let mut changed = self.changed.subscribe();
-        loop {
-            if let ConnState::Closed(cause) = connected.link.with(|conn, _| conn.state()) {
-                return cause;
-            }
-            let _ = changed.changed().await;
-        }
-    }
-
+    /// Tells everybody who waits that the stage has changed.
     fn tell(&self, state: MutexGuard<'_, State>) {
-        drop(state);
+        self.publish(state);
         self.changed.send_replace(());
+    }
+
+    /// Shows users what has changed for them.
+    fn publish(&self, mut state: MutexGuard<'_, State>) {
+        let now = state.connection_state();
+        state.shown.set(now);
+        drop(state);
+        // Looked at once more under the watch's lock, so that of two who publish the later one shows the newest.
+        self.shown.send_if_modified(|shown| {
+            let now = self.lock().shown;
+            let is_news = *shown != now;
+            *shown = now;
+            is_news
+        });
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -467,6 +346,57 @@ impl Channel {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+impl State {
+    fn new(route: Route, backoff: Backoff) -> Self {
+        Self {
+            stage: Stage::Idle,
+            route,
+            backoff,
+            not_before: None,
+            failed_at: None,
+            obstacle: None,
+            waiting: 0,
+            retired: Vec::new(),
+            lost: Uncovered::default(),
+            shown: Shown::NEW,
+        }
+    }
+
+    /// What the stage is for users: it changes by events only, never because time has passed.
+    fn connection_state(&self) -> ConnectionState {
+        match &self.stage {
+            Stage::Closed(_) => ConnectionState::Closed,
+            Stage::Open { ready: Some(_), .. } => ConnectionState::Ready,
+            Stage::Open { ready: None, .. } => ConnectionState::Connecting,
+            // Of those who wait, the first to look begins the next attempt.
+            Stage::Idle if self.waiting == 0 => ConnectionState::Idle,
+            Stage::Idle | Stage::Connecting(_) if self.not_before.is_some() => ConnectionState::BackingOff,
+            Stage::Idle | Stage::Connecting(_) => ConnectionState::Connecting,
+        }
+    }
+
+    /// Ends the pause early for a caller whose deadline it would outlast, so that a server that is back is not
+    /// missed; at most one attempt a second begins so. True if the pause ends at another time now.
+    fn hurry(&mut self, deadline: Option<Instant>) -> bool {
+        let (Some(end), Some(deadline)) = (self.not_before, deadline) else {
+            return false;
+        };
+        if end < deadline {
+            return false;
+        }
+        let early = self.backoff.before(deadline, Instant::now());
+        let early = self.failed_at.map_or(early, |at| early.max(at + HURRY));
+        let helps = early < deadline;
+        if helps {
+            self.not_before = Some(early);
+        }
+        helps
+    }
+}
+
+/// How soon after a failure the next attempt may begin for a caller's deadline.
+const HURRY: Duration = Duration::from_secs(1);
 
 impl fmt::Debug for Channel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -483,13 +413,6 @@ enum Waited {
     Yes,
 }
 
-/// Whether a connection is left whose handshake is not over.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Leave {
-    IfReady,
-    Always,
-}
-
 /// A place among those who wait for a connection.
 struct Waiting<'a>(&'a Channel);
 
@@ -501,12 +424,15 @@ impl<'a> Waiting<'a> {
             return Err(failure::too_many_waiting(max));
         }
         state.waiting += 1;
+        channel.publish(state);
         Ok(Self(channel))
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.lock().waiting -= 1;
+        let mut state = self.0.lock();
+        state.waiting -= 1;
+        self.0.publish(state);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::task::AbortHandle;
 
 use super::{failure::Obstacle, keeper::Hold};
@@ -37,16 +38,29 @@ impl Connected {
         self.driver.abort();
     }
 
-    /// Why it takes no more calls.
-    pub(super) fn obstacle(&self) -> Obstacle {
-        self.link
-            .with(|conn, _| match (conn.state(), conn.peer_goaway()) {
-                (State::Closed(cause), _) => Obstacle::of(&cause),
-                (_, Some(goaway)) => Obstacle::of(&Cause::GoingAway {
-                    reason: goaway.reason,
-                    text: goaway.text.clone(),
-                }),
-                _ => Obstacle::of(&Cause::Closed),
-            })
+    /// Why it takes no more calls; none if that is our own doing, as when it was idle for too long.
+    pub(super) fn obstacle(&self) -> Option<Obstacle> {
+        obstacle(&self.link)
     }
+
+    /// Which run of the server this is, once its HELLO is here.
+    pub(super) fn instance(&self) -> Option<Bytes> {
+        self.link
+            .with(|conn, _| conn.peer_hello().map(|hello| hello.instance_id.clone()))
+    }
+}
+
+/// Why a connection takes no more calls; none if that is our own doing.
+pub(super) fn obstacle(link: &Link) -> Option<Obstacle> {
+    link.with(|conn, _| match (conn.state(), conn.peer_goaway()) {
+        (State::Closed(Cause::Closed), None) => None,
+        (State::Closed(cause), _) if !matches!(cause, Cause::Closed) => Some(Obstacle::of(&cause)),
+        (_, Some(goaway)) => Some(Obstacle::of(&Cause::GoingAway {
+            reason: goaway.reason,
+            text: goaway.text.clone(),
+        })),
+        // Perhaps after a fault of the peer, which shows only at the end.
+        (State::Closing, None) => Some(Obstacle::of(&Cause::Closed)),
+        (_, None) => None,
+    })
 }

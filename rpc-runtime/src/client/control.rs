@@ -16,16 +16,21 @@ use crate::{
     conn::Reply,
 };
 
-/// The request that terminates whatever server runs there.
-pub(super) fn terminate_request() -> TerminateRequest {
-    TerminateRequest::default()
+/// The request that terminates the server that `exchange` would reach now, or, while that is not known, whatever runs
+/// there.
+///
+/// A server that has taken the address over by the time the request arrives refuses: it is not the one that was meant.
+pub(super) fn terminate_request(exchange: &Exchange<'_>) -> TerminateRequest {
+    TerminateRequest {
+        instance_id: exchange.instance().unwrap_or_default(),
+    }
 }
 
 /// Calls terminate, and waits as long as the server said that its drain may take.
 pub(super) async fn terminate(mut exchange: Exchange<'_>) -> Result<Reply, Error> {
     failure::check_runtime()?;
     exchange.connect_within(FIRST_ANSWER);
-    let request = terminate_request();
+    let request = terminate_request(&exchange);
     let mut patience = pin!(sleep_until(Instant::now() + FIRST_ANSWER));
     let result = poll_fn(|cx| {
         loop {

@@ -9,8 +9,10 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use prost::Message;
 use tokio::time::Instant;
+use tracing::debug;
 
 use super::{
     channel::{Channel, Want},
@@ -19,7 +21,7 @@ use super::{
     failure,
 };
 use crate::{
-    Error, Executed, Metadata, Phase, Procedure,
+    Code, Error, Executed, Metadata, Phase, Procedure,
     conn::{CallId, Cause, Connection, Failure, Reply, Request, Ticket, Time},
 };
 
@@ -34,6 +36,8 @@ pub(super) struct Exchange<'a> {
     lane: Lane,
     place: Place<'a>,
     open: Option<(Arc<Connected>, CallId)>,
+    /// Why the first try failed, once there is a second.
+    resent: Option<Box<str>>,
 }
 
 /// What a call counts against.
@@ -55,6 +59,9 @@ enum Place<'a> {
     Connecting(Pin<Box<dyn Future<Output = Result<Arc<Connected>, Error>> + Send + 'a>>),
     Queued(Arc<Connected>, Ticket),
 }
+
+/// What became of a call on one connection.
+type Tried = (Arc<Connected>, Result<Reply, Failure>);
 
 /// What came of a look at the connection.
 enum Step<T> {
@@ -85,6 +92,7 @@ impl<'a> Exchange<'a> {
             lane,
             place: Place::Nowhere,
             open: None,
+            resent: None,
         }
     }
 
@@ -111,16 +119,33 @@ impl<'a> Exchange<'a> {
         poll_fn(move |cx| self.poll_call(message, cx))
     }
 
+    /// As [`Exchange::call`]. A call that surely did not run is resent, once, if its connection is to blame (G1).
     pub(super) fn poll_call<M: Message>(
         &mut self,
         message: &M,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Reply, Error>> {
-        if let Some((on, id)) = &self.open {
-            let outcome = ready!(on.link.with(|conn, _| conn.poll_reply(*id, cx)));
-            let outcome = outcome.map_err(|failure| self.error(failure, on));
-            self.open = None;
-            return Poll::Ready(outcome);
+        loop {
+            let (on, outcome) = ready!(self.poll_try(message, cx))?;
+            match outcome {
+                Ok(reply) => {
+                    self.channel.standing().replied();
+                    return Poll::Ready(Ok(reply));
+                }
+                Err(failure) if self.may_resend(&failure) => {
+                    debug!(procedure = self.procedure.path(), peer = %on.peer, cause = %failure.cause, "resending");
+                    self.resent = Some(failure.cause.to_string().into());
+                }
+                Err(failure) => return Poll::Ready(Err(self.error(failure, &on))),
+            }
+        }
+    }
+
+    /// Brings the call to its outcome on one connection.
+    fn poll_try<M: Message>(&mut self, message: &M, cx: &mut Context<'_>) -> Poll<Result<Tried, Error>> {
+        if let Some((on, id)) = self.open.take() {
+            let outcome = on.link.with(|conn, _| conn.poll_reply(id, cx));
+            return self.keep_open(on, id, outcome);
         }
         let begin = |conn: &mut Connection,
                      ticket: &mut Ticket,
@@ -132,11 +157,44 @@ impl<'a> Exchange<'a> {
             Poll::Ready(Ok((id, conn.poll_reply(id, cx))))
         };
         let (on, (id, outcome)) = ready!(self.poll_begin(cx, begin))?;
-        if outcome.is_pending() {
-            self.open = Some((on, id));
-            return Poll::Pending;
+        self.keep_open(on, id, outcome)
+    }
+
+    fn keep_open(
+        &mut self,
+        on: Arc<Connected>,
+        id: CallId,
+        outcome: Poll<Result<Reply, Failure>>,
+    ) -> Poll<Result<Tried, Error>> {
+        match outcome {
+            Poll::Ready(outcome) => Poll::Ready(Ok((on, outcome))),
+            Poll::Pending => {
+                self.open = Some((on, id));
+                Poll::Pending
+            }
         }
-        outcome.map_err(|failure| self.error(failure, &on))
+    }
+
+    /// Whether a call that failed is made once more; takes the token for it.
+    fn may_resend(&self, failure: &Failure) -> bool {
+        let is_to_blame = match &failure.cause {
+            Cause::Lost { .. } | Cause::GoingAway { .. } | Cause::Closed => true,
+            Cause::Replied(status) => status.code() == Code::Unavailable,
+            // Another address may lead to a better peer.
+            Cause::HelloRejected { .. } => self.channel.addresses() > 1,
+            _ => false,
+        };
+        failure.executed == Executed::No
+            && is_to_blame
+            && self.lane == Lane::User
+            && self.resent.is_none()
+            && !self.channel.is_closed()
+            && self.channel.standing().take()
+    }
+
+    /// Which run of a server the call would go to, as far as is known.
+    pub(super) fn instance(&self) -> Option<Bytes> {
+        self.channel.instance()
     }
 
     /// The connection on which the call is open.
@@ -169,7 +227,7 @@ impl<'a> Exchange<'a> {
                 Place::Connecting(connected) => {
                     let connected = ready!(connected.as_mut().poll(cx));
                     self.place = Place::Nowhere;
-                    let on = connected.map_err(|error| error.with_procedure(self.procedure.path()))?;
+                    let on = connected.map_err(|error| self.about(error))?;
                     self.place = Place::Queued(on, Ticket::default());
                     continue;
                 }
@@ -214,9 +272,16 @@ impl<'a> Exchange<'a> {
     }
 
     fn error(&self, failure: Failure, on: &Connected) -> Error {
-        failure::of_call(failure, &self.deadline)
-            .with_procedure(self.procedure.path())
-            .with_peer(Arc::clone(&on.peer))
+        self.about(failure::of_call(failure, &self.deadline).with_peer(Arc::clone(&on.peer)))
+    }
+
+    /// Which call an error is about.
+    fn about(&self, error: Error) -> Error {
+        let error = error.with_procedure(self.procedure.path());
+        match &self.resent {
+            Some(cause) => error.with_resent_after(cause),
+            None => error,
+        }
     }
 }
 

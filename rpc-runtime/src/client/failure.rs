@@ -131,6 +131,33 @@ impl Obstacle {
         }
     }
 
+    /// Nothing is served there, and never will be again.
+    pub(super) fn refused(error: &Error) -> Self {
+        Self {
+            code: error.code(),
+            permanent: true,
+            ..Self::passing(error.message().to_owned())
+        }
+    }
+
+    /// Several addresses failed, each for its own reason; for good only if it was `all` of them that did so.
+    pub(super) fn of_all(obstacles: &[(&str, &Self)], all: bool) -> Self {
+        let texts: Vec<_> = obstacles
+            .iter()
+            .map(|(address, obstacle)| format!("{address}: {obstacle}"))
+            .collect();
+        let permanent = all && obstacles.iter().all(|(_, obstacle)| obstacle.permanent);
+        let code = match obstacles.last() {
+            Some((_, last)) if permanent => last.code,
+            _ => Code::Unavailable,
+        };
+        Self {
+            code,
+            permanent,
+            ..Self::passing(texts.join("; "))
+        }
+    }
+
     /// An attempt took too long.
     pub(super) fn slow(timeout: Duration) -> Self {
         Self::passing(format!("cannot connect: no answer within {timeout:?}"))

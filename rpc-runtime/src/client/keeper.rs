@@ -3,7 +3,6 @@
 use std::{
     convert::Infallible,
     future::{Future, poll_fn},
-    io,
     pin::{Pin, pin},
     sync::{Arc, Weak},
     task::Poll,
@@ -12,7 +11,7 @@ use std::{
 
 use tokio::{
     sync::oneshot,
-    time::{Instant, sleep_until, timeout},
+    time::{timeout, timeout_at},
 };
 
 use super::{channel::Channel, failure::Obstacle};
@@ -43,21 +42,22 @@ pub(super) type Held = oneshot::Receiver<Infallible>;
 /// It is a task of its own, so that a caller who gives up takes nothing from the others.
 pub(super) struct Keeper {
     pub(super) watch: Watch,
-    pub(super) target: Target,
     pub(super) settings: Settings,
     pub(super) connect_timeout: Duration,
-    /// When the attempt may begin.
-    pub(super) not_before: Option<Instant>,
     pub(super) held: Held,
 }
 
 impl Keeper {
-    /// Makes one attempt, and keeps what comes of it.
+    /// Tries the addresses in turn until one answers or all have failed, and keeps what comes of it.
     pub(super) async fn run(mut self) {
-        let attempt = connect(&self.target, self.connect_timeout, self.not_before);
-        let (stream, peer) = match unless_released(&mut self.held, attempt).await {
-            Some(Ok(established)) => established,
-            Some(Err(obstacle)) => return self.watch.fail(obstacle),
+        let attempts = establish(&self.watch.channel, self.connect_timeout);
+        let (stream, peer) = match unless_released(&mut self.held, attempts).await {
+            Some(Some(established)) => established,
+            Some(None) => {
+                // The channel knows.
+                self.watch.kept = Kept::Nothing;
+                return;
+            }
             None => return,
         };
         let link = Link::new(Connection::new(Side::Connector, self.settings.clone()));
@@ -99,15 +99,36 @@ impl Keeper {
     }
 }
 
-/// Brings a transport about, and tells the address of who is at its other end.
-async fn connect(
-    target: &Target,
-    connect_timeout: Duration,
-    not_before: Option<Instant>,
-) -> Result<(Stream, Arc<str>), Obstacle> {
-    if let Some(at) = not_before {
-        sleep_until(at).await;
+/// Makes attempts, each after its pause, for as long as the channel wants one; none if it wants no more.
+async fn establish(channel: &Weak<Channel>, connect_timeout: Duration) -> Option<(Stream, Arc<str>)> {
+    loop {
+        pause(channel).await?;
+        let target = channel.upgrade()?.begin();
+        match connect(&target, connect_timeout).await {
+            Ok(established) => return Some(established),
+            Err(obstacle) => {
+                let goes_on = channel.upgrade()?.failed(obstacle);
+                if !goes_on {
+                    return None;
+                }
+            }
+        }
     }
+}
+
+/// Waits until the pause before the next attempt is over, of which a call may have cut something meanwhile.
+async fn pause(channel: &Weak<Channel>) -> Option<()> {
+    let mut changed = channel.upgrade()?.changes();
+    while let Some(end) = channel.upgrade()?.pause_end() {
+        if timeout_at(end, changed.changed()).await.is_err() {
+            break;
+        }
+    }
+    Some(())
+}
+
+/// Brings a transport about, and tells the address of who is at its other end.
+async fn connect(target: &Target, connect_timeout: Duration) -> Result<(Stream, Arc<str>), Obstacle> {
     match target {
         Target::Address(address) => match timeout(connect_timeout, transport::connect(address)).await {
             Ok(Ok((stream, peer))) => Ok((stream, peer.address_arc())),
@@ -116,12 +137,11 @@ async fn connect(
         },
         Target::InProcess(server) => {
             let (ours, theirs) = transport::pair();
-            server
-                .accept(theirs)
-                .map_err(|_| Obstacle::unreachable(io::ErrorKind::ConnectionRefused.into()))?;
+            server.accept(theirs).map_err(|error| Obstacle::refused(&error))?;
             Ok((ours, Peer::in_process().address_arc()))
         }
-        Target::Bad(_) => Err(Obstacle::unreachable(io::ErrorKind::InvalidInput.into())),
+        // Every call fails before it comes to this.
+        Target::Bad(error) => Err(Obstacle::refused(error)),
     }
 }
 
@@ -158,13 +178,6 @@ impl Watch {
             kept: Kept::Attempt,
         }
     }
-
-    fn fail(mut self, obstacle: Obstacle) {
-        self.kept = Kept::Nothing;
-        if let Some(channel) = self.channel.upgrade() {
-            channel.failed(obstacle);
-        }
-    }
 }
 
 impl Drop for Watch {
@@ -173,7 +186,7 @@ impl Drop for Watch {
             return;
         };
         match &self.kept {
-            Kept::Attempt => channel.failed(Obstacle::abandoned()),
+            Kept::Attempt => channel.abandoned(),
             Kept::Connection(link) => channel.ended(link),
             Kept::Nothing => {}
         }

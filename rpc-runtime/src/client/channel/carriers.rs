@@ -1,0 +1,93 @@
+//! What flush, barrier and close need of a channel: its connections, and what became of their sends.
+
+use std::sync::Arc;
+
+use super::{Channel, Stage};
+use crate::{
+    Code, Error, Executed, LostSends,
+    client::connected::Connected,
+    conn::{Cause, State as ConnState, Uncovered},
+};
+
+/// What flush, barrier and close need.
+impl Channel {
+    /// The connections that carry sends: those that take no more calls first.
+    pub(in crate::client) fn carriers(&self) -> Vec<Arc<Connected>> {
+        let state = self.lock();
+        let mut carriers = state.retired.clone();
+        if let Stage::Open { connected, .. } = &state.stage {
+            carriers.push(Arc::clone(connected));
+        }
+        carriers
+    }
+
+    /// Waits until the keeper has noticed that `connected` is over, so that its lost sends are counted.
+    pub(in crate::client) async fn settled(&self, connected: &Connected) {
+        let mut changed = self.changed.subscribe();
+        while self.holds(connected) {
+            let _ = changed.changed().await;
+        }
+    }
+
+    fn holds(&self, connected: &Connected) -> bool {
+        let state = self.lock();
+        let current = match &state.stage {
+            Stage::Open { connected, .. } | Stage::Closed(Some(connected)) => Some(connected),
+            _ => None,
+        };
+        state
+            .retired
+            .iter()
+            .chain(current)
+            .any(|held| Arc::ptr_eq(&held.link, &connected.link))
+    }
+
+    /// Tells of the sends that ended connections may have lost: once.
+    ///
+    /// # Errors
+    ///
+    /// UNAVAILABLE with their counts, if there are any.
+    pub(in crate::client) fn tell_lost(&self) -> Result<(), Error> {
+        let mut state = self.lock();
+        let Uncovered { no, maybe } = std::mem::take(&mut state.lost);
+        if no == 0 && maybe == 0 {
+            return Ok(());
+        }
+        let lost = LostSends::new(no, maybe);
+        let text = format!("a connection ended before a barrier had covered all its sends: {lost}");
+        let executed = if maybe == 0 { Executed::No } else { Executed::Maybe };
+        Err(Error::local(Code::Unavailable, text)
+            .with_peer(Arc::clone(&self.address))
+            .with_executed(executed)
+            .with_lost_sends(lost))
+    }
+
+    /// Takes no more calls, and begins to close the connection; it is returned if there is one.
+    pub(in crate::client) fn close(&self) -> Vec<Arc<Connected>> {
+        let mut state = self.lock();
+        let current = match std::mem::replace(&mut state.stage, Stage::Closed(None)) {
+            Stage::Open { connected, .. } | Stage::Closed(Some(connected)) => Some(connected),
+            // An attempt ends with its hold.
+            Stage::Idle | Stage::Connecting(_) | Stage::Closed(None) => None,
+        };
+        state.stage = Stage::Closed(current.clone());
+        let mut all = state.retired.clone();
+        self.tell(state);
+        if let Some(connected) = current {
+            connected.link.with(|conn, now| conn.close(now));
+            all.push(connected);
+        }
+        all
+    }
+
+    /// Waits until `connected` is over.
+    pub(in crate::client) async fn over(&self, connected: &Connected) -> Cause {
+        let mut changed = self.changed.subscribe();
+        loop {
+            if let ConnState::Closed(cause) = connected.link.with(|conn, _| conn.state()) {
+                return cause;
+            }
+            let _ = changed.changed().await;
+        }
+    }
+}

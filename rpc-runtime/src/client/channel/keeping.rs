@@ -1,0 +1,217 @@
+//! What the keeper of a connection tells its channel.
+
+use std::sync::Arc;
+
+use tokio::{sync::watch, task::AbortHandle, time::Instant};
+use tracing::debug;
+
+use super::{Channel, Stage, State};
+use crate::{
+    client::{
+        connected::{self, Connected},
+        failure::Obstacle,
+        keeper::Target,
+    },
+    conn::{Cause, Uncovered},
+    driver::Link,
+};
+
+/// What the keeper tells.
+impl Channel {
+    /// Tells when the stage changes, or the end of a pause.
+    pub(in crate::client) fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+
+    /// When the pause before the next attempt is over, if there is one.
+    pub(in crate::client) fn pause_end(&self) -> Option<Instant> {
+        self.lock().not_before
+    }
+
+    /// An attempt begins, on the address that is returned.
+    pub(in crate::client) fn begin(&self) -> Target {
+        let mut state = self.lock();
+        state.not_before = None;
+        let target = state.route.target().clone();
+        debug!(?target, "connecting");
+        self.publish(state);
+        target
+    }
+
+    /// The attempt did not bring a transport about. True if another address is to be tried at once.
+    pub(in crate::client) fn failed(&self, obstacle: Obstacle) -> bool {
+        let mut state = self.lock();
+        if !matches!(state.stage, Stage::Connecting(_)) {
+            return false;
+        }
+        state.fail(obstacle);
+        let goes_on = !state.route.is_over();
+        if !goes_on {
+            state.stage = Stage::Idle;
+        }
+        self.tell(state);
+        goes_on
+    }
+
+    /// The task that makes the attempts is gone: its runtime shut down.
+    pub(in crate::client) fn abandoned(&self) {
+        let mut state = self.lock();
+        if matches!(state.stage, Stage::Connecting(_)) {
+            state.stage = Stage::Idle;
+            state.fail(Obstacle::abandoned());
+            self.tell(state);
+        }
+    }
+
+    /// The transport is there. False if nobody wants it any more.
+    pub(in crate::client) fn opened(&self, link: &Arc<Link>, peer: Arc<str>, driver: AbortHandle) -> bool {
+        let mut state = self.lock();
+        let hold = match std::mem::replace(&mut state.stage, Stage::Idle) {
+            Stage::Connecting(hold) => hold,
+            stage => {
+                state.stage = stage;
+                return false;
+            }
+        };
+        let connected = Arc::new(Connected {
+            link: Arc::clone(link),
+            peer,
+            driver,
+            _hold: hold,
+        });
+        self.standing.begin();
+        state.stage = Stage::Open {
+            connected,
+            early: state.obstacle.is_none(),
+            ready: None,
+        };
+        self.tell(state);
+        true
+    }
+
+    /// The handshake is done.
+    pub(in crate::client) fn ready(&self, link: &Arc<Link>) {
+        let mut state = self.lock();
+        match &mut state.stage {
+            Stage::Open { connected, ready, .. } if Arc::ptr_eq(&connected.link, link) => {
+                *ready = Some(Instant::now());
+                debug!(peer = %connected.peer, "connected");
+            }
+            _ => return,
+        }
+        state.route.arrive();
+        state.obstacle = None;
+        self.tell(state);
+    }
+
+    /// The handshake failed.
+    pub(in crate::client) fn rejected(&self, link: &Arc<Link>, cause: &Cause) {
+        self.leave(link, Leave::Always, Some(Obstacle::of(cause)));
+    }
+
+    /// The connection is over.
+    pub(in crate::client) fn ended(&self, link: &Arc<Link>) {
+        let obstacle = connected::obstacle(link);
+        let uncovered = link.with(|conn, _| conn.uncovered());
+        match &obstacle {
+            Some(obstacle) => debug!(address = %self.address, %obstacle, "connection ended"),
+            None => debug!(address = %self.address, "connection closed"),
+        }
+        self.leave(link, Leave::Always, obstacle);
+        let mut state = self.lock();
+        state
+            .retired
+            .retain(|connected| !Arc::ptr_eq(&connected.link, link));
+        if let Stage::Closed(last) = &mut state.stage {
+            // Whoever closes without a barrier does not ask what becomes of the last sends. An earlier connection may
+            // end before the last one, on which others still wait.
+            if last.as_ref().is_some_and(|last| Arc::ptr_eq(&last.link, link)) {
+                *last = None;
+            }
+        } else {
+            state.lost.no = state.lost.no.saturating_add(uncovered.no);
+            state.lost.maybe = state.lost.maybe.saturating_add(uncovered.maybe);
+        }
+        self.tell(state);
+    }
+
+    /// A connection takes no more calls: it makes room for the next, unless its handshake is not over.
+    pub(super) fn retire(&self, connected: &Arc<Connected>) {
+        self.leave(&connected.link, Leave::IfReady, connected.obstacle());
+    }
+
+    /// Takes the connection of `link` out of the channel, if it is still the one; it closes when its calls are done.
+    fn leave(&self, link: &Arc<Link>, leave: Leave, obstacle: Option<Obstacle>) {
+        let carries = link.with(|conn, _| conn.uncovered()) != Uncovered::default();
+        let mut state = self.lock();
+        let (connected, ready) = match &state.stage {
+            Stage::Open { connected, ready, .. }
+                if Arc::ptr_eq(&connected.link, link) && (ready.is_some() || leave == Leave::Always) =>
+            {
+                (Arc::clone(connected), *ready)
+            }
+            _ => return,
+        };
+        state.stage = Stage::Idle;
+        match ready {
+            Some(since) => state.end(obstacle, since, self.standing.is_proven()),
+            None => state.fail(obstacle.unwrap_or_else(|| Obstacle::of(&Cause::Closed))),
+        }
+        if carries {
+            state.retired.push(connected);
+        }
+        self.tell(state);
+        link.with(|conn, now| conn.close(now));
+    }
+}
+
+impl State {
+    /// The address that was tried does not work.
+    fn fail(&mut self, obstacle: Obstacle) {
+        let now = Instant::now();
+        self.note(obstacle, now);
+        if self.route.is_over() {
+            self.pause(now);
+        }
+    }
+
+    /// A connection that was ready `since` has ended, by our own doing if there is no `obstacle`.
+    ///
+    /// It has done well if a reply came on it, or if it lived for longer than the pause before the next attempt may
+    /// last. Then the pauses begin anew. A handshake alone proves nothing: a server that ends each connection right
+    /// behind its HELLO would be asked without an end.
+    fn end(&mut self, obstacle: Option<Obstacle>, since: Instant, is_proven: bool) {
+        let now = Instant::now();
+        let did_well = is_proven || now.saturating_duration_since(since) > self.backoff.ceiling();
+        if did_well {
+            self.backoff.reset();
+        }
+        match obstacle {
+            // We closed it ourselves: the server has done nothing to be spared for.
+            None if did_well => self.obstacle = None,
+            obstacle => {
+                self.note(obstacle.unwrap_or_else(|| Obstacle::of(&Cause::Closed)), now);
+                self.pause(now);
+            }
+        }
+    }
+
+    fn note(&mut self, obstacle: Obstacle, now: Instant) {
+        debug!(%obstacle, "no connection");
+        self.obstacle = Some(self.route.fail(obstacle));
+        self.failed_at = Some(now);
+    }
+
+    fn pause(&mut self, now: Instant) {
+        let end = self.backoff.pause(now);
+        debug!(pause = ?end.saturating_duration_since(now), "backing off");
+        self.not_before = Some(end);
+    }
+}
+
+/// Whether a connection is left whose handshake is not over.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Leave {
+    IfReady,
+    Always,
+}
