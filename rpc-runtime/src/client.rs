@@ -14,6 +14,8 @@ mod one_way;
 mod route;
 mod standing;
 mod state;
+#[cfg(test)]
+mod tests;
 
 use std::{fmt, sync::Arc, time::Duration};
 

@@ -37,11 +37,10 @@ impl Backoff {
         start + len.mul_f64(self.random.f64())
     }
 
-    /// A moment in the first half of the time from `now` to `deadline`: for one attempt before it.
+    /// A moment late in the time from `now` to `deadline`, and yet early enough for one attempt and a call.
     pub(super) fn before(&mut self, deadline: Instant, now: Instant) -> Instant {
-        now + deadline
-            .saturating_duration_since(now)
-            .mul_f64(self.random.f64() / 2.0)
+        let share = 0.5 + 0.4 * self.random.f64();
+        now + deadline.saturating_duration_since(now).mul_f64(share)
     }
 
     /// All is well: the next pause is a short one again.

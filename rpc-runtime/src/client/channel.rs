@@ -224,7 +224,8 @@ impl Channel {
         // Asked first, because a timer outside of a runtime panics.
         let runtime = failure::check_runtime()?;
         let mut changed = self.changed.subscribe();
-        match self.look(want, Waited::No, &deadline, &runtime) {
+        let mut hurry = deadline.at();
+        match self.look(want, Waited::No, &mut hurry, &runtime) {
             Look::There(connected) => return Ok(connected),
             Look::Stop(error) => return Err(error),
             Look::Wait => {}
@@ -234,7 +235,7 @@ impl Channel {
             loop {
                 // The sender is the channel's, so it outlives us.
                 let _ = changed.changed().await;
-                match self.look(want, Waited::Yes, &deadline, &runtime) {
+                match self.look(want, Waited::Yes, &mut hurry, &runtime) {
                     Look::There(connected) => return Ok(connected),
                     Look::Stop(error) => return Err(error),
                     Look::Wait => {}
@@ -259,14 +260,21 @@ impl Channel {
         }
     }
 
-    /// Looks whether the connection is there; begins an attempt if there is none and nobody makes one.
-    fn look(self: &Arc<Self>, want: Want, waited: Waited, deadline: &Deadline, runtime: &Handle) -> Look {
+    /// Looks whether the connection is there; begins an attempt if there is none and nobody makes one. `hurry` is the
+    /// deadline for which a pause may be cut.
+    fn look(
+        self: &Arc<Self>,
+        want: Want,
+        waited: Waited,
+        hurry: &mut Option<Instant>,
+        runtime: &Handle,
+    ) -> Look {
         let taking = self.current().filter(|connected| self.takes_calls(connected));
         let mut state = self.lock();
         match &state.stage {
             Stage::Closed(_) => return Look::Stop(failure::closed()),
             Stage::Connecting(_) => {
-                if state.hurry(deadline.at()) {
+                if state.hurry(hurry) {
                     self.tell(state);
                 }
                 return Look::Wait;
@@ -293,7 +301,7 @@ impl Channel {
         }
         let (hold, held) = oneshot::channel();
         state.stage = Stage::Connecting(hold);
-        state.hurry(deadline.at());
+        state.hurry(hurry);
         state.not_before = state.not_before.filter(|at| *at > Instant::now());
         let keeper = Keeper {
             watch: Watch::new(Arc::downgrade(self)),
@@ -377,9 +385,9 @@ impl State {
     }
 
     /// Ends the pause early for a caller whose deadline it would outlast, so that a server that is back is not
-    /// missed; at most one attempt a second begins so. True if the pause ends at another time now.
-    fn hurry(&mut self, deadline: Option<Instant>) -> bool {
-        let (Some(end), Some(deadline)) = (self.not_before, deadline) else {
+    /// missed: once for each caller, and for no more than one attempt a second. True if the pause ends earlier now.
+    fn hurry(&mut self, caller: &mut Option<Instant>) -> bool {
+        let (Some(end), Some(deadline)) = (self.not_before, *caller) else {
             return false;
         };
         if end < deadline {
@@ -389,6 +397,7 @@ impl State {
         let early = self.failed_at.map_or(early, |at| early.max(at + HURRY));
         let helps = early < deadline;
         if helps {
+            *caller = None;
             self.not_before = Some(early);
         }
         helps
@@ -397,6 +406,23 @@ impl State {
 
 /// How soon after a failure the next attempt may begin for a caller's deadline.
 const HURRY: Duration = Duration::from_secs(1);
+
+/// What tests ask.
+#[cfg(test)]
+impl Channel {
+    pub(super) fn waiting(&self) -> usize {
+        self.lock().waiting
+    }
+
+    pub(super) fn failed_at(&self) -> Option<Instant> {
+        self.lock().failed_at
+    }
+
+    /// Makes the pauses those of `seed`.
+    pub(super) fn seed(&self, seed: u64) {
+        self.lock().backoff = Backoff::new(fastrand::Rng::with_seed(seed));
+    }
+}
 
 impl fmt::Debug for Channel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,0 +1,152 @@
+//! A client and a server whose every move the test makes by hand, over memory and with a clock that jumps.
+
+mod reconnect;
+mod resend;
+mod states;
+
+use std::{future::poll_fn, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use tokio::{task::JoinHandle, time::timeout};
+
+use super::Client;
+use crate::{
+    Code, Error, Limits, Procedure, Status,
+    config::SERVER_KEEP_ALIVE,
+    conn::{Arrived, CallId, Connection, End, Side, State, Unwanted},
+    driver::{Link, drive},
+    frame::control::{DropReason, Reason},
+    transport::{Address, Listener},
+};
+
+static ECHO: Procedure = Procedure::new("hand.v1.Hand/rpc_echo", 11);
+
+/// The server's end of a name.
+struct Hand(Listener);
+
+impl Hand {
+    async fn new(name: &str) -> Self {
+        Self(Listener::bind(&Address::parse(name).unwrap()).await.unwrap())
+    }
+
+    /// Takes the next connection, and sees its handshake through.
+    async fn accept(&self) -> Far {
+        let (stream, _) = within(self.0.accept()).await.unwrap();
+        let settings = Limits::default().settings(SERVER_KEEP_ALIVE, Bytes::from_static(b"hand"));
+        let max_frame = settings.max_frame;
+        let link = Link::new(Connection::new(Side::Acceptor, settings));
+        let driver = tokio::spawn(drive(stream, Arc::clone(&link), max_frame));
+        within(poll_fn(|cx| link.with(|conn, _| conn.poll_ready(cx))))
+            .await
+            .unwrap();
+        Far { link, driver }
+    }
+}
+
+/// The server's end of one connection.
+struct Far {
+    link: Arc<Link>,
+    driver: JoinHandle<()>,
+}
+
+impl Far {
+    /// Waits for a request, whose handler begins then.
+    async fn request(&self) -> Arrived {
+        let arrived = within(poll_fn(|cx| self.link.with(|conn, _| conn.poll_request(cx)))).await;
+        arrived.expect("no more can come")
+    }
+
+    async fn started(&self) -> CallId {
+        let id = self.request().await.id;
+        self.link.with(|conn, now| conn.started(id, now)).unwrap();
+        id
+    }
+
+    fn reply(&self, id: CallId) {
+        self.link.with(|conn, now| conn.reply(id, &Bytes::new(), now));
+    }
+
+    /// Replies to so many calls.
+    async fn serve(&self, calls: usize) {
+        for _ in 0..calls {
+            let id = self.started().await;
+            self.reply(id);
+        }
+    }
+
+    /// The handler has not begun.
+    fn refuse(&self, id: CallId, code: Code) {
+        let status = Status::new(code, "not today");
+        let reason = DropReason::Draining;
+        let end = End::Refused {
+            status: &status,
+            reason,
+        };
+        self.link.with(|conn, now| conn.end(id, end, now));
+    }
+
+    /// The handler has failed.
+    fn fail(&self, id: CallId, code: Code) {
+        let status = Status::new(code, "no");
+        self.link
+            .with(|conn, now| conn.end(id, End::Failed(&status), now));
+    }
+
+    /// Waits until a handler is no longer wanted.
+    async fn unwanted(&self, id: CallId) -> Unwanted {
+        within(poll_fn(|cx| self.link.with(|conn, _| conn.poll_unwanted(id, cx)))).await
+    }
+
+    /// Takes nothing above what it has read, and closes when that is done.
+    fn go(&self) {
+        self.link.with(|conn, now| {
+            conn.begin_drain(Reason::Drain, "", Duration::from_secs(30), now);
+            conn.abort_calls(now);
+        });
+    }
+
+    /// Is gone, between two instructions.
+    fn die(self) {
+        self.driver.abort();
+    }
+
+    /// How many requests have come that were not taken.
+    fn is_over(&self) -> bool {
+        self.link.with(|conn, _| matches!(conn.state(), State::Closed(_)))
+    }
+}
+
+/// A client that has had a reply on its first connection; and that connection's other end.
+async fn connected(hand: &Hand, name: &str) -> (Client, Far) {
+    let client = Client::builder(name).timeout(LONG).connect_lazy();
+    let first = call(&client);
+    let far = hand.accept().await;
+    far.serve(1).await;
+    done(first).await.unwrap();
+    (client, far)
+}
+
+type Pending = JoinHandle<Result<(), Error>>;
+
+fn call(client: &Client) -> Pending {
+    let client = client.clone();
+    tokio::spawn(async move { client.call().send_recv(&ECHO, Bytes::from_static(b"x")).await })
+}
+
+async fn done(call: Pending) -> Result<(), Error> {
+    within(call).await.unwrap()
+}
+
+/// The result of a future that must not take forever; the clock jumps when nobody has anything to do.
+async fn within<T>(future: impl Future<Output = T>) -> T {
+    timeout(LONG * 10, future).await.expect("it takes forever")
+}
+
+/// Lets everybody do what can be done without the clock.
+async fn settle() {
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+}
+
+const LONG: Duration = Duration::from_secs(60);
