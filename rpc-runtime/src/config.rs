@@ -32,6 +32,9 @@ pub struct Limits {
     ping_floor: Duration,
     write_stall: Duration,
     linger: Duration,
+    max_age: Option<Duration>,
+    max_age_grace: Duration,
+    max_idle: Option<Duration>,
 }
 
 impl Default for Limits {
@@ -52,6 +55,9 @@ impl Default for Limits {
             ping_floor: Duration::from_secs(10),
             write_stall: Duration::from_secs(30),
             linger: Duration::from_secs(1),
+            max_age: None,
+            max_age_grace: Duration::from_secs(30),
+            max_idle: None,
         }
     }
 }
@@ -172,6 +178,34 @@ impl Limits {
         self
     }
 
+    /// How old a connection may become, ± 10 %. Default: as old as it likes.
+    ///
+    /// Protects the balance between servers: a client that is sent away from an old connection comes back by a new
+    /// one, perhaps elsewhere. The connection is drained: calls that are open may finish, new ones take the next
+    /// connection, and none fails.
+    #[must_use]
+    pub fn max_age(mut self, age: Duration) -> Self {
+        self.max_age = Some(age);
+        self
+    }
+
+    /// How long calls that are open may still take when their connection is too old. Default 30 s.
+    #[must_use]
+    pub fn max_age_grace(mut self, grace: Duration) -> Self {
+        self.max_age_grace = grace;
+        self
+    }
+
+    /// How long a connection may be idle, ± 10 %: with no open call, and no message on its way, either way. Default:
+    /// as long as it likes.
+    ///
+    /// Protects memory and files. The connection is drained, and the client's next call makes another.
+    #[must_use]
+    pub fn max_idle(mut self, time: Duration) -> Self {
+        self.max_idle = Some(time);
+        self
+    }
+
     /// What a connection with these limits announces and keeps.
     pub(crate) fn settings(&self, keep_alive: Duration, instance_id: Bytes) -> Settings {
         Settings {
@@ -190,6 +224,10 @@ impl Limits {
             ping_floor: self.ping_floor,
             write_stall: self.write_stall,
             linger: self.linger,
+            max_age: self.max_age,
+            max_age_grace: self.max_age_grace,
+            max_idle: self.max_idle,
+            random: fastrand::u32(..),
             instance_id,
             software: concat!("rpc-runtime/", env!("CARGO_PKG_VERSION")).to_owned(),
             metadata: Metadata::new(),

@@ -7,6 +7,7 @@
 //! in `drain`. Frames come in by `receive`, which leaves the peer's requests to `intake` and its replies to `outcome`.
 
 mod account;
+mod age;
 mod caller;
 mod calls;
 mod credit;
@@ -77,6 +78,8 @@ pub(crate) struct Connection {
     out: Output,
     /// How much of the stream is with the OS.
     taken: u64,
+    /// Whether the OS did not take all that it was offered, so that it says something of the peer when it takes more.
+    blocked: bool,
     bulk: Bulk,
     stall: Option<Stall>,
 
@@ -101,6 +104,8 @@ pub(crate) struct Connection {
     drain: Option<Drain>,
     goaway: Option<PeerGoaway>,
     tally: Tally,
+    /// When something of a user went one way or the other.
+    last_used: Time,
     /// No deadline of a caller, a call or a request passes before this.
     check_at: Option<Time>,
 
@@ -152,6 +157,7 @@ impl Connection {
             hello: None,
             out: Output::new(),
             taken: 0,
+            blocked: false,
             bulk: Bulk::default(),
             stall: None,
             credit: Credit::floor(),
@@ -170,6 +176,7 @@ impl Connection {
             drain: None,
             goaway: None,
             tally: Tally::default(),
+            last_used: Time::ZERO,
             check_at: None,
             woken: Woken::default(),
             waiters: Waiting::default(),
@@ -185,6 +192,7 @@ impl Connection {
     /// Takes in a frame of the peer.
     pub(crate) fn handle_frame(&mut self, frame: Frame, now: Time) {
         if self.is_live() {
+            self.note_frame(frame.kind, now);
             self.receive(frame, now);
             self.finish_if_idle(now);
         }
@@ -222,7 +230,9 @@ impl Connection {
 
     /// `n` more bytes of what `poll_transmit` gave are with the OS.
     pub(crate) fn handle_written(&mut self, n: usize, now: Time) {
-        self.keep_alive.written(now);
+        if self.blocked {
+            self.keep_alive.written(now);
+        }
         let had_room = self.has_room();
         self.take(n);
         if self.stall.as_ref().is_some_and(|stall| stall.is_over(self.taken)) {
@@ -287,6 +297,10 @@ impl Connection {
             return;
         }
         let had_room = self.has_room();
+        self.blocked = self.taken < self.out.end() - self.out.len() as u64;
+        if !self.bulk.is_empty() {
+            self.note_use(now);
+        }
         self.put_control_frames(now);
         out.append(&mut self.out);
         while out.len() < limit && !self.bulk.is_empty() {
@@ -412,11 +426,16 @@ impl Connection {
         }
         if self.is_live() {
             self.fail_all(&cause, Reach::Taken);
+        } else {
+            // What was in the output when it began to close may have been written since, or never was.
+            self.sends.lost(Reach::Taken, std::iter::empty());
         }
         self.life = Life::Closed(cause);
         self.stall = None;
         drop(self.out.split_to(self.out.len()));
         self.out.release();
+        self.calls.release();
+        self.requests.release();
         self.waiters.closed.wake(&mut self.woken);
         self.waiters.flush.wake(&mut self.woken);
         self.set_check(now);
@@ -426,6 +445,7 @@ impl Connection {
     fn fail_all(&mut self, cause: &Cause, reach: Reach) {
         self.calls.fail_all(cause, self.taken, reach, &mut self.woken);
         self.sends.lost(reach, self.bulk.sends());
+        self.flushing.clear();
         self.unflushed = self.bulk.first_request();
         self.bulk.clear();
         self.cancels.clear();
@@ -465,6 +485,7 @@ impl Connection {
 
     /// What an end of file means that nobody here has asked for.
     fn cause_of_eof(&self) -> Cause {
+        let is_wanted = self.is_closing_own() && self.is_done_calling() && !self.sends.is_in_doubt();
         let Some(goaway) = &self.goaway else {
             return Cause::Lost {
                 text: "peer closed the connection".to_owned(),
@@ -475,6 +496,8 @@ impl Connection {
             Reason::Protocol => Cause::Protocol {
                 text: format!("peer says: {}", goaway.text),
             },
+            // Both wanted the end, and nothing is lost by it.
+            Reason::Drain | Reason::MaxAge if is_wanted => Cause::Closed,
             Reason::Drain | Reason::MaxAge => Cause::Lost {
                 text: "peer closed the connection at the end of its drain".to_owned(),
                 source: None,

@@ -11,6 +11,8 @@ pub(super) struct Account {
     failed: u64,
     expired: u64,
     dropped: [u64; REASONS.len()],
+    /// How many were received when the peer was told last.
+    told: u64,
 }
 
 /// What became of a one-way request.
@@ -45,6 +47,17 @@ impl Account {
                 }
             }
         }
+    }
+
+    /// Whether some were received of which the peer does not know yet that they were.
+    pub(super) fn is_untold(&self) -> bool {
+        self.told < self.received
+    }
+
+    /// The counts as the peer reads them, which it does now.
+    pub(super) fn tell(&mut self) -> Progress {
+        self.told = self.received;
+        self.progress()
     }
 
     /// The counts as the peer reads them.

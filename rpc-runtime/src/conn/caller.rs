@@ -110,6 +110,7 @@ impl Connection {
         // Not before: if the message panics, nothing was sent.
         self.credit.take(wanted);
         self.calls.open(id, end, request.deadline, wanted);
+        self.note_use(now);
         self.watch(request.deadline);
         Poll::Ready(Ok(CallId(id)))
     }
@@ -133,8 +134,9 @@ impl Connection {
         let end = self.put_message(header(Kind::Send, id, request, now), message, len, Part::Send);
         self.credit.take(wanted);
         self.sends.start(id);
+        self.note_use(now);
         if end != UNFINISHED {
-            self.sends.finish(end);
+            self.sends.finish(id, end);
         }
         Poll::Ready(Ok(()))
     }
@@ -158,6 +160,7 @@ impl Connection {
         self.calls.abandon(id);
         if was_waiting {
             self.withdraw(id);
+            self.note_use(now);
             self.finish_if_idle(now);
         }
     }

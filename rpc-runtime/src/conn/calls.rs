@@ -337,6 +337,11 @@ impl Calls {
         self.awaited
     }
 
+    /// Whether no call is here, whatever its state.
+    pub(super) fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+
     /// The highest id given.
     pub(super) fn last_id(&self) -> u64 {
         self.last_id

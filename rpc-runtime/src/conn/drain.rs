@@ -15,6 +15,7 @@ use super::{
     calls::Reach,
     ids::MAX_ID,
     requests::{Request, Stage, Withdrawn},
+    timers::earliest,
 };
 use crate::{
     Code,
@@ -45,6 +46,13 @@ pub(super) struct Drain {
     pub(super) next_limit: Option<Time>,
     /// Whether our own calls are to end, too: no more are started.
     pub(super) own: bool,
+    /// Whether it is the whole side that ends, and not just this connection: then its report counts what becomes of
+    /// the peer's requests.
+    pub(super) counts: bool,
+    /// When nothing else is open: how long the peer is waited for to answer for our last one-way requests, and to ask
+    /// for its own.
+    pub(super) answer_by: Option<Time>,
+    pub(super) question_by: Option<Time>,
 }
 
 /// What the peer was told.
@@ -64,6 +72,49 @@ const HANDLERS_GO: Duration = Duration::from_secs(1);
 const CONTROL_ANSWERED: Duration = Duration::from_millis(1500);
 const ALL_CLOSED: Duration = Duration::from_millis(2500);
 
+impl Drain {
+    /// A drain that begins now, and gives open calls `time`.
+    pub(super) fn new(reason: Reason, text: &str, time: Duration, now: Time) -> Self {
+        Self {
+            reason,
+            text: text.to_owned(),
+            step: Step::Final { last_id: 0 },
+            announced: Some(time),
+            until: Some(now.saturating_add(time)),
+            aborted: None,
+            next_limit: None,
+            own: false,
+            counts: false,
+            answer_by: None,
+            question_by: None,
+        }
+    }
+
+    /// That of a side that closes, and has read requests up to `last_id`: the deadlines of open calls are enough.
+    fn of_close(last_id: u64) -> Self {
+        Self {
+            step: Step::Final { last_id },
+            announced: None,
+            until: None,
+            own: true,
+            ..Self::new(Reason::Drain, "", Duration::ZERO, Time::ZERO)
+        }
+    }
+
+    /// When something is due.
+    pub(super) fn due(&self) -> Option<Time> {
+        let step = match self.step {
+            Step::Announced { until, .. } => Some(until),
+            Step::Final { .. } => None,
+        };
+        match self.aborted {
+            Some(_) => earliest([step, self.next_limit]),
+            // Both must have passed.
+            None => earliest([step, self.until, self.answer_by.max(self.question_by)]),
+        }
+    }
+}
+
 impl Connection {
     /// Wants no more calls: the two GOAWAYs of WIRE.md's Closing. `drain` is how long open calls may take.
     ///
@@ -72,28 +123,33 @@ impl Connection {
         if !self.is_live() {
             return;
         }
-        let until = now.saturating_add(drain);
-        if let Some(drain) = &mut self.drain {
-            drain.until = Some(drain.until.map_or(until, |old| old.min(until)));
-            return;
+        match &mut self.drain {
+            Some(old) => {
+                let until = now.saturating_add(drain);
+                old.until = Some(old.until.map_or(until, |old| old.min(until)));
+                old.counts = true;
+            }
+            None => {
+                let drain = Drain {
+                    counts: true,
+                    ..Drain::new(reason, text, drain, now)
+                };
+                self.start_drain(drain, now);
+            }
         }
-        self.drain = Some(Drain {
-            reason,
-            text: text.to_owned(),
-            step: Step::Final { last_id: 0 },
-            announced: Some(drain),
-            until: Some(until),
-            aborted: None,
-            next_limit: None,
-            own: false,
-        });
+    }
+
+    /// Tells the peer of a drain.
+    pub(super) fn start_drain(&mut self, drain: Drain, now: Time) {
+        let (reason, text) = (drain.reason, drain.text.clone());
+        self.drain = Some(drain);
         if matches!(self.life, Life::Handshaking) {
             // Nothing was dispatched, so nothing has to be finished.
-            self.put_goaway(reason, 0, text);
+            self.put_goaway(reason, 0, &text);
             let limit = self.soon(now);
             return self.begin_closing(Cause::Closed, Reach::Output, limit, now);
         }
-        self.put_goaway(reason, MAX_ID, text);
+        self.put_goaway(reason, MAX_ID, &text);
         let is_allowed = self.keep_alive.allowed_at(self.peer_floor()) <= now;
         let ping = is_allowed.then(|| self.put_ping(now));
         self.set_step(Step::Announced {
@@ -163,6 +219,9 @@ impl Connection {
     /// as if they had.
     pub(crate) fn tally(&self) -> Tally {
         let is_cut = |request: &Request| request.unwanted == Some(Unwanted::Drained) && !request.control;
+        if !self.is_counting() {
+            return Tally::default();
+        }
         let one_ways = self.requests.count(|request| is_cut(request) && request.one_way) as u64;
         let calls = self.requests.count(|request| is_cut(request) && !request.one_way) as u64;
         Tally {
@@ -181,22 +240,14 @@ impl Connection {
             Some(drain) => drain.own = true,
             None => {
                 let last_id = self.requests.last_id();
-                self.drain = Some(Drain {
-                    reason: Reason::Drain,
-                    text: String::new(),
-                    step: Step::Final { last_id },
-                    announced: None,
-                    until: None,
-                    aborted: None,
-                    next_limit: None,
-                    own: true,
-                });
+                self.drain = Some(Drain::of_close(last_id));
                 // Before the peer's HELLO only requests may be sent: then this follows when it comes.
                 if matches!(self.life, Life::Open) {
                     self.put_goaway(Reason::Drain, last_id, "");
                 }
             }
         }
+        self.put_pings(now);
         self.finish_if_idle(now);
     }
 
@@ -273,22 +324,71 @@ impl Connection {
             let is_answered = (self.requests.is_idle() || only_stuck) && !self.bulk.has_reply();
             is_answered || now >= aborted + CONTROL_ANSWERED
         });
-        let is_done = self.requests.is_idle()
-            && self.calls.awaited() == 0
-            && self.gate.is_empty()
-            && self.control_gate.is_empty()
-            && self.bulk.is_empty()
-            && self.barriers.is_empty();
-        if !is_over && !is_done {
+        let drain_until = drain.until;
+        if !is_over && !self.is_accounted_for(now) {
             return;
         }
+        // The last that can be said, and somebody may wait for it.
+        self.put_pong();
         let soon = self.soon(now);
-        let until = match (self.hard_limit(), drain.until) {
+        let until = match (self.hard_limit(), drain_until) {
             (Some(limit), _) => limit,
             (None, Some(until)) => until.max(soon),
             (None, None) => now.saturating_add(self.settings.write_stall),
         };
         self.begin_closing(Cause::Closed, Reach::Output, until, now);
+    }
+
+    /// Whether nothing is open any more, and each side knows what became of its one-way requests, or was given time
+    /// enough to find out: nothing comes back for those, so their sender asks by a last ping (G4).
+    fn is_accounted_for(&mut self, now: Time) -> bool {
+        let is_quiet = self.is_quiet();
+        let is_in_doubt = is_quiet && self.sends.is_in_doubt();
+        let is_untold = is_quiet && self.account.is_untold();
+        if is_in_doubt {
+            self.put_pings(now);
+        }
+        let Some(drain) = &mut self.drain else {
+            return is_quiet;
+        };
+        let wait = |by: &mut Option<Time>, waits: bool, time: Duration| {
+            *by = waits.then(|| by.unwrap_or_else(|| now.saturating_add(time)));
+            by.is_some_and(|by| by > now)
+        };
+        let answer = wait(&mut drain.answer_by, is_in_doubt, self.settings.dead_after);
+        let question = wait(&mut drain.question_by, is_untold, self.settings.linger);
+        is_quiet && !answer && !question
+    }
+
+    /// Whether nothing is open or unfinished, one-way requests left out that were sent whole.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.requests.is_idle() && self.bulk.is_empty() && self.is_done_calling()
+    }
+
+    /// Whether nobody on this side waits for anything of the peer.
+    pub(super) fn is_done_calling(&self) -> bool {
+        self.calls.awaited() == 0
+            && self.gate.is_empty()
+            && self.control_gate.is_empty()
+            && self.barriers.is_empty()
+    }
+
+    /// Whether a ping is to go out behind our last one-way requests, because one of the sides goes.
+    pub(super) fn wants_last_ping(&self) -> bool {
+        if self.drain.is_none() && self.goaway.is_none() {
+            return false;
+        }
+        let is_last = self.goaway.is_some() || self.is_closing_own() || self.is_quiet();
+        is_last
+            && self.sends.is_uncovered()
+            && self.gate.is_empty()
+            && self.bulk.first_send().is_none()
+            && self.sends.is_without_ping()
+    }
+
+    /// Whether what becomes of the peer's requests is counted for a report.
+    pub(super) fn is_counting(&self) -> bool {
+        self.drain.as_ref().is_some_and(|drain| drain.counts)
     }
 
     /// When the connection is closed at the latest, once the drain's time is over.
@@ -323,12 +423,12 @@ impl Connection {
             }
             (Stage::Receiving(_), true) => {
                 self.requests.discard(id, Fate::Dropped(DropReason::Draining));
-                self.tally.one_way_dropped += 1;
+                self.tally.one_way_dropped += u64::from(self.is_counting());
             }
             (Stage::Queued(_), true) => {
                 self.requests.remove(id);
                 self.account.ended(Fate::Dropped(DropReason::Draining));
-                self.tally.one_way_dropped += 1;
+                self.tally.one_way_dropped += u64::from(self.is_counting());
             }
             (&Stage::Withdrawn(Withdrawn { code, text, .. }), _) => {
                 self.refuse_call(id, code, text, Flags::NOT_EXECUTED, now);
@@ -337,7 +437,7 @@ impl Connection {
                 if let Stage::Receiving(partial) = stage {
                     self.abuse.expect_late(partial.assembly.missing());
                 }
-                self.tally.aborted += 1;
+                self.tally.aborted += u64::from(self.is_counting());
                 let text = "server is draining";
                 self.refuse_call(id, Code::Unavailable, text, Flags::NOT_EXECUTED, now);
             }

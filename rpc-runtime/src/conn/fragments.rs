@@ -117,9 +117,15 @@ impl Bulk {
         requests.map(|rest| rest.id).min()
     }
 
-    /// How many one-way requests are unfinished.
-    pub(super) fn sends(&self) -> usize {
-        self.rests.iter().filter(|rest| rest.part == Part::Send).count()
+    /// The one-way requests that are unfinished.
+    pub(super) fn sends(&self) -> impl Iterator<Item = u64> + '_ {
+        let sends = self.rests.iter().filter(|rest| rest.part == Part::Send);
+        sends.map(|rest| rest.id)
+    }
+
+    /// The first of them.
+    pub(super) fn first_send(&self) -> Option<u64> {
+        self.sends().min()
     }
 }
 

@@ -142,7 +142,7 @@ impl Connection {
                 )
             }
         };
-        if request.unwanted == Some(Unwanted::Drained) && !request.control && matches!(end, End::Dropped) {
+        if self.is_cut(request, end) {
             self.tally.aborted += 1;
         }
         if self.is_live() {
@@ -157,7 +157,7 @@ impl Connection {
             (End::Dropped, Some(Unwanted::Deadline)) => Fate::Expired,
             (End::Dropped, _) => Fate::Dropped(DropReason::Aborted),
         };
-        if request.unwanted == Some(Unwanted::Drained) && !request.control && matches!(end, End::Dropped) {
+        if self.is_cut(request, end) {
             self.tally.one_way_dropped += 1;
         }
         self.account.ended(fate);
@@ -165,16 +165,27 @@ impl Connection {
 
     /// Counts a handler that ran to its end, for the drain's report.
     fn count_completed(&mut self, request: &Request) {
-        if self.drain.is_some() && !request.control {
+        if self.is_counting() && !request.control {
             self.tally.completed += 1;
         }
+    }
+
+    /// Whether a handler was cut by the end of a drain that is reported.
+    fn is_cut(&self, request: &Request, end: &End<'_>) -> bool {
+        let is_dropped = request.unwanted == Some(Unwanted::Drained) && matches!(end, End::Dropped);
+        is_dropped && self.is_counting() && !request.control
     }
 
     /// What follows when a handler is gone: whoever waits for that learns so.
     fn request_ended(&mut self, mut request: Request, now: Time) {
         request.waiters.wake(&mut self.woken);
+        self.note_use(now);
         self.note_drained();
         self.finish_if_idle(now);
+        if self.is_closed() && self.requests.is_empty() {
+            self.requests.release();
+            self.check_at = None;
+        }
     }
 
     /// Refuses a call that is in the table and was not started.

@@ -16,6 +16,8 @@ pub(super) struct KeepAlive {
     sent: u64,
     answered: u64,
     sent_at: Time,
+    /// When the first of those went that are not answered.
+    waiting_since: Time,
     /// Whether a CALL, SEND or DATA went since the last ping: then the floor does not matter.
     request_sent: bool,
     last_read: Time,
@@ -44,7 +46,9 @@ impl KeepAlive {
         self.last_read = now;
     }
 
-    /// Bytes went.
+    /// Bytes went that had to wait, so the peer has taken earlier ones.
+    ///
+    /// Others say nothing: a peer that is gone leaves room for megabytes in the OS.
     pub(super) fn written(&mut self, now: Time) {
         self.last_written = now;
     }
@@ -62,6 +66,9 @@ impl KeepAlive {
 
     /// A ping goes out now; returns its number, which is its payload.
     pub(super) fn send_ping(&mut self, now: Time) -> u64 {
+        if !self.is_waiting() {
+            self.waiting_since = now;
+        }
         self.sent += 1;
         self.sent_at = now;
         self.request_sent = false;
@@ -122,7 +129,7 @@ impl KeepAlive {
 
     /// When the peer counts as dead, unless something is heard of it before.
     pub(super) fn dead_at(&self, dead_after: Time) -> Option<Time> {
-        let heard = self.sent_at.max(self.last_read).max(self.last_written);
+        let heard = self.waiting_since.max(self.last_read).max(self.last_written);
         self.is_waiting().then_some(heard.saturating_add(dead_after))
     }
 

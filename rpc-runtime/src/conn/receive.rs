@@ -175,6 +175,8 @@ impl Connection {
         self.control_gate.clear_all(&mut self.woken);
         self.sends.cut_above(last_id);
         self.fail_calls_above(last_id);
+        // In front of the PONG that the peer waits for, so that it is still there to answer.
+        self.put_pings(now);
     }
 
     /// The peer dropped our calls above `last_id`: they fail at once, and no REPLY will come.

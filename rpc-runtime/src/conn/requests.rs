@@ -389,6 +389,11 @@ impl Requests {
         self.open == 0 && self.control_calls == 0
     }
 
+    /// Whether nothing is here, not even the rest of what was refused.
+    pub(super) fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+
     /// Gives unused memory back.
     pub(super) fn release(&mut self) {
         if self.table.is_empty() {
@@ -461,6 +466,12 @@ impl Requests {
     #[cfg(test)]
     pub(super) fn capacity(&self) -> usize {
         self.table.capacity()
+    }
+
+    /// How much is kept beside the table.
+    #[cfg(test)]
+    pub(super) fn kept(&self) -> usize {
+        self.queue.len() + self.held.len() + self.unfinished.len() + self.withdrawn.len()
     }
 
     /// How long the queue is, gaps included.

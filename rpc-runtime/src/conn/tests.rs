@@ -1,14 +1,17 @@
 //! Pair: two connections, two wires, and a clock that jumps.
 
+mod age;
 mod calls;
 mod chaos;
 mod credit;
 mod deadlines;
 mod drain;
+mod farewell;
 mod faults;
 mod fragments;
 mod handshake;
 mod keep_alive;
+mod leftovers;
 mod loss;
 mod sends;
 
@@ -63,6 +66,10 @@ pub(super) fn settings() -> Settings {
         ping_floor: secs(10),
         write_stall: secs(30),
         linger: secs(1),
+        max_age: None,
+        max_age_grace: secs(30),
+        max_idle: None,
+        random: 1 << 31,
         instance_id: Bytes::from_static(b"instance"),
         software: "test".to_owned(),
         metadata: Metadata::new(),

@@ -1,6 +1,6 @@
 //! What happens because time passes.
 
-use super::{Cause, Connection, Failure, Life, Side, Time, calls::Reach, drain::Step};
+use super::{Cause, Connection, Failure, Life, Side, Time, calls::Reach};
 use crate::frame::control::Reason;
 
 /// A stretch of time in which the peer must take some of the output.
@@ -37,7 +37,12 @@ impl Connection {
             Life::Closed(_) => return self.check_at,
             Life::Closing(closing) => Some(closing.until),
             Life::Handshaking => Some(self.settings.handshake_timeout),
-            Life::Open => earliest([self.keep_alive_due(), self.barrier_due(), self.drain_due()]),
+            Life::Open => earliest([
+                self.keep_alive_due(),
+                self.barrier_due(),
+                self.drain_due(),
+                self.age_due(),
+            ]),
         };
         earliest([own, self.check_at, self.stall_due(), self.dead_due()])
     }
@@ -73,6 +78,7 @@ impl Connection {
             );
             return self.handle_lost(&text, None, now);
         }
+        self.run_age(now);
         self.run_drain(now);
         self.put_pings(now);
         self.release();
@@ -119,7 +125,7 @@ impl Connection {
     /// When the ping of a barrier may go out: one that waits for fragments has no time, `poll_transmit` sees to it.
     fn barrier_due(&self) -> Option<Time> {
         let wants = self.barriers.wants_ping(|last_id| !self.bulk.has_send(last_id));
-        wants.then(|| self.keep_alive.allowed_at(self.peer_floor()))
+        (wants || self.wants_last_ping()).then(|| self.keep_alive.allowed_at(self.peer_floor()))
     }
 
     fn stall_due(&self) -> Option<Time> {
@@ -132,16 +138,7 @@ impl Connection {
     }
 
     fn drain_due(&self) -> Option<Time> {
-        let drain = self.drain.as_ref()?;
-        let step = match drain.step {
-            Step::Announced { until, .. } => Some(until),
-            Step::Final { .. } => None,
-        };
-        let end = match drain.aborted {
-            Some(_) => drain.next_limit,
-            None => drain.until,
-        };
-        earliest([step, end])
+        self.drain.as_ref()?.due()
     }
 
     fn handshake_timed_out(&mut self, now: Time) {

@@ -81,7 +81,7 @@ impl Connection {
         let end = self.out.end();
         match finished.part {
             Part::Call => self.calls.set_end(finished.id, end),
-            Part::Send => self.sends.finish(end),
+            Part::Send => self.sends.finish(finished.id, end),
             Part::Reply => return,
         }
         self.flushing.push_back((finished.id, end));
@@ -143,19 +143,24 @@ impl Connection {
         if !self.may_put_control_frames() {
             return;
         }
-        if let Some(ping) = self.keep_alive.take_unanswered() {
-            let pong = Pong {
-                ping: bytes::Bytes::copy_from_slice(&ping),
-                progress: Some(self.account.progress()),
-            };
-            self.put_control(Kind::Pong, &pong);
-        }
+        self.put_pong();
         if let Some(grant) = self.requests.take_grant(&self.settings) {
             let mut header = Header::new(Kind::Credit, 0);
             header.length = grant;
             self.put_frame(header);
         }
         self.put_pings(now);
+    }
+
+    /// Answers the newest ping, if it is not answered yet.
+    pub(super) fn put_pong(&mut self) {
+        if let Some(ping) = self.keep_alive.take_unanswered() {
+            let pong = Pong {
+                ping: bytes::Bytes::copy_from_slice(&ping),
+                progress: Some(self.account.tell()),
+            };
+            self.put_control(Kind::Pong, &pong);
+        }
     }
 
     /// Whether `put_control_frames` would put anything, pings left out: those have timers.
@@ -180,7 +185,7 @@ impl Connection {
         }
         let due = self.keep_alive_due().is_some_and(|due| due <= now);
         let bulk = &self.bulk;
-        if due || self.barriers.wants_ping(|last_id| !bulk.has_send(last_id)) {
+        if due || self.barriers.wants_ping(|last_id| !bulk.has_send(last_id)) || self.wants_last_ping() {
             self.put_ping(now);
         }
     }
@@ -190,7 +195,7 @@ impl Connection {
         let ping = self.keep_alive.send_ping(now);
         let bulk = &self.bulk;
         self.barriers.sent(ping, |last_id| !bulk.has_send(last_id));
-        self.sends.ping(ping, self.calls.last_id(), self.bulk.sends());
+        self.sends.ping(ping, self.bulk.first_send());
         let payload = bytes::Bytes::copy_from_slice(&ping.to_le_bytes());
         Header::new(Kind::Ping, 0).encode_bytes(payload, &mut self.out);
         ping

@@ -58,6 +58,14 @@ pub(crate) struct Settings {
     pub(crate) write_stall: Duration,
     /// How long the connection is read on after its last byte was written.
     pub(crate) linger: Duration,
+    /// How old the connection may become, more or less: then it is drained.
+    pub(crate) max_age: Option<Duration>,
+    /// How long its open calls may take then.
+    pub(crate) max_age_grace: Duration,
+    /// How long nothing may be open on it, more or less: then it is drained, too.
+    pub(crate) max_idle: Option<Duration>,
+    /// A random number, drawn for each connection: not all are to become old at once.
+    pub(crate) random: u32,
     /// Random bytes that tell one run of a process from another.
     pub(crate) instance_id: Bytes,
     /// Name and version of this software.

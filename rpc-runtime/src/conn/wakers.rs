@@ -15,6 +15,12 @@ impl Woken {
         self.0.extend(waker);
     }
 
+    /// Whether nobody is to be woken.
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Moves everybody to the end of `into`.
     pub(super) fn move_to(&mut self, into: &mut Vec<Waker>) {
         into.append(&mut self.0);
@@ -50,6 +56,12 @@ impl Waiters {
             self.wake(woken);
         }
         self.0.push(cx.waker().clone());
+    }
+
+    /// Whether nobody waits.
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// Wakes everybody.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::conn::{Barrier, Flush};
+use crate::conn::{Barrier, Flush, Uncovered};
 use crate::frame::control::Reason;
 
 /// One step of a schedule; `bool` chooses the side, a `u16` one of those that there are.
@@ -100,11 +100,14 @@ struct World {
     handlers: Vec<Handler>,
     /// How often the handler of a call was polled first, and whether it ended with a reply; by caller and id.
     started: BTreeMap<(bool, u64), (usize, Option<usize>)>,
+    /// How many one-way requests of the server and of the client were started.
+    ran_sends: [u64; 2],
     disturbed: bool,
 }
 
 impl World {
-    fn new() -> Self {
+    /// A world whose connections are old after `age`, which disturbs.
+    fn new(age: [Option<u64>; 2]) -> Self {
         let small = Settings {
             max_frame: 64 << 10,
             max_message: 400 << 10,
@@ -117,12 +120,18 @@ impl World {
             keep_alive: Some(secs(30)),
             ..settings()
         };
+        let old = |age: Option<u64>| Settings {
+            max_age: age.map(ms),
+            max_age_grace: secs(2),
+            ..small.clone()
+        };
         Self {
-            pair: Pair::fresh(small.clone(), small),
+            pair: Pair::fresh(old(age[0]), old(age[1])),
             tasks: Vec::new(),
             handlers: Vec::new(),
             started: BTreeMap::new(),
-            disturbed: false,
+            ran_sends: [0; 2],
+            disturbed: age != [None, None],
         }
     }
 
@@ -305,6 +314,7 @@ impl World {
             if node.conn.started(handler.arrived.id, now).is_ok() {
                 handler.started = true;
                 self.started.entry((!client, handler.arrived.id.0)).or_default().0 += 1;
+                self.ran_sends[usize::from(!client)] += u64::from(handler.arrived.one_way);
             } else {
                 node.conn.end(handler.arrived.id, End::Dropped, now);
                 return true;
@@ -400,14 +410,48 @@ impl World {
         ];
         if self.disturbed {
             assert_eq!(closed[0], closed[1]);
+            for node in [&self.pair.client, &self.pair.server] {
+                assert!(
+                    !closed[0] || node.conn.leftovers().is_empty(),
+                    "{:?}",
+                    node.conn.leftovers()
+                );
+            }
         } else {
             assert_eq!(closed, [false, false]);
             self.pair.assert_quiescent();
+        }
+        for client in [true, false] {
+            self.check_sends(client);
         }
         for conn in [&self.pair.client.conn, &self.pair.server.conn] {
             assert_eq!(conn.open_requests(), 0);
             assert_eq!(conn.calls.held(), (0, 0));
         }
+    }
+}
+
+impl World {
+    /// No one-way request ran that is said to have never run.
+    fn check_sends(&self, client: bool) {
+        let node = if client {
+            &self.pair.client
+        } else {
+            &self.pair.server
+        };
+        let sent = self.tasks.iter().filter(|running| running.client == client);
+        let accepted = sent.filter(|running| match &running.task {
+            Task::Call(call) => call.one_way && matches!(call.outcome, Some(Ok(_))),
+            _ => false,
+        });
+        let accepted = accepted.count() as u64;
+        let ran = self.ran_sends[usize::from(client)];
+        let Uncovered { no, maybe } = node.conn.uncovered();
+        assert!(
+            ran + no <= accepted,
+            "{ran} of {accepted} sends ran, and {no} never did"
+        );
+        assert!(no + maybe <= accepted);
     }
 }
 
@@ -462,8 +506,8 @@ fn disturbance() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn play(steps: &[Step]) {
-    let mut world = World::new();
+fn play(steps: &[Step], age: [Option<u64>; 2]) {
+    let mut world = World::new(age);
     for step in steps {
         world.run(step);
     }
@@ -489,7 +533,7 @@ proptest! {
     fn undisturbed_pair_completes_everything_and_keeps_nothing(
         steps in prop::collection::vec(step(), 1..150),
     ) {
-        play(&steps);
+        play(&steps, [None, None]);
     }
 
     #[test]
@@ -497,10 +541,11 @@ proptest! {
         before in prop::collection::vec(step(), 1..80),
         disturbances in prop::collection::vec(disturbance(), 1..4),
         after in prop::collection::vec(step(), 1..60),
+        ages in prop::array::uniform2(prop::option::weighted(0.2, 1..20_000u64)),
     ) {
         let mut steps = before;
         steps.extend(disturbances);
         steps.extend(after);
-        play(&steps);
+        play(&steps, ages);
     }
 }

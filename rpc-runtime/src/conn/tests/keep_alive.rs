@@ -70,11 +70,13 @@ fn any_byte_of_the_peer_keeps_it_alive() {
 }
 
 #[test]
-fn write_progress_keeps_the_peer_alive() {
+fn progress_of_a_write_that_had_to_wait_keeps_the_peer_alive() {
     let mut pair = Pair::new();
     pair.client.conn.put_ping(pair.now);
     pair.client.transmit(pair.now);
     let _call = pair.start(Call::new(vec![0; 1000]));
+    pair.client.open_window = 1;
+    pair.client.transmit(secs(10));
     pair.client.open_window = 1;
     pair.client.transmit(secs(15));
     pair.client.conn.handle_timeout(ms(34_999));
@@ -255,4 +257,140 @@ fn endless_settings_do_not_overflow() {
     pair.server
         .inject(header(Kind::Other(9), 0, Flags::NONE), b"", pair.now);
     pair.advance(secs(10));
+}
+
+/// A pair with the defaults of a client and of a server.
+fn defaults() -> Pair {
+    use crate::{
+        Limits,
+        config::{CLIENT_KEEP_ALIVE, SERVER_KEEP_ALIVE},
+    };
+    let settings = |silence| Limits::default().settings(silence, Bytes::new());
+    Pair::with(settings(CLIENT_KEEP_ALIVE), settings(SERVER_KEEP_ALIVE))
+}
+
+/// Moves the client alone, whose peer takes everything and says nothing, until it is closed; tells when that was.
+/// `step` is called every second.
+fn half_open(pair: &mut Pair, mut step: impl FnMut(&mut Pair)) -> Time {
+    let end = pair.now + secs(300);
+    let mut next_step = pair.now;
+    while pair.now < end {
+        if pair.now >= next_step {
+            step(pair);
+            next_step = pair.now + secs(1);
+        }
+        pair.client.transmit(pair.now);
+        pair.client.wire.clear();
+        let timer = pair.client.conn.poll_timeout().filter(|&at| at <= next_step);
+        pair.now = timer.unwrap_or(next_step);
+        if timer.is_some() {
+            pair.client.conn.handle_timeout(pair.now);
+        }
+        if pair.client.conn.is_closed() {
+            return pair.now;
+        }
+    }
+    panic!("never noticed")
+}
+
+#[test]
+fn client_asks_after_30_s_of_silence_and_a_server_after_2_min_by_default() {
+    let mut pair = defaults();
+    let _call = pair.call(b"x");
+    pair.advance(ms(29_999));
+    assert_eq!(pair.server.count(Kind::Ping), 0);
+    pair.advance(ms(1));
+    assert_eq!(pair.server.count(Kind::Ping), 1);
+
+    let mut pair = defaults();
+    pair.advance(ms(119_999));
+    assert_eq!(pair.client.count(Kind::Ping), 0);
+    pair.advance(ms(1));
+    assert_eq!(
+        (pair.client.count(Kind::Ping), pair.server.count(Kind::Ping)),
+        (1, 0)
+    );
+}
+
+#[test]
+fn first_request_after_30_s_of_silence_asks_at_once_by_default() {
+    let mut pair = defaults();
+    pair.advance(ms(29_999));
+    pair.start(Call::send(b"x"));
+    pair.settle();
+    assert_eq!(pair.server.count(Kind::Ping), 0);
+    pair.advance(ms(1));
+    assert_eq!(
+        pair.server.count(Kind::Ping),
+        1,
+        "what is not covered is outstanding"
+    );
+
+    let mut pair = defaults();
+    pair.advance(secs(30));
+    let _call = pair.call(b"x");
+    assert_eq!(pair.server.count(Kind::Ping), 1);
+}
+
+#[test]
+fn half_open_peer_is_found_within_51_s_by_default() {
+    // Nothing more comes from the peer right after its HELLO, and the client begins to ask something a bit later.
+    let mut pair = defaults();
+    let mut call = None;
+    let noticed = half_open(&mut pair, |pair| {
+        call.get_or_insert_with(|| pair.start(Call::new(b"x")));
+    });
+    assert_eq!(noticed, secs(50));
+    let mut call = call.unwrap();
+    assert!(call.poll(&mut pair.client.conn, noticed));
+    assert_eq!(call.executed(), Executed::Maybe);
+}
+
+#[test]
+fn half_open_peer_is_found_in_time_however_much_is_sent_to_it() {
+    // The OS takes it all: that says nothing of the peer. Nor do pings that follow the first.
+    let mut pair = defaults();
+    let noticed = half_open(&mut pair, |pair| {
+        pair.start(Call::send(vec![0; 1000]));
+        pair.client.conn.start_barrier(pair.now);
+    });
+    assert!(noticed <= secs(51), "{noticed:?}");
+}
+
+#[test]
+fn idle_half_open_peer_is_found_20_s_after_the_next_request() {
+    let mut pair = defaults();
+    pair.advance(secs(100));
+    let mut call = None;
+    let noticed = half_open(&mut pair, |pair| {
+        call.get_or_insert_with(|| pair.start(Call::new(b"x")));
+    });
+    assert_eq!(noticed, secs(120));
+}
+
+#[test]
+fn server_finds_a_half_open_peer_in_140_s_by_default() {
+    let mut pair = defaults();
+    while let Some(next) = pair.server.conn.poll_timeout() {
+        pair.now = next;
+        pair.server.conn.handle_timeout(next);
+        pair.server.transmit(next);
+    }
+    assert!(matches!(pair.server.cause(), Cause::Lost { .. }));
+    assert_eq!(pair.now, secs(140));
+}
+
+#[test]
+fn floor_of_10_s_allows_pings_5_s_apart_and_sends_away_at_the_third_below_by_default() {
+    let mut pair = defaults();
+    let ping = |pair: &mut Pair, after: Time| {
+        pair.now += after;
+        pair.server.inject(Header::new(Kind::Ping, 0), &[0; 8], pair.now);
+        pair.server.conn.is_live()
+    };
+    for _ in 0..10 {
+        assert!(ping(&mut pair, secs(5)));
+    }
+    assert!(ping(&mut pair, ms(4_999)) && ping(&mut pair, ms(4_999)));
+    assert!(!ping(&mut pair, ms(4_999)));
 }
