@@ -543,3 +543,24 @@ async fn every_call_ends_whatever_becomes_of_its_server() {
         server.stop().await;
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn calls_of_a_terminated_in_process_server_fail_at_once() {
+    let client = Client::in_process(Desk::default());
+    assert_eq!(echo(&client, "before").await.unwrap(), "before");
+    within(client.terminate()).await.unwrap();
+    let start = tokio::time::Instant::now();
+    for error in [
+        echo(&client, "x").await.unwrap_err(),
+        within(client.call().send(&ADD, 1_u64)).await.unwrap_err(),
+        within(client.ping()).await.unwrap_err(),
+        within(client.terminate()).await.unwrap_err(),
+    ] {
+        assert_eq!(
+            (error.code(), error.executed(), error.peer()),
+            (Code::Unavailable, Executed::No, Some("in-process"))
+        );
+        assert_eq!(error.message(), "the in-process server was terminated");
+    }
+    assert_eq!(start.elapsed(), Duration::ZERO);
+}

@@ -93,6 +93,8 @@ async fn sends_that_a_lost_connection_may_have_lost_are_told_once() {
             (Code::Unavailable, Executed::Maybe)
         );
         assert!(error.message().contains("0 never executed, 2 perhaps"), "{error}");
+        let lost = error.lost_sends().unwrap();
+        assert_eq!((lost.no(), lost.maybe()), (0, 2));
         within(client.flush()).await.unwrap();
         assert_eq!(within(client.barrier()).await.unwrap().received(), 0);
     }
@@ -147,4 +149,49 @@ async fn large_sends_arrive_whole_before_their_barrier() {
             .unwrap();
     }
     assert_eq!(within(client.barrier()).await.unwrap().received(), 10);
+}
+
+fn counts(error: &Error) -> (u64, u64) {
+    let lost = error
+        .lost_sends()
+        .unwrap_or_else(|| panic!("not of lost sends: {error}"));
+    assert_eq!(error.code(), Code::Unavailable);
+    assert!(error.message().ends_with(&lost.to_string()), "{error}");
+    let executed = if lost.maybe() == 0 {
+        Executed::No
+    } else {
+        Executed::Maybe
+    };
+    assert_eq!(error.executed(), executed);
+    (lost.no(), lost.maybe())
+}
+
+#[tokio::test(start_paused = true)]
+async fn lost_sends_of_several_connections_add_up() {
+    let desk = Desk::default();
+    let mut server = desk.serve("mem:client-one-way-several").await;
+    let client = server.client().await;
+    for n in 1..=3 {
+        for _ in 0..n {
+            add(&client, 1).await.unwrap();
+        }
+        until(|| desk.sum() >= n).await;
+        server.handle.abort();
+        server.stop().await;
+        server = desk.serve("mem:client-one-way-several").await;
+        // The next connection is there, so the one before is counted.
+        within(client.ping()).await.unwrap();
+    }
+    let error = within(client.barrier()).await.unwrap_err();
+    let (no, maybe) = counts(&error);
+    assert_eq!(no + maybe, 6, "{error}");
+    within(client.flush()).await.unwrap();
+    within(client.barrier()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_failure_of_another_kind_counts_no_lost_sends() {
+    let client = Client::connect_lazy("localhost:80");
+    let error = within(client.barrier()).await.unwrap_err();
+    assert!(error.lost_sends().is_none());
 }

@@ -186,13 +186,16 @@ impl State {
         if did_well {
             self.backoff.reset();
         }
-        match obstacle {
+        let Some(obstacle) = obstacle.or_else(|| (!did_well).then(|| Obstacle::of(&Cause::Closed))) else {
             // We closed it ourselves: the server has done nothing to be spared for.
-            None if did_well => self.obstacle = None,
-            obstacle => {
-                self.note(obstacle.unwrap_or_else(|| Obstacle::of(&Cause::Closed)), now);
-                self.pause(now);
-            }
+            self.obstacle = None;
+            return;
+        };
+        let is_local = matches!(self.route.target(), Target::InProcess(_));
+        self.note(obstacle, now);
+        // Within the process nobody has to be spared, and a server that has gone says so at once.
+        if !is_local {
+            self.pause(now);
         }
     }
 

@@ -1,0 +1,276 @@
+//! One service at several addresses: which is tried when, and what calls see of it.
+
+mod desk;
+
+use std::time::Duration;
+
+use desk::*;
+use rpc_runtime::{Bytes, Client, Code, ConnectionState, Error, Executed, Phase};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+    task::JoinHandle,
+    time::sleep,
+};
+
+fn client(addresses: &[&str]) -> Client {
+    let builder = Client::builder(addresses[0]).timeout(LONG);
+    addresses[1..]
+        .iter()
+        .fold(builder, |builder, address| builder.address(address))
+        .connect_lazy()
+}
+
+/// Which of the servers has the next call.
+async fn add(client: &Client) {
+    within(client.call().send_recv::<_, ()>(&ADD, 1_u64))
+        .await
+        .unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_address_that_answers_is_used() {
+    let (b, c) = (Desk::default(), Desk::default());
+    let _b = b.serve("mem:failover-first-b").await;
+    let _c = c.serve("mem:failover-first-c").await;
+    let client = client(&[
+        "mem:failover-first-a",
+        "mem:failover-first-b",
+        "mem:failover-first-c",
+    ]);
+    let start = tokio::time::Instant::now();
+    add(&client).await;
+    assert_eq!((b.sum(), c.sum()), (1, 0));
+    // There is no pause as long as there is another address to try.
+    assert_eq!(start.elapsed(), Duration::ZERO);
+    assert!(client.last_failure().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_server_is_followed_by_the_next_and_the_last_by_the_first() {
+    let names = [
+        "mem:failover-wrap-a",
+        "mem:failover-wrap-b",
+        "mem:failover-wrap-c",
+    ];
+    let desks = [Desk::default(), Desk::default(), Desk::default()];
+    let mut servers = Vec::new();
+    for (desk, name) in desks.iter().zip(names) {
+        servers.push(desk.serve(name).await);
+    }
+    let client = client(&names);
+    let mut order = Vec::new();
+    for _ in 0..7 {
+        let before = desks.each_ref().map(Desk::sum);
+        add(&client).await;
+        let after = desks.each_ref().map(Desk::sum);
+        let at = (0..3).find(|&i| before[i] != after[i]).unwrap();
+        order.push(at);
+        // It comes back at once, and yet the next one is tried.
+        servers.remove(at).stop().await;
+        servers.insert(at, desks[at].serve(names[at]).await);
+    }
+    assert_eq!(order, [0, 1, 2, 0, 1, 2, 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn connect_fails_only_if_all_addresses_do_and_its_error_names_them() {
+    let builder = || Client::builder("mem:failover-all-a").address("mem:failover-all-b");
+    let error = within(builder().connect()).await.unwrap_err();
+    assert_eq!(
+        (error.code(), error.executed(), error.phase()),
+        (Code::Unavailable, Executed::No, Some(Phase::Connect))
+    );
+    assert_eq!(
+        error.to_string(),
+        "UNAVAILABLE: mem:failover-all-a: cannot connect: nobody listens there: connection refused; \
+         mem:failover-all-b: cannot connect: nobody listens there: connection refused \
+         (at mem:failover-all-a, mem:failover-all-b)"
+    );
+    let _server = Desk::default().serve("mem:failover-all-b").await;
+    let client = within(builder().connect()).await.unwrap();
+    assert_eq!(client.state(), ConnectionState::Ready);
+    assert!(
+        format!("{client:?}").contains("mem:failover-all-a, mem:failover-all-b"),
+        "{client:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_wait_until_one_of_the_addresses_answers() {
+    let client = client(&["mem:failover-wait-a", "mem:failover-wait-b"]);
+    let call = tokio::spawn({
+        let client = client.clone();
+        async move { echo(&client, "hello").await }
+    });
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(client.state(), ConnectionState::BackingOff);
+    assert!(!call.is_finished());
+    let _server = Desk::default().serve("mem:failover-wait-b").await;
+    assert_eq!(within(call).await.unwrap().unwrap(), "hello");
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_bad_address_makes_every_call_fail_and_is_named() {
+    let _server = Desk::default().serve("mem:failover-bad").await;
+    let builder = || Client::builder("mem:failover-bad").address("localhost:80");
+    let error = within(builder().connect()).await.unwrap_err();
+    assert_eq!(error.code(), Code::InvalidArgument);
+    assert!(error.message().contains("localhost:80"), "{error}");
+    let error = echo(&builder().connect_lazy(), "x").await.unwrap_err();
+    assert_eq!(
+        (error.code(), error.executed()),
+        (Code::InvalidArgument, Executed::No)
+    );
+}
+
+#[tokio::test]
+async fn a_peer_that_speaks_something_else_is_passed_over() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("tcp://{}", listener.local_addr().unwrap());
+    let serving = tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+            let _ = stream.read_to_end(&mut Vec::new()).await;
+        }
+    });
+    let desk = Desk::default();
+    let _server = desk.serve("mem:failover-http").await;
+    // The call that finds out is resent: it cannot have run there.
+    add(&client(&[&address, "mem:failover-http"])).await;
+    let connecting = Client::builder(&address).address("mem:failover-http").connect();
+    add(&within(connecting).await.unwrap()).await;
+    assert_eq!(desk.sum(), 2);
+    serving.abort();
+}
+
+/// Calls and sends without an end, until told; every call must succeed.
+fn load(client: &Client, callers: usize, stop: &tokio::sync::watch::Receiver<bool>) -> Vec<JoinHandle<u64>> {
+    let caller = |i: usize| {
+        let (client, stop) = (client.clone(), stop.clone());
+        async move {
+            let mut calls = 0;
+            while !*stop.borrow() {
+                let len = [0, 10, 1000, 150_000][(i + calls as usize) % 4];
+                let bytes = Bytes::from(vec![7; len]);
+                let reply = echo(&client, bytes.clone()).await;
+                assert_eq!(reply.unwrap_or_else(|error| panic!("{error}")), bytes);
+                calls += 1;
+                sleep(Duration::from_millis(5)).await;
+            }
+            calls
+        }
+    };
+    (0..callers).map(|i| tokio::spawn(caller(i))).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rolling_restart_of_two_servers_fails_no_call() {
+    let names = ["mem:failover-rolling-a", "mem:failover-rolling-b"];
+    let desks = [Desk::default(), Desk::default()];
+    let mut servers = Vec::new();
+    for (desk, name) in desks.iter().zip(names) {
+        servers.push(desk.serve(name).await);
+    }
+    let client = client(&names);
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let callers = load(&client, 20, &stopped);
+    for round in 0..10 {
+        sleep(Duration::from_millis(300)).await;
+        let at = round % 2;
+        servers.remove(at).stop().await;
+        sleep(Duration::from_millis(200)).await;
+        servers.insert(at, desks[at].serve(names[at]).await);
+    }
+    stop.send_replace(true);
+    for caller in callers {
+        assert!(within(caller).await.unwrap() > 10);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_of_the_only_server_fails_no_call() {
+    let desk = Desk::default();
+    let mut server = desk.serve("mem:failover-alone").await;
+    let client = client(&["mem:failover-alone"]);
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let callers = load(&client, 20, &stopped);
+    for _ in 0..10 {
+        sleep(Duration::from_millis(300)).await;
+        server.stop().await;
+        sleep(Duration::from_secs(1)).await;
+        server = desk.serve("mem:failover-alone").await;
+    }
+    stop.send_replace(true);
+    for caller in callers {
+        assert!(within(caller).await.unwrap() > 10);
+    }
+}
+
+/// Waits until `address` is free, and serves `desk` there.
+async fn succeed(desk: &Desk, address: &str) -> Running {
+    loop {
+        let bound = rpc_runtime::Server::builder()
+            .service(desk.clone())
+            .listen(address)
+            .signals(false);
+        match bound.bind().await {
+            Ok(server) => {
+                drop(server);
+                return desk.serve(address).await;
+            }
+            Err(_) => sleep(Duration::from_millis(1)).await,
+        }
+    }
+}
+
+/// A client whose connection leads to a server that drains, and the server that has taken over its address.
+async fn replaced(address: &str) -> (Client, Desk, Running, Running, JoinHandle<Result<(), Error>>) {
+    let old = Desk::default();
+    let server = old.serve_with(address, |server| server.drain_timeout(LONG)).await;
+    let client = server.client().await;
+    let open = tokio::spawn({
+        let client = client.clone();
+        async move { client.call().timeout(None).send_recv(&HANG, ()).await }
+    });
+    until(|| old.hanging() == 1).await;
+    server.handle.drain();
+    let new = Desk::default();
+    let successor = succeed(&new, address).await;
+    (client, new, server, successor, open)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_terminate_does_not_hit_the_server_that_took_over() {
+    let (client, new, server, successor, open) = replaced("mem:failover-terminate").await;
+    // The client knows nothing but its old connection, which takes no more calls.
+    let error = within(client.terminate()).await.unwrap_err();
+    assert_eq!(
+        (error.code(), error.status().map(rpc_runtime::Status::message)),
+        (
+            Code::FailedPrecondition,
+            Some("the server is not the instance to terminate")
+        )
+    );
+    add(&client).await;
+    assert_eq!(new.sum(), 1);
+    // Now it is connected to that one, and means it.
+    assert!(within(client.terminate()).await.unwrap().is_clean());
+    within(successor.stop()).await;
+    open.abort();
+    server.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_one_way_terminate_does_not_hit_the_server_that_took_over() {
+    let (client, new, server, successor, open) = replaced("mem:failover-send-terminate").await;
+    within(client.call().send_terminate()).await.unwrap();
+    let account = within(client.barrier()).await.unwrap();
+    assert_eq!(account.received(), 1);
+    add(&client).await;
+    assert_eq!(new.sum(), 1);
+    open.abort();
+    server.stop().await;
+    successor.stop().await;
+}
