@@ -60,7 +60,11 @@ impl Keeper {
             }
             None => return,
         };
-        let link = Link::new(Connection::new(Side::Connector, self.settings.clone()));
+        let settings = Settings {
+            random: fastrand::u32(..),
+            ..self.settings.clone()
+        };
+        let link = Link::new(Connection::new(Side::Connector, settings));
         let driver = tokio::spawn(drive(stream, Arc::clone(&link), self.settings.max_frame));
         let abort = driver.abort_handle();
         let wanted = self
