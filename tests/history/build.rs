@@ -1,0 +1,5 @@
+//! Every .proto under proto/ becomes Rust.
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    rpc_codegen::compile_dir("proto")
+}

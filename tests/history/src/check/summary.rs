@@ -1,0 +1,186 @@
+//! Summary: the numbers of a run in which every promise was kept.
+
+use std::{fmt, ops::AddAssign};
+
+use rpc_runtime::{Code, Executed};
+
+use crate::{
+    history::{History, Kind, Outcome, Record},
+    journal::{Event, Records},
+};
+
+/// The numbers of a run in which every promise was kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Calls that awaited a reply.
+    pub calls: u64,
+    /// Of these: Ok.
+    pub ok: u64,
+    /// Failed, not executed.
+    pub no: u64,
+    /// Failed, perhaps executed.
+    pub maybe: u64,
+    /// Failed in their handler.
+    pub yes: u64,
+    /// Given up by their callers.
+    pub cancelled: u64,
+    /// Of the failed ones: because their deadline had passed.
+    pub expired: u64,
+    /// Perhaps executed, because the server dropped a handler in the very moment in which it ended.
+    pub raced: u64,
+    /// One-way calls.
+    pub sends: u64,
+    /// Of these: taken.
+    pub accepted: u64,
+    /// Refused.
+    pub refused: u64,
+    /// Reported as lost, and not executed.
+    pub lost_no: u64,
+    /// Reported as lost, and perhaps executed.
+    pub lost_maybe: u64,
+    /// Barriers that succeeded.
+    pub barriers: u64,
+    /// Handlers that started.
+    pub started: u64,
+    /// Of these: that ended well.
+    pub ended: u64,
+    /// That ended with an error, or panicked.
+    pub failed: u64,
+    /// That were dropped.
+    pub dropped: u64,
+    /// Lines of the journal that a killed server left torn.
+    pub torn: u64,
+}
+
+impl Summary {
+    /// What can be counted without comparing.
+    pub(super) fn new(journal: &Records, history: &History) -> Self {
+        let mut summary = Self {
+            torn: journal.torn as u64,
+            ..Self::default()
+        };
+        for entry in &journal.entries {
+            *match entry.event {
+                Event::Started => &mut summary.started,
+                Event::Ended => &mut summary.ended,
+                Event::Failed | Event::Panicked => &mut summary.failed,
+                Event::Dropped => &mut summary.dropped,
+            } += 1;
+        }
+        for stretch in &history.stretches {
+            summary.lost_no += stretch.lost_no;
+            summary.lost_maybe += stretch.lost_maybe;
+            summary.barriers += u64::from(stretch.account.is_some());
+        }
+        summary
+    }
+
+    pub(super) fn count(&mut self, record: &Record) {
+        if let Kind::Send(_) = record.kind {
+            self.sends += 1;
+            match record.outcome {
+                Outcome::Ok => self.accepted += 1,
+                Outcome::Failed { .. } => self.refused += 1,
+                _ => {}
+            }
+            return;
+        }
+        self.calls += 1;
+        match record.outcome {
+            Outcome::Ok => self.ok += 1,
+            Outcome::Cancelled => self.cancelled += 1,
+            Outcome::Failed { executed, code, .. } => {
+                self.expired += u64::from(code == Code::DeadlineExceeded);
+                match executed {
+                    Executed::No => self.no += 1,
+                    Executed::Yes => self.yes += 1,
+                    _ => self.maybe += 1,
+                }
+            }
+            Outcome::Pending | Outcome::Wrong => {}
+        }
+    }
+}
+
+impl AddAssign for Summary {
+    fn add_assign(&mut self, other: Self) {
+        let Self {
+            calls,
+            ok,
+            no,
+            maybe,
+            yes,
+            cancelled,
+            expired,
+            raced,
+            sends,
+            accepted,
+            refused,
+            lost_no,
+            lost_maybe,
+            barriers,
+            started,
+            ended,
+            failed,
+            dropped,
+            torn,
+        } = other;
+        self.calls += calls;
+        self.ok += ok;
+        self.no += no;
+        self.maybe += maybe;
+        self.yes += yes;
+        self.cancelled += cancelled;
+        self.expired += expired;
+        self.raced += raced;
+        self.sends += sends;
+        self.accepted += accepted;
+        self.refused += refused;
+        self.lost_no += lost_no;
+        self.lost_maybe += lost_maybe;
+        self.barriers += barriers;
+        self.started += started;
+        self.ended += ended;
+        self.failed += failed;
+        self.dropped += dropped;
+        self.torn += torn;
+    }
+}
+
+/// Four lines.
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { calls, ok, no, .. } = self;
+        let Self {
+            maybe,
+            yes,
+            cancelled,
+            ..
+        } = self;
+        writeln!(
+            f,
+            "calls     {calls}: {ok} Ok, {no} No, {maybe} Maybe, {yes} Yes, {cancelled} cancelled ({} expired)",
+            self.expired
+        )?;
+        writeln!(
+            f,
+            "sends     {}: {} accepted, {} refused; {} barriers; lost: {} never executed, {} perhaps",
+            self.sends, self.accepted, self.refused, self.barriers, self.lost_no, self.lost_maybe
+        )?;
+        writeln!(
+            f,
+            "handlers  {} started: {} ended, {} failed, {} dropped, {} killed",
+            self.started,
+            self.ended,
+            self.failed,
+            self.dropped,
+            self.started
+                .saturating_sub(self.ended + self.failed + self.dropped)
+        )?;
+        write!(
+            f,
+            "races     {} dropped while they ended; {} torn lines",
+            self.raced, self.torn
+        )
+    }
+}

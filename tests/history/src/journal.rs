@@ -1,0 +1,433 @@
+//! Journal: what the servers of a run write down, as it happens.
+
+use std::{
+    fmt,
+    fs::{File, OpenOptions},
+    io::{self, Read, Seek, SeekFrom, Write},
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+/// What servers write down: which handler started, how it ended, and marks between.
+///
+/// Cheap to clone; the clones are one journal. Kept in memory, or in a file that several processes may append to: then
+/// each record is one `write` that has returned before the handler goes on, so a process that is killed loses nothing
+/// of what its handlers did. The order of a file's records is the order in which they were written, across processes.
+#[derive(Clone, Debug)]
+pub struct Journal(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    instance: u32,
+    place: Place,
+    /// How many handlers have started and not ended, of those that wrote through this journal.
+    open: AtomicI64,
+}
+
+#[derive(Debug)]
+enum Place {
+    Memory(Mutex<Records>),
+    File(File, PathBuf),
+}
+
+impl Journal {
+    /// A journal for servers of this process.
+    pub fn in_memory() -> Self {
+        Self::new(0, Place::Memory(Mutex::default()))
+    }
+
+    /// Opens the journal of several processes; `instance` tells this one's records from the others'.
+    ///
+    /// A line that a killed process left torn is ended, so that it spoils no other.
+    ///
+    /// # Errors
+    ///
+    /// If the file can be neither opened nor made, or cannot be written.
+    pub fn append(path: impl AsRef<Path>, instance: u32) -> io::Result<Self> {
+        let path = path.as_ref();
+        let mut file = OpenOptions::new()
+            .create(true)
+            .read(true)
+            .append(true)
+            .open(path)?;
+        if is_torn(&mut file)? {
+            file.write_all(b"\n")?;
+        }
+        file.write_all(format!("O 0 {} {instance}\n", now()).as_bytes())?;
+        Ok(Self::new(instance, Place::File(file, path.to_owned())))
+    }
+
+    fn new(instance: u32, place: Place) -> Self {
+        Self(Arc::new(Inner {
+            instance,
+            place,
+            open: AtomicI64::new(0),
+        }))
+    }
+
+    /// Writes down what became of the handler of `token`.
+    ///
+    /// # Panics
+    ///
+    /// If the file cannot be written: a journal with gaps proves nothing.
+    pub fn write(&self, token: u64, event: Event, one_way: bool) {
+        let change = if event == Event::Started { 1 } else { -1 };
+        let entry = Entry {
+            token,
+            at: now(),
+            instance: self.0.instance,
+            event,
+            one_way,
+        };
+        match &self.0.place {
+            Place::Memory(records) => lock(records).entries.push(entry),
+            Place::File(file, _) => append(file, &entry.to_string()),
+        }
+        self.0.open.fetch_add(change, Ordering::SeqCst);
+    }
+
+    /// Writes a mark between the records: "stop sent".
+    ///
+    /// # Panics
+    ///
+    /// As [`Journal::write`].
+    pub fn mark(&self, text: &str) {
+        let text = text.replace('\n', " ");
+        let instance = self.0.instance;
+        match &self.0.place {
+            Place::Memory(records) => {
+                let mut records = lock(records);
+                let after = records.entries.len();
+                records.marks.push(Mark {
+                    after,
+                    instance,
+                    text,
+                });
+            }
+            Place::File(file, _) => append(file, &format!("M 0 {} {instance} {text}\n", now())),
+        }
+    }
+
+    /// How many handlers have started and not ended, of those that wrote through this journal or its clones.
+    pub fn open(&self) -> i64 {
+        self.0.open.load(Ordering::SeqCst)
+    }
+
+    /// Everything that was written so far, by other processes too.
+    ///
+    /// # Errors
+    ///
+    /// As [`Records::read`].
+    pub fn read(&self) -> io::Result<Records> {
+        match &self.0.place {
+            Place::Memory(records) => Ok(lock(records).clone()),
+            Place::File(_, path) => Records::read(path),
+        }
+    }
+}
+
+/// What a journal holds, in the order in which it was written.
+#[derive(Clone, Debug, Default)]
+pub struct Records {
+    /// Starts and ends of handlers.
+    pub entries: Vec<Entry>,
+    /// What was marked between.
+    pub marks: Vec<Mark>,
+    /// How many lines were torn by the end of their process.
+    pub torn: usize,
+}
+
+impl Records {
+    /// Reads the journal of several processes.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read; `InvalidData` if a line makes no sense that is not the last of a killed process.
+    pub fn read(path: impl AsRef<Path>) -> io::Result<Self> {
+        let bytes = std::fs::read(path)?;
+        let mut records = Self::default();
+        // A torn line is the last one, or the next process that opened the journal comes after it.
+        let mut torn: Option<usize> = None;
+        let mut lines = bytes.split_inclusive(|byte| *byte == b'\n').enumerate();
+        for (number, line) in lines.by_ref() {
+            let parsed = line
+                .strip_suffix(b"\n")
+                .and_then(|line| std::str::from_utf8(line).ok())
+                .and_then(Line::parse);
+            match (parsed, torn) {
+                (None, None) => torn = Some(number),
+                (None, Some(number)) => return Err(senseless(number)),
+                (Some(Line::Opened), _) => {
+                    records.torn += usize::from(torn.take().is_some());
+                }
+                (Some(_), Some(number)) => return Err(senseless(number)),
+                (Some(Line::Entry(entry)), None) => records.entries.push(entry),
+                (Some(Line::Mark(instance, text)), None) => records.marks.push(Mark {
+                    after: records.entries.len(),
+                    instance,
+                    text,
+                }),
+            }
+        }
+        if let Some(number) = torn {
+            if bytes.ends_with(b"\n") {
+                return Err(senseless(number));
+            }
+            records.torn += 1;
+        }
+        Ok(records)
+    }
+}
+
+/// One record: something became of a handler.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The call.
+    pub token: u64,
+    /// When, in microseconds of the wall clock: for people who read it, nothing follows from it.
+    pub at: u64,
+    /// The server that wrote it.
+    pub instance: u32,
+    /// What happened.
+    pub event: Event,
+    /// Whether the call was sent one-way.
+    pub one_way: bool,
+}
+
+/// `s 4294967297 1790000000000000 3`, and the end of the line.
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let letter = self.event.letter();
+        let letter = if self.one_way {
+            letter.to_ascii_lowercase()
+        } else {
+            letter
+        };
+        writeln!(f, "{letter} {} {} {}", self.token, self.at, self.instance)
+    }
+}
+
+/// What happens to a handler.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Event {
+    /// It was polled for the first time.
+    Started,
+    /// It ended well.
+    Ended,
+    /// It ended with an error.
+    Failed,
+    /// It panicked.
+    Panicked,
+    /// It was dropped before its end.
+    Dropped,
+}
+
+impl Event {
+    const ALL: [Self; 5] = [
+        Self::Started,
+        Self::Ended,
+        Self::Failed,
+        Self::Panicked,
+        Self::Dropped,
+    ];
+
+    fn letter(self) -> char {
+        match self {
+            Self::Started => 'S',
+            Self::Ended => 'E',
+            Self::Failed => 'F',
+            Self::Panicked => 'P',
+            Self::Dropped => 'D',
+        }
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Started => "started",
+            Self::Ended => "ended",
+            Self::Failed => "failed",
+            Self::Panicked => "panicked",
+            Self::Dropped => "dropped",
+        })
+    }
+}
+
+/// Something worth knowing that happened between two records.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// How many entries were written before it.
+    pub after: usize,
+    /// Who wrote it.
+    pub instance: u32,
+    /// What it was.
+    pub text: String,
+}
+
+enum Line {
+    Opened,
+    Entry(Entry),
+    Mark(u32, String),
+}
+
+impl Line {
+    fn parse(line: &str) -> Option<Self> {
+        let mut words = line.splitn(5, ' ');
+        let mut letters = words.next()?.chars();
+        let (letter, None) = (letters.next()?, letters.next()) else {
+            return None;
+        };
+        let token = words.next()?.parse().ok()?;
+        let at = words.next()?.parse().ok()?;
+        let instance = words.next()?.parse().ok()?;
+        match (letter, words.next()) {
+            ('O', None) => Some(Self::Opened),
+            ('M', Some(text)) => Some(Self::Mark(instance, text.to_owned())),
+            (letter, None) => {
+                let event = Event::ALL
+                    .into_iter()
+                    .find(|event| event.letter() == letter.to_ascii_uppercase())?;
+                Some(Self::Entry(Entry {
+                    token,
+                    at,
+                    instance,
+                    event,
+                    one_way: letter.is_ascii_lowercase(),
+                }))
+            }
+            _ => None,
+        }
+    }
+}
+
+fn append(mut file: &File, line: &str) {
+    // One write: another process may append between two.
+    match file.write(line.as_bytes()) {
+        Ok(len) if len == line.len() => {}
+        other => panic!("the journal cannot be written: {other:?}"),
+    }
+}
+
+fn is_torn(file: &mut File) -> io::Result<bool> {
+    if file.seek(SeekFrom::End(0))? == 0 {
+        return Ok(false);
+    }
+    file.seek(SeekFrom::End(-1))?;
+    let mut last = [0];
+    file.read_exact(&mut last)?;
+    Ok(last != *b"\n")
+}
+
+fn senseless(number: usize) -> io::Error {
+    let text = format!("line {} of the journal makes no sense", number + 1);
+    io::Error::new(io::ErrorKind::InvalidData, text)
+}
+
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or_default()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scratch::Scratch;
+
+    fn events(records: &Records) -> Vec<(u64, Event, bool, u32)> {
+        let each = records.entries.iter();
+        each.map(|entry| (entry.token, entry.event, entry.one_way, entry.instance))
+            .collect()
+    }
+
+    #[test]
+    fn what_several_processes_wrote_is_read_in_its_order() {
+        let scratch = Scratch::new("journal-order").unwrap();
+        let path = scratch.path("journal");
+        let one = Journal::append(&path, 1).unwrap();
+        let two = Journal::append(&path, 2).unwrap();
+        one.write(7, Event::Started, false);
+        two.write(8, Event::Started, true);
+        two.mark("stop sent, by TERM");
+        one.write(7, Event::Failed, false);
+        two.write(8, Event::Dropped, true);
+        assert_eq!((one.open(), two.open()), (0, 0));
+        let records = one.read().unwrap();
+        assert_eq!(
+            events(&records),
+            [
+                (7, Event::Started, false, 1),
+                (8, Event::Started, true, 2),
+                (7, Event::Failed, false, 1),
+                (8, Event::Dropped, true, 2),
+            ]
+        );
+        let [mark] = &records.marks[..] else {
+            panic!("{:?}", records.marks);
+        };
+        assert_eq!(
+            (mark.after, mark.instance, &*mark.text),
+            (2, 2, "stop sent, by TERM")
+        );
+        assert_eq!(records.torn, 0);
+    }
+
+    #[test]
+    fn memory_keeps_what_a_file_keeps() {
+        let journal = Journal::in_memory();
+        for event in Event::ALL {
+            journal.write(3, event, true);
+        }
+        journal.mark("over");
+        let records = journal.read().unwrap();
+        let kept: Vec<_> = records.entries.iter().map(|entry| entry.event).collect();
+        assert_eq!(kept, Event::ALL);
+        assert_eq!(records.marks[0].after, 5);
+    }
+
+    #[test]
+    fn a_line_that_its_process_left_torn_spoils_no_other() {
+        let scratch = Scratch::new("journal-torn").unwrap();
+        let path = scratch.path("journal");
+        let killed = Journal::append(&path, 1).unwrap();
+        killed.write(7, Event::Started, false);
+        let mut file = OpenOptions::new().append(true).open(&path).unwrap();
+        file.write_all(b"E 7 179000").unwrap();
+        assert_eq!(Records::read(&path).unwrap().torn, 1);
+
+        let next = Journal::append(&path, 2).unwrap();
+        next.write(9, Event::Started, false);
+        let records = Records::read(&path).unwrap();
+        assert_eq!(records.torn, 1);
+        assert_eq!(
+            events(&records),
+            [(7, Event::Started, false, 1), (9, Event::Started, false, 2)]
+        );
+    }
+
+    #[test]
+    fn a_line_that_makes_no_sense_is_an_error() {
+        let scratch = Scratch::new("journal-senseless").unwrap();
+        for text in [
+            "E 7 1 1\nrubbish\nE 8 1 1\n",
+            "rubbish\nrubbish\nO 0 1 1\n",
+            "X 7 1 1\n",
+            "E 7 1 1 more\n",
+            "EE 7 1 1\n",
+            "E 7 1\n",
+        ] {
+            let path = scratch.path("journal");
+            std::fs::write(&path, text).unwrap();
+            let error = Records::read(&path).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{text:?}");
+        }
+    }
+}

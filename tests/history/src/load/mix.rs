@@ -1,0 +1,148 @@
+//! Mix: what the users of a load do, and how often.
+
+use std::{ops::Range, time::Duration};
+
+use super::request::{Procedure, Request};
+
+/// What the users of a load do, and how often.
+///
+/// By default everything that a server has to bear. Weights are relative to their sum, percentages to 100.
+#[derive(Clone, Debug)]
+pub struct Mix {
+    /// The weight of `echo`.
+    pub echo: u32,
+    /// The weight of `refuse`.
+    pub refuse: u32,
+    /// The weight of `sleep`.
+    pub sleep: u32,
+    /// The weight of `refuse_late`.
+    pub refuse_late: u32,
+    /// The weight of `hang`.
+    pub hang: u32,
+    /// The weight of `crash`.
+    pub crash: u32,
+    /// The weight of `compute`.
+    pub compute: u32,
+    /// The weight of `block`.
+    pub block: u32,
+    /// The weight of `spin`.
+    pub spin: u32,
+    /// How long handlers wait, in microseconds.
+    pub pause: Range<u32>,
+    /// How long handlers keep their thread busy, in microseconds.
+    pub busy: Range<u32>,
+    /// How long a hanging call is waited for at most; none leaves it to the client's timeout.
+    pub hang_limit: Option<Duration>,
+    /// How many payloads in a hundred have some KiB, and how many of these some hundred KiB.
+    pub large: u32,
+    /// How many calls are made at once, at most.
+    pub burst: usize,
+    /// How many calls in a hundred are given up at some point.
+    pub cancelled: u32,
+    /// How many calls in a hundred have a deadline that may well pass.
+    pub hurried: u32,
+    /// How many turns of a user in a hundred are sends.
+    pub sends: u32,
+    /// How many turns of a user in a hundred are pings.
+    pub pings: u32,
+}
+
+impl Default for Mix {
+    fn default() -> Self {
+        Self {
+            echo: 70,
+            refuse: 5,
+            sleep: 10,
+            refuse_late: 3,
+            hang: 2,
+            crash: 3,
+            compute: 3,
+            block: 3,
+            spin: 1,
+            pause: 0..3000,
+            busy: 0..200,
+            hang_limit: Some(Duration::from_millis(10)),
+            large: 5,
+            burst: 32,
+            cancelled: 5,
+            hurried: 5,
+            sends: 30,
+            pings: 3,
+        }
+    }
+}
+
+impl Mix {
+    /// Only quick calls that are waited for; nothing is given up.
+    pub fn quick() -> Self {
+        Self {
+            sleep: 0,
+            refuse_late: 0,
+            hang: 0,
+            compute: 0,
+            block: 0,
+            spin: 0,
+            cancelled: 0,
+            hurried: 0,
+            ..Self::default()
+        }
+    }
+
+    /// What to call next.
+    pub(super) fn request(&self, random: &mut fastrand::Rng) -> Request {
+        let procedure = self.procedure(random);
+        let deadline = match (procedure, self.hang_limit) {
+            (Procedure::Hang, Some(limit)) => Some(random.u64(1..=micros(limit))),
+            _ if random.u32(..100) < self.hurried => Some(random.u64(1..5000)),
+            _ => None,
+        };
+        Request {
+            procedure,
+            len: self.len(random),
+            micros: match procedure {
+                Procedure::Sleep | Procedure::RefuseLate => random.u32(self.pause.clone()),
+                Procedure::Compute | Procedure::Block | Procedure::Spin => random.u32(self.busy.clone()),
+                _ => 0,
+            },
+            timeout: deadline.map(Duration::from_micros),
+        }
+    }
+
+    fn procedure(&self, random: &mut fastrand::Rng) -> Procedure {
+        let weights = [
+            (self.echo, Procedure::Echo),
+            (self.refuse, Procedure::Refuse),
+            (self.sleep, Procedure::Sleep),
+            (self.refuse_late, Procedure::RefuseLate),
+            (self.hang, Procedure::Hang),
+            (self.crash, Procedure::Crash),
+            (self.compute, Procedure::Compute),
+            (self.block, Procedure::Block),
+            (self.spin, Procedure::Spin),
+        ];
+        let sum: u32 = weights.iter().map(|(weight, _)| weight).sum();
+        let mut left = random.u32(..sum.max(1));
+        for (weight, procedure) in weights {
+            if left < weight {
+                return procedure;
+            }
+            left -= weight;
+        }
+        Procedure::Echo
+    }
+
+    fn len(&self, random: &mut fastrand::Rng) -> usize {
+        if random.u32(..100) >= self.large {
+            random.usize(..150)
+        } else if random.u32(..100) < self.large {
+            // Up to four fragments.
+            random.usize(..400_000)
+        } else {
+            random.usize(..20_000)
+        }
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX).max(1)
+}

@@ -1,0 +1,139 @@
+//! Request: one call to be made, and whether its answer is the right one.
+
+use std::time::Duration;
+
+use rpc_runtime::{Bytes, Code, Error};
+
+use crate::{
+    api::v1::{ProbeClient, ProbeSend, ProbeSendRecv},
+    history::Outcome,
+    probe,
+};
+
+/// One call to be made.
+#[derive(Clone, Debug)]
+pub(super) struct Request {
+    pub(super) procedure: Procedure,
+    /// How long the payload is, where there is one.
+    pub(super) len: usize,
+    /// How long the handler takes, where it takes its time.
+    pub(super) micros: u32,
+    /// How long the call may take; the client's own timeout if none.
+    pub(super) timeout: Option<Duration>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Procedure {
+    Echo,
+    Refuse,
+    Sleep,
+    RefuseLate,
+    Hang,
+    Crash,
+    Compute,
+    Block,
+    Spin,
+}
+
+impl Procedure {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Echo => "echo",
+            Self::Refuse => "refuse",
+            Self::Sleep => "sleep",
+            Self::RefuseLate => "refuse_late",
+            Self::Hang => "hang",
+            Self::Crash => "crash",
+            Self::Compute => "compute",
+            Self::Block => "block",
+            Self::Spin => "spin",
+        }
+    }
+}
+
+impl Request {
+    /// Makes the call with a reply: how it ended, and what is strange about that.
+    pub(super) async fn call(&self, probe: &ProbeClient, token: u64) -> (Outcome, Option<String>) {
+        let call = match self.timeout {
+            Some(timeout) => probe.send_recv().timeout(timeout),
+            None => probe.send_recv(),
+        };
+        match self.reply(call, token).await {
+            Ok(true) => (Outcome::Ok, None),
+            Ok(false) => (Outcome::Wrong, None),
+            Err(error) => {
+                let strange = (!self.may_fail_by(&error)).then(|| format!("token {token}: {error}"));
+                (Outcome::of(&error), strange)
+            }
+        }
+    }
+
+    /// Sends it one-way.
+    pub(super) async fn send(&self, probe: &ProbeClient, token: u64) -> (Outcome, Option<String>) {
+        let send = match self.timeout {
+            Some(timeout) => probe.send().timeout(timeout),
+            None => probe.send(),
+        };
+        match self.sent(send, token).await {
+            Ok(()) => (Outcome::Ok, None),
+            Err(error) => {
+                let usual = matches!(error.code(), Code::Unavailable | Code::DeadlineExceeded);
+                let strange = (!usual).then(|| format!("token {token}, a send: {error}"));
+                (Outcome::of(&error), strange)
+            }
+        }
+    }
+
+    /// The call with a reply; whether that is the right one.
+    async fn reply(&self, call: ProbeSendRecv<'_>, token: u64) -> Result<bool, Error> {
+        match self.procedure {
+            Procedure::Echo => {
+                let payload = self.payload(token);
+                let reply = call.echo(token, payload.clone()).await?;
+                return Ok(reply.token == token && reply.payload == payload);
+            }
+            Procedure::Refuse => call.refuse(token).await?,
+            Procedure::Sleep => call.sleep(token, self.micros).await?,
+            Procedure::RefuseLate => call.refuse_late(token, self.micros).await?,
+            Procedure::Hang => call.hang(token).await?,
+            Procedure::Crash => call.crash(token).await?,
+            Procedure::Compute => call.compute(token, self.micros).await?,
+            Procedure::Block => call.block(token, self.micros).await?,
+            Procedure::Spin => call.spin(token, self.micros).await?,
+        }
+        Ok(true)
+    }
+
+    async fn sent(&self, send: ProbeSend<'_>, token: u64) -> Result<(), Error> {
+        match self.procedure {
+            Procedure::Echo => send.echo(token, self.payload(token)).await,
+            Procedure::Refuse => send.refuse(token).await,
+            Procedure::Sleep => send.sleep(token, self.micros).await,
+            Procedure::RefuseLate => send.refuse_late(token, self.micros).await,
+            Procedure::Hang => send.hang(token).await,
+            Procedure::Crash => send.crash(token).await,
+            Procedure::Compute => send.compute(token, self.micros).await,
+            Procedure::Block => send.block(token, self.micros).await,
+            Procedure::Spin => send.spin(token, self.micros).await,
+        }
+    }
+
+    fn payload(&self, token: u64) -> Bytes {
+        let seed = token.to_le_bytes();
+        let bytes: Vec<u8> = seed.into_iter().cycle().take(self.len).collect();
+        bytes.into()
+    }
+
+    /// Whether a server that comes and goes may make this call fail so.
+    fn may_fail_by(&self, error: &Error) -> bool {
+        match error.code() {
+            Code::Unavailable | Code::DeadlineExceeded => true,
+            Code::NotFound => {
+                let refuses = matches!(self.procedure, Procedure::Refuse | Procedure::RefuseLate);
+                refuses && error.message() == probe::refusal().message()
+            }
+            Code::Unknown => self.procedure == Procedure::Crash && error.message() == "handler panicked",
+            _ => false,
+        }
+    }
+}

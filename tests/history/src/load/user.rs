@@ -1,0 +1,179 @@
+//! User: one of those who make a load, turn by turn.
+
+use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
+
+use tokio::{task::JoinSet, time::timeout};
+
+use super::{
+    Mix, Party, Progress, allow,
+    request::{Procedure, Request},
+    within,
+};
+use crate::history::{Outcome, Recorder, Ticket, UserLog};
+
+/// One of those who make a load.
+pub(super) struct User {
+    pub(super) party: Party,
+    pub(super) log: UserLog,
+    pub(super) mix: Mix,
+    pub(super) random: fastrand::Rng,
+    pub(super) progress: Arc<Progress>,
+}
+
+impl User {
+    pub(super) async fn run(mut self) {
+        let _present = Present(Arc::clone(&self.progress));
+        while self.progress.goes_on() {
+            let turn = self.random.u32(..100);
+            if turn < self.mix.pings {
+                let result = within(self.party.probe.ping()).await;
+                let result = result.map(|result| result.map(drop));
+                allow(self.log.recorder(), "a ping", result);
+            } else if turn < self.mix.pings + self.mix.sends {
+                self.sends().await;
+            } else {
+                self.calls().await;
+            }
+        }
+    }
+
+    /// Calls with replies: one, or many at once.
+    async fn calls(&mut self) {
+        let wanted = match self.random.u32(..4) {
+            0 => 1,
+            _ => self.random.u64(1..=self.mix.burst.max(1) as u64),
+        };
+        let mut calls = JoinSet::new();
+        for _ in 0..self.progress.take(wanted) {
+            let call = self.call();
+            calls.spawn(call);
+        }
+        while let Some(call) = calls.join_next().await {
+            if let Err(error) = call {
+                self.log.recorder().strange(format!("a call: {error}"));
+            }
+        }
+    }
+
+    fn call(&mut self) -> impl Future<Output = ()> + Send + use<> {
+        let request = self.mix.request(&mut self.random);
+        let patience = self.patience();
+        let hurried = request.timeout.is_some();
+        let ticket = self
+            .log
+            .call(self.party.number, request.procedure.name(), hurried);
+        let probe = self.party.probe.clone();
+        let recorder = self.log.recorder().clone();
+        let progress = Arc::clone(&self.progress);
+        async move {
+            let token = ticket.token();
+            settle(&recorder, ticket, patience, request.call(&probe, token)).await;
+            progress.end();
+        }
+    }
+
+    /// One-way calls, and sometimes what is to be heard of them.
+    async fn sends(&mut self) {
+        let wanted = self.random.u64(1..40);
+        let wanted = self.progress.take(wanted);
+        let party = self.party.clone();
+        let shared = party.turn.read().await;
+        for _ in 0..wanted {
+            let request = self.sendable();
+            let patience = self.patience();
+            let hurried = request.timeout.is_some();
+            let ticket = self.log.send(party.number, request.procedure.name(), hurried);
+            let token = ticket.token();
+            let send = request.send(&party.probe, token);
+            settle(self.log.recorder(), ticket, patience, send).await;
+            self.progress.end();
+        }
+        drop(shared);
+        match self.random.u32(..10) {
+            0..4 => party.barrier(self.log.recorder()).await,
+            4..6 => party.flush(self.log.recorder()).await,
+            6 => {
+                let patience = Duration::from_micros(self.random.u64(..2000));
+                party.abandoned_barrier(self.log.recorder(), patience).await;
+            }
+            _ => {}
+        }
+    }
+
+    /// A request whose handler ends by itself: nobody would cancel one that hangs.
+    fn sendable(&mut self) -> Request {
+        let mut request = self.mix.request(&mut self.random);
+        if request.procedure == Procedure::Hang && request.timeout.is_none() {
+            request.procedure = Procedure::Echo;
+        }
+        request
+    }
+
+    fn patience(&mut self) -> Patience {
+        if self.random.u32(..100) >= self.mix.cancelled {
+            Patience::Endless
+        } else if self.random.bool() {
+            Patience::Polls(self.random.u32(..4))
+        } else {
+            Patience::Time(Duration::from_micros(self.random.u64(..3000)))
+        }
+    }
+}
+
+/// A user who has not ended.
+struct Present(Arc<Progress>);
+
+impl Drop for Present {
+    fn drop(&mut self) {
+        self.0.leave();
+    }
+}
+
+/// How long a caller waits before it drops its call.
+enum Patience {
+    Endless,
+    /// So many polls.
+    Polls(u32),
+    Time(Duration),
+}
+
+/// Runs a call as long as its caller's patience lasts, and writes down how it ended.
+async fn settle(
+    recorder: &Recorder,
+    ticket: Ticket,
+    patience: Patience,
+    call: impl Future<Output = (Outcome, Option<String>)>,
+) {
+    let result = match patience {
+        Patience::Endless => within(call).await.map(Some),
+        Patience::Polls(polls) => within(polled(call, polls)).await,
+        Patience::Time(time) => Some(timeout(time, call).await.ok()),
+    };
+    match result {
+        Some(Some((outcome, strange))) => {
+            ticket.end(outcome);
+            strange.into_iter().for_each(|what| recorder.strange(what));
+        }
+        // Dropped is cancelled, and it is dropped after the call.
+        Some(None) => drop(ticket),
+        None => ticket.never_ended(),
+    }
+}
+
+/// Polls a future as often as said, and drops it if it has not ended then.
+async fn polled<T>(future: impl Future<Output = T>, polls: u32) -> Option<T> {
+    let mut future = pin!(future);
+    let mut left = polls;
+    poll_fn(|cx| {
+        if left == 0 {
+            return Poll::Ready(None);
+        }
+        left -= 1;
+        match future.as_mut().poll(cx) {
+            Poll::Ready(output) => Poll::Ready(Some(output)),
+            Poll::Pending if left == 0 => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
+}

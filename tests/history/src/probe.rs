@@ -1,0 +1,139 @@
+//! Probe: the service whose handlers are journaled.
+
+use std::{future::pending, thread, time::Duration};
+
+use rpc_runtime::{Bytes, Code, Context, Limits, Result, Status};
+
+use crate::{
+    api::v1::{EchoReply, Probe as ProbeService, ProbeServer},
+    journal::{Event, Journal},
+};
+
+/// What the servers of a run serve: handlers that end in every way there is, and write down that they did.
+#[derive(Clone, Debug)]
+pub struct Probe {
+    journal: Journal,
+}
+
+impl Probe {
+    /// Serves, and writes into `journal`.
+    pub fn new(journal: Journal) -> Self {
+        Self { journal }
+    }
+
+    fn start(&self, cx: &Context, token: u64) -> Running {
+        let one_way = cx.is_one_way();
+        self.journal.write(token, Event::Started, one_way);
+        Running {
+            journal: self.journal.clone(),
+            token,
+            one_way,
+            end: Event::Dropped,
+        }
+    }
+}
+
+/// A [`Probe`], ready to be added to a server.
+pub fn service(journal: Journal) -> ProbeServer<Probe> {
+    ProbeServer::new(Probe::new(journal))
+}
+
+/// The limits that its server needs: a send that was admitted runs, however busy the machine is.
+pub fn limits() -> Limits {
+    Limits::default().one_way_timeout(Duration::from_secs(600))
+}
+
+/// What [`Probe`] refuses with.
+pub fn refusal() -> Status {
+    Status::new(Code::NotFound, "on purpose")
+}
+
+/// A handler that has started: writes down how it ends, in the poll in which it does.
+struct Running {
+    journal: Journal,
+    token: u64,
+    one_way: bool,
+    end: Event,
+}
+
+impl Running {
+    fn end<T>(mut self, reply: T) -> Result<T> {
+        self.end = Event::Ended;
+        Ok(reply)
+    }
+
+    fn fail<T>(mut self) -> Result<T> {
+        self.end = Event::Failed;
+        Err(refusal())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let end = if thread::panicking() {
+            Event::Panicked
+        } else {
+            self.end
+        };
+        self.journal.write(self.token, end, self.one_way);
+    }
+}
+
+impl ProbeService for Probe {
+    async fn rpc_echo(&self, cx: &Context, token: u64, payload: Bytes) -> Result<EchoReply> {
+        self.start(cx, token).end(EchoReply { token, payload })
+    }
+
+    async fn rpc_refuse(&self, cx: &Context, token: u64) -> Result<()> {
+        self.start(cx, token).fail()
+    }
+
+    async fn rpc_sleep(&self, cx: &Context, token: u64, micros: u32) -> Result<()> {
+        let running = self.start(cx, token);
+        tokio::time::sleep(pause(micros)).await;
+        running.end(())
+    }
+
+    async fn rpc_refuse_late(&self, cx: &Context, token: u64, micros: u32) -> Result<()> {
+        let running = self.start(cx, token);
+        tokio::time::sleep(pause(micros)).await;
+        running.fail()
+    }
+
+    async fn rpc_hang(&self, cx: &Context, token: u64) -> Result<()> {
+        let running = self.start(cx, token);
+        pending::<()>().await;
+        running.end(())
+    }
+
+    async fn rpc_crash(&self, cx: &Context, token: u64) -> Result<()> {
+        let _running = self.start(cx, token);
+        if token % 2 == 1 {
+            tokio::task::yield_now().await;
+        }
+        // Without the hook, which would print it.
+        std::panic::resume_unwind(Box::new("on purpose"))
+    }
+
+    async fn rpc_compute(&self, cx: &Context, token: u64, micros: u32) -> Result<()> {
+        let running = self.start(cx, token);
+        thread::sleep(pause(micros));
+        running.end(())
+    }
+
+    async fn rpc_block(&self, cx: &Context, token: u64, micros: u32) -> Result<()> {
+        let running = self.start(cx, token);
+        thread::sleep(pause(micros));
+        running.end(())
+    }
+
+    async fn rpc_spin(&self, cx: &Context, token: u64, micros: u32) -> Result<()> {
+        let running = self.start(cx, token);
+        thread::sleep(pause(micros));
+        running.end(())
+    }
+}
+
+fn pause(micros: u32) -> Duration {
+    Duration::from_micros(micros.into())
+}
