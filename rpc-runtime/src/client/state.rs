@@ -5,19 +5,14 @@ use tokio::sync::watch;
 /// Where a client stands with its server; [`Client::state`](crate::Client::state) tells.
 ///
 /// ```text
-///           a call                 handshake done
-/// Idle ───────────────▶ Connecting ───────────────▶ Ready
-///  ▲ ▲                    │     ▲                     │
-///  │ │ failed, and        │     │ pause over          │ lost, or the server goes
-///  │ │ no call waits      │     │                     │
-///  │ └────────────────────┤     │                     │
-///  │        failed, and ──┴──▶ BackingOff             │
-///  │        calls wait              ▲                 │
-///  │                                │ a call comes    │
-///  │                                │ before the      │
-///  │                                │ pause is over   │
-///  └────────────────────────────────┴─────────────────┘
-/// any ── close(), or the last clone is dropped ──▶ Closed
+/// Idle ──a call──▶ Connecting ──handshake──▶ Ready
+///   │               │    ▲                     │ lost, or the server goes
+///   │ a call, but   │    │ pause is over       ▼
+///   │ the pause     │    │                    Idle
+///   │ is not over   ▼    │
+///   └────────────▶ BackingOff                        after a failure that no call waits behind: Idle
+///
+/// any ──close(), or the last clone is dropped──▶ Closed
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]

@@ -1,5 +1,6 @@
 //! A client and a server whose every move the test makes by hand, over memory and with a clock that jumps.
 
+mod lost_sends;
 mod reconnect;
 mod resend;
 mod states;
@@ -7,7 +8,11 @@ mod states;
 use std::{future::poll_fn, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use tokio::{task::JoinHandle, time::timeout};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    task::JoinHandle,
+    time::timeout,
+};
 
 use super::Client;
 use crate::{
@@ -15,8 +20,11 @@ use crate::{
     config::SERVER_KEEP_ALIVE,
     conn::{Arrived, CallId, Connection, End, Side, State, Unwanted},
     driver::{Link, drive},
-    frame::control::{DropReason, Reason},
-    transport::{Address, Listener},
+    frame::{
+        Output,
+        control::{DropReason, Reason},
+    },
+    transport::{Address, Listener, Stream},
 };
 
 static ECHO: Procedure = Procedure::new("hand.v1.Hand/rpc_echo", 11);
@@ -27,6 +35,23 @@ struct Hand(Listener);
 impl Hand {
     async fn new(name: &str) -> Self {
         Self(Listener::bind(&Address::parse(name).unwrap()).await.unwrap())
+    }
+
+    /// Takes the next connection, says HELLO, and reads nothing more than the client's.
+    async fn accept_deaf(&self) -> Stream {
+        let (mut stream, _) = within(self.0.accept()).await.unwrap();
+        let settings = Limits::default().settings(SERVER_KEEP_ALIVE, Bytes::from_static(b"deaf"));
+        let mut conn = Connection::new(Side::Acceptor, settings);
+        let mut hello = Output::new();
+        conn.poll_transmit(&mut hello, usize::MAX, Duration::ZERO);
+        within(stream.write_all_buf(&mut hello.split_to(hello.len())))
+            .await
+            .unwrap();
+        let len = within(stream.read_u32()).await.unwrap();
+        within(stream.read_exact(&mut vec![0; len as usize]))
+            .await
+            .unwrap();
+        stream
     }
 
     /// Takes the next connection, and sees its handshake through.

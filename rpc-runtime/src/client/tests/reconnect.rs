@@ -150,6 +150,23 @@ async fn callers_in_a_hurry_do_not_make_attempts_every_moment() {
     );
 }
 
+#[tokio::test(start_paused = true)]
+async fn after_a_loss_no_call_goes_out_before_the_handshake() {
+    let hand = Hand::new("mem:reconnect-proxy").await;
+    let (client, far) = connected(&hand, "mem:reconnect-proxy").await;
+    far.die();
+    settle().await;
+    let pending = call(&client);
+    // Something takes connections and ends them, for the server behind it is away.
+    for _ in 0..3 {
+        let (stream, _) = within(hand.0.accept()).await.unwrap();
+        settle().await;
+        drop(stream);
+    }
+    hand.accept().await.serve(1).await;
+    done(pending).await.unwrap();
+}
+
 /// What a server that was away sees of a thousand clients that wait for it.
 #[tokio::test(start_paused = true)]
 async fn a_thousand_clients_come_back_evenly() {

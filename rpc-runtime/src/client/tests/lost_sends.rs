@@ -1,0 +1,124 @@
+//! What a flush or a barrier tells of one-way calls whose connection ended (G4).
+
+use super::*;
+use crate::{ConnectionState, Executed};
+
+async fn send(client: &Client, len: usize) {
+    let sent = client.call().send(&ECHO, Bytes::from(vec![7; len]));
+    within(sent).await.unwrap();
+}
+
+/// Waits until the client has noticed that its connection is over.
+async fn noticed(client: &Client) {
+    let mut watch = client.watch_state();
+    while client.state() == ConnectionState::Ready {
+        within(watch.changed()).await;
+    }
+}
+
+/// What the next flush tells, and that it tells it once.
+async fn told(client: &Client) -> (u64, u64) {
+    let error = within(client.flush()).await.unwrap_err();
+    within(client.flush()).await.unwrap();
+    let lost = error.lost_sends().unwrap();
+    let executed = match lost.maybe() {
+        0 => Executed::No,
+        _ => Executed::Maybe,
+    };
+    assert_eq!((error.code(), error.executed()), (Code::Unavailable, executed));
+    assert_eq!(
+        error.message(),
+        format!(
+            "a connection ended before a barrier had covered all its sends: {} never executed, {} perhaps",
+            lost.no(),
+            lost.maybe()
+        )
+    );
+    (lost.no(), lost.maybe())
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_what_was_written_whole_may_have_run() {
+    let hand = Hand::new("mem:lost-written").await;
+    let client = Client::builder("mem:lost-written").timeout(LONG).connect_lazy();
+    send(&client, 0).await;
+    let deaf = hand.accept_deaf().await;
+    while client.state() != ConnectionState::Ready {
+        settle().await;
+    }
+    // The stream holds 64 KiB: three of them and a part of the fourth.
+    for _ in 0..10 {
+        send(&client, 20_000).await;
+    }
+    settle().await;
+    drop(deaf);
+    noticed(&client).await;
+    assert_eq!(told(&client).await, (7, 4));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_barrier_has_covered_is_not_lost() {
+    let hand = Hand::new("mem:lost-covered").await;
+    let (client, far) = connected(&hand, "mem:lost-covered").await;
+    for _ in 0..5 {
+        send(&client, 10).await;
+    }
+    within(client.barrier()).await.unwrap();
+    for _ in 0..3 {
+        send(&client, 10).await;
+    }
+    settle().await;
+    far.die();
+    noticed(&client).await;
+    assert_eq!(told(&client).await, (0, 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_server_did_not_take_when_it_went_never_ran() {
+    let hand = Hand::new("mem:lost-goaway").await;
+    let (client, far) = connected(&hand, "mem:lost-goaway").await;
+    for _ in 0..3 {
+        send(&client, 10).await;
+    }
+    // It has read none of them.
+    far.go();
+    noticed_by_a_call(&client, &hand).await;
+    assert_eq!(told(&client).await, (3, 0));
+}
+
+/// As [`noticed`], by a call that goes to the next connection.
+async fn noticed_by_a_call(client: &Client, hand: &Hand) {
+    settle().await;
+    let pending = call(client);
+    hand.accept().await.serve(1).await;
+    done(pending).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn counts_of_several_connections_add_up() {
+    let hand = Hand::new("mem:lost-several").await;
+    let (client, far) = connected(&hand, "mem:lost-several").await;
+    send(&client, 10).await;
+    send(&client, 10).await;
+    far.go();
+    settle().await;
+    let pending = call(&client);
+    let far = hand.accept().await;
+    far.serve(1).await;
+    done(pending).await.unwrap();
+    for _ in 0..3 {
+        send(&client, 10).await;
+    }
+    settle().await;
+    far.die();
+    noticed(&client).await;
+    let error = {
+        let pending = call(&client);
+        hand.accept().await.serve(1).await;
+        done(pending).await.unwrap();
+        within(client.barrier()).await.unwrap_err()
+    };
+    let lost = error.lost_sends().unwrap();
+    assert_eq!((lost.no(), lost.maybe()), (2, 3));
+    within(client.barrier()).await.unwrap();
+}
