@@ -81,6 +81,29 @@ async fn what_outlives_its_connection_is_forgotten_when_it_ends() {
     server.report().await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_outlives_its_connection_is_in_the_drains_report() {
+    for ends in [true, false] {
+        let lab = Lab::default();
+        let configure = |server: rpc_runtime::ServerBuilder| server.drain_timeout(Duration::from_secs(5));
+        let server = lab.serve_with("mem:endings-left-behind", configure).await;
+        let client = server.client().await;
+        let one_way = client.call().timeout(Duration::from_secs(24 * 3600));
+        one_way.send(&WAIT, "sent".to_owned()).await.unwrap();
+        lab.logged("sent began").await;
+        within(client.close()).await.unwrap();
+        server.handle.drain();
+        if ends {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            lab.release();
+        }
+        let report = server.report().await;
+        let counts = (report.completed(), report.one_way_dropped(), report.stuck());
+        assert_eq!(counts, if ends { (1, 0, 0) } else { (0, 1, 0) }, "{report}");
+        lab.logged(if ends { "sent ended" } else { "sent dropped" }).await;
+    }
+}
+
 #[test]
 fn a_drain_ends_with_the_runtime_that_it_could_not_begin_in() {
     let runtime = || {

@@ -121,7 +121,7 @@ impl Connection {
     /// Of several drains the shortest counts.
     pub(crate) fn begin_drain(&mut self, reason: Reason, text: &str, drain: Duration, now: Time) {
         if !self.is_live() {
-            return;
+            return self.count_what_is_left();
         }
         match &mut self.drain {
             Some(old) => {
@@ -165,6 +165,10 @@ impl Connection {
     /// Calls of the control service may still be answered, for a short time.
     pub(crate) fn abort_calls(&mut self, now: Time) {
         if !self.is_live() {
+            self.count_what_is_left();
+            for id in self.requests.select(|request| request.one_way) {
+                self.abort_request(id, now);
+            }
             return;
         }
         if self.drain.is_none() {
@@ -395,6 +399,13 @@ impl Connection {
     pub(super) fn hard_limit(&self) -> Option<Time> {
         let drain = self.drain.as_ref()?;
         drain.aborted.map(|aborted| aborted + ALL_CLOSED)
+    }
+
+    /// One-way requests may outlive their connection: what becomes of them belongs into the report, too.
+    fn count_what_is_left(&mut self) {
+        let last_id = self.requests.last_id();
+        let drain = self.drain.get_or_insert_with(|| Drain::of_close(last_id));
+        drain.counts = true;
     }
 
     /// Wakes those who wait for the end of all requests, if that is what happened.
