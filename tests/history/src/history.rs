@@ -106,8 +106,6 @@ pub struct Stretch {
     pub lost_no: u64,
     /// Those that were reported as lost, and perhaps run.
     pub lost_maybe: u64,
-    /// How often a flush or barrier failed, or was given up, and told no counts.
-    pub uncounted: u32,
     /// The account of the barrier that ended it, if one did.
     pub account: Option<Numbers>,
 }
@@ -188,11 +186,6 @@ impl Recorder {
             stretch.lost_no += no;
             stretch.lost_maybe += maybe;
         });
-    }
-
-    /// Notes that a flush or barrier of `client` failed, or was given up, and told no counts.
-    pub fn uncounted(&self, client: u32) {
-        self.with_stretch(client, |stretch| stretch.uncounted += 1);
     }
 
     fn with_stretch(&self, client: u32, change: impl FnOnce(&mut Stretch)) {
@@ -345,7 +338,6 @@ mod tests {
         };
         let (first, other) = (stretch_of_a_send(1), stretch_of_a_send(2));
         recorder.lost(1, 2, 3);
-        recorder.uncounted(1);
         assert_eq!(stretch_of_a_send(1), first);
         recorder.covered(1, Numbers::default());
         assert_ne!(stretch_of_a_send(1), first);
@@ -356,7 +348,6 @@ mod tests {
             client: 1,
             lost_no: 2,
             lost_maybe: 3,
-            uncounted: 1,
             account: Some(Numbers::default()),
         };
         assert_eq!(stretches[first as usize], expected);

@@ -11,8 +11,10 @@ rpc_runtime::include_protos!();
 
 pub mod check;
 pub mod child;
+pub mod course;
 pub mod cuts;
 pub mod history;
+pub mod host;
 pub mod journal;
 pub mod load;
 pub mod probe;

@@ -302,29 +302,23 @@ impl Party {
     /// Begins a barrier, and gives it up within `patience`.
     async fn abandoned_barrier(&self, recorder: &Recorder, patience: Duration) {
         let _alone = self.turn.write().await;
+        // One that is given up has told nothing yet: what it would have told, the next one tells.
         match timeout(patience, self.probe.barrier()).await {
             Ok(Ok(account)) => recorder.covered(self.number, Numbers::from(&account)),
             Ok(result) => self.heard(recorder, "a barrier", Some(result.map(drop))),
-            Err(_) => recorder.uncounted(self.number),
+            Err(_) => {}
         }
     }
 
     /// Notes what a flush or barrier told of lost sends.
     fn heard(&self, recorder: &Recorder, what: &str, result: Option<Result<(), Error>>) {
         if let Some(Err(error)) = &result {
-            match lost_sends(error) {
-                Some((no, maybe)) => recorder.lost(self.number, no, maybe),
-                None => recorder.uncounted(self.number),
+            if let Some(lost) = error.lost_sends() {
+                recorder.lost(self.number, lost.no(), lost.maybe());
             }
         }
         allow(recorder, what, result);
     }
-}
-
-/// The counts {no, maybe} of lost sends, if the error tells them.
-fn lost_sends(_: &Error) -> Option<(u64, u64)> {
-    // Error::lost_sends() comes with the counts.
-    None
 }
 
 /// Servers come and go, so that nobody is there is as good as any answer; silence and other errors are not.

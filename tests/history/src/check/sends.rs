@@ -107,7 +107,7 @@ fn faults(stretch: &Stretch, tally: &Tally, rules: Rules) -> Vec<Fault> {
     }
     // What was neither lost nor late was admitted, and so it ran.
     let must_run = tally.accepted.saturating_sub(lost + tally.hurried);
-    let is_covered = stretch.account.is_some() && stretch.uncounted == 0;
+    let is_covered = stretch.account.is_some();
     if rules.covered_sends_run && is_covered && tally.ran < must_run {
         faults.push(Fault::CoveredSendsDidNotRun);
     }

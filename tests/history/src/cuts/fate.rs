@@ -33,8 +33,8 @@ impl Cuts {
     pub fn many() -> Self {
         Self {
             cut: 85,
-            early: 10,
-            most: 4 << 20,
+            early: 15,
+            most: 1 << 20,
             stalled: 10,
             stall: Duration::from_millis(50),
         }

@@ -1,0 +1,265 @@
+//! Course: a load on one server after another, behind a relay that cuts, and the check of what came of it.
+
+use std::{fmt, io, ops::AddAssign, path::PathBuf, time::Duration};
+
+use rpc_runtime::Client;
+
+use crate::{
+    check::{Rules, Summary, check},
+    cuts::{Counts, Cuts, Relay},
+    host::{Host, Hosted, Place, Stop, Transport},
+    load::{Load, Mix, Running},
+};
+
+/// A load on one server after another, behind a relay that cuts.
+#[derive(Clone, Debug)]
+pub struct Course {
+    /// What it is called in what is printed.
+    pub name: &'static str,
+    /// What everything but time and threads follows from.
+    pub seed: u64,
+    /// How many calls it makes.
+    pub calls: u64,
+    /// How the servers, and the relay, listen.
+    pub transport: Transport,
+    /// Where the servers run.
+    pub place: Place,
+    /// What happens to connections.
+    pub cuts: Cuts,
+    /// What happens to servers.
+    pub stops: Stops,
+    /// How many clients there are.
+    pub clients: usize,
+    /// How many users each client has.
+    pub users: u32,
+}
+
+/// What happens to the servers of a course.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stops {
+    /// One server serves to the end.
+    Never,
+    /// They drain.
+    Drains,
+    /// They are stopped in every way there is.
+    Any,
+}
+
+impl Course {
+    /// What must hold.
+    fn rules(&self) -> Rules {
+        let uncut = self.cuts.cut == 0;
+        Rules::always()
+            .handlers_end(matches!(self.place, Place::Here))
+            .covered_sends_run(self.stops == Stops::Never)
+            .replies_delivered(uncut && self.stops != Stops::Any)
+    }
+
+    /// Runs it, and tells `more` how many more calls have ended, again and again.
+    ///
+    /// # Errors
+    ///
+    /// Every promise that was broken, or why it could not run.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future ends everything that it began.
+    pub async fn run(&self, more: impl Fn(u64)) -> Result<Outcome, Failure> {
+        let mut host = Host::new(self.place.clone(), self.transport)?;
+        match self.run_on(&mut host, more).await {
+            Ok(outcome) => Ok(outcome),
+            Err(mut failure) => {
+                failure.journal = host.keep();
+                Err(failure)
+            }
+        }
+    }
+
+    async fn run_on(&self, host: &mut Host, more: impl Fn(u64)) -> Result<Outcome, Failure> {
+        let mut random = fastrand::Rng::with_seed(self.seed);
+        let mut server = host.start(drain_timeout(&mut random)).await?;
+        let relay = Relay::start(&host.front(), server.address(), self.cuts.clone(), random.fork()).await?;
+        let clients = (0..self.clients).map(|_| Client::connect_lazy(relay.address()));
+        let load = Load::new(random.u64(..))
+            .users(self.users)
+            .calls(self.calls)
+            .mix(Mix::default())
+            .start(clients.collect());
+
+        let mut stopped = Stopped::default();
+        let mut seen = 0;
+        while !load.progress().is_over() {
+            let until = match self.stops {
+                Stops::Never => u64::MAX,
+                _ => load.ended() + random.u64(1..self.between_stops()),
+            };
+            watch(&load, until, &mut seen, &more).await;
+            if self.stops != Stops::Never && !load.progress().is_over() {
+                let stop = self.stop(&mut random);
+                let drain_timeout = drain_timeout(&mut random);
+                server = if random.bool() {
+                    // The next one is there before this one goes.
+                    let next = host.start(drain_timeout).await?;
+                    relay.redirect(next.address());
+                    server.stop(stop).await?;
+                    next
+                } else {
+                    server.stop(stop).await?;
+                    let next = host.start(drain_timeout).await?;
+                    relay.redirect(next.address());
+                    next
+                };
+                stopped.count(stop, &server);
+            }
+        }
+        let history = load.finish().await;
+        more(history.records.len() as u64 - seen);
+        server.stop(Stop::Drain).await?;
+        let records = host.records().await?;
+        let summary = check(&records, &history, self.rules()).map_err(|violations| Failure {
+            stories: violations.iter().map(ToString::to_string).collect(),
+            journal: None,
+        })?;
+        Ok(Outcome {
+            summary,
+            cuts: relay.counts(),
+            stopped,
+        })
+    }
+
+    /// How many calls there are between two stops at most: several stops in a short course, very many in a long one.
+    fn between_stops(&self) -> u64 {
+        (self.calls / 8).clamp(2, 4000)
+    }
+
+    fn stop(&self, random: &mut fastrand::Rng) -> Stop {
+        match (self.stops, random.u32(..4)) {
+            (Stops::Any, 0) => Stop::Abort,
+            (Stops::Any, 1 | 2) => Stop::Kill,
+            _ => Stop::Drain,
+        }
+    }
+}
+
+/// Waits until that many calls have ended, and tells of them meanwhile.
+async fn watch(load: &Running, until: u64, seen: &mut u64, more: &impl Fn(u64)) {
+    while load.ended() < until && !load.progress().is_over() {
+        load.reached(until.min(*seen + 1000)).await;
+        let ended = load.ended();
+        more(ended - *seen);
+        *seen = ended;
+    }
+}
+
+fn drain_timeout(random: &mut fastrand::Rng) -> Duration {
+    Duration::from_millis(random.u64(..300))
+}
+
+/// What came of a course that broke no promise.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    /// What callers and servers saw.
+    pub summary: Summary,
+    /// What the relay did.
+    pub cuts: Counts,
+    /// How the servers were stopped.
+    pub stopped: Stopped,
+}
+
+impl AddAssign for Outcome {
+    fn add_assign(&mut self, other: Self) {
+        self.summary += other.summary;
+        self.cuts += other.cuts;
+        self.stopped += other.stopped;
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.summary)?;
+        writeln!(f, "cuts      {}", self.cuts)?;
+        write!(f, "restarts  {}", self.stopped)
+    }
+}
+
+/// How servers were stopped, while a load ran on them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stopped {
+    /// Those that drained.
+    pub drained: u64,
+    /// Those whose handlers were dropped at once.
+    pub aborted: u64,
+    /// Processes that were killed.
+    pub killed: u64,
+}
+
+impl Stopped {
+    fn count(&mut self, stop: Stop, server: &Hosted) {
+        match (stop, server) {
+            (Stop::Drain, _) => self.drained += 1,
+            (Stop::Kill, Hosted::Process(_)) => self.killed += 1,
+            // A server of this process cannot be killed.
+            (Stop::Abort | Stop::Kill, _) => self.aborted += 1,
+        }
+    }
+}
+
+impl AddAssign for Stopped {
+    fn add_assign(&mut self, other: Self) {
+        self.drained += other.drained;
+        self.aborted += other.aborted;
+        self.killed += other.killed;
+    }
+}
+
+impl fmt::Display for Stopped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            drained,
+            aborted,
+            killed,
+        } = self;
+        let sum = drained + aborted + killed;
+        write!(
+            f,
+            "{sum}: {drained} drained, {aborted} aborted, {killed} killed by SIGKILL"
+        )
+    }
+}
+
+/// Why a course failed.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// Each broken promise, or what went wrong, on one line.
+    pub stories: Vec<String>,
+    /// The journal, which was kept, if it is a file.
+    pub journal: Option<PathBuf>,
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self {
+            stories: vec![error.to_string()],
+            journal: None,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} violations", self.stories.len())?;
+        for story in self.stories.iter().take(SHOWN) {
+            write!(f, "\n  {story}")?;
+        }
+        if let Some(more) = self.stories.len().checked_sub(SHOWN + 1) {
+            write!(f, "\n  and {} more", more + 1)?;
+        }
+        if let Some(journal) = &self.journal {
+            write!(f, "\n  the journal is in {}", journal.display())?;
+        }
+        Ok(())
+    }
+}
+
+/// How many violations are printed.
+const SHOWN: usize = 40;

@@ -1,0 +1,94 @@
+//! Some thousand calls each, with cuts and restarts. A million: `cargo run --release -p history -- --calls 1000000`.
+
+use history::{
+    course::{Course, Outcome, Stops},
+    cuts::Cuts,
+    host::{Place, Transport},
+};
+
+/// A course with many cuts and stops in this process, to be changed.
+fn course(seed: u64) -> Course {
+    Course {
+        name: "a test",
+        seed,
+        calls: 4000,
+        transport: Transport::Tcp,
+        place: Place::Here,
+        cuts: Cuts::many(),
+        stops: Stops::Any,
+        clients: 4,
+        users: 3,
+    }
+}
+
+fn process() -> Place {
+    Place::Process(env!("CARGO_BIN_EXE_check-history").into())
+}
+
+async fn keeps_its_promises(course: Course) -> Outcome {
+    println!("seed {}", course.seed);
+    let outcome = course.run(|_| {}).await;
+    let outcome = outcome.unwrap_or_else(|failure| panic!("{failure}"));
+    println!("{outcome}");
+    // A run in which nothing happened would keep every promise.
+    assert!(
+        outcome.summary.ok > 0 && outcome.summary.accepted > 0,
+        "{outcome}"
+    );
+    outcome
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_call_runs_as_told_while_servers_are_stopped_and_connections_cut() {
+    for (seed, transport) in [(1, Transport::Tcp), (2, Transport::Unix)] {
+        let outcome = keeps_its_promises(Course {
+            transport,
+            ..course(seed)
+        })
+        .await;
+        assert!(
+            outcome.cuts.cuts() > 0 && outcome.stopped.aborted > 0,
+            "{outcome}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_call_runs_as_told_while_processes_are_killed_and_connections_cut() {
+    for (seed, transport) in [(3, Transport::Tcp), (4, Transport::Unix)] {
+        let outcome = keeps_its_promises(Course {
+            transport,
+            place: process(),
+            ..course(seed)
+        })
+        .await;
+        assert!(outcome.stopped.killed > 0, "{outcome}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_send_that_a_barrier_covered_runs_whatever_is_cut() {
+    let outcome = keeps_its_promises(Course {
+        stops: Stops::Never,
+        ..course(5)
+    })
+    .await;
+    assert!(
+        outcome.cuts.cuts() > 0 && outcome.summary.barriers > 0,
+        "{outcome}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_reply_is_lost_by_servers_that_drain() {
+    for (seed, place) in [(6, Place::Here), (7, process())] {
+        let outcome = keeps_its_promises(Course {
+            place,
+            cuts: Cuts::none(),
+            stops: Stops::Drains,
+            ..course(seed)
+        })
+        .await;
+        assert!(outcome.stopped.drained > 0, "{outcome}");
+    }
+}
