@@ -562,5 +562,6 @@ async fn calls_of_a_terminated_in_process_server_fail_at_once() {
         );
         assert_eq!(error.message(), "the in-process server was terminated");
     }
-    assert_eq!(start.elapsed(), Duration::ZERO);
+    // Each has 30 s, and tried for so long if it were not known that nobody comes back.
+    assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
 }

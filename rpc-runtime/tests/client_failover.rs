@@ -38,11 +38,8 @@ async fn the_first_address_that_answers_is_used() {
         "mem:failover-first-b",
         "mem:failover-first-c",
     ]);
-    let start = tokio::time::Instant::now();
     add(&client).await;
     assert_eq!((b.sum(), c.sum()), (1, 0));
-    // There is no pause as long as there is another address to try.
-    assert_eq!(start.elapsed(), Duration::ZERO);
     assert!(client.last_failure().is_none());
 }
 

@@ -151,6 +151,21 @@ async fn callers_in_a_hurry_do_not_make_attempts_every_moment() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn there_is_no_pause_as_long_as_there_is_another_address() {
+    let hand = Hand::new("mem:reconnect-third").await;
+    let client = Client::builder("mem:reconnect-first")
+        .address("mem:reconnect-second")
+        .address("mem:reconnect-third")
+        .connect_lazy();
+    let start = Instant::now();
+    let pending = call(&client);
+    let far = hand.accept().await;
+    assert_eq!(start.elapsed(), Duration::ZERO);
+    far.serve(1).await;
+    done(pending).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn after_a_loss_no_call_goes_out_before_the_handshake() {
     let hand = Hand::new("mem:reconnect-proxy").await;
     let (client, far) = connected(&hand, "mem:reconnect-proxy").await;
