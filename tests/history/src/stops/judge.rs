@@ -1,0 +1,326 @@
+//! Judge: whether the report of a drain is true, by what the handlers and the callers wrote down.
+
+use std::collections::{HashMap, HashSet};
+
+use rpc_runtime::Executed;
+
+use crate::{
+    child::Report,
+    history::{History, Kind, Outcome},
+    journal::{Event, Records},
+};
+
+/// What is known of one stop, apart from its report.
+pub(super) struct Evidence<'a> {
+    pub(super) journal: &'a Records,
+    /// What the callers saw, in the end.
+    pub(super) history: &'a History,
+    /// What they had seen when the stop was sent.
+    pub(super) before: &'a History,
+    /// Calls of which no server ever had a byte.
+    pub(super) unsent: &'a HashSet<u64>,
+    /// How many of the clients read: those with the lowest numbers.
+    pub(super) readers: usize,
+    /// How many entries the journal had when every client that reads had been told of the drain.
+    pub(super) told: usize,
+}
+
+/// How many requests of each fate the evidence shows.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Counts {
+    /// Handlers that ended, and perhaps after the drain began: all but those whose caller had the reply before.
+    ended_perhaps: u64,
+    /// Handlers that ended when every client had been told.
+    ended_surely: u64,
+    /// Handlers that were dropped.
+    calls: Cut,
+    sends: Cut,
+    /// Sends that were reported as lost.
+    lost: u64,
+}
+
+/// What became of the calls, or the sends, that did not end.
+#[derive(Clone, Copy, Debug, Default)]
+struct Cut {
+    /// Handlers that were dropped.
+    dropped: u64,
+    /// Handlers that had neither ended nor been dropped when the process was gone.
+    stuck: u64,
+    /// Requests that may have reached the server, and whose handlers never started.
+    unstarted: u64,
+    /// Handlers of calls that ended, and whose callers were not told: in the very moment of being dropped.
+    untold: u64,
+}
+
+impl Counts {
+    pub(super) fn of(evidence: &Evidence<'_>) -> Self {
+        let had_reply: HashMap<u64, bool> = evidence
+            .before
+            .records
+            .iter()
+            .map(|record| {
+                let replied = record.kind == Kind::Call && was_told_the_end(record.outcome);
+                (record.token, replied)
+            })
+            .collect();
+        let mut last: HashMap<u64, (usize, Event)> = HashMap::new();
+        for (index, entry) in evidence.journal.entries.iter().enumerate() {
+            last.insert(entry.token, (index, entry.event));
+        }
+        let stretches = &evidence.history.stretches;
+        let mut counts = Self {
+            lost: stretches
+                .iter()
+                .map(|stretch| stretch.lost_no + stretch.lost_maybe)
+                .sum(),
+            ..Self::default()
+        };
+        for record in &evidence.history.records {
+            let cut = match record.kind {
+                Kind::Call => &mut counts.calls,
+                Kind::Send(_) => &mut counts.sends,
+            };
+            match last.get(&record.token) {
+                None if record.kind == Kind::Call => {
+                    cut.unstarted += u64::from(!evidence.unsent.contains(&record.token));
+                }
+                None => cut.unstarted += u64::from(record.outcome == Outcome::Ok),
+                Some((_, Event::Started)) => cut.stuck += 1,
+                Some((_, Event::Dropped)) => cut.dropped += 1,
+                Some((index, Event::Ended | Event::Failed | Event::Panicked)) => {
+                    cut.untold += u64::from(record.kind == Kind::Call && !was_told_the_end(record.outcome));
+                    if had_reply.get(&record.token) != Some(&true) {
+                        counts.ended_perhaps += 1;
+                    }
+                    let was_told = (record.client as usize) < evidence.readers;
+                    if was_told && *index >= evidence.told {
+                        counts.ended_surely += 1;
+                    }
+                }
+            }
+        }
+        counts
+    }
+
+    /// What of `report` is not true, one line each.
+    ///
+    /// Some numbers have to be within bounds only, for nobody outside knows the very moment at which a drain begins and
+    /// ends on each connection. Dropped and stuck handlers are exact, unless requests were refused before they ran.
+    pub(super) fn judge(&self, report: &Report) -> Vec<String> {
+        let stuck = self.calls.stuck + self.sends.stuck;
+        // Handlers that could not be dropped in time, and ended or were dropped when the report was out.
+        let late = report.stuck.saturating_sub(stuck);
+        let mut lies = Vec::new();
+        let check = |lies: &mut Vec<String>, what: &str, reported: u64, low: u64, high: u64| {
+            if !(low..=high).contains(&reported) {
+                lies.push(format!(
+                    "{what}: {reported} reported, {low} to {high} by the journal"
+                ));
+            }
+        };
+        check(
+            &mut lies,
+            "completed",
+            report.completed,
+            self.ended_surely.saturating_sub(late),
+            self.ended_perhaps,
+        );
+        check(
+            &mut lies,
+            "aborted",
+            report.aborted,
+            self.calls.low(),
+            self.calls.high(late),
+        );
+        check(
+            &mut lies,
+            "one-ways dropped",
+            report.one_way_dropped,
+            self.sends.low(),
+            self.sends.high(late),
+        );
+        // A send that was taken runs, or somebody says that it did not.
+        let vanished = self.sends.unstarted.saturating_sub(self.lost);
+        let dropped = report.one_way_dropped.saturating_sub(self.sends.low());
+        if vanished > dropped {
+            lies.push(format!(
+                "{vanished} sends vanished, of which {dropped} were reported as dropped"
+            ));
+        }
+        check(
+            &mut lies,
+            "stuck",
+            report.stuck,
+            stuck,
+            report.aborted + report.one_way_dropped,
+        );
+        lies
+    }
+}
+
+impl Cut {
+    /// How many the drain has cut at least.
+    fn low(&self) -> u64 {
+        self.dropped + self.stuck
+    }
+
+    /// How many it has cut at most.
+    fn high(&self, late: u64) -> u64 {
+        self.low() + self.unstarted + self.untold.max(late)
+    }
+}
+
+/// Whether the caller learned from the handler's end itself.
+fn was_told_the_end(outcome: Outcome) -> bool {
+    match outcome {
+        Outcome::Ok => true,
+        Outcome::Failed { executed, .. } => executed == Executed::Yes,
+        Outcome::Pending | Outcome::Wrong | Outcome::Cancelled => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        history::{Record, Stretch},
+        journal::Entry,
+    };
+
+    /// A stop that found 4 calls and 3 sends open, and whose clients knew of it after the fourth entry.
+    ///
+    /// Call 1 had its reply before, 2 ended in the drain, 3 was dropped, 4 is stuck, 5 never began; send 11 ended in the
+    /// drain, 12 was dropped, 13 never began: it may be among the `lost` that the client was told of.
+    fn counts(lost: u64) -> Counts {
+        let entries = [
+            (1, Event::Started),
+            (1, Event::Ended),
+            (2, Event::Started),
+            (3, Event::Started),
+            (4, Event::Started),
+            (11, Event::Started),
+            (12, Event::Started),
+            (2, Event::Ended),
+            (11, Event::Failed),
+            (3, Event::Dropped),
+            (12, Event::Dropped),
+        ];
+        let journal = Records {
+            entries: entries.map(|(token, event)| entry(token, event)).into(),
+            ..Records::default()
+        };
+        let maybe = Outcome::Failed {
+            executed: Executed::Maybe,
+            code: rpc_runtime::Code::Unavailable,
+            remote: true,
+        };
+        let seen = |second| History {
+            records: vec![
+                record(1, Kind::Call, Outcome::Ok),
+                record(2, Kind::Call, second),
+                record(3, Kind::Call, maybe),
+                record(4, Kind::Call, maybe),
+                record(5, Kind::Call, maybe),
+                record(11, Kind::Send(0), Outcome::Ok),
+                record(12, Kind::Send(0), Outcome::Ok),
+                record(13, Kind::Send(0), Outcome::Ok),
+            ],
+            stretches: vec![Stretch {
+                lost_maybe: lost,
+                ..Stretch::default()
+            }],
+            ..History::default()
+        };
+        Counts::of(&Evidence {
+            journal: &journal,
+            history: &seen(Outcome::Ok),
+            before: &seen(Outcome::Pending),
+            unsent: &HashSet::new(),
+            readers: 1,
+            told: 7,
+        })
+    }
+
+    fn entry(token: u64, event: Event) -> Entry {
+        Entry {
+            token,
+            at: 0,
+            instance: 0,
+            event,
+            one_way: token > 10,
+        }
+    }
+
+    fn record(token: u64, kind: Kind, outcome: Outcome) -> Record {
+        Record {
+            token,
+            procedure: "echo",
+            client: 0,
+            kind,
+            outcome,
+            hurried: false,
+        }
+    }
+
+    fn report(completed: u64, aborted: u64, one_way_dropped: u64, stuck: u64) -> Report {
+        Report {
+            completed,
+            aborted,
+            one_way_dropped,
+            stuck,
+        }
+    }
+
+    #[test]
+    fn a_true_report_is_believed() {
+        // The refused call and send may be counted or not: perhaps they never reached the server.
+        for (aborted, one_way_dropped) in [(2, 1), (3, 1), (2, 2), (3, 2)] {
+            let lies = counts(1).judge(&report(2, aborted, one_way_dropped, 1));
+            assert!(lies.is_empty(), "{lies:?}");
+        }
+    }
+
+    #[test]
+    fn every_number_that_is_wrong_is_a_lie() {
+        for (wrong, what) in [
+            (report(1, 2, 1, 1), "completed: 1 reported, 2 to 2"),
+            (report(3, 2, 1, 1), "completed: 3 reported, 2 to 2"),
+            (report(2, 1, 1, 1), "aborted: 1 reported, 2 to 3"),
+            (report(2, 4, 1, 1), "aborted: 4 reported, 2 to 3"),
+            (report(2, 2, 0, 1), "one-ways dropped: 0 reported, 1 to 2"),
+            (report(2, 2, 3, 1), "one-ways dropped: 3 reported, 1 to 2"),
+            (report(2, 2, 1, 0), "stuck: 0 reported, 1 to 3"),
+            (report(2, 2, 1, 4), "stuck: 4 reported, 1 to 3"),
+        ] {
+            let lies = counts(1).judge(&wrong);
+            assert!(lies.iter().any(|lie| lie.starts_with(what)), "{what}: {lies:?}");
+        }
+    }
+
+    #[test]
+    fn a_send_that_neither_ran_nor_was_told_of_has_vanished() {
+        let lies = counts(0).judge(&report(2, 2, 1, 1));
+        assert_eq!(lies, ["1 sends vanished, of which 0 were reported as dropped"]);
+        let lies = counts(0).judge(&report(2, 2, 2, 1));
+        assert!(lies.is_empty(), "the server has dropped it: {lies:?}");
+    }
+
+    #[test]
+    fn a_call_that_was_never_sent_is_not_among_the_aborted() {
+        let journal = Records::default();
+        let history = History {
+            records: vec![record(1, Kind::Call, Outcome::Cancelled)],
+            ..History::default()
+        };
+        let evidence = Evidence {
+            journal: &journal,
+            history: &history,
+            before: &history,
+            unsent: &HashSet::from([1]),
+            readers: 1,
+            told: 0,
+        };
+        let lies = Counts::of(&evidence).judge(&report(0, 1, 0, 0));
+        assert_eq!(lies.len(), 1, "{lies:?}");
+    }
+}

@@ -1,0 +1,346 @@
+//! Load: clients that call until their server has ended, and write down what they saw.
+
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use fastrand::Rng;
+use rpc_runtime::{Bytes, Client, ConnectionState, Error, Executed, Phase};
+use tokio::{sync::watch, task::JoinSet};
+
+use super::plan::{Plan, Slow};
+use crate::{
+    api::v1::ProbeClient,
+    history::{Outcome, Recorder, Ticket, UserLog},
+};
+
+/// Clients that call one server until it has ended.
+pub(super) struct Load {
+    shared: Arc<Shared>,
+    /// Those who read come first.
+    clients: Vec<Client>,
+    readers: usize,
+    users: JoinSet<()>,
+}
+
+struct Shared {
+    recorder: Recorder,
+    /// How many calls have ended.
+    ended: watch::Sender<u64>,
+    over: watch::Sender<bool>,
+    unsent: Mutex<HashSet<u64>>,
+    /// Whether somebody blocks a worker of the server unannounced: one may.
+    spinning: AtomicBool,
+}
+
+impl Load {
+    /// Begins to call: `readers` read the replies, `mute` never gets any.
+    pub(super) fn begin(plan: &Plan, readers: Vec<Client>, mute: Option<Client>) -> Self {
+        let shared = Arc::new(Shared {
+            recorder: Recorder::new(),
+            ended: watch::Sender::default(),
+            over: watch::Sender::new(false),
+            unsent: Mutex::default(),
+            spinning: AtomicBool::new(false),
+        });
+        let mut random = Rng::with_seed(plan.load_seed);
+        let mut users = JoinSet::new();
+        for (client, number) in readers.iter().zip(0..) {
+            for _ in 0..plan.users {
+                let user = User::new(&shared, client, number, plan, random.fork());
+                users.spawn(user.call_until_the_end());
+            }
+        }
+        let (mut clients, readers) = (readers, plan.connections);
+        if let Some(mute) = mute {
+            let number = u32::try_from(clients.len()).unwrap_or(u32::MAX);
+            users.spawn(User::new(&shared, &mute, number, plan, random.fork()).shout());
+            clients.push(mute);
+        }
+        Self {
+            shared,
+            clients,
+            readers,
+            users,
+        }
+    }
+
+    pub(super) fn recorder(&self) -> &Recorder {
+        &self.shared.recorder
+    }
+
+    /// Waits until so many calls have ended.
+    pub(super) async fn ended(&self, count: u64) {
+        // The sender is ours, so it outlives the wait.
+        let _ = self
+            .shared
+            .ended
+            .subscribe()
+            .wait_for(|ended| *ended >= count)
+            .await;
+    }
+
+    /// Whether every client that reads is connected.
+    pub(super) fn is_connected(&self) -> bool {
+        let mut readers = self.clients[..self.readers].iter();
+        readers.all(|client| client.state() == ConnectionState::Ready)
+    }
+
+    /// Waits until no client that reads is connected any more: each has been told that its server goes.
+    pub(super) fn told(&self) -> impl Future<Output = ()> + Send + use<> {
+        disconnected(&self.clients[..self.readers])
+    }
+
+    /// Ends every client, whose server is gone, and waits for all users; the calls of which no server ever had a byte.
+    pub(super) async fn end(mut self) -> HashSet<u64> {
+        // From then on no open call waits for its connection; the users see that before they see the end.
+        disconnected(&self.clients).await;
+        self.shared.over.send_replace(true);
+        while let Some(ended) = self.users.join_next().await {
+            if let Err(error) = ended {
+                self.recorder().strange(format!("a user of the load: {error}"));
+            }
+        }
+        for (client, number) in self.clients.iter().zip(0..) {
+            if let Err(error) = client.flush().await {
+                match error.lost_sends() {
+                    Some(lost) => self.recorder().lost(number, lost.no(), lost.maybe()),
+                    None => self
+                        .recorder()
+                        .strange(format!("the last flush of client {number}: {error}")),
+                }
+            }
+        }
+        let unsent = self.shared.unsent.lock();
+        unsent.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Waits until none of `clients` is connected.
+fn disconnected(clients: &[Client]) -> impl Future<Output = ()> + Send + use<> {
+    let watches: Vec<_> = clients.iter().map(Client::watch_state).collect();
+    async move {
+        for mut watch in watches {
+            while watch.state() == ConnectionState::Ready {
+                watch.changed().await;
+            }
+        }
+    }
+}
+
+/// One task that calls through one client.
+struct User {
+    shared: Arc<Shared>,
+    log: UserLog,
+    probe: ProbeClient,
+    number: u32,
+    slow: Slow,
+    drain_timeout: Duration,
+    random: Rng,
+}
+
+impl User {
+    fn new(shared: &Arc<Shared>, client: &Client, number: u32, plan: &Plan, random: Rng) -> Self {
+        Self {
+            shared: Arc::clone(shared),
+            log: shared.recorder.user(),
+            probe: ProbeClient::new(client.clone()),
+            number,
+            slow: plan.slow,
+            drain_timeout: plan.drain_timeout,
+            random,
+        }
+    }
+
+    /// Calls, one after the other but for the slow ones, until the server is gone.
+    async fn call_until_the_end(mut self) {
+        let mut slow = JoinSet::new();
+        while !*self.shared.over.borrow() {
+            let went_on = match self.random.u32(..100) {
+                0..10 if self.slow != Slow::None && slow.len() < MAX_SLOW => {
+                    slow.spawn(self.slow_call());
+                    true
+                }
+                0..30 => self.send().await,
+                30..35 => self.refuse().await,
+                _ => self.echo().await,
+            };
+            if !went_on {
+                break;
+            }
+        }
+        slow.join_all().await;
+    }
+
+    /// Calls for long replies, many at once, and waits for them in vain.
+    async fn shout(mut self) {
+        let mut calls = JoinSet::new();
+        for _ in 0..SHOUTS {
+            let payload = Bytes::from(vec![7; SHOUT_LEN]);
+            let (probe, ticket) = (self.probe.clone(), self.log.call(self.number, "echo", false));
+            let shared = Arc::clone(&self.shared);
+            calls.spawn(async move {
+                let call = probe.send_recv().timeout(None).echo(ticket.token(), payload);
+                shared.note(ticket, shared.unless_over(call).await);
+            });
+            self.send().await;
+        }
+        calls.join_all().await;
+    }
+
+    async fn echo(&mut self) -> bool {
+        let payload = Bytes::from(vec![self.random.u8(..); self.len()]);
+        let ticket = self.log.call(self.number, "echo", false);
+        let call = self.probe.send_recv().echo(ticket.token(), payload.clone());
+        match self.shared.unless_over(call).await {
+            Some(Ok(reply)) if reply.payload != payload => {
+                ticket.end(Outcome::Wrong);
+                true
+            }
+            result => self.shared.note(ticket, result),
+        }
+    }
+
+    async fn refuse(&self) -> bool {
+        let ticket = self.log.call(self.number, "refuse", false);
+        let call = self.probe.send_recv().refuse(ticket.token());
+        let result = self.shared.unless_over(call).await;
+        self.shared.note(ticket, result)
+    }
+
+    async fn send(&mut self) -> bool {
+        let ticket = self.log.send(self.number, "echo", false);
+        let payload = vec![0; self.len()];
+        let send = self.probe.send().timeout(None).echo(ticket.token(), payload);
+        let result = self.shared.unless_over(send).await;
+        self.shared.note(ticket, result)
+    }
+
+    /// A call or a send that takes long, or for ever.
+    fn slow_call(&mut self) -> impl Future<Output = bool> + Send + use<> {
+        let way = match self.slow {
+            Slow::None | Slow::Sleep => Way::Sleep,
+            Slow::Hang => Way::Hang,
+            Slow::Block => Way::Block,
+            Slow::Mixed if !self.shared.spinning.swap(true, Ordering::AcqRel) => Way::Spin,
+            Slow::Mixed => [Way::Sleep, Way::Hang, Way::Block][self.random.usize(..3)],
+        };
+        let drain = u32::try_from(self.drain_timeout.as_micros()).unwrap_or(u32::MAX);
+        let micros = match self.random.u32(..3) {
+            0 => self.random.u32(..drain / 4),
+            1 if way == Way::Sleep => self.random.u32(..drain.saturating_mul(2)),
+            // Longer than any drain: those that cannot be dropped end with their process.
+            _ => 600_000_000,
+        };
+        let one_way = self.random.bool();
+        let ticket = if one_way {
+            self.log.send(self.number, way.name(), false)
+        } else {
+            self.log.call(self.number, way.name(), false)
+        };
+        let (probe, shared, token) = (self.probe.clone(), Arc::clone(&self.shared), ticket.token());
+        async move {
+            let call = async {
+                if one_way {
+                    let send = probe.send().timeout(None);
+                    match way {
+                        Way::Sleep => send.sleep(token, micros).await,
+                        Way::Hang => send.hang(token).await,
+                        Way::Block => send.block(token, micros).await,
+                        Way::Spin => send.spin(token, micros).await,
+                    }
+                } else {
+                    let call = probe.send_recv().timeout(None);
+                    match way {
+                        Way::Sleep => call.sleep(token, micros).await,
+                        Way::Hang => call.hang(token).await,
+                        Way::Block => call.block(token, micros).await,
+                        Way::Spin => call.spin(token, micros).await,
+                    }
+                }
+            };
+            let result = shared.unless_over(call).await;
+            shared.note(ticket, result)
+        }
+    }
+
+    /// The length of a payload: mostly short, now and then several fragments.
+    fn len(&mut self) -> usize {
+        match self.random.u32(..20) {
+            0 => self.random.usize(..300_000),
+            1..4 => self.random.usize(..30_000),
+            _ => self.random.usize(..300),
+        }
+    }
+}
+
+/// In which way a call is slow.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Sleep,
+    Hang,
+    Block,
+    Spin,
+}
+
+impl Way {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Sleep => "sleep",
+            Self::Hang => "hang",
+            Self::Block => "block",
+            Self::Spin => "spin",
+        }
+    }
+}
+
+impl Shared {
+    /// What comes of `call`, unless the run is over before it has ended.
+    async fn unless_over<T>(&self, call: impl Future<Output = T>) -> Option<T> {
+        let mut over = self.over.subscribe();
+        tokio::select! {
+            // A call that has ended counts, even if the run has, too.
+            biased;
+            result = call => Some(result),
+            _ = over.wait_for(|over| *over) => None,
+        }
+    }
+
+    /// Notes how a call ended; whether it makes sense to call on.
+    fn note<T>(&self, ticket: Ticket, result: Option<Result<T, Error>>) -> bool {
+        self.ended.send_modify(|ended| *ended += 1);
+        match result {
+            None => false,
+            Some(Ok(_)) => {
+                ticket.end(Outcome::Ok);
+                true
+            }
+            Some(Err(error)) => {
+                let executed = error.executed();
+                // One that was resent had been with the server before.
+                let never_there = executed == Executed::No
+                    && error.phase() == Some(Phase::Connect)
+                    && !error.to_string().contains("resent");
+                if never_there {
+                    let unsent = self.unsent.lock();
+                    unsent
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .insert(ticket.token());
+                }
+                ticket.end(Outcome::of(&error));
+                executed == Executed::Yes
+            }
+        }
+    }
+}
+
+/// How many slow calls one user has open at most.
+const MAX_SLOW: usize = 4;
+/// How many calls a client makes that never reads, and how long their replies are: more than sockets and queues take.
+const SHOUTS: usize = 60;
+const SHOUT_LEN: usize = 100_000;
