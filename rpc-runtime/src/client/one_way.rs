@@ -51,22 +51,28 @@ pub(super) async fn barrier(client: &Client, deadline: Deadline) -> Result<Accou
     let channel = &client.channel;
     channel.tell_lost()?;
     within(&deadline, "confirmed", async {
-        let current = live(channel, deadline).await?;
-        for on in channel.carriers() {
-            if !Arc::ptr_eq(&on, &current) && reach(client, &on, deadline).await.is_err() {
-                channel.settled(&on).await;
+        loop {
+            let current = live(channel, deadline).await?;
+            for on in channel.carriers() {
+                if !Arc::ptr_eq(&on, &current) && reach(client, &on, deadline).await.is_err() {
+                    channel.settled(&on).await;
+                }
             }
-        }
-        let reached = reach(client, &current, deadline).await;
-        if reached.is_err() {
-            // One that takes no more calls ends as soon as its own are done.
-            channel.takes_calls(&current);
+            let cause = match reach(client, &current, deadline).await {
+                Ok(progress) => {
+                    channel.tell_lost()?;
+                    return Ok(Account::new(progress));
+                }
+                Err(cause) => cause,
+            };
+            if channel.takes_calls(&current) {
+                return Err(failure::of_connection(&cause).with_peer(Arc::clone(&current.peer)));
+            }
+            // One that takes no more calls ends as soon as its own are done. If nothing was lost with it, an earlier
+            // ping has covered all, and there is only the account to be had, from the next one.
             channel.settled(&current).await;
+            channel.tell_lost()?;
         }
-        channel.tell_lost()?;
-        reached
-            .map(Account::new)
-            .map_err(|cause| failure::of_connection(&cause).with_peer(Arc::clone(&current.peer)))
     })
     .await
     .map_err(|error| {

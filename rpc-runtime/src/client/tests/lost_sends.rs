@@ -122,3 +122,19 @@ async fn counts_of_several_connections_add_up() {
     assert_eq!((lost.no(), lost.maybe()), (2, 3));
     within(client.barrier()).await.unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_barrier_goes_on_by_the_next_connection_when_nothing_was_lost() {
+    let hand = Hand::new("mem:lost-nothing").await;
+    let (client, far) = connected(&hand, "mem:lost-nothing").await;
+    send(&client, 10).await;
+    within(client.barrier()).await.unwrap();
+    // The server goes, and reads no ping any more.
+    far.go();
+    let barrier = tokio::spawn({
+        let client = client.clone();
+        async move { client.barrier().await }
+    });
+    let _next = hand.accept().await;
+    assert_eq!(within(barrier).await.unwrap().unwrap().received(), 0);
+}
