@@ -3,7 +3,7 @@
 use std::{
     fmt,
     fs::{File, OpenOptions},
-    io::{self, Read, Seek, SeekFrom, Write},
+    io::{self, Write},
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
@@ -42,22 +42,12 @@ impl Journal {
 
     /// Opens the journal of several processes; `instance` tells this one's records from the others'.
     ///
-    /// A line that a killed process left torn is ended, so that it spoils no other.
-    ///
     /// # Errors
     ///
-    /// If the file can be neither opened nor made, or cannot be written.
+    /// If the file can be neither opened nor made.
     pub fn append(path: impl AsRef<Path>, instance: u32) -> io::Result<Self> {
         let path = path.as_ref();
-        let mut file = OpenOptions::new()
-            .create(true)
-            .read(true)
-            .append(true)
-            .open(path)?;
-        if is_torn(&mut file)? {
-            file.write_all(b"\n")?;
-        }
-        file.write_all(format!("O 0 {} {instance}\n", now()).as_bytes())?;
+        let file = OpenOptions::new().create(true).append(true).open(path)?;
         Ok(Self::new(instance, Place::File(file, path.to_owned())))
     }
 
@@ -96,7 +86,7 @@ impl Journal {
     ///
     /// As [`Journal::write`].
     pub fn mark(&self, text: &str) {
-        let text = text.replace('\n', " ");
+        let text = text.replace(FIRST, " ");
         let instance = self.0.instance;
         match &self.0.place {
             Place::Memory(records) => {
@@ -108,7 +98,7 @@ impl Journal {
                     text,
                 });
             }
-            Place::File(file, _) => append(file, &format!("M 0 {} {instance} {text}\n", now())),
+            Place::File(file, _) => append(file, &format!("M 0 {} {instance} {text}", now())),
         }
     }
 
@@ -137,47 +127,39 @@ pub struct Records {
     pub entries: Vec<Entry>,
     /// What was marked between.
     pub marks: Vec<Mark>,
-    /// How many lines were torn by the end of their process.
+    /// How many records were torn by the end of their process.
     pub torn: usize,
 }
 
 impl Records {
     /// Reads the journal of several processes.
     ///
+    /// A record that is not whole is counted, wherever it is: its process was killed while it wrote it, and others
+    /// went on.
+    ///
     /// # Errors
     ///
-    /// If the file cannot be read; `InvalidData` if a line makes no sense that is not the last of a killed process.
+    /// If the file cannot be read; `InvalidData` if a whole record makes no sense.
     pub fn read(path: impl AsRef<Path>) -> io::Result<Self> {
-        let bytes = std::fs::read(path)?;
+        let text = std::fs::read_to_string(path)?;
         let mut records = Self::default();
-        // A torn line is the last one, or the next process that opened the journal comes after it.
-        let mut torn: Option<usize> = None;
-        let mut lines = bytes.split_inclusive(|byte| *byte == b'\n').enumerate();
-        for (number, line) in lines.by_ref() {
-            let parsed = line
-                .strip_suffix(b"\n")
-                .and_then(|line| std::str::from_utf8(line).ok())
-                .and_then(Line::parse);
-            match (parsed, torn) {
-                (None, None) => torn = Some(number),
-                (None, Some(number)) => return Err(senseless(number)),
-                (Some(Line::Opened), _) => {
-                    records.torn += usize::from(torn.take().is_some());
-                }
-                (Some(_), Some(number)) => return Err(senseless(number)),
-                (Some(Line::Entry(entry)), None) => records.entries.push(entry),
-                (Some(Line::Mark(instance, text)), None) => records.marks.push(Mark {
+        for (number, line) in text.split(FIRST).enumerate().skip(1) {
+            let Some(line) = line.strip_suffix(LAST) else {
+                records.torn += 1;
+                continue;
+            };
+            match Line::parse(line) {
+                Some(Line::Entry(entry)) => records.entries.push(entry),
+                Some(Line::Mark(instance, text)) => records.marks.push(Mark {
                     after: records.entries.len(),
                     instance,
                     text,
                 }),
+                None => {
+                    let text = format!("record {number} of the journal makes no sense: {line:?}");
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+                }
             }
-        }
-        if let Some(number) = torn {
-            if bytes.ends_with(b"\n") {
-                return Err(senseless(number));
-            }
-            records.torn += 1;
         }
         Ok(records)
     }
@@ -198,7 +180,7 @@ pub struct Entry {
     pub one_way: bool,
 }
 
-/// `s 4294967297 1790000000000000 3`, and the end of the line.
+/// `s 4294967297 1790000000000000 3`.
 impl fmt::Display for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let letter = self.event.letter();
@@ -207,7 +189,7 @@ impl fmt::Display for Entry {
         } else {
             letter
         };
-        writeln!(f, "{letter} {} {} {}", self.token, self.at, self.instance)
+        write!(f, "{letter} {} {} {}", self.token, self.at, self.instance)
     }
 }
 
@@ -270,7 +252,6 @@ pub struct Mark {
 }
 
 enum Line {
-    Opened,
     Entry(Entry),
     Mark(u32, String),
 }
@@ -286,7 +267,6 @@ impl Line {
         let at = words.next()?.parse().ok()?;
         let instance = words.next()?.parse().ok()?;
         match (letter, words.next()) {
-            ('O', None) => Some(Self::Opened),
             ('M', Some(text)) => Some(Self::Mark(instance, text.to_owned())),
             (letter, None) => {
                 let event = Event::ALL
@@ -306,26 +286,12 @@ impl Line {
 }
 
 fn append(mut file: &File, line: &str) {
+    let record = format!("{FIRST}{line}{LAST}");
     // One write: another process may append between two.
-    match file.write(line.as_bytes()) {
-        Ok(len) if len == line.len() => {}
+    match file.write(record.as_bytes()) {
+        Ok(len) if len == record.len() => {}
         other => panic!("the journal cannot be written: {other:?}"),
     }
-}
-
-fn is_torn(file: &mut File) -> io::Result<bool> {
-    if file.seek(SeekFrom::End(0))? == 0 {
-        return Ok(false);
-    }
-    file.seek(SeekFrom::End(-1))?;
-    let mut last = [0];
-    file.read_exact(&mut last)?;
-    Ok(last != *b"\n")
-}
-
-fn senseless(number: usize) -> io::Error {
-    let text = format!("line {} of the journal makes no sense", number + 1);
-    io::Error::new(io::ErrorKind::InvalidData, text)
 }
 
 fn now() -> u64 {
@@ -336,6 +302,11 @@ fn now() -> u64 {
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+/// Begins each record, so that one which a killed process left torn ends with the next one's beginning.
+const FIRST: char = '\n';
+/// Ends each record, so that a torn one is known as such.
+const LAST: char = '.';
 
 #[cfg(test)]
 mod tests {
@@ -394,38 +365,37 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_its_process_left_torn_spoils_no_other() {
+    fn a_record_that_its_process_left_torn_spoils_no_other() {
         let scratch = Scratch::new("journal-torn").unwrap();
         let path = scratch.path("journal");
-        let killed = Journal::append(&path, 1).unwrap();
+        let (killed, other) = (
+            Journal::append(&path, 1).unwrap(),
+            Journal::append(&path, 2).unwrap(),
+        );
         killed.write(7, Event::Started, false);
         let mut file = OpenOptions::new().append(true).open(&path).unwrap();
-        file.write_all(b"E 7 179000").unwrap();
-        assert_eq!(Records::read(&path).unwrap().torn, 1);
-
-        let next = Journal::append(&path, 2).unwrap();
-        next.write(9, Event::Started, false);
+        // Every way in which it may be torn, in the middle of a number too.
+        let whole = "\nE 7 1790000 1.";
+        for len in 1..whole.len() {
+            file.write_all(&whole.as_bytes()[..len]).unwrap();
+            assert_eq!(Records::read(&path).unwrap().torn, len);
+            other.write(8, Event::Started, false);
+        }
         let records = Records::read(&path).unwrap();
-        assert_eq!(records.torn, 1);
-        assert_eq!(
-            events(&records),
-            [(7, Event::Started, false, 1), (9, Event::Started, false, 2)]
+        assert_eq!(records.entries.len(), whole.len());
+        assert!(
+            events(&records)[1..]
+                .iter()
+                .all(|entry| *entry == (8, Event::Started, false, 2))
         );
     }
 
     #[test]
-    fn a_line_that_makes_no_sense_is_an_error() {
+    fn a_record_that_makes_no_sense_is_an_error() {
         let scratch = Scratch::new("journal-senseless").unwrap();
-        for text in [
-            "E 7 1 1\nrubbish\nE 8 1 1\n",
-            "rubbish\nrubbish\nO 0 1 1\n",
-            "X 7 1 1\n",
-            "E 7 1 1 more\n",
-            "EE 7 1 1\n",
-            "E 7 1\n",
-        ] {
-            let path = scratch.path("journal");
-            std::fs::write(&path, text).unwrap();
+        let path = scratch.path("journal");
+        for text in ["rubbish", "X 7 1 1", "E 7 1 1 more", "EE 7 1 1", "E 7 1", ""] {
+            std::fs::write(&path, format!("\n{text}.\nE 7 1 1.")).unwrap();
             let error = Records::read(&path).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{text:?}");
         }

@@ -48,7 +48,7 @@ pub struct Summary {
     pub failed: u64,
     /// That were dropped.
     pub dropped: u64,
-    /// Lines of the journal that a killed server left torn.
+    /// Records that a killed server left torn.
     pub torn: u64,
 }
 
@@ -179,7 +179,7 @@ impl fmt::Display for Summary {
         )?;
         write!(
             f,
-            "races     {} dropped while they ended; {} torn lines",
+            "races     {} dropped while they ended; {} torn records",
             self.raced, self.torn
         )
     }
