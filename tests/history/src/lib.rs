@@ -6,6 +6,8 @@
 //! server that can be killed.
 //!
 //! `cargo run --release -p history -- --calls 1000000 --seed 7` does all of it.
+//!
+//! [`stops`] looks at how a server ends: `cargo run --release -p history --bin random-stops -- --count 1000 --seed 7`.
 
 rpc_runtime::include_protos!();
 
@@ -19,3 +21,4 @@ pub mod journal;
 pub mod load;
 pub mod probe;
 pub mod scratch;
+pub mod stops;
