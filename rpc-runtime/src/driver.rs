@@ -32,22 +32,7 @@ pub(crate) fn drive<S>(stream: S, link: Arc<Link>, max_frame: u32) -> impl Futur
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    Driver {
-        stream,
-        timer: Box::pin(sleep_until(link.instant(Time::ZERO))),
-        link,
-        codec: FrameCodec::new(max_frame as usize),
-        input: BytesMut::new(),
-        output: Output::new(),
-        written: 0,
-        armed: None,
-        release: None,
-        active: false,
-        reading: Reading::Frames,
-        writing: Writing::Open,
-        failed: None,
-        wakers: Vec::new(),
-    }
+    Driver::new(stream, link, max_frame, WRITE_LEN)
 }
 
 /// The one task per connection that owns a socket.
@@ -62,6 +47,8 @@ struct Driver<S> {
     output: Output,
     /// Bytes that the OS has taken and the connection has not been told of.
     written: usize,
+    /// The most that one write offers, more or less.
+    write_len: usize,
     timer: Pin<Box<Sleep>>,
     /// When the timer fires; it is only ever moved forward, and a firing that is too early does nothing.
     armed: Option<Time>,
@@ -140,6 +127,26 @@ struct Turn {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
+    fn new(stream: S, link: Arc<Link>, max_frame: u32, write_len: usize) -> Self {
+        Self {
+            stream,
+            timer: Box::pin(sleep_until(link.instant(Time::ZERO))),
+            link,
+            codec: FrameCodec::new(max_frame as usize),
+            input: BytesMut::new(),
+            output: Output::new(),
+            written: 0,
+            write_len,
+            armed: None,
+            release: None,
+            active: false,
+            reading: Reading::Frames,
+            writing: Writing::Open,
+            failed: None,
+            wakers: Vec::new(),
+        }
+    }
+
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Input {
         if self.reading == Reading::Ended {
             return Input::Nothing;
@@ -205,7 +212,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             self.release_buffers(now);
         }
         if self.writing == Writing::Open {
-            conn.poll_transmit(&mut self.output, WRITE_LEN, now);
+            conn.poll_transmit(&mut self.output, self.write_len, now);
         }
         let turn = Turn {
             closed: conn.is_closed(),
@@ -214,7 +221,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         conn.take_wakers(&mut self.wakers);
         let timeout = conn.poll_timeout();
         self.arm(timeout, now, cx);
-        state.sleep(cx.waker(), self.armed, self.output.len() >= WRITE_LEN);
+        state.sleep(cx.waker(), self.armed, self.output.len() >= self.write_len);
         turn
     }
 

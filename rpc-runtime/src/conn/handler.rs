@@ -128,6 +128,8 @@ impl Connection {
         let is_started = matches!(request.stage, Stage::Running(_));
         let dropped;
         let (status, flags) = match *end {
+            // Only if that is so: it was refused by mistake otherwise.
+            End::Refused { status, .. } if is_started => (status, Flags::NONE),
             End::Refused { status, .. } => (status, Flags::NOT_EXECUTED),
             End::Failed(status) => (status, Flags::NONE),
             End::Dropped => {

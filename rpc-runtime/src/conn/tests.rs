@@ -13,6 +13,7 @@ mod handshake;
 mod keep_alive;
 mod leftovers;
 mod loss;
+mod parts;
 mod sends;
 
 use std::{

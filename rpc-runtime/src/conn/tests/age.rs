@@ -334,6 +334,17 @@ fn what_is_open_or_unfinished_is_use() {
     pair.advance(secs(100));
     assert_closed(&pair);
 
+    // A short message that the peer does not take.
+    let impatient = Settings {
+        max_idle: Some(secs(20)),
+        ..settings()
+    };
+    let mut pair = Pair::with(impatient, settings());
+    pair.client.open_window = 0;
+    pair.start(Call::send(b"x"));
+    pair.advance(secs(29));
+    assert!(pair.client.conn.takes_calls());
+
     // A message of which the peer has not taken all, or not sent all.
     let mut pair = Pair::with(restless(), restless());
     pair.client.open_window = 200_000;

@@ -60,9 +60,11 @@ pub(super) async fn session(plan: &Plan, host: &Arc<Host>) -> Logs {
         pace => pace.clone(),
     };
     let (other, server_log) = Cut::new(other, place(Side::Acceptor), plan.fault, pace);
+    // Little at once, so that long messages are in the middle of their fragments for long.
+    let drive = |stream, link: &Arc<Link>| Driver::new(stream, Arc::clone(link), MAX_FRAME, 16 << 10);
     let driving = [
-        tokio::spawn(drive(one, Arc::clone(&client), MAX_FRAME)),
-        tokio::spawn(drive(other, Arc::clone(&server), MAX_FRAME)),
+        tokio::spawn(drive(one, &client)),
+        tokio::spawn(drive(other, &server)),
     ];
     let serving = tokio::spawn(Arc::clone(host).serve(Arc::clone(&server)));
 
