@@ -36,9 +36,9 @@ struct Args {
     #[arg(long, value_name = "CONNECTIONS", default_value_t = 10_000)]
     max_connections: usize,
 
-    /// Who may terminate the server remotely, apart from the surely local: also any process of this machine over
-    /// loopback TCP (loopback), or nobody at all (disabled).
-    #[arg(long, value_enum, default_value = "loopback")]
+    /// Who may terminate the server remotely: processes of this machine and this user (local; by TCP on Linux
+    /// only), any process of this machine (loopback), or nobody at all (disabled).
+    #[arg(long, value_enum, default_value = "local")]
     terminate: Terminate,
 }
 

@@ -17,12 +17,15 @@ mod control;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use prost::Message;
 
 use self::control::{Control, ControlServer};
 pub(crate) use self::control::{TerminateReply, TerminateRequest};
 use crate::{
-    Code, Context, DrainReport, Metadata, Procedure, Result, Service, Status,
+    Code, Context, DrainReport, Handler, Incoming, Metadata, Procedure, Result, Service, Status,
     context::{InstanceId, inherited_instance},
+    frame::control::DropReason,
+    terminate::{Asker, Decision, Wish},
 };
 
 /// The name of the built-in service.
@@ -37,7 +40,7 @@ pub(crate) const CONTROL_IDS: [u64; 2] = [TERMINATE.id(), PING.id()];
 
 /// The service as a server adds it to its own.
 pub(crate) fn service() -> Arc<dyn Service> {
-    Arc::new(ControlServer::new(Builtin))
+    Arc::new(Gate(ControlServer::new(Builtin::default())))
 }
 
 /// Adds to the metadata of a terminate which server's handler sends it, if one does: `origin`, or the one around us.
@@ -49,40 +52,94 @@ pub(crate) fn mark_origin(metadata: &mut Metadata, origin: Option<InstanceId>) {
     }
 }
 
-struct Builtin;
+/// The generated service, behind a gate: a terminate that is refused never starts, and its caller learns that it was
+/// not executed.
+struct Gate(ControlServer<Builtin>);
+
+impl Service for Gate {
+    fn name(&self) -> &'static str {
+        self.0.name()
+    }
+
+    fn procedures(&self) -> &'static [Procedure] {
+        self.0.procedures()
+    }
+
+    fn call(&self, index: usize, call: Incoming) -> Handler {
+        if self.procedures().get(index) == Some(&TERMINATE) {
+            return Box::pin(admit(index, call));
+        }
+        self.0.call(index, call)
+    }
+}
+
+/// Lets a terminate in, or refuses it.
+async fn admit(index: usize, call: Incoming) {
+    let cx = call.preview();
+    let server = cx.served().server();
+    let uid = server.policy().judge(&cx).await;
+    let asker = Asker::Peer {
+        peer: cx.peer(),
+        uid: uid.uid,
+    };
+    let refusal = if !uid.is_allowed {
+        Some((
+            "policy",
+            Code::PermissionDenied,
+            "this peer may not terminate the server",
+        ))
+    } else if !is_meant(&call, server.instance()) {
+        Some((
+            "instance",
+            Code::FailedPrecondition,
+            "the server is not the instance to terminate",
+        ))
+    } else {
+        None
+    };
+    match refusal {
+        Some((reason, code, text)) => {
+            server.audit(&asker, Wish::Drain, Decision::Denied(reason));
+            // Of a one-way terminate the account says that its arguments were refused.
+            call.refused(&Status::new(code, text), DropReason::BadPayload);
+        }
+        None => {
+            ControlServer::new(Builtin { uid: uid.uid })
+                .call(index, call)
+                .await
+        }
+    }
+}
+
+/// Whether `instance` is the one to terminate. What cannot be read is left to the procedure itself, which refuses it.
+fn is_meant(call: &Incoming, instance: InstanceId) -> bool {
+    TerminateRequest::decode(&call.payload()[..]).map_or(true, |request| {
+        request.instance_id.is_empty() || request.instance_id == instance[..]
+    })
+}
+
+/// The control service, for a call that was let in.
+#[derive(Default)]
+struct Builtin {
+    /// The caller's user, if the policy knows.
+    uid: Option<u32>,
+}
 
 impl Control for Builtin {
-    async fn rpc_terminate(&self, cx: &Context, request: TerminateRequest) -> Result<TerminateReply> {
+    async fn rpc_terminate(&self, cx: &Context, _: TerminateRequest) -> Result<TerminateReply> {
         let server = cx.served().server();
-        if !server.may_terminate(cx) {
-            tracing::warn!(
-                peer = cx.peer().address(),
-                uid = cx.peer().uid(),
-                "terminate denied"
-            );
-            return Err(Status::new(
-                Code::PermissionDenied,
-                "this peer may not terminate the server",
-            ));
-        }
-        let instance = server.instance();
-        if !request.instance_id.is_empty() && request.instance_id != instance[..] {
-            return Err(Status::new(
-                Code::FailedPrecondition,
-                "the server is not the instance to terminate",
-            ));
-        }
-        tracing::info!(
-            peer = cx.peer().address(),
-            uid = cx.peer().uid(),
-            "drain asked for by a peer"
-        );
-        server.begin_drain();
+        let asker = Asker::Peer {
+            peer: cx.peer(),
+            uid: self.uid,
+        };
+        server.begin_drain(&asker);
         if cx
             .metadata()
             .get(ORIGIN)
-            .is_some_and(|origin| *origin == instance[..])
+            .is_some_and(|origin| *origin == server.instance()[..])
         {
+            // Its handler counts as completed only if it ends after its connection has begun to count.
+            server.announced().await;
             return Ok(TerminateReply::from(DrainReport::default()));
         }
         Ok(server.drained().await.into())

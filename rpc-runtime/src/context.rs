@@ -105,6 +105,23 @@ impl Context {
             .is_ready()
     }
 
+    /// Waits until the server is told to terminate: then it takes no more calls, and gives those that are open, this one
+    /// too, the drain timeout to end.
+    ///
+    /// For handlers that run for long and can end early. When that time is over, the handler is dropped.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future changes nothing.
+    pub async fn draining(&self) {
+        self.served.server().draining().await;
+    }
+
+    /// Whether the server has been told to terminate.
+    pub fn is_draining(&self) -> bool {
+        self.served.server().is_draining()
+    }
+
     /// The deadline as calls inherit it.
     pub(crate) fn deadline_instant(&self) -> Option<Instant> {
         self.deadline

@@ -1,6 +1,7 @@
 //! Server: listens, accepts, starts handlers, drains.
 
 mod accept;
+mod blocking;
 mod builder;
 mod dispatch;
 mod drain;
@@ -18,7 +19,11 @@ use std::{fmt, sync::Arc};
 use self::{accept::Gates, race::until};
 pub use self::{builder::ServerBuilder, handle::ServerHandle};
 pub(crate) use self::{in_process::InProcess, served::Served, shared::Shared};
-use crate::{DrainReport, Error, terminate::Signals, transport::Listener};
+use crate::{
+    DrainReport, Error,
+    terminate::{Asker, Signals},
+    transport::Listener,
+};
 
 /// A server that listens already: clients that connect wait until it serves.
 ///
@@ -105,11 +110,9 @@ impl fmt::Debug for Server {
 /// The first signal drains, the second gives the open calls no more time.
 async fn obey(mut signals: Signals, server: &Arc<Shared>) {
     let name = signals.next().await;
-    tracing::info!(signal = name, "drain asked for by a signal");
-    server.begin_drain();
+    server.begin_drain(&Asker::Signal(name));
     let name = signals.next().await;
-    tracing::warn!(signal = name, "abort asked for by a second signal");
-    server.abort();
+    server.abort(&Asker::Signal(name));
     std::future::pending().await
 }
 
@@ -119,7 +122,7 @@ struct Alive(Arc<Shared>);
 impl Drop for Alive {
     fn drop(&mut self) {
         if !self.0.is_closed() {
-            self.0.abort();
+            self.0.abort(&Asker::Handle);
         }
     }
 }

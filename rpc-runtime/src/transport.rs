@@ -4,6 +4,8 @@ mod address;
 mod listener;
 mod memory;
 mod peer;
+#[cfg(target_os = "linux")]
+mod proc_net;
 
 use std::{
     io::{self, IoSlice},
@@ -18,7 +20,11 @@ use tokio::{
 };
 
 pub use self::peer::{Peer, Transport};
-pub(crate) use self::{address::Address, listener::Listener};
+pub(crate) use self::{
+    address::Address,
+    listener::{Listener, is_the_peers},
+    peer::own_uid,
+};
 
 /// One established byte stream, of whatever kind.
 #[derive(Debug)]
@@ -44,7 +50,7 @@ pub(crate) async fn connect(address: &Address) -> io::Result<(Stream, Peer)> {
     match address {
         Address::Tcp(host) => {
             let stream = TcpStream::connect(host.as_str()).await?;
-            let peer = Peer::tcp(stream.peer_addr()?);
+            let peer = other_end(&stream)?;
             Ok((Stream::tcp(stream)?, peer))
         }
         Address::Unix(path) => {
@@ -57,6 +63,20 @@ pub(crate) async fn connect(address: &Address) -> io::Result<(Stream, Peer)> {
             Ok((Stream(Kind::Memory(stream)), Peer::memory(address)))
         }
     }
+}
+
+/// Who is at the other end of a connection that was made.
+///
+/// # Errors
+///
+/// `ConnectionRefused` if it is its own other end. The OS may give a client the very port that it connects to, when
+/// nobody listens there; a server could not have that port back then.
+fn other_end(stream: &TcpStream) -> io::Result<Peer> {
+    let peer = stream.peer_addr()?;
+    if stream.local_addr()? == peer {
+        return Err(io::ErrorKind::ConnectionRefused.into());
+    }
+    Ok(Peer::tcp(peer))
 }
 
 /// Two ends of a stream inside this process.
@@ -134,3 +154,23 @@ impl AsyncWrite for Stream {
 /// How many unsent bytes the kernel may hold of a TCP stream before it says that it is full.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const NOTSENT_LOWAT: u32 = 128 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::{TcpListener, TcpSocket};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_to_itself_is_none() {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let own = socket.local_addr().unwrap();
+        let stream = socket.connect(own).await.unwrap();
+        let refused = other_end(&stream).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        other_end(&stream).unwrap();
+    }
+}

@@ -29,22 +29,43 @@ async fn by_default_those_who_are_surely_local_may_terminate() {
 
 #[tokio::test]
 async fn a_loopback_peer_may_terminate_only_if_that_was_said() {
+    // Of a server that listens to the world: there it does not matter whose the peer is.
     let lab = Lab::default();
-    let server = lab.serve("tcp://127.0.0.1:0").await;
-    let client = server.client().await;
+    let server = lab.serve("tcp://0.0.0.0:0").await;
+    let client = within(Client::connect(loopback(&server.address))).await.unwrap();
     let error = within(client.terminate()).await.unwrap_err();
     assert_eq!(
         (error.code(), error.executed()),
-        (Code::PermissionDenied, Executed::Yes)
+        (Code::PermissionDenied, Executed::No)
     );
     assert_eq!(text(&client, &ECHO, "alive").await.unwrap(), "alive");
     let server = lab
-        .serve_with("tcp://127.0.0.1:0", |server| {
+        .serve_with("tcp://0.0.0.0:0", |server| {
             server.terminate(TerminatePolicy::loopback())
         })
         .await;
-    within(server.client().await.terminate()).await.unwrap();
+    let client = within(Client::connect(loopback(&server.address))).await.unwrap();
+    within(client.terminate()).await.unwrap();
     server.report().await;
+}
+
+#[tokio::test]
+#[cfg(target_os = "linux")]
+async fn a_loopback_peer_of_the_same_user_may_terminate_by_default() {
+    for address in ["tcp://127.0.0.1:0", "tcp://[::1]:0", "tcp://[::ffff:127.0.0.1]:0"] {
+        let lab = Lab::default();
+        let bind = Server::builder()
+            .service(lab.clone())
+            .listen(address)
+            .signals(false);
+        if let Err(error) = bind.bind().await {
+            eprintln!("skipped: {error}");
+            continue;
+        }
+        let server = lab.serve(address).await;
+        let report = within(server.client().await.terminate()).await.unwrap();
+        assert_eq!(server.report().await, report, "{address}");
+    }
 }
 
 #[tokio::test]

@@ -3,7 +3,6 @@
 use std::{
     collections::VecDeque,
     future::poll_fn,
-    io,
     pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::Poll,
@@ -15,12 +14,12 @@ use tokio::{
     time::{sleep, sleep_until},
 };
 
-use super::{Served, Shared, dispatch::Dispatcher, race::until};
+use super::{Served, Shared, dispatch::Dispatcher, drain::announce, race::until};
 use crate::{
     Peer,
     conn::{Connection, Side, State},
     driver::{Link, drive},
-    transport::{Listener, Stream},
+    transport::{Listener, Stream, is_the_peers},
 };
 
 /// How many connections there may be, shared by all listeners of a server.
@@ -41,8 +40,16 @@ impl Gates {
     }
 }
 
-/// Accepts streams until the server drains.
+/// Accepts streams until the server drains; then tells those who wait to be accepted.
 pub(super) async fn accept(server: Arc<Shared>, listener: Listener, gates: Arc<Gates>) {
+    accept_until_drain(&server, &listener, &gates).await;
+    // A listener that just closes resets them, and their callers could not know that nothing was executed.
+    for (stream, peer) in listener.close().await {
+        serve_stream(&server, stream, peer, None);
+    }
+}
+
+async fn accept_until_drain(server: &Arc<Shared>, listener: &Listener, gates: &Gates) {
     let mut draining = pin!(server.draining());
     let mut backoff = BACKOFF_MIN;
     loop {
@@ -73,13 +80,15 @@ pub(super) async fn accept(server: Arc<Shared>, listener: Listener, gates: Arc<G
             )
         };
         let Some((Ok(permit), Some(handshake))) = until(draining.as_mut(), admit).await else {
+            serve_stream(server, stream, peer, None);
             return;
         };
-        serve_stream(&server, stream, peer, Some(Admission { permit, handshake }));
+        serve_stream(server, stream, peer, Some(Admission { permit, handshake }));
     }
 }
 
-/// Serves a stream, unless the drain has begun: then it is closed, and false.
+/// Serves a stream. When the drain has begun, its peer only learns that: it is told to start nothing, and none of its
+/// calls are executed. When the drain has told all peers, the stream is closed, and false.
 pub(super) fn serve_stream(
     server: &Arc<Shared>,
     stream: Stream,
@@ -92,6 +101,10 @@ pub(super) fn serve_stream(
     let Some(served) = server.register(Arc::clone(&link), peer) else {
         return false;
     };
+    if server.is_draining() {
+        // Before the first byte is read, so that nothing of it is taken.
+        announce(served.link(), server.drain_timeout());
+    }
     server.runtime().spawn(Dispatcher::new(Arc::clone(&served)));
     let driver = drive(stream, link, max_frame);
     let task = server
@@ -210,15 +223,6 @@ impl Handshakes {
     fn open(&self) -> MutexGuard<'_, VecDeque<oneshot::Sender<()>>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Whether an accept failed because of that one peer: the next may well succeed.
-fn is_the_peers(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted, InvalidInput, NotConnected};
-    matches!(
-        error.kind(),
-        ConnectionAborted | ConnectionReset | Interrupted | InvalidInput | NotConnected
-    )
 }
 
 const BACKOFF_MIN: Duration = Duration::from_millis(5);

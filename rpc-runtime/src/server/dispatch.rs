@@ -11,12 +11,13 @@ use std::{
 
 use tokio::task::coop;
 
-use super::{Served, task::HandlerTask, watch};
+use super::{Served, blocking, task::HandlerTask, watch};
 use crate::{
-    Handler, Incoming, Status,
+    Handler, Incoming, Status, builtin,
     conn::{Arrived, CallId, End},
     frame::control::DropReason,
     service::Run,
+    terminate::{Asker, Decision, Wish},
 };
 
 /// Starts the handlers of one connection: a task that is not the driver.
@@ -81,6 +82,13 @@ impl Dispatcher {
         let server = served.server();
         let Some(index) = server.router().find(arrived.procedure) else {
             let status = server.unknown(arrived.procedure);
+            if arrived.procedure == builtin::TERMINATE.id() {
+                let asker = Asker::Peer {
+                    peer: served.peer(),
+                    uid: served.peer().uid(),
+                };
+                server.audit(&asker, Wish::Drain, Decision::Denied("policy"));
+            }
             tracing::debug!(
                 peer = served.peer().address(),
                 procedure = arrived.procedure,
@@ -124,10 +132,7 @@ impl Dispatcher {
             route.note_quick();
         }
         match task {
-            Some(task) if run == Run::Blocking => {
-                let runtime = server.runtime().clone();
-                server.runtime().spawn_blocking(move || runtime.block_on(task));
-            }
+            Some(task) if run == Run::Blocking => blocking::spawn(server.runtime(), task),
             Some(task) => {
                 stop.woke = true;
                 served.defer(task);

@@ -13,7 +13,7 @@ use super::{
     race::until,
     shared::{Phase, Shared},
 };
-use crate::{DrainReport, frame::control::Reason};
+use crate::{DrainReport, driver::Link, frame::control::Reason};
 
 /// Drains a server: closes its listeners, tells its peers, waits for its calls, drops what is left, and closes.
 ///
@@ -31,7 +31,7 @@ async fn run(mut ending: Ending) {
     let server = Arc::clone(&ending.server);
     let begun = Instant::now();
     close_listeners(&server).await;
-    let served = server.served();
+    let served = server.seal();
     tracing::info!(
         connections = served.len(),
         open = served.iter().map(|one| one.link().with(|conn, _| conn.open_requests())).sum::<usize>(),
@@ -40,9 +40,9 @@ async fn run(mut ending: Ending) {
     );
     let left = server.drain_timeout().saturating_sub(begun.elapsed());
     for one in &served {
-        one.link()
-            .with(|conn, now| conn.begin_drain(Reason::Drain, "server is draining", left, now));
+        announce(one.link(), left);
     }
+    server.set_phase(Phase::Announced);
     let over = until(sleep(left), server.aborted());
     if until(over, all_drained(&served)).await.is_none() {
         let open: usize = served
@@ -67,6 +67,11 @@ async fn run(mut ending: Ending) {
         one.cut();
     }
     tracing::info!(took = ?begun.elapsed(), "drain ends");
+}
+
+/// Tells a peer that no further calls are taken, and that those which are open have `time`.
+pub(super) fn announce(link: &Link, time: Duration) {
+    link.with(|conn, now| conn.begin_drain(Reason::Drain, "server is draining", time, now));
 }
 
 /// Tells all who wait that the server is closed, also when the runtime shuts down in the middle of a drain.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Shared;
-use crate::DrainReport;
+use crate::{DrainReport, terminate::Asker};
 
 /// Drains a server from elsewhere in its process.
 #[derive(Clone, Debug)]
@@ -23,12 +23,12 @@ impl ServerHandle {
     ///
     /// A second one changes nothing.
     pub fn drain(&self) {
-        self.0.begin_drain();
+        self.0.begin_drain(&Asker::Handle);
     }
 
     /// Begins the drain if it has not begun, and gives open calls no more time.
     pub fn abort(&self) {
-        self.0.abort();
+        self.0.abort(&Asker::Handle);
     }
 
     /// Waits for the end of the drain, whoever begins it.

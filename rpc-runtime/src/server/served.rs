@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     Peer,
-    conn::{Cause, Connection, Time},
+    conn::{Cause, Connection, State, Time},
     driver::Link,
 };
 
@@ -125,6 +125,12 @@ impl Served {
     /// Ready when no request of the peer is open, and it knows that no further one will be taken.
     pub(super) fn poll_drained(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.link.with(|conn, _| conn.poll_drained(cx))
+    }
+
+    /// Whether the peer is still there, as far as is known.
+    pub(crate) fn is_open(&self) -> bool {
+        let state = self.link.with(|conn, _| conn.state());
+        matches!(state, State::Open | State::Draining)
     }
 
     pub(super) fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<Cause> {

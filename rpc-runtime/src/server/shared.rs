@@ -15,8 +15,12 @@ use tokio::{runtime::Handle, sync::watch, task::JoinHandle};
 
 use super::{Served, drain, router::Router};
 use crate::{
-    Code, Context, DrainReport, Limits, Peer, Status, TerminatePolicy, config::SERVER_KEEP_ALIVE,
-    conn::Settings, context::InstanceId, driver::Link,
+    Code, DrainReport, Limits, Peer, Status, TerminatePolicy,
+    config::SERVER_KEEP_ALIVE,
+    conn::Settings,
+    context::InstanceId,
+    driver::Link,
+    terminate::{Asker, Audit, Decision, Wish},
 };
 
 /// What a server's listeners, connections, handlers and handles have in common.
@@ -48,8 +52,10 @@ pub(crate) struct Options {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
     Serving,
-    /// No new connections and calls; those that are open may finish.
+    /// No new connections: listeners are being closed.
     Draining,
+    /// All peers are told, and no new calls are taken; those that are open may finish.
+    Announced,
     /// No handler is left, or none that could be dropped; connections are being closed.
     Drained(DrainReport),
     /// Nothing of the server is left.
@@ -59,6 +65,8 @@ pub(crate) enum Phase {
 #[derive(Default)]
 struct Connections {
     last_key: u64,
+    /// Whether the drain has told all of them, so that no further one is taken in.
+    sealed: bool,
     open: HashMap<u64, Weak<Served>>,
 }
 
@@ -111,9 +119,9 @@ impl Shared {
             .settings(SERVER_KEEP_ALIVE, Bytes::copy_from_slice(&self.instance))
     }
 
-    /// Whether the caller of `cx` may terminate this server.
-    pub(crate) fn may_terminate(&self, cx: &Context) -> bool {
-        self.options.policy.allows(cx)
+    /// Who may terminate this server.
+    pub(crate) fn policy(&self) -> &TerminatePolicy {
+        &self.options.policy
     }
 
     /// What the caller of a procedure that is not here is told.
@@ -146,10 +154,10 @@ impl Shared {
 
 /// Connections.
 impl Shared {
-    /// Takes a connection in; none if the drain has begun, which would not see it.
+    /// Takes a connection in; none if the drain has seen all of them already.
     pub(super) fn register(self: &Arc<Self>, link: Arc<Link>, peer: Peer) -> Option<Arc<Served>> {
         let mut connections = self.connections();
-        if *self.phase.borrow() != Phase::Serving {
+        if connections.sealed {
             return None;
         }
         connections.last_key += 1;
@@ -164,14 +172,12 @@ impl Shared {
         self.connections().open.remove(&key);
     }
 
-    /// All connections of which something is left.
-    pub(super) fn served(&self) -> Vec<Arc<Served>> {
+    /// All connections of which something is left. No further one is taken in.
+    pub(super) fn seal(&self) -> Vec<Arc<Served>> {
+        let mut connections = self.connections();
+        connections.sealed = true;
         // Collected under the lock and dropped outside of it: the last owner of one takes the lock.
-        self.connections()
-            .open
-            .values()
-            .filter_map(Weak::upgrade)
-            .collect()
+        connections.open.values().filter_map(Weak::upgrade).collect()
     }
 
     fn connections(&self) -> MutexGuard<'_, Connections> {
@@ -199,7 +205,28 @@ impl Shared {
 /// The drain.
 impl Shared {
     /// Begins the one drain, unless it has begun.
-    pub(crate) fn begin_drain(self: &Arc<Self>) {
+    pub(crate) fn begin_drain(self: &Arc<Self>, asker: &Asker<'_>) {
+        self.drain(asker, Wish::Drain);
+    }
+
+    /// Begins the drain if it has not begun, and gives the open calls no more time.
+    pub(crate) fn abort(self: &Arc<Self>, asker: &Asker<'_>) {
+        self.aborted.send_replace(true);
+        self.drain(asker, Wish::Abort);
+    }
+
+    /// Writes down what became of a terminate.
+    pub(crate) fn audit(&self, asker: &Asker<'_>, wish: Wish, decision: Decision) {
+        let audit = Audit {
+            asker,
+            wish,
+            policy: &self.options.policy,
+            instance: self.instance,
+        };
+        audit.log(decision);
+    }
+
+    fn drain(self: &Arc<Self>, asker: &Asker<'_>, wish: Wish) {
         let begins = self.phase.send_if_modified(|phase| {
             let begins = *phase == Phase::Serving;
             if begins {
@@ -207,15 +234,15 @@ impl Shared {
             }
             begins
         });
+        let decision = if begins {
+            Decision::First
+        } else {
+            Decision::Repeated
+        };
+        self.audit(asker, wish, decision);
         if begins {
             self.runtime.spawn(drain::coordinate(Arc::clone(self)));
         }
-    }
-
-    /// Begins the drain if it has not begun, and gives the open calls no more time.
-    pub(crate) fn abort(self: &Arc<Self>) {
-        self.aborted.send_replace(true);
-        self.begin_drain();
     }
 
     pub(super) fn set_phase(&self, phase: Phase) {
@@ -226,16 +253,27 @@ impl Shared {
         matches!(*self.phase.borrow(), Phase::Closed(_))
     }
 
+    /// Whether the drain has begun.
+    pub(crate) fn is_draining(&self) -> bool {
+        *self.phase.borrow() != Phase::Serving
+    }
+
     /// Waits until the drain has begun.
-    pub(super) async fn draining(&self) {
+    pub(crate) async fn draining(&self) {
         self.wait(|phase| (*phase != Phase::Serving).then_some(())).await;
+    }
+
+    /// Waits until all peers are told of the drain.
+    pub(crate) async fn announced(&self) {
+        self.wait(|phase| (!matches!(phase, Phase::Serving | Phase::Draining)).then_some(()))
+            .await;
     }
 
     /// Waits until no handler is left, or none that could be dropped.
     pub(crate) async fn drained(&self) -> DrainReport {
         self.wait(|phase| match phase {
             Phase::Drained(report) | Phase::Closed(report) => Some(report.clone()),
-            Phase::Serving | Phase::Draining => None,
+            Phase::Serving | Phase::Draining | Phase::Announced => None,
         })
         .await
     }

@@ -8,19 +8,21 @@ use std::{
     time::Instant,
 };
 
-use super::{Served, watch};
+use super::{Served, Shared, watch};
 use crate::{conn::CallId, service::Handler};
 
 /// A handler that has a task of its own: it runs until its end, or until its answer is no longer wanted.
+///
+/// The order of the fields is that in which they go: the slot is free when the handler is gone, even if that panics.
 pub(super) struct HandlerTask {
-    served: Arc<Served>,
-    id: CallId,
     /// None once it has ended or was dropped.
     handler: Option<Handler>,
+    /// Its place among the server's calls, if it counts against the limit.
+    _counted: Option<Counted>,
+    id: CallId,
     /// The route to tell how long the first poll took; none if the dispatcher has done that poll.
     measure: Option<usize>,
-    /// Whether it counts against the server's limit.
-    counted: bool,
+    served: Arc<Served>,
 }
 
 impl HandlerTask {
@@ -41,24 +43,24 @@ impl HandlerTask {
     }
 
     fn new(served: Arc<Served>, id: CallId, handler: Handler, measure: Option<usize>, counted: bool) -> Self {
-        if counted {
-            served.server().count_call();
-        }
         Self {
-            served,
-            id,
             handler: Some(handler),
+            _counted: counted.then(|| Counted::new(Arc::clone(served.server()))),
+            id,
             measure,
-            counted,
+            served,
         }
     }
 
-    fn poll_wanted(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let unwanted = self
-            .served
+    /// Ready when nobody wants the answer any more.
+    pub(super) fn poll_unwanted(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.served
             .with(|conn, _| conn.poll_unwanted(self.id, cx))
-            .is_ready();
-        if unwanted || self.poll_handler(cx).is_ready() {
+            .map(drop)
+    }
+
+    fn poll_wanted(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.poll_unwanted(cx).is_ready() || self.poll_handler(cx).is_ready() {
             self.handler = None;
             return Poll::Ready(());
         }
@@ -103,12 +105,18 @@ impl Future for HandlerTask {
     }
 }
 
-impl Drop for HandlerTask {
+/// A place among the calls of a server.
+struct Counted(Arc<Shared>);
+
+impl Counted {
+    fn new(server: Arc<Shared>) -> Self {
+        server.count_call();
+        Self(server)
+    }
+}
+
+impl Drop for Counted {
     fn drop(&mut self) {
-        // The slot is free when the handler is gone.
-        self.handler = None;
-        if self.counted {
-            self.served.server().uncount_call();
-        }
+        self.0.uncount_call();
     }
 }

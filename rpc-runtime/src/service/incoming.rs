@@ -81,7 +81,8 @@ impl Incoming {
             if self.start().is_err() {
                 return;
             }
-            let context = self.context();
+            let metadata = mem::take(&mut self.metadata);
+            let context = self.context(metadata);
             // When this line is done, the handler's future is gone, and only then may its slot be free.
             let result = context.inherited().scope(move || handler(context, request)).await;
             match result {
@@ -89,6 +90,21 @@ impl Incoming {
                 Err(status) => self.fail(&status).await,
             }
         })
+    }
+
+    /// The context that the handler will have, for who decides whether it starts.
+    pub(crate) fn preview(&self) -> Context {
+        self.context(self.metadata.clone())
+    }
+
+    /// The request, not parsed yet.
+    pub(crate) fn payload(&self) -> &Bytes {
+        &self.payload
+    }
+
+    /// Ends the call without its handler: it was not executed.
+    pub(crate) fn refused(mut self, status: &Status, reason: DropReason) {
+        self.refuse(status, reason);
     }
 
     /// Makes the handler of a call whose index is none of the service's.
@@ -115,14 +131,14 @@ impl Incoming {
         })
     }
 
-    fn context(&mut self) -> Context {
+    fn context(&self, metadata: Metadata) -> Context {
         Context::new(
             Arc::clone(&self.served),
             self.id,
             self.one_way,
             self.procedure.path(),
             self.deadline.map(|deadline| self.served.link().instant(deadline)),
-            mem::take(&mut self.metadata),
+            metadata,
         )
     }
 

@@ -3,11 +3,15 @@
 use std::{
     ffi::OsString,
     fs, io,
+    net::SocketAddr,
     os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
-use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::{
+    io::DuplexStream,
+    net::{TcpListener, TcpStream, UnixListener, UnixStream},
+};
 
 use super::{Address, Kind, Peer, Stream, memory::MemoryListener};
 use crate::{Code, Error};
@@ -94,19 +98,100 @@ impl Listener {
         match &self.socket {
             Socket::Tcp(socket) => {
                 let (stream, peer) = socket.accept().await?;
-                Ok((Stream::tcp(stream)?, Peer::tcp(peer)))
+                tcp_pair(stream, peer, socket.local_addr()?)
             }
             Socket::Unix { socket, .. } => {
                 let (stream, _) = socket.accept().await?;
-                let peer = Peer::unix(&self.address, stream.peer_cred().ok());
-                Ok((Stream(Kind::Unix(stream)), peer))
+                Ok(unix_pair(stream, &self.address))
             }
             Socket::Memory(socket) => {
                 let stream = socket.accept().await?;
-                Ok((Stream(Kind::Memory(stream)), Peer::memory(&self.address)))
+                Ok(memory_pair(stream, &self.address))
             }
         }
     }
+
+    /// Stops listening; gives the streams of those who have connected and were not accepted, which closing the listener
+    /// would reset. At most [`LEFT_MAX`], and none that cannot be taken.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes the listener and those streams.
+    pub(crate) async fn close(self) -> Vec<(Stream, Peer)> {
+        let address = self.address;
+        match self.socket {
+            Socket::Tcp(socket) => {
+                // What tokio knows of the socket may be old: the OS knows whether somebody waits.
+                let Ok(socket) = socket.into_std() else {
+                    return Vec::new();
+                };
+                take_left(|| {
+                    let (stream, peer) = socket.accept()?;
+                    stream.set_nonblocking(true)?;
+                    tcp_pair(TcpStream::from_std(stream)?, peer, socket.local_addr()?)
+                })
+            }
+            Socket::Unix { socket, _file: file } => {
+                // First, so that nobody comes behind those who are here.
+                drop(file);
+                let Ok(socket) = socket.into_std() else {
+                    return Vec::new();
+                };
+                take_left(|| {
+                    let (stream, _) = socket.accept()?;
+                    stream.set_nonblocking(true)?;
+                    Ok(unix_pair(UnixStream::from_std(stream)?, &address))
+                })
+            }
+            Socket::Memory(socket) => {
+                let left = socket.close().await;
+                left.into_iter()
+                    .map(|stream| memory_pair(stream, &address))
+                    .collect()
+            }
+        }
+    }
+}
+
+/// Accepts until nobody is left, or it fails for another reason than that one peer.
+fn take_left(accept: impl Fn() -> io::Result<(Stream, Peer)>) -> Vec<(Stream, Peer)> {
+    let mut left = Vec::new();
+    for _ in 0..LEFT_MAX {
+        match accept() {
+            Ok(one) => left.push(one),
+            Err(error) if is_the_peers(&error) => {}
+            Err(error) => {
+                if error.kind() != io::ErrorKind::WouldBlock {
+                    tracing::warn!(%error, "peers that waited to be accepted are reset");
+                }
+                break;
+            }
+        }
+    }
+    left
+}
+
+/// Whether an accept failed because of that one peer: the next may well succeed.
+pub(crate) fn is_the_peers(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted, InvalidInput, NotConnected};
+    matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionReset | Interrupted | InvalidInput | NotConnected
+    )
+}
+
+fn tcp_pair(stream: TcpStream, peer: SocketAddr, bound: SocketAddr) -> io::Result<(Stream, Peer)> {
+    let peer = Peer::accepted(peer, stream.local_addr()?, bound);
+    Ok((Stream::tcp(stream)?, peer))
+}
+
+fn unix_pair(stream: UnixStream, address: &Address) -> (Stream, Peer) {
+    let peer = Peer::unix(address, stream.peer_cred().ok());
+    (Stream(Kind::Unix(stream)), peer)
+}
+
+fn memory_pair(stream: DuplexStream, address: &Address) -> (Stream, Peer) {
+    (Stream(Kind::Memory(stream)), Peer::memory(address))
 }
 
 /// Binds beside `path`, closes the file to others, and only then moves it to `path`: nobody can connect in between,
@@ -162,6 +247,8 @@ impl Drop for SocketFile {
 
 /// Only the server's own user may connect to a Unix socket.
 const SOCKET_MODE: u32 = 0o600;
+/// How many streams a listener that is closed takes over: as many as the OS keeps for tokio's listeners.
+const LEFT_MAX: usize = 1024;
 
 #[cfg(test)]
 mod tests {
@@ -190,6 +277,43 @@ mod tests {
         greets(&Address::parse("tcp://127.0.0.1:0").unwrap()).await;
         greets(&Address::Unix(socket_path("greets"))).await;
         greets(&Address::parse("mem:listener-test-greets").unwrap()).await;
+    }
+
+    async fn keeps_those_who_wait(address: &Address) {
+        let listener = Listener::bind(address).await.unwrap();
+        let address = Address::parse(listener.address()).unwrap();
+        let mut clients = Vec::new();
+        for _ in 0..3 {
+            let (mut client, _) = connect(&address).await.unwrap();
+            client.write_all(b"hello").await.unwrap();
+            clients.push(client);
+        }
+        let left = listener.close().await;
+        assert_eq!(left.len(), 3, "{address}");
+        for (mut server, peer) in left {
+            assert!(address.to_string().starts_with("tcp") || address.to_string() == peer.address());
+            let mut buf = [0; 5];
+            server.read_exact(&mut buf).await.unwrap();
+            server.shutdown().await.unwrap();
+        }
+        for mut client in clients {
+            assert_eq!(client.read(&mut [0]).await.unwrap(), 0, "{address}");
+        }
+        let refused = connect(&address).await.unwrap_err();
+        assert!(
+            matches!(
+                refused.kind(),
+                io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound
+            ),
+            "{refused}"
+        );
+    }
+
+    #[tokio::test]
+    async fn closing_a_listener_resets_nobody_who_waits() {
+        keeps_those_who_wait(&Address::parse("tcp://127.0.0.1:0").unwrap()).await;
+        keeps_those_who_wait(&Address::Unix(socket_path("waiting"))).await;
+        keeps_those_who_wait(&Address::parse("mem:listener-test-waiting").unwrap()).await;
     }
 
     #[tokio::test]

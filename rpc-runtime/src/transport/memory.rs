@@ -17,7 +17,8 @@ pub(super) const BUFFER_LEN: usize = 64 * 1024;
 /// A name that clients of this process can connect to, until it is dropped.
 #[derive(Debug)]
 pub(super) struct MemoryListener {
-    name: String,
+    /// Here to be dropped with the listener.
+    name: Name,
     // Only the accept loop locks it, so it never waits.
     arrivals: AsyncMutex<mpsc::Receiver<DuplexStream>>,
 }
@@ -36,7 +37,7 @@ impl MemoryListener {
         let (sender, receiver) = mpsc::channel(BACKLOG);
         names.insert(name.to_owned(), sender);
         Ok(Self {
-            name: name.to_owned(),
+            name: Name(name.to_owned()),
             arrivals: AsyncMutex::new(receiver),
         })
     }
@@ -51,11 +52,28 @@ impl MemoryListener {
             .await
             .ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
+
+    /// Gives the name back, and the clients that nobody has accepted.
+    pub(super) async fn close(self) -> Vec<DuplexStream> {
+        drop(self.name);
+        let mut arrivals = self.arrivals.into_inner();
+        arrivals.close();
+        let mut left = Vec::new();
+        // It ends: who still connects is refused from here on.
+        while let Some(stream) = arrivals.recv().await {
+            left.push(stream);
+        }
+        left
+    }
 }
 
-impl Drop for MemoryListener {
+/// A name that is taken until this is dropped.
+#[derive(Debug)]
+struct Name(String);
+
+impl Drop for Name {
     fn drop(&mut self) {
-        names().remove(&self.name);
+        names().remove(&self.0);
     }
 }
 

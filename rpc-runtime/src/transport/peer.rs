@@ -29,32 +29,60 @@ struct Inner {
     address: Arc<str>,
     transport: Transport,
     socket: Option<SocketAddr>,
+    /// Our own end, if only this machine can reach it: the listener is bound to loopback.
+    loopback: Option<SocketAddr>,
     uid: Option<u32>,
     pid: Option<i32>,
 }
 
 impl Peer {
+    /// The TCP peer at `socket`.
     pub(super) fn tcp(socket: SocketAddr) -> Self {
-        Self::new(format!("tcp://{socket}"), Transport::Tcp, Some(socket), None)
+        Self::new(
+            Transport::Tcp,
+            format!("tcp://{socket}"),
+            None,
+            Some(socket),
+            None,
+        )
+    }
+
+    /// The TCP peer at `socket`, whom a listener that is bound to `bound` accepted at `local`.
+    pub(super) fn accepted(socket: SocketAddr, local: SocketAddr, bound: SocketAddr) -> Self {
+        let loopback = bound.ip().to_canonical().is_loopback().then_some(local);
+        Self::new(
+            Transport::Tcp,
+            format!("tcp://{socket}"),
+            loopback,
+            Some(socket),
+            None,
+        )
     }
 
     pub(super) fn unix(address: &Address, credentials: Option<UCred>) -> Self {
-        Self::new(address.to_string(), Transport::Unix, None, credentials)
+        Self::new(Transport::Unix, address.to_string(), None, None, credentials)
     }
 
     pub(super) fn memory(address: &Address) -> Self {
-        Self::new(address.to_string(), Transport::Memory, None, None)
+        Self::new(Transport::Memory, address.to_string(), None, None, None)
     }
 
     pub(crate) fn in_process() -> Self {
-        Self::new("in-process".to_owned(), Transport::InProcess, None, None)
+        Self::new(Transport::InProcess, "in-process".to_owned(), None, None, None)
     }
 
-    fn new(address: String, transport: Transport, socket: Option<SocketAddr>, user: Option<UCred>) -> Self {
+    fn new(
+        transport: Transport,
+        address: String,
+        loopback: Option<SocketAddr>,
+        socket: Option<SocketAddr>,
+        user: Option<UCred>,
+    ) -> Self {
         Self(Arc::new(Inner {
             address: address.into(),
             transport,
             socket,
+            loopback,
             uid: user.map(|user| user.uid()),
             pid: user.and_then(|user| user.pid()),
         }))
@@ -71,6 +99,9 @@ impl Peer {
     }
 
     /// The effective user id of the peer's process; known of Unix sockets only.
+    ///
+    /// Whose a loopback TCP connection is, [`TerminatePolicy`](crate::TerminatePolicy) looks up for itself when it has
+    /// to know.
     pub fn uid(&self) -> Option<u32> {
         self.0.uid
     }
@@ -108,13 +139,33 @@ impl Peer {
         }
     }
 
+    /// The user who owns the other end of a connection from this machine to a listener that is bound to loopback, as
+    /// the kernel tells right now; none of all others, and where the kernel does not tell.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future abandons the answer.
+    pub(crate) async fn loopback_owner(&self) -> Option<u32> {
+        let local = self.0.loopback.filter(|_| self.is_local())?;
+        owner_of(self.0.socket?, local).await
+    }
+
     pub(crate) fn address_arc(&self) -> Arc<str> {
         Arc::clone(&self.0.address)
     }
 }
 
+#[cfg(target_os = "linux")]
+use super::proc_net::owner as owner_of;
+
+/// Only Linux tells.
+#[cfg(not(target_os = "linux"))]
+async fn owner_of(_: SocketAddr, _: SocketAddr) -> Option<u32> {
+    None
+}
+
 /// Our own effective uid, as a peer of ours would see it: the only way without `unsafe`.
-fn own_uid() -> Option<u32> {
+pub(crate) fn own_uid() -> Option<u32> {
     static UID: OnceLock<u32> = OnceLock::new();
     if let Some(uid) = UID.get() {
         return Some(*uid);
@@ -125,7 +176,7 @@ fn own_uid() -> Option<u32> {
 }
 
 /// What the kernel shows for a user that this namespace does not know.
-const OVERFLOW_UID: u32 = 65534;
+pub(super) const OVERFLOW_UID: u32 = 65534;
 
 #[cfg(test)]
 mod tests {
@@ -145,6 +196,29 @@ mod tests {
             assert_eq!(peer.is_local(), local, "{text}");
             assert!(!peer.is_same_user(), "{text}");
         }
+    }
+
+    #[tokio::test]
+    async fn only_a_listener_that_is_bound_to_loopback_has_owners_looked_up() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = tokio::net::TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        let (stream, peer) = listener.accept().await.unwrap();
+        let local = stream.local_addr().unwrap();
+        let owner = async |bound: &str| {
+            Peer::accepted(peer, local, bound.parse().unwrap())
+                .loopback_owner()
+                .await
+        };
+        let known = own_uid().filter(|_| cfg!(target_os = "linux"));
+        assert_eq!(owner("127.0.0.1:1").await, known);
+        assert_eq!(owner("[::ffff:127.0.0.1]:1").await, known);
+        assert_eq!(owner("0.0.0.0:1").await, None);
+        assert_eq!(owner("[::]:1").await, None);
+        assert_eq!(owner("192.0.2.1:1").await, None);
+        assert_eq!(Peer::tcp(peer).loopback_owner().await, None);
+        drop(client);
     }
 
     #[tokio::test]

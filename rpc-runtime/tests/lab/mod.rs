@@ -346,6 +346,11 @@ pub(crate) fn start(
     tokio::spawn(async move { client.call().timeout(None).send_recv(procedure, name).await })
 }
 
+/// The address by which a client of this machine reaches a server that listens on all of its addresses.
+pub(crate) fn loopback(address: &str) -> String {
+    address.replace("0.0.0.0", "127.0.0.1")
+}
+
 pub(crate) async fn send(client: &Client, procedure: &'static Procedure, text: &str) {
     within(client.call().send(procedure, text.to_owned()))
         .await
