@@ -24,6 +24,7 @@ pub struct Rules {
     replies_delivered: bool,
     handlers_end: bool,
     covered_sends_run: bool,
+    no_sends_in_doubt: bool,
 }
 
 impl Rules {
@@ -50,9 +51,17 @@ impl Rules {
 
     /// Whether a send that a barrier covered must have run. Default: no.
     ///
-    /// For runs in which no server ends before its handlers have: connections may be cut.
+    /// For runs in which servers end by drains that have time enough: connections may be cut.
     pub fn covered_sends_run(mut self, wanted: bool) -> Self {
         self.covered_sends_run = wanted;
+        self
+    }
+
+    /// Whether no send may be reported as one that was perhaps executed. Default: no.
+    ///
+    /// For runs in which every connection ends by a drain that has time enough.
+    pub fn no_sends_in_doubt(mut self, wanted: bool) -> Self {
+        self.no_sends_in_doubt = wanted;
         self
     }
 }
@@ -93,6 +102,8 @@ pub enum Fault {
     LostSendsRan,
     /// Sends that a barrier covered did not run. ([`Rules::covered_sends_run`])
     CoveredSendsDidNotRun,
+    /// Sends were reported as perhaps executed. ([`Rules::no_sends_in_doubt`])
+    SendsInDoubt,
     /// An account tells of more than there was.
     WrongAccount,
     /// Something happened that must not, whatever became of the server.
@@ -118,6 +129,7 @@ impl fmt::Display for Fault {
             Self::MoreLostThanSent => "more sends lost than sent",
             Self::LostSendsRan => "sends ran that were lost and not executed",
             Self::CoveredSendsDidNotRun => "sends did not run that a barrier covered",
+            Self::SendsInDoubt => "sends in doubt after a graceful end",
             Self::WrongAccount => "wrong account",
             Self::Strange => "strange",
         })

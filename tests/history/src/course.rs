@@ -39,7 +39,7 @@ pub struct Course {
 pub enum Stops {
     /// One server serves to the end.
     Never,
-    /// They drain.
+    /// They drain, with time enough for every handler, when the next one is there already.
     Drains,
     /// They are stopped in every way there is.
     Any,
@@ -51,8 +51,9 @@ impl Course {
         let uncut = self.cuts.cut == 0;
         Rules::always()
             .handlers_end(matches!(self.place, Place::Here))
-            .covered_sends_run(self.stops == Stops::Never)
+            .covered_sends_run(self.stops != Stops::Any)
             .replies_delivered(uncut && self.stops != Stops::Any)
+            .no_sends_in_doubt(uncut && self.stops != Stops::Any)
     }
 
     /// Runs it, and tells `more` how many more calls have ended, again and again.
@@ -77,7 +78,7 @@ impl Course {
 
     async fn run_on(&self, host: &mut Host, more: impl Fn(u64)) -> Result<Outcome, Failure> {
         let mut random = fastrand::Rng::with_seed(self.seed);
-        let mut server = host.start(drain_timeout(&mut random)).await?;
+        let mut server = host.start(self.drain_timeout(&mut random)).await?;
         let relay = Relay::start(&host.front(), server.address(), self.cuts.clone(), random.fork()).await?;
         let clients = (0..self.clients).map(|_| Client::connect_lazy(relay.address()));
         let load = Load::new(random.u64(..))
@@ -96,17 +97,17 @@ impl Course {
             watch(&load, until, &mut seen, &more).await;
             if self.stops != Stops::Never && !load.progress().is_over() {
                 let stop = self.stop(&mut random);
-                let drain_timeout = drain_timeout(&mut random);
-                server = if random.bool() {
+                let drain_timeout = self.drain_timeout(&mut random);
+                server = if self.stops == Stops::Drains || random.bool() {
                     // The next one is there before this one goes.
                     let next = host.start(drain_timeout).await?;
-                    relay.redirect(next.address());
+                    relay.redirect(next.address()).await;
                     server.stop(stop).await?;
                     next
                 } else {
                     server.stop(stop).await?;
                     let next = host.start(drain_timeout).await?;
-                    relay.redirect(next.address());
+                    relay.redirect(next.address()).await;
                     next
                 };
                 stopped.count(stop, &server);
@@ -132,6 +133,14 @@ impl Course {
         (self.calls / 8).clamp(2, 4000)
     }
 
+    fn drain_timeout(&self, random: &mut fastrand::Rng) -> Duration {
+        match self.stops {
+            // Too short for some handlers.
+            Stops::Any => Duration::from_millis(random.u64(..300)),
+            Stops::Drains | Stops::Never => Duration::from_secs(30),
+        }
+    }
+
     fn stop(&self, random: &mut fastrand::Rng) -> Stop {
         match (self.stops, random.u32(..4)) {
             (Stops::Any, 0) => Stop::Abort,
@@ -149,10 +158,6 @@ async fn watch(load: &Running, until: u64, seen: &mut u64, more: &impl Fn(u64)) 
         more(ended - *seen);
         *seen = ended;
     }
-}
-
-fn drain_timeout(random: &mut fastrand::Rng) -> Duration {
-    Duration::from_millis(random.u64(..300))
 }
 
 /// What came of a course that broke no promise.

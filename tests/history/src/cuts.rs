@@ -11,6 +11,7 @@ use std::{
 };
 
 use tokio::{
+    sync::RwLock,
     task::{JoinHandle, JoinSet},
     time::{sleep, timeout},
 };
@@ -33,7 +34,8 @@ pub struct Relay {
 
 #[derive(Debug)]
 struct Shared {
-    upstream: Mutex<String>,
+    /// Held shared while a connection to it is being made.
+    upstream: RwLock<String>,
     counts: Mutex<Counts>,
 }
 
@@ -55,7 +57,7 @@ impl Relay {
     ) -> io::Result<Self> {
         let (listener, address) = Listener::bind(address).await?;
         let shared = Arc::new(Shared {
-            upstream: Mutex::new(upstream.into()),
+            upstream: RwLock::new(upstream.into()),
             counts: Mutex::default(),
         });
         let accepting = tokio::spawn(accept(listener, Arc::clone(&shared), cuts, random));
@@ -72,8 +74,14 @@ impl Relay {
     }
 
     /// Sends connections that come from now on to another server.
-    pub fn redirect(&self, upstream: impl Into<String>) {
-        *lock(&self.shared.upstream) = upstream.into();
+    ///
+    /// None is on its way to the old one any more when this returns: the old one's socket has it, or refused it.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future changes nothing.
+    pub async fn redirect(&self, upstream: impl Into<String>) {
+        *self.shared.upstream.write().await = upstream.into();
     }
 
     /// What it has done so far.
@@ -168,11 +176,12 @@ impl Shared {
 
 /// One connection, to its end.
 async fn connection(client: Stream, shared: Arc<Shared>, fate: Fate) {
-    let upstream = lock(&shared.upstream).clone();
+    let upstream = shared.upstream.read().await;
     let Ok(server) = Stream::connect(&upstream).await else {
         shared.count(|counts| counts.nobody += 1);
         return;
     };
+    drop(upstream);
     if fate.stall_upwards.is_some() || fate.stall_downwards.is_some() {
         shared.count(|counts| counts.stalled += 1);
     }

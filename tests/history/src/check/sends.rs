@@ -105,6 +105,9 @@ fn faults(stretch: &Stretch, tally: &Tally, rules: Rules) -> Vec<Fault> {
     } else if tally.ran + stretch.lost_no > tally.most() {
         faults.push(Fault::LostSendsRan);
     }
+    if rules.no_sends_in_doubt && stretch.lost_maybe > 0 {
+        faults.push(Fault::SendsInDoubt);
+    }
     // What was neither lost nor late was admitted, and so it ran.
     let must_run = tally.accepted.saturating_sub(lost + tally.hurried);
     let is_covered = stretch.account.is_some();

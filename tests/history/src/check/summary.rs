@@ -26,6 +26,8 @@ pub struct Summary {
     pub cancelled: u64,
     /// Of the failed ones: because their deadline had passed.
     pub expired: u64,
+    /// Of the failed ones: because their connection, or their server, had gone.
+    pub unavailable: u64,
     /// Perhaps executed, because the server dropped a handler in the very moment in which it ended.
     pub raced: u64,
     /// One-way calls.
@@ -91,6 +93,7 @@ impl Summary {
             Outcome::Cancelled => self.cancelled += 1,
             Outcome::Failed { executed, code, .. } => {
                 self.expired += u64::from(code == Code::DeadlineExceeded);
+                self.unavailable += u64::from(code == Code::Unavailable);
                 match executed {
                     Executed::No => self.no += 1,
                     Executed::Yes => self.yes += 1,
@@ -112,6 +115,7 @@ impl AddAssign for Summary {
             yes,
             cancelled,
             expired,
+            unavailable,
             raced,
             sends,
             accepted,
@@ -132,6 +136,7 @@ impl AddAssign for Summary {
         self.yes += yes;
         self.cancelled += cancelled;
         self.expired += expired;
+        self.unavailable += unavailable;
         self.raced += raced;
         self.sends += sends;
         self.accepted += accepted;
@@ -159,8 +164,9 @@ impl fmt::Display for Summary {
         } = self;
         writeln!(
             f,
-            "calls     {calls}: {ok} Ok, {no} No, {maybe} Maybe, {yes} Yes, {cancelled} cancelled ({} expired)",
-            self.expired
+            "calls     {calls}: {ok} Ok, {no} No, {maybe} Maybe, {yes} Yes, {cancelled} cancelled ({} expired, {} \
+             unavailable)",
+            self.expired, self.unavailable
         )?;
         writeln!(
             f,

@@ -126,6 +126,7 @@ fn everything_that_may_happen_holds_and_counted() {
         ok: 1,
         no: 1,
         maybe: 3,
+        unavailable: 6,
         yes: 2,
         cancelled: 2,
         sends: 4,
@@ -301,6 +302,19 @@ fn sends_that_were_lost_and_yet_ran_are_found() {
         .send(2, Outcome::Cancelled, &[])
         .heard(lost(1, 1));
     run.holds();
+}
+
+#[test]
+fn sends_in_doubt_are_found_if_none_may_be() {
+    let rules = Rules::always().no_sends_in_doubt(true);
+    let lost = |no, maybe| Stretch {
+        lost_no: no,
+        lost_maybe: maybe,
+        ..Stretch::default()
+    };
+    three_sends(rules, lost(1, 0)).holds();
+    three_sends(Rules::always(), lost(0, 1)).holds();
+    three_sends(rules, lost(0, 1)).breaks(Fault::SendsInDoubt);
 }
 
 #[test]

@@ -11,7 +11,7 @@ async fn relayed(fate: Fate) -> (TcpStream, TcpStream) {
     let upstream = format!("tcp://{}", listener.local_addr().unwrap());
     let (front, address) = Listener::bind("tcp://127.0.0.1:0").await.unwrap();
     let shared = Arc::new(Shared {
-        upstream: Mutex::new(upstream),
+        upstream: RwLock::new(upstream),
         counts: Mutex::default(),
     });
     tokio::spawn(async move {

@@ -90,10 +90,11 @@ impl User {
         }
         drop(shared);
         match self.random.u32(..10) {
-            0..4 => party.barrier(self.log.recorder()).await,
-            4..6 => party.flush(self.log.recorder()).await,
-            6 => {
-                let patience = Duration::from_micros(self.random.u64(..2000));
+            0..3 => party.barrier(self.log.recorder()).await,
+            3..5 => party.flush(self.log.recorder()).await,
+            5..8 => {
+                // Half of them before it can be answered.
+                let patience = Duration::from_micros(self.random.u64(..1000).saturating_sub(500));
                 party.abandoned_barrier(self.log.recorder(), patience).await;
             }
             _ => {}
