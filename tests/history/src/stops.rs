@@ -2,8 +2,8 @@
 
 mod judge;
 mod load;
-mod mute;
 mod plan;
+mod relay;
 
 use std::{
     fmt, io,
@@ -15,11 +15,11 @@ use fastrand::Rng;
 use rpc_runtime::{Client, DrainReport};
 use tokio::time::{sleep, timeout};
 
-pub use self::plan::{Plan, Signal, Slow, Stop, Transport};
+pub use self::plan::{Ear, Plan, Signal, Slow, Stop, Transport};
 use self::{
-    judge::{Counts, Evidence},
+    judge::{Counts, Evidence, vanished},
     load::Load,
-    mute::Mute,
+    relay::Relay,
 };
 use crate::{
     check::{Fault, Rules, Summary, Violation, check},
@@ -128,12 +128,12 @@ impl<'a> Run<'a> {
         let marks = Journal::append(&path, OURS)?;
         let stopper = Client::connect(&address).await.map_err(io::Error::other)?;
         let readers = (0..plan.connections).map(|_| Client::connect_lazy(&address));
-        let mute = plan
-            .mute
-            .then(|| Mute::begin(scratch.path("mute"), &address))
-            .transpose()?;
-        let shouter = mute.as_ref().map(|mute| Client::connect_lazy(mute.address()));
-        let load = Load::begin(plan, readers.collect(), shouter);
+        let relay = match plan.ear {
+            Some(ear) => Some(Relay::begin(ear, scratch.path("relay"), &address)?),
+            None => None,
+        };
+        let relayed = relay.as_ref().map(|relay| Client::connect_lazy(relay.address()));
+        let load = Load::begin(plan, readers.collect(), relayed);
 
         net("the calls before the stop", load.ended(plan.calls_before)).await?;
         // Somewhere in what those calls are in the middle of.
@@ -151,58 +151,50 @@ impl<'a> Run<'a> {
                 marks.mark(TOLD);
             }
         });
-        let stopping = plan
-            .stop
-            .is_terminate()
-            .then(|| tokio::spawn(terminate(stopper.clone())));
+        let stopping = plan.stop.is_terminate().then(|| {
+            let stopper = stopper.clone();
+            tokio::spawn(async move { stopper.terminate().await })
+        });
         send_signals(&child, plan).await?;
         let end = child.ended().await?;
         let took = begun.elapsed();
 
-        net("the clients to be told", telling)
-            .await?
-            .map_err(io::Error::other)?;
-        // Its client cannot notice by itself that the server is gone, of which it reads nothing.
-        drop(mute);
+        net("the clients to be told", telling).await??;
+        // Its client cannot notice by itself that the server is gone, if it reads nothing.
+        drop(relay);
+        net("the clients to notice", load.noticed()).await?;
+        let journal = marks.read()?;
+        hear_of_losses(&load, &journal, end.report.as_ref()).await;
         let recorder = load.recorder().clone();
         let unsent = net("the calls to end", load.end()).await?;
         // A terminate that came too late looks for the server still.
         let _ = stopper.close().await;
         let reply = match stopping {
-            Some(stopping) => Some(
-                net("the terminate to end", stopping)
-                    .await?
-                    .map_err(io::Error::other)?,
-            ),
+            Some(stopping) => Some(net("the terminate to end", stopping).await??),
             None => None,
         };
-        let (journal, history) = (marks.read()?, recorder.history());
-        let mark = |text| {
-            journal
-                .marks
-                .iter()
-                .find(|mark| mark.text == text)
-                .map(|mark| mark.after)
-        };
-        let counts = Counts::of(&Evidence {
+        let mut told = journal.marks.iter().filter(|mark| mark.text == TOLD);
+        let evidence = Evidence {
             journal: &journal,
-            history: &history,
             before: &before,
             unsent: &unsent,
             readers: plan.connections,
             // A client that was not connected was not told anything, and its connection may have come about all the same.
-            told: mark(TOLD)
+            told: told
+                .next()
                 .filter(|_| is_connected)
-                .unwrap_or(journal.entries.len()),
-        });
+                .map_or(journal.entries.len(), |mark| mark.after),
+        };
+        let history = recorder.history();
+        let counts = Counts::of(&evidence, &history);
         Ok(Self {
             plan,
             took,
             end,
             reply,
             counts,
-            journal,
             history,
+            journal,
         })
     }
 
@@ -265,7 +257,7 @@ impl<'a> Run<'a> {
         let mut records = self.history.records.iter();
         let record = records.find(|record| Some(record.token) == violation.token);
         record.is_some_and(|record| {
-            let is_mute = record.client as usize >= self.plan.connections;
+            let is_mute = self.plan.ear == Some(Ear::Deaf) && record.client as usize >= self.plan.connections;
             let blocks = ["block", "spin"].contains(&record.procedure) && report.stuck > 0;
             violation.fault == Fault::ReplyLost && (is_mute || blocks)
         })
@@ -302,8 +294,17 @@ async fn net<T>(what: &str, future: impl Future<Output = T>) -> io::Result<T> {
         .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, format!("waited in vain for {what}")))
 }
 
-async fn terminate(client: Client) -> Result<DrainReport, rpc_runtime::Error> {
-    client.terminate().await
+/// Asks the clients until they have told of every send that did not run: a client tells of a connection's losses when it
+/// has noticed its end. It gives up in time for the judge to say what is missing.
+async fn hear_of_losses(load: &Load, journal: &Records, report: Option<&Report>) {
+    let Some(report) = report else { return };
+    for _ in 0..TRIES {
+        load.hear_of_losses().await;
+        if vanished(journal, &load.recorder().history(), report) == 0 {
+            return;
+        }
+        sleep(PAUSE).await;
+    }
 }
 
 /// How many threads a server has: one of them may be blocked unannounced.
@@ -312,5 +313,8 @@ const WORKERS: usize = 4;
 const OURS: u32 = 2;
 const STOP: &str = "the stop is sent";
 const TOLD: &str = "all clients have been told";
+/// How often, and after which pauses, clients are asked for losses: they know at once, if nothing is broken.
+const TRIES: u32 = 300;
+const PAUSE: Duration = Duration::from_millis(100);
 /// A net against hanging.
 const LONG: Duration = Duration::from_secs(90);

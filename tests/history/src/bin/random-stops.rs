@@ -12,7 +12,7 @@ use std::{
 use clap::{Parser, Subcommand};
 use history::{
     child::{ServeArgs, serve},
-    stops::{ALLOWANCE, Broken, PROMISE, Plan, Stop, Stopped, stop},
+    stops::{ALLOWANCE, Broken, Ear, PROMISE, Plan, Stop, Stopped, stop},
 };
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::{runtime::Runtime, sync::Semaphore, task::JoinSet};
@@ -123,7 +123,8 @@ struct Totals {
     begun: Instant,
     took: Duration,
     kinds: [(&'static str, u64); 4],
-    mute: u64,
+    deaf: u64,
+    slow: u64,
     second: u64,
     clean: u64,
     calls: u64,
@@ -143,7 +144,8 @@ impl Totals {
             begun: Instant::now(),
             took: Duration::ZERO,
             kinds: ["SIGTERM", "SIGINT", "terminate", "terminate and a signal"].map(|kind| (kind, 0)),
-            mute: 0,
+            deaf: 0,
+            slow: 0,
             second: 0,
             clean: 0,
             calls: 0,
@@ -160,7 +162,8 @@ impl Totals {
     /// Adds one stop; its story, if it did not go as promised.
     fn add(&mut self, plan: &Plan, result: Result<Stopped, Broken>) -> Option<String> {
         self.kinds[kind(plan.stop)].1 += 1;
-        self.mute += u64::from(plan.mute);
+        self.deaf += u64::from(plan.ear == Some(Ear::Deaf));
+        self.slow += u64::from(plan.ear == Some(Ear::Slow));
         self.second += u64::from(plan.second.is_some());
         let stopped = match result {
             Ok(stopped) => stopped,
@@ -199,8 +202,8 @@ impl fmt::Display for Totals {
         writeln!(f, "stops            {}", kinds.join(", "))?;
         writeln!(
             f,
-            "                 {} with a client that never reads, {} with a second signal",
-            self.mute, self.second
+            "                 {} with a client that never reads, {} with one that reads slowly, {} with a second signal",
+            self.deaf, self.slow, self.second
         )?;
         writeln!(f, "took             {:.1?}", self.took)?;
         writeln!(f, "calls, sends     {}, {}", self.calls, self.sends)?;

@@ -13,9 +13,7 @@ use crate::{
 /// What is known of one stop, apart from its report.
 pub(super) struct Evidence<'a> {
     pub(super) journal: &'a Records,
-    /// What the callers saw, in the end.
-    pub(super) history: &'a History,
-    /// What they had seen when the stop was sent.
+    /// What the callers had seen when the stop was sent.
     pub(super) before: &'a History,
     /// Calls of which no server ever had a byte.
     pub(super) unsent: &'a HashSet<u64>,
@@ -53,7 +51,8 @@ struct Cut {
 }
 
 impl Counts {
-    pub(super) fn of(evidence: &Evidence<'_>) -> Self {
+    /// Counts by the evidence, and by what the callers saw in the end.
+    pub(super) fn of(evidence: &Evidence<'_>, history: &History) -> Self {
         let had_reply: HashMap<u64, bool> = evidence
             .before
             .records
@@ -67,7 +66,7 @@ impl Counts {
         for (index, entry) in evidence.journal.entries.iter().enumerate() {
             last.insert(entry.token, (index, entry.event));
         }
-        let stretches = &evidence.history.stretches;
+        let stretches = &history.stretches;
         let mut counts = Self {
             lost: stretches
                 .iter()
@@ -75,7 +74,7 @@ impl Counts {
                 .sum(),
             ..Self::default()
         };
-        for record in &evidence.history.records {
+        for record in &history.records {
             let cut = match record.kind {
                 Kind::Call => &mut counts.calls,
                 Kind::Send(_) => &mut counts.sends,
@@ -139,13 +138,9 @@ impl Counts {
             self.sends.low(),
             self.sends.high(late),
         );
-        // A send that was taken runs, or somebody says that it did not.
-        let vanished = self.sends.unstarted.saturating_sub(self.lost);
-        let dropped = report.one_way_dropped.saturating_sub(self.sends.low());
-        if vanished > dropped {
-            lies.push(format!(
-                "{vanished} sends vanished, of which {dropped} were reported as dropped"
-            ));
+        let vanished = self.vanished(report);
+        if vanished > 0 {
+            lies.push(format!("{vanished} sends did not run, and nobody says so"));
         }
         check(
             &mut lies,
@@ -156,6 +151,24 @@ impl Counts {
         );
         lies
     }
+
+    /// How many sends were taken and did not run, though neither the server nor a client says so.
+    fn vanished(&self, report: &Report) -> u64 {
+        let dropped = report.one_way_dropped.saturating_sub(self.sends.low());
+        self.sends.unstarted.saturating_sub(self.lost + dropped)
+    }
+}
+
+/// How many sends were taken and did not run, though neither the server nor, so far, a client says so.
+pub(super) fn vanished(journal: &Records, history: &History, report: &Report) -> u64 {
+    let evidence = Evidence {
+        journal,
+        before: history,
+        unsent: &HashSet::new(),
+        readers: 0,
+        told: 0,
+    };
+    Counts::of(&evidence, history).vanished(report)
 }
 
 impl Cut {
@@ -231,14 +244,14 @@ mod tests {
             }],
             ..History::default()
         };
-        Counts::of(&Evidence {
+        let evidence = Evidence {
             journal: &journal,
-            history: &seen(Outcome::Ok),
             before: &seen(Outcome::Pending),
             unsent: &HashSet::new(),
             readers: 1,
             told: 7,
-        })
+        };
+        Counts::of(&evidence, &seen(Outcome::Ok))
     }
 
     fn entry(token: u64, event: Event) -> Entry {
@@ -300,7 +313,7 @@ mod tests {
     #[test]
     fn a_send_that_neither_ran_nor_was_told_of_has_vanished() {
         let lies = counts(0).judge(&report(2, 2, 1, 1));
-        assert_eq!(lies, ["1 sends vanished, of which 0 were reported as dropped"]);
+        assert_eq!(lies, ["1 sends did not run, and nobody says so"]);
         let lies = counts(0).judge(&report(2, 2, 2, 1));
         assert!(lies.is_empty(), "the server has dropped it: {lies:?}");
     }
@@ -314,13 +327,12 @@ mod tests {
         };
         let evidence = Evidence {
             journal: &journal,
-            history: &history,
             before: &history,
             unsent: &HashSet::from([1]),
             readers: 1,
             told: 0,
         };
-        let lies = Counts::of(&evidence).judge(&report(0, 1, 0, 0));
+        let lies = Counts::of(&evidence, &history).judge(&report(0, 1, 0, 0));
         assert_eq!(lies.len(), 1, "{lies:?}");
     }
 }

@@ -32,19 +32,17 @@ struct Shared {
     recorder: Recorder,
     /// How many calls have ended.
     ended: watch::Sender<u64>,
-    over: watch::Sender<bool>,
     unsent: Mutex<HashSet<u64>>,
     /// Whether somebody blocks a worker of the server unannounced: one may.
     spinning: AtomicBool,
 }
 
 impl Load {
-    /// Begins to call: `readers` read the replies, `mute` never gets any.
-    pub(super) fn begin(plan: &Plan, readers: Vec<Client>, mute: Option<Client>) -> Self {
+    /// Begins to call: `readers` one after the other, and the one behind a relay as much as it can at once.
+    pub(super) fn begin(plan: &Plan, readers: Vec<Client>, relayed: Option<Client>) -> Self {
         let shared = Arc::new(Shared {
             recorder: Recorder::new(),
             ended: watch::Sender::default(),
-            over: watch::Sender::new(false),
             unsent: Mutex::default(),
             spinning: AtomicBool::new(false),
         });
@@ -57,10 +55,10 @@ impl Load {
             }
         }
         let (mut clients, readers) = (readers, plan.connections);
-        if let Some(mute) = mute {
+        if let Some(relayed) = relayed {
             let number = u32::try_from(clients.len()).unwrap_or(u32::MAX);
-            users.spawn(User::new(&shared, &mute, number, plan, random.fork()).shout());
-            clients.push(mute);
+            users.spawn(User::new(&shared, &relayed, number, plan, random.fork()).shout());
+            clients.push(relayed);
         }
         Self {
             shared,
@@ -96,24 +94,34 @@ impl Load {
         disconnected(&self.clients[..self.readers])
     }
 
-    /// Ends every client, whose server is gone, and waits for all users; the calls of which no server ever had a byte.
-    pub(super) async fn end(mut self) -> HashSet<u64> {
-        // From then on no open call waits for its connection; the users see that before they see the end.
-        disconnected(&self.clients).await;
-        self.shared.over.send_replace(true);
-        while let Some(ended) = self.users.join_next().await {
-            if let Err(error) = ended {
-                self.recorder().strange(format!("a user of the load: {error}"));
-            }
-        }
+    /// Waits until every client has noticed that its server is gone: no call is open on a connection any more.
+    pub(super) fn noticed(&self) -> impl Future<Output = ()> + Send + use<> {
+        disconnected(&self.clients)
+    }
+
+    /// Writes down what the clients know of lost sends, and have not told before.
+    pub(super) async fn hear_of_losses(&self) {
+        let recorder = self.recorder();
         for (client, number) in self.clients.iter().zip(0..) {
             if let Err(error) = client.flush().await {
                 match error.lost_sends() {
-                    Some(lost) => self.recorder().lost(number, lost.no(), lost.maybe()),
-                    None => self
-                        .recorder()
-                        .strange(format!("the last flush of client {number}: {error}")),
+                    Some(lost) => recorder.lost(number, lost.no(), lost.maybe()),
+                    None => recorder.strange(format!("the last flush of client {number}: {error}")),
                 }
+            }
+        }
+    }
+
+    /// Closes the clients, which look for their server still, and waits for all users; the calls of which no server ever
+    /// had a byte.
+    pub(super) async fn end(mut self) -> HashSet<u64> {
+        for client in &self.clients {
+            // There is nothing left to be lost.
+            let _ = client.close().await;
+        }
+        while let Some(ended) = self.users.join_next().await {
+            if let Err(error) = ended {
+                self.recorder().strange(format!("a user of the load: {error}"));
             }
         }
         let unsent = self.shared.unsent.lock();
@@ -160,7 +168,7 @@ impl User {
     /// Calls, one after the other but for the slow ones, until the server is gone.
     async fn call_until_the_end(mut self) {
         let mut slow = JoinSet::new();
-        while !*self.shared.over.borrow() {
+        loop {
             let went_on = match self.random.u32(..100) {
                 0..10 if self.slow != Slow::None && slow.len() < MAX_SLOW => {
                     slow.spawn(self.slow_call());
@@ -177,7 +185,7 @@ impl User {
         slow.join_all().await;
     }
 
-    /// Calls for long replies, many at once, and waits for them in vain.
+    /// Calls for long replies, many at once.
     async fn shout(mut self) {
         let mut calls = JoinSet::new();
         for _ in 0..SHOUTS {
@@ -186,7 +194,7 @@ impl User {
             let shared = Arc::clone(&self.shared);
             calls.spawn(async move {
                 let call = probe.send_recv().timeout(None).echo(ticket.token(), payload);
-                shared.note(ticket, shared.unless_over(call).await);
+                shared.note(ticket, call.await);
             });
             self.send().await;
         }
@@ -197,8 +205,8 @@ impl User {
         let payload = Bytes::from(vec![self.random.u8(..); self.len()]);
         let ticket = self.log.call(self.number, "echo", false);
         let call = self.probe.send_recv().echo(ticket.token(), payload.clone());
-        match self.shared.unless_over(call).await {
-            Some(Ok(reply)) if reply.payload != payload => {
+        match call.await {
+            Ok(reply) if reply.payload != payload => {
                 ticket.end(Outcome::Wrong);
                 true
             }
@@ -209,7 +217,7 @@ impl User {
     async fn refuse(&self) -> bool {
         let ticket = self.log.call(self.number, "refuse", false);
         let call = self.probe.send_recv().refuse(ticket.token());
-        let result = self.shared.unless_over(call).await;
+        let result = call.await;
         self.shared.note(ticket, result)
     }
 
@@ -217,7 +225,7 @@ impl User {
         let ticket = self.log.send(self.number, "echo", false);
         let payload = vec![0; self.len()];
         let send = self.probe.send().timeout(None).echo(ticket.token(), payload);
-        let result = self.shared.unless_over(send).await;
+        let result = send.await;
         self.shared.note(ticket, result)
     }
 
@@ -264,7 +272,7 @@ impl User {
                     }
                 }
             };
-            let result = shared.unless_over(call).await;
+            let result = call.await;
             shared.note(ticket, result)
         }
     }
@@ -300,27 +308,15 @@ impl Way {
 }
 
 impl Shared {
-    /// What comes of `call`, unless the run is over before it has ended.
-    async fn unless_over<T>(&self, call: impl Future<Output = T>) -> Option<T> {
-        let mut over = self.over.subscribe();
-        tokio::select! {
-            // A call that has ended counts, even if the run has, too.
-            biased;
-            result = call => Some(result),
-            _ = over.wait_for(|over| *over) => None,
-        }
-    }
-
     /// Notes how a call ended; whether it makes sense to call on.
-    fn note<T>(&self, ticket: Ticket, result: Option<Result<T, Error>>) -> bool {
+    fn note<T>(&self, ticket: Ticket, result: Result<T, Error>) -> bool {
         self.ended.send_modify(|ended| *ended += 1);
         match result {
-            None => false,
-            Some(Ok(_)) => {
+            Ok(_) => {
                 ticket.end(Outcome::Ok);
                 true
             }
-            Some(Err(error)) => {
+            Err(error) => {
                 let executed = error.executed();
                 // One that was resent had been with the server before.
                 let never_there = executed == Executed::No
@@ -341,6 +337,7 @@ impl Shared {
 
 /// How many slow calls one user has open at most.
 const MAX_SLOW: usize = 4;
-/// How many calls a client makes that never reads, and how long their replies are: more than sockets and queues take.
+/// How many calls a client makes that reads slowly or never, and how long their replies are: more than sockets and queues
+/// take.
 const SHOUTS: usize = 60;
 const SHOUT_LEN: usize = 100_000;

@@ -19,8 +19,8 @@ pub struct Plan {
     pub users: usize,
     /// What the slow ones among the calls do.
     pub slow: Slow,
-    /// Whether there is one more client, which calls and never reads.
-    pub mute: bool,
+    /// One more client, which calls for much and is bad at listening.
+    pub ear: Option<Ear>,
     /// How many calls have ended when the stop comes.
     pub calls_before: u64,
     /// What tells the server to end.
@@ -38,6 +38,15 @@ pub enum Transport {
     Tcp,
     /// On a socket in the run's own folder.
     Unix,
+}
+
+/// How a client is bad at listening.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ear {
+    /// It never reads.
+    Deaf,
+    /// It reads slowly.
+    Slow,
 }
 
 /// What the slow ones among the calls do.
@@ -124,7 +133,11 @@ impl Plan {
             connections: random.usize(1..=4),
             users: random.usize(1..=6),
             slow: slow[random.usize(..slow.len())],
-            mute: one_in(&mut random, 4),
+            ear: match random.u32(..8) {
+                0 | 1 => Some(Ear::Deaf),
+                2 => Some(Ear::Slow),
+                _ => None,
+            },
             // Now and then in the middle of the handshakes.
             calls_before: if one_in(&mut random, 8) {
                 0
@@ -157,8 +170,10 @@ impl fmt::Display for Plan {
             "stop {index}: {stop:?} after {calls_before} calls over {transport:?} from {connections} clients of {users} \
              users, slow calls: {slow:?}, drain {drain_timeout:?}"
         )?;
-        if self.mute {
-            f.write_str(", one more client that never reads")?;
+        match self.ear {
+            Some(Ear::Deaf) => f.write_str(", one more client that never reads")?,
+            Some(Ear::Slow) => f.write_str(", one more client that reads slowly")?,
+            None => {}
         }
         match self.second {
             Some(after) => write!(f, ", a second signal after {after:?}"),
@@ -193,7 +208,8 @@ mod tests {
         assert_eq!(count(|plan| plan.stop == Stop::Signal(Signal::Term)), 20);
         assert_eq!(count(|plan| plan.stop == Stop::Signal(Signal::Int)), 20);
         assert!(count(|plan| matches!(plan.stop, Stop::TerminateAnd(_))) > 1);
-        assert!(count(|plan| plan.mute) > 1 && count(|plan| plan.second.is_some()) > 1);
+        assert!(count(|plan| plan.ear == Some(Ear::Deaf)) > 1);
+        assert!(count(|plan| plan.ear == Some(Ear::Slow)) > 1 && count(|plan| plan.second.is_some()) > 1);
         assert!(count(|plan| plan.calls_before == 0) > 1);
         for slow in [Slow::None, Slow::Sleep, Slow::Hang, Slow::Block, Slow::Mixed] {
             assert!(plans.iter().any(|plan| plan.slow == slow), "{slow:?}");
