@@ -1,4 +1,4 @@
-//! Child: a server that serves a [`Probe`] as a process of its own, and can be killed.
+//! Child: a server that serves a probe as a process of its own, and can be killed.
 
 use std::{
     fmt,
