@@ -88,9 +88,10 @@ impl fmt::Display for Broken {
 pub async fn stop(program: &Path, plan: &Plan) -> Result<Stopped, Broken> {
     let broken = |text: String| Broken(vec![text]);
     let mut scratch = Scratch::new("stop").map_err(|error| broken(format!("no scratch folder: {error}")))?;
-    let result = match Run::new(program, plan, &scratch).await {
+    let run = async { Run::new(plan, Scene::set(program, plan, &scratch).await?).await };
+    let result = match run.await {
         Ok(run) => run.judged(),
-        Err(error) => Err(vec![format!("the stop could not be made: {error}")]),
+        Err(error) => Err(vec![format!("no stop, or no end: {error}")]),
     };
     result.map_err(|mut lines| {
         lines.insert(0, plan.to_string());
@@ -99,20 +100,20 @@ pub async fn stop(program: &Path, plan: &Plan) -> Result<Stopped, Broken> {
     })
 }
 
-/// One stop that has been made, and everything that is known of it.
-struct Run<'a> {
-    plan: &'a Plan,
-    took: Duration,
-    end: End,
-    /// What a terminate returned.
-    reply: Option<Result<DrainReport, rpc_runtime::Error>>,
-    counts: Counts,
-    journal: Records,
-    history: History,
+/// A server under load, before the stop.
+struct Scene {
+    child: Child,
+    /// The server's journal, in which we mark what we do.
+    marks: Journal,
+    /// The client that terminates.
+    stopper: Client,
+    relay: Option<Relay>,
+    load: Load,
 }
 
-impl<'a> Run<'a> {
-    async fn new(program: &Path, plan: &'a Plan, scratch: &Scratch) -> io::Result<Self> {
+impl Scene {
+    /// Starts the server and its load, and waits for the moment of the stop.
+    async fn set(program: &Path, plan: &Plan, scratch: &Scratch) -> io::Result<Self> {
         let path = scratch.path("journal");
         let listen = match plan.transport {
             Transport::Tcp => "tcp://127.0.0.1:0".to_owned(),
@@ -134,12 +135,43 @@ impl<'a> Run<'a> {
         };
         let relayed = relay.as_ref().map(|relay| Client::connect_lazy(relay.address()));
         let load = Load::begin(plan, readers.collect(), relayed);
-
         net("the calls before the stop", load.ended(plan.calls_before)).await?;
         // Somewhere in what those calls are in the middle of.
         for _ in 0..Rng::with_seed(plan.load_seed).u32(..200) {
             tokio::task::yield_now().await;
         }
+        Ok(Self {
+            child,
+            marks,
+            stopper,
+            relay,
+            load,
+        })
+    }
+}
+
+/// One stop that has been made, and everything that is known of it.
+struct Run<'a> {
+    plan: &'a Plan,
+    took: Duration,
+    end: End,
+    /// What a terminate returned.
+    reply: Option<Result<DrainReport, rpc_runtime::Error>>,
+    counts: Counts,
+    journal: Records,
+    history: History,
+}
+
+impl<'a> Run<'a> {
+    /// Stops the server, and collects what everybody knows.
+    async fn new(plan: &'a Plan, scene: Scene) -> io::Result<Self> {
+        let Scene {
+            child,
+            marks,
+            stopper,
+            relay,
+            load,
+        } = scene;
         let (is_connected, told) = (load.is_connected(), load.told());
         let before = load.recorder().history();
         marks.mark(STOP);
