@@ -120,3 +120,61 @@ impl Drop for Counted {
         self.0.uncount_call();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use tokio::runtime::Handle;
+
+    use super::*;
+    use crate::{
+        Incoming, Peer, Procedure, Service,
+        conn::{Connection, Side},
+        driver::Link,
+        server::{router::Router, shared::Options},
+    };
+
+    struct Nothing;
+
+    impl Service for Nothing {
+        fn name(&self) -> &'static str {
+            "a.Nothing"
+        }
+        fn procedures(&self) -> &'static [Procedure] {
+            &[]
+        }
+        fn call(&self, _: usize, call: Incoming) -> Handler {
+            call.unknown()
+        }
+    }
+
+    struct PanicDrop;
+
+    impl Drop for PanicDrop {
+        fn drop(&mut self) {
+            panic!("on purpose");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_handler_that_panics_when_its_runtime_goes_gives_its_place_back() {
+        let router = Router::new(vec![Arc::new(Nothing)], true).unwrap();
+        let options = Options {
+            max_calls: 1,
+            ..Options::default()
+        };
+        let server = Shared::new(Handle::current(), router, options, Vec::new());
+        let link = Link::new(Connection::new(Side::Acceptor, server.settings()));
+        let served = server.register(link, Peer::in_process()).unwrap();
+        let guard = PanicDrop;
+        let handler: Handler = Box::pin(async move {
+            let _guard = guard;
+            std::future::pending().await
+        });
+        let task = HandlerTask::polled(served, CallId(1), handler, true);
+        assert!(server.is_full());
+        assert!(catch_unwind(AssertUnwindSafe(|| drop(task))).is_err());
+        assert!(!server.is_full());
+    }
+}

@@ -1,6 +1,9 @@
 //! A service written by hand, whose handlers do what servers must survive.
 #![allow(dead_code, reason = "each test binary uses a part")]
 
+pub(crate) mod audit;
+pub(crate) mod wire;
+
 use std::{
     sync::{Arc, Condvar, Mutex},
     time::Duration,
@@ -48,10 +51,19 @@ pub(crate) static SLEEP: Procedure = Procedure::new("lab.v1.Lab/sleep", 13);
 pub(crate) static FORWARD: Procedure = Procedure::new("lab.v1.Lab/forward", 14);
 /// Returns a message that panics when it is written.
 pub(crate) static UNWRITABLE: Procedure = Procedure::new("lab.v1.Lab/unwritable", 15);
+/// Calls `SUICIDE` of another server, by the client that the test has set.
+pub(crate) static SUICIDE_BEYOND: Procedure = Procedure::new("lab.v1.Lab/suicide_beyond", 17);
+/// Returns when the server drains.
+pub(crate) static DRAINING: Procedure = Procedure::new("lab.v1.Lab/draining", 18);
+/// As `WAIT`, but panics when it is dropped.
+pub(crate) static PANIC_DROPPED: Procedure = Procedure::new("lab.v1.Lab/panic_dropped", 19);
+/// The built-in terminate, for requests of the test's own making.
+pub(crate) static TERMINATE: Procedure =
+    Procedure::new("rpc.control.v1.Control/rpc_terminate", 0xa5ce_a24e_5662_ab3b);
 /// Not served.
 pub(crate) static NOWHERE: Procedure = Procedure::new("lab.v1.Lab/nowhere", 99);
 
-static PROCEDURES: [Procedure; 16] = [
+static PROCEDURES: [Procedure; 19] = [
     ECHO,
     NOTE,
     WAIT,
@@ -68,6 +80,9 @@ static PROCEDURES: [Procedure; 16] = [
     FORWARD,
     UNWRITABLE,
     SUICIDE_SPAWNED,
+    SUICIDE_BEYOND,
+    DRAINING,
+    PANIC_DROPPED,
 ];
 
 /// What the test and the handlers share.
@@ -257,9 +272,39 @@ impl Service for Lab {
                 let task = tokio::spawn(async move { client.call().within(&cx).terminate().await });
                 Ok(task.await.unwrap()?.to_string())
             }),
+            16 => call.handle(|_, (): ()| async move {
+                let client = lab.0.client.lock().unwrap().clone().expect("set by the test");
+                let told: String = client.call().timeout(None).send_recv(&SUICIDE, ()).await?;
+                Ok(told)
+            }),
+            17 => call.handle(|cx: Context, name: String| async move {
+                lab.note(format!("{name} began, draining={}", cx.is_draining()));
+                cx.draining().await;
+                Ok(format!("{name} ended, draining={}", cx.is_draining()))
+            }),
+            18 => call.handle(|_, name: String| async move {
+                let _panic = PanicDrop;
+                Ok(lab.wait(name).await)
+            }),
             _ => call.unknown(),
         }
     }
+}
+
+/// Panics when it is dropped, unless a panic is on its way.
+struct PanicDrop;
+
+impl Drop for PanicDrop {
+    fn drop(&mut self) {
+        assert!(std::thread::panicking(), "on purpose");
+    }
+}
+
+/// The request of a terminate.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct TerminateRequest {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub(crate) instance_id: Bytes,
 }
 
 /// A message that panics when it is written.
