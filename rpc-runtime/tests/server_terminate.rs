@@ -272,6 +272,22 @@ async fn a_handler_that_terminates_its_own_server_does_not_wait_for_itself() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handler_that_terminates_its_own_server_is_in_the_report() {
+    for round in 0..20 {
+        let lab = Lab::default();
+        let server = lab.serve("tcp://127.0.0.1:0").await;
+        lab.set_client(server.client().await);
+        plain(&server.client().await, &SUICIDE).await.unwrap();
+        let report = server.report().await;
+        assert_eq!(
+            (report.completed(), report.is_clean()),
+            (1, true),
+            "round {round}: {report}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn a_one_way_terminate_drains_too() {
     let lab = Lab::default();

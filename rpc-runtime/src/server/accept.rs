@@ -233,6 +233,26 @@ const PATIENCE: Duration = Duration::from_millis(250);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{server::shared::Options, terminate::Asker, transport};
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_comes_while_listeners_are_closed_is_told_before_anything_is_read() {
+        let server = Shared::of_nothing(Options::default());
+        // A loop that is slow to close its listener: until then the drain tells nobody.
+        let slow = server.runtime().spawn(std::future::pending());
+        server.add_accepting(slow).unwrap();
+        let (_before, theirs) = transport::pair();
+        assert!(serve_stream(&server, theirs, Peer::in_process(), None));
+        server.begin_drain(&Asker::Handle);
+        let (_while, theirs) = transport::pair();
+        assert!(serve_stream(&server, theirs, Peer::in_process(), None));
+        let is_told = |one: &&Arc<Served>| matches!(one.link().with(|conn, _| conn.state()), State::Closing);
+        let told = server.seal().iter().filter(is_told).count();
+        assert_eq!(told, 1, "only the second");
+        let (_behind, theirs) = transport::pair();
+        assert!(!serve_stream(&server, theirs, Peer::in_process(), None));
+        server.closed().await;
+    }
 
     #[tokio::test(start_paused = true)]
     async fn mute_peers_give_their_handshakes_up_to_a_newcomer() {

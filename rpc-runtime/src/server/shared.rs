@@ -314,3 +314,26 @@ impl fmt::Debug for Shared {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+impl Shared {
+    /// A server without procedures and addresses, in the runtime of the test.
+    pub(super) fn of_nothing(options: Options) -> Arc<Self> {
+        struct Nothing;
+
+        impl crate::Service for Nothing {
+            fn name(&self) -> &'static str {
+                "a.Nothing"
+            }
+            fn procedures(&self) -> &'static [crate::Procedure] {
+                &[]
+            }
+            fn call(&self, _: usize, call: crate::Incoming) -> crate::Handler {
+                call.unknown()
+            }
+        }
+
+        let router = Router::new(vec![Arc::new(Nothing)], true).unwrap();
+        Self::new(Handle::current(), router, options, Vec::new())
+    }
+}

@@ -125,29 +125,13 @@ impl Drop for Counted {
 mod tests {
     use std::panic::{AssertUnwindSafe, catch_unwind};
 
-    use tokio::runtime::Handle;
-
     use super::*;
     use crate::{
-        Incoming, Peer, Procedure, Service,
+        Peer,
         conn::{Connection, Side},
         driver::Link,
-        server::{router::Router, shared::Options},
+        server::shared::Options,
     };
-
-    struct Nothing;
-
-    impl Service for Nothing {
-        fn name(&self) -> &'static str {
-            "a.Nothing"
-        }
-        fn procedures(&self) -> &'static [Procedure] {
-            &[]
-        }
-        fn call(&self, _: usize, call: Incoming) -> Handler {
-            call.unknown()
-        }
-    }
 
     struct PanicDrop;
 
@@ -159,12 +143,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_handler_that_panics_when_its_runtime_goes_gives_its_place_back() {
-        let router = Router::new(vec![Arc::new(Nothing)], true).unwrap();
         let options = Options {
             max_calls: 1,
             ..Options::default()
         };
-        let server = Shared::new(Handle::current(), router, options, Vec::new());
+        let server = Shared::of_nothing(options);
         let link = Link::new(Connection::new(Side::Acceptor, server.settings()));
         let served = server.register(link, Peer::in_process()).unwrap();
         let guard = PanicDrop;
