@@ -28,6 +28,12 @@ impl Connected {
         self.link.with(|conn, _| conn.takes_calls())
     }
 
+    /// Whether the peer has said that it took no request at all.
+    pub(super) fn took_nothing(&self) -> bool {
+        self.link
+            .with(|conn, _| conn.peer_goaway().is_some_and(|goaway| goaway.last_id == 0))
+    }
+
     /// Whether nothing comes from it any more.
     pub(super) fn is_over(&self) -> bool {
         self.link.with(|conn, _| conn.is_closed())

@@ -132,7 +132,7 @@ impl<'a> Exchange<'a> {
                     self.channel.standing().replied();
                     return Poll::Ready(Ok(reply));
                 }
-                Err(failure) if self.may_resend(&failure) => {
+                Err(failure) if self.may_resend(&failure, &on) => {
                     debug!(procedure = self.procedure.path(), peer = %on.peer, cause = %failure.cause, "resending");
                     self.resent = Some(failure.cause.to_string().into());
                 }
@@ -176,7 +176,10 @@ impl<'a> Exchange<'a> {
     }
 
     /// Whether a call that failed is made once more; takes the token for it.
-    fn may_resend(&self, failure: &Failure) -> bool {
+    ///
+    /// A peer that went without taking anything at all costs no token: only calls that went out ahead of its HELLO meet
+    /// that, of which there are sixteen at most, and a restart must not fail those above ten.
+    fn may_resend(&self, failure: &Failure, on: &Connected) -> bool {
         let is_to_blame = match &failure.cause {
             Cause::Lost { .. } | Cause::GoingAway { .. } | Cause::Closed => true,
             Cause::Replied(status) => status.code() == Code::Unavailable,
@@ -189,7 +192,7 @@ impl<'a> Exchange<'a> {
             && self.lane == Lane::User
             && self.resent.is_none()
             && !self.channel.is_closed()
-            && self.channel.standing().take()
+            && (on.took_nothing() || self.channel.standing().take())
     }
 
     /// Which run of a server the call would go to, as far as is known.

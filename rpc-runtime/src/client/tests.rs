@@ -56,15 +56,27 @@ impl Hand {
 
     /// Takes the next connection, and sees its handshake through.
     async fn accept(&self) -> Far {
+        let far = self.accept_with(|_| {}).await;
+        within(poll_fn(|cx| far.link.with(|conn, _| conn.poll_ready(cx))))
+            .await
+            .unwrap();
+        far
+    }
+
+    /// Takes the next connection, and sends it away before it has read anything.
+    async fn turn_away(&self) -> Far {
+        self.accept_with(Far::go).await
+    }
+
+    async fn accept_with(&self, first: impl FnOnce(&Far)) -> Far {
         let (stream, _) = within(self.0.accept()).await.unwrap();
         let settings = Limits::default().settings(SERVER_KEEP_ALIVE, Bytes::from_static(b"hand"));
         let max_frame = settings.max_frame;
         let link = Link::new(Connection::new(Side::Acceptor, settings));
         let driver = tokio::spawn(drive(stream, Arc::clone(&link), max_frame));
-        within(poll_fn(|cx| link.with(|conn, _| conn.poll_ready(cx))))
-            .await
-            .unwrap();
-        Far { link, driver }
+        let far = Far { link, driver };
+        first(&far);
+        far
     }
 }
 

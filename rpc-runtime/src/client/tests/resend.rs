@@ -140,6 +140,20 @@ async fn a_dry_budget_lets_errors_through_until_replies_have_filled_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn calls_ahead_of_the_hello_of_a_server_that_goes_cost_no_token() {
+    let hand = Hand::new("mem:resend-ahead").await;
+    let client = Client::builder("mem:resend-ahead").timeout(LONG).connect_lazy();
+    let calls: Vec<_> = (0..16).map(|_| call(&client)).collect();
+    settle().await;
+    let _gone = hand.turn_away().await;
+    hand.accept().await.serve(16).await;
+    for pending in calls {
+        done(pending).await.unwrap();
+    }
+    assert_eq!(spent(&client), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn neither_a_terminate_nor_a_one_way_is_resent() {
     let hand = Hand::new("mem:resend-never").await;
     let (client, far) = connected(&hand, "mem:resend-never").await;
