@@ -85,6 +85,8 @@ struct Search {
     ends: Ends,
     /// The sockets that it could be, by inode, with their users.
     found: Vec<(u64, u32)>,
+    /// How long a table may be.
+    max_len: u64,
 }
 
 impl Search {
@@ -92,6 +94,7 @@ impl Search {
         Self {
             ends,
             found: Vec::new(),
+            max_len: MAX_LEN,
         }
     }
 
@@ -101,7 +104,7 @@ impl Search {
     ///
     /// Those of reading; `InvalidData` for what is no table, or no end of it in sight.
     fn read(&mut self, table: impl BufRead, until: Instant) -> io::Result<()> {
-        let mut table = table.take(MAX_LEN);
+        let mut table = table.take(self.max_len);
         let mut line = Vec::new();
         loop {
             line.clear();
