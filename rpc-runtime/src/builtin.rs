@@ -77,12 +77,12 @@ impl Service for Gate {
 async fn admit(index: usize, call: Incoming) {
     let cx = call.preview();
     let server = cx.served().server();
-    let uid = server.policy().judge(&cx).await;
+    let verdict = server.policy().judge(&cx).await;
     let asker = Asker::Peer {
         peer: cx.peer(),
-        uid: uid.uid,
+        uid: verdict.uid,
     };
-    let refusal = if !uid.is_allowed {
+    let refusal = if !verdict.is_allowed {
         Some((
             "policy",
             Code::PermissionDenied,
@@ -104,7 +104,7 @@ async fn admit(index: usize, call: Incoming) {
             call.refused(&Status::new(code, text), DropReason::BadPayload);
         }
         None => {
-            ControlServer::new(Builtin { uid: uid.uid })
+            ControlServer::new(Builtin { uid: verdict.uid })
                 .call(index, call)
                 .await
         }

@@ -208,7 +208,7 @@ fn parse_decimal(digits: &str) -> Option<u64> {
     digits.parse().ok().filter(|_| all)
 }
 
-/// Those of this thread's network namespace, in which our own socket was accepted.
+/// Those of the process's network namespace. A server that has left it finds no row, and so denies.
 const TABLES: [&str; 2] = ["/proc/net/tcp", "/proc/net/tcp6"];
 const ESTABLISHED: u32 = 1;
 /// No row is as long.
