@@ -137,6 +137,7 @@ async fn a_handler_terminates_all_others_and_then_its_own_server() {
         let told = timeout(LONG, kv.send_recv().update(TERMINATE, "")).await.unwrap();
         told.expect("the handler has its time to reply");
         let reports = cluster.reports().await;
+        assert_eq!(reports[0].completed(), 1, "its own handler: {reports:?}");
         assert!(reports.iter().all(DrainReport::is_clean), "{reports:?}");
     }
 }
