@@ -165,7 +165,7 @@ async fn five_processes_do_the_same() {
     const AWAY: usize = 4;
     let (mut processes, mut addresses) = (Vec::new(), Vec::new());
     for _ in 0..NODES {
-        let (process, address) = Process::start("tcp://127.0.0.1:0", &[]).await;
+        let (process, address) = Process::listening("tcp://127.0.0.1:0").await;
         processes.push(process);
         addresses.push(address);
     }
@@ -175,16 +175,16 @@ async fn five_processes_do_the_same() {
 
     let away = processes.remove(AWAY);
     away.signal("-TERM").await;
-    let (code, stderr) = away.end().await;
+    let (code, _, stderr) = away.end().await;
     assert_eq!(code, 0, "{stderr}");
     ping_among(&peers, |node| node != AWAY).await;
-    let (back, _) = Process::start(&addresses[AWAY], &[]).await;
+    let (back, _) = Process::listening(&addresses[AWAY]).await;
     processes.insert(AWAY, back);
     ping_all(&peers).await;
 
     let told = timeout(LONG, peers[0].terminate_all()).await.unwrap().unwrap();
     for (process, told) in processes.into_iter().zip(told) {
-        let (code, stderr) = process.end().await;
+        let (code, _, stderr) = process.end().await;
         assert_eq!(code, 0, "{stderr}");
         assert!(
             stderr.contains(&format!("terminated: {told}")),

@@ -1,76 +1,12 @@
 //! The server as a process: what it prints, and how it ends.
 
-use std::{process::Stdio, time::Duration};
+mod child;
+
+use std::time::Duration;
 
 use demo_api::demo::kv::v1::KvClient;
-use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines},
-    process::{Child, ChildStdout, Command},
-    time::timeout,
-};
 
-/// No test waits longer for a process.
-const LIMIT: Duration = Duration::from_secs(60);
-
-struct Process {
-    child: Child,
-    stdout: Lines<BufReader<ChildStdout>>,
-}
-
-impl Process {
-    fn start(args: &[&str]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_demo-server"))
-            .args(args)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        let stdout = BufReader::new(child.stdout.take().unwrap()).lines();
-        Self { child, stdout }
-    }
-
-    /// The address of the next `listening` line.
-    async fn address(&mut self) -> String {
-        let line = timeout(LIMIT, self.stdout.next_line())
-            .await
-            .unwrap()
-            .unwrap()
-            .unwrap();
-        line.strip_prefix("listening ")
-            .expect("the line says `listening`")
-            .to_owned()
-    }
-
-    /// Sends a signal, as an operator would.
-    async fn signal(&self, name: &str) {
-        let pid = self.child.id().unwrap().to_string();
-        let status = Command::new("kill").args([name, &pid]).status().await.unwrap();
-        assert!(status.success());
-    }
-
-    /// Waits for the end; the exit code, what was left on stdout, and stderr.
-    async fn end(mut self) -> (i32, String, String) {
-        let status = timeout(LIMIT, self.child.wait())
-            .await
-            .expect("it ends by itself")
-            .unwrap();
-        let mut rest = String::new();
-        while let Some(line) = self.stdout.next_line().await.unwrap() {
-            rest += &line;
-        }
-        let mut stderr = String::new();
-        self.child
-            .stderr
-            .take()
-            .unwrap()
-            .read_to_string(&mut stderr)
-            .await
-            .unwrap();
-        (status.code().expect("no signal ended it"), rest, stderr)
-    }
-}
+use self::child::Process;
 
 #[tokio::test]
 async fn stdout_is_the_address_and_nothing_else() {

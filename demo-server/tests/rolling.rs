@@ -146,7 +146,7 @@ impl Replica {
     }
 
     async fn start_process(address: &str) -> Self {
-        let (process, address) = Process::start(address, &[]).await;
+        let (process, address) = Process::listening(address).await;
         Self {
             address,
             server: Running::Process(Box::new(process)),
@@ -168,7 +168,7 @@ impl Replica {
             }
             Running::Process(process) => {
                 process.signal("-TERM").await;
-                let (code, stderr) = process.end().await;
+                let (code, _, stderr) = process.end().await;
                 assert_eq!(code, 0, "{stderr}");
                 None
             }

@@ -19,10 +19,9 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts a server that listens on `address`, and returns when it does: with its real address.
-    pub(crate) async fn start(address: &str, args: &[&str]) -> (Self, String) {
+    /// Starts a server with these arguments.
+    pub(crate) fn start(args: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_demo-server"))
-            .args(["--listen", address, "--terminate", "loopback"])
             .args(args)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -31,14 +30,32 @@ impl Process {
             .spawn()
             .unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap()).lines();
-        let mut process = Self { child, stdout };
-        let line = timeout(LIMIT, process.stdout.next_line()).await.unwrap().unwrap();
-        let Some(line) = line else {
-            let (code, stderr) = process.end().await;
-            panic!("no server on {address}, but exit code {code}: {stderr}");
-        };
-        let address = line.strip_prefix("listening ").expect("it says where it listens");
-        (process, address.to_owned())
+        Self { child, stdout }
+    }
+
+    /// Starts a server that listens on `address`, and returns when it does: with its real address.
+    pub(crate) async fn listening(address: &str) -> (Self, String) {
+        let mut process = Self::start(&["--listen", address]);
+        match process.line().await {
+            Some(address) => (process, address),
+            None => {
+                let (code, _, stderr) = process.end().await;
+                panic!("no server on {address}, but exit code {code}: {stderr}");
+            }
+        }
+    }
+
+    /// The address of the next `listening` line.
+    pub(crate) async fn address(&mut self) -> String {
+        self.line().await.expect("one more address")
+    }
+
+    async fn line(&mut self) -> Option<String> {
+        let line = timeout(LIMIT, self.stdout.next_line()).await.unwrap().unwrap()?;
+        let address = line
+            .strip_prefix("listening ")
+            .expect("the line says `listening`");
+        Some(address.to_owned())
     }
 
     /// Sends a signal, as an operator would: `-TERM`.
@@ -48,18 +65,20 @@ impl Process {
         assert!(status.success());
     }
 
-    /// Waits until the process has ended by itself; its exit code, and what it said on stderr.
-    pub(crate) async fn end(mut self) -> (i32, String) {
+    /// Waits until the process has ended by itself; the exit code, what was left on stdout, and stderr.
+    pub(crate) async fn end(mut self) -> (i32, String, String) {
+        let (mut stdout, mut stderr) = (String::new(), String::new());
         let mut pipe = self.child.stderr.take().unwrap();
-        let mut stderr = String::new();
         // Read while it runs, for a full pipe would hold it up.
         let ended = timeout(LIMIT, async {
-            let read = pipe.read_to_string(&mut stderr).await;
-            (self.child.wait().await, read)
+            pipe.read_to_string(&mut stderr).await.unwrap();
+            while let Some(line) = self.stdout.next_line().await.unwrap() {
+                stdout += &line;
+            }
+            self.child.wait().await.unwrap()
         })
         .await;
-        let (status, read) = ended.expect("it ends by itself");
-        read.unwrap();
-        (status.unwrap().code().expect("no signal ended it"), stderr)
+        let status = ended.expect("it ends by itself");
+        (status.code().expect("no signal ended it"), stdout, stderr)
     }
 }
