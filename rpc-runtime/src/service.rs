@@ -5,6 +5,7 @@ mod incoming;
 use std::{future::Future, pin::Pin};
 
 pub use self::incoming::Incoming;
+use crate::Priority;
 
 /// One procedure of a service, as the generator wrote it down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +14,9 @@ pub struct Procedure {
     id: u64,
     run: Run,
     no_side_effects: bool,
+    request_stream: bool,
+    reply_stream: bool,
+    priority: Priority,
 }
 
 /// Where the handler of a procedure runs.
@@ -35,6 +39,9 @@ impl Procedure {
             id,
             run: Run::InOrder,
             no_side_effects: false,
+            request_stream: false,
+            reply_stream: false,
+            priority: Priority::Normal,
         }
     }
 
@@ -59,6 +66,27 @@ impl Procedure {
         self
     }
 
+    /// The same procedure, whose callers send a stream of requests.
+    #[must_use]
+    pub const fn with_request_stream(mut self) -> Self {
+        self.request_stream = true;
+        self
+    }
+
+    /// The same procedure, which answers with a stream of replies.
+    #[must_use]
+    pub const fn with_reply_stream(mut self) -> Self {
+        self.reply_stream = true;
+        self
+    }
+
+    /// The same procedure, with another priority than [`Priority::Normal`].
+    #[must_use]
+    pub const fn with_priority(mut self, priority: Priority) -> Self {
+        self.priority = priority;
+        self
+    }
+
     /// `package.Service/Name`, as the .proto spells it.
     pub const fn path(&self) -> &'static str {
         self.path
@@ -72,6 +100,21 @@ impl Procedure {
     /// Whether the .proto says that the procedure has no side effects.
     pub const fn has_no_side_effects(&self) -> bool {
         self.no_side_effects
+    }
+
+    /// Whether its callers send a stream of requests.
+    pub const fn has_request_stream(&self) -> bool {
+        self.request_stream
+    }
+
+    /// Whether it answers with a stream of replies.
+    pub const fn has_reply_stream(&self) -> bool {
+        self.reply_stream
+    }
+
+    /// What goes first, as the .proto says.
+    pub const fn priority(&self) -> Priority {
+        self.priority
     }
 
     pub(crate) const fn run(&self) -> Run {
