@@ -35,6 +35,8 @@ pub struct Limits {
     max_age: Option<Duration>,
     max_age_grace: Duration,
     max_idle: Option<Duration>,
+    stream_window: u64,
+    max_stream_window: u64,
 }
 
 impl Default for Limits {
@@ -58,6 +60,8 @@ impl Default for Limits {
             max_age: None,
             max_age_grace: Duration::from_secs(30),
             max_idle: None,
+            stream_window: 64 << 10,
+            max_stream_window: 8 << 20,
         }
     }
 }
@@ -104,9 +108,9 @@ impl Limits {
         self
     }
 
-    /// How many bytes of replies may lie here that nobody has taken yet. Default 64 MiB.
+    /// How many bytes of replies and of streams may lie here that nobody has taken yet. Default 64 MiB.
     ///
-    /// A reply that would pass it fails its own call.
+    /// A message that would pass it fails its own call. Windows of streams are widened within half of it.
     #[must_use]
     pub fn inbox_bytes(mut self, bytes: u64) -> Self {
         self.inbox_bytes = bytes;
@@ -206,6 +210,24 @@ impl Limits {
         self
     }
 
+    /// How many bytes of a stream the peer may send ahead of its reader at first. Default 64 KiB.
+    ///
+    /// Protects memory: a reader that stops costs its window, and a message beyond.
+    #[must_use]
+    pub fn stream_window(mut self, bytes: u64) -> Self {
+        self.stream_window = bytes.max(1);
+        self
+    }
+
+    /// How far the window of a stream may be widened while its reader keeps up, in bytes. Default 8 MiB.
+    ///
+    /// What a link carries within its round trip has to fit in, if one stream is to fill the link.
+    #[must_use]
+    pub fn max_stream_window(mut self, bytes: u64) -> Self {
+        self.max_stream_window = bytes;
+        self
+    }
+
     /// What a connection with these limits announces and keeps.
     pub(crate) fn settings(&self, keep_alive: Duration, instance_id: Bytes) -> Settings {
         Settings {
@@ -232,6 +254,9 @@ impl Limits {
             software: concat!("rpc-runtime/", env!("CARGO_PKG_VERSION")).to_owned(),
             metadata: Metadata::new(),
             control: CONTROL_IDS.to_vec(),
+            stream_window: self.stream_window,
+            max_stream_window: self.max_stream_window,
+            serves: true,
         }
     }
 }

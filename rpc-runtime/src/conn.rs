@@ -22,6 +22,8 @@ mod outcome;
 mod receive;
 mod requests;
 mod sends;
+mod stream;
+mod streaming;
 #[cfg(test)]
 mod tests;
 mod timers;
@@ -31,9 +33,10 @@ mod wakers;
 
 use std::{collections::VecDeque, io, sync::Arc, task::Waker};
 
+pub(crate) use self::stream::Shape;
 pub(crate) use self::types::{
-    Arrived, Barrier, CallId, Cause, End, Failure, Flush, PeerGoaway, Reply, Request, Settings, Side, State,
-    Tally, Ticket, Time, Uncovered, Unwanted,
+    Arrived, Barrier, CallId, Cause, End, Failure, Flush, Next, PeerGoaway, Reply, Request, Settings, Side,
+    State, Tally, Ticket, Time, Uncovered, Unsent, Unwanted,
 };
 use self::{
     account::Account,
@@ -90,6 +93,8 @@ pub(crate) struct Connection {
     control_gate: Gate,
     /// Calls that were given up before CANCEL may be sent, which is after the peer's HELLO.
     cancels: Vec<u64>,
+    /// Streams of which half a window or more was taken, so that the peer gets credit.
+    owing: Vec<u64>,
     /// Requests in fragments whose last one is in the output and not yet with the OS: what a flush waits for.
     flushing: VecDeque<(u64, u64)>,
     /// The first request whose fragments were lost with the connection.
@@ -166,6 +171,7 @@ impl Connection {
             gate: Gate::new(0),
             control_gate: Gate::new(caller::CONTROL_TICKETS),
             cancels: Vec::new(),
+            owing: Vec::new(),
             flushing: VecDeque::new(),
             unflushed: None,
             barriers: Barriers::default(),
@@ -449,6 +455,7 @@ impl Connection {
         self.unflushed = self.bulk.first_request();
         self.bulk.clear();
         self.cancels.clear();
+        self.owing = Vec::new();
         self.gate.clear_all(&mut self.woken);
         self.control_gate.clear_all(&mut self.woken);
         self.barriers.wake_all(&mut self.woken);

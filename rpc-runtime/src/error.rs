@@ -30,6 +30,8 @@ pub enum Phase {
     Write,
     /// Written whole, waiting for the reply.
     Wait,
+    /// Messages of its streams have gone or come.
+    Stream,
 }
 
 impl fmt::Display for Phase {
@@ -39,6 +41,7 @@ impl fmt::Display for Phase {
             Self::Connect => "connect",
             Self::Write => "write",
             Self::Wait => "wait",
+            Self::Stream => "stream",
         })
     }
 }

@@ -13,6 +13,7 @@ use super::{
 use crate::{
     Error, Limits,
     config::{CALL_TIMEOUT, CLIENT_KEEP_ALIVE, CONNECT_TIMEOUT},
+    conn::Settings,
     transport::Address,
 };
 
@@ -107,9 +108,12 @@ impl ClientBuilder {
     pub fn connect_lazy(self) -> Client {
         let mut instance = [0; 16];
         fastrand::fill(&mut instance);
-        let settings = self
-            .limits
-            .settings(CLIENT_KEEP_ALIVE, Bytes::copy_from_slice(&instance));
+        let settings = Settings {
+            serves: false,
+            ..self
+                .limits
+                .settings(CLIENT_KEEP_ALIVE, Bytes::copy_from_slice(&instance))
+        };
         let channel = Channel::new(
             Route::new(self.places),
             settings,

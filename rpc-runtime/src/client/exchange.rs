@@ -241,6 +241,7 @@ impl<'a> Exchange<'a> {
                 control: self.lane == Lane::Control,
                 deadline: self.deadline.at().map(|at: Instant| on.link.time(at)),
                 metadata: self.metadata,
+                ..Request::default()
             };
             let step = on
                 .link

@@ -32,6 +32,18 @@ pub(super) fn of_call(failure: Failure, deadline: &Deadline) -> Error {
                 "reply of {len} bytes exceeds our limit of {max}: ask for less, or raise our Limits::max_message"
             ),
         ),
+        Cause::Idle { after } => Error::local(
+            Code::DeadlineExceeded,
+            format!("no message moved for {after:?}, the call's idle timeout"),
+        ),
+        Cause::Abandoned => Error::local(
+            Code::Cancelled,
+            "the sender of the stream was dropped before its end: call finish() when all is sent",
+        ),
+        Cause::Nested => Error::local(
+            Code::ResourceExhausted,
+            "the peer takes no more calls for now, and one inside of a handler must not wait for those around it",
+        ),
         Cause::Metadata => too_much_metadata(),
         Cause::QueueFull { max } => too_many_waiting(max),
         Cause::InboxFull { max } => Error::local(

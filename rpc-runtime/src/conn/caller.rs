@@ -9,12 +9,13 @@ use std::task::{Context, Poll};
 use prost::Message;
 
 use super::{
-    Barrier, CallId, Cause, Connection, Failure, Flush, Life, PeerGoaway, Reply, Request, State, Ticket,
-    Time, Uncovered,
+    Barrier, CallId, Cause, Connection, Failure, Flush, Life, PeerGoaway, Reply, Request, Shape, State,
+    Ticket, Time, Uncovered,
     calls::UNFINISHED,
     credit::{CONTROL_BYTES, Lane, Wanted},
     fragments::Part,
     gate::{Gate, News},
+    stream::Flow,
 };
 use crate::{
     Executed, Metadata, Phase,
@@ -106,10 +107,16 @@ impl Connection {
             Poll::Pending => return Poll::Pending,
         };
         let id = self.calls.take_id();
-        let end = self.put_message(header(Kind::Call, id, request, now), message, len, Part::Call);
+        let mut header = header(Kind::Call, id, request, now);
+        if request.shape.has_request_stream() {
+            header.flags = Flags::NONE;
+        }
+        let end = self.put_message(header, message, len, Part::Call);
         // Not before: if the message panics, nothing was sent.
         self.credit.take(wanted);
-        self.calls.open(id, end, request.deadline, wanted);
+        let flow = self.flow_of_call(request, now);
+        self.watch(flow.as_ref().and_then(|flow| flow.idle_at()));
+        self.calls.open(id, end, request.deadline, wanted, flow);
         self.note_use(now);
         self.watch(request.deadline);
         Poll::Ready(Ok(CallId(id)))
@@ -265,7 +272,11 @@ impl Connection {
             lane,
             len: len as u64,
             frame_len: frame_len as u64,
+            streams: request.shape.has_request_stream(),
         };
+        if request.nested && self.requests.open() > 0 {
+            return self.admit_nested(wanted, cx);
+        }
         let is_full = self.is_full_for(lane);
         let gate = self.gate(lane);
         if gate.is_turn(ticket.0) && !is_full && self.credit.admits(wanted) {
@@ -274,6 +285,36 @@ impl Connection {
             return Poll::Ready(Ok(wanted));
         }
         self.wait(ticket, wanted, request.deadline, cx)
+    }
+
+    /// Lets a request pass that a handler makes while requests of the peer are open here.
+    ///
+    /// Credit and slots may then come back only when the handlers around it end, so it does not wait for them, nor
+    /// behind others who do: no circle of handlers that wait for each other. Room comes back by itself.
+    fn admit_nested(&mut self, wanted: Wanted, cx: &Context<'_>) -> Poll<Result<Wanted, Failure>> {
+        if !self.credit.admits(wanted) {
+            return Poll::Ready(Err(Failure {
+                cause: Cause::Nested,
+                phase: Phase::Queue,
+                executed: Executed::No,
+            }));
+        }
+        if self.is_full_for(wanted.lane) {
+            self.waiters.room.register(cx, &mut self.woken);
+            return Poll::Pending;
+        }
+        self.keep_alive.request_sent();
+        Poll::Ready(Ok(wanted))
+    }
+
+    /// The streams of a call that is about to be opened.
+    fn flow_of_call(&self, request: &Request<'_>, now: Time) -> Option<Box<Flow>> {
+        if request.shape == Shape::Unary {
+            return None;
+        }
+        let granted = self.hello.as_ref().map_or(0, |hello| hello.stream_window);
+        let flow = Flow::of_call(request.shape, request.idle, granted, &self.settings, now);
+        Some(Box::new(flow))
     }
 
     fn wait(

@@ -9,6 +9,8 @@ use super::{
     credit::Wanted,
     fragments::Assembly,
     ids::{IdMap, MAX_ID},
+    stream::{Flow, Held},
+    timers::earliest,
     wakers::{Woken, set_waker},
 };
 use crate::{Executed, Metadata, Phase};
@@ -25,7 +27,7 @@ pub(super) struct Calls {
     last_id: u64,
     awaited: usize,
     undelivered: usize,
-    inbox: u64,
+    held: Held,
 }
 
 #[derive(Debug)]
@@ -38,6 +40,7 @@ struct Call {
     /// Whether the REPLY has not come, at least not whole.
     open: bool,
     reply: Option<Box<PartialReply>>,
+    flow: Option<Box<Flow>>,
 }
 
 #[derive(Debug)]
@@ -92,7 +95,7 @@ impl Calls {
             last_id: 0,
             awaited: 0,
             undelivered: 0,
-            inbox: 0,
+            held: Held::default(),
         }
     }
 
@@ -104,7 +107,14 @@ impl Calls {
     }
 
     /// Adds a call that is in the output up to `end`.
-    pub(super) fn open(&mut self, id: u64, end: u64, deadline: Option<Time>, wanted: Wanted) {
+    pub(super) fn open(
+        &mut self,
+        id: u64,
+        end: u64,
+        deadline: Option<Time>,
+        wanted: Wanted,
+        flow: Option<Box<Flow>>,
+    ) {
         let call = Call {
             state: CallState::Waiting(None),
             end,
@@ -112,6 +122,7 @@ impl Calls {
             wanted,
             open: true,
             reply: None,
+            flow,
         };
         self.table.insert(id, call);
         self.awaited += 1;
@@ -151,7 +162,10 @@ impl Calls {
         let call = self.table.get_mut(&id)?;
         let state = std::mem::replace(&mut call.state, CallState::Tombstone);
         if let Some(partial) = &mut call.reply {
-            self.inbox -= partial.assembly.forget() as u64;
+            self.held.bytes -= partial.assembly.forget() as u64;
+        }
+        if let Some(flow) = &mut call.flow {
+            flow.release(&mut self.held);
         }
         if !call.open {
             self.table.remove(&id);
@@ -161,7 +175,7 @@ impl Calls {
             CallState::Done(outcome) => {
                 self.undelivered -= 1;
                 if let Ok(reply) = &outcome {
-                    self.inbox -= reply.payload.len() as u64;
+                    self.held.bytes -= reply.payload.len() as u64;
                 }
                 return Some(outcome);
             }
@@ -179,6 +193,9 @@ impl Calls {
             return;
         };
         woken.push(waker.take());
+        if let Some(flow) = &mut call.flow {
+            flow.end(&mut self.held, woken);
+        }
         call.state = CallState::Done(outcome);
         self.awaited -= 1;
         self.undelivered += 1;
@@ -186,9 +203,13 @@ impl Calls {
 
     /// Fails a call, if anybody waits for it: a frame of the peer says so.
     pub(super) fn fail(&mut self, id: u64, cause: Cause, executed: Executed, woken: &mut Woken) {
+        let phase = match self.flow(id) {
+            Some(flow) if flow.has_moved() => Phase::Stream,
+            _ => Phase::Wait,
+        };
         let failure = Failure {
             cause,
-            phase: Phase::Wait,
+            phase,
             executed,
         };
         self.resolve(id, Err(failure), woken);
@@ -203,7 +224,7 @@ impl Calls {
         call.open = false;
         let wanted = call.wanted;
         if let Some(partial) = call.reply.take() {
-            self.inbox -= partial.assembly.kept() as u64;
+            self.held.bytes -= partial.assembly.kept() as u64;
         }
         if matches!(call.state, CallState::Tombstone) {
             self.table.remove(&id);
@@ -217,7 +238,7 @@ impl Calls {
             return;
         };
         if let Some(old) = call.reply.replace(Box::new(partial)) {
-            self.inbox -= old.assembly.kept() as u64;
+            self.held.bytes -= old.assembly.kept() as u64;
         }
     }
 
@@ -229,24 +250,18 @@ impl Calls {
     /// Takes the reply of a call whose last fragment has come, out of the inbox.
     pub(super) fn take_reply(&mut self, id: u64) -> Option<PartialReply> {
         let partial = self.table.get_mut(&id)?.reply.take()?;
-        self.inbox -= partial.assembly.kept() as u64;
+        self.held.bytes -= partial.assembly.kept() as u64;
         Some(*partial)
     }
 
-    /// Counts `len` bytes as undelivered; false if there is no room for them, and they are not counted.
-    #[must_use]
-    pub(super) fn fill_inbox(&mut self, len: usize, max: u64) -> bool {
-        let inbox = self.inbox.saturating_add(len as u64);
-        let fits = inbox <= max;
-        if fits {
-            self.inbox = inbox;
-        }
-        fits
+    /// Counts `len` bytes as undelivered.
+    pub(super) fn fill_inbox(&mut self, len: usize) {
+        self.held.bytes = self.held.bytes.saturating_add(len as u64);
     }
 
     /// Counts `len` bytes as undelivered no longer.
     pub(super) fn empty_inbox(&mut self, len: usize) {
-        self.inbox -= len as u64;
+        self.held.bytes -= len as u64;
     }
 
     /// Keeps nothing of a reply that is being read.
@@ -269,7 +284,7 @@ impl Calls {
     /// The calls whose deadline has passed.
     pub(super) fn expired(&self, now: Time) -> Vec<u64> {
         let calls = self.table.iter().filter(|(_, call)| call.is_waiting());
-        let expired = calls.filter(|(_, call)| call.deadline.is_some_and(|deadline| deadline <= now));
+        let expired = calls.filter(|(_, call)| call.due().is_some_and(|due| due <= now));
         expired.map(|(id, _)| *id).collect()
     }
 
@@ -297,7 +312,11 @@ impl Calls {
     /// How far a call has come if it fails now, and whether its handler may run.
     pub(super) fn progress(&self, id: u64, taken: u64, reach: Reach) -> (Phase, Executed) {
         let end = self.table.get(&id).map_or(0, |call| call.end);
-        let phase = if end <= taken { Phase::Wait } else { Phase::Write };
+        let phase = match self.flow(id) {
+            Some(flow) if flow.has_moved() => Phase::Stream,
+            _ if end <= taken => Phase::Wait,
+            _ => Phase::Write,
+        };
         let reached = match reach {
             Reach::Taken => end <= taken,
             Reach::Output => end != UNFINISHED,
@@ -309,7 +328,7 @@ impl Calls {
     /// The earliest deadline of all calls that are waited for.
     pub(super) fn deadline(&self) -> Option<Time> {
         let calls = self.table.values().filter(|call| call.is_waiting());
-        calls.filter_map(|call| call.deadline).min()
+        calls.filter_map(Call::due).min()
     }
 
     /// Where `id` stands.
@@ -330,6 +349,36 @@ impl Calls {
     /// Whether call `id` has no REPLY yet.
     pub(super) fn is_open(&self, id: u64) -> bool {
         self.place(id) == Place::Open
+    }
+
+    /// Whether the deadline of call `id` has passed; if it is due and that has not, it is its streams that are idle.
+    pub(super) fn is_late(&self, id: u64, now: Time) -> bool {
+        let deadline = self.table.get(&id).and_then(|call| call.deadline);
+        deadline.is_some_and(|deadline| deadline <= now)
+    }
+
+    /// The streams of a call.
+    pub(super) fn flow(&self, id: u64) -> Option<&Flow> {
+        self.table.get(&id)?.flow.as_deref()
+    }
+
+    /// The streams of a call, and what is held of all.
+    pub(super) fn flow_mut(&mut self, id: u64) -> Option<(&mut Flow, &mut Held)> {
+        let flow = self.table.get_mut(&id)?.flow.as_deref_mut()?;
+        Some((flow, &mut self.held))
+    }
+
+    /// Why a call failed whose outcome nobody has taken yet.
+    pub(super) fn failure(&self, id: u64) -> Option<&Failure> {
+        match &self.table.get(&id)?.state {
+            CallState::Done(Err(failure)) => Some(failure),
+            _ => None,
+        }
+    }
+
+    /// What is held of replies and streams.
+    pub(super) fn all_held(&self) -> Held {
+        self.held
     }
 
     /// How many calls are waited for and have no outcome.
@@ -362,13 +411,18 @@ impl Calls {
     /// How many calls are here, whatever their state, and how many bytes of replies.
     #[cfg(test)]
     pub(super) fn held(&self) -> (usize, u64) {
-        (self.table.len(), self.inbox)
+        (self.table.len(), self.held.bytes)
     }
 }
 
 impl Call {
     fn is_waiting(&self) -> bool {
         matches!(self.state, CallState::Waiting(_))
+    }
+
+    /// When it fails if nothing happens before.
+    fn due(&self) -> Option<Time> {
+        earliest([self.deadline, self.flow.as_ref().and_then(|flow| flow.idle_at())])
     }
 }
 

@@ -42,6 +42,8 @@ pub(super) struct Wanted {
     pub(super) len: u64,
     /// How long the frame is that carries all of it.
     pub(super) frame_len: u64,
+    /// Whether a stream follows, for which the peer has to say its window first.
+    pub(super) streams: bool,
 }
 
 /// What the peer takes from us, and how much of it is used up.
@@ -90,7 +92,7 @@ impl Credit {
 
     /// Whether `wanted` may start now, as far as the peer is concerned.
     pub(super) fn admits(&self, wanted: Wanted) -> bool {
-        if self.floor && wanted.frame_len > u64::from(FLOOR_FRAME) {
+        if self.floor && (wanted.streams || wanted.frame_len > u64::from(FLOOR_FRAME)) {
             return false;
         }
         let charge = charge(wanted.len);

@@ -18,6 +18,15 @@ pub(super) enum Part {
     Send,
     /// A reply of ours.
     Reply,
+    /// A message of a stream of ours.
+    Data,
+}
+
+impl Part {
+    /// Whether it opens a call, or is a whole one-way request.
+    fn is_request(self) -> bool {
+        matches!(self, Self::Call | Self::Send)
+    }
 }
 
 /// Messages of ours whose first fragment is in the output, in the order of their turns.
@@ -103,7 +112,12 @@ impl Bulk {
     /// Whether anything remains of a request up to `last_id`.
     pub(super) fn has_request(&self, last_id: u64) -> bool {
         let mut rests = self.rests.iter();
-        rests.any(|rest| rest.part != Part::Reply && rest.id <= last_id)
+        rests.any(|rest| rest.part.is_request() && rest.id <= last_id)
+    }
+
+    /// Whether anything remains of a message of call `id`.
+    pub(super) fn has(&self, id: u64) -> bool {
+        self.rests.iter().any(|rest| rest.id == id)
     }
 
     /// Whether anything remains of a reply.
@@ -113,7 +127,7 @@ impl Bulk {
 
     /// The first request that is unfinished.
     pub(super) fn first_request(&self) -> Option<u64> {
-        let requests = self.rests.iter().filter(|rest| rest.part != Part::Reply);
+        let requests = self.rests.iter().filter(|rest| rest.part.is_request());
         requests.map(|rest| rest.id).min()
     }
 

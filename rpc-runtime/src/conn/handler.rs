@@ -15,7 +15,7 @@ use super::{
     requests::{Request, Stage},
 };
 use crate::{
-    Code, Status,
+    Code, Metadata, Status,
     frame::{Flags, Header, Kind, control::DropReason},
 };
 
@@ -61,9 +61,16 @@ impl Connection {
         }
     }
 
-    /// Ready when a reply may be encoded.
-    pub(crate) fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.has_room() || !self.is_live() {
+    /// Ready when the reply of a call may be encoded: behind the last message of its stream.
+    pub(crate) fn poll_room(&mut self, id: CallId, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.is_live() {
+            return Poll::Ready(());
+        }
+        if self.bulk.has(id.number()) {
+            self.wait_for_data(id.number(), cx);
+            return Poll::Pending;
+        }
+        if self.has_room() {
             return Poll::Ready(());
         }
         self.waiters.room.register(cx, &mut self.woken);
@@ -72,13 +79,24 @@ impl Connection {
 
     /// The handler succeeded: encodes the reply in place (or counts a one-way as handled).
     pub(crate) fn reply<M: Message>(&mut self, id: CallId, message: &M, now: Time) {
-        let id = id.number();
-        let Some(request) = self.requests.get(id) else {
+        let number = id.number();
+        let Some(request) = self.requests.get_mut(number) else {
             return;
         };
-        if !request.one_way && self.is_live() {
+        if let Some(status) = request.flow.as_mut().and_then(|flow| flow.broken.take()) {
+            return self.end(id, End::Failed(&status), now);
+        }
+        let id = number;
+        let is_call = !request.one_way;
+        if is_call && self.is_live() {
+            let Some(request) = self.requests.get(id) else {
+                return;
+            };
+            let receipt = receipt(request, now);
+            let late = request.on_its_way(self.settings.max_message);
             // If the message panics, the request is still there, and its handler's end is told.
-            self.put_reply(id, receipt(request, now), message);
+            self.put_reply(id, receipt, message);
+            self.abuse.expect_late(late);
         }
         let Some(request) = self.requests.remove(id) else {
             return;
@@ -93,16 +111,26 @@ impl Connection {
     /// The handler is gone without a reply message.
     pub(crate) fn end(&mut self, id: CallId, end: End<'_>, now: Time) {
         let id = id.number();
+        let own = match end {
+            End::Refused { status, .. } | End::Failed(status) => Some(status.metadata()),
+            End::Dropped => None,
+        };
+        let metadata = self.reply_metadata(id, own.unwrap_or(&Metadata::new()));
+        let late = self
+            .requests
+            .get(id)
+            .map_or(0, |request| request.on_its_way(self.settings.max_message));
         let Some(request) = self.requests.remove(id) else {
             return;
         };
+        self.abuse.expect_late(late);
         if matches!(end, End::Failed(_)) {
             self.count_completed(&request);
         }
         if request.one_way {
             self.end_one_way(&request, &end);
         } else {
-            self.end_call(id, &request, &end, now);
+            self.end_call(id, &request, &end, metadata.as_ref(), now);
         }
         self.request_ended(request, now);
     }
@@ -112,19 +140,24 @@ impl Connection {
         let max = self.credit.max_message().unwrap_or(u64::MAX);
         if len as u64 > max {
             let text = format!("reply of {len} bytes exceeds the caller's limit of {max}");
-            return self.put_refusal(
-                id,
-                &Status::new(Code::ResourceExhausted, text),
-                Flags::NONE,
-                (queued, ran),
-            );
+            let status = Status::new(Code::ResourceExhausted, text);
+            return self.put_refusal(id, &status, None, Flags::NONE, (queued, ran));
         }
         let mut header = Header::new(Kind::Reply, id);
         (header.queue_us, header.run_us) = (queued, ran);
+        let metadata = self.reply_metadata(id, &Metadata::new());
+        header.metadata = metadata.as_ref();
         self.put_message(header, message, len, Part::Reply);
     }
 
-    fn end_call(&mut self, id: u64, request: &Request, end: &End<'_>, now: Time) {
+    fn end_call(
+        &mut self,
+        id: u64,
+        request: &Request,
+        end: &End<'_>,
+        metadata: Option<&Metadata>,
+        now: Time,
+    ) {
         let is_started = matches!(request.stage, Stage::Running(_));
         let dropped;
         let (status, flags) = match *end {
@@ -148,7 +181,9 @@ impl Connection {
             self.tally.aborted += 1;
         }
         if self.is_live() {
-            self.put_refusal(id, status, flags, receipt(request, now));
+            // What is unfinished of its stream is of no use.
+            self.drop_fragments(id);
+            self.put_refusal(id, status, metadata, flags, receipt(request, now));
         }
     }
 
@@ -196,12 +231,12 @@ impl Connection {
             return;
         };
         let status = Status::new(code, text);
-        self.put_refusal(id, &status, flags, receipt(&request, now));
+        self.put_refusal(id, &status, None, flags, receipt(&request, now));
     }
 
     /// Puts a REPLY without a message into the output.
     pub(super) fn put_status(&mut self, id: u64, code: Code, text: &str, flags: Flags) {
-        self.put_refusal(id, &Status::new(code, text), flags, (0, 0));
+        self.put_refusal(id, &Status::new(code, text), None, flags, (0, 0));
     }
 
     /// Puts the REPLYs that waited for room into the output, as far as there is any.
@@ -211,17 +246,26 @@ impl Connection {
                 return;
             };
             let status = Status::new(withdrawn.code, withdrawn.text);
-            self.put_refusal(id, &status, Flags::NOT_EXECUTED, (withdrawn.queue_us, 0));
+            self.put_refusal(id, &status, None, Flags::NOT_EXECUTED, (withdrawn.queue_us, 0));
             self.note_drained();
         }
     }
 
-    fn put_refusal(&mut self, id: u64, status: &Status, flags: Flags, (queue_us, run_us): (u64, u64)) {
+    /// `metadata` is what travels instead of the status's own.
+    fn put_refusal(
+        &mut self,
+        id: u64,
+        status: &Status,
+        metadata: Option<&Metadata>,
+        flags: Flags,
+        (queue_us, run_us): (u64, u64),
+    ) {
         let mut header = Header::new(Kind::Reply, id);
         header.flags = flags;
         header.code = status.code() as u32;
         header.message = status.message();
-        header.metadata = Some(status.metadata()).filter(|metadata| !metadata.is_empty() && metadata.fits());
+        let metadata = metadata.unwrap_or_else(|| status.metadata());
+        header.metadata = Some(metadata).filter(|metadata| !metadata.is_empty() && metadata.fits());
         header.queue_us = queue_us;
         header.run_us = run_us;
         header.details = status.details();
@@ -244,7 +288,7 @@ pub(super) fn receipt(request: &Request, now: Time) -> (u64, u64) {
 }
 
 /// What the caller is told of a handler that was dropped.
-fn dropped_status(unwanted: Option<Unwanted>) -> Status {
+pub(super) fn dropped_status(unwanted: Option<Unwanted>) -> Status {
     let (code, text) = match unwanted {
         Some(Unwanted::Cancelled) => (Code::Cancelled, "cancelled by the caller"),
         Some(Unwanted::Deadline) => (Code::DeadlineExceeded, "handler dropped at its deadline"),

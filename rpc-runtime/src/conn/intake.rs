@@ -10,6 +10,7 @@ use super::{
     handler::receipt,
     ids::MAX_ID,
     requests::{Body, PartialRequest, Request, Stage, Withdrawn},
+    stream::Flow,
     wakers::Waiters,
 };
 use crate::{
@@ -78,9 +79,18 @@ impl Connection {
     fn check_request(&self, frame: &Frame, one_way: bool, had_credit: bool, len: u64) -> Result<(), Refusal> {
         let exhausted = |text: String| Err(Refusal::new(Code::ResourceExhausted, text, DropReason::Overload));
         let settings = &self.settings;
-        if !frame.flags.contains(Flags::END) {
-            let text = "a call whose caller streams is not supported";
-            return Err(Refusal::new(Code::Unimplemented, text, DropReason::BadPayload));
+        if !settings.serves {
+            let text = "this peer serves no procedures";
+            return Err(Refusal::new(
+                Code::Unimplemented,
+                text,
+                DropReason::UnknownProcedure,
+            ));
+        }
+        let streams = !frame.flags.contains(Flags::END);
+        if streams && (!frame.payload.is_empty() || frame.flags.contains(Flags::MORE)) {
+            let text = "a call whose caller streams brings its messages behind it";
+            return Err(Refusal::new(Code::Internal, text, DropReason::BadPayload));
         }
         if frame.encoding != 0 {
             let text = format!("compression {} was not announced", frame.encoding);
@@ -130,6 +140,7 @@ impl Connection {
                 deadline: None,
                 len,
                 at: now,
+                flow: None,
             };
             self.requests.insert(frame.id, request);
         } else {
@@ -150,6 +161,7 @@ impl Connection {
         let deadline = timeout.map(|timeout| now.saturating_add(timeout));
         self.watch(deadline);
         let complete = !matches!(stage, Stage::Receiving(_));
+        let streams = !frame.flags.contains(Flags::END);
         match &mut stage {
             Stage::Receiving(partial) => partial.metadata = frame.metadata,
             Stage::Queued(body) => {
@@ -167,6 +179,7 @@ impl Connection {
             deadline,
             len,
             at: now,
+            flow: streams.then(|| Box::new(Flow::of_request(&self.settings, now))),
         };
         self.requests.insert(frame.id, request);
         if complete {
@@ -214,6 +227,12 @@ impl Connection {
                     self.account.ended(fate);
                 }
                 return;
+            }
+            Some(request) if request.reads_stream() => {
+                if frame.flags.contains(Flags::END) {
+                    return self.receive_end(&frame, now);
+                }
+                return self.receive_message(frame, now);
             }
             Some(_) => return self.fault("DATA for a complete request", now),
         };
@@ -330,6 +349,8 @@ impl Connection {
             return;
         };
         let (queue_us, _) = receipt(request, now);
+        let late = request.on_its_way(self.settings.max_message);
+        self.abuse.expect_late(late);
         let withdrawn = Withdrawn { code, text, queue_us };
         self.requests.withdraw(id, withdrawn);
         self.put_withdrawn();

@@ -45,6 +45,10 @@ impl Connection {
             self.calls
                 .fail(id, Cause::TooLong { len, max }, Executed::Yes, &mut self.woken);
         }
+        if len > 0 && self.calls.flow(id).is_some_and(|flow| flow.inflow.is_some()) {
+            let text = "the peer answers by one reply, and a stream was expected: is its .proto another?";
+            self.fail_reply(id, text.to_owned());
+        }
         if more {
             return self.begin_reply(frame, now);
         }
@@ -64,10 +68,22 @@ impl Connection {
             return;
         }
         self.keep_alive.request_read();
-        if self.calls.partial_reply(frame.id).is_none() {
-            return self.fault("DATA for a call without a stream", now);
+        if self.calls.partial_reply(frame.id).is_some() {
+            return self.receive_fragment(&frame, now);
         }
-        self.receive_fragment(&frame, now);
+        let is_stream = self
+            .calls
+            .flow(frame.id)
+            .is_some_and(|flow| flow.inflow.is_some());
+        if frame.flags.contains(Flags::END) {
+            self.fault("END from the side that was called", now);
+        } else if is_stream {
+            self.receive_message(frame, now);
+        } else if self.calls.is_waiting(frame.id) {
+            let text = "the peer answers by a stream, and one reply was expected: is its .proto another?";
+            let cause = Cause::Replied(Status::new(Code::Internal, text));
+            self.fail_stream(frame.id, cause);
+        }
     }
 
     /// Whether a frame is about an open call of ours; says so if it is not.
@@ -107,11 +123,7 @@ impl Connection {
             return;
         };
         let counted = !partial.assembly.is_discarded();
-        if counted
-            && !self
-                .calls
-                .fill_inbox(frame.payload.len(), self.settings.inbox_bytes)
-        {
+        if counted && !self.fill_inbox(frame.payload.len()) {
             self.overflow(id);
         }
         if let Some(Err(wrong)) = self.push_fragment(id, &frame.payload) {
@@ -152,12 +164,22 @@ impl Connection {
 
     /// Gives a call its reply, if there is room for it.
     fn deliver(&mut self, id: u64, payload: Bytes, head: Reply) {
-        if !self.calls.fill_inbox(payload.len(), self.settings.inbox_bytes) {
+        if !self.fill_inbox(payload.len()) {
             return self.overflow(id);
         }
         let payload = self.calls.keep(payload);
         self.calls
             .resolve(id, Ok(Reply { payload, ..head }), &mut self.woken);
+    }
+
+    /// Counts `len` bytes of a reply as undelivered; false if there is no room for them, and they are not counted.
+    #[must_use]
+    fn fill_inbox(&mut self, len: usize) -> bool {
+        let fits = self.held().bytes.saturating_add(len as u64) <= self.settings.inbox_bytes;
+        if fits {
+            self.calls.fill_inbox(len);
+        }
+        fits
     }
 
     /// There is no room for the reply of a call: it fails, and the rest of the reply is forgotten.

@@ -6,7 +6,7 @@ use prost::Message;
 
 use super::{
     Cause, Connection, Life, PeerGoaway, Time,
-    calls::{Place, Reach},
+    calls::Reach,
     credit::{FLOOR_BYTES, FLOOR_CALLS, FLOOR_FRAME},
     gate::News,
     ids::MAX_ID,
@@ -83,17 +83,7 @@ impl Connection {
             self.credit.grant_sends(frame.length);
             return self.gate.note(News::More);
         }
-        // Only a stream would need it, and there are none yet.
-        let is_opened = if self.side.gives(frame.id) {
-            self.calls.place(frame.id) != Place::Unopened
-        } else {
-            frame.id <= self.requests.last_id()
-        };
-        if is_opened {
-            self.fault("CREDIT for a call without a stream", now);
-        } else {
-            self.protocol_error(format!("CREDIT for id {}, which was never opened", frame.id), now);
-        }
+        self.receive_stream_credit(frame.id, frame.length, now);
     }
 
     fn receive_ping(&mut self, frame: &Frame, now: Time) {

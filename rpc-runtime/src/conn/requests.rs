@@ -14,6 +14,7 @@ use super::{
     credit::{CONTROL_CALLS, charge},
     fragments::Assembly,
     ids::IdMap,
+    stream::{Flow, Held},
     wakers::{Waiters, Woken},
 };
 use crate::{Code, Metadata};
@@ -44,6 +45,7 @@ pub(super) struct Requests {
     owed: u64,
     open: usize,
     running: usize,
+    streams: Held,
     /// Those who take requests.
     pub(super) takers: Waiters,
     /// Whether there is something new for them that they were not woken for.
@@ -65,6 +67,8 @@ pub(super) struct Request {
     pub(super) len: u64,
     /// When its last byte was read; until then, its first.
     pub(super) at: Time,
+    /// Its streams, and what else only few calls have.
+    pub(super) flow: Option<Box<Flow>>,
 }
 
 /// Where a request of the peer stands.
@@ -125,7 +129,21 @@ impl Request {
             metadata: body.metadata,
             payload: body.payload,
             at: self.at,
+            streams: self.reads_stream(),
         })
+    }
+}
+
+impl Request {
+    /// Whether the caller sends a stream.
+    pub(super) fn reads_stream(&self) -> bool {
+        self.flow.as_ref().is_some_and(|flow| flow.inflow.is_some())
+    }
+
+    /// How many bytes of the caller's stream may still come.
+    pub(super) fn on_its_way(&self, max_message: u64) -> u64 {
+        let inflow = self.flow.as_ref().and_then(|flow| flow.inflow.as_ref());
+        inflow.map_or(0, |inflow| inflow.on_its_way(max_message))
     }
 }
 
@@ -261,7 +279,10 @@ impl Requests {
 
     /// Takes a request out of the table, with its slot and its charge: its handler is gone, or never starts.
     pub(super) fn remove(&mut self, id: u64) -> Option<Request> {
-        let request = self.table.remove(&id)?;
+        let mut request = self.table.remove(&id)?;
+        if let Some(flow) = &mut request.flow {
+            flow.release(&mut self.streams);
+        }
         match (request.one_way, request.control) {
             (true, _) => self.release_send(request.len),
             (false, true) => self.control_calls -= 1,
@@ -305,6 +326,9 @@ impl Requests {
             return;
         };
         request.deadline = None;
+        if let Some(mut flow) = request.flow.take() {
+            flow.release(&mut self.streams);
+        }
         let stage = std::mem::replace(&mut request.stage, Stage::Withdrawn(withdrawn));
         if matches!(stage, Stage::Queued(_)) {
             self.skip(id);
@@ -332,6 +356,9 @@ impl Requests {
         if request.unwanted.is_none() {
             request.unwanted = Some(unwanted);
             request.waiters.wake(woken);
+            if let Some(flow) = &mut request.flow {
+                flow.wake(woken);
+            }
         }
     }
 
@@ -343,6 +370,17 @@ impl Requests {
     /// A request that is open.
     pub(super) fn get_mut(&mut self, id: u64) -> Option<&mut Request> {
         self.table.get_mut(&id)
+    }
+
+    /// The streams of a request, and what is held of all.
+    pub(super) fn flow_mut(&mut self, id: u64) -> Option<(&mut Flow, &mut Held)> {
+        let flow = self.table.get_mut(&id)?.flow.as_deref_mut()?;
+        Some((flow, &mut self.streams))
+    }
+
+    /// What is held of streams.
+    pub(super) fn all_held(&self) -> Held {
+        self.streams
     }
 
     /// All requests that `keep` selects.

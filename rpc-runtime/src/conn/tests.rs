@@ -15,6 +15,7 @@ mod leftovers;
 mod loss;
 mod parts;
 mod sends;
+mod streams;
 
 use std::{
     sync::{
@@ -30,7 +31,8 @@ use prost::Message;
 use tokio_util::codec::Decoder;
 
 use super::{
-    Arrived, CallId, Cause, Connection, End, Failure, Reply, Request, Settings, Side, State, Ticket, Time,
+    Arrived, CallId, Cause, Connection, End, Failure, Next, Reply, Request, Settings, Shape, Side, State,
+    Ticket, Time, Unsent, stream::Held,
 };
 use crate::{
     Code, Executed, Metadata, Status,
@@ -75,6 +77,9 @@ pub(super) fn settings() -> Settings {
         software: "test".to_owned(),
         metadata: Metadata::new(),
         control: vec![CONTROL],
+        stream_window: 64 << 10,
+        max_stream_window: 8 << 20,
+        serves: true,
     }
 }
 
@@ -305,6 +310,7 @@ impl Call {
             control: self.procedure == CONTROL,
             deadline: self.deadline,
             metadata: Some(&self.metadata),
+            ..Request::default()
         };
         if self.id.is_none() && self.one_way {
             if let Poll::Ready(result) = conn.poll_send(&mut self.ticket, &request, &self.message, now, cx) {
@@ -488,6 +494,7 @@ impl Pair {
             assert_eq!(us.calls.held(), (0, 0), "calls are left");
             assert_eq!(us.credit.calls(), (0, 0), "slots or bytes of calls are used");
             assert_eq!(us.requests.held(&us.settings), (0, 0, 0), "requests are left");
+            assert_eq!(us.held(), Held::default(), "messages or windows are held");
             assert_eq!(us.open_requests(), 0);
             assert_eq!(us.running_handlers(), 0);
             let owed = i128::from(peer.settings.send_bytes) - us.credit.send_balance();

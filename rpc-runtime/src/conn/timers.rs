@@ -1,6 +1,6 @@
 //! What happens because time passes.
 
-use super::{Cause, Connection, Failure, Life, Side, Time, calls::Reach};
+use super::{Cause, Connection, Failure, Life, Side, Time, calls::Reach, stream::Flow};
 use crate::frame::control::Reason;
 
 /// A stretch of time in which the peer must take some of the output.
@@ -154,7 +154,7 @@ impl Connection {
         self.gate.expire(now, &mut self.woken);
         self.control_gate.expire(now, &mut self.woken);
         for id in self.calls.expired(now) {
-            self.expire_call(id);
+            self.expire_call(id, now);
         }
         let is_due = |deadline: Option<Time>| deadline.is_some_and(|deadline| deadline <= now);
         for id in self
@@ -167,16 +167,22 @@ impl Connection {
     }
 
     /// The deadline of a call has passed: its caller learns at once, its slot comes back with the REPLY.
-    fn expire_call(&mut self, id: u64) {
+    fn expire_call(&mut self, id: u64, now: Time) {
+        let idle = self.calls.flow(id).and_then(Flow::idle);
+        let cause = match idle {
+            Some(after) if !self.calls.is_late(id, now) => Cause::Idle { after },
+            _ => Cause::Deadline,
+        };
         // Fragments that are not in the output never will be: without them the call is never dispatched.
         let (phase, executed) = self.calls.progress(id, self.taken, Reach::Output);
         let failure = Failure {
-            cause: Cause::Deadline,
+            cause,
             phase,
             executed,
         };
         self.calls.resolve(id, Err(failure), &mut self.woken);
         self.calls.forget_reply(id);
+        self.forget_stream(id);
         self.withdraw(id);
     }
 

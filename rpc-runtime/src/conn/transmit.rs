@@ -83,6 +83,7 @@ impl Connection {
             Part::Call => self.calls.set_end(finished.id, end),
             Part::Send => self.sends.finish(finished.id, end),
             Part::Reply => return,
+            Part::Data => return self.data_finished(finished.id),
         }
         self.flushing.push_back((finished.id, end));
     }
@@ -104,7 +105,7 @@ impl Connection {
             max_calls: settings.max_calls,
             call_bytes: settings.call_bytes,
             send_bytes: settings.send_bytes,
-            stream_window: STREAM_WINDOW,
+            stream_window: settings.stream_window,
             encodings: Vec::new(),
             features: 0,
             instance_id: settings.instance_id.clone(),
@@ -149,6 +150,7 @@ impl Connection {
             header.length = grant;
             self.put_frame(header);
         }
+        self.put_stream_credit(now);
         self.put_pings(now);
     }
 
@@ -166,7 +168,9 @@ impl Connection {
     /// Whether `put_control_frames` would put anything, pings left out: those have timers.
     pub(super) fn owes_control_frames(&self) -> bool {
         self.may_put_control_frames()
-            && (self.keep_alive.owes_pong() || self.requests.is_grant_due(&self.settings))
+            && (self.keep_alive.owes_pong()
+                || self.requests.is_grant_due(&self.settings)
+                || !self.owing.is_empty())
     }
 
     /// Whether a peer that asks for them may have more of them: one that does not read must not fill our memory.
@@ -232,5 +236,3 @@ impl Connection {
 
 /// The only version of the protocol that there is.
 pub(super) const VERSION: u32 = 1;
-/// How much of a stream would be taken before credit is needed; there are no streams yet.
-const STREAM_WINDOW: u64 = 64 * 1024;

@@ -4,8 +4,9 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
+use super::stream::Shape;
 use crate::{
-    Executed, Metadata, Phase, Status,
+    Executed, Metadata, Phase, Priority, Status,
     frame::control::{DropReason, Reason},
 };
 
@@ -74,10 +75,15 @@ pub(crate) struct Settings {
     pub(crate) metadata: Metadata,
     /// The procedures of the built-in control service: calls of them count against no limit.
     pub(crate) control: Vec<u64>,
+    /// How much of a stream is taken before its reader has taken anything, and how far that may be widened.
+    pub(crate) stream_window: u64,
+    pub(crate) max_stream_window: u64,
+    /// Whether anybody here takes requests.
+    pub(crate) serves: bool,
 }
 
 /// How a request of ours travels, apart from its message.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Request<'a> {
     /// Which procedure is called.
     pub(crate) procedure: u64,
@@ -87,6 +93,14 @@ pub(crate) struct Request<'a> {
     pub(crate) deadline: Option<Time>,
     /// Entries beside the message.
     pub(crate) metadata: Option<&'a Metadata>,
+    /// Which sides of the call are streams. With a stream of requests the call itself has no message.
+    pub(crate) shape: Shape,
+    /// What goes first.
+    pub(crate) priority: Priority,
+    /// Made inside of a handler: it waits for no credit that only handlers of this side can give back.
+    pub(crate) nested: bool,
+    /// How long no message of a stream may move.
+    pub(crate) idle: Option<Duration>,
 }
 
 /// A place in the queue of those who wait for credit, a slot or room; empty until it has to wait.
@@ -135,6 +149,15 @@ pub(crate) enum Cause {
     Replied(Status),
     /// The call's own deadline passed.
     Deadline,
+    /// No message of its streams moved for so long.
+    Idle {
+        /// How long.
+        after: Duration,
+    },
+    /// Whoever sent its stream gave up before the end.
+    Abandoned,
+    /// It was made inside of a handler, and would have had to wait for what perhaps only handlers of this side give back.
+    Nested,
     /// The request is longer than the peer takes, or, once executed, the reply than we take: both sizes in bytes.
     TooLong {
         /// How long it is.
@@ -187,6 +210,11 @@ impl fmt::Display for Cause {
         match self {
             Self::Replied(status) => write!(f, "{status}"),
             Self::Deadline => f.write_str("deadline passed"),
+            Self::Idle { after } => write!(f, "no message moved for {after:?}"),
+            Self::Abandoned => f.write_str("the stream of requests was given up before its end"),
+            Self::Nested => {
+                f.write_str("a call inside of a handler would have to wait for the calls around it")
+            }
             Self::TooLong { len, max } => write!(f, "message of {len} bytes exceeds limit of {max}"),
             Self::Metadata => write!(
                 f,
@@ -239,6 +267,8 @@ pub(crate) struct Arrived {
     pub(crate) payload: Bytes,
     /// When its last byte was read.
     pub(crate) at: Time,
+    /// Whether the caller sends a stream; the payload is empty then.
+    pub(crate) streams: bool,
 }
 
 impl fmt::Debug for Arrived {
@@ -282,6 +312,31 @@ pub(crate) enum End<'a> {
     Failed(&'a Status),
     /// It was dropped before its end because it was no longer wanted.
     Dropped,
+}
+
+/// What came of a look at a stream.
+#[derive(Debug)]
+pub(crate) enum Next {
+    /// The next message, encoded.
+    Message(Bytes),
+    /// There is no more. A caller finds the outcome of the call now.
+    End,
+    /// Of a handler's stream: it cannot be read to its end, and the handler is to fail with this.
+    Broken(Status),
+}
+
+/// Why a message of a stream was not sent.
+#[derive(Debug)]
+pub(crate) enum Unsent {
+    /// The call is over: how it failed, if that is known here and nobody has taken it.
+    Over(Option<Failure>),
+    /// It is longer than the peer takes: both sizes in bytes.
+    TooLong {
+        /// How long it is.
+        len: u64,
+        /// How long it may be.
+        max: u64,
+    },
 }
 
 /// Where a connection stands.

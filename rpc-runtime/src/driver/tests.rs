@@ -106,9 +106,7 @@ async fn call(link: &Link, message: &Bytes) -> Result<Reply, Failure> {
 async fn start(link: &Link, message: &Bytes) -> Result<CallId, Failure> {
     let request = Request {
         procedure: 7,
-        control: false,
-        deadline: None,
-        metadata: None,
+        ..Request::default()
     };
     let mut ticket = Ticket::default();
     poll_fn(|cx| link.with(|conn, now| conn.poll_call(&mut ticket, &request, message, now, cx))).await

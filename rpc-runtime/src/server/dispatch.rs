@@ -13,7 +13,7 @@ use tokio::task::coop;
 
 use super::{Served, blocking, task::HandlerTask, watch};
 use crate::{
-    Handler, Incoming, Status, builtin,
+    Code, Handler, Incoming, Procedure, Status, builtin,
     conn::{Arrived, CallId, End},
     frame::control::DropReason,
     service::Run,
@@ -98,6 +98,12 @@ impl Dispatcher {
             return Some(self.turn);
         };
         let route = server.router().route(index);
+        let procedure = route.procedure();
+        let has_stream = procedure.has_request_stream();
+        if arrived.streams != has_stream || (arrived.one_way && procedure.has_reply_stream()) {
+            stop.work |= refuse(served, arrived.id, &misshapen(procedure), DropReason::BadPayload);
+            return Some(self.turn);
+        }
         if !route.is_control() && server.is_full() {
             let procedure = route.procedure().path();
             tracing::debug!(
@@ -183,6 +189,20 @@ fn poll_once(mut handler: Handler) -> Option<Handler> {
         handler.as_mut().poll(&mut cx).is_pending().then_some(handler)
     }));
     poll.ok().flatten()
+}
+
+/// What the caller is told who takes a procedure for one with other streams.
+fn misshapen(procedure: &Procedure) -> Status {
+    let path = procedure.path();
+    let takes = match (procedure.has_request_stream(), procedure.has_reply_stream()) {
+        (true, _) => "takes a stream of requests",
+        (false, true) => "answers by a stream, which a one-way call has no use for",
+        (false, false) => "takes one request",
+    };
+    Status::new(
+        Code::Unimplemented,
+        format!("{path} {takes}: is the caller's .proto another?"),
+    )
 }
 
 /// Refuses a request whose handler never starts; true if the driver has work.

@@ -151,7 +151,7 @@ impl Incoming {
         poll_fn(|cx| {
             self.served.with(|conn, now| {
                 if !self.one_way {
-                    ready!(conn.poll_room(cx));
+                    ready!(conn.poll_room(self.id, cx));
                 }
                 conn.reply(self.id, reply, now);
                 Poll::Ready(())
@@ -164,7 +164,7 @@ impl Incoming {
     /// As a reply, a failure waits for room: it may bring details of any length.
     async fn fail(&mut self, status: &Status) {
         if !self.one_way {
-            poll_fn(|cx| self.served.with(|conn, _| conn.poll_room(cx))).await;
+            poll_fn(|cx| self.served.with(|conn, _| conn.poll_room(self.id, cx))).await;
         }
         self.finish(End::Failed(status));
     }

@@ -336,13 +336,13 @@ fn no_handler_starts_and_no_request_is_encoded_above_high_water() {
 
     pair.server.open_window = 0;
     let arrived = pair.server.accept(pair.now);
-    assert!(poll(|cx| pair.server.conn.poll_room(cx)).is_ready());
+    assert!(poll(|cx| pair.server.conn.poll_room(arrived.id, cx)).is_ready());
     pair.server.reply(&arrived, &[0; 2000], pair.now);
     let flag = Arc::new(Flag::default());
     let waker = Waker::from(Arc::clone(&flag));
     let mut cx = Context::from_waker(&waker);
     assert!(pair.server.conn.poll_request(&mut cx).is_pending());
-    assert!(pair.server.conn.poll_room(&mut cx).is_pending());
+    assert!(pair.server.conn.poll_room(arrived.id, &mut cx).is_pending());
     pair.server.open_window = usize::MAX;
     pair.settle();
     assert!(flag.take());
@@ -409,9 +409,7 @@ fn a_message_that_panics_costs_nothing_but_its_own_call() {
         let mut pair = Pair::new();
         let request = Request {
             procedure: ECHO,
-            control: false,
-            deadline: None,
-            metadata: None,
+            ..Request::default()
         };
         let cx = &mut Context::from_waker(Waker::noop());
         let conn = &mut pair.client.conn;

@@ -107,17 +107,32 @@ fn kinds_from_64_on_are_ignored_and_counted() {
 }
 
 #[test]
-fn call_of_a_streaming_caller_is_unimplemented() {
+fn who_serves_nothing_refuses_every_request() {
+    let deaf = Settings {
+        serves: false,
+        ..settings()
+    };
+    let mut pair = Pair::with(settings(), deaf);
+    let mut call = pair.call(b"x");
+    assert!(pair.poll(&mut call));
+    assert_eq!(call.status().code(), Code::Unimplemented);
+    assert_eq!(call.executed(), Executed::No);
+    let mut send = pair.start(Call::send(b"y"));
+    assert!(pair.poll(&mut send));
+    pair.settle();
+    assert!(!pair.server.has_request());
+    pair.assert_quiescent();
+}
+
+#[test]
+fn a_call_with_a_stream_that_brings_a_message_of_its_own_is_refused() {
     let mut pair = Pair::new();
-    pair.client.conn.calls.take_id();
-    pair.server
-        .inject(header(Kind::Call, 1, Flags::NONE), b"", pair.now);
+    let now = pair.now;
+    pair.server.inject(header(Kind::Call, 1, Flags::NONE), b"x", now);
     pair.settle();
     let reply = pair.client.last(Kind::Reply);
-    assert_eq!(
-        (reply.code, reply.flags),
-        (Code::Unimplemented as u32, Flags::NOT_EXECUTED)
-    );
+    assert_eq!(reply.code, Code::Internal as u32);
+    assert_eq!(reply.flags, Flags::NOT_EXECUTED);
 }
 
 #[test]

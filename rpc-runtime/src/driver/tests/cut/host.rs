@@ -79,7 +79,7 @@ impl Host {
                 continue;
             }
             // As a dispatcher: nothing is encoded while there is no room.
-            poll_fn(|cx| link.with(|conn, _| conn.poll_room(cx))).await;
+            poll_fn(|cx| link.with(|conn, _| conn.poll_room(arrived.id, cx))).await;
             self.running.fetch_sub(1, Ordering::SeqCst);
             answer(&link, arrived.id, arrived.procedure, message);
         }

@@ -180,9 +180,8 @@ fn message(token: &str) -> String {
 fn request(procedure: u64, deadline: Option<Time>) -> Request<'static> {
     Request {
         procedure,
-        control: false,
         deadline,
-        metadata: None,
+        ..Request::default()
     }
 }
 

@@ -1,0 +1,156 @@
+//! Stream: what a call has beside its request and its reply if a side of it is a stream.
+//!
+//! It is the same for both ends: what one sends from an [`Outflow`] the other reads into an [`Inflow`].
+
+mod inflow;
+mod outflow;
+
+use std::time::Duration;
+
+pub(super) use self::{
+    inflow::{Fault, Inflow},
+    outflow::Outflow,
+};
+use super::{Settings, Time, wakers::Woken};
+use crate::{Metadata, Status};
+
+/// The streams of one call. Boxed, so that a call without streams pays a pointer.
+#[derive(Debug, Default)]
+pub(super) struct Flow {
+    /// What is read.
+    pub(super) inflow: Option<Inflow>,
+    /// What is sent.
+    pub(super) outflow: Option<Outflow>,
+    /// How long nothing may move, if the caller bounds that.
+    idle: Option<Duration>,
+    /// When a message moved last.
+    moved_at: Time,
+    moved: bool,
+    /// Of a handler's call: how it fails, whatever its handler returns.
+    pub(super) broken: Option<Status>,
+    /// Of a handler's call: what travels beside its reply.
+    pub(super) metadata: Metadata,
+}
+
+impl Flow {
+    /// The streams of a call of ours.
+    pub(super) fn of_call(
+        shape: Shape,
+        idle: Option<Duration>,
+        granted: u64,
+        settings: &Settings,
+        now: Time,
+    ) -> Self {
+        Self {
+            inflow: shape
+                .has_reply_stream()
+                .then(|| Inflow::new(settings.stream_window)),
+            outflow: shape.has_request_stream().then(|| Outflow::new(granted)),
+            idle,
+            moved_at: now,
+            ..Self::default()
+        }
+    }
+
+    /// The streams of a request of the peer, which sends one.
+    pub(super) fn of_request(settings: &Settings, now: Time) -> Self {
+        Self {
+            inflow: Some(Inflow::new(settings.stream_window)),
+            moved_at: now,
+            ..Self::default()
+        }
+    }
+
+    /// A message moved, in one direction or the other.
+    pub(super) fn note_move(&mut self, now: Time) {
+        self.moved = true;
+        self.moved_at = now;
+    }
+
+    /// Whether a message has moved.
+    pub(super) fn has_moved(&self) -> bool {
+        self.moved
+    }
+
+    /// When nothing has moved for too long: never while it is our reader that is waited for.
+    pub(super) fn idle_at(&self) -> Option<Time> {
+        let is_read = self.inflow.as_ref().is_none_or(Inflow::is_empty);
+        let at = self.moved_at.saturating_add(self.idle?);
+        is_read.then_some(at)
+    }
+
+    /// How long nothing may move.
+    pub(super) fn idle(&self) -> Option<Duration> {
+        self.idle
+    }
+
+    /// Wakes who reads and who sends: something has happened to their call.
+    pub(super) fn wake(&mut self, woken: &mut Woken) {
+        if let Some(inflow) = &mut self.inflow {
+            inflow.wake(woken);
+        }
+        if let Some(outflow) = &mut self.outflow {
+            outflow.wake(woken);
+        }
+    }
+
+    /// The call has its outcome: whole messages may still be taken, and no more come.
+    pub(super) fn end(&mut self, held: &mut Held, woken: &mut Woken) {
+        if let Some(inflow) = &mut self.inflow {
+            held.bytes -= inflow.cut();
+        }
+        self.wake(woken);
+    }
+
+    /// Nobody reads any more: what is here is forgotten, and what comes will be.
+    pub(super) fn release(&mut self, held: &mut Held) {
+        if let Some(inflow) = &mut self.inflow {
+            let released = inflow.forget();
+            held.bytes -= released.bytes;
+            held.widened -= released.widened;
+        }
+    }
+}
+
+/// Which sides of a call are streams.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// None.
+    #[default]
+    Unary,
+    /// One request, a stream of replies.
+    ReplyStream,
+    /// A stream of requests, one reply.
+    RequestStream,
+    /// Both.
+    Both,
+}
+
+impl Shape {
+    /// Whether the caller sends a stream.
+    pub(crate) const fn has_request_stream(self) -> bool {
+        matches!(self, Self::RequestStream | Self::Both)
+    }
+
+    /// Whether the handler sends a stream.
+    pub(crate) const fn has_reply_stream(self) -> bool {
+        matches!(self, Self::ReplyStream | Self::Both)
+    }
+}
+
+/// What is held of streams in one table: bytes that nobody has taken, and how far windows are widened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Held {
+    pub(super) bytes: u64,
+    pub(super) widened: u64,
+}
+
+impl Held {
+    /// What both tables hold.
+    pub(super) const fn and(self, other: Self) -> Self {
+        Self {
+            bytes: self.bytes.saturating_add(other.bytes),
+            widened: self.widened.saturating_add(other.widened),
+        }
+    }
+}

@@ -1,0 +1,311 @@
+//! Inflow: the messages of a stream of the peer that nobody here has taken yet, and the credit for more.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    task::{Context, Waker},
+    time::Duration,
+};
+
+use bytes::Bytes;
+
+use super::Held;
+use crate::{
+    Code, Status,
+    conn::{
+        Time,
+        calls::compact,
+        credit::charge,
+        fragments::{Assembly, WrongLength},
+        wakers::{Woken, set_waker},
+    },
+    frame::{Flags, Frame},
+};
+
+/// The messages of a stream of the peer that nobody here has taken yet, and the credit for more.
+///
+/// Bytes are credit: length + 256 for each message. The peer may start a message while it has any, so the last one may
+/// pass the window.
+#[derive(Debug)]
+pub(in crate::conn) struct Inflow {
+    messages: VecDeque<Bytes>,
+    /// A message of which more fragments are to come.
+    assembly: Option<Assembly>,
+    /// All that the peer was ever allowed, and all that it has sent: both only grow.
+    granted: u64,
+    received: u64,
+    /// What was taken and not granted anew yet.
+    owed: u64,
+    window: Window,
+    granted_at: Time,
+    stage: Stage,
+    waker: Option<Waker>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Open,
+    /// No more will come.
+    Ended,
+    /// What comes is forgotten.
+    Discarding,
+}
+
+/// How far the peer may send ahead of the reader.
+#[derive(Clone, Copy, Debug)]
+struct Window {
+    len: u64,
+    /// How much of that was added since the beginning.
+    widened: u64,
+}
+
+/// Why a stream cannot go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::conn) enum Fault {
+    /// The peer had no credit left.
+    Overrun,
+    /// A message is longer than this side takes.
+    TooLong {
+        /// How long it is.
+        len: u64,
+        /// How long it may be.
+        max: u64,
+    },
+    /// There is no room for what nobody has taken.
+    InboxFull {
+        /// How many bytes there may be.
+        max: u64,
+    },
+    /// A message has another length than announced.
+    WrongLength(WrongLength),
+    /// A message is compressed in a way that was not announced.
+    Encoding(u32),
+    /// The end came in the middle of a message.
+    Unfinished,
+}
+
+impl Inflow {
+    pub(super) fn new(window: u64) -> Self {
+        Self {
+            messages: VecDeque::new(),
+            assembly: None,
+            granted: window,
+            received: 0,
+            owed: 0,
+            window: Window {
+                len: window,
+                widened: 0,
+            },
+            granted_at: Time::ZERO,
+            stage: Stage::Open,
+            waker: None,
+        }
+    }
+
+    /// Takes a frame in: a message, or a fragment of one. `room` is how many bytes more may lie here; the bytes that do so
+    /// now are returned.
+    pub(in crate::conn) fn push(
+        &mut self,
+        frame: Frame,
+        max_message: u64,
+        room: u64,
+        max_inbox: u64,
+    ) -> Result<u64, Fault> {
+        if self.stage != Stage::Open {
+            return Ok(0);
+        }
+        let more = frame.flags.contains(Flags::MORE);
+        if self.assembly.is_none() {
+            let len = if more {
+                frame.length
+            } else {
+                frame.payload.len() as u64
+            };
+            let had_credit = self.received < self.granted;
+            self.received = self.received.saturating_add(charge(len));
+            if !had_credit {
+                return Err(Fault::Overrun);
+            }
+            if frame.encoding != 0 {
+                return Err(Fault::Encoding(frame.encoding));
+            }
+            if len > max_message {
+                return Err(Fault::TooLong {
+                    len,
+                    max: max_message,
+                });
+            }
+        }
+        let added = frame.payload.len() as u64;
+        if added > room {
+            return Err(Fault::InboxFull { max: max_inbox });
+        }
+        let message = match &mut self.assembly {
+            None if !more => keep(frame.payload, self.messages.len()),
+            None => {
+                let mut assembly = Assembly::new(frame.length);
+                assembly.push(&frame.payload).map_err(Fault::WrongLength)?;
+                self.assembly = Some(assembly);
+                return Ok(added);
+            }
+            Some(assembly) => {
+                assembly.push(&frame.payload).map_err(Fault::WrongLength)?;
+                if more {
+                    return Ok(added);
+                }
+                let message = assembly.finish().map_err(Fault::WrongLength)?;
+                self.assembly = None;
+                message
+            }
+        };
+        self.messages.push_back(message);
+        Ok(added)
+    }
+
+    /// The peer sends no more.
+    pub(in crate::conn) fn end(&mut self) -> Result<(), Fault> {
+        if self.assembly.is_some() {
+            return Err(Fault::Unfinished);
+        }
+        if self.stage == Stage::Open {
+            self.stage = Stage::Ended;
+        }
+        Ok(())
+    }
+
+    /// The call is over: what is whole may still be taken, and no more comes. Returns the bytes that are forgotten.
+    pub(in crate::conn) fn cut(&mut self) -> u64 {
+        let unfinished = self.assembly.take().map_or(0, |assembly| assembly.kept() as u64);
+        if self.stage == Stage::Open {
+            self.stage = Stage::Ended;
+        }
+        unfinished
+    }
+
+    /// Takes the next message.
+    pub(in crate::conn) fn take(&mut self) -> Option<Bytes> {
+        let message = self.messages.pop_front()?;
+        self.owed = self.owed.saturating_add(charge(message.len() as u64));
+        Some(message)
+    }
+
+    /// Whether the peer should get credit now: at the latest when half of the window is owed.
+    pub(in crate::conn) fn is_grant_due(&self) -> bool {
+        self.stage == Stage::Open && self.owed > 0 && self.owed >= self.window.len / 2
+    }
+
+    /// What is granted now; `spare` is how far the window may be widened.
+    ///
+    /// A window is doubled when half of it was used up in a short time by a reader that keeps up: so a fast link is
+    /// filled, and who reads slowly costs little.
+    pub(in crate::conn) fn take_grant(
+        &mut self,
+        max_window: u64,
+        spare: u64,
+        now: Time,
+    ) -> Option<(u64, u64)> {
+        if !self.is_grant_due() {
+            return None;
+        }
+        let mut grant = std::mem::take(&mut self.owed);
+        let is_fast = now.saturating_sub(self.granted_at) <= FAST && self.messages.is_empty();
+        let extra = self.window.len;
+        let widens = is_fast && extra <= spare && extra.saturating_mul(2) <= max_window;
+        if widens {
+            self.window.len += extra;
+            self.window.widened += extra;
+            grant = grant.saturating_add(extra);
+        }
+        self.granted_at = now;
+        self.granted = self.granted.saturating_add(grant);
+        Some((grant, if widens { extra } else { 0 }))
+    }
+
+    /// Forgets everything, now and later; what was held until now.
+    pub(super) fn forget(&mut self) -> Held {
+        self.stage = Stage::Discarding;
+        let whole: usize = self.messages.drain(..).map(|message| message.len()).sum();
+        let part = self.assembly.take().map_or(0, |assembly| assembly.kept());
+        self.messages = VecDeque::new();
+        Held {
+            bytes: (whole + part) as u64,
+            widened: std::mem::take(&mut self.window.widened),
+        }
+    }
+
+    /// How many bytes may still come that were allowed, with a message that begins with the last of them.
+    pub(in crate::conn) fn on_its_way(&self, max_message: u64) -> u64 {
+        let rest = self.granted.saturating_sub(self.received);
+        let part = self.assembly.as_ref().map_or(0, Assembly::missing);
+        match self.stage {
+            Stage::Ended => 0,
+            _ => rest.saturating_add(part).saturating_add(charge(max_message)),
+        }
+    }
+
+    /// Whether no message waits to be taken.
+    pub(in crate::conn) fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+    }
+
+    /// Whether no more will come.
+    pub(in crate::conn) fn is_ended(&self) -> bool {
+        self.stage != Stage::Open
+    }
+
+    /// Lets the reader wait.
+    pub(in crate::conn) fn wait(&mut self, cx: &Context<'_>) {
+        set_waker(&mut self.waker, cx);
+    }
+
+    pub(in crate::conn) fn wake(&mut self, woken: &mut Woken) {
+        woken.push(self.waker.take());
+    }
+}
+
+impl Fault {
+    /// What the caller, or the handler, is told.
+    pub(in crate::conn) fn status(self) -> Status {
+        let (code, text) = match self {
+            Self::Overrun => (
+                Code::ResourceExhausted,
+                "the peer sends more of the stream than it was granted".to_owned(),
+            ),
+            Self::TooLong { len, max } => (
+                Code::ResourceExhausted,
+                format!("message of {len} bytes exceeds limit of {max}"),
+            ),
+            Self::InboxFull { max } => (
+                Code::ResourceExhausted,
+                format!("messages that nobody has taken yet exceed limit of {max} bytes"),
+            ),
+            Self::WrongLength(wrong) => (Code::Internal, wrong.to_string()),
+            Self::Encoding(encoding) => (
+                Code::Internal,
+                format!("compression {encoding} was not announced"),
+            ),
+            Self::Unfinished => (Code::Internal, "the stream ended within a message".to_owned()),
+        };
+        Status::new(code, text)
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.status().message())
+    }
+}
+
+/// A message that waits: beside others, a short one is copied, for it would pin a read buffer.
+fn keep(payload: Bytes, waiting: usize) -> Bytes {
+    if waiting < SLICES {
+        payload
+    } else {
+        compact(payload)
+    }
+}
+
+/// Half of a window in this time is fast.
+const FAST: Duration = Duration::from_millis(100);
+/// So many messages of a stream may wait as slices of a read buffer.
+const SLICES: usize = 16;

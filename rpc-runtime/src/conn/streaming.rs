@@ -1,0 +1,407 @@
+//! Streaming: what both ends of a call do with its streams.
+//!
+//! An id's parity tells whose call it is: the same methods serve callers and handlers.
+
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use prost::Message;
+
+use super::{
+    CallId, Cause, Connection, Failure, Next, Time, Unsent, Unwanted,
+    calls::Reach,
+    fragments::Part,
+    handler::dropped_status,
+    stream::{Fault, Flow, Held, Outflow},
+};
+use crate::{
+    Code, Executed, Metadata, Status,
+    frame::{Flags, Frame, Header, Kind},
+};
+
+/// What who reads and who sends does.
+impl Connection {
+    /// The next message of a stream of the peer.
+    ///
+    /// One task may wait for it. Taking a message gives its credit back.
+    pub(crate) fn poll_message(&mut self, id: CallId, now: Time, cx: &Context<'_>) -> Poll<Next> {
+        let id = id.number();
+        let ours = self.side.gives(id);
+        if !ours {
+            if let Some(status) = self.broken_status(id) {
+                return Poll::Ready(Next::Broken(status));
+            }
+        }
+        let Some((flow, held)) = self.flow_mut(id) else {
+            return Poll::Ready(Next::End);
+        };
+        let Some(inflow) = &mut flow.inflow else {
+            return Poll::Ready(Next::End);
+        };
+        if let Some(message) = inflow.take() {
+            held.bytes -= message.len() as u64;
+            let is_due = inflow.is_grant_due();
+            flow.note_move(now);
+            let idle_at = flow.idle_at();
+            if is_due && !self.owing.contains(&id) {
+                self.owing.push(id);
+            }
+            self.watch(idle_at);
+            return Poll::Ready(Next::Message(message));
+        }
+        if inflow.is_ended() {
+            return Poll::Ready(Next::End);
+        }
+        inflow.wait(cx);
+        Poll::Pending
+    }
+
+    /// Puts a message of a stream of ours into the output, as soon as the peer takes it and there is room.
+    ///
+    /// One task may wait for it.
+    pub(crate) fn poll_data<M: Message>(
+        &mut self,
+        id: CallId,
+        message: &M,
+        now: Time,
+        cx: &Context<'_>,
+    ) -> Poll<Result<(), Unsent>> {
+        let id = id.number();
+        if let Some(over) = self.find_end(id) {
+            return Poll::Ready(Err(over));
+        }
+        let len = message.encoded_len();
+        let max = self.credit.max_message().unwrap_or(u64::MAX);
+        if len as u64 > max {
+            let len = len as u64;
+            return Poll::Ready(Err(Unsent::TooLong { len, max }));
+        }
+        let is_unfinished = self.bulk.has(id);
+        let has_room = self.has_room();
+        let Some(outflow) = self.outflow_mut(id) else {
+            return Poll::Ready(Err(Unsent::Over(None)));
+        };
+        if outflow.is_ended() {
+            return Poll::Ready(Err(Unsent::Over(None)));
+        }
+        if is_unfinished || !outflow.may_send() {
+            outflow.wait(cx);
+            return Poll::Pending;
+        }
+        if !has_room {
+            self.waiters.room.register(cx, &mut self.woken);
+            return Poll::Pending;
+        }
+        self.put_message(Header::new(Kind::Data, id), message, len, Part::Data);
+        if let Some((flow, _)) = self.flow_mut(id) {
+            if let Some(outflow) = &mut flow.outflow {
+                outflow.charge(len as u64);
+            }
+            flow.note_move(now);
+        }
+        self.keep_alive.request_sent();
+        self.note_use(now);
+        Poll::Ready(Ok(()))
+    }
+
+    /// The caller sends no more: END follows its last message.
+    pub(crate) fn finish_data(&mut self, id: CallId, now: Time) {
+        let id = id.number();
+        if self.find_end(id).is_some() {
+            return;
+        }
+        let is_unfinished = self.bulk.has(id);
+        let Some(outflow) = self.outflow_mut(id).filter(|outflow| !outflow.is_ended()) else {
+            return;
+        };
+        if is_unfinished {
+            return outflow.want_end();
+        }
+        self.put_end(id);
+        self.note_use(now);
+    }
+
+    /// Ends a call of ours for a reason on this side: it has its outcome at once, and the peer is told.
+    pub(crate) fn fail_call(&mut self, id: CallId, cause: Cause, now: Time) {
+        let id = id.number();
+        if !self.calls.is_waiting(id) {
+            return;
+        }
+        let (phase, executed) = self.calls.progress(id, self.taken, Reach::Output);
+        let failure = Failure {
+            cause,
+            phase,
+            executed,
+        };
+        self.calls.resolve(id, Err(failure), &mut self.woken);
+        self.forget_stream(id);
+        self.withdraw(id);
+        self.note_use(now);
+        self.finish_if_idle(now);
+    }
+
+    /// A handler's stream makes no sense: its call fails with `status`, whatever the handler returns.
+    pub(crate) fn break_stream(&mut self, id: CallId, status: Status) {
+        if let Some((flow, held)) = self.requests.flow_mut(id.number()) {
+            flow.broken.get_or_insert(status);
+            flow.release(held);
+            flow.wake(&mut self.woken);
+        }
+    }
+
+    /// Adds an entry that travels beside the reply of a handler's call; false if there is no room for it, or nothing is
+    /// replied any more.
+    pub(crate) fn add_reply_metadata(&mut self, id: CallId, key: String, value: Bytes) -> bool {
+        let Some(request) = self
+            .requests
+            .get_mut(id.number())
+            .filter(|request| !request.one_way)
+        else {
+            return false;
+        };
+        let flow = request.flow.get_or_insert_default();
+        let mut metadata = flow.metadata.clone();
+        metadata.insert(key, value);
+        let fits = metadata.fits();
+        if fits {
+            flow.metadata = metadata;
+        }
+        fits
+    }
+}
+
+/// What comes in.
+impl Connection {
+    /// A frame of a stream of the peer: a message, or a fragment of one.
+    pub(super) fn receive_message(&mut self, frame: Frame, now: Time) {
+        let id = frame.id;
+        let is_empty_fragment = frame.payload.is_empty() && frame.flags.contains(Flags::MORE);
+        let max_message = self.settings.max_message;
+        let max_inbox = self.settings.inbox_bytes;
+        let room = max_inbox.saturating_sub(self.held().bytes);
+        let flow = if self.side.gives(id) {
+            self.calls.flow_mut(id)
+        } else {
+            self.requests.flow_mut(id)
+        };
+        let Some((flow, held)) = flow else { return };
+        let Some(inflow) = &mut flow.inflow else { return };
+        match inflow.push(frame, max_message, room, max_inbox) {
+            Ok(added) => {
+                held.bytes = held.bytes.saturating_add(added);
+                flow.note_move(now);
+                if let Some(inflow) = flow.inflow.as_mut().filter(|inflow| !inflow.is_empty()) {
+                    inflow.wake(&mut self.woken);
+                }
+            }
+            Err(fault) => self.stream_fault(id, fault, now),
+        }
+        if is_empty_fragment {
+            self.fault("empty fragment", now);
+        }
+    }
+
+    /// The caller's END.
+    pub(super) fn receive_end(&mut self, frame: &Frame, now: Time) {
+        let id = frame.id;
+        if !frame.payload.is_empty() || frame.flags.contains(Flags::MORE) {
+            self.fault("END with a message", now);
+        }
+        let Some((flow, _)) = self.requests.flow_mut(id) else {
+            return;
+        };
+        let Some(inflow) = &mut flow.inflow else { return };
+        match inflow.end() {
+            Ok(()) => inflow.wake(&mut self.woken),
+            Err(fault) => self.stream_fault(id, fault, now),
+        }
+    }
+
+    /// More of a stream of ours may be sent.
+    pub(super) fn receive_stream_credit(&mut self, id: u64, bytes: u64, now: Time) {
+        let ours = self.side.gives(id);
+        let last_id = if ours {
+            self.calls.last_id()
+        } else {
+            self.requests.last_id()
+        };
+        if id > last_id {
+            return self.protocol_error(format!("CREDIT for id {id}, which was never opened"), now);
+        }
+        let is_open = if ours {
+            self.calls.is_open(id)
+        } else {
+            self.requests.get(id).is_some()
+        };
+        let flow = if ours {
+            self.calls.flow_mut(id)
+        } else {
+            self.requests.flow_mut(id)
+        };
+        match flow.and_then(|(flow, _)| flow.outflow.as_mut()) {
+            Some(outflow) => outflow.grant(bytes, &mut self.woken),
+            // It crossed the REPLY, which happens all the time.
+            None if !is_open => {}
+            None => self.fault("CREDIT for a call without a stream", now),
+        }
+    }
+
+    /// A stream of the peer cannot go on: its call fails, and the connection goes on.
+    fn stream_fault(&mut self, id: u64, fault: Fault, now: Time) {
+        if self.side.gives(id) {
+            let cause = match fault {
+                Fault::TooLong { len, max } => Cause::TooLong { len, max },
+                Fault::InboxFull { max } => Cause::InboxFull { max },
+                fault => Cause::Replied(fault.status()),
+            };
+            self.fail_stream(id, cause);
+        } else {
+            self.break_stream(CallId(id), fault.status());
+        }
+        self.fault(&fault.to_string(), now);
+    }
+
+    /// A call of ours fails by what the peer sent of its stream: the handler has begun, and is told to stop.
+    pub(super) fn fail_stream(&mut self, id: u64, cause: Cause) {
+        self.calls.fail(id, cause, Executed::Maybe, &mut self.woken);
+        self.forget_stream(id);
+        self.withdraw(id);
+    }
+
+    /// Nobody is to read what has come of a stream of a call of ours.
+    pub(super) fn forget_stream(&mut self, id: u64) {
+        if let Some((flow, held)) = self.calls.flow_mut(id) {
+            flow.release(held);
+        }
+    }
+}
+
+/// What goes out.
+impl Connection {
+    /// Puts the credit into the output that streams are owed.
+    pub(super) fn put_stream_credit(&mut self, now: Time) {
+        for id in std::mem::take(&mut self.owing) {
+            let max_window = self.settings.max_stream_window;
+            let spare = (self.settings.inbox_bytes / 2).saturating_sub(self.held().widened);
+            let Some((flow, held)) = self.flow_mut(id) else {
+                continue;
+            };
+            let grant = flow
+                .inflow
+                .as_mut()
+                .and_then(|inflow| inflow.take_grant(max_window, spare, now));
+            if let Some((grant, widened)) = grant {
+                held.widened += widened;
+                let mut header = Header::new(Kind::Credit, id);
+                header.length = grant;
+                self.put_frame(header);
+            }
+        }
+    }
+
+    /// The last fragment of a message of a stream went into the output: what waited for that goes on.
+    pub(super) fn data_finished(&mut self, id: u64) {
+        let woken = &mut self.woken;
+        let flow = if self.side.gives(id) {
+            self.calls.flow_mut(id)
+        } else {
+            self.requests.flow_mut(id)
+        };
+        let Some(outflow) = flow.and_then(|(flow, _)| flow.outflow.as_mut()) else {
+            return;
+        };
+        outflow.wake(woken);
+        if outflow.wants_end() {
+            self.put_end(id);
+        }
+    }
+
+    /// Lets a handler wait until the last fragment of its stream's message is in the output.
+    pub(super) fn wait_for_data(&mut self, id: u64, cx: &Context<'_>) {
+        if let Some(outflow) = self.outflow_mut(id) {
+            outflow.wait(cx);
+        }
+    }
+
+    fn put_end(&mut self, id: u64) {
+        if let Some(outflow) = self.outflow_mut(id) {
+            outflow.put_end();
+        }
+        let mut header = Header::new(Kind::Data, id);
+        header.flags = Flags::END;
+        self.put_frame(header);
+        self.keep_alive.request_sent();
+    }
+
+    /// What travels beside the reply of a request, with what its status brings.
+    pub(super) fn reply_metadata(&mut self, id: u64, own: &Metadata) -> Option<Metadata> {
+        let (flow, _) = self.requests.flow_mut(id)?;
+        let mut metadata = std::mem::take(&mut flow.metadata);
+        if metadata.is_empty() {
+            return None;
+        }
+        for (key, value) in own.iter() {
+            metadata.insert(key.to_owned(), value.clone());
+        }
+        Some(metadata).filter(Metadata::fits)
+    }
+}
+
+/// Whose it is.
+impl Connection {
+    /// What is held of all streams and replies.
+    pub(super) fn held(&self) -> Held {
+        self.calls.all_held().and(self.requests.all_held())
+    }
+
+    fn flow_mut(&mut self, id: u64) -> Option<(&mut Flow, &mut Held)> {
+        if self.side.gives(id) {
+            self.calls.flow_mut(id)
+        } else {
+            self.requests.flow_mut(id)
+        }
+    }
+
+    /// What is sent of a stream of ours; a handler's begins with its first message.
+    fn outflow_mut(&mut self, id: u64) -> Option<&mut Outflow> {
+        if self.side.gives(id) {
+            return self.calls.flow_mut(id)?.0.outflow.as_mut();
+        }
+        let granted = self.hello.as_ref().map_or(0, |hello| hello.stream_window);
+        let flow = self.requests.get_mut(id)?.flow.get_or_insert_default();
+        Some(flow.outflow.get_or_insert_with(|| Outflow::new(granted)))
+    }
+
+    /// Why nothing more of a stream of ours goes out.
+    fn find_end(&self, id: u64) -> Option<Unsent> {
+        if self.side.gives(id) {
+            let is_going = self.is_live() && self.calls.is_waiting(id);
+            return (!is_going).then(|| Unsent::Over(self.calls.failure(id).cloned()));
+        }
+        let is_wanted = self
+            .requests
+            .get(id)
+            .is_some_and(|request| request.unwanted.is_none() && !request.one_way);
+        let is_going = self.is_live() && is_wanted && !self.is_broken(id);
+        (!is_going).then_some(Unsent::Over(None))
+    }
+
+    fn is_broken(&self, id: u64) -> bool {
+        let flow = self.requests.get(id).and_then(|request| request.flow.as_ref());
+        flow.is_some_and(|flow| flow.broken.is_some())
+    }
+
+    /// Why the stream of a handler's call cannot be read on.
+    fn broken_status(&self, id: u64) -> Option<Status> {
+        let Some(request) = self.requests.get(id) else {
+            return Some(dropped_status(Some(Unwanted::Cancelled)));
+        };
+        if request.unwanted.is_some() {
+            return Some(dropped_status(request.unwanted));
+        }
+        let Some(flow) = request.flow.as_ref().filter(|flow| flow.inflow.is_some()) else {
+            return Some(Status::new(Code::Internal, "the call has no stream of requests"));
+        };
+        flow.broken.clone()
+    }
+}
