@@ -8,7 +8,7 @@ pub use prost_types;
 use crate::{Code, Error, Executed, Phase, Result, Status};
 pub use crate::{
     client::Call,
-    service::{Handler, Incoming, Procedure, Service},
+    service::{Handler, Incoming, Procedure, Replies, Service},
 };
 
 /// The Rust enum value of `number`, for an argument or a result called `field`.

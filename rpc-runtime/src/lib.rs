@@ -79,7 +79,7 @@ pub use prost::Message;
 pub use prost_types;
 pub use report::DrainReport;
 pub use server::{Server, ServerBuilder, ServerHandle};
-pub use service::{Handler, Incoming, Procedure, Service};
+pub use service::{Handler, Incoming, Out, Procedure, Requests, Service, stream};
 pub use status::{Code, Status};
 pub use terminate::TerminatePolicy;
 pub use transport::{Peer, Transport};

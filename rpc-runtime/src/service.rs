@@ -1,10 +1,18 @@
 //! Service: what a generated server implements; routing by procedure.
 
 mod incoming;
+mod replies;
+mod requests;
+mod stream;
 
 use std::{future::Future, pin::Pin};
 
-pub use self::incoming::Incoming;
+pub use self::{
+    incoming::Incoming,
+    replies::Replies,
+    requests::Requests,
+    stream::{Out, stream},
+};
 use crate::Priority;
 
 /// One procedure of a service, as the generator wrote it down.

@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use prost::Message;
 
-use super::{Handler, Procedure};
+use super::{Handler, Procedure, Replies, Requests};
 use crate::{
     Code, Context, Metadata, Result, Status,
     conn::{Arrived, CallId, End, Time, Unwanted},
@@ -62,7 +62,7 @@ impl Incoming {
     /// As [`Incoming::handle`], with `check` between the request and its arguments: its refusal means that the
     /// handler did not run.
     pub fn handle_checked<Req, Args, Rep, F, Fut>(
-        mut self,
+        self,
         check: fn(Req) -> Result<Args, Status>,
         handler: F,
     ) -> Handler
@@ -73,9 +73,77 @@ impl Incoming {
         F: FnOnce(Context, Args) -> Fut + Send + 'static,
         Fut: Future<Output = Result<Rep>> + Send,
     {
+        self.run(move |call| call.decode().and_then(check), handler)
+    }
+
+    /// Makes a handler that answers by a stream: it forwards its stream to the [`Replies`] that it is given.
+    pub fn handle_reply_stream<Req, Rep, F, Fut>(self, handler: F) -> Handler
+    where
+        Req: Message + Default + 'static,
+        Rep: Message + 'static,
+        F: FnOnce(Context, Req, Replies<Rep>) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<()>> + Send,
+    {
+        self.handle_reply_stream_checked(Ok, handler)
+    }
+
+    /// As [`Incoming::handle_reply_stream`], with `check` between the request and its arguments: its refusal means that
+    /// the handler did not run.
+    pub fn handle_reply_stream_checked<Req, Args, Rep, F, Fut>(
+        self,
+        check: fn(Req) -> Result<Args, Status>,
+        handler: F,
+    ) -> Handler
+    where
+        Req: Message + Default + 'static,
+        Args: Send + 'static,
+        Rep: Message + 'static,
+        F: FnOnce(Context, Args, Replies<Rep>) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<()>> + Send,
+    {
+        let replies = self.replies();
+        self.run(
+            move |call| call.decode().and_then(check),
+            move |cx, arguments| handler(cx, arguments, replies),
+        )
+    }
+
+    /// Makes a handler of a stream of requests.
+    pub fn handle_request_stream<Req, Rep, F, Fut>(self, handler: F) -> Handler
+    where
+        Req: Message + Default + 'static,
+        Rep: Message + 'static,
+        F: FnOnce(Context, Requests<Req>) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<Rep>> + Send,
+    {
+        let requests = self.requests();
+        self.run(|_| Ok(()), move |cx, ()| handler(cx, requests))
+    }
+
+    /// Makes a handler of a stream of requests that answers by a stream, too.
+    pub fn handle_both_streams<Req, Rep, F, Fut>(self, handler: F) -> Handler
+    where
+        Req: Message + Default + 'static,
+        Rep: Message + 'static,
+        F: FnOnce(Context, Requests<Req>, Replies<Rep>) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<()>> + Send,
+    {
+        let (requests, replies) = (self.requests(), self.replies());
+        self.run(|_| Ok(()), move |cx, ()| handler(cx, requests, replies))
+    }
+
+    /// Makes a handler: gets its arguments, starts it, tells its end.
+    fn run<Args, Rep, A, F, Fut>(mut self, arguments: A, handler: F) -> Handler
+    where
+        Args: Send + 'static,
+        Rep: Message + 'static,
+        A: FnOnce(&mut Self) -> Result<Args> + Send + 'static,
+        F: FnOnce(Context, Args) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<Rep>> + Send,
+    {
         Box::pin(async move {
-            let request = match self.decode().and_then(check) {
-                Ok(request) => request,
+            let arguments = match arguments(&mut self) {
+                Ok(arguments) => arguments,
                 Err(status) => return self.refuse(&status, DropReason::BadPayload),
             };
             if self.start().is_err() {
@@ -84,12 +152,23 @@ impl Incoming {
             let metadata = mem::take(&mut self.metadata);
             let context = self.context(metadata);
             // When this line is done, the handler's future is gone, and only then may its slot be free.
-            let result = context.inherited().scope(move || handler(context, request)).await;
+            let result = context
+                .inherited()
+                .scope(move || handler(context, arguments))
+                .await;
             match result {
                 Ok(reply) => self.reply(&reply).await,
                 Err(status) => self.fail(&status).await,
             }
         })
+    }
+
+    fn requests<T: Message + Default>(&self) -> Requests<T> {
+        Requests::new(Arc::clone(&self.served), self.id, self.procedure.path())
+    }
+
+    fn replies<T: Message>(&self) -> Replies<T> {
+        Replies::new(Arc::clone(&self.served), self.id, self.procedure.path())
     }
 
     /// The context that the handler will have, for who decides whether it starts.
@@ -116,19 +195,7 @@ impl Incoming {
     }
 
     fn decode<Req: Message + Default>(&mut self) -> Result<Req> {
-        let payload = mem::take(&mut self.payload);
-        // A slice of a small payload would keep the whole read buffer alive: its `bytes` fields are copied instead.
-        let request = if payload.len() < BY_REFERENCE {
-            Req::decode(&payload[..])
-        } else {
-            Req::decode(payload)
-        };
-        request.map_err(|error| {
-            Status::new(
-                Code::Internal,
-                format!("the request of {} is malformed: {error}", self.procedure.path()),
-            )
-        })
+        parse(mem::take(&mut self.payload), self.procedure.path())
     }
 
     fn context(&self, metadata: Metadata) -> Context {
@@ -202,6 +269,22 @@ impl fmt::Debug for Incoming {
             .field("payload_len", &self.payload.len())
             .finish_non_exhaustive()
     }
+}
+
+/// Parses a request of `procedure`, or a message of its stream.
+pub(super) fn parse<Req: Message + Default>(payload: Bytes, procedure: &str) -> Result<Req> {
+    // A slice of a small payload would keep the whole read buffer alive: its `bytes` fields are copied instead.
+    let request = if payload.len() < BY_REFERENCE {
+        Req::decode(&payload[..])
+    } else {
+        Req::decode(payload)
+    };
+    request.map_err(|error| {
+        Status::new(
+            Code::Internal,
+            format!("the request of {procedure} is malformed: {error}"),
+        )
+    })
 }
 
 /// Payloads of this length and more have a buffer of their own, and are handed out by reference.
