@@ -11,9 +11,14 @@ mod exchange;
 mod failure;
 mod keeper;
 mod one_way;
+mod open_call;
+mod receipt;
+mod reply;
 mod route;
+mod sender;
 mod standing;
 mod state;
+mod streaming;
 #[cfg(test)]
 mod tests;
 
@@ -24,7 +29,11 @@ use tokio::time::Instant;
 pub use self::{
     builder::ClientBuilder,
     call::Call,
+    receipt::Receipt,
+    reply::Reply,
+    sender::Sender,
     state::{ConnectionState, StateWatch},
+    streaming::Streaming,
 };
 use self::{
     channel::{Channel, Want},

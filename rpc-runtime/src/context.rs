@@ -10,9 +10,10 @@ use std::{
     time::{Duration, Instant as StdInstant},
 };
 
+use bytes::Bytes;
 use tokio::time::Instant;
 
-use crate::{Metadata, Peer, conn::CallId, server::Served};
+use crate::{Code, Metadata, Peer, Result, Status, conn::CallId, depth, server::Served};
 
 /// What a handler knows of its call: who called, what, until when, and whether the answer is still wanted.
 ///
@@ -78,6 +79,33 @@ impl Context {
         self.metadata.as_deref().unwrap_or(&NONE)
     }
 
+    /// Adds an entry that travels beside the reply, or beside the refusal if the handler fails.
+    ///
+    /// A caller reads it from its `Receipt`, or from `Streaming::metadata`.
+    ///
+    /// # Errors
+    ///
+    /// RESOURCE_EXHAUSTED if it does not fit, INVALID_ARGUMENT if nothing goes back: a one-way call, or one that is over.
+    pub fn add_reply_metadata(&self, key: impl Into<String>, value: impl Into<Bytes>) -> Result<()> {
+        let (key, value) = (key.into(), value.into());
+        let is_added = self
+            .served
+            .with(|conn, _| conn.add_reply_metadata(self.id, key, value));
+        if is_added {
+            return Ok(());
+        }
+        Err(if self.one_way || self.is_cancelled() {
+            Status::new(
+                Code::InvalidArgument,
+                "no reply goes back that metadata could travel beside",
+            )
+        } else {
+            let (entries, len) = (Metadata::MAX_ENTRIES, Metadata::MAX_LEN);
+            let text = format!("metadata exceeds limit of {entries} entries or {len} bytes");
+            Status::new(Code::ResourceExhausted, text)
+        })
+    }
+
     /// Whether nothing goes back to the caller: it used `send`.
     pub fn is_one_way(&self) -> bool {
         self.one_way
@@ -114,7 +142,8 @@ impl Context {
     ///
     /// Dropping the future changes nothing.
     pub async fn draining(&self) {
-        self.served.server().draining().await;
+        // Not a moment earlier: what ends after the peers were told is in the drain's report.
+        self.served.server().announced().await;
     }
 
     /// Whether the server has been told to terminate.
@@ -132,6 +161,11 @@ impl Context {
         self.served.server().instance()
     }
 
+    /// How many calls this one is inside of.
+    pub(crate) fn depth(&self) -> u8 {
+        self.metadata.as_deref().map_or(0, depth::of)
+    }
+
     /// The connection that the call came by.
     pub(crate) fn served(&self) -> &Arc<Served> {
         &self.served
@@ -142,6 +176,7 @@ impl Context {
         Inherited {
             deadline: self.deadline,
             instance: Some(self.instance()),
+            depth: self.depth().saturating_add(1),
         }
     }
 }
@@ -172,11 +207,17 @@ pub(crate) fn inherited_instance() -> Option<InstanceId> {
     INHERITED.get().instance
 }
 
+/// How deep a call is that is made here: 0 outside of a handler.
+pub(crate) fn inherited_depth() -> u8 {
+    INHERITED.get().depth
+}
+
 /// What code that runs inside a handler's own future inherits from the call. It is lost in `tokio::spawn`.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Inherited {
     deadline: Option<Instant>,
     instance: Option<InstanceId>,
+    depth: u8,
 }
 
 impl Inherited {
@@ -200,7 +241,7 @@ impl Inherited {
 
 thread_local! {
     // Set around each poll, so it costs a copy where tokio's task-local costs 20 ns.
-    static INHERITED: Cell<Inherited> = const { Cell::new(Inherited { deadline: None, instance: None }) };
+    static INHERITED: Cell<Inherited> = const { Cell::new(Inherited { deadline: None, instance: None, depth: 0 }) };
 }
 
 /// Puts what was inherited before back when it is dropped, in a panic too.
@@ -222,6 +263,7 @@ mod tests {
         let inherited = Inherited {
             deadline: Some(deadline),
             instance: Some([7; 16]),
+            depth: 1,
         };
         assert_eq!(inherited_deadline(), None);
         let spawned = inherited
@@ -241,6 +283,7 @@ mod tests {
         let outer = Inherited {
             deadline: Some(Instant::now()),
             instance: None,
+            depth: 1,
         };
         outer
             .scope(|| async {

@@ -54,6 +54,7 @@ mod config;
 )]
 mod conn;
 mod context;
+mod depth;
 mod driver;
 mod error;
 mod frame;
@@ -68,7 +69,9 @@ mod transport;
 
 pub use account::{Account, DropReason};
 pub use bytes::Bytes;
-pub use client::{Call, Client, ClientBuilder, ConnectionState, StateWatch};
+pub use client::{
+    Call, Client, ClientBuilder, ConnectionState, Receipt, Reply, Sender, StateWatch, Streaming,
+};
 pub use config::Limits;
 pub use context::Context;
 pub use error::{Error, Executed, LostSends, Phase};

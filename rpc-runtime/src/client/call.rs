@@ -1,21 +1,25 @@
 //! Call: the options of one call, and the call itself.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use prost::Message;
 use tokio::time::Instant;
 
 use super::{
-    Client, control,
+    Client, Receipt, Reply, Sender, Streaming, control,
     deadline::Deadline,
-    exchange::{Exchange, Lane},
+    exchange::{Exchange, Lane, Options},
     failure,
+    open_call::{About, OpenCall},
+    streaming::Again,
 };
 use crate::{
-    Code, Context, DrainReport, Error, Executed, Metadata, Phase, Procedure,
+    Code, Context, DrainReport, Error, Executed, Metadata, Phase, Priority, Procedure,
     builtin::{self, TerminateReply},
-    context::{InstanceId, inherited_deadline},
+    conn::Shape,
+    context::{InstanceId, inherited_deadline, inherited_depth},
+    depth,
     frame::Output,
 };
 
@@ -31,6 +35,11 @@ pub struct Call<'a> {
     within: Option<Instant>,
     /// The server whose handler makes the call, from a task that it spawned.
     origin: Option<InstanceId>,
+    /// How many calls it is inside of.
+    depth: u8,
+    priority: Option<Priority>,
+    idle: Option<Duration>,
+    receipt: Option<Receipt>,
 }
 
 /// How long a call may take by itself, apart from what it inherits.
@@ -50,6 +59,10 @@ impl<'a> Call<'a> {
             metadata: Metadata::new(),
             within: None,
             origin: None,
+            depth: inherited_depth(),
+            priority: None,
+            idle: None,
+            receipt: None,
         }
     }
 
@@ -77,6 +90,29 @@ impl<'a> Call<'a> {
     pub fn within(mut self, cx: &Context) -> Self {
         self.within = earlier(self.within, cx.deadline_instant());
         self.origin = Some(cx.instance());
+        self.depth = self.depth.max(cx.depth().saturating_add(1));
+        self
+    }
+}
+
+impl Call<'_> {
+    /// Sends the call before or after others that wait; without it, the procedure's own priority counts.
+    pub fn priority(mut self, priority: Priority) -> Self {
+        self.priority = Some(priority);
+        self
+    }
+
+    /// Bounds how long no message of the call's streams may move, in either direction, beside the call's own timeout.
+    ///
+    /// Time in which messages lie here that nobody reads does not count. A call without streams takes no notice.
+    pub fn idle_timeout(mut self, timeout: Duration) -> Self {
+        self.idle = Some(timeout);
+        self
+    }
+
+    /// Has what comes beside the reply written down in `receipt`.
+    pub fn receipt(mut self, receipt: &Receipt) -> Self {
+        self.receipt = Some(receipt.clone());
         self
     }
 }
@@ -96,7 +132,11 @@ impl Call<'_> {
     ///
     /// A future that is dropped before it resolves has sent nothing, unless it is dropped in the very moment of
     /// resolving; it affects no other call.
-    pub async fn send<Req: Message>(self, procedure: &'static Procedure, request: Req) -> Result<(), Error> {
+    pub async fn send<Req: Message>(
+        mut self,
+        procedure: &'static Procedure,
+        request: Req,
+    ) -> Result<(), Error> {
         let mut exchange = self.exchange(procedure, Lane::User)?;
         exchange.send(&request).await
     }
@@ -115,16 +155,18 @@ impl Call<'_> {
     ///
     /// Dropping the future gives up this call only: the server is told, and a late reply is discarded.
     pub async fn send_recv<Req: Message, Rep: Message + Default>(
-        self,
+        mut self,
         procedure: &'static Procedure,
         request: Req,
     ) -> Result<Rep, Error> {
+        let (client, receipt) = (self.client, self.receipt.take());
         let mut exchange = self.exchange(procedure, Lane::User)?;
+        exchange.fill(receipt.as_ref());
         let reply = exchange.call(&request).await?;
         decode(reply.payload).map_err(|error| {
             error
                 .with_procedure(procedure.path())
-                .with_peer(self.client.peer_or_address())
+                .with_peer(client.peer_or_address())
         })
     }
 
@@ -140,7 +182,7 @@ impl Call<'_> {
     /// # Cancel safety
     ///
     /// As [`Call::send`].
-    pub async fn send_terminate(self) -> Result<(), Error> {
+    pub async fn send_terminate(mut self) -> Result<(), Error> {
         let mut exchange = self.exchange(&builtin::TERMINATE, Lane::Control)?;
         let request = control::terminate_request(&exchange);
         exchange.send(&request).await
@@ -173,7 +215,7 @@ impl Call<'_> {
     }
 
     /// Calls the built-in ping.
-    pub(super) async fn ping(self, deadline: Deadline) -> Result<(), Error> {
+    pub(super) async fn ping(mut self, deadline: Deadline) -> Result<(), Error> {
         self.exchange_until(&builtin::PING, Lane::Control, deadline)?
             .call(&())
             .await
@@ -193,18 +235,24 @@ impl Call<'_> {
         )
     }
 
-    fn exchange(&self, procedure: &'static Procedure, lane: Lane) -> Result<Exchange<'_>, Error> {
-        self.exchange_until(procedure, lane, self.deadline(self.client.timeout()))
+    fn exchange(&mut self, procedure: &'static Procedure, lane: Lane) -> Result<Exchange<'_>, Error> {
+        let deadline = self.deadline(self.client.timeout());
+        self.exchange_until(procedure, lane, deadline)
     }
 
     fn exchange_until(
-        &self,
+        &mut self,
         procedure: &'static Procedure,
         lane: Lane,
         deadline: Deadline,
     ) -> Result<Exchange<'_>, Error> {
+        if self.depth > 0 {
+            depth::mark(&mut self.metadata, self.depth);
+        }
         let refused = if deadline.has_passed() {
             failure::expired(&deadline)
+        } else if self.depth > depth::MAX {
+            depth::too_deep()
         } else if !self.metadata.fits() {
             failure::too_much_metadata().with_phase(Phase::Queue)
         } else {
@@ -214,6 +262,7 @@ impl Call<'_> {
                 &self.metadata,
                 deadline,
                 lane,
+                self.options(procedure),
             ));
         };
         Err(refused
@@ -222,8 +271,144 @@ impl Call<'_> {
     }
 }
 
+/// Calls with streams.
+impl Call<'_> {
+    /// Sends `request`, which is answered by a stream.
+    ///
+    /// It resolves when the request is in the connection's queue; what the handler says, its failure too, comes by the
+    /// stream. The deadline bounds the whole stream. As long as no message was read, a call that surely did not run is made
+    /// once more, as by [`Call::send_recv`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::executed`] is `No`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives up this call only.
+    pub async fn reply_stream<Req, Rep>(
+        mut self,
+        procedure: &'static Procedure,
+        request: Req,
+    ) -> Result<Streaming<Rep>, Error>
+    where
+        Req: Message + 'static,
+        Rep: Message + Default,
+    {
+        let about = self.about(procedure);
+        let options = self.options(procedure);
+        let mut exchange = self.exchange_until(procedure, Lane::User, about.deadline)?;
+        let (on, id) = exchange.open(&request).await?;
+        drop(exchange);
+        let again = again(about.clone(), options, self.metadata, request);
+        Ok(Streaming::new(Arc::new(OpenCall { on, id, about }), Some(again)))
+    }
+
+    /// Opens a call whose requests are a stream, and which has one reply; `map` makes of that what the caller gets.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::executed`] is `No`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives up this call only.
+    pub async fn request_stream<Req, Rep, T>(
+        self,
+        procedure: &'static Procedure,
+        map: fn(Rep) -> Result<T, Error>,
+    ) -> Result<(Sender<Req>, Reply<T>), Error>
+    where
+        Req: Message,
+        Rep: Message + Default + 'static,
+        T: 'static,
+    {
+        let call = self.open(procedure).await?;
+        let reply = Reply::new(
+            Arc::clone(&call),
+            Box::new(move |payload| decode(payload).and_then(map)),
+        );
+        Ok((Sender::new(call), reply))
+    }
+
+    /// Opens a call whose requests and replies are streams: neither waits for the end of the other.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::executed`] is `No`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives up this call only.
+    pub async fn both_streams<Req, Rep>(
+        self,
+        procedure: &'static Procedure,
+    ) -> Result<(Sender<Req>, Streaming<Rep>), Error>
+    where
+        Req: Message,
+        Rep: Message + Default,
+    {
+        let call = self.open(procedure).await?;
+        Ok((Sender::new(Arc::clone(&call)), Streaming::new(call, None)))
+    }
+
+    async fn open(mut self, procedure: &'static Procedure) -> Result<Arc<OpenCall>, Error> {
+        let about = self.about(procedure);
+        let mut exchange = self.exchange_until(procedure, Lane::User, about.deadline)?;
+        let (on, id) = exchange.open(&()).await?;
+        Ok(Arc::new(OpenCall { on, id, about }))
+    }
+
+    fn about(&self, procedure: &'static Procedure) -> About {
+        About {
+            channel: Arc::clone(self.client.channel()),
+            procedure,
+            deadline: self.deadline(self.client.timeout()),
+            receipt: self.receipt.clone(),
+            resent: None,
+        }
+    }
+
+    fn options(&self, procedure: &Procedure) -> Options {
+        Options {
+            shape: match (procedure.has_request_stream(), procedure.has_reply_stream()) {
+                (false, false) => Shape::Unary,
+                (false, true) => Shape::ReplyStream,
+                (true, false) => Shape::RequestStream,
+                (true, true) => Shape::Both,
+            },
+            priority: self.priority.unwrap_or_else(|| procedure.priority()),
+            nested: self.depth > 0,
+            idle: self.idle,
+        }
+    }
+}
+
+/// Keeps what it takes to make a call with a stream of replies once more.
+fn again<Req: Message + 'static>(about: About, options: Options, metadata: Metadata, request: Req) -> Again {
+    Box::new(move |cause| {
+        Box::pin(async move {
+            let About {
+                channel,
+                procedure,
+                deadline,
+                ..
+            } = &about;
+            let mut exchange = Exchange::new(channel, procedure, &metadata, *deadline, Lane::User, options);
+            let opened = exchange.open(&request).await;
+            let (on, id) = opened.map_err(|error| error.with_resent_after(&cause))?;
+            drop(exchange);
+            let about = About {
+                resent: Some(cause),
+                ..about
+            };
+            Ok(OpenCall { on, id, about })
+        })
+    })
+}
+
 /// Reads a reply: fields of a small one are copied, for a slice would pin the whole read buffer.
-fn decode<Rep: Message + Default>(payload: Bytes) -> Result<Rep, Error> {
+pub(super) fn decode<Rep: Message + Default>(payload: Bytes) -> Result<Rep, Error> {
     let result = if payload.len() < Output::BY_REFERENCE {
         Rep::decode(&payload[..])
     } else {

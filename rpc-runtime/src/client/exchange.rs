@@ -19,10 +19,11 @@ use super::{
     connected::Connected,
     deadline::Deadline,
     failure,
+    receipt::Receipt,
 };
 use crate::{
-    Code, Error, Executed, Metadata, Phase, Procedure,
-    conn::{CallId, Cause, Connection, Failure, Reply, Request, Ticket, Time},
+    Code, Error, Executed, Metadata, Phase, Priority, Procedure,
+    conn::{CallId, Cause, Connection, Failure, Reply, Request, Shape, Ticket, Time},
 };
 
 /// One call on its way. Dropping it at any point gives back what it holds: its place in the queue, or the call.
@@ -34,10 +35,22 @@ pub(super) struct Exchange<'a> {
     /// The deadline for finding a connection.
     connect_by: Deadline,
     lane: Lane,
+    options: Options,
+    receipt: Option<&'a Receipt>,
     place: Place<'a>,
     open: Option<(Arc<Connected>, CallId)>,
     /// Why the first try failed, once there is a second.
     resent: Option<Box<str>>,
+}
+
+/// What else a call may say of itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Options {
+    pub(super) shape: Shape,
+    pub(super) priority: Priority,
+    /// Made inside of a handler.
+    pub(super) nested: bool,
+    pub(super) idle: Option<Duration>,
 }
 
 /// What a call counts against.
@@ -80,6 +93,7 @@ impl<'a> Exchange<'a> {
         metadata: &'a Metadata,
         deadline: Deadline,
         lane: Lane,
+        options: Options,
     ) -> Self {
         // The common case costs the connection not even a look at it.
         let metadata = Some(metadata).filter(|metadata| !metadata.is_empty());
@@ -90,10 +104,17 @@ impl<'a> Exchange<'a> {
             deadline,
             connect_by: deadline,
             lane,
+            options,
+            receipt: None,
             place: Place::Nowhere,
             open: None,
             resent: None,
         }
+    }
+
+    /// Has what comes beside the reply written down.
+    pub(super) fn fill(&mut self, receipt: Option<&'a Receipt>) {
+        self.receipt = receipt;
     }
 
     /// Bounds the search for a connection by more than the call is.
@@ -114,6 +135,22 @@ impl<'a> Exchange<'a> {
         })
     }
 
+    /// Opens a call with streams: waits until the connection has its request. What comes then is the caller's business.
+    pub(super) fn open<M: Message>(
+        &mut self,
+        message: &M,
+    ) -> impl Future<Output = Result<(Arc<Connected>, CallId), Error>> {
+        poll_fn(move |cx| {
+            let begin =
+                |conn: &mut Connection,
+                 ticket: &mut Ticket,
+                 request: &Request<'_>,
+                 now: Time,
+                 cx: &mut Context<'_>| conn.poll_call(ticket, request, message, now, cx);
+            self.poll_begin(cx, begin)
+        })
+    }
+
     /// Sends a request, and waits for its reply.
     pub(super) fn call<M: Message>(&mut self, message: &M) -> impl Future<Output = Result<Reply, Error>> {
         poll_fn(move |cx| self.poll_call(message, cx))
@@ -130,6 +167,9 @@ impl<'a> Exchange<'a> {
             match outcome {
                 Ok(reply) => {
                     self.channel.standing().replied();
+                    if let Some(receipt) = self.receipt {
+                        receipt.fill(&reply);
+                    }
                     return Poll::Ready(Ok(reply));
                 }
                 Err(failure) if self.may_resend(&failure, &on) => {
@@ -176,23 +216,8 @@ impl<'a> Exchange<'a> {
     }
 
     /// Whether a call that failed is made once more; takes the token for it.
-    ///
-    /// A peer that went without taking anything at all costs no token: only calls that went out ahead of its HELLO meet
-    /// that, of which there are sixteen at most, and a restart must not fail those above ten.
     fn may_resend(&self, failure: &Failure, on: &Connected) -> bool {
-        let is_to_blame = match &failure.cause {
-            Cause::Lost { .. } | Cause::GoingAway { .. } | Cause::Closed => true,
-            Cause::Replied(status) => status.code() == Code::Unavailable,
-            // Another address may lead to a better peer.
-            Cause::HelloRejected { .. } => self.channel.addresses() > 1,
-            _ => false,
-        };
-        failure.executed == Executed::No
-            && is_to_blame
-            && self.lane == Lane::User
-            && self.resent.is_none()
-            && !self.channel.is_closed()
-            && (on.took_nothing() || self.channel.standing().take())
+        self.lane == Lane::User && self.resent.is_none() && is_resendable(self.channel, failure, on)
     }
 
     /// Which run of a server the call would go to, as far as is known.
@@ -241,7 +266,10 @@ impl<'a> Exchange<'a> {
                 control: self.lane == Lane::Control,
                 deadline: self.deadline.at().map(|at: Instant| on.link.time(at)),
                 metadata: self.metadata,
-                ..Request::default()
+                shape: self.options.shape,
+                priority: self.options.priority,
+                nested: self.options.nested,
+                idle: self.options.idle,
             };
             let step = on
                 .link
@@ -276,6 +304,9 @@ impl<'a> Exchange<'a> {
     }
 
     fn error(&self, failure: Failure, on: &Connected) -> Error {
+        if let (Some(receipt), Cause::Replied(status)) = (self.receipt, &failure.cause) {
+            receipt.fill_refused(status);
+        }
         self.about(failure::of_call(failure, &self.deadline).with_peer(Arc::clone(&on.peer)))
     }
 
@@ -287,6 +318,24 @@ impl<'a> Exchange<'a> {
             None => error,
         }
     }
+}
+
+/// Whether a call that failed may be made once more, for its connection is to blame; takes the token for it.
+///
+/// A peer that went without taking anything at all costs no token: only calls that went out ahead of its HELLO meet
+/// that, of which there are sixteen at most, and a restart must not fail those above ten.
+pub(super) fn is_resendable(channel: &Channel, failure: &Failure, on: &Connected) -> bool {
+    let is_to_blame = match &failure.cause {
+        Cause::Lost { .. } | Cause::GoingAway { .. } | Cause::Closed => true,
+        Cause::Replied(status) => status.code() == Code::Unavailable,
+        // Another address may lead to a better peer.
+        Cause::HelloRejected { .. } => channel.addresses() > 1,
+        _ => false,
+    };
+    failure.executed == Executed::No
+        && is_to_blame
+        && !channel.is_closed()
+        && (on.took_nothing() || channel.standing().take())
 }
 
 /// Whether a call failed before any of it was sent, for a reason that lies with its connection.

@@ -44,6 +44,7 @@ pub(super) fn of_call(failure: Failure, deadline: &Deadline) -> Error {
             Code::ResourceExhausted,
             "the peer takes no more calls for now, and one inside of a handler must not wait for those around it",
         ),
+        Cause::Oversize { len, max } => oversize(len, max),
         Cause::Metadata => too_much_metadata(),
         Cause::QueueFull { max } => too_many_waiting(max),
         Cause::InboxFull { max } => Error::local(
@@ -60,6 +61,16 @@ pub(super) fn of_call(failure: Failure, deadline: &Deadline) -> Error {
 /// The error of something that its connection's end has ended.
 pub(super) fn of_connection(cause: &Cause) -> Error {
     Obstacle::of(cause).error()
+}
+
+/// The error of a stream with a message that the peer does not take.
+pub(super) fn oversize(len: u64, max: u64) -> Error {
+    Error::local(
+        Code::ResourceExhausted,
+        format!(
+            "message of {len} bytes exceeds the peer's limit of {max}: send less, or raise its Limits::max_message"
+        ),
+    )
 }
 
 /// The error of a call whose metadata may not travel.

@@ -164,6 +164,10 @@ impl Connection {
     pub(crate) fn drop_call(&mut self, id: CallId, now: Time) {
         let id = id.number();
         let was_waiting = self.calls.is_waiting(id);
+        if let Some((flow, _)) = self.calls.flow_mut(id) {
+            // The other half of a stream that goes both ways learns that there is nothing left to do.
+            flow.wake(&mut self.woken);
+        }
         self.calls.abandon(id);
         if was_waiting {
             self.withdraw(id);

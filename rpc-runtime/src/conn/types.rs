@@ -165,6 +165,13 @@ pub(crate) enum Cause {
         /// How long it may be.
         max: u64,
     },
+    /// A message of our stream is longer than the peer takes: both sizes in bytes.
+    Oversize {
+        /// How long it is.
+        len: u64,
+        /// How long it may be.
+        max: u64,
+    },
     /// The metadata is over its limits.
     Metadata,
     /// Too many callers wait already.
@@ -215,7 +222,9 @@ impl fmt::Display for Cause {
             Self::Nested => {
                 f.write_str("a call inside of a handler would have to wait for the calls around it")
             }
-            Self::TooLong { len, max } => write!(f, "message of {len} bytes exceeds limit of {max}"),
+            Self::TooLong { len, max } | Self::Oversize { len, max } => {
+                write!(f, "message of {len} bytes exceeds limit of {max}")
+            }
             Self::Metadata => write!(
                 f,
                 "metadata exceeds limit of {} entries or {} bytes",

@@ -15,6 +15,7 @@ use super::{Served, blocking, task::HandlerTask, watch};
 use crate::{
     Code, Handler, Incoming, Procedure, Status, builtin,
     conn::{Arrived, CallId, End},
+    depth,
     frame::control::DropReason,
     service::Run,
     terminate::{Asker, Decision, Wish},
@@ -102,6 +103,10 @@ impl Dispatcher {
         let has_stream = procedure.has_request_stream();
         if arrived.streams != has_stream || (arrived.one_way && procedure.has_reply_stream()) {
             stop.work |= refuse(served, arrived.id, &misshapen(procedure), DropReason::BadPayload);
+            return Some(self.turn);
+        }
+        if !route.is_control() && depth::of(&arrived.metadata) > depth::MAX {
+            stop.work |= refuse(served, arrived.id, &depth::refusal(), DropReason::Overload);
             return Some(self.turn);
         }
         if !route.is_control() && server.is_full() {

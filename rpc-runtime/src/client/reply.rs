@@ -1,0 +1,68 @@
+//! Reply: the one reply of a call whose requests are a stream.
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+
+use super::open_call::OpenCall;
+use crate::{Code, Error, Executed};
+
+/// The one reply of a call whose requests are a stream: a future.
+///
+/// It may come before all requests are sent. Dropping it cancels the call.
+#[must_use = "dropping the reply cancels the call"]
+pub struct Reply<T> {
+    call: Arc<OpenCall>,
+    /// None once the reply was given.
+    parse: Option<Parse<T>>,
+}
+
+type Parse<T> = Box<dyn FnOnce(Bytes) -> Result<T, Error> + Send>;
+
+impl<T> Reply<T> {
+    pub(super) fn new(call: Arc<OpenCall>, parse: Parse<T>) -> Self {
+        Self {
+            call,
+            parse: Some(parse),
+        }
+    }
+}
+
+impl<T> Future for Reply<T> {
+    type Output = Result<T, Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        if this.parse.is_none() {
+            let error =
+                Error::local(Code::Internal, "the reply was taken already").with_executed(Executed::Maybe);
+            return Poll::Ready(Err(this.call.locate(error)));
+        }
+        let outcome = ready!(this.call.poll_outcome(cx));
+        let Some(parse) = this.parse.take() else {
+            return Poll::Pending;
+        };
+        Poll::Ready(match outcome {
+            Ok(reply) => parse(reply.payload).map_err(|error| this.call.locate(error)),
+            Err(failure) => Err(this.call.error(failure)),
+        })
+    }
+}
+
+impl<T> Drop for Reply<T> {
+    fn drop(&mut self) {
+        self.call.give_up();
+    }
+}
+
+impl<T> fmt::Debug for Reply<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Reply").field(&self.call).finish()
+    }
+}

@@ -1,0 +1,170 @@
+//! Streaming: the replies of a call that answers by a stream.
+
+use std::{
+    fmt,
+    future::{Future, poll_fn},
+    marker::PhantomData,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use futures_core::Stream;
+use prost::Message;
+use tracing::debug;
+
+use super::{call::decode, exchange::is_resendable, open_call::OpenCall};
+use crate::{
+    Error, Executed, Metadata, Phase,
+    conn::{Failure, Next},
+};
+
+/// The replies of a call that answers by a stream.
+///
+/// It ends well only when the server has said that it has: a handler that fails or panics, a deadline or a lost connection
+/// is an error behind the messages before it, never a short success. Reading gives the server credit for more; who does not
+/// read makes the server's handler wait, and nobody else. Dropping the stream cancels the call.
+#[must_use = "a stream does nothing until it is read, and dropping it cancels the call"]
+pub struct Streaming<T> {
+    call: Arc<OpenCall>,
+    state: State,
+    /// Makes the call once more, until a message was read.
+    again: Option<Again>,
+    /// What came beside the end.
+    metadata: Option<Metadata>,
+    message: PhantomData<fn() -> T>,
+}
+
+/// Opens a call once more; it is told why the first try failed.
+pub(super) type Again = Box<dyn FnOnce(Box<str>) -> Reopening + Send>;
+pub(super) type Reopening = Pin<Box<dyn Future<Output = Result<OpenCall, Error>> + Send>>;
+
+enum State {
+    Open,
+    Reopening(Reopening),
+    /// The end was given, or the error.
+    Ended,
+}
+
+impl<T: Message + Default> Streaming<T> {
+    pub(super) fn new(call: Arc<OpenCall>, again: Option<Again>) -> Self {
+        Self {
+            call,
+            state: State::Open,
+            again,
+            metadata: None,
+            message: PhantomData,
+        }
+    }
+
+    /// Waits for the next message; none when the stream has ended well.
+    ///
+    /// # Errors
+    ///
+    /// As any call, once; after that there are no more messages. [`Error::status`] is `Some` if the handler failed.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses no message.
+    pub async fn message(&mut self) -> Result<Option<T>, Error> {
+        poll_fn(|cx| self.poll_message(cx)).await.transpose()
+    }
+
+    /// The entries that came beside the end of the stream; none before it, nor after an error, which brings its own in
+    /// [`Error::status`].
+    pub fn metadata(&self) -> Option<&Metadata> {
+        self.metadata.as_ref()
+    }
+
+    fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, Error>>> {
+        loop {
+            match &mut self.state {
+                State::Ended => return Poll::Ready(None),
+                State::Reopening(reopening) => match ready!(reopening.as_mut().poll(cx)) {
+                    Ok(call) => {
+                        self.call = Arc::new(call);
+                        self.state = State::Open;
+                    }
+                    Err(error) => return self.end(Err(error)),
+                },
+                State::Open => match ready!(self.poll_open(cx)) {
+                    Ok(Some(payload)) => {
+                        self.again = None;
+                        return self.parse(payload);
+                    }
+                    Ok(None) => return self.end(Ok(())),
+                    Err(failure) if self.may_reopen(&failure) => {
+                        debug!(procedure = self.call.about.procedure.path(), peer = %self.call.on.peer, cause = %failure.cause, "resending");
+                        if let Some(again) = self.again.take() {
+                            self.state = State::Reopening(again(failure.cause.to_string().into()));
+                        }
+                    }
+                    Err(failure) => {
+                        let error = self.call.error(failure);
+                        return self.end(Err(error));
+                    }
+                },
+            }
+        }
+    }
+
+    /// The next message, none at the end, or how the call failed.
+    fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Failure>> {
+        let call = &self.call;
+        let next = call.on.link.with(|conn, now| conn.poll_message(call.id, now, cx));
+        if let Next::Message(payload) = ready!(next) {
+            return Poll::Ready(Ok(Some(payload)));
+        }
+        let outcome = ready!(call.poll_outcome(cx));
+        Poll::Ready(outcome.map(|reply| {
+            self.metadata = Some(reply.metadata);
+            None
+        }))
+    }
+
+    fn parse(&mut self, payload: Bytes) -> Poll<Option<Result<T, Error>>> {
+        match decode(payload) {
+            Ok(message) => Poll::Ready(Some(Ok(message))),
+            Err(error) => {
+                // The rest would make no sense either.
+                self.call.give_up();
+                let error = error.with_executed(Executed::Maybe).with_phase(Phase::Stream);
+                let error = self.call.locate(error);
+                self.end(Err(error))
+            }
+        }
+    }
+
+    fn may_reopen(&self, failure: &Failure) -> bool {
+        let about = &self.call.about;
+        self.again.is_some() && is_resendable(&about.channel, failure, &self.call.on)
+    }
+
+    fn end(&mut self, end: Result<(), Error>) -> Poll<Option<Result<T, Error>>> {
+        self.state = State::Ended;
+        self.again = None;
+        Poll::Ready(end.err().map(Err))
+    }
+}
+
+impl<T: Message + Default> Stream for Streaming<T> {
+    type Item = Result<T, Error>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.get_mut().poll_message(cx)
+    }
+}
+
+/// A sender of the same call is not to go on for nobody.
+impl<T> Drop for Streaming<T> {
+    fn drop(&mut self) {
+        self.call.give_up();
+    }
+}
+
+impl<T> fmt::Debug for Streaming<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Streaming").field(&self.call).finish()
+    }
+}

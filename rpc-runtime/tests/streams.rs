@@ -1,0 +1,221 @@
+//! Calls with streams, from a client to a handler and back.
+
+mod tape;
+
+use std::time::Duration;
+
+use rpc_runtime::{Client, Code, Error, Executed, Phase, Receipt, Reply, Sender, Server, Streaming};
+use tape::*;
+
+async fn sum(client: &Client) -> (Sender<u64>, Reply<u64>) {
+    within(client.call().request_stream(&SUM, Ok::<u64, Error>))
+        .await
+        .unwrap()
+}
+
+async fn echo(client: &Client) -> (Sender<String>, Streaming<String>) {
+    within(client.call().both_streams(&ECHO)).await.unwrap()
+}
+
+async fn text(client: &Client, procedure: &'static rpc_runtime::Procedure) -> Streaming<String> {
+    within(client.call().reply_stream(procedure, ())).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_stream_of_replies_comes_whole_and_in_order() {
+    let (_, client) = client();
+    let receipt = Receipt::new();
+    let call = client.call().receipt(&receipt).reply_stream(&COUNT, 10_000u64);
+    let mut numbers: Streaming<u64> = within(call).await.unwrap();
+    assert!(numbers.metadata().is_none());
+    let (read, end) = all(&mut numbers).await;
+    end.unwrap();
+    assert_eq!(read, (0..10_000).collect::<Vec<_>>());
+    assert_eq!(numbers.metadata().unwrap().get("count").unwrap(), "10000");
+    assert_eq!(receipt.metadata().get("count").unwrap(), "10000");
+    assert!(receipt.ran().is_some());
+    assert!(within(numbers.message()).await.unwrap().is_none(), "fused");
+}
+
+#[tokio::test]
+async fn a_stream_of_requests_is_answered_once() {
+    let (_, client) = client();
+    let (mut sender, reply) = sum(&client).await;
+    for number in 0..1000 {
+        within(sender.send(number)).await.unwrap();
+    }
+    sender.finish();
+    assert_eq!(within(reply).await.unwrap(), 499_500);
+}
+
+#[tokio::test]
+async fn both_streams_go_on_at_once() {
+    let (_, client) = client();
+    let (mut sender, mut replies) = echo(&client).await;
+    for word in ["ping", "", "pong"] {
+        within(sender.send(word.to_owned())).await.unwrap();
+        assert_eq!(within(replies.message()).await.unwrap().unwrap(), word);
+    }
+    // Longer than a frame, and than the first window.
+    let long = "x".repeat(1 << 20);
+    within(sender.send(long.clone())).await.unwrap();
+    assert_eq!(within(replies.message()).await.unwrap().unwrap(), long);
+    sender.finish();
+    assert!(within(replies.message()).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_failure_and_a_panic_come_behind_the_messages_before_them() {
+    let (_, client) = client();
+    for (procedure, code, message) in [
+        (&FAIL, Code::DataLoss, "the tape is torn"),
+        (&PANIC, Code::Unknown, "handler panicked"),
+    ] {
+        let mut replies = text(&client, procedure).await;
+        let (read, end) = all(&mut replies).await;
+        assert_eq!(read, ["before"]);
+        let error = end.unwrap_err();
+        assert_eq!((error.code(), error.message()), (code, message));
+        assert_eq!(error.executed(), Executed::Yes);
+        assert_eq!(error.phase(), Some(Phase::Stream));
+        assert_eq!(error.procedure(), Some(procedure.path()));
+        assert!(within(replies.message()).await.unwrap().is_none(), "told once");
+    }
+}
+
+#[tokio::test]
+async fn dropping_the_replies_stops_the_handler() {
+    let (tape, client) = client();
+    let mut replies = text(&client, &WATCH).await;
+    assert_eq!(within(replies.message()).await.unwrap().unwrap(), "here");
+    assert_eq!(tape.watching(), 1);
+    drop(replies);
+    tape.until_watching(0).await;
+}
+
+#[tokio::test]
+async fn a_sender_that_is_dropped_before_its_end_cancels_the_call() {
+    let (tape, client) = client();
+    let call = client.call().request_stream(&IGNORE, Ok::<(), Error>);
+    let (mut sender, reply): (Sender<String>, _) = within(call).await.unwrap();
+    within(sender.send("one".to_owned())).await.unwrap();
+    tape.until_watching(1).await;
+    drop(sender);
+    let error = within(reply).await.unwrap_err();
+    assert_eq!(error.code(), Code::Cancelled);
+    assert_eq!(error.executed(), Executed::Maybe);
+    tape.until_watching(0).await;
+}
+
+#[tokio::test]
+async fn a_handler_that_does_not_read_makes_its_caller_wait_and_nobody_else() {
+    let (tape, client) = client();
+    let call = client.call().request_stream(&IGNORE, Ok::<(), Error>);
+    let (mut sender, reply): (Sender<String>, _) = within(call).await.unwrap();
+    let filling = tokio::spawn(async move {
+        loop {
+            if let Err(error) = sender.send("x".repeat(10_000)).await {
+                return error;
+            }
+        }
+    });
+    tape.until_watching(1).await;
+    for number in 0..100u64 {
+        let double: u64 = within(client.call().send_recv(&DOUBLE, number)).await.unwrap();
+        assert_eq!(double, 2 * number);
+    }
+    assert!(!filling.is_finished());
+    drop(reply);
+    let error = within(filling).await.unwrap();
+    assert_eq!(error.code(), Code::Cancelled, "{error}");
+}
+
+#[tokio::test]
+async fn a_reply_before_the_end_of_the_requests_is_the_outcome() {
+    let (_, client) = client();
+    let call = client.call().request_stream(&FIRST, Ok::<String, Error>);
+    let (mut sender, reply) = within(call).await.unwrap();
+    within(sender.send("first".to_owned())).await.unwrap();
+    assert_eq!(within(reply).await.unwrap(), "first");
+    let error = within(sender.send("second".to_owned())).await.unwrap_err();
+    assert!(error.message().contains("its reply tells"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_deadline_bounds_the_whole_stream() {
+    let (tape, client) = client();
+    let call = client
+        .call()
+        .timeout(Duration::from_secs(2))
+        .reply_stream(&WATCH, ());
+    let mut replies: Streaming<String> = call.await.unwrap();
+    let (read, end) = all(&mut replies).await;
+    assert_eq!(read, ["here"]);
+    let error = end.unwrap_err();
+    assert_eq!(error.code(), Code::DeadlineExceeded, "{error}");
+    assert!(error.message().contains("2s"), "{error}");
+    tape.until_watching(0).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_stream_fails_when_it_says_so() {
+    let (_, client) = client();
+    let call = client.call().timeout(None).idle_timeout(Duration::from_secs(5));
+    let mut replies: Streaming<String> = call.reply_stream(&WATCH, ()).await.unwrap();
+    let (read, end) = all(&mut replies).await;
+    assert_eq!(read, ["here"]);
+    let error = end.unwrap_err();
+    assert_eq!(error.code(), Code::DeadlineExceeded);
+    assert!(error.message().contains("no message moved for 5s"), "{error}");
+}
+
+#[tokio::test]
+async fn a_drain_tells_streams_and_lets_them_finish() {
+    let tape = Tape::default();
+    let server = Server::builder()
+        .service(tape.clone())
+        .listen("mem:streams-drain")
+        .signals(false);
+    let server = server.bind().await.unwrap();
+    let serving = tokio::spawn(server.serve());
+    let client = Client::connect("mem:streams-drain").await.unwrap();
+    let mut replies = text(&client, &WATCH).await;
+    assert_eq!(within(replies.message()).await.unwrap().unwrap(), "here");
+    let report = within(client.terminate()).await.unwrap();
+    assert!(report.is_clean(), "{report}");
+    assert_eq!(report.completed(), 1);
+    let (read, end) = all(&mut replies).await;
+    end.unwrap();
+    assert_eq!(read, ["draining"]);
+    within(serving).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_call_of_another_shape_is_refused() {
+    let (_, client) = client();
+    static UNARY_COUNT: rpc_runtime::Procedure = rpc_runtime::Procedure::new("tape.v1.Tape/rpc_count", 201);
+    static UNARY_SUM: rpc_runtime::Procedure = rpc_runtime::Procedure::new("tape.v1.Tape/rpc_sum", 202);
+    let error = within(client.call().send_recv::<u64, u64>(&UNARY_SUM, 1))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (error.code(), error.executed()),
+        (Code::Unimplemented, Executed::No)
+    );
+    let error = within(client.call().send_recv::<u64, u64>(&UNARY_COUNT, 1))
+        .await
+        .unwrap_err();
+    assert_eq!(error.code(), Code::Internal, "{error}");
+    static STREAMED_DOUBLE: rpc_runtime::Procedure =
+        rpc_runtime::Procedure::new("tape.v1.Tape/rpc_double", 209).with_reply_stream();
+    let call = client.call().reply_stream(&STREAMED_DOUBLE, 1u64);
+    let mut replies: Streaming<u64> = within(call).await.unwrap();
+    let error = all(&mut replies).await.1.unwrap_err();
+    assert_eq!(error.code(), Code::Internal, "{error}");
+    within(client.call().send(&COUNT, 1u64)).await.unwrap();
+    let dropped = async || {
+        let account = client.barrier().await.unwrap();
+        account.dropped().map(|(_, count)| count).sum::<u64>()
+    };
+    within(async { while dropped().await == 0 {} }).await;
+}
