@@ -16,7 +16,7 @@ use self::messages::Docs;
 use crate::{
     config::{Parts, Purpose},
     error::{Error, Problem},
-    model::{Model, Procedure, Run, Service},
+    model::{Model, Priority, Procedure, Run, Service},
     naming::{camel, camel_with, module_path, procedures_of},
     source::{OPTIONS_NAME, is_google},
 };
@@ -109,7 +109,16 @@ fn procedures(service: &Service, names: &Names<'_>) -> TokenStream {
             Run::Blocking => quote!(.blocking()),
         };
         let no_side_effects = procedure.has_no_side_effects.then(|| quote!(.no_side_effects()));
-        quote!(#runtime::codegen::Procedure::new(#path, #id) #run #no_side_effects)
+        let requests = procedure
+            .has_request_stream()
+            .then(|| quote!(.with_request_stream()));
+        let replies = procedure.has_reply_stream().then(|| quote!(.with_reply_stream()));
+        let priority = match procedure.priority {
+            Priority::Normal => quote!(),
+            Priority::Control => quote!(.with_priority(#runtime::Priority::Control)),
+            Priority::Bulk => quote!(.with_priority(#runtime::Priority::Bulk)),
+        };
+        quote!(#runtime::codegen::Procedure::new(#path, #id) #run #no_side_effects #requests #replies #priority)
     });
     quote!(static #list: [#runtime::codegen::Procedure; #len] = [#(#each),*];)
 }

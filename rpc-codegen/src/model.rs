@@ -4,7 +4,7 @@ mod flatten;
 mod types;
 
 use proc_macro2::TokenStream;
-use prost_reflect::{DescriptorPool, MethodDescriptor, ServiceDescriptor};
+use prost_reflect::{DescriptorPool, DynamicMessage, MethodDescriptor, ServiceDescriptor, Value};
 use prost_types::method_options::IdempotencyLevel;
 use sha2::{Digest, Sha256};
 
@@ -47,6 +47,7 @@ pub(crate) struct Procedure {
     pub(crate) is_deprecated: bool,
     pub(crate) has_no_side_effects: bool,
     pub(crate) run: Run,
+    pub(crate) priority: Priority,
     pub(crate) request: Request,
     pub(crate) reply: Reply,
 }
@@ -59,6 +60,14 @@ pub(crate) enum Run {
     Blocking,
 }
 
+/// What goes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Priority {
+    Normal,
+    Control,
+    Bulk,
+}
+
 /// What a method takes.
 #[derive(Debug)]
 pub(crate) enum Request {
@@ -68,6 +77,8 @@ pub(crate) enum Request {
     Message(TokenStream),
     /// The fields of the message.
     Fields(TokenStream, Vec<Field>),
+    /// A stream of messages.
+    Stream(TokenStream),
 }
 
 /// What a method returns.
@@ -77,6 +88,20 @@ pub(crate) enum Reply {
     Message(TokenStream),
     /// The only field of the message.
     Field(TokenStream, Field),
+    /// A stream of messages.
+    Stream(TokenStream),
+}
+
+impl Procedure {
+    /// Whether callers send a stream.
+    pub(crate) fn has_request_stream(&self) -> bool {
+        matches!(self.request, Request::Stream(_))
+    }
+
+    /// Whether the answer is a stream.
+    pub(crate) fn has_reply_stream(&self) -> bool {
+        matches!(self.reply, Reply::Stream(_))
+    }
 }
 
 /// All services of a pool, and what the user should know about them.
@@ -161,20 +186,6 @@ impl Reader<'_> {
 
     fn procedure(&mut self, method: &MethodDescriptor, stem: Stem, flatten: bool) -> Procedure {
         let proto = method.method_descriptor_proto();
-        for (is_stream, field, of) in [
-            (method.is_client_streaming(), 5, "requests"),
-            (method.is_server_streaming(), 6, "replies"),
-        ] {
-            if is_stream {
-                let problem = Problem::new(format!(
-                    "procedure `{}` has a stream of {of}, and streams are not supported yet",
-                    method.full_name()
-                ))
-                .at(self.place_of(method, &[field]))
-                .with_help("take `stream` out, and let callers ask for one page after the other");
-                self.problems.push(problem);
-            }
-        }
         let options = method.options();
         let blocking = self.option("rpc.procedure", &options, "blocking");
         let spawn = self.option("rpc.procedure", &options, "spawn");
@@ -211,8 +222,17 @@ impl Reader<'_> {
                 .as_ref()
                 .is_some_and(|options| options.idempotency_level() == IdempotencyLevel::NoSideEffects),
             run,
-            request: flatten::request(&types, &method.input(), flatten),
-            reply: flatten::reply(&types, &method.output(), flatten),
+            priority: self.priority(&options),
+            request: if method.is_client_streaming() {
+                Request::Stream(types.message(&method.input()))
+            } else {
+                flatten::request(&types, &method.input(), flatten)
+            },
+            reply: if method.is_server_streaming() {
+                Reply::Stream(types.message(&method.output()))
+            } else {
+                flatten::reply(&types, &method.output(), flatten)
+            },
             stem,
         }
     }
@@ -264,20 +284,33 @@ impl Reader<'_> {
         self.problems.push(problem);
     }
 
+    /// Whether the `field` of one of our own options is set.
+    fn option(&self, extension: &str, options: &DynamicMessage, field: &str) -> bool {
+        let value = self.option_value(extension, options, field);
+        value.and_then(|value| value.as_bool()).unwrap_or(false)
+    }
+
+    fn priority(&self, options: &DynamicMessage) -> Priority {
+        let value = self.option_value("rpc.procedure", options, "priority");
+        match value.and_then(|value| value.as_enum_number()) {
+            Some(1) => Priority::Control,
+            Some(2) => Priority::Bulk,
+            _ => Priority::Normal,
+        }
+    }
+
     /// The value of the `field` of one of our own options.
-    fn option(&self, extension: &str, options: &prost_reflect::DynamicMessage, field: &str) -> bool {
+    fn option_value(&self, extension: &str, options: &DynamicMessage, field: &str) -> Option<Value> {
         // The extension is unknown if no file imports ours, and then nobody has set it.
-        let Some(extension) = self.pool.get_extension_by_name(extension) else {
-            return false;
-        };
+        let extension = self.pool.get_extension_by_name(extension)?;
         if extension.parent_file().name() != OPTIONS_NAME {
-            return false;
+            return None;
         }
         let value = options.get_extension(&extension);
-        let message = value.as_message();
-        message
-            .and_then(|message| message.get_field_by_name(field)?.as_bool())
-            .unwrap_or(false)
+        value
+            .as_message()?
+            .get_field_by_name(field)
+            .map(|value| value.into_owned())
     }
 
     fn docs(&self, file: &str, path: &[i32]) -> Vec<String> {

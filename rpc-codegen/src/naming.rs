@@ -40,7 +40,15 @@ impl Stem {
 }
 
 /// What [`Stem::is_taken`] looks up: the methods of `XSend` and `XSendRecv` that are no stubs.
-const TAKEN_STUBS: [&str; 4] = ["metadata", "terminate", "timeout", "within"];
+const TAKEN_STUBS: [&str; 7] = [
+    "idle_timeout",
+    "metadata",
+    "priority",
+    "receipt",
+    "terminate",
+    "timeout",
+    "within",
+];
 
 /// The identifier of a field, module or argument: exactly what prost-build writes.
 pub(crate) fn snake(name: &str) -> String {

@@ -47,7 +47,6 @@ cases! {
     rpc_package_is_reserved
     rpc_terminate_is_built_in
     several_files_have_syntax_errors
-    streams_are_not_supported_yet
     two_stems_are_the_same
     type_and_client_have_one_name
     type_and_package_have_one_name

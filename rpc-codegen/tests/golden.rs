@@ -58,6 +58,11 @@ fn packages_import_each_other() {
 }
 
 #[test]
+fn streams_go_both_ways() {
+    check("streams");
+}
+
+#[test]
 fn two_runs_write_the_same_bytes() {
     let folder = Path::new("tests/golden/flatten");
     assert_eq!(generate(folder), generate(folder));

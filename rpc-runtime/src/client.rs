@@ -84,12 +84,12 @@ impl Client {
     /// The server half lives in the runtime of the first call, which must be made inside of one.
     pub fn in_process(service: impl Service) -> Self {
         let target = Target::InProcess(Arc::new(InProcess::new(service)));
-        ClientBuilder::to(Place::new(target, "in-process".into())).connect_lazy()
+        ClientBuilder::<Self>::to(Place::new(target, "in-process".into())).connect_lazy()
     }
 
     /// A client of `address` to be configured.
     pub fn builder(address: impl AsRef<str>) -> ClientBuilder {
-        ClientBuilder::new(address.as_ref())
+        ClientBuilder::new(address)
     }
 
     fn new(channel: Arc<Channel>, timeout: Option<Duration>, connect_timeout: Duration) -> Self {

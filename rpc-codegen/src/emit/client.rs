@@ -44,6 +44,7 @@ fn client(service: &Service, names: &Names<'_>, target: &Target<'_>) -> TokenStr
         "Cheap to clone; all clones share one channel.".to_owned(),
     ]);
     let deprecated = service.is_deprecated.then(|| quote!(#[deprecated]));
+    let allow_deprecated = service.is_deprecated.then(|| quote!(#[allow(deprecated)]));
     let in_process = target.parts.server().then(|| {
         quote! {
             #[doc = " A client of `server` in this process: no socket, and all else as over one."]
@@ -77,6 +78,10 @@ fn client(service: &Service, names: &Names<'_>, target: &Target<'_>) -> TokenStr
             #[doc = " A client that connects when it is first used, and keeps trying within each call's deadline."]
             pub fn connect_lazy(address: impl ::core::convert::AsRef<str>) -> Self {
                 Self::new(#runtime::Client::connect_lazy(address))
+            }
+            #[doc = " A client to be configured, by more addresses, limits, or services that the server may call."]
+            pub fn builder(address: impl ::core::convert::AsRef<str>) -> #runtime::ClientBuilder<Self> {
+                #runtime::ClientBuilder::new(address)
             }
             #in_process
             #[doc = " A client on a channel that other clients may share."]
@@ -156,6 +161,12 @@ fn client(service: &Service, names: &Names<'_>, target: &Target<'_>) -> TokenStr
                 self.client.close().await
             }
         }
+        #allow_deprecated
+        impl ::core::convert::From<#runtime::Client> for #client {
+            fn from(client: #runtime::Client) -> Self {
+                Self::new(client)
+            }
+        }
     }
 }
 
@@ -200,9 +211,24 @@ fn stubs(service: &Service, names: &Names<'_>, target: &Target<'_>, family: Fami
                 .to_owned(),
         ]),
     };
-    let methods = service.procedures.iter().enumerate().map(|(index, procedure)| {
+    let procedures = service.procedures.iter().enumerate();
+    let methods = procedures.filter_map(|(index, procedure)| {
         let place = Literal::usize_unsuffixed(index);
-        stub(procedure, &place, names, family)
+        // A one-way request is one message, and nothing comes back.
+        let has_stream = procedure.has_request_stream() || procedure.has_reply_stream();
+        (family == Family::SendRecv || !has_stream).then(|| stub(procedure, &place, names, family))
+    });
+    let options = (family == Family::SendRecv).then(|| {
+        quote! {
+            #[doc = " Bounds how long no message of the call's streams may move, in either direction."]
+            pub fn idle_timeout(self, timeout: ::core::time::Duration) -> Self {
+                Self { call: self.call.idle_timeout(timeout) }
+            }
+            #[doc = " Has what comes beside the reply written down: the handler's metadata, and how long it took."]
+            pub fn receipt(self, receipt: &#runtime::Receipt) -> Self {
+                Self { call: self.call.receipt(receipt) }
+            }
+        }
     });
     // The built-in service itself is what `terminate` calls.
     let terminate = (target.purpose == Purpose::User).then(|| terminate(runtime, family));
@@ -233,6 +259,11 @@ fn stubs(service: &Service, names: &Names<'_>, target: &Target<'_>, family: Fami
             pub fn within(self, cx: &#runtime::Context) -> Self {
                 Self { call: self.call.within(cx) }
             }
+            #[doc = " Sends the call before or after others that wait."]
+            pub fn priority(self, priority: #runtime::Priority) -> Self {
+                Self { call: self.call.priority(priority) }
+            }
+            #options
             #(#methods)*
             #terminate
         }
@@ -246,6 +277,7 @@ fn stub(procedure: &Procedure, place: &Literal, names: &Names<'_>, family: Famil
     let deprecated = procedure.is_deprecated.then(|| quote!(#[deprecated]));
     let name = ident(&procedure.stem.stub());
     let (arguments, request): (Vec<TokenStream>, TokenStream) = match &procedure.request {
+        Request::Stream(_) => (Vec::new(), quote!()),
         Request::Empty => (Vec::new(), quote!(())),
         Request::Message(ty) => (vec![quote!(request: #ty)], quote!(request)),
         Request::Fields(ty, fields) => {
@@ -254,7 +286,28 @@ fn stub(procedure: &Procedure, place: &Literal, names: &Names<'_>, family: Famil
             (arguments, quote!(#ty { #(#values),* }))
         }
     };
+    let how = stream_docs(procedure);
     let (result, body) = match (family, &procedure.reply) {
+        (Family::SendRecv, Reply::Stream(reply)) => match &procedure.request {
+            Request::Stream(request) => (
+                quote!((#runtime::Sender<#request>, #runtime::Streaming<#reply>)),
+                quote!(self.call.both_streams(&#list[#place]).await),
+            ),
+            _ => (
+                quote!(#runtime::Streaming<#reply>),
+                quote!(self.call.reply_stream(&#list[#place], #request).await),
+            ),
+        },
+        (Family::SendRecv, reply) if procedure.has_request_stream() => {
+            let Request::Stream(request) = &procedure.request else {
+                unreachable!("asked in the guard")
+            };
+            let (result, map) = mapped(reply, place, names);
+            (
+                quote!((#runtime::Sender<#request>, #runtime::Reply<#result>)),
+                quote!(self.call.request_stream(&#list[#place], #map).await),
+            )
+        }
         (Family::Send, _) => (quote!(()), quote!(self.call.send(&#list[#place], #request).await)),
         (Family::SendRecv, Reply::Message(ty)) => (
             ty.clone(),
@@ -270,11 +323,55 @@ fn stub(procedure: &Procedure, place: &Literal, names: &Names<'_>, family: Famil
     };
     quote! {
         #docs
+        #how
         #deprecated
         pub async fn #name(self #(, #arguments)*) -> ::core::result::Result<#result, #runtime::Error> {
             #body
         }
     }
+}
+
+/// How to use a stub with streams, behind what the .proto says of it.
+fn stream_docs(procedure: &Procedure) -> Option<TokenStream> {
+    let lines: &[&str] = match (procedure.has_request_stream(), procedure.has_reply_stream()) {
+        (false, false) => return None,
+        (false, true) => {
+            &["Resolves when the call is in the local queue; what the handler says comes by the stream."]
+        }
+        (true, false) => {
+            &["Send the requests, say `finish()`, and await the reply: it may come before that."]
+        }
+        (true, true) => {
+            &["Send the requests and read the replies in any order; say `finish()` when all is sent."]
+        }
+    };
+    let lines = std::iter::once(String::new()).chain(lines.iter().map(|line| (*line).to_owned()));
+    Some(doc_lines(&lines.collect::<Vec<_>>()))
+}
+
+/// What the one reply of a stream of requests is for the caller, and the function that makes it of the message.
+fn mapped(reply: &Reply, place: &Literal, names: &Names<'_>) -> (TokenStream, TokenStream) {
+    let Names { runtime, list, .. } = names;
+    let (ty, field) = match reply {
+        Reply::Message(ty) | Reply::Stream(ty) => {
+            return (
+                ty.clone(),
+                quote!(::core::result::Result::<#ty, #runtime::Error>::Ok),
+            );
+        }
+        Reply::Field(ty, field) => (ty, field),
+    };
+    let name = ident(&field.ident);
+    let shown = &field.name;
+    let check = quote!(#runtime::codegen::reply_enumeration);
+    let map = match &field.kind {
+        Kind::Enum(_) => quote!(|reply: #ty| #check(reply.#name, #shown, &#list[#place])),
+        Kind::OptionalEnum(_) => quote! {
+            |reply: #ty| reply.#name.map(|number| #check(number, #shown, &#list[#place])).transpose()
+        },
+        _ => quote!(|reply: #ty| ::core::result::Result::Ok(reply.#name)),
+    };
+    (value_type(field, runtime), map)
 }
 
 /// The only field of the reply to `call`.

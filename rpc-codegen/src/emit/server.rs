@@ -60,6 +60,10 @@ fn signature(procedure: &Procedure, names: &Names<'_>) -> TokenStream {
     let result = match &procedure.reply {
         Reply::Message(ty) => ty.clone(),
         Reply::Field(_, field) => value_type(field, runtime),
+        // It may borrow from `self` and `cx`: the runtime drives it in the future that owns them.
+        Reply::Stream(ty) => {
+            quote!(impl #runtime::Stream<Item = #runtime::Result<#ty>> + ::core::marker::Send)
+        }
     };
     quote! {
         fn #method(&self, cx: &#runtime::Context #(, #arguments)*)
@@ -72,6 +76,10 @@ fn arguments(procedure: &Procedure, names: &Names<'_>) -> Vec<(Ident, TokenStrea
     match &procedure.request {
         Request::Empty => Vec::new(),
         Request::Message(ty) => vec![(format_ident!("request"), ty.clone())],
+        Request::Stream(ty) => {
+            let runtime = names.runtime;
+            vec![(format_ident!("requests"), quote!(#runtime::Requests<#ty>))]
+        }
         Request::Fields(_, fields) => fields
             .iter()
             .map(|field| {
@@ -164,7 +172,7 @@ fn handler(procedure: &Procedure, names: &Names<'_>) -> TokenStream {
     let runtime = names.runtime;
     let method = format_ident!("{}", procedure.stem.method());
     let into_reply = match &procedure.reply {
-        Reply::Message(_) => quote!(),
+        Reply::Message(_) | Reply::Stream(_) => quote!(),
         Reply::Field(ty, field) => {
             let name = ident(&field.ident);
             let value = match &field.kind {
@@ -175,35 +183,60 @@ fn handler(procedure: &Procedure, names: &Names<'_>) -> TokenStream {
             quote!(.map(|#name| #ty { #value }))
         }
     };
+    let replies = procedure.has_reply_stream();
+    let sink = replies.then(|| quote!(, replies));
+    let (handle, handle_checked) = if replies {
+        (quote!(handle_reply_stream), quote!(handle_reply_stream_checked))
+    } else {
+        (quote!(handle), quote!(handle_checked))
+    };
+    let run = |arguments: TokenStream| {
+        if replies {
+            quote! {{
+                let stream = service.#method(&cx #arguments).await?;
+                replies.forward(stream).await
+            }}
+        } else {
+            quote!({ service.#method(&cx #arguments).await #into_reply })
+        }
+    };
     match &procedure.request {
-        Request::Empty => quote! {
-            call.handle(move |cx, (): ()| async move { service.#method(&cx).await #into_reply })
-        },
-        Request::Message(ty) => quote! {
-            call.handle(move |cx, request: #ty| async move { service.#method(&cx, request).await #into_reply })
-        },
-        Request::Fields(ty, fields) if fields.is_empty() => quote! {
-            call.handle(move |cx, _: #ty| async move { service.#method(&cx).await #into_reply })
-        },
+        Request::Empty => {
+            let run = run(quote!());
+            quote!(call.#handle(move |cx, (): () #sink| async move #run))
+        }
+        Request::Message(ty) => {
+            let run = run(quote!(, request));
+            quote!(call.#handle(move |cx, request: #ty #sink| async move #run))
+        }
+        Request::Stream(ty) => {
+            let run = run(quote!(, requests));
+            let handle = if replies {
+                quote!(handle_both_streams)
+            } else {
+                quote!(handle_request_stream)
+            };
+            quote!(call.#handle(move |cx, requests: #runtime::Requests<#ty> #sink| async move #run))
+        }
+        Request::Fields(ty, fields) if fields.is_empty() => {
+            let run = run(quote!());
+            quote!(call.#handle(move |cx, _: #ty #sink| async move #run))
+        }
         Request::Fields(ty, fields) if fields.iter().any(is_checked) => {
             let checked = fields.iter().map(|field| checked(field, runtime));
             let places: Vec<_> = (0..fields.len()).map(Literal::usize_unsuffixed).collect();
+            let run = run(quote!(#(, arguments.#places)*));
             quote! {
-                call.handle_checked(
+                call.#handle_checked(
                     |request: #ty| ::core::result::Result::Ok((#(#checked,)*)),
-                    move |cx, arguments| async move {
-                        service.#method(&cx #(, arguments.#places)*).await #into_reply
-                    },
+                    move |cx, arguments #sink| async move #run,
                 )
             }
         }
         Request::Fields(ty, fields) => {
             let fields = fields.iter().map(|field| ident(&field.ident));
-            quote! {
-                call.handle(move |cx, request: #ty| async move {
-                    service.#method(&cx #(, request.#fields)*).await #into_reply
-                })
-            }
+            let run = run(quote!(#(, request.#fields)*));
+            quote!(call.#handle(move |cx, request: #ty #sink| async move #run))
         }
     }
 }

@@ -161,6 +161,13 @@ impl ControlClient {
         Self::new(crate::Client::connect_lazy(address))
     }
 
+    /// A client to be configured, by more addresses, limits, or services that the server may call.
+    pub fn builder(
+        address: impl ::core::convert::AsRef<str>,
+    ) -> crate::ClientBuilder<Self> {
+        crate::ClientBuilder::new(address)
+    }
+
     /// A client of `server` in this process: no socket, and all else as over one.
     pub fn in_process<T: Control>(server: ControlServer<T>) -> Self {
         Self::new(crate::Client::in_process(server))
@@ -260,6 +267,12 @@ impl ControlClient {
     }
 }
 
+impl ::core::convert::From<crate::Client> for ControlClient {
+    fn from(client: crate::Client) -> Self {
+        Self::new(client)
+    }
+}
+
 /// A one-way call of `rpc.control.v1.Control`: options first, then the procedure.
 ///
 /// Each procedure resolves when the whole call is in the local queue.
@@ -304,6 +317,13 @@ impl ControlSend<'_> {
     /// Ends the call no later than the one that `cx` belongs to, also from a task of its own.
     pub fn within(self, cx: &crate::Context) -> Self {
         Self { call: self.call.within(cx) }
+    }
+
+    /// Sends the call before or after others that wait.
+    pub fn priority(self, priority: crate::Priority) -> Self {
+        Self {
+            call: self.call.priority(priority),
+        }
     }
 
     /// Drains the server, and answers when it is drained.
@@ -362,6 +382,27 @@ impl ControlSendRecv<'_> {
     /// Ends the call no later than the one that `cx` belongs to, also from a task of its own.
     pub fn within(self, cx: &crate::Context) -> Self {
         Self { call: self.call.within(cx) }
+    }
+
+    /// Sends the call before or after others that wait.
+    pub fn priority(self, priority: crate::Priority) -> Self {
+        Self {
+            call: self.call.priority(priority),
+        }
+    }
+
+    /// Bounds how long no message of the call's streams may move, in either direction.
+    pub fn idle_timeout(self, timeout: ::core::time::Duration) -> Self {
+        Self {
+            call: self.call.idle_timeout(timeout),
+        }
+    }
+
+    /// Has what comes beside the reply written down: the handler's metadata, and how long it took.
+    pub fn receipt(self, receipt: &crate::Receipt) -> Self {
+        Self {
+            call: self.call.receipt(receipt),
+        }
     }
 
     /// Drains the server, and answers when it is drained.

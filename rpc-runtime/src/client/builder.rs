@@ -1,6 +1,6 @@
 //! ClientBuilder: what a client may be told before it begins.
 
-use std::time::Duration;
+use std::{fmt, marker::PhantomData, time::Duration};
 
 use bytes::Bytes;
 
@@ -33,18 +33,19 @@ use crate::{
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Debug)]
 #[must_use = "a builder does nothing until it connects"]
-pub struct ClientBuilder {
+pub struct ClientBuilder<C = Client> {
     places: Vec<Place>,
     limits: Limits,
     timeout: Option<Duration>,
     connect_timeout: Duration,
+    client: PhantomData<fn() -> C>,
 }
 
-impl ClientBuilder {
-    pub(super) fn new(address: &str) -> Self {
-        Self::to(place(address))
+impl<C> ClientBuilder<C> {
+    /// A client of `address`: as [`Client::builder`], or the `builder` of a generated client.
+    pub fn new(address: impl AsRef<str>) -> Self {
+        Self::to(place(address.as_ref()))
     }
 
     pub(super) fn to(place: Place) -> Self {
@@ -53,6 +54,7 @@ impl ClientBuilder {
             limits: Limits::default(),
             timeout: Some(CALL_TIMEOUT),
             connect_timeout: CONNECT_TIMEOUT,
+            client: PhantomData,
         }
     }
 
@@ -96,16 +98,26 @@ impl ClientBuilder {
     /// # Cancel safety
     ///
     /// Dropping the future gives the attempt up.
-    pub async fn connect(self) -> Result<Client, Error> {
-        let client = self.connect_lazy();
+    pub async fn connect(self) -> Result<C, Error>
+    where
+        C: From<Client>,
+    {
+        let client = self.client();
         client.first_attempt().await?;
-        Ok(client)
+        Ok(client.into())
     }
 
     /// Makes the client, which connects at its first call.
     ///
     /// A call that finds nobody there tries again until its deadline. A bad address makes every call fail.
-    pub fn connect_lazy(self) -> Client {
+    pub fn connect_lazy(self) -> C
+    where
+        C: From<Client>,
+    {
+        self.client().into()
+    }
+
+    fn client(self) -> Client {
         let mut instance = [0; 16];
         fastrand::fill(&mut instance);
         let settings = Settings {
@@ -121,6 +133,26 @@ impl ClientBuilder {
             fastrand::Rng::new(),
         );
         Client::new(channel, self.timeout, self.connect_timeout)
+    }
+}
+
+impl<C> Clone for ClientBuilder<C> {
+    fn clone(&self) -> Self {
+        Self {
+            places: self.places.clone(),
+            limits: self.limits.clone(),
+            ..*self
+        }
+    }
+}
+
+impl<C> fmt::Debug for ClientBuilder<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientBuilder")
+            .field("places", &self.places)
+            .field("limits", &self.limits)
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
     }
 }
 

@@ -220,6 +220,13 @@ impl GreeterClient {
         Self::new(::rpc_runtime::Client::connect_lazy(address))
     }
 
+    /// A client to be configured, by more addresses, limits, or services that the server may call.
+    pub fn builder(
+        address: impl ::core::convert::AsRef<str>,
+    ) -> ::rpc_runtime::ClientBuilder<Self> {
+        ::rpc_runtime::ClientBuilder::new(address)
+    }
+
     /// A client of `server` in this process: no socket, and all else as over one.
     pub fn in_process<T: Greeter>(server: GreeterServer<T>) -> Self {
         Self::new(::rpc_runtime::Client::in_process(server))
@@ -321,6 +328,12 @@ impl GreeterClient {
     }
 }
 
+impl ::core::convert::From<::rpc_runtime::Client> for GreeterClient {
+    fn from(client: ::rpc_runtime::Client) -> Self {
+        Self::new(client)
+    }
+}
+
 /// A one-way call of `Greeter`: options first, then the procedure.
 ///
 /// Each procedure resolves when the whole call is in the local queue.
@@ -365,6 +378,13 @@ impl GreeterSend<'_> {
     /// Ends the call no later than the one that `cx` belongs to, also from a task of its own.
     pub fn within(self, cx: &::rpc_runtime::Context) -> Self {
         Self { call: self.call.within(cx) }
+    }
+
+    /// Sends the call before or after others that wait.
+    pub fn priority(self, priority: ::rpc_runtime::Priority) -> Self {
+        Self {
+            call: self.call.priority(priority),
+        }
     }
 
     /// Calls `Greeter/SayHello`.
@@ -440,6 +460,27 @@ impl GreeterSendRecv<'_> {
     /// Ends the call no later than the one that `cx` belongs to, also from a task of its own.
     pub fn within(self, cx: &::rpc_runtime::Context) -> Self {
         Self { call: self.call.within(cx) }
+    }
+
+    /// Sends the call before or after others that wait.
+    pub fn priority(self, priority: ::rpc_runtime::Priority) -> Self {
+        Self {
+            call: self.call.priority(priority),
+        }
+    }
+
+    /// Bounds how long no message of the call's streams may move, in either direction.
+    pub fn idle_timeout(self, timeout: ::core::time::Duration) -> Self {
+        Self {
+            call: self.call.idle_timeout(timeout),
+        }
+    }
+
+    /// Has what comes beside the reply written down: the handler's metadata, and how long it took.
+    pub fn receipt(self, receipt: &::rpc_runtime::Receipt) -> Self {
+        Self {
+            call: self.call.receipt(receipt),
+        }
     }
 
     /// Calls `Greeter/SayHello`.

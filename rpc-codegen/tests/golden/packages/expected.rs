@@ -121,6 +121,13 @@ impl AtTheRootClient {
         Self::new(::rpc_runtime::Client::connect_lazy(address))
     }
 
+    /// A client to be configured, by more addresses, limits, or services that the server may call.
+    pub fn builder(
+        address: impl ::core::convert::AsRef<str>,
+    ) -> ::rpc_runtime::ClientBuilder<Self> {
+        ::rpc_runtime::ClientBuilder::new(address)
+    }
+
     /// A client of `server` in this process: no socket, and all else as over one.
     pub fn in_process<T: AtTheRoot>(server: AtTheRootServer<T>) -> Self {
         Self::new(::rpc_runtime::Client::in_process(server))
@@ -222,6 +229,12 @@ impl AtTheRootClient {
     }
 }
 
+impl ::core::convert::From<::rpc_runtime::Client> for AtTheRootClient {
+    fn from(client: ::rpc_runtime::Client) -> Self {
+        Self::new(client)
+    }
+}
+
 /// A one-way call of `AtTheRoot`: options first, then the procedure.
 ///
 /// Each procedure resolves when the whole call is in the local queue.
@@ -266,6 +279,13 @@ impl AtTheRootSend<'_> {
     /// Ends the call no later than the one that `cx` belongs to, also from a task of its own.
     pub fn within(self, cx: &::rpc_runtime::Context) -> Self {
         Self { call: self.call.within(cx) }
+    }
+
+    /// Sends the call before or after others that wait.
+    pub fn priority(self, priority: ::rpc_runtime::Priority) -> Self {
+        Self {
+            call: self.call.priority(priority),
+        }
     }
 
     /// Calls `AtTheRoot/Get`.
@@ -324,6 +344,27 @@ impl AtTheRootSendRecv<'_> {
     /// Ends the call no later than the one that `cx` belongs to, also from a task of its own.
     pub fn within(self, cx: &::rpc_runtime::Context) -> Self {
         Self { call: self.call.within(cx) }
+    }
+
+    /// Sends the call before or after others that wait.
+    pub fn priority(self, priority: ::rpc_runtime::Priority) -> Self {
+        Self {
+            call: self.call.priority(priority),
+        }
+    }
+
+    /// Bounds how long no message of the call's streams may move, in either direction.
+    pub fn idle_timeout(self, timeout: ::core::time::Duration) -> Self {
+        Self {
+            call: self.call.idle_timeout(timeout),
+        }
+    }
+
+    /// Has what comes beside the reply written down: the handler's metadata, and how long it took.
+    pub fn receipt(self, receipt: &::rpc_runtime::Receipt) -> Self {
+        Self {
+            call: self.call.receipt(receipt),
+        }
     }
 
     /// Calls `AtTheRoot/Get`.
@@ -611,6 +652,13 @@ impl OrdersClient {
         Self::new(::rpc_runtime::Client::connect_lazy(address))
     }
 
+    /// A client to be configured, by more addresses, limits, or services that the server may call.
+    pub fn builder(
+        address: impl ::core::convert::AsRef<str>,
+    ) -> ::rpc_runtime::ClientBuilder<Self> {
+        ::rpc_runtime::ClientBuilder::new(address)
+    }
+
     /// A client of `server` in this process: no socket, and all else as over one.
     pub fn in_process<T: Orders>(server: OrdersServer<T>) -> Self {
         Self::new(::rpc_runtime::Client::in_process(server))
@@ -712,6 +760,12 @@ impl OrdersClient {
     }
 }
 
+impl ::core::convert::From<::rpc_runtime::Client> for OrdersClient {
+    fn from(client: ::rpc_runtime::Client) -> Self {
+        Self::new(client)
+    }
+}
+
 /// A one-way call of `shop.v1.Orders`: options first, then the procedure.
 ///
 /// Each procedure resolves when the whole call is in the local queue.
@@ -756,6 +810,13 @@ impl OrdersSend<'_> {
     /// Ends the call no later than the one that `cx` belongs to, also from a task of its own.
     pub fn within(self, cx: &::rpc_runtime::Context) -> Self {
         Self { call: self.call.within(cx) }
+    }
+
+    /// Sends the call before or after others that wait.
+    pub fn priority(self, priority: ::rpc_runtime::Priority) -> Self {
+        Self {
+            call: self.call.priority(priority),
+        }
     }
 
     /// Calls `shop.v1.Orders/Get`.
@@ -814,6 +875,27 @@ impl OrdersSendRecv<'_> {
     /// Ends the call no later than the one that `cx` belongs to, also from a task of its own.
     pub fn within(self, cx: &::rpc_runtime::Context) -> Self {
         Self { call: self.call.within(cx) }
+    }
+
+    /// Sends the call before or after others that wait.
+    pub fn priority(self, priority: ::rpc_runtime::Priority) -> Self {
+        Self {
+            call: self.call.priority(priority),
+        }
+    }
+
+    /// Bounds how long no message of the call's streams may move, in either direction.
+    pub fn idle_timeout(self, timeout: ::core::time::Duration) -> Self {
+        Self {
+            call: self.call.idle_timeout(timeout),
+        }
+    }
+
+    /// Has what comes beside the reply written down: the handler's metadata, and how long it took.
+    pub fn receipt(self, receipt: &::rpc_runtime::Receipt) -> Self {
+        Self {
+            call: self.call.receipt(receipt),
+        }
     }
 
     /// Calls `shop.v1.Orders/Get`.
@@ -943,6 +1025,13 @@ impl MoreClient {
         Self::new(::rpc_runtime::Client::connect_lazy(address))
     }
 
+    /// A client to be configured, by more addresses, limits, or services that the server may call.
+    pub fn builder(
+        address: impl ::core::convert::AsRef<str>,
+    ) -> ::rpc_runtime::ClientBuilder<Self> {
+        ::rpc_runtime::ClientBuilder::new(address)
+    }
+
     /// A client of `server` in this process: no socket, and all else as over one.
     pub fn in_process<T: More>(server: MoreServer<T>) -> Self {
         Self::new(::rpc_runtime::Client::in_process(server))
@@ -1044,6 +1133,12 @@ impl MoreClient {
     }
 }
 
+impl ::core::convert::From<::rpc_runtime::Client> for MoreClient {
+    fn from(client: ::rpc_runtime::Client) -> Self {
+        Self::new(client)
+    }
+}
+
 /// A one-way call of `shop.v1.More`: options first, then the procedure.
 ///
 /// Each procedure resolves when the whole call is in the local queue.
@@ -1088,6 +1183,13 @@ impl MoreSend<'_> {
     /// Ends the call no later than the one that `cx` belongs to, also from a task of its own.
     pub fn within(self, cx: &::rpc_runtime::Context) -> Self {
         Self { call: self.call.within(cx) }
+    }
+
+    /// Sends the call before or after others that wait.
+    pub fn priority(self, priority: ::rpc_runtime::Priority) -> Self {
+        Self {
+            call: self.call.priority(priority),
+        }
     }
 
     /// Calls `shop.v1.More/Get`.
@@ -1146,6 +1248,27 @@ impl MoreSendRecv<'_> {
     /// Ends the call no later than the one that `cx` belongs to, also from a task of its own.
     pub fn within(self, cx: &::rpc_runtime::Context) -> Self {
         Self { call: self.call.within(cx) }
+    }
+
+    /// Sends the call before or after others that wait.
+    pub fn priority(self, priority: ::rpc_runtime::Priority) -> Self {
+        Self {
+            call: self.call.priority(priority),
+        }
+    }
+
+    /// Bounds how long no message of the call's streams may move, in either direction.
+    pub fn idle_timeout(self, timeout: ::core::time::Duration) -> Self {
+        Self {
+            call: self.call.idle_timeout(timeout),
+        }
+    }
+
+    /// Has what comes beside the reply written down: the handler's metadata, and how long it took.
+    pub fn receipt(self, receipt: &::rpc_runtime::Receipt) -> Self {
+        Self {
+            call: self.call.receipt(receipt),
+        }
     }
 
     /// Calls `shop.v1.More/Get`.
