@@ -1,17 +1,22 @@
 //! Sessions that are cut at every byte, in both directions, on either side: each call ends once, and it is true what
 //! is said of it and of the one-way requests; both connections hold nothing afterwards, and the next one is served.
 
+mod check;
 mod host;
 mod record;
 mod session;
 mod stream;
+mod streams;
+mod talk;
 
 use std::ops::Range;
 
 use self::{
-    host::{COUNT, ECHO, FAIL, FILL, Host, LONG, NEVER, REFUSE, token},
-    session::{Logs, Plan, serves_another, session},
+    host::{COUNT, ECHO, FAIL, FILL, Host, LONG, NEVER, REFUSE, Ran, token},
+    session::{Logs, Plan, Talks, serves_another, session},
     stream::{Cut, Fault, Log, Pace, Place},
+    streams::*,
+    talk::{Talk, act_long_streams, act_streams},
 };
 use super::*;
 
@@ -71,34 +76,48 @@ async fn cut_everywhere(plan: Plan, faults: Faults, offsets: impl Fn(&[u8]) -> V
 
 const FAULTS: [Fault; 5] = [Fault::End, Fault::Reset, Fault::Stall, Fault::Broken, Fault::Leak];
 
-/// A session of short messages.
-async fn cut_at_every_byte(side: Side, pace: Pace) {
-    let plan = Plan {
-        side,
+/// A plan of calls without streams, to be changed.
+fn plan() -> Plan {
+    Plan {
+        caller: Side::Connector,
+        talk: Talks::Unary,
+        side: Side::Connector,
         place: Place::Nowhere,
         fault: Fault::End,
-        pace,
-        long: false,
+        pace: Pace::Plain,
+    }
+}
+
+/// The same with streams.
+fn streaming_plan() -> Plan {
+    Plan {
+        talk: Talks::Streams,
+        ..plan()
+    }
+}
+
+/// A session of short messages.
+async fn cut_at_every_byte(plan: Plan, faults: Faults) {
+    let faults = match std::env::var_os("CUT_ALL") {
+        Some(_) => Faults::All,
+        None => faults,
     };
-    let sessions = cut_everywhere(plan, Faults::All, |bytes| (0..=bytes.len()).collect()).await;
+    let sessions = cut_everywhere(plan, faults, |bytes| (0..=bytes.len()).collect()).await;
     eprintln!("{sessions} sessions");
-    assert!(sessions > 2000, "the session is too short: {sessions}");
+    assert!(sessions > 1400, "the session is too short: {sessions}");
 }
 
 /// A session of long messages: at every byte of every header, and here and there in their payloads. With `CUT_ALL` in the
 /// environment, by every fault, and more often.
-async fn cut_long_messages(side: Side, single: bool) {
-    let plan = Plan {
-        side,
-        place: Place::Nowhere,
-        fault: Fault::End,
-        pace: Pace::Plain,
-        long: true,
+async fn cut_long_messages(plan: Plan, single: bool) {
+    let zone_stride = match (single, plan.talk) {
+        (true, Talks::LongStreams) => 13,
+        (true, _) => 4,
+        (false, _) => 1,
     };
-    let (faults, stride, zone_stride) = match (std::env::var_os("CUT_ALL"), single) {
-        (Some(_), _) => (Faults::All, 1021, 1),
-        (None, true) => (Faults::InTurn, 16_411, 4),
-        (None, false) => (Faults::InTurn, 16_411, 1),
+    let (faults, stride, zone_stride) = match std::env::var_os("CUT_ALL") {
+        Some(_) => (Faults::All, 1021, 1),
+        None => (Faults::InTurn, 16_411, zone_stride),
     };
     let pace = if single {
         let Logs { client, .. } = session(&plan, &Arc::default()).await;
@@ -115,40 +134,118 @@ async fn cut_long_messages(side: Side, single: bool) {
     });
     let sessions = sessions.await;
     eprintln!("{sessions} sessions");
-    assert!(sessions > 150, "the session is too short: {sessions}");
+    assert!(sessions > 80, "the session is too short: {sessions}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_session_cut_at_any_byte_says_truly_what_ran() {
-    cut_at_every_byte(Side::Connector, Pace::Plain).await;
+    cut_at_every_byte(plan(), Faults::All).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_session_cut_at_any_byte_of_its_server_says_truly_what_ran() {
-    cut_at_every_byte(Side::Acceptor, Pace::Plain).await;
+    let plan = Plan {
+        side: Side::Acceptor,
+        ..plan()
+    };
+    cut_at_every_byte(plan, Faults::All).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_session_of_single_bytes_cut_at_any_byte_says_truly_what_ran() {
-    cut_at_every_byte(Side::Connector, Pace::Single).await;
+    let plan = Plan {
+        pace: Pace::Single,
+        ..plan()
+    };
+    cut_at_every_byte(plan, Faults::All).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_session_of_single_bytes_cut_at_any_byte_of_its_server_says_truly_what_ran() {
-    cut_at_every_byte(Side::Acceptor, Pace::Single).await;
+    let plan = Plan {
+        side: Side::Acceptor,
+        pace: Pace::Single,
+        ..plan()
+    };
+    cut_at_every_byte(plan, Faults::All).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_session_of_long_messages_cut_anywhere_says_truly_what_ran() {
-    cut_long_messages(Side::Connector, false).await;
+    cut_long_messages(long(plan()), false).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_session_of_long_messages_cut_anywhere_at_its_server_says_truly_what_ran() {
-    cut_long_messages(Side::Acceptor, false).await;
+    let plan = Plan {
+        side: Side::Acceptor,
+        ..long(plan())
+    };
+    cut_long_messages(plan, false).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_session_of_long_messages_with_headers_in_single_bytes_says_truly_what_ran() {
-    cut_long_messages(Side::Connector, true).await;
+    cut_long_messages(long(plan()), true).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn streams_cut_at_any_byte_are_never_a_short_success() {
+    cut_at_every_byte(streaming_plan(), Faults::All).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn streams_cut_at_any_byte_of_their_server_are_never_a_short_success() {
+    let plan = Plan {
+        side: Side::Acceptor,
+        ..streaming_plan()
+    };
+    cut_at_every_byte(plan, Faults::InTurn).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn streams_of_single_bytes_cut_at_any_byte_are_never_a_short_success() {
+    let plan = Plan {
+        pace: Pace::Single,
+        ..streaming_plan()
+    };
+    cut_at_every_byte(plan, Faults::InTurn).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn streams_that_a_server_calls_for_cut_at_any_byte_are_never_a_short_success() {
+    let plan = Plan {
+        caller: Side::Acceptor,
+        side: Side::Acceptor,
+        ..streaming_plan()
+    };
+    cut_at_every_byte(plan, Faults::InTurn).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn streams_of_long_messages_cut_anywhere_are_never_a_short_success() {
+    cut_long_messages(long(streaming_plan()), false).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn streams_of_long_messages_cut_anywhere_at_their_server_are_never_a_short_success() {
+    let plan = Plan {
+        side: Side::Acceptor,
+        ..long(streaming_plan())
+    };
+    cut_long_messages(plan, false).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn streams_of_long_messages_with_headers_in_single_bytes_are_never_a_short_success() {
+    cut_long_messages(long(streaming_plan()), true).await;
+}
+
+/// The same with messages of several frames.
+fn long(plan: Plan) -> Plan {
+    let talk = match plan.talk {
+        Talks::Unary | Talks::LongUnary => Talks::LongUnary,
+        Talks::Streams | Talks::LongStreams => Talks::LongStreams,
+    };
+    Plan { talk, ..plan }
 }

@@ -31,8 +31,21 @@ pub(super) const LONG: usize = 66_000;
 /// The handlers that every session calls.
 #[derive(Default)]
 pub(super) struct Host {
-    started: Mutex<HashMap<String, usize>>,
+    pub(super) ran: Mutex<HashMap<String, Ran>>,
     running: AtomicUsize,
+}
+
+/// What was run of one request.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Ran {
+    pub(super) starts: usize,
+    /// How many messages of the caller its handler has read, and whether it came to the end of them.
+    pub(super) got: usize,
+    pub(super) whole: bool,
+    /// How many messages it has sent.
+    pub(super) gave: usize,
+    /// How it ended, if it is a stream's and was not dropped.
+    pub(super) end: Option<Result<(), ()>>,
 }
 
 /// What stands before the padding of a message.
@@ -41,9 +54,9 @@ pub(super) fn token(message: &str) -> String {
 }
 
 impl Host {
-    /// How often the handler of each token was started, since this was asked last.
-    pub(super) fn take_started(&self) -> HashMap<String, usize> {
-        std::mem::take(&mut *self.started.lock().unwrap())
+    /// What was run for each token, since this was asked last.
+    pub(super) fn take_ran(&self) -> HashMap<String, Ran> {
+        std::mem::take(&mut *self.ran.lock().unwrap())
     }
 
     /// How many handlers are running.
@@ -55,7 +68,7 @@ impl Host {
     pub(super) async fn serve(self: Arc<Self>, link: Arc<Link>) {
         let mut waiting = JoinSet::new();
         while let Some(arrived) = next(&link).await {
-            let message = <String as prost::Message>::decode(arrived.payload).unwrap();
+            let message = <String as prost::Message>::decode(arrived.payload.clone()).unwrap();
             if arrived.procedure == REFUSE {
                 let status = Status::new(Code::Unimplemented, "not here");
                 let reason = DropReason::UnknownProcedure;
@@ -67,23 +80,44 @@ impl Host {
                 link.with(|conn, now| conn.end(arrived.id, End::Dropped, now));
                 continue;
             }
+            let token = if arrived.streams {
+                name(arrived.procedure).to_owned()
+            } else {
+                token(&message)
+            };
             self.running.fetch_add(1, Ordering::SeqCst);
-            *self.started.lock().unwrap().entry(token(&message)).or_default() += 1;
+            self.note(&token, |ran| ran.starts += 1);
+            if is_stream(arrived.procedure) {
+                let (host, link) = (Arc::clone(&self), Arc::clone(&link));
+                waiting.spawn(async move {
+                    host.stream(&link, &arrived, &token).await;
+                });
+                continue;
+            }
             if arrived.procedure == NEVER {
                 let (host, link) = (Arc::clone(&self), Arc::clone(&link));
                 waiting.spawn(async move {
                     poll_fn(|cx| link.with(|conn, _| conn.poll_unwanted(arrived.id, cx))).await;
-                    host.running.fetch_sub(1, Ordering::SeqCst);
+                    host.stop();
                     link.with(|conn, now| conn.end(arrived.id, End::Dropped, now));
                 });
                 continue;
             }
             // As a dispatcher: nothing is encoded while there is no room.
             poll_fn(|cx| link.with(|conn, _| conn.poll_room(arrived.id, cx))).await;
-            self.running.fetch_sub(1, Ordering::SeqCst);
+            self.stop();
             answer(&link, arrived.id, arrived.procedure, message);
         }
         waiting.join_all().await;
+    }
+
+    pub(super) fn note(&self, token: &str, change: impl FnOnce(&mut Ran)) {
+        change(self.ran.lock().unwrap().entry(token.to_owned()).or_default());
+    }
+
+    /// One handler less.
+    pub(super) fn stop(&self) {
+        self.running.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

@@ -1,9 +1,100 @@
-//! What bytes of a stream say: which requests and replies are whole in them, and where its frames begin.
+//! What bytes of a stream say: which requests, replies and messages are whole in them, and where its frames begin.
 
 use std::collections::{HashMap, HashSet};
 
 use super::*;
 use crate::frame::{Flags, Frame, Kind};
+
+/// What one direction of a session carried.
+#[derive(Debug, Default)]
+pub(super) struct Traffic {
+    /// The requests that are whole: their ids by their tokens. Of a call that streams, that is its CALL alone.
+    pub(super) requests: HashMap<String, u64>,
+    /// The calls whose replies are whole.
+    pub(super) replied: HashSet<u64>,
+    /// How many messages of each stream are whole.
+    pub(super) messages: HashMap<u64, usize>,
+    /// The streams whose END is whole.
+    pub(super) ended: HashSet<u64>,
+    /// The streams for which there was credit, and the calls that were cancelled.
+    pub(super) granted: HashSet<u64>,
+    pub(super) cancelled: HashSet<u64>,
+    unfinished: HashMap<u64, (Part, Vec<u8>)>,
+}
+
+/// What the fragments of an id belong to.
+#[derive(Clone, Copy, Debug)]
+enum Part {
+    Request,
+    Reply,
+    Message,
+}
+
+impl Traffic {
+    /// What `bytes` carry.
+    pub(super) fn of(bytes: &[u8]) -> Self {
+        let mut traffic = Self::default();
+        frames(bytes)
+            .into_iter()
+            .for_each(|(_, frame)| traffic.add(frame));
+        traffic
+    }
+
+    fn add(&mut self, frame: Frame) {
+        let id = frame.id;
+        let is_end = frame.flags.contains(Flags::END);
+        match frame.kind {
+            Kind::Call if !is_end => {
+                assert!(frame.payload.is_empty(), "the CALL of a stream has no message");
+                self.requests.insert(name(frame.procedure).to_owned(), id);
+            }
+            Kind::Call | Kind::Send => self.add_part(Part::Request, frame),
+            Kind::Reply => {
+                self.unfinished.remove(&id);
+                self.add_part(Part::Reply, frame);
+            }
+            Kind::Data if is_end => {
+                assert!(!self.unfinished.contains_key(&id), "END within a message");
+                assert!(frame.payload.is_empty(), "END with a message");
+                self.ended.insert(id);
+            }
+            Kind::Data => {
+                let part = self.unfinished.get(&id).map_or(Part::Message, |(part, _)| *part);
+                self.add_part(part, frame);
+            }
+            Kind::Cancel => {
+                self.unfinished.remove(&id);
+                self.cancelled.insert(id);
+            }
+            Kind::Credit => {
+                self.granted.insert(id);
+            }
+            _ => {}
+        }
+    }
+
+    fn add_part(&mut self, part: Part, frame: Frame) {
+        let id = frame.id;
+        let (_, message) = self.unfinished.entry(id).or_insert((part, Vec::new()));
+        message.extend_from_slice(&frame.payload);
+        if frame.flags.contains(Flags::MORE) {
+            return;
+        }
+        let Some((_, message)) = self.unfinished.remove(&id) else {
+            return;
+        };
+        match part {
+            Part::Request => {
+                let message = <String as prost::Message>::decode(&message[..]).unwrap();
+                self.requests.insert(token(&message), id);
+            }
+            Part::Reply => {
+                self.replied.insert(id);
+            }
+            Part::Message => *self.messages.entry(id).or_default() += 1,
+        }
+    }
+}
 
 /// The frames that are whole in `bytes`, and where each begins.
 fn frames(bytes: &[u8]) -> Vec<(usize, Frame)> {
@@ -17,33 +108,6 @@ fn frames(bytes: &[u8]) -> Vec<(usize, Frame)> {
             None => return frames,
         }
     }
-}
-
-/// The requests that are whole in `bytes`: their ids by their tokens.
-pub(super) fn requests(bytes: &[u8]) -> HashMap<String, u64> {
-    let mut unfinished: HashMap<u64, Vec<u8>> = HashMap::new();
-    let mut whole = HashMap::new();
-    for (_, frame) in frames(bytes) {
-        let message = match frame.kind {
-            Kind::Call | Kind::Send | Kind::Data => unfinished.entry(frame.id).or_default(),
-            _ => continue,
-        };
-        message.extend_from_slice(&frame.payload);
-        if !frame.flags.contains(Flags::MORE) {
-            let message = <String as prost::Message>::decode(&message[..]).unwrap();
-            whole.insert(token(&message), frame.id);
-        }
-    }
-    whole
-}
-
-/// The calls whose replies are whole in `bytes`.
-pub(super) fn replies(bytes: &[u8]) -> HashSet<u64> {
-    let frames = frames(bytes).into_iter().map(|(_, frame)| frame);
-    let last = frames.filter(|frame| matches!(frame.kind, Kind::Reply | Kind::Data));
-    last.filter(|frame| !frame.flags.contains(Flags::MORE))
-        .map(|frame| frame.id)
-        .collect()
 }
 
 /// All that is not deep inside of a long payload.

@@ -1,40 +1,52 @@
 //! Session: what a client does in each run, and whether what it is told of it is true.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Mutex,
-};
+use std::{collections::HashMap, sync::Mutex};
 
-use super::*;
+use super::{check::Check, *};
 use crate::{
-    Code,
-    conn::{Flush, Uncovered},
+    conn::{Flush, Settings},
     frame::control::Progress,
 };
 
 /// What one run is about.
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
+    /// Which side makes the requests.
+    pub(super) caller: Side,
+    pub(super) talk: Talks,
     /// Which side's stream is hit.
     pub(super) side: Side,
     pub(super) place: Place,
     pub(super) fault: Fault,
     pub(super) pace: Pace,
-    /// Whether there are messages of several frames.
-    pub(super) long: bool,
 }
 
-/// What the client was told.
+/// Which requests are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Talks {
+    /// Those without streams.
+    Unary,
+    /// Some of them with messages of several frames.
+    LongUnary,
+    /// All kinds of streams.
+    Streams,
+    /// Some of them with messages of several frames.
+    LongStreams,
+}
+
+/// What the caller was told.
 #[derive(Default)]
-struct Told {
-    outcomes: Vec<(&'static str, Result<Reply, Failure>)>,
+pub(super) struct Told {
+    pub(super) outcomes: Vec<(&'static str, Result<Reply, Failure>)>,
+    /// The calls with streams.
+    pub(super) talks: Vec<Talk>,
     /// The one-way requests that were accepted, in order, and those that were not.
-    sends: Vec<&'static str>,
-    refused: Vec<&'static str>,
+    pub(super) sends: Vec<&'static str>,
+    pub(super) refused: Vec<&'static str>,
     /// Those of them that an account covers.
-    covered: usize,
+    pub(super) covered: usize,
     /// Those that a flush has seen with the OS.
-    flushed: usize,
+    pub(super) flushed: usize,
 }
 
 /// What went through the client's end, and the server's.
@@ -66,27 +78,31 @@ pub(super) async fn session(plan: &Plan, host: &Arc<Host>) -> Logs {
         tokio::spawn(drive(one, &client)),
         tokio::spawn(drive(other, &server)),
     ];
-    let serving = tokio::spawn(Arc::clone(host).serve(Arc::clone(&server)));
-
-    let told = if plan.long {
-        act_long(&client).await
-    } else {
-        act(&client).await
+    let (caller, server, log) = match plan.caller {
+        Side::Connector => (client, server, &client_log),
+        Side::Acceptor => (server, client, &server_log),
     };
-    client.with(|conn, now| conn.close(now));
+    let serving = tokio::spawn(Arc::clone(host).serve(Arc::clone(&server)));
+    let told = match plan.talk {
+        Talks::Unary => act(&caller).await,
+        Talks::LongUnary => act_long(&caller).await,
+        Talks::Streams => act_streams(&caller).await,
+        Talks::LongStreams => act_long_streams(&caller).await,
+    };
+    caller.with(|conn, now| conn.close(now));
     for task in driving {
         task.await.unwrap();
     }
     serving.await.unwrap();
-    for (side, link) in [("client", &client), ("server", &server)] {
+    for (side, link) in [("caller", &caller), ("server", &server)] {
         assert_eq!(link.with(|conn, _| conn.leftovers()), [""; 0], "{side}: {plan:?}");
     }
     assert_eq!(host.running(), 0, "{plan:?}");
-    let started = host.take_started();
+    let ran = host.take_ran();
     {
-        let log = client_log.lock().unwrap();
-        let uncovered = client.with(|conn, _| conn.uncovered());
-        Check::new(plan, &log, &started).all(&told, uncovered);
+        let log = log.lock().unwrap();
+        let uncovered = caller.with(|conn, _| conn.uncovered());
+        Check::new(plan, &log, &ran).all(&told, uncovered);
     }
     Logs {
         client: client_log,
@@ -110,12 +126,23 @@ pub(super) async fn serves_another(host: &Arc<Host>) {
         task.await.unwrap();
     }
     serving.await.unwrap();
-    assert_eq!(host.take_started(), HashMap::from([("fresh".to_owned(), 1)]));
+    let once = Ran {
+        starts: 1,
+        ..Ran::default()
+    };
+    assert_eq!(host.take_ran(), HashMap::from([("fresh".to_owned(), once)]));
 }
 
 fn cut_link(side: Side) -> Arc<Link> {
     let limits = Limits::default().max_frame(64 << 10);
     let settings = limits.settings(Duration::from_secs(30), Bytes::from_static(b"cut"));
+    let settings = Settings {
+        // A few messages, so that streams wait for credit.
+        stream_window: 800,
+        max_stream_window: 1600,
+        serves: true,
+        ..settings
+    };
     Link::new(Connection::new(side, settings))
 }
 
@@ -177,7 +204,7 @@ fn message(token: &str) -> String {
     }
 }
 
-fn request(procedure: u64, deadline: Option<Time>) -> Request<'static> {
+pub(super) fn request(procedure: u64, deadline: Option<Time>) -> Request<'static> {
     Request {
         procedure,
         deadline,
@@ -185,18 +212,18 @@ fn request(procedure: u64, deadline: Option<Time>) -> Request<'static> {
     }
 }
 
-async fn begin(link: &Link, procedure: u64, token: &str, secs: u64) -> Result<CallId, Failure> {
+pub(super) async fn begin(link: &Link, procedure: u64, token: &str, secs: u64) -> Result<CallId, Failure> {
     let request = request(procedure, Some(link.now() + Duration::from_secs(secs)));
     let (message, mut ticket) = (message(token), Ticket::default());
     poll_fn(|cx| link.with(|conn, now| conn.poll_call(&mut ticket, &request, &message, now, cx))).await
 }
 
-async fn outcome(link: &Link, id: CallId) -> Result<Reply, Failure> {
+pub(super) async fn outcome(link: &Link, id: CallId) -> Result<Reply, Failure> {
     poll_fn(|cx| link.with(|conn, _| conn.poll_reply(id, cx))).await
 }
 
 impl Told {
-    async fn wait(&mut self, link: &Link, token: &'static str, id: Result<CallId, Failure>) {
+    pub(super) async fn wait(&mut self, link: &Link, token: &'static str, id: Result<CallId, Failure>) {
         let outcome = match id {
             Ok(id) => outcome(link, id).await,
             Err(failure) => Err(failure),
@@ -204,7 +231,7 @@ impl Told {
         self.outcomes.push((token, outcome));
     }
 
-    async fn send(&mut self, link: &Link, token: &'static str) {
+    pub(super) async fn send(&mut self, link: &Link, token: &'static str) {
         let request = request(ECHO, Some(link.now() + Duration::from_secs(60)));
         let (message, mut ticket) = (message(token), Ticket::default());
         let sent =
@@ -218,7 +245,7 @@ impl Told {
         }
     }
 
-    async fn barrier(&mut self, link: &Link) {
+    pub(super) async fn barrier(&mut self, link: &Link) {
         let sent = self.sends.len();
         let barrier = link.with(|conn, now| conn.start_barrier(now));
         let account: Result<Progress, Cause> =
@@ -229,7 +256,7 @@ impl Told {
         }
     }
 
-    async fn flush(&mut self, link: &Link) {
+    pub(super) async fn flush(&mut self, link: &Link) {
         let sent = self.sends.len();
         let flush: Flush = link.with(|conn, _| conn.start_flush());
         if poll_fn(|cx| link.with(|conn, _| conn.poll_flush(&flush, cx)))
@@ -237,134 +264,6 @@ impl Told {
             .is_ok()
         {
             self.flushed = sent;
-        }
-    }
-}
-
-/// Compares what the client was told with what went through its stream, and with what ran.
-struct Check<'a> {
-    plan: &'a Plan,
-    started: &'a HashMap<String, usize>,
-    /// The requests of which every byte counts as taken by the OS: their ids.
-    taken: HashMap<String, u64>,
-    /// The calls whose replies were read whole.
-    replied: HashSet<u64>,
-}
-
-impl<'a> Check<'a> {
-    fn new(plan: &'a Plan, log: &Log, started: &'a HashMap<String, usize>) -> Self {
-        Self {
-            plan,
-            started,
-            taken: record::requests(&log.counted),
-            replied: record::replies(&log.read),
-        }
-    }
-
-    fn all(&self, told: &Told, uncovered: Uncovered) {
-        assert!(
-            self.started.values().all(|&starts| starts == 1),
-            "{:?}",
-            self.started
-        );
-        for (token, outcome) in &told.outcomes {
-            self.outcome(token, outcome);
-        }
-        self.sends(told, uncovered);
-        if matches!(self.plan.place, Place::Nowhere) {
-            self.undisturbed(told, uncovered);
-        }
-    }
-
-    fn outcome(&self, token: &str, outcome: &Result<Reply, Failure>) {
-        let ran = self.started.contains_key(token);
-        let what = format!("{token}: ran {ran}, {outcome:?}; {:?}", self.plan);
-        let failure = match outcome {
-            Ok(reply) => {
-                let message = <String as prost::Message>::decode(reply.payload.clone()).unwrap();
-                assert_eq!(super::token(&message), token, "{what}");
-                assert!(ran, "{what}");
-                return;
-            }
-            Err(failure) => failure,
-        };
-        match failure.executed {
-            Executed::No => assert!(!ran, "{what}"),
-            Executed::Yes => assert!(ran, "{what}"),
-            Executed::Maybe => {}
-        }
-        let id = self.taken.get(token);
-        let says_no = failure.executed == Executed::No;
-        match &failure.cause {
-            Cause::Replied(_) => {}
-            Cause::Deadline => assert!(!says_no || id.is_none(), "{what}"),
-            // What is in the output then may still be written.
-            Cause::Lost { text, .. } if text.starts_with("no HELLO") => {
-                assert!(!says_no || id.is_none(), "{what}");
-            }
-            Cause::Lost { .. } => {
-                // G3, to the byte.
-                assert_eq!(says_no, id.is_none(), "{what}");
-                let replied = id.is_some_and(|id| self.replied.contains(id));
-                assert!(!replied, "its reply was read: {what}");
-            }
-            _ => panic!("{what}"),
-        }
-    }
-
-    fn sends(&self, told: &Told, uncovered: Uncovered) {
-        let what = format!(
-            "{:?}, {uncovered:?}; {:?}; {:?}",
-            told.sends, self.started, self.plan
-        );
-        let ran = |token: &&&str| self.started.contains_key(**token);
-        let accepted = told.sends.len() as u64;
-        let covered = accepted - uncovered.no - uncovered.maybe;
-        let started = told.sends.iter().filter(ran).count() as u64;
-        assert!(
-            covered <= started && started <= covered + uncovered.maybe,
-            "{what}"
-        );
-        assert!(covered >= told.covered as u64, "{what}");
-        assert_eq!(told.refused.iter().filter(ran).count(), 0, "{what}");
-        let is_taken = |token: &&&str| self.taken.contains_key(**token);
-        let taken = told.sends.iter().filter(is_taken).count() as u64;
-        // To the byte.
-        assert_eq!(uncovered.no, accepted - taken, "{what}");
-        assert!(
-            told.sends[..told.flushed].iter().all(|token| is_taken(&token)),
-            "{what}"
-        );
-    }
-
-    /// Nothing was cut: all is as it should be.
-    fn undisturbed(&self, told: &Told, uncovered: Uncovered) {
-        assert_eq!(uncovered, Uncovered::default(), "a graceful end covers all sends");
-        assert!(told.refused.is_empty() && told.covered > 0);
-        for (token, outcome) in &told.outcomes {
-            let is = match (*token, outcome) {
-                (
-                    "fail",
-                    Err(Failure {
-                        cause: Cause::Replied(status),
-                        executed: Executed::Yes,
-                        ..
-                    }),
-                ) => status.code() == Code::NotFound,
-                (
-                    "refuse",
-                    Err(Failure {
-                        cause: Cause::Replied(status),
-                        executed: Executed::No,
-                        ..
-                    }),
-                ) => status.code() == Code::Unimplemented,
-                ("never", Err(failure)) => {
-                    matches!(failure.cause, Cause::Deadline) && failure.executed == Executed::Maybe
-                }
-                (_, outcome) => outcome.is_ok(),
-            };
-            assert!(is, "{token}: {outcome:?}");
         }
     }
 }

@@ -1,0 +1,221 @@
+//! Talk: what a caller does with streams in each run.
+
+use super::{session::*, streams::*, *};
+use crate::{
+    Code,
+    conn::{CallId, Next, Unsent},
+};
+
+/// A call with streams, as its caller sees it.
+#[derive(Debug)]
+pub(super) struct Talk {
+    pub(super) procedure: u64,
+    /// Its id, while nobody has taken its outcome.
+    id: Option<CallId>,
+    /// How many messages were put into the output, and whether END follows them.
+    pub(super) sent: usize,
+    pub(super) finished: bool,
+    /// How many were read, and whether until the end.
+    pub(super) read: usize,
+    pub(super) read_to_end: bool,
+    /// How it ended; none if its caller went away.
+    pub(super) outcome: Option<Result<Reply, Failure>>,
+}
+
+impl Talk {
+    async fn open(link: &Link, procedure: u64, secs: u64) -> Self {
+        let request = Request {
+            shape: shape(procedure),
+            ..request(procedure, Some(link.now() + Duration::from_secs(secs)))
+        };
+        let mut ticket = Ticket::default();
+        let message = if request.shape.has_request_stream() {
+            String::new()
+        } else {
+            name(procedure).to_owned()
+        };
+        let call =
+            poll_fn(|cx| link.with(|conn, now| conn.poll_call(&mut ticket, &request, &message, now, cx)));
+        let (id, outcome) = match call.await {
+            Ok(id) => (Some(id), None),
+            Err(failure) => (None, Some(Err(failure))),
+        };
+        Self {
+            procedure,
+            id,
+            sent: 0,
+            finished: false,
+            read: 0,
+            read_to_end: false,
+            outcome,
+        }
+    }
+
+    pub(super) fn token(&self) -> &'static str {
+        name(self.procedure)
+    }
+
+    /// Sends the next message; whether the call goes on.
+    async fn send(&mut self, link: &Link) -> bool {
+        let Some(id) = self.id else { return false };
+        match put(link, id, &numbered(self.procedure, self.sent)).await {
+            Ok(()) => {
+                self.sent += 1;
+                true
+            }
+            Err(Unsent::Over(_)) => false,
+            Err(Unsent::TooLong { len, max }) => panic!("{len} of {max} bytes"),
+        }
+    }
+
+    fn finish(&mut self, link: &Link) {
+        if let Some(id) = self.id {
+            link.with(|conn, now| conn.finish_data(id, now));
+            self.finished = true;
+        }
+    }
+
+    /// Reads the next message; whether there was one.
+    async fn read(&mut self, link: &Link) -> bool {
+        let Some(id) = self.id else { return false };
+        match next_message(link, id).await {
+            Next::Message(message) => {
+                let is_next = is_numbered(message, self.procedure, self.read);
+                assert!(is_next, "{}: message {}", self.token(), self.read);
+                self.read += 1;
+                true
+            }
+            Next::End => {
+                self.read_to_end = true;
+                false
+            }
+            Next::Broken(status) => panic!("{}, for a caller: {status}", self.token()),
+        }
+    }
+
+    /// Reads what is left, and how it ended.
+    async fn end(mut self, link: &Link, told: &mut Told) {
+        while self.read(link).await {}
+        if let Some(id) = self.id.take() {
+            self.outcome = Some(outcome(link, id).await);
+        }
+        told.talks.push(self);
+    }
+
+    /// Gives the stream of requests up before its end.
+    async fn abandon(self, link: &Link, told: &mut Told) {
+        if let Some(id) = self.id {
+            link.with(|conn, now| conn.fail_call(id, Cause::Abandoned, now));
+        }
+        self.end(link, told).await;
+    }
+
+    /// Goes away.
+    fn cancel(mut self, link: &Link, told: &mut Told) {
+        if let Some(id) = self.id.take() {
+            link.with(|conn, now| conn.drop_call(id, now));
+        }
+        told.talks.push(self);
+    }
+}
+
+/// All kinds of streams, side by side: some opened before the peer's HELLO is here, and all longer than a window.
+pub(super) async fn act_streams(link: &Arc<Link>) -> Told {
+    let mut told = Told::default();
+    told.send(link, "s1").await;
+    let mut list = Talk::open(link, LIST, 60).await;
+    let broken = Talk::open(link, BREAK, 60).await;
+    let mut endless = Talk::open(link, ENDLESS, 60).await;
+    let silent = Talk::open(link, SILENT, 5).await;
+    // From here on the peer's HELLO is here.
+    let mut chat = Talk::open(link, CHAT, 60).await;
+    chat.send(link).await;
+    let mut sum = Talk::open(link, SUM, 60).await;
+    chat.read(link).await;
+    chat.send(link).await;
+    list.read(link).await;
+    while sum.sent < MANY && sum.send(link).await {}
+    endless.read(link).await;
+    endless.cancel(link, &mut told);
+    sum.finish(link);
+    sum.end(link, &mut told).await;
+    chat.send(link).await;
+    chat.finish(link);
+    list.end(link, &mut told).await;
+    chat.end(link, &mut told).await;
+    broken.end(link, &mut told).await;
+    for procedure in [QUIT, SPURN] {
+        let mut talk = Talk::open(link, procedure, 60).await;
+        while talk.send(link).await {}
+        talk.end(link, &mut told).await;
+    }
+    let mut abandoned = Talk::open(link, ABANDON, 60).await;
+    abandoned.send(link).await;
+    abandoned.abandon(link, &mut told).await;
+    told.barrier(link).await;
+    let late = begin(link, ECHO, "late", 60).await;
+    told.wait(link, "late", late).await;
+    silent.end(link, &mut told).await;
+    told.send(link, "s2").await;
+    told
+}
+
+/// Streams of messages of several frames, each way, with short requests between them.
+pub(super) async fn act_long_streams(link: &Arc<Link>) -> Told {
+    let mut told = Told::default();
+    told.send(link, "s1").await;
+    let list = Talk::open(link, LONG_LIST, 60).await;
+    let mut sum = Talk::open(link, LONG_SUM, 60).await;
+    let mut cancelled = Talk::open(link, LONG_CANCEL, 60).await;
+    sum.send(link).await;
+    cancelled.send(link).await;
+    told.send(link, "s2").await;
+    cancelled.send(link).await;
+    // In the middle of its fragments.
+    cancelled.cancel(link, &mut told);
+    sum.send(link).await;
+    // Behind the fragments of its last message.
+    sum.finish(link);
+    let broken = Talk::open(link, LONG_BREAK, 60).await;
+    let late = begin(link, ECHO, "late", 60).await;
+    told.wait(link, "late", late).await;
+    sum.end(link, &mut told).await;
+    list.end(link, &mut told).await;
+    broken.end(link, &mut told).await;
+    told.barrier(link).await;
+    told.send(link, "s3").await;
+    told
+}
+
+/// How a call ends if nothing is cut.
+pub(super) fn undisturbed(talk: &Talk) -> bool {
+    let replied = |with: Executed| match &talk.outcome {
+        Some(Err(failure)) => {
+            let is_ours = matches!(&failure.cause, Cause::Replied(status) if status.code() == Code::NotFound);
+            is_ours && failure.executed == with
+        }
+        _ => false,
+    };
+    let is_ok = matches!(talk.outcome, Some(Ok(_)));
+    let failed_by = |is: fn(&Cause) -> bool| match &talk.outcome {
+        Some(Err(failure)) => is(&failure.cause) && failure.executed == Executed::Maybe,
+        _ => false,
+    };
+    match talk.procedure {
+        LIST => is_ok && talk.read == MANY,
+        LONG_LIST => is_ok && talk.read == FEW,
+        CHAT => is_ok && talk.read == 3,
+        SUM => is_ok && talk.sent == MANY,
+        LONG_SUM => is_ok && talk.sent == 2,
+        QUIT => is_ok && talk.sent >= 1,
+        // The failure discards a message that is not whole.
+        LONG_BREAK => replied(Executed::Yes) && talk.read >= 1,
+        BREAK => replied(Executed::Yes) && talk.read == 2,
+        SPURN => replied(Executed::Yes) && talk.sent >= 1,
+        SILENT => failed_by(|cause| matches!(cause, Cause::Deadline)),
+        ABANDON => failed_by(|cause| matches!(cause, Cause::Abandoned)),
+        ENDLESS => talk.outcome.is_none() && talk.read == 1,
+        LONG_CANCEL => talk.outcome.is_none() && talk.sent >= 1,
+        other => panic!("{other} is no procedure with streams"),
+    }
+}
