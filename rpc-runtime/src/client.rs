@@ -26,6 +26,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
+pub(crate) use self::channel::Channel;
 pub use self::{
     builder::ClientBuilder,
     call::Call,
@@ -35,13 +36,8 @@ pub use self::{
     state::{ConnectionState, StateWatch},
     streaming::Streaming,
 };
-use self::{
-    channel::{Channel, Want},
-    deadline::Deadline,
-    keeper::Target,
-    route::Place,
-};
-use crate::{Account, DrainReport, Error, Service, builtin::PING, server::InProcess};
+use self::{channel::Want, deadline::Deadline, keeper::Target, route::Place};
+use crate::{Account, DrainReport, Error, Service, builtin::PING, config::CALL_TIMEOUT, server::InProcess};
 
 /// A channel to one service: connects, and connects again after a loss, as calls need it.
 ///
@@ -98,6 +94,11 @@ impl Client {
             timeout,
             connect_timeout,
         }
+    }
+
+    /// A client over one connection of a server: see [`Channel::over_connection`].
+    pub(crate) fn over(channel: Arc<Channel>) -> Self {
+        Self::new(channel, Some(CALL_TIMEOUT), Duration::ZERO)
     }
 
     async fn first_attempt(&self) -> Result<(), Error> {

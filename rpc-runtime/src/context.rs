@@ -13,7 +13,7 @@ use std::{
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use crate::{Code, Metadata, Peer, Result, Status, conn::CallId, depth, server::Served};
+use crate::{Client, Code, Metadata, Peer, Result, Status, conn::CallId, depth, server::Served};
 
 /// What a handler knows of its call: who called, what, until when, and whether the answer is still wanted.
 ///
@@ -109,6 +109,19 @@ impl Context {
     /// Whether nothing goes back to the caller: it used `send`.
     pub fn is_one_way(&self) -> bool {
         self.one_way
+    }
+
+    /// A stub to whoever called, over the connection that the call came by: for a client that serves
+    /// (`ClientBuilder::serve`). `C` is a generated client: `cx.caller::<WatcherClient>()`.
+    ///
+    /// It may outlive the handler: a subscription calls it for as long as the connection lives. When that has ended, its
+    /// calls fail UNAVAILABLE, not executed, and its `Client::state` is closed; it never connects again. A peer that serves
+    /// nothing answers UNIMPLEMENTED.
+    ///
+    /// Calls that a handler makes wait for no slot or credit of the connection that its own call came by, for only its end
+    /// might give them back: they fail RESOURCE_EXHAUSTED then, not executed.
+    pub fn caller<C: From<Client>>(&self) -> C {
+        self.served.caller().into()
     }
 
     /// Waits until the handler's answer is no longer wanted: the caller has cancelled or gone, the deadline has

@@ -3,6 +3,7 @@
 mod accept;
 mod blocking;
 mod builder;
+mod callable;
 mod dispatch;
 mod drain;
 mod handle;
@@ -18,7 +19,7 @@ use std::{fmt, sync::Arc};
 
 use self::{accept::Gates, race::until};
 pub use self::{builder::ServerBuilder, handle::ServerHandle};
-pub(crate) use self::{in_process::InProcess, served::Served, shared::Shared};
+pub(crate) use self::{callable::Callable, in_process::InProcess, served::Served, shared::Shared};
 use crate::{
     DrainReport, Error,
     terminate::{Asker, Signals},

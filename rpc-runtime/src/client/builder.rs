@@ -1,6 +1,6 @@
 //! ClientBuilder: what a client may be told before it begins.
 
-use std::{fmt, marker::PhantomData, time::Duration};
+use std::{fmt, marker::PhantomData, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
@@ -11,9 +11,10 @@ use super::{
     route::{Place, Route},
 };
 use crate::{
-    Error, Limits,
+    Error, Limits, Service,
     config::{CALL_TIMEOUT, CLIENT_KEEP_ALIVE, CONNECT_TIMEOUT},
     conn::Settings,
+    server::Callable,
     transport::Address,
 };
 
@@ -39,6 +40,7 @@ pub struct ClientBuilder<C = Client> {
     limits: Limits,
     timeout: Option<Duration>,
     connect_timeout: Duration,
+    services: Vec<Arc<dyn Service>>,
     client: PhantomData<fn() -> C>,
 }
 
@@ -54,6 +56,7 @@ impl<C> ClientBuilder<C> {
             limits: Limits::default(),
             timeout: Some(CALL_TIMEOUT),
             connect_timeout: CONNECT_TIMEOUT,
+            services: Vec::new(),
             client: PhantomData,
         }
     }
@@ -84,6 +87,17 @@ impl<C> ClientBuilder<C> {
     /// How long one attempt to connect to one address may take. Default 10 s.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
+        self
+    }
+
+    /// Adds a service that the server may call, over the connections that this client makes: for callbacks,
+    /// subscriptions, and agents that nobody can connect to. A client may have many.
+    ///
+    /// A handler of the server gets a stub by [`Context::caller`](crate::Context::caller). The handlers here live in the
+    /// runtime of the first call. A service that holds a clone of this very client keeps it connected for ever; handlers
+    /// call back by [`Context::caller`](crate::Context::caller), too.
+    pub fn serve(mut self, service: impl Service) -> Self {
+        self.services.push(Arc::new(service));
         self
     }
 
@@ -120,8 +134,9 @@ impl<C> ClientBuilder<C> {
     fn client(self) -> Client {
         let mut instance = [0; 16];
         fastrand::fill(&mut instance);
+        let limits = self.limits.clone();
         let settings = Settings {
-            serves: false,
+            serves: !self.services.is_empty(),
             ..self
                 .limits
                 .settings(CLIENT_KEEP_ALIVE, Bytes::copy_from_slice(&instance))
@@ -130,6 +145,7 @@ impl<C> ClientBuilder<C> {
             Route::new(self.places),
             settings,
             self.connect_timeout,
+            (!self.services.is_empty()).then(|| Arc::new(Callable::new(self.services, limits))),
             fastrand::Rng::new(),
         );
         Client::new(channel, self.timeout, self.connect_timeout)
@@ -141,6 +157,7 @@ impl<C> Clone for ClientBuilder<C> {
         Self {
             places: self.places.clone(),
             limits: self.limits.clone(),
+            services: self.services.clone(),
             ..*self
         }
     }

@@ -24,14 +24,16 @@ use super::{
     connected::Connected,
     deadline::Deadline,
     failure::{self, Obstacle},
-    keeper::{Hold, Keeper, Watch},
-    route::Route,
+    keeper::{Hold, Keeper, Target, Watch},
+    route::{Place, Route},
     standing::Standing,
     state::{ConnectionState, Shown, StateWatch},
 };
 use crate::{
     Code, Error, Phase,
     conn::{Settings, Uncovered},
+    driver::Link,
+    server::Callable,
 };
 
 /// One connection at a time to one of a service's addresses.
@@ -45,13 +47,17 @@ use crate::{
 ///
 /// There is a pause before the next attempt after every end of a connection that was ready, and when every address
 /// has failed once: whoever loses a server, or finds none, does not come back in the same instant as all others.
-pub(super) struct Channel {
+pub(crate) struct Channel {
     /// All addresses, for errors.
     address: Arc<str>,
     /// How many they are.
     addresses: usize,
-    /// What is wrong with one of them: then every call fails.
+    /// Why there is no connection and never will be, unless one is there already: one of them is bad, say. Then every call
+    /// fails.
     bad: Option<Error>,
+    ours: Ours,
+    /// What the peer may call on our connections.
+    services: Option<Arc<Callable>>,
     settings: Settings,
     connect_timeout: Duration,
     standing: Standing,
@@ -97,6 +103,15 @@ enum Stage {
     Closed(Option<Arc<Connected>>),
 }
 
+/// Whose a channel's connections are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ours {
+    /// The channel's: it makes them, and ends them.
+    Yes,
+    /// A server's, which lends its only one.
+    No,
+}
+
 /// What a caller waits for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Want {
@@ -120,12 +135,16 @@ impl Channel {
         route: Route,
         settings: Settings,
         connect_timeout: Duration,
+        services: Option<Arc<Callable>>,
         random: fastrand::Rng,
     ) -> Arc<Self> {
+        let wrong = services.as_ref().and_then(|services| services.wrong());
         Arc::new(Self {
             address: route.name(),
             addresses: route.len(),
-            bad: route.bad().cloned(),
+            bad: route.bad().cloned().or(wrong),
+            ours: Ours::Yes,
+            services,
             settings,
             connect_timeout,
             standing: Standing::new(),
@@ -133,6 +152,44 @@ impl Channel {
             changed: watch::Sender::new(()),
             shown: watch::Sender::new(Shown::NEW),
         })
+    }
+}
+
+/// A connection of a server, by which it calls its peer.
+impl Channel {
+    /// A channel over one connection that somebody else keeps, and has to tell of its end by [`Channel::ended`].
+    pub(crate) fn over_connection(link: &Arc<Link>, peer: Arc<str>, settings: Settings) -> Arc<Self> {
+        let gone = Error::local(Code::Unavailable, "the caller's connection has ended");
+        let place = Place::new(Target::Bad(gone.clone()), Arc::clone(&peer));
+        let (hold, _) = oneshot::channel();
+        let connected = Arc::new(Connected {
+            link: Arc::clone(link),
+            peer: Arc::clone(&peer),
+            driver: None,
+            _hold: hold,
+        });
+        let stage = Stage::Open {
+            connected,
+            early: true,
+            ready: Some(Instant::now()),
+        };
+        let mut state = State::new(Route::new(vec![place]), Backoff::new(fastrand::Rng::new()));
+        state.stage = stage;
+        let channel = Arc::new(Self {
+            address: peer,
+            addresses: 1,
+            bad: Some(gone),
+            ours: Ours::No,
+            services: None,
+            settings,
+            connect_timeout: Duration::ZERO,
+            standing: Standing::new(),
+            state: Mutex::new(state),
+            changed: watch::Sender::new(()),
+            shown: watch::Sender::new(Shown::NEW),
+        });
+        channel.publish(channel.lock());
+        channel
     }
 }
 
@@ -219,7 +276,8 @@ impl Channel {
         deadline: Deadline,
     ) -> Result<Arc<Connected>, Error> {
         if let Some(error) = &self.bad {
-            return Err(error.clone());
+            let current = self.current().filter(|connected| connected.takes_calls());
+            return current.ok_or_else(|| error.clone());
         }
         // Asked first, because a timer outside of a runtime panics.
         let runtime = failure::check_runtime()?;
@@ -307,6 +365,7 @@ impl Channel {
             watch: Watch::new(Arc::downgrade(self)),
             settings: self.settings.clone(),
             connect_timeout: self.connect_timeout,
+            services: self.services.clone(),
             held,
         };
         self.publish(state);

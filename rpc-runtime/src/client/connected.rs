@@ -17,7 +17,8 @@ pub(super) struct Connected {
     pub(super) link: Arc<Link>,
     /// The address of the peer, for errors.
     pub(super) peer: Arc<str>,
-    pub(super) driver: AbortHandle,
+    /// None for a connection that is somebody else's to end.
+    pub(super) driver: Option<AbortHandle>,
     /// Tells the keeper when it is dropped.
     pub(super) _hold: Hold,
 }
@@ -41,7 +42,9 @@ impl Connected {
 
     /// Ends the connection now; everything that is pending on it fails.
     pub(super) fn abort(&self) {
-        self.driver.abort();
+        if let Some(driver) = &self.driver {
+            driver.abort();
+        }
     }
 
     /// Why it takes no more calls; none if that is our own doing, as when it was idle for too long.

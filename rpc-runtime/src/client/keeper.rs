@@ -19,7 +19,7 @@ use crate::{
     Error, Peer,
     conn::{Connection, Settings, Side},
     driver::{Link, drive},
-    server::InProcess,
+    server::{Callable, InProcess},
     transport::{self, Address, Stream},
 };
 
@@ -44,6 +44,8 @@ pub(super) struct Keeper {
     pub(super) watch: Watch,
     pub(super) settings: Settings,
     pub(super) connect_timeout: Duration,
+    /// What the peer may call.
+    pub(super) services: Option<Arc<Callable>>,
     pub(super) held: Held,
 }
 
@@ -71,13 +73,21 @@ impl Keeper {
             .watch
             .channel
             .upgrade()
-            .is_some_and(|channel| channel.opened(&link, peer, abort.clone()));
+            .is_some_and(|channel| channel.opened(&link, peer.address_arc(), abort.clone()));
         if !wanted {
             abort.abort();
             return;
         }
         self.watch.kept = Kept::Connection(Arc::clone(&link));
+        let callee = self
+            .services
+            .as_ref()
+            .and_then(|services| services.serve(Arc::clone(&link), peer, abort));
         self.drive(&link, driver).await;
+        if let Some(callee) = callee {
+            // One-way calls of the peer may outlive their connection, but not for long.
+            callee.outlive().await;
+        }
     }
 
     /// Watches the connection until its driver has ended.
@@ -104,7 +114,7 @@ impl Keeper {
 }
 
 /// Makes attempts, each after its pause, for as long as the channel wants one; none if it wants no more.
-async fn establish(channel: &Weak<Channel>, connect_timeout: Duration) -> Option<(Stream, Arc<str>)> {
+async fn establish(channel: &Weak<Channel>, connect_timeout: Duration) -> Option<(Stream, Peer)> {
     loop {
         pause(channel).await?;
         let target = channel.upgrade()?.begin();
@@ -131,18 +141,18 @@ async fn pause(channel: &Weak<Channel>) -> Option<()> {
     Some(())
 }
 
-/// Brings a transport about, and tells the address of who is at its other end.
-async fn connect(target: &Target, connect_timeout: Duration) -> Result<(Stream, Arc<str>), Obstacle> {
+/// Brings a transport about, and tells who is at its other end.
+async fn connect(target: &Target, connect_timeout: Duration) -> Result<(Stream, Peer), Obstacle> {
     match target {
         Target::Address(address) => match timeout(connect_timeout, transport::connect(address)).await {
-            Ok(Ok((stream, peer))) => Ok((stream, peer.address_arc())),
+            Ok(Ok(connected)) => Ok(connected),
             Ok(Err(error)) => Err(Obstacle::unreachable(error)),
             Err(_) => Err(Obstacle::slow(connect_timeout)),
         },
         Target::InProcess(server) => {
             let (ours, theirs) = transport::pair();
             server.accept(theirs).map_err(|error| Obstacle::refused(&error))?;
-            Ok((ours, Peer::in_process().address_arc()))
+            Ok((ours, Peer::in_process()))
         }
         // Every call fails before it comes to this.
         Target::Bad(error) => Err(Obstacle::refused(error)),

@@ -116,9 +116,11 @@ pub(super) fn serve_stream(
 
 /// Drives a connection from its handshake to its end, and looks after what it leaves behind.
 async fn run(served: Arc<Served>, driver: impl Future<Output = ()>, admission: Option<Admission>) {
+    // However this task ends, stubs to the caller learn that their connection is gone.
+    let told = Told::new(served);
     // The driver, and with it the socket, is gone afterwards.
-    run_driver(&served, driver, admission).await;
-    outlive(&served).await;
+    run_driver(told.served(), driver, admission).await;
+    outlive(&told.tell()).await;
 }
 
 async fn run_driver(served: &Served, driver: impl Future<Output = ()>, admission: Option<Admission>) {
@@ -165,7 +167,7 @@ async fn run_driver(served: &Served, driver: impl Future<Output = ()>, admission
 }
 
 /// Keeps the deadlines of one-ways that outlive their connection, for its driver is gone.
-async fn outlive(served: &Served) {
+pub(super) async fn outlive(served: &Served) {
     let link = served.link();
     while let Some(due) = link.with(|conn, _| conn.poll_timeout()) {
         let none_left = poll_fn(|cx| link.with(|conn, _| conn.poll_no_request(cx)));
@@ -173,6 +175,29 @@ async fn outlive(served: &Served) {
             return;
         }
         link.with(|conn, now| conn.handle_timeout(now));
+    }
+}
+
+/// Tells those who call the peer of a connection when that has ended: when it is dropped, at the latest.
+pub(super) struct Told(Arc<Served>);
+
+impl Told {
+    pub(super) fn new(served: Arc<Served>) -> Self {
+        Self(served)
+    }
+
+    pub(super) fn tell(self) -> Arc<Served> {
+        Arc::clone(&self.0)
+    }
+
+    fn served(&self) -> &Arc<Served> {
+        &self.0
+    }
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        self.0.caller_gone();
     }
 }
 

@@ -16,7 +16,8 @@ use super::{
     watch::{Watch, Watched},
 };
 use crate::{
-    Peer,
+    Client, Peer,
+    client::Channel,
     conn::{Cause, Connection, State, Time},
     driver::Link,
 };
@@ -32,6 +33,8 @@ pub(crate) struct Served {
     /// could end up in the LIFO slot of this worker, from where nobody can take it, behind a handler that blocks.
     deferred: Mutex<Vec<HandlerTask>>,
     driver: OnceLock<AbortHandle>,
+    /// By which handlers call their caller, once one has asked.
+    caller: OnceLock<Arc<Channel>>,
 }
 
 impl Served {
@@ -45,6 +48,7 @@ impl Served {
             watch,
             deferred: Mutex::default(),
             driver: OnceLock::new(),
+            caller: OnceLock::new(),
         }
     }
 
@@ -119,6 +123,24 @@ impl Served {
     pub(super) fn cut(&self) {
         if let Some(driver) = self.driver.get() {
             driver.abort();
+        }
+    }
+
+    /// A client of whoever is at the other end.
+    pub(crate) fn caller(&self) -> Client {
+        let channel = self.caller.get_or_init(|| {
+            Channel::over_connection(&self.link, self.peer.address_arc(), self.server.settings())
+        });
+        if self.link.with(|conn, _| conn.is_closed()) {
+            self.caller_gone();
+        }
+        Client::over(Arc::clone(channel))
+    }
+
+    /// The connection has ended: whoever calls by it learns so.
+    pub(super) fn caller_gone(&self) {
+        if let Some(channel) = self.caller.get() {
+            channel.ended(&self.link);
         }
     }
 

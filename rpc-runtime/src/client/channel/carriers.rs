@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Channel, Stage};
+use super::{Channel, Ours, Stage};
 use crate::{
     Code, Error, Executed, LostSends,
     client::connected::Connected,
@@ -65,6 +65,12 @@ impl Channel {
     /// Takes no more calls, and begins to close the connection; it is returned if there is one.
     pub(in crate::client) fn close(&self) -> Vec<Arc<Connected>> {
         let mut state = self.lock();
+        if self.ours == Ours::No {
+            // The connection goes on without us.
+            state.stage = Stage::Closed(None);
+            self.tell(state);
+            return Vec::new();
+        }
         let current = match std::mem::replace(&mut state.stage, Stage::Closed(None)) {
             Stage::Open { connected, .. } | Stage::Closed(Some(connected)) => Some(connected),
             // An attempt ends with its hold.

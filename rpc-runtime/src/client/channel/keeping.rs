@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::{sync::watch, task::AbortHandle, time::Instant};
 use tracing::debug;
 
-use super::{Channel, Stage, State};
+use super::{Channel, Ours, Stage, State};
 use crate::{
     client::{
         connected::{self, Connected},
@@ -76,7 +76,7 @@ impl Channel {
         let connected = Arc::new(Connected {
             link: Arc::clone(link),
             peer,
-            driver,
+            driver: Some(driver),
             _hold: hold,
         });
         self.standing.begin();
@@ -110,7 +110,7 @@ impl Channel {
     }
 
     /// The connection is over.
-    pub(in crate::client) fn ended(&self, link: &Arc<Link>) {
+    pub(crate) fn ended(&self, link: &Arc<Link>) {
         let obstacle = connected::obstacle(link);
         let uncovered = link.with(|conn, _| conn.uncovered());
         match &obstacle {
@@ -131,6 +131,9 @@ impl Channel {
         } else {
             state.lost.no = state.lost.no.saturating_add(uncovered.no);
             state.lost.maybe = state.lost.maybe.saturating_add(uncovered.maybe);
+            if self.ours == Ours::No {
+                state.stage = Stage::Closed(None);
+            }
         }
         self.tell(state);
     }
