@@ -47,6 +47,7 @@ mod client;
 mod codec;
 #[doc(hidden)]
 pub mod codegen;
+mod compression;
 mod config;
 #[allow(
     dead_code,
@@ -72,6 +73,7 @@ pub use bytes::Bytes;
 pub use client::{
     Call, Client, ClientBuilder, ConnectionState, Receipt, Reply, Sender, StateWatch, Streaming,
 };
+pub use compression::Compression;
 pub use config::Limits;
 pub use context::Context;
 pub use error::{Error, Executed, LostSends, Phase};
