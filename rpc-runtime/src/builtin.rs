@@ -113,9 +113,11 @@ async fn admit(index: usize, call: Incoming) {
 
 /// Whether `instance` is the one to terminate. What cannot be read is left to the procedure itself, which refuses it.
 fn is_meant(call: &Incoming, instance: InstanceId) -> bool {
-    TerminateRequest::decode(&call.payload()[..]).map_or(true, |request| {
-        request.instance_id.is_empty() || request.instance_id == instance[..]
-    })
+    let request = call
+        .payload()
+        .ok()
+        .and_then(|payload| TerminateRequest::decode(payload).ok());
+    request.is_none_or(|request| request.instance_id.is_empty() || request.instance_id == instance[..])
 }
 
 /// The control service, for a call that was let in.

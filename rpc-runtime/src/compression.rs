@@ -2,12 +2,18 @@
 
 #[cfg(feature = "lz4")]
 mod lz4;
+mod outgoing;
 #[cfg(all(test, any(feature = "zstd", feature = "lz4")))]
 mod tests;
 #[cfg(feature = "zstd")]
 mod zstd;
 
 use std::fmt;
+
+use bytes::Bytes;
+
+pub(crate) use self::outgoing::{Outgoing, pack};
+use crate::frame::Encoded;
 
 /// How messages are compressed on their way, where both sides agree to it.
 ///
@@ -64,6 +70,14 @@ impl Compression {
             .find(|known| known.encoding() == encoding)
     }
 
+    /// The numbers that a side announces which has turned compression on: all that this build can unpack.
+    pub(crate) fn announced(chosen: Option<Self>) -> Vec<u32> {
+        match chosen {
+            None => Vec::new(),
+            Some(_) => Self::ALL.iter().map(|known| known.encoding()).collect(),
+        }
+    }
+
     /// `message` compressed, if that makes it shorter.
     pub(crate) fn pack(self, message: &[u8]) -> Option<Vec<u8>> {
         match self {
@@ -108,12 +122,34 @@ impl fmt::Display for Compression {
     }
 }
 
+impl Encoded {
+    /// The message that has travelled.
+    ///
+    /// It takes its time if the message is compressed: never call it under a connection's lock.
+    pub(crate) fn unpack(self) -> Result<Bytes, UnpackError> {
+        let encoding = self.encoding();
+        if encoding == 0 {
+            return Ok(self.into_bytes());
+        }
+        let Some(compression) = Compression::of_encoding(encoding) else {
+            let text = format!("compression {encoding} is unknown");
+            return Err(UnpackError::Malformed { text });
+        };
+        // One that is not even addressable is longer than any limit.
+        let len = usize::try_from(self.len()).unwrap_or(usize::MAX);
+        compression.unpack(self.bytes(), len).map(Bytes::from)
+    }
+}
+
 /// Why a compressed message is none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 #[cfg_attr(
     not(any(feature = "zstd", feature = "lz4")),
-    expect(dead_code, reason = "nothing is unpacked without a feature")
+    expect(
+        dead_code,
+        reason = "without a feature, nothing is unpacked that could be wrong so"
+    )
 )]
 pub(crate) enum UnpackError {
     /// It is longer than the message that it is said to be.
@@ -131,6 +167,7 @@ pub(crate) enum UnpackError {
         len: usize,
     },
     /// It goes on when as much has come out as was announced.
+    #[cfg(feature = "zstd")]
     Endless {
         /// What was announced.
         len: usize,
@@ -151,6 +188,7 @@ impl fmt::Display for UnpackError {
             Self::Length { unpacked, len } => {
                 write!(f, "compressed message of {len} bytes unpacks to {unpacked}")
             }
+            #[cfg(feature = "zstd")]
             Self::Endless { len } => write!(f, "compressed message of {len} bytes unpacks to more"),
             Self::Malformed { text } => write!(f, "compressed message cannot be unpacked: {text}"),
         }

@@ -250,6 +250,7 @@ impl Limits {
             max_age_grace: self.max_age_grace,
             max_idle: self.max_idle,
             random: fastrand::u32(..),
+            encodings: Vec::new(),
             instance_id,
             software: concat!("rpc-runtime/", env!("CARGO_PKG_VERSION")).to_owned(),
             metadata: Metadata::new(),

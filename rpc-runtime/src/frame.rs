@@ -7,6 +7,7 @@ pub(crate) mod control;
 mod decode;
 mod header;
 mod output;
+mod payload;
 #[cfg(test)]
 mod tests;
 
@@ -16,7 +17,13 @@ use bytes::Bytes;
 
 use crate::Metadata;
 
-pub(crate) use self::{control::DropReason, decode::FrameError, header::Header, output::Output};
+pub(crate) use self::{
+    control::DropReason,
+    decode::FrameError,
+    header::Header,
+    output::Output,
+    payload::{Encoded, Payload, Size},
+};
 
 /// How many bytes the length before each frame takes.
 pub(crate) const PREFIX_LEN: usize = 4;
@@ -236,6 +243,15 @@ impl Frame {
             queue_us: self.queue_us,
             run_us: self.run_us,
             details: &self.details,
+        }
+    }
+
+    /// How long the message is that this frame carries, or begins: before compression, which is what limits count.
+    pub(crate) fn message_len(&self) -> u64 {
+        if self.flags.contains(Flags::MORE) || self.encoding != 0 {
+            self.length
+        } else {
+            self.payload.len() as u64
         }
     }
 

@@ -11,7 +11,7 @@ use super::{
     route::{Place, Route},
 };
 use crate::{
-    Error, Limits, Service,
+    Compression, Error, Limits, Service,
     config::{CALL_TIMEOUT, CLIENT_KEEP_ALIVE, CONNECT_TIMEOUT},
     conn::Settings,
     server::Callable,
@@ -40,6 +40,7 @@ pub struct ClientBuilder<C = Client> {
     limits: Limits,
     timeout: Option<Duration>,
     connect_timeout: Duration,
+    compression: Option<Compression>,
     services: Vec<Arc<dyn Service>>,
     client: PhantomData<fn() -> C>,
 }
@@ -56,6 +57,7 @@ impl<C> ClientBuilder<C> {
             limits: Limits::default(),
             timeout: Some(CALL_TIMEOUT),
             connect_timeout: CONNECT_TIMEOUT,
+            compression: None,
             services: Vec::new(),
             client: PhantomData,
         }
@@ -73,6 +75,14 @@ impl<C> ClientBuilder<C> {
     /// How much a connection may hold, and how long it may take, on this side of it.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// Takes compressed replies, and compresses requests for servers that take them; see [`Compression`]. Default: none.
+    ///
+    /// What is sent before the server's handshake is read travels as it is.
+    pub fn compression(mut self, compression: Compression) -> Self {
+        self.compression = Some(compression);
         self
     }
 
@@ -137,6 +147,7 @@ impl<C> ClientBuilder<C> {
         let limits = self.limits.clone();
         let settings = Settings {
             serves: !self.services.is_empty(),
+            encodings: Compression::announced(self.compression),
             ..self
                 .limits
                 .settings(CLIENT_KEEP_ALIVE, Bytes::copy_from_slice(&instance))
@@ -144,8 +155,10 @@ impl<C> ClientBuilder<C> {
         let channel = Channel::new(
             Route::new(self.places),
             settings,
+            self.compression,
             self.connect_timeout,
-            (!self.services.is_empty()).then(|| Arc::new(Callable::new(self.services, limits))),
+            (!self.services.is_empty())
+                .then(|| Arc::new(Callable::new(self.services, limits, self.compression))),
             fastrand::Rng::new(),
         );
         Client::new(channel, self.timeout, self.connect_timeout)

@@ -20,7 +20,7 @@ use crate::{
     conn::Shape,
     context::{InstanceId, inherited_deadline, inherited_depth},
     depth,
-    frame::Output,
+    frame::{Encoded, Output},
 };
 
 /// Options of one call, which then begins: with [`Call::send`] or [`Call::send_recv`].
@@ -408,20 +408,23 @@ fn again<Req: Message + 'static>(about: About, options: Options, metadata: Metad
 }
 
 /// Reads a reply: fields of a small one are copied, for a slice would pin the whole read buffer.
-pub(super) fn decode<Rep: Message + Default>(payload: Bytes) -> Result<Rep, Error> {
+pub(super) fn decode<Rep: Message + Default>(payload: Encoded) -> Result<Rep, Error> {
+    let malformed = |text: &str| {
+        Error::local(Code::Internal, text)
+            .with_executed(Executed::Yes)
+            .with_phase(Phase::Wait)
+    };
+    let payload = payload
+        .unpack()
+        .map_err(|error| malformed("the reply cannot be unpacked").with_source(error))?;
     let result = if payload.len() < Output::BY_REFERENCE {
         Rep::decode(&payload[..])
     } else {
         Rep::decode(payload)
     };
     result.map_err(|error| {
-        Error::local(
-            Code::Internal,
-            "the reply is no message of the procedure's type: is the peer's .proto another?",
-        )
-        .with_executed(Executed::Yes)
-        .with_phase(Phase::Wait)
-        .with_source(error)
+        let text = "the reply is no message of the procedure's type: is the peer's .proto another?";
+        malformed(text).with_source(error)
     })
 }
 

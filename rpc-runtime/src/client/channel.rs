@@ -30,7 +30,7 @@ use super::{
     state::{ConnectionState, Shown, StateWatch},
 };
 use crate::{
-    Code, Error, Phase,
+    Code, Compression, Error, Phase,
     conn::{Settings, Uncovered},
     driver::Link,
     server::Callable,
@@ -59,6 +59,7 @@ pub(crate) struct Channel {
     /// What the peer may call on our connections.
     services: Option<Arc<Callable>>,
     settings: Settings,
+    compression: Option<Compression>,
     connect_timeout: Duration,
     standing: Standing,
     state: Mutex<State>,
@@ -134,6 +135,7 @@ impl Channel {
     pub(super) fn new(
         route: Route,
         settings: Settings,
+        compression: Option<Compression>,
         connect_timeout: Duration,
         services: Option<Arc<Callable>>,
         random: fastrand::Rng,
@@ -146,6 +148,7 @@ impl Channel {
             ours: Ours::Yes,
             services,
             settings,
+            compression,
             connect_timeout,
             standing: Standing::new(),
             state: Mutex::new(State::new(route, Backoff::new(random))),
@@ -158,7 +161,12 @@ impl Channel {
 /// A connection of a server, by which it calls its peer.
 impl Channel {
     /// A channel over one connection that somebody else keeps, and has to tell of its end by [`Channel::ended`].
-    pub(crate) fn over_connection(link: &Arc<Link>, peer: Arc<str>, settings: Settings) -> Arc<Self> {
+    pub(crate) fn over_connection(
+        link: &Arc<Link>,
+        peer: Arc<str>,
+        settings: Settings,
+        compression: Option<Compression>,
+    ) -> Arc<Self> {
         let gone = Error::local(Code::Unavailable, "the caller's connection has ended");
         let place = Place::new(Target::Bad(gone.clone()), Arc::clone(&peer));
         let (hold, _) = oneshot::channel();
@@ -182,6 +190,7 @@ impl Channel {
             ours: Ours::No,
             services: None,
             settings,
+            compression,
             connect_timeout: Duration::ZERO,
             standing: Standing::new(),
             state: Mutex::new(state),
@@ -195,6 +204,11 @@ impl Channel {
 
 /// What users ask.
 impl Channel {
+    /// How requests are compressed for peers that take it.
+    pub(super) fn compression(&self) -> Option<Compression> {
+        self.compression
+    }
+
     /// The addresses that the channel connects to, as text.
     pub(super) fn address(&self) -> &Arc<str> {
         &self.address

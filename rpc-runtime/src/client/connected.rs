@@ -7,6 +7,7 @@ use tokio::task::AbortHandle;
 
 use super::{failure::Obstacle, keeper::Hold};
 use crate::{
+    Compression,
     conn::{Cause, State},
     driver::Link,
 };
@@ -27,6 +28,13 @@ impl Connected {
     /// Whether a new call can start here.
     pub(super) fn takes_calls(&self) -> bool {
         self.link.with(|conn, _| conn.takes_calls())
+    }
+
+    /// How messages on this connection are compressed: as chosen, if the peer takes that and has said so by now.
+    pub(super) fn compression(&self, chosen: Option<Compression>) -> Option<Compression> {
+        let chosen = chosen?;
+        let is_taken = self.link.with(|conn, _| conn.peer_takes(chosen.encoding()));
+        is_taken.then_some(chosen)
     }
 
     /// Whether the peer has said that it took no request at all.

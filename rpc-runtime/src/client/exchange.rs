@@ -22,8 +22,10 @@ use super::{
     receipt::Receipt,
 };
 use crate::{
-    Code, Error, Executed, Metadata, Phase, Priority, Procedure,
+    Code, Compression, Error, Executed, Metadata, Phase, Priority, Procedure,
+    compression::{self, Outgoing},
     conn::{CallId, Cause, Connection, Failure, Reply, Request, Shape, Ticket, Time},
+    frame::Encoded,
 };
 
 /// One call on its way. Dropping it at any point gives back what it holds: its place in the queue, or the call.
@@ -41,6 +43,7 @@ pub(super) struct Exchange<'a> {
     open: Option<(Arc<Connected>, CallId)>,
     /// Why the first try failed, once there is a second.
     resent: Option<Box<str>>,
+    packing: Packing,
 }
 
 /// What else a call may say of itself.
@@ -71,6 +74,33 @@ enum Place<'a> {
     /// Boxed, for only a call that finds no connection needs it.
     Connecting(Pin<Box<dyn Future<Output = Result<Arc<Connected>, Error>> + Send + 'a>>),
     Queued(Arc<Connected>, Ticket),
+}
+
+/// What compressing the request came to: done once, though it may be looked at often, and resent.
+#[derive(Default)]
+enum Packing {
+    #[default]
+    NotTried,
+    /// It would not be shorter.
+    Plain,
+    Packed(Box<Encoded>),
+}
+
+impl Packing {
+    /// `message` as it travels on a connection whose peer takes `compression`.
+    fn apply<'a, M: Message>(&mut self, message: &'a M, compression: Option<Compression>) -> Outgoing<'a, M> {
+        let Some(compression) = compression else {
+            return Outgoing::Plain(message);
+        };
+        if matches!(self, Self::NotTried) {
+            *self = compression::pack(message, compression)
+                .map_or(Self::Plain, |packed| Self::Packed(Box::new(packed)));
+        }
+        match self {
+            Self::Packed(packed) => Outgoing::Packed(Encoded::clone(packed)),
+            _ => Outgoing::Plain(message),
+        }
+    }
 }
 
 /// What became of a call on one connection.
@@ -109,6 +139,7 @@ impl<'a> Exchange<'a> {
             place: Place::Nowhere,
             open: None,
             resent: None,
+            packing: Packing::default(),
         }
     }
 
@@ -129,9 +160,10 @@ impl<'a> Exchange<'a> {
                 |conn: &mut Connection,
                  ticket: &mut Ticket,
                  request: &Request<'_>,
+                 message: &Outgoing<'_, M>,
                  now: Time,
                  cx: &mut Context<'_>| conn.poll_send(ticket, request, message, now, cx);
-            self.poll_begin(cx, begin).map_ok(|_| ())
+            self.poll_begin(message, cx, begin).map_ok(|_| ())
         })
     }
 
@@ -145,9 +177,10 @@ impl<'a> Exchange<'a> {
                 |conn: &mut Connection,
                  ticket: &mut Ticket,
                  request: &Request<'_>,
+                 message: &Outgoing<'_, M>,
                  now: Time,
                  cx: &mut Context<'_>| conn.poll_call(ticket, request, message, now, cx);
-            self.poll_begin(cx, begin)
+            self.poll_begin(message, cx, begin)
         })
     }
 
@@ -190,13 +223,14 @@ impl<'a> Exchange<'a> {
         let begin = |conn: &mut Connection,
                      ticket: &mut Ticket,
                      request: &Request<'_>,
+                     message: &Outgoing<'_, M>,
                      now: Time,
                      cx: &mut Context<'_>| {
             let id = ready!(conn.poll_call(ticket, request, message, now, cx))?;
             // Asked under the same lock, which leaves the waker behind: one lock for a call's whole beginning.
             Poll::Ready(Ok((id, conn.poll_reply(id, cx))))
         };
-        let (on, (id, outcome)) = ready!(self.poll_begin(cx, begin))?;
+        let (on, (id, outcome)) = ready!(self.poll_begin(message, cx, begin))?;
         self.keep_open(on, id, outcome)
     }
 
@@ -231,13 +265,15 @@ impl<'a> Exchange<'a> {
     }
 
     /// Finds a connection, and has `begin` give it the request as soon as the call's turn has come.
-    fn poll_begin<T>(
+    fn poll_begin<M: Message, T>(
         &mut self,
+        message: &M,
         cx: &mut Context<'_>,
         begin: impl Fn(
             &mut Connection,
             &mut Ticket,
             &Request<'_>,
+            &Outgoing<'_, M>,
             Time,
             &mut Context<'_>,
         ) -> Poll<Result<T, Failure>>,
@@ -271,16 +307,18 @@ impl<'a> Exchange<'a> {
                 nested: self.options.nested,
                 idle: self.options.idle,
             };
-            let step = on
-                .link
-                .with(|conn, now| match begin(conn, ticket, &request, now, cx) {
+            let chosen = self.channel.compression().filter(|_| self.lane == Lane::User);
+            let message = self.packing.apply(message, on.compression(chosen));
+            let step = on.link.with(
+                |conn, now| match begin(conn, ticket, &request, &message, now, cx) {
                     Poll::Pending => Step::Wait,
                     Poll::Ready(Ok(begun)) => Step::Begun(begun),
                     Poll::Ready(Err(failure)) if never_began(&failure) && !conn.takes_calls() => {
                         Step::Elsewhere
                     }
                     Poll::Ready(Err(failure)) => Step::Failed(failure),
-                });
+                },
+            );
             let begun = match step {
                 Step::Wait => return Poll::Pending,
                 Step::Elsewhere => {

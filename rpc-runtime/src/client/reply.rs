@@ -8,10 +8,8 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::Bytes;
-
 use super::open_call::OpenCall;
-use crate::{Code, Error, Executed};
+use crate::{Code, Error, Executed, frame::Encoded};
 
 /// The one reply of a call whose requests are a stream: a future.
 ///
@@ -23,7 +21,7 @@ pub struct Reply<T> {
     parse: Option<Parse<T>>,
 }
 
-type Parse<T> = Box<dyn FnOnce(Bytes) -> Result<T, Error> + Send>;
+type Parse<T> = Box<dyn FnOnce(Encoded) -> Result<T, Error> + Send>;
 
 impl<T> Reply<T> {
     pub(super) fn new(call: Arc<OpenCall>, parse: Parse<T>) -> Self {

@@ -8,6 +8,7 @@ use prost::Message;
 use super::{failure, open_call::OpenCall};
 use crate::{
     Code, Error, Executed, Phase,
+    compression::Outgoing,
     conn::{Cause, Unsent},
 };
 
@@ -47,6 +48,8 @@ impl<T: Message> Sender<T> {
     /// the call goes on.
     pub async fn send(&mut self, message: T) -> Result<(), Error> {
         let call = &self.call;
+        let compression = call.on.compression(call.about.channel.compression());
+        let message = Outgoing::new(&message, compression);
         let sent = poll_fn(|cx| {
             call.on
                 .link

@@ -9,7 +9,6 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::Bytes;
 use futures_core::Stream;
 use prost::Message;
 use tracing::debug;
@@ -18,6 +17,7 @@ use super::{call::decode, exchange::is_resendable, open_call::OpenCall};
 use crate::{
     Error, Executed, Metadata, Phase,
     conn::{Failure, Next},
+    frame::Encoded,
 };
 
 /// The replies of a call that answers by a stream.
@@ -110,7 +110,7 @@ impl<T: Message + Default> Streaming<T> {
     }
 
     /// The next message, none at the end, or how the call failed.
-    fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Failure>> {
+    fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Encoded>, Failure>> {
         let call = &self.call;
         let next = call.on.link.with(|conn, now| conn.poll_message(call.id, now, cx));
         if let Next::Message(payload) = ready!(next) {
@@ -123,7 +123,7 @@ impl<T: Message + Default> Streaming<T> {
         }))
     }
 
-    fn parse(&mut self, payload: Bytes) -> Poll<Option<Result<T, Error>>> {
+    fn parse(&mut self, payload: Encoded) -> Poll<Option<Result<T, Error>>> {
         match decode(payload) {
             Ok(message) => Poll::Ready(Some(Ok(message))),
             Err(error) => {

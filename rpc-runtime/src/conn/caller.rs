@@ -6,8 +6,6 @@
 
 use std::task::{Context, Poll};
 
-use prost::Message;
-
 use super::{
     Barrier, CallId, Cause, Connection, Failure, Flush, Life, PeerGoaway, Reply, Request, Shape, State,
     Ticket, Time, Uncovered,
@@ -20,7 +18,7 @@ use super::{
 use crate::{
     Executed, Metadata, Phase,
     frame::{
-        Flags, Header, Kind,
+        Flags, Header, Kind, Payload,
         control::{Hello, Progress},
     },
 };
@@ -49,6 +47,13 @@ impl Connection {
     /// What the peer announced, once it has.
     pub(crate) fn peer_hello(&self) -> Option<&Hello> {
         self.hello.as_deref()
+    }
+
+    /// Whether the peer takes messages that are compressed so.
+    pub(crate) fn peer_takes(&self, encoding: u32) -> bool {
+        self.hello
+            .as_ref()
+            .is_some_and(|hello| hello.encodings.contains(&encoding))
     }
 
     /// The peer's GOAWAY, once it is here.
@@ -87,11 +92,11 @@ impl Connection {
     /// Opens a call as soon as its turn has come, and returns the id that its reply will carry.
     ///
     /// The request is put into the output whole, or, if it is longer than a frame, its first fragment.
-    pub(crate) fn poll_call<M: Message>(
+    pub(crate) fn poll_call<P: Payload>(
         &mut self,
         ticket: &mut Ticket,
         request: &Request<'_>,
-        message: &M,
+        message: &P,
         now: Time,
         cx: &mut Context<'_>,
     ) -> Poll<Result<CallId, Failure>> {
@@ -100,8 +105,8 @@ impl Connection {
         } else {
             Lane::Call
         };
-        let len = message.encoded_len();
-        let wanted = match self.admit(ticket, lane, request, len, now, cx) {
+        let size = message.size();
+        let wanted = match self.admit(ticket, lane, request, size.len, now, cx) {
             Poll::Ready(Ok(wanted)) => wanted,
             Poll::Ready(Err(failure)) => return Poll::Ready(Err(failure)),
             Poll::Pending => return Poll::Pending,
@@ -111,7 +116,7 @@ impl Connection {
         if request.shape.has_request_stream() {
             header.flags = Flags::NONE;
         }
-        let end = self.put_message(header, message, len, Part::Call);
+        let end = self.put_message(header, message, size, Part::Call);
         // Not before: if the message panics, nothing was sent.
         self.credit.take(wanted);
         let flow = self.flow_of_call(request, now);
@@ -123,22 +128,22 @@ impl Connection {
     }
 
     /// Puts a one-way request into the output as soon as its turn has come.
-    pub(crate) fn poll_send<M: Message>(
+    pub(crate) fn poll_send<P: Payload>(
         &mut self,
         ticket: &mut Ticket,
         request: &Request<'_>,
-        message: &M,
+        message: &P,
         now: Time,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Failure>> {
-        let len = message.encoded_len();
-        let wanted = match self.admit(ticket, Lane::Send, request, len, now, cx) {
+        let size = message.size();
+        let wanted = match self.admit(ticket, Lane::Send, request, size.len, now, cx) {
             Poll::Ready(Ok(wanted)) => wanted,
             Poll::Ready(Err(failure)) => return Poll::Ready(Err(failure)),
             Poll::Pending => return Poll::Pending,
         };
         let id = self.calls.take_id();
-        let end = self.put_message(header(Kind::Send, id, request, now), message, len, Part::Send);
+        let end = self.put_message(header(Kind::Send, id, request, now), message, size, Part::Send);
         self.credit.take(wanted);
         self.sends.start(id);
         self.note_use(now);

@@ -2,8 +2,6 @@
 
 use std::task::{Context, Poll, Waker};
 
-use bytes::Bytes;
-
 use super::{
     Cause, Failure, Reply, Time,
     credit::Wanted,
@@ -13,7 +11,7 @@ use super::{
     timers::earliest,
     wakers::{Woken, set_waker},
 };
-use crate::{Executed, Metadata, Phase};
+use crate::{Executed, Metadata, Phase, frame::Encoded};
 
 /// Our open calls.
 ///
@@ -175,7 +173,7 @@ impl Calls {
             CallState::Done(outcome) => {
                 self.undelivered -= 1;
                 if let Ok(reply) = &outcome {
-                    self.held.bytes -= reply.payload.len() as u64;
+                    self.held.bytes -= reply.payload.len();
                 }
                 return Some(outcome);
             }
@@ -255,8 +253,8 @@ impl Calls {
     }
 
     /// Counts `len` bytes as undelivered.
-    pub(super) fn fill_inbox(&mut self, len: usize) {
-        self.held.bytes = self.held.bytes.saturating_add(len as u64);
+    pub(super) fn fill_inbox(&mut self, len: u64) {
+        self.held.bytes = self.held.bytes.saturating_add(len);
     }
 
     /// Counts `len` bytes as undelivered no longer.
@@ -273,11 +271,11 @@ impl Calls {
     }
 
     /// Keeps `payload` in the inbox: beside many others, a short one is copied, for it would pin a read buffer.
-    pub(super) fn keep(&self, payload: Bytes) -> Bytes {
+    pub(super) fn keep(&self, payload: Encoded) -> Encoded {
         if self.undelivered < PINNED {
             payload
         } else {
-            compact(payload)
+            payload.compact()
         }
     }
 
@@ -427,10 +425,10 @@ impl Call {
 }
 
 impl PartialReply {
-    /// A reply of `length` bytes; `head` is all of it but the payload.
-    pub(super) fn new(length: u64, head: Reply) -> Self {
+    /// A reply of `length` bytes before compression; `head` is all of it but the payload.
+    pub(super) fn new(length: u64, encoding: u32, head: Reply) -> Self {
         Self {
-            assembly: Assembly::new(length),
+            assembly: Assembly::new(length, encoding),
             head,
         }
     }
@@ -438,7 +436,7 @@ impl PartialReply {
     /// A reply that nobody wants.
     pub(super) fn discard(length: u64) -> Self {
         let head = Reply {
-            payload: Bytes::new(),
+            payload: Encoded::default(),
             metadata: Metadata::new(),
             queued: Time::ZERO,
             ran: Time::ZERO,
@@ -452,15 +450,6 @@ impl PartialReply {
 
 /// So many small payloads may wait as slices; each may pin a read buffer.
 pub(super) const PINNED: usize = 64;
-
-/// `payload` without the read buffer that it may be a slice of.
-pub(super) fn compact(payload: Bytes) -> Bytes {
-    if payload.len() < crate::frame::Output::BY_REFERENCE {
-        Bytes::copy_from_slice(&payload)
-    } else {
-        payload
-    }
-}
 
 fn forgotten() -> Failure {
     Failure {

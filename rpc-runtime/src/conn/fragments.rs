@@ -4,7 +4,7 @@ use std::{collections::VecDeque, fmt};
 
 use bytes::{Bytes, BytesMut};
 
-use crate::frame::{Flags, Header, Kind, Output};
+use crate::frame::{Encoded, Flags, Frame, Header, Kind, Output};
 
 /// The most payload that one frame carries.
 pub(super) const FRAGMENT: usize = 128 * 1024;
@@ -143,6 +143,18 @@ impl Bulk {
     }
 }
 
+/// The message of a frame that carries all of it.
+pub(super) fn whole(frame: &mut Frame) -> Result<Encoded, WrongLength> {
+    let length = frame.message_len();
+    let received = frame.payload.len() as u64;
+    // Only a compressed one has two lengths.
+    if received > length {
+        return Err(WrongLength { received, length });
+    }
+    let payload = std::mem::take(&mut frame.payload);
+    Ok(Encoded::new(payload, frame.encoding, length))
+}
+
 /// How much payload a frame with this header may carry.
 pub(super) fn payload_room(header: &Header<'_>, max_frame: usize) -> usize {
     // The key and the longest length that a payload of a frame can have.
@@ -158,6 +170,8 @@ pub(super) struct Assembly {
     bytes: BytesMut,
     received: u64,
     length: u64,
+    /// How it is compressed; 0 is not at all: then `length` bytes are to come, and no more than that otherwise.
+    encoding: u32,
     discard: bool,
 }
 
@@ -171,12 +185,13 @@ pub(super) struct WrongLength {
 }
 
 impl Assembly {
-    /// A message of `length` bytes, of which nothing was read yet.
-    pub(super) fn new(length: u64) -> Self {
+    /// A message of `length` bytes before compression, of which nothing was read yet.
+    pub(super) fn new(length: u64, encoding: u32) -> Self {
         Self {
             bytes: BytesMut::new(),
             received: 0,
             length,
+            encoding,
             discard: false,
         }
     }
@@ -185,7 +200,7 @@ impl Assembly {
     pub(super) fn discard(length: u64) -> Self {
         Self {
             discard: true,
-            ..Self::new(length)
+            ..Self::new(length, 0)
         }
     }
 
@@ -220,11 +235,17 @@ impl Assembly {
     }
 
     /// The whole message, once its last fragment is there.
-    pub(super) fn finish(&mut self) -> Result<Bytes, WrongLength> {
-        if self.received != self.length {
+    pub(super) fn finish(&mut self) -> Result<Encoded, WrongLength> {
+        if self.encoding == 0 && self.received != self.length {
             return Err(self.wrong_length());
         }
-        Ok(std::mem::take(&mut self.bytes).freeze())
+        let bytes = std::mem::take(&mut self.bytes).freeze();
+        Ok(Encoded::new(bytes, self.encoding, self.length))
+    }
+
+    /// How long the message is before compression.
+    pub(super) fn length(&self) -> u64 {
+        self.length
     }
 
     /// How many bytes are kept.
@@ -238,7 +259,7 @@ impl Assembly {
         self.bytes.capacity()
     }
 
-    /// How many announced bytes are still to come.
+    /// How many announced bytes are still to come, at most.
     pub(super) fn missing(&self) -> u64 {
         self.length.saturating_sub(self.received)
     }

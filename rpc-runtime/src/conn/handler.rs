@@ -6,8 +6,6 @@
 
 use std::task::{Context, Poll};
 
-use prost::Message;
-
 use super::{
     Arrived, CallId, Connection, End, Time, Unwanted,
     account::Fate,
@@ -16,7 +14,7 @@ use super::{
 };
 use crate::{
     Code, Metadata, Status,
-    frame::{Flags, Header, Kind, control::DropReason},
+    frame::{Flags, Header, Kind, Payload, control::DropReason},
 };
 
 /// What handlers do.
@@ -78,7 +76,7 @@ impl Connection {
     }
 
     /// The handler succeeded: encodes the reply in place (or counts a one-way as handled).
-    pub(crate) fn reply<M: Message>(&mut self, id: CallId, message: &M, now: Time) {
+    pub(crate) fn reply<P: Payload>(&mut self, id: CallId, message: &P, now: Time) {
         let number = id.number();
         let Some(request) = self.requests.get_mut(number) else {
             return;
@@ -135,8 +133,9 @@ impl Connection {
         self.request_ended(request, now);
     }
 
-    fn put_reply<M: Message>(&mut self, id: u64, (queued, ran): (u64, u64), message: &M) {
-        let len = message.encoded_len();
+    fn put_reply<P: Payload>(&mut self, id: u64, (queued, ran): (u64, u64), message: &P) {
+        let size = message.size();
+        let len = size.len;
         let max = self.credit.max_message().unwrap_or(u64::MAX);
         if len as u64 > max {
             let text = format!("reply of {len} bytes exceeds the caller's limit of {max}");
@@ -147,7 +146,7 @@ impl Connection {
         (header.queue_us, header.run_us) = (queued, ran);
         let metadata = self.reply_metadata(id, &Metadata::new());
         header.metadata = metadata.as_ref();
-        self.put_message(header, message, len, Part::Reply);
+        self.put_message(header, message, size, Part::Reply);
     }
 
     fn end_call(

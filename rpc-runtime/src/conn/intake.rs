@@ -1,12 +1,10 @@
 //! Intake: the peer's requests, from their first frame until they are lined up for their handlers.
 
-use bytes::Bytes;
-
 use super::{
     Connection, Time, Unwanted,
     account::Fate,
     credit::{CONTROL_BYTES, FLOOR_BYTES},
-    fragments::{Assembly, WrongLength},
+    fragments::{Assembly, WrongLength, whole},
     handler::receipt,
     ids::MAX_ID,
     requests::{Body, PartialRequest, Request, Stage, Withdrawn},
@@ -15,7 +13,7 @@ use super::{
 };
 use crate::{
     Code, Metadata,
-    frame::{Flags, Frame, control::DropReason},
+    frame::{Encoded, Flags, Frame, control::DropReason},
 };
 
 /// Why a request is not taken.
@@ -42,7 +40,7 @@ impl Refusal {
 
 impl Connection {
     /// The first frame of a request.
-    pub(super) fn receive_request(&mut self, frame: Frame, one_way: bool, now: Time) {
+    pub(super) fn receive_request(&mut self, mut frame: Frame, one_way: bool, now: Time) {
         let id = frame.id;
         let last_id = self.requests.last_id();
         if !self.side.other().gives(id) || id <= last_id || id > MAX_ID {
@@ -58,16 +56,12 @@ impl Connection {
             return;
         }
         let more = frame.flags.contains(Flags::MORE);
-        let len = if more {
-            frame.length
-        } else {
-            frame.payload.len() as u64
-        };
+        let len = frame.message_len();
         let had_credit = !one_way || self.requests.charge_send(len);
         let refusal = self.check_request(&frame, one_way, had_credit, len);
         let stage = match refusal {
             Err(refusal) => return self.refuse_first(&frame, one_way, len, refusal, now),
-            Ok(()) => stage(&frame, more),
+            Ok(()) => stage(&mut frame, more),
         };
         match stage {
             Err(wrong) => self.refuse_first(&frame, one_way, len, Refusal::wrong_length(wrong), now),
@@ -92,7 +86,7 @@ impl Connection {
             let text = "a call whose caller streams brings its messages behind it";
             return Err(Refusal::new(Code::Internal, text, DropReason::BadPayload));
         }
-        if frame.encoding != 0 {
+        if !self.is_announced(frame.encoding) {
             let text = format!("compression {} was not announced", frame.encoding);
             return Err(Refusal::new(Code::Internal, text, DropReason::BadPayload));
         }
@@ -164,10 +158,7 @@ impl Connection {
         let streams = !frame.flags.contains(Flags::END);
         match &mut stage {
             Stage::Receiving(partial) => partial.metadata = frame.metadata,
-            Stage::Queued(body) => {
-                body.metadata = frame.metadata;
-                body.payload = frame.payload;
-            }
+            Stage::Queued(body) => body.metadata = frame.metadata,
             _ => {}
         }
         let request = Request {
@@ -247,7 +238,7 @@ impl Connection {
     }
 
     /// The last fragment of a request has come.
-    fn finish_receiving(&mut self, id: u64, payload: Bytes, now: Time) {
+    fn finish_receiving(&mut self, id: u64, payload: Encoded, now: Time) {
         let Some(request) = self.requests.get_mut(id) else {
             return;
         };
@@ -357,16 +348,16 @@ impl Connection {
     }
 }
 
-/// Where a request stands after its first frame; its metadata and payload are filled in when it is admitted.
-fn stage(frame: &Frame, more: bool) -> Result<Stage, WrongLength> {
+/// Where a request stands after its first frame; its metadata is filled in when it is admitted.
+fn stage(frame: &mut Frame, more: bool) -> Result<Stage, WrongLength> {
     if !more {
         return Ok(Stage::Queued(Body {
             procedure: frame.procedure,
             metadata: Metadata::new(),
-            payload: Bytes::new(),
+            payload: whole(frame)?,
         }));
     }
-    let mut assembly = Assembly::new(frame.length);
+    let mut assembly = Assembly::new(frame.length, frame.encoding);
     assembly.push(&frame.payload)?;
     Ok(Stage::Receiving(Box::new(PartialRequest {
         procedure: frame.procedure,

@@ -5,12 +5,12 @@ use bytes::Bytes;
 use super::{
     Cause, Connection, Reply, Time,
     calls::{PartialReply, Place},
-    fragments::WrongLength,
+    fragments::{WrongLength, whole},
     gate::News,
 };
 use crate::{
     Code, Executed, Metadata, Status,
-    frame::{Flags, Frame},
+    frame::{Encoded, Flags, Frame},
 };
 
 impl Connection {
@@ -30,16 +30,12 @@ impl Connection {
             }
             return self.close_call(id);
         }
-        if frame.encoding != 0 {
+        if !self.is_announced(frame.encoding) {
             let text = format!("compression {} of the reply was not announced", frame.encoding);
             self.fail_reply(id, text);
         }
         let more = frame.flags.contains(Flags::MORE);
-        let len = if more {
-            frame.length
-        } else {
-            frame.payload.len() as u64
-        };
+        let len = frame.message_len();
         let max = self.settings.max_message;
         if len > max {
             self.calls
@@ -53,11 +49,10 @@ impl Connection {
             return self.begin_reply(frame, now);
         }
         if self.calls.is_waiting(id) {
-            self.deliver(
-                id,
-                frame.payload,
-                head(frame.metadata, frame.queue_us, frame.run_us),
-            );
+            match whole(&mut frame) {
+                Ok(payload) => self.deliver(id, payload, head(frame.metadata, frame.queue_us, frame.run_us)),
+                Err(wrong) => self.fail_reply(id, wrong.to_string()),
+            }
         }
         self.close_call(id);
     }
@@ -108,7 +103,11 @@ impl Connection {
         let id = frame.id;
         let partial = if self.calls.is_waiting(id) {
             let metadata = std::mem::take(&mut frame.metadata);
-            PartialReply::new(frame.length, head(metadata, frame.queue_us, frame.run_us))
+            PartialReply::new(
+                frame.length,
+                frame.encoding,
+                head(metadata, frame.queue_us, frame.run_us),
+            )
         } else {
             PartialReply::discard(frame.length)
         };
@@ -123,7 +122,7 @@ impl Connection {
             return;
         };
         let counted = !partial.assembly.is_discarded();
-        if counted && !self.fill_inbox(frame.payload.len()) {
+        if counted && !self.fill_inbox(frame.payload.len() as u64) {
             self.overflow(id);
         }
         if let Some(Err(wrong)) = self.push_fragment(id, &frame.payload) {
@@ -163,7 +162,7 @@ impl Connection {
     }
 
     /// Gives a call its reply, if there is room for it.
-    fn deliver(&mut self, id: u64, payload: Bytes, head: Reply) {
+    fn deliver(&mut self, id: u64, payload: Encoded, head: Reply) {
         if !self.fill_inbox(payload.len()) {
             return self.overflow(id);
         }
@@ -174,8 +173,8 @@ impl Connection {
 
     /// Counts `len` bytes of a reply as undelivered; false if there is no room for them, and they are not counted.
     #[must_use]
-    fn fill_inbox(&mut self, len: usize) -> bool {
-        let fits = self.held().bytes.saturating_add(len as u64) <= self.settings.inbox_bytes;
+    fn fill_inbox(&mut self, len: u64) -> bool {
+        let fits = self.held().bytes.saturating_add(len) <= self.settings.inbox_bytes;
         if fits {
             self.calls.fill_inbox(len);
         }
@@ -234,7 +233,7 @@ fn status(frame: &mut Frame) -> Status {
 /// A reply without its payload.
 fn head(metadata: Metadata, queue_us: u64, run_us: u64) -> Reply {
     Reply {
-        payload: Bytes::new(),
+        payload: Encoded::default(),
         metadata,
         queued: Time::from_micros(queue_us),
         ran: Time::from_micros(run_us),

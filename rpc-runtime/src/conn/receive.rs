@@ -23,6 +23,11 @@ use crate::{
 };
 
 impl Connection {
+    /// Whether the peer may use the compression with this number; 0 is none.
+    pub(super) fn is_announced(&self, encoding: u32) -> bool {
+        encoding == 0 || self.settings.encodings.contains(&encoding)
+    }
+
     /// Takes in a frame of a connection that is live.
     pub(super) fn receive(&mut self, frame: Frame, now: Time) {
         if matches!(self.life, Life::Handshaking) {

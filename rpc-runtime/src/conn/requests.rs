@@ -5,19 +5,17 @@ use std::{
     fmt,
 };
 
-use bytes::Bytes;
-
 use super::{
     Arrived, CallId, Settings, Time, Unwanted,
     account::Fate,
-    calls::{PINNED, compact},
+    calls::PINNED,
     credit::{CONTROL_CALLS, charge},
     fragments::Assembly,
     ids::IdMap,
     stream::{Flow, Held},
     wakers::{Waiters, Woken},
 };
-use crate::{Code, Metadata};
+use crate::{Code, Metadata, frame::Encoded};
 
 /// The peer's requests.
 ///
@@ -109,7 +107,7 @@ pub(super) struct Withdrawn {
 pub(super) struct Body {
     pub(super) procedure: u64,
     pub(super) metadata: Metadata,
-    pub(super) payload: Bytes,
+    pub(super) payload: Encoded,
 }
 
 impl Request {
@@ -149,7 +147,7 @@ impl Request {
 
 impl fmt::Debug for Body {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "[{} bytes]", self.payload.len())
+        self.payload.fmt(f)
     }
 }
 
@@ -238,7 +236,7 @@ impl Requests {
         }
         if self.queue.len() > PINNED {
             if let Some(Stage::Queued(body)) = self.table.get_mut(&id).map(|request| &mut request.stage) {
-                body.payload = compact(std::mem::take(&mut body.payload));
+                body.payload = std::mem::take(&mut body.payload).compact();
             }
         }
         self.takers.wake(woken);

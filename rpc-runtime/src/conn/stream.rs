@@ -8,7 +8,7 @@ mod outflow;
 use std::time::Duration;
 
 pub(super) use self::{
-    inflow::{Fault, Inflow},
+    inflow::{Bounds, Fault, Inflow},
     outflow::Outflow,
 };
 use super::{Settings, Time, wakers::Woken};

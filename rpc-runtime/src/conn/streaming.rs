@@ -5,18 +5,17 @@
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use prost::Message;
 
 use super::{
     CallId, Cause, Connection, Failure, Next, Time, Unsent, Unwanted,
     calls::Reach,
     fragments::Part,
     handler::dropped_status,
-    stream::{Fault, Flow, Held, Outflow},
+    stream::{Bounds, Fault, Flow, Held, Outflow},
 };
 use crate::{
     Code, Executed, Metadata, Status,
-    frame::{Flags, Frame, Header, Kind},
+    frame::{Flags, Frame, Header, Kind, Payload},
 };
 
 /// What who reads and who sends does.
@@ -39,7 +38,7 @@ impl Connection {
             return Poll::Ready(Next::End);
         };
         if let Some(message) = inflow.take() {
-            held.bytes -= message.len() as u64;
+            held.bytes -= message.len();
             let is_due = inflow.is_grant_due();
             flow.note_move(now);
             let idle_at = flow.idle_at();
@@ -59,10 +58,10 @@ impl Connection {
     /// Puts a message of a stream of ours into the output, as soon as the peer takes it and there is room.
     ///
     /// One task may wait for it.
-    pub(crate) fn poll_data<M: Message>(
+    pub(crate) fn poll_data<P: Payload>(
         &mut self,
         id: CallId,
-        message: &M,
+        message: &P,
         now: Time,
         cx: &Context<'_>,
     ) -> Poll<Result<(), Unsent>> {
@@ -70,7 +69,8 @@ impl Connection {
         if let Some(over) = self.find_end(id) {
             return Poll::Ready(Err(over));
         }
-        let len = message.encoded_len();
+        let size = message.size();
+        let len = size.len;
         let max = self.credit.max_message().unwrap_or(u64::MAX);
         if len as u64 > max {
             let len = len as u64;
@@ -92,7 +92,7 @@ impl Connection {
             self.waiters.room.register(cx, &mut self.woken);
             return Poll::Pending;
         }
-        self.put_message(Header::new(Kind::Data, id), message, len, Part::Data);
+        self.put_message(Header::new(Kind::Data, id), message, size, Part::Data);
         if let Some((flow, _)) = self.flow_mut(id) {
             if let Some(outflow) = &mut flow.outflow {
                 outflow.charge(len as u64);
@@ -176,9 +176,12 @@ impl Connection {
     pub(super) fn receive_message(&mut self, frame: Frame, now: Time) {
         let id = frame.id;
         let is_empty_fragment = frame.payload.is_empty() && frame.flags.contains(Flags::MORE);
-        let max_message = self.settings.max_message;
-        let max_inbox = self.settings.inbox_bytes;
-        let room = max_inbox.saturating_sub(self.held().bytes);
+        let bounds = Bounds {
+            max_message: self.settings.max_message,
+            max_inbox: self.settings.inbox_bytes,
+            room: self.settings.inbox_bytes.saturating_sub(self.held().bytes),
+            announced: self.is_announced(frame.encoding),
+        };
         let flow = if self.side.gives(id) {
             self.calls.flow_mut(id)
         } else {
@@ -186,7 +189,7 @@ impl Connection {
         };
         let Some((flow, held)) = flow else { return };
         let Some(inflow) = &mut flow.inflow else { return };
-        match inflow.push(frame, max_message, room, max_inbox) {
+        match inflow.push(frame, bounds) {
             Ok(added) => {
                 held.bytes = held.bytes.saturating_add(added);
                 flow.note_move(now);

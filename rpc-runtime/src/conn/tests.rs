@@ -3,6 +3,7 @@
 mod age;
 mod calls;
 mod chaos;
+mod compression;
 mod credit;
 mod deadlines;
 mod drain;
@@ -73,6 +74,7 @@ pub(super) fn settings() -> Settings {
         max_age_grace: secs(30),
         max_idle: None,
         random: 1 << 31,
+        encodings: Vec::new(),
         instance_id: Bytes::from_static(b"instance"),
         software: "test".to_owned(),
         metadata: Metadata::new(),
@@ -328,7 +330,8 @@ impl Call {
         if let Some(id) = self.id {
             if let Poll::Ready(outcome) = conn.poll_reply(id, cx) {
                 let outcome = outcome.map(|reply| {
-                    let message = Vec::<u8>::decode(reply.payload.clone()).expect("reply cannot be parsed");
+                    let message =
+                        Vec::<u8>::decode(reply.payload.bytes().clone()).expect("reply cannot be parsed");
                     self.reply = Some(reply);
                     message
                 });
@@ -480,7 +483,7 @@ impl Pair {
     /// Takes the next request on the server and replies with its message.
     pub(super) fn echo(&mut self) {
         let arrived = self.server.accept(self.now);
-        let message = Vec::<u8>::decode(arrived.payload.clone()).expect("request cannot be parsed");
+        let message = Vec::<u8>::decode(arrived.payload.bytes().clone()).expect("request cannot be parsed");
         self.server.reply(&arrived, &message, self.now);
         self.settle();
     }

@@ -9,7 +9,7 @@ use super::{
     fragments::{FRAGMENT, Part, payload_room},
 };
 use crate::frame::{
-    Flags, Header, Kind, MAX_TEXT, Output,
+    Flags, Header, Kind, MAX_TEXT, Output, Payload, Size,
     control::{Entry, Goaway, Hello, Pong, Reason},
     cut,
 };
@@ -51,22 +51,28 @@ impl Backlog {
 
 impl Connection {
     /// Puts a message into the output, its first fragment if it is too long for one frame; returns where it ends.
-    pub(super) fn put_message<M: Message>(
+    pub(super) fn put_message<P: Payload>(
         &mut self,
         mut header: Header<'_>,
-        message: &M,
-        len: usize,
+        message: &P,
+        size: Size,
         part: Part,
     ) -> u64 {
         let max_frame = self.credit.max_frame();
-        if len <= FRAGMENT && header.frame_len(len) <= max_frame {
-            header.encode(message, len, &mut self.out);
+        if size.encoding != 0 {
+            header.encoding = size.encoding;
+            header.length = size.len as u64;
+        }
+        if size.packed <= FRAGMENT && header.frame_len(size.packed) <= max_frame {
+            header.encode(message, size.packed, &mut self.out);
             return self.out.end();
         }
         let mut bytes = Output::new();
-        message.encode_raw(&mut bytes);
+        message.put(&mut bytes);
         header.flags = header.flags | Flags::MORE;
-        header.length = bytes.len() as u64;
+        if size.encoding == 0 {
+            header.length = bytes.len() as u64;
+        }
         let mut first = bytes.split_to(payload_room(&header, max_frame).min(bytes.len()));
         header.encode_output(&mut first, &mut self.out);
         self.bulk.push(header.id, part, bytes);
@@ -106,7 +112,7 @@ impl Connection {
             call_bytes: settings.call_bytes,
             send_bytes: settings.send_bytes,
             stream_window: settings.stream_window,
-            encodings: Vec::new(),
+            encodings: settings.encodings.clone(),
             features: 0,
             instance_id: settings.instance_id.clone(),
             software: settings.software.clone(),

@@ -7,7 +7,10 @@ use bytes::Bytes;
 use super::stream::Shape;
 use crate::{
     Executed, Metadata, Phase, Priority, Status,
-    frame::control::{DropReason, Reason},
+    frame::{
+        Encoded,
+        control::{DropReason, Reason},
+    },
 };
 
 /// A moment: how long after the connection began.
@@ -67,6 +70,8 @@ pub(crate) struct Settings {
     pub(crate) max_idle: Option<Duration>,
     /// A random number, drawn for each connection: not all are to become old at once.
     pub(crate) random: u32,
+    /// The compressions that the peer may use, by their numbers.
+    pub(crate) encodings: Vec<u32>,
     /// Random bytes that tell one run of a process from another.
     pub(crate) instance_id: Bytes,
     /// Name and version of this software.
@@ -110,7 +115,7 @@ pub(crate) struct Ticket(pub(super) Option<u64>);
 /// The reply of a call that succeeded.
 pub(crate) struct Reply {
     /// The message, encoded.
-    pub(crate) payload: Bytes,
+    pub(crate) payload: Encoded,
     /// Entries beside it.
     pub(crate) metadata: Metadata,
     /// How long the call waited on the server.
@@ -122,7 +127,7 @@ pub(crate) struct Reply {
 impl fmt::Debug for Reply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reply")
-            .field("payload", &format_args!("[{} bytes]", self.payload.len()))
+            .field("payload", &self.payload)
             .field("metadata", &self.metadata)
             .field("queued", &self.queued)
             .field("ran", &self.ran)
@@ -273,7 +278,7 @@ pub(crate) struct Arrived {
     /// Entries beside the message.
     pub(crate) metadata: Metadata,
     /// The message, encoded.
-    pub(crate) payload: Bytes,
+    pub(crate) payload: Encoded,
     /// When its last byte was read.
     pub(crate) at: Time,
     /// Whether the caller sends a stream; the payload is empty then.
@@ -288,7 +293,7 @@ impl fmt::Debug for Arrived {
             .field("procedure", &format_args!("{:#018x}", self.procedure))
             .field("deadline", &self.deadline)
             .field("metadata", &self.metadata)
-            .field("payload", &format_args!("[{} bytes]", self.payload.len()))
+            .field("payload", &self.payload)
             .field("at", &self.at)
             .finish()
     }
@@ -327,7 +332,7 @@ pub(crate) enum End<'a> {
 #[derive(Debug)]
 pub(crate) enum Next {
     /// The next message, encoded.
-    Message(Bytes),
+    Message(Encoded),
     /// There is no more. A caller finds the outcome of the call now.
     End,
     /// Of a handler's stream: it cannot be read to its end, and the handler is to fail with this.

@@ -121,7 +121,7 @@ async fn echo(link: Arc<Link>) {
     while let Some(arrived) = next(&link).await {
         link.with(|conn, now| {
             conn.started(arrived.id, now).unwrap();
-            let payload = <Bytes as prost::Message>::decode(arrived.payload).unwrap();
+            let payload = <Bytes as prost::Message>::decode(arrived.payload.into_bytes()).unwrap();
             conn.reply(arrived.id, &payload, now);
         });
     }
@@ -144,7 +144,7 @@ async fn calls_survive_a_stream_of_a_few_bytes_at_a_time() {
         for len in [0, 1, 100, 70_000] {
             let message = Bytes::from(vec![b'x'; len]);
             let reply = call(&client, &message).await.unwrap();
-            let echoed = <Bytes as prost::Message>::decode(reply.payload).unwrap();
+            let echoed = <Bytes as prost::Message>::decode(reply.payload.into_bytes()).unwrap();
             assert_eq!(echoed, message, "{len} bytes in steps of {step}");
         }
         client.with(|conn, now| conn.close(now));
@@ -164,7 +164,7 @@ async fn a_message_of_many_frames_arrives_whole() {
     tokio::spawn(echo(server));
     let message = Bytes::from((0..3_000_000u32).map(|n| n as u8).collect::<Vec<_>>());
     let reply = call(&client, &message).await.unwrap();
-    assert!(<Bytes as prost::Message>::decode(reply.payload).unwrap() == message);
+    assert!(<Bytes as prost::Message>::decode(reply.payload.into_bytes()).unwrap() == message);
 }
 
 #[tokio::test(start_paused = true)]

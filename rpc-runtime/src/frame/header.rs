@@ -1,9 +1,8 @@
 //! From a call to bytes: what stands before the payload, and the payload itself, encoded in place.
 
 use bytes::{BufMut, Bytes};
-use prost::Message;
 
-use super::{Flags, Kind, MAX_TEXT, Output, PREFIX_LEN, cut};
+use super::{Flags, Kind, MAX_TEXT, Output, PREFIX_LEN, Payload, cut};
 use crate::Metadata;
 
 /// What stands before the payload of a frame that is to be sent; the fields are those of [`Frame`](super::Frame).
@@ -67,14 +66,13 @@ impl Header<'_> {
             + bytes_field_len(payload_len)
     }
 
-    /// Appends the whole frame with `message` as its payload; `message_len` is what its `encoded_len` said.
+    /// Appends the whole frame with `payload`, of which `len` bytes travel, as its size said.
     ///
     /// An empty message is a frame without a payload.
-    pub(crate) fn encode<M: Message>(&self, message: &M, message_len: usize, out: &mut Output) {
+    pub(crate) fn encode<P: Payload>(&self, payload: &P, len: usize, out: &mut Output) {
         let mut frame = Unfinished::new(out);
-        let end = self.put(message_len, frame.out);
-        // Not `encode`: that would measure the message a second time.
-        message.encode_raw(frame.out);
+        let end = self.put(len, frame.out);
+        payload.put(frame.out);
         assert_eq!(frame.out.end(), end, "encoded_len of the message is wrong");
         frame.is_whole = true;
     }

@@ -6,7 +6,7 @@ use tokio::runtime::Handle;
 
 use super::{Alive, Server, Shared, accept::Gates, router::Router, shared::Options};
 use crate::{
-    Code, DrainReport, Error, Limits, Service, TerminatePolicy,
+    Code, Compression, DrainReport, Error, Limits, Service, TerminatePolicy,
     config::DRAIN_TIMEOUT,
     transport::{Address, Listener},
 };
@@ -51,6 +51,12 @@ impl ServerBuilder {
     /// What one connection may hold, and how long it may take.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.options.limits = limits;
+        self
+    }
+
+    /// Takes compressed requests, and compresses replies for clients that take them; see [`Compression`]. Default: none.
+    pub fn compression(mut self, compression: Compression) -> Self {
+        self.options.compression = Some(compression);
         self
     }
 
@@ -159,6 +165,7 @@ impl ServerBuilder {
 impl Default for Options {
     fn default() -> Self {
         Self {
+            compression: None,
             limits: Limits::default(),
             policy: TerminatePolicy::default(),
             drain_timeout: DRAIN_TIMEOUT,

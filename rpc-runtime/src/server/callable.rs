@@ -14,7 +14,7 @@ use super::{
     router::Router,
     shared::Options,
 };
-use crate::{Error, Limits, Peer, Service, driver::Link};
+use crate::{Compression, Error, Limits, Peer, Service, driver::Link};
 
 /// The services of a client, which its server may call on the connections that the client makes: a server without
 /// listeners, and without `terminate`.
@@ -26,9 +26,14 @@ pub(crate) struct Callable {
 }
 
 impl Callable {
-    pub(crate) fn new(services: Vec<Arc<dyn Service>>, limits: Limits) -> Self {
+    pub(crate) fn new(
+        services: Vec<Arc<dyn Service>>,
+        limits: Limits,
+        compression: Option<Compression>,
+    ) -> Self {
         let options = Options {
             limits,
+            compression,
             ..Options::default()
         };
         Self {

@@ -16,7 +16,7 @@ use super::{
     watch::{Watch, Watched},
 };
 use crate::{
-    Client, Peer,
+    Client, Compression, Peer,
     client::Channel,
     conn::{Cause, Connection, State, Time},
     driver::Link,
@@ -62,6 +62,13 @@ impl Served {
 
     pub(crate) fn server(&self) -> &Arc<Shared> {
         &self.server
+    }
+
+    /// How messages to this peer are compressed: as the server was told, if the peer takes that.
+    pub(crate) fn compression(&self) -> Option<Compression> {
+        let chosen = self.server.compression()?;
+        let is_taken = self.with(|conn, _| conn.peer_takes(chosen.encoding()));
+        is_taken.then_some(chosen)
     }
 
     /// Runs `f` on the connection, and wakes its driver if it has work: at once, or, inside of a handler that the
@@ -129,7 +136,13 @@ impl Served {
     /// A client of whoever is at the other end.
     pub(crate) fn caller(&self) -> Client {
         let channel = self.caller.get_or_init(|| {
-            Channel::over_connection(&self.link, self.peer.address_arc(), self.server.settings())
+            let server = &self.server;
+            Channel::over_connection(
+                &self.link,
+                self.peer.address_arc(),
+                server.settings(),
+                server.compression(),
+            )
         });
         if self.link.with(|conn, _| conn.is_closed()) {
             self.caller_gone();

@@ -15,7 +15,7 @@ use tokio::{runtime::Handle, sync::watch, task::JoinHandle};
 
 use super::{Served, drain, router::Router};
 use crate::{
-    Code, DrainReport, Limits, Peer, Status, TerminatePolicy,
+    Code, Compression, DrainReport, Limits, Peer, Status, TerminatePolicy,
     config::SERVER_KEEP_ALIVE,
     conn::Settings,
     context::InstanceId,
@@ -43,6 +43,7 @@ pub(crate) struct Shared {
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
     pub(super) limits: Limits,
+    pub(super) compression: Option<Compression>,
     pub(super) policy: TerminatePolicy,
     pub(super) drain_timeout: Duration,
     pub(super) max_calls: usize,
@@ -114,9 +115,16 @@ impl Shared {
     }
 
     pub(super) fn settings(&self) -> Settings {
-        self.options
-            .limits
-            .settings(SERVER_KEEP_ALIVE, Bytes::copy_from_slice(&self.instance))
+        let limits = &self.options.limits;
+        Settings {
+            encodings: Compression::announced(self.options.compression),
+            ..limits.settings(SERVER_KEEP_ALIVE, Bytes::copy_from_slice(&self.instance))
+        }
+    }
+
+    /// How replies are compressed for peers that take it.
+    pub(super) fn compression(&self) -> Option<Compression> {
+        self.options.compression
     }
 
     /// Who may terminate this server.

@@ -14,8 +14,9 @@ use prost::Message;
 use super::{Handler, Procedure, Replies, Requests};
 use crate::{
     Code, Context, Metadata, Result, Status,
+    compression::Outgoing,
     conn::{Arrived, CallId, End, Time, Unwanted},
-    frame::DropReason,
+    frame::{DropReason, Encoded},
     server::Served,
 };
 
@@ -29,7 +30,7 @@ pub struct Incoming {
     procedure: &'static Procedure,
     deadline: Option<Time>,
     metadata: Metadata,
-    payload: Bytes,
+    payload: Encoded,
     /// Until the connection knows how the call ended.
     open: bool,
 }
@@ -177,8 +178,9 @@ impl Incoming {
     }
 
     /// The request, not parsed yet.
-    pub(crate) fn payload(&self) -> &Bytes {
-        &self.payload
+    pub(crate) fn payload(&self) -> Result<Bytes> {
+        let unpacked = self.payload.clone().unpack();
+        unpacked.map_err(|error| malformed(self.procedure.path(), &error))
     }
 
     /// Ends the call without its handler: it was not executed.
@@ -215,12 +217,19 @@ impl Incoming {
     }
 
     async fn reply<M: Message>(&mut self, reply: &M) {
+        // Nobody reads a reply to a one-way request.
+        let compression = if self.one_way {
+            None
+        } else {
+            self.served.compression()
+        };
+        let reply = Outgoing::new(reply, compression);
         poll_fn(|cx| {
             self.served.with(|conn, now| {
                 if !self.one_way {
                     ready!(conn.poll_room(self.id, cx));
                 }
-                conn.reply(self.id, reply, now);
+                conn.reply(self.id, &reply, now);
                 Poll::Ready(())
             })
         })
@@ -272,19 +281,20 @@ impl fmt::Debug for Incoming {
 }
 
 /// Parses a request of `procedure`, or a message of its stream.
-pub(super) fn parse<Req: Message + Default>(payload: Bytes, procedure: &str) -> Result<Req> {
+pub(super) fn parse<Req: Message + Default>(payload: Encoded, procedure: &str) -> Result<Req> {
+    let payload = payload.unpack().map_err(|error| malformed(procedure, &error))?;
     // A slice of a small payload would keep the whole read buffer alive: its `bytes` fields are copied instead.
     let request = if payload.len() < BY_REFERENCE {
         Req::decode(&payload[..])
     } else {
         Req::decode(payload)
     };
-    request.map_err(|error| {
-        Status::new(
-            Code::Internal,
-            format!("the request of {procedure} is malformed: {error}"),
-        )
-    })
+    request.map_err(|error| malformed(procedure, &error))
+}
+
+fn malformed(procedure: &str, error: &dyn fmt::Display) -> Status {
+    let text = format!("the request of {procedure} is malformed: {error}");
+    Status::new(Code::Internal, text)
 }
 
 /// Payloads of this length and more have a buffer of their own, and are handed out by reference.

@@ -8,6 +8,7 @@ use tokio::task::coop;
 
 use crate::{
     Code, Result, Status,
+    compression::Outgoing,
     conn::{CallId, Unsent},
     server::Served,
 };
@@ -55,9 +56,10 @@ impl<T: Message> Replies<T> {
     async fn send(&self, message: &T) -> Result<()> {
         // A stream that always has more would not let others have their turn.
         coop::consume_budget().await;
+        let message = Outgoing::new(message, self.served.compression());
         let sent = poll_fn(|cx| {
             self.served
-                .with(|conn, now| conn.poll_data(self.id, message, now, cx))
+                .with(|conn, now| conn.poll_data(self.id, &message, now, cx))
         });
         sent.await.map_err(|unsent| match unsent {
             Unsent::TooLong { len, max } => Status::new(

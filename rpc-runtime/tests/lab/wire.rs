@@ -29,6 +29,8 @@ pub(crate) struct Frame {
     pub(crate) message: String,
     #[prost(uint64, tag = "9")]
     pub(crate) length: u64,
+    #[prost(uint32, tag = "10")]
+    pub(crate) encoding: u32,
     #[prost(bytes = "vec", tag = "15")]
     pub(crate) payload: Vec<u8>,
 }
@@ -80,6 +82,11 @@ impl HandPeer {
     pub(crate) async fn connect(address: &str) -> Self {
         let address = address.strip_prefix("tcp://").unwrap();
         Self(within(TcpStream::connect(address)).await.unwrap())
+    }
+
+    /// One that has connected to us, and says nothing.
+    pub(crate) fn over(stream: TcpStream) -> Self {
+        Self(stream)
     }
 
     /// Connects, and shakes hands.

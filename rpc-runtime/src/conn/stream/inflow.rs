@@ -7,19 +7,16 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
-
 use super::Held;
 use crate::{
     Code, Status,
     conn::{
         Time,
-        calls::compact,
         credit::charge,
-        fragments::{Assembly, WrongLength},
+        fragments::{Assembly, WrongLength, whole},
         wakers::{Woken, set_waker},
     },
-    frame::{Flags, Frame},
+    frame::{Encoded, Flags, Frame},
 };
 
 /// The messages of a stream of the peer that nobody here has taken yet, and the credit for more.
@@ -28,7 +25,7 @@ use crate::{
 /// pass the window.
 #[derive(Debug)]
 pub(in crate::conn) struct Inflow {
-    messages: VecDeque<Bytes>,
+    messages: VecDeque<Encoded>,
     /// A message of which more fragments are to come.
     assembly: Option<Assembly>,
     /// All that the peer was ever allowed, and all that it has sent: both only grow.
@@ -57,6 +54,17 @@ struct Window {
     len: u64,
     /// How much of that was added since the beginning.
     widened: u64,
+}
+
+/// How much this side takes.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::conn) struct Bounds {
+    pub(in crate::conn) max_message: u64,
+    /// How many bytes may wait to be taken, on the whole connection, and how many more may now.
+    pub(in crate::conn) max_inbox: u64,
+    pub(in crate::conn) room: u64,
+    /// Whether the frame's compression is one that was announced.
+    pub(in crate::conn) announced: bool,
 }
 
 /// Why a stream cannot go on.
@@ -102,48 +110,47 @@ impl Inflow {
         }
     }
 
-    /// Takes a frame in: a message, or a fragment of one. `room` is how many bytes more may lie here; the bytes that do so
-    /// now are returned.
-    pub(in crate::conn) fn push(
-        &mut self,
-        frame: Frame,
-        max_message: u64,
-        room: u64,
-        max_inbox: u64,
-    ) -> Result<u64, Fault> {
+    /// Takes a frame in: a message, or a fragment of one. Returns how many bytes more wait now: those of a whole message
+    /// count as they are before compression.
+    pub(in crate::conn) fn push(&mut self, mut frame: Frame, bounds: Bounds) -> Result<u64, Fault> {
         if self.stage != Stage::Open {
             return Ok(0);
         }
         let more = frame.flags.contains(Flags::MORE);
         if self.assembly.is_none() {
-            let len = if more {
-                frame.length
-            } else {
-                frame.payload.len() as u64
-            };
+            let len = frame.message_len();
             let had_credit = self.received < self.granted;
             self.received = self.received.saturating_add(charge(len));
             if !had_credit {
                 return Err(Fault::Overrun);
             }
-            if frame.encoding != 0 {
+            if !bounds.announced {
                 return Err(Fault::Encoding(frame.encoding));
             }
-            if len > max_message {
+            if len > bounds.max_message {
                 return Err(Fault::TooLong {
                     len,
-                    max: max_message,
+                    max: bounds.max_message,
                 });
             }
         }
-        let added = frame.payload.len() as u64;
-        if added > room {
-            return Err(Fault::InboxFull { max: max_inbox });
+        let added = match &self.assembly {
+            _ if more => frame.payload.len() as u64,
+            None => frame.message_len(),
+            Some(assembly) => assembly.length().saturating_sub(assembly.kept() as u64),
+        };
+        if added > bounds.room {
+            return Err(Fault::InboxFull {
+                max: bounds.max_inbox,
+            });
         }
         let message = match &mut self.assembly {
-            None if !more => keep(frame.payload, self.messages.len()),
+            None if !more => {
+                let message = whole(&mut frame).map_err(Fault::WrongLength)?;
+                keep(message, self.messages.len())
+            }
             None => {
-                let mut assembly = Assembly::new(frame.length);
+                let mut assembly = Assembly::new(frame.length, frame.encoding);
                 assembly.push(&frame.payload).map_err(Fault::WrongLength)?;
                 self.assembly = Some(assembly);
                 return Ok(added);
@@ -183,9 +190,9 @@ impl Inflow {
     }
 
     /// Takes the next message.
-    pub(in crate::conn) fn take(&mut self) -> Option<Bytes> {
+    pub(in crate::conn) fn take(&mut self) -> Option<Encoded> {
         let message = self.messages.pop_front()?;
-        self.owed = self.owed.saturating_add(charge(message.len() as u64));
+        self.owed = self.owed.saturating_add(charge(message.len()));
         Some(message)
     }
 
@@ -224,11 +231,11 @@ impl Inflow {
     /// Forgets everything, now and later; what was held until now.
     pub(super) fn forget(&mut self) -> Held {
         self.stage = Stage::Discarding;
-        let whole: usize = self.messages.drain(..).map(|message| message.len()).sum();
+        let whole: u64 = self.messages.drain(..).map(|message| message.len()).sum();
         let part = self.assembly.take().map_or(0, |assembly| assembly.kept());
         self.messages = VecDeque::new();
         Held {
-            bytes: (whole + part) as u64,
+            bytes: whole + part as u64,
             widened: std::mem::take(&mut self.window.widened),
         }
     }
@@ -297,11 +304,11 @@ impl fmt::Display for Fault {
 }
 
 /// A message that waits: beside others, a short one is copied, for it would pin a read buffer.
-fn keep(payload: Bytes, waiting: usize) -> Bytes {
+fn keep(message: Encoded, waiting: usize) -> Encoded {
     if waiting < SLICES {
-        payload
+        message
     } else {
-        compact(payload)
+        message.compact()
     }
 }
 

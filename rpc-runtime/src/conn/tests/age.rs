@@ -207,7 +207,7 @@ fn message_that_is_half_sent_when_the_connection_is_old_arrives() {
     let one = pair.server.accept(pair.now);
     let other = pair.server.accept(pair.now);
     for arrived in [one, other] {
-        let message = Vec::<u8>::decode(arrived.payload.clone()).unwrap();
+        let message = Vec::<u8>::decode(arrived.payload.bytes().clone()).unwrap();
         assert_eq!(message.len(), 1 << 20);
         pair.server.reply(&arrived, &message, pair.now);
     }

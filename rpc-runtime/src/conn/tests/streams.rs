@@ -64,7 +64,9 @@ impl Node {
     /// The next message, which must be there.
     pub(super) fn message(&mut self, id: CallId, now: Time) -> Vec<u8> {
         match self.next(id, now) {
-            Poll::Ready(Next::Message(bytes)) => Vec::<u8>::decode(bytes).expect("it can be parsed"),
+            Poll::Ready(Next::Message(bytes)) => {
+                Vec::<u8>::decode(bytes.into_bytes()).expect("it can be parsed")
+            }
             other => panic!("no message but {other:?}"),
         }
     }
@@ -102,7 +104,7 @@ fn messages_of_both_streams_arrive_in_order_and_neither_waits_for_the_end_of_the
     pair.settle();
     assert_eq!(pair.client.message(id, pair.now), b"last");
     assert!(pair.client.is_at_end(id, pair.now));
-    assert!(pair.client.outcome(id).unwrap().payload.is_empty());
+    assert!(pair.client.outcome(id).unwrap().payload.bytes().is_empty());
     pair.assert_quiescent();
 }
 

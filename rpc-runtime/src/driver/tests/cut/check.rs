@@ -44,7 +44,7 @@ impl<'a> Check<'a> {
         let what = format!("{token}: ran {ran}, {outcome:?}; {:?}", self.plan);
         match outcome {
             Ok(reply) => {
-                let message = <String as prost::Message>::decode(reply.payload.clone()).unwrap();
+                let message = <String as prost::Message>::decode(reply.payload.bytes().clone()).unwrap();
                 assert_eq!(super::token(&message), token, "{what}");
                 assert!(ran, "{what}");
             }
@@ -103,7 +103,7 @@ impl<'a> Check<'a> {
                 } else {
                     format!("{}.{}", talk.token(), ran.got)
                 };
-                let reply = <String as prost::Message>::decode(reply.payload.clone()).unwrap();
+                let reply = <String as prost::Message>::decode(reply.payload.bytes().clone()).unwrap();
                 assert_eq!(reply, expected, "{what}");
             }
             Some(Err(failure)) => {

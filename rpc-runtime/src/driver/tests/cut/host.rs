@@ -68,7 +68,7 @@ impl Host {
     pub(super) async fn serve(self: Arc<Self>, link: Arc<Link>) {
         let mut waiting = JoinSet::new();
         while let Some(arrived) = next(&link).await {
-            let message = <String as prost::Message>::decode(arrived.payload.clone()).unwrap();
+            let message = <String as prost::Message>::decode(arrived.payload.bytes().clone()).unwrap();
             if arrived.procedure == REFUSE {
                 let status = Status::new(Code::Unimplemented, "not here");
                 let reason = DropReason::UnknownProcedure;

@@ -196,7 +196,7 @@ impl Host {
             match next_message(link, id).await {
                 Next::Message(message) => {
                     assert!(
-                        is_numbered(message, procedure, number),
+                        is_numbered(message.into_bytes(), procedure, number),
                         "{token}: message {number}"
                     );
                     self.note(token, |ran| ran.got += 1);

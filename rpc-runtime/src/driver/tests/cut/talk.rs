@@ -80,7 +80,7 @@ impl Talk {
         let Some(id) = self.id else { return false };
         match next_message(link, id).await {
             Next::Message(message) => {
-                let is_next = is_numbered(message, self.procedure, self.read);
+                let is_next = is_numbered(message.into_bytes(), self.procedure, self.read);
                 assert!(is_next, "{}: message {}", self.token(), self.read);
                 self.read += 1;
                 true

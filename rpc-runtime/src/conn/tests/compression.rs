@@ -1,0 +1,195 @@
+//! Compressed messages: what limits count, and what is refused. The bytes are anything: the protocol never unpacks.
+
+use std::task::Poll;
+
+use super::*;
+use crate::{Code, Executed, frame::Encoded};
+
+/// Two that take encoding 7.
+fn agreed() -> Pair {
+    let settings = Settings {
+        encodings: vec![7],
+        ..settings()
+    };
+    Pair::with(settings.clone(), settings)
+}
+
+/// A message of `len` bytes, compressed into `packed`.
+fn message(packed: usize, len: u64) -> Encoded {
+    Encoded::new(vec![b'p'; packed].into(), 7, len)
+}
+
+fn call(pair: &mut Pair, message: &Encoded) -> CallId {
+    let request = Request {
+        procedure: ECHO,
+        ..Request::default()
+    };
+    let mut ticket = Ticket::default();
+    let now = pair.now;
+    ready(|cx| {
+        pair.client
+            .conn
+            .poll_call(&mut ticket, &request, message, now, cx)
+    })
+    .unwrap()
+}
+
+#[test]
+fn the_hello_tells_which_compressions_are_taken() {
+    let pair = agreed();
+    assert!(pair.client.conn.peer_takes(7) && pair.server.conn.peer_takes(7));
+    assert!(!pair.client.conn.peer_takes(8) && !pair.client.conn.peer_takes(0));
+}
+
+#[test]
+fn a_compressed_message_travels_with_both_lengths() {
+    let mut pair = agreed();
+    // In one frame each, and in several.
+    for (packed, len) in [(40, 5000), (300_000, 3 << 20)] {
+        let sent = message(packed, len);
+        let id = call(&mut pair, &sent);
+        pair.settle();
+        assert_eq!(pair.client.conn.credit.calls(), (1, len + 256));
+        let arrived = pair.server.accept(pair.now);
+        assert_eq!(arrived.payload, sent);
+        pair.server
+            .conn
+            .reply(arrived.id, &message(packed + 1, len + 1), pair.now);
+        pair.settle();
+        assert_eq!(
+            pair.client.conn.calls.held(),
+            (1, len + 1),
+            "what is undelivered counts its length"
+        );
+        let reply = ready(|cx| pair.client.conn.poll_reply(id, cx)).unwrap();
+        assert_eq!(reply.payload, message(packed + 1, len + 1));
+    }
+    pair.assert_quiescent();
+}
+
+#[test]
+fn a_compressed_one_way_request_is_charged_its_length() {
+    let mut pair = agreed();
+    let request = Request {
+        procedure: ECHO,
+        ..Request::default()
+    };
+    let before = pair.client.conn.credit.send_balance();
+    let (mut ticket, now) = (Ticket::default(), pair.now);
+    ready(|cx| {
+        pair.client
+            .conn
+            .poll_send(&mut ticket, &request, &message(40, 5000), now, cx)
+    })
+    .unwrap();
+    assert_eq!(before - pair.client.conn.credit.send_balance(), 5256);
+    pair.settle();
+    let arrived = pair.server.accept(pair.now);
+    assert_eq!(arrived.payload, message(40, 5000));
+    pair.server.reply(&arrived, b"", pair.now);
+    pair.settle();
+    pair.assert_quiescent();
+}
+
+#[test]
+fn limits_count_the_length_before_compression() {
+    let mut pair = agreed();
+    let max = pair.server.conn.settings.max_message;
+    let request = Request::default();
+    let (mut ticket, now) = (Ticket::default(), pair.now);
+    let too_long = message(40, max + 1);
+    let result = poll(|cx| {
+        pair.client
+            .conn
+            .poll_call(&mut ticket, &request, &too_long, now, cx)
+    });
+    let Poll::Ready(Err(failure)) = result else {
+        panic!("it was taken: {result:?}");
+    };
+    assert!(matches!(failure.cause, Cause::TooLong { len, .. } if len == max + 1));
+
+    // A peer that sends it all the same.
+    pair.client.conn.calls.take_id();
+    let mut call = header(Kind::Call, 1, Flags::END);
+    (call.encoding, call.length) = (7, max + 1);
+    pair.server.inject(call, b"short", pair.now);
+    pair.settle();
+    let reply = pair.client.last(Kind::Reply);
+    assert_eq!(
+        (reply.code, reply.flags),
+        (Code::ResourceExhausted as u32, Flags::NOT_EXECUTED)
+    );
+}
+
+#[test]
+fn a_reply_that_would_fill_the_inbox_when_unpacked_fails_its_call() {
+    let mut pair = agreed();
+    pair.client.conn.settings.inbox_bytes = 10_000;
+    let id = call(&mut pair, &message(10, 2000));
+    pair.settle();
+    let arrived = pair.server.accept(pair.now);
+    pair.server.conn.reply(arrived.id, &message(10, 10_001), pair.now);
+    pair.settle();
+    let failure = ready(|cx| pair.client.conn.poll_reply(id, cx)).unwrap_err();
+    assert!(matches!(failure.cause, Cause::InboxFull { max: 10_000 }));
+    pair.assert_quiescent();
+}
+
+#[test]
+fn packed_bytes_that_exceed_the_length_fail_their_call() {
+    let mut pair = agreed();
+    // A request in one frame, and in several.
+    let mut whole = header(Kind::Call, 1, Flags::END);
+    (whole.encoding, whole.length) = (7, 4);
+    pair.server.inject(whole, b"12345", pair.now);
+    let mut first = header(Kind::Call, 3, Flags::END | Flags::MORE);
+    (first.encoding, first.length) = (7, 4);
+    pair.server.inject(first, b"123", pair.now);
+    pair.server
+        .inject(header(Kind::Data, 3, Flags::NONE), b"45", pair.now);
+    pair.client.conn.calls.take_id();
+    pair.client.conn.calls.take_id();
+    pair.settle();
+    assert_eq!(pair.client.count(Kind::Reply), 2);
+    for reply in pair.client.seen.iter().filter(|frame| frame.kind == Kind::Reply) {
+        assert_eq!(
+            (reply.code, reply.flags),
+            (Code::Internal as u32, Flags::NOT_EXECUTED)
+        );
+    }
+    assert!(!pair.server.has_request());
+
+    // A reply.
+    for more in [false, true] {
+        let mut call = pair.call(b"x");
+        let id = call.id.unwrap().0;
+        let mut reply = header(Kind::Reply, id, if more { Flags::MORE } else { Flags::NONE });
+        (reply.encoding, reply.length) = (7, 4);
+        pair.client.inject(reply, b"12345", pair.now);
+        if more {
+            pair.client
+                .inject(header(Kind::Data, id, Flags::NONE), b"6", pair.now);
+        }
+        assert!(pair.poll(&mut call));
+        assert_eq!(
+            (call.status().code(), call.executed()),
+            (Code::Internal, Executed::Yes)
+        );
+        let arrived = pair.server.take();
+        pair.server.conn.end(arrived.id, End::Dropped, pair.now);
+    }
+}
+
+#[test]
+fn a_compressed_message_may_come_in_fewer_bytes_than_its_length_and_nothing_is_left_of_it() {
+    let mut pair = agreed();
+    let mut first = header(Kind::Call, 1, Flags::END | Flags::MORE);
+    (first.encoding, first.length) = (7, 3 << 20);
+    pair.server.inject(first, b"123", pair.now);
+    let kept = pair.server.conn.requests.held(&pair.server.conn.settings).2;
+    assert!(kept < 1024, "{kept} bytes for three");
+    pair.server
+        .inject(header(Kind::Data, 1, Flags::NONE), b"45", pair.now);
+    let arrived = pair.server.accept(pair.now);
+    assert_eq!(arrived.payload, Encoded::new(b"12345"[..].into(), 7, 3 << 20));
+}
