@@ -6,9 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use demo_api::demo::kv::v1::{KeyRefused, KvClient};
-use rpc_runtime::{Code, Error, Executed, Message};
-use tokio::task::JoinSet;
+use demo_api::demo::kv::v1::{
+    Answer, Command, KeyRefused, KvClient, UpdateRequest, WatchEvent, Watcher, WatcherServer,
+};
+use indicatif::ProgressBar;
+use rpc_runtime::{Bytes, Code, Context, Error, Executed, Message};
+use tokio::{sync::mpsc, task::JoinSet, time::timeout};
 
 /// A walk through everything that the demo shows.
 pub(crate) struct Walk {
@@ -22,6 +25,8 @@ type Outcome<T = ()> = Result<T, Box<dyn StdError>>;
 
 /// Calls of the pipelined step, over one connection.
 const PIPELINED: usize = 10_000;
+/// Entries of the import.
+const IMPORTED: u64 = 10_000;
 
 impl Walk {
     /// A walk against the server at `address`, which it terminates at the end if `terminate` says so.
@@ -58,6 +63,10 @@ impl Walk {
         self.deadline(&kv).await?;
         self.refusal(&kv).await?;
         self.overtaking(&kv).await?;
+        self.watch(&kv).await?;
+        self.import(&kv).await?;
+        self.session(&kv).await?;
+        self.callback().await?;
 
         if self.terminate {
             let began = Instant::now();
@@ -185,10 +194,113 @@ impl Walk {
         Ok(())
     }
 
+    /// A stream of replies: what is there, then each change.
+    async fn watch(&mut self, kv: &KvClient) -> Outcome {
+        let began = Instant::now();
+        kv.send_recv().update("star/sirius", "bright").await?;
+        let mut stars = kv.send_recv().watch("star/").await?;
+        let mut seen = Vec::new();
+        while let Some(WatchEvent { key, value }) = stars.message().await? {
+            seen.push(format!("{key} {}", String::from_utf8_lossy(&value)));
+            match seen.len() {
+                1 => kv.send_recv().update("star/vega", "blue").await?,
+                _ => break,
+            }
+        }
+        // Dropping the stream tells the server to stop.
+        drop(stars);
+        self.done(
+            began,
+            format_args!("send_recv watch \"star/\" -> {}", seen.join(", ")),
+        );
+        Ok(())
+    }
+
+    /// A stream of requests, with one reply.
+    async fn import(&mut self, kv: &KvClient) -> Outcome {
+        let began = Instant::now();
+        // Shown on a terminal only.
+        let progress = ProgressBar::new(IMPORTED).with_message("importing");
+        let (mut entries, imported) = kv.send_recv().import().await?;
+        for number in 0..IMPORTED {
+            // It waits when the server does not keep up.
+            entries
+                .send(UpdateRequest {
+                    key: format!("import/{number}"),
+                    value: "imported".into(),
+                })
+                .await?;
+            progress.inc(1);
+        }
+        entries.finish();
+        let imported = imported.await?;
+        progress.finish_and_clear();
+        self.done(began, format_args!("send_recv import -> {imported} entries"));
+        Ok(())
+    }
+
+    /// Streams both ways: each command is answered while the next one waits.
+    async fn session(&mut self, kv: &KvClient) -> Outcome {
+        let began = Instant::now();
+        let (mut commands, mut answers) = kv.send_recv().session().await?;
+        let mut seen = Vec::new();
+        for value in [None, Some("golden".into()), None] {
+            let key = "dog".to_owned();
+            commands.send(Command { key, value }).await?;
+            let Some(Answer { before }) = answers.message().await? else {
+                return Err("the session has ended before its time".into());
+            };
+            seen.push(shown(before.as_deref()));
+        }
+        commands.finish();
+        if let Some(answer) = answers.message().await? {
+            return Err(format!("one answer too many: {answer:?}").into());
+        }
+        self.done(
+            began,
+            format_args!("send_recv session: look, store, look -> {}", seen.join(", ")),
+        );
+        Ok(())
+    }
+
+    /// A service of this client, which the server calls on the client's own connection.
+    async fn callback(&mut self) -> Outcome {
+        let began = Instant::now();
+        let (told, mut changes) = mpsc::channel(1);
+        let kv = KvClient::builder(&self.address)
+            .serve(WatcherServer::new(Told(told)))
+            .connect()
+            .await?;
+        kv.send_recv().subscribe("moon/").await?;
+        kv.send_recv().update("moon/io", "yellow").await?;
+        let changed = timeout(Duration::from_secs(10), changes.recv()).await?;
+        let (key, value) = changed.ok_or("the subscription has ended")?;
+        kv.close().await?;
+        self.done(
+            began,
+            format_args!(
+                "subscribe \"moon/\", and the server calls back: changed {key:?} {}",
+                shown(Some(&value))
+            ),
+        );
+        Ok(())
+    }
+
     fn done(&mut self, began: Instant, what: impl fmt::Display) {
         let time = began.elapsed();
         self.steps += 1;
         println!("{:>2}  {:>9.3} ms  {what}", self.steps, time.as_secs_f64() * 1e3);
+    }
+}
+
+/// What this client serves: it passes on what it is told.
+struct Told(mpsc::Sender<(String, Bytes)>);
+
+impl Watcher for Told {
+    async fn rpc_changed(&self, _: &Context, key: String, value: Bytes) -> rpc_runtime::Result<()> {
+        // It fails if nobody listens any more, which is no concern of the server.
+        let _ = self.0.send((key, value)).await;
+        Ok(())
     }
 }
 

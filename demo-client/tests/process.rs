@@ -52,6 +52,10 @@ async fn walk_without_flags_ends_well() {
         "send_recv fetch \"dog\" -> \"brown\"",
         "pipelined calls",
         "DEADLINE_EXCEEDED",
+        "watch \"star/\" -> star/sirius bright, star/vega blue",
+        "import -> 10000 entries",
+        "session: look, store, look -> \"brown\", \"brown\", \"golden\"",
+        "the server calls back: changed \"moon/io\" \"yellow\"",
         "terminate",
     ] {
         assert!(stdout.contains(step), "{step} is missing:\n{stdout}");

@@ -7,25 +7,59 @@ use std::{
     time::Duration,
 };
 
-use demo_api::demo::kv::v1::{KeyRefused, Kv};
-use rpc_runtime::{Bytes, Code, Context, Message, Result, Status};
+use demo_api::demo::kv::v1::{Answer, Command, KeyRefused, Kv, UpdateRequest, WatchEvent, WatcherClient};
+use rpc_runtime::{Bytes, Code, ConnectionState, Context, Message, Requests, Result, Status, Stream, stream};
+use tokio::sync::broadcast::{self, error::RecvError};
 
 /// The longest key, in bytes.
 pub const MAX_KEY_LEN: usize = 256;
 
 /// Values by key, in memory.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Store {
     values: RwLock<HashMap<String, Bytes>>,
+    /// Tells watchers and subscribers; bounded, so that a slow one costs them their place and nobody else anything.
+    changes: broadcast::Sender<WatchEvent>,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self {
+            values: RwLock::default(),
+            changes: broadcast::Sender::new(MAX_CHANGES),
+        }
+    }
 }
 
 impl Store {
     // Methods of the type itself are never remote: only what kv.proto lists is.
-    fn put(&self, key: String, value: Bytes) {
-        self.values
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(key, value);
+    fn put(&self, key: String, value: Bytes) -> Result<Option<Bytes>> {
+        if key.is_empty() || key.len() > MAX_KEY_LEN {
+            let text = format!("a key has 1 to {MAX_KEY_LEN} bytes, this one has {}", key.len());
+            let details = KeyRefused {
+                key,
+                max_len: MAX_KEY_LEN as u32,
+            };
+            return Err(Status::new(Code::InvalidArgument, text).with_details(details.encode_to_vec()));
+        }
+        let mut values = self.values.write().unwrap_or_else(PoisonError::into_inner);
+        let before = values.insert(key.clone(), value.clone());
+        // Under the lock, so that changes are told in their order. It fails if nobody watches, which is no failure.
+        let _ = self.changes.send(WatchEvent { key, value });
+        Ok(before)
+    }
+
+    fn beginning_with(&self, prefix: &str) -> Vec<WatchEvent> {
+        let values = self.values.read().unwrap_or_else(PoisonError::into_inner);
+        let found = values.iter().filter(|(key, _)| key.starts_with(prefix));
+        let mut found: Vec<_> = found
+            .map(|(key, value)| WatchEvent {
+                key: key.clone(),
+                value: value.clone(),
+            })
+            .collect();
+        found.sort_by(|one, other| one.key.cmp(&other.key));
+        found
     }
 
     fn get(&self, key: &str) -> Option<Bytes> {
@@ -43,16 +77,7 @@ impl Kv for Store {
     }
 
     async fn rpc_update(&self, _: &Context, key: String, value: Bytes) -> Result<()> {
-        if key.is_empty() || key.len() > MAX_KEY_LEN {
-            let text = format!("a key has 1 to {MAX_KEY_LEN} bytes, this one has {}", key.len());
-            let details = KeyRefused {
-                key,
-                max_len: MAX_KEY_LEN as u32,
-            };
-            return Err(Status::new(Code::InvalidArgument, text).with_details(details.encode_to_vec()));
-        }
-        self.put(key, value);
-        Ok(())
+        self.put(key, value).map(drop)
     }
 
     async fn rpc_fetch(&self, _: &Context, key: String) -> Result<Option<Bytes>> {
@@ -72,4 +97,87 @@ impl Kv for Store {
         thread::sleep(Duration::from_millis(millis.into()));
         Ok(())
     }
+
+    async fn rpc_watch(
+        &self,
+        cx: &Context,
+        prefix: String,
+    ) -> Result<impl Stream<Item = Result<WatchEvent>> + Send> {
+        // Before the look at what is there, so that no change falls between.
+        let mut changes = self.changes.subscribe();
+        let present = self.beginning_with(&prefix);
+        Ok(stream(async move |out| {
+            for event in present {
+                out.send(event).await;
+            }
+            loop {
+                let event = tokio::select! {
+                    event = changes.recv() => event,
+                    () = cx.draining() => return Ok(()),
+                };
+                match event {
+                    Ok(event) if event.key.starts_with(&prefix) => out.send(event).await,
+                    Ok(_) => {}
+                    Err(RecvError::Lagged(missed)) => {
+                        let text = format!("this watcher is too slow: it has missed {missed} changes");
+                        return Err(Status::new(Code::DataLoss, text));
+                    }
+                    Err(RecvError::Closed) => return Ok(()),
+                }
+            }
+        }))
+    }
+
+    async fn rpc_import(&self, _: &Context, mut requests: Requests<UpdateRequest>) -> Result<u64> {
+        let mut entries = 0;
+        // An error means that the stream is not complete, and ends the import with it.
+        while let Some(UpdateRequest { key, value }) = requests.message().await? {
+            self.put(key, value)?;
+            entries += 1;
+        }
+        Ok(entries)
+    }
+
+    async fn rpc_session(
+        &self,
+        _: &Context,
+        mut requests: Requests<Command>,
+    ) -> Result<impl Stream<Item = Result<Answer>> + Send> {
+        Ok(stream(async move |out| {
+            while let Some(Command { key, value }) = requests.message().await? {
+                let before = match value {
+                    Some(value) => self.put(key, value)?,
+                    None => self.get(&key),
+                };
+                out.send(Answer { before }).await;
+            }
+            Ok(())
+        }))
+    }
+
+    async fn rpc_subscribe(&self, cx: &Context, prefix: String) -> Result<()> {
+        let watcher: WatcherClient = cx.caller();
+        let changes = self.changes.subscribe();
+        tokio::spawn(async move {
+            let mut states = watcher.client().watch_state();
+            let gone = async { while states.changed().await != ConnectionState::Closed {} };
+            tokio::select! {
+                () = tell(&watcher, changes, &prefix) => {}
+                () = gone => {}
+            }
+        });
+        Ok(())
+    }
 }
+
+/// Tells a subscriber of each change, until it fails to take one.
+async fn tell(watcher: &WatcherClient, mut changes: broadcast::Receiver<WatchEvent>, prefix: &str) {
+    while let Ok(WatchEvent { key, value }) = changes.recv().await {
+        if key.starts_with(prefix) && watcher.send_recv().changed(key, value).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// How many changes a watcher may be behind.
+const MAX_CHANGES: usize = 1024;

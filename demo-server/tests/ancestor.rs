@@ -1,5 +1,7 @@
 //! What the framework grew out of could do: its behaviours, one test each.
 
+mod streams;
+
 use std::{
     sync::{
         Arc,
@@ -11,6 +13,7 @@ use std::{
 use demo_api::demo::kv::v1::{Kv, KvClient, KvServer};
 use demo_server::Store;
 use rpc_runtime::{Bytes, Code, Context, DrainReport, Error, Executed, Procedure, Result, Server};
+use streams::streams_of_the_store;
 use tokio::task::JoinHandle;
 
 /// Long enough that a call which it held up would never end in time.
@@ -77,6 +80,7 @@ async fn slow_procedure_that_blocks_delays_no_ping() {
 struct Rude {
     started: Arc<AtomicUsize>,
     released: Arc<AtomicUsize>,
+    store: Arc<Store>,
 }
 
 impl Kv for Rude {
@@ -107,6 +111,8 @@ impl Kv for Rude {
     async fn rpc_block(&self, _: &Context, _: u32) -> Result<()> {
         Ok(())
     }
+
+    streams_of_the_store!();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -2,6 +2,7 @@
 
 mod child;
 mod nodes;
+mod streams;
 
 use std::{sync::Arc, time::Duration};
 

@@ -2,6 +2,7 @@
 //! one call fails.
 
 mod child;
+mod streams;
 
 use std::{
     fmt::Debug,
@@ -16,6 +17,7 @@ use child::Process;
 use demo_api::demo::kv::v1::{Kv, KvClient, KvServer};
 use demo_server::Store;
 use rpc_runtime::{Bytes, Client, ClientBuilder, Context, DrainReport, Error, Result, Server, ServerHandle};
+use streams::streams_of_the_store;
 use tokio::{
     sync::watch,
     task::{JoinHandle, JoinSet},
@@ -208,6 +210,8 @@ impl Kv for Counting {
     async fn rpc_block(&self, cx: &Context, millis: u32) -> Result<()> {
         self.store.rpc_block(cx, millis).await
     }
+
+    streams_of_the_store!();
 }
 
 /// Many callers and senders that share one client, until they are told to end.

@@ -16,6 +16,8 @@ use tokio::{
     time::timeout,
 };
 
+use crate::streams::streams_of_the_store;
+
 /// How many nodes a cluster has.
 pub(crate) const NODES: usize = 5;
 /// A net against hanging: waited for only when something is broken.
@@ -260,6 +262,8 @@ impl Kv for Member {
         self.gate.block();
         Ok(())
     }
+
+    streams_of_the_store!();
 }
 
 /// Where handlers wait until a test lets them go on.
