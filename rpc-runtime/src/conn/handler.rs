@@ -109,6 +109,12 @@ impl Connection {
     /// The handler is gone without a reply message.
     pub(crate) fn end(&mut self, id: CallId, end: End<'_>, now: Time) {
         let id = id.number();
+        let flow = self.requests.get(id).and_then(|request| request.flow.as_ref());
+        let end = match end {
+            // It passes on what its streams told it: it did not get to its end, any more than one that is dropped.
+            End::Failed(_) if flow.is_some_and(|flow| flow.told) => End::Dropped,
+            end => end,
+        };
         let own = match end {
             End::Refused { status, .. } | End::Failed(status) => Some(status.metadata()),
             End::Dropped => None,

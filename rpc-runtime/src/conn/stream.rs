@@ -28,6 +28,8 @@ pub(super) struct Flow {
     moved: bool,
     /// Of a handler's call: how it fails, whatever its handler returns.
     pub(super) broken: Option<Status>,
+    /// Of a handler's call: whether its streams have told the handler that it is no longer wanted.
+    pub(super) told: bool,
     /// Of a handler's call: what travels beside its reply.
     pub(super) metadata: Metadata,
 }

@@ -28,6 +28,7 @@ impl Connection {
         let ours = self.side.gives(id);
         if !ours {
             if let Some(status) = self.broken_status(id) {
+                self.tell_handler(id);
                 return Poll::Ready(Next::Broken(status));
             }
         }
@@ -67,6 +68,7 @@ impl Connection {
     ) -> Poll<Result<(), Unsent>> {
         let id = id.number();
         if let Some(over) = self.find_end(id) {
+            self.tell_handler(id);
             return Poll::Ready(Err(over));
         }
         let size = message.size();
@@ -387,6 +389,17 @@ impl Connection {
             .is_some_and(|request| request.unwanted.is_none() && !request.one_way);
         let is_going = self.is_live() && is_wanted && !self.is_broken(id);
         (!is_going).then_some(Unsent::Over(None))
+    }
+
+    /// A handler has learned by its streams that it is no longer wanted: if it fails, that is why.
+    fn tell_handler(&mut self, id: u64) {
+        let unwanted = self
+            .requests
+            .get_mut(id)
+            .filter(|request| request.unwanted.is_some());
+        if let Some(request) = unwanted {
+            request.flow.get_or_insert_default().told = true;
+        }
     }
 
     fn is_broken(&self, id: u64) -> bool {

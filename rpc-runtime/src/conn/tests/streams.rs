@@ -270,3 +270,34 @@ fn a_stream_on_which_nothing_moves_fails_when_it_says_so() {
     pair.settle();
     pair.assert_quiescent();
 }
+
+#[test]
+fn a_handler_that_fails_because_its_streams_were_cut_off_was_dropped() {
+    for shape in [Shape::ReplyStream, Shape::RequestStream] {
+        let mut pair = Pair::new();
+        let Stream { id, arrived } = pair.open(shape);
+        let arrived = arrived.unwrap();
+        pair.server.conn.abort_calls(pair.now);
+        let told = if shape.has_reply_stream() {
+            match pair.server.put(id, b"late", pair.now) {
+                Poll::Ready(Err(Unsent::Over(None))) => Status::new(Code::Cancelled, "the call is over"),
+                other => panic!("{other:?}"),
+            }
+        } else {
+            match pair.server.next(id, pair.now) {
+                Poll::Ready(Next::Broken(status)) => status,
+                other => panic!("{other:?}"),
+            }
+        };
+        pair.server.conn.end(arrived.id, End::Failed(&told), pair.now);
+        assert_eq!(pair.server.conn.tally().aborted, 1, "{shape:?}");
+        pair.settle();
+        assert!(pair.client.is_at_end(id, pair.now));
+        let failure = pair.client.outcome(id).unwrap_err();
+        assert_eq!(failure.executed, Executed::Maybe, "{shape:?}: {failure:?}");
+        assert!(
+            matches!(&failure.cause, Cause::Replied(status) if status.code() == Code::Unavailable),
+            "{failure:?}"
+        );
+    }
+}
