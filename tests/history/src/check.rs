@@ -2,6 +2,7 @@
 
 mod sends;
 mod story;
+mod streams;
 mod summary;
 #[cfg(test)]
 mod tests;
@@ -84,6 +85,16 @@ pub enum Fault {
     NeverEnded,
     /// A call got the reply of another.
     WrongReply,
+    /// Messages of a stream were out of order, repeated or missing, or those of another.
+    Disordered,
+    /// More messages of a stream were read than were sent.
+    MessagesFromNowhere,
+    /// A handler read the end of a stream that had not ended, or not there.
+    EndTooEarly,
+    /// A call was Ok, and not all messages of its streams were read.
+    ShortSuccess,
+    /// A call failed in its handler, and messages that came before were lost.
+    MessagesLost,
     /// Two calls of the history have one token: the test is wrong.
     TokenUsedTwice,
     /// A handler ran for a call that nobody made.
@@ -120,6 +131,11 @@ impl fmt::Display for Fault {
             Self::RefusedSendNotNo => "was refused as a send, and may have run",
             Self::NeverEnded => "never ended",
             Self::WrongReply => "got the reply of another call",
+            Self::Disordered => "had messages that were not the next ones",
+            Self::MessagesFromNowhere => "had messages that nobody sent",
+            Self::EndTooEarly => "had a handler that read an end where there was none",
+            Self::ShortSuccess => "was Ok, and some messages were not read",
+            Self::MessagesLost => "failed in its handler, and lost messages that came before",
             Self::TokenUsedTwice => "has the token of another call",
             Self::UnknownToken => "ran, and nobody made it",
             Self::OtherKind => "was made as one kind, and came as the other",
@@ -262,6 +278,11 @@ impl Check {
         }
         match record.kind {
             Kind::Call => self.awaited(record, ran, faults),
+            Kind::Stream => {
+                self.awaited(record, ran, faults);
+                self.summary.count_messages(record, ran);
+                streams::check(record, ran, faults);
+            }
             Kind::Send(stretch) => {
                 self.sends.add(stretch, record, ran);
                 if matches!(record.outcome, Outcome::Failed { executed, .. } if executed != Executed::No) {
@@ -288,8 +309,8 @@ impl Check {
             } if ended_well || failed => {
                 // The server itself says that it dropped the handler: it ended in the very moment of that.
                 self.summary.raced += u64::from(remote);
-                // A caller whose deadline has passed waits no more.
-                let waited = code != Code::DeadlineExceeded;
+                // A caller whose deadline has passed waits no more, nor does one that gave its stream up.
+                let waited = !matches!(code, Code::DeadlineExceeded | Code::Cancelled);
                 if self.rules.replies_delivered && waited && !remote {
                     faults.push(Fault::ReplyLost);
                 }

@@ -1,5 +1,7 @@
 //! History: what the callers of a run saw.
 
+mod flow;
+
 use std::{
     collections::HashMap,
     fmt,
@@ -7,6 +9,8 @@ use std::{
 };
 
 use rpc_runtime::{Account, Code, Error, Executed};
+
+pub use self::flow::{Flow, Moving};
 
 /// What the callers of a run saw: every call with its outcome, and what was heard of the sends.
 #[derive(Clone, Debug, Default)]
@@ -34,6 +38,8 @@ pub struct Record {
     pub outcome: Outcome,
     /// Whether its deadline may have passed on the server, before the handler ran or while it did.
     pub hurried: bool,
+    /// What it sent and read of its streams.
+    pub flow: Flow,
 }
 
 /// Whether a reply is awaited.
@@ -41,8 +47,17 @@ pub struct Record {
 pub enum Kind {
     /// `send_recv`.
     Call,
+    /// `send_recv`, with a stream on one side or both.
+    Stream,
     /// `send`, in the stretch of this number.
     Send(u32),
+}
+
+impl Kind {
+    /// Whether its caller waits for its end.
+    pub fn is_awaited(self) -> bool {
+        !matches!(self, Self::Send(_))
+    }
 }
 
 /// How a call ended, as its caller saw it.
@@ -233,6 +248,13 @@ impl UserLog {
         self.begin(client, procedure, Kind::Call, hurried)
     }
 
+    /// Begins a call with streams; its handler reads at most `limit` messages.
+    pub fn stream(&self, client: u32, procedure: &'static str, hurried: bool, limit: u32) -> Ticket {
+        let mut ticket = self.begin(client, procedure, Kind::Stream, hurried);
+        ticket.moving = Some(Moving::new(limit));
+        ticket
+    }
+
     /// Begins a one-way call.
     ///
     /// No flush or barrier of the same client may run until it has ended: else nobody can say whether it is covered.
@@ -252,12 +274,14 @@ impl UserLog {
             kind,
             outcome: Outcome::Pending,
             hurried,
+            flow: Flow::default(),
         });
         Ticket {
             records: Arc::clone(&self.records),
             index,
             token,
             end: Some(Outcome::Cancelled),
+            moving: None,
         }
     }
 
@@ -274,12 +298,18 @@ pub struct Ticket {
     index: usize,
     token: u64,
     end: Option<Outcome>,
+    moving: Option<Moving>,
 }
 
 impl Ticket {
     /// What no other call of the run has.
     pub fn token(&self) -> u64 {
         self.token
+    }
+
+    /// What notes what moves of its streams; nothing moves of a call without.
+    pub fn moving(&self) -> Moving {
+        self.moving.clone().unwrap_or_default()
     }
 
     /// Notes how the call ended.
@@ -295,9 +325,13 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        let Some(end) = self.end else { return };
         if let Some(record) = lock(&self.records).get_mut(self.index) {
-            record.outcome = end;
+            if let Some(end) = self.end {
+                record.outcome = end;
+            }
+            if let Some(moving) = &self.moving {
+                record.flow = moving.flow();
+            }
         }
     }
 }

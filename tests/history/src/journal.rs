@@ -1,5 +1,7 @@
 //! Journal: what the servers of a run write down, as it happens.
 
+mod moved;
+
 use std::{
     fmt,
     fs::{File, OpenOptions},
@@ -11,6 +13,8 @@ use std::{
     },
     time::{SystemTime, UNIX_EPOCH},
 };
+
+pub use self::moved::{Moved, Reading};
 
 /// What servers write down: which handler started, how it ended, and marks between.
 ///
@@ -65,6 +69,19 @@ impl Journal {
     ///
     /// If the file cannot be written: a journal with gaps proves nothing.
     pub fn write(&self, token: u64, event: Event, one_way: bool) {
+        self.write_moved(token, event, one_way, None);
+    }
+
+    /// Writes down how the handler of a stream ended, and what it had read and sent.
+    ///
+    /// # Panics
+    ///
+    /// As [`Journal::write`].
+    pub fn write_end(&self, token: u64, event: Event, moved: Moved) {
+        self.write_moved(token, event, false, Some(moved));
+    }
+
+    fn write_moved(&self, token: u64, event: Event, one_way: bool, moved: Option<Moved>) {
         let change = if event == Event::Started { 1 } else { -1 };
         let entry = Entry {
             token,
@@ -72,6 +89,7 @@ impl Journal {
             instance: self.0.instance,
             event,
             one_way,
+            moved,
         };
         match &self.0.place {
             Place::Memory(records) => lock(records).entries.push(entry),
@@ -178,9 +196,11 @@ pub struct Entry {
     pub event: Event,
     /// Whether the call was sent one-way.
     pub one_way: bool,
+    /// What a handler with streams had read and sent when it ended.
+    pub moved: Option<Moved>,
 }
 
-/// `s 4294967297 1790000000000000 3`.
+/// `s 4294967297 1790000000000000 3`, and for a stream's end ` 3 0 whole` behind it.
 impl fmt::Display for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let letter = self.event.letter();
@@ -189,7 +209,11 @@ impl fmt::Display for Entry {
         } else {
             letter
         };
-        write!(f, "{letter} {} {} {}", self.token, self.at, self.instance)
+        write!(f, "{letter} {} {} {}", self.token, self.at, self.instance)?;
+        match self.moved {
+            Some(moved) => write!(f, " {moved}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -268,7 +292,11 @@ impl Line {
         let instance = words.next()?.parse().ok()?;
         match (letter, words.next()) {
             ('M', Some(text)) => Some(Self::Mark(instance, text.to_owned())),
-            (letter, None) => {
+            (letter, rest) => {
+                let moved = match rest {
+                    Some(rest) => Some(Moved::parse(rest)?),
+                    None => None,
+                };
                 let event = Event::ALL
                     .into_iter()
                     .find(|event| event.letter() == letter.to_ascii_uppercase())?;
@@ -278,9 +306,9 @@ impl Line {
                     instance,
                     event,
                     one_way: letter.is_ascii_lowercase(),
+                    moved,
                 }))
             }
-            _ => None,
         }
     }
 }
@@ -391,10 +419,36 @@ mod tests {
     }
 
     #[test]
+    fn what_a_stream_has_moved_is_read_as_it_was_written() {
+        let scratch = Scratch::new("journal-moved").unwrap();
+        let path = scratch.path("journal");
+        let journal = Journal::append(&path, 1).unwrap();
+        for (got, reading) in (0..).zip(Reading::ALL) {
+            let moved = Moved {
+                got,
+                gave: 7,
+                reading,
+            };
+            journal.write_end(9, Event::Ended, moved);
+            let records = journal.read().unwrap();
+            assert_eq!(records.entries.last().unwrap().moved, Some(moved));
+        }
+    }
+
+    #[test]
     fn a_record_that_makes_no_sense_is_an_error() {
         let scratch = Scratch::new("journal-senseless").unwrap();
         let path = scratch.path("journal");
-        for text in ["rubbish", "X 7 1 1", "E 7 1 1 more", "EE 7 1 1", "E 7 1", ""] {
+        for text in [
+            "rubbish",
+            "X 7 1 1",
+            "E 7 1 1 more",
+            "E 7 1 1 2 3 half",
+            "E 7 1 1 2 3 whole more",
+            "EE 7 1 1",
+            "E 7 1",
+            "",
+        ] {
             std::fs::write(&path, format!("\n{text}.\nE 7 1 1.")).unwrap();
             let error = Records::read(&path).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{text:?}");

@@ -21,4 +21,5 @@ pub mod journal;
 pub mod load;
 pub mod probe;
 pub mod scratch;
+pub mod script;
 pub mod stops;

@@ -2,6 +2,7 @@
 
 mod mix;
 mod request;
+mod talk;
 mod user;
 
 use std::{

@@ -1,12 +1,16 @@
 //! Probe: the service whose handlers are journaled.
 
+mod streams;
+
 use std::{future::pending, thread, time::Duration};
 
-use rpc_runtime::{Bytes, Code, Context, Limits, Result, Status};
+use rpc_runtime::{Bytes, Code, Context, Limits, Requests, Result, Status, Stream};
 
+use self::streams::{Streaming, script};
 use crate::{
-    api::v1::{EchoReply, Probe as ProbeService, ProbeServer},
+    api::v1::{EchoReply, Ending, Item, Probe as ProbeService, ProbeServer},
     journal::{Event, Journal},
+    script::Script,
 };
 
 /// What the servers of a run serve: handlers that end in every way there is, and write down that they did.
@@ -131,6 +135,39 @@ impl ProbeService for Probe {
         let running = self.start(cx, token);
         thread::sleep(pause(micros));
         running.end(())
+    }
+
+    async fn rpc_list(
+        &self,
+        _: &Context,
+        token: u64,
+        count: u32,
+        len: u32,
+        micros: u32,
+        ending: Ending,
+    ) -> Result<impl Stream<Item = Result<Item>> + Send> {
+        let script = Script {
+            token,
+            count,
+            len,
+            micros,
+            ending,
+        };
+        Ok(Streaming::start(&self.journal, script).list())
+    }
+
+    async fn rpc_gather(&self, cx: &Context, requests: Requests<Item>) -> Result<u32> {
+        Streaming::start(&self.journal, script(cx)?)
+            .gather(requests)
+            .await
+    }
+
+    async fn rpc_relay(
+        &self,
+        cx: &Context,
+        requests: Requests<Item>,
+    ) -> Result<impl Stream<Item = Result<Item>> + Send> {
+        Ok(Streaming::start(&self.journal, script(cx)?).relay(requests))
     }
 }
 

@@ -20,14 +20,18 @@ impl fmt::Display for Story<'_> {
                 procedure,
                 client,
                 outcome,
+                flow,
                 ..
             } = record;
             let kind = match record.kind {
-                Kind::Call => "call".to_owned(),
+                Kind::Call | Kind::Stream => "call".to_owned(),
                 Kind::Send(stretch) => format!("send (stretch {stretch})"),
             };
             let separator = if i == 0 { "" } else { "; " };
             write!(f, "{separator}{kind} {procedure} of client {client} {outcome}")?;
+            if record.kind == Kind::Stream {
+                write!(f, ", {flow:?}")?;
+            }
         }
         if self.made.is_empty() {
             f.write_str("no caller")?;
@@ -44,6 +48,9 @@ impl fmt::Display for Story<'_> {
             match before {
                 Some(before) => write!(f, " {} us later", entry.at.saturating_sub(before.at))?,
                 None => write!(f, " at {}", entry.at)?,
+            }
+            if let Some(moved) = entry.moved {
+                write!(f, " ({moved:?})")?;
             }
             before = Some(entry);
         }

@@ -6,7 +6,7 @@ use rpc_runtime::{Code, Executed};
 
 use crate::{
     history::{History, Kind, Outcome, Record},
-    journal::{Event, Records},
+    journal::{Entry, Event, Records},
 };
 
 /// The numbers of a run in which every promise was kept.
@@ -24,6 +24,12 @@ pub struct Summary {
     pub yes: u64,
     /// Given up by their callers.
     pub cancelled: u64,
+    /// Of the calls: those with streams.
+    pub streams: u64,
+    /// The messages of these that their callers read.
+    pub messages_read: u64,
+    /// The messages of these that their handlers read, of those that were not killed.
+    pub messages_gathered: u64,
     /// Of the failed ones: because their deadline had passed.
     pub expired: u64,
     /// Of the failed ones: because their connection, or their server, had gone.
@@ -105,6 +111,15 @@ impl Summary {
     }
 }
 
+impl Summary {
+    pub(super) fn count_messages(&mut self, record: &Record, ran: &[&Entry]) {
+        self.streams += 1;
+        self.messages_read += u64::from(record.flow.read);
+        let moved = ran.iter().filter_map(|entry| entry.moved);
+        self.messages_gathered += moved.map(|moved| u64::from(moved.got)).sum::<u64>();
+    }
+}
+
 impl AddAssign for Summary {
     fn add_assign(&mut self, other: Self) {
         let Self {
@@ -114,6 +129,9 @@ impl AddAssign for Summary {
             maybe,
             yes,
             cancelled,
+            streams,
+            messages_read,
+            messages_gathered,
             expired,
             unavailable,
             raced,
@@ -135,6 +153,9 @@ impl AddAssign for Summary {
         self.maybe += maybe;
         self.yes += yes;
         self.cancelled += cancelled;
+        self.streams += streams;
+        self.messages_read += messages_read;
+        self.messages_gathered += messages_gathered;
         self.expired += expired;
         self.unavailable += unavailable;
         self.raced += raced;
@@ -152,7 +173,7 @@ impl AddAssign for Summary {
     }
 }
 
-/// Four lines.
+/// Five lines.
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { calls, ok, no, .. } = self;
@@ -167,6 +188,11 @@ impl fmt::Display for Summary {
             "calls     {calls}: {ok} Ok, {no} No, {maybe} Maybe, {yes} Yes, {cancelled} cancelled ({} expired, {} \
              unavailable)",
             self.expired, self.unavailable
+        )?;
+        writeln!(
+            f,
+            "streams   {} of the calls: {} messages read by callers, {} by handlers",
+            self.streams, self.messages_read, self.messages_gathered
         )?;
         writeln!(
             f,

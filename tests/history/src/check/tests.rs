@@ -1,11 +1,13 @@
 //! A checker that cannot fail is worth nothing: each fault, in a history made by hand.
 
+mod streams;
+
 use rpc_runtime::{Code, Executed};
 
 use super::*;
 use crate::{
-    history::{Numbers, Stretch},
-    journal::Journal,
+    history::{Flow, Numbers, Stretch},
+    journal::{Journal, Moved},
 };
 
 /// A run made by hand.
@@ -49,6 +51,7 @@ impl Run {
             kind,
             outcome,
             hurried: false,
+            flow: Flow::default(),
         });
     }
 
@@ -57,6 +60,18 @@ impl Run {
         handler
             .iter()
             .for_each(|event| journal.write(token, *event, one_way));
+        self
+    }
+
+    /// A call with streams that ended so: what its caller has moved, and its handler, if that started.
+    fn stream(mut self, token: u64, outcome: Outcome, flow: Flow, handler: Option<(Event, Moved)>) -> Self {
+        self.record(token, Kind::Stream, outcome);
+        self.history.records.last_mut().unwrap().flow = flow;
+        if let Some((event, moved)) = handler {
+            let journal = self.journal.as_ref().unwrap();
+            journal.write(token, Event::Started, false);
+            journal.write_end(token, event, moved);
+        }
         self
     }
 

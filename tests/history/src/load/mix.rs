@@ -2,7 +2,11 @@
 
 use std::{ops::Range, time::Duration};
 
-use super::request::{Procedure, Request};
+use super::{
+    request::{Procedure, Request},
+    talk::{Talk, Way},
+};
+use crate::{api::v1::Ending, script::Script};
 
 /// What the users of a load do, and how often.
 ///
@@ -27,6 +31,10 @@ pub struct Mix {
     pub block: u32,
     /// The weight of `spin`.
     pub spin: u32,
+    /// How many calls in a hundred have streams.
+    pub streams: u32,
+    /// How many messages a stream has, at most.
+    pub messages: u32,
     /// How long handlers wait, in microseconds.
     pub pause: Range<u32>,
     /// How long handlers keep their thread busy, in microseconds.
@@ -59,6 +67,8 @@ impl Default for Mix {
             compute: 3,
             block: 3,
             spin: 1,
+            streams: 15,
+            messages: 20,
             pause: 0..3000,
             busy: 0..200,
             hang_limit: Some(Duration::from_millis(10)),
@@ -84,15 +94,78 @@ impl Mix {
             spin: 0,
             cancelled: 0,
             hurried: 0,
+            streams: 0,
             ..Self::default()
         }
+    }
+
+    /// Which streams to call for next, if any.
+    pub(super) fn talk(&self, random: &mut fastrand::Rng) -> Option<Talk> {
+        if random.u32(..100) >= self.streams {
+            return None;
+        }
+        let way = [Way::List, Way::Gather, Way::Relay][random.usize(..3)];
+        let is_large = random.u32(..100) < self.large;
+        let messages = random.u32(..=if is_large { 4 } else { self.messages });
+        let mut len = || {
+            let most = if is_large { 200_000 } else { 300 };
+            random.u32(..most)
+        };
+        let lens = [len(), len()];
+        let ending = match random.u32(..20) {
+            0 => Ending::Crash,
+            1 | 2 => Ending::Refuse,
+            3 => Ending::Hang,
+            _ => Ending::Ok,
+        };
+        // Most handlers read all there is.
+        let count = match way {
+            Way::List => messages,
+            Way::Gather | Way::Relay if random.u32(..4) > 0 => u32::MAX,
+            Way::Gather | Way::Relay => random.u32(..=messages + 1),
+        };
+        let mut now_and_then = |most: u32| {
+            let is_slow = random.u32(..10) == 0;
+            if is_slow { random.u32(..most.max(1)) } else { 0 }
+        };
+        let script = Script {
+            token: 0,
+            count,
+            len: lens[0],
+            micros: now_and_then(self.pause.end),
+            ending,
+        };
+        let micros = now_and_then(self.pause.end);
+        let (timeout, idle) = match (ending, self.hang_limit) {
+            (Ending::Hang, Some(limit)) => {
+                let limit = Duration::from_micros(random.u64(1..=micros_of(limit)));
+                if random.bool() {
+                    (Some(limit), None)
+                } else {
+                    (None, Some(limit))
+                }
+            }
+            _ if random.u32(..100) < self.hurried => (Some(Duration::from_micros(random.u64(1..5000))), None),
+            _ => (None, None),
+        };
+        Some(Talk {
+            way,
+            script,
+            messages,
+            len: lens[1],
+            abandons: random.u32(..100) < self.cancelled,
+            leaves: (random.u32(..100) < self.cancelled).then(|| random.u32(..=messages)),
+            micros,
+            timeout,
+            idle,
+        })
     }
 
     /// What to call next.
     pub(super) fn request(&self, random: &mut fastrand::Rng) -> Request {
         let procedure = self.procedure(random);
         let deadline = match (procedure, self.hang_limit) {
-            (Procedure::Hang, Some(limit)) => Some(random.u64(1..=micros(limit))),
+            (Procedure::Hang, Some(limit)) => Some(random.u64(1..=micros_of(limit))),
             _ if random.u32(..100) < self.hurried => Some(random.u64(1..5000)),
             _ => None,
         };
@@ -143,6 +216,6 @@ impl Mix {
     }
 }
 
-fn micros(duration: Duration) -> u64 {
+fn micros_of(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX).max(1)
 }

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use rpc_runtime::{Bytes, Code, Error};
+use rpc_runtime::{Code, Error};
 
 use crate::{
     api::v1::{ProbeClient, ProbeSend, ProbeSendRecv},
     history::Outcome,
     probe,
+    script::payload,
 };
 
 /// One call to be made.
@@ -88,7 +89,7 @@ impl Request {
     async fn reply(&self, call: ProbeSendRecv<'_>, token: u64) -> Result<bool, Error> {
         match self.procedure {
             Procedure::Echo => {
-                let payload = self.payload(token);
+                let payload = payload(token, self.len);
                 let reply = call.echo(token, payload.clone()).await?;
                 return Ok(reply.token == token && reply.payload == payload);
             }
@@ -106,7 +107,7 @@ impl Request {
 
     async fn sent(&self, send: ProbeSend<'_>, token: u64) -> Result<(), Error> {
         match self.procedure {
-            Procedure::Echo => send.echo(token, self.payload(token)).await,
+            Procedure::Echo => send.echo(token, payload(token, self.len)).await,
             Procedure::Refuse => send.refuse(token).await,
             Procedure::Sleep => send.sleep(token, self.micros).await,
             Procedure::RefuseLate => send.refuse_late(token, self.micros).await,
@@ -116,12 +117,6 @@ impl Request {
             Procedure::Block => send.block(token, self.micros).await,
             Procedure::Spin => send.spin(token, self.micros).await,
         }
-    }
-
-    fn payload(&self, token: u64) -> Bytes {
-        let seed = token.to_le_bytes();
-        let bytes: Vec<u8> = seed.into_iter().cycle().take(self.len).collect();
-        bytes.into()
     }
 
     /// Whether a server that comes and goes may make this call fail so.

@@ -7,6 +7,7 @@ use tokio::{task::JoinSet, time::timeout};
 use super::{
     Mix, Party, Progress, allow,
     request::{Procedure, Request},
+    talk::Talk,
     within,
 };
 use crate::history::{Outcome, Recorder, Ticket, UserLog};
@@ -45,8 +46,10 @@ impl User {
         };
         let mut calls = JoinSet::new();
         for _ in 0..self.progress.take(wanted) {
-            let call = self.call();
-            calls.spawn(call);
+            match self.mix.talk(&mut self.random) {
+                Some(talk) => calls.spawn(self.talk(talk)),
+                None => calls.spawn(self.call()),
+            };
         }
         while let Some(call) = calls.join_next().await {
             if let Err(error) = call {
@@ -68,6 +71,21 @@ impl User {
         async move {
             let token = ticket.token();
             settle(&recorder, ticket, patience, request.call(&probe, token)).await;
+            progress.end();
+        }
+    }
+
+    fn talk(&mut self, talk: Talk) -> impl Future<Output = ()> + Send + use<> {
+        let patience = self.patience();
+        let (name, limit) = (talk.way.name(), talk.limit());
+        let number = self.party.number;
+        let ticket = self.log.stream(number, name, talk.is_hurried(), limit);
+        let probe = self.party.probe.clone();
+        let recorder = self.log.recorder().clone();
+        let progress = Arc::clone(&self.progress);
+        async move {
+            let (token, moving) = (ticket.token(), ticket.moving());
+            settle(&recorder, ticket, patience, talk.call(&probe, token, &moving)).await;
             progress.end();
         }
     }

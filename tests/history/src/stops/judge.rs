@@ -58,7 +58,7 @@ impl Counts {
             .records
             .iter()
             .map(|record| {
-                let replied = record.kind == Kind::Call && was_told_the_end(record.outcome);
+                let replied = record.kind.is_awaited() && was_told_the_end(record.outcome);
                 (record.token, replied)
             })
             .collect();
@@ -76,18 +76,18 @@ impl Counts {
         };
         for record in &history.records {
             let cut = match record.kind {
-                Kind::Call => &mut counts.calls,
+                Kind::Call | Kind::Stream => &mut counts.calls,
                 Kind::Send(_) => &mut counts.sends,
             };
             match last.get(&record.token) {
-                None if record.kind == Kind::Call => {
+                None if record.kind.is_awaited() => {
                     cut.unstarted += u64::from(!evidence.unsent.contains(&record.token));
                 }
                 None => cut.unstarted += u64::from(record.outcome == Outcome::Ok),
                 Some((_, Event::Started)) => cut.stuck += 1,
                 Some((_, Event::Dropped)) => cut.dropped += 1,
                 Some((index, Event::Ended | Event::Failed | Event::Panicked)) => {
-                    cut.untold += u64::from(record.kind == Kind::Call && !was_told_the_end(record.outcome));
+                    cut.untold += u64::from(record.kind.is_awaited() && !was_told_the_end(record.outcome));
                     if had_reply.get(&record.token) != Some(&true) {
                         counts.ended_perhaps += 1;
                     }
@@ -196,7 +196,7 @@ fn was_told_the_end(outcome: Outcome) -> bool {
 mod tests {
     use super::*;
     use crate::{
-        history::{Record, Stretch},
+        history::{Flow, Record, Stretch},
         journal::Entry,
     };
 
@@ -261,6 +261,7 @@ mod tests {
             instance: 0,
             event,
             one_way: token > 10,
+            moved: None,
         }
     }
 
@@ -272,6 +273,7 @@ mod tests {
             kind,
             outcome,
             hurried: false,
+            flow: Flow::default(),
         }
     }
 

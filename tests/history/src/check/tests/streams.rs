@@ -1,0 +1,152 @@
+//! Each fault of a call with streams, in a history made by hand.
+
+use super::*;
+use crate::journal::{Moved, Reading};
+
+/// A caller that sent two messages, said so, and read three.
+const FLOW: Flow = Flow {
+    offered: 2,
+    sent: 2,
+    finished: true,
+    read: 3,
+    disordered: false,
+    counted: None,
+    limit: u32::MAX,
+};
+
+/// Its handler.
+const MOVED: Moved = Moved {
+    got: 2,
+    gave: 3,
+    reading: Reading::Whole,
+};
+
+#[test]
+fn streams_that_were_read_by_both_to_their_ends_hold() {
+    let counted = Flow {
+        counted: Some(2),
+        read: 0,
+        ..FLOW
+    };
+    let gathered = Moved { gave: 0, ..MOVED };
+    // It was told to read one, and did.
+    let early = Flow { limit: 1, ..FLOW };
+    let quit = Moved {
+        got: 1,
+        reading: Reading::Open,
+        ..MOVED
+    };
+    let summary = run()
+        .stream(1, Outcome::Ok, FLOW, Some((Event::Ended, MOVED)))
+        .stream(2, Outcome::Ok, counted, Some((Event::Ended, gathered)))
+        .stream(3, Outcome::Ok, early, Some((Event::Ended, quit)))
+        .stream(4, failed(NO), Flow::default(), None)
+        .holds();
+    assert_eq!((summary.calls, summary.streams, summary.ok), (4, 4, 3));
+    assert_eq!((summary.messages_read, summary.messages_gathered), (6, 5));
+}
+
+#[test]
+fn a_short_success_is_found() {
+    let ended = |moved| Some((Event::Ended, moved));
+    let fewer = Flow { read: 2, ..FLOW };
+    run()
+        .stream(1, Outcome::Ok, fewer, ended(MOVED))
+        .breaks(Fault::ShortSuccess);
+    let not_to_the_end = Moved {
+        got: 1,
+        reading: Reading::Open,
+        ..MOVED
+    };
+    run()
+        .stream(1, Outcome::Ok, FLOW, ended(not_to_the_end))
+        .breaks(Fault::ShortSuccess);
+    let miscounted = Flow {
+        counted: Some(1),
+        ..FLOW
+    };
+    run()
+        .stream(1, Outcome::Ok, miscounted, ended(MOVED))
+        .breaks(Fault::ShortSuccess);
+}
+
+#[test]
+fn an_end_that_was_none_is_found_whatever_the_caller_was_told() {
+    let handler = || Some((Event::Ended, MOVED));
+    for outcome in [Outcome::Ok, Outcome::Cancelled, failed(MAYBE)] {
+        let unfinished = Flow {
+            finished: false,
+            ..FLOW
+        };
+        run()
+            .stream(1, outcome, unfinished, handler())
+            .breaks(Fault::EndTooEarly);
+        let more = Flow {
+            offered: 3,
+            sent: 3,
+            ..FLOW
+        };
+        run()
+            .stream(1, outcome, more, handler())
+            .breaks(Fault::EndTooEarly);
+    }
+}
+
+#[test]
+fn messages_that_nobody_sent_are_found() {
+    let dropped = |moved| Some((Event::Dropped, moved));
+    let more_read = Flow { read: 4, ..FLOW };
+    run()
+        .stream(1, failed(MAYBE), more_read, dropped(MOVED))
+        .breaks(Fault::MessagesFromNowhere);
+    let more_got = Moved {
+        got: 3,
+        reading: Reading::Open,
+        ..MOVED
+    };
+    run()
+        .stream(1, Outcome::Cancelled, FLOW, dropped(more_got))
+        .breaks(Fault::MessagesFromNowhere);
+    // Nothing ran, and something was read.
+    run()
+        .stream(1, failed(MAYBE), FLOW, None)
+        .breaks(Fault::MessagesFromNowhere);
+}
+
+#[test]
+fn messages_that_are_not_the_next_ones_are_found_on_either_side() {
+    let disordered = Flow {
+        disordered: true,
+        ..FLOW
+    };
+    run()
+        .stream(1, Outcome::Cancelled, disordered, Some((Event::Ended, MOVED)))
+        .breaks(Fault::Disordered);
+    let moved = Moved {
+        reading: Reading::Disordered,
+        ..MOVED
+    };
+    run()
+        .stream(1, Outcome::Cancelled, FLOW, Some((Event::Failed, moved)))
+        .breaks(Fault::Disordered);
+}
+
+#[test]
+fn a_failure_that_overtakes_messages_is_found() {
+    let reading = |read| {
+        let flow = Flow { read, ..FLOW };
+        run().stream(1, failed(YES), flow, Some((Event::Failed, MOVED)))
+    };
+    reading(3).holds();
+    // It may have been in the middle of its fragments.
+    reading(2).holds();
+    reading(1).breaks(Fault::MessagesLost);
+}
+
+#[test]
+fn a_handler_that_was_killed_left_nothing_to_compare_messages_with() {
+    let mut run = run().ran(1, false, &[Event::Started]);
+    run.record(1, Kind::Stream, failed(MAYBE));
+    run.history.records.last_mut().unwrap().flow = FLOW;
+    run.holds();
+}

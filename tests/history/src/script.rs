@@ -1,0 +1,97 @@
+//! Script: what the handler of a stream does, as its caller tells it.
+
+use std::fmt;
+
+use rpc_runtime::Bytes;
+
+use crate::api::v1::{Ending, Item};
+
+/// What the handler of a stream does.
+///
+/// Of a call whose requests are one it travels in the metadata, as [`Script::KEY`], in one line of text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Script {
+    /// The call.
+    pub token: u64,
+    /// After how many messages the handler ends: that it has sent, or of a stream of requests, that it has read.
+    pub count: u32,
+    /// How long the payload of each message is that it makes.
+    pub len: u32,
+    /// How long it waits before each, in microseconds.
+    pub micros: u32,
+    /// How it ends then.
+    pub ending: Ending,
+}
+
+impl Script {
+    /// The key of the entry in the metadata.
+    pub const KEY: &'static str = "script";
+
+    /// Reads what `Display` writes.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut words = text.split(' ');
+        let script = Self {
+            token: words.next()?.parse().ok()?,
+            count: words.next()?.parse().ok()?,
+            len: words.next()?.parse().ok()?,
+            micros: words.next()?.parse().ok()?,
+            ending: Ending::try_from(words.next()?.parse::<i32>().ok()?).ok()?,
+        };
+        words.next().is_none().then_some(script)
+    }
+}
+
+/// `4294967297 10 100 0 1`.
+impl fmt::Display for Script {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            token,
+            count,
+            len,
+            micros,
+            ending,
+        } = self;
+        write!(f, "{token} {count} {len} {micros} {}", *ending as i32)
+    }
+}
+
+/// The message of this number of the stream of a call.
+pub fn item(token: u64, number: u32, len: u32) -> Item {
+    Item {
+        token,
+        number,
+        payload: payload(token, len as usize),
+    }
+}
+
+/// Whether a message belongs to the call, and is what its sender made of it.
+pub fn is_of(item: &Item, token: u64) -> bool {
+    item.token == token && item.payload == payload(token, item.payload.len())
+}
+
+/// The bytes of the token, again and again.
+pub fn payload(token: u64, len: usize) -> Bytes {
+    let seed = token.to_le_bytes();
+    let bytes: Vec<u8> = seed.into_iter().cycle().take(len).collect();
+    bytes.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_script_is_read_as_it_is_written() {
+        let script = Script {
+            token: 1 << 40,
+            count: 3,
+            len: 100,
+            micros: 5,
+            ending: Ending::Crash,
+        };
+        assert_eq!(Script::parse(&script.to_string()), Some(script));
+        for wrong in ["", "1 2 3 4", "1 2 3 4 9", "1 2 3 4 0 5", "a 2 3 4 0"] {
+            assert_eq!(Script::parse(wrong), None, "{wrong:?}");
+        }
+    }
+}
