@@ -110,8 +110,9 @@ impl Call<'_> {
         self
     }
 
-    /// Has what comes beside the reply written down in `receipt`.
+    /// Has what comes beside the reply written down in `receipt`, in the place of what an earlier call wrote there.
     pub fn receipt(mut self, receipt: &Receipt) -> Self {
+        receipt.clear();
         self.receipt = Some(receipt.clone());
         self
     }
@@ -301,7 +302,10 @@ impl Call<'_> {
         let (on, id) = exchange.open(&request).await?;
         drop(exchange);
         let again = again(about.clone(), options, self.metadata, request);
-        Ok(Streaming::new(Arc::new(OpenCall { on, id, about }), Some(again)))
+        Ok(Streaming::new(
+            Arc::new(OpenCall::new(on, id, about)),
+            Some(again),
+        ))
     }
 
     /// Opens a call whose requests are a stream, and which has one reply; `map` makes of that what the caller gets.
@@ -356,7 +360,7 @@ impl Call<'_> {
         let about = self.about(procedure);
         let mut exchange = self.exchange_until(procedure, Lane::User, about.deadline)?;
         let (on, id) = exchange.open(&()).await?;
-        Ok(Arc::new(OpenCall { on, id, about }))
+        Ok(Arc::new(OpenCall::new(on, id, about)))
     }
 
     fn about(&self, procedure: &'static Procedure) -> About {
@@ -402,7 +406,7 @@ fn again<Req: Message + 'static>(about: About, options: Options, metadata: Metad
                 resent: Some(cause),
                 ..about
             };
-            Ok(OpenCall { on, id, about })
+            Ok(OpenCall::new(on, id, about))
         })
     })
 }

@@ -124,6 +124,7 @@ fn late(phase: Phase, deadline: &Deadline) -> String {
             format!("not sent within {deadline}: the connection had no room for it")
         }
         Phase::Write => format!("not wholly written within {deadline}"),
+        Phase::Stream => format!("not at its end within {deadline}"),
         _ => format!("no reply within {deadline}"),
     }
 }

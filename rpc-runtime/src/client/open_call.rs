@@ -2,14 +2,17 @@
 
 use std::{
     fmt,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     task::{Context, Poll},
 };
 
 use super::{channel::Channel, connected::Connected, deadline::Deadline, failure, receipt::Receipt};
 use crate::{
-    Error, Procedure,
-    conn::{CallId, Cause, Failure, Reply},
+    Code, Error, Executed, Phase, Procedure,
+    conn::{CallId, Cause, Failure, Reply, Unsent},
 };
 
 /// A call with streams that is open on a connection. When the last who holds it lets go, it is cancelled, unless it has
@@ -18,6 +21,8 @@ pub(super) struct OpenCall {
     pub(super) on: Arc<Connected>,
     pub(super) id: CallId,
     pub(super) about: About,
+    /// Whether who was to read gave the call up before its outcome was there.
+    is_unread: AtomicBool,
 }
 
 /// What is said of a call, whichever connection it is on.
@@ -32,11 +37,19 @@ pub(super) struct About {
 }
 
 impl OpenCall {
+    pub(super) fn new(on: Arc<Connected>, id: CallId, about: About) -> Self {
+        Self {
+            on,
+            id,
+            about,
+            is_unread: AtomicBool::new(false),
+        }
+    }
+
     /// The outcome, once it is there and every message is read.
     pub(super) fn poll_outcome(&self, cx: &mut Context<'_>) -> Poll<Result<Reply, Failure>> {
         let outcome = self.on.link.with(|conn, _| conn.poll_reply(self.id, cx));
         if let Poll::Ready(Ok(reply)) = &outcome {
-            self.about.channel.standing().replied();
             if let Some(receipt) = &self.about.receipt {
                 receipt.fill(reply);
             }
@@ -62,6 +75,42 @@ impl OpenCall {
             Some(cause) => error.with_resent_after(cause),
             None => error,
         }
+    }
+
+    /// A reply has come, or the first of a stream.
+    pub(super) fn replied(&self) {
+        self.about.channel.standing().replied();
+    }
+
+    /// Why nothing more of its requests can be sent, when that is so.
+    pub(super) fn unsent(&self, unsent: Unsent) -> Error {
+        let (code, text) = match unsent {
+            Unsent::Over(Some(failure)) => return self.error(failure),
+            Unsent::Over(None) if self.is_unread.load(Relaxed) => (
+                Code::Cancelled,
+                "the call was cancelled: what was to read its replies was dropped",
+            ),
+            Unsent::Over(None) => (
+                Code::Cancelled,
+                "the call is over and takes no more messages: its reply tells how it ended",
+            ),
+            Unsent::TooLong { len, max } => {
+                self.fail(Cause::Oversize { len, max });
+                return self.of_stream(failure::oversize(len, max));
+            }
+        };
+        self.of_stream(Error::local(code, text))
+    }
+
+    /// Says of an error that it happened amid the call's streams.
+    pub(super) fn of_stream(&self, error: Error) -> Error {
+        self.locate(error.with_executed(Executed::Maybe).with_phase(Phase::Stream))
+    }
+
+    /// Nobody reads the replies any more, of which the outcome was not one.
+    pub(super) fn leave(&self) {
+        self.is_unread.store(true, Relaxed);
+        self.give_up();
     }
 
     /// Nobody wants the outcome any more.

@@ -52,6 +52,10 @@ impl Receipt {
         self.lock().times.map(|(_, ran)| ran)
     }
 
+    pub(super) fn clear(&self) {
+        *self.lock() = Filled::default();
+    }
+
     pub(super) fn fill(&self, reply: &Reply) {
         *self.lock() = Filled {
             metadata: reply.metadata.clone(),

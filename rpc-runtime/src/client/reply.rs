@@ -47,7 +47,10 @@ impl<T> Future for Reply<T> {
             return Poll::Pending;
         };
         Poll::Ready(match outcome {
-            Ok(reply) => parse(reply.payload).map_err(|error| this.call.locate(error)),
+            Ok(reply) => {
+                this.call.replied();
+                parse(reply.payload).map_err(|error| this.call.locate(error))
+            }
             Err(failure) => Err(this.call.error(failure)),
         })
     }
@@ -55,7 +58,9 @@ impl<T> Future for Reply<T> {
 
 impl<T> Drop for Reply<T> {
     fn drop(&mut self) {
-        self.call.give_up();
+        if self.parse.is_some() {
+            self.call.leave();
+        }
     }
 }
 

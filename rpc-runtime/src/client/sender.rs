@@ -1,16 +1,20 @@
 //! Sender: the caller's half of a stream of requests.
 
-use std::{fmt, future::poll_fn, marker::PhantomData, pin::pin, sync::Arc};
+use std::{
+    fmt,
+    future::poll_fn,
+    marker::PhantomData,
+    pin::pin,
+    sync::Arc,
+    task::{Poll, ready},
+};
 
 use futures_core::Stream;
 use prost::Message;
+use tokio::task::coop;
 
-use super::{failure, open_call::OpenCall};
-use crate::{
-    Code, Error, Executed, Phase,
-    compression::Outgoing,
-    conn::{Cause, Unsent},
-};
+use super::open_call::OpenCall;
+use crate::{Error, compression::Outgoing, conn::Cause};
 
 /// Sends the requests of a call whose requests are a stream.
 ///
@@ -51,25 +55,43 @@ impl<T: Message> Sender<T> {
         let compression = call.on.compression(call.about.channel.compression());
         let message = Outgoing::new(&message, compression);
         let sent = poll_fn(|cx| {
-            call.on
-                .link
-                .with(|conn, now| conn.poll_data(call.id, &message, now, cx))
+            // A loop that sends is to let others have their turn.
+            let coop = ready!(coop::poll_proceed(cx));
+            let sent = ready!(
+                call.on
+                    .link
+                    .with(|conn, now| conn.poll_data(call.id, &message, now, cx))
+            );
+            coop.made_progress();
+            Poll::Ready(sent)
         });
-        sent.await.map_err(|unsent| self.error(unsent))
+        sent.await.map_err(|unsent| call.unsent(unsent))
     }
 
     /// Sends every message of `stream`, each as [`Sender::send`] does. The call's stream goes on after that.
     ///
     /// # Errors
     ///
-    /// As [`Sender::send`]; the rest of `stream` is dropped.
+    /// As [`Sender::send`], also while `stream` has nothing to send; the rest of `stream` is dropped.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future drops `stream`, perhaps with a message that was taken from it and not sent.
     pub async fn send_all(&mut self, stream: impl Stream<Item = T>) -> Result<(), Error> {
         let mut stream = pin!(stream);
-        while let Some(message) = poll_fn(|cx| stream.as_mut().poll_next(cx)).await {
+        let call = Arc::clone(&self.call);
+        let mut next = async || {
+            poll_fn(|cx| {
+                if let Poll::Ready(message) = stream.as_mut().poll_next(cx) {
+                    return Poll::Ready(Ok(message));
+                }
+                // A call that is over is not to wait for messages that nobody takes.
+                let unsent = call.on.link.with(|conn, _| conn.poll_unsendable(call.id, cx));
+                unsent.map(|unsent| Err(call.unsent(unsent)))
+            })
+            .await
+        };
+        while let Some(message) = next().await? {
             self.send(message).await?;
         }
         Ok(())
@@ -80,26 +102,6 @@ impl<T: Message> Sender<T> {
         self.finished = true;
         let call = &self.call;
         call.on.link.with(|conn, now| conn.finish_data(call.id, now));
-    }
-
-    fn error(&self, unsent: Unsent) -> Error {
-        match unsent {
-            Unsent::Over(Some(failure)) => self.call.error(failure),
-            Unsent::Over(None) => {
-                let text = "the call is over and takes no more messages: its reply tells how it ended";
-                let error = Error::local(Code::Cancelled, text)
-                    .with_executed(Executed::Maybe)
-                    .with_phase(Phase::Stream);
-                self.call.locate(error)
-            }
-            Unsent::TooLong { len, max } => {
-                self.call.fail(Cause::Oversize { len, max });
-                let error = failure::oversize(len, max)
-                    .with_executed(Executed::Maybe)
-                    .with_phase(Phase::Stream);
-                self.call.locate(error)
-            }
-        }
     }
 }
 

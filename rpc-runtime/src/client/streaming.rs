@@ -11,11 +11,12 @@ use std::{
 
 use futures_core::Stream;
 use prost::Message;
+use tokio::task::coop;
 use tracing::debug;
 
 use super::{call::decode, exchange::is_resendable, open_call::OpenCall};
 use crate::{
-    Error, Executed, Metadata, Phase,
+    Error, Metadata,
     conn::{Failure, Next},
     frame::Encoded,
 };
@@ -31,6 +32,8 @@ pub struct Streaming<T> {
     state: State,
     /// Makes the call once more, until a message was read.
     again: Option<Again>,
+    /// Whether a message was read, or the end.
+    is_read: bool,
     /// What came beside the end.
     metadata: Option<Metadata>,
     message: PhantomData<fn() -> T>,
@@ -53,6 +56,7 @@ impl<T: Message + Default> Streaming<T> {
             call,
             state: State::Open,
             again,
+            is_read: false,
             metadata: None,
             message: PhantomData,
         }
@@ -78,6 +82,14 @@ impl<T: Message + Default> Streaming<T> {
     }
 
     fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, Error>>> {
+        // A loop that reads is to let others have their turn.
+        let coop = ready!(coop::poll_proceed(cx));
+        let next = ready!(self.poll_next_message(cx));
+        coop.made_progress();
+        Poll::Ready(next)
+    }
+
+    fn poll_next_message(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, Error>>> {
         loop {
             match &mut self.state {
                 State::Ended => return Poll::Ready(None),
@@ -90,10 +102,13 @@ impl<T: Message + Default> Streaming<T> {
                 },
                 State::Open => match ready!(self.poll_open(cx)) {
                     Ok(Some(payload)) => {
-                        self.again = None;
+                        self.note_read();
                         return self.parse(payload);
                     }
-                    Ok(None) => return self.end(Ok(())),
+                    Ok(None) => {
+                        self.note_read();
+                        return self.end(Ok(()));
+                    }
                     Err(failure) if self.may_reopen(&failure) => {
                         debug!(procedure = self.call.about.procedure.path(), peer = %self.call.on.peer, cause = %failure.cause, "resending");
                         if let Some(again) = self.again.take() {
@@ -123,14 +138,22 @@ impl<T: Message + Default> Streaming<T> {
         }))
     }
 
+    /// The handler runs, or did: the call is made no second time.
+    fn note_read(&mut self) {
+        if !self.is_read {
+            self.is_read = true;
+            self.again = None;
+            self.call.replied();
+        }
+    }
+
     fn parse(&mut self, payload: Encoded) -> Poll<Option<Result<T, Error>>> {
         match decode(payload) {
             Ok(message) => Poll::Ready(Some(Ok(message))),
             Err(error) => {
                 // The rest would make no sense either.
                 self.call.give_up();
-                let error = error.with_executed(Executed::Maybe).with_phase(Phase::Stream);
-                let error = self.call.locate(error);
+                let error = self.call.of_stream(error);
                 self.end(Err(error))
             }
         }
@@ -159,7 +182,9 @@ impl<T: Message + Default> Stream for Streaming<T> {
 /// A sender of the same call is not to go on for nobody.
 impl<T> Drop for Streaming<T> {
     fn drop(&mut self) {
-        self.call.give_up();
+        if !matches!(self.state, State::Ended) {
+            self.call.leave();
+        }
     }
 }
 

@@ -91,6 +91,8 @@ impl Connection {
             return Poll::Pending;
         }
         if !has_room {
+            // The end of the call is to wake it, too.
+            outflow.wait(cx);
             self.waiters.room.register(cx, &mut self.woken);
             return Poll::Pending;
         }
@@ -104,6 +106,18 @@ impl Connection {
         self.keep_alive.request_sent();
         self.note_use(now);
         Poll::Ready(Ok(()))
+    }
+
+    /// Ready when nothing more of a stream of ours can be sent. Who waits for this does not wait for [`Self::poll_data`].
+    pub(crate) fn poll_unsendable(&mut self, id: CallId, cx: &Context<'_>) -> Poll<Unsent> {
+        let id = id.number();
+        if let Some(over) = self.find_end(id) {
+            return Poll::Ready(over);
+        }
+        if let Some(outflow) = self.outflow_mut(id) {
+            outflow.wait(cx);
+        }
+        Poll::Pending
     }
 
     /// The caller sends no more: END follows its last message.

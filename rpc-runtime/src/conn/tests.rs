@@ -15,6 +15,7 @@ mod keep_alive;
 mod leftovers;
 mod loss;
 mod parts;
+mod senders;
 mod sends;
 mod streams;
 
