@@ -1,0 +1,86 @@
+//! Failed: what a case has to say when something is not as it should be.
+
+use std::{error::Error, fmt};
+
+use rpc_runtime::{Code, Error as RpcError};
+
+/// What a case ends with.
+pub type Outcome<T = ()> = Result<T, Failed>;
+
+/// Something was not as it should be.
+pub struct Failed {
+    text: String,
+    source: Option<Box<dyn Error + Send + Sync>>,
+}
+
+impl Failed {
+    /// With nothing but words.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self {
+            text: text.into(),
+            source: None,
+        }
+    }
+}
+
+impl<E: Error + Send + Sync + 'static> From<E> for Failed {
+    fn from(source: E) -> Self {
+        Self {
+            text: "a step that should have succeeded failed".to_owned(),
+            source: Some(Box::new(source)),
+        }
+    }
+}
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)?;
+        match &self.source {
+            Some(source) => write!(f, ": {source}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// As `Display`: a test that returns a case's outcome prints this.
+impl fmt::Debug for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Fails unless `got` is `wanted`; `what` it is.
+pub(crate) fn same<T: fmt::Debug + PartialEq>(what: &str, got: T, wanted: T) -> Outcome {
+    if got == wanted {
+        Ok(())
+    } else {
+        Err(Failed::new(format!("{what} is {got:?} and not {wanted:?}")))
+    }
+}
+
+/// Fails unless `bytes` are a body of `len` bytes.
+pub(crate) fn is_body_of(what: &str, bytes: &[u8], len: usize) -> Outcome {
+    same(&format!("length of {what}"), bytes.len(), len)?;
+    if crate::is_body(bytes) {
+        Ok(())
+    } else {
+        Err(Failed::new(format!("{what} has other bytes than were sent")))
+    }
+}
+
+/// The error of a step that must fail.
+pub(crate) fn must_fail<T>(what: &str, result: Result<T, RpcError>) -> Outcome<RpcError> {
+    match result {
+        Ok(_) => Err(Failed::new(format!("{what} succeeded"))),
+        Err(error) => Ok(error),
+    }
+}
+
+/// Fails unless `error` has `code`.
+pub(crate) fn has_code(error: &RpcError, code: Code) -> Outcome {
+    if error.code() == code {
+        Ok(())
+    } else {
+        Err(Failed::new(format!("the code is not {code:?}: {error}")))
+    }
+}

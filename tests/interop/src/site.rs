@@ -1,0 +1,153 @@
+//! Site: a server of the cases, and the way to it.
+
+use std::{
+    fmt, fs, io,
+    path::PathBuf,
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use rpc_runtime::{Client, Compression, DrainReport, Error, Server, ServerHandle};
+use tokio::task::JoinHandle;
+
+use crate::{
+    Failed, Outcome, Tester,
+    check::same,
+    interop::v1::{TestServiceClient, TestServiceServer},
+};
+
+/// How a client and its server are connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Over {
+    /// Loopback TCP.
+    Tcp,
+    /// A Unix socket.
+    Unix,
+    /// Memory.
+    Mem,
+}
+
+impl Over {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Tcp, Self::Unix, Self::Mem];
+}
+
+impl fmt::Display for Over {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "tcp",
+            Self::Unix => "unix",
+            Self::Mem => "mem",
+        })
+    }
+}
+
+/// A server of the cases, and the way to it.
+#[derive(Debug)]
+pub struct Site {
+    tester: Tester,
+    address: String,
+    compression: Option<Compression>,
+    handle: ServerHandle,
+    serving: JoinHandle<Result<DrainReport, Error>>,
+    /// Removed when the server is gone.
+    _folder: Option<Folder>,
+}
+
+impl Site {
+    /// Starts a server; both sides compress if `compression` says so.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot listen.
+    pub async fn open(over: Over, compression: Option<Compression>) -> Outcome<Self> {
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let mut folder = None;
+        let address = match over {
+            Over::Tcp => "tcp://127.0.0.1:0".to_owned(),
+            Over::Mem => format!("mem:interop-{number}"),
+            Over::Unix => {
+                let folder = folder.insert(Folder::new(number)?);
+                format!("unix:{}", folder.0.join("socket").display())
+            }
+        };
+        let tester = Tester::new();
+        let mut builder = Server::builder()
+            .service(TestServiceServer::new(tester.clone()))
+            .listen(address)
+            .signals(false);
+        if let Some(compression) = compression {
+            builder = builder.compression(compression);
+        }
+        let server = builder.bind().await?;
+        let address = server.addresses().first().cloned();
+        Ok(Self {
+            tester,
+            address: address.ok_or_else(|| Failed::new("the server has no address"))?,
+            compression,
+            handle: server.handle(),
+            serving: tokio::spawn(server.serve()),
+            _folder: folder,
+        })
+    }
+
+    /// A client with a connection of its own.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot connect.
+    pub async fn client(&self) -> Outcome<TestServiceClient> {
+        self.connect().await
+    }
+
+    /// Where the server listens.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// The server's side of the cases.
+    pub fn tester(&self) -> &Tester {
+        &self.tester
+    }
+
+    /// Drains the server, and waits until it is gone.
+    ///
+    /// # Errors
+    ///
+    /// If it did not end cleanly.
+    pub async fn close(self) -> Outcome {
+        self.handle.drain();
+        let report = self.serving.await??;
+        same("aborted calls", report.aborted(), 0)?;
+        same("the drain's being clean", report.is_clean(), true)
+    }
+
+    /// A stub of any kind, with a connection of its own.
+    pub(crate) async fn connect<C: From<Client>>(&self) -> Outcome<C> {
+        let mut builder = Client::builder(&self.address);
+        if let Some(compression) = self.compression {
+            builder = builder.compression(compression);
+        }
+        Ok(C::from(builder.connect().await?))
+    }
+}
+
+static COUNT: AtomicU32 = AtomicU32::new(0);
+
+/// A folder for a socket, removed with it.
+#[derive(Debug)]
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(number: u32) -> io::Result<Self> {
+        let folder = std::env::temp_dir().join(format!("interop-{}-{number}", std::process::id()));
+        fs::create_dir_all(&folder)?;
+        Ok(Self(folder))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // What cannot be removed is the system's to clean up.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
