@@ -23,3 +23,4 @@ pub mod probe;
 pub mod scratch;
 pub mod script;
 pub mod stops;
+mod talk;

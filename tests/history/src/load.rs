@@ -2,7 +2,6 @@
 
 mod mix;
 mod request;
-mod talk;
 mod user;
 
 use std::{

@@ -71,8 +71,8 @@ pub fn is_of(item: &Item, token: u64) -> bool {
 
 /// The bytes of the token, again and again.
 pub fn payload(token: u64, len: usize) -> Bytes {
-    let seed = token.to_le_bytes();
-    let bytes: Vec<u8> = seed.into_iter().cycle().take(len).collect();
+    let mut bytes = token.to_le_bytes().repeat(len.div_ceil(8));
+    bytes.truncate(len);
     bytes.into()
 }
 

@@ -116,7 +116,9 @@ async fn run(args: &Args) -> ExitCode {
     println!("{sum}");
     println!("time      {:.1?}", start.elapsed());
     if failed == 0 {
-        println!("checked   0 started twice, 0 No that ran, 0 Ok without a run, 0 lost without being told");
+        println!(
+            "checked   0 started twice, 0 No that ran, 0 Ok without a run, 0 Ok cut short, 0 lost without being told"
+        );
         ExitCode::SUCCESS
     } else {
         println!(

@@ -2,11 +2,12 @@
 
 use std::{ops::Range, time::Duration};
 
-use super::{
-    request::{Procedure, Request},
+use super::request::{Procedure, Request};
+use crate::{
+    api::v1::Ending,
+    script::Script,
     talk::{Talk, Way},
 };
-use crate::{api::v1::Ending, script::Script};
 
 /// What the users of a load do, and how often.
 ///

@@ -7,10 +7,12 @@ use tokio::{task::JoinSet, time::timeout};
 use super::{
     Mix, Party, Progress, allow,
     request::{Procedure, Request},
-    talk::Talk,
     within,
 };
-use crate::history::{Outcome, Recorder, Ticket, UserLog};
+use crate::{
+    history::{Outcome, Recorder, Ticket, UserLog},
+    talk::Talk,
+};
 
 /// One of those who make a load.
 pub(super) struct User {

@@ -46,7 +46,8 @@ struct Cut {
     stuck: u64,
     /// Requests that may have reached the server, and whose handlers never started.
     unstarted: u64,
-    /// Handlers of calls that ended, and whose callers were not told: in the very moment of being dropped.
+    /// Handlers of calls that ended, and whose callers were not told: in the very moment of being dropped. And those that
+    /// their callers gave up.
     untold: u64,
 }
 
@@ -85,6 +86,8 @@ impl Counts {
                 }
                 None => cut.unstarted += u64::from(record.outcome == Outcome::Ok),
                 Some((_, Event::Started)) => cut.stuck += 1,
+                // Its caller went away, which drops it at any time.
+                Some((_, Event::Dropped)) if record.outcome == Outcome::Cancelled => cut.untold += 1,
                 Some((_, Event::Dropped)) => cut.dropped += 1,
                 Some((index, Event::Ended | Event::Failed | Event::Panicked)) => {
                     cut.untold += u64::from(record.kind.is_awaited() && !was_told_the_end(record.outcome));
@@ -336,5 +339,30 @@ mod tests {
         };
         let lies = Counts::of(&evidence, &history).judge(&report(0, 1, 0, 0));
         assert_eq!(lies.len(), 1, "{lies:?}");
+    }
+
+    #[test]
+    fn a_handler_whose_caller_gave_it_up_is_perhaps_among_the_aborted() {
+        let entries = [entry(1, Event::Started), entry(1, Event::Dropped)];
+        let journal = Records {
+            entries: entries.into(),
+            ..Records::default()
+        };
+        let history = History {
+            records: vec![record(1, Kind::Stream, Outcome::Cancelled)],
+            ..History::default()
+        };
+        let evidence = Evidence {
+            journal: &journal,
+            before: &history,
+            unsent: &HashSet::new(),
+            readers: 1,
+            told: 0,
+        };
+        let counts = Counts::of(&evidence, &history);
+        for (aborted, lies) in [(0, 0), (1, 0), (2, 1)] {
+            let judged = counts.judge(&report(0, aborted, 0, 0));
+            assert_eq!(judged.len(), lies, "{aborted}: {judged:?}");
+        }
     }
 }

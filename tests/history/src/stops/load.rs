@@ -1,5 +1,7 @@
 //! Load: clients that call until their server has ended, and write down what they saw.
 
+mod streams;
+
 use std::{
     collections::HashSet,
     sync::{
@@ -170,12 +172,21 @@ impl User {
         let mut slow = JoinSet::new();
         loop {
             let went_on = match self.random.u32(..100) {
-                0..10 if self.slow != Slow::None && slow.len() < MAX_SLOW => {
+                0..7 if self.slow != Slow::None && slow.len() < MAX_SLOW => {
                     slow.spawn(self.slow_call());
+                    true
+                }
+                7..10 if self.slow != Slow::None && slow.len() < MAX_SLOW => {
+                    let talk = self.slow_talk();
+                    slow.spawn(self.talk(talk));
                     true
                 }
                 0..30 => self.send().await,
                 30..35 => self.refuse().await,
+                35..50 => {
+                    let talk = self.quick_talk();
+                    self.talk(talk).await
+                }
                 _ => self.echo().await,
             };
             if !went_on {
@@ -197,6 +208,13 @@ impl User {
                 shared.note(ticket, call.await);
             });
             self.send().await;
+        }
+        for _ in 0..LISTS {
+            let talk = self.long_talk();
+            let talk = self.talk(talk);
+            calls.spawn(async move {
+                talk.await;
+            });
         }
         calls.join_all().await;
     }
@@ -340,4 +358,6 @@ const MAX_SLOW: usize = 4;
 /// How many calls a client makes that reads slowly or never, and how long their replies are: more than sockets and queues
 /// take.
 const SHOUTS: usize = 60;
+/// How many long streams it calls for, beside that.
+const LISTS: usize = 3;
 const SHOUT_LEN: usize = 100_000;

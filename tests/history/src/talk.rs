@@ -6,7 +6,7 @@ use rpc_runtime::{Code, Error, Phase, Reply, Sender, Streaming};
 use tokio::time::sleep;
 
 use crate::{
-    api::v1::{Ending, Item, ProbeClient, ProbeSendRecv},
+    api::v1::{Ending, Item, ProbeClient},
     history::{Moving, Outcome},
     probe,
     script::{Script, is_of, item},
@@ -14,42 +14,42 @@ use crate::{
 
 /// One call with streams to be made.
 #[derive(Clone, Debug)]
-pub(super) struct Talk {
-    pub(super) way: Way,
+pub(crate) struct Talk {
+    pub(crate) way: Way,
     /// What the handler does, but for the token.
-    pub(super) script: Script,
+    pub(crate) script: Script,
     /// How many messages the caller sends, if it sends any, and how long each is.
-    pub(super) messages: u32,
-    pub(super) len: u32,
+    pub(crate) messages: u32,
+    pub(crate) len: u32,
     /// Whether it drops its sender instead of saying that these are all.
-    pub(super) abandons: bool,
+    pub(crate) abandons: bool,
     /// After how many messages it drops what it reads.
-    pub(super) leaves: Option<u32>,
+    pub(crate) leaves: Option<u32>,
     /// How long it waits before it reads each, in microseconds.
-    pub(super) micros: u32,
+    pub(crate) micros: u32,
     /// How long the call may take; the client's own timeout if none.
-    pub(super) timeout: Option<Duration>,
+    pub(crate) timeout: Option<Duration>,
     /// How long nothing may move.
-    pub(super) idle: Option<Duration>,
+    pub(crate) idle: Option<Duration>,
 }
 
 /// Which sides are streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Way {
+pub(crate) enum Way {
     List,
     Gather,
     Relay,
 }
 
 /// How a call was left without an error.
-enum End {
+pub(crate) enum End {
     Well,
     /// Its caller went away.
     Left,
 }
 
 impl Way {
-    pub(super) fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::List => "list",
             Self::Gather => "gather",
@@ -60,7 +60,7 @@ impl Way {
 
 impl Talk {
     /// How many messages the handler reads at most.
-    pub(super) fn limit(&self) -> u32 {
+    pub(crate) fn limit(&self) -> u32 {
         match self.way {
             Way::List => 0,
             Way::Gather | Way::Relay => self.script.count,
@@ -68,26 +68,18 @@ impl Talk {
     }
 
     /// Whether the call may end because of the time.
-    pub(super) fn is_hurried(&self) -> bool {
+    pub(crate) fn is_hurried(&self) -> bool {
         self.timeout.is_some() || self.idle.is_some()
     }
 
     /// Makes the call: how it ended, and what is strange about that.
-    pub(super) async fn call(
+    pub(crate) async fn call(
         &self,
         probe: &ProbeClient,
         token: u64,
         moving: &Moving,
     ) -> (Outcome, Option<String>) {
-        let script = Script { token, ..self.script };
-        let mut call = probe.send_recv();
-        if let Some(timeout) = self.timeout {
-            call = call.timeout(timeout);
-        }
-        if let Some(idle) = self.idle {
-            call = call.idle_timeout(idle);
-        }
-        match self.talk(call, script, moving).await {
+        match self.talk(probe, token, moving).await {
             Ok(End::Well) => (Outcome::Ok, None),
             Ok(End::Left) => (Outcome::Cancelled, None),
             Err(error) => {
@@ -98,7 +90,16 @@ impl Talk {
         }
     }
 
-    async fn talk(&self, call: ProbeSendRecv<'_>, script: Script, moving: &Moving) -> Result<End, Error> {
+    /// Makes the call, and tells how it was left.
+    pub(crate) async fn talk(&self, probe: &ProbeClient, token: u64, moving: &Moving) -> Result<End, Error> {
+        let script = Script { token, ..self.script };
+        let mut call = probe.send_recv();
+        if let Some(timeout) = self.timeout {
+            call = call.timeout(timeout);
+        }
+        if let Some(idle) = self.idle {
+            call = call.idle_timeout(idle);
+        }
         if self.way == Way::List {
             let Script {
                 token,
