@@ -9,7 +9,9 @@ use std::sync::{
 };
 
 use lab::{wire::*, *};
-use rpc_runtime::{Client, Code, Compression, Executed};
+use rpc_runtime::{
+    Client, Code, Compression, Context, Executed, Handler, Incoming, Procedure, Requests, Service,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream, tcp},
@@ -238,4 +240,90 @@ async fn a_reply_that_cannot_be_unpacked_fails_its_call_which_was_executed() {
     assert_eq!((error.code(), error.executed()), (Code::Internal, Executed::Yes));
     assert_eq!(error.message(), "the reply cannot be unpacked");
     drop(answering.await.unwrap());
+}
+
+/// Counts the requests of a stream.
+static COUNT: Procedure = Procedure::new("compression.v1.Counter/count", 71).with_request_stream();
+/// Answers by a stream; only its caller is here.
+static LIST: Procedure = Procedure::new("compression.v1.Counter/list", 72).with_reply_stream();
+
+struct Counter;
+
+impl Service for Counter {
+    fn name(&self) -> &'static str {
+        "compression.v1.Counter"
+    }
+
+    fn procedures(&self) -> &'static [Procedure] {
+        std::slice::from_ref(&COUNT)
+    }
+
+    fn call(&self, _: usize, call: Incoming) -> Handler {
+        call.handle_request_stream(async |_: Context, mut requests: Requests<String>| {
+            let mut count: u64 = 0;
+            // Its error is not passed on: the call fails all the same.
+            while let Ok(Some(_)) = requests.message().await {
+                count += 1;
+            }
+            Ok(count)
+        })
+    }
+}
+
+/// A message of a stream that says it is 5000 bytes in zstd.
+fn garbage(id: u64) -> Frame {
+    Frame {
+        kind: DATA,
+        id,
+        encoding: 1,
+        length: 5000,
+        payload: b"this is no frame of zstd".to_vec(),
+        ..Frame::default()
+    }
+}
+
+#[tokio::test]
+async fn a_request_of_a_stream_that_cannot_be_unpacked_fails_its_call_whatever_the_handler_says() {
+    let server = Lab::default()
+        .serve_with("tcp://127.0.0.1:0", |server| {
+            server.service(Counter).compression(Compression::Zstd)
+        })
+        .await;
+    let mut peer = HandPeer::greeted(&server.address).await;
+    let opening = Frame {
+        kind: CALL,
+        id: 1,
+        procedure: COUNT.id(),
+        ..Frame::default()
+    };
+    peer.send(&opening).await;
+    peer.send(&garbage(1)).await;
+    let reply = peer.until(REPLY).await;
+    assert_eq!((Code::from_number(reply.code), reply.flags), (Code::Internal, 0));
+    assert!(reply.message.contains("cannot be unpacked"), "{}", reply.message);
+}
+
+#[tokio::test]
+async fn a_reply_of_a_stream_that_cannot_be_unpacked_ends_it_and_the_server_is_told() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("tcp://{}", listener.local_addr().unwrap());
+    let answering = tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut peer = HandPeer::over(stream);
+        peer.hello().await;
+        let call = peer.until(CALL).await;
+        peer.send(&garbage(call.id)).await;
+        assert_eq!(peer.until(CANCEL).await.id, call.id);
+    });
+    let client = client(&address, Some(Compression::Zstd)).await;
+    let mut list = within(client.call().reply_stream::<_, String>(&LIST, ()))
+        .await
+        .unwrap();
+    let error = within(list.message()).await.unwrap_err();
+    assert_eq!(
+        (error.code(), error.executed()),
+        (Code::Internal, Executed::Maybe)
+    );
+    assert_eq!(within(list.message()).await.unwrap(), None);
+    answering.await.unwrap();
 }

@@ -68,7 +68,9 @@ pub(crate) struct Goaway {
 
 pub(crate) const HELLO: u32 = 1;
 pub(crate) const CALL: u32 = 2;
+pub(crate) const DATA: u32 = 4;
 pub(crate) const REPLY: u32 = 5;
+pub(crate) const CANCEL: u32 = 6;
 pub(crate) const PING: u32 = 8;
 pub(crate) const PONG: u32 = 9;
 pub(crate) const GOAWAY: u32 = 10;

@@ -2,7 +2,7 @@
 
 use std::task::Poll;
 
-use super::*;
+use super::{streams::Stream, *};
 use crate::{Code, Executed, frame::Encoded};
 
 /// Two that take encoding 7.
@@ -192,4 +192,130 @@ fn a_compressed_message_may_come_in_fewer_bytes_than_its_length_and_nothing_is_l
         .inject(header(Kind::Data, 1, Flags::NONE), b"45", pair.now);
     let arrived = pair.server.accept(pair.now);
     assert_eq!(arrived.payload, Encoded::new(b"12345"[..].into(), 7, 3 << 20));
+}
+
+/// Takes the next message of a stream, which must be there.
+fn take(node: &mut Node, id: CallId, now: Time) -> Encoded {
+    match node.next(id, now) {
+        Poll::Ready(Next::Message(message)) => message,
+        other => panic!("no message but {other:?}"),
+    }
+}
+
+fn put(node: &mut Node, id: CallId, message: &Encoded, now: Time) -> Poll<Result<(), Unsent>> {
+    let sent = poll(|cx| node.conn.poll_data(id, message, now, cx));
+    node.wake();
+    sent
+}
+
+#[test]
+fn compressed_messages_of_streams_travel_with_both_lengths_in_frames_and_fragments() {
+    let mut pair = agreed();
+    let Stream { id, arrived } = pair.open(Shape::Both);
+    let sent = [
+        message(40, 5000),
+        message(300_000, 3 << 20),
+        Encoded::plain(b"plain"[..].into()),
+    ];
+    let (client, server) = (&mut pair.client, &mut pair.server);
+    assert!(matches!(put(client, id, &sent[0], pair.now), Poll::Ready(Ok(()))));
+    assert!(matches!(put(server, id, &sent[1], pair.now), Poll::Ready(Ok(()))));
+    pair.settle();
+    assert_eq!(
+        pair.server.conn.held().bytes,
+        5000,
+        "what nobody has taken counts its length"
+    );
+    assert_eq!(pair.client.conn.held().bytes, 3 << 20);
+    assert_eq!(take(&mut pair.server, id, pair.now), sent[0]);
+    assert_eq!(take(&mut pair.client, id, pair.now), sent[1]);
+    assert!(matches!(
+        put(&mut pair.client, id, &sent[2], pair.now),
+        Poll::Ready(Ok(()))
+    ));
+    pair.client.conn.finish_data(id, pair.now);
+    pair.settle();
+    assert_eq!(take(&mut pair.server, id, pair.now), sent[2]);
+    assert!(pair.server.is_at_end(id, pair.now));
+    pair.server.reply(&arrived.unwrap(), b"", pair.now);
+    pair.settle();
+    drop(pair.client.outcome(id));
+    pair.assert_quiescent();
+}
+
+#[test]
+fn a_compressed_message_of_a_stream_uses_up_the_window_by_its_length() {
+    let mut pair = agreed();
+    let Stream { id, .. } = pair.open(Shape::RequestStream);
+    let window = pair.server.conn.settings.stream_window;
+    assert!(matches!(
+        put(&mut pair.client, id, &message(10, window), pair.now),
+        Poll::Ready(Ok(()))
+    ));
+    assert!(put(&mut pair.client, id, &message(10, 2000), pair.now).is_pending());
+    pair.settle();
+    assert!(
+        put(&mut pair.client, id, &message(10, 2000), pair.now).is_pending(),
+        "nobody has read it"
+    );
+    take(&mut pair.server, id, pair.now);
+    pair.settle();
+    assert!(matches!(
+        put(&mut pair.client, id, &message(10, 2000), pair.now),
+        Poll::Ready(Ok(()))
+    ));
+}
+
+#[test]
+fn a_message_of_a_stream_that_is_too_long_when_unpacked_breaks_it_and_nothing_is_held() {
+    let mut pair = agreed();
+    pair.server.conn.settings.inbox_bytes = 10_000;
+    let max = pair.server.conn.settings.max_message;
+    // Longer than a message may be, than the inbox, than itself; in one frame, and in two.
+    for (length, code) in [
+        (max + 1, Code::ResourceExhausted),
+        (10_001, Code::ResourceExhausted),
+        (4, Code::Internal),
+    ] {
+        for more in [false, true] {
+            let Stream { id, arrived } = pair.open(Shape::RequestStream);
+            let mut data = header(Kind::Data, id.0, if more { Flags::MORE } else { Flags::NONE });
+            (data.encoding, data.length) = (7, length);
+            pair.server
+                .inject(data, if more { b"123" } else { b"12345" }, pair.now);
+            pair.server
+                .inject(header(Kind::Data, id.0, Flags::NONE), b"45", pair.now);
+            let next = pair.server.next(id, pair.now);
+            let Poll::Ready(Next::Broken(status)) = next else {
+                panic!("{length} {more}: {next:?}");
+            };
+            assert_eq!(status.code(), code, "{status}");
+            assert_eq!(pair.server.conn.held(), Held::default());
+            pair.server.reply(&arrived.unwrap(), b"", pair.now);
+            pair.settle();
+            let failure = pair.client.outcome(id).unwrap_err();
+            assert!(matches!(failure.cause, Cause::Replied(status) if status.code() == code));
+        }
+    }
+}
+
+#[test]
+fn a_message_of_a_stream_in_a_compression_that_was_not_announced_breaks_it() {
+    let mut pair = agreed();
+    let Stream { id, .. } = pair.open(Shape::Both);
+    let mut data = header(Kind::Data, id.0, Flags::NONE);
+    (data.encoding, data.length) = (8, 100);
+    pair.server.inject(data, b"12345", pair.now);
+    let Poll::Ready(Next::Broken(status)) = pair.server.next(id, pair.now) else {
+        panic!("it goes on");
+    };
+    assert_eq!(status.message(), "compression 8 was not announced");
+
+    let Stream { id, .. } = pair.open(Shape::ReplyStream);
+    let mut data = header(Kind::Data, id.0, Flags::NONE);
+    (data.encoding, data.length) = (8, 100);
+    pair.client.inject(data, b"12345", pair.now);
+    assert!(pair.client.is_at_end(id, pair.now));
+    let failure = pair.client.outcome(id).unwrap_err();
+    assert!(matches!(failure.cause, Cause::Replied(status) if status.code() == Code::Internal));
 }
