@@ -253,6 +253,15 @@ mod zstd {
     }
 
     #[test]
+    fn a_frame_without_a_content_size_that_has_less_than_announced_is_refused() {
+        let length = UnpackError::Length {
+            unpacked: 128 * 1024,
+            len: 200_000,
+        };
+        assert_eq!(Compression::Zstd.unpack(&bomb(1), 200_000), Err(length));
+    }
+
+    #[test]
     fn a_bomb_ends_at_the_length_that_was_announced() {
         for len in [500, 128 * 1024, 300_000, 4 << 20] {
             let refused = Compression::Zstd.unpack(&bomb(100), len);
