@@ -4,6 +4,7 @@ mod lost_sends;
 mod reconnect;
 mod resend;
 mod states;
+mod streams;
 
 use std::{future::poll_fn, sync::Arc, time::Duration};
 
