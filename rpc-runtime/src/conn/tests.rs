@@ -17,6 +17,7 @@ mod loss;
 mod parts;
 mod senders;
 mod sends;
+mod stream_life;
 mod streams;
 
 use std::{

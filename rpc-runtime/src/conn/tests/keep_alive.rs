@@ -260,7 +260,7 @@ fn endless_settings_do_not_overflow() {
 }
 
 /// A pair with the defaults of a client and of a server.
-fn defaults() -> Pair {
+pub(super) fn defaults() -> Pair {
     use crate::{
         Limits,
         config::{CLIENT_KEEP_ALIVE, SERVER_KEEP_ALIVE},
@@ -271,7 +271,7 @@ fn defaults() -> Pair {
 
 /// Moves the client alone, whose peer takes everything and says nothing, until it is closed; tells when that was.
 /// `step` is called every second.
-fn half_open(pair: &mut Pair, mut step: impl FnMut(&mut Pair)) -> Time {
+pub(super) fn half_open(pair: &mut Pair, mut step: impl FnMut(&mut Pair)) -> Time {
     let end = pair.now + secs(300);
     let mut next_step = pair.now;
     while pair.now < end {
