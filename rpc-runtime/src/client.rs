@@ -187,7 +187,8 @@ impl Client {
     /// Closes the client and all its clones: takes no more calls, writes what was sent, lets open calls finish.
     ///
     /// It takes no longer than the client's timeout, or 30 s if there is none; calls that are open then fail. After
-    /// that every call fails UNAVAILABLE.
+    /// that every call fails UNAVAILABLE. A client to a handler's caller leaves the connection alone, which is the
+    /// caller's, and is closed at once.
     ///
     /// # Errors
     ///

@@ -194,6 +194,11 @@ async fn closing_a_stub_to_a_caller_leaves_the_connection_alone() {
     within(subscriber.close()).await.unwrap();
     assert!(within(subscriber.ping()).await.is_err());
     within(client.ping()).await.unwrap();
+    // Nor is anybody else's stub closed.
+    within(client.call().send_recv::<(), ()>(&SUBSCRIBE, ()))
+        .await
+        .unwrap();
+    within(server.subscriber().ping()).await.unwrap();
 }
 
 #[tokio::test]

@@ -52,8 +52,7 @@ pub(crate) struct Channel {
     address: Arc<str>,
     /// How many they are.
     addresses: usize,
-    /// Why there is no connection and never will be, unless one is there already: one of them is bad, say. Then every call
-    /// fails.
+    /// Why there is no connection and never will be: one of them is bad, say. Then every call fails.
     bad: Option<Error>,
     ours: Ours,
     /// What the peer may call on our connections.
@@ -102,6 +101,8 @@ enum Stage {
         ready: Option<Instant>,
     },
     Closed(Option<Arc<Connected>>),
+    /// The connection that was lent has ended, or takes no more calls.
+    Gone,
 }
 
 /// Whose a channel's connections are.
@@ -160,15 +161,15 @@ impl Channel {
 
 /// A connection of a server, by which it calls its peer.
 impl Channel {
-    /// A channel over one connection that somebody else keeps, and has to tell of its end by [`Channel::ended`].
+    /// A channel over one connection that somebody else keeps, and has to tell of its end by [`Channel::ended`]. It makes
+    /// no other, and closes nothing but itself.
     pub(crate) fn over_connection(
         link: &Arc<Link>,
         peer: Arc<str>,
         settings: Settings,
         compression: Option<Compression>,
     ) -> Arc<Self> {
-        let gone = Error::local(Code::Unavailable, "the caller's connection has ended");
-        let place = Place::new(Target::Bad(gone.clone()), Arc::clone(&peer));
+        let place = Place::new(Target::Lent, Arc::clone(&peer));
         let (hold, _) = oneshot::channel();
         let connected = Arc::new(Connected {
             link: Arc::clone(link),
@@ -186,7 +187,7 @@ impl Channel {
         let channel = Arc::new(Self {
             address: peer,
             addresses: 1,
-            bad: Some(gone),
+            bad: None,
             ours: Ours::No,
             services: None,
             settings,
@@ -262,8 +263,13 @@ impl Channel {
     }
 
     /// Whether the user has closed it.
-    pub(super) fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         matches!(self.lock().stage, Stage::Closed(_))
+    }
+
+    /// Whether a call that failed may find another connection.
+    pub(super) fn finds_another(&self) -> bool {
+        self.ours == Ours::Yes && !self.is_closed()
     }
 
     /// Waits for what is wanted, and has it brought about.
@@ -290,8 +296,7 @@ impl Channel {
         deadline: Deadline,
     ) -> Result<Arc<Connected>, Error> {
         if let Some(error) = &self.bad {
-            let current = self.current().filter(|connected| connected.takes_calls());
-            return current.ok_or_else(|| error.clone());
+            return Err(error.clone());
         }
         // Asked first, because a timer outside of a runtime panics.
         let runtime = failure::check_runtime()?;
@@ -345,6 +350,7 @@ impl Channel {
         let mut state = self.lock();
         match &state.stage {
             Stage::Closed(_) => return Look::Stop(failure::closed()),
+            Stage::Gone => return Look::Stop(failure::gone(state.obstacle.as_ref())),
             Stage::Connecting(_) => {
                 if state.hurry(hurry) {
                     self.tell(state);
@@ -447,7 +453,7 @@ impl State {
     /// What the stage is for users: it changes by events only, never because time has passed.
     fn connection_state(&self) -> ConnectionState {
         match &self.stage {
-            Stage::Closed(_) => ConnectionState::Closed,
+            Stage::Closed(_) | Stage::Gone => ConnectionState::Closed,
             Stage::Open { ready: Some(_), .. } => ConnectionState::Ready,
             Stage::Open { ready: None, .. } => ConnectionState::Connecting,
             // Of those who wait, the first to look begins the next attempt.

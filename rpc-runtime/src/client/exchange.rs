@@ -372,7 +372,7 @@ pub(super) fn is_resendable(channel: &Channel, failure: &Failure, on: &Connected
     };
     failure.executed == Executed::No
         && is_to_blame
-        && !channel.is_closed()
+        && channel.finds_another()
         && (on.took_nothing() || channel.standing().take())
 }
 

@@ -104,6 +104,15 @@ pub(super) fn closed() -> Error {
     Error::local(Code::Unavailable, "the client is closed: make a new one")
 }
 
+/// The error of everything that is asked of a client to a handler's caller, after their connection has ended.
+pub(super) fn gone(why: Option<&Obstacle>) -> Error {
+    let text = "the caller's connection has ended";
+    match why {
+        Some(why) => why.explain(Error::local(Code::Unavailable, format!("{text}: {}", why.text))),
+        None => Error::local(Code::Unavailable, text),
+    }
+}
+
 /// The runtime that is here, for what needs one: tokio's timers panic outside of it.
 ///
 /// # Errors

@@ -17,7 +17,7 @@ use tokio::{
 use super::{channel::Channel, failure::Obstacle};
 use crate::{
     Error, Peer,
-    conn::{Connection, Settings, Side},
+    conn::{Cause, Connection, Settings, Side},
     driver::{Link, drive},
     server::{Callable, InProcess},
     transport::{self, Address, Stream},
@@ -28,6 +28,8 @@ use crate::{
 pub(super) enum Target {
     Address(Address),
     InProcess(Arc<InProcess>),
+    /// Nowhere: the channel was lent its connection.
+    Lent,
     /// No address: every call fails with this.
     Bad(Error),
 }
@@ -154,6 +156,8 @@ async fn connect(target: &Target, connect_timeout: Duration) -> Result<(Stream, 
             server.accept(theirs).map_err(|error| Obstacle::refused(&error))?;
             Ok((ours, Peer::in_process()))
         }
+        // No channel of this kind makes attempts.
+        Target::Lent => Err(Obstacle::of(&Cause::Closed)),
         // Every call fails before it comes to this.
         Target::Bad(error) => Err(Obstacle::refused(error)),
     }

@@ -33,8 +33,8 @@ pub(crate) struct Served {
     /// could end up in the LIFO slot of this worker, from where nobody can take it, behind a handler that blocks.
     deferred: Mutex<Vec<HandlerTask>>,
     driver: OnceLock<AbortHandle>,
-    /// By which handlers call their caller, once one has asked.
-    caller: OnceLock<Arc<Channel>>,
+    /// By which handlers call their caller, once one has asked; until somebody closes it.
+    caller: Mutex<Option<Arc<Channel>>>,
 }
 
 impl Served {
@@ -48,7 +48,7 @@ impl Served {
             watch,
             deferred: Mutex::default(),
             driver: OnceLock::new(),
-            caller: OnceLock::new(),
+            caller: Mutex::default(),
         }
     }
 
@@ -135,24 +135,30 @@ impl Served {
 
     /// A client of whoever is at the other end.
     pub(crate) fn caller(&self) -> Client {
-        let channel = self.caller.get_or_init(|| {
-            let server = &self.server;
-            Channel::over_connection(
-                &self.link,
-                self.peer.address_arc(),
-                server.settings(),
-                server.compression(),
-            )
-        });
-        if self.link.with(|conn, _| conn.is_closed()) {
-            self.caller_gone();
+        let mut caller = self.caller.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(channel) = caller.as_ref().filter(|channel| !channel.is_closed()) {
+            return Client::over(Arc::clone(channel));
         }
-        Client::over(Arc::clone(channel))
+        let server = &self.server;
+        let channel = Channel::over_connection(
+            &self.link,
+            self.peer.address_arc(),
+            server.settings(),
+            server.compression(),
+        );
+        *caller = Some(Arc::clone(&channel));
+        drop(caller);
+        // After that nobody tells it.
+        if self.link.with(|conn, _| conn.is_closed()) {
+            channel.ended(&self.link);
+        }
+        Client::over(channel)
     }
 
     /// The connection has ended: whoever calls by it learns so.
     pub(super) fn caller_gone(&self) {
-        if let Some(channel) = self.caller.get() {
+        let channel = self.caller.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(channel) = channel {
             channel.ended(&self.link);
         }
     }

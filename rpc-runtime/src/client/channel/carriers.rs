@@ -68,13 +68,14 @@ impl Channel {
         if self.ours == Ours::No {
             // The connection goes on without us.
             state.stage = Stage::Closed(None);
+            state.retired = Vec::new();
             self.tell(state);
             return Vec::new();
         }
         let current = match std::mem::replace(&mut state.stage, Stage::Closed(None)) {
             Stage::Open { connected, .. } | Stage::Closed(Some(connected)) => Some(connected),
             // An attempt ends with its hold.
-            Stage::Idle | Stage::Connecting(_) | Stage::Closed(None) => None,
+            Stage::Idle | Stage::Connecting(_) | Stage::Closed(None) | Stage::Gone => None,
         };
         state.stage = Stage::Closed(current.clone());
         let mut all = state.retired.clone();

@@ -119,9 +119,15 @@ impl Channel {
         }
         self.leave(link, Leave::Always, obstacle);
         let mut state = self.lock();
+        let carriers = state.retired.len();
         state
             .retired
             .retain(|connected| !Arc::ptr_eq(&connected.link, link));
+        let carried = state.retired.len() < carriers;
+        if self.ours == Ours::No && !carried {
+            // It may be told twice of the end of a connection that is not its own.
+            return self.tell(state);
+        }
         if let Stage::Closed(last) = &mut state.stage {
             // Whoever closes without a barrier does not ask what becomes of the last sends. An earlier connection may
             // end before the last one, on which others still wait.
@@ -131,9 +137,6 @@ impl Channel {
         } else {
             state.lost.no = state.lost.no.saturating_add(uncovered.no);
             state.lost.maybe = state.lost.maybe.saturating_add(uncovered.maybe);
-            if self.ours == Ours::No {
-                state.stage = Stage::Closed(None);
-            }
         }
         self.tell(state);
     }
@@ -155,13 +158,18 @@ impl Channel {
             }
             _ => return,
         };
+        if carries {
+            state.retired.push(connected);
+        }
+        if self.ours == Ours::No {
+            state.stage = Stage::Gone;
+            state.obstacle = obstacle;
+            return self.tell(state);
+        }
         state.stage = Stage::Idle;
         match ready {
             Some(since) => state.end(obstacle, since, self.standing.is_proven()),
             None => state.fail(obstacle.unwrap_or_else(|| Obstacle::of(&Cause::Closed))),
-        }
-        if carries {
-            state.retired.push(connected);
         }
         self.tell(state);
         link.with(|conn, now| conn.close(now));
