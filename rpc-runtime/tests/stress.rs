@@ -1,7 +1,9 @@
-//! Everything at once, on every transport: cancels, deadlines, panics, handlers that block, clients that are dropped,
-//! servers that are restarted. Every call ends, its outcome is the true one, and nothing is left behind.
+//! Everything at once, on every transport: streams, cancels, deadlines, panics, handlers that block, clients that are
+//! dropped, servers that are restarted. Every call ends, its outcome is the true one, and nothing is left behind.
 //!
 //! `RPC_STRESS_ROUNDS=1000 RPC_STRESS_SEED=7 cargo test --release --test stress` runs longer, or another course.
+
+mod flows;
 
 use std::{
     collections::HashMap,
@@ -13,6 +15,7 @@ use std::{
     time::Duration,
 };
 
+use self::flows::{CHAT, DRONE, FEED, PLAY};
 use rpc_runtime::{
     Bytes, Client, Code, Context, DrainReport, Error, Executed, Handler, Incoming, Procedure, Result, Server,
     ServerHandle, Service, Status,
@@ -31,7 +34,9 @@ static FAIL: Procedure = Procedure::new("stress.v1.Stress/fail", 206);
 static SPAWNED: Procedure = Procedure::new("stress.v1.Stress/spawned", 207).spawn();
 static BLOCKING: Procedure = Procedure::new("stress.v1.Stress/blocking", 208).blocking();
 
-static PROCEDURES: [Procedure; 8] = [ECHO, SLEEP, HANG, SPIN, PANIC, FAIL, SPAWNED, BLOCKING];
+static PROCEDURES: [Procedure; 12] = [
+    ECHO, SLEEP, HANG, SPIN, PANIC, FAIL, SPAWNED, BLOCKING, PLAY, FEED, CHAT, DRONE,
+];
 
 /// What the handlers saw.
 #[derive(Clone, Default)]
@@ -97,6 +102,9 @@ impl Service for Stress {
 
     fn call(&self, index: usize, call: Incoming) -> Handler {
         let stress = self.clone();
+        if index >= 8 {
+            return flows::handle(stress, index - 8, call);
+        }
         call.handle(move |_: Context, request: Request| async move {
             let _present = stress.enter(&request);
             let pause = Duration::from_micros(u64::from(request[0]) * 40);
@@ -212,7 +220,8 @@ impl User {
         let procedure = self
             .random
             .choice([
-                &ECHO, &ECHO, &ECHO, &SLEEP, &HANG, &SPIN, &PANIC, &FAIL, &SPAWNED, &BLOCKING,
+                &ECHO, &ECHO, &ECHO, &SLEEP, &HANG, &SPIN, &PANIC, &FAIL, &SPAWNED, &BLOCKING, &PLAY, &FEED,
+                &CHAT, &DRONE,
             ])
             .unwrap();
         let len = match self.random.u32(..20) {
@@ -242,6 +251,9 @@ impl User {
         let limit = self.timeout(procedure);
         let client = self.client.clone();
         async move {
+            if procedure.has_request_stream() || procedure.has_reply_stream() {
+                return flows::call(&client, procedure, request, limit).await;
+            }
             let number = number(&request);
             let call = client.call().timeout(limit);
             match call.send_recv::<_, Bytes>(procedure, request.clone()).await {
@@ -280,7 +292,7 @@ impl User {
     async fn sends(&mut self) {
         for _ in 0..self.random.usize(1..60) {
             let (procedure, len) = self.any();
-            if *procedure == HANG {
+            if *procedure == HANG || procedure.has_request_stream() || procedure.has_reply_stream() {
                 continue;
             }
             let request = self.stress.request(len);
