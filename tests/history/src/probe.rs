@@ -152,6 +152,7 @@ impl ProbeService for Probe {
             len,
             micros,
             ending,
+            apart: false,
         };
         Ok(Streaming::start(&self.journal, script).list())
     }

@@ -21,6 +21,8 @@ pub struct Script {
     pub micros: u32,
     /// How it ends then.
     pub ending: Ending,
+    /// Whether a task of its own reads the messages, which outlives a handler that is dropped.
+    pub apart: bool,
 }
 
 impl Script {
@@ -36,12 +38,13 @@ impl Script {
             len: words.next()?.parse().ok()?,
             micros: words.next()?.parse().ok()?,
             ending: Ending::try_from(words.next()?.parse::<i32>().ok()?).ok()?,
+            apart: words.next()?.parse().ok()?,
         };
         words.next().is_none().then_some(script)
     }
 }
 
-/// `4294967297 10 100 0 1`.
+/// `4294967297 10 100 0 1 false`.
 impl fmt::Display for Script {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
@@ -50,8 +53,9 @@ impl fmt::Display for Script {
             len,
             micros,
             ending,
+            apart,
         } = self;
-        write!(f, "{token} {count} {len} {micros} {}", *ending as i32)
+        write!(f, "{token} {count} {len} {micros} {} {apart}", *ending as i32)
     }
 }
 
@@ -88,9 +92,16 @@ mod tests {
             len: 100,
             micros: 5,
             ending: Ending::Crash,
+            apart: true,
         };
         assert_eq!(Script::parse(&script.to_string()), Some(script));
-        for wrong in ["", "1 2 3 4", "1 2 3 4 9", "1 2 3 4 0 5", "a 2 3 4 0"] {
+        for wrong in [
+            "",
+            "1 2 3 4 0",
+            "1 2 3 4 9 true",
+            "1 2 3 4 0 true 5",
+            "a 2 3 4 0 true",
+        ] {
             assert_eq!(Script::parse(wrong), None, "{wrong:?}");
         }
     }

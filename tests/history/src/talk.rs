@@ -107,6 +107,7 @@ impl Talk {
                 len,
                 micros,
                 ending,
+                ..
             } = script;
             let items = call.list(token, count, len, micros, ending).await?;
             return self.read(items, script, moving).await;

@@ -125,6 +125,8 @@ impl Mix {
             Way::Gather | Way::Relay if random.u32(..4) > 0 => u32::MAX,
             Way::Gather | Way::Relay => random.u32(..=messages + 1),
         };
+        // A task that hangs would never end.
+        let apart = ending != Ending::Hang && random.bool();
         let mut now_and_then = |most: u32| {
             let is_slow = random.u32(..10) == 0;
             if is_slow { random.u32(..most.max(1)) } else { 0 }
@@ -135,6 +137,7 @@ impl Mix {
             len: lens[0],
             micros: now_and_then(self.pause.end),
             ending,
+            apart,
         };
         let micros = now_and_then(self.pause.end);
         let (timeout, idle) = match (ending, self.hang_limit) {

@@ -46,7 +46,17 @@ impl Streaming {
     }
 
     /// Reads as many messages as there are, or as the script says.
-    pub(super) async fn gather(mut self, mut requests: Requests<Item>) -> Result<u32> {
+    pub(super) async fn gather(self, requests: Requests<Item>) -> Result<u32> {
+        if !self.script.apart {
+            return self.gather_here(requests).await;
+        }
+        match tokio::spawn(self.gather_here(requests)).await {
+            Ok(result) => result,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+
+    async fn gather_here(mut self, mut requests: Requests<Item>) -> Result<u32> {
         while self.read(&mut requests).await?.is_some() {}
         let count = self.moved.got;
         self.end().await?;
@@ -85,6 +95,8 @@ impl Streaming {
                 self.moved.reading = Reading::Whole;
                 Ok(None)
             }
+            // Its handler may be gone.
+            Err(status) if self.script.apart => Err(status),
             // A handler may pass it on, or take no notice and be dropped.
             Err(status) if self.script.token % 2 == 0 => {
                 self.end = Event::Failed;

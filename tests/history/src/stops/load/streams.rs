@@ -99,6 +99,7 @@ impl User {
                 len,
                 micros: 0,
                 ending: Ending::Ok,
+                apart: false,
             },
             messages: 0,
             len,
