@@ -13,7 +13,9 @@ use crate::{Code, Error, Executed, frame::Encoded};
 
 /// The one reply of a call whose requests are a stream: a future.
 ///
-/// It may come before all requests are sent. Dropping it cancels the call.
+/// It may come before all requests are sent; what is sent after that is for nobody. Dropping it cancels the call.
+///
+/// It fails as any call does: [`Error::status`] is `Some` if the handler failed.
 #[must_use = "dropping the reply cancels the call"]
 pub struct Reply<T> {
     call: Arc<OpenCall>,

@@ -20,6 +20,21 @@ use crate::{Error, compression::Outgoing, conn::Cause};
 ///
 /// When everything is sent, [`Sender::finish`] says so. A sender that is dropped before cancels the call: a stream without
 /// its end is never taken for a complete one.
+///
+/// ```no_run
+/// # use rpc_runtime::{Client, Error, Procedure};
+/// # static IMPORT: Procedure = Procedure::new("kv.v1.Kv/rpc_import", 1).with_request_stream();
+/// # async fn example(client: Client, lines: Vec<String>) -> Result<(), Error> {
+/// // With a stub: let (mut sender, count) = kv.send_recv().import().await?;
+/// let (mut sender, count) = client.call().request_stream(&IMPORT, Ok::<u64, Error>).await?;
+/// for line in lines {
+///     sender.send(line).await?;
+/// }
+/// sender.finish();
+/// println!("{} lines", count.await?);
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "a sender that is dropped before finish() cancels its call"]
 pub struct Sender<T> {
     call: Arc<OpenCall>,

@@ -26,6 +26,20 @@ use crate::{
 /// It ends well only when the server has said that it has: a handler that fails or panics, a deadline or a lost connection
 /// is an error behind the messages before it, never a short success. Reading gives the server credit for more; who does not
 /// read makes the server's handler wait, and nobody else. Dropping the stream cancels the call.
+///
+/// ```no_run
+/// # use rpc_runtime::{Client, Error, Procedure, Streaming};
+/// # static WATCH: Procedure = Procedure::new("kv.v1.Kv/rpc_watch", 1).with_reply_stream();
+/// # async fn example(client: Client) -> Result<(), Error> {
+/// // With a stub: let mut events = kv.send_recv().watch("dog").await?;
+/// let mut events: Streaming<String> = client.call().reply_stream(&WATCH, "dog".to_owned()).await?;
+/// while let Some(event) = events.message().await? {
+///     println!("{event}");
+/// }
+/// println!("complete, with {:?}", events.metadata());
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "a stream does nothing until it is read, and dropping it cancels the call"]
 pub struct Streaming<T> {
     call: Arc<OpenCall>,

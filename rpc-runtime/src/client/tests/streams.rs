@@ -426,3 +426,59 @@ async fn a_message_that_is_too_long_fails_its_call_and_tells_both_sizes() {
         .with(|conn, now| conn.poll_data(id, &String::new(), now, cx));
     assert!(matches!(late, std::task::Poll::Ready(Err(Unsent::Over(_)))));
 }
+
+/// How a call ends, as its server decides.
+#[derive(Clone, Copy, Debug)]
+enum Ending {
+    Refused,
+    Failed,
+    Dropped,
+    Lost,
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_end_of_a_stream_says_whether_its_handler_ran() {
+    let ends = [
+        (Ending::Refused, Code::ResourceExhausted, Executed::No),
+        (Ending::Failed, Code::DataLoss, Executed::Yes),
+        (Ending::Dropped, Code::Unavailable, Executed::Maybe),
+        (Ending::Lost, Code::Unavailable, Executed::Maybe),
+    ];
+    for (ending, code, executed) in ends {
+        let name = format!("mem:streams-{ending:?}");
+        let hand = Hand::new(&name).await;
+        let (client, far) = connected(&hand, &name).await;
+        let mut watch = watch(&client).await;
+        let (mut import, reply) = import(&client).await;
+        let (mut chat, mut replies) = chat(&client).await;
+        for _ in 0..3 {
+            let id = far.request().await.id;
+            if !matches!(ending, Ending::Refused) {
+                far.link.with(|conn, now| conn.started(id, now)).unwrap();
+            }
+            match ending {
+                Ending::Refused => far.refuse(id, code),
+                Ending::Failed => far.fail(id, code),
+                Ending::Dropped => far.link.with(|conn, now| conn.end(id, End::Dropped, now)),
+                Ending::Lost => {}
+            }
+        }
+        settle().await;
+        if matches!(ending, Ending::Lost) {
+            far.die();
+            settle().await;
+        }
+        // Who sends learns the same as who reads.
+        let errors = [
+            within(import.send("x".to_owned())).await.unwrap_err(),
+            within(chat.send("x".to_owned())).await.unwrap_err(),
+            fails(&mut watch).await,
+            within(reply).await.unwrap_err(),
+            fails(&mut replies).await,
+        ];
+        for error in errors {
+            assert_eq!((error.code(), error.executed()), (code, executed), "{error}");
+        }
+        assert_eq!(spent(&client), 0);
+    }
+}
