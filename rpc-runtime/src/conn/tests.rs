@@ -18,6 +18,7 @@ mod parts;
 mod senders;
 mod sends;
 mod stream_life;
+mod stream_outcomes;
 mod streams;
 
 use std::{
