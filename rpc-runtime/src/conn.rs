@@ -19,6 +19,7 @@ mod ids;
 mod intake;
 mod keep_alive;
 mod outcome;
+mod pace;
 mod receive;
 mod requests;
 mod sends;
@@ -46,6 +47,7 @@ use self::{
     fragments::Bulk,
     gate::{Gate, News},
     keep_alive::{Barriers, KeepAlive},
+    pace::Pace,
     requests::{Requests, Stage},
     sends::Sends,
     timers::Stall,
@@ -84,6 +86,7 @@ pub(crate) struct Connection {
     /// Whether the OS did not take all that it was offered, so that it says something of the peer when it takes more.
     blocked: bool,
     bulk: Bulk,
+    pace: Pace,
     stall: Option<Stall>,
 
     credit: Credit,
@@ -164,6 +167,7 @@ impl Connection {
             taken: 0,
             blocked: false,
             bulk: Bulk::default(),
+            pace: Pace::new(),
             stall: None,
             credit: Credit::floor(),
             calls: Calls::new(side.first_id()),
@@ -309,8 +313,8 @@ impl Connection {
         }
         self.put_control_frames(now);
         out.append(&mut self.out);
-        while out.len() < limit && !self.bulk.is_empty() {
-            self.put_fragment();
+        while out.len() < limit && self.may_put_fragment() {
+            self.put_fragment(now);
             out.append(&mut self.out);
         }
         // A barrier's ping follows the fragments that were just put.
@@ -330,7 +334,7 @@ impl Connection {
         match self.life {
             Life::Closed(_) => false,
             Life::Closing(_) => !self.out.is_empty(),
-            _ => !self.out.is_empty() || !self.bulk.is_empty() || self.owes_control_frames(),
+            _ => !self.out.is_empty() || self.may_put_fragment() || self.owes_control_frames(),
         }
     }
 

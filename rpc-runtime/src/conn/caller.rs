@@ -16,7 +16,7 @@ use super::{
     stream::Flow,
 };
 use crate::{
-    Executed, Metadata, Phase,
+    Executed, Metadata, Phase, Priority,
     frame::{
         Flags, Header, Kind, Payload,
         control::{Hello, Progress},
@@ -119,6 +119,9 @@ impl Connection {
         let end = self.put_message(header, message, size, Part::Call);
         // Not before: if the message panics, nothing was sent.
         self.credit.take(wanted);
+        if request.priority == Priority::Control {
+            self.pace.urgent(now);
+        }
         let flow = self.flow_of_call(request, now);
         self.watch(flow.as_ref().and_then(|flow| flow.idle_at()));
         self.calls.open(id, end, request.deadline, wanted, flow);

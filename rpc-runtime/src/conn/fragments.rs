@@ -58,11 +58,11 @@ impl Bulk {
     }
 
     /// Puts the next fragment of the message whose turn it is into `out`; names the message if it was the last one.
-    pub(super) fn transmit(&mut self, max_frame: usize, out: &mut Output) -> Option<Finished> {
+    pub(super) fn transmit(&mut self, max_frame: usize, most: usize, out: &mut Output) -> Option<Finished> {
         let mut rest = self.rests.pop_front()?;
         let mut header = Header::new(Kind::Data, rest.id);
         header.flags = Flags::MORE;
-        let len = payload_room(&header, max_frame).min(rest.bytes.len());
+        let len = payload_room(&header, max_frame).min(most).min(rest.bytes.len());
         if len == rest.bytes.len() {
             header.flags = Flags::NONE;
         }

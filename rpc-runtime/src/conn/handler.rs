@@ -45,6 +45,11 @@ impl Connection {
         self.requests.start(id.number(), now)
     }
 
+    /// A call is to be answered before everything else.
+    pub(crate) fn urgent(&mut self, now: Time) {
+        self.pace.urgent(now);
+    }
+
     /// Ready when the handler is no longer wanted. Several may wait; all are woken.
     pub(crate) fn poll_unwanted(&mut self, id: CallId, cx: &mut Context<'_>) -> Poll<Unwanted> {
         let Some(request) = self.requests.get_mut(id.number()) else {

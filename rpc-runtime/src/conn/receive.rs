@@ -133,6 +133,7 @@ impl Connection {
             false => Some(pong.progress.unwrap_or_default()),
         };
         self.sends.pong(ping);
+        self.pace.answered(ping, now);
         self.barriers.answered(ping, account.as_ref(), &mut self.woken);
         self.pong_for_drain(ping);
     }

@@ -14,6 +14,7 @@ mod handshake;
 mod keep_alive;
 mod leftovers;
 mod loss;
+mod pace;
 mod parts;
 mod senders;
 mod sends;
@@ -36,7 +37,7 @@ use tokio_util::codec::Decoder;
 
 use super::{
     Arrived, CallId, Cause, Connection, End, Failure, Next, Reply, Request, Settings, Shape, Side, State,
-    Ticket, Time, Unsent, stream::Held,
+    Ticket, Time, Unsent, pace::Pace, stream::Held,
 };
 use crate::{
     Code, Executed, Metadata, Status,

@@ -73,18 +73,31 @@ impl Connection {
         if size.encoding == 0 {
             header.length = bytes.len() as u64;
         }
-        let mut first = bytes.split_to(payload_room(&header, max_frame).min(bytes.len()));
+        // A small beginning while others must not wait: the rest is paced.
+        let room = if self.pace.is_on() {
+            BEGINNING
+        } else {
+            payload_room(&header, max_frame)
+        };
+        let mut first = bytes.split_to(room.min(bytes.len()));
         header.encode_output(&mut first, &mut self.out);
         self.bulk.push(header.id, part, bytes);
         UNFINISHED
     }
 
     /// Puts the next fragment of the next message into the output.
-    pub(super) fn put_fragment(&mut self) {
-        let finished = self.bulk.transmit(self.credit.max_frame(), &mut self.out);
+    pub(super) fn put_fragment(&mut self, now: Time) {
+        let before = self.out.end();
+        let finished = self
+            .bulk
+            .transmit(self.credit.max_frame(), self.pace.fragment(), &mut self.out);
         self.keep_alive.request_sent();
-        let Some(finished) = finished else { return };
         let end = self.out.end();
+        if self.pace.sent(end - before, now) {
+            let ping = self.put_ping(now);
+            self.pace.mark(ping, now);
+        }
+        let Some(finished) = finished else { return };
         match finished.part {
             Part::Call => self.calls.set_end(finished.id, end),
             Part::Send => self.sends.finish(finished.id, end),
@@ -92,6 +105,11 @@ impl Connection {
             Part::Data => return self.data_finished(finished.id),
         }
         self.flushing.push_back((finished.id, end));
+    }
+
+    /// Whether there is a fragment that may go now.
+    pub(super) fn may_put_fragment(&self) -> bool {
+        !self.bulk.is_empty() && self.pace.admits()
     }
 
     /// Puts a frame into the output that carries no message of a user.
@@ -181,7 +199,8 @@ impl Connection {
 
     /// Whether a peer that asks for them may have more of them: one that does not read must not fill our memory.
     fn may_put_control_frames(&self) -> bool {
-        matches!(self.life, Life::Open) && self.has_room()
+        // Whatever waits in fragments: those may wait for a PONG themselves.
+        matches!(self.life, Life::Open) && self.backlog().output <= self.settings.high_water as u64
     }
 
     /// Puts one ping for all that want one now, if the peer's floor allows it.
@@ -240,5 +259,7 @@ impl Connection {
     }
 }
 
+/// How much of a long message goes at once while the rest is paced.
+const BEGINNING: usize = 4 * 1024;
 /// The only version of the protocol that there is.
 pub(super) const VERSION: u32 = 1;

@@ -13,7 +13,7 @@ use tokio::task::coop;
 
 use super::{Served, blocking, task::HandlerTask, watch};
 use crate::{
-    Code, Handler, Incoming, Procedure, Status, builtin,
+    Code, Handler, Incoming, Priority, Procedure, Status, builtin,
     conn::{Arrived, CallId, End},
     depth,
     frame::control::DropReason,
@@ -118,6 +118,9 @@ impl Dispatcher {
             );
             stop.work |= refuse(served, arrived.id, &server.overloaded(), DropReason::Overload);
             return Some(self.turn);
+        }
+        if route.procedure().priority() == Priority::Control {
+            served.link().with_quiet(|conn, now| conn.urgent(now));
         }
         let counted = !route.is_control();
         let run = route.run();

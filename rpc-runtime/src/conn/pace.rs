@@ -1,0 +1,130 @@
+//! Pace: how much of long messages is on its way while there is traffic that must not wait behind it.
+
+use std::{collections::VecDeque, time::Duration};
+
+use super::{Time, fragments::FRAGMENT};
+
+/// How much of long messages is on its way while there is traffic that must not wait behind it.
+///
+/// What the OS and the network hold cannot be overtaken, and that may be megabytes: the peer's receive buffer alone grows
+/// to 6 MB. So while messages of priority control go by, fragments are marked by PINGs, and only a window of them may be
+/// unanswered. The window adapts to the link: it grows while that makes the round trip no longer, and shrinks when it does.
+/// Without such messages nothing is held back.
+#[derive(Debug)]
+pub(super) struct Pace {
+    /// When a message went by that must not wait, if that was lately.
+    seen: Option<Time>,
+    /// Bytes of fragments since it began, and how many of them the peer has read.
+    sent: u64,
+    read: u64,
+    marks: VecDeque<Mark>,
+    window: u64,
+    /// Whether the window has held something back since it was looked at.
+    is_used_up: bool,
+    /// The shortest round trip.
+    best: Option<Duration>,
+}
+
+/// A PING behind a fragment.
+#[derive(Clone, Copy, Debug)]
+struct Mark {
+    ping: u64,
+    sent: u64,
+    at: Time,
+}
+
+impl Pace {
+    pub(super) fn new() -> Self {
+        Self {
+            seen: None,
+            sent: 0,
+            read: 0,
+            marks: VecDeque::new(),
+            window: LEAST,
+            is_used_up: false,
+            best: None,
+        }
+    }
+
+    /// A message goes by that must not wait.
+    pub(super) fn urgent(&mut self, now: Time) {
+        self.seen = Some(now);
+    }
+
+    /// Whether a fragment may go.
+    pub(super) fn admits(&self) -> bool {
+        !self.is_on() || self.sent - self.read < self.window
+    }
+
+    /// Whether long messages are held back.
+    pub(super) fn is_on(&self) -> bool {
+        self.seen.is_some()
+    }
+
+    /// The longest fragment: a short one while something may have to wait behind it.
+    pub(super) fn fragment(&self) -> usize {
+        if self.is_on() { SHORT } else { FRAGMENT }
+    }
+
+    /// Counts a fragment of `len` bytes; true if a PING is to go behind it.
+    #[must_use]
+    pub(super) fn sent(&mut self, len: u64, now: Time) -> bool {
+        self.seen = self.seen.filter(|seen| now.saturating_sub(*seen) < REMEMBERED);
+        if !self.is_on() {
+            // What was on its way has long arrived when there is something urgent again.
+            (self.sent, self.read) = (0, 0);
+            self.marks.clear();
+            return false;
+        }
+        self.sent += len;
+        self.is_used_up |= self.sent - self.read >= self.window;
+        let marked = self.marks.back().map_or(self.read, |mark| mark.sent);
+        self.sent - marked >= self.window / MARKS
+    }
+
+    /// A PING went out behind the last fragment.
+    pub(super) fn mark(&mut self, ping: u64, now: Time) {
+        self.marks.push_back(Mark {
+            ping,
+            sent: self.sent,
+            at: now,
+        });
+    }
+
+    /// A PING was answered, and all earlier ones with it.
+    pub(super) fn answered(&mut self, ping: u64, now: Time) {
+        while let Some(&mark) = self.marks.front().filter(|mark| mark.ping <= ping) {
+            self.marks.pop_front();
+            self.read = mark.sent;
+            self.adapt(now.saturating_sub(mark.at));
+        }
+    }
+
+    /// Makes the window fit the link: about [`QUEUED`] of it should wait somewhere, so that the link is never idle.
+    fn adapt(&mut self, round_trip: Duration) {
+        let round_trip = round_trip.max(Duration::from_micros(1));
+        let best = self.best.map_or(round_trip, |best| best.min(round_trip));
+        self.best = Some(best);
+        let waiting = self.window as f64 * (1.0 - best.as_secs_f64() / round_trip.as_secs_f64());
+        if waiting < QUEUED as f64 {
+            if std::mem::take(&mut self.is_used_up) {
+                self.window = (self.window + SHORT as u64).min(MOST);
+            }
+        } else if waiting > 2.0 * QUEUED as f64 {
+            self.window = (self.window - SHORT as u64).max(LEAST);
+        }
+    }
+}
+
+/// A window has so many PINGs.
+const MARKS: u64 = 2;
+/// How much of the window may wait on its way.
+const QUEUED: u64 = 2 * SHORT as u64;
+/// The longest fragment while something may have to wait behind it.
+const SHORT: usize = 16 * 1024;
+/// The narrowest window: one fragment is read while the next is on its way.
+const LEAST: u64 = 4 * SHORT as u64;
+/// The widest.
+const MOST: u64 = 64 << 20;
+/// For so long after a message that must not wait the next one is expected.
+const REMEMBERED: Duration = Duration::from_secs(30);
