@@ -4,6 +4,7 @@ mod client;
 mod layout;
 mod messages;
 mod server;
+mod stubs;
 mod tree;
 
 use std::collections::BTreeMap;
@@ -150,8 +151,8 @@ impl<'a> Names<'a> {
 }
 
 /// Documentation, one attribute for each line, as the pretty-printer wants it.
-fn doc_lines(lines: &[String]) -> TokenStream {
-    let lines = lines.iter().map(|line| {
+fn doc_lines(lines: &[impl AsRef<str>]) -> TokenStream {
+    let lines = lines.iter().map(AsRef::as_ref).map(|line| {
         if line.is_empty() {
             String::new()
         } else {

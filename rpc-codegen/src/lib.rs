@@ -1,8 +1,8 @@
 //! The build-time half of the rpc framework: .proto files to Rust, without protoc.
 //!
 //! Give it .proto files, and it writes the messages as Rust types, a trait for each service that a server implements,
-//! and a client for each service that a program calls. It reads proto2 and proto3, so an existing gRPC file with unary
-//! methods compiles as it stands. What is wrong with a file is told as rustc would tell it: with the line, what is
+//! and a client for each service that a program calls. It reads proto2 and proto3, streams included, so an existing gRPC
+//! file compiles as it stands. What is wrong with a file is told as rustc would tell it: with the line, what is
 //! wrong in it, and what to write instead, everything at once.
 //!
 //! It is no protoc plugin and starts no other program; it generates no code for other languages.
@@ -80,9 +80,42 @@
 //! | `bytes` | `rpc_runtime::Bytes` |
 //! | comments | documentation; code in them as text, never as doctests |
 //!
-//! Keywords become raw identifiers (`r#type`). The types behind `send()` have methods `timeout`, `metadata`, `within`
-//! and `terminate` of their own: a stub of that name gets a `_`, with a warning. `rpc_terminate` is built in, and two
-//! things with one name in Rust are an error here rather than in the generated code.
+//! Keywords become raw identifiers (`r#type`). The types behind `send()` and `send_recv()` have methods of their own,
+//! `timeout`, `idle_timeout`, `metadata`, `within`, `priority`, `receipt` and `terminate`: a stub of that name gets a `_`,
+//! with a warning. `rpc_terminate` is built in, and two things with one name in Rust are an error here rather than in the
+//! generated code.
+//!
+//! # Streams
+//!
+//! | in the .proto file | the handler | the stub, under `send_recv()` |
+//! |---|---|---|
+//! | `rpc rpc_watch(Key) returns (stream Event)` | returns `Result<impl Stream<Item = Result<Event>> + Send>` | gives a `Streaming<Event>` |
+//! | `rpc rpc_import(stream Entry) returns (Count)` | takes a `Requests<Entry>` | gives a `Sender<Entry>` and a `Reply<Count>` |
+//! | `rpc rpc_edit(stream Command) returns (stream Answer)` | takes the one, returns the other | gives a `Sender<Command>` and a `Streaming<Answer>` |
+//!
+//! A handler's stream may borrow from `self` and `cx`; `rpc_runtime::stream` writes one as straight code, and any other
+//! `futures_core::Stream` will do:
+//!
+//! ```ignore (needs generated code)
+//! async fn rpc_watch(&self, cx: &Context, key: String) -> Result<impl Stream<Item = Result<Event>> + Send> {
+//!     Ok(rpc_runtime::stream(async move |out| {
+//!         while let Some(value) = self.next_value(&key).await {
+//!             out.send(Event { value }).await;
+//!         }
+//!         Ok(())
+//!     }))
+//! }
+//! ```
+//!
+//! ```ignore (needs generated code)
+//! let mut events = kv.send_recv().timeout(None).watch("dog").await?;
+//! while let Some(event) = events.message().await? {
+//!     println!("{event:?}");
+//! }
+//! ```
+//!
+//! With `flatten`, the one request beside a stream of replies becomes arguments, and the one reply to a stream of requests
+//! its value; what streams stays a message. One-way calls have no streams: `send()` leaves those procedures out.
 //!
 //! # Options
 //!
@@ -95,7 +128,8 @@
 //!   request with a oneof, with a field of its own type or with more than 7 fields stays a message, and so do Google's
 //!   messages.
 //! - `option (rpc.procedure) = { blocking: true };` in a procedure says that its handlers block their thread, and
-//!   `spawn: true` that they compute for long.
+//!   `spawn: true` that they compute for long. `priority: BULK` beside them, or alone, lets its messages wait for others
+//!   where a connection has more to send than it can, and `priority: CONTROL` lets them go first.
 //! - Of the standard ones `deprecated` and `idempotency_level = NO_SIDE_EFFECTS` are understood.
 //!
 //! # What may go wrong
@@ -111,7 +145,7 @@
 //! help: write `flatten`
 //! ```
 //!
-//! Streams and editions are such errors too, for now. Code that another version of rpc-runtime has to run is refused
+//! Editions are such errors too, for now. Code that another version of rpc-runtime has to run is refused
 //! by the compiler in one sentence.
 //!
 //! [`Config`] has the rest: chosen files, include paths, attributes, only one half, a renamed runtime.

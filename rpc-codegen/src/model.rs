@@ -93,6 +93,11 @@ pub(crate) enum Reply {
 }
 
 impl Procedure {
+    /// Whether requests or replies are a stream.
+    pub(crate) fn has_stream(&self) -> bool {
+        self.has_request_stream() || self.has_reply_stream()
+    }
+
     /// Whether callers send a stream.
     pub(crate) fn has_request_stream(&self) -> bool {
         matches!(self.request, Request::Stream(_))
@@ -206,6 +211,7 @@ impl Reader<'_> {
             (false, true) => Run::Spawn,
             (false, false) => Run::InOrder,
         };
+        let priority = self.priority(method, &options);
         let path = format!("{}/{}", method.parent_service().full_name(), method.name());
         let file = method.parent_file();
         let types = Types::new(file.package_name(), self.runtime);
@@ -222,7 +228,7 @@ impl Reader<'_> {
                 .as_ref()
                 .is_some_and(|options| options.idempotency_level() == IdempotencyLevel::NoSideEffects),
             run,
-            priority: self.priority(&options),
+            priority,
             request: if method.is_client_streaming() {
                 Request::Stream(types.message(&method.input()))
             } else {
@@ -290,12 +296,22 @@ impl Reader<'_> {
         value.and_then(|value| value.as_bool()).unwrap_or(false)
     }
 
-    fn priority(&self, options: &DynamicMessage) -> Priority {
+    fn priority(&mut self, method: &MethodDescriptor, options: &DynamicMessage) -> Priority {
         let value = self.option_value("rpc.procedure", options, "priority");
-        match value.and_then(|value| value.as_enum_number()) {
-            Some(1) => Priority::Control,
-            Some(2) => Priority::Bulk,
-            _ => Priority::Normal,
+        match value.and_then(|value| value.as_enum_number()).unwrap_or(0) {
+            0 => Priority::Normal,
+            1 => Priority::Control,
+            2 => Priority::Bulk,
+            number => {
+                let problem = Problem::new(format!(
+                    "procedure `{}` has the priority {number}, which is none",
+                    method.full_name()
+                ))
+                .at(self.place_of(method, &[4]))
+                .with_help("the priorities are `NORMAL`, `CONTROL` and `BULK`");
+                self.problems.push(problem);
+                Priority::Normal
+            }
         }
     }
 

@@ -40,7 +40,7 @@ impl Stem {
 }
 
 /// What [`Stem::is_taken`] looks up: the methods of `XSend` and `XSendRecv` that are no stubs.
-const TAKEN_STUBS: [&str; 7] = [
+pub(crate) const TAKEN_STUBS: [&str; 7] = [
     "idle_timeout",
     "metadata",
     "priority",

@@ -29,6 +29,9 @@ macro_rules! cases {
 }
 
 cases! {
+    a_priority_is_a_wrong_number
+    a_priority_is_none
+    a_stream_stands_outside_of_its_parentheses
     an_edition_is_not_supported_yet
     an_enum_prefix_hides_a_clash
     an_import_is_misspelt
@@ -128,6 +131,7 @@ fn a_file_cut_anywhere_is_an_error_and_never_a_panic() {
     for whole in [
         include_str!("errors/cut/docs.proto"),
         include_str!("golden/flatten/paint.proto"),
+        include_str!("golden/streams/tape.proto"),
     ] {
         for (end, _) in whole.char_indices() {
             fs::write(&file, &whole[..end]).expect("the file is written");

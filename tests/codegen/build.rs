@@ -7,16 +7,19 @@ use rpc_codegen::Config;
 fn main() -> Result<(), Box<dyn Error>> {
     rpc_codegen::compile_dir("proto")?;
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
-    let common = "proto/acme/common/v1/common.proto";
+    let files = [
+        "proto/acme/common/v1/common.proto",
+        "proto/acme/streams/streams.proto",
+    ];
     Config::new()
-        .file(common)
+        .files(files)
         .include_path("proto")
         .client_only()
         .runtime_path("crate::renamed")
         .out_dir(out.join("client"))
         .compile()?;
     Config::new()
-        .file(common)
+        .files(files)
         .include_path("proto")
         .server_only()
         .type_attribute("Money", "#[derive(PartialOrd)]")

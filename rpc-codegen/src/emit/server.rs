@@ -23,8 +23,9 @@ fn interface(service: &Service, names: &Names<'_>) -> TokenStream {
     );
     let methods = service.procedures.iter().map(|procedure| {
         let docs = docs_or(&procedure.docs, format!("The procedure `{}`.", procedure.path));
+        let stream_docs = stream_docs(procedure);
         let signature = signature(procedure, names);
-        quote!(#docs #signature;)
+        quote!(#docs #stream_docs #signature;)
     });
     quote! {
         #docs
@@ -32,6 +33,21 @@ fn interface(service: &Service, names: &Names<'_>) -> TokenStream {
             #(#methods)*
         }
     }
+}
+
+/// What whoever writes the handler should know of its streams, behind what the .proto says of the procedure.
+fn stream_docs(procedure: &Procedure) -> Option<TokenStream> {
+    let requests =
+        "Requests that were read to their end are complete; an error of theirs is passed on by `?`.";
+    let replies =
+        "The stream that is returned may borrow from `self` and `cx`; an error in it ends the call.";
+    let lines = match (procedure.has_request_stream(), procedure.has_reply_stream()) {
+        (false, false) => return None,
+        (false, true) => vec!["", replies],
+        (true, false) => vec!["", requests],
+        (true, true) => vec!["", requests, replies],
+    };
+    Some(doc_lines(&lines))
 }
 
 /// The trait for `Arc`s, so that a program may keep a hand on what it serves.

@@ -19,7 +19,22 @@ pub(super) fn parse(name: &str, shown: &str, text: &str) -> Result<File, Vec<Pro
                 .with_help("write `syntax = \"proto3\";` instead (fields with presence are `optional`)"),
         ]);
     }
-    File::from_source(name, text).map_err(|error| problems(&error, place))
+    File::from_source(name, text).map_err(|error| {
+        let problems = problems(&error, place);
+        problems.into_iter().map(with_syntax_help).collect()
+    })
+}
+
+/// `problem`, with what to write instead for a mistake that the parser's own words do not explain.
+fn with_syntax_help(problem: Problem) -> Problem {
+    let message = problem.message();
+    // That a message is expected in parentheses, or a procedure.
+    let is_stream = message.starts_with("expected '") && message.ends_with("found 'stream'");
+    if is_stream && (message.contains("'('") || message.contains("'rpc'")) {
+        problem.with_help("write `stream` inside of the parentheses: `returns (stream WatchEvent)`")
+    } else {
+        problem
+    }
 }
 
 impl Sources {
@@ -139,8 +154,16 @@ impl Sources {
 
 /// What to write instead of the `field` of an option, if it is one of ours.
 fn option_help(message: &str, field: &str) -> Option<String> {
-    let close = closest(field, ["flatten", "blocking", "spawn"]).filter(|close| *close != field);
-    let fields = "`(rpc.service)` has `flatten`, and `(rpc.procedure)` has `blocking` and `spawn`";
+    if message.contains("rpc.ProcedureOptions.Priority'") {
+        let close = closest(&field.to_uppercase(), ["NORMAL", "CONTROL", "BULK"]);
+        return Some(match close {
+            Some(close) => format!("write `{close}`"),
+            None => "the priorities are `NORMAL`, `CONTROL` and `BULK`, without quotes".to_owned(),
+        });
+    }
+    let close = closest(field, ["flatten", "blocking", "spawn", "priority"]).filter(|close| *close != field);
+    let fields =
+        "`(rpc.service)` has `flatten`, and `(rpc.procedure)` has `blocking`, `spawn` and `priority`";
     let is_ours = message.contains("rpc.") && message.contains(" not ");
     close
         .map(|close| format!("write `{close}`"))

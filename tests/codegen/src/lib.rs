@@ -4,6 +4,7 @@
 rpc_runtime::include_protos!();
 
 pub mod handlers;
+pub mod streams;
 
 /// The runtime under another name, as a renamed dependency has one.
 pub use rpc_runtime as renamed;

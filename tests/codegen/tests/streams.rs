@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use codegen_tests::tape::v1::{PlayRequest, RecordReply};
 use codegen_tests::tape::v1::{
-    Recorder, RecorderClient, RecorderServer, Sound, Speed, Tape, TapeClient, TapeServer,
+    GuessReply, PlayRequest, RecogniseReply, RecordReply, Recorder, RecorderClient, RecorderServer, Sound,
+    Speed, Tape, TapeClient, TapeServer,
 };
 use rpc_runtime::{
-    Bytes, Code, Context, Error, Executed, Requests, Result, Status, Stream, Streaming, stream,
+    Bytes, Client, Code, Context, Error, Executed, Handler, Incoming, Procedure, Requests, Result, Server,
+    Service, Status, Stream, Streaming, stream,
 };
 
 /// A tape with something on it; its streams borrow from it.
@@ -67,6 +68,11 @@ impl Tape for Cassette {
         })
     }
 
+    async fn rpc_guess(&self, _: &Context, mut requests: Requests<Sound>) -> Result<Option<Speed>> {
+        let first = requests.message().await?;
+        Ok(first.map(|_| Speed::Double))
+    }
+
     async fn rpc_echo(
         &self,
         _: &Context,
@@ -103,6 +109,20 @@ impl Recorder for Cassette {
             length: length(requests).await?,
         })
     }
+
+    async fn rpc_copy(
+        &self,
+        _: &Context,
+        mut requests: Requests<Sound>,
+    ) -> Result<impl Stream<Item = Result<RecordReply>> + Send> {
+        Ok(stream(async move |out| {
+            while let Some(sound) = requests.message().await? {
+                let length = sound.samples.len() as u64;
+                out.send(RecordReply { length }).await;
+            }
+            Ok(())
+        }))
+    }
 }
 
 fn sound(text: &'static str) -> Sound {
@@ -118,9 +138,27 @@ async fn all(mut sounds: Streaming<Sound>) -> Result<Vec<Bytes>, Error> {
 }
 
 #[tokio::test]
-async fn each_direction_streams() {
+async fn each_direction_streams_in_one_process() {
     // An `Arc` is served as well.
     let tape = TapeClient::in_process(TapeServer::new(Arc::new(Cassette::new())));
+    each_direction_streams(tape).await;
+}
+
+#[tokio::test]
+async fn each_direction_streams_over_a_transport() {
+    let server = Server::builder()
+        .service(TapeServer::new(Cassette::new()))
+        .listen("mem:tape")
+        .signals(false);
+    let serving = tokio::spawn(server.bind().await.unwrap().serve());
+    let tape = TapeClient::connect("mem:tape").await.unwrap();
+    each_direction_streams(tape.clone()).await;
+    let report = tape.terminate().await.unwrap();
+    assert!(report.is_clean(), "{report}");
+    serving.await.unwrap().unwrap();
+}
+
+async fn each_direction_streams(tape: TapeClient) {
     let sounds = tape.send_recv().play(0, Speed::Normal).await.unwrap();
     assert_eq!(all(sounds).await.unwrap(), ["la", "le", "lu"]);
     let sounds = tape.send_recv().play(0, Speed::Double).await.unwrap();
@@ -138,6 +176,16 @@ async fn each_direction_streams() {
     let (sender, speed) = tape.send_recv().recognise().await.unwrap();
     sender.finish();
     assert_eq!(speed.await.unwrap(), Speed::Normal);
+
+    for (messages, expected) in [(0, None), (1, Some(Speed::Double))] {
+        #[expect(deprecated, reason = "it is, in the .proto file")]
+        let (mut sender, speed) = tape.send_recv().guess().await.unwrap();
+        for _ in 0..messages {
+            sender.send(sound("la")).await.unwrap();
+        }
+        sender.finish();
+        assert_eq!(speed.await.unwrap(), expected);
+    }
 
     let (mut sender, mut echo) = tape.send_recv().echo().await.unwrap();
     for text in ["ping", "pong"] {
@@ -169,13 +217,18 @@ async fn messages_stay_messages_without_flatten() {
     let (sender, reply) = recorder.send_recv().record().await.unwrap();
     sender.finish();
     assert_eq!(reply.await.unwrap(), RecordReply { length: 0 });
+    let (mut sender, mut lengths) = recorder.send_recv().copy().await.unwrap();
+    sender.send(sound("four")).await.unwrap();
+    assert_eq!(lengths.message().await.unwrap(), Some(RecordReply { length: 4 }));
+    sender.finish();
+    assert_eq!(lengths.message().await.unwrap(), None);
 }
 
 #[tokio::test]
 async fn an_argument_without_its_enum_value_is_refused_before_the_stream() {
     let tape = TapeClient::in_process(TapeServer::new(Cassette::new()));
-    static PLAY: rpc_runtime::Procedure =
-        rpc_runtime::Procedure::new("tape.v1.Tape/rpc_play", 0xa4fb_3e85_f397_f032).with_reply_stream();
+    static PLAY: Procedure =
+        Procedure::new("tape.v1.Tape/rpc_play", 0xa4fb_3e85_f397_f032).with_reply_stream();
     let request = PlayRequest { from: 0, speed: 7 };
     let sounds = tape.client().call().reply_stream(&PLAY, request).await.unwrap();
     let error = all(sounds).await.unwrap_err();
@@ -183,4 +236,50 @@ async fn an_argument_without_its_enum_value_is_refused_before_the_stream() {
         (error.code(), error.executed()),
         (Code::InvalidArgument, Executed::No)
     );
+}
+
+/// Answers with speeds that there are not.
+struct Unheard;
+
+impl Service for Unheard {
+    fn name(&self) -> &'static str {
+        "tape.v1.Tape"
+    }
+
+    fn procedures(&self) -> &'static [Procedure] {
+        TapeServer::new(Cassette::new()).procedures()
+    }
+
+    fn call(&self, index: usize, call: Incoming) -> Handler {
+        match self.procedures()[index].path() {
+            "tape.v1.Tape/rpc_recognise" => {
+                call.handle_request_stream(async |_, _: Requests<Sound>| Ok(RecogniseReply { speed: 9 }))
+            }
+            "tape.v1.Tape/rpc_guess" => {
+                call.handle_request_stream(async |_, _: Requests<Sound>| Ok(GuessReply { speed: Some(9) }))
+            }
+            _ => call.unknown(),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_reply_without_its_enum_value_is_as_good_as_unparsable() {
+    let tape = TapeClient::from(Client::in_process(Unheard));
+    let (sender, speed) = tape.send_recv().recognise().await.unwrap();
+    sender.finish();
+    let plain = speed.await.unwrap_err();
+    #[expect(deprecated, reason = "it is, in the .proto file")]
+    let (sender, speed) = tape.send_recv().guess().await.unwrap();
+    sender.finish();
+    let optional = speed.await.unwrap_err();
+    for error in [plain, optional] {
+        assert_eq!((error.code(), error.executed()), (Code::Internal, Executed::Yes));
+        assert!(
+            error
+                .message()
+                .contains("field speed of the reply has no enum value 9"),
+            "{error}"
+        );
+    }
 }

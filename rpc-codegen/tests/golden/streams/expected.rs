@@ -85,6 +85,15 @@ pub struct RecogniseReply {
     pub speed: i32,
 }
 
+/// What it may have been.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::rpc_runtime::codegen::prost::Message)]
+#[prost(prost_path = "::rpc_runtime::codegen::prost")]
+pub struct GuessReply {
+    /// At which speed; absent if nothing is known.
+    #[prost(enumeration = "Speed", optional, tag = "1")]
+    pub speed: ::core::option::Option<i32>,
+}
+
 /// How fast.
 #[derive(
     Clone,
@@ -128,7 +137,7 @@ impl Speed {
     }
 }
 
-static TAPE_PROCEDURES: [::rpc_runtime::codegen::Procedure; 6] = [
+static TAPE_PROCEDURES: [::rpc_runtime::codegen::Procedure; 7] = [
     ::rpc_runtime::codegen::Procedure::new("tape.v1.Tape/rpc_play", 0xa4fb3e85f397f032)
         .with_reply_stream()
         .with_priority(::rpc_runtime::Priority::Bulk),
@@ -139,6 +148,10 @@ static TAPE_PROCEDURES: [::rpc_runtime::codegen::Procedure; 6] = [
             0x15e32d6c1a2ce258,
         )
         .with_request_stream(),
+    ::rpc_runtime::codegen::Procedure::new("tape.v1.Tape/rpc_guess", 0xa2670a36f8afd758)
+        .blocking()
+        .with_request_stream()
+        .with_priority(::rpc_runtime::Priority::Bulk),
     ::rpc_runtime::codegen::Procedure::new("tape.v1.Tape/rpc_echo", 0x46770afb635ba701)
         .with_request_stream()
         .with_reply_stream(),
@@ -151,6 +164,8 @@ static TAPE_PROCEDURES: [::rpc_runtime::codegen::Procedure; 6] = [
 /// Plays and records.
 pub trait Tape: ::core::marker::Send + ::core::marker::Sync + 'static {
     /// Plays from a place on.
+    ///
+    /// The stream that is returned may borrow from `self` and `cx`; an error in it ends the call.
     fn rpc_play(
         &self,
         cx: &::rpc_runtime::Context,
@@ -165,6 +180,8 @@ pub trait Tape: ::core::marker::Send + ::core::marker::Sync + 'static {
     > + ::core::marker::Send;
 
     /// Records what it is sent.
+    ///
+    /// Requests that were read to their end are complete; an error of theirs is passed on by `?`.
     fn rpc_record(
         &self,
         cx: &::rpc_runtime::Context,
@@ -174,6 +191,8 @@ pub trait Tape: ::core::marker::Send + ::core::marker::Sync + 'static {
     > + ::core::marker::Send;
 
     /// Records, and finds out what it is.
+    ///
+    /// Requests that were read to their end are complete; an error of theirs is passed on by `?`.
     fn rpc_recognise(
         &self,
         cx: &::rpc_runtime::Context,
@@ -182,7 +201,21 @@ pub trait Tape: ::core::marker::Send + ::core::marker::Sync + 'static {
         Output = ::rpc_runtime::Result<Speed>,
     > + ::core::marker::Send;
 
+    /// Records, and guesses.
+    ///
+    /// Requests that were read to their end are complete; an error of theirs is passed on by `?`.
+    fn rpc_guess(
+        &self,
+        cx: &::rpc_runtime::Context,
+        requests: ::rpc_runtime::Requests<Sound>,
+    ) -> impl ::core::future::Future<
+        Output = ::rpc_runtime::Result<::core::option::Option<Speed>>,
+    > + ::core::marker::Send;
+
     /// The procedure `tape.v1.Tape/rpc_echo`.
+    ///
+    /// Requests that were read to their end are complete; an error of theirs is passed on by `?`.
+    /// The stream that is returned may borrow from `self` and `cx`; an error in it ends the call.
     fn rpc_echo(
         &self,
         cx: &::rpc_runtime::Context,
@@ -196,6 +229,8 @@ pub trait Tape: ::core::marker::Send + ::core::marker::Sync + 'static {
     > + ::core::marker::Send;
 
     /// Ticks.
+    ///
+    /// The stream that is returned may borrow from `self` and `cx`; an error in it ends the call.
     fn rpc_tick(
         &self,
         cx: &::rpc_runtime::Context,
@@ -250,6 +285,16 @@ impl<T: Tape> Tape for ::std::sync::Arc<T> {
         Output = ::rpc_runtime::Result<Speed>,
     > + ::core::marker::Send {
         (**self).rpc_recognise(cx, requests)
+    }
+
+    fn rpc_guess(
+        &self,
+        cx: &::rpc_runtime::Context,
+        requests: ::rpc_runtime::Requests<Sound>,
+    ) -> impl ::core::future::Future<
+        Output = ::rpc_runtime::Result<::core::option::Option<Speed>>,
+    > + ::core::marker::Send {
+        (**self).rpc_guess(cx, requests)
     }
 
     fn rpc_echo(
@@ -374,6 +419,19 @@ impl<T: Tape> ::rpc_runtime::codegen::Service for TapeServer<T> {
                 })
             }
             3 => {
+                call.handle_request_stream(move |
+                    cx,
+                    requests: ::rpc_runtime::Requests<Sound>|
+                async move {
+                    service
+                        .rpc_guess(&cx, requests)
+                        .await
+                        .map(|speed| GuessReply {
+                            speed: speed.map(|value| value as i32),
+                        })
+                })
+            }
+            4 => {
                 call.handle_both_streams(move |
                     cx,
                     requests: ::rpc_runtime::Requests<Sound>,
@@ -383,13 +441,13 @@ impl<T: Tape> ::rpc_runtime::codegen::Service for TapeServer<T> {
                     replies.forward(stream).await
                 })
             }
-            4 => {
+            5 => {
                 call.handle_reply_stream(move |cx, (): (), replies| async move {
                     let stream = service.rpc_tick(&cx).await?;
                     replies.forward(stream).await
                 })
             }
-            5 => {
+            6 => {
                 call.handle(move |cx, (): ()| async move { service.rpc_beat(&cx).await })
             }
             _ => call.unknown(),
@@ -542,6 +600,8 @@ impl ::core::convert::From<::rpc_runtime::Client> for TapeClient {
 
 /// A one-way call of `tape.v1.Tape`: options first, then the procedure.
 ///
+/// Not for procedures with streams: `play`, `record`, `recognise`, `guess`, `echo`, `tick`.
+///
 /// Each procedure resolves when the whole call is in the local queue.
 ///
 /// # Errors
@@ -595,7 +655,7 @@ impl TapeSend<'_> {
 
     /// Says that it is alive.
     pub async fn beat(self) -> ::core::result::Result<(), ::rpc_runtime::Error> {
-        self.call.send(&TAPE_PROCEDURES[5], ()).await
+        self.call.send(&TAPE_PROCEDURES[6], ()).await
     }
 
     /// Asks the server to terminate, and does not wait for it.
@@ -671,7 +731,16 @@ impl TapeSendRecv<'_> {
 
     /// Plays from a place on.
     ///
-    /// Resolves when the call is in the local queue; what the handler says comes by the stream.
+    /// Read the replies by `message()`; what the handler fails with comes by them, too. The timeout bounds the
+    /// whole stream: `.timeout(None)` lets it go on for as long as it likes.
+    ///
+    /// # Errors
+    ///
+    /// `executed()` is `No`: a call that fails here was not sent.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future, or the replies before their end, abandons that call only: the server is told.
     pub async fn play(
         self,
         from: u64,
@@ -690,7 +759,17 @@ impl TapeSendRecv<'_> {
 
     /// Records what it is sent.
     ///
-    /// Send the requests, say `finish()`, and await the reply: it may come before that.
+    /// Send the requests, say `finish()`, and await the reply, which may come earlier. A sender that is dropped
+    /// before `finish()` fails the call: what is incomplete is never taken for the whole. The timeout bounds the
+    /// whole call: `.timeout(None)` lets it go on for as long as it likes.
+    ///
+    /// # Errors
+    ///
+    /// `executed()` is `No`: a call that fails here was not sent. What fails later is told by the reply.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future, or the reply before it is there, abandons that call only: the server is told.
     pub async fn record(
         self,
     ) -> ::core::result::Result<
@@ -707,7 +786,17 @@ impl TapeSendRecv<'_> {
 
     /// Records, and finds out what it is.
     ///
-    /// Send the requests, say `finish()`, and await the reply: it may come before that.
+    /// Send the requests, say `finish()`, and await the reply, which may come earlier. A sender that is dropped
+    /// before `finish()` fails the call: what is incomplete is never taken for the whole. The timeout bounds the
+    /// whole call: `.timeout(None)` lets it go on for as long as it likes.
+    ///
+    /// # Errors
+    ///
+    /// `executed()` is `No`: a call that fails here was not sent. What fails later is told by the reply.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future, or the reply before it is there, abandons that call only: the server is told.
     pub async fn recognise(
         self,
     ) -> ::core::result::Result<
@@ -726,30 +815,89 @@ impl TapeSendRecv<'_> {
             .await
     }
 
+    /// Records, and guesses.
+    ///
+    /// Send the requests, say `finish()`, and await the reply, which may come earlier. A sender that is dropped
+    /// before `finish()` fails the call: what is incomplete is never taken for the whole. The timeout bounds the
+    /// whole call: `.timeout(None)` lets it go on for as long as it likes.
+    ///
+    /// # Errors
+    ///
+    /// `executed()` is `No`: a call that fails here was not sent. What fails later is told by the reply.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future, or the reply before it is there, abandons that call only: the server is told.
+    #[deprecated]
+    pub async fn guess(
+        self,
+    ) -> ::core::result::Result<
+        (
+            ::rpc_runtime::Sender<Sound>,
+            ::rpc_runtime::Reply<::core::option::Option<Speed>>,
+        ),
+        ::rpc_runtime::Error,
+    > {
+        self.call
+            .request_stream(
+                &TAPE_PROCEDURES[3],
+                |reply: GuessReply| {
+                    reply
+                        .speed
+                        .map(|number| ::rpc_runtime::codegen::reply_enumeration(
+                            number,
+                            "speed",
+                            &TAPE_PROCEDURES[3],
+                        ))
+                        .transpose()
+                },
+            )
+            .await
+    }
+
     /// Calls `tape.v1.Tape/rpc_echo`.
     ///
-    /// Send the requests and read the replies in any order; say `finish()` when all is sent.
+    /// Send the requests and say `finish()`, and read the replies by `message()`: neither waits for the end of the
+    /// other. A sender that is dropped before `finish()` fails the call: what is incomplete is never taken for the
+    /// whole. The timeout bounds both streams: `.timeout(None)` lets them go on for as long as they like.
+    ///
+    /// # Errors
+    ///
+    /// `executed()` is `No`: a call that fails here was not sent. What fails later is told by the replies.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future, or the replies before their end, abandons that call only: the server is told.
     pub async fn echo(
         self,
     ) -> ::core::result::Result<
         (::rpc_runtime::Sender<Sound>, ::rpc_runtime::Streaming<Sound>),
         ::rpc_runtime::Error,
     > {
-        self.call.both_streams(&TAPE_PROCEDURES[3]).await
+        self.call.both_streams(&TAPE_PROCEDURES[4]).await
     }
 
     /// Ticks.
     ///
-    /// Resolves when the call is in the local queue; what the handler says comes by the stream.
+    /// Read the replies by `message()`; what the handler fails with comes by them, too. The timeout bounds the
+    /// whole stream: `.timeout(None)` lets it go on for as long as it likes.
+    ///
+    /// # Errors
+    ///
+    /// `executed()` is `No`: a call that fails here was not sent.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future, or the replies before their end, abandons that call only: the server is told.
     pub async fn tick(
         self,
     ) -> ::core::result::Result<::rpc_runtime::Streaming<()>, ::rpc_runtime::Error> {
-        self.call.reply_stream(&TAPE_PROCEDURES[4], ()).await
+        self.call.reply_stream(&TAPE_PROCEDURES[5], ()).await
     }
 
     /// Says that it is alive.
     pub async fn beat(self) -> ::core::result::Result<(), ::rpc_runtime::Error> {
-        self.call.send_recv(&TAPE_PROCEDURES[5], ()).await
+        self.call.send_recv(&TAPE_PROCEDURES[6], ()).await
     }
 
     /// Asks the server to terminate, and waits until it is drained.
@@ -760,16 +908,21 @@ impl TapeSendRecv<'_> {
     }
 }
 
-static RECORDER_PROCEDURES: [::rpc_runtime::codegen::Procedure; 2] = [
+static RECORDER_PROCEDURES: [::rpc_runtime::codegen::Procedure; 3] = [
     ::rpc_runtime::codegen::Procedure::new("tape.v1.Recorder/Play", 0xc2fa50cc87ba5b87)
         .with_reply_stream(),
     ::rpc_runtime::codegen::Procedure::new("tape.v1.Recorder/Record", 0x39568027545063e5)
         .with_request_stream(),
+    ::rpc_runtime::codegen::Procedure::new("tape.v1.Recorder/Copy", 0x1893eaccb6a7cd3b)
+        .with_request_stream()
+        .with_reply_stream(),
 ];
 
 /// The same without `flatten`, by gRPC names.
 pub trait Recorder: ::core::marker::Send + ::core::marker::Sync + 'static {
     /// The procedure `tape.v1.Recorder/Play`.
+    ///
+    /// The stream that is returned may borrow from `self` and `cx`; an error in it ends the call.
     fn rpc_play(
         &self,
         cx: &::rpc_runtime::Context,
@@ -783,12 +936,30 @@ pub trait Recorder: ::core::marker::Send + ::core::marker::Sync + 'static {
     > + ::core::marker::Send;
 
     /// The procedure `tape.v1.Recorder/Record`.
+    ///
+    /// Requests that were read to their end are complete; an error of theirs is passed on by `?`.
     fn rpc_record(
         &self,
         cx: &::rpc_runtime::Context,
         requests: ::rpc_runtime::Requests<Sound>,
     ) -> impl ::core::future::Future<
         Output = ::rpc_runtime::Result<RecordReply>,
+    > + ::core::marker::Send;
+
+    /// Copies from tape to tape.
+    ///
+    /// Requests that were read to their end are complete; an error of theirs is passed on by `?`.
+    /// The stream that is returned may borrow from `self` and `cx`; an error in it ends the call.
+    fn rpc_copy(
+        &self,
+        cx: &::rpc_runtime::Context,
+        requests: ::rpc_runtime::Requests<Sound>,
+    ) -> impl ::core::future::Future<
+        Output = ::rpc_runtime::Result<
+            impl ::rpc_runtime::Stream<
+                Item = ::rpc_runtime::Result<RecordReply>,
+            > + ::core::marker::Send,
+        >,
     > + ::core::marker::Send;
 }
 
@@ -815,6 +986,20 @@ impl<T: Recorder> Recorder for ::std::sync::Arc<T> {
         Output = ::rpc_runtime::Result<RecordReply>,
     > + ::core::marker::Send {
         (**self).rpc_record(cx, requests)
+    }
+
+    fn rpc_copy(
+        &self,
+        cx: &::rpc_runtime::Context,
+        requests: ::rpc_runtime::Requests<Sound>,
+    ) -> impl ::core::future::Future<
+        Output = ::rpc_runtime::Result<
+            impl ::rpc_runtime::Stream<
+                Item = ::rpc_runtime::Result<RecordReply>,
+            > + ::core::marker::Send,
+        >,
+    > + ::core::marker::Send {
+        (**self).rpc_copy(cx, requests)
     }
 }
 
@@ -873,6 +1058,16 @@ impl<T: Recorder> ::rpc_runtime::codegen::Service for RecorderServer<T> {
                     cx,
                     requests: ::rpc_runtime::Requests<Sound>|
                 async move { service.rpc_record(&cx, requests).await })
+            }
+            2 => {
+                call.handle_both_streams(move |
+                    cx,
+                    requests: ::rpc_runtime::Requests<Sound>,
+                    replies|
+                async move {
+                    let stream = service.rpc_copy(&cx, requests).await?;
+                    replies.forward(stream).await
+                })
             }
             _ => call.unknown(),
         }
@@ -1024,6 +1219,8 @@ impl ::core::convert::From<::rpc_runtime::Client> for RecorderClient {
 
 /// A one-way call of `tape.v1.Recorder`: options first, then the procedure.
 ///
+/// Not for procedures with streams: `play`, `record`, `copy`.
+///
 /// Each procedure resolves when the whole call is in the local queue.
 ///
 /// # Errors
@@ -1148,7 +1345,16 @@ impl RecorderSendRecv<'_> {
 
     /// Calls `tape.v1.Recorder/Play`.
     ///
-    /// Resolves when the call is in the local queue; what the handler says comes by the stream.
+    /// Read the replies by `message()`; what the handler fails with comes by them, too. The timeout bounds the
+    /// whole stream: `.timeout(None)` lets it go on for as long as it likes.
+    ///
+    /// # Errors
+    ///
+    /// `executed()` is `No`: a call that fails here was not sent.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future, or the replies before their end, abandons that call only: the server is told.
     pub async fn play(
         self,
         request: PlayRequest,
@@ -1158,7 +1364,17 @@ impl RecorderSendRecv<'_> {
 
     /// Calls `tape.v1.Recorder/Record`.
     ///
-    /// Send the requests, say `finish()`, and await the reply: it may come before that.
+    /// Send the requests, say `finish()`, and await the reply, which may come earlier. A sender that is dropped
+    /// before `finish()` fails the call: what is incomplete is never taken for the whole. The timeout bounds the
+    /// whole call: `.timeout(None)` lets it go on for as long as it likes.
+    ///
+    /// # Errors
+    ///
+    /// `executed()` is `No`: a call that fails here was not sent. What fails later is told by the reply.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future, or the reply before it is there, abandons that call only: the server is told.
     pub async fn record(
         self,
     ) -> ::core::result::Result<
@@ -1171,6 +1387,28 @@ impl RecorderSendRecv<'_> {
                 ::core::result::Result::<RecordReply, ::rpc_runtime::Error>::Ok,
             )
             .await
+    }
+
+    /// Copies from tape to tape.
+    ///
+    /// Send the requests and say `finish()`, and read the replies by `message()`: neither waits for the end of the
+    /// other. A sender that is dropped before `finish()` fails the call: what is incomplete is never taken for the
+    /// whole. The timeout bounds both streams: `.timeout(None)` lets them go on for as long as they like.
+    ///
+    /// # Errors
+    ///
+    /// `executed()` is `No`: a call that fails here was not sent. What fails later is told by the replies.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future, or the replies before their end, abandons that call only: the server is told.
+    pub async fn copy(
+        self,
+    ) -> ::core::result::Result<
+        (::rpc_runtime::Sender<Sound>, ::rpc_runtime::Streaming<RecordReply>),
+        ::rpc_runtime::Error,
+    > {
+        self.call.both_streams(&RECORDER_PROCEDURES[2]).await
     }
 
     /// Asks the server to terminate, and waits until it is drained.

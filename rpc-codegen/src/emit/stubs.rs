@@ -1,0 +1,384 @@
+//! The stubs behind `send()` and `send_recv()`: one method for each procedure.
+
+use proc_macro2::{Ident, Literal, TokenStream};
+use quote::{format_ident, quote};
+
+use super::{Names, Target, doc_lines, docs_or, server::value_type};
+use crate::{
+    config::Purpose,
+    model::{Field, Kind, Procedure, Reply, Request, Service, ident},
+};
+
+/// The two families of calls.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Family {
+    Send,
+    SendRecv,
+}
+
+/// The type behind `send()` or `send_recv()`.
+pub(super) fn stubs(
+    service: &Service,
+    names: &Names<'_>,
+    target: &Target<'_>,
+    family: Family,
+) -> TokenStream {
+    let runtime = names.runtime;
+    let name = match family {
+        Family::Send => &names.send,
+        Family::SendRecv => &names.send_recv,
+    };
+    let docs = family_docs(service, family);
+    let procedures = service.procedures.iter().enumerate();
+    let methods = procedures.filter_map(|(index, procedure)| {
+        let place = Literal::usize_unsuffixed(index);
+        // A one-way request is one message, and nothing comes back.
+        let is_there = family == Family::SendRecv || !procedure.has_stream();
+        is_there.then(|| stub(procedure, &place, names, family))
+    });
+    let options = (family == Family::SendRecv).then(|| {
+        quote! {
+            #[doc = " Bounds how long no message of the call's streams may move, in either direction."]
+            pub fn idle_timeout(self, timeout: ::core::time::Duration) -> Self {
+                Self { call: self.call.idle_timeout(timeout) }
+            }
+            #[doc = " Has what comes beside the reply written down: the handler's metadata, and how long it took."]
+            pub fn receipt(self, receipt: &#runtime::Receipt) -> Self {
+                Self { call: self.call.receipt(receipt) }
+            }
+        }
+    });
+    // The built-in service itself is what `terminate` calls.
+    let terminate = (target.purpose == Purpose::User).then(|| terminate(runtime, family));
+    quote! {
+        #docs
+        #[derive(Clone, Debug)]
+        #[must_use = "a call starts when a procedure is named and awaited"]
+        pub struct #name<'a> {
+            call: #runtime::codegen::Call<'a>,
+        }
+        impl #name<'_> {
+            #[doc = " Bounds the whole call; `None` for no bound of its own. Without it the client's own counts, usually 30 s."]
+            pub fn timeout(
+                self,
+                timeout: impl ::core::convert::Into<::core::option::Option<::core::time::Duration>>,
+            ) -> Self {
+                Self { call: self.call.timeout(timeout) }
+            }
+            #[doc = " Adds an entry that the handler can read."]
+            pub fn metadata(
+                self,
+                key: impl ::core::convert::Into<::std::string::String>,
+                value: impl ::core::convert::Into<#runtime::Bytes>,
+            ) -> Self {
+                Self { call: self.call.metadata(key, value) }
+            }
+            #[doc = " Ends the call no later than the one that `cx` belongs to, also from a task of its own."]
+            pub fn within(self, cx: &#runtime::Context) -> Self {
+                Self { call: self.call.within(cx) }
+            }
+            #[doc = " Sends the call before or after others that wait."]
+            pub fn priority(self, priority: #runtime::Priority) -> Self {
+                Self { call: self.call.priority(priority) }
+            }
+            #options
+            #(#methods)*
+            #terminate
+        }
+    }
+}
+
+/// The documentation of the type behind `send()` or `send_recv()`.
+fn family_docs(service: &Service, family: Family) -> TokenStream {
+    let what = &service.full_name;
+    let streams: Vec<String> = service
+        .procedures
+        .iter()
+        .filter(|procedure| procedure.has_stream())
+        .map(|procedure| format!("`{}`", procedure.stem.stub()))
+        .collect();
+    let mut lines = Vec::new();
+    match family {
+        Family::Send => {
+            lines.push(format!(
+                "A one-way call of `{what}`: options first, then the procedure."
+            ));
+            if !streams.is_empty() {
+                lines.push(String::new());
+                lines.push(format!(
+                    "Not for procedures with streams: {}.",
+                    streams.join(", ")
+                ));
+            }
+            lines.extend(SEND_DOCS.map(str::to_owned));
+        }
+        Family::SendRecv => {
+            lines.push(format!(
+                "A call of `{what}` with a reply: options first, then the procedure."
+            ));
+            lines.extend(SEND_RECV_DOCS.map(str::to_owned));
+        }
+    }
+    doc_lines(&lines)
+}
+
+const SEND_DOCS: [&str; 10] = [
+    "",
+    "Each procedure resolves when the whole call is in the local queue.",
+    "",
+    "# Errors",
+    "",
+    "`executed()` is `No`: a call that fails here was not sent, and never will be.",
+    "",
+    "# Cancel safety",
+    "",
+    "A future that is dropped before it resolves has sent nothing, but for the very moment of resolving.",
+];
+
+const SEND_RECV_DOCS: [&str; 8] = [
+    "",
+    "# Errors",
+    "",
+    "What the handler refused with, or what happened on the way; `executed()` tells whether it ran.",
+    "",
+    "# Cancel safety",
+    "",
+    "Dropping a future abandons that call only: the server is told, and a late reply is discarded.",
+];
+
+/// The stub of one procedure.
+fn stub(procedure: &Procedure, place: &Literal, names: &Names<'_>, family: Family) -> TokenStream {
+    let Names { runtime, list, .. } = names;
+    let docs = docs_or(&procedure.docs, format!("Calls `{}`.", procedure.path));
+    let stream_docs = stream_docs(procedure).map(doc_lines);
+    let deprecated = procedure.is_deprecated.then(|| quote!(#[deprecated]));
+    let name = ident(&procedure.stem.stub());
+    let (arguments, request): (Vec<TokenStream>, TokenStream) = match &procedure.request {
+        Request::Stream(_) => (Vec::new(), quote!()),
+        Request::Empty => (Vec::new(), quote!(())),
+        Request::Message(ty) => (vec![quote!(request: #ty)], quote!(request)),
+        Request::Fields(ty, fields) => {
+            let arguments = fields.iter().map(|field| argument(field, runtime)).collect();
+            let values = fields.iter().map(value);
+            (arguments, quote!(#ty { #(#values),* }))
+        }
+    };
+    let entry = quote!(&#list[#place]);
+    let (result, body) = match family {
+        Family::Send => (quote!(()), quote!(self.call.send(#entry, #request).await)),
+        Family::SendRecv => answered(procedure, &request, &entry, runtime),
+    };
+    quote! {
+        #docs
+        #stream_docs
+        #deprecated
+        pub async fn #name(self #(, #arguments)*) -> ::core::result::Result<#result, #runtime::Error> {
+            #body
+        }
+    }
+}
+
+/// What a stub that is answered gives, and how; `entry` is the procedure in the list.
+fn answered(
+    procedure: &Procedure,
+    request: &TokenStream,
+    entry: &TokenStream,
+    runtime: &TokenStream,
+) -> (TokenStream, TokenStream) {
+    match (&procedure.request, &procedure.reply) {
+        (Request::Stream(requests), Reply::Stream(replies)) => (
+            quote!((#runtime::Sender<#requests>, #runtime::Streaming<#replies>)),
+            quote!(self.call.both_streams(#entry).await),
+        ),
+        (_, Reply::Stream(replies)) => (
+            quote!(#runtime::Streaming<#replies>),
+            quote!(self.call.reply_stream(#entry, #request).await),
+        ),
+        (Request::Stream(requests), Reply::Message(ty)) => (
+            quote!((#runtime::Sender<#requests>, #runtime::Reply<#ty>)),
+            quote! {
+                self.call.request_stream(#entry, ::core::result::Result::<#ty, #runtime::Error>::Ok).await
+            },
+        ),
+        (Request::Stream(requests), Reply::Field(ty, field)) => {
+            let result = value_type(field, runtime);
+            let map = match checked(field, entry, runtime) {
+                Some(checked) => quote!(|reply: #ty| #checked),
+                None => {
+                    let name = ident(&field.ident);
+                    quote!(|reply: #ty| ::core::result::Result::Ok(reply.#name))
+                }
+            };
+            (
+                quote!((#runtime::Sender<#requests>, #runtime::Reply<#result>)),
+                quote!(self.call.request_stream(#entry, #map).await),
+            )
+        }
+        (_, Reply::Message(ty)) => (ty.clone(), quote!(self.call.send_recv(#entry, #request).await)),
+        (_, Reply::Field(ty, field)) => {
+            let call = quote!(self.call.send_recv(#entry, #request).await);
+            let body = match checked(field, entry, runtime) {
+                Some(checked) => quote! {
+                    let reply: #ty = #call?;
+                    #checked
+                },
+                None => {
+                    let name = ident(&field.ident);
+                    quote!(#call.map(|reply: #ty| reply.#name))
+                }
+            };
+            (value_type(field, runtime), body)
+        }
+    }
+}
+
+/// The value of a `reply`'s only field, or an error, if it may have one on the wire that Rust does not have.
+fn checked(field: &Field, entry: &TokenStream, runtime: &TokenStream) -> Option<TokenStream> {
+    let name = ident(&field.ident);
+    let shown = &field.name;
+    let check = quote!(#runtime::codegen::reply_enumeration);
+    match &field.kind {
+        Kind::Enum(_) => Some(quote!(#check(reply.#name, #shown, #entry))),
+        Kind::OptionalEnum(_) => Some(quote! {
+            reply.#name.map(|number| #check(number, #shown, #entry)).transpose()
+        }),
+        _ => None,
+    }
+}
+
+/// How to use a stub with streams, behind what the .proto says of it: what differs from the calls without.
+fn stream_docs(procedure: &Procedure) -> Option<&'static [&'static str]> {
+    match (procedure.has_request_stream(), procedure.has_reply_stream()) {
+        (false, false) => None,
+        (false, true) => Some(&[
+            "",
+            "Read the replies by `message()`; what the handler fails with comes by them, too. The timeout bounds the",
+            "whole stream: `.timeout(None)` lets it go on for as long as it likes.",
+            "",
+            "# Errors",
+            "",
+            "`executed()` is `No`: a call that fails here was not sent.",
+            "",
+            "# Cancel safety",
+            "",
+            "Dropping the future, or the replies before their end, abandons that call only: the server is told.",
+        ]),
+        (true, false) => Some(&[
+            "",
+            "Send the requests, say `finish()`, and await the reply, which may come earlier. A sender that is dropped",
+            "before `finish()` fails the call: what is incomplete is never taken for the whole. The timeout bounds the",
+            "whole call: `.timeout(None)` lets it go on for as long as it likes.",
+            "",
+            "# Errors",
+            "",
+            "`executed()` is `No`: a call that fails here was not sent. What fails later is told by the reply.",
+            "",
+            "# Cancel safety",
+            "",
+            "Dropping the future, or the reply before it is there, abandons that call only: the server is told.",
+        ]),
+        (true, true) => Some(&[
+            "",
+            "Send the requests and say `finish()`, and read the replies by `message()`: neither waits for the end of the",
+            "other. A sender that is dropped before `finish()` fails the call: what is incomplete is never taken for the",
+            "whole. The timeout bounds both streams: `.timeout(None)` lets them go on for as long as they like.",
+            "",
+            "# Errors",
+            "",
+            "`executed()` is `No`: a call that fails here was not sent. What fails later is told by the replies.",
+            "",
+            "# Cancel safety",
+            "",
+            "Dropping the future, or the replies before their end, abandons that call only: the server is told.",
+        ]),
+    }
+}
+
+/// An argument of a stub, with what makes calls short: `impl Into` for text and bytes.
+fn argument(field: &Field, runtime: &TokenStream) -> TokenStream {
+    let name: Ident = ident(&field.ident);
+    match &field.kind {
+        Kind::Text | Kind::Bytes => {
+            let ty = value_type(field, runtime);
+            quote!(#name: impl ::core::convert::Into<#ty>)
+        }
+        // Numbers stay plain: `impl Into<u32>` would not take a bare `7`.
+        _ => {
+            let ty = value_type(field, runtime);
+            quote!(#name: #ty)
+        }
+    }
+}
+
+/// The value of the request's field for that argument.
+fn value(field: &Field) -> TokenStream {
+    let name = ident(&field.ident);
+    match &field.kind {
+        Kind::Text | Kind::Bytes => quote!(#name: #name.into()),
+        Kind::Enum(_) => quote!(#name: #name as i32),
+        Kind::OptionalEnum(_) => quote!(#name: #name.map(|value| value as i32)),
+        Kind::Plain(_) => quote!(#name),
+    }
+}
+
+/// The stub of the built-in `terminate`.
+fn terminate(runtime: &TokenStream, family: Family) -> TokenStream {
+    let name = format_ident!("terminate");
+    match family {
+        Family::Send => quote! {
+            #[doc = " Asks the server to terminate, and does not wait for it."]
+            pub async fn #name(self) -> ::core::result::Result<(), #runtime::Error> {
+                self.call.send_terminate().await
+            }
+        },
+        Family::SendRecv => quote! {
+            #[doc = " Asks the server to terminate, and waits until it is drained."]
+            pub async fn #name(self) -> ::core::result::Result<#runtime::DrainReport, #runtime::Error> {
+                self.call.terminate().await
+            }
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::{config::Parts, naming::TAKEN_STUBS};
+
+    #[test]
+    fn the_names_that_no_stub_may_have_are_those_of_the_other_methods() {
+        let service = Service {
+            name: "Kv".to_owned(),
+            full_name: "demo.Kv".to_owned(),
+            package: "demo".to_owned(),
+            docs: Vec::new(),
+            is_deprecated: false,
+            procedures: Vec::new(),
+        };
+        let runtime = quote!(::rpc_runtime);
+        let target = Target {
+            runtime: &runtime,
+            runtime_path: "::rpc_runtime",
+            parts: Parts::Both,
+            purpose: Purpose::User,
+            type_attributes: &[],
+            field_attributes: &[],
+            include_env: true,
+        };
+        let names = Names::new(&service, &target);
+        let mut methods = BTreeSet::new();
+        for family in [Family::Send, Family::SendRecv] {
+            let file: syn::File = syn::parse2(stubs(&service, &names, &target, family)).expect("it is Rust");
+            for item in file.items {
+                let syn::Item::Impl(item) = item else { continue };
+                methods.extend(item.items.into_iter().filter_map(|item| match item {
+                    syn::ImplItem::Fn(method) => Some(method.sig.ident.to_string()),
+                    _ => None,
+                }));
+            }
+        }
+        assert_eq!(methods, TAKEN_STUBS.map(str::to_owned).into());
+    }
+}
