@@ -1,10 +1,11 @@
 //! Channel: one connection at a time to one service; connects, connects again, and says why it cannot.
 //!
 //! What callers ask stands here; what the keeper of a connection tells is in `keeping`, and what flush, barrier and close
-//! need in `carriers`.
+//! need in `carriers`. A channel over a connection of somebody else is made in `lent`.
 
 mod carriers;
 mod keeping;
+mod lent;
 
 use std::{
     fmt,
@@ -24,15 +25,14 @@ use super::{
     connected::Connected,
     deadline::Deadline,
     failure::{self, Obstacle},
-    keeper::{Hold, Keeper, Target, Watch},
-    route::{Place, Route},
+    keeper::{Hold, Keeper, Watch},
+    route::Route,
     standing::Standing,
     state::{ConnectionState, Shown, StateWatch},
 };
 use crate::{
     Code, Compression, Error, Phase,
     conn::{Settings, Uncovered},
-    driver::Link,
     server::Callable,
 };
 
@@ -47,6 +47,8 @@ use crate::{
 ///
 /// There is a pause before the next attempt after every end of a connection that was ready, and when every address
 /// has failed once: whoever loses a server, or finds none, does not come back in the same instant as all others.
+///
+/// A channel over a lent connection is open until that ends, and gone then.
 pub(crate) struct Channel {
     /// All addresses, for errors.
     address: Arc<str>,
@@ -156,50 +158,6 @@ impl Channel {
             changed: watch::Sender::new(()),
             shown: watch::Sender::new(Shown::NEW),
         })
-    }
-}
-
-/// A connection of a server, by which it calls its peer.
-impl Channel {
-    /// A channel over one connection that somebody else keeps, and has to tell of its end by [`Channel::ended`]. It makes
-    /// no other, and closes nothing but itself.
-    pub(crate) fn over_connection(
-        link: &Arc<Link>,
-        peer: Arc<str>,
-        settings: Settings,
-        compression: Option<Compression>,
-    ) -> Arc<Self> {
-        let place = Place::new(Target::Lent, Arc::clone(&peer));
-        let (hold, _) = oneshot::channel();
-        let connected = Arc::new(Connected {
-            link: Arc::clone(link),
-            peer: Arc::clone(&peer),
-            driver: None,
-            _hold: hold,
-        });
-        let stage = Stage::Open {
-            connected,
-            early: true,
-            ready: Some(Instant::now()),
-        };
-        let mut state = State::new(Route::new(vec![place]), Backoff::new(fastrand::Rng::new()));
-        state.stage = stage;
-        let channel = Arc::new(Self {
-            address: peer,
-            addresses: 1,
-            bad: None,
-            ours: Ours::No,
-            services: None,
-            settings,
-            compression,
-            connect_timeout: Duration::ZERO,
-            standing: Standing::new(),
-            state: Mutex::new(state),
-            changed: watch::Sender::new(()),
-            shown: watch::Sender::new(Shown::NEW),
-        });
-        channel.publish(channel.lock());
-        channel
     }
 }
 
