@@ -1,18 +1,19 @@
-//! Every procedure of three services in two packages, in both families, over every transport.
+//! Every procedure of three services in two packages, in both families and as streams, over every transport.
 #![deny(missing_docs, warnings)]
 
 use std::{collections::HashMap, error::Error as StdError, time::SystemTime};
 
 use rpc_runtime::{
-    Bytes, Code, Context, Result, Server, Status,
+    Bytes, Code, Context, Requests, Result, Server, Status, Stream,
     prost_types::{Duration, Timestamp},
+    stream,
 };
 
 rpc_runtime::include_protos!();
 
 use acct::v1::{Accounts, AccountsClient, AccountsServer, Role, User};
 use shop::v1::{
-    GetOrderRequest, Money, MoveReply, MoveRequest, Order, Orders, OrdersClient, OrdersServer, Stock, StockClient,
+    AddRequest, ForecastReply, GetOrderRequest, Money, MoveReply, MoveRequest, Order, Orders, OrdersClient, OrdersServer, Stock, StockClient,
     StockServer, move_request, order,
 };
 
@@ -73,6 +74,16 @@ impl Orders for Shop {
     async fn rpc_cancel(&self, _: &Context, _: GetOrderRequest) -> Result<()> {
         Ok(())
     }
+
+    async fn rpc_follow(&self, _: &Context, request: GetOrderRequest) -> Result<impl Stream<Item = Result<Order>> + Send> {
+        Ok(stream(async move |out| {
+            for lines in 0..3 {
+                let items = vec![order::Item::default(); lines];
+                out.send(Order { id: request.id, items, ..Order::default() }).await;
+            }
+            Err(Status::new(Code::Aborted, "the order was cancelled"))
+        }))
+    }
 }
 
 impl Stock for Shop {
@@ -81,17 +92,59 @@ impl Stock for Shop {
     }
 
     async fn rpc_move(&self, _: &Context, request: MoveRequest) -> Result<MoveReply> {
-        let to = match request.to {
-            Some(move_request::To::Shelf(shelf)) => shelf,
-            Some(move_request::To::Room(room)) => format!("room {room}"),
-            None => return Err(Status::new(Code::InvalidArgument, "where to?")),
-        };
-        Ok(MoveReply { moved: true, to })
+        moved(request)
     }
 
     async fn rpc_add(&self, _: &Context, _sku: String, count: i32, weight: f64, fragile: bool) -> Result<i64> {
         Ok(if fragile { weight as i64 } else { count.into() })
     }
+
+    async fn rpc_forecast(
+        &self,
+        _: &Context,
+        sku: String,
+        days: u32,
+    ) -> Result<impl Stream<Item = Result<ForecastReply>> + Send> {
+        if sku.is_empty() {
+            return Err(Status::new(Code::InvalidArgument, "of what?"));
+        }
+        Ok(stream(async move |out| {
+            for day in 0..days {
+                out.send(ForecastReply { day, count: 3 }).await;
+            }
+            Ok(())
+        }))
+    }
+
+    async fn rpc_load(&self, _: &Context, mut requests: Requests<AddRequest>) -> Result<i64> {
+        let mut total = 0;
+        while let Some(AddRequest { count, .. }) = requests.message().await? {
+            total += i64::from(count);
+        }
+        Ok(total)
+    }
+
+    async fn rpc_sort(
+        &self,
+        _: &Context,
+        mut requests: Requests<MoveRequest>,
+    ) -> Result<impl Stream<Item = Result<MoveReply>> + Send> {
+        Ok(stream(async move |out| {
+            while let Some(request) = requests.message().await? {
+                out.send(moved(request)?).await;
+            }
+            Ok(())
+        }))
+    }
+}
+
+fn moved(request: MoveRequest) -> Result<MoveReply> {
+    let to = match request.to {
+        Some(move_request::To::Shelf(shelf)) => shelf,
+        Some(move_request::To::Room(room)) => format!("room {room}"),
+        None => return Err(Status::new(Code::InvalidArgument, "where to?")),
+    };
+    Ok(MoveReply { moved: true, to })
 }
 
 struct Clients {
@@ -133,7 +186,7 @@ async fn main() -> std::result::Result<(), Box<dyn StdError>> {
     let report = StockClient::connect("mem:outside").await?.send_recv().terminate().await?;
     assert!(report.is_clean(), "{report}");
     assert!(serving.await??.is_clean());
-    println!("every procedure, both families, {} transports: ok", addresses.len() + 1);
+    println!("every procedure, both families and all streams, {} transports: ok", addresses.len() + 1);
     Ok(())
 }
 
@@ -194,6 +247,44 @@ async fn check(address: &str, clients: &Clients) -> std::result::Result<(), Box<
     stock.send().add("nail", 1, 2.0, true).await?;
     let account = stock.barrier().await?;
     assert_eq!(account.received(), 3, "{address}");
+    streams(clients).await?;
     println!("{address}: ok; ping {:?}; account: {account}", stock.ping().await?);
+    Ok(())
+}
+
+/// Calls every procedure with a stream.
+async fn streams(clients: &Clients) -> std::result::Result<(), Box<dyn StdError>> {
+    let stock = &clients.stock;
+    let mut days = stock.send_recv().forecast("nail", 1000).await?;
+    let mut expected = 0;
+    while let Some(ForecastReply { day, .. }) = days.message().await? {
+        assert_eq!(day, expected);
+        expected += 1;
+    }
+    assert_eq!(expected, 1000);
+    let refused = stock.send_recv().forecast("", 1).await?.message().await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
+
+    let (mut adds, total) = stock.send_recv().load().await?;
+    for count in 1..=100 {
+        adds.send(AddRequest { sku: "nail".to_owned(), count, ..AddRequest::default() }).await?;
+    }
+    adds.finish();
+    assert_eq!(total.await?, 5050);
+
+    let (mut moves, mut replies) = stock.send_recv().sort().await?;
+    for room in 0..10 {
+        moves.send(MoveRequest { sku: "nail".to_owned(), to: Some(move_request::To::Room(room)) }).await?;
+        assert_eq!(replies.message().await?.ok_or("no reply")?.to, format!("room {room}"));
+    }
+    moves.finish();
+    assert_eq!(replies.message().await?, None);
+
+    let mut order = clients.orders.send_recv().follow(GetOrderRequest { id: 9 }).await?;
+    for lines in 0..3 {
+        assert_eq!(order.message().await?.ok_or("no order")?.items.len(), lines);
+    }
+    let cancelled = order.message().await.unwrap_err();
+    assert_eq!((cancelled.code(), cancelled.message()), (Code::Aborted, "the order was cancelled"));
     Ok(())
 }
