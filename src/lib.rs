@@ -11,4 +11,6 @@ mod documents {
     mod guarantees {}
     #[doc = include_str!("../docs/from-tonic.md")]
     mod from_tonic {}
+    #[doc = include_str!("../docs/streams.md")]
+    mod streams {}
 }

@@ -172,6 +172,38 @@ fn credit_is_these_bytes() {
 }
 
 #[test]
+fn a_stream_is_these_bytes() {
+    check(
+        golden!("call_of_a_stream"),
+        Frame {
+            procedure: 0x532783255ede3be5,
+            ..frame(Kind::Call, 5)
+        },
+    );
+    check(
+        golden!("data_message"),
+        Frame {
+            payload: Bytes::from_static(b"\x0a\x03dog\x12\x05brown"),
+            ..frame(Kind::Data, 5)
+        },
+    );
+    check(
+        golden!("data_end"),
+        Frame {
+            flags: Flags::END,
+            ..frame(Kind::Data, 5)
+        },
+    );
+    check(
+        golden!("credit_of_a_stream"),
+        Frame {
+            length: 32768,
+            ..frame(Kind::Credit, 5)
+        },
+    );
+}
+
+#[test]
 fn ping_is_these_bytes() {
     let payload = Bytes::from_static(&[1, 2, 3, 4, 5, 6, 7, 8]);
     check(
@@ -267,6 +299,10 @@ fn document_shows_the_golden_bytes() {
         golden!("reply_ok"),
         golden!("reply_error"),
         golden!("cancel"),
+        golden!("call_of_a_stream"),
+        golden!("data_message"),
+        golden!("data_end"),
+        golden!("credit_of_a_stream"),
         golden!("credit"),
         golden!("ping"),
         golden!("pong"),
