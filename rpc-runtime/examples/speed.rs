@@ -5,9 +5,12 @@
 
 use std::time::{Duration, Instant};
 
-use rpc_runtime::{Bytes, Client, Error, Handler, Incoming, Procedure, Server, Service};
+use rpc_runtime::{Bytes, Client, Error, Handler, Incoming, Procedure, Server, Service, Streaming, stream};
 
 static ECHO: Procedure = Procedure::new("speed.v1.Speed/rpc_echo", 1);
+/// Sends messages of the length that it is told, until nobody reads them.
+static FLOW: Procedure = Procedure::new("speed.v1.Speed/rpc_flow", 2).with_reply_stream();
+static PROCEDURES: [Procedure; 2] = [ECHO, FLOW];
 
 /// Returns what it gets.
 struct Speed;
@@ -18,11 +21,22 @@ impl Service for Speed {
     }
 
     fn procedures(&self) -> &'static [Procedure] {
-        std::slice::from_ref(&ECHO)
+        &PROCEDURES
     }
 
-    fn call(&self, _only_one: usize, call: Incoming) -> Handler {
-        call.handle(|_, bytes: Bytes| async move { Ok(bytes) })
+    fn call(&self, index: usize, call: Incoming) -> Handler {
+        match index {
+            0 => call.handle(|_, bytes: Bytes| async move { Ok(bytes) }),
+            _ => call.handle_reply_stream(|_, len: u64, replies| async move {
+                let message = Bytes::from(vec![7; len as usize]);
+                let flow = stream(async |out| {
+                    loop {
+                        out.send(message.clone()).await;
+                    }
+                });
+                replies.forward(flow).await
+            }),
+        }
     }
 }
 
@@ -49,6 +63,14 @@ async fn main() -> Result<(), Error> {
     }
     let rate = grouped(one_ways(&client).await?);
     println!("{rate:>10} one-ways/s, all read by the server");
+    for len in [PAYLOAD, 64 * 1024] {
+        let rate = flow(&client, len).await?;
+        let gigabytes = rate * len as f64 / 1e9;
+        println!(
+            "{:>10} messages/s of {len} bytes by one stream, {gigabytes:.2} GB/s",
+            grouped(rate)
+        );
+    }
     println!("account: {}", client.barrier().await?);
     serving.abort();
     client.close().await
@@ -101,6 +123,25 @@ async fn one_ways(client: &Client) -> Result<f64, Error> {
     }
     client.barrier().await?;
     Ok(sent as f64 / start.elapsed().as_secs_f64())
+}
+
+/// Messages per second of one stream of replies.
+async fn flow(client: &Client, len: usize) -> Result<f64, Error> {
+    let call = client.call().timeout(None);
+    let mut messages: Streaming<Bytes> = call.reply_stream(&FLOW, len as u64).await?;
+    let (mut start, mut read) = (Instant::now(), 0_u64);
+    let begun = start;
+    while start.elapsed() < WINDOW {
+        if messages.message().await?.is_none() {
+            break;
+        }
+        read += 1;
+        // The window widens at the beginning.
+        if begun.elapsed() < WINDOW / 5 {
+            (start, read) = (Instant::now(), 0);
+        }
+    }
+    Ok(read as f64 / start.elapsed().as_secs_f64())
 }
 
 /// `1_234_567`
