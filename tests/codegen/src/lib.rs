@@ -9,6 +9,11 @@ pub mod streams;
 /// The runtime under another name, as a renamed dependency has one.
 pub use rpc_runtime as renamed;
 
+/// A golden case of the generator's own tests.
+pub mod golden {
+    include!(concat!(env!("OUT_DIR"), "/golden/rpc_protos.rs"));
+}
+
 /// Only clients, of a renamed runtime.
 pub mod clients {
     include!(concat!(env!("OUT_DIR"), "/client/rpc_protos.rs"));

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use codegen_tests::tape::v1::{
+use codegen_tests::golden::tape::v1::{
     GuessReply, PlayRequest, RecogniseReply, RecordReply, Recorder, RecorderClient, RecorderServer, Sound,
     Speed, Tape, TapeClient, TapeServer,
 };
