@@ -287,6 +287,8 @@ impl Connection {
             streams: request.shape.has_request_stream(),
         };
         if request.nested && self.requests.open() > 0 {
+            // It may have begun to wait when none was open.
+            self.drop_ticket(ticket);
             return self.admit_nested(wanted, cx);
         }
         let is_full = self.is_full_for(lane);

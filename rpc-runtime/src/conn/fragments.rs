@@ -243,6 +243,13 @@ impl Assembly {
         Ok(Encoded::new(bytes, self.encoding, self.length))
     }
 
+    /// Adds the last fragment, and gives the whole message. If it has another length, only what was there before is kept.
+    pub(super) fn push_last(&mut self, fragment: &Bytes) -> Result<Encoded, WrongLength> {
+        let kept = self.bytes.len();
+        self.push(fragment)?;
+        self.finish().inspect_err(|_| self.bytes.truncate(kept))
+    }
+
     /// How long the message is before compression.
     pub(super) fn length(&self) -> u64 {
         self.length

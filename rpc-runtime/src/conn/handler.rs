@@ -91,6 +91,7 @@ impl Connection {
         }
         let id = number;
         let is_call = !request.one_way;
+        debug_assert!(!self.bulk.has(id), "the reply would overtake its stream");
         if is_call && self.is_live() {
             let Some(request) = self.requests.get(id) else {
                 return;
@@ -114,11 +115,16 @@ impl Connection {
     /// The handler is gone without a reply message.
     pub(crate) fn end(&mut self, id: CallId, end: End<'_>, now: Time) {
         let id = id.number();
-        let flow = self.requests.get(id).and_then(|request| request.flow.as_ref());
-        let end = match end {
+        let flow = self
+            .requests
+            .get_mut(id)
+            .and_then(|request| request.flow.as_mut());
+        let (told, broken) = flow.map_or((false, None), |flow| (flow.told, flow.broken.take()));
+        let end = match (end, &broken) {
             // It passes on what its streams told it: it did not get to its end, any more than one that is dropped.
-            End::Failed(_) if flow.is_some_and(|flow| flow.told) => End::Dropped,
-            end => end,
+            (End::Failed(_), _) if told => End::Dropped,
+            (End::Failed(_), Some(status)) => End::Failed(status),
+            (end, _) => end,
         };
         let own = match end {
             End::Refused { status, .. } | End::Failed(status) => Some(status.metadata()),
@@ -237,9 +243,17 @@ impl Connection {
 
     /// Refuses a call that is in the table and was not started.
     pub(super) fn refuse_call(&mut self, id: u64, code: Code, text: &str, flags: Flags, now: Time) {
+        let Some(late) = self
+            .requests
+            .get(id)
+            .map(|request| request.on_its_way(self.settings.max_message))
+        else {
+            return;
+        };
         let Some(request) = self.requests.remove(id) else {
             return;
         };
+        self.abuse.expect_late(late);
         let status = Status::new(code, text);
         self.put_refusal(id, &status, None, flags, receipt(&request, now));
     }

@@ -3,7 +3,7 @@
 use super::{
     Connection, Time, Unwanted,
     account::Fate,
-    credit::{CONTROL_BYTES, FLOOR_BYTES},
+    credit::{CONTROL_BYTES, FLOOR_BYTES, charge},
     fragments::{Assembly, WrongLength, whole},
     handler::receipt,
     ids::MAX_ID,
@@ -60,11 +60,15 @@ impl Connection {
         let had_credit = !one_way || self.requests.charge_send(len);
         let refusal = self.check_request(&frame, one_way, had_credit, len);
         let stage = match refusal {
-            Err(refusal) => return self.refuse_first(&frame, one_way, len, refusal, now),
-            Ok(()) => stage(&mut frame, more),
+            Ok(()) if !self.settings.serves => return self.turn_away(&frame, one_way, len, now),
+            Ok(()) => stage(&mut frame, more).map_err(Refusal::wrong_length),
+            Err(refusal) => Err(refusal),
         };
         match stage {
-            Err(wrong) => self.refuse_first(&frame, one_way, len, Refusal::wrong_length(wrong), now),
+            Err(refusal) => {
+                self.refuse_first(&frame, one_way, len, &refusal, now);
+                self.fault(&refusal.text, now);
+            }
             Ok(stage) => self.admit_request(frame, stage, one_way, len, now),
         }
     }
@@ -73,16 +77,8 @@ impl Connection {
     fn check_request(&self, frame: &Frame, one_way: bool, had_credit: bool, len: u64) -> Result<(), Refusal> {
         let exhausted = |text: String| Err(Refusal::new(Code::ResourceExhausted, text, DropReason::Overload));
         let settings = &self.settings;
-        if !settings.serves {
-            let text = "this peer serves no procedures";
-            return Err(Refusal::new(
-                Code::Unimplemented,
-                text,
-                DropReason::UnknownProcedure,
-            ));
-        }
         let streams = !frame.flags.contains(Flags::END);
-        if streams && (!frame.payload.is_empty() || frame.flags.contains(Flags::MORE)) {
+        if streams && (len > 0 || frame.flags.contains(Flags::MORE)) {
             let text = "a call whose caller streams brings its messages behind it";
             return Err(Refusal::new(Code::Internal, text, DropReason::BadPayload));
         }
@@ -115,14 +111,11 @@ impl Connection {
     }
 
     /// Refuses a request at its first frame.
-    fn refuse_first(&mut self, frame: &Frame, one_way: bool, len: u64, refusal: Refusal, now: Time) {
+    fn refuse_first(&mut self, frame: &Frame, one_way: bool, len: u64, refusal: &Refusal, now: Time) {
         let more = frame.flags.contains(Flags::MORE);
         if !one_way {
             self.put_status(frame.id, refusal.code, &refusal.text, Flags::NOT_EXECUTED);
-            if more {
-                // The sender stops when it has read the refusal; until then its fragments are no fault.
-                self.abuse.expect_late(len);
-            }
+            self.expect_rest(frame);
         } else if more {
             let fate = Fate::Dropped(refusal.reason);
             let request = Request {
@@ -142,7 +135,49 @@ impl Connection {
             self.account.received(frame.id);
             self.account.ended(Fate::Dropped(refusal.reason));
         }
-        self.fault(&refusal.text, now);
+    }
+
+    /// Refuses a request because nobody here serves any, which is no fault of the peer's. As a call that never starts it
+    /// keeps its slot until there is room for the REPLY.
+    fn turn_away(&mut self, frame: &Frame, one_way: bool, len: u64, now: Time) {
+        const TEXT: &str = "this peer serves no procedures";
+        if one_way {
+            let refusal = Refusal::new(Code::Unimplemented, TEXT, DropReason::UnknownProcedure);
+            return self.refuse_first(frame, one_way, len, &refusal, now);
+        }
+        let withdrawn = Withdrawn {
+            code: Code::Unimplemented,
+            text: TEXT,
+            queue_us: 0,
+        };
+        let request = Request {
+            one_way,
+            control: self.settings.control.contains(&frame.procedure),
+            stage: Stage::Withdrawn(withdrawn),
+            unwanted: None,
+            waiters: Waiters::default(),
+            deadline: None,
+            len,
+            at: now,
+            flow: None,
+        };
+        self.requests.insert(frame.id, request);
+        self.requests.withdraw(frame.id, withdrawn);
+        self.expect_rest(frame);
+        self.put_withdrawn();
+    }
+
+    /// The sender of a call stops when it has read the refusal: what follows the first frame until then is no fault.
+    fn expect_rest(&mut self, frame: &Frame) {
+        if frame.flags.contains(Flags::MORE) {
+            self.abuse.expect_late(frame.message_len());
+        } else if !frame.flags.contains(Flags::END) {
+            let settings = &self.settings;
+            let late = settings
+                .stream_window
+                .saturating_add(charge(settings.max_message));
+            self.abuse.expect_late(late);
+        }
     }
 
     /// Takes a request in.

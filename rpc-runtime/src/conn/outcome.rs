@@ -5,8 +5,10 @@ use bytes::Bytes;
 use super::{
     Cause, Connection, Reply, Time,
     calls::{PartialReply, Place},
+    credit::charge,
     fragments::{WrongLength, whole},
     gate::News,
+    stream::Inflow,
 };
 use crate::{
     Code, Executed, Metadata, Status,
@@ -45,6 +47,10 @@ impl Connection {
             let text = "the peer answers by one reply, and a stream was expected: is its .proto another?";
             self.fail_reply(id, text.to_owned());
         }
+        let inflow = self.calls.flow(id).and_then(|flow| flow.inflow.as_ref());
+        if inflow.is_some_and(Inflow::is_unfinished) {
+            self.fail_reply(id, "the stream ended within a message".to_owned());
+        }
         if more {
             return self.begin_reply(frame, now);
         }
@@ -78,6 +84,14 @@ impl Connection {
             let text = "the peer answers by a stream, and one reply was expected: is its .proto another?";
             let cause = Cause::Replied(Status::new(Code::Internal, text));
             self.fail_stream(frame.id, cause);
+            // As much as it may have on its way by mistake.
+            let settings = &self.settings;
+            let late = settings
+                .stream_window
+                .saturating_add(charge(settings.max_message));
+            self.abuse.expect_late(late);
+        } else if !self.abuse.is_expected(frame.payload.len()) {
+            self.fault("DATA for a call without a stream", now);
         }
     }
 

@@ -138,6 +138,11 @@ impl Request {
         self.flow.as_ref().is_some_and(|flow| flow.inflow.is_some())
     }
 
+    /// Whether something may still be sent for it.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.unwanted.is_none() && !matches!(self.stage, Stage::Withdrawn(_))
+    }
+
     /// How many bytes of the caller's stream may still come.
     pub(super) fn on_its_way(&self, max_message: u64) -> u64 {
         let inflow = self.flow.as_ref().and_then(|flow| flow.inflow.as_ref());
@@ -355,6 +360,7 @@ impl Requests {
             request.unwanted = Some(unwanted);
             request.waiters.wake(woken);
             if let Some(flow) = &mut request.flow {
+                flow.release(&mut self.streams);
                 flow.wake(woken);
             }
         }

@@ -46,7 +46,7 @@ impl Flow {
         Self {
             inflow: shape
                 .has_reply_stream()
-                .then(|| Inflow::new(settings.stream_window)),
+                .then(|| Inflow::new(settings.stream_window, now)),
             outflow: shape.has_request_stream().then(|| Outflow::new(granted)),
             idle,
             moved_at: now,
@@ -57,7 +57,7 @@ impl Flow {
     /// The streams of a request of the peer, which sends one.
     pub(super) fn of_request(settings: &Settings, now: Time) -> Self {
         Self {
-            inflow: Some(Inflow::new(settings.stream_window)),
+            inflow: Some(Inflow::new(settings.stream_window, now)),
             moved_at: now,
             ..Self::default()
         }
@@ -99,7 +99,7 @@ impl Flow {
     /// The call has its outcome: whole messages may still be taken, and no more come.
     pub(super) fn end(&mut self, held: &mut Held, woken: &mut Woken) {
         if let Some(inflow) = &mut self.inflow {
-            held.bytes -= inflow.cut();
+            held.remove(inflow.cut());
         }
         self.wake(woken);
     }
@@ -107,9 +107,7 @@ impl Flow {
     /// Nobody reads any more: what is here is forgotten, and what comes will be.
     pub(super) fn release(&mut self, held: &mut Held) {
         if let Some(inflow) = &mut self.inflow {
-            let released = inflow.forget();
-            held.bytes -= released.bytes;
-            held.widened -= released.widened;
+            held.remove(inflow.forget());
         }
     }
 }
@@ -140,10 +138,12 @@ impl Shape {
     }
 }
 
-/// What is held of streams in one table: bytes that nobody has taken, and how far windows are widened.
+/// What is held of replies and streams in one table: bytes that nobody has taken, messages of streams among them, and
+/// how far windows are widened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Held {
     pub(super) bytes: u64,
+    pub(super) messages: usize,
     pub(super) widened: u64,
 }
 
@@ -152,7 +152,20 @@ impl Held {
     pub(super) const fn and(self, other: Self) -> Self {
         Self {
             bytes: self.bytes.saturating_add(other.bytes),
+            messages: self.messages + other.messages,
             widened: self.widened.saturating_add(other.widened),
         }
+    }
+
+    /// Holds `other`, too.
+    pub(super) fn add(&mut self, other: Self) {
+        *self = self.and(other);
+    }
+
+    /// Holds `other` no longer.
+    pub(super) fn remove(&mut self, other: Self) {
+        self.bytes -= other.bytes;
+        self.messages -= other.messages;
+        self.widened -= other.widened;
     }
 }

@@ -11,6 +11,7 @@ use super::{
     calls::Reach,
     fragments::Part,
     handler::dropped_status,
+    requests::Request,
     stream::{Bounds, Fault, Flow, Held, Outflow},
 };
 use crate::{
@@ -39,14 +40,20 @@ impl Connection {
             return Poll::Ready(Next::End);
         };
         if let Some(message) = inflow.take() {
-            held.bytes -= message.len();
-            let is_due = inflow.is_grant_due();
+            held.remove(Held {
+                bytes: message.len(),
+                messages: 1,
+                widened: 0,
+            });
+            let is_owed = inflow.list();
             flow.note_move(now);
             let idle_at = flow.idle_at();
-            if is_due && !self.owing.contains(&id) {
+            if is_owed {
                 self.owing.push(id);
             }
-            self.watch(idle_at);
+            if self.calls.is_waiting(id) {
+                self.watch(idle_at);
+            }
             return Poll::Ready(Next::Message(message));
         }
         if inflow.is_ended() {
@@ -192,10 +199,12 @@ impl Connection {
     pub(super) fn receive_message(&mut self, frame: Frame, now: Time) {
         let id = frame.id;
         let is_empty_fragment = frame.payload.is_empty() && frame.flags.contains(Flags::MORE);
+        let held = self.held();
         let bounds = Bounds {
             max_message: self.settings.max_message,
             max_inbox: self.settings.inbox_bytes,
-            room: self.settings.inbox_bytes.saturating_sub(self.held().bytes),
+            room: self.settings.inbox_bytes.saturating_sub(held.bytes),
+            waiting: held.messages,
             announced: self.is_announced(frame.encoding),
         };
         let flow = if self.side.gives(id) {
@@ -207,11 +216,11 @@ impl Connection {
         let Some(inflow) = &mut flow.inflow else { return };
         match inflow.push(frame, bounds) {
             Ok(added) => {
-                held.bytes = held.bytes.saturating_add(added);
-                flow.note_move(now);
-                if let Some(inflow) = flow.inflow.as_mut().filter(|inflow| !inflow.is_empty()) {
+                held.add(added);
+                if added.messages > 0 {
                     inflow.wake(&mut self.woken);
                 }
+                flow.note_move(now);
             }
             Err(fault) => self.stream_fault(id, fault, now),
         }
@@ -250,24 +259,27 @@ impl Connection {
         let is_open = if ours {
             self.calls.is_open(id)
         } else {
-            self.requests.get(id).is_some()
+            // Which of the peer's calls are answered by a stream only their handlers know, and the peer may grant more
+            // than its window before they begin.
+            self.requests.get(id).is_some_and(Request::is_wanted)
         };
-        let flow = if ours {
-            self.calls.flow_mut(id)
-        } else {
-            self.requests.flow_mut(id)
-        };
-        match flow.and_then(|(flow, _)| flow.outflow.as_mut()) {
-            Some(outflow) => outflow.grant(bytes, &mut self.woken),
+        if !is_open {
             // It crossed the REPLY, which happens all the time.
-            None if !is_open => {}
-            None => self.fault("CREDIT for a call without a stream", now),
+            return;
+        }
+        if let Some(outflow) = self.outflow_mut(id) {
+            let sender = outflow.grant(bytes);
+            self.woken.push(sender);
+        } else {
+            self.fault("CREDIT for what is no stream", now);
         }
     }
 
-    /// A stream of the peer cannot go on: its call fails, and the connection goes on.
+    /// Something is wrong with a stream of the peer. If it cannot go on, its call fails; the connection goes on.
     fn stream_fault(&mut self, id: u64, fault: Fault, now: Time) {
-        if self.side.gives(id) {
+        if matches!(fault, Fault::BehindEnd | Fault::Late) {
+            // Nobody would have read it.
+        } else if self.side.gives(id) {
             let cause = match fault {
                 Fault::TooLong { len, max } => Cause::TooLong { len, max },
                 Fault::InboxFull { max } => Cause::InboxFull { max },
@@ -277,7 +289,10 @@ impl Connection {
         } else {
             self.break_stream(CallId(id), fault.status());
         }
-        self.fault(&fault.to_string(), now);
+        // How much this side keeps undelivered is nothing that the peer was told.
+        if !matches!(fault, Fault::InboxFull { .. }) {
+            self.fault(&fault.to_string(), now);
+        }
     }
 
     /// A call of ours fails by what the peer sent of its stream: the handler has begun, and is told to stop.
@@ -387,7 +402,8 @@ impl Connection {
             return self.calls.flow_mut(id)?.0.outflow.as_mut();
         }
         let granted = self.hello.as_ref().map_or(0, |hello| hello.stream_window);
-        let flow = self.requests.get_mut(id)?.flow.get_or_insert_default();
+        let request = self.requests.get_mut(id).filter(|request| !request.one_way)?;
+        let flow = request.flow.get_or_insert_default();
         Some(flow.outflow.get_or_insert_with(|| Outflow::new(granted)))
     }
 

@@ -18,6 +18,7 @@ mod pace;
 mod parts;
 mod senders;
 mod sends;
+mod stream_faults;
 mod stream_life;
 mod stream_outcomes;
 mod streams;

@@ -12,6 +12,7 @@ use crate::{
     Code, Status,
     conn::{
         Time,
+        calls::PINNED,
         credit::charge,
         fragments::{Assembly, WrongLength, whole},
         wakers::{Woken, set_waker},
@@ -35,6 +36,10 @@ pub(in crate::conn) struct Inflow {
     owed: u64,
     window: Window,
     granted_at: Time,
+    /// Whether the reader has had everything since then.
+    caught_up: bool,
+    /// Whether those who owe credit know of it.
+    listed: bool,
     stage: Stage,
     waker: Option<Waker>,
 }
@@ -63,6 +68,8 @@ pub(in crate::conn) struct Bounds {
     /// How many bytes may wait to be taken, on the whole connection, and how many more may now.
     pub(in crate::conn) max_inbox: u64,
     pub(in crate::conn) room: u64,
+    /// How many messages wait on the whole connection.
+    pub(in crate::conn) waiting: usize,
     /// Whether the frame's compression is one that was announced.
     pub(in crate::conn) announced: bool,
 }
@@ -90,10 +97,14 @@ pub(in crate::conn) enum Fault {
     Encoding(u32),
     /// The end came in the middle of a message.
     Unfinished,
+    /// Something came behind the end.
+    BehindEnd,
+    /// More comes of a stream that nobody reads any more than was allowed when it was read.
+    Late,
 }
 
 impl Inflow {
-    pub(super) fn new(window: u64) -> Self {
+    pub(super) fn new(window: u64, now: Time) -> Self {
         Self {
             messages: VecDeque::new(),
             assembly: None,
@@ -104,35 +115,25 @@ impl Inflow {
                 len: window,
                 widened: 0,
             },
-            granted_at: Time::ZERO,
+            granted_at: now,
+            caught_up: false,
+            listed: false,
             stage: Stage::Open,
             waker: None,
         }
     }
 
-    /// Takes a frame in: a message, or a fragment of one. Returns how many bytes more wait now: those of a whole message
+    /// Takes a frame in: a message, or a fragment of one. Returns what more is held now: the bytes of a whole message
     /// count as they are before compression.
-    pub(in crate::conn) fn push(&mut self, mut frame: Frame, bounds: Bounds) -> Result<u64, Fault> {
-        if self.stage != Stage::Open {
-            return Ok(0);
+    pub(in crate::conn) fn push(&mut self, mut frame: Frame, bounds: Bounds) -> Result<Held, Fault> {
+        match self.stage {
+            Stage::Open => {}
+            Stage::Ended => return Err(Fault::BehindEnd),
+            Stage::Discarding => return self.skip(&frame, bounds.max_message),
         }
         let more = frame.flags.contains(Flags::MORE);
         if self.assembly.is_none() {
-            let len = frame.message_len();
-            let had_credit = self.received < self.granted;
-            self.received = self.received.saturating_add(charge(len));
-            if !had_credit {
-                return Err(Fault::Overrun);
-            }
-            if !bounds.announced {
-                return Err(Fault::Encoding(frame.encoding));
-            }
-            if len > bounds.max_message {
-                return Err(Fault::TooLong {
-                    len,
-                    max: bounds.max_message,
-                });
-            }
+            self.begin(&frame, bounds)?;
         }
         let added = match &self.assembly {
             _ if more => frame.payload.len() as u64,
@@ -144,29 +145,59 @@ impl Inflow {
                 max: bounds.max_inbox,
             });
         }
+        let part = Held {
+            bytes: added,
+            ..Held::default()
+        };
         let message = match &mut self.assembly {
             None if !more => {
                 let message = whole(&mut frame).map_err(Fault::WrongLength)?;
-                keep(message, self.messages.len())
+                keep(message, bounds.waiting)
             }
             None => {
                 let mut assembly = Assembly::new(frame.length, frame.encoding);
                 assembly.push(&frame.payload).map_err(Fault::WrongLength)?;
                 self.assembly = Some(assembly);
-                return Ok(added);
+                return Ok(part);
             }
-            Some(assembly) => {
+            Some(assembly) if more => {
                 assembly.push(&frame.payload).map_err(Fault::WrongLength)?;
-                if more {
-                    return Ok(added);
-                }
-                let message = assembly.finish().map_err(Fault::WrongLength)?;
-                self.assembly = None;
-                message
+                return Ok(part);
             }
+            Some(assembly) => assembly.push_last(&frame.payload).map_err(Fault::WrongLength)?,
         };
+        self.assembly = None;
         self.messages.push_back(message);
-        Ok(added)
+        Ok(Held { messages: 1, ..part })
+    }
+
+    /// A message begins: it must be one that the peer may send.
+    fn begin(&mut self, frame: &Frame, bounds: Bounds) -> Result<(), Fault> {
+        let len = frame.message_len();
+        let had_credit = self.received < self.granted;
+        self.received = self.received.saturating_add(charge(len));
+        if !had_credit {
+            return Err(Fault::Overrun);
+        }
+        if !bounds.announced {
+            return Err(Fault::Encoding(frame.encoding));
+        }
+        let max = bounds.max_message;
+        if len > max {
+            return Err(Fault::TooLong { len, max });
+        }
+        Ok(())
+    }
+
+    /// Forgets a frame. Those that were on their way when the reader went are no fault, and no more of them can be than
+    /// there was credit for; messages and fragments are not told apart here, so it is the bytes that are counted.
+    fn skip(&mut self, frame: &Frame, max_message: u64) -> Result<Held, Fault> {
+        let len = frame.payload.len().max(1) as u64;
+        self.received = self.received.saturating_add(len);
+        if self.received > self.granted.saturating_add(charge(max_message)) {
+            return Err(Fault::Late);
+        }
+        Ok(Held::default())
     }
 
     /// The peer sends no more.
@@ -174,30 +205,43 @@ impl Inflow {
         if self.assembly.is_some() {
             return Err(Fault::Unfinished);
         }
-        if self.stage == Stage::Open {
-            self.stage = Stage::Ended;
+        match self.stage {
+            Stage::Open => self.stage = Stage::Ended,
+            Stage::Ended => return Err(Fault::BehindEnd),
+            Stage::Discarding => {}
         }
         Ok(())
     }
 
-    /// The call is over: what is whole may still be taken, and no more comes. Returns the bytes that are forgotten.
-    pub(in crate::conn) fn cut(&mut self) -> u64 {
-        let unfinished = self.assembly.take().map_or(0, |assembly| assembly.kept() as u64);
+    /// The call is over: what is whole may still be taken, and no more comes. Returns what is forgotten.
+    pub(super) fn cut(&mut self) -> Held {
         if self.stage == Stage::Open {
             self.stage = Stage::Ended;
         }
-        unfinished
+        Held {
+            bytes: self.forget_unfinished(),
+            ..Held::default()
+        }
     }
 
     /// Takes the next message.
     pub(in crate::conn) fn take(&mut self) -> Option<Encoded> {
         let message = self.messages.pop_front()?;
         self.owed = self.owed.saturating_add(charge(message.len()));
+        self.caught_up |= self.messages.is_empty();
         Some(message)
     }
 
+    /// Whether the peer should get credit now, and nobody was told so yet.
+    #[must_use]
+    pub(in crate::conn) fn list(&mut self) -> bool {
+        let is_new = !self.listed && self.is_grant_due();
+        self.listed |= is_new;
+        is_new
+    }
+
     /// Whether the peer should get credit now: at the latest when half of the window is owed.
-    pub(in crate::conn) fn is_grant_due(&self) -> bool {
+    fn is_grant_due(&self) -> bool {
         self.stage == Stage::Open && self.owed > 0 && self.owed >= self.window.len / 2
     }
 
@@ -211,11 +255,12 @@ impl Inflow {
         spare: u64,
         now: Time,
     ) -> Option<(u64, u64)> {
+        self.listed = false;
         if !self.is_grant_due() {
             return None;
         }
         let mut grant = std::mem::take(&mut self.owed);
-        let is_fast = now.saturating_sub(self.granted_at) <= FAST && self.messages.is_empty();
+        let is_fast = now.saturating_sub(self.granted_at) <= FAST && self.caught_up;
         let extra = self.window.len;
         let widens = is_fast && extra <= spare && extra.saturating_mul(2) <= max_window;
         if widens {
@@ -224,6 +269,7 @@ impl Inflow {
             grant = grant.saturating_add(extra);
         }
         self.granted_at = now;
+        self.caught_up = self.messages.is_empty();
         self.granted = self.granted.saturating_add(grant);
         Some((grant, if widens { extra } else { 0 }))
     }
@@ -231,13 +277,23 @@ impl Inflow {
     /// Forgets everything, now and later; what was held until now.
     pub(super) fn forget(&mut self) -> Held {
         self.stage = Stage::Discarding;
-        let whole: u64 = self.messages.drain(..).map(|message| message.len()).sum();
-        let part = self.assembly.take().map_or(0, |assembly| assembly.kept());
-        self.messages = VecDeque::new();
+        let messages = std::mem::take(&mut self.messages);
+        let whole: u64 = messages.iter().map(Encoded::len).sum();
         Held {
-            bytes: whole + part as u64,
+            bytes: whole + self.forget_unfinished(),
+            messages: messages.len(),
             widened: std::mem::take(&mut self.window.widened),
         }
+    }
+
+    /// Forgets a message of which more fragments are to come; returns how much was kept of it.
+    fn forget_unfinished(&mut self) -> u64 {
+        self.assembly.take().map_or(0, |assembly| assembly.kept() as u64)
+    }
+
+    /// Whether more fragments of a message are to come.
+    pub(in crate::conn) fn is_unfinished(&self) -> bool {
+        self.assembly.is_some()
     }
 
     /// How many bytes may still come that were allowed, with a message that begins with the last of them.
@@ -292,6 +348,14 @@ impl Fault {
                 format!("compression {encoding} was not announced"),
             ),
             Self::Unfinished => (Code::Internal, "the stream ended within a message".to_owned()),
+            Self::BehindEnd => (
+                Code::Internal,
+                "something came behind the stream's end".to_owned(),
+            ),
+            Self::Late => (
+                Code::ResourceExhausted,
+                "the peer goes on with a stream that nobody reads".to_owned(),
+            ),
         };
         Status::new(code, text)
     }
@@ -303,9 +367,9 @@ impl fmt::Display for Fault {
     }
 }
 
-/// A message that waits: beside others, a short one is copied, for it would pin a read buffer.
+/// A message that waits: beside many others, a short one is copied, for it would pin a read buffer.
 fn keep(message: Encoded, waiting: usize) -> Encoded {
-    if waiting < SLICES {
+    if waiting < PINNED {
         message
     } else {
         message.compact()
@@ -314,5 +378,3 @@ fn keep(message: Encoded, waiting: usize) -> Encoded {
 
 /// Half of a window in this time is fast.
 const FAST: Duration = Duration::from_millis(100);
-/// So many messages of a stream may wait as slices of a read buffer.
-const SLICES: usize = 16;

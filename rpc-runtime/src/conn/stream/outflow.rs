@@ -54,10 +54,10 @@ impl Outflow {
         self.sent = self.sent.saturating_add(charge(len));
     }
 
-    /// The peer takes `bytes` more.
-    pub(in crate::conn) fn grant(&mut self, bytes: u64, woken: &mut Woken) {
+    /// The peer takes `bytes` more; returns who waits for that.
+    pub(in crate::conn) fn grant(&mut self, bytes: u64) -> Option<Waker> {
         self.granted = self.granted.saturating_add(bytes);
-        self.wake(woken);
+        self.waker.take()
     }
 
     /// Says the end behind the fragments of the last message.
