@@ -76,10 +76,13 @@ async fn streams_go_on_while_a_server_drains_and_lose_no_message() {
     assert_eq!(within(replies.message()).await.unwrap().unwrap(), "before");
     within(numbers.send(1)).await.unwrap();
     served.handle.drain();
-    // It takes no new calls, and all of these.
+    // It takes no new calls, but those that cross its word, and all of these.
+    let mut crossed = 0;
     within(async {
         let call = || served.client.call().timeout(Duration::from_millis(10));
-        while call().send_recv::<u64, u64>(&DOUBLE, 1).await.is_ok() {}
+        while call().send_recv::<u64, u64>(&DOUBLE, 1).await.is_ok() {
+            crossed += 1;
+        }
     })
     .await;
     for index in 0..100 {
@@ -93,7 +96,8 @@ async fn streams_go_on_while_a_server_drains_and_lose_no_message() {
     assert!(within(replies.message()).await.unwrap().is_none());
     assert_eq!(within(sum).await.unwrap(), 101);
     let report = served.report().await;
-    assert!(report.is_clean() && report.completed() == 2, "{report}");
+    assert!(report.is_clean(), "{report}");
+    assert!((2..=2 + crossed).contains(&report.completed()), "{report}");
 }
 
 #[tokio::test(start_paused = true)]
