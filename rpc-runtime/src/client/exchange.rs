@@ -88,6 +88,7 @@ enum Packing {
 
 impl Packing {
     /// `message` as it travels on a connection whose peer takes `compression`.
+    #[inline]
     fn apply<'a, M: Message>(&mut self, message: &'a M, compression: Option<Compression>) -> Outgoing<'a, M> {
         let Some(compression) = compression else {
             return Outgoing::Plain(message);

@@ -17,6 +17,7 @@ impl<'a, M: Message> Outgoing<'a, M> {
     /// `message`, compressed by `compression` if that makes it shorter.
     ///
     /// It takes its time: never call it under a connection's lock.
+    #[inline]
     pub(crate) fn new(message: &'a M, compression: Option<Compression>) -> Self {
         compression
             .and_then(|compression| pack(message, compression))
@@ -25,6 +26,7 @@ impl<'a, M: Message> Outgoing<'a, M> {
 }
 
 /// A message compressed, if it is long enough and becomes shorter.
+#[cold]
 pub(crate) fn pack<M: Message>(message: &M, compression: Compression) -> Option<Encoded> {
     let len = message.encoded_len();
     if len < Compression::MIN_LEN {

@@ -195,6 +195,14 @@ mod lz4 {
     }
 
     #[test]
+    fn the_block_of_the_golden_frame_is_its_message() {
+        let block = b"\x8f\x0a\x03dog\x12\x28o\x01\x00\x0f\x50ooooo";
+        let mut message = b"\x0a\x03dog\x12\x28".to_vec();
+        message.extend([b'o'; 40]);
+        assert_eq!(Compression::Lz4.unpack(block, 47), Ok(message));
+    }
+
+    #[test]
     fn a_bomb_is_refused_before_it_unpacks() {
         // One literal, then a match with itself as long as 20 KiB of `255` can say.
         let mut bomb = vec![0x1f, b'a', 1, 0];

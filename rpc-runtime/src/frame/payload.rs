@@ -83,6 +83,7 @@ impl Encoded {
     }
 
     /// How long the message is before compression: what limits and credit count.
+    #[inline]
     pub(crate) fn len(&self) -> u64 {
         self.len
     }

@@ -2,6 +2,8 @@
 
 use std::task::Poll;
 
+use proptest::prelude::*;
+
 use super::{streams::Stream, *};
 use crate::{Code, Executed, frame::Encoded};
 
@@ -318,4 +320,104 @@ fn a_message_of_a_stream_in_a_compression_that_was_not_announced_breaks_it() {
     assert!(pair.client.is_at_end(id, pair.now));
     let failure = pair.client.outcome(id).unwrap_err();
     assert!(matches!(failure.cause, Cause::Replied(status) if status.code() == Code::Internal));
+}
+
+/// A frame that may or may not fit to what is open.
+#[derive(Clone, Debug)]
+struct Stray {
+    to_server: bool,
+    kind: Kind,
+    id: u64,
+    flags: Flags,
+    encoding: u32,
+    length: u64,
+    payload: usize,
+}
+
+fn stray() -> impl Strategy<Value = Stray> {
+    let kind = prop_oneof![
+        Just(Kind::Data),
+        Just(Kind::Reply),
+        Just(Kind::Call),
+        Just(Kind::Send)
+    ];
+    let flags = prop_oneof![
+        Just(Flags::NONE),
+        Just(Flags::MORE),
+        Just(Flags::END),
+        Just(Flags::END | Flags::MORE)
+    ];
+    let length = prop_oneof![
+        Just(0),
+        Just(3),
+        Just(1000),
+        Just(9000),
+        Just(10_001),
+        Just(u64::MAX)
+    ];
+    let encoding = prop_oneof![3 => Just(7), 1 => Just(0), 1 => Just(8)];
+    (
+        any::<bool>(),
+        kind,
+        1..12_u64,
+        flags,
+        encoding,
+        length,
+        0..12_usize,
+    )
+        .prop_map(|(to_server, kind, id, flags, encoding, length, payload)| Stray {
+            to_server,
+            kind,
+            id,
+            flags,
+            encoding,
+            length,
+            payload,
+        })
+}
+
+proptest! {
+    #[test]
+    fn compressed_frames_of_any_kind_stay_within_the_limits_and_leave_nothing(
+        strays in proptest::collection::vec(stray(), 1..40)
+    ) {
+        let mut pair = agreed();
+        for node in [&mut pair.client, &mut pair.server] {
+            node.conn.settings.inbox_bytes = 10_000;
+        }
+        let streams = [pair.open(Shape::Both), pair.open(Shape::ReplyStream), pair.open(Shape::RequestStream)];
+        let calls: Vec<_> = (0..2).map(|_| pair.call(b"x")).collect();
+        for (n, stray) in strays.into_iter().enumerate() {
+            let mut header = header(stray.kind, stray.id, stray.flags);
+            (header.encoding, header.length) = (stray.encoding, stray.length);
+            let node = if stray.to_server { &mut pair.server } else { &mut pair.client };
+            if !node.conn.is_closed() {
+                node.inject(header, &vec![b'z'; stray.payload], pair.now);
+            }
+            if n % 5 == 0 {
+                for stream in &streams {
+                    let _ = pair.server.next(stream.id, pair.now);
+                    let _ = pair.client.next(stream.id, pair.now);
+                }
+            }
+            for node in [&pair.client, &pair.server] {
+                prop_assert!(node.conn.held().bytes <= 10_000, "{:?}", node.conn.held());
+            }
+        }
+        for node in [&mut pair.client, &mut pair.server] {
+            node.conn.handle_lost("gone", None, pair.now);
+        }
+        let calls = calls.iter().filter_map(|call| call.id);
+        for id in streams.iter().map(|stream| stream.id).chain(calls) {
+            pair.client.conn.drop_call(id, pair.now);
+            pair.server.conn.end(id, End::Dropped, pair.now);
+        }
+        while let Poll::Ready(Some(arrived)) = poll(|cx| pair.server.conn.poll_request(cx)) {
+            pair.server.conn.end(arrived.id, End::Dropped, pair.now);
+        }
+        for node in [&pair.client, &pair.server] {
+            prop_assert_eq!(node.conn.held(), Held::default());
+        }
+        prop_assert_eq!(pair.client.conn.calls.held(), (0, 0));
+    }
 }

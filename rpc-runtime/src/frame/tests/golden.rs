@@ -132,6 +132,21 @@ fn send_is_these_bytes() {
 }
 
 #[test]
+fn compressed_message_is_these_bytes() {
+    check(
+        golden!("send_compressed"),
+        Frame {
+            flags: Flags::END,
+            procedure: UPDATE,
+            length: 47,
+            encoding: 2,
+            payload: Bytes::from_static(b"\x8f\x0a\x03dog\x12\x28o\x01\x00\x0f\x50ooooo"),
+            ..frame(Kind::Send, 7)
+        },
+    );
+}
+
+#[test]
 fn reply_is_these_bytes() {
     check(
         golden!("reply_ok"),
