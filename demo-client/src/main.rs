@@ -5,7 +5,7 @@ mod walk;
 use std::{error::Error as StdError, process::ExitCode};
 
 use clap::{Parser, Subcommand};
-use demo_api::demo::kv::v1::{KvClient, KvServer};
+use demo_api::demo::kv::v1::{KvClient, KvServer, WatchEvent};
 use demo_server::Store;
 use rpc_runtime::{Code, Error, Server, TerminatePolicy};
 
@@ -44,6 +44,12 @@ enum Command {
     Fetch {
         /// The key of an earlier update.
         key: String,
+    },
+    /// Prints the keys that begin with PREFIX and their values, and then each change, until the server stops.
+    Watch {
+        /// What the keys begin with; all keys, if it is left out.
+        #[arg(default_value = "")]
+        prefix: String,
     },
     /// Asks whether the server answers, and how fast.
     Ping,
@@ -85,6 +91,12 @@ async fn run(command: Command, address: &str) -> Result<ExitCode, Box<dyn StdErr
                 return Ok(ExitCode::from(1));
             };
             println!("{}", String::from_utf8_lossy(&value));
+        }
+        Command::Watch { prefix } => {
+            let mut events = kv.send_recv().timeout(None).watch(prefix).await?;
+            while let Some(WatchEvent { key, value }) = events.message().await? {
+                println!("{key} {}", String::from_utf8_lossy(&value));
+            }
         }
         Command::Ping => println!("{address} answered in {:?}", kv.ping().await?),
         Command::Terminate => println!("terminated: {}", kv.send_recv().terminate().await?),

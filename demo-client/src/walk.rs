@@ -9,9 +9,13 @@ use std::{
 use demo_api::demo::kv::v1::{
     Answer, Command, KeyRefused, KvClient, UpdateRequest, WatchEvent, Watcher, WatcherServer,
 };
-use indicatif::ProgressBar;
+use indicatif::{ProgressBar, ProgressStyle};
 use rpc_runtime::{Bytes, Code, Context, Error, Executed, Message};
-use tokio::{sync::mpsc, task::JoinSet, time::timeout};
+use tokio::{
+    sync::mpsc,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
 
 /// A walk through everything that the demo shows.
 pub(crate) struct Walk {
@@ -219,10 +223,17 @@ impl Walk {
     /// A stream of requests, with one reply.
     async fn import(&mut self, kv: &KvClient) -> Outcome {
         let began = Instant::now();
-        // Shown on a terminal only.
-        let progress = ProgressBar::new(IMPORTED).with_message("importing");
+        // Shown if stderr is a terminal, and nothing otherwise.
+        let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len}")?;
+        let progress = ProgressBar::new(IMPORTED)
+            .with_style(style)
+            .with_message("importing");
         let (mut entries, imported) = kv.send_recv().import().await?;
         for number in 0..IMPORTED {
+            if number % (IMPORTED / 20) == 0 && !progress.is_hidden() {
+                // For the eye only.
+                sleep(Duration::from_millis(25)).await;
+            }
             // It waits when the server does not keep up.
             entries
                 .send(UpdateRequest {
@@ -300,6 +311,11 @@ impl Watcher for Told {
     async fn rpc_changed(&self, _: &Context, key: String, value: Bytes) -> rpc_runtime::Result<()> {
         // It fails if nobody listens any more, which is no concern of the server.
         let _ = self.0.send((key, value)).await;
+        Ok(())
+    }
+
+    async fn rpc_missed(&self, _: &Context, changes: u64) -> rpc_runtime::Result<()> {
+        eprintln!("too slow: {changes} changes were not told");
         Ok(())
     }
 }

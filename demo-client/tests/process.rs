@@ -5,7 +5,12 @@ use std::{process::Stdio, time::Duration};
 use demo_api::demo::kv::v1::{KvClient, KvServer};
 use demo_server::Store;
 use rpc_runtime::{DrainReport, Error, Server, TerminatePolicy};
-use tokio::{process::Command, task::JoinHandle, time::timeout};
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::Command,
+    task::JoinHandle,
+    time::timeout,
+};
 
 /// No test waits longer for a process.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -100,6 +105,32 @@ async fn commands_do_one_thing_each() {
         code == 0 && stdout.starts_with("terminated: "),
         "{stdout}{stderr}"
     );
+    serving.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn watch_prints_each_change_until_the_server_stops() {
+    let (address, serving) = server().await;
+    let kv = KvClient::connect(&address).await.unwrap();
+    kv.send_recv().update("star/sirius", "bright").await.unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_demo-client"))
+        .args(["--connect", address.as_str(), "watch", "star/"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let watched = async {
+        assert_eq!(lines.next_line().await.unwrap().unwrap(), "star/sirius bright");
+        kv.send_recv().update("moon/io", "yellow").await.unwrap();
+        kv.send_recv().update("star/vega", "blue").await.unwrap();
+        assert_eq!(lines.next_line().await.unwrap().unwrap(), "star/vega blue");
+        kv.terminate().await.unwrap();
+        assert_eq!(lines.next_line().await.unwrap(), None);
+        assert!(child.wait().await.unwrap().success());
+    };
+    timeout(LIMIT, watched).await.expect("it ends by itself");
     serving.await.unwrap().unwrap();
 }
 

@@ -2,14 +2,17 @@
 
 use std::{
     collections::HashMap,
-    sync::{PoisonError, RwLock},
+    sync::{Arc, PoisonError, RwLock},
     thread,
     time::Duration,
 };
 
 use demo_api::demo::kv::v1::{Answer, Command, KeyRefused, Kv, UpdateRequest, WatchEvent, WatcherClient};
 use rpc_runtime::{Bytes, Code, ConnectionState, Context, Message, Requests, Result, Status, Stream, stream};
-use tokio::sync::broadcast::{self, error::RecvError};
+use tokio::sync::{
+    Semaphore,
+    broadcast::{self, error::RecvError},
+};
 
 /// The longest key, in bytes.
 pub const MAX_KEY_LEN: usize = 256;
@@ -18,8 +21,10 @@ pub const MAX_KEY_LEN: usize = 256;
 #[derive(Debug)]
 pub struct Store {
     values: RwLock<HashMap<String, Bytes>>,
-    /// Tells watchers and subscribers; bounded, so that a slow one costs them their place and nobody else anything.
+    /// Tells watchers and subscribers; bounded, so that a slow one loses changes and costs nobody else anything.
     changes: broadcast::Sender<WatchEvent>,
+    /// Places for subscribers: nothing else bounds tasks that outlive their handlers.
+    subscribers: Arc<Semaphore>,
 }
 
 impl Default for Store {
@@ -27,6 +32,7 @@ impl Default for Store {
         Self {
             values: RwLock::default(),
             changes: broadcast::Sender::new(MAX_CHANGES),
+            subscribers: Arc::new(Semaphore::new(MAX_SUBSCRIBERS)),
         }
     }
 }
@@ -49,17 +55,21 @@ impl Store {
         Ok(before)
     }
 
-    fn beginning_with(&self, prefix: &str) -> Vec<WatchEvent> {
+    /// What keys that begin with `prefix` have now, and all changes from now on.
+    fn follow(&self, prefix: &str) -> (Vec<WatchEvent>, broadcast::Receiver<WatchEvent>) {
         let values = self.values.read().unwrap_or_else(PoisonError::into_inner);
-        let found = values.iter().filter(|(key, _)| key.starts_with(prefix));
-        let mut found: Vec<_> = found
+        // Changes are told under the lock, too: none is missed between the two, and none comes twice.
+        let changes = self.changes.subscribe();
+        let present = values.iter().filter(|(key, _)| key.starts_with(prefix));
+        let mut present: Vec<_> = present
             .map(|(key, value)| WatchEvent {
                 key: key.clone(),
                 value: value.clone(),
             })
             .collect();
-        found.sort_by(|one, other| one.key.cmp(&other.key));
-        found
+        drop(values);
+        present.sort_by(|one, other| one.key.cmp(&other.key));
+        (present, changes)
     }
 
     fn get(&self, key: &str) -> Option<Bytes> {
@@ -103,9 +113,7 @@ impl Kv for Store {
         cx: &Context,
         prefix: String,
     ) -> Result<impl Stream<Item = Result<WatchEvent>> + Send> {
-        // Before the look at what is there, so that no change falls between.
-        let mut changes = self.changes.subscribe();
-        let present = self.beginning_with(&prefix);
+        let (present, mut changes) = self.follow(&prefix);
         Ok(stream(async move |out| {
             for event in present {
                 out.send(event).await;
@@ -140,22 +148,34 @@ impl Kv for Store {
 
     async fn rpc_session(
         &self,
-        _: &Context,
+        cx: &Context,
         mut requests: Requests<Command>,
     ) -> Result<impl Stream<Item = Result<Answer>> + Send> {
         Ok(stream(async move |out| {
-            while let Some(Command { key, value }) = requests.message().await? {
-                let before = match value {
-                    Some(value) => self.put(key, value)?,
-                    None => self.get(&key),
+            loop {
+                let command = tokio::select! {
+                    command = requests.message() => command?,
+                    () = cx.draining() => return Err(Status::new(Code::Unavailable, "the server drains")),
+                };
+                let before = match command {
+                    Some(Command { key, value: None }) => self.get(&key),
+                    Some(Command {
+                        key,
+                        value: Some(value),
+                    }) => self.put(key, value)?,
+                    None => return Ok(()),
                 };
                 out.send(Answer { before }).await;
             }
-            Ok(())
         }))
     }
 
     async fn rpc_subscribe(&self, cx: &Context, prefix: String) -> Result<()> {
+        let place = Arc::clone(&self.subscribers).try_acquire_owned();
+        let place = place.map_err(|_| {
+            let text = format!("there are {MAX_SUBSCRIBERS} subscribers already");
+            Status::new(Code::ResourceExhausted, text)
+        })?;
         let watcher: WatcherClient = cx.caller();
         let changes = self.changes.subscribe();
         tokio::spawn(async move {
@@ -165,15 +185,22 @@ impl Kv for Store {
                 () = tell(&watcher, changes, &prefix) => {}
                 () = gone => {}
             }
+            drop(place);
         });
         Ok(())
     }
 }
 
-/// Tells a subscriber of each change, until it fails to take one.
+/// Tells a subscriber of each change, until a call of it fails.
 async fn tell(watcher: &WatcherClient, mut changes: broadcast::Receiver<WatchEvent>, prefix: &str) {
-    while let Ok(WatchEvent { key, value }) = changes.recv().await {
-        if key.starts_with(prefix) && watcher.send_recv().changed(key, value).await.is_err() {
+    loop {
+        let told = match changes.recv().await {
+            Ok(event) if !event.key.starts_with(prefix) => continue,
+            Ok(WatchEvent { key, value }) => watcher.send_recv().changed(key, value).await,
+            Err(RecvError::Lagged(changes)) => watcher.send_recv().missed(changes).await,
+            Err(RecvError::Closed) => return,
+        };
+        if told.is_err() {
             return;
         }
     }
@@ -181,3 +208,5 @@ async fn tell(watcher: &WatcherClient, mut changes: broadcast::Receiver<WatchEve
 
 /// How many changes a watcher may be behind.
 const MAX_CHANGES: usize = 1024;
+/// How many subscribers there may be.
+const MAX_SUBSCRIBERS: usize = 100;

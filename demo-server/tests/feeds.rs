@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use demo_api::demo::kv::v1::{KvClient, KvServer, UpdateRequest, WatchEvent, Watcher, WatcherServer};
+use demo_api::demo::kv::v1::{
+    Command, KvClient, KvServer, UpdateRequest, WatchEvent, Watcher, WatcherServer,
+};
 use demo_server::Store;
-use rpc_runtime::{Bytes, Code, Context, Executed, Result, Server};
-use tokio::{sync::mpsc, time::timeout};
+use rpc_runtime::{Bytes, Code, Context, DrainReport, Error, Executed, Result, Server};
+use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 
 /// A net against hanging.
 async fn within<F: Future>(future: F) -> F::Output {
@@ -28,15 +30,26 @@ fn entry(key: &str) -> UpdateRequest {
     }
 }
 
-#[tokio::test]
-async fn a_watcher_sees_what_is_there_and_each_change_and_the_end_at_the_drain() {
-    let address = "mem:feeds-watch";
+/// A server at `address`, and a client of it.
+async fn server(address: &str) -> (KvClient, JoinHandle<Result<DrainReport, Error>>) {
     let server = Server::builder()
         .service(KvServer::new(Store::default()))
         .listen(address)
         .signals(false);
     let serving = tokio::spawn(server.bind().await.unwrap().serve());
-    let kv = KvClient::connect(address).await.unwrap();
+    (KvClient::connect(address).await.unwrap(), serving)
+}
+
+/// A client that can be called back, and what it hears; it takes no more calls while `capacity` of them were not heard.
+async fn subscriber(address: &str, capacity: usize) -> (KvClient, mpsc::Receiver<String>) {
+    let (told, heard) = mpsc::channel(capacity);
+    let kv = KvClient::builder(address).serve(WatcherServer::new(Heard(told)));
+    (kv.connect().await.unwrap(), heard)
+}
+
+#[tokio::test]
+async fn a_watcher_sees_what_is_there_and_each_change_and_the_end_at_the_drain() {
+    let (kv, serving) = server("mem:feeds-watch").await;
     for (key, value) in [("a/2", "two"), ("b/1", "other"), ("a/1", "one")] {
         kv.send_recv().update(key, value).await.unwrap();
     }
@@ -53,6 +66,85 @@ async fn a_watcher_sees_what_is_there_and_each_change_and_the_end_at_the_drain()
     let report = within(kv.terminate()).await.unwrap();
     assert!(report.is_clean() && report.completed() == 1, "{report}");
     assert_eq!(within(events.message()).await.unwrap(), None);
+    within(serving).await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watcher_misses_no_change_and_sees_none_twice() {
+    // Fewer than the store's memory of changes: nobody is too slow.
+    const VALUES: usize = 1000;
+    let address = "mem:feeds-race";
+    let (writer, _serving) = server(address).await;
+    // Of another connection, so that both are served at once.
+    let watcher = KvClient::connect(address).await.unwrap();
+    writer.send_recv().update("count", "0").await.unwrap();
+    let writing = tokio::spawn(async move {
+        for value in 1..=VALUES {
+            writer
+                .send_recv()
+                .update("count", value.to_string())
+                .await
+                .unwrap();
+        }
+    });
+    let number = |event: Option<WatchEvent>| -> usize {
+        let event = event.expect("the stream goes on");
+        std::str::from_utf8(&event.value).unwrap().parse().unwrap()
+    };
+    within(async {
+        let mut seen = 0;
+        while seen < VALUES {
+            let mut events = watcher.send_recv().watch("count").await.unwrap();
+            seen = number(events.message().await.unwrap());
+            if seen < VALUES {
+                assert_eq!(number(events.message().await.unwrap()), seen + 1);
+            }
+        }
+        writing.await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_watcher_that_does_not_read_is_told_that_it_has_lost_some() {
+    let kv = KvClient::in_process(KvServer::new(Store::default()));
+    let mut events = kv.send_recv().watch("").await.unwrap();
+    // Far more than its window and the store's memory of changes take.
+    within(async {
+        for number in 0..3000 {
+            kv.send_recv().update("key", number.to_string()).await.unwrap();
+        }
+    })
+    .await;
+    let error = within(async {
+        loop {
+            if let Err(error) = events.message().await {
+                return error;
+            }
+        }
+    });
+    let error = error.await;
+    assert_eq!((error.code(), error.executed()), (Code::DataLoss, Executed::Yes));
+}
+
+#[tokio::test]
+async fn a_session_that_is_open_at_the_drain_is_told_and_does_not_hold_it_up() {
+    let (kv, serving) = server("mem:feeds-session").await;
+    let (mut commands, mut answers) = kv.send_recv().session().await.unwrap();
+    let command = Command {
+        key: "dog".to_owned(),
+        value: Some("brown".into()),
+    };
+    commands.send(command).await.unwrap();
+    let answer = within(answers.message()).await.unwrap().unwrap();
+    assert_eq!(answer.before, None);
+    let report = within(kv.terminate()).await.unwrap();
+    assert!(report.is_clean() && report.completed() == 1, "{report}");
+    let error = within(answers.message()).await.unwrap_err();
+    assert_eq!(
+        (error.code(), error.executed()),
+        (Code::Unavailable, Executed::Yes)
+    );
     within(serving).await.unwrap().unwrap();
 }
 
@@ -95,23 +187,18 @@ impl Watcher for Heard {
         let _ = self.0.send(key).await;
         Ok(())
     }
+
+    async fn rpc_missed(&self, _: &Context, changes: u64) -> Result<()> {
+        let _ = self.0.send(format!("missed {changes}")).await;
+        Ok(())
+    }
 }
 
 #[tokio::test]
 async fn a_subscriber_is_called_back_until_it_goes() {
     let address = "mem:feeds-subscribe";
-    let server = Server::builder()
-        .service(KvServer::new(Store::default()))
-        .listen(address)
-        .signals(false);
-    let serving = tokio::spawn(server.bind().await.unwrap().serve());
-    let other = KvClient::connect(address).await.unwrap();
-    let (told, mut heard) = mpsc::channel(10);
-    let kv: KvClient = KvClient::builder(address)
-        .serve(WatcherServer::new(Heard(told)))
-        .connect()
-        .await
-        .unwrap();
+    let (other, serving) = server(address).await;
+    let (kv, mut heard) = subscriber(address, 10).await;
     kv.send_recv().subscribe("a/").await.unwrap();
     for key in ["a/1", "b/1", "a/2"] {
         other.send_recv().update(key, "value").await.unwrap();
@@ -127,4 +214,61 @@ async fn a_subscriber_is_called_back_until_it_goes() {
     );
     within(other.terminate()).await.unwrap();
     within(serving).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_subscriber_that_is_too_slow_is_told_how_much_it_has_missed() {
+    let address = "mem:feeds-slow";
+    let (other, _serving) = server(address).await;
+    let (kv, mut heard) = subscriber(address, 1).await;
+    kv.send_recv().subscribe("").await.unwrap();
+    within(async {
+        for number in 0..3000 {
+            other
+                .send_recv()
+                .update(format!("{number}"), "value")
+                .await
+                .unwrap();
+        }
+    })
+    .await;
+    // What it hears and what it has missed are all changes, in their order.
+    let (mut expected, mut missed) = (0, 0);
+    while expected < 3000 {
+        let told = within(heard.recv()).await.unwrap();
+        match told.strip_prefix("missed ") {
+            Some(number) => {
+                let number: usize = number.parse().unwrap();
+                missed += number;
+                expected += number;
+            }
+            None => {
+                assert_eq!(told, expected.to_string());
+                expected += 1;
+            }
+        }
+    }
+    assert!(missed > 0);
+}
+
+#[tokio::test]
+async fn subscribers_are_limited_and_make_room_when_they_go() {
+    let address = "mem:feeds-limit";
+    let (other, _serving) = server(address).await;
+    let (kv, _heard) = subscriber(address, 1).await;
+    for _ in 0..100 {
+        kv.send_recv().subscribe("").await.unwrap();
+    }
+    let error = other.send_recv().subscribe("").await.unwrap_err();
+    assert_eq!(
+        (error.code(), error.executed()),
+        (Code::ResourceExhausted, Executed::Yes)
+    );
+    within(kv.close()).await.unwrap();
+    within(async {
+        while other.send_recv().subscribe("").await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
 }
