@@ -2,20 +2,21 @@
 
 use std::{
     fmt,
-    future::Future,
+    future::{Future, poll_fn},
+    mem,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
-    task::{Context, Poll},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
 };
 
 use futures_core::Stream;
 
-use crate::Result;
+use crate::{Code, Result, Status};
 
 /// Makes a stream of what `write` sends: for handlers that answer by one.
 ///
-/// `write` runs only while the stream is read, and gets no further than the message that is wanted. Its error is the
-/// stream's last item.
+/// `write` runs only while the stream is read, and gets no further than the message that is wanted. The stream ends when
+/// `write` has ended and its [`Out`] is gone; the error of `write` is the stream's last item.
 ///
 /// ```
 /// use rpc_runtime::{Context, Result, Stream, stream};
@@ -44,7 +45,7 @@ where
     F: FnOnce(Out<T>) -> Fut,
     Fut: Future<Output = Result<()>>,
 {
-    let slot = Arc::new(Mutex::new(None));
+    let slot = Arc::new(Slot::default());
     Written {
         state: State::Writing(Box::pin(write(Out(Arc::clone(&slot))))),
         slot,
@@ -52,33 +53,39 @@ where
 }
 
 /// What the code of a [`stream`](stream()) sends into.
-pub struct Out<T>(Arc<Mutex<Option<T>>>);
+///
+/// It may go to a task that this code spawns: the stream does not end before it is dropped, and fails if the task panics.
+/// When the stream is given up, that does not end the task; [`Context::cancelled`](crate::Context::cancelled) tells it.
+pub struct Out<T>(Arc<Slot<T>>);
 
 impl<T> Out<T> {
-    /// Gives `message` to the stream, and goes on when the next one is wanted.
+    /// Gives `message` to the stream, and goes on when it is taken: in the code of the stream, when the next one is wanted.
+    ///
+    /// When the stream was given up, it waits for ever.
     ///
     /// # Cancel safety
     ///
-    /// A future that is dropped before it was polled has sent nothing; one that was polled has sent its message.
+    /// A future that is dropped before it was polled has sent nothing; one that was polled has sent its message, unless
+    /// another send was going on.
     pub async fn send(&self, message: T) {
         let mut message = Some(message);
-        std::future::poll_fn(|_| {
-            let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            match (message.take(), &mut *slot) {
-                (None, None) => Poll::Ready(()),
-                (None, Some(_)) => Poll::Pending,
-                (Some(new), empty @ None) => {
-                    *empty = Some(new);
-                    Poll::Pending
-                }
-                // Two sends at once: this one waits for the other.
-                (Some(new), Some(_)) => {
-                    message = Some(new);
-                    Poll::Pending
-                }
-            }
-        })
-        .await;
+        poll_fn(|cx| self.0.poll_send(&mut message, cx)).await;
+    }
+}
+
+impl<T> Drop for Out<T> {
+    fn drop(&mut self) {
+        let mut content = self.0.lock();
+        content.writer = if std::thread::panicking() {
+            Writer::Panicked
+        } else {
+            Writer::Gone
+        };
+        let reader = content.reader.take();
+        drop(content);
+        if let Some(reader) = reader {
+            reader.wake();
+        }
     }
 }
 
@@ -88,16 +95,104 @@ impl<T> fmt::Debug for Out<T> {
     }
 }
 
+/// The message on its way from the code to the stream.
+struct Slot<T>(Mutex<Content<T>>);
+
+struct Content<T> {
+    message: Option<T>,
+    /// Who sends, until the message is taken, if that is another task than the reader's.
+    senders: Vec<Waker>,
+    /// The task that reads.
+    reader: Option<Waker>,
+    writer: Writer,
+}
+
+/// Whether messages may come.
+#[derive(Clone, Copy)]
+enum Writer {
+    There,
+    Gone,
+    Panicked,
+}
+
+impl<T> Slot<T> {
+    /// Puts the message in, if there is none; ready when there is nothing to put in and the last one is taken.
+    fn poll_send(&self, message: &mut Option<T>, cx: &Context<'_>) -> Poll<()> {
+        let mut content = self.lock();
+        if content.message.is_none() {
+            let Some(message) = message.take() else {
+                return Poll::Ready(());
+            };
+            content.message = Some(message);
+        }
+        let reader = content.reader.as_ref();
+        if reader.is_some_and(|reader| reader.will_wake(cx.waker())) {
+            // The reader polls us, and looks at the slot afterwards.
+            return Poll::Pending;
+        }
+        let reader = content.reader.clone();
+        if !content.senders.iter().any(|sender| sender.will_wake(cx.waker())) {
+            content.senders.push(cx.waker().clone());
+        }
+        drop(content);
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+        Poll::Pending
+    }
+
+    /// Notes who is to be woken for a message.
+    fn read(&self, cx: &Context<'_>) {
+        match &mut self.lock().reader {
+            Some(reader) => reader.clone_from(cx.waker()),
+            none => *none = Some(cx.waker().clone()),
+        }
+    }
+
+    /// The message, if there is one, and whether more may come.
+    fn take(&self) -> (Option<T>, Writer) {
+        let mut content = self.lock();
+        let (message, writer) = (content.message.take(), content.writer);
+        let senders = message.is_some().then(|| mem::take(&mut content.senders));
+        drop(content);
+        senders.into_iter().flatten().for_each(Waker::wake);
+        (message, writer)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Content<T>> {
+        // Nothing of a user runs under the lock.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T> Default for Content<T> {
+    fn default() -> Self {
+        Self {
+            message: None,
+            senders: Vec::new(),
+            reader: None,
+            writer: Writer::There,
+        }
+    }
+}
+
+impl<T> Default for Slot<T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
 /// The stream of [`stream`](stream()).
 struct Written<T, Fut> {
     state: State<Fut>,
-    slot: Arc<Mutex<Option<T>>>,
+    slot: Arc<Slot<T>>,
 }
 
 enum State<Fut> {
     Writing(Pin<Box<Fut>>),
-    /// It has ended, perhaps by an error that nobody has read.
+    /// The code has ended; its messages, those of a task of its own and its error may be still to come.
     Ended(Result<()>),
+    Over,
 }
 
 impl<T, Fut: Future<Output = Result<()>>> Stream for Written<T, Fut> {
@@ -105,19 +200,34 @@ impl<T, Fut: Future<Output = Result<()>>> Stream for Written<T, Fut> {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<T>>> {
         let this = self.get_mut();
+        if matches!(this.state, State::Over) {
+            return Poll::Ready(None);
+        }
+        this.slot.read(cx);
         if let State::Writing(writer) = &mut this.state {
             if let Poll::Ready(result) = writer.as_mut().poll(cx) {
                 this.state = State::Ended(result);
             }
         }
         // Before the end, even if nobody awaited its sending to the end.
-        if let Some(message) = this.slot.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        let (message, writer) = this.slot.take();
+        if let Some(message) = message {
             return Poll::Ready(Some(Ok(message)));
         }
-        match &mut this.state {
-            State::Writing(_) => Poll::Pending,
-            State::Ended(result) => Poll::Ready(std::mem::replace(result, Ok(())).err().map(Err)),
-        }
+        let State::Ended(result) = &mut this.state else {
+            return Poll::Pending;
+        };
+        let end = match writer {
+            _ if result.is_err() => mem::replace(result, Ok(())),
+            Writer::There => return Poll::Pending,
+            Writer::Gone => Ok(()),
+            Writer::Panicked => Err(Status::new(
+                Code::Unknown,
+                "the task that writes the stream panicked",
+            )),
+        };
+        this.state = State::Over;
+        Poll::Ready(end.err().map(Err))
     }
 }
 
@@ -163,5 +273,59 @@ mod tests {
             assert_eq!(message.unwrap().unwrap(), number);
             assert_eq!(*progress.lock().unwrap(), number);
         }
+    }
+
+    #[tokio::test]
+    async fn a_task_may_write_a_stream_that_ends_when_the_task_has() {
+        let written = stream(async |out| {
+            tokio::spawn(async move {
+                for number in 0..100 {
+                    out.send(number).await;
+                }
+            });
+            Ok(())
+        });
+        assert_eq!(all(written).await, ((0..100).collect::<Vec<_>>(), Ok(())));
+    }
+
+    #[tokio::test]
+    async fn a_task_that_panics_fails_the_stream_that_it_writes() {
+        let written = stream(async |out| {
+            tokio::spawn(async move {
+                out.send(1).await;
+                assert!(std::hint::black_box(false), "on purpose");
+            });
+            Ok(())
+        });
+        let (read, end) = all(written).await;
+        assert_eq!((read, end.unwrap_err().code()), (vec![1], Code::Unknown));
+    }
+
+    #[tokio::test]
+    async fn two_sends_at_once_are_two_messages() {
+        let written = stream(async |out| {
+            tokio::join!(out.send(1), out.send(2));
+            Ok(())
+        });
+        let (mut read, end) = all(written).await;
+        read.sort_unstable();
+        assert_eq!((read, end), (vec![1, 2], Ok(())));
+    }
+
+    async fn all<T>(written: impl Stream<Item = Result<T>>) -> (Vec<T>, Result<()>) {
+        let mut written = pin!(written);
+        let mut read = Vec::new();
+        let net = std::time::Duration::from_secs(60);
+        tokio::time::timeout(net, async {
+            loop {
+                match poll_fn(|cx| written.as_mut().poll_next(cx)).await {
+                    Some(Ok(message)) => read.push(message),
+                    Some(Err(status)) => return (read, Err(status)),
+                    None => return (read, Ok(())),
+                }
+            }
+        })
+        .await
+        .expect("it ends")
     }
 }
