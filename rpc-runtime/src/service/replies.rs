@@ -1,10 +1,18 @@
 //! Replies: from a handler's stream to the messages of its call.
 
-use std::{fmt, future::poll_fn, marker::PhantomData, pin::pin, sync::Arc};
+use std::{
+    fmt,
+    future::poll_fn,
+    marker::PhantomData,
+    pin::pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
 
 use futures_core::Stream;
 use prost::Message;
-use tokio::task::coop;
+use tokio::task::{coop, yield_now};
 
 use crate::{
     Code, Result, Status,
@@ -47,17 +55,17 @@ impl<T: Message> Replies<T> {
     /// Dropping the future drops the stream; what was taken from it before is on its way.
     pub async fn forward(self, stream: impl Stream<Item = Result<T>>) -> Result<()> {
         let mut stream = pin!(stream);
-        while let Some(message) = poll_fn(|cx| stream.as_mut().poll_next(cx)).await {
-            self.send(&message?).await?;
+        let mut turn = Turn::default();
+        while let Some(message) = turn.run(|cx| stream.as_mut().poll_next(cx)).await {
+            self.send(&message?, &mut turn).await?;
+            turn.end_if_long().await;
         }
         Ok(())
     }
 
-    async fn send(&self, message: &T) -> Result<()> {
-        // A stream that always has more would not let others have their turn.
-        coop::consume_budget().await;
+    async fn send(&self, message: &T, turn: &mut Turn) -> Result<()> {
         let message = Outgoing::new(message, self.served.compression());
-        let sent = poll_fn(|cx| {
+        let sent = turn.run(|cx| {
             self.served
                 .with(|conn, now| conn.poll_data(self.id, &message, now, cx))
         });
@@ -73,6 +81,44 @@ impl<T: Message> Replies<T> {
         })
     }
 }
+
+/// How long a handler has been polled without a pause.
+///
+/// Meanwhile the driver sleeps (see `Served::with_driver_asleep`), so the messages of a stream that computes for long
+/// between them would lie there until it is done with many.
+#[derive(Default)]
+struct Turn {
+    /// None after a pause.
+    begun: Option<Instant>,
+}
+
+impl Turn {
+    /// Waits for `poll` to be ready; that is a pause, if it is not so at once.
+    async fn run<T>(&mut self, mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> T {
+        poll_fn(|cx| {
+            self.begun.get_or_insert_with(Instant::now);
+            let poll = poll(cx);
+            if poll.is_pending() {
+                self.begun = None;
+            }
+            poll
+        })
+        .await
+    }
+
+    /// Lets others have their turn: the driver after a while, and everybody else after many messages.
+    async fn end_if_long(&mut self) {
+        if self.begun.is_some_and(|begun| begun.elapsed() > LONG) {
+            self.begun = None;
+            return yield_now().await;
+        }
+        // A stream that always has more would be polled for ever.
+        coop::consume_budget().await;
+    }
+}
+
+/// How long a message may wait for those behind it.
+const LONG: Duration = Duration::from_millis(1);
 
 impl<T> fmt::Debug for Replies<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
