@@ -104,11 +104,12 @@ impl Connection {
         self.check_at = next;
     }
 
-    /// When a ping should go out because nothing was heard: one side asks only while it waits for something, the
-    /// other always.
+    /// When a ping should go out because nothing was heard: the side that connected asks only while it waits for
+    /// something, or may be called; the other always.
     pub(super) fn keep_alive_due(&self) -> Option<Time> {
         let silence = self.settings.keep_alive?;
-        if self.side == Side::Connector && !self.is_anything_outstanding() {
+        let is_passive = self.side == Side::Connector && !self.settings.serves;
+        if is_passive && !self.is_anything_outstanding() {
             return None;
         }
         self.keep_alive.due_at(silence, self.peer_floor())

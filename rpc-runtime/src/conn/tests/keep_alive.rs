@@ -10,9 +10,17 @@ fn watchful() -> Settings {
     }
 }
 
+/// Nobody calls it.
+fn mere_caller(settings: Settings) -> Settings {
+    Settings {
+        serves: false,
+        ..settings
+    }
+}
+
 #[test]
 fn connector_asks_after_silence_only_while_anything_is_outstanding() {
-    let mut pair = Pair::with(watchful(), settings());
+    let mut pair = Pair::with(mere_caller(watchful()), settings());
     pair.advance(secs(100));
     assert_eq!(pair.server.count(Kind::Ping), 0);
     let _call = pair.call(b"x");
@@ -25,6 +33,18 @@ fn connector_asks_after_silence_only_while_anything_is_outstanding() {
     assert_eq!(pair.server.count(Kind::Ping), 1);
     pair.advance(secs(2));
     assert_eq!(pair.server.count(Kind::Ping), 2);
+}
+
+#[test]
+fn connector_that_may_be_called_asks_after_silence_always() {
+    let mut pair = Pair::with(watchful(), settings());
+    pair.advance(secs(29));
+    assert_eq!(pair.server.count(Kind::Ping), 0);
+    pair.advance(secs(1));
+    assert_eq!(pair.server.count(Kind::Ping), 1);
+    pair.advance(secs(100));
+    assert_eq!(pair.server.count(Kind::Ping), 4);
+    assert!(pair.client.conn.is_live());
 }
 
 #[test]
@@ -266,7 +286,10 @@ pub(super) fn defaults() -> Pair {
         config::{CLIENT_KEEP_ALIVE, SERVER_KEEP_ALIVE},
     };
     let settings = |silence| Limits::default().settings(silence, Bytes::new());
-    Pair::with(settings(CLIENT_KEEP_ALIVE), settings(SERVER_KEEP_ALIVE))
+    Pair::with(
+        mere_caller(settings(CLIENT_KEEP_ALIVE)),
+        settings(SERVER_KEEP_ALIVE),
+    )
 }
 
 /// Moves the client alone, whose peer takes everything and says nothing, until it is closed; tells when that was.
