@@ -153,6 +153,8 @@ struct Waiting {
     room: Waiters,
     /// For all output to be taken.
     flush: Waiters,
+    /// For this side to begin the connection's end.
+    draining: Waiters,
     drained: Waiters,
 }
 

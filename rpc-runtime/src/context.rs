@@ -147,21 +147,27 @@ impl Context {
     }
 
     /// Waits until the server is told to terminate: then it takes no more calls, and gives those that are open, this one
-    /// too, the drain timeout to end.
+    /// too, the drain timeout to end. It resolves as well when only the connection is to end: one that is too old
+    /// ([`Limits::max_age`](crate::Limits::max_age)), or, in a client that serves, one that the client closes.
     ///
-    /// For handlers that run for long and can end early. When that time is over, the handler is dropped.
+    /// For handlers that run for long and can end early, a stream above all. When that time is over, the handler is
+    /// dropped.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future changes nothing.
     pub async fn draining(&self) {
-        // Not a moment earlier: what ends after the peers were told is in the drain's report.
-        self.served.server().announced().await;
+        self.served.draining().await;
+        let server = self.served.server();
+        if server.is_draining() {
+            // Not a moment earlier: what ends after all peers were told is in the drain's report.
+            server.announced().await;
+        }
     }
 
-    /// Whether the server has been told to terminate.
+    /// Whether the server has been told to terminate, or the connection is to end: see [`Context::draining`].
     pub fn is_draining(&self) -> bool {
-        self.served.server().is_draining()
+        self.served.server().is_draining() || self.served.is_draining()
     }
 
     /// The deadline as calls inherit it.

@@ -142,7 +142,7 @@ impl Connection {
     /// Tells the peer of a drain.
     pub(super) fn start_drain(&mut self, drain: Drain, now: Time) {
         let (reason, text) = (drain.reason, drain.text.clone());
-        self.drain = Some(drain);
+        self.set_drain(drain);
         if matches!(self.life, Life::Handshaking) {
             // Nothing was dispatched, so nothing has to be finished.
             self.put_goaway(reason, 0, &text);
@@ -185,6 +185,20 @@ impl Connection {
             self.abort_request(id, now);
         }
         self.finish_if_idle(now);
+    }
+
+    /// Ready when this side has begun the connection's end: handlers that can end early are to do so.
+    pub(crate) fn poll_draining(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.is_draining() {
+            return Poll::Ready(());
+        }
+        self.waiters.draining.register(cx, &mut self.woken);
+        Poll::Pending
+    }
+
+    /// Whether this side has begun the connection's end.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.drain.is_some()
     }
 
     /// Ready when the drain's second GOAWAY is out and no request of the peer is open, control calls left out.
@@ -241,10 +255,16 @@ impl Connection {
             return;
         }
         match &mut self.drain {
-            Some(drain) => drain.own = true,
+            Some(drain) => {
+                drain.own = true;
+                if drain.announced.is_none() {
+                    // It was only left.
+                    self.finalise_drain();
+                }
+            }
             None => {
                 let last_id = self.requests.last_id();
-                self.drain = Some(Drain::of_close(last_id));
+                self.set_drain(Drain::of_close(last_id));
                 // Before the peer's HELLO only requests may be sent: then this follows when it comes.
                 if matches!(self.life, Life::Open) {
                     self.put_goaway(Reason::Drain, last_id, "");
@@ -253,6 +273,27 @@ impl Connection {
         }
         self.put_pings(now);
         self.finish_if_idle(now);
+    }
+
+    /// Closes, unless the peer drains and may call us: then its handlers may go on doing so until its time is over, and it
+    /// is for the peer to close.
+    pub(crate) fn leave(&mut self, now: Time) {
+        let Some(until) = self.lent_until().filter(|until| *until > now) else {
+            return self.close(now);
+        };
+        let step = Step::Announced { until, ping: None };
+        self.set_drain(Drain {
+            step,
+            ..Drain::of_close(0)
+        });
+        self.put_pings(now);
+    }
+
+    /// Until when a peer that drains may call us on a connection that we have no use for.
+    pub(crate) fn lent_until(&self) -> Option<Time> {
+        let is_ours = self.drain.is_none() && self.settings.serves && matches!(self.life, Life::Open);
+        let goaway = self.goaway.as_ref().filter(|_| is_ours)?;
+        Some(goaway.at.saturating_add(goaway.drain).saturating_add(ALL_CLOSED))
     }
 
     /// The peer's HELLO has come behind a `close`: now it can be told.
@@ -404,8 +445,11 @@ impl Connection {
     /// One-way requests may outlive their connection: what becomes of them belongs into the report, too.
     fn count_what_is_left(&mut self) {
         let last_id = self.requests.last_id();
-        let drain = self.drain.get_or_insert_with(|| Drain::of_close(last_id));
-        drain.counts = true;
+        let drain = self.drain.take().unwrap_or_else(|| Drain::of_close(last_id));
+        self.set_drain(Drain {
+            counts: true,
+            ..drain
+        });
     }
 
     /// Wakes those who wait for the end of all requests, if that is what happened.
@@ -413,6 +457,11 @@ impl Connection {
         if self.requests.open() == 0 {
             self.waiters.drained.wake(&mut self.woken);
         }
+    }
+
+    fn set_drain(&mut self, drain: Drain) {
+        self.drain = Some(drain);
+        self.waiters.draining.wake(&mut self.woken);
     }
 
     fn set_step(&mut self, step: Step) {

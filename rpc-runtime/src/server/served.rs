@@ -4,10 +4,10 @@ use std::{
     cell::Cell,
     fmt, mem,
     sync::{Arc, Mutex, OnceLock, PoisonError},
-    task::{Context, Poll},
+    task::{Context, Poll, Wake, Waker},
 };
 
-use tokio::task::AbortHandle;
+use tokio::{sync::watch, task::AbortHandle};
 
 use super::{
     dispatch::Dispatcher,
@@ -35,6 +35,8 @@ pub(crate) struct Served {
     driver: OnceLock<AbortHandle>,
     /// By which handlers call their caller, once one has asked; until somebody closes it.
     caller: Mutex<Option<Arc<Channel>>>,
+    /// Whether this side has begun the connection's end, once a handler has asked.
+    draining: OnceLock<Arc<Flag>>,
 }
 
 impl Served {
@@ -49,6 +51,7 @@ impl Served {
             deferred: Mutex::default(),
             driver: OnceLock::new(),
             caller: Mutex::default(),
+            draining: OnceLock::new(),
         }
     }
 
@@ -163,6 +166,26 @@ impl Served {
         }
     }
 
+    /// Waits until this side has begun the connection's end.
+    pub(crate) async fn draining(&self) {
+        let flag = self.draining.get_or_init(|| {
+            let flag = Arc::new(Flag(watch::Sender::new(false)));
+            let waker = Waker::from(Arc::clone(&flag));
+            let mut cx = Context::from_waker(&waker);
+            if self.with(|conn, _| conn.poll_draining(&mut cx)).is_ready() {
+                waker.wake();
+            }
+            flag
+        });
+        // The sender is in `self`: it outlives the wait.
+        let _ = flag.0.subscribe().wait_for(|is_raised| *is_raised).await;
+    }
+
+    /// Whether this side has begun the connection's end.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.with(|conn, _| conn.is_draining())
+    }
+
     /// Ready when no request of the peer is open, and it knows that no further one will be taken.
     pub(super) fn poll_drained(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.link.with(|conn, _| conn.poll_drained(cx))
@@ -210,6 +233,16 @@ impl Watched for Arc<Served> {
         };
         self.server.runtime().spawn(async move { drop(answer) });
         self.link.wake_driver();
+    }
+}
+
+/// What a connection wakes once, for any number of handlers that wait and may leave again: a connection's own list of
+/// those who wait has no way to leave it.
+struct Flag(watch::Sender<bool>);
+
+impl Wake for Flag {
+    fn wake(self: Arc<Self>) {
+        self.0.send_replace(true);
     }
 }
 

@@ -80,9 +80,9 @@ impl Channel {
         state.stage = Stage::Closed(current.clone());
         let mut all = state.retired.clone();
         self.tell(state);
-        if let Some(connected) = current {
+        all.extend(current);
+        for connected in &all {
             connected.link.with(|conn, now| conn.close(now));
-            all.push(connected);
         }
         all
     }

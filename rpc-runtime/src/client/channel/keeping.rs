@@ -148,7 +148,10 @@ impl Channel {
 
     /// Takes the connection of `link` out of the channel, if it is still the one; it closes when its calls are done.
     fn leave(&self, link: &Arc<Link>, leave: Leave, obstacle: Option<Obstacle>) {
-        let carries = link.with(|conn, _| conn.uncovered()) != Uncovered::default();
+        let (carries, is_lent) = link.with(|conn, _| {
+            let carries = conn.uncovered() != Uncovered::default();
+            (carries, conn.lent_until().is_some())
+        });
         let mut state = self.lock();
         let (connected, ready) = match &state.stage {
             Stage::Open { connected, ready, .. }
@@ -158,7 +161,9 @@ impl Channel {
             }
             _ => return,
         };
-        if carries {
+        // Some are kept for peers that drain, whose handlers may still call us.
+        let is_lent = is_lent && self.ours == Ours::Yes && state.retired.len() < MAX_LENT;
+        if carries || is_lent {
             state.retired.push(connected);
         }
         if self.ours == Ours::No {
@@ -172,7 +177,7 @@ impl Channel {
             None => state.fail(obstacle.unwrap_or_else(|| Obstacle::of(&Cause::Closed))),
         }
         self.tell(state);
-        link.with(|conn, now| conn.close(now));
+        link.with(|conn, now| conn.leave(now));
     }
 }
 
@@ -222,6 +227,9 @@ impl State {
         self.not_before = Some(end);
     }
 }
+
+/// So many connections at most are kept for peers that drain.
+const MAX_LENT: usize = 16;
 
 /// Whether a connection is left whose handshake is not over.
 #[derive(Clone, Copy, PartialEq, Eq)]
