@@ -103,9 +103,16 @@ impl<C> ClientBuilder<C> {
     /// Adds a service that the server may call, over the connections that this client makes: for callbacks,
     /// subscriptions, and agents that nobody can connect to. A client may have many.
     ///
-    /// A handler of the server gets a stub by [`Context::caller`](crate::Context::caller). The handlers here live in the
-    /// runtime of the first call. A service that holds a clone of this very client keeps it connected for ever; handlers
-    /// call back by [`Context::caller`](crate::Context::caller), too.
+    /// A handler of the server gets a stub by [`Context::caller`](crate::Context::caller). The handlers here run in the
+    /// runtime in which the connection was made; they call back by [`Context::caller`](crate::Context::caller), too, for a
+    /// service that holds a clone of this very client keeps it connected for ever. `terminate` is not among what the server
+    /// may call.
+    ///
+    /// A client connects, and connects again after a loss, only when it makes a call: one that is to be there for its server
+    /// keeps a stream open, or subscribes again when [`Client::watch_state`] says so.
+    ///
+    /// When the client closes, its handlers learn that by [`Context::draining`](crate::Context::draining), and are dropped
+    /// when the time is over that [`Client::close`] takes.
     pub fn serve(mut self, service: impl Service) -> Self {
         self.services.push(Arc::new(service));
         self

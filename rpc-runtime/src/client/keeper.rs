@@ -86,6 +86,8 @@ impl Keeper {
             .as_ref()
             .and_then(|services| services.serve(Arc::clone(&link), peer, abort));
         self.drive(&link, driver).await;
+        // Now the channel knows that the connection is over.
+        drop(self);
         if let Some(callee) = callee {
             // One-way calls of the peer may outlive their connection, but not for long.
             callee.outlive().await;

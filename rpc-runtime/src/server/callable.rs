@@ -1,9 +1,6 @@
 //! Callable: the services of a client, which its server may call.
 
-use std::{
-    fmt,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{fmt, sync::Arc};
 
 use tokio::{runtime::Handle, task::AbortHandle};
 
@@ -16,13 +13,13 @@ use super::{
 };
 use crate::{Compression, Error, Limits, Peer, Service, driver::Link};
 
-/// The services of a client, which its server may call on the connections that the client makes: a server without
-/// listeners, and without `terminate`.
+/// The services of a client, which its server may call on the connections that the client makes.
+///
+/// Each connection has a server of its own, without listeners and without `terminate`: a client may outlive the runtime of
+/// one connection, and make the next in another.
 pub(crate) struct Callable {
     services: Vec<Arc<dyn Service>>,
     options: Options,
-    /// None until the first connection, which decides the runtime.
-    server: Mutex<Option<Arc<Shared>>>,
 }
 
 impl Callable {
@@ -36,42 +33,27 @@ impl Callable {
             compression,
             ..Options::default()
         };
-        Self {
-            services,
-            options,
-            server: Mutex::new(None),
-        }
+        Self { services, options }
     }
 
     /// What is wrong with the services, if anything is.
     pub(crate) fn wrong(&self) -> Option<Error> {
-        Router::new(self.services.clone(), false).err()
+        self.router().err()
     }
 
     /// Serves the calls that come by `link`, whose driver is `driver`; to be called inside of a runtime.
     pub(crate) fn serve(&self, link: Arc<Link>, peer: Peer, driver: AbortHandle) -> Option<Callee> {
-        let served = self.server()?.register(link, peer)?;
+        // A client with wrong services does not come so far.
+        let router = self.router().ok()?;
+        let server = Shared::new(Handle::current(), router, self.options.clone(), Vec::new());
+        let served = server.register(link, peer)?;
         served.set_driver(driver);
-        served
-            .server()
-            .runtime()
-            .spawn(Dispatcher::new(Arc::clone(&served)));
+        server.runtime().spawn(Dispatcher::new(Arc::clone(&served)));
         Some(Callee(Told::new(served)))
     }
 
-    fn server(&self) -> Option<Arc<Shared>> {
-        let mut server = self.server.lock().unwrap_or_else(PoisonError::into_inner);
-        if server.is_none() {
-            // A client with wrong services does not come so far.
-            let router = Router::new(self.services.clone(), false).ok()?;
-            *server = Some(Shared::new(
-                Handle::current(),
-                router,
-                self.options.clone(),
-                Vec::new(),
-            ));
-        }
-        server.clone()
+    fn router(&self) -> Result<Router, Error> {
+        Router::new(self.services.clone(), false)
     }
 }
 
