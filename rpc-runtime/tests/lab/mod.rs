@@ -57,13 +57,21 @@ pub(crate) static SUICIDE_BEYOND: Procedure = Procedure::new("lab.v1.Lab/suicide
 pub(crate) static DRAINING: Procedure = Procedure::new("lab.v1.Lab/draining", 18);
 /// As `WAIT`, but panics when it is dropped.
 pub(crate) static PANIC_DROPPED: Procedure = Procedure::new("lab.v1.Lab/panic_dropped", 19);
+/// Has its text returned by its caller's `ECHO`.
+pub(crate) static BACK: Procedure = Procedure::new("lab.v1.Lab/back", 20);
+/// As `BACK`, when the server drains.
+pub(crate) static BACK_DRAINING: Procedure = Procedure::new("lab.v1.Lab/back_draining", 21);
+/// Has its caller's `WAIT` wait.
+pub(crate) static BACK_WAIT: Procedure = Procedure::new("lab.v1.Lab/back_wait", 22);
+/// Keeps a stub to its caller.
+pub(crate) static KEEP: Procedure = Procedure::new("lab.v1.Lab/keep", 23);
 /// The built-in terminate, for requests of the test's own making.
 pub(crate) static TERMINATE: Procedure =
     Procedure::new("rpc.control.v1.Control/rpc_terminate", 0xa5ce_a24e_5662_ab3b);
 /// Not served.
 pub(crate) static NOWHERE: Procedure = Procedure::new("lab.v1.Lab/nowhere", 99);
 
-static PROCEDURES: [Procedure; 19] = [
+static PROCEDURES: [Procedure; 23] = [
     ECHO,
     NOTE,
     WAIT,
@@ -83,6 +91,10 @@ static PROCEDURES: [Procedure; 19] = [
     SUICIDE_BEYOND,
     DRAINING,
     PANIC_DROPPED,
+    BACK,
+    BACK_DRAINING,
+    BACK_WAIT,
+    KEEP,
 ];
 
 /// What the test and the handlers share.
@@ -166,6 +178,11 @@ impl Lab {
 
     pub(crate) fn set_client(&self, client: Client) {
         *self.0.client.lock().unwrap() = Some(client);
+    }
+
+    /// The stub to its caller that `KEEP` has kept.
+    pub(crate) fn kept(&self) -> Client {
+        self.0.client.lock().unwrap().clone().expect("it was kept")
     }
 
     async fn wait(&self, name: String) -> String {
@@ -286,6 +303,17 @@ impl Service for Lab {
                 let _panic = PanicDrop;
                 Ok(lab.wait(name).await)
             }),
+            19 => call.handle(|cx: Context, text: String| async move { back(&cx, &ECHO, text).await }),
+            20 => call.handle(|cx: Context, text: String| async move {
+                lab.note(format!("{text} began"));
+                cx.draining().await;
+                back(&cx, &ECHO, text).await
+            }),
+            21 => call.handle(|cx: Context, text: String| async move { back(&cx, &WAIT, text).await }),
+            22 => call.handle(|cx: Context, (): ()| async move {
+                lab.set_client(cx.caller());
+                Ok(())
+            }),
             _ => call.unknown(),
         }
     }
@@ -332,6 +360,12 @@ impl prost::Message for Unwritable {
     }
 
     fn clear(&mut self) {}
+}
+
+/// Calls the caller.
+async fn back(cx: &Context, procedure: &'static Procedure, text: String) -> Result<String> {
+    let caller: Client = cx.caller();
+    Ok(caller.call().send_recv(procedure, text).await?)
 }
 
 fn panics() -> Result<()> {
