@@ -16,6 +16,7 @@ mod leftovers;
 mod loss;
 mod pace;
 mod parts;
+mod schedules;
 mod senders;
 mod sends;
 mod stream_faults;

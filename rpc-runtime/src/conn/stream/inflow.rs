@@ -190,11 +190,12 @@ impl Inflow {
     }
 
     /// Forgets a frame. Those that were on their way when the reader went are no fault, and no more of them can be than
-    /// there was credit for; messages and fragments are not told apart here, so it is the bytes that are counted.
+    /// there was credit for; messages and fragments are not told apart here, so it is the bytes that are counted, those
+    /// of a message that had begun a second time.
     fn skip(&mut self, frame: &Frame, max_message: u64) -> Result<Held, Fault> {
         let len = frame.payload.len().max(1) as u64;
         self.received = self.received.saturating_add(len);
-        if self.received > self.granted.saturating_add(charge(max_message)) {
+        if self.received > self.granted.saturating_add(charge(max_message).saturating_mul(2)) {
             return Err(Fault::Late);
         }
         Ok(Held::default())
@@ -299,11 +300,14 @@ impl Inflow {
     /// How many bytes may still come that were allowed, with a message that begins with the last of them.
     pub(in crate::conn) fn on_its_way(&self, max_message: u64) -> u64 {
         let rest = self.granted.saturating_sub(self.received);
-        let part = self.assembly.as_ref().map_or(0, Assembly::missing);
-        match self.stage {
-            Stage::Ended => 0,
-            _ => rest.saturating_add(part).saturating_add(charge(max_message)),
-        }
+        let begun = match (self.stage, &self.assembly) {
+            (Stage::Ended, _) => return 0,
+            (Stage::Open, None) => 0,
+            (Stage::Open, Some(assembly)) => assembly.missing(),
+            // Perhaps one was forgotten of which fragments are to come.
+            (Stage::Discarding, _) => max_message,
+        };
+        rest.saturating_add(begun).saturating_add(charge(max_message))
     }
 
     /// Whether no message waits to be taken.

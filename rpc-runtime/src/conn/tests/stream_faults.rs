@@ -212,9 +212,9 @@ fn a_stream_that_nobody_reads_gets_no_credit_and_its_flood_is_counted() {
     let mut pair = Pair::new();
     let Stream { id, .. } = pair.open(Shape::ReplyStream);
     pair.client.conn.drop_call(id, pair.now);
-    // As much may have been on its way: the window, and a message that began with its last byte.
+    // As much may have been on its way: the window, a message that began with its last byte, and the rest of one.
     let counted = faults(&mut pair.client, |client| {
-        for _ in 0..42 {
+        for _ in 0..84 {
             client.inject(first(id, 100_000), &vec![0; 100_000], pair.now);
         }
     });
