@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::{Metadata, builtin::CONTROL_IDS, conn::Settings};
+use crate::{Metadata, builtin::CONTROL_IDS, conn::Settings, priority::Priorities};
 
 /// How much one connection may hold, and how long it may take, on this side of it.
 ///
@@ -258,6 +258,7 @@ impl Limits {
             stream_window: self.stream_window,
             max_stream_window: self.max_stream_window,
             serves: true,
+            priorities: Priorities::default(),
         }
     }
 }

@@ -8,6 +8,8 @@
 
 mod account;
 mod age;
+mod backlog;
+mod bulk;
 mod caller;
 mod calls;
 mod credit;
@@ -18,10 +20,13 @@ mod handler;
 mod ids;
 mod intake;
 mod keep_alive;
+mod lines;
 mod outcome;
 mod pace;
+mod queue;
 mod receive;
 mod requests;
+mod room;
 mod sends;
 mod stream;
 mod streaming;
@@ -29,6 +34,7 @@ mod streaming;
 mod tests;
 mod timers;
 mod transmit;
+mod turns;
 mod types;
 mod wakers;
 
@@ -41,19 +47,21 @@ pub(crate) use self::types::{
 };
 use self::{
     account::Account,
+    bulk::Bulk,
     calls::{Calls, Reach},
     credit::{Abuse, Credit},
     drain::Drain,
-    fragments::Bulk,
-    gate::{Gate, News},
     keep_alive::{Barriers, KeepAlive},
+    lines::Lines,
     pace::Pace,
     requests::{Requests, Stage},
+    room::Room,
     sends::Sends,
     timers::Stall,
     wakers::{Waiters, Woken},
 };
 use crate::{
+    Priority,
     codec::CodecError,
     frame::{
         Frame, Output,
@@ -87,13 +95,18 @@ pub(crate) struct Connection {
     blocked: bool,
     bulk: Bulk,
     pace: Pace,
+    /// Where the last fragment ends that is in the output.
+    fragment_end: u64,
     stall: Option<Stall>,
 
     credit: Credit,
     calls: Calls,
     sends: Sends,
-    gate: Gate,
-    control_gate: Gate,
+    lines: Lines,
+    /// Who waits for less output, and has its turn already.
+    room: Room,
+    /// When others are called than those who did not come.
+    call_again_at: Option<Time>,
     /// Calls that were given up before CANCEL may be sent, which is after the peer's HELLO.
     cancels: Vec<u64>,
     /// Streams of which half a window or more was taken, so that the peer gets credit.
@@ -120,6 +133,9 @@ pub(crate) struct Connection {
     woken: Woken,
     waiters: Waiting,
 }
+
+/// Who was called because there is room has so long to come before others are called.
+const CALL_AGAIN: Time = Time::from_millis(5);
 
 /// Where the connection stands, with what is true only there.
 #[derive(Debug)]
@@ -149,8 +165,6 @@ struct Closing {
 struct Waiting {
     ready: Waiters,
     closed: Waiters,
-    /// For less output.
-    room: Waiters,
     /// For all output to be taken.
     flush: Waiters,
     /// For this side to begin the connection's end.
@@ -170,12 +184,14 @@ impl Connection {
             blocked: false,
             bulk: Bulk::default(),
             pace: Pace::new(),
+            fragment_end: 0,
             stall: None,
             credit: Credit::floor(),
             calls: Calls::new(side.first_id()),
             sends: Sends::default(),
-            gate: Gate::new(0),
-            control_gate: Gate::new(caller::CONTROL_TICKETS),
+            lines: Lines::new(),
+            room: Room::default(),
+            call_again_at: None,
             cancels: Vec::new(),
             owing: Vec::new(),
             flushing: VecDeque::new(),
@@ -245,12 +261,12 @@ impl Connection {
         if self.blocked {
             self.keep_alive.written(now);
         }
-        let had_room = self.has_room();
+        let had = self.backlog().rooms();
         self.take(n);
         if self.stall.as_ref().is_some_and(|stall| stall.is_over(self.taken)) {
             self.stall = Stall::begin(self.taken, self.out.end(), now);
         }
-        self.output_shrank(had_room);
+        self.output_shrank(had);
         self.linger_if_written(now);
     }
 
@@ -290,11 +306,18 @@ impl Connection {
         self.waiters.flush.wake(&mut self.woken);
     }
 
-    /// Some of the output is gone: lets in who waits for room, unless there was some before.
-    fn output_shrank(&mut self, had_room: bool) {
-        if !had_room && self.has_room() {
-            self.gate.note(News::More);
-            self.waiters.room.wake(&mut self.woken);
+    /// Sees to it that others are called if those who were called do not come: a task need not poll what it was woken for.
+    fn note_room(&mut self, now: Time) {
+        let is_due = !self.room.is_empty() && self.room.would_call(self.backlog().rooms());
+        self.call_again_at = is_due.then(|| now.saturating_add(CALL_AGAIN));
+    }
+
+    /// Some of the output is gone: lets in who waits for room, unless there was as much before.
+    fn output_shrank(&mut self, had: [bool; Priority::ALL.len()]) {
+        let rooms = self.backlog().rooms();
+        if std::iter::zip(had, rooms).any(|(had, has)| has && !had) {
+            self.lines.note_more();
+            self.room.note_more();
             self.requests.takers.wake(&mut self.woken);
             self.put_withdrawn();
         }
@@ -308,15 +331,16 @@ impl Connection {
         if matches!(self.life, Life::Closed(_)) {
             return;
         }
-        let had_room = self.has_room();
+        let had = self.backlog().rooms();
         self.blocked = self.taken < self.out.end() - self.out.len() as u64;
         if !self.bulk.is_empty() {
             self.note_use(now);
         }
         self.put_control_frames(now);
         out.append(&mut self.out);
-        while out.len() < limit && self.may_put_fragment() {
-            self.put_fragment(now);
+        while out.len() < limit {
+            let Some(room) = self.fragment_room() else { break };
+            self.put_fragment(room, now);
             out.append(&mut self.out);
         }
         // A barrier's ping follows the fragments that were just put.
@@ -325,7 +349,8 @@ impl Connection {
         if self.stall.is_none() {
             self.stall = Stall::begin(self.taken, self.out.end(), now);
         }
-        self.output_shrank(had_room);
+        self.output_shrank(had);
+        self.note_room(now);
         self.finish_if_idle(now);
         out.append(&mut self.out);
         self.linger_if_written(now);
@@ -336,7 +361,7 @@ impl Connection {
         match self.life {
             Life::Closed(_) => false,
             Life::Closing(_) => !self.out.is_empty(),
-            _ => !self.out.is_empty() || self.may_put_fragment() || self.owes_control_frames(),
+            _ => !self.out.is_empty() || self.fragment_room().is_some() || self.owes_control_frames(),
         }
     }
 
@@ -462,12 +487,11 @@ impl Connection {
         self.bulk.clear();
         self.cancels.clear();
         self.owing = Vec::new();
-        self.gate.clear_all(&mut self.woken);
-        self.control_gate.clear_all(&mut self.woken);
+        self.lines.clear_all(&mut self.woken);
+        self.room.clear(&mut self.woken);
         self.barriers.wake_all(&mut self.woken);
         for waiters in [
             &mut self.waiters.ready,
-            &mut self.waiters.room,
             &mut self.waiters.flush,
             &mut self.waiters.drained,
             &mut self.requests.takers,

@@ -5,7 +5,7 @@ mod replies;
 mod requests;
 mod stream;
 
-use std::{future::Future, pin::Pin};
+use std::{future::Future, pin::Pin, sync::Arc};
 
 pub use self::{
     incoming::Incoming,
@@ -13,7 +13,7 @@ pub use self::{
     requests::Requests,
     stream::{Out, stream},
 };
-use crate::Priority;
+use crate::{Priority, priority::Priorities};
 
 /// One procedure of a service, as the generator wrote it down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,3 +144,9 @@ pub trait Service: Send + Sync + 'static {
 
 /// A handler that has not been polled yet, with all that it owns; it sends its own reply.
 pub type Handler = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// What the replies of `services` go by.
+pub(crate) fn priorities(services: &[Arc<dyn Service>]) -> Priorities {
+    let procedures = services.iter().flat_map(|service| service.procedures());
+    Priorities::new(procedures.map(|procedure| (procedure.id(), procedure.priority())))
+}

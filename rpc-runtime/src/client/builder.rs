@@ -15,6 +15,7 @@ use crate::{
     config::{CALL_TIMEOUT, CLIENT_KEEP_ALIVE, CONNECT_TIMEOUT},
     conn::Settings,
     server::Callable,
+    service::priorities,
     transport::Address,
 };
 
@@ -154,6 +155,7 @@ impl<C> ClientBuilder<C> {
         let limits = self.limits.clone();
         let settings = Settings {
             serves: !self.services.is_empty(),
+            priorities: priorities(&self.services),
             encodings: Compression::announced(self.compression),
             ..self
                 .limits

@@ -9,10 +9,12 @@ use std::task::{Context, Poll};
 use super::{
     Barrier, CallId, Cause, Connection, Failure, Flush, Life, PeerGoaway, Reply, Request, Shape, State,
     Ticket, Time, Uncovered,
+    backlog::Passage,
     calls::UNFINISHED,
     credit::{CONTROL_BYTES, Lane, Wanted},
     fragments::Part,
-    gate::{Gate, News},
+    lines::Line,
+    room::Room,
     stream::Flow,
 };
 use crate::{
@@ -22,9 +24,6 @@ use crate::{
         control::{Hello, Progress},
     },
 };
-
-/// From here on, the numbers of tickets are those of control calls, which wait in a queue of their own.
-pub(super) const CONTROL_TICKETS: u64 = 1 << 63;
 
 /// What callers do.
 impl Connection {
@@ -116,7 +115,11 @@ impl Connection {
         if request.shape.has_request_stream() {
             header.flags = Flags::NONE;
         }
-        let end = self.put_message(header, message, size, Part::Call);
+        let priority = match lane {
+            Lane::Control => Priority::Control,
+            Lane::Call | Lane::Send => request.priority,
+        };
+        let end = self.put_message(header, message, size, Part::Call, priority);
         // Not before: if the message panics, nothing was sent.
         self.credit.take(wanted);
         if request.priority == Priority::Control {
@@ -146,7 +149,8 @@ impl Connection {
             Poll::Pending => return Poll::Pending,
         };
         let id = self.calls.take_id();
-        let end = self.put_message(header(Kind::Send, id, request, now), message, size, Part::Send);
+        let header = header(Kind::Send, id, request, now);
+        let end = self.put_message(header, message, size, Part::Send, request.priority);
         self.credit.take(wanted);
         self.sends.start(id);
         self.note_use(now);
@@ -158,8 +162,10 @@ impl Connection {
 
     /// Gives a place in the queue up; nothing to do for a ticket that never waited.
     pub(crate) fn drop_ticket(&mut self, ticket: &mut Ticket) {
-        if let Some(number) = ticket.0.take() {
-            self.gate_of(number).remove(number);
+        match ticket.0.take() {
+            Some(number) if number >= Room::FIRST_KEY => self.room.leave(number),
+            Some(number) => self.lines.remove(number),
+            None => {}
         }
     }
 
@@ -287,36 +293,53 @@ impl Connection {
             streams: request.shape.has_request_stream(),
         };
         if request.nested && self.requests.open() > 0 {
-            // It may have begun to wait when none was open.
-            self.drop_ticket(ticket);
-            return self.admit_nested(wanted, cx);
+            return self.admit_nested(ticket, request, wanted, cx);
         }
-        let is_full = self.is_full_for(lane);
-        let gate = self.gate(lane);
-        if gate.is_turn(ticket.0) && !is_full && self.credit.admits(wanted) {
+        if ticket.0.is_some_and(|number| number >= Room::FIRST_KEY) {
+            // It was nested until the last request of the peer ended.
             self.drop_ticket(ticket);
+        }
+        let line = Line::new(lane, request.priority);
+        let passage = self.passage();
+        if self.lines.may_pass(line, ticket.0, wanted, &passage) {
+            self.lines.pass(line, ticket.0.take(), &passage);
             self.keep_alive.request_sent();
             return Poll::Ready(Ok(wanted));
         }
-        self.wait(ticket, wanted, request.deadline, cx)
+        self.wait(ticket, line, wanted, request.deadline, cx)
     }
 
     /// Lets a request pass that a handler makes while requests of the peer are open here.
     ///
     /// Credit and slots may then come back only when the handlers around it end, so it does not wait for them, nor
     /// behind others who do: no circle of handlers that wait for each other. Room comes back by itself.
-    fn admit_nested(&mut self, wanted: Wanted, cx: &Context<'_>) -> Poll<Result<Wanted, Failure>> {
+    fn admit_nested(
+        &mut self,
+        ticket: &mut Ticket,
+        request: &Request<'_>,
+        wanted: Wanted,
+        cx: &Context<'_>,
+    ) -> Poll<Result<Wanted, Failure>> {
         if !self.credit.admits(wanted) {
+            self.drop_ticket(ticket);
             return Poll::Ready(Err(Failure {
                 cause: Cause::Nested,
                 phase: Phase::Queue,
                 executed: Executed::No,
             }));
         }
-        if self.is_full_for(wanted.lane) {
-            self.waiters.room.register(cx, &mut self.woken);
+        if !self.passage().admits(wanted, request.priority) {
+            if ticket.0.is_none_or(|number| number < Room::FIRST_KEY) {
+                self.drop_ticket(ticket);
+                ticket.0 = Some(self.room.new_key());
+            }
+            if let Some(key) = ticket.0 {
+                self.room.wait(key, request.priority, request.deadline, cx);
+            }
+            self.watch(request.deadline);
             return Poll::Pending;
         }
+        self.drop_ticket(ticket);
         self.keep_alive.request_sent();
         Poll::Ready(Ok(wanted))
     }
@@ -327,30 +350,33 @@ impl Connection {
             return None;
         }
         let granted = self.hello.as_ref().map_or(0, |hello| hello.stream_window);
-        let flow = Flow::of_call(request.shape, request.idle, granted, &self.settings, now);
+        let flow = Flow::of_call(request, granted, &self.settings, now);
         Some(Box::new(flow))
     }
 
     fn wait(
         &mut self,
         ticket: &mut Ticket,
+        line: Line,
         wanted: Wanted,
         deadline: Option<Time>,
         cx: &Context<'_>,
     ) -> Poll<Result<Wanted, Failure>> {
-        let max = self.settings.max_waiting;
-        let gate = self.gate(wanted.lane);
-        if ticket.0.is_some_and(|number| gate.renew(number, cx)) {
+        if let Line::Of(priority) = line {
+            self.room.refused(priority);
+        }
+        if ticket.0.is_some_and(|number| self.lines.renew(number, cx)) {
             return Poll::Pending;
         }
-        if gate.len() >= max {
+        let max = self.settings.max_waiting;
+        let Some(number) = self.lines.push(line, wanted, max, deadline, cx) else {
             return Poll::Ready(Err(Failure {
                 cause: Cause::QueueFull { max },
                 phase: Phase::Queue,
                 executed: Executed::No,
             }));
-        }
-        ticket.0 = Some(gate.push(wanted, deadline, cx));
+        };
+        ticket.0 = Some(number);
         self.watch(deadline);
         Poll::Pending
     }
@@ -402,44 +428,22 @@ impl Connection {
         }
     }
 
-    fn gate(&mut self, lane: Lane) -> &mut Gate {
-        match lane {
-            Lane::Control => &mut self.control_gate,
-            Lane::Call | Lane::Send => &mut self.gate,
-        }
-    }
-
-    fn gate_of(&mut self, number: u64) -> &mut Gate {
-        if number < CONTROL_TICKETS {
-            &mut self.gate
-        } else {
-            &mut self.control_gate
-        }
-    }
-
-    /// Wakes those who can pass the gates now.
+    /// Wakes those who can pass now.
     pub(super) fn wake_waiting(&mut self) {
-        if self.gate.news == News::None && self.control_gate.news == News::None {
-            return;
+        let backlog = self.backlog();
+        let passage = || Passage {
+            credit: self.credit.clone(),
+            backlog,
+        };
+        self.lines.wake(&mut self.woken, passage);
+        self.room.wake(|| backlog.rooms(), &mut self.woken);
+    }
+
+    fn passage(&self) -> Passage {
+        Passage {
+            credit: self.credit.clone(),
+            backlog: self.backlog(),
         }
-        let mut credit = self.credit.clone();
-        let mut backlog = self.backlog();
-        let settings = &self.settings;
-        self.gate.wake(&mut self.woken, |wanted| {
-            let may_pass = backlog.has_room(settings) && credit.admits(wanted);
-            if may_pass {
-                credit.take(wanted);
-                backlog.add(wanted.len);
-            }
-            may_pass
-        });
-        self.control_gate.wake(&mut self.woken, |wanted| {
-            let may_pass = credit.admits(wanted);
-            if may_pass {
-                credit.take(wanted);
-            }
-            may_pass
-        });
     }
 }
 

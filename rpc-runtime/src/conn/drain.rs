@@ -413,8 +413,8 @@ impl Connection {
     /// Whether nobody on this side waits for anything of the peer.
     pub(super) fn is_done_calling(&self) -> bool {
         self.calls.awaited() == 0
-            && self.gate.is_empty()
-            && self.control_gate.is_empty()
+            && self.lines.is_empty()
+            && self.lines.is_service_empty()
             && self.barriers.is_empty()
     }
 
@@ -426,7 +426,7 @@ impl Connection {
         let is_last = self.goaway.is_some() || self.is_closing_own() || self.is_quiet();
         is_last
             && self.sends.is_uncovered()
-            && self.gate.is_empty()
+            && self.lines.is_empty()
             && self.bulk.first_send().is_none()
             && self.sends.is_without_ping()
     }

@@ -1,10 +1,10 @@
-//! Messages that are longer than a frame: cut on the way out, put together on the way in.
+//! Messages that are longer than a frame: how they are cut on the way out, and put together on the way in.
 
-use std::{collections::VecDeque, fmt};
+use std::fmt;
 
 use bytes::{Bytes, BytesMut};
 
-use crate::frame::{Encoded, Flags, Frame, Header, Kind, Output};
+use crate::frame::{Encoded, Frame, Header};
 
 /// The most payload that one frame carries.
 pub(super) const FRAGMENT: usize = 128 * 1024;
@@ -24,122 +24,8 @@ pub(super) enum Part {
 
 impl Part {
     /// Whether it opens a call, or is a whole one-way request.
-    fn is_request(self) -> bool {
+    pub(super) fn is_request(self) -> bool {
         matches!(self, Self::Call | Self::Send)
-    }
-}
-
-/// Messages of ours whose first fragment is in the output, in the order of their turns.
-#[derive(Debug, Default)]
-pub(super) struct Bulk {
-    rests: VecDeque<Rest>,
-    len: usize,
-}
-
-#[derive(Debug)]
-struct Rest {
-    id: u64,
-    part: Part,
-    bytes: Output,
-}
-
-/// A message whose last fragment went into the output.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Finished {
-    pub(super) id: u64,
-    pub(super) part: Part,
-}
-
-impl Bulk {
-    /// Adds what remains of a message.
-    pub(super) fn push(&mut self, id: u64, part: Part, bytes: Output) {
-        self.len += bytes.len();
-        self.rests.push_back(Rest { id, part, bytes });
-    }
-
-    /// Puts the next fragment of the message whose turn it is into `out`; names the message if it was the last one.
-    pub(super) fn transmit(&mut self, max_frame: usize, most: usize, out: &mut Output) -> Option<Finished> {
-        let mut rest = self.rests.pop_front()?;
-        let mut header = Header::new(Kind::Data, rest.id);
-        header.flags = Flags::MORE;
-        let len = payload_room(&header, max_frame).min(most).min(rest.bytes.len());
-        if len == rest.bytes.len() {
-            header.flags = Flags::NONE;
-        }
-        self.len -= len;
-        let mut fragment = rest.bytes.split_to(len);
-        header.encode_output(&mut fragment, out);
-        if rest.bytes.is_empty() {
-            return Some(Finished {
-                id: rest.id,
-                part: rest.part,
-            });
-        }
-        self.rests.push_back(rest);
-        None
-    }
-
-    /// Drops what remains of a message: the other side no longer wants it.
-    pub(super) fn remove(&mut self, id: u64) {
-        if let Some(index) = self.rests.iter().position(|rest| rest.id == id) {
-            if let Some(rest) = self.rests.remove(index) {
-                self.len -= rest.bytes.len();
-            }
-        }
-    }
-
-    /// Drops everything.
-    pub(super) fn clear(&mut self) {
-        *self = Self::default();
-    }
-
-    /// How many bytes remain of all messages.
-    pub(super) fn len(&self) -> usize {
-        self.len
-    }
-
-    /// Whether nothing remains.
-    pub(super) fn is_empty(&self) -> bool {
-        self.rests.is_empty()
-    }
-
-    /// Whether anything remains of a one-way request up to `last_id`.
-    pub(super) fn has_send(&self, last_id: u64) -> bool {
-        let mut rests = self.rests.iter();
-        rests.any(|rest| rest.part == Part::Send && rest.id <= last_id)
-    }
-
-    /// Whether anything remains of a request up to `last_id`.
-    pub(super) fn has_request(&self, last_id: u64) -> bool {
-        let mut rests = self.rests.iter();
-        rests.any(|rest| rest.part.is_request() && rest.id <= last_id)
-    }
-
-    /// Whether anything remains of a message of call `id`.
-    pub(super) fn has(&self, id: u64) -> bool {
-        self.rests.iter().any(|rest| rest.id == id)
-    }
-
-    /// Whether anything remains of a reply.
-    pub(super) fn has_reply(&self) -> bool {
-        self.rests.iter().any(|rest| rest.part == Part::Reply)
-    }
-
-    /// The first request that is unfinished.
-    pub(super) fn first_request(&self) -> Option<u64> {
-        let requests = self.rests.iter().filter(|rest| rest.part.is_request());
-        requests.map(|rest| rest.id).min()
-    }
-
-    /// The one-way requests that are unfinished.
-    pub(super) fn sends(&self) -> impl Iterator<Item = u64> + '_ {
-        let sends = self.rests.iter().filter(|rest| rest.part == Part::Send);
-        sends.map(|rest| rest.id)
-    }
-
-    /// The first of them.
-    pub(super) fn first_send(&self) -> Option<u64> {
-        self.sends().min()
     }
 }
 

@@ -20,20 +20,6 @@ pub(super) struct Gate {
     waiting: VecDeque<Waiting>,
     gaps: usize,
     next: u64,
-    /// Whether those who can pass now must be looked for, and how far.
-    pub(super) news: News,
-}
-
-/// What has happened since the gate's callers were last looked at.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum News {
-    /// Nothing.
-    #[default]
-    None,
-    /// Another caller is the first now.
-    First,
-    /// There is more of what they wait for.
-    More,
 }
 
 #[derive(Debug)]
@@ -52,7 +38,6 @@ impl Gate {
             waiting: VecDeque::new(),
             gaps: 0,
             next: first,
-            news: News::None,
         }
     }
 
@@ -79,16 +64,17 @@ impl Gate {
         true
     }
 
-    /// Lets a caller go, if it is here.
-    pub(super) fn remove(&mut self, number: u64) {
-        if let Some(index) = self.find(number) {
-            self.clear(index);
-            self.sweep();
-        }
+    /// Lets a caller go, if it is here; true if another one is the first now, or nobody.
+    pub(super) fn remove(&mut self, number: u64) -> bool {
+        let Some(index) = self.find(number) else {
+            return false;
+        };
+        self.clear(index);
+        self.sweep()
     }
 
-    /// Lets all go whose deadline has passed; they are woken to find out.
-    pub(super) fn expire(&mut self, now: Time, woken: &mut Woken) {
+    /// Lets all go whose deadline has passed; they are woken to find out. True if the first was one of them.
+    pub(super) fn expire(&mut self, now: Time, woken: &mut Woken) -> bool {
         for index in 0..self.waiting.len() {
             if self.waiting[index]
                 .deadline
@@ -98,7 +84,7 @@ impl Gate {
                 self.clear(index);
             }
         }
-        self.sweep();
+        self.sweep()
     }
 
     /// Lets all go; they are woken to find out why.
@@ -107,37 +93,17 @@ impl Gate {
             woken.push(waiting.waker);
         }
         self.gaps = 0;
-        self.news = News::None;
     }
 
-    /// Notes that something has changed for those who wait.
-    pub(super) fn note(&mut self, news: News) {
-        if !self.is_empty() {
-            self.news = self.news.max(news);
-        }
+    /// The first caller from the place `from` on: its place, and what it wants.
+    pub(super) fn waiting_from(&self, from: usize) -> Option<(usize, Wanted)> {
+        let mut waiting = self.waiting.iter().enumerate().skip(from);
+        waiting.find_map(|(index, waiting)| Some((index, waiting.wanted?)))
     }
 
-    /// Wakes those who can pass now: as many from the front as `may_pass` lets through, one after the other.
-    ///
-    /// After a mere change of the first, only that one: the others behind it were woken with it, and whoever came too
-    /// early is woken when it has become the first itself.
-    pub(super) fn wake(&mut self, woken: &mut Woken, mut may_pass: impl FnMut(Wanted) -> bool) {
-        let limit = match std::mem::take(&mut self.news) {
-            News::None => return,
-            News::First => 1,
-            News::More => usize::MAX,
-        };
-        for waiting in self
-            .waiting
-            .iter_mut()
-            .filter(|waiting| waiting.wanted.is_some())
-            .take(limit)
-        {
-            if !waiting.wanted.is_some_and(&mut may_pass) {
-                return;
-            }
-            woken.push(waiting.waker.take());
-        }
+    /// Wakes the caller at a place that [`Gate::waiting_from`] gave.
+    pub(super) fn wake(&mut self, index: usize, woken: &mut Woken) {
+        woken.push(self.waiting[index].waker.take());
     }
 
     /// Whether it is the turn of `number`, or, without one, of whoever comes now.
@@ -179,8 +145,9 @@ impl Gate {
         waiting.deadline = None;
     }
 
-    /// Removes the gaps at the front, and all when they are many: the first is always one who waits.
-    fn sweep(&mut self) {
+    /// Removes the gaps at the front, and all when they are many: the first is always one who waits. True if there were
+    /// any at the front.
+    fn sweep(&mut self) -> bool {
         let mut moved = false;
         while self
             .waiting
@@ -195,8 +162,6 @@ impl Gate {
             self.waiting.retain(|waiting| waiting.wanted.is_some());
             self.gaps = 0;
         }
-        if moved {
-            self.note(News::First);
-        }
+        moved
     }
 }

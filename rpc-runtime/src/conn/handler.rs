@@ -13,24 +13,29 @@ use super::{
     requests::{Request, Stage},
 };
 use crate::{
-    Code, Metadata, Status,
+    Code, Metadata, Priority, Status,
     frame::{Flags, Header, Kind, Payload, control::DropReason},
 };
 
 /// What handlers do.
 impl Connection {
     /// The next request whose handler is to be started, in the order of arrival; `None` when no more can come.
-    /// Pending while the output is above high-water, too.
+    /// Pending as long as there is no room for a reply, too; requests of a higher priority need less of it, and go ahead
+    /// of others then.
     ///
     /// Each request that this gives must come to its end by [`Connection::reply`] or [`Connection::end`].
     pub(crate) fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<Option<Arrived>> {
-        if self.has_room() || !self.is_live() {
-            if let Some(arrived) = self.requests.take_next() {
-                return Poll::Ready(Some(arrived));
-            }
-            if !self.is_live() {
-                return Poll::Ready(None);
-            }
+        let is_live = self.is_live();
+        let rooms = if is_live {
+            self.backlog().rooms()
+        } else {
+            [true; Priority::ALL.len()]
+        };
+        if let Some(arrived) = self.requests.take_next(rooms) {
+            return Poll::Ready(Some(arrived));
+        }
+        if !is_live {
+            return Poll::Ready(None);
         }
         self.requests.takers.register(cx, &mut self.woken);
         Poll::Pending
@@ -73,16 +78,18 @@ impl Connection {
             self.wait_for_data(id.number(), cx);
             return Poll::Pending;
         }
-        if self.has_room() {
+        let priority = self.requests.priority(id.number());
+        if self.has_room(priority) {
             return Poll::Ready(());
         }
-        self.waiters.room.register(cx, &mut self.woken);
+        self.room.wait(id.number(), priority, None, cx);
         Poll::Pending
     }
 
     /// The handler succeeded: encodes the reply in place (or counts a one-way as handled).
     pub(crate) fn reply<P: Payload>(&mut self, id: CallId, message: &P, now: Time) {
         let number = id.number();
+        self.room.leave(number);
         let Some(request) = self.requests.get_mut(number) else {
             return;
         };
@@ -115,6 +122,7 @@ impl Connection {
     /// The handler is gone without a reply message.
     pub(crate) fn end(&mut self, id: CallId, end: End<'_>, now: Time) {
         let id = id.number();
+        self.room.leave(id);
         let flow = self
             .requests
             .get_mut(id)
@@ -163,7 +171,8 @@ impl Connection {
         (header.queue_us, header.run_us) = (queued, ran);
         let metadata = self.reply_metadata(id, &Metadata::new());
         header.metadata = metadata.as_ref();
-        self.put_message(header, message, size, Part::Reply);
+        let priority = self.requests.priority(id);
+        self.put_message(header, message, size, Part::Reply, priority);
     }
 
     fn end_call(
@@ -265,7 +274,7 @@ impl Connection {
 
     /// Puts the REPLYs that waited for room into the output, as far as there is any.
     pub(super) fn put_withdrawn(&mut self) {
-        while self.has_room() {
+        while self.has_room(Priority::Normal) {
             let Some((id, withdrawn)) = self.requests.take_withdrawn() else {
                 return;
             };

@@ -12,7 +12,7 @@ use super::{
     wakers::Waiters,
 };
 use crate::{
-    Code, Metadata,
+    Code, Metadata, Priority,
     frame::{Encoded, Flags, Frame, control::DropReason},
 };
 
@@ -121,6 +121,7 @@ impl Connection {
             let request = Request {
                 one_way,
                 control: false,
+                priority: Priority::Normal,
                 stage: Stage::Discarding(fate),
                 unwanted: None,
                 waiters: Waiters::default(),
@@ -196,9 +197,14 @@ impl Connection {
             Stage::Queued(body) => body.metadata = frame.metadata,
             _ => {}
         }
+        let control = self.settings.control.contains(&frame.procedure);
         let request = Request {
             one_way,
-            control: self.settings.control.contains(&frame.procedure),
+            control,
+            priority: match control {
+                true => Priority::Control,
+                false => self.settings.priorities.of(frame.procedure),
+            },
             stage,
             unwanted: None,
             waiters: Waiters::default(),

@@ -7,7 +7,6 @@ use super::{
     calls::{PartialReply, Place},
     credit::charge,
     fragments::{WrongLength, whole},
-    gate::News,
     stream::Inflow,
 };
 use crate::{
@@ -218,8 +217,7 @@ impl Connection {
     pub(super) fn close_call(&mut self, id: u64) {
         if let Some(wanted) = self.calls.close(id) {
             self.credit.give_back(wanted);
-            self.gate.note(News::More);
-            self.control_gate.note(News::More);
+            self.lines.note_more();
         }
     }
 }

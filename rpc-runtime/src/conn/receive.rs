@@ -8,7 +8,6 @@ use super::{
     Cause, Connection, Life, PeerGoaway, Time,
     calls::Reach,
     credit::{FLOOR_BYTES, FLOOR_CALLS, FLOOR_FRAME},
-    gate::News,
     ids::MAX_ID,
     keep_alive::PING_LEN,
     transmit::VERSION,
@@ -71,8 +70,7 @@ impl Connection {
         self.hello = Some(Box::new(hello));
         self.life = Life::Open;
         self.waiters.ready.wake(&mut self.woken);
-        self.gate.note(News::More);
-        self.control_gate.note(News::More);
+        self.lines.note_more();
         for id in std::mem::take(&mut self.cancels) {
             self.put_cancel(id);
         }
@@ -86,7 +84,7 @@ impl Connection {
         }
         if frame.id == 0 {
             self.credit.grant_sends(frame.length);
-            return self.gate.note(News::More);
+            return self.lines.note_more();
         }
         self.receive_stream_credit(frame.id, frame.length, now);
     }
@@ -167,8 +165,7 @@ impl Connection {
             self.fault("one more GOAWAY", now);
         }
         // Whoever waits here has not begun, and goes to another connection.
-        self.gate.clear_all(&mut self.woken);
-        self.control_gate.clear_all(&mut self.woken);
+        self.lines.clear_all(&mut self.woken);
         self.sends.cut_above(last_id);
         self.fail_calls_above(last_id);
         // In front of the PONG that the peer waits for, so that it is still there to answer.

@@ -12,10 +12,11 @@ use super::{
     credit::{CONTROL_CALLS, charge},
     fragments::Assembly,
     ids::IdMap,
+    queue::Queue,
     stream::{Flow, Held},
     wakers::{Waiters, Woken},
 };
-use crate::{Code, Metadata, frame::Encoded};
+use crate::{Code, Metadata, Priority, frame::Encoded};
 
 /// The peer's requests.
 ///
@@ -24,8 +25,8 @@ use crate::{Code, Metadata, frame::Encoded};
 #[derive(Debug, Default)]
 pub(super) struct Requests {
     table: IdMap<Request>,
-    /// Complete requests in the order in which their handlers start; ids that are no longer in the table are skipped.
-    queue: VecDeque<u64>,
+    /// Complete requests in the order in which their handlers start.
+    queue: Queue,
     skipped: usize,
     /// Complete requests that stand behind a one-way request of which fragments are to come: a call is to see what the
     /// sends before it did.
@@ -57,6 +58,8 @@ pub(super) struct Requests {
 pub(super) struct Request {
     pub(super) one_way: bool,
     pub(super) control: bool,
+    /// What goes first of what is sent for it.
+    pub(super) priority: Priority,
     pub(super) stage: Stage,
     pub(super) unwanted: Option<Unwanted>,
     /// Those who want to know when it is unwanted.
@@ -235,7 +238,7 @@ impl Requests {
     /// Lines a complete request up for its handler.
     pub(super) fn enqueue(&mut self, id: u64, woken: &mut Woken) {
         if self.unfinished.is_empty() {
-            self.queue.push_back(id);
+            self.line_up(id);
         } else {
             self.enqueue_in_turn(id);
         }
@@ -254,10 +257,10 @@ impl Requests {
         }
     }
 
-    /// The next complete request; it is `Taken` afterwards.
-    pub(super) fn take_next(&mut self) -> Option<Arrived> {
+    /// The next complete request of a priority that is in `rooms`; it is `Taken` afterwards.
+    pub(super) fn take_next(&mut self, rooms: [bool; Priority::ALL.len()]) -> Option<Arrived> {
         loop {
-            let id = self.queue.pop_front()?;
+            let id = self.queue.pop(rooms)?;
             if let Some(arrived) = self.table.get_mut(&id).and_then(|request| request.take(id)) {
                 return Some(arrived);
             }
@@ -387,6 +390,13 @@ impl Requests {
         self.streams
     }
 
+    /// What goes first of what is sent for a request.
+    pub(super) fn priority(&self, id: u64) -> Priority {
+        self.table
+            .get(&id)
+            .map_or(Priority::Normal, |request| request.priority)
+    }
+
     /// All requests that `keep` selects.
     pub(super) fn select(&self, mut keep: impl FnMut(&Request) -> bool) -> Vec<u64> {
         let selected = self.table.iter().filter(|(_, request)| keep(request));
@@ -440,23 +450,29 @@ impl Requests {
     pub(super) fn release(&mut self) {
         if self.table.is_empty() {
             self.table = IdMap::default();
-            self.queue = VecDeque::new();
+            self.queue = Queue::default();
             self.skipped = 0;
             self.unfinished = VecDeque::new();
             self.withdrawn = VecDeque::new();
         }
     }
 
+    fn line_up(&mut self, id: u64) {
+        let priority = self.priority(id);
+        self.queue.push(id, priority);
+    }
+
     /// Lines a complete request up behind the one-way requests before it, of which some are unfinished, perhaps it was
     /// one of them itself. Calls of the control service do not wait.
     fn enqueue_in_turn(&mut self, id: u64) {
         self.finish_send(id);
-        let control = self.table.get(&id).is_some_and(|request| request.control);
+        let goes_ahead = |request: &Request| request.control || request.priority == Priority::Control;
+        let goes_ahead = self.table.get(&id).is_some_and(goes_ahead);
         match self.unfinished.front() {
-            Some(&first) if first < id && !control => {
+            Some(&first) if first < id && !goes_ahead => {
                 self.held.insert(id);
             }
-            _ => self.queue.push_back(id),
+            _ => self.line_up(id),
         }
         self.release_held();
     }
@@ -475,7 +491,7 @@ impl Requests {
                 return;
             }
             self.held.pop_first();
-            self.queue.push_back(id);
+            self.line_up(id);
             self.released = true;
         }
     }
@@ -489,7 +505,7 @@ impl Requests {
         self.skipped += 1;
         if self.skipped > 32 && self.skipped > self.queue.len() / 2 {
             let table = &self.table;
-            let is_queued = |id: &u64| matches!(table.get(id).map(|r| &r.stage), Some(Stage::Queued(_)));
+            let is_queued = |id| matches!(table.get(&id).map(|r: &Request| &r.stage), Some(Stage::Queued(_)));
             self.queue.retain(is_queued);
             self.skipped = 0;
         }

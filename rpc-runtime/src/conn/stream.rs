@@ -11,8 +11,8 @@ pub(super) use self::{
     inflow::{Bounds, Fault, Inflow},
     outflow::Outflow,
 };
-use super::{Settings, Time, wakers::Woken};
-use crate::{Metadata, Status};
+use super::{Request, Settings, Time, wakers::Woken};
+use crate::{Metadata, Priority, Status};
 
 /// The streams of one call. Boxed, so that a call without streams pays a pointer.
 #[derive(Debug, Default)]
@@ -21,6 +21,8 @@ pub(super) struct Flow {
     pub(super) inflow: Option<Inflow>,
     /// What is sent.
     pub(super) outflow: Option<Outflow>,
+    /// Of a call of ours: what goes first of what is sent.
+    pub(super) priority: Priority,
     /// How long nothing may move, if the caller bounds that.
     idle: Option<Duration>,
     /// When a message moved last.
@@ -36,19 +38,15 @@ pub(super) struct Flow {
 
 impl Flow {
     /// The streams of a call of ours.
-    pub(super) fn of_call(
-        shape: Shape,
-        idle: Option<Duration>,
-        granted: u64,
-        settings: &Settings,
-        now: Time,
-    ) -> Self {
+    pub(super) fn of_call(request: &Request<'_>, granted: u64, settings: &Settings, now: Time) -> Self {
         Self {
-            inflow: shape
+            inflow: request
+                .shape
                 .has_reply_stream()
                 .then(|| Inflow::new(settings.stream_window, now)),
-            outflow: shape.has_request_stream().then(|| Outflow::new(granted)),
-            idle,
+            outflow: request.shape.has_request_stream().then(|| Outflow::new(granted)),
+            priority: request.priority,
+            idle: request.idle,
             moved_at: now,
             ..Self::default()
         }

@@ -15,7 +15,7 @@ use super::{
     stream::{Bounds, Fault, Flow, Held, Outflow},
 };
 use crate::{
-    Code, Executed, Metadata, Status,
+    Code, Executed, Metadata, Priority, Status,
     frame::{Flags, Frame, Header, Kind, Payload},
 };
 
@@ -75,6 +75,7 @@ impl Connection {
     ) -> Poll<Result<(), Unsent>> {
         let id = id.number();
         if let Some(over) = self.find_end(id) {
+            self.room.leave(id);
             self.tell_handler(id);
             return Poll::Ready(Err(over));
         }
@@ -86,7 +87,8 @@ impl Connection {
             return Poll::Ready(Err(Unsent::TooLong { len, max }));
         }
         let is_unfinished = self.bulk.has(id);
-        let has_room = self.has_room();
+        let priority = self.priority(id);
+        let has_room = self.has_room(priority);
         let Some(outflow) = self.outflow_mut(id) else {
             return Poll::Ready(Err(Unsent::Over(None)));
         };
@@ -100,10 +102,11 @@ impl Connection {
         if !has_room {
             // The end of the call is to wake it, too.
             outflow.wait(cx);
-            self.waiters.room.register(cx, &mut self.woken);
+            self.room.wait(id, priority, None, cx);
             return Poll::Pending;
         }
-        self.put_message(Header::new(Kind::Data, id), message, size, Part::Data);
+        self.room.leave(id);
+        self.put_message(Header::new(Kind::Data, id), message, size, Part::Data, priority);
         if let Some((flow, _)) = self.flow_mut(id) {
             if let Some(outflow) = &mut flow.outflow {
                 outflow.charge(len as u64);
@@ -386,6 +389,15 @@ impl Connection {
     /// What is held of all streams and replies.
     pub(super) fn held(&self) -> Held {
         self.calls.all_held().and(self.requests.all_held())
+    }
+
+    /// What goes first of what is sent for a call.
+    fn priority(&self, id: u64) -> Priority {
+        if self.side.gives(id) {
+            self.calls.flow(id).map_or(Priority::Normal, |flow| flow.priority)
+        } else {
+            self.requests.priority(id)
+        }
     }
 
     fn flow_mut(&mut self, id: u64) -> Option<(&mut Flow, &mut Held)> {

@@ -42,9 +42,10 @@ use super::{
     Ticket, Time, Unsent, pace::Pace, stream::Held,
 };
 use crate::{
-    Code, Executed, Metadata, Status,
+    Code, Executed, Metadata, Priority, Status,
     codec::FrameCodec,
     frame::{Flags, Frame, Header, Kind, Output, control::DropReason},
+    priority::Priorities,
 };
 
 /// The procedures of the tests; the last one is of the control service.
@@ -88,6 +89,7 @@ pub(super) fn settings() -> Settings {
         stream_window: 64 << 10,
         max_stream_window: 8 << 20,
         serves: true,
+        priorities: Priorities::default(),
     }
 }
 

@@ -44,13 +44,23 @@ impl Connection {
                 self.age_due(),
             ]),
         };
-        earliest([own, self.check_at, self.stall_due(), self.dead_due()])
+        earliest([
+            own,
+            self.check_at,
+            self.stall_due(),
+            self.dead_due(),
+            self.call_again_at,
+        ])
     }
 
     /// Does what is due.
     pub(super) fn run_timers(&mut self, now: Time) {
         if self.check_at.is_some_and(|at| at <= now) {
             self.check_deadlines(now);
+        }
+        if self.call_again_at.is_some_and(|at| at <= now) {
+            self.call_again_at = None;
+            self.room.call_again();
         }
         match &self.life {
             Life::Closed(_) => return,
@@ -96,8 +106,8 @@ impl Connection {
         let next = earliest([
             self.calls.deadline(),
             self.requests.deadline(),
-            self.gate.deadline(),
-            self.control_gate.deadline(),
+            self.lines.deadline(),
+            self.room.deadline(),
         ]);
         // One that has passed already is not left here: it would fire again and again.
         debug_assert!(!self.is_live() || next.is_none_or(|next| next > now));
@@ -119,7 +129,7 @@ impl Connection {
         self.calls.awaited() > 0
             || !self.backlog().is_empty()
             || self.sends.is_uncovered()
-            || !self.gate.is_empty()
+            || !self.lines.is_empty()
             || !self.barriers.is_empty()
     }
 
@@ -152,8 +162,8 @@ impl Connection {
 
     /// Ends everything whose deadline has passed.
     fn check_deadlines(&mut self, now: Time) {
-        self.gate.expire(now, &mut self.woken);
-        self.control_gate.expire(now, &mut self.woken);
+        self.lines.expire(now, &mut self.woken);
+        self.room.expire(now, &mut self.woken);
         for id in self.calls.expired(now) {
             self.expire_call(id, now);
         }
@@ -198,9 +208,9 @@ impl Connection {
     /// Drops the fragments of a message that nobody wants any more.
     pub(super) fn drop_fragments(&mut self, id: u64) {
         if !self.bulk.is_empty() {
-            let had_room = self.has_room();
+            let had = self.backlog().rooms();
             self.bulk.remove(id);
-            self.output_shrank(had_room);
+            self.output_shrank(had);
         }
     }
 

@@ -3,66 +3,35 @@
 use prost::Message;
 
 use super::{
-    Connection, Life, Settings, Time,
+    Connection, Life, Time,
+    backlog::Backlog,
     calls::UNFINISHED,
-    credit::Lane,
     fragments::{FRAGMENT, Part, payload_room},
 };
-use crate::frame::{
-    Flags, Header, Kind, MAX_TEXT, Output, Payload, Size,
-    control::{Entry, Goaway, Hello, Pong, Reason},
-    cut,
+use crate::{
+    Priority,
+    frame::{
+        Flags, Header, Kind, MAX_TEXT, Output, Payload, Size,
+        control::{Entry, Goaway, Hello, Pong, Reason},
+        cut,
+    },
 };
 
-/// What waits to be written.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Backlog {
-    /// In the output, on its way to the OS.
-    output: u64,
-    /// Fragments that are not in the output yet.
-    bulk: u64,
-}
-
-impl Backlog {
-    /// Whether one more message may join it.
-    ///
-    /// Fragments are counted apart, so that short messages need not wait until a long one is written; there is room
-    /// for one long message beyond high-water, whatever the peer would take.
-    pub(super) fn has_room(self, settings: &Settings) -> bool {
-        let high_water = settings.high_water as u64;
-        self.output <= high_water && self.bulk <= high_water.saturating_add(settings.max_message)
-    }
-
-    /// Adds a message of `len` bytes.
-    pub(super) fn add(&mut self, len: u64) {
-        let place = if len > FRAGMENT as u64 {
-            &mut self.bulk
-        } else {
-            &mut self.output
-        };
-        *place = place.saturating_add(len);
-    }
-
-    /// Whether nothing waits.
-    pub(super) fn is_empty(self) -> bool {
-        self.output == 0 && self.bulk == 0
-    }
-}
-
 impl Connection {
-    /// Puts a message into the output, its first fragment if it is too long for one frame; returns where it ends.
+    /// Puts a message into the output, its beginning if that has no room for all of it; returns where it ends.
     pub(super) fn put_message<P: Payload>(
         &mut self,
         mut header: Header<'_>,
         message: &P,
         size: Size,
         part: Part,
+        priority: Priority,
     ) -> u64 {
-        let max_frame = self.credit.max_frame();
         if size.encoding != 0 {
             header.encoding = size.encoding;
             header.length = size.len as u64;
         }
+        let max_frame = self.max_frame(priority);
         if size.packed <= FRAGMENT && header.frame_len(size.packed) <= max_frame {
             header.encode(message, size.packed, &mut self.out);
             return self.out.end();
@@ -73,24 +42,50 @@ impl Connection {
         if size.encoding == 0 {
             header.length = bytes.len() as u64;
         }
-        // A small beginning while others must not wait: the rest is paced.
-        let room = if self.pace.is_on() {
-            BEGINNING
+        let room = payload_room(&header, max_frame);
+        if size.packed <= FRAGMENT {
+            let mut first = bytes.split_to(room.min(bytes.len()));
+            header.encode_output(&mut first, &mut self.out);
+            self.bulk.push_cut(header.id, part, priority, bytes);
         } else {
-            payload_room(&header, max_frame)
-        };
-        let mut first = bytes.split_to(room.min(bytes.len()));
-        header.encode_output(&mut first, &mut self.out);
-        self.bulk.push(header.id, part, bytes);
+            // Little of a long message goes at once: the rest has its turns among others.
+            let mut first = bytes.split_to(room.min(BEGINNING));
+            header.encode_output(&mut first, &mut self.out);
+            self.bulk.push(header.id, part, priority, bytes);
+        }
         UNFINISHED
     }
 
-    /// Puts the next fragment of the next message into the output.
-    pub(super) fn put_fragment(&mut self, now: Time) {
+    /// How long a frame of this priority may be now.
+    fn max_frame(&self, priority: Priority) -> usize {
+        let max_frame = self.credit.max_frame();
+        if self.credit.is_floor() {
+            // Before the peer's HELLO there are no fragments, and little that could be in the way.
+            return max_frame;
+        }
+        max_frame.min(self.backlog().frame_room(priority))
+    }
+
+    /// How long the next fragment may be; none if none is to go now.
+    pub(super) fn fragment_room(&self) -> Option<usize> {
+        let priority = self.bulk.next()?;
+        if !self.pace.admits() && self.bulk.cut().is_none() {
+            return None;
+        }
+        let is_behind = self.fragment_end > self.taken;
+        let room = self
+            .backlog()
+            .fragment_room(priority, self.room.highest_refused(), is_behind);
+        (room > 0).then(|| room.min(self.credit.max_frame()))
+    }
+
+    /// Puts the next fragment of the next message into the output, in a frame of at most `max_frame` bytes.
+    pub(super) fn put_fragment(&mut self, max_frame: usize, now: Time) {
         let before = self.out.end();
-        let finished = self
-            .bulk
-            .transmit(self.credit.max_frame(), self.pace.fragment(), &mut self.out);
+        let most = self.pace.fragment();
+        let finished = self.bulk.transmit(max_frame, most, &mut self.out);
+        self.fragment_end = self.out.end();
+        self.room.fragment_put();
         self.keep_alive.request_sent();
         let end = self.out.end();
         if self.pace.sent(end - before, now) {
@@ -105,11 +100,6 @@ impl Connection {
             Part::Data => return self.data_finished(finished.id),
         }
         self.flushing.push_back((finished.id, end));
-    }
-
-    /// Whether there is a fragment that may go now.
-    pub(super) fn may_put_fragment(&self) -> bool {
-        !self.bulk.is_empty() && self.pace.admits()
     }
 
     /// Puts a frame into the output that carries no message of a user.
@@ -236,22 +226,22 @@ impl Connection {
         Time::from_millis(millis.into())
     }
 
-    /// How much room is taken.
+    /// What waits to be written.
     pub(super) fn backlog(&self) -> Backlog {
+        let is_fragment_waiting = self.fragment_end > self.taken;
         Backlog {
             output: self.out.end() - self.taken,
-            bulk: self.bulk.len() as u64,
+            rests: self.bulk.len() as u64,
+            reserved: self.bulk.next().filter(|_| !is_fragment_waiting),
+            cut: self.bulk.cut(),
+            high_water: self.settings.high_water as u64,
+            max_message: self.settings.max_message,
         }
     }
 
-    /// Whether a request or a reply may be put into the output now.
-    pub(super) fn has_room(&self) -> bool {
-        self.backlog().has_room(&self.settings)
-    }
-
-    /// Whether `lane` has to wait for room: the few calls of the control service have not.
-    pub(super) fn is_full_for(&self, lane: Lane) -> bool {
-        lane != Lane::Control && !self.has_room()
+    /// Whether a request, a reply or a message of a stream may be put into the output now.
+    pub(super) fn has_room(&self, priority: Priority) -> bool {
+        self.backlog().has_room(priority)
     }
 
     fn put_control<M: Message>(&mut self, kind: Kind, message: &M) {
@@ -259,7 +249,7 @@ impl Connection {
     }
 }
 
-/// How much of a long message goes at once while the rest is paced.
+/// How much of a long message goes at once.
 const BEGINNING: usize = 4 * 1024;
 /// The only version of the protocol that there is.
 pub(super) const VERSION: u32 = 1;

@@ -11,6 +11,7 @@ use crate::{
         Encoded,
         control::{DropReason, Reason},
     },
+    priority::Priorities,
 };
 
 /// A moment: how long after the connection began.
@@ -44,7 +45,8 @@ pub(crate) struct Settings {
     pub(crate) send_bytes: u64,
     /// Undelivered replies, in bytes.
     pub(crate) inbox_bytes: u64,
-    /// No handler starts, and no request or reply is encoded, while more than this waits to be written.
+    /// No handler starts, and no request or reply is encoded, while more than this waits to be written; unless its
+    /// priority is control, it waits for less.
     pub(crate) high_water: usize,
     /// How many callers may wait for credit, a slot or room.
     pub(crate) max_waiting: usize,
@@ -85,6 +87,8 @@ pub(crate) struct Settings {
     pub(crate) max_stream_window: u64,
     /// Whether anybody here takes requests.
     pub(crate) serves: bool,
+    /// What goes first of the replies of those who do.
+    pub(crate) priorities: Priorities,
 }
 
 /// How a request of ours travels, apart from its message.

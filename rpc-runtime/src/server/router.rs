@@ -11,7 +11,11 @@ use std::{
     time::Duration,
 };
 
-use crate::{Code, Error, Handler, Incoming, Procedure, Service, Status, builtin, service::Run};
+use crate::{
+    Code, Error, Handler, Incoming, Procedure, Service, Status, builtin,
+    priority::Priorities,
+    service::{Run, priorities},
+};
 
 /// All procedures of a server.
 pub(crate) struct Router {
@@ -19,6 +23,7 @@ pub(crate) struct Router {
     by_id: HashMap<u64, usize, BuildHasherDefault<IdHasher>>,
     /// The services in the order in which they were added, for texts.
     names: Vec<&'static str>,
+    priorities: Priorities,
 }
 
 impl Router {
@@ -38,6 +43,7 @@ impl Router {
             routes: Vec::new(),
             by_id: HashMap::default(),
             names: Vec::new(),
+            priorities: priorities(&services),
         };
         for service in services {
             router.add(service)?;
@@ -95,6 +101,11 @@ impl Router {
                 )))
             }
         }
+    }
+
+    /// What replies go by.
+    pub(super) fn priorities(&self) -> &Priorities {
+        &self.priorities
     }
 
     /// The place of the procedure `id` among the routes.

@@ -118,6 +118,7 @@ impl Shared {
         let limits = &self.options.limits;
         Settings {
             encodings: Compression::announced(self.options.compression),
+            priorities: self.router.priorities().clone(),
             ..limits.settings(SERVER_KEEP_ALIVE, Bytes::copy_from_slice(&self.instance))
         }
     }

@@ -67,7 +67,7 @@ fn fragments_of_several_messages_take_turns() {
         .filter(|f| f.kind == Kind::Data)
         .map(|f| f.id)
         .collect();
-    assert_eq!(ids, [1, 3, 1, 3, 1, 3, 1, 3]);
+    assert_eq!(ids, [1, 3, 1, 3, 1, 3, 1, 3, 1, 3]);
     pair.echo();
     pair.echo();
     assert!(pair.poll(&mut first) && pair.poll(&mut second));

@@ -1,0 +1,192 @@
+//! Bulk: the rests of messages whose beginning is in the output already.
+
+use std::collections::VecDeque;
+
+use super::{
+    fragments::{Part, payload_room},
+    turns::Turns,
+};
+use crate::{
+    Priority,
+    frame::{Flags, Header, Kind, Output},
+};
+
+/// The rests of messages of ours whose first fragment is in the output.
+///
+/// The highest priority goes first, save one fragment in eight; within one, what was cut only because the output was
+/// nearly full goes first, then each message has a fragment in turn.
+#[derive(Debug, Default)]
+pub(super) struct Bulk {
+    classes: [Class; Priority::ALL.len()],
+    turns: Turns,
+    len: usize,
+}
+
+/// The rests of one priority.
+#[derive(Debug, Default)]
+struct Class {
+    /// Of messages that one frame could have carried.
+    cut: VecDeque<Rest>,
+    /// Of long messages, in the order of their turns.
+    long: VecDeque<Rest>,
+}
+
+#[derive(Debug)]
+struct Rest {
+    id: u64,
+    part: Part,
+    bytes: Output,
+}
+
+/// A message whose last fragment went into the output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Finished {
+    pub(super) id: u64,
+    pub(super) part: Part,
+}
+
+impl Class {
+    fn iter(&self) -> impl Iterator<Item = &Rest> {
+        self.cut.iter().chain(&self.long)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.cut.is_empty() && self.long.is_empty()
+    }
+
+    fn remove(&mut self, id: u64) -> Option<Rest> {
+        for rests in [&mut self.cut, &mut self.long] {
+            if let Some(index) = rests.iter().position(|rest| rest.id == id) {
+                return rests.remove(index);
+            }
+        }
+        None
+    }
+}
+
+impl Bulk {
+    /// Adds what remains of a message that is too long for one frame.
+    pub(super) fn push(&mut self, id: u64, part: Part, priority: Priority, bytes: Output) {
+        self.len += bytes.len();
+        let rest = Rest { id, part, bytes };
+        self.classes[priority.rank()].long.push_back(rest);
+    }
+
+    /// Adds what remains of a message that one frame could have carried.
+    pub(super) fn push_cut(&mut self, id: u64, part: Part, priority: Priority, bytes: Output) {
+        self.len += bytes.len();
+        let rest = Rest { id, part, bytes };
+        self.classes[priority.rank()].cut.push_back(rest);
+    }
+
+    /// The priority whose turn it is.
+    pub(super) fn next(&self) -> Option<Priority> {
+        self.turns.next(self.ready())
+    }
+
+    /// Puts the next fragment of the message whose turn it is into `out`, of at most `most` bytes, in a frame of at most
+    /// `max_frame`; names the message if it was the last one.
+    pub(super) fn transmit(&mut self, max_frame: usize, most: usize, out: &mut Output) -> Option<Finished> {
+        let priority = self.next()?;
+        self.turns.took(priority, self.ready());
+        let class = &mut self.classes[priority.rank()];
+        let is_cut = !class.cut.is_empty();
+        let mut rest = class.cut.pop_front().or_else(|| class.long.pop_front())?;
+        let mut header = Header::new(Kind::Data, rest.id);
+        header.flags = Flags::MORE;
+        let len = payload_room(&header, max_frame).min(most).min(rest.bytes.len());
+        if len == rest.bytes.len() {
+            header.flags = Flags::NONE;
+        }
+        self.len -= len;
+        let mut fragment = rest.bytes.split_to(len);
+        header.encode_output(&mut fragment, out);
+        if rest.bytes.is_empty() {
+            return Some(Finished {
+                id: rest.id,
+                part: rest.part,
+            });
+        }
+        if is_cut {
+            class.cut.push_front(rest);
+        } else {
+            class.long.push_back(rest);
+        }
+        None
+    }
+
+    /// Drops what remains of a message: the other side no longer wants it.
+    pub(super) fn remove(&mut self, id: u64) {
+        let rest = self.classes.iter_mut().find_map(|class| class.remove(id));
+        self.len -= rest.map_or(0, |rest| rest.bytes.len());
+    }
+
+    /// Drops everything.
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// How many bytes remain of all messages.
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether nothing remains.
+    pub(super) fn is_empty(&self) -> bool {
+        self.classes.iter().all(Class::is_empty)
+    }
+
+    /// The highest priority of a message that was cut for lack of room: others are not to overtake it.
+    pub(super) fn cut(&self) -> Option<Priority> {
+        let is_cut = |priority: &Priority| !self.classes[priority.rank()].cut.is_empty();
+        Priority::ALL.into_iter().find(is_cut)
+    }
+
+    /// Whether anything remains of a one-way request up to `last_id`.
+    pub(super) fn has_send(&self, last_id: u64) -> bool {
+        let mut rests = self.rests();
+        rests.any(|rest| rest.part == Part::Send && rest.id <= last_id)
+    }
+
+    /// Whether anything remains of a request up to `last_id`.
+    pub(super) fn has_request(&self, last_id: u64) -> bool {
+        let mut rests = self.rests();
+        rests.any(|rest| rest.part.is_request() && rest.id <= last_id)
+    }
+
+    /// Whether anything remains of a message of call `id`.
+    pub(super) fn has(&self, id: u64) -> bool {
+        self.rests().any(|rest| rest.id == id)
+    }
+
+    /// Whether anything remains of a reply.
+    pub(super) fn has_reply(&self) -> bool {
+        self.rests().any(|rest| rest.part == Part::Reply)
+    }
+
+    /// The first request that is unfinished.
+    pub(super) fn first_request(&self) -> Option<u64> {
+        let requests = self.rests().filter(|rest| rest.part.is_request());
+        requests.map(|rest| rest.id).min()
+    }
+
+    /// The one-way requests that are unfinished.
+    pub(super) fn sends(&self) -> impl Iterator<Item = u64> + '_ {
+        let sends = self.rests().filter(|rest| rest.part == Part::Send);
+        sends.map(|rest| rest.id)
+    }
+
+    /// The first of them.
+    pub(super) fn first_send(&self) -> Option<u64> {
+        self.sends().min()
+    }
+
+    fn rests(&self) -> impl Iterator<Item = &Rest> {
+        self.classes.iter().flat_map(Class::iter)
+    }
+
+    /// Which priorities have anything.
+    fn ready(&self) -> [bool; Priority::ALL.len()] {
+        Priority::ALL.map(|priority| !self.classes[priority.rank()].is_empty())
+    }
+}

@@ -1,0 +1,267 @@
+//! Lines: those who wait for credit, a slot or room, by priority.
+
+use std::task::Context;
+
+use super::{
+    Time,
+    backlog::Passage,
+    credit::{Lane, Wanted},
+    gate::Gate,
+    timers::earliest,
+    turns::Turns,
+    wakers::Woken,
+};
+use crate::Priority;
+
+/// One line for each priority, and one for the calls of the control service, which have credit of their own.
+///
+/// Who is first in its line passes when nobody of a higher priority could pass instead; of those that wait, one in eight
+/// is of a lower one. Calls of [`Priority::Control`] wait for nobody but those before them in their own line.
+#[derive(Debug)]
+pub(super) struct Lines {
+    service: Gate,
+    gates: [Gate; Priority::ALL.len()],
+    turns: Turns,
+    /// Whether those who can pass now must be looked for, and how far.
+    news: News,
+}
+
+/// What has happened since the gate's callers were last looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum News {
+    /// Nothing.
+    #[default]
+    None,
+    /// Another caller is the first now.
+    First,
+    /// There is more of what they wait for.
+    More,
+}
+
+/// The line in which a request waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Line {
+    /// Of the calls of the control service.
+    Service,
+    /// Of a priority.
+    Of(Priority),
+}
+
+impl Line {
+    /// The line of a request.
+    pub(super) fn new(lane: Lane, priority: Priority) -> Self {
+        match lane {
+            Lane::Control => Self::Service,
+            Lane::Call | Lane::Send => Self::Of(priority),
+        }
+    }
+
+    /// The number of its first ticket.
+    const fn first(self) -> u64 {
+        match self {
+            Self::Service => 0,
+            Self::Of(priority) => (1 + priority.rank() as u64) * TICKETS,
+        }
+    }
+}
+
+impl Lines {
+    /// Empty lines.
+    pub(super) fn new() -> Self {
+        Self {
+            service: Gate::new(Line::Service.first()),
+            gates: Priority::ALL.map(|priority| Gate::new(Line::Of(priority).first())),
+            turns: Turns::default(),
+            news: News::None,
+        }
+    }
+
+    /// Whether a request may pass now that holds `ticket`, or, without one, comes now.
+    pub(super) fn may_pass(
+        &self,
+        line: Line,
+        ticket: Option<u64>,
+        wanted: Wanted,
+        passage: &Passage,
+    ) -> bool {
+        match line {
+            Line::Service => self.service.is_turn(ticket) && passage.admits(wanted, Priority::Control),
+            Line::Of(priority) => {
+                self.gates[priority.rank()].is_turn(ticket)
+                    && passage.admits(wanted, priority)
+                    && (self.is_empty() || self.next(self.ready(priority, passage)) == Some(priority))
+            }
+        }
+    }
+
+    /// A request passes that holds `ticket`, or none.
+    pub(super) fn pass(&mut self, line: Line, ticket: Option<u64>, passage: &Passage) {
+        if let Some(number) = ticket {
+            self.remove(number);
+        }
+        if let (Line::Of(priority), false) = (line, self.is_empty()) {
+            self.turns.took(priority, self.ready(priority, passage));
+            // It may be the turn of another priority now.
+            self.note(News::First);
+        }
+    }
+
+    /// Lets a caller wait, and returns its ticket; `None` if `max` wait in its line already.
+    pub(super) fn push(
+        &mut self,
+        line: Line,
+        wanted: Wanted,
+        max: usize,
+        deadline: Option<Time>,
+        cx: &Context<'_>,
+    ) -> Option<u64> {
+        let gate = match line {
+            Line::Service => &mut self.service,
+            Line::Of(priority) => &mut self.gates[priority.rank()],
+        };
+        (gate.len() < max).then(|| gate.push(wanted, deadline, cx))
+    }
+
+    /// Renews the waker of a caller; false if it no longer waits here.
+    #[must_use]
+    pub(super) fn renew(&mut self, number: u64, cx: &Context<'_>) -> bool {
+        self.gate_of(number).renew(number, cx)
+    }
+
+    /// Lets a caller go that gives up, if it is here.
+    pub(super) fn remove(&mut self, number: u64) {
+        if self.gate_of(number).remove(number) {
+            self.note(News::First);
+        }
+    }
+
+    /// Lets all go whose deadline has passed; they are woken to find out.
+    pub(super) fn expire(&mut self, now: Time, woken: &mut Woken) {
+        let mut moved = self.service.expire(now, woken);
+        for gate in &mut self.gates {
+            moved |= gate.expire(now, woken);
+        }
+        if moved {
+            self.note(News::First);
+        }
+    }
+
+    /// Lets all go; they are woken to find out why.
+    pub(super) fn clear_all(&mut self, woken: &mut Woken) {
+        self.service.clear_all(woken);
+        self.gates.iter_mut().for_each(|gate| gate.clear_all(woken));
+        self.news = News::None;
+    }
+
+    /// Notes that there is more of what they wait for.
+    pub(super) fn note_more(&mut self) {
+        self.note(News::More);
+    }
+
+    /// Wakes those who can pass now: as many as `passage` lets through, one after the other, each in its turn.
+    ///
+    /// After a mere change of the first, only one: the others were woken with it, and whoever came too early is woken
+    /// when its turn has come.
+    pub(super) fn wake(&mut self, woken: &mut Woken, passage: impl FnOnce() -> Passage) {
+        let limit = match std::mem::take(&mut self.news) {
+            News::None => return,
+            News::First => 1,
+            News::More => usize::MAX,
+        };
+        if self.is_empty() && self.service.is_empty() {
+            return;
+        }
+        let mut passage = passage();
+        self.wake_service(woken, &mut passage, limit);
+        let mut turns = self.turns;
+        let mut places = [0; Priority::ALL.len()];
+        for _ in 0..limit {
+            let firsts = Priority::ALL.map(|priority| {
+                let gate = &self.gates[priority.rank()];
+                let first = gate.waiting_from(places[priority.rank()]);
+                first.filter(|&(_, wanted)| passage.admits(wanted, priority))
+            });
+            let ready = firsts.map(|first| first.is_some());
+            let Some(priority) = next(&turns, ready) else {
+                return;
+            };
+            let Some((index, wanted)) = firsts[priority.rank()] else {
+                return;
+            };
+            turns.took(priority, ready);
+            passage.take(wanted, priority);
+            self.gates[priority.rank()].wake(index, woken);
+            places[priority.rank()] = index + 1;
+        }
+    }
+
+    /// The earliest deadline of all who wait.
+    pub(super) fn deadline(&self) -> Option<Time> {
+        let [control, normal, bulk] = &self.gates;
+        earliest([
+            self.service.deadline(),
+            control.deadline(),
+            normal.deadline(),
+            bulk.deadline(),
+        ])
+    }
+
+    /// Whether nobody waits, calls of the control service left out.
+    pub(super) fn is_empty(&self) -> bool {
+        self.gates.iter().all(Gate::is_empty)
+    }
+
+    /// Whether no call of the control service waits.
+    pub(super) fn is_service_empty(&self) -> bool {
+        self.service.is_empty()
+    }
+
+    fn wake_service(&mut self, woken: &mut Woken, passage: &mut Passage, limit: usize) {
+        let mut place = 0;
+        for _ in 0..limit {
+            let first = self.service.waiting_from(place);
+            let Some((index, wanted)) =
+                first.filter(|&(_, wanted)| passage.admits(wanted, Priority::Control))
+            else {
+                return;
+            };
+            passage.take(wanted, Priority::Control);
+            self.service.wake(index, woken);
+            place = index + 1;
+        }
+    }
+
+    /// Who could pass now, `priority` among them.
+    fn ready(&self, priority: Priority, passage: &Passage) -> [bool; Priority::ALL.len()] {
+        Priority::ALL.map(|other| {
+            let first = || self.gates[other.rank()].waiting_from(0);
+            other == priority || first().is_some_and(|(_, wanted)| passage.admits(wanted, other))
+        })
+    }
+
+    fn next(&self, ready: [bool; Priority::ALL.len()]) -> Option<Priority> {
+        next(&self.turns, ready)
+    }
+
+    fn note(&mut self, news: News) {
+        self.news = self.news.max(news);
+    }
+
+    fn gate_of(&mut self, number: u64) -> &mut Gate {
+        match number / TICKETS {
+            0 => &mut self.service,
+            line => &mut self.gates[(line as usize - 1).min(Priority::ALL.len() - 1)],
+        }
+    }
+}
+
+/// Whose turn it is: control does not wait for others.
+fn next(turns: &Turns, ready: [bool; Priority::ALL.len()]) -> Option<Priority> {
+    match ready {
+        [true, ..] => Some(Priority::Control),
+        _ => turns.next(ready),
+    }
+}
+
+/// Each line gives so many tickets.
+const TICKETS: u64 = 1 << 61;

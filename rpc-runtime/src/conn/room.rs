@@ -1,0 +1,158 @@
+//! Room: those who wait until less output waits to be written.
+
+use std::{
+    collections::VecDeque,
+    task::{Context, Waker},
+};
+
+use super::{Time, ids::IdMap, wakers::Woken};
+use crate::Priority;
+
+/// Those who wait until less output waits to be written: replies, messages of streams, and what handlers call.
+///
+/// They are called in order, a few at a time, and each that comes makes place for the next: a thousand replies that wait
+/// do not wake all their tasks for the room of one. Nobody is entitled to it, so who is called and does not come keeps
+/// nobody out; see [`Room::call_again`].
+#[derive(Debug, Default)]
+pub(super) struct Room {
+    waiting: IdMap<Waiting>,
+    /// The keys of those who wait; ones that no longer do are skipped.
+    lines: [VecDeque<u64>; Priority::ALL.len()],
+    /// How many were called and have not come.
+    called: usize,
+    /// Whether those who can come must be looked for.
+    news: bool,
+    /// For so many fragments more, one of each priority was lately refused.
+    refused: [u8; Priority::ALL.len()],
+    /// The next key of one who waits and has no id.
+    next_key: u64,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    waker: Waker,
+    deadline: Option<Time>,
+}
+
+impl Room {
+    /// How many are called at once.
+    const CALLED: usize = 16;
+    /// For so many fragments the next ones are short after somebody found no room.
+    const REFUSED: u8 = 8;
+    /// From here on there are the keys of those who have no id.
+    pub(super) const FIRST_KEY: u64 = 1 << 63;
+
+    /// Lets the one wait whom `key` names.
+    pub(super) fn wait(&mut self, key: u64, priority: Priority, deadline: Option<Time>, cx: &Context<'_>) {
+        self.called = self.called.saturating_sub(1);
+        self.refused(priority);
+        if let Some(waiting) = self.waiting.get_mut(&key) {
+            return waiting.waker.clone_from(cx.waker());
+        }
+        let waker = cx.waker().clone();
+        self.waiting.insert(key, Waiting { waker, deadline });
+        let line = &mut self.lines[priority.rank()];
+        if line.len() > 2 * self.waiting.len() + Self::CALLED {
+            line.retain(|key| self.waiting.contains_key(key));
+        }
+        line.push_back(key);
+    }
+
+    /// A key for one who has no id.
+    pub(super) fn new_key(&mut self) -> u64 {
+        self.next_key += 1;
+        Self::FIRST_KEY + self.next_key
+    }
+
+    /// The one whom `key` names has come, or never will.
+    pub(super) fn leave(&mut self, key: u64) {
+        if self.called == 0 && self.waiting.is_empty() {
+            return;
+        }
+        self.waiting.remove(&key);
+        self.called = self.called.saturating_sub(1);
+        self.news = true;
+    }
+
+    /// Notes that there is more room.
+    pub(super) fn note_more(&mut self) {
+        self.news = true;
+    }
+
+    /// Calls others: those who were called last have not all come.
+    pub(super) fn call_again(&mut self) {
+        self.called = 0;
+        self.news = true;
+    }
+
+    /// Calls some of those for whose priority there is room.
+    pub(super) fn wake(&mut self, rooms: impl FnOnce() -> [bool; Priority::ALL.len()], woken: &mut Woken) {
+        if !std::mem::take(&mut self.news) || self.waiting.is_empty() {
+            return;
+        }
+        let rooms = rooms();
+        for priority in Priority::ALL {
+            while rooms[priority.rank()] && self.called < Self::CALLED {
+                let Some(key) = self.lines[priority.rank()].pop_front() else {
+                    break;
+                };
+                if let Some(waiting) = self.waiting.remove(&key) {
+                    self.called += 1;
+                    woken.push(Some(waiting.waker));
+                }
+            }
+        }
+    }
+
+    /// Whether one waits for whose priority there is room.
+    pub(super) fn would_call(&self, rooms: [bool; Priority::ALL.len()]) -> bool {
+        let mut lines = self.lines.iter().zip(rooms);
+        lines.any(|(line, room)| room && !line.is_empty())
+    }
+
+    /// Wakes everybody.
+    pub(super) fn clear(&mut self, woken: &mut Woken) {
+        for (_, waiting) in self.waiting.drain() {
+            woken.push(Some(waiting.waker));
+        }
+        *self = Self::default();
+    }
+
+    /// Wakes those whose deadline has passed; they find out.
+    pub(super) fn expire(&mut self, now: Time, woken: &mut Woken) {
+        let is_due = |waiting: &Waiting| waiting.deadline.is_some_and(|deadline| deadline <= now);
+        let due = self.waiting.iter().filter(|(_, waiting)| is_due(waiting));
+        let due: Vec<u64> = due.map(|(key, _)| *key).collect();
+        for key in due {
+            woken.push(self.waiting.remove(&key).map(|waiting| waiting.waker));
+        }
+    }
+
+    /// The earliest deadline of all who wait.
+    pub(super) fn deadline(&self) -> Option<Time> {
+        self.waiting.values().filter_map(|waiting| waiting.deadline).min()
+    }
+
+    /// Whether nobody waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// One of this priority found no room, here or in the lines of those who call.
+    pub(super) fn refused(&mut self, priority: Priority) {
+        self.refused[priority.rank()] = Self::REFUSED;
+    }
+
+    /// The highest priority of those who lately found no room.
+    pub(super) fn highest_refused(&self) -> Option<Priority> {
+        let is_refused = |priority: &Priority| self.refused[priority.rank()] > 0;
+        Priority::ALL.into_iter().find(is_refused)
+    }
+
+    /// A fragment went into the output.
+    pub(super) fn fragment_put(&mut self) {
+        for refused in &mut self.refused {
+            *refused = refused.saturating_sub(1);
+        }
+    }
+}
