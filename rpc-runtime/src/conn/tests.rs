@@ -16,6 +16,7 @@ mod leftovers;
 mod loss;
 mod pace;
 mod parts;
+mod priorities;
 mod schedules;
 mod senders;
 mod sends;
@@ -262,6 +263,8 @@ pub(super) struct Call {
     ticket: Ticket,
     pub(super) one_way: bool,
     pub(super) procedure: u64,
+    pub(super) priority: Priority,
+    pub(super) nested: bool,
     pub(super) deadline: Option<Time>,
     pub(super) metadata: Metadata,
     message: Vec<u8>,
@@ -278,6 +281,8 @@ impl Call {
             ticket: Ticket::default(),
             one_way: false,
             procedure: ECHO,
+            priority: Priority::Normal,
+            nested: false,
             deadline: None,
             metadata: Metadata::new(),
             message: message.into(),
@@ -308,6 +313,11 @@ impl Call {
         self
     }
 
+    pub(super) fn priority(mut self, priority: Priority) -> Self {
+        self.priority = priority;
+        self
+    }
+
     /// As the caller's future when it is polled; true once it has an outcome.
     pub(super) fn poll(&mut self, conn: &mut Connection, now: Time) -> bool {
         let waker = Waker::from(Arc::clone(&self.flag));
@@ -318,6 +328,8 @@ impl Call {
         let request = Request {
             procedure: self.procedure,
             control: self.procedure == CONTROL,
+            priority: self.priority,
+            nested: self.nested,
             deadline: self.deadline,
             metadata: Some(&self.metadata),
             ..Request::default()
