@@ -154,6 +154,7 @@ impl Connection {
         let request = Request {
             one_way,
             control: self.settings.control.contains(&frame.procedure),
+            priority: Priority::Normal,
             stage: Stage::Withdrawn(withdrawn),
             unwanted: None,
             waiters: Waiters::default(),

@@ -208,7 +208,7 @@ fn short_and_long_messages_of_one_priority_share_the_output() {
     let mut pair = Pair::new();
     let mut calls = vec![pair.start(of(Priority::Normal, 4_000_000))];
     pair.client.open_window = 0;
-    calls.extend((0..900).map(|_| pair.start(of(Priority::Normal, 4000))));
+    calls.extend((0..100).map(|_| pair.start(of(Priority::Normal, 15_000))));
     let (mut short, mut long) = (0, 0);
     for _ in 0..20 {
         pair.client.open_window = FRAGMENT;
