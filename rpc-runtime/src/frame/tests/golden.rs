@@ -122,6 +122,7 @@ fn fragments_are_these_bytes() {
 fn send_is_these_bytes() {
     check(
         golden!("send"),
+        golden!("send_compressed"),
         Frame {
             flags: Flags::END,
             procedure: UPDATE,
