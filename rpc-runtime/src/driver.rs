@@ -1,5 +1,6 @@
-//! Link: a connection and the alarm of its driver. Driver: the one task per connection that owns a socket.
+//! Link: a connection and the alarm of its driver. Driver: the socket of a connection, and how it is read and written.
 
+mod baton;
 mod link;
 
 use std::{
@@ -18,7 +19,10 @@ use tokio::{
 };
 use tokio_util::codec::Decoder;
 
-pub(crate) use self::link::Link;
+pub(crate) use self::{
+    baton::{Baton, Drive, Round},
+    link::Link,
+};
 use crate::{
     codec::FrameCodec,
     conn::{Connection, Time},
@@ -28,17 +32,19 @@ use crate::{
 /// Drives `link` over `stream` until the connection is closed: to be spawned.
 ///
 /// Dropping the future at any point fails everything that is pending on the connection.
-pub(crate) fn drive<S>(stream: S, link: Arc<Link>, max_frame: u32) -> impl Future<Output = ()> + Send
+#[cfg(test)]
+pub(crate) fn drive<S>(stream: S, link: Arc<Link>, max_frame: u32) -> Drive<S>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    Driver::new(stream, link, max_frame, WRITE_LEN)
+    Drive::new(Baton::new(stream, link, max_frame))
 }
 
-/// The one task per connection that owns a socket.
+/// The socket of a connection, and all that reading and writing it takes.
 ///
 /// It reads, feeds the state machine, writes what comes out, and keeps one timer. It never waits for a handler or a
-/// caller, and nothing makes it stop reading (R0).
+/// caller, and nothing makes it stop reading (R0): it lies in its [`Baton`] while handlers are polled, and passes to another
+/// task when one of them is late.
 struct Driver<S> {
     stream: S,
     link: Arc<Link>,
@@ -94,32 +100,6 @@ enum Input {
     Broken(io::Error),
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Future for Driver<S> {
-    type Output = ();
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let this = self.get_mut();
-        for _ in 0..TURNS {
-            let input = this.poll_read(cx);
-            let read = !matches!(input, Input::Nothing);
-            let due = this.poll_timer(cx);
-            let turn = this.turn(input, due, cx);
-            this.wakers.drain(..).for_each(Waker::wake);
-            if turn.closed {
-                return Poll::Ready(());
-            }
-            let wrote = this.poll_write(cx);
-            let shut = turn.shutdown && this.output.is_empty() && this.poll_shutdown(cx);
-            if !read && !due && !wrote && !shut {
-                return Poll::Pending;
-            }
-        }
-        // Others are to have their turn too.
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    }
-}
-
 /// What the state machine wants after a turn.
 struct Turn {
     closed: bool,
@@ -144,6 +124,28 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             writing: Writing::Open,
             failed: None,
             wakers: Vec::new(),
+        }
+    }
+
+    /// Reads, tells the connection what has come and what has gone, and writes what it gives.
+    fn round(&mut self, cx: &mut Context<'_>) -> Round {
+        let input = self.poll_read(cx);
+        let read = !matches!(input, Input::Nothing);
+        let due = self.poll_timer(cx);
+        let turn = self.turn(input, due, cx);
+        let own = cx.waker();
+        // Who drives looks at everything before it sleeps.
+        let others = self.wakers.drain(..).filter(|waker| !waker.will_wake(own));
+        others.for_each(Waker::wake);
+        if turn.closed {
+            return Round::Over;
+        }
+        let wrote = self.poll_write(cx);
+        let shut = turn.shutdown && self.output.is_empty() && self.poll_shutdown(cx);
+        if read || due || wrote || shut {
+            Round::Moved
+        } else {
+            Round::Idle
         }
     }
 

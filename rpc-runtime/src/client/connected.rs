@@ -3,13 +3,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::task::AbortHandle;
-
 use super::{failure::Obstacle, keeper::Hold};
 use crate::{
     Compression,
     conn::{Cause, State},
-    driver::Link,
+    driver::{Baton, Link},
+    transport::Stream,
 };
 
 /// A connection as the channel and its calls hold it. When the last of them lets go, it closes: what is queued still
@@ -19,7 +18,7 @@ pub(super) struct Connected {
     /// The address of the peer, for errors.
     pub(super) peer: Arc<str>,
     /// None for a connection that is somebody else's to end.
-    pub(super) driver: Option<AbortHandle>,
+    pub(super) baton: Option<Arc<Baton<Stream>>>,
     /// Tells the keeper when it is dropped.
     pub(super) _hold: Hold,
 }
@@ -50,8 +49,8 @@ impl Connected {
 
     /// Ends the connection now; everything that is pending on it fails.
     pub(super) fn abort(&self) {
-        if let Some(driver) = &self.driver {
-            driver.abort();
+        if let Some(baton) = &self.baton {
+            baton.cut();
         }
     }
 

@@ -1,4 +1,4 @@
-//! Keeper: the task that makes one connection, watches its driver, and ends it.
+//! Keeper: the task that makes one connection, watches over it, and ends it.
 
 use std::{
     convert::Infallible,
@@ -18,7 +18,7 @@ use super::{channel::Channel, failure::Obstacle};
 use crate::{
     Error, Peer,
     conn::{Cause, Connection, Settings, Side},
-    driver::{Link, drive},
+    driver::{Baton, Drive, Link},
     server::{Callable, InProcess},
     transport::{self, Address, Stream},
 };
@@ -39,7 +39,7 @@ pub(super) type Hold = oneshot::Sender<Infallible>;
 /// Tells when the last [`Hold`] is gone.
 pub(super) type Held = oneshot::Receiver<Infallible>;
 
-/// The task that makes one connection, watches its driver, and ends it when nobody wants it any more.
+/// The task that makes one connection, watches over it, and ends it when nobody wants it any more.
 ///
 /// It is a task of its own, so that a caller who gives up takes nothing from the others.
 pub(super) struct Keeper {
@@ -69,23 +69,22 @@ impl Keeper {
             ..self.settings.clone()
         };
         let link = Link::new(Connection::new(Side::Connector, settings));
-        let driver = tokio::spawn(drive(stream, Arc::clone(&link), self.settings.max_frame));
-        let abort = driver.abort_handle();
+        let baton = Baton::new(stream, Arc::clone(&link), self.settings.max_frame);
         let wanted = self
             .watch
             .channel
             .upgrade()
-            .is_some_and(|channel| channel.opened(&link, peer.address_arc(), abort.clone()));
+            .is_some_and(|channel| channel.opened(&link, peer.address_arc(), Arc::clone(&baton)));
         if !wanted {
-            abort.abort();
             return;
         }
         self.watch.kept = Kept::Connection(Arc::clone(&link));
-        let callee = self
-            .services
-            .as_ref()
-            .and_then(|services| services.serve(Arc::clone(&link), peer, abort));
-        self.drive(&link, driver).await;
+        let services = self.services.as_ref();
+        let callee = services.and_then(|services| services.serve(Arc::clone(&link), peer, &baton));
+        if callee.is_none() {
+            tokio::spawn(Drive::new(Arc::clone(&baton)));
+        }
+        self.keep(&link, &baton).await;
         // Now the channel knows that the connection is over.
         drop(self);
         if let Some(callee) = callee {
@@ -94,9 +93,10 @@ impl Keeper {
         }
     }
 
-    /// Watches the connection until its driver has ended.
-    async fn drive(&mut self, link: &Arc<Link>, mut driver: tokio::task::JoinHandle<()>) {
+    /// Watches the connection until it is over.
+    async fn keep(&mut self, link: &Arc<Link>, baton: &Baton<Stream>) {
         let channel = &self.watch.channel;
+        let closed = || poll_fn(|cx| link.with(|conn, _| conn.poll_closed(cx)));
         let end = async {
             let ready = poll_fn(|cx| link.with(|conn, _| conn.poll_ready(cx))).await;
             if let Some(channel) = channel.upgrade() {
@@ -105,13 +105,12 @@ impl Keeper {
                     Err(cause) => channel.rejected(link, &cause),
                 }
             }
-            // A driver that panicked has failed everything too.
-            let _ = (&mut driver).await;
+            closed().await;
         };
         if unless_released(&mut self.held, end).await.is_none() {
             link.with(|conn, now| conn.close(now));
-            if timeout(FAREWELL, &mut driver).await.is_err() {
-                driver.abort();
+            if timeout(FAREWELL, closed()).await.is_err() {
+                baton.cut();
             }
         }
     }

@@ -102,20 +102,6 @@ impl Link {
         }
     }
 
-    /// Wakes the driver if it has work.
-    pub(crate) fn wake_driver_with_work(&self) {
-        let mut state = self.lock();
-        let driver = if state.wants_driver() {
-            state.driver.take()
-        } else {
-            None
-        };
-        drop(state);
-        if let Some(driver) = driver {
-            driver.wake();
-        }
-    }
-
     /// The time as the connection counts it.
     pub(crate) fn now(&self) -> Time {
         self.time(Instant::now())

@@ -5,7 +5,6 @@ use std::{
     future::poll_fn,
     pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::Poll,
     time::Duration,
 };
 
@@ -17,8 +16,8 @@ use tokio::{
 use super::{Served, Shared, dispatch::Dispatcher, drain::announce, race::until};
 use crate::{
     Peer,
-    conn::{Connection, Side, State},
-    driver::{Link, drive},
+    conn::{Connection, Side},
+    driver::{Baton, Link},
     transport::{Listener, Stream, is_the_peers},
 };
 
@@ -105,64 +104,43 @@ pub(super) fn serve_stream(
         // Before the first byte is read, so that nothing of it is taken.
         announce(served.link(), server.drain_timeout());
     }
-    server.runtime().spawn(Dispatcher::new(Arc::clone(&served)));
-    let driver = drive(stream, link, max_frame);
-    let task = server
-        .runtime()
-        .spawn(run(Arc::clone(&served), driver, admission));
-    served.set_driver(task.abort_handle());
+    Dispatcher::spawn(&served, Baton::new(stream, link, max_frame));
+    server.runtime().spawn(watch_over(served, admission));
     true
 }
 
-/// Drives a connection from its handshake to its end, and looks after what it leaves behind.
-async fn run(served: Arc<Served>, driver: impl Future<Output = ()>, admission: Option<Admission>) {
+/// Watches over a connection from its handshake to its end, and looks after what it leaves behind.
+async fn watch_over(served: Arc<Served>, admission: Option<Admission>) {
     // However this task ends, stubs to the caller learn that their connection is gone.
     let told = Told::new(served);
-    // The driver, and with it the socket, is gone afterwards.
-    run_driver(told.served(), driver, admission).await;
+    until_closed(told.served(), admission).await;
     outlive(&told.tell()).await;
 }
 
-async fn run_driver(served: &Served, driver: impl Future<Output = ()>, admission: Option<Admission>) {
+async fn until_closed(served: &Served, admission: Option<Admission>) {
     let peer = served.peer().address();
     let (permit, handshake) = admission.map_or((None, None), |one| (Some(one.permit), Some(one.handshake)));
-    let mut driver = pin!(driver);
-    let ready = poll_fn(|cx| {
-        let ready = served.link().with(|conn, _| conn.poll_ready(cx));
-        if ready.is_ready() || driver.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(ready.is_ready());
-        }
-        Poll::Pending
-    });
-    match handshake {
-        Some(handshake) => {
-            if until(handshake.evicted, ready).await.is_none() {
+    let ready = poll_fn(|cx| served.link().with(|conn, _| conn.poll_ready(cx)));
+    let is_open = match handshake {
+        Some(handshake) => match until(handshake.evicted, ready).await {
+            Some(ready) => ready.is_ok(),
+            None => {
                 tracing::warn!(peer, "handshake given up: too many peers are at it");
+                served.cut();
                 return;
             }
-        }
-        None => {
-            ready.await;
-        }
-    }
-    let opened = matches!(
-        served.link().with(|conn, _| conn.state()),
-        State::Open | State::Draining
-    );
-    if opened {
+        },
+        None => ready.await.is_ok(),
+    };
+    if is_open {
         tracing::debug!(peer, "connection opened");
     }
-    if !served.link().with(|conn, _| conn.is_closed()) {
-        driver.await;
-    }
-    if let State::Closed(cause) = served.link().with(|conn, _| conn.state()) {
-        let event = if opened {
-            "connection closed"
-        } else {
-            "handshake failed"
-        };
-        tracing::debug!(peer, %cause, "{event}");
-    }
+    let cause = poll_fn(|cx| served.poll_closed(cx)).await;
+    let event = match is_open {
+        true => "connection closed",
+        false => "handshake failed",
+    };
+    tracing::debug!(peer, %cause, "{event}");
     drop(permit);
 }
 
@@ -258,7 +236,7 @@ const PATIENCE: Duration = Duration::from_millis(250);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{server::shared::Options, terminate::Asker, transport};
+    use crate::{conn::State, server::shared::Options, terminate::Asker, transport};
 
     #[tokio::test(start_paused = true)]
     async fn whoever_comes_while_listeners_are_closed_is_told_before_anything_is_read() {

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use tokio::{runtime::Handle, task::AbortHandle};
+use tokio::runtime::Handle;
 
 use super::{
     Shared,
@@ -11,7 +11,11 @@ use super::{
     router::Router,
     shared::Options,
 };
-use crate::{Compression, Error, Limits, Peer, Service, driver::Link};
+use crate::{
+    Compression, Error, Limits, Peer, Service,
+    driver::{Baton, Link},
+    transport::Stream,
+};
 
 /// The services of a client, which its server may call on the connections that the client makes.
 ///
@@ -41,14 +45,13 @@ impl Callable {
         self.router().err()
     }
 
-    /// Serves the calls that come by `link`, whose driver is `driver`; to be called inside of a runtime.
-    pub(crate) fn serve(&self, link: Arc<Link>, peer: Peer, driver: AbortHandle) -> Option<Callee> {
+    /// Drives the connection of `link`, and serves the calls that come by it; to be called inside of a runtime.
+    pub(crate) fn serve(&self, link: Arc<Link>, peer: Peer, baton: &Arc<Baton<Stream>>) -> Option<Callee> {
         // A client with wrong services does not come so far.
         let router = self.router().ok()?;
         let server = Shared::new(Handle::current(), router, self.options.clone(), Vec::new());
         let served = server.register(link, peer)?;
-        served.set_driver(driver);
-        server.runtime().spawn(Dispatcher::new(Arc::clone(&served)));
+        Dispatcher::spawn(&served, Arc::clone(baton));
         Some(Callee(Told::new(served)))
     }
 

@@ -1,4 +1,4 @@
-//! Dispatcher: starts the handlers of one connection, in the order in which their requests arrived.
+//! Dispatcher: drives one connection, and starts the handlers of its requests, in the order in which they arrived.
 
 use std::{
     future::Future,
@@ -16,31 +16,54 @@ use crate::{
     Code, Handler, Incoming, Priority, Procedure, Status, builtin,
     conn::{Arrived, CallId, End},
     depth,
+    driver::{Baton, Round},
     frame::control::DropReason,
     service::Run,
     terminate::{Asker, Decision, Wish},
+    transport::Stream,
 };
 
-/// Starts the handlers of one connection: a task that is not the driver.
+/// Drives one connection, and starts the handlers of its requests.
 ///
-/// It polls each handler once, in the order of arrival; most end there, and cost no task. One that is pending gets a
-/// task when the dispatcher stops, with the same future. The driver stays asleep until then, too: a task that this
-/// one wakes may sit where no other worker can take it, behind the next handler, and that one may block. When a poll
-/// lasts, the monitor (see `watch`) gives the turn to a fresh dispatcher, and this one ends with its handler.
+/// It polls each handler once, in the order of arrival, between two rounds of the driver; most end there, and cost no task.
+/// One that is pending gets a task when the dispatcher stops, with the same future: a task that this one wakes may sit where
+/// no other worker can take it, behind the next handler, and that one may block. While handlers are polled, the driver lies
+/// in its baton. When a poll lasts, the monitor (see `watch`) gives the turn to a fresh dispatcher, which drives on, and this
+/// one ends with its handler.
 pub(super) struct Dispatcher {
     served: Arc<Served>,
+    /// None once another one drives.
+    baton: Option<Arc<Baton<Stream>>>,
     turn: u64,
 }
 
 impl Dispatcher {
-    /// The first dispatcher of a connection.
-    pub(super) fn new(served: Arc<Served>) -> Self {
-        Self { served, turn: 0 }
+    /// Starts the first dispatcher of a connection, which drives it by `baton`.
+    pub(super) fn spawn(served: &Arc<Served>, baton: Arc<Baton<Stream>>) {
+        served.set_baton(Arc::clone(&baton));
+        served.server().runtime().spawn(Self {
+            served: Arc::clone(served),
+            baton: Some(baton),
+            turn: 0,
+        });
     }
 
-    /// The dispatcher that goes on after another one was late.
-    pub(super) fn taking_over(served: Arc<Served>, turn: u64) -> Self {
-        Self { served, turn }
+    /// Starts the dispatcher that goes on after another one was late.
+    pub(super) fn take_over(served: &Arc<Served>, turn: u64) {
+        served.server().runtime().spawn(Self {
+            served: Arc::clone(served),
+            baton: served.baton().cloned(),
+            turn,
+        });
+    }
+}
+
+/// Whoever drives and is dropped takes the connection with it.
+impl Drop for Dispatcher {
+    fn drop(&mut self) {
+        if let Some(baton) = &self.baton {
+            baton.cut();
+        }
     }
 }
 
@@ -49,34 +72,74 @@ impl Future for Dispatcher {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
-        let served = Arc::clone(&this.served);
-        let mut stop = Stop {
-            served: &served,
-            work: false,
-            woke: false,
-        };
-        for _ in 0..BATCH {
-            let (next, work) = served.link().with_quiet(|conn, _| conn.poll_request(cx));
-            stop.work |= work;
-            let arrived = match next {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(None) => return Poll::Ready(()),
-                Poll::Ready(Some(arrived)) => arrived,
+        for _ in 0..TURNS {
+            let round = match &this.baton {
+                Some(baton) => baton.round(cx),
+                None => Round::Over,
             };
-            let Some(turn) = this.dispatch(arrived, &mut stop) else {
-                return Poll::Ready(());
-            };
-            this.turn = turn;
+            match (this.start_handlers(cx), round) {
+                // Requests may have stood behind the end of their connection: one-ways still run.
+                (Started::Last, Round::Over) | (Started::Late, _) => return Poll::Ready(()),
+                (Started::All | Started::Last, Round::Idle) | (Started::All, Round::Over) => return Poll::Pending,
+                (Started::Some, _) | (_, Round::Moved) => {}
+            }
             if !coop::has_budget_remaining() {
                 break;
             }
         }
+        // Others are to have their turn too.
         cx.waker().wake_by_ref();
         Poll::Pending
     }
 }
 
+/// What starting handlers came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Started {
+    /// There is no request that could be started now.
+    All,
+    /// Some have been, and there may be more.
+    Some,
+    /// No more can come.
+    Last,
+    /// This dispatcher was late: another one goes on.
+    Late,
+}
+
 impl Dispatcher {
+    /// Starts handlers of requests that have come, unless it is to write first.
+    fn start_handlers(&mut self, cx: &mut Context<'_>) -> Started {
+        let served = Arc::clone(&self.served);
+        let mut stop = Stop {
+            served: &served,
+            late: true,
+            woke: false,
+        };
+        let mut started = Started::All;
+        for _ in 0..BATCH {
+            let (next, _) = served.link().with_quiet(|conn, _| conn.poll_request(cx));
+            let arrived = match next {
+                Poll::Pending => break,
+                Poll::Ready(None) => {
+                    started = Started::Last;
+                    break;
+                }
+                Poll::Ready(Some(arrived)) => arrived,
+            };
+            let Some(turn) = self.dispatch(arrived, &mut stop) else {
+                self.baton = None;
+                return Started::Late;
+            };
+            self.turn = turn;
+            started = Started::Some;
+            if served.watch().is_to_stop() || !coop::has_budget_remaining() {
+                break;
+            }
+        }
+        stop.late = false;
+        started
+    }
+
     /// Starts the handler of a request; the next turn, or none if this dispatcher was late.
     fn dispatch(&self, arrived: Arrived, stop: &mut Stop<'_>) -> Option<u64> {
         let served = &self.served;
@@ -95,18 +158,18 @@ impl Dispatcher {
                 procedure = arrived.procedure,
                 "unknown procedure"
             );
-            stop.work |= refuse(served, arrived.id, &status, DropReason::UnknownProcedure);
+            refuse(served, arrived.id, &status, DropReason::UnknownProcedure);
             return Some(self.turn);
         };
         let route = server.router().route(index);
         let procedure = route.procedure();
         let has_stream = procedure.has_request_stream();
         if arrived.streams != has_stream || (arrived.one_way && procedure.has_reply_stream()) {
-            stop.work |= refuse(served, arrived.id, &misshapen(procedure), DropReason::BadPayload);
+            refuse(served, arrived.id, &misshapen(procedure), DropReason::BadPayload);
             return Some(self.turn);
         }
         if !route.is_control() && depth::of(&arrived.metadata) > depth::MAX {
-            stop.work |= refuse(served, arrived.id, &depth::refusal(), DropReason::Overload);
+            refuse(served, arrived.id, &depth::refusal(), DropReason::Overload);
             return Some(self.turn);
         }
         if !route.is_control() && server.is_full() {
@@ -116,7 +179,7 @@ impl Dispatcher {
                 procedure,
                 "refused: too many calls on this server"
             );
-            stop.work |= refuse(served, arrived.id, &server.overloaded(), DropReason::Overload);
+            refuse(served, arrived.id, &server.overloaded(), DropReason::Overload);
             return Some(self.turn);
         }
         if route.procedure().priority() == Priority::Control {
@@ -139,8 +202,7 @@ impl Dispatcher {
         if served.watch().is_unlisted() {
             watch::list(served);
         }
-        let (task, work) = served.with_driver_asleep(|| start.run(run, || route.call(call)));
-        stop.work |= work;
+        let (task, _) = served.with_driver_asleep(|| start.run(run, || route.call(call)));
         let turn = served.watch().end(self.turn);
         if run == Run::InOrder && turn.is_some() {
             route.note_quick();
@@ -213,19 +275,18 @@ fn misshapen(procedure: &Procedure) -> Status {
     )
 }
 
-/// Refuses a request whose handler never starts; true if the driver has work.
-fn refuse(served: &Served, id: CallId, status: &Status, reason: DropReason) -> bool {
+/// Refuses a request whose handler never starts.
+fn refuse(served: &Served, id: CallId, status: &Status, reason: DropReason) {
     served
         .link()
-        .with_quiet(|conn, now| conn.end(id, End::Refused { status, reason }, now))
-        .1
+        .with_quiet(|conn, now| conn.end(id, End::Refused { status, reason }, now));
 }
 
-/// What the dispatcher does whenever it stops, for whatever reason.
+/// What the dispatcher does whenever it stops starting handlers, for whatever reason.
 struct Stop<'a> {
     served: &'a Served,
-    /// Whether the driver has work.
-    work: bool,
+    /// Whether another one drives meanwhile, which does not know what there is to write.
+    late: bool,
     /// Whether the last handler has to wait, and so may have woken a task of this worker: one that is to make a call
     /// for it, say.
     woke: bool,
@@ -234,12 +295,13 @@ struct Stop<'a> {
 impl Drop for Stop<'_> {
     fn drop(&mut self) {
         self.served.spawn_deferred();
-        if self.work {
-            // Last, so that it runs next: replies go out before handlers go on.
+        if self.late {
             self.served.link().wake_driver();
         }
     }
 }
 
-/// How many handlers a dispatcher starts before it lets the driver write.
+/// How many handlers a dispatcher starts before it writes their replies.
 const BATCH: usize = 64;
+/// How many rounds a dispatcher drives before it lets others have their turn.
+const TURNS: usize = 4;

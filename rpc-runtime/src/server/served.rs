@@ -7,7 +7,7 @@ use std::{
     task::{Context, Poll, Wake, Waker},
 };
 
-use tokio::{sync::watch, task::AbortHandle};
+use tokio::sync::watch;
 
 use super::{
     dispatch::Dispatcher,
@@ -19,7 +19,8 @@ use crate::{
     Client, Compression, Peer,
     client::Channel,
     conn::{Cause, Connection, State, Time},
-    driver::Link,
+    driver::{Baton, Link},
+    transport::Stream,
 };
 
 /// One connection of a server, as its dispatcher and its handlers share it.
@@ -32,7 +33,7 @@ pub(crate) struct Served {
     /// Handlers that have to wait, until the dispatcher stops and gives each a task: one that it spawned earlier
     /// could end up in the LIFO slot of this worker, from where nobody can take it, behind a handler that blocks.
     deferred: Mutex<Vec<HandlerTask>>,
-    driver: OnceLock<AbortHandle>,
+    baton: OnceLock<Arc<Baton<Stream>>>,
     /// By which handlers call their caller, once one has asked; until somebody closes it.
     caller: Mutex<Option<Arc<Channel>>>,
     /// Whether this side has begun the connection's end, once a handler has asked.
@@ -49,7 +50,7 @@ impl Served {
             server,
             watch,
             deferred: Mutex::default(),
-            driver: OnceLock::new(),
+            baton: OnceLock::new(),
             caller: Mutex::default(),
             draining: OnceLock::new(),
         }
@@ -124,15 +125,19 @@ impl Served {
         }
     }
 
-    pub(super) fn set_driver(&self, driver: AbortHandle) {
-        // Set once, right after the driver was spawned.
-        let _ = self.driver.set(driver);
+    /// Says how the connection is driven; set once, before its dispatcher starts.
+    pub(super) fn set_baton(&self, baton: Arc<Baton<Stream>>) {
+        let _ = self.baton.set(baton);
+    }
+
+    pub(super) fn baton(&self) -> Option<&Arc<Baton<Stream>>> {
+        self.baton.get()
     }
 
     /// Ends the connection now, whatever is open on it.
     pub(super) fn cut(&self) {
-        if let Some(driver) = self.driver.get() {
-            driver.abort();
+        if let Some(baton) = self.baton.get() {
+            baton.cut();
         }
     }
 
@@ -214,16 +219,12 @@ impl Watched for Arc<Served> {
 
     fn take_over(&self, turn: u64, route: usize) {
         self.server.router().route(route).note_slow();
-        self.server
-            .runtime()
-            .spawn(Dispatcher::taking_over(Self::clone(self), turn));
-        self.link.wake_driver();
+        Dispatcher::take_over(self, turn);
     }
 
     fn relieve(&self) {
         // From here they go where every worker finds them, so nothing gets stuck behind the next handler.
         self.spawn_deferred();
-        self.link.wake_driver_with_work();
     }
 
     fn poke(&self, number: u32) {

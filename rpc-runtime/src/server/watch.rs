@@ -5,9 +5,9 @@
 //! two looks in a row has lost its turn: the monitor starts a fresh dispatcher that goes on, and the late one only
 //! finishes its own handler.
 //!
-//! A dispatcher leaves the driver asleep, and handlers that wait without a task, until it stops. Sixty handlers of half
-//! a millisecond each are quick, and yet would keep the reply of the first for thirty; so when the monitor finds the
-//! dispatcher still at work it sees to both itself.
+//! A dispatcher writes replies, and lets handlers that wait have tasks, only when it has started all that have come. Sixty
+//! handlers of half a millisecond each are quick, and yet would keep the reply of the first for thirty; so when the monitor
+//! finds the dispatcher still at work, it asks it to see to that first.
 //!
 //! The monitor is a thread, one for the process, asleep while nothing is dispatched. It cannot be a task: a worker
 //! that leaves the IO driver for a handler that blocks does not always wake another worker to take the driver over,
@@ -35,8 +35,8 @@ pub(super) trait Watched {
     fn watch(&self) -> &Watch;
     /// The dispatcher has been in one poll for too long: starts another one, whose turn begins at `turn`.
     fn take_over(&self, turn: u64, route: usize);
-    /// The dispatcher is at work since the last look, in one poll after the other: lets others do what it does only
-    /// when it stops.
+    /// The dispatcher is at work since the last look, in one poll after the other, and was asked to stop: sees to what it
+    /// would do then that cannot wait.
     fn relieve(&self);
     /// Wakes a worker, so that tasks, timers and sockets are looked after, and the driver, which a handler may have
     /// left asleep. The worker answers with `number`, by [`Watch::answer`]; so does
@@ -59,6 +59,8 @@ pub(super) struct Watch {
     answered: AtomicU32,
     /// Whether the monitor looks at this watch.
     listed: AtomicBool,
+    /// Whether the dispatcher is to write what there is, before it starts further handlers.
+    stop: AtomicBool,
 }
 
 impl Watch {
@@ -81,6 +83,11 @@ impl Watch {
     /// the monitor delists and looks again: one of the two sees the other.
     pub(super) fn is_unlisted(&self) -> bool {
         !self.listed.load(Ordering::SeqCst) && !self.listed.swap(true, Ordering::SeqCst)
+    }
+
+    /// Whether the dispatcher was asked to write first, since it asked last.
+    pub(super) fn is_to_stop(&self) -> bool {
+        self.stop.load(Ordering::Relaxed) && self.stop.swap(false, Ordering::Relaxed)
     }
 
     /// Begins a poll in a task of its own, which ends when the guard is dropped.
@@ -235,6 +242,7 @@ impl<W: Watched> Entry<W> {
             self.last = look;
             self.still = 0;
             if at_work {
+                self.watched.watch().stop.store(true, Ordering::Relaxed);
                 self.watched.relieve();
             }
             return true;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::{sync::watch, task::AbortHandle, time::Instant};
+use tokio::{sync::watch, time::Instant};
 use tracing::debug;
 
 use super::{Channel, Ours, Stage, State};
@@ -13,7 +13,8 @@ use crate::{
         keeper::Target,
     },
     conn::{Cause, Uncovered},
-    driver::Link,
+    driver::{Baton, Link},
+    transport::Stream,
 };
 
 /// What the keeper tells.
@@ -64,7 +65,7 @@ impl Channel {
     }
 
     /// The transport is there. False if nobody wants it any more.
-    pub(in crate::client) fn opened(&self, link: &Arc<Link>, peer: Arc<str>, driver: AbortHandle) -> bool {
+    pub(in crate::client) fn opened(&self, link: &Arc<Link>, peer: Arc<str>, baton: Arc<Baton<Stream>>) -> bool {
         let mut state = self.lock();
         let hold = match std::mem::replace(&mut state.stage, Stage::Idle) {
             Stage::Connecting(hold) => hold,
@@ -76,7 +77,7 @@ impl Channel {
         let connected = Arc::new(Connected {
             link: Arc::clone(link),
             peer,
-            driver: Some(driver),
+            baton: Some(baton),
             _hold: hold,
         });
         self.standing.begin();

@@ -40,7 +40,7 @@ impl Channel {
         let connected = Arc::new(Connected {
             link: Arc::clone(link),
             peer: Arc::clone(&peer),
-            driver: None,
+            baton: None,
             _hold: hold,
         });
         let stage = Stage::Open {
