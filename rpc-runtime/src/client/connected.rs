@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use super::{failure::Obstacle, keeper::Hold};
 use crate::{
     Compression,
@@ -10,6 +9,7 @@ use crate::{
     driver::{Baton, Link},
     transport::Stream,
 };
+use bytes::Bytes;
 
 /// A connection as the channel and its calls hold it. When the last of them lets go, it closes: what is queued still
 /// goes out.

@@ -80,7 +80,9 @@ impl Future for Dispatcher {
             match (this.start_handlers(cx), round) {
                 // Requests may have stood behind the end of their connection: one-ways still run.
                 (Started::Last, Round::Over) | (Started::Late, _) => return Poll::Ready(()),
-                (Started::All | Started::Last, Round::Idle) | (Started::All, Round::Over) => return Poll::Pending,
+                (Started::All | Started::Last, Round::Idle) | (Started::All, Round::Over) => {
+                    return Poll::Pending;
+                }
                 (Started::Some, _) | (_, Round::Moved) => {}
             }
             if !coop::has_budget_remaining() {

@@ -65,7 +65,12 @@ impl Channel {
     }
 
     /// The transport is there. False if nobody wants it any more.
-    pub(in crate::client) fn opened(&self, link: &Arc<Link>, peer: Arc<str>, baton: Arc<Baton<Stream>>) -> bool {
+    pub(in crate::client) fn opened(
+        &self,
+        link: &Arc<Link>,
+        peer: Arc<str>,
+        baton: Arc<Baton<Stream>>,
+    ) -> bool {
         let mut state = self.lock();
         let hold = match std::mem::replace(&mut state.stage, Stage::Idle) {
             Stage::Connecting(hold) => hold,

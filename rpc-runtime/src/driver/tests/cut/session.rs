@@ -74,7 +74,12 @@ pub(super) async fn session(plan: &Plan, host: &Arc<Host>) -> Logs {
     let (other, server_log) = Cut::new(other, place(Side::Acceptor), plan.fault, pace);
     // Little at once, so that long messages are in the middle of their fragments for long.
     let drive = |stream, link: &Arc<Link>| {
-        Drive::new(Baton::of(Driver::new(stream, Arc::clone(link), MAX_FRAME, 16 << 10)))
+        Drive::new(Baton::of(Driver::new(
+            stream,
+            Arc::clone(link),
+            MAX_FRAME,
+            16 << 10,
+        )))
     };
     let driving = [
         tokio::spawn(drive(one, &client)),
