@@ -370,9 +370,20 @@ impl Connection {
         self.next_timer()
     }
 
+    /// Whether `take_wakers` may give anybody.
+    #[inline]
+    pub(crate) fn wants_to_wake(&self) -> bool {
+        !self.woken.is_empty()
+            || self.lines.has_news()
+            || self.room.has_news()
+            || self.requests.has_released()
+    }
+
     /// Moves out everybody who is to be woken.
     pub(crate) fn take_wakers(&mut self, into: &mut Vec<Waker>) {
-        self.wake_waiting();
+        if self.lines.has_news() || self.room.has_news() {
+            self.wake_waiting();
+        }
         self.requests.wake_takers(&mut self.woken);
         self.woken.move_to(into);
     }

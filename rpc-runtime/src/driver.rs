@@ -183,7 +183,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     fn turn(&mut self, input: Input, due: bool, cx: &mut Context<'_>) -> Turn {
         let link = Arc::clone(&self.link);
         let mut state = link.lock();
-        let now = link.now();
+        let now = state.now(link.now());
         let conn = &mut state.conn;
         if self.written > 0 {
             conn.handle_written(self.written, now);

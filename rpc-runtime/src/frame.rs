@@ -11,7 +11,10 @@ mod payload;
 #[cfg(test)]
 mod tests;
 
-use std::{fmt, ops::BitOr};
+use std::{
+    fmt,
+    ops::{BitOr, Deref},
+};
 
 use bytes::Bytes;
 
@@ -207,10 +210,8 @@ pub(crate) struct Frame {
     pub(crate) timeout_us: u64,
     /// 6: REPLY: the status code; 0 is success.
     pub(crate) code: u32,
-    /// 7: REPLY: the status text, at most [`MAX_TEXT`] bytes.
-    pub(crate) message: String,
-    /// 8: entries beside the message, within the limits of [`Metadata`].
-    pub(crate) metadata: Metadata,
+    /// 7, 8 and 13: what most frames do not have.
+    pub(crate) extra: Extra,
     /// 9: the length of the whole message, if this frame is not all of it; CREDIT: the bytes granted.
     pub(crate) length: u64,
     /// 10: how the payload is compressed.
@@ -219,10 +220,62 @@ pub(crate) struct Frame {
     pub(crate) queue_us: u64,
     /// 12: REPLY: microseconds that its handler ran.
     pub(crate) run_us: u64,
-    /// 13: REPLY: the typed error; a slice of the frame's bytes.
-    pub(crate) details: Bytes,
     /// 15: the message; a slice of the frame's bytes.
     pub(crate) payload: Bytes,
+}
+
+/// The parts of a frame that most frames do not have: out of the way of the others, which are moved about much.
+#[derive(Clone, Default, PartialEq)]
+pub(crate) struct Extra(Option<Box<Parts>>);
+
+/// What an [`Extra`] holds; each is empty if it is absent.
+#[derive(Clone, Default, PartialEq)]
+#[cfg_attr(test, derive(Debug))]
+pub(crate) struct Parts {
+    /// 7: REPLY: the status text, at most [`MAX_TEXT`] bytes.
+    pub(crate) message: String,
+    /// 8: entries beside the message, within the limits of [`Metadata`].
+    pub(crate) metadata: Metadata,
+    /// 13: REPLY: the typed error; a slice of the frame's bytes.
+    pub(crate) details: Bytes,
+}
+
+impl Extra {
+    /// Takes everything out.
+    pub(crate) fn take(&mut self) -> Parts {
+        self.0.take().map_or_else(Parts::default, |parts| *parts)
+    }
+
+    /// Takes the metadata out.
+    pub(crate) fn take_metadata(&mut self) -> Metadata {
+        self.0
+            .as_mut()
+            .map_or_else(Metadata::new, |parts| std::mem::take(&mut parts.metadata))
+    }
+
+    fn get_mut(&mut self) -> &mut Parts {
+        self.0.get_or_insert_default()
+    }
+}
+
+impl Deref for Extra {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        static NONE: Parts = Parts {
+            message: String::new(),
+            metadata: Metadata::new(),
+            details: Bytes::new(),
+        };
+        self.0.as_deref().unwrap_or(&NONE)
+    }
+}
+
+#[cfg(test)]
+impl From<Parts> for Extra {
+    fn from(parts: Parts) -> Self {
+        Self((parts != Parts::default()).then(|| Box::new(parts)))
+    }
 }
 
 impl Frame {
@@ -236,13 +289,13 @@ impl Frame {
             procedure: self.procedure,
             timeout_us: self.timeout_us,
             code: self.code,
-            message: &self.message,
-            metadata: Some(&self.metadata),
+            message: &self.extra.message,
+            metadata: Some(&self.extra.metadata),
             length: self.length,
             encoding: self.encoding,
             queue_us: self.queue_us,
             run_us: self.run_us,
-            details: &self.details,
+            details: &self.extra.details,
         }
     }
 
@@ -282,13 +335,18 @@ impl fmt::Debug for Frame {
                 out.field(name, &value);
             }
         }
-        if !self.message.is_empty() {
-            out.field("message", &self.message);
+        let Parts {
+            message,
+            metadata,
+            details,
+        } = &*self.extra;
+        if !message.is_empty() {
+            out.field("message", message);
         }
-        if !self.metadata.is_empty() {
-            out.field("metadata", &self.metadata);
+        if !metadata.is_empty() {
+            out.field("metadata", metadata);
         }
-        for (name, bytes) in [("details", &self.details), ("payload", &self.payload)] {
+        for (name, bytes) in [("details", details), ("payload", &self.payload)] {
             if !bytes.is_empty() {
                 out.field(name, &format_args!("[{} bytes]", bytes.len()));
             }

@@ -264,7 +264,8 @@ impl Call<'_> {
                 deadline,
                 lane,
                 self.options(procedure),
-            ));
+            )
+            .begins_now());
         };
         Err(refused
             .with_procedure(procedure.path())

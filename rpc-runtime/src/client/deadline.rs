@@ -8,6 +8,8 @@ use tokio::time::Instant;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Deadline {
     at: Option<Instant>,
+    /// When the call began.
+    begun: Instant,
     /// How long that was when the call began.
     given: Duration,
     inherited: bool,
@@ -21,11 +23,13 @@ impl Deadline {
         match (own, inherited) {
             (own, Some(at)) if own.is_none_or(|own| at < own) => Self {
                 at: Some(at),
+                begun: now,
                 given: at.saturating_duration_since(now),
                 inherited: true,
             },
             (own, _) => Self {
                 at: own,
+                begun: now,
                 given: timeout.unwrap_or(Duration::MAX),
                 inherited: false,
             },
@@ -35,6 +39,11 @@ impl Deadline {
     /// The instant; none if the call may take for ever.
     pub(super) fn at(&self) -> Option<Instant> {
         self.at
+    }
+
+    /// When the call began.
+    pub(super) fn begun(&self) -> Instant {
+        self.begun
     }
 
     /// Whether there was nothing left when the call began.

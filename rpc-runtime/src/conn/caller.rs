@@ -300,6 +300,15 @@ impl Connection {
             self.drop_ticket(ticket);
         }
         let line = Line::new(lane, request.priority);
+        if ticket.0.is_none() && self.lines.is_empty() && self.lines.is_service_empty() {
+            // Nobody is passed by.
+            let has_room = lane == Lane::Control || self.has_room(request.priority);
+            if has_room && self.credit.admits(wanted) {
+                self.keep_alive.request_sent();
+                return Poll::Ready(Ok(wanted));
+            }
+            return self.wait(ticket, line, wanted, request.deadline, cx);
+        }
         let passage = self.passage();
         if self.lines.may_pass(line, ticket.0, wanted, &passage) {
             self.lines.pass(line, ticket.0.take(), &passage);

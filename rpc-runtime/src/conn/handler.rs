@@ -302,7 +302,7 @@ impl Connection {
         header.queue_us = queue_us;
         header.run_us = run_us;
         header.details = status.details();
-        if header.frame_len(0) > self.credit.max_frame() {
+        if !header.fits(0, self.credit.max_frame()) {
             // The code and the text matter more; there are no fragments of details.
             header.details = &[];
         }

@@ -183,7 +183,7 @@ impl Connection {
     }
 
     /// Takes a request in.
-    fn admit_request(&mut self, frame: Frame, mut stage: Stage, one_way: bool, len: u64, now: Time) {
+    fn admit_request(&mut self, mut frame: Frame, mut stage: Stage, one_way: bool, len: u64, now: Time) {
         let timeout = match (frame.timeout_us, one_way) {
             (0, true) => Some(self.settings.one_way_timeout),
             (0, false) => None,
@@ -194,8 +194,8 @@ impl Connection {
         let complete = !matches!(stage, Stage::Receiving(_));
         let streams = !frame.flags.contains(Flags::END);
         match &mut stage {
-            Stage::Receiving(partial) => partial.metadata = frame.metadata,
-            Stage::Queued(body) => body.metadata = frame.metadata,
+            Stage::Receiving(partial) => partial.metadata = frame.extra.take_metadata(),
+            Stage::Queued(body) => body.metadata = frame.extra.take_metadata(),
             _ => {}
         }
         let control = self.settings.control.contains(&frame.procedure);

@@ -153,6 +153,11 @@ impl Lines {
         self.news = News::None;
     }
 
+    /// Whether somebody may have to be woken.
+    pub(super) fn has_news(&self) -> bool {
+        self.news != News::None
+    }
+
     /// Notes that there is more of what they wait for.
     pub(super) fn note_more(&mut self) {
         self.note(News::More);

@@ -55,7 +55,11 @@ impl Connection {
         }
         if self.calls.is_waiting(id) {
             match whole(&mut frame) {
-                Ok(payload) => self.deliver(id, payload, head(frame.metadata, frame.queue_us, frame.run_us)),
+                Ok(payload) => self.deliver(
+                    id,
+                    payload,
+                    head(frame.extra.take_metadata(), frame.queue_us, frame.run_us),
+                ),
                 Err(wrong) => self.fail_reply(id, wrong.to_string()),
             }
         }
@@ -115,7 +119,7 @@ impl Connection {
     fn begin_reply(&mut self, mut frame: Frame, now: Time) {
         let id = frame.id;
         let partial = if self.calls.is_waiting(id) {
-            let metadata = std::mem::take(&mut frame.metadata);
+            let metadata = frame.extra.take_metadata();
             PartialReply::new(
                 frame.length,
                 frame.encoding,
@@ -235,11 +239,12 @@ fn executed(flags: Flags) -> Executed {
 
 fn status(frame: &mut Frame) -> Status {
     let code = Code::from_number(frame.code);
+    let parts = frame.extra.take();
     // Copied, because an error may be kept long, and a slice would pin the read buffer.
-    let details = Bytes::copy_from_slice(&frame.details);
-    Status::new(code, std::mem::take(&mut frame.message))
+    let details = Bytes::copy_from_slice(&parts.details);
+    Status::new(code, parts.message)
         .with_details(details)
-        .with_metadata(std::mem::take(&mut frame.metadata))
+        .with_metadata(parts.metadata)
 }
 
 /// A reply without its payload.

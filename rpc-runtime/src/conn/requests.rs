@@ -250,6 +250,11 @@ impl Requests {
         self.takers.wake(woken);
     }
 
+    /// Whether some were released that stood behind an unfinished one.
+    pub(super) fn has_released(&self) -> bool {
+        self.released
+    }
+
     /// Wakes those who take requests if some were released that stood behind an unfinished one.
     pub(super) fn wake_takers(&mut self, woken: &mut Woken) {
         if std::mem::take(&mut self.released) {

@@ -74,6 +74,11 @@ impl Room {
         self.news = true;
     }
 
+    /// Whether somebody may have to be called.
+    pub(super) fn has_news(&self) -> bool {
+        self.news
+    }
+
     /// Notes that there is more room.
     pub(super) fn note_more(&mut self) {
         self.news = true;

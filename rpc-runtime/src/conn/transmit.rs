@@ -32,7 +32,7 @@ impl Connection {
             header.length = size.len as u64;
         }
         let max_frame = self.max_frame(priority);
-        if size.packed <= FRAGMENT && header.frame_len(size.packed) <= max_frame {
+        if size.packed <= FRAGMENT && header.fits(size.packed, max_frame) {
             header.encode(message, size.packed, &mut self.out);
             return self.out.end();
         }

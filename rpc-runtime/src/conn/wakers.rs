@@ -16,7 +16,6 @@ impl Woken {
     }
 
     /// Whether nobody is to be woken.
-    #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -26,6 +26,8 @@ pub(super) struct State {
     armed: Option<Time>,
     /// Whether the driver waits for the OS with all that it may hold: more output is no news to it.
     full: bool,
+    /// The latest time that the connection was told.
+    told: Time,
 }
 
 impl State {
@@ -37,6 +39,13 @@ impl State {
             Some(waker) => waker.clone_from(driver),
             none => *none = Some(driver.clone()),
         }
+    }
+
+    /// The time to tell the connection, for which it never goes back: somebody who looked at the clock later may have come
+    /// before.
+    pub(super) fn now(&mut self, now: Time) -> Time {
+        self.told = self.told.max(now);
+        self.told
     }
 
     /// Whether the connection has something for its driver to do.
@@ -59,6 +68,7 @@ impl Link {
             driver: None,
             armed: None,
             full: false,
+            told: Time::ZERO,
         };
         Arc::new(Self {
             state: Mutex::new(state),
@@ -68,17 +78,35 @@ impl Link {
 
     /// Runs `f` on the connection; then wakes the driver if it has work, and everybody else whom `f` concerned.
     pub(crate) fn with<R>(&self, f: impl FnOnce(&mut Connection, Time) -> R) -> R {
+        self.with_time(None, f)
+    }
+
+    /// As [`Link::with`], for somebody who has looked at the clock just now.
+    pub(crate) fn with_at<R>(&self, now: Instant, f: impl FnOnce(&mut Connection, Time) -> R) -> R {
+        self.with_time(Some(now), f)
+    }
+
+    fn with_time<R>(&self, now: Option<Instant>, f: impl FnOnce(&mut Connection, Time) -> R) -> R {
         let mut state = self.lock();
-        let result = f(&mut state.conn, self.now());
-        let driver = if state.wants_driver() {
-            state.driver.take()
-        } else {
-            None
+        let now = state.now(now.map_or_else(|| self.now(), |now| self.time(now)));
+        let result = f(&mut state.conn, now);
+        // One that is awake looks at everything before it sleeps.
+        let driver = match &state.driver {
+            Some(_) if state.wants_driver() => state.driver.take(),
+            _ => None,
         };
         wake_all(state);
         if let Some(driver) = driver {
             driver.wake();
         }
+        result
+    }
+
+    /// Runs `f`, which looks at the connection or takes something from it, and so gives the driver nothing to do.
+    pub(crate) fn look<R>(&self, f: impl FnOnce(&mut Connection) -> R) -> R {
+        let mut state = self.lock();
+        let result = f(&mut state.conn);
+        wake_all(state);
         result
     }
 
@@ -88,7 +116,8 @@ impl Link {
     /// dispatcher woke would stay behind a handler that blocks its thread.
     pub(crate) fn with_quiet<R>(&self, f: impl FnOnce(&mut Connection, Time) -> R) -> (R, bool) {
         let mut state = self.lock();
-        let result = f(&mut state.conn, self.now());
+        let now = state.now(self.now());
+        let result = f(&mut state.conn, now);
         let wanted = state.wants_driver();
         wake_all(state);
         (result, wanted)
@@ -125,7 +154,14 @@ impl Link {
 }
 
 /// Releases the lock, and only then wakes whom the connection names.
-fn wake_all(mut state: MutexGuard<'_, State>) {
+#[inline]
+fn wake_all(state: MutexGuard<'_, State>) {
+    if state.conn.wants_to_wake() {
+        wake_some(state);
+    }
+}
+
+fn wake_some(mut state: MutexGuard<'_, State>) {
     let mut wakers = Vec::new();
     state.conn.take_wakers(&mut wakers);
     drop(state);

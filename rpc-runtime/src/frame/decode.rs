@@ -90,43 +90,35 @@ impl Frame {
     /// [`FrameError`] says what is wrong; a status text that is not UTF-8, or too long, is no reason to fail.
     pub(crate) fn decode(mut body: Bytes) -> Result<Self, FrameError> {
         let mut frame = Self::default();
-        let mut metadata_len = 0;
-        let (mut message, mut details, mut payload) = (0..0, 0..0, 0..0);
+        let mut ranges = Ranges::default();
         let mut reader = Reader::new(&body);
-        while let Some(key) = reader.key()? {
-            match key.field {
-                1 => frame.kind = Kind::from(reader.uint32(key)?),
-                2 => frame.id = reader.uint64(key)?,
-                3 => frame.flags = Flags::from_bits(reader.uint32(key)?),
-                4 => frame.procedure = reader.fixed64(key)?,
-                5 => frame.timeout_us = reader.uint64(key)?,
-                6 => frame.code = reader.uint32(key)?,
-                7 => message = reader.range(key)?,
-                8 => {
-                    let (name, value) = entry(reader.bytes(key)?, frame.metadata.len())?;
-                    metadata_len += name.len() + value.len();
-                    let entries = frame.metadata.len() + 1;
-                    if entries > Metadata::MAX_ENTRIES || metadata_len > Metadata::MAX_LEN {
-                        return Err(FrameError::Metadata {
-                            entries,
-                            len: metadata_len,
-                        });
-                    }
-                    // Copied, because a handler may keep them, and a slice would pin the read buffer.
-                    frame.metadata.insert(name, Bytes::copy_from_slice(value));
+        while let Some(key) = reader.next_byte() {
+            match key {
+                KIND => frame.kind = Kind::from(reader.varint()? as u32),
+                ID => frame.id = reader.varint()?,
+                FLAGS => frame.flags = Flags::from_bits(reader.varint()? as u32),
+                PROCEDURE => frame.procedure = reader.eight()?,
+                TIMEOUT => frame.timeout_us = reader.varint()?,
+                QUEUE => frame.queue_us = reader.varint()?,
+                RUN => frame.run_us = reader.varint()?,
+                PAYLOAD => ranges.payload = reader.prefixed()?,
+                _ => {
+                    reader.at -= 1;
+                    reader.field(&mut frame, &mut ranges)?;
                 }
-                9 => frame.length = reader.uint64(key)?,
-                10 => frame.encoding = reader.uint32(key)?,
-                11 => frame.queue_us = reader.uint64(key)?,
-                12 => frame.run_us = reader.uint64(key)?,
-                13 => details = reader.range(key)?,
-                15 => payload = reader.range(key)?,
-                _ => reader.skip(key, 0)?,
             }
         }
-        frame.message = text(&body[message]);
+        let Ranges {
+            message,
+            details,
+            payload,
+            ..
+        } = ranges;
+        if !message.is_empty() {
+            frame.extra.get_mut().message = text(&body[message]);
+        }
         if !details.is_empty() {
-            frame.details = body.slice(details);
+            frame.extra.get_mut().details = body.slice(details);
         }
         if !payload.is_empty() {
             // Not `slice`: the body is ours to consume, which spares two atomic operations per frame.
@@ -137,6 +129,26 @@ impl Frame {
         Ok(frame)
     }
 }
+
+/// Where the bytes of fields with a length stand.
+#[derive(Default)]
+struct Ranges {
+    message: Range<usize>,
+    details: Range<usize>,
+    payload: Range<usize>,
+    /// The bytes of all metadata until now.
+    metadata_len: usize,
+}
+
+/// The keys of the fields that most frames are made of, as every encoder writes them: each is one byte.
+const KIND: u8 = 1 << 3 | VARINT;
+const ID: u8 = 2 << 3 | VARINT;
+const FLAGS: u8 = 3 << 3 | VARINT;
+const PROCEDURE: u8 = 4 << 3 | FIXED64;
+const TIMEOUT: u8 = 5 << 3 | VARINT;
+const QUEUE: u8 = 11 << 3 | VARINT;
+const RUN: u8 = 12 << 3 | VARINT;
+const PAYLOAD: u8 = 15 << 3 | LEN;
 
 /// Reads one metadata entry; `index` only names it in an error.
 fn entry(bytes: &[u8], index: usize) -> Result<(&str, &[u8]), FrameError> {
@@ -202,6 +214,54 @@ impl<'a> Reader<'a> {
         Self { bytes, at: 0 }
     }
 
+    /// The next byte, or `None` at the end.
+    #[inline]
+    fn next_byte(&mut self) -> Option<u8> {
+        let byte = self.bytes.get(self.at).copied();
+        self.at += usize::from(byte.is_some());
+        byte
+    }
+
+    /// Any field, however its key is written.
+    #[cold]
+    fn field(&mut self, frame: &mut Frame, ranges: &mut Ranges) -> Result<(), FrameError> {
+        let Some(key) = self.key()? else { return Ok(()) };
+        match key.field {
+            1 => frame.kind = Kind::from(self.uint32(key)?),
+            2 => frame.id = self.uint64(key)?,
+            3 => frame.flags = Flags::from_bits(self.uint32(key)?),
+            4 => frame.procedure = self.fixed64(key)?,
+            5 => frame.timeout_us = self.uint64(key)?,
+            6 => frame.code = self.uint32(key)?,
+            7 => ranges.message = self.range(key)?,
+            8 => self.metadata(key, frame, ranges)?,
+            9 => frame.length = self.uint64(key)?,
+            10 => frame.encoding = self.uint32(key)?,
+            11 => frame.queue_us = self.uint64(key)?,
+            12 => frame.run_us = self.uint64(key)?,
+            13 => ranges.details = self.range(key)?,
+            15 => ranges.payload = self.range(key)?,
+            _ => self.skip(key, 0)?,
+        }
+        Ok(())
+    }
+
+    fn metadata(&mut self, key: Key, frame: &mut Frame, ranges: &mut Ranges) -> Result<(), FrameError> {
+        let metadata = &mut frame.extra.get_mut().metadata;
+        let (name, value) = entry(self.bytes(key)?, metadata.len())?;
+        ranges.metadata_len += name.len() + value.len();
+        let entries = metadata.len() + 1;
+        if entries > Metadata::MAX_ENTRIES || ranges.metadata_len > Metadata::MAX_LEN {
+            return Err(FrameError::Metadata {
+                entries,
+                len: ranges.metadata_len,
+            });
+        }
+        // Copied, because a handler may keep them, and a slice would pin the read buffer.
+        metadata.insert(name, Bytes::copy_from_slice(value));
+        Ok(())
+    }
+
     /// The next field's key, or `None` at the end.
     fn key(&mut self) -> Result<Option<Key>, FrameError> {
         if self.at == self.bytes.len() {
@@ -228,6 +288,11 @@ impl<'a> Reader<'a> {
 
     fn fixed64(&mut self, key: Key) -> Result<u64, FrameError> {
         key.expect(FIXED64)?;
+        self.eight()
+    }
+
+    #[inline]
+    fn eight(&mut self) -> Result<u64, FrameError> {
         let range = self.take(8)?;
         let mut bytes = [0; 8];
         bytes.copy_from_slice(&self.bytes[range]);
@@ -241,6 +306,12 @@ impl<'a> Reader<'a> {
     /// Where the bytes of a field with a length stand.
     fn range(&mut self, key: Key) -> Result<Range<usize>, FrameError> {
         key.expect(LEN)?;
+        self.prefixed()
+    }
+
+    /// Where bytes stand that follow their length.
+    #[inline]
+    fn prefixed(&mut self) -> Result<Range<usize>, FrameError> {
         let len = self.varint()?;
         self.take(len)
     }
@@ -265,6 +336,7 @@ impl<'a> Reader<'a> {
         }
     }
 
+    #[inline]
     fn take(&mut self, len: u64) -> Result<Range<usize>, FrameError> {
         let rest = self.bytes.len() - self.at;
         match usize::try_from(len) {
@@ -279,7 +351,18 @@ impl<'a> Reader<'a> {
         }
     }
 
+    #[inline]
     fn varint(&mut self) -> Result<u64, FrameError> {
+        match self.bytes.get(self.at) {
+            Some(&byte) if byte < 0x80 => {
+                self.at += 1;
+                Ok(byte.into())
+            }
+            _ => self.long_varint(),
+        }
+    }
+
+    fn long_varint(&mut self) -> Result<u64, FrameError> {
         let rest = &self.bytes[self.at..];
         let mut value = 0;
         for (index, &byte) in rest.iter().enumerate() {

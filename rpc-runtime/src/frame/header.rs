@@ -90,7 +90,52 @@ impl Header<'_> {
     }
 
     /// Appends the length and everything before the payload; returns where the frame will end.
+    #[inline]
     fn put(&self, payload_len: usize, out: &mut Output) -> u64 {
+        if self.is_plain() {
+            self.put_plain(payload_len, out)
+        } else {
+            self.put_any(payload_len, out)
+        }
+    }
+
+    /// Whether there are only numbers before the payload.
+    fn is_plain(&self) -> bool {
+        self.message.is_empty() && self.details.is_empty() && self.metadata.is_none_or(Metadata::is_empty)
+    }
+
+    /// How long a frame is at most that [`Header::is_plain`], apart from its payload.
+    const PLAIN_MAX: usize = Plain::LEN - PREFIX_LEN;
+
+    /// Whether the frame is no longer than `max` with a payload of `payload_len` bytes.
+    pub(crate) fn fits(&self, payload_len: usize, max: usize) -> bool {
+        (self.is_plain() && payload_len + Self::PLAIN_MAX <= max) || self.frame_len(payload_len) <= max
+    }
+
+    fn put_plain(&self, payload_len: usize, out: &mut Output) -> u64 {
+        let mut plain = Plain::new();
+        plain.varint_field(1, self.kind.number().into());
+        plain.varint_field(2, self.id);
+        plain.varint_field(3, self.flags.bits().into());
+        if self.procedure != 0 {
+            plain.fixed64_field(4, self.procedure);
+        }
+        plain.varint_field(5, self.timeout_us);
+        plain.varint_field(6, self.code.into());
+        plain.varint_field(9, self.length);
+        plain.varint_field(10, self.encoding.into());
+        plain.varint_field(11, self.queue_us);
+        plain.varint_field(12, self.run_us);
+        if payload_len > 0 {
+            plain.byte(15 << 3 | LEN);
+            plain.varint(payload_len as u64);
+        }
+        out.put_slice(plain.finish(payload_len));
+        out.end() + payload_len as u64
+    }
+
+    #[cold]
+    fn put_any(&self, payload_len: usize, out: &mut Output) -> u64 {
         let frame_len = self.frame_len(payload_len);
         let end = out.end() + (PREFIX_LEN + frame_len) as u64;
         // Everything is far below 4 GiB: the largest frame that may be announced has 16 MiB less one byte.
@@ -125,6 +170,66 @@ impl Header<'_> {
         }
         scratch.flush();
         end
+    }
+}
+
+/// The bytes before a payload if they are but numbers, which all fit: most frames are like that.
+struct Plain {
+    bytes: [u8; Self::LEN],
+    len: usize,
+}
+
+impl Plain {
+    /// The length, four short numbers of at most 6 bytes with their keys, six long ones of 11, the procedure, and the
+    /// payload's length.
+    const LEN: usize = PREFIX_LEN + 4 * 6 + 6 * 11 + 9 + 11;
+
+    #[inline]
+    fn new() -> Self {
+        Self {
+            bytes: [0; Self::LEN],
+            len: PREFIX_LEN,
+        }
+    }
+
+    #[inline]
+    fn byte(&mut self, byte: u8) {
+        self.bytes[self.len] = byte;
+        self.len += 1;
+    }
+
+    #[inline]
+    fn varint(&mut self, mut value: u64) {
+        while value >= 0x80 {
+            self.byte(value as u8 | 0x80);
+            value >>= 7;
+        }
+        self.byte(value as u8);
+    }
+
+    #[inline]
+    fn varint_field(&mut self, field: u8, value: u64) {
+        if value != 0 {
+            self.byte(field << 3 | VARINT);
+            self.varint(value);
+        }
+    }
+
+    #[inline]
+    fn fixed64_field(&mut self, field: u8, value: u64) {
+        self.byte(field << 3 | FIXED64);
+        self.bytes[self.len..self.len + 8].copy_from_slice(&value.to_le_bytes());
+        self.len += 8;
+    }
+
+    /// All bytes, the length of the frame with its payload in front.
+    #[inline]
+    fn finish(&mut self, payload_len: usize) -> &[u8] {
+        let frame_len = self.len - PREFIX_LEN + payload_len;
+        // Everything is far below 4 GiB: the largest frame that may be announced has 16 MiB less one byte.
+        debug_assert!(frame_len < 1 << 24, "frame of {frame_len} bytes");
+        self.bytes[..PREFIX_LEN].copy_from_slice(&(frame_len as u32).to_be_bytes());
+        &self.bytes[..self.len]
     }
 }
 

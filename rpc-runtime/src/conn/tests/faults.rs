@@ -169,7 +169,7 @@ fn request_over_our_limit_is_refused_with_both_sizes() {
         (reply.code, reply.flags),
         (Code::ResourceExhausted as u32, Flags::NOT_EXECUTED)
     );
-    assert!(reply.message.contains("5242880") && reply.message.contains("4194304"));
+    assert!(reply.extra.message.contains("5242880") && reply.extra.message.contains("4194304"));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use super::{encode, hex};
 use crate::{
     Metadata,
     frame::{
-        Flags, Frame, Header, Kind, Output,
+        Flags, Frame, Header, Kind, Output, Parts,
         control::{DropReason, Dropped, Entry, Goaway, Hello, Pong, Progress, Reason},
     },
 };
@@ -90,7 +90,11 @@ fn call_is_these_bytes() {
             flags: Flags::END,
             procedure: FETCH,
             timeout_us: 30_000_000,
-            metadata: [("trace", vec![0x2a])].into_iter().collect(),
+            extra: Parts {
+                metadata: [("trace", vec![0x2a])].into_iter().collect(),
+                ..Parts::default()
+            }
+            .into(),
             payload: Bytes::from_static(b"\x0a\x03dog"),
             ..frame(Kind::Call, 1)
         },
@@ -162,9 +166,12 @@ fn reply_is_these_bytes() {
         Frame {
             flags: Flags::NOT_EXECUTED,
             code: 8,
-            message: "too many calls".to_owned(),
-            metadata: [("retry", "1s")].into_iter().collect(),
-            details: Bytes::from_static(b"\x08\x01"),
+            extra: Parts {
+                message: "too many calls".to_owned(),
+                metadata: [("retry", "1s")].into_iter().collect(),
+                details: Bytes::from_static(b"\x08\x01"),
+            }
+            .into(),
             ..frame(Kind::Reply, 1)
         },
     );

@@ -3,7 +3,7 @@ use bytes::Bytes;
 use super::hex;
 use crate::{
     Metadata,
-    frame::{Flags, Frame, FrameError, Header, Kind, MAX_TEXT, Output},
+    frame::{Flags, Frame, FrameError, Header, Kind, MAX_TEXT, Output, Parts},
 };
 
 #[test]
@@ -73,7 +73,11 @@ fn metadata_at_its_limits_is_accepted() {
         .map(|_| ("k", vec![0; Metadata::MAX_LEN / Metadata::MAX_ENTRIES - 1]))
         .collect();
     let frame = Frame {
-        metadata,
+        extra: Parts {
+            metadata,
+            ..Parts::default()
+        }
+        .into(),
         ..Frame::default()
     };
     assert_eq!(Frame::decode(super::encode(&frame).slice(4..)).unwrap(), frame);
@@ -117,7 +121,7 @@ fn unknown_fields_are_skipped() {
 #[test]
 fn unknown_fields_of_an_entry_are_skipped() {
     let frame = Frame::decode(hex("42 08  18 01  12 01 62  0a 01 61")).unwrap();
-    assert_eq!(frame.metadata, [("a", "b")].into_iter().collect());
+    assert_eq!(frame.extra.metadata, [("a", "b")].into_iter().collect());
 }
 
 #[test]
@@ -132,7 +136,7 @@ fn unknown_flags_are_kept() {
 fn payload_and_details_are_slices_of_the_frame() {
     let body = hex("6a 02 01 02  7a 03 04 05 06");
     let frame = Frame::decode(body.clone()).unwrap();
-    assert_eq!(frame.details.as_ptr(), body[2..].as_ptr());
+    assert_eq!(frame.extra.details.as_ptr(), body[2..].as_ptr());
     assert_eq!(frame.payload.as_ptr(), body[6..].as_ptr());
 }
 
@@ -141,7 +145,7 @@ fn status_text_is_never_a_reason_to_fail() {
     let message = |bytes: &[u8]| {
         let mut body = vec![0x3a, bytes.len() as u8 & 0x7f | 0x80, (bytes.len() >> 7) as u8];
         body.extend_from_slice(bytes);
-        Frame::decode(body.into()).unwrap().message
+        Frame::decode(body.into()).unwrap().extra.take().message
     };
     assert_eq!(message(b"a\xffb"), "a\u{fffd}b");
     assert_eq!(message(&[b'a'; MAX_TEXT]), "a".repeat(MAX_TEXT));
@@ -160,12 +164,16 @@ fn status_text_is_cut_before_it_is_sent() {
     let text = format!("{}\u{20ac}", "a".repeat(1023));
     let frame = Frame {
         kind: Kind::Reply,
-        message: text,
+        extra: Parts {
+            message: text,
+            ..Parts::default()
+        }
+        .into(),
         ..Frame::default()
     };
     let body = super::encode(&frame).slice(4..);
     assert_eq!(body.len(), frame.header().frame_len(0));
-    assert_eq!(Frame::decode(body).unwrap().message, "a".repeat(1023));
+    assert_eq!(Frame::decode(body).unwrap().extra.message, "a".repeat(1023));
 }
 
 #[test]
@@ -175,8 +183,12 @@ fn debug_hides_what_belongs_to_users() {
         id: 7,
         flags: Flags::END | Flags::MORE,
         procedure: 0xab,
-        metadata: [("authorization", "secret")].into_iter().collect(),
-        details: Bytes::from_static(b"secret"),
+        extra: Parts {
+            metadata: [("authorization", "secret")].into_iter().collect(),
+            details: Bytes::from_static(b"secret"),
+            ..Parts::default()
+        }
+        .into(),
         payload: Bytes::from_static(b"secret"),
         ..Frame::default()
     };

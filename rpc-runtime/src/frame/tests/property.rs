@@ -5,7 +5,7 @@ use prost::Message;
 use super::encode;
 use crate::{
     Metadata,
-    frame::{Flags, Frame, Kind, Output, control::Entry},
+    frame::{Flags, Frame, Kind, Output, Parts, control::Entry},
 };
 
 /// `rpc.wire.v1.Frame` as prost reads and writes it.
@@ -42,7 +42,9 @@ struct WireFrame {
 }
 
 impl From<Frame> for WireFrame {
-    fn from(frame: Frame) -> Self {
+    fn from(mut frame: Frame) -> Self {
+        let metadata = Entry::list(&frame.extra.metadata);
+        let parts = frame.extra.take();
         Self {
             kind: frame.kind.number(),
             id: frame.id,
@@ -50,14 +52,14 @@ impl From<Frame> for WireFrame {
             procedure: frame.procedure,
             timeout_us: frame.timeout_us,
             code: frame.code,
-            message: frame.message,
-            metadata: Entry::list(&frame.metadata),
+            metadata,
             length: frame.length,
             encoding: frame.encoding,
             queue_us: frame.queue_us,
             run_us: frame.run_us,
-            details: frame.details,
             payload: frame.payload,
+            message: parts.message,
+            details: parts.details,
         }
     }
 }
@@ -84,6 +86,16 @@ fn payload() -> impl Strategy<Value = Bytes> {
     prop_oneof![8 => bytes(300), 1 => (16_000_usize..17_000).prop_map(|len| vec![7; len].into())]
 }
 
+/// Often none: most frames are nothing but numbers and a payload, and are encoded another way.
+fn parts() -> impl Strategy<Value = Parts> {
+    let some = (".{0,200}", metadata(), bytes(40)).prop_map(|(message, metadata, details)| Parts {
+        message,
+        metadata,
+        details,
+    });
+    prop_oneof![Just(Parts::default()), some]
+}
+
 fn frames() -> impl Strategy<Value = Frame> {
     let numbers = (
         small_number(),
@@ -94,35 +106,25 @@ fn frames() -> impl Strategy<Value = Frame> {
         small_number(),
     );
     let more_numbers = (number(), small_number(), number(), number());
-    (
-        numbers,
-        ".{0,200}",
-        metadata(),
-        more_numbers,
-        bytes(40),
-        payload(),
-    )
-        .prop_map(|(numbers, message, metadata, more_numbers, details, payload)| {
-            let (kind, id, flags, procedure, timeout_us, code) = numbers;
-            let (length, encoding, queue_us, run_us) = more_numbers;
-            let (kind, flags) = (Kind::from(kind), Flags::from_bits(flags));
-            Frame {
-                kind,
-                id,
-                flags,
-                procedure,
-                timeout_us,
-                code,
-                message,
-                metadata,
-                length,
-                encoding,
-                queue_us,
-                run_us,
-                details,
-                payload,
-            }
-        })
+    (numbers, parts(), more_numbers, payload()).prop_map(|(numbers, parts, more_numbers, payload)| {
+        let (kind, id, flags, procedure, timeout_us, code) = numbers;
+        let (length, encoding, queue_us, run_us) = more_numbers;
+        let (kind, flags) = (Kind::from(kind), Flags::from_bits(flags));
+        Frame {
+            kind,
+            id,
+            flags,
+            procedure,
+            timeout_us,
+            code,
+            extra: parts.into(),
+            length,
+            encoding,
+            queue_us,
+            run_us,
+            payload,
+        }
+    })
 }
 
 /// The fields of `frame`, each encoded on its own; all entries of metadata together, for their order counts.
@@ -224,7 +226,7 @@ proptest! {
 
     #[test]
     fn message_in_place_is_the_message_encoded(frame in frames(), value in bytes(40_000)) {
-        let message = Entry { key: frame.message.clone(), value };
+        let message = Entry { key: frame.extra.message.clone(), value };
         let header = frame.header();
         let mut in_place = Output::new();
         header.encode(&message, message.encoded_len(), &mut in_place);
