@@ -68,6 +68,8 @@ struct Driver<S> {
     /// first, for there may be replies in it, or why it went.
     failed: Option<FailedWrite>,
     wakers: Vec<Waker>,
+    /// How many tasks were woken since somebody asked.
+    woken: usize,
 }
 
 struct FailedWrite {
@@ -124,6 +126,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             writing: Writing::Open,
             failed: None,
             wakers: Vec::new(),
+            woken: 0,
         }
     }
 
@@ -136,7 +139,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         let own = cx.waker();
         // Who drives looks at everything before it sleeps.
         let others = self.wakers.drain(..).filter(|waker| !waker.will_wake(own));
-        others.for_each(Waker::wake);
+        self.woken += others.map(Waker::wake).count();
         if turn.closed {
             return Round::Over;
         }

@@ -37,7 +37,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Baton<S> {
         let Some(mut driver) = self.take() else {
             return Round::Over;
         };
-        let round = driver.round(cx);
+        let mut round = driver.round(cx);
+        if driver.woken > 1 && round == Round::Moved {
+            driver.woken = 0;
+            round = Round::Woke;
+        }
         self.put(driver, matches!(round, Round::Over));
         round
     }
@@ -84,6 +88,8 @@ impl<S> Baton<S> {
 pub(crate) enum Round {
     /// Something moved: there may be more to do at once.
     Moved,
+    /// As `Moved`, and several tasks were woken, which may have more to write.
+    Woke,
     /// Nothing moved; the task is woken when something can.
     Idle,
     /// The connection is over, or somebody else drives it.
@@ -106,6 +112,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Future for Drive<S> {
         for _ in 0..TURNS {
             match self.0.round(cx) {
                 Round::Moved => {}
+                Round::Woke => break,
                 Round::Idle => return Poll::Pending,
                 Round::Over => return Poll::Ready(()),
             }

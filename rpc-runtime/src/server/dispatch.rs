@@ -83,7 +83,7 @@ impl Future for Dispatcher {
                 (Started::All | Started::Last, Round::Idle) | (Started::All, Round::Over) => {
                     return Poll::Pending;
                 }
-                (Started::Some, _) | (_, Round::Moved) => {}
+                (Started::Some, _) | (_, Round::Moved | Round::Woke) => {}
             }
             if !coop::has_budget_remaining() {
                 break;
@@ -303,7 +303,7 @@ impl Drop for Stop<'_> {
     }
 }
 
-/// How many handlers a dispatcher starts before it writes their replies.
-const BATCH: usize = 64;
+/// How many handlers a dispatcher starts before it writes their replies: their callers may go on while it starts the next.
+const BATCH: usize = 16;
 /// How many rounds a dispatcher drives before it lets others have their turn.
 const TURNS: usize = 4;
