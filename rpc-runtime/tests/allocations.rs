@@ -84,7 +84,7 @@ fn one_ways() {
 
 #[test]
 fn messages_of_a_stream() {
-    check("messages of a stream", [2.0, 0.1], async |client, messages| {
+    check("messages of a stream", [2.2, 0.1], async |client, messages| {
         let mut replies: Streaming<Bytes> = client.call().reply_stream(&FLOW, messages).await.unwrap();
         while replies.message().await.unwrap().is_some() {}
     });
