@@ -1,0 +1,184 @@
+//! The data served: a pre-filled, read-only map, and the keys the client asks for.
+
+use std::{
+    collections::HashMap,
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+
+/// Values of a size: name, key prefix, number of keys, value lengths.
+struct Class {
+    name: &'static str,
+    prefix: char,
+    keys: u32,
+    len: fn(u32) -> usize,
+}
+
+const CLASSES: [Class; 5] = [
+    Class {
+        name: "64B",
+        prefix: 's',
+        keys: 10_000,
+        len: |_| 64,
+    },
+    Class {
+        name: "64KiB",
+        prefix: 'm',
+        keys: 64,
+        len: |_| 64 << 10,
+    },
+    Class {
+        name: "1MiB",
+        prefix: 'l',
+        keys: 8,
+        len: |_| 1 << 20,
+    },
+    Class {
+        name: "4MiB",
+        prefix: 'h',
+        keys: 2,
+        len: |_| 4 << 20,
+    },
+    Class {
+        name: "mixed",
+        prefix: 'x',
+        keys: MIXED,
+        len: mixed_len,
+    },
+];
+
+const MIXED: u32 = 1_024;
+
+/// A Pareto distribution's quantiles from 16 B, cut at 1 MiB: half of the values are below 51 B, one in a hundred is
+/// above 34 KiB, and that one brings most of the bytes.
+fn mixed_len(index: u32) -> usize {
+    let rarity = f64::from(MIXED) / (f64::from(MIXED - index) - 0.5);
+    (16.0 * rarity.powf(1.0 / 0.6)).min((1 << 20) as f64) as usize
+}
+
+/// A key and what the server must answer for it.
+pub struct Key {
+    pub text: String,
+    pub index: u32,
+    pub len: usize,
+}
+
+impl Key {
+    /// Panics unless `value` is the value of this key. Cheap on purpose: the length and the key's index, which starts
+    /// every value.
+    #[inline]
+    pub fn check(&self, value: &[u8]) {
+        assert_eq!(value.len(), self.len, "wrong length for {}", self.text);
+        assert_eq!(
+            value[..4],
+            self.index.to_le_bytes(),
+            "wrong value for {}",
+            self.text
+        );
+    }
+}
+
+/// All keys of a size class, leaked: they live as long as the client.
+pub fn keys(name: &str) -> &'static [Key] {
+    let class = CLASSES
+        .iter()
+        .find(|class| class.name == name)
+        .unwrap_or_else(|| panic!("no class {name}"));
+    let keys: Vec<_> = (0..class.keys)
+        .map(|index| Key {
+            text: key_text(class.prefix, index),
+            index,
+            len: (class.len)(index),
+        })
+        .collect();
+    keys.leak()
+}
+
+fn key_text(prefix: char, index: u32) -> String {
+    format!("{prefix}/key-{index:08}")
+}
+
+/// What a handler does beside the look-up (`PEER_WORK`).
+#[derive(Clone, Copy, PartialEq)]
+enum Work {
+    Nothing,
+    /// Awaits a timer, as one would a database.
+    Await,
+    /// Computes.
+    Burn,
+}
+
+/// The server's map, and its count of one-way messages.
+pub struct Store {
+    map: HashMap<String, Bytes>,
+    put: AtomicU64,
+    work: Work,
+}
+
+impl Store {
+    pub fn filled() -> Self {
+        let mut map = HashMap::new();
+        for class in CLASSES {
+            for index in 0..class.keys {
+                let mut value = vec![0x5a; (class.len)(index)];
+                value[..4].copy_from_slice(&index.to_le_bytes());
+                map.insert(key_text(class.prefix, index), Bytes::from(value));
+            }
+        }
+        let work = match std::env::var("PEER_WORK").as_deref() {
+            Ok("await") => Work::Await,
+            Ok("burn") => Work::Burn,
+            _ => Work::Nothing,
+        };
+        Self {
+            map,
+            put: AtomicU64::new(0),
+            work,
+        }
+    }
+
+    /// The request/response call. The value is shared, not copied.
+    #[inline]
+    pub fn fetch(&self, key: &str) -> Option<&Bytes> {
+        self.map.get(key)
+    }
+
+    /// What every async handler does first: nothing, unless the scenario is about handlers.
+    #[inline]
+    pub async fn work(&self) {
+        if self.work == Work::Await {
+            tokio::time::sleep(AWAIT).await;
+        }
+        self.burn();
+    }
+
+    /// The part of [`Self::work`] that needs no await.
+    #[inline]
+    pub fn burn(&self) {
+        if self.work != Work::Burn {
+            return;
+        }
+        let start = Instant::now();
+        while start.elapsed() < BURN {
+            std::hint::spin_loop();
+        }
+    }
+
+    /// The one-way message: looks the key up, counts.
+    #[inline]
+    pub fn put(&self, key: &str, value: &[u8]) {
+        let known = self.map.get(key).is_some_and(|v| v.len() == value.len());
+        assert!(known, "one-way message for an unknown key");
+        self.put.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// One-way messages consumed so far.
+    pub fn put_count(&self) -> u64 {
+        self.put.load(Ordering::Relaxed)
+    }
+}
+
+const AWAIT: Duration = Duration::from_millis(1);
+const BURN: Duration = Duration::from_micros(50);

@@ -1,0 +1,3 @@
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    rpc_codegen::compile_dir("proto")
+}
