@@ -1,0 +1,162 @@
+//! Who is measured, and how their binaries come about.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
+
+use crate::Options;
+
+/// One line of the report's tables.
+pub struct Peer {
+    pub label: &'static str,
+    pub binary: &'static str,
+    /// `PEER_VARIANT` of its processes.
+    pub variant: &'static str,
+    /// What its build calls.
+    needs: Option<&'static str>,
+}
+
+const fn peer(label: &'static str, binary: &'static str, variant: &'static str) -> Peer {
+    Peer {
+        label,
+        binary,
+        variant,
+        needs: None,
+    }
+}
+
+impl Peer {
+    const fn needs(mut self, tool: &'static str) -> Self {
+        self.needs = Some(tool);
+        self
+    }
+
+    /// A limit, not a framework.
+    pub fn is_limit(&self) -> bool {
+        self.label.starts_with('L')
+    }
+
+    pub fn on_unix(&self) -> bool {
+        self.variant == "unix"
+    }
+
+    pub fn path(&self) -> PathBuf {
+        std::env::current_exe()
+            .expect("the runner is a file")
+            .with_file_name(self.binary)
+    }
+}
+
+/// A new peer is one line here.
+pub const PEERS: [Peer; 18] = [
+    peer("L1 tokio", "peer-limit-tokio", ""),
+    peer("L2 std", "peer-limit-std", ""),
+    peer("L3 sketch", "peer-limit-sketch", ""),
+    peer("L4 proto", "peer-limit-proto", ""),
+    peer("L4 spawn", "peer-limit-proto", "spawn"),
+    peer("rpc", "peer-rpc", ""),
+    peer("tonic", "peer-tonic", ""),
+    peer("tarpc", "peer-tarpc", ""),
+    peer("ttrpc", "peer-ttrpc", ""),
+    peer("volo-grpc", "peer-volo-grpc", ""),
+    peer("volo-thrift", "peer-volo-thrift", ""),
+    peer("volo-thrift-mux", "peer-volo-thrift", "multiplex"),
+    peer("capnp", "peer-capnp", "").needs("capnp"),
+    peer("connectrpc", "peer-connectrpc", "").needs("protoc"),
+    peer("L1 unix", "peer-limit-tokio", "unix"),
+    peer("rpc-unix", "peer-rpc", "unix"),
+    peer("tarpc-unix", "peer-tarpc", "unix"),
+    peer("ttrpc-unix", "peer-ttrpc", "unix"),
+];
+
+/// Builds the chosen peers, one after the other: a peer that cannot be built stops no other. Returns those that can be
+/// measured, and a row for each that cannot.
+pub fn prepare(options: &Options) -> (Vec<&'static Peer>, Vec<Value>) {
+    let chosen: Vec<_> = PEERS.iter().filter(|peer| options.wants(peer)).collect();
+    let style =
+        ProgressStyle::with_template("{bar:40} {pos}/{len} building {msg}").expect("the template is right");
+    let bar = ProgressBar::new(chosen.len() as u64).with_style(style);
+    let (mut ready, mut skipped) = (Vec::new(), Vec::new());
+    for peer in chosen {
+        bar.set_message(peer.binary);
+        match build(peer, options) {
+            Ok(()) => ready.push(peer),
+            Err(reason) => skipped.push(json!({"skipped": peer.label, "reason": reason})),
+        }
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    (ready, skipped)
+}
+
+fn build(peer: &Peer, options: &Options) -> Result<(), String> {
+    if options.no_build {
+        return if peer.path().exists() {
+            Ok(())
+        } else {
+            Err("it was not built".into())
+        };
+    }
+    if let Some(tool) = peer.needs.filter(|tool| !is_installed(tool)) {
+        return Err(format!("{tool}, which its build calls, is not installed"));
+    }
+    let target = peer
+        .path()
+        .ancestors()
+        .nth(2)
+        .map(Path::to_path_buf)
+        .expect("target/release/peer");
+    let output = Command::new("cargo")
+        .args([
+            "build",
+            "--release",
+            "--quiet",
+            "--locked",
+            "-p",
+            peer.binary,
+            "--manifest-path",
+        ])
+        .arg(workspace().join("Cargo.toml"))
+        .env("CARGO_TARGET_DIR", target)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| format!("cargo does not start: {error}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let text = String::from_utf8_lossy(&output.stderr);
+    let line = text
+        .lines()
+        .find(|line| line.starts_with("error"))
+        .unwrap_or("cargo failed");
+    // What follows an opening backtick may be a path of this machine.
+    Err(format!(
+        "it does not build: {}",
+        line.split(" (").next().unwrap_or(line)
+    ))
+}
+
+/// Whether a program of this name is on the path.
+pub fn is_installed(tool: &str) -> bool {
+    let paths = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&paths).any(|dir| dir.join(tool).is_file())
+}
+
+/// `bench/`
+pub fn workspace() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the runner is in bench/runner")
+}
+
+impl Options {
+    fn wants(&self, peer: &Peer) -> bool {
+        self.peers
+            .as_ref()
+            .is_none_or(|labels| labels.iter().any(|label| label == peer.label))
+    }
+}
