@@ -365,6 +365,11 @@ impl Connection {
         }
     }
 
+    /// Whether `poll_transmit` would do anything.
+    pub(crate) fn wants_transmit(&self) -> bool {
+        self.taken < self.out.end() || self.wants_write()
+    }
+
     /// When `handle_timeout` is due.
     pub(crate) fn poll_timeout(&self) -> Option<Time> {
         self.next_timer()

@@ -21,7 +21,7 @@ use tokio_util::codec::Decoder;
 
 pub(crate) use self::{
     baton::{Baton, Drive, Round},
-    link::Link,
+    link::{Clock, Link},
 };
 use crate::{
     codec::FrameCodec,
@@ -50,6 +50,8 @@ struct Driver<S> {
     link: Arc<Link>,
     codec: FrameCodec,
     input: BytesMut,
+    /// Whether the stream gave nothing since the task was woken, and wakes it when it does.
+    quiet: bool,
     output: Output,
     /// Bytes that the OS has taken and the connection has not been told of.
     written: usize,
@@ -116,6 +118,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             link,
             codec: FrameCodec::new(max_frame as usize),
             input: BytesMut::new(),
+            quiet: false,
             output: Output::new(),
             written: 0,
             write_len,
@@ -131,11 +134,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     }
 
     /// Reads, tells the connection what has come and what has gone, and writes what it gives.
-    fn round(&mut self, cx: &mut Context<'_>) -> Round {
+    fn round(&mut self, cx: &mut Context<'_>, is_first: bool) -> Round {
+        if is_first {
+            self.quiet = false;
+        }
         let input = self.poll_read(cx);
         let read = !matches!(input, Input::Nothing);
-        let due = self.poll_timer(cx);
-        let turn = self.turn(input, due, cx);
+        let due = is_first && self.poll_timer(cx);
+        let clock = if is_first { Clock::Now } else { Clock::Recent };
+        let turn = self.turn(input, due, clock, cx);
         let own = cx.waker();
         // Who drives looks at everything before it sleeps.
         let others = self.wakers.drain(..).filter(|waker| !waker.will_wake(own));
@@ -153,14 +160,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Input {
-        if self.reading == Reading::Ended {
+        if self.reading == Reading::Ended || self.quiet {
             return Input::Nothing;
         }
         self.codec.prepare_read(&mut self.input);
         // A fresh `read_buf` each time: it holds no state, and needs no `unsafe` here.
         let read = pin!(self.stream.read_buf(&mut self.input)).poll(cx);
         match read {
-            Poll::Pending => Input::Nothing,
+            Poll::Pending => {
+                self.quiet = true;
+                Input::Nothing
+            }
             Poll::Ready(Ok(0)) => {
                 self.reading = Reading::Ended;
                 Input::End
@@ -183,10 +193,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     }
 
     /// One visit to the state machine: tells it everything, takes everything, under one lock.
-    fn turn(&mut self, input: Input, due: bool, cx: &mut Context<'_>) -> Turn {
+    fn turn(&mut self, input: Input, due: bool, clock: Clock, cx: &mut Context<'_>) -> Turn {
         let link = Arc::clone(&self.link);
         let mut state = link.lock();
-        let now = state.now(link.now());
+        let now = state.time(clock, &link);
         let conn = &mut state.conn;
         if self.written > 0 {
             conn.handle_written(self.written, now);
@@ -216,7 +226,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             conn.handle_timeout(now);
             self.release_buffers(now);
         }
-        if self.writing == Writing::Open {
+        if self.writing == Writing::Open && (due || conn.wants_transmit()) {
             conn.poll_transmit(&mut self.output, self.write_len, now);
         }
         let turn = Turn {
@@ -307,6 +317,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                 }
                 Err(error) => {
                     self.writing = Writing::Ended;
+                    self.quiet = false;
                     self.failed = Some(FailedWrite {
                         offered,
                         error,

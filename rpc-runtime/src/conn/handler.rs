@@ -26,13 +26,15 @@ impl Connection {
     /// Each request that this gives must come to its end by [`Connection::reply`] or [`Connection::end`].
     pub(crate) fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<Option<Arrived>> {
         let is_live = self.is_live();
-        let rooms = if is_live {
-            self.backlog().rooms()
-        } else {
-            [true; Priority::ALL.len()]
-        };
-        if let Some(arrived) = self.requests.take_next(rooms) {
-            return Poll::Ready(Some(arrived));
+        if self.requests.is_any_queued() {
+            let rooms = if is_live {
+                self.backlog().rooms()
+            } else {
+                [true; Priority::ALL.len()]
+            };
+            if let Some(arrived) = self.requests.take_next(rooms) {
+                return Poll::Ready(Some(arrived));
+            }
         }
         if !is_live {
             return Poll::Ready(None);
@@ -74,7 +76,7 @@ impl Connection {
         if !self.is_live() {
             return Poll::Ready(());
         }
-        if self.bulk.has(id.number()) {
+        if !self.bulk.is_empty() && self.bulk.has(id.number()) {
             self.wait_for_data(id.number(), cx);
             return Poll::Pending;
         }
@@ -93,20 +95,24 @@ impl Connection {
         let Some(request) = self.requests.get_mut(number) else {
             return;
         };
-        if let Some(status) = request.flow.as_mut().and_then(|flow| flow.broken.take()) {
-            return self.end(id, End::Failed(&status), now);
+        let mut metadata = None;
+        if let Some(flow) = &mut request.flow {
+            if let Some(status) = flow.broken.take() {
+                return self.end(id, End::Failed(&status), now);
+            }
+            metadata = flow.reply_metadata(&Metadata::new());
         }
         let id = number;
         let is_call = !request.one_way;
+        let (priority, receipt) = (request.priority, receipt(request, now));
+        let late = request.on_its_way(self.settings.max_message);
         debug_assert!(!self.bulk.has(id), "the reply would overtake its stream");
         if is_call && self.is_live() {
-            let Some(request) = self.requests.get(id) else {
-                return;
-            };
-            let receipt = receipt(request, now);
-            let late = request.on_its_way(self.settings.max_message);
+            let mut header = Header::new(Kind::Reply, id);
+            (header.queue_us, header.run_us) = receipt;
+            header.metadata = metadata.as_ref();
             // If the message panics, the request is still there, and its handler's end is told.
-            self.put_reply(id, receipt, message);
+            self.put_reply(header, priority, message);
             self.abuse.expect_late(late);
         }
         let Some(request) = self.requests.remove(id) else {
@@ -138,7 +144,10 @@ impl Connection {
             End::Refused { status, .. } | End::Failed(status) => Some(status.metadata()),
             End::Dropped => None,
         };
-        let metadata = self.reply_metadata(id, own.unwrap_or(&Metadata::new()));
+        let metadata = self
+            .requests
+            .flow_mut(id)
+            .and_then(|(flow, _)| flow.reply_metadata(own.unwrap_or(&Metadata::new())));
         let late = self
             .requests
             .get(id)
@@ -158,20 +167,16 @@ impl Connection {
         self.request_ended(request, now);
     }
 
-    fn put_reply<P: Payload>(&mut self, id: u64, (queued, ran): (u64, u64), message: &P) {
+    fn put_reply<P: Payload>(&mut self, header: Header<'_>, priority: Priority, message: &P) {
         let size = message.size();
         let len = size.len;
         let max = self.credit.max_message().unwrap_or(u64::MAX);
         if len as u64 > max {
             let text = format!("reply of {len} bytes exceeds the caller's limit of {max}");
             let status = Status::new(Code::ResourceExhausted, text);
-            return self.put_refusal(id, &status, None, Flags::NONE, (queued, ran));
+            let receipt = (header.queue_us, header.run_us);
+            return self.put_refusal(header.id, &status, None, Flags::NONE, receipt);
         }
-        let mut header = Header::new(Kind::Reply, id);
-        (header.queue_us, header.run_us) = (queued, ran);
-        let metadata = self.reply_metadata(id, &Metadata::new());
-        header.metadata = metadata.as_ref();
-        let priority = self.requests.priority(id);
         self.put_message(header, message, size, Part::Reply, priority);
     }
 
@@ -312,8 +317,11 @@ impl Connection {
 
 /// How long a request waited and its handler ran, in microseconds.
 pub(super) fn receipt(request: &Request, now: Time) -> (u64, u64) {
-    let micros =
-        |from: Time, to: Time| u64::try_from(to.saturating_sub(from).as_micros()).unwrap_or(u64::MAX);
+    let micros = |from: Time, to: Time| {
+        let time = to.saturating_sub(from);
+        // Not `as_micros`, which computes in 128 bits: no clock runs for half a million years.
+        time.as_secs() * 1_000_000 + u64::from(time.subsec_micros())
+    };
     match request.stage {
         Stage::Running(started) => (micros(request.at, started), micros(started, now)),
         _ => (micros(request.at, now), 0),

@@ -41,6 +41,11 @@ impl Queue {
         }
     }
 
+    /// Whether there is none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.lines.iter().all(VecDeque::is_empty)
+    }
+
     /// How many there are.
     pub(super) fn len(&self) -> usize {
         self.lines.iter().map(VecDeque::len).sum()

@@ -262,6 +262,11 @@ impl Requests {
         }
     }
 
+    /// Whether complete requests wait for their handlers, gaps included.
+    pub(super) fn is_any_queued(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
     /// The next complete request of a priority that is in `rooms`; it is `Taken` afterwards.
     pub(super) fn take_next(&mut self, rooms: [bool; Priority::ALL.len()]) -> Option<Arrived> {
         loop {

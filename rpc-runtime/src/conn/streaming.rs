@@ -15,7 +15,7 @@ use super::{
     stream::{Bounds, Fault, Flow, Held, Outflow},
 };
 use crate::{
-    Code, Executed, Metadata, Priority, Status,
+    Code, Executed, Priority, Status,
     frame::{Flags, Frame, Header, Kind, Payload},
 };
 
@@ -368,19 +368,6 @@ impl Connection {
         header.flags = Flags::END;
         self.put_frame(header);
         self.keep_alive.request_sent();
-    }
-
-    /// What travels beside the reply of a request, with what its status brings.
-    pub(super) fn reply_metadata(&mut self, id: u64, own: &Metadata) -> Option<Metadata> {
-        let (flow, _) = self.requests.flow_mut(id)?;
-        let mut metadata = std::mem::take(&mut flow.metadata);
-        if metadata.is_empty() {
-            return None;
-        }
-        for (key, value) in own.iter() {
-            metadata.insert(key.to_owned(), value.clone());
-        }
-        Some(metadata).filter(Metadata::fits)
     }
 }
 

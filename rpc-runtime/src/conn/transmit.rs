@@ -227,7 +227,22 @@ impl Connection {
     }
 
     /// What waits to be written.
+    #[inline]
     pub(super) fn backlog(&self) -> Backlog {
+        if self.bulk.is_empty() {
+            return Backlog {
+                output: self.out.end() - self.taken,
+                rests: 0,
+                reserved: None,
+                cut: None,
+                high_water: self.settings.high_water as u64,
+                max_message: self.settings.max_message,
+            };
+        }
+        self.backlog_with_rests()
+    }
+
+    fn backlog_with_rests(&self) -> Backlog {
         let is_fragment_waiting = self.fragment_end > self.taken;
         Backlog {
             output: self.out.end() - self.taken,

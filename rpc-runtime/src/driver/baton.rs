@@ -33,11 +33,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Baton<S> {
     }
 
     /// Drives one round: reads, tells the connection, writes. It wakes the task of `cx` when there is more to do.
-    pub(crate) fn round(&self, cx: &mut Context<'_>) -> Round {
+    ///
+    /// `is_first` of this poll of the task: the following ones leave alone what will wake it.
+    pub(crate) fn round(&self, cx: &mut Context<'_>, is_first: bool) -> Round {
         let Some(mut driver) = self.take() else {
             return Round::Over;
         };
-        let mut round = driver.round(cx);
+        let mut round = driver.round(cx, is_first);
         if driver.woken > 1 && round == Round::Moved {
             driver.woken = 0;
             round = Round::Woke;
@@ -109,8 +111,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Future for Drive<S> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        for _ in 0..TURNS {
-            match self.0.round(cx) {
+        for turn in 0..TURNS {
+            match self.0.round(cx, turn == 0) {
                 Round::Moved => {}
                 Round::Woke => break,
                 Round::Idle => return Poll::Pending,

@@ -30,7 +30,24 @@ pub(super) struct State {
     told: Time,
 }
 
+/// What time it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Clock {
+    /// What the clock says.
+    Now,
+    /// What it said when somebody last looked: for those who come right behind, which spares them a look of their own.
+    Recent,
+}
+
 impl State {
+    /// The time to tell the connection.
+    pub(super) fn time(&mut self, clock: Clock, link: &Link) -> Time {
+        match clock {
+            Clock::Now => self.now(link.now()),
+            Clock::Recent => self.told,
+        }
+    }
+
     /// Notes that the driver is about to sleep until something happens, or until `armed`.
     pub(super) fn sleep(&mut self, driver: &Waker, armed: Option<Time>, full: bool) {
         self.armed = armed;
@@ -43,7 +60,7 @@ impl State {
 
     /// The time to tell the connection, for which it never goes back: somebody who looked at the clock later may have come
     /// before.
-    pub(super) fn now(&mut self, now: Time) -> Time {
+    fn now(&mut self, now: Time) -> Time {
         self.told = self.told.max(now);
         self.told
     }
@@ -110,17 +127,29 @@ impl Link {
         result
     }
 
-    /// As [`Link::with`], but leaves the driver asleep; true if the driver has work.
+    /// As [`Link::with`], but leaves the driver asleep.
     ///
     /// For the dispatcher between two handlers: tokio's LIFO slot cannot be stolen from, so a driver that the
     /// dispatcher woke would stay behind a handler that blocks its thread.
-    pub(crate) fn with_quiet<R>(&self, f: impl FnOnce(&mut Connection, Time) -> R) -> (R, bool) {
+    pub(crate) fn with_quiet<R>(&self, clock: Clock, f: impl FnOnce(&mut Connection, Time) -> R) -> R {
         let mut state = self.lock();
-        let now = state.now(self.now());
+        let now = state.time(clock, self);
         let result = f(&mut state.conn, now);
-        let wanted = state.wants_driver();
         wake_all(state);
-        (result, wanted)
+        result
+    }
+
+    /// Wakes the driver if it has work.
+    pub(crate) fn wake_driver_with_work(&self) {
+        let mut state = self.lock();
+        let driver = match &state.driver {
+            Some(_) if state.wants_driver() => state.driver.take(),
+            _ => None,
+        };
+        drop(state);
+        if let Some(driver) = driver {
+            driver.wake();
+        }
     }
 
     /// Wakes the driver.

@@ -16,7 +16,7 @@ use crate::{
     Code, Handler, Incoming, Priority, Procedure, Status, builtin,
     conn::{Arrived, CallId, End},
     depth,
-    driver::{Baton, Round},
+    driver::{Baton, Clock, Round},
     frame::control::DropReason,
     service::Run,
     terminate::{Asker, Decision, Wish},
@@ -72,9 +72,9 @@ impl Future for Dispatcher {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
-        for _ in 0..TURNS {
+        for turn in 0..TURNS {
             let round = match &this.baton {
-                Some(baton) => baton.round(cx),
+                Some(baton) => baton.round(cx, turn == 0),
                 None => Round::Over,
             };
             match (this.start_handlers(cx), round) {
@@ -119,7 +119,9 @@ impl Dispatcher {
         };
         let mut started = Started::All;
         for _ in 0..BATCH {
-            let (next, _) = served.link().with_quiet(|conn, _| conn.poll_request(cx));
+            let next = served
+                .link()
+                .with_quiet(Clock::Recent, |conn, _| conn.poll_request(cx));
             let arrived = match next {
                 Poll::Pending => break,
                 Poll::Ready(None) => {
@@ -185,7 +187,9 @@ impl Dispatcher {
             return Some(self.turn);
         }
         if route.procedure().priority() == Priority::Control {
-            served.link().with_quiet(|conn, now| conn.urgent(now));
+            served
+                .link()
+                .with_quiet(Clock::Recent, |conn, now| conn.urgent(now));
         }
         let counted = !route.is_control();
         let run = route.run();
@@ -279,9 +283,9 @@ fn misshapen(procedure: &Procedure) -> Status {
 
 /// Refuses a request whose handler never starts.
 fn refuse(served: &Served, id: CallId, status: &Status, reason: DropReason) {
-    served
-        .link()
-        .with_quiet(|conn, now| conn.end(id, End::Refused { status, reason }, now));
+    served.link().with_quiet(Clock::Now, |conn, now| {
+        conn.end(id, End::Refused { status, reason }, now)
+    });
 }
 
 /// What the dispatcher does whenever it stops starting handlers, for whatever reason.

@@ -19,7 +19,7 @@ use crate::{
     Client, Compression, Peer,
     client::Channel,
     conn::{Cause, Connection, State, Time},
-    driver::{Baton, Link},
+    driver::{Baton, Clock, Link},
     transport::Stream,
 };
 
@@ -82,15 +82,25 @@ impl Served {
         if inline.served != self.address() {
             return self.link.with(f);
         }
-        let (result, work) = self.link.with_quiet(f);
-        INLINE.set(Inline {
-            work: inline.work || work,
-            ..inline
-        });
+        self.with_inline(inline, Clock::Now, f)
+    }
+
+    /// As [`Served::with`], at the beginning of a handler: the dispatcher comes from the connection.
+    pub(crate) fn with_recent<R>(&self, f: impl FnOnce(&mut Connection, Time) -> R) -> R {
+        let inline = INLINE.get();
+        if inline.served != self.address() {
+            return self.link.with(f);
+        }
+        self.with_inline(inline, Clock::Recent, f)
+    }
+
+    fn with_inline<R>(&self, inline: Inline, clock: Clock, f: impl FnOnce(&mut Connection, Time) -> R) -> R {
+        let result = self.link.with_quiet(clock, f);
+        INLINE.set(Inline { work: true, ..inline });
         result
     }
 
-    /// Runs `f`, a poll of a handler, with the driver left asleep; true if the driver has work now. If `f` panics, the
+    /// Runs `f`, a poll of a handler, with the driver left asleep; true if the driver may have work now. If `f` panics, the
     /// driver is woken.
     pub(super) fn with_driver_asleep<R>(&self, f: impl FnOnce() -> R) -> (R, bool) {
         let asleep = Asleep {
@@ -278,7 +288,7 @@ impl fmt::Debug for Served {
 struct Inline {
     /// The address of its `Served`; zero for none.
     served: usize,
-    /// Whether its driver has work.
+    /// Whether the handler did something with the connection, so that its driver may have work.
     work: bool,
 }
 
@@ -295,7 +305,7 @@ struct Asleep<'a> {
 }
 
 impl Asleep<'_> {
-    /// Whether the driver has work; whoever asks wakes it.
+    /// Whether the driver may have work; whoever asks wakes it.
     fn work(mut self) -> bool {
         self.told = true;
         INLINE.get().work

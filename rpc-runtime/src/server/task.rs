@@ -99,7 +99,7 @@ impl Future for HandlerTask {
         // woken after the poll, or by the monitor if that takes long.
         let (poll, work) = served.with_driver_asleep(|| this.poll_wanted(cx));
         if work {
-            served.link().wake_driver();
+            served.link().wake_driver_with_work();
         }
         poll
     }

@@ -213,7 +213,7 @@ impl Incoming {
 
     /// Notes that the handler is about to be polled for the first time.
     fn start(&self) -> Result<(), Unwanted> {
-        self.served.with(|conn, now| conn.started(self.id, now))
+        self.served.with_recent(|conn, now| conn.started(self.id, now))
     }
 
     async fn reply<M: Message>(&mut self, reply: &M) {
