@@ -130,3 +130,74 @@ impl<S> Drop for Drive<S> {
         self.0.cut();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use bytes::Bytes;
+    use tokio::io::{DuplexStream, duplex};
+
+    use super::*;
+    use crate::{
+        Limits,
+        conn::{Connection, Side},
+    };
+
+    const MAX_FRAME: u32 = 144 * 1024;
+
+    fn pair() -> (Arc<Link>, Arc<Baton<DuplexStream>>, DuplexStream) {
+        let settings =
+            Limits::default().settings(std::time::Duration::from_secs(30), Bytes::from_static(b"baton"));
+        let link = Link::new(Connection::new(Side::Connector, settings));
+        let (ours, theirs) = duplex(64 * 1024);
+        let baton = Baton::new(ours, Arc::clone(&link), MAX_FRAME);
+        (link, baton, theirs)
+    }
+
+    fn is_closed(link: &Link) -> bool {
+        link.with(|conn, _| conn.is_closed())
+    }
+
+    fn round(baton: &Baton<DuplexStream>, is_first: bool) -> Round {
+        baton.round(&mut Context::from_waker(Waker::noop()), is_first)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_takes_the_baton_goes_on_where_the_other_was() {
+        let (link, baton, _theirs) = pair();
+        assert_eq!(round(&baton, true), Round::Moved, "the HELLO goes out");
+        let other = Arc::clone(&baton);
+        let task = tokio::spawn(async move { round(&other, true) });
+        assert_eq!(task.await.unwrap(), Round::Idle);
+        assert!(!is_closed(&link));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_is_cut_while_somebody_drives_ends_when_they_put_the_baton_back() {
+        let (link, baton, _theirs) = pair();
+        let driver = baton.take().unwrap();
+        assert_eq!(round(&baton, true), Round::Over, "only one drives");
+        baton.cut();
+        assert!(!is_closed(&link));
+        baton.put(driver, false);
+        assert!(is_closed(&link));
+        assert_eq!(round(&baton, true), Round::Over);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_is_cut_whoever_holds_its_baton_when_nobody_drives() {
+        let (link, baton, _theirs) = pair();
+        assert_eq!(round(&baton, true), Round::Moved);
+        baton.cut();
+        assert!(is_closed(&link));
+        baton.cut();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_is_dropped_before_it_has_driven_ends_the_connection() {
+        let (link, baton, _theirs) = pair();
+        drop(Drive::new(Arc::clone(&baton)));
+        assert!(is_closed(&link));
+    }
+}
