@@ -1,0 +1,60 @@
+//! Makes a number of calls and ends, for tools that count: client and server in one thread, over loopback TCP.
+//!
+//! `cargo run --release -p rpc-runtime --example calls -- CALLS IN_FLIGHT`. `.ci/instructions` runs it under callgrind.
+
+use rpc_runtime::{Bytes, Client, Error, Handler, Incoming, Procedure, Server, Service};
+
+static ECHO: Procedure = Procedure::new("calls.v1.Calls/rpc_echo", 1);
+static PROCEDURES: [Procedure; 1] = [ECHO];
+
+/// Returns what it gets.
+struct Calls;
+
+impl Service for Calls {
+    fn name(&self) -> &'static str {
+        "calls.v1.Calls"
+    }
+
+    fn procedures(&self) -> &'static [Procedure] {
+        &PROCEDURES
+    }
+
+    fn call(&self, _: usize, call: Incoming) -> Handler {
+        call.handle(|_, bytes: Bytes| async move { Ok(bytes) })
+    }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    let mut numbers = std::env::args().skip(1).map(|text| text.parse::<u64>());
+    let (Some(Ok(calls)), Some(Ok(in_flight @ 1..))) = (numbers.next(), numbers.next()) else {
+        eprintln!("usage: calls CALLS IN_FLIGHT");
+        std::process::exit(2);
+    };
+    let server = Server::builder()
+        .service(Calls)
+        .listen("tcp://127.0.0.1:0")
+        .bind()
+        .await?;
+    let address = server.addresses()[0].clone();
+    let serving = tokio::spawn(server.serve());
+    let client = Client::connect(&address).await?;
+    let tasks: Vec<_> = (0..in_flight)
+        .map(|_| {
+            let client = client.clone();
+            tokio::spawn(async move {
+                for _ in 0..calls / in_flight {
+                    let request = Bytes::from_static(&[7; 64]);
+                    let _: Bytes = client.call().send_recv(&ECHO, request).await?;
+                }
+                Ok::<_, Error>(())
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.expect("the task does not panic")?;
+    }
+    client.close().await?;
+    serving.abort();
+    Ok(())
+}
