@@ -30,6 +30,7 @@ mod room;
 mod sends;
 mod stream;
 mod streaming;
+mod table;
 #[cfg(test)]
 mod tests;
 mod timers;
@@ -373,6 +374,12 @@ impl Connection {
     /// When `handle_timeout` is due.
     pub(crate) fn poll_timeout(&self) -> Option<Time> {
         self.next_timer()
+    }
+
+    /// When the next deadline is of a call, a request or a caller who waits: `poll_timeout` is no later.
+    #[inline]
+    pub(crate) fn next_deadline(&self) -> Option<Time> {
+        self.check_at
     }
 
     /// Whether `take_wakers` may give anybody.

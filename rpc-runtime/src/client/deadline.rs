@@ -4,14 +4,15 @@ use std::{fmt, time::Duration};
 
 use tokio::time::Instant;
 
+use crate::{conn::Time, driver::Link};
+
 /// When a call is over at the latest, whatever has become of it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Deadline {
-    at: Option<Instant>,
     /// When the call began.
     begun: Instant,
-    /// How long that was when the call began.
-    given: Duration,
+    /// How long it may take from then on; none if it may take for ever.
+    given: Option<Duration>,
     inherited: bool,
 }
 
@@ -19,26 +20,27 @@ impl Deadline {
     /// The earlier of a call's own `timeout`, counted from `now`, and an instant that it inherits.
     pub(super) fn new(timeout: Option<Duration>, inherited: Option<Instant>, now: Instant) -> Self {
         // A timeout that no clock reaches is none.
-        let own = timeout.and_then(|timeout| now.checked_add(timeout));
-        match (own, inherited) {
-            (own, Some(at)) if own.is_none_or(|own| at < own) => Self {
-                at: Some(at),
-                begun: now,
-                given: at.saturating_duration_since(now),
-                inherited: true,
-            },
-            (own, _) => Self {
-                at: own,
-                begun: now,
-                given: timeout.unwrap_or(Duration::MAX),
-                inherited: false,
-            },
+        let own = timeout.filter(|timeout| *timeout < FAR);
+        let left = inherited.map(|at| at.saturating_duration_since(now));
+        let inherited = left.is_some_and(|left| own.is_none_or(|own| left < own));
+        Self {
+            begun: now,
+            given: if inherited { left } else { own },
+            inherited,
         }
     }
 
     /// The instant; none if the call may take for ever.
     pub(super) fn at(&self) -> Option<Instant> {
-        self.at
+        self.begun.checked_add(self.given?)
+    }
+
+    /// The instant as the time of a connection, to which the call came when it began, at the time `begun`, or else later.
+    pub(super) fn time(&self, link: &Link, begun: Option<Time>) -> Option<Time> {
+        match begun {
+            Some(begun) => Some(begun.saturating_add(self.given?)),
+            None => self.at().map(|at| link.time(at)),
+        }
     }
 
     /// When the call began.
@@ -48,15 +50,19 @@ impl Deadline {
 
     /// Whether there was nothing left when the call began.
     pub(super) fn has_passed(&self) -> bool {
-        self.given.is_zero()
+        self.given == Some(Duration::ZERO)
     }
 }
+
+/// No call takes so long.
+const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
 
 /// `50ms`, or `50ms (left of the handler's own call)`
 impl fmt::Display for Deadline {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let given = self.given.unwrap_or(Duration::MAX);
         // Microseconds are enough to read.
-        let given = Duration::from_micros(self.given.as_micros().try_into().unwrap_or(u64::MAX));
+        let given = Duration::from_micros(given.as_micros().try_into().unwrap_or(u64::MAX));
         let origin = if self.inherited {
             " (what was left of the surrounding call)"
         } else {

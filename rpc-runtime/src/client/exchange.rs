@@ -227,36 +227,22 @@ impl<'a> Exchange<'a> {
     /// Brings the call to its outcome on one connection.
     fn poll_try<M: Message>(&mut self, message: &M, cx: &mut Context<'_>) -> Poll<Result<Tried, Error>> {
         if let Some((on, id)) = self.open.take() {
-            let outcome = on.link.look(|conn| conn.poll_reply(id, cx));
-            return self.keep_open(on, id, outcome);
-        }
-        let begin = |conn: &mut Connection,
-                     ticket: &mut Ticket,
-                     request: &Request<'_>,
-                     message: &Outgoing<'_, M>,
-                     now: Time,
-                     cx: &mut Context<'_>| {
-            let id = ready!(conn.poll_call(ticket, request, message, now, cx))?;
-            // Asked under the same lock, which leaves the waker behind: one lock for a call's whole beginning.
-            Poll::Ready(Ok((id, conn.poll_reply(id, cx))))
-        };
-        let (on, (id, outcome)) = ready!(self.poll_begin(message, cx, begin))?;
-        self.keep_open(on, id, outcome)
-    }
-
-    fn keep_open(
-        &mut self,
-        on: Arc<Connected>,
-        id: CallId,
-        outcome: Poll<Result<Reply, Failure>>,
-    ) -> Poll<Result<Tried, Error>> {
-        match outcome {
-            Poll::Ready(outcome) => Poll::Ready(Ok((on, outcome))),
-            Poll::Pending => {
-                self.open = Some((on, id));
-                Poll::Pending
+            if let Poll::Ready(outcome) = on.link.look(|conn| conn.poll_reply(id, cx)) {
+                return Poll::Ready(Ok((on, outcome)));
             }
+            self.open = Some((on, id));
+            return Poll::Pending;
         }
+        let begin =
+            |conn: &mut Connection,
+             ticket: &mut Ticket,
+             request: &Request<'_>,
+             message: &Outgoing<'_, M>,
+             now: Time,
+             cx: &mut Context<'_>| { conn.poll_call(ticket, request, message, now, cx) };
+        // It wakes this task: nobody has to ask before.
+        self.open = Some(ready!(self.poll_begin(message, cx, begin))?);
+        Poll::Pending
     }
 
     /// Whether a call that failed is made once more; takes the token for it.
@@ -310,10 +296,11 @@ impl<'a> Exchange<'a> {
                 }
                 Place::Queued(on, ticket) => (on, ticket),
             };
+            let begun = self.now.take().map(|now| on.link.time(now));
             let request = Request {
                 procedure: self.procedure.id(),
                 control: self.lane == Lane::Control,
-                deadline: self.deadline.at().map(|at: Instant| on.link.time(at)),
+                deadline: self.deadline.time(&on.link, begun),
                 metadata: self.metadata,
                 shape: self.options.shape,
                 priority: self.options.priority,
@@ -328,11 +315,7 @@ impl<'a> Exchange<'a> {
                 Poll::Ready(Err(failure)) if never_began(&failure) && !conn.takes_calls() => Step::Elsewhere,
                 Poll::Ready(Err(failure)) => Step::Failed(failure),
             };
-            let step = match self.now.take() {
-                Some(now) => on.link.with_at(now, visit),
-                None => on.link.with(visit),
-            };
-            let begun = match step {
+            let begun = match on.link.request(begun, visit) {
                 Step::Wait => return Poll::Pending,
                 Step::Elsewhere => {
                     self.place = self.connecting();

@@ -53,7 +53,7 @@ impl Connection {
 
     /// Whether nothing is open, unfinished or unwritten, one-way requests left out that were sent whole.
     fn is_unused(&self) -> bool {
-        self.calls.is_empty() && self.requests.is_empty() && self.backlog().is_empty() && self.is_quiet()
+        self.calls.is_empty() && self.requests.is_empty() && !self.is_unwritten() && self.is_quiet()
     }
 
     /// Drains this connection, and nothing but it. The side that connected starts no more on it either: it has another

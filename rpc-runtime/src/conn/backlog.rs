@@ -78,6 +78,7 @@ impl Backlog {
     }
 
     /// Whether nothing waits.
+    #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.output == 0 && self.rests == 0
     }

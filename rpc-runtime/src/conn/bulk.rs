@@ -80,7 +80,11 @@ impl Bulk {
     }
 
     /// The priority whose turn it is.
+    #[inline]
     pub(super) fn next(&self) -> Option<Priority> {
+        if self.is_empty() {
+            return None;
+        }
         self.turns.next(self.ready())
     }
 
@@ -132,12 +136,19 @@ impl Bulk {
     }
 
     /// Whether nothing remains.
+    #[inline]
     pub(super) fn is_empty(&self) -> bool {
-        self.classes.iter().all(Class::is_empty)
+        debug_assert_eq!(self.len == 0, self.classes.iter().all(Class::is_empty));
+        // A rest has at least one byte.
+        self.len == 0
     }
 
     /// The highest priority of a message that was cut for lack of room: others are not to overtake it.
+    #[inline]
     pub(super) fn cut(&self) -> Option<Priority> {
+        if self.is_empty() {
+            return None;
+        }
         let is_cut = |priority: &Priority| !self.classes[priority.rank()].cut.is_empty();
         Priority::ALL.into_iter().find(is_cut)
     }

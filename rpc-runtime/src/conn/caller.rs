@@ -90,7 +90,8 @@ impl Connection {
 
     /// Opens a call as soon as its turn has come, and returns the id that its reply will carry.
     ///
-    /// The request is put into the output whole, or, if it is longer than a frame, its first fragment.
+    /// The request is put into the output whole, or, if it is longer than a frame, its first fragment. The task of `cx` is
+    /// woken when the outcome is there.
     pub(crate) fn poll_call<P: Payload>(
         &mut self,
         ticket: &mut Ticket,
@@ -127,7 +128,7 @@ impl Connection {
         }
         let flow = self.flow_of_call(request, now);
         self.watch(flow.as_ref().and_then(|flow| flow.idle_at()));
-        self.calls.open(id, end, request.deadline, wanted, flow);
+        self.calls.open(id, end, request.deadline, wanted, flow, cx);
         self.note_use(now);
         self.watch(request.deadline);
         Poll::Ready(Ok(CallId(id)))
@@ -399,13 +400,14 @@ impl Connection {
         len: u64,
         now: Time,
     ) -> Option<Cause> {
-        let refusal = if ticket.0.is_none() {
-            self.refusal()
-        } else {
-            self.late_refusal()
-        };
-        if refusal.is_some() {
-            return refusal;
+        if !self.is_unhindered() {
+            let refusal = match ticket.0 {
+                None => self.refusal(),
+                Some(_) => self.late_refusal(),
+            };
+            if refusal.is_some() {
+                return refusal;
+            }
         }
         if request.deadline.is_some_and(|deadline| deadline <= now) {
             return Some(Cause::Deadline);
@@ -419,6 +421,12 @@ impl Connection {
             (_, max) => max?,
         };
         (len > max).then_some(Cause::TooLong { len, max })
+    }
+
+    /// Whether neither side has said anything about an end.
+    #[inline]
+    fn is_unhindered(&self) -> bool {
+        self.is_live() && self.goaway.is_none() && self.drain.is_none() && !self.calls.is_exhausted()
     }
 
     /// Why no new call can start here.
@@ -464,8 +472,11 @@ fn header<'a>(kind: Kind, id: u64, request: &Request<'a>, now: Time) -> Header<'
     header.metadata = request.metadata.filter(|metadata| !Metadata::is_empty(metadata));
     // Rounded up: a call that has not expired has at least a microsecond.
     header.timeout_us = request.deadline.map_or(0, |deadline| {
-        let micros = deadline.saturating_sub(now).as_nanos().div_ceil(1000);
-        u64::try_from(micros).unwrap_or(u64::MAX).max(1)
+        let left = deadline.saturating_sub(now);
+        let micros = left.as_secs().saturating_mul(1_000_000);
+        micros
+            .saturating_add(left.subsec_nanos().div_ceil(1000).into())
+            .max(1)
     });
     header
 }

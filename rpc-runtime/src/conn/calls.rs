@@ -6,8 +6,9 @@ use super::{
     Cause, Failure, Reply, Time,
     credit::Wanted,
     fragments::Assembly,
-    ids::{IdMap, MAX_ID},
+    ids::MAX_ID,
     stream::{Flow, Held},
+    table::Table,
     timers::earliest,
     wakers::{Woken, set_waker},
 };
@@ -20,7 +21,7 @@ use crate::{Executed, Metadata, Phase, frame::Encoded};
 /// tombstone until then.
 #[derive(Debug)]
 pub(super) struct Calls {
-    table: IdMap<Call>,
+    table: Table<Call>,
     next_id: u64,
     last_id: u64,
     awaited: usize,
@@ -77,18 +78,26 @@ pub(super) enum Reach {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
     /// The call is open.
-    Open,
+    Open(Open),
     /// It is over.
     Over,
     /// It was never opened.
     Unopened,
 }
 
+/// What there is to know of an open call before a frame of it is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Open {
+    /// Whether its caller waits for the outcome.
+    pub(super) is_waiting: bool,
+    pub(super) has_streams: bool,
+}
+
 impl Calls {
     /// No calls; the first id is `first_id`.
     pub(super) fn new(first_id: u64) -> Self {
         Self {
-            table: IdMap::default(),
+            table: Table::default(),
             next_id: first_id,
             last_id: 0,
             awaited: 0,
@@ -104,7 +113,7 @@ impl Calls {
         self.last_id
     }
 
-    /// Adds a call that is in the output up to `end`.
+    /// Adds a call that is in the output up to `end`; the task of `cx` waits for its outcome.
     pub(super) fn open(
         &mut self,
         id: u64,
@@ -112,9 +121,10 @@ impl Calls {
         deadline: Option<Time>,
         wanted: Wanted,
         flow: Option<Box<Flow>>,
+        cx: &Context<'_>,
     ) {
         let call = Call {
-            state: CallState::Waiting(None),
+            state: CallState::Waiting(Some(cx.waker().clone())),
             end,
             deadline,
             wanted,
@@ -128,14 +138,14 @@ impl Calls {
 
     /// Notes where the last byte of a call ends, now that it is in the output.
     pub(super) fn set_end(&mut self, id: u64, end: u64) {
-        if let Some(call) = self.table.get_mut(&id) {
+        if let Some(call) = self.table.get_mut(id) {
             call.end = end;
         }
     }
 
     /// Takes the outcome of a call.
     pub(super) fn poll(&mut self, id: u64, cx: &Context<'_>) -> Poll<Result<Reply, Failure>> {
-        match self.table.get_mut(&id) {
+        match self.table.get_mut(id) {
             Some(Call {
                 state: CallState::Waiting(waker),
                 ..
@@ -157,7 +167,7 @@ impl Calls {
 
     /// Nobody waits for a call any more; returns its outcome, if there is one.
     pub(super) fn abandon(&mut self, id: u64) -> Option<Result<Reply, Failure>> {
-        let call = self.table.get_mut(&id)?;
+        let call = self.table.get_mut(id)?;
         let state = std::mem::replace(&mut call.state, CallState::Tombstone);
         if let Some(partial) = &mut call.reply {
             self.held.bytes -= partial.assembly.forget() as u64;
@@ -166,7 +176,7 @@ impl Calls {
             flow.release(&mut self.held);
         }
         if !call.open {
-            self.table.remove(&id);
+            self.table.remove(id);
         }
         match state {
             CallState::Waiting(_) => self.awaited -= 1,
@@ -184,7 +194,7 @@ impl Calls {
 
     /// Gives a call its outcome; a tombstone needs none. The bytes of a reply must be counted in the inbox already.
     pub(super) fn resolve(&mut self, id: u64, outcome: Result<Reply, Failure>, woken: &mut Woken) {
-        let Some(call) = self.table.get_mut(&id) else {
+        let Some(call) = self.table.get_mut(id) else {
             return;
         };
         let CallState::Waiting(waker) = &mut call.state else {
@@ -215,7 +225,7 @@ impl Calls {
 
     /// The REPLY of a call has come whole, or will never come; returns what the call used.
     pub(super) fn close(&mut self, id: u64) -> Option<Wanted> {
-        let call = self.table.get_mut(&id)?;
+        let call = self.table.get_mut(id)?;
         if !call.open {
             return None;
         }
@@ -225,14 +235,14 @@ impl Calls {
             self.held.bytes -= partial.assembly.kept() as u64;
         }
         if matches!(call.state, CallState::Tombstone) {
-            self.table.remove(&id);
+            self.table.remove(id);
         }
         Some(wanted)
     }
 
     /// Begins a reply that comes in fragments; an unfinished one of the same call is forgotten.
     pub(super) fn begin_reply(&mut self, id: u64, partial: PartialReply) {
-        let Some(call) = self.table.get_mut(&id) else {
+        let Some(call) = self.table.get_mut(id) else {
             return;
         };
         if let Some(old) = call.reply.replace(Box::new(partial)) {
@@ -242,12 +252,12 @@ impl Calls {
 
     /// The reply of a call that is being read.
     pub(super) fn partial_reply(&mut self, id: u64) -> Option<&mut PartialReply> {
-        self.table.get_mut(&id)?.reply.as_deref_mut()
+        self.table.get_mut(id)?.reply.as_deref_mut()
     }
 
     /// Takes the reply of a call whose last fragment has come, out of the inbox.
     pub(super) fn take_reply(&mut self, id: u64) -> Option<PartialReply> {
-        let partial = self.table.get_mut(&id)?.reply.take()?;
+        let partial = self.table.get_mut(id)?.reply.take()?;
         self.held.bytes -= partial.assembly.kept() as u64;
         Some(*partial)
     }
@@ -283,18 +293,18 @@ impl Calls {
     pub(super) fn expired(&self, now: Time) -> Vec<u64> {
         let calls = self.table.iter().filter(|(_, call)| call.is_waiting());
         let expired = calls.filter(|(_, call)| call.due().is_some_and(|due| due <= now));
-        expired.map(|(id, _)| *id).collect()
+        expired.map(|(id, _)| id).collect()
     }
 
     /// The calls above `last_id`, which the peer did not take.
     pub(super) fn above(&self, last_id: u64) -> Vec<u64> {
-        let calls = self.table.iter().filter(|(id, call)| **id > last_id && call.open);
-        calls.map(|(id, _)| *id).collect()
+        let calls = self.table.iter().filter(|(id, call)| *id > last_id && call.open);
+        calls.map(|(id, _)| id).collect()
     }
 
     /// Fails all calls that are waited for, and forgets the tombstones: the connection is over.
     pub(super) fn fail_all(&mut self, cause: &Cause, taken: u64, reach: Reach, woken: &mut Woken) {
-        let ids: Vec<u64> = self.table.keys().copied().collect();
+        let ids: Vec<u64> = self.table.iter().map(|(id, _)| id).collect();
         for id in ids {
             let (phase, executed) = self.progress(id, taken, reach);
             let failure = Failure {
@@ -309,7 +319,7 @@ impl Calls {
 
     /// How far a call has come if it fails now, and whether its handler may run.
     pub(super) fn progress(&self, id: u64, taken: u64, reach: Reach) -> (Phase, Executed) {
-        let end = self.table.get(&id).map_or(0, |call| call.end);
+        let end = self.table.get(id).map_or(0, |call| call.end);
         let phase = match self.flow(id) {
             Some(flow) if flow.has_moved() => Phase::Stream,
             _ if end <= taken => Phase::Wait,
@@ -330,9 +340,13 @@ impl Calls {
     }
 
     /// Where `id` stands.
-    pub(super) fn place(&self, id: u64) -> Place {
-        match self.table.get(&id) {
-            Some(call) if call.open => Place::Open,
+    #[inline]
+    pub(super) fn find(&self, id: u64) -> Place {
+        match self.table.get(id) {
+            Some(call) if call.open => Place::Open(Open {
+                is_waiting: call.is_waiting(),
+                has_streams: call.flow.is_some(),
+            }),
             Some(_) => Place::Over,
             None if id <= self.last_id => Place::Over,
             None => Place::Unopened,
@@ -341,34 +355,34 @@ impl Calls {
 
     /// Whether anybody waits for call `id`.
     pub(super) fn is_waiting(&self, id: u64) -> bool {
-        self.table.get(&id).is_some_and(Call::is_waiting)
+        self.table.get(id).is_some_and(Call::is_waiting)
     }
 
     /// Whether call `id` has no REPLY yet.
     pub(super) fn is_open(&self, id: u64) -> bool {
-        self.place(id) == Place::Open
+        self.table.get(id).is_some_and(|call| call.open)
     }
 
     /// Whether the deadline of call `id` has passed; if it is due and that has not, it is its streams that are idle.
     pub(super) fn is_late(&self, id: u64, now: Time) -> bool {
-        let deadline = self.table.get(&id).and_then(|call| call.deadline);
+        let deadline = self.table.get(id).and_then(|call| call.deadline);
         deadline.is_some_and(|deadline| deadline <= now)
     }
 
     /// The streams of a call.
     pub(super) fn flow(&self, id: u64) -> Option<&Flow> {
-        self.table.get(&id)?.flow.as_deref()
+        self.table.get(id)?.flow.as_deref()
     }
 
     /// The streams of a call, and what is held of all.
     pub(super) fn flow_mut(&mut self, id: u64) -> Option<(&mut Flow, &mut Held)> {
-        let flow = self.table.get_mut(&id)?.flow.as_deref_mut()?;
+        let flow = self.table.get_mut(id)?.flow.as_deref_mut()?;
         Some((flow, &mut self.held))
     }
 
     /// Why a call failed whose outcome nobody has taken yet.
     pub(super) fn failure(&self, id: u64) -> Option<&Failure> {
-        match &self.table.get(&id)?.state {
+        match &self.table.get(id)?.state {
             CallState::Done(Err(failure)) => Some(failure),
             _ => None,
         }
@@ -402,7 +416,7 @@ impl Calls {
     /// Gives unused memory back.
     pub(super) fn release(&mut self) {
         if self.table.is_empty() {
-            self.table = IdMap::default();
+            self.table = Table::default();
         }
     }
 

@@ -4,10 +4,9 @@ use bytes::Bytes;
 
 use super::{
     Cause, Connection, Reply, Time,
-    calls::{PartialReply, Place},
+    calls::{Open, PartialReply, Place},
     credit::charge,
     fragments::{WrongLength, whole},
-    stream::Inflow,
 };
 use crate::{
     Code, Executed, Metadata, Status,
@@ -18,42 +17,28 @@ impl Connection {
     /// A REPLY, or its first fragment.
     pub(super) fn receive_reply(&mut self, mut frame: Frame, now: Time) {
         let id = frame.id;
-        if !self.check_reply_place(&frame, now) {
+        let Some(call) = self.find_open(&frame, now) else {
             return;
-        }
+        };
         // The peer is done with the request, whatever of it is still to be sent.
         self.drop_fragments(id);
         if frame.code != 0 {
-            let executed = executed(frame.flags);
-            if self.calls.is_waiting(id) {
-                self.calls
-                    .fail(id, Cause::Replied(status(&mut frame)), executed, &mut self.woken);
+            if call.is_waiting {
+                self.refused(id, &mut frame);
             }
             return self.close_call(id);
         }
-        if !self.is_announced(frame.encoding) {
-            let text = format!("compression {} of the reply was not announced", frame.encoding);
-            self.fail_reply(id, text);
-        }
-        let more = frame.flags.contains(Flags::MORE);
-        let len = frame.message_len();
-        let max = self.settings.max_message;
-        if len > max {
-            self.calls
-                .fail(id, Cause::TooLong { len, max }, Executed::Yes, &mut self.woken);
-        }
-        if len > 0 && self.calls.flow(id).is_some_and(|flow| flow.inflow.is_some()) {
-            let text = "the peer answers by one reply, and a stream was expected: is its .proto another?";
-            self.fail_reply(id, text.to_owned());
-        }
-        let inflow = self.calls.flow(id).and_then(|flow| flow.inflow.as_ref());
-        if inflow.is_some_and(Inflow::is_unfinished) {
-            self.fail_reply(id, "the stream ended within a message".to_owned());
-        }
-        if more {
+        let is_wanted = match call.is_waiting.then(|| self.find_fault(&frame, call)).flatten() {
+            Some(cause) => {
+                self.calls.fail(id, cause, Executed::Yes, &mut self.woken);
+                false
+            }
+            None => call.is_waiting,
+        };
+        if frame.flags.contains(Flags::MORE) {
             return self.begin_reply(frame, now);
         }
-        if self.calls.is_waiting(id) {
+        if is_wanted {
             match whole(&mut frame) {
                 Ok(payload) => self.deliver(
                     id,
@@ -66,9 +51,45 @@ impl Connection {
         self.close_call(id);
     }
 
+    /// The peer refuses a call, or its handler failed.
+    #[cold]
+    fn refused(&mut self, id: u64, frame: &mut Frame) {
+        let executed = executed(frame.flags);
+        self.calls
+            .fail(id, Cause::Replied(status(frame)), executed, &mut self.woken);
+    }
+
+    /// Why a call cannot take a REPLY that says that its handler succeeded.
+    fn find_fault(&self, frame: &Frame, call: Open) -> Option<Cause> {
+        let internal = |text: String| Some(Cause::Replied(Status::new(Code::Internal, text)));
+        if !self.is_announced(frame.encoding) {
+            return internal(format!(
+                "compression {} of the reply was not announced",
+                frame.encoding
+            ));
+        }
+        let len = frame.message_len();
+        let max = self.settings.max_message;
+        if len > max {
+            return Some(Cause::TooLong { len, max });
+        }
+        if !call.has_streams {
+            return None;
+        }
+        let inflow = self.calls.flow(frame.id)?.inflow.as_ref()?;
+        if len > 0 {
+            let text = "the peer answers by one reply, and a stream was expected: is its .proto another?";
+            return internal(text.to_owned());
+        }
+        if inflow.is_unfinished() {
+            return internal("the stream ended within a message".to_owned());
+        }
+        None
+    }
+
     /// A further fragment of a REPLY.
     pub(super) fn receive_reply_data(&mut self, frame: Frame, now: Time) {
-        if !self.check_reply_place(&frame, now) {
+        if self.find_open(&frame, now).is_none() {
             return;
         }
         self.keep_alive.request_read();
@@ -98,22 +119,19 @@ impl Connection {
         }
     }
 
-    /// Whether a frame is about an open call of ours; says so if it is not.
-    fn check_reply_place(&mut self, frame: &Frame, now: Time) -> bool {
-        let (kind, id) = (frame.kind, frame.id);
-        let place = if self.side.gives(id) {
-            self.calls.place(id)
-        } else {
-            Place::Unopened
-        };
-        match place {
-            Place::Open => return true,
+    /// The open call of ours that a frame is about; complains if there is none.
+    fn find_open(&mut self, frame: &Frame, now: Time) -> Option<Open> {
+        // The ids of the other side are in another table.
+        let found = self.side.gives(frame.id).then(|| self.calls.find(frame.id));
+        match found.unwrap_or(Place::Unopened) {
+            Place::Open(call) => return Some(call),
             Place::Over => self.fault("frame for a call that is over", now),
             Place::Unopened => {
+                let (kind, id) = (frame.kind, frame.id);
                 self.protocol_error(format!("{kind} for id {id}, which was never opened"), now);
             }
         }
-        false
+        None
     }
 
     fn begin_reply(&mut self, mut frame: Frame, now: Time) {

@@ -11,9 +11,9 @@ use super::{
     calls::PINNED,
     credit::{CONTROL_CALLS, charge},
     fragments::Assembly,
-    ids::IdMap,
     queue::Queue,
     stream::{Flow, Held},
+    table::Table,
     wakers::{Waiters, Woken},
 };
 use crate::{Code, Metadata, Priority, frame::Encoded};
@@ -24,7 +24,7 @@ use crate::{Code, Metadata, Priority, frame::Encoded};
 /// request that is refused before its end stays until its last fragment.
 #[derive(Debug, Default)]
 pub(super) struct Requests {
-    table: IdMap<Request>,
+    table: Table<Request>,
     /// Complete requests in the order in which their handlers start.
     queue: Queue,
     skipped: usize,
@@ -243,7 +243,7 @@ impl Requests {
             self.enqueue_in_turn(id);
         }
         if self.queue.len() > PINNED {
-            if let Some(Stage::Queued(body)) = self.table.get_mut(&id).map(|request| &mut request.stage) {
+            if let Some(Stage::Queued(body)) = self.table.get_mut(id).map(|request| &mut request.stage) {
                 body.payload = std::mem::take(&mut body.payload).compact();
             }
         }
@@ -271,7 +271,7 @@ impl Requests {
     pub(super) fn take_next(&mut self, rooms: [bool; Priority::ALL.len()]) -> Option<Arrived> {
         loop {
             let id = self.queue.pop(rooms)?;
-            if let Some(arrived) = self.table.get_mut(&id).and_then(|request| request.take(id)) {
+            if let Some(arrived) = self.table.get_mut(id).and_then(|request| request.take(id)) {
                 return Some(arrived);
             }
             self.skipped = self.skipped.saturating_sub(1);
@@ -280,7 +280,7 @@ impl Requests {
 
     /// The handler of a request is polled for the first time.
     pub(super) fn start(&mut self, id: u64, now: Time) -> Result<(), Unwanted> {
-        let Some(request) = self.table.get_mut(&id) else {
+        let Some(request) = self.table.get_mut(id) else {
             return Err(Unwanted::Disconnected);
         };
         if let Some(unwanted) = request.unwanted {
@@ -295,7 +295,7 @@ impl Requests {
 
     /// Takes a request out of the table, with its slot and its charge: its handler is gone, or never starts.
     pub(super) fn remove(&mut self, id: u64) -> Option<Request> {
-        let mut request = self.table.remove(&id)?;
+        let mut request = self.table.remove(id)?;
         if let Some(flow) = &mut request.flow {
             flow.release(&mut self.streams);
         }
@@ -324,7 +324,7 @@ impl Requests {
 
     /// Keeps an unfinished one-way request only to read its fragments and forget them.
     pub(super) fn discard(&mut self, id: u64, fate: Fate) {
-        let Some(request) = self.table.get_mut(&id) else {
+        let Some(request) = self.table.get_mut(id) else {
             return;
         };
         if matches!(request.stage, Stage::Receiving(_)) {
@@ -338,7 +338,7 @@ impl Requests {
 
     /// Keeps a call that never starts only until there is room for its REPLY.
     pub(super) fn withdraw(&mut self, id: u64, withdrawn: Withdrawn) {
-        let Some(request) = self.table.get_mut(&id) else {
+        let Some(request) = self.table.get_mut(id) else {
             return;
         };
         request.deadline = None;
@@ -356,7 +356,7 @@ impl Requests {
     pub(super) fn take_withdrawn(&mut self) -> Option<(u64, Withdrawn)> {
         loop {
             let id = self.withdrawn.pop_front()?;
-            if let Some(Stage::Withdrawn(withdrawn)) = self.table.get(&id).map(|request| &request.stage) {
+            if let Some(Stage::Withdrawn(withdrawn)) = self.table.get(id).map(|request| &request.stage) {
                 let withdrawn = *withdrawn;
                 self.remove(id);
                 return Some((id, withdrawn));
@@ -366,7 +366,7 @@ impl Requests {
 
     /// A handler is no longer wanted; it learns so.
     pub(super) fn unwant(&mut self, id: u64, unwanted: Unwanted, woken: &mut Woken) {
-        let Some(request) = self.table.get_mut(&id) else {
+        let Some(request) = self.table.get_mut(id) else {
             return;
         };
         if request.unwanted.is_none() {
@@ -381,17 +381,17 @@ impl Requests {
 
     /// A request that is open.
     pub(super) fn get(&self, id: u64) -> Option<&Request> {
-        self.table.get(&id)
+        self.table.get(id)
     }
 
     /// A request that is open.
     pub(super) fn get_mut(&mut self, id: u64) -> Option<&mut Request> {
-        self.table.get_mut(&id)
+        self.table.get_mut(id)
     }
 
     /// The streams of a request, and what is held of all.
     pub(super) fn flow_mut(&mut self, id: u64) -> Option<(&mut Flow, &mut Held)> {
-        let flow = self.table.get_mut(&id)?.flow.as_deref_mut()?;
+        let flow = self.table.get_mut(id)?.flow.as_deref_mut()?;
         Some((flow, &mut self.streams))
     }
 
@@ -403,14 +403,14 @@ impl Requests {
     /// What goes first of what is sent for a request.
     pub(super) fn priority(&self, id: u64) -> Priority {
         self.table
-            .get(&id)
+            .get(id)
             .map_or(Priority::Normal, |request| request.priority)
     }
 
     /// All requests that `keep` selects.
     pub(super) fn select(&self, mut keep: impl FnMut(&Request) -> bool) -> Vec<u64> {
         let selected = self.table.iter().filter(|(_, request)| keep(request));
-        let mut ids: Vec<u64> = selected.map(|(id, _)| *id).collect();
+        let mut ids: Vec<u64> = selected.map(|(id, _)| id).collect();
         ids.sort_unstable();
         ids
     }
@@ -459,7 +459,7 @@ impl Requests {
     /// Gives unused memory back.
     pub(super) fn release(&mut self) {
         if self.table.is_empty() {
-            self.table = IdMap::default();
+            self.table = Table::default();
             self.queue = Queue::default();
             self.skipped = 0;
             self.unfinished = VecDeque::new();
@@ -477,7 +477,7 @@ impl Requests {
     fn enqueue_in_turn(&mut self, id: u64) {
         self.finish_send(id);
         let goes_ahead = |request: &Request| request.control || request.priority == Priority::Control;
-        let goes_ahead = self.table.get(&id).is_some_and(goes_ahead);
+        let goes_ahead = self.table.get(id).is_some_and(goes_ahead);
         match self.unfinished.front() {
             Some(&first) if first < id && !goes_ahead => {
                 self.held.insert(id);
@@ -515,7 +515,7 @@ impl Requests {
         self.skipped += 1;
         if self.skipped > 32 && self.skipped > self.queue.len() / 2 {
             let table = &self.table;
-            let is_queued = |id| matches!(table.get(&id).map(|r: &Request| &r.stage), Some(Stage::Queued(_)));
+            let is_queued = |id| matches!(table.get(id).map(|r: &Request| &r.stage), Some(Stage::Queued(_)));
             self.queue.retain(is_queued);
             self.skipped = 0;
         }
@@ -524,7 +524,7 @@ impl Requests {
     /// How much memory is held for an unfinished request.
     #[cfg(test)]
     pub(super) fn assembled(&self, id: u64) -> usize {
-        match self.table.get(&id).map(|request| &request.stage) {
+        match self.table.get(id).map(|request| &request.stage) {
             Some(Stage::Receiving(partial)) => partial.assembly.capacity(),
             _ => 0,
         }

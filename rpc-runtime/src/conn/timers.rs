@@ -127,7 +127,7 @@ impl Connection {
 
     fn is_anything_outstanding(&self) -> bool {
         self.calls.awaited() > 0
-            || !self.backlog().is_empty()
+            || self.is_unwritten()
             || self.sends.is_uncovered()
             || !self.lines.is_empty()
             || !self.barriers.is_empty()
@@ -223,6 +223,20 @@ impl Connection {
 }
 
 /// The earliest of some times.
+#[inline]
 pub(super) fn earliest<const N: usize>(times: [Option<Time>; N]) -> Option<Time> {
-    times.into_iter().flatten().min()
+    let mut earliest = None;
+    for time in times {
+        earliest = earlier(earliest, time);
+    }
+    earliest
+}
+
+/// The earlier of two times.
+#[inline]
+fn earlier(one: Option<Time>, other: Option<Time>) -> Option<Time> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
 }

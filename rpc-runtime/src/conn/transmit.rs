@@ -254,6 +254,11 @@ impl Connection {
         }
     }
 
+    /// Whether anything waits to be written.
+    pub(super) fn is_unwritten(&self) -> bool {
+        self.taken < self.out.end() || !self.bulk.is_empty()
+    }
+
     /// Whether a request, a reply or a message of a stream may be put into the output now.
     pub(super) fn has_room(&self, priority: Priority) -> bool {
         self.backlog().has_room(priority)

@@ -70,10 +70,27 @@ impl State {
         (self.conn.wants_write() && !self.full)
             || self.conn.wants_shutdown()
             || self.conn.is_closed()
-            || match (self.conn.poll_timeout(), self.armed) {
-                (Some(wanted), Some(armed)) => wanted < armed,
-                (wanted, _) => wanted.is_some(),
-            }
+            || self.is_too_late_for(self.conn.poll_timeout())
+    }
+
+    /// As [`State::wants_driver`], for one who has only added a request.
+    #[inline]
+    fn wants_driver_for_request(&self) -> bool {
+        let wanted =
+            (!self.full && self.conn.wants_write()) || self.is_too_late_for(self.conn.next_deadline());
+        debug_assert!(
+            wanted || !self.wants_driver(),
+            "a request that brought a timer forward"
+        );
+        wanted
+    }
+
+    /// Whether the driver's timer fires after `wanted`.
+    fn is_too_late_for(&self, wanted: Option<Time>) -> bool {
+        match (wanted, self.armed) {
+            (Some(wanted), Some(armed)) => wanted < armed,
+            (wanted, _) => wanted.is_some(),
+        }
     }
 }
 
@@ -95,27 +112,23 @@ impl Link {
 
     /// Runs `f` on the connection; then wakes the driver if it has work, and everybody else whom `f` concerned.
     pub(crate) fn with<R>(&self, f: impl FnOnce(&mut Connection, Time) -> R) -> R {
-        self.with_time(None, f)
-    }
-
-    /// As [`Link::with`], for somebody who has looked at the clock just now.
-    pub(crate) fn with_at<R>(&self, now: Instant, f: impl FnOnce(&mut Connection, Time) -> R) -> R {
-        self.with_time(Some(now), f)
-    }
-
-    fn with_time<R>(&self, now: Option<Instant>, f: impl FnOnce(&mut Connection, Time) -> R) -> R {
         let mut state = self.lock();
-        let now = state.now(now.map_or_else(|| self.now(), |now| self.time(now)));
+        let now = state.now(self.now());
         let result = f(&mut state.conn, now);
-        // One that is awake looks at everything before it sleeps.
-        let driver = match &state.driver {
-            Some(_) if state.wants_driver() => state.driver.take(),
-            _ => None,
-        };
-        wake_all(state);
-        if let Some(driver) = driver {
-            driver.wake();
-        }
+        let wanted = state.driver.is_some() && state.wants_driver();
+        wake(state, wanted);
+        result
+    }
+
+    /// As [`Link::with`], for a request that goes out or waits to: it brings no timer forward but that of its deadline.
+    ///
+    /// `now` is the time, if the caller has looked at the clock just now.
+    pub(crate) fn request<R>(&self, now: Option<Time>, f: impl FnOnce(&mut Connection, Time) -> R) -> R {
+        let mut state = self.lock();
+        let now = state.now(now.unwrap_or_else(|| self.now()));
+        let result = f(&mut state.conn, now);
+        let wanted = state.driver.is_some() && state.wants_driver_for_request();
+        wake(state, wanted);
         result
     }
 
@@ -123,7 +136,7 @@ impl Link {
     pub(crate) fn look<R>(&self, f: impl FnOnce(&mut Connection) -> R) -> R {
         let mut state = self.lock();
         let result = f(&mut state.conn);
-        wake_all(state);
+        wake(state, false);
         result
     }
 
@@ -135,21 +148,15 @@ impl Link {
         let mut state = self.lock();
         let now = state.time(clock, self);
         let result = f(&mut state.conn, now);
-        wake_all(state);
+        wake(state, false);
         result
     }
 
     /// Wakes the driver if it has work.
     pub(crate) fn wake_driver_with_work(&self) {
-        let mut state = self.lock();
-        let driver = match &state.driver {
-            Some(_) if state.wants_driver() => state.driver.take(),
-            _ => None,
-        };
-        drop(state);
-        if let Some(driver) = driver {
-            driver.wake();
-        }
+        let state = self.lock();
+        let wanted = state.driver.is_some() && state.wants_driver();
+        wake(state, wanted);
     }
 
     /// Wakes the driver.
@@ -182,19 +189,20 @@ impl Link {
     }
 }
 
-/// Releases the lock, and only then wakes whom the connection names.
+/// Releases the lock, and only then wakes whom the connection names, and the driver if it is wanted.
 #[inline]
-fn wake_all(state: MutexGuard<'_, State>) {
-    if state.conn.wants_to_wake() {
-        wake_some(state);
+fn wake(state: MutexGuard<'_, State>, driver: bool) {
+    if driver || state.conn.wants_to_wake() {
+        wake_some(state, driver);
     }
 }
 
-fn wake_some(mut state: MutexGuard<'_, State>) {
+fn wake_some(mut state: MutexGuard<'_, State>, driver: bool) {
+    let driver = if driver { state.driver.take() } else { None };
     let mut wakers = Vec::new();
     state.conn.take_wakers(&mut wakers);
     drop(state);
-    wakers.into_iter().for_each(Waker::wake);
+    wakers.into_iter().chain(driver).for_each(Waker::wake);
 }
 
 impl fmt::Debug for Link {

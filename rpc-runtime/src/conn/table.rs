@@ -1,0 +1,195 @@
+//! Table: calls and requests by their ids.
+
+use std::iter;
+
+use super::ids::IdMap;
+
+/// Things by id, for ids that are given one after the other: those of the calls of one side.
+///
+/// Each lies in a ring, in the place that its id says. One that is still there when that place is wanted for another, because
+/// it lasts longer than those beside it, goes on in a map.
+#[derive(Debug)]
+pub(super) struct Table<V> {
+    /// As many places as a power of two says, or none.
+    ring: Vec<Option<(u64, V)>>,
+    /// How many of the places are taken.
+    taken: usize,
+    old: IdMap<V>,
+}
+
+impl<V> Default for Table<V> {
+    fn default() -> Self {
+        Self {
+            ring: Vec::new(),
+            taken: 0,
+            old: IdMap::default(),
+        }
+    }
+}
+
+impl<V> Table<V> {
+    /// The ring has at least so many places, once there are any.
+    const LEAST: usize = 8;
+    /// And at most so many.
+    const MOST: usize = 4096;
+
+    /// Adds something under an id that has nothing.
+    pub(super) fn insert(&mut self, id: u64, value: V) {
+        if 2 * self.taken >= self.ring.len() && self.ring.len() < Self::MOST {
+            self.grow();
+        }
+        let place = self.place(id);
+        let Some(place) = self.ring.get_mut(place) else {
+            return;
+        };
+        match place.replace((id, value)) {
+            Some((id, value)) => drop(self.old.insert(id, value)),
+            None => self.taken += 1,
+        }
+    }
+
+    /// What is there under `id`.
+    #[inline]
+    pub(super) fn get(&self, id: u64) -> Option<&V> {
+        match self.ring.get(self.place(id)) {
+            Some(Some((found, value))) if *found == id => Some(value),
+            _ if self.old.is_empty() => None,
+            _ => self.old.get(&id),
+        }
+    }
+
+    /// What is there under `id`, to be changed.
+    #[inline]
+    pub(super) fn get_mut(&mut self, id: u64) -> Option<&mut V> {
+        let place = self.place(id);
+        match self.ring.get_mut(place) {
+            Some(Some((found, value))) if *found == id => Some(value),
+            _ if self.old.is_empty() => None,
+            _ => self.old.get_mut(&id),
+        }
+    }
+
+    /// Takes out what is there under `id`.
+    pub(super) fn remove(&mut self, id: u64) -> Option<V> {
+        let place = self.place(id);
+        match self.ring.get_mut(place) {
+            Some(place @ Some(_)) if place.as_ref().is_some_and(|(found, _)| *found == id) => {
+                self.taken -= 1;
+                place.take().map(|(_, value)| value)
+            }
+            _ => self.old.remove(&id),
+        }
+    }
+
+    /// Everything, with its id.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u64, &V)> {
+        let young = self.ring.iter().flatten().map(|(id, value)| (*id, value));
+        let old = self.old.iter().map(|(id, value)| (*id, value));
+        young.take(self.taken).chain(old)
+    }
+
+    /// Everything.
+    pub(super) fn values(&self) -> impl Iterator<Item = &V> {
+        self.iter().map(|(_, value)| value)
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.taken + self.old.len()
+    }
+
+    /// Whether there is nothing.
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.taken == 0 && self.old.is_empty()
+    }
+
+    /// For how many there is memory.
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.ring.capacity() + self.old.capacity()
+    }
+
+    /// The place of an id: neighbours of one side are two apart.
+    #[inline]
+    fn place(&self, id: u64) -> usize {
+        (id >> 1) as usize & self.ring.len().wrapping_sub(1)
+    }
+
+    /// Twice as many places: two that had different ones still do.
+    fn grow(&mut self) {
+        let len = (2 * self.ring.len()).max(Self::LEAST);
+        let places = iter::repeat_with(|| None).take(len).collect();
+        for (id, value) in std::mem::replace(&mut self.ring, places).into_iter().flatten() {
+            let place = self.place(id);
+            self.ring[place] = Some((id, value));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn all(table: &Table<u64>) -> BTreeMap<u64, u64> {
+        table.iter().map(|(id, &value)| (id, value)).collect()
+    }
+
+    #[test]
+    fn whatever_lasts_is_found_among_what_comes_and_goes() {
+        let mut random = fastrand::Rng::with_seed(7);
+        let mut table = Table::default();
+        let mut expected = BTreeMap::new();
+        let mut id = 1;
+        for step in 0..100_000_u64 {
+            id += 2 * random.u64(1..4);
+            table.insert(id, step);
+            expected.insert(id, step);
+            let most = [3, 40, 700][step as usize / 10_000 % 3];
+            while expected.len() > most {
+                // Mostly the oldest, but for some that stay.
+                let skipped = random.usize(0..most);
+                let leaves = *expected.keys().nth(skipped).unwrap();
+                assert_eq!(table.get(leaves), expected.get(&leaves));
+                assert_eq!(table.remove(leaves), expected.remove(&leaves));
+                assert_eq!(table.remove(leaves), None);
+                assert_eq!(table.get_mut(leaves), None);
+            }
+            assert_eq!(table.len(), expected.len());
+            if step % 1000 == 0 {
+                assert_eq!(all(&table), expected);
+            }
+        }
+        for (id, mut value) in expected {
+            assert_eq!(table.get_mut(id), Some(&mut value));
+            assert_eq!(table.remove(id), Some(value));
+        }
+        assert!(table.is_empty());
+    }
+
+    #[test]
+    fn ids_that_share_a_place_do_not_make_it_longer_than_they_are_many() {
+        let mut table = Table::default();
+        for n in 0..100 {
+            table.insert(1 + (n << 40), n);
+        }
+        assert_eq!(table.len(), 100);
+        assert!(table.capacity() < 400, "{}", table.capacity());
+        for n in 0..100 {
+            assert_eq!(table.remove(1 + (n << 40)), Some(n));
+        }
+        assert!(table.is_empty());
+    }
+
+    #[test]
+    fn an_empty_one_has_nothing_and_no_memory() {
+        let mut table: Table<u64> = Table::default();
+        assert_eq!(table.get(1), None);
+        assert_eq!(table.remove(1), None);
+        assert_eq!(table.capacity(), 0);
+        table.insert(1, 1);
+        assert_eq!(table.capacity(), Table::<u64>::LEAST);
+    }
+}
