@@ -31,13 +31,20 @@ use crate::{
 pub struct Call<'a> {
     client: &'a Client,
     timeout: Timeout,
+    /// How many calls it is inside of.
+    depth: u8,
+    priority: Option<Priority>,
+    /// None if there is nothing of it.
+    more: Option<Box<More>>,
+}
+
+/// What most calls do not say of themselves: out of the way of those, which are moved about much.
+#[derive(Clone, Debug, Default)]
+struct More {
     metadata: Metadata,
     within: Option<Instant>,
     /// The server whose handler makes the call, from a task that it spawned.
     origin: Option<InstanceId>,
-    /// How many calls it is inside of.
-    depth: u8,
-    priority: Option<Priority>,
     idle: Option<Duration>,
     receipt: Option<Receipt>,
 }
@@ -56,13 +63,9 @@ impl<'a> Call<'a> {
         Self {
             client,
             timeout: Timeout::Usual,
-            metadata: Metadata::new(),
-            within: None,
-            origin: None,
             depth: inherited_depth(),
             priority: None,
-            idle: None,
-            receipt: None,
+            more: None,
         }
     }
 
@@ -79,7 +82,7 @@ impl<'a> Call<'a> {
     ///
     /// `value` is text or bytes: a `&'static str`, a `String`, a `Vec<u8>`, [`Bytes`].
     pub fn metadata(mut self, key: impl Into<String>, value: impl Into<Bytes>) -> Self {
-        self.metadata.insert(key, value);
+        self.more_mut().metadata.insert(key, value);
         self
     }
 
@@ -88,8 +91,9 @@ impl<'a> Call<'a> {
     /// Calls that the handler makes in its own future inherit it by themselves. A terminate of the handler's own
     /// server returns when the drain begins then, too, so that the handler may wait for the task.
     pub fn within(mut self, cx: &Context) -> Self {
-        self.within = earlier(self.within, cx.deadline_instant());
-        self.origin = Some(cx.instance());
+        let more = self.more_mut();
+        more.within = earlier(more.within, cx.deadline_instant());
+        more.origin = Some(cx.instance());
         self.depth = self.depth.max(cx.depth().saturating_add(1));
         self
     }
@@ -106,15 +110,19 @@ impl Call<'_> {
     ///
     /// Time in which messages lie here that nobody reads does not count. A call without streams takes no notice.
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
-        self.idle = Some(timeout);
+        self.more_mut().idle = Some(timeout);
         self
     }
 
     /// Has what comes beside the reply written down in `receipt`, in the place of what an earlier call wrote there.
     pub fn receipt(mut self, receipt: &Receipt) -> Self {
         receipt.clear();
-        self.receipt = Some(receipt.clone());
+        self.more_mut().receipt = Some(receipt.clone());
         self
+    }
+
+    fn more_mut(&mut self) -> &mut More {
+        self.more.get_or_insert_default()
     }
 }
 
@@ -138,8 +146,11 @@ impl Call<'_> {
         procedure: &'static Procedure,
         request: Req,
     ) -> Result<(), Error> {
-        let mut exchange = self.exchange(procedure, Lane::User)?;
-        exchange.send(&request).await
+        let deadline = self.usual_deadline();
+        self.check(procedure, &deadline)?;
+        self.exchange(procedure, Lane::User, deadline)
+            .send(&request)
+            .await
     }
 
     /// Sends `request` and waits for the reply.
@@ -160,15 +171,14 @@ impl Call<'_> {
         procedure: &'static Procedure,
         request: Req,
     ) -> Result<Rep, Error> {
-        let (client, receipt) = (self.client, self.receipt.take());
-        let mut exchange = self.exchange(procedure, Lane::User)?;
-        exchange.fill(receipt.as_ref());
-        let reply = exchange.call(&request).await?;
-        decode(reply.payload).map_err(|error| {
-            error
-                .with_procedure(procedure.path())
-                .with_peer(client.peer_or_address())
-        })
+        let deadline = self.usual_deadline();
+        self.check(procedure, &deadline)?;
+        let reply = self
+            .exchange(procedure, Lane::User, deadline)
+            .fills_receipt(self.more.as_ref().and_then(|more| more.receipt.as_ref()))
+            .call(&request)
+            .await?;
+        decode(reply.payload).map_err(|error| self.locate(error, procedure))
     }
 
     /// Tells the server to terminate, one-way: it drains, and nothing comes back.
@@ -184,7 +194,9 @@ impl Call<'_> {
     ///
     /// As [`Call::send`].
     pub async fn send_terminate(mut self) -> Result<(), Error> {
-        let mut exchange = self.exchange(&builtin::TERMINATE, Lane::Control)?;
+        let deadline = self.usual_deadline();
+        self.check(&builtin::TERMINATE, &deadline)?;
+        let mut exchange = self.exchange(&builtin::TERMINATE, Lane::Control, deadline);
         let request = control::terminate_request(&exchange);
         exchange.send(&request).await
     }
@@ -207,9 +219,11 @@ impl Call<'_> {
     /// Dropping the future stops waiting; a drain that has begun goes on.
     pub async fn terminate(mut self) -> Result<DrainReport, Error> {
         let procedure = &builtin::TERMINATE;
-        builtin::mark_origin(&mut self.metadata, self.origin);
+        let more = self.more_mut();
+        builtin::mark_origin(&mut more.metadata, more.origin);
         let deadline = self.deadline(None);
-        let reply = control::terminate(self.exchange_until(procedure, Lane::Control, deadline)?).await?;
+        self.check(procedure, &deadline)?;
+        let reply = control::terminate(self.exchange(procedure, Lane::Control, deadline)).await?;
         let reply: TerminateReply =
             decode(reply.payload).map_err(|error| error.with_procedure(procedure.path()))?;
         Ok(reply.into())
@@ -217,7 +231,8 @@ impl Call<'_> {
 
     /// Calls the built-in ping.
     pub(super) async fn ping(mut self, deadline: Deadline) -> Result<(), Error> {
-        self.exchange_until(&builtin::PING, Lane::Control, deadline)?
+        self.check(&builtin::PING, &deadline)?;
+        self.exchange(&builtin::PING, Lane::Control, deadline)
             .call(&())
             .await
             .map(|_| ())
@@ -229,47 +244,52 @@ impl Call<'_> {
             Timeout::Usual => usual,
             Timeout::Own(timeout) => timeout,
         };
-        Deadline::new(
-            timeout,
-            earlier(self.within, inherited_deadline()),
-            Instant::now(),
-        )
+        let within = self.more.as_ref().and_then(|more| more.within);
+        Deadline::new(timeout, earlier(within, inherited_deadline()), Instant::now())
     }
 
-    fn exchange(&mut self, procedure: &'static Procedure, lane: Lane) -> Result<Exchange<'_>, Error> {
-        let deadline = self.deadline(self.client.timeout());
-        self.exchange_until(procedure, lane, deadline)
+    fn usual_deadline(&self) -> Deadline {
+        self.deadline(self.client.timeout())
     }
 
-    fn exchange_until(
-        &mut self,
-        procedure: &'static Procedure,
-        lane: Lane,
-        deadline: Deadline,
-    ) -> Result<Exchange<'_>, Error> {
+    /// Says in the metadata what has to stand there, and refuses a call that cannot be made.
+    fn check(&mut self, procedure: &'static Procedure, deadline: &Deadline) -> Result<(), Error> {
         if self.depth > 0 {
-            depth::mark(&mut self.metadata, self.depth);
+            let depth = self.depth;
+            depth::mark(&mut self.more_mut().metadata, depth);
         }
+        let fits = self.more.as_ref().is_none_or(|more| more.metadata.fits());
         let refused = if deadline.has_passed() {
-            failure::expired(&deadline)
+            failure::expired(deadline)
         } else if self.depth > depth::MAX {
             depth::too_deep()
-        } else if !self.metadata.fits() {
+        } else if !fits {
             failure::too_much_metadata().with_phase(Phase::Queue)
         } else {
-            return Ok(Exchange::new(
-                self.client.channel(),
-                procedure,
-                &self.metadata,
-                deadline,
-                lane,
-                self.options(procedure),
-            )
-            .begins_now());
+            return Ok(());
         };
-        Err(refused
+        Err(self.locate(refused, procedure))
+    }
+
+    /// The call on its way, from now on; to be checked first.
+    fn exchange(&self, procedure: &'static Procedure, lane: Lane, deadline: Deadline) -> Exchange<'_> {
+        let metadata = self.more.as_ref().map(|more| &more.metadata);
+        let options = self.options(procedure);
+        Exchange::new(
+            self.client.channel(),
+            procedure,
+            metadata,
+            deadline,
+            lane,
+            options,
+        )
+        .begins_now()
+    }
+
+    fn locate(&self, error: Error, procedure: &Procedure) -> Error {
+        error
             .with_procedure(procedure.path())
-            .with_peer(self.client.peer_or_address()))
+            .with_peer(self.client.peer_or_address())
     }
 }
 
@@ -299,10 +319,14 @@ impl Call<'_> {
     {
         let about = self.about(procedure);
         let options = self.options(procedure);
-        let mut exchange = self.exchange_until(procedure, Lane::User, about.deadline)?;
-        let (on, id) = exchange.open(&request).await?;
-        drop(exchange);
-        let again = again(about.clone(), options, self.metadata, request);
+        self.check(procedure, &about.deadline)?;
+        let opened = self
+            .exchange(procedure, Lane::User, about.deadline)
+            .open(&request)
+            .await;
+        let (on, id) = opened?;
+        let metadata = self.more.map_or_else(Metadata::new, |more| more.metadata);
+        let again = again(about.clone(), options, metadata, request);
         Ok(Streaming::new(
             Arc::new(OpenCall::new(on, id, about)),
             Some(again),
@@ -359,8 +383,12 @@ impl Call<'_> {
 
     async fn open(mut self, procedure: &'static Procedure) -> Result<Arc<OpenCall>, Error> {
         let about = self.about(procedure);
-        let mut exchange = self.exchange_until(procedure, Lane::User, about.deadline)?;
-        let (on, id) = exchange.open(&()).await?;
+        self.check(procedure, &about.deadline)?;
+        let opened = self
+            .exchange(procedure, Lane::User, about.deadline)
+            .open(&())
+            .await;
+        let (on, id) = opened?;
         Ok(Arc::new(OpenCall::new(on, id, about)))
     }
 
@@ -368,8 +396,8 @@ impl Call<'_> {
         About {
             channel: Arc::clone(self.client.channel()),
             procedure,
-            deadline: self.deadline(self.client.timeout()),
-            receipt: self.receipt.clone(),
+            deadline: self.usual_deadline(),
+            receipt: self.more.as_ref().and_then(|more| more.receipt.clone()),
             resent: None,
         }
     }
@@ -384,7 +412,7 @@ impl Call<'_> {
             },
             priority: self.priority.unwrap_or_else(|| procedure.priority()),
             nested: self.depth > 0,
-            idle: self.idle,
+            idle: self.more.as_ref().and_then(|more| more.idle),
         }
     }
 }
@@ -399,7 +427,14 @@ fn again<Req: Message + 'static>(about: About, options: Options, metadata: Metad
                 deadline,
                 ..
             } = &about;
-            let mut exchange = Exchange::new(channel, procedure, &metadata, *deadline, Lane::User, options);
+            let mut exchange = Exchange::new(
+                channel,
+                procedure,
+                Some(&metadata),
+                *deadline,
+                Lane::User,
+                options,
+            );
             let opened = exchange.open(&request).await;
             let (on, id) = opened.map_err(|error| error.with_resent_after(&cause))?;
             drop(exchange);

@@ -34,15 +34,14 @@ pub(super) struct Exchange<'a> {
     procedure: &'static Procedure,
     metadata: Option<&'a Metadata>,
     deadline: Deadline,
-    /// What the clock said just now, for the first visit of the connection.
-    now: Option<Instant>,
-    /// The deadline for finding a connection.
-    connect_by: Deadline,
+    /// Whether it is not far from its beginning: until the first visit of the connection, unless it had to wait for one.
+    is_new: bool,
+    /// Another deadline for finding a connection.
+    connect_by: Option<Box<Deadline>>,
     lane: Lane,
     options: Options,
     receipt: Option<&'a Receipt>,
     place: Place<'a>,
-    open: Option<(Arc<Connected>, CallId)>,
     /// Why the first try failed, once there is a second.
     resent: Option<Box<str>>,
     packing: Packing,
@@ -67,15 +66,17 @@ pub(super) enum Lane {
     Control,
 }
 
-/// How far a call is that is not open yet.
+/// How far a call is.
 #[derive(Default)]
 enum Place<'a> {
-    /// Not begun, or past all this.
+    /// Not begun, or over.
     #[default]
     Nowhere,
     /// Boxed, for only a call that finds no connection needs it.
     Connecting(Pin<Box<dyn Future<Output = Result<Arc<Connected>, Error>> + Send + 'a>>),
     Queued(Arc<Connected>, Ticket),
+    /// The connection has the request, and is to bring the reply.
+    Open(Arc<Connected>, CallId),
 }
 
 /// What compressing the request came to: done once, though it may be looked at often, and resent.
@@ -106,9 +107,6 @@ impl Packing {
     }
 }
 
-/// What became of a call on one connection.
-type Tried = (Arc<Connected>, Result<Reply, Failure>);
-
 /// What came of a look at the connection.
 enum Step<T> {
     Wait,
@@ -123,25 +121,24 @@ impl<'a> Exchange<'a> {
     pub(super) fn new(
         channel: &'a Arc<Channel>,
         procedure: &'static Procedure,
-        metadata: &'a Metadata,
+        metadata: Option<&'a Metadata>,
         deadline: Deadline,
         lane: Lane,
         options: Options,
     ) -> Self {
         // The common case costs the connection not even a look at it.
-        let metadata = Some(metadata).filter(|metadata| !metadata.is_empty());
+        let metadata = metadata.filter(|metadata| !metadata.is_empty());
         Self {
             channel,
             procedure,
             metadata,
             deadline,
-            now: None,
-            connect_by: deadline,
+            is_new: false,
+            connect_by: None,
             lane,
             options,
             receipt: None,
             place: Place::Nowhere,
-            open: None,
             resent: None,
             packing: Packing::default(),
         }
@@ -149,31 +146,29 @@ impl<'a> Exchange<'a> {
 
     /// For a call that begins right now: spares it a look at the clock.
     pub(super) fn begins_now(mut self) -> Self {
-        self.now = Some(self.deadline.begun());
+        self.is_new = true;
         self
     }
 
     /// Has what comes beside the reply written down.
-    pub(super) fn fill(&mut self, receipt: Option<&'a Receipt>) {
+    pub(super) fn fills_receipt(mut self, receipt: Option<&'a Receipt>) -> Self {
         self.receipt = receipt;
+        self
     }
 
     /// Bounds the search for a connection by more than the call is.
     pub(super) fn connect_within(&mut self, timeout: Duration) {
-        self.connect_by = Deadline::new(Some(timeout), self.deadline.at(), Instant::now());
+        let deadline = Deadline::new(Some(timeout), self.deadline.at(), Instant::now());
+        self.connect_by = Some(Box::new(deadline));
     }
 
     /// Sends a request, and waits until the connection has it whole.
     pub(super) fn send<M: Message>(&mut self, message: &M) -> impl Future<Output = Result<(), Error>> {
         poll_fn(move |cx| {
-            let begin =
-                |conn: &mut Connection,
-                 ticket: &mut Ticket,
-                 request: &Request<'_>,
-                 message: &Outgoing<'_, M>,
-                 now: Time,
-                 cx: &mut Context<'_>| conn.poll_send(ticket, request, message, now, cx);
-            self.poll_begin(message, cx, begin).map_ok(|_| ())
+            self.poll_begin(message, cx, |conn, ticket, request, message, now, cx| {
+                conn.poll_send(ticket, request, message, now, cx)
+            })
+            .map_ok(|_| ())
         })
     }
 
@@ -183,14 +178,9 @@ impl<'a> Exchange<'a> {
         message: &M,
     ) -> impl Future<Output = Result<(Arc<Connected>, CallId), Error>> {
         poll_fn(move |cx| {
-            let begin =
-                |conn: &mut Connection,
-                 ticket: &mut Ticket,
-                 request: &Request<'_>,
-                 message: &Outgoing<'_, M>,
-                 now: Time,
-                 cx: &mut Context<'_>| conn.poll_call(ticket, request, message, now, cx);
-            self.poll_begin(message, cx, begin)
+            self.poll_begin(message, cx, |conn, ticket, request, message, now, cx| {
+                conn.poll_call(ticket, request, message, now, cx)
+            })
         })
     }
 
@@ -206,7 +196,21 @@ impl<'a> Exchange<'a> {
         cx: &mut Context<'_>,
     ) -> Poll<Result<Reply, Error>> {
         loop {
-            let (on, outcome) = ready!(self.poll_try(message, cx))?;
+            let Place::Open(on, id) = &self.place else {
+                let (on, id) =
+                    ready!(
+                        self.poll_begin(message, cx, |conn, ticket, request, message, now, cx| {
+                            conn.poll_call(ticket, request, message, now, cx)
+                        })
+                    )?;
+                self.place = Place::Open(on, id);
+                // This task is woken when the outcome is there.
+                return Poll::Pending;
+            };
+            let outcome = ready!(on.link.look(|conn| conn.poll_reply(*id, cx)));
+            let Place::Open(on, _) = mem::take(&mut self.place) else {
+                unreachable!("it was open, and stays so until its outcome is taken")
+            };
             match outcome {
                 Ok(reply) => {
                     self.channel.standing().replied();
@@ -224,27 +228,6 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    /// Brings the call to its outcome on one connection.
-    fn poll_try<M: Message>(&mut self, message: &M, cx: &mut Context<'_>) -> Poll<Result<Tried, Error>> {
-        if let Some((on, id)) = self.open.take() {
-            if let Poll::Ready(outcome) = on.link.look(|conn| conn.poll_reply(id, cx)) {
-                return Poll::Ready(Ok((on, outcome)));
-            }
-            self.open = Some((on, id));
-            return Poll::Pending;
-        }
-        let begin =
-            |conn: &mut Connection,
-             ticket: &mut Ticket,
-             request: &Request<'_>,
-             message: &Outgoing<'_, M>,
-             now: Time,
-             cx: &mut Context<'_>| { conn.poll_call(ticket, request, message, now, cx) };
-        // It wakes this task: nobody has to ask before.
-        self.open = Some(ready!(self.poll_begin(message, cx, begin))?);
-        Poll::Pending
-    }
-
     /// Whether a call that failed is made once more; takes the token for it.
     fn may_resend(&self, failure: &Failure, on: &Connected) -> bool {
         self.lane == Lane::User && self.resent.is_none() && is_resendable(self.channel, failure, on)
@@ -257,7 +240,10 @@ impl<'a> Exchange<'a> {
 
     /// The connection on which the call is open.
     pub(super) fn on(&self) -> Option<&Arc<Connected>> {
-        self.open.as_ref().map(|(on, _)| on)
+        match &self.place {
+            Place::Open(on, _) => Some(on),
+            _ => None,
+        }
     }
 
     /// Finds a connection, and has `begin` give it the request as soon as the call's turn has come.
@@ -277,13 +263,10 @@ impl<'a> Exchange<'a> {
         loop {
             // The place stays where it is meanwhile: a message that panics takes nobody's turn away.
             let (on, ticket) = match &mut self.place {
-                Place::Nowhere => {
+                Place::Nowhere | Place::Open(..) => {
                     self.place = match self.channel.current() {
                         Some(on) => Place::Queued(on, Ticket::default()),
-                        None => {
-                            self.now = None;
-                            self.connecting()
-                        }
+                        None => self.connecting(),
                     };
                     continue;
                 }
@@ -296,7 +279,8 @@ impl<'a> Exchange<'a> {
                 }
                 Place::Queued(on, ticket) => (on, ticket),
             };
-            let begun = self.now.take().map(|now| on.link.time(now));
+            let is_new = mem::take(&mut self.is_new);
+            let begun = is_new.then(|| on.link.time(self.deadline.begun()));
             let request = Request {
                 procedure: self.procedure.id(),
                 control: self.lane == Lane::Control,
@@ -333,8 +317,10 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    fn connecting(&self) -> Place<'a> {
-        Place::Connecting(Box::pin(self.channel.connected(Want::Calls, self.connect_by)))
+    fn connecting(&mut self) -> Place<'a> {
+        self.is_new = false;
+        let deadline = self.connect_by.as_deref().unwrap_or(&self.deadline);
+        Place::Connecting(Box::pin(self.channel.connected(Want::Calls, *deadline)))
     }
 
     fn error(&self, failure: Failure, on: &Connected) -> Error {
@@ -388,11 +374,10 @@ fn never_began(failure: &Failure) -> bool {
 /// Cancel safety: whatever the call holds is given back.
 impl Drop for Exchange<'_> {
     fn drop(&mut self) {
-        if let Place::Queued(on, ticket) = &mut self.place {
-            on.link.with(|conn, _| conn.drop_ticket(ticket));
-        }
-        if let Some((on, id)) = self.open.take() {
-            on.link.with(|conn, now| conn.drop_call(id, now));
+        match &mut self.place {
+            Place::Nowhere | Place::Connecting(_) => {}
+            Place::Queued(on, ticket) => on.link.with(|conn, _| conn.drop_ticket(ticket)),
+            Place::Open(on, id) => on.link.with(|conn, now| conn.drop_call(*id, now)),
         }
     }
 }

@@ -145,27 +145,20 @@ impl Calls {
 
     /// Takes the outcome of a call.
     pub(super) fn poll(&mut self, id: u64, cx: &Context<'_>) -> Poll<Result<Reply, Failure>> {
-        match self.table.get_mut(id) {
-            Some(Call {
-                state: CallState::Waiting(waker),
-                ..
-            }) => {
-                set_waker(waker, cx);
-                Poll::Pending
-            }
-            Some(Call {
-                state: CallState::Done(_),
-                ..
-            }) => match self.abandon(id) {
-                Some(outcome) => Poll::Ready(outcome),
-                None => Poll::Ready(Err(forgotten())),
-            },
-            // Taken already: a bug of the caller's, which must not become a panic here.
-            Some(_) | None => Poll::Ready(Err(forgotten())),
+        if let Some(Call {
+            state: CallState::Waiting(waker),
+            ..
+        }) = self.table.get_mut(id)
+        {
+            set_waker(waker, cx);
+            return Poll::Pending;
         }
+        // Taken already: a bug of the caller's, which must not become a panic here.
+        Poll::Ready(self.abandon(id).unwrap_or_else(|| Err(forgotten())))
     }
 
     /// Nobody waits for a call any more; returns its outcome, if there is one.
+    #[inline]
     pub(super) fn abandon(&mut self, id: u64) -> Option<Result<Reply, Failure>> {
         let call = self.table.get_mut(id)?;
         let state = std::mem::replace(&mut call.state, CallState::Tombstone);
@@ -194,19 +187,22 @@ impl Calls {
 
     /// Gives a call its outcome; a tombstone needs none. The bytes of a reply must be counted in the inbox already.
     pub(super) fn resolve(&mut self, id: u64, outcome: Result<Reply, Failure>, woken: &mut Woken) {
-        let Some(call) = self.table.get_mut(id) else {
-            return;
-        };
-        let CallState::Waiting(waker) = &mut call.state else {
-            return;
-        };
-        woken.push(waker.take());
-        if let Some(flow) = &mut call.flow {
-            flow.end(&mut self.held, woken);
+        if let Some(call) = self.table.get_mut(id) {
+            if call.resolve(outcome, &mut self.held, woken) {
+                self.awaited -= 1;
+                self.undelivered += 1;
+            }
         }
-        call.state = CallState::Done(outcome);
-        self.awaited -= 1;
-        self.undelivered += 1;
+    }
+
+    /// Gives a call that is waited for its whole REPLY, which is counted in the inbox already; returns what it used.
+    pub(super) fn answer(&mut self, id: u64, reply: Reply, woken: &mut Woken) -> Option<Wanted> {
+        let call = self.table.get_mut(id)?;
+        if call.resolve(Ok(reply), &mut self.held, woken) {
+            self.awaited -= 1;
+            self.undelivered += 1;
+        }
+        Some(call.close(&mut self.held))
     }
 
     /// Fails a call, if anybody waits for it: a frame of the peer says so.
@@ -229,11 +225,7 @@ impl Calls {
         if !call.open {
             return None;
         }
-        call.open = false;
-        let wanted = call.wanted;
-        if let Some(partial) = call.reply.take() {
-            self.held.bytes -= partial.assembly.kept() as u64;
-        }
+        let wanted = call.close(&mut self.held);
         if matches!(call.state, CallState::Tombstone) {
             self.table.remove(id);
         }
@@ -430,6 +422,30 @@ impl Calls {
 impl Call {
     fn is_waiting(&self) -> bool {
         matches!(self.state, CallState::Waiting(_))
+    }
+
+    /// Gives it its outcome; false if nobody waits for one.
+    #[inline]
+    fn resolve(&mut self, outcome: Result<Reply, Failure>, held: &mut Held, woken: &mut Woken) -> bool {
+        let CallState::Waiting(waker) = &mut self.state else {
+            return false;
+        };
+        woken.push(waker.take());
+        if let Some(flow) = &mut self.flow {
+            flow.end(held, woken);
+        }
+        self.state = CallState::Done(outcome);
+        true
+    }
+
+    /// Its REPLY has come whole, or will never come; returns what it used.
+    #[inline]
+    fn close(&mut self, held: &mut Held) -> Wanted {
+        self.open = false;
+        if let Some(partial) = self.reply.take() {
+            held.bytes -= partial.assembly.kept() as u64;
+        }
+        self.wanted
     }
 
     /// When it fails if nothing happens before.

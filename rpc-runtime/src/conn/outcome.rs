@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::{
     Cause, Connection, Reply, Time,
     calls::{Open, PartialReply, Place},
-    credit::charge,
+    credit::{Wanted, charge},
     fragments::{WrongLength, whole},
 };
 use crate::{
@@ -40,11 +40,10 @@ impl Connection {
         }
         if is_wanted {
             match whole(&mut frame) {
-                Ok(payload) => self.deliver(
-                    id,
-                    payload,
-                    head(frame.extra.take_metadata(), frame.queue_us, frame.run_us),
-                ),
+                Ok(payload) => {
+                    let head = head(frame.extra.take_metadata(), frame.queue_us, frame.run_us);
+                    return self.deliver(id, payload, head);
+                }
                 Err(wrong) => self.fail_reply(id, wrong.to_string()),
             }
         }
@@ -189,21 +188,22 @@ impl Connection {
         };
         if !partial.assembly.is_discarded() && self.calls.is_waiting(id) {
             match partial.assembly.finish() {
-                Ok(payload) => self.deliver(id, payload, partial.head),
+                Ok(payload) => return self.deliver(id, payload, partial.head),
                 Err(wrong) => self.fail_reply(id, wrong.to_string()),
             }
         }
         self.close_call(id);
     }
 
-    /// Gives a call its reply, if there is room for it.
+    /// Gives a call that is waited for its whole reply, if there is room for it.
     fn deliver(&mut self, id: u64, payload: Encoded, head: Reply) {
         if !self.fill_inbox(payload.len()) {
-            return self.overflow(id);
+            self.overflow(id);
+            return self.close_call(id);
         }
         let payload = self.calls.keep(payload);
-        self.calls
-            .resolve(id, Ok(Reply { payload, ..head }), &mut self.woken);
+        let used = self.calls.answer(id, Reply { payload, ..head }, &mut self.woken);
+        self.give_back(used);
     }
 
     /// Counts `len` bytes of a reply as undelivered; false if there is no room for them, and they are not counted.
@@ -237,7 +237,12 @@ impl Connection {
 
     /// The REPLY of a call is here, or will never come: its slot and its credit are free.
     pub(super) fn close_call(&mut self, id: u64) {
-        if let Some(wanted) = self.calls.close(id) {
+        let used = self.calls.close(id);
+        self.give_back(used);
+    }
+
+    fn give_back(&mut self, used: Option<Wanted>) {
+        if let Some(wanted) = used {
             self.credit.give_back(wanted);
             self.lines.note_more();
         }

@@ -260,7 +260,13 @@ impl Connection {
     }
 
     /// Whether a request, a reply or a message of a stream may be put into the output now.
+    #[inline]
     pub(super) fn has_room(&self, priority: Priority) -> bool {
+        let unwritten = self.out.end() - self.taken;
+        if self.bulk.is_empty() && unwritten <= LITTLE && unwritten <= self.settings.high_water as u64 {
+            // Nothing is reserved either.
+            return true;
+        }
         self.backlog().has_room(priority)
     }
 
@@ -269,6 +275,8 @@ impl Connection {
     }
 }
 
+/// So much output is room enough for any message, unless rests of others wait.
+const LITTLE: u64 = 16 * 1024;
 /// How much of a long message goes at once.
 const BEGINNING: usize = 4 * 1024;
 /// The only version of the protocol that there is.
