@@ -39,7 +39,7 @@ pub trait Driver {
     fn server(store: Arc<Store>, ready: impl FnOnce(String) + Send + 'static);
 
     /// Open `load.conns` connections, call `load.begin()`, keep
-    /// `load.inflight` calls in flight on each until `Worker::next` says stop.
+    /// `load.inflight` calls in flight on each until `Worker::next_key` says stop.
     fn drive(addr: &str, load: Arc<Load>);
 
     /// Open `conns` connections, make one call on each, call `hold` while all

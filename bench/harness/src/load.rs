@@ -158,7 +158,7 @@ pub struct Worker {
 impl Worker {
     /// The key of the next call, or `None` when it is time to stop.
     #[inline]
-    pub fn next(&mut self) -> Option<&'static Key> {
+    pub fn next_key(&mut self) -> Option<&'static Key> {
         if self.left == 0 || self.started >= self.to {
             return None;
         }
@@ -169,7 +169,7 @@ impl Worker {
         Some(&self.load.keys[(self.random >> 33) as usize % self.load.keys.len()])
     }
 
-    /// The call for `key`, got by the latest `next`, is done.
+    /// The call for `key`, got by the latest `next_key`, is done.
     #[inline]
     pub fn done(&mut self, key: &Key) {
         let now = Instant::now();
@@ -206,7 +206,7 @@ fn histogram_u64(small: &Histogram<u32>) -> Histogram<u64> {
 }
 
 impl Worker {
-    /// `n` one-way messages got by `next` have been handed to the transport.
+    /// `n` one-way messages got by `next_key` have been handed to the transport.
     #[inline]
     pub fn sent(&mut self, n: u64) {
         let now = Instant::now();

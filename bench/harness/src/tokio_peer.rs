@@ -73,7 +73,7 @@ impl<P: Peer> Driver for OnTokio<P> {
                 let conn = conns[i % load.conns].clone();
                 let mut worker = load.worker(i, 1);
                 tasks.push(tokio::spawn(async move {
-                    while let Some(key) = worker.next() {
+                    while let Some(key) = worker.next_key() {
                         conn.fetch(key).await;
                         worker.done(key);
                     }
@@ -154,7 +154,7 @@ impl<P: Peer> Driver for OnTokio<P> {
 async fn one_by_one<C: Conn>(conn: &C, load: &Arc<Load>) {
     load.begin();
     let mut worker = load.worker(0, 1);
-    while let Some(key) = worker.next() {
+    while let Some(key) = worker.next_key() {
         conn.fetch(key).await;
         worker.done(key);
     }

@@ -134,7 +134,7 @@ impl Driver for Capnp {
                                 let client = client.clone();
                                 let mut worker = load.worker(i * load.inflight + slot, 1);
                                 tasks.push(tokio::task::spawn_local(async move {
-                                    while let Some(key) = worker.next() {
+                                    while let Some(key) = worker.next_key() {
                                         fetch(&client, key).await;
                                         worker.done(key);
                                     }
@@ -175,7 +175,7 @@ impl Driver for Capnp {
             load.begin();
             let value = vec![7; load.keys[0].len];
             let mut worker = load.worker(0, 1);
-            while let Some(key) = worker.next() {
+            while let Some(key) = worker.next_key() {
                 let mut request = client.put_request();
                 request.get().set_key(key.text.as_str());
                 request.get().set_value(&value);

@@ -104,7 +104,7 @@ impl Conn for Client {
         let value = bytes::Bytes::from(vec![7; load.keys[0].len]);
         let mut worker = load.worker(0, 1);
         let puts = std::iter::from_fn(move || {
-            let key = worker.next()?;
+            let key = worker.next_key()?;
             worker.sent(1);
             let (key, value) = (key.text.clone(), value.clone());
             Some(PutRequest {

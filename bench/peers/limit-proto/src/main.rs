@@ -144,11 +144,9 @@ impl Future for ServerConn {
                             let mut g = shared.m.lock();
                             let empty = g.out.is_empty();
                             encode_frame(&mut g.out, 2, id, 0, &r);
-                            if empty {
-                                if let Some(w) = g.waker.take() {
-                                    drop(g);
-                                    w.wake();
-                                }
+                            if empty && let Some(w) = g.waker.take() {
+                                drop(g);
+                                w.wake();
                             }
                         }
                     });
@@ -251,10 +249,9 @@ impl Future for ClientConn {
                     while let Some(f) = next_frame(&mut me.inb) {
                         if let Slot::Wait(w) =
                             std::mem::replace(&mut g.slots[f.id as usize], Slot::Done(f.payload))
+                            && let Some(w) = w
                         {
-                            if let Some(w) = w {
-                                me.wake.push(w)
-                            }
+                            me.wake.push(w)
                         }
                     }
                     drop(g);

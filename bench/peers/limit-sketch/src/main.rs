@@ -275,7 +275,7 @@ impl Conn for Client {
         load.begin();
         let value = Bytes::from(vec![7; load.keys[0].len]);
         let mut worker = load.worker(0, 1);
-        while let Some(key) = worker.next() {
+        while let Some(key) = worker.next_key() {
             let put = PutRequest {
                 key: key.text.clone(),
                 value: value.clone(),

@@ -75,7 +75,7 @@ impl Driver for Std {
             for (i, client) in clients.iter_mut().enumerate() {
                 let mut worker = load.worker(i, 1);
                 scope.spawn(move || {
-                    while let Some(key) = worker.next() {
+                    while let Some(key) = worker.next_key() {
                         client.fetch(key);
                         worker.done(key);
                     }

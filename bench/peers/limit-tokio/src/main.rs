@@ -184,7 +184,7 @@ impl Client {
         let mut now = Instant::now();
         loop {
             while open.len() < inflight
-                && let Some(key) = worker.next()
+                && let Some(key) = worker.next_key()
             {
                 put_header(&mut self.out, next_id, key.text.len());
                 self.out.put_slice(key.text.as_bytes());
@@ -280,7 +280,7 @@ impl Driver for Tokio {
             while more {
                 let mut n = 0;
                 while client.out.len() < READ {
-                    let Some(key) = worker.next() else {
+                    let Some(key) = worker.next_key() else {
                         more = false;
                         break;
                     };
@@ -310,7 +310,7 @@ impl Driver for Tokio {
             client.stream.write_all(&client.out).await.unwrap();
             load.begin();
             let mut worker = load.worker(0, 1);
-            while worker.next().is_some() {
+            while worker.next_key().is_some() {
                 assert!(client.frames.fill(&mut client.stream).await);
                 let mut read = 0;
                 client.frames.drain(|_, body| {

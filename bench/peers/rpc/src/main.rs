@@ -96,7 +96,7 @@ impl Conn for Client {
         load.begin();
         let value = Bytes::from(vec![7; load.keys[0].len]);
         let mut worker = load.worker(0, 1);
-        while let Some(key) = worker.next() {
+        while let Some(key) = worker.next_key() {
             self.0
                 .send()
                 .put(PutRequest {
@@ -119,7 +119,7 @@ impl Conn for Client {
         let mut replies = self.0.send_recv().watch(request).await.unwrap();
         load.begin();
         let mut worker = load.worker(0, 1);
-        while worker.next().is_some() {
+        while worker.next_key().is_some() {
             key.check(&replies.message().await.unwrap().unwrap().value);
             worker.sent(1);
         }

@@ -39,8 +39,9 @@ impl Peer for Tarpc {
 
     async fn serve(store: Arc<Store>, ready: impl FnOnce(String) + Send + 'static) {
         let listener = Listener::bind(ready).await;
-        let mut config = server::Config::default();
-        config.pending_response_buffer = 1024;
+        let config = server::Config {
+            pending_response_buffer: 1024,
+        };
         loop {
             let transport = serde_transport::new(frames(listener.accept().await), Bincode::default());
             let requests = BaseChannel::new(config.clone(), transport)

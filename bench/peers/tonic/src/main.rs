@@ -110,7 +110,7 @@ impl Conn for Client {
         let value = bytes::Bytes::from(vec![7; load.keys[0].len]);
         let mut worker = load.worker(0, 1);
         let puts = std::iter::from_fn(move || {
-            let key = worker.next()?;
+            let key = worker.next_key()?;
             worker.sent(1);
             Some(PutRequest {
                 key: key.text.clone(),
@@ -129,7 +129,7 @@ impl Conn for Client {
         let mut replies = self.1.clone().watch(request).await.unwrap().into_inner();
         load.begin();
         let mut worker = load.worker(0, 1);
-        while worker.next().is_some() {
+        while worker.next_key().is_some() {
             key.check(&replies.message().await.unwrap().unwrap().value);
             worker.sent(1);
         }

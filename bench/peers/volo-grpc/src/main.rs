@@ -90,7 +90,7 @@ impl Conn for Client {
         let value = pilota::Bytes::from(vec![7; load.keys[0].len]);
         let mut worker = load.worker(0, 1);
         let puts = std::iter::from_fn(move || {
-            let key = worker.next()?;
+            let key = worker.next_key()?;
             worker.sent(1);
             let key = FastStr::new(&key.text);
             Some(PutRequest {

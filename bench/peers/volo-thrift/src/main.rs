@@ -87,7 +87,7 @@ impl Conn for Client {
         load.begin();
         let value = pilota::Bytes::from(vec![7; load.keys[0].len]);
         let mut worker = load.worker(0, 1);
-        while let Some(key) = worker.next() {
+        while let Some(key) = worker.next_key() {
             let req = PutRequest {
                 key: FastStr::new(&key.text),
                 value: value.clone(),
