@@ -93,27 +93,26 @@ fn losses(all: &Results<'_>) -> String {
         let ours = if scenario.on_unix() { "rpc-unix" } else { "rpc" };
         for rival in rivals() {
             let less_is_better = matches!(scenario.kind, Kind::Beside | Kind::Idle);
-            for (field, less_is_better) in [
-                (scenario.field(), less_is_better),
-                ("p50_us", true),
-                ("p99_us", true),
-            ] {
+            let mut fields = vec![(scenario.field(), less_is_better)];
+            if matches!(scenario.kind, Kind::Calls | Kind::Bytes) {
+                fields.extend([("p50_us", true), ("p99_us", true)]);
+            }
+            for (field, less_is_better) in fields {
                 let Some(ratio) = all.ratio(scenario.name, ours, rival.label, &[field]) else {
                     continue;
                 };
                 let worse = if less_is_better { ratio } else { 1.0 / ratio };
-                let timed = matches!(scenario.kind, Kind::Calls | Kind::Bytes | Kind::Beside);
-                if worse > 1.0 && (timed || field == scenario.field()) {
-                    let what = label(field);
+                if worse >= 1.01 {
                     lines.push(format!(
-                        "| {} | {} | {what} | {worse:.2} |\n",
-                        scenario.title, rival.label
+                        "| {} | {} | {} | {worse:.2} |\n",
+                        scenario.title,
+                        rival.label,
+                        label(field)
                     ));
                 }
             }
         }
     }
-    lines.dedup();
     if all.median("small-64", "rpc", "per_s").is_none() && lines.is_empty() {
         return String::new();
     }
