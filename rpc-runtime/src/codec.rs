@@ -16,65 +16,118 @@ pub(crate) struct FrameCodec {
     max_frame: usize,
     /// No frame was read yet, so the peer may speak something else altogether.
     is_first: bool,
-    /// The buffer was made for one frame, of this length with its prefix.
-    own: Option<usize>,
+    /// How many bytes of whole frames the peer has sent.
+    received: u64,
+    /// The frame that the buffer was made for.
+    own: Option<Own>,
+    /// How large the next read buffer is to be.
+    next: usize,
+}
+
+/// A frame whose beginning is there, in a buffer of this capacity that was made for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Own {
+    total: usize,
+    capacity: usize,
 }
 
 impl FrameCodec {
     /// How large a read buffer may be without regard to how much has come.
     pub(crate) const READ_BUFFER: usize = 64 * 1024;
 
+    /// How large it is at first: after a silence, when there may be no more than one call, and behind a long frame,
+    /// when what comes is likely to be a long one too and goes to a buffer of its own.
+    const READ_FIRST: usize = 4 * 1024;
+
     /// With less room than this, a read is hardly worth its system call.
-    const READ_MIN: usize = 4 * 1024;
+    const READ_MIN: usize = 2 * 1024;
 
     /// A codec for a fresh connection that reads frames of at most `max_frame` bytes.
     pub(crate) const fn new(max_frame: usize) -> Self {
         Self {
             max_frame,
             is_first: true,
+            received: 0,
             own: None,
+            next: Self::READ_FIRST,
         }
     }
 
     /// Makes room in `buffer` for the next read: at most [`Self::READ_BUFFER`], unless `decode` has made more already.
     ///
     /// A buffer that was made for one frame keeps its size, even if little of it is left.
-    pub(crate) fn prepare_read(&self, buffer: &mut BytesMut) {
+    #[inline]
+    pub(crate) fn prepare_read(&mut self, buffer: &mut BytesMut) {
         let spare = buffer.capacity() - buffer.len();
         if spare >= Self::READ_MIN || (spare > 0 && self.own.is_some()) {
             return;
         }
-        let additional = Self::READ_BUFFER.saturating_sub(buffer.len());
+        let additional = self.next.saturating_sub(buffer.len());
         buffer.reserve(additional.max(1));
+        self.next = Self::READ_BUFFER;
     }
 
-    /// Makes room for more of a frame that takes `total` bytes: at most [`Self::READ_BUFFER`], or twice of what is
-    /// there, and never what was merely announced.
+    /// Gives an empty buffer back, of a connection that has become idle.
+    pub(crate) fn release(&mut self, buffer: &mut BytesMut) {
+        if buffer.is_empty() {
+            *buffer = BytesMut::new();
+            self.next = Self::READ_FIRST;
+        }
+    }
+
+    /// Makes room for more of a frame that takes `total` bytes: at most [`Self::READ_BUFFER`], or twice of what has
+    /// come, and never what was merely announced.
+    #[cold]
     fn make_room(&mut self, buffer: &mut BytesMut, total: usize) {
         if total < Output::BY_REFERENCE {
             // What the buffer grows to by itself stays below the limit, for it doubles something shorter than this.
             buffer.reserve(total - buffer.len());
             return;
         }
-        let allowed = (2 * buffer.len()).max(Self::READ_BUFFER);
-        if total <= allowed && self.own != Some(total) {
-            // Exactly for this frame: it will be handed out by reference, without pinning its neighbours.
-            replace(buffer, total);
-            self.own = Some(total);
-        } else if total > allowed && buffer.capacity() < allowed {
-            replace(buffer, allowed);
+        let received = self
+            .received
+            .saturating_add(buffer.len() as u64)
+            .saturating_mul(2);
+        let allowed = usize::try_from(received)
+            .unwrap_or(usize::MAX)
+            .max(Self::READ_BUFFER);
+        if total > allowed {
+            if buffer.capacity() < allowed {
+                replace(buffer, allowed);
+            }
+        } else if self.own.is_none_or(|own| own.total != total) {
+            // Only for this frame: it will be handed out by reference, without pinning its neighbours. The beginning
+            // of the next one comes with the same read, and is moved.
+            let capacity = (total + total / 16).min(allowed);
+            replace(buffer, capacity);
+            self.own = Some(Own { total, capacity });
         }
     }
 
     /// Takes `total` bytes, which are there; says whether they have a buffer of their own.
+    #[inline]
     fn take(&mut self, buffer: &mut BytesMut, total: usize) -> (Bytes, bool) {
-        let is_own = self.own.take() == Some(total) && buffer.len() == total && buffer.capacity() == total;
-        if is_own {
-            // All of it, so that the empty buffer does not pin what is handed out.
-            (mem::take(buffer).freeze(), true)
-        } else {
-            (buffer.split_to(total).freeze(), false)
+        self.received += total as u64;
+        match self.own.take() {
+            Some(own) => self.take_own(buffer, total, own),
+            None => (buffer.split_to(total).freeze(), false),
         }
+    }
+
+    #[cold]
+    fn take_own(&mut self, buffer: &mut BytesMut, total: usize, own: Own) -> (Bytes, bool) {
+        if own.total != total || own.capacity != buffer.capacity() {
+            return (buffer.split_to(total).freeze(), false);
+        }
+        // The rest is moved, so that it does not pin what is handed out.
+        let rest = match buffer.len() - total {
+            0 => BytesMut::new(),
+            _ => BytesMut::from(&buffer[total..]),
+        };
+        let mut frame = mem::replace(buffer, rest);
+        frame.truncate(total);
+        self.next = Self::READ_FIRST;
+        (frame.freeze(), true)
     }
 }
 
@@ -233,16 +286,18 @@ mod tests {
     fn read(codec: &mut FrameCodec, mut stream: &[u8], max: usize) -> Result<Vec<Frame>, CodecError> {
         let mut buffer = BytesMut::new();
         let mut frames = Vec::new();
+        let all = stream.len();
         loop {
             while let Some(frame) = codec.decode(&mut buffer)? {
                 frames.push(frame);
             }
-            assert!(buffer.capacity() <= (2 * buffer.len()).max(FrameCodec::READ_BUFFER));
+            let received = all - stream.len();
+            assert!(buffer.capacity() <= (2 * received).max(FrameCodec::READ_BUFFER));
             if stream.is_empty() {
                 return Ok(frames);
             }
             codec.prepare_read(&mut buffer);
-            assert!(buffer.capacity() <= (2 * buffer.len()).max(FrameCodec::READ_BUFFER));
+            assert!(buffer.capacity() <= (2 * received).max(FrameCodec::READ_BUFFER));
             let count = (buffer.capacity() - buffer.len()).min(max).min(stream.len());
             buffer.put_slice(&stream[..count]);
             stream = &stream[count..];
@@ -306,19 +361,63 @@ mod tests {
 
     #[test]
     fn long_payload_that_came_in_pieces_is_not_copied_again() {
-        let stream = encode(&[frame(1, &[7; 20_000])]);
+        let stream = encode(&[frame(1, &[7; 20_000]), frame(3, b"next")]);
+        let total = encode(&[frame(1, &[7; 20_000])]).len();
         let mut codec = FrameCodec::new(MAX_FRAME);
         let mut buffer = BytesMut::from(&stream[..100]);
         assert_eq!(codec.decode(&mut buffer), Ok(None));
-        assert_eq!(buffer.capacity(), stream.len());
-        buffer.put_slice(&stream[100..stream.len() - 100]);
+        let capacity = buffer.capacity();
+        assert!((total..total + 2000).contains(&capacity));
+        buffer.put_slice(&stream[100..total - 100]);
         codec.prepare_read(&mut buffer);
-        assert_eq!(buffer.capacity(), stream.len(), "not enlarged for the last bytes");
-        buffer.put_slice(&stream[stream.len() - 100..]);
-        let own = buffer.as_ptr()..buffer.as_ptr().wrapping_add(stream.len());
+        assert_eq!(buffer.capacity(), capacity, "not enlarged for the last bytes");
+        buffer.put_slice(&stream[total - 100..]);
+        let own = buffer.as_ptr()..buffer.as_ptr().wrapping_add(capacity);
         let payload = codec.decode(&mut buffer).unwrap().unwrap().payload;
         assert!(own.contains(&payload.as_ptr()));
-        assert_eq!(buffer.capacity(), 0, "nothing else pins it");
+        assert!(!own.contains(&buffer.as_ptr()), "nothing else pins it");
+        assert_eq!(codec.decode(&mut buffer), Ok(Some(frame(3, b"next"))));
+    }
+
+    #[test]
+    fn long_payloads_in_a_row_are_hardly_copied() {
+        let long = encode(&[frame(1, &[7; 64 * 1024])]);
+        let mut codec = FrameCodec::new(MAX_FRAME);
+        let mut buffer = BytesMut::new();
+        let mut copied = 0;
+        let mut next = 0;
+        for round in 0..100 {
+            let beginning = buffer.len();
+            let mut frame = None;
+            while frame.is_none() {
+                codec.prepare_read(&mut buffer);
+                while buffer.len() < buffer.capacity() {
+                    buffer.put_u8(long[next % long.len()]);
+                    next += 1;
+                }
+                frame = codec.decode(&mut buffer).unwrap();
+            }
+            if round > 1 {
+                copied += beginning;
+            }
+        }
+        assert!(copied < 100 * 5000, "{copied}");
+    }
+
+    #[test]
+    fn idle_connection_begins_with_a_small_buffer() {
+        let mut codec = FrameCodec::new(MAX_FRAME);
+        let mut buffer = BytesMut::new();
+        for _ in 0..2 {
+            codec.prepare_read(&mut buffer);
+            assert_eq!(buffer.capacity(), FrameCodec::READ_FIRST);
+            buffer.put_slice(&encode(&[frame(1, &[7; 3000])]));
+            codec.decode(&mut buffer).unwrap().unwrap();
+            codec.prepare_read(&mut buffer);
+            assert_eq!(buffer.capacity(), FrameCodec::READ_BUFFER);
+            codec.release(&mut buffer);
+            assert_eq!(buffer.capacity(), 0);
+        }
     }
 
     #[test]

@@ -262,9 +262,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         }
         self.release = None;
         if !self.active {
-            if self.input.is_empty() {
-                self.input = BytesMut::new();
-            }
+            self.codec.release(&mut self.input);
             self.output.release();
         }
     }
