@@ -5,7 +5,7 @@ use std::{error, fmt, io, mem};
 use bytes::{Buf, Bytes, BytesMut};
 use tokio_util::codec::Decoder;
 
-use crate::frame::{Frame, FrameError, Output, PREFIX_LEN};
+use crate::frame::{Frame, FrameError, Output, PREFIX_LEN, Placed};
 
 /// Cuts a stream of bytes into frames.
 ///
@@ -18,8 +18,12 @@ pub(crate) struct FrameCodec {
     is_first: bool,
     /// How many bytes of whole frames the peer has sent.
     received: u64,
+    /// How long the frame is with its prefix whose beginning is in the buffer, if it is long.
+    wanted: Option<usize>,
     /// The frame that the buffer was made for.
     own: Option<Own>,
+    /// The fragment that is read straight to where it belongs, in a buffer of the connection's.
+    place: Option<Place>,
     /// How large the next read buffer is to be.
     next: usize,
 }
@@ -29,6 +33,18 @@ pub(crate) struct FrameCodec {
 struct Own {
     total: usize,
     capacity: usize,
+}
+
+/// A fragment that is read to where it belongs.
+#[derive(Debug)]
+struct Place {
+    /// Without its payload.
+    frame: Frame,
+    /// Where it begins and ends in the buffer.
+    start: usize,
+    end: usize,
+    /// How long the frame is with its prefix.
+    total: usize,
 }
 
 impl FrameCodec {
@@ -48,23 +64,95 @@ impl FrameCodec {
             max_frame,
             is_first: true,
             received: 0,
+            wanted: None,
             own: None,
+            place: None,
             next: Self::READ_FIRST,
         }
     }
 
-    /// Makes room in `buffer` for the next read: at most [`Self::READ_BUFFER`], unless `decode` has made more already.
+    /// Makes room in `buffer` for the next read: at most [`Self::READ_BUFFER`], or twice of what the peer has sent.
+    /// Returns how much is to be read at most.
     ///
     /// A buffer that was made for one frame keeps its size, even if little of it is left.
     #[inline]
-    pub(crate) fn prepare_read(&mut self, buffer: &mut BytesMut) {
-        let spare = buffer.capacity() - buffer.len();
-        if spare >= Self::READ_MIN || (spare > 0 && self.own.is_some()) {
-            return;
+    pub(crate) fn prepare_read(&mut self, buffer: &mut BytesMut) -> usize {
+        if let Some(total) = self.wanted.take() {
+            self.make_room(buffer, total);
         }
-        let additional = self.next.saturating_sub(buffer.len());
-        buffer.reserve(additional.max(1));
-        self.next = Self::READ_BUFFER;
+        if let Some(place) = &self.place {
+            // The beginning of the next frame comes with the same read, and is moved.
+            return place.end + Self::READ_FIRST - buffer.len();
+        }
+        let spare = buffer.capacity() - buffer.len();
+        if spare < Self::READ_MIN && (spare == 0 || self.own.is_none()) {
+            let additional = self.next.saturating_sub(buffer.len());
+            buffer.reserve(additional.max(1));
+            self.next = Self::READ_BUFFER;
+        }
+        usize::MAX
+    }
+
+    /// The fragment that `buffer` begins with, if most of it is still to come, and how long it is: it may be read
+    /// to where it belongs.
+    #[inline]
+    pub(crate) fn fragment(&self, buffer: &BytesMut) -> Option<Fragment> {
+        self.wanted.and_then(|total| self.begun(buffer, total))
+    }
+
+    #[cold]
+    fn begun(&self, buffer: &BytesMut, total: usize) -> Option<Fragment> {
+        if self.own.is_some() || total as u64 > self.allowed(buffer) {
+            return None;
+        }
+        let body = buffer.get(PREFIX_LEN..)?;
+        let (frame, start) = Frame::begun(body, total - PREFIX_LEN)?;
+        Some(Fragment {
+            id: frame.id,
+            len: total - PREFIX_LEN - start,
+            received: self.received,
+            frame,
+            total,
+        })
+    }
+
+    /// Reads the rest of a fragment to the end of `message`, which has room for all of it.
+    pub(crate) fn place(&mut self, fragment: Fragment, mut message: BytesMut, buffer: &mut BytesMut) {
+        let Fragment {
+            len, frame, total, ..
+        } = fragment;
+        let start = message.len();
+        message.extend_from_slice(&buffer[total - len..]);
+        *buffer = message;
+        self.wanted = None;
+        self.place = Some(Place {
+            frame,
+            start,
+            end: start + len,
+            total,
+        });
+    }
+
+    /// Takes the fragment that was read to where it belongs, once all of it is there.
+    #[cold]
+    fn take_placed(&mut self, buffer: &mut BytesMut) -> Option<Frame> {
+        let place = self.place.take_if(|place| buffer.len() >= place.end)?;
+        self.received += place.total as u64;
+        self.next = Self::READ_FIRST;
+        let mut message = split_rest(buffer, place.end);
+        message.truncate(place.end);
+        let mut frame = place.frame;
+        frame.extra.set_placed(Placed {
+            message,
+            start: place.start,
+        });
+        Some(frame)
+    }
+
+    /// How long a buffer may be now: [`Self::READ_BUFFER`], or twice of what the peer has sent.
+    fn allowed(&self, buffer: &BytesMut) -> u64 {
+        let received = self.received.saturating_add(buffer.len() as u64);
+        received.saturating_mul(2).max(Self::READ_BUFFER as u64)
     }
 
     /// Gives an empty buffer back, of a connection that has become idle.
@@ -84,13 +172,7 @@ impl FrameCodec {
             buffer.reserve(total - buffer.len());
             return;
         }
-        let received = self
-            .received
-            .saturating_add(buffer.len() as u64)
-            .saturating_mul(2);
-        let allowed = usize::try_from(received)
-            .unwrap_or(usize::MAX)
-            .max(Self::READ_BUFFER);
+        let allowed = usize::try_from(self.allowed(buffer)).unwrap_or(usize::MAX);
         if total > allowed {
             if buffer.capacity() < allowed {
                 replace(buffer, allowed);
@@ -119,13 +201,7 @@ impl FrameCodec {
         if own.total != total || own.capacity != buffer.capacity() {
             return (buffer.split_to(total).freeze(), false);
         }
-        // The rest is moved, so that it does not pin what is handed out.
-        let rest = match buffer.len() - total {
-            0 => BytesMut::new(),
-            _ => BytesMut::from(&buffer[total..]),
-        };
-        let mut frame = mem::replace(buffer, rest);
-        frame.truncate(total);
+        let frame = split_rest(buffer, total);
         self.next = Self::READ_FIRST;
         (frame.freeze(), true)
     }
@@ -141,6 +217,9 @@ impl Decoder for FrameCodec {
                 return Err(CodecError::Foreign(protocol));
             }
         }
+        if self.place.is_some() {
+            return Ok(self.take_placed(buffer));
+        }
         let Some(&prefix) = buffer.first_chunk::<PREFIX_LEN>() else {
             return Ok(None);
         };
@@ -153,7 +232,9 @@ impl Decoder for FrameCodec {
         }
         let total = PREFIX_LEN + len;
         if buffer.len() < total {
-            self.make_room(buffer, total);
+            // Of a long one the head is awaited, which says where it belongs.
+            let is_told = total < Output::BY_REFERENCE || buffer.len() >= HEAD_LEN;
+            self.wanted = is_told.then_some(total);
             return Ok(None);
         }
         let (mut body, is_own) = self.take(buffer, total);
@@ -175,6 +256,22 @@ impl Decoder for FrameCodec {
         }
     }
 }
+
+/// The beginning of a fragment.
+#[derive(Debug)]
+pub(crate) struct Fragment {
+    /// Of the call that it belongs to.
+    pub(crate) id: u64,
+    /// How long its payload is.
+    pub(crate) len: usize,
+    /// How much the peer has sent until now.
+    pub(crate) received: u64,
+    frame: Frame,
+    total: usize,
+}
+
+/// The head of a fragment is no longer: a length, a kind, an id, flags, the length of the payload.
+const HEAD_LEN: usize = PREFIX_LEN + 2 + 11 + 2 + 5;
 
 /// Why a stream of bytes cannot be read on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -224,6 +321,17 @@ impl From<io::Error> for CodecError {
     fn from(error: io::Error) -> Self {
         Self::Io(error.kind())
     }
+}
+
+/// Takes the first `len` bytes, and moves the rest, so that it does not pin them.
+fn split_rest(buffer: &mut BytesMut, len: usize) -> BytesMut {
+    let rest = match buffer.len() - len {
+        0 => BytesMut::new(),
+        _ => BytesMut::from(&buffer[len..]),
+    };
+    let mut first = mem::replace(buffer, rest);
+    first.truncate(len);
+    first
 }
 
 /// Moves what is in `buffer` to one of exactly `capacity`; `reserve` might double it beyond the limit.
@@ -366,6 +474,7 @@ mod tests {
         let mut codec = FrameCodec::new(MAX_FRAME);
         let mut buffer = BytesMut::from(&stream[..100]);
         assert_eq!(codec.decode(&mut buffer), Ok(None));
+        codec.prepare_read(&mut buffer);
         let capacity = buffer.capacity();
         assert!((total..total + 2000).contains(&capacity));
         buffer.put_slice(&stream[100..total - 100]);
@@ -454,6 +563,7 @@ mod tests {
         let mut codec = FrameCodec::new(MAX_FRAME);
         let mut buffer = BytesMut::from(&stream[..100]);
         assert_eq!(codec.decode(&mut buffer), Ok(None));
+        codec.prepare_read(&mut buffer);
         buffer.reserve(64 * 1024);
         buffer.put_slice(&stream[100..]);
         assert_eq!(codec.decode(&mut buffer), Ok(Some(frame(1, &[7; 20_000]))));

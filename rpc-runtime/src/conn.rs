@@ -41,6 +41,8 @@ mod wakers;
 
 use std::{collections::VecDeque, io, sync::Arc, task::Waker};
 
+use bytes::BytesMut;
+
 pub(crate) use self::stream::Shape;
 pub(crate) use self::types::{
     Arrived, Barrier, CallId, Cause, End, Failure, Flush, Next, PeerGoaway, Reply, Request, Settings, Side,
@@ -52,6 +54,7 @@ use self::{
     calls::{Calls, Reach},
     credit::{Abuse, Credit},
     drain::Drain,
+    fragments::Ahead,
     keep_alive::{Barriers, KeepAlive},
     lines::Lines,
     pace::Pace,
@@ -63,7 +66,7 @@ use self::{
 };
 use crate::{
     Priority,
-    codec::CodecError,
+    codec::{CodecError, Fragment},
     frame::{
         Frame, Output,
         control::{Hello, Reason},
@@ -119,6 +122,7 @@ pub(crate) struct Connection {
     barriers: Barriers,
 
     requests: Requests,
+    ahead: Ahead,
     account: Account,
     abuse: Abuse,
 
@@ -199,6 +203,7 @@ impl Connection {
             unflushed: None,
             barriers: Barriers::default(),
             requests: Requests::new(&settings),
+            ahead: Ahead::new(),
             account: Account::default(),
             abuse: Abuse::new(),
             keep_alive: KeepAlive::default(),
@@ -225,6 +230,18 @@ impl Connection {
             self.receive(frame, now);
             self.finish_if_idle(now);
         }
+    }
+
+    /// Lends the message that a fragment belongs to, with room for it, so that the fragment is read to its end: the frame
+    /// brings it back.
+    pub(crate) fn lend_message(&mut self, fragment: &Fragment) -> Option<BytesMut> {
+        let (id, budget) = (fragment.id, &self.ahead);
+        let assembly = if self.side.gives(id) {
+            self.calls.assembly(id)
+        } else {
+            self.requests.assembly(id)
+        };
+        assembly?.lend(fragment.len, fragment.received, budget)
     }
 
     /// The peer sent what is no frame.

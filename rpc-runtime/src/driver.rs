@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, BufMut, BytesMut};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite},
     time::{Sleep, sleep_until},
@@ -163,9 +163,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         if self.reading == Reading::Ended || self.quiet {
             return Input::Nothing;
         }
-        self.codec.prepare_read(&mut self.input);
+        let most = self.codec.prepare_read(&mut self.input);
+        let mut room = (&mut self.input).limit(most);
         // A fresh `read_buf` each time: it holds no state, and needs no `unsafe` here.
-        let read = pin!(self.stream.read_buf(&mut self.input)).poll(cx);
+        let read = pin!(self.stream.read_buf(&mut room)).poll(cx);
         match read {
             Poll::Pending => {
                 self.quiet = true;
@@ -245,7 +246,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         while self.reading == Reading::Frames {
             match self.codec.decode(&mut self.input) {
                 Ok(Some(frame)) => conn.handle_frame(frame, now),
-                Ok(None) => return,
+                Ok(None) => return self.place(conn),
                 Err(error) => {
                     conn.handle_bad_frame(&error, now);
                     self.reading = Reading::Discard;
@@ -253,6 +254,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             }
         }
         self.input.clear();
+    }
+
+    /// Reads the rest of a fragment to where the connection wants it, if there is one that has only begun.
+    #[inline]
+    fn place(&mut self, conn: &mut Connection) {
+        if let Some(fragment) = self.codec.fragment(&self.input) {
+            if let Some(message) = conn.lend_message(&fragment) {
+                self.codec.place(fragment, message, &mut self.input);
+            }
+        }
     }
 
     /// Gives the buffers of an idle connection back.

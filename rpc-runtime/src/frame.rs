@@ -16,7 +16,7 @@ use std::{
     ops::{BitOr, Deref},
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use crate::Metadata;
 
@@ -238,6 +238,24 @@ pub(crate) struct Parts {
     pub(crate) metadata: Metadata,
     /// 13: REPLY: the typed error; a slice of the frame's bytes.
     pub(crate) details: Bytes,
+    /// In place of a payload: a fragment that was read to where it belongs.
+    pub(crate) placed: Option<Placed>,
+}
+
+/// A fragment of a message, behind all that was read of that message before.
+#[derive(Clone, PartialEq)]
+pub(crate) struct Placed {
+    /// The message until now.
+    pub(crate) message: BytesMut,
+    /// Where the fragment begins.
+    pub(crate) start: usize,
+}
+
+/// Shows how much there is, never what.
+impl fmt::Debug for Placed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[{}..{}]", self.start, self.message.len())
+    }
 }
 
 impl Extra {
@@ -253,6 +271,16 @@ impl Extra {
             .map_or_else(Metadata::new, |parts| std::mem::take(&mut parts.metadata))
     }
 
+    /// Takes a fragment out that was read to where it belongs.
+    pub(crate) fn take_placed(&mut self) -> Option<Placed> {
+        self.0.as_mut()?.placed.take()
+    }
+
+    /// These parts and a fragment that was read to where it belongs.
+    pub(crate) fn set_placed(&mut self, placed: Placed) {
+        self.get_mut().placed = Some(placed);
+    }
+
     fn get_mut(&mut self) -> &mut Parts {
         self.0.get_or_insert_default()
     }
@@ -266,6 +294,7 @@ impl Deref for Extra {
             message: String::new(),
             metadata: Metadata::new(),
             details: Bytes::new(),
+            placed: None,
         };
         self.0.as_deref().unwrap_or(&NONE)
     }
@@ -304,8 +333,15 @@ impl Frame {
         if self.flags.contains(Flags::MORE) || self.encoding != 0 {
             self.length
         } else {
-            self.payload.len() as u64
+            self.payload_len() as u64
         }
+    }
+
+    /// How long the payload is, wherever it was read to.
+    #[inline]
+    pub(crate) fn payload_len(&self) -> usize {
+        let placed = self.extra.0.as_ref().and_then(|parts| parts.placed.as_ref());
+        placed.map_or(self.payload.len(), |placed| placed.message.len() - placed.start)
     }
 
     /// Whether the payload may be a part of a message: the receiver copies it into the whole.
@@ -339,12 +375,16 @@ impl fmt::Debug for Frame {
             message,
             metadata,
             details,
+            placed,
         } = &*self.extra;
         if !message.is_empty() {
             out.field("message", message);
         }
         if !metadata.is_empty() {
             out.field("metadata", metadata);
+        }
+        if let Some(placed) = placed {
+            out.field("placed", placed);
         }
         for (name, bytes) in [("details", details), ("payload", &self.payload)] {
             if !bytes.is_empty() {

@@ -247,6 +247,15 @@ impl Calls {
         self.table.get_mut(id)?.reply.as_deref_mut()
     }
 
+    /// The reply of a call, or the message of its stream, that is being read.
+    pub(super) fn assembly(&mut self, id: u64) -> Option<&mut Assembly> {
+        let call = self.table.get_mut(id)?;
+        match &mut call.reply {
+            Some(partial) => Some(&mut partial.assembly),
+            None => call.flow.as_mut()?.inflow.as_mut()?.assembly_mut(),
+        }
+    }
+
     /// Takes the reply of a call whose last fragment has come, out of the inbox.
     pub(super) fn take_reply(&mut self, id: u64) -> Option<PartialReply> {
         let partial = self.table.get_mut(id)?.reply.take()?;

@@ -1,10 +1,16 @@
 //! Messages that are longer than a frame: how they are cut on the way out, and put together on the way in.
 
-use std::fmt;
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 
-use crate::frame::{Encoded, Frame, Header};
+use crate::frame::{Encoded, Frame, Header, Placed};
 
 /// The most payload that one frame carries.
 pub(super) const FRAGMENT: usize = 128 * 1024;
@@ -51,9 +57,14 @@ pub(super) fn payload_room(header: &Header<'_>, max_frame: usize) -> usize {
 
 /// A message of the peer of which more fragments are to come.
 ///
-/// Its buffer is at most twice as long as what was read, and never what was merely announced.
+/// Its buffer is at most twice as long as what was read, and never what was merely announced; for all of the message only
+/// out of a small budget ([`Ahead`]), of a connection that has carried as much before.
 pub(super) struct Assembly {
     bytes: BytesMut,
+    /// How much is kept: `bytes` is elsewhere while a fragment is read to its end.
+    kept: usize,
+    /// What was taken of the connection's budget, so that the buffer could be made for all of the message.
+    ahead: Option<Ahead>,
     received: u64,
     length: u64,
     /// How it is compressed; 0 is not at all: then `length` bytes are to come, and no more than that otherwise.
@@ -75,6 +86,8 @@ impl Assembly {
     pub(super) fn new(length: u64, encoding: u32) -> Self {
         Self {
             bytes: BytesMut::new(),
+            kept: 0,
+            ahead: None,
             received: 0,
             length,
             encoding,
@@ -93,7 +106,9 @@ impl Assembly {
     /// Keeps nothing of what was read, nor of what will be; returns how much was kept until now.
     pub(super) fn forget(&mut self) -> usize {
         self.discard = true;
-        std::mem::take(&mut self.bytes).len()
+        self.bytes = BytesMut::new();
+        self.ahead = None;
+        std::mem::take(&mut self.kept)
     }
 
     /// Whether nothing is kept.
@@ -101,23 +116,71 @@ impl Assembly {
         self.discard
     }
 
-    /// Adds a fragment.
-    pub(super) fn push(&mut self, fragment: &Bytes) -> Result<(), WrongLength> {
-        self.received = self.received.saturating_add(fragment.len() as u64);
+    /// Lends the buffer out, with room for a fragment of `len` bytes behind what is in it. It comes back with the
+    /// fragment; if it does not, the message is lost with its connection.
+    pub(super) fn lend(&mut self, len: usize, received: u64, budget: &Ahead) -> Option<BytesMut> {
+        if self.discard || self.received.saturating_add(len as u64) > self.length {
+            return None;
+        }
+        let needed = self.kept + len;
+        if needed > self.bytes.capacity() {
+            let announced = usize::try_from(self.length).unwrap_or(usize::MAX);
+            // Of a compressed one it is not known how much will come.
+            if self.encoding == 0 && self.length <= received {
+                self.ahead = budget.take(announced);
+            }
+            let capacity = match &self.ahead {
+                Some(_) => announced,
+                None => announced.min(2 * self.kept).max(needed),
+            };
+            self.grow(capacity);
+        }
+        Some(std::mem::take(&mut self.bytes))
+    }
+
+    /// Adds the payload of a frame.
+    pub(super) fn push(&mut self, frame: &mut Frame) -> Result<(), WrongLength> {
+        let placed = frame.extra.take_placed();
+        let len = match &placed {
+            Some(placed) => placed.message.len() - placed.start,
+            None => frame.payload.len(),
+        };
+        self.received = self.received.saturating_add(len as u64);
         if self.discard {
             return Ok(());
         }
-        if self.received > self.length {
+        let is_too_long = self.received > self.length;
+        match placed {
+            Some(Placed { mut message, start }) => {
+                if is_too_long {
+                    message.truncate(start);
+                }
+                self.bytes = message;
+            }
+            None if !is_too_long => self.copy(&frame.payload),
+            None => {}
+        }
+        if is_too_long {
             return Err(self.wrong_length());
         }
-        let needed = self.bytes.len() + fragment.len();
+        self.kept = self.bytes.len();
+        Ok(())
+    }
+
+    fn copy(&mut self, fragment: &[u8]) {
+        let needed = self.kept + fragment.len();
         if needed > self.bytes.capacity() {
             let announced = usize::try_from(self.length).unwrap_or(usize::MAX);
-            let capacity = announced.min(2 * needed).max(needed);
-            self.bytes.reserve(capacity - self.bytes.len());
+            self.grow(announced.min(2 * needed).max(needed));
         }
         self.bytes.extend_from_slice(fragment);
-        Ok(())
+    }
+
+    /// Moves what is there to a buffer of exactly this size: `reserve` might double it.
+    fn grow(&mut self, capacity: usize) {
+        let mut larger = BytesMut::with_capacity(capacity);
+        larger.extend_from_slice(&self.bytes);
+        self.bytes = larger;
     }
 
     /// The whole message, once its last fragment is there.
@@ -125,15 +188,20 @@ impl Assembly {
         if self.encoding == 0 && self.received != self.length {
             return Err(self.wrong_length());
         }
+        self.kept = 0;
+        self.ahead = None;
         let bytes = std::mem::take(&mut self.bytes).freeze();
         Ok(Encoded::new(bytes, self.encoding, self.length))
     }
 
     /// Adds the last fragment, and gives the whole message. If it has another length, only what was there before is kept.
-    pub(super) fn push_last(&mut self, fragment: &Bytes) -> Result<Encoded, WrongLength> {
-        let kept = self.bytes.len();
-        self.push(fragment)?;
-        self.finish().inspect_err(|_| self.bytes.truncate(kept))
+    pub(super) fn push_last(&mut self, frame: &mut Frame) -> Result<Encoded, WrongLength> {
+        let kept = self.kept;
+        self.push(frame)?;
+        self.finish().inspect_err(|_| {
+            self.bytes.truncate(kept);
+            self.kept = kept;
+        })
     }
 
     /// How long the message is before compression.
@@ -143,7 +211,7 @@ impl Assembly {
 
     /// How many bytes are kept.
     pub(super) fn kept(&self) -> usize {
-        self.bytes.len()
+        self.kept
     }
 
     /// How much memory is held.
@@ -165,6 +233,47 @@ impl Assembly {
     }
 }
 
+/// How many bytes of memory a connection may take ahead of what has come, for messages of which the rest is announced.
+///
+/// Whoever holds a part gives it back by dropping it. Only a connection that has carried as much before takes any: so a
+/// peer pays for what it makes us hold.
+#[derive(Debug)]
+pub(super) struct Ahead {
+    /// What is left.
+    budget: Arc<AtomicUsize>,
+    taken: usize,
+}
+
+impl Ahead {
+    /// So much in all: two messages of the default limit.
+    const MAX: usize = 8 << 20;
+
+    /// A budget that is all there.
+    pub(super) fn new() -> Self {
+        Self {
+            budget: Arc::new(AtomicUsize::new(Self::MAX)),
+            taken: 0,
+        }
+    }
+
+    /// Takes `len` bytes of it, if there are as many.
+    fn take(&self, len: usize) -> Option<Self> {
+        let left = self.budget.load(Ordering::Relaxed).checked_sub(len)?;
+        // All is done under the connection's lock.
+        self.budget.store(left, Ordering::Relaxed);
+        Some(Self {
+            budget: Arc::clone(&self.budget),
+            taken: len,
+        })
+    }
+}
+
+impl Drop for Ahead {
+    fn drop(&mut self) {
+        self.budget.fetch_add(self.taken, Ordering::Relaxed);
+    }
+}
+
 impl fmt::Debug for Assembly {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "[{} of {} bytes]", self.received, self.length)
@@ -175,5 +284,89 @@ impl fmt::Display for WrongLength {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { received, length } = self;
         write!(f, "message of {length} bytes came with {received}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::{BufMut, Bytes};
+
+    use super::*;
+
+    fn fragment(len: usize) -> Frame {
+        Frame {
+            payload: Bytes::from(vec![7; len]),
+            ..Frame::default()
+        }
+    }
+
+    fn placed(mut message: BytesMut, len: usize) -> Frame {
+        let start = message.len();
+        message.put_bytes(7, len);
+        let mut frame = Frame::default();
+        frame.extra.set_placed(Placed { message, start });
+        frame
+    }
+
+    #[test]
+    fn buffer_for_all_of_a_message_comes_out_of_a_budget() {
+        let budget = Ahead::new();
+        let len = Ahead::MAX as u64 / 2;
+        let mut messages: Vec<_> = (0..3).map(|_| Assembly::new(len, 0)).collect();
+        for (index, message) in messages.iter_mut().enumerate() {
+            message.push(&mut fragment(1000)).unwrap();
+            let lent = message.lend(FRAGMENT, len, &budget).unwrap();
+            assert_eq!(lent.capacity() == len as usize, index < 2, "{index}");
+            message.push(&mut placed(lent, FRAGMENT)).unwrap();
+            assert_eq!(message.kept(), 1000 + FRAGMENT);
+        }
+        assert!(messages[2].capacity() <= 2 * messages[2].kept());
+        messages.remove(0);
+        assert_eq!(messages[0].forget(), 1000 + FRAGMENT);
+        assert_eq!(budget.budget.load(Ordering::Relaxed), Ahead::MAX);
+    }
+
+    #[test]
+    fn buffer_is_not_longer_than_what_the_peer_has_sent() {
+        let budget = Ahead::new();
+        let mut message = Assembly::new(1 << 20, 0);
+        message.push(&mut fragment(1000)).unwrap();
+        let lent = message.lend(FRAGMENT, (1 << 20) - 1, &budget).unwrap();
+        assert_eq!(lent.capacity(), 1000 + FRAGMENT);
+    }
+
+    #[test]
+    fn nothing_is_lent_for_more_than_was_announced_or_for_what_is_forgotten() {
+        let budget = Ahead::new();
+        let mut message = Assembly::new(1000, 0);
+        message.push(&mut fragment(600)).unwrap();
+        assert!(message.lend(401, 1 << 20, &budget).is_none());
+        message.forget();
+        assert!(message.lend(400, 1 << 20, &budget).is_none());
+    }
+
+    #[test]
+    fn what_was_forgotten_while_it_was_lent_stays_forgotten() {
+        let budget = Ahead::new();
+        let mut message = Assembly::new(1000, 0);
+        message.push(&mut fragment(600)).unwrap();
+        let lent = message.lend(400, 1 << 20, &budget).unwrap();
+        assert_eq!(message.forget(), 600);
+        message.push(&mut placed(lent, 400)).unwrap();
+        assert_eq!((message.kept(), message.capacity()), (0, 0));
+    }
+
+    #[test]
+    fn message_of_placed_and_copied_fragments_is_whole() {
+        let budget = Ahead::new();
+        let mut message = Assembly::new(1000, 0);
+        message.push(&mut fragment(100)).unwrap();
+        let lent = message.lend(400, 0, &budget).unwrap();
+        message.push(&mut placed(lent, 400)).unwrap();
+        message.push(&mut fragment(200)).unwrap();
+        let lent = message.lend(300, 1 << 20, &budget).unwrap();
+        let whole = message.push_last(&mut placed(lent, 300)).unwrap();
+        assert_eq!(&whole.bytes()[..], [7; 1000]);
+        assert_eq!(budget.budget.load(Ordering::Relaxed), Ahead::MAX);
     }
 }

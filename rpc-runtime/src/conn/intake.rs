@@ -221,7 +221,7 @@ impl Connection {
     }
 
     /// A further fragment of a request.
-    pub(super) fn receive_request_data(&mut self, frame: Frame, now: Time) {
+    pub(super) fn receive_request_data(&mut self, mut frame: Frame, now: Time) {
         let id = frame.id;
         if id == 0 || id > self.requests.last_id() {
             return self.protocol_error(format!("DATA for id {id}, which was never opened"), now);
@@ -231,13 +231,14 @@ impl Connection {
             return;
         }
         let more = frame.flags.contains(Flags::MORE);
+        let is_empty = frame.payload_len() == 0;
         let result = match self.requests.get_mut(id) {
             None
             | Some(Request {
                 stage: Stage::Withdrawn(_),
                 ..
             }) => {
-                if !self.abuse.is_expected(frame.payload.len()) {
+                if !self.abuse.is_expected(frame.payload_len()) {
                     self.fault("DATA for a call that is over", now);
                 }
                 return;
@@ -245,7 +246,7 @@ impl Connection {
             Some(Request {
                 stage: Stage::Receiving(partial),
                 ..
-            }) => partial.assembly.push(&frame.payload).and_then(|()| {
+            }) => partial.assembly.push(&mut frame).and_then(|()| {
                 let finished = (!more).then(|| partial.assembly.finish());
                 finished.transpose()
             }),
@@ -274,7 +275,7 @@ impl Connection {
             Ok(Some(payload)) => self.finish_receiving(id, payload, now),
             Err(wrong) => self.refuse_partial(id, more, wrong, now),
         }
-        if frame.payload.is_empty() {
+        if is_empty {
             self.fault("empty fragment", now);
         }
     }
@@ -400,7 +401,7 @@ fn stage(frame: &mut Frame, more: bool) -> Result<Stage, WrongLength> {
         }));
     }
     let mut assembly = Assembly::new(frame.length, frame.encoding);
-    assembly.push(&frame.payload)?;
+    assembly.push(frame)?;
     Ok(Stage::Receiving(Box::new(PartialRequest {
         procedure: frame.procedure,
         metadata: Metadata::new(),

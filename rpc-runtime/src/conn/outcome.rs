@@ -87,13 +87,13 @@ impl Connection {
     }
 
     /// A further fragment of a REPLY.
-    pub(super) fn receive_reply_data(&mut self, frame: Frame, now: Time) {
+    pub(super) fn receive_reply_data(&mut self, mut frame: Frame, now: Time) {
         if self.find_open(&frame, now).is_none() {
             return;
         }
         self.keep_alive.request_read();
         if self.calls.partial_reply(frame.id).is_some() {
-            return self.receive_fragment(&frame, now);
+            return self.receive_fragment(&mut frame, now);
         }
         let is_stream = self
             .calls
@@ -113,7 +113,7 @@ impl Connection {
                 .stream_window
                 .saturating_add(charge(settings.max_message));
             self.abuse.expect_late(late);
-        } else if !self.abuse.is_expected(frame.payload.len()) {
+        } else if !self.abuse.is_expected(frame.payload_len()) {
             self.fault("DATA for a call without a stream", now);
         }
     }
@@ -146,37 +146,39 @@ impl Connection {
             PartialReply::discard(frame.length)
         };
         self.calls.begin_reply(id, partial);
-        self.receive_fragment(&frame, now);
+        self.receive_fragment(&mut frame, now);
     }
 
     /// Adds the payload of a frame to a reply that has begun.
-    fn receive_fragment(&mut self, frame: &Frame, now: Time) {
+    fn receive_fragment(&mut self, frame: &mut Frame, now: Time) {
         let id = frame.id;
+        let len = frame.payload_len();
         let Some(partial) = self.calls.partial_reply(id) else {
             return;
         };
         let counted = !partial.assembly.is_discarded();
-        if counted && !self.fill_inbox(frame.payload.len() as u64) {
+        if counted && !self.fill_inbox(len as u64) {
             self.overflow(id);
         }
-        if let Some(Err(wrong)) = self.push_fragment(id, &frame.payload) {
+        if let Some(Err(wrong)) = self.push_fragment(frame) {
             self.wrong_reply(id, wrong);
         }
         if !frame.flags.contains(Flags::MORE) {
             self.finish_reply(id);
         }
-        if frame.payload.is_empty() {
+        if len == 0 {
             self.fault("empty fragment", now);
         }
     }
 
     /// Adds to the reply; what is not kept leaves the inbox again.
-    fn push_fragment(&mut self, id: u64, payload: &Bytes) -> Option<Result<(), WrongLength>> {
-        let partial = self.calls.partial_reply(id)?;
+    fn push_fragment(&mut self, frame: &mut Frame) -> Option<Result<(), WrongLength>> {
+        let len = frame.payload_len();
+        let partial = self.calls.partial_reply(frame.id)?;
         let counted = !partial.assembly.is_discarded();
-        let result = partial.assembly.push(payload);
+        let result = partial.assembly.push(frame);
         if counted && result.is_err() {
-            self.calls.empty_inbox(payload.len());
+            self.calls.empty_inbox(len);
         }
         Some(result)
     }

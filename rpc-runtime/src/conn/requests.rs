@@ -395,6 +395,15 @@ impl Requests {
         Some((flow, &mut self.streams))
     }
 
+    /// The request, or the message of its stream, that is being read.
+    pub(super) fn assembly(&mut self, id: u64) -> Option<&mut Assembly> {
+        let request = self.table.get_mut(id)?;
+        match &mut request.stage {
+            Stage::Receiving(partial) => Some(&mut partial.assembly),
+            _ => request.flow.as_mut()?.inflow.as_mut()?.assembly_mut(),
+        }
+    }
+
     /// What is held of streams.
     pub(super) fn all_held(&self) -> Held {
         self.streams

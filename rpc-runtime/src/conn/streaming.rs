@@ -201,7 +201,7 @@ impl Connection {
     /// A frame of a stream of the peer: a message, or a fragment of one.
     pub(super) fn receive_message(&mut self, frame: Frame, now: Time) {
         let id = frame.id;
-        let is_empty_fragment = frame.payload.is_empty() && frame.flags.contains(Flags::MORE);
+        let is_empty_fragment = frame.payload_len() == 0 && frame.flags.contains(Flags::MORE);
         let held = self.held();
         let bounds = Bounds {
             max_message: self.settings.max_message,
@@ -235,7 +235,7 @@ impl Connection {
     /// The caller's END.
     pub(super) fn receive_end(&mut self, frame: &Frame, now: Time) {
         let id = frame.id;
-        if !frame.payload.is_empty() || frame.flags.contains(Flags::MORE) {
+        if frame.payload_len() > 0 || frame.flags.contains(Flags::MORE) {
             self.fault("END with a message", now);
         }
         let Some((flow, _)) = self.requests.flow_mut(id) else {

@@ -184,7 +184,14 @@ impl Node {
                     self.seen.push(frame.clone());
                     self.conn.handle_frame(frame, now);
                 }
-                Ok(None) => break,
+                Ok(None) => {
+                    if let Some(fragment) = self.codec.fragment(&self.input) {
+                        if let Some(message) = self.conn.lend_message(&fragment) {
+                            self.codec.place(fragment, message, &mut self.input);
+                        }
+                    }
+                    break;
+                }
                 Err(error) => {
                     self.input.clear();
                     self.conn.handle_bad_frame(&error, now);

@@ -130,6 +130,29 @@ impl Frame {
     }
 }
 
+impl Frame {
+    /// The beginning of a DATA frame of `len` bytes whose payload is still to come, and where that begins. None if
+    /// `body` says anything else, or not yet enough: then the frame is decoded when all of it is there.
+    pub(crate) fn begun(body: &[u8], len: usize) -> Option<(Self, usize)> {
+        let mut frame = Self::default();
+        let mut reader = Reader::new(body);
+        loop {
+            match reader.next_byte()? {
+                KIND => frame.kind = Kind::from(reader.varint().ok()? as u32),
+                ID => frame.id = reader.varint().ok()?,
+                FLAGS => frame.flags = Flags::from_bits(reader.varint().ok()? as u32),
+                PAYLOAD => {
+                    let payload = usize::try_from(reader.varint().ok()?).ok()?;
+                    let is_last = reader.at.checked_add(payload) == Some(len);
+                    let is_fragment = frame.kind == Kind::Data && !frame.flags.contains(Flags::END);
+                    return (is_last && is_fragment).then_some((frame, reader.at));
+                }
+                _ => return None,
+            }
+        }
+    }
+}
+
 /// Where the bytes of fields with a length stand.
 #[derive(Default)]
 struct Ranges {

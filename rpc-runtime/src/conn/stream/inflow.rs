@@ -136,7 +136,7 @@ impl Inflow {
             self.begin(&frame, bounds)?;
         }
         let added = match &self.assembly {
-            _ if more => frame.payload.len() as u64,
+            _ if more => frame.payload_len() as u64,
             None => frame.message_len(),
             Some(assembly) => assembly.length().saturating_sub(assembly.kept() as u64),
         };
@@ -156,15 +156,15 @@ impl Inflow {
             }
             None => {
                 let mut assembly = Assembly::new(frame.length, frame.encoding);
-                assembly.push(&frame.payload).map_err(Fault::WrongLength)?;
+                assembly.push(&mut frame).map_err(Fault::WrongLength)?;
                 self.assembly = Some(assembly);
                 return Ok(part);
             }
             Some(assembly) if more => {
-                assembly.push(&frame.payload).map_err(Fault::WrongLength)?;
+                assembly.push(&mut frame).map_err(Fault::WrongLength)?;
                 return Ok(part);
             }
-            Some(assembly) => assembly.push_last(&frame.payload).map_err(Fault::WrongLength)?,
+            Some(assembly) => assembly.push_last(&mut frame).map_err(Fault::WrongLength)?,
         };
         self.assembly = None;
         self.messages.push_back(message);
@@ -193,7 +193,7 @@ impl Inflow {
     /// there was credit for; messages and fragments are not told apart here, so it is the bytes that are counted, those
     /// of a message that had begun a second time.
     fn skip(&mut self, frame: &Frame, max_message: u64) -> Result<Held, Fault> {
-        let len = frame.payload.len().max(1) as u64;
+        let len = frame.payload_len().max(1) as u64;
         self.received = self.received.saturating_add(len);
         if self.received > self.granted.saturating_add(charge(max_message).saturating_mul(2)) {
             return Err(Fault::Late);
@@ -290,6 +290,11 @@ impl Inflow {
     /// Forgets a message of which more fragments are to come; returns how much was kept of it.
     fn forget_unfinished(&mut self) -> u64 {
         self.assembly.take().map_or(0, |assembly| assembly.kept() as u64)
+    }
+
+    /// The message of which more fragments are to come.
+    pub(in crate::conn) fn assembly_mut(&mut self) -> Option<&mut Assembly> {
+        self.assembly.as_mut()
     }
 
     /// Whether more fragments of a message are to come.

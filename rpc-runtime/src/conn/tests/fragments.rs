@@ -344,3 +344,65 @@ fn call_behind_a_send_that_never_ends_is_taken_when_that_expires() {
         assert_eq!(pair.server.take().id, CallId(3));
     }
 }
+
+/// Reads what the server sends in pieces of `step` bytes; the longest buffer that was lent for a message.
+fn read_in_steps(pair: &mut Pair, step: usize) -> usize {
+    let mut longest = 0;
+    pair.server.transmit(pair.now);
+    while !pair.server.wire.is_empty() {
+        let len = step.min(pair.server.wire.len());
+        let bytes = pair.server.wire.split_to(len);
+        pair.client.read(&bytes, pair.now);
+        longest = longest.max(pair.client.input.capacity());
+        pair.server.transmit(pair.now);
+    }
+    longest
+}
+
+#[test]
+fn fragments_that_come_in_pieces_are_read_to_where_they_belong() {
+    let mut pair = Pair::new();
+    for step in [1000, 10_007, 70_001, 150_000] {
+        let message = pattern(1 << 20);
+        let mut call = pair.start(Call::new(message.clone()));
+        pair.settle();
+        pair.server.open_window = 0;
+        pair.echo();
+        pair.server.open_window = usize::MAX;
+        let seen = pair.client.seen.len();
+        read_in_steps(&mut pair, step);
+        pair.settle();
+        assert!(pair.poll(&mut call));
+        assert_eq!(call.ok(), message, "{step}");
+        let placed = pair.client.seen[seen..]
+            .iter()
+            .filter(|frame| frame.extra.placed.is_some());
+        assert!(placed.count() > 4, "{step}");
+    }
+    pair.assert_quiescent();
+}
+
+#[test]
+fn a_call_may_be_given_up_while_its_reply_is_read_to_where_it_belongs() {
+    let mut pair = Pair::new();
+    let call = pair.start(Call::new(pattern(1 << 20)));
+    pair.settle();
+    pair.server.open_window = 0;
+    pair.echo();
+    pair.server.open_window = 200_000;
+    pair.server.transmit(pair.now);
+    let bytes = pair.server.wire.split();
+    pair.client.read(&bytes, pair.now);
+    assert!(pair.client.conn.held().bytes > 0);
+    call.abandon(&mut pair.client.conn, pair.now);
+    assert_eq!(pair.client.conn.held().bytes, 0);
+    pair.server.open_window = usize::MAX;
+    pair.settle();
+    let mut next = pair.start(Call::new(pattern(500_000)));
+    pair.settle();
+    pair.echo();
+    pair.settle();
+    assert!(pair.poll(&mut next));
+    assert_eq!(next.ok(), pattern(500_000));
+    pair.assert_quiescent();
+}

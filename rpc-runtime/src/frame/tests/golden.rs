@@ -91,6 +91,7 @@ fn call_is_these_bytes() {
             procedure: FETCH,
             timeout_us: 30_000_000,
             extra: Parts {
+                placed: None,
                 metadata: [("trace", vec![0x2a])].into_iter().collect(),
                 ..Parts::default()
             }
@@ -167,6 +168,7 @@ fn reply_is_these_bytes() {
             flags: Flags::NOT_EXECUTED,
             code: 8,
             extra: Parts {
+                placed: None,
                 message: "too many calls".to_owned(),
                 metadata: [("retry", "1s")].into_iter().collect(),
                 details: Bytes::from_static(b"\x08\x01"),

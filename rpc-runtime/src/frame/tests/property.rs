@@ -89,6 +89,7 @@ fn payload() -> impl Strategy<Value = Bytes> {
 /// Often none: most frames are nothing but numbers and a payload, and are encoded another way.
 fn parts() -> impl Strategy<Value = Parts> {
     let some = (".{0,200}", metadata(), bytes(40)).prop_map(|(message, metadata, details)| Parts {
+        placed: None,
         message,
         metadata,
         details,
