@@ -50,6 +50,7 @@ pub(crate) use self::types::{
 };
 use self::{
     account::Account,
+    backlog::Batch,
     bulk::Bulk,
     calls::{Calls, Reach},
     credit::{Abuse, Credit},
@@ -98,6 +99,7 @@ pub(crate) struct Connection {
     /// Whether the OS did not take all that it was offered, so that it says something of the peer when it takes more.
     blocked: bool,
     bulk: Bulk,
+    batch: Batch,
     pace: Pace,
     /// Where the last fragment ends that is in the output.
     fragment_end: u64,
@@ -188,6 +190,7 @@ impl Connection {
             taken: 0,
             blocked: false,
             bulk: Bulk::default(),
+            batch: Batch::new(),
             pace: Pace::new(),
             fragment_end: 0,
             stall: None,
@@ -351,6 +354,7 @@ impl Connection {
         }
         let had = self.backlog().rooms();
         self.blocked = self.taken < self.out.end() - self.out.len() as u64;
+        self.batch.note(self.taken, self.blocked);
         if !self.bulk.is_empty() {
             self.note_use(now);
         }
@@ -386,6 +390,12 @@ impl Connection {
     /// Whether `poll_transmit` would do anything.
     pub(crate) fn wants_transmit(&self) -> bool {
         self.taken < self.out.end() || self.wants_write()
+    }
+
+    /// Whether so much waits for the driver that the replies of further handlers would find no room.
+    #[inline]
+    pub(crate) fn is_to_write_first(&self) -> bool {
+        self.out.len() as u64 >= self.batch.len()
     }
 
     /// When `handle_timeout` is due.

@@ -385,7 +385,7 @@ impl<S> Drop for Driver<S> {
 /// How many times a poll goes round before it lets others have their turn.
 const TURNS: usize = 4;
 /// The most that one write offers, so that urgent frames do not stand behind megabytes.
-const WRITE_LEN: usize = 256 * 1024;
+const WRITE_LEN: usize = 1024 * 1024;
 const MAX_SLICES: usize = 64;
 /// After this much silence an idle connection gives its buffers back.
 const IDLE: Duration = Duration::from_secs(1);

@@ -17,8 +17,49 @@ pub(super) struct Backlog {
     pub(super) reserved: Option<Priority>,
     /// The highest priority of a message that was cut for lack of room: others are not to overtake it.
     pub(super) cut: Option<Priority>,
+    /// How much may be on its way to the OS before others wait: [`Batch::len`].
+    pub(super) batch: u64,
     pub(super) high_water: u64,
     pub(super) max_message: u64,
+}
+
+/// How much goes to the OS at once while no message goes by that must not wait.
+///
+/// A fast link is filled best by long writes: each short one wakes the reader anew. So it grows while the OS takes all that
+/// it is offered, and is one fragment again as soon as it does not, so that little waits where others could still
+/// overtake it.
+#[derive(Debug)]
+pub(super) struct Batch {
+    len: u64,
+    /// How much of the stream was with the OS when this was last looked at.
+    taken: u64,
+}
+
+impl Batch {
+    /// The longest.
+    const MAX: u64 = 1024 * 1024;
+
+    pub(super) const fn new() -> Self {
+        Self {
+            len: FRAGMENT as u64,
+            taken: 0,
+        }
+    }
+
+    /// How long it is.
+    pub(super) fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// The OS has now `taken` so much of the stream, and was offered more if it is `blocked`.
+    pub(super) fn note(&mut self, taken: u64, blocked: bool) {
+        if blocked {
+            self.len = FRAGMENT as u64;
+        } else if taken - self.taken >= self.len - PIECE as u64 {
+            self.len = (2 * self.len).min(Self::MAX);
+        }
+        self.taken = taken;
+    }
 }
 
 impl Backlog {
@@ -47,7 +88,7 @@ impl Backlog {
         if priority == Priority::Control {
             return usize::MAX;
         }
-        let room = (MOST - self.reserve(priority)).saturating_sub(self.output);
+        let room = (self.most() - self.reserve(priority)).saturating_sub(self.output);
         // As long as there is room at all, it is at least this.
         (room as usize).max(PIECE)
     }
@@ -59,12 +100,16 @@ impl Backlog {
         waiting: Option<Priority>,
         is_behind: bool,
     ) -> usize {
-        let is_full = self.output > if is_behind { PIECE as u64 } else { FRAGMENT as u64 };
-        if is_full {
+        let before = if is_behind {
+            self.most() - FRAGMENT as u64
+        } else {
+            self.batch
+        };
+        if self.output > before {
             return 0;
         }
-        let share = waiting.map_or(MOST as usize, |waiting| share(priority, waiting));
-        share.min((MOST - self.output) as usize)
+        let most = (self.most() - self.output) as usize;
+        waiting.map_or(most, |waiting| most.min(share(priority, waiting)))
     }
 
     /// Adds a message.
@@ -84,8 +129,13 @@ impl Backlog {
     }
 
     fn short_of_a_fragment(&self, priority: Priority) -> u64 {
-        let limit = FRAGMENT as u64 - self.reserve(priority);
+        let limit = self.batch - self.reserve(priority);
         limit.min(self.high_water)
+    }
+
+    /// The most output that a message of [`Priority::Control`] finds before it, but for others of its kind.
+    fn most(&self) -> u64 {
+        self.batch + PIECE as u64
     }
 
     fn reserve(&self, priority: Priority) -> u64 {
@@ -127,5 +177,32 @@ impl Passage {
 
 /// The least that is worth a frame of its own, if there is more.
 const PIECE: usize = FRAGMENT / 8;
-/// The most output that a message of [`Priority::Control`] finds before it, but for others of its kind.
-pub(super) const MOST: u64 = (FRAGMENT + PIECE) as u64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batch_grows_while_the_os_takes_all_of_it_and_is_one_fragment_again_when_it_does_not() {
+        let mut batch = Batch::new();
+        let mut taken = 0;
+        let mut lens = Vec::new();
+        for _ in 0..5 {
+            taken += batch.len();
+            batch.note(taken, false);
+            lens.push(batch.len() / FRAGMENT as u64);
+        }
+        assert_eq!(lens, [2, 4, 8, 8, 8]);
+        batch.note(taken + 1000, true);
+        assert_eq!(batch.len(), FRAGMENT as u64);
+    }
+
+    #[test]
+    fn short_writes_make_no_batch_longer() {
+        let mut batch = Batch::new();
+        for taken in 1..100 {
+            batch.note(taken * 10_000, false);
+        }
+        assert_eq!(batch.len(), FRAGMENT as u64);
+    }
+}

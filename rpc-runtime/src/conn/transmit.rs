@@ -235,6 +235,7 @@ impl Connection {
                 rests: 0,
                 reserved: None,
                 cut: None,
+                batch: self.batch_len(),
                 high_water: self.settings.high_water as u64,
                 max_message: self.settings.max_message,
             };
@@ -249,8 +250,17 @@ impl Connection {
             rests: self.bulk.len() as u64,
             reserved: self.bulk.next().filter(|_| !is_fragment_waiting),
             cut: self.bulk.cut(),
+            batch: self.batch_len(),
             high_water: self.settings.high_water as u64,
             max_message: self.settings.max_message,
+        }
+    }
+
+    /// How much may be on its way to the OS before others wait: one fragment while messages go by that must not wait.
+    fn batch_len(&self) -> u64 {
+        match self.pace.is_on() {
+            true => FRAGMENT as u64,
+            false => self.batch.len(),
         }
     }
 

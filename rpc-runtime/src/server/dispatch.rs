@@ -119,10 +119,18 @@ impl Dispatcher {
         };
         let mut started = Started::All;
         for _ in 0..BATCH {
-            let next = served
-                .link()
-                .with_quiet(Clock::Recent, |conn, _| conn.poll_request(cx));
+            let (next, is_full) =
+                served
+                    .link()
+                    .with_quiet(Clock::Recent, |conn, _| match conn.is_to_write_first() {
+                        true => (Poll::Pending, true),
+                        false => (conn.poll_request(cx), false),
+                    });
             let arrived = match next {
+                Poll::Pending if is_full => {
+                    started = Started::Some;
+                    break;
+                }
                 Poll::Pending => break,
                 Poll::Ready(None) => {
                     started = Started::Last;
