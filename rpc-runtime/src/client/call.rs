@@ -173,11 +173,11 @@ impl Call<'_> {
     ) -> Result<Rep, Error> {
         let deadline = self.usual_deadline();
         self.check(procedure, &deadline)?;
-        let reply = self
-            .exchange(procedure, Lane::User, deadline)
-            .fills_receipt(self.more.as_ref().and_then(|more| more.receipt.as_ref()))
-            .call(&request)
-            .await?;
+        let reply = {
+            let mut exchange = self.exchange(procedure, Lane::User, deadline);
+            exchange.fill(self.more.as_ref().and_then(|more| more.receipt.as_ref()));
+            exchange.call(&request).await?
+        };
         decode(reply.payload).map_err(|error| self.locate(error, procedure))
     }
 
@@ -239,6 +239,7 @@ impl Call<'_> {
     }
 
     /// When the call is over, if it takes `usual` unless it says otherwise.
+    #[inline]
     pub(super) fn deadline(&self, usual: Option<Duration>) -> Deadline {
         let timeout = match self.timeout {
             Timeout::Usual => usual,
@@ -248,6 +249,7 @@ impl Call<'_> {
         Deadline::new(timeout, earlier(within, inherited_deadline()), Instant::now())
     }
 
+    #[inline]
     fn usual_deadline(&self) -> Deadline {
         self.deadline(self.client.timeout())
     }
@@ -272,18 +274,14 @@ impl Call<'_> {
     }
 
     /// The call on its way, from now on; to be checked first.
+    #[inline]
     fn exchange(&self, procedure: &'static Procedure, lane: Lane, deadline: Deadline) -> Exchange<'_> {
         let metadata = self.more.as_ref().map(|more| &more.metadata);
         let options = self.options(procedure);
-        Exchange::new(
-            self.client.channel(),
-            procedure,
-            metadata,
-            deadline,
-            lane,
-            options,
-        )
-        .begins_now()
+        let channel = self.client.channel();
+        let mut exchange = Exchange::new(channel, procedure, metadata, deadline, lane, options);
+        exchange.begins_now();
+        exchange
     }
 
     fn locate(&self, error: Error, procedure: &Procedure) -> Error {

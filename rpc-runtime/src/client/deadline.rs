@@ -18,6 +18,7 @@ pub(super) struct Deadline {
 
 impl Deadline {
     /// The earlier of a call's own `timeout`, counted from `now`, and an instant that it inherits.
+    #[inline]
     pub(super) fn new(timeout: Option<Duration>, inherited: Option<Instant>, now: Instant) -> Self {
         // A timeout that no clock reaches is none.
         let own = timeout.filter(|timeout| *timeout < FAR);
@@ -36,6 +37,7 @@ impl Deadline {
     }
 
     /// The instant as the time of a connection, to which the call came when it began, at the time `begun`, or else later.
+    #[inline]
     pub(super) fn time(&self, link: &Link, begun: Option<Time>) -> Option<Time> {
         match begun {
             Some(begun) => Some(begun.saturating_add(self.given?)),
@@ -49,6 +51,7 @@ impl Deadline {
     }
 
     /// Whether there was nothing left when the call began.
+    #[inline]
     pub(super) fn has_passed(&self) -> bool {
         self.given == Some(Duration::ZERO)
     }

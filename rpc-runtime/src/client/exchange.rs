@@ -118,6 +118,7 @@ enum Step<T> {
 }
 
 impl<'a> Exchange<'a> {
+    #[inline]
     pub(super) fn new(
         channel: &'a Arc<Channel>,
         procedure: &'static Procedure,
@@ -145,15 +146,13 @@ impl<'a> Exchange<'a> {
     }
 
     /// For a call that begins right now: spares it a look at the clock.
-    pub(super) fn begins_now(mut self) -> Self {
+    pub(super) fn begins_now(&mut self) {
         self.is_new = true;
-        self
     }
 
     /// Has what comes beside the reply written down.
-    pub(super) fn fills_receipt(mut self, receipt: Option<&'a Receipt>) -> Self {
+    pub(super) fn fill(&mut self, receipt: Option<&'a Receipt>) {
         self.receipt = receipt;
-        self
     }
 
     /// Bounds the search for a connection by more than the call is.

@@ -176,7 +176,7 @@ impl Passage {
 }
 
 /// The least that is worth a frame of its own, if there is more.
-const PIECE: usize = FRAGMENT / 8;
+pub(super) const PIECE: usize = FRAGMENT / 8;
 
 #[cfg(test)]
 mod tests {

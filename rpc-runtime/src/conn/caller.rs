@@ -171,6 +171,7 @@ impl Connection {
     }
 
     /// Takes the outcome of a call; afterwards the id is forgotten. The deadline is watched by `handle_timeout`.
+    #[inline]
     pub(crate) fn poll_reply(&mut self, id: CallId, cx: &mut Context<'_>) -> Poll<Result<Reply, Failure>> {
         self.calls.poll(id.number(), cx)
     }
@@ -265,6 +266,7 @@ impl Connection {
 
 impl Connection {
     /// Lets a request pass, or wait for its turn; whoever passes is to be charged.
+    #[inline]
     fn admit(
         &mut self,
         ticket: &mut Ticket,
@@ -274,6 +276,12 @@ impl Connection {
         now: Time,
         cx: &Context<'_>,
     ) -> Poll<Result<Wanted, Failure>> {
+        if ticket.0.is_none() {
+            if let Some(wanted) = self.admit_at_once(lane, request, len as u64, now) {
+                self.keep_alive.request_sent();
+                return Poll::Ready(Ok(wanted));
+            }
+        }
         if let Some(cause) = self.find_obstacle(ticket, lane, request, len as u64, now) {
             self.drop_ticket(ticket);
             return Poll::Ready(Err(Failure {
@@ -301,15 +309,6 @@ impl Connection {
             self.drop_ticket(ticket);
         }
         let line = Line::new(lane, request.priority);
-        if ticket.0.is_none() && self.lines.is_empty() && self.lines.is_service_empty() {
-            // Nobody is passed by.
-            let has_room = lane == Lane::Control || self.has_room(request.priority);
-            if has_room && self.credit.admits(wanted) {
-                self.keep_alive.request_sent();
-                return Poll::Ready(Ok(wanted));
-            }
-            return self.wait(ticket, line, wanted, request.deadline, cx);
-        }
         let passage = self.passage();
         if self.lines.may_pass(line, ticket.0, wanted, &passage) {
             self.lines.pass(line, ticket.0.take(), &passage);
@@ -317,6 +316,32 @@ impl Connection {
             return Poll::Ready(Ok(wanted));
         }
         self.wait(ticket, line, wanted, request.deadline, cx)
+    }
+
+    /// What a request is charged that comes and can go at once: nobody waits whom it would pass by, and there is nothing
+    /// to be said against it. Most are so, and `admit` would come to the same result.
+    #[inline]
+    fn admit_at_once(&self, lane: Lane, request: &Request<'_>, len: u64, now: Time) -> Option<Wanted> {
+        let max = self.credit.max_message()?;
+        let wanted = Wanted {
+            lane,
+            len,
+            // Only before the peer's HELLO does it matter.
+            frame_len: 0,
+            streams: request.shape.has_request_stream(),
+        };
+        let is_usual = lane != Lane::Control
+            && !request.nested
+            && request.metadata.is_none()
+            && len <= max
+            && request.deadline.is_none_or(|deadline| deadline > now);
+        let goes = is_usual
+            && self.is_unhindered()
+            && self.lines.is_empty()
+            && self.lines.is_service_empty()
+            && self.has_room(request.priority)
+            && self.credit.admits(wanted);
+        goes.then_some(wanted)
     }
 
     /// Lets a request pass that a handler makes while requests of the peer are open here.
@@ -355,6 +380,7 @@ impl Connection {
     }
 
     /// The streams of a call that is about to be opened.
+    #[inline]
     fn flow_of_call(&self, request: &Request<'_>, now: Time) -> Option<Box<Flow>> {
         if request.shape == Shape::Unary {
             return None;
@@ -392,6 +418,7 @@ impl Connection {
     }
 
     /// Why a request will never pass.
+    #[inline]
     fn find_obstacle(
         &self,
         ticket: &Ticket,

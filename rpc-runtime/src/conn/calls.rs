@@ -114,6 +114,7 @@ impl Calls {
     }
 
     /// Adds a call that is in the output up to `end`; the task of `cx` waits for its outcome.
+    #[inline]
     pub(super) fn open(
         &mut self,
         id: u64,
@@ -144,6 +145,7 @@ impl Calls {
     }
 
     /// Takes the outcome of a call.
+    #[inline]
     pub(super) fn poll(&mut self, id: u64, cx: &Context<'_>) -> Poll<Result<Reply, Failure>> {
         if let Some(Call {
             state: CallState::Waiting(waker),
@@ -169,7 +171,7 @@ impl Calls {
             flow.release(&mut self.held);
         }
         if !call.open {
-            self.table.remove(id);
+            self.table.discard(id);
         }
         match state {
             CallState::Waiting(_) => self.awaited -= 1,
@@ -196,6 +198,7 @@ impl Calls {
     }
 
     /// Gives a call that is waited for its whole REPLY, which is counted in the inbox already; returns what it used.
+    #[inline]
     pub(super) fn answer(&mut self, id: u64, reply: Reply, woken: &mut Woken) -> Option<Wanted> {
         let call = self.table.get_mut(id)?;
         if call.resolve(Ok(reply), &mut self.held, woken) {
@@ -227,7 +230,7 @@ impl Calls {
         }
         let wanted = call.close(&mut self.held);
         if matches!(call.state, CallState::Tombstone) {
-            self.table.remove(id);
+            self.table.discard(id);
         }
         Some(wanted)
     }
@@ -281,12 +284,12 @@ impl Calls {
         }
     }
 
-    /// Keeps `payload` in the inbox: beside many others, a short one is copied, for it would pin a read buffer.
-    pub(super) fn keep(&self, payload: Encoded) -> Encoded {
-        if self.undelivered < PINNED {
-            payload
-        } else {
-            payload.compact()
+    /// Makes `payload` fit to be kept in the inbox: beside many others, a short one is copied, for it would pin a read
+    /// buffer.
+    #[inline]
+    pub(super) fn unpin(&self, payload: &mut Encoded) {
+        if self.undelivered >= PINNED {
+            *payload = std::mem::take(payload).compact();
         }
     }
 

@@ -41,8 +41,8 @@ impl Connection {
         if is_wanted {
             match whole(&mut frame) {
                 Ok(payload) => {
-                    let head = head(frame.extra.take_metadata(), frame.queue_us, frame.run_us);
-                    return self.deliver(id, payload, head);
+                    let metadata = frame.extra.take_metadata();
+                    return self.deliver(id, reply(payload, metadata, frame.queue_us, frame.run_us));
                 }
                 Err(wrong) => self.fail_reply(id, wrong.to_string()),
             }
@@ -59,6 +59,7 @@ impl Connection {
     }
 
     /// Why a call cannot take a REPLY that says that its handler succeeded.
+    #[inline]
     fn find_fault(&self, frame: &Frame, call: Open) -> Option<Cause> {
         let internal = |text: String| Some(Cause::Replied(Status::new(Code::Internal, text)));
         if !self.is_announced(frame.encoding) {
@@ -119,6 +120,7 @@ impl Connection {
     }
 
     /// The open call of ours that a frame is about; complains if there is none.
+    #[inline]
     fn find_open(&mut self, frame: &Frame, now: Time) -> Option<Open> {
         // The ids of the other side are in another table.
         let found = self.side.gives(frame.id).then(|| self.calls.find(frame.id));
@@ -140,7 +142,7 @@ impl Connection {
             PartialReply::new(
                 frame.length,
                 frame.encoding,
-                head(metadata, frame.queue_us, frame.run_us),
+                reply(Encoded::default(), metadata, frame.queue_us, frame.run_us),
             )
         } else {
             PartialReply::discard(frame.length)
@@ -190,7 +192,10 @@ impl Connection {
         };
         if !partial.assembly.is_discarded() && self.calls.is_waiting(id) {
             match partial.assembly.finish() {
-                Ok(payload) => return self.deliver(id, payload, partial.head),
+                Ok(payload) => {
+                    partial.head.payload = payload;
+                    return self.deliver(id, partial.head);
+                }
                 Err(wrong) => self.fail_reply(id, wrong.to_string()),
             }
         }
@@ -198,13 +203,14 @@ impl Connection {
     }
 
     /// Gives a call that is waited for its whole reply, if there is room for it.
-    fn deliver(&mut self, id: u64, payload: Encoded, head: Reply) {
-        if !self.fill_inbox(payload.len()) {
+    #[inline]
+    fn deliver(&mut self, id: u64, mut reply: Reply) {
+        if !self.fill_inbox(reply.payload.len()) {
             self.overflow(id);
             return self.close_call(id);
         }
-        let payload = self.calls.keep(payload);
-        let used = self.calls.answer(id, Reply { payload, ..head }, &mut self.woken);
+        self.calls.unpin(&mut reply.payload);
+        let used = self.calls.answer(id, reply, &mut self.woken);
         self.give_back(used);
     }
 
@@ -238,11 +244,13 @@ impl Connection {
     }
 
     /// The REPLY of a call is here, or will never come: its slot and its credit are free.
+    #[inline]
     pub(super) fn close_call(&mut self, id: u64) {
         let used = self.calls.close(id);
         self.give_back(used);
     }
 
+    #[inline]
     fn give_back(&mut self, used: Option<Wanted>) {
         if let Some(wanted) = used {
             self.credit.give_back(wanted);
@@ -272,10 +280,11 @@ fn status(frame: &mut Frame) -> Status {
         .with_metadata(parts.metadata)
 }
 
-/// A reply without its payload.
-fn head(metadata: Metadata, queue_us: u64, run_us: u64) -> Reply {
+/// A reply of which this stood in its frame.
+#[inline]
+fn reply(payload: Encoded, metadata: Metadata, queue_us: u64, run_us: u64) -> Reply {
     Reply {
-        payload: Encoded::default(),
+        payload,
         metadata,
         queued: Time::from_micros(queue_us),
         ran: Time::from_micros(run_us),

@@ -73,11 +73,24 @@ impl<V> Table<V> {
     pub(super) fn remove(&mut self, id: u64) -> Option<V> {
         let place = self.place(id);
         match self.ring.get_mut(place) {
-            Some(place @ Some(_)) if place.as_ref().is_some_and(|(found, _)| *found == id) => {
+            Some(place) if place.as_ref().is_some_and(|(found, _)| *found == id) => {
                 self.taken -= 1;
                 place.take().map(|(_, value)| value)
             }
             _ => self.old.remove(&id),
+        }
+    }
+
+    /// Drops what is there under `id`, where it lies.
+    #[inline]
+    pub(super) fn discard(&mut self, id: u64) {
+        let place = self.place(id);
+        match self.ring.get_mut(place) {
+            Some(place) if place.as_ref().is_some_and(|(found, _)| *found == id) => {
+                *place = None;
+                self.taken -= 1;
+            }
+            _ => drop(self.old.remove(&id)),
         }
     }
 
@@ -153,6 +166,10 @@ mod tests {
                 let skipped = random.usize(0..most);
                 let leaves = *expected.keys().nth(skipped).unwrap();
                 assert_eq!(table.get(leaves), expected.get(&leaves));
+                if step % 2 == 0 {
+                    table.discard(leaves);
+                    expected.remove(&leaves);
+                }
                 assert_eq!(table.remove(leaves), expected.remove(&leaves));
                 assert_eq!(table.remove(leaves), None);
                 assert_eq!(table.get_mut(leaves), None);

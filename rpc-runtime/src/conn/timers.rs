@@ -206,6 +206,7 @@ impl Connection {
     }
 
     /// Drops the fragments of a message that nobody wants any more.
+    #[inline]
     pub(super) fn drop_fragments(&mut self, id: u64) {
         if !self.bulk.is_empty() {
             let had = self.backlog().rooms();

@@ -4,7 +4,7 @@ use prost::Message;
 
 use super::{
     Connection, Life, Time,
-    backlog::Backlog,
+    backlog::{Backlog, PIECE},
     calls::UNFINISHED,
     fragments::{FRAGMENT, Part, payload_room},
 };
@@ -31,11 +31,13 @@ impl Connection {
             header.encoding = size.encoding;
             header.length = size.len as u64;
         }
-        let max_frame = self.max_frame(priority);
-        if size.packed <= FRAGMENT && header.fits(size.packed, max_frame) {
+        // A frame that is no longer than a piece always fits, so most need no look at the backlog.
+        let is_short = header.fits(size.packed, PIECE.min(self.credit.max_frame()));
+        if is_short || (size.packed <= FRAGMENT && header.fits(size.packed, self.max_frame(priority))) {
             header.encode(message, size.packed, &mut self.out);
             return self.out.end();
         }
+        let max_frame = self.max_frame(priority);
         let mut bytes = Output::new();
         message.put(&mut bytes);
         header.flags = header.flags | Flags::MORE;
@@ -56,7 +58,7 @@ impl Connection {
         UNFINISHED
     }
 
-    /// How long a frame of this priority may be now.
+    /// How long a frame of this priority may be now: at least a piece, if the peer takes that.
     fn max_frame(&self, priority: Priority) -> usize {
         let max_frame = self.credit.max_frame();
         if self.credit.is_floor() {
@@ -272,12 +274,14 @@ impl Connection {
     /// Whether a request, a reply or a message of a stream may be put into the output now.
     #[inline]
     pub(super) fn has_room(&self, priority: Priority) -> bool {
-        let unwritten = self.out.end() - self.taken;
-        if self.bulk.is_empty() && unwritten <= LITTLE && unwritten <= self.settings.high_water as u64 {
-            // Nothing is reserved either.
-            return true;
-        }
-        self.backlog().has_room(priority)
+        // As long as no rests wait, nothing is reserved, and nobody is to be let by.
+        let is_easy = self.bulk.is_empty() && self.out.end() - self.taken <= self.easy_output();
+        is_easy || self.backlog().has_room(priority)
+    }
+
+    /// So much output leaves room for any message, unless rests of others wait.
+    fn easy_output(&self) -> u64 {
+        FRAGMENT.min(self.settings.high_water) as u64
     }
 
     fn put_control<M: Message>(&mut self, kind: Kind, message: &M) {
@@ -285,8 +289,6 @@ impl Connection {
     }
 }
 
-/// So much output is room enough for any message, unless rests of others wait.
-const LITTLE: u64 = 16 * 1024;
 /// How much of a long message goes at once.
 const BEGINNING: usize = 4 * 1024;
 /// The only version of the protocol that there is.
