@@ -147,44 +147,48 @@ impl Calls {
     /// Takes the outcome of a call.
     #[inline]
     pub(super) fn poll(&mut self, id: u64, cx: &Context<'_>) -> Poll<Result<Reply, Failure>> {
-        if let Some(Call {
-            state: CallState::Waiting(waker),
-            ..
-        }) = self.table.get_mut(id)
-        {
+        // Taken already: a bug of the caller's, which must not become a panic here.
+        let Some(call) = self.table.get_mut(id) else {
+            return Poll::Ready(Err(forgotten()));
+        };
+        if let CallState::Waiting(waker) = &mut call.state {
             set_waker(waker, cx);
             return Poll::Pending;
         }
-        // Taken already: a bug of the caller's, which must not become a panic here.
-        Poll::Ready(self.abandon(id).unwrap_or_else(|| Err(forgotten())))
+        let state = call.give_up(&mut self.held);
+        if !call.open {
+            self.table.discard(id);
+        }
+        let CallState::Done(outcome) = state else {
+            return Poll::Ready(Err(forgotten()));
+        };
+        self.delivered(&outcome);
+        Poll::Ready(outcome)
     }
 
-    /// Nobody waits for a call any more; returns its outcome, if there is one.
-    #[inline]
-    pub(super) fn abandon(&mut self, id: u64) -> Option<Result<Reply, Failure>> {
-        let call = self.table.get_mut(id)?;
-        let state = std::mem::replace(&mut call.state, CallState::Tombstone);
-        if let Some(partial) = &mut call.reply {
-            self.held.bytes -= partial.assembly.forget() as u64;
-        }
-        if let Some(flow) = &mut call.flow {
-            flow.release(&mut self.held);
-        }
+    /// Nobody waits for a call any more.
+    pub(super) fn abandon(&mut self, id: u64) {
+        let Some(call) = self.table.get_mut(id) else {
+            return;
+        };
+        let state = call.give_up(&mut self.held);
         if !call.open {
             self.table.discard(id);
         }
         match state {
             CallState::Waiting(_) => self.awaited -= 1,
-            CallState::Done(outcome) => {
-                self.undelivered -= 1;
-                if let Ok(reply) = &outcome {
-                    self.held.bytes -= reply.payload.len();
-                }
-                return Some(outcome);
-            }
+            CallState::Done(outcome) => self.delivered(&outcome),
             CallState::Tombstone => {}
         }
-        None
+    }
+
+    /// An outcome is here no longer.
+    #[inline]
+    fn delivered(&mut self, outcome: &Result<Reply, Failure>) {
+        self.undelivered -= 1;
+        if let Ok(reply) = outcome {
+            self.held.bytes -= reply.payload.len();
+        }
     }
 
     /// Gives a call its outcome; a tombstone needs none. The bytes of a reply must be counted in the inbox already.
@@ -434,6 +438,18 @@ impl Calls {
 impl Call {
     fn is_waiting(&self) -> bool {
         matches!(self.state, CallState::Waiting(_))
+    }
+
+    /// Nobody waits for it any more: returns how far it was, and keeps nothing for anybody.
+    #[inline]
+    fn give_up(&mut self, held: &mut Held) -> CallState {
+        if let Some(partial) = &mut self.reply {
+            held.bytes -= partial.assembly.forget() as u64;
+        }
+        if let Some(flow) = &mut self.flow {
+            flow.release(held);
+        }
+        std::mem::replace(&mut self.state, CallState::Tombstone)
     }
 
     /// Gives it its outcome; false if nobody waits for one.
