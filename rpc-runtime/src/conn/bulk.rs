@@ -167,7 +167,7 @@ impl Bulk {
 
     /// Whether anything remains of a message of call `id`.
     pub(super) fn has(&self, id: u64) -> bool {
-        self.rests().any(|rest| rest.id == id)
+        !self.is_empty() && self.rests().any(|rest| rest.id == id)
     }
 
     /// Whether anything remains of a reply.

@@ -76,7 +76,7 @@ impl Connection {
         if !self.is_live() {
             return Poll::Ready(());
         }
-        if !self.bulk.is_empty() && self.bulk.has(id.number()) {
+        if self.bulk.has(id.number()) {
             self.wait_for_data(id.number(), cx);
             return Poll::Pending;
         }

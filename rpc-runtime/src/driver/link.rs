@@ -35,7 +35,7 @@ pub(super) struct State {
 pub(crate) enum Clock {
     /// What the clock says.
     Now,
-    /// What it said when somebody last looked: for those who come right behind, which spares them a look of their own.
+    /// What it said when somebody last looked: for those who come soon behind, which spares them a look of their own.
     Recent,
 }
 

@@ -85,7 +85,8 @@ impl Served {
         self.with_inline(inline, Clock::Now, f)
     }
 
-    /// As [`Served::with`], at the beginning of a handler: the dispatcher comes from the connection.
+    /// As [`Served::with`], for who comes from the connection, or is polled no longer than a millisecond before it does: at the
+    /// beginning of a handler, or with the next message of a stream. It costs no look at the clock.
     pub(crate) fn with_recent<R>(&self, f: impl FnOnce(&mut Connection, Time) -> R) -> R {
         let inline = INLINE.get();
         if inline.served != self.address() {

@@ -67,7 +67,7 @@ impl<T: Message> Replies<T> {
         let message = Outgoing::new(message, self.served.compression());
         let sent = turn.run(|cx| {
             self.served
-                .with(|conn, now| conn.poll_data(self.id, &message, now, cx))
+                .with_recent(|conn, now| conn.poll_data(self.id, &message, now, cx))
         });
         sent.await.map_err(|unsent| match unsent {
             Unsent::TooLong { len, max } => Status::new(
