@@ -115,6 +115,8 @@ pub(crate) struct Connection {
     call_again_at: Option<Time>,
     /// Calls that were given up before CANCEL may be sent, which is after the peer's HELLO.
     cancels: Vec<u64>,
+    /// How many messages of streams waited when bytes were read last.
+    waiting_at_read: usize,
     /// Streams of which half a window or more was taken, so that the peer gets credit.
     owing: Vec<u64>,
     /// Requests in fragments whose last one is in the output and not yet with the OS: what a flush waits for.
@@ -201,6 +203,7 @@ impl Connection {
             room: Room::default(),
             call_again_at: None,
             cancels: Vec::new(),
+            waiting_at_read: 0,
             owing: Vec::new(),
             flushing: VecDeque::new(),
             unflushed: None,
@@ -315,6 +318,9 @@ impl Connection {
     /// Bytes arrived, whether or not they complete a frame (keep-alive).
     pub(crate) fn handle_read(&mut self, now: Time) {
         self.keep_alive.read(now);
+        self.requests.note_read();
+        self.calls.note_read();
+        self.waiting_at_read = self.held().messages;
     }
 
     /// Counts `n` bytes as taken by the OS.

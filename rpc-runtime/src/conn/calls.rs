@@ -26,6 +26,8 @@ pub(super) struct Calls {
     last_id: u64,
     awaited: usize,
     undelivered: usize,
+    /// How many were undelivered when bytes were read last.
+    standing: usize,
     held: Held,
 }
 
@@ -102,6 +104,7 @@ impl Calls {
             last_id: 0,
             awaited: 0,
             undelivered: 0,
+            standing: 0,
             held: Held::default(),
         }
     }
@@ -288,11 +291,16 @@ impl Calls {
         }
     }
 
+    /// Bytes were read. What comes with them shares one buffer, so only what waits from before counts.
+    pub(super) fn note_read(&mut self) {
+        self.standing = self.undelivered;
+    }
+
     /// Makes `payload` fit to be kept in the inbox: beside many others, a short one is copied, for it would pin a read
     /// buffer.
     #[inline]
     pub(super) fn unpin(&self, payload: &mut Encoded) {
-        if self.undelivered >= PINNED {
+        if self.standing >= PINNED {
             *payload = std::mem::take(payload).compact();
         }
     }
@@ -506,7 +514,7 @@ impl PartialReply {
     }
 }
 
-/// So many small payloads may wait as slices; each may pin a read buffer.
+/// So many small payloads may wait as slices, and more only if they came by one read; each may pin a read buffer.
 pub(super) const PINNED: usize = 64;
 
 fn forgotten() -> Failure {

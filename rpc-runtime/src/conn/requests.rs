@@ -28,6 +28,8 @@ pub(super) struct Requests {
     /// Complete requests in the order in which their handlers start.
     queue: Queue,
     skipped: usize,
+    /// How long the queue was when bytes were read last.
+    standing: usize,
     /// Complete requests that stand behind a one-way request of which fragments are to come: a call is to see what the
     /// sends before it did.
     held: BTreeSet<u64>,
@@ -242,12 +244,17 @@ impl Requests {
         } else {
             self.enqueue_in_turn(id);
         }
-        if self.queue.len() > PINNED {
+        if self.standing > PINNED {
             if let Some(Stage::Queued(body)) = self.table.get_mut(id).map(|request| &mut request.stage) {
                 body.payload = std::mem::take(&mut body.payload).compact();
             }
         }
         self.takers.wake(woken);
+    }
+
+    /// Bytes were read. What comes with them shares one buffer, so only what waits from before counts.
+    pub(super) fn note_read(&mut self) {
+        self.standing = self.queue.len();
     }
 
     /// Whether some were released that stood behind an unfinished one.

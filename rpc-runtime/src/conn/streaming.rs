@@ -207,7 +207,7 @@ impl Connection {
             max_message: self.settings.max_message,
             max_inbox: self.settings.inbox_bytes,
             room: self.settings.inbox_bytes.saturating_sub(held.bytes),
-            waiting: held.messages,
+            waiting: self.waiting_at_read,
             announced: self.is_announced(frame.encoding),
         };
         let flow = if self.side.gives(id) {

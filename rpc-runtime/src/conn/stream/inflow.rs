@@ -68,7 +68,7 @@ pub(in crate::conn) struct Bounds {
     /// How many bytes may wait to be taken, on the whole connection, and how many more may now.
     pub(in crate::conn) max_inbox: u64,
     pub(in crate::conn) room: u64,
-    /// How many messages wait on the whole connection.
+    /// How many messages waited on the whole connection when the frame was read.
     pub(in crate::conn) waiting: usize,
     /// Whether the frame's compression is one that was announced.
     pub(in crate::conn) announced: bool,
