@@ -73,11 +73,14 @@ impl State {
             || self.is_too_late_for(self.conn.poll_timeout())
     }
 
-    /// As [`State::wants_driver`], for one who has only added a request.
+    /// As [`State::wants_driver`], for one who has only added a request: behind output that waits for the OS anyway, only
+    /// its deadline is news.
     #[inline]
     fn wants_driver_for_request(&self) -> bool {
-        let wanted =
-            (!self.full && self.conn.wants_write()) || self.is_too_late_for(self.conn.next_deadline());
+        if !self.full {
+            return self.wants_driver();
+        }
+        let wanted = self.is_too_late_for(self.conn.next_deadline());
         debug_assert!(
             wanted || !self.wants_driver(),
             "a request that brought a timer forward"
@@ -120,7 +123,7 @@ impl Link {
         result
     }
 
-    /// As [`Link::with`], for a request that goes out or waits to: it brings no timer forward but that of its deadline.
+    /// As [`Link::with`], for a request that goes out or waits to.
     ///
     /// `now` is the time, if the caller has looked at the clock just now.
     pub(crate) fn request<R>(&self, now: Option<Time>, f: impl FnOnce(&mut Connection, Time) -> R) -> R {
