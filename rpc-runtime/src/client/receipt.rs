@@ -59,7 +59,10 @@ impl Receipt {
     pub(super) fn fill(&self, reply: &Reply) {
         *self.lock() = Filled {
             metadata: reply.metadata.clone(),
-            times: Some((reply.queued, reply.ran)),
+            times: Some((
+                Duration::from_micros(reply.queue_us),
+                Duration::from_micros(reply.run_us),
+            )),
         };
     }
 

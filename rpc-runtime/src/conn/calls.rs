@@ -463,14 +463,15 @@ impl Call {
     /// Gives it its outcome; false if nobody waits for one.
     #[inline]
     fn resolve(&mut self, outcome: Result<Reply, Failure>, held: &mut Held, woken: &mut Woken) -> bool {
-        let CallState::Waiting(waker) = &mut self.state else {
+        if !self.is_waiting() {
             return false;
-        };
-        woken.push(waker.take());
+        }
+        if let CallState::Waiting(waker) = std::mem::replace(&mut self.state, CallState::Done(outcome)) {
+            woken.push(waker);
+        }
         if let Some(flow) = &mut self.flow {
             flow.end(held, woken);
         }
-        self.state = CallState::Done(outcome);
         true
     }
 
@@ -504,8 +505,8 @@ impl PartialReply {
         let head = Reply {
             payload: Encoded::default(),
             metadata: Metadata::new(),
-            queued: Time::ZERO,
-            ran: Time::ZERO,
+            queue_us: 0,
+            run_us: 0,
         };
         Self {
             assembly: Assembly::discard(length),

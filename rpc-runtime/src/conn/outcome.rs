@@ -286,7 +286,7 @@ fn reply(payload: Encoded, metadata: Metadata, queue_us: u64, run_us: u64) -> Re
     Reply {
         payload,
         metadata,
-        queued: Time::from_micros(queue_us),
-        ran: Time::from_micros(run_us),
+        queue_us,
+        run_us,
     }
 }

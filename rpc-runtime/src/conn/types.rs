@@ -122,10 +122,10 @@ pub(crate) struct Reply {
     pub(crate) payload: Encoded,
     /// Entries beside it.
     pub(crate) metadata: Metadata,
-    /// How long the call waited on the server.
-    pub(crate) queued: Duration,
-    /// How long its handler ran.
-    pub(crate) ran: Duration,
+    /// How long the call waited on the server, in microseconds.
+    pub(crate) queue_us: u64,
+    /// How long its handler ran, in microseconds.
+    pub(crate) run_us: u64,
 }
 
 impl fmt::Debug for Reply {
@@ -133,8 +133,8 @@ impl fmt::Debug for Reply {
         f.debug_struct("Reply")
             .field("payload", &self.payload)
             .field("metadata", &self.metadata)
-            .field("queued", &self.queued)
-            .field("ran", &self.ran)
+            .field("queue_us", &self.queue_us)
+            .field("run_us", &self.run_us)
             .finish()
     }
 }

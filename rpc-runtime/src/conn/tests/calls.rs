@@ -15,7 +15,7 @@ fn reply_carries_the_message_and_the_receipt() {
     assert!(pair.poll(&mut call));
     assert_eq!(call.ok(), b"brown");
     let reply = call.reply.as_ref().unwrap();
-    assert_eq!((reply.queued, reply.ran), (ms(3), ms(5)));
+    assert_eq!((reply.queue_us, reply.run_us), (3000, 5000));
     pair.assert_quiescent();
 }
 
