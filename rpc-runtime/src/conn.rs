@@ -557,6 +557,7 @@ impl Connection {
         for id in self.requests.select(|_| true) {
             self.disconnect_request(id);
         }
+        self.requests.forget_withdrawn();
     }
 
     /// The peer is gone: its calls are dropped, unfinished ones and those whose handler was not polled at once.

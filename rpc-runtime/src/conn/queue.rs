@@ -46,6 +46,11 @@ impl Queue {
         self.lines.iter().all(VecDeque::is_empty)
     }
 
+    /// Drops all ids.
+    pub(super) fn clear(&mut self) {
+        self.lines.iter_mut().for_each(VecDeque::clear);
+    }
+
     /// How many there are.
     pub(super) fn len(&self) -> usize {
         self.lines.iter().map(VecDeque::len).sum()

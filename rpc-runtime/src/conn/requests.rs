@@ -371,6 +371,11 @@ impl Requests {
         }
     }
 
+    /// Nothing waits for a REPLY any more.
+    pub(super) fn forget_withdrawn(&mut self) {
+        self.withdrawn = VecDeque::new();
+    }
+
     /// A handler is no longer wanted; it learns so.
     pub(super) fn unwant(&mut self, id: u64, unwanted: Unwanted, woken: &mut Woken) {
         let Some(request) = self.table.get_mut(id) else {
@@ -529,7 +534,11 @@ impl Requests {
             return;
         }
         self.skipped += 1;
-        if self.skipped > 32 && self.skipped > self.queue.len() / 2 {
+        if self.skipped >= self.queue.len() {
+            // Nobody may come any more to take what is left.
+            self.queue.clear();
+            self.skipped = 0;
+        } else if self.skipped > 32 && self.skipped > self.queue.len() / 2 {
             let table = &self.table;
             let is_queued = |id| matches!(table.get(id).map(|r: &Request| &r.stage), Some(Stage::Queued(_)));
             self.queue.retain(is_queued);
