@@ -1,5 +1,7 @@
 //! FrameCodec: bytes to frames, within the limit of length.
 
+mod spare;
+
 use std::{error, fmt, io, mem};
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -24,8 +26,8 @@ pub(crate) struct FrameCodec {
     own: Option<Own>,
     /// The fragment that is read straight to where it belongs, in a buffer of the connection's.
     place: Option<Place>,
-    /// How large the next read buffer is to be.
-    next: usize,
+    /// Whether the last frame was a long one.
+    is_long: bool,
 }
 
 /// A frame whose beginning is there, in a buffer of this capacity that was made for it.
@@ -51,8 +53,7 @@ impl FrameCodec {
     /// How large a read buffer may be without regard to how much has come.
     pub(crate) const READ_BUFFER: usize = 64 * 1024;
 
-    /// How large it is at first: after a silence, when there may be no more than one call, and behind a long frame,
-    /// when what comes is likely to be a long one too and goes to a buffer of its own.
+    /// How much is read behind a long frame: what comes is likely to be a long one too, and goes to a buffer of its own.
     const READ_FIRST: usize = 4 * 1024;
 
     /// With less room than this, a read is hardly worth its system call.
@@ -67,7 +68,7 @@ impl FrameCodec {
             wanted: None,
             own: None,
             place: None,
-            next: Self::READ_FIRST,
+            is_long: false,
         }
     }
 
@@ -84,13 +85,28 @@ impl FrameCodec {
             // The beginning of the next frame comes with the same read, and is moved.
             return place.end + Self::READ_FIRST - buffer.len();
         }
-        let spare = buffer.capacity() - buffer.len();
-        if spare < Self::READ_MIN && (spare == 0 || self.own.is_none()) {
-            let additional = self.next.saturating_sub(buffer.len());
-            buffer.reserve(additional.max(1));
-            self.next = Self::READ_BUFFER;
+        if buffer.capacity() == 0 {
+            *buffer = spare::take();
         }
-        usize::MAX
+        let room = buffer.capacity() - buffer.len();
+        if room < Self::READ_MIN && (room == 0 || self.own.is_none()) {
+            let additional = Self::READ_BUFFER.saturating_sub(buffer.len());
+            buffer.reserve(additional.max(1));
+        }
+        if self.is_long && self.own.is_none() {
+            Self::READ_FIRST
+        } else {
+            usize::MAX
+        }
+    }
+
+    /// Gives an empty buffer back to the thread: a connection holds none between two reads.
+    #[inline]
+    pub(crate) fn give_back(&self, buffer: &mut BytesMut) {
+        // An empty one may be a message that a fragment is read to.
+        if buffer.is_empty() && self.place.is_none() {
+            spare::put(mem::take(buffer));
+        }
     }
 
     /// The fragment that `buffer` begins with, if most of it is still to come, and how long it is: it may be read
@@ -138,7 +154,7 @@ impl FrameCodec {
     fn take_placed(&mut self, buffer: &mut BytesMut) -> Option<Frame> {
         let place = self.place.take_if(|place| buffer.len() >= place.end)?;
         self.received += place.total as u64;
-        self.next = Self::READ_FIRST;
+        self.is_long = true;
         let mut message = split_rest(buffer, place.end);
         message.truncate(place.end);
         let mut frame = place.frame;
@@ -153,14 +169,6 @@ impl FrameCodec {
     fn allowed(&self, buffer: &BytesMut) -> u64 {
         let received = self.received.saturating_add(buffer.len() as u64);
         received.saturating_mul(2).max(Self::READ_BUFFER as u64)
-    }
-
-    /// Gives an empty buffer back, of a connection that has become idle.
-    pub(crate) fn release(&mut self, buffer: &mut BytesMut) {
-        if buffer.is_empty() {
-            *buffer = BytesMut::new();
-            self.next = Self::READ_FIRST;
-        }
     }
 
     /// Makes room for more of a frame that takes `total` bytes: at most [`Self::READ_BUFFER`], or twice of what has
@@ -192,7 +200,10 @@ impl FrameCodec {
         self.received += total as u64;
         match self.own.take() {
             Some(own) => self.take_own(buffer, total, own),
-            None => (buffer.split_to(total).freeze(), false),
+            None => {
+                self.is_long = total > Self::READ_FIRST;
+                (buffer.split_to(total).freeze(), false)
+            }
         }
     }
 
@@ -202,7 +213,7 @@ impl FrameCodec {
             return (buffer.split_to(total).freeze(), false);
         }
         let frame = split_rest(buffer, total);
-        self.next = Self::READ_FIRST;
+        self.is_long = true;
         (frame.freeze(), true)
     }
 }
@@ -514,19 +525,25 @@ mod tests {
     }
 
     #[test]
-    fn idle_connection_begins_with_a_small_buffer() {
-        let mut codec = FrameCodec::new(MAX_FRAME);
-        let mut buffer = BytesMut::new();
-        for _ in 0..2 {
-            codec.prepare_read(&mut buffer);
-            assert_eq!(buffer.capacity(), FrameCodec::READ_FIRST);
-            buffer.put_slice(&encode(&[frame(1, &[7; 3000])]));
-            codec.decode(&mut buffer).unwrap().unwrap();
-            codec.prepare_read(&mut buffer);
-            assert_eq!(buffer.capacity(), FrameCodec::READ_BUFFER);
-            codec.release(&mut buffer);
-            assert_eq!(buffer.capacity(), 0);
-        }
+    fn connections_of_one_thread_read_into_one_buffer() {
+        let (mut one, mut other) = (FrameCodec::new(MAX_FRAME), FrameCodec::new(MAX_FRAME));
+        let stream = encode(&[frame(1, b"first")]);
+        let (mut buffer, mut second) = (BytesMut::new(), BytesMut::new());
+        one.prepare_read(&mut buffer);
+        assert_eq!(buffer.capacity(), FrameCodec::READ_BUFFER);
+        let lent = buffer.as_ptr()..buffer.as_ptr().wrapping_add(buffer.capacity());
+        buffer.put_slice(&stream);
+        let first = one.decode(&mut buffer).unwrap().unwrap();
+        one.give_back(&mut buffer);
+        assert_eq!(buffer.capacity(), 0);
+        other.prepare_read(&mut second);
+        assert!(lent.contains(&second.as_ptr()));
+        second.put_slice(&stream[..5]);
+        other.give_back(&mut second);
+        assert_eq!(second, stream[..5], "what has come is kept");
+        one.prepare_read(&mut buffer);
+        assert!(!lent.contains(&buffer.as_ptr()));
+        assert_eq!(first, frame(1, b"first"));
     }
 
     #[test]

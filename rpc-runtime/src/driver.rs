@@ -170,6 +170,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         match read {
             Poll::Pending => {
                 self.quiet = true;
+                self.codec.give_back(&mut self.input);
                 Input::Nothing
             }
             Poll::Ready(Ok(0)) => {
@@ -256,7 +257,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         self.input.clear();
     }
 
-    /// Reads the rest of a fragment to where the connection wants it, if there is one that has only begun.
+    /// What is there of the next frame stays until the rest of it comes; of a fragment where the connection wants it.
     #[inline]
     fn place(&mut self, conn: &mut Connection) {
         if let Some(fragment) = self.codec.fragment(&self.input) {
@@ -264,6 +265,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                 self.codec.place(fragment, message, &mut self.input);
             }
         }
+        self.codec.give_back(&mut self.input);
     }
 
     /// Gives the buffers of an idle connection back.
@@ -273,7 +275,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         }
         self.release = None;
         if !self.active {
-            self.codec.release(&mut self.input);
             self.output.release();
         }
     }
