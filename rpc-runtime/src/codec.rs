@@ -7,7 +7,7 @@ use std::{error, fmt, io, mem};
 use bytes::{Buf, Bytes, BytesMut};
 use tokio_util::codec::Decoder;
 
-use crate::frame::{Frame, FrameError, Output, PREFIX_LEN, Placed};
+use crate::frame::{Flags, Frame, FrameError, Output, PREFIX_LEN, Placed};
 
 /// Cuts a stream of bytes into frames.
 ///
@@ -55,6 +55,10 @@ impl FrameCodec {
 
     /// How much is read behind a long frame: what comes is likely to be a long one too, and goes to a buffer of its own.
     const READ_FIRST: usize = 4 * 1024;
+
+    /// From this length on a frame is long: of shorter ones a read brings several, and copying costs less than reading
+    /// each by itself.
+    const LONG: usize = 32 * 1024;
 
     /// With less room than this, a read is hardly worth its system call.
     const READ_MIN: usize = 2 * 1024;
@@ -118,7 +122,7 @@ impl FrameCodec {
 
     #[cold]
     fn begun(&self, buffer: &BytesMut, total: usize) -> Option<Fragment> {
-        if self.own.is_some() || total as u64 > self.allowed(buffer) {
+        if total < Self::LONG || self.own.is_some() || total as u64 > self.allowed(buffer) {
             return None;
         }
         let body = buffer.get(PREFIX_LEN..)?;
@@ -200,10 +204,7 @@ impl FrameCodec {
         self.received += total as u64;
         match self.own.take() {
             Some(own) => self.take_own(buffer, total, own),
-            None => {
-                self.is_long = total > Self::READ_FIRST;
-                (buffer.split_to(total).freeze(), false)
-            }
+            None => (buffer.split_to(total).freeze(), false),
         }
     }
 
@@ -213,7 +214,7 @@ impl FrameCodec {
             return (buffer.split_to(total).freeze(), false);
         }
         let frame = split_rest(buffer, total);
-        self.is_long = true;
+        self.is_long = total >= Self::LONG;
         (frame.freeze(), true)
     }
 }
@@ -252,6 +253,8 @@ impl Decoder for FrameCodec {
         body.advance(PREFIX_LEN);
         let mut frame = Frame::decode(body)?;
         self.is_first = false;
+        // The beginning of a message that is longer than a frame is short.
+        self.is_long &= is_own || frame.flags.contains(Flags::MORE);
         // A long payload is handed out by reference and would pin the whole read buffer. Fragments are copied into
         // their message by whoever reassembles them.
         if !is_own && frame.payload.len() >= Output::BY_REFERENCE && !frame.is_fragment() {
@@ -378,7 +381,7 @@ mod tests {
     use tokio_util::codec::{Encoder, LengthDelimitedCodec};
 
     use super::*;
-    use crate::frame::{Flags, Kind};
+    use crate::frame::Kind;
 
     const MAX_FRAME: usize = 144 * 1024;
 

@@ -176,11 +176,9 @@ impl Assembly {
         self.bytes.extend_from_slice(fragment);
     }
 
-    /// Moves what is there to a buffer of exactly this size: `reserve` might double it.
+    /// Makes the buffer as long as this, or twice as long as it was: `reserve` can do so without a copy.
     fn grow(&mut self, capacity: usize) {
-        let mut larger = BytesMut::with_capacity(capacity);
-        larger.extend_from_slice(&self.bytes);
-        self.bytes = larger;
+        self.bytes.reserve(capacity - self.bytes.len());
     }
 
     /// The whole message, once its last fragment is there.
