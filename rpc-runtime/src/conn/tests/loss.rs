@@ -211,3 +211,16 @@ fn nothing_is_written_after_the_end() {
     pair.server.conn.handle_frame(Frame::default(), pair.now);
     assert_eq!(pair.server.conn.open_requests(), 0);
 }
+
+#[test]
+fn requests_that_nobody_took_before_the_loss_leave_no_place_behind() {
+    let mut pair = Pair::new();
+    let _one_way = pair.start(Call::send(b"waits for its handler"));
+    let call = pair.call(b"is cancelled before its handler starts");
+    call.abandon(&mut pair.client.conn, pair.now);
+    pair.settle();
+    pair.server.conn.handle_lost("gone", None, pair.now);
+    // Nobody takes requests any more, and the one-way expires.
+    pair.advance(secs(31));
+    assert_eq!(pair.server.conn.leftovers(), [""; 0]);
+}
