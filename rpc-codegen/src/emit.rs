@@ -133,6 +133,8 @@ struct Names<'a> {
     client: Ident,
     send: Ident,
     send_recv: Ident,
+    /// The parameter that stands for who implements the service: not the service's own name.
+    implementor: Ident,
 }
 
 impl<'a> Names<'a> {
@@ -146,6 +148,7 @@ impl<'a> Names<'a> {
             client: format_ident!("{}", camel_with(name, "Client")),
             send: format_ident!("{}", camel_with(name, "Send")),
             send_recv: format_ident!("{}", camel_with(name, "SendRecv")),
+            implementor: format_ident!("{}", if camel(name) == "T" { "U" } else { "T" }),
         }
     }
 }

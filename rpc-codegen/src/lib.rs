@@ -13,11 +13,11 @@
 //!
 //! ```toml
 //! [dependencies]
-//! rpc-runtime = "0.1"
+//! rpc-runtime = { path = "../rpc/rpc-runtime" } # not on a registry yet
 //! tokio = { version = "1", features = ["macros", "rt-multi-thread"] }
 //!
 //! [build-dependencies]
-//! rpc-codegen = "0.1"
+//! rpc-codegen = { path = "../rpc/rpc-codegen" }
 //! ```
 //!
 //! `proto/greeter.proto`, the procedures and their messages:

@@ -367,6 +367,7 @@ fn foreign(bytes: &[u8]) -> Option<&'static str> {
         // The SETTINGS that an HTTP/2 server begins with: a length, type 4, flags and stream 0. A frame of ours
         // would have the key of a field where the flags are, and no key is 0.
         [0, _, _, 4, 0, 0, 0, 0, 0, ..] => Some("HTTP/2"),
+        [b'S', b'S', b'H', b'-', ..] => Some("SSH"),
         [a, b, c, d, ..] if HTTP_1.contains(&&[*a, *b, *c, *d][..]) => Some("HTTP/1"),
         _ => None,
     }
@@ -624,6 +625,7 @@ mod tests {
             (b"\x15\x03\x03\x00\x02\x02\x0a", "TLS"),
             (b"GET / HTTP/1.1\r\n", "HTTP/1"),
             (b"POST", "HTTP/1"),
+            (b"SSH-2.0-OpenSSH", "SSH"),
             (b"HTTP/1.1 400 Bad Request\r\n", "HTTP/1"),
             (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "HTTP/2"),
             (b"\x00\x00\x12\x04\x00\x00\x00\x00\x00\x00\x03", "HTTP/2"),
@@ -638,7 +640,7 @@ mod tests {
     #[test]
     fn unknown_bytes_are_a_frame_that_is_too_long() {
         let error = FrameCodec::new(MAX_FRAME)
-            .decode(&mut BytesMut::from(&b"SSH-2.0"[..]))
+            .decode(&mut BytesMut::from(&b"220 mail.example"[..]))
             .unwrap_err();
         assert!(matches!(error, CodecError::TooLong { .. }));
     }

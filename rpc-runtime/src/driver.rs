@@ -20,7 +20,7 @@ use tokio::{
 use tokio_util::codec::Decoder;
 
 pub(crate) use self::{
-    baton::{Baton, Drive, Round},
+    baton::{Baton, Drive, RUNTIME_GONE, Round},
     link::{Clock, Link},
 };
 use crate::{
@@ -70,6 +70,8 @@ struct Driver<S> {
     /// first, for there may be replies in it, or why it went.
     failed: Option<FailedWrite>,
     wakers: Vec<Waker>,
+    /// Why the connection ends if the driver is dropped.
+    why: &'static str,
     /// How many tasks were woken since somebody asked.
     woken: usize,
 }
@@ -129,6 +131,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             writing: Writing::Open,
             failed: None,
             wakers: Vec::new(),
+            why: RUNTIME_GONE,
             woken: 0,
         }
     }
@@ -365,10 +368,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     }
 }
 
+impl<S> Driver<S> {
+    /// Goes, and takes the connection with it for the reason `why`, unless that is closed.
+    fn end(mut self: Box<Self>, why: &'static str) {
+        self.why = why;
+    }
+}
+
 /// A driver that goes away before its connection is closed takes the connection with it: no call stays pending.
 impl<S> Drop for Driver<S> {
     fn drop(&mut self) {
-        let written = self.written;
+        let (written, why) = (self.written, self.why);
         let failed = self.failed.take();
         self.link.with(|conn, now| {
             if !conn.is_closed() {
@@ -377,7 +387,7 @@ impl<S> Drop for Driver<S> {
                 if let Some(FailedWrite { offered, error, .. }) = failed {
                     conn.handle_write_failed(offered, error, now);
                 }
-                conn.handle_lost("the runtime shut down", None, now);
+                conn.handle_lost(why, None, now);
             }
         });
     }

@@ -12,7 +12,7 @@ use crate::{Code, Metadata, Status};
 pub enum Executed {
     /// The handler did not run and never will: the call may be made again.
     No,
-    /// Nobody here can know.
+    /// It may have run, in part or wholly: of a stream that is cut off, say, although messages of it were read.
     Maybe,
     /// The handler ran to its end and returned this error.
     Yes,

@@ -108,6 +108,29 @@ async fn a_sender_that_is_dropped_before_its_end_cancels_the_call() {
 }
 
 #[tokio::test]
+async fn a_task_that_reads_on_is_told_when_its_handler_has_ended() {
+    let (tape, client) = client();
+    for _ in 0..20 {
+        let call = client.call().request_stream(&LEAVE, Ok::<(), Error>);
+        let (_sender, reply): (Sender<String>, _) = within(call).await.unwrap();
+        within(reply).await.unwrap();
+    }
+    tape.until_watching(0).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_a_close_cuts_is_told_so() {
+    let (_, client) = client();
+    let call = client.call().timeout(None).reply_stream(&WATCH, ());
+    let mut replies: Streaming<String> = within(call).await.unwrap();
+    within(replies.message()).await.unwrap();
+    let error = within(client.close()).await.unwrap_err();
+    assert!(error.to_string().contains("were cut"), "{error}");
+    let error = within(replies.message()).await.unwrap_err();
+    assert!(error.to_string().contains("this client was closed"), "{error}");
+}
+
+#[tokio::test]
 async fn a_handler_that_does_not_read_makes_its_caller_wait_and_nobody_else() {
     let (tape, client) = client();
     let call = client.call().request_stream(&IGNORE, Ok::<(), Error>);

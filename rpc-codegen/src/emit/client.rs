@@ -26,6 +26,7 @@ fn client(service: &Service, names: &Names<'_>, target: &Target<'_>) -> TokenStr
         client,
         send,
         send_recv,
+        implementor,
         ..
     } = names;
     let docs = doc_lines(&[
@@ -41,7 +42,7 @@ fn client(service: &Service, names: &Names<'_>, target: &Target<'_>) -> TokenStr
     let in_process = target.parts.server().then(|| {
         quote! {
             #[doc = " A client of `server` in this process: no socket, and all else as over one."]
-            pub fn in_process<T: #interface>(server: #server<T>) -> Self {
+            pub fn in_process<#implementor: #interface>(server: #server<#implementor>) -> Self {
                 Self::new(#runtime::Client::in_process(server))
             }
         }

@@ -52,7 +52,11 @@ fn stream_docs(procedure: &Procedure) -> Option<TokenStream> {
 
 /// The trait for `Arc`s, so that a program may keep a hand on what it serves.
 fn shared(service: &Service, names: &Names<'_>) -> TokenStream {
-    let name = &names.service;
+    let Names {
+        service: name,
+        implementor,
+        ..
+    } = names;
     let methods = service.procedures.iter().map(|procedure| {
         let signature = signature(procedure, names);
         let method = format_ident!("{}", procedure.stem.method());
@@ -60,7 +64,7 @@ fn shared(service: &Service, names: &Names<'_>) -> TokenStream {
         quote!(#signature { (**self).#method(cx #(, #arguments)*) })
     });
     quote! {
-        impl<T: #name> #name for ::std::sync::Arc<T> {
+        impl<#implementor: #name> #name for ::std::sync::Arc<#implementor> {
             #(#methods)*
         }
     }
@@ -124,6 +128,7 @@ fn server(service: &Service, names: &Names<'_>) -> TokenStream {
         list,
         service: name,
         server,
+        implementor,
         ..
     } = names;
     let type_docs = doc_lines(&[format!(
@@ -150,26 +155,26 @@ fn server(service: &Service, names: &Names<'_>) -> TokenStream {
     };
     quote! {
         #type_docs
-        pub struct #server<T> {
-            service: ::std::sync::Arc<T>,
+        pub struct #server<#implementor> {
+            service: ::std::sync::Arc<#implementor>,
         }
-        impl<T: #name> #server<T> {
+        impl<#implementor: #name> #server<#implementor> {
             #[doc = " Serves `service`; an `Arc` of one will do, to share it."]
-            pub fn new(service: T) -> Self {
+            pub fn new(service: #implementor) -> Self {
                 Self { service: ::std::sync::Arc::new(service) }
             }
         }
-        impl<T> ::core::clone::Clone for #server<T> {
+        impl<#implementor> ::core::clone::Clone for #server<#implementor> {
             fn clone(&self) -> Self {
                 Self { service: ::std::sync::Arc::clone(&self.service) }
             }
         }
-        impl<T> ::core::fmt::Debug for #server<T> {
+        impl<#implementor> ::core::fmt::Debug for #server<#implementor> {
             fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
                 #runtime::codegen::opaque_debug(f, #server_name)
             }
         }
-        impl<T: #name> #runtime::codegen::Service for #server<T> {
+        impl<#implementor: #name> #runtime::codegen::Service for #server<#implementor> {
             fn name(&self) -> &'static str {
                 #full_name
             }

@@ -50,7 +50,7 @@ impl Connected {
     /// Ends the connection now; everything that is pending on it fails.
     pub(super) fn abort(&self) {
         if let Some(baton) = &self.baton {
-            baton.cut();
+            baton.cut("this client was closed");
         }
     }
 

@@ -65,7 +65,10 @@ impl fmt::Display for Deadline {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let given = self.given.unwrap_or(Duration::MAX);
         // Microseconds are enough to read.
-        let given = Duration::from_micros(given.as_micros().try_into().unwrap_or(u64::MAX));
+        let given = match given.as_micros() {
+            0 => given,
+            micros => Duration::from_micros(micros.try_into().unwrap_or(u64::MAX)),
+        };
         let origin = if self.inherited {
             " (what was left of the surrounding call)"
         } else {

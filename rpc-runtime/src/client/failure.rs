@@ -130,7 +130,10 @@ pub(super) fn check_runtime() -> Result<Handle, Error> {
 fn late(phase: Phase, deadline: &Deadline) -> String {
     match phase {
         Phase::Queue | Phase::Connect => {
-            format!("not sent within {deadline}: the connection had no room for it")
+            format!(
+                "not sent within {deadline}: it waited for a slot or for room, as the peer has too many calls open (its \
+                 Limits::max_calls) or does not keep up"
+            )
         }
         Phase::Write => format!("not wholly written within {deadline}"),
         Phase::Stream => format!("not at its end within {deadline}"),
@@ -303,7 +306,8 @@ mod tests {
         for (phase, text) in [
             (
                 Phase::Queue,
-                "not sent within 50ms: the connection had no room for it",
+                "not sent within 50ms: it waited for a slot or for room, as the peer has too many calls open (its \
+                 Limits::max_calls) or does not keep up",
             ),
             (Phase::Write, "not wholly written within 50ms"),
             (Phase::Wait, "no reply within 50ms"),

@@ -110,7 +110,7 @@ impl Keeper {
         if unless_released(&mut self.held, end).await.is_none() {
             link.with(|conn, now| conn.close(now));
             if timeout(FAREWELL, closed()).await.is_err() {
-                baton.cut();
+                baton.cut("the client was dropped, and its peer did not take what was queued");
             }
         }
     }

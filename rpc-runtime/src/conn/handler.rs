@@ -246,6 +246,10 @@ impl Connection {
     /// What follows when a handler is gone: whoever waits for that learns so.
     fn request_ended(&mut self, mut request: Request, now: Time) {
         request.waiters.wake(&mut self.woken);
+        if let Some(flow) = &mut request.flow {
+            // A task of the handler's may still wait for its streams.
+            flow.wake(&mut self.woken);
+        }
         self.note_use(now);
         self.note_drained();
         self.finish_if_idle(now);

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 
 use super::{
-    CallId, Cause, Connection, Failure, Next, Time, Unsent, Unwanted,
+    CallId, Cause, Connection, Failure, Next, Time, Unsent,
     calls::Reach,
     fragments::Part,
     handler::dropped_status,
@@ -439,7 +439,10 @@ impl Connection {
     /// Why the stream of a handler's call cannot be read on.
     fn broken_status(&self, id: u64) -> Option<Status> {
         let Some(request) = self.requests.get(id) else {
-            return Some(dropped_status(Some(Unwanted::Cancelled)));
+            return Some(Status::new(
+                Code::Cancelled,
+                "the call is over: its handler has ended",
+            ));
         };
         if request.unwanted.is_some() {
             return Some(dropped_status(request.unwanted));

@@ -18,8 +18,8 @@ enum Place<S> {
     Here(Box<Driver<S>>),
     /// Somebody drives right now.
     Out,
-    /// The connection is over, or is to be.
-    Gone,
+    /// The connection is over, or is to be, for this reason.
+    Gone(&'static str),
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Baton<S> {
@@ -50,11 +50,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Baton<S> {
 }
 
 impl<S> Baton<S> {
-    /// Ends the connection now, whatever is open on it, and whoever drives.
-    pub(crate) fn cut(&self) {
-        let place = std::mem::replace(&mut *self.lock(), Place::Gone);
-        // Outside of the lock: it fails everything that is pending on the connection.
+    /// Ends the connection now, whatever is open on it, and whoever drives; `why` is what callers are told.
+    pub(crate) fn cut(&self, why: &'static str) {
+        let mut place = self.lock();
+        if matches!(*place, Place::Gone(_)) {
+            return;
+        }
+        let old = std::mem::replace(&mut *place, Place::Gone(why));
         drop(place);
+        if let Place::Here(driver) = old {
+            // Outside of the lock: it fails everything that is pending on the connection.
+            driver.end(why);
+        }
     }
 
     fn take(&self) -> Option<Box<Driver<S>>> {
@@ -64,20 +71,25 @@ impl<S> Baton<S> {
         }
         match std::mem::replace(&mut *place, Place::Out) {
             Place::Here(driver) => Some(driver),
-            Place::Out | Place::Gone => None,
+            Place::Out | Place::Gone(_) => None,
         }
     }
 
     fn put(&self, driver: Box<Driver<S>>, is_over: bool) {
         let mut place = self.lock();
-        match *place {
-            Place::Out if !is_over => *place = Place::Here(driver),
-            _ => {
-                *place = Place::Gone;
-                drop(place);
-                drop(driver);
+        let why = match *place {
+            Place::Gone(why) => why,
+            _ if !is_over => {
+                *place = Place::Here(driver);
+                return;
             }
-        }
+            _ => {
+                *place = Place::Gone(OVER);
+                OVER
+            }
+        };
+        drop(place);
+        driver.end(why);
     }
 
     fn lock(&self) -> MutexGuard<'_, Place<S>> {
@@ -127,9 +139,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Future for Drive<S> {
 
 impl<S> Drop for Drive<S> {
     fn drop(&mut self) {
-        self.0.cut();
+        self.0.cut(RUNTIME_GONE);
     }
 }
+
+/// What nobody is told: everything that was pending has been failed already.
+const OVER: &str = "the connection is over";
+/// Why a connection ends whose task is dropped.
+pub(crate) const RUNTIME_GONE: &str = "the runtime shut down";
 
 #[cfg(test)]
 mod tests {
@@ -178,7 +195,7 @@ mod tests {
         let (link, baton, _theirs) = pair();
         let driver = baton.take().unwrap();
         assert_eq!(round(&baton, true), Round::Over, "only one drives");
-        baton.cut();
+        baton.cut("cut by the test");
         assert!(!is_closed(&link));
         baton.put(driver, false);
         assert!(is_closed(&link));
@@ -189,9 +206,9 @@ mod tests {
     async fn a_connection_is_cut_whoever_holds_its_baton_when_nobody_drives() {
         let (link, baton, _theirs) = pair();
         assert_eq!(round(&baton, true), Round::Moved);
-        baton.cut();
+        baton.cut("cut by the test");
         assert!(is_closed(&link));
-        baton.cut();
+        baton.cut("cut by the test");
     }
 
     #[tokio::test(start_paused = true)]

@@ -126,7 +126,7 @@ async fn until_closed(served: &Served, admission: Option<Admission>) {
             Some(ready) => ready.is_ok(),
             None => {
                 tracing::warn!(peer, "handshake given up: too many peers are at it");
-                served.cut();
+                served.cut("handshake given up: too many peers are at it");
                 return;
             }
         },

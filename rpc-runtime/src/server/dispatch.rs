@@ -16,7 +16,7 @@ use crate::{
     Code, Handler, Incoming, Priority, Procedure, Status, builtin,
     conn::{Arrived, CallId, End},
     depth,
-    driver::{Baton, Clock, Round},
+    driver::{Baton, Clock, RUNTIME_GONE, Round},
     frame::control::DropReason,
     service::Run,
     terminate::{Asker, Decision, Wish},
@@ -62,7 +62,7 @@ impl Dispatcher {
 impl Drop for Dispatcher {
     fn drop(&mut self) {
         if let Some(baton) = &self.baton {
-            baton.cut();
+            baton.cut(RUNTIME_GONE);
         }
     }
 }

@@ -64,7 +64,7 @@ async fn run(mut ending: Ending) {
         tracing::debug!("drain: peers that do not read or close are cut off");
     }
     for one in &served {
-        one.cut();
+        one.cut("cut off at the end of the drain");
     }
     tracing::info!(took = ?begun.elapsed(), "drain ends");
 }

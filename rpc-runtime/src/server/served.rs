@@ -145,10 +145,10 @@ impl Served {
         self.baton.get()
     }
 
-    /// Ends the connection now, whatever is open on it.
-    pub(super) fn cut(&self) {
+    /// Ends the connection now, whatever is open on it; `why` is what callers are told.
+    pub(super) fn cut(&self, why: &'static str) {
         if let Some(baton) = self.baton.get() {
-            baton.cut();
+            baton.cut(why);
         }
     }
 

@@ -32,10 +32,12 @@ pub(crate) static WATCH: Procedure = Procedure::new("tape.v1.Tape/rpc_watch", 20
 pub(crate) static FIRST: Procedure = Procedure::new("tape.v1.Tape/rpc_first", 207).with_request_stream();
 /// Reads nothing.
 pub(crate) static IGNORE: Procedure = Procedure::new("tape.v1.Tape/rpc_ignore", 208).with_request_stream();
+/// Leaves its stream to a task, and replies.
+pub(crate) static LEAVE: Procedure = Procedure::new("tape.v1.Tape/rpc_leave", 210).with_request_stream();
 /// One number, doubled.
 pub(crate) static DOUBLE: Procedure = Procedure::new("tape.v1.Tape/rpc_double", 209);
 
-static PROCEDURES: [Procedure; 9] = [COUNT, SUM, ECHO, FAIL, PANIC, WATCH, FIRST, IGNORE, DOUBLE];
+static PROCEDURES: [Procedure; 10] = [COUNT, SUM, ECHO, FAIL, PANIC, WATCH, FIRST, IGNORE, DOUBLE, LEAVE];
 
 /// What the test and the handlers share.
 #[derive(Clone, Default)]
@@ -153,6 +155,18 @@ impl Service for Tape {
                 pending::<Result<()>>().await
             }),
             8 => call.handle(|_, number: u64| async move { Ok(2 * number) }),
+            9 => call.handle_request_stream(move |_, mut requests: Requests<String>| async move {
+                let watching = tape.watch();
+                tokio::spawn(async move {
+                    let _watching = watching;
+                    let error = requests.message().await.unwrap_err();
+                    assert_eq!(error.code(), Code::Cancelled);
+                    assert!(error.message().contains("its handler has ended"), "{error}");
+                });
+                // So that the task waits already.
+                tokio::task::yield_now().await;
+                Ok(())
+            }),
             _ => call.unknown(),
         }
     }

@@ -182,3 +182,18 @@ async fn a_client_of_one_half_calls_a_server_of_the_other() {
     send(requests, [texts_of("a"), texts_of("b")]).await;
     assert_eq!(texts.await.expect("a reply"), ["a", "b"]);
 }
+
+#[tokio::test]
+async fn a_service_called_t_is_served_and_called() {
+    use codegen_tests::acme::names::v1::{Note, T, TClient, TServer};
+
+    struct Echo;
+    impl T for Echo {
+        async fn rpc_echo(&self, _: &rpc_runtime::Context, note: Note) -> rpc_runtime::Result<Note> {
+            Ok(note)
+        }
+    }
+    let client = TClient::in_process(TServer::new(std::sync::Arc::new(Echo)));
+    let note = Note { text: "t".into() };
+    assert_eq!(client.send_recv().echo(note.clone()).await.unwrap(), note);
+}
