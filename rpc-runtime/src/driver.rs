@@ -368,13 +368,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     }
 }
 
-impl<S> Driver<S> {
-    /// Goes, and takes the connection with it for the reason `why`, unless that is closed.
-    fn end(mut self: Box<Self>, why: &'static str) {
-        self.why = why;
-    }
-}
-
 /// A driver that goes away before its connection is closed takes the connection with it: no call stays pending.
 impl<S> Drop for Driver<S> {
     fn drop(&mut self) {

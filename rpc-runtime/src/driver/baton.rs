@@ -58,9 +58,10 @@ impl<S> Baton<S> {
         }
         let old = std::mem::replace(&mut *place, Place::Gone(why));
         drop(place);
-        if let Place::Here(driver) = old {
+        if let Place::Here(mut driver) = old {
+            driver.why = why;
             // Outside of the lock: it fails everything that is pending on the connection.
-            driver.end(why);
+            drop(driver);
         }
     }
 
@@ -75,7 +76,7 @@ impl<S> Baton<S> {
         }
     }
 
-    fn put(&self, driver: Box<Driver<S>>, is_over: bool) {
+    fn put(&self, mut driver: Box<Driver<S>>, is_over: bool) {
         let mut place = self.lock();
         let why = match *place {
             Place::Gone(why) => why,
@@ -89,7 +90,7 @@ impl<S> Baton<S> {
             }
         };
         drop(place);
-        driver.end(why);
+        driver.why = why;
     }
 
     fn lock(&self) -> MutexGuard<'_, Place<S>> {
