@@ -409,12 +409,6 @@ impl Connection {
         self.next_timer()
     }
 
-    /// When the next deadline is of a call, a request or a caller who waits: `poll_timeout` is no later.
-    #[inline]
-    pub(crate) fn next_deadline(&self) -> Option<Time> {
-        self.check_at
-    }
-
     /// Whether `take_wakers` may give anybody.
     #[inline]
     pub(crate) fn wants_to_wake(&self) -> bool {

@@ -73,21 +73,6 @@ impl State {
             || self.is_too_late_for(self.conn.poll_timeout())
     }
 
-    /// As [`State::wants_driver`], for one who has only added a request: behind output that waits for the OS anyway, only
-    /// its deadline is news.
-    #[inline]
-    fn wants_driver_for_request(&self) -> bool {
-        if !self.full {
-            return self.wants_driver();
-        }
-        let wanted = self.is_too_late_for(self.conn.next_deadline());
-        debug_assert!(
-            wanted || !self.wants_driver(),
-            "a request that brought a timer forward"
-        );
-        wanted
-    }
-
     /// Whether the driver's timer fires after `wanted`.
     fn is_too_late_for(&self, wanted: Option<Time>) -> bool {
         match (wanted, self.armed) {
@@ -130,7 +115,7 @@ impl Link {
         let mut state = self.lock();
         let now = state.now(now.unwrap_or_else(|| self.now()));
         let result = f(&mut state.conn, now);
-        let wanted = state.driver.is_some() && state.wants_driver_for_request();
+        let wanted = state.driver.is_some() && state.wants_driver();
         wake(state, wanted);
         result
     }
