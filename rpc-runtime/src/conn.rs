@@ -336,7 +336,11 @@ impl Connection {
     /// Sees to it that others are called if those who were called do not come: a task need not poll what it was woken for.
     fn note_room(&mut self, now: Time) {
         let is_due = !self.room.is_empty() && self.room.would_call(self.backlog().rooms());
-        self.call_again_at = is_due.then(|| now.saturating_add(CALL_AGAIN));
+        // Not put off by whatever else goes out.
+        let at = self
+            .call_again_at
+            .unwrap_or_else(|| now.saturating_add(CALL_AGAIN));
+        self.call_again_at = is_due.then_some(at);
     }
 
     /// Some of the output is gone: lets in who waits for room, unless there was as much before.
