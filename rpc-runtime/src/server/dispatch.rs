@@ -77,7 +77,7 @@ impl Future for Dispatcher {
                 Some(baton) => baton.round(cx, turn == 0),
                 None => Round::Over,
             };
-            match (this.start_handlers(cx), round) {
+            match (this.start_handlers(cx, round), round) {
                 // Requests may have stood behind the end of their connection: one-ways still run.
                 (Started::Last, Round::Over) | (Started::Late, _) => return Poll::Ready(()),
                 (Started::All | Started::Last, Round::Idle) | (Started::All, Round::Over) => {
@@ -110,12 +110,13 @@ enum Started {
 
 impl Dispatcher {
     /// Starts handlers of requests that have come, unless it is to write first.
-    fn start_handlers(&mut self, cx: &mut Context<'_>) -> Started {
+    fn start_handlers(&mut self, cx: &mut Context<'_>, round: Round) -> Started {
         let served = Arc::clone(&self.served);
         let mut stop = Stop {
             served: &served,
             late: true,
-            woke: false,
+            // The round may have woken a task of this worker: a peer's driver in this process, say, or a caller.
+            woke: round != Round::Idle,
         };
         let mut started = Started::All;
         for _ in 0..BATCH {
