@@ -40,9 +40,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Baton<S> {
             return Round::Over;
         };
         let mut round = driver.round(cx, is_first);
-        if driver.woken > 1 && round == Round::Moved {
-            driver.woken = 0;
-            round = Round::Woke;
+        if driver.woken > 0 && round == Round::Moved {
+            round = Round::Woke(std::mem::take(&mut driver.woken));
         }
         self.put(driver, matches!(round, Round::Over));
         round
@@ -103,8 +102,8 @@ impl<S> Baton<S> {
 pub(crate) enum Round {
     /// Something moved: there may be more to do at once.
     Moved,
-    /// As `Moved`, and several tasks were woken, which may have more to write.
-    Woke,
+    /// As `Moved`, and so many tasks were woken, which may have more to write.
+    Woke(usize),
     /// Nothing moved; the task is woken when something can.
     Idle,
     /// The connection is over, or somebody else drives it.
@@ -126,8 +125,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Future for Drive<S> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         for turn in 0..TURNS {
             match self.0.round(cx, turn == 0) {
-                Round::Moved => {}
-                Round::Woke => break,
+                Round::Moved | Round::Woke(1) => {}
+                Round::Woke(_) => break,
                 Round::Idle => return Poll::Pending,
                 Round::Over => return Poll::Ready(()),
             }

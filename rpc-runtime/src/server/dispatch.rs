@@ -83,7 +83,7 @@ impl Future for Dispatcher {
                 (Started::All | Started::Last, Round::Idle) | (Started::All, Round::Over) => {
                     return Poll::Pending;
                 }
-                (Started::Some, _) | (_, Round::Moved | Round::Woke) => {}
+                (Started::Some, _) | (_, Round::Moved | Round::Woke(_)) => {}
             }
             if !coop::has_budget_remaining() {
                 break;
@@ -115,8 +115,8 @@ impl Dispatcher {
         let mut stop = Stop {
             served: &served,
             late: true,
-            // The round may have woken a task of this worker: a peer's driver in this process, say, or a caller.
-            woke: round != Round::Idle,
+            // The round may have woken a task of this worker: a caller, or the peer's driver in this process.
+            woke: matches!(round, Round::Woke(_)) || (round == Round::Moved && served.is_in_memory()),
         };
         let mut started = Started::All;
         for _ in 0..BATCH {

@@ -116,6 +116,12 @@ impl Served {
         (result, asleep.work())
     }
 
+    /// Whether the peer is in this process, so that writing to it wakes its task.
+    pub(super) fn is_in_memory(&self) -> bool {
+        let address = self.peer.address();
+        !address.starts_with("tcp") && !address.starts_with("unix")
+    }
+
     pub(super) fn watch(&self) -> &Watch {
         &self.watch
     }
