@@ -35,6 +35,9 @@ pub(super) struct Dispatcher {
     /// None once another one drives.
     baton: Option<Arc<Baton<Stream>>>,
     turn: u64,
+    /// Whether a task of this worker may have been woken since this one was polled: it must not sit behind a handler that
+    /// blocks.
+    woke: bool,
 }
 
 impl Dispatcher {
@@ -45,6 +48,7 @@ impl Dispatcher {
             served: Arc::clone(served),
             baton: Some(baton),
             turn: 0,
+            woke: false,
         });
     }
 
@@ -54,6 +58,7 @@ impl Dispatcher {
             served: Arc::clone(served),
             baton: served.baton().cloned(),
             turn,
+            woke: false,
         });
     }
 }
@@ -72,12 +77,16 @@ impl Future for Dispatcher {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
+        this.woke = false;
         for turn in 0..TURNS {
             let round = match &this.baton {
                 Some(baton) => baton.round(cx, turn == 0),
                 None => Round::Over,
             };
-            match (this.start_handlers(cx, round), round) {
+            // A caller, or the peer's driver, if that is in this process.
+            this.woke |=
+                matches!(round, Round::Woke(_)) || (round == Round::Moved && this.served.is_in_memory());
+            match (this.start_handlers(cx), round) {
                 // Requests may have stood behind the end of their connection: one-ways still run.
                 (Started::Last, Round::Over) | (Started::Late, _) => return Poll::Ready(()),
                 (Started::All | Started::Last, Round::Idle) | (Started::All, Round::Over) => {
@@ -110,13 +119,12 @@ enum Started {
 
 impl Dispatcher {
     /// Starts handlers of requests that have come, unless it is to write first.
-    fn start_handlers(&mut self, cx: &mut Context<'_>, round: Round) -> Started {
+    fn start_handlers(&mut self, cx: &mut Context<'_>) -> Started {
         let served = Arc::clone(&self.served);
         let mut stop = Stop {
             served: &served,
             late: true,
-            // The round may have woken a task of this worker: a caller, or the peer's driver in this process.
-            woke: matches!(round, Round::Woke(_)) || (round == Round::Moved && served.is_in_memory()),
+            woke: self.woke,
         };
         let mut started = Started::All;
         for _ in 0..BATCH {
@@ -150,6 +158,7 @@ impl Dispatcher {
             }
         }
         stop.late = false;
+        self.woke = stop.woke;
         started
     }
 
@@ -302,8 +311,8 @@ struct Stop<'a> {
     served: &'a Served,
     /// Whether another one drives meanwhile, which does not know what there is to write.
     late: bool,
-    /// Whether the last handler has to wait, and so may have woken a task of this worker: one that is to make a call
-    /// for it, say.
+    /// Whether a task of this worker may have been woken: by a handler that has to wait, for it may have asked one to make a
+    /// call for it, or before.
     woke: bool,
 }
 

@@ -20,7 +20,7 @@ use crate::{
     client::Channel,
     conn::{Cause, Connection, State, Time},
     driver::{Baton, Clock, Link},
-    transport::Stream,
+    transport::{Stream, Transport},
 };
 
 /// One connection of a server, as its dispatcher and its handlers share it.
@@ -118,8 +118,7 @@ impl Served {
 
     /// Whether the peer is in this process, so that writing to it wakes its task.
     pub(super) fn is_in_memory(&self) -> bool {
-        let address = self.peer.address();
-        !address.starts_with("tcp") && !address.starts_with("unix")
+        matches!(self.peer.transport(), Transport::Memory | Transport::InProcess)
     }
 
     pub(super) fn watch(&self) -> &Watch {

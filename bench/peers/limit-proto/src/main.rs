@@ -163,9 +163,7 @@ impl Future for ServerConn {
                             encode_frame(&mut me.out, 2, id, 0, &r.unwrap())
                         }
                     }
-                    Poll::Pending => {
-                        unimplemented!()
-                    }
+                    Poll::Pending => panic!("a handler of this sketch must not wait"),
                 }
             }
             if k == 3 {
