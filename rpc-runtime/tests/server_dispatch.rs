@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use lab::*;
 use rpc_runtime::{Client, Code, Executed, Limits};
-use tokio::runtime::{Builder, Runtime};
+use tokio::{
+    runtime::{Builder, Runtime},
+    task::JoinSet,
+};
 
 #[tokio::test]
 async fn handlers_are_first_polled_in_the_order_of_submission() {
@@ -135,6 +138,66 @@ fn a_call_made_by_a_handler_goes_on_beside_a_later_handler_that_blocks() {
         lab.logged("slow ended").await;
     });
     servers.shutdown_background();
+}
+
+#[test]
+fn calls_that_compute_spread_over_the_workers() {
+    let (servers, clients) = (runtime(2), runtime(1));
+    let lab = Lab::default();
+    let server = servers.block_on(lab.serve("tcp://127.0.0.1:0"));
+    clients.block_on(async {
+        let client = server.client().await;
+        let until_two_compute_at_a_time = async {
+            loop {
+                let calls: Vec<_> = (0..64).map(|_| start(&client, &COMPUTE, "call")).collect();
+                for call in calls {
+                    call.await.unwrap().unwrap();
+                }
+                let log = lab.take_log();
+                if log
+                    .windows(2)
+                    .any(|two| two.iter().all(|line| line == "call began"))
+                {
+                    break;
+                }
+            }
+        };
+        within(until_two_compute_at_a_time).await;
+    });
+}
+
+#[tokio::test]
+async fn a_call_that_is_spread_sees_what_the_sends_before_it_did() {
+    let lab = Lab::default();
+    let server = lab.serve("tcp://127.0.0.1:0").await;
+    let client = server.client().await;
+    // In a runtime of one thread no order is by chance.
+    let until_calls_keep_no_place = async {
+        let mut overtaken = 0;
+        while overtaken < 100 {
+            let mut calls = JoinSet::new();
+            for i in 0..16 {
+                let client = client.clone();
+                calls.spawn(async move {
+                    send(&client, &NOTE, &format!("before {i}")).await;
+                    let (call, after) = (format!("call {i}"), format!("after {i}"));
+                    let (call, ()) =
+                        tokio::join!(text(&client, &COMPUTE, &call), send(&client, &NOTE, &after));
+                    call.unwrap();
+                });
+            }
+            calls.join_all().await;
+            within(client.barrier()).await.unwrap();
+            let log = lab.take_log();
+            let at = |line: String| log.iter().position(|other| *other == line).unwrap();
+            for i in 0..16 {
+                let call = at(format!("call {i} began"));
+                assert!(at(format!("before {i}")) < call, "{log:?}");
+                overtaken += usize::from(at(format!("after {i}")) < call);
+            }
+        }
+    };
+    within(until_calls_keep_no_place).await;
 }
 
 #[test]

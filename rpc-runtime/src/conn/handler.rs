@@ -43,6 +43,11 @@ impl Connection {
         Poll::Pending
     }
 
+    /// Whether several requests are open.
+    pub(crate) fn has_more_requests(&self) -> bool {
+        self.requests.open() > 1
+    }
+
     /// Marks that the handler is polled for the first time: from here on it counts as executed.
     ///
     /// # Errors

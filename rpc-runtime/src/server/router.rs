@@ -151,6 +151,8 @@ pub(super) struct Route {
     control: bool,
     /// Goes up with each first poll that lasted, down with each that did not.
     slowness: AtomicU32,
+    /// How many first polls in a row computed for long enough to be worth a task, of those that were timed.
+    computing: AtomicU32,
 }
 
 impl Route {
@@ -162,6 +164,7 @@ impl Route {
             run: procedure.run(),
             control: false,
             slowness: AtomicU32::new(0),
+            computing: AtomicU32::new(0),
         }
     }
 
@@ -203,8 +206,27 @@ impl Route {
         }
     }
 
+    /// Whether its first polls compute for so long that several of its calls are better spread over the workers.
+    pub(super) fn is_computing(&self) -> bool {
+        self.computing.load(Ordering::Relaxed) >= COMPUTING
+    }
+
+    /// Notes a first poll that was timed.
+    pub(super) fn note_time(&self, time: Duration) {
+        let computing = self.computing.load(Ordering::Relaxed);
+        let next = if time > COMPUTING_TIME {
+            (computing + 1).min(COMPUTING)
+        } else {
+            0
+        };
+        if next != computing {
+            self.computing.store(next, Ordering::Relaxed);
+        }
+    }
+
     /// Notes a first poll in a task of its own, which took `time`.
     pub(super) fn note_poll(&self, time: Duration) {
+        self.note_time(time);
         if time > SLOW_POLL_TIME {
             self.note_slow()
         } else {
@@ -240,6 +262,10 @@ const SLOW_POLL: u32 = 16;
 const SLOW: u32 = 4 * SLOW_POLL - 12;
 /// A first poll that takes longer is slow.
 const SLOW_POLL_TIME: Duration = Duration::from_millis(1);
+/// A first poll that takes longer costs more than the task that it could have: one to two microseconds, and a wake-up.
+const COMPUTING_TIME: Duration = Duration::from_micros(30);
+/// So many in a row, of those that are timed, and each call of the procedure has a task as long as further requests wait.
+const COMPUTING: u32 = 4;
 /// How many services the text about an unknown procedure names.
 const NAMES_SHOWN: usize = 4;
 
@@ -322,6 +348,27 @@ mod tests {
             route.note_poll(Duration::ZERO);
         }
         assert_eq!(route.run(), Run::InOrder);
+    }
+
+    #[test]
+    fn only_a_procedure_that_always_computes_is_spread() {
+        let router = router(vec![Fake("a.One", ONE)]).unwrap();
+        let route = router.route(router.find(1).unwrap());
+        let long = 2 * COMPUTING_TIME;
+        for _ in 0..100 {
+            for _ in 0..COMPUTING - 1 {
+                route.note_time(long);
+                assert!(!route.is_computing());
+            }
+            route.note_time(Duration::ZERO);
+        }
+        for _ in 0..2 * COMPUTING {
+            route.note_time(long);
+        }
+        assert!(route.is_computing());
+        assert_eq!(route.run(), Run::InOrder, "its one-ways keep their place");
+        route.note_poll(Duration::ZERO);
+        assert!(!route.is_computing());
     }
 
     #[test]

@@ -125,6 +125,11 @@ impl Served {
         &self.watch
     }
 
+    /// Whether several requests of the peer are open.
+    pub(super) fn has_more_requests(&self) -> bool {
+        self.link.look(|conn| conn.has_more_requests())
+    }
+
     /// Keeps a handler that has to wait until [`Served::spawn_deferred`].
     pub(super) fn defer(&self, task: HandlerTask) {
         self.deferred

@@ -6,7 +6,7 @@ pub(crate) mod wire;
 
 use std::{
     sync::{Arc, Condvar, Mutex},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::{Buf, BufMut};
@@ -65,13 +65,15 @@ pub(crate) static BACK_DRAINING: Procedure = Procedure::new("lab.v1.Lab/back_dra
 pub(crate) static BACK_WAIT: Procedure = Procedure::new("lab.v1.Lab/back_wait", 22);
 /// Keeps a stub to its caller.
 pub(crate) static KEEP: Procedure = Procedure::new("lab.v1.Lab/keep", 23);
+/// Notes that it began, computes for longer than a task costs, notes that it ended.
+pub(crate) static COMPUTE: Procedure = Procedure::new("lab.v1.Lab/compute", 24);
 /// The built-in terminate, for requests of the test's own making.
 pub(crate) static TERMINATE: Procedure =
     Procedure::new("rpc.control.v1.Control/rpc_terminate", 0xa5ce_a24e_5662_ab3b);
 /// Not served.
 pub(crate) static NOWHERE: Procedure = Procedure::new("lab.v1.Lab/nowhere", 99);
 
-static PROCEDURES: [Procedure; 23] = [
+static PROCEDURES: [Procedure; 24] = [
     ECHO,
     NOTE,
     WAIT,
@@ -95,6 +97,7 @@ static PROCEDURES: [Procedure; 23] = [
     BACK_DRAINING,
     BACK_WAIT,
     KEEP,
+    COMPUTE,
 ];
 
 /// What the test and the handlers share.
@@ -145,6 +148,11 @@ impl Lab {
     }
 
     /// Waits until the log has `text`.
+    /// The log, which is empty afterwards.
+    pub(crate) fn take_log(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.log.lock().unwrap())
+    }
+
     pub(crate) async fn logged(&self, text: &str) {
         let logged = async {
             loop {
@@ -313,6 +321,15 @@ impl Service for Lab {
             22 => call.handle(|cx: Context, (): ()| async move {
                 lab.set_client(cx.caller());
                 Ok(())
+            }),
+            23 => call.handle(|_, name: String| async move {
+                lab.note(format!("{name} began"));
+                let begun = Instant::now();
+                while begun.elapsed() < Duration::from_micros(100) {
+                    std::hint::spin_loop();
+                }
+                lab.note(format!("{name} ended"));
+                Ok(name)
             }),
             _ => call.unknown(),
         }
