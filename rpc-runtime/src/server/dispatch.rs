@@ -167,6 +167,7 @@ impl Dispatcher {
     fn dispatch(&self, arrived: Arrived, stop: &mut Stop<'_>) -> Option<u64> {
         let served = &self.served;
         let server = served.server();
+        let arrived_at = is_timed(self.turn).then(Instant::now);
         let Some(index) = server.router().find(arrived.procedure) else {
             let status = server.unknown(arrived.procedure);
             if arrived.procedure == builtin::TERMINATE.id() {
@@ -231,10 +232,12 @@ impl Dispatcher {
         if served.watch().is_unlisted() {
             watch::list(served);
         }
-        let timed = (run == Run::InOrder && is_timed(self.turn)).then(Instant::now);
+        let timed = arrived_at
+            .filter(|_| run == Run::InOrder)
+            .map(|at| (at, Instant::now()));
         let (task, _) = served.with_driver_asleep(|| start.run(run, || route.call(call)));
-        if let Some(begun) = timed {
-            route.note_time(begun.elapsed());
+        if let Some((arrived_at, begun)) = timed {
+            route.note_time(begun.elapsed(), begun - arrived_at);
         }
         let turn = served.watch().end(self.turn);
         if run == Run::InOrder && turn.is_some() {

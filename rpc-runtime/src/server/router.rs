@@ -211,10 +211,10 @@ impl Route {
         self.computing.load(Ordering::Relaxed) >= COMPUTING
     }
 
-    /// Notes a first poll that was timed.
-    pub(super) fn note_time(&self, time: Duration) {
+    /// Notes a first poll that was timed, and what it took to get that far with its request.
+    pub(super) fn note_time(&self, time: Duration, before: Duration) {
         let computing = self.computing.load(Ordering::Relaxed);
-        let next = if time > COMPUTING_TIME {
+        let next = if time > COMPUTING_TIME.max(COMPUTING_FACTOR * before) {
             (computing + 1).min(COMPUTING)
         } else {
             0
@@ -226,7 +226,9 @@ impl Route {
 
     /// Notes a first poll in a task of its own, which took `time`.
     pub(super) fn note_poll(&self, time: Duration) {
-        self.note_time(time);
+        if time <= COMPUTING_TIME {
+            self.computing.store(0, Ordering::Relaxed);
+        }
         if time > SLOW_POLL_TIME {
             self.note_slow()
         } else {
@@ -264,6 +266,8 @@ const SLOW: u32 = 4 * SLOW_POLL - 12;
 const SLOW_POLL_TIME: Duration = Duration::from_millis(1);
 /// A first poll that takes longer costs more than the task that it could have: one to two microseconds, and a wake-up.
 const COMPUTING_TIME: Duration = Duration::from_micros(30);
+/// And longer than so many times what starting it took: in a debug build, or under a profiler, everything takes long.
+const COMPUTING_FACTOR: u32 = 16;
 /// So many in a row, of those that are timed, and each call of the procedure has a task as long as further requests wait.
 const COMPUTING: u32 = 4;
 /// How many services the text about an unknown procedure names.
@@ -357,18 +361,22 @@ mod tests {
         let long = 2 * COMPUTING_TIME;
         for _ in 0..100 {
             for _ in 0..COMPUTING - 1 {
-                route.note_time(long);
+                route.note_time(long, Duration::ZERO);
                 assert!(!route.is_computing());
             }
-            route.note_time(Duration::ZERO);
+            route.note_time(Duration::ZERO, Duration::ZERO);
         }
         for _ in 0..2 * COMPUTING {
-            route.note_time(long);
+            route.note_time(long, Duration::ZERO);
         }
         assert!(route.is_computing());
         assert_eq!(route.run(), Run::InOrder, "its one-ways keep their place");
         route.note_poll(Duration::ZERO);
         assert!(!route.is_computing());
+        for _ in 0..2 * COMPUTING {
+            route.note_time(long, long / COMPUTING_FACTOR);
+        }
+        assert!(!route.is_computing(), "everything is slow here");
     }
 
     #[test]
