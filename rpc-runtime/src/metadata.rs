@@ -9,7 +9,13 @@ use bytes::Bytes;
 /// At most [`Metadata::MAX_ENTRIES`] entries and [`Metadata::MAX_LEN`] bytes travel; a call with more fails before
 /// it is sent. `Debug` shows the keys and hides the values, for they may be secret.
 #[derive(Clone, Default, PartialEq)]
-pub struct Metadata(Vec<(String, Bytes)>);
+pub struct Metadata(
+    /// None if there are none: most calls have none, and carry no more than a pointer for them.
+    Option<Box<Entries>>,
+);
+
+#[derive(Clone, Default, PartialEq)]
+struct Entries(Vec<(String, Bytes)>);
 
 impl Metadata {
     /// How many entries may travel in one frame.
@@ -19,12 +25,13 @@ impl Metadata {
 
     /// No entries.
     pub const fn new() -> Self {
-        Self(Vec::new())
+        Self(None)
     }
 
     /// Appends an entry; a key may stand several times.
     pub fn insert(&mut self, key: impl Into<String>, value: impl Into<Bytes>) {
-        self.0.push((key.into(), value.into()));
+        let entries = &mut self.0.get_or_insert_default().0;
+        entries.push((key.into(), value.into()));
     }
 
     /// The first value of `key`.
@@ -39,46 +46,49 @@ impl Metadata {
 
     /// All entries, in the order in which they were inserted.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Bytes)> {
-        self.0.iter().map(|(key, value)| (key.as_str(), value))
+        self.entries().iter().map(|(key, value)| (key.as_str(), value))
     }
 
     /// How many entries there are.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.entries().len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.0.is_none()
     }
 
     /// How many bytes all keys and values have together.
     pub fn byte_len(&self) -> usize {
-        self.0.iter().map(|(key, value)| key.len() + value.len()).sum()
+        self.iter().map(|(key, value)| key.len() + value.len()).sum()
     }
 
     /// Whether the entries may travel in one frame.
     pub(crate) fn fits(&self) -> bool {
         self.len() <= Self::MAX_ENTRIES && self.byte_len() <= Self::MAX_LEN
     }
+
+    fn entries(&self) -> &[(String, Bytes)] {
+        self.0.as_ref().map_or(&[], |entries| &entries.0)
+    }
 }
 
 impl<K: Into<String>, V: Into<Bytes>> FromIterator<(K, V)> for Metadata {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(entries: I) -> Self {
-        Self(
-            entries
-                .into_iter()
-                .map(|(key, value)| (key.into(), value.into()))
-                .collect(),
-        )
+        let mut metadata = Self::new();
+        for (key, value) in entries {
+            metadata.insert(key, value);
+        }
+        metadata
     }
 }
 
 impl fmt::Debug for Metadata {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut map = f.debug_map();
-        for (key, value) in &self.0 {
-            map.entry(key, &format_args!("[{} bytes]", value.len()));
+        for (key, value) in self.iter() {
+            map.entry(&key, &format_args!("[{} bytes]", value.len()));
         }
         map.finish()
     }

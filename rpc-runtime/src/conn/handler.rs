@@ -120,14 +120,14 @@ impl Connection {
             self.put_reply(header, priority, message);
             self.abuse.expect_late(late);
         }
-        let Some(request) = self.requests.remove(id) else {
+        let Some(ended) = self.requests.finish(id, &mut self.woken) else {
             return;
         };
-        self.count_completed(&request);
-        if request.one_way {
+        self.count_completed(ended.control);
+        if ended.one_way {
             self.account.ended(Fate::Handled);
         }
-        self.request_ended(request, now);
+        self.request_ended(now);
     }
 
     /// The handler is gone without a reply message.
@@ -157,19 +157,20 @@ impl Connection {
             .requests
             .get(id)
             .map_or(0, |request| request.on_its_way(self.settings.max_message));
-        let Some(request) = self.requests.remove(id) else {
+        let Some(mut request) = self.requests.remove(id) else {
             return;
         };
+        request.wake(&mut self.woken);
         self.abuse.expect_late(late);
         if matches!(end, End::Failed(_)) {
-            self.count_completed(&request);
+            self.count_completed(request.control);
         }
         if request.one_way {
             self.end_one_way(&request, &end);
         } else {
             self.end_call(id, &request, &end, metadata.as_ref(), now);
         }
-        self.request_ended(request, now);
+        self.request_ended(now);
     }
 
     fn put_reply<P: Payload>(&mut self, header: Header<'_>, priority: Priority, message: &P) {
@@ -236,8 +237,8 @@ impl Connection {
     }
 
     /// Counts a handler that ran to its end, for the drain's report.
-    fn count_completed(&mut self, request: &Request) {
-        if self.is_counting() && !request.control {
+    fn count_completed(&mut self, control: bool) {
+        if self.is_counting() && !control {
             self.tally.completed += 1;
         }
     }
@@ -248,13 +249,8 @@ impl Connection {
         is_dropped && self.is_counting() && !request.control
     }
 
-    /// What follows when a handler is gone: whoever waits for that learns so.
-    fn request_ended(&mut self, mut request: Request, now: Time) {
-        request.waiters.wake(&mut self.woken);
-        if let Some(flow) = &mut request.flow {
-            // A task of the handler's may still wait for its streams.
-            flow.wake(&mut self.woken);
-        }
+    /// What follows when a handler is gone.
+    fn request_ended(&mut self, now: Time) {
         self.note_use(now);
         self.note_drained();
         self.finish_if_idle(now);

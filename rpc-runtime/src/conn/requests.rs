@@ -138,6 +138,33 @@ impl Request {
 }
 
 impl Request {
+    /// What leaves with it; what is held of its streams is free.
+    fn leave(&mut self, streams: &mut Held) -> Leaving {
+        if let Some(flow) = &mut self.flow {
+            flow.release(streams);
+        }
+        Leaving {
+            one_way: self.one_way,
+            control: self.control,
+            len: self.len,
+            at: match self.stage {
+                Stage::Receiving(_) => Place::Receiving,
+                Stage::Discarding(_) => Place::Discarding,
+                Stage::Queued(_) => Place::Queued,
+                Stage::Running(_) => Place::Running,
+                Stage::Taken | Stage::Withdrawn(_) => Place::Elsewhere,
+            },
+        }
+    }
+
+    /// Wakes whoever waits for its end, a task of its handler's that waits for its streams too.
+    pub(super) fn wake(&mut self, woken: &mut Woken) {
+        self.waiters.wake(woken);
+        if let Some(flow) = &mut self.flow {
+            flow.wake(woken);
+        }
+    }
+
     /// Whether the caller sends a stream.
     pub(super) fn reads_stream(&self) -> bool {
         self.flow.as_ref().is_some_and(|flow| flow.inflow.is_some())
@@ -159,6 +186,25 @@ impl fmt::Debug for Body {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.payload.fmt(f)
     }
+}
+
+/// What is to be counted when a request leaves the table.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Leaving {
+    pub(super) one_way: bool,
+    pub(super) control: bool,
+    len: u64,
+    at: Place,
+}
+
+/// Where a request stood that leaves, as far as that counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Receiving,
+    Discarding,
+    Queued,
+    Running,
+    Elsewhere,
 }
 
 /// A request of which more fragments are to come.
@@ -302,31 +348,51 @@ impl Requests {
 
     /// Takes a request out of the table, with its slot and its charge: its handler is gone, or never starts.
     pub(super) fn remove(&mut self, id: u64) -> Option<Request> {
-        let mut request = self.table.remove(id)?;
-        if let Some(flow) = &mut request.flow {
-            flow.release(&mut self.streams);
-        }
-        match (request.one_way, request.control) {
-            (true, _) => self.release_send(request.len),
+        let leaving = self.table.get_mut(id)?.leave(&mut self.streams);
+        let request = self.table.remove(id);
+        self.left(id, leaving);
+        request
+    }
+
+    /// As [`Requests::remove`], for a request whose handler has come to its end: whoever waits for that learns so, and it goes
+    /// where it lies.
+    pub(super) fn finish(&mut self, id: u64, woken: &mut Woken) -> Option<Leaving> {
+        let request = self.table.get_mut(id)?;
+        let leaving = request.leave(&mut self.streams);
+        request.wake(woken);
+        self.table.discard(id);
+        self.left(id, leaving);
+        Some(leaving)
+    }
+
+    /// A request has left the table.
+    fn left(&mut self, id: u64, leaving: Leaving) {
+        let Leaving {
+            one_way,
+            control,
+            len,
+            at,
+        } = leaving;
+        match (one_way, control) {
+            (true, _) => self.release_send(len),
             (false, true) => self.control_calls -= 1,
             (false, false) => {
                 self.calls -= 1;
-                self.call_bytes = self.call_bytes.saturating_sub(charge(request.len));
+                self.call_bytes = self.call_bytes.saturating_sub(charge(len));
             }
         }
-        if !request.control && !matches!(request.stage, Stage::Discarding(_)) {
+        if !control && at != Place::Discarding {
             self.open -= 1;
         }
-        match request.stage {
-            Stage::Running(_) => self.running -= usize::from(!request.control),
-            Stage::Receiving(_) if request.one_way => {
+        match at {
+            Place::Running => self.running -= usize::from(!control),
+            Place::Receiving if one_way => {
                 self.finish_send(id);
                 self.release_held();
             }
-            Stage::Queued(_) => self.skip(id),
+            Place::Queued => self.skip(id),
             _ => {}
         }
-        Some(request)
     }
 
     /// Keeps an unfinished one-way request only to read its fragments and forget them.

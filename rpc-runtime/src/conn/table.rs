@@ -42,10 +42,14 @@ impl<V> Table<V> {
         let Some(place) = self.ring.get_mut(place) else {
             return;
         };
-        match place.replace((id, value)) {
-            Some((id, value)) => drop(self.old.insert(id, value)),
-            None => self.taken += 1,
+        if place.is_some() {
+            if let Some((id, value)) = place.take() {
+                self.old.insert(id, value);
+            }
+        } else {
+            self.taken += 1;
         }
+        *place = Some((id, value));
     }
 
     /// What is there under `id`.
