@@ -14,8 +14,11 @@ mod served;
 mod shared;
 mod task;
 mod watch;
+mod workers;
 
 use std::{fmt, sync::Arc};
+
+use tokio::runtime::Handle;
 
 use self::{accept::Gates, race::until};
 pub use self::{builder::ServerBuilder, handle::ServerHandle};
@@ -41,7 +44,8 @@ use crate::{
 /// ```
 pub struct Server {
     alive: Alive,
-    listeners: Vec<Listener>,
+    /// Each with the runtime that accepts by it, and drives its connections.
+    listeners: Vec<(Handle, Listener)>,
     gates: Arc<Gates>,
     signals: bool,
 }
@@ -84,9 +88,9 @@ impl Server {
         let server = &alive.0;
         // Before the first connection, so that no signal falls between.
         let signals = if signals { Some(Signals::listen()?) } else { None };
-        for listener in listeners {
+        for (runtime, listener) in listeners {
             let accept = accept::accept(Arc::clone(server), listener, Arc::clone(&gates));
-            let accepting = server.runtime().spawn(accept);
+            let accepting = runtime.spawn(accept);
             if let Err(accepting) = server.add_accepting(accepting) {
                 // The drain did not wait for this one, so it is ours to see the listener closed.
                 let _ = accepting.await;

@@ -9,6 +9,7 @@ use std::{
 };
 
 use tokio::{
+    runtime::Handle,
     sync::{OwnedSemaphorePermit, Semaphore, oneshot},
     time::{sleep, sleep_until},
 };
@@ -44,11 +45,12 @@ pub(super) async fn accept(server: Arc<Shared>, listener: Listener, gates: Arc<G
     accept_until_drain(&server, &listener, &gates).await;
     // A listener that just closes resets them, and their callers could not know that nothing was executed.
     for (stream, peer) in listener.close().await {
-        serve_stream(&server, stream, peer, None);
+        serve_stream(&server, stream, peer, None, &Handle::current());
     }
 }
 
 async fn accept_until_drain(server: &Arc<Shared>, listener: &Listener, gates: &Gates) {
+    let runtime = Handle::current();
     let mut draining = pin!(server.draining());
     let mut backoff = BACKOFF_MIN;
     loop {
@@ -79,33 +81,37 @@ async fn accept_until_drain(server: &Arc<Shared>, listener: &Listener, gates: &G
             )
         };
         let Some((Ok(permit), Some(handshake))) = until(draining.as_mut(), admit).await else {
-            serve_stream(server, stream, peer, None);
+            serve_stream(server, stream, peer, None, &runtime);
             return;
         };
-        serve_stream(server, stream, peer, Some(Admission { permit, handshake }));
+        let admission = Admission { permit, handshake };
+        serve_stream(server, stream, peer, Some(admission), &runtime);
     }
 }
 
-/// Serves a stream. When the drain has begun, its peer only learns that: it is told to start nothing, and none of its
+/// Serves a stream in `runtime`. When the drain has begun, its peer only learns that: it is told to start nothing, and none of its
 /// calls are executed. When the drain has told all peers, the stream is closed, and false.
 pub(super) fn serve_stream(
     server: &Arc<Shared>,
     stream: Stream,
     peer: Peer,
     admission: Option<Admission>,
+    runtime: &Handle,
 ) -> bool {
     let settings = server.settings();
     let max_frame = settings.max_frame;
     let link = Link::new(Connection::new(Side::Acceptor, settings));
-    let Some(served) = server.register(Arc::clone(&link), peer) else {
+    let Some(served) = server.register(Arc::clone(&link), peer, runtime.clone()) else {
         return false;
     };
     if server.is_draining() {
         // Before the first byte is read, so that nothing of it is taken.
         announce(served.link(), server.drain_timeout());
     }
+    // Its timer belongs to that runtime, too.
+    let _entered = runtime.enter();
     Dispatcher::spawn(&served, Baton::new(stream, link, max_frame));
-    server.runtime().spawn(watch_over(served, admission));
+    runtime.spawn(watch_over(served, admission));
     true
 }
 
@@ -245,15 +251,33 @@ mod tests {
         let slow = server.runtime().spawn(std::future::pending());
         server.add_accepting(slow).unwrap();
         let (_before, theirs) = transport::pair();
-        assert!(serve_stream(&server, theirs, Peer::in_process(), None));
+        assert!(serve_stream(
+            &server,
+            theirs,
+            Peer::in_process(),
+            None,
+            server.runtime()
+        ));
         server.begin_drain(&Asker::Handle);
         let (_while, theirs) = transport::pair();
-        assert!(serve_stream(&server, theirs, Peer::in_process(), None));
+        assert!(serve_stream(
+            &server,
+            theirs,
+            Peer::in_process(),
+            None,
+            server.runtime()
+        ));
         let is_told = |one: &&Arc<Served>| matches!(one.link().with(|conn, _| conn.state()), State::Closing);
         let told = server.seal().iter().filter(is_told).count();
         assert_eq!(told, 1, "only the second");
         let (_behind, theirs) = transport::pair();
-        assert!(!serve_stream(&server, theirs, Peer::in_process(), None));
+        assert!(!serve_stream(
+            &server,
+            theirs,
+            Peer::in_process(),
+            None,
+            server.runtime()
+        ));
         server.closed().await;
     }
 

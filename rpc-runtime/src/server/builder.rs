@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use tokio::runtime::Handle;
 
-use super::{Alive, Server, Shared, accept::Gates, router::Router, shared::Options};
+use super::{Alive, Server, Shared, accept::Gates, router::Router, shared::Options, workers::Workers};
 use crate::{
     Code, Compression, DrainReport, Error, Limits, Service, TerminatePolicy,
     config::DRAIN_TIMEOUT,
@@ -20,6 +20,7 @@ pub struct ServerBuilder {
     signals: bool,
     max_connections: usize,
     max_handshakes: usize,
+    workers: usize,
 }
 
 impl ServerBuilder {
@@ -31,6 +32,7 @@ impl ServerBuilder {
             signals: true,
             max_connections: MAX_CONNECTIONS,
             max_handshakes: MAX_HANDSHAKES,
+            workers: 0,
         }
     }
 
@@ -105,12 +107,25 @@ impl ServerBuilder {
         self
     }
 
+    /// Drives connections by so many threads of the server's own, each with a runtime of one thread and, for TCP on Linux, a
+    /// listener of its own (SO_REUSEPORT). Default 0: by the runtime that [`ServerBuilder::bind`] is called in.
+    ///
+    /// Nothing then crosses between threads, which pays with many connections that are busy with small calls: see
+    /// docs/workers.md for when, and for figures. A connection stays with the worker that accepted it, so few connections
+    /// may share one worker while others idle; a handler that computes or blocks holds up all connections of its worker,
+    /// unless its procedure is declared `blocking`. What handlers spawn runs on their worker, and ends with the server.
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.workers = workers;
+        self
+    }
+
     /// Listens on all addresses.
     ///
     /// # Errors
     ///
     /// FAILED_PRECONDITION without a service or an address, or if two services or procedures cannot be told apart;
-    /// INVALID_ARGUMENT for what is no address; UNAVAILABLE for one that is taken, with what to do.
+    /// INVALID_ARGUMENT for what is no address; UNAVAILABLE for one that is taken, with what to do, or if a worker
+    /// cannot be started.
     ///
     /// # Cancel safety
     ///
@@ -131,16 +146,28 @@ impl ServerBuilder {
             .iter()
             .map(|text| Address::parse(text))
             .collect::<Result<Vec<_>, _>>()?;
-        let mut listeners = Vec::with_capacity(addresses.len());
+        let workers = Workers::start(self.workers)?;
+        let runtimes = workers.runtimes();
+        let mut listeners = Vec::new();
+        let mut bound = Vec::with_capacity(addresses.len());
         for address in &addresses {
-            listeners.push(Listener::bind(address).await?);
+            let of_address = if runtimes.is_empty() {
+                vec![(runtime.clone(), Listener::bind(address).await?)]
+            } else {
+                let each = Listener::bind_each(address, &runtimes).await?;
+                runtimes.iter().cloned().zip(each).collect()
+            };
+            bound.extend(
+                of_address
+                    .first()
+                    .map(|(_, listener)| listener.address().to_owned()),
+            );
+            listeners.extend(of_address);
         }
-        let addresses = listeners
-            .iter()
-            .map(|listener| listener.address().to_owned())
-            .collect();
+        let server = Shared::new(runtime, router, self.options, bound);
+        workers.belong_to(&server);
         Ok(Server {
-            alive: Alive(Shared::new(runtime, router, self.options, addresses)),
+            alive: Alive(server),
             listeners,
             gates: Arc::new(Gates::new(self.max_connections, self.max_handshakes)),
             signals: self.signals,
@@ -190,6 +217,7 @@ impl fmt::Debug for ServerBuilder {
             .field("signals", &self.signals)
             .field("max_connections", &self.max_connections)
             .field("max_handshakes", &self.max_handshakes)
+            .field("workers", &self.workers)
             .finish()
     }
 }

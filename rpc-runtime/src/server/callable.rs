@@ -49,8 +49,9 @@ impl Callable {
     pub(crate) fn serve(&self, link: Arc<Link>, peer: Peer, baton: &Arc<Baton<Stream>>) -> Option<Callee> {
         // A client with wrong services does not come so far.
         let router = self.router().ok()?;
-        let server = Shared::new(Handle::current(), router, self.options.clone(), Vec::new());
-        let served = server.register(link, peer)?;
+        let runtime = Handle::current();
+        let server = Shared::new(runtime.clone(), router, self.options.clone(), Vec::new());
+        let served = server.register(link, peer, runtime)?;
         Dispatcher::spawn(&served, Arc::clone(baton));
         Some(Callee(Told::new(served)))
     }

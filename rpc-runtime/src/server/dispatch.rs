@@ -45,7 +45,7 @@ impl Dispatcher {
     /// Starts the first dispatcher of a connection, which drives it by `baton`.
     pub(super) fn spawn(served: &Arc<Served>, baton: Arc<Baton<Stream>>) {
         served.set_baton(Arc::clone(&baton));
-        served.server().runtime().spawn(Self {
+        served.runtime().spawn(Self {
             served: Arc::clone(served),
             baton: Some(baton),
             turn: 0,
@@ -55,7 +55,7 @@ impl Dispatcher {
 
     /// Starts the dispatcher that goes on after another one was late.
     pub(super) fn take_over(served: &Arc<Served>, turn: u64) {
-        served.server().runtime().spawn(Self {
+        served.runtime().spawn(Self {
             served: Arc::clone(served),
             baton: served.baton().cloned(),
             turn,
@@ -226,7 +226,7 @@ impl Dispatcher {
         let call = Incoming::new(Arc::clone(served), arrived, route.procedure());
         if mem::take(&mut stop.woke) {
             // That task must not sit behind this handler either: a further task moves it to where others can take it.
-            server.runtime().spawn(async {});
+            served.runtime().spawn(async {});
         }
         served.watch().begin(self.turn, index);
         if served.watch().is_unlisted() {
@@ -244,7 +244,7 @@ impl Dispatcher {
             route.note_quick();
         }
         match task {
-            Some(task) if run == Run::Blocking => blocking::spawn(server.runtime(), task),
+            Some(task) if run == Run::Blocking => blocking::spawn(served.runtime(), task),
             Some(task) => {
                 stop.woke = true;
                 served.defer(task);

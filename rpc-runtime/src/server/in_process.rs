@@ -34,7 +34,7 @@ impl InProcess {
     /// FAILED_PRECONDITION outside of a runtime, or if the service cannot be served; UNAVAILABLE after a terminate.
     pub(crate) fn accept(&self, stream: Stream) -> Result<(), Error> {
         let server = self.server()?;
-        if serve_stream(&server, stream, Peer::in_process(), None) {
+        if serve_stream(&server, stream, Peer::in_process(), None, server.runtime()) {
             return Ok(());
         }
         Err(Error::local(

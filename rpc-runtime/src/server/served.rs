@@ -7,7 +7,7 @@ use std::{
     task::{Context, Poll, Wake, Waker},
 };
 
-use tokio::sync::watch;
+use tokio::{runtime::Handle, sync::watch};
 
 use super::{
     dispatch::Dispatcher,
@@ -29,6 +29,8 @@ pub(crate) struct Served {
     link: Arc<Link>,
     peer: Peer,
     server: Arc<Shared>,
+    /// Where its tasks run.
+    runtime: Handle,
     watch: Watch,
     /// Handlers that have to wait, until the dispatcher stops and gives each a task: one that it spawned earlier
     /// could end up in the LIFO slot of this worker, from where nobody can take it, behind a handler that blocks.
@@ -41,13 +43,14 @@ pub(crate) struct Served {
 }
 
 impl Served {
-    pub(super) fn new(key: u64, link: Arc<Link>, peer: Peer, server: Arc<Shared>) -> Self {
+    pub(super) fn new(key: u64, link: Arc<Link>, peer: Peer, server: Arc<Shared>, runtime: Handle) -> Self {
         let watch = Watch::default();
         Self {
             key,
             link,
             peer,
             server,
+            runtime,
             watch,
             deferred: Mutex::default(),
             baton: OnceLock::new(),
@@ -66,6 +69,11 @@ impl Served {
 
     pub(crate) fn server(&self) -> &Arc<Shared> {
         &self.server
+    }
+
+    /// Where the tasks of this connection and of its handlers run.
+    pub(super) fn runtime(&self) -> &Handle {
+        &self.runtime
     }
 
     /// How messages to this peer are compressed: as the server was told, if the peer takes that.
@@ -142,7 +150,7 @@ impl Served {
     pub(super) fn spawn_deferred(&self) {
         let deferred = mem::take(&mut *self.deferred.lock().unwrap_or_else(PoisonError::into_inner));
         for task in deferred {
-            self.server.runtime().spawn(task);
+            self.runtime.spawn(task);
         }
     }
 
@@ -253,7 +261,7 @@ impl Watched for Arc<Served> {
             served: Self::clone(self),
             number,
         };
-        self.server.runtime().spawn(async move { drop(answer) });
+        self.runtime.spawn(async move { drop(answer) });
         self.link.wake_driver();
     }
 }

@@ -163,15 +163,20 @@ impl Shared {
 
 /// Connections.
 impl Shared {
-    /// Takes a connection in; none if the drain has seen all of them already.
-    pub(super) fn register(self: &Arc<Self>, link: Arc<Link>, peer: Peer) -> Option<Arc<Served>> {
+    /// Takes a connection in, whose tasks run in `runtime`; none if the drain has seen all of them already.
+    pub(super) fn register(
+        self: &Arc<Self>,
+        link: Arc<Link>,
+        peer: Peer,
+        runtime: Handle,
+    ) -> Option<Arc<Served>> {
         let mut connections = self.connections();
         if connections.sealed {
             return None;
         }
         connections.last_key += 1;
         let key = connections.last_key;
-        let served = Arc::new(Served::new(key, link, peer, Arc::clone(self)));
+        let served = Arc::new(Served::new(key, link, peer, Arc::clone(self), runtime));
         connections.open.insert(key, Arc::downgrade(&served));
         Some(served)
     }

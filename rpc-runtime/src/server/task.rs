@@ -126,6 +126,8 @@ mod tests {
     use std::panic::{AssertUnwindSafe, catch_unwind};
 
     use super::*;
+    use tokio::runtime::Handle;
+
     use crate::{
         Peer,
         conn::{Connection, Side},
@@ -149,7 +151,9 @@ mod tests {
         };
         let server = Shared::of_nothing(options);
         let link = Link::new(Connection::new(Side::Acceptor, server.settings()));
-        let served = server.register(link, Peer::in_process()).unwrap();
+        let served = server
+            .register(link, Peer::in_process(), Handle::current())
+            .unwrap();
         let guard = PanicDrop;
         let handler: Handler = Box::pin(async move {
             let _guard = guard;

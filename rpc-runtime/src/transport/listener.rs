@@ -6,11 +6,15 @@ use std::{
     net::SocketAddr,
     os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
+#[cfg(any(target_os = "linux", target_os = "android"))]
+use tokio::net::TcpSocket;
 use tokio::{
     io::DuplexStream,
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
+    runtime::Handle,
 };
 
 use super::{Address, Kind, Peer, Stream, memory::MemoryListener};
@@ -29,8 +33,8 @@ enum Socket {
     Tcp(TcpListener),
     Unix {
         socket: UnixListener,
-        /// Here to be dropped with the listener.
-        _file: SocketFile,
+        /// Removed with the last listener that has it.
+        file: Arc<SocketFile>,
     },
     Memory(MemoryListener),
 }
@@ -46,18 +50,58 @@ impl Listener {
     ///
     /// Dropping the future leaves nothing behind.
     pub(crate) async fn bind(address: &Address) -> Result<Self, Error> {
-        Self::try_bind(address).await.map_err(|error| {
-            let hint = match error.kind() {
-                io::ErrorKind::AddrInUse => {
-                    "; another server has it: stop that one, or choose another address"
-                }
-                io::ErrorKind::AddrNotAvailable => "; this machine has no such address",
-                io::ErrorKind::PermissionDenied => "; this user may not listen there",
-                io::ErrorKind::NotFound => "; the folder does not exist",
-                _ => "",
-            };
-            Error::local(Code::Unavailable, format!("cannot listen on {address}{hint}")).with_source(error)
-        })
+        Self::try_bind(address)
+            .await
+            .map_err(|error| refused(address, error))
+    }
+
+    /// Listens on `address` once for each runtime, which drives that listener; a memory name only by the first.
+    ///
+    /// # Errors
+    ///
+    /// As [`Listener::bind`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves nothing behind.
+    pub(crate) async fn bind_each(address: &Address, runtimes: &[Handle]) -> Result<Vec<Self>, Error> {
+        Self::try_bind_each(address, runtimes)
+            .await
+            .map_err(|error| refused(address, error))
+    }
+
+    async fn try_bind_each(address: &Address, runtimes: &[Handle]) -> io::Result<Vec<Self>> {
+        // It also finds out whether somebody has the address, which sockets that share a port would not.
+        let first = Self::try_bind(address).await?;
+        let Self {
+            address,
+            text,
+            socket,
+        } = first;
+        let sockets = match socket {
+            Socket::Tcp(socket) => listen_each(socket, runtimes)?
+                .into_iter()
+                .map(Socket::Tcp)
+                .collect(),
+            Socket::Unix { socket, file } => {
+                let socket = socket.into_std()?;
+                let each = runtimes.iter().map(|runtime| {
+                    let _entered = runtime.enter();
+                    Ok(Socket::Unix {
+                        socket: UnixListener::from_std(socket.try_clone()?)?,
+                        file: Arc::clone(&file),
+                    })
+                });
+                each.collect::<io::Result<Vec<_>>>()?
+            }
+            socket @ Socket::Memory(_) => vec![socket],
+        };
+        let of = |socket| Self {
+            address: address.clone(),
+            text: text.clone(),
+            socket,
+        };
+        Ok(sockets.into_iter().map(of).collect())
     }
 
     async fn try_bind(address: &Address) -> io::Result<Self> {
@@ -69,7 +113,8 @@ impl Listener {
             }
             Address::Unix(path) => {
                 let (socket, file) = bind_unix(path).await?;
-                (Socket::Unix { socket, _file: file }, address.clone())
+                let file = Arc::new(file);
+                (Socket::Unix { socket, file }, address.clone())
             }
             Address::Memory(name) => (Socket::Memory(MemoryListener::bind(name)?), address.clone()),
         };
@@ -131,7 +176,7 @@ impl Listener {
                     tcp_pair(TcpStream::from_std(stream)?, peer, socket.local_addr()?)
                 })
             }
-            Socket::Unix { socket, _file: file } => {
+            Socket::Unix { socket, file } => {
                 // First, so that nobody comes behind those who are here.
                 drop(file);
                 let Ok(socket) = socket.into_std() else {
@@ -151,6 +196,48 @@ impl Listener {
             }
         }
     }
+}
+
+/// Why nothing listens on `address`, and what to do.
+fn refused(address: &Address, error: io::Error) -> Error {
+    let hint = match error.kind() {
+        io::ErrorKind::AddrInUse => "; another server has it: stop that one, or choose another address",
+        io::ErrorKind::AddrNotAvailable => "; this machine has no such address",
+        io::ErrorKind::PermissionDenied => "; this user may not listen there",
+        io::ErrorKind::NotFound => "; the folder does not exist",
+        _ => "",
+    };
+    Error::local(Code::Unavailable, format!("cannot listen on {address}{hint}")).with_source(error)
+}
+
+/// In place of `first`, a socket of the same port for each runtime: the OS spreads connections over them.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn listen_each(first: TcpListener, runtimes: &[Handle]) -> io::Result<Vec<TcpListener>> {
+    let address = first.local_addr()?;
+    drop(first);
+    let each = runtimes.iter().map(|runtime| {
+        let socket = match address {
+            SocketAddr::V4(_) => TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        socket.set_reuseaddr(true)?;
+        socket.set_reuseport(true)?;
+        socket.bind(address)?;
+        let _entered = runtime.enter();
+        socket.listen(LEFT_MAX as u32)
+    });
+    each.collect()
+}
+
+/// In place of `first`, the same socket for each runtime: whoever is quickest accepts.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn listen_each(first: TcpListener, runtimes: &[Handle]) -> io::Result<Vec<TcpListener>> {
+    let socket = first.into_std()?;
+    let each = runtimes.iter().map(|runtime| {
+        let _entered = runtime.enter();
+        TcpListener::from_std(socket.try_clone()?)
+    });
+    each.collect()
 }
 
 /// Accepts until nobody is left, or it fails for another reason than that one peer.

@@ -67,13 +67,15 @@ pub(crate) static BACK_WAIT: Procedure = Procedure::new("lab.v1.Lab/back_wait", 
 pub(crate) static KEEP: Procedure = Procedure::new("lab.v1.Lab/keep", 23);
 /// Notes that it began, computes for longer than a task costs, notes that it ended.
 pub(crate) static COMPUTE: Procedure = Procedure::new("lab.v1.Lab/compute", 24);
+/// Returns the name of its thread.
+pub(crate) static THREAD: Procedure = Procedure::new("lab.v1.Lab/thread", 25);
 /// The built-in terminate, for requests of the test's own making.
 pub(crate) static TERMINATE: Procedure =
     Procedure::new("rpc.control.v1.Control/rpc_terminate", 0xa5ce_a24e_5662_ab3b);
 /// Not served.
 pub(crate) static NOWHERE: Procedure = Procedure::new("lab.v1.Lab/nowhere", 99);
 
-static PROCEDURES: [Procedure; 24] = [
+static PROCEDURES: [Procedure; 25] = [
     ECHO,
     NOTE,
     WAIT,
@@ -98,6 +100,7 @@ static PROCEDURES: [Procedure; 24] = [
     BACK_WAIT,
     KEEP,
     COMPUTE,
+    THREAD,
 ];
 
 /// What the test and the handlers share.
@@ -147,12 +150,12 @@ impl Lab {
         self.0.log.lock().unwrap().clone()
     }
 
-    /// Waits until the log has `text`.
     /// The log, which is empty afterwards.
     pub(crate) fn take_log(&self) -> Vec<String> {
         std::mem::take(&mut self.0.log.lock().unwrap())
     }
 
+    /// Waits until the log has `text`.
     pub(crate) async fn logged(&self, text: &str) {
         let logged = async {
             loop {
@@ -330,6 +333,9 @@ impl Service for Lab {
                 }
                 lab.note(format!("{name} ended"));
                 Ok(name)
+            }),
+            24 => call.handle(|_, (): ()| async move {
+                Ok(std::thread::current().name().unwrap_or_default().to_owned())
             }),
             _ => call.unknown(),
         }

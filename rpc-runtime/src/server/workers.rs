@@ -1,0 +1,77 @@
+//! Workers: threads that each drive connections of their own, in a runtime of their own.
+
+use std::{io, sync::Arc, thread};
+
+use tokio::{
+    runtime::{Builder, Handle, Runtime},
+    sync::oneshot,
+};
+
+use super::Shared;
+use crate::{Code, Error};
+
+/// Threads that each drive connections of their own, in a runtime of their own; they end when this is dropped, or with their
+/// server.
+#[derive(Debug)]
+pub(super) struct Workers(Vec<Worker>);
+
+#[derive(Debug)]
+struct Worker {
+    runtime: Handle,
+    server: oneshot::Sender<Arc<Shared>>,
+}
+
+impl Workers {
+    /// Starts so many.
+    ///
+    /// # Errors
+    ///
+    /// UNAVAILABLE if the OS refuses a thread, or what a runtime needs.
+    pub(super) fn start(count: usize) -> Result<Self, Error> {
+        let start = |number| {
+            Worker::start(number).map_err(|error| {
+                let text = format!("cannot start worker {number} of {count} of the server");
+                Error::local(Code::Unavailable, text).with_source(error)
+            })
+        };
+        (0..count).map(start).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// The runtime of each.
+    pub(super) fn runtimes(&self) -> Vec<Handle> {
+        self.0.iter().map(|worker| worker.runtime.clone()).collect()
+    }
+
+    /// From now on they end when `server` is closed.
+    pub(super) fn belong_to(self, server: &Arc<Shared>) {
+        for worker in self.0 {
+            // A thread that has ended already has nothing to wait for.
+            let _ = worker.server.send(Arc::clone(server));
+        }
+    }
+}
+
+impl Worker {
+    fn start(number: usize) -> io::Result<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let handle = runtime.handle().clone();
+        let (server, receiver) = oneshot::channel();
+        thread::Builder::new()
+            .name(format!("rpc-worker-{number}"))
+            .spawn(|| run(runtime, receiver))?;
+        Ok(Self {
+            runtime: handle,
+            server,
+        })
+    }
+}
+
+fn run(runtime: Runtime, server: oneshot::Receiver<Arc<Shared>>) {
+    runtime.block_on(async {
+        if let Ok(server) = server.await {
+            server.closed().await;
+        }
+    });
+    // A blocking handler that goes on must not keep the thread.
+    runtime.shutdown_background();
+}
