@@ -4,6 +4,7 @@ mod backoff;
 mod builder;
 mod call;
 mod channel;
+mod channels;
 mod connected;
 mod control;
 mod deadline;
@@ -36,16 +37,16 @@ pub use self::{
     state::{ConnectionState, StateWatch},
     streaming::Streaming,
 };
-use self::{channel::Want, deadline::Deadline, keeper::Target, route::Place};
+use self::{channel::Want, channels::Channels, deadline::Deadline, keeper::Target, route::Place};
 use crate::{Account, DrainReport, Error, Service, builtin::PING, config::CALL_TIMEOUT, server::InProcess};
 
 /// A channel to one service: connects, and connects again after a loss, as calls need it.
 ///
-/// Cheap to clone; all clones share one connection. When the last one is dropped, the connection closes in the
+/// Cheap to clone; all clones share one connection, or those that [`ClientBuilder::connections`] says. When the last one is dropped, the connection closes in the
 /// background, and what is queued still goes out; [`Client::close`] waits for that.
 #[derive(Clone)]
 pub struct Client {
-    channel: Arc<Channel>,
+    channels: Channels,
     timeout: Option<Duration>,
     connect_timeout: Duration,
 }
@@ -88,9 +89,9 @@ impl Client {
         ClientBuilder::new(address)
     }
 
-    fn new(channel: Arc<Channel>, timeout: Option<Duration>, connect_timeout: Duration) -> Self {
+    fn new(channels: Channels, timeout: Option<Duration>, connect_timeout: Duration) -> Self {
         Self {
-            channel,
+            channels,
             timeout,
             connect_timeout,
         }
@@ -98,17 +99,17 @@ impl Client {
 
     /// A client over one connection of a server: see [`Channel::over_connection`].
     pub(crate) fn over(channel: Arc<Channel>) -> Self {
-        Self::new(channel, Some(CALL_TIMEOUT), Duration::ZERO)
+        Self::new(Channels::one(channel), Some(CALL_TIMEOUT), Duration::ZERO)
     }
 
     async fn first_attempt(&self) -> Result<(), Error> {
-        let addresses = u32::try_from(self.channel.addresses()).unwrap_or(u32::MAX);
+        let addresses = u32::try_from(self.channel().addresses()).unwrap_or(u32::MAX);
         let timeout = self.connect_timeout.saturating_mul(addresses);
-        let deadline = Deadline::new(Some(timeout), None, Instant::now());
-        self.channel
-            .connected(Want::FirstRound, deadline)
-            .await
-            .map(|_| ())
+        for channel in self.channels.all() {
+            let deadline = Deadline::new(Some(timeout), None, Instant::now());
+            channel.connected(Want::FirstRound, deadline).await?;
+        }
+        Ok(())
     }
 }
 
@@ -144,7 +145,7 @@ impl Client {
     /// Dropping the future changes nothing.
     pub async fn ping(&self) -> Result<Duration, Error> {
         let deadline = self.call().deadline(self.timeout);
-        let connected = self.channel.connected(Want::Calls, deadline).await;
+        let connected = self.channel().connected(Want::Calls, deadline).await;
         connected.map_err(|error| error.with_procedure(PING.path()))?;
         let start = Instant::now();
         self.call().ping(deadline).await?;
@@ -164,7 +165,12 @@ impl Client {
     ///
     /// Dropping the future changes nothing.
     pub async fn flush(&self) -> Result<(), Error> {
-        one_way::flush(&self.channel, self.call().deadline(self.timeout)).await
+        let deadline = self.call().deadline(self.timeout);
+        let mut result = Ok(());
+        for channel in self.channels.all() {
+            result = result.and(one_way::flush(channel, deadline).await);
+        }
+        result
     }
 
     /// Waits until the server has read and admitted every one-way call sent so far, and returns what became of all
@@ -198,36 +204,42 @@ impl Client {
     ///
     /// Dropping the future stops waiting; the client closes all the same.
     pub async fn close(&self) -> Result<(), Error> {
-        one_way::close(&self.channel, self.timeout).await
+        one_way::close(&self.channels, self.timeout).await
     }
 }
 
 /// What becomes of the connection.
 impl Client {
-    /// Where the client stands with its server now.
+    /// Where the client stands with its server now; with the first of several connections.
     ///
     /// To be shown, not to be acted upon: a call needs no connection to begin with, and a connection may be lost the
     /// moment after.
     pub fn state(&self) -> ConnectionState {
-        self.channel.connection_state()
+        self.channel().connection_state()
     }
 
     /// Watches how [`Client::state`] changes.
     pub fn watch_state(&self) -> StateWatch {
-        self.channel.watch_state()
+        self.channel().watch_state()
     }
 
     /// Why there is no connection: what came of the last attempts, or how the last connection ended. None while there
     /// is a connection, or if none was ever tried.
     pub fn last_failure(&self) -> Option<Error> {
-        self.channel.last_failure()
+        self.channel().last_failure()
     }
 }
 
 /// What the options of a call need.
 impl Client {
+    /// By which one-way calls go, and the built-in ones.
     fn channel(&self) -> &Arc<Channel> {
-        &self.channel
+        self.channels.first()
+    }
+
+    /// By which the next call with a reply goes.
+    fn next_channel(&self) -> &Arc<Channel> {
+        self.channels.next()
     }
 
     fn timeout(&self) -> Option<Duration> {
@@ -236,9 +248,9 @@ impl Client {
 
     /// The peer's address, or where the client connects to while there is no peer.
     fn peer_or_address(&self) -> Arc<str> {
-        match self.channel.current() {
+        match self.channel().current() {
             Some(connected) => Arc::clone(&connected.peer),
-            None => Arc::clone(self.channel.address()),
+            None => Arc::clone(self.channel().address()),
         }
     }
 }
@@ -246,7 +258,7 @@ impl Client {
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client")
-            .field("address", self.channel.address())
+            .field("address", self.channel().address())
             .field("state", &self.state())
             .field("timeout", &self.timeout)
             .finish_non_exhaustive()

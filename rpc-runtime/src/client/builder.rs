@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::{
     Client,
     channel::Channel,
+    channels::Channels,
     keeper::Target,
     route::{Place, Route},
 };
@@ -43,6 +44,7 @@ pub struct ClientBuilder<C = Client> {
     connect_timeout: Duration,
     compression: Option<Compression>,
     services: Vec<Arc<dyn Service>>,
+    connections: usize,
     client: PhantomData<fn() -> C>,
 }
 
@@ -60,6 +62,7 @@ impl<C> ClientBuilder<C> {
             connect_timeout: CONNECT_TIMEOUT,
             compression: None,
             services: Vec::new(),
+            connections: 1,
             client: PhantomData,
         }
     }
@@ -70,6 +73,20 @@ impl<C> ClientBuilder<C> {
     /// one the first. An address that is none makes every call fail.
     pub fn address(mut self, address: impl AsRef<str>) -> Self {
         self.places.push(place(address.as_ref()));
+        self
+    }
+
+    /// How many connections to keep to the server, at least 1. Default 1.
+    ///
+    /// Calls with a reply, and those with streams, take turns on them: for messages of megabytes, and for more small calls
+    /// than one core at an end can carry; see docs/workers.md. Each connection has its own [`Limits`], connects by itself, and
+    /// is closed with the client.
+    ///
+    /// One-way calls all go by the first one, so their order is kept, and [`Client::barrier`] and [`Client::terminate`] speak
+    /// of it, as do [`Client::state`] and [`Client::last_failure`]. But a call that takes another one does not wait for the
+    /// one-way calls before it: nothing is in order across connections.
+    pub fn connections(mut self, connections: usize) -> Self {
+        self.connections = connections;
         self
     }
 
@@ -161,16 +178,19 @@ impl<C> ClientBuilder<C> {
                 .limits
                 .settings(CLIENT_KEEP_ALIVE, Bytes::copy_from_slice(&instance))
         };
-        let channel = Channel::new(
-            Route::new(self.places),
-            settings,
-            self.compression,
-            self.connect_timeout,
-            (!self.services.is_empty())
-                .then(|| Arc::new(Callable::new(self.services, limits, self.compression))),
-            fastrand::Rng::new(),
-        );
-        Client::new(channel, self.timeout, self.connect_timeout)
+        let services = (!self.services.is_empty())
+            .then(|| Arc::new(Callable::new(self.services, limits, self.compression)));
+        let channels = Channels::new(self.connections, || {
+            Channel::new(
+                Route::new(self.places.clone()),
+                settings.clone(),
+                self.compression,
+                self.connect_timeout,
+                services.clone(),
+                fastrand::Rng::new(),
+            )
+        });
+        Client::new(channels, self.timeout, self.connect_timeout)
     }
 }
 

@@ -7,7 +7,7 @@ use prost::Message;
 use tokio::time::Instant;
 
 use super::{
-    Client, Receipt, Reply, Sender, Streaming, control,
+    Channel, Client, Receipt, Reply, Sender, Streaming, control,
     deadline::Deadline,
     exchange::{Exchange, Lane, Options},
     failure,
@@ -174,7 +174,8 @@ impl Call<'_> {
         let deadline = self.usual_deadline();
         self.check(procedure, &deadline)?;
         let reply = {
-            let mut exchange = self.exchange(procedure, Lane::User, deadline);
+            let channel = self.client.next_channel();
+            let mut exchange = self.exchange_on(channel, procedure, Lane::User, deadline);
             exchange.fill(self.more.as_ref().and_then(|more| more.receipt.as_ref()));
             exchange.call(&request).await?
         };
@@ -276,9 +277,20 @@ impl Call<'_> {
     /// The call on its way, from now on; to be checked first.
     #[inline]
     fn exchange(&self, procedure: &'static Procedure, lane: Lane, deadline: Deadline) -> Exchange<'_> {
+        self.exchange_on(self.client.channel(), procedure, lane, deadline)
+    }
+
+    /// As [`Call::exchange`], by one of several connections.
+    #[inline]
+    fn exchange_on<'a>(
+        &'a self,
+        channel: &'a Arc<Channel>,
+        procedure: &'static Procedure,
+        lane: Lane,
+        deadline: Deadline,
+    ) -> Exchange<'a> {
         let metadata = self.more.as_ref().map(|more| &more.metadata);
         let options = self.options(procedure);
-        let channel = self.client.channel();
         let mut exchange = Exchange::new(channel, procedure, metadata, deadline, lane, options);
         exchange.begins_now();
         exchange
@@ -319,7 +331,7 @@ impl Call<'_> {
         let options = self.options(procedure);
         self.check(procedure, &about.deadline)?;
         let opened = self
-            .exchange(procedure, Lane::User, about.deadline)
+            .exchange_on(&about.channel, procedure, Lane::User, about.deadline)
             .open(&request)
             .await;
         let (on, id) = opened?;
@@ -383,7 +395,7 @@ impl Call<'_> {
         let about = self.about(procedure);
         self.check(procedure, &about.deadline)?;
         let opened = self
-            .exchange(procedure, Lane::User, about.deadline)
+            .exchange_on(&about.channel, procedure, Lane::User, about.deadline)
             .open(&())
             .await;
         let (on, id) = opened?;
@@ -392,7 +404,7 @@ impl Call<'_> {
 
     fn about(&self, procedure: &'static Procedure) -> About {
         About {
-            channel: Arc::clone(self.client.channel()),
+            channel: Arc::clone(self.client.next_channel()),
             procedure,
             deadline: self.usual_deadline(),
             receipt: self.more.as_ref().and_then(|more| more.receipt.clone()),

@@ -7,6 +7,7 @@ use tokio::time::{timeout, timeout_at};
 use super::{
     Client,
     channel::{Channel, Want},
+    channels::Channels,
     connected::Connected,
     deadline::Deadline,
     failure,
@@ -48,7 +49,7 @@ pub(super) async fn flush(channel: &Arc<Channel>, deadline: Deadline) -> Result<
 
 /// Waits until the peer has read and admitted everything sent so far.
 pub(super) async fn barrier(client: &Client, deadline: Deadline) -> Result<Account, Error> {
-    let channel = &client.channel;
+    let channel = client.channel();
     channel.tell_lost()?;
     within(&deadline, "confirmed", async {
         loop {
@@ -121,9 +122,13 @@ impl Drop for Pending<'_> {
     }
 }
 
-/// Closes a channel, and waits for the end of its connections.
-pub(super) async fn close(channel: &Channel, bound: Option<Duration>) -> Result<(), Error> {
-    let open = channel.close();
+/// Closes channels, and waits for the end of their connections.
+pub(super) async fn close(channels: &Channels, bound: Option<Duration>) -> Result<(), Error> {
+    // All of them, before anything is waited for.
+    let open: Vec<_> = channels
+        .all()
+        .flat_map(|channel| channel.close().into_iter().map(move |on| (channel, on)))
+        .collect();
     if open.is_empty() {
         return Ok(());
     }
@@ -131,7 +136,7 @@ pub(super) async fn close(channel: &Channel, bound: Option<Duration>) -> Result<
     failure::check_runtime()?;
     let bound = bound.unwrap_or(CALL_TIMEOUT);
     let over = async {
-        for on in &open {
+        for (channel, on) in &open {
             if let cause @ Cause::Lost { .. } = channel.over(on).await {
                 return Err(failure::of_connection(&cause).with_peer(Arc::clone(&on.peer)));
             }
@@ -140,9 +145,9 @@ pub(super) async fn close(channel: &Channel, bound: Option<Duration>) -> Result<
     };
     let result = timeout(bound, over).await;
     result.unwrap_or_else(|_| {
-        open.iter().for_each(|on| on.abort());
+        open.iter().for_each(|(_, on)| on.abort());
         let text = format!("calls were still open after {bound:?}, and were cut");
-        Err(Error::local(Code::DeadlineExceeded, text).with_peer(Arc::clone(channel.address())))
+        Err(Error::local(Code::DeadlineExceeded, text).with_peer(Arc::clone(channels.first().address())))
     })
 }
 

@@ -69,13 +69,15 @@ pub(crate) static KEEP: Procedure = Procedure::new("lab.v1.Lab/keep", 23);
 pub(crate) static COMPUTE: Procedure = Procedure::new("lab.v1.Lab/compute", 24);
 /// Returns the name of its thread.
 pub(crate) static THREAD: Procedure = Procedure::new("lab.v1.Lab/thread", 25);
+/// Returns its caller's address.
+pub(crate) static PEER: Procedure = Procedure::new("lab.v1.Lab/peer", 26);
 /// The built-in terminate, for requests of the test's own making.
 pub(crate) static TERMINATE: Procedure =
     Procedure::new("rpc.control.v1.Control/rpc_terminate", 0xa5ce_a24e_5662_ab3b);
 /// Not served.
 pub(crate) static NOWHERE: Procedure = Procedure::new("lab.v1.Lab/nowhere", 99);
 
-static PROCEDURES: [Procedure; 25] = [
+static PROCEDURES: [Procedure; 26] = [
     ECHO,
     NOTE,
     WAIT,
@@ -101,6 +103,7 @@ static PROCEDURES: [Procedure; 25] = [
     KEEP,
     COMPUTE,
     THREAD,
+    PEER,
 ];
 
 /// What the test and the handlers share.
@@ -337,6 +340,7 @@ impl Service for Lab {
             24 => call.handle(|_, (): ()| async move {
                 Ok(std::thread::current().name().unwrap_or_default().to_owned())
             }),
+            25 => call.handle(|cx: Context, (): ()| async move { Ok(cx.peer().address().to_owned()) }),
             _ => call.unknown(),
         }
     }
