@@ -52,13 +52,15 @@ impl Peer {
 }
 
 /// A new peer is one line here.
-pub const PEERS: [Peer; 18] = [
+pub const PEERS: [Peer; 20] = [
     peer("L1 tokio", "peer-limit-tokio", ""),
     peer("L2 std", "peer-limit-std", ""),
     peer("L3 sketch", "peer-limit-sketch", ""),
     peer("L4 proto", "peer-limit-proto", ""),
     peer("L4 spawn", "peer-limit-proto", "spawn"),
     peer("rpc", "peer-rpc", ""),
+    peer("rpc workers", "peer-rpc", "workers"),
+    peer("rpc 4 conns", "peer-rpc", "connections"),
     peer("tonic", "peer-tonic", ""),
     peer("tarpc", "peer-tarpc", ""),
     peer("ttrpc", "peer-ttrpc", ""),

@@ -83,6 +83,14 @@ impl Scenario {
             // A thread per connection, one call at a time.
             "L2 std" => matches!(self.name, "latency" | "idle"),
             "L4 spawn" => self.name == "burn",
+            "rpc workers" => {
+                matches!(self.name, "latency" | "small-64" | "burn") || self.name.starts_with("conns")
+            }
+            "rpc 4 conns" => {
+                matches!(self.name, "latency" | "mixed")
+                    || self.name.starts_with("small")
+                    || self.name.starts_with("large")
+            }
             // It cannot wait for a handler.
             "L4 proto" => self.name != "await",
             // It has no handlers, and its replies come in order.

@@ -1,5 +1,6 @@
 //! rpc: this project, by nothing but its public API and generated code, with its default settings.
-//! TCP; `PEER_VARIANT=unix` for a Unix socket.
+//! TCP; `PEER_VARIANT=unix` for a Unix socket. Not the default: `workers`, a server with two workers of its own in place of
+//! the runtime's; `connections`, a client with four connections in place of each.
 
 use std::sync::Arc;
 
@@ -61,18 +62,23 @@ impl Peer for Rpc {
         } else {
             "tcp://127.0.0.1:0".to_owned()
         };
-        let server = Server::builder()
+        let mut server = Server::builder()
             .service(KvServer::new(Service(store)))
-            .listen(&address)
-            .bind()
-            .await
-            .unwrap();
+            .listen(&address);
+        if harness::variant() == "workers" {
+            server = server.workers(2);
+        }
+        let server = server.bind().await.unwrap();
         ready(server.addresses()[0].to_string());
         server.serve().await.unwrap();
     }
 
     async fn connect(addr: String) -> Client {
-        Client(KvClient::connect(&addr).await.unwrap())
+        let mut client = KvClient::builder(&addr);
+        if harness::variant() == "connections" {
+            client = client.connections(4);
+        }
+        Client(client.connect().await.unwrap())
     }
 }
 
