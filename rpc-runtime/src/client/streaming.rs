@@ -1,6 +1,7 @@
 //! Streaming: the replies of a call that answers by a stream.
 
 use std::{
+    collections::VecDeque,
     fmt,
     future::{Future, poll_fn},
     marker::PhantomData,
@@ -44,6 +45,8 @@ use crate::{
 pub struct Streaming<T> {
     call: Arc<OpenCall>,
     state: State,
+    /// Messages that have come and were not asked for yet.
+    ahead: VecDeque<Encoded>,
     /// Makes the call once more, until a message was read.
     again: Option<Again>,
     /// Whether a message was read, or the end.
@@ -69,6 +72,7 @@ impl<T: Message + Default> Streaming<T> {
         Self {
             call,
             state: State::Open,
+            ahead: VecDeque::new(),
             again,
             is_read: false,
             metadata: None,
@@ -140,8 +144,14 @@ impl<T: Message + Default> Streaming<T> {
 
     /// The next message, none at the end, or how the call failed.
     fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Encoded>, Failure>> {
-        let call = &self.call;
-        let next = call.on.link.with(|conn, now| conn.poll_message(call.id, now, cx));
+        if let Some(payload) = self.ahead.pop_front() {
+            return Poll::Ready(Ok(Some(payload)));
+        }
+        let (call, ahead) = (&self.call, &mut self.ahead);
+        let next = call
+            .on
+            .link
+            .with(|conn, now| conn.poll_message(call.id, Some(ahead), now, cx));
         if let Next::Message(payload) = ready!(next) {
             return Poll::Ready(Ok(Some(payload)));
         }

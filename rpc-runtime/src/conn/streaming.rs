@@ -2,7 +2,10 @@
 //!
 //! An id's parity tells whose call it is: the same methods serve callers and handlers.
 
-use std::task::{Context, Poll};
+use std::{
+    collections::VecDeque,
+    task::{Context, Poll},
+};
 
 use bytes::Bytes;
 
@@ -16,15 +19,22 @@ use super::{
 };
 use crate::{
     Code, Executed, Priority, Status,
-    frame::{Flags, Frame, Header, Kind, Payload},
+    frame::{Encoded, Flags, Frame, Header, Kind, Payload},
 };
 
 /// What who reads and who sends does.
 impl Connection {
-    /// The next message of a stream of the peer.
+    /// The next message of a stream of the peer; short ones that come behind it go into `ahead`, if the reader has one and all
+    /// that it was given before is read.
     ///
-    /// One task may wait for it. Taking a message gives its credit back.
-    pub(crate) fn poll_message(&mut self, id: CallId, now: Time, cx: &Context<'_>) -> Poll<Next> {
+    /// One task may wait for it. Taking a message gives its credit back; of what is `ahead`, the next time.
+    pub(crate) fn poll_message(
+        &mut self,
+        id: CallId,
+        ahead: Option<&mut VecDeque<Encoded>>,
+        now: Time,
+        cx: &Context<'_>,
+    ) -> Poll<Next> {
         let id = id.number();
         let ours = self.side.gives(id);
         if !ours {
@@ -39,12 +49,25 @@ impl Connection {
         let Some(inflow) = &mut flow.inflow else {
             return Poll::Ready(Next::End);
         };
-        if let Some(message) = inflow.take() {
-            held.remove(Held {
-                bytes: message.len(),
-                messages: 1,
-                widened: 0,
-            });
+        let mut read = inflow.settle();
+        let message = inflow.take();
+        if let Some(message) = &message {
+            read.bytes += message.len();
+            read.messages += 1;
+            if let Some(ahead) = ahead {
+                inflow.take_ahead(ahead);
+            }
+        }
+        let next = match message {
+            Some(message) => Poll::Ready(Next::Message(message)),
+            None if inflow.is_ended() => Poll::Ready(Next::End),
+            None => {
+                inflow.wait(cx);
+                Poll::Pending
+            }
+        };
+        if read.messages > 0 {
+            held.remove(read);
             let is_owed = inflow.list();
             flow.note_move(now);
             let idle_at = flow.idle_at();
@@ -54,13 +77,8 @@ impl Connection {
             if self.calls.is_waiting(id) {
                 self.watch(idle_at);
             }
-            return Poll::Ready(Next::Message(message));
         }
-        if inflow.is_ended() {
-            return Poll::Ready(Next::End);
-        }
-        inflow.wait(cx);
-        Poll::Pending
+        next
     }
 
     /// Puts a message of a stream of ours into the output, as soon as the peer takes it and there is room.

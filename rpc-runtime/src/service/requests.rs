@@ -76,7 +76,10 @@ impl<T: Message + Default> Requests<T> {
         if self.ended {
             return Poll::Ready(None);
         }
-        let next = ready!(self.served.with(|conn, now| conn.poll_message(self.id, now, cx)));
+        let next = ready!(
+            self.served
+                .with(|conn, now| conn.poll_message(self.id, None, now, cx))
+        );
         let result = match next {
             Next::Message(payload) => match parse(payload, self.procedure) {
                 Ok(message) => return Poll::Ready(Some(Ok(message))),

@@ -28,7 +28,7 @@ impl Far {
     /// Reads from the caller's stream.
     async fn next(&self, id: CallId) -> Next {
         within(poll_fn(|cx| {
-            self.link.with(|conn, now| conn.poll_message(id, now, cx))
+            self.link.with(|conn, now| conn.poll_message(id, None, now, cx))
         }))
         .await
     }

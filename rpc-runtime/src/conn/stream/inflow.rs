@@ -27,6 +27,8 @@ use crate::{
 #[derive(Debug)]
 pub(in crate::conn) struct Inflow {
     messages: VecDeque<Encoded>,
+    /// Messages that the reader has, and has perhaps not looked at.
+    ahead: Held,
     /// A message of which more fragments are to come.
     assembly: Option<Assembly>,
     /// All that the peer was ever allowed, and all that it has sent: both only grow.
@@ -107,6 +109,7 @@ impl Inflow {
     pub(super) fn new(window: u64, now: Time) -> Self {
         Self {
             messages: VecDeque::new(),
+            ahead: Held::default(),
             assembly: None,
             granted: window,
             received: 0,
@@ -233,6 +236,32 @@ impl Inflow {
         Some(message)
     }
 
+    /// Gives the reader further messages, so that it need not ask for each: short ones, and few beside the window. They count as
+    /// waiting until [`Inflow::settle`].
+    pub(in crate::conn) fn take_ahead(&mut self, ahead: &mut VecDeque<Encoded>) {
+        let mut charged = 0;
+        while let Some(message) = self.messages.front() {
+            charged += charge(message.len());
+            if charged > self.window.len / 8 {
+                return;
+            }
+            self.ahead.bytes += message.len();
+            self.ahead.messages += 1;
+            ahead.extend(self.messages.pop_front());
+        }
+        self.caught_up = true;
+    }
+
+    /// The reader has looked at all that it was given ahead; what that was.
+    pub(in crate::conn) fn settle(&mut self) -> Held {
+        let read = std::mem::take(&mut self.ahead);
+        let charged = read
+            .bytes
+            .saturating_add(charge(0).saturating_mul(read.messages as u64));
+        self.owed = self.owed.saturating_add(charged);
+        read
+    }
+
     /// Whether the peer should get credit now, and nobody was told so yet.
     #[must_use]
     pub(in crate::conn) fn list(&mut self) -> bool {
@@ -280,11 +309,12 @@ impl Inflow {
         self.stage = Stage::Discarding;
         let messages = std::mem::take(&mut self.messages);
         let whole: u64 = messages.iter().map(Encoded::len).sum();
-        Held {
+        let held = Held {
             bytes: whole + self.forget_unfinished(),
             messages: messages.len(),
             widened: std::mem::take(&mut self.window.widened),
-        }
+        };
+        held.and(std::mem::take(&mut self.ahead))
     }
 
     /// Forgets a message of which more fragments are to come; returns how much was kept of it.
@@ -315,9 +345,9 @@ impl Inflow {
         rest.saturating_add(begun).saturating_add(charge(max_message))
     }
 
-    /// Whether no message waits to be taken.
+    /// Whether no message waits for the reader.
     pub(in crate::conn) fn is_empty(&self) -> bool {
-        self.messages.is_empty()
+        self.messages.is_empty() && self.ahead.messages == 0
     }
 
     /// Whether no more will come.

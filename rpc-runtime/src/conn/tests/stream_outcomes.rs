@@ -235,7 +235,9 @@ fn loss_wakes_everybody_who_waits_on_a_stream() {
     for node in [&mut pair.client, &mut pair.server] {
         let flags = [Arc::new(Flag::default()), Arc::new(Flag::default())];
         let [reader, sender] = flags.clone().map(Waker::from);
-        let next = node.conn.poll_message(id, now, &Context::from_waker(&reader));
+        let next = node
+            .conn
+            .poll_message(id, None, now, &Context::from_waker(&reader));
         assert!(next.is_pending());
         let sent = node
             .conn

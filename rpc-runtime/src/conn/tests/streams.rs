@@ -56,7 +56,7 @@ impl Node {
 
     pub(super) fn next(&mut self, id: CallId, now: Time) -> Poll<Next> {
         let conn = &mut self.conn;
-        let next = poll(|cx| conn.poll_message(id, now, cx));
+        let next = poll(|cx| conn.poll_message(id, None, now, cx));
         self.wake();
         next
     }

@@ -222,7 +222,7 @@ impl Caller {
         let waker = self.receive.waker();
         let cx = &mut Context::from_waker(&waker);
         if self.shape().has_reply_stream() {
-            match conn.poll_message(id, now, cx) {
+            match conn.poll_message(id, None, now, cx) {
                 Poll::Pending => return Polled::Waits,
                 Poll::Ready(Next::Message(payload)) => {
                     check_next(payload.into_bytes(), self.read, &log.replies);
@@ -315,7 +315,7 @@ impl Handler {
             return Polled::Done;
         }
         let waker = self.read.waker();
-        match conn.poll_message(self.id, now, &Context::from_waker(&waker)) {
+        match conn.poll_message(self.id, None, now, &Context::from_waker(&waker)) {
             Poll::Pending => Polled::Waits,
             Poll::Ready(Next::Message(payload)) => {
                 check_next(payload.into_bytes(), log.read, &log.requests);

@@ -116,7 +116,7 @@ pub(super) fn is_numbered(payload: Bytes, procedure: u64, number: usize) -> bool
 }
 
 pub(super) async fn next_message(link: &Link, id: CallId) -> Next {
-    poll_fn(|cx| link.with(|conn, now| conn.poll_message(id, now, cx))).await
+    poll_fn(|cx| link.with(|conn, now| conn.poll_message(id, None, now, cx))).await
 }
 
 pub(super) async fn put(link: &Link, id: CallId, message: &String) -> Result<(), Unsent> {
