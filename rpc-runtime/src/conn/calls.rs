@@ -390,6 +390,13 @@ impl Calls {
         self.table.get(id)?.flow.as_deref()
     }
 
+    /// The streams of a call that has no outcome yet.
+    #[inline]
+    pub(super) fn waiting_flow(&self, id: u64) -> Option<&Flow> {
+        let call = self.table.get(id)?;
+        call.flow.as_deref().filter(|_| call.is_waiting())
+    }
+
     /// The streams of a call, and what is held of all.
     pub(super) fn flow_mut(&mut self, id: u64) -> Option<(&mut Flow, &mut Held)> {
         let flow = self.table.get_mut(id)?.flow.as_deref_mut()?;

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     Code, Executed, Priority, Status,
-    frame::{Encoded, Flags, Frame, Header, Kind, Payload},
+    frame::{Encoded, Flags, Frame, Header, Kind, Payload, Size},
 };
 
 /// What who reads and who sends does.
@@ -92,12 +92,16 @@ impl Connection {
         cx: &Context<'_>,
     ) -> Poll<Result<(), Unsent>> {
         let id = id.number();
+        let size = message.size();
+        if let Some(priority) = self.data_goes_at_once(id, size.len as u64) {
+            self.put_data(id, message, size, priority, now);
+            return Poll::Ready(Ok(()));
+        }
         if let Some(over) = self.find_end(id) {
             self.room.leave(id);
             self.tell_handler(id);
             return Poll::Ready(Err(over));
         }
-        let size = message.size();
         let len = size.len;
         let max = self.credit.max_message().unwrap_or(u64::MAX);
         if len as u64 > max {
@@ -123,17 +127,40 @@ impl Connection {
             self.room.wait(id, priority, None, cx);
             return Poll::Pending;
         }
+        self.put_data(id, message, size, priority, now);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Whether a message of a stream of ours that has begun goes at once, and with which priority: there is credit, room, and
+    /// nothing to be said against it. Most are so, and [`Self::poll_data`] would come to the same result.
+    #[inline]
+    fn data_goes_at_once(&self, id: u64, len: u64) -> Option<Priority> {
+        let (flow, priority) = if self.side.gives(id) {
+            let flow = self.calls.waiting_flow(id)?;
+            (flow, flow.priority)
+        } else {
+            let request = self.requests.get(id)?;
+            let flow = request.flow.as_deref()?;
+            let is_wanted = request.unwanted.is_none() && flow.broken.is_none();
+            (is_wanted.then_some(flow)?, request.priority)
+        };
+        let may_send = flow.outflow.as_ref().is_some_and(Outflow::may_send);
+        let is_short = self.credit.max_message().is_some_and(|max| len <= max);
+        let goes = may_send && is_short && self.is_live() && !self.bulk.has(id) && self.has_room(priority);
+        goes.then_some(priority)
+    }
+
+    fn put_data<P: Payload>(&mut self, id: u64, message: &P, size: Size, priority: Priority, now: Time) {
         self.room.leave(id);
         self.put_message(Header::new(Kind::Data, id), message, size, Part::Data, priority);
         if let Some((flow, _)) = self.flow_mut(id) {
             if let Some(outflow) = &mut flow.outflow {
-                outflow.charge(len as u64);
+                outflow.charge(size.len as u64);
             }
             flow.note_move(now);
         }
         self.keep_alive.request_sent();
         self.note_use(now);
-        Poll::Ready(Ok(()))
     }
 
     /// Ready when nothing more of a stream of ours can be sent. Who waits for this does not wait for [`Self::poll_data`].

@@ -90,6 +90,10 @@ impl<T: Message> Replies<T> {
 struct Turn {
     /// None after a pause.
     begun: Option<Instant>,
+    /// How long it had lasted when somebody looked last.
+    looked: Duration,
+    /// How many messages may go before the next look.
+    quick: u32,
 }
 
 impl Turn {
@@ -99,7 +103,7 @@ impl Turn {
             self.begun.get_or_insert_with(Instant::now);
             let poll = poll(cx);
             if poll.is_pending() {
-                self.begun = None;
+                *self = Self::default();
             }
             poll
         })
@@ -108,9 +112,17 @@ impl Turn {
 
     /// Lets others have their turn: the driver after a while, and everybody else after many messages.
     async fn end_if_long(&mut self) {
-        if self.begun.is_some_and(|begun| begun.elapsed() > LONG) {
-            self.begun = None;
-            return yield_now().await;
+        if self.quick > 0 {
+            self.quick -= 1;
+        } else if let Some(begun) = self.begun {
+            let lasted = begun.elapsed();
+            if lasted > LONG {
+                *self = Self::default();
+                return yield_now().await;
+            }
+            let since = lasted.saturating_sub(self.looked);
+            self.looked = lasted;
+            self.quick = if since < LONG / 16 { QUICK } else { 0 };
         }
         // A stream that always has more would be polled for ever.
         coop::consume_budget().await;
@@ -119,6 +131,9 @@ impl Turn {
 
 /// How long a message may wait for those behind it.
 const LONG: Duration = Duration::from_millis(1);
+/// So many messages go without a look at the clock behind one that was quick: a look costs a good part of what a short message
+/// does.
+const QUICK: u32 = 7;
 
 impl<T> fmt::Debug for Replies<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -49,6 +49,7 @@ where
     Written {
         state: State::Writing(Box::pin(write(Out(Arc::clone(&slot))))),
         slot,
+        reader: None,
     }
 }
 
@@ -186,6 +187,8 @@ impl<T> Default for Slot<T> {
 struct Written<T, Fut> {
     state: State<Fut>,
     slot: Arc<Slot<T>>,
+    /// Who reads, as the slot knows it.
+    reader: Option<Waker>,
 }
 
 enum State<Fut> {
@@ -203,7 +206,14 @@ impl<T, Fut: Future<Output = Result<()>>> Stream for Written<T, Fut> {
         if matches!(this.state, State::Over) {
             return Poll::Ready(None);
         }
-        this.slot.read(cx);
+        if !this
+            .reader
+            .as_ref()
+            .is_some_and(|reader| reader.will_wake(cx.waker()))
+        {
+            this.reader = Some(cx.waker().clone());
+            this.slot.read(cx);
+        }
         if let State::Writing(writer) = &mut this.state {
             if let Poll::Ready(result) = writer.as_mut().poll(cx) {
                 this.state = State::Ended(result);
