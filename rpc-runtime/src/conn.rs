@@ -230,11 +230,13 @@ impl Connection {
 /// What the driver tells.
 impl Connection {
     /// Takes in a frame of the peer.
-    pub(crate) fn handle_frame(&mut self, frame: Frame, now: Time) {
+    pub(crate) fn handle_frame(&mut self, mut frame: Frame, now: Time) {
         if self.is_live() {
             self.note_frame(frame.kind, now);
-            self.receive(frame, now);
-            self.finish_if_idle(now);
+            self.receive(&mut frame, now);
+            if self.drain.is_some() {
+                self.finish_if_idle(now);
+            }
         }
     }
 

@@ -127,16 +127,16 @@ impl Calls {
         flow: Option<Box<Flow>>,
         cx: &Context<'_>,
     ) {
-        let call = Call {
-            state: CallState::Waiting(Some(cx.waker().clone())),
+        let waker = Some(cx.waker().clone());
+        self.table.insert(id, || Call {
+            state: CallState::Waiting(waker),
             end,
             deadline,
             wanted,
             open: true,
             reply: None,
             flow,
-        };
-        self.table.insert(id, call);
+        });
         self.awaited += 1;
     }
 
@@ -470,12 +470,11 @@ impl Call {
     /// Gives it its outcome; false if nobody waits for one.
     #[inline]
     fn resolve(&mut self, outcome: Result<Reply, Failure>, held: &mut Held, woken: &mut Woken) -> bool {
-        if !self.is_waiting() {
+        let CallState::Waiting(waker) = &mut self.state else {
             return false;
-        }
-        if let CallState::Waiting(waker) = std::mem::replace(&mut self.state, CallState::Done(outcome)) {
-            woken.push(waker);
-        }
+        };
+        woken.push(waker.take());
+        self.state = CallState::Done(outcome);
         if let Some(flow) = &mut self.flow {
             flow.end(held, woken);
         }

@@ -40,7 +40,7 @@ impl Refusal {
 
 impl Connection {
     /// The first frame of a request.
-    pub(super) fn receive_request(&mut self, mut frame: Frame, one_way: bool, now: Time) {
+    pub(super) fn receive_request(&mut self, frame: &mut Frame, one_way: bool, now: Time) {
         let id = frame.id;
         let last_id = self.requests.last_id();
         if !self.side.other().gives(id) || id <= last_id || id > MAX_ID {
@@ -58,15 +58,15 @@ impl Connection {
         let more = frame.flags.contains(Flags::MORE);
         let len = frame.message_len();
         let had_credit = !one_way || self.requests.charge_send(len);
-        let refusal = self.check_request(&frame, one_way, had_credit, len);
+        let refusal = self.check_request(frame, one_way, had_credit, len);
         let stage = match refusal {
-            Ok(()) if !self.settings.serves => return self.turn_away(&frame, one_way, len, now),
-            Ok(()) => stage(&mut frame, more).map_err(Refusal::wrong_length),
+            Ok(()) if !self.settings.serves => return self.turn_away(frame, one_way, len, now),
+            Ok(()) => stage(frame, more).map_err(Refusal::wrong_length),
             Err(refusal) => Err(refusal),
         };
         match stage {
             Err(refusal) => {
-                self.refuse_first(&frame, one_way, len, &refusal, now);
+                self.refuse_first(frame, one_way, len, &refusal, now);
                 self.fault(&refusal.text, now);
             }
             Ok(stage) => self.admit_request(frame, stage, one_way, len, now),
@@ -183,7 +183,7 @@ impl Connection {
     }
 
     /// Takes a request in.
-    fn admit_request(&mut self, mut frame: Frame, mut stage: Stage, one_way: bool, len: u64, now: Time) {
+    fn admit_request(&mut self, frame: &mut Frame, mut stage: Stage, one_way: bool, len: u64, now: Time) {
         let timeout = match (frame.timeout_us, one_way) {
             (0, true) => Some(self.settings.one_way_timeout),
             (0, false) => None,
@@ -221,7 +221,7 @@ impl Connection {
     }
 
     /// A further fragment of a request.
-    pub(super) fn receive_request_data(&mut self, mut frame: Frame, now: Time) {
+    pub(super) fn receive_request_data(&mut self, frame: &mut Frame, now: Time) {
         let id = frame.id;
         if id == 0 || id > self.requests.last_id() {
             return self.protocol_error(format!("DATA for id {id}, which was never opened"), now);
@@ -246,7 +246,7 @@ impl Connection {
             Some(Request {
                 stage: Stage::Receiving(partial),
                 ..
-            }) => partial.assembly.push(&mut frame).and_then(|()| {
+            }) => partial.assembly.push(frame).and_then(|()| {
                 let finished = (!more).then(|| partial.assembly.finish());
                 finished.transpose()
             }),
@@ -264,7 +264,7 @@ impl Connection {
             }
             Some(request) if request.reads_stream() => {
                 if frame.flags.contains(Flags::END) {
-                    return self.receive_end(&frame, now);
+                    return self.receive_end(frame, now);
                 }
                 return self.receive_message(frame, now);
             }

@@ -15,31 +15,33 @@ use crate::{
 
 impl Connection {
     /// A REPLY, or its first fragment.
-    pub(super) fn receive_reply(&mut self, mut frame: Frame, now: Time) {
+    #[inline]
+    pub(super) fn receive_reply(&mut self, frame: &mut Frame, now: Time) {
         let id = frame.id;
-        let Some(call) = self.find_open(&frame, now) else {
+        let Some(call) = self.find_open(frame, now) else {
             return;
         };
         // The peer is done with the request, whatever of it is still to be sent.
         self.drop_fragments(id);
         if frame.code != 0 {
             if call.is_waiting {
-                self.refused(id, &mut frame);
+                self.refused(id, frame);
             }
             return self.close_call(id);
         }
-        let is_wanted = match call.is_waiting.then(|| self.find_fault(&frame, call)).flatten() {
-            Some(cause) => {
-                self.calls.fail(id, cause, Executed::Yes, &mut self.woken);
-                false
-            }
-            None => call.is_waiting,
+        let fault = match call.is_waiting {
+            true => self.find_fault(frame, call),
+            false => None,
         };
+        let is_wanted = call.is_waiting && fault.is_none();
+        if let Some(cause) = fault {
+            self.calls.fail(id, cause, Executed::Yes, &mut self.woken);
+        }
         if frame.flags.contains(Flags::MORE) {
             return self.begin_reply(frame, now);
         }
         if is_wanted {
-            match whole(&mut frame) {
+            match whole(frame) {
                 Ok(payload) => {
                     let metadata = frame.extra.take_metadata();
                     return self.deliver(id, reply(payload, metadata, frame.queue_us, frame.run_us));
@@ -61,6 +63,16 @@ impl Connection {
     /// Why a call cannot take a REPLY that says that its handler succeeded.
     #[inline]
     fn find_fault(&self, frame: &Frame, call: Open) -> Option<Cause> {
+        // Of most there is nothing else to be asked.
+        let is_usual = frame.encoding == 0 && !call.has_streams;
+        if is_usual && frame.message_len() <= self.settings.max_message {
+            return None;
+        }
+        self.find_rare_fault(frame, call)
+    }
+
+    #[cold]
+    fn find_rare_fault(&self, frame: &Frame, call: Open) -> Option<Cause> {
         let internal = |text: String| Some(Cause::Replied(Status::new(Code::Internal, text)));
         if !self.is_announced(frame.encoding) {
             return internal(format!(
@@ -88,13 +100,13 @@ impl Connection {
     }
 
     /// A further fragment of a REPLY.
-    pub(super) fn receive_reply_data(&mut self, mut frame: Frame, now: Time) {
-        if self.find_open(&frame, now).is_none() {
+    pub(super) fn receive_reply_data(&mut self, frame: &mut Frame, now: Time) {
+        if self.find_open(frame, now).is_none() {
             return;
         }
         self.keep_alive.request_read();
         if self.calls.partial_reply(frame.id).is_some() {
-            return self.receive_fragment(&mut frame, now);
+            return self.receive_fragment(frame, now);
         }
         let is_stream = self
             .calls
@@ -127,15 +139,19 @@ impl Connection {
         match found.unwrap_or(Place::Unopened) {
             Place::Open(call) => return Some(call),
             Place::Over => self.fault("frame for a call that is over", now),
-            Place::Unopened => {
-                let (kind, id) = (frame.kind, frame.id);
-                self.protocol_error(format!("{kind} for id {id}, which was never opened"), now);
-            }
+            Place::Unopened => self.unopened(frame, now),
         }
         None
     }
 
-    fn begin_reply(&mut self, mut frame: Frame, now: Time) {
+    #[cold]
+    fn unopened(&mut self, frame: &Frame, now: Time) {
+        let (kind, id) = (frame.kind, frame.id);
+        self.protocol_error(format!("{kind} for id {id}, which was never opened"), now);
+    }
+
+    #[cold]
+    fn begin_reply(&mut self, frame: &mut Frame, now: Time) {
         let id = frame.id;
         let partial = if self.calls.is_waiting(id) {
             let metadata = frame.extra.take_metadata();
@@ -148,7 +164,7 @@ impl Connection {
             PartialReply::discard(frame.length)
         };
         self.calls.begin_reply(id, partial);
-        self.receive_fragment(&mut frame, now);
+        self.receive_fragment(frame, now);
     }
 
     /// Adds the payload of a frame to a reply that has begun.

@@ -28,12 +28,12 @@ impl Connection {
     }
 
     /// Takes in a frame of a connection that is live.
-    pub(super) fn receive(&mut self, frame: Frame, now: Time) {
+    pub(super) fn receive(&mut self, frame: &mut Frame, now: Time) {
         if matches!(self.life, Life::Handshaking) {
             if frame.kind != Kind::Hello {
                 return self.protocol_error(format!("first frame is {}, not HELLO", frame.kind), now);
             }
-            return self.receive_hello(&frame, now);
+            return self.receive_hello(frame, now);
         }
         match frame.kind {
             Kind::Call => self.receive_request(frame, false, now),
@@ -42,14 +42,14 @@ impl Connection {
             Kind::Data => self.receive_request_data(frame, now),
             Kind::Reply => self.receive_reply(frame, now),
             Kind::Cancel => self.receive_cancel(frame.id, now),
-            Kind::Credit => self.receive_credit(&frame, now),
+            Kind::Credit => self.receive_credit(frame, now),
             Kind::Hello | Kind::Ping | Kind::Pong | Kind::Goaway if frame.id != 0 => {
                 self.protocol_error(format!("{} has id {}", frame.kind, frame.id), now);
             }
             Kind::Hello => self.protocol_error("second HELLO".to_owned(), now),
-            Kind::Ping => self.receive_ping(&frame, now),
-            Kind::Pong => self.receive_pong(&frame, now),
-            Kind::Goaway => self.receive_goaway(&frame, now),
+            Kind::Ping => self.receive_ping(frame, now),
+            Kind::Pong => self.receive_pong(frame, now),
+            Kind::Goaway => self.receive_goaway(frame, now),
             Kind::Other(kind) if frame.kind.is_critical() => {
                 self.protocol_error(format!("unknown kind {kind}"), now);
             }

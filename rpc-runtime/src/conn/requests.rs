@@ -280,7 +280,7 @@ impl Requests {
         if !request.control && !matches!(request.stage, Stage::Discarding(_)) {
             self.open += 1;
         }
-        self.table.insert(id, request);
+        self.table.insert(id, || request);
     }
 
     /// Lines a complete request up for its handler.

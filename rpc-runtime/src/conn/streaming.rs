@@ -244,7 +244,7 @@ impl Connection {
 /// What comes in.
 impl Connection {
     /// A frame of a stream of the peer: a message, or a fragment of one.
-    pub(super) fn receive_message(&mut self, frame: Frame, now: Time) {
+    pub(super) fn receive_message(&mut self, frame: &mut Frame, now: Time) {
         let id = frame.id;
         let is_empty_fragment = frame.payload_len() == 0 && frame.flags.contains(Flags::MORE);
         let held = self.held();

@@ -12,7 +12,9 @@ pub(super) struct Woken(Vec<Waker>);
 impl Woken {
     /// Adds whoever is in `waker`.
     pub(super) fn push(&mut self, waker: Option<Waker>) {
-        self.0.extend(waker);
+        if let Some(waker) = waker {
+            self.0.push(waker);
+        }
     }
 
     /// Whether nobody is to be woken.

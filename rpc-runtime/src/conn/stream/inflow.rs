@@ -128,15 +128,15 @@ impl Inflow {
 
     /// Takes a frame in: a message, or a fragment of one. Returns what more is held now: the bytes of a whole message
     /// count as they are before compression.
-    pub(in crate::conn) fn push(&mut self, mut frame: Frame, bounds: Bounds) -> Result<Held, Fault> {
+    pub(in crate::conn) fn push(&mut self, frame: &mut Frame, bounds: Bounds) -> Result<Held, Fault> {
         match self.stage {
             Stage::Open => {}
             Stage::Ended => return Err(Fault::BehindEnd),
-            Stage::Discarding => return self.skip(&frame, bounds.max_message),
+            Stage::Discarding => return self.skip(frame, bounds.max_message),
         }
         let more = frame.flags.contains(Flags::MORE);
         if self.assembly.is_none() {
-            self.begin(&frame, bounds)?;
+            self.begin(frame, bounds)?;
         }
         let added = match &self.assembly {
             _ if more => frame.payload_len() as u64,
@@ -154,20 +154,20 @@ impl Inflow {
         };
         let message = match &mut self.assembly {
             None if !more => {
-                let message = whole(&mut frame).map_err(Fault::WrongLength)?;
+                let message = whole(frame).map_err(Fault::WrongLength)?;
                 keep(message, bounds.waiting)
             }
             None => {
                 let mut assembly = Assembly::new(frame.length, frame.encoding);
-                assembly.push(&mut frame).map_err(Fault::WrongLength)?;
+                assembly.push(frame).map_err(Fault::WrongLength)?;
                 self.assembly = Some(assembly);
                 return Ok(part);
             }
             Some(assembly) if more => {
-                assembly.push(&mut frame).map_err(Fault::WrongLength)?;
+                assembly.push(frame).map_err(Fault::WrongLength)?;
                 return Ok(part);
             }
-            Some(assembly) => assembly.push_last(&mut frame).map_err(Fault::WrongLength)?,
+            Some(assembly) => assembly.push_last(frame).map_err(Fault::WrongLength)?,
         };
         self.assembly = None;
         self.messages.push_back(message);
