@@ -22,6 +22,7 @@ mod state;
 mod streaming;
 #[cfg(test)]
 mod tests;
+mod unary;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -248,10 +249,7 @@ impl Client {
 
     /// The peer's address, or where the client connects to while there is no peer.
     fn peer_or_address(&self) -> Arc<str> {
-        match self.channel().current() {
-            Some(connected) => Arc::clone(&connected.peer),
-            None => Arc::clone(self.channel().address()),
-        }
+        self.channel().peer_or_address()
     }
 }
 

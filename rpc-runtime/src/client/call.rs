@@ -1,24 +1,26 @@
 //! Call: the options of one call, and the call itself.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use prost::Message;
+use prost::{DecodeError, Message};
 use tokio::time::Instant;
 
 use super::{
     Channel, Client, Receipt, Reply, Sender, Streaming, control,
     deadline::Deadline,
-    exchange::{Exchange, Lane, Options},
+    exchange::{Exchange, Lane, More, Options},
     failure,
     open_call::{About, OpenCall},
     streaming::Again,
+    unary::Unary,
 };
 use crate::{
-    Code, Context, DrainReport, Error, Executed, Metadata, Phase, Priority, Procedure,
+    Code, Context, DrainReport, Error, Executed, Phase, Priority, Procedure,
     builtin::{self, TerminateReply},
+    compression::UnpackError,
     conn::Shape,
-    context::{InstanceId, inherited_deadline, inherited_depth},
+    context::{inherited_deadline, inherited_depth},
     depth,
     frame::{Encoded, Output},
 };
@@ -36,17 +38,6 @@ pub struct Call<'a> {
     priority: Option<Priority>,
     /// None if there is nothing of it.
     more: Option<Box<More>>,
-}
-
-/// What most calls do not say of themselves: out of the way of those, which are moved about much.
-#[derive(Clone, Debug, Default)]
-struct More {
-    metadata: Metadata,
-    within: Option<Instant>,
-    /// The server whose handler makes the call, from a task that it spawned.
-    origin: Option<InstanceId>,
-    idle: Option<Duration>,
-    receipt: Option<Receipt>,
 }
 
 /// How long a call may take by itself, apart from what it inherits.
@@ -127,7 +118,7 @@ impl Call<'_> {
 }
 
 /// Calls.
-impl Call<'_> {
+impl<'a> Call<'a> {
     /// Sends `request`, one-way: nothing comes back.
     ///
     /// Resolves when the whole request is in the connection's queue, which is bounded: when the peer does not keep
@@ -166,20 +157,16 @@ impl Call<'_> {
     /// # Cancel safety
     ///
     /// Dropping the future gives up this call only: the server is told, and a late reply is discarded.
-    pub async fn send_recv<Req: Message, Rep: Message + Default>(
+    pub fn send_recv<Req: Message, Rep: Message + Default>(
         mut self,
         procedure: &'static Procedure,
         request: Req,
-    ) -> Result<Rep, Error> {
-        let deadline = self.usual_deadline();
-        self.check(procedure, &deadline)?;
-        let reply = {
-            let channel = self.client.next_channel();
-            let mut exchange = self.exchange_on(channel, procedure, Lane::User, deadline);
-            exchange.fill(self.more.as_ref().and_then(|more| more.receipt.as_ref()));
-            exchange.call(&request).await?
-        };
-        decode(reply.payload).map_err(|error| self.locate(error, procedure))
+    ) -> impl Future<Output = Result<Rep, Error>> {
+        self.mark_depth();
+        let timeout = self.own_timeout(self.client.timeout());
+        let channel = self.client.next_channel();
+        let exchange = self.exchange_on(channel, procedure, Lane::User, Deadline::unbegun(timeout));
+        Unary::new(exchange, request)
     }
 
     /// Tells the server to terminate, one-way: it drains, and nothing comes back.
@@ -242,12 +229,18 @@ impl Call<'_> {
     /// When the call is over, if it takes `usual` unless it says otherwise.
     #[inline]
     pub(super) fn deadline(&self, usual: Option<Duration>) -> Deadline {
-        let timeout = match self.timeout {
+        let within = self.more.as_ref().and_then(|more| more.within);
+        let inherited = earlier(within, inherited_deadline());
+        Deadline::new(self.own_timeout(usual), inherited, Instant::now())
+    }
+
+    /// How long it may take by itself, if it is `usual` unless it says otherwise.
+    #[inline]
+    fn own_timeout(&self, usual: Option<Duration>) -> Option<Duration> {
+        match self.timeout {
             Timeout::Usual => usual,
             Timeout::Own(timeout) => timeout,
-        };
-        let within = self.more.as_ref().and_then(|more| more.within);
-        Deadline::new(timeout, earlier(within, inherited_deadline()), Instant::now())
+        }
     }
 
     #[inline]
@@ -255,43 +248,41 @@ impl Call<'_> {
         self.deadline(self.client.timeout())
     }
 
-    /// Says in the metadata what has to stand there, and refuses a call that cannot be made.
-    fn check(&mut self, procedure: &'static Procedure, deadline: &Deadline) -> Result<(), Error> {
+    /// Says in the metadata how many calls it is inside of.
+    #[inline]
+    fn mark_depth(&mut self) {
         if self.depth > 0 {
             let depth = self.depth;
             depth::mark(&mut self.more_mut().metadata, depth);
         }
-        let fits = self.more.as_ref().is_none_or(|more| more.metadata.fits());
-        let refused = if deadline.has_passed() {
-            failure::expired(deadline)
-        } else if self.depth > depth::MAX {
-            depth::too_deep()
-        } else if !fits {
-            failure::too_much_metadata().with_phase(Phase::Queue)
-        } else {
-            return Ok(());
-        };
-        Err(self.locate(refused, procedure))
+    }
+
+    /// Says in the metadata what has to stand there, and refuses a call that cannot be made.
+    fn check(&mut self, procedure: &'static Procedure, deadline: &Deadline) -> Result<(), Error> {
+        self.mark_depth();
+        match refusal(deadline, self.depth, self.more.as_deref()) {
+            None => Ok(()),
+            Some(refused) => Err(self.locate(refused, procedure)),
+        }
     }
 
     /// The call on its way, from now on; to be checked first.
-    #[inline]
-    fn exchange(&self, procedure: &'static Procedure, lane: Lane, deadline: Deadline) -> Exchange<'_> {
-        self.exchange_on(self.client.channel(), procedure, lane, deadline)
+    fn exchange(self, procedure: &'static Procedure, lane: Lane, deadline: Deadline) -> Exchange<'a> {
+        let channel = self.client.channel();
+        self.exchange_on(channel, procedure, lane, deadline)
     }
 
     /// As [`Call::exchange`], by one of several connections.
     #[inline]
-    fn exchange_on<'a>(
-        &'a self,
-        channel: &'a Arc<Channel>,
+    fn exchange_on<'c>(
+        self,
+        channel: &'c Arc<Channel>,
         procedure: &'static Procedure,
         lane: Lane,
         deadline: Deadline,
-    ) -> Exchange<'a> {
-        let metadata = self.more.as_ref().map(|more| &more.metadata);
+    ) -> Exchange<'c> {
         let options = self.options(procedure);
-        let mut exchange = Exchange::new(channel, procedure, metadata, deadline, lane, options);
+        let mut exchange = Exchange::new(channel, procedure, self.more, deadline, lane, options);
         exchange.begins_now();
         exchange
     }
@@ -330,13 +321,11 @@ impl Call<'_> {
         let about = self.about(procedure);
         let options = self.options(procedure);
         self.check(procedure, &about.deadline)?;
-        let opened = self
-            .exchange_on(&about.channel, procedure, Lane::User, about.deadline)
-            .open(&request)
-            .await;
-        let (on, id) = opened?;
-        let metadata = self.more.map_or_else(Metadata::new, |more| more.metadata);
-        let again = again(about.clone(), options, metadata, request);
+        let mut exchange = self.exchange_on(&about.channel, procedure, Lane::User, about.deadline);
+        let (on, id) = exchange.open(&request).await?;
+        let more = exchange.take_more();
+        drop(exchange);
+        let again = again(about.clone(), options, more, request);
         Ok(Streaming::new(
             Arc::new(OpenCall::new(on, id, about)),
             Some(again),
@@ -421,14 +410,18 @@ impl Call<'_> {
                 (true, true) => Shape::Both,
             },
             priority: self.priority.unwrap_or_else(|| procedure.priority()),
-            nested: self.depth > 0,
-            idle: self.more.as_ref().and_then(|more| more.idle),
+            depth: self.depth,
         }
     }
 }
 
 /// Keeps what it takes to make a call with a stream of replies once more.
-fn again<Req: Message + 'static>(about: About, options: Options, metadata: Metadata, request: Req) -> Again {
+fn again<Req: Message + 'static>(
+    about: About,
+    options: Options,
+    more: Option<Box<More>>,
+    request: Req,
+) -> Again {
     Box::new(move |cause| {
         Box::pin(async move {
             let About {
@@ -437,14 +430,7 @@ fn again<Req: Message + 'static>(about: About, options: Options, metadata: Metad
                 deadline,
                 ..
             } = &about;
-            let mut exchange = Exchange::new(
-                channel,
-                procedure,
-                Some(&metadata),
-                *deadline,
-                Lane::User,
-                options,
-            );
+            let mut exchange = Exchange::new(channel, procedure, more, *deadline, Lane::User, options);
             let opened = exchange.open(&request).await;
             let (on, id) = opened.map_err(|error| error.with_resent_after(&cause))?;
             drop(exchange);
@@ -464,13 +450,10 @@ pub(super) fn decode<Rep: Message + Default>(payload: Encoded) -> Result<Rep, Er
             .with_executed(Executed::Yes)
             .with_phase(Phase::Wait)
     };
-    let payload = payload
-        .unpack()
-        .map_err(|error| malformed("the reply cannot be unpacked").with_source(error))?;
-    let result = if payload.len() < Output::BY_REFERENCE {
-        Rep::decode(&payload[..])
+    let result = if payload.encoding() == 0 && payload.len() < Output::BY_REFERENCE as u64 {
+        Rep::decode(&payload.bytes()[..])
     } else {
-        Rep::decode(payload)
+        decode_long(payload).map_err(|error| malformed("the reply cannot be unpacked").with_source(error))?
     };
     result.map_err(|error| {
         let text = "the reply is no message of the procedure's type: is the peer's .proto another?";
@@ -478,7 +461,34 @@ pub(super) fn decode<Rep: Message + Default>(payload: Encoded) -> Result<Rep, Er
     })
 }
 
-fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+/// One that is compressed, or so long that its fields stay slices.
+#[cold]
+fn decode_long<Rep: Message + Default>(payload: Encoded) -> Result<Result<Rep, DecodeError>, UnpackError> {
+    let payload = payload.unpack()?;
+    Ok(if payload.len() < Output::BY_REFERENCE {
+        Rep::decode(&payload[..])
+    } else {
+        Rep::decode(payload)
+    })
+}
+
+/// Why a call cannot be made.
+#[inline]
+pub(super) fn refusal(deadline: &Deadline, depth: u8, more: Option<&More>) -> Option<Error> {
+    let fits = more.is_none_or(|more| more.metadata.fits());
+    if fits && depth <= depth::MAX && !deadline.has_passed() {
+        return None;
+    }
+    Some(if deadline.has_passed() {
+        failure::expired(deadline)
+    } else if depth > depth::MAX {
+        depth::too_deep()
+    } else {
+        failure::too_much_metadata().with_phase(Phase::Queue)
+    })
+}
+
+pub(super) fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
     match (one, other) {
         (Some(one), Some(other)) => Some(one.min(other)),
         (one, other) => one.or(other),

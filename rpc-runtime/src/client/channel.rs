@@ -178,6 +178,14 @@ impl Channel {
         self.addresses
     }
 
+    /// The peer's address, or where the channel connects to while there is no peer.
+    pub(super) fn peer_or_address(&self) -> Arc<str> {
+        match self.current() {
+            Some(connected) => Arc::clone(&connected.peer),
+            None => Arc::clone(&self.address),
+        }
+    }
+
     pub(super) fn connection_state(&self) -> ConnectionState {
         self.lock().connection_state()
     }

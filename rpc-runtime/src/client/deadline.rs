@@ -9,8 +9,8 @@ use crate::{conn::Time, driver::Link};
 /// When a call is over at the latest, whatever has become of it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Deadline {
-    /// When the call began.
-    begun: Instant,
+    /// When the call began; none as long as it has not.
+    begun: Option<Instant>,
     /// How long it may take from then on; none if it may take for ever.
     given: Option<Duration>,
     inherited: bool,
@@ -20,20 +20,37 @@ impl Deadline {
     /// The earlier of a call's own `timeout`, counted from `now`, and an instant that it inherits.
     #[inline]
     pub(super) fn new(timeout: Option<Duration>, inherited: Option<Instant>, now: Instant) -> Self {
-        // A timeout that no clock reaches is none.
-        let own = timeout.filter(|timeout| *timeout < FAR);
-        let left = inherited.map(|at| at.saturating_duration_since(now));
-        let inherited = left.is_some_and(|left| own.is_none_or(|own| left < own));
+        let mut deadline = Self::unbegun(timeout);
+        deadline.begin(inherited, now);
+        deadline
+    }
+
+    /// That of a call which has not begun, with a `timeout` of its own.
+    #[inline]
+    pub(super) fn unbegun(timeout: Option<Duration>) -> Self {
         Self {
-            begun: now,
-            given: if inherited { left } else { own },
-            inherited,
+            begun: None,
+            // A timeout that no clock reaches is none.
+            given: timeout.filter(|timeout| *timeout < FAR),
+            inherited: false,
+        }
+    }
+
+    /// The call begins, and inherits an instant.
+    #[inline]
+    pub(super) fn begin(&mut self, inherited: Option<Instant>, now: Instant) {
+        self.begun = Some(now);
+        let Some(at) = inherited else { return };
+        let left = at.saturating_duration_since(now);
+        if self.given.is_none_or(|own| left < own) {
+            self.given = Some(left);
+            self.inherited = true;
         }
     }
 
     /// The instant; none if the call may take for ever.
     pub(super) fn at(&self) -> Option<Instant> {
-        self.begun.checked_add(self.given?)
+        self.begun?.checked_add(self.given?)
     }
 
     /// The instant as the time of a connection, to which the call came when it began, at the time `begun`, or else later.
@@ -46,7 +63,7 @@ impl Deadline {
     }
 
     /// When the call began.
-    pub(super) fn begun(&self) -> Instant {
+    pub(super) fn begun(&self) -> Option<Instant> {
         self.begun
     }
 

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use super::{
+    call::{earlier, refusal},
     channel::{Channel, Want},
     connected::Connected,
     deadline::Deadline,
@@ -25,6 +26,7 @@ use crate::{
     Code, Compression, Error, Executed, Metadata, Phase, Priority, Procedure,
     compression::{self, Outgoing},
     conn::{CallId, Cause, Connection, Failure, Reply, Request, Shape, Ticket, Time},
+    context::{InstanceId, inherited_deadline},
     frame::Encoded,
 };
 
@@ -32,7 +34,7 @@ use crate::{
 pub(super) struct Exchange<'a> {
     channel: &'a Arc<Channel>,
     procedure: &'static Procedure,
-    metadata: Option<&'a Metadata>,
+    more: Option<Box<More>>,
     deadline: Deadline,
     /// Whether it is not far from its beginning: until the first visit of the connection, unless it had to wait for one.
     is_new: bool,
@@ -40,7 +42,6 @@ pub(super) struct Exchange<'a> {
     connect_by: Option<Box<Deadline>>,
     lane: Lane,
     options: Options,
-    receipt: Option<&'a Receipt>,
     place: Place<'a>,
     /// Why the first try failed, once there is a second.
     resent: Option<Box<str>>,
@@ -52,9 +53,20 @@ pub(super) struct Exchange<'a> {
 pub(super) struct Options {
     pub(super) shape: Shape,
     pub(super) priority: Priority,
-    /// Made inside of a handler.
-    pub(super) nested: bool,
+    /// How many calls it is inside of.
+    pub(super) depth: u8,
+}
+
+/// What most calls do not say of themselves: out of the way of those, which are moved about much.
+#[derive(Clone, Debug, Default)]
+pub(super) struct More {
+    pub(super) metadata: Metadata,
+    pub(super) within: Option<Instant>,
+    /// The server whose handler makes the call, from a task that it spawned.
+    pub(super) origin: Option<InstanceId>,
+    /// How long no message of its streams may move.
     pub(super) idle: Option<Duration>,
+    pub(super) receipt: Option<Receipt>,
 }
 
 /// What a call counts against.
@@ -122,26 +134,36 @@ impl<'a> Exchange<'a> {
     pub(super) fn new(
         channel: &'a Arc<Channel>,
         procedure: &'static Procedure,
-        metadata: Option<&'a Metadata>,
+        more: Option<Box<More>>,
         deadline: Deadline,
         lane: Lane,
         options: Options,
     ) -> Self {
-        // The common case costs the connection not even a look at it.
-        let metadata = metadata.filter(|metadata| !metadata.is_empty());
         Self {
             channel,
             procedure,
-            metadata,
+            more,
             deadline,
             is_new: false,
             connect_by: None,
             lane,
             options,
-            receipt: None,
             place: Place::Nowhere,
             resent: None,
             packing: Packing::default(),
+        }
+    }
+
+    /// Begins a call whose deadline is not begun, unless it cannot be made.
+    #[inline]
+    pub(super) fn begin(&mut self) -> Result<(), Error> {
+        let more = self.more.as_deref();
+        let within = more.and_then(|more| more.within);
+        self.deadline
+            .begin(earlier(within, inherited_deadline()), Instant::now());
+        match refusal(&self.deadline, self.options.depth, more) {
+            None => Ok(()),
+            Some(refused) => Err(self.locate(refused)),
         }
     }
 
@@ -150,9 +172,13 @@ impl<'a> Exchange<'a> {
         self.is_new = true;
     }
 
-    /// Has what comes beside the reply written down.
-    pub(super) fn fill(&mut self, receipt: Option<&'a Receipt>) {
-        self.receipt = receipt;
+    /// Takes out what few calls say of themselves.
+    pub(super) fn take_more(&mut self) -> Option<Box<More>> {
+        self.more.take()
+    }
+
+    fn receipt(&self) -> Option<&Receipt> {
+        self.more.as_ref()?.receipt.as_ref()
     }
 
     /// Bounds the search for a connection by more than the call is.
@@ -188,6 +214,11 @@ impl<'a> Exchange<'a> {
         poll_fn(move |cx| self.poll_call(message, cx))
     }
 
+    /// Says which call an error is about that the connection knows nothing of.
+    pub(super) fn locate(&self, error: Error) -> Error {
+        self.about(error).with_peer(self.channel.peer_or_address())
+    }
+
     /// As [`Exchange::call`]. A call that surely did not run is resent, once, if its connection is to blame (G1).
     pub(super) fn poll_call<M: Message>(
         &mut self,
@@ -213,7 +244,7 @@ impl<'a> Exchange<'a> {
             match outcome {
                 Ok(reply) => {
                     self.channel.standing().replied();
-                    if let Some(receipt) = self.receipt {
+                    if let Some(receipt) = self.receipt() {
                         receipt.fill(&reply);
                     }
                     return Poll::Ready(Ok(reply));
@@ -279,16 +310,21 @@ impl<'a> Exchange<'a> {
                 Place::Queued(on, ticket) => (on, ticket),
             };
             let is_new = mem::take(&mut self.is_new);
-            let begun = is_new.then(|| on.link.time(self.deadline.begun()));
+            let begun = if is_new { self.deadline.begun() } else { None };
+            let begun = begun.map(|begun| on.link.time(begun));
+            let more = self.more.as_deref();
             let request = Request {
                 procedure: self.procedure.id(),
                 control: self.lane == Lane::Control,
                 deadline: self.deadline.time(&on.link, begun),
-                metadata: self.metadata,
+                // The common case costs the connection not even a look at it.
+                metadata: more
+                    .map(|more| &more.metadata)
+                    .filter(|metadata| !metadata.is_empty()),
                 shape: self.options.shape,
                 priority: self.options.priority,
-                nested: self.options.nested,
-                idle: self.options.idle,
+                nested: self.options.depth > 0,
+                idle: more.and_then(|more| more.idle),
             };
             let chosen = self.channel.compression().filter(|_| self.lane == Lane::User);
             let message = self.packing.apply(message, on.compression(chosen));
@@ -323,7 +359,7 @@ impl<'a> Exchange<'a> {
     }
 
     fn error(&self, failure: Failure, on: &Connected) -> Error {
-        if let (Some(receipt), Cause::Replied(status)) = (self.receipt, &failure.cause) {
+        if let (Some(receipt), Cause::Replied(status)) = (self.receipt(), &failure.cause) {
             receipt.fill_refused(status);
         }
         self.about(failure::of_call(failure, &self.deadline).with_peer(Arc::clone(&on.peer)))
