@@ -217,23 +217,27 @@ impl FrameCodec {
         self.is_long = total >= Self::LONG;
         (frame.freeze(), true)
     }
-}
 
-impl Decoder for FrameCodec {
-    type Item = Frame;
-    type Error = CodecError;
-
-    fn decode(&mut self, buffer: &mut BytesMut) -> Result<Option<Frame>, CodecError> {
+    /// As [`decode`](Decoder::decode), into a frame that is empty; false if there is none.
+    #[inline]
+    pub(crate) fn decode_into(
+        &mut self,
+        buffer: &mut BytesMut,
+        frame: &mut Frame,
+    ) -> Result<bool, CodecError> {
         if self.is_first {
             if let Some(protocol) = foreign(buffer) {
                 return Err(CodecError::Foreign(protocol));
             }
         }
         if self.place.is_some() {
-            return Ok(self.take_placed(buffer));
+            let placed = self.take_placed(buffer);
+            let is_there = placed.is_some();
+            *frame = placed.unwrap_or_default();
+            return Ok(is_there);
         }
         let Some(&prefix) = buffer.first_chunk::<PREFIX_LEN>() else {
-            return Ok(None);
+            return Ok(false);
         };
         let len = u32::from_be_bytes(prefix) as usize;
         if len > self.max_frame {
@@ -247,11 +251,11 @@ impl Decoder for FrameCodec {
             // Of a long one the head is awaited, which says where it belongs.
             let is_told = total < Output::BY_REFERENCE || buffer.len() >= HEAD_LEN;
             self.wanted = is_told.then_some(total);
-            return Ok(None);
+            return Ok(false);
         }
         let (mut body, is_own) = self.take(buffer, total);
         body.advance(PREFIX_LEN);
-        let mut frame = Frame::decode(body)?;
+        frame.fill(body)?;
         self.is_first = false;
         // The beginning of a message that is longer than a frame is short.
         self.is_long &= is_own || frame.flags.contains(Flags::MORE);
@@ -260,7 +264,18 @@ impl Decoder for FrameCodec {
         if !is_own && frame.payload.len() >= Output::BY_REFERENCE && !frame.is_fragment() {
             frame.payload = Bytes::copy_from_slice(&frame.payload);
         }
-        Ok(Some(frame))
+        Ok(true)
+    }
+}
+
+impl Decoder for FrameCodec {
+    type Item = Frame;
+    type Error = CodecError;
+
+    fn decode(&mut self, buffer: &mut BytesMut) -> Result<Option<Frame>, CodecError> {
+        let mut frame = Frame::default();
+        let is_there = self.decode_into(buffer, &mut frame)?;
+        Ok(is_there.then_some(frame))
     }
 
     fn decode_eof(&mut self, buffer: &mut BytesMut) -> Result<Option<Frame>, CodecError> {

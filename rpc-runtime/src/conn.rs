@@ -230,10 +230,10 @@ impl Connection {
 /// What the driver tells.
 impl Connection {
     /// Takes in a frame of the peer.
-    pub(crate) fn handle_frame(&mut self, mut frame: Frame, now: Time) {
+    pub(crate) fn handle_frame(&mut self, frame: &mut Frame, now: Time) {
         if self.is_live() {
             self.note_frame(frame.kind, now);
-            self.receive(&mut frame, now);
+            self.receive(frame, now);
             if self.drain.is_some() {
                 self.finish_if_idle(now);
             }

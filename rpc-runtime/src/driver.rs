@@ -17,7 +17,6 @@ use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite},
     time::{Sleep, sleep_until},
 };
-use tokio_util::codec::Decoder;
 
 pub(crate) use self::{
     baton::{Baton, Drive, RUNTIME_GONE, Round},
@@ -26,7 +25,7 @@ pub(crate) use self::{
 use crate::{
     codec::FrameCodec,
     conn::{Connection, Time},
-    frame::Output,
+    frame::{Frame, Output},
 };
 
 /// Drives `link` over `stream` until the connection is closed: to be spawned.
@@ -248,9 +247,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     /// Feeds all whole frames of the read buffer.
     fn decode(&mut self, conn: &mut Connection, now: Time) {
         while self.reading == Reading::Frames {
-            match self.codec.decode(&mut self.input) {
-                Ok(Some(frame)) => conn.handle_frame(frame, now),
-                Ok(None) => return self.place(conn),
+            let mut frame = Frame::default();
+            match self.codec.decode_into(&mut self.input, &mut frame) {
+                Ok(true) => conn.handle_frame(&mut frame, now),
+                Ok(false) => return self.place(conn),
                 Err(error) => {
                     conn.handle_bad_frame(&error, now);
                     self.reading = Reading::Discard;

@@ -180,9 +180,9 @@ impl Node {
         self.conn.handle_read(now);
         loop {
             match self.codec.decode(&mut self.input) {
-                Ok(Some(frame)) => {
+                Ok(Some(mut frame)) => {
                     self.seen.push(frame.clone());
-                    self.conn.handle_frame(frame, now);
+                    self.conn.handle_frame(&mut frame, now);
                 }
                 Ok(None) => {
                     if let Some(fragment) = self.codec.fragment(&self.input) {

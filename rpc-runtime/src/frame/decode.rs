@@ -80,7 +80,15 @@ impl fmt::Display for FrameError {
 impl error::Error for FrameError {}
 
 impl Frame {
-    /// Decodes the bytes that follow a length.
+    /// As [`Frame::fill`], into a frame of its own.
+    #[cfg(test)]
+    pub(crate) fn decode(body: Bytes) -> Result<Self, FrameError> {
+        let mut frame = Self::default();
+        frame.fill(body)?;
+        Ok(frame)
+    }
+
+    /// Decodes the bytes that follow a length, into a frame that is empty.
     ///
     /// Fields may come in any order, the last of several wins, and unknown ones are skipped. `details` and
     /// `payload` are slices of `body` and keep all of it alive: whoever keeps a small one longer copies it.
@@ -88,8 +96,9 @@ impl Frame {
     /// # Errors
     ///
     /// [`FrameError`] says what is wrong; a status text that is not UTF-8, or too long, is no reason to fail.
-    pub(crate) fn decode(mut body: Bytes) -> Result<Self, FrameError> {
-        let mut frame = Self::default();
+    #[inline]
+    pub(crate) fn fill(&mut self, mut body: Bytes) -> Result<(), FrameError> {
+        let frame = self;
         let mut ranges = Ranges::default();
         let mut reader = Reader::new(&body);
         while let Some(key) = reader.next_byte() {
@@ -104,7 +113,7 @@ impl Frame {
                 PAYLOAD => ranges.payload = reader.prefixed()?,
                 _ => {
                     reader.at -= 1;
-                    reader.field(&mut frame, &mut ranges)?;
+                    reader.field(frame, &mut ranges)?;
                 }
             }
         }
@@ -126,7 +135,7 @@ impl Frame {
             body.advance(payload.start);
             frame.payload = body;
         }
-        Ok(frame)
+        Ok(())
     }
 }
 

@@ -205,14 +205,14 @@ fn pinned(is_read_at_once: bool) -> usize {
         if !is_read_at_once {
             pair.server.conn.handle_read(pair.now);
         }
-        let frame = Frame {
+        let mut frame = Frame {
             kind: Kind::Send,
             id: 1 + 2 * index,
             flags: Flags::END,
             payload: buffer.slice(0..10),
             ..Frame::default()
         };
-        pair.server.conn.handle_frame(frame, pair.now);
+        pair.server.conn.handle_frame(&mut frame, pair.now);
     }
     let range = buffer.as_ptr_range();
     (0..200)
@@ -317,7 +317,7 @@ proptest! {
         let mut calls = Vec::new();
         for step in steps {
             match step {
-                Step::Frame(frame) => node.conn.handle_frame(frame, now),
+                Step::Frame(mut frame) => node.conn.handle_frame(&mut frame, now),
                 Step::Take => {
                     if let Poll::Ready(Some(arrived)) = poll(|cx| node.conn.poll_request(cx)) {
                         if node.conn.started(arrived.id, now).is_ok() {

@@ -208,7 +208,7 @@ fn nothing_is_written_after_the_end() {
     pair.server.reply(&arrived, b"y", pair.now);
     call.abandon(&mut pair.client.conn, pair.now);
     assert!(!pair.server.transmit(pair.now) && !pair.client.transmit(pair.now));
-    pair.server.conn.handle_frame(Frame::default(), pair.now);
+    pair.server.conn.handle_frame(&mut Frame::default(), pair.now);
     assert_eq!(pair.server.conn.open_requests(), 0);
 }
 

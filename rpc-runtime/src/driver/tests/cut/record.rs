@@ -2,6 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
+use tokio_util::codec::Decoder;
+
 use super::*;
 use crate::frame::{Flags, Frame, Kind};
 
