@@ -239,10 +239,12 @@ impl Client {
     }
 
     /// By which the next call with a reply goes.
+    #[inline]
     fn next_channel(&self) -> &Arc<Channel> {
         self.channels.next()
     }
 
+    #[inline]
     fn timeout(&self) -> Option<Duration> {
         self.timeout
     }

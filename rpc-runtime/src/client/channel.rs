@@ -164,6 +164,7 @@ impl Channel {
 /// What users ask.
 impl Channel {
     /// How requests are compressed for peers that take it.
+    #[inline]
     pub(super) fn compression(&self) -> Option<Compression> {
         self.compression
     }
@@ -224,6 +225,7 @@ impl Channel {
     }
 
     /// What replies have earned.
+    #[inline]
     pub(super) fn standing(&self) -> &Standing {
         &self.standing
     }

@@ -266,7 +266,7 @@ impl Connection {
 
 impl Connection {
     /// Lets a request pass, or wait for its turn; whoever passes is to be charged.
-    #[inline]
+    #[inline(always)]
     fn admit(
         &mut self,
         ticket: &mut Ticket,
@@ -282,6 +282,20 @@ impl Connection {
                 return Poll::Ready(Ok(wanted));
             }
         }
+        self.admit_in_turn(ticket, lane, request, len, now, cx)
+    }
+
+    /// As [`Connection::admit`], for a request that cannot go at once, or of which that is not plain to see.
+    #[inline(never)]
+    fn admit_in_turn(
+        &mut self,
+        ticket: &mut Ticket,
+        lane: Lane,
+        request: &Request<'_>,
+        len: usize,
+        now: Time,
+        cx: &Context<'_>,
+    ) -> Poll<Result<Wanted, Failure>> {
         if let Some(cause) = self.find_obstacle(ticket, lane, request, len as u64, now) {
             self.drop_ticket(ticket);
             return Poll::Ready(Err(Failure {
@@ -320,7 +334,7 @@ impl Connection {
 
     /// What a request is charged that comes and can go at once: nobody waits whom it would pass by, and there is nothing
     /// to be said against it. Most are so, and `admit` would come to the same result.
-    #[inline]
+    #[inline(always)]
     fn admit_at_once(&self, lane: Lane, request: &Request<'_>, len: u64, now: Time) -> Option<Wanted> {
         let max = self.credit.max_message()?;
         let wanted = Wanted {

@@ -117,7 +117,7 @@ impl Calls {
     }
 
     /// Adds a call that is in the output up to `end`; the task of `cx` waits for its outcome.
-    #[inline]
+    #[inline(always)]
     pub(super) fn open(
         &mut self,
         id: u64,
@@ -468,7 +468,7 @@ impl Call {
     }
 
     /// Gives it its outcome; false if nobody waits for one.
-    #[inline]
+    #[inline(always)]
     fn resolve(&mut self, outcome: Result<Reply, Failure>, held: &mut Held, woken: &mut Woken) -> bool {
         let CallState::Waiting(waker) = &mut self.state else {
             return false;

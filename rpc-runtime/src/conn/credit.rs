@@ -91,6 +91,7 @@ impl Credit {
     }
 
     /// Whether `wanted` may start now, as far as the peer is concerned.
+    #[inline]
     pub(super) fn admits(&self, wanted: Wanted) -> bool {
         if self.floor && (wanted.streams || wanted.frame_len > u64::from(FLOOR_FRAME)) {
             return false;

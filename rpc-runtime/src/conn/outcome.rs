@@ -61,7 +61,7 @@ impl Connection {
     }
 
     /// Why a call cannot take a REPLY that says that its handler succeeded.
-    #[inline]
+    #[inline(always)]
     fn find_fault(&self, frame: &Frame, call: Open) -> Option<Cause> {
         // Of most there is nothing else to be asked.
         let is_usual = frame.encoding == 0 && !call.has_streams;
@@ -132,7 +132,7 @@ impl Connection {
     }
 
     /// The open call of ours that a frame is about; complains if there is none.
-    #[inline]
+    #[inline(always)]
     fn find_open(&mut self, frame: &Frame, now: Time) -> Option<Open> {
         // The ids of the other side are in another table.
         let found = self.side.gives(frame.id).then(|| self.calls.find(frame.id));
@@ -219,7 +219,7 @@ impl Connection {
     }
 
     /// Gives a call that is waited for its whole reply, if there is room for it.
-    #[inline]
+    #[inline(always)]
     fn deliver(&mut self, id: u64, mut reply: Reply) {
         if !self.fill_inbox(reply.payload.len()) {
             self.overflow(id);

@@ -209,10 +209,15 @@ impl Connection {
     #[inline]
     pub(super) fn drop_fragments(&mut self, id: u64) {
         if !self.bulk.is_empty() {
-            let had = self.backlog().rooms();
-            self.bulk.remove(id);
-            self.output_shrank(had);
+            self.drop_rest(id);
         }
+    }
+
+    #[cold]
+    fn drop_rest(&mut self, id: u64) {
+        let had = self.backlog().rooms();
+        self.bulk.remove(id);
+        self.output_shrank(had);
     }
 
     /// Gives memory back that a burst has left behind.

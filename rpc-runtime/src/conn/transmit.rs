@@ -272,7 +272,7 @@ impl Connection {
     }
 
     /// Whether a request, a reply or a message of a stream may be put into the output now.
-    #[inline]
+    #[inline(always)]
     pub(super) fn has_room(&self, priority: Priority) -> bool {
         // As long as no rests wait, nothing is reserved, and nobody is to be let by.
         let is_easy = self.bulk.is_empty() && self.out.end() - self.taken <= self.easy_output();
