@@ -171,7 +171,7 @@ impl Connection {
     }
 
     /// Takes the outcome of a call; afterwards the id is forgotten. The deadline is watched by `handle_timeout`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn poll_reply(&mut self, id: CallId, cx: &mut Context<'_>) -> Poll<Result<Reply, Failure>> {
         self.calls.poll(id.number(), cx)
     }

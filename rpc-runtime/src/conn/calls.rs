@@ -148,7 +148,7 @@ impl Calls {
     }
 
     /// Takes the outcome of a call.
-    #[inline]
+    #[inline(always)]
     pub(super) fn poll(&mut self, id: u64, cx: &Context<'_>) -> Poll<Result<Reply, Failure>> {
         // Taken already: a bug of the caller's, which must not become a panic here.
         let Some(call) = self.table.get_mut(id) else {
@@ -205,7 +205,7 @@ impl Calls {
     }
 
     /// Gives a call that is waited for its whole REPLY, which is counted in the inbox already; returns what it used.
-    #[inline]
+    #[inline(always)]
     pub(super) fn answer(&mut self, id: u64, reply: Reply, woken: &mut Woken) -> Option<Wanted> {
         let call = self.table.get_mut(id)?;
         if call.resolve(Ok(reply), &mut self.held, woken) {

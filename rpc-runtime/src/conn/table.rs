@@ -36,7 +36,7 @@ impl<V> Table<V> {
     /// Adds something under an id that has nothing.
     ///
     /// It is made only when its place is free, so that it is written there and nowhere else.
-    #[inline]
+    #[inline(always)]
     pub(super) fn insert(&mut self, id: u64, make: impl FnOnce() -> V) {
         if let Some(place) = self.clear(id) {
             *place = Some((id, make()));
@@ -44,16 +44,17 @@ impl<V> Table<V> {
     }
 
     /// The place of an id, with nothing in it; it counts as taken.
-    #[inline]
+    #[inline(always)]
     fn clear(&mut self, id: u64) -> Option<&mut Option<(u64, V)>> {
         if 2 * self.taken >= self.ring.len() && self.ring.len() < Self::MOST {
             self.grow();
         }
         let place = self.place(id);
         let place = self.ring.get_mut(place)?;
-        match place.take() {
-            Some((id, value)) => drop(self.old.insert(id, value)),
-            None => self.taken += 1,
+        if place.is_some() {
+            Self::keep(place, &mut self.old);
+        } else {
+            self.taken += 1;
         }
         Some(place)
     }
@@ -137,6 +138,14 @@ impl<V> Table<V> {
     #[inline]
     fn place(&self, id: u64) -> usize {
         (id >> 1) as usize & self.ring.len().wrapping_sub(1)
+    }
+
+    /// What is in a place goes on in the map.
+    #[cold]
+    fn keep(place: &mut Option<(u64, V)>, old: &mut IdMap<V>) {
+        if let Some((id, value)) = place.take() {
+            old.insert(id, value);
+        }
     }
 
     /// Twice as many places: two that had different ones still do.
