@@ -50,7 +50,7 @@ pub(crate) use self::types::{
 };
 use self::{
     account::Account,
-    backlog::Batch,
+    backlog::{Batch, Rooms},
     bulk::Bulk,
     calls::{Calls, Reach},
     credit::{Abuse, Credit},
@@ -66,7 +66,6 @@ use self::{
     wakers::{Waiters, Woken},
 };
 use crate::{
-    Priority,
     codec::{CodecError, Fragment},
     frame::{
         Frame, Output,
@@ -337,7 +336,7 @@ impl Connection {
 
     /// Sees to it that others are called if those who were called do not come: a task need not poll what it was woken for.
     fn note_room(&mut self, now: Time) {
-        let is_due = !self.room.is_empty() && self.room.would_call(self.backlog().rooms());
+        let is_due = !self.room.is_empty() && self.room.would_call(&self.backlog().rooms());
         // Not put off by whatever else goes out.
         let at = self
             .call_again_at
@@ -346,9 +345,8 @@ impl Connection {
     }
 
     /// Some of the output is gone: lets in who waits for room, unless there was as much before.
-    fn output_shrank(&mut self, had: [bool; Priority::ALL.len()]) {
-        let rooms = self.backlog().rooms();
-        if std::iter::zip(had, rooms).any(|(had, has)| has && !had) {
+    fn output_shrank(&mut self, had: Rooms) {
+        if self.backlog().rooms().has_more(&had) {
             self.lines.note_more();
             self.room.note_more();
             self.requests.takers.wake(&mut self.woken);

@@ -63,24 +63,28 @@ impl Batch {
 }
 
 impl Backlog {
-    /// Whether one more message may join it.
+    /// Whether one more message of `len` bytes may join it.
     ///
     /// A message of [`Priority::Control`] waits only for memory. Others wait as long as a fragment is in the output, so
-    /// that those find little before them. Rests are counted apart, so that short messages need not wait until a long
-    /// one is written; each priority may have one long message more beyond high-water than the one below.
-    pub(super) fn has_room(&self, priority: Priority) -> bool {
+    /// that those find little before them. Rests are counted apart, and only long messages wait for them, for short ones leave
+    /// none; each priority may have one long message more beyond high-water than the one below.
+    pub(super) fn has_room(&self, priority: Priority, len: u64) -> bool {
         let (output, rests) = match priority {
             Priority::Control => (self.high_water, 2 * self.max_message),
             Priority::Normal => (self.short_of_a_fragment(priority), self.max_message),
             Priority::Bulk => (self.short_of_a_fragment(priority), 0),
         };
         let is_behind = priority != Priority::Control && self.cut.is_some_and(|cut| cut <= priority);
-        self.output <= output && self.rests <= self.high_water.saturating_add(rests) && !is_behind
+        let has_rests = len <= SHORT || self.rests <= self.high_water.saturating_add(rests);
+        self.output <= output && has_rests && !is_behind
     }
 
-    /// For which priorities it has room.
-    pub(super) fn rooms(&self) -> [bool; Priority::ALL.len()] {
-        Priority::ALL.map(|priority| self.has_room(priority))
+    /// What it has room for.
+    pub(super) fn rooms(&self) -> Rooms {
+        Rooms {
+            short: Priority::ALL.map(|priority| self.has_room(priority, 0)),
+            long: Priority::ALL.map(|priority| self.has_room(priority, u64::MAX)),
+        }
     }
 
     /// How long a frame may be that joins it now.
@@ -143,6 +147,21 @@ impl Backlog {
     }
 }
 
+/// For which messages there is room, by their priorities. Where there is room for long ones, there is for short ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Rooms {
+    pub(super) short: [bool; Priority::ALL.len()],
+    pub(super) long: [bool; Priority::ALL.len()],
+}
+
+impl Rooms {
+    /// Whether there is room for anything that there was none for in `had`.
+    pub(super) fn has_more(&self, had: &Self) -> bool {
+        let pairs = std::iter::zip(had.short, self.short).chain(std::iter::zip(had.long, self.long));
+        pairs.into_iter().any(|(had, has)| has && !had)
+    }
+}
+
 /// How much of the output belongs to fragments of one priority while whole messages of another one wait.
 const fn share(rest: Priority, whole: Priority) -> usize {
     if rest.rank() < whole.rank() {
@@ -164,7 +183,7 @@ pub(super) struct Passage {
 impl Passage {
     /// Whether a request may pass now. The few calls of the control service do not wait for room.
     pub(super) fn admits(&self, wanted: Wanted, priority: Priority) -> bool {
-        let has_room = wanted.lane == Lane::Control || self.backlog.has_room(priority);
+        let has_room = wanted.lane == Lane::Control || self.backlog.has_room(priority, wanted.len);
         has_room && self.credit.admits(wanted)
     }
 
@@ -177,6 +196,8 @@ impl Passage {
 
 /// The least that is worth a frame of its own, if there is more.
 pub(super) const PIECE: usize = FRAGMENT / 8;
+/// A message that is no longer goes as a whole, whatever waits.
+pub(super) const SHORT: u64 = PIECE as u64 / 2;
 
 #[cfg(test)]
 mod tests {

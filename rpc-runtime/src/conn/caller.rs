@@ -13,6 +13,7 @@ use super::{
     calls::UNFINISHED,
     credit::{CONTROL_BYTES, Lane, Wanted},
     fragments::Part,
+    handler::LONG_REPLIES,
     lines::Line,
     room::Room,
     stream::Flow,
@@ -353,7 +354,7 @@ impl Connection {
             && self.is_unhindered()
             && self.lines.is_empty()
             && self.lines.is_service_empty()
-            && self.has_room(request.priority)
+            && self.has_room(request.priority, len)
             && self.credit.admits(wanted);
         goes.then_some(wanted)
     }
@@ -383,7 +384,8 @@ impl Connection {
                 ticket.0 = Some(self.room.new_key());
             }
             if let Some(key) = ticket.0 {
-                self.room.wait(key, request.priority, request.deadline, cx);
+                self.room
+                    .wait(key, request.priority, wanted.len, request.deadline, cx);
             }
             self.watch(request.deadline);
             return Poll::Pending;
@@ -494,7 +496,11 @@ impl Connection {
             backlog,
         };
         self.lines.wake(&mut self.woken, passage);
+        let had_long = self.room.long();
         self.room.wake(|| backlog.rooms(), &mut self.woken);
+        if had_long >= LONG_REPLIES && self.room.long() < LONG_REPLIES {
+            self.requests.takers.wake(&mut self.woken);
+        }
     }
 
     fn passage(&self) -> Passage {

@@ -28,7 +28,13 @@ impl Connection {
         let is_live = self.is_live();
         if self.requests.is_any_queued() {
             let rooms = if is_live {
-                self.backlog().rooms()
+                let rooms = self.backlog().rooms();
+                // Most replies are short. One that is not waits with its handler, and few may.
+                if self.room.long() < LONG_REPLIES {
+                    rooms.short
+                } else {
+                    rooms.long
+                }
             } else {
                 [true; Priority::ALL.len()]
             };
@@ -76,8 +82,8 @@ impl Connection {
         }
     }
 
-    /// Ready when the reply of a call may be encoded: behind the last message of its stream.
-    pub(crate) fn poll_room(&mut self, id: CallId, cx: &mut Context<'_>) -> Poll<()> {
+    /// Ready when the reply of a call, of `len` bytes, may be encoded: behind the last message of its stream.
+    pub(crate) fn poll_room(&mut self, id: CallId, len: usize, cx: &mut Context<'_>) -> Poll<()> {
         if !self.is_live() {
             return Poll::Ready(());
         }
@@ -86,10 +92,10 @@ impl Connection {
             return Poll::Pending;
         }
         let priority = self.requests.priority(id.number());
-        if self.has_room(priority) {
+        if self.has_room(priority, len as u64) {
             return Poll::Ready(());
         }
-        self.room.wait(id.number(), priority, None, cx);
+        self.room.wait(id.number(), priority, len as u64, None, cx);
         Poll::Pending
     }
 
@@ -284,7 +290,7 @@ impl Connection {
 
     /// Puts the REPLYs that waited for room into the output, as far as there is any.
     pub(super) fn put_withdrawn(&mut self) {
-        while self.has_room(Priority::Normal) {
+        while self.has_room(Priority::Normal, 0) {
             let Some((id, withdrawn)) = self.requests.take_withdrawn() else {
                 return;
             };
@@ -319,6 +325,9 @@ impl Connection {
         self.put_frame(header);
     }
 }
+
+/// So many replies may wait for the rests of others before only requests are taken whose reply has room, however long it is.
+pub(super) const LONG_REPLIES: usize = 2;
 
 /// How long a request waited and its handler ran, in microseconds.
 pub(super) fn receipt(request: &Request, now: Time) -> (u64, u64) {

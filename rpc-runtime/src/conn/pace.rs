@@ -7,13 +7,13 @@ use super::{Time, fragments::FRAGMENT};
 /// How much of long messages is on its way while there is traffic that must not wait behind it.
 ///
 /// What the OS and the network hold cannot be overtaken, and that may be megabytes: the peer's receive buffer alone grows
-/// to 6 MB. So while messages of priority control go by, fragments are marked by PINGs, and only a window of them may be
-/// unanswered. The window adapts to the link: it grows while that makes the round trip no longer, and shrinks when it does.
+/// to 6 MB. So while messages of priority control go by, or short ones beside megabytes, fragments are marked by PINGs, and only a
+/// window of them may be unanswered. The window adapts to the link: it grows while that makes the round trip no longer, and shrinks when it does.
 /// Without such messages nothing is held back.
 #[derive(Debug)]
 pub(super) struct Pace {
-    /// When a message went by that must not wait, if that was lately.
-    seen: Option<Time>,
+    /// Until when messages are expected that must not wait, since some went by lately.
+    until: Option<Time>,
     /// Bytes of fragments since it began, and how many of them the peer has read.
     sent: u64,
     read: u64,
@@ -36,7 +36,7 @@ struct Mark {
 impl Pace {
     pub(super) fn new() -> Self {
         Self {
-            seen: None,
+            until: None,
             sent: 0,
             read: 0,
             marks: VecDeque::new(),
@@ -48,7 +48,16 @@ impl Pace {
 
     /// A message goes by that must not wait.
     pub(super) fn urgent(&mut self, now: Time) {
-        self.seen = Some(now);
+        self.expect(now.saturating_add(REMEMBERED));
+    }
+
+    /// A short message goes by beside long ones: nobody has said that it must not wait, but megabytes are too much.
+    pub(super) fn short(&mut self, now: Time) {
+        self.expect(now.saturating_add(REMEMBERED_SHORT));
+    }
+
+    fn expect(&mut self, until: Time) {
+        self.until = self.until.max(Some(until));
     }
 
     /// Whether a fragment may go.
@@ -58,7 +67,7 @@ impl Pace {
 
     /// Whether long messages are held back.
     pub(super) fn is_on(&self) -> bool {
-        self.seen.is_some()
+        self.until.is_some()
     }
 
     /// The longest fragment: a short one while something may have to wait behind it.
@@ -69,7 +78,7 @@ impl Pace {
     /// Counts a fragment of `len` bytes; true if a PING is to go behind it.
     #[must_use]
     pub(super) fn sent(&mut self, len: u64, now: Time) -> bool {
-        self.seen = self.seen.filter(|seen| now.saturating_sub(*seen) < REMEMBERED);
+        self.until = self.until.filter(|until| now < *until);
         if !self.is_on() {
             // What was on its way has long arrived when there is something urgent again.
             (self.sent, self.read) = (0, 0);
@@ -128,3 +137,5 @@ const LEAST: u64 = 4 * SHORT as u64;
 const MOST: u64 = 64 << 20;
 /// For so long after a message that must not wait the next one is expected.
 const REMEMBERED: Duration = Duration::from_secs(30);
+/// And for so long after a short one that goes by beside long ones.
+const REMEMBERED_SHORT: Duration = Duration::from_secs(1);

@@ -5,7 +5,12 @@ use std::{
     task::{Context, Waker},
 };
 
-use super::{Time, ids::IdMap, wakers::Woken};
+use super::{
+    Time,
+    backlog::{Rooms, SHORT},
+    ids::IdMap,
+    wakers::Woken,
+};
 use crate::Priority;
 
 /// Those who wait until less output waits to be written: replies, messages of streams, and what handlers call.
@@ -16,8 +21,10 @@ use crate::Priority;
 #[derive(Debug, Default)]
 pub(super) struct Room {
     waiting: IdMap<Waiting>,
-    /// The keys of those who wait; ones that no longer do are skipped.
-    lines: [VecDeque<u64>; Priority::ALL.len()],
+    /// The keys of those who wait, short messages and long ones apart; ones that no longer do are skipped.
+    lines: [[VecDeque<u64>; 2]; Priority::ALL.len()],
+    /// How many of them are long.
+    long: usize,
     /// How many were called and have not come.
     called: usize,
     /// Whether those who can come must be looked for.
@@ -32,6 +39,7 @@ pub(super) struct Room {
 struct Waiting {
     waker: Waker,
     deadline: Option<Time>,
+    is_long: bool,
 }
 
 impl Room {
@@ -42,16 +50,30 @@ impl Room {
     /// From here on there are the keys of those who have no id.
     pub(super) const FIRST_KEY: u64 = 1 << 63;
 
-    /// Lets the one wait whom `key` names.
-    pub(super) fn wait(&mut self, key: u64, priority: Priority, deadline: Option<Time>, cx: &Context<'_>) {
+    /// Lets the one wait whom `key` names, with a message of `len` bytes.
+    pub(super) fn wait(
+        &mut self,
+        key: u64,
+        priority: Priority,
+        len: u64,
+        deadline: Option<Time>,
+        cx: &Context<'_>,
+    ) {
         self.called = self.called.saturating_sub(1);
         self.refused(priority);
         if let Some(waiting) = self.waiting.get_mut(&key) {
             return waiting.waker.clone_from(cx.waker());
         }
         let waker = cx.waker().clone();
-        self.waiting.insert(key, Waiting { waker, deadline });
-        let line = &mut self.lines[priority.rank()];
+        let is_long = len > SHORT;
+        self.long += usize::from(is_long);
+        let waiting = Waiting {
+            waker,
+            deadline,
+            is_long,
+        };
+        self.waiting.insert(key, waiting);
+        let line = &mut self.lines[priority.rank()][usize::from(is_long)];
         if line.len() > 2 * self.waiting.len() + Self::CALLED {
             line.retain(|key| self.waiting.contains_key(key));
         }
@@ -69,7 +91,7 @@ impl Room {
         if self.called == 0 && self.waiting.is_empty() {
             return;
         }
-        self.waiting.remove(&key);
+        self.remove(key);
         self.called = self.called.saturating_sub(1);
         self.news = true;
     }
@@ -91,28 +113,43 @@ impl Room {
     }
 
     /// Calls some of those for whose priority there is room.
-    pub(super) fn wake(&mut self, rooms: impl FnOnce() -> [bool; Priority::ALL.len()], woken: &mut Woken) {
+    pub(super) fn wake(&mut self, rooms: impl FnOnce() -> Rooms, woken: &mut Woken) {
         if !std::mem::take(&mut self.news) || self.waiting.is_empty() {
             return;
         }
         let rooms = rooms();
-        for priority in Priority::ALL {
-            while rooms[priority.rank()] && self.called < Self::CALLED {
-                let Some(key) = self.lines[priority.rank()].pop_front() else {
-                    break;
-                };
-                if let Some(waiting) = self.waiting.remove(&key) {
-                    self.called += 1;
-                    woken.push(Some(waiting.waker));
+        for rank in Priority::ALL.map(Priority::rank) {
+            for (which, has_room) in [rooms.short[rank], rooms.long[rank]].into_iter().enumerate() {
+                while has_room && self.called < Self::CALLED {
+                    let Some(key) = self.lines[rank][which].pop_front() else {
+                        break;
+                    };
+                    if let Some(waiting) = self.remove(key) {
+                        self.called += 1;
+                        woken.push(Some(waiting.waker));
+                    }
                 }
             }
         }
     }
 
     /// Whether one waits for whose priority there is room.
-    pub(super) fn would_call(&self, rooms: [bool; Priority::ALL.len()]) -> bool {
-        let mut lines = self.lines.iter().zip(rooms);
-        lines.any(|(line, room)| room && !line.is_empty())
+    pub(super) fn would_call(&self, rooms: &Rooms) -> bool {
+        Priority::ALL.map(Priority::rank).into_iter().any(|rank| {
+            let [short, long] = &self.lines[rank];
+            (rooms.short[rank] && !short.is_empty()) || (rooms.long[rank] && !long.is_empty())
+        })
+    }
+
+    /// How many long messages wait.
+    pub(super) fn long(&self) -> usize {
+        self.long
+    }
+
+    fn remove(&mut self, key: u64) -> Option<Waiting> {
+        let waiting = self.waiting.remove(&key)?;
+        self.long -= usize::from(waiting.is_long);
+        Some(waiting)
     }
 
     /// Wakes everybody.
@@ -129,7 +166,7 @@ impl Room {
         let due = self.waiting.iter().filter(|(_, waiting)| is_due(waiting));
         let due: Vec<u64> = due.map(|(key, _)| *key).collect();
         for key in due {
-            woken.push(self.waiting.remove(&key).map(|waiting| waiting.waker));
+            woken.push(self.remove(key).map(|waiting| waiting.waker));
         }
     }
 

@@ -110,7 +110,7 @@ impl Connection {
         }
         let is_unfinished = self.bulk.has(id);
         let priority = self.priority(id);
-        let has_room = self.has_room(priority);
+        let has_room = self.has_room(priority, len as u64);
         let Some(outflow) = self.outflow_mut(id) else {
             return Poll::Ready(Err(Unsent::Over(None)));
         };
@@ -124,7 +124,7 @@ impl Connection {
         if !has_room {
             // The end of the call is to wake it, too.
             outflow.wait(cx);
-            self.room.wait(id, priority, None, cx);
+            self.room.wait(id, priority, len as u64, None, cx);
             return Poll::Pending;
         }
         self.put_data(id, message, size, priority, now);
@@ -146,7 +146,8 @@ impl Connection {
         };
         let may_send = flow.outflow.as_ref().is_some_and(Outflow::may_send);
         let is_short = self.credit.max_message().is_some_and(|max| len <= max);
-        let goes = may_send && is_short && self.is_live() && !self.bulk.has(id) && self.has_room(priority);
+        let goes =
+            may_send && is_short && self.is_live() && !self.bulk.has(id) && self.has_room(priority, len);
         goes.then_some(priority)
     }
 

@@ -4,7 +4,7 @@ use prost::Message;
 
 use super::{
     Connection, Life, Time,
-    backlog::{Backlog, PIECE},
+    backlog::{Backlog, PIECE, SHORT},
     calls::UNFINISHED,
     fragments::{FRAGMENT, Part, payload_room},
 };
@@ -30,6 +30,9 @@ impl Connection {
         if size.encoding != 0 {
             header.encoding = size.encoding;
             header.length = size.len as u64;
+        }
+        if self.bulk.len() > self.settings.high_water && size.packed as u64 <= SHORT {
+            self.pace.short(self.last_used);
         }
         // A frame that is no longer than a piece always fits, so most need no look at the backlog.
         let is_short = header.fits(size.packed, PIECE.min(self.credit.max_frame()));
@@ -271,12 +274,12 @@ impl Connection {
         self.taken < self.out.end() || !self.bulk.is_empty()
     }
 
-    /// Whether a request, a reply or a message of a stream may be put into the output now.
+    /// Whether a request, a reply or a message of a stream of `len` bytes may be put into the output now.
     #[inline(always)]
-    pub(super) fn has_room(&self, priority: Priority) -> bool {
+    pub(super) fn has_room(&self, priority: Priority, len: u64) -> bool {
         // As long as no rests wait, nothing is reserved, and nobody is to be let by.
         let is_easy = self.bulk.is_empty() && self.out.end() - self.taken <= self.easy_output();
-        is_easy || self.backlog().has_room(priority)
+        is_easy || self.backlog().has_room(priority, len)
     }
 
     /// So much output leaves room for any message, unless rests of others wait.

@@ -16,7 +16,7 @@ use crate::{
     Code, Context, Metadata, Result, Status,
     compression::Outgoing,
     conn::{Arrived, CallId, End, Time, Unwanted},
-    frame::{DropReason, Encoded},
+    frame::{DropReason, Encoded, Payload as _},
     server::Served,
 };
 
@@ -227,7 +227,7 @@ impl Incoming {
         poll_fn(|cx| {
             self.served.with(|conn, now| {
                 if !self.one_way {
-                    ready!(conn.poll_room(self.id, cx));
+                    ready!(conn.poll_room(self.id, reply.size().len, cx));
                 }
                 conn.reply(self.id, &reply, now);
                 Poll::Ready(())
@@ -240,7 +240,8 @@ impl Incoming {
     /// As a reply, a failure waits for room: it may bring details of any length.
     async fn fail(&mut self, status: &Status) {
         if !self.one_way {
-            poll_fn(|cx| self.served.with(|conn, _| conn.poll_room(self.id, cx))).await;
+            let len = status.details().len();
+            poll_fn(|cx| self.served.with(|conn, _| conn.poll_room(self.id, len, cx))).await;
         }
         self.finish(End::Failed(status));
     }

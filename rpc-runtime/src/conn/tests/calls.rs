@@ -336,13 +336,13 @@ fn no_handler_starts_and_no_request_is_encoded_above_high_water() {
 
     pair.server.open_window = 0;
     let arrived = pair.server.accept(pair.now);
-    assert!(poll(|cx| pair.server.conn.poll_room(arrived.id, cx)).is_ready());
+    assert!(poll(|cx| pair.server.conn.poll_room(arrived.id, 2000, cx)).is_ready());
     pair.server.reply(&arrived, &[0; 2000], pair.now);
     let flag = Arc::new(Flag::default());
     let waker = Waker::from(Arc::clone(&flag));
     let mut cx = Context::from_waker(&waker);
     assert!(pair.server.conn.poll_request(&mut cx).is_pending());
-    assert!(pair.server.conn.poll_room(arrived.id, &mut cx).is_pending());
+    assert!(pair.server.conn.poll_room(arrived.id, 2000, &mut cx).is_pending());
     pair.server.open_window = usize::MAX;
     pair.settle();
     assert!(flag.take());

@@ -285,7 +285,8 @@ fn control_frames_go_between_the_fragments() {
     pair.client.open_window = 400_000;
     pair.settle();
     assert_eq!(pair.server.count(Kind::Cancel), 1);
-    assert!(pair.server.count(Kind::Data) < 8);
+    let fragments = pair.server.count(Kind::Data);
+    assert!(fragments < 60, "{fragments} of some 190 went before it");
 }
 
 #[test]

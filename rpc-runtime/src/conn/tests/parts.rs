@@ -67,7 +67,7 @@ fn requests_above_the_last_id_that_are_partly_written_never_ran_and_are_written_
         assert_eq!((call.executed(), call.completions), (Executed::No, 1));
     }
     assert_eq!(pair.client.conn.uncovered(), Uncovered { no: 1, maybe: 0 });
-    assert!(pair.client.conn.has_room(Priority::Normal));
+    assert!(pair.client.conn.has_room(Priority::Normal, u64::MAX));
     // What of it is on its way is dropped by the peer: none of it counts as a fault there.
     pair.client.conn.handle_lost("gone", None, pair.now);
     assert_eq!(pair.client.conn.uncovered(), Uncovered { no: 1, maybe: 0 });

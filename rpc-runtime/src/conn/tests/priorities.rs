@@ -245,7 +245,7 @@ fn a_control_request_is_started_and_answered_although_the_output_is_full() {
     pair.settle();
     let arrived = pair.server.accept(pair.now);
     assert_eq!(arrived.procedure, BEAT);
-    assert!(poll(|cx| pair.server.conn.poll_room(arrived.id, cx)).is_ready());
+    assert!(poll(|cx| pair.server.conn.poll_room(arrived.id, 4, cx)).is_ready());
     pair.server.reply(&arrived, b"beat", pair.now);
     assert!(!pair.server.has_request());
     pair.server.open_window = usize::MAX;
@@ -298,7 +298,7 @@ fn replies_that_wait_for_room_are_called_a_few_at_a_time_and_all_get_in() {
         let room = pair
             .server
             .conn
-            .poll_room(handler.0.id, &mut Context::from_waker(&waker));
+            .poll_room(handler.0.id, 8000, &mut Context::from_waker(&waker));
         if room.is_ready() {
             pair.server.reply(&handler.0, &[1; 8000], pair.now);
         }
@@ -351,7 +351,7 @@ fn who_is_called_and_does_not_come_keeps_nobody_out() {
         let room = pair
             .server
             .conn
-            .poll_room(arrived.id, &mut Context::from_waker(&waker));
+            .poll_room(arrived.id, 8000, &mut Context::from_waker(&waker));
         assert!(room.is_pending());
     }
     pair.server.open_window = usize::MAX;

@@ -151,7 +151,7 @@ fn a_long_message_travels_in_fragments_and_the_reply_and_the_end_stay_behind_it(
     let arrived = arrived.unwrap();
     let conn = &mut pair.server.conn;
     assert!(
-        poll(|cx| conn.poll_room(arrived.id, cx)).is_pending(),
+        poll(|cx| conn.poll_room(arrived.id, 0, cx)).is_pending(),
         "a reply would overtake"
     );
     pair.settle();

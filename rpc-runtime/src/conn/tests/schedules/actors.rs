@@ -369,7 +369,11 @@ impl Handler {
         if !self.read.is_done() || !self.write.is_done() {
             return Polled::Waits;
         }
-        if !self.one_way && conn.poll_room(self.id, cx).is_pending() {
+        let len = match self.plan.end {
+            Finish::Reply(len) if !self.shape.has_reply_stream() => len,
+            _ => 0,
+        };
+        if !self.one_way && conn.poll_room(self.id, len, cx).is_pending() {
             return Polled::Waits;
         }
         let failed = status(Code::NotFound, "no");

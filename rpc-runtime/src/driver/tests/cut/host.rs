@@ -104,7 +104,7 @@ impl Host {
                 continue;
             }
             // As a dispatcher: nothing is encoded while there is no room.
-            poll_fn(|cx| link.with(|conn, _| conn.poll_room(arrived.id, cx))).await;
+            poll_fn(|cx| link.with(|conn, _| conn.poll_room(arrived.id, usize::MAX, cx))).await;
             self.stop();
             answer(&link, arrived.id, arrived.procedure, message);
         }

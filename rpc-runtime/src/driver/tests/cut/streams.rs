@@ -140,7 +140,7 @@ impl Host {
             if matches!(body, Body::Useless) {
                 std::future::pending::<()>().await;
             }
-            poll_fn(|cx| link.with(|conn, _| conn.poll_room(id, cx))).await;
+            poll_fn(|cx| link.with(|conn, _| conn.poll_room(id, usize::MAX, cx))).await;
             body
         };
         // A handler's stream may be read by who does not know that the handler is no longer wanted.
