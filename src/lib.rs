@@ -13,4 +13,6 @@ mod documents {
     mod from_tonic {}
     #[doc = include_str!("../docs/streams.md")]
     mod streams {}
+    #[doc = include_str!("../docs/workers.md")]
+    mod workers {}
 }
