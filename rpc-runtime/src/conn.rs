@@ -85,7 +85,8 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Connection {
     side: Side,
-    settings: Settings,
+    /// Those of all connections of one client or server.
+    settings: Arc<Settings>,
     life: Life,
     /// What the peer announced.
     hello: Option<Box<Hello>>,
@@ -182,7 +183,8 @@ struct Waiting {
 
 impl Connection {
     /// A connection whose HELLO is ready to be written.
-    pub(crate) fn new(side: Side, settings: Settings) -> Self {
+    pub(crate) fn new(side: Side, settings: impl Into<Arc<Settings>>) -> Self {
+        let settings = settings.into();
         let mut connection = Self {
             side,
             life: Life::Handshaking,

@@ -170,20 +170,20 @@ impl<C> ClientBuilder<C> {
         let mut instance = [0; 16];
         fastrand::fill(&mut instance);
         let limits = self.limits.clone();
-        let settings = Settings {
+        let settings = Arc::new(Settings {
             serves: !self.services.is_empty(),
             priorities: priorities(&self.services),
             encodings: Compression::announced(self.compression),
             ..self
                 .limits
                 .settings(CLIENT_KEEP_ALIVE, Bytes::copy_from_slice(&instance))
-        };
+        });
         let services = (!self.services.is_empty())
             .then(|| Arc::new(Callable::new(self.services, limits, self.compression)));
         let channels = Channels::new(self.connections, || {
             Channel::new(
                 Route::new(self.places.clone()),
-                settings.clone(),
+                Arc::clone(&settings),
                 self.compression,
                 self.connect_timeout,
                 services.clone(),

@@ -59,7 +59,7 @@ pub(crate) struct Channel {
     ours: Ours,
     /// What the peer may call on our connections.
     services: Option<Arc<Callable>>,
-    settings: Settings,
+    settings: Arc<Settings>,
     compression: Option<Compression>,
     connect_timeout: Duration,
     standing: Standing,
@@ -137,7 +137,7 @@ impl Channel {
     /// A channel that does nothing until the first call; `random` spreads its attempts to connect.
     pub(super) fn new(
         route: Route,
-        settings: Settings,
+        settings: Arc<Settings>,
         compression: Option<Compression>,
         connect_timeout: Duration,
         services: Option<Arc<Callable>>,
@@ -351,7 +351,7 @@ impl Channel {
         state.not_before = state.not_before.filter(|at| *at > Instant::now());
         let keeper = Keeper {
             watch: Watch::new(Arc::downgrade(self)),
-            settings: self.settings.clone(),
+            settings: Arc::clone(&self.settings),
             connect_timeout: self.connect_timeout,
             services: self.services.clone(),
             held,

@@ -44,7 +44,7 @@ pub(super) type Held = oneshot::Receiver<Infallible>;
 /// It is a task of its own, so that a caller who gives up takes nothing from the others.
 pub(super) struct Keeper {
     pub(super) watch: Watch,
-    pub(super) settings: Settings,
+    pub(super) settings: Arc<Settings>,
     pub(super) connect_timeout: Duration,
     /// What the peer may call.
     pub(super) services: Option<Arc<Callable>>,
@@ -66,7 +66,7 @@ impl Keeper {
         };
         let settings = Settings {
             random: fastrand::u32(..),
-            ..self.settings.clone()
+            ..Settings::clone(&self.settings)
         };
         let link = Link::new(Connection::new(Side::Connector, settings));
         let baton = Baton::new(stream, Arc::clone(&link), self.settings.max_frame);

@@ -26,6 +26,8 @@ use crate::{
 /// What a server's listeners, connections, handlers and handles have in common.
 pub(crate) struct Shared {
     instance: InstanceId,
+    /// Those of each connection.
+    settings: Arc<Settings>,
     runtime: Handle,
     router: Router,
     options: Options,
@@ -80,8 +82,15 @@ impl Shared {
     ) -> Arc<Self> {
         let mut instance = [0; 16];
         fastrand::fill(&mut instance);
+        let limits = &options.limits;
+        let settings = Settings {
+            encodings: Compression::announced(options.compression),
+            priorities: router.priorities().clone(),
+            ..limits.settings(SERVER_KEEP_ALIVE, Bytes::copy_from_slice(&instance))
+        };
         Arc::new(Self {
             instance,
+            settings: Arc::new(settings),
             runtime,
             router,
             options,
@@ -114,13 +123,8 @@ impl Shared {
         self.options.drain_timeout
     }
 
-    pub(super) fn settings(&self) -> Settings {
-        let limits = &self.options.limits;
-        Settings {
-            encodings: Compression::announced(self.options.compression),
-            priorities: self.router.priorities().clone(),
-            ..limits.settings(SERVER_KEEP_ALIVE, Bytes::copy_from_slice(&self.instance))
-        }
+    pub(super) fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.settings)
     }
 
     /// How replies are compressed for peers that take it.

@@ -32,7 +32,7 @@ impl Channel {
     pub(crate) fn over_connection(
         link: &Arc<Link>,
         peer: Arc<str>,
-        settings: Settings,
+        settings: Arc<Settings>,
         compression: Option<Compression>,
     ) -> Arc<Self> {
         let place = Place::new(Target::Lent, Arc::clone(&peer));

@@ -25,7 +25,7 @@ async fn lent() -> (Far, Far, Client) {
 
 fn client_over(link: &Arc<Link>) -> Client {
     let settings = Limits::default().settings(SERVER_KEEP_ALIVE, Bytes::from_static(b"server"));
-    let channel = Channel::over_connection(link, "mem:caller".into(), settings, None);
+    let channel = Channel::over_connection(link, "mem:caller".into(), settings.into(), None);
     let (link, watched) = (Arc::clone(link), Arc::clone(&channel));
     tokio::spawn(async move {
         poll_fn(|cx| link.with(|conn, _| conn.poll_closed(cx))).await;

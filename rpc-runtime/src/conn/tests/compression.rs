@@ -126,7 +126,7 @@ fn limits_count_the_length_before_compression() {
 #[test]
 fn a_reply_that_would_fill_the_inbox_when_unpacked_fails_its_call() {
     let mut pair = agreed();
-    pair.client.conn.settings.inbox_bytes = 10_000;
+    Arc::make_mut(&mut pair.client.conn.settings).inbox_bytes = 10_000;
     let id = call(&mut pair, &message(10, 2000));
     pair.settle();
     let arrived = pair.server.accept(pair.now);
@@ -271,7 +271,7 @@ fn a_compressed_message_of_a_stream_uses_up_the_window_by_its_length() {
 #[test]
 fn a_message_of_a_stream_that_is_too_long_when_unpacked_breaks_it_and_nothing_is_held() {
     let mut pair = agreed();
-    pair.server.conn.settings.inbox_bytes = 10_000;
+    Arc::make_mut(&mut pair.server.conn.settings).inbox_bytes = 10_000;
     let max = pair.server.conn.settings.max_message;
     // Longer than a message may be, than the inbox, than itself; in one frame, and in two.
     for (length, code) in [
@@ -383,7 +383,7 @@ proptest! {
     ) {
         let mut pair = agreed();
         for node in [&mut pair.client, &mut pair.server] {
-            node.conn.settings.inbox_bytes = 10_000;
+            Arc::make_mut(&mut node.conn.settings).inbox_bytes = 10_000;
         }
         let streams = [pair.open(Shape::Both), pair.open(Shape::ReplyStream), pair.open(Shape::RequestStream)];
         let calls: Vec<_> = (0..2).map(|_| pair.call(b"x")).collect();
