@@ -161,7 +161,7 @@ impl AsyncWrite for Stream {
 
 /// How many unsent bytes the kernel may hold of a TCP stream before it says that it is full.
 #[cfg(any(target_os = "linux", target_os = "android"))]
-const NOTSENT_LOWAT: u32 = 128 * 1024;
+const NOTSENT_LOWAT: u32 = 512 * 1024;
 
 #[cfg(test)]
 mod tests {
