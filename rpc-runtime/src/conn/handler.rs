@@ -49,6 +49,11 @@ impl Connection {
         Poll::Pending
     }
 
+    /// How many requests wait for their handlers, about.
+    pub(crate) fn waiting_requests(&self) -> usize {
+        self.requests.waiting()
+    }
+
     /// Whether several requests are open.
     pub(crate) fn has_more_requests(&self) -> bool {
         self.requests.open() > 1

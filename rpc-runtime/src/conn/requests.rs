@@ -315,6 +315,11 @@ impl Requests {
         }
     }
 
+    /// How many complete requests wait for their handlers, gaps included.
+    pub(super) fn waiting(&self) -> usize {
+        self.queue.len()
+    }
+
     /// Whether complete requests wait for their handlers, gaps included.
     pub(super) fn is_any_queued(&self) -> bool {
         !self.queue.is_empty()

@@ -128,7 +128,8 @@ impl Dispatcher {
             woke: self.woke,
         };
         let mut started = Started::All;
-        for _ in 0..BATCH {
+        let batch = BATCH.max(served.link().look(|conn| conn.waiting_requests()) / 4);
+        for _ in 0..batch {
             let (next, is_full) =
                 served
                     .link()
@@ -343,7 +344,8 @@ impl Drop for Stop<'_> {
     }
 }
 
-/// How many handlers a dispatcher starts before it writes their replies: their callers may go on while it starts the next.
+/// How many handlers a dispatcher starts before it writes their replies, at least; a quarter of those that wait, if that is more.
+/// Their callers go on while it starts the next, and each write costs as much as some handlers.
 const BATCH: usize = 16;
 /// How many rounds a dispatcher drives before it lets others have their turn.
 const TURNS: usize = 4;
