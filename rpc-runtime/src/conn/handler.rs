@@ -104,13 +104,27 @@ impl Connection {
         Poll::Pending
     }
 
-    /// The handler succeeded: encodes the reply in place (or counts a one-way as handled).
+    /// The handler of a one-way request succeeded. It has no stream and no reply: nothing is timed or written for it.
+    pub(crate) fn handled(&mut self, id: CallId, now: Time) {
+        let Some(ended) = self.requests.finish(id.number(), &mut self.woken) else {
+            return;
+        };
+        debug_assert!(ended.one_way, "a call ends with a reply");
+        self.count_completed(ended.control);
+        self.account.ended(Fate::Handled);
+        self.request_ended(now);
+    }
+
+    /// The handler of a call succeeded: encodes the reply in place.
     pub(crate) fn reply<P: Payload>(&mut self, id: CallId, message: &P, now: Time) {
         let number = id.number();
         self.room.leave(number);
         let Some(request) = self.requests.get_mut(number) else {
             return;
         };
+        if request.one_way {
+            return self.handled(id, now);
+        }
         let mut metadata = None;
         if let Some(flow) = &mut request.flow {
             if let Some(status) = flow.broken.take() {
@@ -119,11 +133,10 @@ impl Connection {
             metadata = flow.reply_metadata(&Metadata::new());
         }
         let id = number;
-        let is_call = !request.one_way;
         let (priority, receipt) = (request.priority, receipt(request, now));
         let late = request.on_its_way(self.settings.max_message);
         debug_assert!(!self.bulk.has(id), "the reply would overtake its stream");
-        if is_call && self.is_live() {
+        if self.is_live() {
             let mut header = Header::new(Kind::Reply, id);
             (header.queue_us, header.run_us) = receipt;
             header.metadata = metadata.as_ref();
@@ -135,9 +148,6 @@ impl Connection {
             return;
         };
         self.count_completed(ended.control);
-        if ended.one_way {
-            self.account.ended(Fate::Handled);
-        }
         self.request_ended(now);
     }
 

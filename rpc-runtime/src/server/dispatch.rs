@@ -128,6 +128,7 @@ impl Dispatcher {
             woke: self.woke,
         };
         let mut started = Started::All;
+        let mut after_send = false;
         let batch = BATCH.max(served.link().look(|conn| conn.waiting_requests()) / 4);
         for _ in 0..batch {
             let (next, is_full) =
@@ -149,6 +150,10 @@ impl Dispatcher {
                 }
                 Poll::Ready(Some(arrived)) => arrived,
             };
+            if mem::replace(&mut after_send, arrived.one_way) && !arrived.one_way {
+                // The end of a send does not look at the clock, and a call's receipt tells when it started.
+                served.link().with_quiet(Clock::Now, |_, _| ());
+            }
             let Some(turn) = self.dispatch(arrived, &mut stop) else {
                 self.baton = None;
                 return Started::Late;

@@ -217,18 +217,16 @@ impl Incoming {
     }
 
     async fn reply<M: Message>(&mut self, reply: &M) {
-        // Nobody reads a reply to a one-way request.
-        let compression = if self.one_way {
-            None
-        } else {
-            self.served.compression()
-        };
-        let reply = Outgoing::new(reply, compression);
+        if self.one_way {
+            // Nobody reads its reply, nor how long it took.
+            self.served.with_recent(|conn, now| conn.handled(self.id, now));
+            self.open = false;
+            return;
+        }
+        let reply = Outgoing::new(reply, self.served.compression());
         poll_fn(|cx| {
             self.served.with(|conn, now| {
-                if !self.one_way {
-                    ready!(conn.poll_room(self.id, reply.size().len, cx));
-                }
+                ready!(conn.poll_room(self.id, reply.size().len, cx));
                 conn.reply(self.id, &reply, now);
                 Poll::Ready(())
             })
