@@ -43,6 +43,7 @@ extern crate self as rpc_runtime;
 
 mod account;
 mod builtin;
+mod changes;
 mod client;
 mod codec;
 #[doc(hidden)]

@@ -32,6 +32,7 @@ use super::{
 };
 use crate::{
     Code, Compression, Error, Phase,
+    changes::Changes,
     conn::{Settings, Uncovered},
     server::Callable,
 };
@@ -65,7 +66,7 @@ pub(crate) struct Channel {
     standing: Standing,
     state: Mutex<State>,
     /// Told whenever the stage changes; waiters look at the state itself.
-    changed: watch::Sender<()>,
+    changed: Arc<Changes>,
     shown: watch::Sender<Shown>,
 }
 
@@ -155,7 +156,7 @@ impl Channel {
             connect_timeout,
             standing: Standing::new(),
             state: Mutex::new(State::new(route, Backoff::new(random))),
-            changed: watch::Sender::new(()),
+            changed: Arc::default(),
             shown: watch::Sender::new(Shown::NEW),
         })
     }
@@ -278,8 +279,7 @@ impl Channel {
         let _waiting = Waiting::join(self)?;
         let wait = async {
             loop {
-                // The sender is the channel's, so it outlives us.
-                let _ = changed.changed().await;
+                changed.changed().await;
                 match self.look(want, Waited::Yes, &mut hurry, &runtime) {
                     Look::There(connected) => return Ok(connected),
                     Look::Stop(error) => return Err(error),
@@ -379,7 +379,7 @@ impl Channel {
     /// Tells everybody who waits that the stage has changed.
     fn tell(&self, state: MutexGuard<'_, State>) {
         self.publish(state);
-        self.changed.send_replace(());
+        self.changed.tell();
     }
 
     /// Shows users what has changed for them.

@@ -7,10 +7,9 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker},
-    time::Instant,
 };
 
-use tokio::task::coop;
+use tokio::{task::coop, time::Instant};
 
 use super::{Served, blocking, task::HandlerTask, watch};
 use crate::{

@@ -3,11 +3,14 @@
 use std::{
     cell::Cell,
     fmt, mem,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
     task::{Context, Poll, Wake, Waker},
 };
 
-use tokio::{runtime::Handle, sync::watch};
+use tokio::runtime::Handle;
 
 use super::{
     dispatch::Dispatcher,
@@ -17,6 +20,7 @@ use super::{
 };
 use crate::{
     Client, Compression, Peer,
+    changes::Changes,
     client::Channel,
     conn::{Cause, Connection, State, Time},
     driver::{Baton, Clock, Link},
@@ -203,7 +207,7 @@ impl Served {
     /// Waits until this side has begun the connection's end.
     pub(crate) async fn draining(&self) {
         let flag = self.draining.get_or_init(|| {
-            let flag = Arc::new(Flag(watch::Sender::new(false)));
+            let flag = Arc::new(Flag::default());
             let waker = Waker::from(Arc::clone(&flag));
             let mut cx = Context::from_waker(&waker);
             if self.with(|conn, _| conn.poll_draining(&mut cx)).is_ready() {
@@ -211,8 +215,7 @@ impl Served {
             }
             flag
         });
-        // The sender is in `self`: it outlives the wait.
-        let _ = flag.0.subscribe().wait_for(|is_raised| *is_raised).await;
+        flag.changes.wait_for(|| flag.is_raised.load(SeqCst).then_some(())).await;
     }
 
     /// Whether this side has begun the connection's end.
@@ -268,11 +271,16 @@ impl Watched for Arc<Served> {
 
 /// What a connection wakes once, for any number of handlers that wait and may leave again: a connection's own list of
 /// those who wait has no way to leave it.
-struct Flag(watch::Sender<bool>);
+#[derive(Default)]
+struct Flag {
+    is_raised: AtomicBool,
+    changes: Changes,
+}
 
 impl Wake for Flag {
     fn wake(self: Arc<Self>) {
-        self.0.send_replace(true);
+        self.is_raised.store(true, SeqCst);
+        self.changes.tell();
     }
 }
 

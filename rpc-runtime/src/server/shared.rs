@@ -1,21 +1,22 @@
 //! Shared: what a server's listeners, connections, handlers and handles have in common.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use bytes::Bytes;
-use tokio::{runtime::Handle, sync::watch, task::JoinHandle};
+use tokio::{runtime::Handle, task::JoinHandle};
 
 use super::{Served, drain, router::Router};
 use crate::{
     Code, Compression, DrainReport, Limits, Peer, Status, TerminatePolicy,
+    changes::Changes,
     config::SERVER_KEEP_ALIVE,
     conn::Settings,
     context::InstanceId,
@@ -37,8 +38,10 @@ pub(crate) struct Shared {
     connections: Mutex<Connections>,
     /// The accept loops, until the drain takes them.
     accepting: Mutex<Option<Vec<JoinHandle<()>>>>,
-    phase: watch::Sender<Phase>,
-    aborted: watch::Sender<bool>,
+    phase: Mutex<Phase>,
+    is_aborted: AtomicBool,
+    /// Told when one of the two changes.
+    changes: Changes,
 }
 
 /// What a server is configured with, apart from its services and addresses.
@@ -70,7 +73,8 @@ struct Connections {
     last_key: u64,
     /// Whether the drain has told all of them, so that no further one is taken in.
     sealed: bool,
-    open: HashMap<u64, Weak<Served>>,
+    /// In the order in which they came.
+    open: BTreeMap<u64, Weak<Served>>,
 }
 
 impl Shared {
@@ -98,8 +102,9 @@ impl Shared {
             calls: AtomicUsize::new(0),
             connections: Mutex::default(),
             accepting: Mutex::new(Some(Vec::new())),
-            phase: watch::Sender::new(Phase::Serving),
-            aborted: watch::Sender::new(false),
+            phase: Mutex::new(Phase::Serving),
+            is_aborted: AtomicBool::new(false),
+            changes: Changes::default(),
         })
     }
 
@@ -229,7 +234,8 @@ impl Shared {
 
     /// Begins the drain if it has not begun, and gives the open calls no more time.
     pub(crate) fn abort(self: &Arc<Self>, asker: &Asker<'_>) {
-        self.aborted.send_replace(true);
+        self.is_aborted.store(true, Ordering::SeqCst);
+        self.changes.tell();
         self.drain(asker, Wish::Abort);
     }
 
@@ -245,13 +251,14 @@ impl Shared {
     }
 
     fn drain(self: &Arc<Self>, asker: &Asker<'_>, wish: Wish) {
-        let begins = self.phase.send_if_modified(|phase| {
+        let begins = {
+            let mut phase = self.phase();
             let begins = *phase == Phase::Serving;
             if begins {
                 *phase = Phase::Draining;
             }
             begins
-        });
+        };
         let decision = if begins {
             Decision::First
         } else {
@@ -259,21 +266,23 @@ impl Shared {
         };
         self.audit(asker, wish, decision);
         if begins {
+            self.changes.tell();
             self.runtime.spawn(drain::coordinate(Arc::clone(self)));
         }
     }
 
     pub(super) fn set_phase(&self, phase: Phase) {
-        self.phase.send_replace(phase);
+        *self.phase() = phase;
+        self.changes.tell();
     }
 
     pub(super) fn is_closed(&self) -> bool {
-        matches!(*self.phase.borrow(), Phase::Closed(_))
+        matches!(*self.phase(), Phase::Closed(_))
     }
 
     /// Whether the drain has begun.
     pub(crate) fn is_draining(&self) -> bool {
-        *self.phase.borrow() != Phase::Serving
+        *self.phase() != Phase::Serving
     }
 
     /// Waits until the drain has begun.
@@ -307,19 +316,16 @@ impl Shared {
 
     /// Waits until the open calls are to be given no more time.
     pub(super) async fn aborted(&self) {
-        // The sender is in `self`: it outlives the wait.
-        let _ = self.aborted.subscribe().wait_for(|aborted| *aborted).await;
+        let is_aborted = || self.is_aborted.load(Ordering::SeqCst).then_some(());
+        self.changes.wait_for(is_aborted).await;
     }
 
     async fn wait<T>(&self, reached: impl Fn(&Phase) -> Option<T>) -> T {
-        let mut phase = self.phase.subscribe();
-        loop {
-            if let Some(result) = reached(&phase.borrow_and_update()) {
-                return result;
-            }
-            // The sender is in `self`: it outlives the wait.
-            let _ = phase.changed().await;
-        }
+        self.changes.wait_for(|| reached(&self.phase())).await
+    }
+
+    fn phase(&self) -> MutexGuard<'_, Phase> {
+        self.phase.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -328,7 +334,7 @@ impl fmt::Debug for Shared {
         f.debug_struct("Shared")
             .field("services", &self.router)
             .field("addresses", &self.addresses)
-            .field("phase", &*self.phase.borrow())
+            .field("phase", &*self.phase())
             .finish_non_exhaustive()
     }
 }

@@ -7,12 +7,15 @@ use std::{
     pin::pin,
     sync::Arc,
     task::{Context, Poll},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use futures_core::Stream;
 use prost::Message;
-use tokio::task::{coop, yield_now};
+use tokio::{
+    task::{coop, yield_now},
+    time::Instant,
+};
 
 use crate::{
     Code, Result, Status,

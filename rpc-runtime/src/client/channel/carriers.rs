@@ -25,7 +25,7 @@ impl Channel {
     pub(in crate::client) async fn settled(&self, connected: &Connected) {
         let mut changed = self.changed.subscribe();
         while self.holds(connected) {
-            let _ = changed.changed().await;
+            changed.changed().await;
         }
     }
 
@@ -94,7 +94,7 @@ impl Channel {
             if let ConnState::Closed(cause) = connected.link.with(|conn, _| conn.state()) {
                 return cause;
             }
-            let _ = changed.changed().await;
+            changed.changed().await;
         }
     }
 }

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use tokio::{sync::watch, time::Instant};
+use tokio::time::Instant;
 use tracing::debug;
 
 use super::{Channel, Ours, Stage, State};
 use crate::{
+    changes::Subscriber,
     client::{
         connected::{self, Connected},
         failure::Obstacle,
@@ -20,7 +21,7 @@ use crate::{
 /// What the keeper tells.
 impl Channel {
     /// Tells when the stage changes, or the end of a pause.
-    pub(in crate::client) fn changes(&self) -> watch::Receiver<()> {
+    pub(in crate::client) fn changes(&self) -> Subscriber {
         self.changed.subscribe()
     }
 

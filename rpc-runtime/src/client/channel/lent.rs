@@ -61,7 +61,7 @@ impl Channel {
             connect_timeout: Duration::ZERO,
             standing: Standing::new(),
             state: Mutex::new(state),
-            changed: watch::Sender::new(()),
+            changed: Arc::default(),
             shown: watch::Sender::new(Shown::NEW),
         });
         channel.publish(channel.lock());
