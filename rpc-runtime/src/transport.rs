@@ -1,6 +1,7 @@
-//! What counts as a byte stream: TCP, Unix sockets and memory, by address.
+//! What counts as a byte stream: TCP, Unix sockets and memory, by address; and whatever users bring.
 
 mod address;
+mod custom;
 mod listener;
 mod memory;
 mod peer;
@@ -15,6 +16,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use self::custom::Custom;
 use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf},
@@ -24,6 +26,7 @@ use tokio::{
 pub use self::peer::{Peer, Transport};
 pub(crate) use self::{
     address::Address,
+    custom::{Connector, Incoming},
     listener::{Listener, is_the_peers},
     peer::own_uid,
 };
@@ -37,6 +40,7 @@ enum Kind {
     Tcp(TcpStream),
     Unix(UnixStream),
     Memory(DuplexStream),
+    Custom(Custom),
 }
 
 /// Connects to `address`, and tells who answers there.
@@ -64,6 +68,8 @@ pub(crate) async fn connect(address: &Address) -> io::Result<(Stream, Peer)> {
             let stream = memory::connect(name).await?;
             Ok((Stream(Kind::Memory(stream)), Peer::memory(address)))
         }
+        // Only who accepts from somewhere else has such an address.
+        Address::Custom(_) => Err(io::ErrorKind::Unsupported.into()),
     }
 }
 
@@ -103,6 +109,7 @@ impl AsyncRead for Stream {
             Kind::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
             Kind::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
             Kind::Memory(stream) => Pin::new(stream).poll_read(cx, buf),
+            Kind::Custom(Custom(stream)) => Pin::new(stream).poll_read(cx, buf),
         };
         #[cfg(test)]
         system_calls::count(&read);
@@ -116,6 +123,7 @@ impl AsyncWrite for Stream {
             Kind::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
             Kind::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
             Kind::Memory(stream) => Pin::new(stream).poll_write(cx, buf),
+            Kind::Custom(Custom(stream)) => Pin::new(stream).poll_write(cx, buf),
         }
     }
 
@@ -128,6 +136,7 @@ impl AsyncWrite for Stream {
             Kind::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Kind::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Kind::Memory(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Kind::Custom(Custom(stream)) => Pin::new(stream).poll_write_vectored(cx, bufs),
         };
         #[cfg(test)]
         system_calls::count(&written);
@@ -139,6 +148,7 @@ impl AsyncWrite for Stream {
             Kind::Tcp(stream) => stream.is_write_vectored(),
             Kind::Unix(stream) => stream.is_write_vectored(),
             Kind::Memory(stream) => stream.is_write_vectored(),
+            Kind::Custom(Custom(stream)) => stream.is_write_vectored(),
         }
     }
 
@@ -147,6 +157,7 @@ impl AsyncWrite for Stream {
             Kind::Tcp(stream) => Pin::new(stream).poll_flush(cx),
             Kind::Unix(stream) => Pin::new(stream).poll_flush(cx),
             Kind::Memory(stream) => Pin::new(stream).poll_flush(cx),
+            Kind::Custom(Custom(stream)) => Pin::new(stream).poll_flush(cx),
         }
     }
 
@@ -155,6 +166,7 @@ impl AsyncWrite for Stream {
             Kind::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Kind::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
             Kind::Memory(stream) => Pin::new(stream).poll_shutdown(cx),
+            Kind::Custom(Custom(stream)) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

@@ -1,8 +1,9 @@
 //! ClientBuilder: what a client may be told before it begins.
 
-use std::{fmt, marker::PhantomData, sync::Arc, time::Duration};
+use std::{fmt, future::Future, io, marker::PhantomData, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
     Client,
@@ -17,7 +18,7 @@ use crate::{
     conn::Settings,
     server::Callable,
     service::priorities,
-    transport::Address,
+    transport::{Address, Connector},
 };
 
 /// What a client may be told before it begins; [`Client::builder`] makes one.
@@ -45,6 +46,7 @@ pub struct ClientBuilder<C = Client> {
     compression: Option<Compression>,
     services: Vec<Arc<dyn Service>>,
     connections: usize,
+    connector: Option<Connector>,
     client: PhantomData<fn() -> C>,
 }
 
@@ -63,6 +65,7 @@ impl<C> ClientBuilder<C> {
             compression: None,
             services: Vec::new(),
             connections: 1,
+            connector: None,
             client: PhantomData,
         }
     }
@@ -118,6 +121,27 @@ impl<C> ClientBuilder<C> {
         self
     }
 
+    /// Connects by a function of yours, which is given each address as it was written, whatever that means to it: for
+    /// transports that are not built in, as vsock, a tunnel, or a simulated network.
+    ///
+    /// ```
+    /// use rpc_runtime::Client;
+    /// use tokio::net::TcpStream;
+    ///
+    /// let client: Client = Client::builder("10.0.0.7:5005")
+    ///     .connector(|address| TcpStream::connect(address))
+    ///     .connect_lazy();
+    /// ```
+    pub fn connector<F, O, S>(mut self, connect: F) -> Self
+    where
+        F: Fn(String) -> O + Send + Sync + 'static,
+        O: Future<Output = io::Result<S>> + Send + 'static,
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        self.connector = Some(Connector::new(connect));
+        self
+    }
+
     /// Adds a service that the server may call, over the connections that this client makes: for callbacks,
     /// subscriptions, and agents that nobody can connect to. A client may have many.
     ///
@@ -166,7 +190,12 @@ impl<C> ClientBuilder<C> {
         self.client().into()
     }
 
-    fn client(self) -> Client {
+    fn client(mut self) -> Client {
+        if let Some(connector) = &self.connector {
+            for place in &mut self.places {
+                place.target = Target::Custom(connector.clone(), Arc::clone(&place.address));
+            }
+        }
         let mut instance = [0; 16];
         fastrand::fill(&mut instance);
         let limits = self.limits.clone();
@@ -200,6 +229,7 @@ impl<C> Clone for ClientBuilder<C> {
             places: self.places.clone(),
             limits: self.limits.clone(),
             services: self.services.clone(),
+            connector: self.connector.clone(),
             ..*self
         }
     }

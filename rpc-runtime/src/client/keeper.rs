@@ -3,6 +3,7 @@
 use std::{
     convert::Infallible,
     future::{Future, poll_fn},
+    io,
     pin::{Pin, pin},
     sync::{Arc, Weak},
     task::Poll,
@@ -20,13 +21,15 @@ use crate::{
     conn::{Cause, Connection, Settings, Side},
     driver::{Baton, Drive, Link},
     server::{Callable, InProcess},
-    transport::{self, Address, Stream},
+    transport::{self, Address, Connector, Stream},
 };
 
 /// Where a channel connects to.
 #[derive(Clone, Debug)]
 pub(super) enum Target {
     Address(Address),
+    /// What the user's function makes of an address.
+    Custom(Connector, Arc<str>),
     InProcess(Arc<InProcess>),
     /// Nowhere: the channel was lent its connection.
     Lent,
@@ -147,11 +150,8 @@ async fn pause(channel: &Weak<Channel>) -> Option<()> {
 /// Brings a transport about, and tells who is at its other end.
 async fn connect(target: &Target, connect_timeout: Duration) -> Result<(Stream, Peer), Obstacle> {
     match target {
-        Target::Address(address) => match timeout(connect_timeout, transport::connect(address)).await {
-            Ok(Ok(connected)) => Ok(connected),
-            Ok(Err(error)) => Err(Obstacle::unreachable(error)),
-            Err(_) => Err(Obstacle::slow(connect_timeout)),
-        },
+        Target::Address(address) => reach(transport::connect(address), connect_timeout).await,
+        Target::Custom(connector, address) => reach(connector.connect(address), connect_timeout).await,
         Target::InProcess(server) => {
             let (ours, theirs) = transport::pair();
             server.accept(theirs).map_err(|error| Obstacle::refused(&error))?;
@@ -161,6 +161,18 @@ async fn connect(target: &Target, connect_timeout: Duration) -> Result<(Stream, 
         Target::Lent => Err(Obstacle::of(&Cause::Closed)),
         // Every call fails before it comes to this.
         Target::Bad(error) => Err(Obstacle::refused(error)),
+    }
+}
+
+/// Waits for a transport, within its time.
+async fn reach(
+    connecting: impl Future<Output = io::Result<(Stream, Peer)>>,
+    connect_timeout: Duration,
+) -> Result<(Stream, Peer), Obstacle> {
+    match timeout(connect_timeout, connecting).await {
+        Ok(Ok(connected)) => Ok(connected),
+        Ok(Err(error)) => Err(Obstacle::unreachable(error)),
+        Err(_) => Err(Obstacle::slow(connect_timeout)),
     }
 }
 

@@ -60,7 +60,7 @@ impl Route {
     pub(super) fn bad(&self) -> Option<&Error> {
         self.places.iter().find_map(|place| match &place.target {
             Target::Bad(error) => Some(error),
-            Target::Address(_) | Target::InProcess(_) | Target::Lent => None,
+            Target::Address(_) | Target::Custom(..) | Target::InProcess(_) | Target::Lent => None,
         })
     }
 

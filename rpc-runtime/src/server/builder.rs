@@ -1,14 +1,18 @@
 //! ServerBuilder: what a server is made of, and its limits.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, io, sync::Arc, time::Duration};
 
-use tokio::runtime::Handle;
+use futures_core::Stream;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    runtime::Handle,
+};
 
 use super::{Alive, Server, Shared, accept::Gates, router::Router, shared::Options, workers::Workers};
 use crate::{
     Code, Compression, DrainReport, Error, Limits, Service, TerminatePolicy,
     config::DRAIN_TIMEOUT,
-    transport::{Address, Listener},
+    transport::{Address, Incoming, Listener},
 };
 
 /// A server to be configured: at least one service and one address.
@@ -16,6 +20,7 @@ use crate::{
 pub struct ServerBuilder {
     services: Vec<Arc<dyn Service>>,
     addresses: Vec<String>,
+    incoming: Vec<(String, Incoming)>,
     options: Options,
     signals: bool,
     max_connections: usize,
@@ -28,6 +33,7 @@ impl ServerBuilder {
         Self {
             services: Vec::new(),
             addresses: Vec::new(),
+            incoming: Vec::new(),
             options: Options::default(),
             signals: true,
             max_connections: MAX_CONNECTIONS,
@@ -47,6 +53,25 @@ impl ServerBuilder {
     /// Port 0 takes a free port, which [`Server::addresses`] tells.
     pub fn listen(mut self, address: impl Into<String>) -> Self {
         self.addresses.push(address.into());
+        self
+    }
+
+    /// Serves streams that something else accepts, for transports that are not built in: vsock, a tunnel, a simulated
+    /// network. `address` is how [`Server::addresses`], logs and [`Peer::address`](crate::Peer::address) name it.
+    ///
+    /// Nothing is known of such peers: who of them may terminate the server, a [`TerminatePolicy`] says. An error of
+    /// `streams` is taken for one of accepting, after which the next stream is waited for; when it ends, the server goes on
+    /// without it. A drain drops it.
+    ///
+    /// [`Server::addresses`]: crate::Server::addresses
+    pub fn incoming<I, S>(mut self, address: impl Into<String>, streams: I) -> Self
+    where
+        I: Stream<Item = io::Result<S>> + Send + 'static,
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let address = address.into();
+        let incoming = Incoming::new(&address, streams);
+        self.incoming.push((address, incoming));
         self
     }
 
@@ -135,7 +160,7 @@ impl ServerBuilder {
             Error::local(Code::FailedPrecondition, "a server needs a tokio runtime").with_source(error)
         })?;
         let router = Router::new(self.services, !self.options.policy.is_disabled())?;
-        if self.addresses.is_empty() {
+        if self.addresses.is_empty() && self.incoming.is_empty() {
             return Err(Error::local(
                 Code::FailedPrecondition,
                 "a server needs an address: add one by .listen(\"tcp://127.0.0.1:0\")",
@@ -163,6 +188,11 @@ impl ServerBuilder {
                     .map(|(_, listener)| listener.address().to_owned()),
             );
             listeners.extend(of_address);
+        }
+        for (address, incoming) in self.incoming {
+            let accepts = runtimes.first().unwrap_or(&runtime).clone();
+            listeners.push((accepts, Listener::incoming(&address, incoming)));
+            bound.push(address);
         }
         let server = Shared::new(runtime, router, self.options, bound);
         workers.belong_to(&server);

@@ -139,6 +139,7 @@ fn name(transport: Transport) -> &'static str {
         Transport::Unix => "unix",
         Transport::Memory => "mem",
         Transport::InProcess => "in-process",
+        Transport::Custom => "custom",
     }
 }
 

@@ -13,6 +13,8 @@ pub(crate) enum Address {
     Unix(PathBuf),
     /// A name inside this process.
     Memory(String),
+    /// Where somebody else accepts.
+    Custom(String),
 }
 
 impl Address {
@@ -61,6 +63,7 @@ impl fmt::Display for Address {
             Self::Tcp(host) => write!(f, "tcp://{host}"),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
             Self::Memory(name) => write!(f, "mem:{name}"),
+            Self::Custom(name) => f.write_str(name),
         }
     }
 }

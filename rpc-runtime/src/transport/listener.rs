@@ -2,7 +2,9 @@
 
 use std::{
     ffi::OsString,
-    fs, io,
+    fs,
+    future::poll_fn,
+    io,
     net::SocketAddr,
     os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
@@ -17,7 +19,7 @@ use tokio::{
     runtime::Handle,
 };
 
-use super::{Address, Kind, Peer, Stream, memory::MemoryListener};
+use super::{Address, Incoming, Kind, Peer, Stream, memory::MemoryListener};
 use crate::{Code, Error};
 
 /// Accepts streams on one address.
@@ -37,6 +39,7 @@ enum Socket {
         file: Arc<SocketFile>,
     },
     Memory(MemoryListener),
+    Custom(Incoming),
 }
 
 impl Listener {
@@ -94,7 +97,7 @@ impl Listener {
                 });
                 each.collect::<io::Result<Vec<_>>>()?
             }
-            socket @ Socket::Memory(_) => vec![socket],
+            socket @ (Socket::Memory(_) | Socket::Custom(_)) => vec![socket],
         };
         let of = |socket| Self {
             address: address.clone(),
@@ -117,12 +120,23 @@ impl Listener {
                 (Socket::Unix { socket, file }, address.clone())
             }
             Address::Memory(name) => (Socket::Memory(MemoryListener::bind(name)?), address.clone()),
+            // Made by `Listener::incoming` only.
+            Address::Custom(_) => return Err(io::ErrorKind::Unsupported.into()),
         };
         Ok(Self {
             text: bound.to_string(),
             address: bound,
             socket,
         })
+    }
+
+    /// Streams that somebody else accepts at `address`.
+    pub(crate) fn incoming(address: &str, incoming: Incoming) -> Self {
+        Self {
+            address: Address::Custom(address.to_owned()),
+            text: address.to_owned(),
+            socket: Socket::Custom(incoming),
+        }
     }
 
     /// The address that clients connect to, with the real port.
@@ -153,6 +167,7 @@ impl Listener {
                 let stream = socket.accept().await?;
                 Ok(memory_pair(stream, &self.address))
             }
+            Socket::Custom(incoming) => poll_fn(|cx| incoming.poll_accept(cx)).await,
         }
     }
 
@@ -194,6 +209,7 @@ impl Listener {
                     .map(|stream| memory_pair(stream, &address))
                     .collect()
             }
+            Socket::Custom(incoming) => incoming.take_ready(LEFT_MAX),
         }
     }
 }

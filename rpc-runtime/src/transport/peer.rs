@@ -18,6 +18,9 @@ pub enum Transport {
     Memory,
     /// A client that was made from the server itself.
     InProcess,
+    /// A stream that the user brought: [`ServerBuilder::incoming`](crate::ServerBuilder::incoming),
+    /// [`ClientBuilder::connector`](crate::ClientBuilder::connector).
+    Custom,
 }
 
 /// Who is at the other end of a connection, as far as the transport knows.
@@ -65,6 +68,11 @@ impl Peer {
 
     pub(super) fn memory(address: &Address) -> Self {
         Self::new(Transport::Memory, address.to_string(), None, None, None)
+    }
+
+    /// The peer of a stream of the user's, of which nothing is known but where it came from.
+    pub(super) fn custom(address: &str) -> Self {
+        Self::new(Transport::Custom, address.to_owned(), None, None, None)
     }
 
     pub(crate) fn in_process() -> Self {
@@ -116,12 +124,12 @@ impl Peer {
         self.0.socket
     }
 
-    /// Whether the peer is on this machine: any transport but TCP, or TCP from a loopback address.
+    /// Whether the peer is on this machine: a Unix socket, this process, or TCP from a loopback address.
     pub fn is_local(&self) -> bool {
         match self.0.socket {
             // An IPv4 peer of a listener on [::] arrives as ::ffff:127.0.0.1.
             Some(socket) => socket.ip().to_canonical().is_loopback(),
-            None => self.0.transport != Transport::Tcp,
+            None => !matches!(self.0.transport, Transport::Tcp | Transport::Custom),
         }
     }
 
@@ -135,7 +143,7 @@ impl Peer {
                 (Some(OVERFLOW_UID), _) | (None, _) | (_, None) => false,
                 (Some(peer), Some(own)) => peer == own || peer == 0,
             },
-            Transport::Tcp => false,
+            Transport::Tcp | Transport::Custom => false,
         }
     }
 
