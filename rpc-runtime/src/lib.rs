@@ -65,6 +65,8 @@ mod priority;
 mod report;
 mod server;
 mod service;
+#[cfg(feature = "sim")]
+pub mod sim;
 mod status;
 mod terminate;
 mod transport;
@@ -92,6 +94,15 @@ pub use transport::{Peer, Transport};
 
 /// What a handler returns; the error is a [`Status`] unless said otherwise.
 pub type Result<T, E = Status> = std::result::Result<T, E>;
+
+#[cfg(feature = "sim")]
+use sim::is_simulated;
+
+/// Whether this thread runs a simulation.
+#[cfg(not(feature = "sim"))]
+const fn is_simulated() -> bool {
+    false
+}
 
 /// Includes the modules that `rpc-codegen` generated in this package's build script, by package name.
 #[macro_export]

@@ -24,7 +24,7 @@ use self::{accept::Gates, race::until};
 pub use self::{builder::ServerBuilder, handle::ServerHandle};
 pub(crate) use self::{callable::Callable, in_process::InProcess, served::Served, shared::Shared};
 use crate::{
-    DrainReport, Error,
+    DrainReport, Error, is_simulated,
     terminate::{Asker, Signals},
     transport::Listener,
 };
@@ -87,7 +87,8 @@ impl Server {
         } = self;
         let server = &alive.0;
         // Before the first connection, so that no signal falls between.
-        let signals = if signals { Some(Signals::listen()?) } else { None };
+        let obeys = signals && !is_simulated();
+        let signals = if obeys { Some(Signals::listen()?) } else { None };
         for (runtime, listener) in listeners {
             let accept = accept::accept(Arc::clone(server), listener, Arc::clone(&gates));
             let accepting = runtime.spawn(accept);

@@ -53,6 +53,10 @@ enum Kind {
 ///
 /// Dropping the future abandons the attempt.
 pub(crate) async fn connect(address: &Address) -> io::Result<(Stream, Peer)> {
+    #[cfg(feature = "sim")]
+    if let Some(here) = crate::sim::here() {
+        return here.connect(address).await;
+    }
     match address {
         Address::Tcp(host) => {
             let stream = TcpStream::connect(host.as_str()).await?;

@@ -10,6 +10,7 @@ use std::{
 use tokio::{runtime::Handle, sync::oneshot};
 
 use super::task::HandlerTask;
+use crate::is_simulated;
 
 /// Runs a handler on the blocking pool, as soon as that has a thread to spare.
 ///
@@ -17,6 +18,11 @@ use super::task::HandlerTask;
 /// it: behind handlers that never end, a call still ends at its deadline, when it is cancelled, and with a drain, and
 /// was not executed.
 pub(super) fn spawn(runtime: &Handle, task: HandlerTask) {
+    if is_simulated() {
+        // A simulation has one thread, or it could not be repeated.
+        runtime.spawn(task);
+        return;
+    }
     let place = Place(Arc::new(Mutex::new(Some(task))));
     let (begins, begun) = oneshot::channel::<()>();
     runtime.spawn(watch(place.clone(), begun));

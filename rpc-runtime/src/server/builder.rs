@@ -12,6 +12,7 @@ use super::{Alive, Server, Shared, accept::Gates, router::Router, shared::Option
 use crate::{
     Code, Compression, DrainReport, Error, Limits, Service, TerminatePolicy,
     config::DRAIN_TIMEOUT,
+    is_simulated,
     transport::{Address, Incoming, Listener},
 };
 
@@ -171,7 +172,8 @@ impl ServerBuilder {
             .iter()
             .map(|text| Address::parse(text))
             .collect::<Result<Vec<_>, _>>()?;
-        let workers = Workers::start(self.workers)?;
+        // A simulation has one thread.
+        let workers = Workers::start(if is_simulated() { 0 } else { self.workers })?;
         let runtimes = workers.runtimes();
         let mut listeners = Vec::new();
         let mut bound = Vec::with_capacity(addresses.len());

@@ -215,7 +215,9 @@ impl Served {
             }
             flag
         });
-        flag.changes.wait_for(|| flag.is_raised.load(SeqCst).then_some(())).await;
+        flag.changes
+            .wait_for(|| flag.is_raised.load(SeqCst).then_some(()))
+            .await;
     }
 
     /// Whether this side has begun the connection's end.

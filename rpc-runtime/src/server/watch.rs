@@ -29,6 +29,7 @@ use std::{
 };
 
 use super::Served;
+use crate::is_simulated;
 
 /// What the monitor may do with a connection that it watches.
 pub(super) trait Watched {
@@ -136,7 +137,10 @@ struct Look {
 
 /// Tells the monitor that there is something to watch.
 pub(super) fn list(served: &Arc<Served>) {
-    MONITOR.list(Arc::clone(served));
+    // The monitor measures real time, by which no run of a simulation could be repeated.
+    if !is_simulated() {
+        MONITOR.list(Arc::clone(served));
+    }
 }
 
 static MONITOR: Monitor = Monitor {

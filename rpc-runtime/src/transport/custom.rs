@@ -98,9 +98,8 @@ impl Incoming {
     }
 
     /// Those that come with their peers.
-    pub(super) fn of(
-        streams: impl Sequence<Item = io::Result<(Stream, Peer)>> + Send + 'static,
-    ) -> Self {
+    #[cfg_attr(not(feature = "sim"), allow(dead_code, reason = "only a simulation has such"))]
+    pub(super) fn of(streams: impl Sequence<Item = io::Result<(Stream, Peer)>> + Send + 'static) -> Self {
         Self(Mutex::new(Box::pin(streams)))
     }
 

@@ -36,6 +36,9 @@ struct Inner {
     loopback: Option<SocketAddr>,
     uid: Option<u32>,
     pid: Option<i32>,
+    /// Whether it is on the same node of a simulation.
+    #[cfg(feature = "sim")]
+    is_on_node: bool,
 }
 
 impl Peer {
@@ -75,6 +78,20 @@ impl Peer {
         Self::new(Transport::Custom, address.to_owned(), None, None, None)
     }
 
+    /// A peer of a simulation; one on the same node runs as the same user.
+    #[cfg(feature = "sim")]
+    pub(crate) fn simulated(transport: Transport, address: String, is_on_node: bool) -> Self {
+        Self(Arc::new(Inner {
+            address: address.into(),
+            transport,
+            socket: None,
+            loopback: None,
+            uid: None,
+            pid: None,
+            is_on_node,
+        }))
+    }
+
     pub(crate) fn in_process() -> Self {
         Self::new(Transport::InProcess, "in-process".to_owned(), None, None, None)
     }
@@ -93,6 +110,8 @@ impl Peer {
             loopback,
             uid: user.map(|user| user.uid()),
             pid: user.and_then(|user| user.pid()),
+            #[cfg(feature = "sim")]
+            is_on_node: false,
         }))
     }
 
@@ -126,6 +145,10 @@ impl Peer {
 
     /// Whether the peer is on this machine: a Unix socket, this process, or TCP from a loopback address.
     pub fn is_local(&self) -> bool {
+        #[cfg(feature = "sim")]
+        if self.0.is_on_node {
+            return true;
+        }
         match self.0.socket {
             // An IPv4 peer of a listener on [::] arrives as ::ffff:127.0.0.1.
             Some(socket) => socket.ip().to_canonical().is_loopback(),
@@ -137,6 +160,10 @@ impl Peer {
     ///
     /// The overflow uid is what a user of another namespace looks like: it is never the same user.
     pub fn is_same_user(&self) -> bool {
+        #[cfg(feature = "sim")]
+        if self.0.is_on_node {
+            return true;
+        }
         match self.0.transport {
             Transport::Memory | Transport::InProcess => true,
             Transport::Unix => match (self.0.uid, own_uid()) {
