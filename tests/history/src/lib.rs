@@ -22,5 +22,6 @@ pub mod load;
 pub mod probe;
 pub mod scratch;
 pub mod script;
+pub mod simulation;
 pub mod stops;
 mod talk;
