@@ -212,6 +212,36 @@ impl Network {
         }
     }
 
+    /// The process of a node ends: the OS closes what it has, in an order that does not depend on that of its tasks.
+    pub(super) fn kill(&mut self, node: NodeId) {
+        let places: Vec<Place> = self
+            .listeners
+            .keys()
+            .filter(|place| place.node() == node)
+            .cloned()
+            .collect();
+        for place in places {
+            self.stop_listening(&place);
+        }
+        let dials: Vec<u64> = self
+            .dials
+            .iter()
+            .filter(|(_, dial)| dial.from == node)
+            .map(|(number, _)| *number)
+            .collect();
+        for number in dials {
+            self.give_dial_up(number);
+        }
+        let numbers: Vec<u64> = self.connections.keys().copied().collect();
+        for number in numbers {
+            for side in 0..2 {
+                if self.connections[&number].ends[side].node == node {
+                    self.close(number, side, false);
+                }
+            }
+        }
+    }
+
     pub(super) fn set_usual(&mut self, link: Link) {
         self.usual = link;
     }

@@ -290,7 +290,10 @@ impl World {
         self.note(&order);
         match order {
             Order::Start(node) => self.start(node),
-            Order::Kill(node) => self.stop(node),
+            Order::Kill(node) => {
+                self.net.with(|network| network.kill(node));
+                self.stop(node);
+            }
             Order::CutPower(node) => {
                 self.net.with(|network| network.cut_power(node));
                 self.stop(node);

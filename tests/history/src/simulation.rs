@@ -61,7 +61,9 @@ async fn run(sim: &Sim) -> Outcome {
     let servers: Vec<Node> = (0..plan.servers)
         .map(|number| {
             let (plan, journal) = (plan.clone(), journal.clone());
-            sim.node(&format!("server{number}"), move || serve(plan.clone(), journal.clone()))
+            sim.node(&format!("server{number}"), move || {
+                serve(plan.clone(), journal.clone())
+            })
         })
         .collect();
     let clients = (0..plan.clients).map(|number| {
@@ -69,7 +71,9 @@ async fn run(sim: &Sim) -> Outcome {
         let mut addresses = addresses.map(|server| format!("tcp://server{server}:5005"));
         let first = addresses.next().unwrap_or_default();
         let builder = Client::builder(first).limits(plan.limits.clone());
-        addresses.fold(builder, |builder, address| builder.address(address)).connect_lazy()
+        addresses
+            .fold(builder, |builder, address| builder.address(address))
+            .connect_lazy()
     });
     let clients: Vec<Client> = clients.collect();
     let load = Load::new(sim.draw(0..u64::MAX))
@@ -90,7 +94,10 @@ async fn run(sim: &Sim) -> Outcome {
                 let _ = Client::connect_lazy(server).terminate().await;
             });
         }
-        assert!(sim.elapsed() < PATIENCE, "the load is not over after {PATIENCE:?}");
+        assert!(
+            sim.elapsed() < PATIENCE,
+            "the load is not over after {PATIENCE:?}"
+        );
     }
     sim.calm();
     let history = load.finish().await;
@@ -157,10 +164,16 @@ impl Plan {
         }
         let mut limits = Limits::default();
         if one_in(2) {
-            limits = limits.keep_alive(millis(100..5000)).dead_after(millis(100..5000)).ping_floor(millis(50..100));
+            limits = limits
+                .keep_alive(millis(100..5000))
+                .dead_after(millis(100..5000))
+                .ping_floor(millis(50..100));
         }
         if one_in(3) {
-            limits = limits.call_bytes(64 << 10).send_bytes(64 << 10).high_water(16 << 10);
+            limits = limits
+                .call_bytes(64 << 10)
+                .send_bytes(64 << 10)
+                .high_water(16 << 10);
         }
         if one_in(3) {
             limits = limits.max_calls(16).stream_window(1024);

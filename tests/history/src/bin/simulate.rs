@@ -66,7 +66,10 @@ fn main() -> ExitCode {
                     }
                     let failure = run(seed, &args, &sum);
                     if let Some(failure) = failure {
-                        sum.lock().unwrap_or_else(PoisonError::into_inner).failed.push(seed);
+                        sum.lock()
+                            .unwrap_or_else(PoisonError::into_inner)
+                            .failed
+                            .push(seed);
                         bar.suspend(|| println!("FAILED    {failure}"));
                     }
                     bar.inc(1);
@@ -109,7 +112,10 @@ fn run(seed: u64, args: &Args, sum: &Mutex<Sum>) -> Option<String> {
         if args.verbose {
             println!("{seed} {:016x} {:?}", outcome.digest, outcome.took);
         }
-        if digest.replace(outcome.digest).is_some_and(|before| before != outcome.digest) {
+        if digest
+            .replace(outcome.digest)
+            .is_some_and(|before| before != outcome.digest)
+        {
             return Some(format!("seed {seed} was not the same when it was repeated"));
         }
         let mut sum = sum.lock().unwrap_or_else(PoisonError::into_inner);
