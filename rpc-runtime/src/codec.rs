@@ -2,6 +2,9 @@
 
 mod spare;
 
+#[cfg(feature = "sim")]
+pub(crate) use self::spare::forget as forget_spare;
+
 use std::{error, fmt, io, mem};
 
 use bytes::{Buf, Bytes, BytesMut};

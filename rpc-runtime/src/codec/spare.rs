@@ -18,6 +18,12 @@ pub(super) fn take() -> BytesMut {
     spare.ok().flatten().unwrap_or_default()
 }
 
+/// Drops the buffer: how long it is would tell a simulation of those that this thread has run before.
+#[cfg(feature = "sim")]
+pub(crate) fn forget() {
+    drop(take());
+}
+
 /// Gives the buffer back. Slices of it may still be held: then it is made anew when it is used up.
 #[inline]
 pub(super) fn put(buffer: BytesMut) {

@@ -18,6 +18,8 @@ use tokio::{
     time::{advance, sleep},
 };
 
+use crate::codec;
+
 use super::{
     faults::{Faults, Storm},
     here::Here,
@@ -94,6 +96,7 @@ impl World {
         let mut random = fastrand::Rng::with_seed(seed);
         // The library draws from the thread's generator.
         fastrand::seed(random.u64(..));
+        codec::forget_spare();
         let net = Net::new(random.fork());
         let world = Self {
             seed,
