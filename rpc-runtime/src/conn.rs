@@ -20,6 +20,8 @@ mod handler;
 mod ids;
 mod intake;
 mod keep_alive;
+#[cfg(any(test, fuzzing))]
+mod leftovers;
 mod lines;
 mod outcome;
 mod pace;

@@ -309,7 +309,7 @@ impl From<Parts> for Extra {
 
 impl Frame {
     /// The frame without its payload, to be encoded again.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn header(&self) -> Header<'_> {
         Header {
             kind: self.kind,

@@ -60,6 +60,10 @@ mod depth;
 mod driver;
 mod error;
 mod frame;
+#[cfg(any(test, fuzzing))]
+#[allow(unreachable_pub, missing_docs, reason = "only fuzz targets reach it")]
+#[doc(hidden)]
+pub mod fuzz;
 mod metadata;
 mod priority;
 mod report;

@@ -444,7 +444,7 @@ impl Calls {
     }
 
     /// How many calls are here, whatever their state, and how many bytes of replies.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(super) fn held(&self) -> (usize, u64) {
         (self.table.len(), self.held.bytes)
     }

@@ -633,7 +633,7 @@ impl Requests {
     }
 
     /// How much is kept beside the table.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(super) fn kept(&self) -> usize {
         self.queue.len() + self.held.len() + self.unfinished.len() + self.withdrawn.len()
     }
@@ -646,7 +646,7 @@ impl Requests {
 
     /// How many requests are here, what the calls among them are charged, and what the peer lacks of its credit for
     /// one-way requests.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(super) fn held(&self, settings: &Settings) -> (usize, u64, i128) {
         let balance = i128::from(self.send_granted) - i128::from(self.send_bytes);
         let lacking = i128::from(settings.send_bytes) - balance - i128::from(self.owed);

@@ -183,7 +183,7 @@ impl Sends {
     }
 
     /// How much is kept apart from the account.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(super) fn kept(&self) -> usize {
         self.unwritten.len() + self.pings.len()
     }

@@ -12,7 +12,6 @@ mod faults;
 mod fragments;
 mod handshake;
 mod keep_alive;
-mod leftovers;
 mod loss;
 mod pace;
 mod parts;

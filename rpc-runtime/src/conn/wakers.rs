@@ -60,7 +60,7 @@ impl Waiters {
     }
 
     /// Whether nobody waits.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

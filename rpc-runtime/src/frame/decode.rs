@@ -81,7 +81,7 @@ impl error::Error for FrameError {}
 
 impl Frame {
     /// As [`Frame::fill`], into a frame of its own.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn decode(body: Bytes) -> Result<Self, FrameError> {
         let mut frame = Self::default();
         frame.fill(body)?;

@@ -1,0 +1,61 @@
+//! What a connection holds: for tests.
+
+use super::Connection;
+
+/// How many bytes a connection holds, or lets its peer send.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HeldBytes {
+    /// Of replies and streams that nobody has taken.
+    pub(crate) replies: u64,
+    /// What the requests of open calls are charged.
+    pub(crate) calls: u64,
+    /// What one-way requests are charged that are not done.
+    pub(crate) sends: i128,
+    /// What is to be written.
+    pub(crate) output: u64,
+}
+
+impl Connection {
+    /// How many bytes are held.
+    pub(crate) fn held_bytes(&self) -> HeldBytes {
+        let (_, calls, sends) = self.requests.held(&self.settings);
+        HeldBytes {
+            replies: self.held().bytes,
+            calls,
+            sends,
+            output: self.out.len() as u64,
+        }
+    }
+
+    /// What a connection still holds that is over, and whose callers and handlers are gone: nothing, it is hoped.
+    pub(crate) fn leftovers(&self) -> Vec<&'static str> {
+        let waiting = &self.waiters;
+        let all = [
+            ("not closed", !self.is_closed()),
+            ("calls or tombstones", !self.calls.is_empty()),
+            ("bytes of replies", self.calls.held().1 > 0),
+            ("requests", !self.requests.is_empty() || self.open_requests() > 0),
+            ("running handlers", self.running_handlers() > 0),
+            ("places of requests", self.requests.kept() > 0),
+            ("output", !self.out.is_empty() || !self.bulk.is_empty()),
+            ("cancels", !self.cancels.is_empty()),
+            ("flushes", !self.flushing.is_empty()),
+            ("places of sends", self.sends.kept() > 0),
+            ("barriers", !self.barriers.is_empty()),
+            (
+                "callers",
+                !self.lines.is_empty() || !self.lines.is_service_empty(),
+            ),
+            ("wakers to wake", !self.woken.is_empty()),
+            ("waiters for the handshake", !waiting.ready.is_empty()),
+            ("waiters for the end", !waiting.closed.is_empty()),
+            ("waiters for room", !self.room.is_empty()),
+            ("waiters for a flush", !waiting.flush.is_empty()),
+            ("waiters for a drain", !waiting.drained.is_empty()),
+            ("takers of requests", !self.requests.takers.is_empty()),
+            ("a timer", self.poll_timeout().is_some()),
+        ];
+        let left = all.into_iter().filter(|(_, is_left)| *is_left);
+        left.map(|(what, _)| what).collect()
+    }
+}

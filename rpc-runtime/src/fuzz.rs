@@ -1,0 +1,52 @@
+//! Fuzz: what fuzz targets do with their bytes, and tests with the corpora; not there in a normal build.
+//!
+//! Each function takes any bytes, and panics if something is wrong with what this crate makes of them.
+
+mod connection;
+mod dice;
+mod frames;
+mod peer;
+
+pub use self::{
+    connection::{client, handshake, server},
+    frames::{agree, envelope, frame, payload},
+};
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::PathBuf};
+
+    /// Runs all that is kept for a target; how much that was.
+    fn run(target: &str, f: impl Fn(&[u8])) -> usize {
+        let mut count = 0;
+        for kept in ["corpus", "regressions"] {
+            let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+                .join("../fuzz")
+                .join(kept)
+                .join(target);
+            let Ok(entries) = fs::read_dir(&folder) else {
+                continue;
+            };
+            let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+            paths.sort();
+            for path in paths {
+                println!("{}", path.display());
+                f(&fs::read(&path).unwrap());
+                count += 1;
+            }
+        }
+        count
+    }
+
+    /// A test for each target.
+    macro_rules! corpora {
+        ($($target:ident)*) => {$(
+            #[test]
+            fn $target() {
+                assert!(run(stringify!($target), super::$target) > 0, "the corpus is not there");
+            }
+        )*};
+    }
+
+    corpora!(agree client envelope frame handshake payload server);
+}

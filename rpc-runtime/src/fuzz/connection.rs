@@ -1,0 +1,507 @@
+//! A whole connection, of either side, as its driver, its callers and its handlers use it, with a peer that sends anything.
+
+use std::{
+    collections::VecDeque,
+    io,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use super::{
+    dice::Dice,
+    peer::{self, CONTROL, ECHO},
+};
+use crate::{
+    Code, Metadata, Priority, Status,
+    codec::FrameCodec,
+    conn::{
+        Arrived, Barrier, CallId, Connection, End, Flush, Request, Settings, Shape, Side, Ticket, Time,
+        Unsent,
+    },
+    frame::{
+        Frame, Output,
+        control::{DropReason, Reason},
+    },
+    priority::Priorities,
+};
+
+/// The first bytes of a connection on both sides: HELLO, or what is none.
+pub fn handshake(data: &[u8]) {
+    for side in [Side::Acceptor, Side::Connector] {
+        let mut world = World::new(side);
+        let mut dice = Dice::new(data);
+        let piece = usize::from(dice.u8()) + 1;
+        let stream = dice.rest();
+        for piece in stream.chunks(piece) {
+            world.transmit(usize::MAX);
+            world.read(piece);
+        }
+        world.end();
+    }
+}
+
+/// A server's connection.
+pub fn server(data: &[u8]) {
+    play(Side::Acceptor, data);
+}
+
+/// A client's connection.
+pub fn client(data: &[u8]) {
+    play(Side::Connector, data);
+}
+
+fn play(side: Side, data: &[u8]) {
+    let mut world = World::new(side);
+    let mut dice = Dice::new(data);
+    if dice.u8() > 10 {
+        let hello = peer::hello(&mut dice);
+        world.read(&hello);
+    }
+    while !dice.is_over() {
+        world.step(&mut dice);
+        world.check();
+    }
+    world.end();
+}
+
+struct World {
+    conn: Connection,
+    settings: Settings,
+    side: Side,
+    codec: FrameCodec,
+    input: BytesMut,
+    /// After bytes that are no frame nothing is looked at.
+    deaf: bool,
+    output: Output,
+    now: Time,
+    next_id: u64,
+    /// The rest of a frame of which the first part was read.
+    rest: Vec<u8>,
+    handlers: Vec<Handler>,
+    calls: Vec<Call>,
+    barriers: Vec<Barrier>,
+    flushes: Vec<Flush>,
+}
+
+struct Handler {
+    arrived: Arrived,
+    started: bool,
+}
+
+struct Call {
+    ticket: Ticket,
+    shape: Shape,
+    one_way: bool,
+    control: bool,
+    deadline: Option<Time>,
+    message: Vec<u8>,
+    id: Option<CallId>,
+    over: bool,
+}
+
+impl World {
+    fn new(side: Side) -> Self {
+        let settings = Settings {
+            max_frame: 64 << 10,
+            max_message: 200 << 10,
+            max_calls: 16,
+            call_bytes: 64 << 10,
+            send_bytes: 64 << 10,
+            inbox_bytes: 300 << 10,
+            high_water: 32 << 10,
+            max_waiting: 20,
+            one_way_timeout: Duration::from_secs(30),
+            handshake_timeout: Duration::from_secs(10),
+            keep_alive: Some(Duration::from_secs(30)),
+            dead_after: Duration::from_secs(20),
+            ping_floor: Duration::from_secs(10),
+            write_stall: Duration::from_secs(30),
+            linger: Duration::from_secs(1),
+            max_age: None,
+            max_age_grace: Duration::from_secs(30),
+            max_idle: None,
+            random: 1 << 31,
+            encodings: vec![1],
+            instance_id: Bytes::new(),
+            software: "fuzz".to_owned(),
+            metadata: Metadata::new(),
+            control: vec![CONTROL],
+            stream_window: 4 << 10,
+            max_stream_window: 64 << 10,
+            serves: true,
+            priorities: Priorities::default(),
+        };
+        Self {
+            conn: Connection::new(side, settings.clone()),
+            codec: FrameCodec::new(settings.max_frame as usize),
+            settings,
+            side,
+            input: BytesMut::new(),
+            deaf: false,
+            output: Output::new(),
+            now: Time::ZERO,
+            next_id: if side == Side::Acceptor { 1 } else { 2 },
+            rest: Vec::new(),
+            handlers: Vec::new(),
+            calls: Vec::new(),
+            barriers: Vec::new(),
+            flushes: Vec::new(),
+        }
+    }
+
+    fn step(&mut self, dice: &mut Dice<'_>) {
+        match dice.u8() % 32 {
+            0 => {
+                let len = dice.u8().into();
+                self.read(dice.bytes(len));
+            }
+            1..=9 => {
+                let odd = u64::from(self.side == Side::Acceptor);
+                let frame = peer::frame(dice, &mut self.next_id, odd);
+                let cut = dice.index(4 * frame.len()).filter(|cut| *cut < frame.len());
+                let rest = std::mem::take(&mut self.rest);
+                self.read(&rest);
+                let (now, later) = frame.split_at(cut.unwrap_or(frame.len()));
+                self.read(now);
+                self.rest = later.to_vec();
+            }
+            10 => self.pass(Duration::from_millis(dice.u16().into())),
+            11 => self.pass(Duration::from_micros(dice.u16().into())),
+            12 | 13 => self.transmit(usize::MAX),
+            14 => self.transmit(dice.u16().into()),
+            15 | 16 => {
+                self.take_request(dice.u8() > 20);
+            }
+            17 | 18 => self.finish_handler(dice),
+            19 => self.use_handlers_streams(dice),
+            20 | 21 => self.call(dice),
+            22 => self.use_callers_streams(dice),
+            23 => self.poll_calls(),
+            24 => {
+                if let Some(index) = dice.index(self.calls.len()) {
+                    let call = self.calls.swap_remove(index);
+                    self.abandon(call);
+                }
+            }
+            25 => {
+                let barrier = self.conn.start_barrier(self.now);
+                self.barriers.push(barrier);
+                let flush = self.conn.start_flush();
+                self.flushes.push(flush);
+            }
+            26 => match dice.u8() {
+                0..=9 => self.conn.handle_eof(self.now),
+                10..=19 => self.conn.handle_lost("lost", None, self.now),
+                20..=29 => {
+                    let offered = self.output.len();
+                    self.conn
+                        .handle_write_failed(offered, io::ErrorKind::BrokenPipe.into(), self.now);
+                }
+                30..=49 => self.conn.close(self.now),
+                50..=69 => self.conn.abort_calls(self.now),
+                70..=99 => {
+                    let time = Duration::from_millis(dice.u16().into());
+                    self.conn.begin_drain(Reason::Drain, "drain", time, self.now);
+                }
+                100..=109 => self.conn.leave(self.now),
+                _ => self.poll_calls(),
+            },
+            27 => {
+                if let Some(index) = dice.index(self.barriers.len()) {
+                    let barrier = self.barriers.swap_remove(index);
+                    self.conn.drop_barrier(&barrier);
+                }
+            }
+            _ => self.poll_waiting(),
+        }
+        self.wake();
+    }
+
+    fn read(&mut self, bytes: &[u8]) {
+        if bytes.is_empty() || self.conn.is_closed() {
+            return;
+        }
+        self.conn.handle_read(self.now);
+        if self.deaf {
+            return;
+        }
+        self.input.extend_from_slice(bytes);
+        loop {
+            let mut frame = Frame::default();
+            match self.codec.decode_into(&mut self.input, &mut frame) {
+                Ok(true) => self.conn.handle_frame(&mut frame, self.now),
+                Ok(false) => {
+                    if let Some(fragment) = self.codec.fragment(&self.input) {
+                        if let Some(message) = self.conn.lend_message(&fragment) {
+                            self.codec.place(fragment, message, &mut self.input);
+                        }
+                    }
+                    break;
+                }
+                Err(error) => {
+                    self.input.clear();
+                    self.deaf = true;
+                    self.conn.handle_bad_frame(&error, self.now);
+                    break;
+                }
+            }
+        }
+    }
+
+    /// As the driver: writes what there is, of which the OS takes at most `window`.
+    fn transmit(&mut self, window: usize) {
+        if self.conn.is_closed() {
+            return;
+        }
+        self.conn.poll_transmit(&mut self.output, 256 << 10, self.now);
+        let n = self.output.len().min(window);
+        self.output.advance(n);
+        self.conn.handle_written(n, self.now);
+    }
+
+    /// Time passes, and every timer fires in its turn.
+    fn pass(&mut self, time: Time) {
+        let end = self.now + time;
+        for _ in 0..10_000 {
+            let Some(next) = self.conn.poll_timeout().filter(|next| *next <= end) else {
+                self.now = end;
+                return;
+            };
+            self.now = self.now.max(next);
+            self.conn.handle_timeout(self.now);
+            let next = self.conn.poll_timeout();
+            assert!(
+                self.conn.is_closed() || next.is_none_or(|next| next > self.now),
+                "a timer fires again and again"
+            );
+            self.wake();
+            if self.conn.is_closed() {
+                self.now = end;
+                return;
+            }
+        }
+        panic!("timers never end");
+    }
+
+    /// False if there is none.
+    fn take_request(&mut self, start: bool) -> bool {
+        let Poll::Ready(Some(arrived)) = poll(|cx| self.conn.poll_request(cx)) else {
+            return false;
+        };
+        let started = start && self.conn.started(arrived.id, self.now).is_ok();
+        if start && !started {
+            self.conn.end(arrived.id, End::Dropped, self.now);
+        } else {
+            self.handlers.push(Handler { arrived, started });
+        }
+        true
+    }
+
+    fn finish_handler(&mut self, dice: &mut Dice<'_>) {
+        let Some(index) = dice.index(self.handlers.len()) else {
+            return;
+        };
+        let Handler { arrived, started } = self.handlers.swap_remove(index);
+        let status = Status::new(Code::NotFound, "not found");
+        let end = match dice.u8() % 4 {
+            _ if !started => End::Refused {
+                status: &status,
+                reason: DropReason::UnknownProcedure,
+            },
+            0 => End::Failed(&status),
+            1 => End::Dropped,
+            2 if arrived.one_way => return self.conn.handled(arrived.id, self.now),
+            _ => {
+                let len = usize::from(dice.u16()) * usize::from(dice.u8() % 8);
+                return self.conn.reply(arrived.id, &vec![1_u8; len], self.now);
+            }
+        };
+        self.conn.end(arrived.id, end, self.now);
+    }
+
+    fn use_handlers_streams(&mut self, dice: &mut Dice<'_>) {
+        let Some(index) = dice.index(self.handlers.len()) else {
+            return;
+        };
+        let Handler { arrived, started } = &self.handlers[index];
+        if *started && !arrived.one_way {
+            let id = arrived.id;
+            self.use_stream(id, dice);
+            if dice.u8() > 250 {
+                self.conn.break_stream(id, Status::new(Code::Internal, "broken"));
+            }
+            let _ = poll(|cx| self.conn.poll_unwanted(id, cx));
+            let _ = poll(|cx| self.conn.poll_room(id, dice.u16().into(), cx));
+        }
+    }
+
+    fn use_stream(&mut self, id: CallId, dice: &mut Dice<'_>) {
+        let now = self.now;
+        match dice.u8() % 8 {
+            0..=2 => {
+                let mut ahead = VecDeque::new();
+                let ahead = dice.bool().then_some(&mut ahead);
+                let _ = poll(|cx| self.conn.poll_message(id, ahead, now, cx));
+            }
+            3..=5 => {
+                let message = vec![2_u8; dice.u16().into()];
+                let sent = poll(|cx| self.conn.poll_data(id, &message, now, cx));
+                if let Poll::Ready(Err(Unsent::Over(Some(_)))) = sent {
+                    // Its caller has the failure now.
+                    for call in self.calls.iter_mut().filter(|call| call.id == Some(id)) {
+                        call.over = true;
+                    }
+                }
+            }
+            6 => {
+                let _ = poll(|cx| self.conn.poll_unsendable(id, cx));
+            }
+            _ => self.conn.finish_data(id, now),
+        }
+    }
+
+    fn call(&mut self, dice: &mut Dice<'_>) {
+        let kind = dice.u8();
+        let mut call = Call {
+            ticket: Ticket::default(),
+            shape: match kind % 8 {
+                0 => Shape::RequestStream,
+                1 => Shape::ReplyStream,
+                2 => Shape::Both,
+                _ => Shape::default(),
+            },
+            one_way: kind % 8 > 5,
+            control: kind > 240,
+            deadline: dice
+                .bool()
+                .then(|| self.now + Duration::from_millis(dice.u16().into())),
+            message: vec![3; usize::from(dice.u16()) * usize::from(dice.u8() % 5)],
+            id: None,
+            over: false,
+        };
+        self.poll_call(&mut call);
+        self.calls.push(call);
+    }
+
+    fn poll_call(&mut self, call: &mut Call) {
+        if call.over {
+            return;
+        }
+        let request = Request {
+            procedure: if call.control { CONTROL } else { ECHO },
+            control: call.control,
+            deadline: call.deadline,
+            shape: call.shape,
+            priority: Priority::Normal,
+            ..Request::default()
+        };
+        let now = self.now;
+        let conn = &mut self.conn;
+        if call.one_way {
+            let sent = poll(|cx| conn.poll_send(&mut call.ticket, &request, &call.message, now, cx));
+            call.over = sent.is_ready();
+            return;
+        }
+        if call.id.is_none() {
+            match poll(|cx| conn.poll_call(&mut call.ticket, &request, &call.message, now, cx)) {
+                Poll::Ready(Ok(id)) => call.id = Some(id),
+                Poll::Ready(Err(_)) => call.over = true,
+                Poll::Pending => {}
+            }
+        }
+        if let Some(id) = call.id.filter(|_| !call.over) {
+            call.over = poll(|cx| conn.poll_reply(id, cx)).is_ready();
+        }
+    }
+
+    fn poll_calls(&mut self) {
+        for mut call in std::mem::take(&mut self.calls) {
+            self.poll_call(&mut call);
+            if call.over {
+                self.abandon(call);
+            } else {
+                self.calls.push(call);
+            }
+        }
+    }
+
+    fn use_callers_streams(&mut self, dice: &mut Dice<'_>) {
+        let Some(index) = dice.index(self.calls.len()) else {
+            return;
+        };
+        let call = &self.calls[index];
+        let has_stream = call.shape != Shape::Unary && !call.over;
+        if let Some(id) = call.id.filter(|_| has_stream) {
+            self.use_stream(id, dice);
+        }
+    }
+
+    fn abandon(&mut self, mut call: Call) {
+        self.conn.drop_ticket(&mut call.ticket);
+        // One with streams is dropped after its outcome, too.
+        if let Some(id) = call.id.filter(|_| !call.over || call.shape != Shape::Unary) {
+            self.conn.drop_call(id, self.now);
+        }
+    }
+
+    fn poll_waiting(&mut self) {
+        let conn = &mut self.conn;
+        self.barriers
+            .retain(|barrier| poll(|cx| conn.poll_barrier(barrier, cx)).is_pending());
+        self.flushes
+            .retain(|flush| poll(|cx| conn.poll_flush(flush, cx)).is_pending());
+        let _ = poll(|cx| conn.poll_ready(cx));
+        let _ = poll(|cx| conn.poll_drained(cx));
+        let _ = poll(|cx| conn.poll_draining(cx));
+    }
+
+    fn wake(&mut self) {
+        let mut wakers = Vec::new();
+        self.conn.take_wakers(&mut wakers);
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// What is held is what was announced.
+    fn check(&self) {
+        let settings = &self.settings;
+        let held = self.conn.held_bytes();
+        let most = settings.max_message + 1024;
+        assert!(held.replies <= settings.inbox_bytes + most, "{held:?}");
+        assert!(held.calls <= settings.call_bytes + most, "{held:?}");
+        assert!(held.sends <= (settings.send_bytes + most) as i128, "{held:?}");
+        let output = (settings.high_water + 2 * settings.max_message as usize) as u64 + ERRORS;
+        assert!(held.output <= output, "{held:?}");
+    }
+
+    /// Everything ends, and nothing is left.
+    fn end(mut self) {
+        self.conn.handle_lost("the end", None, self.now);
+        self.wake();
+        self.poll_waiting();
+        for mut call in std::mem::take(&mut self.calls) {
+            self.poll_call(&mut call);
+            assert!(call.over, "a call was forgotten");
+            self.abandon(call);
+        }
+        for barrier in std::mem::take(&mut self.barriers) {
+            self.conn.drop_barrier(&barrier);
+        }
+        // One-way requests that were read still run.
+        while self.take_request(true) {}
+        for Handler { arrived, .. } in std::mem::take(&mut self.handlers) {
+            self.conn.end(arrived.id, End::Dropped, self.now);
+        }
+        self.conn.abort_calls(self.now);
+        self.wake();
+        assert_eq!(self.conn.leftovers(), Vec::<&str>::new());
+    }
+}
+
+/// As much as replies to requests that were refused may take, which an abuse budget bounds.
+const ERRORS: u64 = 4 << 20;
+
+fn poll<R>(f: impl FnOnce(&mut Context<'_>) -> Poll<R>) -> Poll<R> {
+    f(&mut Context::from_waker(Waker::noop()))
+}

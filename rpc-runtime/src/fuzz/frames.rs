@@ -1,0 +1,245 @@
+//! Bytes to frames and back.
+
+use bytes::{Buf, Bytes, BytesMut};
+use prost::Message;
+use tokio_util::codec::Decoder;
+
+use super::dice::Dice;
+use crate::{
+    Compression, Metadata,
+    codec::FrameCodec,
+    frame::{Encoded, Flags, Frame, Header, Kind, MAX_TEXT, Output, cut},
+};
+
+/// A stream of bytes that comes in pieces: it is cut into the same frames as when it comes at once, and no buffer is longer
+/// than what came justifies.
+pub fn frame(data: &[u8]) {
+    let mut dice = Dice::new(data);
+    let max_frame = if dice.bool() { 144 << 10 } else { 64 << 10 };
+    let piece = usize::from(dice.u8()).pow(2) + 1;
+    let stream = dice.rest();
+    let whole = read(stream, usize::MAX, max_frame);
+    let torn = read(stream, piece, max_frame);
+    // Of bytes that are no frame, only a longer piece may tell whose they are.
+    assert_eq!((&torn.0, torn.1.is_some()), (&whole.0, whole.1.is_some()));
+    for frame in &whole.0 {
+        encode_again(frame);
+    }
+}
+
+/// The frames of a stream, and how it failed.
+fn read(mut stream: &[u8], piece: usize, max_frame: usize) -> (Vec<Frame>, Option<String>) {
+    let mut codec = FrameCodec::new(max_frame);
+    let mut buffer = BytesMut::new();
+    let mut frames = Vec::new();
+    let all = stream.len();
+    loop {
+        loop {
+            match codec.decode(&mut buffer) {
+                Ok(Some(frame)) => frames.push(frame),
+                Ok(None) => break,
+                Err(error) => return (frames, Some(error.to_string())),
+            }
+        }
+        if stream.is_empty() {
+            return (frames, None);
+        }
+        codec.prepare_read(&mut buffer);
+        let received = all - stream.len();
+        assert!(buffer.capacity() <= (2 * received).max(FrameCodec::READ_BUFFER));
+        let room = buffer.capacity() - buffer.len();
+        let len = room.min(piece).min(stream.len());
+        buffer.extend_from_slice(&stream[..len]);
+        stream = &stream[len..];
+    }
+}
+
+/// A frame that was read is the same when it is written and read again.
+fn encode_again(frame: &Frame) {
+    let mut out = Output::new();
+    frame.header().encode_bytes(frame.payload.clone(), &mut out);
+    let mut bytes = out.copy_to_bytes(out.len());
+    let len = bytes.get_u32() as usize;
+    assert_eq!(len, bytes.len());
+    assert_eq!(frame.header().frame_len(frame.payload.len()), len);
+    assert_eq!(Frame::decode(bytes).as_ref(), Ok(frame));
+}
+
+/// A frame as prost reads it.
+#[derive(Clone, PartialEq, Message)]
+struct Envelope {
+    #[prost(uint32, tag = "1")]
+    kind: u32,
+    #[prost(uint64, tag = "2")]
+    id: u64,
+    #[prost(uint32, tag = "3")]
+    flags: u32,
+    #[prost(fixed64, tag = "4")]
+    procedure: u64,
+    #[prost(uint64, tag = "5")]
+    timeout_us: u64,
+    #[prost(uint32, tag = "6")]
+    code: u32,
+    // Bytes, for what is no UTF-8 is no fault there.
+    #[prost(bytes = "bytes", tag = "7")]
+    message: Bytes,
+    #[prost(message, repeated, tag = "8")]
+    metadata: Vec<Entry>,
+    #[prost(uint64, tag = "9")]
+    length: u64,
+    #[prost(uint32, tag = "10")]
+    encoding: u32,
+    #[prost(uint64, tag = "11")]
+    queue_us: u64,
+    #[prost(uint64, tag = "12")]
+    run_us: u64,
+    #[prost(bytes = "bytes", tag = "13")]
+    details: Bytes,
+    #[prost(bytes = "bytes", tag = "15")]
+    payload: Bytes,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Entry {
+    #[prost(string, tag = "1")]
+    key: String,
+    #[prost(bytes = "bytes", tag = "2")]
+    value: Bytes,
+}
+
+/// The bytes of one frame, without the length before it: where we and prost both read them, we read the same.
+pub fn envelope(data: &[u8]) {
+    let bytes = Bytes::copy_from_slice(data);
+    let Ok(ours) = Frame::decode(bytes.clone()) else {
+        return;
+    };
+    encode_again(&ours);
+    let Ok(theirs) = Envelope::decode(bytes) else {
+        return;
+    };
+    let header = ours.header();
+    assert_eq!(header.kind, Kind::from(theirs.kind));
+    assert_eq!(header.id, theirs.id);
+    assert_eq!(header.flags, Flags::from_bits(theirs.flags));
+    assert_eq!(header.procedure, theirs.procedure);
+    assert_eq!(header.timeout_us, theirs.timeout_us);
+    assert_eq!(header.code, theirs.code);
+    assert_eq!(header.length, theirs.length);
+    assert_eq!(header.encoding, theirs.encoding);
+    assert_eq!(header.queue_us, theirs.queue_us);
+    assert_eq!(header.run_us, theirs.run_us);
+    assert_eq!(header.details, &theirs.details[..]);
+    assert_eq!(ours.payload, theirs.payload);
+    if let Ok(text) = std::str::from_utf8(&theirs.message) {
+        assert_eq!(header.message, cut(text, MAX_TEXT));
+    }
+    let ours = header.metadata.into_iter().flat_map(Metadata::iter);
+    let theirs = theirs.metadata.iter().map(|entry| (&*entry.key, &entry.value));
+    assert!(ours.eq(theirs), "the entries differ");
+}
+
+/// A frame that is made by choices: it is as long as it says, and comes back as it was, whole and in pieces.
+pub fn agree(data: &[u8]) {
+    let mut dice = Dice::new(data);
+    let mut metadata = Metadata::new();
+    for _ in 0..dice.u8() % 8 {
+        let len = usize::from(dice.u8());
+        let key: String = dice
+            .bytes(len % 20)
+            .iter()
+            .map(|byte| char::from(b'a' + byte % 26))
+            .collect();
+        let value = Bytes::copy_from_slice(dice.bytes(len));
+        metadata.insert(key, value);
+    }
+    if !metadata.fits() {
+        return;
+    }
+    let text = String::from_utf8_lossy(dice.bytes(40)).repeat(usize::from(dice.u8() % 40));
+    let details = dice.bytes(20);
+    let header = Header {
+        kind: Kind::from(dice.number() as u32),
+        id: dice.number(),
+        flags: Flags::from_bits(dice.number() as u32),
+        procedure: dice.number(),
+        timeout_us: dice.number(),
+        code: dice.number() as u32,
+        message: &text,
+        metadata: Some(&metadata),
+        length: dice.number(),
+        encoding: dice.number() as u32,
+        queue_us: dice.number(),
+        run_us: dice.number(),
+        details,
+    };
+    let repeat = usize::from(dice.u8() % 32);
+    let payload = Bytes::from(dice.rest().repeat(repeat));
+    let mut out = Output::new();
+    header.encode_bytes(payload.clone(), &mut out);
+    let bytes = out.copy_to_bytes(out.len());
+    assert_eq!(bytes.len(), 4 + header.frame_len(payload.len()));
+    let (frames, error) = read(&bytes, usize::MAX, (16 << 20) - 1);
+    assert_eq!(error, None);
+    assert_eq!(read(&bytes, 7, (16 << 20) - 1).0, frames);
+    let [frame] = &frames[..] else {
+        panic!("one frame became {}", frames.len());
+    };
+    assert_eq!(frame.payload, payload);
+    let read = frame.header();
+    assert_eq!(
+        (read.kind, read.id, read.flags),
+        (header.kind, header.id, header.flags)
+    );
+    assert_eq!(
+        (read.procedure, read.timeout_us),
+        (header.procedure, header.timeout_us)
+    );
+    assert_eq!(
+        (read.code, read.length, read.encoding),
+        (header.code, header.length, header.encoding)
+    );
+    assert_eq!((read.queue_us, read.run_us), (header.queue_us, header.run_us));
+    assert_eq!(read.details, details);
+    assert_eq!(read.message, cut(&text, MAX_TEXT));
+    assert!(
+        read.metadata
+            .into_iter()
+            .flat_map(Metadata::iter)
+            .eq(metadata.iter())
+    );
+}
+
+/// The payload of a message: unpacking it takes no more than was announced, what was packed comes back, and nothing that
+/// prost makes of it is a panic.
+pub fn payload(data: &[u8]) {
+    let mut dice = Dice::new(data);
+    let len = dice.number() % (1 << 20);
+    let encoding = u32::from(dice.u8() % 4);
+    let bytes = Bytes::copy_from_slice(dice.rest());
+    for compression in Compression::ALL {
+        if let Ok(unpacked) = compression.unpack(&bytes, len as usize) {
+            assert_eq!(unpacked.len(), len as usize);
+        }
+        if let Some(packed) = compression.pack(&bytes) {
+            assert_eq!(
+                compression.unpack(&packed, bytes.len()).ok().as_deref(),
+                Some(&bytes[..])
+            );
+        }
+    }
+    if let Ok(message) = Encoded::new(bytes.clone(), encoding, len).unpack() {
+        assert!(encoding == 0 || message.len() as u64 == len);
+    }
+    // Messages that hold themselves, messages of any shape, times at their limits.
+    drop(prost_types::Value::decode(bytes.clone()));
+    drop(prost_types::FileDescriptorSet::decode(bytes.clone()));
+    drop(Envelope::decode(bytes.clone()));
+    if let Ok(mut time) = prost_types::Timestamp::decode(bytes.clone()) {
+        time.normalize();
+        drop(std::time::SystemTime::try_from(time));
+    }
+    if let Ok(mut time) = prost_types::Duration::decode(bytes) {
+        time.normalize();
+        drop(std::time::Duration::try_from(time));
+    }
+}
