@@ -9,8 +9,6 @@ pub(crate) struct HeldBytes {
     pub(crate) replies: u64,
     /// What the requests of open calls are charged.
     pub(crate) calls: u64,
-    /// What one-way requests are charged that are not done.
-    pub(crate) sends: i128,
     /// What is to be written.
     pub(crate) output: u64,
 }
@@ -18,11 +16,10 @@ pub(crate) struct HeldBytes {
 impl Connection {
     /// How many bytes are held.
     pub(crate) fn held_bytes(&self) -> HeldBytes {
-        let (_, calls, sends) = self.requests.held(&self.settings);
+        let (_, calls, _) = self.requests.held(&self.settings);
         HeldBytes {
             replies: self.held().bytes,
             calls,
-            sends,
             output: self.out.len() as u64,
         }
     }
