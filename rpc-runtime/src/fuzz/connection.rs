@@ -494,7 +494,9 @@ impl World {
         }
         self.conn.abort_calls(self.now);
         for _ in 0..100 {
-            let Some(next) = self.conn.poll_timeout() else { break };
+            let Some(next) = self.conn.poll_timeout() else {
+                break;
+            };
             self.now = self.now.max(next);
             self.conn.handle_timeout(self.now);
         }

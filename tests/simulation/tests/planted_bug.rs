@@ -1,0 +1,66 @@
+//! A simulation finds the toy's bug, names the seed, finds it again by that, and finds nothing in the toy without the bug.
+
+use std::time::Duration;
+
+use rpc_runtime::{
+    Server,
+    sim::{self, Faults, Sim},
+};
+use simulation::{
+    Disk, Tickets, Toy,
+    toy::v1::{CounterClient, CounterServer},
+};
+use tokio::time::sleep;
+
+/// Adds ten amounts, one every half a second, each until it is acknowledged, while everything fails; then they are the sum.
+async fn adds_each_amount_once(sim: Sim, tickets: Tickets) {
+    let disk = Disk::default();
+    sim.node("counter", move || {
+        let toy = Toy::new(disk.clone(), tickets);
+        async {
+            let server = Server::builder().service(CounterServer::new(toy));
+            server.listen("tcp://0.0.0.0:5005").serve().await.unwrap();
+        }
+    });
+    let counter = CounterClient::connect_lazy("tcp://counter:5005");
+    sim.storm(Faults::default());
+    for number in 0..10 {
+        sleep(Duration::from_millis(500)).await;
+        let ticket = format!("ticket {number}");
+        let second = Duration::from_secs(1);
+        while counter
+            .send_recv()
+            .timeout(second)
+            .add(&*ticket, 1_u64)
+            .await
+            .is_err()
+        {
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+    sim.calm();
+    // Connections of before may still come to their end.
+    let total = loop {
+        match counter.send_recv().total().await {
+            Ok(total) => break total,
+            Err(_) => sleep(Duration::from_millis(100)).await,
+        }
+    };
+    assert_eq!(total, 10, "amounts were added twice, or lost");
+}
+
+#[test]
+fn a_simulation_finds_the_planted_bug_by_a_seed_that_finds_it_again() {
+    let fails = |seed| sim::try_run(seed, |sim| adds_each_amount_once(sim, Tickets::InMemory)).err();
+    let failure = (0..1000).find_map(|seed| Some((seed, fails(seed)?)));
+    let (seed, failure) = failure.expect("no seed of a thousand finds it");
+    println!("{failure}");
+    assert!(failure.message().contains("added twice"), "{failure}");
+    let again = fails(seed).expect("it is not found again");
+    assert_eq!(again.to_string(), failure.to_string());
+}
+
+#[test]
+fn a_simulation_finds_nothing_where_there_is_no_bug() {
+    sim::check(0..100, |sim| adds_each_amount_once(sim, Tickets::OnDisk));
+}
