@@ -315,6 +315,9 @@ impl World {
             2 if arrived.one_way => return self.conn.handled(arrived.id, self.now),
             _ => {
                 let len = usize::from(dice.u16()) * usize::from(dice.u8() % 8);
+                if poll(|cx| self.conn.poll_room(arrived.id, len, cx)).is_pending() {
+                    return self.handlers.push(Handler { arrived, started });
+                }
                 return self.conn.reply(arrived.id, &vec![1_u8; len], self.now);
             }
         };
