@@ -1,6 +1,6 @@
 //! Limits and their defaults: all numbers that bound a connection, in one place.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
@@ -37,6 +37,7 @@ pub struct Limits {
     max_idle: Option<Duration>,
     stream_window: u64,
     max_stream_window: u64,
+    max_faults: u32,
 }
 
 impl Default for Limits {
@@ -62,6 +63,7 @@ impl Default for Limits {
             max_idle: None,
             stream_window: 64 << 10,
             max_stream_window: 8 << 20,
+            max_faults: 1024,
         }
     }
 }
@@ -228,6 +230,17 @@ impl Limits {
         self
     }
 
+    /// How many things the peer may get wrong before it is sent away, at least 1. Default 1024.
+    ///
+    /// Protects the processor and the network: against floods of calls over the limits, of unknown procedures, of messages
+    /// that cannot be parsed, of frames that are empty or come too late. Ten requests that are as they should be make up for
+    /// one. The connection ends with a GOAWAY that says EXCESS, and the last of the faults.
+    #[must_use]
+    pub fn max_faults(mut self, faults: u32) -> Self {
+        self.max_faults = faults.max(1);
+        self
+    }
+
     /// What a connection with these limits announces and keeps.
     pub(crate) fn settings(&self, keep_alive: Duration, instance_id: Bytes) -> Settings {
         Settings {
@@ -259,6 +272,8 @@ impl Limits {
             max_stream_window: self.max_stream_window,
             serves: true,
             priorities: Priorities::default(),
+            max_faults: self.max_faults,
+            counts: Arc::default(),
         }
     }
 }

@@ -47,8 +47,8 @@ use bytes::BytesMut;
 
 pub(crate) use self::stream::Shape;
 pub(crate) use self::types::{
-    Arrived, Barrier, CallId, Cause, End, Failure, Flush, Next, PeerGoaway, Reply, Request, Settings, Side,
-    State, Tally, Ticket, Time, Uncovered, Unsent, Unwanted,
+    Arrived, Barrier, CallId, Cause, Cut, End, Failure, Flush, Next, PeerGoaway, Reply, Request, Settings,
+    Side, State, Tally, Ticket, Time, Uncovered, Unsent, Unwanted,
 };
 use self::{
     account::Account,
@@ -69,9 +69,10 @@ use self::{
 };
 use crate::{
     codec::{CodecError, Fragment},
+    counters::{Count, Counts},
     frame::{
         Frame, Output,
-        control::{Hello, Reason},
+        control::{DropReason, Hello, Reason},
     },
 };
 
@@ -131,6 +132,8 @@ pub(crate) struct Connection {
     ahead: Ahead,
     account: Account,
     abuse: Abuse,
+    /// Why this side has ended the connection, if the peer is to blame.
+    cut: Option<Cut>,
 
     keep_alive: KeepAlive,
     drain: Option<Drain>,
@@ -147,6 +150,20 @@ pub(crate) struct Connection {
 
 /// Who was called because there is room has so long to come before others are called.
 const CALL_AGAIN: Time = Time::from_millis(5);
+
+/// Which counter a fault of the peer belongs to.
+type FaultKind = fn(&Counts) -> &Count;
+
+/// Which counter a request belongs to that is not taken for this reason; none if that says nothing of the peer or of a limit.
+fn refused_kind(reason: DropReason, one_way: bool) -> Option<FaultKind> {
+    match reason {
+        DropReason::UnknownProcedure => Some(|counts| &counts.unknown_procedures),
+        DropReason::BadPayload => Some(|counts| &counts.malformed_messages),
+        DropReason::Overload if one_way => Some(|counts| &counts.sends_refused),
+        DropReason::Overload => Some(|counts| &counts.calls_refused),
+        DropReason::Draining | DropReason::Aborted => None,
+    }
+}
 
 /// Where the connection stands, with what is true only there.
 #[derive(Debug)]
@@ -214,7 +231,8 @@ impl Connection {
             requests: Requests::new(&settings),
             ahead: Ahead::new(),
             account: Account::default(),
-            abuse: Abuse::new(),
+            abuse: Abuse::new(settings.max_faults),
+            cut: None,
             keep_alive: KeepAlive::default(),
             drain: None,
             goaway: None,
@@ -440,6 +458,11 @@ impl Connection {
         matches!(self.life, Life::Closing(_)) && self.out.is_empty()
     }
 
+    /// Why this side has ended the connection, if the peer is to blame.
+    pub(crate) fn cut(&self) -> Option<Cut> {
+        self.cut
+    }
+
     /// Whether the driver is to drop the transport now.
     pub(crate) fn is_closed(&self) -> bool {
         matches!(self.life, Life::Closed(_))
@@ -453,6 +476,7 @@ impl Connection {
         if !self.is_live() {
             return;
         }
+        self.note_cut(Cut::Protocol);
         self.put_goaway(Reason::Protocol, self.requests.last_id(), &text);
         self.begin_closing(Cause::Protocol { text }, Reach::Output, self.soon(now), now);
     }
@@ -462,6 +486,7 @@ impl Connection {
         if !self.is_live() {
             return;
         }
+        self.note_cut(Cut::Excess);
         self.put_goaway(Reason::Excess, self.requests.last_id(), &text);
         self.begin_closing(Cause::Protocol { text }, Reach::Output, self.soon(now), now);
     }
@@ -471,15 +496,32 @@ impl Connection {
         if !self.is_live() {
             return;
         }
+        self.note_cut(Cut::HandshakeRejected);
         self.put_goaway(Reason::HelloRejected, 0, &text);
         self.begin_closing(Cause::HelloRejected { text }, reach, self.soon(now), now);
     }
 
     /// Counts a fault of the peer that the connection survives, unless it is one too many.
-    fn fault(&mut self, what: &str, now: Time) {
+    fn fault(&mut self, kind: FaultKind, what: &str, now: Time) {
+        kind(&self.settings.counts).add();
         if !self.abuse.count() {
             self.excess(format!("too many faults, the last: {what}"), now);
         }
+    }
+
+    /// An empty frame is a fault, and some of them in a row are too many.
+    #[cold]
+    fn empty_frame(&mut self, what: &str, now: Time) {
+        self.fault(|counts| &counts.empty_frames, what, now);
+        if !self.abuse.count_empty() {
+            self.excess(format!("too many empty frames in a row, the last: {what}"), now);
+        }
+    }
+
+    /// This side ends the connection because of what the peer did or did not do.
+    pub(crate) fn note_cut(&mut self, cut: Cut) {
+        cut.count(&self.settings.counts).add();
+        self.cut = Some(cut);
     }
 
     /// Starts nothing more: what is in the output is still written until `until`, then the peer may end its side.

@@ -56,6 +56,7 @@ mod config;
 )]
 mod conn;
 mod context;
+mod counters;
 mod depth;
 mod driver;
 mod error;
@@ -83,6 +84,7 @@ pub use client::{
 pub use compression::Compression;
 pub use config::Limits;
 pub use context::Context;
+pub use counters::Counters;
 pub use error::{Error, Executed, LostSends, Phase};
 pub use futures_core::Stream;
 pub use metadata::Metadata;

@@ -4,6 +4,7 @@ mod accept;
 mod blocking;
 mod builder;
 mod callable;
+mod cuts;
 mod dispatch;
 mod drain;
 mod handle;

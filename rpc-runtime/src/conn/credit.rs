@@ -178,21 +178,28 @@ impl Credit {
 #[derive(Debug)]
 pub(super) struct Abuse {
     left: u32,
+    most: u32,
     good: u32,
+    /// How many empty frames came one behind the other.
+    empty: u32,
     /// Bytes of fragments that may still come for requests that we refused before their end.
     late: u64,
 }
 
 impl Abuse {
-    const BUDGET: u32 = 1024;
+    /// So many empty frames may come one behind the other.
+    const EMPTY: u32 = 100;
     /// So many good requests make up for one fault.
     const GOOD: u32 = 10;
     const MAX_LATE: u64 = 64 << 20;
 
-    pub(super) const fn new() -> Self {
+    /// Nothing is wrong yet, and `most` things may be.
+    pub(super) const fn new(most: u32) -> Self {
         Self {
-            left: Self::BUDGET,
+            left: most,
+            most,
             good: 0,
+            empty: 0,
             late: 0,
         }
     }
@@ -210,12 +217,25 @@ impl Abuse {
         self.left
     }
 
+    /// Counts an empty frame; false if it was one too many.
+    #[must_use]
+    pub(super) fn count_empty(&mut self) -> bool {
+        self.empty += 1;
+        self.empty <= Self::EMPTY
+    }
+
+    /// Something came that is not empty.
+    pub(super) fn not_empty(&mut self) {
+        self.empty = 0;
+    }
+
     /// Counts a request that was as it should be.
     pub(super) fn good(&mut self) {
+        self.empty = 0;
         self.good += 1;
         if self.good == Self::GOOD {
             self.good = 0;
-            self.left = (self.left + 1).min(Self::BUDGET);
+            self.left = (self.left + 1).min(self.most);
         }
     }
 

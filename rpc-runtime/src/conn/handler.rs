@@ -10,6 +10,7 @@ use super::{
     Arrived, CallId, Connection, End, Time, Unwanted,
     account::Fate,
     fragments::Part,
+    refused_kind,
     requests::{Request, Stage},
 };
 use crate::{
@@ -191,7 +192,28 @@ impl Connection {
         } else {
             self.end_call(id, &request, &end, metadata.as_ref(), now);
         }
+        if let End::Refused { status, reason } = end {
+            self.count_refusal(&request, status.message(), reason, now);
+        }
         self.request_ended(now);
+    }
+
+    /// Counts a request that was taken in and refused: as a fault of the peer's, unless it could not know.
+    #[cold]
+    fn count_refusal(&mut self, request: &Request, text: &str, reason: DropReason, now: Time) {
+        let one_way = request.one_way;
+        match reason {
+            _ if request.control => self.fault(|counts| &counts.other_faults, text, now),
+            DropReason::UnknownProcedure | DropReason::BadPayload => {
+                self.fault_of(reason, one_way, text, now);
+            }
+            DropReason::Overload => {
+                if let Some(kind) = refused_kind(reason, one_way) {
+                    kind(&self.settings.counts).add();
+                }
+            }
+            DropReason::Draining | DropReason::Aborted => {}
+        }
     }
 
     fn put_reply<P: Payload>(&mut self, header: Header<'_>, priority: Priority, message: &P) {

@@ -7,6 +7,7 @@ use super::{
     fragments::{Assembly, WrongLength, whole},
     handler::receipt,
     ids::MAX_ID,
+    refused_kind,
     requests::{Body, PartialRequest, Request, Stage, Withdrawn},
     stream::Flow,
     wakers::Waiters,
@@ -67,7 +68,7 @@ impl Connection {
         match stage {
             Err(refusal) => {
                 self.refuse_first(frame, one_way, len, &refusal, now);
-                self.fault(&refusal.text, now);
+                self.fault_of(refusal.reason, one_way, &refusal.text, now);
             }
             Ok(stage) => self.admit_request(frame, stage, one_way, len, now),
         }
@@ -142,6 +143,7 @@ impl Connection {
     /// keeps its slot until there is room for the REPLY.
     fn turn_away(&mut self, frame: &Frame, one_way: bool, len: u64, now: Time) {
         const TEXT: &str = "this peer serves no procedures";
+        self.settings.counts.unknown_procedures.add();
         if one_way {
             let refusal = Refusal::new(Code::Unimplemented, TEXT, DropReason::UnknownProcedure);
             return self.refuse_first(frame, one_way, len, &refusal, now);
@@ -239,7 +241,7 @@ impl Connection {
                 ..
             }) => {
                 if !self.abuse.is_expected(frame.payload_len()) {
-                    self.fault("DATA for a call that is over", now);
+                    self.fault(|counts| &counts.late_frames, "DATA for a call that is over", now);
                 }
                 return;
             }
@@ -268,7 +270,10 @@ impl Connection {
                 }
                 return self.receive_message(frame, now);
             }
-            Some(_) => return self.fault("DATA for a complete request", now),
+            Some(_) => {
+                let text = "DATA for a complete request";
+                return self.fault(|counts| &counts.other_faults, text, now);
+            }
         };
         match result {
             Ok(None) => {}
@@ -276,7 +281,9 @@ impl Connection {
             Err(wrong) => self.refuse_partial(id, more, wrong, now),
         }
         if is_empty {
-            self.fault("empty fragment", now);
+            self.empty_frame("empty fragment", now);
+        } else {
+            self.abuse.not_empty();
         }
     }
 
@@ -324,7 +331,13 @@ impl Connection {
             self.account.ended(Fate::Dropped(refusal.reason));
         }
         self.note_drained();
-        self.fault(&refusal.text, now);
+        self.fault_of(refusal.reason, one_way, &refusal.text, now);
+    }
+
+    /// Counts a request that is not taken as a fault of the peer's.
+    pub(super) fn fault_of(&mut self, reason: DropReason, one_way: bool, text: &str, now: Time) {
+        let kind = refused_kind(reason, one_way).unwrap_or(|counts| &counts.other_faults);
+        self.fault(kind, text, now);
     }
 
     /// The peer no longer wants a call.
@@ -337,7 +350,8 @@ impl Connection {
             return;
         };
         if request.one_way {
-            return self.fault("CANCEL for a one-way request", now);
+            let text = "CANCEL for a one-way request";
+            return self.fault(|counts| &counts.other_faults, text, now);
         }
         match request.stage {
             Stage::Taken | Stage::Running(_) => {

@@ -85,7 +85,7 @@ impl KeepAlive {
         is_expected
     }
 
-    /// A ping came: it replaces earlier ones that are not answered yet. False if the peer sends them too fast.
+    /// A ping came: it replaces earlier ones that are not answered yet. True if it came too early.
     #[must_use]
     pub(super) fn ping_read(&mut self, ping: [u8; PING_LEN], floor: Time, now: Time) -> bool {
         let theirs = &mut self.theirs;
@@ -93,13 +93,17 @@ impl KeepAlive {
         let too_early = theirs
             .last
             .is_some_and(|last| now < last.saturating_add(floor / 2));
-        if too_early && !theirs.request_read {
-            theirs.strikes += 1;
-        }
+        let is_strike = too_early && !theirs.request_read;
+        theirs.strikes += u32::from(is_strike);
         theirs.last = Some(now);
         theirs.request_read = false;
         theirs.unanswered = Some(ping);
-        theirs.strikes < Self::STRIKES
+        is_strike
+    }
+
+    /// Whether the peer sends pings too fast.
+    pub(super) fn has_struck_out(&self) -> bool {
+        self.theirs.strikes >= Self::STRIKES
     }
 
     /// The newest ping that is to be answered.

@@ -113,7 +113,11 @@ impl Connection {
             .flow(frame.id)
             .is_some_and(|flow| flow.inflow.is_some());
         if frame.flags.contains(Flags::END) {
-            self.fault("END from the side that was called", now);
+            self.fault(
+                |counts| &counts.other_faults,
+                "END from the side that was called",
+                now,
+            );
         } else if is_stream {
             self.receive_message(frame, now);
         } else if self.calls.is_waiting(frame.id) {
@@ -127,7 +131,11 @@ impl Connection {
                 .saturating_add(charge(settings.max_message));
             self.abuse.expect_late(late);
         } else if !self.abuse.is_expected(frame.payload_len()) {
-            self.fault("DATA for a call without a stream", now);
+            self.fault(
+                |counts| &counts.late_frames,
+                "DATA for a call without a stream",
+                now,
+            );
         }
     }
 
@@ -138,7 +146,7 @@ impl Connection {
         let found = self.side.gives(frame.id).then(|| self.calls.find(frame.id));
         match found.unwrap_or(Place::Unopened) {
             Place::Open(call) => return Some(call),
-            Place::Over => self.fault("frame for a call that is over", now),
+            Place::Over => self.fault(|counts| &counts.late_frames, "frame for a call that is over", now),
             Place::Unopened => self.unopened(frame, now),
         }
         None
@@ -185,7 +193,9 @@ impl Connection {
             self.finish_reply(id);
         }
         if len == 0 {
-            self.fault("empty fragment", now);
+            self.empty_frame("empty fragment", now);
+        } else {
+            self.abuse.not_empty();
         }
     }
 

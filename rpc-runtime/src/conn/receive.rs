@@ -53,7 +53,7 @@ impl Connection {
             Kind::Other(kind) if frame.kind.is_critical() => {
                 self.protocol_error(format!("unknown kind {kind}"), now);
             }
-            Kind::Other(_) => self.fault("frame of an unknown kind", now),
+            Kind::Other(_) => self.fault(|counts| &counts.ignored_frames, "frame of an unknown kind", now),
         }
     }
 
@@ -80,7 +80,7 @@ impl Connection {
 
     fn receive_credit(&mut self, frame: &Frame, now: Time) {
         if frame.length == 0 {
-            return self.fault("empty CREDIT", now);
+            return self.empty_frame("empty CREDIT", now);
         }
         if frame.id == 0 {
             self.credit.grant_sends(frame.length);
@@ -103,7 +103,11 @@ impl Connection {
         } else {
             self.settings.ping_floor
         };
-        if !self.keep_alive.ping_read(ping, floor, now) {
+        let is_early = self.keep_alive.ping_read(ping, floor, now);
+        if is_early {
+            self.settings.counts.early_pings.add();
+        }
+        if self.keep_alive.has_struck_out() {
             self.excess("too many PINGs".to_owned(), now);
         }
     }
@@ -119,7 +123,7 @@ impl Connection {
             }
         };
         if !self.keep_alive.answer(ping) {
-            return self.fault("PONG without its PING", now);
+            return self.fault(|counts| &counts.other_faults, "PONG without its PING", now);
         }
         if let Some(progress) = &mut pong.progress {
             // Each barrier gets a copy.
@@ -162,7 +166,7 @@ impl Connection {
         });
         if !is_expected {
             // A drain sends two. Each costs a look at all open calls, so there cannot be any number of them.
-            self.fault("one more GOAWAY", now);
+            self.fault(|counts| &counts.other_faults, "one more GOAWAY", now);
         }
         // Whoever waits here has not begun, and goes to another connection.
         self.lines.clear_all(&mut self.woken);

@@ -212,9 +212,16 @@ impl Connection {
         self.finish_if_idle(now);
     }
 
-    /// A handler's stream makes no sense: its call fails with `status`, whatever the handler returns.
-    pub(crate) fn break_stream(&mut self, id: CallId, status: Status) {
-        if let Some((flow, held)) = self.requests.flow_mut(id.number()) {
+    /// A message of a handler's stream cannot be parsed: its call fails with `status`, whatever the handler returns.
+    pub(crate) fn break_stream(&mut self, id: CallId, status: Status, now: Time) {
+        let text = status.message().to_owned();
+        self.stop_reading(id.number(), status);
+        self.fault(|counts| &counts.malformed_messages, &text, now);
+    }
+
+    /// A handler's stream cannot be read on: its call fails with `status`.
+    fn stop_reading(&mut self, id: u64, status: Status) {
+        if let Some((flow, held)) = self.requests.flow_mut(id) {
             flow.broken.get_or_insert(status);
             flow.release(held);
             flow.wake(&mut self.woken);
@@ -274,7 +281,9 @@ impl Connection {
             Err(fault) => self.stream_fault(id, fault, now),
         }
         if is_empty_fragment {
-            self.fault("empty fragment", now);
+            self.empty_frame("empty fragment", now);
+        } else {
+            self.abuse.not_empty();
         }
     }
 
@@ -282,7 +291,7 @@ impl Connection {
     pub(super) fn receive_end(&mut self, frame: &Frame, now: Time) {
         let id = frame.id;
         if frame.payload_len() > 0 || frame.flags.contains(Flags::MORE) {
-            self.fault("END with a message", now);
+            self.fault(|counts| &counts.other_faults, "END with a message", now);
         }
         let Some((flow, _)) = self.requests.flow_mut(id) else {
             return;
@@ -320,7 +329,7 @@ impl Connection {
             let sender = outflow.grant(bytes);
             self.woken.push(sender);
         } else {
-            self.fault("CREDIT for what is no stream", now);
+            self.fault(|counts| &counts.other_faults, "CREDIT for what is no stream", now);
         }
     }
 
@@ -336,11 +345,11 @@ impl Connection {
             };
             self.fail_stream(id, cause);
         } else {
-            self.break_stream(CallId(id), fault.status());
+            self.stop_reading(id, fault.status());
         }
         // How much this side keeps undelivered is nothing that the peer was told.
         if !matches!(fault, Fault::InboxFull { .. }) {
-            self.fault(&fault.to_string(), now);
+            self.fault(fault.kind(), &fault.to_string(), now);
         }
     }
 

@@ -1,6 +1,7 @@
 //! Pair: two connections, two wires, and a clock that jumps.
 
 mod age;
+mod budgets;
 mod calls;
 mod chaos;
 mod compression;
@@ -90,6 +91,8 @@ pub(super) fn settings() -> Settings {
         max_stream_window: 8 << 20,
         serves: true,
         priorities: Priorities::default(),
+        max_faults: 1024,
+        counts: Arc::default(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! What happens because time passes.
 
-use super::{Cause, Connection, Failure, Life, Side, Time, calls::Reach, stream::Flow};
+use super::{Cause, Connection, Cut, Failure, Life, Side, Time, calls::Reach, stream::Flow};
 use crate::frame::control::Reason;
 
 /// A stretch of time in which the peer must take some of the output.
@@ -79,6 +79,7 @@ impl Connection {
                 Stall::LEAST,
                 self.settings.write_stall
             );
+            self.note_cut(Cut::WriteStall);
             return self.handle_lost(&text, None, now);
         }
         if self.dead_due().is_some_and(|at| at <= now) {
@@ -86,6 +87,7 @@ impl Connection {
                 "no sign of life from peer {:?} after a ping",
                 self.settings.dead_after
             );
+            self.note_cut(Cut::Silence);
             return self.handle_lost(&text, None, now);
         }
         self.run_age(now);
@@ -154,6 +156,7 @@ impl Connection {
 
     fn handshake_timed_out(&mut self, now: Time) {
         let text = format!("no HELLO from peer in {:?}", self.settings.handshake_timeout);
+        self.note_cut(Cut::HandshakeTimeout);
         self.put_goaway(Reason::Timeout, 0, &text);
         // The peer may have read our HELLO and begun to work. It has refused nothing, so another try may succeed.
         let cause = Cause::Lost { text, source: None };

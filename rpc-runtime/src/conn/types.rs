@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::stream::Shape;
 use crate::{
     Executed, Metadata, Phase, Priority, Status,
+    counters::{Count, Counts},
     frame::{
         Encoded,
         control::{DropReason, Reason},
@@ -89,6 +90,10 @@ pub(crate) struct Settings {
     pub(crate) serves: bool,
     /// What goes first of the replies of those who do.
     pub(crate) priorities: Priorities,
+    /// How many things the peer may get wrong that end no connection by themselves.
+    pub(crate) max_faults: u32,
+    /// What was refused, and who was cut off, on all connections together.
+    pub(crate) counts: Arc<Counts>,
 }
 
 /// How a request of ours travels, apart from its message.
@@ -355,6 +360,62 @@ pub(crate) enum Unsent {
         /// How long it may be.
         max: u64,
     },
+}
+
+/// Why this side has ended a connection before its time: what the peer did or did not do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cut {
+    /// It broke the protocol.
+    Protocol,
+    /// There was too much to refuse.
+    Excess,
+    /// It did not go on with what it had begun.
+    SlowFrame,
+    /// It took too little of what was written.
+    WriteStall,
+    /// It gave no sign of life.
+    Silence,
+    /// It speaks something else, or another version.
+    HandshakeRejected,
+    /// Its part of the handshake did not come in time.
+    HandshakeTimeout,
+    /// Others needed its place in the handshake.
+    HandshakeEvicted,
+}
+
+impl Cut {
+    /// How many there are.
+    pub(crate) const COUNT: usize = Self::HandshakeEvicted as usize + 1;
+
+    /// The counter of those who were cut off for this.
+    pub(crate) fn count(self, counts: &Counts) -> &Count {
+        match self {
+            Self::Protocol => &counts.ended_by_protocol,
+            Self::Excess => &counts.ended_by_excess,
+            Self::SlowFrame => &counts.ended_by_slow_frame,
+            Self::WriteStall => &counts.ended_by_write_stall,
+            Self::Silence => &counts.ended_by_silence,
+            Self::HandshakeRejected => &counts.handshakes_rejected,
+            Self::HandshakeTimeout => &counts.handshakes_timed_out,
+            Self::HandshakeEvicted => &counts.handshakes_evicted,
+        }
+    }
+}
+
+/// The word for it in logs.
+impl fmt::Display for Cut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Protocol => "protocol error",
+            Self::Excess => "excess",
+            Self::SlowFrame => "slow frame",
+            Self::WriteStall => "write stall",
+            Self::Silence => "silence",
+            Self::HandshakeRejected => "handshake rejected",
+            Self::HandshakeTimeout => "handshake timeout",
+            Self::HandshakeEvicted => "handshake evicted",
+        })
+    }
 }
 
 /// Where a connection stands.

@@ -17,7 +17,7 @@ use tokio::{
 use super::{Served, Shared, dispatch::Dispatcher, drain::announce, race::until};
 use crate::{
     Peer,
-    conn::{Connection, Side},
+    conn::{Connection, Cut, Side},
     driver::{Baton, Link},
     transport::{Listener, Stream, is_the_peers},
 };
@@ -65,6 +65,7 @@ async fn accept_until_drain(server: &Arc<Shared>, listener: &Listener, gates: &G
             }
             Err(error) => {
                 // Out of files, say: trying again at once would spin, and open connections may end meanwhile.
+                server.counts().accept_errors.add();
                 tracing::warn!(address = listener.address(), %error, again_in = ?backoff, "accept failed");
                 if until(draining.as_mut(), sleep(backoff)).await.is_none() {
                     return;
@@ -74,6 +75,9 @@ async fn accept_until_drain(server: &Arc<Shared>, listener: &Listener, gates: &G
             }
         };
         backoff = BACKOFF_MIN;
+        if gates.connections.available_permits() == 0 {
+            server.counts().connections_delayed.add();
+        }
         let admit = async {
             (
                 gates.connections.clone().acquire_owned().await,
@@ -131,8 +135,10 @@ async fn until_closed(served: &Served, admission: Option<Admission>) {
         Some(handshake) => match until(handshake.evicted, ready).await {
             Some(ready) => ready.is_ok(),
             None => {
-                tracing::warn!(peer, "handshake given up: too many peers are at it");
-                served.cut("handshake given up: too many peers are at it");
+                const TEXT: &str = "handshake given up: too many peers are at it";
+                served.link().look(|conn| conn.note_cut(Cut::HandshakeEvicted));
+                served.server().note_cut(Cut::HandshakeEvicted, peer, TEXT);
+                served.cut(TEXT);
                 return;
             }
         },
@@ -146,7 +152,10 @@ async fn until_closed(served: &Served, admission: Option<Admission>) {
         true => "connection closed",
         false => "handshake failed",
     };
-    tracing::debug!(peer, %cause, "{event}");
+    match served.link().look(|conn| conn.cut()) {
+        Some(cut) => served.server().note_cut(cut, peer, &cause.to_string()),
+        None => tracing::debug!(peer, %cause, "{event}"),
+    }
     drop(permit);
 }
 

@@ -1,11 +1,11 @@
-//! ServerHandle: drains a server from elsewhere in its process.
+//! ServerHandle: drains a server from elsewhere in its process, and tells what it has refused.
 
 use std::sync::Arc;
 
 use super::Shared;
-use crate::{DrainReport, terminate::Asker};
+use crate::{Counters, DrainReport, terminate::Asker};
 
-/// Drains a server from elsewhere in its process.
+/// Drains a server from elsewhere in its process, and tells what it has refused.
 #[derive(Clone, Debug)]
 pub struct ServerHandle(Arc<Shared>);
 
@@ -17,6 +17,11 @@ impl ServerHandle {
     /// Where the server listens, with the real ports.
     pub fn addresses(&self) -> &[String] {
         self.0.addresses()
+    }
+
+    /// What the server has refused until now, and whom it has cut off.
+    pub fn counters(&self) -> Counters {
+        self.0.counts().read()
     }
 
     /// Begins the drain: no more connections and calls, and the drain timeout for those that are open.

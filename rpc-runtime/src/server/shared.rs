@@ -11,15 +11,16 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::{runtime::Handle, task::JoinHandle};
+use tokio::{runtime::Handle, task::JoinHandle, time::Instant};
 
-use super::{Served, drain, router::Router};
+use super::{Served, cuts::CutLog, drain, router::Router};
 use crate::{
     Code, Compression, DrainReport, Limits, Peer, Status, TerminatePolicy,
     changes::Changes,
     config::SERVER_KEEP_ALIVE,
-    conn::Settings,
+    conn::{Cut, Settings},
     context::InstanceId,
+    counters::Counts,
     driver::Link,
     terminate::{Asker, Audit, Decision, Wish},
 };
@@ -35,6 +36,9 @@ pub(crate) struct Shared {
     addresses: Vec<String>,
     /// How many handlers have a task of their own.
     calls: AtomicUsize,
+    /// When it began.
+    epoch: Instant,
+    cuts: CutLog,
     connections: Mutex<Connections>,
     /// The accept loops, until the drain takes them.
     accepting: Mutex<Option<Vec<JoinHandle<()>>>>,
@@ -100,6 +104,8 @@ impl Shared {
             options,
             addresses,
             calls: AtomicUsize::new(0),
+            epoch: Instant::now(),
+            cuts: CutLog::default(),
             connections: Mutex::default(),
             accepting: Mutex::new(Some(Vec::new())),
             phase: Mutex::new(Phase::Serving),
@@ -130,6 +136,16 @@ impl Shared {
 
     pub(super) fn settings(&self) -> Arc<Settings> {
         Arc::clone(&self.settings)
+    }
+
+    /// What was refused, and who was cut off, on all connections together.
+    pub(super) fn counts(&self) -> &Counts {
+        &self.settings.counts
+    }
+
+    /// Says that a peer was cut off.
+    pub(super) fn note_cut(&self, cut: Cut, peer: &str, text: &str) {
+        self.cuts.note(cut, peer, text, self.epoch.elapsed());
     }
 
     /// How replies are compressed for peers that take it.

@@ -98,7 +98,7 @@ impl<T: Message + Default> Requests<T> {
     /// The call fails with `status`, even if its handler takes no notice.
     fn break_stream(&self, status: &Status) {
         self.served
-            .with(|conn, _| conn.break_stream(self.id, status.clone()));
+            .with(|conn, now| conn.break_stream(self.id, status.clone(), now));
     }
 }
 

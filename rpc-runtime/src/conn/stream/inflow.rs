@@ -11,7 +11,7 @@ use super::Held;
 use crate::{
     Code, Status,
     conn::{
-        Time,
+        FaultKind, Time,
         calls::PINNED,
         credit::charge,
         fragments::{Assembly, WrongLength, whole},
@@ -366,6 +366,19 @@ impl Inflow {
 }
 
 impl Fault {
+    /// Which counter it belongs to.
+    pub(in crate::conn) fn kind(self) -> FaultKind {
+        match self {
+            Self::WrongLength(_) | Self::Encoding(_) | Self::Unfinished => {
+                |counts| &counts.malformed_messages
+            }
+            Self::Late => |counts| &counts.late_frames,
+            Self::Overrun | Self::TooLong { .. } | Self::InboxFull { .. } | Self::BehindEnd => {
+                |counts| &counts.other_faults
+            }
+        }
+    }
+
     /// What the caller, or the handler, is told.
     pub(in crate::conn) fn status(self) -> Status {
         let (code, text) = match self {
