@@ -139,6 +139,31 @@ impl FrameCodec {
         })
     }
 
+    /// The beginning of a frame that stands in `buffer`, if there is one.
+    #[inline]
+    pub(crate) fn rest(&self, buffer: &BytesMut) -> Option<Rest> {
+        if buffer.is_empty() && self.place.is_none() {
+            return None;
+        }
+        Some(self.begun_rest(buffer))
+    }
+
+    #[cold]
+    fn begun_rest(&self, buffer: &BytesMut) -> Rest {
+        let prefix = buffer.first_chunk::<PREFIX_LEN>();
+        let (len, here) = match &self.place {
+            Some(place) => (place.total, place.total - (place.end - buffer.len())),
+            None => (
+                prefix.map_or(PREFIX_LEN, |len| PREFIX_LEN + u32::from_be_bytes(*len) as usize),
+                buffer.len(),
+            ),
+        };
+        Rest {
+            len: len as u64,
+            here: here as u64,
+        }
+    }
+
     /// Reads the rest of a fragment to the end of `message`, which has room for all of it.
     pub(crate) fn place(&mut self, fragment: Fragment, mut message: BytesMut, buffer: &mut BytesMut) {
         let Fragment {
@@ -287,6 +312,15 @@ impl Decoder for FrameCodec {
             frame => Ok(frame),
         }
     }
+}
+
+/// A frame of which the beginning has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Rest {
+    /// How long it is, with its prefix, as far as that can be seen.
+    pub(crate) len: u64,
+    /// How much of it has come.
+    pub(crate) here: u64,
 }
 
 /// The beginning of a fragment.

@@ -30,6 +30,7 @@ pub struct Limits {
     keep_alive: Option<Duration>,
     dead_after: Duration,
     ping_floor: Duration,
+    slow_frame: Duration,
     write_stall: Duration,
     linger: Duration,
     max_age: Option<Duration>,
@@ -56,6 +57,7 @@ impl Default for Limits {
             keep_alive: None,
             dead_after: Duration::from_secs(20),
             ping_floor: Duration::from_secs(10),
+            slow_frame: Duration::from_secs(30),
             write_stall: Duration::from_secs(30),
             linger: Duration::from_secs(1),
             max_age: None,
@@ -169,6 +171,17 @@ impl Limits {
         self
     }
 
+    /// How long 64 KiB of a frame that has begun may take to come, or all of it if it is shorter. Default 30 s.
+    ///
+    /// Protects memory and places: against peers that begin much and go on with nothing. While messages that travel in
+    /// several frames are unfinished, 64 KiB of them have to come in this time, too; which of them goes first is the
+    /// sender's business. The connection ends with a GOAWAY that says TIMEOUT.
+    #[must_use]
+    pub fn slow_frame(mut self, time: Duration) -> Self {
+        self.slow_frame = time;
+        self
+    }
+
     /// How long a peer may take too little of what is written to it before the connection counts as lost.
     /// Default 30 s.
     #[must_use]
@@ -257,6 +270,7 @@ impl Limits {
             keep_alive: Some(self.keep_alive.unwrap_or(keep_alive)),
             dead_after: self.dead_after,
             ping_floor: self.ping_floor,
+            slow_frame: self.slow_frame,
             write_stall: self.write_stall,
             linger: self.linger,
             max_age: self.max_age,

@@ -30,6 +30,7 @@ mod receive;
 mod requests;
 mod room;
 mod sends;
+mod slow;
 mod stream;
 mod streaming;
 mod table;
@@ -64,6 +65,7 @@ use self::{
     requests::{Requests, Stage},
     room::Room,
     sends::Sends,
+    slow::Slow,
     timers::Stall,
     wakers::{Waiters, Woken},
 };
@@ -107,6 +109,8 @@ pub(crate) struct Connection {
     /// Where the last fragment ends that is in the output.
     fragment_end: u64,
     stall: Option<Stall>,
+    /// What the peer has begun.
+    slow: Slow,
 
     credit: Credit,
     calls: Calls,
@@ -216,6 +220,7 @@ impl Connection {
             pace: Pace::new(),
             fragment_end: 0,
             stall: None,
+            slow: Slow::default(),
             credit: Credit::floor(),
             calls: Calls::new(side.first_id()),
             sends: Sends::default(),

@@ -246,11 +246,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
 
     /// Feeds all whole frames of the read buffer.
     fn decode(&mut self, conn: &mut Connection, now: Time) {
+        let mut is_new = false;
         while self.reading == Reading::Frames {
             let mut frame = Frame::default();
             match self.codec.decode_into(&mut self.input, &mut frame) {
-                Ok(true) => conn.handle_frame(&mut frame, now),
-                Ok(false) => return self.place(conn),
+                Ok(true) => {
+                    is_new = true;
+                    conn.handle_frame(&mut frame, now);
+                }
+                Ok(false) => {
+                    self.place(conn);
+                    return conn.handle_rest(self.codec.rest(&self.input), is_new, now);
+                }
                 Err(error) => {
                     conn.handle_bad_frame(&error, now);
                     self.reading = Reading::Discard;

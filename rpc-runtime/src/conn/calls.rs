@@ -266,6 +266,16 @@ impl Calls {
         }
     }
 
+    /// A call of which fragments of the reply, or of a message of its stream, are to come: the first.
+    pub(super) fn first_unfinished(&self) -> Option<u64> {
+        let is_unfinished = |call: &Call| match &call.reply {
+            Some(partial) => !partial.assembly.is_discarded(),
+            None => call.flow.as_ref().is_some_and(|flow| flow.is_unfinished()),
+        };
+        let unfinished = self.table.iter().filter(|(_, call)| is_unfinished(call));
+        unfinished.map(|(id, _)| id).min()
+    }
+
     /// Takes the reply of a call whose last fragment has come, out of the inbox.
     pub(super) fn take_reply(&mut self, id: u64) -> Option<PartialReply> {
         let partial = self.table.get_mut(id)?.reply.take()?;

@@ -57,6 +57,9 @@ impl Connection {
             return;
         }
         let more = frame.flags.contains(Flags::MORE);
+        if more {
+            self.slow.fragment(id, frame.payload_len(), true, now);
+        }
         let len = frame.message_len();
         let had_credit = !one_way || self.requests.charge_send(len);
         let refusal = self.check_request(frame, one_way, had_credit, len);
@@ -233,7 +236,8 @@ impl Connection {
             return;
         }
         let more = frame.flags.contains(Flags::MORE);
-        let is_empty = frame.payload_len() == 0;
+        let len = frame.payload_len();
+        let is_empty = len == 0;
         let result = match self.requests.get_mut(id) {
             None
             | Some(Request {
@@ -275,6 +279,7 @@ impl Connection {
                 return self.fault(|counts| &counts.other_faults, text, now);
             }
         };
+        self.slow.fragment(id, len, more, now);
         match result {
             Ok(None) => {}
             Ok(Some(payload)) => self.finish_receiving(id, payload, now),

@@ -183,6 +183,8 @@ impl Connection {
             return;
         };
         let counted = !partial.assembly.is_discarded();
+        self.slow
+            .fragment(id, len, frame.flags.contains(Flags::MORE), now);
         if counted && !self.fill_inbox(len as u64) {
             self.overflow(id);
         }

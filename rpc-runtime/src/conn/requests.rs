@@ -487,6 +487,16 @@ impl Requests {
         }
     }
 
+    /// A request, or a message of a stream, of which fragments are to come: the first.
+    pub(super) fn first_unfinished(&self) -> Option<u64> {
+        let is_unfinished = |request: &Request| match &request.stage {
+            Stage::Receiving(_) => true,
+            _ => request.flow.as_ref().is_some_and(|flow| flow.is_unfinished()),
+        };
+        let unfinished = self.table.iter().filter(|(_, request)| is_unfinished(request));
+        unfinished.map(|(id, _)| id).min()
+    }
+
     /// What is held of streams.
     pub(super) fn all_held(&self) -> Held {
         self.streams

@@ -91,6 +91,11 @@ impl Flow {
         is_read.then_some(at)
     }
 
+    /// Whether more fragments of a message of the peer's are to come.
+    pub(super) fn is_unfinished(&self) -> bool {
+        self.inflow.as_ref().is_some_and(Inflow::is_unfinished)
+    }
+
     /// How long nothing may move.
     pub(super) fn idle(&self) -> Option<Duration> {
         self.idle

@@ -254,7 +254,8 @@ impl Connection {
     /// A frame of a stream of the peer: a message, or a fragment of one.
     pub(super) fn receive_message(&mut self, frame: &mut Frame, now: Time) {
         let id = frame.id;
-        let is_empty_fragment = frame.payload_len() == 0 && frame.flags.contains(Flags::MORE);
+        let (len, more) = (frame.payload_len(), frame.flags.contains(Flags::MORE));
+        let is_empty_fragment = len == 0 && more;
         let held = self.held();
         let bounds = Bounds {
             max_message: self.settings.max_message,
@@ -270,6 +271,9 @@ impl Connection {
         };
         let Some((flow, held)) = flow else { return };
         let Some(inflow) = &mut flow.inflow else { return };
+        if more || inflow.is_unfinished() {
+            self.slow.fragment(id, len, more, now);
+        }
         match inflow.push(frame, bounds) {
             Ok(added) => {
                 held.add(added);

@@ -20,6 +20,7 @@ mod priorities;
 mod schedules;
 mod senders;
 mod sends;
+mod slow;
 mod stream_faults;
 mod stream_life;
 mod stream_outcomes;
@@ -76,6 +77,7 @@ pub(super) fn settings() -> Settings {
         keep_alive: None,
         dead_after: secs(20),
         ping_floor: secs(10),
+        slow_frame: secs(30),
         write_stall: secs(30),
         linger: secs(1),
         max_age: None,
@@ -180,9 +182,11 @@ impl Node {
     pub(super) fn read(&mut self, bytes: &[u8], now: Time) {
         self.input.extend_from_slice(bytes);
         self.conn.handle_read(now);
+        let mut is_new = false;
         loop {
             match self.codec.decode(&mut self.input) {
                 Ok(Some(mut frame)) => {
+                    is_new = true;
                     self.seen.push(frame.clone());
                     self.conn.handle_frame(&mut frame, now);
                 }
@@ -192,6 +196,8 @@ impl Node {
                             self.codec.place(fragment, message, &mut self.input);
                         }
                     }
+                    let rest = self.codec.rest(&self.input);
+                    self.conn.handle_rest(rest, is_new, now);
                     break;
                 }
                 Err(error) => {

@@ -13,7 +13,7 @@ pub(super) struct Stall {
 
 impl Stall {
     /// Less than this, or less than all there is, is too little.
-    const LEAST: u64 = 64 * 1024;
+    pub(super) const LEAST: u64 = 64 * 1024;
 
     /// A stretch that begins now, unless nothing waits to be taken.
     pub(super) fn begin(taken: u64, end: u64, now: Time) -> Option<Self> {
@@ -36,12 +36,13 @@ impl Connection {
             // The handlers of one-way requests may outlive the connection.
             Life::Closed(_) => return self.check_at,
             Life::Closing(closing) => Some(closing.until),
-            Life::Handshaking => Some(self.settings.handshake_timeout),
+            Life::Handshaking => Some(self.handshake_due()),
             Life::Open => earliest([
                 self.keep_alive_due(),
                 self.barrier_due(),
                 self.drain_due(),
                 self.age_due(),
+                self.slow_due(),
             ]),
         };
         earliest([
@@ -55,6 +56,7 @@ impl Connection {
 
     /// Does what is due.
     pub(super) fn run_timers(&mut self, now: Time) {
+        self.slow.note_timer(self.next_timer(), now);
         if self.check_at.is_some_and(|at| at <= now) {
             self.check_deadlines(now);
         }
@@ -68,7 +70,7 @@ impl Connection {
                 let cause = closing.cause.clone();
                 return self.close_now(cause, now);
             }
-            Life::Handshaking if self.settings.handshake_timeout <= now => {
+            Life::Handshaking if self.handshake_due() <= now => {
                 return self.handshake_timed_out(now);
             }
             _ => {}
@@ -90,6 +92,7 @@ impl Connection {
             self.note_cut(Cut::Silence);
             return self.handle_lost(&text, None, now);
         }
+        self.check_slow(now);
         self.run_age(now);
         self.run_drain(now);
         self.put_pings(now);
@@ -143,11 +146,17 @@ impl Connection {
 
     fn stall_due(&self) -> Option<Time> {
         let stall = self.stall.as_ref()?;
-        Some(stall.since.saturating_add(self.settings.write_stall))
+        let due = stall.since.saturating_add(self.settings.write_stall);
+        Some(self.slow.after_sleep(due))
     }
 
     fn dead_due(&self) -> Option<Time> {
-        self.keep_alive.dead_at(self.settings.dead_after)
+        let due = self.keep_alive.dead_at(self.settings.dead_after)?;
+        Some(self.slow.after_sleep(due))
+    }
+
+    fn handshake_due(&self) -> Time {
+        self.slow.after_sleep(self.settings.handshake_timeout)
     }
 
     fn drain_due(&self) -> Option<Time> {

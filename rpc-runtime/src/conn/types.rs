@@ -61,6 +61,8 @@ pub(crate) struct Settings {
     pub(crate) dead_after: Duration,
     /// How often the peer may send a PING at most.
     pub(crate) ping_floor: Duration,
+    /// How long too little may come of a frame that has begun, or of messages in fragments.
+    pub(crate) slow_frame: Duration,
     /// How long the peer may take too little of what is written.
     pub(crate) write_stall: Duration,
     /// How long the connection is read on after its last byte was written.

@@ -14,6 +14,7 @@ use tokio::io::{DuplexStream, ReadBuf, duplex};
 use super::*;
 use crate::{
     Executed, Limits,
+    config::CLIENT_KEEP_ALIVE,
     conn::{Arrived, CallId, Cause, Failure, Reply, Request, Side, Ticket},
 };
 
@@ -278,4 +279,80 @@ async fn what_the_peer_said_before_it_went_is_read_although_a_write_fails() {
         "{failure:?}"
     );
     driving.await.unwrap();
+}
+
+/// A stream that gives nothing while its reader sleeps.
+struct Asleep {
+    inner: DuplexStream,
+    asleep: Arc<AtomicBool>,
+}
+
+impl AsyncRead for Asleep {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.asleep.load(Ordering::SeqCst) {
+            return Poll::Pending;
+        }
+        Pin::new(&mut self.inner).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Asleep {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+async fn settle() {
+    for _ in 0..20 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_that_slept_reads_what_has_come_before_it_gives_its_peer_up() {
+    // The OS may tell of what there is to read at once, or only after the timers.
+    for told_late in [false, true] {
+        let (one, other) = duplex(64 * 1024);
+        let (client, server) = (link(Side::Connector), link(Side::Acceptor));
+        let asleep = Arc::new(AtomicBool::new(false));
+        let stream = Asleep {
+            inner: one,
+            asleep: Arc::clone(&asleep),
+        };
+        tokio::spawn(drive(stream, Arc::clone(&client), MAX_FRAME));
+        tokio::spawn(drive(other, Arc::clone(&server), MAX_FRAME));
+        let id = start(&client, &Bytes::from_static(b"x")).await.unwrap();
+        let arrived = next(&server).await.unwrap();
+        asleep.store(true, Ordering::SeqCst);
+        // A ping goes out, and its answer waits to be read for a minute.
+        tokio::time::advance(CLIENT_KEEP_ALIVE).await;
+        settle().await;
+        asleep.store(told_late, Ordering::SeqCst);
+        tokio::time::advance(Duration::from_secs(60)).await;
+        settle().await;
+        asleep.store(false, Ordering::SeqCst);
+        client.wake_driver();
+        settle().await;
+        tokio::time::advance(Duration::from_secs(5)).await;
+        settle().await;
+        assert!(!client.with(|conn, _| conn.is_closed()), "told late: {told_late}");
+        server.with(|conn, now| {
+            conn.started(arrived.id, now).unwrap();
+            conn.reply(arrived.id, &Bytes::from_static(b"y"), now);
+        });
+        let reply = poll_fn(|cx| client.with(|conn, _| conn.poll_reply(id, cx))).await;
+        assert!(reply.is_ok(), "{reply:?}");
+    }
 }
