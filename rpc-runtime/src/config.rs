@@ -38,6 +38,7 @@ pub struct Limits {
     max_idle: Option<Duration>,
     stream_window: u64,
     max_stream_window: u64,
+    metadata_bytes: u64,
     max_faults: u32,
 }
 
@@ -65,6 +66,7 @@ impl Default for Limits {
             max_idle: None,
             stream_window: 64 << 10,
             max_stream_window: 8 << 20,
+            metadata_bytes: 4 << 20,
             max_faults: 1024,
         }
     }
@@ -243,6 +245,17 @@ impl Limits {
         self
     }
 
+    /// How many bytes the metadata of the peer's open requests may take together. Default 4 MiB.
+    ///
+    /// Protects memory: credit counts messages, not what travels beside them. It is not announced, so a request beyond it
+    /// is refused with RESOURCE_EXHAUSTED and was not executed; a one-way request is dropped as overload. 96 bytes are
+    /// added for each entry.
+    #[must_use]
+    pub fn metadata_bytes(mut self, bytes: u64) -> Self {
+        self.metadata_bytes = bytes;
+        self
+    }
+
     /// How many things the peer may get wrong before it is sent away, at least 1. Default 1024.
     ///
     /// Protects the processor and the network: against floods of calls over the limits, of unknown procedures, of messages
@@ -286,8 +299,10 @@ impl Limits {
             max_stream_window: self.max_stream_window,
             serves: true,
             priorities: Priorities::default(),
+            metadata_bytes: self.metadata_bytes,
             max_faults: self.max_faults,
             counts: Arc::default(),
+            memory: Arc::default(),
         }
     }
 }

@@ -56,7 +56,7 @@ use self::{
     backlog::{Batch, Rooms},
     bulk::Bulk,
     calls::{Calls, Reach},
-    credit::{Abuse, Credit},
+    credit::{Abuse, Credit, charge},
     drain::Drain,
     fragments::Ahead,
     keep_alive::{Barriers, KeepAlive},
@@ -76,6 +76,7 @@ use crate::{
         Frame, Output,
         control::{DropReason, Hello, Reason},
     },
+    memory::Share,
 };
 
 /// One side of the protocol, without sockets, clocks or tasks.
@@ -136,6 +137,8 @@ pub(crate) struct Connection {
     ahead: Ahead,
     account: Account,
     abuse: Abuse,
+    /// What is held of what all connections may hold.
+    share: Share,
     /// Why this side has ended the connection, if the peer is to blame.
     cut: Option<Cut>,
 
@@ -237,6 +240,7 @@ impl Connection {
             ahead: Ahead::new(),
             account: Account::default(),
             abuse: Abuse::new(settings.max_faults),
+            share: Share::new(Arc::clone(&settings.memory)),
             cut: None,
             keep_alive: KeepAlive::default(),
             drain: None,
@@ -320,6 +324,7 @@ impl Connection {
         }
         self.output_shrank(had);
         self.linger_if_written(now);
+        self.note_held();
     }
 
     /// A write failed that had been offered `offered` bytes: all of them count as taken (R8).
@@ -341,6 +346,7 @@ impl Connection {
     pub(crate) fn handle_timeout(&mut self, now: Time) {
         self.run_timers(now);
         self.finish_if_idle(now);
+        self.note_held();
     }
 
     /// Bytes arrived, whether or not they complete a frame (keep-alive).
@@ -413,6 +419,7 @@ impl Connection {
         self.finish_if_idle(now);
         out.append(&mut self.out);
         self.linger_if_written(now);
+        self.note_held();
     }
 
     /// Whether `poll_transmit` would give anything.
@@ -523,6 +530,23 @@ impl Connection {
         }
     }
 
+    /// Counts that a request is not taken for this reason, which is no fault of the peer's.
+    fn count_refused(&self, reason: DropReason, one_way: bool) {
+        if let Some(kind) = refused_kind(reason, one_way) {
+            kind(&self.settings.counts).add();
+        }
+    }
+
+    /// Tells how much the connection holds, if that has changed much.
+    #[inline]
+    fn note_held(&mut self) {
+        let streams = self.held();
+        let unwritten = self.out.end() - self.taken + self.bulk.len() as u64;
+        let messages = charge(0).saturating_mul(streams.messages as u64);
+        let held = self.requests.all_kept().bytes + streams.bytes.saturating_add(messages) + unwritten;
+        self.share.hold(held);
+    }
+
     /// This side ends the connection because of what the peer did or did not do.
     pub(crate) fn note_cut(&mut self, cut: Cut) {
         cut.count(&self.settings.counts).add();
@@ -581,6 +605,7 @@ impl Connection {
         self.waiters.closed.wake(&mut self.woken);
         self.waiters.flush.wake(&mut self.woken);
         self.set_check(now);
+        self.note_held();
     }
 
     /// Completes everything that is pending, exactly once (R1). One-way requests that were read still run.

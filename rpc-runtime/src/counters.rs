@@ -96,6 +96,9 @@ counters! {
     /// Peers that waited to be served because of
     /// [`ServerBuilder::max_connections`](crate::ServerBuilder::max_connections).
     connections_delayed,
+    /// Times that no connection was accepted for a while because of
+    /// [`ServerBuilder::max_buffered_bytes`](crate::ServerBuilder::max_buffered_bytes).
+    accepts_paused,
     /// Times that the OS could not give the next connection, for lack of files, say.
     accept_errors,
 }

@@ -64,6 +64,15 @@ impl Metadata {
         self.iter().map(|(key, value)| key.len() + value.len()).sum()
     }
 
+    /// How much memory they take, about.
+    #[inline]
+    pub(crate) fn held_len(&self) -> u64 {
+        match self.is_empty() {
+            true => 0,
+            false => (self.byte_len() + self.len() * ENTRY_LEN) as u64,
+        }
+    }
+
     /// Whether the entries may travel in one frame.
     pub(crate) fn fits(&self) -> bool {
         self.len() <= Self::MAX_ENTRIES && self.byte_len() <= Self::MAX_LEN
@@ -83,6 +92,9 @@ impl<K: Into<String>, V: Into<Bytes>> FromIterator<(K, V)> for Metadata {
         metadata
     }
 }
+
+/// What an entry takes beside its bytes: two pointers with their lengths, and what the allocator adds to each.
+const ENTRY_LEN: usize = 96;
 
 impl fmt::Debug for Metadata {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

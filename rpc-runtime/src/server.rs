@@ -9,6 +9,7 @@ mod dispatch;
 mod drain;
 mod handle;
 mod in_process;
+mod machine;
 mod race;
 mod router;
 mod served;

@@ -174,7 +174,11 @@ impl Connection {
     /// Takes the outcome of a call; afterwards the id is forgotten. The deadline is watched by `handle_timeout`.
     #[inline(always)]
     pub(crate) fn poll_reply(&mut self, id: CallId, cx: &mut Context<'_>) -> Poll<Result<Reply, Failure>> {
-        self.calls.poll(id.number(), cx)
+        let outcome = self.calls.poll(id.number(), cx);
+        if outcome.is_ready() && self.share.is_told() {
+            self.note_held();
+        }
+        outcome
     }
 
     /// The caller's future was dropped: CANCEL goes out, a late reply is discarded.

@@ -10,7 +10,6 @@ use super::{
     Arrived, CallId, Connection, End, Time, Unwanted,
     account::Fate,
     fragments::Part,
-    refused_kind,
     requests::{Request, Stage},
 };
 use crate::{
@@ -208,9 +207,7 @@ impl Connection {
                 self.fault_of(reason, one_way, text, now);
             }
             DropReason::Overload => {
-                if let Some(kind) = refused_kind(reason, one_way) {
-                    kind(&self.settings.counts).add();
-                }
+                self.count_refused(reason, one_way);
             }
             DropReason::Draining | DropReason::Aborted => {}
         }
@@ -296,6 +293,7 @@ impl Connection {
     fn request_ended(&mut self, now: Time) {
         self.note_use(now);
         self.note_drained();
+        self.note_held();
         self.finish_if_idle(now);
         if self.is_closed() && self.requests.is_empty() {
             self.requests.release();

@@ -8,13 +8,13 @@ use super::{
     handler::receipt,
     ids::MAX_ID,
     refused_kind,
-    requests::{Body, PartialRequest, Request, Stage, Withdrawn},
+    requests::{Body, Kept, PartialRequest, Request, Stage, Withdrawn},
     stream::Flow,
     wakers::Waiters,
 };
 use crate::{
     Code, Metadata, Priority,
-    frame::{Encoded, Flags, Frame, control::DropReason},
+    frame::{Encoded, Flags, Frame, Kind, control::DropReason},
 };
 
 /// Why a request is not taken.
@@ -36,6 +36,34 @@ impl Refusal {
 
     fn wrong_length(wrong: WrongLength) -> Self {
         Self::new(Code::Internal, wrong.to_string(), DropReason::BadPayload)
+    }
+}
+
+/// What is not here for a request, which its sender could not know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shortage {
+    /// Anybody who serves.
+    Service,
+    /// Room for metadata.
+    Metadata,
+    /// Memory of the whole server.
+    Memory,
+}
+
+impl Shortage {
+    fn refusal(self) -> (Code, &'static str, DropReason) {
+        let exhausted = |text| (Code::ResourceExhausted, text, DropReason::Overload);
+        match self {
+            Self::Service => (
+                Code::Unimplemented,
+                "this peer serves no procedures",
+                DropReason::UnknownProcedure,
+            ),
+            Self::Metadata => exhausted("metadata of open requests exceeds its limit"),
+            Self::Memory => {
+                exhausted("the server holds nearly as many bytes of requests and replies as it may")
+            }
+        }
     }
 }
 
@@ -64,8 +92,10 @@ impl Connection {
         let had_credit = !one_way || self.requests.charge_send(len);
         let refusal = self.check_request(frame, one_way, had_credit, len);
         let stage = match refusal {
-            Ok(()) if !self.settings.serves => return self.turn_away(frame, one_way, len, now),
-            Ok(()) => stage(frame, more).map_err(Refusal::wrong_length),
+            Ok(()) => match self.find_shortage(frame) {
+                Some(shortage) => return self.turn_away(frame, one_way, len, shortage, now),
+                None => stage(frame, more).map_err(Refusal::wrong_length),
+            },
             Err(refusal) => Err(refusal),
         };
         match stage {
@@ -131,6 +161,7 @@ impl Connection {
                 waiters: Waiters::default(),
                 deadline: None,
                 len,
+                kept: Kept::default(),
                 at: now,
                 flow: None,
             };
@@ -142,18 +173,49 @@ impl Connection {
         }
     }
 
-    /// Refuses a request because nobody here serves any, which is no fault of the peer's. As a call that never starts it
-    /// keeps its slot until there is room for the REPLY.
-    fn turn_away(&mut self, frame: &Frame, one_way: bool, len: u64, now: Time) {
-        const TEXT: &str = "this peer serves no procedures";
-        self.settings.counts.unknown_procedures.add();
+    /// Why there is no place for a request here, which the peer could not know.
+    #[inline]
+    fn find_shortage(&self, frame: &Frame) -> Option<Shortage> {
+        let settings = &self.settings;
+        if !settings.serves {
+            return Some(Shortage::Service);
+        }
+        let metadata = frame.extra.metadata.held_len();
+        let has_room =
+            metadata == 0 || self.requests.all_kept().metadata + metadata <= settings.metadata_bytes;
+        if has_room && !settings.memory.is_tight() {
+            return None;
+        }
+        self.find_rare_shortage(frame, has_room)
+    }
+
+    #[cold]
+    fn find_rare_shortage(&self, frame: &Frame, has_room: bool) -> Option<Shortage> {
+        let settings = &self.settings;
+        if settings.control.contains(&frame.procedure) {
+            // Few, short, and what an operator needs now.
+            return None;
+        }
+        if !has_room {
+            return Some(Shortage::Metadata);
+        }
+        // Those of one-way requests have their credit already, and it comes back only when some have left.
+        let goes_on = frame.kind == Kind::Send && !settings.memory.is_full();
+        (!goes_on).then_some(Shortage::Memory)
+    }
+
+    /// Refuses a request for a reason that is no fault of the peer's. As a call that never starts it keeps its slot until
+    /// there is room for the REPLY.
+    fn turn_away(&mut self, frame: &Frame, one_way: bool, len: u64, shortage: Shortage, now: Time) {
+        let (code, text, reason) = shortage.refusal();
+        self.count_refused(reason, one_way);
         if one_way {
-            let refusal = Refusal::new(Code::Unimplemented, TEXT, DropReason::UnknownProcedure);
+            let refusal = Refusal::new(code, text, reason);
             return self.refuse_first(frame, one_way, len, &refusal, now);
         }
         let withdrawn = Withdrawn {
-            code: Code::Unimplemented,
-            text: TEXT,
+            code,
+            text,
             queue_us: 0,
         };
         let request = Request {
@@ -165,6 +227,7 @@ impl Connection {
             waiters: Waiters::default(),
             deadline: None,
             len,
+            kept: Kept::default(),
             at: now,
             flow: None,
         };
@@ -198,11 +261,13 @@ impl Connection {
         self.watch(deadline);
         let complete = !matches!(stage, Stage::Receiving(_));
         let streams = !frame.flags.contains(Flags::END);
-        match &mut stage {
-            Stage::Receiving(partial) => partial.metadata = frame.extra.take_metadata(),
-            Stage::Queued(body) => body.metadata = frame.extra.take_metadata(),
-            _ => {}
-        }
+        let (came, metadata) = match &mut stage {
+            Stage::Receiving(partial) => (partial.assembly.kept(), &mut partial.metadata),
+            Stage::Queued(body) => (body.payload.bytes().len(), &mut body.metadata),
+            _ => return,
+        };
+        *metadata = frame.extra.take_metadata();
+        let kept = Kept::new(came as u64, metadata.held_len());
         let control = self.settings.control.contains(&frame.procedure);
         let request = Request {
             one_way,
@@ -216,6 +281,7 @@ impl Connection {
             waiters: Waiters::default(),
             deadline,
             len,
+            kept,
             at: now,
             flow: streams.then(|| Box::new(Flow::of_request(&self.settings, now))),
         };
@@ -238,6 +304,7 @@ impl Connection {
         let more = frame.flags.contains(Flags::MORE);
         let len = frame.payload_len();
         let is_empty = len == 0;
+        let is_full = self.settings.memory.is_full();
         let result = match self.requests.get_mut(id) {
             None
             | Some(Request {
@@ -249,6 +316,10 @@ impl Connection {
                 }
                 return;
             }
+            Some(Request {
+                stage: Stage::Receiving(_),
+                ..
+            }) if is_full => return self.shed(id, more, now),
             Some(Request {
                 stage: Stage::Receiving(partial),
                 ..
@@ -280,6 +351,7 @@ impl Connection {
             }
         };
         self.slow.fragment(id, len, more, now);
+        self.requests.keep(id, len as u64);
         match result {
             Ok(None) => {}
             Ok(Some(payload)) => self.finish_receiving(id, payload, now),
@@ -290,6 +362,27 @@ impl Connection {
         } else {
             self.abuse.not_empty();
         }
+    }
+
+    /// There is no room for a further fragment of a request, whoever has taken it.
+    #[cold]
+    fn shed(&mut self, id: u64, more: bool, now: Time) {
+        let (code, text, reason) = Shortage::Memory.refusal();
+        let one_way = self.requests.get(id).is_some_and(|request| request.one_way);
+        self.count_refused(reason, one_way);
+        if !one_way {
+            if let Some(Stage::Receiving(partial)) = self.requests.get(id).map(|request| &request.stage) {
+                self.abuse.expect_late(partial.assembly.missing());
+            }
+            self.withdraw_request(id, code, text, now);
+        } else if more {
+            self.requests.discard(id, Fate::Dropped(reason));
+        } else {
+            self.requests.remove(id);
+            self.account.received(id);
+            self.account.ended(Fate::Dropped(reason));
+        }
+        self.note_drained();
     }
 
     /// The last fragment of a request has come.

@@ -38,6 +38,8 @@ pub(super) struct Requests {
     last_id: u64,
     calls: u32,
     call_bytes: u64,
+    /// What is held of all requests, and how much of that is metadata.
+    kept: Kept,
     control_calls: u32,
     /// All that the peer was ever allowed of one-way requests, and all that it has sent: both only grow.
     send_granted: u64,
@@ -68,10 +70,39 @@ pub(super) struct Request {
     pub(super) waiters: Waiters,
     pub(super) deadline: Option<Time>,
     pub(super) len: u64,
+    /// What is held of it.
+    pub(super) kept: Kept,
     /// When its last byte was read; until then, its first.
     pub(super) at: Time,
     /// Its streams, and what else only few calls have.
     pub(super) flow: Option<Box<Flow>>,
+}
+
+/// How many bytes are held: as they came, and those of metadata among them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Kept {
+    pub(super) bytes: u64,
+    pub(super) metadata: u64,
+}
+
+impl Kept {
+    /// What is held of a request with a payload of `len` bytes until now.
+    pub(super) const fn new(len: u64, metadata: u64) -> Self {
+        Self {
+            bytes: charge(len).saturating_add(metadata),
+            metadata,
+        }
+    }
+
+    fn add(&mut self, other: Self) {
+        self.bytes += other.bytes;
+        self.metadata += other.metadata;
+    }
+
+    fn remove(&mut self, other: Self) {
+        self.bytes -= other.bytes;
+        self.metadata -= other.metadata;
+    }
 }
 
 /// Where a request of the peer stands.
@@ -147,6 +178,7 @@ impl Request {
             one_way: self.one_way,
             control: self.control,
             len: self.len,
+            kept: self.kept,
             at: match self.stage {
                 Stage::Receiving(_) => Place::Receiving,
                 Stage::Discarding(_) => Place::Discarding,
@@ -194,6 +226,7 @@ pub(super) struct Leaving {
     pub(super) one_way: bool,
     pub(super) control: bool,
     len: u64,
+    kept: Kept,
     at: Place,
 }
 
@@ -280,6 +313,7 @@ impl Requests {
         if !request.control && !matches!(request.stage, Stage::Discarding(_)) {
             self.open += 1;
         }
+        self.kept.add(request.kept);
         self.table.insert(id, || request);
     }
 
@@ -376,8 +410,10 @@ impl Requests {
             one_way,
             control,
             len,
+            kept,
             at,
         } = leaving;
+        self.kept.remove(kept);
         match (one_way, control) {
             (true, _) => self.release_send(len),
             (false, true) => self.control_calls -= 1,
@@ -407,6 +443,7 @@ impl Requests {
         };
         if matches!(request.stage, Stage::Receiving(_)) {
             request.stage = Stage::Discarding(fate);
+            self.kept.remove(std::mem::take(&mut request.kept));
             request.deadline = None;
             self.open -= usize::from(!request.control);
             self.finish_send(id);
@@ -420,6 +457,7 @@ impl Requests {
             return;
         };
         request.deadline = None;
+        self.kept.remove(std::mem::take(&mut request.kept));
         if let Some(mut flow) = request.flow.take() {
             flow.release(&mut self.streams);
         }
@@ -495,6 +533,20 @@ impl Requests {
         };
         let unfinished = self.table.iter().filter(|(_, request)| is_unfinished(request));
         unfinished.map(|(id, _)| id).min()
+    }
+
+    /// A fragment of `len` bytes of an unfinished request was kept.
+    pub(super) fn keep(&mut self, id: u64, len: u64) {
+        if let Some(request) = self.table.get_mut(id) {
+            request.kept.bytes += len;
+            self.kept.bytes += len;
+        }
+    }
+
+    /// What is held of requests, streams left out.
+    #[inline]
+    pub(super) fn all_kept(&self) -> Kept {
+        self.kept
     }
 
     /// What is held of streams.

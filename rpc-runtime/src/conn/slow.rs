@@ -87,6 +87,7 @@ impl Connection {
             },
             rest,
         });
+        self.note_held();
     }
 
     /// When it is to be looked at what the peer has begun.
@@ -121,7 +122,10 @@ impl Connection {
             let time = self.settings.slow_frame;
             format!("less than {LEAST} bytes of unfinished messages came in {time:?}")
         } else {
-            let id = self.requests.first_unfinished().or(self.calls.first_unfinished());
+            let id = self
+                .requests
+                .first_unfinished()
+                .or_else(|| self.calls.first_unfinished());
             self.slow.message = id.map(|id| Unfinished {
                 id: Some(id),
                 since: now,

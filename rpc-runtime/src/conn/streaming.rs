@@ -77,6 +77,9 @@ impl Connection {
             if self.calls.is_waiting(id) {
                 self.watch(idle_at);
             }
+            if self.share.is_told() {
+                self.note_held();
+            }
         }
         next
     }
@@ -257,10 +260,16 @@ impl Connection {
         let (len, more) = (frame.payload_len(), frame.flags.contains(Flags::MORE));
         let is_empty_fragment = len == 0 && more;
         let held = self.held();
+        let (mut max, mut room) = (self.settings.inbox_bytes, self.settings.inbox_bytes);
+        room = room.saturating_sub(held.bytes);
+        let of_server = self.settings.memory.room();
+        if of_server < room {
+            (max, room) = (self.settings.memory.max(), of_server);
+        }
         let bounds = Bounds {
             max_message: self.settings.max_message,
-            max_inbox: self.settings.inbox_bytes,
-            room: self.settings.inbox_bytes.saturating_sub(held.bytes),
+            max_inbox: max,
+            room,
             waiting: self.waiting_at_read,
             announced: self.is_announced(frame.encoding),
         };

@@ -41,7 +41,7 @@ use tokio_util::codec::Decoder;
 
 use super::{
     Arrived, CallId, Cause, Connection, End, Failure, Next, Reply, Request, Settings, Shape, Side, State,
-    Ticket, Time, Unsent, pace::Pace, stream::Held,
+    Ticket, Time, Unsent, pace::Pace, requests::Kept, stream::Held,
 };
 use crate::{
     Code, Executed, Metadata, Priority, Status,
@@ -93,8 +93,10 @@ pub(super) fn settings() -> Settings {
         max_stream_window: 8 << 20,
         serves: true,
         priorities: Priorities::default(),
+        metadata_bytes: 4 << 20,
         max_faults: 1024,
         counts: Arc::default(),
+        memory: Arc::default(),
     }
 }
 
@@ -533,6 +535,8 @@ impl Pair {
             assert_eq!(us.credit.calls(), (0, 0), "slots or bytes of calls are used");
             assert_eq!(us.requests.held(&us.settings), (0, 0, 0), "requests are left");
             assert_eq!(us.held(), Held::default(), "messages or windows are held");
+            assert_eq!(us.requests.all_kept(), Kept::default());
+            assert_eq!(us.settings.memory.held(), 0, "memory is held");
             assert_eq!(us.open_requests(), 0);
             assert_eq!(us.running_handlers(), 0);
             let owed = i128::from(peer.settings.send_bytes) - us.credit.send_balance();

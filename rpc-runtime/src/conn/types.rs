@@ -12,6 +12,7 @@ use crate::{
         Encoded,
         control::{DropReason, Reason},
     },
+    memory::Memory,
     priority::Priorities,
 };
 
@@ -92,10 +93,14 @@ pub(crate) struct Settings {
     pub(crate) serves: bool,
     /// What goes first of the replies of those who do.
     pub(crate) priorities: Priorities,
+    /// How much memory the metadata of the peer's open requests may take.
+    pub(crate) metadata_bytes: u64,
     /// How many things the peer may get wrong that end no connection by themselves.
     pub(crate) max_faults: u32,
     /// What was refused, and who was cut off, on all connections together.
     pub(crate) counts: Arc<Counts>,
+    /// What all connections hold together.
+    pub(crate) memory: Arc<Memory>,
 }
 
 /// How a request of ours travels, apart from its message.

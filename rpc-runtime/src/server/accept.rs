@@ -54,6 +54,9 @@ async fn accept_until_drain(server: &Arc<Shared>, listener: &Listener, gates: &G
     let mut draining = pin!(server.draining());
     let mut backoff = BACKOFF_MIN;
     loop {
+        if until(draining.as_mut(), memory(server)).await.is_none() {
+            return;
+        }
         let Some(accepted) = until(draining.as_mut(), listener.accept()).await else {
             return;
         };
@@ -90,6 +93,20 @@ async fn accept_until_drain(server: &Arc<Shared>, listener: &Listener, gates: &G
         };
         let admission = Admission { permit, handshake };
         serve_stream(server, stream, peer, Some(admission), &runtime);
+    }
+}
+
+/// Waits until there is memory for one more connection.
+async fn memory(server: &Shared) {
+    if server.memory().is_scarce() {
+        server.counts().accepts_paused.add();
+        tracing::warn!(
+            held = server.memory().held(),
+            "no connections are accepted: too much is held"
+        );
+    }
+    while server.memory().is_scarce() {
+        sleep(MEMORY_PAUSE).await;
     }
 }
 
@@ -245,6 +262,8 @@ impl Handshakes {
 
 const BACKOFF_MIN: Duration = Duration::from_millis(5);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
+/// How often it is looked whether there is memory again.
+const MEMORY_PAUSE: Duration = Duration::from_millis(50);
 /// How long a newcomer waits before mute peers lose their handshakes to it.
 const PATIENCE: Duration = Duration::from_millis(250);
 

@@ -8,7 +8,9 @@ use tokio::{
     runtime::Handle,
 };
 
-use super::{Alive, Server, Shared, accept::Gates, router::Router, shared::Options, workers::Workers};
+use super::{
+    Alive, Server, Shared, accept::Gates, machine, router::Router, shared::Options, workers::Workers,
+};
 use crate::{
     Code, Compression, DrainReport, Error, Limits, Service, TerminatePolicy,
     config::DRAIN_TIMEOUT,
@@ -24,7 +26,8 @@ pub struct ServerBuilder {
     incoming: Vec<(String, Incoming)>,
     options: Options,
     signals: bool,
-    max_connections: usize,
+    max_connections: Option<usize>,
+    max_buffered_bytes: Option<u64>,
     max_handshakes: usize,
     workers: usize,
 }
@@ -37,7 +40,8 @@ impl ServerBuilder {
             incoming: Vec::new(),
             options: Options::default(),
             signals: true,
-            max_connections: MAX_CONNECTIONS,
+            max_connections: None,
+            max_buffered_bytes: None,
             max_handshakes: MAX_HANDSHAKES,
             workers: 0,
         }
@@ -108,11 +112,25 @@ impl ServerBuilder {
         self
     }
 
-    /// How many connections may be open at once, on all listeners together, at least 1. Default 10,000.
+    /// How many connections may be open at once, on all listeners together, at least 1. Default 10,000, or half of the files
+    /// that the process may open (the soft limit, on Linux) if that is less.
     ///
     /// Protects files and memory: further peers wait to be accepted.
     pub fn max_connections(mut self, connections: usize) -> Self {
-        self.max_connections = connections;
+        self.max_connections = Some(connections);
+        self
+    }
+
+    /// How many bytes all connections together may hold: requests until their handlers are gone, unfinished messages, messages
+    /// of streams that nobody has taken, replies that are not written. Default 1 GiB, or a quarter of the memory of the
+    /// machine or of the control group (on Linux) if that is less.
+    ///
+    /// Protects memory. When nine tenths are held, further calls are refused with RESOURCE_EXHAUSTED, and were not executed;
+    /// calls of the control service are not. When nineteen twentieths are held, no connections are accepted until it is less.
+    /// When all is held, what comes of unfinished calls fails them, and one-way calls are dropped as overload, which their
+    /// senders find in the account; until then their credit alone bounds them, for it comes back only as they leave.
+    pub fn max_buffered_bytes(mut self, bytes: u64) -> Self {
+        self.max_buffered_bytes = Some(bytes);
         self
     }
 
@@ -196,12 +214,19 @@ impl ServerBuilder {
             listeners.push((accepts, Listener::incoming(&address, incoming)));
             bound.push(address);
         }
-        let server = Shared::new(runtime, router, self.options, bound);
+        let options = Options {
+            max_buffered_bytes: self
+                .max_buffered_bytes
+                .unwrap_or_else(machine::max_buffered_bytes),
+            ..self.options
+        };
+        let max_connections = self.max_connections.unwrap_or_else(machine::max_connections);
+        let server = Shared::new(runtime, router, options, bound);
         workers.belong_to(&server);
         Ok(Server {
             alive: Alive(server),
             listeners,
-            gates: Arc::new(Gates::new(self.max_connections, self.max_handshakes)),
+            gates: Arc::new(Gates::new(max_connections, self.max_handshakes)),
             signals: self.signals,
         })
     }
@@ -229,6 +254,7 @@ impl Default for Options {
             policy: TerminatePolicy::default(),
             drain_timeout: DRAIN_TIMEOUT,
             max_calls: MAX_CALLS,
+            max_buffered_bytes: u64::MAX,
         }
     }
 }
@@ -248,12 +274,12 @@ impl fmt::Debug for ServerBuilder {
             .field("options", &self.options)
             .field("signals", &self.signals)
             .field("max_connections", &self.max_connections)
+            .field("max_buffered_bytes", &self.max_buffered_bytes)
             .field("max_handshakes", &self.max_handshakes)
             .field("workers", &self.workers)
             .finish()
     }
 }
 
-const MAX_CONNECTIONS: usize = 10_000;
 const MAX_CALLS: usize = 10_000;
 const MAX_HANDSHAKES: usize = 256;

@@ -24,6 +24,13 @@ impl ServerHandle {
         self.0.counts().read()
     }
 
+    /// How many bytes all connections hold now, about: what [`ServerBuilder::max_buffered_bytes`] bounds.
+    ///
+    /// [`ServerBuilder::max_buffered_bytes`]: crate::ServerBuilder::max_buffered_bytes
+    pub fn buffered_bytes(&self) -> u64 {
+        self.0.memory().held()
+    }
+
     /// Begins the drain: no more connections and calls, and the drain timeout for those that are open.
     ///
     /// A second one changes nothing.

@@ -22,6 +22,7 @@ use crate::{
     context::InstanceId,
     counters::Counts,
     driver::Link,
+    memory::Memory,
     terminate::{Asker, Audit, Decision, Wish},
 };
 
@@ -56,6 +57,7 @@ pub(crate) struct Options {
     pub(super) policy: TerminatePolicy,
     pub(super) drain_timeout: Duration,
     pub(super) max_calls: usize,
+    pub(super) max_buffered_bytes: u64,
 }
 
 /// Where a server stands; it only ever goes forward.
@@ -94,6 +96,7 @@ impl Shared {
         let settings = Settings {
             encodings: Compression::announced(options.compression),
             priorities: router.priorities().clone(),
+            memory: Arc::new(Memory::new(options.max_buffered_bytes)),
             ..limits.settings(SERVER_KEEP_ALIVE, Bytes::copy_from_slice(&instance))
         };
         Arc::new(Self {
@@ -141,6 +144,11 @@ impl Shared {
     /// What was refused, and who was cut off, on all connections together.
     pub(super) fn counts(&self) -> &Counts {
         &self.settings.counts
+    }
+
+    /// What all connections hold together.
+    pub(super) fn memory(&self) -> &Memory {
+        &self.settings.memory
     }
 
     /// Says that a peer was cut off.

@@ -5,6 +5,7 @@ use crate::{
     conn::Cut,
     counters::Counters,
     frame::control::{Goaway, Reason},
+    memory::Memory,
 };
 
 /// What a server has counted.
@@ -214,4 +215,201 @@ fn refusals_of_a_peer_that_reads_nothing_are_few_bytes() {
     }
     assert!(!pair.server.conn.is_live());
     assert!(most < 256 << 10, "{most} bytes wait");
+}
+
+/// A server that takes so much metadata, and the settings of its peer.
+fn little_metadata(bytes: u64) -> Pair {
+    let server = Settings {
+        metadata_bytes: bytes,
+        ..settings()
+    };
+    Pair::with(settings(), server)
+}
+
+fn with_metadata(mut call: Call, len: usize) -> Call {
+    call.metadata.insert("k", vec![0; len]);
+    call
+}
+
+#[test]
+fn metadata_of_open_requests_is_bounded_for_itself() {
+    let makes: [fn(&'static [u8]) -> Call; 2] = [|message| Call::new(message), |message| Call::send(message)];
+    for make in makes {
+        let mut pair = little_metadata(40_000);
+        let mut calls: Vec<_> = (0..10)
+            .map(|_| pair.start(with_metadata(make(b"x"), 8000)))
+            .collect();
+        pair.settle();
+        for _ in 0..4 {
+            let arrived = pair.server.accept(pair.now);
+            assert_eq!(arrived.metadata.byte_len(), 8001);
+            pair.server.reply(&arrived, b"y", pair.now);
+        }
+        assert!(!pair.server.has_request(), "six are refused");
+        pair.settle();
+        let refused = calls.iter_mut().filter_map(|call| {
+            assert!(call.poll(&mut pair.client.conn, pair.now));
+            (!call.one_way && matches!(call.outcome, Some(Err(_)))).then_some(call)
+        });
+        for call in refused {
+            assert_eq!(call.status().code(), Code::ResourceExhausted);
+            assert_eq!(call.executed(), Executed::No);
+        }
+        let Counters {
+            calls_refused,
+            sends_refused,
+            ..
+        } = counters(&pair);
+        assert_eq!(calls_refused + sends_refused, 6);
+        assert_eq!(sends_refused > 0, calls[0].one_way);
+        // It comes back, and nobody was blamed.
+        let mut call = pair.start(with_metadata(Call::new(b"x"), 8000));
+        pair.settle();
+        pair.echo();
+        assert!(pair.poll(&mut call));
+        assert_eq!(call.ok(), b"x");
+        assert_eq!(pair.server.conn.abuse.left(), 1024);
+        pair.assert_quiescent();
+    }
+}
+
+#[test]
+fn requests_without_metadata_need_no_room_for_it() {
+    let mut pair = little_metadata(0);
+    let mut call = pair.call(b"x");
+    pair.echo();
+    assert!(pair.poll(&mut call));
+    assert_eq!(call.ok(), b"x");
+}
+
+/// Two pairs of one server, which may hold so much.
+fn two(max: u64) -> [Pair; 2] {
+    let server = Settings {
+        memory: Arc::new(Memory::new(max)),
+        ..settings()
+    };
+    [(); 2].map(|()| Pair::with(settings(), server.clone()))
+}
+
+fn held(pair: &Pair) -> u64 {
+    pair.server.conn.settings.memory.held()
+}
+
+#[test]
+fn calls_are_refused_while_other_connections_hold_nine_tenths() {
+    let [mut one, mut other] = two(1_000_000);
+    let mut long = one.start(Call::new(vec![0; 920_000]));
+    one.settle();
+    assert!(held(&one) >= 920_000);
+    let mut call = other.call(b"x");
+    assert!(other.poll(&mut call));
+    assert_eq!(call.status().code(), Code::ResourceExhausted);
+    assert!(call.status().message().contains("the server holds"));
+    assert_eq!(call.executed(), Executed::No);
+    assert_eq!(counters(&other).calls_refused, 1);
+    assert_eq!(other.server.conn.abuse.left(), 1024);
+    // Who wants to terminate it gets in, and so do one-way calls, as long as not all is held.
+    other.start(Call::control(b"stop"));
+    other.start(Call::send(b"x"));
+    other.settle();
+    assert_eq!(other.server.take().procedure, CONTROL);
+    assert!(other.server.take().one_way);
+    // When the handler is gone, and its reply is written, there is room again.
+    one.echo();
+    assert!(one.poll(&mut long));
+    one.settle();
+    assert_eq!(held(&one), 0);
+    let _call = other.call(b"x");
+    other.server.take();
+}
+
+#[test]
+fn what_comes_of_an_unfinished_call_when_all_is_held_fails_it() {
+    let [mut one, mut other] = two(1_000_000);
+    other.client.open_window = 200_000;
+    let mut call = other.start(Call::new(vec![0; 500_000]));
+    let mut send = other.start(Call::send(vec![0; 500_000]));
+    other.client.transmit(other.now);
+    other.settle();
+    let _long = one.start(Call::new(vec![0; 880_000]));
+    one.settle();
+    assert!(held(&one) >= 1_000_000);
+    other.client.open_window = usize::MAX;
+    other.settle();
+    assert!(other.poll(&mut call) && other.poll(&mut send));
+    assert_eq!(call.status().code(), Code::ResourceExhausted);
+    assert_eq!(call.executed(), Executed::No);
+    assert!(!other.server.has_request());
+    let progress = other.server.conn.account.progress();
+    assert_eq!(progress.received, 1);
+    assert_eq!(progress.dropped[0].reason, DropReason::Overload.number());
+    assert_eq!(other.server.conn.abuse.left(), 1024, "nobody is to blame");
+    assert!(held(&one) < 900_000, "nothing is left of them");
+}
+
+#[test]
+fn messages_of_a_stream_that_nobody_takes_are_held() {
+    let [mut one, _other] = two(100_000);
+    one.client.conn.calls.take_id();
+    one.server
+        .inject(header(Kind::Call, 1, Flags::NONE), b"", one.now);
+    let arrived = one.server.accept(one.now);
+    for _ in 0..200 {
+        one.server
+            .inject(header(Kind::Data, 1, Flags::NONE), b"", one.now);
+    }
+    // 256 bytes each, however short they are.
+    assert!(held(&one) >= 200 * 256 - (16 << 10), "{}", held(&one));
+    let mut long = header(Kind::Data, 1, Flags::NONE);
+    long.length = 60_000;
+    one.server.inject(long, &vec![0; 60_000], one.now);
+    let next = ready(|cx| one.server.conn.poll_message(arrived.id, None, one.now, cx));
+    assert!(matches!(next, Next::Broken(status) if status.code() == Code::ResourceExhausted));
+    one.server.conn.end(arrived.id, End::Dropped, one.now);
+    one.settle();
+    assert_eq!(held(&one), 0);
+}
+
+#[test]
+fn tiny_messages_of_a_stream_use_up_its_window() {
+    let mut pair = Pair::new();
+    pair.client.conn.calls.take_id();
+    pair.server
+        .inject(header(Kind::Call, 1, Flags::NONE), b"", pair.now);
+    let _arrived = pair.server.accept(pair.now);
+    for _ in 0..1000 {
+        pair.server
+            .inject(header(Kind::Data, 1, Flags::NONE), b"x", pair.now);
+        assert!(pair.server.conn.held().messages <= (64 << 10) / 257 + 1);
+    }
+}
+
+#[test]
+fn replies_that_are_not_written_are_held() {
+    let [mut one, other] = two(10_000_000);
+    one.server.open_window = 0;
+    let mut call = one.call(b"x");
+    let arrived = one.server.accept(one.now);
+    one.server.reply(&arrived, &vec![0; 3_000_000], one.now);
+    one.settle();
+    assert!(held(&other) >= 3_000_000);
+    one.server.open_window = usize::MAX;
+    one.settle();
+    assert!(one.poll(&mut call));
+    assert_eq!(held(&other), 0);
+}
+
+#[test]
+fn nothing_is_held_of_a_connection_that_is_gone() {
+    let [mut one, other] = two(10_000_000);
+    let _call = one.start(Call::new(vec![0; 1_000_000]));
+    let _send = one.start(Call::send(vec![0; 1_000_000]));
+    one.settle();
+    assert!(held(&other) >= 2_000_000);
+    one.server.conn.handle_lost("gone", None, one.now);
+    assert!(held(&other) < 1_100_000, "the one-way call still runs");
+    let send = one.server.take();
+    assert!(send.one_way);
+    one.server.conn.end(send.id, End::Dropped, one.now);
+    assert_eq!(held(&other), 0);
 }

@@ -364,6 +364,8 @@ proptest! {
         for id in taken {
             node.conn.end(id, End::Dropped, now);
         }
+        prop_assert_eq!(node.conn.requests.all_kept(), Kept::default());
+        prop_assert_eq!(node.conn.settings.memory.held(), 0);
         prop_assert_eq!(node.conn.open_requests(), 0);
         prop_assert_eq!(node.conn.running_handlers(), 0);
         prop_assert_eq!(node.conn.calls.held(), (0, 0));

@@ -1,0 +1,148 @@
+//! Memory: what all connections of a server hold together, and how much that may be.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+/// What all connections of a server hold together, and how much that may be.
+///
+/// It is shared by all of them, so each tells only larger steps of what it holds, and when it holds nothing.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    max: u64,
+    held: AtomicU64,
+}
+
+impl Memory {
+    /// Nothing is held, and `max` bytes may be.
+    pub(crate) const fn new(max: u64) -> Self {
+        Self {
+            max,
+            held: AtomicU64::new(0),
+        }
+    }
+
+    /// How much may be held.
+    pub(crate) fn max(&self) -> u64 {
+        self.max
+    }
+
+    /// How much is held.
+    pub(crate) fn held(&self) -> u64 {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    /// How much more may be held.
+    pub(crate) fn room(&self) -> u64 {
+        self.max.saturating_sub(self.held())
+    }
+
+    /// Whether so much is held that no further calls are taken: nine tenths.
+    #[inline]
+    pub(crate) fn is_tight(&self) -> bool {
+        self.held() >= self.max - self.max / 10
+    }
+
+    /// Whether so much is held that no further connections are taken: nineteen twentieths.
+    pub(crate) fn is_scarce(&self) -> bool {
+        self.held() >= self.max - self.max / 20
+    }
+
+    /// Whether nothing more may be held.
+    pub(crate) fn is_full(&self) -> bool {
+        self.held() >= self.max
+    }
+}
+
+/// As much as there is: for a client, whose own limits bound it.
+impl Default for Memory {
+    fn default() -> Self {
+        Self::new(u64::MAX)
+    }
+}
+
+/// What one connection holds of it; nothing once it is dropped.
+#[derive(Debug)]
+pub(crate) struct Share {
+    memory: Arc<Memory>,
+    told: u64,
+}
+
+impl Share {
+    /// Steps below this are not told.
+    const STEP: u64 = 16 * 1024;
+
+    /// The share of a connection that holds nothing.
+    pub(crate) const fn new(memory: Arc<Memory>) -> Self {
+        Self { memory, told: 0 }
+    }
+
+    /// Whether anything is told to be held.
+    #[inline]
+    pub(crate) fn is_told(&self) -> bool {
+        self.told > 0
+    }
+
+    /// The connection holds so much now.
+    #[inline]
+    pub(crate) fn hold(&mut self, held: u64) {
+        if held.abs_diff(self.told) >= Self::STEP || (held == 0 && self.told > 0) {
+            self.tell(held);
+        }
+    }
+
+    #[cold]
+    fn tell(&mut self, held: u64) {
+        if held > self.told {
+            self.memory.held.fetch_add(held - self.told, Ordering::Relaxed);
+        } else {
+            self.memory.held.fetch_sub(self.told - held, Ordering::Relaxed);
+        }
+        self.told = held;
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.tell(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_steps_are_not_told_and_nothing_is() {
+        let memory = Arc::new(Memory::new(1 << 20));
+        let mut share = Share::new(Arc::clone(&memory));
+        share.hold(Share::STEP - 1);
+        assert_eq!(memory.held(), 0);
+        share.hold(Share::STEP);
+        share.hold(2 * Share::STEP - 1);
+        assert_eq!(memory.held(), Share::STEP);
+        share.hold(0);
+        assert_eq!(memory.held(), 0);
+        share.hold(1 << 20);
+        assert!(memory.is_tight() && memory.is_scarce() && memory.is_full());
+        drop(share);
+        assert_eq!(memory.held(), 0);
+    }
+
+    #[test]
+    fn calls_are_refused_first_and_connections_then() {
+        let memory = Arc::new(Memory::new(1_000_000));
+        let mut share = Share::new(Arc::clone(&memory));
+        for (held, refused) in [
+            (899_999, [false, false, false]),
+            (930_000, [true, false, false]),
+            (950_000, [true, true, false]),
+            (1_000_000, [true, true, true]),
+        ] {
+            share.hold(held);
+            let found = [memory.is_tight(), memory.is_scarce(), memory.is_full()];
+            assert_eq!(found, refused, "{held}");
+        }
+    }
+}
