@@ -64,6 +64,13 @@ impl Logged {
         panic!("{count} terminates were not decided on: {}", self.all());
     }
 
+    /// Some fields of each line with this message.
+    pub(crate) fn picked(&self, message: &str, fields: &[&str]) -> Vec<String> {
+        let lines = self.lines.lock().unwrap();
+        let found = lines.iter().filter(|line| line.get("message") == message);
+        found.map(|line| line.pick(fields)).collect()
+    }
+
     /// All that was logged, at any level and target.
     pub(crate) fn all(&self) -> String {
         format!("{:?}", self.lines.lock().unwrap())

@@ -1,0 +1,169 @@
+//! What a server refuses and whom it cuts off, and how it says so.
+
+mod lab;
+
+use std::time::Duration;
+
+use lab::{
+    audit::Logged,
+    wire::{Frame, HandPeer},
+    *,
+};
+use rpc_runtime::{Client, Code, Executed, Limits, ServerHandle};
+
+/// A frame of a kind that nobody knows and everybody may ignore.
+fn unknown() -> Frame {
+    Frame {
+        kind: 64,
+        ..Frame::default()
+    }
+}
+
+/// Waits until the server has counted what `counted` looks for.
+async fn until(server: &ServerHandle, counted: impl Fn(rpc_runtime::Counters) -> bool) {
+    within(async {
+        while !counted(server.counters()) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_peer_that_floods_is_cut_off_counted_and_said_once() {
+    let logged = Logged::here();
+    let server = Lab::default()
+        .serve_with("tcp://127.0.0.1:0", |server| {
+            server.limits(Limits::default().max_faults(10))
+        })
+        .await;
+    let client = server.client().await;
+    for _ in 0..3 {
+        let mut peer = HandPeer::greeted(&server.address).await;
+        for _ in 0..10 {
+            peer.send(&unknown()).await;
+        }
+        assert_eq!(peer.goaway().await.reason, 4, "EXCESS");
+    }
+    until(&server.handle, |counters| counters.ended_by_excess == 3).await;
+    let counters = server.handle.counters();
+    assert_eq!(counters.to_string(), "ignored_frames=30 ended_by_excess=3");
+    assert_eq!(text(&client, &ECHO, "x").await.unwrap(), "x");
+    let said = |logged: &Logged| logged.picked("connection cut off", &["reason", "text", "unsaid"]);
+    within(async {
+        while said(&logged).is_empty() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+    let text = "protocol error: too many faults, the last: frame of an unknown kind";
+    assert_eq!(said(&logged)[0], format!("excess {text} 0"));
+}
+
+#[tokio::test]
+async fn a_peer_over_the_connection_limit_waits_and_is_counted() {
+    let server = Lab::default()
+        .serve_with("tcp://127.0.0.1:0", |server| server.max_connections(1))
+        .await;
+    let first = server.client().await;
+    let second = Client::connect_lazy(&server.address);
+    let waiting = start(&second, &ECHO, "x");
+    until(&server.handle, |counters| counters.connections_delayed == 1).await;
+    assert_eq!(text(&first, &ECHO, "x").await.unwrap(), "x");
+    drop(first);
+    assert_eq!(within(waiting).await.unwrap().unwrap(), "x");
+}
+
+#[tokio::test]
+async fn peers_that_shake_no_hands_are_counted() {
+    let limits = Limits::default().handshake_timeout(Duration::from_millis(20));
+    let server = Lab::default()
+        .serve_with("tcp://127.0.0.1:0", |server| server.limits(limits))
+        .await;
+    let _mute = HandPeer::connect(&server.address).await;
+    until(&server.handle, |counters| counters.handshakes_timed_out == 1).await;
+    let mut other = HandPeer::connect(&server.address).await;
+    other.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    until(&server.handle, |counters| counters.handshakes_rejected == 1).await;
+}
+
+#[tokio::test]
+async fn mute_peers_that_lose_their_place_are_counted() {
+    let server = Lab::default()
+        .serve_with("tcp://127.0.0.1:0", |server| server.max_handshakes(2))
+        .await;
+    let _mute = [
+        HandPeer::connect(&server.address).await,
+        HandPeer::connect(&server.address).await,
+    ];
+    let client = server.client().await;
+    assert_eq!(text(&client, &ECHO, "x").await.unwrap(), "x");
+    assert_eq!(server.handle.counters().handshakes_evicted, 2);
+}
+
+#[tokio::test]
+async fn a_peer_that_does_not_go_on_is_sent_away() {
+    let limits = Limits::default().slow_frame(Duration::from_millis(20));
+    let server = Lab::default()
+        .serve_with("tcp://127.0.0.1:0", |server| server.limits(limits))
+        .await;
+    let mut peer = HandPeer::greeted(&server.address).await;
+    peer.write(&[0, 0, 1, 0, 8]).await;
+    assert_eq!(peer.goaway().await.reason, 5, "TIMEOUT");
+    until(&server.handle, |counters| counters.ended_by_slow_frame == 1).await;
+}
+
+#[tokio::test]
+async fn a_full_server_refuses_calls_and_accepts_no_connections_until_there_is_room() {
+    let lab = Lab::default();
+    let server = lab
+        .serve_with("tcp://127.0.0.1:0", |server| server.max_buffered_bytes(1_000_000))
+        .await;
+    let (holder, other) = (server.client().await, server.client().await);
+    let name = "w".repeat(970_000);
+    let held = start(&holder, &WAIT, &name);
+    within(async {
+        while server.handle.buffered_bytes() < 970_000 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+    let refused = text(&other, &ECHO, "x").await.unwrap_err();
+    assert_eq!(
+        (refused.code(), refused.executed()),
+        (Code::ResourceExhausted, Executed::No)
+    );
+    // The accept loop has one accept under way already; the second newcomer is not taken.
+    let newcomers = [(); 2].map(|()| Client::connect_lazy(&server.address));
+    let waiting = newcomers.each_ref().map(|client| start(client, &ECHO, "x"));
+    until(&server.handle, |counters| counters.accepts_paused == 1).await;
+    lab.release();
+    assert!(within(held).await.unwrap().is_ok());
+    let ended: Vec<_> = {
+        let mut ended = Vec::new();
+        for call in waiting {
+            ended.push(within(call).await.unwrap());
+        }
+        ended
+    };
+    assert!(ended[1].is_ok() || ended[0].is_ok(), "{ended:?}");
+    assert_eq!(text(&other, &ECHO, "x").await.unwrap(), "x");
+    within(async {
+        while server.handle.buffered_bytes() > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_server_that_has_refused_nothing_says_so() {
+    let server = Lab::default().serve("tcp://127.0.0.1:0").await;
+    let client = server.client().await;
+    for _ in 0..100 {
+        text(&client, &ECHO, "x").await.unwrap();
+    }
+    let unknown = text(&client, &NOWHERE, "x").await.unwrap_err();
+    assert_eq!(unknown.code(), Code::Unimplemented);
+    assert_eq!(server.handle.counters().to_string(), "unknown_procedures=1");
+}
