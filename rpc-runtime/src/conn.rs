@@ -324,7 +324,7 @@ impl Connection {
         }
         self.output_shrank(had);
         self.linger_if_written(now);
-        self.note_held();
+        self.note_held_if_much();
     }
 
     /// A write failed that had been offered `offered` bytes: all of them count as taken (R8).
@@ -419,7 +419,7 @@ impl Connection {
         self.finish_if_idle(now);
         out.append(&mut self.out);
         self.linger_if_written(now);
-        self.note_held();
+        self.note_held_if_much();
     }
 
     /// Whether `poll_transmit` would give anything.
@@ -537,11 +537,24 @@ impl Connection {
         }
     }
 
-    /// Tells how much the connection holds, if that has changed much.
+    /// Tells how much the connection holds, if it is known to hold much, or has much to write.
+    #[inline(always)]
+    fn note_held_if_much(&mut self) {
+        if self.share.is_told() || self.unwritten() >= Share::STEP {
+            self.note_held();
+        }
+    }
+
+    /// How many bytes wait to be written.
     #[inline]
+    fn unwritten(&self) -> u64 {
+        self.out.end() - self.taken + self.bulk.len() as u64
+    }
+
+    /// Tells how much the connection holds, if that has changed much.
     fn note_held(&mut self) {
         let streams = self.held();
-        let unwritten = self.out.end() - self.taken + self.bulk.len() as u64;
+        let unwritten = self.unwritten();
         let messages = charge(0).saturating_mul(streams.messages as u64);
         let held = self.requests.all_kept().bytes + streams.bytes.saturating_add(messages) + unwritten;
         self.share.hold(held);

@@ -71,7 +71,7 @@ pub(crate) struct Share {
 
 impl Share {
     /// Steps below this are not told.
-    const STEP: u64 = 16 * 1024;
+    pub(crate) const STEP: u64 = 16 * 1024;
 
     /// The share of a connection that holds nothing.
     pub(crate) const fn new(memory: Arc<Memory>) -> Self {

@@ -293,7 +293,7 @@ impl Connection {
     fn request_ended(&mut self, now: Time) {
         self.note_use(now);
         self.note_drained();
-        self.note_held();
+        self.note_held_if_much();
         self.finish_if_idle(now);
         if self.is_closed() && self.requests.is_empty() {
             self.requests.release();

@@ -5,7 +5,7 @@ use super::{
     calls::Reach,
     timers::{Stall, earliest},
 };
-use crate::{codec::Rest, frame::control::Reason};
+use crate::{codec::Rest, frame::control::Reason, memory::Share};
 
 /// What the peer has begun.
 #[derive(Debug, Default)]
@@ -70,6 +70,12 @@ impl Slow {
         }
     }
 
+    /// Whether the peer has begun anything.
+    #[inline]
+    fn is_anything(&self) -> bool {
+        self.frame.is_some() || self.message.is_some()
+    }
+
     /// When something is due that says that the peer is to blame: not before what it did while the process slept is read.
     pub(super) fn after_sleep(&self, due: Time) -> Time {
         self.woke.map_or(due, |woke| due.max(woke.saturating_add(LATE)))
@@ -87,14 +93,23 @@ impl Connection {
             },
             rest,
         });
-        self.note_held();
+        let has_much = self.requests.all_kept().bytes + self.held().bytes >= Share::STEP;
+        if has_much || self.share.is_told() {
+            self.note_held();
+        }
     }
 
     /// When it is to be looked at what the peer has begun.
+    #[inline]
     pub(super) fn slow_due(&self) -> Option<Time> {
-        if self.slow.frame.is_none() && self.slow.message.is_none() {
-            return None;
+        match self.slow.is_anything() {
+            true => self.begun_due(),
+            false => None,
         }
+    }
+
+    #[cold]
+    fn begun_due(&self) -> Option<Time> {
         let message = self.slow.message.map(|message| {
             let due = message.since.saturating_add(self.settings.slow_frame);
             self.slow.after_sleep(due)

@@ -42,8 +42,11 @@ impl Connection {
                 self.barrier_due(),
                 self.drain_due(),
                 self.age_due(),
-                self.slow_due(),
             ]),
+        };
+        let own = match self.slow_due() {
+            Some(due) => earlier(own, Some(due)),
+            None => own,
         };
         earliest([
             own,
