@@ -551,13 +551,20 @@ impl Connection {
         self.out.end() - self.taken + self.bulk.len() as u64
     }
 
+    /// How many bytes of the peer's are held here, with what is charged for each message.
+    #[inline]
+    fn unread(&self) -> u64 {
+        let streams = self.held();
+        self.requests.all_kept().bytes + streams.bytes + charge(0) * streams.messages as u64
+    }
+
     /// Tells how much the connection holds, if that has changed much.
     fn note_held(&mut self) {
-        let streams = self.held();
-        let unwritten = self.unwritten();
-        let messages = charge(0).saturating_mul(streams.messages as u64);
-        let held = self.requests.all_kept().bytes + streams.bytes.saturating_add(messages) + unwritten;
-        self.share.hold(held);
+        let unwritten = match self.is_closed() {
+            true => 0,
+            false => self.unwritten(),
+        };
+        self.share.hold(self.unread() + unwritten);
     }
 
     /// This side ends the connection because of what the peer did or did not do.

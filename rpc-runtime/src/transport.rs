@@ -14,6 +14,7 @@ use std::{
     io::{self, IoSlice},
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use self::custom::Custom;
@@ -105,6 +106,19 @@ impl Stream {
         SockRef::from(&stream).set_tcp_notsent_lowat(NOTSENT_LOWAT)?;
         Ok(Self(Kind::Tcp(stream)))
     }
+
+    /// Has the OS give the stream up when nothing of what was written is acknowledged for so long: it then frees what it holds
+    /// of it, also when nobody is left to read or write here. TCP on Linux only; elsewhere the connection finds out alone.
+    pub(crate) fn give_up_after(&self, time: Duration) {
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        if let Kind::Tcp(stream) = &self.0 {
+            if let Err(error) = SockRef::from(stream).set_tcp_user_timeout(Some(time)) {
+                tracing::debug!(%error, "the OS takes no time for what is not acknowledged");
+            }
+        }
+        #[cfg(not(any(target_os = "linux", target_os = "android")))]
+        let _ = time;
+    }
 }
 
 impl AsyncRead for Stream {
@@ -184,6 +198,21 @@ mod tests {
     use tokio::net::{TcpListener, TcpSocket};
 
     use super::*;
+
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    #[tokio::test]
+    async fn the_os_gives_up_what_is_not_acknowledged_when_the_connection_would() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let stream = Stream::tcp(stream).unwrap();
+        let settings = crate::Limits::default().settings(Duration::ZERO, bytes::Bytes::new());
+        stream.give_up_after(settings.unacknowledged());
+        let Kind::Tcp(stream) = &stream.0 else {
+            unreachable!("it was made above")
+        };
+        let time = SockRef::from(stream).tcp_user_timeout().unwrap();
+        assert_eq!(time, Some(Duration::from_secs(30)));
+    }
 
     #[tokio::test]
     async fn a_connection_to_itself_is_none() {

@@ -2,14 +2,24 @@
 
 mod lab;
 
-use std::time::Duration;
+use std::{
+    collections::VecDeque,
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use lab::{
     audit::Logged,
-    wire::{Frame, HandPeer},
+    wire::{Frame, HandPeer, call, encode, hello},
     *,
 };
-use rpc_runtime::{Client, Code, Executed, Limits, ServerHandle};
+use rpc_runtime::{Client, Code, Executed, Limits, Server, ServerHandle, Stream};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+    time::{Instant, sleep},
+};
 
 /// A frame of a kind that nobody knows and everybody may ignore.
 fn unknown() -> Frame {
@@ -23,7 +33,7 @@ fn unknown() -> Frame {
 async fn until(server: &ServerHandle, counted: impl Fn(rpc_runtime::Counters) -> bool) {
     within(async {
         while !counted(server.counters()) {
-            tokio::time::sleep(Duration::from_millis(1)).await;
+            sleep(Duration::from_millis(1)).await;
         }
     })
     .await;
@@ -52,7 +62,7 @@ async fn a_peer_that_floods_is_cut_off_counted_and_said_once() {
     let said = |logged: &Logged| logged.picked("connection cut off", &["reason", "text", "unsaid"]);
     within(async {
         while said(&logged).is_empty() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
+            sleep(Duration::from_millis(1)).await;
         }
     })
     .await;
@@ -124,7 +134,7 @@ async fn a_full_server_refuses_calls_and_accepts_no_connections_until_there_is_r
     let held = start(&holder, &WAIT, &name);
     within(async {
         while server.handle.buffered_bytes() < 970_000 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
+            sleep(Duration::from_millis(1)).await;
         }
     })
     .await;
@@ -150,7 +160,7 @@ async fn a_full_server_refuses_calls_and_accepts_no_connections_until_there_is_r
     assert_eq!(text(&other, &ECHO, "x").await.unwrap(), "x");
     within(async {
         while server.handle.buffered_bytes() > 0 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
+            sleep(Duration::from_millis(1)).await;
         }
     })
     .await;
@@ -166,4 +176,78 @@ async fn a_server_that_has_refused_nothing_says_so() {
     let unknown = text(&client, &NOWHERE, "x").await.unwrap_err();
     assert_eq!(unknown.code(), Code::Unimplemented);
     assert_eq!(server.handle.counters().to_string(), "unknown_procedures=1");
+}
+
+/// Streams and errors, in this order, and then nothing more.
+struct Accepted(VecDeque<io::Result<DuplexStream>>);
+
+impl Stream for Accepted {
+    type Item = io::Result<DuplexStream>;
+
+    fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        match self.get_mut().0.pop_front() {
+            Some(next) => Poll::Ready(Some(next)),
+            None => Poll::Pending,
+        }
+    }
+}
+
+/// A server in virtual time that accepts one peer, behind some errors.
+async fn serve_one(errors: usize, limits: Limits) -> (ServerHandle, DuplexStream) {
+    const EMFILE: i32 = 24;
+    let (ours, theirs) = duplex(64 << 10);
+    let mut accepted: VecDeque<_> = (0..errors)
+        .map(|_| Err(io::Error::from_raw_os_error(EMFILE)))
+        .collect();
+    accepted.push_back(Ok(theirs));
+    let server = Server::builder()
+        .service(Lab::default())
+        .incoming("test:one", Accepted(accepted))
+        .limits(limits)
+        .signals(false);
+    let server = server.bind().await.unwrap();
+    let handle = server.handle();
+    tokio::spawn(server.serve());
+    (handle, ours)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_lacks_files_tries_again_ever_more_seldom_and_never_ends() {
+    let begun = Instant::now();
+    let (server, mut peer) = serve_one(20, Limits::default()).await;
+    let mut len = [0; 4];
+    peer.read_exact(&mut len).await.unwrap();
+    assert_eq!(server.counters().accept_errors, 20);
+    // Eight pauses grow from 5 ms to a second, the others are a second each: half of that to all of it.
+    let all = Duration::from_millis(5 * 255 + 12_000);
+    let taken = begun.elapsed();
+    assert!(
+        taken > all / 2 && taken < all + Duration::from_millis(50),
+        "{taken:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_half_open_peer_is_found_by_its_server_and_counted() {
+    let (server, mut peer) = serve_one(0, Limits::default()).await;
+    peer.write_all(&encode(&hello())).await.unwrap();
+    sleep(Duration::from_millis(139_900)).await;
+    assert_eq!(server.counters().ended_by_silence, 0);
+    sleep(Duration::from_millis(200)).await;
+    assert_eq!(server.counters().to_string(), "ended_by_silence=1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_reads_no_replies_is_given_up_and_counted() {
+    let (server, mut peer) = serve_one(0, Limits::default()).await;
+    peer.write_all(&encode(&hello())).await.unwrap();
+    for n in 0..10 {
+        let call = call(2 * n + 1, &ECHO, &"x".repeat(50_000));
+        peer.write_all(&encode(&call)).await.unwrap();
+    }
+    sleep(Duration::from_secs(29)).await;
+    assert!(server.buffered_bytes() > 400_000, "replies wait");
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(server.counters().to_string(), "ended_by_write_stall=1");
+    assert_eq!(server.buffered_bytes(), 0);
 }

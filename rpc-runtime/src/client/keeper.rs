@@ -71,6 +71,7 @@ impl Keeper {
             random: fastrand::u32(..),
             ..Settings::clone(&self.settings)
         };
+        stream.give_up_after(settings.unacknowledged());
         let link = Link::new(Connection::new(Side::Connector, settings));
         let baton = Baton::new(stream, Arc::clone(&link), self.settings.max_frame);
         let wanted = self

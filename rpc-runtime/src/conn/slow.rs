@@ -1,7 +1,7 @@
 //! Slow: what the peer has begun and does not go on with, a frame or a message in fragments.
 
 use super::{
-    Cause, Connection, Cut, Time,
+    Cause, Connection, Cut, Life, Time,
     calls::Reach,
     timers::{Stall, earliest},
 };
@@ -93,8 +93,7 @@ impl Connection {
             },
             rest,
         });
-        let has_much = self.requests.all_kept().bytes + self.held().bytes >= Share::STEP;
-        if has_much || self.share.is_told() {
+        if self.share.is_told() || self.unread() >= Share::STEP {
             self.note_held();
         }
     }
@@ -102,7 +101,7 @@ impl Connection {
     /// When it is to be looked at what the peer has begun.
     #[inline]
     pub(super) fn slow_due(&self) -> Option<Time> {
-        match self.slow.is_anything() {
+        match self.slow.is_anything() && matches!(self.life, Life::Open) {
             true => self.begun_due(),
             false => None,
         }

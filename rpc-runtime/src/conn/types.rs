@@ -103,6 +103,14 @@ pub(crate) struct Settings {
     pub(crate) memory: Arc<Memory>,
 }
 
+impl Settings {
+    /// How long the OS may wait for the peer to take what was written: as long as the connection itself does, which knows
+    /// better whether the peer is there, and never less.
+    pub(crate) fn unacknowledged(&self) -> Duration {
+        self.dead_after.max(self.write_stall)
+    }
+}
+
 /// How a request of ours travels, apart from its message.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Request<'a> {

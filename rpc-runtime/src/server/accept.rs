@@ -69,8 +69,10 @@ async fn accept_until_drain(server: &Arc<Shared>, listener: &Listener, gates: &G
             Err(error) => {
                 // Out of files, say: trying again at once would spin, and open connections may end meanwhile.
                 server.counts().accept_errors.add();
-                tracing::warn!(address = listener.address(), %error, again_in = ?backoff, "accept failed");
-                if until(draining.as_mut(), sleep(backoff)).await.is_none() {
+                tracing::warn!(address = listener.address(), %error, again_within = ?backoff, "accept failed");
+                // Several listeners, and several servers, are not to try all at the same moment.
+                let pause = backoff.mul_f64(0.5 + fastrand::f64() / 2.0);
+                if until(draining.as_mut(), sleep(pause)).await.is_none() {
                     return;
                 }
                 backoff = (backoff * 2).min(BACKOFF_MAX);
@@ -121,6 +123,7 @@ pub(super) fn serve_stream(
 ) -> bool {
     let settings = server.settings();
     let max_frame = settings.max_frame;
+    stream.give_up_after(settings.unacknowledged());
     let link = Link::new(Connection::new(Side::Acceptor, settings));
     let Some(served) = server.register(Arc::clone(&link), peer, runtime.clone()) else {
         return false;

@@ -10,16 +10,18 @@ use std::{
 };
 
 use tracing::{
-    Event, Metadata, Subscriber,
+    Dispatch, Event, Metadata, Subscriber,
     field::{Field, Visit},
     span,
-    subscriber::DefaultGuard,
+    subscriber::{DefaultGuard, NoSubscriber},
 };
 
 /// Everything that this thread logs, from now on until the end of the test.
 pub(crate) struct Logged {
     lines: Arc<Mutex<Vec<Line>>>,
     _guard: DefaultGuard,
+    /// With a single one, tracing asks only the thread that comes first whether an event is wanted by anybody.
+    _second: Dispatch,
 }
 
 /// One event.
@@ -38,6 +40,7 @@ impl Logged {
         };
         Self {
             lines,
+            _second: Dispatch::new(NoSubscriber::default()),
             _guard: tracing::subscriber::set_default(collector),
         }
     }

@@ -402,6 +402,10 @@ fn replies_that_are_not_written_are_held() {
 #[test]
 fn nothing_is_held_of_a_connection_that_is_gone() {
     let [mut one, other] = two(10_000_000);
+    one.server.open_window = 0;
+    let _answered = one.call(b"x");
+    let answered = one.server.accept(one.now);
+    one.server.reply(&answered, &vec![0; 100_000], one.now);
     let _call = one.start(Call::new(vec![0; 1_000_000]));
     let _send = one.start(Call::send(vec![0; 1_000_000]));
     one.settle();
