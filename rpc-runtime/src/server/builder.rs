@@ -130,7 +130,7 @@ impl ServerBuilder {
     /// When all is held, what comes of unfinished calls fails them, and one-way calls are dropped as overload, which their
     /// senders find in the account; until then their credit alone bounds them, for it comes back only as they leave.
     pub fn max_buffered_bytes(mut self, bytes: u64) -> Self {
-        self.max_buffered_bytes = Some(bytes);
+        self.max_buffered_bytes = Some(bytes.max(1));
         self
     }
 
