@@ -190,6 +190,9 @@ impl Connection {
             flow.wake(&mut self.woken);
         }
         self.calls.abandon(id);
+        if self.share.is_told() {
+            self.note_held();
+        }
         if was_waiting {
             self.withdraw(id);
             self.note_use(now);

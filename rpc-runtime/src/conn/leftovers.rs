@@ -28,6 +28,7 @@ impl Connection {
     pub(crate) fn leftovers(&self) -> Vec<&'static str> {
         let waiting = &self.waiters;
         let all = [
+            ("memory of the server", self.share.is_told()),
             ("not closed", !self.is_closed()),
             ("calls or tombstones", !self.calls.is_empty()),
             ("bytes of replies", self.calls.held().1 > 0),

@@ -3,6 +3,7 @@
 use std::{
     collections::VecDeque,
     io,
+    sync::Arc,
     task::{Context, Poll, Waker},
     time::Duration,
 };
@@ -24,6 +25,7 @@ use crate::{
         Frame, Output,
         control::{DropReason, Reason},
     },
+    memory::Memory,
     priority::Priorities,
 };
 
@@ -117,6 +119,7 @@ impl World {
             keep_alive: Some(Duration::from_secs(30)),
             dead_after: Duration::from_secs(20),
             ping_floor: Duration::from_secs(10),
+            slow_frame: Duration::from_secs(30),
             write_stall: Duration::from_secs(30),
             linger: Duration::from_secs(1),
             max_age: None,
@@ -132,6 +135,10 @@ impl World {
             max_stream_window: 64 << 10,
             serves: true,
             priorities: Priorities::default(),
+            metadata_bytes: 4 << 10,
+            max_faults: 1024,
+            counts: Arc::default(),
+            memory: Arc::new(Memory::new(300 << 10)),
         };
         Self {
             conn: Connection::new(side, settings.clone()),
@@ -228,16 +235,22 @@ impl World {
             return;
         }
         self.input.extend_from_slice(bytes);
+        let mut is_new = false;
         loop {
             let mut frame = Frame::default();
             match self.codec.decode_into(&mut self.input, &mut frame) {
-                Ok(true) => self.conn.handle_frame(&mut frame, self.now),
+                Ok(true) => {
+                    is_new = true;
+                    self.conn.handle_frame(&mut frame, self.now);
+                }
                 Ok(false) => {
                     if let Some(fragment) = self.codec.fragment(&self.input) {
                         if let Some(message) = self.conn.lend_message(&fragment) {
                             self.codec.place(fragment, message, &mut self.input);
                         }
                     }
+                    let rest = self.codec.rest(&self.input);
+                    self.conn.handle_rest(rest, is_new, self.now);
                     break;
                 }
                 Err(error) => {
@@ -333,7 +346,8 @@ impl World {
             let id = arrived.id;
             self.use_stream(id, dice);
             if dice.u8() > 250 {
-                self.conn.break_stream(id, Status::new(Code::Internal, "broken"));
+                self.conn
+                    .break_stream(id, Status::new(Code::Internal, "broken"), self.now);
             }
             let _ = poll(|cx| self.conn.poll_unwanted(id, cx));
             let _ = poll(|cx| self.conn.poll_room(id, dice.u16().into(), cx));
