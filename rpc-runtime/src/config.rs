@@ -114,7 +114,8 @@ impl Limits {
         self
     }
 
-    /// How many bytes of replies and of streams may lie here that nobody has taken yet. Default 64 MiB.
+    /// How many bytes of replies and of streams may lie here that nobody has taken yet, with the metadata and the details
+    /// of replies. Default 64 MiB.
     ///
     /// A message that would pass it fails its own call. Windows of streams are widened within half of it.
     #[must_use]

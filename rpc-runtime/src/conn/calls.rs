@@ -189,12 +189,13 @@ impl Calls {
     #[inline]
     fn delivered(&mut self, outcome: &Result<Reply, Failure>) {
         self.undelivered -= 1;
-        if let Ok(reply) = outcome {
-            self.held.bytes -= reply.payload.len();
-        }
+        self.held.bytes -= match outcome {
+            Ok(reply) => reply.held_len(),
+            Err(failure) => failure.held_len(),
+        };
     }
 
-    /// Gives a call its outcome; a tombstone needs none. The bytes of a reply must be counted in the inbox already.
+    /// Gives a call its outcome; a tombstone needs none. What it takes of the inbox must be counted already.
     pub(super) fn resolve(&mut self, id: u64, outcome: Result<Reply, Failure>, woken: &mut Woken) {
         if let Some(call) = self.table.get_mut(id) {
             if call.resolve(outcome, &mut self.held, woken) {

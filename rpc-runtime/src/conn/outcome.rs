@@ -7,6 +7,7 @@ use super::{
     calls::{Open, PartialReply, Place},
     credit::{Wanted, charge},
     fragments::{WrongLength, whole},
+    types::status_len,
 };
 use crate::{
     Code, Executed, Metadata, Status,
@@ -56,8 +57,15 @@ impl Connection {
     #[cold]
     fn refused(&mut self, id: u64, frame: &mut Frame) {
         let executed = executed(frame.flags);
-        self.calls
-            .fail(id, Cause::Replied(status(frame)), executed, &mut self.woken);
+        let status = status(frame);
+        let len = status_len(&status);
+        let cause = match len == 0 || self.fill_inbox(len) {
+            true => Cause::Replied(status),
+            false => Cause::InboxFull {
+                max: self.settings.inbox_bytes,
+            },
+        };
+        self.calls.fail(id, cause, executed, &mut self.woken);
     }
 
     /// Why a call cannot take a REPLY that says that its handler succeeded.
@@ -233,7 +241,7 @@ impl Connection {
     /// Gives a call that is waited for its whole reply, if there is room for it.
     #[inline(always)]
     fn deliver(&mut self, id: u64, mut reply: Reply) {
-        if !self.fill_inbox(reply.payload.len()) {
+        if !self.fill_inbox(reply.held_len()) {
             self.overflow(id);
             return self.close_call(id);
         }

@@ -148,6 +148,14 @@ pub(crate) struct Reply {
     pub(crate) run_us: u64,
 }
 
+impl Reply {
+    /// How much it takes of the inbox.
+    #[inline]
+    pub(super) fn held_len(&self) -> u64 {
+        self.payload.len() + self.metadata.held_len()
+    }
+}
+
 impl fmt::Debug for Reply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reply")
@@ -168,6 +176,21 @@ pub(crate) struct Failure {
     pub(crate) phase: Phase,
     /// Whether its handler ran.
     pub(crate) executed: Executed,
+}
+
+impl Failure {
+    /// How much it takes of the inbox: what the peer's refusal brings beside its text.
+    pub(super) fn held_len(&self) -> u64 {
+        match &self.cause {
+            Cause::Replied(status) => status_len(status),
+            _ => 0,
+        }
+    }
+}
+
+/// How much a status takes of the inbox.
+pub(super) fn status_len(status: &Status) -> u64 {
+    status.details().len() as u64 + status.metadata().held_len()
 }
 
 /// What ended a call, or the connection.

@@ -371,6 +371,37 @@ fn messages_of_a_stream_that_nobody_takes_are_held() {
 }
 
 #[test]
+fn what_travels_beside_replies_fills_the_inbox_too() {
+    let small = Settings {
+        inbox_bytes: 300_000,
+        ..settings()
+    };
+    let mut pair = Pair::with(small, settings());
+    let mut calls: Vec<_> = (0..6).map(|_| pair.start(Call::new(b"x"))).collect();
+    pair.settle();
+    let status = status(Code::NotFound, "no").with_details(Bytes::from(vec![7; 100_000]));
+    for _ in 0..5 {
+        let arrived = pair.server.accept(pair.now);
+        pair.server.conn.end(arrived.id, End::Failed(&status), pair.now);
+        pair.settle();
+    }
+    let mut last = calls.pop().unwrap();
+    let full = |call: &mut Call| {
+        assert!(call.poll(&mut pair.client.conn, pair.now));
+        assert_eq!(call.executed(), Executed::Yes);
+        matches!(call.failure().cause, Cause::InboxFull { max: 300_000 })
+    };
+    let full: Vec<_> = calls.iter_mut().map(full).collect();
+    assert_eq!(full, [false, false, false, true, true]);
+    // Whoever takes a failure makes room, and one that brings nothing needs none.
+    let arrived = pair.server.accept(pair.now);
+    pair.server.conn.end(arrived.id, End::Failed(&status), pair.now);
+    assert!(pair.poll(&mut last));
+    assert_eq!(last.status().details().len(), 100_000);
+    pair.assert_quiescent();
+}
+
+#[test]
 fn tiny_messages_of_a_stream_use_up_its_window() {
     let mut pair = Pair::new();
     pair.client.conn.calls.take_id();
