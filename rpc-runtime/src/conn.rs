@@ -567,10 +567,12 @@ impl Connection {
         self.share.hold(self.unread() + unwritten);
     }
 
-    /// This side ends the connection because of what the peer did or did not do.
+    /// This side ends the connection because of what the peer did or did not do. The first reason counts.
     pub(crate) fn note_cut(&mut self, cut: Cut) {
-        cut.count(&self.settings.counts).add();
-        self.cut = Some(cut);
+        if self.cut.is_none() {
+            cut.count(&self.settings.counts).add();
+            self.cut = Some(cut);
+        }
     }
 
     /// Starts nothing more: what is in the output is still written until `until`, then the peer may end its side.

@@ -127,14 +127,19 @@ impl KeepAlive {
 
     /// When a ping should go out because nothing came for `silence`.
     pub(super) fn due_at(&self, silence: Time, floor: Time) -> Option<Time> {
-        let due = self.last_read.saturating_add(silence).max(self.allowed_at(floor));
-        (!self.is_waiting()).then_some(due)
+        if self.is_waiting() {
+            return None;
+        }
+        Some(self.last_read.saturating_add(silence).max(self.allowed_at(floor)))
     }
 
     /// When the peer counts as dead, unless something is heard of it before.
     pub(super) fn dead_at(&self, dead_after: Time) -> Option<Time> {
+        if !self.is_waiting() {
+            return None;
+        }
         let heard = self.waiting_since.max(self.last_read).max(self.last_written);
-        self.is_waiting().then_some(heard.saturating_add(dead_after))
+        Some(heard.saturating_add(dead_after))
     }
 
     /// Whether a ping is not answered.

@@ -181,6 +181,21 @@ fn a_protocol_error_is_counted_once() {
 }
 
 #[test]
+fn a_peer_that_stalls_while_it_is_sent_away_is_counted_once() {
+    let mut pair = Pair::new();
+    pair.server.open_window = 0;
+    let _call = pair.call(b"x");
+    let arrived = pair.server.accept(pair.now);
+    pair.server.reply(&arrived, b"y", pair.now);
+    pair.advance(ms(29_500));
+    pair.server
+        .inject(header(Kind::Other(11), 0, Flags::NONE), b"", pair.now);
+    pair.advance(secs(10));
+    assert!(pair.server.conn.is_closed());
+    assert_eq!(counters(&pair).to_string(), "ended_by_protocol=1");
+}
+
+#[test]
 fn a_connection_that_is_as_it_should_be_counts_nothing() {
     let mut pair = Pair::new();
     for n in 0..100u8 {
