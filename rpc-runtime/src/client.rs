@@ -39,7 +39,9 @@ pub use self::{
     streaming::Streaming,
 };
 use self::{channel::Want, channels::Channels, deadline::Deadline, keeper::Target, route::Place};
-use crate::{Account, DrainReport, Error, Service, builtin::PING, config::CALL_TIMEOUT, server::InProcess};
+use crate::{
+    Account, DrainReport, Error, Load, Service, builtin::PING, config::CALL_TIMEOUT, server::InProcess,
+};
 
 /// A channel to one service: connects, and connects again after a loss, as calls need it.
 ///
@@ -222,6 +224,14 @@ impl Client {
     /// Watches how [`Client::state`] changes.
     pub fn watch_state(&self) -> StateWatch {
         self.channel().watch_state()
+    }
+
+    /// What the client has in hand right now, on all of its connections.
+    pub fn load(&self) -> Load {
+        self.channels
+            .all()
+            .map(|channel| channel.load())
+            .fold(Load::default(), Load::and)
     }
 
     /// Why there is no connection: what came of the last attempts, or how the last connection ended. None while there

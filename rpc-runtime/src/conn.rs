@@ -23,6 +23,7 @@ mod keep_alive;
 #[cfg(any(test, fuzzing))]
 mod leftovers;
 mod lines;
+mod load;
 mod outcome;
 mod pace;
 mod queue;

@@ -65,6 +65,7 @@ mod frame;
 #[allow(unreachable_pub, missing_docs, reason = "only fuzz targets reach it")]
 #[doc(hidden)]
 pub mod fuzz;
+mod load;
 mod memory;
 mod metadata;
 mod priority;
@@ -88,6 +89,7 @@ pub use context::Context;
 pub use counters::Counters;
 pub use error::{Error, Executed, LostSends, Phase};
 pub use futures_core::Stream;
+pub use load::Load;
 pub use metadata::Metadata;
 pub use priority::Priority;
 pub use prost::Message;

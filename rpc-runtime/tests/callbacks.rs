@@ -1,5 +1,6 @@
 //! Calls from a server to its client, on the same connection.
 
+mod gate;
 mod tape;
 
 use std::{
@@ -73,7 +74,7 @@ impl Service for Ring {
 struct Running {
     ring: Ring,
     address: String,
-    serving: tokio::task::JoinHandle<()>,
+    serving: tokio::task::JoinHandle<Result<rpc_runtime::DrainReport, Error>>,
 }
 
 impl Running {
@@ -87,7 +88,7 @@ impl Running {
             .signals(false);
         let server = server.bind().await.unwrap();
         let address = server.addresses()[0].clone();
-        let serving = tokio::spawn(async move { drop(server.serve().await) });
+        let serving = gate::serve(server);
         Self {
             ring,
             address,
@@ -110,7 +111,7 @@ impl Running {
     }
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn a_handler_calls_its_caller_back() {
     for address in ["tcp://127.0.0.1:0", "mem:callbacks-back"] {
         let server = Running::start(address, Limits::default()).await;
@@ -120,11 +121,11 @@ async fn a_handler_calls_its_caller_back() {
         let answer: u64 = within(client.call().send_recv(&ASK, 21u64)).await.unwrap();
         assert_eq!(answer, 42);
         within(client.terminate()).await.unwrap();
-        within(server.serving).await.unwrap();
+        within(server.serving).await.unwrap().unwrap();
     }
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn a_client_that_serves_nothing_refuses_to_be_called() {
     let server = Running::start("mem:callbacks-deaf", Limits::default()).await;
     let client = within(server.client().connect()).await.unwrap();
@@ -134,7 +135,7 @@ async fn a_client_that_serves_nothing_refuses_to_be_called() {
     assert_eq!(error.code(), Code::Unimplemented, "{error}");
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn a_server_calls_a_subscriber_for_as_long_as_its_connection_lives() {
     let server = Running::start("mem:callbacks-subscribe", Limits::default()).await;
     let tape = Tape::default();
@@ -181,7 +182,7 @@ async fn a_server_calls_a_subscriber_for_as_long_as_its_connection_lives() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn closing_a_stub_to_a_caller_leaves_the_connection_alone() {
     let server = Running::start("mem:callbacks-close", Limits::default()).await;
     let client = within(server.client().serve(Tape::default()).connect())
@@ -201,7 +202,7 @@ async fn closing_a_stub_to_a_caller_leaves_the_connection_alone() {
     within(server.subscriber().ping()).await.unwrap();
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn calls_inside_of_calls_come_to_an_end() {
     let server = Running::start("mem:callbacks-deep", Limits::default()).await;
     let ring = Ring::default();
@@ -214,7 +215,7 @@ async fn calls_inside_of_calls_come_to_an_end() {
     assert_eq!(both, [15, 16]);
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(start_paused = true, crate = "gate")]
 async fn handlers_that_call_each_other_do_not_wait_for_each_others_slots() {
     let limits = Limits::default().max_calls(16);
     let server = Running::start("mem:callbacks-slots", limits.clone()).await;
@@ -232,7 +233,7 @@ async fn handlers_that_call_each_other_do_not_wait_for_each_others_slots() {
     assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn two_services_of_one_name_are_a_clear_error() {
     let server = Running::start("mem:callbacks-twice", Limits::default()).await;
     let twice = server.client().serve(Tape::default()).serve(Tape::default());

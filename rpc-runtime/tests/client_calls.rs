@@ -1,13 +1,14 @@
 //! What a call brings back: replies, refusals, limits; and what a dropped one leaves behind.
 
 mod desk;
+mod gate;
 
 use std::{collections::HashSet, pin::pin, task::Poll};
 
 use desk::*;
 use rpc_runtime::{Bytes, Client, Code, Executed, Limits, Message, Metadata, Phase};
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn every_transport_carries_a_call() {
     let desk = Desk::default();
     let mut clients = vec![Client::in_process(desk.clone())];
@@ -25,7 +26,7 @@ async fn every_transport_carries_a_call() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn a_refusal_brings_its_code_text_details_and_metadata() {
     let client = Client::in_process(Desk::default());
     let call = client.call().metadata("k", "v").metadata("k2", vec![0, 255]);
@@ -48,7 +49,7 @@ async fn a_refusal_brings_its_code_text_details_and_metadata() {
     assert_eq!(error.peer(), Some("in-process"));
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn metadata_reaches_the_handler() {
     let client = Client::in_process(Desk::default());
     let value: Bytes = within(client.call().metadata("k", "v").send_recv(&ENTRY, ()))
@@ -57,7 +58,7 @@ async fn metadata_reaches_the_handler() {
     assert_eq!(value, "v");
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn metadata_over_the_limit_never_leaves() {
     let client = Client::in_process(Desk::default());
     let call = client.call().metadata("k", vec![0; Metadata::MAX_LEN]);
@@ -70,7 +71,7 @@ async fn metadata_over_the_limit_never_leaves() {
     assert_eq!(echo(&client, "next").await.unwrap(), "next");
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn a_request_over_the_peers_limit_fails_here_and_alone() {
     let desk = Desk::default();
     let limits = Limits::default().max_message(100_000);
@@ -92,7 +93,7 @@ async fn a_request_over_the_peers_limit_fails_here_and_alone() {
     assert_eq!(next.unwrap().len(), 90_000);
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn a_reply_over_our_limit_fails_its_call_alone() {
     let desk = Desk::default();
     let server = desk.serve("mem:client-calls-reply").await;
@@ -111,7 +112,7 @@ async fn a_reply_over_our_limit_fails_its_call_alone() {
     assert_eq!(echo(&client, "next").await.unwrap(), "next");
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn long_messages_travel_whole_in_both_directions() {
     let desk = Desk::default();
     let server = desk.serve("tcp://127.0.0.1:0").await;
@@ -122,7 +123,7 @@ async fn long_messages_travel_whole_in_both_directions() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn a_reply_of_another_type_is_executed_and_internal() {
     let client = Client::in_process(Desk::default());
     // The tag of `String` is that of `Bytes`, but these bytes are no text.
@@ -135,7 +136,7 @@ async fn a_reply_of_another_type_is_executed_and_internal() {
     assert_eq!(error.procedure(), Some("desk.v1.Desk/rpc_echo"));
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn an_unknown_procedure_is_not_executed() {
     let client = Client::in_process(Desk::default());
     let error = within(client.call().send_recv::<_, ()>(&NOWHERE, ()))
@@ -147,7 +148,7 @@ async fn an_unknown_procedure_is_not_executed() {
     );
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(flavor = "multi_thread", crate = "gate")]
 async fn ten_thousand_calls_fit_through_one_connection() {
     let desk = Desk::default();
     let server = desk.serve("tcp://127.0.0.1:0").await;
@@ -166,7 +167,7 @@ async fn ten_thousand_calls_fit_through_one_connection() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn dropped_calls_leave_nothing_behind() {
     let desk = Desk::default();
     let limits = Limits::default().max_calls(16);
@@ -202,7 +203,7 @@ async fn dropped_calls_leave_nothing_behind() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn a_future_of_a_call_is_send_and_a_dropped_send_affects_no_other() {
     fn is_send<T: Send>(value: T) -> T {
         value
@@ -221,7 +222,7 @@ async fn a_future_of_a_call_is_send_and_a_dropped_send_affects_no_other() {
     until(|| desk.sum() == 10).await;
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn a_call_sees_what_the_sends_before_it_did() {
     let desk = Desk::default();
     let server = desk.serve("tcp://127.0.0.1:0").await;

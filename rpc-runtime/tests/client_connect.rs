@@ -1,6 +1,7 @@
 //! How a client finds its server, and finds it again; and how it ends.
 
 mod desk;
+mod gate;
 
 use std::{io, time::Duration};
 
@@ -28,7 +29,7 @@ fn hang(client: &Client) -> JoinHandle<Result<(), Error>> {
     tokio::spawn(async move { client.call().timeout(None).send_recv(&HANG, ()).await })
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn connect_fails_at_once_when_nobody_listens() {
     // A port that was free a moment ago.
     let port = TcpListener::bind("127.0.0.1:0")
@@ -64,7 +65,7 @@ async fn connect_fails_at_once_when_nobody_listens() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn a_bad_address_fails_connect_and_every_call_of_a_lazy_client() {
     let error = within(Client::connect("localhost:80")).await.unwrap_err();
     assert_eq!(error.code(), Code::InvalidArgument);
@@ -134,7 +135,7 @@ fn outside_of_a_runtime_a_close_is_an_error_and_closes_all_the_same() {
     });
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(start_paused = true, crate = "gate")]
 async fn a_lazy_client_finds_a_server_that_comes_later() {
     let client = Client::builder("mem:client-connect-later")
         .timeout(LONG)
@@ -149,7 +150,7 @@ async fn a_lazy_client_finds_a_server_that_comes_later() {
     server.stop().await;
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn many_first_calls_share_one_connection() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = Client::connect_lazy(format!("tcp://{}", listener.local_addr().unwrap()));
@@ -166,7 +167,7 @@ async fn many_first_calls_share_one_connection() {
     assert!(second.is_pending());
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn a_caller_that_gives_up_does_not_abort_the_attempt() {
     let desk = Desk::default();
     let server = desk.serve("tcp://127.0.0.1:0").await;
@@ -179,7 +180,7 @@ async fn a_caller_that_gives_up_does_not_abort_the_attempt() {
     assert_eq!(echo(&client, "hello").await.unwrap(), "hello");
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn a_client_finds_its_server_again_after_a_restart() {
     for address in ["mem:client-connect-restart".to_owned(), unix("restart")] {
         let mut server = Desk::default().serve(&address).await;
@@ -193,7 +194,7 @@ async fn a_client_finds_its_server_again_after_a_restart() {
     }
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(start_paused = true, crate = "gate")]
 async fn calls_wait_while_their_server_is_away() {
     let server = Desk::default().serve("mem:client-connect-away").await;
     // Longer than the longest pause between two attempts.
@@ -210,7 +211,7 @@ async fn calls_wait_while_their_server_is_away() {
     assert_eq!(within(call).await.unwrap().unwrap(), "hello");
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn a_draining_server_finishes_a_call_while_the_next_goes_to_its_successor() {
     let old = Desk::default();
     let server = old
@@ -234,7 +235,7 @@ async fn a_draining_server_finishes_a_call_while_the_next_goes_to_its_successor(
         }
     })
     .await;
-    let serving = tokio::spawn(next.unwrap().serve());
+    let serving = gate::serve(next.unwrap());
     within(client.call().send_recv::<_, ()>(&ADD, 1_u64))
         .await
         .unwrap();
@@ -245,7 +246,7 @@ async fn a_draining_server_finishes_a_call_while_the_next_goes_to_its_successor(
     serving.abort();
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(start_paused = true, crate = "gate")]
 async fn every_close_waits_for_the_last_connection() {
     let old = Desk::default();
     let server = old.serve("mem:client-connect-two").await;
@@ -265,7 +266,7 @@ async fn every_close_waits_for_the_last_connection() {
             Err(_) => tokio::task::yield_now().await,
         }
     };
-    let serving = tokio::spawn(server_again.serve());
+    let serving = gate::serve(server_again);
     let last = hang(&client);
     // The pause before the next connection has to pass.
     while new.hanging() == 0 {
@@ -291,7 +292,7 @@ async fn every_close_waits_for_the_last_connection() {
     serving.abort();
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn a_peer_that_speaks_something_else_fails_calls_at_once() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("tcp://{}", listener.local_addr().unwrap());
@@ -324,7 +325,7 @@ async fn a_peer_that_speaks_something_else_fails_calls_at_once() {
     serving.abort();
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn a_lost_connection_fails_its_calls_and_the_next_call_makes_another() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = Client::connect_lazy(format!("tcp://{}", listener.local_addr().unwrap()));
@@ -350,7 +351,7 @@ async fn a_lost_connection_fails_its_calls_and_the_next_call_makes_another() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn a_closed_client_takes_no_more_calls() {
     let desk = Desk::default();
     let server = desk.serve("tcp://127.0.0.1:0").await;
@@ -381,7 +382,7 @@ async fn a_closed_client_takes_no_more_calls() {
         .unwrap();
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn close_lets_open_calls_finish() {
     let desk = Desk::default();
     let server = desk.serve("mem:client-connect-close").await;
@@ -402,7 +403,7 @@ async fn close_lets_open_calls_finish() {
     }
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(start_paused = true, crate = "gate")]
 async fn close_cuts_what_does_not_finish_in_time() {
     let desk = Desk::default();
     let server = desk.serve("mem:client-connect-cut").await;
@@ -427,7 +428,7 @@ async fn close_cuts_what_does_not_finish_in_time() {
     until(|| desk.hanging() == 0).await;
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(start_paused = true, crate = "gate")]
 async fn close_ends_callers_that_wait_for_a_connection() {
     let _silent = silent("mem:client-connect-silent-to-close").await;
     for address in [
@@ -446,7 +447,7 @@ async fn close_ends_callers_that_wait_for_a_connection() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn what_a_dropped_client_has_sent_still_arrives() {
     let desk = Desk::default();
     for address in ["tcp://127.0.0.1:0", "mem:client-connect-dropped"] {
@@ -506,7 +507,7 @@ fn a_client_survives_a_runtime_that_ended_before_it_could_connect() {
     assert_eq!(runtime().block_on(echo(&client, "hello")).unwrap(), "hello");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4, crate = "gate")]
 async fn every_call_ends_whatever_becomes_of_its_server() {
     let desk = Desk::default();
     for address in ["mem:client-connect-chaos".to_owned(), unix("chaos")] {
@@ -544,7 +545,7 @@ async fn every_call_ends_whatever_becomes_of_its_server() {
     }
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(start_paused = true, crate = "gate")]
 async fn calls_of_a_terminated_in_process_server_fail_at_once() {
     let client = Client::in_process(Desk::default());
     assert_eq!(echo(&client, "before").await.unwrap(), "before");

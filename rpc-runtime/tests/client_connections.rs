@@ -1,5 +1,6 @@
 //! Clients that keep several connections to their server.
 
+mod gate;
 mod lab;
 
 use std::collections::BTreeMap;
@@ -21,7 +22,7 @@ async fn spread(client: &Client, calls: usize) -> BTreeMap<String, usize> {
     spread
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn calls_take_turns_and_one_ways_keep_to_one_connection() {
     let lab = Lab::default();
     let server = lab.serve("tcp://127.0.0.1:0").await;
@@ -43,7 +44,7 @@ async fn calls_take_turns_and_one_ways_keep_to_one_connection() {
     within(client.flush()).await.unwrap();
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn closing_waits_for_the_calls_of_every_connection() {
     let lab = Lab::default();
     let server = lab.serve("tcp://127.0.0.1:0").await;
@@ -67,7 +68,7 @@ async fn closing_waits_for_the_calls_of_every_connection() {
     assert!(server.report().await.is_clean());
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn every_connection_comes_back_after_a_restart() {
     let lab = Lab::default();
     let server = lab.serve("tcp://127.0.0.1:0").await;

@@ -1,6 +1,7 @@
 //! A deadline bounds a call in each of its phases. Time is paused, so every bound is exact.
 
 mod desk;
+mod gate;
 
 use std::{io, time::Duration};
 
@@ -27,7 +28,7 @@ async fn fails_after<T: std::fmt::Debug>(
     error
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(start_paused = true, crate = "gate")]
 async fn a_handler_that_never_ends_is_waited_for_until_the_deadline() {
     let desk = Desk::default();
     let client = Client::in_process(desk.clone());
@@ -42,7 +43,7 @@ async fn a_handler_that_never_ends_is_waited_for_until_the_deadline() {
     assert_eq!(echo(&client, "next").await.unwrap(), "next");
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(start_paused = true, crate = "gate")]
 async fn the_default_is_half_a_minute_and_can_be_set() {
     let client = Client::in_process(Desk::default());
     fails_after(
@@ -61,7 +62,7 @@ async fn the_default_is_half_a_minute_and_can_be_set() {
     );
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(start_paused = true, crate = "gate")]
 async fn a_call_that_finds_nobody_tries_until_its_deadline() {
     let client = Client::connect_lazy("mem:client-deadlines-nobody");
     let error = fails_after(
@@ -85,7 +86,7 @@ async fn a_call_that_finds_nobody_tries_until_its_deadline() {
     assert_eq!(source.unwrap().kind(), io::ErrorKind::ConnectionRefused);
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(start_paused = true, crate = "gate")]
 async fn a_call_without_a_slot_waits_until_its_deadline() {
     let desk = Desk::default();
     let limits = Limits::default().max_calls(16);
@@ -114,7 +115,7 @@ async fn a_call_without_a_slot_waits_until_its_deadline() {
     assert_eq!(echo(&client, "next").await.unwrap(), "next");
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(start_paused = true, crate = "gate")]
 async fn a_call_without_time_is_never_sent() {
     let desk = Desk::default();
     let client = Client::in_process(desk.clone());
@@ -132,7 +133,7 @@ async fn a_call_without_time_is_never_sent() {
     assert_eq!(desk.sum(), 0);
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(start_paused = true, crate = "gate")]
 async fn the_clock_starts_at_the_first_poll() {
     let client = Client::in_process(Desk::default());
     let call = client.call().timeout(BOUND).send_recv::<_, ()>(&HANG, ());
@@ -140,7 +141,7 @@ async fn the_clock_starts_at_the_first_poll() {
     fails_after(BOUND, call).await;
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(start_paused = true, crate = "gate")]
 async fn a_call_inside_a_handler_inherits_what_is_left() {
     let far = Desk::default();
     let client = Client::in_process(Desk::nesting(Client::in_process(far.clone())));
@@ -152,7 +153,7 @@ async fn a_call_inside_a_handler_inherits_what_is_left() {
     }
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(start_paused = true, crate = "gate")]
 async fn flush_barrier_and_ping_are_bounded_too() {
     // Bound, and never served: nobody answers the handshake.
     let server = rpc_runtime::Server::builder()
@@ -175,7 +176,7 @@ async fn flush_barrier_and_ping_are_bounded_too() {
     drop(server);
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(start_paused = true, crate = "gate")]
 async fn connect_is_bounded_by_its_own_timeout() {
     let server = rpc_runtime::Server::builder()
         .service(Desk::default())
@@ -200,7 +201,7 @@ async fn connect_is_bounded_by_its_own_timeout() {
     drop(server);
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(start_paused = true, crate = "gate")]
 async fn a_terminate_has_no_timeout_of_its_own_and_still_ends() {
     let bound = Duration::from_secs(30);
     let error = fails_after(

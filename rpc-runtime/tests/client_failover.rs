@@ -1,6 +1,7 @@
 //! One service at several addresses: which is tried when, and what calls see of it.
 
 mod desk;
+mod gate;
 
 use std::time::Duration;
 
@@ -28,7 +29,7 @@ async fn add(client: &Client) {
         .unwrap();
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(start_paused = true, crate = "gate")]
 async fn the_first_address_that_answers_is_used() {
     let (b, c) = (Desk::default(), Desk::default());
     let _b = b.serve("mem:failover-first-b").await;
@@ -43,7 +44,7 @@ async fn the_first_address_that_answers_is_used() {
     assert!(client.last_failure().is_none());
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(start_paused = true, crate = "gate")]
 async fn a_lost_server_is_followed_by_the_next_and_the_last_by_the_first() {
     let names = [
         "mem:failover-wrap-a",
@@ -70,7 +71,7 @@ async fn a_lost_server_is_followed_by_the_next_and_the_last_by_the_first() {
     assert_eq!(order, [0, 1, 2, 0, 1, 2, 0]);
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(start_paused = true, crate = "gate")]
 async fn connect_fails_only_if_all_addresses_do_and_its_error_names_them() {
     let builder = || Client::builder("mem:failover-all-a").address("mem:failover-all-b");
     let error = within(builder().connect()).await.unwrap_err();
@@ -93,7 +94,7 @@ async fn connect_fails_only_if_all_addresses_do_and_its_error_names_them() {
     );
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(start_paused = true, crate = "gate")]
 async fn calls_wait_until_one_of_the_addresses_answers() {
     let client = client(&["mem:failover-wait-a", "mem:failover-wait-b"]);
     let call = tokio::spawn({
@@ -107,7 +108,7 @@ async fn calls_wait_until_one_of_the_addresses_answers() {
     assert_eq!(within(call).await.unwrap().unwrap(), "hello");
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(start_paused = true, crate = "gate")]
 async fn one_bad_address_makes_every_call_fail_and_is_named() {
     let _server = Desk::default().serve("mem:failover-bad").await;
     let builder = || Client::builder("mem:failover-bad").address("localhost:80");
@@ -121,7 +122,7 @@ async fn one_bad_address_makes_every_call_fail_and_is_named() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn a_peer_that_speaks_something_else_is_passed_over() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("tcp://{}", listener.local_addr().unwrap());
@@ -162,7 +163,7 @@ fn load(client: &Client, callers: usize, stop: &tokio::sync::watch::Receiver<boo
     (0..callers).map(|i| tokio::spawn(caller(i))).collect()
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(start_paused = true, crate = "gate")]
 async fn a_rolling_restart_of_two_servers_fails_no_call() {
     let names = ["mem:failover-rolling-a", "mem:failover-rolling-b"];
     let desks = [Desk::default(), Desk::default()];
@@ -186,7 +187,7 @@ async fn a_rolling_restart_of_two_servers_fails_no_call() {
     }
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(start_paused = true, crate = "gate")]
 async fn a_restart_of_the_only_server_fails_no_call() {
     let desk = Desk::default();
     let mut server = desk.serve("mem:failover-alone").await;
@@ -238,7 +239,7 @@ async fn replaced(address: &str) -> (Client, Desk, Running, Running, JoinHandle<
     (client, new, server, successor, open)
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(start_paused = true, crate = "gate")]
 async fn a_terminate_does_not_hit_the_server_that_took_over() {
     let (client, new, server, successor, open) = replaced("mem:failover-terminate").await;
     // The client knows nothing but its old connection, which takes no more calls.
@@ -259,7 +260,7 @@ async fn a_terminate_does_not_hit_the_server_that_took_over() {
     server.stop().await;
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(start_paused = true, crate = "gate")]
 async fn a_one_way_terminate_does_not_hit_the_server_that_took_over() {
     let (client, new, server, successor, open) = replaced("mem:failover-send-terminate").await;
     within(client.call().send_terminate()).await.unwrap();

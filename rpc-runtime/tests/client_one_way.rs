@@ -1,6 +1,7 @@
 //! What a client can find out about its one-way calls.
 
 mod desk;
+mod gate;
 
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ async fn add(client: &Client, n: u64) -> Result<(), Error> {
     within(client.call().send(&ADD, n)).await
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn a_barrier_tells_what_became_of_every_send() {
     let desk = Desk::default();
     let server = desk.serve("tcp://127.0.0.1:0").await;
@@ -49,7 +50,7 @@ async fn a_barrier_tells_what_became_of_every_send() {
     );
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(start_paused = true, crate = "gate")]
 async fn barriers_in_a_row_do_not_wait_for_each_other() {
     let client = Client::in_process(Desk::default());
     let start = tokio::time::Instant::now();
@@ -65,7 +66,7 @@ async fn barriers_in_a_row_do_not_wait_for_each_other() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn a_flush_without_sends_needs_no_connection_and_a_barrier_makes_one() {
     let client = Client::connect_lazy("mem:client-one-way-nobody");
     within(client.flush()).await.unwrap();
@@ -73,7 +74,7 @@ async fn a_flush_without_sends_needs_no_connection_and_a_barrier_makes_one() {
     assert_eq!(within(client.barrier()).await.unwrap(), Default::default());
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(start_paused = true, crate = "gate")]
 async fn sends_that_a_lost_connection_may_have_lost_are_told_once() {
     let desk = Desk::default();
     let mut server = desk.serve("mem:client-one-way-lost").await;
@@ -106,7 +107,7 @@ async fn sends_that_a_lost_connection_may_have_lost_are_told_once() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn covered_sends_are_not_told_when_their_connection_is_lost() {
     let desk = Desk::default();
     let server = desk.serve("mem:client-one-way-covered").await;
@@ -119,7 +120,7 @@ async fn covered_sends_are_not_told_when_their_connection_is_lost() {
     assert_eq!(within(client.barrier()).await.unwrap().received(), 0);
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn more_sends_than_the_server_keeps_wait_and_none_is_lost() {
     let desk = Desk::default();
     let limits = Limits::default().send_bytes(64 << 10);
@@ -144,7 +145,7 @@ async fn more_sends_than_the_server_keeps_wait_and_none_is_lost() {
     until(|| desk.sum() == 16_000).await;
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn large_sends_arrive_whole_before_their_barrier() {
     let desk = Desk::default();
     let server = desk.serve("tcp://127.0.0.1:0").await;
@@ -172,7 +173,7 @@ fn counts(error: &Error) -> (u64, u64) {
     (lost.no(), lost.maybe())
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(start_paused = true, crate = "gate")]
 async fn lost_sends_of_several_connections_add_up() {
     let desk = Desk::default();
     let mut server = desk.serve("mem:client-one-way-several").await;
@@ -195,7 +196,7 @@ async fn lost_sends_of_several_connections_add_up() {
     within(client.barrier()).await.unwrap();
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn a_failure_of_another_kind_counts_no_lost_sends() {
     let client = Client::connect_lazy("localhost:80");
     let error = within(client.barrier()).await.unwrap_err();

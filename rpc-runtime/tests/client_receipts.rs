@@ -1,5 +1,6 @@
 //! What comes beside the outcome of a call, whatever its shape.
 
+mod gate;
 mod tape;
 
 use rpc_runtime::{
@@ -70,7 +71,7 @@ impl Service for Beside {
     }
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn what_comes_beside_the_end_is_in_the_receipt() {
     let client = Client::in_process(Beside);
     let receipt = Receipt::new();

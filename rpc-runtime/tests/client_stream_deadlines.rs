@@ -1,6 +1,7 @@
 //! A deadline bounds a call with streams in each of its phases, and an idle timeout beside it. Time is paused, so every
 //! bound is exact.
 
+mod gate;
 mod tape;
 
 use std::time::Duration;
@@ -38,7 +39,7 @@ async fn serve(name: &str, configure: impl FnOnce(ServerBuilder) -> ServerBuilde
         .listen(name)
         .signals(false);
     let server = configure(server).bind().await.unwrap();
-    tokio::spawn(server.serve());
+    gate::serve(server);
     (tape, within(Client::connect(name)).await.unwrap())
 }
 
@@ -55,7 +56,7 @@ async fn fill(sender: &mut Sender<String>) {
     }
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(start_paused = true, crate = "gate")]
 async fn a_reader_waits_until_the_deadline_of_the_call_and_no_longer() {
     let (tape, client) = client();
     let call = client.call().timeout(BOUND);
@@ -72,7 +73,7 @@ async fn a_reader_waits_until_the_deadline_of_the_call_and_no_longer() {
     tape.until_watching(0).await;
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(start_paused = true, crate = "gate")]
 async fn a_sender_waits_until_the_deadline_of_the_call_and_no_longer() {
     let (tape, client) = client();
     let begun = Instant::now();
@@ -89,7 +90,7 @@ async fn a_sender_waits_until_the_deadline_of_the_call_and_no_longer() {
     tape.until_watching(0).await;
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(start_paused = true, crate = "gate")]
 async fn a_reply_waits_until_the_deadline_of_the_call_and_no_longer() {
     let (tape, client) = client();
     let begun = Instant::now();
@@ -105,7 +106,7 @@ async fn a_reply_waits_until_the_deadline_of_the_call_and_no_longer() {
     tape.until_watching(0).await;
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(start_paused = true, crate = "gate")]
 async fn the_default_is_half_a_minute_and_covers_the_whole_stream() {
     let (_, client) = client();
     let start = Instant::now();
@@ -129,7 +130,7 @@ async fn the_default_is_half_a_minute_and_covers_the_whole_stream() {
     assert!(hour.is_err(), "there was a limit");
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(start_paused = true, crate = "gate")]
 async fn a_stream_that_finds_nobody_tries_until_its_deadline() {
     let client = Client::connect_lazy("mem:stream-deadlines-nobody");
     let timeout = Duration::from_secs(2);
@@ -161,7 +162,7 @@ async fn a_stream_that_finds_nobody_tries_until_its_deadline() {
     }
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(start_paused = true, crate = "gate")]
 async fn a_stream_without_a_slot_waits_until_its_deadline() {
     let limits = Limits::default().max_calls(16);
     let (tape, client) = serve("mem:stream-deadlines-slot", |server| server.limits(limits)).await;
@@ -191,7 +192,7 @@ async fn a_stream_without_a_slot_waits_until_its_deadline() {
     assert!(within(replies.message()).await.unwrap().is_none());
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(start_paused = true, crate = "gate")]
 async fn a_stream_to_a_server_that_does_not_answer_its_hello_waits_until_its_deadline() {
     // Bound, and never served.
     let server = Server::builder()
@@ -213,7 +214,7 @@ async fn a_stream_to_a_server_that_does_not_answer_its_hello_waits_until_its_dea
     );
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(start_paused = true, crate = "gate")]
 async fn a_stream_without_time_is_never_sent() {
     let (tape, client) = client();
     let call = client.call().timeout(Duration::ZERO);
@@ -279,7 +280,7 @@ impl Service for Nest {
     }
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(start_paused = true, crate = "gate")]
 async fn a_stream_inside_a_handler_inherits_what_is_left() {
     let (far, next) = client();
     let client = Client::in_process(Nest(next));
@@ -291,7 +292,7 @@ async fn a_stream_inside_a_handler_inherits_what_is_left() {
     }
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(start_paused = true, crate = "gate")]
 async fn an_idle_timeout_counts_from_the_last_message_in_either_direction() {
     let idle = Duration::from_secs(5);
     let (_, client) = client();
@@ -319,7 +320,7 @@ async fn an_idle_timeout_counts_from_the_last_message_in_either_direction() {
     );
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(start_paused = true, crate = "gate")]
 async fn a_sender_that_waits_for_credit_fails_at_the_idle_timeout() {
     let idle = Duration::from_secs(5);
     let (tape, client) = client();
@@ -335,7 +336,7 @@ async fn a_sender_that_waits_for_credit_fails_at_the_idle_timeout() {
     tape.until_watching(0).await;
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(start_paused = true, crate = "gate")]
 async fn a_handler_that_takes_its_time_is_not_idle_as_long_as_something_moves() {
     let (_, client) = client();
     let call = client.call().timeout(None).idle_timeout(Duration::from_secs(5));

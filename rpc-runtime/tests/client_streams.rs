@@ -1,5 +1,6 @@
 //! Calls with streams as a client sees them, on every transport.
 
+mod gate;
 mod tape;
 
 use std::{
@@ -22,7 +23,7 @@ async fn serve(address: &str, configure: impl FnOnce(ServerBuilder) -> ServerBui
         .await
         .unwrap();
     let address = server.addresses()[0].clone();
-    tokio::spawn(server.serve());
+    gate::serve(server);
     (tape, within(Client::connect(address)).await.unwrap())
 }
 
@@ -59,7 +60,7 @@ fn messages(count: usize) -> impl Iterator<Item = String> {
     (0..count).map(move |i| format!("{i}:{}", "x".repeat(sizes[i % sizes.len()])))
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2, crate = "gate")]
 async fn every_shape_passes_on_every_transport() {
     for (_, client) in everywhere("shapes").await {
         let mut numbers: Streaming<u64> = within(client.call().reply_stream(&COUNT, 1000u64)).await.unwrap();
@@ -90,7 +91,7 @@ async fn every_shape_passes_on_every_transport() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn neither_stream_waits_for_the_other_to_begin_or_to_end() {
     for (tape, client) in everywhere("turns").await {
         // The handler answers each message; the caller says the next one only then.
@@ -115,7 +116,7 @@ async fn neither_stream_waits_for_the_other_to_begin_or_to_end() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2, crate = "gate")]
 async fn many_streams_share_a_connection() {
     let (_, client) = serve("tcp://127.0.0.1:0", |server| server).await;
     let chats: Vec<_> = (0..100)
@@ -140,7 +141,7 @@ async fn many_streams_share_a_connection() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn a_whole_stream_is_sent_with_one_call() {
     struct Numbers(std::ops::Range<u64>);
     impl Stream for Numbers {
@@ -160,7 +161,7 @@ async fn a_whole_stream_is_sent_with_one_call() {
     assert_eq!(within(reply).await.unwrap(), 49_995_001);
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn streams_can_go_to_other_tasks() {
     fn is_send<T: Send + Unpin>(value: T) -> T {
         value
@@ -200,7 +201,7 @@ impl<T, S: Stream<Item = Result<T>>> Stream for Goods<S> {
     }
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn a_reader_that_stops_makes_the_handler_wait_and_nobody_else() {
     let (_, client) = serve("tcp://127.0.0.1:0", |server| server).await;
     let (mut sender, mut replies) = echo(&client).await;
@@ -235,7 +236,7 @@ async fn a_reader_that_stops_makes_the_handler_wait_and_nobody_else() {
     within(sending).await.unwrap();
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn streams_dropped_at_any_point_leave_nothing_behind() {
     let limits = Limits::default().max_calls(16);
     let (tape, client) = serve("mem:client-streams-drop", |server| server.limits(limits)).await;
@@ -311,7 +312,7 @@ async fn streams_dropped_at_any_point_leave_nothing_behind() {
     double(&client).await;
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn a_message_that_was_waited_for_and_given_up_is_not_lost() {
     let (_, client) = client();
     let mut replies: Streaming<u64> = within(client.call().reply_stream(&COUNT, 1000u64)).await.unwrap();
@@ -333,7 +334,7 @@ async fn a_message_that_was_waited_for_and_given_up_is_not_lost() {
     assert_eq!(read, (0..1000).collect::<Vec<_>>());
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn a_send_that_was_given_up_has_sent_its_message_or_not() {
     let (_, client) = client();
     let (mut sender, reply) = within(client.call().request_stream(&SUM, Ok::<u64, Error>))
@@ -359,7 +360,7 @@ async fn a_send_that_was_given_up_has_sent_its_message_or_not() {
     assert_eq!(within(reply).await.unwrap(), sum);
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn a_message_that_panics_harms_its_call_alone() {
     #[derive(Clone, Debug, Default)]
     struct Unwritable;

@@ -1,6 +1,7 @@
 //! Compression, where both sides have turned it on.
 #![cfg(all(feature = "lz4", feature = "zstd"))]
 
+mod gate;
 mod lab;
 
 use std::sync::{
@@ -85,7 +86,7 @@ fn long() -> String {
         .collect()
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn requests_and_replies_are_compressed_when_both_sides_say_so() {
     let text = long();
     for (theirs, ours) in [(BOTH[0], BOTH[0]), (BOTH[1], BOTH[1]), (BOTH[0], BOTH[1])] {
@@ -109,7 +110,7 @@ async fn requests_and_replies_are_compressed_when_both_sides_say_so() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn nothing_is_compressed_unless_both_sides_say_so() {
     let text = long();
     for (theirs, ours) in [(None, None), (Some(BOTH[0]), None), (None, Some(BOTH[1]))] {
@@ -130,7 +131,7 @@ async fn nothing_is_compressed_unless_both_sides_say_so() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn short_messages_and_those_that_become_no_shorter_travel_as_they_are() {
     let server = Lab::default()
         .serve_with("tcp://127.0.0.1:0", |server| {
@@ -167,7 +168,7 @@ fn fastrand_char() -> char {
     char::from_u32(0x100 + (seed >> 33) as u32 % 0x4000).unwrap_or('x')
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn a_request_that_cannot_be_unpacked_was_not_executed() {
     let lab = Lab::default();
     let server = lab
@@ -213,7 +214,7 @@ async fn a_request_that_cannot_be_unpacked_was_not_executed() {
     assert_eq!(lab.log(), [text]);
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn a_reply_that_cannot_be_unpacked_fails_its_call_which_was_executed() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("tcp://{}", listener.local_addr().unwrap());
@@ -282,7 +283,7 @@ fn garbage(id: u64) -> Frame {
     }
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn a_request_of_a_stream_that_cannot_be_unpacked_fails_its_call_whatever_the_handler_says() {
     let server = Lab::default()
         .serve_with("tcp://127.0.0.1:0", |server| {
@@ -303,7 +304,7 @@ async fn a_request_of_a_stream_that_cannot_be_unpacked_fails_its_call_whatever_t
     assert!(reply.message.contains("cannot be unpacked"), "{}", reply.message);
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn a_reply_of_a_stream_that_cannot_be_unpacked_ends_it_and_the_server_is_told() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("tcp://{}", listener.local_addr().unwrap());

@@ -1,6 +1,7 @@
 //! Connections that become old, or are idle for long: their clients go on by the next one, and no call fails.
 
 mod desk;
+mod gate;
 
 use std::{
     sync::{
@@ -56,7 +57,7 @@ async fn work(client: &Client) -> u64 {
     sent
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(start_paused = true, crate = "gate")]
 async fn a_client_outlives_the_connections_that_its_server_finds_too_old() {
     let desk = Desk::default();
     let server = desk
@@ -74,7 +75,7 @@ async fn a_client_outlives_the_connections_that_its_server_finds_too_old() {
     server.stop().await;
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(start_paused = true, crate = "gate")]
 async fn a_client_outlives_the_connections_that_it_finds_too_old_itself() {
     let desk = Desk::default();
     let server = desk.serve("mem:age-client").await;
@@ -93,7 +94,7 @@ async fn a_client_outlives_the_connections_that_it_finds_too_old_itself() {
     server.stop().await;
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(start_paused = true, crate = "gate")]
 async fn a_call_that_outlasts_the_grace_of_its_old_connection_is_cut() {
     let desk = Desk::default();
     let server = desk
@@ -120,7 +121,7 @@ async fn a_call_that_outlasts_the_grace_of_its_old_connection_is_cut() {
     server.stop().await;
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(start_paused = true, crate = "gate")]
 async fn a_report_knows_nothing_of_what_ages_have_cut() {
     let desk = Desk::default();
     let server = desk
@@ -139,7 +140,7 @@ async fn a_report_knows_nothing_of_what_ages_have_cut() {
     assert_eq!((report.completed(), report.aborted()), (0, 0), "{report}");
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(start_paused = true, crate = "gate")]
 async fn an_idle_connection_goes_and_the_next_call_makes_another() {
     let desk = Desk::default();
     let server = desk
@@ -171,7 +172,7 @@ async fn an_idle_connection_goes_and_the_next_call_makes_another() {
     server.stop().await;
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(start_paused = true, crate = "gate")]
 async fn a_client_lets_its_own_idle_connection_go() {
     let desk = Desk::default();
     let server = desk.serve("mem:age-idle-client").await;

@@ -1,5 +1,6 @@
 //! Each terminate that is asked for is one line of the audit log, and no line tells a secret.
 
+mod gate;
 mod lab;
 
 use lab::{audit::Logged, *};
@@ -7,7 +8,7 @@ use rpc_runtime::{Bytes, Client, Code, Executed, TerminatePolicy};
 
 const CANARY: &str = "canary-0x5eed-token";
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn each_terminate_is_one_audit_line_and_no_line_tells_a_token() {
     let logged = Logged::here();
     let lab = Lab::default();
@@ -65,7 +66,7 @@ async fn each_terminate_is_one_audit_line_and_no_line_tells_a_token() {
     assert!(!logged.all().contains(CANARY), "{}", logged.all());
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn a_terminate_of_another_instance_is_refused_and_the_server_goes_on() {
     let logged = Logged::here();
     let lab = Lab::default();
@@ -95,7 +96,7 @@ async fn a_terminate_of_another_instance_is_refused_and_the_server_goes_on() {
     assert_eq!(picked, ["denied instance ", "denied instance ", "allowed  true"]);
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn the_audit_tells_the_user_as_far_as_the_transport_does() {
     let own = {
         use std::os::unix::fs::MetadataExt;
@@ -137,7 +138,7 @@ async fn the_audit_tells_the_user_as_far_as_the_transport_does() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn an_in_process_terminate_is_in_the_audit_too() {
     let logged = Logged::here();
     let client = Client::in_process(Lab::default());
@@ -150,7 +151,7 @@ async fn an_in_process_terminate_is_in_the_audit_too() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn what_a_disabled_policy_hides_from_peers_is_in_the_audit() {
     let logged = Logged::here();
     let server = Lab::default()
@@ -176,7 +177,7 @@ async fn what_a_disabled_policy_hides_from_peers_is_in_the_audit() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn a_policy_that_panics_denies() {
     let logged = Logged::here();
     let policy = TerminatePolicy::custom(|_| panic!("on purpose"));

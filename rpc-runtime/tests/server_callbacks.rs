@@ -1,5 +1,6 @@
 //! What a server may do with its callers, and what a client that serves does when something ends.
 
+mod gate;
 mod lab;
 
 use std::time::Duration;
@@ -61,7 +62,7 @@ impl Scene {
     }
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(start_paused = true, crate = "gate")]
 async fn one_ways_that_outlive_a_clients_connection_do_not_hide_that_it_has_ended() {
     let scene = Scene::new("mem:callbacks-outlive").await;
     let Scene { served, client, .. } = &scene;
@@ -99,7 +100,7 @@ fn a_client_that_serves_outlives_the_runtime_that_it_connected_in() {
     }
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(start_paused = true, crate = "gate")]
 async fn a_client_that_closes_tells_its_handlers_and_lets_them_end() {
     for address in ["mem:callbacks-close", "mem:callbacks-drop"] {
         let scene = Scene::new(address).await;
@@ -118,7 +119,7 @@ async fn a_client_that_closes_tells_its_handlers_and_lets_them_end() {
     }
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(start_paused = true, crate = "gate")]
 async fn handlers_of_a_client_that_goes_are_dropped_in_bounded_time() {
     for address in ["mem:callbacks-close-bound", "mem:callbacks-drop-bound"] {
         let scene = Scene::new(address).await;
@@ -140,7 +141,7 @@ async fn handlers_of_a_client_that_goes_are_dropped_in_bounded_time() {
     }
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(start_paused = true, crate = "gate")]
 async fn handlers_of_a_server_that_drains_may_still_call_their_callers() {
     let scene = Scene::new("mem:callbacks-draining").await;
     scene.left_in_a_drain().await;
@@ -152,7 +153,7 @@ async fn handlers_of_a_server_that_drains_may_still_call_their_callers() {
     assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(start_paused = true, crate = "gate")]
 async fn a_client_that_closes_does_not_wait_for_the_drain_of_its_server() {
     let scene = Scene::new("mem:callbacks-draining-close").await;
     scene.left_in_a_drain().await;
@@ -165,7 +166,7 @@ async fn a_client_that_closes_does_not_wait_for_the_drain_of_its_server() {
     scene.running.report().await;
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(start_paused = true, crate = "gate")]
 async fn a_server_calls_its_caller_after_hours_of_silence() {
     let scene = Scene::new("mem:callbacks-silence").await;
     tokio::time::sleep(Duration::from_secs(5 * 3600)).await;
@@ -175,7 +176,7 @@ async fn a_server_calls_its_caller_after_hours_of_silence() {
     scene.running.report().await;
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(start_paused = true, crate = "gate")]
 async fn a_callback_ends_with_the_call_that_it_was_made_for() {
     let scene = Scene::new("mem:callbacks-deadline").await;
     let call = scene.client.call().timeout(Duration::from_secs(2));
@@ -192,7 +193,7 @@ async fn a_callback_ends_with_the_call_that_it_was_made_for() {
     scene.running.report().await;
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn a_client_that_serves_is_not_to_be_terminated() {
     let scene = Scene::new("mem:callbacks-terminate").await;
     let error = within(scene.stub.terminate()).await.unwrap_err();

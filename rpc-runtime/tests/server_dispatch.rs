@@ -1,5 +1,6 @@
 //! How handlers start, run and end.
 
+mod gate;
 mod lab;
 
 use std::time::Duration;
@@ -11,7 +12,7 @@ use tokio::{
     task::JoinSet,
 };
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn handlers_are_first_polled_in_the_order_of_submission() {
     let lab = Lab::default();
     let server = lab.serve("mem:dispatch-order").await;
@@ -23,7 +24,7 @@ async fn handlers_are_first_polled_in_the_order_of_submission() {
     assert_eq!(lab.log(), (0..500).map(|i| i.to_string()).collect::<Vec<_>>());
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn a_handler_that_waits_holds_up_nobody() {
     let lab = Lab::default();
     let server = lab.serve("mem:dispatch-wait").await;
@@ -34,7 +35,7 @@ async fn a_handler_that_waits_holds_up_nobody() {
     lab.logged("slow ended").await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2, crate = "gate")]
 async fn a_handler_that_blocks_its_thread_holds_up_nobody() {
     for transport in ["mem:dispatch-block", "tcp://127.0.0.1:0"] {
         let lab = Lab::default();
@@ -166,7 +167,7 @@ fn calls_that_compute_spread_over_the_workers() {
     });
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn a_call_that_is_spread_sees_what_the_sends_before_it_did() {
     let lab = Lab::default();
     let server = lab.serve("tcp://127.0.0.1:0").await;
@@ -221,7 +222,7 @@ fn more_declared_blocking_handlers_than_workers_hold_up_nobody() {
     });
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(start_paused = true, crate = "gate")]
 async fn a_panic_is_the_failure_of_its_call_alone() {
     let lab = Lab::default();
     let server = lab.serve("mem:dispatch-panic").await;
@@ -237,7 +238,7 @@ async fn a_panic_is_the_failure_of_its_call_alone() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn a_message_that_panics_when_it_is_written_is_the_failure_of_its_call_alone() {
     let lab = Lab::default();
     let server = lab.serve("mem:dispatch-unwritable").await;
@@ -256,7 +257,7 @@ async fn a_message_that_panics_when_it_is_written_is_the_failure_of_its_call_alo
     assert_eq!(text(&client, &ECHO, "alive").await.unwrap(), "alive");
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn a_refusal_arrives_with_its_details() {
     let lab = Lab::default();
     let server = lab.serve("mem:dispatch-fail").await;
@@ -268,7 +269,7 @@ async fn a_refusal_arrives_with_its_details() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn a_context_knows_its_call() {
     let lab = Lab::default();
     let server = lab.serve("mem:dispatch-context").await;
@@ -286,7 +287,7 @@ async fn a_context_knows_its_call() {
     assert_eq!(text, "lab.v1.Lab/context Memory deadline=true one_way=false k=-");
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn an_unknown_procedure_is_not_executed_and_named() {
     let lab = Lab::default();
     let server = lab.serve("mem:dispatch-unknown").await;
@@ -302,7 +303,7 @@ async fn an_unknown_procedure_is_not_executed_and_named() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn a_request_of_another_type_is_not_executed() {
     let lab = Lab::default();
     let server = lab.serve("mem:dispatch-payload").await;
@@ -314,7 +315,7 @@ async fn a_request_of_another_type_is_not_executed() {
     assert!(lab.log().is_empty());
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn the_account_says_what_became_of_one_ways() {
     let lab = Lab::default();
     let server = lab.serve("mem:dispatch-account").await;
@@ -333,7 +334,7 @@ async fn the_account_says_what_became_of_one_ways() {
     assert_eq!(account.dropped().map(|(_, count)| count).sum::<u64>(), 2);
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn a_cancelled_call_drops_its_handler() {
     let lab = Lab::default();
     let server = lab.serve("mem:dispatch-cancel").await;
@@ -345,7 +346,7 @@ async fn a_cancelled_call_drops_its_handler() {
     assert_eq!(text(&client, &ECHO, "alive").await.unwrap(), "alive");
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(start_paused = true, crate = "gate")]
 async fn a_deadline_drops_the_handler() {
     let lab = Lab::default();
     let server = lab.serve("mem:dispatch-deadline").await;
@@ -362,7 +363,7 @@ async fn a_deadline_drops_the_handler() {
     lab.logged("w dropped").await;
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(start_paused = true, crate = "gate")]
 async fn a_one_way_handler_without_a_deadline_is_given_one() {
     let lab = Lab::default();
     let limits = Limits::default().one_way_timeout(Duration::from_secs(5));
@@ -397,7 +398,7 @@ fn a_lost_client_drops_its_handlers_and_not_its_one_ways() {
     });
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn one_call_too_many_on_a_server_is_refused_and_not_executed() {
     let lab = Lab::default();
     let server = lab
@@ -427,7 +428,7 @@ async fn one_call_too_many_on_a_server_is_refused_and_not_executed() {
     assert_eq!(text(&clients[0], &ECHO, "fine").await.unwrap(), "fine");
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn many_services_and_listeners_make_one_server() {
     let lab = Lab::default();
     let server = lab

@@ -1,5 +1,6 @@
 //! One drain, whatever is going on when a server is told to end: it returns in time, and its report is true.
 
+mod gate;
 mod lab;
 
 use std::time::Duration;
@@ -26,7 +27,7 @@ fn short(server: ServerBuilder) -> ServerBuilder {
     server.drain_timeout(DRAIN)
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(start_paused = true, crate = "gate")]
 async fn a_terminate_by_way_of_another_server_ends_with_the_drain() {
     // a's handler waits for b's, which waits for the drain of a, which waits for a's handler.
     let (a, b) = (Lab::default(), Lab::default());
@@ -61,7 +62,7 @@ async fn a_terminate_by_way_of_another_server_ends_with_the_drain() {
     assert_eq!(text(&other, &ECHO, "alive").await.unwrap(), "alive");
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(start_paused = true, crate = "gate")]
 async fn a_terminate_gets_in_when_the_server_runs_all_the_calls_it_may() {
     let lab = Lab::default();
     let configure = |server: ServerBuilder| server.max_calls(2);
@@ -84,7 +85,7 @@ async fn a_terminate_gets_in_when_the_server_runs_all_the_calls_it_may() {
     assert_eq!(server.report().await, report);
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(start_paused = true, crate = "gate")]
 async fn a_terminate_gets_in_when_the_connection_has_all_the_calls_it_may() {
     let lab = Lab::default();
     let configure = |server: ServerBuilder| server.limits(Limits::default().max_calls(16));
@@ -120,7 +121,7 @@ async fn a_terminate_gets_in_when_the_connection_has_all_the_calls_it_may() {
     assert_eq!(server.report().await, report);
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(start_paused = true, crate = "gate")]
 async fn half_a_message_is_refused_at_the_drains_end() {
     let lab = Lab::default();
     let server = lab.serve_with("tcp://127.0.0.1:0", short).await;
@@ -160,7 +161,7 @@ async fn half_a_message_is_refused_at_the_drains_end() {
     assert!(lab.log().is_empty());
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(start_paused = true, crate = "gate")]
 async fn peers_that_do_not_read_or_do_not_finish_their_hello_hold_no_drain_up() {
     let lab = Lab::default();
     let server = lab.serve_with("tcp://127.0.0.1:0", short).await;
@@ -270,7 +271,7 @@ fn a_cancelled_call_that_no_thread_was_free_for_gives_its_place_back() {
     drop(servers);
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(start_paused = true, crate = "gate")]
 async fn those_who_wait_to_be_accepted_learn_that_nothing_was_executed() {
     let unix = format!(
         "unix:{}",
@@ -307,7 +308,7 @@ async fn those_who_wait_to_be_accepted_learn_that_nothing_was_executed() {
     }
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(start_paused = true, crate = "gate")]
 async fn those_who_wait_to_be_accepted_are_told_and_not_reset() {
     let lab = Lab::default();
     let server = lab
@@ -334,7 +335,7 @@ async fn those_who_wait_to_be_accepted_are_told_and_not_reset() {
     );
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(start_paused = true, crate = "gate")]
 async fn a_repeated_terminate_changes_nothing() {
     let lab = Lab::default();
     let server = lab.serve_with("mem:drain-repeated", short).await;
@@ -358,7 +359,7 @@ async fn a_repeated_terminate_changes_nothing() {
     assert_eq!(within(handle.drained()).await, report);
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(start_paused = true, crate = "gate")]
 async fn an_in_process_server_that_was_terminated_stays_so() {
     let lab = Lab::default();
     let client = Client::in_process(lab.clone());
@@ -383,7 +384,7 @@ async fn an_in_process_server_that_was_terminated_stays_so() {
     assert_eq!(within(late).await.unwrap_err().executed(), Executed::No);
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(start_paused = true, crate = "gate")]
 async fn a_handler_that_watches_for_the_drain_can_end_early() {
     let lab = Lab::default();
     let server = lab.serve("mem:drain-watch").await;
@@ -397,7 +398,7 @@ async fn a_handler_that_watches_for_the_drain_can_end_early() {
     assert!(begun.elapsed() < END, "took {:?}", begun.elapsed());
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(start_paused = true, crate = "gate")]
 async fn a_handler_that_panics_when_it_is_dropped_gives_its_place_back() {
     let lab = Lab::default();
     let server = lab

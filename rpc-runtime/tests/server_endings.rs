@@ -1,5 +1,6 @@
 //! What a server leaves behind: free addresses, and one-ways that keep their deadlines.
 
+mod gate;
 mod lab;
 
 use std::time::Duration;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use lab::{ECHO, Lab, WAIT, send, start, text, within};
 use rpc_runtime::{Server, ServerHandle};
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(flavor = "multi_thread", crate = "gate")]
 async fn an_address_is_free_as_soon_as_serving_has_ended() {
     for round in 0..60 {
         let lab = Lab::default();
@@ -19,7 +20,7 @@ async fn an_address_is_free_as_soon_as_serving_has_ended() {
             .await
             .unwrap_or_else(|error| panic!("round {round}: {error}"));
         let handle = server.handle();
-        let serving = tokio::spawn(server.serve());
+        let serving = gate::serve(server);
         match round % 3 {
             // Before, while or after the server begins to serve.
             0 => handle.drain(),
@@ -34,7 +35,7 @@ async fn an_address_is_free_as_soon_as_serving_has_ended() {
     }
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(start_paused = true, crate = "gate")]
 async fn a_one_way_that_outlives_its_connection_keeps_its_deadline() {
     let lab = Lab::default();
     let server = lab.serve("mem:endings-outlive").await;
@@ -56,7 +57,7 @@ async fn a_one_way_that_outlives_its_connection_keeps_its_deadline() {
     server.report().await;
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(start_paused = true, crate = "gate")]
 async fn what_outlives_its_connection_is_forgotten_when_it_ends() {
     let lab = Lab::default();
     let server = lab.serve("mem:endings-forgotten").await;
@@ -81,7 +82,7 @@ async fn what_outlives_its_connection_is_forgotten_when_it_ends() {
     server.report().await;
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(start_paused = true, crate = "gate")]
 async fn what_outlives_its_connection_is_in_the_drains_report() {
     for ends in [true, false] {
         let lab = Lab::default();
@@ -124,7 +125,7 @@ fn a_drain_ends_with_the_runtime_that_it_could_not_begin_in() {
     }
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(start_paused = true, crate = "gate")]
 async fn a_drain_may_take_as_long_as_it_likes() {
     let lab = Lab::default();
     let configure = |server: rpc_runtime::ServerBuilder| server.drain_timeout(Duration::MAX);

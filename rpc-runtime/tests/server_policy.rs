@@ -1,5 +1,6 @@
 //! Who may terminate a server: every transport, every user, every policy, in one table.
 
+mod gate;
 mod lab;
 
 use std::{
@@ -67,7 +68,7 @@ const POLICIES: [Policy; 5] = [
     ("disabled", TerminatePolicy::disabled),
 ];
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn a_policy_lets_those_in_and_keeps_those_out_that_the_table_says() {
     for user in [User::Same, User::Other] {
         let mut servers = Vec::new();
@@ -100,14 +101,14 @@ async fn a_policy_lets_those_in_and_keeps_those_out_that_the_table_says() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn an_in_process_client_may_terminate_its_own_server() {
     let client = Client::in_process(Lab::default());
     assert_eq!(outcome(within(client.terminate()).await), "ok");
 }
 
 /// Not a test of its own: the other user's part of the table, in a process that the first test starts.
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn as_another_user() {
     let Ok(addresses) = env::var(ADDRESSES) else {
         return;

@@ -1,5 +1,6 @@
 //! What SIGTERM and Ctrl-C do. A binary of its own: signals concern the whole process.
 
+mod gate;
 mod lab;
 
 use std::{process::Command, sync::Arc};
@@ -11,7 +12,7 @@ use tokio::sync::{Barrier, Mutex};
 /// Held by each test: a signal is for all servers of the process.
 static PROCESS: Mutex<()> = Mutex::const_new(());
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn the_first_signal_drains_and_the_second_aborts() {
     let _alone = PROCESS.lock().await;
     let logged = Logged::here();
@@ -51,7 +52,7 @@ async fn the_first_signal_drains_and_the_second_aborts() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn a_hundred_terminates_a_signal_and_handles_are_one_drain() {
     let _alone = PROCESS.lock().await;
     let logged = Logged::here();

@@ -1,5 +1,6 @@
 //! How a server ends: who may ask for it, and what becomes of its calls.
 
+mod gate;
 mod lab;
 
 use std::time::Duration;
@@ -8,7 +9,7 @@ use lab::*;
 use rpc_runtime::{Client, Code, DrainReport, Executed, Server, TerminatePolicy};
 use tokio::runtime::Builder;
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn by_default_those_who_are_surely_local_may_terminate() {
     let lab = Lab::default();
     let unix = format!(
@@ -27,7 +28,7 @@ async fn by_default_those_who_are_surely_local_may_terminate() {
     assert!(within(client.terminate()).await.unwrap().is_clean());
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn a_loopback_peer_may_terminate_only_if_that_was_said() {
     // Of a server that listens to the world: there it does not matter whose the peer is.
     let lab = Lab::default();
@@ -49,7 +50,7 @@ async fn a_loopback_peer_may_terminate_only_if_that_was_said() {
     server.report().await;
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 #[cfg(target_os = "linux")]
 async fn a_loopback_peer_of_the_same_user_may_terminate_by_default() {
     for address in ["tcp://127.0.0.1:0", "tcp://[::1]:0", "tcp://[::ffff:127.0.0.1]:0"] {
@@ -68,7 +69,7 @@ async fn a_loopback_peer_of_the_same_user_may_terminate_by_default() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn a_disabled_terminate_is_an_unknown_procedure() {
     let lab = Lab::default();
     let server = lab
@@ -90,7 +91,7 @@ async fn a_disabled_terminate_is_an_unknown_procedure() {
     server.report().await;
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn a_custom_policy_sees_the_call() {
     let lab = Lab::default();
     let policy = TerminatePolicy::custom(|cx| cx.metadata().get_str("token") == Some("right"));
@@ -110,7 +111,7 @@ async fn a_custom_policy_sees_the_call() {
     server.report().await;
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn every_terminate_gets_the_same_drain() {
     let lab = Lab::default();
     let server = lab.serve("mem:terminate-twice").await;
@@ -138,7 +139,7 @@ async fn every_terminate_gets_the_same_drain() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn a_drain_lets_open_calls_end_and_takes_no_more() {
     let lab = Lab::default();
     let server = lab.serve("mem:terminate-drain").await;
@@ -169,7 +170,7 @@ async fn a_drain_lets_open_calls_end_and_takes_no_more() {
     assert!(report.is_clean() && report.completed() >= 2, "{report}");
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(start_paused = true, crate = "gate")]
 async fn calls_that_take_too_long_are_dropped_at_the_drains_end() {
     let lab = Lab::default();
     let server = lab
@@ -199,7 +200,7 @@ async fn calls_that_take_too_long_are_dropped_at_the_drains_end() {
     lab.logged("sent dropped").await;
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(start_paused = true, crate = "gate")]
 async fn an_abort_gives_open_calls_no_more_time() {
     let lab = Lab::default();
     let server = lab.serve("mem:terminate-abort").await;
@@ -254,7 +255,7 @@ fn handlers_that_block_do_not_hold_the_drain_up() {
     lab.release();
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(start_paused = true, crate = "gate")]
 async fn a_handler_that_terminates_its_own_server_does_not_wait_for_itself() {
     for procedure in [&SUICIDE, &SUICIDE_SPAWNED] {
         let lab = Lab::default();
@@ -272,7 +273,7 @@ async fn a_handler_that_terminates_its_own_server_does_not_wait_for_itself() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(flavor = "multi_thread", crate = "gate")]
 async fn a_handler_that_terminates_its_own_server_is_in_the_report() {
     for round in 0..20 {
         let lab = Lab::default();
@@ -288,7 +289,7 @@ async fn a_handler_that_terminates_its_own_server_is_in_the_report() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn a_one_way_terminate_drains_too() {
     let lab = Lab::default();
     let server = lab.serve("mem:terminate-one-way").await;
@@ -297,7 +298,7 @@ async fn a_one_way_terminate_drains_too() {
     assert!(server.report().await.is_clean());
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(start_paused = true, crate = "gate")]
 async fn a_peer_that_says_nothing_does_not_hold_the_drain_up() {
     let lab = Lab::default();
     let server = lab.serve("tcp://127.0.0.1:0").await;
@@ -315,7 +316,7 @@ async fn a_peer_that_says_nothing_does_not_hold_the_drain_up() {
     drop(mute);
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn a_server_drained_before_it_serves_ends_at_once() {
     let server = Server::builder()
         .service(Lab::default())
@@ -328,7 +329,7 @@ async fn a_server_drained_before_it_serves_ends_at_once() {
     assert_eq!(within(handle.drained()).await, DrainReport::default());
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn a_dropped_server_frees_its_addresses_and_drops_its_calls() {
     let lab = Lab::default();
     let server = lab.serve("mem:terminate-dropped").await;
@@ -346,7 +347,7 @@ async fn a_dropped_server_frees_its_addresses_and_drops_its_calls() {
     assert_eq!(error.code(), Code::Unavailable);
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn a_clear_line_says_why_a_server_cannot_be_bound() {
     let lab = Lab::default();
     let taken = lab.serve("tcp://127.0.0.1:0").await;

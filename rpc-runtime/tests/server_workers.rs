@@ -1,5 +1,6 @@
 //! Servers with workers: threads that each drive connections of their own.
 
+mod gate;
 mod lab;
 
 use std::{collections::BTreeMap, time::Duration};
@@ -28,7 +29,7 @@ async fn by_thread(server: &Running, count: usize) -> BTreeMap<String, Vec<Clien
     clients
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn every_transport_is_served_by_workers_and_drained() {
     let path = std::env::temp_dir().join(format!("rpc-workers-{}", std::process::id()));
     let unix = format!("unix:{}", path.display());
@@ -56,7 +57,7 @@ async fn every_transport_is_served_by_workers_and_drained() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn a_handler_that_blocks_holds_up_its_own_worker_only() {
     let lab = Lab::default();
     let server = lab.serve_with("tcp://127.0.0.1:0", three).await;
@@ -70,7 +71,7 @@ async fn a_handler_that_blocks_holds_up_its_own_worker_only() {
     assert_eq!(within(call).await.unwrap().unwrap(), "slow");
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn a_server_ends_while_a_worker_is_blocked() {
     let lab = Lab::default();
     let server = lab
@@ -85,7 +86,7 @@ async fn a_server_ends_while_a_worker_is_blocked() {
     lab.release();
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn a_declared_blocking_handler_holds_up_no_worker() {
     let lab = Lab::default();
     let server = lab
@@ -99,7 +100,7 @@ async fn a_declared_blocking_handler_holds_up_no_worker() {
     assert_eq!(within(call).await.unwrap().unwrap(), "slow");
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn a_port_of_workers_is_taken_by_one_server_and_free_after_it() {
     let lab = Lab::default();
     let server = lab.serve_with("tcp://127.0.0.1:0", three).await;

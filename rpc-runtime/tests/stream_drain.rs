@@ -11,6 +11,7 @@ use rpc_runtime::{
 };
 use tokio::task::JoinHandle;
 
+mod gate;
 mod tape;
 use tape::{COUNT, DOUBLE, ECHO, IGNORE, SUM, Tape, all, within};
 
@@ -35,7 +36,7 @@ impl Served {
             .await
             .unwrap();
         let handle = server.handle();
-        let serving = tokio::spawn(server.serve());
+        let serving = gate::serve(server);
         let client = within(Client::connect(address)).await.unwrap();
         Self {
             tape,
@@ -65,7 +66,7 @@ impl Served {
     }
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn streams_go_on_while_a_server_drains_and_lose_no_message() {
     let served = Served::new("mem:stream-drain-goes-on", Duration::from_secs(50)).await;
     let (mut sender, mut replies) = served.echo().await;
@@ -100,7 +101,7 @@ async fn streams_go_on_while_a_server_drains_and_lose_no_message() {
     assert!((2..=2 + crossed).contains(&report.completed()), "{report}");
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(start_paused = true, crate = "gate")]
 async fn streams_that_outlast_a_drain_are_cut_and_counted_once() {
     let served = Served::new("mem:stream-drain-cut", Duration::from_secs(5)).await;
     let (mut sender, mut replies) = served.echo().await;
@@ -138,7 +139,7 @@ async fn streams_that_outlast_a_drain_are_cut_and_counted_once() {
     assert_eq!(end.unwrap_err().executed(), Executed::Maybe);
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(start_paused = true, crate = "gate")]
 async fn a_reader_that_does_not_read_holds_no_drain_up_and_is_told_no_success() {
     let served = Served::new("mem:stream-drain-unread", Duration::from_secs(5)).await;
     let mut unread = served.count(1_000_000).await;
@@ -157,7 +158,7 @@ async fn a_reader_that_does_not_read_holds_no_drain_up_and_is_told_no_success() 
     assert!(numbers.into_iter().eq(0..count));
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn a_stream_that_ended_before_its_server_did_is_read_after_it() {
     let served = Served::new("mem:stream-drain-after", Duration::from_secs(50)).await;
     let mut unread = served.count(100).await;
@@ -169,7 +170,7 @@ async fn a_stream_that_ended_before_its_server_did_is_read_after_it() {
     assert!(numbers.into_iter().eq(0..100));
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn a_stream_that_always_has_more_leaves_others_their_turn() {
     // One thread for all of them.
     let served = Served::new("mem:stream-always", Duration::ZERO).await;
@@ -181,7 +182,7 @@ async fn a_stream_that_always_has_more_leaves_others_their_turn() {
     reading.abort();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2, crate = "gate")]
 async fn a_stream_that_blocks_its_thread_holds_up_nobody() {
     for address in ["mem:stream-blocks", "unix:"] {
         let path = std::env::temp_dir().join(format!("rpc-stream-blocks-{}", std::process::id()));
@@ -200,7 +201,7 @@ async fn a_stream_that_blocks_its_thread_holds_up_nobody() {
             .await
             .unwrap();
         let handle = server.handle();
-        let serving = tokio::spawn(server.serve());
+        let serving = gate::serve(server);
         let client = within(Client::connect(&address)).await.unwrap();
         let blocked = client.call().reply_stream(&BLOCK, ());
         let mut blocked: Streaming<String> = within(blocked).await.unwrap();

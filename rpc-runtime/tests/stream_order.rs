@@ -7,6 +7,7 @@ use rpc_runtime::{
     Streaming, stream,
 };
 
+mod gate;
 mod tape;
 use tape::{all, within};
 
@@ -81,7 +82,7 @@ async fn served() -> (Ledger, Client) {
         .await
         .unwrap();
     let address = server.addresses()[0].clone();
-    tokio::spawn(server.serve());
+    gate::serve(server);
     let client = within(Client::connect(address)).await.unwrap();
     (ledger, client)
 }
@@ -91,7 +92,7 @@ async fn send(client: &Client, number: u64) -> Result<(), Error> {
     call.send(&NOTE, ()).await
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn a_stream_sees_what_the_sends_before_it_did() {
     let (_, client) = served().await;
     for count in (1..=60).step_by(4) {
@@ -109,7 +110,7 @@ async fn a_stream_sees_what_the_sends_before_it_did() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn handlers_of_streams_are_first_polled_in_the_order_of_submission() {
     let (ledger, client) = served().await;
     let (mut lists, mut gathers, mut talks) = (Vec::new(), Vec::new(), Vec::new());

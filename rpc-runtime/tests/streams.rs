@@ -1,5 +1,6 @@
 //! Calls with streams, from a client to a handler and back.
 
+mod gate;
 mod tape;
 
 use std::time::Duration;
@@ -21,7 +22,7 @@ async fn text(client: &Client, procedure: &'static rpc_runtime::Procedure) -> St
     within(client.call().reply_stream(procedure, ())).await.unwrap()
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn a_stream_of_replies_comes_whole_and_in_order() {
     let (_, client) = client();
     let receipt = Receipt::new();
@@ -37,7 +38,7 @@ async fn a_stream_of_replies_comes_whole_and_in_order() {
     assert!(within(numbers.message()).await.unwrap().is_none(), "fused");
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn a_stream_of_requests_is_answered_once() {
     let (_, client) = client();
     let (mut sender, reply) = sum(&client).await;
@@ -48,7 +49,7 @@ async fn a_stream_of_requests_is_answered_once() {
     assert_eq!(within(reply).await.unwrap(), 499_500);
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn both_streams_go_on_at_once() {
     let (_, client) = client();
     let (mut sender, mut replies) = echo(&client).await;
@@ -64,7 +65,7 @@ async fn both_streams_go_on_at_once() {
     assert!(within(replies.message()).await.unwrap().is_none());
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn a_failure_and_a_panic_come_behind_the_messages_before_them() {
     let (_, client) = client();
     for (procedure, code, message) in [
@@ -83,7 +84,7 @@ async fn a_failure_and_a_panic_come_behind_the_messages_before_them() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn dropping_the_replies_stops_the_handler() {
     let (tape, client) = client();
     let mut replies = text(&client, &WATCH).await;
@@ -93,7 +94,7 @@ async fn dropping_the_replies_stops_the_handler() {
     tape.until_watching(0).await;
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn a_sender_that_is_dropped_before_its_end_cancels_the_call() {
     let (tape, client) = client();
     let call = client.call().request_stream(&IGNORE, Ok::<(), Error>);
@@ -107,7 +108,7 @@ async fn a_sender_that_is_dropped_before_its_end_cancels_the_call() {
     tape.until_watching(0).await;
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn a_task_that_reads_on_is_told_when_its_handler_has_ended() {
     let (tape, client) = client();
     for _ in 0..20 {
@@ -118,7 +119,7 @@ async fn a_task_that_reads_on_is_told_when_its_handler_has_ended() {
     tape.until_watching(0).await;
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(start_paused = true, crate = "gate")]
 async fn a_stream_that_a_close_cuts_is_told_so() {
     let (_, client) = client();
     let call = client.call().timeout(None).reply_stream(&WATCH, ());
@@ -130,7 +131,7 @@ async fn a_stream_that_a_close_cuts_is_told_so() {
     assert!(error.to_string().contains("this client was closed"), "{error}");
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn a_handler_that_does_not_read_makes_its_caller_wait_and_nobody_else() {
     let (tape, client) = client();
     let call = client.call().request_stream(&IGNORE, Ok::<(), Error>);
@@ -153,7 +154,7 @@ async fn a_handler_that_does_not_read_makes_its_caller_wait_and_nobody_else() {
     assert_eq!(error.code(), Code::Cancelled, "{error}");
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn a_reply_before_the_end_of_the_requests_is_the_outcome() {
     let (_, client) = client();
     let call = client.call().request_stream(&FIRST, Ok::<String, Error>);
@@ -164,7 +165,7 @@ async fn a_reply_before_the_end_of_the_requests_is_the_outcome() {
     assert!(error.message().contains("its reply tells"), "{error}");
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(start_paused = true, crate = "gate")]
 async fn the_deadline_bounds_the_whole_stream() {
     let (tape, client) = client();
     let call = client
@@ -180,7 +181,7 @@ async fn the_deadline_bounds_the_whole_stream() {
     tape.until_watching(0).await;
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(start_paused = true, crate = "gate")]
 async fn an_idle_stream_fails_when_it_says_so() {
     let (_, client) = client();
     let call = client.call().timeout(None).idle_timeout(Duration::from_secs(5));
@@ -192,7 +193,7 @@ async fn an_idle_stream_fails_when_it_says_so() {
     assert!(error.message().contains("no message moved for 5s"), "{error}");
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn a_drain_tells_streams_and_lets_them_finish() {
     let tape = Tape::default();
     let server = Server::builder()
@@ -200,7 +201,7 @@ async fn a_drain_tells_streams_and_lets_them_finish() {
         .listen("mem:streams-drain")
         .signals(false);
     let server = server.bind().await.unwrap();
-    let serving = tokio::spawn(server.serve());
+    let serving = gate::serve(server);
     let client = Client::connect("mem:streams-drain").await.unwrap();
     let mut replies = text(&client, &WATCH).await;
     assert_eq!(within(replies.message()).await.unwrap().unwrap(), "here");
@@ -213,7 +214,7 @@ async fn a_drain_tells_streams_and_lets_them_finish() {
     within(serving).await.unwrap().unwrap();
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn a_call_of_another_shape_is_refused() {
     let (_, client) = client();
     static UNARY_COUNT: rpc_runtime::Procedure = rpc_runtime::Procedure::new("tape.v1.Tape/rpc_count", 201);

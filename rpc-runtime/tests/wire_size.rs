@@ -2,6 +2,8 @@
 //!
 //! `cargo test -p rpc-runtime --test wire_size -- --nocapture` prints what was counted.
 
+mod gate;
+
 use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering},
@@ -36,7 +38,7 @@ impl Service for Size {
     }
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn call_of_64_bytes_adds_few_bytes_of_its_own() {
     let [request, reply] = sizes(async |client| {
         let _: Bytes = client.call().send_recv(&ECHO, MESSAGE).await.unwrap();
@@ -47,7 +49,7 @@ async fn call_of_64_bytes_adds_few_bytes_of_its_own() {
     assert!(request <= 94.0 && reply <= 82.0);
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn one_way_of_64_bytes_adds_few_bytes_of_its_own() {
     let [request, back] = sizes(async |client| client.call().send(&ECHO, MESSAGE).await.unwrap()).await;
     println!("a one-way: {request:.1} bytes to the server, {back:.1} to the client");
@@ -69,7 +71,7 @@ async fn relayed(work: &impl AsyncFn(&Client), pieces: u64) -> [u64; 2] {
         .await
         .unwrap();
     let server_address = server.addresses()[0].to_string();
-    let serving = tokio::spawn(server.serve());
+    let serving = gate::serve(server);
     let relay = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("tcp://{}", relay.local_addr().unwrap());
     let counters = [(); 2].map(|()| Arc::new(AtomicU64::new(0)));

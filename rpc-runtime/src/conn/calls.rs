@@ -454,6 +454,11 @@ impl Calls {
         }
     }
 
+    /// How many are here, whatever their state.
+    pub(super) fn len(&self) -> usize {
+        self.table.len()
+    }
+
     /// How many calls are here, whatever their state, and how many bytes of replies.
     #[cfg(any(test, fuzzing))]
     pub(super) fn held(&self) -> (usize, u64) {

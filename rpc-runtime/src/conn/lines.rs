@@ -211,6 +211,11 @@ impl Lines {
         ])
     }
 
+    /// How many wait.
+    pub(super) fn len(&self) -> usize {
+        self.service.len() + self.gates.iter().map(Gate::len).sum::<usize>()
+    }
+
     /// Whether nobody waits, calls of the control service left out.
     pub(super) fn is_empty(&self) -> bool {
         self.gates.iter().all(Gate::is_empty)

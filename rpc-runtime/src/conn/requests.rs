@@ -574,6 +574,11 @@ impl Requests {
         self.table.values().filter(|request| keep(request)).count()
     }
 
+    /// The sum of `what` over all requests.
+    pub(super) fn sum(&self, what: impl Fn(&Request) -> u64) -> u64 {
+        self.table.values().map(what).sum()
+    }
+
     /// The earliest deadline of all requests that are still wanted.
     pub(super) fn deadline(&self) -> Option<Time> {
         let wanted = self.table.values().filter(|request| request.unwanted.is_none());

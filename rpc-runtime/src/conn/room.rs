@@ -175,6 +175,11 @@ impl Room {
         self.waiting.values().filter_map(|waiting| waiting.deadline).min()
     }
 
+    /// How many wait.
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// Whether nobody waits.
     pub(super) fn is_empty(&self) -> bool {
         self.waiting.is_empty()

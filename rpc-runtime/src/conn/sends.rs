@@ -182,6 +182,11 @@ impl Sends {
         }
     }
 
+    /// How many are not with the OS.
+    pub(super) fn unwritten(&self) -> usize {
+        self.unwritten.len()
+    }
+
     /// How much is kept apart from the account.
     #[cfg(any(test, fuzzing))]
     pub(super) fn kept(&self) -> usize {

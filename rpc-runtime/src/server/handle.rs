@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Shared;
-use crate::{Counters, DrainReport, terminate::Asker};
+use crate::{Counters, DrainReport, Load, terminate::Asker};
 
 /// Drains a server from elsewhere in its process, and tells what it has refused.
 #[derive(Clone, Debug)]
@@ -29,6 +29,11 @@ impl ServerHandle {
     /// [`ServerBuilder::max_buffered_bytes`]: crate::ServerBuilder::max_buffered_bytes
     pub fn buffered_bytes(&self) -> u64 {
         self.0.memory().held()
+    }
+
+    /// What the server has in hand right now.
+    pub fn load(&self) -> Load {
+        self.0.load()
     }
 
     /// Begins the drain: no more connections and calls, and the drain timeout for those that are open.

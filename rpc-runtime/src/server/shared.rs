@@ -15,7 +15,7 @@ use tokio::{runtime::Handle, task::JoinHandle, time::Instant};
 
 use super::{Served, cuts::CutLog, drain, router::Router};
 use crate::{
-    Code, Compression, DrainReport, Limits, Peer, Status, TerminatePolicy,
+    Code, Compression, DrainReport, Limits, Load, Peer, Status, TerminatePolicy,
     changes::Changes,
     config::SERVER_KEEP_ALIVE,
     conn::{Cut, Settings},
@@ -81,6 +81,13 @@ struct Connections {
     sealed: bool,
     /// In the order in which they came.
     open: BTreeMap<u64, Weak<Served>>,
+}
+
+impl Connections {
+    /// All of which something is left: to be dropped when the lock is free, for the last owner of one takes it.
+    fn all(&self) -> Vec<Arc<Served>> {
+        self.open.values().filter_map(Weak::upgrade).collect()
+    }
 }
 
 impl Shared {
@@ -223,8 +230,18 @@ impl Shared {
     pub(super) fn seal(&self) -> Vec<Arc<Served>> {
         let mut connections = self.connections();
         connections.sealed = true;
-        // Collected under the lock and dropped outside of it: the last owner of one takes the lock.
-        connections.open.values().filter_map(Weak::upgrade).collect()
+        connections.all()
+    }
+
+    /// What there is in hand right now.
+    pub(super) fn load(&self) -> Load {
+        let all = self.connections().all();
+        let loads = all.iter().map(|one| one.link().look(|conn| conn.load()));
+        let handlers = Load {
+            handler_tasks: self.calls.load(Ordering::Relaxed),
+            ..Load::default()
+        };
+        loads.fold(handlers, Load::and)
     }
 
     fn connections(&self) -> MutexGuard<'_, Connections> {

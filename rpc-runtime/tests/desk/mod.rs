@@ -11,8 +11,8 @@ use std::{
 };
 
 use rpc_runtime::{
-    Bytes, Client, Code, Context, Error, Handler, Incoming, Procedure, Result, Server, ServerBuilder,
-    ServerHandle, Service, Status,
+    Bytes, Client, Code, Context, DrainReport, Error, Handler, Incoming, Procedure, Result, Server,
+    ServerBuilder, ServerHandle, Service, Status,
 };
 use tokio::task::JoinHandle;
 
@@ -84,7 +84,7 @@ impl Desk {
         Running {
             address: server.addresses()[0].clone(),
             handle: server.handle(),
-            serving: tokio::spawn(async move { server.serve().await.map(|_| ()) }),
+            serving: crate::gate::serve(server),
         }
     }
 
@@ -156,7 +156,7 @@ fn outcome(result: Result<(), Error>) -> String {
 pub(crate) struct Running {
     pub(crate) address: String,
     pub(crate) handle: ServerHandle,
-    serving: JoinHandle<Result<(), Error>>,
+    serving: JoinHandle<Result<DrainReport, Error>>,
 }
 
 impl Running {

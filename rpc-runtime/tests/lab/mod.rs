@@ -140,7 +140,7 @@ impl Lab {
         Running {
             address: server.addresses()[0].clone(),
             handle,
-            serving: tokio::spawn(server.serve()),
+            serving: crate::gate::serve(server),
         }
     }
 

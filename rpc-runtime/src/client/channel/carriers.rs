@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Channel, Ours, Stage};
 use crate::{
-    Code, Error, Executed, LostSends,
+    Code, Error, Executed, Load, LostSends,
     client::connected::Connected,
     conn::{Cause, State as ConnState, Uncovered},
 };
@@ -19,6 +19,23 @@ impl Channel {
             carriers.push(Arc::clone(connected));
         }
         carriers
+    }
+
+    /// What is in hand right now. A connection that takes no more calls is left out, unless it carries sends.
+    pub(in crate::client) fn load(&self) -> Load {
+        let state = self.lock();
+        let waiting = Load {
+            waiting: state.waiting,
+            ..Load::default()
+        };
+        let current = match &state.stage {
+            Stage::Open { connected, .. } | Stage::Closed(Some(connected)) => Some(connected),
+            _ => None,
+        };
+        let all: Vec<_> = state.retired.iter().chain(current).cloned().collect();
+        drop(state);
+        let loads = all.iter().map(|one| one.link.look(|conn| conn.load()));
+        loads.fold(waiting, Load::and)
     }
 
     /// Waits until the keeper has noticed that `connected` is over, so that its lost sends are counted.
