@@ -1,5 +1,7 @@
 //! What the framework grew out of could do: its behaviours, one test each.
 
+#[path = "../../rpc-runtime/tests/gate/mod.rs"]
+mod gate;
 mod streams;
 
 use std::{
@@ -32,11 +34,11 @@ async fn server(name: &str) -> (KvClient, Serving) {
         .bind()
         .await
         .unwrap();
-    let serving = tokio::spawn(server.serve());
+    let serving = gate::serve(server);
     (KvClient::connect(&address).await.unwrap(), serving)
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(flavor = "multi_thread", crate = "gate")]
 async fn ping_answers() {
     let (kv, _serving) = server("ping").await;
     assert_eq!(kv.send_recv().ping("hello").await.unwrap(), "hello");
@@ -44,7 +46,7 @@ async fn ping_answers() {
 
 // On one thread, for what a send's first poll does must be done before the next begins, however slow the machine is: with
 // several, a first poll that the OS stops for a millisecond is passed (G5).
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn send_is_seen_by_the_next_send_recv() {
     let (kv, _serving) = server("send").await;
     for n in 0..1000 {
@@ -57,7 +59,7 @@ async fn send_is_seen_by_the_next_send_recv() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(flavor = "multi_thread", crate = "gate")]
 async fn slow_procedure_that_waits_delays_no_ping() {
     let (kv, _serving) = server("waits").await;
     kv.send().sleep(SLOW_MILLIS).await.unwrap();
@@ -65,7 +67,7 @@ async fn slow_procedure_that_waits_delays_no_ping() {
     assert_eq!(ping.unwrap(), "quick");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4, crate = "gate")]
 async fn slow_procedure_that_blocks_delays_no_ping() {
     let (kv, serving) = server("blocks").await;
     kv.send().block(1_000).await.unwrap();
@@ -115,7 +117,7 @@ impl Kv for Rude {
     streams_of_the_store!();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4, crate = "gate")]
 async fn handler_that_blocks_unannounced_delays_no_ping() {
     let rude = Rude::default();
     let kv = KvClient::in_process(KvServer::new(rude.clone()));
@@ -128,7 +130,7 @@ async fn handler_that_blocks_unannounced_delays_no_ping() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(flavor = "multi_thread", crate = "gate")]
 async fn only_what_the_service_lists_can_be_called() {
     // The store's own methods are `put` and `get`; no id reaches them, nor any other that is not listed.
     const PUT: Procedure = Procedure::new("demo.kv.v1.Kv/put", 0x1234_5678_9abc_def0);
@@ -142,7 +144,7 @@ async fn only_what_the_service_lists_can_be_called() {
     assert_eq!(kv.send_recv().ping("still there").await.unwrap(), "still there");
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(flavor = "multi_thread", crate = "gate")]
 async fn serve_has_returned_after_terminate() {
     let (kv, serving) = server("terminate").await;
     kv.send_recv().update("dog", "brown").await.unwrap();
@@ -158,7 +160,7 @@ async fn serve_has_returned_after_terminate() {
     assert_eq!(error.executed(), Executed::No, "{error}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(flavor = "multi_thread", crate = "gate")]
 async fn terminate_can_be_sent_one_way() {
     let (kv, serving) = server("one-way-terminate").await;
     kv.send().terminate().await.unwrap();

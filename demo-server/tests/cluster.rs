@@ -1,6 +1,8 @@
 //! Five nodes, each a server and a client of the other four: what the ancestor's Raft cluster did.
 
 mod child;
+#[path = "../../rpc-runtime/tests/gate/mod.rs"]
+mod gate;
 mod nodes;
 mod streams;
 
@@ -17,7 +19,7 @@ const BRIEF: Duration = Duration::from_millis(50);
 const ENOUGH: Duration = Duration::from_secs(1);
 const TRANSPORTS: [&str; 2] = ["mem", "tcp"];
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4, crate = "gate")]
 async fn all_nodes_ping_each_other_at_once() {
     for transport in TRANSPORTS {
         let cluster = Cluster::start(transport, "ping").await;
@@ -32,7 +34,7 @@ async fn all_nodes_ping_each_other_at_once() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4, crate = "gate")]
 async fn an_update_sent_to_all_is_fetched_back_from_all() {
     for transport in TRANSPORTS {
         let cluster = Cluster::start(transport, "update").await;
@@ -40,7 +42,7 @@ async fn an_update_sent_to_all_is_fetched_back_from_all() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4, crate = "gate")]
 async fn a_node_that_blocks_delays_no_other() {
     for transport in TRANSPORTS {
         let cluster = Cluster::start(transport, "slow").await;
@@ -66,7 +68,7 @@ async fn a_node_that_blocks_delays_no_other() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4, crate = "gate")]
 async fn a_node_that_goes_away_is_noticed_and_reached_again_when_it_is_back() {
     const AWAY: usize = 2;
     for transport in TRANSPORTS {
@@ -114,7 +116,7 @@ async fn a_node_that_goes_away_is_noticed_and_reached_again_when_it_is_back() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4, crate = "gate")]
 async fn one_node_terminates_all_others_and_then_itself() {
     for transport in TRANSPORTS {
         let cluster = Cluster::start(transport, "terminate").await;
@@ -129,7 +131,7 @@ async fn one_node_terminates_all_others_and_then_itself() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4, crate = "gate")]
 async fn a_handler_terminates_all_others_and_then_its_own_server() {
     for transport in TRANSPORTS {
         let cluster = Cluster::start(transport, "handler").await;
@@ -143,7 +145,7 @@ async fn a_handler_terminates_all_others_and_then_its_own_server() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4, crate = "gate")]
 async fn all_nodes_terminate_all_at_once() {
     for transport in TRANSPORTS {
         let cluster = Cluster::start(transport, "everybody").await;
@@ -161,7 +163,7 @@ async fn all_nodes_terminate_all_at_once() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4, crate = "gate")]
 async fn five_processes_do_the_same() {
     const AWAY: usize = 4;
     let (mut processes, mut addresses) = (Vec::new(), Vec::new());

@@ -1,5 +1,8 @@
 //! What the demo's store does by streams and callbacks.
 
+#[path = "../../rpc-runtime/tests/gate/mod.rs"]
+mod gate;
+
 use std::time::Duration;
 
 use demo_api::demo::kv::v1::{
@@ -36,7 +39,7 @@ async fn server(address: &str) -> (KvClient, JoinHandle<Result<DrainReport, Erro
         .service(KvServer::new(Store::default()))
         .listen(address)
         .signals(false);
-    let serving = tokio::spawn(server.bind().await.unwrap().serve());
+    let serving = gate::serve(server.bind().await.unwrap());
     (KvClient::connect(address).await.unwrap(), serving)
 }
 
@@ -47,7 +50,7 @@ async fn subscriber(address: &str, capacity: usize) -> (KvClient, mpsc::Receiver
     (kv.connect().await.unwrap(), heard)
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn a_watcher_sees_what_is_there_and_each_change_and_the_end_at_the_drain() {
     let (kv, serving) = server("mem:feeds-watch").await;
     for (key, value) in [("a/2", "two"), ("b/1", "other"), ("a/1", "one")] {
@@ -69,7 +72,7 @@ async fn a_watcher_sees_what_is_there_and_each_change_and_the_end_at_the_drain()
     within(serving).await.unwrap().unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(flavor = "multi_thread", crate = "gate")]
 async fn a_watcher_misses_no_change_and_sees_none_twice() {
     // Fewer than the store's memory of changes: nobody is too slow.
     const VALUES: usize = 1000;
@@ -105,7 +108,7 @@ async fn a_watcher_misses_no_change_and_sees_none_twice() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn a_watcher_that_does_not_read_is_told_that_it_has_lost_some() {
     let kv = KvClient::in_process(KvServer::new(Store::default()));
     let mut events = kv.send_recv().watch("").await.unwrap();
@@ -127,7 +130,7 @@ async fn a_watcher_that_does_not_read_is_told_that_it_has_lost_some() {
     assert_eq!((error.code(), error.executed()), (Code::DataLoss, Executed::Yes));
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn a_session_that_is_open_at_the_drain_is_told_and_does_not_hold_it_up() {
     let (kv, serving) = server("mem:feeds-session").await;
     let (mut commands, mut answers) = kv.send_recv().session().await.unwrap();
@@ -148,7 +151,7 @@ async fn a_session_that_is_open_at_the_drain_is_told_and_does_not_hold_it_up() {
     within(serving).await.unwrap().unwrap();
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn an_import_that_is_given_up_is_an_error_and_a_bad_entry_is_refused() {
     let kv = KvClient::in_process(KvServer::new(Store::default()));
     let (mut entries, imported) = kv.send_recv().import().await.unwrap();
@@ -194,7 +197,7 @@ impl Watcher for Heard {
     }
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn a_subscriber_is_called_back_until_it_goes() {
     let address = "mem:feeds-subscribe";
     let (other, serving) = server(address).await;
@@ -216,7 +219,7 @@ async fn a_subscriber_is_called_back_until_it_goes() {
     within(serving).await.unwrap().unwrap();
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn a_subscriber_that_is_too_slow_is_told_how_much_it_has_missed() {
     let address = "mem:feeds-slow";
     let (other, _serving) = server(address).await;
@@ -251,7 +254,7 @@ async fn a_subscriber_that_is_too_slow_is_told_how_much_it_has_missed() {
     assert!(missed > 0);
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn subscribers_are_limited_and_make_room_when_they_go() {
     let address = "mem:feeds-limit";
     let (other, _serving) = server(address).await;

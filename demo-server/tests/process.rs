@@ -1,6 +1,8 @@
 //! The server as a process: what it prints, and how it ends.
 
 mod child;
+#[path = "../../rpc-runtime/tests/gate/mod.rs"]
+mod gate;
 
 use std::time::Duration;
 
@@ -8,7 +10,7 @@ use demo_api::demo::kv::v1::KvClient;
 
 use self::child::Process;
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn stdout_is_the_address_and_nothing_else() {
     let mut server = Process::start(&["--listen", "tcp://127.0.0.1:0"]);
     let address = server.address().await;
@@ -29,7 +31,7 @@ async fn stdout_is_the_address_and_nothing_else() {
     assert!(stderr.contains("terminated: "), "{stderr}");
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn every_address_is_listened_on() {
     let socket = std::env::temp_dir().join(format!("demo-server-{}.sock", std::process::id()));
     let unix = format!("unix:{}", socket.display());
@@ -53,7 +55,7 @@ async fn every_address_is_listened_on() {
     assert!(!socket.exists(), "the socket's file is removed");
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn sigterm_and_ctrl_c_drain() {
     for signal in ["-TERM", "-INT"] {
         let mut server = Process::start(&["--listen", "tcp://127.0.0.1:0"]);
@@ -71,7 +73,7 @@ async fn sigterm_and_ctrl_c_drain() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn second_signal_does_not_wait_for_the_drain() {
     let mut server = Process::start(&["--listen", "tcp://127.0.0.1:0", "--drain-timeout", "3600"]);
     let kv = KvClient::connect(server.address().await).await.unwrap();
@@ -95,7 +97,7 @@ async fn second_signal_does_not_wait_for_the_drain() {
     assert_eq!(code, 6, "the drain cut a one-way: {stderr}");
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn taken_port_is_one_clear_line() {
     let mut first = Process::start(&["--listen", "tcp://127.0.0.1:0"]);
     let address = first.address().await;
@@ -108,7 +110,7 @@ async fn taken_port_is_one_clear_line() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn bad_address_says_what_to_write() {
     let (code, _, stderr) = Process::start(&["--listen", "localhost:5005"]).end().await;
     assert_eq!(code, 5);

@@ -2,6 +2,8 @@
 //! one call fails.
 
 mod child;
+#[path = "../../rpc-runtime/tests/gate/mod.rs"]
+mod gate;
 mod streams;
 
 use std::{
@@ -36,14 +38,14 @@ const SENDERS: u64 = 4;
 /// How many sends a sender makes between two barriers.
 const SENDS_BETWEEN: u64 = 20;
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4, crate = "gate")]
 async fn two_servers_restarted_in_turn_fail_no_call() {
     for addresses in addresses("turn", 2) {
         restart_in_turn(&addresses, Replica::start_here).await;
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4, crate = "gate")]
 async fn two_processes_restarted_in_turn_fail_no_call() {
     let [_, tcp, unix] = addresses("processes", 2);
     for addresses in [tcp, unix] {
@@ -51,14 +53,14 @@ async fn two_processes_restarted_in_turn_fail_no_call() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4, crate = "gate")]
 async fn one_server_restarted_again_and_again_fails_no_call() {
     for addresses in addresses("again", 1) {
         restart_in_turn(&addresses, Replica::start_here).await;
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4, crate = "gate")]
 async fn one_process_restarted_again_and_again_fails_no_call() {
     let [_, tcp, unix] = addresses("process", 1);
     for addresses in [tcp, unix] {
@@ -142,7 +144,7 @@ impl Replica {
             server: Running::Here {
                 handled,
                 handle: server.handle(),
-                serving: tokio::spawn(server.serve()),
+                serving: gate::serve(server),
             },
         }
     }

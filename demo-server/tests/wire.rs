@@ -1,5 +1,8 @@
 //! The wire protocol from outside: a client in another language, written from docs/wire.md, against the server.
 
+#[path = "../../rpc-runtime/tests/gate/mod.rs"]
+mod gate;
+
 use std::{io::ErrorKind, process::Stdio, time::Duration};
 
 use tokio::{process::Command, time::timeout};
@@ -7,7 +10,7 @@ use tokio::{process::Command, time::timeout};
 /// Longer than the client itself ever waits, so that what it has to say is heard.
 const LIMIT: Duration = Duration::from_secs(150);
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn a_peer_in_another_language_finds_what_the_page_says() {
     let client = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/wire/peer.py");
     let spawned = Command::new("python3")

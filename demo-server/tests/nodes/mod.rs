@@ -83,7 +83,7 @@ impl Node {
             address: server.addresses()[0].clone(),
             member,
             handle: server.handle(),
-            serving: tokio::spawn(server.serve()),
+            serving: crate::gate::serve_peer(server),
         }
     }
 

@@ -16,17 +16,32 @@ pub(crate) use tokio::pin;
 use tokio::{
     runtime::{Handle, Id},
     task::JoinHandle,
+    time::timeout,
 };
 
 /// Serves `server`, at which the gate looks at the end of the test.
 pub(crate) fn serve(server: Server) -> JoinHandle<Result<DrainReport, Error>> {
-    servers(|all| {
-        all.entry(Handle::current().id())
-            .or_default()
-            .push(server.handle())
-    });
+    watch(server, Kind::Server)
+}
+
+/// As [`serve`], for one of several servers whose services are clients of each other: their connections end only with them.
+pub(crate) fn serve_peer(server: Server) -> JoinHandle<Result<DrainReport, Error>> {
+    watch(server, Kind::Peer)
+}
+
+fn watch(server: Server, kind: Kind) -> JoinHandle<Result<DrainReport, Error>> {
+    let watched = (kind, server.handle());
+    servers(|all| all.entry(Handle::current().id()).or_default().push(watched));
     tokio::spawn(server.serve())
 }
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Server,
+    Peer,
+}
+
+type Servers = HashMap<Id, Vec<(Kind, ServerHandle)>>;
 
 /// What tokio's attribute looks for in the crate it is told.
 pub(crate) mod runtime {
@@ -77,14 +92,30 @@ pub(crate) mod runtime {
     }
 }
 
-/// Waits until nothing is left of what ran in this runtime: the last server first, for its service may be a client of others.
+/// Waits until nothing is left of what ran in this runtime.
 async fn close() {
     let runtime = Handle::current();
-    let mut servers = servers(|all| all.remove(&runtime.id()).unwrap_or_default());
-    while let Some(server) = servers.pop() {
-        gone(|| server.load(), Load::default(), "a server that still serves").await;
+    let servers = servers(|all| all.remove(&runtime.id()).unwrap_or_default());
+    let mut serving = Vec::new();
+    for (kind, server) in servers {
+        match timeout(Duration::ZERO, server.drained()).await {
+            Ok(_) => gone(|| server.load(), Load::default(), "a server that has ended").await,
+            Err(_) => serving.push((kind, server)),
+        }
+    }
+    // The last one first, and each is let go before the next: its service may be a client of others.
+    while let Some((kind, server)) = serving.pop() {
+        let load = || {
+            let mut load = server.load();
+            if kind == Kind::Peer {
+                load.connections = 0;
+            }
+            load
+        };
+        gone(load, Load::default(), "a server that serves").await;
         server.abort();
         server.drained().await;
+        gone(|| server.load(), Load::default(), "a server that has ended").await;
     }
     gone(|| runtime.metrics().num_alive_tasks(), 0, "the runtime, in tasks").await;
 }
@@ -99,8 +130,8 @@ async fn gone<T: PartialEq + std::fmt::Debug>(left: impl Fn() -> T, nothing: T, 
     }
 }
 
-fn servers<R>(look: impl FnOnce(&mut HashMap<Id, Vec<ServerHandle>>) -> R) -> R {
-    static SERVERS: Mutex<Option<HashMap<Id, Vec<ServerHandle>>>> = Mutex::new(None);
+fn servers<R>(look: impl FnOnce(&mut Servers) -> R) -> R {
+    static SERVERS: Mutex<Option<Servers>> = Mutex::new(None);
     let mut servers = SERVERS.lock().unwrap_or_else(PoisonError::into_inner);
     look(servers.get_or_insert_default())
 }

@@ -1,5 +1,8 @@
 //! Every case over every transport.
 
+#[path = "../../../rpc-runtime/tests/gate/mod.rs"]
+mod gate;
+
 use interop::{Outcome, Over, Site, cases};
 use rpc_runtime::Compression;
 
@@ -31,14 +34,14 @@ macro_rules! over {
                 unimplemented_service: a_service_that_is_not_there_is_unimplemented
             }
 
-            #[tokio::test]
+            #[tokio::test(crate = "gate")]
             async fn many_large_calls_on_one_connection_succeed() -> Outcome {
                 let site = site().await?;
                 cases::rpc_soak(&site, 200, || {}).await?;
                 site.close().await
             }
 
-            #[tokio::test]
+            #[tokio::test(crate = "gate")]
             async fn many_connections_with_a_large_call_each_succeed() -> Outcome {
                 let site = site().await?;
                 cases::channel_soak(&site, 30, || {}).await?;
@@ -51,7 +54,7 @@ macro_rules! over {
 macro_rules! facts {
     ($($case:ident: $fact:ident)*) => {
         $(
-            #[tokio::test]
+            #[tokio::test(crate = "gate")]
             async fn $fact() -> Outcome {
                 let site = site().await?;
                 cases::$case(&site).await?;

@@ -1,5 +1,8 @@
 //! Streams are compressed, message by message, where both sides say so: fewer bytes pass than the messages have.
 
+#[path = "../../../rpc-runtime/tests/gate/mod.rs"]
+mod gate;
+
 use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering},
@@ -91,7 +94,7 @@ async fn ten_each_way(theirs: Option<Compression>, ours: Option<Compression>) ->
     ))
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn messages_of_streams_are_compressed_when_both_sides_say_so() -> Outcome {
     let (zstd, lz4) = (Some(Compression::Zstd), Some(Compression::Lz4));
     for (theirs, ours) in [(zstd, zstd), (lz4, lz4), (zstd, lz4)] {
@@ -102,7 +105,7 @@ async fn messages_of_streams_are_compressed_when_both_sides_say_so() -> Outcome 
     Ok(())
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn messages_of_streams_travel_as_they_are_unless_both_sides_say_so() -> Outcome {
     for (theirs, ours) in [
         (None, None),
@@ -116,7 +119,7 @@ async fn messages_of_streams_travel_as_they_are_unless_both_sides_say_so() -> Ou
     Ok(())
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn messages_that_fill_every_limit_travel_compressed_in_both_directions() -> Outcome {
     for compression in [Compression::Zstd, Compression::Lz4] {
         let site = Site::open(Over::Mem, Some(compression)).await?;
