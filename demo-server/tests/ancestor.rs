@@ -61,10 +61,12 @@ async fn send_is_seen_by_the_next_send_recv() {
 
 #[tokio::test(flavor = "multi_thread", crate = "gate")]
 async fn slow_procedure_that_waits_delays_no_ping() {
-    let (kv, _serving) = server("waits").await;
+    let (kv, serving) = server("waits").await;
     kv.send().sleep(SLOW_MILLIS).await.unwrap();
     let ping = kv.send_recv().timeout(SOON).ping("quick").await;
     assert_eq!(ping.unwrap(), "quick");
+    drop(kv);
+    serving.abort();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4, crate = "gate")]

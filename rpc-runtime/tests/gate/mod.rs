@@ -3,7 +3,7 @@
 //! `#[tokio::test(crate = "gate")]` puts a test through it: tokio's attribute then takes the runtime from here. When the test
 //! has returned, its clients are gone, and so everything that its servers have in hand must come to an end by itself. Then the
 //! servers are drained, and after that no task may be left. What has not gone within [`NET`] of real time is named.
-#![allow(dead_code, reason = "each test binary uses a part")]
+#![allow(dead_code, unused_imports, reason = "each test binary uses a part")]
 
 use std::{
     collections::HashMap,
@@ -137,4 +137,4 @@ fn servers<R>(look: impl FnOnce(&mut Servers) -> R) -> R {
 }
 
 /// How long things may take to come to an end.
-const NET: Duration = Duration::from_secs(20);
+const NET: Duration = Duration::from_secs(30);

@@ -194,6 +194,10 @@ impl Lab {
         *self.0.client.lock().unwrap() = Some(client);
     }
 
+    pub(crate) fn forget_client(&self) {
+        *self.0.client.lock().unwrap() = None;
+    }
+
     /// The stub to its caller that `KEEP` has kept.
     pub(crate) fn kept(&self) -> Client {
         self.0.client.lock().unwrap().clone().expect("it was kept")
