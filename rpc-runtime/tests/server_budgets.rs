@@ -1,5 +1,6 @@
 //! What a server refuses and whom it cuts off, and how it says so.
 
+mod gate;
 mod lab;
 
 use std::{
@@ -39,7 +40,7 @@ async fn until(server: &ServerHandle, counted: impl Fn(rpc_runtime::Counters) ->
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn a_peer_that_floods_is_cut_off_counted_and_said_once() {
     let logged = Logged::here();
     let server = Lab::default()
@@ -70,7 +71,7 @@ async fn a_peer_that_floods_is_cut_off_counted_and_said_once() {
     assert_eq!(said(&logged)[0], format!("excess {text} 0"));
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn a_peer_over_the_connection_limit_waits_and_is_counted() {
     let server = Lab::default()
         .serve_with("tcp://127.0.0.1:0", |server| server.max_connections(1))
@@ -84,7 +85,7 @@ async fn a_peer_over_the_connection_limit_waits_and_is_counted() {
     assert_eq!(within(waiting).await.unwrap().unwrap(), "x");
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn peers_that_shake_no_hands_are_counted() {
     let limits = Limits::default().handshake_timeout(Duration::from_millis(20));
     let server = Lab::default()
@@ -97,7 +98,7 @@ async fn peers_that_shake_no_hands_are_counted() {
     until(&server.handle, |counters| counters.handshakes_rejected == 1).await;
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn mute_peers_that_lose_their_place_are_counted() {
     let server = Lab::default()
         .serve_with("tcp://127.0.0.1:0", |server| server.max_handshakes(2))
@@ -111,7 +112,7 @@ async fn mute_peers_that_lose_their_place_are_counted() {
     assert_eq!(server.handle.counters().handshakes_evicted, 2);
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn a_peer_that_does_not_go_on_is_sent_away() {
     let limits = Limits::default().slow_frame(Duration::from_millis(20));
     let server = Lab::default()
@@ -123,7 +124,7 @@ async fn a_peer_that_does_not_go_on_is_sent_away() {
     until(&server.handle, |counters| counters.ended_by_slow_frame == 1).await;
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn a_full_server_refuses_calls_and_accepts_no_connections_until_there_is_room() {
     let lab = Lab::default();
     let server = lab
@@ -166,7 +167,7 @@ async fn a_full_server_refuses_calls_and_accepts_no_connections_until_there_is_r
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(crate = "gate")]
 async fn a_server_that_has_refused_nothing_says_so() {
     let server = Lab::default().serve("tcp://127.0.0.1:0").await;
     let client = server.client().await;
@@ -207,11 +208,11 @@ async fn serve_one(errors: usize, limits: Limits) -> (ServerHandle, DuplexStream
         .signals(false);
     let server = server.bind().await.unwrap();
     let handle = server.handle();
-    tokio::spawn(server.serve());
+    gate::serve(server);
     (handle, ours)
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(start_paused = true, crate = "gate")]
 async fn a_server_that_lacks_files_tries_again_ever_more_seldom_and_never_ends() {
     let begun = Instant::now();
     let (server, mut peer) = serve_one(20, Limits::default()).await;
@@ -227,7 +228,7 @@ async fn a_server_that_lacks_files_tries_again_ever_more_seldom_and_never_ends()
     );
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(start_paused = true, crate = "gate")]
 async fn a_half_open_peer_is_found_by_its_server_and_counted() {
     let (server, mut peer) = serve_one(0, Limits::default()).await;
     peer.write_all(&encode(&hello())).await.unwrap();
@@ -237,7 +238,7 @@ async fn a_half_open_peer_is_found_by_its_server_and_counted() {
     assert_eq!(server.counters().to_string(), "ended_by_silence=1");
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(start_paused = true, crate = "gate")]
 async fn a_peer_that_reads_no_replies_is_given_up_and_counted() {
     let (server, mut peer) = serve_one(0, Limits::default()).await;
     peer.write_all(&encode(&hello())).await.unwrap();
