@@ -229,7 +229,7 @@ fn a_node_that_stood_still_goes_on() {
 fn a_client_that_stood_still_goes_on() {
     sim::check(0..10, |sim| async move {
         counter(&sim);
-        let user = sim.node("user", || std::future::pending());
+        let user = sim.node("user", std::future::pending);
         let client = user
             .run(async { CounterClient::connect(ADDRESS).await.unwrap() })
             .await
