@@ -47,10 +47,11 @@ use std::{collections::VecDeque, io, sync::Arc, task::Waker};
 
 use bytes::BytesMut;
 
+pub(crate) use self::intake::MEMORY_SHORT;
 pub(crate) use self::stream::Shape;
 pub(crate) use self::types::{
     Arrived, Barrier, CallId, Cause, Cut, End, Failure, Flush, Next, PeerGoaway, Reply, Request, Settings,
-    Side, State, Tally, Ticket, Time, Uncovered, Unsent, Unwanted,
+    Side, State, Tally, Ticket, Time, Uncovered, Unsent, Unstarted, Unwanted,
 };
 use self::{
     account::Account,
@@ -565,7 +566,21 @@ impl Connection {
             true => 0,
             false => self.unwritten(),
         };
-        self.share.hold(self.unread() + unwritten);
+        let held = self.unread() + unwritten;
+        self.share.hold(held.saturating_add(self.room.bytes()));
+    }
+
+    /// Whether no further calls are to be taken in here: this connection holds more than its part of the memory.
+    #[inline]
+    pub(crate) fn lacks_memory(&self) -> bool {
+        self.share.is_large()
+    }
+
+    /// Whether that much is replies alone, so that those which were taken in are not to start either.
+    #[cold]
+    fn replies_hold_much(&self) -> bool {
+        let replies = self.unwritten().saturating_add(self.room.bytes());
+        replies > 0 && self.settings.memory.is_large(replies)
     }
 
     /// This side ends the connection because of what the peer did or did not do. The first reason counts.

@@ -38,8 +38,13 @@ impl Memory {
         self.max.saturating_sub(self.held())
     }
 
-    /// Whether so much is held that no further calls are taken: nine tenths.
+    /// Whether that is too much for one connection.
     #[inline]
+    pub(crate) fn is_large(&self, held: u64) -> bool {
+        held >= self.room() / 2
+    }
+
+    /// Whether so much is held that peers which hold much and read nothing are given up early: nine tenths.
     pub(crate) fn is_tight(&self) -> bool {
         self.held() >= self.max - self.max / 10
     }
@@ -49,7 +54,7 @@ impl Memory {
         self.held() >= self.max - self.max / 20
     }
 
-    /// Whether nothing more may be held.
+    /// Whether nothing more may be held, so that one-way calls and what comes of unfinished calls are dropped.
     pub(crate) fn is_full(&self) -> bool {
         self.held() >= self.max
     }
@@ -82,6 +87,16 @@ impl Share {
     #[inline]
     pub(crate) fn is_told(&self) -> bool {
         self.told > 0
+    }
+
+    /// Whether the connection holds more than its part: half of what is left.
+    ///
+    /// So one alone may hold a third of all, two a quarter each, and something is left for those that hold little, however
+    /// many hold much. Switches share their buffers out like this: Choudhury and Hahne, "Dynamic queue length thresholds for
+    /// shared-memory packet switches", 1998.
+    #[inline]
+    pub(crate) fn is_large(&self) -> bool {
+        self.memory.is_large(self.told)
     }
 
     /// The connection holds so much now.
@@ -131,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn calls_are_refused_first_and_connections_then() {
+    fn readers_are_given_up_first_and_connections_refused_then() {
         let memory = Arc::new(Memory::new(1_000_000));
         let mut share = Share::new(Arc::clone(&memory));
         for (held, refused) in [
@@ -144,5 +159,20 @@ mod tests {
             let found = [memory.is_tight(), memory.is_scarce(), memory.is_full()];
             assert_eq!(found, refused, "{held}");
         }
+    }
+
+    #[test]
+    fn each_may_hold_half_of_what_is_left() {
+        let memory = Arc::new(Memory::new(1_200_000));
+        let shares = || Share::new(Arc::clone(&memory));
+        let (mut one, mut two, three) = (shares(), shares(), shares());
+        one.hold(390_000);
+        assert!(!one.is_large());
+        one.hold(410_000);
+        assert!(one.is_large() && !two.is_large());
+        two.hold(410_000);
+        assert!(two.is_large() && !three.is_large());
+        one.hold(790_000);
+        assert!(three.is_large(), "nothing is left");
     }
 }

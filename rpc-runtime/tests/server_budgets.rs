@@ -139,7 +139,8 @@ async fn a_full_server_refuses_calls_and_accepts_no_connections_until_there_is_r
         }
     })
     .await;
-    let refused = text(&other, &ECHO, "x").await.unwrap_err();
+    assert_eq!(text(&other, &ECHO, "x").await.unwrap(), "x", "it holds little");
+    let refused = text(&holder, &ECHO, "x").await.unwrap_err();
     assert_eq!(
         (refused.code(), refused.executed()),
         (Code::ResourceExhausted, Executed::No)

@@ -7,7 +7,7 @@
 use std::task::{Context, Poll};
 
 use super::{
-    Arrived, CallId, Connection, End, Time, Unwanted,
+    Arrived, CallId, Connection, End, Time, Unstarted, Unwanted,
     account::Fate,
     fragments::Part,
     requests::{Request, Stage},
@@ -63,9 +63,10 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// Why it is no longer wanted; then it must not be polled, but ended.
-    pub(crate) fn started(&mut self, id: CallId, now: Time) -> Result<(), Unwanted> {
-        self.requests.start(id.number(), now)
+    /// Why it is not to start; then it must not be polled, but ended.
+    pub(crate) fn started(&mut self, id: CallId, now: Time) -> Result<(), Unstarted> {
+        let lacks_memory = self.lacks_memory() && self.replies_hold_much();
+        self.requests.start(id.number(), lacks_memory, now)
     }
 
     /// A call is to be answered before everything else.
@@ -101,6 +102,7 @@ impl Connection {
             return Poll::Ready(());
         }
         self.room.wait(id.number(), priority, len as u64, None, cx);
+        self.note_held();
         Poll::Pending
     }
 

@@ -39,6 +39,10 @@ impl Refusal {
     }
 }
 
+/// What a caller is told when memory is short.
+pub(crate) const MEMORY_SHORT: &str =
+    "the server holds nearly as many bytes of requests and replies as it may";
+
 /// What is not here for a request, which its sender could not know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Shortage {
@@ -60,9 +64,7 @@ impl Shortage {
                 DropReason::UnknownProcedure,
             ),
             Self::Metadata => exhausted("metadata of open requests exceeds its limit"),
-            Self::Memory => {
-                exhausted("the server holds nearly as many bytes of requests and replies as it may")
-            }
+            Self::Memory => exhausted(MEMORY_SHORT),
         }
     }
 }
@@ -183,7 +185,7 @@ impl Connection {
         let metadata = frame.extra.metadata.held_len();
         let has_room =
             metadata == 0 || self.requests.all_kept().metadata + metadata <= settings.metadata_bytes;
-        if has_room && !settings.memory.is_tight() {
+        if has_room && !self.lacks_memory() {
             return None;
         }
         self.find_rare_shortage(frame, has_room)
@@ -200,8 +202,11 @@ impl Connection {
             return Some(Shortage::Metadata);
         }
         // Those of one-way requests have their credit already, and it comes back only when some have left.
-        let goes_on = frame.kind == Kind::Send && !settings.memory.is_full();
-        (!goes_on).then_some(Shortage::Memory)
+        let is_short = match frame.kind {
+            Kind::Send => settings.memory.is_full(),
+            _ => self.lacks_memory(),
+        };
+        is_short.then_some(Shortage::Memory)
     }
 
     /// Refuses a request for a reason that is no fault of the peer's. As a call that never starts it keeps its slot until

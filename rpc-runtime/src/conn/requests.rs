@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    Arrived, CallId, Settings, Time, Unwanted,
+    Arrived, CallId, Settings, Time, Unstarted, Unwanted,
     account::Fate,
     calls::PINNED,
     credit::{CONTROL_CALLS, charge},
@@ -371,12 +371,15 @@ impl Requests {
     }
 
     /// The handler of a request is polled for the first time.
-    pub(super) fn start(&mut self, id: u64, now: Time) -> Result<(), Unwanted> {
+    pub(super) fn start(&mut self, id: u64, lacks_memory: bool, now: Time) -> Result<(), Unstarted> {
         let Some(request) = self.table.get_mut(id) else {
-            return Err(Unwanted::Disconnected);
+            return Err(Unstarted::Unwanted);
         };
-        if let Some(unwanted) = request.unwanted {
-            return Err(unwanted);
+        if request.unwanted.is_some() {
+            return Err(Unstarted::Unwanted);
+        }
+        if lacks_memory && !request.one_way && !request.control {
+            return Err(Unstarted::Memory);
         }
         if matches!(request.stage, Stage::Taken) {
             request.stage = Stage::Running(now);

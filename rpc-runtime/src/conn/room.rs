@@ -25,6 +25,8 @@ pub(super) struct Room {
     lines: [[VecDeque<u64>; 2]; Priority::ALL.len()],
     /// How many of them are long.
     long: usize,
+    /// How many bytes their messages have.
+    bytes: u64,
     /// How many were called and have not come.
     called: usize,
     /// Whether those who can come must be looked for.
@@ -39,7 +41,13 @@ pub(super) struct Room {
 struct Waiting {
     waker: Waker,
     deadline: Option<Time>,
-    is_long: bool,
+    len: u64,
+}
+
+impl Waiting {
+    fn is_long(&self) -> bool {
+        self.len > SHORT
+    }
 }
 
 impl Room {
@@ -65,13 +73,10 @@ impl Room {
             return waiting.waker.clone_from(cx.waker());
         }
         let waker = cx.waker().clone();
-        let is_long = len > SHORT;
+        let waiting = Waiting { waker, deadline, len };
+        let is_long = waiting.is_long();
         self.long += usize::from(is_long);
-        let waiting = Waiting {
-            waker,
-            deadline,
-            is_long,
-        };
+        self.bytes = self.bytes.saturating_add(len);
         self.waiting.insert(key, waiting);
         let line = &mut self.lines[priority.rank()][usize::from(is_long)];
         if line.len() > 2 * self.waiting.len() + Self::CALLED {
@@ -148,7 +153,8 @@ impl Room {
 
     fn remove(&mut self, key: u64) -> Option<Waiting> {
         let waiting = self.waiting.remove(&key)?;
-        self.long -= usize::from(waiting.is_long);
+        self.long -= usize::from(waiting.is_long());
+        self.bytes = self.bytes.saturating_sub(waiting.len);
         Some(waiting)
     }
 
@@ -173,6 +179,11 @@ impl Room {
     /// The earliest deadline of all who wait.
     pub(super) fn deadline(&self) -> Option<Time> {
         self.waiting.values().filter_map(|waiting| waiting.deadline).min()
+    }
+
+    /// How many bytes the messages of those who wait have.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// How many wait.

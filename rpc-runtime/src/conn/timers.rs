@@ -9,7 +9,12 @@ pub(super) struct Stall {
     since: Time,
     /// How far the output must be taken for the stretch to be over.
     target: u64,
+    /// When to see whether the memory is needed more than the peer's patience.
+    look_at: Time,
 }
+
+/// How long a peer may read nothing while memory is short and it is the cause.
+const LOOK: Time = Time::from_secs(1);
 
 impl Stall {
     /// Less than this, or less than all there is, is too little.
@@ -20,6 +25,7 @@ impl Stall {
         (taken < end).then(|| Self {
             since: now,
             target: end.min(taken + Self::LEAST),
+            look_at: now.saturating_add(LOOK),
         })
     }
 
@@ -52,6 +58,7 @@ impl Connection {
             own,
             self.check_at,
             self.stall_due(),
+            self.look_due(),
             self.dead_due(),
             self.call_again_at,
         ])
@@ -86,6 +93,19 @@ impl Connection {
             );
             self.note_cut(Cut::WriteStall);
             return self.handle_lost(&text, None, now);
+        }
+        if self.look_due().is_some_and(|at| at <= now) {
+            if self.settings.memory.is_tight() {
+                let text = format!(
+                    "peer took less than {} bytes in {LOOK:?}, and memory is short",
+                    Stall::LEAST
+                );
+                self.note_cut(Cut::WriteStall);
+                return self.handle_lost(&text, None, now);
+            }
+            if let Some(stall) = &mut self.stall {
+                stall.look_at = now.saturating_add(LOOK);
+            }
         }
         if self.dead_due().is_some_and(|at| at <= now) {
             let text = format!(
@@ -151,6 +171,12 @@ impl Connection {
         let stall = self.stall.as_ref()?;
         let due = stall.since.saturating_add(self.settings.write_stall);
         Some(self.slow.after_sleep(due))
+    }
+
+    /// When to see whether memory is short, of which this connection holds much for a peer that reads nothing.
+    fn look_due(&self) -> Option<Time> {
+        let stall = self.stall.as_ref()?;
+        self.lacks_memory().then(|| self.slow.after_sleep(stall.look_at))
     }
 
     fn dead_due(&self) -> Option<Time> {

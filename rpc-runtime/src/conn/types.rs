@@ -359,6 +359,15 @@ pub(crate) enum Unwanted {
     Drained,
 }
 
+/// Why a handler is not to start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unstarted {
+    /// The request is no longer wanted.
+    Unwanted,
+    /// The replies of calls that came with it have taken the memory.
+    Memory,
+}
+
 /// How a handler ended without a reply message.
 #[derive(Debug)]
 pub(crate) enum End<'a> {

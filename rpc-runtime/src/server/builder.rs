@@ -122,13 +122,16 @@ impl ServerBuilder {
     }
 
     /// How many bytes all connections together may hold: requests until their handlers are gone, unfinished messages, messages
-    /// of streams that nobody has taken, replies that are not written. Default 1 GiB, or a quarter of the memory of the
-    /// machine or of the control group (on Linux) if that is less.
+    /// of streams that nobody has taken, replies that wait for room or are not written. Default 1 GiB, or (on Linux) a quarter
+    /// of the memory of the machine, of the control group, or of the address space that the process may have, if that is less.
     ///
-    /// Protects memory. When nine tenths are held, further calls are refused with RESOURCE_EXHAUSTED, and were not executed;
-    /// calls of the control service are not. When nineteen twentieths are held, no connections are accepted until it is less.
-    /// When all is held, what comes of unfinished calls fails them, and one-way calls are dropped as overload, which their
-    /// senders find in the account; until then their credit alone bounds them, for it comes back only as they leave.
+    /// Protects memory. A connection that holds more than half of what is left is refused further calls with
+    /// RESOURCE_EXHAUSTED, and they were not executed: so one alone may hold a third of all, two a quarter each, and there is
+    /// something left for those that hold little. Calls of the control service are not refused. When nine tenths are held, a
+    /// peer that holds too much and reads nothing for a second is given up; at nineteen twentieths no connections are accepted
+    /// until it is less; and at all of it calls are refused on every connection, what comes of unfinished calls fails them, and
+    /// one-way calls are dropped as overload, which their senders find in the account; until then their credit alone bounds
+    /// them, for it comes back only as they leave.
     pub fn max_buffered_bytes(mut self, bytes: u64) -> Self {
         self.max_buffered_bytes = Some(bytes.max(1));
         self

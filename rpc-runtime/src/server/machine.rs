@@ -1,6 +1,6 @@
 //! Machine: how much there is of what a server must not use up: memory and files.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, str::FromStr};
 
 /// How many bytes all connections of a server may hold by default: a quarter of what this process may have, at most 1 GiB.
 pub(super) fn max_buffered_bytes() -> u64 {
@@ -11,14 +11,13 @@ pub(super) fn max_buffered_bytes() -> u64 {
 /// How many connections a server takes by default: half of the files that this process may open, at most 10,000.
 pub(super) fn max_connections() -> usize {
     const MOST: usize = 10_000;
-    let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
-    files(&limits).map_or(MOST, |files| (files / 2).clamp(1, MOST))
+    files(&process_limits()).map_or(MOST, |files| (files / 2).clamp(1, MOST))
 }
 
 /// With less than this a server would refuse what a single peer may send.
 const LEAST_BUFFERED: u64 = 16 << 20;
 
-/// How much memory this process may have: that of the machine, or of its control group.
+/// How much memory this process may have: that of the machine, of its control group, or of its limit of addresses.
 fn memory() -> Option<u64> {
     let read = |path: &Path| fs::read_to_string(path).ok();
     let machine = read(Path::new("/proc/meminfo")).and_then(|text| total(&text));
@@ -31,7 +30,7 @@ fn memory() -> Option<u64> {
         .chain(read(Path::new("/sys/fs/cgroup/memory/memory.limit_in_bytes")));
     // One that has no limit says "max", or a number that no machine has.
     let limits = limits.filter_map(|text| text.trim().parse().ok());
-    limits.chain(machine).min()
+    limits.chain(machine).chain(addresses(&process_limits())).min()
 }
 
 /// The memory in /proc/meminfo, in bytes.
@@ -47,11 +46,22 @@ fn group(groups: &str) -> Option<&str> {
     Some(path.trim())
 }
 
+fn process_limits() -> String {
+    fs::read_to_string("/proc/self/limits").unwrap_or_default()
+}
+
 /// The soft limit of open files in /proc/self/limits; none if there is none.
 fn files(limits: &str) -> Option<usize> {
-    let line = limits
-        .lines()
-        .find_map(|line| line.strip_prefix("Max open files"))?;
+    limit(limits, "Max open files")
+}
+
+/// The soft limit of the address space there, in bytes; none if there is none.
+fn addresses(limits: &str) -> Option<u64> {
+    limit(limits, "Max address space")
+}
+
+fn limit<N: FromStr>(limits: &str, name: &str) -> Option<N> {
+    let line = limits.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_whitespace().next()?.parse().ok()
 }
 
@@ -76,6 +86,13 @@ mod tests {
             files("Max open files            unlimited            unlimited            files\n"),
             None
         );
+    }
+
+    #[test]
+    fn a_limit_of_addresses_is_read() {
+        let line = "Max address space         268435456            unlimited            bytes\n";
+        assert_eq!(addresses(line), Some(256 << 20));
+        assert_eq!(addresses(&line.replace("268435456", "unlimited")), None);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use super::{Handler, Procedure, Replies, Requests};
 use crate::{
     Code, Context, Metadata, Result, Status,
     compression::Outgoing,
-    conn::{Arrived, CallId, End, Time, Unwanted},
+    conn::{Arrived, CallId, End, MEMORY_SHORT, Time, Unstarted},
     frame::{DropReason, Encoded, Payload as _},
     server::Served,
 };
@@ -147,8 +147,13 @@ impl Incoming {
                 Ok(arguments) => arguments,
                 Err(status) => return self.refuse(&status, DropReason::BadPayload),
             };
-            if self.start().is_err() {
-                return;
+            match self.start() {
+                Ok(()) => {}
+                Err(Unstarted::Unwanted) => return,
+                Err(Unstarted::Memory) => {
+                    let status = Status::new(Code::ResourceExhausted, MEMORY_SHORT);
+                    return self.refuse(&status, DropReason::Overload);
+                }
             }
             let metadata = mem::take(&mut self.metadata);
             let context = self.context(metadata);
@@ -212,7 +217,7 @@ impl Incoming {
     }
 
     /// Notes that the handler is about to be polled for the first time.
-    fn start(&self) -> Result<(), Unwanted> {
+    fn start(&self) -> Result<(), Unstarted> {
         self.served.with_recent(|conn, now| conn.started(self.id, now))
     }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    conn::Cut,
+    conn::{Cut, Unstarted},
     counters::Counters,
     frame::control::{Goaway, Reason},
     memory::Memory,
@@ -311,11 +311,72 @@ fn held(pair: &Pair) -> u64 {
 }
 
 #[test]
-fn calls_are_refused_while_other_connections_hold_nine_tenths() {
+fn at_nine_tenths_only_who_holds_much_is_refused() {
     let [mut one, mut other] = two(1_000_000);
-    let mut long = one.start(Call::new(vec![0; 920_000]));
+    let _long = one.start(Call::new(vec![0; 920_000]));
     one.settle();
-    assert!(held(&one) >= 920_000);
+    assert!((920_000..1_000_000).contains(&held(&one)));
+    let mut more = one.call(b"x");
+    assert!(one.poll(&mut more));
+    assert_eq!(more.status().code(), Code::ResourceExhausted);
+    assert_eq!(more.executed(), Executed::No);
+    let mut call = other.call(b"x");
+    other.echo();
+    assert!(other.poll(&mut call));
+    assert_eq!(call.ok(), b"x");
+}
+
+#[test]
+fn handlers_do_not_start_while_replies_that_wait_hold_much() {
+    let [mut one, _other] = two(20_000_000);
+    one.server.open_window = 0;
+    let _calls: Vec<_> = (0..30).map(|_| one.start(Call::new(b"x"))).collect();
+    one.settle();
+    let (mut waiting, mut refused) = (0, 0);
+    // Their handlers have tasks, which all begin at once.
+    let arrived: Vec<_> = (0..30).map(|_| one.server.take()).collect();
+    for arrived in arrived {
+        if one.server.conn.started(arrived.id, one.now) == Err(Unstarted::Memory) {
+            refused += 1;
+            continue;
+        }
+        match poll(|cx| one.server.conn.poll_room(arrived.id, 900_000, cx)) {
+            Poll::Ready(()) => one.server.reply(&arrived, &vec![7; 900_000], one.now),
+            Poll::Pending => waiting += 1,
+        }
+    }
+    assert!(waiting > 0 && refused > 0, "{waiting} {refused}");
+    let third = 20_000_000 / 3;
+    assert!((third..third + 900_000).contains(&held(&one)), "{}", held(&one));
+    assert!(one.server.conn.lacks_memory());
+}
+
+#[test]
+fn who_holds_much_and_reads_nothing_is_given_up_early_when_memory_is_short() {
+    let [mut one, mut other] = two(1_000_000);
+    one.server.open_window = 0;
+    let mut call = one.start(Call::new(b"x"));
+    one.settle();
+    let arrived = one.server.accept(one.now);
+    one.server.reply(&arrived, &vec![7; 600_000], one.now);
+    one.advance(secs(5));
+    assert!(one.server.conn.is_live(), "nobody needs it");
+    other.server.open_window = 0;
+    let _slow = other.start(Call::new(vec![0; 350_000]));
+    other.settle();
+    one.advance(secs(1));
+    assert!(!one.server.conn.is_live());
+    assert_eq!(counters(&one).to_string(), "ended_by_write_stall=1");
+    assert!(one.poll(&mut call));
+    assert!(other.server.conn.is_live());
+}
+
+#[test]
+fn calls_are_refused_while_other_connections_hold_all() {
+    let [mut one, mut other] = two(1_000_000);
+    let mut long = one.start(Call::new(vec![0; 1_000_000]));
+    one.settle();
+    assert!(held(&one) >= 1_000_000);
     let mut call = other.call(b"x");
     assert!(other.poll(&mut call));
     assert_eq!(call.status().code(), Code::ResourceExhausted);
@@ -323,12 +384,10 @@ fn calls_are_refused_while_other_connections_hold_nine_tenths() {
     assert_eq!(call.executed(), Executed::No);
     assert_eq!(counters(&other).calls_refused, 1);
     assert_eq!(other.server.conn.abuse.left(), 1024);
-    // Who wants to terminate it gets in, and so do one-way calls, as long as not all is held.
+    // Who wants to terminate it gets in.
     other.start(Call::control(b"stop"));
-    other.start(Call::send(b"x"));
     other.settle();
     assert_eq!(other.server.take().procedure, CONTROL);
-    assert!(other.server.take().one_way);
     // When the handler is gone, and its reply is written, there is room again.
     one.echo();
     assert!(one.poll(&mut long));

@@ -1,7 +1,7 @@
 //! Calls, replies, refusals and cancels.
 
 use super::*;
-use crate::conn::Unwanted;
+use crate::conn::{Unstarted, Unwanted};
 
 #[test]
 fn reply_carries_the_message_and_the_receipt() {
@@ -214,7 +214,7 @@ fn handler_that_is_cancelled_before_its_first_poll_is_not_started() {
     pair.settle();
     assert_eq!(
         pair.server.conn.started(arrived.id, pair.now),
-        Err(Unwanted::Cancelled)
+        Err(Unstarted::Unwanted)
     );
     pair.server.conn.end(arrived.id, End::Dropped, pair.now);
     pair.settle();
