@@ -1,6 +1,7 @@
 //! Model to text: one file for each package, and one that includes them all.
 
 mod client;
+mod growth;
 mod layout;
 mod messages;
 mod server;
@@ -13,7 +14,7 @@ use proc_macro2::{Ident, Literal, TokenStream};
 use prost_reflect::DescriptorPool;
 use quote::{format_ident, quote};
 
-use self::messages::Docs;
+use self::{growth::Growth, messages::Docs};
 use crate::{
     config::{Parts, Purpose},
     error::{Error, Problem},
@@ -65,11 +66,13 @@ pub(crate) fn files(
     }
     let mut files = Vec::new();
     for (module, package) in &mut packages {
-        let services = model
-            .services
-            .iter()
-            .filter(|service| module_path(&service.package) == *module);
-        let items: TokenStream = services.map(|one| service(one, target)).collect();
+        let services = model.services.iter();
+        let services: Vec<&Service> = services
+            .filter(|service| module_path(&service.package) == *module)
+            .collect();
+        let growth = Growth::new(&services, target);
+        let mut items = growth.table();
+        items.extend(services.iter().map(|one| service(one, &growth, target)));
         let text = layout::pretty(&package.messages, items).map_err(unparsable)?;
         package.files.sort();
         let header = format!(
@@ -86,9 +89,9 @@ pub(crate) fn files(
 }
 
 /// Everything that belongs to a service, beside its messages.
-fn service(service: &Service, target: &Target<'_>) -> TokenStream {
+fn service(service: &Service, growth: &Growth<'_>, target: &Target<'_>) -> TokenStream {
     let names = Names::new(service, target);
-    let procedures = procedures(service, &names);
+    let procedures = procedures(service, growth, &names);
     let server = target.parts.server().then(|| server::items(service, &names));
     let client = target
         .parts
@@ -98,7 +101,7 @@ fn service(service: &Service, target: &Target<'_>) -> TokenStream {
 }
 
 /// The list of procedures, which client and server share.
-fn procedures(service: &Service, names: &Names<'_>) -> TokenStream {
+fn procedures(service: &Service, growth: &Growth<'_>, names: &Names<'_>) -> TokenStream {
     let Names { runtime, list, .. } = names;
     let len = Literal::usize_unsuffixed(service.procedures.len());
     let each = service.procedures.iter().map(|procedure| {
@@ -119,7 +122,8 @@ fn procedures(service: &Service, names: &Names<'_>) -> TokenStream {
             Priority::Control => quote!(.with_priority(#runtime::Priority::Control)),
             Priority::Bulk => quote!(.with_priority(#runtime::Priority::Bulk)),
         };
-        quote!(#runtime::codegen::Procedure::new(#path, #id) #run #no_side_effects #requests #replies #priority)
+        let growth = growth.of(procedure);
+        quote!(#runtime::codegen::Procedure::new(#path, #id) #run #no_side_effects #requests #replies #priority #growth)
     });
     quote!(static #list: [#runtime::codegen::Procedure; #len] = [#(#each),*];)
 }

@@ -4,14 +4,15 @@ mod flatten;
 mod types;
 
 use proc_macro2::TokenStream;
-use prost_reflect::{DescriptorPool, DynamicMessage, MethodDescriptor, ServiceDescriptor, Value};
+use prost_reflect::{
+    DescriptorPool, DynamicMessage, MessageDescriptor, MethodDescriptor, ServiceDescriptor, Value,
+};
 use prost_types::method_options::IdempotencyLevel;
 use sha2::{Digest, Sha256};
 
-use self::types::Types;
 pub(crate) use self::{
     flatten::{Field, Kind},
-    types::ident,
+    types::{Types, ident},
 };
 use crate::{
     config::Purpose,
@@ -50,6 +51,9 @@ pub(crate) struct Procedure {
     pub(crate) priority: Priority,
     pub(crate) request: Request,
     pub(crate) reply: Reply,
+    /// The messages of requests and replies, flattened or not.
+    pub(crate) input: MessageDescriptor,
+    pub(crate) output: MessageDescriptor,
 }
 
 /// Where the handlers of a procedure run.
@@ -239,6 +243,8 @@ impl Reader<'_> {
             } else {
                 flatten::reply(&types, &method.output(), flatten)
             },
+            input: method.input(),
+            output: method.output(),
             stem,
         }
     }

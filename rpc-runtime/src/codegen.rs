@@ -8,6 +8,7 @@ pub use prost_types;
 use crate::{Code, Error, Executed, Phase, Result, Status};
 pub use crate::{
     client::Call,
+    growth::{Growing, Growth},
     service::{Handler, Incoming, Procedure, Replies, Service},
 };
 

@@ -40,6 +40,7 @@ pub struct Limits {
     max_stream_window: u64,
     metadata_bytes: u64,
     max_faults: u32,
+    decode_bytes: u64,
 }
 
 impl Default for Limits {
@@ -68,6 +69,7 @@ impl Default for Limits {
             max_stream_window: 8 << 20,
             metadata_bytes: 4 << 20,
             max_faults: 1024,
+            decode_bytes: 32 << 20,
         }
     }
 }
@@ -268,6 +270,19 @@ impl Limits {
         self
     }
 
+    /// How much memory a message may take once it is decoded, beyond its own length, in bytes. Default 32 MiB.
+    ///
+    /// Protects memory: two bytes on the wire make a whole element of a repeated field or a map, so that 4 MiB could become
+    /// hundreds. What multiplies is counted before a message is decoded: elements at what they take in memory, vectors at twice
+    /// that. A request that would take more is refused with RESOURCE_EXHAUSTED, and was not executed; a reply fails its call
+    /// with the same code, and it was; a message of a stream ends the stream. Services and stubs that were not generated know
+    /// nothing of their messages, and have no such limit.
+    #[must_use]
+    pub fn decode_bytes(mut self, bytes: u64) -> Self {
+        self.decode_bytes = bytes;
+        self
+    }
+
     /// What a connection with these limits announces and keeps.
     pub(crate) fn settings(&self, keep_alive: Duration, instance_id: Bytes) -> Settings {
         Settings {
@@ -302,6 +317,7 @@ impl Limits {
             priorities: Priorities::default(),
             metadata_bytes: self.metadata_bytes,
             max_faults: self.max_faults,
+            decode_bytes: self.decode_bytes,
             counts: Arc::default(),
             memory: Arc::default(),
         }

@@ -65,6 +65,7 @@ mod frame;
 #[allow(unreachable_pub, missing_docs, reason = "only fuzz targets reach it")]
 #[doc(hidden)]
 pub mod fuzz;
+mod growth;
 mod load;
 mod memory;
 mod metadata;

@@ -13,7 +13,11 @@ pub use self::{
     requests::Requests,
     stream::{Out, stream},
 };
-use crate::{Priority, priority::Priorities};
+use crate::{
+    Priority,
+    growth::{Grows, Growth},
+    priority::Priorities,
+};
 
 /// One procedure of a service, as the generator wrote it down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +29,8 @@ pub struct Procedure {
     request_stream: bool,
     reply_stream: bool,
     priority: Priority,
+    request_growth: Option<Grows>,
+    reply_growth: Option<Grows>,
 }
 
 /// Where the handler of a procedure runs.
@@ -50,6 +56,8 @@ impl Procedure {
             request_stream: false,
             reply_stream: false,
             priority: Priority::Normal,
+            request_growth: None,
+            reply_growth: None,
         }
     }
 
@@ -95,6 +103,20 @@ impl Procedure {
         self
     }
 
+    /// The same procedure, in whose requests that multiplies what `growth` says in `row`.
+    #[must_use]
+    pub const fn with_request_growth(mut self, growth: &'static Growth, row: usize) -> Self {
+        self.request_growth = Some(growth.row(row));
+        self
+    }
+
+    /// The same procedure, in whose replies that multiplies what `growth` says in `row`.
+    #[must_use]
+    pub const fn with_reply_growth(mut self, growth: &'static Growth, row: usize) -> Self {
+        self.reply_growth = Some(growth.row(row));
+        self
+    }
+
     /// `package.Service/Name`, as the .proto spells it.
     pub const fn path(&self) -> &'static str {
         self.path
@@ -123,6 +145,16 @@ impl Procedure {
     /// What goes first, as the .proto says.
     pub const fn priority(&self) -> Priority {
         self.priority
+    }
+
+    /// What multiplies in a request.
+    pub(crate) const fn request_growth(&self) -> Option<Grows> {
+        self.request_growth
+    }
+
+    /// What multiplies in a reply.
+    pub(crate) const fn reply_growth(&self) -> Option<Grows> {
+        self.reply_growth
     }
 
     pub(crate) const fn run(&self) -> Run {

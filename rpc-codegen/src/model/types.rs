@@ -8,14 +8,14 @@ use crate::naming::{camel, snake};
 
 /// What types are called in the module of one package.
 #[derive(Debug)]
-pub(super) struct Types<'a> {
+pub(crate) struct Types<'a> {
     package: &'a str,
     runtime: &'a TokenStream,
 }
 
 impl<'a> Types<'a> {
     /// The types as the module of `package` calls them; `runtime` is the path of rpc-runtime.
-    pub(super) fn new(package: &'a str, runtime: &'a TokenStream) -> Self {
+    pub(crate) fn new(package: &'a str, runtime: &'a TokenStream) -> Self {
         Self { package, runtime }
     }
 
@@ -39,12 +39,12 @@ impl<'a> Types<'a> {
     pub(super) fn field(&self, field: &FieldDescriptor) -> TokenStream {
         if let ProtoKind::Message(entry) = field.kind() {
             if field.is_map() {
-                let key = self.single(&entry.map_entry_key_field());
-                let value = self.single(&entry.map_entry_value_field());
+                let key = self.value(&entry.map_entry_key_field());
+                let value = self.value(&entry.map_entry_value_field());
                 return quote!(::std::collections::HashMap<#key, #value>);
             }
         }
-        let single = self.single(field);
+        let single = self.value(field);
         match field.cardinality() {
             Cardinality::Repeated => quote!(::std::vec::Vec<#single>),
             _ if is_option(field) => quote!(::core::option::Option<#single>),
@@ -53,7 +53,7 @@ impl<'a> Types<'a> {
     }
 
     /// The type of one value of a field.
-    fn single(&self, field: &FieldDescriptor) -> TokenStream {
+    pub(crate) fn value(&self, field: &FieldDescriptor) -> TokenStream {
         match field.kind() {
             ProtoKind::Double => quote!(f64),
             ProtoKind::Float => quote!(f32),

@@ -18,11 +18,11 @@ use super::{
 use crate::{
     Code, Context, DrainReport, Error, Executed, Phase, Priority, Procedure,
     builtin::{self, TerminateReply},
-    compression::UnpackError,
     conn::Shape,
     context::{inherited_deadline, inherited_depth},
     depth,
     frame::{Encoded, Output},
+    growth::Budget,
 };
 
 /// Options of one call, which then begins: with [`Call::send`] or [`Call::send_recv`].
@@ -212,8 +212,8 @@ impl<'a> Call<'a> {
         let deadline = self.deadline(None);
         self.check(procedure, &deadline)?;
         let reply = control::terminate(self.exchange(procedure, Lane::Control, deadline)).await?;
-        let reply: TerminateReply =
-            decode(reply.payload).map_err(|error| error.with_procedure(procedure.path()))?;
+        let reply: TerminateReply = decode(reply.payload, Budget::new(None, 0))
+            .map_err(|error| error.with_procedure(procedure.path()))?;
         Ok(reply.into())
     }
 
@@ -352,9 +352,10 @@ impl Call<'_> {
         T: 'static,
     {
         let call = self.open(procedure).await?;
+        let budget = call.about.budget();
         let reply = Reply::new(
             Arc::clone(&call),
-            Box::new(move |payload| decode(payload).and_then(map)),
+            Box::new(move |payload| decode(payload, budget).and_then(map)),
         );
         Ok((Sender::new(call), reply))
     }
@@ -444,32 +445,44 @@ fn again<Req: Message + 'static>(
 }
 
 /// Reads a reply: fields of a small one are copied, for a slice would pin the whole read buffer.
-pub(super) fn decode<Rep: Message + Default>(payload: Encoded) -> Result<Rep, Error> {
-    let malformed = |text: &str| {
-        Error::local(Code::Internal, text)
-            .with_executed(Executed::Yes)
-            .with_phase(Phase::Wait)
-    };
-    let result = if payload.encoding() == 0 && payload.len() < Output::BY_REFERENCE as u64 {
+pub(super) fn decode<Rep: Message + Default>(payload: Encoded, budget: Budget) -> Result<Rep, Error> {
+    let result = if payload.encoding() == 0
+        && payload.len() < Output::BY_REFERENCE as u64
+        && budget.admits(payload.bytes())
+    {
         Rep::decode(&payload.bytes()[..])
     } else {
-        decode_long(payload).map_err(|error| malformed("the reply cannot be unpacked").with_source(error))?
+        decode_long(payload, budget)?
     };
     result.map_err(|error| {
         let text = "the reply is no message of the procedure's type: is the peer's .proto another?";
-        malformed(text).with_source(error)
+        unreadable(Code::Internal, text).with_source(error)
     })
 }
 
-/// One that is compressed, or so long that its fields stay slices.
+/// One that is compressed, or so long that its fields stay slices, or too large.
 #[cold]
-fn decode_long<Rep: Message + Default>(payload: Encoded) -> Result<Result<Rep, DecodeError>, UnpackError> {
-    let payload = payload.unpack()?;
+fn decode_long<Rep: Message + Default>(
+    payload: Encoded,
+    budget: Budget,
+) -> Result<Result<Rep, DecodeError>, Error> {
+    let unpacked = payload.unpack();
+    let payload = unpacked
+        .map_err(|error| unreadable(Code::Internal, "the reply cannot be unpacked").with_source(error))?;
+    if !budget.admits(&payload) {
+        return Err(unreadable(Code::ResourceExhausted, budget.excess("the reply")));
+    }
     Ok(if payload.len() < Output::BY_REFERENCE {
         Rep::decode(&payload[..])
     } else {
         Rep::decode(payload)
     })
+}
+
+fn unreadable(code: Code, text: impl Into<String>) -> Error {
+    Error::local(code, text)
+        .with_executed(Executed::Yes)
+        .with_phase(Phase::Wait)
 }
 
 /// Why a call cannot be made.

@@ -34,6 +34,7 @@ use crate::{
     Code, Compression, Error, Phase,
     changes::Changes,
     conn::{Settings, Uncovered},
+    growth::{Budget, Grows},
     server::Callable,
 };
 
@@ -164,6 +165,12 @@ impl Channel {
 
 /// What users ask.
 impl Channel {
+    /// How much memory messages of that type may take once they are decoded.
+    #[inline]
+    pub(super) fn budget(&self, grows: Option<Grows>) -> Budget {
+        Budget::new(grows, self.settings.decode_bytes)
+    }
+
     /// How requests are compressed for peers that take it.
     #[inline]
     pub(super) fn compression(&self) -> Option<Compression> {

@@ -28,6 +28,7 @@ use crate::{
     conn::{CallId, Cause, Connection, Failure, Reply, Request, Shape, Ticket, Time},
     context::{InstanceId, inherited_deadline},
     frame::Encoded,
+    growth::Budget,
 };
 
 /// One call on its way. Dropping it at any point gives back what it holds: its place in the queue, or the call.
@@ -217,6 +218,12 @@ impl<'a> Exchange<'a> {
     /// Says which call an error is about that the connection knows nothing of.
     pub(super) fn locate(&self, error: Error) -> Error {
         self.about(error).with_peer(self.channel.peer_or_address())
+    }
+
+    /// How much memory its reply may take once it is decoded.
+    #[inline]
+    pub(super) fn budget(&self) -> Budget {
+        self.channel.budget(self.procedure.reply_growth())
     }
 
     /// As [`Exchange::call`]. A call that surely did not run is resent, once, if its connection is to blame (G1).

@@ -13,6 +13,7 @@ use super::{channel::Channel, connected::Connected, deadline::Deadline, failure,
 use crate::{
     Code, Error, Executed, Phase, Procedure,
     conn::{CallId, Cause, Failure, Reply, Unsent},
+    growth::Budget,
 };
 
 /// A call with streams that is open on a connection. When the last who holds it lets go, it is cancelled, unless it has
@@ -34,6 +35,13 @@ pub(super) struct About {
     pub(super) receipt: Option<Receipt>,
     /// Why the first try failed, once there is a second.
     pub(super) resent: Option<Box<str>>,
+}
+
+impl About {
+    /// How much memory its replies may take once they are decoded.
+    pub(super) fn budget(&self) -> Budget {
+        self.channel.budget(self.procedure.reply_growth())
+    }
 }
 
 impl OpenCall {

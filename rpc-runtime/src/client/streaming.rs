@@ -172,7 +172,7 @@ impl<T: Message + Default> Streaming<T> {
     }
 
     fn parse(&mut self, payload: Encoded) -> Poll<Option<Result<T, Error>>> {
-        match decode(payload) {
+        match decode(payload, self.call.about.budget()) {
             Ok(message) => Poll::Ready(Some(Ok(message))),
             Err(error) => {
                 // The rest would make no sense either.

@@ -60,7 +60,9 @@ impl<Req: Message, Rep: Message + Default> Future for Unary<'_, Req, Rep> {
         let reply = ready!(this.exchange.poll_call(&this.request, cx));
         this.stage = Stage::Over;
         Poll::Ready(match reply {
-            Ok(reply) => decode(reply.payload).map_err(|error| this.exchange.locate(error)),
+            Ok(reply) => {
+                decode(reply.payload, this.exchange.budget()).map_err(|error| this.exchange.locate(error))
+            }
             Err(error) => Err(error),
         })
     }

@@ -94,6 +94,7 @@ pub(super) fn settings() -> Settings {
         serves: true,
         priorities: Priorities::default(),
         metadata_bytes: 4 << 20,
+        decode_bytes: 32 << 20,
         max_faults: 1024,
         counts: Arc::default(),
         memory: Arc::default(),

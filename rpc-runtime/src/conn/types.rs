@@ -97,6 +97,8 @@ pub(crate) struct Settings {
     pub(crate) metadata_bytes: u64,
     /// How many things the peer may get wrong that end no connection by themselves.
     pub(crate) max_faults: u32,
+    /// How much memory a message may take beyond its own length once it is decoded.
+    pub(crate) decode_bytes: u64,
     /// What was refused, and who was cut off, on all connections together.
     pub(crate) counts: Arc<Counts>,
     /// What all connections hold together.

@@ -136,6 +136,7 @@ impl World {
             serves: true,
             priorities: Priorities::default(),
             metadata_bytes: 4 << 10,
+            decode_bytes: 32 << 20,
             max_faults: 1024,
             counts: Arc::default(),
             memory: Arc::new(Memory::new(300 << 10)),

@@ -22,6 +22,7 @@ use crate::{
     context::InstanceId,
     counters::Counts,
     driver::Link,
+    growth::{Budget, Grows},
     memory::Memory,
     terminate::{Asker, Audit, Decision, Wish},
 };
@@ -154,6 +155,12 @@ impl Shared {
     }
 
     /// What all connections hold together.
+    /// How much memory messages of that type may take once they are decoded.
+    #[inline]
+    pub(crate) fn budget(&self, grows: Option<Grows>) -> Budget {
+        Budget::new(grows, self.settings.decode_bytes)
+    }
+
     pub(super) fn memory(&self) -> &Memory {
         &self.settings.memory
     }

@@ -17,6 +17,7 @@ use crate::{
     compression::Outgoing,
     conn::{Arrived, CallId, End, MEMORY_SHORT, Time, Unstarted},
     frame::{DropReason, Encoded, Payload as _},
+    growth::Budget,
     server::Served,
 };
 
@@ -145,7 +146,13 @@ impl Incoming {
         Box::pin(async move {
             let arguments = match arguments(&mut self) {
                 Ok(arguments) => arguments,
-                Err(status) => return self.refuse(&status, DropReason::BadPayload),
+                Err(status) => {
+                    let reason = match status.code() {
+                        Code::ResourceExhausted => DropReason::Overload,
+                        _ => DropReason::BadPayload,
+                    };
+                    return self.refuse(&status, reason);
+                }
             };
             match self.start() {
                 Ok(()) => {}
@@ -170,7 +177,7 @@ impl Incoming {
     }
 
     fn requests<T: Message + Default>(&self) -> Requests<T> {
-        Requests::new(Arc::clone(&self.served), self.id, self.procedure.path())
+        Requests::new(Arc::clone(&self.served), self.id, self.procedure)
     }
 
     fn replies<T: Message>(&self) -> Replies<T> {
@@ -202,7 +209,8 @@ impl Incoming {
     }
 
     fn decode<Req: Message + Default>(&mut self) -> Result<Req> {
-        parse(mem::take(&mut self.payload), self.procedure.path())
+        let budget = self.served.server().budget(self.procedure.request_growth());
+        parse(mem::take(&mut self.payload), self.procedure, budget)
     }
 
     fn context(&self, metadata: Metadata) -> Context {
@@ -285,8 +293,17 @@ impl fmt::Debug for Incoming {
 }
 
 /// Parses a request of `procedure`, or a message of its stream.
-pub(super) fn parse<Req: Message + Default>(payload: Encoded, procedure: &str) -> Result<Req> {
+pub(super) fn parse<Req: Message + Default>(
+    payload: Encoded,
+    procedure: &Procedure,
+    budget: Budget,
+) -> Result<Req> {
+    let procedure = procedure.path();
     let payload = payload.unpack().map_err(|error| malformed(procedure, &error))?;
+    if !budget.admits(&payload) {
+        let text = budget.excess(&format!("a request of {procedure}"));
+        return Err(Status::new(Code::ResourceExhausted, text));
+    }
     // A slice of a small payload would keep the whole read buffer alive: its `bytes` fields are copied instead.
     let request = if payload.len() < BY_REFERENCE {
         Req::decode(&payload[..])

@@ -14,8 +14,9 @@ use prost::Message;
 
 use super::incoming::parse;
 use crate::{
-    Result, Status,
+    Procedure, Result, Status,
     conn::{CallId, Next},
+    growth::Budget,
     server::Served,
 };
 
@@ -42,14 +43,14 @@ use crate::{
 pub struct Requests<T> {
     served: Arc<Served>,
     id: CallId,
-    procedure: &'static str,
+    procedure: &'static Procedure,
     /// Nothing more is read: the end was, or an error.
     ended: bool,
     message: PhantomData<fn() -> T>,
 }
 
 impl<T: Message + Default> Requests<T> {
-    pub(super) fn new(served: Arc<Served>, id: CallId, procedure: &'static str) -> Self {
+    pub(super) fn new(served: Arc<Served>, id: CallId, procedure: &'static Procedure) -> Self {
         Self {
             served,
             id,
@@ -81,7 +82,7 @@ impl<T: Message + Default> Requests<T> {
                 .with(|conn, now| conn.poll_message(self.id, None, now, cx))
         );
         let result = match next {
-            Next::Message(payload) => match parse(payload, self.procedure) {
+            Next::Message(payload) => match parse(payload, self.procedure, self.budget()) {
                 Ok(message) => return Poll::Ready(Some(Ok(message))),
                 Err(status) => {
                     self.break_stream(&status);
@@ -93,6 +94,10 @@ impl<T: Message + Default> Requests<T> {
         };
         self.ended = true;
         Poll::Ready(result)
+    }
+
+    fn budget(&self) -> Budget {
+        self.served.server().budget(self.procedure.request_growth())
     }
 
     /// The call fails with `status`, even if its handler takes no notice.
@@ -113,7 +118,7 @@ impl<T: Message + Default> Stream for Requests<T> {
 impl<T> fmt::Debug for Requests<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Requests")
-            .field("procedure", &self.procedure)
+            .field("procedure", &self.procedure.path())
             .field("ended", &self.ended)
             .finish_non_exhaustive()
     }

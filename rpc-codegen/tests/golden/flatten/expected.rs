@@ -160,6 +160,30 @@ impl Color {
     }
 }
 
+static GROWTH: ::rpc_runtime::codegen::Growth = ::rpc_runtime::codegen::Growth::new(
+    &[
+        &[
+            ::rpc_runtime::codegen::Growing::elements(
+                1,
+                ::core::mem::size_of::<::std::string::String>(),
+            ),
+            ::rpc_runtime::codegen::Growing::map(
+                2,
+                ::core::mem::size_of::<(::std::string::String, i32)>(),
+            ),
+        ],
+        &[
+            ::rpc_runtime::codegen::Growing::boxed(1, ::core::mem::size_of::<Mix>())
+                .of(1),
+        ],
+        &[
+            ::rpc_runtime::codegen::Growing::map(
+                1,
+                ::core::mem::size_of::<(::std::string::String, u64)>(),
+            ),
+        ],
+    ],
+);
 static PAINTER_PROCEDURES: [::rpc_runtime::codegen::Procedure; 6] = [
     ::rpc_runtime::codegen::Procedure::new(
             "paint.v1.Painter/rpc_paint",
@@ -170,11 +194,14 @@ static PAINTER_PROCEDURES: [::rpc_runtime::codegen::Procedure; 6] = [
             "paint.v1.Painter/rpc_color",
             0x732065b4c1c4528f,
         )
-        .blocking(),
+        .blocking()
+        .with_request_growth(&GROWTH, 0),
     ::rpc_runtime::codegen::Procedure::new(
-        "paint.v1.Painter/rpc_mix",
-        0xbf4f64310f5909c7,
-    ),
+            "paint.v1.Painter/rpc_mix",
+            0xbf4f64310f5909c7,
+        )
+        .with_request_growth(&GROWTH, 1)
+        .with_reply_growth(&GROWTH, 2),
     ::rpc_runtime::codegen::Procedure::new(
         "paint.v1.Painter/rpc_clean",
         0x93ff1d474bd92c4c,

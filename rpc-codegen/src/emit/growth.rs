@@ -1,0 +1,171 @@
+//! What multiplies in messages: the table by which a runtime bounds what decoding one takes.
+
+use proc_macro2::{Literal, TokenStream};
+use prost_reflect::{Cardinality, FieldDescriptor, Kind, MessageDescriptor};
+use quote::quote;
+
+use super::Target;
+use crate::{
+    model::{Procedure, Service, Types},
+    source::is_google,
+};
+
+/// The rows of a module: one for each message type in which anything multiplies, and for each map whose values do.
+pub(super) struct Growth<'a> {
+    runtime: &'a TokenStream,
+    rows: Vec<Row>,
+}
+
+struct Row {
+    /// The full name of the message, or of a map's entry.
+    name: String,
+    fields: Vec<TokenStream>,
+}
+
+impl<'a> Growth<'a> {
+    /// The table for the procedures of these services, which are in one module.
+    pub(super) fn new(services: &[&Service], target: &Target<'a>) -> Self {
+        let mut growth = Self {
+            runtime: target.runtime,
+            rows: Vec::new(),
+        };
+        for service in services {
+            let types = Types::new(&service.package, target.runtime);
+            for procedure in &service.procedures {
+                growth.add(&procedure.input, &types);
+                growth.add(&procedure.output, &types);
+            }
+        }
+        growth
+    }
+
+    /// The table, if there is anything in it.
+    pub(super) fn table(&self) -> TokenStream {
+        if self.rows.is_empty() {
+            return quote!();
+        }
+        let runtime = self.runtime;
+        let rows = self.rows.iter().map(|row| {
+            let fields = &row.fields;
+            quote!(&[#(#fields),*])
+        });
+        quote!(static GROWTH: #runtime::codegen::Growth = #runtime::codegen::Growth::new(&[#(#rows),*]);)
+    }
+
+    /// What a procedure's entry says of its messages.
+    pub(super) fn of(&self, procedure: &Procedure) -> TokenStream {
+        let requests = self.row(procedure.input.full_name());
+        let requests = requests.map(|row| quote!(.with_request_growth(&GROWTH, #row)));
+        let replies = self.row(procedure.output.full_name());
+        let replies = replies.map(|row| quote!(.with_reply_growth(&GROWTH, #row)));
+        quote!(#requests #replies)
+    }
+
+    fn row(&self, name: &str) -> Option<Literal> {
+        let row = self.rows.iter().position(|row| row.name == name)?;
+        Some(Literal::usize_unsuffixed(row))
+    }
+
+    /// Adds a message and all that are in it, if anything multiplies there; gives its row.
+    fn add(&mut self, message: &MessageDescriptor, types: &Types<'_>) -> Option<Literal> {
+        let name = message.full_name();
+        if let Some(row) = self.row(name) {
+            return Some(row);
+        }
+        if !multiplies(message) {
+            return None;
+        }
+        let row = self.rows.len();
+        // Its place is known before its fields are: it may be in itself.
+        self.rows.push(Row {
+            name: name.to_owned(),
+            fields: Vec::new(),
+        });
+        let fields = message
+            .fields()
+            .filter_map(|field| self.field(&field, types))
+            .collect();
+        self.rows[row].fields = fields;
+        Some(Literal::usize_unsuffixed(row))
+    }
+
+    fn field(&mut self, field: &FieldDescriptor, types: &Types<'_>) -> Option<TokenStream> {
+        let runtime = self.runtime;
+        let number = Literal::u32_unsuffixed(field.number());
+        let (make, size) = match field.kind() {
+            Kind::Message(entry) if field.is_map() => {
+                let key = types.value(&entry.map_entry_key_field());
+                let value = types.value(&entry.map_entry_value_field());
+                let is_ordered = is_google(field.parent_file().name());
+                let make = if is_ordered {
+                    quote!(ordered_map)
+                } else {
+                    quote!(map)
+                };
+                (make, Some(quote!((#key, #value))))
+            }
+            kind if field.cardinality() == Cardinality::Repeated => {
+                let make = match kind {
+                    Kind::Message(_) | Kind::String | Kind::Bytes => quote!(elements),
+                    Kind::Double
+                    | Kind::Float
+                    | Kind::Fixed32
+                    | Kind::Fixed64
+                    | Kind::Sfixed32
+                    | Kind::Sfixed64 => quote!(values),
+                    _ => quote!(varints),
+                };
+                (make, Some(types.value(field)))
+            }
+            Kind::Message(message) if is_within(field.parent_message(), &message) => {
+                (quote!(boxed), Some(types.value(field)))
+            }
+            Kind::Message(_) => (quote!(part), None),
+            _ => return None,
+        };
+        let row = match field.kind() {
+            Kind::Message(message) => self.add(&message, types),
+            _ => None,
+        };
+        if row.is_none() && size.is_none() {
+            return None;
+        }
+        let size = size.map(|ty| quote!(, ::core::mem::size_of::<#ty>()));
+        let row = row.map(|row| quote!(.of(#row)));
+        Some(quote!(#runtime::codegen::Growing::#make(#number #size) #row))
+    }
+}
+
+/// Whether anything multiplies in a message: it holds many of something, or boxes.
+fn multiplies(message: &MessageDescriptor) -> bool {
+    within(message).iter().any(|inner| {
+        let is_boxed = |kind| matches!(kind, Kind::Message(other) if is_within(inner, &other));
+        inner
+            .fields()
+            .any(|field| field.cardinality() == Cardinality::Repeated || is_boxed(field.kind()))
+    })
+}
+
+/// Whether `outer` is `message`, or in it.
+fn is_within(outer: &MessageDescriptor, message: &MessageDescriptor) -> bool {
+    within(message)
+        .iter()
+        .any(|inner| inner.full_name() == outer.full_name())
+}
+
+/// A message and all that are in it.
+fn within(message: &MessageDescriptor) -> Vec<MessageDescriptor> {
+    let mut found = vec![message.clone()];
+    let mut next = 0;
+    while let Some(message) = found.get(next).cloned() {
+        next += 1;
+        for field in message.fields() {
+            if let Kind::Message(inner) = field.kind() {
+                if !found.iter().any(|other| other.full_name() == inner.full_name()) {
+                    found.push(inner);
+                }
+            }
+        }
+    }
+    found
+}
