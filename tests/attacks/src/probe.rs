@@ -1,0 +1,117 @@
+//! Probe: a legitimate client, and what it notices.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use rpc_runtime::{Client, Error};
+use tokio::{task::JoinHandle, time::sleep};
+
+use crate::target::v1::TargetClient;
+
+/// A client that calls again and again, on a connection that is there and on new ones.
+#[derive(Debug)]
+pub struct Probe {
+    stop: Arc<AtomicBool>,
+    seen: Arc<Mutex<Seen>>,
+    task: JoinHandle<()>,
+}
+
+/// What a client noticed.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    /// How long each call took that succeeded.
+    pub took: Vec<Duration>,
+    /// How long it took to connect and call, for each new connection.
+    pub connected: Vec<Duration>,
+    /// What failed.
+    pub failed: Vec<String>,
+}
+
+impl Seen {
+    /// The time that so many of a hundred calls do not exceed.
+    pub fn percentile(&self, percent: usize) -> Duration {
+        let mut took = self.took.clone();
+        took.sort_unstable();
+        let index = (took.len() * percent / 100).min(took.len().saturating_sub(1));
+        took.get(index).copied().unwrap_or_default()
+    }
+}
+
+impl Probe {
+    /// Begins to call.
+    ///
+    /// # Errors
+    ///
+    /// If the first connection cannot be made.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives the attempt up.
+    pub async fn start(address: &str) -> Result<Self, Error> {
+        let client = TargetClient::connect(address).await?;
+        let (stop, seen) = (Arc::new(AtomicBool::new(false)), Arc::default());
+        let task = tokio::spawn(run(
+            address.to_owned(),
+            client,
+            Arc::clone(&stop),
+            Arc::clone(&seen),
+        ));
+        Ok(Self { stop, seen, task })
+    }
+
+    /// Ends, and tells what it noticed.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future lets it end in the background.
+    pub async fn finish(self) -> Seen {
+        self.stop.store(true, Ordering::SeqCst);
+        // A panic of it is told by what is missing.
+        let _ = self.task.await;
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+async fn run(address: String, client: TargetClient, stop: Arc<AtomicBool>, seen: Arc<Mutex<Seen>>) {
+    let lock = || seen.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut round = 0_u64;
+    while !stop.load(Ordering::SeqCst) {
+        let begun = Instant::now();
+        match client.send_recv().echo("hello").await {
+            Ok(reply) if &reply[..] == b"hello" => lock().took.push(begun.elapsed()),
+            Ok(_) => lock().failed.push("a wrong reply".to_owned()),
+            Err(error) => lock().failed.push(error.to_string()),
+        }
+        round += 1;
+        if round % 50 == 0 {
+            let begun = Instant::now();
+            match once(&address).await {
+                Ok(()) => lock().connected.push(begun.elapsed()),
+                Err(error) => lock().failed.push(format!("a new connection: {error}")),
+            }
+        }
+        sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// Connects, calls, and closes.
+///
+/// # Errors
+///
+/// Why it could not.
+///
+/// # Cancel safety
+///
+/// Dropping the future abandons it.
+pub async fn once(address: &str) -> Result<(), Error> {
+    // Connections may be scarce for a moment; a call waits for one within its deadline.
+    let client: Client = Client::builder(address).connect_lazy();
+    let client = TargetClient::new(client);
+    client.send_recv().echo("hello").await?;
+    client.close().await.map(drop)
+}
