@@ -28,7 +28,7 @@ pub(crate) struct FrameCodec {
     /// The frame that the buffer was made for.
     own: Option<Own>,
     /// The fragment that is read straight to where it belongs, in a buffer of the connection's.
-    place: Option<Place>,
+    place: Option<Box<Place>>,
     /// Whether the last frame was a long one.
     is_long: bool,
 }
@@ -173,12 +173,12 @@ impl FrameCodec {
         message.extend_from_slice(&buffer[total - len..]);
         *buffer = message;
         self.wanted = None;
-        self.place = Some(Place {
+        self.place = Some(Box::new(Place {
             frame,
             start,
             end: start + len,
             total,
-        });
+        }));
     }
 
     /// Takes the fragment that was read to where it belongs, once all of it is there.

@@ -50,8 +50,8 @@ use bytes::BytesMut;
 pub(crate) use self::intake::MEMORY_SHORT;
 pub(crate) use self::stream::Shape;
 pub(crate) use self::types::{
-    Arrived, Barrier, CallId, Cause, Cut, End, Failure, Flush, Next, PeerGoaway, Reply, Request, Settings,
-    Side, State, Tally, Ticket, Time, Uncovered, Unsent, Unstarted, Unwanted,
+    Arrived, Barrier, CallId, Cause, Cut, End, Failure, Flush, Next, PeerGoaway, PeerHello, Reply, Request,
+    Settings, Side, State, Tally, Ticket, Time, Uncovered, Unsent, Unstarted, Unwanted,
 };
 use self::{
     account::Account,
@@ -76,7 +76,7 @@ use crate::{
     counters::{Count, Counts},
     frame::{
         Frame, Output,
-        control::{DropReason, Hello, Reason},
+        control::{DropReason, Reason},
     },
     memory::Share,
 };
@@ -97,7 +97,7 @@ pub(crate) struct Connection {
     settings: Arc<Settings>,
     life: Life,
     /// What the peer announced.
-    hello: Option<Box<Hello>>,
+    hello: Option<PeerHello>,
 
     /// Encoded, and not yet moved to the driver. All bytes of the stream pass through it, so its end is the end of
     /// the stream.
@@ -145,8 +145,9 @@ pub(crate) struct Connection {
     cut: Option<Cut>,
 
     keep_alive: KeepAlive,
-    drain: Option<Drain>,
-    goaway: Option<PeerGoaway>,
+    /// Boxed, for few connections are at their end.
+    drain: Option<Box<Drain>>,
+    goaway: Option<Box<PeerGoaway>>,
     tally: Tally,
     /// When something of a user went one way or the other.
     last_used: Time,
@@ -200,13 +201,37 @@ struct Closing {
 /// Those who wait for something that concerns the whole connection.
 #[derive(Debug, Default)]
 struct Waiting {
-    ready: Waiters,
     closed: Waiters,
+    /// None as long as nobody waits for any of these.
+    others: Option<Box<Others>>,
+}
+
+#[derive(Debug, Default)]
+struct Others {
+    ready: Waiters,
     /// For all output to be taken.
     flush: Waiters,
     /// For this side to begin the connection's end.
     draining: Waiters,
     drained: Waiters,
+}
+
+impl Waiting {
+    fn others(&mut self) -> &mut Others {
+        self.others.get_or_insert_default()
+    }
+
+    /// Gives unused memory back.
+    fn release(&mut self) {
+        self.others.take_if(|others| others.is_empty());
+    }
+}
+
+impl Others {
+    fn is_empty(&self) -> bool {
+        let all = [&self.ready, &self.flush, &self.draining, &self.drained];
+        all.iter().all(|waiters| waiters.is_empty())
+    }
 }
 
 impl Connection {
@@ -366,7 +391,9 @@ impl Connection {
         while self.flushing.front().is_some_and(|&(_, end)| end <= self.taken) {
             self.flushing.pop_front();
         }
-        self.waiters.flush.wake(&mut self.woken);
+        if let Some(others) = &mut self.waiters.others {
+            others.flush.wake(&mut self.woken);
+        }
     }
 
     /// Sees to it that others are called if those who were called do not come: a task need not poll what it was woken for.
@@ -641,7 +668,9 @@ impl Connection {
         self.calls.release();
         self.requests.release();
         self.waiters.closed.wake(&mut self.woken);
-        self.waiters.flush.wake(&mut self.woken);
+        if let Some(others) = &mut self.waiters.others {
+            others.flush.wake(&mut self.woken);
+        }
         self.set_check(now);
         self.note_held();
     }
@@ -658,10 +687,11 @@ impl Connection {
         self.lines.clear_all(&mut self.woken);
         self.room.clear(&mut self.woken);
         self.barriers.wake_all(&mut self.woken);
+        let others = self.waiters.others();
         for waiters in [
-            &mut self.waiters.ready,
-            &mut self.waiters.flush,
-            &mut self.waiters.drained,
+            &mut others.ready,
+            &mut others.flush,
+            &mut others.drained,
             &mut self.requests.takers,
         ] {
             waiters.wake(&mut self.woken);

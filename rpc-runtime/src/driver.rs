@@ -286,6 +286,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         self.release = None;
         if !self.active {
             self.output.release();
+            self.wakers.shrink_to_fit();
         }
     }
 

@@ -2,9 +2,12 @@
 
 use crate::frame::control::{DropReason, Dropped, Progress};
 
-/// Counts of the peer's one-way requests since the connection began; only complete ones count.
+/// Counts of the peer's one-way requests since the connection began; only complete ones count. It is small as long as there was none.
 #[derive(Debug, Default)]
-pub(super) struct Account {
+pub(super) struct Account(Option<Box<Counts>>);
+
+#[derive(Debug, Default)]
+struct Counts {
     last_id: u64,
     received: u64,
     handled: u64,
@@ -31,18 +34,20 @@ pub(super) enum Fate {
 impl Account {
     /// Counts a request whose last byte was read.
     pub(super) fn received(&mut self, id: u64) {
-        self.last_id = self.last_id.max(id);
-        self.received += 1;
+        let counts = self.0.get_or_insert_default();
+        counts.last_id = counts.last_id.max(id);
+        counts.received += 1;
     }
 
     /// Counts what became of a request that was received.
     pub(super) fn ended(&mut self, fate: Fate) {
+        let counts = self.0.get_or_insert_default();
         match fate {
-            Fate::Handled => self.handled += 1,
-            Fate::Failed => self.failed += 1,
-            Fate::Expired => self.expired += 1,
+            Fate::Handled => counts.handled += 1,
+            Fate::Failed => counts.failed += 1,
+            Fate::Expired => counts.expired += 1,
             Fate::Dropped(reason) => {
-                for (count, known) in self.dropped.iter_mut().zip(REASONS) {
+                for (count, known) in counts.dropped.iter_mut().zip(REASONS) {
                     *count += u64::from(known == reason);
                 }
             }
@@ -51,17 +56,30 @@ impl Account {
 
     /// Whether some were received of which the peer does not know yet that they were.
     pub(super) fn is_untold(&self) -> bool {
-        self.told < self.received
+        self.0
+            .as_ref()
+            .is_some_and(|counts| counts.told < counts.received)
     }
 
     /// The counts as the peer reads them, which it does now.
     pub(super) fn tell(&mut self) -> Progress {
-        self.told = self.received;
+        if let Some(counts) = &mut self.0 {
+            counts.told = counts.received;
+        }
         self.progress()
     }
 
     /// The counts as the peer reads them.
     pub(super) fn progress(&self) -> Progress {
+        self.0
+            .as_ref()
+            .map(|counts| counts.progress())
+            .unwrap_or_default()
+    }
+}
+
+impl Counts {
+    fn progress(&self) -> Progress {
         let dropped = REASONS.iter().zip(self.dropped).filter(|(_, count)| *count > 0);
         Progress {
             last_id: self.last_id,

@@ -17,10 +17,13 @@ use crate::{
 /// nearly full goes first, then each message has a fragment in turn.
 #[derive(Debug, Default)]
 pub(super) struct Bulk {
-    classes: [Class; Priority::ALL.len()],
+    /// None as long as nothing ever remained.
+    classes: Option<Box<Classes>>,
     turns: Turns,
     len: usize,
 }
+
+type Classes = [Class; Priority::ALL.len()];
 
 /// The rests of one priority.
 #[derive(Debug, Default)]
@@ -69,14 +72,14 @@ impl Bulk {
     pub(super) fn push(&mut self, id: u64, part: Part, priority: Priority, bytes: Output) {
         self.len += bytes.len();
         let rest = Rest { id, part, bytes };
-        self.classes[priority.rank()].long.push_back(rest);
+        self.class(priority).long.push_back(rest);
     }
 
     /// Adds what remains of a message that one frame could have carried.
     pub(super) fn push_cut(&mut self, id: u64, part: Part, priority: Priority, bytes: Output) {
         self.len += bytes.len();
         let rest = Rest { id, part, bytes };
-        self.classes[priority.rank()].cut.push_back(rest);
+        self.class(priority).cut.push_back(rest);
     }
 
     /// The priority whose turn it is.
@@ -93,7 +96,7 @@ impl Bulk {
     pub(super) fn transmit(&mut self, max_frame: usize, most: usize, out: &mut Output) -> Option<Finished> {
         let priority = self.next()?;
         self.turns.took(priority, self.ready());
-        let class = &mut self.classes[priority.rank()];
+        let class = self.classes.get_or_insert_default().get_mut(priority.rank())?;
         let is_cut = !class.cut.is_empty();
         let mut rest = class.cut.pop_front().or_else(|| class.long.pop_front())?;
         let mut header = Header::new(Kind::Data, rest.id);
@@ -121,13 +124,21 @@ impl Bulk {
 
     /// Drops what remains of a message: the other side no longer wants it.
     pub(super) fn remove(&mut self, id: u64) {
-        let rest = self.classes.iter_mut().find_map(|class| class.remove(id));
+        let mut classes = self.classes.iter_mut().flat_map(|classes| classes.iter_mut());
+        let rest = classes.find_map(|class| class.remove(id));
         self.len -= rest.map_or(0, |rest| rest.bytes.len());
     }
 
     /// Drops everything.
     pub(super) fn clear(&mut self) {
         *self = Self::default();
+    }
+
+    /// Gives unused memory back.
+    pub(super) fn release(&mut self) {
+        if self.is_empty() {
+            self.classes = None;
+        }
     }
 
     /// How many bytes remain of all messages.
@@ -138,7 +149,7 @@ impl Bulk {
     /// Whether nothing remains.
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
-        debug_assert_eq!(self.len == 0, self.classes.iter().all(Class::is_empty));
+        debug_assert_eq!(self.len == 0, self.rests().next().is_none());
         // A rest has at least one byte.
         self.len == 0
     }
@@ -149,7 +160,8 @@ impl Bulk {
         if self.is_empty() {
             return None;
         }
-        let is_cut = |priority: &Priority| !self.classes[priority.rank()].cut.is_empty();
+        let classes = self.classes.as_ref()?;
+        let is_cut = |priority: &Priority| !classes[priority.rank()].cut.is_empty();
         Priority::ALL.into_iter().find(is_cut)
     }
 
@@ -193,11 +205,19 @@ impl Bulk {
     }
 
     fn rests(&self) -> impl Iterator<Item = &Rest> {
-        self.classes.iter().flat_map(Class::iter)
+        let classes = self.classes.iter().flat_map(|classes| classes.iter());
+        classes.flat_map(Class::iter)
+    }
+
+    fn class(&mut self, priority: Priority) -> &mut Class {
+        &mut self.classes.get_or_insert_default()[priority.rank()]
     }
 
     /// Which priorities have anything.
     fn ready(&self) -> [bool; Priority::ALL.len()] {
-        Priority::ALL.map(|priority| !self.classes[priority.rank()].is_empty())
+        let Some(classes) = &self.classes else {
+            return [false; Priority::ALL.len()];
+        };
+        Priority::ALL.map(|priority| !classes[priority.rank()].is_empty())
     }
 }

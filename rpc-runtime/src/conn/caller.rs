@@ -7,8 +7,8 @@
 use std::task::{Context, Poll};
 
 use super::{
-    Barrier, CallId, Cause, Connection, Failure, Flush, Life, PeerGoaway, Reply, Request, Shape, State,
-    Ticket, Time, Uncovered,
+    Barrier, CallId, Cause, Connection, Failure, Flush, Life, PeerGoaway, PeerHello, Reply, Request, Shape,
+    State, Ticket, Time, Uncovered,
     backlog::Passage,
     calls::UNFINISHED,
     credit::{CONTROL_BYTES, Lane, Wanted},
@@ -20,10 +20,7 @@ use super::{
 };
 use crate::{
     Executed, Metadata, Phase, Priority,
-    frame::{
-        Flags, Header, Kind, Payload,
-        control::{Hello, Progress},
-    },
+    frame::{Flags, Header, Kind, Payload, control::Progress},
 };
 
 /// What callers do.
@@ -45,20 +42,18 @@ impl Connection {
     }
 
     /// What the peer announced, once it has.
-    pub(crate) fn peer_hello(&self) -> Option<&Hello> {
-        self.hello.as_deref()
+    pub(crate) fn peer_hello(&self) -> Option<&PeerHello> {
+        self.hello.as_ref()
     }
 
     /// Whether the peer takes messages that are compressed so.
     pub(crate) fn peer_takes(&self, encoding: u32) -> bool {
-        self.hello
-            .as_ref()
-            .is_some_and(|hello| hello.encodings.contains(&encoding))
+        self.hello.as_ref().is_some_and(|hello| hello.takes(encoding))
     }
 
     /// The peer's GOAWAY, once it is here.
     pub(crate) fn peer_goaway(&self) -> Option<&PeerGoaway> {
-        self.goaway.as_ref()
+        self.goaway.as_deref()
     }
 
     /// One-way requests of ours that no PONG has covered yet; after the connection's end, what became of them.
@@ -74,7 +69,7 @@ impl Connection {
             (Some(_), _) => Poll::Ready(Ok(())),
             (None, Some(cause)) => Poll::Ready(Err(cause.clone())),
             (None, None) => {
-                self.waiters.ready.register(cx, &mut self.woken);
+                self.waiters.others().ready.register(cx, &mut self.woken);
                 Poll::Pending
             }
         }
@@ -224,7 +219,7 @@ impl Connection {
             Life::Closing(closing) if is_lost => Poll::Ready(Err(closing.cause.clone())),
             Life::Closed(cause) => Poll::Ready(Err(cause.clone())),
             _ => {
-                self.waiters.flush.register(cx, &mut self.woken);
+                self.waiters.others().flush.register(cx, &mut self.woken);
                 Poll::Pending
             }
         }
@@ -261,7 +256,7 @@ impl Connection {
             Life::Closing(closing) => Some(&closing.cause),
             Life::Closed(cause) => Some(cause),
         };
-        let cut = || self.goaway.as_ref().map(PeerGoaway::cause);
+        let cut = || self.goaway.as_deref().map(PeerGoaway::cause);
         self.barriers
             .poll(barrier.0, self.settings.max_waiting, cause, cut, cx)
     }

@@ -192,7 +192,7 @@ impl Connection {
         if self.is_draining() {
             return Poll::Ready(());
         }
-        self.waiters.draining.register(cx, &mut self.woken);
+        self.waiters.others().draining.register(cx, &mut self.woken);
         Poll::Pending
     }
 
@@ -208,7 +208,7 @@ impl Connection {
             .as_ref()
             .is_some_and(|drain| matches!(drain.step, Step::Final { .. }));
         if self.is_live() && !(is_final && self.requests.open() == 0) {
-            self.waiters.drained.register(cx, &mut self.woken);
+            self.waiters.others().drained.register(cx, &mut self.woken);
             return Poll::Pending;
         }
         Poll::Ready(())
@@ -217,7 +217,7 @@ impl Connection {
     /// Ready when no request of the peer is open, control calls left out: those of a lost peer that still run, say.
     pub(crate) fn poll_no_request(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.requests.open() > 0 {
-            self.waiters.drained.register(cx, &mut self.woken);
+            self.waiters.others().drained.register(cx, &mut self.woken);
             return Poll::Pending;
         }
         Poll::Ready(())
@@ -445,7 +445,8 @@ impl Connection {
     /// One-way requests may outlive their connection: what becomes of them belongs into the report, too.
     fn count_what_is_left(&mut self) {
         let last_id = self.requests.last_id();
-        let drain = self.drain.take().unwrap_or_else(|| Drain::of_close(last_id));
+        let drain = self.drain.take();
+        let drain = drain.map_or_else(|| Drain::of_close(last_id), |drain| *drain);
         self.set_drain(Drain {
             counts: true,
             ..drain
@@ -455,13 +456,17 @@ impl Connection {
     /// Wakes those who wait for the end of all requests, if that is what happened.
     pub(super) fn note_drained(&mut self) {
         if self.requests.open() == 0 {
-            self.waiters.drained.wake(&mut self.woken);
+            if let Some(others) = &mut self.waiters.others {
+                others.drained.wake(&mut self.woken);
+            }
         }
     }
 
     fn set_drain(&mut self, drain: Drain) {
-        self.drain = Some(drain);
-        self.waiters.draining.wake(&mut self.woken);
+        self.drain = Some(Box::new(drain));
+        if let Some(others) = &mut self.waiters.others {
+            others.draining.wake(&mut self.woken);
+        }
     }
 
     fn set_step(&mut self, step: Step) {

@@ -26,7 +26,8 @@ impl Connection {
 
     /// What a connection still holds that is over, and whose callers and handlers are gone: nothing, it is hoped.
     pub(crate) fn leftovers(&self) -> Vec<&'static str> {
-        let waiting = &self.waiters;
+        let nobody = crate::conn::Others::default();
+        let others = self.waiters.others.as_deref().unwrap_or(&nobody);
         let all = [
             ("memory of the server", self.share.is_told()),
             ("not closed", !self.is_closed()),
@@ -45,11 +46,11 @@ impl Connection {
                 !self.lines.is_empty() || !self.lines.is_service_empty(),
             ),
             ("wakers to wake", !self.woken.is_empty()),
-            ("waiters for the handshake", !waiting.ready.is_empty()),
-            ("waiters for the end", !waiting.closed.is_empty()),
+            ("waiters for the handshake", !others.ready.is_empty()),
+            ("waiters for the end", !self.waiters.closed.is_empty()),
             ("waiters for room", !self.room.is_empty()),
-            ("waiters for a flush", !waiting.flush.is_empty()),
-            ("waiters for a drain", !waiting.drained.is_empty()),
+            ("waiters for a flush", !others.flush.is_empty()),
+            ("waiters for a drain", !others.drained.is_empty()),
             ("takers of requests", !self.requests.takers.is_empty()),
             ("a timer", self.poll_timeout().is_some()),
         ];

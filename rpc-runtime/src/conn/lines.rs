@@ -19,11 +19,17 @@ use crate::Priority;
 /// is of a lower one. Calls of [`Priority::Control`] wait for nobody but those before them in their own line.
 #[derive(Debug)]
 pub(super) struct Lines {
-    service: Gate,
-    gates: [Gate; Priority::ALL.len()],
+    /// None as long as nobody ever waited.
+    gates: Option<Box<Gates>>,
     turns: Turns,
     /// Whether those who can pass now must be looked for, and how far.
     news: News,
+}
+
+#[derive(Debug)]
+struct Gates {
+    service: Gate,
+    others: [Gate; Priority::ALL.len()],
 }
 
 /// What has happened since the gate's callers were last looked at.
@@ -69,8 +75,7 @@ impl Lines {
     /// Empty lines.
     pub(super) fn new() -> Self {
         Self {
-            service: Gate::new(Line::Service.first()),
-            gates: Priority::ALL.map(|priority| Gate::new(Line::Of(priority).first())),
+            gates: None,
             turns: Turns::default(),
             news: News::None,
         }
@@ -85,9 +90,9 @@ impl Lines {
         passage: &Passage,
     ) -> bool {
         match line {
-            Line::Service => self.service.is_turn(ticket) && passage.admits(wanted, Priority::Control),
+            Line::Service => self.is_turn(line, ticket) && passage.admits(wanted, Priority::Control),
             Line::Of(priority) => {
-                self.gates[priority.rank()].is_turn(ticket)
+                self.is_turn(line, ticket)
                     && passage.admits(wanted, priority)
                     && (self.is_empty() || self.next(self.ready(priority, passage)) == Some(priority))
             }
@@ -115,30 +120,30 @@ impl Lines {
         deadline: Option<Time>,
         cx: &Context<'_>,
     ) -> Option<u64> {
-        let gate = match line {
-            Line::Service => &mut self.service,
-            Line::Of(priority) => &mut self.gates[priority.rank()],
-        };
+        let gates = self.gates.get_or_insert_with(|| Box::new(Gates::new()));
+        let gate = gates.of_mut(line);
         (gate.len() < max).then(|| gate.push(wanted, deadline, cx))
     }
 
     /// Renews the waker of a caller; false if it no longer waits here.
     #[must_use]
     pub(super) fn renew(&mut self, number: u64, cx: &Context<'_>) -> bool {
-        self.gate_of(number).renew(number, cx)
+        let gate = self.gates.as_mut().map(|gates| gates.having(number));
+        gate.is_some_and(|gate| gate.renew(number, cx))
     }
 
     /// Lets a caller go that gives up, if it is here.
     pub(super) fn remove(&mut self, number: u64) {
-        if self.gate_of(number).remove(number) {
+        let gate = self.gates.as_mut().map(|gates| gates.having(number));
+        if gate.is_some_and(|gate| gate.remove(number)) {
             self.note(News::First);
         }
     }
 
     /// Lets all go whose deadline has passed; they are woken to find out.
     pub(super) fn expire(&mut self, now: Time, woken: &mut Woken) {
-        let mut moved = self.service.expire(now, woken);
-        for gate in &mut self.gates {
+        let mut moved = false;
+        for gate in self.all_mut() {
             moved |= gate.expire(now, woken);
         }
         if moved {
@@ -148,8 +153,7 @@ impl Lines {
 
     /// Lets all go; they are woken to find out why.
     pub(super) fn clear_all(&mut self, woken: &mut Woken) {
-        self.service.clear_all(woken);
-        self.gates.iter_mut().for_each(|gate| gate.clear_all(woken));
+        self.all_mut().for_each(|gate| gate.clear_all(woken));
         self.news = News::None;
     }
 
@@ -173,16 +177,17 @@ impl Lines {
             News::First => 1,
             News::More => usize::MAX,
         };
-        if self.is_empty() && self.service.is_empty() {
+        if self.is_empty() && self.is_service_empty() {
             return;
         }
+        let Some(gates) = &mut self.gates else { return };
         let mut passage = passage();
-        self.wake_service(woken, &mut passage, limit);
+        gates.wake_service(woken, &mut passage, limit);
         let mut turns = self.turns;
         let mut places = [0; Priority::ALL.len()];
         for _ in 0..limit {
             let firsts = Priority::ALL.map(|priority| {
-                let gate = &self.gates[priority.rank()];
+                let gate = &gates.others[priority.rank()];
                 let first = gate.waiting_from(places[priority.rank()]);
                 first.filter(|&(_, wanted)| passage.admits(wanted, priority))
             });
@@ -195,16 +200,19 @@ impl Lines {
             };
             turns.took(priority, ready);
             passage.take(wanted, priority);
-            self.gates[priority.rank()].wake(index, woken);
+            gates.others[priority.rank()].wake(index, woken);
             places[priority.rank()] = index + 1;
         }
     }
 
     /// The earliest deadline of all who wait.
     pub(super) fn deadline(&self) -> Option<Time> {
-        let [control, normal, bulk] = &self.gates;
+        let Gates {
+            service,
+            others: [control, normal, bulk],
+        } = &**self.gates.as_ref()?;
         earliest([
-            self.service.deadline(),
+            service.deadline(),
             control.deadline(),
             normal.deadline(),
             bulk.deadline(),
@@ -213,17 +221,79 @@ impl Lines {
 
     /// How many wait.
     pub(super) fn len(&self) -> usize {
-        self.service.len() + self.gates.iter().map(Gate::len).sum::<usize>()
+        let gates = self.gates.iter();
+        let lens = gates.map(|gates| gates.service.len() + gates.others.iter().map(Gate::len).sum::<usize>());
+        lens.sum()
     }
 
     /// Whether nobody waits, calls of the control service left out.
     pub(super) fn is_empty(&self) -> bool {
-        self.gates.iter().all(Gate::is_empty)
+        let gates = self.gates.as_ref();
+        gates.is_none_or(|gates| gates.others.iter().all(Gate::is_empty))
     }
 
     /// Whether no call of the control service waits.
     pub(super) fn is_service_empty(&self) -> bool {
-        self.service.is_empty()
+        self.gates.as_ref().is_none_or(|gates| gates.service.is_empty())
+    }
+
+    fn is_turn(&self, line: Line, ticket: Option<u64>) -> bool {
+        match &self.gates {
+            Some(gates) => gates.of(line).is_turn(ticket),
+            None => ticket.is_none(),
+        }
+    }
+
+    fn all_mut(&mut self) -> impl Iterator<Item = &mut Gate> {
+        let gates = self.gates.iter_mut();
+        gates.flat_map(|gates| std::iter::once(&mut gates.service).chain(&mut gates.others))
+    }
+
+    /// Who could pass now, `priority` among them.
+    fn ready(&self, priority: Priority, passage: &Passage) -> [bool; Priority::ALL.len()] {
+        Priority::ALL.map(|other| {
+            let first = || self.gates.as_ref()?.others[other.rank()].waiting_from(0);
+            other == priority || first().is_some_and(|(_, wanted)| passage.admits(wanted, other))
+        })
+    }
+
+    fn next(&self, ready: [bool; Priority::ALL.len()]) -> Option<Priority> {
+        next(&self.turns, ready)
+    }
+
+    fn note(&mut self, news: News) {
+        self.news = self.news.max(news);
+    }
+}
+
+impl Gates {
+    fn new() -> Self {
+        Self {
+            service: Gate::new(Line::Service.first()),
+            others: Priority::ALL.map(|priority| Gate::new(Line::Of(priority).first())),
+        }
+    }
+
+    fn of(&self, line: Line) -> &Gate {
+        match line {
+            Line::Service => &self.service,
+            Line::Of(priority) => &self.others[priority.rank()],
+        }
+    }
+
+    fn of_mut(&mut self, line: Line) -> &mut Gate {
+        match line {
+            Line::Service => &mut self.service,
+            Line::Of(priority) => &mut self.others[priority.rank()],
+        }
+    }
+
+    /// The one that gave a ticket.
+    fn having(&mut self, number: u64) -> &mut Gate {
+        match number / TICKETS {
+            0 => &mut self.service,
+            line => &mut self.others[(line as usize - 1).min(Priority::ALL.len() - 1)],
+        }
     }
 
     fn wake_service(&mut self, woken: &mut Woken, passage: &mut Passage, limit: usize) {
@@ -238,29 +308,6 @@ impl Lines {
             passage.take(wanted, Priority::Control);
             self.service.wake(index, woken);
             place = index + 1;
-        }
-    }
-
-    /// Who could pass now, `priority` among them.
-    fn ready(&self, priority: Priority, passage: &Passage) -> [bool; Priority::ALL.len()] {
-        Priority::ALL.map(|other| {
-            let first = || self.gates[other.rank()].waiting_from(0);
-            other == priority || first().is_some_and(|(_, wanted)| passage.admits(wanted, other))
-        })
-    }
-
-    fn next(&self, ready: [bool; Priority::ALL.len()]) -> Option<Priority> {
-        next(&self.turns, ready)
-    }
-
-    fn note(&mut self, news: News) {
-        self.news = self.news.max(news);
-    }
-
-    fn gate_of(&mut self, number: u64) -> &mut Gate {
-        match number / TICKETS {
-            0 => &mut self.service,
-            line => &mut self.gates[(line as usize - 1).min(Priority::ALL.len() - 1)],
         }
     }
 }

@@ -14,12 +14,18 @@ use super::{Time, fragments::FRAGMENT};
 pub(super) struct Pace {
     /// Until when messages are expected that must not wait, since some went by lately.
     until: Option<Time>,
+    /// None as long as no fragment went by beside such messages.
+    window: Option<Box<Window>>,
+}
+
+#[derive(Debug)]
+struct Window {
     /// Bytes of fragments since it began, and how many of them the peer has read.
     sent: u64,
     read: u64,
     marks: VecDeque<Mark>,
-    window: u64,
-    /// Whether the window has held something back since it was looked at.
+    len: u64,
+    /// Whether it has held something back since it was looked at.
     is_used_up: bool,
     /// The shortest round trip.
     best: Option<Duration>,
@@ -37,12 +43,7 @@ impl Pace {
     pub(super) fn new() -> Self {
         Self {
             until: None,
-            sent: 0,
-            read: 0,
-            marks: VecDeque::new(),
-            window: LEAST,
-            is_used_up: false,
-            best: None,
+            window: None,
         }
     }
 
@@ -62,7 +63,7 @@ impl Pace {
 
     /// Whether a fragment may go.
     pub(super) fn admits(&self) -> bool {
-        !self.is_on() || self.sent - self.read < self.window
+        !self.is_on() || self.window.as_ref().is_none_or(|window| window.admits())
     }
 
     /// Whether long messages are held back.
@@ -80,19 +81,60 @@ impl Pace {
     pub(super) fn sent(&mut self, len: u64, now: Time) -> bool {
         self.until = self.until.filter(|until| now < *until);
         if !self.is_on() {
-            // What was on its way has long arrived when there is something urgent again.
-            (self.sent, self.read) = (0, 0);
-            self.marks.clear();
+            if let Some(window) = &mut self.window {
+                window.begin();
+            }
             return false;
         }
-        self.sent += len;
-        self.is_used_up |= self.sent - self.read >= self.window;
-        let marked = self.marks.back().map_or(self.read, |mark| mark.sent);
-        self.sent - marked >= self.window / MARKS
+        let window = self.window.get_or_insert_with(|| Box::new(Window::new()));
+        window.sent(len)
     }
 
     /// A PING went out behind the last fragment.
     pub(super) fn mark(&mut self, ping: u64, now: Time) {
+        if let Some(window) = &mut self.window {
+            window.mark(ping, now);
+        }
+    }
+
+    /// A PING was answered, and all earlier ones with it.
+    pub(super) fn answered(&mut self, ping: u64, now: Time) {
+        if let Some(window) = &mut self.window {
+            window.answered(ping, now);
+        }
+    }
+}
+
+impl Window {
+    fn new() -> Self {
+        Self {
+            sent: 0,
+            read: 0,
+            marks: VecDeque::new(),
+            len: LEAST,
+            is_used_up: false,
+            best: None,
+        }
+    }
+
+    /// What was on its way has long arrived when there is something urgent again.
+    fn begin(&mut self) {
+        (self.sent, self.read) = (0, 0);
+        self.marks.clear();
+    }
+
+    fn admits(&self) -> bool {
+        self.sent - self.read < self.len
+    }
+
+    fn sent(&mut self, len: u64) -> bool {
+        self.sent += len;
+        self.is_used_up |= !self.admits();
+        let marked = self.marks.back().map_or(self.read, |mark| mark.sent);
+        self.sent - marked >= self.len / MARKS
+    }
+
+    fn mark(&mut self, ping: u64, now: Time) {
         self.marks.push_back(Mark {
             ping,
             sent: self.sent,
@@ -100,8 +142,7 @@ impl Pace {
         });
     }
 
-    /// A PING was answered, and all earlier ones with it.
-    pub(super) fn answered(&mut self, ping: u64, now: Time) {
+    fn answered(&mut self, ping: u64, now: Time) {
         while let Some(&mark) = self.marks.front().filter(|mark| mark.ping <= ping) {
             self.marks.pop_front();
             self.read = mark.sent;
@@ -109,18 +150,18 @@ impl Pace {
         }
     }
 
-    /// Makes the window fit the link: about [`QUEUED`] of it should wait somewhere, so that the link is never idle.
+    /// Makes it fit the link: about [`QUEUED`] of it should wait somewhere, so that the link is never idle.
     fn adapt(&mut self, round_trip: Duration) {
         let round_trip = round_trip.max(Duration::from_micros(1));
         let best = self.best.map_or(round_trip, |best| best.min(round_trip));
         self.best = Some(best);
-        let waiting = self.window as f64 * (1.0 - best.as_secs_f64() / round_trip.as_secs_f64());
+        let waiting = self.len as f64 * (1.0 - best.as_secs_f64() / round_trip.as_secs_f64());
         if waiting < QUEUED as f64 {
             if std::mem::take(&mut self.is_used_up) {
-                self.window = (self.window + SHORT as u64).min(MOST);
+                self.len = (self.len + SHORT as u64).min(MOST);
             }
         } else if waiting > 2.0 * QUEUED as f64 {
-            self.window = (self.window - SHORT as u64).max(LEAST);
+            self.len = (self.len - SHORT as u64).max(LEAST);
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use prost::Message;
 
 use super::{
-    Cause, Connection, Life, PeerGoaway, Time,
+    Cause, Connection, Life, PeerGoaway, PeerHello, Time,
     calls::Reach,
     credit::{FLOOR_BYTES, FLOOR_CALLS, FLOOR_FRAME},
     ids::MAX_ID,
@@ -67,9 +67,11 @@ impl Connection {
             return self.reject_hello(text, Reach::Output, now);
         }
         self.credit.accept(&hello);
-        self.hello = Some(Box::new(hello));
+        self.hello = Some(PeerHello::new(hello, self.side));
         self.life = Life::Open;
-        self.waiters.ready.wake(&mut self.woken);
+        if let Some(others) = &mut self.waiters.others {
+            others.ready.wake(&mut self.woken);
+        }
         self.lines.note_more();
         for id in std::mem::take(&mut self.cancels) {
             self.put_cancel(id);
@@ -156,14 +158,14 @@ impl Connection {
         };
         let at = self.goaway.as_ref().map_or(now, |old| old.at);
         let is_second = |old: &PeerGoaway| old.last_id == MAX_ID && last_id < MAX_ID;
-        let is_expected = self.goaway.as_ref().is_none_or(is_second);
-        self.goaway = Some(PeerGoaway {
+        let is_expected = self.goaway.as_deref().is_none_or(is_second);
+        self.goaway = Some(Box::new(PeerGoaway {
             reason,
             text,
             last_id,
             drain: Duration::from_millis(goaway.drain_ms),
             at,
-        });
+        }));
         if !is_expected {
             // A drain sends two. Each costs a look at all open calls, so there cannot be any number of them.
             self.fault(|counts| &counts.other_faults, "one more GOAWAY", now);
@@ -189,7 +191,7 @@ impl Connection {
 
     /// What the peer's GOAWAY is for a call that it does not take.
     pub(super) fn goaway_cause(&self) -> Option<Cause> {
-        self.goaway.as_ref().map(PeerGoaway::cause)
+        self.goaway.as_deref().map(PeerGoaway::cause)
     }
 }
 

@@ -22,7 +22,7 @@ use crate::Priority;
 pub(super) struct Room {
     waiting: IdMap<Waiting>,
     /// The keys of those who wait, short messages and long ones apart; ones that no longer do are skipped.
-    lines: [[VecDeque<u64>; 2]; Priority::ALL.len()],
+    lines: Option<Box<Lines>>,
     /// How many of them are long.
     long: usize,
     /// How many bytes their messages have.
@@ -36,6 +36,8 @@ pub(super) struct Room {
     /// The next key of one who waits and has no id.
     next_key: u64,
 }
+
+type Lines = [[VecDeque<u64>; 2]; Priority::ALL.len()];
 
 #[derive(Debug)]
 struct Waiting {
@@ -78,7 +80,7 @@ impl Room {
         self.long += usize::from(is_long);
         self.bytes = self.bytes.saturating_add(len);
         self.waiting.insert(key, waiting);
-        let line = &mut self.lines[priority.rank()][usize::from(is_long)];
+        let line = &mut self.lines.get_or_insert_default()[priority.rank()][usize::from(is_long)];
         if line.len() > 2 * self.waiting.len() + Self::CALLED {
             line.retain(|key| self.waiting.contains_key(key));
         }
@@ -126,7 +128,8 @@ impl Room {
         for rank in Priority::ALL.map(Priority::rank) {
             for (which, has_room) in [rooms.short[rank], rooms.long[rank]].into_iter().enumerate() {
                 while has_room && self.called < Self::CALLED {
-                    let Some(key) = self.lines[rank][which].pop_front() else {
+                    let line = self.lines.as_mut().map(|lines| &mut lines[rank][which]);
+                    let Some(key) = line.and_then(VecDeque::pop_front) else {
                         break;
                     };
                     if let Some(waiting) = self.remove(key) {
@@ -140,8 +143,11 @@ impl Room {
 
     /// Whether one waits for whose priority there is room.
     pub(super) fn would_call(&self, rooms: &Rooms) -> bool {
+        let Some(lines) = &self.lines else {
+            return false;
+        };
         Priority::ALL.map(Priority::rank).into_iter().any(|rank| {
-            let [short, long] = &self.lines[rank];
+            let [short, long] = &lines[rank];
             (rooms.short[rank] && !short.is_empty()) || (rooms.long[rank] && !long.is_empty())
         })
     }
@@ -184,6 +190,14 @@ impl Room {
     /// How many bytes the messages of those who wait have.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// Gives unused memory back.
+    pub(super) fn release(&mut self) {
+        if self.waiting.is_empty() {
+            self.waiting = IdMap::default();
+            self.lines = None;
+        }
     }
 
     /// How many wait.

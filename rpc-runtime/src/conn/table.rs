@@ -29,7 +29,7 @@ impl<V> Default for Table<V> {
 
 impl<V> Table<V> {
     /// The ring has at least so many places, once there are any.
-    const LEAST: usize = 8;
+    const LEAST: usize = 2;
     /// And at most so many.
     const MOST: usize = 4096;
 

@@ -94,8 +94,8 @@ impl Connection {
             self.note_cut(Cut::WriteStall);
             return self.handle_lost(&text, None, now);
         }
-        if self.look_due().is_some_and(|at| at <= now) {
-            if self.settings.memory.is_tight() {
+        if self.look_at().is_some_and(|at| at <= now) {
+            if self.holds_for_nobody() && self.settings.memory.is_tight() {
                 let text = format!(
                     "peer took less than {} bytes in {LOOK:?}, and memory is short",
                     Stall::LEAST
@@ -173,10 +173,19 @@ impl Connection {
         Some(self.slow.after_sleep(due))
     }
 
-    /// When to see whether memory is short, of which this connection holds much for a peer that reads nothing.
-    fn look_due(&self) -> Option<Time> {
+    fn look_at(&self) -> Option<Time> {
         let stall = self.stall.as_ref()?;
-        self.lacks_memory().then(|| self.slow.after_sleep(stall.look_at))
+        Some(self.slow.after_sleep(stall.look_at))
+    }
+
+    /// When to see whether memory is short, if it would matter.
+    fn look_due(&self) -> Option<Time> {
+        self.look_at().filter(|_| self.holds_for_nobody())
+    }
+
+    /// Whether the connection holds more than its part of the memory for a peer that reads nothing.
+    fn holds_for_nobody(&self) -> bool {
+        self.share.is_told() && self.lacks_memory()
     }
 
     fn dead_due(&self) -> Option<Time> {
@@ -265,6 +274,10 @@ impl Connection {
     fn release(&mut self) {
         self.calls.release();
         self.requests.release();
+        self.bulk.release();
+        self.room.release();
+        self.woken.release();
+        self.waiters.release();
         self.out.release();
     }
 }

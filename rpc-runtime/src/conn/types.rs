@@ -1,6 +1,6 @@
 //! What goes in and out of a connection: settings, requests, replies, failures.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, ops::BitOr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
@@ -10,7 +10,7 @@ use crate::{
     counters::{Count, Counts},
     frame::{
         Encoded,
-        control::{DropReason, Reason},
+        control::{DropReason, Hello, Reason},
     },
     memory::Memory,
     priority::Priorities,
@@ -492,6 +492,45 @@ pub(crate) struct Tally {
     pub(crate) aborted: u64,
     /// One-ways that the drain's end dropped.
     pub(crate) one_way_dropped: u64,
+}
+
+/// What is kept of the peer's HELLO, whose limits are in the credit.
+#[derive(Debug)]
+pub(crate) struct PeerHello {
+    /// How many bytes of a stream it keeps before it grants more.
+    pub(super) stream_window: u64,
+    /// The shortest time between pings that it accepts, in milliseconds.
+    pub(super) ping_floor_ms: u32,
+    /// A bit for each compression that it can unpack, by its number.
+    encodings: u32,
+    /// Which run of a server it is; nothing for a client, which nobody asks for it.
+    pub(crate) instance_id: Bytes,
+}
+
+impl PeerHello {
+    /// What `side` keeps of it.
+    pub(super) fn new(hello: Hello, side: Side) -> Self {
+        let bits = hello.encodings.iter().map(|&encoding| bit(encoding));
+        Self {
+            stream_window: hello.stream_window,
+            ping_floor_ms: hello.ping_floor_ms,
+            encodings: bits.fold(0, BitOr::bitor),
+            instance_id: match side {
+                Side::Connector => hello.instance_id,
+                Side::Acceptor => Bytes::new(),
+            },
+        }
+    }
+
+    /// Whether it can unpack that compression.
+    pub(super) fn takes(&self, encoding: u32) -> bool {
+        self.encodings & bit(encoding) != 0
+    }
+}
+
+/// None for a number that no compression of ours has.
+fn bit(encoding: u32) -> u32 {
+    1_u32.checked_shl(encoding).unwrap_or_default()
 }
 
 /// The peer wants no more calls.

@@ -22,6 +22,11 @@ impl Woken {
         self.0.is_empty()
     }
 
+    /// Gives unused memory back.
+    pub(super) fn release(&mut self) {
+        self.0.shrink_to_fit();
+    }
+
     /// Moves everybody to the end of `into`.
     pub(super) fn move_to(&mut self, into: &mut Vec<Waker>) {
         into.append(&mut self.0);
@@ -56,11 +61,14 @@ impl Waiters {
         if self.0.len() >= Self::MAX {
             self.wake(woken);
         }
+        if self.0.is_empty() {
+            // As a rule there is one.
+            self.0.reserve_exact(1);
+        }
         self.0.push(cx.waker().clone());
     }
 
     /// Whether nobody waits.
-    #[cfg(any(test, fuzzing))]
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

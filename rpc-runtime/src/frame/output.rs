@@ -30,7 +30,7 @@ impl Output {
     /// From this length on, a piece is kept by reference; a shorter one costs less as a copy.
     pub(crate) const BY_REFERENCE: usize = 16 * 1024;
     /// The first capacity of the tail.
-    const CHUNK_MIN: usize = 512;
+    const CHUNK_MIN: usize = 256;
     /// The capacity from which the tail is sealed instead of moved to a larger place.
     const CHUNK_MAX: usize = 64 * 1024;
 

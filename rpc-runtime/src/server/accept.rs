@@ -5,6 +5,7 @@ use std::{
     future::poll_fn,
     pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Wake, Waker},
     time::Duration,
 };
 
@@ -17,7 +18,7 @@ use tokio::{
 use super::{Served, Shared, dispatch::Dispatcher, drain::announce, race::until};
 use crate::{
     Peer,
-    conn::{Connection, Cut, Side},
+    conn::{Cause, Connection, Cut, Side},
     driver::{Baton, Link},
     transport::{Listener, Stream, is_the_peers},
 };
@@ -139,17 +140,20 @@ pub(super) fn serve_stream(
     true
 }
 
-/// Watches over a connection from its handshake to its end, and looks after what it leaves behind.
+/// Watches over a connection's handshake; what is to be done at the end is left to an [`Ending`].
 async fn watch_over(served: Arc<Served>, admission: Option<Admission>) {
     // However this task ends, stubs to the caller learn that their connection is gone.
     let told = Told::new(served);
-    until_closed(told.served(), admission).await;
-    outlive(&told.tell()).await;
+    let (permit, handshake) = admission.map_or((None, None), |one| (Some(one.permit), Some(one.handshake)));
+    let Some(is_open) = shake_hands(told.served(), handshake).await else {
+        return outlive(&told.tell()).await;
+    };
+    Ending::wait(told, permit, is_open);
 }
 
-async fn until_closed(served: &Served, admission: Option<Admission>) {
+/// Waits for the end of the handshake; none if its place was needed for another one.
+async fn shake_hands(served: &Served, handshake: Option<Handshake>) -> Option<bool> {
     let peer = served.peer().address();
-    let (permit, handshake) = admission.map_or((None, None), |one| (Some(one.permit), Some(one.handshake)));
     let ready = poll_fn(|cx| served.link().with(|conn, _| conn.poll_ready(cx)));
     let is_open = match handshake {
         Some(handshake) => match until(handshake.evicted, ready).await {
@@ -159,7 +163,7 @@ async fn until_closed(served: &Served, admission: Option<Admission>) {
                 served.link().look(|conn| conn.note_cut(Cut::HandshakeEvicted));
                 served.server().note_cut(Cut::HandshakeEvicted, peer, TEXT);
                 served.cut(TEXT);
-                return;
+                return None;
             }
         },
         None => ready.await.is_ok(),
@@ -167,16 +171,72 @@ async fn until_closed(served: &Served, admission: Option<Admission>) {
     if is_open {
         tracing::debug!(peer, "connection opened");
     }
-    let cause = poll_fn(|cx| served.poll_closed(cx)).await;
+    Some(is_open)
+}
+
+/// What is to be done when a connection has ended. The connection wakes it then: a task that waited for that would be a quarter of
+/// the memory that an idle connection takes.
+struct Ending {
+    served: Arc<Served>,
+    left: Mutex<Option<Left>>,
+}
+
+/// What a connection gives back at its end.
+struct Left {
+    told: Told,
+    permit: Option<OwnedSemaphorePermit>,
+    is_open: bool,
+}
+
+impl Ending {
+    /// Lets the end of a connection come.
+    fn wait(told: Told, permit: Option<OwnedSemaphorePermit>, is_open: bool) {
+        let ending = Arc::new(Self {
+            served: Arc::clone(told.served()),
+            left: Mutex::new(Some(Left {
+                told,
+                permit,
+                is_open,
+            })),
+        });
+        ending.wake();
+    }
+}
+
+impl Wake for Ending {
+    fn wake(self: Arc<Self>) {
+        let waker = Waker::from(Arc::clone(&self));
+        let Poll::Ready(cause) = self.served.poll_closed(&mut Context::from_waker(&waker)) else {
+            return;
+        };
+        let left = self.left.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(left) = left {
+            // In a task: whoever ends a connection may hold a lock that is needed here.
+            self.served.runtime().spawn(end(left, cause));
+        }
+    }
+}
+
+/// A connection has ended: looks after what it leaves behind.
+async fn end(left: Left, cause: Cause) {
+    let Left {
+        told,
+        permit,
+        is_open,
+    } = left;
     let event = match is_open {
         true => "connection closed",
         false => "handshake failed",
     };
-    match served.link().look(|conn| conn.cut()) {
-        Some(cut) => served.server().note_cut(cut, peer, &cause.to_string()),
-        None => tracing::debug!(peer, %cause, "{event}"),
+    match told.served().link().look(|conn| conn.cut()) {
+        Some(cut) => told
+            .served()
+            .server()
+            .note_cut(cut, told.served().peer().address(), &cause.to_string()),
+        None => tracing::debug!(peer = told.served().peer().address(), %cause, "{event}"),
     }
     drop(permit);
+    outlive(&told.tell()).await;
 }
 
 /// Keeps the deadlines of one-ways that outlive their connection, for its driver is gone.

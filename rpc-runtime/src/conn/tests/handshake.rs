@@ -32,7 +32,7 @@ fn hello_is_the_first_frame_of_both_sides_and_says_the_limits() {
     pair.settle();
     for (node, peer) in [(&pair.client, &pair.server), (&pair.server, &pair.client)] {
         assert_eq!(node.kinds(), [Kind::Hello]);
-        let hello = node.conn.peer_hello().unwrap();
+        let hello = Hello::decode(node.seen[0].payload.clone()).unwrap();
         assert_eq!(hello.max_calls, peer.conn.settings.max_calls);
         assert_eq!(hello.ping_floor_ms, 10_000);
         assert_eq!(hello.software, "test");

@@ -4,6 +4,7 @@ use super::{
     streams::{Stream, shaped},
     *,
 };
+use crate::frame::control::Hello;
 
 /// DATA of a stream.
 fn data(id: CallId, flags: Flags) -> Header<'static> {
@@ -395,7 +396,7 @@ fn a_call_that_is_refused_at_once_makes_no_fault_of_its_stream() {
                 pair.call(b"x");
             }
             // As a peer that does not keep to the limit.
-            let mut hello = pair.client.conn.peer_hello().unwrap().clone();
+            let mut hello = Hello::decode(pair.client.seen[0].payload.clone()).unwrap();
             hello.max_calls = 32;
             pair.client.conn.credit.accept(&hello);
         }

@@ -1,0 +1,94 @@
+//! What an idle connection takes on its server: a regression gate by counts of the heap, which repeat, and never by the resident set.
+//!
+//! `cargo test -p rpc-runtime --test idle_memory -- --nocapture` prints what was counted; `examples/idle.rs` measures what processes
+//! hold.
+
+mod gate;
+mod lab;
+
+use std::{
+    alloc::System,
+    io::{Read, Write},
+    net::TcpStream,
+    thread,
+    time::{Duration, Instant},
+};
+
+use lab::{ECHO, Lab, wire};
+use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+
+#[global_allocator]
+static HEAP: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+/// The bytes and the allocations that are live.
+fn live() -> [usize; 2] {
+    let heap = HEAP.stats();
+    [
+        heap.bytes_allocated - heap.bytes_deallocated,
+        heap.allocations - heap.deallocations,
+    ]
+}
+
+#[test]
+fn an_idle_connection_takes_little_on_its_server() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let server = runtime.block_on(Lab::default().serve("tcp://127.0.0.1:0"));
+    let address = server.address.strip_prefix("tcp://").unwrap();
+    let [hello, call] = [
+        wire::encode(&wire::hello()),
+        wire::encode(&wire::call(1, &ECHO, &"once".to_owned())),
+    ];
+    let connect = || {
+        // The sockets of this side take nothing on the heap.
+        let mut peer = TcpStream::connect(address).unwrap();
+        peer.write_all(&hello).unwrap();
+        peer.write_all(&call).unwrap();
+        read(&mut peer);
+        read(&mut peer);
+        peer
+    };
+    let mut peers = Vec::with_capacity(2 * CONNECTIONS);
+    peers.extend((0..CONNECTIONS).map(|_| connect()));
+    thread::sleep(RELEASED);
+    let before = live();
+    peers.extend((0..CONNECTIONS).map(|_| connect()));
+    let begun = Instant::now();
+    loop {
+        thread::sleep(Duration::from_millis(100));
+        let after = live();
+        let each = [0, 1].map(|which| after[which].saturating_sub(before[which]) as f64 / CONNECTIONS as f64);
+        if each[0] <= BYTES && each[1] <= ALLOCATIONS {
+            println!("{:.0} bytes in {:.1} allocations", each[0], each[1]);
+            break;
+        }
+        assert!(
+            begun.elapsed() < NET,
+            "{:.0} bytes in {:.1} allocations, at most {BYTES} in {ALLOCATIONS} are allowed",
+            each[0],
+            each[1]
+        );
+    }
+}
+
+/// Reads a frame.
+fn read(peer: &mut TcpStream) {
+    let mut len = [0; 4];
+    peer.read_exact(&mut len).unwrap();
+    let mut frame = [0; 1024];
+    peer.read_exact(&mut frame[..u32::from_be_bytes(len) as usize])
+        .unwrap();
+}
+
+/// So many are counted, beside as many that came before, for which the tables of all connections have grown.
+const CONNECTIONS: usize = 200;
+/// What was counted, and a tenth.
+const BYTES: f64 = 3600.0;
+const ALLOCATIONS: f64 = 14.5;
+/// Buffers are given back by then on any machine; if not, too little is counted, and this test passes all the same.
+const RELEASED: Duration = Duration::from_secs(3);
+/// How long the release of the buffers may take.
+const NET: Duration = Duration::from_secs(30);
