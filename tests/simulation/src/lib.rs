@@ -3,6 +3,11 @@
 
 rpc_runtime::include_protos!();
 
+/// The Rust blocks of the document are compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/simulation.md")]
+mod document {}
+
 use std::{
     collections::HashSet,
     sync::{Arc, Mutex, PoisonError},
