@@ -43,6 +43,13 @@ pub struct Limits {
     decode_bytes: u64,
 }
 
+/// As good as no limit, and sums of several are numbers still.
+const MOST_BYTES: u64 = 1 << 48;
+/// The same for what is counted in memory.
+const MOST: usize = usize::MAX / 16;
+/// As good as for ever: a hundred years.
+const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
@@ -287,37 +294,37 @@ impl Limits {
     pub(crate) fn settings(&self, keep_alive: Duration, instance_id: Bytes) -> Settings {
         Settings {
             max_frame: self.max_frame,
-            max_message: self.max_message,
+            max_message: self.max_message.min(MOST_BYTES),
             max_calls: self.max_calls,
-            call_bytes: self.call_bytes,
-            send_bytes: self.send_bytes,
-            inbox_bytes: self.inbox_bytes,
-            high_water: self.high_water,
-            max_waiting: self.max_waiting,
-            one_way_timeout: self.one_way_timeout,
-            handshake_timeout: self.handshake_timeout,
-            keep_alive: Some(self.keep_alive.unwrap_or(keep_alive)),
-            dead_after: self.dead_after,
-            ping_floor: self.ping_floor,
-            slow_frame: self.slow_frame,
-            write_stall: self.write_stall,
-            linger: self.linger,
-            max_age: self.max_age,
-            max_age_grace: self.max_age_grace,
-            max_idle: self.max_idle,
+            call_bytes: self.call_bytes.min(MOST_BYTES),
+            send_bytes: self.send_bytes.min(MOST_BYTES),
+            inbox_bytes: self.inbox_bytes.min(MOST_BYTES),
+            high_water: self.high_water.min(MOST),
+            max_waiting: self.max_waiting.min(MOST),
+            one_way_timeout: self.one_way_timeout.min(LONGEST),
+            handshake_timeout: self.handshake_timeout.min(LONGEST),
+            keep_alive: Some(self.keep_alive.unwrap_or(keep_alive).min(LONGEST)),
+            dead_after: self.dead_after.min(LONGEST),
+            ping_floor: self.ping_floor.min(LONGEST),
+            slow_frame: self.slow_frame.min(LONGEST),
+            write_stall: self.write_stall.min(LONGEST),
+            linger: self.linger.min(LONGEST),
+            max_age: self.max_age.map(|time| time.min(LONGEST)),
+            max_age_grace: self.max_age_grace.min(LONGEST),
+            max_idle: self.max_idle.map(|time| time.min(LONGEST)),
             random: fastrand::u32(..),
             encodings: Vec::new(),
             instance_id,
             software: concat!("rpc-runtime/", env!("CARGO_PKG_VERSION")).to_owned(),
             metadata: Metadata::new(),
             control: CONTROL_IDS.to_vec(),
-            stream_window: self.stream_window,
-            max_stream_window: self.max_stream_window,
+            stream_window: self.stream_window.min(MOST_BYTES),
+            max_stream_window: self.max_stream_window.min(MOST_BYTES),
             serves: true,
             priorities: Priorities::default(),
-            metadata_bytes: self.metadata_bytes,
+            metadata_bytes: self.metadata_bytes.min(MOST_BYTES),
             max_faults: self.max_faults,
-            decode_bytes: self.decode_bytes,
+            decode_bytes: self.decode_bytes.min(MOST_BYTES),
             counts: Arc::default(),
             memory: Arc::default(),
         }
