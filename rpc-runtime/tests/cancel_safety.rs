@@ -210,8 +210,12 @@ async fn a_close_or_a_terminate_may_be_dropped_at_any_poll() {
             sleep(Duration::from_millis(1)).await;
             let end = async {
                 match terminates {
-                    true => drop(client.terminate().await.unwrap()),
-                    false => drop(client.close().await.unwrap()),
+                    true => {
+                        client.terminate().await.unwrap();
+                    }
+                    false => {
+                        client.close().await.unwrap();
+                    }
                 }
             };
             let is_over = dropped_after(polls, end).await;
