@@ -102,7 +102,8 @@ impl Limits {
 
     /// How many calls of the peer may be open at once, at least 16. Default 1024.
     ///
-    /// Protects memory and handlers: further calls wait on the caller's side.
+    /// Protects memory and handlers: further calls wait on the caller's side. One-ways have no such limit, for their credit
+    /// bounds them; but when twice as many handlers of the peer are at work, its next requests wait for one of them to end.
     #[must_use]
     pub fn max_calls(mut self, calls: u32) -> Self {
         self.max_calls = calls.max(FLOOR_CALLS);

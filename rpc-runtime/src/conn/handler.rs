@@ -27,7 +27,7 @@ impl Connection {
     pub(crate) fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<Option<Arrived>> {
         let is_live = self.is_live();
         if self.requests.is_any_queued() {
-            let rooms = if is_live {
+            let mut rooms = if is_live {
                 let rooms = self.backlog().rooms();
                 // Most replies are short. One that is not waits with its handler, and few may.
                 if self.room.long() < LONG_REPLIES {
@@ -38,6 +38,11 @@ impl Connection {
             } else {
                 [true; Priority::ALL.len()]
             };
+            if is_live && self.has_many_handlers() {
+                // One-ways have no slots, so their credit alone would let a peer take all the handlers of a server.
+                rooms = Priority::ALL.map(|priority| priority == Priority::Control && rooms[priority.rank()]);
+                self.requests.held_back = true;
+            }
             if let Some(arrived) = self.requests.take_next(rooms) {
                 return Poll::Ready(Some(arrived));
             }
@@ -47,6 +52,12 @@ impl Connection {
         }
         self.requests.takers.register(cx, &mut self.woken);
         Poll::Pending
+    }
+
+    /// Whether the peer has as many handlers at work as it may: twice its slots, for one-ways have none.
+    #[inline]
+    fn has_many_handlers(&self) -> bool {
+        self.requests.running() >= 2 * self.settings.max_calls as usize
     }
 
     /// How many requests wait for their handlers, about.
@@ -296,6 +307,10 @@ impl Connection {
         self.note_use(now);
         self.note_drained();
         self.note_held_if_much();
+        if self.requests.held_back && !self.has_many_handlers() {
+            self.requests.held_back = false;
+            self.requests.takers.wake(&mut self.woken);
+        }
         self.finish_if_idle(now);
         if self.is_closed() && self.requests.is_empty() {
             self.requests.release();

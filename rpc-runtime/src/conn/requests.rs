@@ -48,6 +48,8 @@ pub(super) struct Requests {
     owed: u64,
     open: usize,
     running: usize,
+    /// Whether requests wait until fewer are.
+    pub(super) held_back: bool,
     streams: Held,
     /// Those who take requests.
     pub(super) takers: Waiters,

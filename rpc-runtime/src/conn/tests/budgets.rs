@@ -522,3 +522,60 @@ fn nothing_is_held_of_a_connection_that_is_gone() {
     one.server.conn.end(send.id, End::Dropped, one.now);
     assert_eq!(held(&other), 0);
 }
+
+#[test]
+fn one_ways_take_no_more_than_their_part_of_the_handlers() {
+    let few = Settings {
+        max_calls: 16,
+        ..settings()
+    };
+    let mut pair = Pair::with(settings(), few);
+    for _ in 0..40 {
+        pair.start(Call::send(b"x"));
+    }
+    pair.settle();
+    let mut running: Vec<_> = (0..32).map(|_| pair.server.accept(pair.now)).collect();
+    assert!(
+        !pair.server.has_request(),
+        "more than twice the slots are at work"
+    );
+    // What is urgent is no part of it.
+    pair.start(Call::control(b"stop"));
+    pair.settle();
+    let urgent = pair.server.accept(pair.now);
+    assert_eq!(urgent.procedure, CONTROL);
+    pair.server.reply(&urgent, b"", pair.now);
+    assert!(!pair.server.has_request());
+    // One after the other, and none is lost.
+    for _ in 32..40 {
+        let ended = running.remove(0);
+        pair.server.conn.handled(ended.id, pair.now);
+        running.push(pair.server.accept(pair.now));
+        assert!(!pair.server.has_request());
+    }
+    for ended in running {
+        pair.server.conn.handled(ended.id, pair.now);
+    }
+    assert_eq!(pair.server.conn.account.progress().handled, 40);
+}
+
+#[test]
+fn one_ways_of_a_lost_connection_need_no_part() {
+    let few = Settings {
+        max_calls: 16,
+        ..settings()
+    };
+    let mut pair = Pair::with(settings(), few);
+    for _ in 0..40 {
+        pair.start(Call::send(b"x"));
+    }
+    pair.settle();
+    let running: Vec<_> = (0..32).map(|_| pair.server.accept(pair.now)).collect();
+    assert!(!pair.server.has_request());
+    pair.server.conn.handle_lost("gone", None, pair.now);
+    let rest: Vec<_> = (0..8).map(|_| pair.server.accept(pair.now)).collect();
+    for ended in running.into_iter().chain(rest) {
+        pair.server.conn.handled(ended.id, pair.now);
+    }
+    assert!(pair.server.conn.requests.is_empty());
+}
