@@ -38,8 +38,9 @@ impl Connection {
             } else {
                 [true; Priority::ALL.len()]
             };
-            if is_live && self.has_many_handlers() {
-                // One-ways have no slots, so their credit alone would let a peer take all the handlers of a server.
+            if self.has_many_handlers() {
+                // One-ways have no slots, so their credit alone would let a peer take all the handlers of a server. They
+                // outlive their connection, and wait all the same.
                 rooms = Priority::ALL.map(|priority| priority == Priority::Control && rooms[priority.rank()]);
                 self.requests.held_back = true;
             }
@@ -47,7 +48,7 @@ impl Connection {
                 return Poll::Ready(Some(arrived));
             }
         }
-        if !is_live {
+        if !is_live && !self.requests.held_back {
             return Poll::Ready(None);
         }
         self.requests.takers.register(cx, &mut self.woken);

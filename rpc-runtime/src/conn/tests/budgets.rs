@@ -560,7 +560,7 @@ fn one_ways_take_no_more_than_their_part_of_the_handlers() {
 }
 
 #[test]
-fn one_ways_of_a_lost_connection_need_no_part() {
+fn one_ways_that_outlive_their_connection_wait_as_well() {
     let few = Settings {
         max_calls: 16,
         ..settings()
@@ -570,12 +570,24 @@ fn one_ways_of_a_lost_connection_need_no_part() {
         pair.start(Call::send(b"x"));
     }
     pair.settle();
-    let running: Vec<_> = (0..32).map(|_| pair.server.accept(pair.now)).collect();
-    assert!(!pair.server.has_request());
+    let mut running: Vec<_> = (0..32).map(|_| pair.server.accept(pair.now)).collect();
     pair.server.conn.handle_lost("gone", None, pair.now);
-    let rest: Vec<_> = (0..8).map(|_| pair.server.accept(pair.now)).collect();
-    for ended in running.into_iter().chain(rest) {
+    assert!(poll(|cx| pair.server.conn.poll_request(cx)).is_pending());
+    for _ in 32..40 {
+        pair.server.conn.handled(running.remove(0).id, pair.now);
+        running.push(pair.server.accept(pair.now));
+    }
+    for ended in running {
+        assert!(!matches!(
+            poll(|cx| pair.server.conn.poll_request(cx)),
+            Poll::Ready(Some(_))
+        ));
         pair.server.conn.handled(ended.id, pair.now);
     }
+    // Nobody is left to wait for.
+    assert!(matches!(
+        poll(|cx| pair.server.conn.poll_request(cx)),
+        Poll::Ready(None)
+    ));
     assert!(pair.server.conn.requests.is_empty());
 }
