@@ -9,6 +9,8 @@ mod documents {
     mod readme {}
     #[doc = include_str!("../docs/guarantees.md")]
     mod guarantees {}
+    #[doc = include_str!("../docs/reliability.md")]
+    mod reliability {}
     #[doc = include_str!("../docs/from-tonic.md")]
     mod from_tonic {}
     #[doc = include_str!("../docs/streams.md")]
