@@ -69,7 +69,8 @@ impl Budget {
     /// What is said of a message that does not.
     pub(crate) fn excess(&self, what: &str) -> String {
         format!(
-            "{what} would take more than {} bytes of memory beyond its own, which is the limit",
+            "{what} would take more than {} bytes of memory once it is decoded: send less at once, or raise \
+             Limits::decode_bytes",
             self.max
         )
     }
