@@ -21,6 +21,8 @@ pub(super) struct Backlog {
     pub(super) batch: u64,
     pub(super) high_water: u64,
     pub(super) max_message: u64,
+    /// Whether it is the turn of a long message of the lowest priority.
+    pub(super) lowest_is_due: bool,
 }
 
 /// How much goes to the OS at once while no message goes by that must not wait.
@@ -67,11 +69,16 @@ impl Backlog {
     ///
     /// A message of [`Priority::Control`] waits only for memory. Others wait as long as a fragment is in the output, so
     /// that those find little before them. Rests are counted apart, and only long messages wait for them, for short ones leave
-    /// none; each priority may have one long message more beyond high-water than the one below.
+    /// none; each priority may have one long message more beyond high-water than the one below. So that the lowest is not kept
+    /// out for ever, one in eight may come in above others.
     pub(super) fn has_room(&self, priority: Priority, len: u64) -> bool {
         let (output, rests) = match priority {
             Priority::Control => (self.high_water, 2 * self.max_message),
             Priority::Normal => (self.short_of_a_fragment(priority), self.max_message),
+            // As much as a message of another priority may just have left.
+            Priority::Bulk if self.lowest_is_due => {
+                (self.short_of_a_fragment(priority), 2 * self.max_message)
+            }
             Priority::Bulk => (self.short_of_a_fragment(priority), 0),
         };
         let is_behind = priority != Priority::Control && self.cut.is_some_and(|cut| cut <= priority);

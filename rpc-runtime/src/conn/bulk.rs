@@ -21,6 +21,8 @@ pub(super) struct Bulk {
     classes: Option<Box<Classes>>,
     turns: Turns,
     len: usize,
+    /// How many long messages of higher priorities came in since the last one of [`Priority::Bulk`].
+    passed: u8,
 }
 
 type Classes = [Class; Priority::ALL.len()];
@@ -73,6 +75,16 @@ impl Bulk {
         self.len += bytes.len();
         let rest = Rest { id, part, bytes };
         self.class(priority).long.push_back(rest);
+        self.passed = match priority {
+            Priority::Bulk => 0,
+            _ => self.passed.saturating_add(1),
+        };
+    }
+
+    /// Whether so many others came in that it is the turn of a message of [`Priority::Bulk`], which would never find so little
+    /// before it as it waits for otherwise.
+    pub(super) fn is_turn_of_lowest(&self) -> bool {
+        self.passed > Turns::PATIENCE
     }
 
     /// Adds what remains of a message that one frame could have carried.

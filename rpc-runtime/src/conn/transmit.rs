@@ -57,6 +57,10 @@ impl Connection {
             let mut first = bytes.split_to(room.min(BEGINNING));
             header.encode_output(&mut first, &mut self.out);
             self.bulk.push(header.id, part, priority, bytes);
+            if self.bulk.is_turn_of_lowest() {
+                self.lines.note_more();
+                self.room.note_more();
+            }
         }
         UNFINISHED
     }
@@ -243,6 +247,7 @@ impl Connection {
                 batch: self.batch_len(),
                 high_water: self.settings.high_water as u64,
                 max_message: self.settings.max_message,
+                lowest_is_due: false,
             };
         }
         self.backlog_with_rests()
@@ -258,6 +263,7 @@ impl Connection {
             batch: self.batch_len(),
             high_water: self.settings.high_water as u64,
             max_message: self.settings.max_message,
+            lowest_is_due: self.bulk.is_turn_of_lowest(),
         }
     }
 

@@ -11,7 +11,7 @@ pub(super) struct Turns {
 
 impl Turns {
     /// After so many turns of others it is the turn of one that waits.
-    const PATIENCE: u8 = 7;
+    pub(super) const PATIENCE: u8 = 7;
 
     /// Whose turn it is of those that could go now.
     pub(super) fn next(&self, ready: [bool; Priority::ALL.len()]) -> Option<Priority> {

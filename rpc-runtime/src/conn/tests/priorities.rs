@@ -418,3 +418,38 @@ fn messages_of_a_control_stream_pass_those_of_others() {
     pair.client.must_put(beat.id, b"beat", pair.now);
     assert!(pair.client.conn.backlog().output <= BEFORE + 100);
 }
+
+#[test]
+fn a_long_reply_of_the_lowest_priority_comes_in_beside_others_that_never_end() {
+    let mut pair = Pair::with(settings(), serving());
+    let ask = |pair: &mut Pair, procedure| {
+        let mut call = Call::new(b"x");
+        call.procedure = procedure;
+        pair.start(call);
+        pair.settle();
+        pair.server.accept(pair.now)
+    };
+    let reply = |pair: &mut Pair, arrived: &Arrived, len: usize| {
+        let room = poll(|cx| pair.server.conn.poll_room(arrived.id, len, cx));
+        if room.is_ready() {
+            pair.server.reply(arrived, &vec![7; len], pair.now);
+        }
+        room.is_ready()
+    };
+    let load = ask(&mut pair, LOAD);
+    let mut others: Vec<_> = (0..30).map(|_| ask(&mut pair, ECHO)).collect();
+    let mut passed = 0;
+    loop {
+        // There are always others who come first.
+        while reply(&mut pair, others.last().expect("enough"), 3_000_000) {
+            others.pop();
+            passed += 1;
+        }
+        if reply(&mut pair, &load, 2_000_000) {
+            break;
+        }
+        assert!(passed < 20, "{passed} have passed it");
+        pair.server.transmit(pair.now);
+    }
+    assert!((8..12).contains(&passed), "{passed} have passed it");
+}
