@@ -429,6 +429,36 @@ async fn one_call_too_many_on_a_server_is_refused_and_not_executed() {
 }
 
 #[tokio::test(crate = "gate")]
+async fn one_ways_leave_a_quarter_of_the_handlers_to_calls() {
+    let lab = Lab::default();
+    let server = lab
+        .serve_with("mem:dispatch-quarter", |server| server.max_calls(8))
+        .await;
+    let client = server.client().await;
+    for _ in 0..8 {
+        send(&client, &WAIT, "one-way").await;
+        // A handler counts once it waits.
+        text(&client, &ECHO, "").await.unwrap();
+    }
+    let account = within(client.barrier()).await.unwrap();
+    let dropped: u64 = account.dropped().map(|(_, count)| count).sum();
+    assert_eq!((account.received(), dropped), (8, 2), "{account}");
+    let calls = [start(&client, &WAIT, "a"), start(&client, &WAIT, "b")];
+    lab.logged("a began").await;
+    lab.logged("b began").await;
+    text(&client, &ECHO, "").await.ok();
+    let refused = text(&client, &WAIT, "c").await.unwrap_err();
+    assert_eq!(
+        (refused.code(), refused.executed()),
+        (Code::ResourceExhausted, Executed::No)
+    );
+    lab.release();
+    for call in calls {
+        within(call).await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test(crate = "gate")]
 async fn many_services_and_listeners_make_one_server() {
     let lab = Lab::default();
     let server = lab

@@ -139,8 +139,9 @@ impl ServerBuilder {
 
     /// How many handlers may wait at once, on all connections together. Default 10,000.
     ///
-    /// Protects memory: a further call fails with RESOURCE_EXHAUSTED, and was not executed. Calls that end without
-    /// waiting for anything are not counted.
+    /// Protects memory: a further call fails with RESOURCE_EXHAUSTED, and was not executed. One-ways leave a quarter of them to
+    /// calls, and are dropped as overload beyond that, which the account tells. Calls that end without waiting for anything are
+    /// not counted.
     pub fn max_calls(mut self, calls: usize) -> Self {
         self.options.max_calls = calls;
         self

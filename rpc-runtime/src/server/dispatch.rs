@@ -201,7 +201,7 @@ impl Dispatcher {
             refuse(served, arrived.id, &depth::refusal(), DropReason::Overload);
             return Some(self.turn);
         }
-        if !route.is_control() && server.is_full() {
+        if !route.is_control() && server.is_full(arrived.one_way) {
             let procedure = route.procedure().path();
             tracing::debug!(
                 peer = served.peer().address(),

@@ -195,8 +195,12 @@ impl Shared {
     }
 
     /// Whether no further handler may start. A few may be between this question and their count: one per worker.
-    pub(super) fn is_full(&self) -> bool {
-        self.calls.load(Ordering::Relaxed) >= self.options.max_calls
+    ///
+    /// One-ways leave a quarter to calls: nobody waits for them, and those of peers that are gone still run.
+    pub(super) fn is_full(&self, one_way: bool) -> bool {
+        let max = self.options.max_calls;
+        let most = if one_way { max - max / 4 } else { max };
+        self.calls.load(Ordering::Relaxed) >= most
     }
 
     pub(super) fn count_call(&self) {

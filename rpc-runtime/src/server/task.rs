@@ -161,8 +161,8 @@ mod tests {
             std::future::pending().await
         });
         let task = HandlerTask::polled(served, CallId(1), handler, true);
-        assert!(server.is_full());
+        assert!(server.is_full(false));
         assert!(catch_unwind(AssertUnwindSafe(|| drop(task))).is_err());
-        assert!(!server.is_full());
+        assert!(!server.is_full(false));
     }
 }
