@@ -69,17 +69,8 @@ async fn slow_procedure_that_waits_delays_no_ping() {
     serving.abort();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4, crate = "gate")]
-async fn slow_procedure_that_blocks_delays_no_ping() {
-    let (kv, serving) = server("blocks").await;
-    kv.send().block(1_000).await.unwrap();
-    let ping = kv.send_recv().timeout(SOON).ping("quick").await;
-    assert_eq!(ping.unwrap(), "quick");
-    drop(kv);
-    serving.abort();
-}
-
-/// Blocks its thread without having said so in the .proto, until it is released: the first handler by 1, and so on.
+/// Blocks its thread until it is released: the first handler by 1, and so on. `rpc_block` says so in the .proto, `rpc_noop`
+/// does not.
 #[derive(Clone, Default)]
 struct Rude {
     started: Arc<AtomicUsize>,
@@ -87,12 +78,22 @@ struct Rude {
     store: Arc<Store>,
 }
 
-impl Kv for Rude {
-    async fn rpc_noop(&self, _: &Context) -> Result<()> {
+impl Rude {
+    fn block_until_released(&self) {
         let place = self.started.fetch_add(1, Ordering::AcqRel);
         while self.released.load(Ordering::Acquire) <= place {
             std::thread::yield_now();
         }
+    }
+
+    fn release(&self, handlers: usize) {
+        self.released.store(handlers, Ordering::Release);
+    }
+}
+
+impl Kv for Rude {
+    async fn rpc_noop(&self, _: &Context) -> Result<()> {
+        self.block_until_released();
         Ok(())
     }
 
@@ -113,10 +114,22 @@ impl Kv for Rude {
     }
 
     async fn rpc_block(&self, _: &Context, _: u32) -> Result<()> {
+        self.block_until_released();
         Ok(())
     }
 
     streams_of_the_store!();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4, crate = "gate")]
+async fn slow_procedure_that_blocks_delays_no_ping() {
+    let rude = Rude::default();
+    let kv = KvClient::in_process(KvServer::new(rude.clone()));
+    kv.send().block(0).await.unwrap();
+    // The handler blocks until the ping is answered, so one that waited for it would miss its deadline.
+    let ping = kv.send_recv().timeout(SOON).ping("quick").await;
+    rude.release(1);
+    assert_eq!(ping.unwrap(), "quick");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4, crate = "gate")]
@@ -127,7 +140,7 @@ async fn handler_that_blocks_unannounced_delays_no_ping() {
         kv.send().noop().await.unwrap();
         let ping = kv.send_recv().timeout(SOON).ping("quick").await;
         // Before anything can fail: a blocked worker would keep the test's runtime from ending.
-        rude.released.store(round + 1, Ordering::Release);
+        rude.release(round + 1);
         assert_eq!(ping.unwrap(), "quick", "round {round}");
     }
 }
