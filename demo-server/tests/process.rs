@@ -159,5 +159,5 @@ async fn taken_port_is_one_clear_line() {
 async fn bad_address_says_what_to_write() {
     let (code, _, stderr) = Process::start(&["--listen", "localhost:5005"]).end().await;
     assert_eq!(code, 5);
-    assert!(stderr.contains("tcp://host:port"), "{stderr}");
+    assert!(stderr.contains("write tcp://localhost:5005"), "{stderr}");
 }

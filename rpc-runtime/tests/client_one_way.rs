@@ -87,7 +87,10 @@ struct Cut {
 impl Cut {
     fn to(address: &str) -> Self {
         let relay: Arc<Mutex<Option<AbortHandle>>> = Arc::default();
-        let (server, last) = (address.trim_start_matches("tcp://").to_owned(), Arc::clone(&relay));
+        let (server, last) = (
+            address.trim_start_matches("tcp://").to_owned(),
+            Arc::clone(&relay),
+        );
         let connect = move |_| {
             let (server, last) = (server.clone(), Arc::clone(&last));
             async move {
@@ -107,7 +110,12 @@ impl Cut {
     /// Cuts the connection, and waits until the client has noticed.
     async fn cut(&self) {
         let mut watch = self.client.watch_state();
-        self.relay.lock().unwrap().take().expect("it is connected").abort();
+        self.relay
+            .lock()
+            .unwrap()
+            .take()
+            .expect("it is connected")
+            .abort();
         while self.client.state() == ConnectionState::Ready {
             within(watch.changed()).await;
         }

@@ -263,7 +263,11 @@ struct Standing {
 }
 
 impl AsyncRead for Standing {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         if let Some(waker) = &mut *self.still.lock().unwrap() {
             waker.clone_from(cx.waker());
             return Poll::Pending;

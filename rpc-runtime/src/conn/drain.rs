@@ -397,11 +397,7 @@ impl Connection {
         let Some(drain) = &mut self.drain else {
             return is_quiet;
         };
-        let by = is_in_doubt.then(|| {
-            drain
-                .answer_by
-                .unwrap_or_else(|| now.saturating_add(dead_after))
-        });
+        let by = is_in_doubt.then(|| drain.answer_by.unwrap_or_else(|| now.saturating_add(dead_after)));
         drain.answer_by = by;
         is_quiet && by.is_none_or(|by| by <= now)
     }

@@ -162,7 +162,10 @@ fn send_whose_rest_never_comes_is_in_the_last_account() {
     pair.settle();
     assert_eq!(told(&pair), (0, 0));
     let account = pair.client.conn.last_account().unwrap();
-    assert_eq!((account.received, account.handled, account.dropped[0].count), (2, 1, 1));
+    assert_eq!(
+        (account.received, account.handled, account.dropped[0].count),
+        (2, 1, 1)
+    );
 }
 
 #[test]
