@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use demo_api::demo::kv::v1::KvClient;
 
-use self::child::Process;
+use self::child::{Helper, Process};
 
 #[tokio::test(crate = "gate")]
 async fn stdout_is_the_address_and_nothing_else() {
@@ -97,6 +97,51 @@ async fn second_signal_does_not_wait_for_the_drain() {
     assert_eq!(code, 6, "the drain cut a one-way: {stderr}");
 }
 
+/// The client of `a_client_without_a_processor_is_told_what_became_of_its_sends`, a process of its own.
+#[tokio::test(crate = "gate")]
+async fn helper_sends_and_asks_what_became_of_it() {
+    let Some(address) = Helper::part() else { return };
+    let kv = KvClient::connect(&address).await.unwrap();
+    for n in 0..100 {
+        kv.send().update("sent", n.to_string()).await.unwrap();
+    }
+    kv.flush().await.unwrap();
+    Helper::say("sent");
+    // Not in a blocking call of the runtime: whatever it does while it is stopped, it does not do.
+    let told = tokio::task::spawn_blocking(|| std::io::stdin().read_line(&mut String::new()));
+    told.await.unwrap().unwrap();
+    for _ in 0..2 {
+        match kv.barrier().await {
+            Ok(account) => Helper::say(account),
+            Err(error) => Helper::say(error),
+        }
+    }
+}
+
+#[tokio::test(crate = "gate")]
+async fn a_client_without_a_processor_is_told_what_became_of_its_sends() {
+    let mut server = Process::start(&["--listen", "tcp://127.0.0.1:0", "--drain-timeout", "30"]);
+    let address = server.address().await;
+    let kv = KvClient::connect(&address).await.unwrap();
+    let mut client = Helper::start("helper_sends_and_asks_what_became_of_it", &address);
+    assert_eq!(client.hear().await, "sent");
+    while kv.send_recv().fetch("sent").await.unwrap().as_deref() != Some(b"99") {}
+    client.stop().await;
+    server.signal("-TERM").await;
+    let (code, _, stderr) = server.end().await;
+    assert_eq!(code, 0, "{stderr}");
+    // The server is gone for good before the client can ask.
+    client.tell().await;
+    client.go_on().await;
+    for _ in 0..2 {
+        let account = client.hear().await;
+        assert_eq!(
+            account,
+            "received 100: 100 handled, 0 failed, 0 expired, 0 dropped, 0 pending"
+        );
+    }
+}
+
 #[tokio::test(crate = "gate")]
 async fn taken_port_is_one_clear_line() {
     let mut first = Process::start(&["--listen", "tcp://127.0.0.1:0"]);
@@ -114,5 +159,5 @@ async fn taken_port_is_one_clear_line() {
 async fn bad_address_says_what_to_write() {
     let (code, _, stderr) = Process::start(&["--listen", "localhost:5005"]).end().await;
     assert_eq!(code, 5);
-    assert!(stderr.contains("tcp://host:port"), "{stderr}");
+    assert!(stderr.contains("write tcp://localhost:5005"), "{stderr}");
 }

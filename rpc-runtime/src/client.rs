@@ -179,6 +179,9 @@ impl Client {
     /// Waits until the server has read and admitted every one-way call sent so far, and returns what became of all
     /// of them: on this connection, since it began.
     ///
+    /// Without a connection, and if nothing is in doubt, it returns at once what the last connection that carried one-way
+    /// calls said at its end. A client that never had a connection makes one.
+    ///
     /// It takes no longer than the client's timeout.
     ///
     /// # Errors

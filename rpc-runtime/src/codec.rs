@@ -1,5 +1,6 @@
 //! FrameCodec: bytes to frames, within the limit of length.
 
+mod greeting;
 mod spare;
 
 #[cfg(feature = "sim")]
@@ -10,6 +11,7 @@ use std::{error, fmt, io, mem};
 use bytes::{Buf, Bytes, BytesMut};
 use tokio_util::codec::Decoder;
 
+use self::greeting::Greeting;
 use crate::frame::{Flags, Frame, FrameError, Output, PREFIX_LEN, Placed};
 
 /// Cuts a stream of bytes into frames.
@@ -254,8 +256,8 @@ impl FrameCodec {
         frame: &mut Frame,
     ) -> Result<bool, CodecError> {
         if self.is_first {
-            if let Some(protocol) = foreign(buffer) {
-                return Err(CodecError::Foreign(protocol));
+            if let Some(greeting) = Greeting::read(buffer) {
+                return Err(CodecError::Foreign(greeting));
             }
         }
         if self.place.is_some() {
@@ -269,6 +271,9 @@ impl FrameCodec {
         };
         let len = u32::from_be_bytes(prefix) as usize;
         if len > self.max_frame {
+            if self.is_first && prefix[0] != 0 {
+                return Err(CodecError::Noise(prefix));
+            }
             return Err(CodecError::TooLong {
                 len,
                 max: self.max_frame,
@@ -340,7 +345,7 @@ pub(crate) struct Fragment {
 const HEAD_LEN: usize = PREFIX_LEN + 2 + 11 + 2 + 5;
 
 /// Why a stream of bytes cannot be read on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub(crate) enum CodecError {
     /// A frame is longer than was announced to the peer.
@@ -351,7 +356,9 @@ pub(crate) enum CodecError {
         max: usize,
     },
     /// The peer speaks another protocol, which this names.
-    Foreign(&'static str),
+    Foreign(Greeting),
+    /// The stream begins with what no frame begins with, and no protocol that is known.
+    Noise([u8; PREFIX_LEN]),
     /// The bytes of a frame are none.
     Frame(FrameError),
     /// The stream ends within a frame.
@@ -367,7 +374,12 @@ impl fmt::Display for CodecError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TooLong { len, max } => write!(f, "frame of {len} bytes exceeds limit of {max}"),
-            Self::Foreign(protocol) => write!(f, "peer speaks {protocol} instead of this protocol"),
+            Self::Foreign(greeting) => greeting.fmt(f),
+            Self::Noise(prefix) => write!(
+                f,
+                "first bytes {:08x} are no frame: is it another protocol, or is the stream damaged?",
+                u32::from_be_bytes(*prefix)
+            ),
             Self::Frame(error) => write!(f, "invalid frame: {error}"),
             Self::Truncated { len } => write!(f, "stream ends after {len} bytes of a frame"),
             Self::Io(kind) => write!(f, "read failed: {kind}"),
@@ -405,24 +417,6 @@ fn replace(buffer: &mut BytesMut, capacity: usize) {
     let mut larger = BytesMut::with_capacity(capacity);
     larger.extend_from_slice(buffer);
     *buffer = larger;
-}
-
-/// Names the protocol of a peer that speaks another one; its first bytes are never those of a frame.
-fn foreign(bytes: &[u8]) -> Option<&'static str> {
-    const HTTP_1: [&[u8]; 10] = [
-        b"GET ", b"HEAD", b"POST", b"PUT ", b"DELE", b"CONN", b"OPTI", b"TRAC", b"PATC", b"HTTP",
-    ];
-    match bytes {
-        // A handshake, or the alert of a TLS server that has read our HELLO; then the version.
-        [0x16 | 0x15, 0x03, ..] => Some("TLS"),
-        [b'P', b'R', b'I', b' ', ..] => Some("HTTP/2"),
-        // The SETTINGS that an HTTP/2 server begins with: a length, type 4, flags and stream 0. A frame of ours
-        // would have the key of a field where the flags are, and no key is 0.
-        [0, _, _, 4, 0, 0, 0, 0, 0, ..] => Some("HTTP/2"),
-        [b'S', b'S', b'H', b'-', ..] => Some("SSH"),
-        [a, b, c, d, ..] if HTTP_1.contains(&&[*a, *b, *c, *d][..]) => Some("HTTP/1"),
-        _ => None,
-    }
 }
 
 #[cfg(test)]
@@ -670,31 +664,26 @@ mod tests {
     }
 
     #[test]
-    fn other_protocols_are_named() {
-        for (bytes, protocol) in [
-            (&b"\x16\x03\x01\x02\x00\x01"[..], "TLS"),
-            (b"\x16\x03", "TLS"),
-            (b"\x15\x03\x03\x00\x02\x02\x0a", "TLS"),
-            (b"GET / HTTP/1.1\r\n", "HTTP/1"),
-            (b"POST", "HTTP/1"),
-            (b"SSH-2.0-OpenSSH", "SSH"),
-            (b"HTTP/1.1 400 Bad Request\r\n", "HTTP/1"),
-            (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "HTTP/2"),
-            (b"\x00\x00\x12\x04\x00\x00\x00\x00\x00\x00\x03", "HTTP/2"),
-        ] {
-            let error = FrameCodec::new(MAX_FRAME)
-                .decode(&mut BytesMut::from(bytes))
-                .unwrap_err();
-            assert_eq!(error, CodecError::Foreign(protocol), "{bytes:?}");
-        }
+    fn a_greeting_of_another_protocol_is_named() {
+        let error = FrameCodec::new(MAX_FRAME)
+            .decode(&mut BytesMut::from(&b"<html>\n<body>"[..]))
+            .unwrap_err();
+        assert!(matches!(error, CodecError::Foreign(_)));
+        assert_eq!(
+            error.to_string(),
+            "peer speaks HTML instead of this protocol: \"<html>\""
+        );
     }
 
     #[test]
-    fn unknown_bytes_are_a_frame_that_is_too_long() {
+    fn first_bytes_that_nobody_knows_are_no_frame() {
         let error = FrameCodec::new(MAX_FRAME)
-            .decode(&mut BytesMut::from(&b"220 mail.example"[..]))
+            .decode(&mut BytesMut::from(&b"\xa5\xa5\xa5\xa5\xa5 and more"[..]))
             .unwrap_err();
-        assert!(matches!(error, CodecError::TooLong { .. }));
+        assert_eq!(
+            error.to_string(),
+            "first bytes a5a5a5a5 are no frame: is it another protocol, or is the stream damaged?"
+        );
     }
 
     #[test]

@@ -633,9 +633,17 @@ impl Connection {
     }
 
     /// Waits for the peer's end of file as soon as everything is written.
+    ///
+    /// What is written lies with the OS of the peer, which keeps it however long the peer takes to read it. If the OS here
+    /// did not take it all at once, that one is full and the rest still lies here, from where a peer that writes before
+    /// it has read all destroys it once this side is closed. So it is waited for as long as the drain allows.
     fn linger_if_written(&mut self, now: Time) {
         let soon = self.soon(now);
-        let until = self.hard_limit().map_or(soon, |limit| limit.min(soon));
+        let patient = self.drain_until().filter(|_| self.blocked);
+        let until = match self.hard_limit() {
+            Some(limit) => limit.min(soon),
+            None => patient.map_or(soon, |until| until.max(soon)),
+        };
         let Life::Closing(closing) = &mut self.life else {
             return;
         };

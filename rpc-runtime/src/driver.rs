@@ -342,7 +342,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                     self.failed = Some(FailedWrite {
                         offered,
                         error,
-                        reads: TURNS,
+                        reads: LAST_READS,
                     });
                 }
             }
@@ -396,6 +396,9 @@ impl<S> Drop for Driver<S> {
 
 /// How many times a poll goes round before it lets others have their turn.
 const TURNS: usize = 4;
+/// How many reads a failed write is kept back for: more than an OS holds of a peer that is gone, for its last word lies behind
+/// all of it.
+const LAST_READS: usize = 4096;
 /// The most that one write offers, so that urgent frames do not stand behind megabytes.
 const WRITE_LEN: usize = 1024 * 1024;
 const MAX_SLICES: usize = 64;

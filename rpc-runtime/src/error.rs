@@ -137,6 +137,30 @@ impl Error {
 
     pub(crate) fn with_procedure(mut self, procedure: &'static str) -> Self {
         self.0.procedure = Some(procedure);
+        self.name_unknown(procedure);
+        self
+    }
+
+    /// Names the procedure that the server does not have: it knows the id, and the caller the path.
+    fn name_unknown(&mut self, procedure: &str) {
+        if !self.0.remote || self.code() != Code::Unimplemented {
+            return;
+        }
+        let id_len = "0x0123456789abcdef".len();
+        let why = self.message().strip_prefix(NO_PROCEDURE);
+        if let Some(why) = why.and_then(|rest| rest.strip_prefix("with id ")?.get(id_len..)) {
+            let text = format!("{NO_PROCEDURE}{procedure}{why}");
+            let status = &self.0.status;
+            self.0.status = Status::new(Code::Unimplemented, text)
+                .with_details(status.details().clone())
+                .with_metadata(status.metadata().clone());
+        }
+    }
+
+    /// Adds what to do to what happened.
+    pub(crate) fn with_hint(mut self, hint: &str) -> Self {
+        let status = &self.0.status;
+        self.0.status = Status::new(status.code(), format!("{}; {hint}", status.message()));
         self
     }
 
@@ -276,6 +300,9 @@ impl StdError for Error {
             .map(|source| source as &(dyn StdError + 'static))
     }
 }
+
+/// How a server begins what it says of a procedure that it does not have; `with id ` and the id follow.
+pub(crate) const NO_PROCEDURE: &str = "this server has no procedure ";
 
 #[cfg(test)]
 mod tests {

@@ -6,6 +6,17 @@ use bytes::Bytes;
 
 /// A list of entries beside a message: keys are text, values are bytes.
 ///
+/// Keys have no capitals, as in HTTP/2 and gRPC: the letters A to Z become small ones when an entry is inserted, also when a
+/// peer has sent them, and [`Metadata::get`] takes either.
+///
+/// ```
+/// let mut metadata = rpc_runtime::Metadata::new();
+/// metadata.insert("X-Trace", "42");
+/// assert_eq!(metadata.get_str("x-trace"), Some("42"));
+/// assert_eq!(metadata.get_str("X-TRACE"), Some("42"));
+/// assert_eq!(metadata.iter().next().unwrap().0, "x-trace");
+/// ```
+///
 /// At most [`Metadata::MAX_ENTRIES`] entries and [`Metadata::MAX_LEN`] bytes travel; a call with more fails before
 /// it is sent. `Debug` shows the keys and hides the values, for they may be secret.
 #[derive(Clone, Default, PartialEq)]
@@ -28,15 +39,20 @@ impl Metadata {
         Self(None)
     }
 
-    /// Appends an entry; a key may stand several times.
+    /// Appends an entry; a key may stand several times, and its capitals become small letters.
     pub fn insert(&mut self, key: impl Into<String>, value: impl Into<Bytes>) {
+        let mut key = key.into();
+        key.make_ascii_lowercase();
         let entries = &mut self.0.get_or_insert_default().0;
-        entries.push((key.into(), value.into()));
+        entries.push((key, value.into()));
     }
 
-    /// The first value of `key`.
+    /// The first value of `key`, however it is capitalised.
     pub fn get(&self, key: &str) -> Option<&Bytes> {
-        self.iter().find(|(k, _)| *k == key).map(|(_, value)| value)
+        let mut entries = self.iter();
+        entries
+            .find(|(k, _)| k.eq_ignore_ascii_case(key))
+            .map(|(_, value)| value)
     }
 
     /// The first value of `key`, if it is text.
@@ -114,6 +130,18 @@ mod tests {
     fn debug_hides_values() {
         let metadata: Metadata = [("authorization", "secret")].into_iter().collect();
         assert_eq!(format!("{metadata:?}"), "{\"authorization\": [6 bytes]}");
+    }
+
+    #[test]
+    fn keys_have_no_capitals_whoever_makes_them() {
+        let metadata: Metadata = [("X-Trace", "1"), ("x-TRACE", "2"), ("Größe", "3")]
+            .into_iter()
+            .collect();
+        let keys: Vec<_> = metadata.iter().map(|(key, _)| key).collect();
+        assert_eq!(keys, ["x-trace", "x-trace", "größe"]);
+        assert_eq!(metadata.get_str("X-Trace"), Some("1"));
+        assert_eq!(metadata.get_str("GRöße"), Some("3"));
+        assert_eq!(metadata.get("trace"), None);
     }
 
     #[test]

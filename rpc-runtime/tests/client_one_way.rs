@@ -3,10 +3,14 @@
 mod desk;
 mod gate;
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use desk::*;
-use rpc_runtime::{Bytes, Client, Code, DropReason, Error, Executed, Limits};
+use rpc_runtime::{Bytes, Client, Code, ConnectionState, DropReason, Error, Executed, Limits};
+use tokio::{io::copy_bidirectional, net::TcpStream, task::AbortHandle};
 
 async fn add(client: &Client, n: u64) -> Result<(), Error> {
     within(client.call().send(&ADD, n)).await
@@ -74,25 +78,67 @@ async fn a_flush_without_sends_needs_no_connection_and_a_barrier_makes_one() {
     assert_eq!(within(client.barrier()).await.unwrap(), Default::default());
 }
 
-#[tokio::test(start_paused = true, crate = "gate")]
+/// A client by way of a relay, whose connections are cut without a word.
+struct Cut {
+    client: Client,
+    relay: Arc<Mutex<Option<AbortHandle>>>,
+}
+
+impl Cut {
+    fn to(address: &str) -> Self {
+        let relay: Arc<Mutex<Option<AbortHandle>>> = Arc::default();
+        let (server, last) = (
+            address.trim_start_matches("tcp://").to_owned(),
+            Arc::clone(&relay),
+        );
+        let connect = move |_| {
+            let (server, last) = (server.clone(), Arc::clone(&last));
+            async move {
+                let mut far = TcpStream::connect(server).await?;
+                let (near, mut middle) = tokio::io::duplex(64 * 1024);
+                let task = tokio::spawn(async move {
+                    let _ = copy_bidirectional(&mut middle, &mut far).await;
+                });
+                *last.lock().unwrap() = Some(task.abort_handle());
+                Ok(near)
+            }
+        };
+        let client = Client::builder("cut").connector(connect).connect_lazy();
+        Self { client, relay }
+    }
+
+    /// Cuts the connection, and waits until the client has noticed.
+    async fn cut(&self) {
+        let mut watch = self.client.watch_state();
+        self.relay
+            .lock()
+            .unwrap()
+            .take()
+            .expect("it is connected")
+            .abort();
+        while self.client.state() == ConnectionState::Ready {
+            within(watch.changed()).await;
+        }
+    }
+}
+
+#[tokio::test(crate = "gate")]
 async fn sends_that_a_lost_connection_may_have_lost_are_told_once() {
-    let desk = Desk::default();
-    let mut server = desk.serve("mem:client-one-way-lost").await;
-    let client = server.client().await;
+    let server = Desk::default().serve("tcp://127.0.0.1:0").await;
+    let line = Cut::to(&server.address);
+    let client = &line.client;
     for flush in [true, false] {
-        add(&client, 1).await.unwrap();
+        add(client, 1).await.unwrap();
         within(client.barrier()).await.unwrap();
-        add(&client, 1).await.unwrap();
-        add(&client, 1).await.unwrap();
+        add(client, 1).await.unwrap();
+        add(client, 1).await.unwrap();
         within(client.flush()).await.unwrap();
-        server.handle.abort();
-        server.stop().await;
-        server = desk.serve("mem:client-one-way-lost").await;
-        // Whether a call finds the new server before or after does not matter.
+        line.cut().await;
+        // Whether a call makes the next connection before or after does not matter.
         let error = if flush {
             within(client.flush()).await.unwrap_err()
         } else {
-            echo(&client, "x").await.unwrap();
+            echo(client, "x").await.unwrap();
             within(client.barrier()).await.unwrap_err()
         };
         assert_eq!(
@@ -107,6 +153,21 @@ async fn sends_that_a_lost_connection_may_have_lost_are_told_once() {
     }
 }
 
+#[tokio::test(start_paused = true, crate = "gate")]
+async fn no_send_is_in_doubt_when_its_server_is_aborted() {
+    let desk = Desk::default();
+    let server = desk.serve("mem:client-one-way-aborted").await;
+    let client = server.client().await;
+    add(&client, 1).await.unwrap();
+    within(client.call().send(&HANG, ())).await.unwrap();
+    until(|| desk.sum() == 1 && desk.hanging() == 1).await;
+    server.handle.abort();
+    server.stop().await;
+    let account = within(client.barrier()).await.unwrap();
+    assert_eq!((account.received(), account.handled()), (2, 1), "{account}");
+    assert_eq!(account.dropped().collect::<Vec<_>>(), [(DropReason::Aborted, 1)]);
+}
+
 #[tokio::test(crate = "gate")]
 async fn covered_sends_are_not_told_when_their_connection_is_lost() {
     let desk = Desk::default();
@@ -117,7 +178,25 @@ async fn covered_sends_are_not_told_when_their_connection_is_lost() {
     server.stop().await;
     let _server = desk.serve("mem:client-one-way-covered").await;
     within(client.flush()).await.unwrap();
+    // The account of the connection that ended, or of the next one if a call has made one.
+    assert_eq!(within(client.barrier()).await.unwrap().handled(), 1);
+    echo(&client, "x").await.unwrap();
     assert_eq!(within(client.barrier()).await.unwrap().received(), 0);
+}
+
+#[tokio::test(start_paused = true, crate = "gate")]
+async fn after_a_graceful_end_a_barrier_returns_the_last_account_at_once() {
+    let desk = Desk::default();
+    let server = desk.serve("mem:client-one-way-ended").await;
+    let client = server.client().await;
+    for _ in 0..100 {
+        add(&client, 1).await.unwrap();
+    }
+    server.stop().await;
+    // Nobody listens there any more: it would wait until its deadline.
+    let account = within(client.barrier()).await.unwrap();
+    assert_eq!((account.received(), account.handled()), (100, 100), "{account}");
+    within(client.flush()).await.unwrap();
 }
 
 #[tokio::test(crate = "gate")]
@@ -173,19 +252,20 @@ fn counts(error: &Error) -> (u64, u64) {
     (lost.no(), lost.maybe())
 }
 
-#[tokio::test(start_paused = true, crate = "gate")]
+#[tokio::test(crate = "gate")]
 async fn lost_sends_of_several_connections_add_up() {
     let desk = Desk::default();
-    let mut server = desk.serve("mem:client-one-way-several").await;
-    let client = server.client().await;
+    let server = desk.serve("tcp://127.0.0.1:0").await;
+    let line = Cut::to(&server.address);
+    let client = &line.client;
+    let mut sum = 0;
     for n in 1..=3 {
         for _ in 0..n {
-            add(&client, 1).await.unwrap();
+            add(client, 1).await.unwrap();
         }
-        until(|| desk.sum() >= n).await;
-        server.handle.abort();
-        server.stop().await;
-        server = desk.serve("mem:client-one-way-several").await;
+        sum += n;
+        until(|| desk.sum() == sum).await;
+        line.cut().await;
         // The next connection is there, so the one before is counted.
         within(client.ping()).await.unwrap();
     }

@@ -7,7 +7,8 @@ use std::{
     collections::VecDeque,
     io,
     pin::Pin,
-    task::{Context, Poll},
+    sync::{Arc, Mutex},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
@@ -18,7 +19,7 @@ use lab::{
 };
 use rpc_runtime::{Client, Code, Executed, Limits, Server, ServerHandle, Stream};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex},
     time::{Instant, sleep},
 };
 
@@ -252,4 +253,71 @@ async fn a_peer_that_reads_no_replies_is_given_up_and_counted() {
     sleep(Duration::from_secs(2)).await;
     assert_eq!(server.counters().to_string(), "ended_by_write_stall=1");
     assert_eq!(server.buffered_bytes(), 0);
+}
+
+/// A stream whose reader may stand still.
+struct Standing {
+    inner: DuplexStream,
+    /// While it does, what wakes it when it goes on.
+    still: Arc<Mutex<Option<Waker>>>,
+}
+
+impl AsyncRead for Standing {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if let Some(waker) = &mut *self.still.lock().unwrap() {
+            waker.clone_from(cx.waker());
+            return Poll::Pending;
+        }
+        Pin::new(&mut self.inner).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Standing {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+#[tokio::test(start_paused = true, crate = "gate")]
+async fn a_slow_reader_has_the_whole_drain_to_read_its_last_replies() {
+    let (server, stream) = serve_one(0, Limits::default()).await;
+    let still: Arc<Mutex<Option<Waker>>> = Arc::default();
+    let stream = Mutex::new(Some(Standing {
+        inner: stream,
+        still: Arc::clone(&still),
+    }));
+    let client = Client::builder("test:one")
+        .connector(move |_| {
+            let stream = stream.lock().unwrap().take();
+            async move { stream.ok_or_else(|| io::ErrorKind::ConnectionRefused.into()) }
+        })
+        .connect_lazy();
+    text(&client, &ECHO, "x").await.unwrap();
+    *still.lock().unwrap() = Some(Waker::noop().clone());
+    // More than lies between the two.
+    let long = "x".repeat(300_000);
+    let reply = start(&client, &ECHO, &long);
+    let sent = client.call().send(&NOTE, "noted".to_owned());
+    within(sent).await.unwrap();
+    sleep(Duration::from_secs(1)).await;
+    server.drain();
+    // In virtual time: all that the server does by itself, it has done.
+    sleep(Duration::from_secs(10)).await;
+    let waker = still.lock().unwrap().take().unwrap();
+    waker.wake();
+    assert_eq!(within(reply).await.unwrap().unwrap(), long);
+    let account = within(client.barrier()).await.unwrap();
+    assert_eq!(account.handled(), 1, "{account}");
 }

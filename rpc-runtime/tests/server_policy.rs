@@ -148,7 +148,8 @@ async fn check(server: Running, expected: Expected, outcome: &str, what: &str) {
             "{what}"
         ),
         Unknown => {
-            let text = "UNIMPLEMENTED No no procedure with id 0xa5cea24e5662ab3b is served here; services: lab.v1.Lab";
+            let text = "UNIMPLEMENTED No this server has no procedure rpc.control.v1.Control/rpc_terminate: is it an older \
+                        build, or was the service not added to it? It serves lab.v1.Lab";
             assert_eq!(outcome, text, "{what}");
         }
     }
@@ -157,7 +158,8 @@ async fn check(server: Running, expected: Expected, outcome: &str, what: &str) {
     let unknown = plain(&client, &NOWHERE).await.unwrap_err();
     assert_eq!(
         unknown.message(),
-        "no procedure with id 0x0000000000000063 is served here; services: lab.v1.Lab"
+        "this server has no procedure lab.v1.Lab/nowhere: is it an older build, or was the service not added to it? It \
+         serves lab.v1.Lab"
     );
     server.handle.drain();
     server.report().await;

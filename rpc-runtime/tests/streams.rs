@@ -104,8 +104,36 @@ async fn a_sender_that_is_dropped_before_its_end_cancels_the_call() {
     drop(sender);
     let error = within(reply).await.unwrap_err();
     assert_eq!(error.code(), Code::Cancelled);
+    assert_eq!(
+        error.message(),
+        "the Sender was dropped without finish(): call finish() when all is sent"
+    );
     assert_eq!(error.executed(), Executed::Maybe);
     tape.until_watching(0).await;
+}
+
+#[tokio::test(start_paused = true, crate = "gate")]
+async fn a_reply_that_waits_for_an_open_sender_says_that_finish_was_forgotten() {
+    let (_, client) = client();
+    for finish in [false, true] {
+        let procedure = if finish { &IGNORE } else { &SUM };
+        let call = client
+            .call()
+            .timeout(Duration::from_secs(1))
+            .request_stream(procedure, Ok::<u64, Error>);
+        let (mut sender, reply): (Sender<u64>, _) = within(call).await.unwrap();
+        within(sender.send(1)).await.unwrap();
+        let _open = if finish {
+            sender.finish();
+            None
+        } else {
+            Some(sender)
+        };
+        let error = within(reply).await.unwrap_err();
+        assert_eq!(error.code(), Code::DeadlineExceeded);
+        let hint = "; its Sender was still open: call finish() when all is sent, and then wait for the reply";
+        assert_eq!(error.message().ends_with(hint), !finish, "{error}");
+    }
 }
 
 #[tokio::test(crate = "gate")]

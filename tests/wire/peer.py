@@ -16,7 +16,7 @@ import tempfile
 import threading
 
 from wire import (ABORTED, CALL, CANCEL, DATA, END, FLOOR, LIMIT, MAGIC, MORE, NOT_EXECUTED, PING, SEND,
-                  Client, Failed, Frame, Message, check, field, fixed64, framed, hello, procedure)
+                  Account, Client, Failed, Frame, Message, check, field, fixed64, framed, hello, procedure)
 
 OK, CANCELLED, INVALID_ARGUMENT, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED = 0, 1, 3, 4, 8
 UNIMPLEMENTED, INTERNAL = 12, 13
@@ -240,9 +240,12 @@ def client_hello():
 # -- The end ---------------------------------------------------------------------------------------------------------
 
 def terminate(_, unix):
-    """terminate: GOAWAY, PING, GOAWAY, the replies of what was open, the report, then the end"""
+    """terminate: GOAWAY, PING, GOAWAY, the replies of what was open, the report, the last account, then the end"""
     client = Client(unix)
     expect(client.call(NOOP), OK)
+    for value in (b"1", b"2"):  # nobody asks what becomes of them
+        client.send(UPDATE, field(1, "count") + field(2, value))
+    client.send(NOBODYS)
     short, long = client.start(SLEEP, field(1, 100)), client.start(SLEEP, TEN_MINUTES, timeout_us=0)
     last = client.start(TERMINATE, field(1, client.server[12]), timeout_us=0)
     client.until(lambda: client.goaways, "the first GOAWAY")
@@ -256,6 +259,9 @@ def terminate(_, unix):
     expect(client.reply(short), OK)
     client.cancel(long)
     client.end()
+    check([(goaway[1], goaway[2]) for goaway in client.goaways[2:]] == [(DRAIN, last)], f"one more: {client.goaways}")
+    account = Account(client.goaways[2][6])
+    check((account.received, account.handled, account.dropped) == (3, 2, {UNKNOWN_PROCEDURE: 1}), vars(account))
     check(list(client.replies)[-2:] == [long, last], f"the report is the last reply: {list(client.replies)}")
     report = Message(client.replies[last].payload)
     check(client.replies[last].code == OK and report[1] >= 1 and report[5] == 1, f"a clean report: {report}")

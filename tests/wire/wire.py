@@ -140,7 +140,7 @@ def hello(magic=MAGIC, versions=(1, 1), max_frame=FLOOR):
 # -- A connection ----------------------------------------------------------------------------------------------------
 
 class Account:
-    """What became of the SENDs of a connection: the `Progress` of a PONG."""
+    """What became of the SENDs of a connection: the `Progress` of a PONG, or of the last GOAWAY."""
 
     def __init__(self, progress):
         m = Message(progress or b"")

@@ -4,8 +4,8 @@
 use std::{process::Stdio, time::Duration};
 
 use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines},
-    process::{Child, ChildStdout, Command},
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines},
+    process::{Child, ChildStdin, ChildStdout, Command},
     time::timeout,
 };
 
@@ -60,9 +60,7 @@ impl Process {
 
     /// Sends a signal, as an operator would: `-TERM`.
     pub(crate) async fn signal(&self, name: &str) {
-        let pid = self.child.id().unwrap().to_string();
-        let status = Command::new("kill").args([name, &pid]).status().await.unwrap();
-        assert!(status.success());
+        signal(&self.child, name).await;
     }
 
     /// Waits until the process has ended by itself; the exit code, what was left on stdout, and stderr.
@@ -82,3 +80,88 @@ impl Process {
         (status.code().expect("no signal ended it"), stdout, stderr)
     }
 }
+
+/// Sends a signal to a process, as an operator would: `-TERM`.
+pub(crate) async fn signal(child: &Child, name: &str) {
+    let pid = child.id().unwrap().to_string();
+    let status = Command::new("kill").args([name, &pid]).status().await.unwrap();
+    assert!(status.success());
+}
+
+/// A test of the same binary as a process of its own: it does its part if [`Helper::part`] says so.
+pub(crate) struct Helper {
+    child: Child,
+    stdin: ChildStdin,
+    stdout: Lines<BufReader<ChildStdout>>,
+}
+
+impl Helper {
+    /// Runs the test `name`, whose part is `part`.
+    pub(crate) fn start(name: &str, part: &str) -> Self {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", name, "--nocapture", "--test-threads", "1"])
+            .env(PART, part)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        Self {
+            stdin: child.stdin.take().unwrap(),
+            stdout: BufReader::new(child.stdout.take().unwrap()).lines(),
+            child,
+        }
+    }
+
+    /// What this process is to do; none if it is not a helper.
+    pub(crate) fn part() -> Option<String> {
+        std::env::var(PART).ok()
+    }
+
+    /// Says something to whoever has started this process.
+    #[allow(clippy::print_stdout, reason = "that is how it is said")]
+    pub(crate) fn say(what: impl std::fmt::Display) {
+        println!("\n{SAYS}{what}");
+    }
+
+    /// The next thing that it says.
+    pub(crate) async fn hear(&mut self) -> String {
+        let line = async {
+            loop {
+                let line = self.stdout.next_line().await.unwrap().expect("it says more");
+                if let Some(said) = line.strip_prefix(SAYS) {
+                    return said.to_owned();
+                }
+            }
+        };
+        timeout(LIMIT, line).await.expect("it says something")
+    }
+
+    /// Tells it to go on: it reads a line.
+    pub(crate) async fn tell(&mut self) {
+        self.stdin.write_all(b"go on\n").await.unwrap();
+    }
+
+    /// Lets it have no processor from now on.
+    pub(crate) async fn stop(&self) {
+        signal(&self.child, "-STOP").await;
+        let pid = self.child.id().unwrap().to_string();
+        let is_stopped = async {
+            loop {
+                let state = Command::new("ps").args(["-o", "stat=", "-p", &pid]).output();
+                if state.await.unwrap().stdout.starts_with(b"T") {
+                    return;
+                }
+            }
+        };
+        timeout(LIMIT, is_stopped).await.expect("it stops");
+    }
+
+    /// Lets it go on.
+    pub(crate) async fn go_on(&self) {
+        signal(&self.child, "-CONT").await;
+    }
+}
+
+const PART: &str = "DEMO_TEST_PART";
+const SAYS: &str = "helper: ";

@@ -34,6 +34,7 @@ use crate::{
     Code, Compression, Error, Phase,
     changes::Changes,
     conn::{Settings, Uncovered},
+    frame::control::Progress,
     growth::{Budget, Grows},
     server::Callable,
 };
@@ -87,6 +88,8 @@ struct State {
     retired: Vec<Arc<Connected>>,
     /// Sends of ended connections that no barrier had covered, until a flush or a barrier tells of them.
     lost: Uncovered,
+    /// What became of the sends of the last connection that carried any, once it has ended with all of them covered.
+    account: Option<Progress>,
     /// What users were told of the stage.
     shown: Shown,
 }
@@ -421,6 +424,7 @@ impl State {
             waiting: 0,
             retired: Vec::new(),
             lost: Uncovered::default(),
+            account: None,
             shown: Shown::NEW,
         }
     }

@@ -38,7 +38,7 @@ pub(super) fn of_call(failure: Failure, deadline: &Deadline) -> Error {
         ),
         Cause::Abandoned => Error::local(
             Code::Cancelled,
-            "the sender of the stream was dropped before its end: call finish() when all is sent",
+            "the Sender was dropped without finish(): call finish() when all is sent",
         ),
         Cause::Nested => Error::local(
             Code::ResourceExhausted,

@@ -47,18 +47,32 @@ pub(super) async fn flush(channel: &Arc<Channel>, deadline: Deadline) -> Result<
     .map_err(|error| error.with_peer(Arc::clone(channel.address())))
 }
 
-/// Waits until the peer has read and admitted everything sent so far.
+/// Waits until the peer has read and admitted everything sent so far. Without a connection on which anything was sent that
+/// is not covered, it returns the last account at once.
 pub(super) async fn barrier(client: &Client, deadline: Deadline) -> Result<Account, Error> {
     let channel = client.channel();
     channel.tell_lost()?;
     within(&deadline, "confirmed", async {
         loop {
-            let current = live(channel, deadline).await?;
+            let current = live(channel);
+            let mut last = None;
             for on in channel.carriers() {
-                if !Arc::ptr_eq(&on, &current) && reach(client, &on, deadline).await.is_err() {
-                    channel.settled(&on).await;
+                if current.as_ref().is_some_and(|current| Arc::ptr_eq(&on, current)) {
+                    continue;
+                }
+                match reach(client, &on, deadline).await {
+                    Ok(progress) => last = Some(progress),
+                    Err(_) => channel.settled(&on).await,
                 }
             }
+            let Some(current) = current else {
+                channel.tell_lost()?;
+                if let Some(progress) = last.or_else(|| channel.last_account()) {
+                    return Ok(Account::new(progress));
+                }
+                channel.connected(Want::Calls, deadline).await?;
+                continue;
+            };
             let cause = match reach(client, &current, deadline).await {
                 Ok(progress) => {
                     channel.tell_lost()?;
@@ -69,8 +83,8 @@ pub(super) async fn barrier(client: &Client, deadline: Deadline) -> Result<Accou
             if channel.takes_calls(&current) {
                 return Err(failure::of_connection(&cause).with_peer(Arc::clone(&current.peer)));
             }
-            // One that takes no more calls ends as soon as its own are done. If nothing was lost with it, an earlier
-            // ping has covered all, and there is only the account to be had, from the next one.
+            // One that takes no more calls ends as soon as its own are done. If nothing was lost with it, its last account
+            // was kept.
             channel.settled(&current).await;
             channel.tell_lost()?;
         }
@@ -85,13 +99,9 @@ pub(super) async fn barrier(client: &Client, deadline: Deadline) -> Result<Accou
     })
 }
 
-/// Waits for a connection that is not over.
-async fn live(channel: &Arc<Channel>, deadline: Deadline) -> Result<Arc<Connected>, Error> {
-    match channel.current() {
-        // One that takes no more calls can still answer for those that it took.
-        Some(connected) if !connected.is_over() => Ok(connected),
-        _ => channel.connected(Want::Calls, deadline).await,
-    }
+/// The connection, unless it is over. One that takes no more calls can still answer for those that it took.
+fn live(channel: &Channel) -> Option<Arc<Connected>> {
+    channel.current().filter(|connected| !connected.is_over())
 }
 
 /// Waits for the peer's account of everything sent on one connection.

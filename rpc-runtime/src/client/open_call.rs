@@ -24,6 +24,8 @@ pub(super) struct OpenCall {
     pub(super) about: About,
     /// Whether who was to read gave the call up before its outcome was there.
     is_unread: AtomicBool,
+    /// Whether it has a [`Sender`](crate::Sender) that has not said finish().
+    is_unfinished: AtomicBool,
 }
 
 /// What is said of a call, whichever connection it is on.
@@ -51,6 +53,7 @@ impl OpenCall {
             id,
             about,
             is_unread: AtomicBool::new(false),
+            is_unfinished: AtomicBool::new(false),
         }
     }
 
@@ -72,6 +75,23 @@ impl OpenCall {
         }
         let error = failure::of_call(failure, &self.about.deadline);
         self.locate(error)
+    }
+
+    /// As [`OpenCall::error`], for a caller that waits for the one reply: the server may wait for the end of its requests.
+    pub(super) fn error_of_reply(&self, failure: Failure) -> Error {
+        let is_late = matches!(failure.cause, Cause::Deadline | Cause::Idle { .. });
+        let error = self.error(failure);
+        if is_late && self.is_unfinished.load(Relaxed) {
+            return error.with_hint(
+                "its Sender was still open: call finish() when all is sent, and then wait for the reply",
+            );
+        }
+        error
+    }
+
+    /// Notes whether requests may still be sent.
+    pub(super) fn set_unfinished(&self, is_unfinished: bool) {
+        self.is_unfinished.store(is_unfinished, Relaxed);
     }
 
     /// Says which call an error is about.

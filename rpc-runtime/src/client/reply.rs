@@ -15,7 +15,10 @@ use crate::{Code, Error, Executed, frame::Encoded};
 ///
 /// It may come before all requests are sent; what is sent after that is for nobody. Dropping it cancels the call.
 ///
-/// It fails as any call does: [`Error::status`] is `Some` if the handler failed.
+/// It fails as any call does: [`Error::status`] is `Some` if the handler failed. Wait for it after [`Sender::finish`]: most
+/// handlers reply when they have read the end of the requests.
+///
+/// [`Sender::finish`]: crate::Sender::finish
 #[must_use = "dropping the reply cancels the call"]
 pub struct Reply<T> {
     call: Arc<OpenCall>,
@@ -53,7 +56,7 @@ impl<T> Future for Reply<T> {
                 this.call.replied();
                 parse(reply.payload).map_err(|error| this.call.locate(error))
             }
-            Err(failure) => Err(this.call.error(failure)),
+            Err(failure) => Err(this.call.error_of_reply(failure)),
         })
     }
 }

@@ -19,7 +19,9 @@ use crate::{Error, compression::Outgoing, conn::Cause};
 /// Sends the requests of a call whose requests are a stream.
 ///
 /// When everything is sent, [`Sender::finish`] says so. A sender that is dropped before cancels the call: a stream without
-/// its end is never taken for a complete one.
+/// its end is never taken for a complete one. The reply then fails with CANCELLED and says that finish() was forgotten; so
+/// does the DEADLINE_EXCEEDED of a reply that is waited for while the sender is still open. The handler reads CANCELLED from
+/// its [`Requests`](crate::Requests), or is dropped.
 ///
 /// ```no_run
 /// # use rpc_runtime::{Client, Error, Procedure};
@@ -44,6 +46,7 @@ pub struct Sender<T> {
 
 impl<T: Message> Sender<T> {
     pub(super) fn new(call: Arc<OpenCall>) -> Self {
+        call.set_unfinished(true);
         Self {
             call,
             finished: false,
@@ -116,6 +119,7 @@ impl<T: Message> Sender<T> {
     pub fn finish(mut self) {
         self.finished = true;
         let call = &self.call;
+        call.set_unfinished(false);
         call.on.link.with(|conn, now| conn.finish_data(call.id, now));
     }
 }

@@ -14,8 +14,8 @@ struct Counts {
     failed: u64,
     expired: u64,
     dropped: [u64; REASONS.len()],
-    /// How many were received when the peer was told last.
-    told: u64,
+    /// Whether anything has happened of which the peer was not told.
+    news: bool,
 }
 
 /// What became of a one-way request.
@@ -37,11 +37,13 @@ impl Account {
         let counts = self.0.get_or_insert_default();
         counts.last_id = counts.last_id.max(id);
         counts.received += 1;
+        counts.news = true;
     }
 
     /// Counts what became of a request that was received.
     pub(super) fn ended(&mut self, fate: Fate) {
         let counts = self.0.get_or_insert_default();
+        counts.news = true;
         match fate {
             Fate::Handled => counts.handled += 1,
             Fate::Failed => counts.failed += 1,
@@ -54,17 +56,15 @@ impl Account {
         }
     }
 
-    /// Whether some were received of which the peer does not know yet that they were.
-    pub(super) fn is_untold(&self) -> bool {
-        self.0
-            .as_ref()
-            .is_some_and(|counts| counts.told < counts.received)
+    /// Whether anything has happened of which the peer was not told.
+    pub(super) fn has_news(&self) -> bool {
+        self.0.as_ref().is_some_and(|counts| counts.news)
     }
 
     /// The counts as the peer reads them, which it does now.
     pub(super) fn tell(&mut self) -> Progress {
         if let Some(counts) = &mut self.0 {
-            counts.told = counts.received;
+            counts.news = false;
         }
         self.progress()
     }

@@ -63,6 +63,11 @@ impl Connection {
         self.sends.uncovered()
     }
 
+    /// What the peer has said last of what became of our one-way requests; none as long as it had received none.
+    pub(crate) fn last_account(&self) -> Option<&Progress> {
+        self.sends.account()
+    }
+
     /// Ready when the handshake has succeeded or failed.
     pub(crate) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Cause>> {
         match (&self.hello, self.end_cause()) {

@@ -49,10 +49,8 @@ pub(super) struct Drain {
     /// Whether it is the whole side that ends, and not just this connection: then its report counts what becomes of
     /// the peer's requests.
     pub(super) counts: bool,
-    /// When nothing else is open: how long the peer is waited for to answer for our last one-way requests, and to ask
-    /// for its own.
+    /// When nothing else is open: how long the peer is waited for to answer for our last one-way requests.
     pub(super) answer_by: Option<Time>,
-    pub(super) question_by: Option<Time>,
 }
 
 /// What the peer was told.
@@ -86,7 +84,6 @@ impl Drain {
             own: false,
             counts: false,
             answer_by: None,
-            question_by: None,
         }
     }
 
@@ -109,8 +106,7 @@ impl Drain {
         };
         match self.aborted {
             Some(_) => earliest([step, self.next_limit]),
-            // Both must have passed.
-            None => earliest([step, self.until, self.answer_by.max(self.question_by)]),
+            None => earliest([step, self.until, self.answer_by]),
         }
     }
 }
@@ -369,14 +365,18 @@ impl Connection {
             let is_answered = (self.requests.is_idle() || only_stuck) && !self.bulk.has_reply();
             is_answered || now >= aborted + CONTROL_ANSWERED
         });
-        let drain_until = drain.until;
         if !is_over && !self.is_accounted_for(now) {
             return;
         }
-        // The last that can be said, and somebody may wait for it.
+        // The last that can be said, and somebody may wait for it, whenever it is read.
+        self.count_unfinished_sends();
+        let has_news = self.account.has_news();
         self.put_pong();
+        if has_news {
+            self.put_last_account();
+        }
         let soon = self.soon(now);
-        let until = match (self.hard_limit(), drain_until) {
+        let until = match (self.hard_limit(), self.drain_until()) {
             (Some(limit), _) => limit,
             (None, Some(until)) => until.max(soon),
             (None, None) => now.saturating_add(self.settings.write_stall),
@@ -384,25 +384,47 @@ impl Connection {
         self.begin_closing(Cause::Closed, Reach::Output, until, now);
     }
 
-    /// Whether nothing is open any more, and each side knows what became of its one-way requests, or was given time
-    /// enough to find out: nothing comes back for those, so their sender asks by a last ping (G4).
+    /// Whether nothing is open any more, and this side knows what became of its one-way requests, or the peer had time
+    /// enough to answer: nothing comes back for those, so their sender asks by a last ping (G4). The peer need not ask for
+    /// its own, for it is told at the end.
     fn is_accounted_for(&mut self, now: Time) -> bool {
         let is_quiet = self.is_quiet();
         let is_in_doubt = is_quiet && self.sends.is_in_doubt();
-        let is_untold = is_quiet && self.account.is_untold();
         if is_in_doubt {
             self.put_pings(now);
         }
+        let dead_after = self.settings.dead_after;
         let Some(drain) = &mut self.drain else {
             return is_quiet;
         };
-        let wait = |by: &mut Option<Time>, waits: bool, time: Duration| {
-            *by = waits.then(|| by.unwrap_or_else(|| now.saturating_add(time)));
-            by.is_some_and(|by| by > now)
+        let by = is_in_doubt.then(|| drain.answer_by.unwrap_or_else(|| now.saturating_add(dead_after)));
+        drain.answer_by = by;
+        is_quiet && by.is_none_or(|by| by <= now)
+    }
+
+    /// Counts the peer's one-way requests that will never be complete: what was decided of them is their end.
+    fn count_unfinished_sends(&mut self) {
+        for (id, fate) in self.requests.discarded_sends() {
+            self.account.received(id);
+            self.account.ended(fate);
+        }
+    }
+
+    /// Tells the peer unasked what became of all its one-way requests up to the last id, behind everything else: it may
+    /// have no processor at the moment, and this side be gone when it gets one.
+    fn put_last_account(&mut self) {
+        let Some(Drain {
+            reason,
+            text,
+            step: Step::Final { last_id },
+            ..
+        }) = self.drain.as_deref()
+        else {
+            return;
         };
-        let answer = wait(&mut drain.answer_by, is_in_doubt, self.settings.dead_after);
-        let question = wait(&mut drain.question_by, is_untold, self.settings.linger);
-        is_quiet && !answer && !question
+        let (reason, text, last_id) = (*reason, text.clone(), *last_id);
+        let account = self.account.tell();
+        self.put_last_goaway(reason, last_id, &text, account);
     }
 
     /// Whether nothing is open or unfinished, one-way requests left out that were sent whole.
@@ -440,6 +462,11 @@ impl Connection {
     pub(super) fn hard_limit(&self) -> Option<Time> {
         let drain = self.drain.as_ref()?;
         drain.aborted.map(|aborted| aborted + ALL_CLOSED)
+    }
+
+    /// When the drain's time is over, as the peer was told.
+    pub(super) fn drain_until(&self) -> Option<Time> {
+        self.drain.as_ref()?.until
     }
 
     /// One-way requests may outlive their connection: what becomes of them belongs into the report, too.

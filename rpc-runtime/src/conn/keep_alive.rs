@@ -214,6 +214,12 @@ impl Barriers {
         }
     }
 
+    /// The peer has given its last account: that is what all wait for.
+    pub(super) fn settled(&mut self, account: Option<&Progress>, woken: &mut Woken) {
+        self.sent(u64::MAX, |_| true);
+        self.answered(u64::MAX, account, woken);
+    }
+
     /// Takes the account of a barrier; `cause` is why none will come any more, `cut` why sends were not taken.
     pub(super) fn poll(
         &mut self,

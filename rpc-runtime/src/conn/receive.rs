@@ -16,7 +16,7 @@ use crate::{
     Executed,
     frame::{
         Frame, Kind, MAX_TEXT,
-        control::{Goaway, Hello, Pong, Reason},
+        control::{Goaway, Hello, Pong, Progress, Reason},
         cut,
     },
 };
@@ -127,19 +127,20 @@ impl Connection {
         if !self.keep_alive.answer(ping) {
             return self.fault(|counts| &counts.other_faults, "PONG without its PING", now);
         }
-        if let Some(progress) = &mut pong.progress {
-            // Each barrier gets a copy.
-            progress.dropped.truncate(MAX_REASONS);
-        }
-        // An account in which sends above the last id are missing is not what a barrier promises.
-        let account = match self.sends.is_cut() {
-            true => None,
-            false => Some(pong.progress.unwrap_or_default()),
-        };
+        let account = self.take_account(pong.progress.take().unwrap_or_default());
         self.sends.pong(ping);
         self.pace.answered(ping, now);
         self.barriers.answered(ping, account.as_ref(), &mut self.woken);
         self.pong_for_drain(ping);
+    }
+
+    /// Keeps the peer's account. Returns it for barriers, unless sends above the last id are missing in it: that is not
+    /// what a barrier promises.
+    fn take_account(&mut self, mut account: Progress) -> Option<Progress> {
+        // Each barrier gets a copy.
+        account.dropped.truncate(MAX_REASONS);
+        self.sends.keep(&account);
+        (!self.sends.is_cut()).then_some(account)
     }
 
     fn receive_goaway(&mut self, frame: &Frame, now: Time) {
@@ -157,23 +158,31 @@ impl Connection {
             None => goaway.last_id.min(MAX_ID),
         };
         let at = self.goaway.as_ref().map_or(now, |old| old.at);
+        let is_last = goaway.account.is_some();
         let is_second = |old: &PeerGoaway| old.last_id == MAX_ID && last_id < MAX_ID;
-        let is_expected = self.goaway.as_deref().is_none_or(is_second);
+        let is_next = |old: &PeerGoaway| is_second(old) || (is_last && !old.is_last);
+        let is_expected = self.goaway.as_deref().is_none_or(is_next);
         self.goaway = Some(Box::new(PeerGoaway {
             reason,
             text,
             last_id,
             drain: Duration::from_millis(goaway.drain_ms),
             at,
+            is_last: is_last || self.goaway.as_ref().is_some_and(|old| old.is_last),
         }));
         if !is_expected {
-            // A drain sends two. Each costs a look at all open calls, so there cannot be any number of them.
+            // A drain sends three. Each costs a look at all open calls, so there cannot be any number of them.
             self.fault(|counts| &counts.other_faults, "one more GOAWAY", now);
         }
         // Whoever waits here has not begun, and goes to another connection.
         self.lines.clear_all(&mut self.woken);
         self.sends.cut_above(last_id);
         self.fail_calls_above(last_id);
+        if let Some(account) = goaway.account {
+            let account = self.take_account(account);
+            self.sends.settle();
+            self.barriers.settled(account.as_ref(), &mut self.woken);
+        }
         // In front of the PONG that the peer waits for, so that it is still there to answer.
         self.put_pings(now);
     }

@@ -574,6 +574,17 @@ impl Requests {
         ids
     }
 
+    /// The one-way requests whose fragments still come, to be forgotten, and what was decided of each.
+    pub(super) fn discarded_sends(&self) -> Vec<(u64, Fate)> {
+        let sends = self.table.iter().filter(|(_, request)| request.one_way);
+        sends
+            .filter_map(|(id, request)| match request.stage {
+                Stage::Discarding(fate) => Some((id, fate)),
+                _ => None,
+            })
+            .collect()
+    }
+
     /// How many requests `keep` selects.
     pub(super) fn count(&self, mut keep: impl FnMut(&Request) -> bool) -> usize {
         self.table.values().filter(|request| keep(request)).count()

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::{Uncovered, calls::Reach, ids::MAX_ID};
+use crate::frame::control::Progress;
 
 /// Our one-way requests that no PONG has covered yet.
 #[derive(Debug)]
@@ -19,6 +20,8 @@ pub(super) struct Sends {
     lost: u64,
     /// Our pings that are not answered, as far as each covers more than the one before.
     pings: VecDeque<Covering>,
+    /// What the peer has said last of what became of them; none as long as it had received none.
+    account: Option<Box<Progress>>,
 }
 
 /// Some one-way requests, and perhaps calls between them.
@@ -45,6 +48,7 @@ impl Default for Sends {
             last_id: MAX_ID,
             lost: 0,
             pings: VecDeque::new(),
+            account: None,
         }
     }
 }
@@ -128,6 +132,24 @@ impl Sends {
         if let Some(last_id) = covered {
             self.cover(last_id.min(self.last_id));
         }
+    }
+
+    /// The peer has given its last account, of all that it takes.
+    pub(super) fn settle(&mut self) {
+        self.pings.clear();
+        self.cover(self.last_id);
+    }
+
+    /// Keeps what the peer has said of them.
+    pub(super) fn keep(&mut self, account: &Progress) {
+        if account.received > 0 {
+            **self.account.get_or_insert_default() = account.clone();
+        }
+    }
+
+    /// What the peer has said last of what became of them; none as long as it had received none.
+    pub(super) fn account(&self) -> Option<&Progress> {
+        self.account.as_deref()
     }
 
     /// The peer takes none above `last_id`.

@@ -10,7 +10,7 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    CallId, Cause, Connection, Failure, Next, Time, Unsent,
+    CallId, Cause, Connection, Failure, Next, Time, Unsent, Unwanted,
     calls::Reach,
     fragments::Part,
     handler::dropped_status,
@@ -512,6 +512,9 @@ impl Connection {
                 "the call is over: its handler has ended",
             ));
         };
+        if request.unwanted == Some(Unwanted::Cancelled) {
+            return Some(Status::new(Code::Cancelled, GIVEN_UP));
+        }
         if request.unwanted.is_some() {
             return Some(dropped_status(request.unwanted));
         }
@@ -521,3 +524,6 @@ impl Connection {
         flow.broken.clone()
     }
 }
+
+/// What a handler reads from a stream that its caller has given up.
+const GIVEN_UP: &str = "the caller gave up before the end of its requests: it cancelled the call, or dropped its Sender without finish()";

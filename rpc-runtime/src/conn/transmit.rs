@@ -12,7 +12,7 @@ use crate::{
     Priority,
     frame::{
         Flags, Header, Kind, MAX_TEXT, Output, Payload, Size,
-        control::{Entry, Goaway, Hello, Pong, Reason},
+        control::{Entry, Goaway, Hello, Pong, Progress, Reason},
         cut,
     },
 };
@@ -141,16 +141,30 @@ impl Connection {
 
     /// Puts a GOAWAY into the output, of a connection that is about to close or to drain.
     pub(super) fn put_goaway(&mut self, reason: Reason, last_id: u64, text: &str) {
+        let goaway = self.goaway_frame(reason, last_id, text);
+        self.put_control(Kind::Goaway, &goaway);
+    }
+
+    /// Puts the last GOAWAY into the output, with what became of the peer's one-way requests up to `last_id`.
+    pub(super) fn put_last_goaway(&mut self, reason: Reason, last_id: u64, text: &str, account: Progress) {
+        let goaway = Goaway {
+            account: Some(account),
+            ..self.goaway_frame(reason, last_id, text)
+        };
+        self.put_control(Kind::Goaway, &goaway);
+    }
+
+    fn goaway_frame(&self, reason: Reason, last_id: u64, text: &str) -> Goaway {
         let drain = self.drain.as_ref().and_then(|drain| drain.announced);
         let drain = drain.unwrap_or(Time::ZERO).as_millis();
-        let goaway = Goaway {
+        Goaway {
             reason: reason.number(),
             last_id,
             text: cut(text, MAX_TEXT).to_owned(),
             drain_ms: u64::try_from(drain).unwrap_or(u64::MAX),
             resume_in_ms: 0,
-        };
-        self.put_control(Kind::Goaway, &goaway);
+            account: None,
+        }
     }
 
     /// Tells the peer that a call is no longer wanted, as soon as that may be said.

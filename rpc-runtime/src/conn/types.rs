@@ -546,6 +546,8 @@ pub(crate) struct PeerGoaway {
     pub(crate) drain: Duration,
     /// When the first one was read.
     pub(crate) at: Time,
+    /// Whether it has given its last account.
+    pub(crate) is_last: bool,
 }
 
 impl PeerGoaway {

@@ -209,7 +209,7 @@ async fn a_peer_that_hangs_up_ends_both_sides() {
     assert!(matches!(closed(&client).await, Cause::Lost { .. }));
 }
 
-/// A stream that gives nothing from some moment on until a write has failed.
+/// A stream of single bytes that gives nothing from some moment on until a write has failed.
 struct Gone {
     inner: DuplexStream,
     gone: Arc<AtomicBool>,
@@ -225,7 +225,11 @@ impl AsyncRead for Gone {
         if self.gone.load(Ordering::SeqCst) && !self.failed {
             return Poll::Pending;
         }
-        Pin::new(&mut self.inner).poll_read(cx, buf)
+        let mut byte = [0];
+        let mut one = ReadBuf::new(&mut byte);
+        ready!(Pin::new(&mut self.inner).poll_read(cx, &mut one))?;
+        buf.put_slice(one.filled());
+        Poll::Ready(Ok(()))
     }
 }
 

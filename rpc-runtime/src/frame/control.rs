@@ -151,7 +151,7 @@ pub(crate) struct Pong {
     pub(crate) progress: Option<Progress>,
 }
 
-/// What became of the one-way requests since the connection began; only complete ones count.
+/// What became of the one-way requests since the connection began; only complete ones count, or those that never will be.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct Progress {
     /// The highest id of one that was received.
@@ -238,6 +238,10 @@ pub(crate) struct Goaway {
     /// When it is worth connecting again; 0 is unknown.
     #[prost(uint64, tag = "5")]
     pub(crate) resume_in_ms: u64,
+    /// The last account of the receiver's one-way requests: all up to `last_id` are in it, and the end of the stream
+    /// follows.
+    #[prost(message, optional, tag = "6")]
+    pub(crate) account: Option<Progress>,
 }
 
 /// Why a peer goes away.

@@ -92,6 +92,12 @@ pub(super) fn frame(dice: &mut Dice<'_>, next_id: &mut u64, odd: u64) -> Vec<u8>
             reason: u32::from(dice.u8() % 8),
             last_id: if dice.bool() { (1 << 63) - 1 } else { dice.number() },
             drain_ms: dice.number(),
+            account: dice.bool().then(|| Progress {
+                last_id: dice.number(),
+                received: dice.number(),
+                handled: dice.number(),
+                ..Progress::default()
+            }),
             ..Goaway::default()
         }
         .encode_to_vec(),

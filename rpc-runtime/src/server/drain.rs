@@ -2,6 +2,7 @@
 
 use std::{
     future::{Future, poll_fn},
+    pin::pin,
     sync::Arc,
     time::Duration,
 };
@@ -17,7 +18,8 @@ use crate::{DrainReport, driver::Link, frame::control::Reason};
 
 /// Drains a server: closes its listeners, tells its peers, waits for its calls, drops what is left, and closes.
 ///
-/// It waits for nothing without a limit: it ends at most [`GRACE`] and [`CLOSE`] after the drain's time is over.
+/// It waits for nothing without a limit: it ends at most [`GRACE`] and [`CLOSE`] after the drain's time is over. What is
+/// said last has until then to be written, even if the handlers were done long before.
 pub(super) fn coordinate(server: Arc<Shared>) -> impl Future<Output = ()> + Send {
     // Not in the future, which a runtime that is gone drops before it has begun.
     let ending = Ending {
@@ -39,11 +41,12 @@ async fn run(mut ending: Ending) {
         "drain begins"
     );
     let left = server.drain_timeout().saturating_sub(begun.elapsed());
+    let mut end = pin!(sleep(left));
     for one in &served {
         announce(one.link(), left);
     }
     server.set_phase(Phase::Announced);
-    let over = until(sleep(left), server.aborted());
+    let over = until(end.as_mut(), server.aborted());
     if until(over, all_drained(&served)).await.is_none() {
         let open: usize = served
             .iter()
@@ -60,7 +63,12 @@ async fn run(mut ending: Ending) {
     tracing::info!(%report, clean = report.is_clean(), "drain: handlers are done");
     ending.report = report.clone();
     server.set_phase(Phase::Drained(report));
-    if until(sleep(CLOSE), all_closed(&served)).await.is_none() {
+    // Each connection closes a second after its last byte was written, whether its peer reads or not.
+    let limit = async {
+        until(end, server.aborted()).await;
+        sleep(CLOSE).await;
+    };
+    if until(limit, all_closed(&served)).await.is_none() {
         tracing::debug!("drain: peers that do not read or close are cut off");
     }
     for one in &served {
@@ -128,5 +136,6 @@ fn report(served: &[Arc<Served>]) -> DrainReport {
 const CLOSE_LISTENERS: Duration = Duration::from_millis(90);
 /// How long handlers may take to be dropped when the drain's time is over.
 const GRACE: Duration = Duration::from_millis(900);
-/// How long connections may take to write their last replies and to be closed by their peers: 1 s each.
+/// How long connections may take beyond the drain's time to write their last replies and to be closed by their peers: 1 s
+/// each.
 const CLOSE: Duration = Duration::from_secs(2);

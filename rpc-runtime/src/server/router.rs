@@ -13,6 +13,7 @@ use std::{
 
 use crate::{
     Code, Error, Handler, Incoming, Procedure, Service, Status, builtin,
+    error::NO_PROCEDURE,
     priority::Priorities,
     service::{Run, priorities},
 };
@@ -127,7 +128,9 @@ impl Router {
         }
         Status::new(
             Code::Unimplemented,
-            format!("no procedure with id {id:#018x} is served here; services: {names}"),
+            format!(
+                "{NO_PROCEDURE}with id {id:#018x}: is it an older build, or was the service not added to it? It serves {names}"
+            ),
         )
     }
 }
@@ -334,7 +337,8 @@ mod tests {
         assert!(router.find(builtin::PING.id()).is_some());
         assert_eq!(
             router.unknown(7).message(),
-            "no procedure with id 0x0000000000000007 is served here; services: a.One"
+            "this server has no procedure with id 0x0000000000000007: is it an older build, or was the service not added to \
+             it? It serves a.One"
         );
     }
 

@@ -1,6 +1,6 @@
 //! Address: where a server listens and a client connects, as text.
 
-use std::{fmt, path::PathBuf};
+use std::{borrow::Cow, fmt, net::Ipv6Addr, path::PathBuf};
 
 use crate::{Code, Error};
 
@@ -24,36 +24,173 @@ impl Address {
     ///
     /// INVALID_ARGUMENT, with what was expected, for any other text.
     pub(crate) fn parse(text: &str) -> Result<Self, Error> {
-        if let Some(host) = text.strip_prefix("tcp://") {
-            let (name, port) = host
-                .rsplit_once(':')
-                .ok_or_else(|| invalid(text, "the port is missing"))?;
-            if name.is_empty() {
-                return Err(invalid(text, "the host is missing"));
-            }
-            if port.parse::<u16>().is_err() {
-                return Err(invalid(text, "the port is no number up to 65535"));
-            }
-            return Ok(Self::Tcp(host.to_owned()));
+        read(text).map_err(|Mistake { why, proposal }| {
+            let proposal = proposal.unwrap_or_else(|| "tcp://host:port, unix:/path or mem:name".to_owned());
+            let text = format!("bad address {text:?}: {why}; write {proposal}");
+            Error::local(Code::InvalidArgument, text)
+        })
+    }
+}
+
+/// What is wrong with a text, and what was probably meant.
+struct Mistake {
+    why: Cow<'static, str>,
+    proposal: Option<String>,
+}
+
+impl Mistake {
+    fn new(why: impl Into<Cow<'static, str>>, proposal: Option<String>) -> Self {
+        let why = why.into();
+        Self { why, proposal }
+    }
+}
+
+fn read(text: &str) -> Result<Address, Mistake> {
+    let trimmed = text.trim();
+    if trimmed != text {
+        let proposal = match read(trimmed) {
+            Ok(_) => Some(trimmed.to_owned()),
+            Err(mistake) => mistake.proposal,
+        };
+        return Err(Mistake::new("there are spaces around it", proposal));
+    }
+    if let Some(host) = text.strip_prefix("tcp://") {
+        return read_tcp(host);
+    }
+    if let Some(path) = text.strip_prefix("unix:") {
+        return read_unix(path);
+    }
+    if let Some(name) = text.strip_prefix("mem:") {
+        if name.is_empty() {
+            return Err(Mistake::new("the name is missing", None));
         }
-        if let Some(path) = text.strip_prefix("unix:") {
-            // `unix:///run/x.sock` is what people type who know URLs.
-            let path = path.strip_prefix("//").unwrap_or(path);
-            if path.is_empty() {
-                return Err(invalid(text, "the path is missing"));
+        return Ok(Address::Memory(name.to_owned()));
+    }
+    Err(mistake(text))
+}
+
+/// Reads what stands behind `unix:`.
+fn read_unix(path: &str) -> Result<Address, Mistake> {
+    // `unix:///run/x.sock` is what people type who know URLs.
+    let url = path.strip_prefix("//");
+    let path = url.unwrap_or(path);
+    if path.is_empty() {
+        return Err(Mistake::new("the path is missing", None));
+    }
+    if url.is_some() && !path.starts_with('/') {
+        let why = format!("behind unix:// stands an absolute path, or is it unix:{path}?");
+        return Err(Mistake::new(why, Some(format!("unix:/{path}"))));
+    }
+    Ok(Address::Unix(PathBuf::from(path)))
+}
+
+/// Reads what stands behind `tcp://`.
+fn read_tcp(host: &str) -> Result<Address, Mistake> {
+    let tcp = |authority: &str| Some(format!("tcp://{authority}"));
+    if let Some((authority, _)) = host.split_once(['/', '?', '#']) {
+        let proposal = tcp(authority).filter(|_| !authority.is_empty());
+        return Err(Mistake::new("nothing stands behind the port", proposal));
+    }
+    if host.contains(char::is_whitespace) {
+        let proposal = tcp(&host.replace(char::is_whitespace, ""));
+        return Err(Mistake::new("there is a space in it", proposal));
+    }
+    let is_address = |name: &str| {
+        name.split('%')
+            .next()
+            .unwrap_or_default()
+            .parse::<Ipv6Addr>()
+            .is_ok()
+    };
+    let split = if host.starts_with('[') {
+        host.split_once(']')
+            .and_then(|(name, port)| Some((&host[..=name.len()], port.strip_prefix(':')?)))
+    } else {
+        host.rsplit_once(':')
+    };
+    let is_bare = |name: &str| name.contains(':') && !name.starts_with('[');
+    let (name, port) = match split {
+        // An address whose last group looks like a port.
+        Some((name, _)) if is_bare(name) && !is_address(name) && is_address(host) => {
+            let why = "the port is missing, and an IPv6 address stands in brackets";
+            return Err(Mistake::new(why, tcp(&format!("[{host}]:<port>"))));
+        }
+        Some((name, port)) if is_bare(name) => {
+            let proposal = tcp(&format!("[{name}]:{port}")).filter(|_| is_address(name));
+            return Err(Mistake::new("an IPv6 address stands in brackets", proposal));
+        }
+        Some(split) => split,
+        None => {
+            let proposal = tcp(&format!("{host}:<port>")).filter(|_| !host.is_empty());
+            return Err(Mistake::new("the port is missing", proposal));
+        }
+    };
+    if let Some(name) = name.strip_prefix('[') {
+        if !is_address(name.trim_end_matches(']')) {
+            return Err(Mistake::new("no IPv6 address stands in the brackets", None));
+        }
+    }
+    if name.is_empty() {
+        return Err(Mistake::new(
+            "the host is missing",
+            tcp(&format!("127.0.0.1:{port}")),
+        ));
+    }
+    if port.is_empty() {
+        return Err(Mistake::new(
+            "the port is missing",
+            tcp(&format!("{name}:<port>")),
+        ));
+    }
+    if port.parse::<u16>().is_err() {
+        return Err(Mistake::new(
+            "the port is no number up to 65535",
+            tcp(&format!("{name}:<port>")),
+        ));
+    }
+    Ok(Address::Tcp(host.to_owned()))
+}
+
+/// What is wrong with a text that begins with none of our schemes.
+fn mistake(text: &str) -> Mistake {
+    if let Some((scheme, rest)) = text.split_once("://") {
+        let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        let scheme = scheme.to_ascii_lowercase();
+        return match scheme.as_str() {
+            "http" | "grpc" | "h2" | "h2c" | "ws" | "dns" | "rpc" | "tcp4" | "tcp6" | "udp" => {
+                Mistake::new("this is another protocol", propose_tcp(host))
             }
-            return Ok(Self::Unix(PathBuf::from(path)));
-        }
-        if let Some(name) = text.strip_prefix("mem:") {
-            if name.is_empty() {
-                return Err(invalid(text, "the name is missing"));
+            "tls" | "https" | "grpcs" | "ssl" | "wss" => {
+                Mistake::new("TLS is not there yet", propose_tcp(host))
             }
-            return Ok(Self::Memory(name.to_owned()));
-        }
-        if text.starts_with("tls://") {
-            return Err(invalid(text, "TLS is not there yet"));
-        }
-        Err(invalid(text, "the scheme is unknown"))
+            "tcp" => Mistake::new("the scheme is not in small letters", propose_tcp(host)),
+            "unix" | "mem" => Mistake::new(
+                "the scheme is not in small letters",
+                Some(format!("{scheme}:{rest}")),
+            ),
+            "ipc" | "file" => Mistake::new("the scheme is unknown", Some(format!("unix:{rest}"))),
+            _ => Mistake::new("the scheme is unknown", None),
+        };
+    }
+    if let Some(rest) = text.strip_prefix("tcp:") {
+        let proposal = propose_tcp(rest.trim_matches('/'));
+        return Mistake::new("two slashes stand behind tcp:", proposal);
+    }
+    let is_path = text.starts_with(['/', '.', '~', '@']) || text.ends_with(".sock");
+    if is_path && !text.contains("//") {
+        return Mistake::new("the scheme is missing", Some(format!("unix:{text}")));
+    }
+    Mistake::new("the scheme is missing", propose_tcp(text.trim_matches('/')))
+}
+
+/// The address that may be meant by a host, a port, or both; a further mistake in it is mended, too.
+fn propose_tcp(host: &str) -> Option<String> {
+    if !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Some(format!("tcp://127.0.0.1:{host}"));
+    }
+    match read_tcp(host) {
+        Ok(_) => Some(format!("tcp://{host}")),
+        Err(mistake) => mistake.proposal,
     }
 }
 
@@ -66,13 +203,6 @@ impl fmt::Display for Address {
             Self::Custom(name) => f.write_str(name),
         }
     }
-}
-
-fn invalid(text: &str, why: &str) -> Error {
-    Error::local(
-        Code::InvalidArgument,
-        format!("bad address {text:?}: {why}; write tcp://host:port, unix:/path or mem:name"),
-    )
 }
 
 #[cfg(test)]
@@ -97,20 +227,99 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_address_says_what_is_wrong() {
-        for (text, why) in [
-            ("127.0.0.1:5005", "the scheme is unknown"),
-            ("tcp://127.0.0.1", "the port is missing"),
-            ("tcp://:80", "the host is missing"),
-            ("tcp://localhost:65536", "the port is no number up to 65535"),
-            ("unix:", "the path is missing"),
-            ("mem:", "the name is missing"),
-            ("tls://localhost:1", "TLS is not there yet"),
-            ("", "the scheme is unknown"),
+    fn a_bad_address_says_what_is_wrong_and_what_to_write() {
+        const ANY: &str = "tcp://host:port, unix:/path or mem:name";
+        for (text, why, proposal) in [
+            ("127.0.0.1:5005", "the scheme is missing", "tcp://127.0.0.1:5005"),
+            ("kv.local:5005", "the scheme is missing", "tcp://kv.local:5005"),
+            ("localhost", "the scheme is missing", "tcp://localhost:<port>"),
+            ("5005", "the scheme is missing", "tcp://127.0.0.1:5005"),
+            (":5005", "the scheme is missing", "tcp://127.0.0.1:5005"),
+            ("[::1]:5005", "the scheme is missing", "tcp://[::1]:5005"),
+            ("::1:5005", "the scheme is missing", "tcp://[::1]:5005"),
+            ("localhost:5005/", "the scheme is missing", "tcp://localhost:5005"),
+            ("/run/kv", "the scheme is missing", "unix:/run/kv"),
+            ("./kv.sock", "the scheme is missing", "unix:./kv.sock"),
+            ("kv.sock", "the scheme is missing", "unix:kv.sock"),
+            ("http://kv:80/path", "this is another protocol", "tcp://kv:80"),
+            ("grpc://kv:80", "this is another protocol", "tcp://kv:80"),
+            ("http://kv", "this is another protocol", "tcp://kv:<port>"),
+            ("tls://localhost:1", "TLS is not there yet", "tcp://localhost:1"),
+            (
+                "https://localhost",
+                "TLS is not there yet",
+                "tcp://localhost:<port>",
+            ),
+            ("TCP://kv:80", "the scheme is not in small letters", "tcp://kv:80"),
+            (
+                "Unix:///run/kv",
+                "the scheme is not in small letters",
+                "unix:/run/kv",
+            ),
+            ("file:///run/kv", "the scheme is unknown", "unix:/run/kv"),
+            ("ftp://kv:80", "the scheme is unknown", ANY),
+            ("tcp:/kv:80", "two slashes stand behind tcp:", "tcp://kv:80"),
+            ("tcp:kv:80", "two slashes stand behind tcp:", "tcp://kv:80"),
+            ("tcp://127.0.0.1", "the port is missing", "tcp://127.0.0.1:<port>"),
+            ("tcp://kv:", "the port is missing", "tcp://kv:<port>"),
+            ("tcp://[::1]", "the port is missing", "tcp://[::1]:<port>"),
+            ("tcp://", "the port is missing", ANY),
+            ("tcp://:80", "the host is missing", "tcp://127.0.0.1:80"),
+            (
+                "tcp://::1:1",
+                "an IPv6 address stands in brackets",
+                "tcp://[::1]:1",
+            ),
+            (
+                "tcp://::1",
+                "the port is missing, and an IPv6 address stands in brackets",
+                "tcp://[::1]:<port>",
+            ),
+            ("tcp://a:b:1", "an IPv6 address stands in brackets", ANY),
+            ("tcp://[kv]:1", "no IPv6 address stands in the brackets", ANY),
+            ("tcp://kv:80/", "nothing stands behind the port", "tcp://kv:80"),
+            (
+                "tcp://kv:80/path?x",
+                "nothing stands behind the port",
+                "tcp://kv:80",
+            ),
+            ("tcp://kv: 80", "there is a space in it", "tcp://kv:80"),
+            (" tcp://kv:80\n", "there are spaces around it", "tcp://kv:80"),
+            (
+                "tcp://localhost:65536",
+                "the port is no number up to 65535",
+                "tcp://localhost:<port>",
+            ),
+            (
+                "unix://run/kv",
+                "behind unix:// stands an absolute path, or is it unix:run/kv?",
+                "unix:/run/kv",
+            ),
+            ("unix:", "the path is missing", ANY),
+            ("mem:", "the name is missing", ANY),
+            ("", "the scheme is missing", ANY),
         ] {
             let error = Address::parse(text).unwrap_err();
             assert_eq!(error.code(), Code::InvalidArgument);
-            assert!(error.message().contains(why), "{text}: {error}");
+            assert_eq!(
+                error.message(),
+                format!("bad address {text:?}: {why}; write {proposal}")
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_proposed_is_an_address() {
+        for text in [
+            "::1:1",
+            "http://[::1]:1/",
+            "tcp:/kv:80",
+            "Unix:///run/kv",
+            " kv:80 ",
+        ] {
+            let error = Address::parse(text).unwrap_err();
+            let (_, proposal) = error.message().rsplit_once("write ").unwrap();
+            Address::parse(proposal).unwrap();
         }
     }
 }

@@ -7,6 +7,7 @@ use crate::{
     Code, Error, Executed, Load, LostSends,
     client::connected::Connected,
     conn::{Cause, State as ConnState, Uncovered},
+    frame::control::Progress,
 };
 
 /// What flush, barrier and close need.
@@ -57,6 +58,16 @@ impl Channel {
             .iter()
             .chain(current)
             .any(|held| Arc::ptr_eq(&held.link, &connected.link))
+    }
+
+    /// What the peer said last of the sends of the last connection that carried any, if that has ended and all of them were
+    /// covered; none for a channel that is closed.
+    pub(in crate::client) fn last_account(&self) -> Option<Progress> {
+        let state = self.lock();
+        if matches!(state.stage, Stage::Closed(_)) {
+            return None;
+        }
+        state.account.clone()
     }
 
     /// Tells of the sends that ended connections may have lost: once.

@@ -119,13 +119,18 @@ impl Channel {
     /// The connection is over.
     pub(crate) fn ended(&self, link: &Arc<Link>) {
         let obstacle = connected::obstacle(link);
-        let uncovered = link.with(|conn, _| conn.uncovered());
+        let (uncovered, account) = link.with(|conn, _| (conn.uncovered(), conn.last_account().cloned()));
         match &obstacle {
             Some(obstacle) => debug!(address = %self.address, %obstacle, "connection ended"),
             None => debug!(address = %self.address, "connection closed"),
         }
         self.leave(link, Leave::Always, obstacle);
         let mut state = self.lock();
+        if uncovered != Uncovered::default() {
+            state.account = None;
+        } else if account.is_some() {
+            state.account = account;
+        }
         let carriers = state.retired.len();
         state
             .retired

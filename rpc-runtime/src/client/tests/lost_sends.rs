@@ -124,13 +124,54 @@ async fn counts_of_several_connections_add_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_barrier_goes_on_by_the_next_connection_when_nothing_was_lost() {
+async fn a_barrier_without_a_connection_returns_the_last_account_at_once() {
     let hand = Hand::new("mem:lost-nothing").await;
     let (client, far) = connected(&hand, "mem:lost-nothing").await;
     send(&client, 10).await;
     within(client.barrier()).await.unwrap();
     // The server goes, and reads no ping any more.
     far.go();
+    // Nobody takes the next connection, so no time decides.
+    for _ in 0..2 {
+        assert_eq!(within(client.barrier()).await.unwrap().received(), 1);
+        within(client.flush()).await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_carried_nothing_changes_no_account() {
+    let hand = Hand::new("mem:lost-account").await;
+    let (client, far) = connected(&hand, "mem:lost-account").await;
+    send(&client, 10).await;
+    within(client.barrier()).await.unwrap();
+    far.go();
+    settle().await;
+    let pending = call(&client);
+    let far = hand.accept().await;
+    far.serve(1).await;
+    done(pending).await.unwrap();
+    // That of a connection is told as long as it is there.
+    assert_eq!(within(client.barrier()).await.unwrap().received(), 0);
+    far.go();
+    assert_eq!(within(client.barrier()).await.unwrap().received(), 1);
+    client.close().await.unwrap();
+    assert_eq!(
+        within(client.barrier()).await.unwrap_err().message(),
+        "the client is closed: make a new one"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_loss_a_barrier_asks_the_next_connection() {
+    let hand = Hand::new("mem:lost-then").await;
+    let (client, far) = connected(&hand, "mem:lost-then").await;
+    send(&client, 10).await;
+    within(client.barrier()).await.unwrap();
+    send(&client, 10).await;
+    settle().await;
+    far.die();
+    noticed(&client).await;
+    assert_eq!(told(&client).await, (0, 1));
     let barrier = tokio::spawn({
         let client = client.clone();
         async move { client.barrier().await }

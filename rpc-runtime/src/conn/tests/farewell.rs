@@ -103,8 +103,7 @@ fn last_fragments_are_covered_even_if_their_handler_is_quick() {
     deliver(&mut pair.client, &mut pair.server, pair.now);
     let arrived = pair.server.accept(pair.now);
     pair.server.reply(&arrived, b"", pair.now);
-    assert!(pair.server.conn.is_live(), "its client has something to ask");
-    pair.advance(ms(500));
+    assert!(!pair.server.conn.is_live(), "it need not be asked");
     pair.client.wire.unsplit(std::mem::take(&mut last));
     deliver(&mut pair.client, &mut pair.server, pair.now);
     pair.settle();
@@ -113,19 +112,134 @@ fn last_fragments_are_covered_even_if_their_handler_is_quick() {
 }
 
 #[test]
-fn peer_that_does_not_ask_for_its_sends_holds_a_drain_up_for_a_second_only() {
+fn peer_that_gets_no_processor_is_told_what_became_of_its_sends_whenever_it_reads() {
+    // It has sent these, and does nothing from then on.
     let mut pair = Pair::new();
-    pair.server
-        .inject(header(Kind::Send, 1, Flags::END), b"", pair.now);
+    for _ in 0..100 {
+        pair.start(Call::send(b"x"));
+    }
+    pair.start(Call::new(b"y"));
+    pair.client.transmit(pair.now);
+    deliver(&mut pair.client, &mut pair.server, pair.now);
+    let mut arrived: Vec<_> = (0..101).map(|_| pair.server.accept(pair.now)).collect();
+    let last = arrived.pop().unwrap();
+    for arrived in &arrived {
+        pair.server.reply(arrived, b"", pair.now);
+    }
+    drain(&mut pair);
+    while !pair.server.conn.is_closed() {
+        pair.server.transmit(pair.now);
+        if pair.server.conn.is_live() && pair.now > secs(10) {
+            pair.server.reply(&last, b"", pair.now);
+            continue;
+        }
+        pair.now += secs(1);
+        pair.server.conn.handle_timeout(pair.now);
+    }
+    assert!(pair.now < secs(30), "a peer that reads nothing holds no drain up");
+
+    // Days later it goes on, and waits for its account meanwhile.
+    let barrier = pair.client.conn.start_barrier(pair.now);
+    pair.settle();
+    let account = ready(|cx| pair.client.conn.poll_barrier(&barrier, cx)).unwrap();
+    assert_eq!((account.received, account.handled), (100, 100));
+    assert_eq!(told(&pair), (0, 0));
+    assert_eq!(pair.client.conn.last_account(), Some(&account));
+    assert!(pair.client.conn.is_closed());
+}
+
+#[test]
+fn send_whose_rest_never_comes_is_in_the_last_account() {
+    let mut pair = Pair::new();
+    pair.start(Call::send(b"whole"));
+    pair.client.open_window = 300_000;
+    pair.start(Call::send(vec![0; 1 << 20]));
+    pair.settle();
     let arrived = pair.server.accept(pair.now);
     pair.server.reply(&arrived, b"", pair.now);
     drain(&mut pair);
+    pair.server.conn.abort_calls(pair.now);
     pair.settle();
-    ready(|cx| pair.server.conn.poll_drained(cx));
-    pair.advance(ms(999));
-    assert!(pair.server.conn.is_live());
-    pair.advance(ms(1));
-    assert!(!pair.server.conn.is_live());
+    assert_eq!(told(&pair), (0, 0));
+    let account = pair.client.conn.last_account().unwrap();
+    assert_eq!(
+        (account.received, account.handled, account.dropped[0].count),
+        (2, 1, 1)
+    );
+}
+
+#[test]
+fn no_last_account_goes_out_if_the_peer_has_it_already() {
+    let mut pair = Pair::new();
+    pair.start(Call::send(b"x"));
+    pair.settle();
+    let arrived = pair.server.accept(pair.now);
+    pair.server.reply(&arrived, b"", pair.now);
+    let _barrier = pair.client.conn.start_barrier(pair.now);
+    pair.settle();
+    drain(&mut pair);
+    pair.advance(secs(2));
+    assert!(pair.client.conn.is_closed() && pair.server.conn.is_closed());
+    assert_eq!(pair.client.conn.last_account().unwrap().handled, 1);
+    assert_eq!(pair.client.count(Kind::Goaway), 2);
+}
+
+#[test]
+fn sends_above_the_last_id_are_in_no_last_account() {
+    let mut pair = Pair::new();
+    pair.start(Call::send(b"taken"));
+    pair.settle();
+    let arrived = pair.server.accept(pair.now);
+    pair.server.reply(&arrived, b"", pair.now);
+    pair.start(Call::send(b"too late"));
+    let barrier = pair.client.conn.start_barrier(pair.now);
+    // Nothing of the second is read in time.
+    drain(&mut pair);
+    pair.server.conn.handle_timeout(secs(1));
+    pair.server.transmit(secs(1));
+    deliver(&mut pair.server, &mut pair.client, secs(1));
+    assert_eq!(told(&pair), (1, 0));
+    assert!(ready(|cx| pair.client.conn.poll_barrier(&barrier, cx)).is_err());
+}
+
+#[test]
+fn one_more_last_goaway_is_a_fault() {
+    let mut pair = Pair::new();
+    let goaway = Goaway {
+        reason: Reason::Drain.number(),
+        account: Some(Default::default()),
+        ..Goaway::default()
+    };
+    let before = pair.client.conn.abuse.left();
+    for faults in [0, 1, 2] {
+        pair.client
+            .inject(Header::new(Kind::Goaway, 0), &goaway.encode_to_vec(), pair.now);
+        assert_eq!(pair.client.conn.abuse.left(), before - faults);
+    }
+}
+
+#[test]
+fn peer_that_was_seen_not_to_read_is_waited_for_as_long_as_the_drain_allows() {
+    for blocked in [false, true] {
+        let mut pair = Pair::new();
+        let _call = pair.call(b"x");
+        let arrived = pair.server.accept(pair.now);
+        drain(&mut pair);
+        pair.settle();
+        pair.server.reply(&arrived, &[0; 10_000], pair.now);
+        if blocked {
+            pair.server.open_window = 1000;
+            pair.server.transmit(pair.now);
+            pair.server.open_window = usize::MAX;
+        }
+        while pair.server.transmit(pair.now) {}
+        // All is written, and the client reads nothing.
+        let limit = pair.server.conn.poll_timeout().unwrap();
+        assert_eq!(limit, if blocked { secs(30) } else { secs(1) });
+        deliver(&mut pair.server, &mut pair.client, pair.now);
+        pair.settle();
+        assert!(pair.server.conn.is_closed());
+    }
 }
 
 #[test]

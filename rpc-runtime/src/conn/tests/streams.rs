@@ -197,10 +197,13 @@ fn a_stream_of_requests_that_is_given_up_reaches_its_handler_as_that() {
         Cause::Abandoned
     ));
     pair.settle();
-    assert!(matches!(
-        pair.server.next(id, pair.now),
-        Poll::Ready(Next::Broken(_))
-    ));
+    let Poll::Ready(Next::Broken(status)) = pair.server.next(id, pair.now) else {
+        panic!("its stream is broken");
+    };
+    assert!(
+        status.message().contains("dropped its Sender without finish()"),
+        "{status}"
+    );
     pair.server.conn.end(arrived.unwrap().id, End::Dropped, pair.now);
     pair.settle();
     pair.assert_quiescent();

@@ -272,14 +272,32 @@ fn goaway_is_these_bytes() {
         text: "deploy".to_owned(),
         drain_ms: 30_000,
         resume_in_ms: 5_000,
+        account: None,
     };
-    check(
-        golden!("goaway"),
-        Frame {
-            payload: goaway.encode_to_vec().into(),
-            ..frame(Kind::Goaway, 0)
-        },
-    );
+    let last = Goaway {
+        last_id: 7,
+        resume_in_ms: 0,
+        account: Some(Progress {
+            last_id: 5,
+            received: 3,
+            handled: 2,
+            dropped: vec![Dropped {
+                reason: DropReason::Draining.number(),
+                count: 1,
+            }],
+            ..Progress::default()
+        }),
+        ..goaway.clone()
+    };
+    for (dump, goaway) in [(golden!("goaway"), goaway), (golden!("goaway_last"), last)] {
+        check(
+            dump,
+            Frame {
+                payload: goaway.encode_to_vec().into(),
+                ..frame(Kind::Goaway, 0)
+            },
+        );
+    }
 }
 
 #[test]
@@ -332,6 +350,7 @@ fn document_shows_the_golden_bytes() {
         golden!("ping"),
         golden!("pong"),
         golden!("goaway"),
+        golden!("goaway_last"),
     ] {
         assert!(document.contains(dump), "docs/wire.md lacks this frame:\n{dump}");
     }

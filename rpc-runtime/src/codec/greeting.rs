@@ -1,0 +1,162 @@
+//! Greeting: the first bytes of a peer that speaks another protocol.
+
+use std::fmt;
+
+/// What a peer speaks instead of this protocol, and what it says, if that helps and cannot be secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Greeting {
+    protocol: &'static str,
+    /// The beginning of its first line.
+    line: Box<[u8]>,
+}
+
+/// So many bytes of a line are shown.
+const SHOWN: usize = 64;
+
+impl Greeting {
+    /// The greeting that `bytes` begin with; none if they may be the beginning of a frame, or nobody knows what they are.
+    ///
+    /// The line of an answer is shown: a status, a banner. That of a request is not, for its target may be secret.
+    pub(super) fn read(bytes: &[u8]) -> Option<Self> {
+        let silent = |protocol| Self {
+            protocol,
+            line: Box::default(),
+        };
+        let said = |protocol| Self {
+            protocol,
+            line: first_line(bytes).into(),
+        };
+        Some(match bytes {
+            [0x16, 0x03, ..] => silent("TLS"),
+            // Of a TLS server that has read our HELLO.
+            [0x15, 0x03, ..] => silent("TLS (it has sent an alert)"),
+            [b'P', b'R', b'I', b' ', ..] => silent("HTTP/2"),
+            // The SETTINGS that an HTTP/2 server begins with: a length, type 4, flags and stream 0. A frame of ours
+            // would have the key of a field where the flags are, and no key is 0.
+            [0, _, _, 4, 0, 0, 0, 0, 0, ..] => silent("HTTP/2"),
+            [first, second, third, fourth, ..] => {
+                let start = [*first, *second, *third, *fourth];
+                if REQUESTS.contains(&&start) {
+                    return Some(silent("HTTP/1"));
+                }
+                let (_, protocol) = ANSWERS
+                    .iter()
+                    .find(|(begins, _)| begins.eq_ignore_ascii_case(&start[..begins.len()]))?;
+                said(protocol)
+            }
+            _ => return None,
+        })
+    }
+}
+
+/// With what HTTP/1 asks.
+const REQUESTS: [&[u8; 4]; 9] = [
+    b"GET ", b"HEAD", b"POST", b"PUT ", b"DELE", b"CONN", b"OPTI", b"TRAC", b"PATC",
+];
+
+/// With what others answer, or greet; three bytes and more, which no accident makes of a frame.
+const ANSWERS: [(&[u8], &str); 14] = [
+    (b"HTTP", "HTTP/1"),
+    (b"<htm", "HTML"),
+    (b"<!do", "HTML"),
+    (b"<?xm", "XML"),
+    (b"SSH-", "SSH"),
+    (b"220 ", "SMTP or FTP"),
+    (b"220-", "SMTP or FTP"),
+    (b"421 ", "SMTP or FTP"),
+    (b"554 ", "SMTP"),
+    (b"* OK", "IMAP"),
+    (b"+OK", "POP3 or Redis"),
+    (b"-ERR", "Redis or POP3"),
+    (b"-NOA", "Redis"),
+    (b"RFB ", "VNC"),
+];
+
+/// The printable beginning of the first line.
+fn first_line(bytes: &[u8]) -> &[u8] {
+    let line = &bytes[..bytes.len().min(SHOWN)];
+    let end = line.iter().position(|byte| matches!(byte, b'\r' | b'\n'));
+    &line[..end.unwrap_or(line.len())]
+}
+
+/// `peer speaks HTTP/1 instead of this protocol: "HTTP/1.1 400 Bad Request"`
+impl fmt::Display for Greeting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "peer speaks {} instead of this protocol", self.protocol)?;
+        if !self.line.is_empty() {
+            write!(f, ": \"{}\"", self.line.escape_ascii())?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(bytes: &[u8]) -> String {
+        Greeting::read(bytes).map_or_else(|| "a frame, perhaps".to_owned(), |greeting| greeting.to_string())
+    }
+
+    #[test]
+    fn other_protocols_are_named() {
+        for (bytes, protocol) in [
+            (&b"\x16\x03\x01\x02\x00\x01"[..], "TLS"),
+            (b"\x16\x03", "TLS"),
+            (b"\x15\x03\x03\x00\x02\x02\x0a", "TLS (it has sent an alert)"),
+            (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "HTTP/2"),
+            (b"\x00\x00\x12\x04\x00\x00\x00\x00\x00\x00\x03", "HTTP/2"),
+            // A target may be secret.
+            (b"GET /?token=secret HTTP/1.1\r\n", "HTTP/1"),
+            (b"POST", "HTTP/1"),
+        ] {
+            assert_eq!(
+                shown(bytes),
+                format!("peer speaks {protocol} instead of this protocol")
+            );
+        }
+    }
+
+    #[test]
+    fn the_line_of_a_greeting_or_an_answer_is_shown() {
+        for (bytes, protocol, line) in [
+            (
+                &b"HTTP/1.1 400 Bad Request\r\nServer: x\r\n"[..],
+                "HTTP/1",
+                "HTTP/1.1 400 Bad Request",
+            ),
+            (b"<html><head>\n<title>400</title>", "HTML", "<html><head>"),
+            (b"<!DOCTYPE html>", "HTML", "<!DOCTYPE html>"),
+            (b"SSH-2.0-OpenSSH_9.2\r\n", "SSH", "SSH-2.0-OpenSSH_9.2"),
+            (
+                b"220 mail.example ESMTP\r\n",
+                "SMTP or FTP",
+                "220 mail.example ESMTP",
+            ),
+            (b"+OK ready\r\n", "POP3 or Redis", "+OK ready"),
+            (
+                b"-ERR unknown command '\x00\x00'\r\n",
+                "Redis or POP3",
+                "-ERR unknown command \\'\\x00\\x00\\'",
+            ),
+        ] {
+            let text = format!("peer speaks {protocol} instead of this protocol: \"{line}\"");
+            assert_eq!(shown(bytes), text);
+        }
+        let long = [b"220 ", &[b'x'; 1000][..]].concat();
+        assert!(shown(&long).len() < 120);
+    }
+
+    #[test]
+    fn the_beginning_of_a_frame_is_no_greeting() {
+        for bytes in [
+            &b""[..],
+            b"G",
+            b"HTT",
+            b"\0",
+            b"\0\0\0\x47\x08\x01\x7a\x43\x09rustrpc",
+        ] {
+            assert_eq!(shown(bytes), "a frame, perhaps", "{bytes:?}");
+        }
+    }
+}
