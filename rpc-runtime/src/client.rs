@@ -1,6 +1,7 @@
 //! Client: the cheap-to-clone handle behind every stub; send, send_recv.
 
 mod backoff;
+mod bound;
 mod builder;
 mod call;
 mod channel;

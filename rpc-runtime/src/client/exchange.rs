@@ -244,7 +244,7 @@ impl<'a> Exchange<'a> {
                 // This task is woken when the outcome is there.
                 return Poll::Pending;
             };
-            let outcome = ready!(on.link.look(|conn| conn.poll_reply(*id, cx)));
+            let outcome = ready!(on.link.wait_look(|conn| conn.poll_reply(*id, cx)));
             let Place::Open(on, _) = mem::take(&mut self.place) else {
                 unreachable!("it was open, and stays so until its outcome is taken")
             };
@@ -341,7 +341,8 @@ impl<'a> Exchange<'a> {
                 Poll::Ready(Err(failure)) if never_began(&failure) && !conn.takes_calls() => Step::Elsewhere,
                 Poll::Ready(Err(failure)) => Step::Failed(failure),
             };
-            let begun = match on.link.request(begun, visit) {
+            let is_over = |step: &Step<T>| matches!(step, Step::Failed(_) | Step::Elsewhere);
+            let begun = match on.link.request(begun, visit, is_over) {
                 Step::Wait => return Poll::Pending,
                 Step::Elsewhere => {
                     self.place = self.connecting();
