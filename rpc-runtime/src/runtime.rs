@@ -103,6 +103,5 @@ fn panic_text(panic: &(dyn Any + Send)) -> &str {
     }
 }
 
-const NO_TIMERS: &str =
-    "this tokio runtime has no timers: build it with enable_time(), or with enable_all()";
+const NO_TIMERS: &str = "this tokio runtime has no timers: build it with enable_time(), or with enable_all()";
 const NO_IO: &str = "this tokio runtime has no IO: build it with enable_io(), or with enable_all()";

@@ -73,9 +73,7 @@ fn late<T: std::fmt::Debug>(result: Result<T, Error>) -> Error {
 #[test]
 fn a_call_ends_at_its_deadline_though_the_runtime_of_its_connection_stands_still() {
     let (_still, _, client) = connected();
-    let error = late(paused().block_on(within(
-        client.call().timeout(BOUND).send_recv::<_, ()>(&HANG, ()),
-    )));
+    let error = late(paused().block_on(within(client.call().timeout(BOUND).send_recv::<_, ()>(&HANG, ()))));
     // It is in the output, which the connection's runtime may still write.
     assert_eq!(
         (error.executed(), error.phase()),
@@ -107,7 +105,11 @@ fn a_later_call_with_an_earlier_deadline_ends_at_its_own() {
         let mut long = pin!(client.call().timeout(LONG / 2).send_recv::<_, ()>(&HANG, ()));
         begin(&mut long).await;
         let short = client.call().timeout(BOUND).send_recv::<_, ()>(&HANG, ());
-        late(tokio::time::timeout(LONG / 4, short).await.expect("no timer was set back"));
+        late(
+            tokio::time::timeout(LONG / 4, short)
+                .await
+                .expect("no timer was set back"),
+        );
         late(within(long).await);
     });
 }
@@ -138,17 +140,25 @@ fn a_send_that_waits_ends_at_its_deadline_in_another_runtime() {
         }
     }));
     let error = late::<()>(Err(error));
-    assert_eq!((error.executed(), error.phase()), (Executed::No, Some(Phase::Queue)));
+    assert_eq!(
+        (error.executed(), error.phase()),
+        (Executed::No, Some(Phase::Queue))
+    );
 }
 
 #[test]
 fn both_halves_of_a_stream_end_at_its_deadline_in_another_runtime() {
     async fn open(client: &Client) -> (Streaming<String>, (Sender<String>, Reply<()>)) {
-        let call = client.call().timeout(BOUND).reply_stream::<(), String>(&WATCH, ());
+        let call = client
+            .call()
+            .timeout(BOUND)
+            .reply_stream::<(), String>(&WATCH, ());
         let mut replies = within(call).await.unwrap();
         assert_eq!(within(replies.message()).await.unwrap().unwrap(), "here");
         let call = client.call().timeout(LONG / 2);
-        let sending = within(call.request_stream::<String, (), ()>(&IGNORE, Ok)).await.unwrap();
+        let sending = within(call.request_stream::<String, (), ()>(&IGNORE, Ok))
+            .await
+            .unwrap();
         (replies, sending)
     }
     let (still, client) = with_streams();
@@ -190,14 +200,20 @@ fn an_idle_timeout_holds_in_another_runtime() {
         replies
     });
     let error = late(paused().block_on(within(replies.message())));
-    assert_eq!(error.message(), "no message moved for 50ms, the call's idle timeout");
+    assert_eq!(
+        error.message(),
+        "no message moved for 50ms, the call's idle timeout"
+    );
 }
 
 #[test]
 fn opening_a_stream_ends_at_its_deadline_in_another_runtime() {
     let (_still, client) = with_streams();
     paused().block_on(async {
-        let call = client.call().timeout(BOUND).reply_stream::<(), String>(&WATCH, ());
+        let call = client
+            .call()
+            .timeout(BOUND)
+            .reply_stream::<(), String>(&WATCH, ());
         let mut replies = within(call).await.unwrap();
         late(within(replies.message()).await);
         let (_sender, reply) = within(
@@ -241,10 +257,11 @@ fn waiting_for_a_connection_that_a_still_runtime_makes_ends_at_the_deadline() {
     let mut first = Box::pin(client.call().timeout(None).send_recv::<_, ()>(&HANG, ()));
     // It has begun the attempt, whose task never runs.
     still.block_on(begin(&mut first));
-    let error = late(paused().block_on(within(
-        client.call().timeout(BOUND).send_recv::<_, ()>(&HANG, ()),
-    )));
-    assert_eq!((error.executed(), error.phase()), (Executed::No, Some(Phase::Connect)));
+    let error = late(paused().block_on(within(client.call().timeout(BOUND).send_recv::<_, ()>(&HANG, ()))));
+    assert_eq!(
+        (error.executed(), error.phase()),
+        (Executed::No, Some(Phase::Connect))
+    );
 
     // One that waits already, and moves.
     let mut moved = Box::pin(client.call().timeout(BOUND).send_recv::<_, ()>(&HANG, ()));
@@ -254,8 +271,16 @@ fn waiting_for_a_connection_that_a_still_runtime_makes_ends_at_the_deadline() {
 
 #[test]
 fn a_call_ends_at_its_deadline_though_a_task_before_its_driver_blocks_the_thread() {
-    let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let server = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    let server = Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
     let address = server.block_on(async {
         let server = Server::builder()
             .service(Desk::default())
@@ -327,13 +352,23 @@ fn a_runtime_without_timers_is_told_what_to_enable() {
         errors.push(Client::connect("tcp://127.0.0.1:1").await.unwrap_err());
         let lazy = Client::connect_lazy("mem:runtimes-none");
         errors.push(lazy.call().send_recv::<_, ()>(&HANG, ()).await.unwrap_err());
-        errors.push(lazy.call().timeout(None).send_recv::<_, ()>(&HANG, ()).await.unwrap_err());
+        errors.push(
+            lazy.call()
+                .timeout(None)
+                .send_recv::<_, ()>(&HANG, ())
+                .await
+                .unwrap_err(),
+        );
         errors.push(lazy.call().send(&ADD, 1_u64).await.unwrap_err());
         errors.push(lazy.barrier().await.unwrap_err());
         errors.push(lazy.terminate().await.unwrap_err());
         errors.push(lazy.ping().await.unwrap_err());
         errors.push(Client::in_process(desk.clone()).ping().await.unwrap_err());
-        let server = || Server::builder().service(desk.clone()).listen("mem:runtimes-timers");
+        let server = || {
+            Server::builder()
+                .service(desk.clone())
+                .listen("mem:runtimes-timers")
+        };
         errors.push(server().bind().await.unwrap_err());
         errors.push(server().serve().await.unwrap_err());
         for error in errors {
@@ -386,11 +421,18 @@ fn a_runtime_without_io_is_told_what_to_enable() {
 
 #[test]
 fn an_open_connection_serves_callers_whose_runtime_has_no_timers() {
-    let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
     let client = Client::in_process(Desk::default());
     runtime.block_on(within(client.ping())).unwrap();
     let bare = Builder::new_current_thread().build().unwrap();
-    let call = client.call().timeout(LONG).send_recv::<_, String>(&ECHO, "bare".to_owned());
+    let call = client
+        .call()
+        .timeout(LONG)
+        .send_recv::<_, String>(&ECHO, "bare".to_owned());
     assert_eq!(bare.block_on(call).unwrap(), "bare");
     let call = client.call().timeout(BOUND).send_recv::<_, ()>(&HANG, ());
     late(bare.block_on(call));
@@ -423,7 +465,9 @@ fn a_connector_that_panics_is_told_as_that() {
             let lazy: Client = builder.connect_lazy();
             let error = late(within(lazy.call().timeout(BOUND).send_recv::<_, ()>(&HANG, ())).await);
             assert!(
-                error.message().contains("the connector panicked: no route to the moon"),
+                error
+                    .message()
+                    .contains("the connector panicked: no route to the moon"),
                 "{error}"
             );
         }

@@ -147,10 +147,7 @@ impl Link {
     }
 
     /// As [`Link::with`], for a caller who waits until `f` is ready, and no longer than until the next deadline.
-    pub(crate) fn wait<R>(
-        self: &Arc<Self>,
-        f: impl FnOnce(&mut Connection, Time) -> Poll<R>,
-    ) -> Poll<R> {
+    pub(crate) fn wait<R>(self: &Arc<Self>, f: impl FnOnce(&mut Connection, Time) -> Poll<R>) -> Poll<R> {
         self.request(None, f, Poll::is_ready)
     }
 
