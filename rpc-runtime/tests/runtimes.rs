@@ -23,7 +23,10 @@ use std::{
 use desk::{ADD, Desk, ECHO, HANG, LONG, echo, within};
 use rpc_runtime::{Client, Code, Error, Executed, Phase, Reply, Sender, Server, Streaming};
 use tape::{IGNORE, Tape, WATCH};
-use tokio::runtime::{Builder, Runtime};
+use tokio::{
+    runtime::{Builder, Runtime},
+    time::Instant,
+};
 
 const BOUND: Duration = Duration::from_millis(50);
 
@@ -131,10 +134,13 @@ fn calls_of_two_other_runtimes_end_at_their_deadlines_in_each() {
 fn a_send_that_waits_ends_at_its_deadline_in_another_runtime() {
     let (_still, _, client) = connected();
     let error = paused().block_on(within(async {
+        let begun = Instant::now();
         loop {
             // Nothing is written, so the queue is full before long.
             let sent = client.call().timeout(BOUND).send(&ADD, "x".repeat(100_000)).await;
             if let Err(error) = sent {
+                // Its own timer has woken it, and not that of the test, which is the only other one here.
+                assert!(begun.elapsed() < LONG, "{:?}", begun.elapsed());
                 return error;
             }
         }

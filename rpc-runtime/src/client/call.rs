@@ -66,7 +66,11 @@ impl<'a> Call<'a> {
     /// Bounds the call: queue, connect, write and wait together; `None` for no bound of its own.
     ///
     /// Without it, the client's own timeout counts: 30 s, if nothing else was said. A call that is made inside a
-    /// handler never takes longer than what is left of the handler's own call, whatever is said here.
+    /// handler never takes longer than what is left of the handler's own call, whatever is said here, unless it is
+    /// [`Call::detached`].
+    ///
+    /// The runtime that polls the call keeps the time. Outside of tokio, and in a runtime without timers, the task of the
+    /// connection does, in its own runtime.
     pub fn timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.timeout = Timeout::Own(timeout.into());
         self
