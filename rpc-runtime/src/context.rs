@@ -362,7 +362,7 @@ mod tests {
 
     #[test]
     fn no_two_handlers_have_one_id() {
-        let ids = || (0..3_000_000).map(|_| HandlerId::next().0).collect::<Vec<_>>();
+        let ids = || (0..1_100_000).map(|_| HandlerId::next().0).collect::<Vec<_>>();
         let other = std::thread::spawn(ids);
         let mut all = ids();
         all.extend(other.join().unwrap());

@@ -97,7 +97,15 @@ struct Timer {
 }
 
 /// Does what an alarm wants that cannot be done under the link's lock.
+#[inline]
 pub(super) fn raise(link: &Arc<Link>, wanted: Wanted) {
+    if !matches!(wanted, Wanted::Nothing) {
+        raise_now(link, wanted);
+    }
+}
+
+#[cold]
+fn raise_now(link: &Arc<Link>, wanted: Wanted) {
     match wanted {
         Wanted::Nothing => {}
         Wanted::Earlier(ring, at) => ring.advance(link, at),
@@ -107,7 +115,6 @@ pub(super) fn raise(link: &Arc<Link>, wanted: Wanted) {
 
 impl Ring {
     /// A new alarm in the runtime that is here. In one without timers there is none, and the driver's own has to do.
-    #[cold]
     fn start(link: &Arc<Link>, at: Time) {
         let (Ok(handle), Some(sleep)) = (Handle::try_current(), runtime::timer(link.instant(at))) else {
             return;
@@ -150,7 +157,6 @@ impl Ring {
     }
 
     /// Rings at `at`, unless it does so earlier.
-    #[cold]
     fn advance(&self, link: &Link, at: Time) {
         let mut timer = self.lock();
         if at >= timer.at {
