@@ -40,7 +40,8 @@ impl Stem {
 }
 
 /// What [`Stem::is_taken`] looks up: the methods of `XSend` and `XSendRecv` that are no stubs.
-pub(crate) const TAKEN_STUBS: [&str; 7] = [
+pub(crate) const TAKEN_STUBS: [&str; 8] = [
+    "detached",
     "idle_timeout",
     "metadata",
     "priority",
@@ -152,6 +153,7 @@ mod tests {
         assert_eq!(Stem::new("Terminate").stub(), "terminate_");
         assert_eq!(Stem::new("SetTimeout").stub(), "set_timeout");
         assert!(Stem::new("Within").is_taken());
+        assert!(Stem::new("rpc_detached").is_taken());
     }
 
     #[test]

@@ -23,7 +23,7 @@ use self::control::{Control, ControlServer};
 pub(crate) use self::control::{TerminateReply, TerminateRequest};
 use crate::{
     Code, Context, DrainReport, Handler, Incoming, Metadata, Procedure, Result, Service, Status,
-    context::{InstanceId, inherited_instance},
+    context::{HandlerId, InstanceId, inherited_instance},
     frame::control::DropReason,
     terminate::{Asker, Decision, Wish},
 };
@@ -43,11 +43,12 @@ pub(crate) fn service() -> Arc<dyn Service> {
     Arc::new(Gate(ControlServer::new(Builtin::default())))
 }
 
-/// Adds to the metadata of a terminate which server's handler sends it, if one does: `origin`, or the one around us.
+/// Adds to the metadata of a terminate which server's handler sends it, if one does: `origin`, or the one around us, if that
+/// has made the call.
 ///
 /// The drain waits for that handler: if it is that server's own, it must not wait for the drain.
-pub(crate) fn mark_origin(metadata: &mut Metadata, origin: Option<InstanceId>) {
-    if let Some(instance) = origin.or_else(inherited_instance) {
+pub(crate) fn mark_origin(metadata: &mut Metadata, origin: Option<InstanceId>, made_in: HandlerId) {
+    if let Some(instance) = origin.or_else(|| inherited_instance(made_in)) {
         metadata.insert(ORIGIN, Bytes::copy_from_slice(&instance));
     }
 }

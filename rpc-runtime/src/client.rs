@@ -1,6 +1,7 @@
 //! Client: the cheap-to-clone handle behind every stub; send, send_recv.
 
 mod backoff;
+mod bound;
 mod builder;
 mod call;
 mod channel;
@@ -45,6 +46,9 @@ use crate::{
 
 /// A channel to one service: connects, and connects again after a loss, as calls need it.
 ///
+/// It may be used from any runtime; the connection lives in the one whose call has made it, and needs that to run. Each call
+/// ends at its deadline in the runtime that polls it, all the same.
+///
 /// Cheap to clone; all clones share one connection, or those that [`ClientBuilder::connections`] says. When the last one is dropped, the connection closes in the
 /// background, and what is queued still goes out; [`Client::close`] waits for that.
 #[derive(Clone)]
@@ -81,7 +85,9 @@ impl Client {
 
     /// A client of `service` in this process, without a socket: all else is as over one.
     ///
-    /// The server half lives in the runtime of the first call, which must be made inside of one.
+    /// The server half lives in the runtime of the first call, which must be made inside of one. When that runtime has shut
+    /// down, the next call starts it anew in its own, with the same `service`: a `static` client serves many tests. After a
+    /// terminate it stays terminated.
     pub fn in_process(service: impl Service) -> Self {
         let target = Target::InProcess(Arc::new(InProcess::new(service)));
         ClientBuilder::<Self>::to(Place::new(target, "in-process".into())).connect_lazy()
@@ -219,7 +225,8 @@ impl Client {
     /// Where the client stands with its server now; with the first of several connections.
     ///
     /// To be shown, not to be acted upon: a call needs no connection to begin with, and a connection may be lost the
-    /// moment after.
+    /// moment after. `Ready` says that the connection was made and has not ended, not that its runtime runs: if that
+    /// stands still, calls from other runtimes end at their deadlines.
     pub fn state(&self) -> ConnectionState {
         self.channel().connection_state()
     }

@@ -5,7 +5,10 @@ use std::{
     fmt,
     future::{Future, poll_fn},
     pin::pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     task::{Context as TaskContext, Waker},
     time::{Duration, Instant as StdInstant},
 };
@@ -193,6 +196,7 @@ impl Context {
     /// What calls made by the handler's own future inherit.
     pub(crate) fn inherited(&self) -> Inherited {
         Inherited {
+            handler: HandlerId::next(),
             deadline: self.deadline,
             instance: Some(self.instance()),
             depth: self.depth().saturating_add(1),
@@ -215,15 +219,50 @@ impl fmt::Debug for Context {
 /// The id of one server in one process, as it announces it to its peers.
 pub(crate) type InstanceId = [u8; 16];
 
-/// The deadline of the handler whose own future is being polled here, for the calls that it makes.
-pub(crate) fn inherited_deadline() -> Option<Instant> {
-    INHERITED.get().deadline
+/// Which handler's own future makes a call: one among all of this process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct HandlerId(u64);
+
+impl HandlerId {
+    /// For calls that inherit nothing, wherever they are polled.
+    pub(crate) const DETACHED: Self = Self(u64::MAX);
+
+    /// The handler whose own future is being polled here; the default outside of any.
+    #[inline]
+    pub(crate) fn here() -> Self {
+        INHERITED.get().handler
+    }
+
+    /// One that no other handler has: each thread takes a block of them at a time.
+    fn next() -> Self {
+        const BLOCK: u64 = 1 << 20;
+        static BLOCKS: AtomicU64 = AtomicU64::new(0);
+        thread_local! {
+            static LAST: Cell<u64> = const { Cell::new(0) };
+        }
+        let mut last = LAST.get() + 1;
+        if last % BLOCK <= 1 {
+            // The first of this thread, or behind the last of its block; 0 is no handler's.
+            last = BLOCKS.fetch_add(BLOCK, Relaxed) + 2;
+        }
+        LAST.set(last);
+        Self(last)
+    }
 }
 
-/// The server whose handler is being polled here: a terminate that it sends to its own server must not wait for the
-/// drain, which would wait for the handler.
-pub(crate) fn inherited_instance() -> Option<InstanceId> {
-    INHERITED.get().instance
+/// The deadline of the handler whose own future is being polled here, for a call that was made in it too.
+///
+/// One that was made elsewhere is shared, perhaps: whoever happens to poll it first does not lend it their deadline.
+pub(crate) fn inherited_deadline(made_in: HandlerId) -> Option<Instant> {
+    let inherited = INHERITED.get();
+    inherited.deadline.filter(|_| inherited.handler == made_in)
+}
+
+/// The server whose handler is being polled here, for a call that was made in it too: a terminate that it sends to its own
+/// server must not wait for the drain, which would wait for the handler.
+pub(crate) fn inherited_instance(made_in: HandlerId) -> Option<InstanceId> {
+    let inherited = INHERITED.get();
+    inherited.instance.filter(|_| inherited.handler == made_in)
 }
 
 /// How deep a call is that is made here: 0 outside of a handler.
@@ -234,6 +273,7 @@ pub(crate) fn inherited_depth() -> u8 {
 /// What code that runs inside a handler's own future inherits from the call. It is lost in `tokio::spawn`.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Inherited {
+    handler: HandlerId,
     deadline: Option<Instant>,
     instance: Option<InstanceId>,
     depth: u8,
@@ -260,7 +300,8 @@ impl Inherited {
 
 thread_local! {
     // Set around each poll, so it costs a copy where tokio's task-local costs 20 ns.
-    static INHERITED: Cell<Inherited> = const { Cell::new(Inherited { deadline: None, instance: None, depth: 0 }) };
+    static INHERITED: Cell<Inherited> =
+        const { Cell::new(Inherited { handler: HandlerId(0), deadline: None, instance: None, depth: 0 }) };
 }
 
 /// Puts what was inherited before back when it is dropped, in a panic too.
@@ -280,26 +321,62 @@ mod tests {
     async fn a_future_inherits_and_a_spawned_task_does_not() {
         let deadline = Instant::now() + Duration::from_secs(5);
         let inherited = Inherited {
+            handler: HandlerId::next(),
             deadline: Some(deadline),
             instance: Some([7; 16]),
             depth: 1,
         };
-        assert_eq!(inherited_deadline(), None);
+        let here = || inherited_deadline(HandlerId::here());
+        assert_eq!(here(), None);
         let spawned = inherited
             .scope(|| async {
-                assert_eq!(inherited_deadline(), Some(deadline));
+                assert_eq!(here(), Some(deadline));
                 tokio::task::yield_now().await;
-                assert_eq!(inherited_instance(), Some([7; 16]));
-                tokio::spawn(async { inherited_deadline() }).await.unwrap()
+                assert_eq!(inherited_instance(HandlerId::here()), Some([7; 16]));
+                tokio::spawn(async move { here() }).await.unwrap()
             })
             .await;
         assert_eq!(spawned, None);
-        assert_eq!(inherited_deadline(), None);
+        assert_eq!(here(), None);
+    }
+
+    #[tokio::test]
+    async fn what_another_handler_or_nobody_made_inherits_nothing() {
+        let inherited = |seconds| Inherited {
+            handler: HandlerId::next(),
+            deadline: Some(Instant::now() + Duration::from_secs(seconds)),
+            instance: Some([7; 16]),
+            depth: 1,
+        };
+        let other = inherited(1).scope(|| async { HandlerId::here() }).await;
+        let (outside, own) = (HandlerId::here(), inherited(2));
+        own.scope(|| async {
+            assert_eq!(inherited_deadline(own.handler), own.deadline);
+            for elsewhere in [other, outside, HandlerId::DETACHED] {
+                assert_eq!(inherited_deadline(elsewhere), None);
+                assert_eq!(inherited_instance(elsewhere), None);
+            }
+        })
+        .await;
+    }
+
+    #[test]
+    fn no_two_handlers_have_one_id() {
+        let ids = || (0..1_100_000).map(|_| HandlerId::next().0).collect::<Vec<_>>();
+        let other = std::thread::spawn(ids);
+        let mut all = ids();
+        all.extend(other.join().unwrap());
+        assert!(!all.contains(&0));
+        let count = all.len();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), count);
     }
 
     #[tokio::test]
     async fn an_inner_scope_ends_with_its_poll() {
         let outer = Inherited {
+            handler: HandlerId::next(),
             deadline: Some(Instant::now()),
             instance: None,
             depth: 1,
@@ -307,9 +384,9 @@ mod tests {
         outer
             .scope(|| async {
                 Inherited::default()
-                    .scope(|| async { assert_eq!(inherited_deadline(), None) })
+                    .scope(|| async { assert_eq!(inherited_deadline(HandlerId::here()), None) })
                     .await;
-                assert_eq!(inherited_deadline(), outer.deadline);
+                assert_eq!(inherited_deadline(outer.handler), outer.deadline);
             })
             .await;
     }

@@ -27,6 +27,7 @@ pub use self::{builder::ServerBuilder, handle::ServerHandle};
 pub(crate) use self::{callable::Callable, in_process::InProcess, served::Served, shared::Shared};
 use crate::{
     DrainReport, Error, is_simulated,
+    runtime::{transport_error, unless_panics},
     terminate::{Asker, Signals},
     transport::Listener,
 };
@@ -75,7 +76,8 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// INTERNAL if the OS refuses to tell of signals.
+    /// INTERNAL if the OS refuses to tell of signals; FAILED_PRECONDITION in a runtime without IO, which signals
+    /// need.
     ///
     /// # Cancel safety
     ///
@@ -90,7 +92,10 @@ impl Server {
         let server = &alive.0;
         // Before the first connection, so that no signal falls between.
         let obeys = signals && !is_simulated();
-        let signals = if obeys { Some(Signals::listen()?) } else { None };
+        let listen = async { obeys.then(Signals::listen).transpose() };
+        let signals = unless_panics(listen)
+            .await
+            .map_err(|panic| transport_error(&panic))??;
         for (runtime, listener) in listeners {
             let accept = accept::accept(Arc::clone(server), listener, Arc::clone(&gates));
             let accepting = runtime.spawn(accept);

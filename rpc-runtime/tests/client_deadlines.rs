@@ -3,10 +3,18 @@
 mod desk;
 mod gate;
 
-use std::{io, time::Duration};
+use std::{
+    future::poll_fn,
+    io,
+    pin::Pin,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use desk::*;
-use rpc_runtime::{Client, Code, Error, Executed, Limits, Phase};
+use rpc_runtime::{
+    Client, Code, Error, Executed, Handler, Incoming, Limits, Phase, Procedure, Service, Status,
+};
 use tokio::time::Instant;
 
 const BOUND: Duration = Duration::from_millis(50);
@@ -232,4 +240,134 @@ async fn a_terminate_has_no_timeout_of_its_own_and_still_ends() {
     // The drain that it began goes on, and cuts the call that hangs.
     assert_eq!(open.await.unwrap().unwrap_err().executed(), Executed::Maybe);
     assert!(start.elapsed() >= drain - BOUND && start.elapsed() <= drain + Duration::from_secs(3));
+}
+
+/// Polls the future of the test, which others may poll as well.
+static JOIN: Procedure = Procedure::new("share.v1.Share/rpc_join", 301);
+/// Makes a future by the test's function, keeps it, and polls it.
+static MAKE: Procedure = Procedure::new("share.v1.Share/rpc_make", 302);
+/// Makes a future by the test's function, and keeps it.
+static LEAVE: Procedure = Procedure::new("share.v1.Share/rpc_leave", 303);
+static SHARE: [Procedure; 3] = [JOIN, MAKE, LEAVE];
+
+type Load = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
+
+/// As a cache that lets one of its users load: they share one future.
+#[derive(Clone)]
+struct Share {
+    load: Arc<Mutex<Option<Load>>>,
+    make: fn(&'static Client) -> Load,
+    /// Where it is loaded from.
+    far: &'static Client,
+}
+
+impl Share {
+    fn new(make: fn(&'static Client) -> Load) -> (Self, Client) {
+        let share = Self {
+            load: Arc::default(),
+            make,
+            far: Box::leak(Box::new(Client::in_process(Desk::default()))),
+        };
+        let client = Client::in_process(share.clone());
+        (share, client)
+    }
+
+    fn keep(&self) {
+        *self.load.lock().unwrap() = Some((self.make)(self.far));
+    }
+
+    async fn join(&self) -> Result<(), Error> {
+        poll_fn(|cx| self.load.lock().unwrap().as_mut().unwrap().as_mut().poll(cx)).await
+    }
+}
+
+impl Service for Share {
+    fn name(&self) -> &'static str {
+        "share.v1.Share"
+    }
+
+    fn procedures(&self) -> &'static [Procedure] {
+        &SHARE
+    }
+
+    fn call(&self, index: usize, call: Incoming) -> Handler {
+        let share = self.clone();
+        call.handle(move |_, (): ()| async move {
+            if index > 0 {
+                share.keep();
+            }
+            if index < 2 {
+                share.join().await?;
+            }
+            Ok::<(), Status>(())
+        })
+    }
+}
+
+/// As long as a load may take.
+const LOAD: Duration = Duration::from_secs(10);
+
+fn plain(far: &'static Client) -> Load {
+    Box::pin(far.call().timeout(LOAD).send_recv::<_, ()>(&HANG, ()))
+}
+
+fn in_a_block(far: &'static Client) -> Load {
+    Box::pin(async { far.call().timeout(LOAD).send_recv::<_, ()>(&HANG, ()).await })
+}
+
+fn detached(far: &'static Client) -> Load {
+    Box::pin(async {
+        far.call()
+            .detached()
+            .timeout(LOAD)
+            .send_recv::<_, ()>(&HANG, ())
+            .await
+    })
+}
+
+async fn hurried(client: &Client, procedure: &'static Procedure) {
+    let call = client.call().timeout(BOUND).send_recv::<_, ()>(procedure, ());
+    fails_after(BOUND, call).await;
+}
+
+/// The load goes on after the handler that polled it first, for as long as its own time lasts.
+async fn outlives(share: &Share) {
+    let error = fails_after(LOAD - BOUND, share.join()).await;
+    assert_eq!(error.message(), "no reply within 10s");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_was_made_outside_takes_no_deadline_of_the_handler_that_polls_it_first() {
+    let (share, client) = Share::new(plain);
+    share.keep();
+    hurried(&client, &JOIN).await;
+    outlives(&share).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_another_handler_made_takes_no_deadline_of_the_one_that_polls_it_first() {
+    let (share, client) = Share::new(plain);
+    let call = client.call().timeout(LONG).send_recv::<_, ()>(&LEAVE, ());
+    within(call).await.unwrap();
+    hurried(&client, &JOIN).await;
+    outlives(&share).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_detached_call_takes_no_deadline_of_the_handler_that_makes_and_polls_it() {
+    let (share, client) = Share::new(detached);
+    hurried(&client, &MAKE).await;
+    outlives(&share).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_in_an_async_block_inherits_from_the_handler_that_polls_that_first() {
+    let (share, client) = Share::new(in_a_block);
+    share.keep();
+    hurried(&client, &JOIN).await;
+    let error = within(share.join()).await.unwrap_err();
+    assert!(
+        error.message().contains("what was left of the surrounding call"),
+        "{error}"
+    );
 }

@@ -77,6 +77,10 @@ pub(super) fn stubs(
             pub fn within(self, cx: &#runtime::Context) -> Self {
                 Self { call: self.call.within(cx) }
             }
+            #[doc = " Inherits nothing from the handler that makes the call: for what several callers share."]
+            pub fn detached(self) -> Self {
+                Self { call: self.call.detached() }
+            }
             #[doc = " Sends the call before or after others that wait."]
             pub fn priority(self, priority: #runtime::Priority) -> Self {
                 Self { call: self.call.priority(priority) }

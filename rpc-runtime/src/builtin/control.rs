@@ -319,6 +319,11 @@ impl ControlSend<'_> {
         Self { call: self.call.within(cx) }
     }
 
+    /// Inherits nothing from the handler that makes the call: for what several callers share.
+    pub fn detached(self) -> Self {
+        Self { call: self.call.detached() }
+    }
+
     /// Sends the call before or after others that wait.
     pub fn priority(self, priority: crate::Priority) -> Self {
         Self {
@@ -382,6 +387,11 @@ impl ControlSendRecv<'_> {
     /// Ends the call no later than the one that `cx` belongs to, also from a task of its own.
     pub fn within(self, cx: &crate::Context) -> Self {
         Self { call: self.call.within(cx) }
+    }
+
+    /// Inherits nothing from the handler that makes the call: for what several callers share.
+    pub fn detached(self) -> Self {
+        Self { call: self.call.detached() }
     }
 
     /// Sends the call before or after others that wait.

@@ -124,6 +124,8 @@ impl<C> ClientBuilder<C> {
     /// Connects by a function of yours, which is given each address as it was written, whatever that means to it: for
     /// transports that are not built in, as vsock, a tunnel, or a simulated network.
     ///
+    /// If it panics, that address has failed, with the text of the panic.
+    ///
     /// ```
     /// use rpc_runtime::Client;
     /// use tokio::net::TcpStream;

@@ -19,7 +19,7 @@ use crate::{
     Code, Context, DrainReport, Error, Executed, Phase, Priority, Procedure,
     builtin::{self, TerminateReply},
     conn::Shape,
-    context::{inherited_deadline, inherited_depth},
+    context::{HandlerId, inherited_deadline, inherited_depth},
     depth,
     frame::{Encoded, Output},
     growth::Budget,
@@ -35,6 +35,8 @@ pub struct Call<'a> {
     timeout: Timeout,
     /// How many calls it is inside of.
     depth: u8,
+    /// The handler in which it was made.
+    made_in: HandlerId,
     priority: Option<Priority>,
     /// None if there is nothing of it.
     more: Option<Box<More>>,
@@ -55,6 +57,7 @@ impl<'a> Call<'a> {
             client,
             timeout: Timeout::Usual,
             depth: inherited_depth(),
+            made_in: HandlerId::here(),
             priority: None,
             more: None,
         }
@@ -63,7 +66,11 @@ impl<'a> Call<'a> {
     /// Bounds the call: queue, connect, write and wait together; `None` for no bound of its own.
     ///
     /// Without it, the client's own timeout counts: 30 s, if nothing else was said. A call that is made inside a
-    /// handler never takes longer than what is left of the handler's own call, whatever is said here.
+    /// handler never takes longer than what is left of the handler's own call, whatever is said here, unless it is
+    /// [`Call::detached`].
+    ///
+    /// The runtime that polls the call keeps the time. Outside of tokio, and in a runtime without timers, the task of the
+    /// connection does, in its own runtime.
     pub fn timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.timeout = Timeout::Own(timeout.into());
         self
@@ -86,6 +93,34 @@ impl<'a> Call<'a> {
         more.within = earlier(more.within, cx.deadline_instant());
         more.origin = Some(cx.instance());
         self.depth = self.depth.max(cx.depth().saturating_add(1));
+        self
+    }
+
+    /// Inherits nothing from the handler that makes the call: neither its deadline, nor how deep it is nested, nor, for a
+    /// terminate, whose handler sends it. What an earlier [`Call::within`] said is forgotten, too.
+    ///
+    /// A call inherits from a handler only if that handler's own future both makes it and polls it first. So a call that was
+    /// made elsewhere, and then shared, takes nobody's deadline. But an async block makes its calls when it is first polled,
+    /// and so in whichever handler polls it first: what several callers share, as the load of a cache that lets only one of
+    /// them ask, says `detached()`, or one impatient caller would end it for all.
+    ///
+    /// ```ignore
+    /// // A cache: `loads` maps a key to a `futures::future::Shared`, of which every handler that asks polls a clone.
+    /// let load = loads.entry(key.clone()).or_insert_with(|| {
+    ///     let kv = self.kv.clone();
+    ///     async move { kv.send_recv().detached().timeout(Duration::from_secs(5)).fetch(key).await }.boxed().shared()
+    /// });
+    /// ```
+    ///
+    /// The client's own timeout still counts, or the one that [`Call::timeout`] sets. A handler that waits for a detached
+    /// call is dropped at its own deadline all the same, and the call with it, unless somebody else polls it.
+    pub fn detached(mut self) -> Self {
+        if let Some(more) = &mut self.more {
+            more.within = None;
+            more.origin = None;
+        }
+        self.depth = 0;
+        self.made_in = HandlerId::DETACHED;
         self
     }
 }
@@ -207,8 +242,9 @@ impl<'a> Call<'a> {
     /// Dropping the future stops waiting; a drain that has begun goes on.
     pub async fn terminate(mut self) -> Result<DrainReport, Error> {
         let procedure = &builtin::TERMINATE;
+        let made_in = self.made_in;
         let more = self.more_mut();
-        builtin::mark_origin(&mut more.metadata, more.origin);
+        builtin::mark_origin(&mut more.metadata, more.origin, made_in);
         let deadline = self.deadline(None);
         self.check(procedure, &deadline)?;
         let reply = control::terminate(self.exchange(procedure, Lane::Control, deadline)).await?;
@@ -230,7 +266,7 @@ impl<'a> Call<'a> {
     #[inline]
     pub(super) fn deadline(&self, usual: Option<Duration>) -> Deadline {
         let within = self.more.as_ref().and_then(|more| more.within);
-        let inherited = earlier(within, inherited_deadline());
+        let inherited = earlier(within, inherited_deadline(self.made_in));
         Deadline::new(self.own_timeout(usual), inherited, Instant::now())
     }
 
@@ -412,6 +448,7 @@ impl Call<'_> {
             },
             priority: self.priority.unwrap_or_else(|| procedure.priority()),
             depth: self.depth,
+            made_in: self.made_in,
         }
     }
 }

@@ -17,11 +17,12 @@ use bytes::Bytes;
 use tokio::{
     runtime::Handle,
     sync::{oneshot, watch},
-    time::{Instant, timeout_at},
+    time::Instant,
 };
 
 use super::{
     backoff::Backoff,
+    bound,
     connected::Connected,
     deadline::Deadline,
     failure::{self, Obstacle},
@@ -290,6 +291,8 @@ impl Channel {
         let wait = async {
             loop {
                 changed.changed().await;
+                // It may be polled in another runtime than before, and that one be gone.
+                let runtime = failure::check_runtime()?;
                 match self.look(want, Waited::Yes, &mut hurry, &runtime) {
                     Look::There(connected) => return Ok(connected),
                     Look::Stop(error) => return Err(error),
@@ -300,9 +303,9 @@ impl Channel {
         let Some(at) = deadline.at() else {
             return wait.await;
         };
-        timeout_at(at, wait)
+        bound::until(at, wait)
             .await
-            .unwrap_or_else(|_| Err(self.late(&deadline)))
+            .unwrap_or_else(|| Err(self.late(&deadline)))
     }
 
     fn late(&self, deadline: &Deadline) -> Error {

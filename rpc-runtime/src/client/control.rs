@@ -1,15 +1,14 @@
 //! Calls of the built-in control service: ping and terminate.
 
 use std::{
-    future::{Future, poll_fn},
-    pin::pin,
+    future::poll_fn,
     task::{Poll, ready},
     time::Duration,
 };
 
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
-use super::{exchange::Exchange, failure};
+use super::{bound::Bound, exchange::Exchange, failure};
 use crate::{
     Code, Error, Executed, Phase,
     builtin::{TERMINATE, TerminateRequest},
@@ -31,15 +30,15 @@ pub(super) async fn terminate(mut exchange: Exchange<'_>) -> Result<Reply, Error
     failure::check_runtime()?;
     exchange.connect_within(FIRST_ANSWER);
     let request = terminate_request(&exchange);
-    let mut patience = pin!(sleep_until(Instant::now() + FIRST_ANSWER));
+    let mut patience = Bound::new(Instant::now() + FIRST_ANSWER);
     let result = poll_fn(|cx| {
         loop {
             if let Poll::Ready(result) = exchange.poll_call(&request, cx) {
                 return Poll::Ready(result);
             }
-            ready!(patience.as_mut().poll(cx));
+            ready!(patience.poll(cx));
             match drained_by(&exchange) {
-                Some(at) if at > Instant::now() => patience.as_mut().reset(at),
+                Some(at) if at > Instant::now() => patience.reset(at),
                 Some(_) => {
                     return Poll::Ready(Err(silent("the server's drain took longer than it announced")));
                 }

@@ -26,7 +26,7 @@ use crate::{
     Code, Compression, Error, Executed, Metadata, Phase, Priority, Procedure,
     compression::{self, Outgoing},
     conn::{CallId, Cause, Connection, Failure, Reply, Request, Shape, Ticket, Time},
-    context::{InstanceId, inherited_deadline},
+    context::{HandlerId, InstanceId, inherited_deadline},
     frame::Encoded,
     growth::Budget,
 };
@@ -56,6 +56,8 @@ pub(super) struct Options {
     pub(super) priority: Priority,
     /// How many calls it is inside of.
     pub(super) depth: u8,
+    /// The handler whose deadline it inherits, if that polls it first.
+    pub(super) made_in: HandlerId,
 }
 
 /// What most calls do not say of themselves: out of the way of those, which are moved about much.
@@ -160,8 +162,8 @@ impl<'a> Exchange<'a> {
     pub(super) fn begin(&mut self) -> Result<(), Error> {
         let more = self.more.as_deref();
         let within = more.and_then(|more| more.within);
-        self.deadline
-            .begin(earlier(within, inherited_deadline()), Instant::now());
+        let inherited = inherited_deadline(self.options.made_in);
+        self.deadline.begin(earlier(within, inherited), Instant::now());
         match refusal(&self.deadline, self.options.depth, more) {
             None => Ok(()),
             Some(refused) => Err(self.locate(refused)),
@@ -244,7 +246,7 @@ impl<'a> Exchange<'a> {
                 // This task is woken when the outcome is there.
                 return Poll::Pending;
             };
-            let outcome = ready!(on.link.look(|conn| conn.poll_reply(*id, cx)));
+            let outcome = ready!(on.link.wait_look(|conn| conn.poll_reply(*id, cx)));
             let Place::Open(on, _) = mem::take(&mut self.place) else {
                 unreachable!("it was open, and stays so until its outcome is taken")
             };
@@ -341,7 +343,8 @@ impl<'a> Exchange<'a> {
                 Poll::Ready(Err(failure)) if never_began(&failure) && !conn.takes_calls() => Step::Elsewhere,
                 Poll::Ready(Err(failure)) => Step::Failed(failure),
             };
-            let begun = match on.link.request(begun, visit) {
+            let is_over = |step: &Step<T>| matches!(step, Step::Failed(_) | Step::Elsewhere);
+            let begun = match on.link.request(begun, visit, is_over) {
                 Step::Wait => return Poll::Pending,
                 Step::Elsewhere => {
                     self.place = self.connecting();

@@ -8,6 +8,7 @@ use super::deadline::Deadline;
 use crate::{
     Code, Error, Executed, Metadata, Phase,
     conn::{Cause, Failure},
+    runtime,
 };
 
 /// The error of a call that failed on its connection.
@@ -117,14 +118,11 @@ pub(super) fn gone(why: Option<&Obstacle>) -> Error {
 ///
 /// # Errors
 ///
-/// FAILED_PRECONDITION if there is none.
+/// FAILED_PRECONDITION if there is none, or one without timers.
 pub(super) fn check_runtime() -> Result<Handle, Error> {
-    Handle::try_current().map_err(|_| {
-        Error::local(
-            Code::FailedPrecondition,
-            "there is no tokio runtime here to connect in: call from inside one, for example under #[tokio::main]",
-        )
-    })
+    runtime::with_timers(
+        "there is no tokio runtime here to connect in: call from inside one, for example under #[tokio::main]",
+    )
 }
 
 fn late(phase: Phase, deadline: &Deadline) -> String {
@@ -197,6 +195,11 @@ impl Obstacle {
     /// An attempt took too long.
     pub(super) fn slow(timeout: Duration) -> Self {
         Self::passing(format!("cannot connect: no answer within {timeout:?}"))
+    }
+
+    /// The user's connector panicked.
+    pub(super) fn panicked(text: &str) -> Self {
+        Self::passing(format!("cannot connect: the connector panicked: {text}"))
     }
 
     /// The task that made the attempt is gone: its runtime shut down.

@@ -20,6 +20,7 @@ use crate::{
     Error, Peer,
     conn::{Cause, Connection, Settings, Side},
     driver::{Baton, Drive, Link},
+    runtime::{self, unless_panics},
     server::{Callable, InProcess},
     transport::{self, Address, Connector, Stream},
 };
@@ -151,8 +152,12 @@ async fn pause(channel: &Weak<Channel>) -> Option<()> {
 /// Brings a transport about, and tells who is at its other end.
 async fn connect(target: &Target, connect_timeout: Duration) -> Result<(Stream, Peer), Obstacle> {
     match target {
-        Target::Address(address) => reach(transport::connect(address), connect_timeout).await,
-        Target::Custom(connector, address) => reach(connector.connect(address), connect_timeout).await,
+        Target::Address(address) => reach(transport::connect(address), connect_timeout)
+            .await
+            .unwrap_or_else(|panic| Err(Obstacle::refused(&runtime::transport_error(&panic)))),
+        Target::Custom(connector, address) => reach(connector.connect(address), connect_timeout)
+            .await
+            .unwrap_or_else(|panic| Err(Obstacle::panicked(&panic))),
         Target::InProcess(server) => {
             let (ours, theirs) = transport::pair();
             server.accept(theirs).map_err(|error| Obstacle::refused(&error))?;
@@ -166,14 +171,19 @@ async fn connect(target: &Target, connect_timeout: Duration) -> Result<(Stream, 
 }
 
 /// Waits for a transport, within its time.
+///
+/// # Errors
+///
+/// What the panic says, if `connecting` panics.
 async fn reach(
     connecting: impl Future<Output = io::Result<(Stream, Peer)>>,
     connect_timeout: Duration,
-) -> Result<(Stream, Peer), Obstacle> {
-    match timeout(connect_timeout, connecting).await {
-        Ok(Ok(connected)) => Ok(connected),
-        Ok(Err(error)) => Err(Obstacle::unreachable(error)),
-        Err(_) => Err(Obstacle::slow(connect_timeout)),
+) -> Result<Result<(Stream, Peer), Obstacle>, String> {
+    match timeout(connect_timeout, unless_panics(connecting)).await {
+        Ok(Ok(Ok(connected))) => Ok(Ok(connected)),
+        Ok(Ok(Err(error))) => Ok(Err(Obstacle::unreachable(error))),
+        Ok(Err(panic)) => Err(panic),
+        Err(_) => Ok(Err(Obstacle::slow(connect_timeout))),
     }
 }
 

@@ -2,10 +2,10 @@
 
 use std::{future::Future, future::poll_fn, sync::Arc, time::Duration};
 
-use tokio::time::{timeout, timeout_at};
+use tokio::time::Instant;
 
 use super::{
-    Client,
+    Client, bound,
     channel::{Channel, Want},
     channels::Channels,
     connected::Connected,
@@ -133,7 +133,7 @@ impl Drop for Pending<'_> {
 }
 
 /// Closes channels, and waits for the end of their connections.
-pub(super) async fn close(channels: &Channels, bound: Option<Duration>) -> Result<(), Error> {
+pub(super) async fn close(channels: &Channels, patience: Option<Duration>) -> Result<(), Error> {
     // All of them, before anything is waited for.
     let open: Vec<_> = channels
         .all()
@@ -144,7 +144,7 @@ pub(super) async fn close(channels: &Channels, bound: Option<Duration>) -> Resul
     }
     // Without a runtime nobody can wait; the connections close all the same.
     failure::check_runtime()?;
-    let bound = bound.unwrap_or(CALL_TIMEOUT);
+    let patience = patience.unwrap_or(CALL_TIMEOUT);
     let over = async {
         for (channel, on) in &open {
             if let cause @ Cause::Lost { .. } = channel.over(on).await {
@@ -153,10 +153,13 @@ pub(super) async fn close(channels: &Channels, bound: Option<Duration>) -> Resul
         }
         Ok(())
     };
-    let result = timeout(bound, over).await;
-    result.unwrap_or_else(|_| {
+    let result = match Instant::now().checked_add(patience) {
+        Some(at) => bound::until(at, over).await,
+        None => Some(over.await),
+    };
+    result.unwrap_or_else(|| {
         open.iter().for_each(|(_, on)| on.abort());
-        let text = format!("calls were still open after {bound:?}, and were cut");
+        let text = format!("calls were still open after {patience:?}, and were cut");
         Err(Error::local(Code::DeadlineExceeded, text).with_peer(Arc::clone(channels.first().address())))
     })
 }
@@ -171,7 +174,7 @@ async fn within<T>(
         return future.await;
     };
     failure::check_runtime()?;
-    timeout_at(at, future).await.unwrap_or_else(|_| {
+    bound::until(at, future).await.unwrap_or_else(|| {
         let text = format!("sends were not {what} within {deadline}");
         let error = Error::local(Code::DeadlineExceeded, text).with_executed(Executed::Maybe);
         Err(error.with_phase(Phase::Write))

@@ -59,7 +59,7 @@ impl OpenCall {
 
     /// The outcome, once it is there and every message is read.
     pub(super) fn poll_outcome(&self, cx: &mut Context<'_>) -> Poll<Result<Reply, Failure>> {
-        let outcome = self.on.link.with(|conn, _| conn.poll_reply(self.id, cx));
+        let outcome = self.on.link.wait(|conn, _| conn.poll_reply(self.id, cx));
         if let Poll::Ready(Ok(reply)) = &outcome {
             if let Some(receipt) = &self.about.receipt {
                 receipt.fill(reply);

@@ -78,7 +78,7 @@ impl<T: Message> Sender<T> {
             let sent = ready!(
                 call.on
                     .link
-                    .with(|conn, now| conn.poll_data(call.id, &message, now, cx))
+                    .wait(|conn, now| conn.poll_data(call.id, &message, now, cx))
             );
             coop.made_progress();
             Poll::Ready(sent)
@@ -104,7 +104,7 @@ impl<T: Message> Sender<T> {
                     return Poll::Ready(Ok(message));
                 }
                 // A call that is over is not to wait for messages that nobody takes.
-                let unsent = call.on.link.with(|conn, _| conn.poll_unsendable(call.id, cx));
+                let unsent = call.on.link.wait(|conn, _| conn.poll_unsendable(call.id, cx));
                 unsent.map(|unsent| Err(call.unsent(unsent)))
             })
             .await

@@ -151,7 +151,7 @@ impl<T: Message + Default> Streaming<T> {
         let next = call
             .on
             .link
-            .with(|conn, now| conn.poll_message(call.id, Some(ahead), now, cx));
+            .wait(|conn, now| conn.poll_message(call.id, Some(ahead), now, cx));
         if let Next::Message(payload) = ready!(next) {
             return Poll::Ready(Ok(Some(payload)));
         }

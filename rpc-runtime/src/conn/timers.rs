@@ -122,6 +122,20 @@ impl Connection {
         self.release();
     }
 
+    /// When the earliest deadline passes, or one that was the earliest.
+    #[inline]
+    pub(crate) fn next_deadline(&self) -> Option<Time> {
+        self.check_at
+    }
+
+    /// Ends everything whose deadline has passed: for timers of others, beside the driver's.
+    pub(crate) fn handle_deadlines(&mut self, now: Time) {
+        if self.check_at.is_some_and(|at| at <= now) {
+            self.slow.note_timer(self.next_timer(), now);
+            self.check_deadlines(now);
+        }
+    }
+
     /// Notes that a deadline must be looked at.
     pub(super) fn watch(&mut self, deadline: Option<Time>) {
         if let Some(deadline) = deadline {

@@ -3,12 +3,16 @@
 use std::{
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::Waker,
+    task::{Poll, Waker},
 };
 
 use tokio::time::Instant;
 
-use crate::conn::{Connection, Time};
+use super::alarm::{self, Alarms, Ring, Wanted};
+use crate::{
+    conn::{Connection, Time},
+    runtime,
+};
 
 /// A connection as everyone but its driver holds it: behind a lock, with the driver's alarm.
 ///
@@ -28,6 +32,7 @@ pub(super) struct State {
     full: bool,
     /// The latest time that the connection was told.
     told: Time,
+    pub(super) alarms: Alarms,
 }
 
 /// What time it is.
@@ -65,6 +70,15 @@ impl State {
         self.told
     }
 
+    /// Sees to it that the runtime that is here watches the deadlines of the connection, too.
+    #[inline]
+    fn watch_here(&mut self) -> Wanted {
+        match self.conn.next_deadline() {
+            Some(at) => runtime::here().map_or(Wanted::Nothing, |here| self.alarms.watch(here, at)),
+            None => Wanted::Nothing,
+        }
+    }
+
     /// Whether the connection has something for its driver to do.
     fn wants_driver(&self) -> bool {
         (self.conn.wants_write() && !self.full)
@@ -91,6 +105,7 @@ impl Link {
             armed: None,
             full: false,
             told: Time::ZERO,
+            alarms: Alarms::default(),
         };
         Arc::new(Self {
             state: Mutex::new(state),
@@ -108,16 +123,58 @@ impl Link {
         result
     }
 
-    /// As [`Link::with`], for a request that goes out or waits to.
+    /// As [`Link::with`], for a request that goes out or waits to. Its deadline is then watched in the runtime that is here,
+    /// too, unless `is_over` says that nobody waits any more.
     ///
     /// `now` is the time, if the caller has looked at the clock just now.
-    pub(crate) fn request<R>(&self, now: Option<Time>, f: impl FnOnce(&mut Connection, Time) -> R) -> R {
+    pub(crate) fn request<R>(
+        self: &Arc<Self>,
+        now: Option<Time>,
+        f: impl FnOnce(&mut Connection, Time) -> R,
+        is_over: impl FnOnce(&R) -> bool,
+    ) -> R {
         let mut state = self.lock();
         let now = state.now(now.unwrap_or_else(|| self.now()));
         let result = f(&mut state.conn, now);
+        let alarm = match is_over(&result) {
+            true => Wanted::Nothing,
+            false => state.watch_here(),
+        };
         let wanted = state.driver.is_some() && state.wants_driver();
         wake(state, wanted);
+        alarm::raise(self, alarm);
         result
+    }
+
+    /// As [`Link::with`], for a caller who waits until `f` is ready, and no longer than until the next deadline.
+    pub(crate) fn wait<R>(self: &Arc<Self>, f: impl FnOnce(&mut Connection, Time) -> Poll<R>) -> Poll<R> {
+        self.request(None, f, Poll::is_ready)
+    }
+
+    /// As [`Link::wait`], for an `f` that gives the driver nothing to do.
+    #[inline]
+    pub(crate) fn wait_look<R>(self: &Arc<Self>, f: impl FnOnce(&mut Connection) -> Poll<R>) -> Poll<R> {
+        let mut state = self.lock();
+        let result = f(&mut state.conn);
+        let alarm = match &result {
+            Poll::Ready(_) => Wanted::Nothing,
+            Poll::Pending => state.watch_here(),
+        };
+        wake(state, false);
+        alarm::raise(self, alarm);
+        result
+    }
+
+    /// `ring` has come: ends what is due. When it is to come again, if there is anything left to wait for.
+    pub(super) fn ring(&self, ring: &Arc<Ring>) -> Option<Time> {
+        let mut state = self.lock();
+        let now = state.now(self.now());
+        state.conn.handle_deadlines(now);
+        let next = state.conn.next_deadline();
+        let next = state.alarms.settle(ring, next);
+        let wanted = state.driver.is_some() && state.wants_driver();
+        wake(state, wanted);
+        next
     }
 
     /// Runs `f`, which looks at the connection or takes something from it, and so gives the driver nothing to do.

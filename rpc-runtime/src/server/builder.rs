@@ -3,10 +3,7 @@
 use std::{fmt, io, sync::Arc, time::Duration};
 
 use futures_core::Stream;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    runtime::Handle,
-};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
     Alive, Server, Shared, accept::Gates, machine, router::Router, shared::Options, workers::Workers,
@@ -14,7 +11,7 @@ use super::{
 use crate::{
     Code, Compression, DrainReport, Error, Limits, Service, TerminatePolicy,
     config::DRAIN_TIMEOUT,
-    is_simulated,
+    is_simulated, runtime,
     transport::{Address, Incoming, Listener},
 };
 
@@ -171,7 +168,8 @@ impl ServerBuilder {
     ///
     /// # Errors
     ///
-    /// FAILED_PRECONDITION without a service or an address, or if two services or procedures cannot be told apart;
+    /// FAILED_PRECONDITION without a service or an address, in a runtime without timers or, for sockets, without IO (build it
+    /// with `enable_all()`), or if two services or procedures cannot be told apart;
     /// INVALID_ARGUMENT for what is no address; UNAVAILABLE for one that is taken, with what to do, or if a worker
     /// cannot be started.
     ///
@@ -179,9 +177,7 @@ impl ServerBuilder {
     ///
     /// Dropping the future leaves nothing behind.
     pub async fn bind(self) -> Result<Server, Error> {
-        let runtime = Handle::try_current().map_err(|error| {
-            Error::local(Code::FailedPrecondition, "a server needs a tokio runtime").with_source(error)
-        })?;
+        let runtime = runtime::with_timers("a server needs a tokio runtime")?;
         let router = Router::new(self.services, !self.options.policy.is_disabled())?;
         if self.addresses.is_empty() && self.incoming.is_empty() {
             return Err(Error::local(

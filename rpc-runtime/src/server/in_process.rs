@@ -1,33 +1,40 @@
 //! InProcess: a service that clients of this process call without a socket.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    fmt,
+    future::pending,
+    sync::{Arc, Mutex, PoisonError},
+};
 
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, task::JoinHandle};
 
 use super::{Shared, accept::serve_stream, router::Router, shared::Options};
 use crate::{Code, Error, Peer, Service, transport::Stream};
 
 /// A service that clients of this process call without a socket: a server without listeners.
-#[derive(Debug)]
-pub(crate) struct InProcess(Mutex<State>);
+pub(crate) struct InProcess {
+    service: Arc<dyn Service>,
+    /// None until the first call, which decides the runtime.
+    serving: Mutex<Option<Serving>>,
+}
 
-#[derive(Debug)]
-enum State {
-    /// Not called yet; the first call decides the runtime.
-    New(Result<Router, Error>),
-    Serving(Arc<Shared>),
-    /// Only while the state changes.
-    Changing,
+/// A server, and the runtime that it lives in.
+struct Serving {
+    server: Arc<Shared>,
+    /// Ends when that runtime does, and never before.
+    lives: JoinHandle<()>,
 }
 
 impl InProcess {
-    /// Takes `service`; what is wrong with it shows at the first [`InProcess::accept`].
+    /// Takes `service`; what is wrong with it shows at each [`InProcess::accept`].
     pub(crate) fn new(service: impl Service) -> Self {
-        let router = Router::new(vec![Arc::new(service)], true);
-        Self(Mutex::new(State::New(router)))
+        Self {
+            service: Arc::new(service),
+            serving: Mutex::default(),
+        }
     }
 
-    /// Serves `stream`, in the runtime of the first call.
+    /// Serves `stream`: in the runtime of the first call, or, when that has shut down, in the one that is here.
     ///
     /// # Errors
     ///
@@ -35,18 +42,21 @@ impl InProcess {
     pub(crate) fn accept(&self, stream: Stream) -> Result<(), Error> {
         let server = self.server()?;
         if serve_stream(&server, stream, Peer::in_process(), None, server.runtime()) {
-            return Ok(());
+            Ok(())
+        } else {
+            Err(terminated())
         }
-        Err(Error::local(
-            Code::Unavailable,
-            "the in-process server was terminated",
-        ))
     }
 
     fn server(&self) -> Result<Arc<Shared>, Error> {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let State::Serving(server) = &*state {
-            return Ok(Arc::clone(server));
+        let mut serving = self.serving.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(Serving { server, lives }) = &*serving {
+            match (lives.is_finished(), server.is_draining()) {
+                (false, _) => return Ok(Arc::clone(server)),
+                // Who terminates it means the service, whichever runtime comes next.
+                (true, true) => return Err(terminated()),
+                (true, false) => {}
+            }
         }
         let runtime = Handle::try_current().map_err(|error| {
             Error::local(
@@ -55,16 +65,29 @@ impl InProcess {
             )
             .with_source(error)
         })?;
-        let router = match std::mem::replace(&mut *state, State::Changing) {
-            State::New(Ok(router)) => router,
-            State::New(Err(error)) => {
-                *state = State::New(Err(error.clone()));
-                return Err(error);
-            }
-            State::Serving(_) | State::Changing => unreachable!("looked at above, under the same lock"),
-        };
+        let router = Router::new(vec![Arc::clone(&self.service)], true)?;
+        let lives = runtime.spawn(pending());
         let server = Shared::new(runtime, router, Options::default(), Vec::new());
-        *state = State::Serving(Arc::clone(&server));
+        *serving = Some(Serving {
+            server: Arc::clone(&server),
+            lives,
+        });
         Ok(server)
     }
+}
+
+impl fmt::Debug for InProcess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("InProcess").field(&self.service.name()).finish()
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.lives.abort();
+    }
+}
+
+fn terminated() -> Error {
+    Error::local(Code::Unavailable, "the in-process server was terminated")
 }

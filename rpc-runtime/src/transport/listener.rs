@@ -20,7 +20,10 @@ use tokio::{
 };
 
 use super::{Address, Incoming, Kind, Peer, Stream, memory::MemoryListener};
-use crate::{Code, Error};
+use crate::{
+    Code, Error,
+    runtime::{transport_error, unless_panics},
+};
 
 /// Accepts streams on one address.
 #[derive(Debug)]
@@ -47,14 +50,15 @@ impl Listener {
     ///
     /// # Errors
     ///
-    /// UNAVAILABLE, with the address and what to do, if the OS refuses.
+    /// UNAVAILABLE, with the address and what to do, if the OS refuses; FAILED_PRECONDITION if the runtime cannot do IO.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future leaves nothing behind.
     pub(crate) async fn bind(address: &Address) -> Result<Self, Error> {
-        Self::try_bind(address)
+        unless_panics(Self::try_bind(address))
             .await
+            .map_err(|panic| transport_error(&panic))?
             .map_err(|error| refused(address, error))
     }
 
@@ -68,8 +72,9 @@ impl Listener {
     ///
     /// Dropping the future leaves nothing behind.
     pub(crate) async fn bind_each(address: &Address, runtimes: &[Handle]) -> Result<Vec<Self>, Error> {
-        Self::try_bind_each(address, runtimes)
+        unless_panics(Self::try_bind_each(address, runtimes))
             .await
+            .map_err(|panic| transport_error(&panic))?
             .map_err(|error| refused(address, error))
     }
 

@@ -380,6 +380,11 @@ impl GreeterSend<'_> {
         Self { call: self.call.within(cx) }
     }
 
+    /// Inherits nothing from the handler that makes the call: for what several callers share.
+    pub fn detached(self) -> Self {
+        Self { call: self.call.detached() }
+    }
+
     /// Sends the call before or after others that wait.
     pub fn priority(self, priority: ::rpc_runtime::Priority) -> Self {
         Self {
@@ -460,6 +465,11 @@ impl GreeterSendRecv<'_> {
     /// Ends the call no later than the one that `cx` belongs to, also from a task of its own.
     pub fn within(self, cx: &::rpc_runtime::Context) -> Self {
         Self { call: self.call.within(cx) }
+    }
+
+    /// Inherits nothing from the handler that makes the call: for what several callers share.
+    pub fn detached(self) -> Self {
+        Self { call: self.call.detached() }
     }
 
     /// Sends the call before or after others that wait.

@@ -281,6 +281,11 @@ impl AtTheRootSend<'_> {
         Self { call: self.call.within(cx) }
     }
 
+    /// Inherits nothing from the handler that makes the call: for what several callers share.
+    pub fn detached(self) -> Self {
+        Self { call: self.call.detached() }
+    }
+
     /// Sends the call before or after others that wait.
     pub fn priority(self, priority: ::rpc_runtime::Priority) -> Self {
         Self {
@@ -344,6 +349,11 @@ impl AtTheRootSendRecv<'_> {
     /// Ends the call no later than the one that `cx` belongs to, also from a task of its own.
     pub fn within(self, cx: &::rpc_runtime::Context) -> Self {
         Self { call: self.call.within(cx) }
+    }
+
+    /// Inherits nothing from the handler that makes the call: for what several callers share.
+    pub fn detached(self) -> Self {
+        Self { call: self.call.detached() }
     }
 
     /// Sends the call before or after others that wait.
@@ -812,6 +822,11 @@ impl OrdersSend<'_> {
         Self { call: self.call.within(cx) }
     }
 
+    /// Inherits nothing from the handler that makes the call: for what several callers share.
+    pub fn detached(self) -> Self {
+        Self { call: self.call.detached() }
+    }
+
     /// Sends the call before or after others that wait.
     pub fn priority(self, priority: ::rpc_runtime::Priority) -> Self {
         Self {
@@ -875,6 +890,11 @@ impl OrdersSendRecv<'_> {
     /// Ends the call no later than the one that `cx` belongs to, also from a task of its own.
     pub fn within(self, cx: &::rpc_runtime::Context) -> Self {
         Self { call: self.call.within(cx) }
+    }
+
+    /// Inherits nothing from the handler that makes the call: for what several callers share.
+    pub fn detached(self) -> Self {
+        Self { call: self.call.detached() }
     }
 
     /// Sends the call before or after others that wait.
@@ -1185,6 +1205,11 @@ impl MoreSend<'_> {
         Self { call: self.call.within(cx) }
     }
 
+    /// Inherits nothing from the handler that makes the call: for what several callers share.
+    pub fn detached(self) -> Self {
+        Self { call: self.call.detached() }
+    }
+
     /// Sends the call before or after others that wait.
     pub fn priority(self, priority: ::rpc_runtime::Priority) -> Self {
         Self {
@@ -1248,6 +1273,11 @@ impl MoreSendRecv<'_> {
     /// Ends the call no later than the one that `cx` belongs to, also from a task of its own.
     pub fn within(self, cx: &::rpc_runtime::Context) -> Self {
         Self { call: self.call.within(cx) }
+    }
+
+    /// Inherits nothing from the handler that makes the call: for what several callers share.
+    pub fn detached(self) -> Self {
+        Self { call: self.call.detached() }
     }
 
     /// Sends the call before or after others that wait.

@@ -646,6 +646,11 @@ impl TapeSend<'_> {
         Self { call: self.call.within(cx) }
     }
 
+    /// Inherits nothing from the handler that makes the call: for what several callers share.
+    pub fn detached(self) -> Self {
+        Self { call: self.call.detached() }
+    }
+
     /// Sends the call before or after others that wait.
     pub fn priority(self, priority: ::rpc_runtime::Priority) -> Self {
         Self {
@@ -706,6 +711,11 @@ impl TapeSendRecv<'_> {
     /// Ends the call no later than the one that `cx` belongs to, also from a task of its own.
     pub fn within(self, cx: &::rpc_runtime::Context) -> Self {
         Self { call: self.call.within(cx) }
+    }
+
+    /// Inherits nothing from the handler that makes the call: for what several callers share.
+    pub fn detached(self) -> Self {
+        Self { call: self.call.detached() }
     }
 
     /// Sends the call before or after others that wait.
@@ -1265,6 +1275,11 @@ impl RecorderSend<'_> {
         Self { call: self.call.within(cx) }
     }
 
+    /// Inherits nothing from the handler that makes the call: for what several callers share.
+    pub fn detached(self) -> Self {
+        Self { call: self.call.detached() }
+    }
+
     /// Sends the call before or after others that wait.
     pub fn priority(self, priority: ::rpc_runtime::Priority) -> Self {
         Self {
@@ -1320,6 +1335,11 @@ impl RecorderSendRecv<'_> {
     /// Ends the call no later than the one that `cx` belongs to, also from a task of its own.
     pub fn within(self, cx: &::rpc_runtime::Context) -> Self {
         Self { call: self.call.within(cx) }
+    }
+
+    /// Inherits nothing from the handler that makes the call: for what several callers share.
+    pub fn detached(self) -> Self {
+        Self { call: self.call.detached() }
     }
 
     /// Sends the call before or after others that wait.

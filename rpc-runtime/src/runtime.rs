@@ -1,0 +1,107 @@
+//! Runtime: what the tokio runtime that is here can do.
+
+use std::{
+    any::Any,
+    cell::Cell,
+    future::{Future, poll_fn},
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
+    sync::{Mutex, PoisonError},
+    task::Poll,
+    time::Duration,
+};
+
+use tokio::{
+    runtime::{Handle, Id},
+    time::{Instant, Sleep, sleep, sleep_until},
+};
+
+use crate::{Code, Error};
+
+/// The id of the runtime that is here; none outside of one.
+#[inline]
+pub(crate) fn here() -> Option<Id> {
+    Handle::try_current().ok().map(|runtime| runtime.id())
+}
+
+/// The runtime that is here, which has timers; `missing` says what there is to be done if there is none.
+///
+/// # Errors
+///
+/// FAILED_PRECONDITION if there is none, or one without timers.
+pub(crate) fn with_timers(missing: &str) -> Result<Handle, Error> {
+    let Ok(runtime) = Handle::try_current() else {
+        return Err(Error::local(Code::FailedPrecondition, missing));
+    };
+    if has_timers(&runtime) {
+        Ok(runtime)
+    } else {
+        Err(Error::local(Code::FailedPrecondition, NO_TIMERS))
+    }
+}
+
+/// A timer of the runtime that is here; none without a runtime, and in one without timers.
+pub(crate) fn timer(at: Instant) -> Option<Sleep> {
+    let runtime = Handle::try_current().ok()?;
+    has_timers(&runtime).then(|| sleep_until(at))
+}
+
+/// Whether `runtime`, which is the one that is here, has timers: found out once for each thread.
+fn has_timers(runtime: &Handle) -> bool {
+    thread_local! {
+        static WITH: Cell<Option<Id>> = const { Cell::new(None) };
+    }
+    let id = runtime.id();
+    if WITH.get() == Some(id) {
+        return true;
+    }
+    // Tokio has no question for it, and its panic is printed by the panic hook: so it is asked once.
+    static WITHOUT: Mutex<Option<Id>> = Mutex::new(None);
+    let mut without = WITHOUT.lock().unwrap_or_else(PoisonError::into_inner);
+    if *without == Some(id) {
+        return false;
+    }
+    let has = catch_unwind(|| drop(sleep(Duration::ZERO))).is_ok();
+    if has {
+        WITH.set(Some(id));
+    } else {
+        *without = Some(id);
+    }
+    has
+}
+
+/// Polls `future` to its end, or to its panic: then what that says.
+///
+/// # Errors
+///
+/// The text of the panic.
+pub(crate) async fn unless_panics<F: Future>(future: F) -> Result<F::Output, String> {
+    let mut future = pin!(future);
+    poll_fn(
+        |cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+            Ok(poll) => poll.map(Ok),
+            Err(panic) => Poll::Ready(Err(panic_text(&*panic).to_owned())),
+        },
+    )
+    .await
+}
+
+/// The error of a transport that panicked: tokio's sockets and signals do in a runtime without IO.
+pub(crate) fn transport_error(panic: &str) -> Error {
+    let text = match panic.contains("enable_io") || panic.contains("signal driver") {
+        true => NO_IO.to_owned(),
+        false => format!("the transport panicked: {panic}"),
+    };
+    Error::local(Code::FailedPrecondition, text)
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
+        (Some(text), _) => text,
+        (_, Some(text)) => text,
+        _ => "no text",
+    }
+}
+
+const NO_TIMERS: &str = "this tokio runtime has no timers: build it with enable_time(), or with enable_all()";
+const NO_IO: &str = "this tokio runtime has no IO: build it with enable_io(), or with enable_all()";
