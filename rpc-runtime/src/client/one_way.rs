@@ -6,7 +6,7 @@ use tokio::time::{timeout, timeout_at};
 
 use super::{
     Client,
-    channel::{Channel, Want},
+    channel::{Before, Channel, Want},
     channels::Channels,
     connected::Connected,
     deadline::Deadline,
@@ -90,7 +90,7 @@ async fn live(channel: &Arc<Channel>, deadline: Deadline) -> Result<Arc<Connecte
     match channel.current() {
         // One that takes no more calls can still answer for those that it took.
         Some(connected) if !connected.is_over() => Ok(connected),
-        _ => channel.connected(Want::Calls, deadline).await,
+        _ => channel.connected(Want::Calls, Before::Nothing, deadline).await,
     }
 }
 
