@@ -40,13 +40,15 @@ impl Stem {
 }
 
 /// What [`Stem::is_taken`] looks up: the methods of `XSend` and `XSendRecv` that are no stubs.
-pub(crate) const TAKEN_STUBS: [&str; 7] = [
+pub(crate) const TAKEN_STUBS: [&str; 9] = [
+    "fail_fast",
     "idle_timeout",
     "metadata",
     "priority",
     "receipt",
     "terminate",
     "timeout",
+    "wait_for_ready",
     "within",
 ];
 
@@ -152,6 +154,8 @@ mod tests {
         assert_eq!(Stem::new("Terminate").stub(), "terminate_");
         assert_eq!(Stem::new("SetTimeout").stub(), "set_timeout");
         assert!(Stem::new("Within").is_taken());
+        assert_eq!(Stem::new("FailFast").stub(), "fail_fast_");
+        assert_eq!(Stem::new("rpc_wait_for_ready").stub(), "wait_for_ready_");
     }
 
     #[test]

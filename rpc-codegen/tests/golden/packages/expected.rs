@@ -265,6 +265,20 @@ impl AtTheRootSend<'_> {
         }
     }
 
+    /// Fails the call UNAVAILABLE, rather than wait, when its server is away.
+    pub fn fail_fast(self) -> Self {
+        Self {
+            call: self.call.fail_fast(),
+        }
+    }
+
+    /// Waits for a server that is away until the deadline, also if the client fails fast.
+    pub fn wait_for_ready(self) -> Self {
+        Self {
+            call: self.call.wait_for_ready(),
+        }
+    }
+
     /// Adds an entry that the handler can read.
     pub fn metadata(
         self,
@@ -327,6 +341,20 @@ impl AtTheRootSendRecv<'_> {
     ) -> Self {
         Self {
             call: self.call.timeout(timeout),
+        }
+    }
+
+    /// Fails the call UNAVAILABLE, rather than wait, when its server is away.
+    pub fn fail_fast(self) -> Self {
+        Self {
+            call: self.call.fail_fast(),
+        }
+    }
+
+    /// Waits for a server that is away until the deadline, also if the client fails fast.
+    pub fn wait_for_ready(self) -> Self {
+        Self {
+            call: self.call.wait_for_ready(),
         }
     }
 
@@ -796,6 +824,20 @@ impl OrdersSend<'_> {
         }
     }
 
+    /// Fails the call UNAVAILABLE, rather than wait, when its server is away.
+    pub fn fail_fast(self) -> Self {
+        Self {
+            call: self.call.fail_fast(),
+        }
+    }
+
+    /// Waits for a server that is away until the deadline, also if the client fails fast.
+    pub fn wait_for_ready(self) -> Self {
+        Self {
+            call: self.call.wait_for_ready(),
+        }
+    }
+
     /// Adds an entry that the handler can read.
     pub fn metadata(
         self,
@@ -858,6 +900,20 @@ impl OrdersSendRecv<'_> {
     ) -> Self {
         Self {
             call: self.call.timeout(timeout),
+        }
+    }
+
+    /// Fails the call UNAVAILABLE, rather than wait, when its server is away.
+    pub fn fail_fast(self) -> Self {
+        Self {
+            call: self.call.fail_fast(),
+        }
+    }
+
+    /// Waits for a server that is away until the deadline, also if the client fails fast.
+    pub fn wait_for_ready(self) -> Self {
+        Self {
+            call: self.call.wait_for_ready(),
         }
     }
 
@@ -1169,6 +1225,20 @@ impl MoreSend<'_> {
         }
     }
 
+    /// Fails the call UNAVAILABLE, rather than wait, when its server is away.
+    pub fn fail_fast(self) -> Self {
+        Self {
+            call: self.call.fail_fast(),
+        }
+    }
+
+    /// Waits for a server that is away until the deadline, also if the client fails fast.
+    pub fn wait_for_ready(self) -> Self {
+        Self {
+            call: self.call.wait_for_ready(),
+        }
+    }
+
     /// Adds an entry that the handler can read.
     pub fn metadata(
         self,
@@ -1231,6 +1301,20 @@ impl MoreSendRecv<'_> {
     ) -> Self {
         Self {
             call: self.call.timeout(timeout),
+        }
+    }
+
+    /// Fails the call UNAVAILABLE, rather than wait, when its server is away.
+    pub fn fail_fast(self) -> Self {
+        Self {
+            call: self.call.fail_fast(),
+        }
+    }
+
+    /// Waits for a server that is away until the deadline, also if the client fails fast.
+    pub fn wait_for_ready(self) -> Self {
+        Self {
+            call: self.call.wait_for_ready(),
         }
     }
 

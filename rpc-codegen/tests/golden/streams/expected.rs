@@ -630,6 +630,20 @@ impl TapeSend<'_> {
         }
     }
 
+    /// Fails the call UNAVAILABLE, rather than wait, when its server is away.
+    pub fn fail_fast(self) -> Self {
+        Self {
+            call: self.call.fail_fast(),
+        }
+    }
+
+    /// Waits for a server that is away until the deadline, also if the client fails fast.
+    pub fn wait_for_ready(self) -> Self {
+        Self {
+            call: self.call.wait_for_ready(),
+        }
+    }
+
     /// Adds an entry that the handler can read.
     pub fn metadata(
         self,
@@ -689,6 +703,20 @@ impl TapeSendRecv<'_> {
     ) -> Self {
         Self {
             call: self.call.timeout(timeout),
+        }
+    }
+
+    /// Fails the call UNAVAILABLE, rather than wait, when its server is away.
+    pub fn fail_fast(self) -> Self {
+        Self {
+            call: self.call.fail_fast(),
+        }
+    }
+
+    /// Waits for a server that is away until the deadline, also if the client fails fast.
+    pub fn wait_for_ready(self) -> Self {
+        Self {
+            call: self.call.wait_for_ready(),
         }
     }
 
@@ -1249,6 +1277,20 @@ impl RecorderSend<'_> {
         }
     }
 
+    /// Fails the call UNAVAILABLE, rather than wait, when its server is away.
+    pub fn fail_fast(self) -> Self {
+        Self {
+            call: self.call.fail_fast(),
+        }
+    }
+
+    /// Waits for a server that is away until the deadline, also if the client fails fast.
+    pub fn wait_for_ready(self) -> Self {
+        Self {
+            call: self.call.wait_for_ready(),
+        }
+    }
+
     /// Adds an entry that the handler can read.
     pub fn metadata(
         self,
@@ -1303,6 +1345,20 @@ impl RecorderSendRecv<'_> {
     ) -> Self {
         Self {
             call: self.call.timeout(timeout),
+        }
+    }
+
+    /// Fails the call UNAVAILABLE, rather than wait, when its server is away.
+    pub fn fail_fast(self) -> Self {
+        Self {
+            call: self.call.fail_fast(),
+        }
+    }
+
+    /// Waits for a server that is away until the deadline, also if the client fails fast.
+    pub fn wait_for_ready(self) -> Self {
+        Self {
+            call: self.call.wait_for_ready(),
         }
     }
 
