@@ -81,7 +81,7 @@
 //! | comments | documentation; code in them as text, never as doctests |
 //!
 //! Keywords become raw identifiers (`r#type`). The types behind `send()` and `send_recv()` have methods of their own,
-//! `timeout`, `idle_timeout`, `metadata`, `within`, `detached`, `priority`, `receipt` and `terminate`: a stub of that name gets a `_`,
+//! `timeout`, `idle_timeout`, `fail_fast`, `wait_for_ready`, `metadata`, `within`, `detached`, `priority`, `receipt` and `terminate`: a stub of that name gets a `_`,
 //! with a warning. `rpc_terminate` is built in, and two things with one name in Rust are an error here rather than in the
 //! generated code.
 //!

@@ -40,14 +40,16 @@ impl Stem {
 }
 
 /// What [`Stem::is_taken`] looks up: the methods of `XSend` and `XSendRecv` that are no stubs.
-pub(crate) const TAKEN_STUBS: [&str; 8] = [
+pub(crate) const TAKEN_STUBS: [&str; 10] = [
     "detached",
+    "fail_fast",
     "idle_timeout",
     "metadata",
     "priority",
     "receipt",
     "terminate",
     "timeout",
+    "wait_for_ready",
     "within",
 ];
 
@@ -154,6 +156,8 @@ mod tests {
         assert_eq!(Stem::new("SetTimeout").stub(), "set_timeout");
         assert!(Stem::new("Within").is_taken());
         assert!(Stem::new("rpc_detached").is_taken());
+        assert_eq!(Stem::new("FailFast").stub(), "fail_fast_");
+        assert_eq!(Stem::new("rpc_wait_for_ready").stub(), "wait_for_ready_");
     }
 
     #[test]

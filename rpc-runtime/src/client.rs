@@ -14,6 +14,7 @@ mod failure;
 mod keeper;
 mod one_way;
 mod open_call;
+mod race;
 mod receipt;
 mod reply;
 mod route;
@@ -39,7 +40,13 @@ pub use self::{
     state::{ConnectionState, StateWatch},
     streaming::Streaming,
 };
-use self::{channel::Want, channels::Channels, deadline::Deadline, keeper::Target, route::Place};
+use self::{
+    channel::{Before, Want},
+    channels::Channels,
+    deadline::Deadline,
+    keeper::Target,
+    route::Place,
+};
 use crate::{
     Account, DrainReport, Error, Load, Service, builtin::PING, config::CALL_TIMEOUT, server::InProcess,
 };
@@ -56,6 +63,7 @@ pub struct Client {
     channels: Channels,
     timeout: Option<Duration>,
     connect_timeout: Duration,
+    fails_fast: bool,
 }
 
 /// Making one.
@@ -98,25 +106,37 @@ impl Client {
         ClientBuilder::new(address)
     }
 
-    fn new(channels: Channels, timeout: Option<Duration>, connect_timeout: Duration) -> Self {
+    fn new(
+        channels: Channels,
+        timeout: Option<Duration>,
+        connect_timeout: Duration,
+        fails_fast: bool,
+    ) -> Self {
         Self {
             channels,
             timeout,
             connect_timeout,
+            fails_fast,
         }
     }
 
     /// A client over one connection of a server: see [`Channel::over_connection`].
     pub(crate) fn over(channel: Arc<Channel>) -> Self {
-        Self::new(Channels::one(channel), Some(CALL_TIMEOUT), Duration::ZERO)
+        Self::new(Channels::one(channel), Some(CALL_TIMEOUT), Duration::ZERO, false)
     }
 
     async fn first_attempt(&self) -> Result<(), Error> {
         let addresses = u32::try_from(self.channel().addresses()).unwrap_or(u32::MAX);
-        let timeout = self.connect_timeout.saturating_mul(addresses);
+        // Each attempt has its own bound, and says more when it ends by that.
+        let timeout = self
+            .connect_timeout
+            .saturating_mul(addresses)
+            .saturating_add(SPARE);
         for channel in self.channels.all() {
             let deadline = Deadline::new(Some(timeout), None, Instant::now());
-            channel.connected(Want::FirstRound, deadline).await?;
+            channel
+                .connected(Want::FirstRound, Before::Nothing, deadline)
+                .await?;
         }
         Ok(())
     }
@@ -154,7 +174,10 @@ impl Client {
     /// Dropping the future changes nothing.
     pub async fn ping(&self) -> Result<Duration, Error> {
         let deadline = self.call().deadline(self.timeout);
-        let connected = self.channel().connected(Want::Calls, deadline).await;
+        let connected = self
+            .channel()
+            .connected(Want::of_calls(self.fails_fast), Before::Nothing, deadline)
+            .await;
         connected.map_err(|error| error.with_procedure(PING.path()))?;
         let start = Instant::now();
         self.call().ping(deadline).await?;
@@ -269,11 +292,19 @@ impl Client {
         self.timeout
     }
 
+    #[inline]
+    fn fails_fast(&self) -> bool {
+        self.fails_fast
+    }
+
     /// The peer's address, or where the client connects to while there is no peer.
     fn peer_or_address(&self) -> Arc<str> {
         self.channel().peer_or_address()
     }
 }
+
+/// How much longer than all its attempts a [`Client::connect`] waits for their end.
+const SPARE: Duration = Duration::from_secs(5);
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -50,8 +50,8 @@ use bytes::BytesMut;
 pub(crate) use self::intake::MEMORY_SHORT;
 pub(crate) use self::stream::Shape;
 pub(crate) use self::types::{
-    Arrived, Barrier, CallId, Cause, Cut, End, Failure, Flush, Next, PeerGoaway, PeerHello, Reply, Request,
-    Settings, Side, State, Tally, Ticket, Time, Uncovered, Unsent, Unstarted, Unwanted,
+    Arrived, Barrier, CallId, Cause, Cut, End, Failure, Flush, News, Next, PeerGoaway, PeerHello, Reply,
+    Request, Settings, Side, State, Tally, Ticket, Time, Uncovered, Unsent, Unstarted, Unwanted,
 };
 use self::{
     account::Account,
@@ -378,7 +378,9 @@ impl Connection {
 
     /// Bytes arrived, whether or not they complete a frame (keep-alive).
     pub(crate) fn handle_read(&mut self, now: Time) {
-        self.keep_alive.read(now);
+        if self.keep_alive.read(now, self.calls.last_id()) {
+            self.waiters.closed.wake(&mut self.woken);
+        }
         self.requests.note_read();
         self.calls.note_read();
         self.waiting_at_read = self.held().messages;

@@ -26,6 +26,8 @@ pub enum Phase {
     Queue,
     /// Waiting for a connection.
     Connect,
+    /// Waiting for a connection, of whose server the name could not be looked up.
+    Resolve,
     /// Partly written.
     Write,
     /// Written whole, waiting for the reply.
@@ -39,6 +41,7 @@ impl fmt::Display for Phase {
         f.write_str(match self {
             Self::Queue => "queue",
             Self::Connect => "connect",
+            Self::Resolve => "resolve",
             Self::Write => "write",
             Self::Wait => "wait",
             Self::Stream => "stream",

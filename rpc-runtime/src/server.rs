@@ -24,7 +24,12 @@ use tokio::runtime::Handle;
 
 use self::{accept::Gates, race::until};
 pub use self::{builder::ServerBuilder, handle::ServerHandle};
-pub(crate) use self::{callable::Callable, in_process::InProcess, served::Served, shared::Shared};
+pub(crate) use self::{
+    callable::{Callable, Callee},
+    in_process::InProcess,
+    served::Served,
+    shared::Shared,
+};
 use crate::{
     DrainReport, Error, is_simulated,
     runtime::{transport_error, unless_panics},

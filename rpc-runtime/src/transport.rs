@@ -7,11 +7,15 @@ mod memory;
 mod peer;
 #[cfg(target_os = "linux")]
 mod proc_net;
+mod resolve;
 #[cfg(test)]
 mod system_calls;
 
 use std::{
+    fmt,
     io::{self, IoSlice},
+    net::SocketAddr,
+    path::Path,
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
@@ -22,6 +26,7 @@ use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf},
     net::{TcpStream, UnixStream},
+    time::sleep,
 };
 
 pub use self::peer::{Peer, Transport};
@@ -30,6 +35,7 @@ pub(crate) use self::{
     custom::{Connector, Incoming},
     listener::{Listener, is_the_peers},
     peer::own_uid,
+    resolve::name_of,
 };
 
 /// One established byte stream, of whatever kind.
@@ -44,7 +50,48 @@ enum Kind {
     Custom(Custom),
 }
 
-/// Connects to `address`, and tells who answers there.
+/// One of the places that may answer at an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Spot {
+    /// One of the socket addresses of a host.
+    Socket(SocketAddr),
+    /// The address is the place.
+    Whole,
+}
+
+impl fmt::Display for Spot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Socket(address) => address.fmt(f),
+            Self::Whole => f.write_str("the address"),
+        }
+    }
+}
+
+/// Finds the places that may answer at `address`, in the order in which to try them.
+///
+/// # Errors
+///
+/// What the OS says of the name of a host.
+///
+/// # Cancel safety
+///
+/// Dropping the future abandons the look-up.
+pub(crate) async fn find(address: &Address) -> io::Result<Vec<Spot>> {
+    #[cfg(feature = "sim")]
+    if crate::sim::is_simulated() {
+        return Ok(vec![Spot::Whole]);
+    }
+    match address {
+        Address::Tcp(host) => {
+            let found = resolve::resolve(host).await?;
+            Ok(found.into_iter().map(Spot::Socket).collect())
+        }
+        Address::Unix(_) | Address::Memory(_) | Address::Custom(_) => Ok(vec![Spot::Whole]),
+    }
+}
+
+/// Connects to a place that [`find`] has found at `address`, and tells who answers there.
 ///
 /// # Errors
 ///
@@ -53,28 +100,41 @@ enum Kind {
 /// # Cancel safety
 ///
 /// Dropping the future abandons the attempt.
-pub(crate) async fn connect(address: &Address) -> io::Result<(Stream, Peer)> {
+pub(crate) async fn connect(address: &Address, spot: Spot) -> io::Result<(Stream, Peer)> {
     #[cfg(feature = "sim")]
     if let Some(here) = crate::sim::here() {
         return here.connect(address).await;
     }
-    match address {
-        Address::Tcp(host) => {
-            let stream = TcpStream::connect(host.as_str()).await?;
+    match (address, spot) {
+        (_, Spot::Socket(socket)) => {
+            let stream = TcpStream::connect(socket).await?;
             let peer = other_end(&stream)?;
             Ok((Stream::tcp(stream)?, peer))
         }
-        Address::Unix(path) => {
-            let stream = UnixStream::connect(path).await?;
+        (Address::Unix(path), _) => {
+            let stream = connect_unix(path).await?;
             let peer = Peer::unix(address, stream.peer_cred().ok());
             Ok((Stream(Kind::Unix(stream)), peer))
         }
-        Address::Memory(name) => {
+        (Address::Memory(name), _) => {
             let stream = memory::connect(name).await?;
             Ok((Stream(Kind::Memory(stream)), Peer::memory(address)))
         }
-        // Only who accepts from somewhere else has such an address.
-        Address::Custom(_) => Err(io::ErrorKind::Unsupported.into()),
+        // Only who accepts from somewhere else has such an address, and each host is looked up.
+        (Address::Custom(_) | Address::Tcp(_), _) => Err(io::ErrorKind::Unsupported.into()),
+    }
+}
+
+/// Connects to a Unix socket; waits while its backlog is full, which the OS does for TCP alone.
+async fn connect_unix(path: &Path) -> io::Result<UnixStream> {
+    let mut pause = BACKLOG_PAUSE;
+    loop {
+        match UnixStream::connect(path).await {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            result => return result,
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_BACKLOG_PAUSE);
     }
 }
 
@@ -192,6 +252,10 @@ impl AsyncWrite for Stream {
 /// How many unsent bytes the kernel may hold of a TCP stream before it says that it is full.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const NOTSENT_LOWAT: u32 = 512 * 1024;
+
+/// How long the first pause is before a Unix socket with a full backlog is tried again; each is twice the one before.
+const BACKLOG_PAUSE: Duration = Duration::from_millis(1);
+const LONGEST_BACKLOG_PAUSE: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
 mod tests {

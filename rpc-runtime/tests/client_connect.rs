@@ -6,7 +6,7 @@ mod gate;
 use std::{io, time::Duration};
 
 use desk::*;
-use rpc_runtime::{Client, Code, Error, Executed, Phase, Server};
+use rpc_runtime::{Client, ClientBuilder, Code, ConnectionState, Error, Executed, Phase, Server};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
@@ -565,4 +565,216 @@ async fn calls_of_a_terminated_in_process_server_fail_at_once() {
     }
     // Each has 30 s, and tried for so long if it were not known that nobody comes back.
     assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
+}
+
+#[tokio::test(crate = "gate")]
+async fn a_unix_socket_with_a_full_backlog_is_tried_again() {
+    let path = unix("backlog");
+    let file = path.strip_prefix("unix:").unwrap();
+    let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&socket2::SockAddr::unix(file).unwrap()).unwrap();
+    socket.listen(0).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    let listener = tokio::net::UnixListener::from_std(socket.into()).unwrap();
+    let mut fillers = Vec::new();
+    let full = loop {
+        match tokio::net::UnixStream::connect(file).await {
+            Ok(filler) => fillers.push(filler),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(full.kind(), io::ErrorKind::WouldBlock);
+
+    // As long as it is full, that is all there is to say.
+    let short = Client::builder(&path).connect_timeout(Duration::from_millis(50));
+    let error = within(short.connect()).await.unwrap_err();
+    assert_eq!(error.code(), Code::DeadlineExceeded);
+    let connecting = tokio::spawn(Client::builder(&path).connect_timeout(LONG).connect());
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert!(!connecting.is_finished());
+    // Then there is room.
+    let serving = tokio::spawn(async move {
+        let mut all = Vec::new();
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _ = stream.write_all(&server_hello()).await;
+            all.push(stream);
+        }
+    });
+    let client = within(connecting).await.unwrap().unwrap();
+    drop(client);
+    serving.abort();
+    std::fs::remove_file(file).unwrap();
+}
+
+#[test]
+fn addresses_are_found_while_all_blocking_threads_are_busy() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    runtime.block_on(async {
+        let busy = tokio::task::spawn_blocking(move || released.recv());
+        let desk = Desk::default();
+        let server = within(desk.serve("tcp://localhost:0")).await;
+        let port = server.address.rsplit_once(':').unwrap().1;
+        for host in ["localhost", "127.0.0.1"] {
+            let client = Client::connect(format!("tcp://{host}:{port}"));
+            let client = within(client).await.unwrap();
+            assert_eq!(echo(&client, "hello").await.unwrap(), "hello");
+        }
+        // A name that nobody has: RFC 6761 reserves it.
+        let error = within(Client::connect("tcp://nobody.invalid:5005"))
+            .await
+            .unwrap_err();
+        assert_eq!(
+            (error.code(), error.phase(), error.executed()),
+            (Code::Unavailable, Some(Phase::Resolve), Executed::No)
+        );
+        assert!(
+            error.message().starts_with("cannot resolve nobody.invalid"),
+            "{error}"
+        );
+        let bind = Server::builder()
+            .service(Desk::default())
+            .listen("tcp://nobody.invalid:5005");
+        let error = within(bind.bind()).await.unwrap_err();
+        assert!(
+            error.to_string().contains("cannot resolve nobody.invalid"),
+            "{error}"
+        );
+        assert!(!busy.is_finished());
+        drop(release);
+        busy.await.unwrap().unwrap_err();
+        server.stop().await;
+    });
+}
+
+/// A client of nobody, and of somebody who connects when told.
+fn held_back(address: &str) -> (ClientBuilder, tokio::sync::watch::Sender<bool>) {
+    let (tell, told) = tokio::sync::watch::channel(false);
+    let builder = Client::builder(address).connector(move |_| {
+        let mut told = told.clone();
+        async move {
+            told.wait_for(|told| *told).await.map_err(io::Error::other)?;
+            Err::<tokio::io::DuplexStream, _>(io::ErrorKind::ConnectionRefused.into())
+        }
+    });
+    (builder, tell)
+}
+
+async fn ends_at_once(call: impl Future<Output = Result<(), Error>>) -> Error {
+    let start = tokio::time::Instant::now();
+    let error = within(call).await.unwrap_err();
+    assert_eq!(start.elapsed(), Duration::ZERO, "{error}");
+    error
+}
+
+#[tokio::test(start_paused = true, crate = "gate")]
+async fn a_call_that_fails_fast_does_not_wait_for_a_server_that_is_away() {
+    let client = Client::connect_lazy("mem:client-connect-fast");
+    let fast = || client.call().fail_fast();
+    for _ in 0..3 {
+        for error in [
+            ends_at_once(fast().send_recv(&ADD, 1_u64)).await,
+            ends_at_once(fast().send(&ADD, 1_u64)).await,
+        ] {
+            assert_eq!(
+                (error.code(), error.phase(), error.executed()),
+                (Code::Unavailable, Some(Phase::Connect), Executed::No)
+            );
+            assert!(
+                error
+                    .message()
+                    .starts_with("cannot connect: nobody listens there"),
+                "{error}"
+            );
+        }
+    }
+    // While others wait for the end of the pause, too.
+    let waiting = hang(&client);
+    tokio::task::yield_now().await;
+    ends_at_once(fast().send_recv(&ADD, 1_u64)).await;
+    let _server = Desk::default().serve("mem:client-connect-fast").await;
+    let error = within(waiting_is_served(&client, waiting)).await;
+    assert!(error.is_none(), "{error:?}");
+    within(fast().send_recv::<_, ()>(&ADD, 1_u64)).await.unwrap();
+}
+
+/// Waits until `waiting` is served, and gives it up.
+async fn waiting_is_served(client: &Client, waiting: JoinHandle<Result<(), Error>>) -> Option<Error> {
+    while client.state() != ConnectionState::Ready {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    waiting.abort();
+    client.last_failure()
+}
+
+#[tokio::test(start_paused = true, crate = "gate")]
+async fn a_call_that_fails_fast_waits_for_the_attempt_that_is_on_its_way() {
+    let (builder, tell) = held_back("elsewhere");
+    let client = builder.connect_timeout(LONG * 2).connect_lazy();
+    let call = tokio::spawn({
+        let client = client.clone();
+        async move { client.call().fail_fast().send_recv::<_, ()>(&ADD, 1_u64).await }
+    });
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(!call.is_finished());
+    tell.send_replace(true);
+    let error = within(call).await.unwrap().unwrap_err();
+    assert_eq!(
+        (error.code(), error.executed()),
+        (Code::Unavailable, Executed::No)
+    );
+    assert!(error.message().starts_with("cannot connect"), "{error}");
+}
+
+#[tokio::test(start_paused = true, crate = "gate")]
+async fn a_client_that_fails_fast_gets_over_a_restart_and_may_wait_for_single_calls() {
+    let address = "mem:client-connect-fast-restart";
+    let server = Desk::default().serve(address).await;
+    let client = Client::builder(address).fail_fast(true).connect_lazy();
+    assert_eq!(echo(&client, "before").await.unwrap(), "before");
+    server.stop().await;
+    // Nothing has failed yet but the connection.
+    let server = Desk::default().serve(address).await;
+    assert_eq!(echo(&client, "after").await.unwrap(), "after");
+    server.stop().await;
+    let error = echo(&client, "away").await.unwrap_err();
+    assert_eq!(
+        (error.code(), error.executed()),
+        (Code::Unavailable, Executed::No)
+    );
+    ends_at_once(client.call().send_recv(&ADD, 1_u64)).await;
+    let patient = tokio::spawn({
+        let client = client.clone();
+        async move {
+            let call = client.call().wait_for_ready();
+            call.send_recv::<_, ()>(&ADD, 1_u64).await
+        }
+    });
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let _server = Desk::default().serve(address).await;
+    within(patient).await.unwrap().unwrap();
+    assert_eq!(echo(&client, "back").await.unwrap(), "back");
+}
+
+#[tokio::test(start_paused = true, crate = "gate")]
+async fn the_connect_timeout_bounds_the_handshake_of_a_call_that_went_ahead() {
+    let _silent = silent("mem:client-connect-ahead").await;
+    let client = Client::builder("mem:client-connect-ahead")
+        .connect_timeout(Duration::from_secs(2))
+        .timeout(LONG)
+        .connect_lazy();
+    let error = echo(&client, "x").await.unwrap_err();
+    assert_eq!(
+        (error.code(), error.executed()),
+        (Code::Unavailable, Executed::Maybe)
+    );
+    assert!(error.message().contains("no HELLO from peer in 2s"), "{error}");
 }

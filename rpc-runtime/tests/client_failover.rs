@@ -3,13 +3,17 @@
 mod desk;
 mod gate;
 
-use std::time::Duration;
+use std::{
+    io,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use desk::*;
 use rpc_runtime::{Bytes, Client, Code, ConnectionState, Error, Executed, Phase};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     task::JoinHandle,
     time::sleep,
 };
@@ -141,6 +145,115 @@ async fn a_peer_that_speaks_something_else_is_passed_over() {
     add(&within(connecting).await.unwrap()).await;
     assert_eq!(desk.sum(), 2);
     serving.abort();
+}
+
+/// A server on `address` that takes connections and never shakes hands.
+async fn mute(address: &str) -> rpc_runtime::Server {
+    let server = rpc_runtime::Server::builder().service(Desk::default());
+    server.listen(address).signals(false).bind().await.unwrap()
+}
+
+#[tokio::test(start_paused = true, crate = "gate")]
+async fn a_mute_first_address_does_not_keep_calls_from_the_second() {
+    let names = ["mem:failover-mute-a", "mem:failover-mute-b"];
+    let _mute = mute(names[0]).await;
+    let desk = Desk::default();
+    let _server = desk.serve(names[1]).await;
+    // Shorter than the bound of one attempt, so another that waits for its end comes too late.
+    let short = Duration::from_secs(2);
+    let client = client(&names);
+    for _ in 0..3 {
+        let call = client.call().timeout(short);
+        within(call.send_recv::<_, ()>(&ADD, 1_u64)).await.unwrap();
+    }
+    let builder = Client::builder(names[0]).address(names[1]).connect_timeout(short);
+    add(&within(builder.connect()).await.unwrap()).await;
+    assert_eq!(desk.sum(), 4);
+}
+
+#[tokio::test(crate = "gate")]
+async fn a_black_hole_does_not_keep_calls_from_the_second_address() {
+    let desk = Desk::default();
+    let server = desk.serve("tcp://127.0.0.1:0").await;
+    let good = server.address.strip_prefix("tcp://").unwrap().to_owned();
+    let tried = Arc::new(Mutex::new(Vec::new()));
+    let connector = {
+        let (good, tried) = (good.clone(), Arc::clone(&tried));
+        move |address: String| {
+            tried.lock().unwrap().push(address.clone());
+            let is_hole = address != good;
+            async move {
+                if is_hole {
+                    std::future::pending::<()>().await;
+                }
+                TcpStream::connect(address).await
+            }
+        }
+    };
+    // Shorter than the bound of one attempt.
+    let client = Client::builder("hole")
+        .address(&good)
+        .address("never")
+        .connector(connector)
+        .timeout(Duration::from_secs(8))
+        .connect_lazy();
+    add(&client).await;
+    assert_eq!(*tried.lock().unwrap(), ["hole", &good]);
+    assert_eq!(desk.sum(), 1);
+}
+
+/// A server at `[::1]`, and who has its port at `127.0.0.1`; none on a machine without IPv6.
+async fn two_places<T>(desk: &Desk, first: impl Fn() -> (T, u16)) -> Option<(T, Running, String)> {
+    loop {
+        let (listener, port) = first();
+        let address = format!("tcp://[::1]:{port}");
+        match TcpListener::bind(("::1", port)).await {
+            Ok(free) => drop(free),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => continue,
+            Err(_) => return None,
+        }
+        return Some((
+            listener,
+            desk.serve(&address).await,
+            format!("tcp://localhost:{port}"),
+        ));
+    }
+}
+
+#[tokio::test(crate = "gate")]
+async fn the_second_place_of_a_name_answers_when_the_first_is_mute_or_a_black_hole() {
+    /// Takes this many connections, and no more.
+    fn listen(backlog: i32) -> (socket2::Socket, u16) {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        let any: std::net::SocketAddr = ([127, 0, 0, 1], 0).into();
+        socket.bind(&any.into()).unwrap();
+        socket.listen(backlog).unwrap();
+        let port = socket.local_addr().unwrap().as_socket().unwrap().port();
+        (socket, port)
+    }
+    let desk = Desk::default();
+    for backlog in [128, 0] {
+        let Some((hole, _server, address)) = two_places(&desk, || listen(backlog)).await else {
+            eprintln!("there is no IPv6");
+            return;
+        };
+        let hole = hole.local_addr().unwrap().as_socket().unwrap();
+        let mut fillers = Vec::new();
+        // Until nobody gets in any more.
+        while backlog == 0 {
+            let wait = Duration::from_millis(300);
+            match std::net::TcpStream::connect_timeout(&hole, wait) {
+                Ok(filler) => fillers.push(filler),
+                Err(_) => break,
+            }
+        }
+        let client = Client::builder(&address)
+            .timeout(Duration::from_secs(8))
+            .connect_lazy();
+        add(&client).await;
+        add(&within(Client::connect(&address)).await.unwrap()).await;
+    }
+    assert_eq!(desk.sum(), 4);
 }
 
 /// Calls and sends without an end, until told; every call must succeed.

@@ -65,6 +65,14 @@ pub(super) fn stubs(
             ) -> Self {
                 Self { call: self.call.timeout(timeout) }
             }
+            #[doc = " Fails the call UNAVAILABLE, rather than wait, when its server is away."]
+            pub fn fail_fast(self) -> Self {
+                Self { call: self.call.fail_fast() }
+            }
+            #[doc = " Waits for a server that is away until the deadline, also if the client fails fast."]
+            pub fn wait_for_ready(self) -> Self {
+                Self { call: self.call.wait_for_ready() }
+            }
             #[doc = " Adds an entry that the handler can read."]
             pub fn metadata(
                 self,

@@ -43,6 +43,7 @@ pub struct ClientBuilder<C = Client> {
     limits: Limits,
     timeout: Option<Duration>,
     connect_timeout: Duration,
+    fails_fast: bool,
     compression: Option<Compression>,
     services: Vec<Arc<dyn Service>>,
     connections: usize,
@@ -62,6 +63,7 @@ impl<C> ClientBuilder<C> {
             limits: Limits::default(),
             timeout: Some(CALL_TIMEOUT),
             connect_timeout: CONNECT_TIMEOUT,
+            fails_fast: false,
             compression: None,
             services: Vec::new(),
             connections: 1,
@@ -70,10 +72,18 @@ impl<C> ClientBuilder<C> {
         }
     }
 
-    /// Adds an address of the same service, which is tried when those before it do not answer.
+    /// Adds an address of the same service, which is tried when those before it do not answer promptly.
     ///
     /// There is one connection at a time. When it ends, the address after its own is tried next, and after the last
     /// one the first. An address that is none makes every call fail.
+    ///
+    /// An address that has not shaken hands within 250 ms is raced by the next one, and so on, as RFC 8305 (Happy
+    /// Eyeballs) does it; one that fails is followed at once. The first that shakes hands is kept. The addresses behind a
+    /// host name race in the same way. With several addresses no call goes ahead of the handshake.
+    ///
+    /// A call that misses its deadline on a connection on which nothing came since it began puts that in doubt: the peer
+    /// is asked at once, and if nothing comes within 250 ms either, the next address is tried beside it. Calls wait
+    /// meanwhile, and go by whichever answers first.
     pub fn address(mut self, address: impl AsRef<str>) -> Self {
         self.places.push(place(address.as_ref()));
         self
@@ -115,9 +125,21 @@ impl<C> ClientBuilder<C> {
         self
     }
 
-    /// How long one attempt to connect to one address may take. Default 10 s.
+    /// How long one attempt to connect to one address may take: to look its name up, to connect, and until the server's
+    /// HELLO is accepted. Default 10 s.
+    ///
+    /// [`Limits::handshake_timeout`] bounds the handshake alone, for servers, too.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
+        self
+    }
+
+    /// Whether calls fail UNAVAILABLE, rather than wait until their deadline, while the server is away. Default: they wait.
+    ///
+    /// See [`Call::fail_fast`](crate::Call::fail_fast), which says it for one call, as
+    /// [`Call::wait_for_ready`](crate::Call::wait_for_ready) says the contrary.
+    pub fn fail_fast(mut self, fail_fast: bool) -> Self {
+        self.fails_fast = fail_fast;
         self
     }
 
@@ -221,7 +243,7 @@ impl<C> ClientBuilder<C> {
                 fastrand::Rng::new(),
             )
         });
-        Client::new(channels, self.timeout, self.connect_timeout)
+        Client::new(channels, self.timeout, self.connect_timeout, self.fails_fast)
     }
 }
 

@@ -38,6 +38,8 @@ pub struct Call<'a> {
     /// The handler in which it was made.
     made_in: HandlerId,
     priority: Option<Priority>,
+    /// None if it is as the client says.
+    fails_fast: Option<bool>,
     /// None if there is nothing of it.
     more: Option<Box<More>>,
 }
@@ -59,6 +61,7 @@ impl<'a> Call<'a> {
             depth: inherited_depth(),
             made_in: HandlerId::here(),
             priority: None,
+            fails_fast: None,
             more: None,
         }
     }
@@ -129,6 +132,26 @@ impl Call<'_> {
     /// Sends the call before or after others that wait; without it, the procedure's own priority counts.
     pub fn priority(mut self, priority: Priority) -> Self {
         self.priority = Some(priority);
+        self
+    }
+
+    /// Fails the call UNAVAILABLE, with the cause, if its server is away, rather than wait until that is back.
+    ///
+    /// As gRPC's calls do that do not wait for ready: the call waits while an attempt to connect is on its way, which
+    /// [`ClientBuilder::connect_timeout`](crate::ClientBuilder::connect_timeout) bounds, and for the pause behind a
+    /// connection that was lost. It fails as soon as all addresses have failed, and at once in the pauses between such
+    /// attempts. [`Error::executed`] is `No`.
+    ///
+    /// [`ClientBuilder::fail_fast`](crate::ClientBuilder::fail_fast) says it for all calls of a client.
+    pub fn fail_fast(mut self) -> Self {
+        self.fails_fast = Some(true);
+        self
+    }
+
+    /// Waits for a server that is away until the call's deadline: for a client that
+    /// [fails fast](crate::ClientBuilder::fail_fast), for others do so anyway.
+    pub fn wait_for_ready(mut self) -> Self {
+        self.fails_fast = Some(false);
         self
     }
 
@@ -449,6 +472,7 @@ impl Call<'_> {
             priority: self.priority.unwrap_or_else(|| procedure.priority()),
             depth: self.depth,
             made_in: self.made_in,
+            fails_fast: self.fails_fast.unwrap_or_else(|| self.client.fails_fast()),
         }
     }
 }

@@ -26,7 +26,7 @@ use super::{
     connected::Connected,
     deadline::Deadline,
     failure::{self, Obstacle},
-    keeper::{Hold, Keeper, Watch},
+    keeper::{Beside, Held, Hold, Keeper, Watch},
     route::Route,
     standing::Standing,
     state::{ConnectionState, Shown, StateWatch},
@@ -46,8 +46,13 @@ use crate::{
 /// Idle ──a call──▶ Connecting ──transport is there──▶ Open ──handshake──▶ Open, ready
 ///   ▲                  │ all addresses failed            │ failed              │ lost, draining
 ///   └──────────────────┴─────────────────────────────────┴─────────────────────┘
+/// Open, ready ──a deadline was missed in silence──▶ Open, beside ──another answers──▶ Open (that one), ready
+///   ▲                                                     │ the peer is heard of, or no other answers
+///   └─────────────────────────────────────────────────────┘
 /// any ──close()──▶ Closed
 /// ```
+///
+/// With several addresses, and after a failure, the handshake is done before there is an open connection.
 ///
 /// There is a pause before the next attempt after every end of a connection that was ready, and when every address
 /// has failed once: whoever loses a server, or finds none, does not come back in the same instant as all others.
@@ -83,6 +88,13 @@ struct State {
     failed_at: Option<Instant>,
     /// Why there is no connection, as far as is known.
     obstacle: Option<Obstacle>,
+    /// Whether all addresses have failed since a connection was ready last: then calls that fail fast do not wait for
+    /// the end of a pause.
+    is_down: bool,
+    /// How many attempts were begun.
+    attempts: u64,
+    /// When another connection may be made beside one that is in doubt.
+    no_other_before: Option<Instant>,
     /// How many callers wait for a connection.
     waiting: usize,
     /// Connections that take no more calls, but carry sends that no barrier has covered.
@@ -97,8 +109,8 @@ struct State {
 
 enum Stage {
     Idle,
-    /// Attempts are made, or the pause before one is waited for. Dropping the hold gives them up.
-    Connecting(Hold),
+    /// An attempt is made, or the pause before it is waited for.
+    Connecting(Attempt),
     Open {
         connected: Arc<Connected>,
         /// Whether calls go out before the handshake is done. Not after a failure: something that takes connections
@@ -107,10 +119,20 @@ enum Stage {
         early: bool,
         /// Since when the handshake is done: only then did the attempt succeed.
         ready: Option<Instant>,
+        /// The attempt to make another, while the peer may be gone: until either answers, calls wait.
+        beside: Option<Attempt>,
     },
     Closed(Option<Arc<Connected>>),
     /// The connection that was lent has ended, or takes no more calls.
     Gone,
+}
+
+/// One attempt to connect, by all addresses that are to be tried.
+struct Attempt {
+    /// Tells it from later ones.
+    number: u64,
+    /// Dropping it gives the attempt up.
+    hold: Hold,
 }
 
 /// Whose a channel's connections are.
@@ -127,8 +149,25 @@ enum Ours {
 pub(super) enum Want {
     /// A connection that takes calls, through as many attempts as it needs.
     Calls,
+    /// The same, but not while the channel pauses after an attempt that failed.
+    CallsNow,
     /// A handshake, or the failure of every address.
     FirstRound,
+}
+
+impl Want {
+    /// What a call wants.
+    pub(super) fn of_calls(fails_fast: bool) -> Self {
+        if fails_fast { Self::CallsNow } else { Self::Calls }
+    }
+}
+
+/// What a caller had before it waits.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Before {
+    Nothing,
+    /// A connection, which took its call no more.
+    Connection,
 }
 
 /// What a caller finds.
@@ -211,7 +250,7 @@ impl Channel {
     pub(super) fn last_failure(&self) -> Option<Error> {
         let error = match &self.bad {
             Some(error) => error.clone(),
-            None => self.lock().obstacle.as_ref()?.error(),
+            None => self.lock().obstacle.as_ref()?.error_of_call(),
         };
         Some(self.locate(error))
     }
@@ -231,6 +270,7 @@ impl Channel {
                 connected,
                 early,
                 ready,
+                beside: None,
             } if *early || ready.is_some() => Some(Arc::clone(connected)),
             _ => None,
         }
@@ -256,7 +296,8 @@ impl Channel {
     ///
     /// # Errors
     ///
-    /// DEADLINE_EXCEEDED with the last obstacle; that obstacle itself if trying again does not help.
+    /// That nothing came of it within the deadline, with the last obstacle; that obstacle itself if trying again does not
+    /// help, or is not wanted.
     ///
     /// # Cancel safety
     ///
@@ -264,15 +305,17 @@ impl Channel {
     pub(super) async fn connected(
         self: &Arc<Self>,
         want: Want,
+        before: Before,
         deadline: Deadline,
     ) -> Result<Arc<Connected>, Error> {
-        let result = self.wait_connected(want, deadline).await;
+        let result = self.wait_connected(want, before, deadline).await;
         result.map_err(|error| self.locate(error))
     }
 
     async fn wait_connected(
         self: &Arc<Self>,
         want: Want,
+        before: Before,
         deadline: Deadline,
     ) -> Result<Arc<Connected>, Error> {
         if let Some(error) = &self.bad {
@@ -305,12 +348,17 @@ impl Channel {
         };
         bound::until(at, wait)
             .await
-            .unwrap_or_else(|| Err(self.late(&deadline)))
+            .unwrap_or_else(|| Err(self.late(before, &deadline)))
     }
 
-    fn late(&self, deadline: &Deadline) -> Error {
+    fn late(&self, before: Before, deadline: &Deadline) -> Error {
+        // The server is away rather than slow, for a call that never had a connection.
+        let code = match before {
+            Before::Nothing => Code::Unavailable,
+            Before::Connection => Code::DeadlineExceeded,
+        };
         match &self.lock().obstacle {
-            Some(obstacle) => obstacle.late_error(deadline),
+            Some(obstacle) => obstacle.late_error(code, deadline),
             None => Error::local(
                 Code::DeadlineExceeded,
                 format!("no connection within {deadline}: the peer has not answered yet"),
@@ -333,6 +381,9 @@ impl Channel {
             Stage::Closed(_) => return Look::Stop(failure::closed()),
             Stage::Gone => return Look::Stop(failure::gone(state.obstacle.as_ref())),
             Stage::Connecting(_) => {
+                if let Some(obstacle) = state.refuses(want) {
+                    return Look::Stop(obstacle.error_of_call());
+                }
                 if state.hurry(hurry) {
                     self.tell(state);
                 }
@@ -342,7 +393,7 @@ impl Channel {
                 let usable = taking.is_some_and(|taking| Arc::ptr_eq(&taking, connected));
                 // One that fails in its handshake is the keeper's to clear away: only it knows the cause.
                 return match (want, usable, ready) {
-                    (Want::Calls, true, _) | (Want::FirstRound, _, Some(_)) => {
+                    (Want::Calls | Want::CallsNow, true, _) | (Want::FirstRound, _, Some(_)) => {
                         Look::There(Arc::clone(connected))
                     }
                     _ => Look::Wait,
@@ -357,21 +408,30 @@ impl Channel {
             if (tried && all_failed) || (obstacle.is_permanent() && (tried || pausing)) {
                 return Look::Stop(obstacle.error());
             }
+            if let Some(obstacle) = state.refuses(want) {
+                return Look::Stop(obstacle.error_of_call());
+            }
         }
         let (hold, held) = oneshot::channel();
-        state.stage = Stage::Connecting(hold);
+        state.attempts += 1;
+        let number = state.attempts;
+        state.stage = Stage::Connecting(Attempt { number, hold });
         state.hurry(hurry);
         state.not_before = state.not_before.filter(|at| *at > Instant::now());
-        let keeper = Keeper {
-            watch: Watch::new(Arc::downgrade(self)),
+        self.publish(state);
+        runtime.spawn(self.keeper(number, held, Beside::Nothing).run());
+        Look::Wait
+    }
+
+    fn keeper(self: &Arc<Self>, attempt: u64, held: Held, beside: Beside) -> Keeper {
+        Keeper {
+            watch: Watch::new(Arc::downgrade(self), attempt),
             settings: Arc::clone(&self.settings),
             connect_timeout: self.connect_timeout,
             services: self.services.clone(),
             held,
-        };
-        self.publish(state);
-        runtime.spawn(keeper.run());
-        Look::Wait
+            beside,
+        }
     }
 
     /// Whether `connected` takes calls; if not, and its handshake is done, it makes room for the next.
@@ -384,9 +444,11 @@ impl Channel {
     }
 
     fn locate(&self, error: Error) -> Error {
-        error
-            .with_peer(Arc::clone(&self.address))
-            .with_phase(Phase::Connect)
+        let phase = match error.phase() {
+            Some(Phase::Resolve) => Phase::Resolve,
+            _ => Phase::Connect,
+        };
+        error.with_peer(Arc::clone(&self.address)).with_phase(phase)
     }
 
     /// Tells everybody who waits that the stage has changed.
@@ -424,6 +486,9 @@ impl State {
             not_before: None,
             failed_at: None,
             obstacle: None,
+            is_down: false,
+            attempts: 0,
+            no_other_before: None,
             waiting: 0,
             retired: Vec::new(),
             lost: Uncovered::default(),
@@ -436,13 +501,25 @@ impl State {
     fn connection_state(&self) -> ConnectionState {
         match &self.stage {
             Stage::Closed(_) | Stage::Gone => ConnectionState::Closed,
-            Stage::Open { ready: Some(_), .. } => ConnectionState::Ready,
-            Stage::Open { ready: None, .. } => ConnectionState::Connecting,
+            Stage::Open {
+                ready: Some(_),
+                beside: None,
+                ..
+            } => ConnectionState::Ready,
+            Stage::Open { .. } => ConnectionState::Connecting,
             // Of those who wait, the first to look begins the next attempt.
             Stage::Idle if self.waiting == 0 => ConnectionState::Idle,
             Stage::Idle | Stage::Connecting(_) if self.not_before.is_some() => ConnectionState::BackingOff,
             Stage::Idle | Stage::Connecting(_) => ConnectionState::Connecting,
         }
+    }
+
+    /// Why a call that wants a connection now does not wait for one: an attempt has failed, and the pause before the next
+    /// is not over. While an attempt is on its way it waits, for the server may be back.
+    fn refuses(&self, want: Want) -> Option<&Obstacle> {
+        let is_pausing = self.not_before.is_some_and(|at| Instant::now() < at);
+        let refuses = want == Want::CallsNow && self.is_down && is_pausing;
+        self.obstacle.as_ref().filter(|_| refuses)
     }
 
     /// Ends the pause early for a caller whose deadline it would outlast, so that a server that is back is not

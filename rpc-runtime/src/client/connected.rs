@@ -19,6 +19,8 @@ pub(super) struct Connected {
     pub(super) peer: Arc<str>,
     /// None for a connection that is somebody else's to end.
     pub(super) baton: Option<Arc<Baton<Stream>>>,
+    /// Its address, by its place in the route.
+    pub(super) place: usize,
     /// Tells the keeper when it is dropped.
     pub(super) _hold: Hold,
 }

@@ -16,7 +16,7 @@ use tracing::debug;
 
 use super::{
     call::{earlier, refusal},
-    channel::{Channel, Want},
+    channel::{Before, Channel, Want},
     connected::Connected,
     deadline::Deadline,
     failure,
@@ -58,6 +58,8 @@ pub(super) struct Options {
     pub(super) depth: u8,
     /// The handler whose deadline it inherits, if that polls it first.
     pub(super) made_in: HandlerId,
+    /// Whether it fails rather than wait until a server that is away is back.
+    pub(super) fails_fast: bool,
 }
 
 /// What most calls do not say of themselves: out of the way of those, which are moved about much.
@@ -365,7 +367,12 @@ impl<'a> Exchange<'a> {
     fn connecting(&mut self) -> Place<'a> {
         self.is_new = false;
         let deadline = self.connect_by.as_deref().unwrap_or(&self.deadline);
-        Place::Connecting(Box::pin(self.channel.connected(Want::Calls, *deadline)))
+        let want = Want::of_calls(self.options.fails_fast);
+        let before = match (&self.place, &self.resent) {
+            (Place::Nowhere, None) => Before::Nothing,
+            _ => Before::Connection,
+        };
+        Place::Connecting(Box::pin(self.channel.connected(want, before, *deadline)))
     }
 
     fn error(&self, failure: Failure, on: &Connected) -> Error {

@@ -9,6 +9,7 @@ use crate::{
     Code, Error, Executed, Metadata, Phase,
     conn::{Cause, Failure},
     runtime,
+    transport::{Address, Spot, name_of},
 };
 
 /// The error of a call that failed on its connection.
@@ -142,10 +143,13 @@ fn late(phase: Phase, deadline: &Deadline) -> String {
 /// Why there is no connection.
 #[derive(Clone, Debug)]
 pub(super) struct Obstacle {
+    /// DEADLINE_EXCEEDED if an attempt took too long, which a call that it stopped does not say.
     code: Code,
     text: String,
     source: Option<Arc<io::Error>>,
     permanent: bool,
+    /// How far an attempt came.
+    phase: Phase,
 }
 
 impl Obstacle {
@@ -158,10 +162,29 @@ impl Obstacle {
             _ => "",
         };
         Self {
-            code: Code::Unavailable,
-            text: format!("cannot connect{hint}"),
             source: Some(Arc::new(error)),
-            permanent: false,
+            ..Self::passing(format!("cannot connect{hint}"))
+        }
+    }
+
+    /// The name of a host is not found.
+    pub(super) fn unresolved(address: &Address, error: io::Error) -> Self {
+        Self {
+            source: Some(Arc::new(error)),
+            phase: Phase::Resolve,
+            ..Self::passing(format!("cannot resolve {}", host_of(address)))
+        }
+    }
+
+    /// The look-up of a host took too long.
+    pub(super) fn slow_to_resolve(address: &Address, timeout: Duration) -> Self {
+        Self {
+            code: Code::DeadlineExceeded,
+            phase: Phase::Resolve,
+            ..Self::passing(format!(
+                "cannot resolve {}: no answer within {timeout:?}",
+                host_of(address)
+            ))
         }
     }
 
@@ -181,20 +204,59 @@ impl Obstacle {
             .map(|(address, obstacle)| format!("{address}: {obstacle}"))
             .collect();
         let permanent = all && obstacles.iter().all(|(_, obstacle)| obstacle.permanent);
+        let are_slow = obstacles
+            .iter()
+            .all(|(_, obstacle)| obstacle.code == Code::DeadlineExceeded);
         let code = match obstacles.last() {
-            Some((_, last)) if permanent => last.code,
+            Some((_, last)) if permanent || are_slow => last.code,
             _ => Code::Unavailable,
         };
         Self {
             code,
             permanent,
+            phase: phase_of(obstacles.iter().map(|(_, obstacle)| *obstacle)),
             ..Self::passing(texts.join("; "))
         }
     }
 
+    /// All places behind one address failed, of which there is at least one: for one reason, or each for its own.
+    pub(super) fn of_spots(spots: &[(Spot, Self)]) -> Self {
+        let (_, last) = &spots[spots.len() - 1];
+        let last_text = last.to_string();
+        if spots
+            .iter()
+            .all(|(_, obstacle)| obstacle.to_string() == last_text)
+        {
+            return last.clone();
+        }
+        let named: Vec<_> = spots
+            .iter()
+            .map(|(spot, obstacle)| (spot.to_string(), obstacle))
+            .collect();
+        let named: Vec<_> = named
+            .iter()
+            .map(|(spot, obstacle)| (spot.as_str(), *obstacle))
+            .collect();
+        Self::of_all(&named, true)
+    }
+
     /// An attempt took too long.
     pub(super) fn slow(timeout: Duration) -> Self {
-        Self::passing(format!("cannot connect: no answer within {timeout:?}"))
+        Self {
+            code: Code::DeadlineExceeded,
+            ..Self::passing(format!("cannot connect: no answer within {timeout:?}"))
+        }
+    }
+
+    /// A handshake failed; `is_late` if its time was over.
+    pub(super) fn of_handshake(cause: &Cause, is_late: bool) -> Self {
+        match cause {
+            Cause::Lost { text, source: None } if is_late => Self {
+                code: Code::DeadlineExceeded,
+                ..Self::passing(format!("cannot connect: {text}"))
+            },
+            cause => Self::of(cause),
+        }
     }
 
     /// The user's connector panicked.
@@ -233,6 +295,7 @@ impl Obstacle {
             text,
             source: None,
             permanent: false,
+            phase: Phase::Connect,
         }
     }
 
@@ -241,20 +304,34 @@ impl Obstacle {
         self.permanent
     }
 
-    /// The error of a call that this stopped.
+    /// The error of what this stopped.
     pub(super) fn error(&self) -> Error {
         self.explain(Error::local(self.code, self.text.as_str()))
     }
 
+    /// The error of a call that does not wait until this is over.
+    pub(super) fn error_of_call(&self) -> Error {
+        let code = match self.code {
+            Code::DeadlineExceeded => Code::Unavailable,
+            code => code,
+        };
+        self.explain(Error::local(code, self.text.as_str()))
+    }
+
     /// The error of a call whose time this used up.
-    pub(super) fn late_error(&self, deadline: &Deadline) -> Error {
+    pub(super) fn late_error(&self, code: Code, deadline: &Deadline) -> Error {
         self.explain(Error::local(
-            Code::DeadlineExceeded,
+            code,
             format!("no connection within {deadline}: {}", self.text),
         ))
     }
 
     fn explain(&self, error: Error) -> Error {
+        let error = match self.phase {
+            Phase::Resolve => error.with_phase(Phase::Resolve),
+            // The caller knows how far it was.
+            _ => error,
+        };
         match &self.source {
             Some(source) => error.with_shared_source(Arc::clone(source) as _),
             None => error,
@@ -266,6 +343,24 @@ impl fmt::Display for Obstacle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)?;
         self.source.iter().try_for_each(|source| write!(f, ": {source}"))
+    }
+}
+
+/// How far the attempts at several addresses came.
+fn phase_of<'a>(mut obstacles: impl Iterator<Item = &'a Obstacle>) -> Phase {
+    if obstacles.all(|obstacle| obstacle.phase == Phase::Resolve) {
+        Phase::Resolve
+    } else {
+        Phase::Connect
+    }
+}
+
+/// The name that is looked up.
+fn host_of(address: &Address) -> &str {
+    match address {
+        Address::Tcp(host) => name_of(host),
+        // Nothing else is looked up.
+        _ => "the address",
     }
 }
 
@@ -373,11 +468,27 @@ mod tests {
     }
 
     #[test]
+    fn attempts_that_were_all_too_slow_are_told_from_a_server_that_is_away() {
+        let slow = Obstacle::slow(Duration::from_secs(10));
+        let away = Obstacle::unreachable(io::ErrorKind::ConnectionRefused.into());
+        for (one, other, code) in [
+            (&slow, &slow, Code::DeadlineExceeded),
+            (&slow, &away, Code::Unavailable),
+            (&away, &slow, Code::Unavailable),
+        ] {
+            let both = Obstacle::of_all(&[("mem:a", one), ("mem:b", other)], true);
+            assert_eq!(both.error().code(), code);
+            assert_eq!(both.error_of_call().code(), Code::Unavailable);
+        }
+    }
+
+    #[test]
     fn a_late_call_tells_what_kept_the_connection_away() {
-        let error = Obstacle::unreachable(io::ErrorKind::ConnectionRefused.into()).late_error(&deadline());
+        let error = Obstacle::unreachable(io::ErrorKind::ConnectionRefused.into())
+            .late_error(Code::Unavailable, &deadline());
         assert_eq!(
             error.to_string(),
-            "DEADLINE_EXCEEDED: no connection within 50ms: cannot connect: nobody listens there: connection refused"
+            "UNAVAILABLE: no connection within 50ms: cannot connect: nobody listens there: connection refused"
         );
     }
 }

@@ -3,7 +3,6 @@
 use std::{
     convert::Infallible,
     future::{Future, poll_fn},
-    io,
     pin::{Pin, pin},
     sync::{Arc, Weak},
     task::Poll,
@@ -12,17 +11,19 @@ use std::{
 
 use tokio::{
     sync::oneshot,
-    time::{timeout, timeout_at},
+    time::{sleep, timeout, timeout_at},
 };
 
-use super::{channel::Channel, failure::Obstacle};
+use super::{
+    channel::Channel,
+    race::{Candidate, Course, Finish, Lane, STEP, Winner},
+};
 use crate::{
-    Error, Peer,
-    conn::{Cause, Connection, Settings, Side},
-    driver::{Baton, Drive, Link},
-    runtime::{self, unless_panics},
+    Error,
+    conn::{News, Settings},
+    driver::Link,
     server::{Callable, InProcess},
-    transport::{self, Address, Connector, Stream},
+    transport::{Address, Connector},
 };
 
 /// Where a channel connects to.
@@ -53,43 +54,40 @@ pub(super) struct Keeper {
     /// What the peer may call.
     pub(super) services: Option<Arc<Callable>>,
     pub(super) held: Held,
+    pub(super) beside: Beside,
 }
 
 impl Keeper {
-    /// Tries the addresses in turn until one answers or all have failed, and keeps what comes of it.
+    /// Tries the addresses until one answers or all have failed, and keeps what comes of it.
     pub(super) async fn run(mut self) {
-        let attempts = establish(&self.watch.channel, self.connect_timeout);
-        let (stream, peer) = match unless_released(&mut self.held, attempts).await {
-            Some(Some(established)) => established,
+        // Boxed, for it is over long before the connection is.
+        let attempt = Box::pin(self.attempt());
+        let mut winner = match unless_released(&mut self.held, attempt).await {
+            Some(Some(winner)) => winner,
             Some(None) => {
-                // The channel knows.
+                if let Some(channel) = self.watch.channel.upgrade() {
+                    channel.gave_up(self.watch.attempt);
+                }
                 self.watch.kept = Kept::Nothing;
                 return;
             }
-            None => return,
+            None => {
+                // Whoever has released it knows.
+                self.watch.kept = Kept::Nothing;
+                return;
+            }
         };
-        let settings = Settings {
-            random: fastrand::u32(..),
-            ..Settings::clone(&self.settings)
-        };
-        stream.give_up_after(settings.unacknowledged());
-        let link = Link::new(Connection::new(Side::Connector, settings));
-        let baton = Baton::new(stream, Arc::clone(&link), self.settings.max_frame);
         let wanted = self
             .watch
             .channel
             .upgrade()
-            .is_some_and(|channel| channel.opened(&link, peer.address_arc(), Arc::clone(&baton)));
+            .is_some_and(|channel| channel.opened(self.watch.attempt, &winner));
         if !wanted {
             return;
         }
-        self.watch.kept = Kept::Connection(Arc::clone(&link));
-        let services = self.services.as_ref();
-        let callee = services.and_then(|services| services.serve(Arc::clone(&link), peer, &baton));
-        if callee.is_none() {
-            tokio::spawn(Drive::new(Arc::clone(&baton)));
-        }
-        self.keep(&link, &baton).await;
+        let callee = winner.candidate.keep();
+        self.watch.kept = Kept::Connection(Arc::clone(&winner.candidate.link));
+        self.keep(winner.candidate).await;
         // Now the channel knows that the connection is over.
         drop(self);
         if let Some(callee) = callee {
@@ -98,44 +96,90 @@ impl Keeper {
         }
     }
 
+    /// One attempt, after its pause; none if all addresses have failed, or if nobody wants it any more.
+    fn attempt(&self) -> impl Future<Output = Option<Winner>> + Send + use<> {
+        let (channel, attempt) = (Weak::clone(&self.watch.channel), self.watch.attempt);
+        let (settings, services) = (Arc::clone(&self.settings), self.services.clone());
+        let (connect_timeout, beside) = (self.connect_timeout, self.beside);
+        async move {
+            match beside {
+                Beside::Nothing => pause(&channel).await?,
+                // The peer may have been about to answer.
+                Beside::Doubtful => sleep(STEP).await,
+            }
+            let plan = channel.upgrade()?.plan(attempt)?;
+            let course = Course {
+                settings,
+                connect_timeout,
+                services,
+                finish: plan.finish,
+            };
+            let failed = |place, spot, obstacle| {
+                if let Some(channel) = channel.upgrade() {
+                    channel.failed(attempt, place, spot, obstacle);
+                }
+            };
+            course.run(plan.lanes, failed).await
+        }
+    }
+
     /// Watches the connection until it is over.
-    async fn keep(&mut self, link: &Arc<Link>, baton: &Baton<Stream>) {
+    async fn keep(&mut self, mut candidate: Candidate) {
         let channel = &self.watch.channel;
-        let closed = || poll_fn(|cx| link.with(|conn, _| conn.poll_closed(cx)));
+        let link = &Arc::clone(&candidate.link);
         let end = async {
-            let ready = poll_fn(|cx| link.with(|conn, _| conn.poll_ready(cx))).await;
+            let ready = candidate.shake_hands().await;
             if let Some(channel) = channel.upgrade() {
                 match ready {
                     Ok(()) => channel.ready(link),
-                    Err(cause) => channel.rejected(link, &cause),
+                    Err(obstacle) => channel.rejected(link, obstacle),
                 }
             }
-            closed().await;
+            let mut doubts = 0;
+            loop {
+                let news = poll_fn(|cx| link.with(|conn, _| conn.poll_news(doubts, cx))).await;
+                match (news, channel.upgrade()) {
+                    (News::Closed, _) | (_, None) => break,
+                    (News::Heard, Some(channel)) => {
+                        doubts = 0;
+                        channel.relieved(link);
+                    }
+                    (News::Doubts(now), Some(channel)) => {
+                        doubts = now;
+                        channel.doubted(link);
+                    }
+                }
+            }
+            closed(link).await;
         };
         if unless_released(&mut self.held, end).await.is_none() {
             link.with(|conn, now| conn.close(now));
-            if timeout(FAREWELL, closed()).await.is_err() {
-                baton.cut("the client was dropped, and its peer did not take what was queued");
+            if timeout(FAREWELL, closed(link)).await.is_err() {
+                candidate
+                    .baton
+                    .cut("the client was dropped, and its peer did not take what was queued");
             }
         }
     }
 }
 
-/// Makes attempts, each after its pause, for as long as the channel wants one; none if it wants no more.
-async fn establish(channel: &Weak<Channel>, connect_timeout: Duration) -> Option<(Stream, Peer)> {
-    loop {
-        pause(channel).await?;
-        let target = channel.upgrade()?.begin();
-        match connect(&target, connect_timeout).await {
-            Ok(established) => return Some(established),
-            Err(obstacle) => {
-                let goes_on = channel.upgrade()?.failed(obstacle);
-                if !goes_on {
-                    return None;
-                }
-            }
-        }
-    }
+/// Waits until the connection is closed.
+async fn closed(link: &Link) {
+    poll_fn(|cx| link.with(|conn, _| conn.poll_closed(cx))).await;
+}
+
+/// What is to be done in an attempt.
+pub(super) struct Plan {
+    pub(super) lanes: Vec<Lane>,
+    pub(super) finish: Finish,
+}
+
+/// Beside what an attempt is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Beside {
+    Nothing,
+    /// A connection whose peer may be gone.
+    Doubtful,
 }
 
 /// Waits until the pause before the next attempt is over, of which a call may have cut something meanwhile.
@@ -147,44 +191,6 @@ async fn pause(channel: &Weak<Channel>) -> Option<()> {
         }
     }
     Some(())
-}
-
-/// Brings a transport about, and tells who is at its other end.
-async fn connect(target: &Target, connect_timeout: Duration) -> Result<(Stream, Peer), Obstacle> {
-    match target {
-        Target::Address(address) => reach(transport::connect(address), connect_timeout)
-            .await
-            .unwrap_or_else(|panic| Err(Obstacle::refused(&runtime::transport_error(&panic)))),
-        Target::Custom(connector, address) => reach(connector.connect(address), connect_timeout)
-            .await
-            .unwrap_or_else(|panic| Err(Obstacle::panicked(&panic))),
-        Target::InProcess(server) => {
-            let (ours, theirs) = transport::pair();
-            server.accept(theirs).map_err(|error| Obstacle::refused(&error))?;
-            Ok((ours, Peer::in_process()))
-        }
-        // No channel of this kind makes attempts.
-        Target::Lent => Err(Obstacle::of(&Cause::Closed)),
-        // Every call fails before it comes to this.
-        Target::Bad(error) => Err(Obstacle::refused(error)),
-    }
-}
-
-/// Waits for a transport, within its time.
-///
-/// # Errors
-///
-/// What the panic says, if `connecting` panics.
-async fn reach(
-    connecting: impl Future<Output = io::Result<(Stream, Peer)>>,
-    connect_timeout: Duration,
-) -> Result<Result<(Stream, Peer), Obstacle>, String> {
-    match timeout(connect_timeout, unless_panics(connecting)).await {
-        Ok(Ok(Ok(connected))) => Ok(Ok(connected)),
-        Ok(Ok(Err(error))) => Ok(Err(Obstacle::unreachable(error))),
-        Ok(Err(panic)) => Err(panic),
-        Err(_) => Ok(Err(Obstacle::slow(connect_timeout))),
-    }
 }
 
 /// Runs `future` to its end, unless all holds are dropped before: then it is dropped, too.
@@ -203,6 +209,8 @@ async fn unless_released<F: Future>(held: &mut Held, future: F) -> Option<F::Out
 /// has begun.
 pub(super) struct Watch {
     channel: Weak<Channel>,
+    /// The number of the attempt.
+    attempt: u64,
     kept: Kept,
 }
 
@@ -214,9 +222,10 @@ enum Kept {
 
 impl Watch {
     /// Watches an attempt to connect.
-    pub(super) fn new(channel: Weak<Channel>) -> Self {
+    pub(super) fn new(channel: Weak<Channel>, attempt: u64) -> Self {
         Self {
             channel,
+            attempt,
             kept: Kept::Attempt,
         }
     }
@@ -228,7 +237,7 @@ impl Drop for Watch {
             return;
         };
         match &self.kept {
-            Kept::Attempt => channel.abandoned(),
+            Kept::Attempt => channel.abandoned(self.attempt),
             Kept::Connection(link) => channel.ended(link),
             Kept::Nothing => {}
         }

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::{
     Client, bound,
-    channel::{Channel, Want},
+    channel::{Before, Channel, Want},
     channels::Channels,
     connected::Connected,
     deadline::Deadline,
@@ -70,7 +70,9 @@ pub(super) async fn barrier(client: &Client, deadline: Deadline) -> Result<Accou
                 if let Some(progress) = last.or_else(|| channel.last_account()) {
                     return Ok(Account::new(progress));
                 }
-                channel.connected(Want::Calls, deadline).await?;
+                channel
+                    .connected(Want::Calls, Before::Nothing, deadline)
+                    .await?;
                 continue;
             };
             let cause = match reach(client, &current, deadline).await {

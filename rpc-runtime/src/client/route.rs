@@ -2,17 +2,18 @@
 
 use std::sync::Arc;
 
-use super::{failure::Obstacle, keeper::Target};
-use crate::Error;
+use super::{failure::Obstacle, keeper::Target, race::Lane};
+use crate::{Error, transport::Spot};
 
-/// The addresses of one service, in the order in which they are tried: one after the other, then the first again.
+/// The addresses of one service, in the order in which they are tried: each later than the one before, then the first
+/// again.
 #[derive(Debug)]
 pub(super) struct Route {
     places: Vec<Place>,
-    /// The one that is tried next, or connected to.
+    /// The first that has not failed in this round.
     at: usize,
-    /// How many before that have failed in this round.
-    failed: usize,
+    /// The one with which this round began, or that was connected to last.
+    first: usize,
 }
 
 /// One address.
@@ -23,6 +24,8 @@ pub(super) struct Place {
     pub(super) address: Arc<str>,
     /// Why it failed in this round.
     obstacle: Option<Obstacle>,
+    /// Which of the places behind the address was tried last: the next try begins behind it.
+    last: Option<Spot>,
 }
 
 impl Place {
@@ -31,6 +34,7 @@ impl Place {
             target,
             address,
             obstacle: None,
+            last: None,
         }
     }
 }
@@ -41,7 +45,7 @@ impl Route {
         Self {
             places,
             at: 0,
-            failed: 0,
+            first: 0,
         }
     }
 
@@ -69,43 +73,86 @@ impl Route {
         self.places.len()
     }
 
-    /// What is tried next.
-    pub(super) fn target(&self) -> &Target {
-        &self.places[self.at].target
+    /// What is at one of the places.
+    pub(super) fn target(&self, place: usize) -> &Target {
+        &self.places[place].target
     }
 
-    /// What was tried works: a later failure begins a new round.
-    pub(super) fn arrive(&mut self) {
-        self.failed = 0;
+    /// The addresses that are tried in the next attempt, in their order: those that have not failed in this round.
+    pub(super) fn lanes(&self) -> Vec<Lane> {
+        let is_over = self.is_over();
+        self.from(self.at)
+            .filter(|&place| is_over || self.places[place].obstacle.is_none())
+            .map(|place| self.lane(place))
+            .collect()
+    }
+
+    /// All addresses but one, beginning with the one behind it.
+    pub(super) fn others(&self, place: usize) -> Vec<Lane> {
+        self.from(place).skip(1).map(|other| self.lane(other)).collect()
+    }
+
+    fn lane(&self, place: usize) -> Lane {
+        let Place { target, last, .. } = &self.places[place];
+        Lane {
+            place,
+            target: target.clone(),
+            behind: *last,
+        }
+    }
+
+    /// The first that is tried in the next attempt.
+    pub(super) fn next(&self) -> usize {
+        self.at
+    }
+
+    /// All places once, beginning with `place`.
+    fn from(&self, place: usize) -> impl Iterator<Item = usize> + use<> {
+        let len = self.places.len();
+        (place..place + len).map(move |at| at % len)
+    }
+
+    /// Which of the places behind an address is connected to, or failed last.
+    pub(super) fn note_spot(&mut self, place: usize, spot: Spot) {
+        self.places[place].last = Some(spot);
+    }
+
+    /// One works: a later failure begins a new round, behind it if it is its own.
+    pub(super) fn arrive(&mut self, place: usize) {
+        self.at = place;
+        self.first = place;
+        self.forget();
+    }
+
+    fn forget(&mut self) {
         self.places.iter_mut().for_each(|place| place.obstacle = None);
     }
 
-    /// What was tried, or worked until now, does not: goes on to the next address. Returns what is in the way, as far
-    /// as this round has shown.
-    pub(super) fn fail(&mut self, obstacle: Obstacle) -> Obstacle {
+    /// What was tried, or worked until now, does not. Returns what is in the way, as far as this round has shown.
+    pub(super) fn fail(&mut self, place: usize, obstacle: Obstacle) -> Obstacle {
         if self.is_over() {
-            self.arrive();
+            self.forget();
         }
-        self.places[self.at].obstacle = Some(obstacle);
-        self.at = (self.at + 1) % self.places.len();
-        self.failed += 1;
+        self.places[place].obstacle = Some(obstacle);
+        let mut rest = self.from(self.at);
+        self.at = rest
+            .find(|&at| self.places[at].obstacle.is_none())
+            .unwrap_or(self.first);
         self.obstacle()
     }
 
     /// Whether all addresses have failed in this round.
     pub(super) fn is_over(&self) -> bool {
-        self.failed == self.places.len()
+        self.places.iter().all(|place| place.obstacle.is_some())
     }
 
     /// What is in the way of those that have failed.
     fn obstacle(&self) -> Obstacle {
-        let len = self.places.len();
-        let first = self.at + len - self.failed;
-        let tried = (first..first + self.failed).map(|i| &self.places[i % len]);
+        let tried = self.from(self.first).map(|at| &self.places[at]);
         let obstacles: Vec<_> = tried
             .filter_map(|place| Some((&*place.address, place.obstacle.as_ref()?)))
             .collect();
-        match (&obstacles[..], len) {
+        match (&obstacles[..], self.places.len()) {
             ([(_, obstacle)], 1) => (*obstacle).clone(),
             (obstacles, _) => Obstacle::of_all(obstacles, self.is_over()),
         }
@@ -138,10 +185,15 @@ mod tests {
     }
 
     fn at(route: &Route) -> String {
-        match route.target() {
+        match route.target(route.at) {
             Target::Address(address) => address.to_string(),
             other => format!("{other:?}"),
         }
+    }
+
+    /// The one that is next fails.
+    fn fail(route: &mut Route, obstacle: Obstacle) -> Obstacle {
+        route.fail(route.at, obstacle)
     }
 
     #[test]
@@ -150,7 +202,7 @@ mod tests {
         let mut order = Vec::new();
         for _ in 0..7 {
             order.push((at(&route), route.is_over()));
-            route.fail(refused());
+            fail(&mut route, refused());
         }
         let expected = [
             ("mem:a", false),
@@ -167,42 +219,58 @@ mod tests {
     #[test]
     fn after_one_that_worked_a_round_begins_with_the_next() {
         let mut route = route(&["mem:a", "mem:b"]);
-        route.fail(refused());
+        fail(&mut route, refused());
         assert_eq!(at(&route), "mem:b");
-        route.arrive();
+        route.arrive(1);
         assert_eq!(at(&route), "mem:b");
-        route.fail(refused());
+        fail(&mut route, refused());
         assert_eq!((at(&route), route.is_over()), ("mem:a".to_owned(), false));
+    }
+
+    #[test]
+    fn a_round_whose_addresses_fail_out_of_order_ends_where_it_began() {
+        let mut route = route(&["mem:a", "mem:b", "mem:c"]);
+        let lanes = |lanes: Vec<Lane>| lanes.iter().map(|lane| lane.place).collect::<Vec<_>>();
+        route.arrive(1);
+        assert_eq!(lanes(route.others(1)), [2, 0]);
+        // Lost: the one behind it is next, and those that fail meanwhile are passed over.
+        route.fail(1, refused());
+        assert_eq!(lanes(route.lanes()), [2, 0]);
+        route.fail(0, refused());
+        assert_eq!(lanes(route.lanes()), [2]);
+        route.fail(2, refused());
+        assert!(route.is_over());
+        assert_eq!(lanes(route.lanes()), [1, 2, 0]);
     }
 
     #[test]
     fn the_obstacle_names_each_address_that_failed() {
         let mut route = route(&["mem:a", "mem:b"]);
         assert_eq!(&*route.name(), "mem:a, mem:b");
-        let first = route.fail(refused());
+        let first = fail(&mut route, refused());
         assert_eq!(
             first.error().message(),
             "mem:a: cannot connect: nobody listens there: connection refused"
         );
-        let both = route.fail(Obstacle::slow(Duration::from_secs(10)));
+        let both = fail(&mut route, Obstacle::slow(Duration::from_secs(10)));
         assert_eq!(
             both.error().to_string(),
             "UNAVAILABLE: mem:a: cannot connect: nobody listens there: connection refused; \
              mem:b: cannot connect: no answer within 10s"
         );
         // A new round forgets the one before.
-        assert!(!route.fail(refused()).error().message().contains("mem:b"));
+        assert!(!fail(&mut route, refused()).error().message().contains("mem:b"));
     }
 
     #[test]
     fn only_all_of_them_stand_in_the_way_for_good() {
         let mut route = route(&["mem:a", "mem:b"]);
-        assert!(!route.fail(rejected()).is_permanent());
-        let both = route.fail(rejected());
+        assert!(!fail(&mut route, rejected()).is_permanent());
+        let both = fail(&mut route, rejected());
         assert!(both.is_permanent());
         assert_eq!(both.error().code(), Code::FailedPrecondition);
-        route.fail(refused());
-        let both = route.fail(rejected());
+        fail(&mut route, refused());
+        let both = fail(&mut route, rejected());
         assert!(!both.is_permanent());
         assert_eq!(both.error().code(), Code::Unavailable);
     }
@@ -210,7 +278,7 @@ mod tests {
     #[test]
     fn one_address_is_named_by_the_error_itself() {
         let mut route = route(&["mem:a"]);
-        let obstacle = route.fail(refused());
+        let obstacle = fail(&mut route, refused());
         assert!(route.is_over());
         assert_eq!(
             obstacle.error().to_string(),

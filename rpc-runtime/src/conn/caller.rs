@@ -7,8 +7,8 @@
 use std::task::{Context, Poll};
 
 use super::{
-    Barrier, CallId, Cause, Connection, Failure, Flush, Life, PeerGoaway, PeerHello, Reply, Request, Shape,
-    State, Ticket, Time, Uncovered,
+    Barrier, CallId, Cause, Connection, Failure, Flush, Life, News, PeerGoaway, PeerHello, Reply, Request,
+    Shape, State, Ticket, Time, Uncovered,
     backlog::Passage,
     calls::UNFINISHED,
     credit::{CONTROL_BYTES, Lane, Wanted},
@@ -84,6 +84,22 @@ impl Connection {
     pub(crate) fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<Cause> {
         if let Life::Closed(cause) = &self.life {
             return Poll::Ready(cause.clone());
+        }
+        self.waiters.closed.register(cx, &mut self.woken);
+        Poll::Pending
+    }
+
+    /// Ready when the connection is closed, or when there are other than `known` doubts that its peer lives.
+    pub(crate) fn poll_news(&mut self, known: u32, cx: &mut Context<'_>) -> Poll<News> {
+        if matches!(self.life, Life::Closed(_)) {
+            return Poll::Ready(News::Closed);
+        }
+        let doubts = self.keep_alive.doubts();
+        if doubts != known {
+            return Poll::Ready(match doubts {
+                0 => News::Heard,
+                doubts => News::Doubts(doubts),
+            });
         }
         self.waiters.closed.register(cx, &mut self.woken);
         Poll::Pending

@@ -22,6 +22,10 @@ pub(super) struct KeepAlive {
     request_sent: bool,
     last_read: Time,
     last_written: Time,
+    /// The last id that was given to a request when bytes came last: nothing was read since a later one began.
+    last_heard: u64,
+    /// How many calls have missed their deadline without a byte since they began; none once one has come.
+    doubts: u32,
     theirs: TheirPings,
 }
 
@@ -41,9 +45,27 @@ impl KeepAlive {
     /// How many pings below the floor are one too many.
     const STRIKES: u32 = 3;
 
-    /// Bytes came.
-    pub(super) fn read(&mut self, now: Time) {
+    /// Bytes came, behind the request `last_id`. True if that ends doubts.
+    #[must_use]
+    pub(super) fn read(&mut self, now: Time, last_id: u64) -> bool {
         self.last_read = now;
+        self.last_heard = last_id;
+        std::mem::take(&mut self.doubts) > 0
+    }
+
+    /// The call `id` has missed its deadline. True if nothing was read since it began: then the peer may be gone.
+    ///
+    /// The floor never forbids to ask that at once: a request went, and a ping that went behind it is not answered.
+    #[must_use]
+    pub(super) fn missed(&mut self, id: u64) -> bool {
+        let is_doubt = id > self.last_heard;
+        self.doubts = self.doubts.saturating_add(u32::from(is_doubt));
+        is_doubt
+    }
+
+    /// How many doubts there are that the peer lives.
+    pub(super) fn doubts(&self) -> u32 {
+        self.doubts
     }
 
     /// Bytes went that had to wait, so the peer has taken earlier ones.
@@ -143,7 +165,7 @@ impl KeepAlive {
     }
 
     /// Whether a ping is not answered.
-    fn is_waiting(&self) -> bool {
+    pub(super) fn is_waiting(&self) -> bool {
         self.answered < self.sent
     }
 }

@@ -255,10 +255,26 @@ impl Connection {
             phase,
             executed,
         };
+        let is_missed = matches!(failure.cause, Cause::Deadline);
         self.calls.resolve(id, Err(failure), &mut self.woken);
         self.calls.forget_reply(id);
         self.forget_stream(id);
         self.withdraw(id);
+        if is_missed {
+            self.doubt(id, now);
+        }
+    }
+
+    /// The call `id` has missed its deadline: if nothing was read since it began, asks whether the peer lives.
+    fn doubt(&mut self, id: u64, now: Time) {
+        if !matches!(self.life, Life::Open) || !self.keep_alive.missed(id) {
+            return;
+        }
+        self.waiters.closed.wake(&mut self.woken);
+        let may_ask = self.keep_alive.allowed_at(self.peer_floor()) <= now;
+        if may_ask && !self.keep_alive.is_waiting() {
+            self.put_ping(now);
+        }
     }
 
     /// A call that was sent is no longer wanted.

@@ -467,6 +467,17 @@ impl fmt::Display for Cut {
     }
 }
 
+/// What is new of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum News {
+    /// So many calls have missed their deadline, and nothing was read since each began.
+    Doubts(u32),
+    /// Bytes have come: there is no doubt any more.
+    Heard,
+    /// It is over.
+    Closed,
+}
+
 /// Where a connection stands.
 #[derive(Clone, Debug)]
 #[non_exhaustive]

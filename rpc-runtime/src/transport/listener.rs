@@ -19,7 +19,7 @@ use tokio::{
     runtime::Handle,
 };
 
-use super::{Address, Incoming, Kind, Peer, Stream, memory::MemoryListener};
+use super::{Address, Incoming, Kind, Peer, Stream, memory::MemoryListener, resolve::resolve_to_bind};
 use crate::{
     Code, Error,
     runtime::{transport_error, unless_panics},
@@ -124,7 +124,7 @@ impl Listener {
         }
         let (socket, bound) = match address {
             Address::Tcp(host) => {
-                let socket = TcpListener::bind(host.as_str()).await?;
+                let socket = TcpListener::bind(&resolve_to_bind(host).await?[..]).await?;
                 let bound = Address::Tcp(socket.local_addr()?.to_string());
                 (Socket::Tcp(socket), bound)
             }
@@ -372,7 +372,12 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
-    use crate::transport::connect;
+    use crate::transport;
+
+    /// To the first place of an address.
+    async fn connect(address: &Address) -> io::Result<(Stream, Peer)> {
+        transport::connect(address, transport::find(address).await?[0]).await
+    }
 
     fn socket_path(name: &str) -> PathBuf {
         std::env::temp_dir().join(format!("rpc-{}-{name}", std::process::id()))

@@ -635,6 +635,20 @@ impl PainterSend<'_> {
         }
     }
 
+    /// Fails the call UNAVAILABLE, rather than wait, when its server is away.
+    pub fn fail_fast(self) -> Self {
+        Self {
+            call: self.call.fail_fast(),
+        }
+    }
+
+    /// Waits for a server that is away until the deadline, also if the client fails fast.
+    pub fn wait_for_ready(self) -> Self {
+        Self {
+            call: self.call.wait_for_ready(),
+        }
+    }
+
     /// Adds an entry that the handler can read.
     pub fn metadata(
         self,
@@ -757,6 +771,20 @@ impl PainterSendRecv<'_> {
     ) -> Self {
         Self {
             call: self.call.timeout(timeout),
+        }
+    }
+
+    /// Fails the call UNAVAILABLE, rather than wait, when its server is away.
+    pub fn fail_fast(self) -> Self {
+        Self {
+            call: self.call.fail_fast(),
+        }
+    }
+
+    /// Waits for a server that is away until the deadline, also if the client fails fast.
+    pub fn wait_for_ready(self) -> Self {
+        Self {
+            call: self.call.wait_for_ready(),
         }
     }
 

@@ -265,6 +265,20 @@ impl AtTheRootSend<'_> {
         }
     }
 
+    /// Fails the call UNAVAILABLE, rather than wait, when its server is away.
+    pub fn fail_fast(self) -> Self {
+        Self {
+            call: self.call.fail_fast(),
+        }
+    }
+
+    /// Waits for a server that is away until the deadline, also if the client fails fast.
+    pub fn wait_for_ready(self) -> Self {
+        Self {
+            call: self.call.wait_for_ready(),
+        }
+    }
+
     /// Adds an entry that the handler can read.
     pub fn metadata(
         self,
@@ -332,6 +346,20 @@ impl AtTheRootSendRecv<'_> {
     ) -> Self {
         Self {
             call: self.call.timeout(timeout),
+        }
+    }
+
+    /// Fails the call UNAVAILABLE, rather than wait, when its server is away.
+    pub fn fail_fast(self) -> Self {
+        Self {
+            call: self.call.fail_fast(),
+        }
+    }
+
+    /// Waits for a server that is away until the deadline, also if the client fails fast.
+    pub fn wait_for_ready(self) -> Self {
+        Self {
+            call: self.call.wait_for_ready(),
         }
     }
 
@@ -806,6 +834,20 @@ impl OrdersSend<'_> {
         }
     }
 
+    /// Fails the call UNAVAILABLE, rather than wait, when its server is away.
+    pub fn fail_fast(self) -> Self {
+        Self {
+            call: self.call.fail_fast(),
+        }
+    }
+
+    /// Waits for a server that is away until the deadline, also if the client fails fast.
+    pub fn wait_for_ready(self) -> Self {
+        Self {
+            call: self.call.wait_for_ready(),
+        }
+    }
+
     /// Adds an entry that the handler can read.
     pub fn metadata(
         self,
@@ -873,6 +915,20 @@ impl OrdersSendRecv<'_> {
     ) -> Self {
         Self {
             call: self.call.timeout(timeout),
+        }
+    }
+
+    /// Fails the call UNAVAILABLE, rather than wait, when its server is away.
+    pub fn fail_fast(self) -> Self {
+        Self {
+            call: self.call.fail_fast(),
+        }
+    }
+
+    /// Waits for a server that is away until the deadline, also if the client fails fast.
+    pub fn wait_for_ready(self) -> Self {
+        Self {
+            call: self.call.wait_for_ready(),
         }
     }
 
@@ -1189,6 +1245,20 @@ impl MoreSend<'_> {
         }
     }
 
+    /// Fails the call UNAVAILABLE, rather than wait, when its server is away.
+    pub fn fail_fast(self) -> Self {
+        Self {
+            call: self.call.fail_fast(),
+        }
+    }
+
+    /// Waits for a server that is away until the deadline, also if the client fails fast.
+    pub fn wait_for_ready(self) -> Self {
+        Self {
+            call: self.call.wait_for_ready(),
+        }
+    }
+
     /// Adds an entry that the handler can read.
     pub fn metadata(
         self,
@@ -1256,6 +1326,20 @@ impl MoreSendRecv<'_> {
     ) -> Self {
         Self {
             call: self.call.timeout(timeout),
+        }
+    }
+
+    /// Fails the call UNAVAILABLE, rather than wait, when its server is away.
+    pub fn fail_fast(self) -> Self {
+        Self {
+            call: self.call.fail_fast(),
+        }
+    }
+
+    /// Waits for a server that is away until the deadline, also if the client fails fast.
+    pub fn wait_for_ready(self) -> Self {
+        Self {
+            call: self.call.wait_for_ready(),
         }
     }
 

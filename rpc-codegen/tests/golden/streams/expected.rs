@@ -630,6 +630,20 @@ impl TapeSend<'_> {
         }
     }
 
+    /// Fails the call UNAVAILABLE, rather than wait, when its server is away.
+    pub fn fail_fast(self) -> Self {
+        Self {
+            call: self.call.fail_fast(),
+        }
+    }
+
+    /// Waits for a server that is away until the deadline, also if the client fails fast.
+    pub fn wait_for_ready(self) -> Self {
+        Self {
+            call: self.call.wait_for_ready(),
+        }
+    }
+
     /// Adds an entry that the handler can read.
     pub fn metadata(
         self,
@@ -694,6 +708,20 @@ impl TapeSendRecv<'_> {
     ) -> Self {
         Self {
             call: self.call.timeout(timeout),
+        }
+    }
+
+    /// Fails the call UNAVAILABLE, rather than wait, when its server is away.
+    pub fn fail_fast(self) -> Self {
+        Self {
+            call: self.call.fail_fast(),
+        }
+    }
+
+    /// Waits for a server that is away until the deadline, also if the client fails fast.
+    pub fn wait_for_ready(self) -> Self {
+        Self {
+            call: self.call.wait_for_ready(),
         }
     }
 
@@ -1259,6 +1287,20 @@ impl RecorderSend<'_> {
         }
     }
 
+    /// Fails the call UNAVAILABLE, rather than wait, when its server is away.
+    pub fn fail_fast(self) -> Self {
+        Self {
+            call: self.call.fail_fast(),
+        }
+    }
+
+    /// Waits for a server that is away until the deadline, also if the client fails fast.
+    pub fn wait_for_ready(self) -> Self {
+        Self {
+            call: self.call.wait_for_ready(),
+        }
+    }
+
     /// Adds an entry that the handler can read.
     pub fn metadata(
         self,
@@ -1318,6 +1360,20 @@ impl RecorderSendRecv<'_> {
     ) -> Self {
         Self {
             call: self.call.timeout(timeout),
+        }
+    }
+
+    /// Fails the call UNAVAILABLE, rather than wait, when its server is away.
+    pub fn fail_fast(self) -> Self {
+        Self {
+            call: self.call.fail_fast(),
+        }
+    }
+
+    /// Waits for a server that is away until the deadline, also if the client fails fast.
+    pub fn wait_for_ready(self) -> Self {
+        Self {
+            call: self.call.wait_for_ready(),
         }
     }
 

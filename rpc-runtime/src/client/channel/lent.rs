@@ -41,12 +41,14 @@ impl Channel {
             link: Arc::clone(link),
             peer: Arc::clone(&peer),
             baton: None,
+            place: 0,
             _hold: hold,
         });
         let stage = Stage::Open {
             connected,
             early: true,
             ready: Some(Instant::now()),
+            beside: None,
         };
         let mut state = State::new(Route::new(vec![place]), Backoff::new(fastrand::Rng::new()));
         state.stage = stage;

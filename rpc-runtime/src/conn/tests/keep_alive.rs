@@ -1,6 +1,7 @@
 //! Pings, their floor, silence, and a peer that takes nothing.
 
 use super::*;
+use crate::conn::News;
 use crate::frame::control::{Goaway, Pong, Reason};
 
 fn watchful() -> Settings {
@@ -75,6 +76,55 @@ fn peer_that_does_not_answer_is_dead() {
     assert!(text.contains("20s"), "{text}");
     assert!(call.poll(&mut pair.client.conn, now));
     assert_eq!(call.executed(), Executed::Maybe);
+}
+
+#[test]
+fn deadline_that_is_missed_in_silence_asks_at_once() {
+    let mut pair = Pair::with(watchful(), settings());
+    let mut call = pair.start(Call::new(b"x").deadline(ms(50)));
+    pair.settle();
+    pair.client.conn.handle_timeout(ms(50));
+    pair.client.transmit(ms(50));
+    assert!(call.poll(&mut pair.client.conn, ms(50)));
+    let news = |pair: &mut Pair, known| {
+        let mut cx = Context::from_waker(Waker::noop());
+        pair.client.conn.poll_news(known, &mut cx)
+    };
+    assert_eq!(news(&mut pair, 0), Poll::Ready(News::Doubts(1)));
+    assert!(news(&mut pair, 1).is_pending());
+    // What is heard ends the doubt.
+    pair.settle();
+    assert_eq!(pair.server.kinds()[1..], [Kind::Call, Kind::Cancel, Kind::Ping]);
+    assert_eq!(news(&mut pair, 1), Poll::Ready(News::Heard));
+    assert!(news(&mut pair, 0).is_pending());
+}
+
+#[test]
+fn peer_that_missed_a_deadline_in_silence_is_dead_when_it_does_not_answer() {
+    let mut pair = Pair::with(watchful(), settings());
+    let _call = pair.start(Call::new(b"x").deadline(secs(5)));
+    pair.settle();
+    pair.client.conn.handle_timeout(secs(5));
+    pair.client.transmit(secs(5));
+    assert_eq!(pair.client.conn.poll_timeout(), Some(secs(25)));
+}
+
+#[test]
+fn deadline_that_is_missed_while_the_peer_is_heard_of_asks_nothing() {
+    let mut pair = Pair::with(watchful(), settings());
+    let _call = pair.start(Call::new(b"x").deadline(ms(50)));
+    pair.settle();
+    let arrived = pair.server.accept(pair.now);
+    let other = pair.call(b"y");
+    let answered = pair.server.accept(pair.now);
+    pair.server.conn.reply(answered.id, &Bytes::new(), pair.now);
+    pair.settle();
+    drop(other);
+    pair.advance(ms(50));
+    assert_eq!(pair.server.count(Kind::Cancel), 1);
+    assert_eq!(pair.server.count(Kind::Ping), 0);
+    pair.server.conn.end(arrived.id, End::Dropped, pair.now);
+    pair.settle();
 }
 
 #[test]

@@ -1,0 +1,428 @@
+//! Race: one attempt to connect, at all addresses that may answer; the first that does wins.
+//!
+//! As RFC 8305 (Happy Eyeballs) has it: the next address begins [`STEP`] after the one before, or at once when that has
+//! failed, and none is given up for a later one that has begun. So an earlier address that answers promptly wins, and
+//! one that swallows everything costs a step.
+
+use std::{
+    collections::VecDeque,
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
+
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use super::{failure::Obstacle, keeper::Target};
+use crate::{
+    Peer,
+    conn::{Cause, Connection, Settings, Side},
+    driver::{Baton, Drive, Link},
+    runtime::{self, unless_panics},
+    server::{Callable, Callee},
+    transport::{self, Address, Spot, Stream},
+};
+
+/// How long an address has for itself before the next one is tried beside it.
+pub(super) const STEP: Duration = Duration::from_millis(250);
+
+/// What the attempts of a race have in common.
+pub(super) struct Course {
+    pub(super) settings: Arc<Settings>,
+    /// How long each address may take: to be looked up, to be connected to, and to shake hands.
+    pub(super) connect_timeout: Duration,
+    /// What the peer may call.
+    pub(super) services: Option<Arc<Callable>>,
+    /// The handshake in any case, where a name has several places.
+    pub(super) finish: Finish,
+}
+
+/// What it takes to win.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Finish {
+    /// A transport: calls go ahead of the handshake.
+    Transport,
+    /// The peer's HELLO.
+    Handshake,
+}
+
+/// One address that takes part.
+#[derive(Clone, Debug)]
+pub(super) struct Lane {
+    /// Its place in the route.
+    pub(super) place: usize,
+    pub(super) target: Target,
+    /// Which of the places that answer there did not work last: those behind it are tried first.
+    pub(super) behind: Option<Spot>,
+}
+
+/// An address on its way.
+struct Running {
+    lane: Lane,
+    /// Set when it begins.
+    deadline: Option<Instant>,
+    step: Duration,
+    finish: Finish,
+    /// How many tries are still to come or on their way.
+    open: usize,
+    /// What came of the others.
+    obstacles: Vec<(Spot, Obstacle)>,
+}
+
+/// What is tried at an address.
+#[derive(Clone, Copy)]
+enum Try {
+    Find,
+    Connect(Spot),
+}
+
+enum Came {
+    Found(Vec<Spot>),
+    Connected(Candidate),
+    Failed(Obstacle),
+}
+
+type Attempt<'a> = Pin<Box<dyn Future<Output = (usize, Try, Came)> + Send + 'a>>;
+
+impl Course {
+    /// Runs the race, and gives the winner; `failed` is told of each address that does not work, and which of its places
+    /// was tried last.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future ends all attempts, as the winner ends those of the others.
+    pub(super) async fn run(
+        &self,
+        lanes: Vec<Lane>,
+        mut failed: impl FnMut(usize, Option<Spot>, Obstacle),
+    ) -> Option<Winner> {
+        let mut running: Vec<_> = lanes
+            .into_iter()
+            .map(|lane| Running::new(lane, self.finish))
+            .collect();
+        let mut waiting: VecDeque<_> = running
+            .iter()
+            .map(|one| one.lane.first_try())
+            .enumerate()
+            .collect();
+        let mut attempts: Vec<Attempt<'_>> = Vec::new();
+        let mut next_at = Instant::now();
+        loop {
+            if attempts.is_empty() || next_at <= Instant::now() {
+                match waiting.pop_front() {
+                    Some((at, what)) => {
+                        let one = &mut running[at];
+                        next_at = Instant::now() + one.step;
+                        let deadline = one.deadline(self.connect_timeout);
+                        let attempt = self.attempt(one.lane.target.clone(), what, deadline, one.finish);
+                        attempts.push(Box::pin(async move { (at, what, attempt.await) }));
+                    }
+                    None if attempts.is_empty() => return None,
+                    None => {}
+                }
+            }
+            let until = (!waiting.is_empty()).then_some(next_at);
+            let Some((at, what, came)) = first(&mut attempts, until).await else {
+                continue;
+            };
+            let one = &mut running[at];
+            match (came, what) {
+                (Came::Found(spots), _) => {
+                    next_at = Instant::now();
+                    let spots = one.lane.in_order(spots);
+                    one.spread(spots.len(), self.connect_timeout);
+                    for spot in spots.into_iter().rev() {
+                        waiting.push_front((at, Try::Connect(spot)));
+                    }
+                }
+                (Came::Connected(candidate), Try::Connect(spot)) => {
+                    let place = one.lane.place;
+                    return Some(Winner {
+                        candidate,
+                        place,
+                        spot,
+                    });
+                }
+                // Looking up connects to nothing.
+                (Came::Connected(_), Try::Find) => {}
+                (Came::Failed(obstacle), what) => {
+                    next_at = Instant::now();
+                    if let Some((spot, obstacle)) = one.fail(what, obstacle) {
+                        failed(one.lane.place, spot, obstacle);
+                    }
+                }
+            }
+        }
+    }
+
+    async fn attempt(&self, target: Target, what: Try, deadline: Instant, finish: Finish) -> Came {
+        let spot = match what {
+            Try::Find => return self.find(&target, deadline).await,
+            Try::Connect(spot) => spot,
+        };
+        let connected = self.connect(&target, spot, deadline).await;
+        let mut candidate = match connected {
+            Ok(candidate) => candidate,
+            Err(obstacle) => return Came::Failed(obstacle),
+        };
+        if finish == Finish::Handshake {
+            if let Err(obstacle) = candidate.shake_hands().await {
+                return Came::Failed(obstacle);
+            }
+        }
+        Came::Connected(candidate)
+    }
+
+    async fn find(&self, target: &Target, deadline: Instant) -> Came {
+        let Target::Address(address) = target else {
+            return Came::Found(vec![Spot::Whole]);
+        };
+        match timeout_at(deadline, transport::find(address)).await {
+            Ok(Ok(spots)) => Came::Found(spots),
+            Ok(Err(error)) => Came::Failed(Obstacle::unresolved(address, error)),
+            Err(_) => Came::Failed(Obstacle::slow_to_resolve(address, self.connect_timeout)),
+        }
+    }
+
+    async fn connect(&self, target: &Target, spot: Spot, deadline: Instant) -> Result<Candidate, Obstacle> {
+        let Ok(reached) = timeout_at(deadline, reach(target, spot)).await else {
+            return Err(Obstacle::slow(self.connect_timeout));
+        };
+        let (stream, peer) = reached?;
+        Ok(self.launch(stream, peer, deadline))
+    }
+
+    /// Begins the handshake, for which there is what the transport has left of the time.
+    fn launch(&self, stream: Stream, peer: Peer, deadline: Instant) -> Candidate {
+        let left = deadline.saturating_duration_since(Instant::now());
+        // Milliseconds are enough to read, for errors tell it.
+        let left = Duration::from_millis(u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1));
+        let settings = Settings {
+            random: fastrand::u32(..),
+            handshake_timeout: left.min(self.settings.handshake_timeout),
+            ..Settings::clone(&self.settings)
+        };
+        stream.give_up_after(settings.unacknowledged());
+        let link = Link::new(Connection::new(Side::Connector, settings));
+        let baton = Baton::new(stream, Arc::clone(&link), self.settings.max_frame);
+        let address = peer.address_arc();
+        let services = self.services.as_ref();
+        let callee = services.and_then(|services| services.serve(Arc::clone(&link), peer, &baton));
+        if callee.is_none() {
+            tokio::spawn(Drive::new(Arc::clone(&baton)));
+        }
+        Candidate {
+            link,
+            baton,
+            peer: address,
+            callee,
+            hello_by: Instant::now() + left,
+            is_on_its_own: false,
+        }
+    }
+}
+
+impl Lane {
+    /// A host may have several places; elsewhere there is nothing to find.
+    fn first_try(&self) -> Try {
+        match &self.target {
+            Target::Address(Address::Tcp(_)) => Try::Find,
+            _ => Try::Connect(Spot::Whole),
+        }
+    }
+
+    /// All of `spots`, those behind the one that did not work first.
+    fn in_order(&self, mut spots: Vec<Spot>) -> Vec<Spot> {
+        let behind = self
+            .behind
+            .and_then(|last| spots.iter().position(|spot| *spot == last));
+        if let Some(at) = behind {
+            spots.rotate_left(at + 1);
+        }
+        spots
+    }
+}
+
+impl Running {
+    fn new(lane: Lane, finish: Finish) -> Self {
+        Self {
+            lane,
+            deadline: None,
+            step: STEP,
+            finish,
+            open: 1,
+            obstacles: Vec::new(),
+        }
+    }
+
+    /// When all its tries are over, of which the first begins now if none has.
+    fn deadline(&mut self, connect_timeout: Duration) -> Instant {
+        *self.deadline.get_or_insert_with(|| {
+            let now = Instant::now();
+            now.checked_add(connect_timeout).unwrap_or_else(|| now + FAR)
+        })
+    }
+
+    /// It has so many places, all of which are to be tried within its time.
+    fn spread(&mut self, spots: usize, connect_timeout: Duration) {
+        self.open = spots;
+        if spots > 1 {
+            self.finish = Finish::Handshake;
+        }
+        let share = u32::try_from(spots).unwrap_or(u32::MAX).saturating_add(1);
+        self.step = STEP.min(connect_timeout / share);
+    }
+
+    /// One try has failed: if it was the last, tells what is in the way, and which place was tried last.
+    fn fail(&mut self, what: Try, obstacle: Obstacle) -> Option<(Option<Spot>, Obstacle)> {
+        let Try::Connect(spot) = what else {
+            return Some((None, obstacle));
+        };
+        self.obstacles.push((spot, obstacle));
+        self.open -= 1;
+        if self.open > 0 {
+            return None;
+        }
+        Some((Some(spot), Obstacle::of_spots(&self.obstacles)))
+    }
+}
+
+/// Waits for the first of `attempts` that ends, the earlier one of two; none when it is `until`.
+async fn first(attempts: &mut Vec<Attempt<'_>>, until: Option<Instant>) -> Option<(usize, Try, Came)> {
+    let mut timer = pin!(until.map(sleep_until));
+    poll_fn(|cx| {
+        for at in 0..attempts.len() {
+            if let Poll::Ready(ended) = attempts[at].as_mut().poll(cx) {
+                drop(attempts.remove(at));
+                return Poll::Ready(Some(ended));
+            }
+        }
+        match timer.as_mut().as_pin_mut() {
+            Some(timer) => timer.poll(cx).map(|()| None),
+            None => Poll::Pending,
+        }
+    })
+    .await
+}
+
+/// Brings a transport about, and tells who is at its other end.
+async fn reach(target: &Target, spot: Spot) -> Result<(Stream, Peer), Obstacle> {
+    let reached = match target {
+        Target::Address(address) => unless_panics(transport::connect(address, spot))
+            .await
+            .map_err(|panic| Obstacle::refused(&runtime::transport_error(&panic)))?,
+        Target::Custom(connector, address) => unless_panics(connector.connect(address))
+            .await
+            .map_err(|panic| Obstacle::panicked(&panic))?,
+        Target::InProcess(server) => {
+            let (ours, theirs) = transport::pair();
+            server.accept(theirs).map_err(|error| Obstacle::refused(&error))?;
+            return Ok((ours, Peer::in_process()));
+        }
+        // No channel of this kind makes attempts.
+        Target::Lent => return Err(Obstacle::of(&Cause::Closed)),
+        // Every call fails before it comes to this.
+        Target::Bad(error) => return Err(Obstacle::refused(error)),
+    };
+    reached.map_err(Obstacle::unreachable)
+}
+
+/// The one that has won.
+pub(super) struct Winner {
+    pub(super) candidate: Candidate,
+    /// Its address, by its place in the route.
+    pub(super) place: usize,
+    pub(super) spot: Spot,
+}
+
+/// A connection that may win. When it is dropped before that, it ends: nothing was sent on it but a HELLO.
+pub(super) struct Candidate {
+    pub(super) link: Arc<Link>,
+    pub(super) baton: Arc<Baton<Stream>>,
+    /// The address of the peer.
+    pub(super) peer: Arc<str>,
+    callee: Option<Callee>,
+    /// When the time for the handshake is over.
+    hello_by: Instant,
+    /// Whether somebody looks after it, or it ends by itself.
+    is_on_its_own: bool,
+}
+
+impl Candidate {
+    /// Waits for the peer's HELLO.
+    pub(super) async fn shake_hands(&mut self) -> Result<(), Obstacle> {
+        let ready = poll_fn(|cx| self.link.with(|conn, _| conn.poll_ready(cx))).await;
+        ready.map_err(|cause| {
+            // It says so to the peer.
+            self.is_on_its_own = true;
+            Obstacle::of_handshake(&cause, self.hello_by <= Instant::now())
+        })
+    }
+
+    /// It is wanted: whoever calls looks after it from now on.
+    pub(super) fn keep(&mut self) -> Option<Callee> {
+        self.is_on_its_own = true;
+        self.callee.take()
+    }
+}
+
+impl Drop for Candidate {
+    fn drop(&mut self) {
+        if self.is_on_its_own {
+            return;
+        }
+        // A peer that has said HELLO is told; another might never be heard of.
+        let is_ready = self.link.look(|conn| conn.peer_hello().is_some());
+        if is_ready {
+            self.link.with(|conn, now| conn.close(now));
+        } else {
+            self.baton.cut("another address answered first");
+        }
+    }
+}
+
+/// No attempt takes so long.
+const FAR: Duration = Duration::from_secs(365 * 24 * 3600);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spots(ports: &[u16]) -> Vec<Spot> {
+        let spot = |port: &u16| Spot::Socket(([127, 0, 0, 1], *port).into());
+        ports.iter().map(spot).collect()
+    }
+
+    #[test]
+    fn the_places_of_a_name_are_tried_behind_the_one_that_did_not_work() {
+        let lane = |behind: Option<Spot>| Lane {
+            place: 0,
+            target: Target::Lent,
+            behind,
+        };
+        let last = |port| lane(Some(spots(&[port])[0]));
+        assert_eq!(lane(None).in_order(spots(&[1, 2, 3])), spots(&[1, 2, 3]));
+        assert_eq!(last(1).in_order(spots(&[1, 2, 3])), spots(&[2, 3, 1]));
+        assert_eq!(last(3).in_order(spots(&[1, 2, 3])), spots(&[1, 2, 3]));
+        // The name has moved.
+        assert_eq!(last(9).in_order(spots(&[1, 2, 3])), spots(&[1, 2, 3]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn all_places_of_a_name_have_their_turn_within_its_time() {
+        let short = Duration::from_millis(100);
+        let lane = Lane {
+            place: 0,
+            target: Target::Lent,
+            behind: None,
+        };
+        let mut running = Running::new(lane, Finish::Transport);
+        running.spread(4, short);
+        assert!(running.step * 4 < short);
+        assert_eq!(running.finish, Finish::Handshake);
+        running.spread(1, Duration::from_secs(10));
+        assert_eq!(running.step, STEP);
+    }
+}
