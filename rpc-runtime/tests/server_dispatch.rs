@@ -298,7 +298,8 @@ async fn an_unknown_procedure_is_not_executed_and_named() {
         (Code::Unimplemented, Executed::No)
     );
     assert!(
-        error.message().contains("0x0000000000000063") && error.message().contains("lab.v1.Lab"),
+        error.message().contains("no procedure lab.v1.Lab/nowhere: ")
+            && error.message().ends_with("It serves lab.v1.Lab"),
         "{error}"
     );
 }
