@@ -71,6 +71,7 @@ mod memory;
 mod metadata;
 mod priority;
 mod report;
+mod run;
 mod server;
 mod service;
 #[cfg(feature = "sim")]
@@ -96,6 +97,7 @@ pub use priority::Priority;
 pub use prost::Message;
 pub use prost_types;
 pub use report::DrainReport;
+pub use run::run;
 pub use server::{Server, ServerBuilder, ServerHandle};
 pub use service::{Handler, Incoming, Out, Procedure, Requests, Service, stream};
 pub use status::{Code, Status};
