@@ -6,7 +6,6 @@ use clap::Parser;
 use demo_api::demo::kv::v1::KvServer;
 use demo_server::Store;
 use rpc_runtime::{DrainReport, Error, Limits, Server, TerminatePolicy};
-use tokio::runtime::Runtime;
 use tracing_subscriber::EnvFilter;
 
 /// Serves the Kv demo until it is terminated: by a client, by SIGTERM, or by Ctrl-C.
@@ -58,26 +57,19 @@ fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .init();
-    let runtime = match Runtime::new() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("error: cannot start the runtime: {error}");
-            return ExitCode::from(5);
+    // Ends even when a handler blocks its thread for ever.
+    rpc_runtime::run(async {
+        match serve(args).await {
+            Ok(report) => {
+                eprintln!("terminated: {report}");
+                report.exit_code()
+            }
+            Err(error) => {
+                eprintln!("error: {error}");
+                ExitCode::from(5)
+            }
         }
-    };
-    let result = runtime.block_on(serve(args));
-    // A handler that blocks its thread must not keep the process alive.
-    runtime.shutdown_timeout(Duration::from_secs(1));
-    match result {
-        Ok(report) => {
-            eprintln!("terminated: {report}");
-            ExitCode::from(if report.is_clean() { 0 } else { 6 })
-        }
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::from(5)
-        }
-    }
+    })
 }
 
 async fn serve(args: Args) -> Result<DrainReport, Error> {

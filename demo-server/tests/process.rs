@@ -143,6 +143,20 @@ async fn a_client_without_a_processor_is_told_what_became_of_its_sends() {
 }
 
 #[tokio::test(crate = "gate")]
+async fn handler_that_blocks_for_ever_does_not_keep_the_process() {
+    let mut server = Process::start(&["--listen", "tcp://127.0.0.1:0", "--drain-timeout", "0"]);
+    let kv = KvClient::connect(server.address().await).await.unwrap();
+    kv.send().block(u32::MAX).await.unwrap();
+    kv.barrier().await.unwrap();
+    // The reply of a call behind it says that its thread has it, for there is one for each.
+    kv.send_recv().block(0).await.unwrap();
+    server.signal("-TERM").await;
+    let (code, _, stderr) = server.end().await;
+    assert_eq!(code, 6, "{stderr}");
+    assert!(stderr.contains("1 stuck, 0 starved"), "{stderr}");
+}
+
+#[tokio::test(crate = "gate")]
 async fn taken_port_is_one_clear_line() {
     let mut first = Process::start(&["--listen", "tcp://127.0.0.1:0"]);
     let address = first.address().await;

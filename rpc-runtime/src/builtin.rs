@@ -161,6 +161,7 @@ impl From<DrainReport> for TerminateReply {
             one_way_dropped: report.one_way_dropped(),
             stuck: report.stuck(),
             clean: report.is_clean(),
+            starved: report.starved(),
         }
     }
 }
@@ -168,6 +169,7 @@ impl From<DrainReport> for TerminateReply {
 impl From<TerminateReply> for DrainReport {
     fn from(reply: TerminateReply) -> Self {
         Self::new(reply.completed, reply.aborted, reply.one_way_dropped, reply.stuck)
+            .with_starved(reply.starved)
     }
 }
 

@@ -79,6 +79,9 @@ impl Server {
     /// From then on it takes no more calls, and gives those that are open the drain timeout to end. It returns no
     /// later than 3 s after that, even with stuck peers and handlers, while a worker of the runtime is free.
     ///
+    /// A `blocking` handler that never returns keeps a runtime from being dropped, and so a `#[tokio::main]` from returning:
+    /// see [`run`](crate::run).
+    ///
     /// # Errors
     ///
     /// INTERNAL if the OS refuses to tell of signals; FAILED_PRECONDITION in a runtime without IO, which signals

@@ -1,12 +1,14 @@
 //! Service: what a generated server implements; routing by procedure.
 
 mod incoming;
+mod panicked;
 mod replies;
 mod requests;
 mod stream;
 
 use std::{future::Future, pin::Pin, sync::Arc};
 
+pub(crate) use self::panicked::WORKER;
 pub use self::{
     incoming::Incoming,
     replies::Replies,

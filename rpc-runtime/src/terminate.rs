@@ -1,6 +1,7 @@
-//! TerminatePolicy and signals: who may stop a server. The only file that knows the signals of the OS.
+//! TerminatePolicy and signals: who may stop a server. Only its folder knows the signals of the OS.
 
 mod audit;
+mod signals;
 
 use std::{
     fmt,
@@ -8,10 +9,11 @@ use std::{
     sync::Arc,
 };
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
-
-pub(crate) use self::audit::{Asker, Audit, Decision, Wish};
-use crate::{Code, Context, Error, Transport, transport::own_uid};
+pub(crate) use self::{
+    audit::{Asker, Audit, Decision, Wish},
+    signals::{Signals, ignore_signals},
+};
+use crate::{Context, Transport, transport::own_uid};
 
 /// Which peers may terminate a server.
 ///
@@ -130,46 +132,5 @@ impl fmt::Debug for TerminatePolicy {
             Rule::Disabled => "TerminatePolicy::disabled",
             Rule::Custom(_) => "TerminatePolicy::custom",
         })
-    }
-}
-
-/// SIGTERM and Ctrl-C.
-#[derive(Debug)]
-pub(crate) struct Signals {
-    term: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    /// Listens for both, from now on; the process no longer ends by them.
-    ///
-    /// # Errors
-    ///
-    /// INTERNAL if the OS refuses.
-    pub(crate) fn listen() -> Result<Self, Error> {
-        let listen = |kind| {
-            signal(kind)
-                .map_err(|error| Error::local(Code::Internal, "cannot listen for signals").with_source(error))
-        };
-        Ok(Self {
-            term: listen(SignalKind::terminate())?,
-            interrupt: listen(SignalKind::interrupt())?,
-        })
-    }
-
-    /// Waits for the next one; its name.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future loses no signal.
-    pub(crate) async fn next(&mut self) -> &'static str {
-        std::future::poll_fn(|cx| {
-            use std::task::Poll;
-            if self.term.poll_recv(cx).is_ready() {
-                return Poll::Ready("SIGTERM");
-            }
-            self.interrupt.poll_recv(cx).map(|_| "SIGINT")
-        })
-        .await
     }
 }

@@ -191,6 +191,45 @@ async fn peers_that_do_not_read_or_do_not_finish_their_hello_hold_no_drain_up() 
 }
 
 #[test]
+fn a_handler_that_no_thread_has_time_for_is_starved_and_not_stuck() {
+    let servers = Builder::new_multi_thread()
+        .worker_threads(3)
+        .enable_all()
+        .build()
+        .unwrap();
+    let lab = Lab::default();
+    let server = servers.block_on(lab.serve_with("mem:drain-starved", short));
+    servers.block_on(async {
+        let client = server.client().await;
+        let open = start(&client, &WAIT_AGAIN, "behind");
+        lab.logged("behind began").await;
+        // What a task wakes lies where no other worker takes it, until the task's poll ends. The first wake may have met the
+        // handler in a poll.
+        let task = lab.clone();
+        tokio::spawn(async move {
+            for _ in 0..100 {
+                task.wake();
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            task.block("a task".to_owned());
+        });
+        lab.logged("a task began").await;
+        server.handle.abort();
+        let report = server.report().await;
+        assert_eq!(
+            (report.aborted(), report.stuck(), report.starved()),
+            (1, 0, 1),
+            "{report}"
+        );
+        assert!(!report.is_clean());
+        within(open).await.unwrap().unwrap_err();
+        assert!(!lab.log().contains(&"behind dropped".to_owned()));
+        lab.release();
+        lab.logged("behind dropped").await;
+    });
+}
+
+#[test]
 fn a_call_that_no_thread_was_free_for_never_ran() {
     let servers = Builder::new_multi_thread()
         .worker_threads(2)
@@ -331,7 +370,7 @@ async fn those_who_wait_to_be_accepted_are_told_and_not_reset() {
     }
     assert_eq!(
         server.report().await.to_string(),
-        "drained: 0 completed, 0 aborted, 0 one-ways dropped, 0 stuck"
+        "drained: 0 completed, 0 aborted, 0 one-ways dropped, 0 stuck, 0 starved"
     );
 }
 

@@ -3,11 +3,22 @@
 mod gate;
 mod lab;
 
-use std::{process::Command, sync::Arc};
+use std::{
+    process::{Command, ExitCode, Stdio},
+    sync::Arc,
+    time::Duration,
+};
 
 use lab::{audit::Logged, *};
-use rpc_runtime::{Client, TerminatePolicy};
-use tokio::sync::{Barrier, Mutex};
+use rpc_runtime::{
+    Client, Context, DrainReport, Error, Handler, Incoming, Procedure, Server, Service, TerminatePolicy,
+};
+use tokio::{
+    io::{AsyncBufReadExt, BufReader, Lines},
+    process::{Child, ChildStdout},
+    runtime::Runtime,
+    sync::{Barrier, Mutex},
+};
 
 /// Held by each test: a signal is for all servers of the process.
 static PROCESS: Mutex<()> = Mutex::const_new(());
@@ -119,12 +130,179 @@ async fn a_hundred_terminates_a_signal_and_handles_are_one_drain() {
     }
 }
 
+#[tokio::test(crate = "gate")]
+async fn a_process_whose_main_waits_for_a_blocking_handler_ends_by_the_next_signal() {
+    for (name, code) in [("-TERM", 143), ("-INT", 130)] {
+        let mut server = Process::start("main").await;
+        server.kill(name);
+        let report = server.line("drained: ").await;
+        assert_eq!(
+            report,
+            "0 completed, 1 aborted, 0 one-ways dropped, 1 stuck, 0 starved"
+        );
+        let ended = async {
+            loop {
+                if let Some(status) = server.child.try_wait().unwrap() {
+                    return status;
+                }
+                // One that comes right behind the drain is meant for the server.
+                server.kill(name);
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        assert_eq!(within(ended).await.code(), Some(code));
+    }
+}
+
+#[tokio::test(crate = "gate")]
+async fn a_program_under_run_ends_with_its_reports_exit_code_though_a_handler_blocks() {
+    let mut server = Process::start("run").await;
+    server.kill("-TERM");
+    assert_eq!(within(server.child.wait()).await.unwrap().code(), Some(6));
+}
+
+#[tokio::test(crate = "gate")]
+async fn a_signal_while_a_program_under_run_ends_does_not_change_its_exit_code() {
+    let mut server = Process::start("run").await;
+    server.kill("-TERM");
+    let ended = async {
+        loop {
+            if let Some(status) = server.child.try_wait().unwrap() {
+                return status;
+            }
+            server.kill("-TERM");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    assert_eq!(within(ended).await.code(), Some(6));
+}
+
+/// What the processes of the tests above run; nothing in this one.
+#[test]
+fn child() {
+    let Ok(kind) = std::env::var(CHILD) else {
+        return;
+    };
+    let code = if kind == "main" {
+        // As `#[tokio::main]` does.
+        let runtime = Runtime::new().unwrap();
+        let report = runtime.block_on(serve()).unwrap();
+        println!("{report}");
+        drop(runtime);
+        report.exit_code()
+    } else {
+        rpc_runtime::run(serve())
+    };
+    let code = [0, 6].into_iter().find(|known| code == ExitCode::from(*known));
+    std::process::exit(code.map_or(1, i32::from));
+}
+
+async fn serve() -> Result<DrainReport, Error> {
+    let builder = Server::builder().service(Sleeper).listen("tcp://127.0.0.1:0");
+    let server = builder.drain_timeout(Duration::ZERO).bind().await?;
+    println!("listening {}", server.addresses()[0]);
+    server.serve().await
+}
+
+static SLEEP_FOR_EVER: Procedure = Procedure::new("sleeper.v1.Sleeper/rpc_sleep", 1).blocking();
+
+/// Says that it began, and sleeps on its thread.
+struct Sleeper;
+
+impl Service for Sleeper {
+    fn name(&self) -> &'static str {
+        "sleeper.v1.Sleeper"
+    }
+
+    fn procedures(&self) -> &'static [Procedure] {
+        std::slice::from_ref(&SLEEP_FOR_EVER)
+    }
+
+    fn call(&self, _: usize, call: Incoming) -> Handler {
+        call.handle(|_: Context, (): ()| async {
+            println!("began");
+            loop {
+                std::thread::sleep(LONG);
+            }
+            #[expect(unreachable_code, reason = "the type")]
+            Ok(())
+        })
+    }
+}
+
+/// A process of this binary that serves, with a handler that sleeps; it does not outlive the test.
+struct Process {
+    child: Child,
+    stdout: Lines<BufReader<ChildStdout>>,
+    /// Its call is open.
+    _client: Client,
+}
+
+impl Process {
+    async fn start(kind: &str) -> Self {
+        let mut child = tokio::process::Command::new(std::env::current_exe().unwrap())
+            .args(["child", "--exact", "--nocapture"])
+            .env(CHILD, kind)
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap()).lines();
+        let client = Client::connect(line(&mut stdout, "listening ").await)
+            .await
+            .unwrap();
+        let call = client.clone();
+        tokio::spawn(async move {
+            call.call()
+                .timeout(None)
+                .send_recv::<_, ()>(&SLEEP_FOR_EVER, ())
+                .await
+        });
+        line(&mut stdout, "began").await;
+        Self {
+            child,
+            stdout,
+            _client: client,
+        }
+    }
+
+    fn kill(&self, name: &str) {
+        if let Some(pid) = self.child.id() {
+            kill(name, pid);
+        }
+    }
+
+    async fn line(&mut self, prefix: &str) -> String {
+        line(&mut self.stdout, prefix).await
+    }
+}
+
+/// The rest of the next line that begins so; the test harness of the process writes lines, too.
+async fn line(lines: &mut Lines<BufReader<ChildStdout>>, prefix: &str) -> String {
+    let found = async {
+        loop {
+            let line = lines.next_line().await.unwrap().expect("the process has ended");
+            // The harness does not end its line before a test.
+            if let Some((_, rest)) = line.split_once(prefix) {
+                return rest.to_owned();
+            }
+        }
+    };
+    within(found).await
+}
+
 fn signal(name: &str) {
+    kill(name, std::process::id());
+}
+
+fn kill(name: &str, pid: u32) {
     let status = Command::new("kill")
-        .args([name, &std::process::id().to_string()])
+        .args([name, &pid.to_string()])
         .status()
         .unwrap();
     assert!(status.success());
 }
+
+const CHILD: &str = "RPC_SIGNALS_CHILD";
 
 const HUNDRED: usize = 100;

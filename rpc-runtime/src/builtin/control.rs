@@ -28,6 +28,9 @@ pub struct TerminateReply {
     /// Whether everything ended by itself.
     #[prost(bool, tag = "5")]
     pub clean: bool,
+    /// How many handlers could not be dropped, for no thread of the server had time for them.
+    #[prost(uint64, tag = "6")]
+    pub starved: u64,
 }
 
 static CONTROL_PROCEDURES: [crate::codegen::Procedure; 2] = [

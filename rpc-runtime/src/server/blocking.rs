@@ -3,8 +3,8 @@
 use std::{
     future::{Future, poll_fn},
     pin::pin,
-    sync::{Arc, Mutex, PoisonError},
-    task::{Context, Poll},
+    sync::{Arc, Condvar, Mutex, PoisonError},
+    task::{Context, Poll, Wake, Waker},
 };
 
 use tokio::{runtime::Handle, sync::oneshot};
@@ -26,14 +26,56 @@ pub(super) fn spawn(runtime: &Handle, task: HandlerTask) {
     let place = Place(Arc::new(Mutex::new(Some(task))));
     let (begins, begun) = oneshot::channel::<()>();
     runtime.spawn(watch(place.clone(), begun));
-    let handle = runtime.clone();
     runtime.spawn_blocking(move || {
         let task = place.take();
         drop(begins);
         if let Some(task) = task {
-            handle.block_on(task);
+            park_on(task);
         }
     });
+}
+
+/// Runs a future on this thread to its end.
+///
+/// `Handle::block_on` does the same and marks the thread as one that drives tasks: there tokio lets nobody block, and
+/// `Runtime::block_on`, `blocking_recv`, `blocking_lock` and the drop of a runtime panic. Here all that works which works
+/// in `spawn_blocking`. For the same reason polls have no budget of tokio's: a library that polls by an executor of its
+/// own, such as `futures::executor::block_on`, would spin for ever once the budget is used up.
+fn park_on(future: impl Future<Output = ()>) {
+    let parker = Arc::new(Parker::default());
+    let waker = Waker::from(Arc::clone(&parker));
+    let mut cx = Context::from_waker(&waker);
+    let mut future = pin!(future);
+    while future.as_mut().poll(&mut cx).is_pending() {
+        parker.park();
+    }
+}
+
+/// Lets a thread sleep until it is woken. Not `thread::park`, of which the handler's own code may make use.
+#[derive(Default)]
+struct Parker {
+    is_woken: Mutex<bool>,
+    wake: Condvar,
+}
+
+impl Parker {
+    /// Returns at once if it was woken since it was here last.
+    fn park(&self) {
+        let is_woken = self.is_woken.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_woken = self.wake.wait_while(is_woken, |is_woken| !*is_woken);
+        *is_woken.unwrap_or_else(PoisonError::into_inner) = false;
+    }
+}
+
+impl Wake for Parker {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        *self.is_woken.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.wake.notify_one();
+    }
 }
 
 /// Drops a handler that nobody wants any more, unless it begins before.

@@ -103,7 +103,9 @@ impl ServerBuilder {
 
     /// Whether SIGTERM and Ctrl-C drain the server, and a second one gives open calls no more time. Default: yes.
     ///
-    /// The process then no longer ends by the first one of them, not even after the server has.
+    /// Both belong to the process: they go to all of its servers that obey them. When the last one has ended, a signal ends the
+    /// process at once, with exit code 143 or 130; for a second, one is taken as a repetition and ignored. Say no if the
+    /// program handles signals itself, and call [`ServerHandle::drain`](crate::ServerHandle::drain).
     pub fn signals(mut self, obey: bool) -> Self {
         self.signals = obey;
         self

@@ -46,6 +46,7 @@ async fn run(mut ending: Ending) {
         announce(one.link(), left);
     }
     server.set_phase(Phase::Announced);
+    let mut blocked = vec![0; served.len()];
     let over = until(end.as_mut(), server.aborted());
     if until(over, all_drained(&served)).await.is_none() {
         let open: usize = served
@@ -56,10 +57,9 @@ async fn run(mut ending: Ending) {
         for one in &served {
             one.link().with(|conn, now| conn.abort_calls(now));
         }
-        // Handlers are dropped at their next await; one that blocks does not get there.
-        until(sleep(GRACE), all_drained(&served)).await;
+        grace(&served, &mut blocked).await;
     }
-    let report = report(&served);
+    let report = report(&served, &blocked);
     tracing::info!(%report, clean = report.is_clean(), "drain: handlers are done");
     ending.report = report.clone();
     server.set_phase(Phase::Drained(report));
@@ -120,22 +120,49 @@ async fn all_closed(served: &[Arc<Served>]) {
     }
 }
 
-fn report(served: &[Arc<Served>]) -> DrainReport {
-    let (mut completed, mut aborted, mut one_way_dropped, mut stuck) = (0, 0, 0, 0);
-    for one in served {
+/// Waits until all handlers are gone, but not for long: they are dropped at their next await, and one that blocks does not
+/// get there. `blocked` is how many of each connection have been in a poll for a while.
+async fn grace(served: &[Arc<Served>], blocked: &mut [u64]) {
+    // A timer that is late, because the machine stood still or every worker was blocked, blames nobody: handlers have the
+    // other steps.
+    for step in 1..=STEPS {
+        if until(sleep(GRACE / STEPS), all_drained(served)).await.is_some() {
+            return;
+        }
+        // A single look may hit a poll that is about to end.
+        for (blocked, one) in blocked.iter_mut().zip(served) {
+            let polls = one.watch().polls();
+            *blocked = if step + LOOKS > STEPS + 1 {
+                polls.min(*blocked)
+            } else {
+                polls
+            };
+        }
+    }
+}
+
+fn report(served: &[Arc<Served>], blocked: &[u64]) -> DrainReport {
+    let (mut completed, mut aborted, mut one_way_dropped, mut stuck, mut starved) = (0, 0, 0, 0, 0);
+    for (one, blocked) in served.iter().zip(blocked) {
         let (tally, running) = one.link().with(|conn, _| (conn.tally(), conn.running_handlers()));
         completed += tally.completed;
         aborted += tally.aborted;
         one_way_dropped += tally.one_way_dropped;
-        stuck += running as u64;
+        let blocked = (running as u64).min(*blocked);
+        stuck += blocked;
+        starved += running as u64 - blocked;
     }
-    DrainReport::new(completed, aborted, one_way_dropped, stuck)
+    DrainReport::new(completed, aborted, one_way_dropped, stuck).with_starved(starved)
 }
 
 /// How long the accept loops may take to close their listeners; they do it at once if a worker is free.
 const CLOSE_LISTENERS: Duration = Duration::from_millis(90);
 /// How long handlers may take to be dropped when the drain's time is over.
 const GRACE: Duration = Duration::from_millis(900);
+/// How many timers that time is made of.
+const STEPS: u32 = 9;
+/// At so many of the last steps a handler has to be in a poll to count as one that blocks its thread.
+const LOOKS: u32 = 3;
 /// How long connections may take beyond the drain's time to write their last replies and to be closed by their peers: 1 s
 /// each.
 const CLOSE: Duration = Duration::from_secs(2);

@@ -56,6 +56,8 @@ pub(super) struct Watch {
     /// How many polls of handlers in tasks of their own have begun and ended.
     begun: AtomicU32,
     ended: AtomicU32,
+    /// How many dispatchers have lost their turn and are still in the poll for which they lost it.
+    late: AtomicU32,
     /// The last poke that a worker has answered.
     answered: AtomicU32,
     /// Whether the monitor looks at this watch.
@@ -74,10 +76,24 @@ impl Watch {
     /// Ends a first poll; the dispatcher's next turn, or none if the monitor has given its turn away.
     pub(super) fn end(&self, turn: u64) -> Option<u64> {
         let next = turn + 2;
-        self.turn
-            .compare_exchange(turn + 1, next, Ordering::SeqCst, Ordering::SeqCst)
-            .ok()
-            .map(|_| next)
+        let ended = self
+            .turn
+            .compare_exchange(turn + 1, next, Ordering::SeqCst, Ordering::SeqCst);
+        if ended.is_err() {
+            self.late.fetch_sub(1, Ordering::SeqCst);
+        }
+        ended.ok().map(|_| next)
+    }
+
+    /// How many polls of handlers have begun and not ended. Not more than there are, should some begin and end meanwhile.
+    pub(super) fn polls(&self) -> u64 {
+        let begun = self.begun.load(Ordering::SeqCst);
+        let ended = self.ended.load(Ordering::SeqCst);
+        let in_tasks = begun.wrapping_sub(ended);
+        // More have ended than had begun: those that began since.
+        let in_tasks = if in_tasks > u32::MAX / 2 { 0 } else { in_tasks };
+        let late = self.late.load(Ordering::SeqCst);
+        u64::from(in_tasks) + u64::from(late) + self.turn.load(Ordering::SeqCst) % 2
     }
 
     /// Whether the monitor has to be told of this watch. Asked after each `begin`, in the same total order in which
@@ -112,9 +128,14 @@ impl Watch {
 
     /// Gives the turn of a dispatcher that is in the poll `turn` away; the route of its handler, and the new turn.
     fn take(&self, turn: u64) -> Option<(u64, usize)> {
+        // Before, for the dispatcher may end its poll at once.
+        self.late.fetch_add(1, Ordering::SeqCst);
         let taken = self
             .turn
             .compare_exchange(turn, turn + 1, Ordering::SeqCst, Ordering::SeqCst);
+        if taken.is_err() {
+            self.late.fetch_sub(1, Ordering::SeqCst);
+        }
         taken.ok().map(|_| (turn + 1, self.route.load(Ordering::Relaxed)))
     }
 }
@@ -374,6 +395,28 @@ mod tests {
         fake.watch.begin(2, 0);
         assert_eq!(fake.watch.end(0), None);
         assert_eq!(fake.watch.end(2), Some(4));
+    }
+
+    #[test]
+    fn polls_that_have_not_ended_are_counted_wherever_they_are() {
+        let fake = Fake::default();
+        let watch = &fake.watch;
+        assert_eq!(watch.polls(), 0);
+        let first = watch.poll_in_task();
+        let second = watch.poll_in_task();
+        watch.begin(0, 0);
+        assert_eq!(watch.polls(), 3);
+        let mut entry = Entry::new(&fake);
+        assert!(entry.check() && entry.check());
+        assert_eq!(watch.polls(), 3, "one of them has lost its turn");
+        watch.begin(2, 0);
+        assert_eq!(watch.polls(), 4);
+        assert_eq!(watch.end(2), Some(4));
+        assert_eq!(watch.end(0), None);
+        drop(first);
+        assert_eq!(watch.polls(), 1);
+        drop(second);
+        assert_eq!(watch.polls(), 0);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use tokio::{
 };
 
 use super::Shared;
-use crate::{Code, Error};
+use crate::{Code, Error, service::WORKER};
 
 /// Threads that each drive connections of their own, in a runtime of their own; they end when this is dropped, or with their
 /// server.
@@ -57,7 +57,7 @@ impl Worker {
         let handle = runtime.handle().clone();
         let (server, receiver) = oneshot::channel();
         thread::Builder::new()
-            .name(format!("rpc-worker-{number}"))
+            .name(format!("{WORKER}{number}"))
             .spawn(|| run(runtime, receiver))?;
         Ok(Self {
             runtime: handle,

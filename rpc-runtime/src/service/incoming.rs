@@ -1,6 +1,7 @@
 //! Incoming: a call that has arrived, and the way from its bytes through a handler to its reply.
 
 use std::{
+    any::Any,
     fmt,
     future::{Future, poll_fn},
     mem,
@@ -11,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use prost::Message;
 
-use super::{Handler, Procedure, Replies, Requests};
+use super::{Handler, Procedure, Replies, Requests, panicked};
 use crate::{
     Code, Context, Metadata, Result, Status,
     compression::Outgoing,
@@ -165,13 +166,12 @@ impl Incoming {
             let metadata = mem::take(&mut self.metadata);
             let context = self.context(metadata);
             // When this line is done, the handler's future is gone, and only then may its slot be free.
-            let result = context
-                .inherited()
-                .scope(move || handler(context, arguments))
-                .await;
+            let inherited = context.inherited();
+            let result = panicked::catch(inherited.scope(move || handler(context, arguments))).await;
             match result {
-                Ok(reply) => self.reply(&reply).await,
-                Err(status) => self.fail(&status).await,
+                Ok(Ok(reply)) => self.reply(&reply).await,
+                Ok(Err(status)) => self.fail(&status).await,
+                Err(panic) => self.panicked(&*panic),
             }
         })
     }
@@ -257,6 +257,22 @@ impl Incoming {
         self.finish(End::Failed(status));
     }
 
+    /// The handler has panicked, or its reply when it was written.
+    fn panicked(&mut self, panic: &(dyn Any + Send)) {
+        let procedure = self.procedure.path();
+        let status = match panicked::advice(panic, self.procedure) {
+            Some(advice) => {
+                tracing::error!(procedure, advice, "handler panicked");
+                format!("handler panicked: {advice}")
+            }
+            None => {
+                tracing::error!(procedure, "handler panicked");
+                "handler panicked".to_owned()
+            }
+        };
+        self.finish(End::Failed(&Status::new(Code::Unknown, status)));
+    }
+
     fn refuse(&mut self, status: &Status, reason: DropReason) {
         self.finish(End::Refused { status, reason });
     }
@@ -267,15 +283,14 @@ impl Incoming {
     }
 }
 
-/// Ends a call whose handler was dropped or has panicked.
+/// Ends a call whose handler was dropped, or whose reply panicked when it was written.
 impl Drop for Incoming {
     fn drop(&mut self) {
         if !self.open {
             return;
         }
         if std::thread::panicking() {
-            tracing::error!(procedure = self.procedure.path(), "handler panicked");
-            self.finish(End::Failed(&Status::new(Code::Unknown, "handler panicked")));
+            self.panicked(&());
         } else {
             self.finish(End::Dropped);
         }

@@ -71,13 +71,15 @@ pub(crate) static COMPUTE: Procedure = Procedure::new("lab.v1.Lab/compute", 24);
 pub(crate) static THREAD: Procedure = Procedure::new("lab.v1.Lab/thread", 25);
 /// Returns its caller's address.
 pub(crate) static PEER: Procedure = Procedure::new("lab.v1.Lab/peer", 26);
+/// Never ends; each time the test wakes it, it waits again.
+pub(crate) static WAIT_AGAIN: Procedure = Procedure::new("lab.v1.Lab/wait_again", 27);
 /// The built-in terminate, for requests of the test's own making.
 pub(crate) static TERMINATE: Procedure =
     Procedure::new("rpc.control.v1.Control/rpc_terminate", 0xa5ce_a24e_5662_ab3b);
 /// Not served.
 pub(crate) static NOWHERE: Procedure = Procedure::new("lab.v1.Lab/nowhere", 99);
 
-static PROCEDURES: [Procedure; 26] = [
+static PROCEDURES: [Procedure; 27] = [
     ECHO,
     NOTE,
     WAIT,
@@ -104,6 +106,7 @@ static PROCEDURES: [Procedure; 26] = [
     COMPUTE,
     THREAD,
     PEER,
+    WAIT_AGAIN,
 ];
 
 /// What the test and the handlers share.
@@ -118,6 +121,7 @@ struct Inner {
     release: Condvar,
     release_async: watch::Sender<bool>,
     client: Mutex<Option<Client>>,
+    wake: Notify,
 }
 
 impl Lab {
@@ -183,6 +187,11 @@ impl Lab {
         self.0.release_async.send_replace(true);
     }
 
+    /// Wakes `WAIT_AGAIN`.
+    pub(crate) fn wake(&self) {
+        self.0.wake.notify_one();
+    }
+
     /// Makes everything that comes from now on wait or block again.
     pub(crate) fn hold(&self) {
         self.0.log.lock().unwrap().clear();
@@ -220,7 +229,7 @@ impl Lab {
         name
     }
 
-    fn block(&self, name: String) -> String {
+    pub(crate) fn block(&self, name: String) -> String {
         self.note(format!("{name} began"));
         let released = self.0.released.lock().unwrap();
         let (released, timeout) = self
@@ -345,6 +354,18 @@ impl Service for Lab {
                 Ok(std::thread::current().name().unwrap_or_default().to_owned())
             }),
             25 => call.handle(|cx: Context, (): ()| async move { Ok(cx.peer().address().to_owned()) }),
+            26 => call.handle(|_, name: String| async move {
+                let _guard = NoteDrop {
+                    lab: lab.clone(),
+                    name: format!("{name} dropped"),
+                };
+                lab.note(format!("{name} began"));
+                loop {
+                    lab.0.wake.notified().await;
+                }
+                #[expect(unreachable_code, reason = "the type")]
+                Ok(name)
+            }),
             _ => call.unknown(),
         }
     }

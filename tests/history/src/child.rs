@@ -62,7 +62,7 @@ pub fn serve(args: ServeArgs) -> ExitCode {
     match result {
         Ok(report) => {
             println!("{report}");
-            ExitCode::from(if report.is_clean() { 0 } else { 6 })
+            report.exit_code()
         }
         Err(error) => {
             eprintln!("error: {error}");
@@ -326,8 +326,10 @@ pub struct Report {
     pub aborted: u64,
     /// One-ways that it dropped.
     pub one_way_dropped: u64,
-    /// Handlers that did not let themselves be dropped.
+    /// Handlers that blocked their thread.
     pub stuck: u64,
+    /// Handlers that could not be dropped for lack of a thread.
+    pub starved: u64,
 }
 
 impl Report {
@@ -344,13 +346,19 @@ impl Report {
             aborted: number("aborted")?,
             one_way_dropped: number("one-ways dropped")?,
             stuck: number("stuck")?,
+            starved: number("starved")?,
         };
         words.next().is_none().then_some(report)
     }
 
     /// Whether every request ran to its end.
     pub fn is_clean(&self) -> bool {
-        self.aborted == 0 && self.one_way_dropped == 0 && self.stuck == 0
+        self.aborted == 0 && self.one_way_dropped == 0 && self.left() == 0
+    }
+
+    /// Handlers that were not dropped in time, for either reason.
+    pub fn left(&self) -> u64 {
+        self.stuck + self.starved
     }
 }
 
@@ -361,6 +369,7 @@ impl From<&DrainReport> for Report {
             aborted: report.aborted(),
             one_way_dropped: report.one_way_dropped(),
             stuck: report.stuck(),
+            starved: report.starved(),
         }
     }
 }
@@ -374,20 +383,22 @@ mod tests {
 
     #[test]
     fn a_report_is_read_as_it_is_printed() {
-        let report = Report::parse("drained: 3 completed, 1 aborted, 2 one-ways dropped, 0 stuck").unwrap();
+        let report = Report::parse("drained: 3 completed, 1 aborted, 2 one-ways dropped, 0 stuck, 4 starved");
         let expected = Report {
             completed: 3,
             aborted: 1,
             one_way_dropped: 2,
             stuck: 0,
+            starved: 4,
         };
-        assert_eq!(report, expected);
-        assert!(!report.is_clean());
+        assert_eq!(report, Some(expected));
+        assert_eq!((expected.left(), expected.is_clean()), (4, false));
         for line in [
             "listening tcp://127.0.0.1:5005",
             "drained: 3 completed, 1 aborted, 2 stuck, 0 one-ways dropped",
             "drained: 3 completed",
-            "drained: 3 completed, 1 aborted, 2 one-ways dropped, 0 stuck, 1 more",
+            "drained: 3 completed, 1 aborted, 2 one-ways dropped, 0 stuck",
+            "drained: 3 completed, 1 aborted, 2 one-ways dropped, 0 stuck, 0 starved, 1 more",
         ] {
             assert_eq!(Report::parse(line), None, "{line}");
         }

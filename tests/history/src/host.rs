@@ -3,7 +3,10 @@
 use std::{fmt, io, path::PathBuf, time::Duration};
 
 use rpc_runtime::{DrainReport, Error, Server, ServerHandle};
-use tokio::{task::JoinHandle, time::timeout};
+use tokio::{
+    task::{JoinHandle, spawn_blocking},
+    time::timeout,
+};
 
 use crate::{
     child::Child,
@@ -141,7 +144,9 @@ impl Host {
             }
         };
         timeout(Duration::from_secs(60), ended).await?;
-        self.journal.read()
+        // It may be long, and other servers of this process need the thread.
+        let journal = self.journal.clone();
+        spawn_blocking(move || journal.read()).await?
     }
 
     /// Keeps the journal for a person to read, if it is a file.
@@ -181,7 +186,8 @@ impl Hosted {
         }
     }
 
-    /// Stops it, and waits until it has ended.
+    /// Stops it, and waits until it has ended; how many handlers could not be dropped for lack of a thread, which is no fault
+    /// of the server's.
     ///
     /// # Errors
     ///
@@ -190,7 +196,7 @@ impl Hosted {
     /// # Cancel safety
     ///
     /// The server may have been stopped, and may not.
-    pub async fn stop(self, stop: Stop) -> io::Result<()> {
+    pub async fn stop(self, stop: Stop) -> io::Result<u64> {
         match self {
             Self::Here { handle, serving, .. } => {
                 match stop {
@@ -199,7 +205,8 @@ impl Hosted {
                 }
                 let report = timeout(LIMIT, serving).await?.map_err(io::Error::other)?;
                 let report = report.map_err(io::Error::other)?;
-                is_true(report.stuck() == 0, &report)
+                is_true(report.stuck() == 0, &report)?;
+                Ok(report.starved())
             }
             Self::Process(child) => {
                 match stop {
@@ -209,14 +216,15 @@ impl Hosted {
                         // It may have ended by the first one already.
                         let _ = child.signal("TERM").await;
                     }
-                    Stop::Kill => return child.kill().await,
+                    Stop::Kill => return child.kill().await.map(|()| 0),
                 }
                 let end = child.ended().await?;
                 let expected = match end.report {
                     Some(report) => Some(if report.is_clean() { 0 } else { 6 }),
                     None => Some(-1),
                 };
-                is_true(end.status.code() == expected && end.stderr.is_empty(), &end)
+                is_true(end.status.code() == expected && end.stderr.is_empty(), &end)?;
+                Ok(end.report.map_or(0, |report| report.starved))
             }
         }
     }

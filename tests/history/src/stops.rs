@@ -47,8 +47,8 @@ pub struct Stopped {
     pub report: Report,
     /// What the checker counted.
     pub summary: Summary,
-    /// Whether handlers that wait were not dropped in time, though nothing blocks: only a machine that stood still
-    /// excuses that.
+    /// Whether handlers count as blocked though none blocks its thread. Those that no thread had time for are in the report
+    /// as starved, and no fault.
     pub slow_to_drop: bool,
 }
 
@@ -248,7 +248,7 @@ impl<'a> Run<'a> {
         }
         let rules = Rules::always()
             .replies_delivered(true)
-            .handlers_end(report.stuck == 0);
+            .handlers_end(report.left() == 0);
         let summary = match check(&self.journal, &self.history, rules) {
             Ok(summary) => Some(summary),
             Err(violations) => {
@@ -290,7 +290,7 @@ impl<'a> Run<'a> {
         let record = records.find(|record| Some(record.token) == violation.token);
         record.is_some_and(|record| {
             let is_mute = self.plan.ear == Some(Ear::Deaf) && record.client as usize >= self.plan.connections;
-            let blocks = ["block", "spin"].contains(&record.procedure) && report.stuck > 0;
+            let blocks = ["block", "spin"].contains(&record.procedure) && report.left() > 0;
             violation.fault == Fault::ReplyLost && (is_mute || blocks)
         })
     }

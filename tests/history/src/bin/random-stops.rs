@@ -133,6 +133,7 @@ struct Totals {
     aborted: u64,
     one_way_dropped: u64,
     stuck: u64,
+    starved: u64,
     slowest: Option<(Duration, u64)>,
     broken: u64,
 }
@@ -154,6 +155,7 @@ impl Totals {
             aborted: 0,
             one_way_dropped: 0,
             stuck: 0,
+            starved: 0,
             slowest: None,
             broken: 0,
         }
@@ -180,11 +182,12 @@ impl Totals {
         self.aborted += report.aborted;
         self.one_way_dropped += report.one_way_dropped;
         self.stuck += report.stuck;
+        self.starved += report.starved;
         self.slowest = self.slowest.max(Some((over, plan.index)));
         let late = (!stopped.is_in_time()).then(|| format!("it ended {over:?} after its drain's time"));
         let slow = stopped
             .slow_to_drop
-            .then(|| format!("handlers that only wait were not dropped: {report:?}"));
+            .then(|| format!("handlers that only wait count as blocked: {report:?}"));
         let wrong = late.or(slow).map(|wrong| format!("{plan}\n{wrong}"));
         self.broken += u64::from(wrong.is_some());
         wrong
@@ -209,8 +212,8 @@ impl fmt::Display for Totals {
         writeln!(f, "calls, sends     {}, {}", self.calls, self.sends)?;
         writeln!(
             f,
-            "drained          {} clean; {} completed, {} aborted, {} one-ways dropped, {} stuck",
-            self.clean, self.completed, self.aborted, self.one_way_dropped, self.stuck
+            "drained          {} clean; {} completed, {} aborted, {} one-ways dropped, {} stuck, {} starved",
+            self.clean, self.completed, self.aborted, self.one_way_dropped, self.stuck, self.starved
         )?;
         if let Some((over, index)) = self.slowest {
             writeln!(

@@ -111,7 +111,7 @@ impl Counts {
     pub(super) fn judge(&self, report: &Report) -> Vec<String> {
         let stuck = self.calls.stuck + self.sends.stuck;
         // Handlers that could not be dropped in time, and ended or were dropped when the report was out.
-        let late = report.stuck.saturating_sub(stuck);
+        let late = report.left().saturating_sub(stuck);
         let mut lies = Vec::new();
         let check = |lies: &mut Vec<String>, what: &str, reported: u64, low: u64, high: u64| {
             if !(low..=high).contains(&reported) {
@@ -147,8 +147,8 @@ impl Counts {
         }
         check(
             &mut lies,
-            "stuck",
-            report.stuck,
+            "stuck or starved",
+            report.left(),
             stuck,
             report.aborted + report.one_way_dropped,
         );
@@ -286,6 +286,7 @@ mod tests {
             aborted,
             one_way_dropped,
             stuck,
+            starved: 0,
         }
     }
 
@@ -296,6 +297,12 @@ mod tests {
             let lies = counts(1).judge(&report(2, aborted, one_way_dropped, 1));
             assert!(lies.is_empty(), "{lies:?}");
         }
+        let starved = Report {
+            starved: 1,
+            ..report(2, 2, 1, 0)
+        };
+        let lies = counts(1).judge(&starved);
+        assert!(lies.is_empty(), "{lies:?}");
     }
 
     #[test]
@@ -307,8 +314,8 @@ mod tests {
             (report(2, 4, 1, 1), "aborted: 4 reported, 2 to 3"),
             (report(2, 2, 0, 1), "one-ways dropped: 0 reported, 1 to 2"),
             (report(2, 2, 3, 1), "one-ways dropped: 3 reported, 1 to 2"),
-            (report(2, 2, 1, 0), "stuck: 0 reported, 1 to 3"),
-            (report(2, 2, 1, 4), "stuck: 4 reported, 1 to 3"),
+            (report(2, 2, 1, 0), "stuck or starved: 0 reported, 1 to 3"),
+            (report(2, 2, 1, 4), "stuck or starved: 4 reported, 1 to 3"),
         ] {
             let lies = counts(1).judge(&wrong);
             assert!(lies.iter().any(|lie| lie.starts_with(what)), "{what}: {lies:?}");

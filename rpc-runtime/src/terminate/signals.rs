@@ -1,0 +1,201 @@
+//! Signals: SIGTERM and Ctrl-C, for the servers that obey them; when none does any more, they end the process.
+//!
+//! Once tokio has taken a signal from the OS it cannot be given back, and from then on nothing happens by itself. So a thread
+//! of our own, one for the process, listens for as long as the process lives, whatever becomes of the runtimes of its servers:
+//! a `main` that waits for a handler which never returns can still be ended.
+
+use std::{
+    io,
+    sync::{Mutex, MutexGuard, PoisonError},
+    task::Poll,
+    thread,
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    runtime::{Builder, Runtime},
+    signal::unix::{Signal, SignalKind, signal},
+    sync::mpsc::{Receiver, Sender, channel},
+};
+
+use crate::{Code, Error};
+
+/// SIGTERM and Ctrl-C, as one server hears them.
+#[derive(Debug)]
+pub(crate) struct Signals(Receiver<&'static str>);
+
+impl Signals {
+    /// Listens for both, from now on. The process ends by them again when this is dropped, and every other one.
+    ///
+    /// # Errors
+    ///
+    /// INTERNAL if the OS refuses.
+    pub(crate) fn listen() -> Result<Self, Error> {
+        let mut process = process();
+        if !process.is_watched {
+            watch().map_err(|error| {
+                Error::local(Code::Internal, "cannot listen for signals").with_source(error)
+            })?;
+            process.is_watched = true;
+        }
+        // The first one drains, the second aborts; further ones change nothing.
+        let (sender, receiver) = channel(2);
+        process.servers.retain(|server| !server.is_closed());
+        process.servers.push(sender);
+        Ok(Self(receiver))
+    }
+
+    /// Waits for the next one; its name.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses no signal.
+    pub(crate) async fn next(&mut self) -> &'static str {
+        match self.0.recv().await {
+            Some(name) => name,
+            // The process keeps the other end for as long as this one is there.
+            None => std::future::pending().await,
+        }
+    }
+}
+
+impl Drop for Signals {
+    fn drop(&mut self) {
+        let mut process = process();
+        self.0.close();
+        process.left = Some(Instant::now());
+    }
+}
+
+/// The process ends by itself now, and soon: no signal is to change its exit code.
+pub(crate) fn ignore_signals() {
+    process().is_ending = true;
+}
+
+static PROCESS: Mutex<Process> = Mutex::new(Process {
+    is_watched: false,
+    servers: Vec::new(),
+    left: None,
+    is_ending: false,
+});
+
+/// Who of this process obeys signals.
+struct Process {
+    /// Whether the thread has been started.
+    is_watched: bool,
+    servers: Vec<Sender<&'static str>>,
+    /// When a server left last.
+    left: Option<Instant>,
+    is_ending: bool,
+}
+
+impl Process {
+    /// Passes a signal on; false if it is to end the process.
+    fn hear(&mut self, name: &'static str) -> bool {
+        self.servers.retain(|server| !server.is_closed());
+        for server in &self.servers {
+            // One that has two to look at already needs no third.
+            let _ = server.try_send(name);
+        }
+        let is_repeated = self.left.is_some_and(|left| left.elapsed() < REPEATED);
+        !self.servers.is_empty() || is_repeated || self.is_ending
+    }
+}
+
+fn process() -> MutexGuard<'static, Process> {
+    PROCESS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Takes both signals from the OS, and starts the thread that hears them.
+fn watch() -> io::Result<()> {
+    let runtime = Own(Some(Builder::new_current_thread().enable_io().build()?));
+    let (mut term, mut interrupt) = {
+        // Here and not on the thread, so that no signal falls between.
+        let _entered = runtime.0.as_ref().map(Runtime::enter);
+        let [term, interrupt] = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
+        (term?, interrupt?)
+    };
+    let run = move || {
+        let Some(runtime) = &runtime.0 else { return };
+        loop {
+            let (name, code) = runtime.block_on(next(&mut term, &mut interrupt));
+            if !process().hear(name) {
+                // Nothing is logged: whatever holds the process up may hold the log up, too.
+                std::process::exit(code);
+            }
+        }
+    };
+    thread::Builder::new().name("rpc-signals".to_owned()).spawn(run)?;
+    Ok(())
+}
+
+/// The next signal's name, and the exit code of a process that it ends.
+async fn next(term: &mut Signal, interrupt: &mut Signal) -> (&'static str, i32) {
+    std::future::poll_fn(|cx| {
+        if term.poll_recv(cx).is_ready() {
+            return Poll::Ready(("SIGTERM", 128 + 15));
+        }
+        interrupt.poll_recv(cx).map(|_| ("SIGINT", 128 + 2))
+    })
+    .await
+}
+
+/// A runtime that may be dropped inside of another one: when its thread cannot be started.
+struct Own(Option<Runtime>);
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// A signal that comes so soon after the last server has left is meant for that server: the process may end with the exit
+/// code of its drain.
+const REPEATED: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn obeyed_by(servers: Vec<Sender<&'static str>>) -> Process {
+        Process {
+            is_watched: true,
+            servers,
+            left: None,
+            is_ending: false,
+        }
+    }
+
+    #[test]
+    fn a_signal_goes_to_every_server_and_ends_the_process_when_there_is_none() {
+        let (first, mut first_hears) = channel(2);
+        let (second, mut second_hears) = channel(2);
+        let mut process = obeyed_by(vec![first, second]);
+        for name in ["SIGTERM", "SIGINT", "SIGTERM"] {
+            assert!(process.hear(name));
+        }
+        for server in [&mut first_hears, &mut second_hears] {
+            assert_eq!(server.try_recv(), Ok("SIGTERM"));
+            assert_eq!(server.try_recv(), Ok("SIGINT"));
+            assert!(server.try_recv().is_err(), "two are enough");
+        }
+        drop(first_hears);
+        assert!(process.hear("SIGTERM"));
+        drop(second_hears);
+        assert!(!process.hear("SIGTERM"));
+    }
+
+    #[test]
+    fn a_signal_right_behind_the_last_server_is_meant_for_it() {
+        let mut process = obeyed_by(Vec::new());
+        let now = Instant::now();
+        process.left = Some(now + 3600 * REPEATED);
+        assert!(process.hear("SIGTERM"), "the server has just left");
+        process.left = now.checked_sub(2 * REPEATED);
+        assert!(!process.hear("SIGTERM"));
+        process.is_ending = true;
+        assert!(process.hear("SIGTERM"));
+    }
+}
