@@ -16,6 +16,7 @@ pub use self::{
 use crate::{
     Priority,
     growth::{Grows, Growth},
+    nesting::Nesting,
     priority::Priorities,
 };
 
@@ -31,6 +32,8 @@ pub struct Procedure {
     priority: Priority,
     request_growth: Option<Grows>,
     reply_growth: Option<Grows>,
+    request_nesting: Option<Nesting>,
+    reply_nesting: Option<Nesting>,
 }
 
 /// Where the handler of a procedure runs.
@@ -58,6 +61,8 @@ impl Procedure {
             priority: Priority::Normal,
             request_growth: None,
             reply_growth: None,
+            request_nesting: None,
+            reply_nesting: None,
         }
     }
 
@@ -117,6 +122,20 @@ impl Procedure {
         self
     }
 
+    /// The same procedure, whose requests can be nested without end.
+    #[must_use]
+    pub const fn with_request_nesting(mut self, nesting: Nesting) -> Self {
+        self.request_nesting = Some(nesting);
+        self
+    }
+
+    /// The same procedure, whose replies can be nested without end.
+    #[must_use]
+    pub const fn with_reply_nesting(mut self, nesting: Nesting) -> Self {
+        self.reply_nesting = Some(nesting);
+        self
+    }
+
     /// `package.Service/Name`, as the .proto spells it.
     pub const fn path(&self) -> &'static str {
         self.path
@@ -157,12 +176,28 @@ impl Procedure {
         self.reply_growth
     }
 
+    /// What is asked of a request before it is encoded.
+    pub(crate) const fn request_nesting(&self) -> Option<Nesting> {
+        self.request_nesting
+    }
+
+    /// What is asked of a reply before it is encoded.
+    pub(crate) const fn reply_nesting(&self) -> Option<Nesting> {
+        self.reply_nesting
+    }
+
     pub(crate) const fn run(&self) -> Run {
         self.run
     }
 }
 
 /// What a generated server implements: a list of procedures, and how to run one of them.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a server of a service",
+    label = "this implements the procedures of a service, perhaps, but does not serve them",
+    note = "wrap it in the server that was generated for its service: for a service `Kv`, `KvServer::new(..)` around \
+            what implements the trait `Kv`"
+)]
 pub trait Service: Send + Sync + 'static {
     /// The full name of the service: `package.Service`.
     fn name(&self) -> &'static str;
