@@ -25,6 +25,8 @@ use crate::{
     source::{OPTIONS_NAME, is_google},
 };
 
+pub(crate) use self::tree::FILE_NAME as INCLUDED;
+
 /// For whom the code is, and how.
 pub(crate) struct Target<'a> {
     /// The path of rpc-runtime.

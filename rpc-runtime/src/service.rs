@@ -193,10 +193,10 @@ impl Procedure {
 
 /// What a generated server implements: a list of procedures, and how to run one of them.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is not a server of a service",
-    label = "this implements the procedures of a service, perhaps, but does not serve them",
-    note = "wrap it in the server that was generated for its service: for a service `Kv`, `KvServer::new(..)` around \
-            what implements the trait `Kv`"
+    message = "`{Self}` is not a generated server",
+    label = "this may implement the trait of a service, but only its server can be served",
+    note = "wrap it in the server that was generated beside that trait: for a service `Kv`, \
+            `.service(KvServer::new({Self}))`"
 )]
 pub trait Service: Send + Sync + 'static {
     /// The full name of the service: `package.Service`.
