@@ -170,6 +170,7 @@ fn status_text_that_is_too_long_keeps_both_its_ends() {
         };
         header.encode_bytes(Bytes::new(), &mut out);
         let frame = out.copy_to_bytes(out.len()).slice(4..);
+        assert_eq!(frame.len(), header.frame_len(0));
         Frame::decode(frame).unwrap().extra.take().message
     };
     let both = |text: &str| {
@@ -193,23 +194,6 @@ fn status_text_that_is_too_long_keeps_both_its_ends() {
             }
         }
     }
-}
-
-#[test]
-fn status_text_is_cut_before_it_is_sent() {
-    let text = format!("{}\u{20ac}", "a".repeat(1023));
-    let frame = Frame {
-        kind: Kind::Reply,
-        extra: Parts {
-            message: text,
-            ..Parts::default()
-        }
-        .into(),
-        ..Frame::default()
-    };
-    let body = super::encode(&frame).slice(4..);
-    assert_eq!(body.len(), frame.header().frame_len(0));
-    assert_eq!(Frame::decode(body).unwrap().extra.message, "a".repeat(1023));
 }
 
 #[test]
