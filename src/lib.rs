@@ -17,4 +17,6 @@ mod documents {
     mod streams {}
     #[doc = include_str!("../docs/workers.md")]
     mod workers {}
+    #[doc = include_str!("../docs/how-to/evolve-a-schema.md")]
+    mod evolve_a_schema {}
 }

@@ -266,7 +266,14 @@ impl Config {
         if let Some(path) = &self.file_descriptor_set_path {
             write(path, &compiler.encode_file_descriptor_set())?;
         }
-        if cargo_dir.is_some() {
+        if cargo_dir.is_some_and(|dir| dir == out_dir) {
+            // What `include_protos!()` looks for: without a build script there is no such variable.
+            println!(
+                "cargo::rustc-env={INCLUDED}={}",
+                out_dir.join(emit::INCLUDED).display()
+            );
+        }
+        if env::var_os("OUT_DIR").is_some() {
             for path in folders.iter().map(PathBuf::as_path).chain(sources.paths()) {
                 println!("cargo::rerun-if-changed={}", path.display());
             }
@@ -334,6 +341,9 @@ impl Default for Config {
         Self::new()
     }
 }
+
+/// The variable by which rpc-runtime's `include_protos!()` finds the file that includes all others.
+const INCLUDED: &str = "RPC_CODEGEN_PROTOS";
 
 /// Writes `bytes` to `path`, unless they are there: what is not written again is not compiled again.
 fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {

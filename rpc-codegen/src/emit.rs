@@ -4,9 +4,11 @@ mod client;
 mod growth;
 mod layout;
 mod messages;
+mod nesting;
 mod server;
 mod stubs;
 mod tree;
+mod values;
 
 use std::collections::BTreeMap;
 
@@ -14,7 +16,7 @@ use proc_macro2::{Ident, Literal, TokenStream};
 use prost_reflect::DescriptorPool;
 use quote::{format_ident, quote};
 
-use self::{growth::Growth, messages::Docs};
+use self::{growth::Growth, messages::Docs, nesting::Nesting};
 use crate::{
     config::{Parts, Purpose},
     error::{Error, Problem},
@@ -22,6 +24,8 @@ use crate::{
     naming::{camel, camel_with, module_path, procedures_of},
     source::{OPTIONS_NAME, is_google},
 };
+
+pub(crate) use self::tree::FILE_NAME as INCLUDED;
 
 /// For whom the code is, and how.
 pub(crate) struct Target<'a> {
@@ -64,6 +68,7 @@ pub(crate) fn files(
     for (module, text) in messages::generate(pool, &mut docs, target)? {
         packages.entry(module).or_default().messages = text;
     }
+    let nesting = Nesting::new(&model.services, target);
     let mut files = Vec::new();
     for (module, package) in &mut packages {
         let services = model.services.iter();
@@ -71,8 +76,10 @@ pub(crate) fn files(
             .filter(|service| module_path(&service.package) == *module)
             .collect();
         let growth = Growth::new(&services, target);
-        let mut items = growth.table();
-        items.extend(services.iter().map(|one| service(one, &growth, target)));
+        let mut items = values::conversions(&model.services, module, target);
+        items.extend(nesting.walks(module));
+        items.extend(growth.table());
+        items.extend(services.iter().map(|one| service(one, &growth, &nesting, target)));
         let text = layout::pretty(&package.messages, items).map_err(unparsable)?;
         package.files.sort();
         let header = format!(
@@ -89,9 +96,14 @@ pub(crate) fn files(
 }
 
 /// Everything that belongs to a service, beside its messages.
-fn service(service: &Service, growth: &Growth<'_>, target: &Target<'_>) -> TokenStream {
+fn service(
+    service: &Service,
+    growth: &Growth<'_>,
+    nesting: &Nesting<'_>,
+    target: &Target<'_>,
+) -> TokenStream {
     let names = Names::new(service, target);
-    let procedures = procedures(service, growth, &names);
+    let procedures = procedures(service, growth, nesting, &names);
     let server = target.parts.server().then(|| server::items(service, &names));
     let client = target
         .parts
@@ -101,7 +113,12 @@ fn service(service: &Service, growth: &Growth<'_>, target: &Target<'_>) -> Token
 }
 
 /// The list of procedures, which client and server share.
-fn procedures(service: &Service, growth: &Growth<'_>, names: &Names<'_>) -> TokenStream {
+fn procedures(
+    service: &Service,
+    growth: &Growth<'_>,
+    nesting: &Nesting<'_>,
+    names: &Names<'_>,
+) -> TokenStream {
     let Names { runtime, list, .. } = names;
     let len = Literal::usize_unsuffixed(service.procedures.len());
     let each = service.procedures.iter().map(|procedure| {
@@ -123,7 +140,8 @@ fn procedures(service: &Service, growth: &Growth<'_>, names: &Names<'_>) -> Toke
             Priority::Bulk => quote!(.with_priority(#runtime::Priority::Bulk)),
         };
         let growth = growth.of(procedure);
-        quote!(#runtime::codegen::Procedure::new(#path, #id) #run #no_side_effects #requests #replies #priority #growth)
+        let nesting = nesting.of(procedure, &service.package);
+        quote!(#runtime::codegen::Procedure::new(#path, #id) #run #no_side_effects #requests #replies #priority #growth #nesting)
     });
     quote!(static #list: [#runtime::codegen::Procedure; #len] = [#(#each),*];)
 }

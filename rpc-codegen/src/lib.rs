@@ -25,11 +25,9 @@
 //! ```proto
 //! syntax = "proto3";
 //! package greeter.v1;
-//! import "rpc/options.proto"; // served by this crate, nothing to copy
 //!
 //! // Greets people.
 //! service Greeter {
-//!   option (rpc.service) = { flatten: true };
 //!   // Greets one of them.
 //!   rpc rpc_greet(GreetRequest) returns (GreetReply);
 //! }
@@ -50,21 +48,21 @@
 //! ```ignore (needs the build script above)
 //! rpc_runtime::include_protos!();
 //!
-//! use greeter::v1::{Greeter, GreeterClient, GreeterServer};
+//! use greeter::v1::{GreetReply, GreetRequest, Greeter, GreeterClient, GreeterServer};
 //! use rpc_runtime::{Context, Error, Result};
 //!
 //! struct Polite;
 //!
 //! impl Greeter for Polite {
-//!     async fn rpc_greet(&self, _: &Context, name: String) -> Result<String> {
-//!         Ok(format!("good day, {name}"))
+//!     async fn rpc_greet(&self, _: &Context, request: GreetRequest) -> Result<GreetReply> {
+//!         Ok(GreetReply { text: format!("good day, {}", request.name) })
 //!     }
 //! }
 //!
 //! #[tokio::main]
 //! async fn main() -> Result<(), Error> {
 //!     let greeter = GreeterClient::in_process(GreeterServer::new(Polite));
-//!     println!("{}", greeter.send_recv().greet("Ada").await?);
+//!     println!("{}", greeter.send_recv().greet("Ada").await?.text);
 //!     greeter.close().await
 //! }
 //! ```
@@ -77,6 +75,7 @@
 //! | service `Greeter` | trait `Greeter`, `GreeterServer`, `GreeterClient`, and `GreeterSend` and `GreeterSendRecv` behind its `send()` and `send_recv()` |
 //! | procedure `rpc_get_user`, or `GetUser` as in gRPC | trait method `rpc_get_user`, stub `get_user` |
 //! | `google.protobuf.Empty` | `()`, and no argument |
+//! | a request of one field | that message; stubs take `impl Into` of it, and the field's value is one: `greet("Ada")` |
 //! | `bytes` | `rpc_runtime::Bytes` |
 //! | comments | documentation; code in them as text, never as doctests |
 //!
@@ -124,9 +123,11 @@
 //! - `option (rpc.service) = { flatten: true };` in a service turns the fields of requests into arguments, and replies
 //!   of one field into the value. Stubs take `impl Into<String>` for text and `impl Into<Bytes>` for bytes (`'static`
 //!   text and `Vec`s are `Into<Bytes>`; of other slices make a `Bytes` first), numbers as they are, `optional` fields as
-//!   `Option`, enums as their Rust type (another number is refused with INVALID_ARGUMENT before the handler runs). A
-//!   request with a oneof, with a field of its own type or with more than 7 fields stays a message, and so do Google's
-//!   messages.
+//!   `Option`. Enums are `rpc_runtime::Open` of their Rust type, for a peer that was built later may send values that this
+//!   build has no name for; stubs take the enum itself, too. Arguments go by the numbers of the fields, not by their
+//!   lines; where these differ, the build warns. A request with a oneof, with a field of its own type or with more than
+//!   7 fields stays a message, and so do Google's messages. A field more is then an argument more at every call and in
+//!   every handler: leave `flatten` out where others build against your .proto (docs/how-to/evolve-a-schema.md).
 //! - `option (rpc.procedure) = { blocking: true };` in a procedure says that its handlers block their thread, and
 //!   `spawn: true` that they compute for long. `priority: BULK` beside them, or alone, lets its messages wait for others
 //!   where a connection has more to send than it can, and `priority: CONTROL` lets them go first.

@@ -11,8 +11,8 @@ use prost_types::method_options::IdempotencyLevel;
 use sha2::{Digest, Sha256};
 
 pub(crate) use self::{
-    flatten::{Field, Kind},
-    types::{Types, ident},
+    flatten::{Field, Kind, is_boxed, value_of},
+    types::{Types, ident, is_option},
 };
 use crate::{
     config::Purpose,
@@ -79,6 +79,8 @@ pub(crate) enum Request {
     Empty,
     /// The message, whole.
     Message(TokenStream),
+    /// The message, whole, or the value of its only field.
+    Value(TokenStream),
     /// The fields of the message.
     Fields(TokenStream, Vec<Field>),
     /// A stream of messages.
@@ -219,6 +221,20 @@ impl Reader<'_> {
         let path = format!("{}/{}", method.parent_service().full_name(), method.name());
         let file = method.parent_file();
         let types = Types::new(file.package_name(), self.runtime);
+        let request = if method.is_client_streaming() {
+            Request::Stream(types.message(&method.input()))
+        } else {
+            match flatten::request(&types, &method.input(), flatten) {
+                // Nobody calls the runtime's own services by hand.
+                Request::Value(ty) if self.purpose == Purpose::Builtin => Request::Message(ty),
+                request => request,
+            }
+        };
+        if matches!(request, Request::Fields(..)) {
+            let warning = flatten::order_warning(&method.input());
+            let warning = warning.filter(|warning| !self.warnings.contains(warning));
+            self.warnings.extend(warning);
+        }
         Procedure {
             id: id(&path),
             path,
@@ -233,11 +249,7 @@ impl Reader<'_> {
                 .is_some_and(|options| options.idempotency_level() == IdempotencyLevel::NoSideEffects),
             run,
             priority,
-            request: if method.is_client_streaming() {
-                Request::Stream(types.message(&method.input()))
-            } else {
-                flatten::request(&types, &method.input(), flatten)
-            },
+            request,
             reply: if method.is_server_streaming() {
                 Reply::Stream(types.message(&method.output()))
             } else {
@@ -374,16 +386,32 @@ mod tests {
         assert_eq!(id("demo.kv.v1.Kv/rpc_fetch"), 0x9e04_8e27_5189_a000);
     }
 
-    #[test]
-    fn a_stub_whose_name_is_taken_is_warned_of() {
-        let folder = PathBuf::from("tests/golden/grpc");
-        let file = folder.join("greeter.proto");
+    /// What is warned of in tests/golden/`file`.
+    fn warnings(file: &str) -> Vec<String> {
+        let file = PathBuf::from("tests/golden").join(file);
+        let folder = file.parent().expect("it is in a folder").to_owned();
         let sources = Sources::read(&[folder], &[file]).expect("it can be read");
         let pool = sources.link().expect("it is right").descriptor_pool();
         let runtime = quote!(::rpc_runtime);
         let model = Model::new(&pool, &sources, Purpose::User, &runtime).expect("it has no clashes");
+        model.warnings
+    }
+
+    #[test]
+    fn arguments_that_are_not_listed_by_number_are_warned_of() {
         assert_eq!(
-            model.warnings,
+            warnings("flatten/paint.proto"),
+            [
+                "message paint.v1.MoveRequest: `flatten` makes arguments of its fields in the order of their numbers \
+                 (from, to, note), not of their lines (to, from, note): list them by number"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_stub_whose_name_is_taken_is_warned_of() {
+        assert_eq!(
+            warnings("grpc/greeter.proto"),
             [
                 "procedure Greeter.Terminate: its stub is called `terminate_`, for every call has a `terminate` of its own"
             ]

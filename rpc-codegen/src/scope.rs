@@ -234,7 +234,7 @@ pub(crate) fn oneof_of(field: &FieldDescriptorProto) -> Option<usize> {
 }
 
 /// The type of the oneof `name`, as prost-build calls it.
-fn oneof_type(message: &DescriptorProto, name: &str) -> String {
+pub(crate) fn oneof_type(message: &DescriptorProto, name: &str) -> String {
     let ident = camel(name);
     let nested = message.nested_type.iter().map(DescriptorProto::name);
     let enums = message.enum_type.iter().map(EnumDescriptorProto::name);

@@ -16,7 +16,7 @@ use protox::{
 };
 
 pub(crate) use self::folder::{Folder, is_google, is_served};
-use crate::error::{Error, Place, Problem, closest};
+use crate::error::{Error, Place, Problem, distance};
 
 /// The name under which `rpc/options.proto` is imported.
 pub(crate) const OPTIONS_NAME: &str = "rpc/options.proto";
@@ -183,18 +183,56 @@ impl Sources {
             .iter()
             .map(String::as_str)
             .chain(self.files.keys().map(String::as_str));
-        let help = match closest(&missing.name, known.chain([OPTIONS_NAME])) {
+        let name = &missing.name;
+        let help = match near(name, known.chain([OPTIONS_NAME]).chain(GOOGLE_NAMES)) {
             Some(close) => format!("write `import \"{close}\";`"),
-            None => format!(
-                "imports are looked up in {}: put the file there, or add its folder with `Config::include_path`",
-                list(includes.iter().map(|include| include.display().to_string())),
-            ),
+            None => {
+                let folders = list(includes.iter().map(|include| include.display().to_string()));
+                let google = if name.starts_with("google/") {
+                    "; of Google's files only those in google/protobuf/ come with this crate"
+                } else {
+                    ""
+                };
+                format!(
+                    "it was looked for in {folders}: put it there, so that its path is {name}, or add the folder that it \
+                     is counted from by `Config::include_path`{google}"
+                )
+            }
         };
-        Problem::new(format!("import \"{}\" was not found", missing.name))
+        Problem::new(format!("import \"{name}\" was not found"))
             .at(place)
             .with_help(help)
     }
 }
+
+/// The one of `known` that an import of `name` was surely meant to be: a file of the same name elsewhere, or one that is
+/// written almost so.
+fn near<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let file_of = |name: &str| name.rsplit('/').next().map(str::to_owned);
+    let stem = name.strip_suffix(".proto").unwrap_or(name);
+    let most = (stem.chars().count() / 6).max(1);
+    known
+        .map(|other| (file_of(other) != file_of(name), distance(name, other), other))
+        .filter(|(is_other_file, distance, _)| !is_other_file || *distance <= most)
+        .min()
+        .map(|(_, _, other)| other)
+}
+
+/// Google's files that are served from inside.
+const GOOGLE_NAMES: [&str; 12] = [
+    "google/protobuf/any.proto",
+    "google/protobuf/api.proto",
+    "google/protobuf/compiler/plugin.proto",
+    "google/protobuf/descriptor.proto",
+    "google/protobuf/duration.proto",
+    "google/protobuf/empty.proto",
+    "google/protobuf/field_mask.proto",
+    "google/protobuf/source_context.proto",
+    "google/protobuf/struct.proto",
+    "google/protobuf/timestamp.proto",
+    "google/protobuf/type.proto",
+    "google/protobuf/wrappers.proto",
+];
 
 /// An import that leads nowhere, the `index`th of its file.
 struct MissingImport {

@@ -31,10 +31,12 @@ macro_rules! cases {
 cases! {
     a_priority_is_a_wrong_number
     a_priority_is_none
+    a_scalar_is_misspelt
     a_stream_stands_outside_of_its_parentheses
     an_edition_is_not_supported_yet
     an_enum_prefix_hides_a_clash
     an_import_is_misspelt
+    an_import_is_near_nothing
     an_import_leads_in_a_circle
     an_import_leads_nowhere
     an_option_is_misspelt

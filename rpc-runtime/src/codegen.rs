@@ -5,50 +5,12 @@ use std::{fmt, time::Duration};
 pub use prost;
 pub use prost_types;
 
-use crate::{Code, Error, Executed, Phase, Result, Status};
 pub use crate::{
     client::Call,
     growth::{Growing, Growth},
+    nesting::{Depth, Nested, Nesting, TooDeep},
     service::{Handler, Incoming, Procedure, Replies, Service},
 };
-
-/// The Rust enum value of `number`, for an argument or a result called `field`.
-///
-/// # Errors
-///
-/// INVALID_ARGUMENT for a number that the enum does not have.
-pub fn enumeration<E: TryFrom<i32>>(number: i32, field: &'static str) -> Result<E> {
-    E::try_from(number).map_err(|_| unknown_value(number, field))
-}
-
-/// The Rust enum value of `number`, for the only field of a reply, which is called `field`.
-///
-/// # Errors
-///
-/// INTERNAL, executed, for a number that the enum does not have: such a reply is as good as unparsable.
-pub fn reply_enumeration<E: TryFrom<i32>>(
-    number: i32,
-    field: &'static str,
-    procedure: &'static Procedure,
-) -> Result<E, Error> {
-    E::try_from(number).map_err(|_| {
-        Error::local(
-            Code::Internal,
-            format!("field {field} of the reply has no enum value {number}"),
-        )
-        .with_executed(Executed::Yes)
-        .with_phase(Phase::Wait)
-        .with_procedure(procedure.path())
-    })
-}
-
-#[cold]
-fn unknown_value(number: i32, field: &'static str) -> Status {
-    Status::new(
-        Code::InvalidArgument,
-        format!("field {field} has no enum value {number}"),
-    )
-}
 
 /// Writes the `Debug` of a generated type that holds user types: its name alone.
 pub fn opaque_debug(f: &mut fmt::Formatter<'_>, name: &str) -> fmt::Result {

@@ -12,6 +12,7 @@ mod payload;
 mod tests;
 
 use std::{
+    borrow::Cow,
     fmt,
     ops::{BitOr, Deref},
 };
@@ -31,7 +32,7 @@ pub(crate) use self::{
 /// How many bytes the length before each frame takes.
 pub(crate) const PREFIX_LEN: usize = 4;
 
-/// How many bytes of a status text travel; both ends cut at a character boundary.
+/// How many bytes of a status text travel; both sides cut the middle of a longer one out.
 pub(crate) const MAX_TEXT: usize = 1024;
 
 /// What a frame is about.
@@ -395,14 +396,28 @@ impl fmt::Debug for Frame {
     }
 }
 
-/// The beginning of `text` that fits into `max` bytes, cut at a character boundary.
-pub(crate) fn cut(text: &str, max: usize) -> &str {
+/// `text`, or what of its beginning and its end fits into `max` bytes with an ellipsis between them.
+///
+/// What went wrong stands at the beginning of a text, and why often at its end.
+#[inline]
+pub(crate) fn cut(text: &str, max: usize) -> Cow<'_, str> {
     if text.len() <= max {
-        return text;
+        Cow::Borrowed(text)
+    } else {
+        Cow::Owned(without_middle(text, max))
     }
-    let mut end = max;
+}
+
+#[cold]
+fn without_middle(text: &str, max: usize) -> String {
+    const ELLIPSIS: &str = "\u{2026}";
+    let room = max.saturating_sub(ELLIPSIS.len());
+    let (mut end, mut start) = (room.div_ceil(2), text.len() - room / 2);
     while !text.is_char_boundary(end) {
         end -= 1;
     }
-    &text[..end]
+    while !text.is_char_boundary(start) {
+        start += 1;
+    }
+    [&text[..end], ELLIPSIS, &text[start..]].concat()
 }

@@ -10,6 +10,8 @@ use prost::{
     encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field},
 };
 
+use crate::nesting::DEEPEST;
+
 /// What multiplies in the messages of a package: a row for each message type in which anything does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Growth {
@@ -296,8 +298,6 @@ impl Grows {
 
 /// A short text takes this much.
 const TEXT: u64 = 8;
-/// Prost refuses what is nested deeper.
-const DEEPEST: u32 = 100;
 
 #[cfg(test)]
 mod tests {

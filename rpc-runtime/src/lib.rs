@@ -69,6 +69,8 @@ mod growth;
 mod load;
 mod memory;
 mod metadata;
+mod nesting;
+mod open;
 mod priority;
 mod report;
 mod run;
@@ -94,6 +96,7 @@ pub use error::{Error, Executed, LostSends, Phase};
 pub use futures_core::Stream;
 pub use load::Load;
 pub use metadata::Metadata;
+pub use open::Open;
 pub use priority::Priority;
 pub use prost::Message;
 pub use prost_types;
@@ -118,9 +121,22 @@ const fn is_simulated() -> bool {
 }
 
 /// Includes the modules that `rpc-codegen` generated in this package's build script, by package name.
+///
+/// The compiler says so if no build script has generated any.
 #[macro_export]
 macro_rules! include_protos {
     () => {
-        include!(concat!(env!("OUT_DIR"), "/rpc_protos.rs"));
+        include!(env!(
+            "RPC_CODEGEN_PROTOS",
+            "include_protos!() finds no generated code: this package has no build script that calls \
+             `rpc_codegen::compile_dir`\n\n\
+             help: write a build.rs beside Cargo.toml:\n\n    \
+             fn main() -> Result<(), Box<dyn std::error::Error>> {\n        \
+             rpc_codegen::compile_dir(\"proto\")\n    \
+             }\n\n\
+             and in Cargo.toml, where rpc-runtime stands under [dependencies], put rpc-codegen under \
+             [build-dependencies]; the documentation of rpc-codegen begins with a whole example. A build.rs that says \
+             `Config::out_dir` writes elsewhere: include that folder's rpc_protos.rs by `include!`"
+        ));
     };
 }

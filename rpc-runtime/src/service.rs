@@ -18,6 +18,7 @@ pub use self::{
 use crate::{
     Priority,
     growth::{Grows, Growth},
+    nesting::Nesting,
     priority::Priorities,
 };
 
@@ -33,6 +34,8 @@ pub struct Procedure {
     priority: Priority,
     request_growth: Option<Grows>,
     reply_growth: Option<Grows>,
+    request_nesting: Option<Nesting>,
+    reply_nesting: Option<Nesting>,
 }
 
 /// Where the handler of a procedure runs.
@@ -60,6 +63,8 @@ impl Procedure {
             priority: Priority::Normal,
             request_growth: None,
             reply_growth: None,
+            request_nesting: None,
+            reply_nesting: None,
         }
     }
 
@@ -119,6 +124,20 @@ impl Procedure {
         self
     }
 
+    /// The same procedure, whose requests can be nested without end.
+    #[must_use]
+    pub const fn with_request_nesting(mut self, nesting: Nesting) -> Self {
+        self.request_nesting = Some(nesting);
+        self
+    }
+
+    /// The same procedure, whose replies can be nested without end.
+    #[must_use]
+    pub const fn with_reply_nesting(mut self, nesting: Nesting) -> Self {
+        self.reply_nesting = Some(nesting);
+        self
+    }
+
     /// `package.Service/Name`, as the .proto spells it.
     pub const fn path(&self) -> &'static str {
         self.path
@@ -159,12 +178,28 @@ impl Procedure {
         self.reply_growth
     }
 
+    /// What is asked of a request before it is encoded.
+    pub(crate) const fn request_nesting(&self) -> Option<Nesting> {
+        self.request_nesting
+    }
+
+    /// What is asked of a reply before it is encoded.
+    pub(crate) const fn reply_nesting(&self) -> Option<Nesting> {
+        self.reply_nesting
+    }
+
     pub(crate) const fn run(&self) -> Run {
         self.run
     }
 }
 
 /// What a generated server implements: a list of procedures, and how to run one of them.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a generated server",
+    label = "this may implement the trait of a service, but only its server can be served",
+    note = "wrap it in the server that was generated beside that trait: for a service `Kv`, \
+            `.service(KvServer::new({Self}))`"
+)]
 pub trait Service: Send + Sync + 'static {
     /// The full name of the service: `package.Service`.
     fn name(&self) -> &'static str;

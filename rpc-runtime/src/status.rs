@@ -124,7 +124,7 @@ struct Inner {
 const _: () = assert!(size_of::<Status>() == size_of::<usize>());
 
 impl Status {
-    /// A refusal with `code`; its text is cut to 1 KiB on the wire.
+    /// A refusal with `code`; of a text of more than 1 KiB only both ends travel, with `…` between them.
     ///
     /// [`Code::Ok`] is no refusal: the peer receives [`Code::Unknown`] instead.
     pub fn new(code: Code, message: impl Into<String>) -> Self {

@@ -7,10 +7,11 @@ use rpc_codegen::Config;
 fn main() -> Result<(), Box<dyn Error>> {
     rpc_codegen::compile_dir("proto")?;
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
-    // The golden case itself, so that what is compared is also what is called.
-    Config::new()
-        .out_dir(out.join("golden"))
-        .compile_dir("../../rpc-codegen/tests/golden/streams")?;
+    // Golden cases themselves, so that what is compared is also what is called.
+    for (module, case) in [("golden", "streams"), ("flat", "flatten")] {
+        let folder = PathBuf::from("../../rpc-codegen/tests/golden").join(case);
+        Config::new().out_dir(out.join(module)).compile_dir(folder)?;
+    }
     let files = [
         "proto/acme/common/v1/common.proto",
         "proto/acme/streams/streams.proto",

@@ -91,6 +91,10 @@ impl<'a> Growth<'a> {
 
     fn field(&mut self, field: &FieldDescriptor, types: &Types<'_>) -> Option<TokenStream> {
         let runtime = self.runtime;
+        // Prost skips them as it skips what it does not know.
+        if matches!(field.kind(), Kind::Message(message) if UNKNOWN_TO_PROST.contains(&message.full_name())) {
+            return None;
+        }
         let number = Literal::u32_unsuffixed(field.number());
         let (make, size) = match field.kind() {
             Kind::Message(entry) if field.is_map() => {
@@ -135,6 +139,12 @@ impl<'a> Growth<'a> {
         Some(quote!(#runtime::codegen::Growing::#make(#number #size) #row))
     }
 }
+
+/// Messages of Google's that are younger than prost-types.
+const UNKNOWN_TO_PROST: [&str; 2] = [
+    "google.protobuf.ExtensionRangeOptions.Declaration",
+    "google.protobuf.FieldOptions.EditionDefault",
+];
 
 /// Whether anything multiplies in a message: it holds many of something, or boxes.
 fn multiplies(message: &MessageDescriptor) -> bool {

@@ -95,7 +95,7 @@ fn signature(procedure: &Procedure, names: &Names<'_>) -> TokenStream {
 fn arguments(procedure: &Procedure, names: &Names<'_>) -> Vec<(Ident, TokenStream)> {
     match &procedure.request {
         Request::Empty => Vec::new(),
-        Request::Message(ty) => vec![(format_ident!("request"), ty.clone())],
+        Request::Message(ty) | Request::Value(ty) => vec![(format_ident!("request"), ty.clone())],
         Request::Stream(ty) => {
             let runtime = names.runtime;
             vec![(format_ident!("requests"), quote!(#runtime::Requests<#ty>))]
@@ -116,8 +116,19 @@ pub(super) fn value_type(field: &Field, runtime: &TokenStream) -> TokenStream {
     match &field.kind {
         Kind::Text => quote!(::std::string::String),
         Kind::Bytes => quote!(#runtime::Bytes),
-        Kind::Enum(ty) | Kind::Plain(ty) => ty.clone(),
-        Kind::OptionalEnum(ty) => quote!(::core::option::Option<#ty>),
+        Kind::Enum(ty) => quote!(#runtime::Open<#ty>),
+        Kind::OptionalEnum(ty) => quote!(::core::option::Option<#runtime::Open<#ty>>),
+        Kind::Plain(ty) => ty.clone(),
+    }
+}
+
+/// The value of a field of `message`, as a handler takes it and a stub returns it.
+pub(super) fn value_in(message: &TokenStream, field: &Field, runtime: &TokenStream) -> TokenStream {
+    let name = ident(&field.ident);
+    match &field.kind {
+        Kind::Enum(_) => quote!(#runtime::Open::from_number(#message.#name)),
+        Kind::OptionalEnum(_) => quote!(#message.#name.map(#runtime::Open::from_number)),
+        Kind::Text | Kind::Bytes | Kind::Plain(_) => quote!(#message.#name),
     }
 }
 
@@ -197,8 +208,8 @@ fn handler(procedure: &Procedure, names: &Names<'_>) -> TokenStream {
         Reply::Field(ty, field) => {
             let name = ident(&field.ident);
             let value = match &field.kind {
-                Kind::Enum(_) => quote!(#name: #name as i32),
-                Kind::OptionalEnum(_) => quote!(#name: #name.map(|value| value as i32)),
+                Kind::Enum(_) => quote!(#name: #name.number()),
+                Kind::OptionalEnum(_) => quote!(#name: #name.map(#runtime::Open::number)),
                 _ => quote!(#name),
             };
             quote!(.map(|#name| #ty { #value }))
@@ -206,10 +217,10 @@ fn handler(procedure: &Procedure, names: &Names<'_>) -> TokenStream {
     };
     let replies = procedure.has_reply_stream();
     let sink = replies.then(|| quote!(, replies));
-    let (handle, handle_checked) = if replies {
-        (quote!(handle_reply_stream), quote!(handle_reply_stream_checked))
+    let handle = if replies {
+        quote!(handle_reply_stream)
     } else {
-        (quote!(handle), quote!(handle_checked))
+        quote!(handle)
     };
     let run = |arguments: TokenStream| {
         if replies {
@@ -226,7 +237,7 @@ fn handler(procedure: &Procedure, names: &Names<'_>) -> TokenStream {
             let run = run(quote!());
             quote!(call.#handle(move |cx, (): () #sink| async move #run))
         }
-        Request::Message(ty) => {
+        Request::Message(ty) | Request::Value(ty) => {
             let run = run(quote!(, request));
             quote!(call.#handle(move |cx, request: #ty #sink| async move #run))
         }
@@ -243,41 +254,11 @@ fn handler(procedure: &Procedure, names: &Names<'_>) -> TokenStream {
             let run = run(quote!());
             quote!(call.#handle(move |cx, _: #ty #sink| async move #run))
         }
-        Request::Fields(ty, fields) if fields.iter().any(is_checked) => {
-            let checked = fields.iter().map(|field| checked(field, runtime));
-            let places: Vec<_> = (0..fields.len()).map(Literal::usize_unsuffixed).collect();
-            let run = run(quote!(#(, arguments.#places)*));
-            quote! {
-                call.#handle_checked(
-                    |request: #ty| ::core::result::Result::Ok((#(#checked,)*)),
-                    move |cx, arguments #sink| async move #run,
-                )
-            }
-        }
         Request::Fields(ty, fields) => {
-            let fields = fields.iter().map(|field| ident(&field.ident));
-            let run = run(quote!(#(, request.#fields)*));
+            let request = quote!(request);
+            let values = fields.iter().map(|field| value_in(&request, field, runtime));
+            let run = run(quote!(#(, #values)*));
             quote!(call.#handle(move |cx, request: #ty #sink| async move #run))
         }
-    }
-}
-
-/// Whether a field may have a value on the wire that its argument cannot have.
-fn is_checked(field: &Field) -> bool {
-    matches!(field.kind, Kind::Enum(_) | Kind::OptionalEnum(_))
-}
-
-/// The argument for a field of `request`, or a refusal of the call.
-fn checked(field: &Field, runtime: &TokenStream) -> TokenStream {
-    let name = ident(&field.ident);
-    let shown = &field.name;
-    match &field.kind {
-        Kind::Enum(ty) => quote!(#runtime::codegen::enumeration::<#ty>(request.#name, #shown)?),
-        Kind::OptionalEnum(ty) => quote! {
-            request.#name
-                .map(|number| #runtime::codegen::enumeration::<#ty>(number, #shown))
-                .transpose()?
-        },
-        _ => quote!(request.#name),
     }
 }

@@ -3,7 +3,10 @@
 use proc_macro2::{Ident, Literal, TokenStream};
 use quote::{format_ident, quote};
 
-use super::{Names, Target, doc_lines, docs_or, server::value_type};
+use super::{
+    Names, Target, doc_lines, docs_or,
+    server::{value_in, value_type},
+};
 use crate::{
     config::Purpose,
     model::{Field, Kind, Procedure, Reply, Request, Service, ident},
@@ -169,9 +172,13 @@ fn stub(procedure: &Procedure, place: &Literal, names: &Names<'_>, family: Famil
         Request::Stream(_) => (Vec::new(), quote!()),
         Request::Empty => (Vec::new(), quote!(())),
         Request::Message(ty) => (vec![quote!(request: #ty)], quote!(request)),
+        Request::Value(ty) => (
+            vec![quote!(request: impl ::core::convert::Into<#ty>)],
+            quote!(request.into()),
+        ),
         Request::Fields(ty, fields) => {
             let arguments = fields.iter().map(|field| argument(field, runtime)).collect();
-            let values = fields.iter().map(value);
+            let values = fields.iter().map(|field| value(field, runtime));
             (arguments, quote!(#ty { #(#values),* }))
         }
     };
@@ -214,47 +221,22 @@ fn answered(
         ),
         (Request::Stream(requests), Reply::Field(ty, field)) => {
             let result = value_type(field, runtime);
-            let map = match checked(field, entry, runtime) {
-                Some(checked) => quote!(|reply: #ty| #checked),
-                None => {
-                    let name = ident(&field.ident);
-                    quote!(|reply: #ty| ::core::result::Result::Ok(reply.#name))
-                }
-            };
+            let value = value_in(&quote!(reply), field, runtime);
             (
                 quote!((#runtime::Sender<#requests>, #runtime::Reply<#result>)),
-                quote!(self.call.request_stream(#entry, #map).await),
+                quote! {
+                    self.call.request_stream(#entry, |reply: #ty| ::core::result::Result::Ok(#value)).await
+                },
             )
         }
         (_, Reply::Message(ty)) => (ty.clone(), quote!(self.call.send_recv(#entry, #request).await)),
         (_, Reply::Field(ty, field)) => {
-            let call = quote!(self.call.send_recv(#entry, #request).await);
-            let body = match checked(field, entry, runtime) {
-                Some(checked) => quote! {
-                    let reply: #ty = #call?;
-                    #checked
-                },
-                None => {
-                    let name = ident(&field.ident);
-                    quote!(#call.map(|reply: #ty| reply.#name))
-                }
-            };
-            (value_type(field, runtime), body)
+            let value = value_in(&quote!(reply), field, runtime);
+            (
+                value_type(field, runtime),
+                quote!(self.call.send_recv(#entry, #request).await.map(|reply: #ty| #value)),
+            )
         }
-    }
-}
-
-/// The value of a `reply`'s only field, or an error, if it may have one on the wire that Rust does not have.
-fn checked(field: &Field, entry: &TokenStream, runtime: &TokenStream) -> Option<TokenStream> {
-    let name = ident(&field.ident);
-    let shown = &field.name;
-    let check = quote!(#runtime::codegen::reply_enumeration);
-    match &field.kind {
-        Kind::Enum(_) => Some(quote!(#check(reply.#name, #shown, #entry))),
-        Kind::OptionalEnum(_) => Some(quote! {
-            reply.#name.map(|number| #check(number, #shown, #entry)).transpose()
-        }),
-        _ => None,
     }
 }
 
@@ -306,15 +288,15 @@ fn stream_docs(procedure: &Procedure) -> Option<&'static [&'static str]> {
     }
 }
 
-/// An argument of a stub, with what makes calls short: `impl Into` for text and bytes.
+/// An argument of a stub, with what makes calls short: `impl Into` for text, bytes and enums.
 fn argument(field: &Field, runtime: &TokenStream) -> TokenStream {
     let name: Ident = ident(&field.ident);
     match &field.kind {
-        Kind::Text | Kind::Bytes => {
+        Kind::Text | Kind::Bytes | Kind::Enum(_) => {
             let ty = value_type(field, runtime);
             quote!(#name: impl ::core::convert::Into<#ty>)
         }
-        // Numbers stay plain: `impl Into<u32>` would not take a bare `7`.
+        // Numbers stay plain: `impl Into<u32>` would not take a bare `7`, nor `impl Into<Option<..>>` a bare `None`.
         _ => {
             let ty = value_type(field, runtime);
             quote!(#name: #ty)
@@ -323,12 +305,12 @@ fn argument(field: &Field, runtime: &TokenStream) -> TokenStream {
 }
 
 /// The value of the request's field for that argument.
-fn value(field: &Field) -> TokenStream {
+fn value(field: &Field, runtime: &TokenStream) -> TokenStream {
     let name = ident(&field.ident);
     match &field.kind {
         Kind::Text | Kind::Bytes => quote!(#name: #name.into()),
-        Kind::Enum(_) => quote!(#name: #name as i32),
-        Kind::OptionalEnum(_) => quote!(#name: #name.map(|value| value as i32)),
+        Kind::Enum(_) => quote!(#name: #name.into().number()),
+        Kind::OptionalEnum(_) => quote!(#name: #name.map(#runtime::Open::number)),
         Kind::Plain(_) => quote!(#name),
     }
 }

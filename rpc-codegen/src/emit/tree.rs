@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::Target;
 
 /// What `rpc_runtime::include_protos!()` includes.
-pub(super) const FILE_NAME: &str = "rpc_protos.rs";
+pub(crate) const FILE_NAME: &str = "rpc_protos.rs";
 
 /// The name of the file for a package.
 pub(super) fn file_name(module: &[String]) -> String {

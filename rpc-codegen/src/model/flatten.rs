@@ -14,8 +14,6 @@ use crate::{naming::snake, scope::oneof_of};
 pub(crate) struct Field {
     /// The identifier in the message.
     pub(crate) ident: String,
-    /// The name, as the .proto spells it.
-    pub(crate) name: String,
     pub(crate) kind: Kind,
 }
 
@@ -43,7 +41,10 @@ pub(super) fn request(types: &Types<'_>, message: &MessageDescriptor, flatten: b
     if message.full_name() == "google.protobuf.Empty" {
         Request::Empty
     } else if flatten && is_flat(message) && message.fields().len() <= MOST_ARGUMENTS {
-        Request::Fields(ty, fields(message).map(|proto| field(types, &proto)).collect())
+        let fields = fields(message).into_iter();
+        Request::Fields(ty, fields.map(|proto| field(types, &proto)).collect())
+    } else if !flatten && value_of(message).is_some() {
+        Request::Value(ty)
     } else {
         Request::Message(ty)
     }
@@ -52,24 +53,50 @@ pub(super) fn request(types: &Types<'_>, message: &MessageDescriptor, flatten: b
 /// What a method returns for the reply `message`.
 pub(super) fn reply(types: &Types<'_>, message: &MessageDescriptor, flatten: bool) -> Reply {
     let ty = types.message(message);
-    match (fields(message).next(), message.fields().len()) {
-        (Some(only), 1) if flatten && is_flat(message) => Reply::Field(ty, field(types, &only)),
+    match &fields(message)[..] {
+        [only] if flatten && is_flat(message) => Reply::Field(ty, field(types, only)),
         _ => Reply::Message(ty),
     }
 }
 
-/// The fields in the order in which the .proto lists them.
-fn fields(message: &MessageDescriptor) -> impl Iterator<Item = FieldDescriptor> {
-    let numbers: Vec<i32> = message
-        .descriptor_proto()
-        .field
-        .iter()
-        .map(|field| field.number())
-        .collect();
-    let message = message.clone();
-    numbers
-        .into_iter()
-        .filter_map(move |number| message.get_field(u32::try_from(number).ok()?))
+/// The field whose value can stand for the whole request: its only one, unless a conversion from it could contradict
+/// another one.
+pub(crate) fn value_of(message: &MessageDescriptor) -> Option<FieldDescriptor> {
+    let mut fields = message.fields();
+    let (Some(only), None) = (fields.next(), fields.next()) else {
+        return None;
+    };
+    let is_itself = only.cardinality() != Cardinality::Repeated
+        && matches!(only.kind(), ProtoKind::Message(inner) if inner == *message);
+    let is_empty =
+        matches!(only.kind(), ProtoKind::Message(inner) if inner.full_name() == "google.protobuf.Empty");
+    let is_ours = message.package_name() != "google.protobuf";
+    let is_plain = oneof_of(only.field_descriptor_proto()).is_none();
+    (is_ours && is_plain && !is_itself && !is_empty).then_some(only)
+}
+
+/// What is said to who lists the fields of a message, which become arguments, in another order than that of the arguments.
+pub(super) fn order_warning(message: &MessageDescriptor) -> Option<String> {
+    let declared = message.descriptor_proto().field.iter();
+    if declared.clone().is_sorted_by_key(|field| field.number()) {
+        return None;
+    }
+    let list = |names: Vec<&str>| names.join(", ");
+    let sorted = fields(message);
+    Some(format!(
+        "message {}: `flatten` makes arguments of its fields in the order of their numbers ({}), not of their lines ({}): \
+         list them by number",
+        message.full_name(),
+        list(sorted.iter().map(FieldDescriptor::name).collect()),
+        list(declared.map(|field| field.name()).collect()),
+    ))
+}
+
+/// The fields in the order of their numbers, which stays as it is when somebody moves lines.
+fn fields(message: &MessageDescriptor) -> Vec<FieldDescriptor> {
+    let mut fields: Vec<_> = message.fields().collect();
+    fields.sort_by_key(FieldDescriptor::number);
+    fields
 }
 
 /// Whether the fields can stand for the message.
@@ -82,7 +109,7 @@ fn is_flat(message: &MessageDescriptor) -> bool {
 }
 
 /// Whether prost-build puts the field into a `Box`, for its type contains the field's message.
-fn is_boxed(field: &FieldDescriptor) -> bool {
+pub(crate) fn is_boxed(field: &FieldDescriptor) -> bool {
     let outer = field.parent_message();
     let mut seen = Vec::new();
     let mut open: Vec<MessageDescriptor> = held(field).into_iter().collect();
@@ -119,7 +146,6 @@ fn field(types: &Types<'_>, proto: &FieldDescriptor) -> Field {
     };
     Field {
         ident: snake(proto.name()),
-        name: proto.name().to_owned(),
         kind,
     }
 }

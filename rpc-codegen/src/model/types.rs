@@ -20,7 +20,7 @@ impl<'a> Types<'a> {
     }
 
     /// The type of a message.
-    pub(super) fn message(&self, message: &MessageDescriptor) -> TokenStream {
+    pub(crate) fn message(&self, message: &MessageDescriptor) -> TokenStream {
         match self.well_known(message.full_name()) {
             Some(ty) => ty,
             None => self.path(message.package_name(), message.full_name()),
@@ -28,7 +28,7 @@ impl<'a> Types<'a> {
     }
 
     /// The type of an enum.
-    pub(super) fn enumeration(&self, proto: &prost_reflect::EnumDescriptor) -> TokenStream {
+    pub(crate) fn enumeration(&self, proto: &prost_reflect::EnumDescriptor) -> TokenStream {
         match proto.full_name().strip_prefix("google.protobuf.") {
             Some(rest) => self.google(rest),
             None => self.path(proto.package_name(), proto.full_name()),
@@ -36,7 +36,7 @@ impl<'a> Types<'a> {
     }
 
     /// The type of a message's field, without the `Box` that recursive ones have.
-    pub(super) fn field(&self, field: &FieldDescriptor) -> TokenStream {
+    pub(crate) fn field(&self, field: &FieldDescriptor) -> TokenStream {
         if let ProtoKind::Message(entry) = field.kind() {
             if field.is_map() {
                 let key = self.value(&entry.map_entry_key_field());
@@ -72,7 +72,7 @@ impl<'a> Types<'a> {
     }
 
     /// The path from this package's module to `full_name`, which is declared in `package`.
-    fn path(&self, package: &str, full_name: &str) -> TokenStream {
+    pub(crate) fn path(&self, package: &str, full_name: &str) -> TokenStream {
         let here: Vec<&str> = self.package.split('.').filter(|part| !part.is_empty()).collect();
         let there: Vec<&str> = full_name.split('.').collect();
         let package_len = package.split('.').filter(|part| !part.is_empty()).count();
@@ -125,7 +125,7 @@ impl<'a> Types<'a> {
 }
 
 /// Whether prost-build makes an `Option` of a field that is not repeated.
-pub(super) fn is_option(field: &FieldDescriptor) -> bool {
+pub(crate) fn is_option(field: &FieldDescriptor) -> bool {
     let proto = field.field_descriptor_proto();
     if proto.proto3_optional.unwrap_or(false) {
         return true;

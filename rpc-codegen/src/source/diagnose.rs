@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use miette::Diagnostic;
-use prost_types::{DescriptorProto, EnumDescriptorProto};
+use prost_types::DescriptorProto;
 use protox::file::File;
 
 use super::{OPTIONS_NAME, Sources, place_in};
@@ -65,7 +65,7 @@ impl Sources {
             _ => problem,
         };
         let name = last_name(problem.message()).unwrap_or_default().to_owned();
-        let help = self.help(file, problem.message(), &name);
+        let help = self.help(file, &problem, &name);
         let problem = problem.narrowed_to(&name);
         match help {
             Some(help) => problem.with_help(help),
@@ -94,7 +94,8 @@ impl Sources {
     }
 
     /// What to write instead, for the mistakes that the compiler's own words do not explain.
-    fn help(&self, file: &str, message: &str, name: &str) -> Option<String> {
+    fn help(&self, file: &str, problem: &Problem, name: &str) -> Option<String> {
+        let message = problem.message();
         let last = name.rsplit('.').next()?;
         if message.contains("option") {
             return option_help(message, last);
@@ -102,10 +103,15 @@ impl Sources {
         if name.starts_with("rpc.") {
             return Some(self.extension_help(file, message, last));
         }
-        let is_unknown = message.ends_with("is not defined");
-        self.type_like(last)
-            .filter(|_| is_unknown)
-            .map(|full_name| format!("write `{full_name}`"))
+        if !message.ends_with("is not defined") {
+            return None;
+        }
+        // What a procedure takes and returns are messages.
+        let is_procedure = problem
+            .line()
+            .is_some_and(|line| line.trim_start().starts_with("rpc "));
+        self.type_like(file, last, !is_procedure)
+            .map(|name| format!("write `{name}`"))
     }
 
     /// What to write instead of an option `(rpc.name)` that there is not.
@@ -131,26 +137,94 @@ impl Sources {
         }
     }
 
-    /// The type whose name is closest to `name`; if it is that very name, with its package.
-    fn type_like(&self, name: &str) -> Option<String> {
-        let files = self
+    /// The type whose name is closest to `name`, as `file` has to write it: one of protobuf's own, if `scalars` may stand
+    /// there, or one of the files'.
+    fn type_like(&self, file: &str, name: &str, scalars: bool) -> Option<String> {
+        let here = self
             .files
-            .values()
-            .map(|source| source.parsed.file_descriptor_proto());
-        let types: Vec<(&str, &str)> = files
-            .flat_map(|file| {
-                let messages = file.message_type.iter().map(DescriptorProto::name);
-                let enums = file.enum_type.iter().map(EnumDescriptorProto::name);
-                messages.chain(enums).map(|name| (file.package(), name))
-            })
-            .collect();
-        let close = closest(name, types.iter().map(|(_, name)| *name))?;
-        match types.iter().find(|(_, other)| *other == name) {
-            Some(("", _)) | None => Some(close.to_owned()),
-            Some((package, _)) => Some(format!("{package}.{close}")),
+            .get(file)
+            .map_or("", |source| source.parsed.file_descriptor_proto().package());
+        let mut types: Vec<(String, String)> = Vec::new();
+        for source in self.files.values() {
+            let file = source.parsed.file_descriptor_proto();
+            for proto in &file.enum_type {
+                types.push((file.package().to_owned(), proto.name().to_owned()));
+            }
+            for message in &file.message_type {
+                add_types(message, file.package(), &mut types);
+            }
+        }
+        let is_there = types.iter().any(|(_, other)| other == name);
+        if scalars && !is_there {
+            let known = FOREIGN_SCALARS.iter().find(|(foreign, _)| *foreign == name);
+            if let Some((_, scalar)) = known {
+                return Some((*scalar).to_owned());
+            }
+        }
+        let own = if scalars { &SCALARS[..] } else { &[] };
+        let known = types.iter().map(|(_, name)| name.as_str());
+        let close = closest(name, own.iter().copied().chain(known))?;
+        match types.iter().find(|(_, other)| other == close) {
+            Some((scope, _)) if !scope.is_empty() && (scope != here || is_there) => {
+                Some(format!("{scope}.{close}"))
+            }
+            _ => Some(close.to_owned()),
         }
     }
 }
+
+/// Adds a message and all types that are declared in it, each with the scope that it is declared in.
+fn add_types(message: &DescriptorProto, scope: &str, types: &mut Vec<(String, String)>) {
+    let is_entry = message
+        .options
+        .as_ref()
+        .is_some_and(prost_types::MessageOptions::map_entry);
+    if is_entry {
+        return;
+    }
+    types.push((scope.to_owned(), message.name().to_owned()));
+    let inside = if scope.is_empty() {
+        message.name().to_owned()
+    } else {
+        format!("{scope}.{}", message.name())
+    };
+    for proto in &message.enum_type {
+        types.push((inside.clone(), proto.name().to_owned()));
+    }
+    for nested in &message.nested_type {
+        add_types(nested, &inside, types);
+    }
+}
+
+/// The types that need no declaration.
+const SCALARS: [&str; 15] = [
+    "bool", "bytes", "double", "fixed32", "fixed64", "float", "int32", "int64", "sfixed32", "sfixed64",
+    "sint32", "sint64", "string", "uint32", "uint64",
+];
+
+/// What they are called elsewhere.
+const FOREIGN_SCALARS: [(&str, &str); 20] = [
+    ("Bytes", "bytes"),
+    ("String", "string"),
+    ("boolean", "bool"),
+    ("byte", "bytes"),
+    ("char", "string"),
+    ("f32", "float"),
+    ("f64", "double"),
+    ("i32", "int32"),
+    ("i64", "int64"),
+    ("int", "int32"),
+    ("integer", "int64"),
+    ("long", "int64"),
+    ("number", "double"),
+    ("str", "string"),
+    ("text", "string"),
+    ("u16", "uint32"),
+    ("u32", "uint32"),
+    ("u64", "uint64"),
+    ("u8", "uint32"),
+    ("uint", "uint32"),
+];
 
 /// What to write instead of the `field` of an option, if it is one of ours.
 fn option_help(message: &str, field: &str) -> Option<String> {

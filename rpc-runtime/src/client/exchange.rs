@@ -29,6 +29,7 @@ use crate::{
     context::{HandlerId, InstanceId, inherited_deadline},
     frame::Encoded,
     growth::Budget,
+    nesting,
 };
 
 /// One call on its way. Dropping it at any point gives back what it holds: its place in the queue, or the call.
@@ -193,7 +194,10 @@ impl<'a> Exchange<'a> {
     }
 
     /// Sends a request, and waits until the connection has it whole.
-    pub(super) fn send<M: Message>(&mut self, message: &M) -> impl Future<Output = Result<(), Error>> {
+    pub(super) fn send<M: Message + 'static>(
+        &mut self,
+        message: &M,
+    ) -> impl Future<Output = Result<(), Error>> {
         poll_fn(move |cx| {
             self.poll_begin(message, cx, |conn, ticket, request, message, now, cx| {
                 conn.poll_send(ticket, request, message, now, cx)
@@ -203,7 +207,7 @@ impl<'a> Exchange<'a> {
     }
 
     /// Opens a call with streams: waits until the connection has its request. What comes then is the caller's business.
-    pub(super) fn open<M: Message>(
+    pub(super) fn open<M: Message + 'static>(
         &mut self,
         message: &M,
     ) -> impl Future<Output = Result<(Arc<Connected>, CallId), Error>> {
@@ -215,7 +219,10 @@ impl<'a> Exchange<'a> {
     }
 
     /// Sends a request, and waits for its reply.
-    pub(super) fn call<M: Message>(&mut self, message: &M) -> impl Future<Output = Result<Reply, Error>> {
+    pub(super) fn call<M: Message + 'static>(
+        &mut self,
+        message: &M,
+    ) -> impl Future<Output = Result<Reply, Error>> {
         poll_fn(move |cx| self.poll_call(message, cx))
     }
 
@@ -231,7 +238,7 @@ impl<'a> Exchange<'a> {
     }
 
     /// As [`Exchange::call`]. A call that surely did not run is resent, once, if its connection is to blame (G1).
-    pub(super) fn poll_call<M: Message>(
+    pub(super) fn poll_call<M: Message + 'static>(
         &mut self,
         message: &M,
         cx: &mut Context<'_>,
@@ -288,7 +295,7 @@ impl<'a> Exchange<'a> {
     }
 
     /// Finds a connection, and has `begin` give it the request as soon as the call's turn has come.
-    fn poll_begin<M: Message, T>(
+    fn poll_begin<M: Message + 'static, T>(
         &mut self,
         message: &M,
         cx: &mut Context<'_>,
@@ -305,6 +312,9 @@ impl<'a> Exchange<'a> {
             // The place stays where it is meanwhile: a message that panics takes nobody's turn away.
             let (on, ticket) = match &mut self.place {
                 Place::Nowhere | Place::Open(..) => {
+                    if let Err(text) = nesting::check(self.procedure.request_nesting(), message) {
+                        return Poll::Ready(Err(self.locate(failure::too_deep(&text))));
+                    }
                     self.place = match self.channel.current() {
                         Some(on) => Place::Queued(on, Ticket::default()),
                         None => self.connecting(),

@@ -47,6 +47,7 @@ pub(super) fn of_call(failure: Failure, deadline: &Deadline) -> Error {
             "the peer takes no more calls for now, and one inside of a handler must not wait for those around it",
         ),
         Cause::Oversize { len, max } => oversize(len, max),
+        Cause::TooDeep { text } => too_deep(&text),
         Cause::Metadata => too_much_metadata(),
         Cause::QueueFull { max } => too_many_waiting(max),
         Cause::InboxFull { max } => Error::local(
@@ -73,6 +74,16 @@ pub(super) fn oversize(len: u64, max: u64) -> Error {
             "message of {len} bytes exceeds the peer's limit of {max}: send less, or raise its Limits::max_message"
         ),
     )
+}
+
+/// The error of a call with a message that is nested deeper than anybody reads, which is said in `text`.
+#[cold]
+pub(super) fn too_deep(text: &str) -> Error {
+    Error::local(
+        Code::InvalidArgument,
+        format!("not sent: {text}: send it in parts"),
+    )
+    .with_phase(Phase::Queue)
 }
 
 /// The error of a call whose metadata may not travel.

@@ -130,6 +130,14 @@ impl OpenCall {
         self.of_stream(Error::local(code, text))
     }
 
+    /// A message of its requests is nested deeper than anybody reads: the call ends with it.
+    #[cold]
+    pub(super) fn too_deep(&self, text: String) -> Error {
+        let error = failure::too_deep(&text);
+        self.fail(Cause::TooDeep { text });
+        self.of_stream(error)
+    }
+
     /// Says of an error that it happened amid the call's streams.
     pub(super) fn of_stream(&self, error: Error) -> Error {
         self.locate(error.with_executed(Executed::Maybe).with_phase(Phase::Stream))

@@ -14,7 +14,7 @@ use prost::Message;
 use tokio::task::coop;
 
 use super::open_call::OpenCall;
-use crate::{Error, compression::Outgoing, conn::Cause};
+use crate::{Error, compression::Outgoing, conn::Cause, nesting};
 
 /// Sends the requests of a call whose requests are a stream.
 ///
@@ -62,14 +62,20 @@ impl<T: Message> Sender<T> {
     /// # Errors
     ///
     /// The call's own error if it has failed; RESOURCE_EXHAUSTED, which ends the call, for a message that is longer than the
-    /// server takes; CANCELLED if the server has ended the call, perhaps well: the reply tells.
+    /// server takes; INVALID_ARGUMENT, which ends it too, for one with messages inside of each other more than 100 deep, which
+    /// nobody reads; CANCELLED if the server has ended the call, perhaps well: the reply tells.
     ///
     /// # Cancel safety
     ///
     /// A future that is dropped before it resolves has sent nothing, unless it is dropped in the very moment of resolving;
     /// the call goes on.
-    pub async fn send(&mut self, message: T) -> Result<(), Error> {
+    pub async fn send(&mut self, message: T) -> Result<(), Error>
+    where
+        T: 'static,
+    {
         let call = &self.call;
+        nesting::check(call.about.procedure.request_nesting(), &message)
+            .map_err(|text| call.too_deep(text))?;
         let compression = call.on.compression(call.about.channel.compression());
         let message = Outgoing::new(&message, compression);
         let sent = poll_fn(|cx| {
@@ -95,7 +101,10 @@ impl<T: Message> Sender<T> {
     /// # Cancel safety
     ///
     /// Dropping the future drops `stream`, perhaps with a message that was taken from it and not sent.
-    pub async fn send_all(&mut self, stream: impl Stream<Item = T>) -> Result<(), Error> {
+    pub async fn send_all(&mut self, stream: impl Stream<Item = T>) -> Result<(), Error>
+    where
+        T: 'static,
+    {
         let mut stream = pin!(stream);
         let call = Arc::clone(&self.call);
         let mut next = async || {

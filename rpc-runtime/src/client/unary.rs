@@ -45,7 +45,7 @@ impl<'a, Req, Rep> Unary<'a, Req, Rep> {
 /// Nothing in it is ever pinned.
 impl<Req, Rep> Unpin for Unary<'_, Req, Rep> {}
 
-impl<Req: Message, Rep: Message + Default> Future for Unary<'_, Req, Rep> {
+impl<Req: Message + 'static, Rep: Message + Default> Future for Unary<'_, Req, Rep> {
     type Output = Result<Rep, Error>;
 
     #[inline]

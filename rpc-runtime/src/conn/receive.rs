@@ -148,7 +148,7 @@ impl Connection {
             return self.protocol_error("GOAWAY cannot be parsed".to_owned(), now);
         };
         let reason = Reason::from_number(goaway.reason).unwrap_or(Reason::Drain);
-        let text = cut(&goaway.text, MAX_TEXT).to_owned();
+        let text = cut(&goaway.text, MAX_TEXT).into_owned();
         if reason == Reason::HelloRejected {
             let until = self.soon(now);
             return self.begin_closing(Cause::HelloRejected { text }, Reach::Nothing, until, now);

@@ -160,7 +160,7 @@ impl Connection {
         Goaway {
             reason: reason.number(),
             last_id,
-            text: cut(text, MAX_TEXT).to_owned(),
+            text: cut(text, MAX_TEXT).into_owned(),
             drain_ms: u64::try_from(drain).unwrap_or(u64::MAX),
             resume_in_ms: 0,
             account: None,

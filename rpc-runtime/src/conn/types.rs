@@ -226,6 +226,11 @@ pub(crate) enum Cause {
         /// How long it may be.
         max: u64,
     },
+    /// A message of our stream is nested deeper than anybody reads.
+    TooDeep {
+        /// Where.
+        text: String,
+    },
     /// The metadata is over its limits.
     Metadata,
     /// Too many callers wait already.
@@ -279,6 +284,7 @@ impl fmt::Display for Cause {
             Self::TooLong { len, max } | Self::Oversize { len, max } => {
                 write!(f, "message of {len} bytes exceeds limit of {max}")
             }
+            Self::TooDeep { text } => f.write_str(text),
             Self::Metadata => write!(
                 f,
                 "metadata exceeds limit of {} entries or {} bytes",

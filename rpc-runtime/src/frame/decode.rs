@@ -200,12 +200,16 @@ fn entry(bytes: &[u8], index: usize) -> Result<(&str, &[u8]), FrameError> {
 
 /// A status text of at most [`MAX_TEXT`] bytes, whatever the bytes are.
 fn text(bytes: &[u8]) -> String {
-    // A character that begins within the limit ends at most three bytes behind it: one that is cut short there
-    // lies beyond the limit, and goes with the rest.
-    let bytes = &bytes[..bytes.len().min(MAX_TEXT + 3)];
-    let mut text = String::from_utf8_lossy(bytes).into_owned();
-    text.truncate(cut(&text, MAX_TEXT).len());
-    text
+    // Nobody looks at the middle of a very long one. A character that is torn there lies beyond what is kept, and goes
+    // with the rest.
+    let far = MAX_TEXT + 3;
+    let text = if bytes.len() > 2 * far {
+        let (beginning, end) = (&bytes[..far], &bytes[bytes.len() - far..]);
+        String::from_utf8_lossy(beginning) + String::from_utf8_lossy(end)
+    } else {
+        String::from_utf8_lossy(bytes)
+    };
+    cut(&text, MAX_TEXT).into_owned()
 }
 
 /// A field's number and wire type.

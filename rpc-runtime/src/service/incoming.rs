@@ -19,6 +19,7 @@ use crate::{
     conn::{Arrived, CallId, End, MEMORY_SHORT, Time, Unstarted},
     frame::{DropReason, Encoded, Payload as _},
     growth::Budget,
+    nesting,
     server::Served,
 };
 
@@ -59,24 +60,7 @@ impl Incoming {
         F: FnOnce(Context, Req) -> Fut + Send + 'static,
         Fut: Future<Output = Result<Rep>> + Send,
     {
-        self.handle_checked(Ok, handler)
-    }
-
-    /// As [`Incoming::handle`], with `check` between the request and its arguments: its refusal means that the
-    /// handler did not run.
-    pub fn handle_checked<Req, Args, Rep, F, Fut>(
-        self,
-        check: fn(Req) -> Result<Args, Status>,
-        handler: F,
-    ) -> Handler
-    where
-        Req: Message + Default + 'static,
-        Args: Send + 'static,
-        Rep: Message + 'static,
-        F: FnOnce(Context, Args) -> Fut + Send + 'static,
-        Fut: Future<Output = Result<Rep>> + Send,
-    {
-        self.run(move |call| call.decode().and_then(check), handler)
+        self.run(Self::decode, handler)
     }
 
     /// Makes a handler that answers by a stream: it forwards its stream to the [`Replies`] that it is given.
@@ -87,28 +71,8 @@ impl Incoming {
         F: FnOnce(Context, Req, Replies<Rep>) -> Fut + Send + 'static,
         Fut: Future<Output = Result<()>> + Send,
     {
-        self.handle_reply_stream_checked(Ok, handler)
-    }
-
-    /// As [`Incoming::handle_reply_stream`], with `check` between the request and its arguments: its refusal means that
-    /// the handler did not run.
-    pub fn handle_reply_stream_checked<Req, Args, Rep, F, Fut>(
-        self,
-        check: fn(Req) -> Result<Args, Status>,
-        handler: F,
-    ) -> Handler
-    where
-        Req: Message + Default + 'static,
-        Args: Send + 'static,
-        Rep: Message + 'static,
-        F: FnOnce(Context, Args, Replies<Rep>) -> Fut + Send + 'static,
-        Fut: Future<Output = Result<()>> + Send,
-    {
         let replies = self.replies();
-        self.run(
-            move |call| call.decode().and_then(check),
-            move |cx, arguments| handler(cx, arguments, replies),
-        )
+        self.run(Self::decode, move |cx, request| handler(cx, request, replies))
     }
 
     /// Makes a handler of a stream of requests.
@@ -180,8 +144,8 @@ impl Incoming {
         Requests::new(Arc::clone(&self.served), self.id, self.procedure)
     }
 
-    fn replies<T: Message>(&self) -> Replies<T> {
-        Replies::new(Arc::clone(&self.served), self.id, self.procedure.path())
+    fn replies<T: Message + 'static>(&self) -> Replies<T> {
+        Replies::new(Arc::clone(&self.served), self.id, self.procedure)
     }
 
     /// The context that the handler will have, for who decides whether it starts.
@@ -229,12 +193,15 @@ impl Incoming {
         self.served.with_recent(|conn, now| conn.started(self.id, now))
     }
 
-    async fn reply<M: Message>(&mut self, reply: &M) {
+    async fn reply<M: Message + 'static>(&mut self, reply: &M) {
         if self.one_way {
             // Nobody reads its reply, nor how long it took.
             self.served.with_recent(|conn, now| conn.handled(self.id, now));
             self.open = false;
             return;
+        }
+        if let Err(text) = nesting::check(self.procedure.reply_nesting(), reply) {
+            return self.fail(&unencodable("reply", self.procedure, &text)).await;
         }
         let reply = Outgoing::new(reply, self.served.compression());
         poll_fn(|cx| {
@@ -326,6 +293,13 @@ pub(super) fn parse<Req: Message + Default>(
         Req::decode(payload)
     };
     request.map_err(|error| malformed(procedure, &error))
+}
+
+/// Why a reply of `procedure`, or a message of its replies, is not sent.
+#[cold]
+pub(super) fn unencodable(what: &str, procedure: &Procedure, text: &str) -> Status {
+    let text = format!("the {what} of {} cannot be sent: {text}", procedure.path());
+    Status::new(Code::Internal, text)
 }
 
 fn malformed(procedure: &str, error: &dyn fmt::Display) -> Status {

@@ -17,10 +17,12 @@ use tokio::{
     time::Instant,
 };
 
+use super::{Procedure, incoming::unencodable};
 use crate::{
     Code, Result, Status,
     compression::Outgoing,
     conn::{CallId, Unsent},
+    nesting,
     server::Served,
 };
 
@@ -29,12 +31,12 @@ use crate::{
 pub struct Replies<T> {
     served: Arc<Served>,
     id: CallId,
-    procedure: &'static str,
+    procedure: &'static Procedure,
     message: PhantomData<fn(T)>,
 }
 
-impl<T: Message> Replies<T> {
-    pub(super) fn new(served: Arc<Served>, id: CallId, procedure: &'static str) -> Self {
+impl<T: Message + 'static> Replies<T> {
+    pub(super) fn new(served: Arc<Served>, id: CallId, procedure: &'static Procedure) -> Self {
         Self {
             served,
             id,
@@ -50,8 +52,8 @@ impl<T: Message> Replies<T> {
     ///
     /// # Errors
     ///
-    /// The error that the stream gave; RESOURCE_EXHAUSTED for a message that is longer than the caller takes; CANCELLED if
-    /// the caller is gone.
+    /// The error that the stream gave; RESOURCE_EXHAUSTED for a message that is longer than the caller takes, INTERNAL for
+    /// one that is nested deeper than anybody reads; CANCELLED if the caller is gone.
     ///
     /// # Cancel safety
     ///
@@ -67,6 +69,8 @@ impl<T: Message> Replies<T> {
     }
 
     async fn send(&self, message: &T, turn: &mut Turn) -> Result<()> {
+        nesting::check(self.procedure.reply_nesting(), message)
+            .map_err(|text| unencodable("message", self.procedure, &text))?;
         let message = Outgoing::new(message, self.served.compression());
         let sent = turn.run(|cx| {
             self.served
@@ -77,7 +81,7 @@ impl<T: Message> Replies<T> {
                 Code::ResourceExhausted,
                 format!(
                     "message of {len} bytes of {} exceeds the caller's limit of {max}",
-                    self.procedure
+                    self.procedure.path()
                 ),
             ),
             Unsent::Over(_) => Status::new(Code::Cancelled, "the call is over"),

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use rpc_runtime::{
-    Bytes, Context, Result,
+    Bytes, Context, Open, Result,
     codegen::prost_types::{Any, Duration, NullValue, Struct, Timestamp},
 };
 
@@ -48,18 +48,18 @@ impl Orders for Echo {
     async fn rpc_enums(
         &self,
         _: &Context,
-        color: Color,
-        maybe: Option<Color>,
+        color: Open<Color>,
+        maybe: Option<Open<Color>>,
         _: Vec<i32>,
         _: String,
-    ) -> Result<Size> {
+    ) -> Result<Open<Size>> {
         Ok(if maybe == Some(color) {
-            Size::Big
+            Size::Big.into()
         } else {
-            Size::Small
+            Size::Small.into()
         })
     }
-    async fn rpc_maybe_enum(&self, _: &Context, size: Size) -> Result<Option<Size>> {
+    async fn rpc_maybe_enum(&self, _: &Context, size: Open<Size>) -> Result<Option<Open<Size>>> {
         Ok(Some(size))
     }
     async fn rpc_lists(
@@ -90,7 +90,7 @@ impl Orders for Echo {
         _: Option<Duration>,
         _: Option<String>,
         _: Option<Struct>,
-        _: NullValue,
+        _: Open<NullValue>,
     ) -> Result<Option<Money>> {
         Ok(money)
     }
@@ -121,7 +121,7 @@ impl Orders for Echo {
     async fn rpc_wrapped(&self, _: &Context, _: String) -> Result<Timestamp> {
         Ok(Timestamp::default())
     }
-    async fn rpc_stock(&self, _: &Context, worth: Option<Money>, _: Color) -> Result<Money> {
+    async fn rpc_stock(&self, _: &Context, worth: Option<Money>, _: Open<Color>) -> Result<Money> {
         Ok(worth.unwrap_or_default())
     }
     async fn rpc_context(
@@ -185,7 +185,7 @@ impl Legacy for Echo {
         _: &Context,
         _: String,
         _: Option<i32>,
-        _: Option<Corpus>,
+        _: Option<Open<Corpus>>,
         _: Vec<search_request::Hint>,
         _: Option<Bytes>,
         _: Option<search_request::Single>,

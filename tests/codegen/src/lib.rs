@@ -5,6 +5,8 @@ rpc_runtime::include_protos!();
 
 pub mod handlers;
 pub mod streams;
+pub mod trees;
+pub mod values;
 
 /// The runtime under another name, as a renamed dependency has one.
 pub use rpc_runtime as renamed;
@@ -12,6 +14,11 @@ pub use rpc_runtime as renamed;
 /// A golden case of the generator's own tests.
 pub mod golden {
     include!(concat!(env!("OUT_DIR"), "/golden/rpc_protos.rs"));
+}
+
+/// Another one.
+pub mod flat {
+    include!(concat!(env!("OUT_DIR"), "/flat/rpc_protos.rs"));
 }
 
 /// Only clients, of a renamed runtime.

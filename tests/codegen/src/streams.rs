@@ -6,7 +6,7 @@ use std::{
 };
 
 use rpc_runtime::{
-    Code, Context, Requests, Result, Status, Stream,
+    Code, Context, Open, Requests, Result, Status, Stream,
     codegen::prost_types::{Any, Timestamp},
     stream,
 };
@@ -33,7 +33,7 @@ impl Streaming for Streams {
         service: String,
         call: String,
         arguments: String,
-        kind: Kind,
+        kind: Open<Kind>,
     ) -> Result<impl Stream<Item = Result<StreamMessage>> + Send> {
         let text = format!("{requests} {stream} {service} {call} {arguments} {kind:?}");
         let each = [Of::Text(text), Of::Data(replies)];
@@ -102,7 +102,7 @@ impl Streaming for Streams {
         &self,
         _: &Context,
         on: bool,
-        mode: crate::acme::common::v1::outer::inner::Mode,
+        mode: Open<crate::acme::common::v1::outer::inner::Mode>,
     ) -> Result<impl Stream<Item = Result<Inner>> + Send> {
         let mode = mode.into();
         Ok(Ready(vec![Inner { on, mode }, Inner { on: !on, mode }]))

@@ -33,7 +33,7 @@ async fn all<T: Message + Default>(mut replies: Streaming<T>) -> Result<Vec<T>, 
 }
 
 /// Sends all `messages` and says that this was it.
-async fn send<T: Message>(mut requests: Sender<T>, messages: impl IntoIterator<Item = T>) {
+async fn send<T: Message + 'static>(mut requests: Sender<T>, messages: impl IntoIterator<Item = T>) {
     for message in messages {
         requests.send(message).await.expect("it is taken");
     }

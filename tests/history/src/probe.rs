@@ -4,7 +4,7 @@ mod streams;
 
 use std::{future::pending, thread, time::Duration};
 
-use rpc_runtime::{Bytes, Code, Context, Limits, Requests, Result, Status, Stream};
+use rpc_runtime::{Bytes, Code, Context, Limits, Open, Requests, Result, Status, Stream};
 
 use self::streams::{Streaming, script};
 use crate::{
@@ -144,8 +144,10 @@ impl ProbeService for Probe {
         count: u32,
         len: u32,
         micros: u32,
-        ending: Ending,
+        ending: Open<Ending>,
     ) -> Result<impl Stream<Item = Result<Item>> + Send> {
+        let ending = ending.known();
+        let ending = ending.ok_or_else(|| Status::new(Code::InvalidArgument, "an unknown ending"))?;
         let script = Script {
             token,
             count,

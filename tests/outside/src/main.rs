@@ -4,7 +4,7 @@
 use std::{collections::HashMap, error::Error as StdError, time::SystemTime};
 
 use rpc_runtime::{
-    Bytes, Code, Context, Requests, Result, Server, Status, Stream,
+    Bytes, Code, Context, Open, Requests, Result, Server, Status, Stream,
     prost_types::{Duration, Timestamp},
     stream,
 };
@@ -48,7 +48,7 @@ impl Accounts for Shop {
         Ok(Some(Duration { seconds, nanos: 0 }))
     }
 
-    async fn rpc_role(&self, _: &Context, role: Role, other: Option<Role>) -> Result<Role> {
+    async fn rpc_role(&self, _: &Context, role: Open<Role>, other: Option<Open<Role>>) -> Result<Open<Role>> {
         Ok(other.unwrap_or(role))
     }
 
@@ -215,7 +215,7 @@ async fn check(address: &str, clients: &Clients) -> std::result::Result<(), Box<
     let age = accounts.send_recv().age(Some(Timestamp { seconds: 1, nanos: 0 }), Some(Timestamp { seconds: 3, nanos: 0 }));
     assert_eq!(age.await?.map(|age| age.seconds), Some(2));
     assert_eq!(accounts.send_recv().role(Role::Buyer, None).await?, Role::Buyer);
-    assert_eq!(accounts.send_recv().role(Role::Buyer, Some(Role::Clerk)).await?, Role::Clerk);
+    assert_eq!(accounts.send_recv().role(Role::Buyer, Some(Role::Clerk.into())).await?, Role::Clerk);
     accounts.send_recv().touch().await?;
     accounts.send().lookup("ann").await?;
     accounts.send().open(Some(ann), aliases, quotas, Some("x".to_owned()), photo).await?;

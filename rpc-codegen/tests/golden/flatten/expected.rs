@@ -93,6 +93,21 @@ pub struct CleanRequest {}
 #[prost(prost_path = "::rpc_runtime::codegen::prost")]
 pub struct CleanReply {}
 
+/// By number, not by line.
+#[derive(Clone, PartialEq, Eq, Hash, ::rpc_runtime::codegen::prost::Message)]
+#[prost(prost_path = "::rpc_runtime::codegen::prost")]
+pub struct MoveRequest {
+    /// The field `to`.
+    #[prost(string, tag = "2")]
+    pub to: ::rpc_runtime::codegen::prost::alloc::string::String,
+    /// The field `from`.
+    #[prost(string, tag = "1")]
+    pub from: ::rpc_runtime::codegen::prost::alloc::string::String,
+    /// The field `note`.
+    #[prost(string, tag = "3")]
+    pub note: ::rpc_runtime::codegen::prost::alloc::string::String,
+}
+
 /// The message `paint.v1.Pick`.
 #[derive(Clone, PartialEq, Eq, Hash, ::rpc_runtime::codegen::prost::Message)]
 #[prost(prost_path = "::rpc_runtime::codegen::prost")]
@@ -160,6 +175,16 @@ impl Color {
     }
 }
 
+impl ::rpc_runtime::codegen::Nested for Mix {
+    fn walk(
+        &self,
+        at: ::rpc_runtime::codegen::Depth,
+    ) -> ::core::result::Result<(), ::rpc_runtime::codegen::TooDeep> {
+        at.within("paint.v1.Mix.inner", &self.inner)?;
+        ::core::result::Result::Ok(())
+    }
+}
+
 static GROWTH: ::rpc_runtime::codegen::Growth = ::rpc_runtime::codegen::Growth::new(
     &[
         &[
@@ -184,7 +209,7 @@ static GROWTH: ::rpc_runtime::codegen::Growth = ::rpc_runtime::codegen::Growth::
         ],
     ],
 );
-static PAINTER_PROCEDURES: [::rpc_runtime::codegen::Procedure; 6] = [
+static PAINTER_PROCEDURES: [::rpc_runtime::codegen::Procedure; 7] = [
     ::rpc_runtime::codegen::Procedure::new(
             "paint.v1.Painter/rpc_paint",
             0x6c45aba534f7c7c1,
@@ -201,7 +226,10 @@ static PAINTER_PROCEDURES: [::rpc_runtime::codegen::Procedure; 6] = [
             0xbf4f64310f5909c7,
         )
         .with_request_growth(&GROWTH, 1)
-        .with_reply_growth(&GROWTH, 2),
+        .with_reply_growth(&GROWTH, 2)
+        .with_request_nesting(
+            ::rpc_runtime::codegen::Nesting::of::<Mix>("paint.v1.Mix"),
+        ),
     ::rpc_runtime::codegen::Procedure::new(
         "paint.v1.Painter/rpc_clean",
         0x93ff1d474bd92c4c,
@@ -214,6 +242,10 @@ static PAINTER_PROCEDURES: [::rpc_runtime::codegen::Procedure; 6] = [
         "paint.v1.Painter/rpc_pick",
         0xf42e7de34a607edb,
     ),
+    ::rpc_runtime::codegen::Procedure::new(
+        "paint.v1.Painter/rpc_move",
+        0x8257bede94e51dae,
+    ),
 ];
 
 /// The procedures of `paint.v1.Painter`.
@@ -222,14 +254,14 @@ pub trait Painter: ::core::marker::Send + ::core::marker::Sync + 'static {
     fn rpc_paint(
         &self,
         cx: &::rpc_runtime::Context,
-        color: Color,
+        color: ::rpc_runtime::Open<Color>,
         cx_: ::std::string::String,
         r#type: ::rpc_runtime::Bytes,
         layers: u32,
-        edge: ::core::option::Option<Color>,
+        edge: ::core::option::Option<::rpc_runtime::Open<Color>>,
         at: ::core::option::Option<::rpc_runtime::codegen::prost_types::Timestamp>,
     ) -> impl ::core::future::Future<
-        Output = ::rpc_runtime::Result<Color>,
+        Output = ::rpc_runtime::Result<::rpc_runtime::Open<Color>>,
     > + ::core::marker::Send;
 
     /// The procedure `paint.v1.Painter/rpc_color`.
@@ -239,7 +271,9 @@ pub trait Painter: ::core::marker::Send + ::core::marker::Sync + 'static {
         names: ::std::vec::Vec<::std::string::String>,
         known: ::std::collections::HashMap<::std::string::String, i32>,
     ) -> impl ::core::future::Future<
-        Output = ::rpc_runtime::Result<::core::option::Option<Color>>,
+        Output = ::rpc_runtime::Result<
+            ::core::option::Option<::rpc_runtime::Open<Color>>,
+        >,
     > + ::core::marker::Send;
 
     /// The procedure `paint.v1.Painter/rpc_mix`.
@@ -278,20 +312,31 @@ pub trait Painter: ::core::marker::Send + ::core::marker::Sync + 'static {
     ) -> impl ::core::future::Future<
         Output = ::rpc_runtime::Result<Pick>,
     > + ::core::marker::Send;
+
+    /// The procedure `paint.v1.Painter/rpc_move`.
+    fn rpc_move(
+        &self,
+        cx: &::rpc_runtime::Context,
+        from: ::std::string::String,
+        to: ::std::string::String,
+        note: ::std::string::String,
+    ) -> impl ::core::future::Future<
+        Output = ::rpc_runtime::Result<CleanReply>,
+    > + ::core::marker::Send;
 }
 
 impl<T: Painter> Painter for ::std::sync::Arc<T> {
     fn rpc_paint(
         &self,
         cx: &::rpc_runtime::Context,
-        color: Color,
+        color: ::rpc_runtime::Open<Color>,
         cx_: ::std::string::String,
         r#type: ::rpc_runtime::Bytes,
         layers: u32,
-        edge: ::core::option::Option<Color>,
+        edge: ::core::option::Option<::rpc_runtime::Open<Color>>,
         at: ::core::option::Option<::rpc_runtime::codegen::prost_types::Timestamp>,
     ) -> impl ::core::future::Future<
-        Output = ::rpc_runtime::Result<Color>,
+        Output = ::rpc_runtime::Result<::rpc_runtime::Open<Color>>,
     > + ::core::marker::Send {
         (**self).rpc_paint(cx, color, cx_, r#type, layers, edge, at)
     }
@@ -302,7 +347,9 @@ impl<T: Painter> Painter for ::std::sync::Arc<T> {
         names: ::std::vec::Vec<::std::string::String>,
         known: ::std::collections::HashMap<::std::string::String, i32>,
     ) -> impl ::core::future::Future<
-        Output = ::rpc_runtime::Result<::core::option::Option<Color>>,
+        Output = ::rpc_runtime::Result<
+            ::core::option::Option<::rpc_runtime::Open<Color>>,
+        >,
     > + ::core::marker::Send {
         (**self).rpc_color(cx, names, known)
     }
@@ -346,6 +393,18 @@ impl<T: Painter> Painter for ::std::sync::Arc<T> {
         Output = ::rpc_runtime::Result<Pick>,
     > + ::core::marker::Send {
         (**self).rpc_pick(cx, request)
+    }
+
+    fn rpc_move(
+        &self,
+        cx: &::rpc_runtime::Context,
+        from: ::std::string::String,
+        to: ::std::string::String,
+        note: ::std::string::String,
+    ) -> impl ::core::future::Future<
+        Output = ::rpc_runtime::Result<CleanReply>,
+    > + ::core::marker::Send {
+        (**self).rpc_move(cx, from, to, note)
     }
 }
 
@@ -394,37 +453,20 @@ impl<T: Painter> ::rpc_runtime::codegen::Service for PainterServer<T> {
         let service = ::std::sync::Arc::clone(&self.service);
         match index {
             0 => {
-                call.handle_checked(
-                    |request: PaintRequest| ::core::result::Result::Ok((
-                        ::rpc_runtime::codegen::enumeration::<
-                            Color,
-                        >(request.color, "color")?,
-                        request.cx,
-                        request.r#type,
-                        request.layers,
-                        request
-                            .edge
-                            .map(|number| ::rpc_runtime::codegen::enumeration::<
-                                Color,
-                            >(number, "edge"))
-                            .transpose()?,
-                        request.at,
-                    )),
-                    move |cx, arguments| async move {
-                        service
-                            .rpc_paint(
-                                &cx,
-                                arguments.0,
-                                arguments.1,
-                                arguments.2,
-                                arguments.3,
-                                arguments.4,
-                                arguments.5,
-                            )
-                            .await
-                            .map(|color| Painted { color: color as i32 })
-                    },
-                )
+                call.handle(move |cx, request: PaintRequest| async move {
+                    service
+                        .rpc_paint(
+                            &cx,
+                            ::rpc_runtime::Open::from_number(request.color),
+                            request.cx,
+                            request.r#type,
+                            request.layers,
+                            request.edge.map(::rpc_runtime::Open::from_number),
+                            request.at,
+                        )
+                        .await
+                        .map(|color| Painted { color: color.number() })
+                })
             }
             1 => {
                 call.handle(move |cx, request: ColorRequest| async move {
@@ -432,7 +474,7 @@ impl<T: Painter> ::rpc_runtime::codegen::Service for PainterServer<T> {
                         .rpc_color(&cx, request.names, request.known)
                         .await
                         .map(|color| ColorReply {
-                            color: color.map(|value| value as i32),
+                            color: color.map(::rpc_runtime::Open::number),
                         })
                 })
             }
@@ -455,6 +497,11 @@ impl<T: Painter> ::rpc_runtime::codegen::Service for PainterServer<T> {
             5 => {
                 call.handle(move |cx, request: Pick| async move {
                     service.rpc_pick(&cx, request).await
+                })
+            }
+            6 => {
+                call.handle(move |cx, request: MoveRequest| async move {
+                    service.rpc_move(&cx, request.from, request.to, request.note).await
                 })
             }
             _ => call.unknown(),
@@ -680,22 +727,22 @@ impl PainterSend<'_> {
     /// Calls `paint.v1.Painter/rpc_paint`.
     pub async fn paint(
         self,
-        color: Color,
+        color: impl ::core::convert::Into<::rpc_runtime::Open<Color>>,
         cx: impl ::core::convert::Into<::std::string::String>,
         r#type: impl ::core::convert::Into<::rpc_runtime::Bytes>,
         layers: u32,
-        edge: ::core::option::Option<Color>,
+        edge: ::core::option::Option<::rpc_runtime::Open<Color>>,
         at: ::core::option::Option<::rpc_runtime::codegen::prost_types::Timestamp>,
     ) -> ::core::result::Result<(), ::rpc_runtime::Error> {
         self.call
             .send(
                 &PAINTER_PROCEDURES[0],
                 PaintRequest {
-                    color: color as i32,
+                    color: color.into().number(),
                     cx: cx.into(),
                     r#type: r#type.into(),
                     layers,
-                    edge: edge.map(|value| value as i32),
+                    edge: edge.map(::rpc_runtime::Open::number),
                     at,
                 },
             )
@@ -738,6 +785,25 @@ impl PainterSend<'_> {
         request: Pick,
     ) -> ::core::result::Result<(), ::rpc_runtime::Error> {
         self.call.send(&PAINTER_PROCEDURES[5], request).await
+    }
+
+    /// Calls `paint.v1.Painter/rpc_move`.
+    pub async fn r#move(
+        self,
+        from: impl ::core::convert::Into<::std::string::String>,
+        to: impl ::core::convert::Into<::std::string::String>,
+        note: impl ::core::convert::Into<::std::string::String>,
+    ) -> ::core::result::Result<(), ::rpc_runtime::Error> {
+        self.call
+            .send(
+                &PAINTER_PROCEDURES[6],
+                MoveRequest {
+                    from: from.into(),
+                    to: to.into(),
+                    note: note.into(),
+                },
+            )
+            .await
     }
 
     /// Asks the server to terminate, and does not wait for it.
@@ -833,32 +899,27 @@ impl PainterSendRecv<'_> {
     /// Calls `paint.v1.Painter/rpc_paint`.
     pub async fn paint(
         self,
-        color: Color,
+        color: impl ::core::convert::Into<::rpc_runtime::Open<Color>>,
         cx: impl ::core::convert::Into<::std::string::String>,
         r#type: impl ::core::convert::Into<::rpc_runtime::Bytes>,
         layers: u32,
-        edge: ::core::option::Option<Color>,
+        edge: ::core::option::Option<::rpc_runtime::Open<Color>>,
         at: ::core::option::Option<::rpc_runtime::codegen::prost_types::Timestamp>,
-    ) -> ::core::result::Result<Color, ::rpc_runtime::Error> {
-        let reply: Painted = self
-            .call
+    ) -> ::core::result::Result<::rpc_runtime::Open<Color>, ::rpc_runtime::Error> {
+        self.call
             .send_recv(
                 &PAINTER_PROCEDURES[0],
                 PaintRequest {
-                    color: color as i32,
+                    color: color.into().number(),
                     cx: cx.into(),
                     r#type: r#type.into(),
                     layers,
-                    edge: edge.map(|value| value as i32),
+                    edge: edge.map(::rpc_runtime::Open::number),
                     at,
                 },
             )
-            .await?;
-        ::rpc_runtime::codegen::reply_enumeration(
-            reply.color,
-            "color",
-            &PAINTER_PROCEDURES[0],
-        )
+            .await
+            .map(|reply: Painted| ::rpc_runtime::Open::from_number(reply.color))
     }
 
     /// Calls `paint.v1.Painter/rpc_color`.
@@ -866,19 +927,14 @@ impl PainterSendRecv<'_> {
         self,
         names: ::std::vec::Vec<::std::string::String>,
         known: ::std::collections::HashMap<::std::string::String, i32>,
-    ) -> ::core::result::Result<::core::option::Option<Color>, ::rpc_runtime::Error> {
-        let reply: ColorReply = self
-            .call
+    ) -> ::core::result::Result<
+        ::core::option::Option<::rpc_runtime::Open<Color>>,
+        ::rpc_runtime::Error,
+    > {
+        self.call
             .send_recv(&PAINTER_PROCEDURES[1], ColorRequest { names, known })
-            .await?;
-        reply
-            .color
-            .map(|number| ::rpc_runtime::codegen::reply_enumeration(
-                number,
-                "color",
-                &PAINTER_PROCEDURES[1],
-            ))
-            .transpose()
+            .await
+            .map(|reply: ColorReply| reply.color.map(::rpc_runtime::Open::from_number))
     }
 
     /// Calls `paint.v1.Painter/rpc_mix`.
@@ -919,6 +975,25 @@ impl PainterSendRecv<'_> {
         request: Pick,
     ) -> ::core::result::Result<Pick, ::rpc_runtime::Error> {
         self.call.send_recv(&PAINTER_PROCEDURES[5], request).await
+    }
+
+    /// Calls `paint.v1.Painter/rpc_move`.
+    pub async fn r#move(
+        self,
+        from: impl ::core::convert::Into<::std::string::String>,
+        to: impl ::core::convert::Into<::std::string::String>,
+        note: impl ::core::convert::Into<::std::string::String>,
+    ) -> ::core::result::Result<CleanReply, ::rpc_runtime::Error> {
+        self.call
+            .send_recv(
+                &PAINTER_PROCEDURES[6],
+                MoveRequest {
+                    from: from.into(),
+                    to: to.into(),
+                    note: note.into(),
+                },
+            )
+            .await
     }
 
     /// Asks the server to terminate, and waits until it is drained.

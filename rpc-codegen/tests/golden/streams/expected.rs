@@ -170,7 +170,7 @@ pub trait Tape: ::core::marker::Send + ::core::marker::Sync + 'static {
         &self,
         cx: &::rpc_runtime::Context,
         from: u64,
-        speed: Speed,
+        speed: ::rpc_runtime::Open<Speed>,
     ) -> impl ::core::future::Future<
         Output = ::rpc_runtime::Result<
             impl ::rpc_runtime::Stream<
@@ -198,7 +198,7 @@ pub trait Tape: ::core::marker::Send + ::core::marker::Sync + 'static {
         cx: &::rpc_runtime::Context,
         requests: ::rpc_runtime::Requests<Sound>,
     ) -> impl ::core::future::Future<
-        Output = ::rpc_runtime::Result<Speed>,
+        Output = ::rpc_runtime::Result<::rpc_runtime::Open<Speed>>,
     > + ::core::marker::Send;
 
     /// Records, and guesses.
@@ -209,7 +209,9 @@ pub trait Tape: ::core::marker::Send + ::core::marker::Sync + 'static {
         cx: &::rpc_runtime::Context,
         requests: ::rpc_runtime::Requests<Sound>,
     ) -> impl ::core::future::Future<
-        Output = ::rpc_runtime::Result<::core::option::Option<Speed>>,
+        Output = ::rpc_runtime::Result<
+            ::core::option::Option<::rpc_runtime::Open<Speed>>,
+        >,
     > + ::core::marker::Send;
 
     /// The procedure `tape.v1.Tape/rpc_echo`.
@@ -256,7 +258,7 @@ impl<T: Tape> Tape for ::std::sync::Arc<T> {
         &self,
         cx: &::rpc_runtime::Context,
         from: u64,
-        speed: Speed,
+        speed: ::rpc_runtime::Open<Speed>,
     ) -> impl ::core::future::Future<
         Output = ::rpc_runtime::Result<
             impl ::rpc_runtime::Stream<
@@ -282,7 +284,7 @@ impl<T: Tape> Tape for ::std::sync::Arc<T> {
         cx: &::rpc_runtime::Context,
         requests: ::rpc_runtime::Requests<Sound>,
     ) -> impl ::core::future::Future<
-        Output = ::rpc_runtime::Result<Speed>,
+        Output = ::rpc_runtime::Result<::rpc_runtime::Open<Speed>>,
     > + ::core::marker::Send {
         (**self).rpc_recognise(cx, requests)
     }
@@ -292,7 +294,9 @@ impl<T: Tape> Tape for ::std::sync::Arc<T> {
         cx: &::rpc_runtime::Context,
         requests: ::rpc_runtime::Requests<Sound>,
     ) -> impl ::core::future::Future<
-        Output = ::rpc_runtime::Result<::core::option::Option<Speed>>,
+        Output = ::rpc_runtime::Result<
+            ::core::option::Option<::rpc_runtime::Open<Speed>>,
+        >,
     > + ::core::marker::Send {
         (**self).rpc_guess(cx, requests)
     }
@@ -379,20 +383,16 @@ impl<T: Tape> ::rpc_runtime::codegen::Service for TapeServer<T> {
         let service = ::std::sync::Arc::clone(&self.service);
         match index {
             0 => {
-                call.handle_reply_stream_checked(
-                    |request: PlayRequest| ::core::result::Result::Ok((
-                        request.from,
-                        ::rpc_runtime::codegen::enumeration::<
-                            Speed,
-                        >(request.speed, "speed")?,
-                    )),
-                    move |cx, arguments, replies| async move {
-                        let stream = service
-                            .rpc_play(&cx, arguments.0, arguments.1)
-                            .await?;
-                        replies.forward(stream).await
-                    },
-                )
+                call.handle_reply_stream(move |cx, request: PlayRequest, replies| async move {
+                    let stream = service
+                        .rpc_play(
+                            &cx,
+                            request.from,
+                            ::rpc_runtime::Open::from_number(request.speed),
+                        )
+                        .await?;
+                    replies.forward(stream).await
+                })
             }
             1 => {
                 call.handle_request_stream(move |
@@ -414,7 +414,7 @@ impl<T: Tape> ::rpc_runtime::codegen::Service for TapeServer<T> {
                         .rpc_recognise(&cx, requests)
                         .await
                         .map(|speed| RecogniseReply {
-                            speed: speed as i32,
+                            speed: speed.number(),
                         })
                 })
             }
@@ -427,7 +427,7 @@ impl<T: Tape> ::rpc_runtime::codegen::Service for TapeServer<T> {
                         .rpc_guess(&cx, requests)
                         .await
                         .map(|speed| GuessReply {
-                            speed: speed.map(|value| value as i32),
+                            speed: speed.map(::rpc_runtime::Open::number),
                         })
                 })
             }
@@ -782,14 +782,14 @@ impl TapeSendRecv<'_> {
     pub async fn play(
         self,
         from: u64,
-        speed: Speed,
+        speed: impl ::core::convert::Into<::rpc_runtime::Open<Speed>>,
     ) -> ::core::result::Result<::rpc_runtime::Streaming<Sound>, ::rpc_runtime::Error> {
         self.call
             .reply_stream(
                 &TAPE_PROCEDURES[0],
                 PlayRequest {
                     from,
-                    speed: speed as i32,
+                    speed: speed.into().number(),
                 },
             )
             .await
@@ -838,16 +838,14 @@ impl TapeSendRecv<'_> {
     pub async fn recognise(
         self,
     ) -> ::core::result::Result<
-        (::rpc_runtime::Sender<Sound>, ::rpc_runtime::Reply<Speed>),
+        (::rpc_runtime::Sender<Sound>, ::rpc_runtime::Reply<::rpc_runtime::Open<Speed>>),
         ::rpc_runtime::Error,
     > {
         self.call
             .request_stream(
                 &TAPE_PROCEDURES[2],
-                |reply: RecogniseReply| ::rpc_runtime::codegen::reply_enumeration(
-                    reply.speed,
-                    "speed",
-                    &TAPE_PROCEDURES[2],
+                |reply: RecogniseReply| ::core::result::Result::Ok(
+                    ::rpc_runtime::Open::from_number(reply.speed),
                 ),
             )
             .await
@@ -872,23 +870,16 @@ impl TapeSendRecv<'_> {
     ) -> ::core::result::Result<
         (
             ::rpc_runtime::Sender<Sound>,
-            ::rpc_runtime::Reply<::core::option::Option<Speed>>,
+            ::rpc_runtime::Reply<::core::option::Option<::rpc_runtime::Open<Speed>>>,
         ),
         ::rpc_runtime::Error,
     > {
         self.call
             .request_stream(
                 &TAPE_PROCEDURES[3],
-                |reply: GuessReply| {
-                    reply
-                        .speed
-                        .map(|number| ::rpc_runtime::codegen::reply_enumeration(
-                            number,
-                            "speed",
-                            &TAPE_PROCEDURES[3],
-                        ))
-                        .transpose()
-                },
+                |reply: GuessReply| ::core::result::Result::Ok(
+                    reply.speed.map(::rpc_runtime::Open::from_number),
+                ),
             )
             .await
     }

@@ -1,9 +1,9 @@
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 
 use super::hex;
 use crate::{
     Metadata,
-    frame::{Flags, Frame, FrameError, Header, Kind, MAX_TEXT, Output, Parts},
+    frame::{Flags, Frame, FrameError, Header, Kind, MAX_TEXT, Output, Parts, cut},
 };
 
 #[test]
@@ -149,31 +149,51 @@ fn status_text_is_never_a_reason_to_fail() {
     };
     assert_eq!(message(b"a\xffb"), "a\u{fffd}b");
     assert_eq!(message(&[b'a'; MAX_TEXT]), "a".repeat(MAX_TEXT));
-    assert_eq!(message(&[b'a'; 2000]), "a".repeat(MAX_TEXT));
-    // 1023 letters, then a character that would end two bytes behind the limit.
-    assert_eq!(
-        message(format!("{}\u{20ac}!", "a".repeat(1023)).as_bytes()),
-        "a".repeat(1023)
-    );
     // The replacement of what is no UTF-8 is longer than what it replaces.
-    assert_eq!(message(&[0xff; 1500]), "\u{fffd}".repeat(341));
+    let replaced = "\u{fffd}".repeat(170);
+    assert_eq!(message(&[0xff; 1500]), format!("{replaced}\u{2026}{replaced}"));
 }
 
 #[test]
-fn status_text_is_cut_before_it_is_sent() {
-    let text = format!("{}\u{20ac}", "a".repeat(1023));
-    let frame = Frame {
-        kind: Kind::Reply,
-        extra: Parts {
-            message: text,
-            ..Parts::default()
-        }
-        .into(),
-        ..Frame::default()
+fn status_text_that_is_too_long_keeps_both_its_ends() {
+    let received = |text: &str| {
+        let mut body = vec![0x3a];
+        prost::encode_length_delimiter(text.len(), &mut body).unwrap();
+        body.extend_from_slice(text.as_bytes());
+        Frame::decode(body.into()).unwrap().extra.take().message
     };
-    let body = super::encode(&frame).slice(4..);
-    assert_eq!(body.len(), frame.header().frame_len(0));
-    assert_eq!(Frame::decode(body).unwrap().extra.message, "a".repeat(1023));
+    let sent = |text: &str| {
+        let mut out = Output::new();
+        let header = Header {
+            message: text,
+            ..Header::new(Kind::Reply, 1)
+        };
+        header.encode_bytes(Bytes::new(), &mut out);
+        let frame = out.copy_to_bytes(out.len()).slice(4..);
+        assert_eq!(frame.len(), header.frame_len(0));
+        Frame::decode(frame).unwrap().extra.take().message
+    };
+    let both = |text: &str| {
+        let cut = cut(text, MAX_TEXT).into_owned();
+        assert_eq!((received(text), sent(text)), (cut.clone(), cut.clone()));
+        cut
+    };
+    let whole = "a".repeat(MAX_TEXT);
+    assert_eq!(both(&whole), whole);
+    let path = "Tree.left: ".repeat(100) + "recursion limit reached";
+    let cut = both(&path);
+    assert!(cut.starts_with("Tree.left: Tree.left") && cut.ends_with(": recursion limit reached"));
+    assert_eq!((cut.len(), cut.matches('\u{2026}').count()), (MAX_TEXT, 1));
+    // Characters of three bytes, in all places in which the cuts may meet them: none is torn.
+    for len in [400, 700, 5_000] {
+        for before in ["", "a", "aa"] {
+            for after in ["", "b", "bb"] {
+                let cut = both(&format!("{before}{}{after}", "\u{20ac}".repeat(len)));
+                assert!(cut.len() <= MAX_TEXT && cut.len() > MAX_TEXT - 6, "{}", cut.len());
+                assert!(cut.starts_with(before) && cut.ends_with(after) && !cut.contains('\u{fffd}'));
+            }
+        }
+    }
 }
 
 #[test]

@@ -11,7 +11,7 @@ use api::acme::{
     common::v1::Color,
     shop::v1::{OrdersClient, Size},
 };
-use rpc_runtime::{Bytes, Error};
+use rpc_runtime::{Bytes, Error, Open};
 
 fn main() {
     // Nothing listens anywhere: that this compiles, and that calls can be spawned, is all there is to see.
@@ -33,11 +33,11 @@ async fn calls(address: &str) -> Result<(), Error> {
         .timeout(None)
         .options(None, Some("x".into()), Some(7))
         .await?;
-    let size: Size = orders
+    let size: Open<Size> = orders
         .send_recv()
         .enums(Color::Red, None, vec![Size::Big as i32], text)
         .await?;
-    let maybe: Option<Size> = orders
+    let maybe: Option<Open<Size>> = orders
         .send_recv()
         .metadata("key", "value")
         .maybe_enum(size)

@@ -1,0 +1,226 @@
+//! Messages in messages without end: what a runtime asks before it encodes one, for prost's code recurses.
+
+use std::collections::{BTreeMap, HashMap};
+
+use proc_macro2::{Literal, TokenStream};
+use prost_reflect::{Cardinality, FieldDescriptor, Kind, MessageDescriptor};
+use quote::quote;
+
+use super::Target;
+use crate::{
+    model::{Procedure, Service, Types, ident, is_option},
+    naming::{camel, module_path, snake},
+    scope::{oneof_of, oneof_type},
+    source::is_google,
+};
+
+/// How deep messages can be nested, and for which that has to be checked.
+pub(super) struct Nesting<'a> {
+    runtime: &'a TokenStream,
+    heights: Heights,
+    /// Those that are to be walked through, by full name: all in which a level may lie too deep.
+    walked: BTreeMap<String, MessageDescriptor>,
+}
+
+/// How many levels of messages there can be inside of a message, by its full name; none for any number.
+#[derive(Default)]
+struct Heights(HashMap<String, Option<u32>>);
+
+impl<'a> Nesting<'a> {
+    /// What the procedures of these services send.
+    pub(super) fn new(services: &[Service], target: &Target<'a>) -> Self {
+        let mut nesting = Self {
+            runtime: target.runtime,
+            heights: Heights::default(),
+            walked: BTreeMap::new(),
+        };
+        for procedure in services.iter().flat_map(|service| &service.procedures) {
+            for message in [&procedure.input, &procedure.output] {
+                if nesting.heights.of(message).is_none_or(|height| height > DEEPEST) {
+                    nesting.walk(message);
+                }
+            }
+        }
+        nesting
+    }
+
+    /// What a procedure's entry says of its messages.
+    pub(super) fn of(&self, procedure: &Procedure, package: &str) -> TokenStream {
+        let types = Types::new(package, self.runtime);
+        let runtime = self.runtime;
+        let nesting = |message: &MessageDescriptor| {
+            let name = message.full_name();
+            self.is_deep(message).then(|| {
+                let ty = types.message(message);
+                quote!(#runtime::codegen::Nesting::of::<#ty>(#name))
+            })
+        };
+        let request = nesting(&procedure.input).map(|of| quote!(.with_request_nesting(#of)));
+        let reply = nesting(&procedure.output).map(|of| quote!(.with_reply_nesting(#of)));
+        quote!(#request #reply)
+    }
+
+    /// The walks through the messages that are declared in `module`.
+    pub(super) fn walks(&self, module: &[String]) -> TokenStream {
+        let here = self.walked.values();
+        here.filter(|message| module_path(message.package_name()) == module)
+            .map(|message| self.walk_of(message))
+            .collect()
+    }
+
+    /// Whether a message can be nested too deep.
+    fn is_deep(&self, message: &MessageDescriptor) -> bool {
+        self.height(message).is_none_or(|height| height > DEEPEST)
+    }
+
+    fn height(&self, message: &MessageDescriptor) -> Option<u32> {
+        self.heights.0.get(message.full_name()).copied().flatten()
+    }
+
+    /// Notes that a message is to be walked through, and those in it.
+    fn walk(&mut self, message: &MessageDescriptor) {
+        // The runtime knows Google's.
+        if is_google(message.parent_file().name()) || self.walked.contains_key(message.full_name()) {
+            return;
+        }
+        // An entry of a map is no type in Rust.
+        if !message.is_map_entry() {
+            self.walked
+                .insert(message.full_name().to_owned(), message.clone());
+        }
+        for inner in message.fields().filter_map(|field| message_of(&field)) {
+            if self.heights.of(&inner) != Some(0) {
+                self.walk(&inner);
+            }
+        }
+    }
+
+    fn walk_of(&self, message: &MessageDescriptor) -> TokenStream {
+        let runtime = self.runtime;
+        let types = Types::new(message.package_name(), runtime);
+        let ty = types.message(message);
+        let fields = message.fields().filter(|field| {
+            message_of(field).is_some() && oneof_of(field.field_descriptor_proto()).is_none()
+        });
+        let fields = fields.map(|field| self.field(&field));
+        let protos = &message.descriptor_proto().oneof_decl;
+        let oneofs = (0..protos.len()).filter_map(|index| self.oneof(message, index, &types));
+        quote! {
+            impl #runtime::codegen::Nested for #ty {
+                fn walk(&self, at: #runtime::codegen::Depth) -> ::core::result::Result<(), #runtime::codegen::TooDeep> {
+                    #(#fields)*
+                    #(#oneofs)*
+                    ::core::result::Result::Ok(())
+                }
+            }
+        }
+    }
+
+    /// What is asked of a field that is no part of a oneof.
+    fn field(&self, field: &FieldDescriptor) -> TokenStream {
+        let name = ident(&snake(field.name()));
+        let shown = field.full_name();
+        let Some(message) = message_of(field) else {
+            return quote!();
+        };
+        if field.is_map() {
+            let value = message_of(&message.map_entry_value_field());
+            return match value {
+                None => quote!(at.one(#shown, !self.#name.is_empty())?;),
+                Some(value) if self.is_leaf(&value) => quote!(at.leaf_entries(#shown, self.#name.values())?;),
+                Some(_) => quote!(at.entries(#shown, self.#name.values())?;),
+            };
+        }
+        if self.is_leaf(&message) {
+            let is_there = match field.cardinality() {
+                Cardinality::Repeated => quote!(!self.#name.is_empty()),
+                _ if is_option(field) => quote!(self.#name.is_some()),
+                _ => quote!(true),
+            };
+            return quote!(at.one(#shown, #is_there)?;);
+        }
+        let messages = if field.cardinality() == Cardinality::Repeated || is_option(field) {
+            quote!(&self.#name)
+        } else {
+            quote!([&self.#name])
+        };
+        let step = self.step(&message, shown, &messages);
+        quote!(#step?;)
+    }
+
+    /// What is asked of a oneof, if there are messages in it.
+    fn oneof(&self, message: &MessageDescriptor, index: usize, types: &Types<'_>) -> Option<TokenStream> {
+        let proto = message.descriptor_proto();
+        let name = proto.oneof_decl[index].name();
+        let ty = format!("{}.{}", message.full_name(), oneof_type(proto, name));
+        let ty = types.path(message.package_name(), &ty);
+        let fields: Vec<_> = message
+            .fields()
+            .filter(|field| oneof_of(field.field_descriptor_proto()) == Some(index))
+            .filter_map(|field| Some((message_of(&field)?, field)))
+            .collect();
+        if fields.is_empty() {
+            return None;
+        }
+        let arms = fields.iter().map(|(message, field)| {
+            let variant = ident(&camel(field.name()));
+            let shown = field.full_name();
+            if self.is_leaf(message) {
+                quote!(::core::option::Option::Some(#ty::#variant(_)) => at.one(#shown, true)?,)
+            } else {
+                let step = self.step(message, shown, &quote!([value]));
+                quote!(::core::option::Option::Some(#ty::#variant(value)) => #step?,)
+            }
+        });
+        let name = ident(&snake(name));
+        Some(quote!(match &self.#name { #(#arms)* _ => {} }))
+    }
+
+    /// How `messages` of a type that is no leaf are walked through.
+    fn step(&self, message: &MessageDescriptor, shown: &str, messages: &TokenStream) -> TokenStream {
+        match self.height(message) {
+            None => quote!(at.within(#shown, #messages)),
+            Some(height) => {
+                let levels = Literal::u32_unsuffixed(height + 1);
+                quote!(at.at_most(#levels, #shown, #messages))
+            }
+        }
+    }
+
+    /// Whether no level inside of a message has to be looked at.
+    fn is_leaf(&self, message: &MessageDescriptor) -> bool {
+        match self.height(message) {
+            None => false,
+            Some(height) => height == 0 || is_google(message.parent_file().name()),
+        }
+    }
+}
+
+impl Heights {
+    fn of(&mut self, message: &MessageDescriptor) -> Option<u32> {
+        if let Some(known) = self.0.get(message.full_name()) {
+            return *known;
+        }
+        // Whoever comes to it again meanwhile has found a circle.
+        self.0.insert(message.full_name().to_owned(), None);
+        let mut height = Some(0);
+        for inner in message.fields().filter_map(|field| message_of(&field)) {
+            let one = self.of(&inner);
+            height = height
+                .zip(one)
+                .map(|(height, one)| height.max(one.saturating_add(1)));
+        }
+        self.0.insert(message.full_name().to_owned(), height);
+        height
+    }
+}
+
+fn message_of(field: &FieldDescriptor) -> Option<MessageDescriptor> {
+    match field.kind() {
+        Kind::Message(message) => Some(message),
+        _ => None,
+    }
+}
+
+/// As deep as prost reads.
+const DEEPEST: u32 = 100;
