@@ -28,6 +28,7 @@ mod outcome;
 mod pace;
 mod queue;
 mod receive;
+mod refusal;
 mod requests;
 mod room;
 mod sends;

@@ -71,6 +71,7 @@ mod memory;
 mod metadata;
 mod priority;
 mod report;
+mod seldom;
 mod server;
 mod service;
 #[cfg(feature = "sim")]

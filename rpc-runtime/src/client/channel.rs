@@ -69,6 +69,8 @@ pub(crate) struct Channel {
     /// Told whenever the stage changes; waiters look at the state itself.
     changed: Arc<Changes>,
     shown: watch::Sender<Shown>,
+    /// Held by whoever waits for the end of sends: a peer takes few such calls at once.
+    settling: tokio::sync::Mutex<()>,
 }
 
 struct State {
@@ -87,6 +89,8 @@ struct State {
     retired: Vec<Arc<Connected>>,
     /// Sends of ended connections that no barrier had covered, until a flush or a barrier tells of them.
     lost: Uncovered,
+    /// How many sends of ended connections were still running, as far as is known, until `settled` tells of them.
+    unsettled: u64,
     /// What users were told of the stage.
     shown: Shown,
 }
@@ -159,6 +163,7 @@ impl Channel {
             state: Mutex::new(State::new(route, Backoff::new(random))),
             changed: Arc::default(),
             shown: watch::Sender::new(Shown::NEW),
+            settling: tokio::sync::Mutex::new(()),
         })
     }
 }
@@ -420,6 +425,7 @@ impl State {
             obstacle: None,
             waiting: 0,
             retired: Vec::new(),
+            unsettled: 0,
             lost: Uncovered::default(),
             shown: Shown::NEW,
         }

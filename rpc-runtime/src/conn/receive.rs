@@ -130,6 +130,7 @@ impl Connection {
         if let Some(progress) = &mut pong.progress {
             // Each barrier gets a copy.
             progress.dropped.truncate(MAX_REASONS);
+            self.sends.note_pending(progress);
         }
         // An account in which sends above the last id are missing is not what a barrier promises.
         let account = match self.sends.is_cut() {

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeSet, VecDeque},
     fmt,
+    task::{Context, Poll, Waker},
 };
 
 use super::{
@@ -14,7 +15,7 @@ use super::{
     queue::Queue,
     stream::{Flow, Held},
     table::Table,
-    wakers::{Waiters, Woken},
+    wakers::{Waiters, Woken, set_waker},
 };
 use crate::{Code, Metadata, Priority, frame::Encoded};
 
@@ -55,6 +56,9 @@ pub(super) struct Requests {
     pub(super) takers: Waiters,
     /// Whether there is something new for them that they were not woken for.
     released: bool,
+    /// The calls that wait for the end of the one-way requests before them, and whether any of them is ready.
+    settling: Vec<Settling>,
+    is_any_settled: bool,
     /// Calls whose REPLY waits for room; ids that are no longer in the table are skipped.
     withdrawn: VecDeque<u64>,
 }
@@ -64,6 +68,8 @@ pub(super) struct Requests {
 pub(super) struct Request {
     pub(super) one_way: bool,
     pub(super) control: bool,
+    /// How many calls it is inside of.
+    pub(super) depth: u8,
     /// What goes first of what is sent for it.
     pub(super) priority: Priority,
     pub(super) stage: Stage,
@@ -166,6 +172,7 @@ impl Request {
             payload: body.payload,
             at: self.at,
             streams: self.reads_stream(),
+            depth: self.depth,
         })
     }
 }
@@ -240,6 +247,15 @@ enum Place {
     Queued,
     Running,
     Elsewhere,
+}
+
+/// A call that waits for the end of the one-way requests before it.
+#[derive(Debug)]
+struct Settling {
+    id: u64,
+    /// How many of them are left.
+    left: usize,
+    waker: Option<Waker>,
 }
 
 /// A request of which more fragments are to come.
@@ -339,15 +355,57 @@ impl Requests {
         self.standing = self.queue.len();
     }
 
-    /// Whether some were released that stood behind an unfinished one.
+    /// Whether `wake_takers` has anybody to wake.
     pub(super) fn has_released(&self) -> bool {
-        self.released
+        self.released || self.is_any_settled
     }
 
-    /// Wakes those who take requests if some were released that stood behind an unfinished one.
+    /// Wakes those who take requests if some were released that stood behind an unfinished one, and whoever waited for the end
+    /// of one-way requests that have ended.
     pub(super) fn wake_takers(&mut self, woken: &mut Woken) {
+        if std::mem::take(&mut self.is_any_settled) {
+            let settled = self.settling.iter_mut().filter(|settling| settling.left == 0);
+            settled.for_each(|settling| woken.push(settling.waker.take()));
+        }
         if std::mem::take(&mut self.released) {
             self.takers.wake(woken);
+        }
+    }
+
+    /// Ready when all one-way requests with an id below that of call `id` have left, as they were when it was asked first.
+    pub(super) fn poll_settled(&mut self, id: u64, cx: &Context<'_>) -> Poll<()> {
+        if let Some(at) = self.settling.iter().position(|settling| settling.id == id) {
+            let settling = &mut self.settling[at];
+            if settling.left > 0 {
+                set_waker(&mut settling.waker, cx);
+                return Poll::Pending;
+            }
+            self.settling.swap_remove(at);
+            return Poll::Ready(());
+        }
+        let before = self
+            .table
+            .iter()
+            .filter(|(other, request)| request.one_way && *other < id);
+        let left = before.count();
+        if left == 0 || self.table.get(id).is_none() {
+            return Poll::Ready(());
+        }
+        let waker = Some(cx.waker().clone());
+        self.settling.push(Settling { id, left, waker });
+        Poll::Pending
+    }
+
+    /// A request has left: whoever waits for its end has one less to wait for, and a call that has left waits no more.
+    #[cold]
+    fn note_settled(&mut self, id: u64, one_way: bool) {
+        self.settling.retain(|settling| settling.id != id);
+        if !one_way {
+            return;
+        }
+        for settling in self.settling.iter_mut().filter(|settling| settling.id > id) {
+            settling.left = settling.left.saturating_sub(1);
+            self.is_any_settled |= settling.left == 0;
         }
     }
 
@@ -419,6 +477,9 @@ impl Requests {
             at,
         } = leaving;
         self.kept.remove(kept);
+        if !self.settling.is_empty() {
+            self.note_settled(id, one_way);
+        }
         match (one_way, control) {
             (true, _) => self.release_send(len),
             (false, true) => self.control_calls -= 1,
@@ -707,7 +768,11 @@ impl Requests {
     /// How much is kept beside the table.
     #[cfg(any(test, fuzzing))]
     pub(super) fn kept(&self) -> usize {
-        self.queue.len() + self.held.len() + self.unfinished.len() + self.withdrawn.len()
+        self.queue.len()
+            + self.held.len()
+            + self.unfinished.len()
+            + self.withdrawn.len()
+            + self.settling.len()
     }
 
     /// How long the queue is, gaps included.

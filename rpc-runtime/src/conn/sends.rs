@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::{Uncovered, calls::Reach, ids::MAX_ID};
+use crate::frame::control::Progress;
 
 /// Our one-way requests that no PONG has covered yet.
 #[derive(Debug)]
@@ -17,6 +18,8 @@ pub(super) struct Sends {
     last_id: u64,
     /// How many up to `last_id` were never written whole.
     lost: u64,
+    /// How many of those that are covered had not ended, when the peer told of them last.
+    pending: u64,
     /// Our pings that are not answered, as far as each covers more than the one before.
     pings: VecDeque<Covering>,
 }
@@ -44,6 +47,7 @@ impl Default for Sends {
             unwritten: VecDeque::new(),
             last_id: MAX_ID,
             lost: 0,
+            pending: 0,
             pings: VecDeque::new(),
         }
     }
@@ -128,6 +132,22 @@ impl Sends {
         if let Some(last_id) = covered {
             self.cover(last_id.min(self.last_id));
         }
+    }
+
+    /// The peer's account says how many have not ended.
+    pub(super) fn note_pending(&mut self, progress: &Progress) {
+        self.pending = progress.pending();
+    }
+
+    /// How many had not ended, of those that are covered, when the peer told of them last.
+    pub(super) fn pending(&self) -> u64 {
+        self.pending
+    }
+
+    /// The peer has said that all before call `id` have ended.
+    pub(super) fn settled(&mut self, id: u64, progress: &Progress) {
+        self.cover(id.min(self.last_id));
+        self.note_pending(progress);
     }
 
     /// The peer takes none above `last_id`.

@@ -119,7 +119,7 @@ impl Channel {
     /// The connection is over.
     pub(crate) fn ended(&self, link: &Arc<Link>) {
         let obstacle = connected::obstacle(link);
-        let uncovered = link.with(|conn, _| conn.uncovered());
+        let (uncovered, pending) = link.with(|conn, _| (conn.uncovered(), conn.pending_sends()));
         match &obstacle {
             Some(obstacle) => debug!(address = %self.address, %obstacle, "connection ended"),
             None => debug!(address = %self.address, "connection closed"),
@@ -144,6 +144,7 @@ impl Channel {
         } else {
             state.lost.no = state.lost.no.saturating_add(uncovered.no);
             state.lost.maybe = state.lost.maybe.saturating_add(uncovered.maybe);
+            state.unsettled = state.unsettled.saturating_add(pending);
         }
         self.tell(state);
     }
@@ -156,7 +157,7 @@ impl Channel {
     /// Takes the connection of `link` out of the channel, if it is still the one; it closes when its calls are done.
     fn leave(&self, link: &Arc<Link>, leave: Leave, obstacle: Option<Obstacle>) {
         let (carries, is_lent) = link.with(|conn, _| {
-            let carries = conn.uncovered() != Uncovered::default();
+            let carries = conn.uncovered() != Uncovered::default() || conn.pending_sends() > 0;
             (carries, conn.lent_until().is_some())
         });
         let mut state = self.lock();

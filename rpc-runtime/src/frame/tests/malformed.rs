@@ -104,8 +104,8 @@ fn last_of_several_wins() {
 
 #[test]
 fn unknown_fields_are_skipped() {
-    // Field 14 as bytes, 16 as varint, 17 as fixed64, 18 as fixed32, 19 as a group with a group in it.
-    let unknown = "72 01 ff  80 01 05  89 01 01 02 03 04 05 06 07 08  95 01 01 02 03 04
+    // Field 20 as bytes, 16 as varint, 17 as fixed64, 18 as fixed32, 19 as a group with a group in it.
+    let unknown = "a2 01 01 ff  80 01 05  89 01 01 02 03 04 05 06 07 08  95 01 01 02 03 04
         9b 01  a3 01  08 07  a4 01  9c 01";
     let frame = Frame::decode(hex(&format!("{unknown} 08 02 {unknown} 10 01"))).unwrap();
     assert_eq!(
