@@ -211,6 +211,10 @@ mod tests {
     fn the_generated_service_has_the_procedures_that_we_call() {
         let service = service();
         assert_eq!(service.name(), SERVICE);
-        assert_eq!(service.procedures(), [TERMINATE, PING, SETTLE]);
+        let ids = |procedures: &[Procedure]| {
+            let all = procedures.iter();
+            all.map(|one| (one.path(), one.id())).collect::<Vec<_>>()
+        };
+        assert_eq!(ids(service.procedures()), ids(&[TERMINATE, PING, SETTLE]));
     }
 }

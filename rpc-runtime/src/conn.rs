@@ -32,6 +32,7 @@ mod refusal;
 mod requests;
 mod room;
 mod sends;
+mod settling;
 mod slow;
 mod stream;
 mod streaming;

@@ -249,7 +249,13 @@ impl<'a> Call<'a> {
         })
         .await;
         let reply: Result<SettleReply, Error> =
-            outcome.and_then(|reply| decode(reply.payload, Budget::new(None, 0)));
+            outcome.and_then(|reply| match reply.payload.len() <= MAX_ACCOUNT {
+                true => decode(reply.payload, Budget::new(None, 0)),
+                false => Err(unreadable(
+                    Code::Internal,
+                    "the account of one-way calls is too long",
+                )),
+            });
         let progress = reply.map(Progress::from);
         if let (Some((on, id)), Ok(progress)) = (&on, &progress) {
             on.link.with(|conn, _| conn.sends_settled(*id, progress));
@@ -500,6 +506,9 @@ fn decode_long<Rep: Message + Default>(
         Rep::decode(payload)
     })
 }
+
+/// How long the reply of a settle may be: five numbers, and one for each reason that there is.
+const MAX_ACCOUNT: u64 = 4 * 1024;
 
 fn unreadable(code: Code, text: impl Into<String>) -> Error {
     Error::local(code, text)

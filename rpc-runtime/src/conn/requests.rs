@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeSet, VecDeque},
     fmt,
-    task::{Context, Poll, Waker},
+    task::{Context, Poll},
 };
 
 use super::{
@@ -13,9 +13,10 @@ use super::{
     credit::{CONTROL_CALLS, charge},
     fragments::Assembly,
     queue::Queue,
+    settling::Settling,
     stream::{Flow, Held},
     table::Table,
-    wakers::{Waiters, Woken, set_waker},
+    wakers::{Waiters, Woken},
 };
 use crate::{Code, Metadata, Priority, frame::Encoded};
 
@@ -56,9 +57,8 @@ pub(super) struct Requests {
     pub(super) takers: Waiters,
     /// Whether there is something new for them that they were not woken for.
     released: bool,
-    /// The calls that wait for the end of the one-way requests before them, and whether any of them is ready.
-    settling: Vec<Settling>,
-    is_any_settled: bool,
+    /// The calls that wait for the end of the one-way requests before them.
+    settling: Settling,
     /// Calls whose REPLY waits for room; ids that are no longer in the table are skipped.
     withdrawn: VecDeque<u64>,
 }
@@ -249,15 +249,6 @@ enum Place {
     Elsewhere,
 }
 
-/// A call that waits for the end of the one-way requests before it.
-#[derive(Debug)]
-struct Settling {
-    id: u64,
-    /// How many of them are left.
-    left: usize,
-    waker: Option<Waker>,
-}
-
 /// A request of which more fragments are to come.
 #[derive(Debug)]
 pub(super) struct PartialRequest {
@@ -357,16 +348,13 @@ impl Requests {
 
     /// Whether `wake_takers` has anybody to wake.
     pub(super) fn has_released(&self) -> bool {
-        self.released || self.is_any_settled
+        self.released || self.settling.is_any_ready()
     }
 
     /// Wakes those who take requests if some were released that stood behind an unfinished one, and whoever waited for the end
     /// of one-way requests that have ended.
     pub(super) fn wake_takers(&mut self, woken: &mut Woken) {
-        if std::mem::take(&mut self.is_any_settled) {
-            let settled = self.settling.iter_mut().filter(|settling| settling.left == 0);
-            settled.for_each(|settling| woken.push(settling.waker.take()));
-        }
+        self.settling.wake(woken);
         if std::mem::take(&mut self.released) {
             self.takers.wake(woken);
         }
@@ -374,39 +362,16 @@ impl Requests {
 
     /// Ready when all one-way requests with an id below that of call `id` have left, as they were when it was asked first.
     pub(super) fn poll_settled(&mut self, id: u64, cx: &Context<'_>) -> Poll<()> {
-        if let Some(at) = self.settling.iter().position(|settling| settling.id == id) {
-            let settling = &mut self.settling[at];
-            if settling.left > 0 {
-                set_waker(&mut settling.waker, cx);
-                return Poll::Pending;
+        let table = &self.table;
+        let count = || match table.get(id) {
+            // It has left itself.
+            None => 0,
+            Some(_) => {
+                let before = |(other, request): &(u64, &Request)| request.one_way && *other < id;
+                table.iter().filter(before).count()
             }
-            self.settling.swap_remove(at);
-            return Poll::Ready(());
-        }
-        let before = self
-            .table
-            .iter()
-            .filter(|(other, request)| request.one_way && *other < id);
-        let left = before.count();
-        if left == 0 || self.table.get(id).is_none() {
-            return Poll::Ready(());
-        }
-        let waker = Some(cx.waker().clone());
-        self.settling.push(Settling { id, left, waker });
-        Poll::Pending
-    }
-
-    /// A request has left: whoever waits for its end has one less to wait for, and a call that has left waits no more.
-    #[cold]
-    fn note_settled(&mut self, id: u64, one_way: bool) {
-        self.settling.retain(|settling| settling.id != id);
-        if !one_way {
-            return;
-        }
-        for settling in self.settling.iter_mut().filter(|settling| settling.id > id) {
-            settling.left = settling.left.saturating_sub(1);
-            self.is_any_settled |= settling.left == 0;
-        }
+        };
+        self.settling.poll(id, count, cx)
     }
 
     /// How many complete requests wait for their handlers, gaps included.
@@ -478,7 +443,7 @@ impl Requests {
         } = leaving;
         self.kept.remove(kept);
         if !self.settling.is_empty() {
-            self.note_settled(id, one_way);
+            self.settling.left(id, one_way);
         }
         match (one_way, control) {
             (true, _) => self.release_send(len),

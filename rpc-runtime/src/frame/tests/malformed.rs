@@ -119,6 +119,21 @@ fn unknown_fields_are_skipped() {
 }
 
 #[test]
+fn entries_with_a_key_of_the_runtime_are_dropped_and_count_all_the_same() {
+    // "rpc-depth": 1 byte, "a": "b", "RPC-x": 1 byte, "rpc": "c".
+    let entries = "42 0e  0a 09 72 70 63 2d 64 65 70 74 68  12 01 01  42 06  0a 01 61  12 01 62
+        42 0a  0a 05 52 50 43 2d 78  12 01 01  42 08  0a 03 72 70 63  12 01 63";
+    let frame = Frame::decode(hex(entries)).unwrap();
+    let kept: Metadata = [("a", "b"), ("rpc", "c")].into_iter().collect();
+    assert_eq!(frame.extra.metadata, kept);
+    let many = "42 06  0a 04 72 70 63 2d ".repeat(Metadata::MAX_ENTRIES + 1);
+    assert!(matches!(
+        Frame::decode(hex(&many)),
+        Err(FrameError::Metadata { entries: 65, .. })
+    ));
+}
+
+#[test]
 fn unknown_fields_of_an_entry_are_skipped() {
     let frame = Frame::decode(hex("42 08  18 01  12 01 62  0a 01 61")).unwrap();
     assert_eq!(frame.extra.metadata, [("a", "b")].into_iter().collect());
