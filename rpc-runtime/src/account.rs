@@ -6,7 +6,7 @@ use crate::frame::control::{self, Progress};
 
 /// What became of the one-way calls of one connection, since it began.
 ///
-/// [`Client::barrier`](crate::Client::barrier) returns it. Every call that the server received is in exactly one of
+/// [`Client::barrier`](crate::Client::barrier) and [`Client::settled`](crate::Client::settled) return it. Every call that the server received is in exactly one of
 /// the other numbers, or still [`Account::pending`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Account {

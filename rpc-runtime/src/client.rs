@@ -205,8 +205,9 @@ impl Client {
         result
     }
 
-    /// Waits until the server has read and admitted every one-way call sent so far, and returns what became of all
-    /// of them: on this connection, since it began.
+    /// Waits until the server has read and admitted every one-way call sent so far, and returns what has become of them
+    /// until now: on this connection, since it began. It does not wait for their handlers: those that wait or run are
+    /// [`Account::pending`], and [`Client::settled`] waits for their end.
     ///
     /// Without a connection, and if nothing is in doubt, it returns at once what the last connection that carried one-way
     /// calls said at its end. A client that never had a connection makes one.
@@ -223,6 +224,48 @@ impl Client {
     /// Dropping the future changes nothing.
     pub async fn barrier(&self) -> Result<Account, Error> {
         one_way::barrier(self, self.call().deadline(self.timeout)).await
+    }
+
+    /// Waits until every one-way call sent so far has ended on the server: handled, failed, expired or dropped; and returns what
+    /// became of all of them, as [`Client::barrier`] does. What is still [`Account::pending`] was sent later.
+    ///
+    /// It takes no longer than the client's timeout, 30 s if nothing else was said: see [`Client::settled_within`]. One-way
+    /// calls end by their own deadlines, too.
+    ///
+    /// ```no_run
+    /// # async fn example(client: rpc_runtime::Client) -> Result<(), rpc_runtime::Error> {
+    /// let account = client.settled().await?;
+    /// assert_eq!(account.pending(), 0, "nobody else sends by this client");
+    /// println!("{} of {} failed", account.failed(), account.received());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// DEADLINE_EXCEEDED if some have not ended in time: ask [`Client::barrier`] how many. UNAVAILABLE, once, if a
+    /// connection ended that carried one-way calls which no barrier had covered ([`Error::lost_sends`] counts them), or which
+    /// were still running when its server told of them last. UNIMPLEMENTED if the peer is of another make, cannot tell, and
+    /// some are pending.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future changes nothing.
+    pub async fn settled(&self) -> Result<Account, Error> {
+        self.settled_within(self.timeout).await
+    }
+
+    /// As [`Client::settled`], bounded by `timeout` instead of the client's own; `None` for no bound.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::settled`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future changes nothing.
+    pub async fn settled_within(&self, timeout: impl Into<Option<Duration>>) -> Result<Account, Error> {
+        one_way::settled(self, self.call().deadline(timeout.into())).await
     }
 
     /// Closes the client and all its clones: takes no more calls, writes what was sent, lets open calls finish.

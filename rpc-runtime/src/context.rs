@@ -6,17 +6,22 @@ use std::{
     future::{Future, poll_fn},
     pin::pin,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    task::{Context as TaskContext, Waker},
+    task::{Context as TaskContext, Poll, Waker},
     time::{Duration, Instant as StdInstant},
 };
 
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use crate::{Client, Code, Metadata, Peer, Result, Status, conn::CallId, depth, server::Served};
+use crate::{
+    Client, Code, Metadata, Peer, Result, Status,
+    conn::{CallId, Unwanted},
+    frame::control::Progress,
+    server::Served,
+};
 
 /// What a handler knows of its call: who called, what, until when, and whether the answer is still wanted.
 ///
@@ -27,6 +32,8 @@ pub struct Context {
     served: Arc<Served>,
     id: CallId,
     one_way: bool,
+    /// How many calls it is inside of.
+    depth: u8,
     procedure: &'static str,
     deadline: Option<Instant>,
     /// None for no entries: most calls have none, and then nothing is allocated.
@@ -38,6 +45,7 @@ impl Context {
         served: Arc<Served>,
         id: CallId,
         one_way: bool,
+        depth: u8,
         procedure: &'static str,
         deadline: Option<Instant>,
         metadata: Metadata,
@@ -47,6 +55,7 @@ impl Context {
             served,
             id,
             one_way,
+            depth,
             procedure,
             deadline,
             metadata,
@@ -88,9 +97,14 @@ impl Context {
     ///
     /// # Errors
     ///
-    /// RESOURCE_EXHAUSTED if it does not fit, INVALID_ARGUMENT if nothing goes back: a one-way call, or one that is over.
+    /// RESOURCE_EXHAUSTED if it does not fit, INVALID_ARGUMENT if the key begins with `rpc-`, or if nothing goes back: a
+    /// one-way call, or one that is over.
     pub fn add_reply_metadata(&self, key: impl Into<String>, value: impl Into<Bytes>) -> Result<()> {
         let (key, value) = (key.into(), value.into());
+        if Metadata::is_reserved(&key) {
+            let text = Metadata::reserved_text(&key);
+            return Err(Status::new(Code::InvalidArgument, text));
+        }
         let is_added = self
             .served
             .with(|conn, _| conn.add_reply_metadata(self.id, key, value));
@@ -173,6 +187,11 @@ impl Context {
         self.served.server().is_draining() || self.served.is_draining()
     }
 
+    /// Waits until the one-way calls that came before this one by its connection have ended; what became of all.
+    pub(crate) async fn sends_settled(&self) -> Progress {
+        poll_fn(|cx| self.served.with(|conn, _| conn.poll_settled(self.id, cx))).await
+    }
+
     /// The deadline as calls inherit it.
     pub(crate) fn deadline_instant(&self) -> Option<Instant> {
         self.deadline
@@ -185,12 +204,21 @@ impl Context {
 
     /// How many calls this one is inside of.
     pub(crate) fn depth(&self) -> u8 {
-        self.metadata.as_deref().map_or(0, depth::of)
+        self.depth
     }
 
     /// The connection that the call came by.
     pub(crate) fn served(&self) -> &Arc<Served> {
         &self.served
+    }
+
+    /// The call, for what its handler's own future asks for.
+    pub(crate) fn serving(&self) -> Serving {
+        Serving {
+            served: Arc::clone(&self.served),
+            id: self.id,
+            procedure: self.procedure,
+        }
     }
 
     /// What calls made by the handler's own future inherit.
@@ -199,7 +227,7 @@ impl Context {
             handler: HandlerId::next(),
             deadline: self.deadline,
             instance: Some(self.instance()),
-            depth: self.depth().saturating_add(1),
+            depth: self.depth.saturating_add(1),
         }
     }
 }
@@ -214,6 +242,91 @@ impl fmt::Debug for Context {
             .field("metadata", self.metadata())
             .finish_non_exhaustive()
     }
+}
+
+/// The call whose handler is polled on this thread, for whoever needs more of it than [`Inherited`] has.
+#[derive(Clone)]
+pub(crate) struct Serving {
+    served: Arc<Served>,
+    id: CallId,
+    procedure: &'static str,
+}
+
+impl Serving {
+    /// The call whose handler is polled here; none elsewhere, a task that a handler spawned among that.
+    pub(crate) fn current() -> Option<Self> {
+        SERVING.with(|place| {
+            let serving = place.take();
+            place.set(serving.clone());
+            serving
+        })
+    }
+
+    /// Runs the future of a handler to its end.
+    pub(crate) async fn scope<F: Future>(self, handler: F) -> F::Output {
+        let mut serving = Some(self);
+        let mut handler = pin!(handler);
+        poll_fn(|cx| {
+            let _polled = Polled::new(&mut serving);
+            handler.as_mut().poll(cx)
+        })
+        .await
+    }
+
+    /// The procedure that was called.
+    pub(crate) fn procedure(&self) -> &'static str {
+        self.procedure
+    }
+
+    /// The id of the call on its connection.
+    pub(crate) fn id(&self) -> u64 {
+        self.id.0
+    }
+
+    /// Who called.
+    pub(crate) fn peer(&self) -> &str {
+        self.served.peer().address()
+    }
+
+    /// What the call ends with if nobody can have its answer any more.
+    pub(crate) fn lost_code(&self) -> Option<Code> {
+        let mut cx = TaskContext::from_waker(Waker::noop());
+        match self.served.with(|conn, _| conn.poll_unwanted(self.id, &mut cx)) {
+            Poll::Ready(Unwanted::Cancelled | Unwanted::Disconnected) => Some(Code::Cancelled),
+            Poll::Ready(Unwanted::Deadline) => Some(Code::DeadlineExceeded),
+            Poll::Ready(Unwanted::Drained) | Poll::Pending => {
+                // Its connection may not have looked yet.
+                let has_passed =
+                    inherited_deadline(HandlerId::here()).is_some_and(|deadline| deadline <= Instant::now());
+                has_passed.then_some(Code::DeadlineExceeded)
+            }
+        }
+    }
+}
+
+/// Puts a call where [`Serving::current`] finds it, and takes it back when it is dropped, in a panic too.
+struct Polled<'a> {
+    serving: &'a mut Option<Serving>,
+    outer: Option<Serving>,
+}
+
+impl<'a> Polled<'a> {
+    fn new(serving: &'a mut Option<Serving>) -> Self {
+        let outer = SERVING.replace(serving.take());
+        Self { serving, outer }
+    }
+}
+
+impl Drop for Polled<'_> {
+    fn drop(&mut self) {
+        *self.serving = SERVING.replace(self.outer.take());
+    }
+}
+
+/// How long it is since somebody asked first.
+pub(crate) fn process_time() -> Duration {
+    static FIRST: OnceLock<Instant> = OnceLock::new();
+    FIRST.get_or_init(Instant::now).elapsed()
 }
 
 /// The id of one server in one process, as it announces it to its peers.
@@ -299,6 +412,7 @@ impl Inherited {
 }
 
 thread_local! {
+    static SERVING: Cell<Option<Serving>> = const { Cell::new(None) };
     // Set around each poll, so it costs a copy where tokio's task-local costs 20 ns.
     static INHERITED: Cell<Inherited> =
         const { Cell::new(Inherited { handler: HandlerId(0), deadline: None, instance: None, depth: 0 }) };

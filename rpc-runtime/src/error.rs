@@ -1,10 +1,12 @@
 //! Error: a failure as the local caller sees it.
 
-use std::{error::Error as StdError, fmt, sync::Arc};
+use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
-use crate::{Code, Metadata, Status};
+use tracing::{debug, warn};
+
+use crate::{Code, Metadata, Status, context::Serving, seldom::Seldom};
 
 /// Whether the handler of a failed call ran; *ran* means that it was polled at least once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -83,7 +85,33 @@ impl fmt::Display for LostSends {
 
 /// A failed call, or a failed start of a client or server: what happened, to which call, where, and whether it ran.
 ///
-/// `Display` and `Debug` both give the one readable line, so `fn main() -> Result<(), Error>` prints it well.
+/// `Display` and `Debug` both give the one readable line, so `fn main() -> Result<(), Error>` prints it well. That line names
+/// addresses and causes: it is for the one who runs the program, and for no peer.
+///
+/// # In a handler
+///
+/// A handler that calls another server may end with `?`: its caller is told what [`Error::into_status`] makes of the error.
+/// Whatever else is wanted, a handler says by `map_err`:
+///
+/// ```
+/// use rpc_runtime::{Code, Context, Error, Status};
+///
+/// # async fn fetch_by_another_server() -> Result<String, Error> { Ok(String::new()) }
+/// async fn rpc_fetch(cx: &Context) -> Result<String, Status> {
+///     // What the other handler answered is forwarded, and a failure of the call itself is UNAVAILABLE.
+///     let first = fetch_by_another_server().await?;
+///     // The same, but a key that is missing there is no failure here.
+///     let second = match fetch_by_another_server().await {
+///         Err(error) if error.status().is_some() && error.code() == Code::NotFound => String::new(),
+///         other => other?,
+///     };
+///     // Nothing of the other server is told.
+///     let third = fetch_by_another_server()
+///         .await
+///         .map_err(|_| Status::new(Code::FailedPrecondition, "the store is being moved"))?;
+///     Ok(first + &second + &third)
+/// }
+/// ```
 #[derive(Clone)]
 pub struct Error(Box<Inner>);
 
@@ -242,14 +270,79 @@ impl Error {
         self.0.lost_sends
     }
 
-    /// Whether a deadline passed.
+    /// Whether this call's own deadline passed, as this side or the server found. Not if it was the handler that answered
+    /// DEADLINE_EXCEEDED, of a deadline of its own: that is a [`Error::status`] with [`Executed::Yes`].
     pub fn is_timeout(&self) -> bool {
-        self.code() == Code::DeadlineExceeded
+        self.code() == Code::DeadlineExceeded && !self.is_answer()
     }
 
-    /// Whether the peer could not be reached, or was lost, or is going away.
+    /// Whether the connection is to blame: the peer could not be reached, was lost, or is going away, and refused or dropped
+    /// the call for that. Not if it was the handler that answered UNAVAILABLE: that is a [`Error::status`] with
+    /// [`Executed::Yes`].
     pub fn is_closed(&self) -> bool {
-        self.code() == Code::Unavailable
+        self.code() == Code::Unavailable && !self.is_answer()
+    }
+
+    /// What a handler tells its own caller when it fails because this call of its own failed; `?` does the same.
+    ///
+    /// - What the other handler answered ([`Executed::Yes`]) is forwarded whole: code, message, details and metadata, over any
+    ///   number of servers. So are PERMISSION_DENIED and UNAUTHENTICATED: a handler that calls with rights of its own, and
+    ///   does not want its caller to take them for theirs, maps them.
+    /// - A failure of the call itself is UNAVAILABLE, "the call to kv.v1.Kv/rpc_fetch failed": no connection, or a lost one,
+    ///   its own deadline, a refusal for load or because the server is going away. It is DEADLINE_EXCEEDED if the deadline of
+    ///   the handler's own call has passed, and CANCELLED if that call's caller is gone: as far as the future of the handler
+    ///   is polled here, for neither is known in a task that it spawned.
+    /// - It is INTERNAL, with the same text, if the call was wrong, so that trying again would end the same way: no such
+    ///   procedure there, a request or a reply that cannot be read, a right that this server lacks, a handshake that is
+    ///   refused. The caller did nothing of this, so it is not told UNIMPLEMENTED or INVALID_ARGUMENT, which it would take
+    ///   for an answer to its own call.
+    ///
+    /// The error itself, with the address and the cause, is logged here, as one event of `tracing` for each failure, with the
+    /// procedure, the id and the peer of the handler's own call: a warning at most once a second, else at the level of debug.
+    pub fn into_status(self) -> Status {
+        if self.is_answer() {
+            return self.0.status;
+        }
+        let serving = Serving::current();
+        self.log(serving.as_ref());
+        let code = match serving.as_ref().and_then(Serving::lost_code) {
+            Some(code) => code,
+            None => match self.code() {
+                Code::InvalidArgument
+                | Code::Unimplemented
+                | Code::Internal
+                | Code::FailedPrecondition
+                | Code::PermissionDenied
+                | Code::Unauthenticated => Code::Internal,
+                _ => Code::Unavailable,
+            },
+        };
+        Status::new(
+            code,
+            match self.procedure() {
+                Some(procedure) => format!("the call to {procedure} failed"),
+                None => "a call to another server failed".to_owned(),
+            },
+        )
+    }
+
+    /// Whether the handler itself gave this.
+    fn is_answer(&self) -> bool {
+        self.0.remote && self.0.executed == Executed::Yes
+    }
+
+    /// Says what no caller is told.
+    fn log(&self, serving: Option<&Serving>) {
+        static SAID: Seldom = Seldom::new(Duration::from_secs(1));
+        let (procedure, call, peer) = match serving {
+            Some(serving) => (serving.procedure(), serving.id(), serving.peer()),
+            None => ("", 0, ""),
+        };
+        let text = "a call that a handler made failed";
+        match SAID.turn(crate::context::process_time()) {
+            Some(unsaid) => warn!(procedure, call, peer, error = %self, unsaid, "{text}"),
+            None => debug!(procedure, call, peer, error = %self, "{text}"),
+        }
     }
 }
 

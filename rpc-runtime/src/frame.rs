@@ -221,6 +221,8 @@ pub(crate) struct Frame {
     pub(crate) queue_us: u64,
     /// 12: REPLY: microseconds that its handler ran.
     pub(crate) run_us: u64,
+    /// 14: CALL, SEND: how many calls this one is inside of.
+    pub(crate) depth: u32,
     /// 15: the message; a slice of the frame's bytes.
     pub(crate) payload: Bytes,
 }
@@ -326,6 +328,7 @@ impl Frame {
             queue_us: self.queue_us,
             run_us: self.run_us,
             details: &self.extra.details,
+            depth: self.depth,
         }
     }
 
@@ -367,6 +370,7 @@ impl fmt::Debug for Frame {
             ("encoding", u64::from(self.encoding)),
             ("queue_us", self.queue_us),
             ("run_us", self.run_us),
+            ("depth", u64::from(self.depth)),
         ] {
             if value != 0 {
                 out.field(name, &value);

@@ -75,6 +75,7 @@ mod priority;
 mod report;
 mod run;
 mod runtime;
+mod seldom;
 mod server;
 mod service;
 #[cfg(feature = "sim")]

@@ -40,6 +40,8 @@ impl Metadata {
     }
 
     /// Appends an entry; a key may stand several times, and its capitals become small letters.
+    ///
+    /// Keys that begin with `rpc-` are reserved for the runtime, whatever the case of their letters: nothing is sent with one.
     pub fn insert(&mut self, key: impl Into<String>, value: impl Into<Bytes>) {
         let mut key = key.into();
         key.make_ascii_lowercase();
@@ -89,6 +91,22 @@ impl Metadata {
         }
     }
 
+    /// Whether `key` is none that users may give.
+    pub(crate) fn is_reserved(key: &str) -> bool {
+        let prefix = key.as_bytes().get(..RESERVED.len());
+        prefix.is_some_and(|prefix| prefix.eq_ignore_ascii_case(RESERVED))
+    }
+
+    /// The first key that no user may give.
+    pub(crate) fn reserved_key(&self) -> Option<&str> {
+        self.iter().map(|(key, _)| key).find(|key| Self::is_reserved(key))
+    }
+
+    /// What is said of a key that no user may give.
+    pub(crate) fn reserved_text(key: &str) -> String {
+        format!("metadata key {key:?} is reserved: give it another prefix than \"rpc-\"")
+    }
+
     /// Whether the entries may travel in one frame.
     pub(crate) fn fits(&self) -> bool {
         self.len() <= Self::MAX_ENTRIES && self.byte_len() <= Self::MAX_LEN
@@ -109,6 +127,8 @@ impl<K: Into<String>, V: Into<Bytes>> FromIterator<(K, V)> for Metadata {
     }
 }
 
+/// What the keys begin with that are the runtime's own.
+const RESERVED: &[u8] = b"rpc-";
 /// What an entry takes beside its bytes: two pointers with their lengths, and what the allocator adds to each.
 const ENTRY_LEN: usize = 96;
 

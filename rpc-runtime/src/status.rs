@@ -126,6 +126,8 @@ const _: () = assert!(size_of::<Status>() == size_of::<usize>());
 impl Status {
     /// A refusal with `code`; of a text of more than 1 KiB only both ends travel, with `…` between them.
     ///
+    /// [`Status::with_details`] and [`Status::with_metadata`] tell the other limits.
+    ///
     /// [`Code::Ok`] is no refusal: the peer receives [`Code::Unknown`] instead.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
         let code = if code == Code::Ok { Code::Unknown } else { code };
@@ -138,6 +140,9 @@ impl Status {
     }
 
     /// The same refusal with `details`: an encoded message that the caller knows how to read.
+    ///
+    /// A status travels in one frame, so details, text and metadata have about 140 KiB together. Details that do not fit are
+    /// left out: the caller is told so in the text, the server logs it, and code, text and metadata travel all the same.
     #[must_use]
     pub fn with_details(mut self, details: impl Into<Bytes>) -> Self {
         self.0.details = details.into();
@@ -145,6 +150,10 @@ impl Status {
     }
 
     /// The same refusal with `metadata` beside it.
+    ///
+    /// At most [`Metadata::MAX_ENTRIES`] entries and [`Metadata::MAX_LEN`] bytes travel, with those of
+    /// [`Context::add_reply_metadata`](crate::Context::add_reply_metadata); no key may begin with `rpc-`. What may not travel
+    /// is left out, as with [`Status::with_details`].
     #[must_use]
     pub fn with_metadata(mut self, metadata: Metadata) -> Self {
         self.0.metadata = metadata;
@@ -187,10 +196,11 @@ impl fmt::Debug for Status {
 
 impl std::error::Error for Status {}
 
-/// A handler that fails because a call of its own failed: the code stays, the text names that call.
+/// A handler that fails by `?` because a call of its own failed. What the other handler answered is forwarded whole, and a
+/// failure of the call itself is told without its cause: see [`Error::into_status`].
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
-        Self::new(error.code(), error.to_string())
+        error.into_status()
     }
 }
 

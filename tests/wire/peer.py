@@ -25,7 +25,7 @@ UNKNOWN_PROCEDURE, BAD_PAYLOAD = 1, 2
 
 NOOP, UPDATE, FETCH, ECHO, SLEEP, NOBODYS = (
     procedure(f"demo.kv.v1.Kv/rpc_{name}") for name in ("noop", "update", "fetch", "ping", "sleep", "nobodys"))
-TERMINATE = procedure("rpc.control.v1.Control/rpc_terminate")
+TERMINATE, SETTLE = (procedure(f"rpc.control.v1.Control/rpc_{name}") for name in ("terminate", "settle"))
 NO_MESSAGE = b"\x0a\x7f"  # field 1, of 127 bytes that are not there
 TEN_MINUTES = field(1, 600_000)  # of sleep: nothing here waits for its end
 
@@ -161,6 +161,29 @@ def sends_and_their_account(tcp, _):
     client.close()
 
 
+def settle(tcp, _):
+    """settle: its reply is behind the end of the SENDs before it, and is the account"""
+    client = Client(tcp)
+    client.send(SLEEP, field(1, 200))
+    client.send(UPDATE, field(2, "no key"))
+    reply = client.call(SETTLE)
+    expect(reply, OK, payload=field(1, 2) + field(2, 1) + field(3, 1))
+    check(client.barrier().waiting() == 0, "none is left")
+    client.close()
+
+
+def depth(tcp, _):
+    """a call that is inside of 16 others is taken, and one inside of 17 is not"""
+    client = Client(tcp)
+    refused = RESOURCE_EXHAUSTED, NOT_EXECUTED
+    for depth, (code, flags) in (16, (OK, 0)), (17, refused), (2**32 - 1, refused):
+        client.next_id, call = client.next_id + 2, client.next_id
+        client.open.add(call)
+        client.write(Frame(CALL, call, END, NOOP, depth=depth).encode())
+        expect(client.reply(call), code, flags)
+    client.close()
+
+
 def credit(tcp, _):
     """SENDs of twice the window: credit comes back as they are handled"""
     client = Client(tcp)
@@ -268,7 +291,7 @@ def terminate(_, unix):
 
 
 CHECKS = [handshake, update_and_fetch, any_order_of_fields, fragments, refusals, deadline, overtake_and_cancel,
-          sends_and_their_account, credit, unknown_kinds_from_64_on, protocol_errors, rejected_hellos, terminate]
+          sends_and_their_account, settle, depth, credit, unknown_kinds_from_64_on, protocol_errors, rejected_hellos, terminate]
 
 
 def run(server):

@@ -130,7 +130,7 @@ fn client(service: &Service, names: &Names<'_>, target: &Target<'_>) -> TokenStr
             pub async fn flush(&self) -> ::core::result::Result<(), #runtime::Error> {
                 self.client.flush().await
             }
-            #[doc = " Waits until the server has read every earlier one-way call, and returns what became of them."]
+            #[doc = " Waits until the server has read every earlier one-way call, and returns what has become of them until now."]
             #[doc = ""]
             #[doc = " # Errors"]
             #[doc = ""]
@@ -141,6 +141,20 @@ fn client(service: &Service, names: &Names<'_>, target: &Target<'_>) -> TokenStr
             #[doc = " Dropping the future affects nothing else."]
             pub async fn barrier(&self) -> ::core::result::Result<#runtime::Account, #runtime::Error> {
                 self.client.barrier().await
+            }
+            #[doc = " Waits until every earlier one-way call has ended on the server, and returns what became of them."]
+            #[doc = ""]
+            #[doc = " It takes no longer than the client's timeout, 30 s if nothing else was said."]
+            #[doc = ""]
+            #[doc = " # Errors"]
+            #[doc = ""]
+            #[doc = " DEADLINE_EXCEEDED if some have not ended in time; UNAVAILABLE, once, if earlier one-way calls may be lost."]
+            #[doc = ""]
+            #[doc = " # Cancel safety"]
+            #[doc = ""]
+            #[doc = " Dropping the future affects nothing else."]
+            pub async fn settled(&self) -> ::core::result::Result<#runtime::Account, #runtime::Error> {
+                self.client.settled().await
             }
             #[doc = " Closes the channel, for all clones: what was sent is written, and open calls may finish."]
             #[doc = ""]

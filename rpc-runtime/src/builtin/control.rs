@@ -7,6 +7,10 @@ pub struct TerminateRequest {
     /// The `instance_id` of the server's HELLO; empty for whatever runs there.
     #[prost(bytes = "bytes", tag = "1")]
     pub instance_id: crate::codegen::prost::bytes::Bytes,
+    /// The `instance_id` of the server whose handler asks, if one does: a server that finds its own here answers as soon as
+    /// the drain has begun, for that waits for the handler.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub origin: crate::codegen::prost::bytes::Bytes,
 }
 
 /// What became of the open calls.
@@ -33,12 +37,57 @@ pub struct TerminateReply {
     pub starved: u64,
 }
 
-static CONTROL_PROCEDURES: [crate::codegen::Procedure; 2] = [
+/// What became of the one-way requests of the connection since it began, as in a PONG. What was received and is in none of
+/// the other numbers came after the call, and still waits or runs.
+#[derive(Clone, PartialEq, crate::codegen::prost::Message)]
+#[prost(prost_path = "crate::codegen::prost")]
+pub struct SettleReply {
+    /// How many were received.
+    #[prost(uint64, tag = "1")]
+    pub received: u64,
+    /// How many handlers ended well.
+    #[prost(uint64, tag = "2")]
+    pub handled: u64,
+    /// How many handlers ended with an error, or panicked.
+    #[prost(uint64, tag = "3")]
+    pub failed: u64,
+    /// How many deadlines passed, before the handler started or while it ran.
+    #[prost(uint64, tag = "4")]
+    pub expired: u64,
+    /// How many were dropped, by reason.
+    #[prost(message, repeated, tag = "5")]
+    pub dropped: crate::codegen::prost::alloc::vec::Vec<DroppedSends>,
+}
+
+/// How many one-way requests were dropped for one reason.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, crate::codegen::prost::Message)]
+#[prost(prost_path = "crate::codegen::prost")]
+pub struct DroppedSends {
+    /// A number of `rpc.wire.v1.DropReason`, or one that only the sender knows.
+    #[prost(uint32, tag = "1")]
+    pub reason: u32,
+    /// How many.
+    #[prost(uint64, tag = "2")]
+    pub count: u64,
+}
+
+static GROWTH: crate::codegen::Growth = crate::codegen::Growth::new(
+    &[&[crate::codegen::Growing::elements(5, ::core::mem::size_of::<DroppedSends>())]],
+);
+static CONTROL_PROCEDURES: [crate::codegen::Procedure; 3] = [
     crate::codegen::Procedure::new(
         "rpc.control.v1.Control/rpc_terminate",
         0xa5cea24e5662ab3b,
     ),
-    crate::codegen::Procedure::new("rpc.control.v1.Control/rpc_ping", 0xb677f770bb832320),
+    crate::codegen::Procedure::new(
+        "rpc.control.v1.Control/rpc_ping",
+        0xb677f770bb832320,
+    ),
+    crate::codegen::Procedure::new(
+            "rpc.control.v1.Control/rpc_settle",
+            0x5a284da049f99a4a,
+        )
+        .with_reply_growth(&GROWTH, 0),
 ];
 
 /// Control of the server itself.
@@ -57,6 +106,15 @@ pub trait Control: ::core::marker::Send + ::core::marker::Sync + 'static {
         &self,
         cx: &crate::Context,
     ) -> impl ::core::future::Future<Output = crate::Result<()>> + ::core::marker::Send;
+
+    /// Answers when every one-way request that came before it on its connection has ended: handled, failed, expired or
+    /// dropped.
+    fn rpc_settle(
+        &self,
+        cx: &crate::Context,
+    ) -> impl ::core::future::Future<
+        Output = crate::Result<SettleReply>,
+    > + ::core::marker::Send;
 }
 
 impl<T: Control> Control for ::std::sync::Arc<T> {
@@ -75,6 +133,15 @@ impl<T: Control> Control for ::std::sync::Arc<T> {
         cx: &crate::Context,
     ) -> impl ::core::future::Future<Output = crate::Result<()>> + ::core::marker::Send {
         (**self).rpc_ping(cx)
+    }
+
+    fn rpc_settle(
+        &self,
+        cx: &crate::Context,
+    ) -> impl ::core::future::Future<
+        Output = crate::Result<SettleReply>,
+    > + ::core::marker::Send {
+        (**self).rpc_settle(cx)
     }
 }
 
@@ -129,6 +196,11 @@ impl<T: Control> crate::codegen::Service for ControlServer<T> {
             }
             1 => {
                 call.handle(move |cx, (): ()| async move { service.rpc_ping(&cx).await })
+            }
+            2 => {
+                call.handle(move |cx, (): ()| async move {
+                    service.rpc_settle(&cx).await
+                })
             }
             _ => call.unknown(),
         }
@@ -243,7 +315,7 @@ impl ControlClient {
         self.client.flush().await
     }
 
-    /// Waits until the server has read every earlier one-way call, and returns what became of them.
+    /// Waits until the server has read every earlier one-way call, and returns what has become of them until now.
     ///
     /// # Errors
     ///
@@ -254,6 +326,21 @@ impl ControlClient {
     /// Dropping the future affects nothing else.
     pub async fn barrier(&self) -> ::core::result::Result<crate::Account, crate::Error> {
         self.client.barrier().await
+    }
+
+    /// Waits until every earlier one-way call has ended on the server, and returns what became of them.
+    ///
+    /// It takes no longer than the client's timeout, 30 s if nothing else was said.
+    ///
+    /// # Errors
+    ///
+    /// DEADLINE_EXCEEDED if some have not ended in time; UNAVAILABLE, once, if earlier one-way calls may be lost.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future affects nothing else.
+    pub async fn settled(&self) -> ::core::result::Result<crate::Account, crate::Error> {
+        self.client.settled().await
     }
 
     /// Closes the channel, for all clones: what was sent is written, and open calls may finish.
@@ -360,6 +447,12 @@ impl ControlSend<'_> {
     pub async fn ping(self) -> ::core::result::Result<(), crate::Error> {
         self.call.send(&CONTROL_PROCEDURES[1], ()).await
     }
+
+    /// Answers when every one-way request that came before it on its connection has ended: handled, failed, expired or
+    /// dropped.
+    pub async fn settle(self) -> ::core::result::Result<(), crate::Error> {
+        self.call.send(&CONTROL_PROCEDURES[2], ()).await
+    }
 }
 
 /// A call of `rpc.control.v1.Control` with a reply: options first, then the procedure.
@@ -457,5 +550,11 @@ impl ControlSendRecv<'_> {
     /// Answers at once.
     pub async fn ping(self) -> ::core::result::Result<(), crate::Error> {
         self.call.send_recv(&CONTROL_PROCEDURES[1], ()).await
+    }
+
+    /// Answers when every one-way request that came before it on its connection has ended: handled, failed, expired or
+    /// dropped.
+    pub async fn settle(self) -> ::core::result::Result<SettleReply, crate::Error> {
+        self.call.send_recv(&CONTROL_PROCEDURES[2], ()).await
     }
 }

@@ -4,6 +4,7 @@ use std::{
     future::{Future, poll_fn},
     pin::{Pin, pin},
     task::{Context, Poll},
+    time::Duration,
 };
 
 use tokio::{
@@ -28,6 +29,16 @@ pub(super) async fn until<F: Future>(at: Instant, future: F) -> Option<F::Output
         Poll::Pending => bound.poll(cx).map(|()| None),
     })
     .await
+}
+
+/// Waits for `time`.
+///
+/// # Cancel safety
+///
+/// Dropping the future changes nothing.
+pub(super) async fn sleep(time: Duration) {
+    let mut bound = Bound::new(Instant::now() + time);
+    poll_fn(|cx| bound.poll(cx)).await;
 }
 
 /// A timer of whichever runtime polls it.

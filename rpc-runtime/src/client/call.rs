@@ -1,13 +1,19 @@
 //! Call: the options of one call, and the call itself.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::{Future, poll_fn},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use prost::{DecodeError, Message};
 use tokio::time::Instant;
 
 use super::{
-    Channel, Client, Receipt, Reply, Sender, Streaming, control,
+    Channel, Client, Receipt, Reply, Sender, Streaming,
+    connected::Connected,
+    control,
     deadline::Deadline,
     exchange::{Exchange, Lane, More, Options},
     failure,
@@ -17,11 +23,11 @@ use super::{
 };
 use crate::{
     Code, Context, DrainReport, Error, Executed, Phase, Priority, Procedure,
-    builtin::{self, TerminateReply},
+    builtin::{self, SettleReply, TerminateReply},
     conn::Shape,
     context::{HandlerId, inherited_deadline, inherited_depth},
     depth,
-    frame::{Encoded, Output},
+    frame::{Encoded, Output, control::Progress},
     growth::Budget,
 };
 
@@ -81,7 +87,8 @@ impl<'a> Call<'a> {
 
     /// Adds an entry that travels beside the request.
     ///
-    /// `value` is text or bytes: a `&'static str`, a `String`, a `Vec<u8>`, [`Bytes`].
+    /// `value` is text or bytes: a `&'static str`, a `String`, a `Vec<u8>`, [`Bytes`]. A call with a key that begins with
+    /// `rpc-`, or with more entries than [`Metadata`](crate::Metadata) allows, fails INVALID_ARGUMENT, not executed.
     pub fn metadata(mut self, key: impl Into<String>, value: impl Into<Bytes>) -> Self {
         self.more_mut().metadata.insert(key, value);
         self
@@ -192,7 +199,7 @@ impl<'a> Call<'a> {
     /// A future that is dropped before it resolves has sent nothing, unless it is dropped in the very moment of
     /// resolving; it affects no other call.
     pub async fn send<Req: Message + 'static>(
-        mut self,
+        self,
         procedure: &'static Procedure,
         request: Req,
     ) -> Result<(), Error> {
@@ -217,11 +224,10 @@ impl<'a> Call<'a> {
     ///
     /// Dropping the future gives up this call only: the server is told, and a late reply is discarded.
     pub fn send_recv<Req: Message + 'static, Rep: Message + Default>(
-        mut self,
+        self,
         procedure: &'static Procedure,
         request: Req,
     ) -> impl Future<Output = Result<Rep, Error>> {
-        self.mark_depth();
         let timeout = self.own_timeout(self.client.timeout());
         let channel = self.client.next_channel();
         let exchange = self.exchange_on(channel, procedure, Lane::User, Deadline::unbegun(timeout));
@@ -240,11 +246,11 @@ impl<'a> Call<'a> {
     /// # Cancel safety
     ///
     /// As [`Call::send`].
-    pub async fn send_terminate(mut self) -> Result<(), Error> {
+    pub async fn send_terminate(self) -> Result<(), Error> {
         let deadline = self.usual_deadline();
         self.check(&builtin::TERMINATE, &deadline)?;
         let mut exchange = self.exchange(&builtin::TERMINATE, Lane::Control, deadline);
-        let request = control::terminate_request(&exchange);
+        let request = control::terminate_request(&exchange, Bytes::new());
         exchange.send(&request).await
     }
 
@@ -264,26 +270,62 @@ impl<'a> Call<'a> {
     /// # Cancel safety
     ///
     /// Dropping the future stops waiting; a drain that has begun goes on.
-    pub async fn terminate(mut self) -> Result<DrainReport, Error> {
+    pub async fn terminate(self) -> Result<DrainReport, Error> {
         let procedure = &builtin::TERMINATE;
-        let made_in = self.made_in;
-        let more = self.more_mut();
-        builtin::mark_origin(&mut more.metadata, more.origin, made_in);
+        let origin = self.more.as_ref().and_then(|more| more.origin);
+        let origin = builtin::origin(origin, self.made_in);
         let deadline = self.deadline(None);
         self.check(procedure, &deadline)?;
-        let reply = control::terminate(self.exchange(procedure, Lane::Control, deadline)).await?;
+        let exchange = self.exchange(procedure, Lane::Control, deadline);
+        let reply = control::terminate(exchange, origin).await?;
         let reply: TerminateReply = decode(reply.payload, Budget::new(None, 0))
             .map_err(|error| error.with_procedure(procedure.path()))?;
         Ok(reply.into())
     }
 
     /// Calls the built-in ping.
-    pub(super) async fn ping(mut self, deadline: Deadline) -> Result<(), Error> {
+    pub(super) async fn ping(self, deadline: Deadline) -> Result<(), Error> {
         self.check(&builtin::PING, &deadline)?;
         self.exchange(&builtin::PING, Lane::Control, deadline)
             .call(&())
             .await
             .map(|_| ())
+    }
+
+    /// Calls the built-in settle: waits until the sends before it have ended, and takes down that they have. Beside the outcome,
+    /// the connection by which it went last, if it went.
+    pub(super) async fn settle(
+        self,
+        deadline: Deadline,
+    ) -> (Option<Arc<Connected>>, Result<Progress, Error>) {
+        let procedure = &builtin::SETTLE;
+        if let Err(error) = self.check(procedure, &deadline) {
+            return (None, Err(error));
+        }
+        let mut exchange = self.exchange(procedure, Lane::Control, deadline);
+        let mut on = None;
+        let outcome = poll_fn(|cx| {
+            let poll = exchange.poll_call(&(), cx);
+            if let Some((open, id)) = exchange.on() {
+                on = Some((Arc::clone(open), id));
+            }
+            poll
+        })
+        .await;
+        let reply: Result<SettleReply, Error> =
+            outcome.and_then(|reply| match reply.payload.len() <= MAX_ACCOUNT {
+                true => decode(reply.payload, Budget::new(None, 0)),
+                false => Err(unreadable(
+                    Code::Internal,
+                    "the account of one-way calls is too long",
+                )),
+            });
+        let progress = reply.map(Progress::from);
+        if let (Some((on, id)), Ok(progress)) = (&on, &progress) {
+            on.link.with(|conn, _| conn.sends_settled(*id, progress));
+        }
+        let progress = progress.map_err(|error| error.with_procedure(procedure.path()));
+        (on.map(|(on, _)| on), progress)
     }
 
     /// When the call is over, if it takes `usual` unless it says otherwise.
@@ -308,18 +350,8 @@ impl<'a> Call<'a> {
         self.deadline(self.client.timeout())
     }
 
-    /// Says in the metadata how many calls it is inside of.
-    #[inline]
-    fn mark_depth(&mut self) {
-        if self.depth > 0 {
-            let depth = self.depth;
-            depth::mark(&mut self.more_mut().metadata, depth);
-        }
-    }
-
-    /// Says in the metadata what has to stand there, and refuses a call that cannot be made.
-    fn check(&mut self, procedure: &'static Procedure, deadline: &Deadline) -> Result<(), Error> {
-        self.mark_depth();
+    /// Refuses a call that cannot be made.
+    fn check(&self, procedure: &'static Procedure, deadline: &Deadline) -> Result<(), Error> {
         match refusal(deadline, self.depth, self.more.as_deref()) {
             None => Ok(()),
             Some(refused) => Err(self.locate(refused, procedure)),
@@ -370,7 +402,7 @@ impl Call<'_> {
     ///
     /// Dropping the future gives up this call only.
     pub async fn reply_stream<Req, Rep>(
-        mut self,
+        self,
         procedure: &'static Procedure,
         request: Req,
     ) -> Result<Streaming<Rep>, Error>
@@ -441,7 +473,7 @@ impl Call<'_> {
         Ok((Sender::new(Arc::clone(&call)), Streaming::new(call, None)))
     }
 
-    async fn open(mut self, procedure: &'static Procedure) -> Result<Arc<OpenCall>, Error> {
+    async fn open(self, procedure: &'static Procedure) -> Result<Arc<OpenCall>, Error> {
         let about = self.about(procedure);
         self.check(procedure, &about.deadline)?;
         let opened = self
@@ -541,6 +573,9 @@ fn decode_long<Rep: Message + Default>(
     })
 }
 
+/// How long the reply of a settle may be: five numbers, and one for each reason that there is.
+const MAX_ACCOUNT: u64 = 4 * 1024;
+
 fn unreadable(code: Code, text: impl Into<String>) -> Error {
     Error::local(code, text)
         .with_executed(Executed::Yes)
@@ -550,14 +585,17 @@ fn unreadable(code: Code, text: impl Into<String>) -> Error {
 /// Why a call cannot be made.
 #[inline]
 pub(super) fn refusal(deadline: &Deadline, depth: u8, more: Option<&More>) -> Option<Error> {
+    let reserved = more.and_then(|more| more.metadata.reserved_key());
     let fits = more.is_none_or(|more| more.metadata.fits());
-    if fits && depth <= depth::MAX && !deadline.has_passed() {
+    if fits && reserved.is_none() && depth <= depth::MAX && !deadline.has_passed() {
         return None;
     }
     Some(if deadline.has_passed() {
         failure::expired(deadline)
     } else if depth > depth::MAX {
         depth::too_deep()
+    } else if let Some(key) = reserved {
+        failure::reserved_metadata(key).with_phase(Phase::Queue)
     } else {
         failure::too_much_metadata().with_phase(Phase::Queue)
     })

@@ -76,6 +76,8 @@ pub(crate) struct Channel {
     /// Told whenever the stage changes; waiters look at the state itself.
     changed: Arc<Changes>,
     shown: watch::Sender<Shown>,
+    /// Held by whoever waits for the end of sends: a peer takes few such calls at once.
+    settling: tokio::sync::Mutex<()>,
 }
 
 struct State {
@@ -103,6 +105,8 @@ struct State {
     lost: Uncovered,
     /// What became of the sends of the last connection that carried any, once it has ended with all of them covered.
     account: Option<Progress>,
+    /// How many sends of ended connections were still running, as far as is known, until `settled` tells of them.
+    unsettled: u64,
     /// What users were told of the stage.
     shown: Shown,
 }
@@ -202,6 +206,7 @@ impl Channel {
             state: Mutex::new(State::new(route, Backoff::new(random))),
             changed: Arc::default(),
             shown: watch::Sender::new(Shown::NEW),
+            settling: tokio::sync::Mutex::new(()),
         })
     }
 }
@@ -491,6 +496,7 @@ impl State {
             no_other_before: None,
             waiting: 0,
             retired: Vec::new(),
+            unsettled: 0,
             lost: Uncovered::default(),
             account: None,
             shown: Shown::NEW,

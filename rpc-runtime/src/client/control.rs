@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{bound::Bound, exchange::Exchange, failure};
@@ -16,20 +17,21 @@ use crate::{
 };
 
 /// The request that terminates the server that `exchange` would reach now, or, while that is not known, whatever runs
-/// there.
+/// there. `origin` is the server whose handler asks.
 ///
 /// A server that has taken the address over by the time the request arrives refuses: it is not the one that was meant.
-pub(super) fn terminate_request(exchange: &Exchange<'_>) -> TerminateRequest {
+pub(super) fn terminate_request(exchange: &Exchange<'_>, origin: Bytes) -> TerminateRequest {
     TerminateRequest {
+        origin,
         instance_id: exchange.instance().unwrap_or_default(),
     }
 }
 
 /// Calls terminate, and waits as long as the server said that its drain may take.
-pub(super) async fn terminate(mut exchange: Exchange<'_>) -> Result<Reply, Error> {
+pub(super) async fn terminate(mut exchange: Exchange<'_>, origin: Bytes) -> Result<Reply, Error> {
     failure::check_runtime()?;
     exchange.connect_within(FIRST_ANSWER);
-    let request = terminate_request(&exchange);
+    let request = terminate_request(&exchange, origin);
     let mut patience = Bound::new(Instant::now() + FIRST_ANSWER);
     let result = poll_fn(|cx| {
         loop {
@@ -58,7 +60,7 @@ pub(super) async fn terminate(mut exchange: Exchange<'_>) -> Result<Reply, Error
 
 /// When the report must be here, if the server has begun to drain.
 fn drained_by(exchange: &Exchange<'_>) -> Option<Instant> {
-    let on = exchange.on()?;
+    let (on, _) = exchange.on()?;
     let end = on.link.with(|conn, _| {
         conn.peer_goaway()
             .map(|goaway| goaway.at.saturating_add(goaway.drain).saturating_add(GRACE))

@@ -286,10 +286,10 @@ impl<'a> Exchange<'a> {
         self.channel.instance()
     }
 
-    /// The connection on which the call is open.
-    pub(super) fn on(&self) -> Option<&Arc<Connected>> {
+    /// The connection on which the call is open, and its id there.
+    pub(super) fn on(&self) -> Option<(&Arc<Connected>, CallId)> {
         match &self.place {
-            Place::Open(on, _) => Some(on),
+            Place::Open(on, id) => Some((on, *id)),
             _ => None,
         }
     }
@@ -344,7 +344,7 @@ impl<'a> Exchange<'a> {
                     .filter(|metadata| !metadata.is_empty()),
                 shape: self.options.shape,
                 priority: self.options.priority,
-                nested: self.options.depth > 0,
+                depth: self.options.depth,
                 idle: more.and_then(|more| more.idle),
             };
             let chosen = self.channel.compression().filter(|_| self.lane == Lane::User);

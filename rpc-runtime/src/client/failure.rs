@@ -21,6 +21,7 @@ pub(super) fn of_call(failure: Failure, deadline: &Deadline) -> Error {
     } = failure;
     let error = match cause {
         Cause::Replied(status) => Error::remote(status, executed),
+        Cause::Broken(status) => Error::local(status.code(), status.message()),
         Cause::Deadline => Error::local(Code::DeadlineExceeded, late(phase, deadline)),
         Cause::TooLong { len, max } if executed == Executed::No => Error::local(
             Code::ResourceExhausted,
@@ -93,6 +94,11 @@ pub(super) fn too_much_metadata() -> Error {
         Code::InvalidArgument,
         format!("metadata exceeds limit of {entries} entries or {len} bytes: put it into the request"),
     )
+}
+
+/// The error of a call with a metadata key that is the runtime's own.
+pub(super) fn reserved_metadata(key: &str) -> Error {
+    Error::local(Code::InvalidArgument, Metadata::reserved_text(key))
 }
 
 /// The error of a call that found the queue full.

@@ -52,54 +52,132 @@ pub(super) async fn flush(channel: &Arc<Channel>, deadline: Deadline) -> Result<
 pub(super) async fn barrier(client: &Client, deadline: Deadline) -> Result<Account, Error> {
     let channel = client.channel();
     channel.tell_lost()?;
-    within(&deadline, "confirmed", async {
-        loop {
-            let current = live(channel);
-            let mut last = None;
-            for on in channel.carriers() {
-                if current.as_ref().is_some_and(|current| Arc::ptr_eq(&on, current)) {
-                    continue;
-                }
-                match reach(client, &on, deadline).await {
-                    Ok(progress) => last = Some(progress),
-                    Err(_) => channel.settled(&on).await,
-                }
-            }
-            let Some(current) = current else {
-                channel.tell_lost()?;
-                if let Some(progress) = last.or_else(|| channel.last_account()) {
-                    return Ok(Account::new(progress));
-                }
-                channel
-                    .connected(Want::Calls, Before::Nothing, deadline)
-                    .await?;
-                continue;
-            };
-            let cause = match reach(client, &current, deadline).await {
-                Ok(progress) => {
-                    channel.tell_lost()?;
-                    return Ok(Account::new(progress));
-                }
-                Err(cause) => cause,
-            };
-            if channel.takes_calls(&current) {
-                return Err(failure::of_connection(&cause).with_peer(Arc::clone(&current.peer)));
-            }
-            // One that takes no more calls ends as soon as its own are done. If nothing was lost with it, its last account
-            // was kept.
-            channel.settled(&current).await;
-            channel.tell_lost()?;
-        }
-    })
-    .await
-    .map_err(|error| {
-        if error.peer().is_none() {
-            error.with_peer(Arc::clone(channel.address()))
-        } else {
-            error
-        }
-    })
+    let account = within(&deadline, "confirmed", confirm(client, deadline)).await;
+    account.map_err(|error| locate(error, channel))
 }
+
+/// Waits until everything sent so far has ended.
+pub(super) async fn settled(client: &Client, deadline: Deadline) -> Result<Account, Error> {
+    let channel = client.channel();
+    channel.tell_lost()?;
+    channel.tell_unsettled()?;
+    let account = within(&deadline, "settled", settle(client, deadline)).await;
+    account.map_err(|error| locate(error, channel))
+}
+
+fn locate(error: Error, channel: &Channel) -> Error {
+    if error.peer().is_none() {
+        error.with_peer(Arc::clone(channel.address()))
+    } else {
+        error
+    }
+}
+
+async fn settle(client: &Client, deadline: Deadline) -> Result<Account, Error> {
+    let channel = client.channel();
+    let before = channel.carriers();
+    // One at a time: the peer takes few of these calls at once, and a terminate is not to wait for them. Nothing is lost by
+    // it, for the sends of whoever comes later are settled no earlier.
+    let turn = channel.settling().lock().await;
+    let (settled, progress) = loop {
+        if live(channel).is_none() {
+            // Nothing is asked of a server that is gone, if it has told all.
+            for on in &before {
+                settle_retired(client, on, deadline).await;
+            }
+            channel.tell_lost()?;
+            channel.tell_unsettled()?;
+            if let Some(progress) = channel.last_account() {
+                return Ok(Account::new(progress));
+            }
+        }
+        match client.call().settle(deadline).await {
+            (on, Ok(progress)) => break (on, Some(progress)),
+            // It serves nothing, or does not know: then the account of a barrier has to do.
+            (on, Err(error)) if error.code() == Code::Unimplemented => break (on, None),
+            (Some(on), Err(error)) if error.is_closed() => {
+                channel.settled(&on).await;
+                channel.tell_lost()?;
+                channel.tell_unsettled()?;
+            }
+            (_, Err(error)) => return Err(error),
+        }
+    };
+    drop(turn);
+    for on in &before {
+        if settled.as_ref().is_none_or(|settled| !Arc::ptr_eq(settled, on)) {
+            settle_retired(client, on, deadline).await;
+        }
+    }
+    channel.tell_lost()?;
+    channel.tell_unsettled()?;
+    if let Some(progress) = progress {
+        return Ok(Account::new(progress));
+    }
+    let account = confirm(client, deadline).await?;
+    if account.pending() > 0 {
+        let text = "the peer does not tell when one-way calls have ended: ask by barrier() again";
+        return Err(Error::local(Code::Unimplemented, text));
+    }
+    Ok(account)
+}
+
+/// Waits until nothing is pending on a connection that takes no more calls, or until its end: then what was pending is
+/// counted.
+async fn settle_retired(client: &Client, on: &Arc<Connected>, deadline: Deadline) {
+    let channel = client.channel();
+    while !on.is_over() {
+        match reach(client, on, deadline).await {
+            Ok(progress) if progress.pending() == 0 => return,
+            // The next question waits for the floor of the peer, or for data of a stream to go out.
+            Ok(_) => bound::sleep(PAUSE).await,
+            Err(_) => return channel.settled(on).await,
+        }
+    }
+    channel.settled(on).await;
+}
+
+async fn confirm(client: &Client, deadline: Deadline) -> Result<Account, Error> {
+    let channel = client.channel();
+    loop {
+        let current = live(channel);
+        let mut last = None;
+        for on in channel.carriers() {
+            if current.as_ref().is_some_and(|current| Arc::ptr_eq(&on, current)) {
+                continue;
+            }
+            match reach(client, &on, deadline).await {
+                Ok(progress) => last = Some(progress),
+                Err(_) => channel.settled(&on).await,
+            }
+        }
+        let Some(current) = current else {
+            channel.tell_lost()?;
+            if let Some(progress) = last.or_else(|| channel.last_account()) {
+                return Ok(Account::new(progress));
+            }
+            channel.connected(Want::Calls, Before::Nothing, deadline).await?;
+            continue;
+        };
+        let cause = match reach(client, &current, deadline).await {
+            Ok(progress) => {
+                channel.tell_lost()?;
+                return Ok(Account::new(progress));
+            }
+            Err(cause) => cause,
+        };
+        if channel.takes_calls(&current) {
+            return Err(failure::of_connection(&cause).with_peer(Arc::clone(&current.peer)));
+        }
+        // One that takes no more calls ends as soon as its own are done. If nothing was lost with it, its last account
+        // was kept.
+        channel.settled(&current).await;
+        channel.tell_lost()?;
+    }
+}
+
+/// How long after an answer a connection that takes no more calls is asked again, at least.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// The connection, unless it is over. One that takes no more calls can still answer for those that it took.
 fn live(channel: &Channel) -> Option<Arc<Connected>> {

@@ -68,6 +68,16 @@ impl Connection {
         self.sends.account()
     }
 
+    /// One-way requests of ours that the peer has read, and that had not ended when it told of them last.
+    pub(crate) fn pending_sends(&self) -> u64 {
+        self.sends.pending()
+    }
+
+    /// The peer has replied to call `id`, which asked when the one-way requests before it have ended.
+    pub(crate) fn sends_settled(&mut self, id: CallId, progress: &Progress) {
+        self.sends.settled(id.number(), progress);
+    }
+
     /// Ready when the handshake has succeeded or failed.
     pub(crate) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Cause>> {
         match (&self.hello, self.end_cause()) {
@@ -339,7 +349,7 @@ impl Connection {
             frame_len: frame_len as u64,
             streams: request.shape.has_request_stream(),
         };
-        if request.nested && self.requests.open() > 0 {
+        if request.depth > 0 && self.requests.open() > 0 {
             return self.admit_nested(ticket, request, wanted, cx);
         }
         if ticket.0.is_some_and(|number| number >= Room::FIRST_KEY) {
@@ -369,7 +379,7 @@ impl Connection {
             streams: request.shape.has_request_stream(),
         };
         let is_usual = lane != Lane::Control
-            && !request.nested
+            && request.depth == 0
             && request.metadata.is_none()
             && len <= max
             && request.deadline.is_none_or(|deadline| deadline > now);
@@ -539,6 +549,7 @@ fn header<'a>(kind: Kind, id: u64, request: &Request<'a>, now: Time) -> Header<'
     let mut header = Header::new(kind, id);
     header.flags = Flags::END;
     header.procedure = request.procedure;
+    header.depth = request.depth.into();
     header.metadata = request.metadata.filter(|metadata| !Metadata::is_empty(metadata));
     // Rounded up: a call that has not expired has at least a microsecond.
     header.timeout_us = request.deadline.map_or(0, |deadline| {

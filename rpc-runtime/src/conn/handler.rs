@@ -14,7 +14,10 @@ use super::{
 };
 use crate::{
     Code, Metadata, Priority, Status,
-    frame::{Flags, Header, Kind, Payload, control::DropReason},
+    frame::{
+        Flags, Header, Kind, Payload,
+        control::{DropReason, Progress},
+    },
 };
 
 /// What handlers do.
@@ -100,6 +103,12 @@ impl Connection {
         }
     }
 
+    /// Ready when all one-way requests that came before call `id` have ended, with the account, which its reply tells.
+    pub(crate) fn poll_settled(&mut self, id: CallId, cx: &mut Context<'_>) -> Poll<Progress> {
+        let settled = self.requests.poll_settled(id.number(), cx);
+        settled.map(|()| self.account.tell())
+    }
+
     /// Ready when the reply of a call, of `len` bytes, may be encoded: behind the last message of its stream.
     pub(crate) fn poll_room(&mut self, id: CallId, len: usize, cx: &mut Context<'_>) -> Poll<()> {
         if !self.is_live() {
@@ -144,7 +153,7 @@ impl Connection {
             if let Some(status) = flow.broken.take() {
                 return self.end(id, End::Failed(&status), now);
             }
-            metadata = flow.reply_metadata(&Metadata::new());
+            metadata = Some(std::mem::take(&mut flow.metadata)).filter(|metadata| !metadata.is_empty());
         }
         let id = number;
         let (priority, receipt) = (request.priority, receipt(request, now));
@@ -167,6 +176,11 @@ impl Connection {
 
     /// The handler is gone without a reply message.
     pub(crate) fn end(&mut self, id: CallId, end: End<'_>, now: Time) {
+        self.end_noting(id, end, now);
+    }
+
+    /// As [`Connection::end`]; returns what of its status is left out because it may not travel.
+    pub(crate) fn end_noting(&mut self, id: CallId, end: End<'_>, now: Time) -> Option<String> {
         let id = id.number();
         self.room.leave(id);
         let flow = self
@@ -180,35 +194,29 @@ impl Connection {
             (End::Failed(_), Some(status)) => End::Failed(status),
             (end, _) => end,
         };
-        let own = match end {
-            End::Refused { status, .. } | End::Failed(status) => Some(status.metadata()),
-            End::Dropped => None,
-        };
-        let metadata = self
-            .requests
-            .flow_mut(id)
-            .and_then(|(flow, _)| flow.reply_metadata(own.unwrap_or(&Metadata::new())));
+        let flow = self.requests.flow_mut(id);
+        let added = flow.map_or(Metadata::new(), |(flow, _)| std::mem::take(&mut flow.metadata));
         let late = self
             .requests
             .get(id)
             .map_or(0, |request| request.on_its_way(self.settings.max_message));
-        let Some(mut request) = self.requests.remove(id) else {
-            return;
-        };
+        let mut request = self.requests.remove(id)?;
         request.wake(&mut self.woken);
         self.abuse.expect_late(late);
         if matches!(end, End::Failed(_)) {
             self.count_completed(request.control);
         }
+        let mut left_out = None;
         if request.one_way {
             self.end_one_way(&request, &end);
         } else {
-            self.end_call(id, &request, &end, metadata.as_ref(), now);
+            left_out = self.end_call(id, &request, &end, &added, now);
         }
         if let End::Refused { status, reason } = end {
             self.count_refusal(&request, status.message(), reason, now);
         }
         self.request_ended(now);
+        left_out
     }
 
     /// Counts a request that was taken in and refused: as a fault of the peer's, unless it could not know.
@@ -235,7 +243,8 @@ impl Connection {
             let text = format!("reply of {len} bytes exceeds the caller's limit of {max}");
             let status = Status::new(Code::ResourceExhausted, text);
             let receipt = (header.queue_us, header.run_us);
-            return self.put_refusal(header.id, &status, None, Flags::NONE, receipt);
+            self.put_refusal(header.id, &status, &Metadata::new(), Flags::NONE, receipt);
+            return;
         }
         self.put_message(header, message, size, Part::Reply, priority);
     }
@@ -245,9 +254,9 @@ impl Connection {
         id: u64,
         request: &Request,
         end: &End<'_>,
-        metadata: Option<&Metadata>,
+        added: &Metadata,
         now: Time,
-    ) {
+    ) -> Option<String> {
         let is_started = matches!(request.stage, Stage::Running(_));
         let dropped;
         let (status, flags) = match *end {
@@ -273,8 +282,9 @@ impl Connection {
         if self.is_live() {
             // What is unfinished of its stream is of no use.
             self.drop_fragments(id);
-            self.put_refusal(id, status, metadata, flags, receipt(request, now));
+            return self.put_refusal(id, status, added, flags, receipt(request, now));
         }
+        None
     }
 
     fn end_one_way(&mut self, request: &Request, end: &End<'_>) {
@@ -333,12 +343,12 @@ impl Connection {
         };
         self.abuse.expect_late(late);
         let status = Status::new(code, text);
-        self.put_refusal(id, &status, None, flags, receipt(&request, now));
+        self.put_refusal(id, &status, &Metadata::new(), flags, receipt(&request, now));
     }
 
     /// Puts a REPLY without a message into the output.
     pub(super) fn put_status(&mut self, id: u64, code: Code, text: &str, flags: Flags) {
-        self.put_refusal(id, &Status::new(code, text), None, flags, (0, 0));
+        self.put_refusal(id, &Status::new(code, text), &Metadata::new(), flags, (0, 0));
     }
 
     /// Puts the REPLYs that waited for room into the output, as far as there is any.
@@ -348,34 +358,10 @@ impl Connection {
                 return;
             };
             let status = Status::new(withdrawn.code, withdrawn.text);
-            self.put_refusal(id, &status, None, Flags::NOT_EXECUTED, (withdrawn.queue_us, 0));
+            let receipt = (withdrawn.queue_us, 0);
+            self.put_refusal(id, &status, &Metadata::new(), Flags::NOT_EXECUTED, receipt);
             self.note_drained();
         }
-    }
-
-    /// `metadata` is what travels instead of the status's own.
-    fn put_refusal(
-        &mut self,
-        id: u64,
-        status: &Status,
-        metadata: Option<&Metadata>,
-        flags: Flags,
-        (queue_us, run_us): (u64, u64),
-    ) {
-        let mut header = Header::new(Kind::Reply, id);
-        header.flags = flags;
-        header.code = status.code() as u32;
-        header.message = status.message();
-        let metadata = metadata.unwrap_or_else(|| status.metadata());
-        header.metadata = Some(metadata).filter(|metadata| !metadata.is_empty() && metadata.fits());
-        header.queue_us = queue_us;
-        header.run_us = run_us;
-        header.details = status.details();
-        if !header.fits(0, self.credit.max_frame()) {
-            // The code and the text matter more; there are no fragments of details.
-            header.details = &[];
-        }
-        self.put_frame(header);
     }
 }
 

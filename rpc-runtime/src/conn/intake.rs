@@ -157,6 +157,7 @@ impl Connection {
             let request = Request {
                 one_way,
                 control: false,
+                depth: 0,
                 priority: Priority::Normal,
                 stage: Stage::Discarding(fate),
                 unwanted: None,
@@ -226,6 +227,7 @@ impl Connection {
         let request = Request {
             one_way,
             control: self.settings.control.contains(&frame.procedure),
+            depth: 0,
             priority: Priority::Normal,
             stage: Stage::Withdrawn(withdrawn),
             unwanted: None,
@@ -277,6 +279,8 @@ impl Connection {
         let request = Request {
             one_way,
             control,
+            // Whoever is deeper than that is refused like all that are too deep.
+            depth: u8::try_from(frame.depth).unwrap_or(u8::MAX),
             priority: match control {
                 true => Priority::Control,
                 false => self.settings.priorities.of(frame.procedure),

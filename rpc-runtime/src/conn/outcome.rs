@@ -81,7 +81,7 @@ impl Connection {
 
     #[cold]
     fn find_rare_fault(&self, frame: &Frame, call: Open) -> Option<Cause> {
-        let internal = |text: String| Some(Cause::Replied(Status::new(Code::Internal, text)));
+        let internal = |text: String| Some(Cause::Broken(Status::new(Code::Internal, text)));
         if !self.is_announced(frame.encoding) {
             return internal(format!(
                 "compression {} of the reply was not announced",
@@ -130,7 +130,7 @@ impl Connection {
             self.receive_message(frame, now);
         } else if self.calls.is_waiting(frame.id) {
             let text = "the peer answers by a stream, and one reply was expected: is its .proto another?";
-            let cause = Cause::Replied(Status::new(Code::Internal, text));
+            let cause = Cause::Broken(Status::new(Code::Internal, text));
             self.fail_stream(frame.id, cause);
             // As much as it may have on its way by mistake.
             let settings = &self.settings;
@@ -275,7 +275,7 @@ impl Connection {
 
     /// A reply makes no sense: its handler has run all the same.
     fn fail_reply(&mut self, id: u64, text: String) {
-        let cause = Cause::Replied(Status::new(Code::Internal, text));
+        let cause = Cause::Broken(Status::new(Code::Internal, text));
         self.calls.fail(id, cause, Executed::Yes, &mut self.woken);
     }
 

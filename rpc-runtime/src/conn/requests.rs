@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeSet, VecDeque},
     fmt,
+    task::{Context, Poll},
 };
 
 use super::{
@@ -12,6 +13,7 @@ use super::{
     credit::{CONTROL_CALLS, charge},
     fragments::Assembly,
     queue::Queue,
+    settling::Settling,
     stream::{Flow, Held},
     table::Table,
     wakers::{Waiters, Woken},
@@ -55,6 +57,8 @@ pub(super) struct Requests {
     pub(super) takers: Waiters,
     /// Whether there is something new for them that they were not woken for.
     released: bool,
+    /// The calls that wait for the end of the one-way requests before them.
+    settling: Settling,
     /// Calls whose REPLY waits for room; ids that are no longer in the table are skipped.
     withdrawn: VecDeque<u64>,
 }
@@ -64,6 +68,8 @@ pub(super) struct Requests {
 pub(super) struct Request {
     pub(super) one_way: bool,
     pub(super) control: bool,
+    /// How many calls it is inside of.
+    pub(super) depth: u8,
     /// What goes first of what is sent for it.
     pub(super) priority: Priority,
     pub(super) stage: Stage,
@@ -166,6 +172,7 @@ impl Request {
             payload: body.payload,
             at: self.at,
             streams: self.reads_stream(),
+            depth: self.depth,
         })
     }
 }
@@ -339,16 +346,32 @@ impl Requests {
         self.standing = self.queue.len();
     }
 
-    /// Whether some were released that stood behind an unfinished one.
+    /// Whether `wake_takers` has anybody to wake.
     pub(super) fn has_released(&self) -> bool {
-        self.released
+        self.released || self.settling.is_any_ready()
     }
 
-    /// Wakes those who take requests if some were released that stood behind an unfinished one.
+    /// Wakes those who take requests if some were released that stood behind an unfinished one, and whoever waited for the end
+    /// of one-way requests that have ended.
     pub(super) fn wake_takers(&mut self, woken: &mut Woken) {
+        self.settling.wake(woken);
         if std::mem::take(&mut self.released) {
             self.takers.wake(woken);
         }
+    }
+
+    /// Ready when all one-way requests with an id below that of call `id` have left, as they were when it was asked first.
+    pub(super) fn poll_settled(&mut self, id: u64, cx: &Context<'_>) -> Poll<()> {
+        let table = &self.table;
+        let count = || match table.get(id) {
+            // It has left itself.
+            None => 0,
+            Some(_) => {
+                let before = |(other, request): &(u64, &Request)| request.one_way && *other < id;
+                table.iter().filter(before).count()
+            }
+        };
+        self.settling.poll(id, count, cx)
     }
 
     /// How many complete requests wait for their handlers, gaps included.
@@ -419,6 +442,9 @@ impl Requests {
             at,
         } = leaving;
         self.kept.remove(kept);
+        if !self.settling.is_empty() {
+            self.settling.left(id, one_way);
+        }
         match (one_way, control) {
             (true, _) => self.release_send(len),
             (false, true) => self.control_calls -= 1,
@@ -718,7 +744,11 @@ impl Requests {
     /// How much is kept beside the table.
     #[cfg(any(test, fuzzing))]
     pub(super) fn kept(&self) -> usize {
-        self.queue.len() + self.held.len() + self.unfinished.len() + self.withdrawn.len()
+        self.queue.len()
+            + self.held.len()
+            + self.unfinished.len()
+            + self.withdrawn.len()
+            + self.settling.len()
     }
 
     /// How long the queue is, gaps included.

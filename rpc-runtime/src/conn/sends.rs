@@ -152,6 +152,17 @@ impl Sends {
         self.account.as_deref()
     }
 
+    /// How many had not ended, of those that are covered, when the peer told of them last.
+    pub(super) fn pending(&self) -> u64 {
+        self.account().map_or(0, Progress::pending)
+    }
+
+    /// The peer has said that all before call `id` have ended.
+    pub(super) fn settled(&mut self, id: u64, progress: &Progress) {
+        self.cover(id.min(self.last_id));
+        self.keep(progress);
+    }
+
     /// The peer takes none above `last_id`.
     pub(super) fn cut_above(&mut self, last_id: u64) {
         self.last_id = self.last_id.min(last_id);

@@ -37,18 +37,6 @@ pub(super) struct Flow {
 }
 
 impl Flow {
-    /// Takes what travels beside the reply of a request, with what its status brings.
-    pub(super) fn reply_metadata(&mut self, own: &Metadata) -> Option<Metadata> {
-        let mut metadata = std::mem::take(&mut self.metadata);
-        if metadata.is_empty() {
-            return None;
-        }
-        for (key, value) in own.iter() {
-            metadata.insert(key.to_owned(), value.clone());
-        }
-        Some(metadata).filter(Metadata::fits)
-    }
-
     /// The streams of a call of ours.
     pub(super) fn of_call(request: &Request<'_>, granted: u64, settings: &Settings, now: Time) -> Self {
         Self {

@@ -354,7 +354,7 @@ impl Connection {
             let cause = match fault {
                 Fault::TooLong { len, max } => Cause::TooLong { len, max },
                 Fault::InboxFull { max } => Cause::InboxFull { max },
-                fault => Cause::Replied(fault.status()),
+                fault => Cause::Broken(fault.status()),
             };
             self.fail_stream(id, cause);
         } else {

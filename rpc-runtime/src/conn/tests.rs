@@ -347,7 +347,7 @@ impl Call {
             procedure: self.procedure,
             control: self.procedure == CONTROL,
             priority: self.priority,
-            nested: self.nested,
+            depth: u8::from(self.nested),
             deadline: self.deadline,
             metadata: Some(&self.metadata),
             ..Request::default()
@@ -414,10 +414,10 @@ impl Call {
         self.failure().executed
     }
 
-    /// The status that the peer replied with.
+    /// The status that the peer replied with, or what is wrong with its reply.
     pub(super) fn status(&self) -> &Status {
         match &self.failure().cause {
-            Cause::Replied(status) => status,
+            Cause::Replied(status) | Cause::Broken(status) => status,
             cause => panic!("no reply but {cause:?}"),
         }
     }

@@ -128,8 +128,9 @@ pub(crate) struct Request<'a> {
     pub(crate) shape: Shape,
     /// What goes first.
     pub(crate) priority: Priority,
-    /// Made inside of a handler: it waits for no credit that only handlers of this side can give back.
-    pub(crate) nested: bool,
+    /// How many calls it is inside of. One that a handler makes waits for no credit that only handlers of this side can give
+    /// back.
+    pub(crate) depth: u8,
     /// How long no message of a stream may move.
     pub(crate) idle: Option<Duration>,
 }
@@ -201,6 +202,8 @@ pub(super) fn status_len(status: &Status) -> u64 {
 pub(crate) enum Cause {
     /// The peer replied with a refusal.
     Replied(Status),
+    /// What the peer replied, or sent of its stream, makes no sense.
+    Broken(Status),
     /// The call's own deadline passed.
     Deadline,
     /// No message of its streams moved for so long.
@@ -274,7 +277,7 @@ pub(crate) enum Cause {
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Replied(status) => write!(f, "{status}"),
+            Self::Replied(status) | Self::Broken(status) => write!(f, "{status}"),
             Self::Deadline => f.write_str("deadline passed"),
             Self::Idle { after } => write!(f, "no message moved for {after:?}"),
             Self::Abandoned => f.write_str("the stream of requests was given up before its end"),
@@ -338,6 +341,8 @@ pub(crate) struct Arrived {
     pub(crate) at: Time,
     /// Whether the caller sends a stream; the payload is empty then.
     pub(crate) streams: bool,
+    /// How many calls it is inside of.
+    pub(crate) depth: u8,
 }
 
 impl fmt::Debug for Arrived {

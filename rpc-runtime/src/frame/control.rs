@@ -174,6 +174,17 @@ pub(crate) struct Progress {
     pub(crate) dropped: Vec<Dropped>,
 }
 
+impl Progress {
+    /// How many wait for their handler, or for its end. A peer that cannot count must not make us panic.
+    pub(crate) fn pending(&self) -> u64 {
+        let dropped = self.dropped.iter().map(|dropped| dropped.count);
+        [self.handled, self.failed, self.expired]
+            .into_iter()
+            .chain(dropped)
+            .fold(self.received, u64::saturating_sub)
+    }
+}
+
 /// How many one-way requests were dropped for one reason.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct Dropped {

@@ -110,6 +110,7 @@ impl Frame {
                 TIMEOUT => frame.timeout_us = reader.varint()?,
                 QUEUE => frame.queue_us = reader.varint()?,
                 RUN => frame.run_us = reader.varint()?,
+                DEPTH => frame.depth = reader.varint()? as u32,
                 PAYLOAD => ranges.payload = reader.prefixed()?,
                 _ => {
                     reader.at -= 1;
@@ -168,7 +169,8 @@ struct Ranges {
     message: Range<usize>,
     details: Range<usize>,
     payload: Range<usize>,
-    /// The bytes of all metadata until now.
+    /// The entries of metadata until now, and their bytes.
+    metadata_entries: usize,
     metadata_len: usize,
 }
 
@@ -180,6 +182,7 @@ const PROCEDURE: u8 = 4 << 3 | FIXED64;
 const TIMEOUT: u8 = 5 << 3 | VARINT;
 const QUEUE: u8 = 11 << 3 | VARINT;
 const RUN: u8 = 12 << 3 | VARINT;
+const DEPTH: u8 = 14 << 3 | VARINT;
 const PAYLOAD: u8 = 15 << 3 | LEN;
 
 /// Reads one metadata entry; `index` only names it in an error.
@@ -276,6 +279,7 @@ impl<'a> Reader<'a> {
             11 => frame.queue_us = self.uint64(key)?,
             12 => frame.run_us = self.uint64(key)?,
             13 => ranges.details = self.range(key)?,
+            14 => frame.depth = self.uint32(key)?,
             15 => ranges.payload = self.range(key)?,
             _ => self.skip(key, 0)?,
         }
@@ -283,17 +287,22 @@ impl<'a> Reader<'a> {
     }
 
     fn metadata(&mut self, key: Key, frame: &mut Frame, ranges: &mut Ranges) -> Result<(), FrameError> {
-        let metadata = &mut frame.extra.get_mut().metadata;
-        let (name, value) = entry(self.bytes(key)?, metadata.len())?;
+        let entries = ranges.metadata_entries + 1;
+        let (name, value) = entry(self.bytes(key)?, ranges.metadata_entries)?;
+        ranges.metadata_entries = entries;
         ranges.metadata_len += name.len() + value.len();
-        let entries = metadata.len() + 1;
         if entries > Metadata::MAX_ENTRIES || ranges.metadata_len > Metadata::MAX_LEN {
             return Err(FrameError::Metadata {
                 entries,
                 len: ranges.metadata_len,
             });
         }
+        if Metadata::is_reserved(name) {
+            // Of a later version, or of a peer that passes on what is not its own: no user is to see it.
+            return Ok(());
+        }
         // Copied, because a handler may keep them, and a slice would pin the read buffer.
+        let metadata = &mut frame.extra.get_mut().metadata;
         metadata.insert(name, Bytes::copy_from_slice(value));
         Ok(())
     }

@@ -23,6 +23,7 @@ pub(crate) struct Header<'a> {
     pub(crate) queue_us: u64,
     pub(crate) run_us: u64,
     pub(crate) details: &'a [u8],
+    pub(crate) depth: u32,
 }
 
 impl Header<'_> {
@@ -42,6 +43,7 @@ impl Header<'_> {
             queue_us: 0,
             run_us: 0,
             details: &[],
+            depth: 0,
         }
     }
 
@@ -63,6 +65,7 @@ impl Header<'_> {
             + varint_field_len(self.queue_us)
             + varint_field_len(self.run_us)
             + bytes_field_len(self.details.len())
+            + varint_field_len(self.depth.into())
             + bytes_field_len(payload_len)
     }
 
@@ -126,6 +129,7 @@ impl Header<'_> {
         plain.varint_field(10, self.encoding.into());
         plain.varint_field(11, self.queue_us);
         plain.varint_field(12, self.run_us);
+        plain.varint_field(14, self.depth.into());
         if payload_len > 0 {
             plain.byte(15 << 3 | LEN);
             plain.varint(payload_len as u64);
@@ -164,6 +168,7 @@ impl Header<'_> {
         scratch.varint_field(11, self.queue_us);
         scratch.varint_field(12, self.run_us);
         scratch.bytes_field(13, self.details);
+        scratch.varint_field(14, self.depth.into());
         if payload_len > 0 {
             scratch.key(15, LEN);
             scratch.varint(payload_len as u64);
@@ -180,9 +185,9 @@ struct Plain {
 }
 
 impl Plain {
-    /// The length, four short numbers of at most 6 bytes with their keys, six long ones of 11, the procedure, and the
+    /// The length, five short numbers of at most 6 bytes with their keys, six long ones of 11, the procedure, and the
     /// payload's length.
-    const LEN: usize = PREFIX_LEN + 4 * 6 + 6 * 11 + 9 + 11;
+    const LEN: usize = PREFIX_LEN + 5 * 6 + 6 * 11 + 9 + 11;
 
     #[inline]
     fn new() -> Self {

@@ -95,6 +95,8 @@ struct Envelope {
     run_us: u64,
     #[prost(bytes = "bytes", tag = "13")]
     details: Bytes,
+    #[prost(uint32, tag = "14")]
+    depth: u32,
     #[prost(bytes = "bytes", tag = "15")]
     payload: Bytes,
 }
@@ -129,12 +131,16 @@ pub fn envelope(data: &[u8]) {
     assert_eq!(header.queue_us, theirs.queue_us);
     assert_eq!(header.run_us, theirs.run_us);
     assert_eq!(header.details, &theirs.details[..]);
+    assert_eq!(header.depth, theirs.depth);
     assert_eq!(ours.payload, theirs.payload);
     if let Ok(text) = std::str::from_utf8(&theirs.message) {
         assert_eq!(header.message, cut(text, MAX_TEXT));
     }
     let mut ours = header.metadata.into_iter().flat_map(Metadata::iter);
-    let theirs = theirs.metadata.iter();
+    let theirs = theirs
+        .metadata
+        .iter()
+        .filter(|entry| !Metadata::is_reserved(&entry.key));
     // Capitals become small letters.
     let mut theirs = theirs.map(|entry| (entry.key.to_ascii_lowercase(), &entry.value));
     let is_same =
@@ -176,6 +182,7 @@ pub fn agree(data: &[u8]) {
         queue_us: dice.number(),
         run_us: dice.number(),
         details,
+        depth: dice.number() as u32,
     };
     let repeat = usize::from(dice.u8() % 32);
     let payload = Bytes::from(dice.rest().repeat(repeat));
@@ -204,6 +211,7 @@ pub fn agree(data: &[u8]) {
         (header.code, header.length, header.encoding)
     );
     assert_eq!((read.queue_us, read.run_us), (header.queue_us, header.run_us));
+    assert_eq!(read.depth, header.depth);
     assert_eq!(read.details, details);
     assert_eq!(read.message, cut(&text, MAX_TEXT));
     assert!(

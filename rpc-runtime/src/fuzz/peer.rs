@@ -12,6 +12,8 @@ use crate::{
     },
 };
 
+/// The numbers of kinds are below this.
+const KINDS: u8 = 12;
 /// The procedures that there are; the last one is of the control service.
 pub(super) const ECHO: u64 = 7;
 pub(super) const CONTROL: u64 = 99;
@@ -38,7 +40,8 @@ pub(super) fn hello(dice: &mut Dice<'_>) -> Vec<u8> {
 
 /// A frame of a kind that is known, about an id that is near; `odd` are the ids that the peer gives.
 pub(super) fn frame(dice: &mut Dice<'_>, next_id: &mut u64, odd: u64) -> Vec<u8> {
-    let kind = Kind::from(u32::from(dice.u8() % 12));
+    let die = dice.u8();
+    let kind = Kind::from(u32::from(die % KINDS));
     let id = match kind {
         Kind::Ping | Kind::Pong | Kind::Goaway | Kind::Hello => 0,
         Kind::Call | Kind::Send if dice.u8() > 10 => {
@@ -75,6 +78,7 @@ pub(super) fn frame(dice: &mut Dice<'_>, next_id: &mut u64, odd: u64) -> Vec<u8>
         metadata: (!metadata.is_empty()).then_some(&metadata),
         length: if dice.bool() { 0 } else { dice.number() },
         encoding: u32::from(dice.u8() / 252),
+        depth: u32::from(die / KINDS),
         ..Header::new(kind, id)
     };
     let payload = match kind {

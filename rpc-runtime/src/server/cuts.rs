@@ -1,22 +1,17 @@
 //! CutLog: says whom the server has cut off, and not so often that a flood of them becomes one of log lines.
 
-use std::{
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
 
-use crate::conn::Cut;
+use crate::{conn::Cut, seldom::Seldom};
 
 /// Says whom the server has cut off: at most once a second for each reason.
-#[derive(Debug, Default)]
-pub(super) struct CutLog([Mutex<Said>; Cut::COUNT]);
+#[derive(Debug)]
+pub(super) struct CutLog([Seldom; Cut::COUNT]);
 
-#[derive(Debug, Default)]
-struct Said {
-    /// When, of the server's time.
-    at: Option<Duration>,
-    /// How many were cut off since, and not said.
-    unsaid: u64,
+impl Default for CutLog {
+    fn default() -> Self {
+        Self([const { Seldom::new(INTERVAL) }; Cut::COUNT])
+    }
 }
 
 impl CutLog {
@@ -29,15 +24,7 @@ impl CutLog {
 
     /// Whether this one is said, and how many before it were not.
     fn turn(&self, cut: Cut, now: Duration) -> Option<u64> {
-        let mut said = self.0[cut as usize]
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if said.at.is_some_and(|at| now < at.saturating_add(INTERVAL)) {
-            said.unsaid += 1;
-            return None;
-        }
-        said.at = Some(now);
-        Some(std::mem::take(&mut said.unsaid))
+        self.0[cut as usize].turn(now)
     }
 }
 

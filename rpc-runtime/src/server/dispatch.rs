@@ -197,7 +197,7 @@ impl Dispatcher {
             refuse(served, arrived.id, &misshapen(procedure), DropReason::BadPayload);
             return Some(self.turn);
         }
-        if !route.is_control() && depth::of(&arrived.metadata) > depth::MAX {
+        if !route.is_control() && arrived.depth > depth::MAX {
             refuse(served, arrived.id, &depth::refusal(), DropReason::Overload);
             return Some(self.turn);
         }

@@ -24,6 +24,7 @@ use crate::{
     driver::Link,
     growth::{Budget, Grows},
     memory::Memory,
+    seldom::Seldom,
     terminate::{Asker, Audit, Decision, Wish},
 };
 
@@ -41,6 +42,7 @@ pub(crate) struct Shared {
     /// When it began.
     epoch: Instant,
     cuts: CutLog,
+    left_out: Seldom,
     connections: Mutex<Connections>,
     /// The accept loops, until the drain takes them.
     accepting: Mutex<Option<Vec<JoinHandle<()>>>>,
@@ -117,6 +119,7 @@ impl Shared {
             calls: AtomicUsize::new(0),
             epoch: Instant::now(),
             cuts: CutLog::default(),
+            left_out: Seldom::new(LEFT_OUT),
             connections: Mutex::default(),
             accepting: Mutex::new(Some(Vec::new())),
             phase: Mutex::new(Phase::Serving),
@@ -168,6 +171,18 @@ impl Shared {
     /// Says that a peer was cut off.
     pub(super) fn note_cut(&self, cut: Cut, peer: &str, text: &str) {
         self.cuts.note(cut, peer, text, self.epoch.elapsed());
+    }
+
+    /// Says that a failure of a handler was told its caller without all that it brought.
+    pub(crate) fn note_left_out(&self, procedure: &str, text: &str) {
+        if let Some(unsaid) = self.left_out.turn(self.epoch.elapsed()) {
+            tracing::warn!(
+                procedure,
+                text,
+                unsaid,
+                "a part of a handler's status did not travel"
+            );
+        }
     }
 
     /// How replies are compressed for peers that take it.
@@ -413,3 +428,6 @@ impl Shared {
         Self::new(Handle::current(), router, options, Vec::new())
     }
 }
+
+/// How often it is said, at most, that parts of failures did not travel.
+const LEFT_OUT: Duration = Duration::from_secs(60);

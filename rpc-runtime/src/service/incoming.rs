@@ -30,6 +30,7 @@ pub struct Incoming {
     served: Arc<Served>,
     id: CallId,
     one_way: bool,
+    depth: u8,
     procedure: &'static Procedure,
     deadline: Option<Time>,
     metadata: Metadata,
@@ -44,6 +45,7 @@ impl Incoming {
             served,
             id: arrived.id,
             one_way: arrived.one_way,
+            depth: arrived.depth,
             procedure,
             deadline: arrived.deadline,
             metadata: arrived.metadata,
@@ -130,8 +132,10 @@ impl Incoming {
             let metadata = mem::take(&mut self.metadata);
             let context = self.context(metadata);
             // When this line is done, the handler's future is gone, and only then may its slot be free.
+            let serving = context.serving();
             let inherited = context.inherited();
-            let result = panicked::catch(inherited.scope(move || handler(context, arguments))).await;
+            let running = inherited.scope(move || handler(context, arguments));
+            let result = panicked::catch(serving.scope(running)).await;
             match result {
                 Ok(Ok(reply)) => self.reply(&reply).await,
                 Ok(Err(status)) => self.fail(&status).await,
@@ -182,6 +186,7 @@ impl Incoming {
             Arc::clone(&self.served),
             self.id,
             self.one_way,
+            self.depth,
             self.procedure.path(),
             self.deadline.map(|deadline| self.served.link().instant(deadline)),
             metadata,
@@ -246,7 +251,12 @@ impl Incoming {
 
     fn finish(&mut self, end: End<'_>) {
         self.open = false;
-        self.served.with(|conn, now| conn.end(self.id, end, now));
+        let left_out = self.served.with(|conn, now| conn.end_noting(self.id, end, now));
+        if let Some(left_out) = left_out {
+            self.served
+                .server()
+                .note_left_out(self.procedure.path(), &left_out);
+        }
     }
 }
 

@@ -617,7 +617,7 @@ impl PainterClient {
         self.client.flush().await
     }
 
-    /// Waits until the server has read every earlier one-way call, and returns what became of them.
+    /// Waits until the server has read every earlier one-way call, and returns what has become of them until now.
     ///
     /// # Errors
     ///
@@ -630,6 +630,23 @@ impl PainterClient {
         &self,
     ) -> ::core::result::Result<::rpc_runtime::Account, ::rpc_runtime::Error> {
         self.client.barrier().await
+    }
+
+    /// Waits until every earlier one-way call has ended on the server, and returns what became of them.
+    ///
+    /// It takes no longer than the client's timeout, 30 s if nothing else was said.
+    ///
+    /// # Errors
+    ///
+    /// DEADLINE_EXCEEDED if some have not ended in time; UNAVAILABLE, once, if earlier one-way calls may be lost.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future affects nothing else.
+    pub async fn settled(
+        &self,
+    ) -> ::core::result::Result<::rpc_runtime::Account, ::rpc_runtime::Error> {
+        self.client.settled().await
     }
 
     /// Closes the channel, for all clones: what was sent is written, and open calls may finish.

@@ -200,7 +200,7 @@ impl AtTheRootClient {
         self.client.flush().await
     }
 
-    /// Waits until the server has read every earlier one-way call, and returns what became of them.
+    /// Waits until the server has read every earlier one-way call, and returns what has become of them until now.
     ///
     /// # Errors
     ///
@@ -213,6 +213,23 @@ impl AtTheRootClient {
         &self,
     ) -> ::core::result::Result<::rpc_runtime::Account, ::rpc_runtime::Error> {
         self.client.barrier().await
+    }
+
+    /// Waits until every earlier one-way call has ended on the server, and returns what became of them.
+    ///
+    /// It takes no longer than the client's timeout, 30 s if nothing else was said.
+    ///
+    /// # Errors
+    ///
+    /// DEADLINE_EXCEEDED if some have not ended in time; UNAVAILABLE, once, if earlier one-way calls may be lost.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future affects nothing else.
+    pub async fn settled(
+        &self,
+    ) -> ::core::result::Result<::rpc_runtime::Account, ::rpc_runtime::Error> {
+        self.client.settled().await
     }
 
     /// Closes the channel, for all clones: what was sent is written, and open calls may finish.
@@ -783,7 +800,7 @@ impl OrdersClient {
         self.client.flush().await
     }
 
-    /// Waits until the server has read every earlier one-way call, and returns what became of them.
+    /// Waits until the server has read every earlier one-way call, and returns what has become of them until now.
     ///
     /// # Errors
     ///
@@ -796,6 +813,23 @@ impl OrdersClient {
         &self,
     ) -> ::core::result::Result<::rpc_runtime::Account, ::rpc_runtime::Error> {
         self.client.barrier().await
+    }
+
+    /// Waits until every earlier one-way call has ended on the server, and returns what became of them.
+    ///
+    /// It takes no longer than the client's timeout, 30 s if nothing else was said.
+    ///
+    /// # Errors
+    ///
+    /// DEADLINE_EXCEEDED if some have not ended in time; UNAVAILABLE, once, if earlier one-way calls may be lost.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future affects nothing else.
+    pub async fn settled(
+        &self,
+    ) -> ::core::result::Result<::rpc_runtime::Account, ::rpc_runtime::Error> {
+        self.client.settled().await
     }
 
     /// Closes the channel, for all clones: what was sent is written, and open calls may finish.
@@ -1194,7 +1228,7 @@ impl MoreClient {
         self.client.flush().await
     }
 
-    /// Waits until the server has read every earlier one-way call, and returns what became of them.
+    /// Waits until the server has read every earlier one-way call, and returns what has become of them until now.
     ///
     /// # Errors
     ///
@@ -1207,6 +1241,23 @@ impl MoreClient {
         &self,
     ) -> ::core::result::Result<::rpc_runtime::Account, ::rpc_runtime::Error> {
         self.client.barrier().await
+    }
+
+    /// Waits until every earlier one-way call has ended on the server, and returns what became of them.
+    ///
+    /// It takes no longer than the client's timeout, 30 s if nothing else was said.
+    ///
+    /// # Errors
+    ///
+    /// DEADLINE_EXCEEDED if some have not ended in time; UNAVAILABLE, once, if earlier one-way calls may be lost.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future affects nothing else.
+    pub async fn settled(
+        &self,
+    ) -> ::core::result::Result<::rpc_runtime::Account, ::rpc_runtime::Error> {
+        self.client.settled().await
     }
 
     /// Closes the channel, for all clones: what was sent is written, and open calls may finish.

@@ -90,6 +90,30 @@ impl Channel {
             .with_lost_sends(lost))
     }
 
+    /// Tells, once, of the sends that were still running when their connection ended, as far as is known.
+    ///
+    /// # Errors
+    ///
+    /// UNAVAILABLE with their number, if there are any.
+    pub(in crate::client) fn tell_unsettled(&self) -> Result<(), Error> {
+        let unsettled = std::mem::take(&mut self.lock().unsettled);
+        if unsettled == 0 {
+            return Ok(());
+        }
+        let text = format!(
+            "a connection ended while {unsettled} one-way calls were still running, as far as its server had told: what \
+             became of them is not known"
+        );
+        Err(Error::local(Code::Unavailable, text)
+            .with_peer(Arc::clone(&self.address))
+            .with_executed(Executed::Maybe))
+    }
+
+    /// Held by whoever waits for the end of sends.
+    pub(in crate::client) fn settling(&self) -> &tokio::sync::Mutex<()> {
+        &self.settling
+    }
+
     /// Takes no more calls, and begins to close the connection; it is returned if there is one.
     pub(in crate::client) fn close(&self) -> Vec<Arc<Connected>> {
         let mut state = self.lock();

@@ -231,7 +231,10 @@ impl Channel {
     /// The connection is over.
     pub(crate) fn ended(&self, link: &Arc<Link>) {
         let obstacle = connected::obstacle(link);
-        let (uncovered, account) = link.with(|conn, _| (conn.uncovered(), conn.last_account().cloned()));
+        let (uncovered, pending, account) = link.with(|conn, _| {
+            let account = conn.last_account().cloned();
+            (conn.uncovered(), conn.pending_sends(), account)
+        });
         match &obstacle {
             Some(obstacle) => debug!(address = %self.address, %obstacle, "connection ended"),
             None => debug!(address = %self.address, "connection closed"),
@@ -261,6 +264,7 @@ impl Channel {
         } else {
             state.lost.no = state.lost.no.saturating_add(uncovered.no);
             state.lost.maybe = state.lost.maybe.saturating_add(uncovered.maybe);
+            state.unsettled = state.unsettled.saturating_add(pending);
         }
         self.tell(state);
     }
@@ -328,7 +332,7 @@ impl Channel {
 /// Why a connection is kept that takes no more calls. To be looked at without the channel's lock, for that wakes others.
 #[derive(Clone, Copy, Debug, Default)]
 struct Ties {
-    /// It carries sends that no barrier has covered.
+    /// It carries sends that no barrier has covered, or that had not ended when the peer told of them last.
     carries: bool,
     /// Its peer drains, and may call us.
     is_lent: bool,
@@ -337,7 +341,7 @@ struct Ties {
 impl Ties {
     fn of(link: &Link) -> Self {
         link.with(|conn, _| Self {
-            carries: conn.uncovered() != Uncovered::default(),
+            carries: conn.uncovered() != Uncovered::default() || conn.pending_sends() > 0,
             is_lent: conn.lent_until().is_some(),
         })
     }

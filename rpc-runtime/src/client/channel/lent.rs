@@ -65,6 +65,7 @@ impl Channel {
             state: Mutex::new(state),
             changed: Arc::default(),
             shown: watch::Sender::new(Shown::NEW),
+            settling: tokio::sync::Mutex::new(()),
         });
         channel.publish(channel.lock());
         channel

@@ -1,7 +1,7 @@
 //! What a flush or a barrier tells of one-way calls whose connection ended (G4).
 
 use super::*;
-use crate::{ConnectionState, Executed};
+use crate::{Account, ConnectionState, Executed, builtin};
 
 async fn send(client: &Client, len: usize) {
     let sent = client.call().send(&ECHO, Bytes::from(vec![7; len]));
@@ -178,4 +178,40 @@ async fn after_a_loss_a_barrier_asks_the_next_connection() {
     });
     let _next = hand.accept().await;
     assert_eq!(within(barrier).await.unwrap().unwrap().received(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn settled_tells_once_of_sends_that_ran_when_their_connection_was_lost() {
+    let hand = Hand::new("mem:lost-unsettled").await;
+    let (client, far) = connected(&hand, "mem:lost-unsettled").await;
+    send(&client, 10).await;
+    let send = far.started().await;
+    assert_eq!(within(client.barrier()).await.unwrap().pending(), 1);
+    let settling = tokio::spawn({
+        let client = client.clone();
+        async move { client.settled().await }
+    });
+    // It has come to the server, where nobody answers.
+    let asked = far.request().await;
+    assert_eq!(asked.procedure, builtin::SETTLE.id());
+    far.link.with(|conn, now| conn.handled(send, now));
+    far.die();
+    let error = within(settling).await.unwrap().unwrap_err();
+    assert_eq!(
+        (error.code(), error.executed()),
+        (Code::Unavailable, Executed::Maybe)
+    );
+    assert!(
+        error.message().contains("1 one-way calls were still running"),
+        "{error}"
+    );
+    assert!(error.is_closed());
+    // Told once; and a barrier had covered it, so it was not lost.
+    within(client.flush()).await.unwrap();
+    let settling = tokio::spawn(async move { client.settled().await });
+    let far = hand.accept().await;
+    let asked = far.started().await;
+    let reply = builtin::SettleReply::default();
+    far.link.with(|conn, now| conn.reply(asked, &reply, now));
+    assert_eq!(within(settling).await.unwrap().unwrap(), Account::default());
 }

@@ -319,7 +319,7 @@ fn a_message_of_a_stream_in_a_compression_that_was_not_announced_breaks_it() {
     pair.client.inject(data, b"12345", pair.now);
     assert!(pair.client.is_at_end(id, pair.now));
     let failure = pair.client.outcome(id).unwrap_err();
-    assert!(matches!(failure.cause, Cause::Replied(status) if status.code() == Code::Internal));
+    assert!(matches!(failure.cause, Cause::Broken(status) if status.code() == Code::Internal));
 }
 
 /// A frame that may or may not fit to what is open.

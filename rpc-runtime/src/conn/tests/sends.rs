@@ -294,3 +294,53 @@ fn barrier_behind_sends_above_the_last_id_fails() {
     assert_eq!(pair.client.conn.uncovered(), Uncovered { no: 1, maybe: 0 });
     pair.server.reply(&arrived, b"", pair.now);
 }
+
+#[test]
+fn a_settle_waits_for_the_sends_before_it_and_for_no_other() {
+    let mut pair = Pair::new();
+    let now = pair.now;
+    let mut first = header(Kind::Send, 1, Flags::MORE | Flags::END);
+    first.length = 4;
+    pair.server.inject(first, b"ab", now);
+    pair.server.inject(header(Kind::Send, 3, Flags::END), b"x", now);
+    let settle = |id| Header {
+        procedure: CONTROL,
+        ..header(Kind::Call, id, Flags::END)
+    };
+    pair.server.inject(settle(5), b"", now);
+    pair.server.inject(header(Kind::Send, 7, Flags::END), b"y", now);
+    let asked = pair.server.accept(now).id;
+    assert_eq!(
+        asked,
+        CallId(5),
+        "it goes ahead of what is behind an unfinished one"
+    );
+    assert!(poll(|cx| pair.server.conn.poll_settled(asked, cx)).is_pending());
+
+    pair.server.inject(header(Kind::Data, 1, Flags::NONE), b"cd", now);
+    let arrived: Vec<_> = (0..3).map(|_| pair.server.accept(now)).collect();
+    pair.server.reply(&arrived[0], b"", now);
+    assert!(poll(|cx| pair.server.conn.poll_settled(asked, cx)).is_pending());
+    let flag = Arc::<Flag>::default();
+    let waker = Waker::from(Arc::clone(&flag));
+    let cx = &mut Context::from_waker(&waker);
+    assert!(pair.server.conn.poll_settled(asked, cx).is_pending());
+    pair.server
+        .conn
+        .end(arrived[1].id, End::Failed(&status(Code::Internal, "no")), now);
+    pair.server.wake();
+    assert!(flag.take(), "whoever waits is woken");
+    let progress = ready(|cx| pair.server.conn.poll_settled(asked, cx));
+    assert_eq!((progress.received, progress.handled, progress.failed), (3, 1, 1));
+    assert_eq!(progress.pending(), 1, "the one behind it");
+
+    // One that is given up leaves nothing behind.
+    pair.server.inject(settle(9), b"", now);
+    let given_up = pair.server.accept(now).id;
+    let kept = pair.server.conn.requests.kept();
+    assert!(poll(|cx| pair.server.conn.poll_settled(given_up, cx)).is_pending());
+    pair.server.conn.end(given_up, End::Dropped, now);
+    assert_eq!(pair.server.conn.requests.kept(), kept);
+    assert!(poll(|cx| pair.server.conn.poll_settled(given_up, cx)).is_ready());
+    assert_eq!(pair.server.conn.requests.kept(), kept);
+}

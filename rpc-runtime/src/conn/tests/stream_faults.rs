@@ -130,7 +130,7 @@ fn a_broken_stream_of_replies_fails_its_call_alone_and_cancels_it() {
         assert_eq!(failure.phase, crate::Phase::Stream);
         assert!(failure.cause.to_string().contains(text), "{text}: {failure:?}");
         match failure.cause {
-            Cause::Replied(status) => assert_eq!(status.code(), code),
+            Cause::Broken(status) => assert_eq!(status.code(), code),
             Cause::TooLong { .. } => assert_eq!(code, Code::ResourceExhausted),
             cause => panic!("{cause:?}"),
         }
@@ -200,7 +200,7 @@ fn a_server_that_sends_beyond_the_window_has_its_call_cancelled() {
     assert_eq!(counted, 1);
     assert!(pair.client.is_at_end(id, pair.now), "the rest is dropped");
     let failure = pair.client.outcome(id).unwrap_err();
-    assert!(matches!(failure.cause, Cause::Replied(status) if status.code() == Code::ResourceExhausted));
+    assert!(matches!(failure.cause, Cause::Broken(status) if status.code() == Code::ResourceExhausted));
     pair.settle();
     assert_eq!(pair.server.count(Kind::Cancel), 1);
     pair.server.conn.end(arrived.unwrap().id, End::Dropped, pair.now);
@@ -292,7 +292,7 @@ fn a_reply_within_a_message_is_never_a_complete_stream() {
     ));
     assert!(pair.client.is_at_end(id, pair.now));
     let failure = pair.client.outcome(id).unwrap_err();
-    assert!(matches!(failure.cause, Cause::Replied(status) if status.code() == Code::Internal));
+    assert!(matches!(failure.cause, Cause::Broken(status) if status.code() == Code::Internal));
     assert_eq!(pair.client.conn.calls.held(), (0, 0));
 }
 
@@ -320,7 +320,7 @@ fn a_message_in_the_reply_of_a_stream_fails_the_call() {
         pair.client.inject(reply, b"12345", pair.now);
         assert!(pair.client.is_at_end(id, pair.now));
         let failure = pair.client.outcome(id).unwrap_err();
-        assert!(matches!(failure.cause, Cause::Replied(status) if status.code() == Code::Internal));
+        assert!(matches!(failure.cause, Cause::Broken(status) if status.code() == Code::Internal));
         pair.client.inject(data(id, Flags::NONE), b"12345", pair.now);
         assert_eq!(pair.client.conn.calls.held(), (0, 0));
     }

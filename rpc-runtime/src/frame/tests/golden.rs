@@ -103,6 +103,20 @@ fn call_is_these_bytes() {
 }
 
 #[test]
+fn call_inside_of_a_call_is_these_bytes() {
+    check(
+        golden!("call_nested"),
+        Frame {
+            flags: Flags::END,
+            procedure: FETCH,
+            depth: 1,
+            payload: Bytes::from_static(b"\x0a\x03dog"),
+            ..frame(Kind::Call, 9)
+        },
+    );
+}
+
+#[test]
 fn fragments_are_these_bytes() {
     check(
         golden!("call_first_fragment"),
@@ -335,6 +349,7 @@ fn document_shows_the_golden_bytes() {
         golden!("hello_client"),
         golden!("hello_server"),
         golden!("call"),
+        golden!("call_nested"),
         golden!("call_first_fragment"),
         golden!("data_last_fragment"),
         golden!("send"),

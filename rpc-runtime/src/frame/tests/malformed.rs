@@ -104,8 +104,8 @@ fn last_of_several_wins() {
 
 #[test]
 fn unknown_fields_are_skipped() {
-    // Field 14 as bytes, 16 as varint, 17 as fixed64, 18 as fixed32, 19 as a group with a group in it.
-    let unknown = "72 01 ff  80 01 05  89 01 01 02 03 04 05 06 07 08  95 01 01 02 03 04
+    // Field 20 as bytes, 16 as varint, 17 as fixed64, 18 as fixed32, 19 as a group with a group in it.
+    let unknown = "a2 01 01 ff  80 01 05  89 01 01 02 03 04 05 06 07 08  95 01 01 02 03 04
         9b 01  a3 01  08 07  a4 01  9c 01";
     let frame = Frame::decode(hex(&format!("{unknown} 08 02 {unknown} 10 01"))).unwrap();
     assert_eq!(
@@ -116,6 +116,21 @@ fn unknown_fields_are_skipped() {
             ..Frame::default()
         }
     );
+}
+
+#[test]
+fn entries_with_a_key_of_the_runtime_are_dropped_and_count_all_the_same() {
+    // "rpc-depth": 1 byte, "a": "b", "RPC-x": 1 byte, "rpc": "c".
+    let entries = "42 0e  0a 09 72 70 63 2d 64 65 70 74 68  12 01 01  42 06  0a 01 61  12 01 62
+        42 0a  0a 05 52 50 43 2d 78  12 01 01  42 08  0a 03 72 70 63  12 01 63";
+    let frame = Frame::decode(hex(entries)).unwrap();
+    let kept: Metadata = [("a", "b"), ("rpc", "c")].into_iter().collect();
+    assert_eq!(frame.extra.metadata, kept);
+    let many = "42 06  0a 04 72 70 63 2d ".repeat(Metadata::MAX_ENTRIES + 1);
+    assert!(matches!(
+        Frame::decode(hex(&many)),
+        Err(FrameError::Metadata { entries: 65, .. })
+    ));
 }
 
 #[test]

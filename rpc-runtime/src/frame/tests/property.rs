@@ -37,6 +37,8 @@ struct WireFrame {
     run_us: u64,
     #[prost(bytes = "bytes", tag = "13")]
     details: Bytes,
+    #[prost(uint32, tag = "14")]
+    depth: u32,
     #[prost(bytes = "bytes", tag = "15")]
     payload: Bytes,
 }
@@ -57,6 +59,7 @@ impl From<Frame> for WireFrame {
             encoding: frame.encoding,
             queue_us: frame.queue_us,
             run_us: frame.run_us,
+            depth: frame.depth,
             payload: frame.payload,
             message: parts.message,
             details: parts.details,
@@ -106,10 +109,10 @@ fn frames() -> impl Strategy<Value = Frame> {
         number(),
         small_number(),
     );
-    let more_numbers = (number(), small_number(), number(), number());
+    let more_numbers = (number(), small_number(), number(), number(), small_number());
     (numbers, parts(), more_numbers, payload()).prop_map(|(numbers, parts, more_numbers, payload)| {
         let (kind, id, flags, procedure, timeout_us, code) = numbers;
-        let (length, encoding, queue_us, run_us) = more_numbers;
+        let (length, encoding, queue_us, run_us, depth) = more_numbers;
         let (kind, flags) = (Kind::from(kind), Flags::from_bits(flags));
         Frame {
             kind,
@@ -123,6 +126,7 @@ fn frames() -> impl Strategy<Value = Frame> {
             encoding,
             queue_us,
             run_us,
+            depth,
             payload,
         }
     })
@@ -186,6 +190,10 @@ fn fields(frame: Frame) -> Vec<Vec<u8>> {
             ..none()
         },
         WireFrame {
+            depth: whole.depth,
+            ..none()
+        },
+        WireFrame {
             payload: whole.payload,
             ..none()
         },
@@ -198,7 +206,7 @@ fn fields(frame: Frame) -> Vec<Vec<u8>> {
 fn frame_in_any_order() -> impl Strategy<Value = (Frame, Vec<Vec<u8>>)> {
     frames().prop_flat_map(|frame| {
         let mut fields = fields(frame.clone());
-        fields.push(vec![0x72, 2, 8, 1]);
+        fields.push(vec![0x82, 1, 2, 8, 1]);
         fields.push(vec![0x83, 1, 0x08, 9, 0x84, 1]);
         (Just(frame), Just(fields).prop_shuffle())
     })
