@@ -15,8 +15,18 @@ use tokio::time::{Instant, sleep};
 
 const BOUND: Duration = Duration::from_millis(50);
 
-/// Fails after `after`, and not before.
+/// Is timed out after `after`, and not before.
 async fn fails_after<T: std::fmt::Debug>(
+    after: Duration,
+    call: impl Future<Output = Result<T, Error>>,
+) -> Error {
+    let error = ends_after(after, call).await;
+    assert!(error.is_timeout(), "{error}");
+    error
+}
+
+/// Fails after `after`, and not before.
+async fn ends_after<T: std::fmt::Debug>(
     after: Duration,
     call: impl Future<Output = Result<T, Error>>,
 ) -> Error {
@@ -28,7 +38,6 @@ async fn fails_after<T: std::fmt::Debug>(
         took >= after && took <= after + Duration::from_millis(2),
         "{took:?}: {error}"
     );
-    assert!(error.is_timeout(), "{error}");
     error
 }
 
@@ -140,7 +149,7 @@ async fn a_stream_that_finds_nobody_tries_until_its_deadline() {
     let client = Client::connect_lazy("mem:stream-deadlines-nobody");
     let timeout = Duration::from_secs(2);
     let calls = [
-        fails_after(
+        ends_after(
             timeout,
             client
                 .call()
@@ -148,7 +157,7 @@ async fn a_stream_that_finds_nobody_tries_until_its_deadline() {
                 .reply_stream::<_, String>(&WATCH, ()),
         )
         .await,
-        fails_after(
+        ends_after(
             timeout,
             client
                 .call()
@@ -159,8 +168,8 @@ async fn a_stream_that_finds_nobody_tries_until_its_deadline() {
     ];
     for error in calls {
         assert_eq!(
-            (error.phase(), error.executed()),
-            (Some(Phase::Connect), Executed::No)
+            (error.code(), error.phase(), error.executed()),
+            (Code::Unavailable, Some(Phase::Connect), Executed::No)
         );
         assert!(error.message().contains("nobody listens"), "{error}");
         assert!(error.procedure().is_some());

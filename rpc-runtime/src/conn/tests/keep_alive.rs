@@ -83,9 +83,9 @@ fn deadline_that_is_missed_in_silence_asks_at_once() {
     let mut pair = Pair::with(watchful(), settings());
     let mut call = pair.start(Call::new(b"x").deadline(ms(50)));
     pair.settle();
-    pair.client.conn.handle_timeout(ms(50));
-    pair.client.transmit(ms(50));
-    assert!(call.poll(&mut pair.client.conn, ms(50)));
+    pair.now = ms(50);
+    pair.client.conn.handle_timeout(pair.now);
+    assert!(call.poll(&mut pair.client.conn, pair.now));
     let news = |pair: &mut Pair, known| {
         let mut cx = Context::from_waker(Waker::noop());
         pair.client.conn.poll_news(known, &mut cx)
