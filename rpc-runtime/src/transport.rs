@@ -24,6 +24,8 @@ use tokio::{
     net::{TcpStream, UnixStream},
 };
 
+use crate::driver;
+
 pub use self::peer::{Peer, Transport};
 pub(crate) use self::{
     address::Address,
@@ -121,13 +123,19 @@ impl Stream {
     }
 }
 
+impl driver::ByteStream for Stream {
+    fn is_buffering(&self) -> bool {
+        matches!(&self.0, Kind::Custom(custom) if custom.is_buffering)
+    }
+}
+
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let read = match &mut self.get_mut().0 {
             Kind::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
             Kind::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
             Kind::Memory(stream) => Pin::new(stream).poll_read(cx, buf),
-            Kind::Custom(Custom(stream)) => Pin::new(stream).poll_read(cx, buf),
+            Kind::Custom(custom) => Pin::new(&mut custom.stream).poll_read(cx, buf),
         };
         #[cfg(test)]
         system_calls::count(&read);
@@ -141,7 +149,7 @@ impl AsyncWrite for Stream {
             Kind::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
             Kind::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
             Kind::Memory(stream) => Pin::new(stream).poll_write(cx, buf),
-            Kind::Custom(Custom(stream)) => Pin::new(stream).poll_write(cx, buf),
+            Kind::Custom(custom) => Pin::new(&mut custom.stream).poll_write(cx, buf),
         }
     }
 
@@ -154,7 +162,7 @@ impl AsyncWrite for Stream {
             Kind::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Kind::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Kind::Memory(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            Kind::Custom(Custom(stream)) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Kind::Custom(custom) => Pin::new(&mut custom.stream).poll_write_vectored(cx, bufs),
         };
         #[cfg(test)]
         system_calls::count(&written);
@@ -166,7 +174,7 @@ impl AsyncWrite for Stream {
             Kind::Tcp(stream) => stream.is_write_vectored(),
             Kind::Unix(stream) => stream.is_write_vectored(),
             Kind::Memory(stream) => stream.is_write_vectored(),
-            Kind::Custom(Custom(stream)) => stream.is_write_vectored(),
+            Kind::Custom(custom) => custom.stream.is_write_vectored(),
         }
     }
 
@@ -175,7 +183,7 @@ impl AsyncWrite for Stream {
             Kind::Tcp(stream) => Pin::new(stream).poll_flush(cx),
             Kind::Unix(stream) => Pin::new(stream).poll_flush(cx),
             Kind::Memory(stream) => Pin::new(stream).poll_flush(cx),
-            Kind::Custom(Custom(stream)) => Pin::new(stream).poll_flush(cx),
+            Kind::Custom(custom) => Pin::new(&mut custom.stream).poll_flush(cx),
         }
     }
 
@@ -184,7 +192,7 @@ impl AsyncWrite for Stream {
             Kind::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Kind::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
             Kind::Memory(stream) => Pin::new(stream).poll_shutdown(cx),
-            Kind::Custom(Custom(stream)) => Pin::new(stream).poll_shutdown(cx),
+            Kind::Custom(custom) => Pin::new(&mut custom.stream).poll_shutdown(cx),
         }
     }
 }

@@ -15,7 +15,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::{Kind, Peer, Stream};
 
 /// A byte stream of any type.
-pub(super) struct Custom(pub(super) Box<dyn Io>);
+pub(super) struct Custom {
+    pub(super) stream: Box<dyn Io>,
+    /// Whether it may keep what was written until it is flushed.
+    pub(super) is_buffering: bool,
+}
 
 /// What a byte stream has to be.
 pub(super) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -23,9 +27,21 @@ pub(super) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
 impl Stream {
-    /// A byte stream of any type.
+    /// A byte stream of any type, which may buffer what is written.
     pub(crate) fn custom(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Self {
-        Self(Kind::Custom(Custom(Box::new(stream))))
+        Self(Kind::Custom(Custom {
+            stream: Box::new(stream),
+            is_buffering: true,
+        }))
+    }
+
+    /// A byte stream that keeps nothing back: a flush of it does nothing.
+    #[cfg(feature = "sim")]
+    pub(crate) fn unbuffered(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Self {
+        Self(Kind::Custom(Custom {
+            stream: Box::new(stream),
+            is_buffering: false,
+        }))
     }
 }
 
