@@ -7,6 +7,7 @@ mod memory;
 mod peer;
 #[cfg(target_os = "linux")]
 mod proc_net;
+mod socket_file;
 #[cfg(test)]
 mod system_calls;
 
@@ -30,7 +31,7 @@ pub use self::peer::{Peer, Transport};
 pub(crate) use self::{
     address::Address,
     custom::{Connector, Incoming},
-    listener::{Listener, is_the_peers},
+    listener::{Listener, is_the_peers, lacks_resources},
     peer::own_uid,
 };
 
