@@ -124,6 +124,9 @@ impl<C> ClientBuilder<C> {
     /// Connects by a function of yours, which is given each address as it was written, whatever that means to it: for
     /// transports that are not built in, as vsock, a tunnel, or a simulated network.
     ///
+    /// The stream may buffer what is written, as [`BufStream`](tokio::io::BufStream) does: it is flushed when all is written that
+    /// there is, and after 32 KiB at the latest. [`Client::flush`] waits for that.
+    ///
     /// ```
     /// use rpc_runtime::Client;
     /// use tokio::net::TcpStream;

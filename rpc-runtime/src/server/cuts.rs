@@ -9,29 +9,33 @@ use crate::conn::Cut;
 
 /// Says whom the server has cut off: at most once a second for each reason.
 #[derive(Debug, Default)]
-pub(super) struct CutLog([Mutex<Said>; Cut::COUNT]);
+pub(super) struct CutLog([Seldom; Cut::COUNT]);
+
+/// What is said at most once a second.
+#[derive(Debug, Default)]
+pub(super) struct Seldom(Mutex<Said>);
 
 #[derive(Debug, Default)]
 struct Said {
     /// When, of the server's time.
     at: Option<Duration>,
-    /// How many were cut off since, and not said.
+    /// How often it happened since, and was not said.
     unsaid: u64,
 }
 
 impl CutLog {
     /// Says that `peer` was cut off at `now`, of the server's time; `text` is what was wrong.
     pub(super) fn note(&self, cut: Cut, peer: &str, text: &str, now: Duration) {
-        if let Some(unsaid) = self.turn(cut, now) {
+        if let Some(unsaid) = self.0[cut as usize].turn(now) {
             tracing::warn!(peer, reason = %cut, text, unsaid, "connection cut off");
         }
     }
+}
 
-    /// Whether this one is said, and how many before it were not.
-    fn turn(&self, cut: Cut, now: Duration) -> Option<u64> {
-        let mut said = self.0[cut as usize]
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+impl Seldom {
+    /// Whether this one is said, at `now` of the server's time, and how many before it were not.
+    pub(super) fn turn(&self, now: Duration) -> Option<u64> {
+        let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if said.at.is_some_and(|at| now < at.saturating_add(INTERVAL)) {
             said.unsaid += 1;
             return None;
@@ -51,11 +55,15 @@ mod tests {
     fn each_reason_is_said_once_a_second_with_the_number_of_those_that_were_not() {
         let log = CutLog::default();
         let at = Duration::from_millis;
-        assert_eq!(log.turn(Cut::Excess, at(0)), Some(0));
-        assert_eq!(log.turn(Cut::Excess, at(1)), None);
-        assert_eq!(log.turn(Cut::Protocol, at(1)), Some(0), "another reason");
-        assert_eq!(log.turn(Cut::Excess, at(999)), None);
-        assert_eq!(log.turn(Cut::Excess, at(1000)), Some(2));
-        assert_eq!(log.turn(Cut::Excess, at(2000)), Some(0));
+        assert_eq!(log.0[Cut::Excess as usize].turn(at(0)), Some(0));
+        assert_eq!(log.0[Cut::Excess as usize].turn(at(1)), None);
+        assert_eq!(
+            log.0[Cut::Protocol as usize].turn(at(1)),
+            Some(0),
+            "another reason"
+        );
+        assert_eq!(log.0[Cut::Excess as usize].turn(at(999)), None);
+        assert_eq!(log.0[Cut::Excess as usize].turn(at(1000)), Some(2));
+        assert_eq!(log.0[Cut::Excess as usize].turn(at(2000)), Some(0));
     }
 }

@@ -13,7 +13,12 @@ use std::{
 use bytes::Bytes;
 use tokio::{runtime::Handle, task::JoinHandle, time::Instant};
 
-use super::{Served, cuts::CutLog, drain, router::Router};
+use super::{
+    Served,
+    cuts::{CutLog, Seldom},
+    drain,
+    router::Router,
+};
 use crate::{
     Code, Compression, DrainReport, Limits, Load, Peer, Status, TerminatePolicy,
     changes::Changes,
@@ -41,6 +46,7 @@ pub(crate) struct Shared {
     /// When it began.
     epoch: Instant,
     cuts: CutLog,
+    failed_accepts: Seldom,
     connections: Mutex<Connections>,
     /// The accept loops, until the drain takes them.
     accepting: Mutex<Option<Vec<JoinHandle<()>>>>,
@@ -117,6 +123,7 @@ impl Shared {
             calls: AtomicUsize::new(0),
             epoch: Instant::now(),
             cuts: CutLog::default(),
+            failed_accepts: Seldom::default(),
             connections: Mutex::default(),
             accepting: Mutex::new(Some(Vec::new())),
             phase: Mutex::new(Phase::Serving),
@@ -168,6 +175,13 @@ impl Shared {
     /// Says that a peer was cut off.
     pub(super) fn note_cut(&self, cut: Cut, peer: &str, text: &str) {
         self.cuts.note(cut, peer, text, self.epoch.elapsed());
+    }
+
+    /// Says that a peer of `listener` was lost before it was accepted.
+    pub(super) fn note_failed_accept(&self, listener: &str, error: &std::io::Error) {
+        if let Some(unsaid) = self.failed_accepts.turn(self.epoch.elapsed()) {
+            tracing::warn!(address = listener, %error, unsaid, "a peer was not accepted");
+        }
     }
 
     /// How replies are compressed for peers that take it.
