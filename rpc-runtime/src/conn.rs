@@ -106,6 +106,8 @@ pub(crate) struct Connection {
     out: Output,
     /// How much of the stream is with the OS.
     taken: u64,
+    /// How much of the stream may be with the OS, if that is more: a write of it has failed, or a stream that buffers has it.
+    reached: u64,
     /// Whether the OS did not take all that it was offered, so that it says something of the peer when it takes more.
     blocked: bool,
     bulk: Bulk,
@@ -246,6 +248,7 @@ impl Connection {
             hello: None,
             out: Output::new(),
             taken: 0,
+            reached: 0,
             blocked: false,
             bulk: Bulk::default(),
             batch: Batch::new(),
@@ -356,9 +359,15 @@ impl Connection {
         self.note_held_if_much();
     }
 
-    /// A write failed that had been offered `offered` bytes: all of them count as taken (R8).
+    /// Behind what is with the OS, the stream holds `n` bytes that it has not flushed: it may have passed them on.
+    pub(crate) fn note_unflushed(&mut self, n: usize) {
+        self.reached = self.taken.saturating_add(n as u64).min(self.out.end());
+    }
+
+    /// A write failed, or a flush: `offered` bytes were given to the stream that are not known to be with the OS. For what may
+    /// have been executed, all of them count as taken (R8); for a flush, none.
     pub(crate) fn handle_write_failed(&mut self, offered: usize, source: io::Error, now: Time) {
-        self.take(offered);
+        self.note_unflushed(offered);
         let cause = match &self.life {
             Life::Closing(closing) => closing.cause.clone(),
             // It said why it goes.
@@ -667,6 +676,7 @@ impl Connection {
         if self.is_closed() {
             return;
         }
+        self.sends.taken(self.reached);
         if self.is_live() {
             self.fail_all(&cause, Reach::Taken);
         } else {
@@ -689,7 +699,8 @@ impl Connection {
 
     /// Completes everything that is pending, exactly once (R1). One-way requests that were read still run.
     fn fail_all(&mut self, cause: &Cause, reach: Reach) {
-        self.calls.fail_all(cause, self.taken, reach, &mut self.woken);
+        let taken = self.taken.max(self.reached);
+        self.calls.fail_all(cause, taken, reach, &mut self.woken);
         self.sends.lost(reach, self.bulk.sends());
         self.flushing.clear();
         self.unflushed = self.bulk.first_request();

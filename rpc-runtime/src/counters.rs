@@ -99,8 +99,11 @@ counters! {
     /// Times that no connection was accepted for a while because of
     /// [`ServerBuilder::max_buffered_bytes`](crate::ServerBuilder::max_buffered_bytes).
     accepts_paused,
-    /// Times that the OS could not give the next connection, for lack of files, say.
+    /// Times that the OS lacked something for the next connection: files, or memory. The listener pauses then.
     accept_errors,
+    /// Peers that were lost before they were accepted: they left, or [`ServerBuilder::incoming`](crate::ServerBuilder::incoming)
+    /// gave an error, of a failed TLS handshake, say. Nobody waits because of it.
+    accepts_failed,
 }
 
 impl fmt::Display for Counters {

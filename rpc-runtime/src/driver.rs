@@ -29,13 +29,19 @@ use crate::{
     frame::{Frame, Output},
 };
 
+/// A byte stream that a driver can use.
+pub(crate) trait ByteStream: AsyncRead + AsyncWrite + Unpin {
+    /// Whether the stream may keep bytes that a write has taken, until it is flushed.
+    fn is_buffering(&self) -> bool;
+}
+
 /// Drives `link` over `stream` until the connection is closed: to be spawned.
 ///
 /// Dropping the future at any point fails everything that is pending on the connection.
 #[cfg(test)]
 pub(crate) fn drive<S>(stream: S, link: Arc<Link>, max_frame: u32) -> Drive<S>
 where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: ByteStream + Send + 'static,
 {
     Drive::new(Baton::new(stream, link, max_frame))
 }
@@ -47,6 +53,8 @@ where
 /// task when one of them is late.
 struct Driver<S> {
     stream: S,
+    /// Whether the stream may keep what it has taken, so that it must be flushed.
+    is_buffering: bool,
     link: Arc<Link>,
     codec: FrameCodec,
     input: BytesMut,
@@ -55,6 +63,8 @@ struct Driver<S> {
     output: Output,
     /// Bytes that the OS has taken and the connection has not been told of.
     written: usize,
+    /// Bytes that a buffering stream has taken since its last flush was done.
+    unflushed: usize,
     /// The most that one write offers, more or less.
     write_len: usize,
     timer: Pin<Box<Sleep>>,
@@ -112,9 +122,10 @@ struct Turn {
     shutdown: bool,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
+impl<S: ByteStream> Driver<S> {
     fn new(stream: S, link: Arc<Link>, max_frame: u32, write_len: usize) -> Self {
         Self {
+            is_buffering: stream.is_buffering(),
             stream,
             timer: Box::pin(sleep_until(link.instant(Time::ZERO))),
             link,
@@ -123,6 +134,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             quiet: false,
             output: Output::new(),
             written: 0,
+            unflushed: 0,
             write_len,
             armed: None,
             release: None,
@@ -153,8 +165,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         if turn.closed {
             return Round::Over;
         }
-        let wrote = self.poll_write(cx);
-        let shut = turn.shutdown && self.output.is_empty() && self.poll_shutdown(cx);
+        let wrote = match self.is_buffering {
+            false => self.poll_write(cx, usize::MAX),
+            true => self.poll_write_and_flush(cx),
+        };
+        let is_written = self.output.is_empty() && self.unflushed == 0;
+        let shut = turn.shutdown && is_written && self.poll_shutdown(cx);
         if read || due || wrote || shut {
             Round::Moved
         } else {
@@ -207,6 +223,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             conn.handle_written(self.written, now);
             self.written = 0;
             self.active = true;
+        }
+        if self.is_buffering {
+            conn.note_unflushed(self.unflushed);
         }
         if due || !matches!(input, Input::Bytes) {
             // Before anything can end the connection: it is to know what may have been executed.
@@ -313,16 +332,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         }
     }
 
-    /// Writes all that the OS takes, in as few calls as possible; true if it took anything.
-    fn poll_write(&mut self, cx: &mut Context<'_>) -> bool {
+    /// Writes at most `most` bytes of what the stream takes, in as few calls as possible; true if it took anything.
+    #[inline(always)]
+    fn poll_write(&mut self, cx: &mut Context<'_>, most: usize) -> bool {
+        let mut left = most;
         let mut wrote = false;
-        while !self.output.is_empty() && self.writing == Writing::Open {
+        while !self.output.is_empty() && self.writing == Writing::Open && left > 0 {
             let mut slices = [IoSlice::new(&[]); MAX_SLICES];
-            let slices = if self.stream.is_write_vectored() {
+            let slices = if self.output.len() <= left && self.stream.is_write_vectored() {
                 let count = self.output.chunks_vectored(&mut slices);
                 &slices[..count]
             } else {
-                slices[0] = IoSlice::new(self.output.chunk());
+                let chunk = self.output.chunk();
+                slices[0] = IoSlice::new(&chunk[..chunk.len().min(left)]);
                 &slices[..1]
             };
             let offered = slices.iter().map(|slice| slice.len()).sum();
@@ -336,24 +358,52 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                 Ok(n) => {
                     self.output.advance(n);
                     self.written += n;
+                    left -= n;
                 }
-                Err(error) => {
-                    self.writing = Writing::Ended;
-                    self.quiet = false;
-                    self.failed = Some(FailedWrite {
-                        offered,
-                        error,
-                        reads: LAST_READS,
-                    });
-                }
+                Err(error) => self.write_failed(offered, error),
             }
         }
         wrote
     }
 
+    /// Writes to a stream that may keep what it takes, and flushes it; true if that moved anything.
+    ///
+    /// What the stream has taken counts as written when a flush behind it is done, and no sooner.
+    fn poll_write_and_flush(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut moved = false;
+        loop {
+            let told_of = self.written;
+            moved |= self.poll_write(cx, UNFLUSHED_MAX.saturating_sub(self.unflushed));
+            self.unflushed += self.written - told_of;
+            self.written = told_of;
+            if self.unflushed == 0 || self.writing == Writing::Ended {
+                return moved;
+            }
+            // Also when a write is pending: there are streams that make room only while they are flushed.
+            match Pin::new(&mut self.stream).poll_flush(cx) {
+                Poll::Pending => return moved,
+                Poll::Ready(Ok(())) => self.written += std::mem::take(&mut self.unflushed),
+                Poll::Ready(Err(error)) => self.write_failed(0, error),
+            }
+            moved = true;
+        }
+    }
+
+    /// A write that was offered `offered` bytes has failed, or a flush: nobody knows what became of what was not flushed.
+    #[cold]
+    fn write_failed(&mut self, offered: usize, error: io::Error) {
+        self.writing = Writing::Ended;
+        self.quiet = false;
+        self.failed = Some(FailedWrite {
+            offered,
+            error,
+            reads: LAST_READS,
+        });
+    }
+
     fn tell_failed_write(&mut self, conn: &mut Connection, now: Time) {
         if let Some(FailedWrite { offered, error, .. }) = self.failed.take() {
-            conn.handle_write_failed(offered, error, now);
+            conn.handle_write_failed(self.unflushed + offered, error, now);
         }
     }
 
@@ -380,14 +430,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
 /// A driver that goes away before its connection is closed takes the connection with it: no call stays pending.
 impl<S> Drop for Driver<S> {
     fn drop(&mut self) {
-        let (written, why) = (self.written, self.why);
+        let (written, unflushed, why) = (self.written, self.unflushed, self.why);
         let failed = self.failed.take();
         self.link.with(|conn, now| {
             if !conn.is_closed() {
                 // First what the OS has taken: a call in it may have been executed.
                 conn.handle_written(written, now);
+                conn.note_unflushed(unflushed);
                 if let Some(FailedWrite { offered, error, .. }) = failed {
-                    conn.handle_write_failed(offered, error, now);
+                    conn.handle_write_failed(unflushed + offered, error, now);
                 }
                 conn.handle_lost(why, None, now);
             }
@@ -403,6 +454,11 @@ const LAST_READS: usize = 4096;
 /// The most that one write offers, so that urgent frames do not stand behind megabytes.
 const WRITE_LEN: usize = 1024 * 1024;
 const MAX_SLICES: usize = 64;
+/// The most that a buffering stream is given before a flush of it is done: only then it is seen that the peer takes anything.
+///
+/// A peer that takes 64 KiB in 30 s, which is enough for [`Limits::write_stall`](crate::Limits::write_stall), takes as much in 15 s,
+/// and so does not count as dead, for which it would have to take nothing for 20 s.
+const UNFLUSHED_MAX: usize = 32 * 1024;
 /// After this much silence an idle connection gives its buffers back.
 const IDLE: Duration = Duration::from_secs(1);
 

@@ -8,6 +8,7 @@ mod peer;
 #[cfg(target_os = "linux")]
 mod proc_net;
 mod resolve;
+mod socket_file;
 #[cfg(test)]
 mod system_calls;
 
@@ -29,11 +30,13 @@ use tokio::{
     time::sleep,
 };
 
+use crate::driver;
+
 pub use self::peer::{Peer, Transport};
 pub(crate) use self::{
     address::Address,
     custom::{Connector, Incoming},
-    listener::{Listener, is_the_peers},
+    listener::{Listener, is_the_peers, lacks_resources},
     peer::own_uid,
     resolve::name_of,
 };
@@ -181,13 +184,19 @@ impl Stream {
     }
 }
 
+impl driver::ByteStream for Stream {
+    fn is_buffering(&self) -> bool {
+        matches!(&self.0, Kind::Custom(custom) if custom.is_buffering)
+    }
+}
+
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let read = match &mut self.get_mut().0 {
             Kind::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
             Kind::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
             Kind::Memory(stream) => Pin::new(stream).poll_read(cx, buf),
-            Kind::Custom(Custom(stream)) => Pin::new(stream).poll_read(cx, buf),
+            Kind::Custom(custom) => Pin::new(&mut custom.stream).poll_read(cx, buf),
         };
         #[cfg(test)]
         system_calls::count(&read);
@@ -201,7 +210,7 @@ impl AsyncWrite for Stream {
             Kind::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
             Kind::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
             Kind::Memory(stream) => Pin::new(stream).poll_write(cx, buf),
-            Kind::Custom(Custom(stream)) => Pin::new(stream).poll_write(cx, buf),
+            Kind::Custom(custom) => Pin::new(&mut custom.stream).poll_write(cx, buf),
         }
     }
 
@@ -214,7 +223,7 @@ impl AsyncWrite for Stream {
             Kind::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Kind::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Kind::Memory(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            Kind::Custom(Custom(stream)) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Kind::Custom(custom) => Pin::new(&mut custom.stream).poll_write_vectored(cx, bufs),
         };
         #[cfg(test)]
         system_calls::count(&written);
@@ -226,7 +235,7 @@ impl AsyncWrite for Stream {
             Kind::Tcp(stream) => stream.is_write_vectored(),
             Kind::Unix(stream) => stream.is_write_vectored(),
             Kind::Memory(stream) => stream.is_write_vectored(),
-            Kind::Custom(Custom(stream)) => stream.is_write_vectored(),
+            Kind::Custom(custom) => custom.stream.is_write_vectored(),
         }
     }
 
@@ -235,7 +244,7 @@ impl AsyncWrite for Stream {
             Kind::Tcp(stream) => Pin::new(stream).poll_flush(cx),
             Kind::Unix(stream) => Pin::new(stream).poll_flush(cx),
             Kind::Memory(stream) => Pin::new(stream).poll_flush(cx),
-            Kind::Custom(Custom(stream)) => Pin::new(stream).poll_flush(cx),
+            Kind::Custom(custom) => Pin::new(&mut custom.stream).poll_flush(cx),
         }
     }
 
@@ -244,7 +253,7 @@ impl AsyncWrite for Stream {
             Kind::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Kind::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
             Kind::Memory(stream) => Pin::new(stream).poll_shutdown(cx),
-            Kind::Custom(Custom(stream)) => Pin::new(stream).poll_shutdown(cx),
+            Kind::Custom(custom) => Pin::new(&mut custom.stream).poll_shutdown(cx),
         }
     }
 }

@@ -148,6 +148,9 @@ impl<C> ClientBuilder<C> {
     ///
     /// If it panics, that address has failed, with the text of the panic.
     ///
+    /// The stream may buffer what is written, as [`BufStream`](tokio::io::BufStream) does: it is flushed when all is written that
+    /// there is, and after 32 KiB at the latest. [`Client::flush`] waits for that.
+    ///
     /// ```
     /// use rpc_runtime::Client;
     /// use tokio::net::TcpStream;

@@ -7,9 +7,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use tokio::io::{AsyncRead, AsyncWrite};
-
-use super::{Driver, Link, TURNS, WRITE_LEN};
+use super::{ByteStream, Driver, Link, TURNS, WRITE_LEN};
 
 /// Where a connection's driver lies while nobody drives. Whoever takes it drives, and puts it back before anything else.
 pub(crate) struct Baton<S>(Mutex<Place<S>>);
@@ -22,7 +20,7 @@ enum Place<S> {
     Gone(&'static str),
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Baton<S> {
+impl<S: ByteStream> Baton<S> {
     /// The driver of `link` over `stream`, which nobody drives yet.
     pub(crate) fn new(stream: S, link: Arc<Link>, max_frame: u32) -> Arc<Self> {
         Self::of(Driver::new(stream, link, max_frame, WRITE_LEN))
@@ -119,7 +117,7 @@ impl<S> Drive<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Future for Drive<S> {
+impl<S: ByteStream> Future for Drive<S> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {

@@ -1,6 +1,7 @@
 //! Two drivers, each with its connection, over streams that are slow, short or broken.
 
 mod cut;
+mod flush;
 
 use std::{
     future::poll_fn,
@@ -91,6 +92,19 @@ impl AsyncWrite for Trickle {
         Pin::new(&mut self.inner).poll_shutdown(cx)
     }
 }
+
+/// None of these keeps what it takes.
+macro_rules! unbuffered {
+    ($($stream:ty),*) => {$(
+        impl ByteStream for $stream {
+            fn is_buffering(&self) -> bool {
+                false
+            }
+        }
+    )*};
+}
+
+unbuffered!(DuplexStream, Trickle, Gone, Asleep);
 
 const MAX_FRAME: u32 = 144 * 1024;
 

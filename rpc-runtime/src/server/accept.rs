@@ -12,6 +12,7 @@ use std::{
 use tokio::{
     runtime::Handle,
     sync::{OwnedSemaphorePermit, Semaphore, oneshot},
+    task::yield_now,
     time::{sleep, sleep_until},
 };
 
@@ -20,7 +21,7 @@ use crate::{
     Peer,
     conn::{Cause, Connection, Cut, Side},
     driver::{Baton, Link},
-    transport::{Listener, Stream, is_the_peers},
+    transport::{Listener, Stream, is_the_peers, lacks_resources},
 };
 
 /// How many connections there may be, shared by all listeners of a server.
@@ -54,6 +55,8 @@ async fn accept_until_drain(server: &Arc<Shared>, listener: &Listener, gates: &G
     let runtime = Handle::current();
     let mut draining = pin!(server.draining());
     let mut backoff = BACKOFF_MIN;
+    // How many peers in a row were lost before they were accepted.
+    let mut failed: u32 = 0;
     loop {
         if until(draining.as_mut(), memory(server)).await.is_none() {
             return;
@@ -63,8 +66,25 @@ async fn accept_until_drain(server: &Arc<Shared>, listener: &Listener, gates: &G
         };
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
-            Err(error) if is_the_peers(&error) => {
-                tracing::debug!(address = listener.address(), %error, "a peer left before it was accepted");
+            Err(error) if !lacks_resources(&error) => {
+                server.counts().accepts_failed.add();
+                match is_the_peers(&error) {
+                    true => {
+                        tracing::debug!(address = listener.address(), %error, "a peer left before it was accepted");
+                    }
+                    false => server.note_failed_accept(listener.address(), &error),
+                }
+                failed = failed.wrapping_add(1);
+                // The next one may be good, and others have their turn: there may be no end of errors.
+                let turn = async {
+                    match failed % FAILED_IN_A_ROW {
+                        0 => sleep(BACKOFF_MIN).await,
+                        _ => yield_now().await,
+                    }
+                };
+                if until(draining.as_mut(), turn).await.is_none() {
+                    return;
+                }
                 continue;
             }
             Err(error) => {
@@ -80,7 +100,7 @@ async fn accept_until_drain(server: &Arc<Shared>, listener: &Listener, gates: &G
                 continue;
             }
         };
-        backoff = BACKOFF_MIN;
+        (backoff, failed) = (BACKOFF_MIN, 0);
         if gates.connections.available_permits() == 0 {
             server.counts().connections_delayed.add();
         }
@@ -325,6 +345,8 @@ impl Handshakes {
 
 const BACKOFF_MIN: Duration = Duration::from_millis(5);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
+/// After so many errors without a peer between them there is a pause: a listener that is broken gives nothing else.
+const FAILED_IN_A_ROW: u32 = 1000;
 /// How often it is looked whether there is memory again.
 const MEMORY_PAUSE: Duration = Duration::from_millis(50);
 /// How long a newcomer waits before mute peers lose their handshakes to it.

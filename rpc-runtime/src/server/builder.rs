@@ -52,7 +52,11 @@ impl ServerBuilder {
 
     /// Adds an address to listen on: `tcp://host:port`, `unix:/path` or `mem:name`. A server may have many.
     ///
-    /// Port 0 takes a free port, which [`Server::addresses`] tells.
+    /// Port 0 takes a free port, which [`Server::addresses`] tells. `tcp://[::]:port` stands for IPv4, too, as far as the OS lets
+    /// it; beside an IPv4 address of the same port it is for IPv6 alone.
+    ///
+    /// The file of a Unix socket has mode 0600, and is removed at the end. One that a killed server left behind is replaced, one
+    /// that anybody may listen on never is: of several servers that start at once, one gets the path.
     pub fn listen(mut self, address: impl Into<String>) -> Self {
         self.addresses.push(address.into());
         self
@@ -62,8 +66,12 @@ impl ServerBuilder {
     /// network. `address` is how [`Server::addresses`], logs and [`Peer::address`](crate::Peer::address) name it.
     ///
     /// Nothing is known of such peers: who of them may terminate the server, a [`TerminatePolicy`] says. An error of
-    /// `streams` is taken for one of accepting, after which the next stream is waited for; when it ends, the server goes on
-    /// without it. A drain drops it.
+    /// `streams`, a failed TLS handshake, say, delays nobody; only behind one of files or memory that the OS lacks (EMFILE, ENFILE,
+    /// ENOMEM, ENOBUFS, also within another `io::Error`) there is a pause before the next stream is asked for. When `streams`
+    /// ends, the server says so in its log and goes on without it. A drain drops it.
+    ///
+    /// A stream may buffer what is written, as [`BufStream`](tokio::io::BufStream) does: it is flushed when all is written that
+    /// there is, and after 32 KiB at the latest.
     ///
     /// [`Server::addresses`]: crate::Server::addresses
     pub fn incoming<I, S>(mut self, address: impl Into<String>, streams: I) -> Self
@@ -197,11 +205,11 @@ impl ServerBuilder {
         let runtimes = workers.runtimes();
         let mut listeners = Vec::new();
         let mut bound = Vec::with_capacity(addresses.len());
-        for address in &addresses {
+        for index in 0..addresses.len() {
             let of_address = if runtimes.is_empty() {
-                vec![(runtime.clone(), Listener::bind(address).await?)]
+                vec![(runtime.clone(), Listener::bind_one(&addresses, index).await?)]
             } else {
-                let each = Listener::bind_each(address, &runtimes).await?;
+                let each = Listener::bind_each(&addresses, index, &runtimes).await?;
                 runtimes.iter().cloned().zip(each).collect()
             };
             bound.extend(

@@ -17,14 +17,9 @@ impl Default for CutLog {
 impl CutLog {
     /// Says that `peer` was cut off at `now`, of the server's time; `text` is what was wrong.
     pub(super) fn note(&self, cut: Cut, peer: &str, text: &str, now: Duration) {
-        if let Some(unsaid) = self.turn(cut, now) {
+        if let Some(unsaid) = self.0[cut as usize].turn(now) {
             tracing::warn!(peer, reason = %cut, text, unsaid, "connection cut off");
         }
-    }
-
-    /// Whether this one is said, and how many before it were not.
-    fn turn(&self, cut: Cut, now: Duration) -> Option<u64> {
-        self.0[cut as usize].turn(now)
     }
 }
 
@@ -38,11 +33,15 @@ mod tests {
     fn each_reason_is_said_once_a_second_with_the_number_of_those_that_were_not() {
         let log = CutLog::default();
         let at = Duration::from_millis;
-        assert_eq!(log.turn(Cut::Excess, at(0)), Some(0));
-        assert_eq!(log.turn(Cut::Excess, at(1)), None);
-        assert_eq!(log.turn(Cut::Protocol, at(1)), Some(0), "another reason");
-        assert_eq!(log.turn(Cut::Excess, at(999)), None);
-        assert_eq!(log.turn(Cut::Excess, at(1000)), Some(2));
-        assert_eq!(log.turn(Cut::Excess, at(2000)), Some(0));
+        assert_eq!(log.0[Cut::Excess as usize].turn(at(0)), Some(0));
+        assert_eq!(log.0[Cut::Excess as usize].turn(at(1)), None);
+        assert_eq!(
+            log.0[Cut::Protocol as usize].turn(at(1)),
+            Some(0),
+            "another reason"
+        );
+        assert_eq!(log.0[Cut::Excess as usize].turn(at(999)), None);
+        assert_eq!(log.0[Cut::Excess as usize].turn(at(1000)), Some(2));
+        assert_eq!(log.0[Cut::Excess as usize].turn(at(2000)), Some(0));
     }
 }

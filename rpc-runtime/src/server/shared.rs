@@ -43,6 +43,7 @@ pub(crate) struct Shared {
     epoch: Instant,
     cuts: CutLog,
     left_out: Seldom,
+    failed_accepts: Seldom,
     connections: Mutex<Connections>,
     /// The accept loops, until the drain takes them.
     accepting: Mutex<Option<Vec<JoinHandle<()>>>>,
@@ -120,6 +121,7 @@ impl Shared {
             epoch: Instant::now(),
             cuts: CutLog::default(),
             left_out: Seldom::new(LEFT_OUT),
+            failed_accepts: Seldom::new(FAILED_ACCEPTS),
             connections: Mutex::default(),
             accepting: Mutex::new(Some(Vec::new())),
             phase: Mutex::new(Phase::Serving),
@@ -182,6 +184,13 @@ impl Shared {
                 unsaid,
                 "a part of a handler's status did not travel"
             );
+        }
+    }
+
+    /// Says that a peer of `listener` was lost before it was accepted.
+    pub(super) fn note_failed_accept(&self, listener: &str, error: &std::io::Error) {
+        if let Some(unsaid) = self.failed_accepts.turn(self.epoch.elapsed()) {
+            tracing::warn!(address = listener, %error, unsaid, "a peer was not accepted");
         }
     }
 
@@ -431,3 +440,5 @@ impl Shared {
 
 /// How often it is said, at most, that parts of failures did not travel.
 const LEFT_OUT: Duration = Duration::from_secs(60);
+/// How often it is said, at most, that a peer was lost before it was accepted.
+const FAILED_ACCEPTS: Duration = Duration::from_secs(1);

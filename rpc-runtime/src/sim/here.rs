@@ -104,7 +104,7 @@ impl Here {
             side: 0,
         };
         let peer = Peer::simulated(transport_of(address), address.to_string(), is_here);
-        Ok((Stream::custom(stream), peer))
+        Ok((Stream::unbuffered(stream), peer))
     }
 
     /// What `address` means here, and whether only this node reaches it.
@@ -204,7 +204,7 @@ impl SimListener {
             _ => self.address.to_string(),
         };
         (
-            Stream::custom(stream),
+            Stream::unbuffered(stream),
             Peer::simulated(transport, address, self.only_here),
         )
     }

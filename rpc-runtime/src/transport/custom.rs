@@ -15,7 +15,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::{Kind, Peer, Stream};
 
 /// A byte stream of any type.
-pub(super) struct Custom(pub(super) Box<dyn Io>);
+pub(super) struct Custom {
+    pub(super) stream: Box<dyn Io>,
+    /// Whether it may keep what was written until it is flushed.
+    pub(super) is_buffering: bool,
+}
 
 /// What a byte stream has to be.
 pub(super) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -23,9 +27,21 @@ pub(super) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
 impl Stream {
-    /// A byte stream of any type.
+    /// A byte stream of any type, which may buffer what is written.
     pub(crate) fn custom(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Self {
-        Self(Kind::Custom(Custom(Box::new(stream))))
+        Self(Kind::Custom(Custom {
+            stream: Box::new(stream),
+            is_buffering: true,
+        }))
+    }
+
+    /// A byte stream that keeps nothing back: a flush of it does nothing.
+    #[cfg(feature = "sim")]
+    pub(crate) fn unbuffered(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Self {
+        Self(Kind::Custom(Custom {
+            stream: Box::new(stream),
+            is_buffering: false,
+        }))
     }
 }
 
@@ -76,8 +92,8 @@ impl fmt::Debug for Connector {
     }
 }
 
-/// Streams that somebody else accepts.
-pub(crate) struct Incoming(Mutex<Pin<Box<dyn Accepted>>>);
+/// Streams that somebody else accepts; none any more when they have ended.
+pub(crate) struct Incoming(Mutex<Option<Pin<Box<dyn Accepted>>>>);
 
 trait Accepted: Sequence<Item = io::Result<(Stream, Peer)>> + Send {}
 
@@ -100,23 +116,27 @@ impl Incoming {
     /// Those that come with their peers.
     #[cfg_attr(not(feature = "sim"), allow(dead_code, reason = "only a simulation has such"))]
     pub(super) fn of(streams: impl Sequence<Item = io::Result<(Stream, Peer)>> + Send + 'static) -> Self {
-        Self(Mutex::new(Box::pin(streams)))
+        Self(Mutex::new(Some(Box::pin(streams))))
     }
 
-    /// Ready with the next stream; never again when there will be none.
-    pub(super) fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Stream, Peer)>> {
+    /// Ready with the next stream, or once with none when there will be no more; after that never.
+    pub(super) fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<Option<io::Result<(Stream, Peer)>>> {
         let mut streams = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match streams.as_mut().poll_next(cx) {
-            Poll::Ready(Some(accepted)) => Poll::Ready(accepted),
-            Poll::Ready(None) | Poll::Pending => Poll::Pending,
+        let Some(open) = &mut *streams else {
+            return Poll::Pending;
+        };
+        let next = open.as_mut().poll_next(cx);
+        if let Poll::Ready(None) = next {
+            *streams = None;
         }
+        next
     }
 
     /// Those that are there already, at most `max`.
     pub(super) fn take_ready(self, max: usize) -> Vec<(Stream, Peer)> {
         let mut cx = Context::from_waker(Waker::noop());
         let ready = || match self.poll_accept(&mut cx) {
-            Poll::Ready(accepted) => Some(accepted),
+            Poll::Ready(accepted) => accepted,
             Poll::Pending => None,
         };
         std::iter::from_fn(ready).take(max).flatten().collect()

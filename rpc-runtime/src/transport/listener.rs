@@ -1,25 +1,25 @@
 //! Listener: accepts streams on one address; frees the address when it is dropped.
 
 use std::{
-    ffi::OsString,
-    fs,
-    future::poll_fn,
+    future::{pending, poll_fn},
     io,
     net::SocketAddr,
-    os::unix::fs::{MetadataExt, PermissionsExt},
-    path::{Path, PathBuf},
     sync::Arc,
 };
 
-#[cfg(any(target_os = "linux", target_os = "android"))]
-use tokio::net::TcpSocket;
+use socket2::SockRef;
 use tokio::{
     io::DuplexStream,
-    net::{TcpListener, TcpStream, UnixListener, UnixStream},
+    net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream},
     runtime::Handle,
 };
 
-use super::{Address, Incoming, Kind, Peer, Stream, memory::MemoryListener, resolve::resolve_to_bind};
+use super::{
+    Address, Incoming, Kind, Peer, Stream,
+    memory::MemoryListener,
+    resolve::resolve_to_bind,
+    socket_file::{self, SocketFile},
+};
 use crate::{
     Code, Error,
     runtime::{transport_error, unless_panics},
@@ -37,16 +37,17 @@ pub(crate) struct Listener {
 enum Socket {
     Tcp(TcpListener),
     Unix {
-        socket: UnixListener,
-        /// Removed with the last listener that has it.
+        /// Removed with the last listener that has it, and before that is closed.
         file: Arc<SocketFile>,
+        socket: UnixListener,
     },
     Memory(MemoryListener),
     Custom(Incoming),
 }
 
 impl Listener {
-    /// Listens on `address`; port 0 takes a free port, which [`Listener::address`] tells.
+    /// Listens on the address at `index` of those that a server has asked for; port 0 takes a free port, which
+    /// [`Listener::address`] tells.
     ///
     /// # Errors
     ///
@@ -55,49 +56,63 @@ impl Listener {
     /// # Cancel safety
     ///
     /// Dropping the future leaves nothing behind.
-    pub(crate) async fn bind(address: &Address) -> Result<Self, Error> {
-        unless_panics(Self::try_bind(address))
+    pub(crate) async fn bind_one(addresses: &[Address], index: usize) -> Result<Self, Error> {
+        unless_panics(Self::try_bind(addresses, index))
             .await
             .map_err(|panic| transport_error(&panic))?
-            .map_err(|error| refused(address, error))
+            .map_err(|error| refused(addresses, index, error))
     }
 
-    /// Listens on `address` once for each runtime, which drives that listener; a memory name only by the first.
+    /// Listens on `address` alone.
+    #[cfg(test)]
+    pub(crate) async fn bind(address: &Address) -> Result<Self, Error> {
+        Self::bind_one(std::slice::from_ref(address), 0).await
+    }
+
+    /// As [`Listener::bind_one`], once for each runtime, which drives that listener; a memory name only by the first.
     ///
     /// # Errors
     ///
-    /// As [`Listener::bind`].
+    /// As [`Listener::bind_one`].
     ///
     /// # Cancel safety
     ///
     /// Dropping the future leaves nothing behind.
-    pub(crate) async fn bind_each(address: &Address, runtimes: &[Handle]) -> Result<Vec<Self>, Error> {
-        unless_panics(Self::try_bind_each(address, runtimes))
+    pub(crate) async fn bind_each(
+        addresses: &[Address],
+        index: usize,
+        runtimes: &[Handle],
+    ) -> Result<Vec<Self>, Error> {
+        unless_panics(Self::try_bind_each(addresses, index, runtimes))
             .await
             .map_err(|panic| transport_error(&panic))?
-            .map_err(|error| refused(address, error))
+            .map_err(|error| refused(addresses, index, error))
     }
 
-    async fn try_bind_each(address: &Address, runtimes: &[Handle]) -> io::Result<Vec<Self>> {
+    async fn try_bind_each(
+        addresses: &[Address],
+        index: usize,
+        runtimes: &[Handle],
+    ) -> io::Result<Vec<Self>> {
         // It also finds out whether somebody has the address, which sockets that share a port would not.
-        let first = Self::try_bind(address).await?;
+        let first = Self::try_bind(addresses, index).await?;
         let Self {
             address,
             text,
             socket,
         } = first;
         let sockets = match socket {
-            Socket::Tcp(socket) => listen_each(socket, runtimes)?
+            Socket::Tcp(socket) => listen_each(socket, is_apart(addresses, index), runtimes)?
                 .into_iter()
                 .map(Socket::Tcp)
                 .collect(),
-            Socket::Unix { socket, file } => {
+            Socket::Unix { file, socket } => {
                 let socket = socket.into_std()?;
                 let each = runtimes.iter().map(|runtime| {
                     let _entered = runtime.enter();
                     Ok(Socket::Unix {
-                        socket: UnixListener::from_std(socket.try_clone()?)?,
                         file: Arc::clone(&file),
+                        socket: UnixListener::from_std(socket.try_clone()?)?,
                     })
                 });
                 each.collect::<io::Result<Vec<_>>>()?
@@ -112,7 +127,8 @@ impl Listener {
         Ok(sockets.into_iter().map(of).collect())
     }
 
-    async fn try_bind(address: &Address) -> io::Result<Self> {
+    async fn try_bind(addresses: &[Address], index: usize) -> io::Result<Self> {
+        let address = &addresses[index];
         #[cfg(feature = "sim")]
         if let Some(here) = crate::sim::here() {
             let (bound, listener) = here.listen(address)?;
@@ -124,14 +140,14 @@ impl Listener {
         }
         let (socket, bound) = match address {
             Address::Tcp(host) => {
-                let socket = TcpListener::bind(&resolve_to_bind(host).await?[..]).await?;
+                let socket = bind_tcp(host, is_apart(addresses, index)).await?;
                 let bound = Address::Tcp(socket.local_addr()?.to_string());
                 (Socket::Tcp(socket), bound)
             }
             Address::Unix(path) => {
-                let (socket, file) = bind_unix(path).await?;
+                let (socket, file) = socket_file::bind(path)?;
                 let file = Arc::new(file);
-                (Socket::Unix { socket, file }, address.clone())
+                (Socket::Unix { file, socket }, address.clone())
             }
             Address::Memory(name) => (Socket::Memory(MemoryListener::bind(name)?), address.clone()),
             // Made by `Listener::incoming` only.
@@ -181,7 +197,14 @@ impl Listener {
                 let stream = socket.accept().await?;
                 Ok(memory_pair(stream, &self.address))
             }
-            Socket::Custom(incoming) => poll_fn(|cx| incoming.poll_accept(cx)).await,
+            Socket::Custom(incoming) => match poll_fn(|cx| incoming.poll_accept(cx)).await {
+                Some(accepted) => accepted,
+                None => {
+                    let address = self.address();
+                    tracing::warn!(address, "incoming has ended: no more peers come from there");
+                    pending().await
+                }
+            },
         }
     }
 
@@ -205,7 +228,7 @@ impl Listener {
                     tcp_pair(TcpStream::from_std(stream)?, peer, socket.local_addr()?)
                 })
             }
-            Socket::Unix { socket, file } => {
+            Socket::Unix { file, socket } => {
                 // First, so that nobody comes behind those who are here.
                 drop(file);
                 let Ok(socket) = socket.into_std() else {
@@ -228,10 +251,11 @@ impl Listener {
     }
 }
 
-/// Why nothing listens on `address`, and what to do.
-fn refused(address: &Address, error: io::Error) -> Error {
+/// Why nothing listens on an address of a server, and what to do.
+fn refused(addresses: &[Address], index: usize, error: io::Error) -> Error {
+    let address = &addresses[index];
     let hint = match error.kind() {
-        io::ErrorKind::AddrInUse => "; another server has it: stop that one, or choose another address",
+        io::ErrorKind::AddrInUse => &in_use(addresses, index),
         io::ErrorKind::AddrNotAvailable => "; this machine has no such address",
         io::ErrorKind::PermissionDenied => "; this user may not listen there",
         io::ErrorKind::NotFound => "; the folder does not exist",
@@ -240,17 +264,114 @@ fn refused(address: &Address, error: io::Error) -> Error {
     Error::local(Code::Unavailable, format!("cannot listen on {address}{hint}")).with_source(error)
 }
 
+/// Who has an address that is in use, and what to do.
+fn in_use(addresses: &[Address], index: usize) -> String {
+    let address = &addresses[index];
+    let earlier = |overlap| {
+        let mut earlier = addresses[..index].iter();
+        earlier.find(|earlier| overlaps(earlier, address) == Some(overlap))
+    };
+    if let Some(earlier) = earlier(Overlap::Sure) {
+        return format!("; this server listens on {earlier} already: leave one of the two out");
+    }
+    if let Some(earlier) = earlier(Overlap::Perhaps) {
+        return format!(
+            "; another server has it, or this server itself, by {earlier}: stop that one, or leave one of the two out"
+        );
+    }
+    if let Address::Unix(_) = address {
+        return "; a socket that is in use is there: stop who has it, or choose another path".to_owned();
+    }
+    if is_any_v6(address) {
+        return "; another server has that port, perhaps for IPv4 alone, which [::] stands for, too: stop that one, or \
+                choose another port"
+            .to_owned();
+    }
+    "; another server has it: stop that one, or choose another address".to_owned()
+}
+
+/// Whether two addresses of one server cannot both be listened on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Overlap {
+    Sure,
+    /// One of them is a name, which may stand for anything.
+    Perhaps,
+}
+
+fn overlaps(one: &Address, other: &Address) -> Option<Overlap> {
+    if one == other {
+        return Some(Overlap::Sure);
+    }
+    if port(one)? != port(other)? || port(one) == Some(0) {
+        return None;
+    }
+    let (Some(one), Some(other)) = (literal(one), literal(other)) else {
+        return Some(Overlap::Perhaps);
+    };
+    let (one, other) = (one.ip(), other.ip());
+    let is_same = one == other || one.is_unspecified() || other.is_unspecified();
+    (is_same && one.is_ipv4() == other.is_ipv4()).then_some(Overlap::Sure)
+}
+
+fn port(address: &Address) -> Option<u16> {
+    let Address::Tcp(host) = address else {
+        return None;
+    };
+    host.rsplit_once(':')?.1.parse().ok()
+}
+
+/// What a TCP address says, if it names no host.
+fn literal(address: &Address) -> Option<SocketAddr> {
+    match address {
+        Address::Tcp(host) => host.parse().ok(),
+        _ => None,
+    }
+}
+
+fn is_any_v6(address: &Address) -> bool {
+    literal(address).is_some_and(|address| address.is_ipv6() && address.ip().is_unspecified())
+}
+
+/// Whether the address at `index` is to leave IPv4 alone: one that stands for all of IPv4, too, unless the server listens on the
+/// same port for IPv4 anyhow.
+fn is_apart(addresses: &[Address], index: usize) -> bool {
+    let address = &addresses[index];
+    let mut others = addresses.iter().filter_map(literal);
+    is_any_v6(address) && others.any(|other| other.is_ipv4() && Some(other.port()) == port(address))
+}
+
+/// Listens on `host`, for IPv6 alone if that is to be apart from IPv4.
+async fn bind_tcp(host: &str, is_apart: bool) -> io::Result<TcpListener> {
+    match host.parse() {
+        Ok(address) if is_apart => {
+            let socket = new_socket(address, is_apart)?;
+            socket.bind(address)?;
+            socket.listen(LEFT_MAX as u32)
+        }
+        _ => TcpListener::bind(&resolve_to_bind(host).await?[..]).await,
+    }
+}
+
+/// A socket that may be bound to `address`, also soon after another one was.
+fn new_socket(address: SocketAddr, is_apart: bool) -> io::Result<TcpSocket> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    socket.set_reuseaddr(true)?;
+    if is_apart && address.is_ipv6() {
+        SockRef::from(&socket).set_only_v6(true)?;
+    }
+    Ok(socket)
+}
+
 /// In place of `first`, a socket of the same port for each runtime: the OS spreads connections over them.
 #[cfg(any(target_os = "linux", target_os = "android"))]
-fn listen_each(first: TcpListener, runtimes: &[Handle]) -> io::Result<Vec<TcpListener>> {
+fn listen_each(first: TcpListener, is_apart: bool, runtimes: &[Handle]) -> io::Result<Vec<TcpListener>> {
     let address = first.local_addr()?;
     drop(first);
     let each = runtimes.iter().map(|runtime| {
-        let socket = match address {
-            SocketAddr::V4(_) => TcpSocket::new_v4()?,
-            SocketAddr::V6(_) => TcpSocket::new_v6()?,
-        };
-        socket.set_reuseaddr(true)?;
+        let socket = new_socket(address, is_apart)?;
         socket.set_reuseport(true)?;
         socket.bind(address)?;
         let _entered = runtime.enter();
@@ -261,7 +382,7 @@ fn listen_each(first: TcpListener, runtimes: &[Handle]) -> io::Result<Vec<TcpLis
 
 /// In place of `first`, the same socket for each runtime: whoever is quickest accepts.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
-fn listen_each(first: TcpListener, runtimes: &[Handle]) -> io::Result<Vec<TcpListener>> {
+fn listen_each(first: TcpListener, _: bool, runtimes: &[Handle]) -> io::Result<Vec<TcpListener>> {
     let socket = first.into_std()?;
     let each = runtimes.iter().map(|runtime| {
         let _entered = runtime.enter();
@@ -270,25 +391,45 @@ fn listen_each(first: TcpListener, runtimes: &[Handle]) -> io::Result<Vec<TcpLis
     each.collect()
 }
 
-/// Accepts until nobody is left, or it fails for another reason than that one peer.
+/// Accepts until nobody is left, or the OS lacks what the next one takes.
 fn take_left(accept: impl Fn() -> io::Result<(Stream, Peer)>) -> Vec<(Stream, Peer)> {
     let mut left = Vec::new();
     for _ in 0..LEFT_MAX {
         match accept() {
             Ok(one) => left.push(one),
-            Err(error) if is_the_peers(&error) => {}
-            Err(error) => {
-                if error.kind() != io::ErrorKind::WouldBlock {
-                    tracing::warn!(%error, "peers that waited to be accepted are reset");
-                }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            Err(error) if lacks_resources(&error) => {
+                tracing::warn!(%error, "peers that waited to be accepted are reset");
                 break;
             }
+            Err(_) => {}
         }
     }
     left
 }
 
-/// Whether an accept failed because of that one peer: the next may well succeed.
+/// Whether an accept failed because the OS lacks files or memory: the next fails as well, until there are some.
+pub(crate) fn lacks_resources(error: &io::Error) -> bool {
+    /// ENOMEM, ENFILE, EMFILE, and ENOBUFS of Linux and of the BSDs.
+    const NUMBERS: [i32; 5] = [12, 23, 24, 105, 55];
+    let mut error = error;
+    loop {
+        if error.kind() == io::ErrorKind::OutOfMemory
+            || error
+                .raw_os_error()
+                .is_some_and(|number| NUMBERS.contains(&number))
+        {
+            return true;
+        }
+        // Whoever accepts may have put it into another one.
+        match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+            Some(inner) => error = inner,
+            None => return false,
+        }
+    }
+}
+
+/// Whether an accept failed because that one peer has left.
 pub(crate) fn is_the_peers(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted, InvalidInput, NotConnected};
     matches!(
@@ -311,64 +452,13 @@ fn memory_pair(stream: DuplexStream, address: &Address) -> (Stream, Peer) {
     (Stream(Kind::Memory(stream)), Peer::memory(address))
 }
 
-/// Binds beside `path`, closes the file to others, and only then moves it to `path`: nobody can connect in between,
-/// and a file that a killed server left behind is replaced.
-async fn bind_unix(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
-    if UnixStream::connect(path).await.is_ok() {
-        return Err(io::ErrorKind::AddrInUse.into());
-    }
-    if let Ok(metadata) = fs::symlink_metadata(path) {
-        use std::os::unix::fs::FileTypeExt;
-        if !metadata.file_type().is_socket() {
-            return Err(io::Error::new(
-                io::ErrorKind::AlreadyExists,
-                "the path is a file that is no socket",
-            ));
-        }
-    }
-    let mut beside = OsString::from(path);
-    beside.push(format!(".{:04x}", fastrand::u16(..)));
-    let beside = PathBuf::from(beside);
-    let listener = UnixListener::bind(&beside)?;
-    let file = SocketFile {
-        inode: fs::symlink_metadata(&beside)?.ino(),
-        path: beside,
-    };
-    fs::set_permissions(&file.path, fs::Permissions::from_mode(SOCKET_MODE))?;
-    fs::rename(&file.path, path)?;
-    Ok((
-        listener,
-        SocketFile {
-            inode: file.inode,
-            path: path.to_owned(),
-        },
-    ))
-}
-
-/// The file of a Unix socket: removed at the end, unless another server has replaced it.
-#[derive(Debug)]
-struct SocketFile {
-    path: PathBuf,
-    inode: u64,
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        let ours = fs::symlink_metadata(&self.path).is_ok_and(|metadata| metadata.ino() == self.inode);
-        if ours {
-            // A file that cannot be removed is replaced by the next server.
-            let _ = fs::remove_file(&self.path);
-        }
-    }
-}
-
-/// Only the server's own user may connect to a Unix socket.
-const SOCKET_MODE: u32 = 0o600;
 /// How many streams a listener that is closed takes over: as many as the OS keeps for tokio's listeners.
-const LEFT_MAX: usize = 1024;
+pub(super) const LEFT_MAX: usize = 1024;
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
@@ -454,40 +544,57 @@ mod tests {
         assert_eq!(text.lines().count(), 1);
     }
 
-    #[tokio::test]
-    async fn a_unix_socket_is_private_replaces_a_stale_file_and_is_removed() {
-        let path = socket_path("stale");
-        let address = Address::Unix(path.clone());
-        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-        assert!(path.exists(), "std leaves the file behind");
-        let listener = Listener::bind(&address).await.unwrap();
-        assert_eq!(
-            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
-            SOCKET_MODE
-        );
-        let taken = Listener::bind(&address).await.unwrap_err();
-        assert!(taken.to_string().contains("another server has it"), "{taken}");
-        drop(listener);
-        assert!(!path.exists());
+    #[test]
+    fn what_has_an_address_that_is_in_use_is_told_as_far_as_it_is_known() {
+        let told = |texts: &[&str]| {
+            let addresses: Vec<_> = texts.iter().map(|text| Address::parse(text).unwrap()).collect();
+            let error = refused(&addresses, texts.len() - 1, io::ErrorKind::AddrInUse.into());
+            error.message().to_owned()
+        };
+        for (texts, hint) in [
+            (&["tcp://127.0.0.1:5005"][..], "another server has it: stop"),
+            (
+                &["tcp://[::1]:5005", "tcp://127.0.0.1:5005"],
+                "another server has it: stop",
+            ),
+            (
+                &["tcp://127.0.0.1:5006", "tcp://127.0.0.1:5005"],
+                "another server has it: stop",
+            ),
+            (&["tcp://[::]:5005"], "perhaps for IPv4 alone"),
+            (
+                &["tcp://0.0.0.0:5005", "tcp://127.0.0.1:5005"],
+                "this server listens on tcp://0.0.0.0:5005 already",
+            ),
+            (
+                &["tcp://[::1]:5005", "tcp://[::]:5005"],
+                "this server listens on tcp://[::1]:5005 already",
+            ),
+            (&["mem:x", "mem:x"], "this server listens on mem:x already"),
+            (
+                &["tcp://localhost:5005", "tcp://[::1]:5005"],
+                "or this server itself, by tcp://localhost:5005",
+            ),
+            (&["unix:/x"], "choose another path"),
+        ] {
+            let text = told(texts);
+            assert!(text.contains(hint), "{texts:?}: {text}");
+        }
     }
 
-    #[tokio::test]
-    async fn a_plain_file_is_never_replaced() {
-        let path = socket_path("plain");
-        fs::write(&path, "precious").unwrap();
-        Listener::bind(&Address::Unix(path.clone())).await.unwrap_err();
-        assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
-        fs::remove_file(&path).unwrap();
-    }
-
-    #[tokio::test]
-    async fn a_socket_that_another_server_replaced_is_left_alone() {
-        let path = socket_path("replaced");
-        let listener = Listener::bind(&Address::Unix(path.clone())).await.unwrap();
-        fs::remove_file(&path).unwrap();
-        let _other = std::os::unix::net::UnixListener::bind(&path).unwrap();
-        drop(listener);
-        assert!(path.exists());
-        fs::remove_file(&path).unwrap();
+    #[test]
+    fn only_what_the_os_lacks_is_an_error_of_resources() {
+        let of = io::Error::from_raw_os_error;
+        let within = io::Error::new(io::ErrorKind::ConnectionReset, io::Error::other(of(24)));
+        for error in [of(24), of(23), of(12), within, io::ErrorKind::OutOfMemory.into()] {
+            assert!(lacks_resources(&error), "{error:?}");
+        }
+        for error in [
+            of(103),
+            io::Error::other("bad certificate"),
+            io::ErrorKind::ConnectionAborted.into(),
+        ] {
+            assert!(!lacks_resources(&error), "{error:?}");
+        }
     }
 }

@@ -10,7 +10,7 @@ use std::{
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::*;
-use crate::{ConnectionState, Executed};
+use crate::{ConnectionState, Executed, driver::ByteStream};
 
 /// A process that can be stopped, as by SIGSTOP: its kernel takes what is sent, and it reads nothing.
 #[derive(Clone, Default)]
@@ -52,6 +52,12 @@ impl Process {
 }
 
 struct Stoppable(Stream, Process);
+
+impl ByteStream for Stoppable {
+    fn is_buffering(&self) -> bool {
+        false
+    }
+}
 
 impl AsyncRead for Stoppable {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {

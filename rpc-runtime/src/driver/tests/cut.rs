@@ -85,6 +85,7 @@ fn plan() -> Plan {
         place: Place::Nowhere,
         fault: Fault::End,
         pace: Pace::Plain,
+        keeps: false,
     }
 }
 
@@ -149,6 +150,36 @@ async fn a_session_cut_at_any_byte_of_its_server_says_truly_what_ran() {
         ..plan()
     };
     cut_at_every_byte(plan, Faults::All).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_over_a_buffering_stream_cut_at_any_byte_says_truly_what_ran() {
+    for side in [Side::Connector, Side::Acceptor] {
+        let plan = Plan {
+            side,
+            keeps: true,
+            ..plan()
+        };
+        cut_at_every_byte(plan, Faults::All).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn streams_over_a_buffering_stream_cut_at_any_byte_are_never_a_short_success() {
+    let plan = Plan {
+        keeps: true,
+        ..streaming_plan()
+    };
+    cut_at_every_byte(plan, Faults::InTurn).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn long_messages_over_a_buffering_stream_cut_anywhere_say_truly_what_ran() {
+    let plan = Plan {
+        keeps: true,
+        ..long(plan())
+    };
+    cut_long_messages(plan, false).await;
 }
 
 #[tokio::test(start_paused = true)]

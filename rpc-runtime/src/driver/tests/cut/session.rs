@@ -19,6 +19,8 @@ pub(super) struct Plan {
     pub(super) place: Place,
     pub(super) fault: Fault,
     pub(super) pace: Pace,
+    /// Whether both ends keep what they take until they are flushed.
+    pub(super) keeps: bool,
 }
 
 /// Which requests are made.
@@ -66,12 +68,18 @@ pub(super) async fn session(plan: &Plan, host: &Arc<Host>) -> Logs {
         }
     };
     let (one, other) = duplex(64 * 1024);
-    let (one, client_log) = Cut::new(one, place(Side::Connector), plan.fault, plan.pace.clone());
+    let (one, client_log) = Cut::new(
+        one,
+        place(Side::Connector),
+        plan.fault,
+        plan.pace.clone(),
+        plan.keeps,
+    );
     let pace = match &plan.pace {
         Pace::Zones([written, read]) => Pace::Zones([Arc::clone(read), Arc::clone(written)]),
         pace => pace.clone(),
     };
-    let (other, server_log) = Cut::new(other, place(Side::Acceptor), plan.fault, pace);
+    let (other, server_log) = Cut::new(other, place(Side::Acceptor), plan.fault, pace, plan.keeps);
     // Little at once, so that long messages are in the middle of their fragments for long.
     let drive = |stream, link: &Arc<Link>| {
         Drive::new(Baton::of(Driver::new(

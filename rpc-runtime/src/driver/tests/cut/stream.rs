@@ -58,6 +58,7 @@ pub(super) struct Log {
     /// What its writes have taken; all that it was offered, if a write failed.
     pub(super) counted: Vec<u8>,
     pub(super) read: Vec<u8>,
+    /// How many bytes went on to the peer: if the end keeps what it takes, fewer than it has taken.
     written: usize,
 }
 
@@ -65,6 +66,11 @@ impl Log {
     /// How many bytes were written, and read.
     pub(super) fn lens(&self) -> (usize, usize) {
         (self.written, self.read.len())
+    }
+
+    /// What went on to the peer.
+    pub(super) fn passed(&self) -> &[u8] {
+        &self.counted[..self.written]
     }
 }
 
@@ -76,6 +82,10 @@ pub(super) struct Cut {
     pace: Pace,
     /// Whether a write has failed.
     failed: bool,
+    /// What it has taken and keeps until it is flushed, if it is one that does.
+    kept: Option<Vec<u8>>,
+    /// Whether the next flush has to be asked for twice.
+    hesitates: bool,
     log: Arc<Mutex<Log>>,
 }
 
@@ -85,6 +95,7 @@ impl Cut {
         place: Place,
         fault: Fault,
         pace: Pace,
+        keeps: bool,
     ) -> (Self, Arc<Mutex<Log>>) {
         let log = Arc::default();
         let cut = Self {
@@ -93,6 +104,8 @@ impl Cut {
             fault,
             pace,
             failed: false,
+            kept: keeps.then(Vec::new),
+            hesitates: true,
             log: Arc::clone(&log),
         };
         (cut, log)
@@ -128,7 +141,7 @@ impl Cut {
     }
 
     fn fail_write(&mut self, offered: &[u8]) -> Poll<io::Result<usize>> {
-        if self.fault != Fault::Stall && !self.failed {
+        if self.fault != Fault::Stall && !self.failed && self.kept.is_none() {
             self.failed = true;
             self.log.lock().unwrap().counted.extend_from_slice(offered);
         }
@@ -178,8 +191,9 @@ impl AsyncRead for Cut {
     }
 }
 
-impl AsyncWrite for Cut {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+impl Cut {
+    /// Writes to the peer.
+    fn poll_pass(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let [left, _] = self.left();
         if self.is_cut() || left == 0 && self.fault != Fault::Leak || self.inner.is_none() {
             return self.fail_write(buf);
@@ -197,9 +211,48 @@ impl AsyncWrite for Cut {
             return self.fail_write(buf);
         };
         let mut log = self.log.lock().unwrap();
-        log.counted.extend_from_slice(&buf[..written]);
+        if self.kept.is_none() {
+            log.counted.extend_from_slice(&buf[..written]);
+        }
         log.written += written;
         Poll::Ready(Ok(written))
+    }
+
+    /// Passes on what it keeps.
+    fn poll_pass_kept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let Some(kept) = self.kept.as_mut().filter(|kept| !kept.is_empty()) {
+            let all = std::mem::take(kept);
+            let passed = self.poll_pass(cx, &all);
+            let gone = match passed {
+                Poll::Ready(Ok(n)) => n,
+                _ => 0,
+            };
+            self.kept = Some(all[gone..].to_vec());
+            ready!(passed)?;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl ByteStream for Cut {
+    fn is_buffering(&self) -> bool {
+        self.kept.is_some()
+    }
+}
+
+impl AsyncWrite for Cut {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let Some(kept) = &mut self.kept else {
+            return self.poll_pass(cx, buf);
+        };
+        let taken = &buf[..buf.len().min(KEPT_MAX - kept.len())];
+        if taken.is_empty() {
+            // It makes room only when it is flushed.
+            return Poll::Pending;
+        }
+        kept.extend_from_slice(taken);
+        self.log.lock().unwrap().counted.extend_from_slice(taken);
+        Poll::Ready(Ok(taken.len()))
     }
 
     fn poll_write_vectored(
@@ -215,17 +268,32 @@ impl AsyncWrite for Cut {
         matches!(self.pace, Pace::Plain)
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.kept.is_none() {
+            return Poll::Ready(Ok(()));
+        }
+        self.hesitates = !self.hesitates;
+        if !self.hesitates {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        self.poll_pass_kept(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.fault == Fault::Stall && self.is_cut() {
             return Poll::Pending;
         }
+        assert!(
+            self.kept.as_ref().is_none_or(Vec::is_empty),
+            "a half-close comes before a flush"
+        );
         match &mut self.inner {
             Some(inner) => Pin::new(inner).poll_shutdown(cx),
             None => Poll::Ready(Ok(())),
         }
     }
 }
+
+/// How much one keeps.
+const KEPT_MAX: usize = 8000;
