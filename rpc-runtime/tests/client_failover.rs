@@ -238,15 +238,13 @@ async fn the_second_place_of_a_name_answers_when_the_first_is_mute_or_a_black_ho
             return;
         };
         let hole = hole.local_addr().unwrap().as_socket().unwrap();
-        let mut fillers = Vec::new();
+        let fill = || std::net::TcpStream::connect_timeout(&hole, Duration::from_millis(300)).ok();
         // Until nobody gets in any more.
-        while backlog == 0 {
-            let wait = Duration::from_millis(300);
-            match std::net::TcpStream::connect_timeout(&hole, wait) {
-                Ok(filler) => fillers.push(filler),
-                Err(_) => break,
-            }
-        }
+        let _fillers: Vec<_> = if backlog == 0 {
+            std::iter::from_fn(fill).collect()
+        } else {
+            Vec::new()
+        };
         let client = Client::builder(&address)
             .timeout(Duration::from_secs(8))
             .connect_lazy();
