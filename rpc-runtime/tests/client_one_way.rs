@@ -185,7 +185,7 @@ async fn covered_sends_are_not_told_when_their_connection_is_lost() {
 }
 
 #[tokio::test(start_paused = true, crate = "gate")]
-async fn after_a_graceful_end_a_barrier_returns_the_last_account_at_once() {
+async fn after_a_graceful_end_barrier_and_settled_return_the_last_account_at_once() {
     let desk = Desk::default();
     let server = desk.serve("mem:client-one-way-ended").await;
     let client = server.client().await;
@@ -197,6 +197,7 @@ async fn after_a_graceful_end_a_barrier_returns_the_last_account_at_once() {
     let account = within(client.barrier()).await.unwrap();
     assert_eq!((account.received(), account.handled()), (100, 100), "{account}");
     within(client.flush()).await.unwrap();
+    assert_eq!(within(client.settled()).await.unwrap(), account);
 }
 
 #[tokio::test(crate = "gate")]

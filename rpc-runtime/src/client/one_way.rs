@@ -87,7 +87,8 @@ async fn settle(client: &Client, deadline: Deadline) -> Result<Account, Error> {
             }
             channel.tell_lost()?;
             channel.tell_unsettled()?;
-            if let Some(progress) = channel.last_account() {
+            let last = channel.last_account();
+            if let Some(progress) = last.filter(|progress| progress.pending() == 0) {
                 return Ok(Account::new(progress));
             }
         }
