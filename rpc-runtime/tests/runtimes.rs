@@ -405,8 +405,6 @@ fn a_runtime_without_io_is_told_what_to_enable() {
         for address in ["tcp://127.0.0.1:0", &desk::unix("bound-without-io")] {
             errors.push(within(server(address).bind()).await.unwrap_err());
         }
-        // Signals are IO.
-        errors.push(within(server("mem:runtimes-signals").serve()).await.unwrap_err());
         for error in errors {
             assert_eq!(error.code(), Code::FailedPrecondition, "{error}");
             assert!(error.message().contains("enable_io()"), "{error}");
@@ -416,7 +414,7 @@ fn a_runtime_without_io_is_told_what_to_enable() {
         std::fs::remove_file(&unix["unix:".len()..]).unwrap();
 
         // What needs none goes on.
-        let bound = server("mem:runtimes-memory").signals(false).bind().await.unwrap();
+        let bound = server("mem:runtimes-memory").bind().await.unwrap();
         tokio::spawn(bound.serve());
         let client = within(Client::connect("mem:runtimes-memory")).await.unwrap();
         assert_eq!(echo(&client, "memory").await.unwrap(), "memory");
@@ -469,7 +467,9 @@ fn a_connector_that_panics_is_told_as_that() {
                 "cannot connect: the connector panicked: no route to the moon"
             );
             let lazy: Client = builder.connect_lazy();
-            let error = late(within(lazy.call().timeout(BOUND).send_recv::<_, ()>(&HANG, ())).await);
+            let call = lazy.call().timeout(BOUND).send_recv::<_, ()>(&HANG, ());
+            let error = within(call).await.unwrap_err();
+            assert_eq!(error.code(), Code::Unavailable, "{error}");
             assert!(
                 error
                     .message()
@@ -490,6 +490,7 @@ fn a_connector_that_panics_is_asked_again_until_the_deadline() {
     };
     let client: Client = Client::builder("moon").connector(connector).connect_lazy();
     let call = client.call().timeout(LONG / 2).send_recv::<_, ()>(&HANG, ());
-    late(paused().block_on(within(call)));
+    let error = paused().block_on(within(call)).unwrap_err();
+    assert_eq!(error.code(), Code::Unavailable, "{error}");
     assert!(asked.load(Ordering::SeqCst) > 1);
 }

@@ -274,7 +274,9 @@ async fn metadata_keys_of_the_runtime_are_refused_before_anything_is_sent() {
             (Code::InvalidArgument, Executed::No)
         );
         assert!(
-            error.message().contains(&format!("{key:?} is reserved")),
+            error
+                .message()
+                .contains(&format!("{:?} is reserved", key.to_lowercase())),
             "{error}"
         );
         let call = client.call().metadata(key, "x");
