@@ -133,10 +133,14 @@ impl Incoming {
                 .inherited()
                 .scope(move || handler(context, arguments))
                 .await;
-            match result {
-                Ok(reply) => self.reply(&reply).await,
-                Err(status) => self.fail(&status).await,
-            }
+            let status = match result {
+                Ok(reply) => match self.refusal(&reply) {
+                    None => return self.reply(&reply).await,
+                    Some(status) => status,
+                },
+                Err(status) => status,
+            };
+            self.fail(&status).await;
         })
     }
 
@@ -193,15 +197,20 @@ impl Incoming {
         self.served.with_recent(|conn, now| conn.started(self.id, now))
     }
 
-    async fn reply<M: Message + 'static>(&mut self, reply: &M) {
+    /// Why `reply` cannot be sent, if it cannot.
+    #[inline]
+    fn refusal<M: 'static>(&self, reply: &M) -> Option<Status> {
+        let nesting = self.procedure.reply_nesting().filter(|_| !self.one_way);
+        let text = nesting::check(nesting, reply).err()?;
+        Some(unencodable("reply", self.procedure, &text))
+    }
+
+    async fn reply<M: Message>(&mut self, reply: &M) {
         if self.one_way {
             // Nobody reads its reply, nor how long it took.
             self.served.with_recent(|conn, now| conn.handled(self.id, now));
             self.open = false;
             return;
-        }
-        if let Err(text) = nesting::check(self.procedure.reply_nesting(), reply) {
-            return self.fail(&unencodable("reply", self.procedure, &text)).await;
         }
         let reply = Outgoing::new(reply, self.served.compression());
         poll_fn(|cx| {
