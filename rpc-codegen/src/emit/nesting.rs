@@ -159,21 +159,31 @@ impl<'a> Nesting<'a> {
             .filter(|field| oneof_of(field.field_descriptor_proto()) == Some(index))
             .filter_map(|field| Some((message_of(&field)?, field)))
             .collect();
-        if fields.is_empty() {
-            return None;
-        }
         let arms = fields.iter().map(|(message, field)| {
             let variant = ident(&camel(field.name()));
             let shown = field.full_name();
             if self.is_leaf(message) {
-                quote!(::core::option::Option::Some(#ty::#variant(_)) => at.one(#shown, true)?,)
+                (
+                    quote!(::core::option::Option::Some(#ty::#variant(_))),
+                    quote!(at.one(#shown, true)),
+                )
             } else {
-                let step = self.step(message, shown, &quote!([value]));
-                quote!(::core::option::Option::Some(#ty::#variant(value)) => #step?,)
+                (
+                    quote!(::core::option::Option::Some(#ty::#variant(value))),
+                    self.step(message, shown, &quote!([value])),
+                )
             }
         });
+        let arms: Vec<_> = arms.collect();
         let name = ident(&snake(name));
-        Some(quote!(match &self.#name { #(#arms)* _ => {} }))
+        match &arms[..] {
+            [] => None,
+            [(pattern, step)] => Some(quote!(if let #pattern = &self.#name { #step?; })),
+            arms => {
+                let (patterns, steps) = (arms.iter().map(|arm| &arm.0), arms.iter().map(|arm| &arm.1));
+                Some(quote!(match &self.#name { #(#patterns => #steps?,)* _ => {} }))
+            }
+        }
     }
 
     /// How `messages` of a type that is no leaf are walked through.

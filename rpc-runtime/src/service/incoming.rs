@@ -135,12 +135,15 @@ impl Incoming {
             let serving = context.serving();
             let inherited = context.inherited();
             let running = inherited.scope(move || handler(context, arguments));
-            let result = panicked::catch(serving.scope(running)).await;
-            match result {
-                Ok(Ok(reply)) => self.reply(&reply).await,
-                Ok(Err(status)) => self.fail(&status).await,
-                Err(panic) => self.panicked(&*panic),
-            }
+            let status = match panicked::catch(serving.scope(running)).await {
+                Ok(Ok(reply)) => match self.refusal(&reply) {
+                    None => return self.reply(&reply).await,
+                    Some(status) => status,
+                },
+                Ok(Err(status)) => status,
+                Err(panic) => return self.panicked(&*panic),
+            };
+            self.fail(&status).await;
         })
     }
 
@@ -198,15 +201,20 @@ impl Incoming {
         self.served.with_recent(|conn, now| conn.started(self.id, now))
     }
 
-    async fn reply<M: Message + 'static>(&mut self, reply: &M) {
+    /// Why `reply` cannot be sent, if it cannot.
+    #[inline]
+    fn refusal<M: 'static>(&self, reply: &M) -> Option<Status> {
+        let nesting = self.procedure.reply_nesting().filter(|_| !self.one_way);
+        let text = nesting::check(nesting, reply).err()?;
+        Some(unencodable("reply", self.procedure, &text))
+    }
+
+    async fn reply<M: Message>(&mut self, reply: &M) {
         if self.one_way {
             // Nobody reads its reply, nor how long it took.
             self.served.with_recent(|conn, now| conn.handled(self.id, now));
             self.open = false;
             return;
-        }
-        if let Err(text) = nesting::check(self.procedure.reply_nesting(), reply) {
-            return self.fail(&unencodable("reply", self.procedure, &text)).await;
         }
         let reply = Outgoing::new(reply, self.served.compression());
         poll_fn(|cx| {

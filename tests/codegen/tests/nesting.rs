@@ -45,8 +45,11 @@ fn named<T>(value: T) -> HashMap<String, T> {
     HashMap::from([(String::from("a"), value)])
 }
 
-/// All ways in which a tree can lie in another one, with the levels that they take.
-fn ways() -> Vec<(&'static str, fn(Tree) -> Tree)> {
+/// Puts a tree into another one.
+type Wrap = fn(Tree) -> Tree;
+
+/// All ways in which a tree can lie in another one.
+fn ways() -> Vec<(&'static str, Wrap)> {
     macro_rules! ways {
         ($($name:literal $field:ident $value:expr),* $(,)?) => {
             vec![$(($name, |tree| Tree { $field: $value(tree), ..Tree::default() })),*]
