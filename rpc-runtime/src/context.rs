@@ -7,7 +7,7 @@ use std::{
     pin::pin,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU32, Ordering::Relaxed},
     },
     task::{Context as TaskContext, Poll, Waker},
     time::{Duration, Instant as StdInstant},
@@ -222,6 +222,7 @@ impl Context {
     }
 
     /// What calls made by the handler's own future inherit.
+    #[inline]
     pub(crate) fn inherited(&self) -> Inherited {
         Inherited {
             handler: HandlerId::next(),
@@ -332,13 +333,13 @@ pub(crate) fn process_time() -> Duration {
 /// The id of one server in one process, as it announces it to its peers.
 pub(crate) type InstanceId = [u8; 16];
 
-/// Which handler's own future makes a call: one among all of this process.
+/// Which handler's own future makes a call: one among the last four billion of this process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct HandlerId(u64);
+pub(crate) struct HandlerId(u32);
 
 impl HandlerId {
     /// For calls that inherit nothing, wherever they are polled.
-    pub(crate) const DETACHED: Self = Self(u64::MAX);
+    pub(crate) const DETACHED: Self = Self(1);
 
     /// The handler whose own future is being polled here; the default outside of any.
     #[inline]
@@ -346,16 +347,18 @@ impl HandlerId {
         INHERITED.get().handler
     }
 
-    /// One that no other handler has: each thread takes a block of them at a time.
+    /// One that no other handler has. Each thread takes a block of them at a time, and leaves its first two to
+    /// [`HandlerId::DETACHED`] and the default.
+    #[inline]
     fn next() -> Self {
-        const BLOCK: u64 = 1 << 20;
-        static BLOCKS: AtomicU64 = AtomicU64::new(0);
+        const BLOCK: u32 = 1 << 16;
+        static BLOCKS: AtomicU32 = AtomicU32::new(0);
         thread_local! {
-            static LAST: Cell<u64> = const { Cell::new(0) };
+            static LAST: Cell<u32> = const { Cell::new(0) };
         }
-        let mut last = LAST.get() + 1;
+        let mut last = LAST.get().wrapping_add(1);
         if last % BLOCK <= 1 {
-            // The first of this thread, or behind the last of its block; 0 is no handler's.
+            // The first of this thread, or behind the last of its block.
             last = BLOCKS.fetch_add(BLOCK, Relaxed) + 2;
         }
         LAST.set(last);
@@ -476,11 +479,11 @@ mod tests {
 
     #[test]
     fn no_two_handlers_have_one_id() {
-        let ids = || (0..1_100_000).map(|_| HandlerId::next().0).collect::<Vec<_>>();
+        let ids = || (0..200_000).map(|_| HandlerId::next().0).collect::<Vec<_>>();
         let other = std::thread::spawn(ids);
         let mut all = ids();
         all.extend(other.join().unwrap());
-        assert!(!all.contains(&0));
+        assert!(!all.contains(&HandlerId::default().0) && !all.contains(&HandlerId::DETACHED.0));
         let count = all.len();
         all.sort_unstable();
         all.dedup();

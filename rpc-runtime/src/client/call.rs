@@ -230,7 +230,8 @@ impl<'a> Call<'a> {
     ) -> impl Future<Output = Result<Rep, Error>> {
         let timeout = self.own_timeout(self.client.timeout());
         let channel = self.client.next_channel();
-        let exchange = self.exchange_on(channel, procedure, Lane::User, Deadline::unbegun(timeout));
+        let deadline = Deadline::unbegun(timeout, self.made_in);
+        let exchange = self.exchange_on(channel, procedure, Lane::User, deadline);
         Unary::new(exchange, request)
     }
 
@@ -504,7 +505,6 @@ impl Call<'_> {
             },
             priority: self.priority.unwrap_or_else(|| procedure.priority()),
             depth: self.depth,
-            made_in: self.made_in,
             fails_fast: self.fails_fast.unwrap_or_else(|| self.client.fails_fast()),
         }
     }

@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use tokio::time::Instant;
 
-use crate::{conn::Time, driver::Link};
+use crate::{conn::Time, context::HandlerId, driver::Link};
 
 /// When a call is over at the latest, whatever has become of it.
 #[derive(Clone, Copy, Debug)]
@@ -14,26 +14,35 @@ pub(super) struct Deadline {
     /// How long it may take from then on; none if it may take for ever.
     given: Option<Duration>,
     inherited: bool,
+    /// The handler of which it inherits, if that begins the call. Here it takes no room, for calls are moved about much.
+    made_in: HandlerId,
 }
 
 impl Deadline {
     /// The earlier of a call's own `timeout`, counted from `now`, and an instant that it inherits.
     #[inline]
     pub(super) fn new(timeout: Option<Duration>, inherited: Option<Instant>, now: Instant) -> Self {
-        let mut deadline = Self::unbegun(timeout);
+        let mut deadline = Self::unbegun(timeout, HandlerId::DETACHED);
         deadline.begin(inherited, now);
         deadline
     }
 
-    /// That of a call which has not begun, with a `timeout` of its own.
+    /// That of a call which has not begun, with a `timeout` of its own, and was made in a handler.
     #[inline]
-    pub(super) fn unbegun(timeout: Option<Duration>) -> Self {
+    pub(super) fn unbegun(timeout: Option<Duration>, made_in: HandlerId) -> Self {
         Self {
             begun: None,
             // A timeout that no clock reaches is none.
             given: timeout.filter(|timeout| *timeout < FAR),
             inherited: false,
+            made_in,
         }
+    }
+
+    /// The handler in which the call was made, if it has not begun.
+    #[inline]
+    pub(super) fn made_in(&self) -> HandlerId {
+        self.made_in
     }
 
     /// The call begins, and inherits an instant.

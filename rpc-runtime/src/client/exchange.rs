@@ -26,7 +26,7 @@ use crate::{
     Code, Compression, Error, Executed, Metadata, Phase, Priority, Procedure,
     compression::{self, Outgoing},
     conn::{CallId, Cause, Connection, Failure, Reply, Request, Shape, Ticket, Time},
-    context::{HandlerId, InstanceId, inherited_deadline},
+    context::{InstanceId, inherited_deadline},
     frame::Encoded,
     growth::Budget,
     nesting,
@@ -57,8 +57,6 @@ pub(super) struct Options {
     pub(super) priority: Priority,
     /// How many calls it is inside of.
     pub(super) depth: u8,
-    /// The handler whose deadline it inherits, if that polls it first.
-    pub(super) made_in: HandlerId,
     /// Whether it fails rather than wait until a server that is away is back.
     pub(super) fails_fast: bool,
 }
@@ -165,7 +163,7 @@ impl<'a> Exchange<'a> {
     pub(super) fn begin(&mut self) -> Result<(), Error> {
         let more = self.more.as_deref();
         let within = more.and_then(|more| more.within);
-        let inherited = inherited_deadline(self.options.made_in);
+        let inherited = inherited_deadline(self.deadline.made_in());
         self.deadline.begin(earlier(within, inherited), Instant::now());
         match refusal(&self.deadline, self.options.depth, more) {
             None => Ok(()),
