@@ -651,16 +651,17 @@ impl Connection {
     /// did not take it all at once, that one is full and the rest still lies here, from where a peer that writes before
     /// it has read all destroys it once this side is closed. So it is waited for as long as the drain allows.
     fn linger_if_written(&mut self, now: Time) {
+        let is_next = matches!(&self.life, Life::Closing(closing) if !closing.lingering);
+        if !is_next || self.taken < self.out.end() {
+            return;
+        }
         let soon = self.soon(now);
         let patient = self.drain_until().filter(|_| self.blocked);
         let until = match self.hard_limit() {
             Some(limit) => limit.min(soon),
             None => patient.map_or(soon, |until| until.max(soon)),
         };
-        let Life::Closing(closing) = &mut self.life else {
-            return;
-        };
-        if !closing.lingering && self.taken == self.out.end() {
+        if let Life::Closing(closing) = &mut self.life {
             closing.lingering = true;
             closing.until = until;
         }
