@@ -16,6 +16,7 @@ use crate::{
     Code, Context, Metadata, Result, Status,
     compression::Outgoing,
     conn::{Arrived, CallId, End, MEMORY_SHORT, Time, Unstarted},
+    context::Serving,
     frame::{DropReason, Encoded, Payload as _},
     growth::Budget,
     server::Served,
@@ -167,10 +168,10 @@ impl Incoming {
             let metadata = mem::take(&mut self.metadata);
             let context = self.context(metadata);
             // When this line is done, the handler's future is gone, and only then may its slot be free.
-            let serving = context.serving();
+            let serving = Serving::new(&self.served, self.id, self.procedure);
             let inherited = context.inherited();
             let result = serving
-                .scope(inherited.scope(move || handler(context, arguments)))
+                .scope(inherited, move || handler(context, arguments))
                 .await;
             match result {
                 Ok(reply) => self.reply(&reply).await,
