@@ -4,6 +4,7 @@ use std::{
     cell::Cell,
     fmt,
     future::{Future, poll_fn},
+    mem::ManuallyDrop,
     pin::pin,
     sync::{
         Arc, OnceLock,
@@ -17,7 +18,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use crate::{
-    Client, Code, Metadata, Peer, Result, Status,
+    Client, Code, Metadata, Peer, Procedure, Result, Status,
     conn::{CallId, Unwanted},
     frame::control::Progress,
     server::Served,
@@ -41,6 +42,7 @@ pub struct Context {
 }
 
 impl Context {
+    #[inline]
     pub(crate) fn new(
         served: Arc<Served>,
         id: CallId,
@@ -212,15 +214,6 @@ impl Context {
         &self.served
     }
 
-    /// The call, for what its handler's own future asks for.
-    pub(crate) fn serving(&self) -> Serving {
-        Serving {
-            served: Arc::clone(&self.served),
-            id: self.id,
-            procedure: self.procedure,
-        }
-    }
-
     /// What calls made by the handler's own future inherit.
     #[inline]
     pub(crate) fn inherited(&self) -> Inherited {
@@ -250,25 +243,39 @@ impl fmt::Debug for Context {
 pub(crate) struct Serving {
     served: Arc<Served>,
     id: CallId,
-    procedure: &'static str,
+    procedure: &'static Procedure,
 }
 
 impl Serving {
+    pub(crate) fn new(served: &Arc<Served>, id: CallId, procedure: &'static Procedure) -> Self {
+        Self {
+            served: Arc::clone(served),
+            id,
+            procedure,
+        }
+    }
+
     /// The call whose handler is polled here; none elsewhere, a task that a handler spawned among that.
     pub(crate) fn current() -> Option<Self> {
         SERVING.with(|place| {
             let serving = place.take();
-            place.set(serving.clone());
-            serving
+            let copy = serving.as_deref().cloned();
+            place.set(serving);
+            copy
         })
     }
 
-    /// Runs the future of a handler to its end.
-    pub(crate) async fn scope<F: Future>(self, handler: F) -> F::Output {
-        let mut serving = Some(self);
-        let mut handler = pin!(handler);
+    /// As [`Inherited::scope`], of the future of the call's handler. One future and not two around each other: each would be
+    /// moved.
+    pub(crate) async fn scope<F: Future>(self, inherited: Inherited, make: impl FnOnce() -> F) -> F::Output {
+        let mut owner = Owner(Some(ManuallyDrop::new(self)));
+        let mut handler = pin!({
+            let _entered = inherited.enter();
+            make()
+        });
         poll_fn(|cx| {
-            let _polled = Polled::new(&mut serving);
+            let _polled = Polled::new(&mut owner.0);
+            let _entered = inherited.enter();
             handler.as_mut().poll(cx)
         })
         .await
@@ -276,7 +283,7 @@ impl Serving {
 
     /// The procedure that was called.
     pub(crate) fn procedure(&self) -> &'static str {
-        self.procedure
+        self.procedure.path()
     }
 
     /// The id of the call on its connection.
@@ -297,30 +304,47 @@ impl Serving {
             Poll::Ready(Unwanted::Deadline) => Some(Code::DeadlineExceeded),
             Poll::Ready(Unwanted::Drained) | Poll::Pending => {
                 // Its connection may not have looked yet.
-                let has_passed =
-                    inherited_deadline(HandlerId::here()).is_some_and(|deadline| deadline <= Instant::now());
+                let has_passed = INHERITED
+                    .get()
+                    .deadline
+                    .is_some_and(|deadline| deadline <= Instant::now());
                 has_passed.then_some(Code::DeadlineExceeded)
             }
         }
     }
 }
 
-/// Puts a call where [`Serving::current`] finds it, and takes it back when it is dropped, in a panic too.
+/// A call that is dropped by its handler's future: a place of a thread would have to be looked after at the thread's end,
+/// which costs a look at each use.
+type Held = Option<ManuallyDrop<Serving>>;
+
+/// Puts a call where [`Serving::current`] finds it, and gives it back when it is dropped, in a panic too.
 struct Polled<'a> {
-    serving: &'a mut Option<Serving>,
-    outer: Option<Serving>,
+    owner: &'a mut Held,
+    outer: Held,
 }
 
 impl<'a> Polled<'a> {
-    fn new(serving: &'a mut Option<Serving>) -> Self {
-        let outer = SERVING.replace(serving.take());
-        Self { serving, outer }
+    #[inline]
+    fn new(owner: &'a mut Held) -> Self {
+        let outer = SERVING.replace(owner.take());
+        Self { owner, outer }
     }
 }
 
 impl Drop for Polled<'_> {
+    #[inline]
     fn drop(&mut self) {
-        *self.serving = SERVING.replace(self.outer.take());
+        *self.owner = SERVING.replace(self.outer.take());
+    }
+}
+
+/// The owner of a [`Held`], which drops what it holds.
+struct Owner(Held);
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        drop(self.0.take().map(ManuallyDrop::into_inner));
     }
 }
 
@@ -397,6 +421,7 @@ pub(crate) struct Inherited {
 
 impl Inherited {
     /// Makes a future and runs it to its end, so that what it calls inherits this.
+    #[cfg(test)]
     pub(crate) async fn scope<F: Future>(self, make: impl FnOnce() -> F) -> F::Output {
         let mut future = pin!({
             let _entered = self.enter();
@@ -415,7 +440,7 @@ impl Inherited {
 }
 
 thread_local! {
-    static SERVING: Cell<Option<Serving>> = const { Cell::new(None) };
+    static SERVING: Cell<Held> = const { Cell::new(None) };
     // Set around each poll, so it costs a copy where tokio's task-local costs 20 ns.
     static INHERITED: Cell<Inherited> =
         const { Cell::new(Inherited { handler: HandlerId(0), deadline: None, instance: None, depth: 0 }) };

@@ -348,14 +348,14 @@ impl Requests {
 
     /// Whether `wake_takers` has anybody to wake.
     pub(super) fn has_released(&self) -> bool {
-        self.released || self.settling.is_any_ready()
+        self.released
     }
 
     /// Wakes those who take requests if some were released that stood behind an unfinished one, and whoever waited for the end
     /// of one-way requests that have ended.
     pub(super) fn wake_takers(&mut self, woken: &mut Woken) {
-        self.settling.wake(woken);
         if std::mem::take(&mut self.released) {
+            self.settling.wake(woken);
             self.takers.wake(woken);
         }
     }
@@ -443,7 +443,7 @@ impl Requests {
         } = leaving;
         self.kept.remove(kept);
         if !self.settling.is_empty() {
-            self.settling.left(id, one_way);
+            self.released |= self.settling.left(id, one_way);
         }
         match (one_way, control) {
             (true, _) => self.release_send(len),

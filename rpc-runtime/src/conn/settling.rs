@@ -8,8 +8,6 @@ use super::wakers::{Woken, set_waker};
 #[derive(Debug, Default)]
 pub(super) struct Settling {
     waiting: Vec<Waiting>,
-    /// Whether any of them is ready, and was not woken for it.
-    is_any_ready: bool,
 }
 
 #[derive(Debug)]
@@ -42,30 +40,26 @@ impl Settling {
         Poll::Pending
     }
 
-    /// A request has left: whoever waits for its end has one less to wait for, and a call that has left waits no more.
+    /// A request has left: whoever waits for its end has one less to wait for, and a call that has left waits no more. True if
+    /// any of them is ready now, and is to be woken.
     #[cold]
-    pub(super) fn left(&mut self, id: u64, one_way: bool) {
+    pub(super) fn left(&mut self, id: u64, one_way: bool) -> bool {
         self.waiting.retain(|waiting| waiting.id != id);
         if !one_way {
-            return;
+            return false;
         }
+        let mut is_any_ready = false;
         for waiting in self.waiting.iter_mut().filter(|waiting| waiting.id > id) {
             waiting.left = waiting.left.saturating_sub(1);
-            self.is_any_ready |= waiting.left == 0;
+            is_any_ready |= waiting.left == 0;
         }
+        is_any_ready
     }
 
     /// Wakes those that are ready.
     pub(super) fn wake(&mut self, woken: &mut Woken) {
-        if std::mem::take(&mut self.is_any_ready) {
-            let ready = self.waiting.iter_mut().filter(|waiting| waiting.left == 0);
-            ready.for_each(|waiting| woken.push(waiting.waker.take()));
-        }
-    }
-
-    /// Whether `wake` has anybody to wake.
-    pub(super) fn is_any_ready(&self) -> bool {
-        self.is_any_ready
+        let ready = self.waiting.iter_mut().filter(|waiting| waiting.left == 0);
+        ready.for_each(|waiting| woken.push(waiting.waker.take()));
     }
 
     /// Whether nobody waits.

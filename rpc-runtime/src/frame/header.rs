@@ -72,6 +72,7 @@ impl Header<'_> {
     /// Appends the whole frame with `payload`, of which `len` bytes travel, as its size said.
     ///
     /// An empty message is a frame without a payload.
+    #[inline]
     pub(crate) fn encode<P: Payload>(&self, payload: &P, len: usize, out: &mut Output) {
         let mut frame = Unfinished::new(out);
         let end = self.put(len, frame.out);
@@ -102,9 +103,13 @@ impl Header<'_> {
         }
     }
 
-    /// Whether there are only numbers before the payload.
+    /// Whether there are only numbers before the payload, and those that most frames have.
+    #[inline]
     fn is_plain(&self) -> bool {
-        self.message.is_empty() && self.details.is_empty() && self.metadata.is_none_or(Metadata::is_empty)
+        self.depth == 0
+            && self.message.is_empty()
+            && self.details.is_empty()
+            && self.metadata.is_none_or(Metadata::is_empty)
     }
 
     /// How long a frame is at most that [`Header::is_plain`], apart from its payload.
@@ -129,7 +134,6 @@ impl Header<'_> {
         plain.varint_field(10, self.encoding.into());
         plain.varint_field(11, self.queue_us);
         plain.varint_field(12, self.run_us);
-        plain.varint_field(14, self.depth.into());
         if payload_len > 0 {
             plain.byte(15 << 3 | LEN);
             plain.varint(payload_len as u64);
@@ -185,9 +189,9 @@ struct Plain {
 }
 
 impl Plain {
-    /// The length, five short numbers of at most 6 bytes with their keys, six long ones of 11, the procedure, and the
+    /// The length, four short numbers of at most 6 bytes with their keys, six long ones of 11, the procedure, and the
     /// payload's length.
-    const LEN: usize = PREFIX_LEN + 5 * 6 + 6 * 11 + 9 + 11;
+    const LEN: usize = PREFIX_LEN + 4 * 6 + 6 * 11 + 9 + 11;
 
     #[inline]
     fn new() -> Self {

@@ -17,6 +17,7 @@ use crate::{
     Code, Context, Metadata, Result, Status,
     compression::Outgoing,
     conn::{Arrived, CallId, End, MEMORY_SHORT, Time, Unstarted},
+    context::Serving,
     frame::{DropReason, Encoded, Payload as _},
     growth::Budget,
     nesting,
@@ -132,10 +133,10 @@ impl Incoming {
             let metadata = mem::take(&mut self.metadata);
             let context = self.context(metadata);
             // When this line is done, the handler's future is gone, and only then may its slot be free.
-            let serving = context.serving();
+            let serving = Serving::new(&self.served, self.id, self.procedure);
             let inherited = context.inherited();
-            let running = inherited.scope(move || handler(context, arguments));
-            let status = match panicked::catch(serving.scope(running)).await {
+            let running = serving.scope(inherited, move || handler(context, arguments));
+            let status = match panicked::catch(running).await {
                 Ok(Ok(reply)) => match self.refusal(&reply) {
                     None => return self.reply(&reply).await,
                     Some(status) => status,
