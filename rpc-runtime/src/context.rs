@@ -1,10 +1,12 @@
 //! Context: what a handler knows of its call; and what code running inside a handler inherits from it.
 
 use std::{
+    any::Any,
     cell::Cell,
     fmt,
     future::{Future, poll_fn},
     mem::ManuallyDrop,
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
     sync::{
         Arc, OnceLock,
@@ -265,9 +267,13 @@ impl Serving {
         })
     }
 
-    /// As [`Inherited::scope`], of the future of the call's handler. One future and not two around each other: each would be
-    /// moved.
-    pub(crate) async fn scope<F: Future>(self, inherited: Inherited, make: impl FnOnce() -> F) -> F::Output {
+    /// As [`Inherited::scope`], of the future of the call's handler; an error is what that panicked with. One future and not
+    /// several around each other: each would be moved.
+    pub(crate) async fn scope<F: Future>(
+        self,
+        inherited: Inherited,
+        make: impl FnOnce() -> F,
+    ) -> Result<F::Output, Box<dyn Any + Send>> {
         let mut owner = Owner(Some(ManuallyDrop::new(self)));
         let mut handler = pin!({
             let _entered = inherited.enter();
@@ -276,7 +282,10 @@ impl Serving {
         poll_fn(|cx| {
             let _polled = Polled::new(&mut owner.0);
             let _entered = inherited.enter();
-            handler.as_mut().poll(cx)
+            match catch_unwind(AssertUnwindSafe(|| handler.as_mut().poll(cx))) {
+                Ok(poll) => poll.map(Ok),
+                Err(panic) => Poll::Ready(Err(panic)),
+            }
         })
         .await
     }

@@ -135,8 +135,10 @@ impl Incoming {
             // When this line is done, the handler's future is gone, and only then may its slot be free.
             let serving = Serving::new(&self.served, self.id, self.procedure);
             let inherited = context.inherited();
-            let running = serving.scope(inherited, move || handler(context, arguments));
-            let status = match panicked::catch(running).await {
+            let ended = serving
+                .scope(inherited, move || handler(context, arguments))
+                .await;
+            let status = match ended {
                 Ok(Ok(reply)) => match self.refusal(&reply) {
                     None => return self.reply(&reply).await,
                     Some(status) => status,

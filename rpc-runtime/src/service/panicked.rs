@@ -1,29 +1,11 @@
 //! Panicked: what the caller and the log are told of a handler that panicked.
 
-use std::{
-    any::Any,
-    future::{Future, poll_fn},
-    panic::{AssertUnwindSafe, catch_unwind},
-    pin::pin,
-    task::Poll,
-};
+use std::any::Any;
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::{Procedure, Run};
 use crate::is_simulated;
-
-/// Runs a handler's future; an error is what it panicked with. Either way it is gone when this returns.
-pub(super) async fn catch<F: Future>(handler: F) -> Result<F::Output, Box<dyn Any + Send>> {
-    let mut handler = pin!(handler);
-    poll_fn(
-        |cx| match catch_unwind(AssertUnwindSafe(|| handler.as_mut().poll(cx))) {
-            Ok(poll) => poll.map(Ok),
-            Err(panic) => Poll::Ready(Err(panic)),
-        },
-    )
-    .await
-}
 
 /// What to do about a panic, if it is one of tokio's about a thread that must not block.
 ///
