@@ -503,7 +503,9 @@ impl Connection {
         if self.lines.has_news() || self.room.has_news() {
             self.wake_waiting();
         }
-        self.requests.wake_takers(&mut self.woken);
+        if self.requests.has_released() {
+            self.requests.wake_takers(&mut self.woken);
+        }
         self.woken.move_to(into);
     }
 

@@ -347,17 +347,18 @@ impl Requests {
     }
 
     /// Whether `wake_takers` has anybody to wake.
+    #[inline]
     pub(super) fn has_released(&self) -> bool {
         self.released
     }
 
-    /// Wakes those who take requests if some were released that stood behind an unfinished one, and whoever waited for the end
+    /// Wakes those who take requests, for some were released that stood behind an unfinished one; or whoever waited for the end
     /// of one-way requests that have ended.
+    #[cold]
     pub(super) fn wake_takers(&mut self, woken: &mut Woken) {
-        if std::mem::take(&mut self.released) {
-            self.settling.wake(woken);
-            self.takers.wake(woken);
-        }
+        self.released = false;
+        self.settling.wake(woken);
+        self.takers.wake(woken);
     }
 
     /// Ready when all one-way requests with an id below that of call `id` have left, as they were when it was asked first.
