@@ -62,6 +62,7 @@ impl Nesting {
     /// # Errors
     ///
     /// What is too deep in it, in words.
+    #[inline(never)]
     pub(crate) fn check<M: 'static>(self, message: &M) -> Result<(), String> {
         (self.walk)(message).map_err(|too_deep| format!("{} {too_deep}", self.message))
     }

@@ -223,6 +223,7 @@ impl<'a> Call<'a> {
     /// # Cancel safety
     ///
     /// Dropping the future gives up this call only: the server is told, and a late reply is discarded.
+    #[inline(always)]
     pub fn send_recv<Req: Message + 'static, Rep: Message + Default>(
         self,
         procedure: &'static Procedure,
@@ -539,6 +540,7 @@ fn again<Req: Message + 'static>(
 }
 
 /// Reads a reply: fields of a small one are copied, for a slice would pin the whole read buffer.
+#[inline(always)]
 pub(super) fn decode<Rep: Message + Default>(payload: Encoded, budget: Budget) -> Result<Rep, Error> {
     let result = if payload.encoding() == 0
         && payload.len() < Output::BY_REFERENCE as u64
