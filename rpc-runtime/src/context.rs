@@ -267,8 +267,8 @@ impl Serving {
         })
     }
 
-    /// As [`Inherited::scope`], of the future of the call's handler; an error is what that panicked with. One future and not
-    /// several around each other: each would be moved.
+    /// Makes the future of the call's handler and runs it to its end, so that what it calls inherits `inherited`. An error is
+    /// what it panicked with. One future and not several around each other: each would be moved.
     pub(crate) async fn scope<F: Future>(
         self,
         inherited: Inherited,

@@ -86,9 +86,9 @@ pub(crate) async fn unless_panics<F: Future>(future: F) -> Result<F::Output, Str
     .await
 }
 
-/// The error of a transport that panicked: tokio's sockets and signals do in a runtime without IO.
+/// The error of a transport that panicked: tokio's sockets do in a runtime without IO.
 pub(crate) fn transport_error(panic: &str) -> Error {
-    let text = match panic.contains("enable_io") || panic.contains("signal driver") {
+    let text = match panic.contains("enable_io") {
         true => NO_IO.to_owned(),
         false => format!("the transport panicked: {panic}"),
     };

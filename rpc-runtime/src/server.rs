@@ -32,7 +32,6 @@ pub(crate) use self::{
 };
 use crate::{
     DrainReport, Error, is_simulated,
-    runtime::{transport_error, unless_panics},
     terminate::{Asker, Signals},
     transport::Listener,
 };
@@ -80,12 +79,11 @@ impl Server {
     /// later than 3 s after that, even with stuck peers and handlers, while a worker of the runtime is free.
     ///
     /// A `blocking` handler that never returns keeps a runtime from being dropped, and so a `#[tokio::main]` from returning:
-    /// see [`run`](crate::run).
+    /// see [`run`](crate::run()).
     ///
     /// # Errors
     ///
-    /// INTERNAL if the OS refuses to tell of signals; FAILED_PRECONDITION in a runtime without IO, which signals
-    /// need.
+    /// INTERNAL if the OS refuses to tell of signals.
     ///
     /// # Cancel safety
     ///
@@ -100,10 +98,7 @@ impl Server {
         let server = &alive.0;
         // Before the first connection, so that no signal falls between.
         let obeys = signals && !is_simulated();
-        let listen = async { obeys.then(Signals::listen).transpose() };
-        let signals = unless_panics(listen)
-            .await
-            .map_err(|panic| transport_error(&panic))??;
+        let signals = obeys.then(Signals::listen).transpose()?;
         for (runtime, listener) in listeners {
             let accept = accept::accept(Arc::clone(server), listener, Arc::clone(&gates));
             let accepting = runtime.spawn(accept);
