@@ -130,6 +130,7 @@ pub(crate) async fn connect(address: &Address, spot: Spot) -> io::Result<(Stream
 
 /// Connects to a Unix socket; waits while its backlog is full, which the OS does for TCP alone.
 async fn connect_unix(path: &Path) -> io::Result<UnixStream> {
+    socket_file::check_len(path)?;
     let mut pause = BACKLOG_PAUSE;
     loop {
         match UnixStream::connect(path).await {

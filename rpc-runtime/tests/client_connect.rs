@@ -765,6 +765,30 @@ async fn a_client_that_fails_fast_gets_over_a_restart_and_may_wait_for_single_ca
 }
 
 #[tokio::test(start_paused = true, crate = "gate")]
+async fn a_call_whose_peer_never_said_hello_says_so() {
+    let _silent = silent("mem:client-connect-mute").await;
+    let client = Client::builder("mem:client-connect-mute")
+        .timeout(Duration::from_secs(2))
+        .connect_lazy();
+    let error = echo(&client, "x").await.unwrap_err();
+    assert_eq!(
+        (error.code(), error.executed()),
+        (Code::DeadlineExceeded, Executed::Maybe)
+    );
+    assert!(error.message().contains("the peer has not said HELLO"), "{error}");
+}
+
+#[tokio::test(crate = "gate")]
+async fn a_unix_path_that_is_too_long_is_told_with_the_limit() {
+    let address = format!("unix:/{}", "x".repeat(200));
+    let error = Client::connect(&address).await.unwrap_err();
+    assert!(
+        error.to_string().contains("path of 201 bytes exceeds limit of"),
+        "{error}"
+    );
+}
+
+#[tokio::test(start_paused = true, crate = "gate")]
 async fn the_connect_timeout_bounds_the_handshake_of_a_call_that_went_ahead() {
     let _silent = silent("mem:client-connect-ahead").await;
     let client = Client::builder("mem:client-connect-ahead")

@@ -387,7 +387,13 @@ impl<'a> Exchange<'a> {
         if let (Some(receipt), Cause::Replied(status)) = (self.receipt(), &failure.cause) {
             receipt.fill_refused(status);
         }
-        self.about(failure::of_call(failure, &self.deadline).with_peer(Arc::clone(&on.peer)))
+        let is_mute = matches!(failure.cause, Cause::Deadline) && failure.phase == Phase::Wait;
+        let error = if is_mute && on.link.look(|conn| conn.peer_hello().is_none()) {
+            failure::without_hello(failure, &self.deadline)
+        } else {
+            failure::of_call(failure, &self.deadline)
+        };
+        self.about(error.with_peer(Arc::clone(&on.peer)))
     }
 
     /// Which call an error is about.

@@ -12,6 +12,16 @@ use crate::{
     transport::{Address, Spot, name_of},
 };
 
+/// The error of a call that was late on a connection whose peer has never said anything.
+pub(super) fn without_hello(failure: Failure, deadline: &Deadline) -> Error {
+    let text = late(failure.phase, deadline);
+    let text =
+        format!("{text}: the peer has not said HELLO yet, so it hangs, or is no server of this protocol");
+    Error::local(Code::DeadlineExceeded, text)
+        .with_phase(failure.phase)
+        .with_executed(failure.executed)
+}
+
 /// The error of a call that failed on its connection.
 pub(super) fn of_call(failure: Failure, deadline: &Deadline) -> Error {
     let Failure {

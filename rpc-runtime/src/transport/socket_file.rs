@@ -286,7 +286,8 @@ impl Drop for Reachable {
     }
 }
 
-fn check_len(path: &Path) -> io::Result<()> {
+/// Refuses a path that no socket can have.
+pub(super) fn check_len(path: &Path) -> io::Result<()> {
     let (len, max) = (path.as_os_str().len(), max_len());
     if len > max {
         return Err(io::Error::new(
