@@ -187,7 +187,8 @@ impl<'a> Call<'a> {
     /// Sends `request`, one-way: nothing comes back.
     ///
     /// Resolves when the whole request is in the connection's queue, which is bounded: when the peer does not keep
-    /// up, it waits. [`Client::flush`] and [`Client::barrier`] tell what became of it.
+    /// up, it waits. [`Client::flush`] and [`Client::barrier`] tell what became of it. A program that ends drops what is
+    /// still queued: flush, or [`Client::close`], before that.
     ///
     /// # Errors
     ///
