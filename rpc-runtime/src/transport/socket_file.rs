@@ -269,12 +269,20 @@ impl Reachable {
                 is_link: false,
             });
         }
-        let link = beside(path);
-        fs::hard_link(path, &link)?;
-        Ok(Self {
-            path: link,
-            is_link: true,
-        })
+        for _ in 0..ATTEMPTS {
+            let link = beside(path);
+            match fs::hard_link(path, &link) {
+                // There may be room for one letter only.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                linked => {
+                    return linked.map(|()| Self {
+                        path: link,
+                        is_link: true,
+                    });
+                }
+            }
+        }
+        Err(in_use("there is no name left beside it"))
     }
 }
 
