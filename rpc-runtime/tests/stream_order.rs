@@ -112,11 +112,11 @@ async fn a_stream_sees_what_the_sends_before_it_did() {
 
 #[tokio::test(crate = "gate")]
 async fn handlers_of_streams_are_first_polled_in_the_order_of_submission() {
-    // On a machine that is busy elsewhere, first polls may look slow, and then such calls keep no place (G5): so several
-    // rounds may be needed.
+    // One first poll in sixteen is timed, and four that look slow take a procedure its place (G5): in 50 calls there are three.
+    // On a machine that is busy elsewhere a poll may still last for a millisecond: so several rounds may be needed.
     for _ in 0..ROUNDS {
         let order = order_of_first_polls().await;
-        if order == Vec::from_iter(0..400) {
+        if order == Vec::from_iter(0..200) {
             return;
         }
     }
@@ -128,7 +128,7 @@ const ROUNDS: usize = 50;
 async fn order_of_first_polls() -> Vec<u64> {
     let (ledger, client) = served().await;
     let (mut lists, mut gathers, mut talks) = (Vec::new(), Vec::new(), Vec::new());
-    for number in 0..400 {
+    for number in 0..200 {
         let call = client.call().metadata("number", number.to_string());
         match number % 4 {
             0 => within(send(&client, number)).await.unwrap(),
