@@ -20,5 +20,5 @@ fn control_of_the_runtime_is_up_to_date() {
         .compile()
         .expect("control.proto compiles");
     let text = fs::read_to_string(out.path().join("rpc.control.v1.rs")).expect("its package has a file");
-    compare(&runtime.join("src/builtin/control.rs"), &text);
+    compare(&runtime.join("src/server/builtin/control.rs"), &text);
 }

@@ -48,7 +48,9 @@ use self::{
     route::Place,
 };
 use crate::{
-    Account, DrainReport, Error, Load, Service, builtin::PING, config::CALL_TIMEOUT, server::InProcess,
+    Account, DrainReport, Error, Load, Service,
+    api::limits::CALL_TIMEOUT,
+    server::{InProcess, builtin::PING},
 };
 
 /// A channel to one service: connects, and connects again after a loss, as calls need it.

@@ -7,9 +7,12 @@ pub use prost_types;
 
 pub use crate::{
     client::Call,
-    growth::{Growing, Growth},
-    nesting::{Depth, Nested, Nesting, TooDeep},
-    service::{Handler, Incoming, Procedure, Replies, Service},
+    message::{
+        growth::{Growing, Growth},
+        nesting::{Depth, Nested, Nesting, TooDeep},
+        procedure::Procedure,
+    },
+    session::{Handler, Incoming, Replies, Service},
 };
 
 /// Writes the `Debug` of a generated type that holds user types: its name alone.

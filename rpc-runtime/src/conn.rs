@@ -24,6 +24,7 @@ mod keep_alive;
 mod leftovers;
 mod lines;
 mod load;
+pub(crate) mod memory;
 mod outcome;
 mod pace;
 mod queue;
@@ -74,13 +75,15 @@ use self::{
     wakers::{Waiters, Woken},
 };
 use crate::{
-    codec::{CodecError, Fragment},
-    counters::{Count, Counts},
-    frame::{
-        Frame, Output,
-        control::{DropReason, Reason},
+    api::counters::{Count, Counts},
+    conn::memory::Share,
+    wire::{
+        codec::{CodecError, Fragment},
+        frame::{
+            Frame, Output,
+            control::{DropReason, Reason},
+        },
     },
-    memory::Share,
 };
 
 /// One side of the protocol, without sockets, clocks or tasks.

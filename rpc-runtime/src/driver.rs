@@ -3,6 +3,7 @@
 mod alarm;
 mod baton;
 mod link;
+pub(crate) mod runtime;
 
 use std::{
     future::Future,
@@ -24,9 +25,11 @@ pub(crate) use self::{
     link::{Clock, Link},
 };
 use crate::{
-    codec::FrameCodec,
     conn::{Connection, Time},
-    frame::{Frame, Output},
+    wire::{
+        codec::FrameCodec,
+        frame::{Frame, Output},
+    },
 };
 
 /// A byte stream that a driver can use.

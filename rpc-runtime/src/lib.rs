@@ -41,73 +41,53 @@
 // Generated code says `::rpc_runtime`, in this crate too.
 extern crate self as rpc_runtime;
 
-mod account;
-mod builtin;
-mod changes;
+mod api;
+mod base;
 mod client;
-mod codec;
 #[doc(hidden)]
 pub mod codegen;
-mod compression;
-mod config;
 #[allow(
     dead_code,
     reason = "the halves of client and server that use streams come next"
 )]
 mod conn;
-mod context;
-mod counters;
-mod depth;
 mod driver;
-mod error;
-mod frame;
 #[cfg(any(test, fuzzing))]
 #[allow(unreachable_pub, missing_docs, reason = "only fuzz targets reach it")]
 #[doc(hidden)]
 pub mod fuzz;
-mod growth;
-mod load;
-mod memory;
-mod metadata;
-mod nesting;
-mod open;
-mod priority;
-mod report;
-mod run;
-mod runtime;
-mod seldom;
+mod message;
+mod net;
 mod server;
-mod service;
+mod session;
 #[cfg(feature = "sim")]
 pub mod sim;
-mod status;
-mod terminate;
-mod transport;
+mod wire;
 
-pub use account::{Account, DropReason};
+pub use api::{
+    account::{Account, DropReason},
+    counters::Counters,
+    error::{Error, Executed, LostSends, Phase},
+    limits::Limits,
+    load::Load,
+    metadata::Metadata,
+    open::Open,
+    priority::Priority,
+    report::DrainReport,
+    status::{Code, Status},
+};
 pub use bytes::Bytes;
 pub use client::{
     Call, Client, ClientBuilder, ConnectionState, Receipt, Reply, Sender, StateWatch, Streaming,
 };
-pub use compression::Compression;
-pub use config::Limits;
-pub use context::Context;
-pub use counters::Counters;
-pub use error::{Error, Executed, LostSends, Phase};
 pub use futures_core::Stream;
-pub use load::Load;
-pub use metadata::Metadata;
-pub use open::Open;
-pub use priority::Priority;
+pub use message::procedure::Procedure;
+pub use net::{Peer, Transport};
 pub use prost::Message;
 pub use prost_types;
-pub use report::DrainReport;
-pub use run::run;
-pub use server::{Server, ServerBuilder, ServerHandle};
-pub use service::{Handler, Incoming, Out, Procedure, Requests, Service, stream};
-pub use status::{Code, Status};
-pub use terminate::TerminatePolicy;
-pub use transport::{Peer, Transport};
+pub use server::{Server, ServerBuilder, ServerHandle, TerminatePolicy, run};
+pub use session::{Context, Handler, Incoming, Out, Requests, Service, stream};
+pub use wire::compression::Compression;
 
 /// What a handler returns; the error is a [`Status`] unless said otherwise.
 pub type Result<T, E = Status> = std::result::Result<T, E>;

@@ -1,21 +1,23 @@
 //! Server: listens, accepts, starts handlers, drains.
 
-mod accept;
+pub(crate) mod accept;
 mod blocking;
 mod builder;
+pub(crate) mod builtin;
 mod callable;
 mod cuts;
-mod dispatch;
+pub(crate) mod dispatch;
 mod drain;
 mod handle;
 mod in_process;
 mod machine;
 mod race;
 mod router;
-mod served;
-mod shared;
-mod task;
-mod watch;
+mod run;
+pub(crate) mod shared;
+pub(crate) mod task;
+mod terminate;
+pub(crate) mod watch;
 mod workers;
 
 use std::{fmt, sync::Arc};
@@ -23,17 +25,16 @@ use std::{fmt, sync::Arc};
 use tokio::runtime::Handle;
 
 use self::{accept::Gates, race::until};
-pub use self::{builder::ServerBuilder, handle::ServerHandle};
+pub use self::{builder::ServerBuilder, handle::ServerHandle, run::run, terminate::TerminatePolicy};
 pub(crate) use self::{
     callable::{Callable, Callee},
     in_process::InProcess,
-    served::Served,
     shared::Shared,
 };
 use crate::{
     DrainReport, Error, is_simulated,
-    terminate::{Asker, Signals},
-    transport::Listener,
+    net::Listener,
+    server::terminate::{Asker, Signals},
 };
 
 /// A server that listens already: clients that connect wait until it serves.
@@ -79,7 +80,7 @@ impl Server {
     /// later than 3 s after that, even with stuck peers and handlers, while a worker of the runtime is free.
     ///
     /// A `blocking` handler that never returns keeps a runtime from being dropped, and so a `#[tokio::main]` from returning:
-    /// see [`run`](crate::run()).
+    /// see [`run`](crate::server::run()).
     ///
     /// # Errors
     ///

@@ -12,7 +12,7 @@ use tokio::{
     time::{Instant, Sleep},
 };
 
-use crate::runtime;
+use crate::driver::runtime;
 
 /// Runs `future` until `at`; none when that comes first.
 ///

@@ -14,11 +14,11 @@ use super::{
 };
 use crate::{
     Compression, Error, Limits, Service,
-    config::{CALL_TIMEOUT, CLIENT_KEEP_ALIVE, CONNECT_TIMEOUT},
+    api::limits::{CALL_TIMEOUT, CLIENT_KEEP_ALIVE, CONNECT_TIMEOUT},
     conn::Settings,
+    net::{Address, Connector},
     server::Callable,
-    service::priorities,
-    transport::{Address, Connector},
+    session::priorities,
 };
 
 /// What a client may be told before it begins; [`Client::builder`] makes one.

@@ -23,12 +23,11 @@ use super::{
 };
 use crate::{
     Code, Context, DrainReport, Error, Executed, Phase, Priority, Procedure,
-    builtin::{self, SettleReply, TerminateReply},
     conn::Shape,
-    context::{HandlerId, inherited_deadline, inherited_depth},
-    depth,
-    frame::{Encoded, Output, control::Progress},
-    growth::Budget,
+    message::{depth, growth::Budget},
+    server::builtin::{self, SettleReply, TerminateReply},
+    session::context::{HandlerId, inherited_deadline, inherited_depth},
+    wire::frame::{Encoded, Output, control::Progress},
 };
 
 /// Options of one call, which then begins: with [`Call::send`] or [`Call::send_recv`].

@@ -33,11 +33,11 @@ use super::{
 };
 use crate::{
     Code, Compression, Error, Phase,
-    changes::Changes,
+    base::changes::Changes,
     conn::{Settings, Uncovered},
-    frame::control::Progress,
-    growth::{Budget, Grows},
+    message::growth::{Budget, Grows},
     server::Callable,
+    wire::frame::control::Progress,
 };
 
 /// One connection at a time to one of a service's addresses.

@@ -7,7 +7,7 @@ use crate::{
     Compression,
     conn::{Cause, State},
     driver::{Baton, Link},
-    transport::Stream,
+    net::Stream,
 };
 use bytes::Bytes;
 

@@ -12,8 +12,8 @@ use tokio::time::Instant;
 use super::{bound::Bound, exchange::Exchange, failure};
 use crate::{
     Code, Error, Executed, Phase,
-    builtin::{TERMINATE, TerminateRequest},
     conn::Reply,
+    server::builtin::{TERMINATE, TerminateRequest},
 };
 
 /// The request that terminates the server that `exchange` would reach now, or, while that is not known, whatever runs

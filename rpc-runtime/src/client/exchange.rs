@@ -24,12 +24,13 @@ use super::{
 };
 use crate::{
     Code, Compression, Error, Executed, Metadata, Phase, Priority, Procedure,
-    compression::{self, Outgoing},
     conn::{CallId, Cause, Connection, Failure, Reply, Request, Shape, Ticket, Time},
-    context::{InstanceId, inherited_deadline},
-    frame::Encoded,
-    growth::Budget,
-    nesting,
+    message::{growth::Budget, nesting},
+    session::context::{InstanceId, inherited_deadline},
+    wire::{
+        compression::{self, Outgoing},
+        frame::Encoded,
+    },
 };
 
 /// One call on its way. Dropping it at any point gives back what it holds: its place in the queue, or the call.

@@ -8,8 +8,8 @@ use super::deadline::Deadline;
 use crate::{
     Code, Error, Executed, Metadata, Phase,
     conn::{Cause, Failure},
-    runtime,
-    transport::{Address, Spot, name_of},
+    driver::runtime,
+    net::{Address, Spot, name_of},
 };
 
 /// The error of a call that was late on a connection whose peer has never said anything.

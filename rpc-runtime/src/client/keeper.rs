@@ -22,8 +22,8 @@ use crate::{
     Error,
     conn::{News, Settings},
     driver::Link,
+    net::{Address, Connector},
     server::{Callable, InProcess},
-    transport::{Address, Connector},
 };
 
 /// Where a channel connects to.

@@ -14,9 +14,9 @@ use super::{
 };
 use crate::{
     Account, Code, Error, Executed, Phase,
-    config::CALL_TIMEOUT,
+    api::limits::CALL_TIMEOUT,
     conn::{Barrier, Cause},
-    frame::control::Progress,
+    wire::frame::control::Progress,
 };
 
 /// Waits until everything sent so far is with the operating system.

@@ -13,7 +13,7 @@ use super::{channel::Channel, connected::Connected, deadline::Deadline, failure,
 use crate::{
     Code, Error, Executed, Phase, Procedure,
     conn::{CallId, Cause, Failure, Reply, Unsent},
-    growth::Budget,
+    message::growth::Budget,
 };
 
 /// A call with streams that is open on a connection. When the last who holds it lets go, it is cancelled, unless it has

@@ -19,10 +19,12 @@ use super::{failure::Obstacle, keeper::Target};
 use crate::{
     Peer,
     conn::{Cause, Connection, Settings, Side},
-    driver::{Baton, Drive, Link},
-    runtime::{self, unless_panics},
+    driver::{
+        Baton, Drive, Link,
+        runtime::{self, unless_panics},
+    },
+    net::{self, Address, Spot, Stream},
     server::{Callable, Callee},
-    transport::{self, Address, Spot, Stream},
 };
 
 /// How long an address has for itself before the next one is tried beside it.
@@ -179,7 +181,7 @@ impl Course {
         let Target::Address(address) = target else {
             return Came::Found(vec![Spot::Whole]);
         };
-        match timeout_at(deadline, transport::find(address)).await {
+        match timeout_at(deadline, net::find(address)).await {
             Ok(Ok(spots)) => Came::Found(spots),
             Ok(Err(error)) => Came::Failed(Obstacle::unresolved(address, error)),
             Err(_) => Came::Failed(Obstacle::slow_to_resolve(address, self.connect_timeout)),
@@ -310,14 +312,14 @@ async fn first(attempts: &mut Vec<Attempt<'_>>, until: Option<Instant>) -> Optio
 /// Brings a transport about, and tells who is at its other end.
 async fn reach(target: &Target, spot: Spot) -> Result<(Stream, Peer), Obstacle> {
     let reached = match target {
-        Target::Address(address) => unless_panics(transport::connect(address, spot))
+        Target::Address(address) => unless_panics(net::connect(address, spot))
             .await
             .map_err(|panic| Obstacle::refused(&runtime::transport_error(&panic)))?,
         Target::Custom(connector, address) => unless_panics(connector.connect(address))
             .await
             .map_err(|panic| Obstacle::panicked(&panic))?,
         Target::InProcess(server) => {
-            let (ours, theirs) = transport::pair();
+            let (ours, theirs) = net::pair();
             server.accept(theirs).map_err(|error| Obstacle::refused(&error))?;
             return Ok((ours, Peer::in_process()));
         }

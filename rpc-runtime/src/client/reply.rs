@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::open_call::OpenCall;
-use crate::{Code, Error, Executed, frame::Encoded};
+use crate::{Code, Error, Executed, wire::frame::Encoded};
 
 /// The one reply of a call whose requests are a stream: a future.
 ///

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{failure::Obstacle, keeper::Target, race::Lane};
-use crate::{Error, transport::Spot};
+use crate::{Error, net::Spot};
 
 /// The addresses of one service, in the order in which they are tried: each later than the one before, then the first
 /// again.
@@ -164,7 +164,7 @@ mod tests {
     use std::{io, time::Duration};
 
     use super::*;
-    use crate::{Code, conn::Cause, transport::Address};
+    use crate::{Code, conn::Cause, net::Address};
 
     fn route(addresses: &[&str]) -> Route {
         let places = addresses.iter().map(|text| {

@@ -14,7 +14,7 @@ use prost::Message;
 use tokio::task::coop;
 
 use super::open_call::OpenCall;
-use crate::{Error, compression::Outgoing, conn::Cause, nesting};
+use crate::{Error, conn::Cause, message::nesting, wire::compression::Outgoing};
 
 /// Sends the requests of a call whose requests are a stream.
 ///

@@ -19,7 +19,7 @@ use super::{call::decode, exchange::is_resendable, open_call::OpenCall};
 use crate::{
     Error, Metadata,
     conn::{Failure, Next},
-    frame::Encoded,
+    wire::frame::Encoded,
 };
 
 /// The replies of a call that answers by a stream.

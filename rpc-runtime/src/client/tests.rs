@@ -20,14 +20,14 @@ use tokio::{
 use super::Client;
 use crate::{
     Code, Error, Limits, Procedure, Status,
-    config::SERVER_KEEP_ALIVE,
+    api::limits::SERVER_KEEP_ALIVE,
     conn::{Arrived, CallId, Connection, End, Side, State, Unwanted},
     driver::{Link, drive},
-    frame::{
+    net::{Address, Listener, Stream},
+    wire::frame::{
         Output,
         control::{DropReason, Reason},
     },
-    transport::{Address, Listener, Stream},
 };
 
 static ECHO: Procedure = Procedure::new("hand.v1.Hand/rpc_echo", 11);

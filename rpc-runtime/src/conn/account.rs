@@ -1,6 +1,6 @@
 //! Account: what became of the peer's one-way requests.
 
-use crate::frame::control::{DropReason, Dropped, Progress};
+use crate::wire::frame::control::{DropReason, Dropped, Progress};
 
 /// Counts of the peer's one-way requests since the connection began; only complete ones count. It is small as long as there was none.
 #[derive(Debug, Default)]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Connection, Life, Side, Time, drain::Drain, timers::earliest};
-use crate::frame::{Kind, control::Reason};
+use crate::wire::frame::{Kind, control::Reason};
 
 impl Connection {
     /// When the connection is too old, or was idle for too long.

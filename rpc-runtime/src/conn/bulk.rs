@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     Priority,
-    frame::{Flags, Header, Kind, Output},
+    wire::frame::{Flags, Header, Kind, Output},
 };
 
 /// The rests of messages of ours whose first fragment is in the output.

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     Executed, Metadata, Phase, Priority,
-    frame::{Flags, Header, Kind, Payload, control::Progress},
+    wire::frame::{Flags, Header, Kind, Payload, control::Progress},
 };
 
 /// What callers do.

@@ -12,7 +12,7 @@ use super::{
     timers::earliest,
     wakers::{Woken, set_waker},
 };
-use crate::{Executed, Metadata, Phase, frame::Encoded};
+use crate::{Executed, Metadata, Phase, wire::frame::Encoded};
 
 /// Our open calls.
 ///

@@ -1,6 +1,6 @@
 //! What the peer takes from us, and how much of it is used up; and what the peer may get wrong.
 
-use crate::frame::control::Hello;
+use crate::wire::frame::control::Hello;
 
 /// What every message is charged beside its length.
 const OVERHEAD: u64 = 256;

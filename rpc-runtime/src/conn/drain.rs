@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     Code,
-    frame::{
+    wire::frame::{
         Flags,
         control::{DropReason, Reason},
     },

@@ -10,7 +10,7 @@ use std::{
 
 use bytes::BytesMut;
 
-use crate::frame::{Encoded, Frame, Header, Placed};
+use crate::wire::frame::{Encoded, Frame, Header, Placed};
 
 /// The most payload that one frame carries.
 pub(super) const FRAGMENT: usize = 128 * 1024;

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     Code, Metadata, Priority, Status,
-    frame::{
+    wire::frame::{
         Flags, Header, Kind, Payload,
         control::{DropReason, Progress},
     },

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     Code, Metadata, Priority,
-    frame::{Encoded, Flags, Frame, Kind, control::DropReason},
+    wire::frame::{Encoded, Flags, Frame, Kind, control::DropReason},
 };
 
 /// Why a request is not taken.

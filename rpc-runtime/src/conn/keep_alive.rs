@@ -7,7 +7,7 @@ use super::{
     ids::IdMap,
     wakers::{Woken, set_waker},
 };
-use crate::frame::control::Progress;
+use crate::wire::frame::control::Progress;
 
 /// Pings both ways, and what was heard of the peer.
 #[derive(Debug, Default)]

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     Code, Executed, Metadata, Status,
-    frame::{Encoded, Flags, Frame},
+    wire::frame::{Encoded, Flags, Frame},
 };
 
 impl Connection {

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     Executed,
-    frame::{
+    wire::frame::{
         Frame, Kind, MAX_TEXT,
         control::{Goaway, Hello, Pong, Progress, Reason},
         cut,

@@ -3,7 +3,7 @@
 use super::Connection;
 use crate::{
     Metadata, Status,
-    frame::{Flags, Header, Kind, MAX_TEXT, cut},
+    wire::frame::{Flags, Header, Kind, MAX_TEXT, cut},
 };
 
 impl Connection {

@@ -18,7 +18,7 @@ use super::{
     table::Table,
     wakers::{Waiters, Woken},
 };
-use crate::{Code, Metadata, Priority, frame::Encoded};
+use crate::{Code, Metadata, Priority, wire::frame::Encoded};
 
 /// The peer's requests.
 ///

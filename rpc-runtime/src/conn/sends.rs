@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::{Uncovered, calls::Reach, ids::MAX_ID};
-use crate::frame::control::Progress;
+use crate::wire::frame::control::Progress;
 
 /// Our one-way requests that no PONG has covered yet.
 #[derive(Debug)]

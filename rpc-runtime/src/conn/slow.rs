@@ -5,7 +5,10 @@ use super::{
     calls::Reach,
     timers::{Stall, earliest},
 };
-use crate::{codec::Rest, frame::control::Reason, memory::Share};
+use crate::{
+    conn::memory::Share,
+    wire::{codec::Rest, frame::control::Reason},
+};
 
 /// What the peer has begun.
 #[derive(Debug, Default)]

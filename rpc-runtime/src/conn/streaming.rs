@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     Code, Executed, Priority, Status,
-    frame::{Encoded, Flags, Frame, Header, Kind, Payload, Size},
+    wire::frame::{Encoded, Flags, Frame, Header, Kind, Payload, Size},
 };
 
 /// What who reads and who sends does.

@@ -45,9 +45,11 @@ use super::{
 };
 use crate::{
     Code, Executed, Metadata, Priority, Status,
-    codec::FrameCodec,
-    frame::{Flags, Frame, Header, Kind, Output, control::DropReason},
-    priority::Priorities,
+    api::priority::Priorities,
+    wire::{
+        codec::FrameCodec,
+        frame::{Flags, Frame, Header, Kind, Output, control::DropReason},
+    },
 };
 
 /// The procedures of the tests; the last one is of the control service.

@@ -1,7 +1,7 @@
 //! What happens because time passes.
 
 use super::{Cause, Connection, Cut, Failure, Life, Side, Time, calls::Reach, stream::Flow};
-use crate::frame::control::Reason;
+use crate::wire::frame::control::Reason;
 
 /// A stretch of time in which the peer must take some of the output.
 #[derive(Debug)]

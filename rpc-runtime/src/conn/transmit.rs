@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     Priority,
-    frame::{
+    wire::frame::{
         Flags, Header, Kind, MAX_TEXT, Output, Payload, Size,
         control::{Entry, Goaway, Hello, Pong, Progress, Reason},
         cut,

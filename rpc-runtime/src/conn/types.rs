@@ -7,13 +7,15 @@ use bytes::Bytes;
 use super::stream::Shape;
 use crate::{
     Executed, Metadata, Phase, Priority, Status,
-    counters::{Count, Counts},
-    frame::{
+    api::{
+        counters::{Count, Counts},
+        priority::Priorities,
+    },
+    conn::memory::Memory,
+    wire::frame::{
         Encoded,
         control::{DropReason, Hello, Reason},
     },
-    memory::Memory,
-    priority::Priorities,
 };
 
 /// A moment: how long after the connection began.

@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use super::Link;
-use crate::{conn::Time, runtime};
+use crate::{conn::Time, driver::runtime};
 
 /// The alarms of a connection: one for each runtime whose tasks wait for something with a deadline.
 ///

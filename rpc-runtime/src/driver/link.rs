@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::alarm::{self, Alarms, Ring, Wanted};
 use crate::{
     conn::{Connection, Time},
-    runtime,
+    driver::runtime,
 };
 
 /// A connection as everyone but its driver holds it: behind a lock, with the driver's alarm.

@@ -15,7 +15,7 @@ use tokio::io::{DuplexStream, ReadBuf, duplex};
 use super::*;
 use crate::{
     Executed, Limits,
-    config::CLIENT_KEEP_ALIVE,
+    api::limits::CLIENT_KEEP_ALIVE,
     conn::{Arrived, CallId, Cause, Failure, Reply, Request, Side, Ticket},
 };
 

@@ -16,17 +16,18 @@ use super::{
 };
 use crate::{
     Code, Metadata, Priority, Status,
-    codec::FrameCodec,
+    api::priority::Priorities,
     conn::{
         Arrived, Barrier, CallId, Connection, End, Flush, Request, Settings, Shape, Side, Ticket, Time,
-        Unsent,
+        Unsent, memory::Memory,
     },
-    frame::{
-        Frame, Output,
-        control::{DropReason, Reason},
+    wire::{
+        codec::FrameCodec,
+        frame::{
+            Frame, Output,
+            control::{DropReason, Reason},
+        },
     },
-    memory::Memory,
-    priority::Priorities,
 };
 
 /// The first bytes of a connection on both sides: HELLO, or what is none.

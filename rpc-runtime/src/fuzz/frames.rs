@@ -7,8 +7,10 @@ use tokio_util::codec::Decoder;
 use super::dice::Dice;
 use crate::{
     Compression, Metadata,
-    codec::FrameCodec,
-    frame::{Encoded, Flags, Frame, Header, Kind, MAX_TEXT, Output, cut},
+    wire::{
+        codec::FrameCodec,
+        frame::{Encoded, Flags, Frame, Header, Kind, MAX_TEXT, Output, cut},
+    },
 };
 
 /// A stream of bytes that comes in pieces: it is cut into the same frames as when it comes at once, and no buffer is longer

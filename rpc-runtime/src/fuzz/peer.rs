@@ -6,7 +6,7 @@ use prost::Message;
 use super::dice::Dice;
 use crate::{
     Metadata,
-    frame::{
+    wire::frame::{
         Flags, Header, Kind, Output,
         control::{Goaway, Hello, Pong, Progress},
     },

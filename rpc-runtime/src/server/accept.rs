@@ -16,22 +16,23 @@ use tokio::{
     time::{sleep, sleep_until},
 };
 
-use super::{Served, Shared, dispatch::Dispatcher, drain::announce, race::until};
+use super::{Shared, dispatch::Dispatcher, drain::announce, race::until};
+use crate::session::Served;
 use crate::{
     Peer,
     conn::{Cause, Connection, Cut, Side},
     driver::{Baton, Link},
-    transport::{Listener, Stream, is_the_peers, lacks_resources},
+    net::{Listener, Stream, is_the_peers, lacks_resources},
 };
 
 /// How many connections there may be, shared by all listeners of a server.
-pub(super) struct Gates {
+pub(crate) struct Gates {
     connections: Arc<Semaphore>,
     handshakes: Arc<Handshakes>,
 }
 
 impl Gates {
-    pub(super) fn new(max_connections: usize, max_handshakes: usize) -> Self {
+    pub(crate) fn new(max_connections: usize, max_handshakes: usize) -> Self {
         Self {
             connections: Arc::new(Semaphore::new(max_connections.clamp(1, Semaphore::MAX_PERMITS))),
             handshakes: Arc::new(Handshakes {
@@ -43,7 +44,7 @@ impl Gates {
 }
 
 /// Accepts streams until the server drains; then tells those who wait to be accepted.
-pub(super) async fn accept(server: Arc<Shared>, listener: Listener, gates: Arc<Gates>) {
+pub(crate) async fn accept(server: Arc<Shared>, listener: Listener, gates: Arc<Gates>) {
     accept_until_drain(&server, &listener, &gates).await;
     // A listener that just closes resets them, and their callers could not know that nothing was executed.
     for (stream, peer) in listener.close().await {
@@ -135,7 +136,7 @@ async fn memory(server: &Shared) {
 
 /// Serves a stream in `runtime`. When the drain has begun, its peer only learns that: it is told to start nothing, and none of its
 /// calls are executed. When the drain has told all peers, the stream is closed, and false.
-pub(super) fn serve_stream(
+pub(crate) fn serve_stream(
     server: &Arc<Shared>,
     stream: Stream,
     peer: Peer,
@@ -260,7 +261,7 @@ async fn end(left: Left, cause: Cause) {
 }
 
 /// Keeps the deadlines of one-ways that outlive their connection, for its driver is gone.
-pub(super) async fn outlive(served: &Served) {
+pub(crate) async fn outlive(served: &Served) {
     let link = served.link();
     while let Some(due) = link.with(|conn, _| conn.poll_timeout()) {
         let none_left = poll_fn(|cx| link.with(|conn, _| conn.poll_no_request(cx)));
@@ -272,14 +273,14 @@ pub(super) async fn outlive(served: &Served) {
 }
 
 /// Tells those who call the peer of a connection when that has ended: when it is dropped, at the latest.
-pub(super) struct Told(Arc<Served>);
+pub(crate) struct Told(Arc<Served>);
 
 impl Told {
-    pub(super) fn new(served: Arc<Served>) -> Self {
+    pub(crate) fn new(served: Arc<Served>) -> Self {
         Self(served)
     }
 
-    pub(super) fn tell(self) -> Arc<Served> {
+    pub(crate) fn tell(self) -> Arc<Served> {
         Arc::clone(&self.0)
     }
 
@@ -295,7 +296,7 @@ impl Drop for Told {
 }
 
 /// A place among the connections, and one among the handshakes.
-pub(super) struct Admission {
+pub(crate) struct Admission {
     permit: OwnedSemaphorePermit,
     handshake: Handshake,
 }
@@ -355,7 +356,11 @@ const PATIENCE: Duration = Duration::from_millis(250);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{conn::State, server::shared::Options, terminate::Asker, transport};
+    use crate::{
+        conn::State,
+        net,
+        server::{shared::Options, terminate::Asker},
+    };
 
     #[tokio::test(start_paused = true)]
     async fn whoever_comes_while_listeners_are_closed_is_told_before_anything_is_read() {
@@ -363,7 +368,7 @@ mod tests {
         // A loop that is slow to close its listener: until then the drain tells nobody.
         let slow = server.runtime().spawn(std::future::pending());
         server.add_accepting(slow).unwrap();
-        let (_before, theirs) = transport::pair();
+        let (_before, theirs) = net::pair();
         assert!(serve_stream(
             &server,
             theirs,
@@ -372,7 +377,7 @@ mod tests {
             server.runtime()
         ));
         server.begin_drain(&Asker::Handle);
-        let (_while, theirs) = transport::pair();
+        let (_while, theirs) = net::pair();
         assert!(serve_stream(
             &server,
             theirs,
@@ -383,7 +388,7 @@ mod tests {
         let is_told = |one: &&Arc<Served>| matches!(one.link().with(|conn, _| conn.state()), State::Closing);
         let told = server.seal().iter().filter(is_told).count();
         assert_eq!(told, 1, "only the second");
-        let (_behind, theirs) = transport::pair();
+        let (_behind, theirs) = net::pair();
         assert!(!serve_stream(
             &server,
             theirs,

@@ -10,9 +10,10 @@ use super::{
 };
 use crate::{
     Code, Compression, DrainReport, Error, Limits, Service, TerminatePolicy,
-    config::DRAIN_TIMEOUT,
-    is_simulated, runtime,
-    transport::{Address, Incoming, Listener},
+    api::limits::DRAIN_TIMEOUT,
+    driver::runtime,
+    is_simulated,
+    net::{Address, Incoming, Listener},
 };
 
 /// A server to be configured: at least one service and one address.

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     Compression, Error, Limits, Peer, Service,
     driver::{Baton, Link},
-    transport::Stream,
+    net::Stream,
 };
 
 /// The services of a client, which its server may call on the connections that the client makes.

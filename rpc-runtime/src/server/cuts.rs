@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{conn::Cut, seldom::Seldom};
+use crate::{base::seldom::Seldom, conn::Cut};
 
 /// Says whom the server has cut off: at most once a second for each reason.
 #[derive(Debug)]

@@ -11,16 +11,19 @@ use std::{
 
 use tokio::{task::coop, time::Instant};
 
-use super::{Served, blocking, task::HandlerTask, watch};
+use super::{blocking, task::HandlerTask, watch};
+use crate::session::Served;
 use crate::{
-    Code, Handler, Incoming, Priority, Procedure, Status, builtin,
+    Code, Handler, Incoming, Priority, Procedure, Status,
     conn::{Arrived, CallId, End},
-    depth,
     driver::{Baton, Clock, RUNTIME_GONE, Round},
-    frame::control::DropReason,
-    service::Run,
-    terminate::{Asker, Decision, Wish},
-    transport::Stream,
+    message::{depth, procedure::Run},
+    net::Stream,
+    server::{
+        builtin,
+        terminate::{Asker, Decision, Wish},
+    },
+    wire::frame::control::DropReason,
 };
 
 /// Drives one connection, and starts the handlers of its requests.
@@ -30,7 +33,7 @@ use crate::{
 /// no other worker can take it, behind the next handler, and that one may block. While handlers are polled, the driver lies
 /// in its baton. When a poll lasts, the monitor (see `watch`) gives the turn to a fresh dispatcher, which drives on, and this
 /// one ends with its handler.
-pub(super) struct Dispatcher {
+pub(crate) struct Dispatcher {
     served: Arc<Served>,
     /// None once another one drives.
     baton: Option<Arc<Baton<Stream>>>,
@@ -42,7 +45,7 @@ pub(super) struct Dispatcher {
 
 impl Dispatcher {
     /// Starts the first dispatcher of a connection, which drives it by `baton`.
-    pub(super) fn spawn(served: &Arc<Served>, baton: Arc<Baton<Stream>>) {
+    pub(crate) fn spawn(served: &Arc<Served>, baton: Arc<Baton<Stream>>) {
         served.set_baton(Arc::clone(&baton));
         served.runtime().spawn(Self {
             served: Arc::clone(served),
@@ -53,7 +56,7 @@ impl Dispatcher {
     }
 
     /// Starts the dispatcher that goes on after another one was late.
-    pub(super) fn take_over(served: &Arc<Served>, turn: u64) {
+    pub(crate) fn take_over(served: &Arc<Served>, turn: u64) {
         served.runtime().spawn(Self {
             served: Arc::clone(served),
             baton: served.baton().cloned(),

@@ -10,11 +10,11 @@ use std::{
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{
-    Served,
     race::until,
     shared::{Phase, Shared},
 };
-use crate::{DrainReport, driver::Link, frame::control::Reason};
+use crate::session::Served;
+use crate::{DrainReport, driver::Link, wire::frame::control::Reason};
 
 /// Drains a server: closes its listeners, tells its peers, waits for its calls, drops what is left, and closes.
 ///

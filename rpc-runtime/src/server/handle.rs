@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Shared;
-use crate::{Counters, DrainReport, Load, terminate::Asker};
+use crate::{Counters, DrainReport, Load, server::terminate::Asker};
 
 /// Drains a server from elsewhere in its process, and tells what it has refused.
 #[derive(Clone, Debug)]

@@ -9,7 +9,7 @@ use std::{
 use tokio::{runtime::Handle, task::JoinHandle};
 
 use super::{Shared, accept::serve_stream, router::Router, shared::Options};
-use crate::{Code, Error, Peer, Service, transport::Stream};
+use crate::{Code, Error, Peer, Service, net::Stream};
 
 /// A service that clients of this process call without a socket: a server without listeners.
 pub(crate) struct InProcess {

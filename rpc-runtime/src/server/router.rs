@@ -12,10 +12,11 @@ use std::{
 };
 
 use crate::{
-    Code, Error, Handler, Incoming, Procedure, Service, Status, builtin,
-    error::NO_PROCEDURE,
-    priority::Priorities,
-    service::{Run, priorities},
+    Code, Error, Handler, Incoming, Procedure, Service, Status,
+    api::{error::NO_PROCEDURE, priority::Priorities},
+    message::procedure::Run,
+    server::builtin,
+    session::priorities,
 };
 
 /// All procedures of a server.
@@ -34,7 +35,7 @@ impl Router {
     ///
     /// FAILED_PRECONDITION, with the names, if there is no service, one is there twice or named as the built-in one,
     /// or two procedures have one id.
-    pub(super) fn new(services: Vec<Arc<dyn Service>>, terminate: bool) -> Result<Self, Error> {
+    pub(crate) fn new(services: Vec<Arc<dyn Service>>, terminate: bool) -> Result<Self, Error> {
         if services.is_empty() {
             return Err(refused(
                 "a server needs a service: add one by .service(XServer::new(..))",
@@ -105,17 +106,17 @@ impl Router {
     }
 
     /// What replies go by.
-    pub(super) fn priorities(&self) -> &Priorities {
+    pub(crate) fn priorities(&self) -> &Priorities {
         &self.priorities
     }
 
     /// The place of the procedure `id` among the routes.
-    pub(super) fn find(&self, id: u64) -> Option<usize> {
+    pub(crate) fn find(&self, id: u64) -> Option<usize> {
         self.by_id.get(&id).copied()
     }
 
     /// The route at a place that [`Router::find`] gave.
-    pub(super) fn route(&self, index: usize) -> &Route {
+    pub(crate) fn route(&self, index: usize) -> &Route {
         &self.routes[index]
     }
 
@@ -146,7 +147,7 @@ fn refused(text: impl Into<String>) -> Error {
 }
 
 /// One procedure of one service.
-pub(super) struct Route {
+pub(crate) struct Route {
     service: Arc<dyn Service>,
     index: usize,
     procedure: &'static Procedure,
@@ -171,22 +172,22 @@ impl Route {
         }
     }
 
-    pub(super) fn procedure(&self) -> &'static Procedure {
+    pub(crate) fn procedure(&self) -> &'static Procedure {
         self.procedure
     }
 
     /// Whether it is of the built-in control service.
-    pub(super) fn is_control(&self) -> bool {
+    pub(crate) fn is_control(&self) -> bool {
         self.control
     }
 
     /// Makes the handler of `call`.
-    pub(super) fn call(&self, call: Incoming) -> Handler {
+    pub(crate) fn call(&self, call: Incoming) -> Handler {
         self.service.call(self.index, call)
     }
 
     /// Where its next handler runs: as declared, or in a task of its own while it is found slow.
-    pub(super) fn run(&self) -> Run {
+    pub(crate) fn run(&self) -> Run {
         if self.run == Run::InOrder && self.slowness.load(Ordering::Relaxed) >= SLOW {
             return Run::Spawn;
         }
@@ -194,7 +195,7 @@ impl Route {
     }
 
     /// Notes a first poll that lost its turn.
-    pub(super) fn note_slow(&self) {
+    pub(crate) fn note_slow(&self) {
         // Concurrent notes may lose one another: it is an estimate.
         let slowness = self.slowness.load(Ordering::Relaxed);
         self.slowness
@@ -202,7 +203,7 @@ impl Route {
     }
 
     /// Notes a first poll that was quick.
-    pub(super) fn note_quick(&self) {
+    pub(crate) fn note_quick(&self) {
         let slowness = self.slowness.load(Ordering::Relaxed);
         if slowness > 0 {
             self.slowness.store(slowness - 1, Ordering::Relaxed);
@@ -210,12 +211,12 @@ impl Route {
     }
 
     /// Whether its first polls compute for so long that several of its calls are better spread over the workers.
-    pub(super) fn is_computing(&self) -> bool {
+    pub(crate) fn is_computing(&self) -> bool {
         self.computing.load(Ordering::Relaxed) >= COMPUTING
     }
 
     /// Notes a first poll that was timed, and what it took to get that far with its request.
-    pub(super) fn note_time(&self, time: Duration, before: Duration) {
+    pub(crate) fn note_time(&self, time: Duration, before: Duration) {
         let computing = self.computing.load(Ordering::Relaxed);
         let next = if time > COMPUTING_TIME.max(COMPUTING_FACTOR * before) {
             (computing + 1).min(COMPUTING)
@@ -228,7 +229,7 @@ impl Route {
     }
 
     /// Notes a first poll in a task of its own, which took `time`.
-    pub(super) fn note_poll(&self, time: Duration) {
+    pub(crate) fn note_poll(&self, time: Duration) {
         if time <= COMPUTING_TIME {
             self.computing.store(0, Ordering::Relaxed);
         }

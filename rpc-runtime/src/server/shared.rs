@@ -13,19 +13,17 @@ use std::{
 use bytes::Bytes;
 use tokio::{runtime::Handle, task::JoinHandle, time::Instant};
 
-use super::{Served, cuts::CutLog, drain, router::Router};
+use super::{cuts::CutLog, drain, router::Router};
+use crate::session::Served;
 use crate::{
     Code, Compression, DrainReport, Limits, Load, Peer, Status, TerminatePolicy,
-    changes::Changes,
-    config::SERVER_KEEP_ALIVE,
-    conn::{Cut, Settings},
-    context::InstanceId,
-    counters::Counts,
+    api::{counters::Counts, limits::SERVER_KEEP_ALIVE},
+    base::{changes::Changes, seldom::Seldom},
+    conn::{Cut, Settings, memory::Memory},
     driver::Link,
-    growth::{Budget, Grows},
-    memory::Memory,
-    seldom::Seldom,
-    terminate::{Asker, Audit, Decision, Wish},
+    message::growth::{Budget, Grows},
+    server::terminate::{Asker, Audit, Decision, Wish},
+    session::context::InstanceId,
 };
 
 /// What a server's listeners, connections, handlers and handles have in common.
@@ -56,12 +54,12 @@ pub(crate) struct Shared {
 /// What a server is configured with, apart from its services and addresses.
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
-    pub(super) limits: Limits,
-    pub(super) compression: Option<Compression>,
-    pub(super) policy: TerminatePolicy,
-    pub(super) drain_timeout: Duration,
-    pub(super) max_calls: usize,
-    pub(super) max_buffered_bytes: u64,
+    pub(crate) limits: Limits,
+    pub(crate) compression: Option<Compression>,
+    pub(crate) policy: TerminatePolicy,
+    pub(crate) drain_timeout: Duration,
+    pub(crate) max_calls: usize,
+    pub(crate) max_buffered_bytes: u64,
 }
 
 /// Where a server stands; it only ever goes forward.
@@ -95,7 +93,7 @@ impl Connections {
 }
 
 impl Shared {
-    pub(super) fn new(
+    pub(crate) fn new(
         runtime: Handle,
         router: Router,
         options: Options,
@@ -134,28 +132,28 @@ impl Shared {
         self.instance
     }
 
-    pub(super) fn runtime(&self) -> &Handle {
+    pub(crate) fn runtime(&self) -> &Handle {
         &self.runtime
     }
 
-    pub(super) fn router(&self) -> &Router {
+    pub(crate) fn router(&self) -> &Router {
         &self.router
     }
 
-    pub(super) fn addresses(&self) -> &[String] {
+    pub(crate) fn addresses(&self) -> &[String] {
         &self.addresses
     }
 
-    pub(super) fn drain_timeout(&self) -> Duration {
+    pub(crate) fn drain_timeout(&self) -> Duration {
         self.options.drain_timeout
     }
 
-    pub(super) fn settings(&self) -> Arc<Settings> {
+    pub(crate) fn settings(&self) -> Arc<Settings> {
         Arc::clone(&self.settings)
     }
 
     /// What was refused, and who was cut off, on all connections together.
-    pub(super) fn counts(&self) -> &Counts {
+    pub(crate) fn counts(&self) -> &Counts {
         &self.settings.counts
     }
 
@@ -166,12 +164,12 @@ impl Shared {
         Budget::new(grows, self.settings.decode_bytes)
     }
 
-    pub(super) fn memory(&self) -> &Memory {
+    pub(crate) fn memory(&self) -> &Memory {
         &self.settings.memory
     }
 
     /// Says that a peer was cut off.
-    pub(super) fn note_cut(&self, cut: Cut, peer: &str, text: &str) {
+    pub(crate) fn note_cut(&self, cut: Cut, peer: &str, text: &str) {
         self.cuts.note(cut, peer, text, self.epoch.elapsed());
     }
 
@@ -188,14 +186,14 @@ impl Shared {
     }
 
     /// Says that a peer of `listener` was lost before it was accepted.
-    pub(super) fn note_failed_accept(&self, listener: &str, error: &std::io::Error) {
+    pub(crate) fn note_failed_accept(&self, listener: &str, error: &std::io::Error) {
         if let Some(unsaid) = self.failed_accepts.turn(self.epoch.elapsed()) {
             tracing::warn!(address = listener, %error, unsaid, "a peer was not accepted");
         }
     }
 
     /// How replies are compressed for peers that take it.
-    pub(super) fn compression(&self) -> Option<Compression> {
+    pub(crate) fn compression(&self) -> Option<Compression> {
         self.options.compression
     }
 
@@ -210,7 +208,7 @@ impl Shared {
     }
 
     /// What the caller of one call too many is told.
-    pub(super) fn overloaded(&self) -> Status {
+    pub(crate) fn overloaded(&self) -> Status {
         let max = self.options.max_calls;
         Status::new(
             Code::ResourceExhausted,
@@ -221,17 +219,17 @@ impl Shared {
     /// Whether no further handler may start. A few may be between this question and their count: one per worker.
     ///
     /// One-ways leave a quarter to calls: nobody waits for them, and those of peers that are gone still run.
-    pub(super) fn is_full(&self, one_way: bool) -> bool {
+    pub(crate) fn is_full(&self, one_way: bool) -> bool {
         let max = self.options.max_calls;
         let most = if one_way { max - max / 4 } else { max };
         self.calls.load(Ordering::Relaxed) >= most
     }
 
-    pub(super) fn count_call(&self) {
+    pub(crate) fn count_call(&self) {
         self.calls.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn uncount_call(&self) {
+    pub(crate) fn uncount_call(&self) {
         self.calls.fetch_sub(1, Ordering::Relaxed);
     }
 }
@@ -239,7 +237,7 @@ impl Shared {
 /// Connections.
 impl Shared {
     /// Takes a connection in, whose tasks run in `runtime`; none if the drain has seen all of them already.
-    pub(super) fn register(
+    pub(crate) fn register(
         self: &Arc<Self>,
         link: Arc<Link>,
         peer: Peer,
@@ -257,19 +255,19 @@ impl Shared {
     }
 
     /// Forgets a connection of which nothing is left, no handler either.
-    pub(super) fn forget(&self, key: u64) {
+    pub(crate) fn forget(&self, key: u64) {
         self.connections().open.remove(&key);
     }
 
     /// All connections of which something is left. No further one is taken in.
-    pub(super) fn seal(&self) -> Vec<Arc<Served>> {
+    pub(crate) fn seal(&self) -> Vec<Arc<Served>> {
         let mut connections = self.connections();
         connections.sealed = true;
         connections.all()
     }
 
     /// What there is in hand right now.
-    pub(super) fn load(&self) -> Load {
+    pub(crate) fn load(&self) -> Load {
         let all = self.connections().all();
         let loads = all.iter().map(|one| one.link().look(|conn| conn.load()));
         let handlers = Load {
@@ -284,7 +282,7 @@ impl Shared {
     }
 
     /// Keeps an accept loop for the drain to wait for; gives it back if the drain has taken them already.
-    pub(super) fn add_accepting(&self, task: JoinHandle<()>) -> Result<(), JoinHandle<()>> {
+    pub(crate) fn add_accepting(&self, task: JoinHandle<()>) -> Result<(), JoinHandle<()>> {
         match &mut *self.accepting() {
             Some(tasks) => tasks.push(task),
             None => return Err(task),
@@ -292,7 +290,7 @@ impl Shared {
         Ok(())
     }
 
-    pub(super) fn take_accepting(&self) -> Vec<JoinHandle<()>> {
+    pub(crate) fn take_accepting(&self) -> Vec<JoinHandle<()>> {
         self.accepting().take().unwrap_or_default()
     }
 
@@ -347,12 +345,12 @@ impl Shared {
         }
     }
 
-    pub(super) fn set_phase(&self, phase: Phase) {
+    pub(crate) fn set_phase(&self, phase: Phase) {
         *self.phase() = phase;
         self.changes.tell();
     }
 
-    pub(super) fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         matches!(*self.phase(), Phase::Closed(_))
     }
 
@@ -382,7 +380,7 @@ impl Shared {
     }
 
     /// Waits until nothing of the server is left.
-    pub(super) async fn closed(&self) -> DrainReport {
+    pub(crate) async fn closed(&self) -> DrainReport {
         self.wait(|phase| match phase {
             Phase::Closed(report) => Some(report.clone()),
             _ => None,
@@ -391,7 +389,7 @@ impl Shared {
     }
 
     /// Waits until the open calls are to be given no more time.
-    pub(super) async fn aborted(&self) {
+    pub(crate) async fn aborted(&self) {
         let is_aborted = || self.is_aborted.load(Ordering::SeqCst).then_some(());
         self.changes.wait_for(is_aborted).await;
     }
@@ -418,7 +416,7 @@ impl fmt::Debug for Shared {
 #[cfg(test)]
 impl Shared {
     /// A server without procedures and addresses, in the runtime of the test.
-    pub(super) fn of_nothing(options: Options) -> Arc<Self> {
+    pub(crate) fn of_nothing(options: Options) -> Arc<Self> {
         struct Nothing;
 
         impl crate::Service for Nothing {

@@ -9,13 +9,14 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{Served, Shared, watch};
-use crate::{conn::CallId, service::Handler};
+use super::{Shared, watch};
+use crate::session::Served;
+use crate::{conn::CallId, session::Handler};
 
 /// A handler that has a task of its own: it runs until its end, or until its answer is no longer wanted.
 ///
 /// The order of the fields is that in which they go: the slot is free when the handler is gone, even if that panics.
-pub(super) struct HandlerTask {
+pub(crate) struct HandlerTask {
     /// None once it has ended or was dropped.
     handler: Option<Handler>,
     /// Its place among the server's calls, if it counts against the limit.
@@ -28,12 +29,12 @@ pub(super) struct HandlerTask {
 
 impl HandlerTask {
     /// The rest of a handler that the dispatcher has polled once.
-    pub(super) fn polled(served: Arc<Served>, id: CallId, handler: Handler, counted: bool) -> Self {
+    pub(crate) fn polled(served: Arc<Served>, id: CallId, handler: Handler, counted: bool) -> Self {
         Self::new(served, id, handler, None, counted)
     }
 
     /// A handler that has not been polled.
-    pub(super) fn unpolled(
+    pub(crate) fn unpolled(
         served: Arc<Served>,
         id: CallId,
         handler: Handler,
@@ -54,7 +55,7 @@ impl HandlerTask {
     }
 
     /// Ready when nobody wants the answer any more.
-    pub(super) fn poll_unwanted(&self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_unwanted(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.served
             .with(|conn, _| conn.poll_unwanted(self.id, cx))
             .map(drop)

@@ -28,11 +28,11 @@ use std::{
     time::Duration,
 };
 
-use super::Served;
 use crate::is_simulated;
+use crate::session::Served;
 
 /// What the monitor may do with a connection that it watches.
-pub(super) trait Watched {
+pub(crate) trait Watched {
     fn watch(&self) -> &Watch;
     /// The dispatcher has been in one poll for too long: starts another one, whose turn begins at `turn`.
     fn take_over(&self, turn: u64, route: usize);
@@ -47,7 +47,7 @@ pub(super) trait Watched {
 
 /// What a connection shows the monitor.
 #[derive(Debug, Default)]
-pub(super) struct Watch {
+pub(crate) struct Watch {
     /// Odd while the dispatcher is in the first poll of a handler. Only ever counts up, so that a dispatcher that
     /// has lost its turn can tell.
     turn: AtomicU64,
@@ -68,13 +68,13 @@ pub(super) struct Watch {
 
 impl Watch {
     /// Begins a first poll in the turn of a dispatcher, which holds it.
-    pub(super) fn begin(&self, turn: u64, route: usize) {
+    pub(crate) fn begin(&self, turn: u64, route: usize) {
         self.route.store(route, Ordering::Relaxed);
         self.turn.store(turn + 1, Ordering::SeqCst);
     }
 
     /// Ends a first poll; the dispatcher's next turn, or none if the monitor has given its turn away.
-    pub(super) fn end(&self, turn: u64) -> Option<u64> {
+    pub(crate) fn end(&self, turn: u64) -> Option<u64> {
         let next = turn + 2;
         let ended = self
             .turn
@@ -86,7 +86,7 @@ impl Watch {
     }
 
     /// How many polls of handlers have begun and not ended. Not more than there are, should some begin and end meanwhile.
-    pub(super) fn polls(&self) -> u64 {
+    pub(crate) fn polls(&self) -> u64 {
         let begun = self.begun.load(Ordering::SeqCst);
         let ended = self.ended.load(Ordering::SeqCst);
         let in_tasks = begun.wrapping_sub(ended);
@@ -98,23 +98,23 @@ impl Watch {
 
     /// Whether the monitor has to be told of this watch. Asked after each `begin`, in the same total order in which
     /// the monitor delists and looks again: one of the two sees the other.
-    pub(super) fn is_unlisted(&self) -> bool {
+    pub(crate) fn is_unlisted(&self) -> bool {
         !self.listed.load(Ordering::SeqCst) && !self.listed.swap(true, Ordering::SeqCst)
     }
 
     /// Whether the dispatcher was asked to write first, since it asked last.
-    pub(super) fn is_to_stop(&self) -> bool {
+    pub(crate) fn is_to_stop(&self) -> bool {
         self.stop.load(Ordering::Relaxed) && self.stop.swap(false, Ordering::Relaxed)
     }
 
     /// Begins a poll in a task of its own, which ends when the guard is dropped.
-    pub(super) fn poll_in_task(&self) -> InTask<'_> {
+    pub(crate) fn poll_in_task(&self) -> InTask<'_> {
         self.begun.fetch_add(1, Ordering::SeqCst);
         InTask(self)
     }
 
     /// Tells the monitor that a worker is awake.
-    pub(super) fn answer(&self, poke: u32) {
+    pub(crate) fn answer(&self, poke: u32) {
         self.answered.store(poke, Ordering::SeqCst);
     }
 
@@ -141,7 +141,7 @@ impl Watch {
 }
 
 /// A poll of a handler in a task of its own.
-pub(super) struct InTask<'a>(&'a Watch);
+pub(crate) struct InTask<'a>(&'a Watch);
 
 impl Drop for InTask<'_> {
     fn drop(&mut self) {
@@ -157,7 +157,7 @@ struct Look {
 }
 
 /// Tells the monitor that there is something to watch.
-pub(super) fn list(served: &Arc<Served>) {
+pub(crate) fn list(served: &Arc<Served>) {
     // The monitor measures real time, by which no run of a simulation could be repeated.
     if !is_simulated() {
         MONITOR.list(Arc::clone(served));

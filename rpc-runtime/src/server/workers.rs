@@ -8,7 +8,7 @@ use tokio::{
 };
 
 use super::Shared;
-use crate::{Code, Error, service::WORKER};
+use crate::{Code, Error, session::WORKER};
 
 /// Threads that each drive connections of their own, in a runtime of their own; they end when this is dropped, or with their
 /// server.

@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::network::{Caller, Net, NodeId, Place};
 use crate::{
     Peer, Transport,
-    transport::{Address, Stream},
+    net::{Address, Stream},
 };
 
 /// The node whose code runs on this thread right now.

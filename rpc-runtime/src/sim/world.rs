@@ -18,7 +18,7 @@ use tokio::{
     time::{advance, sleep},
 };
 
-use crate::codec;
+use crate::wire::codec;
 
 use super::{
     faults::{Faults, Storm},

@@ -195,7 +195,7 @@ pub(crate) async fn until(done: impl Fn() -> bool) {
 
 /// The first frame of a server, for peers that tests make by hand.
 pub(crate) fn server_hello() -> Vec<u8> {
-    let lines = include_str!("../../src/frame/testdata/hello_server.hex").lines();
+    let lines = include_str!("../../src/wire/frame/testdata/hello_server.hex").lines();
     let bytes = lines.flat_map(|line| line.split('#').next().unwrap_or_default().split_whitespace());
     bytes.map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect()
 }

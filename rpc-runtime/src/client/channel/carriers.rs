@@ -7,7 +7,7 @@ use crate::{
     Code, Error, Executed, Load, LostSends,
     client::connected::Connected,
     conn::{Cause, State as ConnState, Uncovered},
-    frame::control::Progress,
+    wire::frame::control::Progress,
 };
 
 /// What flush, barrier and close need.

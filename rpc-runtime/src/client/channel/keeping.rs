@@ -7,7 +7,7 @@ use tracing::debug;
 
 use super::{Attempt, Channel, Ours, Stage, State};
 use crate::{
-    changes::Subscriber,
+    base::changes::Subscriber,
     client::{
         connected::{self, Connected},
         failure::Obstacle,
@@ -16,7 +16,7 @@ use crate::{
     },
     conn::{Cause, Uncovered},
     driver::Link,
-    transport::Spot,
+    net::Spot,
 };
 
 /// What the keeper tells.

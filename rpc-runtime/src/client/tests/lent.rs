@@ -1,11 +1,11 @@
 //! A client over a connection that it was lent: it makes no other, and closes nothing but itself.
 
 use super::*;
-use crate::{ConnectionState, Executed, client::Channel, config::CLIENT_KEEP_ALIVE, transport};
+use crate::{ConnectionState, Executed, api::limits::CLIENT_KEEP_ALIVE, client::Channel, net};
 
 /// Both ends of a connection; the second one's client calls the first.
 async fn lent() -> (Far, Far, Client) {
-    let (ours, theirs) = transport::pair();
+    let (ours, theirs) = net::pair();
     let ends = [(ours, Side::Connector), (theirs, Side::Acceptor)].map(|(stream, side)| {
         let settings = Limits::default().settings(CLIENT_KEEP_ALIVE, Bytes::from_static(b"end"));
         let max_frame = settings.max_frame;

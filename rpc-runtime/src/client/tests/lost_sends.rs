@@ -1,7 +1,7 @@
 //! What a flush or a barrier tells of one-way calls whose connection ended (G4).
 
 use super::*;
-use crate::{Account, ConnectionState, Executed, builtin};
+use crate::{Account, ConnectionState, Executed, server::builtin};
 
 async fn send(client: &Client, len: usize) {
     let sent = client.call().send(&ECHO, Bytes::from(vec![7; len]));

@@ -17,7 +17,7 @@ use crate::{
         fragments::{Assembly, WrongLength, whole},
         wakers::{Woken, set_waker},
     },
-    frame::{Encoded, Flags, Frame},
+    wire::frame::{Encoded, Flags, Frame},
 };
 
 /// The messages of a stream of the peer that nobody here has taken yet, and the credit for more.

@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     conn::{Tally, Uncovered, Unwanted},
-    frame::control::{Goaway, Reason},
+    wire::frame::control::{Goaway, Reason},
 };
 
 /// Old after 100 s; open calls get 20 s.

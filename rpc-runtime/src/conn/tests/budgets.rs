@@ -2,10 +2,9 @@
 
 use super::*;
 use crate::{
-    conn::{Cut, Unstarted},
-    counters::Counters,
-    frame::control::{Goaway, Reason},
-    memory::Memory,
+    api::counters::Counters,
+    conn::{Cut, Unstarted, memory::Memory},
+    wire::frame::control::{Goaway, Reason},
 };
 
 /// What a server has counted.

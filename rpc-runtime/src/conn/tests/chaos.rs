@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::conn::{Barrier, Flush, Uncovered};
-use crate::frame::control::Reason;
+use crate::wire::frame::control::Reason;
 
 /// One step of a schedule; `bool` chooses the side, a `u16` one of those that there are.
 #[derive(Clone, Debug)]

@@ -5,7 +5,7 @@ use std::task::Poll;
 use proptest::prelude::*;
 
 use super::{streams::Stream, *};
-use crate::{Code, Executed, frame::Encoded};
+use crate::{Code, Executed, wire::frame::Encoded};
 
 /// Two that take encoding 7.
 fn agreed() -> Pair {

@@ -270,8 +270,12 @@ fn peer_that_overruns_again_and_again_is_sent_away() {
     let mut reader = Node::new(Side::Connector, settings());
     pair.server.transmit(pair.now);
     read_raw(&mut reader, &mut pair.server);
-    let goaway = crate::frame::control::Goaway::decode(reader.last(Kind::Goaway).payload.clone()).unwrap();
-    assert_eq!(goaway.reason, crate::frame::control::Reason::Excess.number());
+    let goaway =
+        crate::wire::frame::control::Goaway::decode(reader.last(Kind::Goaway).payload.clone()).unwrap();
+    assert_eq!(
+        goaway.reason,
+        crate::wire::frame::control::Reason::Excess.number()
+    );
 }
 
 /// Decodes what `from` has written, without a connection that would object.

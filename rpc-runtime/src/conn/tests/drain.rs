@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     conn::{Tally, Unwanted},
-    frame::control::{Goaway, Reason},
+    wire::frame::control::{Goaway, Reason},
 };
 
 fn goaways(node: &Node) -> Vec<Goaway> {

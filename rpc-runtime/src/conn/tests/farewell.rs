@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     conn::Uncovered,
-    frame::control::{Goaway, Pong, Reason},
+    wire::frame::control::{Goaway, Pong, Reason},
 };
 
 fn drain(pair: &mut Pair) {

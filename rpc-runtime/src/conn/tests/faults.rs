@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::frame::control::{Goaway, Reason};
+use crate::wire::frame::control::{Goaway, Reason};
 
 /// What a server says that is sent these frames after the handshake: the text of its GOAWAY.
 fn protocol_error(frames: &[(Header<'_>, &[u8])]) -> String {

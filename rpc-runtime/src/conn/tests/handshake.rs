@@ -1,7 +1,7 @@
 //! HELLO, the floor before it, and rejections.
 
 use super::*;
-use crate::frame::control::{Goaway, Hello, Reason};
+use crate::wire::frame::control::{Goaway, Hello, Reason};
 
 fn fresh() -> Pair {
     Pair::fresh(settings(), settings())

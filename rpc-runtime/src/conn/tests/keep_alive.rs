@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::conn::News;
-use crate::frame::control::{Goaway, Pong, Reason};
+use crate::wire::frame::control::{Goaway, Pong, Reason};
 
 fn watchful() -> Settings {
     Settings {
@@ -333,7 +333,7 @@ fn endless_settings_do_not_overflow() {
 pub(super) fn defaults() -> Pair {
     use crate::{
         Limits,
-        config::{CLIENT_KEEP_ALIVE, SERVER_KEEP_ALIVE},
+        api::limits::{CLIENT_KEEP_ALIVE, SERVER_KEEP_ALIVE},
     };
     let settings = |silence| Limits::default().settings(silence, Bytes::new());
     Pair::with(

@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     conn::Uncovered,
-    frame::control::{Goaway, Reason},
+    wire::frame::control::{Goaway, Reason},
 };
 
 fn goaway(last_id: u64) -> Vec<u8> {

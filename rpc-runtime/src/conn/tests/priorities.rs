@@ -1,7 +1,7 @@
 //! What goes first, how little of others stands before it, and that others go on.
 
 use super::*;
-use crate::{conn::fragments::FRAGMENT, priority::Priorities};
+use crate::{api::priority::Priorities, conn::fragments::FRAGMENT};
 
 /// A procedure whose server says that it must not wait, and one that says that it can.
 const BEAT: u64 = 8;

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 use self::world::World;
 use super::{settings, *};
-use crate::frame::control::Reason;
+use crate::wire::frame::control::Reason;
 
 /// One step of a schedule; `bool` chooses the side, a `u16` one of those that there are.
 #[derive(Clone, Debug)]

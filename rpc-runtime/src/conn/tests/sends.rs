@@ -237,7 +237,7 @@ fn sends_above_the_last_id_are_told_as_not_executed() {
     for _ in 0..3 {
         pair.start(Call::send(b"x"));
     }
-    let goaway = crate::frame::control::Goaway {
+    let goaway = crate::wire::frame::control::Goaway {
         reason: 1,
         last_id: 5,
         ..Default::default()

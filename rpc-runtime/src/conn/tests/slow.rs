@@ -1,7 +1,7 @@
 //! Peers that do not go on with what they have begun; and a process that sleeps, which is not their fault.
 
 use super::{budgets::goaway, *};
-use crate::{conn::Cut, frame::control::Reason};
+use crate::{conn::Cut, wire::frame::control::Reason};
 
 /// The beginning of a frame of `len` bytes, of which `here` have come.
 fn begin(pair: &mut Pair, len: usize, here: usize) {

@@ -4,7 +4,7 @@ use super::{
     streams::{Stream, shaped},
     *,
 };
-use crate::frame::control::Hello;
+use crate::wire::frame::control::Hello;
 
 /// DATA of a stream.
 fn data(id: CallId, flags: Flags) -> Header<'static> {

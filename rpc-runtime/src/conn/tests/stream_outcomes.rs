@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     Phase,
-    frame::control::{Goaway, Reason},
+    wire::frame::control::{Goaway, Reason},
 };
 
 const SHAPES: [Shape; 3] = [Shape::ReplyStream, Shape::RequestStream, Shape::Both];

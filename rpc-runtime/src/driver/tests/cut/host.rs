@@ -11,7 +11,7 @@ use super::*;
 use crate::{
     Code, Status,
     conn::{CallId, End},
-    frame::control::DropReason,
+    wire::frame::control::DropReason,
 };
 
 pub(super) const ECHO: u64 = 1;

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use tokio_util::codec::Decoder;
 
 use super::*;
-use crate::frame::{Flags, Frame, Kind};
+use crate::wire::frame::{Flags, Frame, Kind};
 
 /// What one direction of a session carried.
 #[derive(Debug, Default)]

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Mutex};
 use super::{check::Check, *};
 use crate::{
     conn::{Flush, Settings},
-    frame::control::Progress,
+    wire::frame::control::Progress,
 };
 
 /// What one run is about.

@@ -1,0 +1,12 @@
+//! API: the plain public types. They know nothing of connections, sockets or tasks.
+
+pub(crate) mod account;
+pub(crate) mod counters;
+pub(crate) mod error;
+pub(crate) mod limits;
+pub(crate) mod load;
+pub(crate) mod metadata;
+pub(crate) mod open;
+pub(crate) mod priority;
+pub(crate) mod report;
+pub(crate) mod status;

@@ -1,0 +1,436 @@
+//! Error: a failure as the local caller sees it.
+
+use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+
+use tracing::{debug, warn};
+
+use crate::{Code, Metadata, Status, base::seldom::Seldom, session::context::Serving};
+
+/// Whether the handler of a failed call ran; *ran* means that it was polled at least once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Executed {
+    /// The handler did not run and never will: the call may be made again.
+    No,
+    /// It may have run, in part or wholly: of a stream that is cut off, say, although messages of it were read.
+    Maybe,
+    /// The handler ran to its end and returned this error.
+    Yes,
+}
+
+/// How far a call had come when it failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Phase {
+    /// Waiting here for credit, room or a slot.
+    Queue,
+    /// Waiting for a connection.
+    Connect,
+    /// Waiting for a connection, of whose server the name could not be looked up.
+    Resolve,
+    /// Partly written.
+    Write,
+    /// Written whole, waiting for the reply.
+    Wait,
+    /// Messages of its streams have gone or come.
+    Stream,
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Queue => "queue",
+            Self::Connect => "connect",
+            Self::Resolve => "resolve",
+            Self::Write => "write",
+            Self::Wait => "wait",
+            Self::Stream => "stream",
+        })
+    }
+}
+
+/// How many one-way calls ended with their connection, of which nothing more will be heard.
+///
+/// [`Error::lost_sends`] tells them, when a `flush` or a `barrier` fails because of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct LostSends {
+    no: u64,
+    maybe: u64,
+}
+
+impl LostSends {
+    pub(crate) fn new(no: u64, maybe: u64) -> Self {
+        Self { no, maybe }
+    }
+
+    /// Those that did not run and never will: they may be sent again.
+    pub fn no(&self) -> u64 {
+        self.no
+    }
+
+    /// Those of which nobody here can know.
+    pub fn maybe(&self) -> u64 {
+        self.maybe
+    }
+}
+
+/// `2 never executed, 3 perhaps`
+impl fmt::Display for LostSends {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} never executed, {} perhaps", self.no, self.maybe)
+    }
+}
+
+/// A failed call, or a failed start of a client or server: what happened, to which call, where, and whether it ran.
+///
+/// `Display` and `Debug` both give the one readable line, so `fn main() -> Result<(), Error>` prints it well. That line names
+/// addresses and causes: it is for the one who runs the program, and for no peer.
+///
+/// # In a handler
+///
+/// A handler that calls another server may end with `?`: its caller is told what [`Error::into_status`] makes of the error.
+/// Whatever else is wanted, a handler says by `map_err`:
+///
+/// ```
+/// use rpc_runtime::{Code, Context, Error, Status};
+///
+/// # async fn fetch_by_another_server() -> Result<String, Error> { Ok(String::new()) }
+/// async fn rpc_fetch(cx: &Context) -> Result<String, Status> {
+///     // What the other handler answered is forwarded, and a failure of the call itself is UNAVAILABLE.
+///     let first = fetch_by_another_server().await?;
+///     // The same, but a key that is missing there is no failure here.
+///     let second = match fetch_by_another_server().await {
+///         Err(error) if error.status().is_some() && error.code() == Code::NotFound => String::new(),
+///         other => other?,
+///     };
+///     // Nothing of the other server is told.
+///     let third = fetch_by_another_server()
+///         .await
+///         .map_err(|_| Status::new(Code::FailedPrecondition, "the store is being moved"))?;
+///     Ok(first + &second + &third)
+/// }
+/// ```
+#[derive(Clone)]
+pub struct Error(Box<Inner>);
+
+#[derive(Clone)]
+struct Inner {
+    status: Status,
+    remote: bool,
+    executed: Executed,
+    phase: Option<Phase>,
+    procedure: Option<&'static str>,
+    peer: Option<Arc<str>>,
+    /// Why the first try of a call failed that was made twice.
+    resent_after: Option<Box<str>>,
+    lost_sends: Option<LostSends>,
+    source: Option<Arc<dyn StdError + Send + Sync>>,
+}
+
+const _: () = assert!(size_of::<Error>() <= 2 * size_of::<usize>());
+
+impl Error {
+    /// A failure that arose on this side: nothing ran because of it.
+    pub(crate) fn local(code: Code, message: impl Into<String>) -> Self {
+        Self::new(Status::new(code, message), false, Executed::No)
+    }
+
+    /// A failure that the peer reported.
+    pub(crate) fn remote(status: Status, executed: Executed) -> Self {
+        Self::new(status, true, executed)
+    }
+
+    fn new(status: Status, remote: bool, executed: Executed) -> Self {
+        Self(Box::new(Inner {
+            status,
+            remote,
+            executed,
+            phase: None,
+            procedure: None,
+            peer: None,
+            resent_after: None,
+            lost_sends: None,
+            source: None,
+        }))
+    }
+
+    pub(crate) fn with_executed(mut self, executed: Executed) -> Self {
+        self.0.executed = executed;
+        self
+    }
+
+    pub(crate) fn with_phase(mut self, phase: Phase) -> Self {
+        self.0.phase = Some(phase);
+        self
+    }
+
+    pub(crate) fn with_procedure(mut self, procedure: &'static str) -> Self {
+        self.0.procedure = Some(procedure);
+        self.name_unknown(procedure);
+        self
+    }
+
+    /// Names the procedure that the server does not have: it knows the id, and the caller the path.
+    fn name_unknown(&mut self, procedure: &str) {
+        if !self.0.remote || self.code() != Code::Unimplemented {
+            return;
+        }
+        let id_len = "0x0123456789abcdef".len();
+        let why = self.message().strip_prefix(NO_PROCEDURE);
+        if let Some(why) = why.and_then(|rest| rest.strip_prefix("with id ")?.get(id_len..)) {
+            let text = format!("{NO_PROCEDURE}{procedure}{why}");
+            let status = &self.0.status;
+            self.0.status = Status::new(Code::Unimplemented, text)
+                .with_details(status.details().clone())
+                .with_metadata(status.metadata().clone());
+        }
+    }
+
+    /// Adds what to do to what happened.
+    pub(crate) fn with_hint(mut self, hint: &str) -> Self {
+        let status = &self.0.status;
+        self.0.status = Status::new(status.code(), format!("{}; {hint}", status.message()));
+        self
+    }
+
+    pub(crate) fn with_peer(mut self, peer: impl Into<Arc<str>>) -> Self {
+        self.0.peer = Some(peer.into());
+        self
+    }
+
+    pub(crate) fn with_resent_after(mut self, cause: &str) -> Self {
+        self.0.resent_after = Some(cause.into());
+        self
+    }
+
+    pub(crate) fn with_lost_sends(mut self, lost: LostSends) -> Self {
+        self.0.lost_sends = Some(lost);
+        self
+    }
+
+    pub(crate) fn with_source(self, source: impl StdError + Send + Sync + 'static) -> Self {
+        self.with_shared_source(Arc::new(source))
+    }
+
+    /// As [`Error::with_source`], for a cause that many calls share: a lost connection's.
+    pub(crate) fn with_shared_source(mut self, source: Arc<dyn StdError + Send + Sync>) -> Self {
+        self.0.source = Some(source);
+        self
+    }
+
+    /// What kind of failure this is.
+    pub fn code(&self) -> Code {
+        self.0.status.code()
+    }
+
+    /// What happened, for a person to read.
+    pub fn message(&self) -> &str {
+        self.0.status.message()
+    }
+
+    /// The encoded message that the handler gave with its refusal, or nothing.
+    pub fn details(&self) -> &Bytes {
+        self.0.status.details()
+    }
+
+    /// The entries that came with the refusal.
+    pub fn metadata(&self) -> &Metadata {
+        self.0.status.metadata()
+    }
+
+    /// The peer's refusal, if the peer replied; none if the failure arose here.
+    pub fn status(&self) -> Option<&Status> {
+        self.0.remote.then_some(&self.0.status)
+    }
+
+    /// Whether the handler ran: `No` may be called again without doubt.
+    pub fn executed(&self) -> Executed {
+        self.0.executed
+    }
+
+    /// How far the call had come; none if the failure is no call's.
+    pub fn phase(&self) -> Option<Phase> {
+        self.0.phase
+    }
+
+    /// The procedure of the call, as `package.Service/Name`; none if the failure is no call's.
+    pub fn procedure(&self) -> Option<&'static str> {
+        self.0.procedure
+    }
+
+    /// The address of the peer, if there is one.
+    pub fn peer(&self) -> Option<&str> {
+        self.0.peer.as_deref()
+    }
+
+    /// The one-way calls that were lost with their connection, if that is what failed a `flush` or a `barrier`.
+    pub fn lost_sends(&self) -> Option<LostSends> {
+        self.0.lost_sends
+    }
+
+    /// Whether this call's own deadline passed, as this side or the server found. Not if it was the handler that answered
+    /// DEADLINE_EXCEEDED, of a deadline of its own: that is a [`Error::status`] with [`Executed::Yes`].
+    pub fn is_timeout(&self) -> bool {
+        self.code() == Code::DeadlineExceeded && !self.is_answer()
+    }
+
+    /// Whether the connection is to blame: the peer could not be reached, was lost, or is going away, and refused or dropped
+    /// the call for that. Not if it was the handler that answered UNAVAILABLE: that is a [`Error::status`] with
+    /// [`Executed::Yes`].
+    pub fn is_closed(&self) -> bool {
+        self.code() == Code::Unavailable && !self.is_answer()
+    }
+
+    /// What a handler tells its own caller when it fails because this call of its own failed; `?` does the same.
+    ///
+    /// - What the other handler answered ([`Executed::Yes`]) is forwarded whole: code, message, details and metadata, over any
+    ///   number of servers. So are PERMISSION_DENIED and UNAUTHENTICATED: a handler that calls with rights of its own, and
+    ///   does not want its caller to take them for theirs, maps them.
+    /// - A failure of the call itself is UNAVAILABLE, "the call to kv.v1.Kv/rpc_fetch failed": no connection, or a lost one,
+    ///   its own deadline, a refusal for load or because the server is going away. It is DEADLINE_EXCEEDED if the deadline of
+    ///   the handler's own call has passed, and CANCELLED if that call's caller is gone: as far as the future of the handler
+    ///   is polled here, for neither is known in a task that it spawned.
+    /// - It is INTERNAL, with the same text, if the call was wrong, so that trying again would end the same way: no such
+    ///   procedure there, a request or a reply that cannot be read, a right that this server lacks, a handshake that is
+    ///   refused. The caller did nothing of this, so it is not told UNIMPLEMENTED or INVALID_ARGUMENT, which it would take
+    ///   for an answer to its own call.
+    ///
+    /// The error itself, with the address and the cause, is logged here, as one event of `tracing` for each failure, with the
+    /// procedure, the id and the peer of the handler's own call: a warning at most once a second, else at the level of debug.
+    pub fn into_status(self) -> Status {
+        if self.is_answer() {
+            return self.0.status;
+        }
+        let serving = Serving::current();
+        self.log(serving.as_ref());
+        let code = match serving.as_ref().and_then(Serving::lost_code) {
+            Some(code) => code,
+            None => match self.code() {
+                Code::InvalidArgument
+                | Code::Unimplemented
+                | Code::Internal
+                | Code::FailedPrecondition
+                | Code::PermissionDenied
+                | Code::Unauthenticated => Code::Internal,
+                _ => Code::Unavailable,
+            },
+        };
+        Status::new(
+            code,
+            match self.procedure() {
+                Some(procedure) => format!("the call to {procedure} failed"),
+                None => "a call to another server failed".to_owned(),
+            },
+        )
+    }
+
+    /// Whether the handler itself gave this.
+    fn is_answer(&self) -> bool {
+        self.0.remote && self.0.executed == Executed::Yes
+    }
+
+    /// Says what no caller is told.
+    fn log(&self, serving: Option<&Serving>) {
+        static SAID: Seldom = Seldom::new(Duration::from_secs(1));
+        let (procedure, call, peer) = match serving {
+            Some(serving) => (serving.procedure(), serving.id(), serving.peer()),
+            None => ("", 0, ""),
+        };
+        let text = "a call that a handler made failed";
+        match SAID.turn(crate::session::context::process_time()) {
+            Some(unsaid) => warn!(procedure, call, peer, error = %self, unsaid, "{text}"),
+            None => debug!(procedure, call, peer, error = %self, "{text}"),
+        }
+    }
+}
+
+/// `NOT_FOUND: no key "dog" (demo.kv.v1.Kv/rpc_fetch at tcp://127.0.0.1:5005, executed: yes)`, then the cause.
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let inner = &*self.0;
+        write!(f, "{}", inner.status)?;
+        if let Some(procedure) = inner.procedure {
+            write!(f, " ({procedure}")?;
+            if let Some(peer) = &inner.peer {
+                write!(f, " at {peer}")?;
+            }
+            if let (Some(phase), false) = (inner.phase, inner.remote) {
+                write!(f, ", phase: {phase}")?;
+            }
+            let executed = match inner.executed {
+                Executed::No => "no",
+                Executed::Maybe => "maybe",
+                Executed::Yes => "yes",
+            };
+            write!(f, ", executed: {executed}")?;
+            if let Some(cause) = &inner.resent_after {
+                write!(f, ", resent after: {cause}")?;
+            }
+            f.write_str(")")?;
+        } else if let Some(peer) = &inner.peer {
+            write!(f, " (at {peer})")?;
+        }
+        let mut source = self.source();
+        while let Some(cause) = source {
+            write!(f, ": {cause}")?;
+            source = cause.source();
+        }
+        Ok(())
+    }
+}
+
+/// The readable line, for `main` prints it.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0
+            .source
+            .as_deref()
+            .map(|source| source as &(dyn StdError + 'static))
+    }
+}
+
+/// How a server begins what it says of a procedure that it does not have; `with id ` and the id follow.
+pub(crate) const NO_PROCEDURE: &str = "this server has no procedure ";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_line_says_what_where_and_whether_it_ran() {
+        let error = Error::local(Code::Unavailable, "connection lost")
+            .with_procedure("demo.kv.v1.Kv/rpc_fetch")
+            .with_peer("tcp://127.0.0.1:5005")
+            .with_phase(Phase::Wait)
+            .with_executed(Executed::Maybe)
+            .with_source(std::io::Error::other("reset"));
+        assert_eq!(
+            format!("{error:?}"),
+            "UNAVAILABLE: connection lost (demo.kv.v1.Kv/rpc_fetch at tcp://127.0.0.1:5005, phase: wait, \
+             executed: maybe): reset"
+        );
+    }
+
+    #[test]
+    fn a_call_that_failed_twice_tells_both_reasons() {
+        let error = Error::local(Code::DeadlineExceeded, "no reply within 1s")
+            .with_procedure("demo.kv.v1.Kv/rpc_fetch")
+            .with_peer("mem:kv")
+            .with_phase(Phase::Wait)
+            .with_executed(Executed::Maybe)
+            .with_resent_after("peer is going away: draining");
+        assert_eq!(
+            error.to_string(),
+            "DEADLINE_EXCEEDED: no reply within 1s (demo.kv.v1.Kv/rpc_fetch at mem:kv, phase: wait, executed: maybe, \
+             resent after: peer is going away: draining)"
+        );
+    }
+}

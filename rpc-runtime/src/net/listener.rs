@@ -1,0 +1,600 @@
+//! Listener: accepts streams on one address; frees the address when it is dropped.
+
+use std::{
+    future::{pending, poll_fn},
+    io,
+    net::SocketAddr,
+    sync::Arc,
+};
+
+use socket2::SockRef;
+use tokio::{
+    io::DuplexStream,
+    net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream},
+    runtime::Handle,
+};
+
+use super::{
+    Address, Incoming, Kind, Peer, Stream,
+    memory::MemoryListener,
+    resolve::resolve_to_bind,
+    socket_file::{self, SocketFile},
+};
+use crate::{
+    Code, Error,
+    driver::runtime::{transport_error, unless_panics},
+};
+
+/// Accepts streams on one address.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    address: Address,
+    text: String,
+    socket: Socket,
+}
+
+#[derive(Debug)]
+enum Socket {
+    Tcp(TcpListener),
+    Unix {
+        /// Removed with the last listener that has it, and before that is closed.
+        file: Arc<SocketFile>,
+        socket: UnixListener,
+    },
+    Memory(MemoryListener),
+    Custom(Incoming),
+}
+
+impl Listener {
+    /// Listens on the address at `index` of those that a server has asked for; port 0 takes a free port, which
+    /// [`Listener::address`] tells.
+    ///
+    /// # Errors
+    ///
+    /// UNAVAILABLE, with the address and what to do, if the OS refuses; FAILED_PRECONDITION if the runtime cannot do IO.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves nothing behind.
+    pub(crate) async fn bind_one(addresses: &[Address], index: usize) -> Result<Self, Error> {
+        unless_panics(Self::try_bind(addresses, index))
+            .await
+            .map_err(|panic| transport_error(&panic))?
+            .map_err(|error| refused(addresses, index, error))
+    }
+
+    /// Listens on `address` alone.
+    #[cfg(test)]
+    pub(crate) async fn bind(address: &Address) -> Result<Self, Error> {
+        Self::bind_one(std::slice::from_ref(address), 0).await
+    }
+
+    /// As [`Listener::bind_one`], once for each runtime, which drives that listener; a memory name only by the first.
+    ///
+    /// # Errors
+    ///
+    /// As [`Listener::bind_one`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves nothing behind.
+    pub(crate) async fn bind_each(
+        addresses: &[Address],
+        index: usize,
+        runtimes: &[Handle],
+    ) -> Result<Vec<Self>, Error> {
+        unless_panics(Self::try_bind_each(addresses, index, runtimes))
+            .await
+            .map_err(|panic| transport_error(&panic))?
+            .map_err(|error| refused(addresses, index, error))
+    }
+
+    async fn try_bind_each(
+        addresses: &[Address],
+        index: usize,
+        runtimes: &[Handle],
+    ) -> io::Result<Vec<Self>> {
+        // It also finds out whether somebody has the address, which sockets that share a port would not.
+        let first = Self::try_bind(addresses, index).await?;
+        let Self {
+            address,
+            text,
+            socket,
+        } = first;
+        let sockets = match socket {
+            Socket::Tcp(socket) => listen_each(socket, is_apart(addresses, index), runtimes)?
+                .into_iter()
+                .map(Socket::Tcp)
+                .collect(),
+            Socket::Unix { file, socket } => {
+                let socket = socket.into_std()?;
+                let each = runtimes.iter().map(|runtime| {
+                    let _entered = runtime.enter();
+                    Ok(Socket::Unix {
+                        file: Arc::clone(&file),
+                        socket: UnixListener::from_std(socket.try_clone()?)?,
+                    })
+                });
+                each.collect::<io::Result<Vec<_>>>()?
+            }
+            socket @ (Socket::Memory(_) | Socket::Custom(_)) => vec![socket],
+        };
+        let of = |socket| Self {
+            address: address.clone(),
+            text: text.clone(),
+            socket,
+        };
+        Ok(sockets.into_iter().map(of).collect())
+    }
+
+    async fn try_bind(addresses: &[Address], index: usize) -> io::Result<Self> {
+        let address = &addresses[index];
+        #[cfg(feature = "sim")]
+        if let Some(here) = crate::sim::here() {
+            let (bound, listener) = here.listen(address)?;
+            return Ok(Self {
+                text: bound.to_string(),
+                address: bound,
+                socket: Socket::Custom(Incoming::of(listener)),
+            });
+        }
+        let (socket, bound) = match address {
+            Address::Tcp(host) => {
+                let socket = bind_tcp(host, is_apart(addresses, index)).await?;
+                let bound = Address::Tcp(socket.local_addr()?.to_string());
+                (Socket::Tcp(socket), bound)
+            }
+            Address::Unix(path) => {
+                let (socket, file) = socket_file::bind(path)?;
+                let file = Arc::new(file);
+                (Socket::Unix { file, socket }, address.clone())
+            }
+            Address::Memory(name) => (Socket::Memory(MemoryListener::bind(name)?), address.clone()),
+            // Made by `Listener::incoming` only.
+            Address::Custom(_) => return Err(io::ErrorKind::Unsupported.into()),
+        };
+        Ok(Self {
+            text: bound.to_string(),
+            address: bound,
+            socket,
+        })
+    }
+
+    /// Streams that somebody else accepts at `address`.
+    pub(crate) fn incoming(address: &str, incoming: Incoming) -> Self {
+        Self {
+            address: Address::Custom(address.to_owned()),
+            text: address.to_owned(),
+            socket: Socket::Custom(incoming),
+        }
+    }
+
+    /// The address that clients connect to, with the real port.
+    pub(crate) fn address(&self) -> &str {
+        &self.text
+    }
+
+    /// Waits for the next stream, and tells who opened it.
+    ///
+    /// # Errors
+    ///
+    /// What the OS says, for example that no more files can be opened; the listener stays usable.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses no stream.
+    pub(crate) async fn accept(&self) -> io::Result<(Stream, Peer)> {
+        match &self.socket {
+            Socket::Tcp(socket) => {
+                let (stream, peer) = socket.accept().await?;
+                tcp_pair(stream, peer, socket.local_addr()?)
+            }
+            Socket::Unix { socket, .. } => {
+                let (stream, _) = socket.accept().await?;
+                Ok(unix_pair(stream, &self.address))
+            }
+            Socket::Memory(socket) => {
+                let stream = socket.accept().await?;
+                Ok(memory_pair(stream, &self.address))
+            }
+            Socket::Custom(incoming) => match poll_fn(|cx| incoming.poll_accept(cx)).await {
+                Some(accepted) => accepted,
+                None => {
+                    let address = self.address();
+                    tracing::warn!(address, "incoming has ended: no more peers come from there");
+                    pending().await
+                }
+            },
+        }
+    }
+
+    /// Stops listening; gives the streams of those who have connected and were not accepted, which closing the listener
+    /// would reset. At most [`LEFT_MAX`], and none that cannot be taken.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes the listener and those streams.
+    pub(crate) async fn close(self) -> Vec<(Stream, Peer)> {
+        let address = self.address;
+        match self.socket {
+            Socket::Tcp(socket) => {
+                // What tokio knows of the socket may be old: the OS knows whether somebody waits.
+                let Ok(socket) = socket.into_std() else {
+                    return Vec::new();
+                };
+                take_left(|| {
+                    let (stream, peer) = socket.accept()?;
+                    stream.set_nonblocking(true)?;
+                    tcp_pair(TcpStream::from_std(stream)?, peer, socket.local_addr()?)
+                })
+            }
+            Socket::Unix { file, socket } => {
+                // First, so that nobody comes behind those who are here.
+                drop(file);
+                let Ok(socket) = socket.into_std() else {
+                    return Vec::new();
+                };
+                take_left(|| {
+                    let (stream, _) = socket.accept()?;
+                    stream.set_nonblocking(true)?;
+                    Ok(unix_pair(UnixStream::from_std(stream)?, &address))
+                })
+            }
+            Socket::Memory(socket) => {
+                let left = socket.close().await;
+                left.into_iter()
+                    .map(|stream| memory_pair(stream, &address))
+                    .collect()
+            }
+            Socket::Custom(incoming) => incoming.take_ready(LEFT_MAX),
+        }
+    }
+}
+
+/// Why nothing listens on an address of a server, and what to do.
+fn refused(addresses: &[Address], index: usize, error: io::Error) -> Error {
+    let address = &addresses[index];
+    let hint = match error.kind() {
+        io::ErrorKind::AddrInUse => &in_use(addresses, index),
+        io::ErrorKind::AddrNotAvailable => "; this machine has no such address",
+        io::ErrorKind::PermissionDenied => "; this user may not listen there",
+        io::ErrorKind::NotFound => "; the folder does not exist",
+        _ => "",
+    };
+    Error::local(Code::Unavailable, format!("cannot listen on {address}{hint}")).with_source(error)
+}
+
+/// Who has an address that is in use, and what to do.
+fn in_use(addresses: &[Address], index: usize) -> String {
+    let address = &addresses[index];
+    let earlier = |overlap| {
+        let mut earlier = addresses[..index].iter();
+        earlier.find(|earlier| overlaps(earlier, address) == Some(overlap))
+    };
+    if let Some(earlier) = earlier(Overlap::Sure) {
+        return format!("; this server listens on {earlier} already: leave one of the two out");
+    }
+    if let Some(earlier) = earlier(Overlap::Perhaps) {
+        return format!(
+            "; another server has it, or this server itself, by {earlier}: stop that one, or leave one of the two out"
+        );
+    }
+    if let Address::Unix(_) = address {
+        return "; a socket that is in use is there: stop who has it, or choose another path".to_owned();
+    }
+    if is_any_v6(address) {
+        return "; another server has that port, perhaps for IPv4 alone, which [::] stands for, too: stop that one, or \
+                choose another port"
+            .to_owned();
+    }
+    "; another server has it: stop that one, or choose another address".to_owned()
+}
+
+/// Whether two addresses of one server cannot both be listened on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Overlap {
+    Sure,
+    /// One of them is a name, which may stand for anything.
+    Perhaps,
+}
+
+fn overlaps(one: &Address, other: &Address) -> Option<Overlap> {
+    if one == other {
+        return Some(Overlap::Sure);
+    }
+    if port(one)? != port(other)? || port(one) == Some(0) {
+        return None;
+    }
+    let (Some(one), Some(other)) = (literal(one), literal(other)) else {
+        return Some(Overlap::Perhaps);
+    };
+    let (one, other) = (one.ip(), other.ip());
+    let is_same = one == other || one.is_unspecified() || other.is_unspecified();
+    (is_same && one.is_ipv4() == other.is_ipv4()).then_some(Overlap::Sure)
+}
+
+fn port(address: &Address) -> Option<u16> {
+    let Address::Tcp(host) = address else {
+        return None;
+    };
+    host.rsplit_once(':')?.1.parse().ok()
+}
+
+/// What a TCP address says, if it names no host.
+fn literal(address: &Address) -> Option<SocketAddr> {
+    match address {
+        Address::Tcp(host) => host.parse().ok(),
+        _ => None,
+    }
+}
+
+fn is_any_v6(address: &Address) -> bool {
+    literal(address).is_some_and(|address| address.is_ipv6() && address.ip().is_unspecified())
+}
+
+/// Whether the address at `index` is to leave IPv4 alone: one that stands for all of IPv4, too, unless the server listens on the
+/// same port for IPv4 anyhow.
+fn is_apart(addresses: &[Address], index: usize) -> bool {
+    let address = &addresses[index];
+    let mut others = addresses.iter().filter_map(literal);
+    is_any_v6(address) && others.any(|other| other.is_ipv4() && Some(other.port()) == port(address))
+}
+
+/// Listens on `host`, for IPv6 alone if that is to be apart from IPv4.
+async fn bind_tcp(host: &str, is_apart: bool) -> io::Result<TcpListener> {
+    match host.parse() {
+        Ok(address) if is_apart => {
+            let socket = new_socket(address, is_apart)?;
+            socket.bind(address)?;
+            socket.listen(LEFT_MAX as u32)
+        }
+        _ => TcpListener::bind(&resolve_to_bind(host).await?[..]).await,
+    }
+}
+
+/// A socket that may be bound to `address`, also soon after another one was.
+fn new_socket(address: SocketAddr, is_apart: bool) -> io::Result<TcpSocket> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    socket.set_reuseaddr(true)?;
+    if is_apart && address.is_ipv6() {
+        SockRef::from(&socket).set_only_v6(true)?;
+    }
+    Ok(socket)
+}
+
+/// In place of `first`, a socket of the same port for each runtime: the OS spreads connections over them.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn listen_each(first: TcpListener, is_apart: bool, runtimes: &[Handle]) -> io::Result<Vec<TcpListener>> {
+    let address = first.local_addr()?;
+    drop(first);
+    let each = runtimes.iter().map(|runtime| {
+        let socket = new_socket(address, is_apart)?;
+        socket.set_reuseport(true)?;
+        socket.bind(address)?;
+        let _entered = runtime.enter();
+        socket.listen(LEFT_MAX as u32)
+    });
+    each.collect()
+}
+
+/// In place of `first`, the same socket for each runtime: whoever is quickest accepts.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn listen_each(first: TcpListener, _: bool, runtimes: &[Handle]) -> io::Result<Vec<TcpListener>> {
+    let socket = first.into_std()?;
+    let each = runtimes.iter().map(|runtime| {
+        let _entered = runtime.enter();
+        TcpListener::from_std(socket.try_clone()?)
+    });
+    each.collect()
+}
+
+/// Accepts until nobody is left, or the OS lacks what the next one takes.
+fn take_left(accept: impl Fn() -> io::Result<(Stream, Peer)>) -> Vec<(Stream, Peer)> {
+    let mut left = Vec::new();
+    for _ in 0..LEFT_MAX {
+        match accept() {
+            Ok(one) => left.push(one),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            Err(error) if lacks_resources(&error) => {
+                tracing::warn!(%error, "peers that waited to be accepted are reset");
+                break;
+            }
+            Err(_) => {}
+        }
+    }
+    left
+}
+
+/// Whether an accept failed because the OS lacks files or memory: the next fails as well, until there are some.
+pub(crate) fn lacks_resources(error: &io::Error) -> bool {
+    /// ENOMEM, ENFILE, EMFILE, and ENOBUFS of Linux and of the BSDs.
+    const NUMBERS: [i32; 5] = [12, 23, 24, 105, 55];
+    let mut error = error;
+    loop {
+        if error.kind() == io::ErrorKind::OutOfMemory
+            || error
+                .raw_os_error()
+                .is_some_and(|number| NUMBERS.contains(&number))
+        {
+            return true;
+        }
+        // Whoever accepts may have put it into another one.
+        match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+            Some(inner) => error = inner,
+            None => return false,
+        }
+    }
+}
+
+/// Whether an accept failed because that one peer has left.
+pub(crate) fn is_the_peers(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted, InvalidInput, NotConnected};
+    matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionReset | Interrupted | InvalidInput | NotConnected
+    )
+}
+
+fn tcp_pair(stream: TcpStream, peer: SocketAddr, bound: SocketAddr) -> io::Result<(Stream, Peer)> {
+    let peer = Peer::accepted(peer, stream.local_addr()?, bound);
+    Ok((Stream::tcp(stream)?, peer))
+}
+
+fn unix_pair(stream: UnixStream, address: &Address) -> (Stream, Peer) {
+    let peer = Peer::unix(address, stream.peer_cred().ok());
+    (Stream(Kind::Unix(stream)), peer)
+}
+
+fn memory_pair(stream: DuplexStream, address: &Address) -> (Stream, Peer) {
+    (Stream(Kind::Memory(stream)), Peer::memory(address))
+}
+
+/// How many streams a listener that is closed takes over: as many as the OS keeps for tokio's listeners.
+pub(super) const LEFT_MAX: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+    use crate::net;
+
+    /// To the first place of an address.
+    async fn connect(address: &Address) -> io::Result<(Stream, Peer)> {
+        net::connect(address, net::find(address).await?[0]).await
+    }
+
+    fn socket_path(name: &str) -> PathBuf {
+        std::env::temp_dir().join(format!("rpc-{}-{name}", std::process::id()))
+    }
+
+    async fn greets(address: &Address) {
+        let listener = Listener::bind(address).await.unwrap();
+        let address = Address::parse(listener.address()).unwrap();
+        let (mut client, _) = connect(&address).await.unwrap();
+        let (mut server, _) = listener.accept().await.unwrap();
+        client.write_all(b"hello").await.unwrap();
+        let mut buf = [0; 5];
+        server.read_exact(&mut buf).await.unwrap();
+        assert_eq!(&buf, b"hello");
+    }
+
+    #[tokio::test]
+    async fn every_transport_carries_bytes() {
+        greets(&Address::parse("tcp://127.0.0.1:0").unwrap()).await;
+        greets(&Address::Unix(socket_path("greets"))).await;
+        greets(&Address::parse("mem:listener-test-greets").unwrap()).await;
+    }
+
+    async fn keeps_those_who_wait(address: &Address) {
+        let listener = Listener::bind(address).await.unwrap();
+        let address = Address::parse(listener.address()).unwrap();
+        let mut clients = Vec::new();
+        for _ in 0..3 {
+            let (mut client, _) = connect(&address).await.unwrap();
+            client.write_all(b"hello").await.unwrap();
+            clients.push(client);
+        }
+        let left = listener.close().await;
+        assert_eq!(left.len(), 3, "{address}");
+        for (mut server, peer) in left {
+            assert!(address.to_string().starts_with("tcp") || address.to_string() == peer.address());
+            let mut buf = [0; 5];
+            server.read_exact(&mut buf).await.unwrap();
+            server.shutdown().await.unwrap();
+        }
+        for mut client in clients {
+            assert_eq!(client.read(&mut [0]).await.unwrap(), 0, "{address}");
+        }
+        let refused = connect(&address).await.unwrap_err();
+        assert!(
+            matches!(
+                refused.kind(),
+                io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound
+            ),
+            "{refused}"
+        );
+    }
+
+    #[tokio::test]
+    async fn closing_a_listener_resets_nobody_who_waits() {
+        keeps_those_who_wait(&Address::parse("tcp://127.0.0.1:0").unwrap()).await;
+        keeps_those_who_wait(&Address::Unix(socket_path("waiting"))).await;
+        keeps_those_who_wait(&Address::parse("mem:listener-test-waiting").unwrap()).await;
+    }
+
+    #[tokio::test]
+    async fn a_taken_port_is_one_clear_line() {
+        let first = Listener::bind(&Address::parse("tcp://127.0.0.1:0").unwrap())
+            .await
+            .unwrap();
+        let error = Listener::bind(&Address::parse(first.address()).unwrap())
+            .await
+            .unwrap_err();
+        let text = error.to_string();
+        assert!(
+            text.contains(first.address()) && text.contains("another server has it"),
+            "{text}"
+        );
+        assert_eq!(text.lines().count(), 1);
+    }
+
+    #[test]
+    fn what_has_an_address_that_is_in_use_is_told_as_far_as_it_is_known() {
+        let told = |texts: &[&str]| {
+            let addresses: Vec<_> = texts.iter().map(|text| Address::parse(text).unwrap()).collect();
+            let error = refused(&addresses, texts.len() - 1, io::ErrorKind::AddrInUse.into());
+            error.message().to_owned()
+        };
+        for (texts, hint) in [
+            (&["tcp://127.0.0.1:5005"][..], "another server has it: stop"),
+            (
+                &["tcp://[::1]:5005", "tcp://127.0.0.1:5005"],
+                "another server has it: stop",
+            ),
+            (
+                &["tcp://127.0.0.1:5006", "tcp://127.0.0.1:5005"],
+                "another server has it: stop",
+            ),
+            (&["tcp://[::]:5005"], "perhaps for IPv4 alone"),
+            (
+                &["tcp://0.0.0.0:5005", "tcp://127.0.0.1:5005"],
+                "this server listens on tcp://0.0.0.0:5005 already",
+            ),
+            (
+                &["tcp://[::1]:5005", "tcp://[::]:5005"],
+                "this server listens on tcp://[::1]:5005 already",
+            ),
+            (&["mem:x", "mem:x"], "this server listens on mem:x already"),
+            (
+                &["tcp://localhost:5005", "tcp://[::1]:5005"],
+                "or this server itself, by tcp://localhost:5005",
+            ),
+            (&["unix:/x"], "choose another path"),
+        ] {
+            let text = told(texts);
+            assert!(text.contains(hint), "{texts:?}: {text}");
+        }
+    }
+
+    #[test]
+    fn only_what_the_os_lacks_is_an_error_of_resources() {
+        let of = io::Error::from_raw_os_error;
+        let within = io::Error::new(io::ErrorKind::ConnectionReset, io::Error::other(of(24)));
+        for error in [of(24), of(23), of(12), within, io::ErrorKind::OutOfMemory.into()] {
+            assert!(lacks_resources(&error), "{error:?}");
+        }
+        for error in [
+            of(103),
+            io::Error::other("bad certificate"),
+            io::ErrorKind::ConnectionAborted.into(),
+        ] {
+            assert!(!lacks_resources(&error), "{error:?}");
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! Panicked: what the caller and the log are told of a handler that panicked.
+
+use std::any::Any;
+
+use tokio::runtime::{Handle, RuntimeFlavor};
+
+use crate::is_simulated;
+use crate::message::procedure::{Procedure, Run};
+
+/// What to do about a panic, if it is one of tokio's about a thread that must not block.
+///
+/// Nothing of the panic's own text is passed on: it may contain what a peer has sent.
+pub(crate) fn advice(panic: &(dyn Any + Send), procedure: &Procedure) -> Option<String> {
+    let text = match panic.downcast_ref::<&'static str>() {
+        Some(text) => text,
+        None => panic.downcast_ref::<String>()?.as_str(),
+    };
+    let is_one_of = |panics: &[&str]| panics.iter().any(|panic| text.starts_with(panic));
+    let path = procedure.path();
+    if procedure.run() == Run::Blocking && is_simulated() {
+        return is_one_of(&BLOCKS).then(|| {
+            "a simulation runs `blocking` handlers as tasks, where tokio lets nobody block".to_owned()
+        });
+    }
+    if is_one_of(&BLOCKS[..1]) {
+        let place = Place::here();
+        return Some(format!(
+            "block_in_place needs a multi-thread runtime; this handler ran on {}: say `blocking: true` for {path} in the \
+             .proto, or {}",
+            place.name(),
+            place.way_out(),
+        ));
+    }
+    is_one_of(&BLOCKS[1..]).then(|| {
+        format!(
+            "it blocked a thread that drives other calls (block_on, blocking_recv, blocking_lock or the drop of a runtime): \
+             await instead, or say `blocking: true` for {path} in the .proto"
+        )
+    })
+}
+
+/// How tokio's panics about blocking begin; the first is that of `block_in_place`.
+const BLOCKS: [&str; 4] = [
+    "can call blocking only when running on the multi-threaded runtime",
+    "Cannot start a runtime from within a runtime",
+    "Cannot block the current thread from within a runtime",
+    "Cannot drop a runtime in a context where blocking is not allowed",
+];
+
+/// Where a handler runs that cannot call `block_in_place`.
+enum Place {
+    /// On a thread of the server's own.
+    Worker,
+    /// In a runtime of one thread.
+    CurrentThread,
+    /// In a multi-thread runtime, but for a `LocalSet` or the like.
+    Other,
+}
+
+impl Place {
+    fn here() -> Self {
+        let thread = std::thread::current();
+        if thread.name().is_some_and(|name| name.starts_with(WORKER)) {
+            return Self::Worker;
+        }
+        match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
+            Ok(RuntimeFlavor::CurrentThread) => Self::CurrentThread,
+            _ => Self::Other,
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Worker => "a worker of `.workers(..)`, which is a current_thread runtime",
+            Self::CurrentThread => "a current_thread runtime",
+            Self::Other => "a thread that drives other tasks",
+        }
+    }
+
+    fn way_out(&self) -> &'static str {
+        match self {
+            Self::Worker => "leave `.workers(..)` out",
+            Self::CurrentThread => "serve on a multi-thread runtime (`flavor = \"multi_thread\"` for tests)",
+            Self::Other => "serve on a multi-thread runtime, outside of a LocalSet",
+        }
+    }
+}
+
+/// How the names of the threads begin that `.workers(..)` starts.
+pub(crate) const WORKER: &str = "rpc-worker-";

@@ -1,0 +1,152 @@
+//! Replies: from a handler's stream to the messages of its call.
+
+use std::{
+    fmt,
+    future::poll_fn,
+    marker::PhantomData,
+    pin::pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures_core::Stream;
+use prost::Message;
+use tokio::{
+    task::{coop, yield_now},
+    time::Instant,
+};
+
+use super::incoming::unencodable;
+use crate::message::procedure::Procedure;
+use crate::{
+    Code, Result, Status,
+    conn::{CallId, Unsent},
+    message::nesting,
+    session::Served,
+    wire::compression::Outgoing,
+};
+
+/// Where the stream of a handler goes; generated code holds one.
+#[must_use = "nothing is sent until a stream is forwarded"]
+pub struct Replies<T> {
+    served: Arc<Served>,
+    id: CallId,
+    procedure: &'static Procedure,
+    message: PhantomData<fn(T)>,
+}
+
+impl<T: Message + 'static> Replies<T> {
+    pub(crate) fn new(served: Arc<Served>, id: CallId, procedure: &'static Procedure) -> Self {
+        Self {
+            served,
+            id,
+            procedure,
+            message: PhantomData,
+        }
+    }
+
+    /// Sends the messages of `stream` to the caller, until its end or its first error.
+    ///
+    /// It runs in the handler's own future, so the stream may borrow what that owns. It takes a message from the stream
+    /// only when the one before is on its way.
+    ///
+    /// # Errors
+    ///
+    /// The error that the stream gave; RESOURCE_EXHAUSTED for a message that is longer than the caller takes, INTERNAL for
+    /// one that is nested deeper than anybody reads; CANCELLED if the caller is gone.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the stream; what was taken from it before is on its way.
+    pub async fn forward(self, stream: impl Stream<Item = Result<T>>) -> Result<()> {
+        let mut stream = pin!(stream);
+        let mut turn = Turn::default();
+        while let Some(message) = turn.run(|cx| stream.as_mut().poll_next(cx)).await {
+            self.send(&message?, &mut turn).await?;
+            turn.end_if_long().await;
+        }
+        Ok(())
+    }
+
+    async fn send(&self, message: &T, turn: &mut Turn) -> Result<()> {
+        nesting::check(self.procedure.reply_nesting(), message)
+            .map_err(|text| unencodable("message", self.procedure, &text))?;
+        let message = Outgoing::new(message, self.served.compression());
+        let sent = turn.run(|cx| {
+            self.served
+                .with_recent(|conn, now| conn.poll_data(self.id, &message, now, cx))
+        });
+        sent.await.map_err(|unsent| match unsent {
+            Unsent::TooLong { len, max } => Status::new(
+                Code::ResourceExhausted,
+                format!(
+                    "message of {len} bytes of {} exceeds the caller's limit of {max}",
+                    self.procedure.path()
+                ),
+            ),
+            Unsent::Over(_) => Status::new(Code::Cancelled, "the call is over"),
+        })
+    }
+}
+
+/// How long a handler has been polled without a pause.
+///
+/// Meanwhile the driver sleeps (see `Served::with_driver_asleep`), so the messages of a stream that computes for long
+/// between them would lie there until it is done with many.
+#[derive(Default)]
+struct Turn {
+    /// None after a pause.
+    begun: Option<Instant>,
+    /// How long it had lasted when somebody looked last.
+    looked: Duration,
+    /// How many messages may go before the next look.
+    quick: u32,
+}
+
+impl Turn {
+    /// Waits for `poll` to be ready; that is a pause, if it is not so at once.
+    async fn run<T>(&mut self, mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> T {
+        poll_fn(|cx| {
+            self.begun.get_or_insert_with(Instant::now);
+            let poll = poll(cx);
+            if poll.is_pending() {
+                *self = Self::default();
+            }
+            poll
+        })
+        .await
+    }
+
+    /// Lets others have their turn: the driver after a while, and everybody else after many messages.
+    async fn end_if_long(&mut self) {
+        if self.quick > 0 {
+            self.quick -= 1;
+        } else if let Some(begun) = self.begun {
+            let lasted = begun.elapsed();
+            if lasted > LONG {
+                *self = Self::default();
+                return yield_now().await;
+            }
+            let since = lasted.saturating_sub(self.looked);
+            self.looked = lasted;
+            self.quick = if since < LONG / 16 { QUICK } else { 0 };
+        }
+        // A stream that always has more would be polled for ever.
+        coop::consume_budget().await;
+    }
+}
+
+/// How long a message may wait for those behind it.
+const LONG: Duration = Duration::from_millis(1);
+/// So many messages go without a look at the clock behind one that was quick: a look costs a good part of what a short message
+/// does.
+const QUICK: u32 = 7;
+
+impl<T> fmt::Debug for Replies<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Replies")
+            .field("procedure", &self.procedure)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,125 @@
+//! Requests: the caller's stream, as its handler reads it.
+
+use std::{
+    fmt,
+    future::poll_fn,
+    marker::PhantomData,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use futures_core::Stream;
+use prost::Message;
+
+use super::incoming::parse;
+use crate::{
+    Procedure, Result, Status,
+    conn::{CallId, Next},
+    message::growth::Budget,
+    session::Served,
+};
+
+/// The stream of a caller's requests, as its handler reads it.
+///
+/// It ends when the caller has said that it sends no more. Everything else that ends a stream is an error: a caller that
+/// gives up, a deadline, a lost connection, a message that cannot be parsed. So what was read to its end is complete.
+///
+/// Reading gives the caller credit for more; a handler that does not read makes its caller wait, and nobody else. The
+/// requests may be taken along by a task that the handler spawns; once the handler has ended they fail.
+///
+/// ```
+/// use rpc_runtime::{Message, Requests, Result};
+///
+/// async fn count(mut requests: Requests<String>) -> Result<u64> {
+///     let mut count = 0;
+///     while let Some(_line) = requests.message().await? {
+///         count += 1;
+///     }
+///     Ok(count)
+/// }
+/// ```
+#[must_use = "a stream does nothing until it is read"]
+pub struct Requests<T> {
+    served: Arc<Served>,
+    id: CallId,
+    procedure: &'static Procedure,
+    /// Nothing more is read: the end was, or an error.
+    ended: bool,
+    message: PhantomData<fn() -> T>,
+}
+
+impl<T: Message + Default> Requests<T> {
+    pub(crate) fn new(served: Arc<Served>, id: CallId, procedure: &'static Procedure) -> Self {
+        Self {
+            served,
+            id,
+            procedure,
+            ended: false,
+            message: PhantomData,
+        }
+    }
+
+    /// Waits for the next message; none at the end of the stream.
+    ///
+    /// # Errors
+    ///
+    /// The stream did not come to its end; pass it on by `?`, for nobody else can mend it. After that there is no more.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses no message.
+    pub async fn message(&mut self) -> Result<Option<T>> {
+        poll_fn(|cx| self.poll_message(cx)).await.transpose()
+    }
+
+    fn poll_message(&mut self, cx: &Context<'_>) -> Poll<Option<Result<T>>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        let next = ready!(
+            self.served
+                .with(|conn, now| conn.poll_message(self.id, None, now, cx))
+        );
+        let result = match next {
+            Next::Message(payload) => match parse(payload, self.procedure, self.budget()) {
+                Ok(message) => return Poll::Ready(Some(Ok(message))),
+                Err(status) => {
+                    self.break_stream(&status);
+                    Some(Err(status))
+                }
+            },
+            Next::End => None,
+            Next::Broken(status) => Some(Err(status)),
+        };
+        self.ended = true;
+        Poll::Ready(result)
+    }
+
+    fn budget(&self) -> Budget {
+        self.served.server().budget(self.procedure.request_growth())
+    }
+
+    /// The call fails with `status`, even if its handler takes no notice.
+    fn break_stream(&self, status: &Status) {
+        self.served
+            .with(|conn, now| conn.break_stream(self.id, status.clone(), now));
+    }
+}
+
+impl<T: Message + Default> Stream for Requests<T> {
+    type Item = Result<T>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<T>>> {
+        self.get_mut().poll_message(cx)
+    }
+}
+
+impl<T> fmt::Debug for Requests<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Requests")
+            .field("procedure", &self.procedure.path())
+            .field("ended", &self.ended)
+            .finish_non_exhaustive()
+    }
+}

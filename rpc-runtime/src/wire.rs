@@ -1,0 +1,5 @@
+//! Wire: bytes to frames and back, and the compression of messages.
+
+pub(crate) mod codec;
+pub(crate) mod compression;
+pub(crate) mod frame;

@@ -1,0 +1,745 @@
+//! FrameCodec: bytes to frames, within the limit of length.
+
+mod greeting;
+mod spare;
+
+#[cfg(feature = "sim")]
+pub(crate) use self::spare::forget as forget_spare;
+
+use std::{error, fmt, io, mem};
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio_util::codec::Decoder;
+
+use self::greeting::Greeting;
+use crate::wire::frame::{Flags, Frame, FrameError, Output, PREFIX_LEN, Placed};
+
+/// Cuts a stream of bytes into frames.
+///
+/// Whoever feeds it calls [`FrameCodec::prepare_read`] and reads into the spare capacity of the buffer: that and
+/// [`decode`](Decoder::decode) make the room, and never more than what has come justifies.
+#[derive(Debug)]
+pub(crate) struct FrameCodec {
+    max_frame: usize,
+    /// No frame was read yet, so the peer may speak something else altogether.
+    is_first: bool,
+    /// How many bytes of whole frames the peer has sent.
+    received: u64,
+    /// How long the frame is with its prefix whose beginning is in the buffer, if it is long.
+    wanted: Option<usize>,
+    /// The frame that the buffer was made for.
+    own: Option<Own>,
+    /// The fragment that is read straight to where it belongs, in a buffer of the connection's.
+    place: Option<Box<Place>>,
+    /// Whether the last frame was a long one.
+    is_long: bool,
+}
+
+/// A frame whose beginning is there, in a buffer of this capacity that was made for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Own {
+    total: usize,
+    capacity: usize,
+}
+
+/// A fragment that is read to where it belongs.
+#[derive(Debug)]
+struct Place {
+    /// Without its payload.
+    frame: Frame,
+    /// Where it begins and ends in the buffer.
+    start: usize,
+    end: usize,
+    /// How long the frame is with its prefix.
+    total: usize,
+}
+
+impl FrameCodec {
+    /// How large a read buffer may be without regard to how much has come.
+    pub(crate) const READ_BUFFER: usize = 64 * 1024;
+
+    /// How much is read behind a long frame: what comes is likely to be a long one too, and goes to a buffer of its own.
+    const READ_FIRST: usize = 4 * 1024;
+
+    /// From this length on a frame is long: of shorter ones a read brings several, and copying costs less than reading
+    /// each by itself.
+    const LONG: usize = 32 * 1024;
+
+    /// With less room than this, a read is hardly worth its system call.
+    const READ_MIN: usize = 2 * 1024;
+
+    /// A codec for a fresh connection that reads frames of at most `max_frame` bytes.
+    pub(crate) const fn new(max_frame: usize) -> Self {
+        Self {
+            max_frame,
+            is_first: true,
+            received: 0,
+            wanted: None,
+            own: None,
+            place: None,
+            is_long: false,
+        }
+    }
+
+    /// Makes room in `buffer` for the next read: at most [`Self::READ_BUFFER`], or twice of what the peer has sent.
+    /// Returns how much is to be read at most.
+    ///
+    /// A buffer that was made for one frame keeps its size, even if little of it is left.
+    #[inline]
+    pub(crate) fn prepare_read(&mut self, buffer: &mut BytesMut) -> usize {
+        if let Some(total) = self.wanted.take() {
+            self.make_room(buffer, total);
+        }
+        if let Some(place) = &self.place {
+            // The beginning of the next frame comes with the same read, and is moved.
+            return place.end + Self::READ_FIRST - buffer.len();
+        }
+        if buffer.capacity() == 0 {
+            *buffer = spare::take();
+        }
+        let room = buffer.capacity() - buffer.len();
+        if room < Self::READ_MIN && (room == 0 || self.own.is_none()) {
+            let additional = Self::READ_BUFFER.saturating_sub(buffer.len());
+            buffer.reserve(additional.max(1));
+        }
+        if self.is_long && self.own.is_none() {
+            Self::READ_FIRST
+        } else {
+            usize::MAX
+        }
+    }
+
+    /// Gives an empty buffer back to the thread: a connection holds none between two reads.
+    #[inline]
+    pub(crate) fn give_back(&self, buffer: &mut BytesMut) {
+        // An empty one may be a message that a fragment is read to.
+        if buffer.is_empty() && self.place.is_none() {
+            spare::put(mem::take(buffer));
+        }
+    }
+
+    /// The fragment that `buffer` begins with, if most of it is still to come, and how long it is: it may be read
+    /// to where it belongs.
+    #[inline]
+    pub(crate) fn fragment(&self, buffer: &BytesMut) -> Option<Fragment> {
+        self.wanted.and_then(|total| self.begun(buffer, total))
+    }
+
+    #[cold]
+    fn begun(&self, buffer: &BytesMut, total: usize) -> Option<Fragment> {
+        if total < Self::LONG || self.own.is_some() || total as u64 > self.allowed(buffer) {
+            return None;
+        }
+        let body = buffer.get(PREFIX_LEN..)?;
+        let (frame, start) = Frame::begun(body, total - PREFIX_LEN)?;
+        Some(Fragment {
+            id: frame.id,
+            len: total - PREFIX_LEN - start,
+            received: self.received,
+            frame,
+            total,
+        })
+    }
+
+    /// The beginning of a frame that stands in `buffer`, if there is one.
+    #[inline]
+    pub(crate) fn rest(&self, buffer: &BytesMut) -> Option<Rest> {
+        if buffer.is_empty() && self.place.is_none() {
+            return None;
+        }
+        Some(self.begun_rest(buffer))
+    }
+
+    #[cold]
+    fn begun_rest(&self, buffer: &BytesMut) -> Rest {
+        let prefix = buffer.first_chunk::<PREFIX_LEN>();
+        let (len, here) = match &self.place {
+            Some(place) => (place.total, place.total - (place.end - buffer.len())),
+            None => (
+                prefix.map_or(PREFIX_LEN, |len| PREFIX_LEN + u32::from_be_bytes(*len) as usize),
+                buffer.len(),
+            ),
+        };
+        Rest {
+            len: len as u64,
+            here: here as u64,
+        }
+    }
+
+    /// Reads the rest of a fragment to the end of `message`, which has room for all of it.
+    pub(crate) fn place(&mut self, fragment: Fragment, mut message: BytesMut, buffer: &mut BytesMut) {
+        let Fragment {
+            len, frame, total, ..
+        } = fragment;
+        let start = message.len();
+        message.extend_from_slice(&buffer[total - len..]);
+        *buffer = message;
+        self.wanted = None;
+        self.place = Some(Box::new(Place {
+            frame,
+            start,
+            end: start + len,
+            total,
+        }));
+    }
+
+    /// Takes the fragment that was read to where it belongs, once all of it is there.
+    #[cold]
+    fn take_placed(&mut self, buffer: &mut BytesMut) -> Option<Frame> {
+        let place = self.place.take_if(|place| buffer.len() >= place.end)?;
+        self.received += place.total as u64;
+        self.is_long = true;
+        let mut message = split_rest(buffer, place.end);
+        message.truncate(place.end);
+        let mut frame = place.frame;
+        frame.extra.set_placed(Placed {
+            message,
+            start: place.start,
+        });
+        Some(frame)
+    }
+
+    /// How long a buffer may be now: [`Self::READ_BUFFER`], or twice of what the peer has sent.
+    fn allowed(&self, buffer: &BytesMut) -> u64 {
+        let received = self.received.saturating_add(buffer.len() as u64);
+        received.saturating_mul(2).max(Self::READ_BUFFER as u64)
+    }
+
+    /// Makes room for more of a frame that takes `total` bytes: at most [`Self::READ_BUFFER`], or twice of what has
+    /// come, and never what was merely announced.
+    #[cold]
+    fn make_room(&mut self, buffer: &mut BytesMut, total: usize) {
+        if total < Output::BY_REFERENCE {
+            // What the buffer grows to by itself stays below the limit, for it doubles something shorter than this.
+            buffer.reserve(total - buffer.len());
+            return;
+        }
+        let allowed = usize::try_from(self.allowed(buffer)).unwrap_or(usize::MAX);
+        if total > allowed {
+            if buffer.capacity() < allowed {
+                replace(buffer, allowed);
+            }
+        } else if self.own.is_none_or(|own| own.total != total) {
+            // Only for this frame: it will be handed out by reference, without pinning its neighbours. The beginning
+            // of the next one comes with the same read, and is moved.
+            let capacity = (total + total / 16).min(allowed);
+            replace(buffer, capacity);
+            self.own = Some(Own { total, capacity });
+        }
+    }
+
+    /// Takes `total` bytes, which are there; says whether they have a buffer of their own.
+    #[inline]
+    fn take(&mut self, buffer: &mut BytesMut, total: usize) -> (Bytes, bool) {
+        self.received += total as u64;
+        match self.own.take() {
+            Some(own) => self.take_own(buffer, total, own),
+            None => (buffer.split_to(total).freeze(), false),
+        }
+    }
+
+    #[cold]
+    fn take_own(&mut self, buffer: &mut BytesMut, total: usize, own: Own) -> (Bytes, bool) {
+        if own.total != total || own.capacity != buffer.capacity() {
+            return (buffer.split_to(total).freeze(), false);
+        }
+        let frame = split_rest(buffer, total);
+        self.is_long = total >= Self::LONG;
+        (frame.freeze(), true)
+    }
+
+    /// As [`decode`](Decoder::decode), into a frame that is empty; false if there is none.
+    #[inline]
+    pub(crate) fn decode_into(
+        &mut self,
+        buffer: &mut BytesMut,
+        frame: &mut Frame,
+    ) -> Result<bool, CodecError> {
+        if self.is_first {
+            if let Some(greeting) = Greeting::read(buffer) {
+                return Err(CodecError::Foreign(greeting));
+            }
+        }
+        if self.place.is_some() {
+            let placed = self.take_placed(buffer);
+            let is_there = placed.is_some();
+            *frame = placed.unwrap_or_default();
+            return Ok(is_there);
+        }
+        let Some(&prefix) = buffer.first_chunk::<PREFIX_LEN>() else {
+            return Ok(false);
+        };
+        let len = u32::from_be_bytes(prefix) as usize;
+        if len > self.max_frame {
+            if self.is_first && prefix[0] != 0 {
+                return Err(CodecError::Noise(prefix));
+            }
+            return Err(CodecError::TooLong {
+                len,
+                max: self.max_frame,
+            });
+        }
+        let total = PREFIX_LEN + len;
+        if buffer.len() < total {
+            // Of a long one the head is awaited, which says where it belongs.
+            let is_told = total < Output::BY_REFERENCE || buffer.len() >= HEAD_LEN;
+            self.wanted = is_told.then_some(total);
+            return Ok(false);
+        }
+        let (mut body, is_own) = self.take(buffer, total);
+        body.advance(PREFIX_LEN);
+        frame.fill(body)?;
+        self.is_first = false;
+        // The beginning of a message that is longer than a frame is short.
+        self.is_long &= is_own || frame.flags.contains(Flags::MORE);
+        // A long payload is handed out by reference and would pin the whole read buffer. Fragments are copied into
+        // their message by whoever reassembles them.
+        if !is_own && frame.payload.len() >= Output::BY_REFERENCE && !frame.is_fragment() {
+            frame.payload = Bytes::copy_from_slice(&frame.payload);
+        }
+        Ok(true)
+    }
+}
+
+impl Decoder for FrameCodec {
+    type Item = Frame;
+    type Error = CodecError;
+
+    fn decode(&mut self, buffer: &mut BytesMut) -> Result<Option<Frame>, CodecError> {
+        let mut frame = Frame::default();
+        let is_there = self.decode_into(buffer, &mut frame)?;
+        Ok(is_there.then_some(frame))
+    }
+
+    fn decode_eof(&mut self, buffer: &mut BytesMut) -> Result<Option<Frame>, CodecError> {
+        match self.decode(buffer)? {
+            None if !buffer.is_empty() => Err(CodecError::Truncated { len: buffer.len() }),
+            frame => Ok(frame),
+        }
+    }
+}
+
+/// A frame of which the beginning has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Rest {
+    /// How long it is, with its prefix, as far as that can be seen.
+    pub(crate) len: u64,
+    /// How much of it has come.
+    pub(crate) here: u64,
+}
+
+/// The beginning of a fragment.
+#[derive(Debug)]
+pub(crate) struct Fragment {
+    /// Of the call that it belongs to.
+    pub(crate) id: u64,
+    /// How long its payload is.
+    pub(crate) len: usize,
+    /// How much the peer has sent until now.
+    pub(crate) received: u64,
+    frame: Frame,
+    total: usize,
+}
+
+/// The head of a fragment is no longer: a length, a kind, an id, flags, the length of the payload.
+const HEAD_LEN: usize = PREFIX_LEN + 2 + 11 + 2 + 5;
+
+/// Why a stream of bytes cannot be read on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub(crate) enum CodecError {
+    /// A frame is longer than was announced to the peer.
+    TooLong {
+        /// How long it is.
+        len: usize,
+        /// How long it may be.
+        max: usize,
+    },
+    /// The peer speaks another protocol, which this names.
+    Foreign(Greeting),
+    /// The stream begins with what no frame begins with, and no protocol that is known.
+    Noise([u8; PREFIX_LEN]),
+    /// The bytes of a frame are none.
+    Frame(FrameError),
+    /// The stream ends within a frame.
+    Truncated {
+        /// How many bytes of it have come.
+        len: usize,
+    },
+    /// Reading failed; only where tokio-util reads for us.
+    Io(io::ErrorKind),
+}
+
+impl fmt::Display for CodecError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLong { len, max } => write!(f, "frame of {len} bytes exceeds limit of {max}"),
+            Self::Foreign(greeting) => greeting.fmt(f),
+            Self::Noise(prefix) => write!(
+                f,
+                "first bytes {:08x} are no frame: is it another protocol, or is the stream damaged?",
+                u32::from_be_bytes(*prefix)
+            ),
+            Self::Frame(error) => write!(f, "invalid frame: {error}"),
+            Self::Truncated { len } => write!(f, "stream ends after {len} bytes of a frame"),
+            Self::Io(kind) => write!(f, "read failed: {kind}"),
+        }
+    }
+}
+
+impl error::Error for CodecError {}
+
+impl From<FrameError> for CodecError {
+    fn from(error: FrameError) -> Self {
+        Self::Frame(error)
+    }
+}
+
+impl From<io::Error> for CodecError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error.kind())
+    }
+}
+
+/// Takes the first `len` bytes, and moves the rest, so that it does not pin them.
+fn split_rest(buffer: &mut BytesMut, len: usize) -> BytesMut {
+    let rest = match buffer.len() - len {
+        0 => BytesMut::new(),
+        _ => BytesMut::from(&buffer[len..]),
+    };
+    let mut first = mem::replace(buffer, rest);
+    first.truncate(len);
+    first
+}
+
+/// Moves what is in `buffer` to one of exactly `capacity`; `reserve` might double it beyond the limit.
+fn replace(buffer: &mut BytesMut, capacity: usize) {
+    let mut larger = BytesMut::with_capacity(capacity);
+    larger.extend_from_slice(buffer);
+    *buffer = larger;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::slice;
+
+    use bytes::BufMut;
+    use proptest::{collection::vec, prelude::*};
+    use tokio_util::codec::{Encoder, LengthDelimitedCodec};
+
+    use super::*;
+    use crate::wire::frame::Kind;
+
+    const MAX_FRAME: usize = 144 * 1024;
+
+    fn frame(id: u64, payload: &[u8]) -> Frame {
+        let payload = Bytes::copy_from_slice(payload);
+        Frame {
+            kind: Kind::Call,
+            id,
+            flags: Flags::END,
+            payload,
+            ..Frame::default()
+        }
+    }
+
+    fn encode(frames: &[Frame]) -> Vec<u8> {
+        let mut out = Output::new();
+        for frame in frames {
+            frame.header().encode_bytes(frame.payload.clone(), &mut out);
+        }
+        out.copy_to_bytes(out.len()).to_vec()
+    }
+
+    /// Reads `stream` as a connection does: into the spare capacity, at most `max` bytes at a time. Checks R3.
+    fn read(codec: &mut FrameCodec, mut stream: &[u8], max: usize) -> Result<Vec<Frame>, CodecError> {
+        let mut buffer = BytesMut::new();
+        let mut frames = Vec::new();
+        let all = stream.len();
+        loop {
+            while let Some(frame) = codec.decode(&mut buffer)? {
+                frames.push(frame);
+            }
+            let received = all - stream.len();
+            assert!(buffer.capacity() <= (2 * received).max(FrameCodec::READ_BUFFER));
+            if stream.is_empty() {
+                return Ok(frames);
+            }
+            codec.prepare_read(&mut buffer);
+            assert!(buffer.capacity() <= (2 * received).max(FrameCodec::READ_BUFFER));
+            let count = (buffer.capacity() - buffer.len()).min(max).min(stream.len());
+            buffer.put_slice(&stream[..count]);
+            stream = &stream[count..];
+        }
+    }
+
+    #[test]
+    fn single_bytes_give_the_same_frames() {
+        let frames = [
+            frame(1, b"first"),
+            frame(3, b""),
+            frame(5, &[7; 300]),
+            Frame::default(),
+        ];
+        let stream = encode(&frames);
+        for max in [1, 2, 3, 7, stream.len()] {
+            assert_eq!(
+                read(&mut FrameCodec::new(MAX_FRAME), &stream, max).unwrap(),
+                frames
+            );
+        }
+    }
+
+    #[test]
+    fn frames_are_those_of_tokio_utils_length_delimited_codec() {
+        let frames = [frame(1, b"first"), frame(3, &[7; 70_000])];
+        let mut theirs = BytesMut::new();
+        let mut codec = LengthDelimitedCodec::builder()
+            .big_endian()
+            .length_field_length(4)
+            .new_codec();
+        for frame in &frames {
+            codec
+                .encode(&encode(slice::from_ref(frame))[4..], &mut theirs)
+                .unwrap();
+        }
+        assert_eq!(theirs, encode(&frames));
+    }
+
+    #[test]
+    fn announced_length_reserves_nothing() {
+        let mut codec = FrameCodec::new((1 << 24) - 1);
+        let mut buffer = BytesMut::from(&b"\0\xff\xff\xff\x08"[..]);
+        assert_eq!(codec.decode(&mut buffer), Ok(None));
+        assert!(buffer.capacity() <= FrameCodec::READ_BUFFER);
+    }
+
+    #[test]
+    fn buffer_grows_with_what_has_come() {
+        let long = frame(1, &vec![7; 3 << 20]);
+        for max in [1000, 1 << 16, usize::MAX] {
+            let frames = read(
+                &mut FrameCodec::new(1 << 23),
+                &encode(slice::from_ref(&long)),
+                max,
+            )
+            .unwrap();
+            assert_eq!(frames, slice::from_ref(&long));
+        }
+    }
+
+    #[test]
+    fn long_payload_that_came_in_pieces_is_not_copied_again() {
+        let stream = encode(&[frame(1, &[7; 20_000]), frame(3, b"next")]);
+        let total = encode(&[frame(1, &[7; 20_000])]).len();
+        let mut codec = FrameCodec::new(MAX_FRAME);
+        let mut buffer = BytesMut::from(&stream[..100]);
+        assert_eq!(codec.decode(&mut buffer), Ok(None));
+        codec.prepare_read(&mut buffer);
+        let capacity = buffer.capacity();
+        assert!((total..total + 2000).contains(&capacity));
+        buffer.put_slice(&stream[100..total - 100]);
+        codec.prepare_read(&mut buffer);
+        assert_eq!(buffer.capacity(), capacity, "not enlarged for the last bytes");
+        buffer.put_slice(&stream[total - 100..]);
+        let own = buffer.as_ptr()..buffer.as_ptr().wrapping_add(capacity);
+        let payload = codec.decode(&mut buffer).unwrap().unwrap().payload;
+        assert!(own.contains(&payload.as_ptr()));
+        assert!(!own.contains(&buffer.as_ptr()), "nothing else pins it");
+        assert_eq!(codec.decode(&mut buffer), Ok(Some(frame(3, b"next"))));
+    }
+
+    #[test]
+    fn long_payloads_in_a_row_are_hardly_copied() {
+        let long = encode(&[frame(1, &[7; 64 * 1024])]);
+        let mut codec = FrameCodec::new(MAX_FRAME);
+        let mut buffer = BytesMut::new();
+        let mut copied = 0;
+        let mut next = 0;
+        for round in 0..100 {
+            let beginning = buffer.len();
+            let mut frame = None;
+            while frame.is_none() {
+                codec.prepare_read(&mut buffer);
+                while buffer.len() < buffer.capacity() {
+                    buffer.put_u8(long[next % long.len()]);
+                    next += 1;
+                }
+                frame = codec.decode(&mut buffer).unwrap();
+            }
+            if round > 1 {
+                copied += beginning;
+            }
+        }
+        assert!(copied < 100 * 5000, "{copied}");
+    }
+
+    #[test]
+    fn connections_of_one_thread_read_into_one_buffer() {
+        let (mut one, mut other) = (FrameCodec::new(MAX_FRAME), FrameCodec::new(MAX_FRAME));
+        let stream = encode(&[frame(1, b"first")]);
+        let (mut buffer, mut second) = (BytesMut::new(), BytesMut::new());
+        one.prepare_read(&mut buffer);
+        assert_eq!(buffer.capacity(), FrameCodec::READ_BUFFER);
+        let lent = buffer.as_ptr()..buffer.as_ptr().wrapping_add(buffer.capacity());
+        buffer.put_slice(&stream);
+        let first = one.decode(&mut buffer).unwrap().unwrap();
+        one.give_back(&mut buffer);
+        assert_eq!(buffer.capacity(), 0);
+        other.prepare_read(&mut second);
+        assert!(lent.contains(&second.as_ptr()));
+        second.put_slice(&stream[..5]);
+        other.give_back(&mut second);
+        assert_eq!(second, stream[..5], "what has come is kept");
+        one.prepare_read(&mut buffer);
+        assert!(!lent.contains(&buffer.as_ptr()));
+        assert_eq!(first, frame(1, b"first"));
+    }
+
+    #[test]
+    fn long_payload_does_not_pin_the_read_buffer() {
+        let stream = encode(&[frame(1, &[7; 20_000]), frame(3, b"next")]);
+        let mut buffer = BytesMut::from(&stream[..]);
+        let shared = buffer.as_ptr()..buffer.as_ptr().wrapping_add(stream.len());
+        let mut codec = FrameCodec::new(MAX_FRAME);
+        let payload = codec.decode(&mut buffer).unwrap().unwrap().payload;
+        assert_eq!(payload.len(), 20_000);
+        assert!(!shared.contains(&payload.as_ptr()));
+    }
+
+    #[test]
+    fn fragments_stay_slices_until_they_are_reassembled() {
+        let fragment = Frame {
+            flags: Flags::MORE,
+            ..frame(1, &[7; 20_000])
+        };
+        let stream = encode(&[fragment, frame(3, b"next")]);
+        let mut buffer = BytesMut::from(&stream[..]);
+        let shared = buffer.as_ptr()..buffer.as_ptr().wrapping_add(stream.len());
+        let payload = FrameCodec::new(MAX_FRAME)
+            .decode(&mut buffer)
+            .unwrap()
+            .unwrap()
+            .payload;
+        assert!(shared.contains(&payload.as_ptr()));
+    }
+
+    #[test]
+    fn buffer_that_someone_enlarged_is_shared_again() {
+        let stream = encode(&[frame(1, &[7; 20_000]), frame(3, b"next")]);
+        let mut codec = FrameCodec::new(MAX_FRAME);
+        let mut buffer = BytesMut::from(&stream[..100]);
+        assert_eq!(codec.decode(&mut buffer), Ok(None));
+        codec.prepare_read(&mut buffer);
+        buffer.reserve(64 * 1024);
+        buffer.put_slice(&stream[100..]);
+        assert_eq!(codec.decode(&mut buffer), Ok(Some(frame(1, &[7; 20_000]))));
+        assert_eq!(codec.decode(&mut buffer), Ok(Some(frame(3, b"next"))));
+    }
+
+    #[test]
+    fn frame_above_the_limit_is_refused_by_its_length_alone() {
+        let mut codec = FrameCodec::new(65_536);
+        let error = codec
+            .decode(&mut BytesMut::from(&b"\0\x01\0\x01"[..]))
+            .unwrap_err();
+        assert_eq!(
+            error,
+            CodecError::TooLong {
+                len: 65_537,
+                max: 65_536
+            }
+        );
+        assert_eq!(error.to_string(), "frame of 65537 bytes exceeds limit of 65536");
+        let mut codec = FrameCodec::new(65_537);
+        assert_eq!(codec.decode(&mut BytesMut::from(&b"\0\x01\0\x01"[..])), Ok(None));
+    }
+
+    #[test]
+    fn frame_at_the_limit_is_read() {
+        let whole = frame(1, &[7; 100]);
+        let stream = encode(slice::from_ref(&whole));
+        let mut codec = FrameCodec::new(stream.len() - 4);
+        assert_eq!(read(&mut codec, &stream, usize::MAX), Ok(vec![whole]));
+    }
+
+    #[test]
+    fn a_greeting_of_another_protocol_is_named() {
+        let error = FrameCodec::new(MAX_FRAME)
+            .decode(&mut BytesMut::from(&b"<html>\n<body>"[..]))
+            .unwrap_err();
+        assert!(matches!(error, CodecError::Foreign(_)));
+        assert_eq!(
+            error.to_string(),
+            "peer speaks HTML instead of this protocol: \"<html>\""
+        );
+    }
+
+    #[test]
+    fn first_bytes_that_nobody_knows_are_no_frame() {
+        let error = FrameCodec::new(MAX_FRAME)
+            .decode(&mut BytesMut::from(&b"\xa5\xa5\xa5\xa5\xa5 and more"[..]))
+            .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "first bytes a5a5a5a5 are no frame: is it another protocol, or is the stream damaged?"
+        );
+    }
+
+    #[test]
+    fn after_the_first_frame_nothing_is_foreign() {
+        let mut stream = encode(&[frame(1, b"first")]);
+        stream.extend(b"GET / HTTP/1.1");
+        let error = read(&mut FrameCodec::new(MAX_FRAME), &stream, usize::MAX).unwrap_err();
+        assert_eq!(
+            error,
+            CodecError::TooLong {
+                len: 0x4745_5420,
+                max: MAX_FRAME
+            }
+        );
+    }
+
+    #[test]
+    fn damaged_frame_fails_with_its_fault() {
+        let error = FrameCodec::new(MAX_FRAME)
+            .decode(&mut BytesMut::from(&b"\0\0\0\x01\x08"[..]))
+            .unwrap_err();
+        assert_eq!(error, CodecError::Frame(FrameError::Truncated { len: 1 }));
+        assert_eq!(
+            error.to_string(),
+            "invalid frame: value reaches past the end of 1 bytes"
+        );
+    }
+
+    #[test]
+    fn stream_that_ends_within_a_frame_is_truncated() {
+        let mut codec = FrameCodec::new(MAX_FRAME);
+        assert_eq!(codec.decode_eof(&mut BytesMut::new()), Ok(None));
+        let mut buffer = BytesMut::from(&b"\0\0\0\x02\x08"[..]);
+        assert_eq!(
+            codec.decode_eof(&mut buffer),
+            Err(CodecError::Truncated { len: 5 })
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn any_cut_of_the_stream_gives_the_same_frames(
+            lens in vec(prop_oneof![4 => 0_usize..200, 1 => 0_usize..140_000], 1..6),
+            max in 1_usize..100_000,
+        ) {
+            let frames: Vec<Frame> =
+                lens.iter().enumerate().map(|(id, &len)| frame(id as u64, &vec![id as u8; len])).collect();
+            prop_assert_eq!(read(&mut FrameCodec::new(MAX_FRAME), &encode(&frames), max), Ok(frames));
+        }
+
+        #[test]
+        fn any_bytes_are_frames_or_an_error(bytes in vec(any::<u8>(), 0..300), max in 1_usize..50) {
+            drop(read(&mut FrameCodec::new(MAX_FRAME), &bytes, max));
+            let mut framed = vec![0, 0, 0, bytes.len() as u8];
+            framed.extend(bytes);
+            drop(read(&mut FrameCodec::new(MAX_FRAME), &framed, max));
+        }
+    }
+}

@@ -1,0 +1,276 @@
+use bytes::{Buf, Bytes};
+use proptest::{collection::vec, prelude::*};
+use prost::Message;
+
+use super::encode;
+use crate::{
+    Metadata,
+    wire::frame::{Flags, Frame, Kind, Output, Parts, control::Entry},
+};
+
+/// `rpc.wire.v1.Frame` as prost reads and writes it.
+#[derive(Clone, PartialEq, Message)]
+struct WireFrame {
+    #[prost(uint32, tag = "1")]
+    kind: u32,
+    #[prost(uint64, tag = "2")]
+    id: u64,
+    #[prost(uint32, tag = "3")]
+    flags: u32,
+    #[prost(fixed64, tag = "4")]
+    procedure: u64,
+    #[prost(uint64, tag = "5")]
+    timeout_us: u64,
+    #[prost(uint32, tag = "6")]
+    code: u32,
+    #[prost(string, tag = "7")]
+    message: String,
+    #[prost(message, repeated, tag = "8")]
+    metadata: Vec<Entry>,
+    #[prost(uint64, tag = "9")]
+    length: u64,
+    #[prost(uint32, tag = "10")]
+    encoding: u32,
+    #[prost(uint64, tag = "11")]
+    queue_us: u64,
+    #[prost(uint64, tag = "12")]
+    run_us: u64,
+    #[prost(bytes = "bytes", tag = "13")]
+    details: Bytes,
+    #[prost(uint32, tag = "14")]
+    depth: u32,
+    #[prost(bytes = "bytes", tag = "15")]
+    payload: Bytes,
+}
+
+impl From<Frame> for WireFrame {
+    fn from(mut frame: Frame) -> Self {
+        let metadata = Entry::list(&frame.extra.metadata);
+        let parts = frame.extra.take();
+        Self {
+            kind: frame.kind.number(),
+            id: frame.id,
+            flags: frame.flags.bits(),
+            procedure: frame.procedure,
+            timeout_us: frame.timeout_us,
+            code: frame.code,
+            metadata,
+            length: frame.length,
+            encoding: frame.encoding,
+            queue_us: frame.queue_us,
+            run_us: frame.run_us,
+            depth: frame.depth,
+            payload: frame.payload,
+            message: parts.message,
+            details: parts.details,
+        }
+    }
+}
+
+/// Numbers of every encoded length, zero often among them.
+fn number() -> impl Strategy<Value = u64> {
+    (any::<u64>(), 0_u32..=64).prop_map(|(number, shift)| number.checked_shr(shift).unwrap_or(0))
+}
+
+fn small_number() -> impl Strategy<Value = u32> {
+    number().prop_map(|number| number as u32)
+}
+
+fn bytes(max: usize) -> impl Strategy<Value = Bytes> {
+    vec(any::<u8>(), 0..max).prop_map(Bytes::from)
+}
+
+fn metadata() -> impl Strategy<Value = Metadata> {
+    vec((".{0,8}", bytes(40)), 0..8).prop_map(|entries| entries.into_iter().collect())
+}
+
+fn payload() -> impl Strategy<Value = Bytes> {
+    // Now and then one that the output keeps by reference.
+    prop_oneof![8 => bytes(300), 1 => (16_000_usize..17_000).prop_map(|len| vec![7; len].into())]
+}
+
+/// Often none: most frames are nothing but numbers and a payload, and are encoded another way.
+fn parts() -> impl Strategy<Value = Parts> {
+    let some = (".{0,200}", metadata(), bytes(40)).prop_map(|(message, metadata, details)| Parts {
+        placed: None,
+        message,
+        metadata,
+        details,
+    });
+    prop_oneof![Just(Parts::default()), some]
+}
+
+fn frames() -> impl Strategy<Value = Frame> {
+    let numbers = (
+        small_number(),
+        number(),
+        small_number(),
+        number(),
+        number(),
+        small_number(),
+    );
+    let more_numbers = (number(), small_number(), number(), number(), small_number());
+    (numbers, parts(), more_numbers, payload()).prop_map(|(numbers, parts, more_numbers, payload)| {
+        let (kind, id, flags, procedure, timeout_us, code) = numbers;
+        let (length, encoding, queue_us, run_us, depth) = more_numbers;
+        let (kind, flags) = (Kind::from(kind), Flags::from_bits(flags));
+        Frame {
+            kind,
+            id,
+            flags,
+            procedure,
+            timeout_us,
+            code,
+            extra: parts.into(),
+            length,
+            encoding,
+            queue_us,
+            run_us,
+            depth,
+            payload,
+        }
+    })
+}
+
+/// The fields of `frame`, each encoded on its own; all entries of metadata together, for their order counts.
+fn fields(frame: Frame) -> Vec<Vec<u8>> {
+    let whole = WireFrame::from(frame);
+    let none = WireFrame::default;
+    [
+        WireFrame {
+            kind: whole.kind,
+            ..none()
+        },
+        WireFrame {
+            id: whole.id,
+            ..none()
+        },
+        WireFrame {
+            flags: whole.flags,
+            ..none()
+        },
+        WireFrame {
+            procedure: whole.procedure,
+            ..none()
+        },
+        WireFrame {
+            timeout_us: whole.timeout_us,
+            ..none()
+        },
+        WireFrame {
+            code: whole.code,
+            ..none()
+        },
+        WireFrame {
+            message: whole.message,
+            ..none()
+        },
+        WireFrame {
+            metadata: whole.metadata,
+            ..none()
+        },
+        WireFrame {
+            length: whole.length,
+            ..none()
+        },
+        WireFrame {
+            encoding: whole.encoding,
+            ..none()
+        },
+        WireFrame {
+            queue_us: whole.queue_us,
+            ..none()
+        },
+        WireFrame {
+            run_us: whole.run_us,
+            ..none()
+        },
+        WireFrame {
+            details: whole.details,
+            ..none()
+        },
+        WireFrame {
+            depth: whole.depth,
+            ..none()
+        },
+        WireFrame {
+            payload: whole.payload,
+            ..none()
+        },
+    ]
+    .map(|field| field.encode_to_vec())
+    .to_vec()
+}
+
+/// A frame, and its fields in any order with unknown ones between them.
+fn frame_in_any_order() -> impl Strategy<Value = (Frame, Vec<Vec<u8>>)> {
+    frames().prop_flat_map(|frame| {
+        let mut fields = fields(frame.clone());
+        fields.push(vec![0x82, 1, 2, 8, 1]);
+        fields.push(vec![0x83, 1, 0x08, 9, 0x84, 1]);
+        (Just(frame), Just(fields).prop_shuffle())
+    })
+}
+
+proptest! {
+    #[test]
+    fn prost_writes_what_we_write(frame in frames()) {
+        let ours = encode(&frame);
+        let prosts = WireFrame::from(frame.clone()).encode_to_vec();
+        prop_assert_eq!(&ours[..4], &(prosts.len() as u32).to_be_bytes()[..]);
+        prop_assert_eq!(&ours[4..], &prosts[..]);
+        prop_assert_eq!(frame.header().frame_len(frame.payload.len()), prosts.len());
+    }
+
+    #[test]
+    fn prost_reads_what_we_write(frame in frames()) {
+        let read = WireFrame::decode(encode(&frame).slice(4..)).unwrap();
+        prop_assert_eq!(read, WireFrame::from(frame));
+    }
+
+    #[test]
+    fn we_read_what_prost_writes((frame, fields) in frame_in_any_order()) {
+        prop_assert_eq!(Frame::decode(fields.concat().into()).unwrap(), frame);
+    }
+
+    #[test]
+    fn message_in_place_is_the_message_encoded(frame in frames(), value in bytes(40_000)) {
+        let message = Entry { key: frame.extra.message.clone(), value };
+        let header = frame.header();
+        let mut in_place = Output::new();
+        header.encode(&message, message.encoded_len(), &mut in_place);
+        let mut by_bytes = Output::new();
+        header.encode_bytes(message.encode_to_vec().into(), &mut by_bytes);
+        let mut payload = Output::new();
+        message.encode(&mut payload).unwrap();
+        let mut by_output = Output::new();
+        header.encode_output(&mut payload, &mut by_output);
+
+        let in_place = in_place.copy_to_bytes(in_place.len());
+        prop_assert_eq!(&in_place, &by_bytes.copy_to_bytes(by_bytes.len()));
+        prop_assert_eq!(&in_place, &by_output.copy_to_bytes(by_output.len()));
+    }
+
+    #[test]
+    fn any_bytes_are_a_frame_or_an_error(bytes in bytes(200)) {
+        // What prost refuses we refuse, except a status text that is no text.
+        let prosts = WireFrame::decode(bytes.clone());
+        if let (Err(error), Ok(_)) = (Frame::decode(bytes), prosts) {
+            prop_assert!(matches!(error, crate::wire::frame::FrameError::Metadata { .. }), "{}", error);
+        }
+    }
+
+    #[test]
+    fn damaged_frames_are_frames_or_errors(frame in frames(), damage in vec((any::<usize>(), any::<u8>()), 1..4)) {
+        let mut bytes = encode(&frame).slice(4..).to_vec();
+        for (at, byte) in damage {
+            if !bytes.is_empty() {
+                let at = at % bytes.len();
+                bytes[at] = byte;
+            }
+        }
+        drop(Frame::decode(bytes.clone().into()));
+        bytes.truncate(bytes.len() / 2);
+        drop(Frame::decode(bytes.into()));
+    }
+}
