@@ -32,8 +32,8 @@ pub(crate) use self::{
     shared::Shared,
 };
 use crate::{
-    DrainReport, Error, is_simulated,
-    net::Listener,
+    DrainReport, Error,
+    net::{Listener, is_simulated},
     server::terminate::{Asker, Signals},
 };
 
