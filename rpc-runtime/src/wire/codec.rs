@@ -1,4 +1,4 @@
-//! FrameCodec: bytes to frames, within the limit of length.
+//! FrameCodec: bytes to frames, within a maximum length.
 
 mod greeting;
 mod spare;
@@ -16,59 +16,59 @@ use crate::wire::frame::{Flags, Frame, FrameError, Output, PREFIX_LEN, Placed};
 
 /// Cuts a stream of bytes into frames.
 ///
-/// Whoever feeds it calls [`FrameCodec::prepare_read`] and reads into the spare capacity of the buffer: that and
-/// [`decode`](Decoder::decode) make the room, and never more than what has come justifies.
+/// The caller reads into the spare capacity of the buffer, after [`FrameCodec::prepare_read`]. That method and
+/// [`decode`](Decoder::decode) make the room, and never more than the received bytes justify.
 #[derive(Debug)]
 pub(crate) struct FrameCodec {
     max_frame: usize,
-    /// No frame was read yet, so the peer may speak something else altogether.
+    /// True until the first frame is read: until then the peer may speak another protocol.
     is_first: bool,
-    /// How many bytes of whole frames the peer has sent.
+    /// Bytes of whole frames received.
     received: u64,
-    /// How long the frame is with its prefix whose beginning is in the buffer, if it is long.
+    /// Length of the long frame, with its prefix, whose beginning is in the buffer.
     wanted: Option<usize>,
-    /// The frame that the buffer was made for.
-    own: Option<Own>,
-    /// The fragment that is read straight to where it belongs, in a buffer of the connection's.
-    place: Option<Box<Place>>,
-    /// Whether the last frame was a long one.
+    /// The frame that has the buffer to itself.
+    own: Option<OwnBuffer>,
+    /// The fragment that is read directly into the buffer of its message, which the connection lent.
+    place: Option<Box<DirectFragment>>,
+    /// True if the last frame was a long one.
     is_long: bool,
 }
 
-/// A frame whose beginning is there, in a buffer of this capacity that was made for it.
+/// An incomplete frame, and the capacity of the buffer that was made for it alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Own {
+struct OwnBuffer {
     total: usize,
     capacity: usize,
 }
 
-/// A fragment that is read to where it belongs.
+/// A fragment that is read directly into the buffer of its message.
 #[derive(Debug)]
-struct Place {
-    /// Without its payload.
+struct DirectFragment {
+    /// The frame without its payload.
     frame: Frame,
-    /// Where it begins and ends in the buffer.
+    /// Where the payload begins and ends in the buffer.
     start: usize,
     end: usize,
-    /// How long the frame is with its prefix.
+    /// Length of the frame with its prefix.
     total: usize,
 }
 
 impl FrameCodec {
-    /// How large a read buffer may be without regard to how much has come.
+    /// Maximum length of a read buffer when few bytes have come.
     pub(crate) const READ_BUFFER: usize = 64 * 1024;
 
-    /// How much is read behind a long frame: what comes is likely to be a long one too, and goes to a buffer of its own.
+    /// Read limit after a long frame: more long frames are likely to follow, each with a buffer of its own.
     const READ_FIRST: usize = 4 * 1024;
 
-    /// From this length on a frame is long: of shorter ones a read brings several, and copying costs less than reading
-    /// each by itself.
+    /// Minimum length of a long frame. One read brings several shorter ones, and to copy them costs less than a read
+    /// for each.
     const LONG: usize = 32 * 1024;
 
     /// With less room than this, a read is hardly worth its system call.
     const READ_MIN: usize = 2 * 1024;
 
-    /// A codec for a fresh connection that reads frames of at most `max_frame` bytes.
+    /// Makes a codec for a new connection that reads frames of at most `max_frame` bytes.
     pub(crate) const fn new(max_frame: usize) -> Self {
         Self {
             max_frame,
@@ -81,17 +81,17 @@ impl FrameCodec {
         }
     }
 
-    /// Makes room in `buffer` for the next read: at most [`Self::READ_BUFFER`], or twice of what the peer has sent.
-    /// Returns how much is to be read at most.
+    /// Makes room in `buffer` for the next read, and returns the maximum number of bytes to read.
     ///
-    /// A buffer that was made for one frame keeps its size, even if little of it is left.
+    /// The room is at most [`Self::READ_BUFFER`] or twice the bytes that the peer has sent. A buffer that was made for
+    /// one frame keeps its size, even if little of it is left.
     #[inline]
     pub(crate) fn prepare_read(&mut self, buffer: &mut BytesMut) -> usize {
         if let Some(total) = self.wanted.take() {
             self.make_room(buffer, total);
         }
         if let Some(place) = &self.place {
-            // The beginning of the next frame comes with the same read, and is moved.
+            // The same read brings the beginning of the next frame, which is moved.
             return place.end + Self::READ_FIRST - buffer.len();
         }
         if buffer.capacity() == 0 {
@@ -109,17 +109,17 @@ impl FrameCodec {
         }
     }
 
-    /// Gives an empty buffer back to the thread: a connection holds none between two reads.
+    /// Gives an empty buffer back to the thread; a connection holds no buffer between two reads.
     #[inline]
     pub(crate) fn give_back(&self, buffer: &mut BytesMut) {
-        // An empty one may be a message that a fragment is read to.
+        // Not while a fragment is read: then the buffer, empty or not, is the one of its message.
         if buffer.is_empty() && self.place.is_none() {
             spare::put(mem::take(buffer));
         }
     }
 
-    /// The fragment that `buffer` begins with, if most of it is still to come, and how long it is: it may be read
-    /// to where it belongs.
+    /// Returns the fragment that `buffer` begins with, if it is long and incomplete, so that it can be read directly
+    /// into the buffer of its message.
     #[inline]
     pub(crate) fn fragment(&self, buffer: &BytesMut) -> Option<Fragment> {
         self.wanted.and_then(|total| self.begun(buffer, total))
@@ -141,7 +141,7 @@ impl FrameCodec {
         })
     }
 
-    /// The beginning of a frame that stands in `buffer`, if there is one.
+    /// Returns the length and progress of the incomplete frame in `buffer`, if there is one.
     #[inline]
     pub(crate) fn rest(&self, buffer: &BytesMut) -> Option<Rest> {
         if buffer.is_empty() && self.place.is_none() {
@@ -175,7 +175,7 @@ impl FrameCodec {
         message.extend_from_slice(&buffer[total - len..]);
         *buffer = message;
         self.wanted = None;
-        self.place = Some(Box::new(Place {
+        self.place = Some(Box::new(DirectFragment {
             frame,
             start,
             end: start + len,
@@ -183,7 +183,7 @@ impl FrameCodec {
         }));
     }
 
-    /// Takes the fragment that was read to where it belongs, once all of it is there.
+    /// Takes the fragment that was read into its message, once it is complete.
     #[cold]
     fn take_placed(&mut self, buffer: &mut BytesMut) -> Option<Frame> {
         let place = self.place.take_if(|place| buffer.len() >= place.end)?;
@@ -199,18 +199,19 @@ impl FrameCodec {
         Some(frame)
     }
 
-    /// How long a buffer may be now: [`Self::READ_BUFFER`], or twice of what the peer has sent.
+    /// Maximum length of the buffer now: [`Self::READ_BUFFER`], or twice the bytes that the peer has sent.
     fn allowed(&self, buffer: &BytesMut) -> u64 {
         let received = self.received.saturating_add(buffer.len() as u64);
         received.saturating_mul(2).max(Self::READ_BUFFER as u64)
     }
 
-    /// Makes room for more of a frame that takes `total` bytes: at most [`Self::READ_BUFFER`], or twice of what has
-    /// come, and never what was merely announced.
+    /// Makes room for more of a frame of `total` bytes.
+    ///
+    /// The room is at most [`Self::READ_BUFFER`] or twice the received bytes, never what was merely announced.
     #[cold]
     fn make_room(&mut self, buffer: &mut BytesMut, total: usize) {
         if total < Output::BY_REFERENCE {
-            // What the buffer grows to by itself stays below the limit, for it doubles something shorter than this.
+            // The buffer at most doubles something shorter than this, so it stays below the limit.
             buffer.reserve(total - buffer.len());
             return;
         }
@@ -220,15 +221,15 @@ impl FrameCodec {
                 replace(buffer, allowed);
             }
         } else if self.own.is_none_or(|own| own.total != total) {
-            // Only for this frame: it will be handed out by reference, without pinning its neighbours. The beginning
-            // of the next one comes with the same read, and is moved.
+            // The buffer is for this frame alone: the frame will be handed out by reference without keeping its
+            // neighbours alive. The same read brings the beginning of the next frame, which is moved.
             let capacity = (total + total / 16).min(allowed);
             replace(buffer, capacity);
-            self.own = Some(Own { total, capacity });
+            self.own = Some(OwnBuffer { total, capacity });
         }
     }
 
-    /// Takes `total` bytes, which are there; says whether they have a buffer of their own.
+    /// Takes `total` bytes that have come, and returns true if they have a buffer of their own.
     #[inline]
     fn take(&mut self, buffer: &mut BytesMut, total: usize) -> (Bytes, bool) {
         self.received += total as u64;
@@ -239,7 +240,7 @@ impl FrameCodec {
     }
 
     #[cold]
-    fn take_own(&mut self, buffer: &mut BytesMut, total: usize, own: Own) -> (Bytes, bool) {
+    fn take_own(&mut self, buffer: &mut BytesMut, total: usize, own: OwnBuffer) -> (Bytes, bool) {
         if own.total != total || own.capacity != buffer.capacity() {
             return (buffer.split_to(total).freeze(), false);
         }
@@ -248,7 +249,7 @@ impl FrameCodec {
         (frame.freeze(), true)
     }
 
-    /// As [`decode`](Decoder::decode), into a frame that is empty; false if there is none.
+    /// Decodes like [`decode`](Decoder::decode), into an empty frame; returns false if no frame is complete.
     #[inline]
     pub(crate) fn decode_into(
         &mut self,
@@ -281,7 +282,7 @@ impl FrameCodec {
         }
         let total = PREFIX_LEN + len;
         if buffer.len() < total {
-            // Of a long one the head is awaited, which says where it belongs.
+            // A long frame waits for its head, which says where its payload belongs.
             let is_told = total < Output::BY_REFERENCE || buffer.len() >= HEAD_LEN;
             self.wanted = is_told.then_some(total);
             return Ok(false);
@@ -290,10 +291,10 @@ impl FrameCodec {
         body.advance(PREFIX_LEN);
         frame.fill(body)?;
         self.is_first = false;
-        // The beginning of a message that is longer than a frame is short.
+        // The first fragment of a message may be short; it does not end a run of long frames.
         self.is_long &= is_own || frame.flags.contains(Flags::MORE);
-        // A long payload is handed out by reference and would pin the whole read buffer. Fragments are copied into
-        // their message by whoever reassembles them.
+        // A long payload is handed out by reference and would keep the whole read buffer alive. Fragments are copied
+        // into their message when it is reassembled.
         if !is_own && frame.payload.len() >= Output::BY_REFERENCE && !frame.is_fragment() {
             frame.payload = Bytes::copy_from_slice(&frame.payload);
         }
@@ -319,54 +320,54 @@ impl Decoder for FrameCodec {
     }
 }
 
-/// A frame of which the beginning has come.
+/// The length of an incomplete frame, and how much of it has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Rest {
-    /// How long it is, with its prefix, as far as that can be seen.
+    /// Length with the prefix, as far as the received bytes show it.
     pub(crate) len: u64,
-    /// How much of it has come.
+    /// How many bytes of it have come.
     pub(crate) here: u64,
 }
 
 /// The beginning of a fragment.
 #[derive(Debug)]
 pub(crate) struct Fragment {
-    /// Of the call that it belongs to.
+    /// The id of its call.
     pub(crate) id: u64,
-    /// How long its payload is.
+    /// Length of its payload in bytes.
     pub(crate) len: usize,
-    /// How much the peer has sent until now.
+    /// Bytes of whole frames that the peer has sent before it.
     pub(crate) received: u64,
     frame: Frame,
     total: usize,
 }
 
-/// The head of a fragment is no longer: a length, a kind, an id, flags, the length of the payload.
+/// Maximum length of a fragment's head: length prefix, kind, id, flags, length of the payload.
 const HEAD_LEN: usize = PREFIX_LEN + 2 + 11 + 2 + 5;
 
-/// Why a stream of bytes cannot be read on.
+/// Why a stream of bytes cannot be decoded further.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub(crate) enum CodecError {
-    /// A frame is longer than was announced to the peer.
+    /// A frame exceeds the maximum that this side announced.
     TooLong {
-        /// How long it is.
+        /// Its length.
         len: usize,
-        /// How long it may be.
+        /// The maximum.
         max: usize,
     },
-    /// The peer speaks another protocol, which this names.
+    /// The peer speaks another, known protocol.
     Foreign(Greeting),
-    /// The stream begins with what no frame begins with, and no protocol that is known.
+    /// The first bytes belong to no frame and to no protocol that is known.
     Noise([u8; PREFIX_LEN]),
-    /// The bytes of a frame are none.
+    /// The bytes of a frame are malformed.
     Frame(FrameError),
     /// The stream ends within a frame.
     Truncated {
-        /// How many bytes of it have come.
+        /// How many bytes of the frame have come.
         len: usize,
     },
-    /// Reading failed; only where tokio-util reads for us.
+    /// Reading failed; only if tokio-util does the reading.
     Io(io::ErrorKind),
 }
 
@@ -401,7 +402,7 @@ impl From<io::Error> for CodecError {
     }
 }
 
-/// Takes the first `len` bytes, and moves the rest, so that it does not pin them.
+/// Takes the first `len` bytes, and moves the rest so that it does not keep them alive.
 fn split_rest(buffer: &mut BytesMut, len: usize) -> BytesMut {
     let rest = match buffer.len() - len {
         0 => BytesMut::new(),
@@ -412,7 +413,7 @@ fn split_rest(buffer: &mut BytesMut, len: usize) -> BytesMut {
     first
 }
 
-/// Moves what is in `buffer` to one of exactly `capacity`; `reserve` might double it beyond the limit.
+/// Moves the content of `buffer` to one of exactly `capacity` bytes; `reserve` might double it beyond the limit.
 fn replace(buffer: &mut BytesMut, capacity: usize) {
     let mut larger = BytesMut::with_capacity(capacity);
     larger.extend_from_slice(buffer);
@@ -451,7 +452,8 @@ mod tests {
         out.copy_to_bytes(out.len()).to_vec()
     }
 
-    /// Reads `stream` as a connection does: into the spare capacity, at most `max` bytes at a time. Checks R3.
+    /// Reads `stream` as a connection does: into the spare capacity, at most `max` bytes at a time. Checks the bound of
+    /// the buffer.
     fn read(codec: &mut FrameCodec, mut stream: &[u8], max: usize) -> Result<Vec<Frame>, CodecError> {
         let mut buffer = BytesMut::new();
         let mut frames = Vec::new();
