@@ -1,4 +1,4 @@
-//! Inherited: what calls inherit that are made inside a handler.
+//! Inherited: the values that a handler passes on to the calls made inside it.
 
 use std::{
     cell::Cell,
@@ -12,24 +12,24 @@ use std::{
 
 use tokio::time::Instant;
 
-/// The id of one server in one process, as it announces it to its peers.
+/// The id of one server in one process, as its HELLO announces it.
 pub(crate) type InstanceId = [u8; 16];
 
-/// Which handler's own future makes a call: one among the last four billion of this process.
+/// The handler in whose own future a call is made: unique among the last four billion handlers of this process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct HandlerId(u32);
 
 impl HandlerId {
-    /// For calls that inherit nothing, wherever they are polled.
+    /// For calls that inherit nothing, no matter which handler polls them.
     pub(crate) const DETACHED: Self = Self(1);
 
-    /// The handler whose own future is being polled here; the default outside of any.
+    /// The handler whose own future is being polled here; the default outside of handlers.
     #[inline]
     pub(crate) fn here() -> Self {
         INHERITED.get().handler
     }
 
-    /// One that no other handler has. Each thread takes a block of them at a time, and leaves its first two to
+    /// Makes an id that no other handler has. Each thread takes a block of ids at a time, and leaves its first two to
     /// [`HandlerId::DETACHED`] and the default.
     #[inline]
     pub(crate) fn next() -> Self {
@@ -40,7 +40,7 @@ impl HandlerId {
         }
         let mut last = LAST.get().wrapping_add(1);
         if last % BLOCK <= 1 {
-            // The first of this thread, or behind the last of its block.
+            // The first id of this thread, or the first one after the end of its block.
             last = BLOCKS.fetch_add(BLOCK, Relaxed) + 2;
         }
         LAST.set(last);
@@ -48,27 +48,30 @@ impl HandlerId {
     }
 }
 
-/// The deadline of the handler whose own future is being polled here, for a call that was made in it too.
+/// The deadline of the handler that is being polled here, for a call that was made in its own future.
 ///
-/// One that was made elsewhere is shared, perhaps: whoever happens to poll it first does not lend it their deadline.
+/// A call that was made elsewhere may be shared by several tasks. It must not take the deadline of the handler that
+/// happens to poll it first.
 pub(crate) fn inherited_deadline(made_in: HandlerId) -> Option<Instant> {
     let inherited = INHERITED.get();
     inherited.deadline.filter(|_| inherited.handler == made_in)
 }
 
-/// The server whose handler is being polled here, for a call that was made in it too: a terminate that it sends to its own
-/// server must not wait for the drain, which would wait for the handler.
+/// The server of the handler that is being polled here, for a call that was made in its own future.
+///
+/// If a handler terminates its own server, that call must not wait for the drain, because the drain waits for the
+/// handler.
 pub(crate) fn inherited_instance(made_in: HandlerId) -> Option<InstanceId> {
     let inherited = INHERITED.get();
     inherited.instance.filter(|_| inherited.handler == made_in)
 }
 
-/// How deep a call is that is made here: 0 outside of a handler.
+/// The nesting depth of a call that is made here; 0 outside of handlers.
 pub(crate) fn inherited_depth() -> u8 {
     INHERITED.get().depth
 }
 
-/// What code that runs inside a handler's own future inherits from the call. It is lost in `tokio::spawn`.
+/// The values that code in a handler's own future inherits from the call. `tokio::spawn` loses them.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Inherited {
     pub(crate) handler: HandlerId,
@@ -78,7 +81,7 @@ pub(crate) struct Inherited {
 }
 
 impl Inherited {
-    /// Makes a future and runs it to its end, so that what it calls inherits this.
+    /// Makes a future and runs it to its end, so that its calls inherit these values.
     #[cfg(test)]
     pub(crate) async fn scope<F: Future>(self, make: impl FnOnce() -> F) -> F::Output {
         let mut future = pin!({
@@ -93,27 +96,27 @@ impl Inherited {
     }
 
     #[inline]
-    pub(crate) fn enter(self) -> Entered {
-        Entered(INHERITED.replace(self))
+    pub(crate) fn enter(self) -> InheritedGuard {
+        InheritedGuard(INHERITED.replace(self))
     }
 }
 
-/// What code in a handler's own future inherits, as seen from here.
+/// The values that code inherits here.
 #[inline]
 pub(crate) fn inherited() -> Inherited {
     INHERITED.get()
 }
 
 thread_local! {
-    // Set around each poll, so it costs a copy where tokio's task-local costs 20 ns.
+    // Set around each poll: a copy, where tokio's task-local costs 20 ns.
     static INHERITED: Cell<Inherited> =
         const { Cell::new(Inherited { handler: HandlerId(0), deadline: None, instance: None, depth: 0 }) };
 }
 
-/// Puts what was inherited before back when it is dropped, in a panic too.
-pub(crate) struct Entered(Inherited);
+/// Guard that restores the previous values when it is dropped, even in a panic.
+pub(crate) struct InheritedGuard(Inherited);
 
-impl Drop for Entered {
+impl Drop for InheritedGuard {
     fn drop(&mut self) {
         INHERITED.set(self.0);
     }
