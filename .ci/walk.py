@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Follows the given Markdown pages as a newcomer does, each in a fresh folder beside a folder `rpc`, this workspace.
+"""Follows the given Markdown pages as a newcomer does, each in a fresh folder; `../rpc` is this workspace.
 
 A fenced block behind a line such as "`src/main.rs`:" becomes that file of the newcomer's package. Then, in order:
 
@@ -36,11 +36,14 @@ def blocks(path):
 
 
 def write(folder, name, text):
-    """Writes a file of the package; its manifest brings the versions along that are tested here."""
+    """Writes a file of the package. The manifest gets the versions that this workspace tests.
+
+    The workspace's real path takes the place of `../rpc`, so that cargo reuses what it built for tests/outside.
+    """
     path = os.path.join(folder, name)
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with open(path, "w", encoding="utf-8") as file:
-        file.write(text)
+        file.write(text.replace('"../rpc/', f'"{ROOT}/') if name == "Cargo.toml" else text)
     if name == "Cargo.toml":
         package = re.search(r'^name = "(.*)"', text, re.M)[1]
         with open(os.path.join(ROOT, "tests/outside/Cargo.lock"), encoding="utf-8") as file:
@@ -116,7 +119,6 @@ def walk(path, folder):
 
 def main():
     with tempfile.TemporaryDirectory() as above:
-        os.symlink(ROOT, os.path.join(above, "rpc"))
         for path in sys.argv[1:]:
             walk(path, tempfile.mkdtemp(dir=above))
     print(f"{len(sys.argv) - 1} pages walked", flush=True)

@@ -53,7 +53,7 @@ mod documents {
     mod wire {}
 }
 
-/// The page of limits says what the code does.
+/// Checks that the page of limits agrees with the code.
 #[cfg(test)]
 mod limits_page {
     use rpc_runtime::{Client, Limits, Server};
