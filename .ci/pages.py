@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Checks the repository's Markdown files: links lead to files and headings that exist, and Rust blocks are compiled.
 
-Rust blocks are compiled by doctests. So each page under docs/ that has one is named by an `include_str!` somewhere.
+Each page of docs/ that another file names has to exist, too. Rust blocks are compiled by doctests, so each page under
+docs/ that has one is named by an `include_str!` somewhere.
 """
 
 import os
@@ -47,6 +48,10 @@ def main():
                 faults.append(f"{page}: no file {target}")
             elif anchor and path.endswith(".md") and anchor not in anchors(path):
                 faults.append(f"{page}: no heading {target}")
+    for line in subprocess.run(["git", "grep", "-noE", r"\bdocs/[a-z/-]+\.md", "--", ":!docs/", ":!*/testdata/*"],
+                               capture_output=True, text=True, check=True).stdout.splitlines():
+        if not os.path.exists(line.rsplit(":", 1)[1]):
+            faults.append(f"{line.rsplit(':', 1)[0]}: no page {line.rsplit(':', 1)[1]}")
     print(f"{len(pages)} pages, {count} links, {len(faults)} faults")
     sys.exit("\n".join(faults) or None)
 
