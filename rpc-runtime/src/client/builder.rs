@@ -92,7 +92,7 @@ impl<C> ClientBuilder<C> {
     /// How many connections to keep to the server, at least 1. Default 1.
     ///
     /// Calls with a reply, and those with streams, take turns on them: for messages of megabytes, and for more small calls
-    /// than one core at an end can carry; see docs/workers.md. Each connection has its own [`Limits`], connects by itself, and
+    /// than one core at an end can carry; see docs/how-to/workers.md. Each connection has its own [`Limits`], connects by itself, and
     /// is closed with the client.
     ///
     /// One-way calls all go by the first one, so their order is kept, and [`Client::barrier`] and [`Client::terminate`] speak
