@@ -1,6 +1,6 @@
 //! What is wrong with the .proto files, and where.
 
-use std::{fmt, mem};
+use std::{fmt, io, path::Path};
 
 /// Why no code was generated: everything that is wrong, each with its place and what to write instead.
 ///
@@ -90,6 +90,17 @@ impl Problem {
         }
     }
 
+    /// A file or folder that cannot be read.
+    pub(crate) fn unreadable(path: &Path, error: &io::Error) -> Self {
+        let problem = Self::new(format!("cannot read {}: {error}", path.display()));
+        match std::env::current_dir() {
+            Ok(folder) if path.is_relative() && error.kind() == io::ErrorKind::NotFound => {
+                problem.with_help(format!("the path is counted from {}", folder.display()))
+            }
+            _ => problem,
+        }
+    }
+
     /// The same problem, at `place`.
     pub(crate) fn at(mut self, place: impl Into<Option<Place>>) -> Self {
         self.place = place.into();
@@ -159,6 +170,30 @@ impl fmt::Display for Problem {
     }
 }
 
+impl Place {
+    /// The place of `len` bytes at `offset` of `text`, the file that messages call `shown`.
+    pub(crate) fn within(text: &str, shown: String, offset: usize, len: usize) -> Self {
+        let offset = offset.min(text.len());
+        let before = text.as_bytes()[..offset].iter();
+        let line = before.clone().filter(|byte| **byte == b'\n').count();
+        let start = before.rev().take_while(|byte| **byte != b'\n').count();
+        let text = text
+            .split('\n')
+            .nth(line)
+            .unwrap_or_default()
+            .trim_end_matches('\r')
+            .to_owned();
+        let end = (start + len).min(text.len());
+        Self {
+            file: shown,
+            line,
+            start: start.min(end),
+            end,
+            text,
+        }
+    }
+}
+
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let before = self.text.get(..self.start).unwrap_or_default();
@@ -177,37 +212,6 @@ impl fmt::Display for Place {
         writeln!(f, "{number} | {}", self.text)?;
         write!(f, "{margin} | {indent}{marks}")
     }
-}
-
-/// The one of `known` that `word` was probably meant to be.
-pub(crate) fn closest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let best = known
-        .into_iter()
-        .map(|other| (distance(word, other), word.len().abs_diff(other.len()), other))
-        .min()?;
-    (best.0 <= word.chars().count().max(3) / 3).then_some(best.2)
-}
-
-/// How many letters have to be changed, added, left out or swapped with their neighbour to turn `a` into `b`.
-pub(crate) fn distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    let mut before = Vec::new();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for i in 0..a.len() {
-        let mut next = vec![i + 1];
-        for j in 0..b.len() {
-            let changed = row[j] + usize::from(a[i] != b[j]);
-            let best = changed.min(row[j + 1] + 1).min(next[j] + 1);
-            let is_swapped = i > 0 && j > 0 && a[i] == b[j - 1] && a[i - 1] == b[j];
-            next.push(if is_swapped {
-                best.min(before[j - 1] + 1)
-            } else {
-                best
-            });
-        }
-        before = mem::replace(&mut row, next);
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]
@@ -255,17 +259,5 @@ mod tests {
             ..place()
         };
         assert!(broken.to_string().contains("proto/kv.proto:9:1"));
-    }
-
-    #[test]
-    fn a_typo_finds_its_word_and_nonsense_finds_none() {
-        assert_eq!(closest("flaten", ["flatten", "blocking"]), Some("flatten"));
-        assert_eq!(closest("zzz", ["flatten", "blocking"]), None);
-        // Two letters that are swapped are one mistake; of two words that are as near the one of the same length is.
-        assert_eq!(closest("unit64", ["int64", "uint64"]), Some("uint64"));
-        assert_eq!(
-            (distance("", "ab"), distance("ab", "ba"), distance("abc", "c")),
-            (2, 1, 2)
-        );
     }
 }

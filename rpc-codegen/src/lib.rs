@@ -151,14 +151,15 @@
 //!
 //! [`Config`] has the rest: chosen files, include paths, attributes, only one half, a renamed runtime.
 
+mod compile;
 mod config;
-mod docs;
 mod emit;
 mod error;
 mod model;
-mod naming;
-mod scope;
 mod source;
+mod target;
+mod write;
 
-pub use config::{Config, compile_dir};
+pub use compile::compile_dir;
+pub use config::Config;
 pub use error::Error;

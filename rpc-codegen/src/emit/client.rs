@@ -4,10 +4,11 @@ use proc_macro2::TokenStream;
 use quote::quote;
 
 use super::{
-    Names, Target, doc_lines,
+    docs::doc_lines,
+    names::Names,
     stubs::{self, Family},
 };
-use crate::model::Service;
+use crate::{model::Service, target::Target};
 
 /// The client's half of a service.
 pub(super) fn items(service: &Service, names: &Names<'_>, target: &Target<'_>) -> TokenStream {

@@ -4,10 +4,10 @@ use proc_macro2::{Literal, TokenStream};
 use prost_reflect::{Cardinality, FieldDescriptor, Kind, MessageDescriptor};
 use quote::quote;
 
-use super::Target;
 use crate::{
     model::{Procedure, Service, Types},
     source::is_google,
+    target::Target,
 };
 
 /// The rows of a module: one for each message type in which anything multiplies, and for each map whose values do.

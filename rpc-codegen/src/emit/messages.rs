@@ -8,13 +8,11 @@ use prost_types::{
     DescriptorProto, EnumDescriptorProto, FileDescriptorProto, SourceCodeInfo, source_code_info::Location,
 };
 
-use super::Target;
 use crate::{
-    docs,
     error::{Error, Problem},
-    naming::module_path,
-    scope::oneof_of,
-    source::is_google,
+    model::{naming::module_path, oneof_of},
+    source::{comments, is_google},
+    target::Target,
 };
 
 /// The documentation of all messages, while prost-build has a number in its place.
@@ -175,7 +173,7 @@ impl Places<'_> {
     fn put(&mut self, path: &[i32], more: &[i32], missing: String) {
         let path = [path, more].concat();
         let old = self.old.location.iter().find(|location| location.path == path);
-        let mut lines = old.map(docs::of).unwrap_or_default();
+        let mut lines = old.map(comments::docs).unwrap_or_default();
         if lines.is_empty() {
             lines.push(missing);
         }

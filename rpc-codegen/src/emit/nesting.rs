@@ -6,12 +6,14 @@ use proc_macro2::{Literal, TokenStream};
 use prost_reflect::{Cardinality, FieldDescriptor, Kind, MessageDescriptor};
 use quote::quote;
 
-use super::Target;
 use crate::{
-    model::{Procedure, Service, Types, ident, is_option},
-    naming::{camel, module_path, snake},
-    scope::{oneof_of, oneof_type},
+    model::{
+        Procedure, Service, Types, ident, is_option,
+        naming::{camel, module_path, snake},
+        oneof_of, oneof_type,
+    },
     source::is_google,
+    target::Target,
 };
 
 /// How deep messages can be nested, and for which that has to be checked.

@@ -3,8 +3,12 @@
 use proc_macro2::{Ident, Literal, TokenStream};
 use quote::{format_ident, quote};
 
-use super::{Names, doc_lines, docs_or};
-use crate::model::{Field, Kind, Procedure, Reply, Request, Service, ident};
+use super::{
+    docs::{doc_lines, docs_or},
+    fields::{of_result, value_in, value_type},
+    names::Names,
+};
+use crate::model::{Procedure, Reply, Request, Service, ident};
 
 /// The server's half of a service.
 pub(super) fn items(service: &Service, names: &Names<'_>) -> TokenStream {
@@ -111,27 +115,6 @@ fn arguments(procedure: &Procedure, names: &Names<'_>) -> Vec<(Ident, TokenStrea
     }
 }
 
-/// The type of a field as a handler takes and returns it.
-pub(super) fn value_type(field: &Field, runtime: &TokenStream) -> TokenStream {
-    match &field.kind {
-        Kind::Text => quote!(::std::string::String),
-        Kind::Bytes => quote!(#runtime::Bytes),
-        Kind::Enum(ty) => quote!(#runtime::Open<#ty>),
-        Kind::OptionalEnum(ty) => quote!(::core::option::Option<#runtime::Open<#ty>>),
-        Kind::Plain(ty) => ty.clone(),
-    }
-}
-
-/// The value of a field of `message`, as a handler takes it and a stub returns it.
-pub(super) fn value_in(message: &TokenStream, field: &Field, runtime: &TokenStream) -> TokenStream {
-    let name = ident(&field.ident);
-    match &field.kind {
-        Kind::Enum(_) => quote!(#runtime::Open::from_number(#message.#name)),
-        Kind::OptionalEnum(_) => quote!(#message.#name.map(#runtime::Open::from_number)),
-        Kind::Text | Kind::Bytes | Kind::Plain(_) => quote!(#message.#name),
-    }
-}
-
 /// The type that `Server::builder().service(..)` takes.
 fn server(service: &Service, names: &Names<'_>) -> TokenStream {
     let Names {
@@ -207,11 +190,7 @@ fn handler(procedure: &Procedure, names: &Names<'_>) -> TokenStream {
         Reply::Message(_) | Reply::Stream(_) => quote!(),
         Reply::Field(ty, field) => {
             let name = ident(&field.ident);
-            let value = match &field.kind {
-                Kind::Enum(_) => quote!(#name: #name.number()),
-                Kind::OptionalEnum(_) => quote!(#name: #name.map(#runtime::Open::number)),
-                _ => quote!(#name),
-            };
+            let value = of_result(field, runtime);
             quote!(.map(|#name| #ty { #value }))
         }
     };

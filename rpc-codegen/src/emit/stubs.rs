@@ -1,15 +1,16 @@
 //! The stubs behind `send()` and `send_recv()`: one method for each procedure.
 
-use proc_macro2::{Ident, Literal, TokenStream};
+use proc_macro2::{Literal, TokenStream};
 use quote::{format_ident, quote};
 
 use super::{
-    Names, Target, doc_lines, docs_or,
-    server::{value_in, value_type},
+    docs::{doc_lines, docs_or},
+    fields::{argument, of_argument, value_in, value_type},
+    names::Names,
 };
 use crate::{
-    config::Purpose,
-    model::{Field, Kind, Procedure, Reply, Request, Service, ident},
+    model::{Procedure, Reply, Request, Service, ident},
+    target::{Purpose, Target},
 };
 
 /// The two families of calls.
@@ -178,7 +179,7 @@ fn stub(procedure: &Procedure, place: &Literal, names: &Names<'_>, family: Famil
         ),
         Request::Fields(ty, fields) => {
             let arguments = fields.iter().map(|field| argument(field, runtime)).collect();
-            let values = fields.iter().map(|field| value(field, runtime));
+            let values = fields.iter().map(|field| of_argument(field, runtime));
             (arguments, quote!(#ty { #(#values),* }))
         }
     };
@@ -288,33 +289,6 @@ fn stream_docs(procedure: &Procedure) -> Option<&'static [&'static str]> {
     }
 }
 
-/// An argument of a stub, with what makes calls short: `impl Into` for text, bytes and enums.
-fn argument(field: &Field, runtime: &TokenStream) -> TokenStream {
-    let name: Ident = ident(&field.ident);
-    match &field.kind {
-        Kind::Text | Kind::Bytes | Kind::Enum(_) => {
-            let ty = value_type(field, runtime);
-            quote!(#name: impl ::core::convert::Into<#ty>)
-        }
-        // Numbers stay plain: `impl Into<u32>` would not take a bare `7`, nor `impl Into<Option<..>>` a bare `None`.
-        _ => {
-            let ty = value_type(field, runtime);
-            quote!(#name: #ty)
-        }
-    }
-}
-
-/// The value of the request's field for that argument.
-fn value(field: &Field, runtime: &TokenStream) -> TokenStream {
-    let name = ident(&field.ident);
-    match &field.kind {
-        Kind::Text | Kind::Bytes => quote!(#name: #name.into()),
-        Kind::Enum(_) => quote!(#name: #name.into().number()),
-        Kind::OptionalEnum(_) => quote!(#name: #name.map(#runtime::Open::number)),
-        Kind::Plain(_) => quote!(#name),
-    }
-}
-
 /// The stub of the built-in `terminate`.
 fn terminate(runtime: &TokenStream, family: Family) -> TokenStream {
     let name = format_ident!("terminate");
@@ -339,7 +313,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::{config::Parts, naming::TAKEN_STUBS};
+    use crate::model::naming::TAKEN_STUBS;
 
     #[test]
     fn the_names_that_no_stub_may_have_are_those_of_the_other_methods() {
@@ -352,15 +326,7 @@ mod tests {
             procedures: Vec::new(),
         };
         let runtime = quote!(::rpc_runtime);
-        let target = Target {
-            runtime: &runtime,
-            runtime_path: "::rpc_runtime",
-            parts: Parts::Both,
-            purpose: Purpose::User,
-            type_attributes: &[],
-            field_attributes: &[],
-            include_env: true,
-        };
+        let target = Target::for_users(&runtime);
         let names = Names::new(&service, &target);
         let mut methods = BTreeSet::new();
         for family in [Family::Send, Family::SendRecv] {

@@ -5,21 +5,22 @@ use prost_reflect::{Cardinality, FieldDescriptor, Kind as ProtoKind, MessageDesc
 
 use super::{
     Reply, Request,
+    naming::snake,
+    oneof::oneof_of,
     types::{Types, is_option},
 };
-use crate::{naming::snake, scope::oneof_of};
 
 /// A field of a message that is an argument or a result.
 #[derive(Debug)]
 pub(crate) struct Field {
     /// The identifier in the message.
     pub(crate) ident: String,
-    pub(crate) kind: Kind,
+    pub(crate) kind: FieldKind,
 }
 
 /// What a user gives or gets for a field.
 #[derive(Debug)]
-pub(crate) enum Kind {
+pub(crate) enum FieldKind {
     /// A `String`.
     Text,
     /// A `Bytes`.
@@ -137,12 +138,12 @@ fn field(types: &Types<'_>, proto: &FieldDescriptor) -> Field {
     let is_single = proto.cardinality() != Cardinality::Repeated;
     let kind = match proto.kind() {
         ProtoKind::Enum(proto_enum) if is_single && is_option(proto) => {
-            Kind::OptionalEnum(types.enumeration(&proto_enum))
+            FieldKind::OptionalEnum(types.enumeration(&proto_enum))
         }
-        ProtoKind::Enum(proto_enum) if is_single => Kind::Enum(types.enumeration(&proto_enum)),
-        ProtoKind::String if is_single && !is_option(proto) => Kind::Text,
-        ProtoKind::Bytes if is_single && !is_option(proto) => Kind::Bytes,
-        _ => Kind::Plain(types.field(proto)),
+        ProtoKind::Enum(proto_enum) if is_single => FieldKind::Enum(types.enumeration(&proto_enum)),
+        ProtoKind::String if is_single && !is_option(proto) => FieldKind::Text,
+        ProtoKind::Bytes if is_single && !is_option(proto) => FieldKind::Bytes,
+        _ => FieldKind::Plain(types.field(proto)),
     };
     Field {
         ident: snake(proto.name()),

@@ -4,7 +4,7 @@ use proc_macro2::{Ident, Span, TokenStream};
 use prost_reflect::{Cardinality, FieldDescriptor, Kind as ProtoKind, MessageDescriptor, Syntax};
 use quote::quote;
 
-use crate::naming::{camel, snake};
+use super::naming::{camel, snake};
 
 /// What types are called in the module of one package.
 #[derive(Debug)]

@@ -6,12 +6,12 @@ use miette::Diagnostic;
 use prost_types::DescriptorProto;
 use protox::file::File;
 
-use super::{OPTIONS_NAME, Sources, place_in};
-use crate::error::{Place, Problem, closest};
+use super::{Sources, served::OPTIONS_NAME, spelling::closest};
+use crate::error::{Place, Problem};
 
 /// Parses the text of the file `name`, which messages call `shown`.
 pub(super) fn parse(name: &str, shown: &str, text: &str) -> Result<File, Vec<Problem>> {
-    let place = |offset, len| Some(place_in(text, shown.to_owned(), offset, len));
+    let place = |offset, len| Some(Place::within(text, shown.to_owned(), offset, len));
     if let Some(edition) = edition(text) {
         return Err(vec![
             Problem::new("editions are not supported yet")
@@ -45,7 +45,9 @@ impl Sources {
             return vec![self.import_cycle(cycle)];
         }
         let file = error.file().unwrap_or_default();
-        let problems = problems(error, |offset, len| self.place_at(file, offset, len));
+        let problems = problems(error, |offset, len| {
+            Some(self.files.get(file)?.place_at(offset, len))
+        });
         problems
             .into_iter()
             .map(|problem| self.explained(file, problem))

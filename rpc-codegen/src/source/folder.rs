@@ -6,7 +6,7 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use super::{OPTIONS_NAME, unreadable};
+use super::served::{OPTIONS_NAME, is_google};
 use crate::error::{Error, Problem};
 
 /// What a folder holds, at any depth.
@@ -28,7 +28,7 @@ impl Folder {
         let mut found = Self::default();
         found
             .visit(path, &mut BTreeSet::new())
-            .map_err(|(path, error)| unreadable(&path, &error))?;
+            .map_err(|(path, error)| Problem::unreadable(&path, &error))?;
         if found.protos.is_empty() {
             return Err(
                 Problem::new(format!("there is no .proto file in {}", path.display()))
@@ -91,11 +91,6 @@ pub(super) fn import_name(relative: &Path) -> Option<String> {
 /// Whether `relative` is a copy of a file that this crate serves from inside.
 pub(crate) fn is_served(relative: &Path) -> bool {
     import_name(relative).is_some_and(|name| name == OPTIONS_NAME || is_google(&name))
-}
-
-/// Whether the file `name` is one of those that google defined and prost knows.
-pub(crate) fn is_google(name: &str) -> bool {
-    name.starts_with("google/protobuf/")
 }
 
 #[cfg(test)]

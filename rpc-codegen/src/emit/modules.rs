@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Target;
+use crate::target::Target;
 
 /// What `rpc_runtime::include_protos!()` includes.
 pub(crate) const FILE_NAME: &str = "rpc_protos.rs";

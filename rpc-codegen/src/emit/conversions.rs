@@ -6,14 +6,17 @@ use proc_macro2::TokenStream;
 use prost_reflect::{Cardinality, FieldDescriptor, Kind, MessageDescriptor};
 use quote::quote;
 
-use super::Target;
 use crate::{
-    model::{Request, Service, Types, ident, is_boxed, is_option, value_of},
-    naming::{module_path, snake},
+    model::{
+        Request, Service, Types, ident, is_boxed, is_option,
+        naming::{module_path, snake},
+        value_of,
+    },
+    target::Target,
 };
 
 /// The conversions into those requests of `services` that are declared in `module`, each once.
-pub(super) fn conversions(services: &[Service], module: &[String], target: &Target<'_>) -> TokenStream {
+pub(super) fn items(services: &[Service], module: &[String], target: &Target<'_>) -> TokenStream {
     if !target.parts.client() {
         return quote!();
     }

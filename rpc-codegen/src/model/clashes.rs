@@ -2,17 +2,16 @@
 
 use std::collections::HashMap;
 
-use prost_types::{DescriptorProto, EnumDescriptorProto, FieldDescriptorProto, FileDescriptorProto};
+use prost_types::{DescriptorProto, EnumDescriptorProto, FileDescriptorProto};
 
-use crate::{
-    config::Parts,
-    error::Problem,
+use super::{
     naming::{camel, camel_with, is_nameable, module_path, procedures_of, snake, variant},
-    source::Sources,
+    oneof::{oneof_of, oneof_type},
 };
+use crate::{error::Problem, source::Sources, target::Parts};
 
 /// All names that two things of `files` would have in common in Rust, and all that cannot be names there.
-pub(crate) fn clashes(files: &[&FileDescriptorProto], sources: &Sources, parts: Parts) -> Vec<Problem> {
+pub(super) fn problems(files: &[&FileDescriptorProto], sources: &Sources, parts: Parts) -> Vec<Problem> {
     let mut scope = Scope {
         sources,
         names: HashMap::new(),
@@ -222,26 +221,6 @@ impl Scope<'_> {
                 .with_help("give it a name with a letter in it");
             self.problems.push(problem);
         }
-    }
-}
-
-/// The oneof that `field` belongs to; an `optional` field belongs to none that anybody sees.
-pub(crate) fn oneof_of(field: &FieldDescriptorProto) -> Option<usize> {
-    field
-        .oneof_index
-        .filter(|_| !field.proto3_optional.unwrap_or(false))
-        .and_then(|index| usize::try_from(index).ok())
-}
-
-/// The type of the oneof `name`, as prost-build calls it.
-pub(crate) fn oneof_type(message: &DescriptorProto, name: &str) -> String {
-    let ident = camel(name);
-    let nested = message.nested_type.iter().map(DescriptorProto::name);
-    let enums = message.enum_type.iter().map(EnumDescriptorProto::name);
-    if nested.chain(enums).any(|other| camel(other) == ident) {
-        format!("{ident}OneOf")
-    } else {
-        ident
     }
 }
 

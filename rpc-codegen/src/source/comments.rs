@@ -3,7 +3,7 @@
 use prost_types::source_code_info::Location;
 
 /// The documentation in the comments at `location`; empty if there is none.
-pub(crate) fn of(location: &Location) -> Vec<String> {
+pub(crate) fn docs(location: &Location) -> Vec<String> {
     let leading = location.leading_comments.as_deref().unwrap_or_default();
     let trailing = location.trailing_comments.as_deref().unwrap_or_default();
     let mut lines: Vec<&str> = lines(leading).collect();

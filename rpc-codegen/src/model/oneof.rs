@@ -1,0 +1,25 @@
+//! Oneofs: whose a field is, and what the type is called.
+
+use prost_types::{DescriptorProto, EnumDescriptorProto, FieldDescriptorProto};
+
+use super::naming::camel;
+
+/// The oneof that `field` belongs to; an `optional` field belongs to none that anybody sees.
+pub(crate) fn oneof_of(field: &FieldDescriptorProto) -> Option<usize> {
+    field
+        .oneof_index
+        .filter(|_| !field.proto3_optional.unwrap_or(false))
+        .and_then(|index| usize::try_from(index).ok())
+}
+
+/// The type of the oneof `name`, as prost-build calls it.
+pub(crate) fn oneof_type(message: &DescriptorProto, name: &str) -> String {
+    let ident = camel(name);
+    let nested = message.nested_type.iter().map(DescriptorProto::name);
+    let enums = message.enum_type.iter().map(EnumDescriptorProto::name);
+    if nested.chain(enums).any(|other| camel(other) == ident) {
+        format!("{ident}OneOf")
+    } else {
+        ident
+    }
+}
