@@ -130,7 +130,6 @@ fn server(service: &Service, names: &Names<'_>) -> TokenStream {
         service.full_name
     )]);
     let full_name = &service.full_name;
-    let server_name = server.to_string();
     let arms: Vec<TokenStream> = (0..)
         .zip(&service.procedures)
         .map(|(index, procedure)| {
@@ -152,22 +151,7 @@ fn server(service: &Service, names: &Names<'_>) -> TokenStream {
         pub struct #server<#implementor> {
             service: ::std::sync::Arc<#implementor>,
         }
-        impl<#implementor: #name> #server<#implementor> {
-            #[doc = " Serves `service`; an `Arc` of one will do, to share it."]
-            pub fn new(service: #implementor) -> Self {
-                Self { service: ::std::sync::Arc::new(service) }
-            }
-        }
-        impl<#implementor> ::core::clone::Clone for #server<#implementor> {
-            fn clone(&self) -> Self {
-                Self { service: ::std::sync::Arc::clone(&self.service) }
-            }
-        }
-        impl<#implementor> ::core::fmt::Debug for #server<#implementor> {
-            fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
-                #runtime::codegen::opaque_debug(f, #server_name)
-            }
-        }
+        #runtime::codegen::server_methods!(#server, #name, #implementor);
         impl<#implementor: #name> #runtime::codegen::Service for #server<#implementor> {
             fn name(&self) -> &'static str {
                 #full_name

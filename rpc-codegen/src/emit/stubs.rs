@@ -1,17 +1,14 @@
 //! The stubs behind `send()` and `send_recv()`: one method for each procedure.
 
 use proc_macro2::{Literal, TokenStream};
-use quote::{format_ident, quote};
+use quote::quote;
 
 use super::{
     docs::{doc_lines, docs_or},
     fields::{argument, of_argument, value_in, value_type},
     names::Names,
 };
-use crate::{
-    model::{Procedure, Reply, Request, Service, ident},
-    target::{Purpose, Target},
-};
+use crate::model::{Procedure, Reply, Request, Service, ident};
 
 /// The two families of calls.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -20,40 +17,21 @@ pub(super) enum Family {
     SendRecv,
 }
 
-/// The type behind `send()` or `send_recv()`.
-pub(super) fn stubs(
-    service: &Service,
-    names: &Names<'_>,
-    target: &Target<'_>,
-    family: Family,
-) -> TokenStream {
+/// The type behind `send()` or `send_recv()`, with its stubs.
+pub(super) fn stubs(service: &Service, names: &Names<'_>, family: Family) -> TokenStream {
     let runtime = names.runtime;
-    let name = match family {
-        Family::Send => &names.send,
-        Family::SendRecv => &names.send_recv,
+    let (name, methods) = match family {
+        Family::Send => (&names.send, quote!(send_methods)),
+        Family::SendRecv => (&names.send_recv, quote!(send_recv_methods)),
     };
     let docs = family_docs(service, family);
     let procedures = service.procedures.iter().enumerate();
-    let methods = procedures.filter_map(|(index, procedure)| {
+    let stubs = procedures.filter_map(|(index, procedure)| {
         let place = Literal::usize_unsuffixed(index);
         // A one-way request is one message, and nothing comes back.
         let is_there = family == Family::SendRecv || !procedure.has_stream();
         is_there.then(|| stub(procedure, &place, names, family))
     });
-    let options = (family == Family::SendRecv).then(|| {
-        quote! {
-            #[doc = " Bounds how long no message of the call's streams may move, in either direction."]
-            pub fn idle_timeout(self, timeout: ::core::time::Duration) -> Self {
-                Self { call: self.call.idle_timeout(timeout) }
-            }
-            #[doc = " Has what comes beside the reply written down: the handler's metadata, and how long it took."]
-            pub fn receipt(self, receipt: &#runtime::Receipt) -> Self {
-                Self { call: self.call.receipt(receipt) }
-            }
-        }
-    });
-    // The built-in service itself is what `terminate` calls.
-    let terminate = (target.purpose == Purpose::User).then(|| terminate(runtime, family));
     quote! {
         #docs
         #[derive(Clone, Debug)]
@@ -61,45 +39,9 @@ pub(super) fn stubs(
         pub struct #name<'a> {
             call: #runtime::codegen::Call<'a>,
         }
+        #runtime::codegen::#methods!(#name);
         impl #name<'_> {
-            #[doc = " Bounds the whole call; `None` for no bound of its own. Without it the client's own counts, usually 30 s."]
-            pub fn timeout(
-                self,
-                timeout: impl ::core::convert::Into<::core::option::Option<::core::time::Duration>>,
-            ) -> Self {
-                Self { call: self.call.timeout(timeout) }
-            }
-            #[doc = " Fails the call UNAVAILABLE, rather than wait, when its server is away."]
-            pub fn fail_fast(self) -> Self {
-                Self { call: self.call.fail_fast() }
-            }
-            #[doc = " Waits for a server that is away until the deadline, also if the client fails fast."]
-            pub fn wait_for_ready(self) -> Self {
-                Self { call: self.call.wait_for_ready() }
-            }
-            #[doc = " Adds an entry that the handler can read."]
-            pub fn metadata(
-                self,
-                key: impl ::core::convert::Into<::std::string::String>,
-                value: impl ::core::convert::Into<#runtime::Bytes>,
-            ) -> Self {
-                Self { call: self.call.metadata(key, value) }
-            }
-            #[doc = " Ends the call no later than the one that `cx` belongs to, also from a task of its own."]
-            pub fn within(self, cx: &#runtime::Context) -> Self {
-                Self { call: self.call.within(cx) }
-            }
-            #[doc = " Inherits nothing from the handler that makes the call: for what several callers share."]
-            pub fn detached(self) -> Self {
-                Self { call: self.call.detached() }
-            }
-            #[doc = " Sends the call before or after others that wait."]
-            pub fn priority(self, priority: #runtime::Priority) -> Self {
-                Self { call: self.call.priority(priority) }
-            }
-            #options
-            #(#methods)*
-            #terminate
+            #(#stubs)*
         }
     }
 }
@@ -289,56 +231,23 @@ fn stream_docs(procedure: &Procedure) -> Option<&'static [&'static str]> {
     }
 }
 
-/// The stub of the built-in `terminate`.
-fn terminate(runtime: &TokenStream, family: Family) -> TokenStream {
-    let name = format_ident!("terminate");
-    match family {
-        Family::Send => quote! {
-            #[doc = " Asks the server to terminate, and does not wait for it."]
-            pub async fn #name(self) -> ::core::result::Result<(), #runtime::Error> {
-                self.call.send_terminate().await
-            }
-        },
-        Family::SendRecv => quote! {
-            #[doc = " Asks the server to terminate, and waits until it is drained."]
-            pub async fn #name(self) -> ::core::result::Result<#runtime::DrainReport, #runtime::Error> {
-                self.call.terminate().await
-            }
-        },
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::{collections::BTreeSet, fs};
 
-    use super::*;
     use crate::model::naming::TAKEN_STUBS;
 
     #[test]
     fn the_names_that_no_stub_may_have_are_those_of_the_other_methods() {
-        let service = Service {
-            name: "Kv".to_owned(),
-            full_name: "demo.Kv".to_owned(),
-            package: "demo".to_owned(),
-            docs: Vec::new(),
-            is_deprecated: false,
-            procedures: Vec::new(),
-        };
-        let runtime = quote!(::rpc_runtime);
-        let target = Target::for_users(&runtime);
-        let names = Names::new(&service, &target);
-        let mut methods = BTreeSet::new();
-        for family in [Family::Send, Family::SendRecv] {
-            let file: syn::File = syn::parse2(stubs(&service, &names, &target, family)).expect("it is Rust");
-            for item in file.items {
-                let syn::Item::Impl(item) = item else { continue };
-                methods.extend(item.items.into_iter().filter_map(|item| match item {
-                    syn::ImplItem::Fn(method) => Some(method.sig.ident.to_string()),
-                    _ => None,
-                }));
-            }
-        }
-        assert_eq!(methods, TAKEN_STUBS.map(str::to_owned).into());
+        let text =
+            fs::read_to_string("../rpc-runtime/src/codegen/methods.rs").expect("the runtime is beside us");
+        // The methods of a call take it by value; those of a client borrow it.
+        let methods = text.split("pub ").filter_map(|item| {
+            let name = item.strip_prefix("async ").unwrap_or(item).strip_prefix("fn ")?;
+            let (name, arguments) = name.split_once('(')?;
+            let is_option = arguments.trim_start().starts_with("self");
+            is_option.then_some(name)
+        });
+        assert_eq!(methods.collect::<BTreeSet<_>>(), TAKEN_STUBS.into());
     }
 }

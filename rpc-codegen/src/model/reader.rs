@@ -99,11 +99,7 @@ impl<'a> Reader<'a> {
         let request = if method.is_client_streaming() {
             Request::Stream(types.message(&method.input()))
         } else {
-            match flatten::request(&types, &method.input(), flatten) {
-                // Nobody calls the runtime's own services by hand.
-                Request::Value(ty) if self.target.purpose == Purpose::Builtin => Request::Message(ty),
-                request => request,
-            }
+            flatten::request(&types, &method.input(), flatten)
         };
         if matches!(request, Request::Fields(..)) {
             let warning = flatten::order_warning(&method.input());
