@@ -131,7 +131,7 @@
 //! - `option (rpc.procedure) = { blocking: true };` in a procedure says that its handlers block their thread, and
 //!   `spawn: true` that they compute for long. `priority: BULK` beside them, or alone, lets its messages wait for others
 //!   where a connection has more to send than it can, and `priority: CONTROL` lets them go first.
-//! - Of the standard ones `deprecated` and `idempotency_level = NO_SIDE_EFFECTS` are understood.
+//! - Of the standard ones `deprecated` is understood.
 //!
 //! # What may go wrong
 //!

@@ -48,7 +48,6 @@ pub(crate) struct Procedure {
     pub(crate) stem: Stem,
     pub(crate) docs: Vec<String>,
     pub(crate) is_deprecated: bool,
-    pub(crate) has_no_side_effects: bool,
     pub(crate) run: Run,
     pub(crate) priority: Priority,
     pub(crate) request: Request,

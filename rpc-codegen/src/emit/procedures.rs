@@ -23,7 +23,6 @@ pub(super) fn list(
             Run::Spawn => quote!(.spawn()),
             Run::Blocking => quote!(.blocking()),
         };
-        let no_side_effects = procedure.has_no_side_effects.then(|| quote!(.no_side_effects()));
         let requests = procedure
             .has_request_stream()
             .then(|| quote!(.with_request_stream()));
@@ -35,7 +34,7 @@ pub(super) fn list(
         };
         let growth = growth.of(procedure);
         let nesting = nesting.of(procedure, &service.package);
-        quote!(#runtime::codegen::Procedure::new(#path, #id) #run #no_side_effects #requests #replies #priority #growth #nesting)
+        quote!(#runtime::codegen::Procedure::new(#path, #id) #run #requests #replies #priority #growth #nesting)
     });
     quote!(static #list: [#runtime::codegen::Procedure; #len] = [#(#each),*];)
 }

@@ -1,7 +1,6 @@
 //! Descriptors to services and procedures: options, names, comments.
 
 use prost_reflect::{DescriptorPool, DynamicMessage, MethodDescriptor, ServiceDescriptor, Value};
-use prost_types::method_options::IdempotencyLevel;
 use sha2::{Digest, Sha256};
 
 use super::{
@@ -114,10 +113,6 @@ impl<'a> Reader<'a> {
                 .options
                 .as_ref()
                 .is_some_and(prost_types::MethodOptions::deprecated),
-            has_no_side_effects: proto
-                .options
-                .as_ref()
-                .is_some_and(|options| options.idempotency_level() == IdempotencyLevel::NoSideEffects),
             run,
             priority,
             request,

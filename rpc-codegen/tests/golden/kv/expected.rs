@@ -37,8 +37,7 @@ static KV_PROCEDURES: [::rpc_runtime::codegen::Procedure; 3] = [
         "demo.kv.v1.Kv/rpc_update",
         0xdfb2ceb7792dbc14,
     ),
-    ::rpc_runtime::codegen::Procedure::new("demo.kv.v1.Kv/rpc_fetch", 0x9e048e275189a000)
-        .no_side_effects(),
+    ::rpc_runtime::codegen::Procedure::new("demo.kv.v1.Kv/rpc_fetch", 0x9e048e275189a000),
 ];
 
 /// Keeps values by key.
