@@ -1,4 +1,4 @@
-//! The way of a .proto file to Rust: read, link, check, emit, write.
+//! The pipeline from .proto files to Rust files: read, link, check, emit, write.
 
 use std::{
     env,
@@ -19,7 +19,9 @@ use crate::{
     write,
 };
 
-/// Generates code for every .proto file in the folder `dir`, at any depth: a whole build script.
+/// Generates code for all .proto files in the folder `dir`, at any depth.
+///
+/// This call alone is a build script:
 ///
 /// ```no_run
 /// fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -27,23 +29,22 @@ use crate::{
 /// }
 /// ```
 ///
-/// Imports are counted from `dir`. The code is included by `rpc_runtime::include_protos!();`, and Cargo runs the
-/// build script again when a file changes or a new one appears.
+/// Imports are relative to `dir`. Include the code with `rpc_runtime::include_protos!();`. Cargo runs the build script
+/// again when a file changes or a new file appears.
 ///
 /// # Errors
 ///
-/// An [`Error`] that says what is wrong with the files, and where. `main` prints it readably.
+/// An [`Error`] that lists what is wrong with the files, and where. `main` prints it as readable text.
 pub fn compile_dir(dir: impl AsRef<Path>) -> Result<(), Box<dyn StdError>> {
     Config::new().compile_dir(dir)
 }
 
 impl Config {
-    /// Generates code for every .proto file in the folder `dir`, at any depth, and for the
-    /// [`files`](Self::files).
+    /// Generates code for all .proto files in the folder `dir`, at any depth, and for the [`files`](Self::files).
     ///
     /// # Errors
     ///
-    /// An [`Error`] that says what is wrong with the files, and where. `main` prints it readably.
+    /// An [`Error`] that lists what is wrong with the files, and where. `main` prints it as readable text.
     pub fn compile_dir(&self, dir: impl AsRef<Path>) -> Result<(), Box<dyn StdError>> {
         let dir = dir.as_ref();
         let folder = Folder::list(dir)?;
@@ -57,16 +58,16 @@ impl Config {
         Ok(())
     }
 
-    /// Generates code for the [`files`](Self::files) and for what they import.
+    /// Generates code for the [`files`](Self::files) and their imports.
     ///
     /// # Errors
     ///
-    /// An [`Error`] that says what is wrong with the files, and where. `main` prints it readably.
+    /// An [`Error`] that lists what is wrong with the files, and where. `main` prints it as readable text.
     pub fn compile(&self) -> Result<(), Box<dyn StdError>> {
         let mut config = self.clone();
         if config.include_paths.is_empty() {
             let folders = self.files.iter().filter_map(|file| file.parent());
-            // The parent of a bare file name is empty, and means the current folder.
+            // The parent of a bare file name is an empty path; it means the current folder.
             config.include_paths = folders
                 .map(|folder| {
                     if folder.as_os_str().is_empty() {
@@ -82,7 +83,7 @@ impl Config {
         if config.files.is_empty() {
             return Err(Error::from(
                 Problem::new("no .proto file was given")
-                    .with_help("name them with `Config::files`, or their folder with `compile_dir`"),
+                    .with_help("add files with `Config::files`, or compile a folder with `compile_dir`"),
             )
             .into());
         }
@@ -93,8 +94,9 @@ impl Config {
     fn run(&self, folders: &[PathBuf]) -> Result<(), Error> {
         let in_cargo = env::var_os("OUT_DIR").map(PathBuf::from);
         let out_dir = self.out_dir.clone().or_else(|| in_cargo.clone()).ok_or_else(|| {
-            Problem::new("there is no folder to write to: the variable OUT_DIR is not set")
-                .with_help("call this in a build script, where Cargo sets it, or say `Config::out_dir`")
+            Problem::new("there is no output folder: OUT_DIR is not set").with_help(
+                "call this from a build script, where Cargo sets OUT_DIR, or set `Config::out_dir`",
+            )
         })?;
         let runtime = self.runtime()?;
         let target = self.target(&runtime);

@@ -1,10 +1,10 @@
-//! Config: what to generate, as a build script says it.
+//! Config: the options of a build script.
 
 use std::path::PathBuf;
 
 use crate::target::{Parts, Purpose};
 
-/// What to generate, from which files, and where to; everything has a default.
+/// The options of a build script: input files, output folder, content of the code.
 ///
 /// ```no_run
 /// fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -28,7 +28,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// The defaults: no files yet, both halves, into Cargo's `OUT_DIR`.
+    /// Creates a configuration without files: clients and servers, written to Cargo's `OUT_DIR`.
     pub fn new() -> Self {
         Self {
             files: Vec::new(),
@@ -43,80 +43,84 @@ impl Config {
         }
     }
 
-    /// Adds a file to [`compile`](Self::compile); code for what it imports is generated too.
+    /// Adds a .proto file; its imports are compiled, too.
     pub fn file(&mut self, path: impl Into<PathBuf>) -> &mut Self {
         self.files.push(path.into());
         self
     }
 
-    /// Adds several files, as [`file`](Self::file) does.
+    /// Adds several .proto files; see [`file`](Self::file).
     pub fn files(&mut self, paths: impl IntoIterator<Item = impl Into<PathBuf>>) -> &mut Self {
         self.files.extend(paths.into_iter().map(Into::into));
         self
     }
 
-    /// Adds a folder from which imports are counted; the first one that has the file wins.
+    /// Adds a folder that imports are relative to; the first folder that has the file wins.
     ///
-    /// By default these are the folders of the files, or the folder given to [`compile_dir`](Self::compile_dir),
-    /// which always comes first.
+    /// Default: the folders of the files. The folder given to [`compile_dir`](Self::compile_dir) always comes first.
     pub fn include_path(&mut self, path: impl Into<PathBuf>) -> &mut Self {
         self.include_paths.push(path.into());
         self
     }
 
-    /// Writes the code into the folder `path` instead of Cargo's `OUT_DIR`.
+    /// Sets the folder of the generated files. Default: Cargo's `OUT_DIR`.
     ///
-    /// `rpc_runtime::include_protos!()` knows nothing of that folder: write `include!("that/rpc_protos.rs");`.
+    /// `rpc_runtime::include_protos!()` reads `OUT_DIR` only: for another folder, write
+    /// `include!("that/rpc_protos.rs");`.
     pub fn out_dir(&mut self, path: impl Into<PathBuf>) -> &mut Self {
         self.out_dir = Some(path.into());
         self
     }
 
-    /// Puts `attribute` on every message, enum and oneof that `path` matches.
+    /// Adds `attribute` to every message, enum and oneof that `path` matches.
     ///
-    /// The path is `.shop.v1.Money` for one type, `.shop.v1` for a package, `Money` for whatever name ends in it, or
-    /// `.` for all. Call it again for a second attribute.
+    /// The path is `.shop.v1.Money` for one type, `.shop.v1` for a package, `Money` for every type whose path ends in
+    /// it, or `.` for all types. Call it again to add a second attribute.
     pub fn type_attribute(&mut self, path: impl Into<String>, attribute: impl Into<String>) -> &mut Self {
         self.type_attributes.push((path.into(), attribute.into()));
         self
     }
 
-    /// Puts `attribute` on every field and enum value that `path` matches, as
-    /// [`type_attribute`](Self::type_attribute) does on types: `.shop.v1.Money.units`.
+    /// Adds `attribute` to every field and enum value that `path` matches.
+    ///
+    /// Paths are as in [`type_attribute`](Self::type_attribute), with the field at the end: `.shop.v1.Money.units`.
     pub fn field_attribute(&mut self, path: impl Into<String>, attribute: impl Into<String>) -> &mut Self {
         self.field_attributes.push((path.into(), attribute.into()));
         self
     }
 
-    /// Leaves the traits and servers out.
+    /// Generates clients only, without traits and servers.
     ///
-    /// Clients have no `in_process` then, for it takes a server.
+    /// These clients have no `in_process`, because it takes a server.
     pub fn client_only(&mut self) -> &mut Self {
         self.parts = Parts::Client;
         self
     }
 
-    /// Leaves the clients out.
+    /// Generates traits and servers only, without clients.
     pub fn server_only(&mut self) -> &mut Self {
         self.parts = Parts::Server;
         self
     }
 
-    /// Writes the descriptors of all files to `path` too, as an encoded `google.protobuf.FileDescriptorSet` with
-    /// imports, comments and options.
+    /// Writes the descriptors of all files to `path`, in addition to the code.
+    ///
+    /// The file is an encoded `google.protobuf.FileDescriptorSet` with imports, comments and options. Default: it is not
+    /// written.
     pub fn file_descriptor_set_path(&mut self, path: impl Into<PathBuf>) -> &mut Self {
         self.file_descriptor_set_path = Some(path.into());
         self
     }
 
-    /// Where the code finds rpc-runtime, by default `::rpc_runtime`: for a renamed dependency, or one that another
-    /// crate passes on, such as `::acme_api::rpc_runtime`.
+    /// Sets the path of rpc-runtime in the generated code. Default: `::rpc_runtime`.
+    ///
+    /// It is for a renamed dependency, or for one that another crate re-exports: `::acme_api::rpc_runtime`.
     pub fn runtime_path(&mut self, path: impl Into<String>) -> &mut Self {
         self.runtime_path = path.into();
         self
     }
 
-    /// For rpc-runtime's own services, in packages below `rpc`.
+    /// Generates a built-in service of rpc-runtime, in a package below `rpc`.
     #[doc(hidden)]
     pub fn builtin(&mut self) -> &mut Self {
         self.purpose = Purpose::Builtin;

@@ -1,4 +1,4 @@
-//! Model to text: one file for each package, and one that includes them all.
+//! Emits the generated files: one for each package, and one that includes them all.
 
 mod client;
 mod conversions;
@@ -29,16 +29,16 @@ use crate::{
     target::Target,
 };
 
-/// A package, or several that are one module.
+/// A module: one package, or several with the same Rust path.
 #[derive(Default)]
 struct Package {
     /// The names of its .proto files.
     files: Vec<String>,
-    /// What prost-build wrote.
+    /// The text of the messages, from prost-build.
     messages: String,
 }
 
-/// All files to write, by name.
+/// The names and texts of all generated files.
 pub(crate) fn files(
     pool: &DescriptorPool,
     model: &Model,
@@ -83,7 +83,7 @@ pub(crate) fn files(
     Ok(files)
 }
 
-/// Everything that belongs to a service, beside its messages.
+/// Everything of a service except its messages.
 fn service(
     service: &Service,
     growth: &Growth<'_>,

@@ -1,4 +1,4 @@
-//! Services and their procedures: checked once here, trusted afterwards.
+//! The model: services and procedures, checked here once and trusted afterwards.
 
 mod clashes;
 mod flatten;
@@ -27,11 +27,11 @@ use crate::{
 /// A service, as the emitter needs it.
 #[derive(Debug)]
 pub(crate) struct Service {
-    /// The name, as the .proto spells it.
+    /// The name in the .proto file.
     pub(crate) name: String,
-    /// The name with the package before it: `demo.kv.v1.Kv`.
+    /// The name with its package: `demo.kv.v1.Kv`.
     pub(crate) full_name: String,
-    /// The package; several files may have the same.
+    /// The package; several files may share it.
     pub(crate) package: String,
     pub(crate) docs: Vec<String>,
     pub(crate) is_deprecated: bool,
@@ -41,9 +41,9 @@ pub(crate) struct Service {
 /// A procedure of a service.
 #[derive(Debug)]
 pub(crate) struct Procedure {
-    /// `demo.kv.v1.Kv/rpc_fetch`.
+    /// Service and procedure: `demo.kv.v1.Kv/rpc_fetch`.
     pub(crate) path: String,
-    /// What stands for the path on the wire.
+    /// The id that identifies the path on the wire.
     pub(crate) id: u64,
     pub(crate) stem: Stem,
     pub(crate) docs: Vec<String>,
@@ -52,12 +52,12 @@ pub(crate) struct Procedure {
     pub(crate) priority: Priority,
     pub(crate) request: Request,
     pub(crate) reply: Reply,
-    /// The messages of requests and replies, flattened or not.
+    /// The message of a request, flattened or not; `output` is that of a reply.
     pub(crate) input: MessageDescriptor,
     pub(crate) output: MessageDescriptor,
 }
 
-/// Where the handlers of a procedure run.
+/// The place where the handlers of a procedure run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Run {
     InOrder,
@@ -65,7 +65,7 @@ pub(crate) enum Run {
     Blocking,
 }
 
-/// What goes first.
+/// The order in which messages are written when several wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Priority {
     Normal,
@@ -73,14 +73,14 @@ pub(crate) enum Priority {
     Bulk,
 }
 
-/// What a method takes.
+/// The arguments of a method.
 #[derive(Debug)]
 pub(crate) enum Request {
-    /// Nothing: `google.protobuf.Empty`.
+    /// None: `google.protobuf.Empty`.
     Empty,
-    /// The message, whole.
+    /// The whole message.
     Message(TokenStream),
-    /// The message, whole, or the value of its only field.
+    /// The whole message; stubs take the value of its only field, too.
     Value(TokenStream),
     /// The fields of the message.
     Fields(TokenStream, Vec<Field>),
@@ -88,10 +88,10 @@ pub(crate) enum Request {
     Stream(TokenStream),
 }
 
-/// What a method returns.
+/// The result of a method.
 #[derive(Debug)]
 pub(crate) enum Reply {
-    /// The message, whole; `()` for `google.protobuf.Empty`.
+    /// The whole message; `()` for `google.protobuf.Empty`.
     Message(TokenStream),
     /// The only field of the message.
     Field(TokenStream, Field),
@@ -100,23 +100,23 @@ pub(crate) enum Reply {
 }
 
 impl Procedure {
-    /// Whether requests or replies are a stream.
+    /// True if requests or replies are a stream.
     pub(crate) fn has_stream(&self) -> bool {
         self.has_request_stream() || self.has_reply_stream()
     }
 
-    /// Whether callers send a stream.
+    /// True if callers send a stream.
     pub(crate) fn has_request_stream(&self) -> bool {
         matches!(self.request, Request::Stream(_))
     }
 
-    /// Whether the answer is a stream.
+    /// True if handlers reply with a stream.
     pub(crate) fn has_reply_stream(&self) -> bool {
         matches!(self.reply, Reply::Stream(_))
     }
 }
 
-/// All services of a pool, and what the user should know about them.
+/// All services of a pool, and the warnings about them.
 #[derive(Debug, Default)]
 pub(crate) struct Model {
     pub(crate) services: Vec<Service>,
@@ -124,11 +124,11 @@ pub(crate) struct Model {
 }
 
 impl Model {
-    /// Reads all services of `pool`.
+    /// Reads all services of `pool`, and checks our own rules.
     ///
     /// # Errors
     ///
-    /// Everything that our own rules forbid, at once.
+    /// All violations of these rules.
     pub(crate) fn new(pool: &DescriptorPool, sources: &Sources, target: &Target<'_>) -> Result<Self, Error> {
         let files: Vec<_> = pool.files().filter(|file| !is_google(file.name())).collect();
         let files: Vec<&FileDescriptorProto> = files
@@ -158,7 +158,7 @@ mod tests {
 
     use super::*;
 
-    /// What is warned of in tests/golden/`file`.
+    /// The warnings for tests/golden/`file`.
     fn warnings(file: &str) -> Vec<String> {
         let file = PathBuf::from("tests/golden").join(file);
         let folder = file.parent().expect("it is in a folder").to_owned();
@@ -174,8 +174,8 @@ mod tests {
         assert_eq!(
             warnings("flatten/paint.proto"),
             [
-                "message paint.v1.MoveRequest: `flatten` makes arguments of its fields in the order of their numbers \
-                 (from, to, note), not of their lines (to, from, note): list them by number"
+                "message paint.v1.MoveRequest: `flatten` orders arguments by field number (from, to, note), but the file lists \
+                 the fields as (to, from, note): list them by number"
             ]
         );
     }
@@ -185,7 +185,7 @@ mod tests {
         assert_eq!(
             warnings("grpc/greeter.proto"),
             [
-                "procedure Greeter.Terminate: its stub is called `terminate_`, for every call has a `terminate` of its own"
+                "procedure Greeter.Terminate: its stub is named `terminate_`, because every call has a method `terminate`"
             ]
         );
     }

@@ -1,4 +1,4 @@
-//! The .proto files: found, read, parsed, and linked into one pool of descriptors.
+//! Sources: finds, reads, parses and links the .proto files.
 
 pub(crate) mod comments;
 mod diagnose;
@@ -28,21 +28,21 @@ pub(crate) use self::{
 };
 use crate::error::{Error, Place, Problem};
 
-/// Every file that takes part: those to compile, and what they import.
+/// All files of one run: the files to compile, and their imports.
 #[derive(Debug)]
 pub(crate) struct Sources {
-    /// By the name that an `import` would give; a `BTreeMap`, so that everything comes out in one order.
+    /// The files by import name; sorted, so that two runs write the same bytes.
     files: BTreeMap<String, SourceFile>,
-    /// The names of the files to compile.
+    /// The import names of the files to compile.
     roots: Vec<String>,
 }
 
 impl Sources {
-    /// Reads and parses `paths`, each below one of `includes`, and all that they import.
+    /// Reads and parses `paths`, each below one of `includes`, and their imports.
     ///
     /// # Errors
     ///
-    /// All files that cannot be read or parsed; if there are none, all imports that lead nowhere.
+    /// All files that cannot be read or parsed. If all can, all imports that were not found.
     pub(crate) fn read(includes: &[PathBuf], paths: &[PathBuf]) -> Result<Self, Error> {
         let mut sources = Self {
             files: BTreeMap::new(),
@@ -73,11 +73,11 @@ impl Sources {
         }
     }
 
-    /// Resolves every name and option.
+    /// Resolves all names and options.
     ///
     /// # Errors
     ///
-    /// Everything that protobuf's rules forbid, in all files.
+    /// All violations of protobuf's rules, in all files.
     pub(crate) fn link(&self) -> Result<Compiler, Error> {
         let parsed = self
             .files
@@ -87,7 +87,7 @@ impl Sources {
         let mut compiler = Compiler::with_file_resolver(Parsed(parsed));
         compiler.include_imports(true).include_source_info(true);
         let mut problems = Vec::new();
-        // File by file, for the compiler stops at the first file with an error.
+        // File by file, because the compiler stops at the first file with an error.
         for name in &self.roots {
             if let Err(error) = compiler.open_file(name) {
                 problems.extend(self.diagnose(&error));
@@ -105,12 +105,12 @@ impl Sources {
         self.files.values().filter_map(|source| source.path.as_deref())
     }
 
-    /// The place in the file `name` of the descriptor at `path`, or of the closest one around it.
+    /// The place of the descriptor at `path` in the file `name`, or of the closest one that contains it.
     pub(crate) fn place(&self, name: &str, path: &[i32]) -> Option<Place> {
         self.files.get(name)?.place(path)
     }
 
-    /// Reads the file `name` and then what it imports, each once.
+    /// Reads the file `name` and its imports, each file once.
     fn add(
         &mut self,
         includes: &[PathBuf],
@@ -143,7 +143,7 @@ impl Sources {
     }
 }
 
-/// Hands the files that were parsed already to protox's compiler.
+/// Gives the parsed files to protox's compiler.
 struct Parsed(HashMap<String, File>);
 
 impl FileResolver for Parsed {

@@ -1,24 +1,24 @@
-//! What to generate, and for whom.
+//! The target: which code to generate.
 
 use proc_macro2::TokenStream;
 
-/// For whom the code is, and how.
+/// Everything about the generated code that does not depend on the .proto files.
 pub(crate) struct Target<'a> {
-    /// The path of rpc-runtime.
+    /// The path of rpc-runtime, as tokens.
     pub(crate) runtime: &'a TokenStream,
-    /// The same, as text.
+    /// The path of rpc-runtime, as text.
     pub(crate) runtime_path: &'a str,
     pub(crate) parts: Parts,
     pub(crate) purpose: Purpose,
     pub(crate) type_attributes: &'a [(String, String)],
     pub(crate) field_attributes: &'a [(String, String)],
-    /// Whether the files stand in Cargo's `OUT_DIR`.
+    /// True if the files are written to Cargo's `OUT_DIR`.
     pub(crate) include_env: bool,
 }
 
 #[cfg(test)]
 impl<'a> Target<'a> {
-    /// Both halves, for users of the framework.
+    /// The default target of a build script.
     pub(crate) fn for_users(runtime: &'a TokenStream) -> Self {
         Self {
             runtime,
@@ -32,7 +32,7 @@ impl<'a> Target<'a> {
     }
 }
 
-/// Which halves of a service are generated.
+/// The halves of a service that are generated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Parts {
     Both,
@@ -50,11 +50,11 @@ impl Parts {
     }
 }
 
-/// For whom code is generated.
+/// Who uses the generated code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// For users of the framework.
+    /// Users of the framework.
     User,
-    /// For rpc-runtime itself: `package rpc.*` is allowed, and so is `rpc_terminate`.
+    /// rpc-runtime itself: `package rpc.*` and the procedure `rpc_terminate` are allowed.
     Builtin,
 }

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{model::Service, target::Target};
 
-/// The client's half of a service.
+/// The client's half of a service: the client and both types of calls.
 pub(super) fn items(service: &Service, names: &Names<'_>, target: &Target<'_>) -> TokenStream {
     let client = client(service, names, target);
     let send = stubs::stubs(service, names, Family::Send);
@@ -32,7 +32,7 @@ fn client(service: &Service, names: &Names<'_>, target: &Target<'_>) -> TokenStr
     } = names;
     let docs = doc_lines(&[
         format!(
-            "Calls `{}`: [`send`](Self::send) for one-way calls, [`send_recv`](Self::send_recv) for replies.",
+            "Calls `{}`: [`send`](Self::send) for one-way calls, [`send_recv`](Self::send_recv) for calls with a reply.",
             service.full_name
         ),
         String::new(),

@@ -1,4 +1,4 @@
-//! Requests of one field: that field's value becomes the request by `into()`, which stubs do.
+//! Conversions of a value into a request of one field, which stubs call as `into()`.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use crate::{
     target::Target,
 };
 
-/// The conversions into those requests of `services` that are declared in `module`, each once.
+/// The conversions into the requests of `services` declared in `module`, each once.
 pub(super) fn items(services: &[Service], module: &[String], target: &Target<'_>) -> TokenStream {
     if !target.parts.client() {
         return quote!();
@@ -55,7 +55,7 @@ fn of(request: &MessageDescriptor, runtime: &TokenStream) -> TokenStream {
         .collect()
 }
 
-/// What may stand for the request, and how `value` becomes its field.
+/// The types that convert into the request, and the field's value made of `value`.
 fn sources(
     field: &FieldDescriptor,
     types: &Types<'_>,

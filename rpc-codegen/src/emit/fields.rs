@@ -1,11 +1,11 @@
-//! Fields of messages, as arguments and results.
+//! Flattened fields: as arguments and results, and in messages.
 
 use proc_macro2::{Ident, TokenStream};
 use quote::quote;
 
 use crate::model::{Field, FieldKind, ident};
 
-/// The type of a field as a handler takes and returns it.
+/// The type of a field as handlers take and return it.
 pub(super) fn value_type(field: &Field, runtime: &TokenStream) -> TokenStream {
     match &field.kind {
         FieldKind::Text => quote!(::std::string::String),
@@ -16,7 +16,7 @@ pub(super) fn value_type(field: &Field, runtime: &TokenStream) -> TokenStream {
     }
 }
 
-/// The value of a field of `message`, as a handler takes it and a stub returns it.
+/// The value of a field of `message`, as handlers take it and stubs return it.
 pub(super) fn value_in(message: &TokenStream, field: &Field, runtime: &TokenStream) -> TokenStream {
     let name = ident(&field.ident);
     match &field.kind {
@@ -26,7 +26,7 @@ pub(super) fn value_in(message: &TokenStream, field: &Field, runtime: &TokenStre
     }
 }
 
-/// An argument of a stub, with what makes calls short: `impl Into` for text, bytes and enums.
+/// The argument of a stub: `impl Into` for text, bytes and enums, which shortens calls.
 pub(super) fn argument(field: &Field, runtime: &TokenStream) -> TokenStream {
     let name: Ident = ident(&field.ident);
     match &field.kind {
@@ -34,7 +34,7 @@ pub(super) fn argument(field: &Field, runtime: &TokenStream) -> TokenStream {
             let ty = value_type(field, runtime);
             quote!(#name: impl ::core::convert::Into<#ty>)
         }
-        // Numbers stay plain: `impl Into<u32>` would not take a bare `7`, nor `impl Into<Option<..>>` a bare `None`.
+        // Numbers and options keep their type: `impl Into<u32>` rejects a bare `7`, `impl Into<Option<..>>` a bare `None`.
         _ => {
             let ty = value_type(field, runtime);
             quote!(#name: #ty)
@@ -42,7 +42,7 @@ pub(super) fn argument(field: &Field, runtime: &TokenStream) -> TokenStream {
     }
 }
 
-/// The value of the request's field for that argument.
+/// The field of the request, set from the stub's argument.
 pub(super) fn of_argument(field: &Field, runtime: &TokenStream) -> TokenStream {
     let name = ident(&field.ident);
     match &field.kind {
@@ -53,7 +53,7 @@ pub(super) fn of_argument(field: &Field, runtime: &TokenStream) -> TokenStream {
     }
 }
 
-/// The value of the reply's field for what a handler returned under the field's name.
+/// The field of the reply, set from the handler's result.
 pub(super) fn of_result(field: &Field, runtime: &TokenStream) -> TokenStream {
     let name = ident(&field.ident);
     match &field.kind {

@@ -1,4 +1,4 @@
-//! The identifiers of what is generated for one service.
+//! The identifiers of the items generated for one service.
 
 use proc_macro2::{Ident, TokenStream};
 use quote::format_ident;
@@ -11,7 +11,7 @@ use crate::{
     target::Target,
 };
 
-/// The identifiers of what is generated for one service.
+/// The identifiers of the items generated for one service.
 pub(super) struct Names<'a> {
     pub(super) runtime: &'a TokenStream,
     pub(super) list: Ident,
@@ -20,7 +20,7 @@ pub(super) struct Names<'a> {
     pub(super) client: Ident,
     pub(super) send: Ident,
     pub(super) send_recv: Ident,
-    /// The parameter that stands for who implements the service: not the service's own name.
+    /// The type parameter for the implementor of the service; it differs from the service's name.
     pub(super) implementor: Ident,
 }
 

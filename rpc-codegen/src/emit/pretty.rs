@@ -1,15 +1,15 @@
-//! Tokens to readable text.
+//! Formats tokens as readable text.
 
 use proc_macro2::TokenStream;
 
-/// The items in `text` and then those in `tokens`, with a blank line between any two.
+/// The items in `text`, then the items in `tokens`, with blank lines between them.
 pub(super) fn pretty(text: &str, tokens: TokenStream) -> Result<String, syn::Error> {
     let mut file = syn::parse_file(text)?;
     file.items.extend(syn::parse2::<syn::File>(tokens)?.items);
     Ok(spaced(&prettyplease::unparse(&file)))
 }
 
-/// `text` with a blank line before each item that follows another one.
+/// Adds a blank line before each item that follows another one.
 fn spaced(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + text.len() / 8);
     let mut before = "{";

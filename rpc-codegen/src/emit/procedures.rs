@@ -6,7 +6,7 @@ use quote::quote;
 use super::{growth::Growth, names::Names, nesting::Nesting};
 use crate::model::{Priority, Procedure, Run, Service};
 
-/// The list of procedures.
+/// The static with one entry for each procedure.
 pub(super) fn list(
     service: &Service,
     growth: &Growth<'_>,

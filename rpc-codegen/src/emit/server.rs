@@ -1,4 +1,4 @@
-//! The trait that users implement, and the server around it.
+//! The server of a service: the trait that users implement, and the type that serves it.
 
 use proc_macro2::{Ident, Literal, TokenStream};
 use quote::{format_ident, quote};
@@ -18,7 +18,7 @@ pub(super) fn items(service: &Service, names: &Names<'_>) -> TokenStream {
     quote!(#interface #shared #server)
 }
 
-/// The trait.
+/// The trait that users implement.
 fn interface(service: &Service, names: &Names<'_>) -> TokenStream {
     let name = &names.service;
     let docs = docs_or(
@@ -39,12 +39,10 @@ fn interface(service: &Service, names: &Names<'_>) -> TokenStream {
     }
 }
 
-/// What whoever writes the handler should know of its streams, behind what the .proto says of the procedure.
+/// Advice for the author of a handler with streams, after the .proto file's documentation.
 fn stream_docs(procedure: &Procedure) -> Option<TokenStream> {
-    let requests =
-        "Requests that were read to their end are complete; an error of theirs is passed on by `?`.";
-    let replies =
-        "The stream that is returned may borrow from `self` and `cx`; an error in it ends the call.";
+    let requests = "Requests read to their end are complete. Pass their errors on with `?`.";
+    let replies = "The returned stream may borrow from `self` and `cx`. An error in it ends the call.";
     let lines = match (procedure.has_request_stream(), procedure.has_reply_stream()) {
         (false, false) => return None,
         (false, true) => vec!["", replies],
@@ -54,7 +52,7 @@ fn stream_docs(procedure: &Procedure) -> Option<TokenStream> {
     Some(doc_lines(&lines))
 }
 
-/// The trait for `Arc`s, so that a program may keep a hand on what it serves.
+/// The trait for `Arc`, so that a program can share the service that it serves.
 fn shared(service: &Service, names: &Names<'_>) -> TokenStream {
     let Names {
         service: name,
@@ -84,7 +82,7 @@ fn signature(procedure: &Procedure, names: &Names<'_>) -> TokenStream {
     let result = match &procedure.reply {
         Reply::Message(ty) => ty.clone(),
         Reply::Field(_, field) => value_type(field, runtime),
-        // It may borrow from `self` and `cx`: the runtime drives it in the future that owns them.
+        // It may borrow from `self` and `cx`, because the runtime drives it in the future that owns them.
         Reply::Stream(ty) => {
             quote!(impl #runtime::Stream<Item = #runtime::Result<#ty>> + ::core::marker::Send)
         }
@@ -107,7 +105,7 @@ fn arguments(procedure: &Procedure, names: &Names<'_>) -> Vec<(Ident, TokenStrea
         Request::Fields(_, fields) => fields
             .iter()
             .map(|field| {
-                // The context is there first.
+                // The name of the context is taken.
                 let name = if field.ident == "cx" { "cx_" } else { &field.ident };
                 (ident(name), value_type(field, names.runtime))
             })
@@ -126,7 +124,7 @@ fn server(service: &Service, names: &Names<'_>) -> TokenStream {
         ..
     } = names;
     let type_docs = doc_lines(&[format!(
-        "Serves `{}` by what a [`{name}`] does.",
+        "Serves `{}` with an implementation of [`{name}`].",
         service.full_name
     )]);
     let full_name = &service.full_name;
@@ -166,7 +164,7 @@ fn server(service: &Service, names: &Names<'_>) -> TokenStream {
     }
 }
 
-/// What makes the handler of one call.
+/// The expression that turns one call into its handler.
 fn handler(procedure: &Procedure, names: &Names<'_>) -> TokenStream {
     let runtime = names.runtime;
     let method = format_ident!("{}", procedure.stem.method());

@@ -1,4 +1,4 @@
-//! The stubs behind `send()` and `send_recv()`: one method for each procedure.
+//! Stubs: the methods of `send()` and `send_recv()`, one for each procedure.
 
 use proc_macro2::{Literal, TokenStream};
 use quote::quote;
@@ -10,14 +10,14 @@ use super::{
 };
 use crate::model::{Procedure, Reply, Request, Service, ident};
 
-/// The two families of calls.
+/// The two families of calls: one-way, and with a reply.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Family {
     Send,
     SendRecv,
 }
 
-/// The type behind `send()` or `send_recv()`, with its stubs.
+/// The type that `send()` or `send_recv()` returns, with its stubs.
 pub(super) fn stubs(service: &Service, names: &Names<'_>, family: Family) -> TokenStream {
     let runtime = names.runtime;
     let (name, methods) = match family {
@@ -28,14 +28,14 @@ pub(super) fn stubs(service: &Service, names: &Names<'_>, family: Family) -> Tok
     let procedures = service.procedures.iter().enumerate();
     let stubs = procedures.filter_map(|(index, procedure)| {
         let place = Literal::usize_unsuffixed(index);
-        // A one-way request is one message, and nothing comes back.
+        // A one-way call has one request message and no reply, so it has no streams.
         let is_there = family == Family::SendRecv || !procedure.has_stream();
         is_there.then(|| stub(procedure, &place, names, family))
     });
     quote! {
         #docs
         #[derive(Clone, Debug)]
-        #[must_use = "a call starts when a procedure is named and awaited"]
+        #[must_use = "a call starts when its stub is called and awaited"]
         pub struct #name<'a> {
             call: #runtime::codegen::Call<'a>,
         }
@@ -46,7 +46,7 @@ pub(super) fn stubs(service: &Service, names: &Names<'_>, family: Family) -> Tok
     }
 }
 
-/// The documentation of the type behind `send()` or `send_recv()`.
+/// The documentation of the type that `send()` or `send_recv()` returns.
 fn family_docs(service: &Service, family: Family) -> TokenStream {
     let what = &service.full_name;
     let streams: Vec<String> = service
@@ -59,12 +59,12 @@ fn family_docs(service: &Service, family: Family) -> TokenStream {
     match family {
         Family::Send => {
             lines.push(format!(
-                "A one-way call of `{what}`: options first, then the procedure."
+                "A one-way call of `{what}`: options first, then the stub."
             ));
             if !streams.is_empty() {
                 lines.push(String::new());
                 lines.push(format!(
-                    "Not for procedures with streams: {}.",
+                    "Procedures with streams have no one-way calls: {}.",
                     streams.join(", ")
                 ));
             }
@@ -72,7 +72,7 @@ fn family_docs(service: &Service, family: Family) -> TokenStream {
         }
         Family::SendRecv => {
             lines.push(format!(
-                "A call of `{what}` with a reply: options first, then the procedure."
+                "A call of `{what}` with a reply: options first, then the stub."
             ));
             lines.extend(SEND_RECV_DOCS.map(str::to_owned));
         }
@@ -82,26 +82,26 @@ fn family_docs(service: &Service, family: Family) -> TokenStream {
 
 const SEND_DOCS: [&str; 10] = [
     "",
-    "Each procedure resolves when the whole call is in the local queue.",
+    "A stub resolves when the whole call is in the local queue.",
     "",
     "# Errors",
     "",
-    "`executed()` is `No`: a call that fails here was not sent, and never will be.",
+    "A call that fails here was not sent, and never will be: `executed()` is `No`.",
     "",
     "# Cancel safety",
     "",
-    "A future that is dropped before it resolves has sent nothing, but for the very moment of resolving.",
+    "A future dropped before it resolves has sent nothing, unless it is dropped at the moment of resolving.",
 ];
 
 const SEND_RECV_DOCS: [&str; 8] = [
     "",
     "# Errors",
     "",
-    "What the handler refused with, or what happened on the way; `executed()` tells whether it ran.",
+    "The handler's status, or a failure on the way; `executed()` tells whether the handler ran.",
     "",
     "# Cancel safety",
     "",
-    "Dropping a future abandons that call only: the server is told, and a late reply is discarded.",
+    "Dropping a future cancels that call only. The server learns of it, and the client discards a late reply.",
 ];
 
 /// The stub of one procedure.
@@ -140,7 +140,7 @@ fn stub(procedure: &Procedure, place: &Literal, names: &Names<'_>, family: Famil
     }
 }
 
-/// What a stub that is answered gives, and how; `entry` is the procedure in the list.
+/// The result and the body of a stub with a reply; `entry` is its procedure in the list.
 fn answered(
     procedure: &Procedure,
     request: &TokenStream,
@@ -183,50 +183,50 @@ fn answered(
     }
 }
 
-/// How to use a stub with streams, behind what the .proto says of it: what differs from the calls without.
+/// The documentation of a stub with streams, after that of the .proto file.
 fn stream_docs(procedure: &Procedure) -> Option<&'static [&'static str]> {
     match (procedure.has_request_stream(), procedure.has_reply_stream()) {
         (false, false) => None,
         (false, true) => Some(&[
             "",
-            "Read the replies by `message()`; what the handler fails with comes by them, too. The timeout bounds the",
-            "whole stream: `.timeout(None)` lets it go on for as long as it likes.",
+            "Read the replies with `message()`, which returns the handler's error, too. The timeout limits the whole",
+            "stream: `.timeout(None)` removes the limit.",
             "",
             "# Errors",
             "",
-            "`executed()` is `No`: a call that fails here was not sent.",
+            "A call that fails here was not sent: `executed()` is `No`.",
             "",
             "# Cancel safety",
             "",
-            "Dropping the future, or the replies before their end, abandons that call only: the server is told.",
+            "Dropping the future, or the replies before their end, cancels that call only. The server learns of it.",
         ]),
         (true, false) => Some(&[
             "",
-            "Send the requests, say `finish()`, and await the reply, which may come earlier. A sender that is dropped",
-            "before `finish()` fails the call: what is incomplete is never taken for the whole. The timeout bounds the",
-            "whole call: `.timeout(None)` lets it go on for as long as it likes.",
+            "Send the requests, call `finish()`, and await the reply, which may come earlier. A sender dropped before",
+            "`finish()` fails the call, so the handler never takes a part of the requests for all of them. The timeout",
+            "limits the whole call: `.timeout(None)` removes the limit.",
             "",
             "# Errors",
             "",
-            "`executed()` is `No`: a call that fails here was not sent. What fails later is told by the reply.",
+            "A call that fails here was not sent: `executed()` is `No`. The reply returns later failures.",
             "",
             "# Cancel safety",
             "",
-            "Dropping the future, or the reply before it is there, abandons that call only: the server is told.",
+            "Dropping the future, or the reply before it has come, cancels that call only. The server learns of it.",
         ]),
         (true, true) => Some(&[
             "",
-            "Send the requests and say `finish()`, and read the replies by `message()`: neither waits for the end of the",
-            "other. A sender that is dropped before `finish()` fails the call: what is incomplete is never taken for the",
-            "whole. The timeout bounds both streams: `.timeout(None)` lets them go on for as long as they like.",
+            "Send the requests and call `finish()`, and read the replies with `message()`. Neither waits for the other's",
+            "end. A sender dropped before `finish()` fails the call, so the handler never takes a part of the requests",
+            "for all of them. The timeout limits both streams: `.timeout(None)` removes the limit.",
             "",
             "# Errors",
             "",
-            "`executed()` is `No`: a call that fails here was not sent. What fails later is told by the replies.",
+            "A call that fails here was not sent: `executed()` is `No`. The replies return later failures.",
             "",
             "# Cancel safety",
             "",
-            "Dropping the future, or the replies before their end, abandons that call only: the server is told.",
+            "Dropping the future, or the replies before their end, cancels that call only. The server learns of it.",
         ]),
     }
 }
@@ -239,8 +239,8 @@ mod tests {
 
     #[test]
     fn the_names_that_no_stub_may_have_are_those_of_the_other_methods() {
-        let text =
-            fs::read_to_string("../rpc-runtime/src/codegen/methods.rs").expect("the runtime is beside us");
+        let text = fs::read_to_string("../rpc-runtime/src/codegen/methods.rs")
+            .expect("rpc-runtime is in the same workspace");
         // The methods of a call take it by value; those of a client borrow it.
         let methods = text.split("pub ").filter_map(|item| {
             let name = item.strip_prefix("async ").unwrap_or(item).strip_prefix("fn ")?;

@@ -1,4 +1,4 @@
-//! What is called what in Rust, and who else wants that name.
+//! Clashes: two items with one name in Rust, and names that Rust cannot have.
 
 use std::collections::HashMap;
 
@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{error::Problem, source::Sources, target::Parts};
 
-/// All names that two things of `files` would have in common in Rust, and all that cannot be names there.
+/// The problems of all names in `files` that clash in Rust or are impossible there.
 pub(super) fn problems(files: &[&FileDescriptorProto], sources: &Sources, parts: Parts) -> Vec<Problem> {
     let mut scope = Scope {
         sources,
@@ -23,15 +23,15 @@ pub(super) fn problems(files: &[&FileDescriptorProto], sources: &Sources, parts:
     scope.problems
 }
 
-/// The identifiers that are taken so far.
+/// The identifiers found so far.
 struct Scope<'a> {
     sources: &'a Sources,
-    /// By the module, or the type with its own names, and the identifier in it.
+    /// The owners, by module or type, and identifier in it.
     names: HashMap<(Vec<String>, String), Owner>,
     problems: Vec<Problem>,
 }
 
-/// Who has an identifier.
+/// The item that has an identifier.
 #[derive(Clone)]
 struct Owner {
     what: String,
@@ -113,11 +113,11 @@ impl Scope<'_> {
         let mut inner = module.to_vec();
         inner.push(snake(message.name()));
         if has_module {
-            let what = format!("the module of what is inside of message `{full}`");
+            let what = format!("the module of the types inside message `{full}`");
             self.claim(module, &snake(message.name()), owner(what, below(path, &[1])));
         }
 
-        // Fields, and the variants of a oneof, have scopes of their own that no module can be confused with.
+        // Fields, and the variants of a oneof, have scopes of their own. `{}` in their key keeps them apart from modules.
         let fields: Vec<String> = inner.iter().cloned().chain(["{}".to_owned()]).collect();
         for (index, field) in (0..).zip(&message.field) {
             let field_owner = owner(
@@ -172,7 +172,7 @@ impl Scope<'_> {
         let variants: Vec<String> = module.iter().cloned().chain([ident, "{}".to_owned()]).collect();
         let mut numbers = Vec::new();
         for (index, value) in (0..).zip(&proto.value) {
-            // A second name for a number (`allow_alias`) has no variant of its own.
+            // A second name of a number (`allow_alias`) has no variant.
             if numbers.contains(&value.number()) {
                 continue;
             }
@@ -186,9 +186,9 @@ impl Scope<'_> {
         }
     }
 
-    /// Notes that `owner` is called `ident` in `scope`, and complains if another one is.
+    /// Records `owner` as `ident` in `scope`, and reports a clash.
     fn claim(&mut self, scope: &[String], ident: &str, owner: Owner) {
-        // That it is no name at all is complained of elsewhere.
+        // `nameable` reports impossible names.
         if !is_nameable(ident) {
             return;
         }
@@ -196,7 +196,7 @@ impl Scope<'_> {
         match self.names.get(&key) {
             Some(first) if first.what != owner.what => {
                 let problem = Problem::new(format!(
-                    "{} and {} are both called `{ident}` in Rust",
+                    "{} and {} are both named `{ident}` in Rust",
                     first.what, owner.what
                 ))
                 .at(self.sources.place(&owner.file, &owner.path))
@@ -204,7 +204,7 @@ impl Scope<'_> {
                     "the other one is here",
                     self.sources.place(&first.file, &first.path),
                 )
-                .with_help("give one of them another name");
+                .with_help("rename one of them");
                 self.problems.push(problem);
             }
             Some(_) => {}

@@ -1,10 +1,12 @@
-//! Oneofs: whose a field is, and what the type is called.
+//! Oneofs: the fields that belong to one, and the name of its type.
 
 use prost_types::{DescriptorProto, EnumDescriptorProto, FieldDescriptorProto};
 
 use super::naming::camel;
 
-/// The oneof that `field` belongs to; an `optional` field belongs to none that anybody sees.
+/// The index of the oneof that `field` belongs to.
+///
+/// The hidden oneof of a proto3 `optional` field does not count.
 pub(crate) fn oneof_of(field: &FieldDescriptorProto) -> Option<usize> {
     field
         .oneof_index
@@ -12,7 +14,7 @@ pub(crate) fn oneof_of(field: &FieldDescriptorProto) -> Option<usize> {
         .and_then(|index| usize::try_from(index).ok())
 }
 
-/// The type of the oneof `name`, as prost-build calls it.
+/// The type of the oneof `name`, as prost-build names it.
 pub(crate) fn oneof_type(message: &DescriptorProto, name: &str) -> String {
     let ident = camel(name);
     let nested = message.nested_type.iter().map(DescriptorProto::name);

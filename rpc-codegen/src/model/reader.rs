@@ -1,4 +1,4 @@
-//! Descriptors to services and procedures: options, names, comments.
+//! Reads services and procedures from descriptors: options, names, comments.
 
 use prost_reflect::{DescriptorPool, DynamicMessage, MethodDescriptor, ServiceDescriptor, Value};
 use sha2::{Digest, Sha256};
@@ -14,7 +14,7 @@ use crate::{
     target::{Purpose, Target},
 };
 
-/// What collects problems while services are read.
+/// Reads services, and collects warnings and problems.
 pub(super) struct Reader<'a> {
     pool: &'a DescriptorPool,
     sources: &'a Sources,
@@ -34,7 +34,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The warnings and problems of all services that were read.
+    /// The warnings and problems of all services read so far.
     pub(super) fn finish(self) -> (Vec<String>, Vec<Problem>) {
         (self.warnings, self.problems)
     }
@@ -77,12 +77,12 @@ impl<'a> Reader<'a> {
         let run = match (blocking, spawn) {
             (true, true) => {
                 let problem = Problem::new(format!(
-                    "procedure `{}` is declared both `blocking` and `spawn`",
+                    "procedure `{}` sets both `blocking` and `spawn`",
                     method.full_name()
                 ))
                 .at(self.place_of(method, &[4]))
                 .with_help(
-                    "a handler that blocks its thread is `blocking`, one that computes for long is `spawn`",
+                    "set `blocking` if its handler blocks the thread, or `spawn` if it computes for long",
                 );
                 self.problems.push(problem);
                 Run::Blocking
@@ -140,15 +140,15 @@ impl<'a> Reader<'a> {
             return stem;
         }
         if method.name() == "rpc_terminate" {
-            let problem = Problem::new(format!("procedure `{name}` has a name that is built in"))
+            let problem = Problem::new(format!("procedure `{name}` has the name of a built-in procedure"))
                 .at(self.place_of(method, &[1]))
                 .with_help(
-                    "leave it out: every server has it, and every client calls it by `send_recv().terminate()`",
+                    "remove it: every server has `rpc_terminate`, and clients call it with `send_recv().terminate()`",
                 );
             self.problems.push(problem);
         } else if stem.is_taken() {
             self.warnings.push(format!(
-                "procedure {name}: its stub is called `{}`, for every call has a `{}` of its own",
+                "procedure {name}: its stub is named `{}`, because every call has a method `{}`",
                 stem.stub(),
                 stem.stub().trim_end_matches('_')
             ));
@@ -160,7 +160,7 @@ impl<'a> Reader<'a> {
         let service = method.parent_service();
         let first = service.methods().find(|method| method.name() == other);
         let problem = Problem::new(format!(
-            "procedures `{other}` and `{}` of service `{}` are both called `{}` in Rust",
+            "procedures `{other}` and `{}` of service `{}` are both named `{}` in Rust",
             method.name(),
             service.full_name(),
             stem.method()
@@ -170,11 +170,11 @@ impl<'a> Reader<'a> {
             "the other one is here",
             first.and_then(|first| self.place_of(&first, &[1])),
         )
-        .with_help("give one of them another name");
+        .with_help("rename one of them");
         self.problems.push(problem);
     }
 
-    /// Whether the `field` of one of our own options is set.
+    /// The boolean `field` of one of our options; false if it is not set.
     fn option(&self, extension: &str, options: &DynamicMessage, field: &str) -> bool {
         let value = self.option_value(extension, options, field);
         value.and_then(|value| value.as_bool()).unwrap_or(false)
@@ -188,20 +188,20 @@ impl<'a> Reader<'a> {
             2 => Priority::Bulk,
             number => {
                 let problem = Problem::new(format!(
-                    "procedure `{}` has the priority {number}, which is none",
+                    "procedure `{}` has priority {number}, which does not exist",
                     method.full_name()
                 ))
                 .at(self.place_of(method, &[4]))
-                .with_help("the priorities are `NORMAL`, `CONTROL` and `BULK`");
+                .with_help("write `NORMAL`, `CONTROL` or `BULK`");
                 self.problems.push(problem);
                 Priority::Normal
             }
         }
     }
 
-    /// The value of the `field` of one of our own options.
+    /// The value of the `field` of one of our options.
     fn option_value(&self, extension: &str, options: &DynamicMessage, field: &str) -> Option<Value> {
-        // The extension is unknown if no file imports ours, and then nobody has set it.
+        // If no file imports rpc/options.proto, the extension is unknown, and so it is not set.
         let extension = self.pool.get_extension_by_name(extension)?;
         if extension.parent_file().name() != OPTIONS_NAME {
             return None;
@@ -228,7 +228,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// What stands for `path` on the wire: the first 8 bytes, little-endian, of its SHA-256.
+/// The id of `path` on the wire: the first 8 bytes, little-endian, of its SHA-256.
 fn id(path: &str) -> u64 {
     let digest = Sha256::digest(path.as_bytes());
     digest

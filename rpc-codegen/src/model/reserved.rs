@@ -1,11 +1,11 @@
-//! Packages that are not for users.
+//! Reserved packages.
 
 use prost_types::FileDescriptorProto;
 
 use super::naming::module_path;
 use crate::{error::Problem, source::Sources, target::Purpose};
 
-/// All of `files` that are in a package which is reserved.
+/// The problems of all files in reserved packages.
 pub(super) fn problems(files: &[&FileDescriptorProto], sources: &Sources, purpose: Purpose) -> Vec<Problem> {
     let found = files.iter().filter_map(|file| problem(file, sources, purpose));
     found.collect()
@@ -14,18 +14,18 @@ pub(super) fn problems(files: &[&FileDescriptorProto], sources: &Sources, purpos
 fn problem(file: &FileDescriptorProto, sources: &Sources, purpose: Purpose) -> Option<Problem> {
     let package = file.package();
     let is_rpc = package == "rpc" || package.starts_with("rpc.");
-    let whose = if is_rpc && purpose == Purpose::User {
+    let owner = if is_rpc && purpose == Purpose::User {
         "the framework"
     } else if package == "google.protobuf" || package.starts_with("google.protobuf.") {
-        "google's own messages"
+        "Google's own messages"
     } else if module_path(package) == ["rpc_protos"] {
-        "the file that includes all packages"
+        "the generated file that includes all packages"
     } else {
         return None;
     };
     Some(
-        Problem::new(format!("package `{package}` is reserved for {whose}"))
+        Problem::new(format!("package `{package}` is reserved for {owner}"))
             .at(sources.place(file.name(), &[2]))
-            .with_help("put the file into a package of your own, such as `acme.shop.v1`"),
+            .with_help("use a package of your own, such as `acme.shop.v1`"),
     )
 }

@@ -1,4 +1,4 @@
-//! One .proto file: read, parsed, with the place of each descriptor.
+//! One .proto file: its text, its descriptor, and the place of each item in it.
 
 use std::{collections::HashMap, fs, path::PathBuf};
 
@@ -11,23 +11,23 @@ use super::{
 };
 use crate::error::{Place, Problem};
 
-/// One file that was read and parsed.
+/// One file, read and parsed.
 #[derive(Debug)]
 pub(super) struct SourceFile {
-    /// Where the file is; none for a file that is served from inside.
+    /// The path of the file; none if this crate contains it.
     pub(super) path: Option<PathBuf>,
-    /// How messages call the file.
+    /// The file's name in messages.
     shown: String,
     text: String,
     pub(super) parsed: File,
-    /// From a descriptor's path to the first span of it: line, column, end column, in bytes from zero.
+    /// Maps a descriptor's path to its first span: line, column, end column, in bytes from zero.
     spans: HashMap<Vec<i32>, [usize; 3]>,
 }
 
 impl SourceFile {
-    /// The file `name`, or nothing if there is none of that name.
+    /// Reads and parses the file `name`; none if no include path has it.
     pub(super) fn read(includes: &[PathBuf], name: &str) -> Result<Option<Self>, Vec<Problem>> {
-        // Those from inside come first: other copies of them could contradict what this crate knows.
+        // The files of this crate come first: other copies could contradict what this crate knows of them.
         if name == OPTIONS_NAME {
             return Self::parse(name, None, OPTIONS_TEXT.to_owned()).map(Some);
         }
@@ -49,12 +49,12 @@ impl SourceFile {
         };
         match fs::read(&path).map(String::from_utf8) {
             Ok(Ok(text)) => {
-                // Editors on Windows begin files with a byte order mark; protoc skips it, and protox does not.
+                // Editors on Windows write a byte order mark first. protoc skips it, protox does not.
                 let text = text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text);
                 Self::parse(name, Some(path), text).map(Some)
             }
             Ok(Err(_)) => Err(vec![
-                Problem::new(format!("{} is not text in UTF-8", path.display()))
+                Problem::new(format!("{} is not valid UTF-8", path.display()))
                     .with_help("save the file as UTF-8"),
             ]),
             Err(error) => Err(vec![Problem::unreadable(&path, &error)]),
@@ -76,7 +76,7 @@ impl SourceFile {
         })
     }
 
-    /// The place of the descriptor at `path`, or of the closest one around it.
+    /// The place of the descriptor at `path`, or of the closest one that contains it.
     pub(super) fn place(&self, path: &[i32]) -> Option<Place> {
         let known = (1..=path.len())
             .rev()
@@ -93,13 +93,13 @@ impl SourceFile {
         })
     }
 
-    /// The place of `len` bytes at `offset` of the text.
+    /// The place of the `len` bytes at `offset` in the text.
     pub(super) fn place_at(&self, offset: usize, len: usize) -> Place {
         Place::within(&self.text, self.shown.clone(), offset, len)
     }
 }
 
-/// The first span of every descriptor of `file`, cut to its first line.
+/// The first span of each descriptor of `file`, cut to its first line.
 fn spans(file: &FileDescriptorProto) -> HashMap<Vec<i32>, [usize; 3]> {
     let mut spans = HashMap::new();
     for location in file.source_code_info.iter().flat_map(|info| &info.location) {

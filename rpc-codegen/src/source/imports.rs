@@ -1,4 +1,4 @@
-//! Imports: the name of a file in them, and those that lead nowhere.
+//! Imports: the name of a file in imports, and imports that were not found.
 
 use std::{
     fs,
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::error::{Error, Problem};
 
-/// The name that an import would give to the file at `path`.
+/// The import name of the file at `path`.
 pub(super) fn name_of(includes: &[PathBuf], path: &Path) -> Result<String, Error> {
     let real = fs::canonicalize(path).map_err(|error| Problem::unreadable(path, &error))?;
     for include in includes {
@@ -24,19 +24,23 @@ pub(super) fn name_of(includes: &[PathBuf], path: &Path) -> Result<String, Error
             continue;
         };
         let name = folder::import_name(relative).ok_or_else(|| {
-            Problem::new(format!("the path {} is not text in UTF-8", path.display()))
+            Problem::new(format!("the path {} is not valid UTF-8", path.display()))
                 .with_help("rename the file or its folder")
         })?;
-        // Another folder before this one may have a file of the same name, and would win.
+        // An include path before this one may have a file of the same name. The compiler would take that one.
         let winner = includes
             .iter()
             .map(|include| include.join(&name))
             .find(|other| other.is_file());
         return match winner {
             Some(winner) if fs::canonicalize(&winner).is_ok_and(|winner| winner != real) => {
-                let problem = Problem::new(format!("{} is hidden by {}", path.display(), winner.display()));
+                let problem = Problem::new(format!(
+                    "{} is hidden by {} in an earlier include path",
+                    path.display(),
+                    winner.display()
+                ));
                 Err(problem
-                    .with_help("give one of them another name, or the include paths another order")
+                    .with_help("rename one of the two files, or change the order of the include paths")
                     .into())
             }
             _ => Ok(name),
@@ -48,11 +52,11 @@ pub(super) fn name_of(includes: &[PathBuf], path: &Path) -> Result<String, Error
         path.display()
     ));
     Err(problem
-        .with_help("add the folder from which imports are counted with `Config::include_path`")
+        .with_help("add the folder that its imports are relative to with `Config::include_path`")
         .into())
 }
 
-/// An import that leads nowhere, the `index`th of its file.
+/// An import that was not found, number `index` of its file.
 pub(super) struct MissingImport {
     pub(super) name: String,
     pub(super) importer: String,
@@ -77,13 +81,13 @@ impl Sources {
             None => {
                 let folders = list(includes.iter().map(|include| include.display().to_string()));
                 let google = if name.starts_with("google/") {
-                    "; of Google's files only those in google/protobuf/ come with this crate"
+                    "; of Google's files this crate contains only google/protobuf/"
                 } else {
                     ""
                 };
                 format!(
-                    "it was looked for in {folders}: put it there, so that its path is {name}, or add the folder that it \
-                     is counted from by `Config::include_path`{google}"
+                    "the search covered {folders}: put the file there as {name}, or add its folder with \
+                     `Config::include_path`{google}"
                 )
             }
         };
@@ -93,8 +97,9 @@ impl Sources {
     }
 }
 
-/// The one of `known` that an import of `name` was surely meant to be: a file of the same name elsewhere, or one that is
-/// written almost so.
+/// The element of `known` that an import of `name` surely meant.
+///
+/// It is a file of the same name in another folder, or one whose path differs in few letters.
 fn near<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let file_of = |name: &str| name.rsplit('/').next().map(str::to_owned);
     let stem = name.strip_suffix(".proto").unwrap_or(name);

@@ -1,11 +1,11 @@
-//! The .proto files that this crate brings: rpc/options.proto and Google's.
+//! The .proto files that this crate contains: rpc/options.proto and Google's.
 
-/// The name under which `rpc/options.proto` is imported.
+/// The name that imports `rpc/options.proto`.
 pub(crate) const OPTIONS_NAME: &str = "rpc/options.proto";
 
 pub(super) const OPTIONS_TEXT: &str = include_str!("../../proto/rpc/options.proto");
 
-/// Google's files that are served from inside.
+/// The names of Google's files that this crate contains.
 pub(super) const GOOGLE_NAMES: [&str; 12] = [
     "google/protobuf/any.proto",
     "google/protobuf/api.proto",
@@ -21,7 +21,7 @@ pub(super) const GOOGLE_NAMES: [&str; 12] = [
     "google/protobuf/wrappers.proto",
 ];
 
-/// Whether the file `name` is one of those that google defined and prost knows.
+/// True if `name` is a file of Google's package `google.protobuf`, which prost knows.
 pub(crate) fn is_google(name: &str) -> bool {
     name.starts_with("google/protobuf/")
 }

@@ -1,8 +1,8 @@
-//! Spelling: the name that a misspelt one was meant to be.
+//! Spelling: finds the name that a misspelt word was meant to be.
 
 use std::mem;
 
-/// The one of `known` that `word` was probably meant to be.
+/// The element of `known` that is closest to `word`, if it is close enough.
 pub(super) fn closest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let best = known
         .into_iter()
@@ -11,7 +11,7 @@ pub(super) fn closest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) 
     (best.0 <= word.chars().count().max(3) / 3).then_some(best.2)
 }
 
-/// How many letters have to be changed, added, left out or swapped with their neighbour to turn `a` into `b`.
+/// The edit distance of `a` and `b`: letters to change, add, remove, or swap with a neighbour.
 pub(super) fn distance(a: &str, b: &str) -> usize {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
     let mut before = Vec::new();
@@ -41,7 +41,7 @@ mod tests {
     fn a_typo_finds_its_word_and_nonsense_finds_none() {
         assert_eq!(closest("flaten", ["flatten", "blocking"]), Some("flatten"));
         assert_eq!(closest("zzz", ["flatten", "blocking"]), None);
-        // Two letters that are swapped are one mistake; of two words that are as near the one of the same length is.
+        // A swap of two letters is one mistake. Of two words at the same distance, the one of the same length wins.
         assert_eq!(closest("unit64", ["int64", "uint64"]), Some("uint64"));
         assert_eq!(
             (distance("", "ab"), distance("ab", "ba"), distance("abc", "c")),

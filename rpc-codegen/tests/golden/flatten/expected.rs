@@ -93,7 +93,7 @@ pub struct CleanRequest {}
 #[prost(prost_path = "::rpc_runtime::codegen::prost")]
 pub struct CleanReply {}
 
-/// By number, not by line.
+/// Arguments follow the numbers, not the lines.
 #[derive(Clone, PartialEq, Eq, Hash, ::rpc_runtime::codegen::prost::Message)]
 #[prost(prost_path = "::rpc_runtime::codegen::prost")]
 pub struct MoveRequest {
@@ -408,7 +408,7 @@ impl<T: Painter> Painter for ::std::sync::Arc<T> {
     }
 }
 
-/// Serves `paint.v1.Painter` by what a [`Painter`] does.
+/// Serves `paint.v1.Painter` with an implementation of [`Painter`].
 pub struct PainterServer<T> {
     service: ::std::sync::Arc<T>,
 }
@@ -488,7 +488,7 @@ impl<T: Painter> ::rpc_runtime::codegen::Service for PainterServer<T> {
     }
 }
 
-/// Calls `paint.v1.Painter`: [`send`](Self::send) for one-way calls, [`send_recv`](Self::send_recv) for replies.
+/// Calls `paint.v1.Painter`: [`send`](Self::send) for one-way calls, [`send_recv`](Self::send_recv) for calls with a reply.
 ///
 /// Cheap to clone; all clones share one channel.
 #[derive(Clone, Debug)]
@@ -519,19 +519,19 @@ impl PainterClient {
     }
 }
 
-/// A one-way call of `paint.v1.Painter`: options first, then the procedure.
+/// A one-way call of `paint.v1.Painter`: options first, then the stub.
 ///
-/// Each procedure resolves when the whole call is in the local queue.
+/// A stub resolves when the whole call is in the local queue.
 ///
 /// # Errors
 ///
-/// `executed()` is `No`: a call that fails here was not sent, and never will be.
+/// A call that fails here was not sent, and never will be: `executed()` is `No`.
 ///
 /// # Cancel safety
 ///
-/// A future that is dropped before it resolves has sent nothing, but for the very moment of resolving.
+/// A future dropped before it resolves has sent nothing, unless it is dropped at the moment of resolving.
 #[derive(Clone, Debug)]
-#[must_use = "a call starts when a procedure is named and awaited"]
+#[must_use = "a call starts when its stub is called and awaited"]
 pub struct PainterSend<'a> {
     call: ::rpc_runtime::codegen::Call<'a>,
 }
@@ -622,17 +622,17 @@ impl PainterSend<'_> {
     }
 }
 
-/// A call of `paint.v1.Painter` with a reply: options first, then the procedure.
+/// A call of `paint.v1.Painter` with a reply: options first, then the stub.
 ///
 /// # Errors
 ///
-/// What the handler refused with, or what happened on the way; `executed()` tells whether it ran.
+/// The handler's status, or a failure on the way; `executed()` tells whether the handler ran.
 ///
 /// # Cancel safety
 ///
-/// Dropping a future abandons that call only: the server is told, and a late reply is discarded.
+/// Dropping a future cancels that call only. The server learns of it, and the client discards a late reply.
 #[derive(Clone, Debug)]
-#[must_use = "a call starts when a procedure is named and awaited"]
+#[must_use = "a call starts when its stub is called and awaited"]
 pub struct PainterSendRecv<'a> {
     call: ::rpc_runtime::codegen::Call<'a>,
 }
@@ -750,15 +750,15 @@ impl PainterSendRecv<'_> {
     dead_code,
     unreachable_pub,
     unnameable_types,
-    reason = "a crate need not use or pass on all that a .proto file lists"
+    reason = "a crate may use or re-export a part of a .proto file"
 )]
 #[allow(
     unused_qualifications,
-    reason = "a whole path means the same wherever it is included"
+    reason = "a full path means the same wherever the file is included"
 )]
 #[allow(
     deprecated,
-    reason = "what is deprecated still has to be encoded"
+    reason = "deprecated fields are still encoded"
 )]
 #[allow(
     clippy::enum_variant_names,
@@ -769,14 +769,14 @@ impl PainterSendRecv<'_> {
     clippy::type_complexity,
     clippy::use_self,
     clippy::wrong_self_convention,
-    reason = "names and shapes are the .proto file's"
+    reason = "the .proto file decides names and shapes"
 )]
 #[allow(
     clippy::doc_lazy_continuation,
     rustdoc::bare_urls,
     rustdoc::broken_intra_doc_links,
     rustdoc::invalid_html_tags,
-    reason = "comments in a .proto file are for readers in any language"
+    reason = "comments in a .proto file are not written for rustdoc"
 )]
 pub mod paint {
     /// Package `paint.v1`.

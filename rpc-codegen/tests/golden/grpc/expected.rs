@@ -65,7 +65,7 @@ static GREETER_PROCEDURES: [::rpc_runtime::codegen::Procedure; 3] = [
     ::rpc_runtime::codegen::Procedure::new("Greeter/Terminate", 0x4349224a28c75f42),
 ];
 
-/// No package, CamelCase, keywords, and one message for everything.
+/// No package, CamelCase names, keywords, and one message for all procedures.
 pub trait Greeter: ::core::marker::Send + ::core::marker::Sync + 'static {
     /// The procedure `Greeter/SayHello`.
     fn rpc_say_hello(
@@ -127,7 +127,7 @@ impl<T: Greeter> Greeter for ::std::sync::Arc<T> {
     }
 }
 
-/// Serves `Greeter` by what a [`Greeter`] does.
+/// Serves `Greeter` with an implementation of [`Greeter`].
 pub struct GreeterServer<T> {
     service: ::std::sync::Arc<T>,
 }
@@ -170,7 +170,7 @@ impl<T: Greeter> ::rpc_runtime::codegen::Service for GreeterServer<T> {
     }
 }
 
-/// Calls `Greeter`: [`send`](Self::send) for one-way calls, [`send_recv`](Self::send_recv) for replies.
+/// Calls `Greeter`: [`send`](Self::send) for one-way calls, [`send_recv`](Self::send_recv) for calls with a reply.
 ///
 /// Cheap to clone; all clones share one channel.
 #[derive(Clone, Debug)]
@@ -201,19 +201,19 @@ impl GreeterClient {
     }
 }
 
-/// A one-way call of `Greeter`: options first, then the procedure.
+/// A one-way call of `Greeter`: options first, then the stub.
 ///
-/// Each procedure resolves when the whole call is in the local queue.
+/// A stub resolves when the whole call is in the local queue.
 ///
 /// # Errors
 ///
-/// `executed()` is `No`: a call that fails here was not sent, and never will be.
+/// A call that fails here was not sent, and never will be: `executed()` is `No`.
 ///
 /// # Cancel safety
 ///
-/// A future that is dropped before it resolves has sent nothing, but for the very moment of resolving.
+/// A future dropped before it resolves has sent nothing, unless it is dropped at the moment of resolving.
 #[derive(Clone, Debug)]
-#[must_use = "a call starts when a procedure is named and awaited"]
+#[must_use = "a call starts when its stub is called and awaited"]
 pub struct GreeterSend<'a> {
     call: ::rpc_runtime::codegen::Call<'a>,
 }
@@ -247,17 +247,17 @@ impl GreeterSend<'_> {
     }
 }
 
-/// A call of `Greeter` with a reply: options first, then the procedure.
+/// A call of `Greeter` with a reply: options first, then the stub.
 ///
 /// # Errors
 ///
-/// What the handler refused with, or what happened on the way; `executed()` tells whether it ran.
+/// The handler's status, or a failure on the way; `executed()` tells whether the handler ran.
 ///
 /// # Cancel safety
 ///
-/// Dropping a future abandons that call only: the server is told, and a late reply is discarded.
+/// Dropping a future cancels that call only. The server learns of it, and the client discards a late reply.
 #[derive(Clone, Debug)]
-#[must_use = "a call starts when a procedure is named and awaited"]
+#[must_use = "a call starts when its stub is called and awaited"]
 pub struct GreeterSendRecv<'a> {
     call: ::rpc_runtime::codegen::Call<'a>,
 }
@@ -299,15 +299,15 @@ impl GreeterSendRecv<'_> {
     dead_code,
     unreachable_pub,
     unnameable_types,
-    reason = "a crate need not use or pass on all that a .proto file lists"
+    reason = "a crate may use or re-export a part of a .proto file"
 )]
 #[allow(
     unused_qualifications,
-    reason = "a whole path means the same wherever it is included"
+    reason = "a full path means the same wherever the file is included"
 )]
 #[allow(
     deprecated,
-    reason = "what is deprecated still has to be encoded"
+    reason = "deprecated fields are still encoded"
 )]
 #[allow(
     clippy::enum_variant_names,
@@ -318,19 +318,19 @@ impl GreeterSendRecv<'_> {
     clippy::type_complexity,
     clippy::use_self,
     clippy::wrong_self_convention,
-    reason = "names and shapes are the .proto file's"
+    reason = "the .proto file decides names and shapes"
 )]
 #[allow(
     clippy::doc_lazy_continuation,
     rustdoc::bare_urls,
     rustdoc::broken_intra_doc_links,
     rustdoc::invalid_html_tags,
-    reason = "comments in a .proto file are for readers in any language"
+    reason = "comments in a .proto file are not written for rustdoc"
 )]
 mod _no_package {
     include!("_.rs");
 }
-#[allow(unused_imports, unreachable_pub, reason = "a crate need not use all that a .proto file lists")]
+#[allow(unused_imports, unreachable_pub, reason = "a crate may use a part of a .proto file")]
 pub use _no_package::*;
 
 }

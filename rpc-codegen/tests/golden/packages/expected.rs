@@ -38,7 +38,7 @@ impl<T: AtTheRoot> AtTheRoot for ::std::sync::Arc<T> {
     }
 }
 
-/// Serves `AtTheRoot` by what a [`AtTheRoot`] does.
+/// Serves `AtTheRoot` with an implementation of [`AtTheRoot`].
 pub struct AtTheRootServer<T> {
     service: ::std::sync::Arc<T>,
 }
@@ -71,7 +71,7 @@ impl<T: AtTheRoot> ::rpc_runtime::codegen::Service for AtTheRootServer<T> {
     }
 }
 
-/// Calls `AtTheRoot`: [`send`](Self::send) for one-way calls, [`send_recv`](Self::send_recv) for replies.
+/// Calls `AtTheRoot`: [`send`](Self::send) for one-way calls, [`send_recv`](Self::send_recv) for calls with a reply.
 ///
 /// Cheap to clone; all clones share one channel.
 #[derive(Clone, Debug)]
@@ -102,19 +102,19 @@ impl AtTheRootClient {
     }
 }
 
-/// A one-way call of `AtTheRoot`: options first, then the procedure.
+/// A one-way call of `AtTheRoot`: options first, then the stub.
 ///
-/// Each procedure resolves when the whole call is in the local queue.
+/// A stub resolves when the whole call is in the local queue.
 ///
 /// # Errors
 ///
-/// `executed()` is `No`: a call that fails here was not sent, and never will be.
+/// A call that fails here was not sent, and never will be: `executed()` is `No`.
 ///
 /// # Cancel safety
 ///
-/// A future that is dropped before it resolves has sent nothing, but for the very moment of resolving.
+/// A future dropped before it resolves has sent nothing, unless it is dropped at the moment of resolving.
 #[derive(Clone, Debug)]
-#[must_use = "a call starts when a procedure is named and awaited"]
+#[must_use = "a call starts when its stub is called and awaited"]
 pub struct AtTheRootSend<'a> {
     call: ::rpc_runtime::codegen::Call<'a>,
 }
@@ -131,17 +131,17 @@ impl AtTheRootSend<'_> {
     }
 }
 
-/// A call of `AtTheRoot` with a reply: options first, then the procedure.
+/// A call of `AtTheRoot` with a reply: options first, then the stub.
 ///
 /// # Errors
 ///
-/// What the handler refused with, or what happened on the way; `executed()` tells whether it ran.
+/// The handler's status, or a failure on the way; `executed()` tells whether the handler ran.
 ///
 /// # Cancel safety
 ///
-/// Dropping a future abandons that call only: the server is told, and a late reply is discarded.
+/// Dropping a future cancels that call only. The server learns of it, and the client discards a late reply.
 #[derive(Clone, Debug)]
-#[must_use = "a call starts when a procedure is named and awaited"]
+#[must_use = "a call starts when its stub is called and awaited"]
 pub struct AtTheRootSendRecv<'a> {
     call: ::rpc_runtime::codegen::Call<'a>,
 }
@@ -200,15 +200,15 @@ impl ::core::convert::From<&str> for outer::Inner {
     dead_code,
     unreachable_pub,
     unnameable_types,
-    reason = "a crate need not use or pass on all that a .proto file lists"
+    reason = "a crate may use or re-export a part of a .proto file"
 )]
 #[allow(
     unused_qualifications,
-    reason = "a whole path means the same wherever it is included"
+    reason = "a full path means the same wherever the file is included"
 )]
 #[allow(
     deprecated,
-    reason = "what is deprecated still has to be encoded"
+    reason = "deprecated fields are still encoded"
 )]
 #[allow(
     clippy::enum_variant_names,
@@ -219,23 +219,23 @@ impl ::core::convert::From<&str> for outer::Inner {
     clippy::type_complexity,
     clippy::use_self,
     clippy::wrong_self_convention,
-    reason = "names and shapes are the .proto file's"
+    reason = "the .proto file decides names and shapes"
 )]
 #[allow(
     clippy::doc_lazy_continuation,
     rustdoc::bare_urls,
     rustdoc::broken_intra_doc_links,
     rustdoc::invalid_html_tags,
-    reason = "comments in a .proto file are for readers in any language"
+    reason = "comments in a .proto file are not written for rustdoc"
 )]
 mod _no_package {
-    #[allow(unused_imports, reason = "it is here for what names the package")]
+    #[allow(unused_imports, reason = "paths may begin with a package")]
     use super::acme;
-    #[allow(unused_imports, reason = "it is here for what names the package")]
+    #[allow(unused_imports, reason = "paths may begin with a package")]
     use super::shop;
     include!("_.rs");
 }
-#[allow(unused_imports, unreachable_pub, reason = "a crate need not use all that a .proto file lists")]
+#[allow(unused_imports, unreachable_pub, reason = "a crate may use a part of a .proto file")]
 pub use _no_package::*;
 
 /// Package `acme`.
@@ -243,15 +243,15 @@ pub use _no_package::*;
     dead_code,
     unreachable_pub,
     unnameable_types,
-    reason = "a crate need not use or pass on all that a .proto file lists"
+    reason = "a crate may use or re-export a part of a .proto file"
 )]
 #[allow(
     unused_qualifications,
-    reason = "a whole path means the same wherever it is included"
+    reason = "a full path means the same wherever the file is included"
 )]
 #[allow(
     deprecated,
-    reason = "what is deprecated still has to be encoded"
+    reason = "deprecated fields are still encoded"
 )]
 #[allow(
     clippy::enum_variant_names,
@@ -262,14 +262,14 @@ pub use _no_package::*;
     clippy::type_complexity,
     clippy::use_self,
     clippy::wrong_self_convention,
-    reason = "names and shapes are the .proto file's"
+    reason = "the .proto file decides names and shapes"
 )]
 #[allow(
     clippy::doc_lazy_continuation,
     rustdoc::bare_urls,
     rustdoc::broken_intra_doc_links,
     rustdoc::invalid_html_tags,
-    reason = "comments in a .proto file are for readers in any language"
+    reason = "comments in a .proto file are not written for rustdoc"
 )]
 pub mod acme {
     include!("acme.rs");
@@ -279,15 +279,15 @@ pub mod acme {
     dead_code,
     unreachable_pub,
     unnameable_types,
-    reason = "a crate need not use or pass on all that a .proto file lists"
+    reason = "a crate may use or re-export a part of a .proto file"
 )]
 #[allow(
     unused_qualifications,
-    reason = "a whole path means the same wherever it is included"
+    reason = "a full path means the same wherever the file is included"
 )]
 #[allow(
     deprecated,
-    reason = "what is deprecated still has to be encoded"
+    reason = "deprecated fields are still encoded"
 )]
 #[allow(
     clippy::enum_variant_names,
@@ -298,14 +298,14 @@ pub mod acme {
     clippy::type_complexity,
     clippy::use_self,
     clippy::wrong_self_convention,
-    reason = "names and shapes are the .proto file's"
+    reason = "the .proto file decides names and shapes"
 )]
 #[allow(
     clippy::doc_lazy_continuation,
     rustdoc::bare_urls,
     rustdoc::broken_intra_doc_links,
     rustdoc::invalid_html_tags,
-    reason = "comments in a .proto file are for readers in any language"
+    reason = "comments in a .proto file are not written for rustdoc"
 )]
 pub mod shop {
     /// Package `shop.v1`.
@@ -358,7 +358,7 @@ impl<T: Orders> Orders for ::std::sync::Arc<T> {
     }
 }
 
-/// Serves `shop.v1.Orders` by what a [`Orders`] does.
+/// Serves `shop.v1.Orders` with an implementation of [`Orders`].
 pub struct OrdersServer<T> {
     service: ::std::sync::Arc<T>,
 }
@@ -391,7 +391,7 @@ impl<T: Orders> ::rpc_runtime::codegen::Service for OrdersServer<T> {
     }
 }
 
-/// Calls `shop.v1.Orders`: [`send`](Self::send) for one-way calls, [`send_recv`](Self::send_recv) for replies.
+/// Calls `shop.v1.Orders`: [`send`](Self::send) for one-way calls, [`send_recv`](Self::send_recv) for calls with a reply.
 ///
 /// Cheap to clone; all clones share one channel.
 #[derive(Clone, Debug)]
@@ -422,19 +422,19 @@ impl OrdersClient {
     }
 }
 
-/// A one-way call of `shop.v1.Orders`: options first, then the procedure.
+/// A one-way call of `shop.v1.Orders`: options first, then the stub.
 ///
-/// Each procedure resolves when the whole call is in the local queue.
+/// A stub resolves when the whole call is in the local queue.
 ///
 /// # Errors
 ///
-/// `executed()` is `No`: a call that fails here was not sent, and never will be.
+/// A call that fails here was not sent, and never will be: `executed()` is `No`.
 ///
 /// # Cancel safety
 ///
-/// A future that is dropped before it resolves has sent nothing, but for the very moment of resolving.
+/// A future dropped before it resolves has sent nothing, unless it is dropped at the moment of resolving.
 #[derive(Clone, Debug)]
-#[must_use = "a call starts when a procedure is named and awaited"]
+#[must_use = "a call starts when its stub is called and awaited"]
 pub struct OrdersSend<'a> {
     call: ::rpc_runtime::codegen::Call<'a>,
 }
@@ -451,17 +451,17 @@ impl OrdersSend<'_> {
     }
 }
 
-/// A call of `shop.v1.Orders` with a reply: options first, then the procedure.
+/// A call of `shop.v1.Orders` with a reply: options first, then the stub.
 ///
 /// # Errors
 ///
-/// What the handler refused with, or what happened on the way; `executed()` tells whether it ran.
+/// The handler's status, or a failure on the way; `executed()` tells whether the handler ran.
 ///
 /// # Cancel safety
 ///
-/// Dropping a future abandons that call only: the server is told, and a late reply is discarded.
+/// Dropping a future cancels that call only. The server learns of it, and the client discards a late reply.
 #[derive(Clone, Debug)]
-#[must_use = "a call starts when a procedure is named and awaited"]
+#[must_use = "a call starts when its stub is called and awaited"]
 pub struct OrdersSendRecv<'a> {
     call: ::rpc_runtime::codegen::Call<'a>,
 }
@@ -506,7 +506,7 @@ impl<T: More> More for ::std::sync::Arc<T> {
     }
 }
 
-/// Serves `shop.v1.More` by what a [`More`] does.
+/// Serves `shop.v1.More` with an implementation of [`More`].
 pub struct MoreServer<T> {
     service: ::std::sync::Arc<T>,
 }
@@ -539,7 +539,7 @@ impl<T: More> ::rpc_runtime::codegen::Service for MoreServer<T> {
     }
 }
 
-/// Calls `shop.v1.More`: [`send`](Self::send) for one-way calls, [`send_recv`](Self::send_recv) for replies.
+/// Calls `shop.v1.More`: [`send`](Self::send) for one-way calls, [`send_recv`](Self::send_recv) for calls with a reply.
 ///
 /// Cheap to clone; all clones share one channel.
 #[derive(Clone, Debug)]
@@ -570,19 +570,19 @@ impl MoreClient {
     }
 }
 
-/// A one-way call of `shop.v1.More`: options first, then the procedure.
+/// A one-way call of `shop.v1.More`: options first, then the stub.
 ///
-/// Each procedure resolves when the whole call is in the local queue.
+/// A stub resolves when the whole call is in the local queue.
 ///
 /// # Errors
 ///
-/// `executed()` is `No`: a call that fails here was not sent, and never will be.
+/// A call that fails here was not sent, and never will be: `executed()` is `No`.
 ///
 /// # Cancel safety
 ///
-/// A future that is dropped before it resolves has sent nothing, but for the very moment of resolving.
+/// A future dropped before it resolves has sent nothing, unless it is dropped at the moment of resolving.
 #[derive(Clone, Debug)]
-#[must_use = "a call starts when a procedure is named and awaited"]
+#[must_use = "a call starts when its stub is called and awaited"]
 pub struct MoreSend<'a> {
     call: ::rpc_runtime::codegen::Call<'a>,
 }
@@ -599,17 +599,17 @@ impl MoreSend<'_> {
     }
 }
 
-/// A call of `shop.v1.More` with a reply: options first, then the procedure.
+/// A call of `shop.v1.More` with a reply: options first, then the stub.
 ///
 /// # Errors
 ///
-/// What the handler refused with, or what happened on the way; `executed()` tells whether it ran.
+/// The handler's status, or a failure on the way; `executed()` tells whether the handler ran.
 ///
 /// # Cancel safety
 ///
-/// Dropping a future abandons that call only: the server is told, and a late reply is discarded.
+/// Dropping a future cancels that call only. The server learns of it, and the client discards a late reply.
 #[derive(Clone, Debug)]
-#[must_use = "a call starts when a procedure is named and awaited"]
+#[must_use = "a call starts when its stub is called and awaited"]
 pub struct MoreSendRecv<'a> {
     call: ::rpc_runtime::codegen::Call<'a>,
 }
