@@ -1,4 +1,5 @@
 //! Generates Rust code from .proto files in a build script, without protoc.
+//!
 //! It writes each message as a Rust type, and each service as a trait for its server and a client for its callers.
 //!
 //! It reads proto2 and proto3, streams included, so the .proto files of a gRPC service compile unchanged. It starts no other
@@ -124,7 +125,8 @@
 //! | `option (rpc.procedure) = { priority: CONTROL };` | procedure | `NORMAL` | when messages wait to be written, those of this procedure go first; with `BULK` they go last |
 //! | `option deprecated = true;` | service, procedure, field, enum value | `false` | its client, stub, field or variant is deprecated |
 //!
-//! `blocking` and `spawn` exclude each other. Other standard options change nothing.
+//! `blocking` and `spawn` exclude each other. Other standard options of services and procedures, `idempotency_level` for
+//! example, change nothing.
 //!
 //! With `flatten`, stubs take `impl Into<String>` for text, `impl Into<Bytes>` for bytes (`'static` slices and `Vec`s
 //! convert; make a `Bytes` of any other slice), numbers as they are, and `optional` fields as `Option`. Enums are

@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn arguments_that_are_not_listed_by_number_are_warned_of() {
+    fn arguments_not_listed_by_number_give_a_warning() {
         assert_eq!(
             warnings("flatten/paint.proto"),
             [
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stub_whose_name_is_taken_is_warned_of() {
+    fn a_stub_with_a_taken_name_gives_a_warning() {
         assert_eq!(
             warnings("grpc/greeter.proto"),
             [

@@ -60,7 +60,7 @@ cases! {
 }
 
 #[test]
-fn a_missing_folder_says_where_it_was_looked_for() {
+fn a_missing_folder_is_reported_with_the_current_folder() {
     let error = rpc_codegen::compile_dir("tests/nowhere")
         .expect_err("there is no such folder")
         .to_string();
@@ -69,7 +69,7 @@ fn a_missing_folder_says_where_it_was_looked_for() {
 }
 
 #[test]
-fn outside_of_cargo_a_folder_to_write_to_has_to_be_given() {
+fn outside_of_cargo_an_output_folder_is_required() {
     let error = Config::new()
         .file("tests/golden/kv/kv.proto")
         .compile()

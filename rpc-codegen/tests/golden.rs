@@ -38,7 +38,7 @@ fn generate(folder: &Path) -> String {
 }
 
 #[test]
-fn the_demo_of_the_design() {
+fn the_kv_demo() {
     check("kv");
 }
 

@@ -238,7 +238,7 @@ mod tests {
     use crate::model::naming::TAKEN_STUBS;
 
     #[test]
-    fn the_names_that_no_stub_may_have_are_those_of_the_other_methods() {
+    fn taken_stub_names_are_the_methods_of_every_call() {
         let text = fs::read_to_string("../rpc-runtime/src/codegen/methods.rs")
             .expect("rpc-runtime is in the same workspace");
         // The methods of a call take it by value; those of a client borrow it.
