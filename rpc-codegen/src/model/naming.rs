@@ -1,15 +1,15 @@
-//! Identifiers: case, keywords, and the names of procedures.
+//! Naming: Rust identifiers for the names in .proto files.
 
 use heck::{ToSnakeCase, ToUpperCamelCase};
 
-/// The stem of a procedure's name: what its trait method and its stub have in common.
+/// The stem of a procedure's name, which its trait method and its stub share.
 ///
 /// `rpc_fetch` and `Fetch` both have the stem `fetch`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Stem(String);
 
 impl Stem {
-    /// The stem of a procedure that the .proto file calls `name`.
+    /// The stem of the procedure `name`.
     pub(crate) fn new(name: &str) -> Self {
         let snake = name.to_snake_case();
         Self(
@@ -33,13 +33,13 @@ impl Stem {
         }
     }
 
-    /// Whether the types that hold the stubs have a method of this name themselves.
+    /// True if the types that hold the stubs have a method of this name.
     pub(crate) fn is_taken(&self) -> bool {
         TAKEN_STUBS.contains(&self.0.as_str())
     }
 }
 
-/// What [`Stem::is_taken`] looks up: the methods of `XSend` and `XSendRecv` that are no stubs.
+/// The methods of `XSend` and `XSendRecv` that are not stubs; see rpc-runtime/src/codegen/methods.rs.
 pub(crate) const TAKEN_STUBS: [&str; 10] = [
     "detached",
     "fail_fast",
@@ -53,12 +53,12 @@ pub(crate) const TAKEN_STUBS: [&str; 10] = [
     "within",
 ];
 
-/// The identifier of a field, module or argument: exactly what prost-build writes.
+/// The identifier of a field, module or argument, exactly as prost-build writes it.
 pub(crate) fn snake(name: &str) -> String {
     escape(&name.to_snake_case())
 }
 
-/// The identifier of a type or enum value: exactly what prost-build writes.
+/// The identifier of a type or enum value, exactly as prost-build writes it.
 pub(crate) fn camel(name: &str) -> String {
     escape(&name.to_upper_camel_case())
 }
@@ -68,12 +68,12 @@ pub(crate) fn camel_with(name: &str, suffix: &str) -> String {
     escape(&format!("{}{suffix}", name.to_upper_camel_case()))
 }
 
-/// The identifier of the list of procedures of the service `name`.
+/// The identifier of the procedure list of the service `name`.
 pub(crate) fn procedures_of(name: &str) -> String {
     escape(&format!("{}_PROCEDURES", name.to_snake_case().to_uppercase()))
 }
 
-/// The variant's identifier as prost-build writes it: without the prefix that repeats the enum's name.
+/// The identifier of a variant as prost-build writes it, without the enum's name as a prefix.
 pub(crate) fn variant(enum_name: &str, value_name: &str) -> String {
     let prefix = camel(enum_name);
     let value = camel(value_name);
@@ -83,7 +83,7 @@ pub(crate) fn variant(enum_name: &str, value_name: &str) -> String {
     }
 }
 
-/// The parts of the Rust module path of a package.
+/// The Rust module path of a package, part by part.
 pub(crate) fn module_path(package: &str) -> Vec<String> {
     package
         .split('.')
@@ -92,17 +92,17 @@ pub(crate) fn module_path(package: &str) -> Vec<String> {
         .collect()
 }
 
-/// Whether a name has a letter or digit to make an identifier from.
+/// True if a name has a letter or a digit, which an identifier needs.
 pub(crate) fn is_nameable(name: &str) -> bool {
     name.chars().any(char::is_alphanumeric)
 }
 
-/// Makes `identifier` one that Rust accepts, as prost-build does it.
+/// Turns `identifier` into one that Rust accepts, as prost-build does.
 fn escape(identifier: &str) -> String {
     match identifier {
-        // An error elsewhere: see `is_nameable`.
+        // The model reports such a name as an error: see `is_nameable`.
         "" => "__".to_owned(),
-        // These cannot be raw identifiers.
+        // Rust has no raw identifiers for these.
         "_" | "super" | "self" | "Self" | "extern" | "crate" => format!("{identifier}_"),
         _ if KEYWORDS.contains(&identifier) => format!("r#{identifier}"),
         _ if identifier.starts_with(|c: char| c.is_numeric()) => format!("_{identifier}"),

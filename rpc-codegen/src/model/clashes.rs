@@ -1,18 +1,17 @@
-//! What is called what in Rust, and who else wants that name.
+//! Clashes: two items with one name in Rust, and names that Rust cannot have.
 
 use std::collections::HashMap;
 
-use prost_types::{DescriptorProto, EnumDescriptorProto, FieldDescriptorProto, FileDescriptorProto};
+use prost_types::{DescriptorProto, EnumDescriptorProto, FileDescriptorProto};
 
-use crate::{
-    config::Parts,
-    error::Problem,
+use super::{
     naming::{camel, camel_with, is_nameable, module_path, procedures_of, snake, variant},
-    source::Sources,
+    oneof::{oneof_of, oneof_type},
 };
+use crate::{error::Problem, source::Sources, target::Parts};
 
-/// All names that two things of `files` would have in common in Rust, and all that cannot be names there.
-pub(crate) fn clashes(files: &[&FileDescriptorProto], sources: &Sources, parts: Parts) -> Vec<Problem> {
+/// The problems of all names in `files` that clash in Rust or are impossible there.
+pub(super) fn problems(files: &[&FileDescriptorProto], sources: &Sources, parts: Parts) -> Vec<Problem> {
     let mut scope = Scope {
         sources,
         names: HashMap::new(),
@@ -24,15 +23,15 @@ pub(crate) fn clashes(files: &[&FileDescriptorProto], sources: &Sources, parts: 
     scope.problems
 }
 
-/// The identifiers that are taken so far.
+/// The identifiers found so far.
 struct Scope<'a> {
     sources: &'a Sources,
-    /// By the module, or the type with its own names, and the identifier in it.
+    /// The owners, by module or type, and identifier in it.
     names: HashMap<(Vec<String>, String), Owner>,
     problems: Vec<Problem>,
 }
 
-/// Who has an identifier.
+/// The item that has an identifier.
 #[derive(Clone)]
 struct Owner {
     what: String,
@@ -114,11 +113,11 @@ impl Scope<'_> {
         let mut inner = module.to_vec();
         inner.push(snake(message.name()));
         if has_module {
-            let what = format!("the module of what is inside of message `{full}`");
+            let what = format!("the module of the types inside message `{full}`");
             self.claim(module, &snake(message.name()), owner(what, below(path, &[1])));
         }
 
-        // Fields, and the variants of a oneof, have scopes of their own that no module can be confused with.
+        // Fields, and the variants of a oneof, have scopes of their own. `{}` in their key keeps them apart from modules.
         let fields: Vec<String> = inner.iter().cloned().chain(["{}".to_owned()]).collect();
         for (index, field) in (0..).zip(&message.field) {
             let field_owner = owner(
@@ -173,7 +172,7 @@ impl Scope<'_> {
         let variants: Vec<String> = module.iter().cloned().chain([ident, "{}".to_owned()]).collect();
         let mut numbers = Vec::new();
         for (index, value) in (0..).zip(&proto.value) {
-            // A second name for a number (`allow_alias`) has no variant of its own.
+            // A second name of a number (`allow_alias`) has no variant.
             if numbers.contains(&value.number()) {
                 continue;
             }
@@ -187,9 +186,9 @@ impl Scope<'_> {
         }
     }
 
-    /// Notes that `owner` is called `ident` in `scope`, and complains if another one is.
+    /// Records `owner` as `ident` in `scope`, and reports a clash.
     fn claim(&mut self, scope: &[String], ident: &str, owner: Owner) {
-        // That it is no name at all is complained of elsewhere.
+        // `nameable` reports impossible names.
         if !is_nameable(ident) {
             return;
         }
@@ -197,7 +196,7 @@ impl Scope<'_> {
         match self.names.get(&key) {
             Some(first) if first.what != owner.what => {
                 let problem = Problem::new(format!(
-                    "{} and {} are both called `{ident}` in Rust",
+                    "{} and {} are both named `{ident}` in Rust",
                     first.what, owner.what
                 ))
                 .at(self.sources.place(&owner.file, &owner.path))
@@ -205,7 +204,7 @@ impl Scope<'_> {
                     "the other one is here",
                     self.sources.place(&first.file, &first.path),
                 )
-                .with_help("give one of them another name");
+                .with_help("rename one of them");
                 self.problems.push(problem);
             }
             Some(_) => {}
@@ -222,26 +221,6 @@ impl Scope<'_> {
                 .with_help("give it a name with a letter in it");
             self.problems.push(problem);
         }
-    }
-}
-
-/// The oneof that `field` belongs to; an `optional` field belongs to none that anybody sees.
-pub(crate) fn oneof_of(field: &FieldDescriptorProto) -> Option<usize> {
-    field
-        .oneof_index
-        .filter(|_| !field.proto3_optional.unwrap_or(false))
-        .and_then(|index| usize::try_from(index).ok())
-}
-
-/// The type of the oneof `name`, as prost-build calls it.
-pub(crate) fn oneof_type(message: &DescriptorProto, name: &str) -> String {
-    let ident = camel(name);
-    let nested = message.nested_type.iter().map(DescriptorProto::name);
-    let enums = message.enum_type.iter().map(EnumDescriptorProto::name);
-    if nested.chain(enums).any(|other| camel(other) == ident) {
-        format!("{ident}OneOf")
-    } else {
-        ident
     }
 }
 

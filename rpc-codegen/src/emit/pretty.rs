@@ -1,15 +1,15 @@
-//! Tokens to readable text.
+//! Formats tokens as readable text.
 
 use proc_macro2::TokenStream;
 
-/// The items in `text` and then those in `tokens`, with a blank line between any two.
+/// The items in `text`, then the items in `tokens`, with blank lines between them.
 pub(super) fn pretty(text: &str, tokens: TokenStream) -> Result<String, syn::Error> {
     let mut file = syn::parse_file(text)?;
     file.items.extend(syn::parse2::<syn::File>(tokens)?.items);
     Ok(spaced(&prettyplease::unparse(&file)))
 }
 
-/// `text` with a blank line before each item that follows another one.
+/// Adds a blank line before each item that follows another one.
 fn spaced(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + text.len() / 8);
     let mut before = "{";
@@ -21,7 +21,10 @@ fn spaced(text: &str) -> String {
         .iter()
         .any(|start| begins.starts_with(start));
         let is_docs = begins.starts_with("///") || begins.starts_with("#[");
-        if (before == "}" && is_item) || (before.ends_with([';', '}']) && is_docs) {
+        let is_impl = begins.starts_with("impl");
+        let is_macro = line.ends_with(");") && line.contains("!(") && line == begins;
+        if (before == "}" && (is_item || is_macro)) || (before.ends_with([';', '}']) && (is_docs || is_impl))
+        {
             out.push('\n');
         }
         out.push_str(line);
@@ -40,13 +43,14 @@ mod tests {
     #[test]
     fn items_stand_apart() {
         let tokens = quote!(
+            a::b!(A);
             impl A { fn b() {} fn c() {} }
             trait D { #[doc = " e"] fn e(); #[doc = " f"] fn f(); }
         );
-        let text = pretty("struct A;", tokens).expect("it parses");
+        let text = pretty("struct A {}", tokens).expect("it parses");
         assert_eq!(
             text,
-            "struct A;\nimpl A {\n    fn b() {}\n    fn c() {}\n}\ntrait D {\n    /// e\n    fn e();\n\n    /// f\n    fn f();\n}\n"
+            "struct A {}\na::b!(A);\n\nimpl A {\n    fn b() {}\n    fn c() {}\n}\ntrait D {\n    /// e\n    fn e();\n\n    /// f\n    fn f();\n}\n"
         );
     }
 }

@@ -1,13 +1,13 @@
-//! The file that includes all others, as modules by package name.
+//! The file that includes all others, in modules named after the packages.
 
 use std::collections::BTreeMap;
 
-use super::Target;
+use crate::target::Target;
 
-/// What `rpc_runtime::include_protos!()` includes.
+/// The name of the file that `rpc_runtime::include_protos!()` includes.
 pub(crate) const FILE_NAME: &str = "rpc_protos.rs";
 
-/// The name of the file for a package.
+/// The name of a package's file.
 pub(super) fn file_name(module: &[String]) -> String {
     if module.is_empty() {
         return "_.rs".to_owned();
@@ -15,15 +15,15 @@ pub(super) fn file_name(module: &[String]) -> String {
     format!("{}.rs", module.join(".").replace("r#", ""))
 }
 
-/// A module, and those in it.
+/// A module and its child modules.
 #[derive(Default)]
 struct Node {
-    /// The file with what the package declares.
+    /// The file with the items of the package.
     file: Option<String>,
     children: BTreeMap<String, Self>,
 }
 
-/// The text of the file, for all packages in `modules`.
+/// The text of the file that includes all packages in `modules`.
 pub(super) fn text(modules: &[Vec<String>], target: &Target<'_>) -> String {
     let mut root = Node::default();
     for module in modules {
@@ -48,7 +48,7 @@ pub(super) fn text(modules: &[Vec<String>], target: &Target<'_>) -> String {
     out
 }
 
-/// What belongs to no package stands beside the packages; a module of its own takes the named allowances.
+/// Adds the items without a package, beside the packages; their own module carries the allowances.
 fn root_file(root: &Node, out: &mut String, target: &Target<'_>) {
     let Some(file) = &root.file else { return };
     allowances(out);
@@ -57,7 +57,7 @@ fn root_file(root: &Node, out: &mut String, target: &Target<'_>) {
         line(
             out,
             1,
-            "#[allow(unused_imports, reason = \"it is here for what names the package\")]",
+            "#[allow(unused_imports, reason = \"paths may begin with a package\")]",
         );
         line(out, 1, &format!("use super::{package};"));
     }
@@ -66,7 +66,7 @@ fn root_file(root: &Node, out: &mut String, target: &Target<'_>) {
     line(
         out,
         0,
-        "#[allow(unused_imports, unreachable_pub, reason = \"a crate need not use all that a .proto file lists\")]",
+        "#[allow(unused_imports, unreachable_pub, reason = \"a crate may use a part of a .proto file\")]",
     );
     line(out, 0, &format!("pub use {NO_PACKAGE}::*;\n"));
 }
@@ -81,7 +81,7 @@ fn module<'a>(name: &'a str, node: &'a Node, path: &mut Vec<&'a str>, out: &mut 
         "Packages below"
     };
     line(out, depth, &format!("/// {what} `{package}`."));
-    // Modules inside inherit them.
+    // Inner modules inherit the allowances.
     if depth == 0 {
         allowances(out);
     }
@@ -108,7 +108,7 @@ fn include(file: &str, out: &mut String, depth: usize, target: &Target<'_>) {
     }
 }
 
-/// What generated code may do although a strict crate forbids it, each with its reason.
+/// Adds the lints that generated code may break in a strict crate, each with its reason.
 fn allowances(out: &mut String) {
     for (lints, reason) in ALLOWANCES {
         line(out, 0, "#[allow(");
@@ -126,19 +126,19 @@ fn line(out: &mut String, depth: usize, text: &str) {
     out.push('\n');
 }
 
-/// The module of what belongs to no package; no package can be called so.
+/// The module of items without a package; no package can have this name.
 const NO_PACKAGE: &str = "_no_package";
 
 const ALLOWANCES: [(&[&str], &str); 5] = [
     (
         &["dead_code", "unreachable_pub", "unnameable_types"],
-        "a crate need not use or pass on all that a .proto file lists",
+        "a crate may use or re-export a part of a .proto file",
     ),
     (
         &["unused_qualifications"],
-        "a whole path means the same wherever it is included",
+        "a full path means the same wherever the file is included",
     ),
-    (&["deprecated"], "what is deprecated still has to be encoded"),
+    (&["deprecated"], "deprecated fields are still encoded"),
     (
         &[
             "clippy::enum_variant_names",
@@ -150,7 +150,7 @@ const ALLOWANCES: [(&[&str], &str); 5] = [
             "clippy::use_self",
             "clippy::wrong_self_convention",
         ],
-        "names and shapes are the .proto file's",
+        "the .proto file decides names and shapes",
     ),
     (
         &[
@@ -159,6 +159,6 @@ const ALLOWANCES: [(&[&str], &str); 5] = [
             "rustdoc::broken_intra_doc_links",
             "rustdoc::invalid_html_tags",
         ],
-        "comments in a .proto file are for readers in any language",
+        "comments in a .proto file are not written for rustdoc",
     ),
 ];

@@ -1,9 +1,9 @@
-//! Comments of the .proto files, as Rust documentation: nothing in them becomes a doctest.
+//! Comments of .proto files as Rust documentation, without doctests.
 
 use prost_types::source_code_info::Location;
 
-/// The documentation in the comments at `location`; empty if there is none.
-pub(crate) fn of(location: &Location) -> Vec<String> {
+/// The lines of documentation from the comments at `location`; empty without comments.
+pub(crate) fn docs(location: &Location) -> Vec<String> {
     let leading = location.leading_comments.as_deref().unwrap_or_default();
     let trailing = location.trailing_comments.as_deref().unwrap_or_default();
     let mut lines: Vec<&str> = lines(leading).collect();
@@ -14,17 +14,17 @@ pub(crate) fn of(location: &Location) -> Vec<String> {
     markdown(lines.into_iter())
 }
 
-/// The lines of a comment, without what belongs to the comment and not to its text.
+/// The lines of a comment, without the marks around its text.
 fn lines(comment: &str) -> impl Iterator<Item = &str> {
-    // `/** text`, as in Java, is written for the same readers as `/* text`.
+    // `/** text`, as in Java, is the same as `/* text`.
     let comment = comment.strip_prefix('*').unwrap_or(comment).trim_end();
-    // One space or tab behind `//` is no indentation.
+    // One space or tab after `//` is not indentation.
     comment
         .lines()
         .map(|line| line.strip_prefix([' ', '\t']).unwrap_or(line))
 }
 
-/// Markdown whose code is text, whatever language it was: rustdoc would compile and run it otherwise.
+/// Turns all code in Markdown into text, because rustdoc would compile and run it.
 fn markdown<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<String> {
     let mut writer = Writer::default();
     for line in lines {
@@ -33,30 +33,30 @@ fn markdown<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<String> {
     writer.finish()
 }
 
-/// Where in a Markdown text the next line stands.
+/// The state of the Markdown text before the next line.
 #[derive(Default)]
 struct Writer {
     out: Vec<String>,
-    /// The indentation of the text of each list item that is open, the innermost last.
+    /// The indentation of the text of each open list item, the innermost last.
     items: Vec<usize>,
     code: Code,
-    /// Whether the line before is text that an indented line would continue.
+    /// True if the line before is text that an indented line continues.
     in_paragraph: bool,
 }
 
-/// The code that is open, if any is.
+/// The open code block, if any.
 #[derive(Default)]
 enum Code {
     #[default]
     None,
-    /// Opened by a fence of `len` times `mark`, in a list item whose text stands at `indent`.
+    /// Opened by a fence of `len` times `mark`, in a list item whose text begins at `indent`.
     Fenced {
         mark: char,
         len: usize,
         quoted: bool,
         indent: usize,
     },
-    /// Indented, in a fence of our own that stands at `indent`; `blank` lines wait for more code.
+    /// Indented code, inside a fence that we wrote at `indent`; `blank` lines wait for more code.
     Indented { indent: usize, blank: usize },
 }
 
@@ -65,7 +65,7 @@ impl Writer {
         let text = line.trim();
         let indent = line.len() - line.trim_start().len();
         match self.code {
-            // The end of a quotation or of a list item is the end of all that is in it.
+            // The end of a quotation or of a list item ends the code in it.
             Code::Fenced { quoted: true, .. } if !text.starts_with('>') => self.code = Code::None,
             Code::Fenced { indent: at, .. } if indent < at && !text.is_empty() => self.close_code(),
             Code::Fenced {
@@ -90,7 +90,7 @@ impl Writer {
         }
         let base = self.base();
         if self.in_paragraph && marker.is_none() {
-            // The rest of a sentence, wherever it stands; from here it can be taken for nothing else.
+            // The rest of a sentence, at any indentation: written at `base`, it can mean nothing else.
             self.text(&" ".repeat(base), text);
         } else if indent >= base + 4 {
             self.out.push(format!("{}```text", " ".repeat(base)));
@@ -104,7 +104,7 @@ impl Writer {
         }
     }
 
-    /// A line that is no code so far, or opens it; `before` stands in front of `text` on the line.
+    /// A line outside of code, which may open code; `before` is the part of the line before `text`.
     fn text(&mut self, before: &str, text: &str) {
         if let Some((mark, len)) = fence(text) {
             self.out
@@ -119,7 +119,7 @@ impl Writer {
             self.in_paragraph = false;
         } else if let Some(width) = list_marker(text) {
             let (marker, rest) = text.split_at(width);
-            // One space: more than four would make code of what follows.
+            // One space, because more than four would turn the rest into code.
             let before = format!("{before}{marker} ");
             self.items.push(before.chars().count());
             self.text(&before, rest.trim_start());
@@ -146,7 +146,7 @@ impl Writer {
         self.out.push(line.trim_end().to_owned());
     }
 
-    /// Where the text of the innermost list item begins.
+    /// The indentation of the innermost list item's text.
     fn base(&self) -> usize {
         self.items.last().copied().unwrap_or(0)
     }
@@ -192,15 +192,15 @@ impl Writer {
     }
 }
 
-/// The mark and its number, if `text` opens a fence.
+/// The mark and how often it is repeated, if `text` opens a fence.
 fn fence(text: &str) -> Option<(char, usize)> {
     let mark = text.chars().next().filter(|c| ['`', '~'].contains(c))?;
     let len = text.chars().take_while(|c| *c == mark).count();
-    // ```a``` on one line is a code span.
+    // "```a```" on one line is a code span.
     (len >= 3 && (mark == '~' || !text[len..].contains('`'))).then_some((mark, len))
 }
 
-/// The length of the marker, if `text` is an item of a list.
+/// The length of the marker, if `text` is a list item.
 fn list_marker(text: &str) -> Option<usize> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let marker = match text.as_bytes().get(digits)? {
@@ -211,7 +211,7 @@ fn list_marker(text: &str) -> Option<usize> {
     text[marker..].starts_with(' ').then_some(marker)
 }
 
-/// `text` with what would be taken for HTML made visible: `map<K, V>` loses its end otherwise.
+/// Escapes `<`, because rustdoc takes `map<K, V>` for HTML and hides its end.
 fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut in_code = false;
@@ -228,7 +228,7 @@ fn escaped(text: &str) -> String {
     out
 }
 
-/// `line` with the tabs of its indentation as spaces.
+/// Replaces the tabs of the indentation with spaces.
 fn untabbed(line: &str) -> String {
     let text = line.trim_start();
     let mut indent = String::new();

@@ -1,4 +1,4 @@
-//! Requests of one field: that field's value becomes the request by `into()`, which stubs do.
+//! Conversions of a value into a request of one field, which stubs call as `into()`.
 
 use std::collections::BTreeMap;
 
@@ -6,14 +6,17 @@ use proc_macro2::TokenStream;
 use prost_reflect::{Cardinality, FieldDescriptor, Kind, MessageDescriptor};
 use quote::quote;
 
-use super::Target;
 use crate::{
-    model::{Request, Service, Types, ident, is_boxed, is_option, value_of},
-    naming::{module_path, snake},
+    model::{
+        Request, Service, Types, ident, is_boxed, is_option,
+        naming::{module_path, snake},
+        value_of,
+    },
+    target::Target,
 };
 
-/// The conversions into those requests of `services` that are declared in `module`, each once.
-pub(super) fn conversions(services: &[Service], module: &[String], target: &Target<'_>) -> TokenStream {
+/// The conversions into the requests of `services` declared in `module`, each once.
+pub(super) fn items(services: &[Service], module: &[String], target: &Target<'_>) -> TokenStream {
     if !target.parts.client() {
         return quote!();
     }
@@ -52,7 +55,7 @@ fn of(request: &MessageDescriptor, runtime: &TokenStream) -> TokenStream {
         .collect()
 }
 
-/// What may stand for the request, and how `value` becomes its field.
+/// The types that convert into the request, and the field's value made of `value`.
 fn sources(
     field: &FieldDescriptor,
     types: &Types<'_>,
