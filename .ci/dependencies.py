@@ -2,7 +2,8 @@
 """Checks licences, versions and sources of all dependencies by deny.toml, with nothing but cargo and Python.
 
 It reads a part of what cargo-deny reads, so that the rules hold where cargo-deny is not installed: [licenses] allow,
-[bans] multiple-versions, wildcards and skip, and [sources]. It does not know advisories.
+[bans] multiple-versions, wildcards and skip, and [sources]. It does not know advisories. It also checks that the workspace's
+rust-version is no older than what its dependencies need.
 """
 
 import collections
@@ -97,6 +98,18 @@ def check_bans(packages, built, rules):
                 yield f"{package['name']} takes any version of {dependency['name']}: name the one that it needs"
 
 
+def check_rust_version(metadata, built):
+    def numbers(version):
+        return [int(part) for part in version.split(".")]
+
+    promised = {p["rust_version"] for p in built if p["id"] in metadata["workspace_members"]}
+    for version in promised:
+        for package in built:
+            needed = package["rust_version"]
+            if needed and numbers(needed)[:2] > numbers(version)[:2]:
+                yield f"{package['name']} {package['version']} needs Rust {needed}, but Cargo.toml promises {version}"
+
+
 def check_sources(packages):
     for package in packages:
         if (package["source"] or "registry+").split("+")[0] not in ("registry", "sparse"):
@@ -112,10 +125,11 @@ def main():
         rules = tomllib.load(file)
     command = ["cargo", "metadata", "--format-version=1", "--all-features", "--locked"]
     metadata = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
-    packages = metadata["packages"]
+    packages, built = metadata["packages"], built_packages(metadata)
     errors = [
         *check_licences(packages, rules["licenses"]),
-        *check_bans(packages, built_packages(metadata), rules["bans"]),
+        *check_bans(packages, built, rules["bans"]),
+        *check_rust_version(metadata, built),
         *check_sources(packages),
     ]
     for error in errors:
