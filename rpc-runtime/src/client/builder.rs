@@ -7,10 +7,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
     Client,
-    channel::Channel,
-    channels::Channels,
-    keeper::Target,
-    route::{Place, Route},
+    channel::{
+        Channel,
+        addresses::{AddressEntry, Addresses, ConnectTarget},
+        pool::ChannelPool,
+    },
 };
 use crate::{
     Compression, Error, Limits, Service,
@@ -39,7 +40,7 @@ use crate::{
 /// ```
 #[must_use = "a builder does nothing until it connects"]
 pub struct ClientBuilder<C = Client> {
-    places: Vec<Place>,
+    places: Vec<AddressEntry>,
     limits: Limits,
     timeout: Option<Duration>,
     connect_timeout: Duration,
@@ -57,7 +58,7 @@ impl<C> ClientBuilder<C> {
         Self::to(place(address.as_ref()))
     }
 
-    pub(super) fn to(place: Place) -> Self {
+    pub(super) fn to(place: AddressEntry) -> Self {
         Self {
             places: vec![place],
             limits: Limits::default(),
@@ -220,7 +221,7 @@ impl<C> ClientBuilder<C> {
     fn client(mut self) -> Client {
         if let Some(connector) = &self.connector {
             for place in &mut self.places {
-                place.target = Target::Custom(connector.clone(), Arc::clone(&place.address));
+                place.target = ConnectTarget::Custom(connector.clone(), Arc::clone(&place.address));
             }
         }
         let mut instance = [0; 16];
@@ -236,9 +237,9 @@ impl<C> ClientBuilder<C> {
         });
         let services = (!self.services.is_empty())
             .then(|| Arc::new(Callable::new(self.services, limits, self.compression)));
-        let channels = Channels::new(self.connections, || {
+        let channels = ChannelPool::new(self.connections, || {
             Channel::new(
-                Route::new(self.places.clone()),
+                Addresses::new(self.places.clone()),
                 Arc::clone(&settings),
                 self.compression,
                 self.connect_timeout,
@@ -273,10 +274,10 @@ impl<C> fmt::Debug for ClientBuilder<C> {
 }
 
 /// What is to be connected to at `address`.
-fn place(address: &str) -> Place {
+fn place(address: &str) -> AddressEntry {
     let target = match Address::parse(address) {
-        Ok(address) => Target::Address(address),
-        Err(error) => Target::Bad(error),
+        Ok(address) => ConnectTarget::Address(address),
+        Err(error) => ConnectTarget::Bad(error),
     };
-    Place::new(target, address.into())
+    AddressEntry::new(target, address.into())
 }

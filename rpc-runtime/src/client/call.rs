@@ -1,5 +1,16 @@
 //! Call: the options of one call, and the call itself.
 
+mod control;
+mod in_flight;
+mod options;
+mod receipt;
+mod reply;
+mod retry;
+mod sender;
+mod stream_call;
+mod streaming;
+mod unary;
+
 use std::{
     future::{Future, poll_fn},
     sync::Arc,
@@ -10,34 +21,32 @@ use bytes::Bytes;
 use prost::{DecodeError, Message};
 use tokio::time::Instant;
 
-use super::{
-    Channel, Client, Receipt, Reply, Sender, Streaming,
-    connected::Connected,
-    control,
-    deadline::Deadline,
-    exchange::{Exchange, Lane, More, Options},
-    failure,
-    open_call::{About, OpenCall},
-    streaming::Again,
+use self::{
+    in_flight::{CallClass, InFlightCall},
+    options::{CallOptions, ExtraOptions, earlier, refusal},
+    stream_call::{CallInfo, StreamCall},
+    streaming::Reopen,
     unary::Unary,
 };
+pub use self::{receipt::Receipt, reply::Reply, sender::Sender, streaming::Streaming};
+use super::{Channel, Client, channel::connection::ClientConnection, deadline::Deadline};
 use crate::{
     Code, Context, DrainReport, Error, Executed, Phase, Priority, Procedure,
     conn::Shape,
-    message::{depth, growth::Budget},
+    message::growth::Budget,
     server::builtin::{self, SettleReply, TerminateReply},
     session::context::{HandlerId, inherited_deadline, inherited_depth},
     wire::frame::{Encoded, Output, control::Progress},
 };
 
-/// Options of one call, which then begins: with [`Call::send`] or [`Call::send_recv`].
+/// CallOptions of one call, which then begins: with [`Call::send`] or [`Call::send_recv`].
 ///
 /// Generated stubs hold one; programs rarely name it.
 #[derive(Clone, Debug)]
 #[must_use = "options do nothing until the call begins"]
 pub struct Call<'a> {
     client: &'a Client,
-    timeout: Timeout,
+    timeout: CallTimeout,
     /// How many calls it is inside of.
     depth: u8,
     /// The handler in which it was made.
@@ -46,23 +55,23 @@ pub struct Call<'a> {
     /// None if it is as the client says.
     fails_fast: Option<bool>,
     /// None if there is nothing of it.
-    more: Option<Box<More>>,
+    more: Option<Box<ExtraOptions>>,
 }
 
 /// How long a call may take by itself, apart from what it inherits.
 #[derive(Clone, Copy, Debug)]
-enum Timeout {
+enum CallTimeout {
     /// What is usual for this kind of call.
     Usual,
     Own(Option<Duration>),
 }
 
-/// Options.
+/// CallOptions.
 impl<'a> Call<'a> {
     pub(super) fn new(client: &'a Client) -> Self {
         Self {
             client,
-            timeout: Timeout::Usual,
+            timeout: CallTimeout::Usual,
             depth: inherited_depth(),
             made_in: HandlerId::here(),
             priority: None,
@@ -80,7 +89,7 @@ impl<'a> Call<'a> {
     /// The runtime that polls the call keeps the time. Outside of tokio, and in a runtime without timers, the task of the
     /// connection does, in its own runtime.
     pub fn timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
-        self.timeout = Timeout::Own(timeout.into());
+        self.timeout = CallTimeout::Own(timeout.into());
         self
     }
 
@@ -176,7 +185,7 @@ impl Call<'_> {
         self
     }
 
-    fn more_mut(&mut self) -> &mut More {
+    fn more_mut(&mut self) -> &mut ExtraOptions {
         self.more.get_or_insert_default()
     }
 }
@@ -205,7 +214,7 @@ impl<'a> Call<'a> {
     ) -> Result<(), Error> {
         let deadline = self.usual_deadline();
         self.check(procedure, &deadline)?;
-        self.exchange(procedure, Lane::User, deadline)
+        self.exchange(procedure, CallClass::User, deadline)
             .send(&request)
             .await
     }
@@ -232,7 +241,7 @@ impl<'a> Call<'a> {
         let timeout = self.own_timeout(self.client.timeout());
         let channel = self.client.next_channel();
         let deadline = Deadline::unbegun(timeout, self.made_in);
-        let exchange = self.exchange_on(channel, procedure, Lane::User, deadline);
+        let exchange = self.exchange_on(channel, procedure, CallClass::User, deadline);
         Unary::new(exchange, request)
     }
 
@@ -251,7 +260,7 @@ impl<'a> Call<'a> {
     pub async fn send_terminate(self) -> Result<(), Error> {
         let deadline = self.usual_deadline();
         self.check(&builtin::TERMINATE, &deadline)?;
-        let mut exchange = self.exchange(&builtin::TERMINATE, Lane::Control, deadline);
+        let mut exchange = self.exchange(&builtin::TERMINATE, CallClass::Control, deadline);
         let request = control::terminate_request(&exchange, Bytes::new());
         exchange.send(&request).await
     }
@@ -278,7 +287,7 @@ impl<'a> Call<'a> {
         let origin = builtin::origin(origin, self.made_in);
         let deadline = self.deadline(None);
         self.check(procedure, &deadline)?;
-        let exchange = self.exchange(procedure, Lane::Control, deadline);
+        let exchange = self.exchange(procedure, CallClass::Control, deadline);
         let reply = control::terminate(exchange, origin).await?;
         let reply: TerminateReply = decode(reply.payload, Budget::new(None, 0))
             .map_err(|error| error.with_procedure(procedure.path()))?;
@@ -288,7 +297,7 @@ impl<'a> Call<'a> {
     /// Calls the built-in ping.
     pub(super) async fn ping(self, deadline: Deadline) -> Result<(), Error> {
         self.check(&builtin::PING, &deadline)?;
-        self.exchange(&builtin::PING, Lane::Control, deadline)
+        self.exchange(&builtin::PING, CallClass::Control, deadline)
             .call(&())
             .await
             .map(|_| ())
@@ -299,12 +308,12 @@ impl<'a> Call<'a> {
     pub(super) async fn settle(
         self,
         deadline: Deadline,
-    ) -> (Option<Arc<Connected>>, Result<Progress, Error>) {
+    ) -> (Option<Arc<ClientConnection>>, Result<Progress, Error>) {
         let procedure = &builtin::SETTLE;
         if let Err(error) = self.check(procedure, &deadline) {
             return (None, Err(error));
         }
-        let mut exchange = self.exchange(procedure, Lane::Control, deadline);
+        let mut exchange = self.exchange(procedure, CallClass::Control, deadline);
         let mut on = None;
         let outcome = poll_fn(|cx| {
             let poll = exchange.poll_call(&(), cx);
@@ -342,8 +351,8 @@ impl<'a> Call<'a> {
     #[inline]
     fn own_timeout(&self, usual: Option<Duration>) -> Option<Duration> {
         match self.timeout {
-            Timeout::Usual => usual,
-            Timeout::Own(timeout) => timeout,
+            CallTimeout::Usual => usual,
+            CallTimeout::Own(timeout) => timeout,
         }
     }
 
@@ -361,9 +370,14 @@ impl<'a> Call<'a> {
     }
 
     /// The call on its way, from now on; to be checked first.
-    fn exchange(self, procedure: &'static Procedure, lane: Lane, deadline: Deadline) -> Exchange<'a> {
+    fn exchange(
+        self,
+        procedure: &'static Procedure,
+        class: CallClass,
+        deadline: Deadline,
+    ) -> InFlightCall<'a> {
         let channel = self.client.channel();
-        self.exchange_on(channel, procedure, lane, deadline)
+        self.exchange_on(channel, procedure, class, deadline)
     }
 
     /// As [`Call::exchange`], by one of several connections.
@@ -372,11 +386,11 @@ impl<'a> Call<'a> {
         self,
         channel: &'c Arc<Channel>,
         procedure: &'static Procedure,
-        lane: Lane,
+        class: CallClass,
         deadline: Deadline,
-    ) -> Exchange<'c> {
+    ) -> InFlightCall<'c> {
         let options = self.options(procedure);
-        let mut exchange = Exchange::new(channel, procedure, self.more, deadline, lane, options);
+        let mut exchange = InFlightCall::new(channel, procedure, self.more, deadline, class, options);
         exchange.begins_now();
         exchange
     }
@@ -415,13 +429,13 @@ impl Call<'_> {
         let about = self.about(procedure);
         let options = self.options(procedure);
         self.check(procedure, &about.deadline)?;
-        let mut exchange = self.exchange_on(&about.channel, procedure, Lane::User, about.deadline);
+        let mut exchange = self.exchange_on(&about.channel, procedure, CallClass::User, about.deadline);
         let (on, id) = exchange.open(&request).await?;
         let more = exchange.take_more();
         drop(exchange);
         let again = again(about.clone(), options, more, request);
         Ok(Streaming::new(
-            Arc::new(OpenCall::new(on, id, about)),
+            Arc::new(StreamCall::new(on, id, about)),
             Some(again),
         ))
     }
@@ -475,19 +489,19 @@ impl Call<'_> {
         Ok((Sender::new(Arc::clone(&call)), Streaming::new(call, None)))
     }
 
-    async fn open(self, procedure: &'static Procedure) -> Result<Arc<OpenCall>, Error> {
+    async fn open(self, procedure: &'static Procedure) -> Result<Arc<StreamCall>, Error> {
         let about = self.about(procedure);
         self.check(procedure, &about.deadline)?;
         let opened = self
-            .exchange_on(&about.channel, procedure, Lane::User, about.deadline)
+            .exchange_on(&about.channel, procedure, CallClass::User, about.deadline)
             .open(&())
             .await;
         let (on, id) = opened?;
-        Ok(Arc::new(OpenCall::new(on, id, about)))
+        Ok(Arc::new(StreamCall::new(on, id, about)))
     }
 
-    fn about(&self, procedure: &'static Procedure) -> About {
-        About {
+    fn about(&self, procedure: &'static Procedure) -> CallInfo {
+        CallInfo {
             channel: Arc::clone(self.client.next_channel()),
             procedure,
             deadline: self.usual_deadline(),
@@ -496,8 +510,8 @@ impl Call<'_> {
         }
     }
 
-    fn options(&self, procedure: &Procedure) -> Options {
-        Options {
+    fn options(&self, procedure: &Procedure) -> CallOptions {
+        CallOptions {
             shape: match (procedure.has_request_stream(), procedure.has_reply_stream()) {
                 (false, false) => Shape::Unary,
                 (false, true) => Shape::ReplyStream,
@@ -513,28 +527,29 @@ impl Call<'_> {
 
 /// Keeps what it takes to make a call with a stream of replies once more.
 fn again<Req: Message + 'static>(
-    about: About,
-    options: Options,
-    more: Option<Box<More>>,
+    about: CallInfo,
+    options: CallOptions,
+    more: Option<Box<ExtraOptions>>,
     request: Req,
-) -> Again {
+) -> Reopen {
     Box::new(move |cause| {
         Box::pin(async move {
-            let About {
+            let CallInfo {
                 channel,
                 procedure,
                 deadline,
                 ..
             } = &about;
-            let mut exchange = Exchange::new(channel, procedure, more, *deadline, Lane::User, options);
+            let mut exchange =
+                InFlightCall::new(channel, procedure, more, *deadline, CallClass::User, options);
             let opened = exchange.open(&request).await;
             let (on, id) = opened.map_err(|error| error.with_resent_after(&cause))?;
             drop(exchange);
-            let about = About {
+            let about = CallInfo {
                 resent: Some(cause),
                 ..about
             };
-            Ok(OpenCall::new(on, id, about))
+            Ok(StreamCall::new(on, id, about))
         })
     })
 }
@@ -582,30 +597,4 @@ fn unreadable(code: Code, text: impl Into<String>) -> Error {
     Error::local(code, text)
         .with_executed(Executed::Yes)
         .with_phase(Phase::Wait)
-}
-
-/// Why a call cannot be made.
-#[inline]
-pub(super) fn refusal(deadline: &Deadline, depth: u8, more: Option<&More>) -> Option<Error> {
-    let reserved = more.and_then(|more| more.metadata.reserved_key());
-    let fits = more.is_none_or(|more| more.metadata.fits());
-    if fits && reserved.is_none() && depth <= depth::MAX && !deadline.has_passed() {
-        return None;
-    }
-    Some(if deadline.has_passed() {
-        failure::expired(deadline)
-    } else if depth > depth::MAX {
-        depth::too_deep()
-    } else if let Some(key) = reserved {
-        failure::reserved_metadata(key).with_phase(Phase::Queue)
-    } else {
-        failure::too_much_metadata().with_phase(Phase::Queue)
-    })
-}
-
-pub(super) fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
-    match (one, other) {
-        (Some(one), Some(other)) => Some(one.min(other)),
-        (one, other) => one.or(other),
-    }
 }

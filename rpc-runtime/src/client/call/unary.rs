@@ -9,21 +9,21 @@ use std::{
 
 use prost::Message;
 
-use super::{call::decode, exchange::Exchange};
+use super::{decode, in_flight::InFlightCall};
 use crate::Error;
 
 /// A call with one request and one reply. It begins when it is polled first.
 ///
 /// Written by hand, for what an `async fn` is given is moved about twice more.
 pub(super) struct Unary<'a, Req, Rep> {
-    exchange: Exchange<'a>,
-    stage: Stage,
+    call: InFlightCall<'a>,
+    stage: UnaryStage,
     request: Req,
     reply: PhantomData<fn() -> Rep>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Stage {
+enum UnaryStage {
     New,
     Begun,
     Over,
@@ -32,10 +32,10 @@ enum Stage {
 impl<'a, Req, Rep> Unary<'a, Req, Rep> {
     /// A call that has not begun.
     #[inline]
-    pub(super) fn new(exchange: Exchange<'a>, request: Req) -> Self {
+    pub(super) fn new(call: InFlightCall<'a>, request: Req) -> Self {
         Self {
-            exchange,
-            stage: Stage::New,
+            call,
+            stage: UnaryStage::New,
             request,
             reply: PhantomData,
         }
@@ -51,18 +51,16 @@ impl<Req: Message + 'static, Rep: Message + Default> Future for Unary<'_, Req, R
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        if this.stage != Stage::Begun {
-            assert!(this.stage == Stage::New, "polled after its end");
-            this.stage = Stage::Over;
-            this.exchange.begin()?;
-            this.stage = Stage::Begun;
+        if this.stage != UnaryStage::Begun {
+            assert!(this.stage == UnaryStage::New, "polled after its end");
+            this.stage = UnaryStage::Over;
+            this.call.begin()?;
+            this.stage = UnaryStage::Begun;
         }
-        let reply = ready!(this.exchange.poll_call(&this.request, cx));
-        this.stage = Stage::Over;
+        let reply = ready!(this.call.poll_call(&this.request, cx));
+        this.stage = UnaryStage::Over;
         Poll::Ready(match reply {
-            Ok(reply) => {
-                decode(reply.payload, this.exchange.budget()).map_err(|error| this.exchange.locate(error))
-            }
+            Ok(reply) => decode(reply.payload, this.call.budget()).map_err(|error| this.call.locate(error)),
             Err(error) => Err(error),
         })
     }

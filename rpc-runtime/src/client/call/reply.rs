@@ -8,7 +8,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use super::open_call::OpenCall;
+use super::stream_call::StreamCall;
 use crate::{Code, Error, Executed, wire::frame::Encoded};
 
 /// The one reply of a call whose requests are a stream: a future.
@@ -21,15 +21,15 @@ use crate::{Code, Error, Executed, wire::frame::Encoded};
 /// [`Sender::finish`]: crate::Sender::finish
 #[must_use = "dropping the reply cancels the call"]
 pub struct Reply<T> {
-    call: Arc<OpenCall>,
+    call: Arc<StreamCall>,
     /// None once the reply was given.
-    parse: Option<Parse<T>>,
+    parse: Option<ParseReply<T>>,
 }
 
-type Parse<T> = Box<dyn FnOnce(Encoded) -> Result<T, Error> + Send>;
+type ParseReply<T> = Box<dyn FnOnce(Encoded) -> Result<T, Error> + Send>;
 
 impl<T> Reply<T> {
-    pub(super) fn new(call: Arc<OpenCall>, parse: Parse<T>) -> Self {
+    pub(super) fn new(call: Arc<StreamCall>, parse: ParseReply<T>) -> Self {
         Self {
             call,
             parse: Some(parse),

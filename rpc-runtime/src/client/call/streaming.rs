@@ -15,7 +15,7 @@ use prost::Message;
 use tokio::task::coop;
 use tracing::debug;
 
-use super::{call::decode, exchange::is_resendable, open_call::OpenCall};
+use super::{decode, retry::is_resendable, stream_call::StreamCall};
 use crate::{
     Error, Metadata,
     conn::{Failure, Next},
@@ -43,12 +43,12 @@ use crate::{
 /// ```
 #[must_use = "a stream does nothing until it is read, and dropping it cancels the call"]
 pub struct Streaming<T> {
-    call: Arc<OpenCall>,
-    state: State,
+    call: Arc<StreamCall>,
+    state: StreamingState,
     /// Messages that have come and were not asked for yet.
     ahead: VecDeque<Encoded>,
     /// Makes the call once more, until a message was read.
-    again: Option<Again>,
+    reopen: Option<Reopen>,
     /// Whether a message was read, or the end.
     is_read: bool,
     /// What came beside the end.
@@ -57,10 +57,10 @@ pub struct Streaming<T> {
 }
 
 /// Opens a call once more; it is told why the first try failed.
-pub(super) type Again = Box<dyn FnOnce(Box<str>) -> Reopening + Send>;
-pub(super) type Reopening = Pin<Box<dyn Future<Output = Result<OpenCall, Error>> + Send>>;
+pub(in crate::client) type Reopen = Box<dyn FnOnce(Box<str>) -> Reopening + Send>;
+pub(in crate::client) type Reopening = Pin<Box<dyn Future<Output = Result<StreamCall, Error>> + Send>>;
 
-enum State {
+enum StreamingState {
     Open,
     Reopening(Reopening),
     /// The end was given, or the error.
@@ -68,12 +68,12 @@ enum State {
 }
 
 impl<T: Message + Default> Streaming<T> {
-    pub(super) fn new(call: Arc<OpenCall>, again: Option<Again>) -> Self {
+    pub(super) fn new(call: Arc<StreamCall>, reopen: Option<Reopen>) -> Self {
         Self {
             call,
-            state: State::Open,
+            state: StreamingState::Open,
             ahead: VecDeque::new(),
-            again,
+            reopen,
             is_read: false,
             metadata: None,
             message: PhantomData,
@@ -110,15 +110,15 @@ impl<T: Message + Default> Streaming<T> {
     fn poll_next_message(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, Error>>> {
         loop {
             match &mut self.state {
-                State::Ended => return Poll::Ready(None),
-                State::Reopening(reopening) => match ready!(reopening.as_mut().poll(cx)) {
+                StreamingState::Ended => return Poll::Ready(None),
+                StreamingState::Reopening(reopening) => match ready!(reopening.as_mut().poll(cx)) {
                     Ok(call) => {
                         self.call = Arc::new(call);
-                        self.state = State::Open;
+                        self.state = StreamingState::Open;
                     }
                     Err(error) => return self.end(Err(error)),
                 },
-                State::Open => match ready!(self.poll_open(cx)) {
+                StreamingState::Open => match ready!(self.poll_open(cx)) {
                     Ok(Some(payload)) => {
                         self.note_read();
                         return self.parse(payload);
@@ -129,8 +129,8 @@ impl<T: Message + Default> Streaming<T> {
                     }
                     Err(failure) if self.may_reopen(&failure) => {
                         debug!(procedure = self.call.about.procedure.path(), peer = %self.call.on.peer, cause = %failure.cause, "resending");
-                        if let Some(again) = self.again.take() {
-                            self.state = State::Reopening(again(failure.cause.to_string().into()));
+                        if let Some(reopen) = self.reopen.take() {
+                            self.state = StreamingState::Reopening(reopen(failure.cause.to_string().into()));
                         }
                     }
                     Err(failure) => {
@@ -166,7 +166,7 @@ impl<T: Message + Default> Streaming<T> {
     fn note_read(&mut self) {
         if !self.is_read {
             self.is_read = true;
-            self.again = None;
+            self.reopen = None;
             self.call.replied();
         }
     }
@@ -185,12 +185,12 @@ impl<T: Message + Default> Streaming<T> {
 
     fn may_reopen(&self, failure: &Failure) -> bool {
         let about = &self.call.about;
-        self.again.is_some() && is_resendable(&about.channel, failure, &self.call.on)
+        self.reopen.is_some() && is_resendable(&about.channel, failure, &self.call.on)
     }
 
     fn end(&mut self, end: Result<(), Error>) -> Poll<Option<Result<T, Error>>> {
-        self.state = State::Ended;
-        self.again = None;
+        self.state = StreamingState::Ended;
+        self.reopen = None;
         Poll::Ready(end.err().map(Err))
     }
 }
@@ -206,7 +206,7 @@ impl<T: Message + Default> Stream for Streaming<T> {
 /// A sender of the same call is not to go on for nobody.
 impl<T> Drop for Streaming<T> {
     fn drop(&mut self) {
-        if !matches!(self.state, State::Ended) {
+        if !matches!(self.state, StreamingState::Ended) {
             self.call.leave();
         }
     }
