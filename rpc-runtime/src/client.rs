@@ -1,5 +1,6 @@
 //! Client: the cheap-to-clone handle behind every stub; send, send_recv.
 
+pub(crate) mod acceptor;
 mod builder;
 mod call;
 mod channel;
@@ -22,18 +23,10 @@ pub use self::{
     channel::{ConnectionState, StateWatch},
 };
 use self::{
-    channel::{
-        HadConnection, WaitFor,
-        addresses::{AddressEntry, ConnectTarget},
-        pool::ChannelPool,
-    },
+    channel::{HadConnection, WaitFor, pool::ChannelPool},
     deadline::Deadline,
 };
-use crate::{
-    Account, DrainReport, Error, Load, Service,
-    api::limits::CALL_TIMEOUT,
-    server::{InProcess, builtin::PING},
-};
+use crate::{Account, DrainReport, Error, Load, api::limits::CALL_TIMEOUT, server::builtin::PING};
 
 /// A channel to one service: connects, and connects again after a loss, as calls need it.
 ///
@@ -73,16 +66,6 @@ impl Client {
     /// A call that finds nobody there tries again until its deadline. A bad address makes every call fail.
     pub fn connect_lazy(address: impl AsRef<str>) -> Self {
         Self::builder(address).connect_lazy()
-    }
-
-    /// A client of `service` in this process, without a socket: all else is as over one.
-    ///
-    /// The server half lives in the runtime of the first call, which must be made inside of one. When that runtime has shut
-    /// down, the next call starts it anew in its own, with the same `service`: a `static` client serves many tests. After a
-    /// terminate it stays terminated.
-    pub fn in_process(service: impl Service) -> Self {
-        let target = ConnectTarget::InProcess(Arc::new(InProcess::new(service)));
-        ClientBuilder::<Self>::to(AddressEntry::new(target, "in-process".into())).connect_lazy()
     }
 
     /// A client of `address` to be configured.

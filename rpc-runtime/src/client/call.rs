@@ -31,11 +31,11 @@ use self::{
 pub use self::{receipt::Receipt, reply::Reply, sender::Sender, streaming::Streaming};
 use super::{Channel, Client, channel::connection::ClientConnection, deadline::Deadline};
 use crate::{
-    Code, Context, DrainReport, Error, Executed, Phase, Priority, Procedure,
+    Code, DrainReport, Error, Executed, Phase, Priority, Procedure,
     conn::Shape,
     message::growth::Budget,
     server::builtin::{self, SettleReply, TerminateReply},
-    session::context::{HandlerId, inherited_deadline, inherited_depth},
+    session::context::{HandlerId, InstanceId, inherited_deadline, inherited_depth},
     wire::frame::{Encoded, Output, control::Progress},
 };
 
@@ -102,15 +102,12 @@ impl<'a> Call<'a> {
         self
     }
 
-    /// Inherits the deadline of `cx`, in a task that a handler spawned.
-    ///
-    /// Calls that the handler makes in its own future inherit it by themselves. A terminate of the handler's own
-    /// server returns when the drain begins then, too, so that the handler may wait for the task.
-    pub fn within(mut self, cx: &Context) -> Self {
+    /// Inherits from the call of a handler, wherever this one is made: its deadline, its server, and how deep it is nested.
+    pub(crate) fn within_call(mut self, deadline: Option<Instant>, server: InstanceId, depth: u8) -> Self {
         let more = self.more_mut();
-        more.within = earlier(more.within, cx.deadline_instant());
-        more.origin = Some(cx.instance());
-        self.depth = self.depth.max(cx.depth().saturating_add(1));
+        more.within = earlier(more.within, deadline);
+        more.origin = Some(server);
+        self.depth = self.depth.max(depth.saturating_add(1));
         self
     }
 

@@ -37,13 +37,14 @@ use self::{
     retry_budget::RetryBudget,
     state::PublishedState,
 };
-use super::{connection_failure::ConnectionFailure, deadline::Deadline, errors, timer};
+use super::{
+    acceptor::CallbackServer, connection_failure::ConnectionFailure, deadline::Deadline, errors, timer,
+};
 use crate::{
     Code, Compression, Error, Phase,
     base::changes::Changes,
     conn::{Settings, Uncovered},
     message::growth::{Budget, Grows},
-    server::Callable,
     wire::frame::control::Progress,
 };
 
@@ -74,7 +75,7 @@ pub(crate) struct Channel {
     bad: Option<Error>,
     ownership: Ownership,
     /// What the peer may call on our connections.
-    services: Option<Arc<Callable>>,
+    callbacks: Option<Arc<dyn CallbackServer>>,
     settings: Arc<Settings>,
     compression: Option<Compression>,
     connect_timeout: Duration,
@@ -200,16 +201,19 @@ impl Channel {
         settings: Arc<Settings>,
         compression: Option<Compression>,
         connect_timeout: Duration,
-        services: Option<Arc<Callable>>,
+        callbacks: Result<Option<Arc<dyn CallbackServer>>, Error>,
         random: fastrand::Rng,
     ) -> Arc<Self> {
-        let wrong = services.as_ref().and_then(|services| services.wrong());
+        let (callbacks, wrong) = match callbacks {
+            Ok(callbacks) => (callbacks, None),
+            Err(error) => (None, Some(error)),
+        };
         Arc::new(Self {
             address: addresses.name(),
             addresses: addresses.len(),
             bad: addresses.bad().cloned().or(wrong),
             ownership: Ownership::Own,
-            services,
+            callbacks,
             settings,
             compression,
             connect_timeout,
@@ -443,7 +447,7 @@ impl Channel {
             watch: EndReport::new(Arc::downgrade(self), attempt),
             settings: Arc::clone(&self.settings),
             connect_timeout: self.connect_timeout,
-            services: self.services.clone(),
+            callbacks: self.callbacks.clone(),
             released,
             beside,
         }

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use crate::{
     Error,
+    client::acceptor::StreamAcceptor,
     client::connection_failure::ConnectionFailure,
     net::{Address, Connector, Spot},
-    server::InProcess,
 };
 
 /// Where a channel connects to.
@@ -15,7 +15,7 @@ pub(in crate::client) enum ConnectTarget {
     Address(Address),
     /// What the user's function makes of an address.
     Custom(Connector, Arc<str>),
-    InProcess(Arc<InProcess>),
+    InProcess(Arc<dyn StreamAcceptor>),
     /// Nowhere: the channel was lent its connection.
     Lent,
     /// No address: every call fails with this.

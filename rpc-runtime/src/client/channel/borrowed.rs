@@ -52,7 +52,7 @@ impl Channel {
             addresses: 1,
             bad: None,
             ownership: Ownership::Borrowed,
-            services: None,
+            callbacks: None,
             settings,
             compression,
             connect_timeout: Duration::ZERO,

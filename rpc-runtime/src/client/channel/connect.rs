@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use super::addresses::{ConnectTarget, RaceAddress};
 use crate::{
     Peer,
+    client::acceptor::{AfterConnection, CallbackServer},
     client::connection_failure::ConnectionFailure,
     conn::{Cause, Connection, Settings, Side},
     driver::{
@@ -25,7 +26,6 @@ use crate::{
         runtime::{self, unless_panics},
     },
     net::{self, Address, Spot, Stream},
-    server::{Callable, Callee},
 };
 
 /// How long an address has for itself before the next one is tried beside it.
@@ -37,7 +37,7 @@ pub(super) struct ConnectRace {
     /// How long each address may take: to be looked up, to be connected to, and to shake hands.
     pub(super) connect_timeout: Duration,
     /// What the peer may call.
-    pub(super) services: Option<Arc<Callable>>,
+    pub(super) callbacks: Option<Arc<dyn CallbackServer>>,
     /// The handshake in any case, where a name has several places.
     pub(super) wins_at: WinsAt,
 }
@@ -212,16 +212,16 @@ impl ConnectRace {
         let link = Link::new(Connection::new(Side::Connector, settings));
         let baton = Baton::new(stream, Arc::clone(&link), self.settings.max_frame);
         let address = peer.address_arc();
-        let services = self.services.as_ref();
-        let callee = services.and_then(|services| services.serve(Arc::clone(&link), peer, &baton));
-        if callee.is_none() {
+        let callbacks = self.callbacks.as_ref();
+        let after = callbacks.and_then(|callbacks| callbacks.serve(Arc::clone(&link), peer, &baton));
+        if after.is_none() {
             tokio::spawn(Drive::new(Arc::clone(&baton)));
         }
         NewConnection {
             link,
             baton,
             peer: address,
-            callee,
+            after,
             hello_by: Instant::now() + left,
             is_on_its_own: false,
         }
@@ -356,7 +356,7 @@ pub(super) struct NewConnection {
     pub(super) baton: Arc<Baton<Stream>>,
     /// The address of the peer.
     pub(super) peer: Arc<str>,
-    callee: Option<Callee>,
+    after: Option<AfterConnection>,
     /// When the time for the handshake is over.
     hello_by: Instant,
     /// Whether somebody looks after it, or it ends by itself.
@@ -375,9 +375,9 @@ impl NewConnection {
     }
 
     /// It is wanted: whoever calls looks after it from now on.
-    pub(super) fn keep(&mut self) -> Option<Callee> {
+    pub(super) fn keep(&mut self) -> Option<AfterConnection> {
         self.is_on_its_own = true;
-        self.callee.take()
+        self.after.take()
     }
 }
 

@@ -17,9 +17,9 @@ use super::{
     connection::GuardReleased,
 };
 use crate::{
+    client::acceptor::CallbackServer,
     conn::{News, Settings},
     driver::Link,
-    server::Callable,
 };
 
 /// The task that makes one connection, watches over it, and ends it when nobody wants it any more.
@@ -30,7 +30,7 @@ pub(super) struct Keeper {
     pub(super) settings: Arc<Settings>,
     pub(super) connect_timeout: Duration,
     /// What the peer may call.
-    pub(super) services: Option<Arc<Callable>>,
+    pub(super) callbacks: Option<Arc<dyn CallbackServer>>,
     pub(super) released: GuardReleased,
     pub(super) beside: AttemptReason,
 }
@@ -63,21 +63,21 @@ impl Keeper {
         if !wanted {
             return;
         }
-        let callee = winner.connection.keep();
+        let after = winner.connection.keep();
         self.watch.kept = ReportedItem::Connection(Arc::clone(&winner.connection.link));
         self.keep(winner.connection).await;
         // Now the channel knows that the connection is over.
         drop(self);
-        if let Some(callee) = callee {
+        if let Some(after) = after {
             // One-way calls of the peer may outlive their connection, but not for long.
-            callee.outlive().await;
+            after.await;
         }
     }
 
     /// One attempt, after its pause; none if all addresses have failed, or if nobody wants it any more.
     fn attempt(&self) -> impl Future<Output = Option<Winner>> + Send + use<> {
         let (channel, attempt) = (Weak::clone(&self.watch.channel), self.watch.attempt);
-        let (settings, services) = (Arc::clone(&self.settings), self.services.clone());
+        let (settings, callbacks) = (Arc::clone(&self.settings), self.callbacks.clone());
         let (connect_timeout, beside) = (self.connect_timeout, self.beside);
         async move {
             match beside {
@@ -89,7 +89,7 @@ impl Keeper {
             let course = ConnectRace {
                 settings,
                 connect_timeout,
-                services,
+                callbacks,
                 wins_at: plan.wins_at,
             };
             let failed = |place, spot, failure| {
