@@ -19,7 +19,7 @@ use tokio::time::Instant;
 pub(crate) use self::channel::Channel;
 pub use self::{
     builder::ClientBuilder,
-    call::{Call, Receipt, Reply, Sender, Streaming},
+    call::{Call, Receipt, Reply, Sender, Streaming, UnaryCall},
     channel::{ConnectionState, StateWatch},
 };
 use self::{

@@ -45,12 +45,15 @@ pub(super) fn stubs(
             pub fn idle_timeout(self, timeout: ::core::time::Duration) -> Self {
                 Self { call: self.call.idle_timeout(timeout) }
             }
-            #[doc = " Has what comes beside the reply written down: the handler's metadata, and how long it took."]
-            pub fn receipt(self, receipt: &#runtime::Receipt) -> Self {
-                Self { call: self.call.receipt(receipt) }
-            }
         }
     });
+    // Only the future of a call without streams names the lifetime.
+    let has_unary = service.procedures.iter().any(|procedure| !procedure.has_stream());
+    let (generics, lifetime) = if family == Family::SendRecv && has_unary {
+        (quote!(<'a>), quote!('a))
+    } else {
+        (quote!(), quote!('_))
+    };
     // The built-in service itself is what `terminate` calls.
     let terminate = (target.purpose == Purpose::User).then(|| terminate(runtime, family));
     quote! {
@@ -60,7 +63,7 @@ pub(super) fn stubs(
         pub struct #name<'a> {
             call: #runtime::codegen::Call<'a>,
         }
-        impl #name<'_> {
+        impl #generics #name<#lifetime> {
             #[doc = " Bounds the whole call; `None` for no bound of its own. Without it the client's own counts, usually 30 s."]
             pub fn timeout(
                 self,
@@ -183,28 +186,47 @@ fn stub(procedure: &Procedure, place: &Literal, names: &Names<'_>, family: Famil
         }
     };
     let entry = quote!(&#list[#place]);
-    let (result, body) = match family {
-        Family::Send => (quote!(()), quote!(self.call.send(#entry, #request).await)),
+    let (qualifier, output, body) = match family {
+        Family::Send => {
+            let (qualifier, output) = asynchronous(&quote!(()), runtime);
+            (qualifier, output, quote!(self.call.send(#entry, #request).await))
+        }
         Family::SendRecv => answered(procedure, &request, &entry, runtime),
     };
     quote! {
         #docs
         #stream_docs
         #deprecated
-        pub async fn #name(self #(, #arguments)*) -> ::core::result::Result<#result, #runtime::Error> {
+        pub #qualifier fn #name(self #(, #arguments)*) -> #output {
             #body
         }
     }
 }
 
-/// What a stub that is answered gives, and how; `entry` is the procedure in the list.
+/// How a stub is declared that waits for `result`: its qualifier, and what it returns.
+fn asynchronous(result: &TokenStream, runtime: &TokenStream) -> (TokenStream, TokenStream) {
+    (
+        quote!(async),
+        quote!(::core::result::Result<#result, #runtime::Error>),
+    )
+}
+
+/// How a stub with a reply is declared, and its body; `entry` is the procedure in the list.
+///
+/// A call without streams is a future of a type of the runtime, which has methods of its own.
 fn answered(
     procedure: &Procedure,
     request: &TokenStream,
     entry: &TokenStream,
     runtime: &TokenStream,
-) -> (TokenStream, TokenStream) {
-    match (&procedure.request, &procedure.reply) {
+) -> (TokenStream, TokenStream, TokenStream) {
+    let requests = match &procedure.request {
+        Request::Empty => quote!(()),
+        Request::Stream(ty) | Request::Message(ty) | Request::Value(ty) | Request::Fields(ty, _) => {
+            ty.clone()
+        }
+    };
+    let (result, body) = match (&procedure.request, &procedure.reply) {
         (Request::Stream(requests), Reply::Stream(replies)) => (
             quote!((#runtime::Sender<#requests>, #runtime::Streaming<#replies>)),
             quote!(self.call.both_streams(#entry).await),
@@ -229,15 +251,20 @@ fn answered(
                 },
             )
         }
-        (_, Reply::Message(ty)) => (ty.clone(), quote!(self.call.send_recv(#entry, #request).await)),
-        (_, Reply::Field(ty, field)) => {
-            let value = value_in(&quote!(reply), field, runtime);
-            (
-                value_type(field, runtime),
-                quote!(self.call.send_recv(#entry, #request).await.map(|reply: #ty| #value)),
-            )
+        (_, Reply::Message(ty)) => {
+            let output = quote!(#runtime::UnaryCall<'a, #requests, #ty>);
+            return (quote!(), output, quote!(self.call.send_recv(#entry, #request)));
         }
-    }
+        (_, Reply::Field(ty, field)) => {
+            let result = value_type(field, runtime);
+            let value = value_in(&quote!(reply), field, runtime);
+            let output = quote!(#runtime::UnaryCall<'a, #requests, #ty, #result>);
+            let body = quote!(self.call.send_recv_map(#entry, #request, |reply: #ty| #value));
+            return (quote!(), output, body);
+        }
+    };
+    let (qualifier, output) = asynchronous(&result, runtime);
+    (qualifier, output, body)
 }
 
 /// How to use a stub with streams, behind what the .proto says of it: what differs from the calls without.

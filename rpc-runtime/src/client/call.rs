@@ -11,14 +11,10 @@ mod stream_call;
 mod streaming;
 mod unary;
 
-use std::{
-    future::{Future, poll_fn},
-    sync::Arc,
-    time::Duration,
-};
+use std::{future::poll_fn, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use prost::{DecodeError, Message};
+use prost::Message;
 use tokio::time::Instant;
 
 use self::{
@@ -26,17 +22,16 @@ use self::{
     options::{CallOptions, ExtraOptions, earlier, refusal},
     stream_call::{CallInfo, StreamCall},
     streaming::Reopen,
-    unary::Unary,
 };
-pub use self::{receipt::Receipt, reply::Reply, sender::Sender, streaming::Streaming};
-use super::{Channel, Client, channel::connection::ClientConnection, deadline::Deadline};
+pub use self::{receipt::Receipt, reply::Reply, sender::Sender, streaming::Streaming, unary::UnaryCall};
+use super::{Channel, Client, channel::connection::ClientConnection, deadline::Deadline, errors};
 use crate::{
-    Code, DrainReport, Error, Executed, Phase, Priority, Procedure,
+    DrainReport, Error, Priority, Procedure,
     conn::Shape,
-    message::growth::Budget,
+    message::{decode::decode, growth::Budget},
     server::builtin::{self, SettleReply, TerminateReply},
     session::context::{HandlerId, InstanceId, inherited_deadline, inherited_depth},
-    wire::frame::{Encoded, Output, control::Progress},
+    wire::frame::control::Progress,
 };
 
 /// CallOptions of one call, which then begins: with [`Call::send`] or [`Call::send_recv`].
@@ -175,13 +170,6 @@ impl Call<'_> {
         self
     }
 
-    /// Has what comes beside the reply written down in `receipt`, in the place of what an earlier call wrote there.
-    pub fn receipt(mut self, receipt: &Receipt) -> Self {
-        receipt.clear();
-        self.more_mut().receipt = Some(receipt.clone());
-        self
-    }
-
     fn more_mut(&mut self) -> &mut ExtraOptions {
         self.more.get_or_insert_default()
     }
@@ -234,12 +222,31 @@ impl<'a> Call<'a> {
         self,
         procedure: &'static Procedure,
         request: Req,
-    ) -> impl Future<Output = Result<Rep, Error>> {
+    ) -> UnaryCall<'a, Req, Rep> {
+        self.send_recv_map(procedure, request, |reply| reply)
+    }
+
+    /// As [`Call::send_recv`], and `map` makes of the reply what the caller gets: for stubs that return a field of it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Call::send_recv`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Call::send_recv`].
+    #[inline(always)]
+    pub fn send_recv_map<Req: Message + 'static, Rep: Message + Default, T>(
+        self,
+        procedure: &'static Procedure,
+        request: Req,
+        map: fn(Rep) -> T,
+    ) -> UnaryCall<'a, Req, Rep, T> {
         let timeout = self.own_timeout(self.client.timeout());
         let channel = self.client.next_channel();
         let deadline = Deadline::unbegun(timeout, self.made_in);
         let exchange = self.exchange_on(channel, procedure, CallClass::User, deadline);
-        Unary::new(exchange, request)
+        UnaryCall::new(exchange, request, map)
     }
 
     /// Tells the server to terminate, one-way: it drains, and nothing comes back.
@@ -287,7 +294,7 @@ impl<'a> Call<'a> {
         let exchange = self.exchange(procedure, CallClass::Control, deadline);
         let reply = control::terminate(exchange, origin).await?;
         let reply: TerminateReply = decode(reply.payload, Budget::new(None, 0))
-            .map_err(|error| error.with_procedure(procedure.path()))?;
+            .map_err(|failure| errors::unreadable_reply(failure).with_procedure(procedure.path()))?;
         Ok(reply.into())
     }
 
@@ -322,11 +329,8 @@ impl<'a> Call<'a> {
         .await;
         let reply: Result<SettleReply, Error> =
             outcome.and_then(|reply| match reply.payload.len() <= MAX_ACCOUNT {
-                true => decode(reply.payload, Budget::new(None, 0)),
-                false => Err(unreadable(
-                    Code::Internal,
-                    "the account of one-way calls is too long",
-                )),
+                true => decode(reply.payload, Budget::new(None, 0)).map_err(errors::unreadable_reply),
+                false => Err(errors::account_too_long()),
             });
         let progress = reply.map(Progress::from);
         if let (Some((on, id)), Ok(progress)) = (&on, &progress) {
@@ -460,7 +464,11 @@ impl Call<'_> {
         let budget = call.about.budget();
         let reply = Reply::new(
             Arc::clone(&call),
-            Box::new(move |payload| decode(payload, budget).and_then(map)),
+            Box::new(move |payload| {
+                decode(payload, budget)
+                    .map_err(errors::unreadable_reply)
+                    .and_then(map)
+            }),
         );
         Ok((Sender::new(call), reply))
     }
@@ -502,7 +510,6 @@ impl Call<'_> {
             channel: Arc::clone(self.client.next_channel()),
             procedure,
             deadline: self.usual_deadline(),
-            receipt: self.more.as_ref().and_then(|more| more.receipt.clone()),
             resent: None,
         }
     }
@@ -551,47 +558,5 @@ fn again<Req: Message + 'static>(
     })
 }
 
-/// Reads a reply: fields of a small one are copied, for a slice would pin the whole read buffer.
-#[inline(always)]
-pub(super) fn decode<Rep: Message + Default>(payload: Encoded, budget: Budget) -> Result<Rep, Error> {
-    let result = if payload.encoding() == 0
-        && payload.len() < Output::BY_REFERENCE as u64
-        && budget.admits(payload.bytes())
-    {
-        Rep::decode(&payload.bytes()[..])
-    } else {
-        decode_long(payload, budget)?
-    };
-    result.map_err(|error| {
-        let text = "the reply is no message of the procedure's type: is the peer's .proto another?";
-        unreadable(Code::Internal, text).with_source(error)
-    })
-}
-
-/// One that is compressed, or so long that its fields stay slices, or too large.
-#[cold]
-fn decode_long<Rep: Message + Default>(
-    payload: Encoded,
-    budget: Budget,
-) -> Result<Result<Rep, DecodeError>, Error> {
-    let unpacked = payload.unpack();
-    let payload = unpacked
-        .map_err(|error| unreadable(Code::Internal, "the reply cannot be unpacked").with_source(error))?;
-    if !budget.admits(&payload) {
-        return Err(unreadable(Code::ResourceExhausted, budget.excess("the reply")));
-    }
-    Ok(if payload.len() < Output::BY_REFERENCE {
-        Rep::decode(&payload[..])
-    } else {
-        Rep::decode(payload)
-    })
-}
-
 /// How long the reply of a settle may be: five numbers, and one for each reason that there is.
 const MAX_ACCOUNT: u64 = 4 * 1024;
-
-fn unreadable(code: Code, text: impl Into<String>) -> Error {
-    Error::local(code, text)
-        .with_executed(Executed::Yes)
-        .with_phase(Phase::Wait)
-}

@@ -7,6 +7,7 @@ use crate::{
     Code, Error, Executed, Metadata, Phase,
     conn::{Cause, Failure},
     driver::runtime,
+    message::decode::DecodeFailure,
 };
 
 /// The error of a call that was late on a connection whose peer has never said anything.
@@ -123,6 +124,34 @@ pub(super) fn expired(deadline: &Deadline) -> Error {
         format!("no time was left to begin: {deadline}"),
     )
     .with_phase(Phase::Queue)
+}
+
+/// The error of a call whose reply cannot be decoded.
+#[cold]
+pub(super) fn unreadable_reply(failure: DecodeFailure) -> Error {
+    let error = match failure {
+        DecodeFailure::Packed(error) => {
+            Error::local(Code::Internal, "the reply cannot be unpacked").with_source(error)
+        }
+        DecodeFailure::TooLarge(budget) => Error::local(Code::ResourceExhausted, budget.excess("the reply")),
+        DecodeFailure::Malformed(error) => {
+            let text = "the reply is no message of the procedure's type: is the peer's .proto another?";
+            Error::local(Code::Internal, text).with_source(error)
+        }
+    };
+    executed(error)
+}
+
+/// The error of a settle whose reply is longer than any account of one-way calls.
+pub(super) fn account_too_long() -> Error {
+    executed(Error::local(
+        Code::Internal,
+        "the account of one-way calls is too long",
+    ))
+}
+
+fn executed(error: Error) -> Error {
+    error.with_executed(Executed::Yes).with_phase(Phase::Wait)
 }
 
 /// The error of everything that is asked of a client after its end.

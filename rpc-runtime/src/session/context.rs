@@ -97,7 +97,7 @@ impl Context {
 
     /// Adds an entry that travels beside the reply, or beside the refusal if the handler fails.
     ///
-    /// A caller reads it from its `Receipt`, or from `Streaming::metadata`.
+    /// The caller reads it from the [`Receipt`](crate::Receipt) of its call, or from the refusal's [`Status`].
     ///
     /// # Errors
     ///

@@ -16,7 +16,6 @@ use tracing::debug;
 
 use super::{
     options::{CallOptions, ExtraOptions, earlier, refusal},
-    receipt::Receipt,
     retry::{is_resendable, never_began},
 };
 use crate::{
@@ -156,13 +155,14 @@ impl<'a> InFlightCall<'a> {
         self.is_new = true;
     }
 
+    /// The procedure that is called.
+    pub(super) fn procedure(&self) -> &'static Procedure {
+        self.procedure
+    }
+
     /// Takes out what few calls say of themselves.
     pub(super) fn take_more(&mut self) -> Option<Box<ExtraOptions>> {
         self.more.take()
-    }
-
-    fn receipt(&self) -> Option<&Receipt> {
-        self.more.as_ref()?.receipt.as_ref()
     }
 
     /// Bounds the search for a connection by more than the call is.
@@ -240,9 +240,6 @@ impl<'a> InFlightCall<'a> {
             match outcome {
                 Ok(reply) => {
                     self.channel.retry_budget().replied();
-                    if let Some(receipt) = self.receipt() {
-                        receipt.fill(&reply);
-                    }
                     return Poll::Ready(Ok(reply));
                 }
                 Err(failure) if self.may_resend(&failure, &on) => {
@@ -369,9 +366,6 @@ impl<'a> InFlightCall<'a> {
     }
 
     fn error(&self, failure: Failure, on: &ClientConnection) -> Error {
-        if let (Some(receipt), Cause::Replied(status)) = (self.receipt(), &failure.cause) {
-            receipt.fill_refused(status);
-        }
         let is_mute = matches!(failure.cause, Cause::Deadline) && failure.phase == Phase::Wait;
         let error = if is_mute && on.link.look(|conn| conn.peer_hello().is_none()) {
             errors::without_hello(failure, &self.deadline)

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::receipt::Receipt;
 use crate::{
     Error, Metadata, Phase, Priority,
     client::{deadline::Deadline, errors},
@@ -33,7 +32,6 @@ pub(super) struct ExtraOptions {
     pub(super) origin: Option<InstanceId>,
     /// How long no message of its streams may move.
     pub(super) idle: Option<Duration>,
-    pub(super) receipt: Option<Receipt>,
 }
 
 /// Why a call cannot be made.

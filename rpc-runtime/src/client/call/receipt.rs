@@ -1,79 +1,55 @@
-//! Receipt: what comes back beside a reply.
+//! Receipt: what arrived beside a reply.
 
-use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
 
-use crate::{Metadata, Status, conn::Reply};
+use crate::{Metadata, conn::Reply};
 
-/// What comes back beside a reply: the handler's metadata, and how long the call waited and ran on the server.
+/// What arrived beside a reply: the handler's metadata, and how long the call waited and ran on the server.
 ///
-/// A handle: the call fills the receipt that it was given a clone of.
+/// [`UnaryCall::with_receipt`](crate::UnaryCall::with_receipt), [`Reply::with_receipt`](crate::Reply::with_receipt) and
+/// [`Streaming::receipt`](crate::Streaming::receipt) return it. A call that fails has none: the metadata of a refusal is in
+/// [`Error::status`](crate::Error::status).
 ///
 /// ```no_run
-/// # use rpc_runtime::{Client, Error, Procedure, Receipt};
+/// # use rpc_runtime::{Client, Error, Procedure};
 /// # static FETCH: Procedure = Procedure::new("kv.v1.Kv/rpc_fetch", 1);
 /// # async fn example(client: Client) -> Result<(), Error> {
-/// let receipt = Receipt::new();
-/// // With a stub: kv.send_recv().receipt(&receipt).fetch("dog").await?;
-/// let value: String = client.call().receipt(&receipt).send_recv(&FETCH, "dog".to_owned()).await?;
+/// // With a stub: kv.send_recv().fetch("dog").with_receipt().await?;
+/// let call = client.call().send_recv::<_, String>(&FETCH, "dog".to_owned());
+/// let (value, receipt) = call.with_receipt().await?;
 /// println!("{value}, after {:?} in the handler", receipt.ran());
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Debug, Default)]
-pub struct Receipt(Arc<Mutex<Filled>>);
-
-#[derive(Debug, Default)]
-struct Filled {
+#[derive(Clone, Debug)]
+pub struct Receipt {
     metadata: Metadata,
-    times: Option<(Duration, Duration)>,
+    queued: Duration,
+    ran: Duration,
 }
 
 impl Receipt {
-    /// A receipt that no call has filled.
-    pub fn new() -> Self {
-        Self::default()
+    /// The receipt of `reply`, which keeps its message.
+    pub(super) fn take(reply: &mut Reply) -> Self {
+        Self {
+            metadata: std::mem::take(&mut reply.metadata),
+            queued: Duration::from_micros(reply.queue_us),
+            ran: Duration::from_micros(reply.run_us),
+        }
     }
 
-    /// The entries that the handler sent beside its reply, or beside its refusal; none before that.
-    pub fn metadata(&self) -> Metadata {
-        self.lock().metadata.clone()
+    /// Returns the entries that the handler sent beside its reply.
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
     }
 
-    /// How long the call waited on the server before its handler began; none before a reply, and if it was refused.
-    pub fn queued(&self) -> Option<Duration> {
-        self.lock().times.map(|(queued, _)| queued)
+    /// Returns how long the call waited on the server before its handler began.
+    pub fn queued(&self) -> Duration {
+        self.queued
     }
 
-    /// How long the handler ran; none before a reply, and if the call was refused.
-    pub fn ran(&self) -> Option<Duration> {
-        self.lock().times.map(|(_, ran)| ran)
-    }
-
-    pub(super) fn clear(&self) {
-        *self.lock() = Filled::default();
-    }
-
-    pub(super) fn fill(&self, reply: &Reply) {
-        *self.lock() = Filled {
-            metadata: reply.metadata.clone(),
-            times: Some((
-                Duration::from_micros(reply.queue_us),
-                Duration::from_micros(reply.run_us),
-            )),
-        };
-    }
-
-    pub(super) fn fill_refused(&self, status: &Status) {
-        *self.lock() = Filled {
-            metadata: status.metadata().clone(),
-            times: None,
-        };
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Filled> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Returns how long the handler ran.
+    pub fn ran(&self) -> Duration {
+        self.ran
     }
 }

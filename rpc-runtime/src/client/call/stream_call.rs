@@ -9,7 +9,6 @@ use std::{
     task::{Context, Poll},
 };
 
-use super::receipt::Receipt;
 use crate::{
     Code, Error, Executed, Phase, Procedure,
     client::{
@@ -39,7 +38,6 @@ pub(super) struct CallInfo {
     pub(super) channel: Arc<Channel>,
     pub(super) procedure: &'static Procedure,
     pub(super) deadline: Deadline,
-    pub(super) receipt: Option<Receipt>,
     /// Why the first try failed, once there is a second.
     pub(super) resent: Option<Box<str>>,
 }
@@ -64,20 +62,11 @@ impl StreamCall {
 
     /// The outcome, once it is there and every message is read.
     pub(super) fn poll_outcome(&self, cx: &mut Context<'_>) -> Poll<Result<Reply, Failure>> {
-        let outcome = self.on.link.wait(|conn, _| conn.poll_reply(self.id, cx));
-        if let Poll::Ready(Ok(reply)) = &outcome {
-            if let Some(receipt) = &self.about.receipt {
-                receipt.fill(reply);
-            }
-        }
-        outcome
+        self.on.link.wait(|conn, _| conn.poll_reply(self.id, cx))
     }
 
     /// The error of a call that failed so.
     pub(super) fn error(&self, failure: Failure) -> Error {
-        if let (Some(receipt), Cause::Replied(status)) = (&self.about.receipt, &failure.cause) {
-            receipt.fill_refused(status);
-        }
         let error = errors::of_call(failure, &self.about.deadline);
         self.locate(error)
     }

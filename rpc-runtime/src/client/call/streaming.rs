@@ -15,10 +15,12 @@ use prost::Message;
 use tokio::task::coop;
 use tracing::debug;
 
-use super::{decode, retry::is_resendable, stream_call::StreamCall};
+use super::{receipt::Receipt, retry::is_resendable, stream_call::StreamCall};
 use crate::{
     Error, Metadata,
+    client::errors,
     conn::{Failure, Next},
+    message::decode::decode,
     wire::frame::Encoded,
 };
 
@@ -51,8 +53,8 @@ pub struct Streaming<T> {
     reopen: Option<Reopen>,
     /// Whether a message was read, or the end.
     is_read: bool,
-    /// What came beside the end.
-    metadata: Option<Metadata>,
+    /// What arrived beside the end.
+    receipt: Option<Receipt>,
     message: PhantomData<fn() -> T>,
 }
 
@@ -75,7 +77,7 @@ impl<T: Message + Default> Streaming<T> {
             ahead: VecDeque::new(),
             reopen,
             is_read: false,
-            metadata: None,
+            receipt: None,
             message: PhantomData,
         }
     }
@@ -96,7 +98,12 @@ impl<T: Message + Default> Streaming<T> {
     /// The entries that came beside the end of the stream; none before it, nor after an error, which brings its own in
     /// [`Error::status`].
     pub fn metadata(&self) -> Option<&Metadata> {
-        self.metadata.as_ref()
+        self.receipt.as_ref().map(Receipt::metadata)
+    }
+
+    /// Returns what arrived beside the end of the stream; none before that, nor after an error.
+    pub fn receipt(&self) -> Option<&Receipt> {
+        self.receipt.as_ref()
     }
 
     fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, Error>>> {
@@ -156,8 +163,8 @@ impl<T: Message + Default> Streaming<T> {
             return Poll::Ready(Ok(Some(payload)));
         }
         let outcome = ready!(call.poll_outcome(cx));
-        Poll::Ready(outcome.map(|reply| {
-            self.metadata = Some(reply.metadata);
+        Poll::Ready(outcome.map(|mut reply| {
+            self.receipt = Some(Receipt::take(&mut reply));
             None
         }))
     }
@@ -174,10 +181,10 @@ impl<T: Message + Default> Streaming<T> {
     fn parse(&mut self, payload: Encoded) -> Poll<Option<Result<T, Error>>> {
         match decode(payload, self.call.about.budget()) {
             Ok(message) => Poll::Ready(Some(Ok(message))),
-            Err(error) => {
+            Err(failure) => {
                 // The rest would make no sense either.
                 self.call.give_up();
-                let error = self.call.of_stream(error);
+                let error = self.call.of_stream(errors::unreadable_reply(failure));
                 self.end(Err(error))
             }
         }

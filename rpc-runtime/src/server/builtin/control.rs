@@ -532,13 +532,6 @@ impl ControlSendRecv<'_> {
         }
     }
 
-    /// Has what comes beside the reply written down: the handler's metadata, and how long it took.
-    pub fn receipt(self, receipt: &crate::Receipt) -> Self {
-        Self {
-            call: self.call.receipt(receipt),
-        }
-    }
-
     /// Drains the server, and answers when it is drained.
     pub async fn terminate_(
         self,
