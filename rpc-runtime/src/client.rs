@@ -8,6 +8,7 @@ mod connection_failure;
 mod deadline;
 mod errors;
 mod flush;
+pub(crate) mod inherited;
 #[cfg(test)]
 mod tests;
 mod timer;
@@ -26,7 +27,7 @@ use self::{
     channel::{HadConnection, WaitFor, pool::ChannelPool},
     deadline::Deadline,
 };
-use crate::{Account, DrainReport, Error, Load, api::limits::CALL_TIMEOUT, server::builtin::PING};
+use crate::{Account, DrainReport, Error, Load, api::limits::CALL_TIMEOUT, message::control::PING};
 
 /// A channel to one service: connects, and connects again after a loss, as calls need it.
 ///

@@ -28,8 +28,8 @@ pub(crate) use self::shared::Shared;
 use self::{accept::Gates, race::until};
 pub use self::{builder::ServerBuilder, handle::ServerHandle, run::run, terminate::TerminatePolicy};
 use crate::{
-    DrainReport, Error, is_simulated,
-    net::Listener,
+    DrainReport, Error,
+    net::{Listener, is_simulated},
     server::terminate::{Asker, Signals},
 };
 

@@ -233,9 +233,12 @@ impl<C> ClientBuilder<C> {
             serves: self.callbacks.is_some(),
             priorities,
             encodings: Compression::announced(self.compression),
-            ..self
-                .limits
-                .settings(CLIENT_KEEP_ALIVE, Bytes::copy_from_slice(&instance))
+            ..Settings::new(
+                &limits,
+                CLIENT_KEEP_ALIVE,
+                Bytes::copy_from_slice(&instance),
+                fastrand::u32(..),
+            )
         });
         let callbacks = self
             .callbacks

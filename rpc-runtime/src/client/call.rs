@@ -27,10 +27,13 @@ pub use self::{receipt::Receipt, reply::Reply, sender::Sender, streaming::Stream
 use super::{Channel, Client, channel::connection::ClientConnection, deadline::Deadline, errors};
 use crate::{
     DrainReport, Error, Priority, Procedure,
+    client::inherited::{HandlerId, InstanceId, inherited_deadline, inherited_depth},
     conn::Shape,
-    message::{decode::decode, growth::Budget},
-    server::builtin::{self, SettleReply, TerminateReply},
-    session::context::{HandlerId, InstanceId, inherited_deadline, inherited_depth},
+    message::{
+        control::{PING, SETTLE, SettleReply, TERMINATE, TerminateReply},
+        decode::decode,
+        growth::Budget,
+    },
     wire::frame::control::Progress,
 };
 
@@ -263,8 +266,8 @@ impl<'a> Call<'a> {
     /// As [`Call::send`].
     pub async fn send_terminate(self) -> Result<(), Error> {
         let deadline = self.usual_deadline();
-        self.check(&builtin::TERMINATE, &deadline)?;
-        let mut exchange = self.exchange(&builtin::TERMINATE, CallClass::Control, deadline);
+        self.check(&TERMINATE, &deadline)?;
+        let mut exchange = self.exchange(&TERMINATE, CallClass::Control, deadline);
         let request = control::terminate_request(&exchange, Bytes::new());
         exchange.send(&request).await
     }
@@ -286,9 +289,9 @@ impl<'a> Call<'a> {
     ///
     /// Dropping the future stops waiting; a drain that has begun goes on.
     pub async fn terminate(self) -> Result<DrainReport, Error> {
-        let procedure = &builtin::TERMINATE;
+        let procedure = &TERMINATE;
         let origin = self.more.as_ref().and_then(|more| more.origin);
-        let origin = builtin::origin(origin, self.made_in);
+        let origin = control::origin_of_terminate(origin, self.made_in);
         let deadline = self.deadline(None);
         self.check(procedure, &deadline)?;
         let exchange = self.exchange(procedure, CallClass::Control, deadline);
@@ -300,8 +303,8 @@ impl<'a> Call<'a> {
 
     /// Calls the built-in ping.
     pub(super) async fn ping(self, deadline: Deadline) -> Result<(), Error> {
-        self.check(&builtin::PING, &deadline)?;
-        self.exchange(&builtin::PING, CallClass::Control, deadline)
+        self.check(&PING, &deadline)?;
+        self.exchange(&PING, CallClass::Control, deadline)
             .call(&())
             .await
             .map(|_| ())
@@ -313,7 +316,7 @@ impl<'a> Call<'a> {
         self,
         deadline: Deadline,
     ) -> (Option<Arc<ClientConnection>>, Result<Progress, Error>) {
-        let procedure = &builtin::SETTLE;
+        let procedure = &SETTLE;
         if let Err(error) = self.check(procedure, &deadline) {
             return (None, Err(error));
         }

@@ -24,10 +24,10 @@ use crate::{
         channel::{Channel, HadConnection, WaitFor, connection::ClientConnection},
         deadline::Deadline,
         errors,
+        inherited::inherited_deadline,
     },
     conn::{CallId, Cause, Connection, Failure, Reply, Request, Ticket, Time},
     message::{growth::Budget, nesting},
-    session::context::inherited_deadline,
     wire::{
         compression::{self, Outgoing},
         frame::Encoded,

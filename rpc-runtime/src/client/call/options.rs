@@ -6,10 +6,9 @@ use tokio::time::Instant;
 
 use crate::{
     Error, Metadata, Phase, Priority,
-    client::{deadline::Deadline, errors},
+    client::{deadline::Deadline, errors, inherited::InstanceId},
     conn::Shape,
     message::depth,
-    session::context::InstanceId,
 };
 
 /// What else a call may say of itself.
