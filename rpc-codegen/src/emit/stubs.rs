@@ -32,6 +32,13 @@ pub(super) fn stubs(service: &Service, names: &Names<'_>, family: Family) -> Tok
         let is_there = family == Family::SendRecv || !procedure.has_stream();
         is_there.then(|| stub(procedure, &place, names, family))
     });
+    // Only the future of a call without streams names the lifetime.
+    let has_unary = service.procedures.iter().any(|procedure| !procedure.has_stream());
+    let (generics, lifetime) = if family == Family::SendRecv && has_unary {
+        (quote!(<'a>), quote!('a))
+    } else {
+        (quote!(), quote!('_))
+    };
     quote! {
         #docs
         #[derive(Clone, Debug)]
@@ -40,7 +47,7 @@ pub(super) fn stubs(service: &Service, names: &Names<'_>, family: Family) -> Tok
             call: #runtime::codegen::Call<'a>,
         }
         #runtime::codegen::#methods!(#name);
-        impl #name<'_> {
+        impl #generics #name<#lifetime> {
             #(#stubs)*
         }
     }
@@ -126,28 +133,47 @@ fn stub(procedure: &Procedure, place: &Literal, names: &Names<'_>, family: Famil
         }
     };
     let entry = quote!(&#list[#place]);
-    let (result, body) = match family {
-        Family::Send => (quote!(()), quote!(self.call.send(#entry, #request).await)),
+    let (qualifier, output, body) = match family {
+        Family::Send => {
+            let (qualifier, output) = asynchronous(&quote!(()), runtime);
+            (qualifier, output, quote!(self.call.send(#entry, #request).await))
+        }
         Family::SendRecv => answered(procedure, &request, &entry, runtime),
     };
     quote! {
         #docs
         #stream_docs
         #deprecated
-        pub async fn #name(self #(, #arguments)*) -> ::core::result::Result<#result, #runtime::Error> {
+        pub #qualifier fn #name(self #(, #arguments)*) -> #output {
             #body
         }
     }
 }
 
-/// The result and the body of a stub with a reply; `entry` is its procedure in the list.
+/// The declaration of a stub that waits for `result`: its qualifier and its output.
+fn asynchronous(result: &TokenStream, runtime: &TokenStream) -> (TokenStream, TokenStream) {
+    (
+        quote!(async),
+        quote!(::core::result::Result<#result, #runtime::Error>),
+    )
+}
+
+/// The declaration and the body of a stub with a reply; `entry` is its procedure in the list.
+///
+/// A call without streams returns a future of the runtime, which has methods of its own.
 fn answered(
     procedure: &Procedure,
     request: &TokenStream,
     entry: &TokenStream,
     runtime: &TokenStream,
-) -> (TokenStream, TokenStream) {
-    match (&procedure.request, &procedure.reply) {
+) -> (TokenStream, TokenStream, TokenStream) {
+    let requests = match &procedure.request {
+        Request::Empty => quote!(()),
+        Request::Stream(ty) | Request::Message(ty) | Request::Value(ty) | Request::Fields(ty, _) => {
+            ty.clone()
+        }
+    };
+    let (result, body) = match (&procedure.request, &procedure.reply) {
         (Request::Stream(requests), Reply::Stream(replies)) => (
             quote!((#runtime::Sender<#requests>, #runtime::Streaming<#replies>)),
             quote!(self.call.both_streams(#entry).await),
@@ -172,15 +198,20 @@ fn answered(
                 },
             )
         }
-        (_, Reply::Message(ty)) => (ty.clone(), quote!(self.call.send_recv(#entry, #request).await)),
-        (_, Reply::Field(ty, field)) => {
-            let value = value_in(&quote!(reply), field, runtime);
-            (
-                value_type(field, runtime),
-                quote!(self.call.send_recv(#entry, #request).await.map(|reply: #ty| #value)),
-            )
+        (_, Reply::Message(ty)) => {
+            let output = quote!(#runtime::UnaryCall<'a, #requests, #ty>);
+            return (quote!(), output, quote!(self.call.send_recv(#entry, #request)));
         }
-    }
+        (_, Reply::Field(ty, field)) => {
+            let result = value_type(field, runtime);
+            let value = value_in(&quote!(reply), field, runtime);
+            let output = quote!(#runtime::UnaryCall<'a, #requests, #ty, #result>);
+            let body = quote!(self.call.send_recv_map(#entry, #request, |reply: #ty| #value));
+            return (quote!(), output, body);
+        }
+    };
+    let (qualifier, output) = asynchronous(&result, runtime);
+    (qualifier, output, body)
 }
 
 /// The documentation of a stub with streams, after that of the .proto file.

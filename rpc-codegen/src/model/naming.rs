@@ -40,13 +40,12 @@ impl Stem {
 }
 
 /// The methods of `XSend` and `XSendRecv` that are not stubs; see rpc-runtime/src/codegen/methods.rs.
-pub(crate) const TAKEN_STUBS: [&str; 10] = [
+pub(crate) const TAKEN_STUBS: [&str; 9] = [
     "detached",
     "fail_fast",
     "idle_timeout",
     "metadata",
     "priority",
-    "receipt",
     "terminate",
     "timeout",
     "wait_for_ready",

@@ -166,13 +166,6 @@ macro_rules! __send_recv_methods {
                 }
             }
 
-            /// Stores reply metadata and server timings in `receipt`, replacing its contents.
-            pub fn receipt(self, receipt: &$crate::Receipt) -> Self {
-                Self {
-                    call: self.call.receipt(receipt),
-                }
-            }
-
             /// Asks the server to terminate, and waits until it is drained.
             pub async fn terminate(self) -> ::core::result::Result<$crate::DrainReport, $crate::Error> {
                 self.call.terminate().await

@@ -264,30 +264,27 @@ pub struct GreeterSendRecv<'a> {
 
 ::rpc_runtime::codegen::send_recv_methods!(GreeterSendRecv);
 
-impl GreeterSendRecv<'_> {
+impl<'a> GreeterSendRecv<'a> {
     /// Calls `Greeter/SayHello`.
-    pub async fn say_hello(
+    pub fn say_hello(
         self,
         request: Hello,
-    ) -> ::core::result::Result<Hello, ::rpc_runtime::Error> {
-        self.call.send_recv(&GREETER_PROCEDURES[0], request).await
+    ) -> ::rpc_runtime::UnaryCall<'a, Hello, Hello> {
+        self.call.send_recv(&GREETER_PROCEDURES[0], request)
     }
 
     /// Calls `Greeter/Type`.
     #[deprecated]
-    pub async fn r#type(
-        self,
-        request: Hello,
-    ) -> ::core::result::Result<Hello, ::rpc_runtime::Error> {
-        self.call.send_recv(&GREETER_PROCEDURES[1], request).await
+    pub fn r#type(self, request: Hello) -> ::rpc_runtime::UnaryCall<'a, Hello, Hello> {
+        self.call.send_recv(&GREETER_PROCEDURES[1], request)
     }
 
     /// Calls `Greeter/Terminate`.
-    pub async fn terminate_(
+    pub fn terminate_(
         self,
         request: Hello,
-    ) -> ::core::result::Result<Hello, ::rpc_runtime::Error> {
-        self.call.send_recv(&GREETER_PROCEDURES[2], request).await
+    ) -> ::rpc_runtime::UnaryCall<'a, Hello, Hello> {
+        self.call.send_recv(&GREETER_PROCEDURES[2], request)
     }
 }
 

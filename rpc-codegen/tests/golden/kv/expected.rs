@@ -243,18 +243,18 @@ pub struct KvSendRecv<'a> {
 
 ::rpc_runtime::codegen::send_recv_methods!(KvSendRecv);
 
-impl KvSendRecv<'_> {
+impl<'a> KvSendRecv<'a> {
     /// Does nothing.
-    pub async fn noop(self) -> ::core::result::Result<(), ::rpc_runtime::Error> {
-        self.call.send_recv(&KV_PROCEDURES[0], ()).await
+    pub fn noop(self) -> ::rpc_runtime::UnaryCall<'a, (), ()> {
+        self.call.send_recv(&KV_PROCEDURES[0], ())
     }
 
     /// Stores `value` under `key`.
-    pub async fn update(
+    pub fn update(
         self,
         key: impl ::core::convert::Into<::std::string::String>,
         value: impl ::core::convert::Into<::rpc_runtime::Bytes>,
-    ) -> ::core::result::Result<(), ::rpc_runtime::Error> {
+    ) -> ::rpc_runtime::UnaryCall<'a, UpdateRequest, ()> {
         self.call
             .send_recv(
                 &KV_PROCEDURES[1],
@@ -263,21 +263,24 @@ impl KvSendRecv<'_> {
                     value: value.into(),
                 },
             )
-            .await
     }
 
     /// Looks up the value of `key`.
-    pub async fn fetch(
+    pub fn fetch(
         self,
         key: impl ::core::convert::Into<::std::string::String>,
-    ) -> ::core::result::Result<
+    ) -> ::rpc_runtime::UnaryCall<
+        'a,
+        FetchRequest,
+        FetchReply,
         ::core::option::Option<::rpc_runtime::Bytes>,
-        ::rpc_runtime::Error,
     > {
         self.call
-            .send_recv(&KV_PROCEDURES[2], FetchRequest { key: key.into() })
-            .await
-            .map(|reply: FetchReply| reply.value)
+            .send_recv_map(
+                &KV_PROCEDURES[2],
+                FetchRequest { key: key.into() },
+                |reply: FetchReply| reply.value,
+            )
     }
 }
 

@@ -148,13 +148,13 @@ pub struct AtTheRootSendRecv<'a> {
 
 ::rpc_runtime::codegen::send_recv_methods!(AtTheRootSendRecv);
 
-impl AtTheRootSendRecv<'_> {
+impl<'a> AtTheRootSendRecv<'a> {
     /// Calls `AtTheRoot/Get`.
-    pub async fn get(
+    pub fn get(
         self,
         request: acme::Outer,
-    ) -> ::core::result::Result<Root, ::rpc_runtime::Error> {
-        self.call.send_recv(&AT_THE_ROOT_PROCEDURES[0], request).await
+    ) -> ::rpc_runtime::UnaryCall<'a, acme::Outer, Root> {
+        self.call.send_recv(&AT_THE_ROOT_PROCEDURES[0], request)
     }
 }
 
@@ -468,13 +468,17 @@ pub struct OrdersSendRecv<'a> {
 
 ::rpc_runtime::codegen::send_recv_methods!(OrdersSendRecv);
 
-impl OrdersSendRecv<'_> {
+impl<'a> OrdersSendRecv<'a> {
     /// Calls `shop.v1.Orders/Get`.
-    pub async fn get(
+    pub fn get(
         self,
         request: impl ::core::convert::Into<super::super::acme::outer::Inner>,
-    ) -> ::core::result::Result<super::super::Root, ::rpc_runtime::Error> {
-        self.call.send_recv(&ORDERS_PROCEDURES[0], request.into()).await
+    ) -> ::rpc_runtime::UnaryCall<
+        'a,
+        super::super::acme::outer::Inner,
+        super::super::Root,
+    > {
+        self.call.send_recv(&ORDERS_PROCEDURES[0], request.into())
     }
 }
 
@@ -616,13 +620,10 @@ pub struct MoreSendRecv<'a> {
 
 ::rpc_runtime::codegen::send_recv_methods!(MoreSendRecv);
 
-impl MoreSendRecv<'_> {
+impl<'a> MoreSendRecv<'a> {
     /// Calls `shop.v1.More/Get`.
-    pub async fn get(
-        self,
-        request: Order,
-    ) -> ::core::result::Result<Order, ::rpc_runtime::Error> {
-        self.call.send_recv(&MORE_PROCEDURES[0], request).await
+    pub fn get(self, request: Order) -> ::rpc_runtime::UnaryCall<'a, Order, Order> {
+        self.call.send_recv(&MORE_PROCEDURES[0], request)
     }
 }
 

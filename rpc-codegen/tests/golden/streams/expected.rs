@@ -510,7 +510,7 @@ pub struct TapeSendRecv<'a> {
 
 ::rpc_runtime::codegen::send_recv_methods!(TapeSendRecv);
 
-impl TapeSendRecv<'_> {
+impl<'a> TapeSendRecv<'a> {
     /// Plays from a position.
     ///
     /// Read the replies with `message()`, which returns the handler's error, too. The timeout limits the whole
@@ -669,8 +669,8 @@ impl TapeSendRecv<'_> {
     }
 
     /// Sends a heartbeat.
-    pub async fn beat(self) -> ::core::result::Result<(), ::rpc_runtime::Error> {
-        self.call.send_recv(&TAPE_PROCEDURES[6], ()).await
+    pub fn beat(self) -> ::rpc_runtime::UnaryCall<'a, (), ()> {
+        self.call.send_recv(&TAPE_PROCEDURES[6], ())
     }
 }
 

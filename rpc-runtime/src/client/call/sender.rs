@@ -13,7 +13,7 @@ use futures_core::Stream;
 use prost::Message;
 use tokio::task::coop;
 
-use super::open_call::OpenCall;
+use super::stream_call::StreamCall;
 use crate::{Error, conn::Cause, message::nesting, wire::compression::Outgoing};
 
 /// Sends the requests of a call whose requests are a stream.
@@ -39,13 +39,13 @@ use crate::{Error, conn::Cause, message::nesting, wire::compression::Outgoing};
 /// ```
 #[must_use = "a sender that is dropped before finish() cancels its call"]
 pub struct Sender<T> {
-    call: Arc<OpenCall>,
+    call: Arc<StreamCall>,
     finished: bool,
     message: PhantomData<fn(T)>,
 }
 
 impl<T: Message> Sender<T> {
-    pub(super) fn new(call: Arc<OpenCall>) -> Self {
+    pub(super) fn new(call: Arc<StreamCall>) -> Self {
         call.set_unfinished(true);
         Self {
             call,

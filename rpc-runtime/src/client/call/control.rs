@@ -9,10 +9,14 @@ use std::{
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::inherited::{HandlerId, InstanceId, inherited_instance};
-use super::{bound::Bound, exchange::Exchange, failure};
+use super::in_flight::InFlightCall;
 use crate::{
     Code, Error, Executed, Phase,
+    client::{
+        errors,
+        inherited::{HandlerId, InstanceId, inherited_instance},
+        timer::LocalTimer,
+    },
     conn::Reply,
     message::control::{TERMINATE, TerminateRequest},
 };
@@ -21,7 +25,7 @@ use crate::{
 /// there. `origin` is the server whose handler asks.
 ///
 /// A server that has taken the address over by the time the request arrives refuses: it is not the one that was meant.
-pub(super) fn terminate_request(exchange: &Exchange<'_>, origin: Bytes) -> TerminateRequest {
+pub(super) fn terminate_request(exchange: &InFlightCall<'_>, origin: Bytes) -> TerminateRequest {
     TerminateRequest {
         origin,
         instance_id: exchange.instance().unwrap_or_default(),
@@ -29,11 +33,11 @@ pub(super) fn terminate_request(exchange: &Exchange<'_>, origin: Bytes) -> Termi
 }
 
 /// Calls terminate, and waits as long as the server said that its drain may take.
-pub(super) async fn terminate(mut exchange: Exchange<'_>, origin: Bytes) -> Result<Reply, Error> {
-    failure::check_runtime()?;
+pub(super) async fn terminate(mut exchange: InFlightCall<'_>, origin: Bytes) -> Result<Reply, Error> {
+    errors::check_runtime()?;
     exchange.connect_within(FIRST_ANSWER);
     let request = terminate_request(&exchange, origin);
-    let mut patience = Bound::new(Instant::now() + FIRST_ANSWER);
+    let mut patience = LocalTimer::new(Instant::now() + FIRST_ANSWER);
     let result = poll_fn(|cx| {
         loop {
             if let Poll::Ready(result) = exchange.poll_call(&request, cx) {
@@ -60,7 +64,7 @@ pub(super) async fn terminate(mut exchange: Exchange<'_>, origin: Bytes) -> Resu
 }
 
 /// When the report must be here, if the server has begun to drain.
-fn drained_by(exchange: &Exchange<'_>) -> Option<Instant> {
+fn drained_by(exchange: &InFlightCall<'_>) -> Option<Instant> {
     let (on, _) = exchange.on()?;
     let end = on.link.with(|conn, _| {
         conn.peer_goaway()

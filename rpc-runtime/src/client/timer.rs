@@ -1,4 +1,4 @@
-//! Bound: how long a future may take, by a timer of the runtime that polls it.
+//! LocalTimer: how long a future may take, by a timer of the runtime that polls it.
 
 use std::{
     future::{Future, poll_fn},
@@ -22,7 +22,7 @@ use crate::driver::runtime;
 ///
 /// Dropping the future drops `future`.
 pub(super) async fn until<F: Future>(at: Instant, future: F) -> Option<F::Output> {
-    let mut bound = Bound::new(at);
+    let mut bound = LocalTimer::new(at);
     let mut future = pin!(future);
     poll_fn(|cx| match future.as_mut().poll(cx) {
         Poll::Ready(output) => Poll::Ready(Some(output)),
@@ -37,17 +37,17 @@ pub(super) async fn until<F: Future>(at: Instant, future: F) -> Option<F::Output
 ///
 /// Dropping the future changes nothing.
 pub(super) async fn sleep(time: Duration) {
-    let mut bound = Bound::new(Instant::now() + time);
+    let mut bound = LocalTimer::new(Instant::now() + time);
     poll_fn(|cx| bound.poll(cx)).await;
 }
 
 /// A timer of whichever runtime polls it.
-pub(super) struct Bound {
+pub(super) struct LocalTimer {
     at: Instant,
     timer: Option<(Id, Pin<Box<Sleep>>)>,
 }
 
-impl Bound {
+impl LocalTimer {
     pub(super) fn new(at: Instant) -> Self {
         Self { at, timer: None }
     }

@@ -5,12 +5,10 @@ use std::{future::Future, future::poll_fn, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use super::{
-    Client, bound,
-    channel::{Before, Channel, Want},
-    channels::Channels,
-    connected::Connected,
+    Client,
+    channel::{Channel, HadConnection, WaitFor, connection::ClientConnection, pool::ChannelPool},
     deadline::Deadline,
-    failure,
+    errors, timer,
 };
 use crate::{
     Account, Code, Error, Executed, Phase,
@@ -21,14 +19,14 @@ use crate::{
 
 /// Waits until everything sent so far is with the operating system.
 pub(super) async fn flush(channel: &Arc<Channel>, deadline: Deadline) -> Result<(), Error> {
-    channel.tell_lost()?;
-    let carriers = channel.carriers();
-    if carriers.is_empty() {
+    channel.report_lost()?;
+    let connections_with_sends = channel.connections_with_sends();
+    if connections_with_sends.is_empty() {
         return Ok(());
     }
     within(&deadline, "flushed", async {
         // Begun on all before waiting for any.
-        let flushes: Vec<_> = carriers
+        let flushes: Vec<_> = connections_with_sends
             .iter()
             .map(|on| (on, on.link.with(|conn, _| conn.start_flush())))
             .collect();
@@ -41,7 +39,7 @@ pub(super) async fn flush(channel: &Arc<Channel>, deadline: Deadline) -> Result<
                 channel.settled(on).await;
             }
         }
-        channel.tell_lost()
+        channel.report_lost()
     })
     .await
     .map_err(|error| error.with_peer(Arc::clone(channel.address())))
@@ -51,7 +49,7 @@ pub(super) async fn flush(channel: &Arc<Channel>, deadline: Deadline) -> Result<
 /// is not covered, it returns the last account at once.
 pub(super) async fn barrier(client: &Client, deadline: Deadline) -> Result<Account, Error> {
     let channel = client.channel();
-    channel.tell_lost()?;
+    channel.report_lost()?;
     let account = within(&deadline, "confirmed", confirm(client, deadline)).await;
     account.map_err(|error| locate(error, channel))
 }
@@ -59,8 +57,8 @@ pub(super) async fn barrier(client: &Client, deadline: Deadline) -> Result<Accou
 /// Waits until everything sent so far has ended.
 pub(super) async fn settled(client: &Client, deadline: Deadline) -> Result<Account, Error> {
     let channel = client.channel();
-    channel.tell_lost()?;
-    channel.tell_unsettled()?;
+    channel.report_lost()?;
+    channel.report_unsettled()?;
     let account = within(&deadline, "settled", settle(client, deadline)).await;
     account.map_err(|error| locate(error, channel))
 }
@@ -75,7 +73,7 @@ fn locate(error: Error, channel: &Channel) -> Error {
 
 async fn settle(client: &Client, deadline: Deadline) -> Result<Account, Error> {
     let channel = client.channel();
-    let before = channel.carriers();
+    let before = channel.connections_with_sends();
     // One at a time: the peer takes few of these calls at once, and a terminate is not to wait for them. Nothing is lost by
     // it, for the sends of whoever comes later are settled no earlier.
     let turn = channel.settling().lock().await;
@@ -85,8 +83,8 @@ async fn settle(client: &Client, deadline: Deadline) -> Result<Account, Error> {
             for on in &before {
                 settle_retired(client, on, deadline).await;
             }
-            channel.tell_lost()?;
-            channel.tell_unsettled()?;
+            channel.report_lost()?;
+            channel.report_unsettled()?;
             let last = channel.last_account();
             if let Some(progress) = last.filter(|progress| progress.pending() == 0) {
                 return Ok(Account::from(progress));
@@ -98,8 +96,8 @@ async fn settle(client: &Client, deadline: Deadline) -> Result<Account, Error> {
             (on, Err(error)) if error.code() == Code::Unimplemented => break (on, None),
             (Some(on), Err(error)) if error.is_closed() => {
                 channel.settled(&on).await;
-                channel.tell_lost()?;
-                channel.tell_unsettled()?;
+                channel.report_lost()?;
+                channel.report_unsettled()?;
             }
             (_, Err(error)) => return Err(error),
         }
@@ -110,8 +108,8 @@ async fn settle(client: &Client, deadline: Deadline) -> Result<Account, Error> {
             settle_retired(client, on, deadline).await;
         }
     }
-    channel.tell_lost()?;
-    channel.tell_unsettled()?;
+    channel.report_lost()?;
+    channel.report_unsettled()?;
     if let Some(progress) = progress {
         return Ok(Account::from(progress));
     }
@@ -125,13 +123,13 @@ async fn settle(client: &Client, deadline: Deadline) -> Result<Account, Error> {
 
 /// Waits until nothing is pending on a connection that takes no more calls, or until its end: then what was pending is
 /// counted.
-async fn settle_retired(client: &Client, on: &Arc<Connected>, deadline: Deadline) {
+async fn settle_retired(client: &Client, on: &Arc<ClientConnection>, deadline: Deadline) {
     let channel = client.channel();
     while !on.is_over() {
         match reach(client, on, deadline).await {
             Ok(progress) if progress.pending() == 0 => return,
             // The next question waits for the floor of the peer, or for data of a stream to go out.
-            Ok(_) => bound::sleep(PAUSE).await,
+            Ok(_) => timer::sleep(PAUSE).await,
             Err(_) => return channel.settled(on).await,
         }
     }
@@ -143,7 +141,7 @@ async fn confirm(client: &Client, deadline: Deadline) -> Result<Account, Error> 
     loop {
         let current = live(channel);
         let mut last = None;
-        for on in channel.carriers() {
+        for on in channel.connections_with_sends() {
             if current.as_ref().is_some_and(|current| Arc::ptr_eq(&on, current)) {
                 continue;
             }
@@ -153,27 +151,29 @@ async fn confirm(client: &Client, deadline: Deadline) -> Result<Account, Error> 
             }
         }
         let Some(current) = current else {
-            channel.tell_lost()?;
+            channel.report_lost()?;
             if let Some(progress) = last.or_else(|| channel.last_account()) {
                 return Ok(Account::from(progress));
             }
-            channel.connected(Want::Calls, Before::Nothing, deadline).await?;
+            channel
+                .connected(WaitFor::Connection, HadConnection::No, deadline)
+                .await?;
             continue;
         };
         let cause = match reach(client, &current, deadline).await {
             Ok(progress) => {
-                channel.tell_lost()?;
+                channel.report_lost()?;
                 return Ok(Account::from(progress));
             }
             Err(cause) => cause,
         };
         if channel.takes_calls(&current) {
-            return Err(failure::of_connection(&cause).with_peer(Arc::clone(&current.peer)));
+            return Err(errors::of_connection(&cause).with_peer(Arc::clone(&current.peer)));
         }
         // One that takes no more calls ends as soon as its own are done. If nothing was lost with it, its last account
         // was kept.
         channel.settled(&current).await;
-        channel.tell_lost()?;
+        channel.report_lost()?;
     }
 }
 
@@ -181,12 +181,12 @@ async fn confirm(client: &Client, deadline: Deadline) -> Result<Account, Error> 
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// The connection, unless it is over. One that takes no more calls can still answer for those that it took.
-fn live(channel: &Channel) -> Option<Arc<Connected>> {
+fn live(channel: &Channel) -> Option<Arc<ClientConnection>> {
     channel.current().filter(|connected| !connected.is_over())
 }
 
 /// Waits for the peer's account of everything sent on one connection.
-async fn reach(client: &Client, on: &Arc<Connected>, deadline: Deadline) -> Result<Progress, Cause> {
+async fn reach(client: &Client, on: &Arc<ClientConnection>, deadline: Deadline) -> Result<Progress, Cause> {
     let needs_call = on
         .link
         .with(|conn, now| conn.barrier_needs_call(now) && conn.takes_calls());
@@ -194,7 +194,7 @@ async fn reach(client: &Client, on: &Arc<Connected>, deadline: Deadline) -> Resu
         // The peer takes a ping only so often, unless a call went before. If it fails, the barrier tells.
         let _ = client.call().ping(deadline).await;
     }
-    let pending = Pending {
+    let pending = PendingBarrier {
         on,
         barrier: on.link.with(|conn, now| conn.start_barrier(now)),
     };
@@ -202,19 +202,19 @@ async fn reach(client: &Client, on: &Arc<Connected>, deadline: Deadline) -> Resu
 }
 
 /// A barrier that is given up with its future.
-struct Pending<'a> {
-    on: &'a Connected,
+struct PendingBarrier<'a> {
+    on: &'a ClientConnection,
     barrier: Barrier,
 }
 
-impl Drop for Pending<'_> {
+impl Drop for PendingBarrier<'_> {
     fn drop(&mut self) {
         self.on.link.with(|conn, _| conn.drop_barrier(&self.barrier));
     }
 }
 
 /// Closes channels, and waits for the end of their connections.
-pub(super) async fn close(channels: &Channels, patience: Option<Duration>) -> Result<(), Error> {
+pub(super) async fn close(channels: &ChannelPool, patience: Option<Duration>) -> Result<(), Error> {
     // All of them, before anything is waited for.
     let open: Vec<_> = channels
         .all()
@@ -224,18 +224,18 @@ pub(super) async fn close(channels: &Channels, patience: Option<Duration>) -> Re
         return Ok(());
     }
     // Without a runtime nobody can wait; the connections close all the same.
-    failure::check_runtime()?;
+    errors::check_runtime()?;
     let patience = patience.unwrap_or(CALL_TIMEOUT);
     let over = async {
         for (channel, on) in &open {
             if let cause @ Cause::Lost { .. } = channel.over(on).await {
-                return Err(failure::of_connection(&cause).with_peer(Arc::clone(&on.peer)));
+                return Err(errors::of_connection(&cause).with_peer(Arc::clone(&on.peer)));
             }
         }
         Ok(())
     };
     let result = match Instant::now().checked_add(patience) {
-        Some(at) => bound::until(at, over).await,
+        Some(at) => timer::until(at, over).await,
         None => Some(over.await),
     };
     result.unwrap_or_else(|| {
@@ -254,8 +254,8 @@ async fn within<T>(
     let Some(at) = deadline.at() else {
         return future.await;
     };
-    failure::check_runtime()?;
-    bound::until(at, future).await.unwrap_or_else(|| {
+    errors::check_runtime()?;
+    timer::until(at, future).await.unwrap_or_else(|| {
         let text = format!("sends were not {what} within {deadline}");
         let error = Error::local(Code::DeadlineExceeded, text).with_executed(Executed::Maybe);
         Err(error.with_phase(Phase::Write))

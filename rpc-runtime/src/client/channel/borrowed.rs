@@ -10,20 +10,15 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Channel, Ours, Stage, State};
-use crate::{
-    Compression,
-    client::{
-        backoff::Backoff,
-        connected::Connected,
-        keeper::Target,
-        route::{Place, Route},
-        standing::Standing,
-        state::Shown,
-    },
-    conn::Settings,
-    driver::Link,
+use super::{
+    Channel, ChannelStage, ChannelState, Ownership,
+    addresses::{AddressEntry, Addresses, ConnectTarget},
+    backoff::Backoff,
+    connection::ClientConnection,
+    retry_budget::RetryBudget,
+    state::PublishedState,
 };
+use crate::{Compression, conn::Settings, driver::Link};
 
 /// A connection of a server, by which it calls its peer.
 impl Channel {
@@ -35,36 +30,36 @@ impl Channel {
         settings: Arc<Settings>,
         compression: Option<Compression>,
     ) -> Arc<Self> {
-        let place = Place::new(Target::Lent, Arc::clone(&peer));
-        let (hold, _) = oneshot::channel();
-        let connected = Arc::new(Connected {
+        let place = AddressEntry::new(ConnectTarget::Lent, Arc::clone(&peer));
+        let (guard, _) = oneshot::channel();
+        let connected = Arc::new(ClientConnection {
             link: Arc::clone(link),
             peer: Arc::clone(&peer),
             baton: None,
             place: 0,
-            _hold: hold,
+            _guard: guard,
         });
-        let stage = Stage::Open {
+        let stage = ChannelStage::Open {
             connected,
             early: true,
             ready: Some(Instant::now()),
             beside: None,
         };
-        let mut state = State::new(Route::new(vec![place]), Backoff::new(fastrand::Rng::new()));
+        let mut state = ChannelState::new(Addresses::new(vec![place]), Backoff::new(fastrand::Rng::new()));
         state.stage = stage;
         let channel = Arc::new(Self {
             address: peer,
             addresses: 1,
             bad: None,
-            ours: Ours::No,
-            services: None,
+            ownership: Ownership::Borrowed,
+            callbacks: None,
             settings,
             compression,
             connect_timeout: Duration::ZERO,
-            standing: Standing::new(),
+            retry_budget: RetryBudget::new(),
             state: Mutex::new(state),
             changed: Arc::default(),
-            shown: watch::Sender::new(Shown::NEW),
+            published: watch::Sender::new(PublishedState::NEW),
             settling: tokio::sync::Mutex::new(()),
         });
         channel.publish(channel.lock());

@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{Channel, Ours, Stage};
+use super::{Channel, ChannelStage, Ownership, connection::ClientConnection};
 use crate::{
     Code, Error, Executed, Load, LostSends,
-    client::connected::Connected,
     conn::{Cause, State as ConnState, Uncovered},
     wire::frame::control::Progress,
 };
@@ -13,13 +12,13 @@ use crate::{
 /// What flush, barrier and close need.
 impl Channel {
     /// The connections that carry sends: those that take no more calls first.
-    pub(in crate::client) fn carriers(&self) -> Vec<Arc<Connected>> {
+    pub(in crate::client) fn connections_with_sends(&self) -> Vec<Arc<ClientConnection>> {
         let state = self.lock();
-        let mut carriers = state.retired.clone();
-        if let Stage::Open { connected, .. } = &state.stage {
-            carriers.push(Arc::clone(connected));
+        let mut connections_with_sends = state.retired.clone();
+        if let ChannelStage::Open { connected, .. } = &state.stage {
+            connections_with_sends.push(Arc::clone(connected));
         }
-        carriers
+        connections_with_sends
     }
 
     /// What is in hand right now. A connection that takes no more calls is left out, unless it carries sends.
@@ -30,7 +29,7 @@ impl Channel {
             ..Load::default()
         };
         let current = match &state.stage {
-            Stage::Open { connected, .. } | Stage::Closed(Some(connected)) => Some(connected),
+            ChannelStage::Open { connected, .. } | ChannelStage::Closed(Some(connected)) => Some(connected),
             _ => None,
         };
         let all: Vec<_> = state.retired.iter().chain(current).cloned().collect();
@@ -40,17 +39,17 @@ impl Channel {
     }
 
     /// Waits until the keeper has noticed that `connected` is over, so that its lost sends are counted.
-    pub(in crate::client) async fn settled(&self, connected: &Connected) {
+    pub(in crate::client) async fn settled(&self, connected: &ClientConnection) {
         let mut changed = self.changed.subscribe();
         while self.holds(connected) {
             changed.changed().await;
         }
     }
 
-    fn holds(&self, connected: &Connected) -> bool {
+    fn holds(&self, connected: &ClientConnection) -> bool {
         let state = self.lock();
         let current = match &state.stage {
-            Stage::Open { connected, .. } | Stage::Closed(Some(connected)) => Some(connected),
+            ChannelStage::Open { connected, .. } | ChannelStage::Closed(Some(connected)) => Some(connected),
             _ => None,
         };
         state
@@ -64,7 +63,7 @@ impl Channel {
     /// covered; none for a channel that is closed.
     pub(in crate::client) fn last_account(&self) -> Option<Progress> {
         let state = self.lock();
-        if matches!(state.stage, Stage::Closed(_)) {
+        if matches!(state.stage, ChannelStage::Closed(_)) {
             return None;
         }
         state.account.clone()
@@ -75,7 +74,7 @@ impl Channel {
     /// # Errors
     ///
     /// UNAVAILABLE with their counts, if there are any.
-    pub(in crate::client) fn tell_lost(&self) -> Result<(), Error> {
+    pub(in crate::client) fn report_lost(&self) -> Result<(), Error> {
         let mut state = self.lock();
         let Uncovered { no, maybe } = std::mem::take(&mut state.lost);
         if no == 0 && maybe == 0 {
@@ -95,7 +94,7 @@ impl Channel {
     /// # Errors
     ///
     /// UNAVAILABLE with their number, if there are any.
-    pub(in crate::client) fn tell_unsettled(&self) -> Result<(), Error> {
+    pub(in crate::client) fn report_unsettled(&self) -> Result<(), Error> {
         let unsettled = std::mem::take(&mut self.lock().unsettled);
         if unsettled == 0 {
             return Ok(());
@@ -109,29 +108,32 @@ impl Channel {
             .with_executed(Executed::Maybe))
     }
 
-    /// Held by whoever waits for the end of sends.
+    /// GuardReleased by whoever waits for the end of sends.
     pub(in crate::client) fn settling(&self) -> &tokio::sync::Mutex<()> {
         &self.settling
     }
 
     /// Takes no more calls, and begins to close the connection; it is returned if there is one.
-    pub(in crate::client) fn close(&self) -> Vec<Arc<Connected>> {
+    pub(in crate::client) fn close(&self) -> Vec<Arc<ClientConnection>> {
         let mut state = self.lock();
-        if self.ours == Ours::No {
+        if self.ownership == Ownership::Borrowed {
             // The connection goes on without us.
-            state.stage = Stage::Closed(None);
+            state.stage = ChannelStage::Closed(None);
             state.retired = Vec::new();
-            self.tell(state);
+            self.notify(state);
             return Vec::new();
         }
-        let current = match std::mem::replace(&mut state.stage, Stage::Closed(None)) {
-            Stage::Open { connected, .. } | Stage::Closed(Some(connected)) => Some(connected),
-            // An attempt ends with its hold.
-            Stage::Idle | Stage::Connecting(_) | Stage::Closed(None) | Stage::Gone => None,
+        let current = match std::mem::replace(&mut state.stage, ChannelStage::Closed(None)) {
+            ChannelStage::Open { connected, .. } | ChannelStage::Closed(Some(connected)) => Some(connected),
+            // An attempt ends with its guard.
+            ChannelStage::Idle
+            | ChannelStage::Connecting(_)
+            | ChannelStage::Closed(None)
+            | ChannelStage::Gone => None,
         };
-        state.stage = Stage::Closed(current.clone());
+        state.stage = ChannelStage::Closed(current.clone());
         let mut all = state.retired.clone();
-        self.tell(state);
+        self.notify(state);
         all.extend(current);
         for connected in &all {
             connected.link.with(|conn, now| conn.close(now));
@@ -140,7 +142,7 @@ impl Channel {
     }
 
     /// Waits until `connected` is over.
-    pub(in crate::client) async fn over(&self, connected: &Connected) -> Cause {
+    pub(in crate::client) async fn over(&self, connected: &ClientConnection) -> Cause {
         let mut changed = self.changed.subscribe();
         loop {
             if let ConnState::Closed(cause) = connected.link.with(|conn, _| conn.state()) {

@@ -68,18 +68,18 @@ pub enum ConnectionState {
 /// ```
 #[derive(Clone, Debug)]
 pub struct StateWatch {
-    shown: watch::Receiver<Shown>,
+    published: watch::Receiver<PublishedState>,
     seen: u64,
 }
 
 /// A state, and how many changes there were up to it: one that came back is not the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Shown {
+pub(super) struct PublishedState {
     pub(super) state: ConnectionState,
     pub(super) changes: u64,
 }
 
-impl Shown {
+impl PublishedState {
     /// The state of a new channel.
     pub(super) const NEW: Self = Self {
         state: ConnectionState::Idle,
@@ -96,9 +96,9 @@ impl Shown {
 }
 
 impl StateWatch {
-    pub(super) fn new(shown: watch::Receiver<Shown>) -> Self {
-        let seen = shown.borrow().changes;
-        Self { shown, seen }
+    pub(super) fn new(published: watch::Receiver<PublishedState>) -> Self {
+        let seen = published.borrow().changes;
+        Self { published, seen }
     }
 
     /// The state now.
@@ -106,7 +106,7 @@ impl StateWatch {
         if self.is_orphaned() {
             return ConnectionState::Closed;
         }
-        self.shown.borrow().state
+        self.published.borrow().state
     }
 
     /// Waits for a change since the watch was made, or since the last one that this has told, and tells the newest
@@ -124,18 +124,18 @@ impl StateWatch {
             if self.is_orphaned() {
                 return ConnectionState::Closed;
             }
-            let shown = *self.shown.borrow_and_update();
-            if shown.changes != self.seen || shown.state == ConnectionState::Closed {
-                self.seen = shown.changes;
-                return shown.state;
+            let published = *self.published.borrow_and_update();
+            if published.changes != self.seen || published.state == ConnectionState::Closed {
+                self.seen = published.changes;
+                return published.state;
             }
             // An error is looked at above.
-            let _ = self.shown.changed().await;
+            let _ = self.published.changed().await;
         }
     }
 
     /// Whether the client and all its clones are gone.
     fn is_orphaned(&self) -> bool {
-        self.shown.has_changed().is_err()
+        self.published.has_changed().is_err()
     }
 }

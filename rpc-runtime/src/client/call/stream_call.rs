@@ -1,4 +1,4 @@
-//! OpenCall: a call with streams, as the halves hold it that send and read.
+//! StreamCall: a call with streams, as the halves hold it that send and read.
 
 use std::{
     fmt,
@@ -9,19 +9,23 @@ use std::{
     task::{Context, Poll},
 };
 
-use super::{channel::Channel, connected::Connected, deadline::Deadline, failure, receipt::Receipt};
 use crate::{
     Code, Error, Executed, Phase, Procedure,
+    client::{
+        channel::{Channel, connection::ClientConnection},
+        deadline::Deadline,
+        errors,
+    },
     conn::{CallId, Cause, Failure, Reply, Unsent},
     message::growth::Budget,
 };
 
 /// A call with streams that is open on a connection. When the last who holds it lets go, it is cancelled, unless it has
 /// ended.
-pub(super) struct OpenCall {
-    pub(super) on: Arc<Connected>,
+pub(super) struct StreamCall {
+    pub(super) on: Arc<ClientConnection>,
     pub(super) id: CallId,
-    pub(super) about: About,
+    pub(super) about: CallInfo,
     /// Whether who was to read gave the call up before its outcome was there.
     is_unread: AtomicBool,
     /// Whether it has a [`Sender`](crate::Sender) that has not said finish().
@@ -30,24 +34,23 @@ pub(super) struct OpenCall {
 
 /// What is said of a call, whichever connection it is on.
 #[derive(Clone)]
-pub(super) struct About {
+pub(super) struct CallInfo {
     pub(super) channel: Arc<Channel>,
     pub(super) procedure: &'static Procedure,
     pub(super) deadline: Deadline,
-    pub(super) receipt: Option<Receipt>,
     /// Why the first try failed, once there is a second.
     pub(super) resent: Option<Box<str>>,
 }
 
-impl About {
+impl CallInfo {
     /// How much memory its replies may take once they are decoded.
     pub(super) fn budget(&self) -> Budget {
         self.channel.budget(self.procedure.reply_growth())
     }
 }
 
-impl OpenCall {
-    pub(super) fn new(on: Arc<Connected>, id: CallId, about: About) -> Self {
+impl StreamCall {
+    pub(super) fn new(on: Arc<ClientConnection>, id: CallId, about: CallInfo) -> Self {
         Self {
             on,
             id,
@@ -59,25 +62,16 @@ impl OpenCall {
 
     /// The outcome, once it is there and every message is read.
     pub(super) fn poll_outcome(&self, cx: &mut Context<'_>) -> Poll<Result<Reply, Failure>> {
-        let outcome = self.on.link.wait(|conn, _| conn.poll_reply(self.id, cx));
-        if let Poll::Ready(Ok(reply)) = &outcome {
-            if let Some(receipt) = &self.about.receipt {
-                receipt.fill(reply);
-            }
-        }
-        outcome
+        self.on.link.wait(|conn, _| conn.poll_reply(self.id, cx))
     }
 
     /// The error of a call that failed so.
     pub(super) fn error(&self, failure: Failure) -> Error {
-        if let (Some(receipt), Cause::Replied(status)) = (&self.about.receipt, &failure.cause) {
-            receipt.fill_refused(status);
-        }
-        let error = failure::of_call(failure, &self.about.deadline);
+        let error = errors::of_call(failure, &self.about.deadline);
         self.locate(error)
     }
 
-    /// As [`OpenCall::error`], for a caller that waits for the one reply: the server may wait for the end of its requests.
+    /// As [`StreamCall::error`], for a caller that waits for the one reply: the server may wait for the end of its requests.
     pub(super) fn error_of_reply(&self, failure: Failure) -> Error {
         let is_late = matches!(failure.cause, Cause::Deadline | Cause::Idle { .. });
         let error = self.error(failure);
@@ -107,7 +101,7 @@ impl OpenCall {
 
     /// A reply has come, or the first of a stream.
     pub(super) fn replied(&self) {
-        self.about.channel.standing().replied();
+        self.about.channel.retry_budget().replied();
     }
 
     /// Why nothing more of its requests can be sent, when that is so.
@@ -124,7 +118,7 @@ impl OpenCall {
             ),
             Unsent::TooLong { len, max } => {
                 self.fail(Cause::Oversize { len, max });
-                return self.of_stream(failure::oversize(len, max));
+                return self.of_stream(errors::oversize(len, max));
             }
         };
         self.of_stream(Error::local(code, text))
@@ -133,7 +127,7 @@ impl OpenCall {
     /// A message of its requests is nested deeper than anybody reads: the call ends with it.
     #[cold]
     pub(super) fn too_deep(&self, text: String) -> Error {
-        let error = failure::too_deep(&text);
+        let error = errors::too_deep(&text);
         self.fail(Cause::TooDeep { text });
         self.of_stream(error)
     }
@@ -160,15 +154,15 @@ impl OpenCall {
     }
 }
 
-impl Drop for OpenCall {
+impl Drop for StreamCall {
     fn drop(&mut self) {
         self.give_up();
     }
 }
 
-impl fmt::Debug for OpenCall {
+impl fmt::Debug for StreamCall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OpenCall")
+        f.debug_struct("StreamCall")
             .field("procedure", &self.about.procedure.path())
             .field("peer", &self.on.peer)
             .finish_non_exhaustive()

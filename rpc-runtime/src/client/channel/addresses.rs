@@ -1,15 +1,32 @@
-//! Route: the addresses of one service, in the order in which they are tried.
+//! Addresses: the addresses of one service, in the order in which they are tried.
 
 use std::sync::Arc;
 
-use super::{failure::Obstacle, keeper::Target, race::Lane};
-use crate::{Error, net::Spot};
+use crate::{
+    Error,
+    client::acceptor::StreamAcceptor,
+    client::connection_failure::ConnectionFailure,
+    net::{Address, Connector, Spot},
+};
+
+/// Where a channel connects to.
+#[derive(Clone, Debug)]
+pub(in crate::client) enum ConnectTarget {
+    Address(Address),
+    /// What the user's function makes of an address.
+    Custom(Connector, Arc<str>),
+    InProcess(Arc<dyn StreamAcceptor>),
+    /// Nowhere: the channel was lent its connection.
+    Lent,
+    /// No address: every call fails with this.
+    Bad(Error),
+}
 
 /// The addresses of one service, in the order in which they are tried: each later than the one before, then the first
 /// again.
 #[derive(Debug)]
-pub(super) struct Route {
-    places: Vec<Place>,
+pub(in crate::client) struct Addresses {
+    places: Vec<AddressEntry>,
     /// The first that has not failed in this round.
     at: usize,
     /// The one with which this round began, or that was connected to last.
@@ -18,30 +35,40 @@ pub(super) struct Route {
 
 /// One address.
 #[derive(Clone, Debug)]
-pub(super) struct Place {
-    pub(super) target: Target,
+pub(in crate::client) struct AddressEntry {
+    pub(in crate::client) target: ConnectTarget,
     /// As the user wrote it.
-    pub(super) address: Arc<str>,
+    pub(in crate::client) address: Arc<str>,
     /// Why it failed in this round.
-    obstacle: Option<Obstacle>,
+    failure: Option<ConnectionFailure>,
     /// Which of the places behind the address was tried last: the next try begins behind it.
     last: Option<Spot>,
 }
 
-impl Place {
-    pub(super) fn new(target: Target, address: Arc<str>) -> Self {
+/// One address that takes part.
+#[derive(Clone, Debug)]
+pub(in crate::client) struct RaceAddress {
+    /// Its place in the route.
+    pub(in crate::client) place: usize,
+    pub(in crate::client) target: ConnectTarget,
+    /// Which of the places that answer there did not work last: those behind it are tried first.
+    pub(in crate::client) behind: Option<Spot>,
+}
+
+impl AddressEntry {
+    pub(in crate::client) fn new(target: ConnectTarget, address: Arc<str>) -> Self {
         Self {
             target,
             address,
-            obstacle: None,
+            failure: None,
             last: None,
         }
     }
 }
 
-impl Route {
+impl Addresses {
     /// A route that begins with the first of `places`, of which there is at least one.
-    pub(super) fn new(places: Vec<Place>) -> Self {
+    pub(in crate::client) fn new(places: Vec<AddressEntry>) -> Self {
         Self {
             places,
             at: 0,
@@ -50,7 +77,7 @@ impl Route {
     }
 
     /// All addresses, as errors name them.
-    pub(super) fn name(&self) -> Arc<str> {
+    pub(in crate::client) fn name(&self) -> Arc<str> {
         match &self.places[..] {
             [place] => Arc::clone(&place.address),
             places => {
@@ -61,40 +88,43 @@ impl Route {
     }
 
     /// What is wrong with the first address that is none.
-    pub(super) fn bad(&self) -> Option<&Error> {
+    pub(in crate::client) fn bad(&self) -> Option<&Error> {
         self.places.iter().find_map(|place| match &place.target {
-            Target::Bad(error) => Some(error),
-            Target::Address(_) | Target::Custom(..) | Target::InProcess(_) | Target::Lent => None,
+            ConnectTarget::Bad(error) => Some(error),
+            ConnectTarget::Address(_)
+            | ConnectTarget::Custom(..)
+            | ConnectTarget::InProcess(_)
+            | ConnectTarget::Lent => None,
         })
     }
 
     /// How many addresses there are.
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::client) fn len(&self) -> usize {
         self.places.len()
     }
 
     /// What is at one of the places.
-    pub(super) fn target(&self, place: usize) -> &Target {
+    pub(in crate::client) fn target(&self, place: usize) -> &ConnectTarget {
         &self.places[place].target
     }
 
     /// The addresses that are tried in the next attempt, in their order: those that have not failed in this round.
-    pub(super) fn lanes(&self) -> Vec<Lane> {
+    pub(in crate::client) fn next_round(&self) -> Vec<RaceAddress> {
         let is_over = self.is_over();
         self.from(self.at)
-            .filter(|&place| is_over || self.places[place].obstacle.is_none())
+            .filter(|&place| is_over || self.places[place].failure.is_none())
             .map(|place| self.lane(place))
             .collect()
     }
 
     /// All addresses but one, beginning with the one behind it.
-    pub(super) fn others(&self, place: usize) -> Vec<Lane> {
+    pub(in crate::client) fn others(&self, place: usize) -> Vec<RaceAddress> {
         self.from(place).skip(1).map(|other| self.lane(other)).collect()
     }
 
-    fn lane(&self, place: usize) -> Lane {
-        let Place { target, last, .. } = &self.places[place];
-        Lane {
+    fn lane(&self, place: usize) -> RaceAddress {
+        let AddressEntry { target, last, .. } = &self.places[place];
+        RaceAddress {
             place,
             target: target.clone(),
             behind: *last,
@@ -102,7 +132,7 @@ impl Route {
     }
 
     /// The first that is tried in the next attempt.
-    pub(super) fn next(&self) -> usize {
+    pub(in crate::client) fn next(&self) -> usize {
         self.at
     }
 
@@ -113,48 +143,48 @@ impl Route {
     }
 
     /// Which of the places behind an address is connected to, or failed last.
-    pub(super) fn note_spot(&mut self, place: usize, spot: Spot) {
+    pub(in crate::client) fn note_spot(&mut self, place: usize, spot: Spot) {
         self.places[place].last = Some(spot);
     }
 
     /// One works: a later failure begins a new round, behind it if it is its own.
-    pub(super) fn arrive(&mut self, place: usize) {
+    pub(in crate::client) fn arrive(&mut self, place: usize) {
         self.at = place;
         self.first = place;
         self.forget();
     }
 
     fn forget(&mut self) {
-        self.places.iter_mut().for_each(|place| place.obstacle = None);
+        self.places.iter_mut().for_each(|place| place.failure = None);
     }
 
     /// What was tried, or worked until now, does not. Returns what is in the way, as far as this round has shown.
-    pub(super) fn fail(&mut self, place: usize, obstacle: Obstacle) -> Obstacle {
+    pub(in crate::client) fn fail(&mut self, place: usize, failure: ConnectionFailure) -> ConnectionFailure {
         if self.is_over() {
             self.forget();
         }
-        self.places[place].obstacle = Some(obstacle);
+        self.places[place].failure = Some(failure);
         let mut rest = self.from(self.at);
         self.at = rest
-            .find(|&at| self.places[at].obstacle.is_none())
+            .find(|&at| self.places[at].failure.is_none())
             .unwrap_or(self.first);
-        self.obstacle()
+        self.failure()
     }
 
     /// Whether all addresses have failed in this round.
-    pub(super) fn is_over(&self) -> bool {
-        self.places.iter().all(|place| place.obstacle.is_some())
+    pub(in crate::client) fn is_over(&self) -> bool {
+        self.places.iter().all(|place| place.failure.is_some())
     }
 
     /// What is in the way of those that have failed.
-    fn obstacle(&self) -> Obstacle {
+    fn failure(&self) -> ConnectionFailure {
         let tried = self.from(self.first).map(|at| &self.places[at]);
-        let obstacles: Vec<_> = tried
-            .filter_map(|place| Some((&*place.address, place.obstacle.as_ref()?)))
+        let failures: Vec<_> = tried
+            .filter_map(|place| Some((&*place.address, place.failure.as_ref()?)))
             .collect();
-        match (&obstacles[..], self.places.len()) {
-            ([(_, obstacle)], 1) => (*obstacle).clone(),
-            (obstacles, _) => Obstacle::of_all(obstacles, self.is_over()),
+        match (&failures[..], self.places.len()) {
+            ([(_, failure)], 1) => (*failure).clone(),
+            (failures, _) => ConnectionFailure::of_all(failures, self.is_over()),
         }
     }
 }
@@ -166,34 +196,34 @@ mod tests {
     use super::*;
     use crate::{Code, conn::Cause, net::Address};
 
-    fn route(addresses: &[&str]) -> Route {
+    fn route(addresses: &[&str]) -> Addresses {
         let places = addresses.iter().map(|text| {
-            let target = Address::parse(text).map_or_else(Target::Bad, Target::Address);
-            Place::new(target, (*text).into())
+            let target = Address::parse(text).map_or_else(ConnectTarget::Bad, ConnectTarget::Address);
+            AddressEntry::new(target, (*text).into())
         });
-        Route::new(places.collect())
+        Addresses::new(places.collect())
     }
 
-    fn refused() -> Obstacle {
-        Obstacle::unreachable(io::ErrorKind::ConnectionRefused.into())
+    fn refused() -> ConnectionFailure {
+        ConnectionFailure::unreachable(io::ErrorKind::ConnectionRefused.into())
     }
 
-    fn rejected() -> Obstacle {
-        Obstacle::of(&Cause::HelloRejected {
+    fn rejected() -> ConnectionFailure {
+        ConnectionFailure::of(&Cause::HelloRejected {
             text: "peer speaks HTTP/1".into(),
         })
     }
 
-    fn at(route: &Route) -> String {
+    fn at(route: &Addresses) -> String {
         match route.target(route.at) {
-            Target::Address(address) => address.to_string(),
+            ConnectTarget::Address(address) => address.to_string(),
             other => format!("{other:?}"),
         }
     }
 
     /// The one that is next fails.
-    fn fail(route: &mut Route, obstacle: Obstacle) -> Obstacle {
-        route.fail(route.at, obstacle)
+    fn fail(route: &mut Addresses, failure: ConnectionFailure) -> ConnectionFailure {
+        route.fail(route.at, failure)
     }
 
     #[test]
@@ -230,17 +260,17 @@ mod tests {
     #[test]
     fn a_round_whose_addresses_fail_out_of_order_ends_where_it_began() {
         let mut route = route(&["mem:a", "mem:b", "mem:c"]);
-        let lanes = |lanes: Vec<Lane>| lanes.iter().map(|lane| lane.place).collect::<Vec<_>>();
+        let lanes = |lanes: Vec<RaceAddress>| lanes.iter().map(|lane| lane.place).collect::<Vec<_>>();
         route.arrive(1);
         assert_eq!(lanes(route.others(1)), [2, 0]);
         // Lost: the one behind it is next, and those that fail meanwhile are passed over.
         route.fail(1, refused());
-        assert_eq!(lanes(route.lanes()), [2, 0]);
+        assert_eq!(lanes(route.next_round()), [2, 0]);
         route.fail(0, refused());
-        assert_eq!(lanes(route.lanes()), [2]);
+        assert_eq!(lanes(route.next_round()), [2]);
         route.fail(2, refused());
         assert!(route.is_over());
-        assert_eq!(lanes(route.lanes()), [1, 2, 0]);
+        assert_eq!(lanes(route.next_round()), [1, 2, 0]);
     }
 
     #[test]
@@ -252,7 +282,7 @@ mod tests {
             first.error().message(),
             "mem:a: cannot connect: nobody listens there: connection refused"
         );
-        let both = fail(&mut route, Obstacle::slow(Duration::from_secs(10)));
+        let both = fail(&mut route, ConnectionFailure::slow(Duration::from_secs(10)));
         assert_eq!(
             both.error().to_string(),
             "UNAVAILABLE: mem:a: cannot connect: nobody listens there: connection refused; \
@@ -278,10 +308,10 @@ mod tests {
     #[test]
     fn one_address_is_named_by_the_error_itself() {
         let mut route = route(&["mem:a"]);
-        let obstacle = fail(&mut route, refused());
+        let failure = fail(&mut route, refused());
         assert!(route.is_over());
         assert_eq!(
-            obstacle.error().to_string(),
+            failure.error().to_string(),
             "UNAVAILABLE: cannot connect: nobody listens there: connection refused"
         );
     }

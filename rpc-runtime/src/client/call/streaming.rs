@@ -15,10 +15,12 @@ use prost::Message;
 use tokio::task::coop;
 use tracing::debug;
 
-use super::{call::decode, exchange::is_resendable, open_call::OpenCall};
+use super::{receipt::Receipt, retry::is_resendable, stream_call::StreamCall};
 use crate::{
     Error, Metadata,
+    client::errors,
     conn::{Failure, Next},
+    message::decode::decode,
     wire::frame::Encoded,
 };
 
@@ -43,24 +45,24 @@ use crate::{
 /// ```
 #[must_use = "a stream does nothing until it is read, and dropping it cancels the call"]
 pub struct Streaming<T> {
-    call: Arc<OpenCall>,
-    state: State,
+    call: Arc<StreamCall>,
+    state: StreamingState,
     /// Messages that have come and were not asked for yet.
     ahead: VecDeque<Encoded>,
     /// Makes the call once more, until a message was read.
-    again: Option<Again>,
+    reopen: Option<Reopen>,
     /// Whether a message was read, or the end.
     is_read: bool,
-    /// What came beside the end.
-    metadata: Option<Metadata>,
+    /// What arrived beside the end.
+    receipt: Option<Receipt>,
     message: PhantomData<fn() -> T>,
 }
 
 /// Opens a call once more; it is told why the first try failed.
-pub(super) type Again = Box<dyn FnOnce(Box<str>) -> Reopening + Send>;
-pub(super) type Reopening = Pin<Box<dyn Future<Output = Result<OpenCall, Error>> + Send>>;
+pub(in crate::client) type Reopen = Box<dyn FnOnce(Box<str>) -> Reopening + Send>;
+pub(in crate::client) type Reopening = Pin<Box<dyn Future<Output = Result<StreamCall, Error>> + Send>>;
 
-enum State {
+enum StreamingState {
     Open,
     Reopening(Reopening),
     /// The end was given, or the error.
@@ -68,14 +70,14 @@ enum State {
 }
 
 impl<T: Message + Default> Streaming<T> {
-    pub(super) fn new(call: Arc<OpenCall>, again: Option<Again>) -> Self {
+    pub(super) fn new(call: Arc<StreamCall>, reopen: Option<Reopen>) -> Self {
         Self {
             call,
-            state: State::Open,
+            state: StreamingState::Open,
             ahead: VecDeque::new(),
-            again,
+            reopen,
             is_read: false,
-            metadata: None,
+            receipt: None,
             message: PhantomData,
         }
     }
@@ -96,7 +98,12 @@ impl<T: Message + Default> Streaming<T> {
     /// The entries that came beside the end of the stream; none before it, nor after an error, which brings its own in
     /// [`Error::status`].
     pub fn metadata(&self) -> Option<&Metadata> {
-        self.metadata.as_ref()
+        self.receipt.as_ref().map(Receipt::metadata)
+    }
+
+    /// Returns what arrived beside the end of the stream; none before that, nor after an error.
+    pub fn receipt(&self) -> Option<&Receipt> {
+        self.receipt.as_ref()
     }
 
     fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, Error>>> {
@@ -110,15 +117,15 @@ impl<T: Message + Default> Streaming<T> {
     fn poll_next_message(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, Error>>> {
         loop {
             match &mut self.state {
-                State::Ended => return Poll::Ready(None),
-                State::Reopening(reopening) => match ready!(reopening.as_mut().poll(cx)) {
+                StreamingState::Ended => return Poll::Ready(None),
+                StreamingState::Reopening(reopening) => match ready!(reopening.as_mut().poll(cx)) {
                     Ok(call) => {
                         self.call = Arc::new(call);
-                        self.state = State::Open;
+                        self.state = StreamingState::Open;
                     }
                     Err(error) => return self.end(Err(error)),
                 },
-                State::Open => match ready!(self.poll_open(cx)) {
+                StreamingState::Open => match ready!(self.poll_open(cx)) {
                     Ok(Some(payload)) => {
                         self.note_read();
                         return self.parse(payload);
@@ -129,8 +136,8 @@ impl<T: Message + Default> Streaming<T> {
                     }
                     Err(failure) if self.may_reopen(&failure) => {
                         debug!(procedure = self.call.about.procedure.path(), peer = %self.call.on.peer, cause = %failure.cause, "resending");
-                        if let Some(again) = self.again.take() {
-                            self.state = State::Reopening(again(failure.cause.to_string().into()));
+                        if let Some(reopen) = self.reopen.take() {
+                            self.state = StreamingState::Reopening(reopen(failure.cause.to_string().into()));
                         }
                     }
                     Err(failure) => {
@@ -156,8 +163,8 @@ impl<T: Message + Default> Streaming<T> {
             return Poll::Ready(Ok(Some(payload)));
         }
         let outcome = ready!(call.poll_outcome(cx));
-        Poll::Ready(outcome.map(|reply| {
-            self.metadata = Some(reply.metadata);
+        Poll::Ready(outcome.map(|mut reply| {
+            self.receipt = Some(Receipt::take(&mut reply));
             None
         }))
     }
@@ -166,7 +173,7 @@ impl<T: Message + Default> Streaming<T> {
     fn note_read(&mut self) {
         if !self.is_read {
             self.is_read = true;
-            self.again = None;
+            self.reopen = None;
             self.call.replied();
         }
     }
@@ -174,10 +181,10 @@ impl<T: Message + Default> Streaming<T> {
     fn parse(&mut self, payload: Encoded) -> Poll<Option<Result<T, Error>>> {
         match decode(payload, self.call.about.budget()) {
             Ok(message) => Poll::Ready(Some(Ok(message))),
-            Err(error) => {
+            Err(failure) => {
                 // The rest would make no sense either.
                 self.call.give_up();
-                let error = self.call.of_stream(error);
+                let error = self.call.of_stream(errors::unreadable_reply(failure));
                 self.end(Err(error))
             }
         }
@@ -185,12 +192,12 @@ impl<T: Message + Default> Streaming<T> {
 
     fn may_reopen(&self, failure: &Failure) -> bool {
         let about = &self.call.about;
-        self.again.is_some() && is_resendable(&about.channel, failure, &self.call.on)
+        self.reopen.is_some() && is_resendable(&about.channel, failure, &self.call.on)
     }
 
     fn end(&mut self, end: Result<(), Error>) -> Poll<Option<Result<T, Error>>> {
-        self.state = State::Ended;
-        self.again = None;
+        self.state = StreamingState::Ended;
+        self.reopen = None;
         Poll::Ready(end.err().map(Err))
     }
 }
@@ -206,7 +213,7 @@ impl<T: Message + Default> Stream for Streaming<T> {
 /// A sender of the same call is not to go on for nobody.
 impl<T> Drop for Streaming<T> {
     fn drop(&mut self) {
-        if !matches!(self.state, State::Ended) {
+        if !matches!(self.state, StreamingState::Ended) {
             self.call.leave();
         }
     }

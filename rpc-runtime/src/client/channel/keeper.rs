@@ -1,7 +1,6 @@
 //! Keeper: the task that makes one connection, watches over it, and ends it.
 
 use std::{
-    convert::Infallible,
     future::{Future, poll_fn},
     pin::{Pin, pin},
     sync::{Arc, Weak},
@@ -9,52 +8,31 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    sync::oneshot,
-    time::{sleep, timeout, timeout_at},
-};
+use tokio::time::{sleep, timeout, timeout_at};
 
 use super::{
-    channel::Channel,
-    race::{Candidate, Course, Finish, Lane, STEP, Winner},
+    Channel,
+    addresses::RaceAddress,
+    connect::{ConnectRace, NewConnection, STEP, Winner, WinsAt},
+    connection::GuardReleased,
 };
 use crate::{
-    Error,
+    client::acceptor::CallbackServer,
     conn::{News, Settings},
     driver::Link,
-    net::{Address, Connector},
-    server::{Callable, InProcess},
 };
-
-/// Where a channel connects to.
-#[derive(Clone, Debug)]
-pub(super) enum Target {
-    Address(Address),
-    /// What the user's function makes of an address.
-    Custom(Connector, Arc<str>),
-    InProcess(Arc<InProcess>),
-    /// Nowhere: the channel was lent its connection.
-    Lent,
-    /// No address: every call fails with this.
-    Bad(Error),
-}
-
-/// Held by those who want a connection; it is given up when this is dropped.
-pub(super) type Hold = oneshot::Sender<Infallible>;
-/// Tells when the last [`Hold`] is gone.
-pub(super) type Held = oneshot::Receiver<Infallible>;
 
 /// The task that makes one connection, watches over it, and ends it when nobody wants it any more.
 ///
 /// It is a task of its own, so that a caller who gives up takes nothing from the others.
 pub(super) struct Keeper {
-    pub(super) watch: Watch,
+    pub(super) watch: EndReport,
     pub(super) settings: Arc<Settings>,
     pub(super) connect_timeout: Duration,
     /// What the peer may call.
-    pub(super) services: Option<Arc<Callable>>,
-    pub(super) held: Held,
-    pub(super) beside: Beside,
+    pub(super) callbacks: Option<Arc<dyn CallbackServer>>,
+    pub(super) released: GuardReleased,
+    pub(super) beside: AttemptReason,
 }
 
 impl Keeper {
@@ -62,18 +40,18 @@ impl Keeper {
     pub(super) async fn run(mut self) {
         // Boxed, for it is over long before the connection is.
         let attempt = Box::pin(self.attempt());
-        let mut winner = match unless_released(&mut self.held, attempt).await {
+        let mut winner = match unless_released(&mut self.released, attempt).await {
             Some(Some(winner)) => winner,
             Some(None) => {
                 if let Some(channel) = self.watch.channel.upgrade() {
                     channel.gave_up(self.watch.attempt);
                 }
-                self.watch.kept = Kept::Nothing;
+                self.watch.kept = ReportedItem::Nothing;
                 return;
             }
             None => {
                 // Whoever has released it knows.
-                self.watch.kept = Kept::Nothing;
+                self.watch.kept = ReportedItem::Nothing;
                 return;
             }
         };
@@ -85,54 +63,54 @@ impl Keeper {
         if !wanted {
             return;
         }
-        let callee = winner.candidate.keep();
-        self.watch.kept = Kept::Connection(Arc::clone(&winner.candidate.link));
-        self.keep(winner.candidate).await;
+        let after = winner.connection.keep();
+        self.watch.kept = ReportedItem::Connection(Arc::clone(&winner.connection.link));
+        self.keep(winner.connection).await;
         // Now the channel knows that the connection is over.
         drop(self);
-        if let Some(callee) = callee {
+        if let Some(after) = after {
             // One-way calls of the peer may outlive their connection, but not for long.
-            callee.outlive().await;
+            after.await;
         }
     }
 
     /// One attempt, after its pause; none if all addresses have failed, or if nobody wants it any more.
     fn attempt(&self) -> impl Future<Output = Option<Winner>> + Send + use<> {
         let (channel, attempt) = (Weak::clone(&self.watch.channel), self.watch.attempt);
-        let (settings, services) = (Arc::clone(&self.settings), self.services.clone());
+        let (settings, callbacks) = (Arc::clone(&self.settings), self.callbacks.clone());
         let (connect_timeout, beside) = (self.connect_timeout, self.beside);
         async move {
             match beside {
-                Beside::Nothing => pause(&channel).await?,
+                AttemptReason::NoConnection => pause(&channel).await?,
                 // The peer may have been about to answer.
-                Beside::Doubtful => sleep(STEP).await,
+                AttemptReason::DoubtfulConnection => sleep(STEP).await,
             }
             let plan = channel.upgrade()?.plan(attempt)?;
-            let course = Course {
+            let course = ConnectRace {
                 settings,
                 connect_timeout,
-                services,
-                finish: plan.finish,
+                callbacks,
+                wins_at: plan.wins_at,
             };
-            let failed = |place, spot, obstacle| {
+            let failed = |place, spot, failure| {
                 if let Some(channel) = channel.upgrade() {
-                    channel.failed(attempt, place, spot, obstacle);
+                    channel.failed(attempt, place, spot, failure);
                 }
             };
-            course.run(plan.lanes, failed).await
+            course.run(plan.addresses, failed).await
         }
     }
 
     /// Watches the connection until it is over.
-    async fn keep(&mut self, mut candidate: Candidate) {
+    async fn keep(&mut self, mut connection: NewConnection) {
         let channel = &self.watch.channel;
-        let link = &Arc::clone(&candidate.link);
+        let link = &Arc::clone(&connection.link);
         let end = async {
-            let ready = candidate.shake_hands().await;
+            let ready = connection.shake_hands().await;
             if let Some(channel) = channel.upgrade() {
                 match ready {
                     Ok(()) => channel.ready(link),
-                    Err(obstacle) => channel.rejected(link, obstacle),
+                    Err(failure) => channel.rejected(link, failure),
                 }
             }
             let mut doubts = 0;
@@ -152,10 +130,10 @@ impl Keeper {
             }
             closed(link).await;
         };
-        if unless_released(&mut self.held, end).await.is_none() {
+        if unless_released(&mut self.released, end).await.is_none() {
             link.with(|conn, now| conn.close(now));
             if timeout(FAREWELL, closed(link)).await.is_err() {
-                candidate
+                connection
                     .baton
                     .cut("the client was dropped, and its peer did not take what was queued");
             }
@@ -169,17 +147,17 @@ async fn closed(link: &Link) {
 }
 
 /// What is to be done in an attempt.
-pub(super) struct Plan {
-    pub(super) lanes: Vec<Lane>,
-    pub(super) finish: Finish,
+pub(super) struct AttemptPlan {
+    pub(super) addresses: Vec<RaceAddress>,
+    pub(super) wins_at: WinsAt,
 }
 
-/// Beside what an attempt is made.
+/// Why an attempt to connect is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Beside {
-    Nothing,
-    /// A connection whose peer may be gone.
-    Doubtful,
+pub(super) enum AttemptReason {
+    NoConnection,
+    /// The peer of the current connection may be gone.
+    DoubtfulConnection,
 }
 
 /// Waits until the pause before the next attempt is over, of which a call may have cut something meanwhile.
@@ -194,52 +172,52 @@ async fn pause(channel: &Weak<Channel>) -> Option<()> {
 }
 
 /// Runs `future` to its end, unless all holds are dropped before: then it is dropped, too.
-async fn unless_released<F: Future>(held: &mut Held, future: F) -> Option<F::Output> {
+async fn unless_released<F: Future>(released: &mut GuardReleased, future: F) -> Option<F::Output> {
     let mut future = pin!(future);
     poll_fn(|cx| {
         if let Poll::Ready(output) = future.as_mut().poll(cx) {
             return Poll::Ready(Some(output));
         }
-        Pin::new(&mut *held).poll(cx).map(|_| None)
+        Pin::new(&mut *released).poll(cx).map(|_| None)
     })
     .await
 }
 
 /// Tells the channel at the end, however the keeper ends: a runtime that shuts down just drops it, perhaps before it
 /// has begun.
-pub(super) struct Watch {
+pub(super) struct EndReport {
     channel: Weak<Channel>,
     /// The number of the attempt.
     attempt: u64,
-    kept: Kept,
+    kept: ReportedItem,
 }
 
-enum Kept {
+enum ReportedItem {
     Attempt,
     Connection(Arc<Link>),
     Nothing,
 }
 
-impl Watch {
+impl EndReport {
     /// Watches an attempt to connect.
     pub(super) fn new(channel: Weak<Channel>, attempt: u64) -> Self {
         Self {
             channel,
             attempt,
-            kept: Kept::Attempt,
+            kept: ReportedItem::Attempt,
         }
     }
 }
 
-impl Drop for Watch {
+impl Drop for EndReport {
     fn drop(&mut self) {
         let Some(channel) = self.channel.upgrade() else {
             return;
         };
         match &self.kept {
-            Kept::Attempt => channel.abandoned(self.attempt),
-            Kept::Connection(link) => channel.ended(link),
-            Kept::Nothing => {}
+            ReportedItem::Attempt => channel.abandoned(self.attempt),
+            ReportedItem::Connection(link) => channel.ended(link),
+            ReportedItem::Nothing => {}
         }
     }
 }

@@ -15,80 +15,71 @@ use std::{
 
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::{failure::Obstacle, keeper::Target};
+use super::addresses::{ConnectTarget, RaceAddress};
 use crate::{
     Peer,
+    client::acceptor::{AfterConnection, CallbackServer},
+    client::connection_failure::ConnectionFailure,
     conn::{Cause, Connection, Settings, Side},
     driver::{
         Baton, Drive, Link,
         runtime::{self, unless_panics},
     },
     net::{self, Address, Spot, Stream},
-    server::{Callable, Callee},
 };
 
 /// How long an address has for itself before the next one is tried beside it.
 pub(super) const STEP: Duration = Duration::from_millis(250);
 
 /// What the attempts of a race have in common.
-pub(super) struct Course {
+pub(super) struct ConnectRace {
     pub(super) settings: Arc<Settings>,
     /// How long each address may take: to be looked up, to be connected to, and to shake hands.
     pub(super) connect_timeout: Duration,
     /// What the peer may call.
-    pub(super) services: Option<Arc<Callable>>,
+    pub(super) callbacks: Option<Arc<dyn CallbackServer>>,
     /// The handshake in any case, where a name has several places.
-    pub(super) finish: Finish,
+    pub(super) wins_at: WinsAt,
 }
 
 /// What it takes to win.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Finish {
+pub(super) enum WinsAt {
     /// A transport: calls go ahead of the handshake.
     Transport,
     /// The peer's HELLO.
     Handshake,
 }
 
-/// One address that takes part.
-#[derive(Clone, Debug)]
-pub(super) struct Lane {
-    /// Its place in the route.
-    pub(super) place: usize,
-    pub(super) target: Target,
-    /// Which of the places that answer there did not work last: those behind it are tried first.
-    pub(super) behind: Option<Spot>,
-}
-
 /// An address on its way.
-struct Running {
-    lane: Lane,
+struct RunningAddress {
+    address: RaceAddress,
     /// Set when it begins.
     deadline: Option<Instant>,
     step: Duration,
-    finish: Finish,
+    wins_at: WinsAt,
     /// How many tries are still to come or on their way.
     open: usize,
     /// What came of the others.
-    obstacles: Vec<(Spot, Obstacle)>,
+    failures: Vec<(Spot, ConnectionFailure)>,
 }
 
 /// What is tried at an address.
 #[derive(Clone, Copy)]
-enum Try {
-    Find,
+enum ConnectStep {
+    Resolve,
     Connect(Spot),
 }
 
-enum Came {
-    Found(Vec<Spot>),
-    Connected(Candidate),
-    Failed(Obstacle),
+enum StepOutcome {
+    Resolved(Vec<Spot>),
+    Connected(NewConnection),
+    Failed(ConnectionFailure),
 }
 
-type Attempt<'a> = Pin<Box<dyn Future<Output = (usize, Try, Came)> + Send + 'a>>;
+type ConnectStepFuture<'a> = Pin<Box<dyn Future<Output = (usize, ConnectStep, StepOutcome)> + Send + 'a>>;
 
-impl Course {
+impl ConnectRace {
     /// Runs the race, and gives the winner; `failed` is told of each address that does not work, and which of its places
     /// was tried last.
     ///
@@ -97,19 +88,19 @@ impl Course {
     /// Dropping the future ends all attempts, as the winner ends those of the others.
     pub(super) async fn run(
         &self,
-        lanes: Vec<Lane>,
-        mut failed: impl FnMut(usize, Option<Spot>, Obstacle),
+        addresses: Vec<RaceAddress>,
+        mut failed: impl FnMut(usize, Option<Spot>, ConnectionFailure),
     ) -> Option<Winner> {
-        let mut running: Vec<_> = lanes
+        let mut running: Vec<_> = addresses
             .into_iter()
-            .map(|lane| Running::new(lane, self.finish))
+            .map(|address| RunningAddress::new(address, self.wins_at))
             .collect();
         let mut waiting: VecDeque<_> = running
             .iter()
-            .map(|one| one.lane.first_try())
+            .map(|one| one.address.first_try())
             .enumerate()
             .collect();
-        let mut attempts: Vec<Attempt<'_>> = Vec::new();
+        let mut attempts: Vec<ConnectStepFuture<'_>> = Vec::new();
         let mut next_at = Instant::now();
         loop {
             if attempts.is_empty() || next_at <= Instant::now() {
@@ -118,7 +109,7 @@ impl Course {
                         let one = &mut running[at];
                         next_at = Instant::now() + one.step;
                         let deadline = one.deadline(self.connect_timeout);
-                        let attempt = self.attempt(one.lane.target.clone(), what, deadline, one.finish);
+                        let attempt = self.attempt(one.address.target.clone(), what, deadline, one.wins_at);
                         attempts.push(Box::pin(async move { (at, what, attempt.await) }));
                     }
                     None if attempts.is_empty() => return None,
@@ -131,73 +122,84 @@ impl Course {
             };
             let one = &mut running[at];
             match (came, what) {
-                (Came::Found(spots), _) => {
+                (StepOutcome::Resolved(spots), _) => {
                     next_at = Instant::now();
-                    let spots = one.lane.in_order(spots);
+                    let spots = one.address.in_order(spots);
                     one.spread(spots.len(), self.connect_timeout);
                     for spot in spots.into_iter().rev() {
-                        waiting.push_front((at, Try::Connect(spot)));
+                        waiting.push_front((at, ConnectStep::Connect(spot)));
                     }
                 }
-                (Came::Connected(candidate), Try::Connect(spot)) => {
-                    let place = one.lane.place;
+                (StepOutcome::Connected(connection), ConnectStep::Connect(spot)) => {
+                    let place = one.address.place;
                     return Some(Winner {
-                        candidate,
+                        connection,
                         place,
                         spot,
                     });
                 }
                 // Looking up connects to nothing.
-                (Came::Connected(_), Try::Find) => {}
-                (Came::Failed(obstacle), what) => {
+                (StepOutcome::Connected(_), ConnectStep::Resolve) => {}
+                (StepOutcome::Failed(failure), what) => {
                     next_at = Instant::now();
-                    if let Some((spot, obstacle)) = one.fail(what, obstacle) {
-                        failed(one.lane.place, spot, obstacle);
+                    if let Some((spot, failure)) = one.fail(what, failure) {
+                        failed(one.address.place, spot, failure);
                     }
                 }
             }
         }
     }
 
-    async fn attempt(&self, target: Target, what: Try, deadline: Instant, finish: Finish) -> Came {
+    async fn attempt(
+        &self,
+        target: ConnectTarget,
+        what: ConnectStep,
+        deadline: Instant,
+        wins_at: WinsAt,
+    ) -> StepOutcome {
         let spot = match what {
-            Try::Find => return self.find(&target, deadline).await,
-            Try::Connect(spot) => spot,
+            ConnectStep::Resolve => return self.find(&target, deadline).await,
+            ConnectStep::Connect(spot) => spot,
         };
         let connected = self.connect(&target, spot, deadline).await;
-        let mut candidate = match connected {
-            Ok(candidate) => candidate,
-            Err(obstacle) => return Came::Failed(obstacle),
+        let mut connection = match connected {
+            Ok(connection) => connection,
+            Err(failure) => return StepOutcome::Failed(failure),
         };
-        if finish == Finish::Handshake {
-            if let Err(obstacle) = candidate.shake_hands().await {
-                return Came::Failed(obstacle);
+        if wins_at == WinsAt::Handshake {
+            if let Err(failure) = connection.shake_hands().await {
+                return StepOutcome::Failed(failure);
             }
         }
-        Came::Connected(candidate)
+        StepOutcome::Connected(connection)
     }
 
-    async fn find(&self, target: &Target, deadline: Instant) -> Came {
-        let Target::Address(address) = target else {
-            return Came::Found(vec![Spot::Whole]);
+    async fn find(&self, target: &ConnectTarget, deadline: Instant) -> StepOutcome {
+        let ConnectTarget::Address(address) = target else {
+            return StepOutcome::Resolved(vec![Spot::Whole]);
         };
         match timeout_at(deadline, net::find(address)).await {
-            Ok(Ok(spots)) => Came::Found(spots),
-            Ok(Err(error)) => Came::Failed(Obstacle::unresolved(address, error)),
-            Err(_) => Came::Failed(Obstacle::slow_to_resolve(address, self.connect_timeout)),
+            Ok(Ok(spots)) => StepOutcome::Resolved(spots),
+            Ok(Err(error)) => StepOutcome::Failed(ConnectionFailure::unresolved(address, error)),
+            Err(_) => StepOutcome::Failed(ConnectionFailure::slow_to_resolve(address, self.connect_timeout)),
         }
     }
 
-    async fn connect(&self, target: &Target, spot: Spot, deadline: Instant) -> Result<Candidate, Obstacle> {
+    async fn connect(
+        &self,
+        target: &ConnectTarget,
+        spot: Spot,
+        deadline: Instant,
+    ) -> Result<NewConnection, ConnectionFailure> {
         let Ok(reached) = timeout_at(deadline, reach(target, spot)).await else {
-            return Err(Obstacle::slow(self.connect_timeout));
+            return Err(ConnectionFailure::slow(self.connect_timeout));
         };
         let (stream, peer) = reached?;
         Ok(self.launch(stream, peer, deadline))
     }
 
     /// Begins the handshake, for which there is what the transport has left of the time.
-    fn launch(&self, stream: Stream, peer: Peer, deadline: Instant) -> Candidate {
+    fn launch(&self, stream: Stream, peer: Peer, deadline: Instant) -> NewConnection {
         let left = deadline.saturating_duration_since(Instant::now());
         // Milliseconds are enough to read, for errors tell it.
         let left = Duration::from_millis(u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1));
@@ -210,28 +212,28 @@ impl Course {
         let link = Link::new(Connection::new(Side::Connector, settings));
         let baton = Baton::new(stream, Arc::clone(&link), self.settings.max_frame);
         let address = peer.address_arc();
-        let services = self.services.as_ref();
-        let callee = services.and_then(|services| services.serve(Arc::clone(&link), peer, &baton));
-        if callee.is_none() {
+        let callbacks = self.callbacks.as_ref();
+        let after = callbacks.and_then(|callbacks| callbacks.serve(Arc::clone(&link), peer, &baton));
+        if after.is_none() {
             tokio::spawn(Drive::new(Arc::clone(&baton)));
         }
-        Candidate {
+        NewConnection {
             link,
             baton,
             peer: address,
-            callee,
+            after,
             hello_by: Instant::now() + left,
             is_on_its_own: false,
         }
     }
 }
 
-impl Lane {
+impl RaceAddress {
     /// A host may have several places; elsewhere there is nothing to find.
-    fn first_try(&self) -> Try {
+    fn first_try(&self) -> ConnectStep {
         match &self.target {
-            Target::Address(Address::Tcp(_)) => Try::Find,
-            _ => Try::Connect(Spot::Whole),
+            ConnectTarget::Address(Address::Tcp(_)) => ConnectStep::Resolve,
+            _ => ConnectStep::Connect(Spot::Whole),
         }
     }
 
@@ -247,15 +249,15 @@ impl Lane {
     }
 }
 
-impl Running {
-    fn new(lane: Lane, finish: Finish) -> Self {
+impl RunningAddress {
+    fn new(address: RaceAddress, wins_at: WinsAt) -> Self {
         Self {
-            lane,
+            address,
             deadline: None,
             step: STEP,
-            finish,
+            wins_at,
             open: 1,
-            obstacles: Vec::new(),
+            failures: Vec::new(),
         }
     }
 
@@ -271,28 +273,35 @@ impl Running {
     fn spread(&mut self, spots: usize, connect_timeout: Duration) {
         self.open = spots;
         if spots > 1 {
-            self.finish = Finish::Handshake;
+            self.wins_at = WinsAt::Handshake;
         }
         let share = u32::try_from(spots).unwrap_or(u32::MAX).saturating_add(1);
         self.step = STEP.min(connect_timeout / share);
     }
 
     /// One try has failed: if it was the last, tells what is in the way, and which place was tried last.
-    fn fail(&mut self, what: Try, obstacle: Obstacle) -> Option<(Option<Spot>, Obstacle)> {
-        let Try::Connect(spot) = what else {
-            return Some((None, obstacle));
+    fn fail(
+        &mut self,
+        what: ConnectStep,
+        failure: ConnectionFailure,
+    ) -> Option<(Option<Spot>, ConnectionFailure)> {
+        let ConnectStep::Connect(spot) = what else {
+            return Some((None, failure));
         };
-        self.obstacles.push((spot, obstacle));
+        self.failures.push((spot, failure));
         self.open -= 1;
         if self.open > 0 {
             return None;
         }
-        Some((Some(spot), Obstacle::of_spots(&self.obstacles)))
+        Some((Some(spot), ConnectionFailure::of_spots(&self.failures)))
     }
 }
 
 /// Waits for the first of `attempts` that ends, the earlier one of two; none when it is `until`.
-async fn first(attempts: &mut Vec<Attempt<'_>>, until: Option<Instant>) -> Option<(usize, Try, Came)> {
+async fn first(
+    attempts: &mut Vec<ConnectStepFuture<'_>>,
+    until: Option<Instant>,
+) -> Option<(usize, ConnectStep, StepOutcome)> {
     let mut timer = pin!(until.map(sleep_until));
     poll_fn(|cx| {
         for at in 0..attempts.len() {
@@ -310,67 +319,69 @@ async fn first(attempts: &mut Vec<Attempt<'_>>, until: Option<Instant>) -> Optio
 }
 
 /// Brings a transport about, and tells who is at its other end.
-async fn reach(target: &Target, spot: Spot) -> Result<(Stream, Peer), Obstacle> {
+async fn reach(target: &ConnectTarget, spot: Spot) -> Result<(Stream, Peer), ConnectionFailure> {
     let reached = match target {
-        Target::Address(address) => unless_panics(net::connect(address, spot))
+        ConnectTarget::Address(address) => unless_panics(net::connect(address, spot))
             .await
-            .map_err(|panic| Obstacle::refused(&runtime::transport_error(&panic)))?,
-        Target::Custom(connector, address) => unless_panics(connector.connect(address))
+            .map_err(|panic| ConnectionFailure::refused(&runtime::transport_error(&panic)))?,
+        ConnectTarget::Custom(connector, address) => unless_panics(connector.connect(address))
             .await
-            .map_err(|panic| Obstacle::panicked(&panic))?,
-        Target::InProcess(server) => {
+            .map_err(|panic| ConnectionFailure::panicked(&panic))?,
+        ConnectTarget::InProcess(server) => {
             let (ours, theirs) = net::pair();
-            server.accept(theirs).map_err(|error| Obstacle::refused(&error))?;
+            server
+                .accept(theirs)
+                .map_err(|error| ConnectionFailure::refused(&error))?;
             return Ok((ours, Peer::in_process()));
         }
         // No channel of this kind makes attempts.
-        Target::Lent => return Err(Obstacle::of(&Cause::Closed)),
+        ConnectTarget::Lent => return Err(ConnectionFailure::of(&Cause::Closed)),
         // Every call fails before it comes to this.
-        Target::Bad(error) => return Err(Obstacle::refused(error)),
+        ConnectTarget::Bad(error) => return Err(ConnectionFailure::refused(error)),
     };
-    reached.map_err(Obstacle::unreachable)
+    reached.map_err(ConnectionFailure::unreachable)
 }
 
 /// The one that has won.
 pub(super) struct Winner {
-    pub(super) candidate: Candidate,
+    pub(super) connection: NewConnection,
     /// Its address, by its place in the route.
     pub(super) place: usize,
     pub(super) spot: Spot,
 }
 
 /// A connection that may win. When it is dropped before that, it ends: nothing was sent on it but a HELLO.
-pub(super) struct Candidate {
+pub(super) struct NewConnection {
     pub(super) link: Arc<Link>,
     pub(super) baton: Arc<Baton<Stream>>,
     /// The address of the peer.
     pub(super) peer: Arc<str>,
-    callee: Option<Callee>,
+    after: Option<AfterConnection>,
     /// When the time for the handshake is over.
     hello_by: Instant,
     /// Whether somebody looks after it, or it ends by itself.
     is_on_its_own: bool,
 }
 
-impl Candidate {
+impl NewConnection {
     /// Waits for the peer's HELLO.
-    pub(super) async fn shake_hands(&mut self) -> Result<(), Obstacle> {
+    pub(super) async fn shake_hands(&mut self) -> Result<(), ConnectionFailure> {
         let ready = poll_fn(|cx| self.link.with(|conn, _| conn.poll_ready(cx))).await;
         ready.map_err(|cause| {
             // It says so to the peer.
             self.is_on_its_own = true;
-            Obstacle::of_handshake(&cause, self.hello_by <= Instant::now())
+            ConnectionFailure::of_handshake(&cause, self.hello_by <= Instant::now())
         })
     }
 
     /// It is wanted: whoever calls looks after it from now on.
-    pub(super) fn keep(&mut self) -> Option<Callee> {
+    pub(super) fn keep(&mut self) -> Option<AfterConnection> {
         self.is_on_its_own = true;
-        self.callee.take()
+        self.after.take()
     }
 }
 
-impl Drop for Candidate {
+impl Drop for NewConnection {
     fn drop(&mut self) {
         if self.is_on_its_own {
             return;
@@ -399,13 +410,13 @@ mod tests {
 
     #[test]
     fn the_places_of_a_name_are_tried_behind_the_one_that_did_not_work() {
-        let lane = |behind: Option<Spot>| Lane {
+        let address = |behind: Option<Spot>| RaceAddress {
             place: 0,
-            target: Target::Lent,
+            target: ConnectTarget::Lent,
             behind,
         };
-        let last = |port| lane(Some(spots(&[port])[0]));
-        assert_eq!(lane(None).in_order(spots(&[1, 2, 3])), spots(&[1, 2, 3]));
+        let last = |port| address(Some(spots(&[port])[0]));
+        assert_eq!(address(None).in_order(spots(&[1, 2, 3])), spots(&[1, 2, 3]));
         assert_eq!(last(1).in_order(spots(&[1, 2, 3])), spots(&[2, 3, 1]));
         assert_eq!(last(3).in_order(spots(&[1, 2, 3])), spots(&[1, 2, 3]));
         // The name has moved.
@@ -415,15 +426,15 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn all_places_of_a_name_have_their_turn_within_its_time() {
         let short = Duration::from_millis(100);
-        let lane = Lane {
+        let address = RaceAddress {
             place: 0,
-            target: Target::Lent,
+            target: ConnectTarget::Lent,
             behind: None,
         };
-        let mut running = Running::new(lane, Finish::Transport);
+        let mut running = RunningAddress::new(address, WinsAt::Transport);
         running.spread(4, short);
         assert!(running.step * 4 < short);
-        assert_eq!(running.finish, Finish::Handshake);
+        assert_eq!(running.wins_at, WinsAt::Handshake);
         running.spread(1, Duration::from_secs(10));
         assert_eq!(running.step, STEP);
     }

@@ -1,4 +1,4 @@
-//! Exchange: one call on its way, from the channel to its reply.
+//! InFlightCall: one call on its way, from the channel to its reply.
 
 use std::{
     future::{Future, poll_fn},
@@ -15,17 +15,18 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use super::{
-    call::{earlier, refusal},
-    channel::{Before, Channel, Want},
-    connected::Connected,
-    deadline::Deadline,
-    failure,
-    receipt::Receipt,
+    options::{CallOptions, ExtraOptions, earlier, refusal},
+    retry::{is_resendable, never_began},
 };
 use crate::{
-    Code, Compression, Error, Executed, Metadata, Phase, Priority, Procedure,
-    client::inherited::{InstanceId, inherited_deadline},
-    conn::{CallId, Cause, Connection, Failure, Reply, Request, Shape, Ticket, Time},
+    Compression, Error, Phase, Procedure,
+    client::{
+        channel::{Channel, HadConnection, WaitFor, connection::ClientConnection},
+        deadline::Deadline,
+        errors,
+        inherited::inherited_deadline,
+    },
+    conn::{CallId, Cause, Connection, Failure, Reply, Request, Ticket, Time},
     message::{growth::Budget, nesting},
     wire::{
         compression::{self, Outgoing},
@@ -33,50 +34,27 @@ use crate::{
     },
 };
 
-/// One call on its way. Dropping it at any point gives back what it holds: its place in the queue, or the call.
-pub(super) struct Exchange<'a> {
+/// One call on its way. Dropping it at any point gives back what it holds: its stage in the queue, or the call.
+pub(super) struct InFlightCall<'a> {
     channel: &'a Arc<Channel>,
     procedure: &'static Procedure,
-    more: Option<Box<More>>,
+    more: Option<Box<ExtraOptions>>,
     deadline: Deadline,
     /// Whether it is not far from its beginning: until the first visit of the connection, unless it had to wait for one.
     is_new: bool,
     /// Another deadline for finding a connection.
     connect_by: Option<Box<Deadline>>,
-    lane: Lane,
-    options: Options,
-    place: Place<'a>,
+    class: CallClass,
+    options: CallOptions,
+    stage: CallStage<'a>,
     /// Why the first try failed, once there is a second.
     resent: Option<Box<str>>,
-    packing: Packing,
-}
-
-/// What else a call may say of itself.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Options {
-    pub(super) shape: Shape,
-    pub(super) priority: Priority,
-    /// How many calls it is inside of.
-    pub(super) depth: u8,
-    /// Whether it fails rather than wait until a server that is away is back.
-    pub(super) fails_fast: bool,
-}
-
-/// What most calls do not say of themselves: out of the way of those, which are moved about much.
-#[derive(Clone, Debug, Default)]
-pub(super) struct More {
-    pub(super) metadata: Metadata,
-    pub(super) within: Option<Instant>,
-    /// The server whose handler makes the call, from a task that it spawned.
-    pub(super) origin: Option<InstanceId>,
-    /// How long no message of its streams may move.
-    pub(super) idle: Option<Duration>,
-    pub(super) receipt: Option<Receipt>,
+    packed: PackedRequest,
 }
 
 /// What a call counts against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Lane {
+pub(super) enum CallClass {
     /// The limits that the peer announced.
     User,
     /// Nothing: it is a call of the built-in service.
@@ -85,20 +63,20 @@ pub(super) enum Lane {
 
 /// How far a call is.
 #[derive(Default)]
-enum Place<'a> {
+enum CallStage<'a> {
     /// Not begun, or over.
     #[default]
     Nowhere,
     /// Boxed, for only a call that finds no connection needs it.
-    Connecting(Pin<Box<dyn Future<Output = Result<Arc<Connected>, Error>> + Send + 'a>>),
-    Queued(Arc<Connected>, Ticket),
+    Connecting(Pin<Box<dyn Future<Output = Result<Arc<ClientConnection>, Error>> + Send + 'a>>),
+    Queued(Arc<ClientConnection>, Ticket),
     /// The connection has the request, and is to bring the reply.
-    Open(Arc<Connected>, CallId),
+    Open(Arc<ClientConnection>, CallId),
 }
 
 /// What compressing the request came to: done once, though it may be looked at often, and resent.
 #[derive(Default)]
-enum Packing {
+enum PackedRequest {
     #[default]
     NotTried,
     /// It would not be shorter.
@@ -106,7 +84,7 @@ enum Packing {
     Packed(Box<Encoded>),
 }
 
-impl Packing {
+impl PackedRequest {
     /// `message` as it travels on a connection whose peer takes `compression`.
     #[inline]
     fn apply<'a, M: Message>(&mut self, message: &'a M, compression: Option<Compression>) -> Outgoing<'a, M> {
@@ -125,7 +103,7 @@ impl Packing {
 }
 
 /// What came of a look at the connection.
-enum Step<T> {
+enum BeginStep<T> {
     Wait,
     /// The connection has the request.
     Begun(T),
@@ -134,15 +112,15 @@ enum Step<T> {
     Elsewhere,
 }
 
-impl<'a> Exchange<'a> {
+impl<'a> InFlightCall<'a> {
     #[inline]
     pub(super) fn new(
         channel: &'a Arc<Channel>,
         procedure: &'static Procedure,
-        more: Option<Box<More>>,
+        more: Option<Box<ExtraOptions>>,
         deadline: Deadline,
-        lane: Lane,
-        options: Options,
+        class: CallClass,
+        options: CallOptions,
     ) -> Self {
         Self {
             channel,
@@ -151,11 +129,11 @@ impl<'a> Exchange<'a> {
             deadline,
             is_new: false,
             connect_by: None,
-            lane,
+            class,
             options,
-            place: Place::Nowhere,
+            stage: CallStage::Nowhere,
             resent: None,
-            packing: Packing::default(),
+            packed: PackedRequest::default(),
         }
     }
 
@@ -177,13 +155,14 @@ impl<'a> Exchange<'a> {
         self.is_new = true;
     }
 
-    /// Takes out what few calls say of themselves.
-    pub(super) fn take_more(&mut self) -> Option<Box<More>> {
-        self.more.take()
+    /// The procedure that is called.
+    pub(super) fn procedure(&self) -> &'static Procedure {
+        self.procedure
     }
 
-    fn receipt(&self) -> Option<&Receipt> {
-        self.more.as_ref()?.receipt.as_ref()
+    /// Takes out what few calls say of themselves.
+    pub(super) fn take_more(&mut self) -> Option<Box<ExtraOptions>> {
+        self.more.take()
     }
 
     /// Bounds the search for a connection by more than the call is.
@@ -209,7 +188,7 @@ impl<'a> Exchange<'a> {
     pub(super) fn open<M: Message + 'static>(
         &mut self,
         message: &M,
-    ) -> impl Future<Output = Result<(Arc<Connected>, CallId), Error>> {
+    ) -> impl Future<Output = Result<(Arc<ClientConnection>, CallId), Error>> {
         poll_fn(move |cx| {
             self.poll_begin(message, cx, |conn, ticket, request, message, now, cx| {
                 conn.poll_call(ticket, request, message, now, cx)
@@ -236,34 +215,31 @@ impl<'a> Exchange<'a> {
         self.channel.budget(self.procedure.reply_growth())
     }
 
-    /// As [`Exchange::call`]. A call that surely did not run is resent, once, if its connection is to blame (G1).
+    /// As [`InFlightCall::call`]. A call that surely did not run is resent, once, if its connection is to blame (G1).
     pub(super) fn poll_call<M: Message + 'static>(
         &mut self,
         message: &M,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Reply, Error>> {
         loop {
-            let Place::Open(on, id) = &self.place else {
+            let CallStage::Open(on, id) = &self.stage else {
                 let (on, id) =
                     ready!(
                         self.poll_begin(message, cx, |conn, ticket, request, message, now, cx| {
                             conn.poll_call(ticket, request, message, now, cx)
                         })
                     )?;
-                self.place = Place::Open(on, id);
+                self.stage = CallStage::Open(on, id);
                 // This task is woken when the outcome is there.
                 return Poll::Pending;
             };
             let outcome = ready!(on.link.wait_look(|conn| conn.poll_reply(*id, cx)));
-            let Place::Open(on, _) = mem::take(&mut self.place) else {
+            let CallStage::Open(on, _) = mem::take(&mut self.stage) else {
                 unreachable!("it was open, and stays so until its outcome is taken")
             };
             match outcome {
                 Ok(reply) => {
-                    self.channel.standing().replied();
-                    if let Some(receipt) = self.receipt() {
-                        receipt.fill(&reply);
-                    }
+                    self.channel.retry_budget().replied();
                     return Poll::Ready(Ok(reply));
                 }
                 Err(failure) if self.may_resend(&failure, &on) => {
@@ -276,8 +252,8 @@ impl<'a> Exchange<'a> {
     }
 
     /// Whether a call that failed is made once more; takes the token for it.
-    fn may_resend(&self, failure: &Failure, on: &Connected) -> bool {
-        self.lane == Lane::User && self.resent.is_none() && is_resendable(self.channel, failure, on)
+    fn may_resend(&self, failure: &Failure, on: &ClientConnection) -> bool {
+        self.class == CallClass::User && self.resent.is_none() && is_resendable(self.channel, failure, on)
     }
 
     /// Which run of a server the call would go to, as far as is known.
@@ -286,9 +262,9 @@ impl<'a> Exchange<'a> {
     }
 
     /// The connection on which the call is open, and its id there.
-    pub(super) fn on(&self) -> Option<(&Arc<Connected>, CallId)> {
-        match &self.place {
-            Place::Open(on, id) => Some((on, *id)),
+    pub(super) fn on(&self) -> Option<(&Arc<ClientConnection>, CallId)> {
+        match &self.stage {
+            CallStage::Open(on, id) => Some((on, *id)),
             _ => None,
         }
     }
@@ -306,28 +282,28 @@ impl<'a> Exchange<'a> {
             Time,
             &mut Context<'_>,
         ) -> Poll<Result<T, Failure>>,
-    ) -> Poll<Result<(Arc<Connected>, T), Error>> {
+    ) -> Poll<Result<(Arc<ClientConnection>, T), Error>> {
         loop {
-            // The place stays where it is meanwhile: a message that panics takes nobody's turn away.
-            let (on, ticket) = match &mut self.place {
-                Place::Nowhere | Place::Open(..) => {
+            // The stage stays where it is meanwhile: a message that panics takes nobody's turn away.
+            let (on, ticket) = match &mut self.stage {
+                CallStage::Nowhere | CallStage::Open(..) => {
                     if let Err(text) = nesting::check(self.procedure.request_nesting(), message) {
-                        return Poll::Ready(Err(self.locate(failure::too_deep(&text))));
+                        return Poll::Ready(Err(self.locate(errors::too_deep(&text))));
                     }
-                    self.place = match self.channel.current() {
-                        Some(on) => Place::Queued(on, Ticket::default()),
+                    self.stage = match self.channel.current() {
+                        Some(on) => CallStage::Queued(on, Ticket::default()),
                         None => self.connecting(),
                     };
                     continue;
                 }
-                Place::Connecting(connected) => {
+                CallStage::Connecting(connected) => {
                     let connected = ready!(connected.as_mut().poll(cx));
-                    self.place = Place::Nowhere;
+                    self.stage = CallStage::Nowhere;
                     let on = connected.map_err(|error| self.about(error))?;
-                    self.place = Place::Queued(on, Ticket::default());
+                    self.stage = CallStage::Queued(on, Ticket::default());
                     continue;
                 }
-                Place::Queued(on, ticket) => (on, ticket),
+                CallStage::Queued(on, ticket) => (on, ticket),
             };
             let is_new = mem::take(&mut self.is_new);
             let begun = if is_new { self.deadline.begun() } else { None };
@@ -335,7 +311,7 @@ impl<'a> Exchange<'a> {
             let more = self.more.as_deref();
             let request = Request {
                 procedure: self.procedure.id(),
-                control: self.lane == Lane::Control,
+                control: self.class == CallClass::Control,
                 deadline: self.deadline.time(&on.link, begun),
                 // The common case costs the connection not even a look at it.
                 metadata: more
@@ -346,25 +322,30 @@ impl<'a> Exchange<'a> {
                 depth: self.options.depth,
                 idle: more.and_then(|more| more.idle),
             };
-            let chosen = self.channel.compression().filter(|_| self.lane == Lane::User);
-            let message = self.packing.apply(message, on.compression(chosen));
+            let chosen = self
+                .channel
+                .compression()
+                .filter(|_| self.class == CallClass::User);
+            let message = self.packed.apply(message, on.compression(chosen));
             let visit = |conn: &mut Connection, now| match begin(conn, ticket, &request, &message, now, cx) {
-                Poll::Pending => Step::Wait,
-                Poll::Ready(Ok(begun)) => Step::Begun(begun),
-                Poll::Ready(Err(failure)) if never_began(&failure) && !conn.takes_calls() => Step::Elsewhere,
-                Poll::Ready(Err(failure)) => Step::Failed(failure),
+                Poll::Pending => BeginStep::Wait,
+                Poll::Ready(Ok(begun)) => BeginStep::Begun(begun),
+                Poll::Ready(Err(failure)) if never_began(&failure) && !conn.takes_calls() => {
+                    BeginStep::Elsewhere
+                }
+                Poll::Ready(Err(failure)) => BeginStep::Failed(failure),
             };
-            let is_over = |step: &Step<T>| matches!(step, Step::Failed(_) | Step::Elsewhere);
+            let is_over = |step: &BeginStep<T>| matches!(step, BeginStep::Failed(_) | BeginStep::Elsewhere);
             let begun = match on.link.request(begun, visit, is_over) {
-                Step::Wait => return Poll::Pending,
-                Step::Elsewhere => {
-                    self.place = self.connecting();
+                BeginStep::Wait => return Poll::Pending,
+                BeginStep::Elsewhere => {
+                    self.stage = self.connecting();
                     continue;
                 }
-                Step::Begun(begun) => Ok(begun),
-                Step::Failed(failure) => Err(failure),
+                BeginStep::Begun(begun) => Ok(begun),
+                BeginStep::Failed(failure) => Err(failure),
             };
-            if let Place::Queued(on, _) = mem::take(&mut self.place) {
+            if let CallStage::Queued(on, _) = mem::take(&mut self.stage) {
                 return Poll::Ready(match begun {
                     Ok(begun) => Ok((on, begun)),
                     Err(failure) => Err(self.error(failure, &on)),
@@ -373,26 +354,23 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    fn connecting(&mut self) -> Place<'a> {
+    fn connecting(&mut self) -> CallStage<'a> {
         self.is_new = false;
         let deadline = self.connect_by.as_deref().unwrap_or(&self.deadline);
-        let want = Want::of_calls(self.options.fails_fast);
-        let before = match (&self.place, &self.resent) {
-            (Place::Nowhere, None) => Before::Nothing,
-            _ => Before::Connection,
+        let want = WaitFor::of_calls(self.options.fails_fast);
+        let before = match (&self.stage, &self.resent) {
+            (CallStage::Nowhere, None) => HadConnection::No,
+            _ => HadConnection::Yes,
         };
-        Place::Connecting(Box::pin(self.channel.connected(want, before, *deadline)))
+        CallStage::Connecting(Box::pin(self.channel.connected(want, before, *deadline)))
     }
 
-    fn error(&self, failure: Failure, on: &Connected) -> Error {
-        if let (Some(receipt), Cause::Replied(status)) = (self.receipt(), &failure.cause) {
-            receipt.fill_refused(status);
-        }
+    fn error(&self, failure: Failure, on: &ClientConnection) -> Error {
         let is_mute = matches!(failure.cause, Cause::Deadline) && failure.phase == Phase::Wait;
         let error = if is_mute && on.link.look(|conn| conn.peer_hello().is_none()) {
-            failure::without_hello(failure, &self.deadline)
+            errors::without_hello(failure, &self.deadline)
         } else {
-            failure::of_call(failure, &self.deadline)
+            errors::of_call(failure, &self.deadline)
         };
         self.about(error.with_peer(Arc::clone(&on.peer)))
     }
@@ -407,44 +385,13 @@ impl<'a> Exchange<'a> {
     }
 }
 
-/// Whether a call that failed may be made once more, for its connection is to blame; takes the token for it.
-///
-/// A peer that went without taking anything at all costs no token: only calls that went out ahead of its HELLO meet
-/// that, of which there are sixteen at most, and a restart must not fail those above ten.
-pub(super) fn is_resendable(channel: &Channel, failure: &Failure, on: &Connected) -> bool {
-    let is_to_blame = match &failure.cause {
-        Cause::Lost { .. } | Cause::GoingAway { .. } | Cause::Closed => true,
-        Cause::Replied(status) => status.code() == Code::Unavailable,
-        // Another address may lead to a better peer.
-        Cause::HelloRejected { .. } => channel.addresses() > 1,
-        _ => false,
-    };
-    failure.executed == Executed::No
-        && is_to_blame
-        && channel.finds_another()
-        && (on.took_nothing() || channel.standing().take())
-}
-
-/// Whether a call failed before any of it was sent, for a reason that lies with its connection.
-fn never_began(failure: &Failure) -> bool {
-    let of_connection = matches!(
-        failure.cause,
-        Cause::GoingAway { .. }
-            | Cause::HelloRejected { .. }
-            | Cause::Protocol { .. }
-            | Cause::Lost { .. }
-            | Cause::Closed
-    );
-    of_connection && failure.phase == Phase::Queue && failure.executed == Executed::No
-}
-
 /// Cancel safety: whatever the call holds is given back.
-impl Drop for Exchange<'_> {
+impl Drop for InFlightCall<'_> {
     fn drop(&mut self) {
-        match &mut self.place {
-            Place::Nowhere | Place::Connecting(_) => {}
-            Place::Queued(on, ticket) => on.link.with(|conn, _| conn.drop_ticket(ticket)),
-            Place::Open(on, id) => on.link.with(|conn, now| conn.drop_call(*id, now)),
+        match &mut self.stage {
+            CallStage::Nowhere | CallStage::Connecting(_) => {}
+            CallStage::Queued(on, ticket) => on.link.with(|conn, _| conn.drop_ticket(ticket)),
+            CallStage::Open(on, id) => on.link.with(|conn, now| conn.drop_call(*id, now)),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Standing: what replies have earned.
+//! RetryBudget: what replies have earned.
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
@@ -7,16 +7,16 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 /// Ten tokens at most and at the beginning; a resend takes one, a reply gives a tenth of one. So resends never add more
 /// than a tenth to a load that its servers cannot bear. One number, because every reply looks at it.
 #[derive(Debug)]
-pub(super) struct Standing(AtomicU32);
+pub(in crate::client) struct RetryBudget(AtomicU32);
 
-impl Standing {
+impl RetryBudget {
     /// As many tokens as there may be.
-    pub(super) const fn new() -> Self {
+    pub(in crate::client) const fn new() -> Self {
         Self(AtomicU32::new(FULL))
     }
 
     /// A call has its reply: one look, unless that changes something.
-    pub(super) fn replied(&self) {
+    pub(in crate::client) fn replied(&self) {
         if self.0.load(Relaxed) != FULL {
             self.update(|tokens, _| Some((tokens + REPLY).min(FULL)));
         }
@@ -24,17 +24,17 @@ impl Standing {
 
     /// Takes the token for a resend; false if there is none.
     #[must_use]
-    pub(super) fn take(&self) -> bool {
+    pub(in crate::client) fn take(&self) -> bool {
         self.update(|tokens, unproven| Some(tokens.checked_sub(RESEND)? | unproven))
     }
 
     /// A connection begins: nothing has come on it.
-    pub(super) fn begin(&self) {
+    pub(in crate::client) fn begin(&self) {
         self.0.fetch_or(UNPROVEN, Relaxed);
     }
 
     /// Whether a reply has come since the connection began.
-    pub(super) fn is_proven(&self) -> bool {
+    pub(in crate::client) fn is_proven(&self) -> bool {
         self.0.load(Relaxed) & UNPROVEN == 0
     }
 
@@ -57,39 +57,39 @@ mod tests {
 
     #[test]
     fn ten_tokens_are_all_there_is() {
-        let standing = Standing::new();
+        let retry_budget = RetryBudget::new();
         for _ in 0..10 {
-            assert!(standing.take());
+            assert!(retry_budget.take());
         }
-        assert!(!standing.take());
+        assert!(!retry_budget.take());
     }
 
     #[test]
     fn ten_replies_earn_a_token_and_more_than_ten_tokens_are_not_kept() {
-        let standing = Standing::new();
-        while standing.take() {}
+        let retry_budget = RetryBudget::new();
+        while retry_budget.take() {}
         for _ in 0..9 {
-            standing.replied();
+            retry_budget.replied();
         }
-        assert!(!standing.take());
-        standing.replied();
-        assert!(standing.take());
-        assert!(!standing.take());
+        assert!(!retry_budget.take());
+        retry_budget.replied();
+        assert!(retry_budget.take());
+        assert!(!retry_budget.take());
         for _ in 0..1000 {
-            standing.replied();
+            retry_budget.replied();
         }
-        assert_eq!((0..100).filter(|_| standing.take()).count(), 10);
+        assert_eq!((0..100).filter(|_| retry_budget.take()).count(), 10);
     }
 
     #[test]
     fn a_reply_proves_a_connection_and_a_token_taken_does_not() {
-        let standing = Standing::new();
-        assert!(standing.is_proven());
-        standing.begin();
-        assert!(!standing.is_proven());
-        assert!(standing.take());
-        assert!(!standing.is_proven());
-        standing.replied();
-        assert!(standing.is_proven());
+        let retry_budget = RetryBudget::new();
+        assert!(retry_budget.is_proven());
+        retry_budget.begin();
+        assert!(!retry_budget.is_proven());
+        assert!(retry_budget.take());
+        assert!(!retry_budget.is_proven());
+        retry_budget.replied();
+        assert!(retry_budget.is_proven());
     }
 }

@@ -2,13 +2,13 @@
 
 use std::{
     fmt,
-    future::Future,
+    future::{Future, poll_fn},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
 };
 
-use super::open_call::OpenCall;
+use super::{receipt::Receipt, stream_call::StreamCall};
 use crate::{Code, Error, Executed, wire::frame::Encoded};
 
 /// The one reply of a call whose requests are a stream: a future.
@@ -21,19 +21,32 @@ use crate::{Code, Error, Executed, wire::frame::Encoded};
 /// [`Sender::finish`]: crate::Sender::finish
 #[must_use = "dropping the reply cancels the call"]
 pub struct Reply<T> {
-    call: Arc<OpenCall>,
+    call: Arc<StreamCall>,
     /// None once the reply was given.
-    parse: Option<Parse<T>>,
+    parse: Option<ParseReply<T>>,
 }
 
-type Parse<T> = Box<dyn FnOnce(Encoded) -> Result<T, Error> + Send>;
+type ParseReply<T> = Box<dyn FnOnce(Encoded) -> Result<T, Error> + Send>;
 
 impl<T> Reply<T> {
-    pub(super) fn new(call: Arc<OpenCall>, parse: Parse<T>) -> Self {
+    pub(super) fn new(call: Arc<StreamCall>, parse: ParseReply<T>) -> Self {
         Self {
             call,
             parse: Some(parse),
         }
+    }
+
+    /// Returns a [`Receipt`] beside the reply: the handler's metadata, and the times that the server measured.
+    ///
+    /// # Errors
+    ///
+    /// As of the reply itself. The metadata of a refusal is in [`Error::status`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future cancels the call.
+    pub async fn with_receipt(mut self) -> Result<(T, Receipt), Error> {
+        poll_fn(|cx| self.poll_with_receipt(cx)).await
     }
 }
 
@@ -41,7 +54,14 @@ impl<T> Future for Reply<T> {
     type Output = Result<T, Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.get_mut();
+        let reply = ready!(self.get_mut().poll_with_receipt(cx));
+        Poll::Ready(reply.map(|(reply, _)| reply))
+    }
+}
+
+impl<T> Reply<T> {
+    fn poll_with_receipt(&mut self, cx: &mut Context<'_>) -> Poll<Result<(T, Receipt), Error>> {
+        let this = self;
         if this.parse.is_none() {
             let error =
                 Error::local(Code::Internal, "the reply was taken already").with_executed(Executed::Maybe);
@@ -52,9 +72,13 @@ impl<T> Future for Reply<T> {
             return Poll::Pending;
         };
         Poll::Ready(match outcome {
-            Ok(reply) => {
+            Ok(mut reply) => {
                 this.call.replied();
-                parse(reply.payload).map_err(|error| this.call.locate(error))
+                let receipt = Receipt::take(&mut reply);
+                match parse(reply.payload) {
+                    Ok(reply) => Ok((reply, receipt)),
+                    Err(error) => Err(this.call.locate(error)),
+                }
             }
             Err(failure) => Err(this.call.error_of_reply(failure)),
         })
