@@ -24,13 +24,9 @@ use std::{fmt, sync::Arc};
 
 use tokio::runtime::Handle;
 
+pub(crate) use self::shared::Shared;
 use self::{accept::Gates, race::until};
 pub use self::{builder::ServerBuilder, handle::ServerHandle, run::run, terminate::TerminatePolicy};
-pub(crate) use self::{
-    callable::{Callable, Callee},
-    in_process::InProcess,
-    shared::Shared,
-};
 use crate::{
     DrainReport, Error,
     net::{Listener, is_simulated},
