@@ -43,7 +43,8 @@ mod tests {
         ($($target:ident)*) => {$(
             #[test]
             fn $target() {
-                assert!(run(stringify!($target), super::$target) > 0, "the corpus of {} is missing", stringify!($target));
+                let name = stringify!($target);
+                assert!(run(name, super::$target) > 0, "the corpus of {name} is missing");
             }
         )*};
     }

@@ -262,8 +262,9 @@ impl AsyncWrite for Stream {
     }
 }
 
-/// Maximum number of streams that wait to be accepted, and that a closing listener takes over: the number of tokio's
-/// listeners.
+/// Maximum number of streams that wait to be accepted, and that a closing listener takes over.
+///
+/// The number of tokio's own listeners.
 const ACCEPT_QUEUE: usize = 1024;
 
 /// Maximum number of unsent bytes that the kernel holds for a TCP stream before it reports that it is full.

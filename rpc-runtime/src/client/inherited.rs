@@ -29,7 +29,9 @@ impl HandlerId {
         INHERITED.get().handler
     }
 
-    /// Makes an id that no other handler has. Each thread takes a block of ids at a time, and leaves its first two to
+    /// Makes an id that no other handler has.
+    ///
+    /// Each thread takes a block of ids at a time. It skips the first two of each block, because in block 0 they are
     /// [`HandlerId::DETACHED`] and the default.
     #[inline]
     pub(crate) fn next() -> Self {

@@ -227,8 +227,8 @@ pub fn agree(data: &[u8]) {
 
 /// Decompresses and parses a payload.
 ///
-/// A decompressed payload has exactly the announced length, compressed bytes decompress to the original, and prost never
-/// panics on the result.
+/// A decompressed payload has exactly the announced length, compressed bytes decompress to the original, and prost
+/// never panics on the result.
 pub fn payload(data: &[u8]) {
     let mut dice = Dice::new(data);
     let len = dice.number() % (1 << 20);

@@ -158,7 +158,7 @@ fn mistake(text: &str) -> Mistake {
         let scheme = scheme.to_ascii_lowercase();
         return match scheme.as_str() {
             "http" | "grpc" | "h2" | "h2c" | "ws" | "dns" | "rpc" | "tcp4" | "tcp6" | "udp" => {
-                Mistake::new("this is another protocol", propose_tcp(host))
+                Mistake::new("the scheme belongs to another protocol", propose_tcp(host))
             }
             "tls" | "https" | "grpcs" | "ssl" | "wss" => {
                 Mistake::new("TLS is not supported yet", propose_tcp(host))
@@ -241,9 +241,21 @@ mod tests {
             ("/run/kv", "the scheme is missing", "unix:/run/kv"),
             ("./kv.sock", "the scheme is missing", "unix:./kv.sock"),
             ("kv.sock", "the scheme is missing", "unix:kv.sock"),
-            ("http://kv:80/path", "this is another protocol", "tcp://kv:80"),
-            ("grpc://kv:80", "this is another protocol", "tcp://kv:80"),
-            ("http://kv", "this is another protocol", "tcp://kv:<port>"),
+            (
+                "http://kv:80/path",
+                "the scheme belongs to another protocol",
+                "tcp://kv:80",
+            ),
+            (
+                "grpc://kv:80",
+                "the scheme belongs to another protocol",
+                "tcp://kv:80",
+            ),
+            (
+                "http://kv",
+                "the scheme belongs to another protocol",
+                "tcp://kv:<port>",
+            ),
             (
                 "tls://localhost:1",
                 "TLS is not supported yet",

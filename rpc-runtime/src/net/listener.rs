@@ -282,15 +282,16 @@ fn in_use(addresses: &[Address], index: usize) -> String {
     }
     if let Some(earlier) = earlier(Overlap::Perhaps) {
         return format!(
-            "; another server listens there, or this server itself by {earlier}: stop the other server, or remove one of the two addresses"
+            "; another server listens there, or this server itself by {earlier}: stop the other server, or remove one of \
+             the two addresses"
         );
     }
     if let Address::Unix(_) = address {
         return "; a socket there is in use: stop its owner, or choose another path".to_owned();
     }
     if is_any_v6(address) {
-        return "; another server has that port, perhaps only for IPv4, which [::] includes: stop that server, or choose \
-                another port"
+        return "; another server has that port, perhaps only for IPv4, which [::] includes: stop that server, or \
+                choose another port"
             .to_owned();
     }
     "; another server listens there: stop it, or choose another address".to_owned()
@@ -338,8 +339,9 @@ fn is_any_v6(address: &Address) -> bool {
     literal(address).is_some_and(|address| address.is_ipv6() && address.ip().is_unspecified())
 }
 
-/// True if the address at `index` must not include IPv4: it is `[::]`, and the server listens on the same port for IPv4
-/// too.
+/// True if the address at `index` must not include IPv4.
+///
+/// That is `[::]` if the server listens on the same port for IPv4 too.
 fn is_apart(addresses: &[Address], index: usize) -> bool {
     let address = &addresses[index];
     let mut others = addresses.iter().filter_map(literal);

@@ -149,7 +149,10 @@ impl Search {
 }
 
 fn endless() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, "the table of sockets does not end")
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        "the table of sockets is too long to read",
+    )
 }
 
 /// A row of `/proc/net/tcp` or `tcp6`: `sl local remote st tx:rx tr:when retrnsmt uid timeout inode ...`.

@@ -42,7 +42,9 @@ impl Storm {
         *range.start() + spread.mul_f64(self.random.f64())
     }
 
-    /// Draws the next fault of one of `nodes` or its links, if it is due. Nodes that do not run do not fail.
+    /// Draws the next fault of one of `nodes` or its links, if it is due.
+    ///
+    /// Nodes that do not run do not fail.
     pub(super) fn draw_fault(
         &mut self,
         now: Duration,

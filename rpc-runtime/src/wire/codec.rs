@@ -28,9 +28,9 @@ pub(crate) struct FrameCodec {
     /// Length of the long frame, with its prefix, whose beginning is in the buffer.
     wanted: Option<usize>,
     /// The frame that has the buffer to itself.
-    own: Option<OwnBuffer>,
+    own_buffer: Option<OwnBuffer>,
     /// The fragment that is read directly into the buffer of its message, which the connection lent.
-    place: Option<Box<DirectFragment>>,
+    direct: Option<Box<DirectFragment>>,
     /// True if the last frame was a long one.
     is_long: bool,
 }
@@ -75,8 +75,8 @@ impl FrameCodec {
             is_first: true,
             received: 0,
             wanted: None,
-            own: None,
-            place: None,
+            own_buffer: None,
+            direct: None,
             is_long: false,
         }
     }
@@ -90,19 +90,19 @@ impl FrameCodec {
         if let Some(total) = self.wanted.take() {
             self.make_room(buffer, total);
         }
-        if let Some(place) = &self.place {
+        if let Some(direct) = &self.direct {
             // The same read brings the beginning of the next frame, which is moved.
-            return place.end + Self::READ_FIRST - buffer.len();
+            return direct.end + Self::READ_FIRST - buffer.len();
         }
         if buffer.capacity() == 0 {
             *buffer = spare::take();
         }
         let room = buffer.capacity() - buffer.len();
-        if room < Self::READ_MIN && (room == 0 || self.own.is_none()) {
+        if room < Self::READ_MIN && (room == 0 || self.own_buffer.is_none()) {
             let additional = Self::READ_BUFFER.saturating_sub(buffer.len());
             buffer.reserve(additional.max(1));
         }
-        if self.is_long && self.own.is_none() {
+        if self.is_long && self.own_buffer.is_none() {
             Self::READ_FIRST
         } else {
             usize::MAX
@@ -113,13 +113,14 @@ impl FrameCodec {
     #[inline]
     pub(crate) fn give_back(&self, buffer: &mut BytesMut) {
         // Not while a fragment is read: then the buffer, empty or not, is the one of its message.
-        if buffer.is_empty() && self.place.is_none() {
+        if buffer.is_empty() && self.direct.is_none() {
             spare::put(mem::take(buffer));
         }
     }
 
-    /// Returns the fragment that `buffer` begins with, if it is long and incomplete, so that it can be read directly
-    /// into the buffer of its message.
+    /// Returns the fragment that `buffer` begins with, if it is long and incomplete.
+    ///
+    /// The caller may then have it read directly into the buffer of its message.
     #[inline]
     pub(crate) fn fragment(&self, buffer: &BytesMut) -> Option<Fragment> {
         self.wanted.and_then(|total| self.begun(buffer, total))
@@ -127,7 +128,7 @@ impl FrameCodec {
 
     #[cold]
     fn begun(&self, buffer: &BytesMut, total: usize) -> Option<Fragment> {
-        if total < Self::LONG || self.own.is_some() || total as u64 > self.allowed(buffer) {
+        if total < Self::LONG || self.own_buffer.is_some() || total as u64 > self.allowed(buffer) {
             return None;
         }
         let body = buffer.get(PREFIX_LEN..)?;
@@ -144,7 +145,7 @@ impl FrameCodec {
     /// Returns the length and progress of the incomplete frame in `buffer`, if there is one.
     #[inline]
     pub(crate) fn rest(&self, buffer: &BytesMut) -> Option<Rest> {
-        if buffer.is_empty() && self.place.is_none() {
+        if buffer.is_empty() && self.direct.is_none() {
             return None;
         }
         Some(self.begun_rest(buffer))
@@ -153,8 +154,8 @@ impl FrameCodec {
     #[cold]
     fn begun_rest(&self, buffer: &BytesMut) -> Rest {
         let prefix = buffer.first_chunk::<PREFIX_LEN>();
-        let (len, here) = match &self.place {
-            Some(place) => (place.total, place.total - (place.end - buffer.len())),
+        let (len, here) = match &self.direct {
+            Some(direct) => (direct.total, direct.total - (direct.end - buffer.len())),
             None => (
                 prefix.map_or(PREFIX_LEN, |len| PREFIX_LEN + u32::from_be_bytes(*len) as usize),
                 buffer.len(),
@@ -175,7 +176,7 @@ impl FrameCodec {
         message.extend_from_slice(&buffer[total - len..]);
         *buffer = message;
         self.wanted = None;
-        self.place = Some(Box::new(DirectFragment {
+        self.direct = Some(Box::new(DirectFragment {
             frame,
             start,
             end: start + len,
@@ -186,15 +187,15 @@ impl FrameCodec {
     /// Takes the fragment that was read into its message, once it is complete.
     #[cold]
     fn take_placed(&mut self, buffer: &mut BytesMut) -> Option<Frame> {
-        let place = self.place.take_if(|place| buffer.len() >= place.end)?;
-        self.received += place.total as u64;
+        let direct = self.direct.take_if(|direct| buffer.len() >= direct.end)?;
+        self.received += direct.total as u64;
         self.is_long = true;
-        let mut message = split_rest(buffer, place.end);
-        message.truncate(place.end);
-        let mut frame = place.frame;
+        let mut message = split_rest(buffer, direct.end);
+        message.truncate(direct.end);
+        let mut frame = direct.frame;
         frame.extra.set_placed(Placed {
             message,
-            start: place.start,
+            start: direct.start,
         });
         Some(frame)
     }
@@ -220,12 +221,12 @@ impl FrameCodec {
             if buffer.capacity() < allowed {
                 replace(buffer, allowed);
             }
-        } else if self.own.is_none_or(|own| own.total != total) {
+        } else if self.own_buffer.is_none_or(|own| own.total != total) {
             // The buffer is for this frame alone: the frame will be handed out by reference without keeping its
             // neighbours alive. The same read brings the beginning of the next frame, which is moved.
             let capacity = (total + total / 16).min(allowed);
             replace(buffer, capacity);
-            self.own = Some(OwnBuffer { total, capacity });
+            self.own_buffer = Some(OwnBuffer { total, capacity });
         }
     }
 
@@ -233,7 +234,7 @@ impl FrameCodec {
     #[inline]
     fn take(&mut self, buffer: &mut BytesMut, total: usize) -> (Bytes, bool) {
         self.received += total as u64;
-        match self.own.take() {
+        match self.own_buffer.take() {
             Some(own) => self.take_own(buffer, total, own),
             None => (buffer.split_to(total).freeze(), false),
         }
@@ -261,7 +262,7 @@ impl FrameCodec {
                 return Err(CodecError::Foreign(greeting));
             }
         }
-        if self.place.is_some() {
+        if self.direct.is_some() {
             let placed = self.take_placed(buffer);
             let is_there = placed.is_some();
             *frame = placed.unwrap_or_default();
@@ -283,8 +284,8 @@ impl FrameCodec {
         let total = PREFIX_LEN + len;
         if buffer.len() < total {
             // A long frame waits for its head, which says where its payload belongs.
-            let is_told = total < Output::BY_REFERENCE || buffer.len() >= HEAD_LEN;
-            self.wanted = is_told.then_some(total);
+            let has_head = total < Output::BY_REFERENCE || buffer.len() >= HEAD_LEN;
+            self.wanted = has_head.then_some(total);
             return Ok(false);
         }
         let (mut body, is_own) = self.take(buffer, total);
@@ -378,7 +379,7 @@ impl fmt::Display for CodecError {
             Self::Foreign(greeting) => greeting.fmt(f),
             Self::Noise(prefix) => write!(
                 f,
-                "first bytes {:08x} are no frame: is it another protocol, or is the stream damaged?",
+                "first bytes {:08x} are not a frame: the peer speaks another protocol, or the stream is damaged",
                 u32::from_be_bytes(*prefix)
             ),
             Self::Frame(error) => write!(f, "invalid frame: {error}"),
@@ -684,7 +685,7 @@ mod tests {
             .unwrap_err();
         assert_eq!(
             error.to_string(),
-            "first bytes a5a5a5a5 are no frame: is it another protocol, or is the stream damaged?"
+            "first bytes a5a5a5a5 are not a frame: the peer speaks another protocol, or the stream is damaged"
         );
     }
 

@@ -177,8 +177,9 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// Number of requests that wait for their handler or whose handler runs. Wrong numbers from a peer do not cause a
-    /// panic.
+    /// Number of requests that wait for their handler or whose handler runs.
+    ///
+    /// Wrong numbers from a peer do not cause a panic.
     pub(crate) fn pending(&self) -> u64 {
         let dropped = self.dropped.iter().map(|dropped| dropped.count);
         [self.handled, self.failed, self.expired]
@@ -252,8 +253,9 @@ pub(crate) struct Goaway {
     /// After how many milliseconds it is worth connecting again; 0 means unknown.
     #[prost(uint64, tag = "5")]
     pub(crate) resume_in_ms: u64,
-    /// The last account of the receiver's one-way requests. It covers all of them up to `last_id`, and the end of the
-    /// stream follows.
+    /// The last account of the receiver's one-way requests.
+    ///
+    /// It covers all of them up to `last_id`, and the end of the stream follows.
     #[prost(message, optional, tag = "6")]
     pub(crate) account: Option<Progress>,
 }

@@ -63,7 +63,9 @@ impl fmt::Display for FrameError {
             Self::Truncated { len } => write!(f, "value reaches past the end of {len} bytes"),
             Self::Varint => f.write_str("varint exceeds 64 bits"),
             Self::FieldNumber { key } => write!(f, "field key {key} is invalid"),
-            Self::WireType { field, wire_type } => write!(f, "field {field} has wire type {wire_type}"),
+            Self::WireType { field, wire_type } => {
+                write!(f, "field {field} has the wrong wire type {wire_type}")
+            }
             Self::Group { field } => write!(f, "group {field} ends without having begun"),
             Self::Nesting { max } => write!(f, "groups nest deeper than {max}"),
             Self::Metadata { entries, len } => write!(
@@ -141,11 +143,10 @@ impl Frame {
 }
 
 impl Frame {
-    /// Decodes the beginning of a DATA frame of `len` bytes whose payload is still to come, and returns the offset of
-    /// that payload.
+    /// Decodes a DATA frame of `len` bytes whose payload is still to come.
     ///
-    /// Returns `None` if `body` holds anything else or not enough yet: then the frame is decoded once all of it has
-    /// come.
+    /// Returns the frame and the offset of its payload; `None` if `body` holds anything else or not enough yet. In that
+    /// case the frame is decoded once all of it has come.
     pub(crate) fn begun(body: &[u8], len: usize) -> Option<(Self, usize)> {
         let mut frame = Self::default();
         let mut reader = Reader::new(body);

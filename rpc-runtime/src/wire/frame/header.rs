@@ -27,7 +27,9 @@ pub(crate) struct Header<'a> {
 }
 
 impl Header<'_> {
-    /// Makes the header of a frame about call `id`, or about the connection if `id` is 0. All other fields are absent.
+    /// Makes the header of a frame about call `id`, or about the connection if `id` is 0.
+    ///
+    /// All other fields are absent.
     pub(crate) const fn new(kind: Kind, id: u64) -> Self {
         Self {
             kind,
@@ -189,8 +191,10 @@ struct Plain {
 }
 
 impl Plain {
-    /// The length prefix, four short numbers of at most 6 bytes with their keys, six long ones of 11 bytes, the
-    /// procedure, and the length of the payload.
+    /// Maximum length of these bytes.
+    ///
+    /// They are the length prefix, four short numbers of at most 6 bytes with their keys, six long ones of 11 bytes,
+    /// the procedure, and the length of the payload.
     const LEN: usize = PREFIX_LEN + 4 * 6 + 6 * 11 + 9 + 11;
 
     #[inline]
@@ -274,7 +278,9 @@ const LEN: u8 = 2;
 /// Enough for nearly all values of a header with a small payload, in bytes.
 const SCRATCH_LEN: usize = 64;
 
-/// Gathers the small values of a header, so that the output is asked for room once and not for each byte.
+/// Gathers the small values of a header.
+///
+/// The output then makes room once and not for each byte.
 struct Scratch<'a> {
     out: &'a mut Output,
     bytes: [u8; SCRATCH_LEN],
