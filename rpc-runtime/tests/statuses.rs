@@ -100,7 +100,10 @@ async fn a_failure_of_an_inner_call_names_no_address_and_is_logged_once() {
     assert_eq!(error.code(), Code::Unavailable);
     assert_eq!(error.message(), "the call to hop.v1.Hop/rpc_ask failed");
     assert_eq!(error.executed(), Executed::Yes);
-    let lines = logged.picked("a call made by a handler failed", &["procedure", "peer", "error"]);
+    let lines = logged.picked(
+        "a call that a handler made failed",
+        &["procedure", "peer", "error"],
+    );
     let [line] = &lines[..] else {
         panic!("logged other than once: {lines:?}");
     };

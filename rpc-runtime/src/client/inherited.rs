@@ -1,4 +1,4 @@
-//! Inherited: the values that a handler passes on to the calls made inside it.
+//! Inherited: what calls inherit that are made inside a handler.
 
 use std::{
     cell::Cell,
@@ -12,26 +12,24 @@ use std::{
 
 use tokio::time::Instant;
 
-/// The id of one server in one process, as its HELLO announces it.
+/// The id of one server in one process, as it announces it to its peers.
 pub(crate) type InstanceId = [u8; 16];
 
-/// The handler in whose own future a call is made: unique among the last four billion handlers of this process.
+/// Which handler's own future makes a call: one among the last four billion of this process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct HandlerId(u32);
 
 impl HandlerId {
-    /// For calls that inherit nothing, no matter which handler polls them.
+    /// For calls that inherit nothing, wherever they are polled.
     pub(crate) const DETACHED: Self = Self(1);
 
-    /// The handler whose own future is being polled here; the default outside of handlers.
+    /// The handler whose own future is being polled here; the default outside of any.
     #[inline]
     pub(crate) fn here() -> Self {
         INHERITED.get().handler
     }
 
-    /// Makes an id that no other handler has.
-    ///
-    /// Each thread takes a block of ids at a time. It skips the first two of each block, because in block 0 they are
+    /// One that no other handler has. Each thread takes a block of them at a time, and leaves its first two to
     /// [`HandlerId::DETACHED`] and the default.
     #[inline]
     pub(crate) fn next() -> Self {
@@ -42,7 +40,7 @@ impl HandlerId {
         }
         let mut last = LAST.get().wrapping_add(1);
         if last % BLOCK <= 1 {
-            // The first id of this thread, or the first one after the end of its block.
+            // The first of this thread, or behind the last of its block.
             last = BLOCKS.fetch_add(BLOCK, Relaxed) + 2;
         }
         LAST.set(last);
@@ -50,30 +48,27 @@ impl HandlerId {
     }
 }
 
-/// The deadline of the handler that is being polled here, for a call that was made in its own future.
+/// The deadline of the handler whose own future is being polled here, for a call that was made in it too.
 ///
-/// A call that was made elsewhere may be shared by several tasks. It must not take the deadline of the handler that
-/// happens to poll it first.
+/// One that was made elsewhere is shared, perhaps: whoever happens to poll it first does not lend it their deadline.
 pub(crate) fn inherited_deadline(made_in: HandlerId) -> Option<Instant> {
     let inherited = INHERITED.get();
     inherited.deadline.filter(|_| inherited.handler == made_in)
 }
 
-/// The server of the handler that is being polled here, for a call that was made in its own future.
-///
-/// If a handler terminates its own server, that call must not wait for the drain, because the drain waits for the
-/// handler.
+/// The server whose handler is being polled here, for a call that was made in it too: a terminate that it sends to its own
+/// server must not wait for the drain, which would wait for the handler.
 pub(crate) fn inherited_instance(made_in: HandlerId) -> Option<InstanceId> {
     let inherited = INHERITED.get();
     inherited.instance.filter(|_| inherited.handler == made_in)
 }
 
-/// The nesting depth of a call that is made here; 0 outside of handlers.
+/// How deep a call is that is made here: 0 outside of a handler.
 pub(crate) fn inherited_depth() -> u8 {
     INHERITED.get().depth
 }
 
-/// The values that code in a handler's own future inherits from the call. `tokio::spawn` loses them.
+/// What code that runs inside a handler's own future inherits from the call. It is lost in `tokio::spawn`.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Inherited {
     pub(crate) handler: HandlerId,
@@ -83,7 +78,7 @@ pub(crate) struct Inherited {
 }
 
 impl Inherited {
-    /// Makes a future and runs it to its end, so that its calls inherit these values.
+    /// Makes a future and runs it to its end, so that what it calls inherits this.
     #[cfg(test)]
     pub(crate) async fn scope<F: Future>(self, make: impl FnOnce() -> F) -> F::Output {
         let mut future = pin!({
@@ -98,27 +93,27 @@ impl Inherited {
     }
 
     #[inline]
-    pub(crate) fn enter(self) -> InheritedGuard {
-        InheritedGuard(INHERITED.replace(self))
+    pub(crate) fn enter(self) -> Entered {
+        Entered(INHERITED.replace(self))
     }
 }
 
-/// The values that code inherits here.
+/// What code in a handler's own future inherits, as seen from here.
 #[inline]
 pub(crate) fn inherited() -> Inherited {
     INHERITED.get()
 }
 
 thread_local! {
-    // Set around each poll: a copy, where tokio's task-local costs 20 ns.
+    // Set around each poll, so it costs a copy where tokio's task-local costs 20 ns.
     static INHERITED: Cell<Inherited> =
         const { Cell::new(Inherited { handler: HandlerId(0), deadline: None, instance: None, depth: 0 }) };
 }
 
-/// Guard that restores the previous values when it is dropped, even in a panic.
-pub(crate) struct InheritedGuard(Inherited);
+/// Puts what was inherited before back when it is dropped, in a panic too.
+pub(crate) struct Entered(Inherited);
 
-impl Drop for InheritedGuard {
+impl Drop for Entered {
     fn drop(&mut self) {
         INHERITED.set(self.0);
     }

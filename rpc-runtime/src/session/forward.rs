@@ -1,4 +1,4 @@
-//! Forward: the status that a handler returns if one of its own calls fails.
+//! Forward: what a handler tells its caller when a call of its own fails.
 
 use std::time::Duration;
 
@@ -10,10 +10,8 @@ use crate::{
     base::seldom::{Seldom, process_time},
 };
 
-/// Makes `?` in a handler return the right status if one of its own calls fails.
-///
-/// The answer of the other handler is forwarded whole; a failure of the call itself is reported without its cause. See
-/// [`Error::into_status`].
+/// A handler that fails by `?` because a call of its own failed. What the other handler answered is forwarded whole, and a
+/// failure of the call itself is told without its cause: see [`Error::into_status`].
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
         error.into_status()
@@ -21,23 +19,22 @@ impl From<Error> for Status {
 }
 
 impl Error {
-    /// Converts the failure of a handler's own call to the status for its caller, like `?`.
+    /// What a handler tells its own caller when it fails because this call of its own failed; `?` does the same.
     ///
-    /// - An answer of the other handler ([`Executed::Yes`]) is forwarded whole over any number of servers: code,
-    ///   message, details and metadata. PERMISSION_DENIED and UNAUTHENTICATED are forwarded too. If a handler calls
-    ///   with its own rights and its caller should not take these codes for their own, the handler must map them.
-    /// - A failure of the call itself becomes UNAVAILABLE, "the call to kv.v1.Kv/rpc_fetch failed": no connection, a
-    ///   lost connection, the call's own deadline, or a refusal because of load or because the server goes away. It
-    ///   becomes DEADLINE_EXCEEDED if the deadline of the handler's own call has passed, and CANCELLED if that call's
-    ///   caller is gone. Both are known only where the handler's future itself is polled, not in a task that it
-    ///   spawned.
-    /// - A wrong call, which would fail the same way again, becomes INTERNAL with the same text: an unknown procedure,
-    ///   a request or a reply that cannot be read, a right that this server lacks, a refused handshake. The caller
-    ///   caused none of these. UNIMPLEMENTED or INVALID_ARGUMENT would look like an answer to its own call.
+    /// - What the other handler answered ([`Executed::Yes`]) is forwarded whole: code, message, details and metadata, over any
+    ///   number of servers. So are PERMISSION_DENIED and UNAUTHENTICATED: a handler that calls with rights of its own, and
+    ///   does not want its caller to take them for theirs, maps them.
+    /// - A failure of the call itself is UNAVAILABLE, "the call to kv.v1.Kv/rpc_fetch failed": no connection, or a lost one,
+    ///   its own deadline, a refusal for load or because the server is going away. It is DEADLINE_EXCEEDED if the deadline of
+    ///   the handler's own call has passed, and CANCELLED if that call's caller is gone: as far as the future of the handler
+    ///   is polled here, for neither is known in a task that it spawned.
+    /// - It is INTERNAL, with the same text, if the call was wrong, so that trying again would end the same way: no such
+    ///   procedure there, a request or a reply that cannot be read, a right that this server lacks, a handshake that is
+    ///   refused. The caller did nothing of this, so it is not told UNIMPLEMENTED or INVALID_ARGUMENT, which it would take
+    ///   for an answer to its own call.
     ///
-    /// The error itself, with the address and the cause, is logged here, once for each failure. The event of `tracing`
-    /// has the procedure, the id and the peer of the handler's own call. It is a warning at most once a second;
-    /// otherwise its level is debug.
+    /// The error itself, with the address and the cause, is logged here, as one event of `tracing` for each failure, with the
+    /// procedure, the id and the peer of the handler's own call: a warning at most once a second, else at the level of debug.
     pub fn into_status(self) -> Status {
         if self.is_answer() {
             return self.into_answer();
@@ -66,14 +63,14 @@ impl Error {
     }
 }
 
-/// Logs the details that the caller does not get.
+/// Says what no caller is told.
 fn log(error: &Error, serving: Option<&Serving>) {
     static SAID: Seldom = Seldom::new(Duration::from_secs(1));
     let (procedure, call, peer) = match serving {
         Some(serving) => (serving.procedure(), serving.id(), serving.peer()),
         None => ("", 0, ""),
     };
-    let text = "a call made by a handler failed";
+    let text = "a call that a handler made failed";
     match SAID.turn(process_time()) {
         Some(unsaid) => warn!(procedure, call, peer, error = %error, unsaid, "{text}"),
         None => debug!(procedure, call, peer, error = %error, "{text}"),

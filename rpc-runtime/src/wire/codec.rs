@@ -1,4 +1,4 @@
-//! FrameCodec: bytes to frames, within a maximum length.
+//! FrameCodec: bytes to frames, within the limit of length.
 
 mod greeting;
 mod spare;
@@ -16,8 +16,8 @@ use crate::wire::frame::{Flags, Frame, FrameError, Output, PREFIX_LEN, Placed};
 
 /// Cuts a stream of bytes into frames.
 ///
-/// The caller reads into the spare capacity of the buffer, after [`FrameCodec::prepare_read`]. That method and
-/// [`decode`](Decoder::decode) make the room, and never more than the received bytes justify.
+/// Whoever feeds it calls [`FrameCodec::prepare_read`] and reads into the spare capacity of the buffer: that and
+/// [`decode`](Decoder::decode) make the room, and never more than what has come justifies.
 #[derive(Debug)]
 pub(crate) struct FrameCodec {
     max_frame: usize,
@@ -68,7 +68,7 @@ impl FrameCodec {
     /// With less room than this, a read is hardly worth its system call.
     const READ_MIN: usize = 2 * 1024;
 
-    /// Makes a codec for a new connection that reads frames of at most `max_frame` bytes.
+    /// A codec for a fresh connection that reads frames of at most `max_frame` bytes.
     pub(crate) const fn new(max_frame: usize) -> Self {
         Self {
             max_frame,
@@ -321,7 +321,7 @@ impl Decoder for FrameCodec {
     }
 }
 
-/// The length of an incomplete frame, and how much of it has come.
+/// A frame of which the beginning has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Rest {
     /// Length with the prefix, as far as the received bytes show it.
@@ -346,29 +346,29 @@ pub(crate) struct Fragment {
 /// Maximum length of a fragment's head: length prefix, kind, id, flags, length of the payload.
 const HEAD_LEN: usize = PREFIX_LEN + 2 + 11 + 2 + 5;
 
-/// Why a stream of bytes cannot be decoded further.
+/// Why a stream of bytes cannot be read on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub(crate) enum CodecError {
-    /// A frame exceeds the maximum that this side announced.
+    /// A frame is longer than was announced to the peer.
     TooLong {
-        /// Its length.
+        /// How long it is.
         len: usize,
-        /// The maximum.
+        /// How long it may be.
         max: usize,
     },
-    /// The peer speaks another, known protocol.
+    /// The peer speaks another protocol, which this names.
     Foreign(Greeting),
-    /// The first bytes belong to no frame and to no protocol that is known.
+    /// The stream begins with what no frame begins with, and no protocol that is known.
     Noise([u8; PREFIX_LEN]),
-    /// The bytes of a frame are malformed.
+    /// The bytes of a frame are none.
     Frame(FrameError),
     /// The stream ends within a frame.
     Truncated {
-        /// How many bytes of the frame have come.
+        /// How many bytes of it have come.
         len: usize,
     },
-    /// Reading failed; only if tokio-util does the reading.
+    /// Reading failed; only where tokio-util reads for us.
     Io(io::ErrorKind),
 }
 

@@ -82,7 +82,7 @@ impl fmt::Display for Kind {
 }
 
 impl Kind {
-    /// The number of this kind on the wire.
+    /// The number that stands for this kind on the wire.
     pub(crate) const fn number(self) -> u32 {
         match self {
             Self::Hello => 1,
@@ -99,7 +99,7 @@ impl Kind {
         }
     }
 
-    /// True if a peer that does not know this kind must end the connection. Other unknown kinds may be ignored.
+    /// Whether a peer that does not know this kind must end the connection; the others may be ignored.
     pub(crate) const fn is_critical(self) -> bool {
         self.number() < 64
     }
@@ -129,7 +129,7 @@ impl Default for Kind {
     }
 }
 
-/// Boolean facts about a frame. Bits that this version does not know are kept and have no effect.
+/// Yes-or-no facts about a frame; bits that this version does not know are kept, and mean nothing.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Flags(u32);
 
@@ -140,22 +140,22 @@ impl Flags {
     pub(crate) const MORE: Self = Self(1);
     /// The caller sends no more on this call.
     pub(crate) const END: Self = Self(2);
-    /// On a reply: the handler never started and never will.
+    /// On a reply: the handler never started, and never will.
     pub(crate) const NOT_EXECUTED: Self = Self(4);
-    /// On a reply: the handler started, but it was dropped before it ended.
+    /// On a reply: the handler started, and was dropped before its end.
     pub(crate) const ABORTED: Self = Self(8);
 
-    /// Makes flags from their bits.
+    /// Flags with these bits.
     pub(crate) const fn from_bits(bits: u32) -> Self {
         Self(bits)
     }
 
-    /// The bits as they stand on the wire.
+    /// The bits as they travel.
     pub(crate) const fn bits(self) -> u32 {
         self.0
     }
 
-    /// True if all flags of `other` are set here.
+    /// Whether all of `other` are set here.
     pub(crate) const fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0
     }
@@ -195,12 +195,12 @@ impl fmt::Debug for Flags {
 
 /// A decoded frame.
 ///
-/// On the wire it is a protobuf message behind its length, a big-endian `u32`. Each field below names its field number.
-/// An absent field has its zero value, so an empty message and no message are the same bytes. `Debug` shows the lengths
-/// of users' data, never the bytes.
+/// On the wire it is a protobuf message behind its length, a big-endian `u32`; field numbers stand beside the
+/// fields. A field that is absent has its zero value: an empty message and no message are the same bytes.
+/// `Debug` shows the lengths of what belongs to users, never the bytes.
 #[derive(Clone, Default, PartialEq)]
 pub(crate) struct Frame {
-    /// 1: the purpose of the frame.
+    /// 1: what the frame is about.
     pub(crate) kind: Kind,
     /// 2: the id of the call; 0 is the connection.
     pub(crate) id: u64,
@@ -228,7 +228,7 @@ pub(crate) struct Frame {
     pub(crate) payload: Bytes,
 }
 
-/// The rare parts of a frame, in a box of their own, because frames are moved often.
+/// The parts of a frame that most frames do not have: out of the way of the others, which are moved about much.
 #[derive(Clone, Default, PartialEq)]
 pub(crate) struct Extra(Option<Box<Parts>>);
 
@@ -312,7 +312,7 @@ impl From<Parts> for Extra {
 }
 
 impl Frame {
-    /// The frame without its payload, ready to be encoded again.
+    /// The frame without its payload, to be encoded again.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn header(&self) -> Header<'_> {
         Header {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// The other protocol that a peer speaks, and what it says if that helps and cannot be secret.
+/// What a peer speaks instead of this protocol, and what it says, if that helps and cannot be secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Greeting {
     protocol: &'static str,
@@ -10,14 +10,13 @@ pub(crate) struct Greeting {
     line: Box<[u8]>,
 }
 
-/// Maximum length of a shown line, in bytes.
+/// So many bytes of a line are shown.
 const SHOWN: usize = 64;
 
 impl Greeting {
-    /// Recognises the greeting at the beginning of `bytes`; `None` if they may begin a frame or are unknown.
+    /// The greeting that `bytes` begin with; none if they may be the beginning of a frame, or nobody knows what they are.
     ///
-    /// The line of an answer (a status, a banner) is shown. The line of a request is not, because its target may be
-    /// secret.
+    /// The line of an answer is shown: a status, a banner. That of a request is not, for its target may be secret.
     pub(super) fn read(bytes: &[u8]) -> Option<Self> {
         let silent = |protocol| Self {
             protocol,
@@ -50,12 +49,12 @@ impl Greeting {
     }
 }
 
-/// How an HTTP/1 request begins.
+/// With what HTTP/1 asks.
 const REQUESTS: [&[u8; 4]; 9] = [
     b"GET ", b"HEAD", b"POST", b"PUT ", b"DELE", b"CONN", b"OPTI", b"TRAC", b"PATC",
 ];
 
-/// How the answers and greetings of other protocols begin: three bytes or more, so that no frame matches by accident.
+/// With what others answer, or greet; three bytes and more, which no accident makes of a frame.
 const ANSWERS: [(&[u8], &str); 14] = [
     (b"HTTP", "HTTP/1"),
     (b"<htm", "HTML"),

@@ -276,7 +276,7 @@ pub(crate) enum Reason {
     Timeout = 5,
     /// The connection has reached its maximum age.
     MaxAge = 6,
-    /// The receiver may not use the connection.
+    /// The receiver may not use it.
     Denied = 7,
 }
 

@@ -10,7 +10,7 @@ use crate::Metadata;
 /// Maximum depth of groups in a field that is skipped. No field of ours has groups.
 const MAX_NESTING: u32 = 32;
 
-/// Why bytes are not a frame.
+/// Why bytes are no frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub(crate) enum FrameError {
