@@ -1,35 +1,32 @@
 //! Server: listens, accepts, starts handlers, drains.
 
-pub(crate) mod accept;
-mod blocking;
 mod builder;
 pub(crate) mod builtin;
 mod callable;
-mod cuts;
 pub(crate) mod dispatch;
 mod drain;
 mod handle;
 mod in_process;
-mod machine;
-mod race;
+mod listen;
 mod router;
 mod run;
-pub(crate) mod shared;
-pub(crate) mod task;
+pub(crate) mod state;
 mod terminate;
-pub(crate) mod watch;
-mod workers;
+mod until;
 
 use std::{fmt, sync::Arc};
 
 use tokio::runtime::Handle;
 
-use self::{accept::Gates, race::until};
 pub use self::{builder::ServerBuilder, handle::ServerHandle, run::run, terminate::TerminatePolicy};
 pub(crate) use self::{
     callable::{Callable, Callee},
     in_process::InProcess,
-    shared::Shared,
+    state::Shared,
+};
+use self::{
+    listen::accept::{self, Gates},
+    until::until,
 };
 use crate::{
     DrainReport, Error, is_simulated,

@@ -6,7 +6,10 @@ use futures_core::Stream;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
-    Alive, Server, Shared, accept::Gates, machine, router::Router, shared::Options, workers::Workers,
+    Alive, Server,
+    listen::{accept::Gates, defaults, workers::Workers},
+    router::Router,
+    state::{Options, Shared},
 };
 use crate::{
     Code, Compression, DrainReport, Error, Limits, Service, TerminatePolicy,
@@ -228,10 +231,10 @@ impl ServerBuilder {
         let options = Options {
             max_buffered_bytes: self
                 .max_buffered_bytes
-                .unwrap_or_else(machine::max_buffered_bytes),
+                .unwrap_or_else(defaults::max_buffered_bytes),
             ..self.options
         };
-        let max_connections = self.max_connections.unwrap_or_else(machine::max_connections);
+        let max_connections = self.max_connections.unwrap_or_else(defaults::max_connections);
         let server = Shared::new(runtime, router, options, bound);
         workers.belong_to(&server);
         Ok(Server {

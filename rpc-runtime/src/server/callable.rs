@@ -5,11 +5,10 @@ use std::{fmt, sync::Arc};
 use tokio::runtime::Handle;
 
 use super::{
-    Shared,
-    accept::{Told, outlive},
-    dispatch::Dispatcher,
+    dispatch::dispatcher::Dispatcher,
+    listen::accept::{Told, outlive},
     router::Router,
-    shared::Options,
+    state::{Options, Shared},
 };
 use crate::{
     Compression, Error, Limits, Peer, Service,

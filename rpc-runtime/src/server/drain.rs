@@ -10,8 +10,8 @@ use std::{
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{
-    race::until,
-    shared::{Phase, Shared},
+    state::{Phase, Shared},
+    until::until,
 };
 use crate::session::Served;
 use crate::{DrainReport, driver::Link, wire::frame::control::Reason};

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Shared;
+use super::state::Shared;
 use crate::{Counters, DrainReport, Load, server::terminate::Asker};
 
 /// Drains a server from elsewhere in its process, and tells what it has refused.

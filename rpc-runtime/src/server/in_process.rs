@@ -8,7 +8,11 @@ use std::{
 
 use tokio::{runtime::Handle, task::JoinHandle};
 
-use super::{Shared, accept::serve_stream, router::Router, shared::Options};
+use super::{
+    listen::accept::serve_stream,
+    router::Router,
+    state::{Options, Shared},
+};
 use crate::{Code, Error, Peer, Service, net::Stream};
 
 /// A service that clients of this process call without a socket: a server without listeners.

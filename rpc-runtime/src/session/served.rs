@@ -13,10 +13,12 @@ use std::{
 use tokio::runtime::Handle;
 
 use crate::server::{
-    dispatch::Dispatcher,
-    shared::Shared,
-    task::HandlerTask,
-    watch::{Watch, Watched},
+    dispatch::{
+        dispatcher::Dispatcher,
+        handler_task::HandlerTask,
+        stall_monitor::{Watch, Watched},
+    },
+    state::Shared,
 };
 use crate::{
     Client, Compression, Peer,

@@ -13,7 +13,7 @@ use std::{
 use bytes::Bytes;
 use tokio::{runtime::Handle, task::JoinHandle, time::Instant};
 
-use super::{cuts::CutLog, drain, router::Router};
+use super::{drain, listen::cut_log::CutLog, router::Router};
 use crate::session::Served;
 use crate::{
     Code, Compression, DrainReport, Limits, Load, Peer, Status, TerminatePolicy,

@@ -9,7 +9,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{Shared, watch};
+use super::{super::state::Shared, stall_monitor};
 use crate::session::Served;
 use crate::{conn::CallId, session::Handler};
 
@@ -95,7 +95,7 @@ impl Future for HandlerTask {
         let served = Arc::clone(&this.served);
         let _poll = served.watch().poll_in_task();
         if served.watch().is_unlisted() {
-            watch::list(&served);
+            stall_monitor::list(&served);
         }
         // A driver that this worker wakes sits where no other worker can take it, behind a handler that blocks. It is
         // woken after the poll, or by the monitor if that takes long.
@@ -134,7 +134,7 @@ mod tests {
         Peer,
         conn::{Connection, Side},
         driver::Link,
-        server::shared::Options,
+        server::state::Options,
     };
 
     struct PanicDrop;

@@ -7,13 +7,13 @@ use tokio::{
     sync::oneshot,
 };
 
-use super::Shared;
+use super::super::state::Shared;
 use crate::{Code, Error, session::WORKER};
 
 /// Threads that each drive connections of their own, in a runtime of their own; they end when this is dropped, or with their
 /// server.
 #[derive(Debug)]
-pub(super) struct Workers(Vec<Worker>);
+pub(crate) struct Workers(Vec<Worker>);
 
 #[derive(Debug)]
 struct Worker {
@@ -27,7 +27,7 @@ impl Workers {
     /// # Errors
     ///
     /// UNAVAILABLE if the OS refuses a thread, or what a runtime needs.
-    pub(super) fn start(count: usize) -> Result<Self, Error> {
+    pub(crate) fn start(count: usize) -> Result<Self, Error> {
         let start = |number| {
             Worker::start(number).map_err(|error| {
                 let text = format!("cannot start worker {number} of {count} of the server");
@@ -38,12 +38,12 @@ impl Workers {
     }
 
     /// The runtime of each.
-    pub(super) fn runtimes(&self) -> Vec<Handle> {
+    pub(crate) fn runtimes(&self) -> Vec<Handle> {
         self.0.iter().map(|worker| worker.runtime.clone()).collect()
     }
 
     /// From now on they end when `server` is closed.
-    pub(super) fn belong_to(self, server: &Arc<Shared>) {
+    pub(crate) fn belong_to(self, server: &Arc<Shared>) {
         for worker in self.0 {
             // A thread that has ended already has nothing to wait for.
             let _ = worker.server.send(Arc::clone(server));

@@ -16,7 +16,7 @@ use tokio::{
     time::{sleep, sleep_until},
 };
 
-use super::{Shared, dispatch::Dispatcher, drain::announce, race::until};
+use super::super::{dispatch::dispatcher::Dispatcher, drain::announce, state::Shared, until::until};
 use crate::session::Served;
 use crate::{
     Peer,
@@ -359,7 +359,7 @@ mod tests {
     use crate::{
         conn::State,
         net,
-        server::{shared::Options, terminate::Asker},
+        server::{state::Options, terminate::Asker},
     };
 
     #[tokio::test(start_paused = true)]
