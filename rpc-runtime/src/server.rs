@@ -3,14 +3,15 @@
 mod builder;
 pub(crate) mod builtin;
 mod callable;
-pub(crate) mod dispatch;
+mod connections;
+mod dispatch;
 mod drain;
 mod handle;
 mod in_process;
 mod listen;
 mod router;
 mod run;
-pub(crate) mod state;
+mod state;
 mod terminate;
 mod until;
 
@@ -22,17 +23,14 @@ pub use self::{builder::ServerBuilder, handle::ServerHandle, run::run, terminate
 pub(crate) use self::{
     callable::{Callable, Callee},
     in_process::InProcess,
-    state::Shared,
 };
 use self::{
-    listen::accept::{self, Gates},
+    listen::{accept::accept, admission::AdmissionLimits},
+    state::ServerState,
+    terminate::{Asker, Signals},
     until::until,
 };
-use crate::{
-    DrainReport, Error, is_simulated,
-    net::Listener,
-    server::terminate::{Asker, Signals},
-};
+use crate::{DrainReport, Error, is_simulated, net::Listener};
 
 /// A server that listens already: clients that connect wait until it serves.
 ///
@@ -48,10 +46,10 @@ use crate::{
 /// # }
 /// ```
 pub struct Server {
-    alive: Alive,
+    owned: AbortOnDrop,
     /// Each with the runtime that accepts by it, and drives its connections.
     listeners: Vec<(Handle, Listener)>,
-    gates: Arc<Gates>,
+    admission: Arc<AdmissionLimits>,
     signals: bool,
 }
 
@@ -63,12 +61,12 @@ impl Server {
 
     /// Where the server listens, with the real ports.
     pub fn addresses(&self) -> &[String] {
-        self.alive.0.addresses()
+        self.owned.0.addresses()
     }
 
     /// A handle that drains the server from elsewhere.
     pub fn handle(&self) -> ServerHandle {
-        ServerHandle::new(Arc::clone(&self.alive.0))
+        ServerHandle::new(Arc::clone(&self.owned.0))
     }
 
     /// Serves until somebody terminates the server: a peer that may, a signal, or a handle.
@@ -88,18 +86,18 @@ impl Server {
     /// Dropping the future aborts the server: listeners close, open calls are dropped, in the background.
     pub async fn serve(self) -> Result<DrainReport, Error> {
         let Self {
-            alive,
+            owned,
             listeners,
-            gates,
+            admission,
             signals,
         } = self;
-        let server = &alive.0;
+        let server = &owned.0;
         // Before the first connection, so that no signal falls between.
         let obeys = signals && !is_simulated();
         let signals = obeys.then(Signals::listen).transpose()?;
         for (runtime, listener) in listeners {
-            let accept = accept::accept(Arc::clone(server), listener, Arc::clone(&gates));
-            let accepting = runtime.spawn(accept);
+            let accept_loop = accept(Arc::clone(server), listener, Arc::clone(&admission));
+            let accepting = runtime.spawn(accept_loop);
             if let Err(accepting) = server.add_accepting(accepting) {
                 // The drain did not wait for this one, so it is ours to see the listener closed.
                 let _ = accepting.await;
@@ -107,9 +105,9 @@ impl Server {
         }
         tracing::info!(addresses = ?server.addresses(), services = ?server.router(), "serving");
         if let Some(signals) = signals {
-            until(server.closed(), obey(signals, server)).await;
+            until(server.lifecycle().closed(), obey(signals, server)).await;
         }
-        Ok(server.closed().await)
+        Ok(server.lifecycle().closed().await)
     }
 }
 
@@ -122,21 +120,21 @@ impl fmt::Debug for Server {
 }
 
 /// The first signal drains, the second gives the open calls no more time.
-async fn obey(mut signals: Signals, server: &Arc<Shared>) {
+async fn obey(mut signals: Signals, server: &Arc<ServerState>) {
     let name = signals.next().await;
-    server.begin_drain(&Asker::Signal(name));
+    drain::begin(server, &Asker::Signal(name));
     let name = signals.next().await;
-    server.abort(&Asker::Signal(name));
+    drain::abort(server, &Asker::Signal(name));
     std::future::pending().await
 }
 
-/// A server that has an owner; without one it is aborted.
-struct Alive(Arc<Shared>);
+/// A server that is aborted when its owner drops it.
+struct AbortOnDrop(Arc<ServerState>);
 
-impl Drop for Alive {
+impl Drop for AbortOnDrop {
     fn drop(&mut self) {
-        if !self.0.is_closed() {
-            self.0.abort(&Asker::Handle);
+        if !self.0.lifecycle().is_closed() {
+            drain::abort(&self.0, &Asker::Handle);
         }
     }
 }

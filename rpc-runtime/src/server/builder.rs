@@ -6,14 +6,13 @@ use futures_core::Stream;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
-    Alive, Server,
-    listen::{accept::Gates, defaults, workers::Workers},
-    router::Router,
-    state::{Options, Shared},
+    AbortOnDrop, Server,
+    listen::{admission::AdmissionLimits, defaults, workers::Workers},
+    router::{Router, Terminate},
+    state::{ServerOptions, ServerState},
 };
 use crate::{
     Code, Compression, DrainReport, Error, Limits, Service, TerminatePolicy,
-    api::limits::DRAIN_TIMEOUT,
     driver::runtime,
     is_simulated,
     net::{Address, Incoming, Listener},
@@ -25,7 +24,7 @@ pub struct ServerBuilder {
     services: Vec<Arc<dyn Service>>,
     addresses: Vec<String>,
     incoming: Vec<(String, Incoming)>,
-    options: Options,
+    options: ServerOptions,
     signals: bool,
     max_connections: Option<usize>,
     max_buffered_bytes: Option<u64>,
@@ -39,7 +38,7 @@ impl ServerBuilder {
             services: Vec::new(),
             addresses: Vec::new(),
             incoming: Vec::new(),
-            options: Options::default(),
+            options: ServerOptions::default(),
             signals: true,
             max_connections: None,
             max_buffered_bytes: None,
@@ -192,7 +191,11 @@ impl ServerBuilder {
     /// Dropping the future leaves nothing behind.
     pub async fn bind(self) -> Result<Server, Error> {
         let runtime = runtime::with_timers("a server needs a tokio runtime")?;
-        let router = Router::new(self.services, !self.options.policy.is_disabled())?;
+        let terminate = match self.options.policy.is_disabled() {
+            true => Terminate::Unknown,
+            false => Terminate::Served,
+        };
+        let router = Router::new(self.services, terminate)?;
         if self.addresses.is_empty() && self.incoming.is_empty() {
             return Err(Error::local(
                 Code::FailedPrecondition,
@@ -228,19 +231,19 @@ impl ServerBuilder {
             listeners.push((accepts, Listener::incoming(&address, incoming)));
             bound.push(address);
         }
-        let options = Options {
+        let options = ServerOptions {
             max_buffered_bytes: self
                 .max_buffered_bytes
                 .unwrap_or_else(defaults::max_buffered_bytes),
             ..self.options
         };
         let max_connections = self.max_connections.unwrap_or_else(defaults::max_connections);
-        let server = Shared::new(runtime, router, options, bound);
+        let server = ServerState::new(runtime, router, options, bound);
         workers.belong_to(&server);
         Ok(Server {
-            alive: Alive(server),
+            owned: AbortOnDrop(server),
             listeners,
-            gates: Arc::new(Gates::new(max_connections, self.max_handshakes)),
+            admission: Arc::new(AdmissionLimits::new(max_connections, self.max_handshakes)),
             signals: self.signals,
         })
     }
@@ -257,19 +260,6 @@ impl ServerBuilder {
     /// Dropping the future aborts the server.
     pub async fn serve(self) -> Result<DrainReport, Error> {
         self.bind().await?.serve().await
-    }
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            compression: None,
-            limits: Limits::default(),
-            policy: TerminatePolicy::default(),
-            drain_timeout: DRAIN_TIMEOUT,
-            max_calls: MAX_CALLS,
-            max_buffered_bytes: u64::MAX,
-        }
     }
 }
 
@@ -295,5 +285,4 @@ impl fmt::Debug for ServerBuilder {
     }
 }
 
-const MAX_CALLS: usize = 10_000;
 const MAX_HANDSHAKES: usize = 256;

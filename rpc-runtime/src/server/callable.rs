@@ -5,10 +5,10 @@ use std::{fmt, sync::Arc};
 use tokio::runtime::Handle;
 
 use super::{
-    dispatch::dispatcher::Dispatcher,
-    listen::accept::{Told, outlive},
-    router::Router,
-    state::{Options, Shared},
+    dispatch::Dispatched,
+    listen::connection_end::{EndNotice, outlive},
+    router::{Router, Terminate},
+    state::{ServerOptions, ServerState},
 };
 use crate::{
     Compression, Error, Limits, Peer, Service,
@@ -22,7 +22,7 @@ use crate::{
 /// one connection, and make the next in another.
 pub(crate) struct Callable {
     services: Vec<Arc<dyn Service>>,
-    options: Options,
+    options: ServerOptions,
 }
 
 impl Callable {
@@ -31,10 +31,10 @@ impl Callable {
         limits: Limits,
         compression: Option<Compression>,
     ) -> Self {
-        let options = Options {
+        let options = ServerOptions {
             limits,
             compression,
-            ..Options::default()
+            ..ServerOptions::default()
         };
         Self { services, options }
     }
@@ -49,25 +49,25 @@ impl Callable {
         // A client with wrong services does not come so far.
         let router = self.router().ok()?;
         let runtime = Handle::current();
-        let server = Shared::new(runtime.clone(), router, self.options.clone(), Vec::new());
-        let served = server.register(link, peer, runtime)?;
-        Dispatcher::spawn(&served, Arc::clone(baton));
-        Some(Callee(Told::new(served)))
+        let server = ServerState::new(runtime.clone(), router, self.options.clone(), Vec::new());
+        let session = Dispatched::register(&server, link, peer, runtime)?;
+        session.spawn_dispatcher(Arc::clone(baton));
+        Some(Callee(EndNotice::new(session)))
     }
 
     fn router(&self) -> Result<Router, Error> {
-        Router::new(self.services.clone(), false)
+        Router::new(self.services.clone(), Terminate::Unknown)
     }
 }
 
 /// A connection of a client that serves.
-pub(crate) struct Callee(Told);
+pub(crate) struct Callee(EndNotice);
 
 impl Callee {
     /// Looks after what the connection leaves behind.
     pub(crate) async fn outlive(self) {
-        let served = self.0.tell();
-        outlive(&served).await;
+        let session = self.0.give();
+        outlive(&session).await;
     }
 }
 

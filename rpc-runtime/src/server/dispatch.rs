@@ -1,6 +1,140 @@
 //! Dispatch: from the requests of a connection to running handlers.
+//!
+//! The dispatcher drives the connection and polls each handler once; a handler that is pending gets a task, or a thread if it
+//! is `blocking`. The stall monitor replaces a dispatcher whose handler does not return.
 
-pub(super) mod blocking;
-pub(crate) mod dispatcher;
-pub(crate) mod handler_task;
-pub(crate) mod stall_monitor;
+mod blocking;
+mod dispatcher;
+mod handler_task;
+mod stall_monitor;
+
+use std::{
+    mem,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use tokio::runtime::Handle;
+
+use self::{dispatcher::Dispatcher, handler_task::HandlerTask, stall_monitor::Monitored};
+use super::state::ServerState;
+use crate::{
+    Peer,
+    driver::{Baton, Link},
+    net::Stream,
+    session::{Session, StallRecord},
+};
+
+/// A connection with the part that only the dispatcher knows.
+pub(crate) type Dispatched = Session<Dispatch>;
+
+/// What the dispatcher keeps of a connection.
+pub(crate) struct Dispatch {
+    server: Arc<ServerState>,
+    /// Names the connection among all of the server.
+    key: u64,
+    /// Pending handlers, until the dispatcher stops and gives each a task. A task that it spawned earlier could end up in the
+    /// LIFO slot of this worker, behind a handler that blocks, where no other worker can take it.
+    deferred: Mutex<Vec<HandlerTask>>,
+}
+
+impl Drop for Dispatch {
+    fn drop(&mut self) {
+        self.server.connections().remove(self.key);
+    }
+}
+
+impl Dispatched {
+    /// Adds a connection to those of `server`; its tasks run in `runtime`. Returns none if the drain has told all connections
+    /// already.
+    pub(crate) fn register(
+        server: &Arc<ServerState>,
+        link: Arc<Link>,
+        peer: Peer,
+        runtime: Handle,
+    ) -> Option<Arc<Self>> {
+        server.connections().add(|key| {
+            let dispatch = Dispatch {
+                server: Arc::clone(server),
+                key,
+                deferred: Mutex::default(),
+            };
+            Self::new(link, peer, Arc::clone(server.view()), runtime, dispatch)
+        })
+    }
+
+    /// Spawns the dispatcher of the connection, which drives it by `baton`.
+    pub(crate) fn spawn_dispatcher(self: &Arc<Self>, baton: Arc<Baton<Stream>>) {
+        self.set_baton(Arc::clone(&baton));
+        self.runtime()
+            .spawn(Dispatcher::new(Arc::clone(self), Some(baton), 0));
+    }
+
+    /// The server with its router.
+    pub(crate) fn state(&self) -> &Arc<ServerState> {
+        &self.dispatch().server
+    }
+
+    /// Keeps a pending handler until [`Dispatched::spawn_deferred`].
+    fn defer(&self, task: HandlerTask) {
+        self.dispatch()
+            .deferred
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(task);
+    }
+
+    /// Gives every pending handler a task of its own.
+    fn spawn_deferred(&self) {
+        let deferred = &self.dispatch().deferred;
+        let deferred = mem::take(&mut *deferred.lock().unwrap_or_else(PoisonError::into_inner));
+        for task in deferred {
+            self.runtime().spawn(task);
+        }
+    }
+
+    /// Makes sure that the stall monitor looks at this connection.
+    fn monitor(self: &Arc<Self>) {
+        if self.stalls().is_unlisted() {
+            stall_monitor::list(self);
+        }
+    }
+}
+
+impl Monitored for Dispatched {
+    fn stalls(&self) -> &StallRecord {
+        Self::stalls(self)
+    }
+
+    fn take_over(self: Arc<Self>, turn: u64, route: usize) {
+        self.state().router().route(route).note_slow();
+        let runtime = self.runtime().clone();
+        let baton = self.baton().cloned();
+        runtime.spawn(Dispatcher::new(self, baton, turn));
+    }
+
+    fn relieve(&self) {
+        // From here they go where every worker finds them, so nothing gets stuck behind the next handler.
+        self.spawn_deferred();
+    }
+
+    fn poke(self: Arc<Self>, number: u32) {
+        let answer = PokeAnswer {
+            session: Arc::clone(&self),
+            number,
+        };
+        self.runtime().spawn(async move { drop(answer) });
+        self.link().wake_driver();
+    }
+}
+
+/// The answer to a poke; given, too, if the runtime is gone and drops the task.
+struct PokeAnswer {
+    session: Arc<Dispatched>,
+    number: u32,
+}
+
+impl Drop for PokeAnswer {
+    fn drop(&mut self) {
+        self.session.stalls().answer(self.number);
+    }
+}

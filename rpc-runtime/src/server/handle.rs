@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use super::state::Shared;
-use crate::{Counters, DrainReport, Load, server::terminate::Asker};
+use super::{drain, state::ServerState, terminate::Asker};
+use crate::{Counters, DrainReport, Load};
 
 /// Drains a server from elsewhere in its process, and tells what it has refused.
 #[derive(Clone, Debug)]
-pub struct ServerHandle(Arc<Shared>);
+pub struct ServerHandle(Arc<ServerState>);
 
 impl ServerHandle {
-    pub(super) fn new(server: Arc<Shared>) -> Self {
+    pub(super) fn new(server: Arc<ServerState>) -> Self {
         Self(server)
     }
 
@@ -40,12 +40,12 @@ impl ServerHandle {
     ///
     /// A second one changes nothing.
     pub fn drain(&self) {
-        self.0.begin_drain(&Asker::Handle);
+        drain::begin(&self.0, &Asker::Handle);
     }
 
     /// Begins the drain if it has not begun, and gives open calls no more time.
     pub fn abort(&self) {
-        self.0.abort(&Asker::Handle);
+        drain::abort(&self.0, &Asker::Handle);
     }
 
     /// Waits for the end of the drain, whoever begins it.
@@ -56,6 +56,6 @@ impl ServerHandle {
     ///
     /// Dropping the future changes nothing.
     pub async fn drained(&self) -> DrainReport {
-        self.0.closed().await
+        self.0.lifecycle().closed().await
     }
 }

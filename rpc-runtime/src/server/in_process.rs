@@ -10,8 +10,8 @@ use tokio::{runtime::Handle, task::JoinHandle};
 
 use super::{
     listen::accept::serve_stream,
-    router::Router,
-    state::{Options, Shared},
+    router::{Router, Terminate},
+    state::{ServerOptions, ServerState},
 };
 use crate::{Code, Error, Peer, Service, net::Stream};
 
@@ -19,12 +19,12 @@ use crate::{Code, Error, Peer, Service, net::Stream};
 pub(crate) struct InProcess {
     service: Arc<dyn Service>,
     /// None until the first call, which decides the runtime.
-    serving: Mutex<Option<Serving>>,
+    serving: Mutex<Option<RunningServer>>,
 }
 
 /// A server, and the runtime that it lives in.
-struct Serving {
-    server: Arc<Shared>,
+struct RunningServer {
+    server: Arc<ServerState>,
     /// Ends when that runtime does, and never before.
     lives: JoinHandle<()>,
 }
@@ -52,10 +52,10 @@ impl InProcess {
         }
     }
 
-    fn server(&self) -> Result<Arc<Shared>, Error> {
+    fn server(&self) -> Result<Arc<ServerState>, Error> {
         let mut serving = self.serving.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(Serving { server, lives }) = &*serving {
-            match (lives.is_finished(), server.is_draining()) {
+        if let Some(RunningServer { server, lives }) = &*serving {
+            match (lives.is_finished(), server.lifecycle().is_draining()) {
                 (false, _) => return Ok(Arc::clone(server)),
                 // Who terminates it means the service, whichever runtime comes next.
                 (true, true) => return Err(terminated()),
@@ -69,10 +69,10 @@ impl InProcess {
             )
             .with_source(error)
         })?;
-        let router = Router::new(vec![Arc::clone(&self.service)], true)?;
+        let router = Router::new(vec![Arc::clone(&self.service)], Terminate::Served)?;
         let lives = runtime.spawn(pending());
-        let server = Shared::new(runtime, router, Options::default(), Vec::new());
-        *serving = Some(Serving {
+        let server = ServerState::new(runtime, router, ServerOptions::default(), Vec::new());
+        *serving = Some(RunningServer {
             server: Arc::clone(&server),
             lives,
         });
@@ -86,7 +86,7 @@ impl fmt::Debug for InProcess {
     }
 }
 
-impl Drop for Serving {
+impl Drop for RunningServer {
     fn drop(&mut self) {
         self.lives.abort();
     }

@@ -1,59 +1,54 @@
-//! Shared: what a server's listeners, connections, handlers and handles have in common.
+//! ServerState: what a server's listeners, dispatchers and handles share.
 
 use std::{
-    collections::BTreeMap,
     fmt,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use bytes::Bytes;
-use tokio::{runtime::Handle, task::JoinHandle, time::Instant};
+use tokio::{runtime::Handle, task::JoinHandle};
 
-use super::{drain, listen::cut_log::CutLog, router::Router};
-use crate::session::Served;
+use super::{
+    connections::Connections,
+    listen::cut_log::CutLog,
+    router::Router,
+    terminate::{Asker, Audit, Decision, TerminateKind},
+};
 use crate::{
-    Code, Compression, DrainReport, Limits, Load, Peer, Status, TerminatePolicy,
-    api::{counters::Counts, limits::SERVER_KEEP_ALIVE},
-    base::{changes::Changes, seldom::Seldom},
+    Code, Compression, Limits, Load, Status, TerminatePolicy,
+    api::{
+        counters::Counts,
+        limits::{DRAIN_TIMEOUT, SERVER_KEEP_ALIVE},
+    },
+    base::seldom::Seldom,
     conn::{Cut, Settings, memory::Memory},
-    driver::Link,
-    message::growth::{Budget, Grows},
-    server::terminate::{Asker, Audit, Decision, Wish},
-    session::context::InstanceId,
+    session::{ServerView, lifecycle::Lifecycle},
 };
 
-/// What a server's listeners, connections, handlers and handles have in common.
-pub(crate) struct Shared {
-    instance: InstanceId,
-    /// Those of each connection.
-    settings: Arc<Settings>,
+/// What a server's listeners, dispatchers and handles share.
+pub(crate) struct ServerState {
+    /// The part that connections and handlers know.
+    view: Arc<ServerView>,
     runtime: Handle,
     router: Router,
-    options: Options,
+    options: ServerOptions,
     addresses: Vec<String>,
+    connections: Connections,
     /// How many handlers have a task of their own.
-    calls: AtomicUsize,
-    /// When it began.
-    epoch: Instant,
-    cuts: CutLog,
-    left_out: Seldom,
-    failed_accepts: Seldom,
-    connections: Mutex<Connections>,
+    handler_tasks: AtomicUsize,
     /// The accept loops, until the drain takes them.
     accepting: Mutex<Option<Vec<JoinHandle<()>>>>,
-    phase: Mutex<Phase>,
-    is_aborted: AtomicBool,
-    /// Told when one of the two changes.
-    changes: Changes,
+    cuts: CutLog,
+    failed_accepts: Seldom,
 }
 
 /// What a server is configured with, apart from its services and addresses.
 #[derive(Clone, Debug)]
-pub(crate) struct Options {
+pub(crate) struct ServerOptions {
     pub(crate) limits: Limits,
     pub(crate) compression: Option<Compression>,
     pub(crate) policy: TerminatePolicy,
@@ -62,41 +57,24 @@ pub(crate) struct Options {
     pub(crate) max_buffered_bytes: u64,
 }
 
-/// Where a server stands; it only ever goes forward.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Phase {
-    Serving,
-    /// No new connections: listeners are being closed.
-    Draining,
-    /// All peers are told, and no new calls are taken; those that are open may finish.
-    Announced,
-    /// No handler is left, or none that could be dropped; connections are being closed.
-    Drained(DrainReport),
-    /// Nothing of the server is left.
-    Closed(DrainReport),
-}
-
-#[derive(Default)]
-struct Connections {
-    last_key: u64,
-    /// Whether the drain has told all of them, so that no further one is taken in.
-    sealed: bool,
-    /// In the order in which they came.
-    open: BTreeMap<u64, Weak<Served>>,
-}
-
-impl Connections {
-    /// All of which something is left: to be dropped when the lock is free, for the last owner of one takes it.
-    fn all(&self) -> Vec<Arc<Served>> {
-        self.open.values().filter_map(Weak::upgrade).collect()
+impl Default for ServerOptions {
+    fn default() -> Self {
+        Self {
+            limits: Limits::default(),
+            compression: None,
+            policy: TerminatePolicy::default(),
+            drain_timeout: DRAIN_TIMEOUT,
+            max_calls: MAX_CALLS,
+            max_buffered_bytes: u64::MAX,
+        }
     }
 }
 
-impl Shared {
+impl ServerState {
     pub(crate) fn new(
         runtime: Handle,
         router: Router,
-        options: Options,
+        options: ServerOptions,
         addresses: Vec<String>,
     ) -> Arc<Self> {
         let mut instance = [0; 16];
@@ -108,28 +86,29 @@ impl Shared {
             memory: Arc::new(Memory::new(options.max_buffered_bytes)),
             ..limits.settings(SERVER_KEEP_ALIVE, Bytes::copy_from_slice(&instance))
         };
+        let view = ServerView::new(instance, Arc::new(settings), options.compression);
         Arc::new(Self {
-            instance,
-            settings: Arc::new(settings),
+            view: Arc::new(view),
             runtime,
             router,
             options,
             addresses,
-            calls: AtomicUsize::new(0),
-            epoch: Instant::now(),
-            cuts: CutLog::default(),
-            left_out: Seldom::new(LEFT_OUT),
-            failed_accepts: Seldom::new(FAILED_ACCEPTS),
-            connections: Mutex::default(),
+            connections: Connections::default(),
+            handler_tasks: AtomicUsize::new(0),
             accepting: Mutex::new(Some(Vec::new())),
-            phase: Mutex::new(Phase::Serving),
-            is_aborted: AtomicBool::new(false),
-            changes: Changes::default(),
+            cuts: CutLog::default(),
+            failed_accepts: Seldom::new(FAILED_ACCEPTS),
         })
     }
 
-    pub(crate) fn instance(&self) -> InstanceId {
-        self.instance
+    /// The part that connections and handlers know.
+    pub(crate) fn view(&self) -> &Arc<ServerView> {
+        &self.view
+    }
+
+    /// How far the server has come between serving and closed.
+    pub(crate) fn lifecycle(&self) -> &Lifecycle {
+        self.view.lifecycle()
     }
 
     pub(crate) fn runtime(&self) -> &Handle {
@@ -144,70 +123,67 @@ impl Shared {
         &self.addresses
     }
 
+    pub(crate) fn connections(&self) -> &Connections {
+        &self.connections
+    }
+
     pub(crate) fn drain_timeout(&self) -> Duration {
         self.options.drain_timeout
     }
 
-    pub(crate) fn settings(&self) -> Arc<Settings> {
-        Arc::clone(&self.settings)
-    }
-
-    /// What was refused, and who was cut off, on all connections together.
-    pub(crate) fn counts(&self) -> &Counts {
-        &self.settings.counts
-    }
-
-    /// What all connections hold together.
-    /// How much memory messages of that type may take once they are decoded.
-    #[inline]
-    pub(crate) fn budget(&self, grows: Option<Grows>) -> Budget {
-        Budget::new(grows, self.settings.decode_bytes)
-    }
-
-    pub(crate) fn memory(&self) -> &Memory {
-        &self.settings.memory
-    }
-
-    /// Says that a peer was cut off.
-    pub(crate) fn note_cut(&self, cut: Cut, peer: &str, text: &str) {
-        self.cuts.note(cut, peer, text, self.epoch.elapsed());
-    }
-
-    /// Says that a failure of a handler was told its caller without all that it brought.
-    pub(crate) fn note_left_out(&self, procedure: &str, text: &str) {
-        if let Some(unsaid) = self.left_out.turn(self.epoch.elapsed()) {
-            tracing::warn!(
-                procedure,
-                text,
-                unsaid,
-                "a part of a handler's status did not travel"
-            );
-        }
-    }
-
-    /// Says that a peer of `listener` was lost before it was accepted.
-    pub(crate) fn note_failed_accept(&self, listener: &str, error: &std::io::Error) {
-        if let Some(unsaid) = self.failed_accepts.turn(self.epoch.elapsed()) {
-            tracing::warn!(address = listener, %error, unsaid, "a peer was not accepted");
-        }
-    }
-
-    /// How replies are compressed for peers that take it.
-    pub(crate) fn compression(&self) -> Option<Compression> {
-        self.options.compression
-    }
-
-    /// Who may terminate this server.
+    /// Which peers may terminate this server.
     pub(crate) fn policy(&self) -> &TerminatePolicy {
         &self.options.policy
     }
 
-    /// What the caller of a procedure that is not here is told.
-    pub(crate) fn unknown(&self, id: u64) -> Status {
-        self.router.unknown(id)
+    /// Counters of refused requests and of connections cut off, of all connections together.
+    pub(crate) fn counts(&self) -> &Counts {
+        &self.view.settings().counts
     }
 
-    /// What the caller of one call too many is told.
+    /// The memory that all connections hold together.
+    pub(crate) fn memory(&self) -> &Memory {
+        &self.view.settings().memory
+    }
+
+    /// Returns what the server has in hand right now.
+    pub(crate) fn load(&self) -> Load {
+        let all = self.connections.all();
+        let loads = all.iter().map(|one| one.link().look(|conn| conn.load()));
+        let handlers = Load {
+            handler_tasks: self.handler_tasks.load(Ordering::Relaxed),
+            ..Load::default()
+        };
+        loads.fold(handlers, Load::and)
+    }
+
+    /// Logs that a peer was cut off.
+    pub(crate) fn note_cut(&self, cut: Cut, peer: &str, text: &str) {
+        self.cuts.note(cut, peer, text, self.view.age());
+    }
+
+    /// Logs that a peer of `listener` was lost before it was accepted.
+    pub(crate) fn note_failed_accept(&self, listener: &str, error: &std::io::Error) {
+        if let Some(unsaid) = self.failed_accepts.turn(self.view.age()) {
+            tracing::warn!(address = listener, %error, unsaid, "a peer was not accepted");
+        }
+    }
+
+    /// Writes a terminate and its decision to the audit log.
+    pub(crate) fn audit(&self, asker: &Asker<'_>, kind: TerminateKind, decision: Decision) {
+        let audit = Audit {
+            asker,
+            kind,
+            policy: &self.options.policy,
+            instance: self.view.instance(),
+        };
+        audit.log(decision);
+    }
+}
+
+/// The limit of handlers with tasks of their own.
+impl ServerState {
+    /// Returns the status of a call that exceeds the limit.
     pub(crate) fn overloaded(&self) -> Status {
         let max = self.options.max_calls;
         Status::new(
@@ -216,72 +192,30 @@ impl Shared {
         )
     }
 
-    /// Whether no further handler may start. A few may be between this question and their count: one per worker.
+    /// Returns whether no further handler may start. Each worker may be between this question and its count, so the limit may
+    /// be exceeded by one handler per worker.
     ///
-    /// One-ways leave a quarter to calls: nobody waits for them, and those of peers that are gone still run.
+    /// One-way calls leave a quarter of the limit to other calls: no caller waits for them, and those of lost peers still run.
     pub(crate) fn is_full(&self, one_way: bool) -> bool {
         let max = self.options.max_calls;
         let most = if one_way { max - max / 4 } else { max };
-        self.calls.load(Ordering::Relaxed) >= most
+        self.handler_tasks.load(Ordering::Relaxed) >= most
     }
 
-    pub(crate) fn count_call(&self) {
-        self.calls.fetch_add(1, Ordering::Relaxed);
+    /// Counts a handler with a task of its own.
+    pub(crate) fn count_handler_task(&self) {
+        self.handler_tasks.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn uncount_call(&self) {
-        self.calls.fetch_sub(1, Ordering::Relaxed);
+    /// Counts the end of a handler with a task of its own.
+    pub(crate) fn uncount_handler_task(&self) {
+        self.handler_tasks.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-/// Connections.
-impl Shared {
-    /// Takes a connection in, whose tasks run in `runtime`; none if the drain has seen all of them already.
-    pub(crate) fn register(
-        self: &Arc<Self>,
-        link: Arc<Link>,
-        peer: Peer,
-        runtime: Handle,
-    ) -> Option<Arc<Served>> {
-        let mut connections = self.connections();
-        if connections.sealed {
-            return None;
-        }
-        connections.last_key += 1;
-        let key = connections.last_key;
-        let served = Arc::new(Served::new(key, link, peer, Arc::clone(self), runtime));
-        connections.open.insert(key, Arc::downgrade(&served));
-        Some(served)
-    }
-
-    /// Forgets a connection of which nothing is left, no handler either.
-    pub(crate) fn forget(&self, key: u64) {
-        self.connections().open.remove(&key);
-    }
-
-    /// All connections of which something is left. No further one is taken in.
-    pub(crate) fn seal(&self) -> Vec<Arc<Served>> {
-        let mut connections = self.connections();
-        connections.sealed = true;
-        connections.all()
-    }
-
-    /// What there is in hand right now.
-    pub(crate) fn load(&self) -> Load {
-        let all = self.connections().all();
-        let loads = all.iter().map(|one| one.link().look(|conn| conn.load()));
-        let handlers = Load {
-            handler_tasks: self.calls.load(Ordering::Relaxed),
-            ..Load::default()
-        };
-        loads.fold(handlers, Load::and)
-    }
-
-    fn connections(&self) -> MutexGuard<'_, Connections> {
-        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Keeps an accept loop for the drain to wait for; gives it back if the drain has taken them already.
+/// The accept loops.
+impl ServerState {
+    /// Keeps an accept loop for the drain to wait for. It is the error if the drain has taken the loops already.
     pub(crate) fn add_accepting(&self, task: JoinHandle<()>) -> Result<(), JoinHandle<()>> {
         match &mut *self.accepting() {
             Some(tasks) => tasks.push(task),
@@ -290,6 +224,7 @@ impl Shared {
         Ok(())
     }
 
+    /// Takes the accept loops; none can be added from then on.
     pub(crate) fn take_accepting(&self) -> Vec<JoinHandle<()>> {
         self.accepting().take().unwrap_or_default()
     }
@@ -299,124 +234,20 @@ impl Shared {
     }
 }
 
-/// The drain.
-impl Shared {
-    /// Begins the one drain, unless it has begun.
-    pub(crate) fn begin_drain(self: &Arc<Self>, asker: &Asker<'_>) {
-        self.drain(asker, Wish::Drain);
-    }
-
-    /// Begins the drain if it has not begun, and gives the open calls no more time.
-    pub(crate) fn abort(self: &Arc<Self>, asker: &Asker<'_>) {
-        self.is_aborted.store(true, Ordering::SeqCst);
-        self.changes.tell();
-        self.drain(asker, Wish::Abort);
-    }
-
-    /// Writes down what became of a terminate.
-    pub(crate) fn audit(&self, asker: &Asker<'_>, wish: Wish, decision: Decision) {
-        let audit = Audit {
-            asker,
-            wish,
-            policy: &self.options.policy,
-            instance: self.instance,
-        };
-        audit.log(decision);
-    }
-
-    fn drain(self: &Arc<Self>, asker: &Asker<'_>, wish: Wish) {
-        let begins = {
-            let mut phase = self.phase();
-            let begins = *phase == Phase::Serving;
-            if begins {
-                *phase = Phase::Draining;
-            }
-            begins
-        };
-        let decision = if begins {
-            Decision::First
-        } else {
-            Decision::Repeated
-        };
-        self.audit(asker, wish, decision);
-        if begins {
-            self.changes.tell();
-            self.runtime.spawn(drain::coordinate(Arc::clone(self)));
-        }
-    }
-
-    pub(crate) fn set_phase(&self, phase: Phase) {
-        *self.phase() = phase;
-        self.changes.tell();
-    }
-
-    pub(crate) fn is_closed(&self) -> bool {
-        matches!(*self.phase(), Phase::Closed(_))
-    }
-
-    /// Whether the drain has begun.
-    pub(crate) fn is_draining(&self) -> bool {
-        *self.phase() != Phase::Serving
-    }
-
-    /// Waits until the drain has begun.
-    pub(crate) async fn draining(&self) {
-        self.wait(|phase| (*phase != Phase::Serving).then_some(())).await;
-    }
-
-    /// Waits until all peers are told of the drain.
-    pub(crate) async fn announced(&self) {
-        self.wait(|phase| (!matches!(phase, Phase::Serving | Phase::Draining)).then_some(()))
-            .await;
-    }
-
-    /// Waits until no handler is left, or none that could be dropped.
-    pub(crate) async fn drained(&self) -> DrainReport {
-        self.wait(|phase| match phase {
-            Phase::Drained(report) | Phase::Closed(report) => Some(report.clone()),
-            Phase::Serving | Phase::Draining | Phase::Announced => None,
-        })
-        .await
-    }
-
-    /// Waits until nothing of the server is left.
-    pub(crate) async fn closed(&self) -> DrainReport {
-        self.wait(|phase| match phase {
-            Phase::Closed(report) => Some(report.clone()),
-            _ => None,
-        })
-        .await
-    }
-
-    /// Waits until the open calls are to be given no more time.
-    pub(crate) async fn aborted(&self) {
-        let is_aborted = || self.is_aborted.load(Ordering::SeqCst).then_some(());
-        self.changes.wait_for(is_aborted).await;
-    }
-
-    async fn wait<T>(&self, reached: impl Fn(&Phase) -> Option<T>) -> T {
-        self.changes.wait_for(|| reached(&self.phase())).await
-    }
-
-    fn phase(&self) -> MutexGuard<'_, Phase> {
-        self.phase.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl fmt::Debug for Shared {
+impl fmt::Debug for ServerState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared")
+        f.debug_struct("ServerState")
             .field("services", &self.router)
             .field("addresses", &self.addresses)
-            .field("phase", &*self.phase())
+            .field("lifecycle", self.lifecycle())
             .finish_non_exhaustive()
     }
 }
 
 #[cfg(test)]
-impl Shared {
+impl ServerState {
     /// A server without procedures and addresses, in the runtime of the test.
-    pub(crate) fn of_nothing(options: Options) -> Arc<Self> {
+    pub(crate) fn of_nothing(options: ServerOptions) -> Arc<Self> {
         struct Nothing;
 
         impl crate::Service for Nothing {
@@ -431,12 +262,12 @@ impl Shared {
             }
         }
 
-        let router = Router::new(vec![Arc::new(Nothing)], true).unwrap();
+        let router = Router::new(vec![Arc::new(Nothing)], super::router::Terminate::Served).unwrap();
         Self::new(Handle::current(), router, options, Vec::new())
     }
 }
 
-/// How often it is said, at most, that parts of failures did not travel.
-const LEFT_OUT: Duration = Duration::from_secs(60);
-/// How often it is said, at most, that a peer was lost before it was accepted.
+/// The default limit of handlers with tasks of their own.
+const MAX_CALLS: usize = 10_000;
+/// The shortest time between two log lines about peers that were lost before they were accepted.
 const FAILED_ACCEPTS: Duration = Duration::from_secs(1);

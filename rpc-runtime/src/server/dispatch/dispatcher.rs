@@ -11,8 +11,7 @@ use std::{
 
 use tokio::{task::coop, time::Instant};
 
-use super::{blocking, handler_task::HandlerTask, stall_monitor};
-use crate::session::Served;
+use super::{Dispatched, blocking, handler_task::HandlerTask};
 use crate::{
     Code, Handler, Incoming, Priority, Procedure, Status,
     conn::{Arrived, CallId, End},
@@ -21,7 +20,9 @@ use crate::{
     net::Stream,
     server::{
         builtin,
-        terminate::{Asker, Decision, Wish},
+        router::Route,
+        state::ServerState,
+        terminate::{Asker, Decision, TerminateKind},
     },
     wire::frame::control::DropReason,
 };
@@ -34,7 +35,7 @@ use crate::{
 /// in its baton. When a poll lasts, the monitor (see `stall_monitor`) gives the turn to a fresh dispatcher, which drives on, and this
 /// one ends with its handler.
 pub(crate) struct Dispatcher {
-    served: Arc<Served>,
+    session: Arc<Dispatched>,
     /// None once another one drives.
     baton: Option<Arc<Baton<Stream>>>,
     turn: u64,
@@ -44,25 +45,14 @@ pub(crate) struct Dispatcher {
 }
 
 impl Dispatcher {
-    /// Starts the first dispatcher of a connection, which drives it by `baton`.
-    pub(crate) fn spawn(served: &Arc<Served>, baton: Arc<Baton<Stream>>) {
-        served.set_baton(Arc::clone(&baton));
-        served.runtime().spawn(Self {
-            served: Arc::clone(served),
-            baton: Some(baton),
-            turn: 0,
-            woke: false,
-        });
-    }
-
-    /// Starts the dispatcher that goes on after another one was late.
-    pub(crate) fn take_over(served: &Arc<Served>, turn: u64) {
-        served.runtime().spawn(Self {
-            served: Arc::clone(served),
-            baton: served.baton().cloned(),
+    /// A dispatcher whose turn is `turn`, to be spawned; it drives by `baton`.
+    pub(super) fn new(session: Arc<Dispatched>, baton: Option<Arc<Baton<Stream>>>, turn: u64) -> Self {
+        Self {
+            session,
+            baton,
             turn,
             woke: false,
-        });
+        }
     }
 }
 
@@ -88,7 +78,7 @@ impl Future for Dispatcher {
             };
             // A caller, or the peer's driver, if that is in this process.
             this.woke |=
-                matches!(round, Round::Woke(_)) || (round == Round::Moved && this.served.is_in_memory());
+                matches!(round, Round::Woke(_)) || (round == Round::Moved && this.session.is_in_memory());
             match (this.start_handlers(cx), round) {
                 // Requests may have stood behind the end of their connection: one-ways still run.
                 (Started::Last, Round::Over) | (Started::Late, _) => return Poll::Ready(()),
@@ -123,18 +113,18 @@ enum Started {
 impl Dispatcher {
     /// Starts handlers of requests that have come, unless it is to write first.
     fn start_handlers(&mut self, cx: &mut Context<'_>) -> Started {
-        let served = Arc::clone(&self.served);
+        let session = Arc::clone(&self.session);
         let mut stop = Stop {
-            served: &served,
+            session: &session,
             late: true,
             woke: self.woke,
         };
         let mut started = Started::All;
         let mut after_send = false;
-        let batch = BATCH.max(served.link().look(|conn| conn.waiting_requests()) / 4);
+        let batch = BATCH.max(session.link().look(|conn| conn.waiting_requests()) / 4);
         for _ in 0..batch {
             let (next, is_full) =
-                served
+                session
                     .link()
                     .with_quiet(Clock::Recent, |conn, _| match conn.is_to_write_first() {
                         true => (Poll::Pending, true),
@@ -154,7 +144,7 @@ impl Dispatcher {
             };
             if mem::replace(&mut after_send, arrived.one_way) && !arrived.one_way {
                 // The end of a send does not look at the clock, and a call's receipt tells when it started.
-                served.link().with_quiet(Clock::Now, |_, _| ());
+                session.link().with_quiet(Clock::Now, |_, _| ());
             }
             let Some(turn) = self.dispatch(arrived, &mut stop) else {
                 self.baton = None;
@@ -162,7 +152,7 @@ impl Dispatcher {
             };
             self.turn = turn;
             started = Started::Some;
-            if served.watch().is_to_stop() || !coop::has_budget_remaining() {
+            if session.stalls().is_to_stop() || !coop::has_budget_remaining() {
                 break;
             }
         }
@@ -173,93 +163,99 @@ impl Dispatcher {
 
     /// Starts the handler of a request; the next turn, or none if this dispatcher was late.
     fn dispatch(&self, arrived: Arrived, stop: &mut Stop<'_>) -> Option<u64> {
-        let served = &self.served;
-        let server = served.server();
+        let session = &self.session;
+        let server = session.state();
         let arrived_at = is_timed(self.turn).then(Instant::now);
         let Some(index) = server.router().find(arrived.procedure) else {
-            let status = server.unknown(arrived.procedure);
+            let status = server.router().unknown(arrived.procedure);
             if arrived.procedure == builtin::TERMINATE.id() {
                 let asker = Asker::Peer {
-                    peer: served.peer(),
-                    uid: served.peer().uid(),
+                    peer: session.peer(),
+                    uid: session.peer().uid(),
                 };
-                server.audit(&asker, Wish::Drain, Decision::Denied("policy"));
+                server.audit(&asker, TerminateKind::Drain, Decision::Denied("policy"));
             }
             tracing::debug!(
-                peer = served.peer().address(),
+                peer = session.peer().address(),
                 procedure = arrived.procedure,
                 "unknown procedure"
             );
-            refuse(served, arrived.id, &status, DropReason::UnknownProcedure);
+            refuse(session, arrived.id, &status, DropReason::UnknownProcedure);
             return Some(self.turn);
         };
         let route = server.router().route(index);
         let procedure = route.procedure();
         let has_stream = procedure.has_request_stream();
         if arrived.streams != has_stream || (arrived.one_way && procedure.has_reply_stream()) {
-            refuse(served, arrived.id, &misshapen(procedure), DropReason::BadPayload);
+            refuse(session, arrived.id, &misshapen(procedure), DropReason::BadPayload);
             return Some(self.turn);
         }
         if !route.is_control() && arrived.depth > depth::MAX {
-            refuse(served, arrived.id, &depth::refusal(), DropReason::Overload);
+            refuse(session, arrived.id, &depth::refusal(), DropReason::Overload);
             return Some(self.turn);
         }
         if !route.is_control() && server.is_full(arrived.one_way) {
             let procedure = route.procedure().path();
             tracing::debug!(
-                peer = served.peer().address(),
+                peer = session.peer().address(),
                 procedure,
                 "refused: too many calls on this server"
             );
-            refuse(served, arrived.id, &server.overloaded(), DropReason::Overload);
+            refuse(session, arrived.id, &server.overloaded(), DropReason::Overload);
             return Some(self.turn);
         }
         if route.procedure().priority() == Priority::Control {
-            served
+            session
                 .link()
                 .with_quiet(Clock::Recent, |conn, now| conn.urgent(now));
         }
         let counted = !route.is_control();
         let mut run = route.run();
-        if run == Run::InOrder && !arrived.one_way && route.is_computing() && served.has_more_requests() {
+        if run == Run::InOrder && !arrived.one_way && route.is_computing() && session.has_more_requests() {
             // The sends before it have begun; the other calls need not wait for it.
             run = Run::Spawn;
         }
         let start = Start {
-            served,
+            session,
             id: arrived.id,
             index,
             counted,
         };
-        let call = Incoming::new(Arc::clone(served), arrived, route.procedure());
+        let call = Incoming::new(Arc::<Dispatched>::clone(session), arrived, route.procedure());
         if mem::take(&mut stop.woke) {
             // That task must not sit behind this handler either: a further task moves it to where others can take it.
-            served.runtime().spawn(async {});
+            session.runtime().spawn(async {});
         }
-        served.watch().begin(self.turn, index);
-        if served.watch().is_unlisted() {
-            stall_monitor::list(served);
-        }
+        session.stalls().begin(self.turn, index);
+        session.monitor();
         let timed = arrived_at
             .filter(|_| run == Run::InOrder)
             .map(|at| (at, Instant::now()));
-        let (task, _) = served.with_driver_asleep(|| start.run(run, || route.call(call)));
+        let (task, _) = session.with_driver_asleep(|| start.run(run, || make_handler(server, route, call)));
         if let Some((arrived_at, begun)) = timed {
             route.note_time(begun.elapsed(), begun - arrived_at);
         }
-        let turn = served.watch().end(self.turn);
+        let turn = session.stalls().end(self.turn);
         if run == Run::InOrder && turn.is_some() {
             route.note_quick();
         }
         match task {
-            Some(task) if run == Run::Blocking => blocking::spawn(served.runtime(), task),
+            Some(task) if run == Run::Blocking => blocking::spawn(session.runtime(), task),
             Some(task) => {
                 stop.woke = true;
-                served.defer(task);
+                session.defer(task);
             }
             None => {}
         }
         turn
+    }
+}
+
+/// Makes the handler of a call: by the service of its procedure, or by the control service, which needs the server.
+fn make_handler(server: &Arc<ServerState>, route: &Route, call: Incoming) -> Handler {
+    match route.service() {
+        Some(service) => service.call(route.index(), call),
+        None => builtin::call(server, route.index(), call),
     }
 }
 
@@ -271,7 +267,7 @@ fn is_timed(turn: u64) -> bool {
 
 /// A handler about to start.
 struct Start<'a> {
-    served: &'a Arc<Served>,
+    session: &'a Arc<Dispatched>,
     id: CallId,
     index: usize,
     counted: bool,
@@ -281,7 +277,7 @@ impl Start<'_> {
     /// Makes the handler, and polls it once if it runs in order; what needs a task of its own.
     fn run(&self, run: Run, make: impl FnOnce() -> Handler) -> Option<HandlerTask> {
         let Self {
-            served,
+            session,
             id,
             index,
             counted,
@@ -289,7 +285,7 @@ impl Start<'_> {
         let handler = panic::catch_unwind(AssertUnwindSafe(make)).ok()?;
         if run != Run::InOrder {
             return Some(HandlerTask::unpolled(
-                Arc::clone(served),
+                Arc::clone(session),
                 id,
                 handler,
                 index,
@@ -297,7 +293,7 @@ impl Start<'_> {
             ));
         }
         let handler = poll_once(handler)?;
-        Some(HandlerTask::polled(Arc::clone(served), id, handler, counted))
+        Some(HandlerTask::polled(Arc::clone(session), id, handler, counted))
     }
 }
 
@@ -326,15 +322,15 @@ fn misshapen(procedure: &Procedure) -> Status {
 }
 
 /// Refuses a request whose handler never starts.
-fn refuse(served: &Served, id: CallId, status: &Status, reason: DropReason) {
-    served.link().with_quiet(Clock::Now, |conn, now| {
+fn refuse(session: &Dispatched, id: CallId, status: &Status, reason: DropReason) {
+    session.link().with_quiet(Clock::Now, |conn, now| {
         conn.end(id, End::Refused { status, reason }, now)
     });
 }
 
 /// What the dispatcher does whenever it stops starting handlers, for whatever reason.
 struct Stop<'a> {
-    served: &'a Served,
+    session: &'a Dispatched,
     /// Whether another one drives meanwhile, which does not know what there is to write.
     late: bool,
     /// Whether a task of this worker may have been woken: by a handler that has to wait, for it may have asked one to make a
@@ -344,9 +340,9 @@ struct Stop<'a> {
 
 impl Drop for Stop<'_> {
     fn drop(&mut self) {
-        self.served.spawn_deferred();
+        self.session.spawn_deferred();
         if self.late {
-            self.served.link().wake_driver();
+            self.session.link().wake_driver();
         }
     }
 }

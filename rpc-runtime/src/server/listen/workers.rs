@@ -7,7 +7,7 @@ use tokio::{
     sync::oneshot,
 };
 
-use super::super::state::Shared;
+use crate::server::state::ServerState;
 use crate::{Code, Error, session::WORKER};
 
 /// Threads that each drive connections of their own, in a runtime of their own; they end when this is dropped, or with their
@@ -18,7 +18,7 @@ pub(crate) struct Workers(Vec<Worker>);
 #[derive(Debug)]
 struct Worker {
     runtime: Handle,
-    server: oneshot::Sender<Arc<Shared>>,
+    server: oneshot::Sender<Arc<ServerState>>,
 }
 
 impl Workers {
@@ -43,7 +43,7 @@ impl Workers {
     }
 
     /// From now on they end when `server` is closed.
-    pub(crate) fn belong_to(self, server: &Arc<Shared>) {
+    pub(crate) fn belong_to(self, server: &Arc<ServerState>) {
         for worker in self.0 {
             // A thread that has ended already has nothing to wait for.
             let _ = worker.server.send(Arc::clone(server));
@@ -66,10 +66,10 @@ impl Worker {
     }
 }
 
-fn run(runtime: Runtime, server: oneshot::Receiver<Arc<Shared>>) {
+fn run(runtime: Runtime, server: oneshot::Receiver<Arc<ServerState>>) {
     runtime.block_on(async {
         if let Ok(server) = server.await {
-            server.closed().await;
+            server.lifecycle().closed().await;
         }
     });
     // A blocking handler that goes on must not keep the thread.

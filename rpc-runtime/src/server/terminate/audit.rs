@@ -18,7 +18,7 @@ pub(crate) enum Asker<'a> {
 
 /// What was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Wish {
+pub(crate) enum TerminateKind {
     /// That open calls be given their time.
     Drain,
     /// That they be given none.
@@ -40,7 +40,7 @@ pub(crate) enum Decision {
 #[derive(Debug)]
 pub(crate) struct Audit<'a> {
     pub(crate) asker: &'a Asker<'a>,
-    pub(crate) wish: Wish,
+    pub(crate) kind: TerminateKind,
     pub(crate) policy: &'a TerminatePolicy,
     pub(crate) instance: InstanceId,
 }
@@ -55,7 +55,7 @@ impl Audit<'_> {
         let (uid, pid) = (asker.uid(), peer.and_then(Peer::pid));
         let signal = asker.signal();
         let by = asker.name();
-        let wish = self.wish.name();
+        let wish = self.kind.name();
         let policy = tracing::field::debug(self.policy);
         let instance = tracing::field::display(Hex(self.instance));
         match decision {
@@ -124,7 +124,7 @@ impl Asker<'_> {
     }
 }
 
-impl Wish {
+impl TerminateKind {
     fn name(self) -> &'static str {
         match self {
             Self::Drain => "drain",
