@@ -43,7 +43,7 @@ use crate::{
     base::changes::Changes,
     client::Channel,
     conn::{Cause, Connection, State, Time},
-    driver::{Baton, Clock, Link},
+    driver::{Baton, Clock, Link, Wakes},
     net::{Stream, Transport},
 };
 
@@ -133,7 +133,10 @@ impl<D: ?Sized> Session<D> {
         let Some(inline) = InlinePoll::of(self.address()) else {
             return self.link.with(f);
         };
-        let result = self.link.with_quiet(clock, f);
+        let mut conn = self.link.lock(clock, Wakes::Waiters);
+        let now = conn.now();
+        let result = f(&mut conn, now);
+        drop(conn);
         inline.note_work();
         result
     }
@@ -151,7 +154,7 @@ impl<D: ?Sized> Session<D> {
 
     /// Returns whether several requests of the peer are open.
     pub(crate) fn has_more_requests(&self) -> bool {
-        self.link.look(|conn| conn.has_more_requests())
+        self.link.lock(Clock::Recent, Wakes::Waiters).has_more_requests()
     }
 
     /// Stores what drives the connection; set once, before its dispatcher starts.

@@ -25,6 +25,7 @@ use super::{
 use crate::{
     Code, Compression, Error, Executed, Metadata, Phase, Priority, Procedure,
     conn::{CallId, Cause, Connection, Failure, Reply, Request, Shape, Ticket, Time},
+    driver::{Clock, Wakes},
     message::{growth::Budget, nesting},
     session::context::{InstanceId, inherited_deadline},
     wire::{
@@ -254,7 +255,16 @@ impl<'a> Exchange<'a> {
                 // This task is woken when the outcome is there.
                 return Poll::Pending;
             };
-            let outcome = ready!(on.link.wait_look(|conn| conn.poll_reply(*id, cx)));
+            let outcome = {
+                // Taking a reply gives the driver nothing to do.
+                let mut conn = on.link.lock(Clock::Recent, Wakes::Waiters);
+                let outcome = conn.poll_reply(*id, cx);
+                if outcome.is_pending() {
+                    conn.watch_deadlines(&on.link);
+                }
+                outcome
+            };
+            let outcome = ready!(outcome);
             let Place::Open(on, _) = mem::take(&mut self.place) else {
                 unreachable!("it was open, and stays so until its outcome is taken")
             };
@@ -348,14 +358,19 @@ impl<'a> Exchange<'a> {
             };
             let chosen = self.channel.compression().filter(|_| self.lane == Lane::User);
             let message = self.packing.apply(message, on.compression(chosen));
-            let visit = |conn: &mut Connection, now| match begin(conn, ticket, &request, &message, now, cx) {
+            let mut conn = on.link.lock(begun.map_or(Clock::Now, Clock::At), Wakes::Driver);
+            let now = conn.now();
+            let step = match begin(&mut conn, ticket, &request, &message, now, cx) {
                 Poll::Pending => Step::Wait,
                 Poll::Ready(Ok(begun)) => Step::Begun(begun),
                 Poll::Ready(Err(failure)) if never_began(&failure) && !conn.takes_calls() => Step::Elsewhere,
                 Poll::Ready(Err(failure)) => Step::Failed(failure),
             };
-            let is_over = |step: &Step<T>| matches!(step, Step::Failed(_) | Step::Elsewhere);
-            let begun = match on.link.request(begun, visit, is_over) {
+            if matches!(step, Step::Wait | Step::Begun(_)) {
+                conn.watch_deadlines(&on.link);
+            }
+            drop(conn);
+            let begun = match step {
                 Step::Wait => return Poll::Pending,
                 Step::Elsewhere => {
                     self.place = self.connecting();
@@ -389,7 +404,7 @@ impl<'a> Exchange<'a> {
             receipt.fill_refused(status);
         }
         let is_mute = matches!(failure.cause, Cause::Deadline) && failure.phase == Phase::Wait;
-        let error = if is_mute && on.link.look(|conn| conn.peer_hello().is_none()) {
+        let error = if is_mute && on.link.lock(Clock::Recent, Wakes::Waiters).peer_hello().is_none() {
             failure::without_hello(failure, &self.deadline)
         } else {
             failure::of_call(failure, &self.deadline)

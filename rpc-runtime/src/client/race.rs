@@ -20,7 +20,7 @@ use crate::{
     Peer,
     conn::{Cause, Connection, Settings, Side},
     driver::{
-        Baton, Drive, Link,
+        Baton, Clock, Drive, Link, Wakes,
         runtime::{self, unless_panics},
     },
     net::{self, Address, Spot, Stream},
@@ -376,7 +376,11 @@ impl Drop for Candidate {
             return;
         }
         // A peer that has said HELLO is told; another might never be heard of.
-        let is_ready = self.link.look(|conn| conn.peer_hello().is_some());
+        let is_ready = self
+            .link
+            .lock(Clock::Recent, Wakes::Waiters)
+            .peer_hello()
+            .is_some();
         if is_ready {
             self.link.with(|conn, now| conn.close(now));
         } else {

@@ -26,6 +26,7 @@ use crate::{
     },
     base::seldom::Seldom,
     conn::{Cut, Settings, memory::Memory},
+    driver::{Clock, Wakes},
     session::{ServerView, lifecycle::Lifecycle},
 };
 
@@ -149,7 +150,9 @@ impl ServerState {
     /// Returns what the server has in hand right now.
     pub(crate) fn load(&self) -> Load {
         let all = self.connections.all();
-        let loads = all.iter().map(|one| one.link().look(|conn| conn.load()));
+        let loads = all
+            .iter()
+            .map(|one| one.link().lock(Clock::Recent, Wakes::Waiters).load());
         let handlers = Load {
             handler_tasks: self.handler_tasks.load(Ordering::Relaxed),
             ..Load::default()

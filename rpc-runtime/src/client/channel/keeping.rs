@@ -15,7 +15,7 @@ use crate::{
         race::{Finish, Winner},
     },
     conn::{Cause, Uncovered},
-    driver::Link,
+    driver::{Clock, Link, Wakes},
     net::Spot,
 };
 
@@ -120,7 +120,11 @@ impl Channel {
             place,
             spot,
         } = winner;
-        let is_early = candidate.link.look(|conn| conn.peer_hello().is_none());
+        let is_early = candidate
+            .link
+            .lock(Clock::Recent, Wakes::Waiters)
+            .peer_hello()
+            .is_none();
         let beside = self.beside(attempt).map(|doubtful| Ties::of(&doubtful.link));
         let mut state = self.lock();
         let Some((hold, doubtful)) = state.take_attempt(attempt) else {

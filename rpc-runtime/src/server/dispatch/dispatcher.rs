@@ -15,7 +15,7 @@ use super::{Dispatched, blocking, handler_task::HandlerTask};
 use crate::{
     Code, Handler, Incoming, Priority, Procedure, Status,
     conn::{Arrived, CallId, End},
-    driver::{Baton, Clock, RUNTIME_GONE, Round},
+    driver::{Baton, Clock, RUNTIME_GONE, Round, Wakes},
     message::{depth, procedure::Run},
     net::Stream,
     server::{
@@ -121,15 +121,19 @@ impl Dispatcher {
         };
         let mut started = Started::All;
         let mut after_send = false;
-        let batch = BATCH.max(session.link().look(|conn| conn.waiting_requests()) / 4);
+        let waiting = session
+            .link()
+            .lock(Clock::Recent, Wakes::Waiters)
+            .waiting_requests();
+        let batch = BATCH.max(waiting / 4);
         for _ in 0..batch {
-            let (next, is_full) =
-                session
-                    .link()
-                    .with_quiet(Clock::Recent, |conn, _| match conn.is_to_write_first() {
-                        true => (Poll::Pending, true),
-                        false => (conn.poll_request(cx), false),
-                    });
+            let (next, is_full) = {
+                let mut conn = session.link().lock(Clock::Recent, Wakes::Waiters);
+                match conn.is_to_write_first() {
+                    true => (Poll::Pending, true),
+                    false => (conn.poll_request(cx), false),
+                }
+            };
             let arrived = match next {
                 Poll::Pending if is_full => {
                     started = Started::Some;
@@ -144,7 +148,7 @@ impl Dispatcher {
             };
             if mem::replace(&mut after_send, arrived.one_way) && !arrived.one_way {
                 // The end of a send does not look at the clock, and a call's receipt tells when it started.
-                session.link().with_quiet(Clock::Now, |_, _| ());
+                drop(session.link().lock(Clock::Now, Wakes::Waiters));
             }
             let Some(turn) = self.dispatch(arrived, &mut stop) else {
                 self.baton = None;
@@ -205,9 +209,9 @@ impl Dispatcher {
             return Some(self.turn);
         }
         if route.procedure().priority() == Priority::Control {
-            session
-                .link()
-                .with_quiet(Clock::Recent, |conn, now| conn.urgent(now));
+            let mut conn = session.link().lock(Clock::Recent, Wakes::Waiters);
+            let now = conn.now();
+            conn.urgent(now);
         }
         let counted = !route.is_control();
         let mut run = route.run();
@@ -323,9 +327,9 @@ fn misshapen(procedure: &Procedure) -> Status {
 
 /// Refuses a request whose handler never starts.
 fn refuse(session: &Dispatched, id: CallId, status: &Status, reason: DropReason) {
-    session.link().with_quiet(Clock::Now, |conn, now| {
-        conn.end(id, End::Refused { status, reason }, now)
-    });
+    let mut conn = session.link().lock(Clock::Now, Wakes::Waiters);
+    let now = conn.now();
+    conn.end(id, End::Refused { status, reason }, now);
 }
 
 /// What the dispatcher does whenever it stops starting handlers, for whatever reason.

@@ -11,6 +11,7 @@ use tokio::{sync::OwnedSemaphorePermit, time::sleep_until};
 use super::admission::{Admission, Handshake};
 use crate::{
     conn::{Cause, Cut},
+    driver::{Clock, Wakes},
     server::{dispatch::Dispatched, until::until},
     session::Session,
 };
@@ -37,7 +38,10 @@ async fn shake_hands(session: &Dispatched, handshake: Option<Handshake>) -> Opti
             Some(ready) => ready.is_ok(),
             None => {
                 const TEXT: &str = "handshake given up: too many peers are in theirs";
-                session.link().look(|conn| conn.note_cut(Cut::HandshakeEvicted));
+                session
+                    .link()
+                    .lock(Clock::Recent, Wakes::Waiters)
+                    .note_cut(Cut::HandshakeEvicted);
                 session.state().note_cut(Cut::HandshakeEvicted, peer, TEXT);
                 session.cut(TEXT);
                 return None;
@@ -108,7 +112,8 @@ async fn end(left: LeftOfConnection, cause: Cause) {
     };
     let session = notice.session();
     let peer = session.peer().address();
-    match session.link().look(|conn| conn.cut()) {
+    let cut = session.link().lock(Clock::Recent, Wakes::Waiters).cut();
+    match cut {
         Some(cut) => session.state().note_cut(cut, peer, &cause.to_string()),
         None => tracing::debug!(peer, %cause, "{event}"),
     }
