@@ -14,6 +14,8 @@ pub(crate) enum Asker<'a> {
     Signal(&'static str),
     /// A handle, or code that dropped the server.
     Handle,
+    /// The future that `serve_with_shutdown` was given.
+    Shutdown,
 }
 
 /// What was asked for.
@@ -99,27 +101,28 @@ impl Asker<'_> {
             Self::Peer { .. } => "peer",
             Self::Signal(_) => "signal",
             Self::Handle => "handle",
+            Self::Shutdown => "shutdown",
         }
     }
 
     fn peer(&self) -> Option<&Peer> {
         match self {
             Self::Peer { peer, .. } => Some(peer),
-            Self::Signal(_) | Self::Handle => None,
+            Self::Signal(_) | Self::Handle | Self::Shutdown => None,
         }
     }
 
     fn uid(&self) -> Option<u32> {
         match self {
             Self::Peer { uid, .. } => *uid,
-            Self::Signal(_) | Self::Handle => None,
+            Self::Signal(_) | Self::Handle | Self::Shutdown => None,
         }
     }
 
     fn signal(&self) -> Option<&'static str> {
         match self {
             Self::Signal(name) => Some(name),
-            Self::Peer { .. } | Self::Handle => None,
+            Self::Peer { .. } | Self::Handle | Self::Shutdown => None,
         }
     }
 }
