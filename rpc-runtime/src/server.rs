@@ -34,7 +34,7 @@ use self::{
     terminate::{Asker, Signals},
     until::until,
 };
-use crate::{DrainReport, Error, is_simulated, net::Listener};
+use crate::{DrainReport, Error, net::Listener};
 
 /// A server that listens: clients that connect wait until it serves.
 ///
@@ -71,6 +71,7 @@ pub struct Server {
     /// Each with the runtime that accepts by it, and drives its connections.
     listeners: Vec<(Handle, Listener)>,
     admission: Arc<AdmissionLimits>,
+    /// Whether it obeys signals.
     signals: bool,
 }
 
@@ -156,8 +157,7 @@ impl Server {
         } = self;
         let server = &owned.0;
         // Before the first connection, so that no signal falls between.
-        let obeys = signals && !is_simulated();
-        let signals = obeys.then(Signals::listen).transpose()?;
+        let signals = signals.then(Signals::listen).transpose()?;
         for (runtime, listener) in listeners {
             let accept_loop = accept(Arc::clone(server), listener, Arc::clone(&admission));
             let accepting = runtime.spawn(accept_loop);

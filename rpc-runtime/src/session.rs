@@ -1,6 +1,7 @@
 //! Session: one connection as a server and its handlers see it.
 
 pub(crate) mod context;
+mod forward;
 mod incoming;
 mod inline_poll;
 pub(crate) mod lifecycle;
@@ -11,6 +12,7 @@ mod server_view;
 mod service;
 mod stall_record;
 mod stream;
+mod threads;
 
 use std::{
     fmt,
@@ -37,6 +39,7 @@ pub(crate) use self::{
     server_view::ServerView,
     service::priorities,
     stall_record::{StallRecord, StallSnapshot},
+    threads::Threads,
 };
 use crate::{
     Client, Compression, Peer,

@@ -14,8 +14,8 @@ use super::{
 use crate::{
     Code, Compression, DrainReport, Error, Limits, Service, TerminatePolicy,
     driver::runtime,
-    is_simulated,
     net::{Address, Incoming, Listener},
+    session::Threads,
 };
 
 /// Configures a server: at least one service and one address.
@@ -243,8 +243,12 @@ impl ServerBuilder {
             .iter()
             .map(|text| Address::parse(text))
             .collect::<Result<Vec<_>, _>>()?;
-        // A simulation has one thread.
-        let workers = Workers::start(if is_simulated() { 0 } else { self.workers })?;
+        let threads = Threads::here();
+        let workers = match threads {
+            Threads::Many => self.workers,
+            Threads::One => 0,
+        };
+        let workers = Workers::start(workers)?;
         let runtimes = workers.runtimes();
         let mut listeners = Vec::new();
         let mut bound = Vec::with_capacity(addresses.len());
@@ -274,13 +278,13 @@ impl ServerBuilder {
             ..self.options
         };
         let max_connections = self.max_connections.unwrap_or_else(defaults::max_connections);
-        let server = ServerState::new(runtime, router, options, bound);
+        let server = ServerState::new(runtime, router, options, bound, threads);
         workers.belong_to(&server);
         Ok(Server {
             owned: AbortOnDrop(server),
             listeners,
             admission: Arc::new(AdmissionLimits::new(max_connections, self.max_handshakes)),
-            signals: self.signals,
+            signals: self.signals && threads == Threads::Many,
         })
     }
 

@@ -14,6 +14,7 @@ use crate::{
     Compression, Error, Limits, Peer, Service,
     driver::{Baton, Link},
     net::Stream,
+    session::Threads,
 };
 
 /// The services of a client, which its server may call on the connections that the client makes.
@@ -49,7 +50,13 @@ impl Callable {
         // A client with wrong services does not come so far.
         let router = self.router().ok()?;
         let runtime = Handle::current();
-        let server = ServerState::new(runtime.clone(), router, self.options.clone(), Vec::new());
+        let server = ServerState::new(
+            runtime.clone(),
+            router,
+            self.options.clone(),
+            Vec::new(),
+            Threads::here(),
+        );
         let session = Dispatched::register(&server, link, peer, runtime)?;
         session.spawn_dispatcher(Arc::clone(baton));
         Some(Callee(EndNotice::new(session)))

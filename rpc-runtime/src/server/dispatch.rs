@@ -21,7 +21,7 @@ use crate::{
     Peer,
     driver::{Baton, Link},
     net::Stream,
-    session::{Session, StallRecord},
+    session::{Session, StallRecord, Threads},
 };
 
 /// A connection with the part that only the dispatcher knows.
@@ -94,7 +94,7 @@ impl Dispatched {
 
     /// Makes sure that the stall monitor looks at this connection.
     fn monitor(self: &Arc<Self>) {
-        if self.stalls().is_unlisted() {
+        if self.stalls().is_unlisted() && self.server().threads() == Threads::Many {
             stall_monitor::list(self);
         }
     }

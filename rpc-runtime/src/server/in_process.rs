@@ -13,7 +13,7 @@ use super::{
     router::{Router, Terminate},
     state::{ServerOptions, ServerState},
 };
-use crate::{Code, Error, Peer, Service, net::Stream};
+use crate::{Code, Error, Peer, Service, net::Stream, session::Threads};
 
 /// A service that clients of this process call without a socket: a server without listeners.
 pub(crate) struct InProcess {
@@ -71,7 +71,13 @@ impl InProcess {
         })?;
         let router = Router::new(vec![Arc::clone(&self.service)], Terminate::Served)?;
         let lives = runtime.spawn(pending());
-        let server = ServerState::new(runtime, router, ServerOptions::default(), Vec::new());
+        let server = ServerState::new(
+            runtime,
+            router,
+            ServerOptions::default(),
+            Vec::new(),
+            Threads::here(),
+        );
         *serving = Some(RunningServer {
             server: Arc::clone(&server),
             lives,

@@ -14,10 +14,12 @@ use std::{
 use crate::{
     Code, Error, Procedure, Service, Status,
     api::{error::NO_PROCEDURE, priority::Priorities},
-    message::procedure::Run,
-    server::builtin,
+    message::{control, procedure::Run},
     session::priorities,
 };
+
+/// The procedures of the control service, in the order of the generated service.
+pub(crate) static CONTROL_PROCEDURES: [Procedure; 3] = [control::TERMINATE, control::PING, control::SETTLE];
 
 /// All procedures of a server.
 pub(crate) struct Router {
@@ -56,7 +58,7 @@ impl Router {
 
     fn add(&mut self, service: Arc<dyn Service>) -> Result<(), Error> {
         let name = service.name();
-        if name == builtin::SERVICE {
+        if name == control::SERVICE {
             return Err(refused(format!(
                 "service {name} is built in: give yours another package or name"
             )));
@@ -72,8 +74,8 @@ impl Router {
     }
 
     fn add_control(&mut self, terminate: Terminate) -> Result<(), Error> {
-        for (index, procedure) in builtin::PROCEDURES.iter().enumerate() {
-            let is_terminate = procedure.id() == builtin::TERMINATE.id();
+        for (index, procedure) in CONTROL_PROCEDURES.iter().enumerate() {
+            let is_terminate = procedure.id() == control::TERMINATE.id();
             if is_terminate && terminate == Terminate::Unknown {
                 continue;
             }
@@ -346,8 +348,8 @@ mod tests {
     fn a_disabled_terminate_is_as_unknown_as_any_procedure() {
         let service: Arc<dyn Service> = Arc::new(FakeService("a.One", ONE));
         let router = Router::new(vec![service], Terminate::Unknown).unwrap();
-        assert_eq!(router.find(builtin::TERMINATE.id()), None);
-        assert!(router.find(builtin::PING.id()).is_some());
+        assert_eq!(router.find(control::TERMINATE.id()), None);
+        assert!(router.find(control::PING.id()).is_some());
         assert_eq!(
             router.unknown(7).message(),
             "this server has no procedure with id 0x0000000000000007: is it an older build, or was the service not added to \

@@ -27,7 +27,7 @@ use crate::{
     base::seldom::Seldom,
     conn::{Cut, Settings, memory::Memory},
     driver::{Clock, Wakes},
-    session::{ServerView, lifecycle::Lifecycle},
+    session::{ServerView, Threads, lifecycle::Lifecycle},
 };
 
 /// What a server's listeners, dispatchers and handles share.
@@ -77,6 +77,7 @@ impl ServerState {
         router: Router,
         options: ServerOptions,
         addresses: Vec<String>,
+        threads: Threads,
     ) -> Arc<Self> {
         let mut instance = [0; 16];
         fastrand::fill(&mut instance);
@@ -85,9 +86,14 @@ impl ServerState {
             encodings: Compression::announced(options.compression),
             priorities: router.priorities().clone(),
             memory: Arc::new(Memory::new(options.max_buffered_bytes)),
-            ..limits.settings(SERVER_KEEP_ALIVE, Bytes::copy_from_slice(&instance))
+            ..Settings::new(
+                limits,
+                SERVER_KEEP_ALIVE,
+                Bytes::copy_from_slice(&instance),
+                fastrand::u32(..),
+            )
         };
-        let view = ServerView::new(instance, Arc::new(settings), options.compression);
+        let view = ServerView::new(instance, Arc::new(settings), options.compression, threads);
         Arc::new(Self {
             view: Arc::new(view),
             runtime,
@@ -266,7 +272,7 @@ impl ServerState {
         }
 
         let router = Router::new(vec![Arc::new(Nothing)], super::router::Terminate::Served).unwrap();
-        Self::new(Handle::current(), router, options, Vec::new())
+        Self::new(Handle::current(), router, options, Vec::new(), Threads::Many)
     }
 }
 

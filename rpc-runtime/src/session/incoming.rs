@@ -260,7 +260,7 @@ impl Incoming {
     /// The handler has panicked, or its reply when it was written.
     fn panicked(&mut self, panic: &(dyn Any + Send)) {
         let procedure = self.procedure.path();
-        let status = match panicked::advice(panic, self.procedure) {
+        let status = match panicked::advice(panic, self.procedure, self.session.server().threads()) {
             Some(advice) => {
                 tracing::error!(procedure, advice, "handler panicked");
                 format!("handler panicked: {advice}")

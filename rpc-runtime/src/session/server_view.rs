@@ -4,13 +4,13 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use super::lifecycle::Lifecycle;
+use super::{lifecycle::Lifecycle, threads::Threads};
 use crate::{
     Compression,
     base::seldom::Seldom,
+    client::inherited::InstanceId,
     conn::Settings,
     message::growth::{Budget, Grows},
-    session::context::InstanceId,
 };
 
 /// What connections and handlers see of their server.
@@ -20,6 +20,7 @@ pub(crate) struct ServerView {
     /// The settings of each connection.
     settings: Arc<Settings>,
     compression: Option<Compression>,
+    threads: Threads,
     lifecycle: Lifecycle,
     /// When the server was made.
     epoch: Instant,
@@ -31,11 +32,13 @@ impl ServerView {
         instance: InstanceId,
         settings: Arc<Settings>,
         compression: Option<Compression>,
+        threads: Threads,
     ) -> Self {
         Self {
             instance,
             settings,
             compression,
+            threads,
             lifecycle: Lifecycle::default(),
             epoch: Instant::now(),
             left_out: Seldom::new(LEFT_OUT),
@@ -55,6 +58,11 @@ impl ServerView {
     /// How messages are compressed for peers that accept it.
     pub(crate) fn compression(&self) -> Option<Compression> {
         self.compression
+    }
+
+    /// Whether the server may use threads of its own.
+    pub(crate) fn threads(&self) -> Threads {
+        self.threads
     }
 
     /// How far the server has come between serving and closed.

@@ -10,16 +10,15 @@ use std::{
 use tokio::{runtime::Handle, sync::oneshot};
 
 use super::handler_task::HandlerTask;
-use crate::is_simulated;
+use crate::session::Threads;
 
 /// Runs a handler on the blocking pool, as soon as that has a thread to spare.
 ///
 /// Until then the handler lies in a slot of its own, for what is in the pool's queue goes only when a thread gets to
 /// it: behind handlers that never end, a call still ends at its deadline, when it is cancelled, and with a drain, and
 /// was not executed.
-pub(super) fn spawn(runtime: &Handle, task: HandlerTask) {
-    if is_simulated() {
-        // A simulation has one thread, or it could not be repeated.
+pub(super) fn spawn(runtime: &Handle, task: HandlerTask, threads: Threads) {
+    if threads == Threads::One {
         runtime.spawn(task);
         return;
     }

@@ -16,7 +16,7 @@ use crate::{
     Code, Handler, Incoming, Priority, Procedure, Status,
     conn::{Arrived, CallId, End},
     driver::{Baton, Clock, RUNTIME_GONE, Round, Wakes},
-    message::{depth, procedure::Run},
+    message::{control, depth, procedure::Run},
     net::Stream,
     server::{
         builtin,
@@ -172,7 +172,7 @@ impl Dispatcher {
         let arrived_at = is_timed(self.turn).then(Instant::now);
         let Some(index) = server.router().find(arrived.procedure) else {
             let status = server.router().unknown(arrived.procedure);
-            if arrived.procedure == builtin::TERMINATE.id() {
+            if arrived.procedure == control::TERMINATE.id() {
                 let asker = Asker::Peer {
                     peer: session.peer(),
                     uid: session.peer().uid(),
@@ -244,7 +244,9 @@ impl Dispatcher {
             route.note_quick();
         }
         match task {
-            Some(task) if run == Run::Blocking => blocking::spawn(session.runtime(), task),
+            Some(task) if run == Run::Blocking => {
+                blocking::spawn(session.runtime(), task, server.view().threads());
+            }
             Some(task) => {
                 stop.woke = true;
                 session.defer(task);

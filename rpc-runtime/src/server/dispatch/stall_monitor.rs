@@ -28,10 +28,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{
-    is_simulated,
-    session::{StallRecord, StallSnapshot},
-};
+use crate::session::{StallRecord, StallSnapshot};
 
 /// What the monitor does with a connection.
 pub(crate) trait Monitored {
@@ -49,10 +46,7 @@ pub(crate) trait Monitored {
 
 /// Adds a connection to those that the monitor looks at.
 pub(super) fn list<M: Monitored + Send + Sync + 'static>(monitored: &Arc<M>) {
-    // The monitor measures real time, so with it no run of a simulation could be repeated.
-    if !is_simulated() {
-        MONITOR.list(Arc::clone(monitored) as Listed);
-    }
+    MONITOR.list(Arc::clone(monitored) as Listed);
 }
 
 /// A connection that the monitor looks at.
