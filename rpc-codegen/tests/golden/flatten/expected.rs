@@ -844,7 +844,7 @@ pub struct PainterSendRecv<'a> {
     call: ::rpc_runtime::codegen::Call<'a>,
 }
 
-impl PainterSendRecv<'_> {
+impl<'a> PainterSendRecv<'a> {
     /// Bounds the whole call; `None` for no bound of its own. Without it the client's own counts, usually 30 s.
     pub fn timeout(
         self,
@@ -906,15 +906,8 @@ impl PainterSendRecv<'_> {
         }
     }
 
-    /// Has what comes beside the reply written down: the handler's metadata, and how long it took.
-    pub fn receipt(self, receipt: &::rpc_runtime::Receipt) -> Self {
-        Self {
-            call: self.call.receipt(receipt),
-        }
-    }
-
     /// Calls `paint.v1.Painter/rpc_paint`.
-    pub async fn paint(
+    pub fn paint(
         self,
         color: impl ::core::convert::Into<::rpc_runtime::Open<Color>>,
         cx: impl ::core::convert::Into<::std::string::String>,
@@ -922,9 +915,14 @@ impl PainterSendRecv<'_> {
         layers: u32,
         edge: ::core::option::Option<::rpc_runtime::Open<Color>>,
         at: ::core::option::Option<::rpc_runtime::codegen::prost_types::Timestamp>,
-    ) -> ::core::result::Result<::rpc_runtime::Open<Color>, ::rpc_runtime::Error> {
+    ) -> ::rpc_runtime::UnaryCall<
+        'a,
+        PaintRequest,
+        Painted,
+        ::rpc_runtime::Open<Color>,
+    > {
         self.call
-            .send_recv(
+            .send_recv_map(
                 &PAINTER_PROCEDURES[0],
                 PaintRequest {
                     color: color.into().number(),
@@ -934,73 +932,72 @@ impl PainterSendRecv<'_> {
                     edge: edge.map(::rpc_runtime::Open::number),
                     at,
                 },
+                |reply: Painted| ::rpc_runtime::Open::from_number(reply.color),
             )
-            .await
-            .map(|reply: Painted| ::rpc_runtime::Open::from_number(reply.color))
     }
 
     /// Calls `paint.v1.Painter/rpc_color`.
-    pub async fn color(
+    pub fn color(
         self,
         names: ::std::vec::Vec<::std::string::String>,
         known: ::std::collections::HashMap<::std::string::String, i32>,
-    ) -> ::core::result::Result<
+    ) -> ::rpc_runtime::UnaryCall<
+        'a,
+        ColorRequest,
+        ColorReply,
         ::core::option::Option<::rpc_runtime::Open<Color>>,
-        ::rpc_runtime::Error,
     > {
         self.call
-            .send_recv(&PAINTER_PROCEDURES[1], ColorRequest { names, known })
-            .await
-            .map(|reply: ColorReply| reply.color.map(::rpc_runtime::Open::from_number))
+            .send_recv_map(
+                &PAINTER_PROCEDURES[1],
+                ColorRequest { names, known },
+                |reply: ColorReply| reply.color.map(::rpc_runtime::Open::from_number),
+            )
     }
 
     /// Calls `paint.v1.Painter/rpc_mix`.
-    pub async fn mix(
+    pub fn mix(
         self,
         request: Mix,
-    ) -> ::core::result::Result<
+    ) -> ::rpc_runtime::UnaryCall<
+        'a,
+        Mix,
+        Mixed,
         ::std::collections::HashMap<::std::string::String, u64>,
-        ::rpc_runtime::Error,
     > {
         self.call
-            .send_recv(&PAINTER_PROCEDURES[2], request)
-            .await
-            .map(|reply: Mixed| reply.parts)
+            .send_recv_map(&PAINTER_PROCEDURES[2], request, |reply: Mixed| reply.parts)
     }
 
     /// Calls `paint.v1.Painter/rpc_clean`.
-    pub async fn clean(
-        self,
-    ) -> ::core::result::Result<CleanReply, ::rpc_runtime::Error> {
-        self.call.send_recv(&PAINTER_PROCEDURES[3], CleanRequest {}).await
+    pub fn clean(self) -> ::rpc_runtime::UnaryCall<'a, CleanRequest, CleanReply> {
+        self.call.send_recv(&PAINTER_PROCEDURES[3], CleanRequest {})
     }
 
     /// Calls `paint.v1.Painter/rpc_when`.
-    pub async fn when(
+    pub fn when(
         self,
         request: ::rpc_runtime::codegen::prost_types::Timestamp,
-    ) -> ::core::result::Result<
+    ) -> ::rpc_runtime::UnaryCall<
+        'a,
         ::rpc_runtime::codegen::prost_types::Timestamp,
-        ::rpc_runtime::Error,
+        ::rpc_runtime::codegen::prost_types::Timestamp,
     > {
-        self.call.send_recv(&PAINTER_PROCEDURES[4], request).await
+        self.call.send_recv(&PAINTER_PROCEDURES[4], request)
     }
 
     /// Calls `paint.v1.Painter/rpc_pick`.
-    pub async fn pick(
-        self,
-        request: Pick,
-    ) -> ::core::result::Result<Pick, ::rpc_runtime::Error> {
-        self.call.send_recv(&PAINTER_PROCEDURES[5], request).await
+    pub fn pick(self, request: Pick) -> ::rpc_runtime::UnaryCall<'a, Pick, Pick> {
+        self.call.send_recv(&PAINTER_PROCEDURES[5], request)
     }
 
     /// Calls `paint.v1.Painter/rpc_move`.
-    pub async fn r#move(
+    pub fn r#move(
         self,
         from: impl ::core::convert::Into<::std::string::String>,
         to: impl ::core::convert::Into<::std::string::String>,
         note: impl ::core::convert::Into<::std::string::String>,
-    ) -> ::core::result::Result<CleanReply, ::rpc_runtime::Error> {
+    ) -> ::rpc_runtime::UnaryCall<'a, MoveRequest, CleanReply> {
         self.call
             .send_recv(
                 &PAINTER_PROCEDURES[6],
@@ -1010,7 +1007,6 @@ impl PainterSendRecv<'_> {
                     note: note.into(),
                 },
             )
-            .await
     }
 
     /// Asks the server to terminate, and waits until it is drained.

@@ -469,7 +469,7 @@ pub struct GreeterSendRecv<'a> {
     call: ::rpc_runtime::codegen::Call<'a>,
 }
 
-impl GreeterSendRecv<'_> {
+impl<'a> GreeterSendRecv<'a> {
     /// Bounds the whole call; `None` for no bound of its own. Without it the client's own counts, usually 30 s.
     pub fn timeout(
         self,
@@ -531,36 +531,26 @@ impl GreeterSendRecv<'_> {
         }
     }
 
-    /// Has what comes beside the reply written down: the handler's metadata, and how long it took.
-    pub fn receipt(self, receipt: &::rpc_runtime::Receipt) -> Self {
-        Self {
-            call: self.call.receipt(receipt),
-        }
-    }
-
     /// Calls `Greeter/SayHello`.
-    pub async fn say_hello(
+    pub fn say_hello(
         self,
         request: Hello,
-    ) -> ::core::result::Result<Hello, ::rpc_runtime::Error> {
-        self.call.send_recv(&GREETER_PROCEDURES[0], request).await
+    ) -> ::rpc_runtime::UnaryCall<'a, Hello, Hello> {
+        self.call.send_recv(&GREETER_PROCEDURES[0], request)
     }
 
     /// Calls `Greeter/Type`.
     #[deprecated]
-    pub async fn r#type(
-        self,
-        request: Hello,
-    ) -> ::core::result::Result<Hello, ::rpc_runtime::Error> {
-        self.call.send_recv(&GREETER_PROCEDURES[1], request).await
+    pub fn r#type(self, request: Hello) -> ::rpc_runtime::UnaryCall<'a, Hello, Hello> {
+        self.call.send_recv(&GREETER_PROCEDURES[1], request)
     }
 
     /// Calls `Greeter/Terminate`.
-    pub async fn terminate_(
+    pub fn terminate_(
         self,
         request: Hello,
-    ) -> ::core::result::Result<Hello, ::rpc_runtime::Error> {
-        self.call.send_recv(&GREETER_PROCEDURES[2], request).await
+    ) -> ::rpc_runtime::UnaryCall<'a, Hello, Hello> {
+        self.call.send_recv(&GREETER_PROCEDURES[2], request)
     }
 
     /// Asks the server to terminate, and waits until it is drained.

@@ -449,7 +449,7 @@ pub struct KvSendRecv<'a> {
     call: ::rpc_runtime::codegen::Call<'a>,
 }
 
-impl KvSendRecv<'_> {
+impl<'a> KvSendRecv<'a> {
     /// Bounds the whole call; `None` for no bound of its own. Without it the client's own counts, usually 30 s.
     pub fn timeout(
         self,
@@ -511,24 +511,17 @@ impl KvSendRecv<'_> {
         }
     }
 
-    /// Has what comes beside the reply written down: the handler's metadata, and how long it took.
-    pub fn receipt(self, receipt: &::rpc_runtime::Receipt) -> Self {
-        Self {
-            call: self.call.receipt(receipt),
-        }
-    }
-
     /// Does nothing.
-    pub async fn noop(self) -> ::core::result::Result<(), ::rpc_runtime::Error> {
-        self.call.send_recv(&KV_PROCEDURES[0], ()).await
+    pub fn noop(self) -> ::rpc_runtime::UnaryCall<'a, (), ()> {
+        self.call.send_recv(&KV_PROCEDURES[0], ())
     }
 
     /// Stores `value` under `key`.
-    pub async fn update(
+    pub fn update(
         self,
         key: impl ::core::convert::Into<::std::string::String>,
         value: impl ::core::convert::Into<::rpc_runtime::Bytes>,
-    ) -> ::core::result::Result<(), ::rpc_runtime::Error> {
+    ) -> ::rpc_runtime::UnaryCall<'a, UpdateRequest, ()> {
         self.call
             .send_recv(
                 &KV_PROCEDURES[1],
@@ -537,21 +530,24 @@ impl KvSendRecv<'_> {
                     value: value.into(),
                 },
             )
-            .await
     }
 
     /// Looks the value of `key` up.
-    pub async fn fetch(
+    pub fn fetch(
         self,
         key: impl ::core::convert::Into<::std::string::String>,
-    ) -> ::core::result::Result<
+    ) -> ::rpc_runtime::UnaryCall<
+        'a,
+        FetchRequest,
+        FetchReply,
         ::core::option::Option<::rpc_runtime::Bytes>,
-        ::rpc_runtime::Error,
     > {
         self.call
-            .send_recv(&KV_PROCEDURES[2], FetchRequest { key: key.into() })
-            .await
-            .map(|reply: FetchReply| reply.value)
+            .send_recv_map(
+                &KV_PROCEDURES[2],
+                FetchRequest { key: key.into() },
+                |reply: FetchReply| reply.value,
+            )
     }
 
     /// Asks the server to terminate, and waits until it is drained.

@@ -353,7 +353,7 @@ pub struct AtTheRootSendRecv<'a> {
     call: ::rpc_runtime::codegen::Call<'a>,
 }
 
-impl AtTheRootSendRecv<'_> {
+impl<'a> AtTheRootSendRecv<'a> {
     /// Bounds the whole call; `None` for no bound of its own. Without it the client's own counts, usually 30 s.
     pub fn timeout(
         self,
@@ -415,19 +415,12 @@ impl AtTheRootSendRecv<'_> {
         }
     }
 
-    /// Has what comes beside the reply written down: the handler's metadata, and how long it took.
-    pub fn receipt(self, receipt: &::rpc_runtime::Receipt) -> Self {
-        Self {
-            call: self.call.receipt(receipt),
-        }
-    }
-
     /// Calls `AtTheRoot/Get`.
-    pub async fn get(
+    pub fn get(
         self,
         request: acme::Outer,
-    ) -> ::core::result::Result<Root, ::rpc_runtime::Error> {
-        self.call.send_recv(&AT_THE_ROOT_PROCEDURES[0], request).await
+    ) -> ::rpc_runtime::UnaryCall<'a, acme::Outer, Root> {
+        self.call.send_recv(&AT_THE_ROOT_PROCEDURES[0], request)
     }
 
     /// Asks the server to terminate, and waits until it is drained.
@@ -953,7 +946,7 @@ pub struct OrdersSendRecv<'a> {
     call: ::rpc_runtime::codegen::Call<'a>,
 }
 
-impl OrdersSendRecv<'_> {
+impl<'a> OrdersSendRecv<'a> {
     /// Bounds the whole call; `None` for no bound of its own. Without it the client's own counts, usually 30 s.
     pub fn timeout(
         self,
@@ -1015,19 +1008,16 @@ impl OrdersSendRecv<'_> {
         }
     }
 
-    /// Has what comes beside the reply written down: the handler's metadata, and how long it took.
-    pub fn receipt(self, receipt: &::rpc_runtime::Receipt) -> Self {
-        Self {
-            call: self.call.receipt(receipt),
-        }
-    }
-
     /// Calls `shop.v1.Orders/Get`.
-    pub async fn get(
+    pub fn get(
         self,
         request: impl ::core::convert::Into<super::super::acme::outer::Inner>,
-    ) -> ::core::result::Result<super::super::Root, ::rpc_runtime::Error> {
-        self.call.send_recv(&ORDERS_PROCEDURES[0], request.into()).await
+    ) -> ::rpc_runtime::UnaryCall<
+        'a,
+        super::super::acme::outer::Inner,
+        super::super::Root,
+    > {
+        self.call.send_recv(&ORDERS_PROCEDURES[0], request.into())
     }
 
     /// Asks the server to terminate, and waits until it is drained.
@@ -1381,7 +1371,7 @@ pub struct MoreSendRecv<'a> {
     call: ::rpc_runtime::codegen::Call<'a>,
 }
 
-impl MoreSendRecv<'_> {
+impl<'a> MoreSendRecv<'a> {
     /// Bounds the whole call; `None` for no bound of its own. Without it the client's own counts, usually 30 s.
     pub fn timeout(
         self,
@@ -1443,19 +1433,9 @@ impl MoreSendRecv<'_> {
         }
     }
 
-    /// Has what comes beside the reply written down: the handler's metadata, and how long it took.
-    pub fn receipt(self, receipt: &::rpc_runtime::Receipt) -> Self {
-        Self {
-            call: self.call.receipt(receipt),
-        }
-    }
-
     /// Calls `shop.v1.More/Get`.
-    pub async fn get(
-        self,
-        request: Order,
-    ) -> ::core::result::Result<Order, ::rpc_runtime::Error> {
-        self.call.send_recv(&MORE_PROCEDURES[0], request).await
+    pub fn get(self, request: Order) -> ::rpc_runtime::UnaryCall<'a, Order, Order> {
+        self.call.send_recv(&MORE_PROCEDURES[0], request)
     }
 
     /// Asks the server to terminate, and waits until it is drained.

@@ -715,7 +715,7 @@ pub struct TapeSendRecv<'a> {
     call: ::rpc_runtime::codegen::Call<'a>,
 }
 
-impl TapeSendRecv<'_> {
+impl<'a> TapeSendRecv<'a> {
     /// Bounds the whole call; `None` for no bound of its own. Without it the client's own counts, usually 30 s.
     pub fn timeout(
         self,
@@ -774,13 +774,6 @@ impl TapeSendRecv<'_> {
     pub fn idle_timeout(self, timeout: ::core::time::Duration) -> Self {
         Self {
             call: self.call.idle_timeout(timeout),
-        }
-    }
-
-    /// Has what comes beside the reply written down: the handler's metadata, and how long it took.
-    pub fn receipt(self, receipt: &::rpc_runtime::Receipt) -> Self {
-        Self {
-            call: self.call.receipt(receipt),
         }
     }
 
@@ -942,8 +935,8 @@ impl TapeSendRecv<'_> {
     }
 
     /// Says that it is alive.
-    pub async fn beat(self) -> ::core::result::Result<(), ::rpc_runtime::Error> {
-        self.call.send_recv(&TAPE_PROCEDURES[6], ()).await
+    pub fn beat(self) -> ::rpc_runtime::UnaryCall<'a, (), ()> {
+        self.call.send_recv(&TAPE_PROCEDURES[6], ())
     }
 
     /// Asks the server to terminate, and waits until it is drained.
@@ -1434,13 +1427,6 @@ impl RecorderSendRecv<'_> {
     pub fn idle_timeout(self, timeout: ::core::time::Duration) -> Self {
         Self {
             call: self.call.idle_timeout(timeout),
-        }
-    }
-
-    /// Has what comes beside the reply written down: the handler's metadata, and how long it took.
-    pub fn receipt(self, receipt: &::rpc_runtime::Receipt) -> Self {
-        Self {
-            call: self.call.receipt(receipt),
         }
     }
 

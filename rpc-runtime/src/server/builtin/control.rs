@@ -406,7 +406,7 @@ pub struct ControlSendRecv<'a> {
     call: crate::codegen::Call<'a>,
 }
 
-impl ControlSendRecv<'_> {
+impl<'a> ControlSendRecv<'a> {
     /// Bounds the whole call; `None` for no bound of its own. Without it the client's own counts, usually 30 s.
     pub fn timeout(
         self,
@@ -469,23 +469,25 @@ impl ControlSendRecv<'_> {
     }
 
     /// Drains the server, and answers when it is drained.
-    pub async fn terminate_(
+    pub fn terminate_(
         self,
         request: super::messages::TerminateRequest,
-    ) -> ::core::result::Result<super::messages::TerminateReply, crate::Error> {
-        self.call.send_recv(&CONTROL_PROCEDURES[0], request).await
+    ) -> crate::UnaryCall<
+        'a,
+        super::messages::TerminateRequest,
+        super::messages::TerminateReply,
+    > {
+        self.call.send_recv(&CONTROL_PROCEDURES[0], request)
     }
 
     /// Answers at once.
-    pub async fn ping(self) -> ::core::result::Result<(), crate::Error> {
-        self.call.send_recv(&CONTROL_PROCEDURES[1], ()).await
+    pub fn ping(self) -> crate::UnaryCall<'a, (), ()> {
+        self.call.send_recv(&CONTROL_PROCEDURES[1], ())
     }
 
     /// Answers when every one-way request that came before it on its connection has ended: handled, failed, expired or
     /// dropped.
-    pub async fn settle(
-        self,
-    ) -> ::core::result::Result<super::messages::SettleReply, crate::Error> {
-        self.call.send_recv(&CONTROL_PROCEDURES[2], ()).await
+    pub fn settle(self) -> crate::UnaryCall<'a, (), super::messages::SettleReply> {
+        self.call.send_recv(&CONTROL_PROCEDURES[2], ())
     }
 }
