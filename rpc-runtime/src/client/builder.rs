@@ -98,7 +98,7 @@ impl<C> ClientBuilder<C> {
     /// Sets how many connections the client keeps to the server, at least 1. Default: 1.
     ///
     /// Calls with a reply or with streams take turns on them. Several connections help with messages of megabytes, and
-    /// with more small calls than one core at an end can carry; see docs/workers.md. Each connection has its own
+    /// with more small calls than one core at an end can carry; see docs/how-to/workers.md. Each connection has its own
     /// [`Limits`] and connects by itself. Closing the client closes all of them.
     ///
     /// All one-way calls use the first connection, so they keep their order. [`Client::barrier`],

@@ -27,6 +27,7 @@ use crate::{
         inherited::inherited_deadline,
     },
     conn::{CallId, Cause, Connection, Failure, Reply, Request, Ticket, Time},
+    driver::{Clock, Wakes},
     message::{growth::Budget, nesting},
     wire::{
         compression::{self, Outgoing},
@@ -235,7 +236,16 @@ impl<'a> InFlightCall<'a> {
                 // This task is woken when the outcome is there.
                 return Poll::Pending;
             };
-            let outcome = ready!(on.link.wait_look(|conn| conn.poll_reply(*id, cx)));
+            let outcome = {
+                // Taking a reply gives the driver nothing to do.
+                let mut conn = on.link.lock(Clock::Recent, Wakes::Waiters);
+                let outcome = conn.poll_reply(*id, cx);
+                if outcome.is_pending() {
+                    conn.watch_deadlines(&on.link);
+                }
+                outcome
+            };
+            let outcome = ready!(outcome);
             let CallStage::Open(on, _) = mem::take(&mut self.stage) else {
                 unreachable!("it was open, and stays so until its outcome is taken")
             };
@@ -329,7 +339,9 @@ impl<'a> InFlightCall<'a> {
                 .compression()
                 .filter(|_| self.class == CallClass::User);
             let message = self.packed.apply(message, on.compression(chosen));
-            let visit = |conn: &mut Connection, now| match begin(conn, ticket, &request, &message, now, cx) {
+            let mut conn = on.link.lock(begun.map_or(Clock::Now, Clock::At), Wakes::Driver);
+            let now = conn.now();
+            let step = match begin(&mut conn, ticket, &request, &message, now, cx) {
                 Poll::Pending => BeginStep::Wait,
                 Poll::Ready(Ok(begun)) => BeginStep::Begun(begun),
                 Poll::Ready(Err(failure)) if never_began(&failure) && !conn.takes_calls() => {
@@ -337,8 +349,11 @@ impl<'a> InFlightCall<'a> {
                 }
                 Poll::Ready(Err(failure)) => BeginStep::Failed(failure),
             };
-            let is_over = |step: &BeginStep<T>| matches!(step, BeginStep::Failed(_) | BeginStep::Elsewhere);
-            let begun = match on.link.request(begun, visit, is_over) {
+            if matches!(step, BeginStep::Wait | BeginStep::Begun(_)) {
+                conn.watch_deadlines(&on.link);
+            }
+            drop(conn);
+            let begun = match step {
                 BeginStep::Wait => return Poll::Pending,
                 BeginStep::Elsewhere => {
                     self.stage = self.connecting();
@@ -369,7 +384,7 @@ impl<'a> InFlightCall<'a> {
 
     fn error(&self, failure: Failure, on: &ClientConnection) -> Error {
         let is_mute = matches!(failure.cause, Cause::Deadline) && failure.phase == Phase::Wait;
-        let error = if is_mute && on.link.look(|conn| conn.peer_hello().is_none()) {
+        let error = if is_mute && on.link.lock(Clock::Recent, Wakes::Waiters).peer_hello().is_none() {
             errors::without_hello(failure, &self.deadline)
         } else {
             errors::of_call(failure, &self.deadline)

@@ -22,7 +22,7 @@ use crate::{
     client::connection_failure::ConnectionFailure,
     conn::{Cause, Connection, Settings, Side},
     driver::{
-        Baton, Drive, Link,
+        Baton, Clock, Drive, Link, Wakes,
         runtime::{self, unless_panics},
     },
     net::{self, Address, Spot, Stream},
@@ -387,7 +387,11 @@ impl Drop for NewConnection {
             return;
         }
         // A peer that has said HELLO is told. Another one may never answer, so its connection is cut.
-        let is_ready = self.link.look(|conn| conn.peer_hello().is_some());
+        let is_ready = self
+            .link
+            .lock(Clock::Recent, Wakes::Waiters)
+            .peer_hello()
+            .is_some();
         if is_ready {
             self.link.with(|conn, now| conn.close(now));
         } else {

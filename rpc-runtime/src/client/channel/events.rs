@@ -16,7 +16,7 @@ use crate::{
     base::changes::Subscriber,
     client::connection_failure::ConnectionFailure,
     conn::{Cause, Uncovered},
-    driver::Link,
+    driver::{Clock, Link, Wakes},
     net::Spot,
 };
 
@@ -115,7 +115,11 @@ impl Channel {
             place,
             spot,
         } = winner;
-        let is_early = connection.link.look(|conn| conn.peer_hello().is_none());
+        let is_early = connection
+            .link
+            .lock(Clock::Recent, Wakes::Waiters)
+            .peer_hello()
+            .is_none();
         let beside = self
             .beside(attempt)
             .map(|doubtful| KeepReasons::of(&doubtful.link));

@@ -6,6 +6,7 @@ use super::{Channel, ChannelStage, Ownership, connection::ClientConnection};
 use crate::{
     Code, Error, Executed, Load, LostSends,
     conn::{Cause, State as ConnState, Uncovered},
+    driver::{Clock, Wakes},
     wire::frame::control::Progress,
 };
 
@@ -34,7 +35,9 @@ impl Channel {
         };
         let all: Vec<_> = state.retired.iter().chain(current).cloned().collect();
         drop(state);
-        let loads = all.iter().map(|one| one.link.look(|conn| conn.load()));
+        let loads = all
+            .iter()
+            .map(|one| one.link.lock(Clock::Recent, Wakes::Waiters).load());
         loads.fold(waiting, Load::and)
     }
 
