@@ -3,9 +3,6 @@
 //! `cargo test -p rpc-runtime --test idle_memory -- --nocapture` prints what was counted; `examples/idle.rs` measures what processes
 //! hold.
 
-mod gate;
-mod lab;
-
 use std::{
     alloc::System,
     io::{Read, Write},
@@ -14,8 +11,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lab::{ECHO, Lab, wire};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+use test_support::{lab::*, wire};
 
 #[global_allocator]
 static HEAP: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;

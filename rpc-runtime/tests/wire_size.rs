@@ -2,14 +2,13 @@
 //!
 //! `cargo test -p rpc-runtime --test wire_size -- --nocapture` prints what was counted.
 
-mod gate;
-
 use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering},
 };
 
 use rpc_runtime::{Bytes, Client, Handler, Incoming, Procedure, Server, Service};
+use test_support::gate;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{
@@ -38,7 +37,7 @@ impl Service for Size {
     }
 }
 
-#[tokio::test(crate = "gate")]
+#[tokio::test(crate = "test_support::gate")]
 async fn call_of_64_bytes_adds_few_bytes_of_its_own() {
     let [request, reply] = sizes(async |client| {
         let _: Bytes = client.call().send_recv(&ECHO, MESSAGE).await.unwrap();
@@ -49,7 +48,7 @@ async fn call_of_64_bytes_adds_few_bytes_of_its_own() {
     assert!(request <= 94.0 && reply <= 82.0);
 }
 
-#[tokio::test(crate = "gate")]
+#[tokio::test(crate = "test_support::gate")]
 async fn one_way_of_64_bytes_adds_few_bytes_of_its_own() {
     let [request, back] = sizes(async |client| client.call().send(&ECHO, MESSAGE).await.unwrap()).await;
     println!("a one-way: {request:.1} bytes to the server, {back:.1} to the client");
