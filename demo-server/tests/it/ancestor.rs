@@ -1,4 +1,4 @@
-//! What the framework grew out of could do: its behaviours, one test each.
+//! The behaviours of the framework that this one replaces, one test each.
 
 use std::{
     sync::{
@@ -13,10 +13,9 @@ use demo_api::demo::kv::v1::{Kv, KvClient, KvServer};
 use demo_server::Store;
 use rpc_runtime::{Bytes, Code, Context, DrainReport, Error, Executed, Procedure, Result, Server};
 use test_support::gate;
-use tokio::task::JoinHandle;
+use tokio::{sync::Notify, task::JoinHandle};
 
-/// Long enough that a call which it held up would never end in time.
-const SLOW_MILLIS: u32 = 20_000;
+/// How long a ping may take. The handler beside it goes on only after the ping has ended.
 const SOON: Duration = Duration::from_secs(10);
 
 type Serving = JoinHandle<Result<DrainReport, Error>>;
@@ -41,8 +40,8 @@ async fn ping_answers() {
     assert_eq!(kv.send_recv().ping("hello").await.unwrap(), "hello");
 }
 
-// On one thread, for what a send's first poll does must be done before the next begins, however slow the machine is: with
-// several, a first poll that the OS stops for a millisecond is passed (G5).
+// One thread, so that the first poll of a send ends before the next one begins, however slow the machine is. With several
+// threads, a first poll that the OS stops for a millisecond is overtaken (G5).
 #[tokio::test(crate = "test_support::gate")]
 async fn send_is_seen_by_the_next_send_recv() {
     let (kv, _serving) = server("send").await;
@@ -58,18 +57,21 @@ async fn send_is_seen_by_the_next_send_recv() {
 
 #[tokio::test(flavor = "multi_thread", crate = "test_support::gate")]
 async fn slow_procedure_that_waits_delays_no_ping() {
-    let (kv, serving) = server("waits").await;
-    kv.send().sleep(SLOW_MILLIS).await.unwrap();
+    let rude = Rude::default();
+    let kv = KvClient::in_process(KvServer::new(rude.clone()));
+    kv.send().sleep(0).await.unwrap();
     let ping = kv.send_recv().timeout(SOON).ping("quick").await;
+    rude.go_on.notify_one();
     assert_eq!(ping.unwrap(), "quick");
-    drop(kv);
-    serving.abort();
+    // The one-way handler, and nothing else, has waited for the release.
+    while kv.barrier().await.unwrap().pending() > 0 {}
 }
 
-/// Blocks its thread until it is released: the first handler by 1, and so on. `rpc_block` says so in the .proto, `rpc_noop`
-/// does not.
+/// Handlers that a test holds back. `rpc_sleep` waits. `rpc_block`, which is declared to block, and `rpc_noop`, which is not,
+/// block their thread: the first one until `release(1)`, and so on.
 #[derive(Clone, Default)]
 struct Rude {
+    go_on: Arc<Notify>,
     started: Arc<AtomicUsize>,
     released: Arc<AtomicUsize>,
     store: Arc<Store>,
@@ -107,6 +109,7 @@ impl Kv for Rude {
     }
 
     async fn rpc_sleep(&self, _: &Context, _: u32) -> Result<()> {
+        self.go_on.notified().await;
         Ok(())
     }
 
@@ -123,7 +126,7 @@ async fn slow_procedure_that_blocks_delays_no_ping() {
     let rude = Rude::default();
     let kv = KvClient::in_process(KvServer::new(rude.clone()));
     kv.send().block(0).await.unwrap();
-    // The handler blocks until the ping is answered, so one that waited for it would miss its deadline.
+    // The handler blocks until the ping has ended, so a ping that waited for it would miss its deadline.
     let ping = kv.send_recv().timeout(SOON).ping("quick").await;
     rude.release(1);
     assert_eq!(ping.unwrap(), "quick");

@@ -1,9 +1,23 @@
 //! Settings may be anything: a session with the largest or the smallest there are works, or says clearly why not.
 
-use std::time::Duration;
+use std::{cell::Cell, panic, time::Duration};
 
 use rpc_runtime::{Client, Code, Error, Limits, Reply, Sender, Server, Streaming};
 use test_support::{gate, lab::*, within};
+
+thread_local! {
+    /// The panics of this thread, and so of all tasks of its runtime: tokio catches them.
+    static PANICS: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Counts panics of each thread from now on, and reports them as before.
+fn count_panics() {
+    let report = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        PANICS.set(PANICS.get() + 1);
+        report(info);
+    }));
+}
 
 /// All limits at once.
 fn all(number: u64, time: Duration) -> Limits {
@@ -100,6 +114,7 @@ async fn the_largest_limits_limit_nothing() {
 
 #[tokio::test(start_paused = true, crate = "test_support::gate")]
 async fn the_smallest_limits_fail_calls_and_nothing_else() {
+    count_panics();
     for number in [0, 1, 1000] {
         for time in [Duration::ZERO, Duration::from_nanos(1), Duration::from_millis(1)] {
             let least = || all(number, time);
@@ -110,15 +125,16 @@ async fn the_smallest_limits_fail_calls_and_nothing_else() {
             ] {
                 let name = format!("least-{number}-{time:?}-{name}");
                 let errors = session(&name, server, client, Duration::from_secs(10)).await;
-                // A server or a client that panics fails calls with UNKNOWN or INTERNAL.
+                assert_eq!(PANICS.get(), 0, "{name}");
                 for error in &errors {
-                    let blamed = [
+                    // A panic of a handler would be UNKNOWN, a mistake of either side INTERNAL.
+                    let expected = [
                         Code::Unavailable,
                         Code::DeadlineExceeded,
                         Code::ResourceExhausted,
                         Code::InvalidArgument,
                     ];
-                    assert!(blamed.contains(&error.code()), "{name}: {error}");
+                    assert!(expected.contains(&error.code()), "{name}: {error}");
                 }
                 // A limit of 1000 bytes refuses the long message at least.
                 assert!(!errors.is_empty(), "{name}: no call fails");
