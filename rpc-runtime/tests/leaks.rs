@@ -1,8 +1,8 @@
-//! Nothing stays of what comes and goes: after many rounds of everything, ended at every stage, a process holds as many files,
-//! threads, tasks and bytes as after the second.
+//! A leak gate for a whole process: after many rounds of everything, ended at every stage, it holds as many files, threads, tasks
+//! and bytes as after the second round.
 //!
-//! One test in a process of its own, for these belong to the process. Each round makes and loses dozens of connections, calls and
-//! streams, so a byte that one of them leaves behind is seen a hundredfold.
+//! A binary of its own with one test, because the test counts what the process holds. Each round makes and loses
+//! dozens of connections, calls and streams, so a byte that one of them leaves behind is seen a hundredfold.
 //!
 //! `RPC_LEAK_ROUNDS=500 cargo test --test leaks -- --nocapture` runs for longer, and prints what is held after each round.
 
@@ -71,7 +71,7 @@ fn entries(folder: &str) -> usize {
 fn everything_that_came_and_went_has_left_nothing() {
     let hook = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
-        // Handlers panic on purpose, and whoever prints a backtrace keeps what it has read for it.
+        // Handlers panic on purpose. A printed backtrace would keep the debug information that it has read.
         if thread::current().name() != Some(WORKER) {
             hook(info);
         }
@@ -307,7 +307,7 @@ impl World {
             End::Terminate => client.call().send_terminate().await.unwrap(),
         }
         within(serving).await.unwrap().unwrap();
-        // What the drain has refused is made again, for ever.
+        // The client retries the calls that the drain has refused.
         let _ = within(client.close()).await;
         for call in open {
             let _ = within(call).await.unwrap();
@@ -321,7 +321,7 @@ impl World {
         }
     }
 
-    /// What is held when everything has come to its end, which is to be like `before`.
+    /// Waits until everything has ended, and returns what is held. It must be like `before`.
     async fn settled(&self, before: Option<Held>) -> Held {
         let begun = Instant::now();
         let (mut held, mut looks) = (Held::now(), 0);
@@ -359,12 +359,12 @@ enum End {
     Terminate,
 }
 
-/// So much more may be on the heap: each thread keeps a spare buffer of 64 KiB or none, as it happens.
+/// How many bytes more may be on the heap: each thread keeps a spare buffer of 64 KiB, or none.
 const BYTES: usize = 256 * 1024;
-/// So many more allocations there may be. A leak shows by their number: what one connection, call or stream of each round leaves
+/// How many allocations more there may be. A leak shows by their number: what one connection, call or stream of each round leaves
 /// behind is more than this in the end.
 const ALLOCATIONS: usize = 16;
-/// For so many looks nothing has changed.
+/// How many looks in a row must see no change.
 const STILL: u32 = 50;
-/// How long things may take to come to an end.
+/// How long the end of everything may take.
 const NET: Duration = Duration::from_secs(30);

@@ -1,4 +1,6 @@
-//! What SIGTERM and Ctrl-C do. A binary of its own: signals concern the whole process.
+//! SIGTERM and Ctrl-C.
+//!
+//! A binary of its own, because a signal reaches every server of the process.
 
 use std::{
     process::{Command, ExitCode, Stdio},

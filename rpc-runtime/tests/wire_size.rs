@@ -1,5 +1,7 @@
 //! How many bytes a call puts on the wire, counted by a relay between client and server: a regression gate.
 //!
+//! A binary of its own, because other tests would delay its tasks, and then more PING and CREDIT frames may be sent.
+//!
 //! `cargo test -p rpc-runtime --test wire_size -- --nocapture` prints what was counted.
 
 use std::sync::{

@@ -179,7 +179,7 @@ async fn serve_has_returned_after_terminate() {
 async fn terminate_can_be_sent_one_way() {
     let (kv, serving) = server("one-way-terminate").await;
     kv.send().terminate().await.unwrap();
-    // The flush fails if the server is gone already, for no barrier has covered the send.
+    // The flush fails if the server has ended already, because no barrier has covered the send.
     let _ = kv.flush().await;
     assert!(serving.await.unwrap().unwrap().is_clean());
 }

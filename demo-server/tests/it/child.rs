@@ -64,7 +64,7 @@ impl Process {
     pub(crate) async fn end(mut self) -> (i32, String, String) {
         let (mut stdout, mut stderr) = (String::new(), String::new());
         let mut pipe = self.child.stderr.take().unwrap();
-        // Read while it runs, for a full pipe would hold it up.
+        // Read while it runs, because a full pipe would block it.
         let ended = timeout(LONG, async {
             pipe.read_to_string(&mut stderr).await.unwrap();
             while let Some(line) = self.stdout.next_line().await.unwrap() {
@@ -115,7 +115,7 @@ impl Helper {
         std::env::var(PART).ok()
     }
 
-    /// Says something to whoever has started this process.
+    /// Says something to the process that has started this one.
     #[allow(clippy::print_stdout, reason = "that is how it is said")]
     pub(crate) fn say(what: impl std::fmt::Display) {
         println!("\n{SAYS}{what}");

@@ -1,4 +1,4 @@
-//! Five nodes, each a server and a client of the other four: what the ancestor's Raft cluster did.
+//! Five nodes, each a server and a client of the other four, as in a Raft cluster.
 
 use std::{sync::Arc, time::Duration};
 
@@ -84,7 +84,7 @@ async fn a_node_that_goes_away_is_noticed_and_reached_again_when_it_is_back() {
             node.member.gate.entered(NODES - 1).await;
             let (handle, address) = (node.handle.clone(), node.address.clone());
             match round % 2 {
-                // Gone without a word to those who call it: its owner drops it.
+                // Dropped: its callers get no GOAWAY.
                 0 => node.serving.abort(),
                 _ => handle.abort(),
             }

@@ -63,7 +63,7 @@ async fn a_watcher_sees_what_is_there_and_each_change_and_the_end_at_the_drain()
 
 #[tokio::test(flavor = "multi_thread", crate = "test_support::gate")]
 async fn a_watcher_misses_no_change_and_sees_none_twice() {
-    // Fewer than the store's memory of changes: nobody is too slow.
+    // Fewer than the store's memory of changes, so that no watcher is too slow.
     const VALUES: usize = 1000;
     let address = "mem:feeds-race";
     let (writer, _serving) = server(address).await;
@@ -161,7 +161,7 @@ async fn an_import_that_is_given_up_is_an_error_and_a_bad_entry_is_refused() {
         (Code::InvalidArgument, Executed::Yes)
     );
     assert!(kv.send_recv().fetch("second").await.unwrap().is_some());
-    // Who goes on sending learns that it is over.
+    // A sender that goes on gets an error.
     let late = within(async {
         loop {
             if let Err(error) = entries.send(entry("third")).await {

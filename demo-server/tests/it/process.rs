@@ -144,7 +144,7 @@ async fn handler_that_blocks_for_ever_does_not_keep_the_process() {
     let kv = KvClient::connect(server.address().await).await.unwrap();
     kv.send().block(u32::MAX).await.unwrap();
     kv.barrier().await.unwrap();
-    // The reply of a call behind it says that its thread has it, for there is one for each.
+    // Each blocking call has a thread, so the reply of a later one says that the first one has begun.
     kv.send_recv().block(0).await.unwrap();
     server.signal("-TERM").await;
     let (code, _, stderr) = server.end().await;

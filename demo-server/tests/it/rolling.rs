@@ -209,7 +209,7 @@ impl Kv for Counting {
     streams_of_the_store!();
 }
 
-/// Many callers and senders that share one client, until they are told to end.
+/// Callers and senders that share one client until the test ends them.
 struct Load {
     shared: Arc<Shared>,
     client: Client,

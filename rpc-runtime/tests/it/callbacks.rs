@@ -18,7 +18,7 @@ use test_support::{gate, lab::*, within};
 static ASK: Procedure = Procedure::new("ring.v1.Ring/rpc_ask", 301);
 /// Keeps a stub to the caller.
 static SUBSCRIBE: Procedure = Procedure::new("ring.v1.Ring/rpc_subscribe", 302);
-/// Calls the caller back until somebody finds it too deep; returns how often that worked.
+/// Calls the caller back until a server refuses a call as too deep. Returns how deep that was.
 static DEEPER: Procedure = Procedure::new("ring.v1.Ring/rpc_deeper", 303);
 static RING: [Procedure; 3] = [ASK, SUBSCRIBE, DEEPER];
 

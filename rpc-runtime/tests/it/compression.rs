@@ -1,4 +1,4 @@
-//! Compression, where both sides have turned it on.
+//! Compression, if both sides have turned it on.
 
 use std::sync::{
     Arc,
@@ -24,7 +24,7 @@ struct Relay {
 }
 
 impl Relay {
-    /// Listens for one connection to `server`, and tells where.
+    /// Listens for one connection to `server`, and returns the address.
     async fn open(&self, server: &str) -> String {
         let server = server.strip_prefix("tcp://").unwrap().to_owned();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -181,7 +181,7 @@ async fn a_request_that_cannot_be_unpacked_was_not_executed() {
         payload: payload.to_vec(),
         ..call(id, &NOTE, &())
     };
-    // Another length, cut short, noise, and an encoding that nobody has heard of.
+    // Two wrong lengths, a payload that is cut short, noise, and an unknown encoding.
     let len = prost::Message::encoded_len(&text) as u64;
     let wrong = [
         frame(1, len + 1, &right),

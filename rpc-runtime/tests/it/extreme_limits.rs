@@ -1,4 +1,4 @@
-//! Settings may be anything: a session with the largest or the smallest there are works, or says clearly why not.
+//! Sessions with the largest and the smallest limits: they work, or their calls fail with a clear code.
 
 use std::{cell::Cell, panic, time::Duration};
 

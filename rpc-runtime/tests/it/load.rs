@@ -1,4 +1,4 @@
-//! What `load()` tells of a server and of a client.
+//! `load()` of a server and of a client.
 
 use rpc_runtime::{Client, Load, Streaming};
 use test_support::{lab::*, wire, within};

@@ -1,6 +1,8 @@
 //! Everything at once, on every transport: streams, cancels, deadlines, panics, handlers that block, clients that are
 //! dropped, servers that are restarted. Every call ends, its outcome is the true one, and nothing is left behind.
 //!
+//! A binary of its own, because it keeps all processors busy: tests beside it would be late.
+//!
 //! `RPC_STRESS_ROUNDS=1000 RPC_STRESS_SEED=7 cargo test --release --test stress` runs longer, or another course.
 
 mod flows;
@@ -68,7 +70,7 @@ impl Stress {
         Present(self.clone())
     }
 
-    /// A request that nobody has made before, `len` bytes longer than its number.
+    /// A request with a new number, and `len` more bytes.
     fn request(&self, len: usize) -> Request {
         let number = self.0.numbers.fetch_add(1, Ordering::SeqCst);
         let mut bytes = number.to_le_bytes().to_vec();
@@ -173,7 +175,7 @@ impl Running {
     }
 }
 
-/// What a call told of itself: its number, and what its caller knows.
+/// The number of a call, and what its caller knows of it.
 enum Outcome {
     Replied(u64),
     Failed(u64, Executed),
@@ -330,7 +332,7 @@ impl User {
     }
 }
 
-/// Servers come and go, so that nobody is there is as good as any answer.
+/// Servers come and go, so `UNAVAILABLE` is a good answer.
 fn allow(result: Result<(), Error>) {
     if let Err(error) = result {
         let allowed = matches!(error.code(), Code::Unavailable | Code::DeadlineExceeded);

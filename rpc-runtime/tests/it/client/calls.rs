@@ -1,4 +1,4 @@
-//! What a call brings back: replies, refusals, limits; and what a dropped one leaves behind.
+//! Replies, refusals and limits of calls, and what a dropped call leaves behind.
 
 use std::{collections::HashSet, pin::pin, task::Poll};
 

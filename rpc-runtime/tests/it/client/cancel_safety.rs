@@ -1,4 +1,4 @@
-//! Whatever a client does may be dropped after any number of polls: nothing else notices, and nothing is left.
+//! Every future of a client may be dropped after any number of polls: other calls go on, and nothing is left behind.
 
 use std::{
     future::{Future, poll_fn},
@@ -12,7 +12,7 @@ use rpc_runtime::{Client, Load, Reply, Sender, Server, Streaming};
 use test_support::{gate, lab::*, within};
 use tokio::time::sleep;
 
-/// Polls a future so many times, as often as it is woken, and drops it; whether it came to its end before.
+/// Polls a future each time that it is woken, at most `polls` times, and drops it. True if it has ended.
 async fn dropped_after(polls: usize, future: impl Future<Output = ()>) -> bool {
     let mut future = pin!(future);
     let mut left = polls;
@@ -23,7 +23,7 @@ async fn dropped_after(polls: usize, future: impl Future<Output = ()>) -> bool {
         left -= 1;
         match future.as_mut().poll(cx) {
             Poll::Ready(()) => Poll::Ready(true),
-            // The next wake is the future's own; after the last poll nobody waits for one.
+            // The future wakes this one. After the last poll no wake is needed.
             Poll::Pending if left == 0 => Poll::Ready(false),
             Poll::Pending => Poll::Pending,
         }
@@ -214,7 +214,7 @@ async fn a_close_or_a_terminate_may_be_dropped_at_any_poll() {
             };
             let is_over = dropped_after(polls, end).await;
             if is_over || polls > 1 {
-                // What was open when it began comes to its end, and whoever comes late is told so.
+                // An open call ends well, and a late one fails.
                 assert_eq!(
                     within(open).await.unwrap().unwrap(),
                     "open",

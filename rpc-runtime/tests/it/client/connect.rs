@@ -377,7 +377,7 @@ async fn calls_of_a_terminated_in_process_server_fail_at_once() {
         );
         assert_eq!(error.message(), "the in-process server was terminated");
     }
-    // Each has 30 s, and tried for so long if it were not known that nobody comes back.
+    // Each call has 30 s, and would retry that long if the client did not know that this server never comes back.
     assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
 }
 
@@ -442,7 +442,7 @@ fn addresses_are_found_while_all_blocking_threads_are_busy() {
             let client = within(client).await.unwrap();
             assert_eq!(echo(&client, "hello").await.unwrap(), "hello");
         }
-        // A name that nobody has: RFC 6761 reserves it.
+        // RFC 6761 reserves `.invalid`: no host has this name.
         let error = within(Client::connect("tcp://nobody.invalid:5005"))
             .await
             .unwrap_err();
@@ -469,7 +469,7 @@ fn addresses_are_found_while_all_blocking_threads_are_busy() {
     });
 }
 
-/// A client of nobody, and of somebody who connects when told.
+/// A client whose attempts to connect fail when the test sets the watch to true, and not before.
 fn held_back(address: &str) -> (ClientBuilder, tokio::sync::watch::Sender<bool>) {
     let (tell, told) = tokio::sync::watch::channel(false);
     let builder = Client::builder(address).connector(move |_| {

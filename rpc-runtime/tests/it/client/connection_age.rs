@@ -1,4 +1,4 @@
-//! Connections that become old, or are idle for long: their clients go on by the next one, and no call fails.
+//! Connections that reach their age limit or are idle for long: clients go on with the next one, and no call fails.
 
 use std::{
     sync::{

@@ -10,7 +10,7 @@ async fn four(address: &str) -> Client {
     within(client.connect()).await.unwrap()
 }
 
-/// How many of so many calls came by each connection.
+/// Makes `calls` calls, and counts them by connection.
 async fn spread(client: &Client, calls: usize) -> BTreeMap<String, usize> {
     let mut spread = BTreeMap::new();
     for _ in 0..calls {

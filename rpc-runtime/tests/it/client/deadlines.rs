@@ -171,7 +171,7 @@ async fn a_call_inside_a_handler_inherits_what_is_left() {
 
 #[tokio::test(start_paused = true, crate = "test_support::gate")]
 async fn flush_barrier_and_ping_are_bounded_too() {
-    // Bound, and never served: nobody answers the handshake.
+    // Bound and never served, so no HELLO comes.
     let server = rpc_runtime::Server::builder()
         .service(Lab::default())
         .listen("mem:client-deadlines-silent")
@@ -338,7 +338,7 @@ async fn hurried(client: &Client, procedure: &'static Procedure) {
     fails_after(BOUND, call).await;
 }
 
-/// The load goes on after the handler that polled it first, for as long as its own time lasts.
+/// The load goes on after the end of the handler that polled it first, until its own deadline.
 async fn outlives(share: &Share) {
     let error = fails_after(LOAD - BOUND, share.join()).await;
     assert_eq!(error.message(), "no reply within 10s");

@@ -1,4 +1,4 @@
-//! One service at several addresses: which is tried when, and what calls see of it.
+//! One service at several addresses: the order of attempts, and what calls see of it.
 
 use std::{
     io,
@@ -230,7 +230,7 @@ async fn the_second_place_of_a_name_answers_when_the_first_is_mute_or_a_black_ho
         };
         let hole = hole.local_addr().unwrap().as_socket().unwrap();
         let fill = || std::net::TcpStream::connect_timeout(&hole, Duration::from_millis(300)).ok();
-        // Until nobody gets in any more.
+        // Until the backlog is full.
         let _fillers: Vec<_> = if backlog == 0 {
             std::iter::from_fn(fill).collect()
         } else {
@@ -245,7 +245,7 @@ async fn the_second_place_of_a_name_answers_when_the_first_is_mute_or_a_black_ho
     assert_eq!(lab.sum(), 4);
 }
 
-/// Calls and sends without an end, until told; every call must succeed.
+/// Starts callers that call until `stop` is true. Every call must succeed.
 fn load(client: &Client, callers: usize, stop: &tokio::sync::watch::Receiver<bool>) -> Vec<JoinHandle<u64>> {
     let caller = |i: usize| {
         let (client, stop) = (client.clone(), stop.clone());

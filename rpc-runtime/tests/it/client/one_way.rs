@@ -190,7 +190,7 @@ async fn after_a_graceful_end_barrier_and_settled_return_the_last_account_at_onc
         add(&client, 1).await.unwrap();
     }
     server.stop().await;
-    // Nobody listens there any more: it would wait until its deadline.
+    // No server listens there any more, so a barrier over a new connection would wait until its deadline.
     let account = within(client.barrier()).await.unwrap();
     assert_eq!((account.received(), account.handled()), (100, 100), "{account}");
     within(client.flush()).await.unwrap();

@@ -1,4 +1,4 @@
-//! What comes beside the outcome of a call, whatever its shape.
+//! Receipts: reply metadata and timings of calls of every shape.
 
 use rpc_runtime::{
     Bytes, Client, Code, Context, Error, Executed, Handler, Incoming, Procedure, Receipt, Requests, Result,

@@ -1,7 +1,7 @@
-//! Clients that are used in other runtimes than the one in which they connected, and runtimes that cannot do everything.
+//! Clients that are used in another runtime than the one in which they connected, and runtimes without timers or IO.
 //!
-//! A runtime of one thread stands still while nobody is in its `block_on`. The clock of the other one is paused: it goes on
-//! as soon as nothing is left to do there, so a call without a timer in that runtime takes forever at once.
+//! A runtime of one thread stands still outside of its `block_on`. The clock of the other runtime is paused: it jumps as soon as
+//! no task can run there. So a call without a timer in that runtime reaches the limit of the test at once.
 
 use std::{
     future::{Future, pending, poll_fn},
@@ -174,7 +174,7 @@ fn both_halves_of_a_stream_end_at_its_deadline_in_another_runtime() {
     late::<()>(sent);
     late(paused().block_on(within(reply)));
 
-    // Another client, for the clock of the first one is far ahead by now.
+    // Another client, because the clock of the first one is far ahead by now.
     let (still, client) = with_streams();
     let (_, (mut sender, _reply)) = still.block_on(open(&client));
     late(paused().block_on(within(sender.send_all(Silent))));

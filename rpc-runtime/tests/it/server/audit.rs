@@ -1,4 +1,4 @@
-//! Each terminate that is asked for is one line of the audit log, and no line tells a secret.
+//! Each terminate request is one line of the audit log, and no line contains a secret.
 
 use rpc_runtime::{Bytes, Client, Code, Executed, TerminatePolicy};
 use test_support::{Logged, lab::*, within};

@@ -1,4 +1,4 @@
-//! Handlers that are declared `blocking`: what works in `spawn_blocking` works in them; and what others are told that block.
+//! Handlers that are declared `blocking`: what works in `spawn_blocking` works in them. Other handlers that block get advice.
 
 use std::{
     future::{Future, pending, poll_fn},
@@ -214,7 +214,7 @@ impl Drop for Dropped {
     }
 }
 
-/// A handler that never ends; it tells that it has begun, and that it was dropped.
+/// A handler that never ends. It notifies when it begins, and when it is dropped.
 fn endless() -> (Free, Arc<Notify>, Arc<Notify>) {
     let (begun, gone) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let told = (Arc::clone(&begun), Arc::clone(&gone));
@@ -390,5 +390,5 @@ fn told(error: &Error) -> String {
 }
 
 const MOMENT: Duration = Duration::from_millis(1);
-/// A net against hanging.
+/// The deadline of calls that must end by themselves.
 const NET: Duration = LONG;

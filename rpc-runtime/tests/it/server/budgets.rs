@@ -1,4 +1,4 @@
-//! What a server refuses and whom it cuts off, and how it says so.
+//! The calls that a server refuses, the peers that it cuts off, and how it counts and logs both.
 
 use std::{
     collections::VecDeque,
@@ -21,7 +21,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-/// A frame of a kind that nobody knows and everybody may ignore.
+/// A frame of an unknown kind, which a peer may ignore.
 fn unknown() -> Frame {
     Frame {
         kind: 64,

@@ -1,4 +1,4 @@
-//! What a server may do with its callers, and what a client that serves does when something ends.
+//! Servers that call their clients, and what a client that serves does when either side ends.
 
 use std::time::Duration;
 
@@ -41,7 +41,7 @@ impl Scene {
         }
     }
 
-    /// Has the server drain, for as long as a one-way handler waits, and the client leave the connection.
+    /// Begins a drain that lasts until the release, and makes the client leave the connection.
     async fn left_in_a_drain(&self) {
         send(&self.client, &WAIT, "waiting").await;
         within(self.client.barrier()).await.unwrap();

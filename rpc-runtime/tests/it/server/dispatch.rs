@@ -228,7 +228,7 @@ async fn a_panic_is_the_failure_of_its_call_alone() {
     for procedure in [&PANIC, &PANIC_LATER] {
         let begun = Instant::now();
         let error = plain(&client, procedure).await.unwrap_err();
-        // The clock only moves when everybody sleeps: the driver must not.
+        // A paused clock moves only while all tasks wait, so the driver did not wait.
         assert_eq!(begun.elapsed(), Duration::ZERO);
         assert_eq!((error.code(), error.executed()), (Code::Unknown, Executed::Yes));
         assert_eq!(error.message(), "handler panicked");

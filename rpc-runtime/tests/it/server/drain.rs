@@ -1,4 +1,4 @@
-//! One drain, whatever is going on when a server is told to end: it returns in time, and its report is true.
+//! A drain ends in time and reports truly, whatever goes on when it begins.
 
 use std::time::Duration;
 
@@ -383,7 +383,7 @@ async fn a_repeated_terminate_changes_nothing() {
     server.handle.drain();
     tokio::time::sleep(DRAIN / 2).await;
     server.handle.drain();
-    // The peer was told to start nothing more, and the door is closed.
+    // The GOAWAY has come, and the server accepts no more connections.
     let late = client.call().timeout(DRAIN / 5).terminate();
     assert_eq!(within(late).await.unwrap_err().executed(), Executed::No);
     within(open).await.unwrap().unwrap_err();

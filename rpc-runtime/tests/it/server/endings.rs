@@ -1,4 +1,4 @@
-//! What a server leaves behind: free addresses, and one-ways that keep their deadlines.
+//! What remains after a server or a connection: free addresses, and one-way calls that keep their deadlines.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Handlers that panic at every point, with streams open: their callers learn so, and nobody else notices.
+//! Handlers that panic at any await, with streams open: their call fails, and no other call notices.
 
 use std::time::Duration;
 
@@ -170,7 +170,7 @@ async fn send_all(mut requests: Sender<u64>, at: u64) {
     for number in 0..5 {
         let number = if number == 0 { at } else { number };
         if requests.send(number).await.is_err() {
-            // The call has ended, and its reply tells why.
+            // The call has ended. Its reply says why.
             return;
         }
     }

@@ -1,4 +1,4 @@
-//! What a server listens on: streams of its user's own, several addresses of one port, and accepts that fail.
+//! Listeners: streams of the user's own, several addresses with one port, and accepts that fail.
 
 use std::{
     io,

@@ -1,4 +1,4 @@
-//! Who may terminate a server: every transport, every user, every policy, in one table.
+//! Which peer may terminate a server: every transport, user and policy, in one table.
 
 use std::{
     collections::HashMap,
@@ -12,7 +12,7 @@ use Expected::{Denied, Unknown, Yes};
 use rpc_runtime::{Client, Code, Error, TerminatePolicy};
 use test_support::{Running, lab::*, loopback, within};
 
-/// What becomes of a terminate.
+/// The outcome of a terminate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Expected {
     Yes,
@@ -31,14 +31,14 @@ enum Place {
     Memory,
 }
 
-/// Whose the peer is.
+/// The user whose process the peer is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum User {
     Same,
     Other,
 }
 
-/// Only Linux tells whose a loopback connection is.
+/// Only Linux says which user owns a loopback connection.
 const OWNED: Expected = if cfg!(target_os = "linux") { Yes } else { Denied };
 
 /// What is expected of `POLICIES`, in their order. (An in-process client has a server of its own, which has the default

@@ -1,4 +1,4 @@
-//! What a caller is told: by handlers that call other servers, of what does not travel, and of the sends that have ended.
+//! Statuses that callers get: from nested calls, with parts left out, and for sends that have ended.
 
 use std::{
     pin::Pin,

@@ -1,4 +1,4 @@
-//! How a server ends: who may ask for it, and what becomes of its calls.
+//! Terminates: which peers may ask for one, and what happens to open calls.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Handlers that compute for long between the messages of their stream.
+//! Handlers that block their thread between the messages of their stream.
 
 use std::sync::{Arc, Condvar, Mutex};
 

@@ -314,7 +314,7 @@ async fn an_idle_timeout_counts_from_the_last_message_in_either_direction() {
         sleep(Duration::from_secs(4)).await;
         within(sender.send("x".to_owned())).await.unwrap();
         sleep(Duration::from_secs(4)).await;
-        // It lay here: its reader was waited for, and nobody else.
+        // The message was here already: only its reader was late.
         within(replies.message()).await.unwrap().unwrap();
     }
     let error = fails_after(idle, replies.message()).await;

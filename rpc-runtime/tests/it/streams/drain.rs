@@ -1,4 +1,4 @@
-//! Streams that are in the way: of a drain, of a thread, of other calls.
+//! Streams during a drain, streams that block their thread, and streams without an end beside other calls.
 
 use std::{
     sync::{Arc, Condvar, Mutex},
@@ -76,7 +76,7 @@ async fn streams_go_on_while_a_server_drains_and_lose_no_message() {
     assert_eq!(within(replies.message()).await.unwrap().unwrap(), "before");
     within(numbers.send(1)).await.unwrap();
     served.handle.drain();
-    // It takes no new calls, but those that cross its word, and all of these.
+    // The server still takes the calls that cross its GOAWAY, and all of them succeed.
     let mut crossed = 0;
     within(async {
         let call = || served.client.call().timeout(Duration::from_millis(10));

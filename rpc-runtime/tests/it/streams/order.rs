@@ -1,4 +1,4 @@
-//! Order: calls with streams keep their place among calls and one-ways, until their first await.
+//! Order: up to their first await, handlers of streams run in the order of submission among calls and one-ways.
 
 use std::sync::{Arc, Mutex};
 

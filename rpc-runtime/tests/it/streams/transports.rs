@@ -51,7 +51,7 @@ async fn double(client: &Client) {
     assert_eq!(double, 42);
 }
 
-/// So many messages, whose sizes go up to a megabyte.
+/// Makes `count` messages of up to 1 MiB.
 fn messages(count: usize) -> impl Iterator<Item = String> {
     let sizes = [0, 1, 1000, 16 << 10, 100_000, 200_000, 1 << 20];
     (0..count).map(move |i| format!("{i}:{}", "x".repeat(sizes[i % sizes.len()])))
@@ -263,7 +263,7 @@ async fn streams_dropped_at_any_point_leave_nothing_behind() {
         }))
         .await;
         assert_eq!(opening.len(), 4);
-        // Whoever sends waits for credit at last, and is dropped there.
+        // Each sender waits for credit in the end, and is dropped while it waits.
         for (i, call) in open.iter_mut().enumerate() {
             let (sender, _) = call.as_mut().unwrap();
             for _ in 0..i % 4 * 4 {

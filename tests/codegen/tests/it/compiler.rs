@@ -1,4 +1,4 @@
-//! What the compiler says to who uses generated code wrongly.
+//! Compiler errors for wrong uses of generated code.
 
 use std::{
     env, fs,
@@ -7,7 +7,7 @@ use std::{
     time::SystemTime,
 };
 
-/// The newest rlib of rpc-runtime among those beside this test.
+/// The newest rlib of rpc-runtime in the folder of this test.
 fn runtime() -> PathBuf {
     let deps = env::current_exe().expect("it runs").parent().map(Path::to_owned);
     let entries = fs::read_dir(deps.expect("it is in a folder")).expect("it can be read");

@@ -15,7 +15,7 @@ use rpc_runtime::{
     codegen::prost_types::{NullValue, Struct, Value},
 };
 
-/// Clients of a server whose messages may take so much, once decoded; the second one has that limit itself, and the server none.
+/// Two clients: the server of the first one limits decoded messages to `bytes`; the second one has that limit itself.
 async fn limited(name: &str, bytes: u64) -> [OrdersClient; 2] {
     let little = Limits::default().decode_bytes(bytes);
     let mut clients = Vec::new();

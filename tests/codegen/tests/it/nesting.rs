@@ -1,4 +1,4 @@
-//! Messages that lie too deep in each other are refused by who sends them, before prost's code, which recurses, meets them.
+//! Messages nested too deep are refused by their sender, before prost's recursive code sees them.
 
 use std::{collections::HashMap, fmt, thread};
 
@@ -284,7 +284,7 @@ async fn a_reply_that_is_too_deep_is_internal_and_says_where() {
     assert_eq!(trees.message().await.unwrap(), None);
 }
 
-/// Runs `test` on a thread with a stack of so many bytes.
+/// Runs `test` on a thread with a stack of `bytes` bytes.
 fn on_a_stack(bytes: usize, test: impl Future<Output = ()> + Send + 'static) {
     let run = move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

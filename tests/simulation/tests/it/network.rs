@@ -381,7 +381,7 @@ fn addresses_are_those_of_the_simulation() {
                 let client = CounterClient::connect(address).await.unwrap();
                 assert_eq!(client.send_recv().total().await.unwrap(), 0);
             }
-            // Who is on the same node is surely local.
+            // A peer on the same node is local.
             let client: Client = Client::connect(&addresses[1]).await.unwrap();
             assert!(client.terminate().await.unwrap().is_clean());
             serving.await.unwrap().unwrap();
@@ -398,7 +398,7 @@ fn addresses_are_those_of_the_simulation() {
             let error = Client::connect(address).await.unwrap_err();
             assert!(error.to_string().contains(text), "{error}");
         }
-        // And nobody else is.
+        // A peer on another node is not.
         let client: Client = Client::connect(ADDRESS).await.unwrap();
         let error = client.terminate().await.unwrap_err();
         assert_eq!(error.code(), Code::PermissionDenied);

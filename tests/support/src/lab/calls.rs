@@ -242,7 +242,7 @@ procedures! {
     })
 }
 
-/// The built-in terminate, for requests of the test's own making.
+/// The built-in terminate, for requests that a test makes itself.
 pub static TERMINATE: Procedure =
     Procedure::new("rpc.control.v1.Control/rpc_terminate", 0xa5ce_a24e_5662_ab3b);
 
