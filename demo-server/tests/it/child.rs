@@ -73,7 +73,7 @@ impl Process {
             self.child.wait().await.unwrap()
         })
         .await;
-        let status = ended.expect("it ends by itself");
+        let status = ended.expect("the process still runs after 60 s");
         (status.code().expect("no signal ended it"), stdout, stderr)
     }
 }
@@ -125,13 +125,20 @@ impl Helper {
     pub(crate) async fn hear(&mut self) -> String {
         let line = async {
             loop {
-                let line = self.stdout.next_line().await.unwrap().expect("it says more");
+                let line = self
+                    .stdout
+                    .next_line()
+                    .await
+                    .unwrap()
+                    .expect("the helper has ended");
                 if let Some(said) = line.strip_prefix(SAYS) {
                     return said.to_owned();
                 }
             }
         };
-        timeout(LONG, line).await.expect("it says something")
+        timeout(LONG, line)
+            .await
+            .expect("the helper has said nothing for 60 s")
     }
 
     /// Tells it to go on: it reads a line.

@@ -55,7 +55,10 @@ async fn a_node_that_blocks_delays_no_other() {
             ping_all(&cluster.peers).await;
         }
         update_all(&cluster.peers[1..]).await;
-        assert!(blocked.try_join_next().is_none(), "nobody has opened the gate");
+        assert!(
+            blocked.try_join_next().is_none(),
+            "a blocked call ended before the gate opened"
+        );
         drop(open);
         for result in blocked.join_all().await {
             result.unwrap();
@@ -96,7 +99,9 @@ async fn a_node_that_goes_away_is_noticed_and_reached_again_when_it_is_back() {
                     "{error}"
                 );
             }
-            timeout(LONG, handle.drained()).await.expect("it ends");
+            timeout(LONG, handle.drained())
+                .await
+                .expect("the server is not drained after 60 s");
             ping_among(&cluster.peers, |node| node != AWAY).await;
             for peers in cluster.peers.iter().filter(|peers| peers.own() != AWAY) {
                 let ping = peers.to(AWAY).send_recv().timeout(BRIEF).ping("gone?");
@@ -133,7 +138,7 @@ async fn a_handler_terminates_all_others_and_then_its_own_server() {
         ping_all(&cluster.peers).await;
         let kv = cluster.peers[1].to(0);
         let told = timeout(LONG, kv.send_recv().update(TERMINATE, "")).await.unwrap();
-        told.expect("the handler has its time to reply");
+        told.expect("the drain cut the handler that began it");
         let reports = cluster.reports().await;
         assert_eq!(reports[0].completed(), 1, "its own handler: {reports:?}");
         assert!(reports.iter().all(DrainReport::is_clean), "{reports:?}");

@@ -159,7 +159,11 @@ impl Replica {
                 serving,
             } => {
                 handle.drain();
-                let report = timeout(LONG, serving).await.expect("it ends").unwrap().unwrap();
+                let report = timeout(LONG, serving)
+                    .await
+                    .expect("the server still serves after 60 s")
+                    .unwrap()
+                    .unwrap();
                 assert!(report.is_clean(), "{report}");
                 Some(handled.load(Ordering::Acquire))
             }
@@ -256,7 +260,10 @@ impl Load {
     /// Ends all callers and senders; how many sends there were.
     async fn end(mut self) -> u64 {
         self.shared.over.store(true, Ordering::Release);
-        while let Some(ended) = timeout(LONG, self.tasks.join_next()).await.expect("they end") {
+        while let Some(ended) = timeout(LONG, self.tasks.join_next())
+            .await
+            .expect("a caller still runs after 60 s")
+        {
             ended.unwrap();
         }
         self.check();

@@ -29,8 +29,8 @@ async fn a_peer_in_another_language_finds_what_the_page_says() {
     };
     let output = timeout(LIMIT, child.wait_with_output())
         .await
-        .expect("it ends by itself")
-        .expect("its output can be read");
+        .expect("the client still runs after 150 s")
+        .expect("the client's output cannot be read");
     assert!(
         output.status.success(),
         "{}\n{}{}",

@@ -441,7 +441,7 @@ fn setting(name: &str, usual: u64) -> u64 {
 async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     match timeout(LONG, future).await {
         Ok(result) => result,
-        Err(_) => panic!("{what} takes forever"),
+        Err(_) => panic!("{what} is still pending after 60 s"),
     }
 }
 

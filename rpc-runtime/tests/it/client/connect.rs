@@ -90,7 +90,7 @@ fn outside_of_a_runtime_a_call_is_an_error_and_no_panic() {
         ];
         for call in &mut calls {
             let std::task::Poll::Ready(error) = call.as_mut().poll(&mut cx) else {
-                panic!("it waits")
+                panic!("the call waits outside of a runtime")
             };
             assert_eq!(error.code(), Code::FailedPrecondition);
             assert!(error.message().contains("tokio runtime"), "{error}");

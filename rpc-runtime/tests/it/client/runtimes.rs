@@ -310,7 +310,11 @@ fn a_call_ends_at_its_deadline_though_a_task_before_its_driver_blocks_the_thread
             // As long as the other task may block.
             tokio::time::timeout(LONG / 2, call).await
         });
-        late(call.await.unwrap().expect("nothing but its driver ends it"));
+        late(
+            call.await
+                .unwrap()
+                .expect("only the blocked driver would end the call"),
+        );
         go_on.send(()).unwrap();
         blocking.await.unwrap();
     });

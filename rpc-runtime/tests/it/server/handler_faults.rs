@@ -142,9 +142,13 @@ async fn at_every_await(name: &str, call: impl AsyncFn(&Client, u64) -> Result<(
             "{error}"
         );
         let status = error.status().expect("the handler's own");
-        assert_eq!(status.message(), "handler panicked", "and nothing of its reason");
+        assert_eq!(
+            status.message(),
+            "handler panicked",
+            "the reason of the panic stays here"
+        );
     }
-    panic!("it panics for ever");
+    panic!("100 awaits, and the handler still panics");
 }
 
 #[tokio::test(start_paused = true, crate = "test_support::gate")]

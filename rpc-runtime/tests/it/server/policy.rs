@@ -92,7 +92,7 @@ async fn a_policy_lets_those_in_and_keeps_those_out_that_the_table_says() {
         for ((server, expected, what), address) in servers.into_iter().zip(addresses) {
             match outcomes.get(&address) {
                 Some(outcome) => check(server, expected, outcome, &what).await,
-                None => assert!(outcomes.is_empty(), "{what}: nobody has tried"),
+                None => assert!(outcomes.is_empty(), "{what}: no client has tried"),
             }
         }
     }
