@@ -1,4 +1,4 @@
-//! A peer written after docs/wire.md, without the runtime's codec. It can stop in the middle of anything.
+//! A peer written after docs/reference/wire.md, without the runtime's codec. It can stop in the middle of anything.
 
 use prost::Message;
 use tokio::{

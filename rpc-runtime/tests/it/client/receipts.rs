@@ -112,7 +112,8 @@ async fn to_its_end(replies: &mut Streaming<u64>) -> std::result::Result<Receipt
     Ok(replies.receipt().unwrap().clone())
 }
 
-#[tokio::test(crate = "test_support::gate")]
+// Time is paused: then only the handlers take any.
+#[tokio::test(start_paused = true, crate = "test_support::gate")]
 async fn what_comes_beside_the_end_is_in_the_receipt() {
     let client = Client::in_process(Beside);
     for is_good in [true, false] {
