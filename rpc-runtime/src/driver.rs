@@ -1,6 +1,5 @@
 //! Link: a connection and the alarm of its driver. Driver: the socket of a connection, and how it is read and written.
 
-mod alarm;
 mod baton;
 mod link;
 pub(crate) mod runtime;

@@ -1,5 +1,7 @@
 //! Link: a connection behind its lock, as callers and handlers hold it.
 
+mod alarm;
+
 use std::{
     fmt, mem,
     ops::{Deref, DerefMut},
@@ -9,7 +11,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::alarm::{self, Alarms, Ring, Wanted};
+use self::alarm::{Alarms, Ring, Wanted};
 use crate::{
     conn::{Connection, Time},
     driver::runtime,
@@ -34,7 +36,7 @@ pub(super) struct LinkState {
     full: bool,
     /// The latest time that the connection was given.
     latest: Time,
-    pub(super) alarms: Alarms,
+    alarms: Alarms,
 }
 
 /// Which time the connection is given.
@@ -170,7 +172,7 @@ impl Link {
     }
 
     /// Ends what is due, since the alarm `ring` has fired. Returns when it is to fire again, if anything is left to wait for.
-    pub(super) fn ring(&self, ring: &Arc<Ring>) -> Option<Time> {
+    fn ring(&self, ring: &Arc<Ring>) -> Option<Time> {
         let mut locked = self.lock(Clock::Now, Wakes::Driver);
         let now = locked.now();
         locked.handle_deadlines(now);
