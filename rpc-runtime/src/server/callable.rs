@@ -7,7 +7,7 @@ use tokio::runtime::Handle;
 use super::{
     dispatch::Dispatched,
     listen::connection_end::{EndNotice, outlive},
-    router::{Router, Terminate},
+    router::{Router, TerminateProcedure},
     state::{ServerOptions, ServerState},
 };
 use crate::{
@@ -40,14 +40,14 @@ impl Callable {
         Self { services, options }
     }
 
-    /// What is wrong with the services, if anything is.
+    /// Returns the error of services that cannot be served.
     pub(crate) fn wrong(&self) -> Option<Error> {
         self.router().err()
     }
 
-    /// Drives the connection of `link`, and serves the calls that come by it; to be called inside of a runtime.
+    /// Drives the connection of `link`, and serves the calls that arrive on it. It needs a current runtime.
     pub(crate) fn serve(&self, link: Arc<Link>, peer: Peer, baton: &Arc<Baton<Stream>>) -> Option<Callee> {
-        // A client with wrong services does not come so far.
+        // A client whose services cannot be served is refused before.
         let router = self.router().ok()?;
         let runtime = Handle::current();
         let server = ServerState::new(
@@ -63,7 +63,7 @@ impl Callable {
     }
 
     fn router(&self) -> Result<Router, Error> {
-        Router::new(self.services.clone(), Terminate::Unknown)
+        Router::new(self.services.clone(), TerminateProcedure::Unknown)
     }
 }
 
@@ -71,7 +71,7 @@ impl Callable {
 pub(crate) struct Callee(EndNotice);
 
 impl Callee {
-    /// Looks after what the connection leaves behind.
+    /// Cares for the one-way calls that the connection leaves behind.
     pub(crate) async fn outlive(self) {
         let session = self.0.give();
         outlive(&session).await;

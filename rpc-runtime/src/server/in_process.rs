@@ -10,7 +10,7 @@ use tokio::{runtime::Handle, task::JoinHandle};
 
 use super::{
     listen::accept::serve_stream,
-    router::{Router, Terminate},
+    router::{Router, TerminateProcedure},
     state::{ServerOptions, ServerState},
 };
 use crate::{Code, Error, Peer, Service, net::Stream, session::Threads};
@@ -18,7 +18,7 @@ use crate::{Code, Error, Peer, Service, net::Stream, session::Threads};
 /// A service that clients of this process call without a socket: a server without listeners.
 pub(crate) struct InProcess {
     service: Arc<dyn Service>,
-    /// None until the first call, which decides the runtime.
+    /// None until the first call, which chooses the runtime.
     serving: Mutex<Option<RunningServer>>,
 }
 
@@ -30,7 +30,7 @@ struct RunningServer {
 }
 
 impl InProcess {
-    /// Takes `service`; what is wrong with it shows at each [`InProcess::accept`].
+    /// Makes a server of `service`. Each [`InProcess::accept`] returns the error if the service is wrong.
     pub(crate) fn new(service: impl Service) -> Self {
         Self {
             service: Arc::new(service),
@@ -38,7 +38,7 @@ impl InProcess {
         }
     }
 
-    /// Serves `stream`: in the runtime of the first call, or, when that has shut down, in the one that is here.
+    /// Serves `stream`: in the runtime of the first call, or in the current one if that has shut down.
     ///
     /// # Errors
     ///
@@ -57,7 +57,7 @@ impl InProcess {
         if let Some(RunningServer { server, lives }) = &*serving {
             match (lives.is_finished(), server.lifecycle().is_draining()) {
                 (false, _) => return Ok(Arc::clone(server)),
-                // Who terminates it means the service, whichever runtime comes next.
+                // A terminate means the service, whichever runtime comes next.
                 (true, true) => return Err(terminated()),
                 (true, false) => {}
             }
@@ -69,7 +69,7 @@ impl InProcess {
             )
             .with_source(error)
         })?;
-        let router = Router::new(vec![Arc::clone(&self.service)], Terminate::Served)?;
+        let router = Router::new(vec![Arc::clone(&self.service)], TerminateProcedure::Served)?;
         let lives = runtime.spawn(pending());
         let server = ServerState::new(
             runtime,
