@@ -78,7 +78,7 @@ pub use api::{
 };
 pub use bytes::Bytes;
 pub use client::{
-    Call, Client, ClientBuilder, ConnectionState, Receipt, Reply, Sender, StateWatch, Streaming,
+    Call, Client, ClientBuilder, ConnectionState, Receipt, Reply, Sender, StateWatch, Streaming, UnaryCall,
 };
 pub use futures_core::Stream;
 pub use message::procedure::Procedure;

@@ -27,10 +27,6 @@ use std::{
 use tokio::runtime::Handle;
 
 pub use self::{builder::ServerBuilder, handle::ServerHandle, run::run, terminate::TerminatePolicy};
-pub(crate) use self::{
-    callable::{Callable, Callee},
-    in_process::InProcess,
-};
 use self::{
     listen::{accept::accept, admission::AdmissionLimits},
     state::ServerState,

@@ -204,9 +204,9 @@ impl ServerBuilder {
     /// [`ServerBuilder::bind`] is called in drives them.
     ///
     /// Each has a runtime of one thread and, for TCP on Linux, a listener of its own (SO_REUSEPORT). Nothing then crosses between
-    /// threads, which pays with many connections that are busy with small calls: see docs/workers.md for when, and for figures.
-    /// A connection stays with the worker that accepted it, so few connections may share one worker while others idle. A handler
-    /// that computes or blocks delays all connections of its worker, unless its procedure is declared `blocking`. Tasks that
+    /// threads, which pays with many connections that are busy with small calls: see docs/how-to/workers.md for when, and for
+    /// figures. A connection stays with the worker that accepted it, so few connections may share one worker while others idle. A
+    /// handler that computes or blocks delays all connections of its worker, unless its procedure is declared `blocking`. Tasks that
     /// handlers spawn run on their worker, and end with the server.
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = workers;

@@ -1,10 +1,6 @@
 //! The control service, which every server answers beside its own services: terminate, ping and settle.
 
 #[allow(
-    dead_code,
-    reason = "our own client calls by the channel, without the generated stubs"
-)]
-#[allow(
     unreachable_pub,
     unnameable_types,
     unused_qualifications,

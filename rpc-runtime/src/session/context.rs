@@ -17,7 +17,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use crate::{
-    Client, Code, Metadata, Peer, Procedure, Result, Status,
+    Call, Client, Code, Metadata, Peer, Procedure, Result, Status,
     client::inherited::{HandlerId, Inherited, InstanceId, inherited},
     conn::{CallId, Unwanted},
     driver::Clock,
@@ -117,7 +117,7 @@ impl Context {
 
     /// Adds an entry to the metadata of the reply, or of the refusal if the handler fails.
     ///
-    /// A caller reads it from its `Receipt`, or from `Streaming::metadata`.
+    /// The caller reads it from the [`Receipt`](crate::Receipt) of its call, or from the refusal's [`Status`].
     ///
     /// # Errors
     ///
@@ -225,19 +225,9 @@ impl Context {
         .await
     }
 
-    /// The deadline, as calls inherit it.
-    pub(crate) fn deadline_instant(&self) -> Option<Instant> {
-        self.deadline
-    }
-
     /// The server that the call came to.
     pub(crate) fn instance(&self) -> InstanceId {
         self.session.server().instance()
-    }
-
-    /// How many calls this one is nested in.
-    pub(crate) fn depth(&self) -> u8 {
-        self.depth
     }
 
     /// The connection that the call came by.
@@ -266,6 +256,17 @@ impl fmt::Debug for Context {
             .field("one_way", &self.one_way)
             .field("metadata", self.metadata())
             .finish_non_exhaustive()
+    }
+}
+
+/// Calls within a handler's call.
+impl Call<'_> {
+    /// Inherits the deadline of `cx`, in a task that a handler spawned.
+    ///
+    /// Calls that the handler makes in its own future inherit it by themselves. A terminate of the handler's own server
+    /// returns when the drain begins, so that the handler may wait for the task.
+    pub fn within(self, cx: &Context) -> Self {
+        self.within_call(cx.deadline, cx.instance(), cx.depth)
     }
 }
 
