@@ -1,10 +1,10 @@
-//! CutLog: says whom the server has cut off, and not so often that a flood of them becomes one of log lines.
+//! CutLog: logs peers that the server cuts off, at a bounded rate.
 
 use std::time::Duration;
 
 use crate::{base::seldom::Seldom, conn::Cut};
 
-/// Says whom the server has cut off: at most once a second for each reason.
+/// Logs peers that the server cuts off: at most one line a second for each reason.
 #[derive(Debug)]
 pub(crate) struct CutLog([Seldom; Cut::COUNT]);
 
@@ -15,7 +15,7 @@ impl Default for CutLog {
 }
 
 impl CutLog {
-    /// Says that `peer` was cut off at `now`, of the server's time; `text` is what was wrong.
+    /// Logs that `peer` was cut off at `now`, of the server's time; `text` says what was wrong.
     pub(crate) fn note(&self, cut: Cut, peer: &str, text: &str, now: Duration) {
         if let Some(unsaid) = self.0[cut as usize].turn(now) {
             tracing::warn!(peer, reason = %cut, text, unsaid, "connection cut off");
@@ -23,6 +23,7 @@ impl CutLog {
     }
 }
 
+/// The shortest time between two lines of one reason.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
