@@ -6,17 +6,18 @@
 
 use std::task::{Context, Poll};
 
-use super::{
-    Barrier, CallId, Cause, Connection, Failure, Flush, Life, News, PeerGoaway, PeerHello, Reply, Request,
-    Shape, State, Ticket, Time, Uncovered,
-    backlog::Passage,
-    calls::UNFINISHED,
-    credit::{CONTROL_BYTES, Lane, Wanted},
-    fragments::Part,
+use crate::conn::{
+    Barrier, CallId, Cause, Connection, Failure, Flush, News, PeerGoaway, PeerHello, Reply, Request, Shape,
+    State, Ticket, Time, Uncovered,
+    assembly::Part,
+    end::Life,
     handler::LONG_REPLIES,
-    lines::Line,
-    room::Room,
-    stream::Flow,
+    ours::calls::UNFINISHED,
+    ours::credit::{CONTROL_BYTES, Lane, Wanted},
+    ours::queues::Line,
+    outbox::backlog::Passage,
+    outbox::room::Room,
+    streams::flow::Flow,
 };
 use crate::{
     Executed, Metadata, Phase, Priority,
@@ -27,10 +28,10 @@ use crate::{
 impl Connection {
     /// Where the connection stands.
     pub(crate) fn state(&self) -> State {
-        match &self.life {
+        match &self.end.life {
             Life::Closed(cause) => State::Closed(cause.clone()),
             Life::Closing(_) => State::Closing,
-            _ if self.drain.is_some() || self.goaway.is_some() => State::Draining,
+            _ if self.end.drain.is_some() || self.peer.goaway.is_some() => State::Draining,
             Life::Handshaking => State::Handshaking,
             Life::Open => State::Open,
         }
@@ -43,48 +44,55 @@ impl Connection {
 
     /// What the peer announced, once it has.
     pub(crate) fn peer_hello(&self) -> Option<&PeerHello> {
-        self.hello.as_ref()
+        self.peer.hello.as_ref()
     }
 
     /// Whether the peer takes messages that are compressed so.
     pub(crate) fn peer_takes(&self, encoding: u32) -> bool {
-        self.hello.as_ref().is_some_and(|hello| hello.takes(encoding))
+        self.peer
+            .hello
+            .as_ref()
+            .is_some_and(|hello| hello.takes(encoding))
     }
 
     /// The peer's GOAWAY, once it is here.
     pub(crate) fn peer_goaway(&self) -> Option<&PeerGoaway> {
-        self.goaway.as_deref()
+        self.peer.goaway.as_deref()
     }
 
     /// One-way requests of ours that no PONG has covered yet; after the connection's end, what became of them.
     ///
     /// Not only barriers cover them: the PONG of a keep-alive says the same.
     pub(crate) fn uncovered(&self) -> Uncovered {
-        self.sends.uncovered()
+        self.ours.sends.uncovered()
     }
 
     /// What the peer has said last of what became of our one-way requests; none as long as it had received none.
     pub(crate) fn last_account(&self) -> Option<&Progress> {
-        self.sends.account()
+        self.ours.sends.account()
     }
 
     /// One-way requests of ours that the peer has read, and that had not ended when it told of them last.
     pub(crate) fn pending_sends(&self) -> u64 {
-        self.sends.pending()
+        self.ours.sends.pending()
     }
 
     /// The peer has replied to call `id`, which asked when the one-way requests before it have ended.
     pub(crate) fn sends_settled(&mut self, id: CallId, progress: &Progress) {
-        self.sends.settled(id.number(), progress);
+        self.ours.sends.settled(id.number(), progress);
     }
 
     /// Ready when the handshake has succeeded or failed.
     pub(crate) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Cause>> {
-        match (&self.hello, self.end_cause()) {
+        match (&self.peer.hello, self.end_cause()) {
             (Some(_), _) => Poll::Ready(Ok(())),
             (None, Some(cause)) => Poll::Ready(Err(cause.clone())),
             (None, None) => {
-                self.waiters.others().ready.register(cx, &mut self.woken);
+                self.wakes
+                    .waiters
+                    .others()
+                    .ready
+                    .register(cx, &mut self.wakes.woken);
                 Poll::Pending
             }
         }
@@ -92,26 +100,26 @@ impl Connection {
 
     /// Ready when the connection is closed.
     pub(crate) fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<Cause> {
-        if let Life::Closed(cause) = &self.life {
+        if let Life::Closed(cause) = &self.end.life {
             return Poll::Ready(cause.clone());
         }
-        self.waiters.closed.register(cx, &mut self.woken);
+        self.wakes.waiters.closed.register(cx, &mut self.wakes.woken);
         Poll::Pending
     }
 
     /// Ready when the connection is closed, or when there are other than `known` doubts that its peer lives.
     pub(crate) fn poll_news(&mut self, known: u32, cx: &mut Context<'_>) -> Poll<News> {
-        if matches!(self.life, Life::Closed(_)) {
+        if matches!(self.end.life, Life::Closed(_)) {
             return Poll::Ready(News::Closed);
         }
-        let doubts = self.keep_alive.doubts();
+        let doubts = self.health.keep_alive.doubts();
         if doubts != known {
             return Poll::Ready(match doubts {
                 0 => News::Heard,
                 doubts => News::Doubts(doubts),
             });
         }
-        self.waiters.closed.register(cx, &mut self.woken);
+        self.wakes.waiters.closed.register(cx, &mut self.wakes.woken);
         Poll::Pending
     }
 
@@ -138,7 +146,7 @@ impl Connection {
             Poll::Ready(Err(failure)) => return Poll::Ready(Err(failure)),
             Poll::Pending => return Poll::Pending,
         };
-        let id = self.calls.take_id();
+        let id = self.ours.calls.take_id();
         let mut header = header(Kind::Call, id, request, now);
         if request.shape.has_request_stream() {
             header.flags = Flags::NONE;
@@ -149,13 +157,13 @@ impl Connection {
         };
         let end = self.put_message(header, message, size, Part::Call, priority);
         // Not before: if the message panics, nothing was sent.
-        self.credit.take(wanted);
+        self.ours.credit.take(wanted);
         if request.priority == Priority::Control {
-            self.pace.urgent(now);
+            self.outbox.pace.urgent(now);
         }
         let flow = self.flow_of_call(request, now);
         self.watch(flow.as_ref().and_then(|flow| flow.idle_at()));
-        self.calls.open(id, end, request.deadline, wanted, flow, cx);
+        self.ours.calls.open(id, end, request.deadline, wanted, flow, cx);
         self.note_use(now);
         self.watch(request.deadline);
         Poll::Ready(Ok(CallId(id)))
@@ -176,14 +184,14 @@ impl Connection {
             Poll::Ready(Err(failure)) => return Poll::Ready(Err(failure)),
             Poll::Pending => return Poll::Pending,
         };
-        let id = self.calls.take_id();
+        let id = self.ours.calls.take_id();
         let header = header(Kind::Send, id, request, now);
         let end = self.put_message(header, message, size, Part::Send, request.priority);
-        self.credit.take(wanted);
-        self.sends.start(id);
+        self.ours.credit.take(wanted);
+        self.ours.sends.start(id);
         self.note_use(now);
         if end != UNFINISHED {
-            self.sends.finish(id, end);
+            self.ours.sends.finish(id, end);
         }
         Poll::Ready(Ok(()))
     }
@@ -191,8 +199,8 @@ impl Connection {
     /// Gives a place in the queue up; nothing to do for a ticket that never waited.
     pub(crate) fn drop_ticket(&mut self, ticket: &mut Ticket) {
         match ticket.0.take() {
-            Some(number) if number >= Room::FIRST_KEY => self.room.leave(number),
-            Some(number) => self.lines.remove(number),
+            Some(number) if number >= Room::FIRST_KEY => self.outbox.room.leave(number),
+            Some(number) => self.ours.lines.remove(number),
             None => {}
         }
     }
@@ -200,8 +208,8 @@ impl Connection {
     /// Takes the outcome of a call; afterwards the id is forgotten. The deadline is watched by `handle_timeout`.
     #[inline(always)]
     pub(crate) fn poll_reply(&mut self, id: CallId, cx: &mut Context<'_>) -> Poll<Result<Reply, Failure>> {
-        let outcome = self.calls.poll(id.number(), cx);
-        if outcome.is_ready() && self.share.is_told() {
+        let outcome = self.ours.calls.poll(id.number(), cx);
+        if outcome.is_ready() && self.holdings.share.is_told() {
             self.note_held();
         }
         outcome
@@ -210,13 +218,13 @@ impl Connection {
     /// The caller's future was dropped: CANCEL goes out, a late reply is discarded.
     pub(crate) fn drop_call(&mut self, id: CallId, now: Time) {
         let id = id.number();
-        let was_waiting = self.calls.is_waiting(id);
-        if let Some((flow, _)) = self.calls.flow_mut(id) {
+        let was_waiting = self.ours.calls.is_waiting(id);
+        if let Some((flow, _)) = self.ours.calls.flow_mut(id) {
             // The other half of a stream that goes both ways learns that there is nothing left to do.
-            flow.wake(&mut self.woken);
+            flow.wake(&mut self.wakes.woken);
         }
-        self.calls.abandon(id);
-        if self.share.is_told() {
+        self.ours.calls.abandon(id);
+        if self.holdings.share.is_told() {
             self.note_held();
         }
         if was_waiting {
@@ -229,28 +237,32 @@ impl Connection {
     /// All one-ways and calls started so far; ready when they are with the OS.
     pub(crate) fn start_flush(&mut self) -> Flush {
         Flush {
-            offset: self.out.end(),
-            last_id: self.calls.last_id(),
+            offset: self.outbox.out.end(),
+            last_id: self.ours.calls.last_id(),
         }
     }
 
     /// Whether what a flush was started for is with the OS; fails if it will never be.
     pub(crate) fn poll_flush(&mut self, flush: &Flush, cx: &mut Context<'_>) -> Poll<Result<(), Cause>> {
-        let is_lost = self.unflushed.is_some_and(|id| id <= flush.last_id);
+        let is_lost = self.ours.unflushed.is_some_and(|id| id <= flush.last_id);
         if !is_lost {
-            let mut flushing = self.flushing.iter();
-            let is_done = self.taken >= flush.offset
+            let mut flushing = self.ours.flushing.iter();
+            let is_done = self.outbox.taken >= flush.offset
                 && !flushing.any(|&(id, _)| id <= flush.last_id)
-                && !self.bulk.has_request(flush.last_id);
+                && !self.outbox.bulk.has_request(flush.last_id);
             if is_done {
                 return Poll::Ready(Ok(()));
             }
         }
-        match &self.life {
+        match &self.end.life {
             Life::Closing(closing) if is_lost => Poll::Ready(Err(closing.cause.clone())),
             Life::Closed(cause) => Poll::Ready(Err(cause.clone())),
             _ => {
-                self.waiters.others().flush.register(cx, &mut self.woken);
+                self.wakes
+                    .waiters
+                    .others()
+                    .flush
+                    .register(cx, &mut self.wakes.woken);
                 Poll::Pending
             }
         }
@@ -262,8 +274,9 @@ impl Connection {
     /// [`Connection::barrier_needs_call`].
     pub(crate) fn start_barrier(&mut self, now: Time) -> Barrier {
         let number = self
+            .ours
             .barriers
-            .start(self.calls.last_id(), self.settings.max_waiting);
+            .start(self.ours.calls.last_id(), self.settings.max_waiting);
         self.put_pings(now);
         Barrier(number)
     }
@@ -273,7 +286,7 @@ impl Connection {
     /// A call that does nothing (the control service has one) resets the floor: whoever makes it first, and starts
     /// the barrier when it is in the output, does not wait.
     pub(crate) fn barrier_needs_call(&self, now: Time) -> bool {
-        self.keep_alive.allowed_at(self.peer_floor()) > now
+        self.health.keep_alive.allowed_at(self.peer_floor()) > now
     }
 
     /// The account that the peer gives behind everything sent before the barrier.
@@ -282,19 +295,20 @@ impl Connection {
         barrier: &Barrier,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Progress, Cause>> {
-        let cause = match &self.life {
+        let cause = match &self.end.life {
             Life::Handshaking | Life::Open => None,
             Life::Closing(closing) => Some(&closing.cause),
             Life::Closed(cause) => Some(cause),
         };
-        let cut = || self.goaway.as_deref().map(PeerGoaway::cause);
-        self.barriers
+        let cut = || self.peer.goaway.as_deref().map(PeerGoaway::cause);
+        self.ours
+            .barriers
             .poll(barrier.0, self.settings.max_waiting, cause, cut, cx)
     }
 
     /// Nobody waits for a barrier any more.
     pub(crate) fn drop_barrier(&mut self, barrier: &Barrier) {
-        self.barriers.remove(barrier.0);
+        self.ours.barriers.remove(barrier.0);
     }
 }
 
@@ -312,7 +326,7 @@ impl Connection {
     ) -> Poll<Result<Wanted, Failure>> {
         if ticket.0.is_none() {
             if let Some(wanted) = self.admit_at_once(lane, request, len as u64, now) {
-                self.keep_alive.request_sent();
+                self.health.keep_alive.request_sent();
                 return Poll::Ready(Ok(wanted));
             }
         }
@@ -338,7 +352,7 @@ impl Connection {
                 executed: Executed::No,
             }));
         }
-        let frame_len = match self.credit.is_floor() {
+        let frame_len = match self.ours.credit.is_floor() {
             // The id and the flags are not known, or do not matter: they are short.
             true => header(Kind::Call, u64::MAX, request, now).frame_len(len),
             false => 0,
@@ -349,7 +363,7 @@ impl Connection {
             frame_len: frame_len as u64,
             streams: request.shape.has_request_stream(),
         };
-        if request.depth > 0 && self.requests.open() > 0 {
+        if request.depth > 0 && self.theirs.requests.open() > 0 {
             return self.admit_nested(ticket, request, wanted, cx);
         }
         if ticket.0.is_some_and(|number| number >= Room::FIRST_KEY) {
@@ -358,9 +372,9 @@ impl Connection {
         }
         let line = Line::new(lane, request.priority);
         let passage = self.passage();
-        if self.lines.may_pass(line, ticket.0, wanted, &passage) {
-            self.lines.pass(line, ticket.0.take(), &passage);
-            self.keep_alive.request_sent();
+        if self.ours.lines.may_pass(line, ticket.0, wanted, &passage) {
+            self.ours.lines.pass(line, ticket.0.take(), &passage);
+            self.health.keep_alive.request_sent();
             return Poll::Ready(Ok(wanted));
         }
         self.wait(ticket, line, wanted, request.deadline, cx)
@@ -370,7 +384,7 @@ impl Connection {
     /// to be said against it. Most are so, and `admit` would come to the same result.
     #[inline(always)]
     fn admit_at_once(&self, lane: Lane, request: &Request<'_>, len: u64, now: Time) -> Option<Wanted> {
-        let max = self.credit.max_message()?;
+        let max = self.ours.credit.max_message()?;
         let wanted = Wanted {
             lane,
             len,
@@ -385,10 +399,10 @@ impl Connection {
             && request.deadline.is_none_or(|deadline| deadline > now);
         let goes = is_usual
             && self.is_unhindered()
-            && self.lines.is_empty()
-            && self.lines.is_service_empty()
+            && self.ours.lines.is_empty()
+            && self.ours.lines.is_service_empty()
             && self.has_room(request.priority, len)
-            && self.credit.admits(wanted);
+            && self.ours.credit.admits(wanted);
         goes.then_some(wanted)
     }
 
@@ -403,7 +417,7 @@ impl Connection {
         wanted: Wanted,
         cx: &Context<'_>,
     ) -> Poll<Result<Wanted, Failure>> {
-        if !self.credit.admits(wanted) {
+        if !self.ours.credit.admits(wanted) {
             self.drop_ticket(ticket);
             return Poll::Ready(Err(Failure {
                 cause: Cause::Nested,
@@ -414,17 +428,18 @@ impl Connection {
         if !self.passage().admits(wanted, request.priority) {
             if ticket.0.is_none_or(|number| number < Room::FIRST_KEY) {
                 self.drop_ticket(ticket);
-                ticket.0 = Some(self.room.new_key());
+                ticket.0 = Some(self.outbox.room.new_key());
             }
             if let Some(key) = ticket.0 {
-                self.room
+                self.outbox
+                    .room
                     .wait(key, request.priority, wanted.len, request.deadline, cx);
             }
             self.watch(request.deadline);
             return Poll::Pending;
         }
         self.drop_ticket(ticket);
-        self.keep_alive.request_sent();
+        self.health.keep_alive.request_sent();
         Poll::Ready(Ok(wanted))
     }
 
@@ -434,7 +449,7 @@ impl Connection {
         if request.shape == Shape::Unary {
             return None;
         }
-        let granted = self.hello.as_ref().map_or(0, |hello| hello.stream_window);
+        let granted = self.peer.hello.as_ref().map_or(0, |hello| hello.stream_window);
         let flow = Flow::of_call(request, granted, &self.settings, now);
         Some(Box::new(flow))
     }
@@ -448,13 +463,13 @@ impl Connection {
         cx: &Context<'_>,
     ) -> Poll<Result<Wanted, Failure>> {
         if let Line::Of(priority) = line {
-            self.room.refused(priority);
+            self.outbox.room.refused(priority);
         }
-        if ticket.0.is_some_and(|number| self.lines.renew(number, cx)) {
+        if ticket.0.is_some_and(|number| self.ours.lines.renew(number, cx)) {
             return Poll::Pending;
         }
         let max = self.settings.max_waiting;
-        let Some(number) = self.lines.push(line, wanted, max, deadline, cx) else {
+        let Some(number) = self.ours.lines.push(line, wanted, max, deadline, cx) else {
             return Poll::Ready(Err(Failure {
                 cause: Cause::QueueFull { max },
                 phase: Phase::Queue,
@@ -491,7 +506,7 @@ impl Connection {
         if request.metadata.is_some_and(|metadata| !metadata.fits()) {
             return Some(Cause::Metadata);
         }
-        let max = match (lane, self.credit.max_message()) {
+        let max = match (lane, self.ours.credit.max_message()) {
             (Lane::Control, Some(max)) => max.min(CONTROL_BYTES),
             (Lane::Control, None) => CONTROL_BYTES,
             (_, max) => max?,
@@ -502,12 +517,15 @@ impl Connection {
     /// Whether neither side has said anything about an end.
     #[inline]
     fn is_unhindered(&self) -> bool {
-        self.is_live() && self.goaway.is_none() && self.drain.is_none() && !self.calls.is_exhausted()
+        self.is_live()
+            && self.peer.goaway.is_none()
+            && self.end.drain.is_none()
+            && !self.ours.calls.is_exhausted()
     }
 
     /// Why no new call can start here.
     fn refusal(&self) -> Option<Cause> {
-        if self.is_closing_own() || self.calls.is_exhausted() {
+        if self.is_closing_own() || self.ours.calls.is_exhausted() {
             return self.end_cause().cloned().or(Some(Cause::Closed));
         }
         self.late_refusal()
@@ -525,20 +543,20 @@ impl Connection {
     pub(super) fn wake_waiting(&mut self) {
         let backlog = self.backlog();
         let passage = || Passage {
-            credit: self.credit.clone(),
+            credit: self.ours.credit.clone(),
             backlog,
         };
-        self.lines.wake(&mut self.woken, passage);
-        let had_long = self.room.long();
-        self.room.wake(|| backlog.rooms(), &mut self.woken);
-        if had_long >= LONG_REPLIES && self.room.long() < LONG_REPLIES {
-            self.requests.takers.wake(&mut self.woken);
+        self.ours.lines.wake(&mut self.wakes.woken, passage);
+        let had_long = self.outbox.room.long();
+        self.outbox.room.wake(|| backlog.rooms(), &mut self.wakes.woken);
+        if had_long >= LONG_REPLIES && self.outbox.room.long() < LONG_REPLIES {
+            self.theirs.requests.takers.wake(&mut self.wakes.woken);
         }
     }
 
     fn passage(&self) -> Passage {
         Passage {
-            credit: self.credit.clone(),
+            credit: self.ours.credit.clone(),
             backlog: self.backlog(),
         }
     }

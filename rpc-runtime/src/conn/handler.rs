@@ -6,11 +6,11 @@
 
 use std::task::{Context, Poll};
 
-use super::{
+use crate::conn::{
     Arrived, CallId, Connection, End, Time, Unstarted, Unwanted,
-    account::Fate,
-    fragments::Part,
-    requests::{Request, Stage},
+    assembly::Part,
+    theirs::account::Fate,
+    theirs::requests::{Request, Stage},
 };
 use crate::{
     Code, Metadata, Priority, Status,
@@ -29,11 +29,11 @@ impl Connection {
     /// Each request that this gives must come to its end by [`Connection::reply`] or [`Connection::end`].
     pub(crate) fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<Option<Arrived>> {
         let is_live = self.is_live();
-        if self.requests.is_any_queued() {
+        if self.theirs.requests.is_any_queued() {
             let mut rooms = if is_live {
                 let rooms = self.backlog().rooms();
                 // Most replies are short. One that is not waits with its handler, and few may.
-                if self.room.long() < LONG_REPLIES {
+                if self.outbox.room.long() < LONG_REPLIES {
                     rooms.short
                 } else {
                     rooms.long
@@ -45,33 +45,33 @@ impl Connection {
                 // One-ways have no slots, so their credit alone would let a peer take all the handlers of a server. They
                 // outlive their connection, and wait all the same.
                 rooms = Priority::ALL.map(|priority| priority == Priority::Control && rooms[priority.rank()]);
-                self.requests.held_back = true;
+                self.theirs.requests.held_back = true;
             }
-            if let Some(arrived) = self.requests.take_next(rooms) {
+            if let Some(arrived) = self.theirs.requests.take_next(rooms) {
                 return Poll::Ready(Some(arrived));
             }
         }
-        if !is_live && !self.requests.held_back {
+        if !is_live && !self.theirs.requests.held_back {
             return Poll::Ready(None);
         }
-        self.requests.takers.register(cx, &mut self.woken);
+        self.theirs.requests.takers.register(cx, &mut self.wakes.woken);
         Poll::Pending
     }
 
     /// Whether the peer has as many handlers at work as it may: twice its slots, for one-ways have none.
     #[inline]
     fn has_many_handlers(&self) -> bool {
-        self.requests.running() >= 2 * self.settings.max_calls as usize
+        self.theirs.requests.running() >= 2 * self.settings.max_calls as usize
     }
 
     /// How many requests wait for their handlers, about.
     pub(crate) fn waiting_requests(&self) -> usize {
-        self.requests.waiting()
+        self.theirs.requests.waiting()
     }
 
     /// Whether several requests are open.
     pub(crate) fn has_more_requests(&self) -> bool {
-        self.requests.open() > 1
+        self.theirs.requests.open() > 1
     }
 
     /// Marks that the handler is polled for the first time: from here on it counts as executed.
@@ -81,23 +81,23 @@ impl Connection {
     /// Why it is not to start; then it must not be polled, but ended.
     pub(crate) fn started(&mut self, id: CallId, now: Time) -> Result<(), Unstarted> {
         let lacks_memory = self.lacks_memory() && self.replies_hold_much();
-        self.requests.start(id.number(), lacks_memory, now)
+        self.theirs.requests.start(id.number(), lacks_memory, now)
     }
 
     /// A call is to be answered before everything else.
     pub(crate) fn urgent(&mut self, now: Time) {
-        self.pace.urgent(now);
+        self.outbox.pace.urgent(now);
     }
 
     /// Ready when the handler is no longer wanted. Several may wait; all are woken.
     pub(crate) fn poll_unwanted(&mut self, id: CallId, cx: &mut Context<'_>) -> Poll<Unwanted> {
-        let Some(request) = self.requests.get_mut(id.number()) else {
+        let Some(request) = self.theirs.requests.get_mut(id.number()) else {
             return Poll::Ready(Unwanted::Disconnected);
         };
         match request.unwanted {
             Some(unwanted) => Poll::Ready(unwanted),
             None => {
-                request.waiters.register(cx, &mut self.woken);
+                request.waiters.register(cx, &mut self.wakes.woken);
                 Poll::Pending
             }
         }
@@ -105,8 +105,8 @@ impl Connection {
 
     /// Ready when all one-way requests that came before call `id` have ended, with the account, which its reply tells.
     pub(crate) fn poll_settled(&mut self, id: CallId, cx: &mut Context<'_>) -> Poll<Progress> {
-        let settled = self.requests.poll_settled(id.number(), cx);
-        settled.map(|()| self.account.tell())
+        let settled = self.theirs.requests.poll_settled(id.number(), cx);
+        settled.map(|()| self.theirs.account.tell())
     }
 
     /// Ready when the reply of a call, of `len` bytes, may be encoded: behind the last message of its stream.
@@ -114,35 +114,35 @@ impl Connection {
         if !self.is_live() {
             return Poll::Ready(());
         }
-        if self.bulk.has(id.number()) {
+        if self.outbox.bulk.has(id.number()) {
             self.wait_for_data(id.number(), cx);
             return Poll::Pending;
         }
-        let priority = self.requests.priority(id.number());
+        let priority = self.theirs.requests.priority(id.number());
         if self.has_room(priority, len as u64) {
             return Poll::Ready(());
         }
-        self.room.wait(id.number(), priority, len as u64, None, cx);
+        self.outbox.room.wait(id.number(), priority, len as u64, None, cx);
         self.note_held();
         Poll::Pending
     }
 
     /// The handler of a one-way request succeeded. It has no stream and no reply: nothing is timed or written for it.
     pub(crate) fn handled(&mut self, id: CallId, now: Time) {
-        let Some(ended) = self.requests.finish(id.number(), &mut self.woken) else {
+        let Some(ended) = self.theirs.requests.finish(id.number(), &mut self.wakes.woken) else {
             return;
         };
         debug_assert!(ended.one_way, "a call ends with a reply");
         self.count_completed(ended.control);
-        self.account.ended(Fate::Handled);
+        self.theirs.account.ended(Fate::Handled);
         self.request_ended(now);
     }
 
     /// The handler of a call succeeded: encodes the reply in place.
     pub(crate) fn reply<P: Payload>(&mut self, id: CallId, message: &P, now: Time) {
         let number = id.number();
-        self.room.leave(number);
-        let Some(request) = self.requests.get_mut(number) else {
+        self.outbox.room.leave(number);
+        let Some(request) = self.theirs.requests.get_mut(number) else {
             return;
         };
         if request.one_way {
@@ -158,16 +158,16 @@ impl Connection {
         let id = number;
         let (priority, receipt) = (request.priority, receipt(request, now));
         let late = request.on_its_way(self.settings.max_message);
-        debug_assert!(!self.bulk.has(id), "the reply would overtake its stream");
+        debug_assert!(!self.outbox.bulk.has(id), "the reply would overtake its stream");
         if self.is_live() {
             let mut header = Header::new(Kind::Reply, id);
             (header.queue_us, header.run_us) = receipt;
             header.metadata = metadata.as_ref();
             // If the message panics, the request is still there, and its handler's end is told.
             self.put_reply(header, priority, message);
-            self.abuse.expect_late(late);
+            self.peer.abuse.expect_late(late);
         }
-        let Some(ended) = self.requests.finish(id, &mut self.woken) else {
+        let Some(ended) = self.theirs.requests.finish(id, &mut self.wakes.woken) else {
             return;
         };
         self.count_completed(ended.control);
@@ -182,8 +182,9 @@ impl Connection {
     /// As [`Connection::end`]; returns what of its status is left out because it may not travel.
     pub(crate) fn end_noting(&mut self, id: CallId, end: End<'_>, now: Time) -> Option<String> {
         let id = id.number();
-        self.room.leave(id);
+        self.outbox.room.leave(id);
         let flow = self
+            .theirs
             .requests
             .get_mut(id)
             .and_then(|request| request.flow.as_mut());
@@ -194,15 +195,16 @@ impl Connection {
             (End::Failed(_), Some(status)) => End::Failed(status),
             (end, _) => end,
         };
-        let flow = self.requests.flow_mut(id);
+        let flow = self.theirs.requests.flow_mut(id);
         let added = flow.map_or(Metadata::new(), |(flow, _)| std::mem::take(&mut flow.metadata));
         let late = self
+            .theirs
             .requests
             .get(id)
             .map_or(0, |request| request.on_its_way(self.settings.max_message));
-        let mut request = self.requests.remove(id)?;
-        request.wake(&mut self.woken);
-        self.abuse.expect_late(late);
+        let mut request = self.theirs.requests.remove(id)?;
+        request.wake(&mut self.wakes.woken);
+        self.peer.abuse.expect_late(late);
         if matches!(end, End::Failed(_)) {
             self.count_completed(request.control);
         }
@@ -238,7 +240,7 @@ impl Connection {
     fn put_reply<P: Payload>(&mut self, header: Header<'_>, priority: Priority, message: &P) {
         let size = message.size();
         let len = size.len;
-        let max = self.credit.max_message().unwrap_or(u64::MAX);
+        let max = self.ours.credit.max_message().unwrap_or(u64::MAX);
         if len as u64 > max {
             let text = format!("reply of {len} bytes exceeds the caller's limit of {max}");
             let status = Status::new(Code::ResourceExhausted, text);
@@ -277,7 +279,7 @@ impl Connection {
             }
         };
         if self.is_cut(request, end) {
-            self.tally.aborted += 1;
+            self.end.tally.aborted += 1;
         }
         if self.is_live() {
             // What is unfinished of its stream is of no use.
@@ -295,15 +297,15 @@ impl Connection {
             (End::Dropped, _) => Fate::Dropped(DropReason::Aborted),
         };
         if self.is_cut(request, end) {
-            self.tally.one_way_dropped += 1;
+            self.end.tally.one_way_dropped += 1;
         }
-        self.account.ended(fate);
+        self.theirs.account.ended(fate);
     }
 
     /// Counts a handler that ran to its end, for the drain's report.
     fn count_completed(&mut self, control: bool) {
         if self.is_counting() && !control {
-            self.tally.completed += 1;
+            self.end.tally.completed += 1;
         }
     }
 
@@ -318,30 +320,31 @@ impl Connection {
         self.note_use(now);
         self.note_drained();
         self.note_held_if_much();
-        if self.requests.held_back && !self.has_many_handlers() {
-            self.requests.held_back = false;
-            self.requests.takers.wake(&mut self.woken);
+        if self.theirs.requests.held_back && !self.has_many_handlers() {
+            self.theirs.requests.held_back = false;
+            self.theirs.requests.takers.wake(&mut self.wakes.woken);
         }
         self.finish_if_idle(now);
-        if self.is_closed() && self.requests.is_empty() {
-            self.requests.release();
-            self.check_at = None;
+        if self.is_closed() && self.theirs.requests.is_empty() {
+            self.theirs.requests.release();
+            self.wakes.check_at = None;
         }
     }
 
     /// Refuses a call that is in the table and was not started.
     pub(super) fn refuse_call(&mut self, id: u64, code: Code, text: &str, flags: Flags, now: Time) {
         let Some(late) = self
+            .theirs
             .requests
             .get(id)
             .map(|request| request.on_its_way(self.settings.max_message))
         else {
             return;
         };
-        let Some(request) = self.requests.remove(id) else {
+        let Some(request) = self.theirs.requests.remove(id) else {
             return;
         };
-        self.abuse.expect_late(late);
+        self.peer.abuse.expect_late(late);
         let status = Status::new(code, text);
         self.put_refusal(id, &status, &Metadata::new(), flags, receipt(&request, now));
     }
@@ -354,7 +357,7 @@ impl Connection {
     /// Puts the REPLYs that waited for room into the output, as far as there is any.
     pub(super) fn put_withdrawn(&mut self) {
         while self.has_room(Priority::Normal, 0) {
-            let Some((id, withdrawn)) = self.requests.take_withdrawn() else {
+            let Some((id, withdrawn)) = self.theirs.requests.take_withdrawn() else {
                 return;
             };
             let status = Status::new(withdrawn.code, withdrawn.text);

@@ -5,7 +5,7 @@ use std::{
     hash::{BuildHasherDefault, Hasher},
 };
 
-use super::{CallId, Side};
+use crate::conn::{CallId, Side};
 
 /// A table by id. Peers choose ids, but every table here is bounded, so a cheap hash without a secret will do.
 pub(super) type IdMap<V> = HashMap<u64, V, BuildHasherDefault<IdHasher>>;

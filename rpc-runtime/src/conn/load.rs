@@ -1,31 +1,32 @@
 //! What a connection has in hand.
 
-use super::{
-    Connection, Life,
-    requests::{Request, Stage},
-};
 use crate::Load;
+use crate::conn::{
+    Connection,
+    end::Life,
+    theirs::requests::{Request, Stage},
+};
 
 impl Connection {
     /// What is open, waits, and is kept right now.
     pub(crate) fn load(&self) -> Load {
-        let one_ways = self.requests.count(|request| request.one_way);
-        let calls = self.requests.count(|request| !request.one_way);
+        let one_ways = self.theirs.requests.count(|request| request.one_way);
+        let calls = self.theirs.requests.count(|request| !request.one_way);
         let is_closed = self.is_closed();
         // What is not with the OS when the connection ends is gone.
         let unwritten = if is_closed {
             0
         } else {
-            self.out.end() - self.taken + self.bulk.len() as u64
+            self.outbox.out.end() - self.outbox.taken + self.outbox.bulk.len() as u64
         };
         Load {
             connections: usize::from(!is_closed),
-            handshakes: usize::from(matches!(self.life, Life::Handshaking)),
-            calls: calls + self.calls.len(),
-            one_ways: one_ways + self.sends.unwritten(),
+            handshakes: usize::from(matches!(self.end.life, Life::Handshaking)),
+            calls: calls + self.ours.calls.len(),
+            one_ways: one_ways + self.ours.sends.unwritten(),
             handler_tasks: 0,
-            waiting: self.lines.len() + self.room.len(),
-            buffered_bytes: unwritten + self.held().bytes + self.requests.sum(Request::buffered),
+            waiting: self.ours.lines.len() + self.outbox.room.len(),
+            buffered_bytes: unwritten + self.held().bytes + self.theirs.requests.sum(Request::buffered),
         }
     }
 }

@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use prost::Message;
 
-use super::{
-    Cause, Connection, Life, PeerGoaway, PeerHello, Time,
-    calls::Reach,
-    credit::{FLOOR_BYTES, FLOOR_CALLS, FLOOR_FRAME},
+use crate::conn::{
+    Cause, Connection, PeerGoaway, PeerHello, Time,
+    end::Life,
+    health::pings::PING_LEN,
     ids::MAX_ID,
-    keep_alive::PING_LEN,
-    transmit::VERSION,
+    ours::calls::Reach,
+    ours::credit::{FLOOR_BYTES, FLOOR_CALLS, FLOOR_FRAME},
+    outbox::frames::VERSION,
 };
 use crate::{
     Executed,
@@ -29,7 +30,7 @@ impl Connection {
 
     /// Takes in a frame of a connection that is live.
     pub(super) fn receive(&mut self, frame: &mut Frame, now: Time) {
-        if matches!(self.life, Life::Handshaking) {
+        if matches!(self.end.life, Life::Handshaking) {
             if frame.kind != Kind::Hello {
                 return self.protocol_error(format!("first frame is {}, not HELLO", frame.kind), now);
             }
@@ -66,14 +67,14 @@ impl Connection {
             // The peer knows nothing of this, and may have begun to work.
             return self.reject_hello(text, Reach::Output, now);
         }
-        self.credit.accept(&hello);
-        self.hello = Some(PeerHello::new(hello, self.side));
-        self.life = Life::Open;
-        if let Some(others) = &mut self.waiters.others {
-            others.ready.wake(&mut self.woken);
+        self.ours.credit.accept(&hello);
+        self.peer.hello = Some(PeerHello::new(hello, self.side));
+        self.end.life = Life::Open;
+        if let Some(others) = &mut self.wakes.waiters.others {
+            others.ready.wake(&mut self.wakes.woken);
         }
-        self.lines.note_more();
-        for id in std::mem::take(&mut self.cancels) {
+        self.ours.lines.note_more();
+        for id in std::mem::take(&mut self.ours.cancels) {
             self.put_cancel(id);
         }
         self.announce_close();
@@ -85,8 +86,8 @@ impl Connection {
             return self.empty_frame("empty CREDIT", now);
         }
         if frame.id == 0 {
-            self.credit.grant_sends(frame.length);
-            return self.lines.note_more();
+            self.ours.credit.grant_sends(frame.length);
+            return self.ours.lines.note_more();
         }
         self.receive_stream_credit(frame.id, frame.length, now);
     }
@@ -100,16 +101,16 @@ impl Connection {
             return self.protocol_error(format!("PING of {} bytes", frame.payload.len()), now);
         };
         // A peer that drains has its reasons to ask once more.
-        let floor = if self.goaway.is_some() {
+        let floor = if self.peer.goaway.is_some() {
             Time::ZERO
         } else {
             self.settings.ping_floor
         };
-        let is_early = self.keep_alive.ping_read(ping, floor, now);
+        let is_early = self.health.keep_alive.ping_read(ping, floor, now);
         if is_early {
             self.settings.counts.early_pings.add();
         }
-        if self.keep_alive.has_struck_out() {
+        if self.health.keep_alive.has_struck_out() {
             self.excess("too many PINGs".to_owned(), now);
         }
     }
@@ -124,13 +125,15 @@ impl Connection {
                 return self.protocol_error(format!("PONG with {} bytes of PING", pong.ping.len()), now);
             }
         };
-        if !self.keep_alive.answer(ping) {
+        if !self.health.keep_alive.answer(ping) {
             return self.fault(|counts| &counts.other_faults, "PONG without its PING", now);
         }
         let account = self.take_account(pong.progress.take().unwrap_or_default());
-        self.sends.pong(ping);
-        self.pace.answered(ping, now);
-        self.barriers.answered(ping, account.as_ref(), &mut self.woken);
+        self.ours.sends.pong(ping);
+        self.outbox.pace.answered(ping, now);
+        self.ours
+            .barriers
+            .answered(ping, account.as_ref(), &mut self.wakes.woken);
         self.pong_for_drain(ping);
     }
 
@@ -139,8 +142,8 @@ impl Connection {
     fn take_account(&mut self, mut account: Progress) -> Option<Progress> {
         // Each barrier gets a copy.
         account.dropped.truncate(MAX_REASONS);
-        self.sends.keep(&account);
-        (!self.sends.is_cut()).then_some(account)
+        self.ours.sends.keep(&account);
+        (!self.ours.sends.is_cut()).then_some(account)
     }
 
     fn receive_goaway(&mut self, frame: &Frame, now: Time) {
@@ -153,35 +156,37 @@ impl Connection {
             let until = self.soon(now);
             return self.begin_closing(Cause::HelloRejected { text }, Reach::Nothing, until, now);
         }
-        let last_id = match &self.goaway {
+        let last_id = match &self.peer.goaway {
             Some(old) => old.last_id.min(goaway.last_id),
             None => goaway.last_id.min(MAX_ID),
         };
-        let at = self.goaway.as_ref().map_or(now, |old| old.at);
+        let at = self.peer.goaway.as_ref().map_or(now, |old| old.at);
         let is_last = goaway.account.is_some();
         let is_second = |old: &PeerGoaway| old.last_id == MAX_ID && last_id < MAX_ID;
         let is_next = |old: &PeerGoaway| is_second(old) || (is_last && !old.is_last);
-        let is_expected = self.goaway.as_deref().is_none_or(is_next);
-        self.goaway = Some(Box::new(PeerGoaway {
+        let is_expected = self.peer.goaway.as_deref().is_none_or(is_next);
+        self.peer.goaway = Some(Box::new(PeerGoaway {
             reason,
             text,
             last_id,
             drain: Duration::from_millis(goaway.drain_ms),
             at,
-            is_last: is_last || self.goaway.as_ref().is_some_and(|old| old.is_last),
+            is_last: is_last || self.peer.goaway.as_ref().is_some_and(|old| old.is_last),
         }));
         if !is_expected {
             // A drain sends three. Each costs a look at all open calls, so there cannot be any number of them.
             self.fault(|counts| &counts.other_faults, "one more GOAWAY", now);
         }
         // Whoever waits here has not begun, and goes to another connection.
-        self.lines.clear_all(&mut self.woken);
-        self.sends.cut_above(last_id);
+        self.ours.lines.clear_all(&mut self.wakes.woken);
+        self.ours.sends.cut_above(last_id);
         self.fail_calls_above(last_id);
         if let Some(account) = goaway.account {
             let account = self.take_account(account);
-            self.sends.settle();
-            self.barriers.settled(account.as_ref(), &mut self.woken);
+            self.ours.sends.settle();
+            self.ours
+                .barriers
+                .settled(account.as_ref(), &mut self.wakes.woken);
         }
         // In front of the PONG that the peer waits for, so that it is still there to answer.
         self.put_pings(now);
@@ -189,9 +194,11 @@ impl Connection {
 
     /// The peer dropped our calls above `last_id`: they fail at once, and no REPLY will come.
     fn fail_calls_above(&mut self, last_id: u64) {
-        for id in self.calls.above(last_id) {
+        for id in self.ours.calls.above(last_id) {
             if let Some(cause) = self.goaway_cause() {
-                self.calls.fail(id, cause, Executed::No, &mut self.woken);
+                self.ours
+                    .calls
+                    .fail(id, cause, Executed::No, &mut self.wakes.woken);
             }
             self.drop_fragments(id);
             self.close_call(id);
@@ -200,7 +207,7 @@ impl Connection {
 
     /// What the peer's GOAWAY is for a call that it does not take.
     pub(super) fn goaway_cause(&self) -> Option<Cause> {
-        self.goaway.as_deref().map(PeerGoaway::cause)
+        self.peer.goaway.as_deref().map(PeerGoaway::cause)
     }
 }
 

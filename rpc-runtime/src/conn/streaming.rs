@@ -9,13 +9,17 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{
+use crate::conn::{
     CallId, Cause, Connection, Failure, Next, Time, Unsent, Unwanted,
-    calls::Reach,
-    fragments::Part,
+    assembly::Part,
     handler::dropped_status,
-    requests::Request,
-    stream::{Bounds, Fault, Flow, Held, Outflow},
+    ours::calls::Reach,
+    streams::{
+        flow::{Flow, Held},
+        inflow::{Bounds, Fault},
+        outflow::Outflow,
+    },
+    theirs::requests::Request,
 };
 use crate::{
     Code, Executed, Priority, Status,
@@ -72,12 +76,12 @@ impl Connection {
             flow.note_move(now);
             let idle_at = flow.idle_at();
             if is_owed {
-                self.owing.push(id);
+                self.streams.owing.push(id);
             }
-            if self.calls.is_waiting(id) {
+            if self.ours.calls.is_waiting(id) {
                 self.watch(idle_at);
             }
-            if self.share.is_told() {
+            if self.holdings.share.is_told() {
                 self.note_held();
             }
         }
@@ -101,17 +105,17 @@ impl Connection {
             return Poll::Ready(Ok(()));
         }
         if let Some(over) = self.find_end(id) {
-            self.room.leave(id);
+            self.outbox.room.leave(id);
             self.tell_handler(id);
             return Poll::Ready(Err(over));
         }
         let len = size.len;
-        let max = self.credit.max_message().unwrap_or(u64::MAX);
+        let max = self.ours.credit.max_message().unwrap_or(u64::MAX);
         if len as u64 > max {
             let len = len as u64;
             return Poll::Ready(Err(Unsent::TooLong { len, max }));
         }
-        let is_unfinished = self.bulk.has(id);
+        let is_unfinished = self.outbox.bulk.has(id);
         let priority = self.priority(id);
         let has_room = self.has_room(priority, len as u64);
         let Some(outflow) = self.outflow_mut(id) else {
@@ -127,7 +131,7 @@ impl Connection {
         if !has_room {
             // The end of the call is to wake it, too.
             outflow.wait(cx);
-            self.room.wait(id, priority, len as u64, None, cx);
+            self.outbox.room.wait(id, priority, len as u64, None, cx);
             return Poll::Pending;
         }
         self.put_data(id, message, size, priority, now);
@@ -139,23 +143,26 @@ impl Connection {
     #[inline]
     fn data_goes_at_once(&self, id: u64, len: u64) -> Option<Priority> {
         let (flow, priority) = if self.side.gives(id) {
-            let flow = self.calls.waiting_flow(id)?;
+            let flow = self.ours.calls.waiting_flow(id)?;
             (flow, flow.priority)
         } else {
-            let request = self.requests.get(id)?;
+            let request = self.theirs.requests.get(id)?;
             let flow = request.flow.as_deref()?;
             let is_wanted = request.unwanted.is_none() && flow.broken.is_none();
             (is_wanted.then_some(flow)?, request.priority)
         };
         let may_send = flow.outflow.as_ref().is_some_and(Outflow::may_send);
-        let is_short = self.credit.max_message().is_some_and(|max| len <= max);
-        let goes =
-            may_send && is_short && self.is_live() && !self.bulk.has(id) && self.has_room(priority, len);
+        let is_short = self.ours.credit.max_message().is_some_and(|max| len <= max);
+        let goes = may_send
+            && is_short
+            && self.is_live()
+            && !self.outbox.bulk.has(id)
+            && self.has_room(priority, len);
         goes.then_some(priority)
     }
 
     fn put_data<P: Payload>(&mut self, id: u64, message: &P, size: Size, priority: Priority, now: Time) {
-        self.room.leave(id);
+        self.outbox.room.leave(id);
         self.put_message(Header::new(Kind::Data, id), message, size, Part::Data, priority);
         if let Some((flow, _)) = self.flow_mut(id) {
             if let Some(outflow) = &mut flow.outflow {
@@ -163,7 +170,7 @@ impl Connection {
             }
             flow.note_move(now);
         }
-        self.keep_alive.request_sent();
+        self.health.keep_alive.request_sent();
         self.note_use(now);
     }
 
@@ -185,7 +192,7 @@ impl Connection {
         if self.find_end(id).is_some() {
             return;
         }
-        let is_unfinished = self.bulk.has(id);
+        let is_unfinished = self.outbox.bulk.has(id);
         let Some(outflow) = self.outflow_mut(id).filter(|outflow| !outflow.is_ended()) else {
             return;
         };
@@ -199,16 +206,16 @@ impl Connection {
     /// Ends a call of ours for a reason on this side: it has its outcome at once, and the peer is told.
     pub(crate) fn fail_call(&mut self, id: CallId, cause: Cause, now: Time) {
         let id = id.number();
-        if !self.calls.is_waiting(id) {
+        if !self.ours.calls.is_waiting(id) {
             return;
         }
-        let (phase, executed) = self.calls.progress(id, self.taken, Reach::Output);
+        let (phase, executed) = self.ours.calls.progress(id, self.outbox.taken, Reach::Output);
         let failure = Failure {
             cause,
             phase,
             executed,
         };
-        self.calls.resolve(id, Err(failure), &mut self.woken);
+        self.ours.calls.resolve(id, Err(failure), &mut self.wakes.woken);
         self.forget_stream(id);
         self.withdraw(id);
         self.note_use(now);
@@ -224,10 +231,10 @@ impl Connection {
 
     /// A handler's stream cannot be read on: its call fails with `status`.
     fn stop_reading(&mut self, id: u64, status: Status) {
-        if let Some((flow, held)) = self.requests.flow_mut(id) {
+        if let Some((flow, held)) = self.theirs.requests.flow_mut(id) {
             flow.broken.get_or_insert(status);
             flow.release(held);
-            flow.wake(&mut self.woken);
+            flow.wake(&mut self.wakes.woken);
         }
     }
 
@@ -235,6 +242,7 @@ impl Connection {
     /// replied any more.
     pub(crate) fn add_reply_metadata(&mut self, id: CallId, key: String, value: Bytes) -> bool {
         let Some(request) = self
+            .theirs
             .requests
             .get_mut(id.number())
             .filter(|request| !request.one_way)
@@ -270,24 +278,24 @@ impl Connection {
             max_message: self.settings.max_message,
             max_inbox: max,
             room,
-            waiting: self.waiting_at_read,
+            waiting: self.streams.waiting_at_read,
             announced: self.is_announced(frame.encoding),
         };
         let flow = if self.side.gives(id) {
-            self.calls.flow_mut(id)
+            self.ours.calls.flow_mut(id)
         } else {
-            self.requests.flow_mut(id)
+            self.theirs.requests.flow_mut(id)
         };
         let Some((flow, held)) = flow else { return };
         let Some(inflow) = &mut flow.inflow else { return };
         if more || inflow.is_unfinished() {
-            self.slow.fragment(id, len, more, now);
+            self.health.slow.fragment(id, len, more, now);
         }
         match inflow.push(frame, bounds) {
             Ok(added) => {
                 held.add(added);
                 if added.messages > 0 {
-                    inflow.wake(&mut self.woken);
+                    inflow.wake(&mut self.wakes.woken);
                 }
                 flow.note_move(now);
             }
@@ -296,7 +304,7 @@ impl Connection {
         if is_empty_fragment {
             self.empty_frame("empty fragment", now);
         } else {
-            self.abuse.not_empty();
+            self.peer.abuse.not_empty();
         }
     }
 
@@ -306,12 +314,12 @@ impl Connection {
         if frame.payload_len() > 0 || frame.flags.contains(Flags::MORE) {
             self.fault(|counts| &counts.other_faults, "END with a message", now);
         }
-        let Some((flow, _)) = self.requests.flow_mut(id) else {
+        let Some((flow, _)) = self.theirs.requests.flow_mut(id) else {
             return;
         };
         let Some(inflow) = &mut flow.inflow else { return };
         match inflow.end() {
-            Ok(()) => inflow.wake(&mut self.woken),
+            Ok(()) => inflow.wake(&mut self.wakes.woken),
             Err(fault) => self.stream_fault(id, fault, now),
         }
     }
@@ -320,19 +328,19 @@ impl Connection {
     pub(super) fn receive_stream_credit(&mut self, id: u64, bytes: u64, now: Time) {
         let ours = self.side.gives(id);
         let last_id = if ours {
-            self.calls.last_id()
+            self.ours.calls.last_id()
         } else {
-            self.requests.last_id()
+            self.theirs.requests.last_id()
         };
         if id > last_id {
             return self.protocol_error(format!("CREDIT for id {id}, which was never opened"), now);
         }
         let is_open = if ours {
-            self.calls.is_open(id)
+            self.ours.calls.is_open(id)
         } else {
             // Which of the peer's calls are answered by a stream only their handlers know, and the peer may grant more
             // than its window before they begin.
-            self.requests.get(id).is_some_and(Request::is_wanted)
+            self.theirs.requests.get(id).is_some_and(Request::is_wanted)
         };
         if !is_open {
             // It crossed the REPLY, which happens all the time.
@@ -340,7 +348,7 @@ impl Connection {
         }
         if let Some(outflow) = self.outflow_mut(id) {
             let sender = outflow.grant(bytes);
-            self.woken.push(sender);
+            self.wakes.woken.push(sender);
         } else {
             self.fault(|counts| &counts.other_faults, "CREDIT for what is no stream", now);
         }
@@ -368,14 +376,16 @@ impl Connection {
 
     /// A call of ours fails by what the peer sent of its stream: the handler has begun, and is told to stop.
     pub(super) fn fail_stream(&mut self, id: u64, cause: Cause) {
-        self.calls.fail(id, cause, Executed::Maybe, &mut self.woken);
+        self.ours
+            .calls
+            .fail(id, cause, Executed::Maybe, &mut self.wakes.woken);
         self.forget_stream(id);
         self.withdraw(id);
     }
 
     /// Nobody is to read what has come of a stream of a call of ours.
     pub(super) fn forget_stream(&mut self, id: u64) {
-        if let Some((flow, held)) = self.calls.flow_mut(id) {
+        if let Some((flow, held)) = self.ours.calls.flow_mut(id) {
             flow.release(held);
         }
     }
@@ -385,7 +395,7 @@ impl Connection {
 impl Connection {
     /// Puts the credit into the output that streams are owed.
     pub(super) fn put_stream_credit(&mut self, now: Time) {
-        for id in std::mem::take(&mut self.owing) {
+        for id in std::mem::take(&mut self.streams.owing) {
             let max_window = self.settings.max_stream_window;
             let spare = (self.settings.inbox_bytes / 2).saturating_sub(self.held().widened);
             let Some((flow, held)) = self.flow_mut(id) else {
@@ -406,11 +416,11 @@ impl Connection {
 
     /// The last fragment of a message of a stream went into the output: what waited for that goes on.
     pub(super) fn data_finished(&mut self, id: u64) {
-        let woken = &mut self.woken;
+        let woken = &mut self.wakes.woken;
         let flow = if self.side.gives(id) {
-            self.calls.flow_mut(id)
+            self.ours.calls.flow_mut(id)
         } else {
-            self.requests.flow_mut(id)
+            self.theirs.requests.flow_mut(id)
         };
         let Some(outflow) = flow.and_then(|(flow, _)| flow.outflow.as_mut()) else {
             return;
@@ -435,7 +445,7 @@ impl Connection {
         let mut header = Header::new(Kind::Data, id);
         header.flags = Flags::END;
         self.put_frame(header);
-        self.keep_alive.request_sent();
+        self.health.keep_alive.request_sent();
     }
 }
 
@@ -443,33 +453,40 @@ impl Connection {
 impl Connection {
     /// What is held of all streams and replies.
     pub(super) fn held(&self) -> Held {
-        self.calls.all_held().and(self.requests.all_held())
+        self.ours.calls.all_held().and(self.theirs.requests.all_held())
     }
 
     /// What goes first of what is sent for a call.
     fn priority(&self, id: u64) -> Priority {
         if self.side.gives(id) {
-            self.calls.flow(id).map_or(Priority::Normal, |flow| flow.priority)
+            self.ours
+                .calls
+                .flow(id)
+                .map_or(Priority::Normal, |flow| flow.priority)
         } else {
-            self.requests.priority(id)
+            self.theirs.requests.priority(id)
         }
     }
 
     fn flow_mut(&mut self, id: u64) -> Option<(&mut Flow, &mut Held)> {
         if self.side.gives(id) {
-            self.calls.flow_mut(id)
+            self.ours.calls.flow_mut(id)
         } else {
-            self.requests.flow_mut(id)
+            self.theirs.requests.flow_mut(id)
         }
     }
 
     /// What is sent of a stream of ours; a handler's begins with its first message.
     fn outflow_mut(&mut self, id: u64) -> Option<&mut Outflow> {
         if self.side.gives(id) {
-            return self.calls.flow_mut(id)?.0.outflow.as_mut();
+            return self.ours.calls.flow_mut(id)?.0.outflow.as_mut();
         }
-        let granted = self.hello.as_ref().map_or(0, |hello| hello.stream_window);
-        let request = self.requests.get_mut(id).filter(|request| !request.one_way)?;
+        let granted = self.peer.hello.as_ref().map_or(0, |hello| hello.stream_window);
+        let request = self
+            .theirs
+            .requests
+            .get_mut(id)
+            .filter(|request| !request.one_way)?;
         let flow = request.flow.get_or_insert_default();
         Some(flow.outflow.get_or_insert_with(|| Outflow::new(granted)))
     }
@@ -477,10 +494,11 @@ impl Connection {
     /// Why nothing more of a stream of ours goes out.
     fn find_end(&self, id: u64) -> Option<Unsent> {
         if self.side.gives(id) {
-            let is_going = self.is_live() && self.calls.is_waiting(id);
-            return (!is_going).then(|| Unsent::Over(self.calls.failure(id).cloned()));
+            let is_going = self.is_live() && self.ours.calls.is_waiting(id);
+            return (!is_going).then(|| Unsent::Over(self.ours.calls.failure(id).cloned()));
         }
         let is_wanted = self
+            .theirs
             .requests
             .get(id)
             .is_some_and(|request| request.unwanted.is_none() && !request.one_way);
@@ -491,6 +509,7 @@ impl Connection {
     /// A handler has learned by its streams that it is no longer wanted: if it fails, that is why.
     fn tell_handler(&mut self, id: u64) {
         let unwanted = self
+            .theirs
             .requests
             .get_mut(id)
             .filter(|request| request.unwanted.is_some());
@@ -500,13 +519,17 @@ impl Connection {
     }
 
     fn is_broken(&self, id: u64) -> bool {
-        let flow = self.requests.get(id).and_then(|request| request.flow.as_ref());
+        let flow = self
+            .theirs
+            .requests
+            .get(id)
+            .and_then(|request| request.flow.as_ref());
         flow.is_some_and(|flow| flow.broken.is_some())
     }
 
     /// Why the stream of a handler's call cannot be read on.
     fn broken_status(&self, id: u64) -> Option<Status> {
-        let Some(request) = self.requests.get(id) else {
+        let Some(request) = self.theirs.requests.get(id) else {
             return Some(Status::new(
                 Code::Cancelled,
                 "the call is over: its handler has ended",

@@ -2,7 +2,7 @@
 
 use std::iter;
 
-use super::ids::IdMap;
+use crate::conn::ids::IdMap;
 
 /// Things by id, for ids that are given one after the other: those of the calls of one side.
 ///

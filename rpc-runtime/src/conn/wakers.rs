@@ -5,6 +5,8 @@ use std::{
     task::{Context, Waker},
 };
 
+use super::Time;
+
 /// Wakers that are to be woken as soon as the connection's lock is free.
 #[derive(Default)]
 pub(super) struct Woken(Vec<Waker>);
@@ -82,6 +84,51 @@ impl Waiters {
 impl fmt::Debug for Waiters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "[{} waiters]", self.0.len())
+    }
+}
+
+/// Who waits for the connection as a whole, who is woken next, and when the next deadline passes.
+#[derive(Debug, Default)]
+pub(super) struct Wakes {
+    pub(super) woken: Woken,
+    pub(super) waiters: ConnectionWaiters,
+    /// No deadline of a caller, a call or a request passes before this.
+    pub(super) check_at: Option<Time>,
+}
+
+/// Those who wait for something that concerns the whole connection.
+#[derive(Debug, Default)]
+pub(super) struct ConnectionWaiters {
+    pub(super) closed: Waiters,
+    /// None as long as nobody waits for any of these.
+    pub(super) others: Option<Box<RareWaiters>>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct RareWaiters {
+    pub(super) ready: Waiters,
+    /// For all output to be taken.
+    pub(super) flush: Waiters,
+    /// For this side to begin the connection's end.
+    pub(super) draining: Waiters,
+    pub(super) drained: Waiters,
+}
+
+impl ConnectionWaiters {
+    pub(super) fn others(&mut self) -> &mut RareWaiters {
+        self.others.get_or_insert_default()
+    }
+
+    /// Gives unused memory back.
+    pub(super) fn release(&mut self) {
+        self.others.take_if(|others| others.is_empty());
+    }
+}
+
+impl RareWaiters {
+    fn is_empty(&self) -> bool {
+        let all = [&self.ready, &self.flush, &self.draining, &self.drained];
+        all.iter().all(|waiters| waiters.is_empty())
     }
 }
 

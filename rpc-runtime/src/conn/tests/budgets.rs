@@ -282,7 +282,7 @@ fn metadata_of_open_requests_is_bounded_for_itself() {
         pair.echo();
         assert!(pair.poll(&mut call));
         assert_eq!(call.ok(), b"x");
-        assert_eq!(pair.server.conn.abuse.left(), 1024);
+        assert_eq!(pair.server.conn.peer.abuse.left(), 1024);
         pair.assert_quiescent();
     }
 }
@@ -382,7 +382,7 @@ fn calls_are_refused_while_other_connections_hold_all() {
     assert!(call.status().message().contains("the server holds"));
     assert_eq!(call.executed(), Executed::No);
     assert_eq!(counters(&other).calls_refused, 1);
-    assert_eq!(other.server.conn.abuse.left(), 1024);
+    assert_eq!(other.server.conn.peer.abuse.left(), 1024);
     // Who wants to terminate it gets in.
     other.start(Call::control(b"stop"));
     other.settle();
@@ -413,17 +413,17 @@ fn what_comes_of_an_unfinished_call_when_all_is_held_fails_it() {
     assert_eq!(call.status().code(), Code::ResourceExhausted);
     assert_eq!(call.executed(), Executed::No);
     assert!(!other.server.has_request());
-    let progress = other.server.conn.account.progress();
+    let progress = other.server.conn.theirs.account.progress();
     assert_eq!(progress.received, 1);
     assert_eq!(progress.dropped[0].reason, DropReason::Overload.number());
-    assert_eq!(other.server.conn.abuse.left(), 1024, "nobody is to blame");
+    assert_eq!(other.server.conn.peer.abuse.left(), 1024, "nobody is to blame");
     assert!(held(&one) < 900_000, "nothing is left of them");
 }
 
 #[test]
 fn messages_of_a_stream_that_nobody_takes_are_held() {
     let [mut one, _other] = two(100_000);
-    one.client.conn.calls.take_id();
+    one.client.conn.ours.calls.take_id();
     one.server
         .inject(header(Kind::Call, 1, Flags::NONE), b"", one.now);
     let arrived = one.server.accept(one.now);
@@ -477,7 +477,7 @@ fn what_travels_beside_replies_fills_the_inbox_too() {
 #[test]
 fn tiny_messages_of_a_stream_use_up_its_window() {
     let mut pair = Pair::new();
-    pair.client.conn.calls.take_id();
+    pair.client.conn.ours.calls.take_id();
     pair.server
         .inject(header(Kind::Call, 1, Flags::NONE), b"", pair.now);
     let _arrived = pair.server.accept(pair.now);
@@ -555,7 +555,7 @@ fn one_ways_take_no_more_than_their_part_of_the_handlers() {
     for ended in running {
         pair.server.conn.handled(ended.id, pair.now);
     }
-    assert_eq!(pair.server.conn.account.progress().handled, 40);
+    assert_eq!(pair.server.conn.theirs.account.progress().handled, 40);
 }
 
 #[test]
@@ -588,5 +588,5 @@ fn one_ways_that_outlive_their_connection_wait_as_well() {
         poll(|cx| pair.server.conn.poll_request(cx)),
         Poll::Ready(None)
     ));
-    assert!(pair.server.conn.requests.is_empty());
+    assert!(pair.server.conn.theirs.requests.is_empty());
 }

@@ -235,7 +235,7 @@ fn peer_that_overruns_its_one_way_credit_finds_it_in_the_account() {
             pair.now,
         );
     }
-    let progress = pair.server.conn.account.progress();
+    let progress = pair.server.conn.theirs.account.progress();
     assert_eq!(progress.received, 3);
     assert_eq!(progress.dropped.len(), 1);
     assert_eq!(progress.dropped[0].reason, DropReason::Overload.number());

@@ -465,14 +465,14 @@ fn fragments_that_come_after_the_end_of_the_drain_are_no_faults() {
     drain(&mut pair, Time::ZERO);
     pair.server.conn.abort_calls(pair.now);
     assert!(pair.server.conn.is_live());
-    let before = pair.server.conn.abuse.left();
+    let before = pair.server.conn.peer.abuse.left();
     for _ in 0..20 {
         pair.server
             .inject(header(Kind::Data, 1, Flags::MORE), &[0; 100_000], pair.now);
         pair.server
             .inject(header(Kind::Data, 3, Flags::MORE), &[0; 100_000], pair.now);
     }
-    assert_eq!(pair.server.conn.abuse.left(), before);
+    assert_eq!(pair.server.conn.peer.abuse.left(), before);
     let tally = Tally {
         completed: 0,
         aborted: 1,

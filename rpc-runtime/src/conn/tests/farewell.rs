@@ -210,11 +210,11 @@ fn one_more_last_goaway_is_a_fault() {
         account: Some(Default::default()),
         ..Goaway::default()
     };
-    let before = pair.client.conn.abuse.left();
+    let before = pair.client.conn.peer.abuse.left();
     for faults in [0, 1, 2] {
         pair.client
             .inject(Header::new(Kind::Goaway, 0), &goaway.encode_to_vec(), pair.now);
-        assert_eq!(pair.client.conn.abuse.left(), before - faults);
+        assert_eq!(pair.client.conn.peer.abuse.left(), before - faults);
     }
 }
 
@@ -274,7 +274,7 @@ fn end_of_the_drains_time_waits_for_no_account() {
     pair.server.conn.abort_calls(pair.now);
     assert!(!pair.server.conn.is_live());
     // The answer to a ping that was there goes out all the same: the requests were read before it.
-    assert_eq!(pair.server.conn.requests.open(), 0);
+    assert_eq!(pair.server.conn.theirs.requests.open(), 0);
 }
 
 #[test]
@@ -338,7 +338,7 @@ fn sends_above_the_last_id_are_not_waited_for() {
     pair.client
         .inject(Header::new(Kind::Goaway, 0), &goaway.encode_to_vec(), pair.now);
     assert_eq!(told(&pair), (1, 1));
-    let number = pair.client.conn.keep_alive.send_ping(pair.now) - 1;
+    let number = pair.client.conn.health.keep_alive.send_ping(pair.now) - 1;
     let pong = Pong {
         ping: Bytes::copy_from_slice(&number.to_le_bytes()),
         progress: None,
@@ -384,10 +384,10 @@ fn second_goaway_with_a_higher_last_id_resurrects_nothing() {
     assert_eq!(pair.client.conn.peer_goaway().unwrap().last_id, 3);
     assert_eq!(told(&pair), (1, 0));
     // A reply to it is one for a call that is over.
-    let before = pair.client.conn.abuse.left();
+    let before = pair.client.conn.peer.abuse.left();
     pair.client
         .inject(header(Kind::Reply, 5, Flags::NONE), b"", pair.now);
     assert!(pair.client.conn.is_live());
-    assert_eq!(pair.client.conn.abuse.left(), before - 1);
+    assert_eq!(pair.client.conn.peer.abuse.left(), before - 1);
     assert!(calls[0].outcome.is_none() && !calls[0].poll(&mut pair.client.conn, pair.now));
 }

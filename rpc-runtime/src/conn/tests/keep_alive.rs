@@ -165,9 +165,9 @@ fn pong_answers_the_newest_ping_only() {
             .inject(header(Kind::Send, 1 + 2 * number, Flags::END), b"", pair.now);
     }
     pair.server.transmit(pair.now);
-    pair.client.conn.keep_alive.send_ping(pair.now);
-    pair.client.conn.keep_alive.send_ping(pair.now);
-    pair.client.conn.keep_alive.send_ping(pair.now);
+    pair.client.conn.health.keep_alive.send_ping(pair.now);
+    pair.client.conn.health.keep_alive.send_ping(pair.now);
+    pair.client.conn.health.keep_alive.send_ping(pair.now);
     deliver(&mut pair.server, &mut pair.client, pair.now);
     assert_eq!(pair.client.count(Kind::Pong), 1);
     let pong = Pong::decode(pair.client.last(Kind::Pong).payload.clone()).unwrap();
@@ -186,7 +186,7 @@ fn peer_that_pings_below_the_floor_again_and_again_is_sent_away() {
     assert!(ping(&mut pair) && ping(&mut pair) && ping(&mut pair));
     assert!(!ping(&mut pair));
     pair.server.transmit(pair.now);
-    pair.client.conn.keep_alive.send_ping(pair.now);
+    pair.client.conn.health.keep_alive.send_ping(pair.now);
     deliver(&mut pair.server, &mut pair.client, pair.now);
     let goaway = Goaway::decode(pair.client.last(Kind::Goaway).payload.clone()).unwrap();
     assert_eq!(goaway.reason, Reason::Excess.number());
@@ -296,7 +296,7 @@ fn idle_connection_holds_no_buffers() {
     }
     assert!(calls.iter_mut().all(|call| pair.poll(call)));
     pair.advance(secs(31));
-    assert_eq!(pair.server.conn.requests.capacity(), 0);
+    assert_eq!(pair.server.conn.theirs.requests.capacity(), 0);
 }
 
 #[test]

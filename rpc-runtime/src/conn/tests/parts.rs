@@ -30,9 +30,9 @@ fn batch(taken: usize, lose: impl FnOnce(&mut Connection, Time)) -> [Executed; 3
 
 fn frame_len() -> usize {
     let mut pair = Pair::new();
-    let before = pair.client.conn.out.end();
+    let before = pair.client.conn.outbox.out.end();
     let _call = pair.start(Call::new(b"a"));
-    (pair.client.conn.out.end() - before) as usize
+    (pair.client.conn.outbox.out.end() - before) as usize
 }
 
 #[test]
@@ -167,10 +167,14 @@ fn data_behind_a_whole_request_is_a_fault_and_changes_nothing() {
     pair.server.reply(&over, b"over", pair.now);
     for (index, arrived) in [&queued, &running, &over, &sent].into_iter().enumerate() {
         for flags in [Flags::NONE, Flags::MORE, Flags::END] {
-            let before = pair.server.conn.abuse.left();
+            let before = pair.server.conn.peer.abuse.left();
             let data = header(Kind::Data, arrived.id.number(), flags);
             pair.server.inject(data, b"more", pair.now);
-            assert_eq!(pair.server.conn.abuse.left(), before - 1, "{index} {flags:?}");
+            assert_eq!(
+                pair.server.conn.peer.abuse.left(),
+                before - 1,
+                "{index} {flags:?}"
+            );
         }
     }
     for arrived in [&queued, &sent] {

@@ -1,7 +1,7 @@
 //! What goes first, how little of others stands before it, and that others go on.
 
 use super::*;
-use crate::{api::priority::Priorities, conn::fragments::FRAGMENT};
+use crate::{api::priority::Priorities, conn::assembly::FRAGMENT};
 
 /// A procedure whose server says that it must not wait, and one that says that it can.
 const BEAT: u64 = 8;
@@ -111,7 +111,7 @@ fn a_message_that_does_not_fit_is_cut_and_keeps_its_place() {
         .map(|len| pair.start(of(Priority::Normal, len)))
         .into();
     assert_eq!(Pair::has_id(&calls), [true, true, false, false]);
-    assert!(pair.client.conn.bulk.cut().is_some());
+    assert!(pair.client.conn.outbox.bulk.cut().is_some());
     pair.client.open_window = usize::MAX;
     pair.run(&mut calls);
     for len in [100_000, 100_000, 50, 100_000] {

@@ -191,7 +191,7 @@ fn half_a_message_of_a_stream_is_given_up() {
 #[test]
 fn call_that_was_given_up_amid_its_fragments_is_no_offence() {
     let mut pair = Pair::new();
-    pair.client.conn.calls.take_id();
+    pair.client.conn.ours.calls.take_id();
     open(&mut pair, Kind::Call, 1, 1 << 20);
     pair.server
         .inject(header(Kind::Cancel, 1, Flags::NONE), b"", pair.now);

@@ -21,9 +21,9 @@ fn first(id: CallId, length: u64) -> Header<'static> {
 
 /// The budget of faults before and after `f`: how many were counted.
 fn faults(conn: &mut Node, f: impl FnOnce(&mut Node)) -> u32 {
-    let left = conn.conn.abuse.left();
+    let left = conn.conn.peer.abuse.left();
     f(conn);
-    left - conn.conn.abuse.left()
+    left - conn.conn.peer.abuse.left()
 }
 
 /// The status that breaks the stream of a handler.
@@ -293,7 +293,7 @@ fn a_reply_within_a_message_is_never_a_complete_stream() {
     assert!(pair.client.is_at_end(id, pair.now));
     let failure = pair.client.outcome(id).unwrap_err();
     assert!(matches!(failure.cause, Cause::Broken(status) if status.code() == Code::Internal));
-    assert_eq!(pair.client.conn.calls.held(), (0, 0));
+    assert_eq!(pair.client.conn.ours.calls.held(), (0, 0));
 }
 
 #[test]
@@ -307,7 +307,7 @@ fn a_refusal_within_a_message_is_the_refusal() {
     assert!(pair.client.is_at_end(id, pair.now));
     let failure = pair.client.outcome(id).unwrap_err();
     assert!(matches!(failure.cause, Cause::Replied(status) if status.code() == Code::Aborted));
-    assert_eq!(pair.client.conn.calls.held(), (0, 0));
+    assert_eq!(pair.client.conn.ours.calls.held(), (0, 0));
 }
 
 #[test]
@@ -322,7 +322,7 @@ fn a_message_in_the_reply_of_a_stream_fails_the_call() {
         let failure = pair.client.outcome(id).unwrap_err();
         assert!(matches!(failure.cause, Cause::Broken(status) if status.code() == Code::Internal));
         pair.client.inject(data(id, Flags::NONE), b"12345", pair.now);
-        assert_eq!(pair.client.conn.calls.held(), (0, 0));
+        assert_eq!(pair.client.conn.ours.calls.held(), (0, 0));
     }
 }
 
@@ -398,7 +398,7 @@ fn a_call_that_is_refused_at_once_makes_no_fault_of_its_stream() {
             // As a peer that does not keep to the limit.
             let mut hello = Hello::decode(pair.client.seen[0].payload.clone()).unwrap();
             hello.max_calls = 32;
-            pair.client.conn.credit.accept(&hello);
+            pair.client.conn.ours.credit.accept(&hello);
         }
         if refusal == "drain" {
             // A handler that does not go at once keeps the connection.
@@ -413,7 +413,7 @@ fn a_call_that_is_refused_at_once_makes_no_fault_of_its_stream() {
         for _ in 0..256 {
             pair.client.must_put(id, b"", pair.now);
         }
-        let before = pair.server.conn.abuse.left();
+        let before = pair.server.conn.peer.abuse.left();
         if refusal == "drain" {
             pair.client.transmit(pair.now);
             // The call is read, and its messages come when it is refused.
@@ -427,7 +427,7 @@ fn a_call_that_is_refused_at_once_makes_no_fault_of_its_stream() {
             assert!(pair.server.conn.is_live());
         }
         pair.settle();
-        let counted = before - pair.server.conn.abuse.left();
+        let counted = before - pair.server.conn.peer.abuse.left();
         assert_eq!(counted, u32::from(refusal == "full"), "{refusal}");
         assert_eq!(
             pair.client.outcome(id).unwrap_err().executed,
@@ -466,8 +466,8 @@ fn who_serves_nothing_keeps_no_more_refusals_than_slots() {
         pair.server
             .inject(header(Kind::Call, 2 * number + 1, Flags::END), b"", pair.now);
     }
-    assert!(pair.server.conn.out.len() < 1000 + 200 * 100);
-    assert_eq!(pair.server.conn.requests.held(&settings()).0, 16);
+    assert!(pair.server.conn.outbox.out.len() < 1000 + 200 * 100);
+    assert_eq!(pair.server.conn.theirs.requests.held(&settings()).0, 16);
 }
 
 #[test]
@@ -480,7 +480,7 @@ fn a_message_that_comes_with_the_call_is_refused() {
     }
     assert!(!pair.server.has_request());
     for _ in 0..2 {
-        pair.client.conn.calls.take_id();
+        pair.client.conn.ours.calls.take_id();
     }
     pair.settle();
     for reply in pair.client.seen.iter().filter(|frame| frame.kind == Kind::Reply) {

@@ -1,0 +1,83 @@
+//! Faults: what the peer may get wrong before the connection ends.
+
+use super::ours::credit::OVERHEAD;
+
+/// How much the peer may still get wrong. What it gets right makes up for it, so that a long connection is not ended
+/// for rare accidents.
+#[derive(Debug)]
+pub(super) struct Abuse {
+    left: u32,
+    most: u32,
+    good: u32,
+    /// How many empty frames came one behind the other.
+    empty: u32,
+    /// Bytes of fragments that may still come for requests that we refused before their end.
+    late: u64,
+}
+
+impl Abuse {
+    /// So many empty frames may come one behind the other.
+    const EMPTY: u32 = 100;
+    /// So many good requests make up for one fault.
+    const GOOD: u32 = 10;
+    const MAX_LATE: u64 = 64 << 20;
+
+    /// Nothing is wrong yet, and `most` things may be.
+    pub(super) const fn new(most: u32) -> Self {
+        Self {
+            left: most,
+            most,
+            good: 0,
+            empty: 0,
+            late: 0,
+        }
+    }
+
+    /// Counts a fault; false if it was one too many.
+    #[must_use]
+    pub(super) fn count(&mut self) -> bool {
+        self.left = self.left.saturating_sub(1);
+        self.left > 0
+    }
+
+    /// How many faults there may still be.
+    #[cfg(test)]
+    pub(super) fn left(&self) -> u32 {
+        self.left
+    }
+
+    /// Counts an empty frame; false if it was one too many.
+    #[must_use]
+    pub(super) fn count_empty(&mut self) -> bool {
+        self.empty += 1;
+        self.empty <= Self::EMPTY
+    }
+
+    /// Something came that is not empty.
+    pub(super) fn not_empty(&mut self) {
+        self.empty = 0;
+    }
+
+    /// Counts a request that was as it should be.
+    pub(super) fn good(&mut self) {
+        self.empty = 0;
+        self.good += 1;
+        if self.good == Self::GOOD {
+            self.good = 0;
+            self.left = (self.left + 1).min(self.most);
+        }
+    }
+
+    /// Expects `bytes` more of a request that we refused: its fragments are on their way, and no fault.
+    pub(super) fn expect_late(&mut self, bytes: u64) {
+        self.late = self.late.saturating_add(bytes).min(Self::MAX_LATE);
+    }
+
+    /// Whether a fragment of `len` bytes may be one of those.
+    pub(super) fn is_expected(&mut self, len: usize) -> bool {
+        let charge = (len as u64).max(OVERHEAD);
+        let expected = charge <= self.late.saturating_add(OVERHEAD) && self.late > 0;
+        self.late = self.late.saturating_sub(charge);
+        expected
+    }
+}

@@ -1,0 +1,182 @@
+//! Pace: how much of long messages is on its way while there is traffic that must not wait behind it.
+
+use std::{collections::VecDeque, time::Duration};
+
+use crate::conn::{Time, assembly::FRAGMENT};
+
+/// How much of long messages is on its way while there is traffic that must not wait behind it.
+///
+/// What the OS and the network hold cannot be overtaken, and that may be megabytes: the peer's receive buffer alone grows
+/// to 6 MB. So while messages of priority control go by, or short ones beside megabytes, fragments are marked by PINGs, and only a
+/// window of them may be unanswered. The window adapts to the link: it grows while that makes the round trip no longer, and shrinks when it does.
+/// Without such messages nothing is held back.
+#[derive(Debug)]
+pub(in crate::conn) struct Pace {
+    /// Until when messages are expected that must not wait, since some went by lately.
+    until: Option<Time>,
+    /// None as long as no fragment went by beside such messages.
+    window: Option<Box<Window>>,
+}
+
+#[derive(Debug)]
+struct Window {
+    /// Bytes of fragments since it began, and how many of them the peer has read.
+    sent: u64,
+    read: u64,
+    marks: VecDeque<Mark>,
+    len: u64,
+    /// Whether it has held something back since it was looked at.
+    is_used_up: bool,
+    /// The shortest round trip.
+    best: Option<Duration>,
+}
+
+/// A PING behind a fragment.
+#[derive(Clone, Copy, Debug)]
+struct Mark {
+    ping: u64,
+    sent: u64,
+    at: Time,
+}
+
+impl Pace {
+    pub(in crate::conn) fn new() -> Self {
+        Self {
+            until: None,
+            window: None,
+        }
+    }
+
+    /// A message goes by that must not wait.
+    pub(in crate::conn) fn urgent(&mut self, now: Time) {
+        self.expect(now.saturating_add(REMEMBERED));
+    }
+
+    /// A short message goes by beside long ones: nobody has said that it must not wait, but megabytes are too much.
+    pub(in crate::conn) fn short(&mut self, now: Time) {
+        self.expect(now.saturating_add(REMEMBERED_SHORT));
+    }
+
+    fn expect(&mut self, until: Time) {
+        self.until = self.until.max(Some(until));
+    }
+
+    /// Whether a fragment may go.
+    pub(in crate::conn) fn admits(&self) -> bool {
+        !self.is_on() || self.window.as_ref().is_none_or(|window| window.admits())
+    }
+
+    /// Whether long messages are held back.
+    pub(in crate::conn) fn is_on(&self) -> bool {
+        self.until.is_some()
+    }
+
+    /// The longest fragment: a short one while something may have to wait behind it.
+    pub(in crate::conn) fn fragment(&self) -> usize {
+        if self.is_on() { SHORT } else { FRAGMENT }
+    }
+
+    /// Counts a fragment of `len` bytes; true if a PING is to go behind it.
+    #[must_use]
+    pub(in crate::conn) fn sent(&mut self, len: u64, now: Time) -> bool {
+        self.until = self.until.filter(|until| now < *until);
+        if !self.is_on() {
+            if let Some(window) = &mut self.window {
+                window.begin();
+            }
+            return false;
+        }
+        let window = self.window.get_or_insert_with(|| Box::new(Window::new()));
+        window.sent(len)
+    }
+
+    /// A PING went out behind the last fragment.
+    pub(in crate::conn) fn mark(&mut self, ping: u64, now: Time) {
+        if let Some(window) = &mut self.window {
+            window.mark(ping, now);
+        }
+    }
+
+    /// A PING was answered, and all earlier ones with it.
+    pub(in crate::conn) fn answered(&mut self, ping: u64, now: Time) {
+        if let Some(window) = &mut self.window {
+            window.answered(ping, now);
+        }
+    }
+}
+
+impl Window {
+    fn new() -> Self {
+        Self {
+            sent: 0,
+            read: 0,
+            marks: VecDeque::new(),
+            len: LEAST,
+            is_used_up: false,
+            best: None,
+        }
+    }
+
+    /// What was on its way has long arrived when there is something urgent again.
+    fn begin(&mut self) {
+        (self.sent, self.read) = (0, 0);
+        self.marks.clear();
+    }
+
+    fn admits(&self) -> bool {
+        self.sent - self.read < self.len
+    }
+
+    fn sent(&mut self, len: u64) -> bool {
+        self.sent += len;
+        self.is_used_up |= !self.admits();
+        let marked = self.marks.back().map_or(self.read, |mark| mark.sent);
+        self.sent - marked >= self.len / MARKS
+    }
+
+    fn mark(&mut self, ping: u64, now: Time) {
+        self.marks.push_back(Mark {
+            ping,
+            sent: self.sent,
+            at: now,
+        });
+    }
+
+    fn answered(&mut self, ping: u64, now: Time) {
+        while let Some(&mark) = self.marks.front().filter(|mark| mark.ping <= ping) {
+            self.marks.pop_front();
+            self.read = mark.sent;
+            self.adapt(now.saturating_sub(mark.at));
+        }
+    }
+
+    /// Makes it fit the link: about [`QUEUED`] of it should wait somewhere, so that the link is never idle.
+    fn adapt(&mut self, round_trip: Duration) {
+        let round_trip = round_trip.max(Duration::from_micros(1));
+        let best = self.best.map_or(round_trip, |best| best.min(round_trip));
+        self.best = Some(best);
+        let waiting = self.len as f64 * (1.0 - best.as_secs_f64() / round_trip.as_secs_f64());
+        if waiting < QUEUED as f64 {
+            if std::mem::take(&mut self.is_used_up) {
+                self.len = (self.len + SHORT as u64).min(MOST);
+            }
+        } else if waiting > 2.0 * QUEUED as f64 {
+            self.len = (self.len - SHORT as u64).max(LEAST);
+        }
+    }
+}
+
+/// A window has so many PINGs.
+const MARKS: u64 = 2;
+/// How much of the window may wait on its way.
+const QUEUED: u64 = 2 * SHORT as u64;
+/// The longest fragment while something may have to wait behind it.
+const SHORT: usize = 16 * 1024;
+/// The narrowest window: one fragment is read while the next is on its way.
+const LEAST: u64 = 4 * SHORT as u64;
+/// The widest.
+const MOST: u64 = 64 << 20;
+/// For so long after a message that must not wait the next one is expected.
+const REMEMBERED: Duration = Duration::from_secs(30);
+/// And for so long after a short one that goes by beside long ones.
+const REMEMBERED_SHORT: Duration = Duration::from_secs(1);

@@ -1,0 +1,230 @@
+//! Room: those who wait until less output waits to be written.
+
+use std::{
+    collections::VecDeque,
+    task::{Context, Waker},
+};
+
+use crate::Priority;
+use crate::conn::{
+    Time,
+    ids::IdMap,
+    outbox::backlog::{Rooms, SHORT},
+    wakers::Woken,
+};
+
+/// Those who wait until less output waits to be written: replies, messages of streams, and what handlers call.
+///
+/// They are called in order, a few at a time, and each that comes makes place for the next: a thousand replies that wait
+/// do not wake all their tasks for the room of one. Nobody is entitled to it, so who is called and does not come keeps
+/// nobody out; see [`Room::call_again`].
+#[derive(Debug, Default)]
+pub(in crate::conn) struct Room {
+    waiting: IdMap<Waiting>,
+    /// The keys of those who wait, short messages and long ones apart; ones that no longer do are skipped.
+    lines: Option<Box<Lines>>,
+    /// How many of them are long.
+    long: usize,
+    /// How many bytes their messages have.
+    bytes: u64,
+    /// How many were called and have not come.
+    called: usize,
+    /// Whether those who can come must be looked for.
+    news: bool,
+    /// For so many fragments more, one of each priority was lately refused.
+    refused: [u8; Priority::ALL.len()],
+    /// The next key of one who waits and has no id.
+    next_key: u64,
+}
+
+type Lines = [[VecDeque<u64>; 2]; Priority::ALL.len()];
+
+#[derive(Debug)]
+struct Waiting {
+    waker: Waker,
+    deadline: Option<Time>,
+    len: u64,
+}
+
+impl Waiting {
+    fn is_long(&self) -> bool {
+        self.len > SHORT
+    }
+}
+
+impl Room {
+    /// How many are called at once.
+    const CALLED: usize = 16;
+    /// For so many fragments the next ones are short after somebody found no room.
+    const REFUSED: u8 = 8;
+    /// From here on there are the keys of those who have no id.
+    pub(in crate::conn) const FIRST_KEY: u64 = 1 << 63;
+
+    /// Lets the one wait whom `key` names, with a message of `len` bytes.
+    pub(in crate::conn) fn wait(
+        &mut self,
+        key: u64,
+        priority: Priority,
+        len: u64,
+        deadline: Option<Time>,
+        cx: &Context<'_>,
+    ) {
+        self.called = self.called.saturating_sub(1);
+        self.refused(priority);
+        if let Some(waiting) = self.waiting.get_mut(&key) {
+            return waiting.waker.clone_from(cx.waker());
+        }
+        let waker = cx.waker().clone();
+        let waiting = Waiting { waker, deadline, len };
+        let is_long = waiting.is_long();
+        self.long += usize::from(is_long);
+        self.bytes = self.bytes.saturating_add(len);
+        self.waiting.insert(key, waiting);
+        let line = &mut self.lines.get_or_insert_default()[priority.rank()][usize::from(is_long)];
+        if line.len() > 2 * self.waiting.len() + Self::CALLED {
+            line.retain(|key| self.waiting.contains_key(key));
+        }
+        line.push_back(key);
+    }
+
+    /// A key for one who has no id.
+    pub(in crate::conn) fn new_key(&mut self) -> u64 {
+        self.next_key += 1;
+        Self::FIRST_KEY + self.next_key
+    }
+
+    /// The one whom `key` names has come, or never will.
+    pub(in crate::conn) fn leave(&mut self, key: u64) {
+        if self.called == 0 && self.waiting.is_empty() {
+            return;
+        }
+        self.remove(key);
+        self.called = self.called.saturating_sub(1);
+        self.news = true;
+    }
+
+    /// Whether somebody may have to be called.
+    pub(in crate::conn) fn has_news(&self) -> bool {
+        self.news
+    }
+
+    /// Notes that there is more room.
+    pub(in crate::conn) fn note_more(&mut self) {
+        self.news = true;
+    }
+
+    /// Calls others: those who were called last have not all come.
+    pub(in crate::conn) fn call_again(&mut self) {
+        self.called = 0;
+        self.news = true;
+    }
+
+    /// Calls some of those for whose priority there is room.
+    pub(in crate::conn) fn wake(&mut self, rooms: impl FnOnce() -> Rooms, woken: &mut Woken) {
+        if !std::mem::take(&mut self.news) || self.waiting.is_empty() {
+            return;
+        }
+        let rooms = rooms();
+        for rank in Priority::ALL.map(Priority::rank) {
+            for (which, has_room) in [rooms.short[rank], rooms.long[rank]].into_iter().enumerate() {
+                while has_room && self.called < Self::CALLED {
+                    let line = self.lines.as_mut().map(|lines| &mut lines[rank][which]);
+                    let Some(key) = line.and_then(VecDeque::pop_front) else {
+                        break;
+                    };
+                    if let Some(waiting) = self.remove(key) {
+                        self.called += 1;
+                        woken.push(Some(waiting.waker));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether one waits for whose priority there is room.
+    pub(in crate::conn) fn would_call(&self, rooms: &Rooms) -> bool {
+        let Some(lines) = &self.lines else {
+            return false;
+        };
+        Priority::ALL.map(Priority::rank).into_iter().any(|rank| {
+            let [short, long] = &lines[rank];
+            (rooms.short[rank] && !short.is_empty()) || (rooms.long[rank] && !long.is_empty())
+        })
+    }
+
+    /// How many long messages wait.
+    pub(in crate::conn) fn long(&self) -> usize {
+        self.long
+    }
+
+    fn remove(&mut self, key: u64) -> Option<Waiting> {
+        let waiting = self.waiting.remove(&key)?;
+        self.long -= usize::from(waiting.is_long());
+        self.bytes = self.bytes.saturating_sub(waiting.len);
+        Some(waiting)
+    }
+
+    /// Wakes everybody.
+    pub(in crate::conn) fn clear(&mut self, woken: &mut Woken) {
+        for (_, waiting) in self.waiting.drain() {
+            woken.push(Some(waiting.waker));
+        }
+        *self = Self::default();
+    }
+
+    /// Wakes those whose deadline has passed; they find out.
+    pub(in crate::conn) fn expire(&mut self, now: Time, woken: &mut Woken) {
+        let is_due = |waiting: &Waiting| waiting.deadline.is_some_and(|deadline| deadline <= now);
+        let due = self.waiting.iter().filter(|(_, waiting)| is_due(waiting));
+        let due: Vec<u64> = due.map(|(key, _)| *key).collect();
+        for key in due {
+            woken.push(self.remove(key).map(|waiting| waiting.waker));
+        }
+    }
+
+    /// The earliest deadline of all who wait.
+    pub(in crate::conn) fn deadline(&self) -> Option<Time> {
+        self.waiting.values().filter_map(|waiting| waiting.deadline).min()
+    }
+
+    /// How many bytes the messages of those who wait have.
+    pub(in crate::conn) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Gives unused memory back.
+    pub(in crate::conn) fn release(&mut self) {
+        if self.waiting.is_empty() {
+            self.waiting = IdMap::default();
+            self.lines = None;
+        }
+    }
+
+    /// How many wait.
+    pub(in crate::conn) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Whether nobody waits.
+    pub(in crate::conn) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// One of this priority found no room, here or in the lines of those who call.
+    pub(in crate::conn) fn refused(&mut self, priority: Priority) {
+        self.refused[priority.rank()] = Self::REFUSED;
+    }
+
+    /// The highest priority of those who lately found no room.
+    pub(in crate::conn) fn highest_refused(&self) -> Option<Priority> {
+        let is_refused = |priority: &Priority| self.refused[priority.rank()] > 0;
+        Priority::ALL.into_iter().find(is_refused)
+    }
+
+    /// A fragment went into the output.
+    pub(in crate::conn) fn fragment_put(&mut self) {
+        for refused in &mut self.refused {
+            *refused = refused.saturating_sub(1);
+        }
+    }
+}

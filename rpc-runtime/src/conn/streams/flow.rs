@@ -1,0 +1,147 @@
+//! Stream: what a call has beside its request and its reply if a side of it is a stream.
+//!
+//! It is the same for both ends: what one sends from an [`Outflow`] the other reads into an [`Inflow`].
+
+use std::time::Duration;
+
+use crate::conn::streams::{inflow::Inflow, outflow::Outflow};
+use crate::conn::{Request, Settings, Time, wakers::Woken};
+use crate::{Metadata, Priority, Status};
+
+/// The streams of one call. Boxed, so that a call without streams pays a pointer.
+#[derive(Debug, Default)]
+pub(in crate::conn) struct Flow {
+    /// What is read.
+    pub(in crate::conn) inflow: Option<Inflow>,
+    /// What is sent.
+    pub(in crate::conn) outflow: Option<Outflow>,
+    /// Of a call of ours: what goes first of what is sent.
+    pub(in crate::conn) priority: Priority,
+    /// How long nothing may move, if the caller bounds that.
+    idle: Option<Duration>,
+    /// When a message moved last.
+    moved_at: Time,
+    moved: bool,
+    /// Of a handler's call: how it fails, whatever its handler returns.
+    pub(in crate::conn) broken: Option<Status>,
+    /// Of a handler's call: whether its streams have told the handler that it is no longer wanted.
+    pub(in crate::conn) told: bool,
+    /// Of a handler's call: what travels beside its reply.
+    pub(in crate::conn) metadata: Metadata,
+}
+
+impl Flow {
+    /// The streams of a call of ours.
+    pub(in crate::conn) fn of_call(
+        request: &Request<'_>,
+        granted: u64,
+        settings: &Settings,
+        now: Time,
+    ) -> Self {
+        Self {
+            inflow: request
+                .shape
+                .has_reply_stream()
+                .then(|| Inflow::new(settings.stream_window, now)),
+            outflow: request.shape.has_request_stream().then(|| Outflow::new(granted)),
+            priority: request.priority,
+            idle: request.idle,
+            moved_at: now,
+            ..Self::default()
+        }
+    }
+
+    /// The streams of a request of the peer, which sends one.
+    pub(in crate::conn) fn of_request(settings: &Settings, now: Time) -> Self {
+        Self {
+            inflow: Some(Inflow::new(settings.stream_window, now)),
+            moved_at: now,
+            ..Self::default()
+        }
+    }
+
+    /// A message moved, in one direction or the other.
+    pub(in crate::conn) fn note_move(&mut self, now: Time) {
+        self.moved = true;
+        self.moved_at = now;
+    }
+
+    /// Whether a message has moved.
+    pub(in crate::conn) fn has_moved(&self) -> bool {
+        self.moved
+    }
+
+    /// When nothing has moved for too long: never while it is our reader that is waited for.
+    pub(in crate::conn) fn idle_at(&self) -> Option<Time> {
+        let is_read = self.inflow.as_ref().is_none_or(Inflow::is_empty);
+        let at = self.moved_at.saturating_add(self.idle?);
+        is_read.then_some(at)
+    }
+
+    /// Whether more fragments of a message of the peer's are to come.
+    pub(in crate::conn) fn is_unfinished(&self) -> bool {
+        self.inflow.as_ref().is_some_and(Inflow::is_unfinished)
+    }
+
+    /// How long nothing may move.
+    pub(in crate::conn) fn idle(&self) -> Option<Duration> {
+        self.idle
+    }
+
+    /// Wakes who reads and who sends: something has happened to their call.
+    pub(in crate::conn) fn wake(&mut self, woken: &mut Woken) {
+        if let Some(inflow) = &mut self.inflow {
+            inflow.wake(woken);
+        }
+        if let Some(outflow) = &mut self.outflow {
+            outflow.wake(woken);
+        }
+    }
+
+    /// The call has its outcome: whole messages may still be taken, and no more come.
+    pub(in crate::conn) fn end(&mut self, held: &mut Held, woken: &mut Woken) {
+        if let Some(inflow) = &mut self.inflow {
+            held.remove(inflow.cut());
+        }
+        self.wake(woken);
+    }
+
+    /// Nobody reads any more: what is here is forgotten, and what comes will be.
+    pub(in crate::conn) fn release(&mut self, held: &mut Held) {
+        if let Some(inflow) = &mut self.inflow {
+            held.remove(inflow.forget());
+        }
+    }
+}
+
+/// What is held of replies and streams in one table: bytes that nobody has taken, messages of streams among them, and
+/// how far windows are widened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::conn) struct Held {
+    pub(in crate::conn) bytes: u64,
+    pub(in crate::conn) messages: usize,
+    pub(in crate::conn) widened: u64,
+}
+
+impl Held {
+    /// What both tables hold.
+    pub(in crate::conn) const fn and(self, other: Self) -> Self {
+        Self {
+            bytes: self.bytes.saturating_add(other.bytes),
+            messages: self.messages + other.messages,
+            widened: self.widened.saturating_add(other.widened),
+        }
+    }
+
+    /// Holds `other`, too.
+    pub(in crate::conn) fn add(&mut self, other: Self) {
+        *self = self.and(other);
+    }
+
+    /// Holds `other` no longer.
+    pub(in crate::conn) fn remove(&mut self, other: Self) {
+        self.bytes -= other.bytes;
+        self.messages -= other.messages;
+        self.widened -= other.widened;
+    }
+}

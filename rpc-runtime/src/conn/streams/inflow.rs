@@ -1,0 +1,432 @@
+//! Inflow: the messages of a stream of the peer that nobody here has taken yet, and the credit for more.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    task::{Context, Waker},
+    time::Duration,
+};
+
+use super::flow::Held;
+use crate::{
+    Code, Status,
+    conn::{
+        FaultKind, Time,
+        assembly::{Assembly, WrongLength, whole},
+        ours::calls::PINNED,
+        ours::credit::charge,
+        wakers::{Woken, set_waker},
+    },
+    wire::frame::{Encoded, Flags, Frame},
+};
+
+/// The messages of a stream of the peer that nobody here has taken yet, and the credit for more.
+///
+/// Bytes are credit: length + 256 for each message. The peer may start a message while it has any, so the last one may
+/// pass the window.
+#[derive(Debug)]
+pub(in crate::conn) struct Inflow {
+    messages: VecDeque<Encoded>,
+    /// Messages that the reader has, and has perhaps not looked at.
+    ahead: Held,
+    /// A message of which more fragments are to come.
+    assembly: Option<Assembly>,
+    /// All that the peer was ever allowed, and all that it has sent: both only grow.
+    granted: u64,
+    received: u64,
+    /// What was taken and not granted anew yet.
+    owed: u64,
+    window: Window,
+    granted_at: Time,
+    /// Whether the reader has had everything since then.
+    caught_up: bool,
+    /// Whether those who owe credit know of it.
+    listed: bool,
+    stage: Stage,
+    waker: Option<Waker>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Open,
+    /// No more will come.
+    Ended,
+    /// What comes is forgotten.
+    Discarding,
+}
+
+/// How far the peer may send ahead of the reader.
+#[derive(Clone, Copy, Debug)]
+struct Window {
+    len: u64,
+    /// How much of that was added since the beginning.
+    widened: u64,
+}
+
+/// How much this side takes.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::conn) struct Bounds {
+    pub(in crate::conn) max_message: u64,
+    /// How many bytes may wait to be taken, on the whole connection, and how many more may now.
+    pub(in crate::conn) max_inbox: u64,
+    pub(in crate::conn) room: u64,
+    /// How many messages waited on the whole connection when the frame was read.
+    pub(in crate::conn) waiting: usize,
+    /// Whether the frame's compression is one that was announced.
+    pub(in crate::conn) announced: bool,
+}
+
+/// Why a stream cannot go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::conn) enum Fault {
+    /// The peer had no credit left.
+    Overrun,
+    /// A message is longer than this side takes.
+    TooLong {
+        /// How long it is.
+        len: u64,
+        /// How long it may be.
+        max: u64,
+    },
+    /// There is no room for what nobody has taken.
+    InboxFull {
+        /// How many bytes there may be.
+        max: u64,
+    },
+    /// A message has another length than announced.
+    WrongLength(WrongLength),
+    /// A message is compressed in a way that was not announced.
+    Encoding(u32),
+    /// The end came in the middle of a message.
+    Unfinished,
+    /// Something came behind the end.
+    BehindEnd,
+    /// More comes of a stream that nobody reads any more than was allowed when it was read.
+    Late,
+}
+
+impl Inflow {
+    pub(in crate::conn) fn new(window: u64, now: Time) -> Self {
+        Self {
+            messages: VecDeque::new(),
+            ahead: Held::default(),
+            assembly: None,
+            granted: window,
+            received: 0,
+            owed: 0,
+            window: Window {
+                len: window,
+                widened: 0,
+            },
+            granted_at: now,
+            caught_up: false,
+            listed: false,
+            stage: Stage::Open,
+            waker: None,
+        }
+    }
+
+    /// Takes a frame in: a message, or a fragment of one. Returns what more is held now: the bytes of a whole message
+    /// count as they are before compression.
+    pub(in crate::conn) fn push(&mut self, frame: &mut Frame, bounds: Bounds) -> Result<Held, Fault> {
+        match self.stage {
+            Stage::Open => {}
+            Stage::Ended => return Err(Fault::BehindEnd),
+            Stage::Discarding => return self.skip(frame, bounds.max_message),
+        }
+        let more = frame.flags.contains(Flags::MORE);
+        if self.assembly.is_none() {
+            self.begin(frame, bounds)?;
+        }
+        let added = match &self.assembly {
+            _ if more => frame.payload_len() as u64,
+            None => frame.message_len(),
+            Some(assembly) => assembly.length().saturating_sub(assembly.kept() as u64),
+        };
+        if added > bounds.room {
+            return Err(Fault::InboxFull {
+                max: bounds.max_inbox,
+            });
+        }
+        let part = Held {
+            bytes: added,
+            ..Held::default()
+        };
+        let message = match &mut self.assembly {
+            None if !more => {
+                let message = whole(frame).map_err(Fault::WrongLength)?;
+                keep(message, bounds.waiting)
+            }
+            None => {
+                let mut assembly = Assembly::new(frame.length, frame.encoding);
+                assembly.push(frame).map_err(Fault::WrongLength)?;
+                self.assembly = Some(assembly);
+                return Ok(part);
+            }
+            Some(assembly) if more => {
+                assembly.push(frame).map_err(Fault::WrongLength)?;
+                return Ok(part);
+            }
+            Some(assembly) => assembly.push_last(frame).map_err(Fault::WrongLength)?,
+        };
+        self.assembly = None;
+        self.messages.push_back(message);
+        Ok(Held { messages: 1, ..part })
+    }
+
+    /// A message begins: it must be one that the peer may send.
+    fn begin(&mut self, frame: &Frame, bounds: Bounds) -> Result<(), Fault> {
+        let len = frame.message_len();
+        let had_credit = self.received < self.granted;
+        self.received = self.received.saturating_add(charge(len));
+        if !had_credit {
+            return Err(Fault::Overrun);
+        }
+        if !bounds.announced {
+            return Err(Fault::Encoding(frame.encoding));
+        }
+        let max = bounds.max_message;
+        if len > max {
+            return Err(Fault::TooLong { len, max });
+        }
+        Ok(())
+    }
+
+    /// Forgets a frame. Those that were on their way when the reader went are no fault, and no more of them can be than
+    /// there was credit for; messages and fragments are not told apart here, so it is the bytes that are counted, those
+    /// of a message that had begun a second time.
+    fn skip(&mut self, frame: &Frame, max_message: u64) -> Result<Held, Fault> {
+        let len = frame.payload_len().max(1) as u64;
+        self.received = self.received.saturating_add(len);
+        if self.received > self.granted.saturating_add(charge(max_message).saturating_mul(2)) {
+            return Err(Fault::Late);
+        }
+        Ok(Held::default())
+    }
+
+    /// The peer sends no more.
+    pub(in crate::conn) fn end(&mut self) -> Result<(), Fault> {
+        if self.assembly.is_some() {
+            return Err(Fault::Unfinished);
+        }
+        match self.stage {
+            Stage::Open => self.stage = Stage::Ended,
+            Stage::Ended => return Err(Fault::BehindEnd),
+            Stage::Discarding => {}
+        }
+        Ok(())
+    }
+
+    /// The call is over: what is whole may still be taken, and no more comes. Returns what is forgotten.
+    pub(in crate::conn) fn cut(&mut self) -> Held {
+        if self.stage == Stage::Open {
+            self.stage = Stage::Ended;
+        }
+        Held {
+            bytes: self.forget_unfinished(),
+            ..Held::default()
+        }
+    }
+
+    /// Takes the next message.
+    pub(in crate::conn) fn take(&mut self) -> Option<Encoded> {
+        let message = self.messages.pop_front()?;
+        self.owed = self.owed.saturating_add(charge(message.len()));
+        self.caught_up |= self.messages.is_empty();
+        Some(message)
+    }
+
+    /// Gives the reader further messages, so that it need not ask for each: short ones, and few beside the window. They count as
+    /// waiting until [`Inflow::settle`].
+    pub(in crate::conn) fn take_ahead(&mut self, ahead: &mut VecDeque<Encoded>) {
+        let mut charged = 0;
+        while let Some(message) = self.messages.front() {
+            charged += charge(message.len());
+            if charged > self.window.len / 8 {
+                return;
+            }
+            self.ahead.bytes += message.len();
+            self.ahead.messages += 1;
+            ahead.extend(self.messages.pop_front());
+        }
+        self.caught_up = true;
+    }
+
+    /// The reader has looked at all that it was given ahead; what that was.
+    pub(in crate::conn) fn settle(&mut self) -> Held {
+        let read = std::mem::take(&mut self.ahead);
+        let charged = read
+            .bytes
+            .saturating_add(charge(0).saturating_mul(read.messages as u64));
+        self.owed = self.owed.saturating_add(charged);
+        read
+    }
+
+    /// Whether the peer should get credit now, and nobody was told so yet.
+    #[must_use]
+    pub(in crate::conn) fn list(&mut self) -> bool {
+        let is_new = !self.listed && self.is_grant_due();
+        self.listed |= is_new;
+        is_new
+    }
+
+    /// Whether the peer should get credit now: at the latest when half of the window is owed.
+    fn is_grant_due(&self) -> bool {
+        self.stage == Stage::Open && self.owed > 0 && self.owed >= self.window.len / 2
+    }
+
+    /// What is granted now; `spare` is how far the window may be widened.
+    ///
+    /// A window is doubled when half of it was used up in a short time by a reader that keeps up: so a fast link is
+    /// filled, and who reads slowly costs little.
+    pub(in crate::conn) fn take_grant(
+        &mut self,
+        max_window: u64,
+        spare: u64,
+        now: Time,
+    ) -> Option<(u64, u64)> {
+        self.listed = false;
+        if !self.is_grant_due() {
+            return None;
+        }
+        let mut grant = std::mem::take(&mut self.owed);
+        let is_fast = now.saturating_sub(self.granted_at) <= FAST && self.caught_up;
+        let extra = self.window.len;
+        let widens = is_fast && extra <= spare && extra.saturating_mul(2) <= max_window;
+        if widens {
+            self.window.len += extra;
+            self.window.widened += extra;
+            grant = grant.saturating_add(extra);
+        }
+        self.granted_at = now;
+        self.caught_up = self.messages.is_empty();
+        self.granted = self.granted.saturating_add(grant);
+        Some((grant, if widens { extra } else { 0 }))
+    }
+
+    /// Forgets everything, now and later; what was held until now.
+    pub(in crate::conn) fn forget(&mut self) -> Held {
+        self.stage = Stage::Discarding;
+        let messages = std::mem::take(&mut self.messages);
+        let whole: u64 = messages.iter().map(Encoded::len).sum();
+        let held = Held {
+            bytes: whole + self.forget_unfinished(),
+            messages: messages.len(),
+            widened: std::mem::take(&mut self.window.widened),
+        };
+        held.and(std::mem::take(&mut self.ahead))
+    }
+
+    /// Forgets a message of which more fragments are to come; returns how much was kept of it.
+    fn forget_unfinished(&mut self) -> u64 {
+        self.assembly.take().map_or(0, |assembly| assembly.kept() as u64)
+    }
+
+    /// The message of which more fragments are to come.
+    pub(in crate::conn) fn assembly_mut(&mut self) -> Option<&mut Assembly> {
+        self.assembly.as_mut()
+    }
+
+    /// Whether more fragments of a message are to come.
+    pub(in crate::conn) fn is_unfinished(&self) -> bool {
+        self.assembly.is_some()
+    }
+
+    /// How many bytes may still come that were allowed, with a message that begins with the last of them.
+    pub(in crate::conn) fn on_its_way(&self, max_message: u64) -> u64 {
+        let rest = self.granted.saturating_sub(self.received);
+        let begun = match (self.stage, &self.assembly) {
+            (Stage::Ended, _) => return 0,
+            (Stage::Open, None) => 0,
+            (Stage::Open, Some(assembly)) => assembly.missing(),
+            // Perhaps one was forgotten of which fragments are to come.
+            (Stage::Discarding, _) => max_message,
+        };
+        rest.saturating_add(begun).saturating_add(charge(max_message))
+    }
+
+    /// Whether no message waits for the reader.
+    pub(in crate::conn) fn is_empty(&self) -> bool {
+        self.messages.is_empty() && self.ahead.messages == 0
+    }
+
+    /// Whether no more will come.
+    pub(in crate::conn) fn is_ended(&self) -> bool {
+        self.stage != Stage::Open
+    }
+
+    /// Lets the reader wait.
+    pub(in crate::conn) fn wait(&mut self, cx: &Context<'_>) {
+        set_waker(&mut self.waker, cx);
+    }
+
+    pub(in crate::conn) fn wake(&mut self, woken: &mut Woken) {
+        woken.push(self.waker.take());
+    }
+}
+
+impl Fault {
+    /// Which counter it belongs to.
+    pub(in crate::conn) fn kind(self) -> FaultKind {
+        match self {
+            Self::WrongLength(_) | Self::Encoding(_) | Self::Unfinished => {
+                |counts| &counts.malformed_messages
+            }
+            Self::Late => |counts| &counts.late_frames,
+            Self::Overrun | Self::TooLong { .. } | Self::InboxFull { .. } | Self::BehindEnd => {
+                |counts| &counts.other_faults
+            }
+        }
+    }
+
+    /// What the caller, or the handler, is told.
+    pub(in crate::conn) fn status(self) -> Status {
+        let (code, text) = match self {
+            Self::Overrun => (
+                Code::ResourceExhausted,
+                "the peer sends more of the stream than it was granted".to_owned(),
+            ),
+            Self::TooLong { len, max } => (
+                Code::ResourceExhausted,
+                format!("message of {len} bytes exceeds limit of {max}"),
+            ),
+            Self::InboxFull { max } => (
+                Code::ResourceExhausted,
+                format!("messages that nobody has taken yet exceed limit of {max} bytes"),
+            ),
+            Self::WrongLength(wrong) => (Code::Internal, wrong.to_string()),
+            Self::Encoding(encoding) => (
+                Code::Internal,
+                format!("compression {encoding} was not announced"),
+            ),
+            Self::Unfinished => (Code::Internal, "the stream ended within a message".to_owned()),
+            Self::BehindEnd => (
+                Code::Internal,
+                "something came behind the stream's end".to_owned(),
+            ),
+            Self::Late => (
+                Code::ResourceExhausted,
+                "the peer goes on with a stream that nobody reads".to_owned(),
+            ),
+        };
+        Status::new(code, text)
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.status().message())
+    }
+}
+
+/// A message that waits: beside many others, a short one is copied, for it would pin a read buffer.
+fn keep(message: Encoded, waiting: usize) -> Encoded {
+    if waiting < PINNED {
+        message
+    } else {
+        message.compact()
+    }
+}
+
+/// Half of a window in this time is fast.
+const FAST: Duration = Duration::from_millis(100);
