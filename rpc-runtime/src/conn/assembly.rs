@@ -10,30 +10,11 @@ use std::{
 
 use bytes::BytesMut;
 
+use super::{
+    Time,
+    tuning::{BUFFER_BUDGET, FRAGMENT},
+};
 use crate::wire::frame::{Encoded, Frame, Header, Placed};
-
-/// The most payload that one frame carries.
-pub(super) const FRAGMENT: usize = 128 * 1024;
-
-/// What the rest of a message belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Part {
-    /// A call of ours.
-    Call,
-    /// A one-way request of ours.
-    Send,
-    /// A reply of ours.
-    Reply,
-    /// A message of a stream of ours.
-    Data,
-}
-
-impl Part {
-    /// Whether it opens a call, or is a whole one-way request.
-    pub(super) fn is_request(self) -> bool {
-        matches!(self, Self::Call | Self::Send)
-    }
-}
 
 /// The message of a frame that carries all of it.
 pub(super) fn whole(frame: &mut Frame) -> Result<Encoded, WrongLength> {
@@ -58,13 +39,13 @@ pub(super) fn payload_room(header: &Header<'_>, max_frame: usize) -> usize {
 /// A message of the peer of which more fragments are to come.
 ///
 /// Its buffer is at most twice as long as what was read, and never what was merely announced; for all of the message only
-/// out of a small budget ([`Ahead`]), of a connection that has carried as much before.
+/// out of a small budget ([`BufferBudget`]), of a connection that has carried as much before.
 pub(super) struct Assembly {
     bytes: BytesMut,
     /// How much is kept: `bytes` is elsewhere while a fragment is read to its end.
     kept: usize,
     /// What was taken of the connection's budget, so that the buffer could be made for all of the message.
-    ahead: Option<Ahead>,
+    reserved: Option<BufferBudget>,
     received: u64,
     length: u64,
     /// How it is compressed; 0 is not at all: then `length` bytes are to come, and no more than that otherwise.
@@ -87,7 +68,7 @@ impl Assembly {
         Self {
             bytes: BytesMut::new(),
             kept: 0,
-            ahead: None,
+            reserved: None,
             received: 0,
             length,
             encoding,
@@ -107,7 +88,7 @@ impl Assembly {
     pub(super) fn forget(&mut self) -> usize {
         self.discard = true;
         self.bytes = BytesMut::new();
-        self.ahead = None;
+        self.reserved = None;
         std::mem::take(&mut self.kept)
     }
 
@@ -118,7 +99,7 @@ impl Assembly {
 
     /// Lends the buffer out, with room for a fragment of `len` bytes behind what is in it. It comes back with the
     /// fragment; if it does not, the message is lost with its connection.
-    pub(super) fn lend(&mut self, len: usize, received: u64, budget: &Ahead) -> Option<BytesMut> {
+    pub(super) fn lend(&mut self, len: usize, received: u64, budget: &BufferBudget) -> Option<BytesMut> {
         if self.discard || self.received.saturating_add(len as u64) > self.length {
             return None;
         }
@@ -127,9 +108,9 @@ impl Assembly {
             let announced = usize::try_from(self.length).unwrap_or(usize::MAX);
             // Of a compressed one it is not known how much will come.
             if self.encoding == 0 && self.length <= received {
-                self.ahead = budget.take(announced);
+                self.reserved = budget.take(announced);
             }
-            let capacity = match &self.ahead {
+            let capacity = match &self.reserved {
                 Some(_) => announced,
                 None => announced.min(2 * self.kept).max(needed),
             };
@@ -187,7 +168,7 @@ impl Assembly {
             return Err(self.wrong_length());
         }
         self.kept = 0;
-        self.ahead = None;
+        self.reserved = None;
         let bytes = std::mem::take(&mut self.bytes).freeze();
         Ok(Encoded::new(bytes, self.encoding, self.length))
     }
@@ -231,25 +212,67 @@ impl Assembly {
     }
 }
 
+/// Whether the peer goes on with messages that it has begun, in fragments.
+///
+/// The fragments of all messages count together: the sender decides which of them goes first.
+#[derive(Debug, Default)]
+pub(super) struct FragmentWatch(Option<UnfinishedMessage>);
+
+/// A stretch of time in which some bytes of unfinished messages have to come.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct UnfinishedMessage {
+    /// The message that makes the connection wait; none if it was finished meanwhile.
+    pub(super) id: Option<u64>,
+    pub(super) since: Time,
+    /// How many bytes of fragments came.
+    pub(super) bytes: u64,
+}
+
+impl FragmentWatch {
+    /// Counts a fragment of `len` bytes; if not `more` are to come, it is the last of its message.
+    pub(super) fn fragment(&mut self, id: u64, len: usize, more: bool, now: Time) {
+        let Some(message) = &mut self.0 else {
+            self.restart(more.then_some(id), now);
+            return;
+        };
+        message.bytes += len as u64;
+        if !more && message.id == Some(id) {
+            message.id = None;
+        }
+    }
+
+    /// Begins a new stretch for the message `id`, or none.
+    pub(super) fn restart(&mut self, id: Option<u64>, now: Time) {
+        self.0 = id.map(|id| UnfinishedMessage {
+            id: Some(id),
+            since: now,
+            bytes: 0,
+        });
+    }
+
+    /// The stretch that is watched now.
+    #[inline]
+    pub(super) fn message(&self) -> Option<UnfinishedMessage> {
+        self.0
+    }
+}
+
 /// How many bytes of memory a connection may take ahead of what has come, for messages of which the rest is announced.
 ///
 /// Whoever holds a part gives it back by dropping it. Only a connection that has carried as much before takes any: so a
 /// peer pays for what it makes us hold.
 #[derive(Debug)]
-pub(super) struct Ahead {
+pub(super) struct BufferBudget {
     /// What is left.
     budget: Arc<AtomicUsize>,
     taken: usize,
 }
 
-impl Ahead {
-    /// So much in all: two messages of the default limit.
-    const MAX: usize = 8 << 20;
-
+impl BufferBudget {
     /// A budget that is all there.
     pub(super) fn new() -> Self {
         Self {
-            budget: Arc::new(AtomicUsize::new(Self::MAX)),
+            budget: Arc::new(AtomicUsize::new(BUFFER_BUDGET)),
             taken: 0,
         }
     }
@@ -266,7 +289,7 @@ impl Ahead {
     }
 }
 
-impl Drop for Ahead {
+impl Drop for BufferBudget {
     fn drop(&mut self) {
         self.budget.fetch_add(self.taken, Ordering::Relaxed);
     }
@@ -308,8 +331,8 @@ mod tests {
 
     #[test]
     fn buffer_for_all_of_a_message_comes_out_of_a_budget() {
-        let budget = Ahead::new();
-        let len = Ahead::MAX as u64 / 2;
+        let budget = BufferBudget::new();
+        let len = BUFFER_BUDGET as u64 / 2;
         let mut messages: Vec<_> = (0..3).map(|_| Assembly::new(len, 0)).collect();
         for (index, message) in messages.iter_mut().enumerate() {
             message.push(&mut fragment(1000)).unwrap();
@@ -321,12 +344,12 @@ mod tests {
         assert!(messages[2].capacity() <= 2 * messages[2].kept());
         messages.remove(0);
         assert_eq!(messages[0].forget(), 1000 + FRAGMENT);
-        assert_eq!(budget.budget.load(Ordering::Relaxed), Ahead::MAX);
+        assert_eq!(budget.budget.load(Ordering::Relaxed), BUFFER_BUDGET);
     }
 
     #[test]
     fn buffer_is_not_longer_than_what_the_peer_has_sent() {
-        let budget = Ahead::new();
+        let budget = BufferBudget::new();
         let mut message = Assembly::new(1 << 20, 0);
         message.push(&mut fragment(1000)).unwrap();
         let lent = message.lend(FRAGMENT, (1 << 20) - 1, &budget).unwrap();
@@ -335,7 +358,7 @@ mod tests {
 
     #[test]
     fn nothing_is_lent_for_more_than_was_announced_or_for_what_is_forgotten() {
-        let budget = Ahead::new();
+        let budget = BufferBudget::new();
         let mut message = Assembly::new(1000, 0);
         message.push(&mut fragment(600)).unwrap();
         assert!(message.lend(401, 1 << 20, &budget).is_none());
@@ -345,7 +368,7 @@ mod tests {
 
     #[test]
     fn what_was_forgotten_while_it_was_lent_stays_forgotten() {
-        let budget = Ahead::new();
+        let budget = BufferBudget::new();
         let mut message = Assembly::new(1000, 0);
         message.push(&mut fragment(600)).unwrap();
         let lent = message.lend(400, 1 << 20, &budget).unwrap();
@@ -356,7 +379,7 @@ mod tests {
 
     #[test]
     fn message_of_placed_and_copied_fragments_is_whole() {
-        let budget = Ahead::new();
+        let budget = BufferBudget::new();
         let mut message = Assembly::new(1000, 0);
         message.push(&mut fragment(100)).unwrap();
         let lent = message.lend(400, 0, &budget).unwrap();
@@ -365,6 +388,6 @@ mod tests {
         let lent = message.lend(300, 1 << 20, &budget).unwrap();
         let whole = message.push_last(&mut placed(lent, 300)).unwrap();
         assert_eq!(&whole.bytes()[..], [7; 1000]);
-        assert_eq!(budget.budget.load(Ordering::Relaxed), Ahead::MAX);
+        assert_eq!(budget.budget.load(Ordering::Relaxed), BUFFER_BUDGET);
     }
 }

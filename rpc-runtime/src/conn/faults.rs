@@ -1,11 +1,11 @@
 //! Faults: what the peer may get wrong before the connection ends.
 
-use super::ours::credit::OVERHEAD;
+use super::tuning::{EMPTY_FRAMES, GOOD_REQUESTS, MAX_LATE, OVERHEAD};
 
 /// How much the peer may still get wrong. What it gets right makes up for it, so that a long connection is not ended
 /// for rare accidents.
 #[derive(Debug)]
-pub(super) struct Abuse {
+pub(super) struct FaultBudget {
     left: u32,
     most: u32,
     good: u32,
@@ -15,13 +15,7 @@ pub(super) struct Abuse {
     late: u64,
 }
 
-impl Abuse {
-    /// So many empty frames may come one behind the other.
-    const EMPTY: u32 = 100;
-    /// So many good requests make up for one fault.
-    const GOOD: u32 = 10;
-    const MAX_LATE: u64 = 64 << 20;
-
+impl FaultBudget {
     /// Nothing is wrong yet, and `most` things may be.
     pub(super) const fn new(most: u32) -> Self {
         Self {
@@ -50,7 +44,7 @@ impl Abuse {
     #[must_use]
     pub(super) fn count_empty(&mut self) -> bool {
         self.empty += 1;
-        self.empty <= Self::EMPTY
+        self.empty <= EMPTY_FRAMES
     }
 
     /// Something came that is not empty.
@@ -62,7 +56,7 @@ impl Abuse {
     pub(super) fn good(&mut self) {
         self.empty = 0;
         self.good += 1;
-        if self.good == Self::GOOD {
+        if self.good == GOOD_REQUESTS {
             self.good = 0;
             self.left = (self.left + 1).min(self.most);
         }
@@ -70,7 +64,7 @@ impl Abuse {
 
     /// Expects `bytes` more of a request that we refused: its fragments are on their way, and no fault.
     pub(super) fn expect_late(&mut self, bytes: u64) {
-        self.late = self.late.saturating_add(bytes).min(Self::MAX_LATE);
+        self.late = self.late.saturating_add(bytes).min(MAX_LATE);
     }
 
     /// Whether a fragment of `len` bytes may be one of those.

@@ -2,7 +2,10 @@
 
 use std::iter;
 
-use crate::conn::ids::IdMap;
+use super::{
+    ids::IdMap,
+    tuning::{RING_LEAST, RING_MOST},
+};
 
 /// Things by id, for ids that are given one after the other: those of the calls of one side.
 ///
@@ -28,11 +31,6 @@ impl<V> Default for Table<V> {
 }
 
 impl<V> Table<V> {
-    /// The ring has at least so many places, once there are any.
-    const LEAST: usize = 2;
-    /// And at most so many.
-    const MOST: usize = 4096;
-
     /// Adds something under an id that has nothing.
     ///
     /// It is made only when its place is free, so that it is written there and nowhere else.
@@ -46,7 +44,7 @@ impl<V> Table<V> {
     /// The place of an id, with nothing in it; it counts as taken.
     #[inline(always)]
     fn clear(&mut self, id: u64) -> Option<&mut Option<(u64, V)>> {
-        if 2 * self.taken >= self.ring.len() && self.ring.len() < Self::MOST {
+        if 2 * self.taken >= self.ring.len() && self.ring.len() < RING_MOST {
             self.grow();
         }
         let place = self.place(id);
@@ -151,7 +149,7 @@ impl<V> Table<V> {
     /// Twice as many places: two that had different ones still do.
     #[cold]
     fn grow(&mut self) {
-        let len = (2 * self.ring.len()).max(Self::LEAST);
+        let len = (2 * self.ring.len()).max(RING_LEAST);
         let places = iter::repeat_with(|| None).take(len).collect();
         for (id, value) in std::mem::replace(&mut self.ring, places).into_iter().flatten() {
             let place = self.place(id);
@@ -234,6 +232,6 @@ mod tests {
         assert_eq!(table.remove(1), None);
         assert_eq!(table.capacity(), 0);
         table.insert(1, || 1);
-        assert_eq!(table.capacity(), Table::<u64>::LEAST);
+        assert_eq!(table.capacity(), RING_LEAST);
     }
 }

@@ -4,6 +4,7 @@ use std::{fmt, ops::BitOr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
+use super::tuning::OVERHEAD;
 use crate::{
     Executed, Metadata, Phase, Priority, Status,
     api::counters::{Count, Counts},
@@ -15,6 +16,35 @@ use crate::{
 
 /// A moment: how long after the connection began.
 pub(crate) type Time = Duration;
+
+/// The only version of the protocol that there is.
+pub(super) const VERSION: u32 = 1;
+
+/// How many bytes the payload of a PING has.
+pub(super) const PING_LEN: usize = 8;
+
+/// Where a call ends in the stream as long as not all of its bytes are in the output.
+pub(super) const UNFINISHED: u64 = u64::MAX;
+
+/// How much of the output can still reach the peer when calls fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// What the OS has taken until now: nothing more is written.
+    Taken,
+    /// All that is in the output.
+    Output,
+    /// Nothing that the peer would execute.
+    Nothing,
+}
+
+/// The counter that a fault of the peer belongs to.
+pub(super) type FaultKind = fn(&Counts) -> &Count;
+
+/// What a message of `len` bytes is charged, on both sides.
+#[inline]
+pub(super) const fn charge(len: u64) -> u64 {
+    len.saturating_add(OVERHEAD)
+}
 
 /// The earliest of some times.
 #[inline]

@@ -5,7 +5,10 @@ use std::{
     task::{Context, Waker},
 };
 
-use super::Time;
+use super::{
+    Time,
+    tuning::{MAX_WAITERS, WAITERS_SEARCHED},
+};
 
 /// Wakers that are to be woken as soon as the connection's lock is free.
 #[derive(Default)]
@@ -48,19 +51,13 @@ impl fmt::Debug for Woken {
 pub(super) struct Waiters(Vec<Waker>);
 
 impl Waiters {
-    /// More than these, and all are woken before a further one registers: a task that polls in a loop without being
-    /// woken must not make the list grow.
-    const MAX: usize = 4096;
-    /// As many of the newest are searched for one that waits already.
-    const SEARCHED: usize = 16;
-
     /// Registers the task of `cx`.
     pub(super) fn register(&mut self, cx: &Context<'_>, woken: &mut Woken) {
-        let mut newest = self.0.iter().rev().take(Self::SEARCHED);
+        let mut newest = self.0.iter().rev().take(WAITERS_SEARCHED);
         if newest.any(|waker| waker.will_wake(cx.waker())) {
             return;
         }
-        if self.0.len() >= Self::MAX {
+        if self.0.len() >= MAX_WAITERS {
             self.wake(woken);
         }
         if self.0.is_empty() {
@@ -87,45 +84,133 @@ impl fmt::Debug for Waiters {
     }
 }
 
-/// Who waits for the connection as a whole, who is woken next, and when the next deadline passes.
+/// The tasks that wait for the connection as a whole, those that are woken next, and the next deadline to look at.
 #[derive(Debug, Default)]
 pub(super) struct Wakes {
-    pub(super) woken: Woken,
-    pub(super) waiters: ConnectionWaiters,
+    woken: Woken,
+    closed: Waiters,
+    /// None until a task waits for any of these.
+    rare: Option<Box<RareWaiters>>,
     /// No deadline of a caller, a call or a request passes before this.
-    pub(super) check_at: Option<Time>,
-}
-
-/// Those who wait for something that concerns the whole connection.
-#[derive(Debug, Default)]
-pub(super) struct ConnectionWaiters {
-    pub(super) closed: Waiters,
-    /// None as long as nobody waits for any of these.
-    pub(super) others: Option<Box<RareWaiters>>,
+    check_at: Option<Time>,
 }
 
 #[derive(Debug, Default)]
-pub(super) struct RareWaiters {
-    pub(super) ready: Waiters,
-    /// For all output to be taken.
-    pub(super) flush: Waiters,
+struct RareWaiters {
+    /// For the handshake.
+    ready: Waiters,
+    /// For the OS to take all output.
+    flush: Waiters,
     /// For this side to begin the connection's end.
-    pub(super) draining: Waiters,
-    pub(super) drained: Waiters,
+    draining: Waiters,
+    /// For the peer's last open request to end.
+    drained: Waiters,
 }
 
-impl ConnectionWaiters {
-    pub(super) fn others(&mut self) -> &mut RareWaiters {
-        self.others.get_or_insert_default()
+/// What a task may wait for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum WaitFor {
+    /// The connection's end, or news of whether the peer lives.
+    Closed,
+    /// The handshake.
+    Ready,
+    /// The OS to take all output.
+    Flush,
+    /// This side to begin the connection's end.
+    Draining,
+    /// The peer's last open request to end.
+    Drained,
+}
+
+impl Wakes {
+    /// The tasks to wake as soon as the connection's lock is free.
+    #[inline]
+    pub(super) fn woken(&mut self) -> &mut Woken {
+        &mut self.woken
+    }
+
+    /// True if no task is to be woken.
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.woken.is_empty()
+    }
+
+    /// Moves all wakers to the end of `into`.
+    pub(super) fn move_to(&mut self, into: &mut Vec<Waker>) {
+        self.woken.move_to(into);
+    }
+
+    /// Lets the task of `cx` wait.
+    pub(super) fn wait(&mut self, what: WaitFor, cx: &Context<'_>) {
+        let waiters = match what {
+            WaitFor::Closed => &mut self.closed,
+            _ => self.rare.get_or_insert_default().list(what),
+        };
+        waiters.register(cx, &mut self.woken);
+    }
+
+    /// Wakes all tasks that wait for this.
+    #[inline]
+    pub(super) fn wake(&mut self, what: WaitFor) {
+        match (what, &mut self.rare) {
+            (WaitFor::Closed, _) => self.closed.wake(&mut self.woken),
+            (_, Some(rare)) => rare.list(what).wake(&mut self.woken),
+            (_, None) => {}
+        }
+    }
+
+    /// When the next deadline passes, or one that was the next.
+    #[inline]
+    pub(super) fn check_at(&self) -> Option<Time> {
+        self.check_at
+    }
+
+    /// Notes that a deadline must be looked at.
+    #[inline]
+    pub(super) fn watch(&mut self, deadline: Option<Time>) {
+        if let Some(deadline) = deadline {
+            self.check_at = Some(self.check_at.map_or(deadline, |at| at.min(deadline)));
+        }
+    }
+
+    /// Sets when the next deadline passes.
+    pub(super) fn set_check_at(&mut self, at: Option<Time>) {
+        self.check_at = at;
     }
 
     /// Gives unused memory back.
     pub(super) fn release(&mut self) {
-        self.others.take_if(|others| others.is_empty());
+        self.woken.release();
+        self.rare.take_if(|rare| rare.is_empty());
+    }
+
+    /// What still waits, for tests: the end of the wait, by its name.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn left(&self) -> [(&'static str, bool); 5] {
+        let nobody = RareWaiters::default();
+        let rare = self.rare.as_deref().unwrap_or(&nobody);
+        [
+            ("wakers to wake", !self.woken.is_empty()),
+            ("waiters for the handshake", !rare.ready.is_empty()),
+            ("waiters for the end", !self.closed.is_empty()),
+            ("waiters for a flush", !rare.flush.is_empty()),
+            ("waiters for a drain", !rare.drained.is_empty()),
+        ]
     }
 }
 
 impl RareWaiters {
+    #[inline]
+    fn list(&mut self, what: WaitFor) -> &mut Waiters {
+        match what {
+            WaitFor::Ready => &mut self.ready,
+            WaitFor::Flush => &mut self.flush,
+            WaitFor::Draining => &mut self.draining,
+            // Tasks that wait for the end are in `closed`.
+            WaitFor::Drained | WaitFor::Closed => &mut self.drained,
+        }
+    }
+
     fn is_empty(&self) -> bool {
         let all = [&self.ready, &self.flush, &self.draining, &self.drained];
         all.iter().all(|waiters| waiters.is_empty())

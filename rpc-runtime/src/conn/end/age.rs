@@ -1,75 +1,37 @@
-//! Age: a connection that is old, or has been idle for long, comes to its end by itself, and loses no call.
+//! Age: when a connection that is old, or has been idle for long, drains by itself. It loses no call.
 
 use std::time::Duration;
 
-use crate::conn::{Connection, Side, Time, end::Life, end::drain::Drain, types::earliest};
-use crate::wire::frame::{Kind, control::Reason};
+use crate::conn::{Settings, Time, types::earliest};
 
-impl Connection {
-    /// When the connection is too old, or was idle for too long.
-    pub(in crate::conn) fn age_due(&self) -> Option<Time> {
-        if self.end.drain.is_some() {
-            return None;
-        }
-        earliest([self.old_at(), self.idle_at()])
-    }
+/// When the connection is too old, or was idle for too long; `unused_since` is none while anything is open.
+pub(in crate::conn) fn due(settings: &Settings, unused_since: Option<Time>) -> Option<Time> {
+    earliest([old_at(settings), idle_at(settings, unused_since)])
+}
 
-    /// Begins the connection's end if it is due. A handshake has a limit of its own.
-    pub(in crate::conn) fn run_age(&mut self, now: Time) {
-        if self.end.drain.is_some() || !matches!(self.end.life, Life::Open) {
-            return;
-        }
-        if self.old_at().is_some_and(|at| at <= now) {
-            self.retire(&format!("connection is {:?} old", whole(now)), now);
-        } else if self.idle_at().is_some_and(|at| at <= now) {
-            let idle = now.saturating_sub(self.health.last_used);
-            self.retire(&format!("connection was idle for {:?}", whole(idle)), now);
-        }
+/// Why the connection is to be drained now, if it is.
+pub(in crate::conn) fn reason_to_retire(
+    settings: &Settings,
+    unused_since: Option<Time>,
+    now: Time,
+) -> Option<String> {
+    if old_at(settings).is_some_and(|at| at <= now) {
+        return Some(format!("connection is {:?} old", whole(now)));
     }
+    if idle_at(settings, unused_since).is_some_and(|at| at <= now) {
+        let idle = now.saturating_sub(unused_since.unwrap_or(now));
+        return Some(format!("connection was idle for {:?}", whole(idle)));
+    }
+    None
+}
 
-    /// Something of a user goes one way or the other.
-    pub(in crate::conn) fn note_use(&mut self, now: Time) {
-        self.health.last_used = now;
-    }
+fn old_at(settings: &Settings) -> Option<Time> {
+    Some(spread(settings.max_age?, settings.random))
+}
 
-    /// As [`Connection::note_use`], if a frame of the peer is about something of a user.
-    pub(in crate::conn) fn note_frame(&mut self, kind: Kind, now: Time) {
-        if matches!(
-            kind,
-            Kind::Call | Kind::Send | Kind::Data | Kind::Reply | Kind::Cancel
-        ) {
-            self.note_use(now);
-        }
-    }
-
-    fn old_at(&self) -> Option<Time> {
-        Some(spread(self.settings.max_age?, self.settings.random))
-    }
-
-    fn idle_at(&self) -> Option<Time> {
-        let time = spread(self.settings.max_idle?, self.settings.random);
-        self.is_unused()
-            .then(|| self.health.last_used.saturating_add(time))
-    }
-
-    /// Whether nothing is open, unfinished or unwritten, one-way requests left out that were sent whole.
-    fn is_unused(&self) -> bool {
-        self.ours.calls.is_empty()
-            && self.theirs.requests.is_empty()
-            && !self.is_unwritten()
-            && self.is_quiet()
-    }
-
-    /// Drains this connection, and nothing but it. The side that connected starts no more on it either: it has another
-    /// where to go.
-    fn retire(&mut self, text: &str, now: Time) {
-        let grace = self.settings.max_age_grace;
-        let drain = Drain {
-            own: self.side == Side::Connector,
-            ..Drain::new(Reason::MaxAge, text, grace, now)
-        };
-        self.start_drain(drain, now);
-    }
+fn idle_at(settings: &Settings, unused_since: Option<Time>) -> Option<Time> {
+    let time = spread(settings.max_idle?, settings.random);
+    Some(unused_since?.saturating_add(time))
 }
 
 /// `time`, 10 % more or less as `random` says.

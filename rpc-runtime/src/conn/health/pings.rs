@@ -1,6 +1,6 @@
 //! Pings: whether the peer lives.
 
-use crate::conn::Time;
+use crate::conn::{Time, tuning::PING_STRIKES, types::PING_LEN};
 
 /// Pings both ways, and what was heard of the peer.
 #[derive(Debug, Default)]
@@ -31,13 +31,7 @@ struct TheirPings {
     unanswered: Option<[u8; PING_LEN]>,
 }
 
-/// How long the payload of a ping is.
-pub(in crate::conn) const PING_LEN: usize = 8;
-
 impl KeepAlive {
-    /// How many pings below the floor are one too many.
-    const STRIKES: u32 = 3;
-
     /// Bytes came, behind the request `last_id`. True if that ends doubts.
     #[must_use]
     pub(in crate::conn) fn read(&mut self, now: Time, last_id: u64) -> bool {
@@ -118,7 +112,7 @@ impl KeepAlive {
 
     /// Whether the peer sends pings too fast.
     pub(in crate::conn) fn has_struck_out(&self) -> bool {
-        self.theirs.strikes >= Self::STRIKES
+        self.theirs.strikes >= PING_STRIKES
     }
 
     /// The newest ping that is to be answered.

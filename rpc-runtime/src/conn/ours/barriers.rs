@@ -12,14 +12,14 @@ use crate::wire::frame::control::Progress;
 /// Those who wait for the peer's account.
 #[derive(Debug, Default)]
 pub(in crate::conn) struct Barriers {
-    table: IdMap<Waiting>,
+    table: IdMap<BarrierWaiter>,
     next: u64,
     /// Whether any of them waits for its ping to go out.
     unsent: usize,
 }
 
 #[derive(Debug)]
-struct Waiting {
+struct BarrierWaiter {
     state: BarrierState,
     waker: Option<Waker>,
 }
@@ -49,7 +49,7 @@ impl Barriers {
         } else {
             BarrierState::Refused
         };
-        self.table.insert(number, Waiting { state, waker: None });
+        self.table.insert(number, BarrierWaiter { state, waker: None });
         number
     }
 
@@ -91,15 +91,15 @@ impl Barriers {
         cx: &Context<'_>,
     ) -> Poll<Result<Progress, Cause>> {
         let result = match self.table.get_mut(&number) {
-            Some(Waiting {
+            Some(BarrierWaiter {
                 state: BarrierState::Answered(progress),
                 ..
             }) => Ok(std::mem::take(progress)),
-            Some(Waiting {
+            Some(BarrierWaiter {
                 state: BarrierState::Refused,
                 ..
             }) => Err(Cause::QueueFull { max }),
-            Some(Waiting {
+            Some(BarrierWaiter {
                 state: BarrierState::Cut,
                 ..
             }) => Err(cut().unwrap_or(Cause::Closed)),

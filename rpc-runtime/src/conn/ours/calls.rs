@@ -2,17 +2,21 @@
 
 use std::task::{Context, Poll, Waker};
 
-use crate::conn::{
-    Cause, Failure, Reply, Time,
-    assembly::Assembly,
-    ids::MAX_ID,
-    ours::credit::Wanted,
-    streams::flow::{Flow, Held},
-    table::Table,
-    types::earliest,
-    wakers::{Woken, set_waker},
+use super::credit::CreditClaim;
+use crate::{
+    Executed, Metadata, Phase,
+    conn::{
+        Cause, Failure, Reply, Time,
+        assembly::Assembly,
+        ids::MAX_ID,
+        streams::flow::{Flow, InboxUse},
+        table::Table,
+        tuning::PINNED,
+        types::{Reach, UNFINISHED, earliest},
+        wakers::{Woken, set_waker},
+    },
+    wire::frame::Encoded,
 };
-use crate::{Executed, Metadata, Phase, wire::frame::Encoded};
 
 /// Our open calls.
 ///
@@ -21,23 +25,23 @@ use crate::{Executed, Metadata, Phase, wire::frame::Encoded};
 /// tombstone until then.
 #[derive(Debug)]
 pub(in crate::conn) struct Calls {
-    table: Table<Call>,
+    table: Table<OurCall>,
     next_id: u64,
     last_id: u64,
     awaited: usize,
     undelivered: usize,
     /// How many were undelivered when bytes were read last.
-    standing: usize,
-    held: Held,
+    waiting_at_read: usize,
+    held: InboxUse,
 }
 
 #[derive(Debug)]
-struct Call {
+struct OurCall {
     state: CallState,
     /// Where its last byte ends in the stream; [`UNFINISHED`] while fragments are to come.
     end: u64,
     deadline: Option<Time>,
-    wanted: Wanted,
+    claim: CreditClaim,
     /// Whether the REPLY has not come, at least not whole.
     open: bool,
     reply: Option<Box<PartialReply>>,
@@ -62,25 +66,11 @@ pub(in crate::conn) struct PartialReply {
     pub(in crate::conn) head: Reply,
 }
 
-/// The end of a call's bytes as long as not all of them are in the output.
-pub(in crate::conn) const UNFINISHED: u64 = u64::MAX;
-
-/// How much of the output can still reach the peer when calls fail.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::conn) enum Reach {
-    /// What was taken until now: nothing more is written.
-    Taken,
-    /// All that is in the output.
-    Output,
-    /// Nothing that the peer would execute.
-    Nothing,
-}
-
 /// What became of an id that a frame names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::conn) enum Place {
+pub(in crate::conn) enum CallLookup {
     /// The call is open.
-    Open(Open),
+    Open(OpenInfo),
     /// It is over.
     Over,
     /// It was never opened.
@@ -89,7 +79,7 @@ pub(in crate::conn) enum Place {
 
 /// What there is to know of an open call before a frame of it is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::conn) struct Open {
+pub(in crate::conn) struct OpenInfo {
     /// Whether its caller waits for the outcome.
     pub(in crate::conn) is_waiting: bool,
     pub(in crate::conn) has_streams: bool,
@@ -104,8 +94,8 @@ impl Calls {
             last_id: 0,
             awaited: 0,
             undelivered: 0,
-            standing: 0,
-            held: Held::default(),
+            waiting_at_read: 0,
+            held: InboxUse::default(),
         }
     }
 
@@ -123,16 +113,16 @@ impl Calls {
         id: u64,
         end: u64,
         deadline: Option<Time>,
-        wanted: Wanted,
+        claim: CreditClaim,
         flow: Option<Box<Flow>>,
         cx: &Context<'_>,
     ) {
         let waker = Some(cx.waker().clone());
-        self.table.insert(id, || Call {
+        self.table.insert(id, || OurCall {
             state: CallState::Waiting(waker),
             end,
             deadline,
-            wanted,
+            claim,
             open: true,
             reply: None,
             flow,
@@ -207,7 +197,12 @@ impl Calls {
 
     /// Gives a call that is waited for its whole REPLY, which is counted in the inbox already; returns what it used.
     #[inline(always)]
-    pub(in crate::conn) fn answer(&mut self, id: u64, reply: Reply, woken: &mut Woken) -> Option<Wanted> {
+    pub(in crate::conn) fn answer(
+        &mut self,
+        id: u64,
+        reply: Reply,
+        woken: &mut Woken,
+    ) -> Option<CreditClaim> {
         let call = self.table.get_mut(id)?;
         if call.resolve(Ok(reply), &mut self.held, woken) {
             self.awaited -= 1;
@@ -231,16 +226,16 @@ impl Calls {
     }
 
     /// The REPLY of a call has come whole, or will never come; returns what the call used.
-    pub(in crate::conn) fn close(&mut self, id: u64) -> Option<Wanted> {
+    pub(in crate::conn) fn close(&mut self, id: u64) -> Option<CreditClaim> {
         let call = self.table.get_mut(id)?;
         if !call.open {
             return None;
         }
-        let wanted = call.close(&mut self.held);
+        let claim = call.close(&mut self.held);
         if matches!(call.state, CallState::Tombstone) {
             self.table.discard(id);
         }
-        Some(wanted)
+        Some(claim)
     }
 
     /// Begins a reply that comes in fragments; an unfinished one of the same call is forgotten.
@@ -269,7 +264,7 @@ impl Calls {
 
     /// A call of which fragments of the reply, or of a message of its stream, are to come: the first.
     pub(in crate::conn) fn first_unfinished(&self) -> Option<u64> {
-        let is_unfinished = |call: &Call| match &call.reply {
+        let is_unfinished = |call: &OurCall| match &call.reply {
             Some(partial) => !partial.assembly.is_discarded(),
             None => call.flow.as_ref().is_some_and(|flow| flow.is_unfinished()),
         };
@@ -304,14 +299,14 @@ impl Calls {
 
     /// Bytes were read. What comes with them shares one buffer, so only what waits from before counts.
     pub(in crate::conn) fn note_read(&mut self) {
-        self.standing = self.undelivered;
+        self.waiting_at_read = self.undelivered;
     }
 
     /// Makes `payload` fit to be kept in the inbox: beside many others, a short one is copied, for it would pin a read
     /// buffer.
     #[inline]
     pub(in crate::conn) fn unpin(&self, payload: &mut Encoded) {
-        if self.standing >= PINNED {
+        if self.waiting_at_read >= PINNED {
             *payload = std::mem::take(payload).compact();
         }
     }
@@ -363,26 +358,26 @@ impl Calls {
     /// The earliest deadline of all calls that are waited for.
     pub(in crate::conn) fn deadline(&self) -> Option<Time> {
         let calls = self.table.values().filter(|call| call.is_waiting());
-        calls.filter_map(Call::due).min()
+        calls.filter_map(OurCall::due).min()
     }
 
     /// Where `id` stands.
     #[inline]
-    pub(in crate::conn) fn find(&self, id: u64) -> Place {
+    pub(in crate::conn) fn find(&self, id: u64) -> CallLookup {
         match self.table.get(id) {
-            Some(call) if call.open => Place::Open(Open {
+            Some(call) if call.open => CallLookup::Open(OpenInfo {
                 is_waiting: call.is_waiting(),
                 has_streams: call.flow.is_some(),
             }),
-            Some(_) => Place::Over,
-            None if id <= self.last_id => Place::Over,
-            None => Place::Unopened,
+            Some(_) => CallLookup::Over,
+            None if id <= self.last_id => CallLookup::Over,
+            None => CallLookup::Unopened,
         }
     }
 
     /// Whether anybody waits for call `id`.
     pub(in crate::conn) fn is_waiting(&self, id: u64) -> bool {
-        self.table.get(id).is_some_and(Call::is_waiting)
+        self.table.get(id).is_some_and(OurCall::is_waiting)
     }
 
     /// Whether call `id` has no REPLY yet.
@@ -401,15 +396,26 @@ impl Calls {
         self.table.get(id)?.flow.as_deref()
     }
 
-    /// The streams of a call that has no outcome yet.
+    /// The streams of a call, what is held of all, and whether the call has no outcome yet.
     #[inline]
-    pub(in crate::conn) fn waiting_flow(&self, id: u64) -> Option<&Flow> {
-        let call = self.table.get(id)?;
-        call.flow.as_deref().filter(|_| call.is_waiting())
+    pub(in crate::conn) fn read_flow(&mut self, id: u64) -> Option<(&mut Flow, &mut InboxUse, bool)> {
+        let call = self.table.get_mut(id)?;
+        let is_waiting = call.is_waiting();
+        let flow = call.flow.as_deref_mut()?;
+        Some((flow, &mut self.held, is_waiting))
+    }
+
+    /// The streams of a call that has no outcome yet, and what is held of all.
+    #[inline]
+    pub(in crate::conn) fn waiting_flow_mut(&mut self, id: u64) -> Option<(&mut Flow, &mut InboxUse)> {
+        let call = self.table.get_mut(id)?;
+        let is_waiting = call.is_waiting();
+        let flow = call.flow.as_deref_mut().filter(|_| is_waiting)?;
+        Some((flow, &mut self.held))
     }
 
     /// The streams of a call, and what is held of all.
-    pub(in crate::conn) fn flow_mut(&mut self, id: u64) -> Option<(&mut Flow, &mut Held)> {
+    pub(in crate::conn) fn flow_mut(&mut self, id: u64) -> Option<(&mut Flow, &mut InboxUse)> {
         let flow = self.table.get_mut(id)?.flow.as_deref_mut()?;
         Some((flow, &mut self.held))
     }
@@ -423,7 +429,7 @@ impl Calls {
     }
 
     /// What is held of replies and streams.
-    pub(in crate::conn) fn all_held(&self) -> Held {
+    pub(in crate::conn) fn all_held(&self) -> InboxUse {
         self.held
     }
 
@@ -466,14 +472,14 @@ impl Calls {
     }
 }
 
-impl Call {
+impl OurCall {
     fn is_waiting(&self) -> bool {
         matches!(self.state, CallState::Waiting(_))
     }
 
     /// Nobody waits for it any more: returns how far it was, and keeps nothing for anybody.
     #[inline]
-    fn give_up(&mut self, held: &mut Held) -> CallState {
+    fn give_up(&mut self, held: &mut InboxUse) -> CallState {
         if let Some(partial) = &mut self.reply {
             held.bytes -= partial.assembly.forget() as u64;
         }
@@ -485,7 +491,7 @@ impl Call {
 
     /// Gives it its outcome; false if nobody waits for one.
     #[inline(always)]
-    fn resolve(&mut self, outcome: Result<Reply, Failure>, held: &mut Held, woken: &mut Woken) -> bool {
+    fn resolve(&mut self, outcome: Result<Reply, Failure>, held: &mut InboxUse, woken: &mut Woken) -> bool {
         let CallState::Waiting(waker) = &mut self.state else {
             return false;
         };
@@ -499,12 +505,12 @@ impl Call {
 
     /// Its REPLY has come whole, or will never come; returns what it used.
     #[inline]
-    fn close(&mut self, held: &mut Held) -> Wanted {
+    fn close(&mut self, held: &mut InboxUse) -> CreditClaim {
         self.open = false;
         if let Some(partial) = self.reply.take() {
             held.bytes -= partial.assembly.kept() as u64;
         }
-        self.wanted
+        self.claim
     }
 
     /// When it fails if nothing happens before.
@@ -536,9 +542,6 @@ impl PartialReply {
         }
     }
 }
-
-/// So many small payloads may wait as slices, and more only if they came by one read; each may pin a read buffer.
-pub(in crate::conn) const PINNED: usize = 64;
 
 fn forgotten() -> Failure {
     Failure {

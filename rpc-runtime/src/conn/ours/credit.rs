@@ -1,31 +1,16 @@
 //! Credit: what the peer takes from us, and how much of it is used up.
 
-use crate::wire::frame::control::Hello;
-
-/// What every message is charged beside its length.
-pub(in crate::conn) const OVERHEAD: u64 = 256;
-
-/// How many calls, and how many bytes each of CALL and SEND, may go before the peer's HELLO is here; also the least
-/// that a HELLO may announce.
-pub(in crate::conn) const FLOOR_CALLS: u32 = 16;
-pub(in crate::conn) const FLOOR_BYTES: u64 = 64 * 1024;
-/// The longest frame before the peer's HELLO is here.
-pub(in crate::conn) const FLOOR_FRAME: u32 = 64 * 1024;
-/// No frame is longer, whatever is announced: so the first byte of every length is 0.
-const MAX_FRAME: u32 = (16 << 20) - 1;
-
-/// How many calls of the control service may be open, and how long their requests may be.
-pub(in crate::conn) const CONTROL_CALLS: u32 = 4;
-pub(in crate::conn) const CONTROL_BYTES: u64 = 4 * 1024;
-
-/// What a message of `len` bytes is charged, on both sides.
-pub(in crate::conn) const fn charge(len: u64) -> u64 {
-    len.saturating_add(OVERHEAD)
-}
+use crate::{
+    conn::{
+        tuning::{CONTROL_CALLS, FLOOR_BYTES, FLOOR_CALLS, FLOOR_FRAME},
+        types::charge,
+    },
+    wire::frame::control::Hello,
+};
 
 /// The way that a request of ours takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::conn) enum Lane {
+pub(in crate::conn) enum RequestKind {
     /// A call: needs a slot and `call_bytes`.
     Call,
     /// A one-way request: needs `send_bytes`.
@@ -36,8 +21,8 @@ pub(in crate::conn) enum Lane {
 
 /// A request that wants to go.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::conn) struct Wanted {
-    pub(in crate::conn) lane: Lane,
+pub(in crate::conn) struct CreditClaim {
+    pub(in crate::conn) kind: RequestKind,
     /// How long the message is.
     pub(in crate::conn) len: u64,
     /// How long the frame is that carries all of it.
@@ -51,7 +36,6 @@ pub(in crate::conn) struct Wanted {
 pub(in crate::conn) struct Credit {
     /// Until the peer's HELLO is here, each charge must fit.
     floor: bool,
-    max_frame: u32,
     max_message: u64,
     slots: u32,
     open: u32,
@@ -68,7 +52,6 @@ impl Credit {
     pub(in crate::conn) fn floor() -> Self {
         Self {
             floor: true,
-            max_frame: FLOOR_FRAME,
             max_message: FLOOR_BYTES,
             slots: FLOOR_CALLS,
             open: 0,
@@ -83,26 +66,25 @@ impl Credit {
     /// Takes over what the peer announced; what was used of the floor stays used.
     pub(in crate::conn) fn accept(&mut self, hello: &Hello) {
         self.floor = false;
-        self.max_frame = hello.max_frame.min(MAX_FRAME);
         self.max_message = hello.max_message;
         self.slots = hello.max_calls;
         self.call_window = hello.call_bytes;
         self.send_granted = hello.send_bytes;
     }
 
-    /// Whether `wanted` may start now, as far as the peer is concerned.
+    /// Whether `claim` may start now, as far as the peer is concerned.
     #[inline]
-    pub(in crate::conn) fn admits(&self, wanted: Wanted) -> bool {
-        if self.floor && (wanted.streams || wanted.frame_len > u64::from(FLOOR_FRAME)) {
+    pub(in crate::conn) fn admits(&self, claim: CreditClaim) -> bool {
+        if self.floor && (claim.streams || claim.frame_len > u64::from(FLOOR_FRAME)) {
             return false;
         }
-        let charge = charge(wanted.len);
-        match wanted.lane {
-            Lane::Control => self.control_open < CONTROL_CALLS,
-            Lane::Call => {
+        let charge = charge(claim.len);
+        match claim.kind {
+            RequestKind::Control => self.control_open < CONTROL_CALLS,
+            RequestKind::Call => {
                 self.open < self.slots && self.has_balance(self.call_bytes, self.call_window, charge)
             }
-            Lane::Send => self.has_balance(self.send_bytes, self.send_granted, charge),
+            RequestKind::Send => self.has_balance(self.send_bytes, self.send_granted, charge),
         }
     }
 
@@ -115,28 +97,28 @@ impl Credit {
         }
     }
 
-    /// Uses up what `wanted` needs.
-    pub(in crate::conn) fn take(&mut self, wanted: Wanted) {
-        let charge = charge(wanted.len);
-        match wanted.lane {
-            Lane::Control => self.control_open += 1,
-            Lane::Call => {
+    /// Uses up what `claim` needs.
+    pub(in crate::conn) fn take(&mut self, claim: CreditClaim) {
+        let charge = charge(claim.len);
+        match claim.kind {
+            RequestKind::Control => self.control_open += 1,
+            RequestKind::Call => {
                 self.open += 1;
                 self.call_bytes = self.call_bytes.saturating_add(charge);
             }
-            Lane::Send => self.send_bytes = self.send_bytes.saturating_add(charge),
+            RequestKind::Send => self.send_bytes = self.send_bytes.saturating_add(charge),
         }
     }
 
     /// Takes back what a call used: it was replied.
-    pub(in crate::conn) fn give_back(&mut self, wanted: Wanted) {
-        match wanted.lane {
-            Lane::Control => self.control_open = self.control_open.saturating_sub(1),
-            Lane::Call => {
+    pub(in crate::conn) fn give_back(&mut self, claim: CreditClaim) {
+        match claim.kind {
+            RequestKind::Control => self.control_open = self.control_open.saturating_sub(1),
+            RequestKind::Call => {
                 self.open = self.open.saturating_sub(1);
-                self.call_bytes = self.call_bytes.saturating_sub(charge(wanted.len));
+                self.call_bytes = self.call_bytes.saturating_sub(charge(claim.len));
             }
-            Lane::Send => {}
+            RequestKind::Send => {}
         }
     }
 
@@ -148,11 +130,6 @@ impl Credit {
     /// The longest message that the peer takes, once it has said so.
     pub(in crate::conn) fn max_message(&self) -> Option<u64> {
         (!self.floor).then_some(self.max_message)
-    }
-
-    /// The longest frame that may go out.
-    pub(in crate::conn) fn max_frame(&self) -> usize {
-        self.max_frame as usize
     }
 
     /// Whether only the floor may be used.

@@ -1,4 +1,4 @@
-//! Gate: those who wait for credit, a slot or room, first come, first served.
+//! AdmissionQueue: those who wait for credit, a slot or room, first come, first served.
 
 use std::{
     collections::VecDeque,
@@ -7,7 +7,7 @@ use std::{
 
 use crate::conn::{
     Time,
-    ours::credit::Wanted,
+    ours::credit::CreditClaim,
     wakers::{Woken, set_waker},
 };
 
@@ -16,22 +16,22 @@ use crate::conn::{
 /// Numbers only grow, so a caller is found by bisection; one that leaves from the middle stays as a gap until the gaps
 /// are half of the queue.
 #[derive(Debug)]
-pub(in crate::conn) struct Gate {
-    waiting: VecDeque<Waiting>,
+pub(in crate::conn) struct AdmissionQueue {
+    waiting: VecDeque<QueuedCaller>,
     gaps: usize,
     next: u64,
 }
 
 #[derive(Debug)]
-struct Waiting {
+struct QueuedCaller {
     number: u64,
     /// None is a gap.
-    wanted: Option<Wanted>,
+    claim: Option<CreditClaim>,
     waker: Option<Waker>,
     deadline: Option<Time>,
 }
 
-impl Gate {
+impl AdmissionQueue {
     /// An empty queue that gives numbers from `first` on.
     pub(in crate::conn) const fn new(first: u64) -> Self {
         Self {
@@ -42,12 +42,17 @@ impl Gate {
     }
 
     /// Lets a caller wait, and returns its number.
-    pub(in crate::conn) fn push(&mut self, wanted: Wanted, deadline: Option<Time>, cx: &Context<'_>) -> u64 {
+    pub(in crate::conn) fn push(
+        &mut self,
+        claim: CreditClaim,
+        deadline: Option<Time>,
+        cx: &Context<'_>,
+    ) -> u64 {
         let number = self.next;
         self.next += 1;
-        self.waiting.push_back(Waiting {
+        self.waiting.push_back(QueuedCaller {
             number,
-            wanted: Some(wanted),
+            claim: Some(claim),
             waker: Some(cx.waker().clone()),
             deadline,
         });
@@ -96,12 +101,12 @@ impl Gate {
     }
 
     /// The first caller from the place `from` on: its place, and what it wants.
-    pub(in crate::conn) fn waiting_from(&self, from: usize) -> Option<(usize, Wanted)> {
+    pub(in crate::conn) fn waiting_from(&self, from: usize) -> Option<(usize, CreditClaim)> {
         let mut waiting = self.waiting.iter().enumerate().skip(from);
-        waiting.find_map(|(index, waiting)| Some((index, waiting.wanted?)))
+        waiting.find_map(|(index, waiting)| Some((index, waiting.claim?)))
     }
 
-    /// Wakes the caller at a place that [`Gate::waiting_from`] gave.
+    /// Wakes the caller at a place that [`AdmissionQueue::waiting_from`] gave.
     pub(in crate::conn) fn wake(&mut self, index: usize, woken: &mut Woken) {
         woken.push(self.waiting[index].waker.take());
     }
@@ -113,7 +118,7 @@ impl Gate {
 
     /// The earliest deadline of all who wait.
     pub(in crate::conn) fn deadline(&self) -> Option<Time> {
-        let waiting = self.waiting.iter().filter(|waiting| waiting.wanted.is_some());
+        let waiting = self.waiting.iter().filter(|waiting| waiting.claim.is_some());
         waiting.filter_map(|waiting| waiting.deadline).min()
     }
 
@@ -132,13 +137,13 @@ impl Gate {
             .waiting
             .binary_search_by_key(&number, |waiting| waiting.number)
             .ok()?;
-        self.waiting[index].wanted.is_some().then_some(index)
+        self.waiting[index].claim.is_some().then_some(index)
     }
 
     /// Makes a gap; to be followed by `sweep`.
     fn clear(&mut self, index: usize) {
         let waiting = &mut self.waiting[index];
-        if waiting.wanted.take().is_some() {
+        if waiting.claim.take().is_some() {
             self.gaps += 1;
         }
         waiting.waker = None;
@@ -152,14 +157,14 @@ impl Gate {
         while self
             .waiting
             .front()
-            .is_some_and(|waiting| waiting.wanted.is_none())
+            .is_some_and(|waiting| waiting.claim.is_none())
         {
             self.waiting.pop_front();
             self.gaps -= 1;
             moved = true;
         }
         if self.gaps > self.waiting.len() / 2 {
-            self.waiting.retain(|waiting| waiting.wanted.is_some());
+            self.waiting.retain(|waiting| waiting.claim.is_some());
             self.gaps = 0;
         }
         moved

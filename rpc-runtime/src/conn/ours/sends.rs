@@ -2,14 +2,21 @@
 
 use std::collections::VecDeque;
 
-use crate::conn::{Uncovered, ids::MAX_ID, ours::calls::Reach};
-use crate::wire::frame::control::Progress;
+use crate::{
+    conn::{
+        Uncovered,
+        ids::MAX_ID,
+        tuning::{MAX_COVERING, MAX_RUNS},
+        types::Reach,
+    },
+    wire::frame::control::Progress,
+};
 
 /// Our one-way requests that no PONG has covered yet.
 #[derive(Debug)]
 pub(in crate::conn) struct Sends {
     /// Their ids, as runs of neighbours; the oldest are merged when there are too many runs.
-    runs: VecDeque<Run>,
+    runs: VecDeque<SendRun>,
     /// How many they are.
     uncovered: u64,
     /// Those that are in the output and not yet with the OS: their ids, and where they end.
@@ -19,14 +26,14 @@ pub(in crate::conn) struct Sends {
     /// How many up to `last_id` were never written whole.
     lost: u64,
     /// Our pings that are not answered, as far as each covers more than the one before.
-    pings: VecDeque<Covering>,
+    pings: VecDeque<CoveringPing>,
     /// What the peer has said last of what became of them; none as long as it had received none.
     account: Option<Box<Progress>>,
 }
 
 /// Some one-way requests, and perhaps calls between them.
 #[derive(Clone, Copy, Debug)]
-struct Run {
+struct SendRun {
     first: u64,
     last: u64,
     count: u64,
@@ -34,7 +41,7 @@ struct Run {
 
 /// A ping that stands behind all one-way requests up to an id.
 #[derive(Clone, Copy, Debug)]
-struct Covering {
+struct CoveringPing {
     ping: u64,
     last_id: u64,
 }
@@ -53,7 +60,7 @@ impl Default for Sends {
     }
 }
 
-impl Run {
+impl SendRun {
     /// How many are above `id` at least.
     fn surely_above(&self, id: u64) -> u64 {
         match id.checked_sub(self.first) {
@@ -72,9 +79,6 @@ impl Run {
 }
 
 impl Sends {
-    const MAX_RUNS: usize = 4096;
-    const MAX_PINGS: usize = 64;
-
     /// A one-way request starts.
     pub(in crate::conn) fn start(&mut self, id: u64) {
         self.uncovered += 1;
@@ -84,10 +88,10 @@ impl Sends {
                 run.count += 1;
             }
             _ => {
-                if self.runs.len() == Self::MAX_RUNS {
+                if self.runs.len() == MAX_RUNS {
                     self.merge_oldest();
                 }
-                self.runs.push_back(Run {
+                self.runs.push_back(SendRun {
                     first: id,
                     last: id,
                     count: 1,
@@ -114,11 +118,11 @@ impl Sends {
         let last_id = unfinished.map_or(last, |id| last.min(id - 1));
         let known = self.pings.back().map_or(0, |covering| covering.last_id);
         if last_id > known {
-            if self.pings.len() == Self::MAX_PINGS {
+            if self.pings.len() == MAX_COVERING {
                 // What it covers, the next one covers too.
                 self.pings.pop_front();
             }
-            self.pings.push_back(Covering { ping, last_id });
+            self.pings.push_back(CoveringPing { ping, last_id });
         }
     }
 
@@ -316,9 +320,9 @@ mod tests {
     #[test]
     fn counts_stay_true_when_there_are_too_many_runs() {
         // Every other id is a call's.
-        let ids: Vec<u64> = (0..2 * Sends::MAX_RUNS as u64).map(|n| 1 + 4 * n).collect();
+        let ids: Vec<u64> = (0..2 * MAX_RUNS as u64).map(|n| 1 + 4 * n).collect();
         let mut sends = after(&ids);
-        assert_eq!(sends.runs.len(), Sends::MAX_RUNS);
+        assert_eq!(sends.runs.len(), MAX_RUNS);
         let total = ids.len() as u64;
         assert_eq!(told(&sends), (0, total));
         let middle = ids[ids.len() / 2 + 100];

@@ -1,9 +1,8 @@
 //! Backlog: what waits to be written, and who may add to it.
 
-use crate::Priority;
-use crate::conn::{
-    assembly::FRAGMENT,
-    ours::credit::{Credit, Lane, Wanted},
+use crate::{
+    Priority,
+    conn::tuning::{FRAGMENT, MAX_BATCH, PIECE, SHORT_MESSAGE},
 };
 
 /// What waits to be written.
@@ -12,12 +11,12 @@ pub(in crate::conn) struct Backlog {
     /// In the output, on its way to the OS.
     pub(in crate::conn) output: u64,
     /// What remains of messages whose beginning is in the output.
-    pub(in crate::conn) rests: u64,
+    pub(in crate::conn) remaining: u64,
     /// How much of the output is kept for a fragment of those, because none is in it.
     pub(in crate::conn) reserved: Option<Priority>,
     /// The highest priority of a message that was cut for lack of room: others are not to overtake it.
     pub(in crate::conn) cut: Option<Priority>,
-    /// How much may be on its way to the OS before others wait: [`Batch::len`].
+    /// How much may be on its way to the OS before others wait: [`WriteBatch::len`].
     pub(in crate::conn) batch: u64,
     pub(in crate::conn) high_water: u64,
     pub(in crate::conn) max_message: u64,
@@ -31,16 +30,13 @@ pub(in crate::conn) struct Backlog {
 /// it is offered, and is one fragment again as soon as it does not, so that little waits where others could still
 /// overtake it.
 #[derive(Debug)]
-pub(in crate::conn) struct Batch {
+pub(in crate::conn) struct WriteBatch {
     len: u64,
     /// How much of the stream was with the OS when this was last looked at.
     taken: u64,
 }
 
-impl Batch {
-    /// The longest.
-    const MAX: u64 = 1024 * 1024;
-
+impl WriteBatch {
     pub(in crate::conn) const fn new() -> Self {
         Self {
             len: FRAGMENT as u64,
@@ -58,7 +54,7 @@ impl Batch {
         if blocked {
             self.len = FRAGMENT as u64;
         } else if taken - self.taken >= self.len - PIECE as u64 {
-            self.len = (2 * self.len).min(Self::MAX);
+            self.len = (2 * self.len).min(MAX_BATCH);
         }
         self.taken = taken;
     }
@@ -82,7 +78,7 @@ impl Backlog {
             Priority::Bulk => (self.short_of_a_fragment(priority), 0),
         };
         let is_behind = priority != Priority::Control && self.cut.is_some_and(|cut| cut <= priority);
-        let has_rests = len <= SHORT || self.rests <= self.high_water.saturating_add(rests);
+        let has_rests = len <= SHORT_MESSAGE || self.remaining <= self.high_water.saturating_add(rests);
         self.output <= output && has_rests && !is_behind
     }
 
@@ -120,14 +116,14 @@ impl Backlog {
             return 0;
         }
         let most = (self.most() - self.output) as usize;
-        waiting.map_or(most, |waiting| most.min(share(priority, waiting)))
+        waiting.map_or(most, |waiting| most.min(reserved_for(priority, waiting)))
     }
 
     /// Adds a message.
     pub(in crate::conn) fn add(&mut self, len: u64, priority: Priority) {
         let first = len.min(FRAGMENT as u64).min(self.frame_room(priority) as u64);
         self.output = self.output.saturating_add(first);
-        self.rests = self.rests.saturating_add(len - first);
+        self.remaining = self.remaining.saturating_add(len - first);
         if first < len && len <= FRAGMENT as u64 {
             self.cut = Some(self.cut.map_or(priority, |cut| cut.min(priority)));
         }
@@ -136,7 +132,7 @@ impl Backlog {
     /// Whether nothing waits.
     #[cfg(test)]
     pub(in crate::conn) fn is_empty(&self) -> bool {
-        self.output == 0 && self.rests == 0
+        self.output == 0 && self.remaining == 0
     }
 
     fn short_of_a_fragment(&self, priority: Priority) -> u64 {
@@ -150,7 +146,8 @@ impl Backlog {
     }
 
     fn reserve(&self, priority: Priority) -> u64 {
-        self.reserved.map_or(0, |rest| share(rest, priority) as u64)
+        self.reserved
+            .map_or(0, |rest| reserved_for(rest, priority) as u64)
     }
 }
 
@@ -170,7 +167,7 @@ impl Rooms {
 }
 
 /// How much of the output belongs to fragments of one priority while whole messages of another one wait.
-const fn share(rest: Priority, whole: Priority) -> usize {
+const fn reserved_for(rest: Priority, whole: Priority) -> usize {
     if rest.rank() < whole.rank() {
         FRAGMENT - PIECE
     } else if rest.rank() == whole.rank() {
@@ -180,39 +177,13 @@ const fn share(rest: Priority, whole: Priority) -> usize {
     }
 }
 
-/// What those who wait for credit, a slot or room may have.
-#[derive(Debug)]
-pub(in crate::conn) struct Passage {
-    pub(in crate::conn) credit: Credit,
-    pub(in crate::conn) backlog: Backlog,
-}
-
-impl Passage {
-    /// Whether a request may pass now. The few calls of the control service do not wait for room.
-    pub(in crate::conn) fn admits(&self, wanted: Wanted, priority: Priority) -> bool {
-        let has_room = wanted.lane == Lane::Control || self.backlog.has_room(priority, wanted.len);
-        has_room && self.credit.admits(wanted)
-    }
-
-    /// Takes what a request that passes uses up.
-    pub(in crate::conn) fn take(&mut self, wanted: Wanted, priority: Priority) {
-        self.credit.take(wanted);
-        self.backlog.add(wanted.len, priority);
-    }
-}
-
-/// The least that is worth a frame of its own, if there is more.
-pub(in crate::conn) const PIECE: usize = FRAGMENT / 8;
-/// A message that is no longer goes as a whole, whatever waits.
-pub(in crate::conn) const SHORT: u64 = PIECE as u64 / 2;
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn batch_grows_while_the_os_takes_all_of_it_and_is_one_fragment_again_when_it_does_not() {
-        let mut batch = Batch::new();
+        let mut batch = WriteBatch::new();
         let mut taken = 0;
         let mut lens = Vec::new();
         for _ in 0..5 {
@@ -227,7 +198,7 @@ mod tests {
 
     #[test]
     fn short_writes_make_no_batch_longer() {
-        let mut batch = Batch::new();
+        let mut batch = WriteBatch::new();
         for taken in 1..100 {
             batch.note(taken * 10_000, false);
         }

@@ -1,8 +1,14 @@
-//! Pace: how much of long messages is on its way while there is traffic that must not wait behind it.
+//! Pacing: how much of long messages is on its way while there is traffic that must not wait behind it.
 
 use std::{collections::VecDeque, time::Duration};
 
-use crate::conn::{Time, assembly::FRAGMENT};
+use crate::conn::{
+    Time,
+    tuning::{
+        FRAGMENT, PACED_FRAGMENT, PACED_QUEUED, PACING_LEAST, PACING_MARKS, PACING_MOST, SHORT_REMEMBERED,
+        URGENT_REMEMBERED,
+    },
+};
 
 /// How much of long messages is on its way while there is traffic that must not wait behind it.
 ///
@@ -11,19 +17,19 @@ use crate::conn::{Time, assembly::FRAGMENT};
 /// window of them may be unanswered. The window adapts to the link: it grows while that makes the round trip no longer, and shrinks when it does.
 /// Without such messages nothing is held back.
 #[derive(Debug)]
-pub(in crate::conn) struct Pace {
+pub(in crate::conn) struct Pacing {
     /// Until when messages are expected that must not wait, since some went by lately.
     until: Option<Time>,
     /// None as long as no fragment went by beside such messages.
-    window: Option<Box<Window>>,
+    window: Option<Box<PacingWindow>>,
 }
 
 #[derive(Debug)]
-struct Window {
+struct PacingWindow {
     /// Bytes of fragments since it began, and how many of them the peer has read.
     sent: u64,
     read: u64,
-    marks: VecDeque<Mark>,
+    marks: VecDeque<PingMark>,
     len: u64,
     /// Whether it has held something back since it was looked at.
     is_used_up: bool,
@@ -33,13 +39,13 @@ struct Window {
 
 /// A PING behind a fragment.
 #[derive(Clone, Copy, Debug)]
-struct Mark {
+struct PingMark {
     ping: u64,
     sent: u64,
     at: Time,
 }
 
-impl Pace {
+impl Pacing {
     pub(in crate::conn) fn new() -> Self {
         Self {
             until: None,
@@ -49,12 +55,12 @@ impl Pace {
 
     /// A message goes by that must not wait.
     pub(in crate::conn) fn urgent(&mut self, now: Time) {
-        self.expect(now.saturating_add(REMEMBERED));
+        self.expect(now.saturating_add(URGENT_REMEMBERED));
     }
 
     /// A short message goes by beside long ones: nobody has said that it must not wait, but megabytes are too much.
     pub(in crate::conn) fn short(&mut self, now: Time) {
-        self.expect(now.saturating_add(REMEMBERED_SHORT));
+        self.expect(now.saturating_add(SHORT_REMEMBERED));
     }
 
     fn expect(&mut self, until: Time) {
@@ -73,7 +79,7 @@ impl Pace {
 
     /// The longest fragment: a short one while something may have to wait behind it.
     pub(in crate::conn) fn fragment(&self) -> usize {
-        if self.is_on() { SHORT } else { FRAGMENT }
+        if self.is_on() { PACED_FRAGMENT } else { FRAGMENT }
     }
 
     /// Counts a fragment of `len` bytes; true if a PING is to go behind it.
@@ -86,7 +92,7 @@ impl Pace {
             }
             return false;
         }
-        let window = self.window.get_or_insert_with(|| Box::new(Window::new()));
+        let window = self.window.get_or_insert_with(|| Box::new(PacingWindow::new()));
         window.sent(len)
     }
 
@@ -105,13 +111,13 @@ impl Pace {
     }
 }
 
-impl Window {
+impl PacingWindow {
     fn new() -> Self {
         Self {
             sent: 0,
             read: 0,
             marks: VecDeque::new(),
-            len: LEAST,
+            len: PACING_LEAST,
             is_used_up: false,
             best: None,
         }
@@ -131,11 +137,11 @@ impl Window {
         self.sent += len;
         self.is_used_up |= !self.admits();
         let marked = self.marks.back().map_or(self.read, |mark| mark.sent);
-        self.sent - marked >= self.len / MARKS
+        self.sent - marked >= self.len / PACING_MARKS
     }
 
     fn mark(&mut self, ping: u64, now: Time) {
-        self.marks.push_back(Mark {
+        self.marks.push_back(PingMark {
             ping,
             sent: self.sent,
             at: now,
@@ -150,33 +156,18 @@ impl Window {
         }
     }
 
-    /// Makes it fit the link: about [`QUEUED`] of it should wait somewhere, so that the link is never idle.
+    /// Makes it fit the link: about [`PACED_QUEUED`] of it should wait somewhere, so that the link is never idle.
     fn adapt(&mut self, round_trip: Duration) {
         let round_trip = round_trip.max(Duration::from_micros(1));
         let best = self.best.map_or(round_trip, |best| best.min(round_trip));
         self.best = Some(best);
         let waiting = self.len as f64 * (1.0 - best.as_secs_f64() / round_trip.as_secs_f64());
-        if waiting < QUEUED as f64 {
+        if waiting < PACED_QUEUED as f64 {
             if std::mem::take(&mut self.is_used_up) {
-                self.len = (self.len + SHORT as u64).min(MOST);
+                self.len = (self.len + PACED_FRAGMENT as u64).min(PACING_MOST);
             }
-        } else if waiting > 2.0 * QUEUED as f64 {
-            self.len = (self.len - SHORT as u64).max(LEAST);
+        } else if waiting > 2.0 * PACED_QUEUED as f64 {
+            self.len = (self.len - PACED_FRAGMENT as u64).max(PACING_LEAST);
         }
     }
 }
-
-/// A window has so many PINGs.
-const MARKS: u64 = 2;
-/// How much of the window may wait on its way.
-const QUEUED: u64 = 2 * SHORT as u64;
-/// The longest fragment while something may have to wait behind it.
-const SHORT: usize = 16 * 1024;
-/// The narrowest window: one fragment is read while the next is on its way.
-const LEAST: u64 = 4 * SHORT as u64;
-/// The widest.
-const MOST: u64 = 64 << 20;
-/// For so long after a message that must not wait the next one is expected.
-const REMEMBERED: Duration = Duration::from_secs(30);
-/// And for so long after a short one that goes by beside long ones.
-const REMEMBERED_SHORT: Duration = Duration::from_secs(1);

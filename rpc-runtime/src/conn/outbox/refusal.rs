@@ -1,12 +1,12 @@
 //! Refusal: the REPLY of a call without a message, and what of its status is left out because it may not travel.
 
-use crate::conn::Connection;
+use super::Outbox;
 use crate::{
-    Metadata, Status,
+    Code, Metadata, Status,
     wire::frame::{Flags, Header, Kind, MAX_TEXT, cut},
 };
 
-impl Connection {
+impl Outbox {
     /// Puts the REPLY of a call that has failed into the output; `added` travels beside what the status brings.
     ///
     /// Returns what is left out because it may not travel, if anything is: the status says so itself then.
@@ -30,20 +30,25 @@ impl Connection {
         let metadata = both.as_ref().unwrap_or(own);
         header.metadata = Some(metadata);
         let may_travel = metadata.fits() && metadata.reserved_key().is_none();
-        if may_travel && header.fits(0, self.ours.credit.max_frame()) {
+        if may_travel && header.fits(0, self.max_frame()) {
             self.put_frame(header);
             return None;
         }
         Some(self.put_part(header, status, added))
     }
 
-    /// As [`Connection::put_refusal`], for a status of which not all may travel: code and text matter most, and what they
+    /// Puts a REPLY without a message into the output.
+    pub(in crate::conn) fn put_status(&mut self, id: u64, code: Code, text: &str, flags: Flags) {
+        self.put_refusal(id, &Status::new(code, text), &Metadata::new(), flags, (0, 0));
+    }
+
+    /// As [`Outbox::put_refusal`], for a status of which not all may travel: code and text matter most, and what they
     /// need not bring is told in the text.
     #[cold]
     fn put_part(&mut self, header: Header<'_>, status: &Status, added: &Metadata) -> String {
         let mut notes = Vec::new();
         let metadata = part(status.metadata(), added, &mut notes);
-        let max = self.ours.credit.max_frame();
+        let max = self.max_frame();
         let text = with_notes(status.message(), &notes);
         let mut header = Header {
             metadata: Some(&metadata),

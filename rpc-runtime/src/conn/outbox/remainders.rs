@@ -1,57 +1,75 @@
-//! Bulk: the rests of messages whose beginning is in the output already.
+//! Remainders: the remainders of messages whose beginning is in the output already.
 
 use std::collections::VecDeque;
 
-use crate::conn::{
-    assembly::{Part, payload_room},
-    outbox::rotation::Turns,
-};
+use super::rotation::Rotation;
 use crate::{
     Priority,
+    conn::{assembly::payload_room, tuning::PATIENCE},
     wire::frame::{Flags, Header, Kind, Output},
 };
 
-/// The rests of messages of ours whose first fragment is in the output.
+/// The remainders of messages of ours whose first fragment is in the output.
 ///
 /// The highest priority goes first, save one fragment in eight; within one, what was cut only because the output was
 /// nearly full goes first, then each message has a fragment in turn.
 #[derive(Debug, Default)]
-pub(in crate::conn) struct Bulk {
+pub(in crate::conn) struct Remainders {
     /// None as long as nothing ever remained.
-    classes: Option<Box<Classes>>,
-    turns: Turns,
+    classes: Option<Box<ByPriority>>,
+    rotation: Rotation,
     len: usize,
     /// How many long messages of higher priorities came in since the last one of [`Priority::Bulk`].
     passed: u8,
 }
 
-type Classes = [Class; Priority::ALL.len()];
+type ByPriority = [PriorityClass; Priority::ALL.len()];
 
-/// The rests of one priority.
+/// The remainders of one priority.
 #[derive(Debug, Default)]
-struct Class {
+struct PriorityClass {
     /// Of messages that one frame could have carried.
-    cut: VecDeque<Rest>,
-    /// Of long messages, in the order of their turns.
-    long: VecDeque<Rest>,
+    cut: VecDeque<Remainder>,
+    /// Of long messages, in the order of their rotation.
+    long: VecDeque<Remainder>,
 }
 
 #[derive(Debug)]
-struct Rest {
+struct Remainder {
     id: u64,
-    part: Part,
+    kind: MessageKind,
     bytes: Output,
+}
+
+/// What the rest of a message belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::conn) enum MessageKind {
+    /// A call of ours.
+    Call,
+    /// A one-way request of ours.
+    Send,
+    /// A reply of ours.
+    Reply,
+    /// A message of a stream of ours.
+    Data,
+}
+
+impl MessageKind {
+    /// True if it opens a call, or is a whole one-way request.
+    pub(in crate::conn) fn is_request(self) -> bool {
+        matches!(self, Self::Call | Self::Send)
+    }
 }
 
 /// A message whose last fragment went into the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::conn) struct Finished {
+pub(in crate::conn) struct FinishedMessage {
     pub(in crate::conn) id: u64,
-    pub(in crate::conn) part: Part,
+    pub(in crate::conn) kind: MessageKind,
 }
 
-impl Class {
-    fn iter(&self) -> impl Iterator<Item = &Rest> {
+impl PriorityClass {
+    fn iter(&self) -> impl Iterator<Item = &Remainder> {
         self.cut.iter().chain(&self.long)
     }
 
@@ -59,22 +77,22 @@ impl Class {
         self.cut.is_empty() && self.long.is_empty()
     }
 
-    fn remove(&mut self, id: u64) -> Option<Rest> {
-        for rests in [&mut self.cut, &mut self.long] {
-            if let Some(index) = rests.iter().position(|rest| rest.id == id) {
-                return rests.remove(index);
+    fn remove(&mut self, id: u64) -> Option<Remainder> {
+        for remainders in [&mut self.cut, &mut self.long] {
+            if let Some(index) = remainders.iter().position(|remainder| remainder.id == id) {
+                return remainders.remove(index);
             }
         }
         None
     }
 }
 
-impl Bulk {
+impl Remainders {
     /// Adds what remains of a message that is too long for one frame.
-    pub(in crate::conn) fn push(&mut self, id: u64, part: Part, priority: Priority, bytes: Output) {
+    pub(in crate::conn) fn push(&mut self, id: u64, kind: MessageKind, priority: Priority, bytes: Output) {
         self.len += bytes.len();
-        let rest = Rest { id, part, bytes };
-        self.class(priority).long.push_back(rest);
+        let remainder = Remainder { id, kind, bytes };
+        self.class(priority).long.push_back(remainder);
         self.passed = match priority {
             Priority::Bulk => 0,
             _ => self.passed.saturating_add(1),
@@ -84,14 +102,20 @@ impl Bulk {
     /// Whether so many others came in that it is the turn of a message of [`Priority::Bulk`], which would never find so little
     /// before it as it waits for otherwise.
     pub(in crate::conn) fn is_turn_of_lowest(&self) -> bool {
-        self.passed > Turns::PATIENCE
+        self.passed > PATIENCE
     }
 
     /// Adds what remains of a message that one frame could have carried.
-    pub(in crate::conn) fn push_cut(&mut self, id: u64, part: Part, priority: Priority, bytes: Output) {
+    pub(in crate::conn) fn push_cut(
+        &mut self,
+        id: u64,
+        kind: MessageKind,
+        priority: Priority,
+        bytes: Output,
+    ) {
         self.len += bytes.len();
-        let rest = Rest { id, part, bytes };
-        self.class(priority).cut.push_back(rest);
+        let remainder = Remainder { id, kind, bytes };
+        self.class(priority).cut.push_back(remainder);
     }
 
     /// The priority whose turn it is.
@@ -100,7 +124,7 @@ impl Bulk {
         if self.is_empty() {
             return None;
         }
-        self.turns.next(self.ready())
+        self.rotation.next(self.ready())
     }
 
     /// Puts the next fragment of the message whose turn it is into `out`, of at most `most` bytes, in a frame of at most
@@ -110,31 +134,33 @@ impl Bulk {
         max_frame: usize,
         most: usize,
         out: &mut Output,
-    ) -> Option<Finished> {
+    ) -> Option<FinishedMessage> {
         let priority = self.next()?;
-        self.turns.took(priority, self.ready());
+        self.rotation.served(priority, self.ready());
         let class = self.classes.get_or_insert_default().get_mut(priority.rank())?;
         let is_cut = !class.cut.is_empty();
-        let mut rest = class.cut.pop_front().or_else(|| class.long.pop_front())?;
-        let mut header = Header::new(Kind::Data, rest.id);
+        let mut remainder = class.cut.pop_front().or_else(|| class.long.pop_front())?;
+        let mut header = Header::new(Kind::Data, remainder.id);
         header.flags = Flags::MORE;
-        let len = payload_room(&header, max_frame).min(most).min(rest.bytes.len());
-        if len == rest.bytes.len() {
+        let len = payload_room(&header, max_frame)
+            .min(most)
+            .min(remainder.bytes.len());
+        if len == remainder.bytes.len() {
             header.flags = Flags::NONE;
         }
         self.len -= len;
-        let mut fragment = rest.bytes.split_to(len);
+        let mut fragment = remainder.bytes.split_to(len);
         header.encode_output(&mut fragment, out);
-        if rest.bytes.is_empty() {
-            return Some(Finished {
-                id: rest.id,
-                part: rest.part,
+        if remainder.bytes.is_empty() {
+            return Some(FinishedMessage {
+                id: remainder.id,
+                kind: remainder.kind,
             });
         }
         if is_cut {
-            class.cut.push_front(rest);
+            class.cut.push_front(remainder);
         } else {
-            class.long.push_back(rest);
+            class.long.push_back(remainder);
         }
         None
     }
@@ -142,8 +168,8 @@ impl Bulk {
     /// Drops what remains of a message: the other side no longer wants it.
     pub(in crate::conn) fn remove(&mut self, id: u64) {
         let mut classes = self.classes.iter_mut().flat_map(|classes| classes.iter_mut());
-        let rest = classes.find_map(|class| class.remove(id));
-        self.len -= rest.map_or(0, |rest| rest.bytes.len());
+        let remainder = classes.find_map(|class| class.remove(id));
+        self.len -= remainder.map_or(0, |remainder| remainder.bytes.len());
     }
 
     /// Drops everything.
@@ -166,8 +192,8 @@ impl Bulk {
     /// Whether nothing remains.
     #[inline]
     pub(in crate::conn) fn is_empty(&self) -> bool {
-        debug_assert_eq!(self.len == 0, self.rests().next().is_none());
-        // A rest has at least one byte.
+        debug_assert_eq!(self.len == 0, self.remainders().next().is_none());
+        // A remainder has at least one byte.
         self.len == 0
     }
 
@@ -184,36 +210,39 @@ impl Bulk {
 
     /// Whether anything remains of a one-way request up to `last_id`.
     pub(in crate::conn) fn has_send(&self, last_id: u64) -> bool {
-        let mut rests = self.rests();
-        rests.any(|rest| rest.part == Part::Send && rest.id <= last_id)
+        let mut remainders = self.remainders();
+        remainders.any(|remainder| remainder.kind == MessageKind::Send && remainder.id <= last_id)
     }
 
     /// Whether anything remains of a request up to `last_id`.
     pub(in crate::conn) fn has_request(&self, last_id: u64) -> bool {
-        let mut rests = self.rests();
-        rests.any(|rest| rest.part.is_request() && rest.id <= last_id)
+        let mut remainders = self.remainders();
+        remainders.any(|remainder| remainder.kind.is_request() && remainder.id <= last_id)
     }
 
     /// Whether anything remains of a message of call `id`.
     pub(in crate::conn) fn has(&self, id: u64) -> bool {
-        !self.is_empty() && self.rests().any(|rest| rest.id == id)
+        !self.is_empty() && self.remainders().any(|remainder| remainder.id == id)
     }
 
     /// Whether anything remains of a reply.
     pub(in crate::conn) fn has_reply(&self) -> bool {
-        self.rests().any(|rest| rest.part == Part::Reply)
+        self.remainders()
+            .any(|remainder| remainder.kind == MessageKind::Reply)
     }
 
     /// The first request that is unfinished.
     pub(in crate::conn) fn first_request(&self) -> Option<u64> {
-        let requests = self.rests().filter(|rest| rest.part.is_request());
-        requests.map(|rest| rest.id).min()
+        let requests = self.remainders().filter(|remainder| remainder.kind.is_request());
+        requests.map(|remainder| remainder.id).min()
     }
 
     /// The one-way requests that are unfinished.
     pub(in crate::conn) fn sends(&self) -> impl Iterator<Item = u64> + '_ {
-        let sends = self.rests().filter(|rest| rest.part == Part::Send);
-        sends.map(|rest| rest.id)
+        let sends = self
+            .remainders()
+            .filter(|remainder| remainder.kind == MessageKind::Send);
+        sends.map(|remainder| remainder.id)
     }
 
     /// The first of them.
@@ -221,12 +250,12 @@ impl Bulk {
         self.sends().min()
     }
 
-    fn rests(&self) -> impl Iterator<Item = &Rest> {
+    fn remainders(&self) -> impl Iterator<Item = &Remainder> {
         let classes = self.classes.iter().flat_map(|classes| classes.iter());
-        classes.flat_map(Class::iter)
+        classes.flat_map(PriorityClass::iter)
     }
 
-    fn class(&mut self, priority: Priority) -> &mut Class {
+    fn class(&mut self, priority: Priority) -> &mut PriorityClass {
         &mut self.classes.get_or_insert_default()[priority.rank()]
     }
 

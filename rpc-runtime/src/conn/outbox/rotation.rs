@@ -1,33 +1,30 @@
-//! Turns: which priority is next, so that the higher ones go first and the lower ones go on.
+//! Rotation: which priority is next, so that the higher ones go first and the lower ones go on.
 
-use crate::Priority;
+use crate::{Priority, conn::tuning::PATIENCE};
 
 /// Which priority is next: the highest that can go, save that one turn in eight is of a lower one that waits for it.
 #[derive(Clone, Copy, Debug, Default)]
-pub(in crate::conn) struct Turns {
+pub(in crate::conn) struct Rotation {
     /// How many turns each has let go by, since its last, while it could have gone.
     waited: [u8; Priority::ALL.len()],
 }
 
-impl Turns {
-    /// After so many turns of others it is the turn of one that waits.
-    pub(in crate::conn) const PATIENCE: u8 = 7;
-
+impl Rotation {
     /// Whose turn it is of those that could go now.
     pub(in crate::conn) fn next(&self, ready: [bool; Priority::ALL.len()]) -> Option<Priority> {
         let can_go = |priority: &Priority| ready[priority.rank()];
-        let is_due = |priority: &Priority| self.waited[priority.rank()] >= Self::PATIENCE;
+        let is_due = |priority: &Priority| self.waited[priority.rank()] >= PATIENCE;
         let mut lowest_first = Priority::ALL.into_iter().rev().filter(can_go);
         let due = lowest_first.find(is_due);
         due.or_else(|| Priority::ALL.into_iter().find(can_go))
     }
 
     /// `taken` has had a turn that those in `ready` could have had.
-    pub(in crate::conn) fn took(&mut self, taken: Priority, ready: [bool; Priority::ALL.len()]) {
+    pub(in crate::conn) fn served(&mut self, taken: Priority, ready: [bool; Priority::ALL.len()]) {
         for lower in Priority::ALL.into_iter().skip(taken.rank() + 1) {
             if ready[lower.rank()] {
                 let waited = &mut self.waited[lower.rank()];
-                *waited = (*waited + 1).min(Self::PATIENCE);
+                *waited = (*waited + 1).min(PATIENCE);
             }
         }
         self.waited[taken.rank()] = 0;
@@ -40,11 +37,11 @@ mod tests {
 
     /// Who has the turns if those in `ready` always could.
     fn turns(ready: [bool; 3], count: usize) -> Vec<Priority> {
-        let mut turns = Turns::default();
+        let mut turns = Rotation::default();
         let mut taken = Vec::new();
         for _ in 0..count {
             let next = turns.next(ready).unwrap();
-            turns.took(next, ready);
+            turns.served(next, ready);
             taken.push(next);
         }
         taken
@@ -76,9 +73,9 @@ mod tests {
 
     #[test]
     fn who_could_not_go_has_not_waited() {
-        let mut turns = Turns::default();
+        let mut turns = Rotation::default();
         for _ in 0..20 {
-            turns.took(Priority::Normal, [false, true, false]);
+            turns.served(Priority::Normal, [false, true, false]);
         }
         assert_eq!(turns.next([false, true, true]), Some(Priority::Normal));
         assert_eq!(turns.next([false; 3]), None);

@@ -1,30 +1,27 @@
 //! Write stall: the peer must take some of the output within a time.
 
-use crate::conn::Time;
+use crate::conn::{
+    Time,
+    tuning::{MEMORY_CHECK, STALL_LEAST},
+};
 
 /// A stretch of time in which the peer must take some of the output.
 #[derive(Debug)]
-pub(in crate::conn) struct Stall {
+pub(in crate::conn) struct WriteStall {
     since: Time,
     /// How far the output must be taken for the stretch to be over.
     target: u64,
     /// When to see whether the memory is needed more than the peer's patience.
-    look_at: Time,
+    memory_check_at: Time,
 }
 
-/// How long a peer may read nothing while memory is short and it is the cause.
-pub(in crate::conn) const LOOK: Time = Time::from_secs(1);
-
-impl Stall {
-    /// Less than this, or less than all there is, is too little.
-    pub(in crate::conn) const LEAST: u64 = 64 * 1024;
-
+impl WriteStall {
     /// A stretch that begins now, unless nothing waits to be taken.
     pub(in crate::conn) fn begin(taken: u64, end: u64, now: Time) -> Option<Self> {
         (taken < end).then(|| Self {
             since: now,
-            target: end.min(taken + Self::LEAST),
-            look_at: now.saturating_add(LOOK),
+            target: end.min(taken + STALL_LEAST),
+            memory_check_at: now.saturating_add(MEMORY_CHECK),
         })
     }
 
@@ -34,13 +31,13 @@ impl Stall {
     }
 
     /// When to see whether the memory is needed more than the peer's patience.
-    pub(in crate::conn) fn look_at(&self) -> Time {
-        self.look_at
+    pub(in crate::conn) fn memory_check_at(&self) -> Time {
+        self.memory_check_at
     }
 
     /// Looks again later.
-    pub(in crate::conn) fn look_later(&mut self, now: Time) {
-        self.look_at = now.saturating_add(LOOK);
+    pub(in crate::conn) fn check_memory_later(&mut self, now: Time) {
+        self.memory_check_at = now.saturating_add(MEMORY_CHECK);
     }
 
     /// Whether enough was taken.

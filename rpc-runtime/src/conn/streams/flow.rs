@@ -4,9 +4,15 @@
 
 use std::time::Duration;
 
-use crate::conn::streams::{inflow::Inflow, outflow::Outflow};
-use crate::conn::{Request, Settings, Time, wakers::Woken};
-use crate::{Metadata, Priority, Status};
+use super::{
+    inflow::{Inflow, InflowLimits, StreamFault},
+    outflow::Outflow,
+};
+use crate::{
+    Metadata, Priority, Status,
+    conn::{Request, Settings, Time, step::Step, wakers::Woken},
+    wire::frame::{Flags, Frame},
+};
 
 /// The streams of one call. Boxed, so that a call without streams pays a pointer.
 #[derive(Debug, Default)]
@@ -25,7 +31,7 @@ pub(in crate::conn) struct Flow {
     /// Of a handler's call: how it fails, whatever its handler returns.
     pub(in crate::conn) broken: Option<Status>,
     /// Of a handler's call: whether its streams have told the handler that it is no longer wanted.
-    pub(in crate::conn) told: bool,
+    pub(in crate::conn) knows_unwanted: bool,
     /// Of a handler's call: what travels beside its reply.
     pub(in crate::conn) metadata: Metadata,
 }
@@ -66,6 +72,30 @@ impl Flow {
         self.moved_at = now;
     }
 
+    /// Takes in a message of the peer, or a fragment of one.
+    pub(in crate::conn) fn receive(
+        &mut self,
+        frame: &mut Frame,
+        limits: InflowLimits,
+        held: &mut InboxUse,
+        step: &mut Step<'_>,
+    ) -> Result<(), StreamFault> {
+        let Some(inflow) = &mut self.inflow else {
+            return Ok(());
+        };
+        let (len, more) = (frame.payload_len(), frame.flags.contains(Flags::MORE));
+        if more || inflow.is_unfinished() {
+            step.fragments.fragment(frame.id, len, more, step.now);
+        }
+        let added = inflow.push(frame, limits)?;
+        held.add(added);
+        if added.messages > 0 {
+            inflow.wake(step.wakes.woken());
+        }
+        self.note_move(step.now);
+        Ok(())
+    }
+
     /// Whether a message has moved.
     pub(in crate::conn) fn has_moved(&self) -> bool {
         self.moved
@@ -99,7 +129,7 @@ impl Flow {
     }
 
     /// The call has its outcome: whole messages may still be taken, and no more come.
-    pub(in crate::conn) fn end(&mut self, held: &mut Held, woken: &mut Woken) {
+    pub(in crate::conn) fn end(&mut self, held: &mut InboxUse, woken: &mut Woken) {
         if let Some(inflow) = &mut self.inflow {
             held.remove(inflow.cut());
         }
@@ -107,7 +137,7 @@ impl Flow {
     }
 
     /// Nobody reads any more: what is here is forgotten, and what comes will be.
-    pub(in crate::conn) fn release(&mut self, held: &mut Held) {
+    pub(in crate::conn) fn release(&mut self, held: &mut InboxUse) {
         if let Some(inflow) = &mut self.inflow {
             held.remove(inflow.forget());
         }
@@ -117,13 +147,13 @@ impl Flow {
 /// What is held of replies and streams in one table: bytes that nobody has taken, messages of streams among them, and
 /// how far windows are widened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(in crate::conn) struct Held {
+pub(in crate::conn) struct InboxUse {
     pub(in crate::conn) bytes: u64,
     pub(in crate::conn) messages: usize,
     pub(in crate::conn) widened: u64,
 }
 
-impl Held {
+impl InboxUse {
     /// What both tables hold.
     pub(in crate::conn) const fn and(self, other: Self) -> Self {
         Self {

@@ -7,14 +7,15 @@ use std::{
     time::Duration,
 };
 
-use super::flow::Held;
+use super::flow::InboxUse;
 use crate::{
     Code, Status,
     conn::{
-        FaultKind, Time,
+        Time,
         assembly::{Assembly, WrongLength, whole},
-        ours::calls::PINNED,
-        ours::credit::charge,
+        step::{Step, Violation},
+        tuning::PINNED,
+        types::{FaultKind, charge},
         wakers::{Woken, set_waker},
     },
     wire::frame::{Encoded, Flags, Frame},
@@ -28,7 +29,7 @@ use crate::{
 pub(in crate::conn) struct Inflow {
     messages: VecDeque<Encoded>,
     /// Messages that the reader has, and has perhaps not looked at.
-    ahead: Held,
+    in_reader: InboxUse,
     /// A message of which more fragments are to come.
     assembly: Option<Assembly>,
     /// All that the peer was ever allowed, and all that it has sent: both only grow.
@@ -36,18 +37,18 @@ pub(in crate::conn) struct Inflow {
     received: u64,
     /// What was taken and not granted anew yet.
     owed: u64,
-    window: Window,
+    window: StreamWindow,
     granted_at: Time,
     /// Whether the reader has had everything since then.
     caught_up: bool,
     /// Whether those who owe credit know of it.
     listed: bool,
-    stage: Stage,
+    stage: InflowState,
     waker: Option<Waker>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+enum InflowState {
     Open,
     /// No more will come.
     Ended,
@@ -57,7 +58,7 @@ enum Stage {
 
 /// How far the peer may send ahead of the reader.
 #[derive(Clone, Copy, Debug)]
-struct Window {
+struct StreamWindow {
     len: u64,
     /// How much of that was added since the beginning.
     widened: u64,
@@ -65,7 +66,7 @@ struct Window {
 
 /// How much this side takes.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::conn) struct Bounds {
+pub(in crate::conn) struct InflowLimits {
     pub(in crate::conn) max_message: u64,
     /// How many bytes may wait to be taken, on the whole connection, and how many more may now.
     pub(in crate::conn) max_inbox: u64,
@@ -78,7 +79,7 @@ pub(in crate::conn) struct Bounds {
 
 /// Why a stream cannot go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::conn) enum Fault {
+pub(in crate::conn) enum StreamFault {
     /// The peer had no credit left.
     Overrun,
     /// A message is longer than this side takes.
@@ -109,30 +110,34 @@ impl Inflow {
     pub(in crate::conn) fn new(window: u64, now: Time) -> Self {
         Self {
             messages: VecDeque::new(),
-            ahead: Held::default(),
+            in_reader: InboxUse::default(),
             assembly: None,
             granted: window,
             received: 0,
             owed: 0,
-            window: Window {
+            window: StreamWindow {
                 len: window,
                 widened: 0,
             },
             granted_at: now,
             caught_up: false,
             listed: false,
-            stage: Stage::Open,
+            stage: InflowState::Open,
             waker: None,
         }
     }
 
     /// Takes a frame in: a message, or a fragment of one. Returns what more is held now: the bytes of a whole message
     /// count as they are before compression.
-    pub(in crate::conn) fn push(&mut self, frame: &mut Frame, bounds: Bounds) -> Result<Held, Fault> {
+    pub(in crate::conn) fn push(
+        &mut self,
+        frame: &mut Frame,
+        bounds: InflowLimits,
+    ) -> Result<InboxUse, StreamFault> {
         match self.stage {
-            Stage::Open => {}
-            Stage::Ended => return Err(Fault::BehindEnd),
-            Stage::Discarding => return self.skip(frame, bounds.max_message),
+            InflowState::Open => {}
+            InflowState::Ended => return Err(StreamFault::BehindEnd),
+            InflowState::Discarding => return self.skip(frame, bounds.max_message),
         }
         let more = frame.flags.contains(Flags::MORE);
         if self.assembly.is_none() {
@@ -144,50 +149,50 @@ impl Inflow {
             Some(assembly) => assembly.length().saturating_sub(assembly.kept() as u64),
         };
         if added > bounds.room {
-            return Err(Fault::InboxFull {
+            return Err(StreamFault::InboxFull {
                 max: bounds.max_inbox,
             });
         }
-        let part = Held {
+        let part = InboxUse {
             bytes: added,
-            ..Held::default()
+            ..InboxUse::default()
         };
         let message = match &mut self.assembly {
             None if !more => {
-                let message = whole(frame).map_err(Fault::WrongLength)?;
+                let message = whole(frame).map_err(StreamFault::WrongLength)?;
                 keep(message, bounds.waiting)
             }
             None => {
                 let mut assembly = Assembly::new(frame.length, frame.encoding);
-                assembly.push(frame).map_err(Fault::WrongLength)?;
+                assembly.push(frame).map_err(StreamFault::WrongLength)?;
                 self.assembly = Some(assembly);
                 return Ok(part);
             }
             Some(assembly) if more => {
-                assembly.push(frame).map_err(Fault::WrongLength)?;
+                assembly.push(frame).map_err(StreamFault::WrongLength)?;
                 return Ok(part);
             }
-            Some(assembly) => assembly.push_last(frame).map_err(Fault::WrongLength)?,
+            Some(assembly) => assembly.push_last(frame).map_err(StreamFault::WrongLength)?,
         };
         self.assembly = None;
         self.messages.push_back(message);
-        Ok(Held { messages: 1, ..part })
+        Ok(InboxUse { messages: 1, ..part })
     }
 
     /// A message begins: it must be one that the peer may send.
-    fn begin(&mut self, frame: &Frame, bounds: Bounds) -> Result<(), Fault> {
+    fn begin(&mut self, frame: &Frame, bounds: InflowLimits) -> Result<(), StreamFault> {
         let len = frame.message_len();
         let had_credit = self.received < self.granted;
         self.received = self.received.saturating_add(charge(len));
         if !had_credit {
-            return Err(Fault::Overrun);
+            return Err(StreamFault::Overrun);
         }
         if !bounds.announced {
-            return Err(Fault::Encoding(frame.encoding));
+            return Err(StreamFault::Encoding(frame.encoding));
         }
         let max = bounds.max_message;
         if len > max {
-            return Err(Fault::TooLong { len, max });
+            return Err(StreamFault::TooLong { len, max });
         }
         Ok(())
     }
@@ -195,36 +200,36 @@ impl Inflow {
     /// Forgets a frame. Those that were on their way when the reader went are no fault, and no more of them can be than
     /// there was credit for; messages and fragments are not told apart here, so it is the bytes that are counted, those
     /// of a message that had begun a second time.
-    fn skip(&mut self, frame: &Frame, max_message: u64) -> Result<Held, Fault> {
+    fn skip(&mut self, frame: &Frame, max_message: u64) -> Result<InboxUse, StreamFault> {
         let len = frame.payload_len().max(1) as u64;
         self.received = self.received.saturating_add(len);
         if self.received > self.granted.saturating_add(charge(max_message).saturating_mul(2)) {
-            return Err(Fault::Late);
+            return Err(StreamFault::Late);
         }
-        Ok(Held::default())
+        Ok(InboxUse::default())
     }
 
     /// The peer sends no more.
-    pub(in crate::conn) fn end(&mut self) -> Result<(), Fault> {
+    pub(in crate::conn) fn end(&mut self) -> Result<(), StreamFault> {
         if self.assembly.is_some() {
-            return Err(Fault::Unfinished);
+            return Err(StreamFault::Unfinished);
         }
         match self.stage {
-            Stage::Open => self.stage = Stage::Ended,
-            Stage::Ended => return Err(Fault::BehindEnd),
-            Stage::Discarding => {}
+            InflowState::Open => self.stage = InflowState::Ended,
+            InflowState::Ended => return Err(StreamFault::BehindEnd),
+            InflowState::Discarding => {}
         }
         Ok(())
     }
 
     /// The call is over: what is whole may still be taken, and no more comes. Returns what is forgotten.
-    pub(in crate::conn) fn cut(&mut self) -> Held {
-        if self.stage == Stage::Open {
-            self.stage = Stage::Ended;
+    pub(in crate::conn) fn cut(&mut self) -> InboxUse {
+        if self.stage == InflowState::Open {
+            self.stage = InflowState::Ended;
         }
-        Held {
+        InboxUse {
             bytes: self.forget_unfinished(),
-            ..Held::default()
+            ..InboxUse::default()
         }
     }
 
@@ -245,16 +250,16 @@ impl Inflow {
             if charged > self.window.len / 8 {
                 return;
             }
-            self.ahead.bytes += message.len();
-            self.ahead.messages += 1;
+            self.in_reader.bytes += message.len();
+            self.in_reader.messages += 1;
             ahead.extend(self.messages.pop_front());
         }
         self.caught_up = true;
     }
 
     /// The reader has looked at all that it was given ahead; what that was.
-    pub(in crate::conn) fn settle(&mut self) -> Held {
-        let read = std::mem::take(&mut self.ahead);
+    pub(in crate::conn) fn settle(&mut self) -> InboxUse {
+        let read = std::mem::take(&mut self.in_reader);
         let charged = read
             .bytes
             .saturating_add(charge(0).saturating_mul(read.messages as u64));
@@ -272,7 +277,7 @@ impl Inflow {
 
     /// Whether the peer should get credit now: at the latest when half of the window is owed.
     fn is_grant_due(&self) -> bool {
-        self.stage == Stage::Open && self.owed > 0 && self.owed >= self.window.len / 2
+        self.stage == InflowState::Open && self.owed > 0 && self.owed >= self.window.len / 2
     }
 
     /// What is granted now; `spare` is how far the window may be widened.
@@ -305,16 +310,16 @@ impl Inflow {
     }
 
     /// Forgets everything, now and later; what was held until now.
-    pub(in crate::conn) fn forget(&mut self) -> Held {
-        self.stage = Stage::Discarding;
+    pub(in crate::conn) fn forget(&mut self) -> InboxUse {
+        self.stage = InflowState::Discarding;
         let messages = std::mem::take(&mut self.messages);
         let whole: u64 = messages.iter().map(Encoded::len).sum();
-        let held = Held {
+        let held = InboxUse {
             bytes: whole + self.forget_unfinished(),
             messages: messages.len(),
             widened: std::mem::take(&mut self.window.widened),
         };
-        held.and(std::mem::take(&mut self.ahead))
+        held.and(std::mem::take(&mut self.in_reader))
     }
 
     /// Forgets a message of which more fragments are to come; returns how much was kept of it.
@@ -336,23 +341,23 @@ impl Inflow {
     pub(in crate::conn) fn on_its_way(&self, max_message: u64) -> u64 {
         let rest = self.granted.saturating_sub(self.received);
         let begun = match (self.stage, &self.assembly) {
-            (Stage::Ended, _) => return 0,
-            (Stage::Open, None) => 0,
-            (Stage::Open, Some(assembly)) => assembly.missing(),
+            (InflowState::Ended, _) => return 0,
+            (InflowState::Open, None) => 0,
+            (InflowState::Open, Some(assembly)) => assembly.missing(),
             // Perhaps one was forgotten of which fragments are to come.
-            (Stage::Discarding, _) => max_message,
+            (InflowState::Discarding, _) => max_message,
         };
         rest.saturating_add(begun).saturating_add(charge(max_message))
     }
 
     /// Whether no message waits for the reader.
     pub(in crate::conn) fn is_empty(&self) -> bool {
-        self.messages.is_empty() && self.ahead.messages == 0
+        self.messages.is_empty() && self.in_reader.messages == 0
     }
 
     /// Whether no more will come.
     pub(in crate::conn) fn is_ended(&self) -> bool {
-        self.stage != Stage::Open
+        self.stage != InflowState::Open
     }
 
     /// Lets the reader wait.
@@ -365,9 +370,22 @@ impl Inflow {
     }
 }
 
-impl Fault {
-    /// Which counter it belongs to.
-    pub(in crate::conn) fn kind(self) -> FaultKind {
+impl StreamFault {
+    /// True if no reader is left for what came.
+    pub(in crate::conn) fn is_late(self) -> bool {
+        matches!(self, Self::BehindEnd | Self::Late)
+    }
+
+    /// Counts it as a fault of the peer; a full inbox is none, because the peer was not told its limit.
+    pub(in crate::conn) fn count(self, step: &mut Step<'_>) -> Result<(), Violation> {
+        match self {
+            Self::InboxFull { .. } => Ok(()),
+            fault => step.fault(fault.kind(), &fault.to_string()),
+        }
+    }
+
+    /// The counter that it belongs to.
+    fn kind(self) -> FaultKind {
         match self {
             Self::WrongLength(_) | Self::Encoding(_) | Self::Unfinished => {
                 |counts| &counts.malformed_messages
@@ -413,7 +431,7 @@ impl Fault {
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for StreamFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.status().message())
     }

@@ -3,7 +3,7 @@
 use std::task::{Context, Waker};
 
 use crate::conn::{
-    ours::credit::charge,
+    types::charge,
     wakers::{Woken, set_waker},
 };
 
@@ -13,13 +13,13 @@ pub(in crate::conn) struct Outflow {
     /// All that we may ever send, and all that we have: both only grow.
     granted: u64,
     sent: u64,
-    end: End,
+    end: EndFrame,
     pub(in crate::conn) waker: Option<Waker>,
 }
 
 /// The END of a stream of requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
+enum EndFrame {
     /// Not said.
     Open,
     /// It follows the fragments of the last message.
@@ -34,19 +34,19 @@ impl Outflow {
         Self {
             granted,
             sent: 0,
-            end: End::Open,
+            end: EndFrame::Open,
             waker: None,
         }
     }
 
     /// Whether a message may start.
     pub(in crate::conn) fn may_send(&self) -> bool {
-        self.end == End::Open && self.sent < self.granted
+        self.end == EndFrame::Open && self.sent < self.granted
     }
 
     /// Whether the end was said.
     pub(in crate::conn) fn is_ended(&self) -> bool {
-        self.end != End::Open
+        self.end != EndFrame::Open
     }
 
     /// Charges a message of `len` bytes.
@@ -62,17 +62,17 @@ impl Outflow {
 
     /// Says the end behind the fragments of the last message.
     pub(in crate::conn) fn want_end(&mut self) {
-        self.end = End::Wanted;
+        self.end = EndFrame::Wanted;
     }
 
     /// The end goes into the output.
     pub(in crate::conn) fn put_end(&mut self) {
-        self.end = End::Put;
+        self.end = EndFrame::Put;
     }
 
     /// Whether the end waits for the last fragment.
     pub(in crate::conn) fn wants_end(&self) -> bool {
-        self.end == End::Wanted
+        self.end == EndFrame::Wanted
     }
 
     /// Lets the sender wait.

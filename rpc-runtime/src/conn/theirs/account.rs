@@ -1,13 +1,13 @@
-//! Account: what became of the peer's one-way requests.
+//! OneWayAccount: what became of the peer's one-way requests.
 
 use crate::wire::frame::control::{DropReason, Dropped, Progress};
 
-/// Counts of the peer's one-way requests since the connection began; only complete ones count. It is small as long as there was none.
+/// OneWayCounts of the peer's one-way requests since the connection began; only complete ones count. It is small as long as there was none.
 #[derive(Debug, Default)]
-pub(in crate::conn) struct Account(Option<Box<Counts>>);
+pub(in crate::conn) struct OneWayAccount(Option<Box<OneWayCounts>>);
 
 #[derive(Debug, Default)]
-struct Counts {
+struct OneWayCounts {
     last_id: u64,
     received: u64,
     handled: u64,
@@ -31,8 +31,8 @@ pub(in crate::conn) enum Fate {
     Dropped(DropReason),
 }
 
-impl Account {
-    /// Counts a request whose last byte was read.
+impl OneWayAccount {
+    /// OneWayCounts a request whose last byte was read.
     pub(in crate::conn) fn received(&mut self, id: u64) {
         let counts = self.0.get_or_insert_default();
         counts.last_id = counts.last_id.max(id);
@@ -40,7 +40,7 @@ impl Account {
         counts.news = true;
     }
 
-    /// Counts what became of a request that was received.
+    /// OneWayCounts what became of a request that was received.
     pub(in crate::conn) fn ended(&mut self, fate: Fate) {
         let counts = self.0.get_or_insert_default();
         counts.news = true;
@@ -78,7 +78,7 @@ impl Account {
     }
 }
 
-impl Counts {
+impl OneWayCounts {
     fn progress(&self) -> Progress {
         let dropped = REASONS.iter().zip(self.dropped).filter(|(_, count)| *count > 0);
         Progress {

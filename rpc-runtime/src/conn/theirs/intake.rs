@@ -1,19 +1,26 @@
 //! Intake: the peer's requests, from their first frame until they are lined up for their handlers.
 
-use crate::conn::{
-    Connection, Time, Unwanted,
-    assembly::{Assembly, WrongLength, whole},
-    handler::receipt,
-    ids::MAX_ID,
-    ours::credit::{CONTROL_BYTES, FLOOR_BYTES, charge},
-    refused_kind,
-    streams::flow::Flow,
-    theirs::account::Fate,
-    theirs::requests::{Body, Kept, PartialRequest, Request, Stage, Withdrawn},
-    wakers::Waiters,
+use super::{
+    Theirs,
+    account::Fate,
+    outcomes::receipt,
+    requests::{IntakeUse, PartialRequest, RequestBody, RequestStage, TheirRequest, Withdrawn},
 };
 use crate::{
     Code, Metadata, Priority,
+    conn::{
+        Side, Time, Unwanted,
+        assembly::{Assembly, WrongLength, whole},
+        ids::MAX_ID,
+        step::{Step, Violation, protocol},
+        streams::{
+            flow::Flow,
+            inflow::{InflowLimits, StreamFault},
+        },
+        tuning::{CONTROL_BYTES, FLOOR_BYTES},
+        types::{FaultKind, charge},
+        wakers::Waiters,
+    },
     wire::frame::{Encoded, Flags, Frame, Kind, control::DropReason},
 };
 
@@ -69,56 +76,78 @@ impl Shortage {
     }
 }
 
-impl Connection {
-    /// The first frame of a request.
-    pub(in crate::conn) fn receive_request(&mut self, frame: &mut Frame, one_way: bool, now: Time) {
+impl Theirs {
+    /// Opens the id of a request's first frame.
+    #[inline]
+    pub(in crate::conn) fn open(&mut self, frame: &Frame, side: Side) -> Result<(), Violation> {
         let id = frame.id;
-        let last_id = self.theirs.requests.last_id();
-        if !self.side.other().gives(id) || id <= last_id || id > MAX_ID {
-            let text = format!("{} has id {id}, after {last_id}", frame.kind);
-            return self.protocol_error(text, now);
+        let last_id = self.requests.last_id();
+        if !side.other().gives(id) || id <= last_id || id > MAX_ID {
+            return protocol(format!("{} has id {id}, after {last_id}", frame.kind));
         }
-        if one_way && !frame.flags.contains(Flags::END) {
-            return self.protocol_error(format!("SEND {id} without END"), now);
+        if frame.kind == Kind::Send && !frame.flags.contains(Flags::END) {
+            return protocol(format!("SEND {id} without END"));
         }
-        self.theirs.requests.opened(id);
-        self.health.keep_alive.request_read();
-        if self.is_above_last(id) {
-            return;
-        }
+        self.requests.opened(id);
+        Ok(())
+    }
+
+    /// Takes in the first frame of a request whose id is open.
+    #[inline]
+    pub(in crate::conn) fn receive_request(
+        &mut self,
+        frame: &mut Frame,
+        lacks_memory: bool,
+        step: &mut Step<'_>,
+    ) -> Result<(), Violation> {
+        let one_way = frame.kind == Kind::Send;
         let more = frame.flags.contains(Flags::MORE);
         if more {
-            self.health.slow.fragment(id, frame.payload_len(), true, now);
+            step.fragments
+                .fragment(frame.id, frame.payload_len(), true, step.now);
         }
         let len = frame.message_len();
-        let had_credit = !one_way || self.theirs.requests.charge_send(len);
-        let refusal = self.check_request(frame, one_way, had_credit, len);
+        let had_credit = !one_way || self.requests.charge_send(len);
+        let refusal = self.check_request(frame, one_way, had_credit, len, step);
         let stage = match refusal {
-            Ok(()) => match self.find_shortage(frame) {
-                Some(shortage) => return self.turn_away(frame, one_way, len, shortage, now),
+            Ok(()) => match self.find_shortage(frame, lacks_memory, step) {
+                Some(shortage) => {
+                    self.turn_away(frame, one_way, len, shortage, step);
+                    return Ok(());
+                }
                 None => stage(frame, more).map_err(Refusal::wrong_length),
             },
             Err(refusal) => Err(refusal),
         };
         match stage {
             Err(refusal) => {
-                self.refuse_first(frame, one_way, len, &refusal, now);
-                self.fault_of(refusal.reason, one_way, &refusal.text, now);
+                self.refuse_first(frame, one_way, len, &refusal, step);
+                fault_of(refusal.reason, one_way, &refusal.text, step)
             }
-            Ok(stage) => self.admit_request(frame, stage, one_way, len, now),
+            Ok(stage) => {
+                self.admit_request(frame, stage, one_way, len, step);
+                Ok(())
+            }
         }
     }
 
     /// What is wrong with a request that is no reason to end the connection.
-    fn check_request(&self, frame: &Frame, one_way: bool, had_credit: bool, len: u64) -> Result<(), Refusal> {
+    fn check_request(
+        &self,
+        frame: &Frame,
+        one_way: bool,
+        had_credit: bool,
+        len: u64,
+        step: &Step<'_>,
+    ) -> Result<(), Refusal> {
         let exhausted = |text: String| Err(Refusal::new(Code::ResourceExhausted, text, DropReason::Overload));
-        let settings = &self.settings;
+        let settings = step.settings;
         let streams = !frame.flags.contains(Flags::END);
         if streams && (len > 0 || frame.flags.contains(Flags::MORE)) {
             let text = "a call whose caller streams brings its messages behind it";
             return Err(Refusal::new(Code::Internal, text, DropReason::BadPayload));
         }
-        if !self.is_announced(frame.encoding) {
+        if !step.is_announced(frame.encoding) {
             let text = format!("compression {} was not announced", frame.encoding);
             return Err(Refusal::new(Code::Internal, text, DropReason::BadPayload));
         }
@@ -140,150 +169,135 @@ impl Connection {
                 "control request of {len} bytes exceeds limit of {CONTROL_BYTES}"
             ));
         }
-        if !self.theirs.requests.has_room(control, settings) {
+        if !self.requests.has_room(control, settings) {
             return exhausted("calls exceed the announced limits".to_owned());
         }
         Ok(())
     }
 
     /// Refuses a request at its first frame.
-    fn refuse_first(&mut self, frame: &Frame, one_way: bool, len: u64, refusal: &Refusal, now: Time) {
+    fn refuse_first(
+        &mut self,
+        frame: &Frame,
+        one_way: bool,
+        len: u64,
+        refusal: &Refusal,
+        step: &mut Step<'_>,
+    ) {
         let more = frame.flags.contains(Flags::MORE);
         if !one_way {
-            self.put_status(frame.id, refusal.code, &refusal.text, Flags::NOT_EXECUTED);
-            self.expect_rest(frame);
+            step.outbox
+                .put_status(frame.id, refusal.code, &refusal.text, Flags::NOT_EXECUTED);
+            expect_rest(frame, step);
         } else if more {
             let fate = Fate::Dropped(refusal.reason);
-            let request = Request {
+            let request = TheirRequest {
                 one_way,
                 control: false,
                 depth: 0,
                 priority: Priority::Normal,
-                stage: Stage::Discarding(fate),
+                stage: RequestStage::Discarding(fate),
                 unwanted: None,
                 waiters: Waiters::default(),
                 deadline: None,
                 len,
-                kept: Kept::default(),
-                at: now,
+                kept: IntakeUse::default(),
+                at: step.now,
                 flow: None,
             };
-            self.theirs.requests.insert(frame.id, request);
+            self.requests.insert(frame.id, request);
         } else {
-            self.theirs.requests.release_send(len);
-            self.theirs.account.received(frame.id);
-            self.theirs.account.ended(Fate::Dropped(refusal.reason));
+            self.requests.release_send(len);
+            self.account.received(frame.id);
+            self.account.ended(Fate::Dropped(refusal.reason));
         }
     }
 
     /// Why there is no place for a request here, which the peer could not know.
     #[inline]
-    fn find_shortage(&self, frame: &Frame) -> Option<Shortage> {
-        let settings = &self.settings;
+    fn find_shortage(&self, frame: &Frame, lacks_memory: bool, step: &Step<'_>) -> Option<Shortage> {
+        let settings = step.settings;
         if !settings.serves {
             return Some(Shortage::Service);
         }
         let metadata = frame.extra.metadata.held_len();
         let has_room =
-            metadata == 0 || self.theirs.requests.all_kept().metadata + metadata <= settings.metadata_bytes;
-        if has_room && !self.lacks_memory() {
+            metadata == 0 || self.requests.all_kept().metadata + metadata <= settings.metadata_bytes;
+        if has_room && !lacks_memory {
             return None;
         }
-        self.find_rare_shortage(frame, has_room)
-    }
-
-    #[cold]
-    fn find_rare_shortage(&self, frame: &Frame, has_room: bool) -> Option<Shortage> {
-        let settings = &self.settings;
-        if settings.control.contains(&frame.procedure) {
-            // Few, short, and what an operator needs now.
-            return None;
-        }
-        if !has_room {
-            return Some(Shortage::Metadata);
-        }
-        // Those of one-way requests have their credit already, and it comes back only when some have left.
-        let is_short = match frame.kind {
-            Kind::Send => settings.memory.is_full(),
-            _ => self.lacks_memory(),
-        };
-        is_short.then_some(Shortage::Memory)
+        find_rare_shortage(frame, has_room, lacks_memory, step)
     }
 
     /// Refuses a request for a reason that is no fault of the peer's. As a call that never starts it keeps its slot until
     /// there is room for the REPLY.
-    fn turn_away(&mut self, frame: &Frame, one_way: bool, len: u64, shortage: Shortage, now: Time) {
+    fn turn_away(&mut self, frame: &Frame, one_way: bool, len: u64, shortage: Shortage, step: &mut Step<'_>) {
         let (code, text, reason) = shortage.refusal();
-        self.count_refused(reason, one_way);
+        count_refused(reason, one_way, step);
         if one_way {
             let refusal = Refusal::new(code, text, reason);
-            return self.refuse_first(frame, one_way, len, &refusal, now);
+            return self.refuse_first(frame, one_way, len, &refusal, step);
         }
         let withdrawn = Withdrawn {
             code,
             text,
             queue_us: 0,
         };
-        let request = Request {
+        let request = TheirRequest {
             one_way,
-            control: self.settings.control.contains(&frame.procedure),
+            control: step.settings.control.contains(&frame.procedure),
             depth: 0,
             priority: Priority::Normal,
-            stage: Stage::Withdrawn(withdrawn),
+            stage: RequestStage::Withdrawn(withdrawn),
             unwanted: None,
             waiters: Waiters::default(),
             deadline: None,
             len,
-            kept: Kept::default(),
-            at: now,
+            kept: IntakeUse::default(),
+            at: step.now,
             flow: None,
         };
-        self.theirs.requests.insert(frame.id, request);
-        self.theirs.requests.withdraw(frame.id, withdrawn);
-        self.expect_rest(frame);
-        self.put_withdrawn();
-    }
-
-    /// The sender of a call stops when it has read the refusal: what follows the first frame until then is no fault.
-    fn expect_rest(&mut self, frame: &Frame) {
-        if frame.flags.contains(Flags::MORE) {
-            self.peer.abuse.expect_late(frame.message_len());
-        } else if !frame.flags.contains(Flags::END) {
-            let settings = &self.settings;
-            let late = settings
-                .stream_window
-                .saturating_add(charge(settings.max_message));
-            self.peer.abuse.expect_late(late);
-        }
+        self.requests.insert(frame.id, request);
+        self.requests.withdraw(frame.id, withdrawn);
+        expect_rest(frame, step);
+        self.put_withdrawn(step.outbox, step.wakes);
     }
 
     /// Takes a request in.
-    fn admit_request(&mut self, frame: &mut Frame, mut stage: Stage, one_way: bool, len: u64, now: Time) {
+    #[inline]
+    fn admit_request(
+        &mut self,
+        frame: &mut Frame,
+        mut stage: RequestStage,
+        one_way: bool,
+        len: u64,
+        step: &mut Step<'_>,
+    ) {
         let timeout = match (frame.timeout_us, one_way) {
-            (0, true) => Some(self.settings.one_way_timeout),
+            (0, true) => Some(step.settings.one_way_timeout),
             (0, false) => None,
             (timeout, _) => Some(Time::from_micros(timeout)),
         };
-        let deadline = timeout.map(|timeout| now.saturating_add(timeout));
-        self.watch(deadline);
-        let complete = !matches!(stage, Stage::Receiving(_));
+        let deadline = timeout.map(|timeout| step.now.saturating_add(timeout));
+        step.wakes.watch(deadline);
+        let complete = !matches!(stage, RequestStage::Receiving(_));
         let streams = !frame.flags.contains(Flags::END);
         let (came, metadata) = match &mut stage {
-            Stage::Receiving(partial) => (partial.assembly.kept(), &mut partial.metadata),
-            Stage::Queued(body) => (body.payload.bytes().len(), &mut body.metadata),
+            RequestStage::Receiving(partial) => (partial.assembly.kept(), &mut partial.metadata),
+            RequestStage::Queued(body) => (body.payload.bytes().len(), &mut body.metadata),
             _ => return,
         };
         *metadata = frame.extra.take_metadata();
-        let kept = Kept::new(came as u64, metadata.held_len());
-        let control = self.settings.control.contains(&frame.procedure);
-        let request = Request {
+        let kept = IntakeUse::new(came as u64, metadata.held_len());
+        let control = step.settings.control.contains(&frame.procedure);
+        let request = TheirRequest {
             one_way,
             control,
             // Whoever is deeper than that is refused like all that are too deep.
             depth: u8::try_from(frame.depth).unwrap_or(u8::MAX),
             priority: match control {
                 true => Priority::Control,
-                false => self.settings.priorities.of(frame.procedure),
+                false => step.settings.priorities.of(frame.procedure),
             },
             stage,
             unwanted: None,
@@ -291,245 +305,354 @@ impl Connection {
             deadline,
             len,
             kept,
-            at: now,
-            flow: streams.then(|| Box::new(Flow::of_request(&self.settings, now))),
+            at: step.now,
+            flow: streams.then(|| Box::new(Flow::of_request(step.settings, step.now))),
         };
-        self.theirs.requests.insert(frame.id, request);
+        self.requests.insert(frame.id, request);
         if complete {
-            self.complete_request(frame.id, one_way);
+            self.complete_request(frame.id, one_way, step);
         }
     }
 
-    /// A further fragment of a request.
-    pub(in crate::conn) fn receive_request_data(&mut self, frame: &mut Frame, now: Time) {
+    /// Takes in a further frame of a request that was opened: a fragment, or a message of its stream.
+    pub(in crate::conn) fn receive_data(
+        &mut self,
+        frame: &mut Frame,
+        limits: InflowLimits,
+        step: &mut Step<'_>,
+    ) -> Result<(), Violation> {
         let id = frame.id;
-        if id == 0 || id > self.theirs.requests.last_id() {
-            return self.protocol_error(format!("DATA for id {id}, which was never opened"), now);
-        }
-        self.health.keep_alive.request_read();
-        if self.is_above_last(id) {
-            return;
-        }
         let more = frame.flags.contains(Flags::MORE);
         let len = frame.payload_len();
-        let is_empty = len == 0;
-        let is_full = self.settings.memory.is_full();
-        let result = match self.theirs.requests.get_mut(id) {
-            None
-            | Some(Request {
-                stage: Stage::Withdrawn(_),
-                ..
-            }) => {
-                if !self.peer.abuse.is_expected(frame.payload_len()) {
-                    self.fault(|counts| &counts.late_frames, "DATA for a call that is over", now);
-                }
-                return;
+        let Some(request) = self.requests.get_mut(id) else {
+            return late_data(len, step);
+        };
+        let reads_stream = request.reads_stream();
+        let result = match &mut request.stage {
+            RequestStage::Withdrawn(_) => return late_data(len, step),
+            RequestStage::Receiving(_) if step.settings.memory.is_full() => {
+                self.shed(id, more, step);
+                return Ok(());
             }
-            Some(Request {
-                stage: Stage::Receiving(_),
-                ..
-            }) if is_full => return self.shed(id, more, now),
-            Some(Request {
-                stage: Stage::Receiving(partial),
-                ..
-            }) => partial.assembly.push(frame).and_then(|()| {
+            RequestStage::Receiving(partial) => partial.assembly.push(frame).and_then(|()| {
                 let finished = (!more).then(|| partial.assembly.finish());
                 finished.transpose()
             }),
-            Some(Request {
-                stage: Stage::Discarding(fate),
-                ..
-            }) => {
+            RequestStage::Discarding(fate) => {
                 let fate = *fate;
                 if !more {
-                    self.theirs.requests.remove(id);
-                    self.theirs.account.received(id);
-                    self.theirs.account.ended(fate);
+                    self.requests.remove(id);
+                    self.account.received(id);
+                    self.account.ended(fate);
                 }
-                return;
+                return Ok(());
             }
-            Some(request) if request.reads_stream() => {
+            _ if reads_stream => {
                 if frame.flags.contains(Flags::END) {
-                    return self.receive_end(frame, now);
+                    return self.receive_end(frame, step);
                 }
-                return self.receive_message(frame, now);
+                return self.receive_message(frame, limits, step);
             }
-            Some(_) => {
-                let text = "DATA for a complete request";
-                return self.fault(|counts| &counts.other_faults, text, now);
+            _ => {
+                return step.fault(|counts| &counts.other_faults, "DATA for a complete request");
             }
         };
-        self.health.slow.fragment(id, len, more, now);
-        self.theirs.requests.keep(id, len as u64);
+        step.fragments.fragment(id, len, more, step.now);
+        self.requests.keep(id, len as u64);
         match result {
             Ok(None) => {}
-            Ok(Some(payload)) => self.finish_receiving(id, payload, now),
-            Err(wrong) => self.refuse_partial(id, more, wrong, now),
+            Ok(Some(payload)) => self.finish_receiving(id, payload, step),
+            Err(wrong) => self.refuse_partial(id, more, wrong, step)?,
         }
-        if is_empty {
-            self.empty_frame("empty fragment", now);
-        } else {
-            self.peer.abuse.not_empty();
+        step.count_fragment(len)
+    }
+
+    /// Takes in a message of a caller's stream, or a fragment of one.
+    fn receive_message(
+        &mut self,
+        frame: &mut Frame,
+        limits: InflowLimits,
+        step: &mut Step<'_>,
+    ) -> Result<(), Violation> {
+        let (id, len, more) = (frame.id, frame.payload_len(), frame.flags.contains(Flags::MORE));
+        let received = match self.requests.flow_mut(id) {
+            Some((flow, held)) => flow.receive(frame, limits, held, step),
+            None => return Ok(()),
+        };
+        if let Err(fault) = received {
+            self.stream_fault(id, fault, step)?;
         }
+        if len == 0 && more {
+            return step.empty_frame("empty fragment");
+        }
+        step.faults.not_empty();
+        Ok(())
+    }
+
+    /// Takes in the caller's END.
+    fn receive_end(&mut self, frame: &Frame, step: &mut Step<'_>) -> Result<(), Violation> {
+        if frame.payload_len() > 0 || frame.flags.contains(Flags::MORE) {
+            step.fault(|counts| &counts.other_faults, "END with a message")?;
+        }
+        let Some((flow, _)) = self.requests.flow_mut(frame.id) else {
+            return Ok(());
+        };
+        let Some(inflow) = &mut flow.inflow else {
+            return Ok(());
+        };
+        match inflow.end() {
+            Ok(()) => {
+                inflow.wake(step.wakes.woken());
+                Ok(())
+            }
+            Err(fault) => self.stream_fault(frame.id, fault, step),
+        }
+    }
+
+    /// Handles a fault of a caller's stream: if it cannot go on, its call fails; the connection goes on.
+    fn stream_fault(&mut self, id: u64, fault: StreamFault, step: &mut Step<'_>) -> Result<(), Violation> {
+        // What comes late, or behind the end, no handler would have read.
+        if !fault.is_late() {
+            self.stop_reading(id, fault.status(), step.wakes);
+        }
+        fault.count(step)
     }
 
     /// There is no room for a further fragment of a request, whoever has taken it.
     #[cold]
-    fn shed(&mut self, id: u64, more: bool, now: Time) {
+    fn shed(&mut self, id: u64, more: bool, step: &mut Step<'_>) {
         let (code, text, reason) = Shortage::Memory.refusal();
-        let one_way = self
-            .theirs
-            .requests
-            .get(id)
-            .is_some_and(|request| request.one_way);
-        self.count_refused(reason, one_way);
+        let one_way = self.requests.get(id).is_some_and(|request| request.one_way);
+        count_refused(reason, one_way, step);
         if !one_way {
-            if let Some(Stage::Receiving(partial)) =
-                self.theirs.requests.get(id).map(|request| &request.stage)
+            if let Some(RequestStage::Receiving(partial)) =
+                self.requests.get(id).map(|request| &request.stage)
             {
-                self.peer.abuse.expect_late(partial.assembly.missing());
+                step.faults.expect_late(partial.assembly.missing());
             }
-            self.withdraw_request(id, code, text, now);
+            self.withdraw_request(id, code, text, step);
         } else if more {
-            self.theirs.requests.discard(id, Fate::Dropped(reason));
+            self.requests.discard(id, Fate::Dropped(reason));
         } else {
-            self.theirs.requests.remove(id);
-            self.theirs.account.received(id);
-            self.theirs.account.ended(Fate::Dropped(reason));
+            self.requests.remove(id);
+            self.account.received(id);
+            self.account.ended(Fate::Dropped(reason));
         }
-        self.note_drained();
+        self.note_drained(step.wakes);
     }
 
     /// The last fragment of a request has come.
-    fn finish_receiving(&mut self, id: u64, payload: Encoded, now: Time) {
-        let Some(request) = self.theirs.requests.get_mut(id) else {
+    fn finish_receiving(&mut self, id: u64, payload: Encoded, step: &mut Step<'_>) {
+        let Some(request) = self.requests.get_mut(id) else {
             return;
         };
-        request.at = now;
+        request.at = step.now;
         let one_way = request.one_way;
-        if let Stage::Receiving(partial) = &mut request.stage {
-            let body = Body {
+        if let RequestStage::Receiving(partial) = &mut request.stage {
+            let body = RequestBody {
                 procedure: partial.procedure,
                 metadata: std::mem::take(&mut partial.metadata),
                 payload,
             };
-            request.stage = Stage::Queued(body);
+            request.stage = RequestStage::Queued(body);
         }
-        self.complete_request(id, one_way);
+        self.complete_request(id, one_way, step);
     }
 
     /// All of a request was read.
-    fn complete_request(&mut self, id: u64, one_way: bool) {
+    #[inline]
+    fn complete_request(&mut self, id: u64, one_way: bool, step: &mut Step<'_>) {
         if one_way {
-            self.theirs.account.received(id);
+            self.account.received(id);
         }
-        self.peer.abuse.good();
-        self.theirs.requests.enqueue(id, &mut self.wakes.woken);
+        step.faults.good();
+        self.requests.enqueue(id, step.wakes.woken());
     }
 
     /// A request turns out to have another length than it announced; `more` fragments may follow.
-    fn refuse_partial(&mut self, id: u64, more: bool, wrong: WrongLength, now: Time) {
+    fn refuse_partial(
+        &mut self,
+        id: u64,
+        more: bool,
+        wrong: WrongLength,
+        step: &mut Step<'_>,
+    ) -> Result<(), Violation> {
         let refusal = Refusal::wrong_length(wrong);
-        let one_way = self
-            .theirs
-            .requests
-            .get(id)
-            .is_some_and(|request| request.one_way);
+        let one_way = self.requests.get(id).is_some_and(|request| request.one_way);
         if !one_way {
-            self.refuse_call(id, refusal.code, &refusal.text, Flags::NOT_EXECUTED, now);
+            self.refuse_call(id, refusal.code, &refusal.text, step);
             if more {
-                self.peer.abuse.expect_late(FLOOR_BYTES);
+                step.faults.expect_late(FLOOR_BYTES);
             }
         } else if more {
-            self.theirs.requests.discard(id, Fate::Dropped(refusal.reason));
+            self.requests.discard(id, Fate::Dropped(refusal.reason));
         } else {
-            self.theirs.requests.remove(id);
-            self.theirs.account.received(id);
-            self.theirs.account.ended(Fate::Dropped(refusal.reason));
+            self.requests.remove(id);
+            self.account.received(id);
+            self.account.ended(Fate::Dropped(refusal.reason));
         }
-        self.note_drained();
-        self.fault_of(refusal.reason, one_way, &refusal.text, now);
+        self.note_drained(step.wakes);
+        fault_of(refusal.reason, one_way, &refusal.text, step)
     }
 
-    /// Counts a request that is not taken as a fault of the peer's.
-    pub(in crate::conn) fn fault_of(&mut self, reason: DropReason, one_way: bool, text: &str, now: Time) {
-        let kind = refused_kind(reason, one_way).unwrap_or(|counts| &counts.other_faults);
-        self.fault(kind, text, now);
-    }
-
-    /// The peer no longer wants a call.
-    pub(in crate::conn) fn receive_cancel(&mut self, id: u64, now: Time) {
-        if !self.side.other().gives(id) || id > self.theirs.requests.last_id() {
-            return self.protocol_error(format!("CANCEL for id {id}, which was never opened"), now);
+    /// Takes in a CANCEL: the peer no longer wants a call.
+    pub(in crate::conn) fn receive_cancel(
+        &mut self,
+        id: u64,
+        side: Side,
+        step: &mut Step<'_>,
+    ) -> Result<(), Violation> {
+        if !side.other().gives(id) || id > self.requests.last_id() {
+            return protocol(format!("CANCEL for id {id}, which was never opened"));
         }
-        let Some(request) = self.theirs.requests.get(id) else {
+        let Some(request) = self.requests.get(id) else {
             // It crossed the REPLY, which happens all the time.
-            return;
+            return Ok(());
         };
         if request.one_way {
-            let text = "CANCEL for a one-way request";
-            return self.fault(|counts| &counts.other_faults, text, now);
+            return step.fault(|counts| &counts.other_faults, "CANCEL for a one-way request");
         }
         match request.stage {
-            Stage::Taken | Stage::Running(_) => {
-                self.theirs
-                    .requests
-                    .unwant(id, Unwanted::Cancelled, &mut self.wakes.woken);
+            RequestStage::Taken | RequestStage::Running(_) => {
+                self.requests.unwant(id, Unwanted::Cancelled, step.wakes.woken());
             }
-            Stage::Receiving(_) | Stage::Queued(_) | Stage::Discarding(_) => {
-                // Whoever cancels sends no more fragments, so none are expected.
-                self.withdraw_request(id, Code::Cancelled, "cancelled by the caller", now);
+            RequestStage::Receiving(_) | RequestStage::Queued(_) | RequestStage::Discarding(_) => {
+                // A peer that cancels sends no more fragments, so none are expected.
+                self.withdraw_request(id, Code::Cancelled, "cancelled by the caller", step);
             }
-            Stage::Withdrawn(_) => {}
+            RequestStage::Withdrawn(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Ends all requests whose deadline has passed.
+    pub(in crate::conn) fn expire(&mut self, step: &mut Step<'_>) {
+        let now = step.now;
+        let is_due = |request: &TheirRequest| {
+            request.unwanted.is_none() && request.deadline.is_some_and(|deadline| deadline <= now)
+        };
+        for id in self.requests.select(is_due) {
+            self.expire_request(id, step);
         }
     }
 
     /// The deadline of a request has passed.
-    pub(in crate::conn) fn expire_request(&mut self, id: u64, now: Time) {
-        let Some(request) = self.theirs.requests.get(id) else {
+    fn expire_request(&mut self, id: u64, step: &mut Step<'_>) {
+        let Some(request) = self.requests.get(id) else {
             return;
         };
         match (&request.stage, request.one_way) {
-            (Stage::Taken | Stage::Running(_), _) => {
-                self.theirs
-                    .requests
-                    .unwant(id, Unwanted::Deadline, &mut self.wakes.woken);
+            (RequestStage::Taken | RequestStage::Running(_), _) => {
+                self.requests.unwant(id, Unwanted::Deadline, step.wakes.woken());
             }
-            (Stage::Discarding(_) | Stage::Withdrawn(_), _) => {}
-            (Stage::Receiving(_), true) => self.theirs.requests.discard(id, Fate::Expired),
-            (Stage::Queued(_), true) => {
-                self.theirs.requests.remove(id);
-                self.theirs.account.ended(Fate::Expired);
+            (RequestStage::Discarding(_) | RequestStage::Withdrawn(_), _) => {}
+            (RequestStage::Receiving(_), true) => self.requests.discard(id, Fate::Expired),
+            (RequestStage::Queued(_), true) => {
+                self.requests.remove(id);
+                self.account.ended(Fate::Expired);
             }
-            (stage @ (Stage::Receiving(_) | Stage::Queued(_)), false) => {
-                if let Stage::Receiving(partial) = stage {
-                    self.peer.abuse.expect_late(partial.assembly.missing());
+            (stage @ (RequestStage::Receiving(_) | RequestStage::Queued(_)), false) => {
+                if let RequestStage::Receiving(partial) = stage {
+                    step.faults.expect_late(partial.assembly.missing());
                 }
                 let text = "deadline passed before the start";
-                self.withdraw_request(id, Code::DeadlineExceeded, text, now);
+                self.withdraw_request(id, Code::DeadlineExceeded, text, step);
             }
         }
-        self.note_drained();
+        self.note_drained(step.wakes);
     }
 
     /// A call that was not started is over: its REPLY goes out as soon as there is room.
-    fn withdraw_request(&mut self, id: u64, code: Code, text: &'static str, now: Time) {
-        let Some(request) = self.theirs.requests.get(id) else {
+    fn withdraw_request(&mut self, id: u64, code: Code, text: &'static str, step: &mut Step<'_>) {
+        let Some(request) = self.requests.get(id) else {
             return;
         };
-        let (queue_us, _) = receipt(request, now);
-        let late = request.on_its_way(self.settings.max_message);
-        self.peer.abuse.expect_late(late);
+        let (queue_us, _) = receipt(request, step.now);
+        let late = request.on_its_way(step.settings.max_message);
+        step.faults.expect_late(late);
         let withdrawn = Withdrawn { code, text, queue_us };
-        self.theirs.requests.withdraw(id, withdrawn);
-        self.put_withdrawn();
+        self.requests.withdraw(id, withdrawn);
+        self.put_withdrawn(step.outbox, step.wakes);
+    }
+}
+
+#[cold]
+fn find_rare_shortage(
+    frame: &Frame,
+    has_room: bool,
+    lacks_memory: bool,
+    step: &Step<'_>,
+) -> Option<Shortage> {
+    let settings = step.settings;
+    if settings.control.contains(&frame.procedure) {
+        // Few, short, and what an operator needs now.
+        return None;
+    }
+    if !has_room {
+        return Some(Shortage::Metadata);
+    }
+    // Those of one-way requests have their credit already, and it comes back only when some have left.
+    let is_short = match frame.kind {
+        Kind::Send => settings.memory.is_full(),
+        _ => lacks_memory,
+    };
+    is_short.then_some(Shortage::Memory)
+}
+
+/// The sender of a call stops when it has read the refusal: what follows the first frame until then is no fault.
+fn expect_rest(frame: &Frame, step: &mut Step<'_>) {
+    if frame.flags.contains(Flags::MORE) {
+        step.faults.expect_late(frame.message_len());
+    } else if !frame.flags.contains(Flags::END) {
+        let settings = step.settings;
+        let late = settings
+            .stream_window
+            .saturating_add(charge(settings.max_message));
+        step.faults.expect_late(late);
+    }
+}
+
+/// Counts data for a call that is over: a fault, unless it was on its way when the call was refused.
+fn late_data(len: usize, step: &mut Step<'_>) -> Result<(), Violation> {
+    match step.faults.is_expected(len) {
+        true => Ok(()),
+        false => step.fault(|counts| &counts.late_frames, "DATA for a call that is over"),
+    }
+}
+
+/// The counter of requests that are not taken for this reason; none if that says nothing of the peer or of a limit.
+fn refused_kind(reason: DropReason, one_way: bool) -> Option<FaultKind> {
+    match reason {
+        DropReason::UnknownProcedure => Some(|counts| &counts.unknown_procedures),
+        DropReason::BadPayload => Some(|counts| &counts.malformed_messages),
+        DropReason::Overload if one_way => Some(|counts| &counts.sends_refused),
+        DropReason::Overload => Some(|counts| &counts.calls_refused),
+        DropReason::Draining | DropReason::Aborted => None,
+    }
+}
+
+/// Counts a request that is not taken as a fault of the peer.
+pub(super) fn fault_of(
+    reason: DropReason,
+    one_way: bool,
+    text: &str,
+    step: &mut Step<'_>,
+) -> Result<(), Violation> {
+    let kind = refused_kind(reason, one_way).unwrap_or(|counts| &counts.other_faults);
+    step.fault(kind, text)
+}
+
+/// Counts a request that is not taken for this reason, which is no fault of the peer.
+pub(super) fn count_refused(reason: DropReason, one_way: bool, step: &Step<'_>) {
+    if let Some(kind) = refused_kind(reason, one_way) {
+        kind(&step.settings.counts).add();
     }
 }
 
 /// Where a request stands after its first frame; its metadata is filled in when it is admitted.
-fn stage(frame: &mut Frame, more: bool) -> Result<Stage, WrongLength> {
+fn stage(frame: &mut Frame, more: bool) -> Result<RequestStage, WrongLength> {
     if !more {
-        return Ok(Stage::Queued(Body {
+        return Ok(RequestStage::Queued(RequestBody {
             procedure: frame.procedure,
             metadata: Metadata::new(),
             payload: whole(frame)?,
@@ -537,7 +660,7 @@ fn stage(frame: &mut Frame, more: bool) -> Result<Stage, WrongLength> {
     }
     let mut assembly = Assembly::new(frame.length, frame.encoding);
     assembly.push(frame)?;
-    Ok(Stage::Receiving(Box::new(PartialRequest {
+    Ok(RequestStage::Receiving(Box::new(PartialRequest {
         procedure: frame.procedure,
         metadata: Metadata::new(),
         assembly,

@@ -1,4 +1,4 @@
-//! Queue: complete requests of the peer whose handlers have not started, in the order of their turns.
+//! ReadyQueue: complete requests of the peer whose handlers have not started, in the order of their turns.
 
 use std::collections::VecDeque;
 
@@ -6,54 +6,54 @@ use crate::Priority;
 
 /// Ids in the order in which they came, of each priority apart: one can be taken from behind those that have to wait.
 #[derive(Debug, Default)]
-pub(in crate::conn) struct Queue {
-    lines: [VecDeque<Place>; Priority::ALL.len()],
+pub(in crate::conn) struct ReadyQueue {
+    queues: [VecDeque<ReadyEntry>; Priority::ALL.len()],
     next: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Place {
+struct ReadyEntry {
     /// Which one it is of all that ever came.
     number: u64,
     id: u64,
 }
 
-impl Queue {
+impl ReadyQueue {
     /// Adds an id at the end.
     pub(in crate::conn) fn push(&mut self, id: u64, priority: Priority) {
         let number = self.next;
         self.next += 1;
-        self.lines[priority.rank()].push_back(Place { number, id });
+        self.queues[priority.rank()].push_back(ReadyEntry { number, id });
     }
 
     /// Takes the first id of those whose priority is in `rooms`.
     pub(in crate::conn) fn pop(&mut self, rooms: [bool; Priority::ALL.len()]) -> Option<u64> {
-        let with_room = self.lines.iter_mut().zip(rooms).filter(|(_, room)| *room);
-        let lines = with_room.filter_map(|(line, _)| Some((line.front()?.number, line)));
-        let (_, line) = lines.min_by_key(|&(number, _)| number)?;
-        line.pop_front().map(|place| place.id)
+        let with_room = self.queues.iter_mut().zip(rooms).filter(|(_, room)| *room);
+        let queues = with_room.filter_map(|(queue, _)| Some((queue.front()?.number, queue)));
+        let (_, queue) = queues.min_by_key(|&(number, _)| number)?;
+        queue.pop_front().map(|place| place.id)
     }
 
     /// Drops the ids that `keep` does not want.
     pub(in crate::conn) fn retain(&mut self, keep: impl Fn(u64) -> bool) {
-        for line in &mut self.lines {
-            line.retain(|place| keep(place.id));
+        for queue in &mut self.queues {
+            queue.retain(|place| keep(place.id));
         }
     }
 
     /// Whether there is none.
     pub(in crate::conn) fn is_empty(&self) -> bool {
-        self.lines.iter().all(VecDeque::is_empty)
+        self.queues.iter().all(VecDeque::is_empty)
     }
 
     /// Drops all ids.
     pub(in crate::conn) fn clear(&mut self) {
-        self.lines.iter_mut().for_each(VecDeque::clear);
+        self.queues.iter_mut().for_each(VecDeque::clear);
     }
 
     /// How many there are.
     pub(in crate::conn) fn len(&self) -> usize {
-        self.lines.iter().map(VecDeque::len).sum()
+        self.queues.iter().map(VecDeque::len).sum()
     }
 }
 
@@ -63,7 +63,7 @@ mod tests {
 
     #[test]
     fn ids_are_taken_in_the_order_in_which_they_came() {
-        let mut queue = Queue::default();
+        let mut queue = ReadyQueue::default();
         let priorities = [
             Priority::Bulk,
             Priority::Normal,

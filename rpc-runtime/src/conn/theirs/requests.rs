@@ -6,19 +6,20 @@ use std::{
     task::{Context, Poll},
 };
 
-use crate::conn::{
-    Arrived, CallId, Settings, Time, Unstarted, Unwanted,
-    assembly::Assembly,
-    ours::calls::PINNED,
-    ours::credit::{CONTROL_CALLS, charge},
-    streams::flow::{Flow, Held},
-    table::Table,
-    theirs::account::Fate,
-    theirs::ready_queue::Queue,
-    theirs::settling::Settling,
-    wakers::{Waiters, Woken},
+use super::{account::Fate, ready_queue::ReadyQueue, settling::SettleWaiters};
+use crate::{
+    Code, Metadata, Priority,
+    conn::{
+        Arrived, CallId, Settings, Time, Unstarted, Unwanted,
+        assembly::Assembly,
+        streams::flow::{Flow, InboxUse},
+        table::Table,
+        tuning::{CONTROL_CALLS, PINNED},
+        types::charge,
+        wakers::{Waiters, Woken},
+    },
+    wire::frame::Encoded,
 };
-use crate::{Code, Metadata, Priority, wire::frame::Encoded};
 
 /// The peer's requests.
 ///
@@ -26,12 +27,12 @@ use crate::{Code, Metadata, Priority, wire::frame::Encoded};
 /// request that is refused before its end stays until its last fragment.
 #[derive(Debug, Default)]
 pub(in crate::conn) struct Requests {
-    table: Table<Request>,
+    table: Table<TheirRequest>,
     /// Complete requests in the order in which their handlers start.
-    queue: Queue,
+    queue: ReadyQueue,
     skipped: usize,
     /// How long the queue was when bytes were read last.
-    standing: usize,
+    waiting_at_read: usize,
     /// Complete requests that stand behind a one-way request of which fragments are to come: a call is to see what the
     /// sends before it did.
     held: BTreeSet<u64>,
@@ -41,7 +42,7 @@ pub(in crate::conn) struct Requests {
     calls: u32,
     call_bytes: u64,
     /// What is held of all requests, and how much of that is metadata.
-    kept: Kept,
+    kept: IntakeUse,
     control_calls: u32,
     /// All that the peer was ever allowed of one-way requests, and all that it has sent: both only grow.
     send_granted: u64,
@@ -52,34 +53,34 @@ pub(in crate::conn) struct Requests {
     running: usize,
     /// Whether requests wait until fewer are.
     pub(in crate::conn) held_back: bool,
-    streams: Held,
+    streams: InboxUse,
     /// Those who take requests.
     pub(in crate::conn) takers: Waiters,
     /// Whether there is something new for them that they were not woken for.
     released: bool,
     /// The calls that wait for the end of the one-way requests before them.
-    settling: Settling,
+    settling: SettleWaiters,
     /// Calls whose REPLY waits for room; ids that are no longer in the table are skipped.
     withdrawn: VecDeque<u64>,
 }
 
 /// A request of the peer.
 #[derive(Debug)]
-pub(in crate::conn) struct Request {
+pub(in crate::conn) struct TheirRequest {
     pub(in crate::conn) one_way: bool,
     pub(in crate::conn) control: bool,
     /// How many calls it is inside of.
     pub(in crate::conn) depth: u8,
     /// What goes first of what is sent for it.
     pub(in crate::conn) priority: Priority,
-    pub(in crate::conn) stage: Stage,
+    pub(in crate::conn) stage: RequestStage,
     pub(in crate::conn) unwanted: Option<Unwanted>,
     /// Those who want to know when it is unwanted.
     pub(in crate::conn) waiters: Waiters,
     pub(in crate::conn) deadline: Option<Time>,
     pub(in crate::conn) len: u64,
     /// What is held of it.
-    pub(in crate::conn) kept: Kept,
+    pub(in crate::conn) kept: IntakeUse,
     /// When its last byte was read; until then, its first.
     pub(in crate::conn) at: Time,
     /// Its streams, and what else only few calls have.
@@ -88,12 +89,12 @@ pub(in crate::conn) struct Request {
 
 /// How many bytes are held: as they came, and those of metadata among them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(in crate::conn) struct Kept {
+pub(in crate::conn) struct IntakeUse {
     pub(in crate::conn) bytes: u64,
     pub(in crate::conn) metadata: u64,
 }
 
-impl Kept {
+impl IntakeUse {
     /// What is held of a request with a payload of `len` bytes until now.
     pub(in crate::conn) const fn new(len: u64, metadata: u64) -> Self {
         Self {
@@ -122,13 +123,13 @@ impl Kept {
 ///     \-> Withdrawn (call, or Queued) -----> (gone)
 /// ```
 #[derive(Debug)]
-pub(in crate::conn) enum Stage {
+pub(in crate::conn) enum RequestStage {
     /// More fragments are to come.
     Receiving(Box<PartialRequest>),
     /// More fragments are to come, and nobody wants them.
     Discarding(Fate),
     /// Complete; its handler waits for its turn.
-    Queued(Body),
+    Queued(RequestBody),
     /// On its way to its handler, which was not polled yet.
     Taken,
     /// Its handler was polled, for the first time at this moment.
@@ -148,19 +149,19 @@ pub(in crate::conn) struct Withdrawn {
 }
 
 /// What the handler of a request is given.
-pub(in crate::conn) struct Body {
+pub(in crate::conn) struct RequestBody {
     pub(in crate::conn) procedure: u64,
     pub(in crate::conn) metadata: Metadata,
     pub(in crate::conn) payload: Encoded,
 }
 
-impl Request {
+impl TheirRequest {
     /// Hands a queued request out.
     fn take(&mut self, id: u64) -> Option<Arrived> {
-        if !matches!(self.stage, Stage::Queued(_)) {
+        if !matches!(self.stage, RequestStage::Queued(_)) {
             return None;
         }
-        let Stage::Queued(body) = std::mem::replace(&mut self.stage, Stage::Taken) else {
+        let RequestStage::Queued(body) = std::mem::replace(&mut self.stage, RequestStage::Taken) else {
             return None;
         };
         Some(Arrived {
@@ -177,23 +178,23 @@ impl Request {
     }
 }
 
-impl Request {
+impl TheirRequest {
     /// What leaves with it; what is held of its streams is free.
-    fn leave(&mut self, streams: &mut Held) -> Leaving {
+    fn leave(&mut self, streams: &mut InboxUse) -> Departure {
         if let Some(flow) = &mut self.flow {
             flow.release(streams);
         }
-        Leaving {
+        Departure {
             one_way: self.one_way,
             control: self.control,
             len: self.len,
             kept: self.kept,
             at: match self.stage {
-                Stage::Receiving(_) => Place::Receiving,
-                Stage::Discarding(_) => Place::Discarding,
-                Stage::Queued(_) => Place::Queued,
-                Stage::Running(_) => Place::Running,
-                Stage::Taken | Stage::Withdrawn(_) => Place::Elsewhere,
+                RequestStage::Receiving(_) => LeftFrom::Receiving,
+                RequestStage::Discarding(_) => LeftFrom::Discarding,
+                RequestStage::Queued(_) => LeftFrom::Queued,
+                RequestStage::Running(_) => LeftFrom::Running,
+                RequestStage::Taken | RequestStage::Withdrawn(_) => LeftFrom::Elsewhere,
             },
         }
     }
@@ -211,9 +212,16 @@ impl Request {
         self.flow.as_ref().is_some_and(|flow| flow.inflow.is_some())
     }
 
+    /// True if more of its stream may be sent.
+    #[inline]
+    pub(in crate::conn) fn may_stream(&self) -> bool {
+        let is_broken = || self.flow.as_ref().is_some_and(|flow| flow.broken.is_some());
+        self.unwanted.is_none() && !self.one_way && !is_broken()
+    }
+
     /// Whether something may still be sent for it.
     pub(in crate::conn) fn is_wanted(&self) -> bool {
-        self.unwanted.is_none() && !matches!(self.stage, Stage::Withdrawn(_))
+        self.unwanted.is_none() && !matches!(self.stage, RequestStage::Withdrawn(_))
     }
 
     /// How many bytes of the caller's stream may still come.
@@ -223,7 +231,7 @@ impl Request {
     }
 }
 
-impl fmt::Debug for Body {
+impl fmt::Debug for RequestBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.payload.fmt(f)
     }
@@ -231,17 +239,17 @@ impl fmt::Debug for Body {
 
 /// What is to be counted when a request leaves the table.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::conn) struct Leaving {
+pub(in crate::conn) struct Departure {
     pub(in crate::conn) one_way: bool,
     pub(in crate::conn) control: bool,
     len: u64,
-    kept: Kept,
-    at: Place,
+    kept: IntakeUse,
+    at: LeftFrom,
 }
 
 /// Where a request stood that leaves, as far as that counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+enum LeftFrom {
     Receiving,
     Discarding,
     Queued,
@@ -309,9 +317,9 @@ impl Requests {
     }
 
     /// Adds a request; a one-way request is charged already.
-    pub(in crate::conn) fn insert(&mut self, id: u64, request: Request) {
+    pub(in crate::conn) fn insert(&mut self, id: u64, request: TheirRequest) {
         match (request.one_way, request.control) {
-            (true, _) if matches!(request.stage, Stage::Receiving(_)) => self.unfinished.push_back(id),
+            (true, _) if matches!(request.stage, RequestStage::Receiving(_)) => self.unfinished.push_back(id),
             (true, _) => {}
             (false, true) => self.control_calls += 1,
             (false, false) => {
@@ -319,7 +327,7 @@ impl Requests {
                 self.call_bytes = self.call_bytes.saturating_add(charge(request.len));
             }
         }
-        if !request.control && !matches!(request.stage, Stage::Discarding(_)) {
+        if !request.control && !matches!(request.stage, RequestStage::Discarding(_)) {
             self.open += 1;
         }
         self.kept.add(request.kept);
@@ -333,8 +341,9 @@ impl Requests {
         } else {
             self.enqueue_in_turn(id);
         }
-        if self.standing > PINNED {
-            if let Some(Stage::Queued(body)) = self.table.get_mut(id).map(|request| &mut request.stage) {
+        if self.waiting_at_read > PINNED {
+            if let Some(RequestStage::Queued(body)) = self.table.get_mut(id).map(|request| &mut request.stage)
+            {
                 body.payload = std::mem::take(&mut body.payload).compact();
             }
         }
@@ -343,7 +352,7 @@ impl Requests {
 
     /// Bytes were read. What comes with them shares one buffer, so only what waits from before counts.
     pub(in crate::conn) fn note_read(&mut self) {
-        self.standing = self.queue.len();
+        self.waiting_at_read = self.queue.len();
     }
 
     /// Whether `wake_takers` has anybody to wake.
@@ -368,7 +377,7 @@ impl Requests {
             // It has left itself.
             None => 0,
             Some(_) => {
-                let before = |(other, request): &(u64, &Request)| request.one_way && *other < id;
+                let before = |(other, request): &(u64, &TheirRequest)| request.one_way && *other < id;
                 table.iter().filter(before).count()
             }
         };
@@ -407,15 +416,15 @@ impl Requests {
         if lacks_memory && !request.one_way && !request.control {
             return Err(Unstarted::Memory);
         }
-        if matches!(request.stage, Stage::Taken) {
-            request.stage = Stage::Running(now);
+        if matches!(request.stage, RequestStage::Taken) {
+            request.stage = RequestStage::Running(now);
             self.running += usize::from(!request.control);
         }
         Ok(())
     }
 
     /// Takes a request out of the table, with its slot and its charge: its handler is gone, or never starts.
-    pub(in crate::conn) fn remove(&mut self, id: u64) -> Option<Request> {
+    pub(in crate::conn) fn remove(&mut self, id: u64) -> Option<TheirRequest> {
         let leaving = self.table.get_mut(id)?.leave(&mut self.streams);
         let request = self.table.remove(id);
         self.left(id, leaving);
@@ -424,7 +433,7 @@ impl Requests {
 
     /// As [`Requests::remove`], for a request whose handler has come to its end: whoever waits for that learns so, and it goes
     /// where it lies.
-    pub(in crate::conn) fn finish(&mut self, id: u64, woken: &mut Woken) -> Option<Leaving> {
+    pub(in crate::conn) fn finish(&mut self, id: u64, woken: &mut Woken) -> Option<Departure> {
         let request = self.table.get_mut(id)?;
         let leaving = request.leave(&mut self.streams);
         request.wake(woken);
@@ -434,8 +443,8 @@ impl Requests {
     }
 
     /// A request has left the table.
-    fn left(&mut self, id: u64, leaving: Leaving) {
-        let Leaving {
+    fn left(&mut self, id: u64, leaving: Departure) {
+        let Departure {
             one_way,
             control,
             len,
@@ -454,16 +463,16 @@ impl Requests {
                 self.call_bytes = self.call_bytes.saturating_sub(charge(len));
             }
         }
-        if !control && at != Place::Discarding {
+        if !control && at != LeftFrom::Discarding {
             self.open -= 1;
         }
         match at {
-            Place::Running => self.running -= usize::from(!control),
-            Place::Receiving if one_way => {
+            LeftFrom::Running => self.running -= usize::from(!control),
+            LeftFrom::Receiving if one_way => {
                 self.finish_send(id);
                 self.release_held();
             }
-            Place::Queued => self.skip(id),
+            LeftFrom::Queued => self.skip(id),
             _ => {}
         }
     }
@@ -473,8 +482,8 @@ impl Requests {
         let Some(request) = self.table.get_mut(id) else {
             return;
         };
-        if matches!(request.stage, Stage::Receiving(_)) {
-            request.stage = Stage::Discarding(fate);
+        if matches!(request.stage, RequestStage::Receiving(_)) {
+            request.stage = RequestStage::Discarding(fate);
             self.kept.remove(std::mem::take(&mut request.kept));
             request.deadline = None;
             self.open -= usize::from(!request.control);
@@ -493,8 +502,8 @@ impl Requests {
         if let Some(mut flow) = request.flow.take() {
             flow.release(&mut self.streams);
         }
-        let stage = std::mem::replace(&mut request.stage, Stage::Withdrawn(withdrawn));
-        if matches!(stage, Stage::Queued(_)) {
+        let stage = std::mem::replace(&mut request.stage, RequestStage::Withdrawn(withdrawn));
+        if matches!(stage, RequestStage::Queued(_)) {
             self.skip(id);
         }
         self.withdrawn.push_back(id);
@@ -504,7 +513,8 @@ impl Requests {
     pub(in crate::conn) fn take_withdrawn(&mut self) -> Option<(u64, Withdrawn)> {
         loop {
             let id = self.withdrawn.pop_front()?;
-            if let Some(Stage::Withdrawn(withdrawn)) = self.table.get(id).map(|request| &request.stage) {
+            if let Some(RequestStage::Withdrawn(withdrawn)) = self.table.get(id).map(|request| &request.stage)
+            {
                 let withdrawn = *withdrawn;
                 self.remove(id);
                 return Some((id, withdrawn));
@@ -533,17 +543,24 @@ impl Requests {
     }
 
     /// A request that is open.
-    pub(in crate::conn) fn get(&self, id: u64) -> Option<&Request> {
+    pub(in crate::conn) fn get(&self, id: u64) -> Option<&TheirRequest> {
         self.table.get(id)
     }
 
     /// A request that is open.
-    pub(in crate::conn) fn get_mut(&mut self, id: u64) -> Option<&mut Request> {
+    pub(in crate::conn) fn get_mut(&mut self, id: u64) -> Option<&mut TheirRequest> {
         self.table.get_mut(id)
     }
 
+    /// An open call, and what is held of all streams.
+    #[inline]
+    pub(in crate::conn) fn call_mut(&mut self, id: u64) -> Option<(&mut TheirRequest, &mut InboxUse)> {
+        let request = self.table.get_mut(id).filter(|request| !request.one_way)?;
+        Some((request, &mut self.streams))
+    }
+
     /// The streams of a request, and what is held of all.
-    pub(in crate::conn) fn flow_mut(&mut self, id: u64) -> Option<(&mut Flow, &mut Held)> {
+    pub(in crate::conn) fn flow_mut(&mut self, id: u64) -> Option<(&mut Flow, &mut InboxUse)> {
         let flow = self.table.get_mut(id)?.flow.as_deref_mut()?;
         Some((flow, &mut self.streams))
     }
@@ -552,15 +569,15 @@ impl Requests {
     pub(in crate::conn) fn assembly(&mut self, id: u64) -> Option<&mut Assembly> {
         let request = self.table.get_mut(id)?;
         match &mut request.stage {
-            Stage::Receiving(partial) => Some(&mut partial.assembly),
+            RequestStage::Receiving(partial) => Some(&mut partial.assembly),
             _ => request.flow.as_mut()?.inflow.as_mut()?.assembly_mut(),
         }
     }
 
     /// A request, or a message of a stream, of which fragments are to come: the first.
     pub(in crate::conn) fn first_unfinished(&self) -> Option<u64> {
-        let is_unfinished = |request: &Request| match &request.stage {
-            Stage::Receiving(_) => true,
+        let is_unfinished = |request: &TheirRequest| match &request.stage {
+            RequestStage::Receiving(_) => true,
             _ => request.flow.as_ref().is_some_and(|flow| flow.is_unfinished()),
         };
         let unfinished = self.table.iter().filter(|(_, request)| is_unfinished(request));
@@ -577,12 +594,12 @@ impl Requests {
 
     /// What is held of requests, streams left out.
     #[inline]
-    pub(in crate::conn) fn all_kept(&self) -> Kept {
+    pub(in crate::conn) fn all_kept(&self) -> IntakeUse {
         self.kept
     }
 
     /// What is held of streams.
-    pub(in crate::conn) fn all_held(&self) -> Held {
+    pub(in crate::conn) fn all_held(&self) -> InboxUse {
         self.streams
     }
 
@@ -594,7 +611,7 @@ impl Requests {
     }
 
     /// All requests that `keep` selects.
-    pub(in crate::conn) fn select(&self, mut keep: impl FnMut(&Request) -> bool) -> Vec<u64> {
+    pub(in crate::conn) fn select(&self, mut keep: impl FnMut(&TheirRequest) -> bool) -> Vec<u64> {
         let selected = self.table.iter().filter(|(_, request)| keep(request));
         let mut ids: Vec<u64> = selected.map(|(id, _)| id).collect();
         ids.sort_unstable();
@@ -606,19 +623,19 @@ impl Requests {
         let sends = self.table.iter().filter(|(_, request)| request.one_way);
         sends
             .filter_map(|(id, request)| match request.stage {
-                Stage::Discarding(fate) => Some((id, fate)),
+                RequestStage::Discarding(fate) => Some((id, fate)),
                 _ => None,
             })
             .collect()
     }
 
     /// How many requests `keep` selects.
-    pub(in crate::conn) fn count(&self, mut keep: impl FnMut(&Request) -> bool) -> usize {
+    pub(in crate::conn) fn count(&self, mut keep: impl FnMut(&TheirRequest) -> bool) -> usize {
         self.table.values().filter(|request| keep(request)).count()
     }
 
     /// The sum of `what` over all requests.
-    pub(in crate::conn) fn sum(&self, what: impl Fn(&Request) -> u64) -> u64 {
+    pub(in crate::conn) fn sum(&self, what: impl Fn(&TheirRequest) -> u64) -> u64 {
         self.table.values().map(what).sum()
     }
 
@@ -662,7 +679,7 @@ impl Requests {
     pub(in crate::conn) fn release(&mut self) {
         if self.table.is_empty() {
             self.table = Table::default();
-            self.queue = Queue::default();
+            self.queue = ReadyQueue::default();
             self.skipped = 0;
             self.unfinished = VecDeque::new();
             self.withdrawn = VecDeque::new();
@@ -678,7 +695,7 @@ impl Requests {
     /// one of them itself. Calls of the control service do not wait.
     fn enqueue_in_turn(&mut self, id: u64) {
         self.finish_send(id);
-        let goes_ahead = |request: &Request| request.control || request.priority == Priority::Control;
+        let goes_ahead = |request: &TheirRequest| request.control || request.priority == Priority::Control;
         let goes_ahead = self.table.get(id).is_some_and(goes_ahead);
         match self.unfinished.front() {
             Some(&first) if first < id && !goes_ahead => {
@@ -721,7 +738,12 @@ impl Requests {
             self.skipped = 0;
         } else if self.skipped > 32 && self.skipped > self.queue.len() / 2 {
             let table = &self.table;
-            let is_queued = |id| matches!(table.get(id).map(|r: &Request| &r.stage), Some(Stage::Queued(_)));
+            let is_queued = |id| {
+                matches!(
+                    table.get(id).map(|r: &TheirRequest| &r.stage),
+                    Some(RequestStage::Queued(_))
+                )
+            };
             self.queue.retain(is_queued);
             self.skipped = 0;
         }
@@ -731,7 +753,7 @@ impl Requests {
     #[cfg(test)]
     pub(in crate::conn) fn assembled(&self, id: u64) -> usize {
         match self.table.get(id).map(|request| &request.stage) {
-            Some(Stage::Receiving(partial)) => partial.assembly.capacity(),
+            Some(RequestStage::Receiving(partial)) => partial.assembly.capacity(),
             _ => 0,
         }
     }

@@ -1,4 +1,4 @@
-//! Settling: calls that wait for the end of the one-way requests before them.
+//! SettleWaiters: calls that wait for the end of the one-way requests before them.
 
 use std::task::{Context, Poll, Waker};
 
@@ -6,19 +6,19 @@ use crate::conn::wakers::{Woken, set_waker};
 
 /// The calls that wait for the end of the one-way requests before them. There are few: a peer may have four open.
 #[derive(Debug, Default)]
-pub(in crate::conn) struct Settling {
-    waiting: Vec<Waiting>,
+pub(in crate::conn) struct SettleWaiters {
+    waiting: Vec<SettleWaiter>,
 }
 
 #[derive(Debug)]
-struct Waiting {
+struct SettleWaiter {
     id: u64,
     /// How many it still waits for.
     left: usize,
     waker: Option<Waker>,
 }
 
-impl Settling {
+impl SettleWaiters {
     /// Ready when as many one-way requests with a lower id than call `id` have left as there were when it asked first, which
     /// `count` tells then.
     pub(in crate::conn) fn poll(
@@ -41,7 +41,7 @@ impl Settling {
             return Poll::Ready(());
         }
         let waker = Some(cx.waker().clone());
-        self.waiting.push(Waiting { id, left, waker });
+        self.waiting.push(SettleWaiter { id, left, waker });
         Poll::Pending
     }
 

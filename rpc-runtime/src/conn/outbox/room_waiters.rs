@@ -1,34 +1,37 @@
-//! Room: those who wait until less output waits to be written.
+//! RoomWaiters: those who wait until less output waits to be written.
 
 use std::{
     collections::VecDeque,
     task::{Context, Waker},
 };
 
-use crate::Priority;
-use crate::conn::{
-    Time,
-    ids::IdMap,
-    outbox::backlog::{Rooms, SHORT},
-    wakers::Woken,
+use super::backlog::Rooms;
+use crate::{
+    Priority,
+    conn::{
+        Time,
+        ids::IdMap,
+        tuning::{REFUSED_FRAGMENTS, SHORT_MESSAGE, WOKEN_AT_ONCE},
+        wakers::Woken,
+    },
 };
 
 /// Those who wait until less output waits to be written: replies, messages of streams, and what handlers call.
 ///
 /// They are called in order, a few at a time, and each that comes makes place for the next: a thousand replies that wait
 /// do not wake all their tasks for the room of one. Nobody is entitled to it, so who is called and does not come keeps
-/// nobody out; see [`Room::call_again`].
+/// nobody out; see [`RoomWaiters::wake_again`].
 #[derive(Debug, Default)]
-pub(in crate::conn) struct Room {
-    waiting: IdMap<Waiting>,
+pub(in crate::conn) struct RoomWaiters {
+    waiting: IdMap<RoomWaiter>,
     /// The keys of those who wait, short messages and long ones apart; ones that no longer do are skipped.
-    lines: Option<Box<Lines>>,
+    queues: Option<Box<KeyQueues>>,
     /// How many of them are long.
     long: usize,
     /// How many bytes their messages have.
     bytes: u64,
     /// How many were called and have not come.
-    called: usize,
+    woken: usize,
     /// Whether those who can come must be looked for.
     news: bool,
     /// For so many fragments more, one of each priority was lately refused.
@@ -37,26 +40,22 @@ pub(in crate::conn) struct Room {
     next_key: u64,
 }
 
-type Lines = [[VecDeque<u64>; 2]; Priority::ALL.len()];
+type KeyQueues = [[VecDeque<u64>; 2]; Priority::ALL.len()];
 
 #[derive(Debug)]
-struct Waiting {
+struct RoomWaiter {
     waker: Waker,
     deadline: Option<Time>,
     len: u64,
 }
 
-impl Waiting {
+impl RoomWaiter {
     fn is_long(&self) -> bool {
-        self.len > SHORT
+        self.len > SHORT_MESSAGE
     }
 }
 
-impl Room {
-    /// How many are called at once.
-    const CALLED: usize = 16;
-    /// For so many fragments the next ones are short after somebody found no room.
-    const REFUSED: u8 = 8;
+impl RoomWaiters {
     /// From here on there are the keys of those who have no id.
     pub(in crate::conn) const FIRST_KEY: u64 = 1 << 63;
 
@@ -69,19 +68,19 @@ impl Room {
         deadline: Option<Time>,
         cx: &Context<'_>,
     ) {
-        self.called = self.called.saturating_sub(1);
+        self.woken = self.woken.saturating_sub(1);
         self.refused(priority);
         if let Some(waiting) = self.waiting.get_mut(&key) {
             return waiting.waker.clone_from(cx.waker());
         }
         let waker = cx.waker().clone();
-        let waiting = Waiting { waker, deadline, len };
+        let waiting = RoomWaiter { waker, deadline, len };
         let is_long = waiting.is_long();
         self.long += usize::from(is_long);
         self.bytes = self.bytes.saturating_add(len);
         self.waiting.insert(key, waiting);
-        let line = &mut self.lines.get_or_insert_default()[priority.rank()][usize::from(is_long)];
-        if line.len() > 2 * self.waiting.len() + Self::CALLED {
+        let line = &mut self.queues.get_or_insert_default()[priority.rank()][usize::from(is_long)];
+        if line.len() > 2 * self.waiting.len() + WOKEN_AT_ONCE {
             line.retain(|key| self.waiting.contains_key(key));
         }
         line.push_back(key);
@@ -95,11 +94,11 @@ impl Room {
 
     /// The one whom `key` names has come, or never will.
     pub(in crate::conn) fn leave(&mut self, key: u64) {
-        if self.called == 0 && self.waiting.is_empty() {
+        if self.woken == 0 && self.waiting.is_empty() {
             return;
         }
         self.remove(key);
-        self.called = self.called.saturating_sub(1);
+        self.woken = self.woken.saturating_sub(1);
         self.news = true;
     }
 
@@ -114,26 +113,25 @@ impl Room {
     }
 
     /// Calls others: those who were called last have not all come.
-    pub(in crate::conn) fn call_again(&mut self) {
-        self.called = 0;
+    pub(in crate::conn) fn wake_again(&mut self) {
+        self.woken = 0;
         self.news = true;
     }
 
     /// Calls some of those for whose priority there is room.
-    pub(in crate::conn) fn wake(&mut self, rooms: impl FnOnce() -> Rooms, woken: &mut Woken) {
+    pub(in crate::conn) fn wake(&mut self, rooms: &Rooms, woken: &mut Woken) {
         if !std::mem::take(&mut self.news) || self.waiting.is_empty() {
             return;
         }
-        let rooms = rooms();
         for rank in Priority::ALL.map(Priority::rank) {
             for (which, has_room) in [rooms.short[rank], rooms.long[rank]].into_iter().enumerate() {
-                while has_room && self.called < Self::CALLED {
-                    let line = self.lines.as_mut().map(|lines| &mut lines[rank][which]);
+                while has_room && self.woken < WOKEN_AT_ONCE {
+                    let line = self.queues.as_mut().map(|lines| &mut lines[rank][which]);
                     let Some(key) = line.and_then(VecDeque::pop_front) else {
                         break;
                     };
                     if let Some(waiting) = self.remove(key) {
-                        self.called += 1;
+                        self.woken += 1;
                         woken.push(Some(waiting.waker));
                     }
                 }
@@ -142,8 +140,8 @@ impl Room {
     }
 
     /// Whether one waits for whose priority there is room.
-    pub(in crate::conn) fn would_call(&self, rooms: &Rooms) -> bool {
-        let Some(lines) = &self.lines else {
+    pub(in crate::conn) fn would_wake(&self, rooms: &Rooms) -> bool {
+        let Some(lines) = &self.queues else {
             return false;
         };
         Priority::ALL.map(Priority::rank).into_iter().any(|rank| {
@@ -157,7 +155,7 @@ impl Room {
         self.long
     }
 
-    fn remove(&mut self, key: u64) -> Option<Waiting> {
+    fn remove(&mut self, key: u64) -> Option<RoomWaiter> {
         let waiting = self.waiting.remove(&key)?;
         self.long -= usize::from(waiting.is_long());
         self.bytes = self.bytes.saturating_sub(waiting.len);
@@ -174,7 +172,7 @@ impl Room {
 
     /// Wakes those whose deadline has passed; they find out.
     pub(in crate::conn) fn expire(&mut self, now: Time, woken: &mut Woken) {
-        let is_due = |waiting: &Waiting| waiting.deadline.is_some_and(|deadline| deadline <= now);
+        let is_due = |waiting: &RoomWaiter| waiting.deadline.is_some_and(|deadline| deadline <= now);
         let due = self.waiting.iter().filter(|(_, waiting)| is_due(waiting));
         let due: Vec<u64> = due.map(|(key, _)| *key).collect();
         for key in due {
@@ -196,7 +194,7 @@ impl Room {
     pub(in crate::conn) fn release(&mut self) {
         if self.waiting.is_empty() {
             self.waiting = IdMap::default();
-            self.lines = None;
+            self.queues = None;
         }
     }
 
@@ -212,7 +210,7 @@ impl Room {
 
     /// One of this priority found no room, here or in the lines of those who call.
     pub(in crate::conn) fn refused(&mut self, priority: Priority) {
-        self.refused[priority.rank()] = Self::REFUSED;
+        self.refused[priority.rank()] = REFUSED_FRAGMENTS;
     }
 
     /// The highest priority of those who lately found no room.
