@@ -50,18 +50,18 @@ use self::{
     end::{
         LifeStage, Lifecycle, age,
         drain::{Drain, DrainDue},
+        goaway, handshake,
     },
     health::{Health, Slowness},
     holdings::Holdings,
-    ids::MAX_ID,
     ours::Ours,
     outbox::{Outbox, remainders::MessageKind},
     peer::Peer,
     step::{Step, Violation},
     streams::{Streams, flow::InboxUse, inflow::InflowLimits},
     theirs::Theirs,
-    tuning::{FLOOR_BYTES, FLOOR_CALLS, FLOOR_FRAME, MEMORY_CHECK, STALL_LEAST},
-    types::{PING_LEN, Reach, VERSION, charge, earlier, earliest},
+    tuning::{MEMORY_CHECK, STALL_LEAST},
+    types::{PING_LEN, Reach, charge, earlier, earliest},
     wakers::{WaitFor, Wakes},
 };
 use crate::{
@@ -69,9 +69,8 @@ use crate::{
     wire::{
         codec::{CodecError, Fragment, Rest},
         frame::{
-            Frame, Kind, MAX_TEXT, Output,
-            control::{Goaway, Hello, Pong, Progress, Reason},
-            cut,
+            Frame, Kind, Output,
+            control::{Goaway, Pong, Progress, Reason},
         },
     },
 };
@@ -486,14 +485,14 @@ impl Connection {
         if frame.kind != Kind::Hello {
             return step::protocol(format!("first frame is {}, not HELLO", frame.kind));
         }
-        let hello = match parse_hello(frame) {
+        let hello = match handshake::parse_hello(frame) {
             Ok(hello) => hello,
             Err(text) => {
                 self.reject_hello(text, Reach::Nothing, now);
                 return Ok(());
             }
         };
-        if let Err(text) = check_limits(&hello) {
+        if let Err(text) = handshake::check_limits(&hello) {
             // The peer knows nothing of this, and may have begun to work.
             self.reject_hello(text, Reach::Output, now);
             return Ok(());
@@ -653,32 +652,13 @@ impl Connection {
         let Ok(goaway) = Goaway::decode(frame.payload.clone()) else {
             return step::protocol("GOAWAY cannot be parsed");
         };
-        let reason = Reason::from_number(goaway.reason).unwrap_or(Reason::Drain);
-        let text = cut(&goaway.text, MAX_TEXT).into_owned();
-        if reason == Reason::HelloRejected {
+        let (new, is_expected) = goaway::follow(self.peer.goaway(), &goaway, now);
+        let (last_id, cause) = (new.last_id, new.cause());
+        if let Cause::HelloRejected { .. } = cause {
             let until = self.soon(now);
-            self.begin_closing(Cause::HelloRejected { text }, Reach::Nothing, until, now);
+            self.begin_closing(cause, Reach::Nothing, until, now);
             return Ok(());
         }
-        let old = self.peer.goaway();
-        let last_id = match old {
-            Some(old) => old.last_id.min(goaway.last_id),
-            None => goaway.last_id.min(MAX_ID),
-        };
-        let at = old.map_or(now, |old| old.at);
-        let is_last = goaway.account.is_some();
-        let is_second = |old: &PeerGoaway| old.last_id == MAX_ID && last_id < MAX_ID;
-        let is_next = |old: &PeerGoaway| is_second(old) || (is_last && !old.is_last);
-        let is_expected = old.is_none_or(is_next);
-        let new = PeerGoaway {
-            reason,
-            text,
-            last_id,
-            drain: Time::from_millis(goaway.drain_ms),
-            at,
-            is_last: is_last || old.is_some_and(|old| old.is_last),
-        };
-        let cause = new.cause();
         self.peer.set_goaway(new);
         let counted = match is_expected {
             true => Ok(()),
@@ -1177,66 +1157,6 @@ impl Connection {
     /// What an end of file means that nobody here has asked for.
     fn cause_of_eof(&self) -> Cause {
         let is_wanted = self.end.is_closing_own() && self.ours.is_done_calling() && !self.ours.is_in_doubt();
-        let Some(goaway) = self.peer.goaway() else {
-            return Cause::Lost {
-                text: "peer closed the connection".to_owned(),
-                source: None,
-            };
-        };
-        match goaway.reason {
-            Reason::Protocol => Cause::Protocol {
-                text: format!("peer says: {}", goaway.text),
-            },
-            // Both wanted the end, and nothing is lost by it.
-            Reason::Drain | Reason::MaxAge if is_wanted => Cause::Closed,
-            Reason::Drain | Reason::MaxAge => Cause::Lost {
-                text: "peer closed the connection at the end of its drain".to_owned(),
-                source: None,
-            },
-            _ => goaway.cause(),
-        }
+        goaway::cause_of_eof(self.peer.goaway(), is_wanted)
     }
-}
-
-/// The HELLO in a frame, if the peer speaks our version; both sides come to the same result.
-fn parse_hello(frame: &Frame) -> Result<Hello, String> {
-    if frame.payload.len() > Hello::MAX_LEN {
-        return Err(format!(
-            "HELLO of {} bytes exceeds limit of {}",
-            frame.payload.len(),
-            Hello::MAX_LEN
-        ));
-    }
-    let hello =
-        Hello::decode(&frame.payload[..]).map_err(|error| format!("HELLO cannot be parsed: {error}"))?;
-    if hello.magic != Hello::MAGIC {
-        return Err(format!(
-            "peer speaks another protocol: its magic is {:#018x}",
-            hello.magic
-        ));
-    }
-    let chosen = hello.version_max.min(VERSION);
-    if chosen < hello.version_min || chosen < VERSION {
-        return Err(format!(
-            "peer speaks versions {} to {}, and we speak {VERSION}",
-            hello.version_min, hello.version_max
-        ));
-    }
-    Ok(hello)
-}
-
-/// Checks that no limit is below what a side may use before it has read the HELLO.
-fn check_limits(hello: &Hello) -> Result<(), String> {
-    let limits = [
-        ("max_frame", u64::from(hello.max_frame), u64::from(FLOOR_FRAME)),
-        ("max_calls", u64::from(hello.max_calls), u64::from(FLOOR_CALLS)),
-        ("call_bytes", hello.call_bytes, FLOOR_BYTES),
-        ("send_bytes", hello.send_bytes, FLOOR_BYTES),
-    ];
-    for (name, value, floor) in limits {
-        if value < floor {
-            return Err(format!("{name} of {value} is below the floor of {floor}"));
-        }
-    }
-    hello.to_metadata().map(drop).map_err(|error| error.to_string())
 }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
-use crate::{Metadata, api::priority::Priorities, conn::Settings, server::builtin::CONTROL_IDS};
+use crate::{api::priority::Priorities, conn::Settings, server::builtin::CONTROL_IDS};
 
 /// How much one connection may hold, and how long it may take, on this side of it.
 ///
@@ -317,7 +317,6 @@ impl Limits {
             encodings: Vec::new(),
             instance_id,
             software: concat!("rpc-runtime/", env!("CARGO_PKG_VERSION")).to_owned(),
-            metadata: Metadata::new(),
             control: CONTROL_IDS.to_vec(),
             stream_window: self.stream_window.min(MOST_BYTES),
             max_stream_window: self.max_stream_window.min(MOST_BYTES),

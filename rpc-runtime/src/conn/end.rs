@@ -5,6 +5,8 @@
 
 pub(super) mod age;
 pub(super) mod drain;
+pub(super) mod goaway;
+pub(super) mod handshake;
 
 use self::drain::{Drain, DrainStep};
 use super::{Cause, Cut, Settings, State, Time};

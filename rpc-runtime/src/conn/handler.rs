@@ -52,6 +52,67 @@ impl Connection {
         Poll::Pending
     }
 
+    /// Takes up to `most` requests whose handlers are to start now, in the order of [`Connection::poll_request`], and adds
+    /// them to `batch`.
+    ///
+    /// `Ready(None)` means that no more can come. It stops early when the replies of what it took, if they are short, would
+    /// fill the output: then the driver has to write first. Each request must come to its end by [`Connection::reply`] or
+    /// [`Connection::end`]; the caller notes when each began, and says so by [`Connection::began`] in the visit in which it
+    /// replies.
+    #[cfg_attr(
+        not(test),
+        allow(
+            dead_code,
+            reason = "the dispatcher takes one request per visit until it uses this"
+        )
+    )]
+    pub(crate) fn take_requests(
+        &mut self,
+        batch: &mut Vec<Arrived>,
+        most: usize,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<TakenRequests>> {
+        let is_memory_short = self.lacks_memory() && self.replies_hold_much();
+        // While memory is short, each start is decided by what the replies before it hold.
+        let most = match is_memory_short {
+            true => 1,
+            false => most.min(self.outbox.short_replies_until_write()).max(1),
+        };
+        let first = match self.poll_request(cx) {
+            Poll::Ready(Some(first)) => first,
+            Poll::Ready(None) => return Poll::Ready(None),
+            Poll::Pending => return Poll::Pending,
+        };
+        batch.push(first);
+        let mut count = 1;
+        let (is_live, max_calls) = (self.end.is_live(), self.settings.max_calls);
+        while count < most {
+            let Some(arrived) = self.theirs.take_next(&self.outbox, is_live, max_calls) else {
+                break;
+            };
+            batch.push(arrived);
+            count += 1;
+        }
+        Poll::Ready(Some(TakenRequests {
+            count,
+            ask_before_start: is_memory_short,
+        }))
+    }
+
+    /// Notes that the handler of a request from [`Connection::take_requests`] was polled first at `at`: it counts as executed.
+    ///
+    /// To be called before [`Connection::reply`] or [`Connection::end`] under the same lock, or when the handler is pending.
+    #[cfg_attr(
+        not(test),
+        allow(
+            dead_code,
+            reason = "the dispatcher takes one request per visit until it uses this"
+        )
+    )]
+    pub(crate) fn began(&mut self, id: CallId, at: Time) {
+        self.theirs.note_began(id.number(), at);
+    }
+
     /// How many requests wait for their handlers, about.
     pub(crate) fn waiting_requests(&self) -> usize {
         self.theirs.waiting()
@@ -269,6 +330,22 @@ impl Connection {
         }
         fits
     }
+}
+
+/// How many requests [`Connection::take_requests`] has taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    not(test),
+    allow(
+        dead_code,
+        reason = "the dispatcher takes one request per visit until it uses this"
+    )
+)]
+pub(crate) struct TakenRequests {
+    /// How many were added to the batch.
+    pub(crate) count: usize,
+    /// True while memory is short: then [`Connection::started`] says whether the handler may start.
+    pub(crate) ask_before_start: bool,
 }
 
 /// The drain.

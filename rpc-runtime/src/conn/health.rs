@@ -138,10 +138,4 @@ impl Health {
     pub(super) fn take_unanswered(&mut self) -> Option<[u8; PING_LEN]> {
         self.keep_alive.take_unanswered()
     }
-
-    /// Sends a PING as if one were due, for tests.
-    #[cfg(test)]
-    pub(super) fn keep_alive(&mut self) -> &mut KeepAlive {
-        &mut self.keep_alive
-    }
 }

@@ -309,11 +309,6 @@ impl Ours {
         self.calls.all_held()
     }
 
-    /// How many calls have no outcome yet.
-    pub(super) fn awaited(&self) -> usize {
-        self.calls.awaited()
-    }
-
     /// The highest id given.
     #[inline]
     pub(super) fn last_id(&self) -> u64 {

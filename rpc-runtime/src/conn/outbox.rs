@@ -328,6 +328,12 @@ impl Outbox {
         self.out.end()
     }
 
+    /// How many short replies may be encoded before the driver has to write; none are, if it has to write now.
+    pub(super) fn short_replies_until_write(&self) -> usize {
+        let room = self.batch.len().saturating_sub(self.out.len() as u64);
+        usize::try_from(room / SHORT_MESSAGE).unwrap_or(usize::MAX)
+    }
+
     /// How many bytes of the stream the OS has.
     #[inline]
     pub(super) fn taken(&self) -> u64 {
@@ -340,6 +346,7 @@ impl Outbox {
     }
 
     /// How many encoded bytes the driver has not taken yet.
+    #[cfg(any(test, fuzzing))]
     pub(super) fn len(&self) -> usize {
         self.out.len()
     }

@@ -4,11 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
+use crate::api::{counters::Counts, priority::Priorities};
 use crate::conn::memory::Memory;
-use crate::{
-    Metadata,
-    api::{counters::Counts, priority::Priorities},
-};
 
 /// What this end announces, and what it holds itself to.
 #[derive(Clone, Debug)]
@@ -60,8 +57,6 @@ pub(crate) struct Settings {
     pub(crate) instance_id: Bytes,
     /// Name and version of this software.
     pub(crate) software: String,
-    /// Entries for the HELLO.
-    pub(crate) metadata: Metadata,
     /// The procedures of the built-in control service: calls of them count against no limit.
     pub(crate) control: Vec<u64>,
     /// How much of a stream is taken before its reader has taken anything, and how far that may be widened.

@@ -25,6 +25,7 @@ mod stream_faults;
 mod stream_life;
 mod stream_outcomes;
 mod streams;
+mod taking;
 
 use std::{
     sync::{
@@ -89,7 +90,6 @@ pub(super) fn settings() -> Settings {
         encodings: Vec::new(),
         instance_id: Bytes::from_static(b"instance"),
         software: "test".to_owned(),
-        metadata: Metadata::new(),
         control: vec![CONTROL],
         stream_window: 64 << 10,
         max_stream_window: 8 << 20,

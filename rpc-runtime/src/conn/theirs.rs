@@ -130,6 +130,12 @@ impl Theirs {
         self.requests.start(id, lacks_memory, now)
     }
 
+    /// Notes that a handler was polled first at `at`, unless that is known.
+    #[inline]
+    pub(super) fn note_began(&mut self, id: u64, at: Time) {
+        self.requests.note_began(id, at);
+    }
+
     /// Ready when all one-way requests before call `id` have ended, with the account.
     pub(super) fn poll_settled(&mut self, id: u64, cx: &Context<'_>) -> Poll<Progress> {
         let settled = self.requests.poll_settled(id, cx);

@@ -310,7 +310,6 @@ const fn reason_name(reason: Reason) -> &'static str {
         Reason::Excess => "too much to refuse",
         Reason::Timeout => "timeout",
         Reason::MaxAge => "connection too old",
-        Reason::Denied => "denied",
     }
 }
 
@@ -564,11 +563,12 @@ pub(crate) struct PeerGoaway {
 }
 
 impl PeerGoaway {
-    /// What it is for a request that the peer does not take.
+    /// Why a request fails that the peer does not take.
     pub(super) fn cause(&self) -> Cause {
-        Cause::GoingAway {
-            reason: self.reason,
-            text: self.text.clone(),
+        let text = self.text.clone();
+        match self.reason {
+            Reason::HelloRejected => Cause::HelloRejected { text },
+            reason => Cause::GoingAway { reason, text },
         }
     }
 }

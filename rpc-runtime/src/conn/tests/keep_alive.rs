@@ -1,7 +1,7 @@
 //! Pings, their floor, silence, and a peer that takes nothing.
 
 use super::*;
-use crate::conn::News;
+use crate::conn::{Cut, News};
 use crate::wire::frame::control::{Goaway, Pong, Reason};
 
 fn watchful() -> Settings {
@@ -316,7 +316,7 @@ fn endless_settings_do_not_overflow() {
     pair.settle();
     pair.start(Call::send(b"x"));
     pair.client.conn.start_barrier(pair.now);
-    let _call = pair.start(Call::new(b"x").deadline(Time::MAX));
+    let mut call = pair.start(Call::new(b"x").deadline(Time::MAX));
     pair.settle();
     pair.server.inject(Header::new(Kind::Ping, 0), &[0; 8], pair.now);
     pair.server
@@ -324,9 +324,17 @@ fn endless_settings_do_not_overflow() {
         .begin_drain(Reason::Drain, "", Time::MAX, pair.now);
     pair.client.conn.close(pair.now);
     pair.advance(secs(10));
+    // Nothing is due: a call, a one-way request and a drain wait for their handlers.
+    assert!(pair.client.conn.end.is_live() && pair.server.conn.end.is_live());
+    assert!(!call.poll(&mut pair.client.conn, pair.now));
+    assert_eq!(pair.server.conn.open_requests(), 2);
     pair.server
         .inject(header(Kind::Other(9), 0, Flags::NONE), b"", pair.now);
+    assert_eq!(pair.server.conn.cut(), Some(Cut::Protocol));
     pair.advance(secs(10));
+    assert!(pair.client.conn.is_closed(), "the peer has told it of the end");
+    assert!(call.poll(&mut pair.client.conn, pair.now));
+    assert_eq!(call.executed(), Executed::Maybe);
 }
 
 /// A pair with the defaults of a client and of a server.

@@ -423,6 +423,15 @@ impl Requests {
         Ok(())
     }
 
+    /// Notes that a handler was polled first at `at`, unless that is known.
+    pub(in crate::conn) fn note_began(&mut self, id: u64, at: Time) {
+        let request = self.table.get_mut(id);
+        if let Some(request) = request.filter(|request| matches!(request.stage, RequestStage::Taken)) {
+            request.stage = RequestStage::Running(at);
+            self.running += usize::from(!request.control);
+        }
+    }
+
     /// Takes a request out of the table, with its slot and its charge: its handler is gone, or never starts.
     pub(in crate::conn) fn remove(&mut self, id: u64) -> Option<TheirRequest> {
         let leaving = self.table.get_mut(id)?.leave(&mut self.streams);
