@@ -58,7 +58,7 @@ use self::{
     outbox::{Outbox, remainders::MessageKind},
     peer::Peer,
     step::{Step, Violation},
-    streams::{Streams, flow::InboxUse, inflow::InflowLimits},
+    streams::{Streams, inbox::InboxUse, inflow::InflowLimits},
     theirs::Theirs,
     tuning::{MEMORY_CHECK, STALL_LEAST},
     types::{PING_LEN, Reach, charge, earlier, earliest},

@@ -74,7 +74,7 @@ pub use api::{
 };
 pub use bytes::Bytes;
 pub use client::{
-    Call, Client, ClientBuilder, ConnectionState, Receipt, Reply, Sender, StateWatch, Streaming,
+    Call, Client, ClientBuilder, ConnectionState, Receipt, Reply, Sender, StateWatch, Streaming, UnaryCall,
 };
 pub use futures_core::Stream;
 pub use message::procedure::Procedure;
@@ -87,15 +87,6 @@ pub use wire::compression::Compression;
 
 /// What a handler returns; the error is a [`Status`] unless said otherwise.
 pub type Result<T, E = Status> = std::result::Result<T, E>;
-
-#[cfg(feature = "sim")]
-use sim::is_simulated;
-
-/// Whether this thread runs a simulation.
-#[cfg(not(feature = "sim"))]
-const fn is_simulated() -> bool {
-    false
-}
 
 /// Includes the modules that `rpc-codegen` generated in this package's build script, by package name.
 ///

@@ -24,16 +24,12 @@ use std::{fmt, sync::Arc};
 
 use tokio::runtime::Handle;
 
+pub(crate) use self::shared::Shared;
 use self::{accept::Gates, race::until};
 pub use self::{builder::ServerBuilder, handle::ServerHandle, run::run, terminate::TerminatePolicy};
-pub(crate) use self::{
-    callable::{Callable, Callee},
-    in_process::InProcess,
-    shared::Shared,
-};
 use crate::{
-    DrainReport, Error, is_simulated,
-    net::Listener,
+    DrainReport, Error,
+    net::{Listener, is_simulated},
     server::terminate::{Asker, Signals},
 };
 

@@ -19,10 +19,7 @@ use super::{
         queues::QueueClass,
     },
     outbox::{remainders::MessageKind, room_waiters::RoomWaiters},
-    streams::{
-        flow::{Flow, InboxUse},
-        outflow::Outflow,
-    },
+    streams::{flow::Flow, inbox::InboxUse, outflow::Outflow},
     theirs::{TheirRequest, dropped_status},
     tuning::{ALL_CLOSED, CONTROL_BYTES},
     types::UNFINISHED,

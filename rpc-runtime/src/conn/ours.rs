@@ -31,7 +31,7 @@ use super::{
     Cause, Failure, Reply, Side, Time, Uncovered,
     assembly::Assembly,
     outbox::Outbox,
-    streams::flow::{Flow, InboxUse},
+    streams::{flow::Flow, inbox::InboxUse},
     tuning::MAX_DROP_REASONS,
     types::{Reach, UNFINISHED, earliest},
     wakers::{Wakes, Woken},

@@ -4,6 +4,7 @@
 //! a [`flow::Flow`] holds both of one call.
 
 pub(super) mod flow;
+pub(super) mod inbox;
 pub(super) mod inflow;
 pub(super) mod outflow;
 

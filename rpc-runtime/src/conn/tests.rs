@@ -42,7 +42,7 @@ use tokio_util::codec::Decoder;
 
 use super::{
     Arrived, CallId, Cause, Connection, End, Failure, Next, Reply, Request, Settings, Shape, Side, State,
-    Ticket, Time, Unsent, outbox::pacing::Pacing, streams::flow::InboxUse, theirs::IntakeUse,
+    Ticket, Time, Unsent, outbox::pacing::Pacing, streams::inbox::InboxUse, theirs::IntakeUse,
 };
 use crate::{
     Code, Executed, Metadata, Priority, Status,

@@ -27,7 +27,7 @@ use super::{
     Arrived, Settings, Tally, Time, Unstarted, Unwanted,
     assembly::Assembly,
     outbox::{Outbox, backlog::Rooms},
-    streams::flow::{Flow, InboxUse},
+    streams::{flow::Flow, inbox::InboxUse},
     tuning::LONG_REPLIES,
     wakers::{WaitFor, Wakes, Woken},
 };

@@ -38,8 +38,6 @@
 
 use std::time::Duration;
 
-use super::Time;
-
 /// The most payload that one frame carries, in bytes.
 pub(super) const FRAGMENT: usize = 128 * 1024;
 /// The least that is worth a frame of its own if there is more, in bytes.
@@ -71,7 +69,7 @@ pub(super) const SHORT_REMEMBERED: Duration = Duration::from_secs(1);
 /// How many waiters for room are woken at once.
 pub(super) const WOKEN_AT_ONCE: usize = 16;
 /// How long woken waiters have to poll before others are woken.
-pub(super) const WAKE_AGAIN_AFTER: Time = Time::from_millis(5);
+pub(super) const WAKE_AGAIN_AFTER: Duration = Duration::from_millis(5);
 /// How many fragments stay short after a message found no room.
 pub(super) const REFUSED_FRAGMENTS: u8 = 8;
 /// Above this many blocked long replies, only requests whose reply surely fits are dispatched.
@@ -91,11 +89,11 @@ pub(super) const RING_MOST: usize = 4096;
 /// allow; less if there is less.
 pub(super) const STALL_LEAST: u64 = 64 * 1024;
 /// How long a peer may take nothing while memory is short and its connection holds much.
-pub(super) const MEMORY_CHECK: Time = Time::from_secs(1);
+pub(super) const MEMORY_CHECK: Duration = Duration::from_secs(1);
 /// A timer that is this late shows that the process has slept; it reads in as much time what the peer did meanwhile.
-pub(super) const LATE_TIMER: Time = Time::from_secs(1);
+pub(super) const LATE_TIMER: Duration = Duration::from_secs(1);
 /// How long after such a sleep the next one counts: a process that is never on time still finds dead peers.
-pub(super) const SLEEP_AGAIN: Time = Time::from_secs(60);
+pub(super) const SLEEP_AGAIN: Duration = Duration::from_secs(60);
 
 /// How many empty frames may come in a row.
 pub(super) const EMPTY_FRAMES: u32 = 100;

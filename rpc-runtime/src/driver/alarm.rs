@@ -21,11 +21,11 @@ use crate::{conn::Time, driver::runtime};
 
 /// The alarms of a connection: one for each runtime whose tasks wait for something with a deadline.
 ///
-/// The driver has a timer as well, but it is one task of one runtime: that may stand still while a caller is polled in
-/// another, and in its own the task may lie in a worker's LIFO slot, behind a task that blocks its thread. An alarm is never
-/// woken but by its timer, so whichever worker is free rings it.
+/// The driver has a timer too, but it is one task of one runtime. That runtime may stand still while another polls the caller.
+/// In its own runtime, the task may lie in a worker's LIFO slot, behind a task that blocks its thread. Only its timer wakes an
+/// alarm, so any free worker can run it.
 ///
-/// There is one for all calls of a runtime, and not one for each call, as a timer costs more than the call.
+/// All calls of a runtime share one alarm, because a timer costs more than a call.
 #[derive(Default)]
 pub(super) struct Alarms(Vec<Alarm>);
 
@@ -36,17 +36,17 @@ struct Alarm {
     ring: Arc<Ring>,
 }
 
-/// What has to be done so that a deadline is watched in a runtime.
+/// What must happen so that a runtime watches a deadline.
 pub(super) enum Wanted {
     Nothing,
-    /// The alarm is to ring earlier.
+    /// The alarm must ring earlier.
     Earlier(Arc<Ring>, Time),
-    /// There is no alarm yet.
+    /// The runtime has no alarm yet.
     New(Time),
 }
 
 impl Alarms {
-    /// Sees to it that in `runtime` a deadline `at` is watched, as far as that can be done under the lock.
+    /// Makes `runtime` watch the deadline `at`, as far as that is possible under the lock.
     #[inline]
     pub(super) fn watch(&mut self, runtime: Id, at: Time) -> Wanted {
         match self.0.iter_mut().find(|alarm| alarm.runtime == runtime) {
@@ -59,7 +59,7 @@ impl Alarms {
         }
     }
 
-    /// Has `ring` ring at `next`, or ends it if there is nothing to wait for; when it rings.
+    /// Sets `ring` to `next`, or ends it if nothing is left to wait for. Returns when it rings.
     pub(super) fn settle(&mut self, ring: &Arc<Ring>, next: Option<Time>) -> Option<Time> {
         let index = self.0.iter().position(|alarm| Arc::ptr_eq(&alarm.ring, ring))?;
         match next {
@@ -70,7 +70,7 @@ impl Alarms {
     }
 }
 
-/// Timers and their wakers hold each other.
+/// A timer and its waker hold each other.
 impl Drop for Alarms {
     fn drop(&mut self) {
         for alarm in self.0.drain(..) {
@@ -81,12 +81,12 @@ impl Drop for Alarms {
 
 /// The timer of an alarm, and its waker.
 ///
-/// Its lock is taken before that of the link, never behind it: tokio wakes at once when a timer is set to what has passed.
+/// Lock order: this lock before that of the link. tokio wakes at once when a timer is set to the past.
 pub(super) struct Ring {
     link: Weak<Link>,
     runtime: Handle,
     timer: Mutex<Timer>,
-    /// Whether its runtime has shut down.
+    /// True if its runtime has shut down.
     is_dead: AtomicBool,
 }
 
@@ -96,7 +96,7 @@ struct Timer {
     at: Time,
 }
 
-/// Does what an alarm wants that cannot be done under the link's lock.
+/// Does the part of an alarm's work that is impossible under the link's lock.
 #[inline]
 pub(super) fn raise(link: &Arc<Link>, wanted: Wanted) {
     if !matches!(wanted, Wanted::Nothing) {
@@ -114,7 +114,7 @@ fn raise_now(link: &Arc<Link>, wanted: Wanted) {
 }
 
 impl Ring {
-    /// A new alarm in the runtime that is here. In one without timers there is none, and the driver's own has to do.
+    /// Makes an alarm in the current runtime. A runtime without timers gets none; there the driver's timer must do.
     fn start(link: &Arc<Link>, at: Time) {
         let (Ok(handle), Some(sleep)) = (Handle::try_current(), runtime::timer(link.instant(at))) else {
             return;
@@ -156,7 +156,7 @@ impl Ring {
         }
     }
 
-    /// Rings at `at`, unless it does so earlier.
+    /// Makes it ring at `at`, or earlier if it is already set to that.
     fn advance(&self, link: &Link, at: Time) {
         let mut timer = self.lock();
         if at >= timer.at {
@@ -187,7 +187,7 @@ impl Ring {
                 break;
             }
         }
-        // Before the link, which may go now and take the lock.
+        // Before the link: the link may be dropped now, and its drop takes the lock.
         drop(timer);
         drop(link);
     }
@@ -198,7 +198,7 @@ impl Ring {
         };
         let waker = Waker::from(Arc::clone(self));
         let mut cx = Context::from_waker(&waker);
-        // A runtime that is shut down panics here, and nothing can wait in it any more.
+        // A runtime that has shut down panics here, and nothing can wait in it any more.
         let poll = catch_unwind(AssertUnwindSafe(|| sleep.as_mut().poll(&mut cx)));
         poll.unwrap_or_else(|_| {
             self.is_dead.store(true, Relaxed);
@@ -212,7 +212,7 @@ impl Ring {
     }
 }
 
-/// The timer has fired: what there is to do takes locks that tokio's caller may hold, so a task does it.
+/// The timer has fired. The work takes locks that tokio's caller may hold, so a task does it.
 impl Wake for Ring {
     fn wake(self: Arc<Self>) {
         let runtime = self.runtime.clone();

@@ -8,11 +8,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::{
     Alive, Server, Shared, accept::Gates, machine, router::Router, shared::Options, workers::Workers,
 };
+use crate::net::is_simulated;
 use crate::{
     Code, Compression, DrainReport, Error, Limits, Service, TerminatePolicy,
     api::limits::DRAIN_TIMEOUT,
     driver::runtime,
-    is_simulated,
     net::{Address, Incoming, Listener},
 };
 
@@ -167,7 +167,7 @@ impl ServerBuilder {
     /// listener of its own (SO_REUSEPORT). Default 0: by the runtime that [`ServerBuilder::bind`] is called in.
     ///
     /// Nothing then crosses between threads, which pays with many connections that are busy with small calls: see
-    /// docs/workers.md for when, and for figures. A connection stays with the worker that accepted it, so few connections
+    /// docs/how-to/workers.md for when, and for figures. A connection stays with the worker that accepted it, so few connections
     /// may share one worker while others idle; a handler that computes or blocks holds up all connections of its worker,
     /// unless its procedure is declared `blocking`. What handlers spawn runs on their worker, and ends with the server.
     pub fn workers(mut self, workers: usize) -> Self {

@@ -9,7 +9,9 @@ use std::{
 use tokio::{runtime::Handle, task::JoinHandle};
 
 use super::{Shared, accept::serve_stream, router::Router, shared::Options};
-use crate::{Code, Error, Peer, Service, net::Stream};
+use crate::{
+    Client, ClientBuilder, Code, Error, Peer, Service, client::acceptor::StreamAcceptor, net::Stream,
+};
 
 /// A service that clients of this process call without a socket: a server without listeners.
 pub(crate) struct InProcess {
@@ -25,26 +27,32 @@ struct Serving {
     lives: JoinHandle<()>,
 }
 
+impl Client {
+    /// Makes a client of `service` in this process, without a socket: everything else works as over one.
+    ///
+    /// The server half lives in the runtime of the first call, which must be made inside of one. When that runtime has shut
+    /// down, the next call starts the server half again in its own runtime, with the same `service`: a `static` client
+    /// serves many tests. After a terminate it stays terminated.
+    ///
+    /// ```
+    /// # use rpc_runtime::{Client, Error, Service};
+    /// async fn test(service: impl Service) -> Result<(), Error> {
+    ///     let client = Client::in_process(service);
+    ///     client.ping().await?;
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn in_process(service: impl Service) -> Self {
+        ClientBuilder::to_acceptor(Arc::new(InProcess::new(service))).connect_lazy()
+    }
+}
+
 impl InProcess {
-    /// Takes `service`; what is wrong with it shows at each [`InProcess::accept`].
-    pub(crate) fn new(service: impl Service) -> Self {
+    /// Takes `service`; what is wrong with it shows at each [`StreamAcceptor::accept`].
+    fn new(service: impl Service) -> Self {
         Self {
             service: Arc::new(service),
             serving: Mutex::default(),
-        }
-    }
-
-    /// Serves `stream`: in the runtime of the first call, or, when that has shut down, in the one that is here.
-    ///
-    /// # Errors
-    ///
-    /// FAILED_PRECONDITION outside of a runtime, or if the service cannot be served; UNAVAILABLE after a terminate.
-    pub(crate) fn accept(&self, stream: Stream) -> Result<(), Error> {
-        let server = self.server()?;
-        if serve_stream(&server, stream, Peer::in_process(), None, server.runtime()) {
-            Ok(())
-        } else {
-            Err(terminated())
         }
     }
 
@@ -73,6 +81,22 @@ impl InProcess {
             lives,
         });
         Ok(server)
+    }
+}
+
+impl StreamAcceptor for InProcess {
+    /// Serves `stream`: in the runtime of the first call, or, when that has shut down, in the one that is here.
+    ///
+    /// # Errors
+    ///
+    /// FAILED_PRECONDITION outside of a runtime, or if the service cannot be served; UNAVAILABLE after a terminate.
+    fn accept(&self, stream: Stream) -> Result<(), Error> {
+        let server = self.server()?;
+        if serve_stream(&server, stream, Peer::in_process(), None, server.runtime()) {
+            Ok(())
+        } else {
+            Err(terminated())
+        }
     }
 }
 

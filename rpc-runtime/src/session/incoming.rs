@@ -16,7 +16,11 @@ use super::panicked;
 use crate::{
     Code, Context, Metadata, Result, Status,
     conn::{Arrived, CallId, End, MEMORY_SHORT, Time, Unstarted},
-    message::{growth::Budget, nesting},
+    message::{
+        decode::{DecodeFailure, decode},
+        growth::Budget,
+        nesting,
+    },
     session::{Served, context::Serving},
     wire::{
         compression::Outgoing,
@@ -305,19 +309,18 @@ pub(crate) fn parse<Req: Message + Default>(
     procedure: &Procedure,
     budget: Budget,
 ) -> Result<Req> {
-    let procedure = procedure.path();
-    let payload = payload.unpack().map_err(|error| malformed(procedure, &error))?;
-    if !budget.admits(&payload) {
-        let text = budget.excess(&format!("a request of {procedure}"));
-        return Err(Status::new(Code::ResourceExhausted, text));
+    decode(payload, budget).map_err(|failure| unreadable(procedure.path(), failure))
+}
+
+#[cold]
+fn unreadable(procedure: &str, failure: DecodeFailure) -> Status {
+    match failure {
+        DecodeFailure::TooLarge(budget) => {
+            let text = budget.excess(&format!("a request of {procedure}"));
+            Status::new(Code::ResourceExhausted, text)
+        }
+        failure => malformed(procedure, &failure),
     }
-    // A slice of a small payload would keep the whole read buffer alive: its `bytes` fields are copied instead.
-    let request = if payload.len() < BY_REFERENCE {
-        Req::decode(&payload[..])
-    } else {
-        Req::decode(payload)
-    };
-    request.map_err(|error| malformed(procedure, &error))
 }
 
 /// Why a reply of `procedure`, or a message of its replies, is not sent.
@@ -331,6 +334,3 @@ fn malformed(procedure: &str, error: &dyn fmt::Display) -> Status {
     let text = format!("the request of {procedure} is malformed: {error}");
     Status::new(Code::Internal, text)
 }
-
-/// Payloads of this length and more have a buffer of their own, and are handed out by reference.
-const BY_REFERENCE: usize = 16 * 1024;

@@ -9,7 +9,7 @@ use crate::{
         Cause, Failure, Reply, Time,
         assembly::Assembly,
         ids::MAX_ID,
-        streams::flow::{Flow, InboxUse},
+        streams::{flow::Flow, inbox::InboxUse},
         table::Table,
         tuning::PINNED,
         types::{Reach, UNFINISHED, earliest},

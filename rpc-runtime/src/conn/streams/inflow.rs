@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use super::flow::InboxUse;
+use super::inbox::InboxUse;
 use crate::{
     Code, Status,
     conn::{

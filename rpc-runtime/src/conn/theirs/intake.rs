@@ -3,7 +3,7 @@
 use super::{
     Theirs,
     account::Fate,
-    outcomes::receipt,
+    outcomes::{count_refused, fault_of, receipt},
     requests::{IntakeUse, PartialRequest, RequestBody, RequestStage, TheirRequest, Withdrawn},
 };
 use crate::{
@@ -18,7 +18,7 @@ use crate::{
             inflow::{InflowLimits, StreamFault},
         },
         tuning::{CONTROL_BYTES, FLOOR_BYTES},
-        types::{FaultKind, charge},
+        types::charge,
         wakers::Waiters,
     },
     wire::frame::{Encoded, Flags, Frame, Kind, control::DropReason},
@@ -617,35 +617,6 @@ fn late_data(len: usize, step: &mut Step<'_>) -> Result<(), Violation> {
     match step.faults.is_expected(len) {
         true => Ok(()),
         false => step.fault(|counts| &counts.late_frames, "DATA for a call that is over"),
-    }
-}
-
-/// The counter of requests that are not taken for this reason; none if that says nothing of the peer or of a limit.
-fn refused_kind(reason: DropReason, one_way: bool) -> Option<FaultKind> {
-    match reason {
-        DropReason::UnknownProcedure => Some(|counts| &counts.unknown_procedures),
-        DropReason::BadPayload => Some(|counts| &counts.malformed_messages),
-        DropReason::Overload if one_way => Some(|counts| &counts.sends_refused),
-        DropReason::Overload => Some(|counts| &counts.calls_refused),
-        DropReason::Draining | DropReason::Aborted => None,
-    }
-}
-
-/// Counts a request that is not taken as a fault of the peer.
-pub(super) fn fault_of(
-    reason: DropReason,
-    one_way: bool,
-    text: &str,
-    step: &mut Step<'_>,
-) -> Result<(), Violation> {
-    let kind = refused_kind(reason, one_way).unwrap_or(|counts| &counts.other_faults);
-    step.fault(kind, text)
-}
-
-/// Counts a request that is not taken for this reason, which is no fault of the peer.
-pub(super) fn count_refused(reason: DropReason, one_way: bool, step: &Step<'_>) {
-    if let Some(kind) = refused_kind(reason, one_way) {
-        kind(&step.settings.counts).add();
     }
 }
 

@@ -3,7 +3,6 @@
 use super::{
     Theirs,
     account::Fate,
-    intake::{count_refused, fault_of},
     requests::{Departure, RequestStage, TheirRequest, Withdrawn},
 };
 use crate::{
@@ -12,6 +11,7 @@ use crate::{
         End, Time, Unwanted,
         outbox::Outbox,
         step::{Step, Violation},
+        types::FaultKind,
         wakers::{Wakes, Woken},
     },
     wire::frame::{Flags, control::DropReason},
@@ -254,6 +254,35 @@ impl Theirs {
     fn on_its_way(&self, id: u64, step: &Step<'_>) -> u64 {
         let max = step.settings.max_message;
         self.requests.get(id).map_or(0, |request| request.on_its_way(max))
+    }
+}
+
+/// The counter of requests that are not taken for this reason; none if that says nothing of the peer or of a limit.
+fn refused_kind(reason: DropReason, one_way: bool) -> Option<FaultKind> {
+    match reason {
+        DropReason::UnknownProcedure => Some(|counts| &counts.unknown_procedures),
+        DropReason::BadPayload => Some(|counts| &counts.malformed_messages),
+        DropReason::Overload if one_way => Some(|counts| &counts.sends_refused),
+        DropReason::Overload => Some(|counts| &counts.calls_refused),
+        DropReason::Draining | DropReason::Aborted => None,
+    }
+}
+
+/// Counts a request that is not taken as a fault of the peer.
+pub(super) fn fault_of(
+    reason: DropReason,
+    one_way: bool,
+    text: &str,
+    step: &mut Step<'_>,
+) -> Result<(), Violation> {
+    let kind = refused_kind(reason, one_way).unwrap_or(|counts| &counts.other_faults);
+    step.fault(kind, text)
+}
+
+/// Counts a request that is not taken for this reason, which is no fault of the peer.
+pub(super) fn count_refused(reason: DropReason, one_way: bool, step: &Step<'_>) {
+    if let Some(kind) = refused_kind(reason, one_way) {
+        kind(&step.settings.counts).add();
     }
 }
 

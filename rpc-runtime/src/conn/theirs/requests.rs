@@ -12,7 +12,7 @@ use crate::{
     conn::{
         Arrived, CallId, Settings, Time, Unstarted, Unwanted,
         assembly::Assembly,
-        streams::flow::{Flow, InboxUse},
+        streams::{flow::Flow, inbox::InboxUse},
         table::Table,
         tuning::{CONTROL_CALLS, PINNED},
         types::charge,
