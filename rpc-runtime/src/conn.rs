@@ -3,7 +3,7 @@
 //! It has no IO, no tasks and no clock: frames, commands and the time come in; frames to write, wakers to wake and
 //! the next timer come out. The driver and the callers share one behind a lock (`crate::driver::Link`).
 //!
-//! Its state lies in parts, each with fields of its own that no other part sees: `outbox` (who writes next), `ours` (calls
+//! Its state lies in parts, each with fields of its own that no other part sees: `outbox` (which message is written next), `ours` (calls
 //! that this side makes), `theirs` (calls that it serves), `streams`, `health` (whether the peer lives and keeps up), `end`
 //! (handshake, drain, age). Parts do not know of the connection: they get what they need as a [`step::Step`], and return
 //! what the peer did wrong. Three files put the parts together: this one for the driver, `caller` for callers, `handler`
@@ -56,13 +56,13 @@ use self::{
     holdings::Holdings,
     ours::Ours,
     outbox::{Outbox, remainders::MessageKind},
-    peer::Peer,
+    peer::PeerState,
     step::{Step, Violation},
-    streams::{Streams, inbox::InboxUse, inflow::InflowLimits},
+    streams::{StreamTotals, inbox::InboxUse, inflow::InflowLimits},
     theirs::Theirs,
     tuning::{MEMORY_CHECK, STALL_LEAST},
     types::{PING_LEN, Reach, charge, earlier, earliest},
-    wakers::{WaitFor, Wakes},
+    wakers::{WaitingFor, Wakes},
 };
 use crate::{
     Load,
@@ -89,12 +89,12 @@ pub(crate) struct Connection {
     side: Side,
     /// Shared by all connections of one client or server.
     settings: Arc<Settings>,
-    peer: Peer,
+    peer: PeerState,
     end: Lifecycle,
     outbox: Outbox,
     ours: Ours,
     theirs: Theirs,
-    streams: Streams,
+    streams: StreamTotals,
     health: Health,
     holdings: Holdings,
     wakes: Wakes,
@@ -123,12 +123,12 @@ impl Connection {
         outbox.put_hello(&settings);
         Self {
             side,
-            peer: Peer::new(settings.max_faults),
+            peer: PeerState::new(settings.max_faults),
             end: Lifecycle::new(),
             outbox,
             ours: Ours::new(side),
             theirs: Theirs::new(&settings),
-            streams: Streams::default(),
+            streams: StreamTotals::default(),
             health: Health::default(),
             holdings: Holdings::new(&settings),
             wakes: Wakes::default(),
@@ -200,7 +200,7 @@ impl Connection {
         let had = self.outbox.rooms();
         self.outbox.take(n, now);
         self.ours.taken(self.outbox.taken());
-        self.wakes.wake(WaitFor::Flush);
+        self.wakes.wake(WaitingFor::Flush);
         self.outbox.note_rooms(had);
         self.let_in_if_room();
         self.linger_if_written(now);
@@ -248,7 +248,7 @@ impl Connection {
     /// Notes that bytes arrived, whether or not they complete a frame (keep-alive).
     pub(crate) fn handle_read(&mut self, now: Time) {
         if self.health.read(now, self.ours.last_id()) {
-            self.wakes.wake(WaitFor::Closed);
+            self.wakes.wake(WaitingFor::Closed);
         }
         self.theirs.note_read();
         self.ours.note_read();
@@ -264,7 +264,7 @@ impl Connection {
         }
     }
 
-    /// Lets those go on that wait for room, if there is more.
+    /// Lets waiters for room go on, if there is more room.
     #[inline(always)]
     fn let_in_if_room(&mut self) {
         if self.outbox.take_more_room() {
@@ -329,7 +329,7 @@ impl Connection {
         !self.outbox.is_taken() || self.wants_write()
     }
 
-    /// True if so much waits for the driver that the replies of further handlers would find no room.
+    /// True if the output is so long that replies of further handlers would find no room.
     #[inline]
     pub(crate) fn is_to_write_first(&self) -> bool {
         self.outbox.is_to_write_first()
@@ -501,7 +501,7 @@ impl Connection {
         self.outbox.accept_max_frame(hello.max_frame);
         self.peer.set_hello(PeerHello::new(hello, self.side));
         self.end.open();
-        self.wakes.wake(WaitFor::Ready);
+        self.wakes.wake(WaitingFor::Ready);
         for id in self.ours.take_cancels() {
             self.outbox.put_cancel(id);
         }
@@ -865,7 +865,7 @@ impl Connection {
         if !self.end.is_open() || !self.health.missed(id) {
             return;
         }
-        self.wakes.wake(WaitFor::Closed);
+        self.wakes.wake(WaitingFor::Closed);
         let may_ask = self.health.ping_allowed_at(self.peer.ping_floor()) <= now;
         if may_ask && !self.health.is_ping_waiting() {
             self.put_ping(now);
@@ -1135,8 +1135,8 @@ impl Connection {
         self.outbox.close();
         self.ours.release();
         self.theirs.release();
-        self.wakes.wake(WaitFor::Closed);
-        self.wakes.wake(WaitFor::Flush);
+        self.wakes.wake(WaitingFor::Closed);
+        self.wakes.wake(WaitingFor::Flush);
         self.set_check(now);
         self.note_held();
     }
@@ -1148,13 +1148,13 @@ impl Connection {
             .fail_all(cause, reached, reach, &self.outbox, &mut self.wakes);
         self.outbox.fail_all(self.wakes.woken());
         self.streams.take_owing();
-        for what in [WaitFor::Ready, WaitFor::Flush, WaitFor::Drained] {
+        for what in [WaitingFor::Ready, WaitingFor::Flush, WaitingFor::Drained] {
             self.wakes.wake(what);
         }
         self.theirs.disconnect_all(&mut self.wakes);
     }
 
-    /// What an end of file means that nobody here has asked for.
+    /// What an end of file means that this side has not asked for.
     fn cause_of_eof(&self) -> Cause {
         let is_wanted = self.end.is_closing_own() && self.ours.is_done_calling() && !self.ours.is_in_doubt();
         goaway::cause_of_eof(self.peer.goaway(), is_wanted)

@@ -1,4 +1,4 @@
-//! Messages that are longer than a frame: how they are cut on the way out, and put together on the way in.
+//! Assembly: how messages that came in fragments are put together.
 
 use std::{
     fmt,
@@ -36,24 +36,24 @@ pub(super) fn payload_room(header: &Header<'_>, max_frame: usize) -> usize {
     room.clamp(1, FRAGMENT)
 }
 
-/// A message of the peer of which more fragments are to come.
+/// A message of the peer with more fragments to come.
 ///
-/// Its buffer is at most twice as long as what was read, and never what was merely announced; for all of the message only
-/// out of a small budget ([`BufferBudget`]), of a connection that has carried as much before.
+/// Its buffer is at most twice as long as what was read, whatever was announced. A small budget ([`BufferBudget`]) allows
+/// buffers for all of a message, on a connection that has carried as many bytes before.
 pub(super) struct Assembly {
     bytes: BytesMut,
-    /// How much is kept: `bytes` is elsewhere while a fragment is read to its end.
+    /// How many bytes are kept; `bytes` is lent out while a fragment is read to its end.
     kept: usize,
-    /// What was taken of the connection's budget, so that the buffer could be made for all of the message.
+    /// The part of the connection's budget that allows a buffer for all of the message.
     reserved: Option<BufferBudget>,
     received: u64,
     length: u64,
-    /// How it is compressed; 0 is not at all: then `length` bytes are to come, and no more than that otherwise.
+    /// Its compression; 0 is none: then exactly `length` bytes come, otherwise at most as many.
     encoding: u32,
     discard: bool,
 }
 
-/// A message has another length than was announced.
+/// A message that has another length than announced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct WrongLength {
     /// How much was read.
@@ -76,7 +76,7 @@ impl Assembly {
         }
     }
 
-    /// A message that is read and forgotten.
+    /// A message that is read and dropped.
     pub(super) fn discard(length: u64) -> Self {
         Self {
             discard: true,
@@ -84,7 +84,7 @@ impl Assembly {
         }
     }
 
-    /// Keeps nothing of what was read, nor of what will be; returns how much was kept until now.
+    /// Drops what was read and what will be; returns how many bytes were kept.
     pub(super) fn forget(&mut self) -> usize {
         self.discard = true;
         self.bytes = BytesMut::new();
@@ -92,7 +92,7 @@ impl Assembly {
         std::mem::take(&mut self.kept)
     }
 
-    /// Whether nothing is kept.
+    /// True if nothing is kept.
     pub(super) fn is_discarded(&self) -> bool {
         self.discard
     }
@@ -173,7 +173,7 @@ impl Assembly {
         Ok(Encoded::new(bytes, self.encoding, self.length))
     }
 
-    /// Adds the last fragment, and gives the whole message. If it has another length, only what was there before is kept.
+    /// Adds the last fragment, and returns the whole message. If it has another length, only what was kept before stays.
     pub(super) fn push_last(&mut self, frame: &mut Frame) -> Result<Encoded, WrongLength> {
         let kept = self.kept;
         self.push(frame)?;
@@ -212,7 +212,7 @@ impl Assembly {
     }
 }
 
-/// Whether the peer goes on with messages that it has begun, in fragments.
+/// Watches whether the peer goes on with messages that it has begun, in fragments.
 ///
 /// The fragments of all messages count together: the sender decides which of them goes first.
 #[derive(Debug, Default)]
@@ -257,10 +257,10 @@ impl FragmentWatch {
     }
 }
 
-/// How many bytes of memory a connection may take ahead of what has come, for messages of which the rest is announced.
+/// How many bytes of memory a connection may take for announced messages before their bytes have come.
 ///
-/// Whoever holds a part gives it back by dropping it. Only a connection that has carried as much before takes any: so a
-/// peer pays for what it makes us hold.
+/// A part comes back when it is dropped. Only a connection that has carried as many bytes before takes any, so a peer pays
+/// for what it makes this side hold.
 #[derive(Debug)]
 pub(super) struct BufferBudget {
     /// What is left.
@@ -269,7 +269,7 @@ pub(super) struct BufferBudget {
 }
 
 impl BufferBudget {
-    /// A budget that is all there.
+    /// A budget of which nothing is taken.
     pub(super) fn new() -> Self {
         Self {
             budget: Arc::new(AtomicUsize::new(BUFFER_BUDGET)),
@@ -304,7 +304,7 @@ impl fmt::Debug for Assembly {
 impl fmt::Display for WrongLength {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { received, length } = self;
-        write!(f, "message of {length} bytes came with {received}")
+        write!(f, "message announced as {length} bytes carried {received}")
     }
 }
 

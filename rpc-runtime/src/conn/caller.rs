@@ -14,7 +14,7 @@ use super::{
     Shape, State, Ticket, Time, Uncovered, Unsent, Unwanted,
     end::drain::{Drain, DrainStep},
     ours::{
-        admission::{self, Admission},
+        admission::{self, Capacity},
         credit::{CreditClaim, RequestKind},
         queues::QueueClass,
     },
@@ -23,7 +23,7 @@ use super::{
     theirs::{TheirRequest, dropped_status},
     tuning::{ALL_CLOSED, CONTROL_BYTES},
     types::UNFINISHED,
-    wakers::WaitFor,
+    wakers::WaitingFor,
 };
 use crate::{
     Code, Executed, Metadata, Phase, Priority, Status,
@@ -66,7 +66,7 @@ impl Connection {
             (Some(_), _) => Poll::Ready(Ok(())),
             (None, Some(cause)) => Poll::Ready(Err(cause.clone())),
             (None, None) => {
-                self.wakes.wait(WaitFor::Ready, cx);
+                self.wakes.wait(WaitingFor::Ready, cx);
                 Poll::Pending
             }
         }
@@ -77,7 +77,7 @@ impl Connection {
         match self.end.cause() {
             Some(cause) if self.end.is_closed() => Poll::Ready(cause.clone()),
             _ => {
-                self.wakes.wait(WaitFor::Closed, cx);
+                self.wakes.wait(WaitingFor::Closed, cx);
                 Poll::Pending
             }
         }
@@ -90,7 +90,7 @@ impl Connection {
         }
         match self.health.doubts() {
             doubts if doubts == known => {
-                self.wakes.wait(WaitFor::Closed, cx);
+                self.wakes.wait(WaitingFor::Closed, cx);
                 Poll::Pending
             }
             0 => Poll::Ready(News::Heard),
@@ -127,7 +127,7 @@ impl Connection {
         }
         let flow = self.flow_of_call(request, now);
         self.wakes.watch(flow.as_ref().and_then(|flow| flow.idle_at()));
-        let Started { id, end, claim } = started;
+        let StartedRequest { id, end, claim } = started;
         self.ours.open(id, end, request.deadline, claim, flow, cx);
         self.wakes.watch(request.deadline);
         Poll::Ready(Ok(CallId(id)))
@@ -162,7 +162,7 @@ impl Connection {
         message: &P,
         now: Time,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<Started, Failure>> {
+    ) -> Poll<Result<StartedRequest, Failure>> {
         let size = message.size();
         let claim = match self.poll_admit(kind, ticket, request, size.len, now, cx) {
             Poll::Ready(Ok(claim)) => claim,
@@ -187,7 +187,7 @@ impl Connection {
         self.ours.charge(claim);
         self.health.request_sent();
         self.health.note_use(now);
-        Poll::Ready(Ok(Started { id, end, claim }))
+        Poll::Ready(Ok(StartedRequest { id, end, claim }))
     }
 
     /// Gives a place in the queue up; nothing to do for a ticket that never waited.
@@ -246,7 +246,7 @@ impl Connection {
     }
 
     /// Encodes a message, or its beginning; returns where it ends.
-    #[inline(always)]
+    #[inline]
     pub(super) fn put_message<P: Payload>(
         &mut self,
         header: Header<'_>,
@@ -278,7 +278,7 @@ impl Connection {
 }
 
 /// A request whose message, or the beginning of it, is in the output.
-struct Started {
+struct StartedRequest {
     id: u64,
     /// Where it ends.
     end: u64,
@@ -340,7 +340,7 @@ impl Connection {
             self.drop_ticket(ticket);
         }
         let class = QueueClass::new(claim.kind, request.priority);
-        let admission = Admission::new(self.ours.credit(), &self.outbox);
+        let admission = Capacity::new(self.ours.credit(), &self.outbox);
         let queues = self.ours.queues_mut();
         if queues.may_pass(class, ticket.0, claim, &admission) {
             queues.pass(class, ticket.0.take(), &admission);
@@ -363,7 +363,7 @@ impl Connection {
         if !self.ours.credit().admits(claim) {
             return self.refuse(ticket, Cause::Nested);
         }
-        let admission = Admission::new(self.ours.credit(), &self.outbox);
+        let admission = Capacity::new(self.ours.credit(), &self.outbox);
         if admission.admits(claim, request.priority) {
             self.drop_ticket(ticket);
             return Poll::Ready(Ok(claim));
@@ -748,7 +748,7 @@ impl Connection {
         match self.end.cause() {
             Some(cause) if is_lost || self.end.is_closed() => Poll::Ready(Err(cause.clone())),
             _ => {
-                self.wakes.wait(WaitFor::Flush, cx);
+                self.wakes.wait(WaitingFor::Flush, cx);
                 Poll::Pending
             }
         }

@@ -2,21 +2,21 @@
 
 use super::tuning::{EMPTY_FRAMES, GOOD_REQUESTS, MAX_LATE, OVERHEAD};
 
-/// How much the peer may still get wrong. What it gets right makes up for it, so that a long connection is not ended
-/// for rare accidents.
+/// How many faults the peer may still make. Good requests make up for faults, so that rare accidents do not end a long
+/// connection.
 #[derive(Debug)]
 pub(super) struct FaultBudget {
     left: u32,
     most: u32,
     good: u32,
-    /// How many empty frames came one behind the other.
+    /// How many empty frames came in a row.
     empty: u32,
-    /// Bytes of fragments that may still come for requests that we refused before their end.
+    /// How many bytes of fragments may still come for requests that this side refused before their end.
     late: u64,
 }
 
 impl FaultBudget {
-    /// Nothing is wrong yet, and `most` things may be.
+    /// A budget of `most` faults.
     pub(super) const fn new(most: u32) -> Self {
         Self {
             left: most,
@@ -47,12 +47,12 @@ impl FaultBudget {
         self.empty <= EMPTY_FRAMES
     }
 
-    /// Something came that is not empty.
+    /// Notes a frame that is not empty.
     pub(super) fn not_empty(&mut self) {
         self.empty = 0;
     }
 
-    /// Counts a request that was as it should be.
+    /// Counts a good request.
     pub(super) fn good(&mut self) {
         self.empty = 0;
         self.good += 1;
@@ -62,12 +62,12 @@ impl FaultBudget {
         }
     }
 
-    /// Expects `bytes` more of a request that we refused: its fragments are on their way, and no fault.
+    /// Expects `bytes` more of a request that this side refused: its fragments are on their way, and no fault.
     pub(super) fn expect_late(&mut self, bytes: u64) {
         self.late = self.late.saturating_add(bytes).min(MAX_LATE);
     }
 
-    /// Whether a fragment of `len` bytes may be one of those.
+    /// True if a fragment of `len` bytes was expected.
     pub(super) fn is_expected(&mut self, len: usize) -> bool {
         let charge = (len as u64).max(OVERHEAD);
         let expected = charge <= self.late.saturating_add(OVERHEAD) && self.late > 0;

@@ -22,7 +22,7 @@ use super::{
     theirs::{Theirs, receipt},
     tuning::NOTICE,
     types::Reach,
-    wakers::WaitFor,
+    wakers::WaitingFor,
 };
 use crate::{
     Code, Metadata, Priority, Status,
@@ -413,7 +413,7 @@ impl Connection {
         if self.end.is_draining() {
             return Poll::Ready(());
         }
-        self.wakes.wait(WaitFor::Draining, cx);
+        self.wakes.wait(WaitingFor::Draining, cx);
         Poll::Pending
     }
 
@@ -426,7 +426,7 @@ impl Connection {
     pub(crate) fn poll_drained(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let is_final = self.end.drain().is_some_and(Drain::is_final);
         if self.end.is_live() && !(is_final && self.theirs.open_requests() == 0) {
-            self.wakes.wait(WaitFor::Drained, cx);
+            self.wakes.wait(WaitingFor::Drained, cx);
             return Poll::Pending;
         }
         Poll::Ready(())
@@ -435,7 +435,7 @@ impl Connection {
     /// Ready when no request of the peer is open, control calls left out: those of a lost peer that still run, say.
     pub(crate) fn poll_no_request(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.theirs.open_requests() > 0 {
-            self.wakes.wait(WaitFor::Drained, cx);
+            self.wakes.wait(WaitingFor::Drained, cx);
             return Poll::Pending;
         }
         Poll::Ready(())
@@ -548,12 +548,12 @@ impl Connection {
             let last_id = self.theirs.last_id();
             self.end.set_drain(Drain::of_close(last_id));
         }
-        self.wakes.wake(WaitFor::Draining);
+        self.wakes.wake(WaitingFor::Draining);
     }
 
     pub(super) fn set_drain(&mut self, drain: Drain) {
         self.end.set_drain(drain);
-        self.wakes.wake(WaitFor::Draining);
+        self.wakes.wake(WaitingFor::Draining);
     }
 
     fn set_step(&mut self, step: DrainStep) {

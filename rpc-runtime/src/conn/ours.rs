@@ -20,7 +20,7 @@ use std::{
 };
 
 use self::{
-    admission::Admission,
+    admission::Capacity,
     barriers::Barriers,
     calls::Calls,
     credit::{Credit, CreditClaim},
@@ -105,7 +105,7 @@ impl Ours {
     /// Wakes the callers that can go now.
     pub(super) fn wake_callers(&mut self, outbox: &Outbox, woken: &mut Woken) {
         let credit = &self.credit;
-        self.queues.wake(woken, || Admission::new(credit, outbox));
+        self.queues.wake(woken, || Capacity::new(credit, outbox));
     }
 
     /// Gives the next id, and uses up the credit that it claims; not before the message is in the output, so that nothing

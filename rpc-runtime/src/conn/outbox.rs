@@ -102,7 +102,6 @@ impl Outbox {
     /// Encodes a message, or its beginning if there is no room for all of it; returns where it ends.
     ///
     /// Returns [`UNFINISHED`] if fragments are to come. `last_used` is about now.
-    #[inline(always)]
     pub(super) fn put_message<P: Payload>(
         &mut self,
         mut header: Header<'_>,

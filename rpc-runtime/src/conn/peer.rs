@@ -4,7 +4,7 @@ use super::{Cause, PeerGoaway, PeerHello, Time, faults::FaultBudget};
 
 /// What the other side has announced, and what it got wrong.
 #[derive(Debug)]
-pub(super) struct Peer {
+pub(super) struct PeerState {
     hello: Option<PeerHello>,
     /// Boxed, because few connections are at their end.
     goaway: Option<Box<PeerGoaway>>,
@@ -12,7 +12,7 @@ pub(super) struct Peer {
     pub(super) faults: FaultBudget,
 }
 
-impl Peer {
+impl PeerState {
     /// A peer that has said nothing yet, and may get `max_faults` things wrong.
     pub(super) fn new(max_faults: u32) -> Self {
         Self {

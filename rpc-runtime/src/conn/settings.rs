@@ -11,7 +11,7 @@ use crate::{
     message::control::CONTROL_IDS,
 };
 
-/// What this end announces, and what it holds itself to.
+/// The limits of a connection, and what this side announces of them.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     /// The longest frame that is read.
@@ -24,10 +24,10 @@ pub(crate) struct Settings {
     pub(crate) call_bytes: u64,
     /// How much the peer's one-way requests that are not yet done may be charged together.
     pub(crate) send_bytes: u64,
-    /// Undelivered replies, in bytes.
+    /// How many bytes of replies and of streams may wait to be taken.
     pub(crate) inbox_bytes: u64,
-    /// No handler starts, and no request or reply is encoded, while more than this waits to be written; unless its
-    /// priority is control, it waits for less.
+    /// While more bytes than this wait to be written, no handler starts, and no request or reply is encoded. Priorities below
+    /// control wait for less.
     pub(crate) high_water: usize,
     /// How many callers may wait for credit, a slot or room.
     pub(crate) max_waiting: usize,
@@ -41,19 +41,19 @@ pub(crate) struct Settings {
     pub(crate) dead_after: Duration,
     /// How often the peer may send a PING at most.
     pub(crate) ping_floor: Duration,
-    /// How long too little may come of a frame that has begun, or of messages in fragments.
+    /// How long the peer may bring too little of a frame that has begun, or of messages in fragments.
     pub(crate) slow_frame: Duration,
     /// How long the peer may take too little of what is written.
     pub(crate) write_stall: Duration,
-    /// How long the connection is read on after its last byte was written.
+    /// How long this side reads on after it has written its last byte.
     pub(crate) linger: Duration,
-    /// How old the connection may become, more or less: then it is drained.
+    /// How old the connection may become, within 10 %: then it is drained. Default: unlimited.
     pub(crate) max_age: Option<Duration>,
     /// How long its open calls may take then.
     pub(crate) max_age_grace: Duration,
-    /// How long nothing may be open on it, more or less: then it is drained, too.
+    /// How long nothing may be open on it, within 10 %: then it is drained, too. Default: unlimited.
     pub(crate) max_idle: Option<Duration>,
-    /// A random number, drawn for each connection: not all are to become old at once.
+    /// A random number, drawn for each connection, so that not all become old at once.
     pub(crate) random: u32,
     /// The compressions that the peer may use, by their numbers.
     pub(crate) encodings: Vec<u32>,
@@ -66,24 +66,24 @@ pub(crate) struct Settings {
     /// How much of a stream is taken before its reader has taken anything, and how far that may be widened.
     pub(crate) stream_window: u64,
     pub(crate) max_stream_window: u64,
-    /// Whether anybody here takes requests.
+    /// True if this side serves requests.
     pub(crate) serves: bool,
-    /// What goes first of the replies of those who do.
+    /// The priorities of their replies.
     pub(crate) priorities: Priorities,
     /// How much memory the metadata of the peer's open requests may take.
     pub(crate) metadata_bytes: u64,
-    /// How many things the peer may get wrong that end no connection by themselves.
+    /// How many faults the peer may make that end no connection by themselves.
     pub(crate) max_faults: u32,
     /// How much memory a message may take beyond its own length once it is decoded.
     pub(crate) decode_bytes: u64,
-    /// What was refused, and who was cut off, on all connections together.
+    /// What was refused, and which connections were ended, on all connections together.
     pub(crate) counts: Arc<Counts>,
     /// What all connections hold together.
     pub(crate) memory: Arc<Memory>,
 }
 
 impl Settings {
-    /// What a connection with these `limits` announces and keeps; `random` spreads ages.
+    /// The settings for these `limits`; `random` spreads the ages of connections.
     pub(crate) fn new(limits: &Limits, keep_alive: Duration, instance_id: Bytes, random: u32) -> Self {
         Self {
             max_frame: limits.max_frame,
@@ -122,8 +122,9 @@ impl Settings {
         }
     }
 
-    /// How long the OS may wait for the peer to take what was written: as long as the connection itself does, which knows
-    /// better whether the peer is there, and never less.
+    /// How long the OS may wait for the peer to acknowledge what was written.
+    ///
+    /// It is never less than the connection itself waits, because that knows better whether the peer is there.
     pub(crate) fn unacknowledged(&self) -> Duration {
         self.dead_after.max(self.write_stall)
     }

@@ -10,14 +10,14 @@ pub(super) mod outflow;
 
 /// What concerns the streams of all calls together.
 #[derive(Debug, Default)]
-pub(super) struct Streams {
+pub(super) struct StreamTotals {
     /// Streams of which half a window or more was taken, so that the peer gets credit.
     owing: Vec<u64>,
     /// How many messages of streams waited when bytes were read last.
     waiting_at_read: usize,
 }
 
-impl Streams {
+impl StreamTotals {
     /// Notes that the peer is owed credit for the stream of call `id`.
     pub(super) fn owe(&mut self, id: u64) {
         self.owing.push(id);

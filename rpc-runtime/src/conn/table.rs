@@ -7,13 +7,13 @@ use super::{
     tuning::{RING_LEAST, RING_MOST},
 };
 
-/// Things by id, for ids that are given one after the other: those of the calls of one side.
+/// Entries by id, for ids that are given one after the other: the calls of one side.
 ///
-/// Each lies in a ring, in the place that its id says. One that is still there when that place is wanted for another, because
-/// it lasts longer than those beside it, goes on in a map.
+/// Each entry lies in a ring, at the place that its id gives. An entry that lasts longer than its neighbours moves into a map
+/// when another one needs its place.
 #[derive(Debug)]
 pub(super) struct Table<V> {
-    /// As many places as a power of two says, or none.
+    /// A power of two of places, or none.
     ring: Vec<Option<(u64, V)>>,
     /// How many of the places are taken.
     taken: usize,
@@ -31,9 +31,9 @@ impl<V> Default for Table<V> {
 }
 
 impl<V> Table<V> {
-    /// Adds something under an id that has nothing.
+    /// Adds an entry under a free id.
     ///
-    /// It is made only when its place is free, so that it is written there and nowhere else.
+    /// `make` runs only when the place is free, so that the entry is written there and nowhere else.
     #[inline(always)]
     pub(super) fn insert(&mut self, id: u64, make: impl FnOnce() -> V) {
         if let Some(place) = self.clear(id) {
@@ -120,7 +120,7 @@ impl<V> Table<V> {
         self.taken + self.old.len()
     }
 
-    /// Whether there is nothing.
+    /// True if there is nothing.
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
         self.taken == 0 && self.old.is_empty()

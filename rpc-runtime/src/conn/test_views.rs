@@ -5,7 +5,7 @@ use super::Connection;
 /// How many bytes a connection holds, or lets its peer send.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct HeldBytes {
-    /// Of replies and streams that nobody has taken.
+    /// Of replies and streams that were not taken.
     pub(crate) replies: u64,
     /// What the requests of open calls are charged.
     pub(crate) calls: u64,

@@ -17,7 +17,7 @@ pub(crate) use self::intake::MEMORY_SHORT;
 pub(super) use self::requests::IntakeUse;
 use self::{
     account::OneWayAccount,
-    requests::{RequestStage, Requests},
+    requests::{RequestStage, RequestTable},
 };
 pub(super) use self::{
     outcomes::{dropped_status, receipt},
@@ -29,14 +29,14 @@ use super::{
     outbox::{Outbox, backlog::Rooms},
     streams::{flow::Flow, inbox::InboxUse},
     tuning::LONG_REPLIES,
-    wakers::{WaitFor, Wakes, Woken},
+    wakers::{WaitingFor, Wakes, Woken},
 };
 use crate::{Priority, wire::frame::control::Progress};
 
 /// The calls and one-way requests of the peer.
 #[derive(Debug)]
 pub(super) struct Theirs {
-    requests: Requests,
+    requests: RequestTable,
     account: OneWayAccount,
     /// What became of requests since a drain began whose report counts them.
     tally: Tally,
@@ -47,7 +47,7 @@ impl Theirs {
     /// No requests.
     pub(super) fn new(settings: &Settings) -> Self {
         Self {
-            requests: Requests::new(settings),
+            requests: RequestTable::new(settings),
             account: OneWayAccount::default(),
             tally: Tally::default(),
             is_counting: false,
@@ -267,7 +267,7 @@ impl Theirs {
     #[inline]
     pub(super) fn note_drained(&self, wakes: &mut Wakes) {
         if self.requests.open() == 0 {
-            wakes.wake(WaitFor::Drained);
+            wakes.wake(WaitingFor::Drained);
         }
     }
 
@@ -302,7 +302,7 @@ impl Theirs {
 
     /// The table, for tests.
     #[cfg(any(test, fuzzing))]
-    pub(super) fn requests(&self) -> &Requests {
+    pub(super) fn requests(&self) -> &RequestTable {
         &self.requests
     }
 

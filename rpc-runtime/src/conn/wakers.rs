@@ -1,4 +1,4 @@
-//! Those who wait for the connection, and those who are to be woken.
+//! Wakers: tasks that wait for the connection, and tasks to wake.
 
 use std::{
     fmt,
@@ -15,14 +15,14 @@ use super::{
 pub(super) struct Woken(Vec<Waker>);
 
 impl Woken {
-    /// Adds whoever is in `waker`.
+    /// Adds a waker, if there is one.
     pub(super) fn push(&mut self, waker: Option<Waker>) {
         if let Some(waker) = waker {
             self.0.push(waker);
         }
     }
 
-    /// Whether nobody is to be woken.
+    /// True if no task is to be woken.
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -32,7 +32,7 @@ impl Woken {
         self.0.shrink_to_fit();
     }
 
-    /// Moves everybody to the end of `into`.
+    /// Moves all wakers to the end of `into`.
     pub(super) fn move_to(&mut self, into: &mut Vec<Waker>) {
         into.append(&mut self.0);
     }
@@ -44,9 +44,9 @@ impl fmt::Debug for Woken {
     }
 }
 
-/// Those who wait for the same thing.
+/// The tasks that wait for the same thing.
 ///
-/// Nobody can leave, so all are woken at once, and those who still want to wait register again.
+/// No task can leave, so all are woken at once; a task that still wants to wait registers again.
 #[derive(Default)]
 pub(super) struct Waiters(Vec<Waker>);
 
@@ -61,18 +61,18 @@ impl Waiters {
             self.wake(woken);
         }
         if self.0.is_empty() {
-            // As a rule there is one.
+            // Mostly there is one.
             self.0.reserve_exact(1);
         }
         self.0.push(cx.waker().clone());
     }
 
-    /// Whether nobody waits.
+    /// True if no task waits.
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Wakes everybody.
+    /// Wakes all.
     pub(super) fn wake(&mut self, woken: &mut Woken) {
         woken.0.append(&mut self.0);
     }
@@ -109,7 +109,7 @@ struct RareWaiters {
 
 /// What a task may wait for.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum WaitFor {
+pub(super) enum WaitingFor {
     /// The connection's end, or news of whether the peer lives.
     Closed,
     /// The handshake.
@@ -141,9 +141,9 @@ impl Wakes {
     }
 
     /// Lets the task of `cx` wait.
-    pub(super) fn wait(&mut self, what: WaitFor, cx: &Context<'_>) {
+    pub(super) fn wait(&mut self, what: WaitingFor, cx: &Context<'_>) {
         let waiters = match what {
-            WaitFor::Closed => &mut self.closed,
+            WaitingFor::Closed => &mut self.closed,
             _ => self.rare.get_or_insert_default().list(what),
         };
         waiters.register(cx, &mut self.woken);
@@ -151,9 +151,9 @@ impl Wakes {
 
     /// Wakes all tasks that wait for this.
     #[inline]
-    pub(super) fn wake(&mut self, what: WaitFor) {
+    pub(super) fn wake(&mut self, what: WaitingFor) {
         match (what, &mut self.rare) {
-            (WaitFor::Closed, _) => self.closed.wake(&mut self.woken),
+            (WaitingFor::Closed, _) => self.closed.wake(&mut self.woken),
             (_, Some(rare)) => rare.list(what).wake(&mut self.woken),
             (_, None) => {}
         }
@@ -201,13 +201,13 @@ impl Wakes {
 
 impl RareWaiters {
     #[inline]
-    fn list(&mut self, what: WaitFor) -> &mut Waiters {
+    fn list(&mut self, what: WaitingFor) -> &mut Waiters {
         match what {
-            WaitFor::Ready => &mut self.ready,
-            WaitFor::Flush => &mut self.flush,
-            WaitFor::Draining => &mut self.draining,
+            WaitingFor::Ready => &mut self.ready,
+            WaitingFor::Flush => &mut self.flush,
+            WaitingFor::Draining => &mut self.draining,
             // Tasks that wait for the end are in `closed`.
-            WaitFor::Drained | WaitFor::Closed => &mut self.drained,
+            WaitingFor::Drained | WaitingFor::Closed => &mut self.drained,
         }
     }
 

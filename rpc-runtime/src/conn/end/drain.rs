@@ -26,11 +26,11 @@ pub(in crate::conn) struct Drain {
     pub(in crate::conn) announced: Option<Duration>,
     /// When that time is over; none if their own deadlines are enough.
     pub(in crate::conn) until: Option<Time>,
-    /// When it was over.
+    /// When the time for open calls was over.
     pub(in crate::conn) aborted: Option<Time>,
     /// After that, when to look again whether everything is done.
     pub(in crate::conn) next_limit: Option<Time>,
-    /// Whether our own calls are to end, too: no more are started.
+    /// True if our own calls are to end, too: no more are started.
     pub(in crate::conn) own: bool,
     /// When nothing else is open: how long the peer is waited for to answer for our last one-way requests.
     pub(in crate::conn) answer_by: Option<Time>,

@@ -2,22 +2,22 @@
 
 use crate::conn::{Time, tuning::PING_STRIKES, types::PING_LEN};
 
-/// Pings both ways, and what was heard of the peer.
+/// Pings both ways, and when the peer was last heard.
 #[derive(Debug, Default)]
 pub(in crate::conn) struct KeepAlive {
     /// How many pings went out, and how many are answered: the number of a ping is its payload.
     sent: u64,
     answered: u64,
     sent_at: Time,
-    /// When the first of those went that are not answered.
+    /// When the first unanswered ping went.
     waiting_since: Time,
-    /// Whether a CALL, SEND or DATA went since the last ping: then the floor does not matter.
+    /// True if a CALL, SEND or DATA went since the last ping: then the floor does not matter.
     request_sent: bool,
     last_read: Time,
     last_written: Time,
-    /// The last id that was given to a request when bytes came last: nothing was read since a later one began.
+    /// The last id that was given to a request when bytes came last: a request above it began after that.
     last_heard: u64,
-    /// How many calls have missed their deadline without a byte since they began; none once one has come.
+    /// How many calls have missed their deadline without a byte since they began; 0 once a byte has come.
     doubts: u32,
     theirs: TheirPings,
 }
@@ -32,7 +32,7 @@ struct TheirPings {
 }
 
 impl KeepAlive {
-    /// Bytes came, behind the request `last_id`. True if that ends doubts.
+    /// Notes that bytes came, behind the request `last_id`. True if that ends doubts.
     #[must_use]
     pub(in crate::conn) fn read(&mut self, now: Time, last_id: u64) -> bool {
         self.last_read = now;
@@ -40,9 +40,9 @@ impl KeepAlive {
         std::mem::take(&mut self.doubts) > 0
     }
 
-    /// The call `id` has missed its deadline. True if nothing was read since it began: then the peer may be gone.
+    /// Notes that call `id` has missed its deadline. True if nothing was read since it began: then the peer may be gone.
     ///
-    /// The floor never forbids to ask that at once: a request went, and a ping that went behind it is not answered.
+    /// The floor never forbids to ask at once: a request went, and no ping behind it was answered.
     #[must_use]
     pub(in crate::conn) fn missed(&mut self, id: u64) -> bool {
         let is_doubt = id > self.last_heard;
@@ -55,25 +55,25 @@ impl KeepAlive {
         self.doubts
     }
 
-    /// Bytes went that had to wait, so the peer has taken earlier ones.
+    /// Notes that the OS took bytes that had to wait: the peer has taken earlier ones.
     ///
-    /// Others say nothing: a peer that is gone leaves room for megabytes in the OS.
+    /// Other bytes say nothing: if the peer is gone, the OS still has room for megabytes.
     pub(in crate::conn) fn written(&mut self, now: Time) {
         self.last_written = now;
     }
 
-    /// A CALL, SEND or DATA goes out.
+    /// Notes that a CALL, SEND or DATA goes out.
     pub(in crate::conn) fn request_sent(&mut self) {
         self.request_sent = true;
     }
 
-    /// A CALL, SEND or DATA came.
+    /// Notes that a CALL, SEND or DATA came.
     pub(in crate::conn) fn request_read(&mut self) {
         self.theirs.request_read = true;
         self.theirs.strikes = 0;
     }
 
-    /// A ping goes out now; returns its number, which is its payload.
+    /// Numbers a ping that goes out now; the number is its payload.
     pub(in crate::conn) fn send_ping(&mut self, now: Time) -> u64 {
         if !self.is_waiting() {
             self.waiting_since = now;
@@ -84,7 +84,7 @@ impl KeepAlive {
         self.sent
     }
 
-    /// A ping was answered, and all earlier ones with it; false if it was never sent, or is answered already.
+    /// Notes the answer to a ping, which answers all earlier ones; false if it was never sent, or is answered already.
     #[must_use]
     pub(in crate::conn) fn answer(&mut self, ping: u64) -> bool {
         let is_expected = ping > self.answered && ping <= self.sent;
@@ -94,7 +94,7 @@ impl KeepAlive {
         is_expected
     }
 
-    /// A ping came: it replaces earlier ones that are not answered yet. True if it came too early.
+    /// Notes a ping of the peer; it replaces earlier unanswered ones. True if it came too early.
     #[must_use]
     pub(in crate::conn) fn ping_read(&mut self, ping: [u8; PING_LEN], floor: Time, now: Time) -> bool {
         let theirs = &mut self.theirs;
@@ -110,7 +110,7 @@ impl KeepAlive {
         is_strike
     }
 
-    /// Whether the peer sends pings too fast.
+    /// True if the peer sends pings too fast.
     pub(in crate::conn) fn has_struck_out(&self) -> bool {
         self.theirs.strikes >= PING_STRIKES
     }
@@ -120,7 +120,7 @@ impl KeepAlive {
         self.theirs.unanswered.take()
     }
 
-    /// Whether there is one.
+    /// True if a ping of the peer is not answered.
     pub(in crate::conn) fn owes_pong(&self) -> bool {
         self.theirs.unanswered.is_some()
     }
@@ -142,7 +142,7 @@ impl KeepAlive {
         Some(self.last_read.saturating_add(silence).max(self.allowed_at(floor)))
     }
 
-    /// When the peer counts as dead, unless something is heard of it before.
+    /// When the peer counts as dead, unless it is heard before.
     pub(in crate::conn) fn dead_at(&self, dead_after: Time) -> Option<Time> {
         if !self.is_waiting() {
             return None;
@@ -151,7 +151,7 @@ impl KeepAlive {
         Some(heard.saturating_add(dead_after))
     }
 
-    /// Whether a ping is not answered.
+    /// True if a ping is not answered.
     pub(in crate::conn) fn is_waiting(&self) -> bool {
         self.answered < self.sent
     }

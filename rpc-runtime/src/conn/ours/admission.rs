@@ -23,12 +23,12 @@ pub(in crate::conn) fn may_go(
 
 /// Credit and room, as they become less while several requests are let go one after the other.
 #[derive(Debug)]
-pub(in crate::conn) struct Admission {
+pub(in crate::conn) struct Capacity {
     credit: Credit,
     backlog: Backlog,
 }
 
-impl Admission {
+impl Capacity {
     /// What there is now.
     pub(in crate::conn) fn new(credit: &Credit, outbox: &Outbox) -> Self {
         Self {

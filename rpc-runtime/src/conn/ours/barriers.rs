@@ -9,12 +9,12 @@ use crate::conn::{
 };
 use crate::wire::frame::control::Progress;
 
-/// Those who wait for the peer's account.
+/// The callers that wait for the peer's account.
 #[derive(Debug, Default)]
 pub(in crate::conn) struct Barriers {
     table: IdMap<BarrierWaiter>,
     next: u64,
-    /// Whether any of them waits for its ping to go out.
+    /// True if any of them waits for its ping to go out.
     unsent: usize,
 }
 
@@ -116,21 +116,21 @@ impl Barriers {
         Poll::Ready(result)
     }
 
-    /// Nobody waits for a barrier any more.
+    /// Forgets a barrier.
     pub(in crate::conn) fn remove(&mut self, number: u64) {
         if let Some(waiting) = self.table.remove(&number) {
             self.unsent -= usize::from(matches!(waiting.state, BarrierState::Unsent(_)));
         }
     }
 
-    /// Wakes everybody: the connection is over.
+    /// Wakes all callers: the connection is over.
     pub(in crate::conn) fn wake_all(&mut self, woken: &mut Woken) {
         for waiting in self.table.values_mut() {
             woken.push(waiting.waker.take());
         }
     }
 
-    /// Whether a barrier waits for its ping, and all its sends are in the output.
+    /// True if a barrier waits for its ping, and all its sends are in the output.
     pub(in crate::conn) fn wants_ping(&self, is_behind: impl Fn(u64) -> bool) -> bool {
         let mut waiting = self.table.values();
         self.unsent > 0
@@ -138,7 +138,7 @@ impl Barriers {
                 .any(|waiting| matches!(waiting.state, BarrierState::Unsent(last_id) if is_behind(last_id)))
     }
 
-    /// Whether nobody waits.
+    /// True if no barrier waits.
     pub(in crate::conn) fn is_empty(&self) -> bool {
         self.table.is_empty()
     }

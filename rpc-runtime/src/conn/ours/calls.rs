@@ -42,7 +42,7 @@ struct OurCall {
     end: u64,
     deadline: Option<Time>,
     claim: CreditClaim,
-    /// Whether the REPLY has not come, at least not whole.
+    /// True if the REPLY has not come, at least not whole.
     open: bool,
     reply: Option<Box<PartialReply>>,
     flow: Option<Box<Flow>>,
@@ -54,11 +54,11 @@ enum CallState {
     Waiting(Option<Waker>),
     /// The outcome is there, and the caller has not taken it.
     Done(Result<Reply, Failure>),
-    /// Nobody waits.
+    /// The caller has gone.
     Tombstone,
 }
 
-/// A reply of which more fragments are to come.
+/// A reply with more fragments to come.
 #[derive(Debug)]
 pub(in crate::conn) struct PartialReply {
     pub(in crate::conn) assembly: Assembly,
@@ -66,7 +66,7 @@ pub(in crate::conn) struct PartialReply {
     pub(in crate::conn) head: Reply,
 }
 
-/// What became of an id that a frame names.
+/// The state of an id that a frame names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::conn) enum CallLookup {
     /// The call is open.
@@ -77,10 +77,10 @@ pub(in crate::conn) enum CallLookup {
     Unopened,
 }
 
-/// What there is to know of an open call before a frame of it is looked at.
+/// What a frame for an open call depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::conn) struct OpenInfo {
-    /// Whether its caller waits for the outcome.
+    /// True if its caller waits for the outcome.
     pub(in crate::conn) is_waiting: bool,
     pub(in crate::conn) has_streams: bool,
 }
@@ -130,7 +130,7 @@ impl Calls {
         self.awaited += 1;
     }
 
-    /// Notes where the last byte of a call ends, now that it is in the output.
+    /// Notes where a call ends in the stream, now that its last byte is in the output.
     pub(in crate::conn) fn set_end(&mut self, id: u64, end: u64) {
         if let Some(call) = self.table.get_mut(id) {
             call.end = end;
@@ -140,7 +140,7 @@ impl Calls {
     /// Takes the outcome of a call.
     #[inline(always)]
     pub(in crate::conn) fn poll(&mut self, id: u64, cx: &Context<'_>) -> Poll<Result<Reply, Failure>> {
-        // Taken already: a bug of the caller's, which must not become a panic here.
+        // Taken already: a bug of the caller, which must not become a panic here.
         let Some(call) = self.table.get_mut(id) else {
             return Poll::Ready(Err(forgotten()));
         };
@@ -159,7 +159,7 @@ impl Calls {
         Poll::Ready(outcome)
     }
 
-    /// Nobody waits for a call any more.
+    /// Forgets a call whose caller went away.
     pub(in crate::conn) fn abandon(&mut self, id: u64) {
         let Some(call) = self.table.get_mut(id) else {
             return;
@@ -175,7 +175,7 @@ impl Calls {
         }
     }
 
-    /// An outcome is here no longer.
+    /// Counts an outcome that was taken or dropped.
     #[inline]
     fn delivered(&mut self, outcome: &Result<Reply, Failure>) {
         self.undelivered -= 1;
@@ -185,7 +185,7 @@ impl Calls {
         };
     }
 
-    /// Gives a call its outcome; a tombstone needs none. What it takes of the inbox must be counted already.
+    /// Gives a call its outcome; a tombstone needs none. The inbox must have counted its bytes.
     pub(in crate::conn) fn resolve(&mut self, id: u64, outcome: Result<Reply, Failure>, woken: &mut Woken) {
         if let Some(call) = self.table.get_mut(id) {
             if call.resolve(outcome, &mut self.held, woken) {
@@ -195,7 +195,7 @@ impl Calls {
         }
     }
 
-    /// Gives a call that is waited for its whole REPLY, which is counted in the inbox already; returns what it used.
+    /// Gives a waiting call its whole REPLY, whose bytes the inbox has counted; returns the credit that it used.
     #[inline(always)]
     pub(in crate::conn) fn answer(
         &mut self,
@@ -211,7 +211,7 @@ impl Calls {
         Some(call.close(&mut self.held))
     }
 
-    /// Fails a call, if anybody waits for it: a frame of the peer says so.
+    /// Fails a call that has no outcome: a frame of the peer says so.
     pub(in crate::conn) fn fail(&mut self, id: u64, cause: Cause, executed: Executed, woken: &mut Woken) {
         let phase = match self.flow(id) {
             Some(flow) if flow.has_moved() => Phase::Stream,
@@ -225,7 +225,7 @@ impl Calls {
         self.resolve(id, Err(failure), woken);
     }
 
-    /// The REPLY of a call has come whole, or will never come; returns what the call used.
+    /// Closes a call whose REPLY has come whole, or never will; returns the credit that it used.
     pub(in crate::conn) fn close(&mut self, id: u64) -> Option<CreditClaim> {
         let call = self.table.get_mut(id)?;
         if !call.open {
@@ -248,7 +248,7 @@ impl Calls {
         }
     }
 
-    /// The reply of a call that is being read.
+    /// The reply that is being read for a call.
     pub(in crate::conn) fn partial_reply(&mut self, id: u64) -> Option<&mut PartialReply> {
         self.table.get_mut(id)?.reply.as_deref_mut()
     }
@@ -262,7 +262,7 @@ impl Calls {
         }
     }
 
-    /// A call of which fragments of the reply, or of a message of its stream, are to come: the first.
+    /// The first call with fragments to come, of its reply or of a message of its stream.
     pub(in crate::conn) fn first_unfinished(&self) -> Option<u64> {
         let is_unfinished = |call: &OurCall| match &call.reply {
             Some(partial) => !partial.assembly.is_discarded(),
@@ -272,7 +272,7 @@ impl Calls {
         unfinished.map(|(id, _)| id).min()
     }
 
-    /// Takes the reply of a call whose last fragment has come, out of the inbox.
+    /// Takes the reply of a call whose last fragment has come; the inbox counts it no longer.
     pub(in crate::conn) fn take_reply(&mut self, id: u64) -> Option<PartialReply> {
         let partial = self.table.get_mut(id)?.reply.take()?;
         self.held.bytes -= partial.assembly.kept() as u64;
@@ -289,7 +289,7 @@ impl Calls {
         self.held.bytes -= len as u64;
     }
 
-    /// Keeps nothing of a reply that is being read.
+    /// Drops a reply that is being read.
     pub(in crate::conn) fn forget_reply(&mut self, id: u64) {
         if let Some(partial) = self.partial_reply(id) {
             let kept = partial.assembly.forget();
@@ -297,13 +297,12 @@ impl Calls {
         }
     }
 
-    /// Bytes were read. What comes with them shares one buffer, so only what waits from before counts.
+    /// Notes that bytes were read. Replies that came in one read share a buffer, so only earlier ones count as waiting.
     pub(in crate::conn) fn note_read(&mut self) {
         self.waiting_at_read = self.undelivered;
     }
 
-    /// Makes `payload` fit to be kept in the inbox: beside many others, a short one is copied, for it would pin a read
-    /// buffer.
+    /// Makes `payload` fit to be kept in the inbox: copies a short one beside many others, because it would pin a read buffer.
     #[inline]
     pub(in crate::conn) fn unpin(&self, payload: &mut Encoded) {
         if self.waiting_at_read >= PINNED {
@@ -324,7 +323,7 @@ impl Calls {
         calls.map(|(id, _)| id).collect()
     }
 
-    /// Fails all calls that are waited for, and forgets the tombstones: the connection is over.
+    /// Fails all open calls, and forgets the tombstones: the connection is over.
     pub(in crate::conn) fn fail_all(&mut self, cause: &Cause, taken: u64, reach: Reach, woken: &mut Woken) {
         let ids: Vec<u64> = self.table.iter().map(|(id, _)| id).collect();
         for id in ids {
@@ -355,13 +354,13 @@ impl Calls {
         (phase, if reached { Executed::Maybe } else { Executed::No })
     }
 
-    /// The earliest deadline of all calls that are waited for.
+    /// The earliest deadline of all calls without an outcome.
     pub(in crate::conn) fn deadline(&self) -> Option<Time> {
         let calls = self.table.values().filter(|call| call.is_waiting());
         calls.filter_map(OurCall::due).min()
     }
 
-    /// Where `id` stands.
+    /// The state of `id`.
     #[inline]
     pub(in crate::conn) fn find(&self, id: u64) -> CallLookup {
         match self.table.get(id) {
@@ -375,17 +374,17 @@ impl Calls {
         }
     }
 
-    /// Whether anybody waits for call `id`.
+    /// True if call `id` has no outcome.
     pub(in crate::conn) fn is_waiting(&self, id: u64) -> bool {
         self.table.get(id).is_some_and(OurCall::is_waiting)
     }
 
-    /// Whether call `id` has no REPLY yet.
+    /// True if call `id` has no REPLY yet.
     pub(in crate::conn) fn is_open(&self, id: u64) -> bool {
         self.table.get(id).is_some_and(|call| call.open)
     }
 
-    /// Whether the deadline of call `id` has passed; if it is due and that has not, it is its streams that are idle.
+    /// True if the deadline of call `id` has passed; a call that is due otherwise has idle streams.
     pub(in crate::conn) fn is_late(&self, id: u64, now: Time) -> bool {
         let deadline = self.table.get(id).and_then(|call| call.deadline);
         deadline.is_some_and(|deadline| deadline <= now)
@@ -420,7 +419,7 @@ impl Calls {
         Some((flow, &mut self.held))
     }
 
-    /// Why a call failed whose outcome nobody has taken yet.
+    /// Why a call failed whose outcome was not taken yet.
     pub(in crate::conn) fn failure(&self, id: u64) -> Option<&Failure> {
         match &self.table.get(id)?.state {
             CallState::Done(Err(failure)) => Some(failure),
@@ -433,12 +432,12 @@ impl Calls {
         self.held
     }
 
-    /// How many calls are waited for and have no outcome.
+    /// How many calls have no outcome.
     pub(in crate::conn) fn awaited(&self) -> usize {
         self.awaited
     }
 
-    /// Whether no call is here, whatever its state.
+    /// True if no call is here, whatever its state.
     pub(in crate::conn) fn is_empty(&self) -> bool {
         self.table.is_empty()
     }
@@ -448,7 +447,7 @@ impl Calls {
         self.last_id
     }
 
-    /// Whether all ids are given.
+    /// True if all ids are given.
     pub(in crate::conn) fn is_exhausted(&self) -> bool {
         self.next_id > MAX_ID
     }
@@ -477,7 +476,7 @@ impl OurCall {
         matches!(self.state, CallState::Waiting(_))
     }
 
-    /// Nobody waits for it any more: returns how far it was, and keeps nothing for anybody.
+    /// Drops what is kept for its caller; returns how far it was.
     #[inline]
     fn give_up(&mut self, held: &mut InboxUse) -> CallState {
         if let Some(partial) = &mut self.reply {
@@ -489,7 +488,7 @@ impl OurCall {
         std::mem::replace(&mut self.state, CallState::Tombstone)
     }
 
-    /// Gives it its outcome; false if nobody waits for one.
+    /// Gives it its outcome; false if it has one, or no caller.
     #[inline(always)]
     fn resolve(&mut self, outcome: Result<Reply, Failure>, held: &mut InboxUse, woken: &mut Woken) -> bool {
         let CallState::Waiting(waker) = &mut self.state else {
@@ -503,7 +502,7 @@ impl OurCall {
         true
     }
 
-    /// Its REPLY has come whole, or will never come; returns what it used.
+    /// Closes it: its REPLY has come whole, or never will. Returns the credit that it used.
     #[inline]
     fn close(&mut self, held: &mut InboxUse) -> CreditClaim {
         self.open = false;
@@ -513,7 +512,7 @@ impl OurCall {
         self.claim
     }
 
-    /// When it fails if nothing happens before.
+    /// When it fails, if nothing happens before.
     fn due(&self) -> Option<Time> {
         earliest([self.deadline, self.flow.as_ref().and_then(|flow| flow.idle_at())])
     }
@@ -528,7 +527,7 @@ impl PartialReply {
         }
     }
 
-    /// A reply that nobody wants.
+    /// A reply that is dropped.
     pub(in crate::conn) fn discard(length: u64) -> Self {
         let head = Reply {
             payload: Encoded::default(),

@@ -8,7 +8,7 @@ use crate::{
     wire::frame::control::Hello,
 };
 
-/// The way that a request of ours takes.
+/// What a request of ours needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::conn) enum RequestKind {
     /// A call: needs a slot and `call_bytes`.
@@ -19,7 +19,7 @@ pub(in crate::conn) enum RequestKind {
     Control,
 }
 
-/// A request that wants to go.
+/// The credit that a request needs to go.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::conn) struct CreditClaim {
     pub(in crate::conn) kind: RequestKind,
@@ -27,7 +27,7 @@ pub(in crate::conn) struct CreditClaim {
     pub(in crate::conn) len: u64,
     /// How long the frame is that carries all of it.
     pub(in crate::conn) frame_len: u64,
-    /// Whether a stream follows, for which the peer has to say its window first.
+    /// True if a stream follows: the peer has to announce its window first.
     pub(in crate::conn) streams: bool,
 }
 
@@ -42,7 +42,7 @@ pub(in crate::conn) struct Credit {
     control_open: u32,
     call_window: u64,
     call_bytes: u64,
-    /// All that we may ever send, and all that we have: both only grow.
+    /// How many bytes we may ever send, and how many we have sent: both only grow.
     send_granted: u64,
     send_bytes: u64,
 }
@@ -72,7 +72,7 @@ impl Credit {
         self.send_granted = hello.send_bytes;
     }
 
-    /// Whether `claim` may start now, as far as the peer is concerned.
+    /// True if `claim` may start now, as far as the peer is concerned.
     #[inline]
     pub(in crate::conn) fn admits(&self, claim: CreditClaim) -> bool {
         if self.floor && (claim.streams || claim.frame_len > u64::from(FLOOR_FRAME)) {
@@ -132,7 +132,7 @@ impl Credit {
         (!self.floor).then_some(self.max_message)
     }
 
-    /// Whether only the floor may be used.
+    /// True if only the floor may be used.
     pub(in crate::conn) fn is_floor(&self) -> bool {
         self.floor
     }

@@ -1,4 +1,4 @@
-//! AdmissionQueue: those who wait for credit, a slot or room, first come, first served.
+//! Admission queue: callers that wait for credit, a slot or room, first come, first served.
 
 use std::{
     collections::VecDeque,
@@ -69,7 +69,7 @@ impl AdmissionQueue {
         true
     }
 
-    /// Lets a caller go, if it is here; true if another one is the first now, or nobody.
+    /// Removes a caller, if it is here; true if another one is the first now, or none is left.
     pub(in crate::conn) fn remove(&mut self, number: u64) -> bool {
         let Some(index) = self.find(number) else {
             return false;
@@ -78,7 +78,7 @@ impl AdmissionQueue {
         self.sweep()
     }
 
-    /// Lets all go whose deadline has passed; they are woken to find out. True if the first was one of them.
+    /// Removes and wakes all callers whose deadline has passed. True if the first was one of them.
     pub(in crate::conn) fn expire(&mut self, now: Time, woken: &mut Woken) -> bool {
         for index in 0..self.waiting.len() {
             if self.waiting[index]
@@ -92,7 +92,7 @@ impl AdmissionQueue {
         self.sweep()
     }
 
-    /// Lets all go; they are woken to find out why.
+    /// Removes and wakes all callers; they find out why.
     pub(in crate::conn) fn clear_all(&mut self, woken: &mut Woken) {
         for waiting in self.waiting.drain(..) {
             woken.push(waiting.waker);
@@ -111,12 +111,12 @@ impl AdmissionQueue {
         woken.push(self.waiting[index].waker.take());
     }
 
-    /// Whether it is the turn of `number`, or, without one, of whoever comes now.
+    /// True if it is the turn of `number`, or, without one, of a caller that comes now.
     pub(in crate::conn) fn is_turn(&self, number: Option<u64>) -> bool {
         self.waiting.front().map(|waiting| waiting.number) == number
     }
 
-    /// The earliest deadline of all who wait.
+    /// The earliest deadline of all callers.
     pub(in crate::conn) fn deadline(&self) -> Option<Time> {
         let waiting = self.waiting.iter().filter(|waiting| waiting.claim.is_some());
         waiting.filter_map(|waiting| waiting.deadline).min()
@@ -127,7 +127,7 @@ impl AdmissionQueue {
         self.waiting.len() - self.gaps
     }
 
-    /// Whether nobody waits.
+    /// True if no caller waits.
     pub(in crate::conn) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
@@ -150,7 +150,7 @@ impl AdmissionQueue {
         waiting.deadline = None;
     }
 
-    /// Removes the gaps at the front, and all when they are many: the first is always one who waits. True if there were
+    /// Removes the gaps at the front, and all when they are many, so that the first is always a caller. True if there were
     /// any at the front.
     fn sweep(&mut self) -> bool {
         let mut moved = false;

@@ -1,9 +1,9 @@
-//! AdmissionQueues: those who wait for credit, a slot or room, by priority.
+//! Admission queues: callers that wait for credit, a slot or room, by priority.
 
 use std::task::Context;
 
 use super::{
-    admission::Admission,
+    admission::Capacity,
     credit::{CreditClaim, RequestKind},
     queue::AdmissionQueue,
 };
@@ -12,16 +12,16 @@ use crate::{
     conn::{Time, outbox::rotation::Rotation, types::earliest, wakers::Woken},
 };
 
-/// One class for each priority, and one for the calls of the control service, which have credit of their own.
+/// One queue for each priority, and one for the calls of the control service, which have credit of their own.
 ///
-/// Who is first in its class passes when nobody of a higher priority could pass instead; of those that wait, one in eight
-/// is of a lower one. Calls of [`Priority::Control`] wait for nobody but those before them in their own class.
+/// The first of a queue passes when no caller of a higher priority could pass instead; one turn in eight goes to a lower
+/// priority that waits. Calls of [`Priority::Control`] wait only for earlier calls of their own queue.
 #[derive(Debug)]
 pub(in crate::conn) struct AdmissionQueues {
-    /// None as long as nobody ever waited.
+    /// None until the first caller waits.
     queues: Option<Box<QueuesByClass>>,
     rotation: Rotation,
-    /// Whether those who can pass now must be looked for, and how far.
+    /// How far to look for callers that can pass now.
     news: Recheck,
 }
 
@@ -39,7 +39,7 @@ pub(in crate::conn) enum Recheck {
     None,
     /// Another caller is the first now.
     First,
-    /// There is more of what they wait for.
+    /// There is more credit or room.
     More,
 }
 
@@ -80,13 +80,13 @@ impl AdmissionQueues {
         }
     }
 
-    /// Whether a request may pass now that holds `ticket`, or, without one, comes now.
+    /// True if a request may pass now that holds `ticket`, or, without one, comes now.
     pub(in crate::conn) fn may_pass(
         &self,
         class: QueueClass,
         ticket: Option<u64>,
         claim: CreditClaim,
-        admission: &Admission,
+        admission: &Capacity,
     ) -> bool {
         match class {
             QueueClass::Service => self.is_turn(class, ticket) && admission.admits(claim, Priority::Control),
@@ -99,7 +99,7 @@ impl AdmissionQueues {
     }
 
     /// A request passes that holds `ticket`, or none.
-    pub(in crate::conn) fn pass(&mut self, class: QueueClass, ticket: Option<u64>, admission: &Admission) {
+    pub(in crate::conn) fn pass(&mut self, class: QueueClass, ticket: Option<u64>, admission: &Capacity) {
         if let Some(number) = ticket {
             self.remove(number);
         }
@@ -131,7 +131,7 @@ impl AdmissionQueues {
         queue.is_some_and(|queue| queue.renew(number, cx))
     }
 
-    /// Lets a caller go that gives up, if it is here.
+    /// Removes a caller that gives up, if it is here.
     pub(in crate::conn) fn remove(&mut self, number: u64) {
         let queue = self.queues.as_mut().map(|queues| queues.that_gave(number));
         if queue.is_some_and(|queue| queue.remove(number)) {
@@ -139,7 +139,7 @@ impl AdmissionQueues {
         }
     }
 
-    /// Lets all go whose deadline has passed; they are woken to find out.
+    /// Removes and wakes all callers whose deadline has passed.
     pub(in crate::conn) fn expire(&mut self, now: Time, woken: &mut Woken) {
         let mut moved = false;
         for queue in self.all_mut() {
@@ -150,27 +150,27 @@ impl AdmissionQueues {
         }
     }
 
-    /// Lets all go; they are woken to find out why.
+    /// Removes and wakes all callers; they find out why.
     pub(in crate::conn) fn clear_all(&mut self, woken: &mut Woken) {
         self.all_mut().for_each(|queue| queue.clear_all(woken));
         self.news = Recheck::None;
     }
 
-    /// Whether somebody may have to be woken.
+    /// True if a caller may have to be woken.
     pub(in crate::conn) fn has_news(&self) -> bool {
         self.news != Recheck::None
     }
 
-    /// Notes that there is more of what they wait for.
+    /// Notes that there is more credit or room.
     pub(in crate::conn) fn note_more(&mut self) {
         self.note(Recheck::More);
     }
 
-    /// Wakes those who can pass now: as many as `admission` lets through, one after the other, each in its turn.
+    /// Wakes the callers that can pass now: as many as `admission` lets through, one after the other, each in its turn.
     ///
-    /// After a mere change of the first, only one: the others were woken with it, and whoever came too early is woken
-    /// when its turn has come.
-    pub(in crate::conn) fn wake(&mut self, woken: &mut Woken, admission: impl FnOnce() -> Admission) {
+    /// If only the first has changed, wakes one: the others were woken with it, and a caller that came too early is woken
+    /// again when its turn has come.
+    pub(in crate::conn) fn wake(&mut self, woken: &mut Woken, admission: impl FnOnce() -> Capacity) {
         let limit = match std::mem::take(&mut self.news) {
             Recheck::None => return,
             Recheck::First => 1,
@@ -204,7 +204,7 @@ impl AdmissionQueues {
         }
     }
 
-    /// The earliest deadline of all who wait.
+    /// The earliest deadline of all callers.
     pub(in crate::conn) fn deadline(&self) -> Option<Time> {
         let QueuesByClass {
             service,
@@ -227,7 +227,7 @@ impl AdmissionQueues {
         lens.sum()
     }
 
-    /// Whether nobody waits, calls of the control service left out.
+    /// True if no caller waits, calls of the control service left out.
     pub(in crate::conn) fn is_empty(&self) -> bool {
         let queues = self.queues.as_ref();
         queues.is_none_or(|queues| queues.others.iter().all(AdmissionQueue::is_empty))
@@ -239,7 +239,7 @@ impl AdmissionQueues {
         self.queues.is_none() || (self.is_empty() && self.is_service_empty())
     }
 
-    /// Whether no call of the control service waits.
+    /// True if no call of the control service waits.
     pub(in crate::conn) fn is_service_empty(&self) -> bool {
         self.queues
             .as_ref()
@@ -258,8 +258,8 @@ impl AdmissionQueues {
         queues.flat_map(|queues| std::iter::once(&mut queues.service).chain(&mut queues.others))
     }
 
-    /// Who could pass now, `priority` among them.
-    fn ready(&self, priority: Priority, admission: &Admission) -> [bool; Priority::ALL.len()] {
+    /// The priorities that could pass now, `priority` among them.
+    fn ready(&self, priority: Priority, admission: &Capacity) -> [bool; Priority::ALL.len()] {
         Priority::ALL.map(|other| {
             let first = || self.queues.as_ref()?.others[other.rank()].waiting_from(0);
             other == priority || first().is_some_and(|(_, claim)| admission.admits(claim, other))
@@ -305,7 +305,7 @@ impl QueuesByClass {
         }
     }
 
-    fn wake_service(&mut self, woken: &mut Woken, admission: &mut Admission, limit: usize) {
+    fn wake_service(&mut self, woken: &mut Woken, admission: &mut Capacity, limit: usize) {
         let mut place = 0;
         for _ in 0..limit {
             let first = self.service.waiting_from(place);
@@ -320,7 +320,7 @@ impl QueuesByClass {
     }
 }
 
-/// Whose turn it is: control does not wait for others.
+/// The priority whose turn it is: control does not wait for others.
 fn next(rotation: &Rotation, ready: [bool; Priority::ALL.len()]) -> Option<Priority> {
     match ready {
         [true, ..] => Some(Priority::Control),
@@ -328,5 +328,5 @@ fn next(rotation: &Rotation, ready: [bool; Priority::ALL.len()]) -> Option<Prior
     }
 }
 
-/// Each class gives so many tickets.
+/// How many tickets each queue gives.
 const TICKETS_PER_QUEUE: u64 = 1 << 61;

@@ -1,4 +1,4 @@
-//! Sends: what can be said of our one-way requests when nothing comes back for them.
+//! Sends: what is known of our one-way requests, for which nothing comes back; so whether a lost one may be sent again.
 
 use std::collections::VecDeque;
 
@@ -17,21 +17,21 @@ use crate::{
 pub(in crate::conn) struct Sends {
     /// Their ids, as runs of neighbours; the oldest are merged when there are too many runs.
     runs: VecDeque<SendRun>,
-    /// How many they are.
+    /// How many requests are uncovered.
     uncovered: u64,
-    /// Those that are in the output and not yet with the OS: their ids, and where they end.
+    /// The ids of requests in the output that the OS does not have yet, and where they end.
     unwritten: VecDeque<(u64, u64)>,
-    /// The peer takes none above this.
+    /// The last id that the peer takes.
     last_id: u64,
     /// How many up to `last_id` were never written whole.
     lost: u64,
-    /// Our pings that are not answered, as far as each covers more than the one before.
+    /// Our unanswered pings that each cover more than the one before.
     pings: VecDeque<CoveringPing>,
-    /// What the peer has said last of what became of them; none as long as it had received none.
+    /// What the peer last said of what became of them; none as long as it had received none.
     account: Option<Box<Progress>>,
 }
 
-/// Some one-way requests, and perhaps calls between them.
+/// A run of one-way requests, perhaps with calls between them.
 #[derive(Clone, Copy, Debug)]
 struct SendRun {
     first: u64,
@@ -79,7 +79,7 @@ impl SendRun {
 }
 
 impl Sends {
-    /// A one-way request starts.
+    /// Adds a one-way request.
     pub(in crate::conn) fn start(&mut self, id: u64) {
         self.uncovered += 1;
         match self.runs.back_mut() {
@@ -100,19 +100,19 @@ impl Sends {
         }
     }
 
-    /// The last byte of a one-way request is in the output, up to `end`.
+    /// Notes that a one-way request is in the output as a whole, up to `end`.
     pub(in crate::conn) fn finish(&mut self, id: u64, end: u64) {
         self.unwritten.push_back((id, end));
     }
 
-    /// The OS has taken everything up to `taken`.
+    /// Notes that the OS has everything up to `taken`.
     pub(in crate::conn) fn taken(&mut self, taken: u64) {
         while self.unwritten.front().is_some_and(|&(_, end)| end <= taken) {
             self.unwritten.pop_front();
         }
     }
 
-    /// A ping goes out; `unfinished` is the first one-way request that still has fragments to come.
+    /// Notes a ping that goes out; `unfinished` is the first one-way request with fragments to come.
     pub(in crate::conn) fn ping(&mut self, ping: u64, unfinished: Option<u64>) {
         let last = self.runs.back().map_or(0, |run| run.last);
         let last_id = unfinished.map_or(last, |id| last.min(id - 1));
@@ -126,7 +126,7 @@ impl Sends {
         }
     }
 
-    /// A ping is answered, and all earlier ones with it: what stood before it was read.
+    /// Notes the answer to a ping, which answers all earlier ones: the peer has read what stood before it.
     pub(in crate::conn) fn pong(&mut self, ping: u64) {
         let mut covered = None;
         while let Some(covering) = self.pings.front().filter(|covering| covering.ping <= ping) {
@@ -138,46 +138,46 @@ impl Sends {
         }
     }
 
-    /// The peer has given its last account, of all that it takes.
+    /// Notes the last account of the peer, which covers all that it takes.
     pub(in crate::conn) fn settle(&mut self) {
         self.pings.clear();
         self.cover(self.last_id);
     }
 
-    /// Keeps what the peer has said of them.
+    /// Keeps the account of the peer.
     pub(in crate::conn) fn keep(&mut self, account: &Progress) {
         if account.received > 0 {
             **self.account.get_or_insert_default() = account.clone();
         }
     }
 
-    /// What the peer has said last of what became of them; none as long as it had received none.
+    /// What the peer last said of what became of them; none as long as it had received none.
     pub(in crate::conn) fn account(&self) -> Option<&Progress> {
         self.account.as_deref()
     }
 
-    /// How many had not ended, of those that are covered, when the peer told of them last.
+    /// How many covered requests had not ended when the peer last gave its account.
     pub(in crate::conn) fn pending(&self) -> u64 {
         self.account().map_or(0, Progress::pending)
     }
 
-    /// The peer has said that all before call `id` have ended.
+    /// Notes that the peer says that all before call `id` have ended.
     pub(in crate::conn) fn settled(&mut self, id: u64, progress: &Progress) {
         self.cover(id.min(self.last_id));
         self.keep(progress);
     }
 
-    /// The peer takes none above `last_id`.
+    /// Notes that the peer takes none above `last_id`.
     pub(in crate::conn) fn cut_above(&mut self, last_id: u64) {
         self.last_id = self.last_id.min(last_id);
     }
 
-    /// Whether the peer did not take some, and said so.
+    /// True if the peer did not take some, and said so.
     pub(in crate::conn) fn is_cut(&self) -> bool {
         self.runs.back().is_some_and(|run| run.last > self.last_id)
     }
 
-    /// The connection is over: what is `reach`ed may still be written, and `unfinished` have fragments to come.
+    /// Notes that the connection is over: `reach` says what may still be written, and `unfinished` requests are lost.
     pub(in crate::conn) fn lost(&mut self, reach: Reach, unfinished: impl Iterator<Item = u64>) {
         let last_id = self.last_id;
         self.lost += unfinished.filter(|&id| id <= last_id).count() as u64;
@@ -192,24 +192,24 @@ impl Sends {
         }
     }
 
-    /// Whether a PONG would tell anything new.
+    /// True if a PONG would tell anything new.
     pub(in crate::conn) fn is_uncovered(&self) -> bool {
         self.uncovered > 0
     }
 
-    /// Whether the peer may have taken some of which it has not said so.
+    /// True if the peer may have taken requests without saying so.
     pub(in crate::conn) fn is_in_doubt(&self) -> bool {
         self.uncovered > 0 && self.uncovered().maybe > 0
     }
 
-    /// Whether some of those that the peer takes are not in front of a ping that is on its way.
+    /// True if a request that the peer takes has no ping behind it.
     pub(in crate::conn) fn is_without_ping(&self) -> bool {
         let pinged = self.pings.back().map_or(0, |covering| covering.last_id);
         let mut runs = self.runs.iter();
         runs.any(|run| run.first <= self.last_id && run.perhaps_above(pinged) > 0)
     }
 
-    /// What is not covered.
+    /// The uncovered requests.
     pub(in crate::conn) fn uncovered(&self) -> Uncovered {
         let above: u64 = self.runs.iter().map(|run| run.surely_above(self.last_id)).sum();
         let no = (above + self.lost).min(self.uncovered);
@@ -219,7 +219,7 @@ impl Sends {
         }
     }
 
-    /// How many are not with the OS.
+    /// How many requests the OS does not have yet.
     pub(in crate::conn) fn unwritten(&self) -> usize {
         self.unwritten.len()
     }
@@ -230,7 +230,7 @@ impl Sends {
         self.unwritten.len() + self.pings.len()
     }
 
-    /// Those up to `last_id` were read.
+    /// Notes that the peer has read all up to `last_id`.
     fn cover(&mut self, last_id: u64) {
         while let Some(run) = self.runs.front_mut().filter(|run| run.first <= last_id) {
             let left = run.perhaps_above(last_id);

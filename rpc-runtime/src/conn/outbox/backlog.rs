@@ -1,4 +1,4 @@
-//! Backlog: what waits to be written, and who may add to it.
+//! Backlog: what waits to be written, and which messages may join it.
 
 use crate::{
     Priority,
@@ -10,25 +10,24 @@ use crate::{
 pub(in crate::conn) struct Backlog {
     /// In the output, on its way to the OS.
     pub(in crate::conn) output: u64,
-    /// What remains of messages whose beginning is in the output.
+    /// How many bytes remain of messages whose beginning is in the output.
     pub(in crate::conn) remaining: u64,
-    /// How much of the output is kept for a fragment of those, because none is in it.
+    /// The priority of the remainder for which output is reserved, because no fragment is in it.
     pub(in crate::conn) reserved: Option<Priority>,
-    /// The highest priority of a message that was cut for lack of room: others are not to overtake it.
+    /// The highest priority of a message that was cut because there was no room: others must not overtake it.
     pub(in crate::conn) cut: Option<Priority>,
     /// How much may be on its way to the OS before others wait: [`WriteBatch::len`].
     pub(in crate::conn) batch: u64,
     pub(in crate::conn) high_water: u64,
     pub(in crate::conn) max_message: u64,
-    /// Whether it is the turn of a long message of the lowest priority.
+    /// True if it is the turn of a long message of the lowest priority.
     pub(in crate::conn) lowest_is_due: bool,
 }
 
 /// How much goes to the OS at once while no message goes by that must not wait.
 ///
-/// A fast link is filled best by long writes: each short one wakes the reader anew. So it grows while the OS takes all that
-/// it is offered, and is one fragment again as soon as it does not, so that little waits where others could still
-/// overtake it.
+/// Long writes fill a fast link best: each short one wakes the reader anew. So the batch grows while the OS takes all that it
+/// is offered, and is one fragment again as soon as it does not: then little waits where nothing can overtake it.
 #[derive(Debug)]
 pub(in crate::conn) struct WriteBatch {
     len: u64,
@@ -49,7 +48,7 @@ impl WriteBatch {
         self.len
     }
 
-    /// The OS has now `taken` so much of the stream, and was offered more if it is `blocked`.
+    /// Notes that the OS has `taken` this many bytes of the stream, and that it was offered more if it is `blocked`.
     pub(in crate::conn) fn note(&mut self, taken: u64, blocked: bool) {
         if blocked {
             self.len = FRAGMENT as u64;
@@ -61,12 +60,12 @@ impl WriteBatch {
 }
 
 impl Backlog {
-    /// Whether one more message of `len` bytes may join it.
+    /// True if one more message of `len` bytes may join it.
     ///
-    /// A message of [`Priority::Control`] waits only for memory. Others wait as long as a fragment is in the output, so
-    /// that those find little before them. Rests are counted apart, and only long messages wait for them, for short ones leave
-    /// none; each priority may have one long message more beyond high-water than the one below. So that the lowest is not kept
-    /// out for ever, one in eight may come in above others.
+    /// A message of [`Priority::Control`] waits only for memory. Others wait as long as a fragment is in the output, so that
+    /// control messages find little before them. Remainders count apart: only long messages wait for them, because short ones
+    /// leave none. Each priority may have one long message more beyond high-water than the one below. One turn in eight lets
+    /// the lowest priority in above others, so that it comes to its end.
     pub(in crate::conn) fn has_room(&self, priority: Priority, len: u64) -> bool {
         let (output, rests) = match priority {
             Priority::Control => (self.high_water, 2 * self.max_message),
@@ -82,7 +81,7 @@ impl Backlog {
         self.output <= output && has_rests && !is_behind
     }
 
-    /// What it has room for.
+    /// Which messages have room.
     pub(in crate::conn) fn rooms(&self) -> Rooms {
         Rooms {
             short: Priority::ALL.map(|priority| self.has_room(priority, 0)),
@@ -129,7 +128,7 @@ impl Backlog {
         }
     }
 
-    /// Whether nothing waits.
+    /// True if nothing waits.
     #[cfg(test)]
     pub(in crate::conn) fn is_empty(&self) -> bool {
         self.output == 0 && self.remaining == 0
@@ -159,7 +158,7 @@ pub(in crate::conn) struct Rooms {
 }
 
 impl Rooms {
-    /// Whether there is room for anything that there was none for in `had`.
+    /// True if there is room for anything that there was none for in `had`.
     pub(in crate::conn) fn has_more(&self, had: &Self) -> bool {
         let pairs = std::iter::zip(had.short, self.short).chain(std::iter::zip(had.long, self.long));
         pairs.into_iter().any(|(had, has)| has && !had)

@@ -1,4 +1,4 @@
-//! Pacing: how much of long messages is on its way while there is traffic that must not wait behind it.
+//! Pacing: holds long messages back while messages go by that must not wait behind them.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -10,28 +10,28 @@ use crate::conn::{
     },
 };
 
-/// How much of long messages is on its way while there is traffic that must not wait behind it.
+/// Holds long messages back while messages go by that must not wait behind them.
 ///
-/// What the OS and the network hold cannot be overtaken, and that may be megabytes: the peer's receive buffer alone grows
-/// to 6 MB. So while messages of priority control go by, or short ones beside megabytes, fragments are marked by PINGs, and only a
-/// window of them may be unanswered. The window adapts to the link: it grows while that makes the round trip no longer, and shrinks when it does.
-/// Without such messages nothing is held back.
+/// Nothing can overtake what the OS and the network hold, and that may be megabytes: the peer's receive buffer alone grows to
+/// 6 MB. So while messages of priority control go by, or short ones beside megabytes, PINGs mark the fragments, and only a
+/// window of them may be unanswered. The window adapts to the link: it grows while that makes the round trip no longer, and
+/// shrinks when it does. Without such messages nothing is held back.
 #[derive(Debug)]
 pub(in crate::conn) struct Pacing {
-    /// Until when messages are expected that must not wait, since some went by lately.
+    /// Until when messages that must not wait are expected, because some went by lately.
     until: Option<Time>,
-    /// None as long as no fragment went by beside such messages.
+    /// None until a fragment goes by beside such messages.
     window: Option<Box<PacingWindow>>,
 }
 
 #[derive(Debug)]
 struct PacingWindow {
-    /// Bytes of fragments since it began, and how many of them the peer has read.
+    /// How many bytes of fragments were sent since it began, and how many of them the peer has read.
     sent: u64,
     read: u64,
     marks: VecDeque<PingMark>,
     len: u64,
-    /// Whether it has held something back since it was looked at.
+    /// True if it has held something back since it was looked at.
     is_used_up: bool,
     /// The shortest round trip.
     best: Option<Duration>,
@@ -53,12 +53,12 @@ impl Pacing {
         }
     }
 
-    /// A message goes by that must not wait.
+    /// Notes a message that must not wait.
     pub(in crate::conn) fn urgent(&mut self, now: Time) {
         self.expect(now.saturating_add(URGENT_REMEMBERED));
     }
 
-    /// A short message goes by beside long ones: nobody has said that it must not wait, but megabytes are too much.
+    /// Notes a short message beside long ones: it may wait, but not for megabytes.
     pub(in crate::conn) fn short(&mut self, now: Time) {
         self.expect(now.saturating_add(SHORT_REMEMBERED));
     }
@@ -67,12 +67,12 @@ impl Pacing {
         self.until = self.until.max(Some(until));
     }
 
-    /// Whether a fragment may go.
+    /// True if a fragment may go.
     pub(in crate::conn) fn admits(&self) -> bool {
         !self.is_on() || self.window.as_ref().is_none_or(|window| window.admits())
     }
 
-    /// Whether long messages are held back.
+    /// True if long messages are held back.
     pub(in crate::conn) fn is_on(&self) -> bool {
         self.until.is_some()
     }
@@ -96,14 +96,14 @@ impl Pacing {
         window.sent(len)
     }
 
-    /// A PING went out behind the last fragment.
+    /// Marks the last fragment by a PING that went out behind it.
     pub(in crate::conn) fn mark(&mut self, ping: u64, now: Time) {
         if let Some(window) = &mut self.window {
             window.mark(ping, now);
         }
     }
 
-    /// A PING was answered, and all earlier ones with it.
+    /// Notes the answer to a PING, which answers all earlier ones.
     pub(in crate::conn) fn answered(&mut self, ping: u64, now: Time) {
         if let Some(window) = &mut self.window {
             window.answered(ping, now);
@@ -123,7 +123,7 @@ impl PacingWindow {
         }
     }
 
-    /// What was on its way has long arrived when there is something urgent again.
+    /// Begins anew: what was on its way has arrived long before something is urgent again.
     fn begin(&mut self) {
         (self.sent, self.read) = (0, 0);
         self.marks.clear();
@@ -156,7 +156,7 @@ impl PacingWindow {
         }
     }
 
-    /// Makes it fit the link: about [`PACED_QUEUED`] of it should wait somewhere, so that the link is never idle.
+    /// Adapts its length to the link: about [`PACED_QUEUED`] bytes should wait on their way, so that the link is never idle.
     fn adapt(&mut self, round_trip: Duration) {
         let round_trip = round_trip.max(Duration::from_micros(1));
         let best = self.best.map_or(round_trip, |best| best.min(round_trip));

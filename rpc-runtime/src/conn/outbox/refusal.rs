@@ -42,8 +42,8 @@ impl Outbox {
         self.put_refusal(id, &Status::new(code, text), &Metadata::new(), flags, (0, 0));
     }
 
-    /// As [`Outbox::put_refusal`], for a status of which not all may travel: code and text matter most, and what they
-    /// need not bring is told in the text.
+    /// As [`Outbox::put_refusal`], for a status that must lose a part: code and text matter most, and the text tells what is
+    /// left out.
     #[cold]
     fn put_part(&mut self, header: Header<'_>, status: &Status, added: &Metadata) -> String {
         let mut notes = Vec::new();

@@ -1,4 +1,4 @@
-//! Remainders: the remainders of messages whose beginning is in the output already.
+//! Remainders: what is left of messages whose beginning is in the output already.
 
 use std::collections::VecDeque;
 
@@ -9,13 +9,13 @@ use crate::{
     wire::frame::{Flags, Header, Kind, Output},
 };
 
-/// The remainders of messages of ours whose first fragment is in the output.
+/// What is left of messages of ours whose first fragment is in the output.
 ///
 /// The highest priority goes first, save one fragment in eight; within one, what was cut only because the output was
 /// nearly full goes first, then each message has a fragment in turn.
 #[derive(Debug, Default)]
 pub(in crate::conn) struct Remainders {
-    /// None as long as nothing ever remained.
+    /// None until something remains.
     classes: Option<Box<ByPriority>>,
     rotation: Rotation,
     len: usize,
@@ -30,7 +30,7 @@ type ByPriority = [PriorityClass; Priority::ALL.len()];
 struct PriorityClass {
     /// Of messages that one frame could have carried.
     cut: VecDeque<Remainder>,
-    /// Of long messages, in the order of their rotation.
+    /// Of long messages, in the order of their turns.
     long: VecDeque<Remainder>,
 }
 
@@ -41,7 +41,7 @@ struct Remainder {
     bytes: Output,
 }
 
-/// What the rest of a message belongs to.
+/// The kind of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::conn) enum MessageKind {
     /// A call of ours.
@@ -99,8 +99,8 @@ impl Remainders {
         };
     }
 
-    /// Whether so many others came in that it is the turn of a message of [`Priority::Bulk`], which would never find so little
-    /// before it as it waits for otherwise.
+    /// True if it is the turn of a message of [`Priority::Bulk`]: many others came in, and it would never find little before
+    /// it otherwise.
     pub(in crate::conn) fn is_turn_of_lowest(&self) -> bool {
         self.passed > PATIENCE
     }
@@ -127,8 +127,8 @@ impl Remainders {
         self.rotation.next(self.ready())
     }
 
-    /// Puts the next fragment of the message whose turn it is into `out`, of at most `most` bytes, in a frame of at most
-    /// `max_frame`; names the message if it was the last one.
+    /// Encodes the next fragment: at most `most` bytes, in a frame of at most `max_frame`. Returns the message if that was its
+    /// last fragment.
     pub(in crate::conn) fn transmit(
         &mut self,
         max_frame: usize,
@@ -165,7 +165,7 @@ impl Remainders {
         None
     }
 
-    /// Drops what remains of a message: the other side no longer wants it.
+    /// Drops what remains of a message that is no longer wanted.
     pub(in crate::conn) fn remove(&mut self, id: u64) {
         let mut classes = self.classes.iter_mut().flat_map(|classes| classes.iter_mut());
         let remainder = classes.find_map(|class| class.remove(id));
@@ -189,7 +189,7 @@ impl Remainders {
         self.len
     }
 
-    /// Whether nothing remains.
+    /// True if nothing remains.
     #[inline]
     pub(in crate::conn) fn is_empty(&self) -> bool {
         debug_assert_eq!(self.len == 0, self.remainders().next().is_none());
@@ -197,7 +197,7 @@ impl Remainders {
         self.len == 0
     }
 
-    /// The highest priority of a message that was cut for lack of room: others are not to overtake it.
+    /// The highest priority of a message that was cut because there was no room: others must not overtake it.
     #[inline]
     pub(in crate::conn) fn cut(&self) -> Option<Priority> {
         if self.is_empty() {
@@ -208,24 +208,24 @@ impl Remainders {
         Priority::ALL.into_iter().find(is_cut)
     }
 
-    /// Whether anything remains of a one-way request up to `last_id`.
+    /// True if anything remains of a one-way request up to `last_id`.
     pub(in crate::conn) fn has_send(&self, last_id: u64) -> bool {
         let mut remainders = self.remainders();
         remainders.any(|remainder| remainder.kind == MessageKind::Send && remainder.id <= last_id)
     }
 
-    /// Whether anything remains of a request up to `last_id`.
+    /// True if anything remains of a request up to `last_id`.
     pub(in crate::conn) fn has_request(&self, last_id: u64) -> bool {
         let mut remainders = self.remainders();
         remainders.any(|remainder| remainder.kind.is_request() && remainder.id <= last_id)
     }
 
-    /// Whether anything remains of a message of call `id`.
+    /// True if anything remains of a message of call `id`.
     pub(in crate::conn) fn has(&self, id: u64) -> bool {
         !self.is_empty() && self.remainders().any(|remainder| remainder.id == id)
     }
 
-    /// Whether anything remains of a reply.
+    /// True if anything remains of a reply.
     pub(in crate::conn) fn has_reply(&self) -> bool {
         self.remainders()
             .any(|remainder| remainder.kind == MessageKind::Reply)
@@ -245,7 +245,7 @@ impl Remainders {
         sends.map(|remainder| remainder.id)
     }
 
-    /// The first of them.
+    /// The first one-way request that is unfinished.
     pub(in crate::conn) fn first_send(&self) -> Option<u64> {
         self.sends().min()
     }

@@ -1,4 +1,4 @@
-//! RoomWaiters: those who wait until less output waits to be written.
+//! Room waiters: tasks that wait until less output waits to be written.
 
 use std::{
     collections::VecDeque,
@@ -16,27 +16,27 @@ use crate::{
     },
 };
 
-/// Those who wait until less output waits to be written: replies, messages of streams, and what handlers call.
+/// Tasks that wait until less output waits to be written: replies, messages of streams, and calls that handlers make.
 ///
-/// They are called in order, a few at a time, and each that comes makes place for the next: a thousand replies that wait
-/// do not wake all their tasks for the room of one. Nobody is entitled to it, so who is called and does not come keeps
-/// nobody out; see [`RoomWaiters::wake_again`].
+/// They are woken in order, a few at a time, and each that polls makes place for the next: a thousand replies that wait do
+/// not wake all their tasks for the room of one. A woken waiter that never polls blocks no other; see
+/// [`RoomWaiters::wake_again`].
 #[derive(Debug, Default)]
 pub(in crate::conn) struct RoomWaiters {
     waiting: IdMap<RoomWaiter>,
-    /// The keys of those who wait, short messages and long ones apart; ones that no longer do are skipped.
+    /// The keys of the waiters, short messages and long ones apart; keys without a waiter are skipped.
     queues: Option<Box<KeyQueues>>,
     /// How many of them are long.
     long: usize,
     /// How many bytes their messages have.
     bytes: u64,
-    /// How many were called and have not come.
+    /// How many were woken and have not polled.
     woken: usize,
-    /// Whether those who can come must be looked for.
+    /// True if waiters to wake must be looked for.
     news: bool,
-    /// For so many fragments more, one of each priority was lately refused.
+    /// For how many more fragments a message of each priority counts as refused.
     refused: [u8; Priority::ALL.len()],
-    /// The next key of one who waits and has no id.
+    /// The last key that was given to a waiter without an id.
     next_key: u64,
 }
 
@@ -56,10 +56,10 @@ impl RoomWaiter {
 }
 
 impl RoomWaiters {
-    /// From here on there are the keys of those who have no id.
+    /// The keys of waiters without an id lie above this.
     pub(in crate::conn) const FIRST_KEY: u64 = 1 << 63;
 
-    /// Lets the one wait whom `key` names, with a message of `len` bytes.
+    /// Lets the task of `cx` wait under `key` with a message of `len` bytes.
     pub(in crate::conn) fn wait(
         &mut self,
         key: u64,
@@ -86,13 +86,13 @@ impl RoomWaiters {
         line.push_back(key);
     }
 
-    /// A key for one who has no id.
+    /// A key for a waiter without an id.
     pub(in crate::conn) fn new_key(&mut self) -> u64 {
         self.next_key += 1;
         Self::FIRST_KEY + self.next_key
     }
 
-    /// The one whom `key` names has come, or never will.
+    /// Removes the waiter of `key`: it has polled, or never will.
     pub(in crate::conn) fn leave(&mut self, key: u64) {
         if self.woken == 0 && self.waiting.is_empty() {
             return;
@@ -102,7 +102,7 @@ impl RoomWaiters {
         self.news = true;
     }
 
-    /// Whether somebody may have to be called.
+    /// True if a waiter may have to be woken.
     pub(in crate::conn) fn has_news(&self) -> bool {
         self.news
     }
@@ -112,13 +112,13 @@ impl RoomWaiters {
         self.news = true;
     }
 
-    /// Calls others: those who were called last have not all come.
+    /// Lets others be woken: not all that were woken last have polled.
     pub(in crate::conn) fn wake_again(&mut self) {
         self.woken = 0;
         self.news = true;
     }
 
-    /// Calls some of those for whose priority there is room.
+    /// Wakes some waiters that have room.
     pub(in crate::conn) fn wake(&mut self, rooms: &Rooms, woken: &mut Woken) {
         if !std::mem::take(&mut self.news) || self.waiting.is_empty() {
             return;
@@ -139,7 +139,7 @@ impl RoomWaiters {
         }
     }
 
-    /// Whether one waits for whose priority there is room.
+    /// True if a waiter has room.
     pub(in crate::conn) fn would_wake(&self, rooms: &Rooms) -> bool {
         let Some(lines) = &self.queues else {
             return false;
@@ -162,7 +162,7 @@ impl RoomWaiters {
         Some(waiting)
     }
 
-    /// Wakes everybody.
+    /// Wakes all waiters.
     pub(in crate::conn) fn clear(&mut self, woken: &mut Woken) {
         for (_, waiting) in self.waiting.drain() {
             woken.push(Some(waiting.waker));
@@ -170,7 +170,7 @@ impl RoomWaiters {
         *self = Self::default();
     }
 
-    /// Wakes those whose deadline has passed; they find out.
+    /// Wakes the waiters whose deadline has passed.
     pub(in crate::conn) fn expire(&mut self, now: Time, woken: &mut Woken) {
         let is_due = |waiting: &RoomWaiter| waiting.deadline.is_some_and(|deadline| deadline <= now);
         let due = self.waiting.iter().filter(|(_, waiting)| is_due(waiting));
@@ -180,12 +180,12 @@ impl RoomWaiters {
         }
     }
 
-    /// The earliest deadline of all who wait.
+    /// The earliest deadline of all waiters.
     pub(in crate::conn) fn deadline(&self) -> Option<Time> {
         self.waiting.values().filter_map(|waiting| waiting.deadline).min()
     }
 
-    /// How many bytes the messages of those who wait have.
+    /// How many bytes the messages of all waiters have.
     pub(in crate::conn) fn bytes(&self) -> u64 {
         self.bytes
     }
@@ -203,17 +203,17 @@ impl RoomWaiters {
         self.waiting.len()
     }
 
-    /// Whether nobody waits.
+    /// True if no task waits.
     pub(in crate::conn) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
 
-    /// One of this priority found no room, here or in the lines of those who call.
+    /// Notes that a message of this priority found no room, here or in the admission queues.
     pub(in crate::conn) fn refused(&mut self, priority: Priority) {
         self.refused[priority.rank()] = REFUSED_FRAGMENTS;
     }
 
-    /// The highest priority of those who lately found no room.
+    /// The highest priority that lately found no room.
     pub(in crate::conn) fn highest_refused(&self) -> Option<Priority> {
         let is_refused = |priority: &Priority| self.refused[priority.rank()] > 0;
         Priority::ALL.into_iter().find(is_refused)

@@ -10,7 +10,7 @@ pub(in crate::conn) struct Rotation {
 }
 
 impl Rotation {
-    /// Whose turn it is of those that could go now.
+    /// The priority whose turn it is, among those in `ready`.
     pub(in crate::conn) fn next(&self, ready: [bool; Priority::ALL.len()]) -> Option<Priority> {
         let can_go = |priority: &Priority| ready[priority.rank()];
         let is_due = |priority: &Priority| self.waited[priority.rank()] >= PATIENCE;
@@ -19,7 +19,7 @@ impl Rotation {
         due.or_else(|| Priority::ALL.into_iter().find(can_go))
     }
 
-    /// `taken` has had a turn that those in `ready` could have had.
+    /// Notes that `taken` has had a turn; the priorities in `ready` could have had it.
     pub(in crate::conn) fn served(&mut self, taken: Priority, ready: [bool; Priority::ALL.len()]) {
         for lower in Priority::ALL.into_iter().skip(taken.rank() + 1) {
             if ready[lower.rank()] {
@@ -35,7 +35,7 @@ impl Rotation {
 mod tests {
     use super::*;
 
-    /// Who has the turns if those in `ready` always could.
+    /// The priorities that have turns if those in `ready` always could.
     fn turns(ready: [bool; 3], count: usize) -> Vec<Priority> {
         let mut turns = Rotation::default();
         let mut taken = Vec::new();

@@ -40,7 +40,7 @@ impl WriteStall {
         self.memory_check_at = now.saturating_add(MEMORY_CHECK);
     }
 
-    /// Whether enough was taken.
+    /// True if enough was taken.
     pub(in crate::conn) fn is_over(&self, taken: u64) -> bool {
         taken >= self.target
     }

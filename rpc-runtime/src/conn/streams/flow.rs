@@ -1,4 +1,4 @@
-//! Stream: what a call has beside its request and its reply if a side of it is a stream.
+//! Flow: the streams of one call.
 //!
 //! It is the same for both ends: what one sends from an [`Outflow`] the other reads into an [`Inflow`].
 
@@ -22,7 +22,7 @@ pub(in crate::conn) struct Flow {
     pub(in crate::conn) inflow: Option<Inflow>,
     /// What is sent.
     pub(in crate::conn) outflow: Option<Outflow>,
-    /// Of a call of ours: what goes first of what is sent.
+    /// Of a call of ours: the priority of what is sent.
     pub(in crate::conn) priority: Priority,
     /// How long nothing may move, if the caller bounds that.
     idle: Option<Duration>,
@@ -31,7 +31,7 @@ pub(in crate::conn) struct Flow {
     moved: bool,
     /// Of a handler's call: how it fails, whatever its handler returns.
     pub(in crate::conn) broken: Option<Status>,
-    /// Of a handler's call: whether its streams have told the handler that it is no longer wanted.
+    /// Of a handler's call: true if its streams have told the handler that it is no longer wanted.
     pub(in crate::conn) knows_unwanted: bool,
     /// Of a handler's call: what travels beside its reply.
     pub(in crate::conn) metadata: Metadata,
@@ -67,7 +67,7 @@ impl Flow {
         }
     }
 
-    /// A message moved, in one direction or the other.
+    /// Notes that a message moved, in one direction or the other.
     pub(in crate::conn) fn note_move(&mut self, now: Time) {
         self.moved = true;
         self.moved_at = now;
@@ -97,19 +97,19 @@ impl Flow {
         Ok(())
     }
 
-    /// Whether a message has moved.
+    /// True if a message has moved.
     pub(in crate::conn) fn has_moved(&self) -> bool {
         self.moved
     }
 
-    /// When nothing has moved for too long: never while it is our reader that is waited for.
+    /// When nothing has moved for too long; none while messages wait for our reader.
     pub(in crate::conn) fn idle_at(&self) -> Option<Time> {
         let is_read = self.inflow.as_ref().is_none_or(Inflow::is_empty);
         let at = self.moved_at.saturating_add(self.idle?);
         is_read.then_some(at)
     }
 
-    /// Whether more fragments of a message of the peer's are to come.
+    /// True if more fragments of a message of the peer are to come.
     pub(in crate::conn) fn is_unfinished(&self) -> bool {
         self.inflow.as_ref().is_some_and(Inflow::is_unfinished)
     }
@@ -119,7 +119,7 @@ impl Flow {
         self.idle
     }
 
-    /// Wakes who reads and who sends: something has happened to their call.
+    /// Wakes the reader and the sender: something has happened to their call.
     pub(in crate::conn) fn wake(&mut self, woken: &mut Woken) {
         if let Some(inflow) = &mut self.inflow {
             inflow.wake(woken);
@@ -129,7 +129,7 @@ impl Flow {
         }
     }
 
-    /// The call has its outcome: whole messages may still be taken, and no more come.
+    /// Ends the streams, because the call has its outcome: whole messages may still be taken, and no more come.
     pub(in crate::conn) fn end(&mut self, held: &mut InboxUse, woken: &mut Woken) {
         if let Some(inflow) = &mut self.inflow {
             held.remove(inflow.cut());
@@ -137,7 +137,7 @@ impl Flow {
         self.wake(woken);
     }
 
-    /// Nobody reads any more: what is here is forgotten, and what comes will be.
+    /// Drops what is here and what comes: no task reads any more.
     pub(in crate::conn) fn release(&mut self, held: &mut InboxUse) {
         if let Some(inflow) = &mut self.inflow {
             held.remove(inflow.forget());

@@ -1,7 +1,7 @@
-//! Inbox: how much is held that no caller and no handler has taken.
+//! Inbox: how many bytes wait to be taken.
 
-/// What is held of replies and streams in one table: bytes that nobody has taken, messages of streams among them, and
-/// how far windows are widened.
+/// What replies and streams of one table hold: bytes that were not taken, messages of streams among them, and how far
+/// windows are widened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::conn) struct InboxUse {
     pub(in crate::conn) bytes: u64,
@@ -19,12 +19,12 @@ impl InboxUse {
         }
     }
 
-    /// Holds `other`, too.
+    /// Adds `other`.
     pub(in crate::conn) fn add(&mut self, other: Self) {
         *self = self.and(other);
     }
 
-    /// Holds `other` no longer.
+    /// Takes `other` off.
     pub(in crate::conn) fn remove(&mut self, other: Self) {
         self.bytes -= other.bytes;
         self.messages -= other.messages;

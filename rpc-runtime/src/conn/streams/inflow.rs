@@ -1,4 +1,4 @@
-//! Inflow: the messages of a stream of the peer that nobody here has taken yet, and the credit for more.
+//! Inflow: the messages of a stream of the peer that were not taken yet, and the credit for more.
 
 use std::{
     collections::VecDeque,
@@ -21,27 +21,27 @@ use crate::{
     wire::frame::{Encoded, Flags, Frame},
 };
 
-/// The messages of a stream of the peer that nobody here has taken yet, and the credit for more.
+/// The messages of a stream of the peer that were not taken yet, and the credit for more.
 ///
 /// Bytes are credit: length + 256 for each message. The peer may start a message while it has any, so the last one may
 /// pass the window.
 #[derive(Debug)]
 pub(in crate::conn) struct Inflow {
     messages: VecDeque<Encoded>,
-    /// Messages that the reader has, and has perhaps not looked at.
+    /// Messages that the reader has, and perhaps not looked at.
     in_reader: InboxUse,
-    /// A message of which more fragments are to come.
+    /// A message with more fragments to come.
     assembly: Option<Assembly>,
-    /// All that the peer was ever allowed, and all that it has sent: both only grow.
+    /// How many bytes the peer was ever allowed, and how many it has sent: both only grow.
     granted: u64,
     received: u64,
-    /// What was taken and not granted anew yet.
+    /// How many bytes were taken and not granted anew yet.
     owed: u64,
     window: StreamWindow,
     granted_at: Time,
-    /// Whether the reader has had everything since then.
+    /// True if the reader has had everything since then.
     caught_up: bool,
-    /// Whether those who owe credit know of it.
+    /// True if it is in the list of streams that are owed credit.
     listed: bool,
     stage: InflowState,
     waker: Option<Waker>,
@@ -52,7 +52,7 @@ enum InflowState {
     Open,
     /// No more will come.
     Ended,
-    /// What comes is forgotten.
+    /// What comes is dropped.
     Discarding,
 }
 
@@ -73,7 +73,7 @@ pub(in crate::conn) struct InflowLimits {
     pub(in crate::conn) room: u64,
     /// How many messages waited on the whole connection when the frame was read.
     pub(in crate::conn) waiting: usize,
-    /// Whether the frame's compression is one that was announced.
+    /// True if the frame's compression is one that was announced.
     pub(in crate::conn) announced: bool,
 }
 
@@ -89,7 +89,7 @@ pub(in crate::conn) enum StreamFault {
         /// How long it may be.
         max: u64,
     },
-    /// There is no room for what nobody has taken.
+    /// The inbox has no room.
     InboxFull {
         /// How many bytes there may be.
         max: u64,
@@ -102,7 +102,7 @@ pub(in crate::conn) enum StreamFault {
     Unfinished,
     /// Something came behind the end.
     BehindEnd,
-    /// More comes of a stream that nobody reads any more than was allowed when it was read.
+    /// A stream without a reader brings more than was allowed while it had one.
     Late,
 }
 
@@ -179,7 +179,7 @@ impl Inflow {
         Ok(InboxUse { messages: 1, ..part })
     }
 
-    /// A message begins: it must be one that the peer may send.
+    /// Checks that the peer may send the message that begins.
     fn begin(&mut self, frame: &Frame, bounds: InflowLimits) -> Result<(), StreamFault> {
         let len = frame.message_len();
         let had_credit = self.received < self.granted;
@@ -197,9 +197,9 @@ impl Inflow {
         Ok(())
     }
 
-    /// Forgets a frame. Those that were on their way when the reader went are no fault, and no more of them can be than
-    /// there was credit for; messages and fragments are not told apart here, so it is the bytes that are counted, those
-    /// of a message that had begun a second time.
+    /// Drops a frame. Frames that were on their way when the reader went are no fault, and there can be no more of them than
+    /// there was credit for. Messages and fragments are not told apart here, so bytes are counted: those of a message that
+    /// had begun count twice.
     fn skip(&mut self, frame: &Frame, max_message: u64) -> Result<InboxUse, StreamFault> {
         let len = frame.payload_len().max(1) as u64;
         self.received = self.received.saturating_add(len);
@@ -209,7 +209,7 @@ impl Inflow {
         Ok(InboxUse::default())
     }
 
-    /// The peer sends no more.
+    /// Ends the stream: the peer sends no more.
     pub(in crate::conn) fn end(&mut self) -> Result<(), StreamFault> {
         if self.assembly.is_some() {
             return Err(StreamFault::Unfinished);
@@ -222,7 +222,7 @@ impl Inflow {
         Ok(())
     }
 
-    /// The call is over: what is whole may still be taken, and no more comes. Returns what is forgotten.
+    /// Ends the stream, because the call is over: whole messages may still be taken. Returns what is dropped.
     pub(in crate::conn) fn cut(&mut self) -> InboxUse {
         if self.stage == InflowState::Open {
             self.stage = InflowState::Ended;
@@ -257,7 +257,7 @@ impl Inflow {
         self.caught_up = true;
     }
 
-    /// The reader has looked at all that it was given ahead; what that was.
+    /// Takes off what the reader was given ahead, because it has looked at all of that; returns it.
     pub(in crate::conn) fn settle(&mut self) -> InboxUse {
         let read = std::mem::take(&mut self.in_reader);
         let charged = read
@@ -267,7 +267,7 @@ impl Inflow {
         read
     }
 
-    /// Whether the peer should get credit now, and nobody was told so yet.
+    /// True if the peer should get credit now, and the stream is not in the list yet.
     #[must_use]
     pub(in crate::conn) fn list(&mut self) -> bool {
         let is_new = !self.listed && self.is_grant_due();
@@ -275,15 +275,15 @@ impl Inflow {
         is_new
     }
 
-    /// Whether the peer should get credit now: at the latest when half of the window is owed.
+    /// True if the peer should get credit now: at the latest when half of the window is owed.
     fn is_grant_due(&self) -> bool {
         self.stage == InflowState::Open && self.owed > 0 && self.owed >= self.window.len / 2
     }
 
-    /// What is granted now; `spare` is how far the window may be widened.
+    /// Takes the credit to grant now; `spare` is how far the window may be widened.
     ///
     /// A window is doubled when half of it was used up in a short time by a reader that keeps up: so a fast link is
-    /// filled, and who reads slowly costs little.
+    /// filled, and a slow reader costs little.
     pub(in crate::conn) fn take_grant(
         &mut self,
         max_window: u64,
@@ -309,7 +309,7 @@ impl Inflow {
         Some((grant, if widens { extra } else { 0 }))
     }
 
-    /// Forgets everything, now and later; what was held until now.
+    /// Drops everything, now and later; returns what was held.
     pub(in crate::conn) fn forget(&mut self) -> InboxUse {
         self.stage = InflowState::Discarding;
         let messages = std::mem::take(&mut self.messages);
@@ -322,22 +322,22 @@ impl Inflow {
         held.and(std::mem::take(&mut self.in_reader))
     }
 
-    /// Forgets a message of which more fragments are to come; returns how much was kept of it.
+    /// Drops a message with more fragments to come; returns how many bytes were kept of it.
     fn forget_unfinished(&mut self) -> u64 {
         self.assembly.take().map_or(0, |assembly| assembly.kept() as u64)
     }
 
-    /// The message of which more fragments are to come.
+    /// The message with more fragments to come.
     pub(in crate::conn) fn assembly_mut(&mut self) -> Option<&mut Assembly> {
         self.assembly.as_mut()
     }
 
-    /// Whether more fragments of a message are to come.
+    /// True if more fragments of a message are to come.
     pub(in crate::conn) fn is_unfinished(&self) -> bool {
         self.assembly.is_some()
     }
 
-    /// How many bytes may still come that were allowed, with a message that begins with the last of them.
+    /// How many allowed bytes may still come, with a message that begins with the last of them.
     pub(in crate::conn) fn on_its_way(&self, max_message: u64) -> u64 {
         let rest = self.granted.saturating_sub(self.received);
         let begun = match (self.stage, &self.assembly) {
@@ -350,12 +350,12 @@ impl Inflow {
         rest.saturating_add(begun).saturating_add(charge(max_message))
     }
 
-    /// Whether no message waits for the reader.
+    /// True if no message waits for the reader.
     pub(in crate::conn) fn is_empty(&self) -> bool {
         self.messages.is_empty() && self.in_reader.messages == 0
     }
 
-    /// Whether no more will come.
+    /// True if no more will come.
     pub(in crate::conn) fn is_ended(&self) -> bool {
         self.stage != InflowState::Open
     }
@@ -410,7 +410,7 @@ impl StreamFault {
             ),
             Self::InboxFull { max } => (
                 Code::ResourceExhausted,
-                format!("messages that nobody has taken yet exceed limit of {max} bytes"),
+                format!("messages that were not taken yet exceed the limit of {max} bytes"),
             ),
             Self::WrongLength(wrong) => (Code::Internal, wrong.to_string()),
             Self::Encoding(encoding) => (
@@ -437,7 +437,7 @@ impl fmt::Display for StreamFault {
     }
 }
 
-/// A message that waits: beside many others, a short one is copied, for it would pin a read buffer.
+/// Makes a message fit to wait: copies a short one beside many others, because it would pin a read buffer.
 fn keep(message: Encoded, waiting: usize) -> Encoded {
     if waiting < PINNED {
         message

@@ -1,4 +1,4 @@
-//! Outflow: how much of a stream of ours the peer takes, and how far it is.
+//! Outflow: the credit of a stream of ours, and its end.
 
 use std::task::{Context, Waker};
 
@@ -7,10 +7,10 @@ use crate::conn::{
     wakers::{Woken, set_waker},
 };
 
-/// How much of a stream of ours the peer takes, and how far it is.
+/// The credit of a stream of ours, and its end.
 #[derive(Debug)]
 pub(in crate::conn) struct Outflow {
-    /// All that we may ever send, and all that we have: both only grow.
+    /// How many bytes we may ever send, and how many we have sent: both only grow.
     granted: u64,
     sent: u64,
     end: EndFrame,
@@ -29,7 +29,7 @@ enum EndFrame {
 }
 
 impl Outflow {
-    /// A stream of which `granted` bytes may go.
+    /// A stream that may send `granted` bytes.
     pub(in crate::conn) fn new(granted: u64) -> Self {
         Self {
             granted,
@@ -39,12 +39,12 @@ impl Outflow {
         }
     }
 
-    /// Whether a message may start.
+    /// True if a message may start.
     pub(in crate::conn) fn may_send(&self) -> bool {
         self.end == EndFrame::Open && self.sent < self.granted
     }
 
-    /// Whether the end was said.
+    /// True if the end was said.
     pub(in crate::conn) fn is_ended(&self) -> bool {
         self.end != EndFrame::Open
     }
@@ -54,23 +54,23 @@ impl Outflow {
         self.sent = self.sent.saturating_add(charge(len));
     }
 
-    /// The peer takes `bytes` more; returns who waits for that.
+    /// Adds `bytes` of credit; returns the waker of the sender that waits for it.
     pub(in crate::conn) fn grant(&mut self, bytes: u64) -> Option<Waker> {
         self.granted = self.granted.saturating_add(bytes);
         self.waker.take()
     }
 
-    /// Says the end behind the fragments of the last message.
+    /// Lets END follow the fragments of the last message.
     pub(in crate::conn) fn want_end(&mut self) {
         self.end = EndFrame::Wanted;
     }
 
-    /// The end goes into the output.
+    /// Notes that END goes into the output.
     pub(in crate::conn) fn put_end(&mut self) {
         self.end = EndFrame::Put;
     }
 
-    /// Whether the end waits for the last fragment.
+    /// True if the end waits for the last fragment.
     pub(in crate::conn) fn wants_end(&self) -> bool {
         self.end == EndFrame::Wanted
     }

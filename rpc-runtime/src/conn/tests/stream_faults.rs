@@ -50,23 +50,23 @@ fn cases(id: CallId) -> Vec<Case<'static>> {
     };
     vec![
         (
-            "10 bytes came with 8",
+            "10 bytes carried 8",
             Code::Internal,
             vec![(first(id, 10), 4), (last, 4)],
         ),
         (
-            "10 bytes came with 12",
+            "10 bytes carried 12",
             Code::Internal,
             vec![(first(id, 10), 4), (last, 8)],
         ),
         (
-            "10 bytes came with 12",
+            "10 bytes carried 12",
             Code::Internal,
             vec![(first(id, 10), 4), (more, 8)],
         ),
-        ("3 bytes came with 4", Code::Internal, vec![(first(id, 3), 4)]),
+        ("3 bytes carried 4", Code::Internal, vec![(first(id, 3), 4)]),
         (
-            "10 bytes came with 4",
+            "10 bytes carried 4",
             Code::Internal,
             vec![(first(id, 10), 4), (last, 0)],
         ),

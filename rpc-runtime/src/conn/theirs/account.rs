@@ -2,7 +2,7 @@
 
 use crate::wire::frame::control::{DropReason, Dropped, Progress};
 
-/// OneWayCounts of the peer's one-way requests since the connection began; only complete ones count. It is small as long as there was none.
+/// OneWayCounts of the peer's one-way requests since the connection began; only complete ones count. Small until the first one comes.
 #[derive(Debug, Default)]
 pub(in crate::conn) struct OneWayAccount(Option<Box<OneWayCounts>>);
 
@@ -14,7 +14,7 @@ struct OneWayCounts {
     failed: u64,
     expired: u64,
     dropped: [u64; REASONS.len()],
-    /// Whether anything has happened of which the peer was not told.
+    /// True if something has happened that the peer was not told.
     news: bool,
 }
 
@@ -56,12 +56,12 @@ impl OneWayAccount {
         }
     }
 
-    /// Whether anything has happened of which the peer was not told.
+    /// True if something has happened that the peer was not told.
     pub(in crate::conn) fn has_news(&self) -> bool {
         self.0.as_ref().is_some_and(|counts| counts.news)
     }
 
-    /// The counts as the peer reads them, which it does now.
+    /// The counts as the peer reads them; it is told now.
     pub(in crate::conn) fn tell(&mut self) -> Progress {
         if let Some(counts) = &mut self.0 {
             counts.news = false;

@@ -46,14 +46,14 @@ impl Refusal {
     }
 }
 
-/// What a caller is told when memory is short.
+/// The text of a refusal because memory is short.
 pub(crate) const MEMORY_SHORT: &str =
     "the server holds nearly as many bytes of requests and replies as it may";
 
-/// What is not here for a request, which its sender could not know.
+/// What this side lacks for a request; its sender could not know that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Shortage {
-    /// Anybody who serves.
+    /// A service: this side serves none.
     Service,
     /// Room for metadata.
     Metadata,
@@ -131,7 +131,7 @@ impl Theirs {
         }
     }
 
-    /// What is wrong with a request that is no reason to end the connection.
+    /// Finds what is wrong with a request, if that does not end the connection.
     fn check_request(
         &self,
         frame: &Frame,
@@ -213,7 +213,7 @@ impl Theirs {
         }
     }
 
-    /// Why there is no place for a request here, which the peer could not know.
+    /// Finds what this side lacks for a request.
     #[inline]
     fn find_shortage(&self, frame: &Frame, lacks_memory: bool, step: &Step<'_>) -> Option<Shortage> {
         let settings = step.settings;
@@ -229,8 +229,7 @@ impl Theirs {
         find_rare_shortage(frame, has_room, lacks_memory, step)
     }
 
-    /// Refuses a request for a reason that is no fault of the peer's. As a call that never starts it keeps its slot until
-    /// there is room for the REPLY.
+    /// Refuses a request for a reason that is no fault of the peer. A call keeps its slot until there is room for the REPLY.
     fn turn_away(&mut self, frame: &Frame, one_way: bool, len: u64, shortage: Shortage, step: &mut Step<'_>) {
         let (code, text, reason) = shortage.refusal();
         count_refused(reason, one_way, step);
@@ -293,7 +292,7 @@ impl Theirs {
         let request = TheirRequest {
             one_way,
             control,
-            // Whoever is deeper than that is refused like all that are too deep.
+            // A deeper request is refused like all that are too deep.
             depth: u8::try_from(frame.depth).unwrap_or(u8::MAX),
             priority: match control {
                 true => Priority::Control,
@@ -418,7 +417,7 @@ impl Theirs {
         fault.count(step)
     }
 
-    /// There is no room for a further fragment of a request, whoever has taken it.
+    /// Drops a request that is being read: memory is full.
     #[cold]
     fn shed(&mut self, id: u64, more: bool, step: &mut Step<'_>) {
         let (code, text, reason) = Shortage::Memory.refusal();
@@ -441,7 +440,7 @@ impl Theirs {
         self.note_drained(step.wakes);
     }
 
-    /// The last fragment of a request has come.
+    /// Completes a request whose last fragment has come.
     fn finish_receiving(&mut self, id: u64, payload: Encoded, step: &mut Step<'_>) {
         let Some(request) = self.requests.get_mut(id) else {
             return;
@@ -459,7 +458,7 @@ impl Theirs {
         self.complete_request(id, one_way, step);
     }
 
-    /// All of a request was read.
+    /// Lines up a request that was read to its end.
     #[inline]
     fn complete_request(&mut self, id: u64, one_way: bool, step: &mut Step<'_>) {
         if one_way {
@@ -469,7 +468,7 @@ impl Theirs {
         self.requests.enqueue(id, step.wakes.woken());
     }
 
-    /// A request turns out to have another length than it announced; `more` fragments may follow.
+    /// Refuses a request that has another length than it announced; `more` fragments may follow.
     fn refuse_partial(
         &mut self,
         id: u64,
@@ -536,7 +535,7 @@ impl Theirs {
         }
     }
 
-    /// The deadline of a request has passed.
+    /// Ends a request whose deadline has passed.
     fn expire_request(&mut self, id: u64, step: &mut Step<'_>) {
         let Some(request) = self.requests.get(id) else {
             return;
@@ -562,7 +561,7 @@ impl Theirs {
         self.note_drained(step.wakes);
     }
 
-    /// A call that was not started is over: its REPLY goes out as soon as there is room.
+    /// Ends a call that was not started: its REPLY goes out as soon as there is room.
     fn withdraw_request(&mut self, id: u64, code: Code, text: &'static str, step: &mut Step<'_>) {
         let Some(request) = self.requests.get(id) else {
             return;
@@ -585,13 +584,13 @@ fn find_rare_shortage(
 ) -> Option<Shortage> {
     let settings = step.settings;
     if settings.control.contains(&frame.procedure) {
-        // Few, short, and what an operator needs now.
+        // They are few and short, and an operator needs them now.
         return None;
     }
     if !has_room {
         return Some(Shortage::Metadata);
     }
-    // Those of one-way requests have their credit already, and it comes back only when some have left.
+    // One-way requests have their credit already, and it comes back only when some have left.
     let is_short = match frame.kind {
         Kind::Send => settings.memory.is_full(),
         _ => lacks_memory,
@@ -599,7 +598,7 @@ fn find_rare_shortage(
     is_short.then_some(Shortage::Memory)
 }
 
-/// The sender of a call stops when it has read the refusal: what follows the first frame until then is no fault.
+/// Expects what follows the first frame until the sender has read the refusal: it is no fault.
 fn expect_rest(frame: &Frame, step: &mut Step<'_>) {
     if frame.flags.contains(Flags::MORE) {
         step.faults.expect_late(frame.message_len());

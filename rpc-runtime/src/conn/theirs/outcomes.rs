@@ -216,8 +216,8 @@ impl Theirs {
         self.note_drained(step.wakes);
     }
 
-    /// Ends the calls of a peer that is gone: unfinished ones and those whose handler was not polled are dropped. One-way
-    /// requests that were read still run.
+    /// Ends the calls of a peer that is gone: drops unfinished ones, and calls whose handler was not polled. One-way requests
+    /// that were read still run.
     pub(in crate::conn) fn disconnect_all(&mut self, wakes: &mut Wakes) {
         self.requests.takers.wake(wakes.woken());
         for id in self.requests.select(|_| true) {

@@ -1,10 +1,10 @@
-//! ReadyQueue: complete requests of the peer whose handlers have not started, in the order of their turns.
+//! Ready queue: complete requests of the peer, in the order in which their handlers start.
 
 use std::collections::VecDeque;
 
 use crate::Priority;
 
-/// Ids in the order in which they came, of each priority apart: one can be taken from behind those that have to wait.
+/// Ids in the order in which they came, one queue per priority, so that one can overtake others that have to wait.
 #[derive(Debug, Default)]
 pub(in crate::conn) struct ReadyQueue {
     queues: [VecDeque<ReadyEntry>; Priority::ALL.len()],
@@ -26,7 +26,7 @@ impl ReadyQueue {
         self.queues[priority.rank()].push_back(ReadyEntry { number, id });
     }
 
-    /// Takes the first id of those whose priority is in `rooms`.
+    /// Takes the first id among the priorities in `rooms`.
     pub(in crate::conn) fn pop(&mut self, rooms: [bool; Priority::ALL.len()]) -> Option<u64> {
         let with_room = self.queues.iter_mut().zip(rooms).filter(|(_, room)| *room);
         let queues = with_room.filter_map(|(queue, _)| Some((queue.front()?.number, queue)));
@@ -41,7 +41,7 @@ impl ReadyQueue {
         }
     }
 
-    /// Whether there is none.
+    /// True if there is none.
     pub(in crate::conn) fn is_empty(&self) -> bool {
         self.queues.iter().all(VecDeque::is_empty)
     }

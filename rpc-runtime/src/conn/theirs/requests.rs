@@ -1,4 +1,4 @@
-//! Requests: what the peer wants from us, from its first frame until its handler is gone.
+//! Requests: the table of what the peer has asked for.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -23,40 +23,39 @@ use crate::{
 
 /// The peer's requests.
 ///
-/// A request is here from its first frame until its handler is gone, for only then is its slot free (R4); a one-way
+/// A request is here from its first frame until its handler is gone, because only then its slot is free (R4). A one-way
 /// request that is refused before its end stays until its last fragment.
 #[derive(Debug, Default)]
-pub(in crate::conn) struct Requests {
+pub(in crate::conn) struct RequestTable {
     table: Table<TheirRequest>,
-    /// Complete requests in the order in which their handlers start.
+    /// Complete requests, in the order in which their handlers start.
     queue: ReadyQueue,
     skipped: usize,
     /// How long the queue was when bytes were read last.
     waiting_at_read: usize,
-    /// Complete requests that stand behind a one-way request of which fragments are to come: a call is to see what the
-    /// sends before it did.
+    /// Complete requests behind an unfinished one-way request: a call must see what the one-way requests before it did.
     held: BTreeSet<u64>,
-    /// The one-way requests of which fragments are to come, in order.
+    /// The unfinished one-way requests, in order.
     unfinished: VecDeque<u64>,
     last_id: u64,
     calls: u32,
     call_bytes: u64,
-    /// What is held of all requests, and how much of that is metadata.
+    /// How much all requests hold.
     kept: IntakeUse,
     control_calls: u32,
-    /// All that the peer was ever allowed of one-way requests, and all that it has sent: both only grow.
+    /// How many bytes of one-way requests the peer was ever allowed, and how many it has sent: both only grow.
     send_granted: u64,
     send_bytes: u64,
-    /// What came free of one-way requests and was not granted yet.
+    /// How many bytes came free of one-way requests and were not granted yet.
     owed: u64,
     open: usize,
     running: usize,
-    /// Whether requests wait until fewer are.
+    /// True if requests wait until fewer handlers run.
     pub(in crate::conn) held_back: bool,
     streams: InboxUse,
-    /// Those who take requests.
+    /// The tasks that wait for requests.
     pub(in crate::conn) takers: Waiters,
-    /// Whether there is something new for them that they were not woken for.
+    /// True if there is a request that they were not woken for.
     released: bool,
     /// The calls that wait for the end of the one-way requests before them.
     settling: SettleWaiters,
@@ -69,25 +68,25 @@ pub(in crate::conn) struct Requests {
 pub(in crate::conn) struct TheirRequest {
     pub(in crate::conn) one_way: bool,
     pub(in crate::conn) control: bool,
-    /// How many calls it is inside of.
+    /// How many calls it is nested in.
     pub(in crate::conn) depth: u8,
-    /// What goes first of what is sent for it.
+    /// The priority of what is sent for it.
     pub(in crate::conn) priority: Priority,
     pub(in crate::conn) stage: RequestStage,
     pub(in crate::conn) unwanted: Option<Unwanted>,
-    /// Those who want to know when it is unwanted.
+    /// The tasks that wait until it is unwanted.
     pub(in crate::conn) waiters: Waiters,
     pub(in crate::conn) deadline: Option<Time>,
     pub(in crate::conn) len: u64,
-    /// What is held of it.
+    /// How many bytes it holds.
     pub(in crate::conn) kept: IntakeUse,
-    /// When its last byte was read; until then, its first.
+    /// When its last byte was read; until then, when its first was.
     pub(in crate::conn) at: Time,
-    /// Its streams, and what else only few calls have.
+    /// Its streams, and what else only a few calls have.
     pub(in crate::conn) flow: Option<Box<Flow>>,
 }
 
-/// How many bytes are held: as they came, and those of metadata among them.
+/// How many bytes requests hold, and how many of them are metadata.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::conn) struct IntakeUse {
     pub(in crate::conn) bytes: u64,
@@ -95,7 +94,7 @@ pub(in crate::conn) struct IntakeUse {
 }
 
 impl IntakeUse {
-    /// What is held of a request with a payload of `len` bytes until now.
+    /// The bytes of a request whose payload has `len` bytes until now.
     pub(in crate::conn) const fn new(len: u64, metadata: u64) -> Self {
         Self {
             bytes: charge(len).saturating_add(metadata),
@@ -124,22 +123,22 @@ impl IntakeUse {
 /// ```
 #[derive(Debug)]
 pub(in crate::conn) enum RequestStage {
-    /// More fragments are to come.
+    /// More fragments come.
     Receiving(Box<PartialRequest>),
-    /// More fragments are to come, and nobody wants them.
+    /// More fragments come, and are dropped.
     Discarding(Fate),
     /// Complete; its handler waits for its turn.
     Queued(RequestBody),
     /// On its way to its handler, which was not polled yet.
     Taken,
-    /// Its handler was polled, for the first time at this moment.
+    /// Its handler runs; it was polled first at this time.
     Running(Time),
-    /// A call that never starts: its REPLY waits for room, and its slot with it. Without that, calls that are cancelled
-    /// at once would fill the output of a peer that does not read.
+    /// A call that never starts: it keeps its slot until its REPLY has room. Otherwise calls that are cancelled at once
+    /// would fill the output of a peer that does not read.
     Withdrawn(Withdrawn),
 }
 
-/// What the peer is told of a call that never started.
+/// The REPLY of a call that never started.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::conn) struct Withdrawn {
     pub(in crate::conn) code: Code,
@@ -148,7 +147,7 @@ pub(in crate::conn) struct Withdrawn {
     pub(in crate::conn) queue_us: u64,
 }
 
-/// What the handler of a request is given.
+/// What the handler of a request gets.
 pub(in crate::conn) struct RequestBody {
     pub(in crate::conn) procedure: u64,
     pub(in crate::conn) metadata: Metadata,
@@ -179,7 +178,7 @@ impl TheirRequest {
 }
 
 impl TheirRequest {
-    /// What leaves with it; what is held of its streams is free.
+    /// Frees its streams; returns what is to be counted.
     fn leave(&mut self, streams: &mut InboxUse) -> Departure {
         if let Some(flow) = &mut self.flow {
             flow.release(streams);
@@ -199,7 +198,7 @@ impl TheirRequest {
         }
     }
 
-    /// Wakes whoever waits for its end, a task of its handler's that waits for its streams too.
+    /// Wakes the tasks that wait for its end or for its streams.
     pub(in crate::conn) fn wake(&mut self, woken: &mut Woken) {
         self.waiters.wake(woken);
         if let Some(flow) = &mut self.flow {
@@ -207,7 +206,7 @@ impl TheirRequest {
         }
     }
 
-    /// Whether the caller sends a stream.
+    /// True if the caller sends a stream.
     pub(in crate::conn) fn reads_stream(&self) -> bool {
         self.flow.as_ref().is_some_and(|flow| flow.inflow.is_some())
     }
@@ -219,7 +218,7 @@ impl TheirRequest {
         self.unwanted.is_none() && !self.one_way && !is_broken()
     }
 
-    /// Whether something may still be sent for it.
+    /// True if something may still be sent for it.
     pub(in crate::conn) fn is_wanted(&self) -> bool {
         self.unwanted.is_none() && !matches!(self.stage, RequestStage::Withdrawn(_))
     }
@@ -237,7 +236,7 @@ impl fmt::Debug for RequestBody {
     }
 }
 
-/// What is to be counted when a request leaves the table.
+/// What to count when a request leaves the table.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::conn) struct Departure {
     pub(in crate::conn) one_way: bool,
@@ -247,7 +246,7 @@ pub(in crate::conn) struct Departure {
     at: LeftFrom,
 }
 
-/// Where a request stood that leaves, as far as that counts.
+/// The stage that a request left, as far as that counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum LeftFrom {
     Receiving,
@@ -257,7 +256,7 @@ enum LeftFrom {
     Elsewhere,
 }
 
-/// A request of which more fragments are to come.
+/// A request of which more fragments come.
 #[derive(Debug)]
 pub(in crate::conn) struct PartialRequest {
     pub(in crate::conn) procedure: u64,
@@ -265,7 +264,7 @@ pub(in crate::conn) struct PartialRequest {
     pub(in crate::conn) assembly: Assembly,
 }
 
-impl Requests {
+impl RequestTable {
     /// No requests.
     pub(in crate::conn) fn new(settings: &Settings) -> Self {
         Self {
@@ -279,7 +278,7 @@ impl Requests {
         self.last_id = id;
     }
 
-    /// Whether one more call may be open.
+    /// True if one more call may be open.
     pub(in crate::conn) fn has_room(&self, control: bool, settings: &Settings) -> bool {
         if control {
             self.control_calls < CONTROL_CALLS
@@ -288,7 +287,7 @@ impl Requests {
         }
     }
 
-    /// Charges a one-way request; false if the peer had no credit left.
+    /// Charges a one-way request; false if the peer had no credit.
     #[must_use]
     pub(in crate::conn) fn charge_send(&mut self, len: u64) -> bool {
         let had_credit = self.send_bytes < self.send_granted;
@@ -296,12 +295,12 @@ impl Requests {
         had_credit
     }
 
-    /// Gives the charge of a one-way request back: it has left.
+    /// Gives the charge of a one-way request back, because it has left.
     pub(in crate::conn) fn release_send(&mut self, len: u64) {
         self.owed = self.owed.saturating_add(charge(len));
     }
 
-    /// What is to be granted now: at the latest when half of the window is owed.
+    /// Takes the credit to grant now: it is due at the latest when half of the window is owed.
     pub(in crate::conn) fn take_grant(&mut self, settings: &Settings) -> Option<u64> {
         if !self.is_grant_due(settings) {
             return None;
@@ -311,7 +310,7 @@ impl Requests {
         Some(grant)
     }
 
-    /// Whether `take_grant` would give anything.
+    /// True if `take_grant` would give anything.
     pub(in crate::conn) fn is_grant_due(&self, settings: &Settings) -> bool {
         self.owed > 0 && self.owed >= settings.send_bytes / 2
     }
@@ -350,19 +349,18 @@ impl Requests {
         self.takers.wake(woken);
     }
 
-    /// Bytes were read. What comes with them shares one buffer, so only what waits from before counts.
+    /// Notes that bytes were read. Requests that came in one read share a buffer, so only earlier ones count as waiting.
     pub(in crate::conn) fn note_read(&mut self) {
         self.waiting_at_read = self.queue.len();
     }
 
-    /// Whether `wake_takers` has anybody to wake.
+    /// True if `wake_takers` has a task to wake.
     #[inline]
     pub(in crate::conn) fn has_released(&self) -> bool {
         self.released
     }
 
-    /// Wakes those who take requests, for some were released that stood behind an unfinished one; or whoever waited for the end
-    /// of one-way requests that have ended.
+    /// Wakes the tasks that wait for requests that were released, or for the end of one-way requests.
     #[cold]
     pub(in crate::conn) fn wake_takers(&mut self, woken: &mut Woken) {
         self.released = false;
@@ -370,7 +368,7 @@ impl Requests {
         self.takers.wake(woken);
     }
 
-    /// Ready when all one-way requests with an id below that of call `id` have left, as they were when it was asked first.
+    /// Ready when the one-way requests below call `id` have left that were here at the first poll.
     pub(in crate::conn) fn poll_settled(&mut self, id: u64, cx: &Context<'_>) -> Poll<()> {
         let table = &self.table;
         let count = || match table.get(id) {
@@ -389,7 +387,7 @@ impl Requests {
         self.queue.len()
     }
 
-    /// Whether complete requests wait for their handlers, gaps included.
+    /// True if complete requests wait for their handlers, gaps included.
     pub(in crate::conn) fn is_any_queued(&self) -> bool {
         !self.queue.is_empty()
     }
@@ -405,7 +403,7 @@ impl Requests {
         }
     }
 
-    /// The handler of a request is polled for the first time.
+    /// Notes that the handler of a request is polled for the first time; fails if it must not be.
     pub(in crate::conn) fn start(&mut self, id: u64, lacks_memory: bool, now: Time) -> Result<(), Unstarted> {
         let Some(request) = self.table.get_mut(id) else {
             return Err(Unstarted::Unwanted);
@@ -432,7 +430,7 @@ impl Requests {
         }
     }
 
-    /// Takes a request out of the table, with its slot and its charge: its handler is gone, or never starts.
+    /// Removes a request, and frees its slot and its charge: its handler is gone, or never starts.
     pub(in crate::conn) fn remove(&mut self, id: u64) -> Option<TheirRequest> {
         let leaving = self.table.get_mut(id)?.leave(&mut self.streams);
         let request = self.table.remove(id);
@@ -440,8 +438,8 @@ impl Requests {
         request
     }
 
-    /// As [`Requests::remove`], for a request whose handler has come to its end: whoever waits for that learns so, and it goes
-    /// where it lies.
+    /// As [`RequestTable::remove`], for a request whose handler has ended: wakes the tasks that wait for that, and drops it in
+    /// place.
     pub(in crate::conn) fn finish(&mut self, id: u64, woken: &mut Woken) -> Option<Departure> {
         let request = self.table.get_mut(id)?;
         let leaving = request.leave(&mut self.streams);
@@ -451,7 +449,7 @@ impl Requests {
         Some(leaving)
     }
 
-    /// A request has left the table.
+    /// Counts a request that has left the table.
     fn left(&mut self, id: u64, leaving: Departure) {
         let Departure {
             one_way,
@@ -486,7 +484,7 @@ impl Requests {
         }
     }
 
-    /// Keeps an unfinished one-way request only to read its fragments and forget them.
+    /// Drops an unfinished one-way request; its place stays until its last fragment.
     pub(in crate::conn) fn discard(&mut self, id: u64, fate: Fate) {
         let Some(request) = self.table.get_mut(id) else {
             return;
@@ -501,7 +499,7 @@ impl Requests {
         }
     }
 
-    /// Keeps a call that never starts only until there is room for its REPLY.
+    /// Drops a call that never starts; its place stays until its REPLY has room.
     pub(in crate::conn) fn withdraw(&mut self, id: u64, withdrawn: Withdrawn) {
         let Some(request) = self.table.get_mut(id) else {
             return;
@@ -518,7 +516,7 @@ impl Requests {
         self.withdrawn.push_back(id);
     }
 
-    /// Takes the next call out of the table whose REPLY waits for room.
+    /// Removes the next call whose REPLY waits for room.
     pub(in crate::conn) fn take_withdrawn(&mut self) -> Option<(u64, Withdrawn)> {
         loop {
             let id = self.withdrawn.pop_front()?;
@@ -531,12 +529,12 @@ impl Requests {
         }
     }
 
-    /// Nothing waits for a REPLY any more.
+    /// Forgets the REPLYs that wait for room.
     pub(in crate::conn) fn forget_withdrawn(&mut self) {
         self.withdrawn = VecDeque::new();
     }
 
-    /// A handler is no longer wanted; it learns so.
+    /// Marks a handler as unwanted, and wakes it.
     pub(in crate::conn) fn unwant(&mut self, id: u64, unwanted: Unwanted, woken: &mut Woken) {
         let Some(request) = self.table.get_mut(id) else {
             return;
@@ -583,7 +581,7 @@ impl Requests {
         }
     }
 
-    /// A request, or a message of a stream, of which fragments are to come: the first.
+    /// The first request with fragments to come, of itself or of a message of its stream.
     pub(in crate::conn) fn first_unfinished(&self) -> Option<u64> {
         let is_unfinished = |request: &TheirRequest| match &request.stage {
             RequestStage::Receiving(_) => true,
@@ -593,7 +591,7 @@ impl Requests {
         unfinished.map(|(id, _)| id).min()
     }
 
-    /// A fragment of `len` bytes of an unfinished request was kept.
+    /// Counts a kept fragment of `len` bytes of an unfinished request.
     pub(in crate::conn) fn keep(&mut self, id: u64, len: u64) {
         if let Some(request) = self.table.get_mut(id) {
             request.kept.bytes += len;
@@ -601,18 +599,18 @@ impl Requests {
         }
     }
 
-    /// What is held of requests, streams left out.
+    /// How much requests hold, streams left out.
     #[inline]
     pub(in crate::conn) fn all_kept(&self) -> IntakeUse {
         self.kept
     }
 
-    /// What is held of streams.
+    /// How much streams hold.
     pub(in crate::conn) fn all_held(&self) -> InboxUse {
         self.streams
     }
 
-    /// What goes first of what is sent for a request.
+    /// The priority of what is sent for a request.
     pub(in crate::conn) fn priority(&self, id: u64) -> Priority {
         self.table
             .get(id)
@@ -627,7 +625,7 @@ impl Requests {
         ids
     }
 
-    /// The one-way requests whose fragments still come, to be forgotten, and what was decided of each.
+    /// The dropped one-way requests whose fragments still come, and the fate of each.
     pub(in crate::conn) fn discarded_sends(&self) -> Vec<(u64, Fate)> {
         let sends = self.table.iter().filter(|(_, request)| request.one_way);
         sends
@@ -674,12 +672,12 @@ impl Requests {
         self.control_calls
     }
 
-    /// Whether no request is open, control calls included.
+    /// True if no request is open, control calls included.
     pub(in crate::conn) fn is_idle(&self) -> bool {
         self.open == 0 && self.control_calls == 0
     }
 
-    /// Whether nothing is here, not even the rest of what was refused.
+    /// True if the table is empty, refused requests included.
     pub(in crate::conn) fn is_empty(&self) -> bool {
         self.table.is_empty()
     }
@@ -700,8 +698,8 @@ impl Requests {
         self.queue.push(id, priority);
     }
 
-    /// Lines a complete request up behind the one-way requests before it, of which some are unfinished, perhaps it was
-    /// one of them itself. Calls of the control service do not wait.
+    /// Lines a complete request up behind the unfinished one-way requests before it; it may have been one of them. Calls of
+    /// the control service do not wait.
     fn enqueue_in_turn(&mut self, id: u64) {
         self.finish_send(id);
         let goes_ahead = |request: &TheirRequest| request.control || request.priority == Priority::Control;
@@ -715,14 +713,14 @@ impl Requests {
         self.release_held();
     }
 
-    /// A one-way request is complete, or will never be.
+    /// Notes that a one-way request is complete, or never will be.
     fn finish_send(&mut self, id: u64) {
         if let Ok(index) = self.unfinished.binary_search(&id) {
             self.unfinished.remove(index);
         }
     }
 
-    /// Lines up what no longer stands behind an unfinished one-way request.
+    /// Lines up the requests that no longer stand behind an unfinished one-way request.
     fn release_held(&mut self) {
         while let Some(&id) = self.held.first() {
             if self.unfinished.front().is_some_and(|&first| first < id) {
@@ -734,15 +732,15 @@ impl Requests {
         }
     }
 
-    /// Forgets the place of a complete request that never starts. Searching it would let a flood of cancels cost much,
-    /// so it becomes a gap, until gaps are half of the queue.
+    /// Makes a gap in the queue for a complete request that never starts, until gaps are half of the queue. To search its
+    /// place would let a flood of cancels cost much.
     fn skip(&mut self, id: u64) {
         if self.held.remove(&id) {
             return;
         }
         self.skipped += 1;
         if self.skipped >= self.queue.len() {
-            // Nobody may come any more to take what is left.
+            // No task may come any more to take what is left.
             self.queue.clear();
             self.skipped = 0;
         } else if self.skipped > 32 && self.skipped > self.queue.len() / 2 {

@@ -1,4 +1,4 @@
-//! SettleWaiters: calls that wait for the end of the one-way requests before them.
+//! Settling: calls that wait for the end of the one-way requests before them.
 
 use std::task::{Context, Poll, Waker};
 
@@ -45,8 +45,8 @@ impl SettleWaiters {
         Poll::Pending
     }
 
-    /// A request has left: whoever waits for its end has one less to wait for, and a call that has left waits no more. True if
-    /// any of them is ready now, and is to be woken.
+    /// Notes that a request has left: calls that wait for it have one less to wait for, and a call that has left waits no
+    /// more. True if a call is ready now, and is to be woken.
     #[cold]
     pub(in crate::conn) fn left(&mut self, id: u64, one_way: bool) -> bool {
         self.waiting.retain(|waiting| waiting.id != id);
@@ -61,13 +61,13 @@ impl SettleWaiters {
         is_any_ready
     }
 
-    /// Wakes those that are ready.
+    /// Wakes the calls that are ready.
     pub(in crate::conn) fn wake(&mut self, woken: &mut Woken) {
         let ready = self.waiting.iter_mut().filter(|waiting| waiting.left == 0);
         ready.for_each(|waiting| woken.push(waiting.waker.take()));
     }
 
-    /// Whether nobody waits.
+    /// True if no call waits.
     pub(in crate::conn) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
