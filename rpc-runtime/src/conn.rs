@@ -47,11 +47,7 @@ pub(crate) use self::types::{
 };
 use self::{
     assembly::Assembly,
-    end::{
-        LifeStage, Lifecycle, age,
-        drain::{Drain, DrainDue},
-        goaway, handshake,
-    },
+    end::{LifeStage, Lifecycle, drain::Drain, goaway, handshake},
     health::{Health, Slowness},
     holdings::Holdings,
     ours::Ours,
@@ -64,14 +60,11 @@ use self::{
     types::{PING_LEN, Reach, charge, earlier, earliest},
     wakers::{WaitingFor, Wakes},
 };
-use crate::{
-    Load,
-    wire::{
-        codec::{CodecError, Fragment, Rest},
-        frame::{
-            Frame, Kind, Output,
-            control::{Goaway, Pong, Progress, Reason},
-        },
+use crate::wire::{
+    codec::{CodecError, Fragment, Rest},
+    frame::{
+        Frame, Kind, Output,
+        control::{Goaway, Pong, Progress, Reason},
     },
 };
 
@@ -418,24 +411,6 @@ impl Connection {
     /// True if the driver is to drop the transport now.
     pub(crate) fn is_closed(&self) -> bool {
         self.end.is_closed()
-    }
-
-    /// What is open, waits, and is kept right now.
-    pub(crate) fn load(&self) -> Load {
-        let (their_calls, their_sends, buffered) = self.theirs.load();
-        let (our_calls, our_sends, waiting) = self.ours.load();
-        let is_closed = self.end.is_closed();
-        // What the OS does not have when the connection ends is gone.
-        let unwritten = if is_closed { 0 } else { self.outbox.unwritten() };
-        Load {
-            connections: usize::from(!is_closed),
-            handshakes: usize::from(self.end.is_handshaking()),
-            calls: their_calls + our_calls,
-            one_ways: their_sends + our_sends,
-            handler_tasks: 0,
-            waiting: waiting + self.outbox.waiters().len(),
-            buffered_bytes: unwritten + self.held().bytes + buffered,
-        }
     }
 }
 
@@ -951,48 +926,6 @@ impl Connection {
         // The peer may have read our HELLO and begun to work. It has refused nothing, so another try may succeed.
         let cause = Cause::Lost { text, source: None };
         self.begin_closing(cause, Reach::Output, self.soon(now), now);
-    }
-
-    fn age_due(&self) -> Option<Time> {
-        match self.end.is_draining() {
-            true => None,
-            false => age::due(&self.settings, self.unused_since()),
-        }
-    }
-
-    /// Drains this connection, and nothing but it, if it is too old or was idle for too long. The side that connected starts
-    /// no more on it either: it has another where to go.
-    fn run_age(&mut self, now: Time) {
-        // A handshake has a limit of its own.
-        if self.end.is_draining() || !self.end.is_open() {
-            return;
-        }
-        let Some(text) = age::reason_to_retire(&self.settings, self.unused_since(), now) else {
-            return;
-        };
-        let grace = self.settings.max_age_grace;
-        let drain = Drain {
-            own: self.side == Side::Connector,
-            ..Drain::new(Reason::MaxAge, &text, grace, now)
-        };
-        self.start_drain(drain, now);
-    }
-
-    /// Since when nothing is open, unfinished or unwritten, one-way requests left out that were sent whole; none if
-    /// something is.
-    fn unused_since(&self) -> Option<Time> {
-        let is_unused =
-            self.ours.is_empty() && self.theirs.is_empty() && !self.outbox.is_unwritten() && self.is_quiet();
-        is_unused.then(|| self.health.last_used())
-    }
-
-    fn run_drain(&mut self, now: Time) {
-        let due = self.end.drain_mut().map(|drain| drain.run(now));
-        match due {
-            Some(DrainDue::Abort) => self.abort_calls(now),
-            Some(DrainDue::Finalise) => self.finalise_drain(),
-            Some(DrainDue::Nothing) | None => {}
-        }
     }
 
     /// Gives memory back that a burst has left behind.

@@ -12,8 +12,11 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    Arrived, CallId, Cause, Connection, End, Tally, Time, Unstarted, Unwanted,
-    end::drain::{Drain, DrainStep},
+    Arrived, CallId, Cause, Connection, End, Side, Tally, Time, Unstarted, Unwanted,
+    end::{
+        age,
+        drain::{Drain, DrainDue, DrainStep},
+    },
     holdings::Holdings,
     ids::MAX_ID,
     outbox::remainders::MessageKind,
@@ -25,7 +28,7 @@ use super::{
     wakers::WaitingFor,
 };
 use crate::{
-    Code, Metadata, Priority, Status,
+    Code, Load, Metadata, Priority, Status,
     wire::frame::{
         Flags, Header, Kind, Payload,
         control::{Progress, Reason},
@@ -559,6 +562,71 @@ impl Connection {
     fn set_step(&mut self, step: DrainStep) {
         if let Some(drain) = self.end.drain_mut() {
             drain.step = step;
+        }
+    }
+
+    /// When the connection is too old, or was idle for too long.
+    pub(super) fn age_due(&self) -> Option<Time> {
+        match self.end.is_draining() {
+            true => None,
+            false => age::due(&self.settings, self.unused_since()),
+        }
+    }
+
+    /// Drains this connection, and nothing but it, if it is too old or was idle for too long. The side that connected starts
+    /// no more on it either: it has another where to go.
+    pub(super) fn run_age(&mut self, now: Time) {
+        // A handshake has a limit of its own.
+        if self.end.is_draining() || !self.end.is_open() {
+            return;
+        }
+        let Some(text) = age::reason_to_retire(&self.settings, self.unused_since(), now) else {
+            return;
+        };
+        let grace = self.settings.max_age_grace;
+        let drain = Drain {
+            own: self.side == Side::Connector,
+            ..Drain::new(Reason::MaxAge, &text, grace, now)
+        };
+        self.start_drain(drain, now);
+    }
+
+    /// Since when nothing is open, unfinished or unwritten, one-way requests left out that were sent whole; none if
+    /// something is.
+    fn unused_since(&self) -> Option<Time> {
+        let is_unused =
+            self.ours.is_empty() && self.theirs.is_empty() && !self.outbox.is_unwritten() && self.is_quiet();
+        is_unused.then(|| self.health.last_used())
+    }
+
+    /// Does what is due in a drain.
+    pub(super) fn run_drain(&mut self, now: Time) {
+        let due = self.end.drain_mut().map(|drain| drain.run(now));
+        match due {
+            Some(DrainDue::Abort) => self.abort_calls(now),
+            Some(DrainDue::Finalise) => self.finalise_drain(),
+            Some(DrainDue::Nothing) | None => {}
+        }
+    }
+}
+
+/// Numbers.
+impl Connection {
+    /// What is open, waits, and is kept right now.
+    pub(crate) fn load(&self) -> Load {
+        let (their_calls, their_sends, buffered) = self.theirs.load();
+        let (our_calls, our_sends, waiting) = self.ours.load();
+        let is_closed = self.end.is_closed();
+        // What the OS does not have when the connection ends is gone.
+        let unwritten = if is_closed { 0 } else { self.outbox.unwritten() };
+        Load {
+            connections: usize::from(!is_closed),
+            handshakes: usize::from(self.end.is_handshaking()),
+            calls: their_calls + our_calls,
+            one_ways: their_sends + our_sends,
+            handler_tasks: 0,
+            waiting: waiting + self.outbox.waiters().len(),
+            buffered_bytes: unwritten + self.held().bytes + buffered,
         }
     }
 }
