@@ -1,6 +1,5 @@
 //! Driver: the socket of a connection, and how it is read and written.
 
-mod alarm;
 mod baton;
 mod link;
 pub(crate) mod runtime;
@@ -22,7 +21,7 @@ use tokio::{
 
 pub(crate) use self::{
     baton::{Baton, Drive, RUNTIME_GONE, Round},
-    link::{Clock, Link},
+    link::{Clock, Link, Wakes},
 };
 use crate::{
     conn::{Connection, Time},
@@ -219,7 +218,7 @@ impl<S: ByteStream> Driver<S> {
     /// Visits the state machine once: tells it everything and takes everything, under one lock.
     fn turn(&mut self, input: Input, due: bool, clock: Clock, cx: &mut Context<'_>) -> Turn {
         let link = Arc::clone(&self.link);
-        let mut state = link.lock();
+        let mut state = link.lock_state();
         let now = state.time(clock, &link);
         let conn = &mut state.conn;
         if self.written > 0 {

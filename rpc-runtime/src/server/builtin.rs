@@ -16,43 +16,31 @@ use prost::Message;
 
 use self::control::{Control, ControlServer};
 use crate::{
-    Code, Context, DrainReport, Handler, Incoming, Procedure, Result, Service, Status,
+    Code, Context, DrainReport, Handler, Incoming, Result, Service, Status,
     client::inherited::InstanceId,
     message::control::{SettleReply, TERMINATE, TerminateReply, TerminateRequest, messages},
-    server::terminate::{Asker, Decision, Wish},
+    server::{
+        drain,
+        router::CONTROL_PROCEDURES,
+        state::ServerState,
+        terminate::{Asker, Decision, TerminateKind},
+    },
     wire::frame::control::DropReason,
 };
 
-/// The service as a server adds it to its own.
-pub(crate) fn service() -> Arc<dyn Service> {
-    Arc::new(Gate(ControlServer::new(Builtin::default())))
+/// Makes the handler of a call of the control service. A terminate that is refused never starts, and its caller learns that
+/// it was not executed.
+pub(crate) fn call(server: &Arc<ServerState>, index: usize, call: Incoming) -> Handler {
+    let server = Arc::clone(server);
+    if CONTROL_PROCEDURES.get(index) == Some(&TERMINATE) {
+        return Box::pin(admit(server, index, call));
+    }
+    ControlServer::new(ControlOf { server, uid: None }).call(index, call)
 }
 
-/// The generated service, behind a gate: a terminate that is refused never starts, and its caller learns that it was
-/// not executed.
-struct Gate(ControlServer<Builtin>);
-
-impl Service for Gate {
-    fn name(&self) -> &'static str {
-        self.0.name()
-    }
-
-    fn procedures(&self) -> &'static [Procedure] {
-        self.0.procedures()
-    }
-
-    fn call(&self, index: usize, call: Incoming) -> Handler {
-        if self.procedures().get(index) == Some(&TERMINATE) {
-            return Box::pin(admit(index, call));
-        }
-        self.0.call(index, call)
-    }
-}
-
-/// Lets a terminate in, or refuses it.
-async fn admit(index: usize, call: Incoming) {
+/// Accepts a terminate, or refuses it.
+async fn admit(server: Arc<ServerState>, index: usize, call: Incoming) {
     let cx = call.preview();
-    let server = cx.served().server();
     let verdict = server.policy().judge(&cx).await;
     let asker = Asker::Peer {
         peer: cx.peer(),
@@ -64,7 +52,7 @@ async fn admit(index: usize, call: Incoming) {
             Code::PermissionDenied,
             "this peer may not terminate the server",
         ))
-    } else if !is_meant(&call, server.instance()) {
+    } else if !is_meant(&call, server.view().instance()) {
         Some((
             "instance",
             Code::FailedPrecondition,
@@ -75,12 +63,13 @@ async fn admit(index: usize, call: Incoming) {
     };
     match refusal {
         Some((reason, code, text)) => {
-            server.audit(&asker, Wish::Drain, Decision::Denied(reason));
-            // Of a one-way terminate the account says that its arguments were refused.
+            server.audit(&asker, TerminateKind::Drain, Decision::Denied(reason));
+            // The account of a one-way terminate says that its arguments were refused.
             call.refused(&Status::new(code, text), DropReason::BadPayload);
         }
         None => {
-            ControlServer::new(Builtin { uid: verdict.uid })
+            let uid = verdict.uid;
+            ControlServer::new(ControlOf { server, uid })
                 .call(index, call)
                 .await
         }
@@ -96,27 +85,27 @@ fn is_meant(call: &Incoming, instance: InstanceId) -> bool {
     request.is_none_or(|request| request.instance_id.is_empty() || request.instance_id == instance[..])
 }
 
-/// The control service, for a call that was let in.
-#[derive(Default)]
-struct Builtin {
-    /// The caller's user, if the policy knows.
+/// The control service of a server, for one call.
+struct ControlOf {
+    server: Arc<ServerState>,
+    /// The caller's user, if the terminate policy knows it.
     uid: Option<u32>,
 }
 
-impl Control for Builtin {
+impl Control for ControlOf {
     async fn rpc_terminate(&self, cx: &Context, request: TerminateRequest) -> Result<TerminateReply> {
-        let server = cx.served().server();
         let asker = Asker::Peer {
             peer: cx.peer(),
             uid: self.uid,
         };
-        server.begin_drain(&asker);
-        if request.origin == server.instance()[..] {
+        drain::begin(&self.server, &asker);
+        let lifecycle = self.server.lifecycle();
+        if request.origin == self.server.view().instance()[..] {
             // Its handler counts as completed only if it ends after its connection has begun to count.
-            server.announced().await;
+            lifecycle.announced().await;
             return Ok(TerminateReply::from(DrainReport::default()));
         }
-        Ok(server.drained().await.into())
+        Ok(lifecycle.drained().await.into())
     }
 
     async fn rpc_ping(&self, _: &Context) -> Result<()> {
@@ -131,16 +120,17 @@ impl Control for Builtin {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::control::{PING, SERVICE, SETTLE};
+    use crate::{Procedure, message::control::SERVICE, server::state::ServerOptions};
 
-    #[test]
-    fn the_generated_service_has_the_procedures_that_we_call() {
-        let service = service();
-        assert_eq!(service.name(), SERVICE);
+    #[tokio::test]
+    async fn the_generated_service_has_the_procedures_that_we_call() {
+        let server = ServerState::of_nothing(ServerOptions::default());
+        let generated = ControlServer::new(ControlOf { server, uid: None });
+        assert_eq!(generated.name(), SERVICE);
         let ids = |procedures: &[Procedure]| {
             let all = procedures.iter();
             all.map(|one| (one.path(), one.id())).collect::<Vec<_>>()
         };
-        assert_eq!(ids(service.procedures()), ids(&[TERMINATE, PING, SETTLE]));
+        assert_eq!(ids(generated.procedures()), ids(&CONTROL_PROCEDURES));
     }
 }

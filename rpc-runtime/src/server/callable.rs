@@ -5,11 +5,10 @@ use std::{any::Any, fmt, sync::Arc};
 use tokio::runtime::Handle;
 
 use super::{
-    Shared,
-    accept::{Told, outlive},
-    dispatch::Dispatcher,
-    router::Router,
-    shared::Options,
+    dispatch::Dispatched,
+    listen::connection_end::{EndNotice, outlive},
+    router::{Router, Terminate},
+    state::{ServerOptions, ServerState},
 };
 use crate::{
     ClientBuilder, Compression, Error, Limits, Peer, Service,
@@ -17,7 +16,7 @@ use crate::{
     client::acceptor::{AfterConnection, CallbackServer, CallbackServices},
     driver::{Baton, Link},
     net::Stream,
-    session::priorities,
+    session::{Threads, priorities},
 };
 
 /// Callbacks.
@@ -82,21 +81,21 @@ impl fmt::Debug for Services {
 /// one connection, and make the next in another.
 struct Callable {
     services: Vec<Arc<dyn Service>>,
-    options: Options,
+    options: ServerOptions,
 }
 
 impl Callable {
     fn new(services: Vec<Arc<dyn Service>>, limits: Limits, compression: Option<Compression>) -> Self {
-        let options = Options {
+        let options = ServerOptions {
             limits,
             compression,
-            ..Options::default()
+            ..ServerOptions::default()
         };
         Self { services, options }
     }
 
     fn router(&self) -> Result<Router, Error> {
-        Router::new(self.services.clone(), false)
+        Router::new(self.services.clone(), Terminate::Unknown)
     }
 }
 
@@ -105,13 +104,19 @@ impl CallbackServer for Callable {
         // A client whose services cannot be served makes no connection.
         let router = self.router().ok()?;
         let runtime = Handle::current();
-        let server = Shared::new(runtime.clone(), router, self.options.clone(), Vec::new());
-        let served = server.register(link, peer, runtime)?;
-        Dispatcher::spawn(&served, Arc::clone(baton));
-        let connection = Told::new(served);
+        let server = ServerState::new(
+            runtime.clone(),
+            router,
+            self.options.clone(),
+            Vec::new(),
+            Threads::here(),
+        );
+        let session = Dispatched::register(&server, link, peer, runtime)?;
+        session.spawn_dispatcher(Arc::clone(baton));
+        let connection = EndNotice::new(session);
         Some(Box::pin(async move {
-            let served = connection.tell();
-            outlive(&served).await;
+            let session = connection.give();
+            outlive(&session).await;
         }))
     }
 }

@@ -8,21 +8,26 @@ use std::{
 
 use tokio::{runtime::Handle, task::JoinHandle};
 
-use super::{Shared, accept::serve_stream, router::Router, shared::Options};
+use super::{
+    listen::accept::serve_stream,
+    router::{Router, Terminate},
+    state::{ServerOptions, ServerState},
+};
 use crate::{
     Client, ClientBuilder, Code, Error, Peer, Service, client::acceptor::StreamAcceptor, net::Stream,
+    session::Threads,
 };
 
 /// A service that clients of this process call without a socket: a server without listeners.
 pub(crate) struct InProcess {
     service: Arc<dyn Service>,
     /// None until the first call, which decides the runtime.
-    serving: Mutex<Option<Serving>>,
+    serving: Mutex<Option<RunningServer>>,
 }
 
 /// A server, and the runtime that it lives in.
-struct Serving {
-    server: Arc<Shared>,
+struct RunningServer {
+    server: Arc<ServerState>,
     /// Ends when that runtime does, and never before.
     lives: JoinHandle<()>,
 }
@@ -56,10 +61,10 @@ impl InProcess {
         }
     }
 
-    fn server(&self) -> Result<Arc<Shared>, Error> {
+    fn server(&self) -> Result<Arc<ServerState>, Error> {
         let mut serving = self.serving.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(Serving { server, lives }) = &*serving {
-            match (lives.is_finished(), server.is_draining()) {
+        if let Some(RunningServer { server, lives }) = &*serving {
+            match (lives.is_finished(), server.lifecycle().is_draining()) {
                 (false, _) => return Ok(Arc::clone(server)),
                 // Who terminates it means the service, whichever runtime comes next.
                 (true, true) => return Err(terminated()),
@@ -73,10 +78,16 @@ impl InProcess {
             )
             .with_source(error)
         })?;
-        let router = Router::new(vec![Arc::clone(&self.service)], true)?;
+        let router = Router::new(vec![Arc::clone(&self.service)], Terminate::Served)?;
         let lives = runtime.spawn(pending());
-        let server = Shared::new(runtime, router, Options::default(), Vec::new());
-        *serving = Some(Serving {
+        let server = ServerState::new(
+            runtime,
+            router,
+            ServerOptions::default(),
+            Vec::new(),
+            Threads::here(),
+        );
+        *serving = Some(RunningServer {
             server: Arc::clone(&server),
             lives,
         });
@@ -106,7 +117,7 @@ impl fmt::Debug for InProcess {
     }
 }
 
-impl Drop for Serving {
+impl Drop for RunningServer {
     fn drop(&mut self) {
         self.lives.abort();
     }

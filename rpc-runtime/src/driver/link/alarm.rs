@@ -131,7 +131,7 @@ impl Ring {
         });
         let mut timer = ring.lock();
         let wanted = {
-            let mut state = link.lock();
+            let mut state = link.lock_state();
             let alarms = &mut state.alarms;
             alarms.0.retain(|alarm| !alarm.ring.is_dead.load(Relaxed));
             // Another task may have been quicker.

@@ -9,9 +9,8 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{Shared, watch};
-use crate::session::Served;
-use crate::{conn::CallId, session::Handler};
+use super::{super::state::ServerState, Dispatched};
+use crate::{conn::CallId, driver::Clock, session::Handler};
 
 /// A handler that has a task of its own: it runs until its end, or until its answer is no longer wanted.
 ///
@@ -24,40 +23,46 @@ pub(crate) struct HandlerTask {
     id: CallId,
     /// The route to tell how long the first poll took; none if the dispatcher has done that poll.
     measure: Option<usize>,
-    served: Arc<Served>,
+    session: Arc<Dispatched>,
 }
 
 impl HandlerTask {
     /// The rest of a handler that the dispatcher has polled once.
-    pub(crate) fn polled(served: Arc<Served>, id: CallId, handler: Handler, counted: bool) -> Self {
-        Self::new(served, id, handler, None, counted)
+    pub(crate) fn polled(session: Arc<Dispatched>, id: CallId, handler: Handler, counted: bool) -> Self {
+        Self::new(session, id, handler, None, counted)
     }
 
     /// A handler that has not been polled.
     pub(crate) fn unpolled(
-        served: Arc<Served>,
+        session: Arc<Dispatched>,
         id: CallId,
         handler: Handler,
         route: usize,
         counted: bool,
     ) -> Self {
-        Self::new(served, id, handler, Some(route), counted)
+        Self::new(session, id, handler, Some(route), counted)
     }
 
-    fn new(served: Arc<Served>, id: CallId, handler: Handler, measure: Option<usize>, counted: bool) -> Self {
+    fn new(
+        session: Arc<Dispatched>,
+        id: CallId,
+        handler: Handler,
+        measure: Option<usize>,
+        counted: bool,
+    ) -> Self {
         Self {
             handler: Some(handler),
-            _counted: counted.then(|| Counted::new(Arc::clone(served.server()))),
+            _counted: counted.then(|| Counted::new(Arc::clone(session.state()))),
             id,
             measure,
-            served,
+            session,
         }
     }
 
-    /// Ready when nobody wants the answer any more.
+    /// Ready when the answer is no longer wanted.
     pub(crate) fn poll_unwanted(&self, cx: &mut Context<'_>) -> Poll<()> {
-        self.served
-            .with(|conn, _| conn.poll_unwanted(self.id, cx))
+        self.session
+            .with(Clock::Now, |conn, _| conn.poll_unwanted(self.id, cx))
             .map(drop)
     }
 
@@ -78,8 +83,8 @@ impl HandlerTask {
         };
         let begun = Instant::now();
         let poll = handler.as_mut().poll(cx);
-        self.served
-            .server()
+        self.session
+            .state()
             .router()
             .route(route)
             .note_poll(begun.elapsed());
@@ -92,34 +97,32 @@ impl Future for HandlerTask {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
-        let served = Arc::clone(&this.served);
-        let _poll = served.watch().poll_in_task();
-        if served.watch().is_unlisted() {
-            watch::list(&served);
-        }
+        let session = Arc::clone(&this.session);
+        let _poll = session.stalls().poll_in_task();
+        session.monitor();
         // A driver that this worker wakes sits where no other worker can take it, behind a handler that blocks. It is
         // woken after the poll, or by the monitor if that takes long.
-        let (poll, work) = served.with_driver_asleep(|| this.poll_wanted(cx));
+        let (poll, work) = session.with_driver_asleep(|| this.poll_wanted(cx));
         if work {
-            served.link().wake_driver_with_work();
+            session.link().wake_driver_with_work();
         }
         poll
     }
 }
 
 /// A place among the calls of a server.
-struct Counted(Arc<Shared>);
+struct Counted(Arc<ServerState>);
 
 impl Counted {
-    fn new(server: Arc<Shared>) -> Self {
-        server.count_call();
+    fn new(server: Arc<ServerState>) -> Self {
+        server.count_handler_task();
         Self(server)
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.uncount_call();
+        self.0.uncount_handler_task();
     }
 }
 
@@ -134,7 +137,7 @@ mod tests {
         Peer,
         conn::{Connection, Side},
         driver::Link,
-        server::shared::Options,
+        server::state::ServerOptions,
     };
 
     struct PanicDrop;
@@ -147,21 +150,22 @@ mod tests {
 
     #[tokio::test]
     async fn a_handler_that_panics_when_its_runtime_goes_gives_its_place_back() {
-        let options = Options {
+        let options = ServerOptions {
             max_calls: 1,
-            ..Options::default()
+            ..ServerOptions::default()
         };
-        let server = Shared::of_nothing(options);
-        let link = Link::new(Connection::new(Side::Acceptor, server.settings()));
-        let served = server
-            .register(link, Peer::in_process(), Handle::current())
-            .unwrap();
+        let server = ServerState::of_nothing(options);
+        let link = Link::new(Connection::new(
+            Side::Acceptor,
+            Arc::clone(server.view().settings()),
+        ));
+        let session = Dispatched::register(&server, link, Peer::in_process(), Handle::current()).unwrap();
         let guard = PanicDrop;
         let handler: Handler = Box::pin(async move {
             let _guard = guard;
             std::future::pending().await
         });
-        let task = HandlerTask::polled(served, CallId(1), handler, true);
+        let task = HandlerTask::polled(session, CallId(1), handler, true);
         assert!(server.is_full(false));
         assert!(catch_unwind(AssertUnwindSafe(|| drop(task))).is_err());
         assert!(!server.is_full(false));

@@ -7,18 +7,18 @@ use tokio::{
     sync::oneshot,
 };
 
-use super::Shared;
+use crate::server::state::ServerState;
 use crate::{Code, Error, session::WORKER};
 
 /// Threads that each drive connections of their own, in a runtime of their own; they end when this is dropped, or with their
 /// server.
 #[derive(Debug)]
-pub(super) struct Workers(Vec<Worker>);
+pub(crate) struct Workers(Vec<Worker>);
 
 #[derive(Debug)]
 struct Worker {
     runtime: Handle,
-    server: oneshot::Sender<Arc<Shared>>,
+    server: oneshot::Sender<Arc<ServerState>>,
 }
 
 impl Workers {
@@ -27,7 +27,7 @@ impl Workers {
     /// # Errors
     ///
     /// UNAVAILABLE if the OS refuses a thread, or what a runtime needs.
-    pub(super) fn start(count: usize) -> Result<Self, Error> {
+    pub(crate) fn start(count: usize) -> Result<Self, Error> {
         let start = |number| {
             Worker::start(number).map_err(|error| {
                 let text = format!("cannot start worker {number} of {count} of the server");
@@ -38,12 +38,12 @@ impl Workers {
     }
 
     /// The runtime of each.
-    pub(super) fn runtimes(&self) -> Vec<Handle> {
+    pub(crate) fn runtimes(&self) -> Vec<Handle> {
         self.0.iter().map(|worker| worker.runtime.clone()).collect()
     }
 
     /// From now on they end when `server` is closed.
-    pub(super) fn belong_to(self, server: &Arc<Shared>) {
+    pub(crate) fn belong_to(self, server: &Arc<ServerState>) {
         for worker in self.0 {
             // A thread that has ended already has nothing to wait for.
             let _ = worker.server.send(Arc::clone(server));
@@ -66,10 +66,10 @@ impl Worker {
     }
 }
 
-fn run(runtime: Runtime, server: oneshot::Receiver<Arc<Shared>>) {
+fn run(runtime: Runtime, server: oneshot::Receiver<Arc<ServerState>>) {
     runtime.block_on(async {
         if let Ok(server) = server.await {
-            server.closed().await;
+            server.lifecycle().closed().await;
         }
     });
     // A blocking handler that goes on must not keep the thread.

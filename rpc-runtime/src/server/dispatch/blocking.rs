@@ -9,25 +9,24 @@ use std::{
 
 use tokio::{runtime::Handle, sync::oneshot};
 
-use super::task::HandlerTask;
-use crate::net::is_simulated;
+use super::handler_task::HandlerTask;
+use crate::session::Threads;
 
 /// Runs a handler on the blocking pool, as soon as that has a thread to spare.
 ///
-/// Until then the handler lies in a place of its own, for what is in the pool's queue goes only when a thread gets to
+/// Until then the handler lies in a slot of its own, for what is in the pool's queue goes only when a thread gets to
 /// it: behind handlers that never end, a call still ends at its deadline, when it is cancelled, and with a drain, and
 /// was not executed.
-pub(super) fn spawn(runtime: &Handle, task: HandlerTask) {
-    if is_simulated() {
-        // A simulation has one thread, or it could not be repeated.
+pub(super) fn spawn(runtime: &Handle, task: HandlerTask, threads: Threads) {
+    if threads == Threads::One {
         runtime.spawn(task);
         return;
     }
-    let place = Place(Arc::new(Mutex::new(Some(task))));
+    let slot = HandlerSlot(Arc::new(Mutex::new(Some(task))));
     let (begins, begun) = oneshot::channel::<()>();
-    runtime.spawn(watch(place.clone(), begun));
+    runtime.spawn(watch(slot.clone(), begun));
     runtime.spawn_blocking(move || {
-        let task = place.take();
+        let task = slot.take();
         drop(begins);
         if let Some(task) = task {
             park_on(task);
@@ -79,24 +78,24 @@ impl Wake for Parker {
 }
 
 /// Drops a handler that nobody wants any more, unless it begins before.
-async fn watch(place: Place, begun: oneshot::Receiver<()>) {
+async fn watch(slot: HandlerSlot, begun: oneshot::Receiver<()>) {
     let mut begun = pin!(begun);
     poll_fn(|cx| {
         if begun.as_mut().poll(cx).is_ready() {
             return Poll::Ready(());
         }
-        place.poll_unwanted(cx)
+        slot.poll_unwanted(cx)
     })
     .await;
     // Nobody else has it now, or it has begun and is not here.
-    drop(place.take());
+    drop(slot.take());
 }
 
 /// Where a handler lies until it begins.
 #[derive(Clone)]
-struct Place(Arc<Mutex<Option<HandlerTask>>>);
+struct HandlerSlot(Arc<Mutex<Option<HandlerTask>>>);
 
-impl Place {
+impl HandlerSlot {
     fn take(&self) -> Option<HandlerTask> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }

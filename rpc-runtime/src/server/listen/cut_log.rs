@@ -6,7 +6,7 @@ use crate::{base::seldom::Seldom, conn::Cut};
 
 /// Says whom the server has cut off: at most once a second for each reason.
 #[derive(Debug)]
-pub(super) struct CutLog([Seldom; Cut::COUNT]);
+pub(crate) struct CutLog([Seldom; Cut::COUNT]);
 
 impl Default for CutLog {
     fn default() -> Self {
@@ -16,7 +16,7 @@ impl Default for CutLog {
 
 impl CutLog {
     /// Says that `peer` was cut off at `now`, of the server's time; `text` is what was wrong.
-    pub(super) fn note(&self, cut: Cut, peer: &str, text: &str, now: Duration) {
+    pub(crate) fn note(&self, cut: Cut, peer: &str, text: &str, now: Duration) {
         if let Some(unsaid) = self.0[cut as usize].turn(now) {
             tracing::warn!(peer, reason = %cut, text, unsaid, "connection cut off");
         }

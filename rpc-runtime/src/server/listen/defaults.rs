@@ -3,13 +3,13 @@
 use std::{fs, path::Path, str::FromStr};
 
 /// How many bytes all connections of a server may hold by default: a quarter of what this process may have, at most 1 GiB.
-pub(super) fn max_buffered_bytes() -> u64 {
+pub(crate) fn max_buffered_bytes() -> u64 {
     const MOST: u64 = 1 << 30;
     memory().map_or(MOST, |bytes| (bytes / 4).clamp(LEAST_BUFFERED, MOST))
 }
 
 /// How many connections a server takes by default: half of the files that this process may open, at most 10,000.
-pub(super) fn max_connections() -> usize {
+pub(crate) fn max_connections() -> usize {
     const MOST: usize = 10_000;
     files(&process_limits()).map_or(MOST, |files| (files / 2).clamp(1, MOST))
 }
