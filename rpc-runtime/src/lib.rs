@@ -52,10 +52,6 @@ mod base;
 mod client;
 #[doc(hidden)]
 pub mod codegen;
-#[allow(
-    dead_code,
-    reason = "the halves of client and server that use streams come next"
-)]
 mod conn;
 mod driver;
 #[cfg(any(test, fuzzing))]
