@@ -253,7 +253,7 @@ async fn what_does_not_travel_of_a_failure_is_told_to_the_caller_and_logged() {
     let error = ask(&client).await.unwrap_err();
     assert_eq!(
         error.message(),
-        "no (metadata left out: key \"rpc-depth\" is reserved)"
+        "no (left out: metadata key \"rpc-depth\" is reserved: give it another prefix than \"rpc-\")"
     );
     let keys: Vec<_> = error.metadata().iter().map(|(key, _)| key).collect();
     assert_eq!(keys, ["added", "own"]);

@@ -86,10 +86,10 @@ impl<'a> Call<'a> {
 
     /// Adds an entry that travels beside the request.
     ///
-    /// `value` is text or bytes: a `&'static str`, a `String`, a `Vec<u8>`, [`Bytes`]. A call with a key that begins with
-    /// `rpc-`, or with more entries than [`Metadata`](crate::Metadata) allows, fails INVALID_ARGUMENT, not executed.
+    /// `value` is text or bytes: a `&'static str`, a `String`, a `Vec<u8>`, [`Bytes`]. A call with an entry that
+    /// [`Metadata`](crate::Metadata) does not allow, or with too many, fails with INVALID_ARGUMENT and is not executed.
     pub fn metadata(mut self, key: impl Into<String>, value: impl Into<Bytes>) -> Self {
-        self.more_mut().metadata.insert(key, value);
+        self.more_mut().metadata.append(key, value);
         self
     }
 
@@ -587,17 +587,17 @@ fn unreadable(code: Code, text: impl Into<String>) -> Error {
 /// Why a call cannot be made.
 #[inline]
 pub(super) fn refusal(deadline: &Deadline, depth: u8, more: Option<&More>) -> Option<Error> {
-    let reserved = more.and_then(|more| more.metadata.reserved_key());
+    let keys = more.map_or(Ok(()), |more| more.metadata.check_keys());
     let fits = more.is_none_or(|more| more.metadata.fits());
-    if fits && reserved.is_none() && depth <= depth::MAX && !deadline.has_passed() {
+    if fits && keys.is_ok() && depth <= depth::MAX && !deadline.has_passed() {
         return None;
     }
     Some(if deadline.has_passed() {
         failure::expired(deadline)
     } else if depth > depth::MAX {
         depth::too_deep()
-    } else if let Some(key) = reserved {
-        failure::reserved_metadata(key).with_phase(Phase::Queue)
+    } else if let Err(text) = keys {
+        failure::bad_metadata_key(text).with_phase(Phase::Queue)
     } else {
         failure::too_much_metadata().with_phase(Phase::Queue)
     })

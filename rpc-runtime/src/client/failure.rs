@@ -106,9 +106,9 @@ pub(super) fn too_much_metadata() -> Error {
     )
 }
 
-/// The error of a call with a metadata key that is the runtime's own.
-pub(super) fn reserved_metadata(key: &str) -> Error {
-    Error::local(Code::InvalidArgument, Metadata::reserved_text(key))
+/// The error of a call with a metadata key that may not travel; `text` is what [`Metadata::check_key`] says.
+pub(super) fn bad_metadata_key(text: String) -> Error {
+    Error::local(Code::InvalidArgument, text)
 }
 
 /// The error of a call that found the queue full.

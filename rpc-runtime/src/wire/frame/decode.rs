@@ -303,7 +303,7 @@ impl<'a> Reader<'a> {
         }
         // Copied, because a handler may keep them, and a slice would pin the read buffer.
         let metadata = &mut frame.extra.get_mut().metadata;
-        metadata.insert(name, Bytes::copy_from_slice(value));
+        metadata.append(name, Bytes::copy_from_slice(value));
         Ok(())
     }
 
