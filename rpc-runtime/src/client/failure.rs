@@ -417,7 +417,7 @@ mod tests {
 
     #[test]
     fn a_refusal_keeps_its_status() {
-        let status = Status::new(Code::NotFound, "no key").with_details("d");
+        let status = Status::new(Code::NotFound, "no key").with_details_bytes("d");
         let error = failed(Cause::Replied(status.clone()), Phase::Wait, Executed::Yes);
         assert_eq!(error.status(), Some(&status));
         assert_eq!(
@@ -514,7 +514,7 @@ mod tests {
         let error = Obstacle::unreachable(io::ErrorKind::ConnectionRefused.into())
             .late_error(Code::Unavailable, &deadline());
         assert_eq!(
-            error.to_string(),
+            format!("{error:#}"),
             "UNAVAILABLE: no connection within 50ms: cannot connect: nobody listens there: connection refused"
         );
     }

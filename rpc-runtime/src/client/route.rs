@@ -281,7 +281,7 @@ mod tests {
         let obstacle = fail(&mut route, refused());
         assert!(route.is_over());
         assert_eq!(
-            obstacle.error().to_string(),
+            format!("{:#}", obstacle.error()),
             "UNAVAILABLE: cannot connect: nobody listens there: connection refused"
         );
     }

@@ -122,7 +122,7 @@ impl Service for Desk {
             2 => call.handle(|_, (): ()| async move { desk.hang().await }),
             3 => call.handle(|cx: Context, text: String| async move {
                 let status = Status::new(Code::AlreadyExists, text)
-                    .with_details(Bytes::from_static(b"the typed reason"))
+                    .with_details_bytes(Bytes::from_static(b"the typed reason"))
                     .with_metadata(cx.metadata().clone());
                 Err::<(), _>(status)
             }),

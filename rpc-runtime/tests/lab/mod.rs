@@ -289,8 +289,8 @@ impl Service for Lab {
                 panics().map(|()| String::new())
             }),
             8 => call.handle(|_, (): ()| async move {
-                let status =
-                    Status::new(Code::NotFound, "no such thing").with_details(Bytes::from_static(b"more"));
+                let status = Status::new(Code::NotFound, "no such thing")
+                    .with_details_bytes(Bytes::from_static(b"more"));
                 Err::<String, _>(status)
             }),
             9 => call.handle(|cx: Context, (): ()| async move { Ok(describe(&cx)) }),
