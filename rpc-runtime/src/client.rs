@@ -1,4 +1,6 @@
-//! Client: the cheap-to-clone handle behind every stub; send, send_recv.
+//! Calling a service: the client, its options, and its calls.
+//!
+//! Generated clients wrap a [`Client`]. Its builder sets addresses, timeouts and limits; a [`Call`] sets options for one call.
 
 mod backoff;
 mod bound;
@@ -30,6 +32,8 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
+pub use crate::api::account::{Account, DropReason};
+
 pub(crate) use self::channel::Channel;
 pub use self::{
     builder::ClientBuilder,
@@ -48,7 +52,7 @@ use self::{
     route::Place,
 };
 use crate::{
-    Account, DrainReport, Error, Load, Service,
+    DrainReport, Error, Load, Service,
     api::limits::CALL_TIMEOUT,
     server::{InProcess, builtin::PING},
 };

@@ -1,4 +1,8 @@
-//! Server: listens, accepts, starts handlers, drains.
+//! Serving: the server, its options, and the context of a handler.
+//!
+//! [`Server::builder`] configures a server; its handlers are methods of a trait that you implement, with a [`Context`] each.
+//! [`ServerHandle`] and [`TerminatePolicy`] say how a server is stopped. [`Service`], [`Incoming`], [`Handler`] and
+//! [`Procedure`] are what generated code is made of; a service may also be written by hand with them.
 
 pub(crate) mod accept;
 mod blocking;
@@ -25,6 +29,13 @@ use std::{fmt, sync::Arc};
 use tokio::runtime::Handle;
 
 use self::{accept::Gates, race::until};
+pub use crate::{
+    api::{counters::Counters, load::Load, report::DrainReport},
+    message::procedure::Procedure,
+    net::{Peer, Transport},
+    session::{Context, Handler, Incoming, Service},
+};
+
 pub use self::{builder::ServerBuilder, handle::ServerHandle, run::run, terminate::TerminatePolicy};
 pub(crate) use self::{
     callable::{Callable, Callee},
@@ -32,7 +43,7 @@ pub(crate) use self::{
     shared::Shared,
 };
 use crate::{
-    DrainReport, Error, is_simulated,
+    Error, is_simulated,
     net::Listener,
     server::terminate::{Asker, Signals},
 };

@@ -112,6 +112,8 @@ impl<C> ClientBuilder<C> {
     /// Takes compressed replies, and compresses requests for servers that take them; see [`Compression`]. Default: none.
     ///
     /// What is sent before the server's handshake is read travels as it is.
+    #[cfg(any(feature = "zstd", feature = "lz4"))]
+    #[cfg_attr(docsrs, doc(cfg(any(feature = "zstd", feature = "lz4"))))]
     pub fn compression(mut self, compression: Compression) -> Self {
         self.compression = Some(compression);
         self

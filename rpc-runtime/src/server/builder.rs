@@ -9,7 +9,7 @@ use super::{
     Alive, Server, Shared, accept::Gates, machine, router::Router, shared::Options, workers::Workers,
 };
 use crate::{
-    Code, Compression, DrainReport, Error, Limits, Service, TerminatePolicy,
+    Code, DrainReport, Error, Limits, Service, TerminatePolicy,
     api::limits::DRAIN_TIMEOUT,
     driver::runtime,
     is_simulated,
@@ -92,8 +92,10 @@ impl ServerBuilder {
         self
     }
 
-    /// Takes compressed requests, and compresses replies for clients that take them; see [`Compression`]. Default: none.
-    pub fn compression(mut self, compression: Compression) -> Self {
+    /// Takes compressed requests, and compresses replies for clients that take them; see [`Compression`](crate::Compression). Default: none.
+    #[cfg(any(feature = "zstd", feature = "lz4"))]
+    #[cfg_attr(docsrs, doc(cfg(any(feature = "zstd", feature = "lz4"))))]
+    pub fn compression(mut self, compression: crate::Compression) -> Self {
         self.options.compression = Some(compression);
         self
     }

@@ -10,10 +10,10 @@ use crate::Metadata;
 /// How deeply groups may nest in a field that we skip: none of ours has any.
 const MAX_NESTING: u32 = 32;
 
-/// Why bytes are no frame.
+/// The reason why bytes cannot be decoded as a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub(crate) enum FrameError {
+pub enum FrameError {
     /// A value reaches past the end of the frame.
     Truncated {
         /// How many bytes the frame has, or the entry of it that is cut short.
