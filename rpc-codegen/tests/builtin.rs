@@ -19,6 +19,12 @@ fn control_of_the_runtime_is_up_to_date() {
         .out_dir(out.path())
         .compile()
         .expect("control.proto compiles");
-    let text = fs::read_to_string(out.path().join("rpc.control.v1.rs")).expect("its package has a file");
-    compare(&runtime.join("src/server/builtin/control.rs"), &text);
+    for (package, place) in [
+        ("rpc.control.messages", "message/control/messages.rs"),
+        ("rpc.control.v1", "server/builtin/control.rs"),
+    ] {
+        let text =
+            fs::read_to_string(out.path().join(format!("{package}.rs"))).expect("each package has a file");
+        compare(&runtime.join("src").join(place), &text);
+    }
 }

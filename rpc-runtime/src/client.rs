@@ -13,6 +13,7 @@ mod control;
 mod deadline;
 mod exchange;
 mod failure;
+pub(crate) mod inherited;
 mod keeper;
 mod one_way;
 mod open_call;
@@ -52,9 +53,8 @@ use self::{
     route::Place,
 };
 use crate::{
-    DrainReport, Error, Load, Service,
-    api::limits::CALL_TIMEOUT,
-    server::{InProcess, builtin::PING},
+    DrainReport, Error, Load, Service, api::limits::CALL_TIMEOUT, message::control::PING,
+    server::InProcess,
 };
 
 /// A channel to one service: connects, and connects again after a loss, as calls need it.

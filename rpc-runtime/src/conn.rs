@@ -33,6 +33,7 @@ mod refusal;
 mod requests;
 mod room;
 mod sends;
+mod settings;
 mod settling;
 mod slow;
 mod stream;

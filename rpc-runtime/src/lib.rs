@@ -231,15 +231,6 @@ pub use crate::{
 /// What a handler returns: a value or a [`Status`], unless another error type is given.
 pub type Result<T, E = Status> = std::result::Result<T, E>;
 
-#[cfg(feature = "sim")]
-use sim::is_simulated;
-
-/// Returns true if this thread runs a simulation.
-#[cfg(not(feature = "sim"))]
-const fn is_simulated() -> bool {
-    false
-}
-
 /// Includes the modules that `rpc-codegen` has generated in this package's build script, by package name.
 ///
 /// If the build script has generated nothing, the compiler prints what to do.

@@ -4,6 +4,7 @@ mod address;
 mod custom;
 mod listener;
 mod memory;
+pub(crate) mod network;
 mod peer;
 #[cfg(target_os = "linux")]
 mod proc_net;
@@ -32,6 +33,7 @@ use tokio::{
 
 use crate::driver;
 
+pub(crate) use self::network::is_simulated;
 pub use self::peer::{Peer, Transport};
 pub(crate) use self::{
     address::Address,
@@ -81,8 +83,7 @@ impl fmt::Display for Spot {
 ///
 /// Dropping the future abandons the look-up.
 pub(crate) async fn find(address: &Address) -> io::Result<Vec<Spot>> {
-    #[cfg(feature = "sim")]
-    if crate::sim::is_simulated() {
+    if is_simulated() {
         return Ok(vec![Spot::Whole]);
     }
     match address {
@@ -104,9 +105,8 @@ pub(crate) async fn find(address: &Address) -> io::Result<Vec<Spot>> {
 ///
 /// Dropping the future abandons the attempt.
 pub(crate) async fn connect(address: &Address, spot: Spot) -> io::Result<(Stream, Peer)> {
-    #[cfg(feature = "sim")]
-    if let Some(here) = crate::sim::here() {
-        return here.connect(address).await;
+    if let Some(network) = network::current() {
+        return network.connect(address).await;
     }
     match (address, spot) {
         (_, Spot::Socket(socket)) => {
@@ -279,7 +279,12 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let stream = Stream::tcp(stream).unwrap();
-        let settings = crate::Limits::default().settings(Duration::ZERO, bytes::Bytes::new());
+        let settings = crate::conn::Settings::new(
+            &crate::Limits::default(),
+            Duration::ZERO,
+            bytes::Bytes::new(),
+            fastrand::u32(..),
+        );
         stream.give_up_after(settings.unacknowledged());
         let Kind::Tcp(stream) = &stream.0 else {
             unreachable!("it was made above")

@@ -43,8 +43,8 @@ pub(crate) use self::{
     shared::Shared,
 };
 use crate::{
-    Error, is_simulated,
-    net::Listener,
+    Error,
+    net::{Listener, is_simulated},
     server::terminate::{Asker, Signals},
 };
 

@@ -1,6 +1,7 @@
 //! Session: one connection as a server and its handlers see it.
 
 pub(crate) mod context;
+mod forward;
 mod incoming;
 mod panicked;
 mod replies;

@@ -70,7 +70,6 @@ use std::{
 
 use tokio::sync::oneshot;
 
-pub(crate) use self::here::{here, is_simulated};
 use self::world::{Order, SCENARIO, World};
 pub use self::{faults::Faults, link::Link};
 

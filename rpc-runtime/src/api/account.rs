@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use crate::wire::frame::control::{self, Progress};
-
 /// What became of the one-way calls of one connection, since it began.
 ///
 /// [`Client::barrier`](crate::Client::barrier) and [`Client::settled`](crate::Client::settled) return it. Every call that the server received is in exactly one of
@@ -18,16 +16,20 @@ pub struct Account {
 }
 
 impl Account {
-    pub(crate) fn new(progress: Progress) -> Self {
-        let dropped = progress.dropped.iter().filter(|dropped| dropped.count > 0);
+    /// An account of these numbers. Reasons that dropped nothing are left out.
+    pub(crate) fn new(
+        received: u64,
+        handled: u64,
+        failed: u64,
+        expired: u64,
+        dropped: impl IntoIterator<Item = (DropReason, u64)>,
+    ) -> Self {
         Self {
-            received: progress.received,
-            handled: progress.handled,
-            failed: progress.failed,
-            expired: progress.expired,
-            dropped: dropped
-                .map(|dropped| (DropReason::new(dropped.reason), dropped.count))
-                .collect(),
+            received,
+            handled,
+            failed,
+            expired,
+            dropped: dropped.into_iter().filter(|&(_, count)| count > 0).collect(),
         }
     }
 
@@ -111,19 +113,6 @@ pub enum DropReason {
     Other(u32),
 }
 
-impl DropReason {
-    fn new(number: u32) -> Self {
-        match control::DropReason::from_number(number) {
-            Some(control::DropReason::UnknownProcedure) => Self::UnknownProcedure,
-            Some(control::DropReason::BadPayload) => Self::BadPayload,
-            Some(control::DropReason::Overload) => Self::Overload,
-            Some(control::DropReason::Draining) => Self::Draining,
-            Some(control::DropReason::Aborted) => Self::Aborted,
-            None => Self::Other(number),
-        }
-    }
-}
-
 impl fmt::Display for DropReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -140,27 +129,20 @@ impl fmt::Display for DropReason {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::frame::control::Dropped;
 
-    fn progress() -> Progress {
-        Progress {
-            last_id: 11,
-            received: 9,
-            handled: 3,
-            failed: 1,
-            expired: 1,
-            dropped: vec![
-                Dropped { reason: 1, count: 1 },
-                Dropped { reason: 2, count: 0 },
-                Dropped { reason: 77, count: 1 },
-            ],
-        }
+    fn account(handled: u64, overload: u64) -> Account {
+        let dropped = [
+            (DropReason::UnknownProcedure, 1),
+            (DropReason::BadPayload, 0),
+            (DropReason::Other(77), overload),
+        ];
+        Account::new(9, handled, 1, 1, dropped)
     }
 
     #[test]
     fn an_account_is_one_readable_line() {
         assert_eq!(
-            Account::new(progress()).to_string(),
+            account(3, 1).to_string(),
             "received 9: 3 handled, 1 failed, 1 expired, 2 dropped (unknown procedure: 1, reason 77: 1), 2 pending"
         );
         assert_eq!(
@@ -171,19 +153,14 @@ mod tests {
 
     #[test]
     fn a_peer_that_cannot_count_is_survived() {
-        let wrong = Progress {
-            handled: u64::MAX,
-            dropped: vec![Dropped {
-                reason: 3,
-                count: u64::MAX,
-            }],
-            ..progress()
-        };
-        let account = Account::new(wrong);
+        let account = account(u64::MAX, u64::MAX);
         assert_eq!(account.pending(), 0);
         assert_eq!(
             account.dropped().collect::<Vec<_>>(),
-            [(DropReason::Overload, u64::MAX)]
+            [
+                (DropReason::UnknownProcedure, 1),
+                (DropReason::Other(77), u64::MAX)
+            ]
         );
     }
 }

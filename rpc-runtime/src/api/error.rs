@@ -1,12 +1,11 @@
 //! Error: a failure as the local caller sees it.
 
-use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
+use std::{error::Error as StdError, fmt, sync::Arc};
 
 use bytes::Bytes;
 use prost::{DecodeError, Message};
-use tracing::{debug, warn};
 
-use crate::{Code, Metadata, Status, base::seldom::Seldom, session::context::Serving};
+use crate::{Code, Metadata, Status};
 
 /// Whether the handler of a failed call ran; *ran* means that it was polled at least once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -319,66 +318,14 @@ impl Error {
         self.code() == Code::Unavailable && !self.is_answer()
     }
 
-    /// What a handler tells its own caller when it fails because this call of its own failed; `?` does the same.
-    ///
-    /// - What the other handler answered ([`Executed::Yes`]) is forwarded whole: code, message, details and metadata, over any
-    ///   number of servers. So are PERMISSION_DENIED and UNAUTHENTICATED: a handler that calls with rights of its own, and
-    ///   does not want its caller to take them for theirs, maps them.
-    /// - A failure of the call itself is UNAVAILABLE, "the call to kv.v1.Kv/rpc_fetch failed": no connection, or a lost one,
-    ///   its own deadline, a refusal for load or because the server is going away. It is DEADLINE_EXCEEDED if the deadline of
-    ///   the handler's own call has passed, and CANCELLED if that call's caller is gone: as far as the future of the handler
-    ///   is polled here, for neither is known in a task that it spawned.
-    /// - It is INTERNAL, with the same text, if the call was wrong, so that trying again would end the same way: no such
-    ///   procedure there, a request or a reply that cannot be read, a right that this server lacks, a handshake that is
-    ///   refused. The caller did nothing of this, so it is not told UNIMPLEMENTED or INVALID_ARGUMENT, which it would take
-    ///   for an answer to its own call.
-    ///
-    /// The error itself, with the address and the cause, is logged here, as one event of `tracing` for each failure, with the
-    /// procedure, the id and the peer of the handler's own call: a warning at most once a second, else at the level of debug.
-    pub fn into_status(self) -> Status {
-        if self.is_answer() {
-            return self.0.status;
-        }
-        let serving = Serving::current();
-        self.log(serving.as_ref());
-        let code = match serving.as_ref().and_then(Serving::lost_code) {
-            Some(code) => code,
-            None => match self.code() {
-                Code::InvalidArgument
-                | Code::Unimplemented
-                | Code::Internal
-                | Code::FailedPrecondition
-                | Code::PermissionDenied
-                | Code::Unauthenticated => Code::Internal,
-                _ => Code::Unavailable,
-            },
-        };
-        Status::new(
-            code,
-            match self.procedure() {
-                Some(procedure) => format!("the call to {procedure} failed"),
-                None => "a call to another server failed".to_owned(),
-            },
-        )
+    /// The status that the handler itself gave.
+    pub(crate) fn into_answer(self) -> Status {
+        self.0.status
     }
 
     /// Whether the handler itself gave this.
-    fn is_answer(&self) -> bool {
+    pub(crate) fn is_answer(&self) -> bool {
         self.0.remote && self.0.executed == Executed::Yes
-    }
-
-    /// Says what no caller is told.
-    fn log(&self, serving: Option<&Serving>) {
-        static SAID: Seldom = Seldom::new(Duration::from_secs(1));
-        let (procedure, call, peer) = match serving {
-            Some(serving) => (serving.procedure(), serving.id(), serving.peer()),
-            None => ("", 0, ""),
-        };
-        let text = "a call that a handler made failed";
-        match SAID.turn(crate::session::context::process_time()) {
-            Some(unsaid) => warn!(procedure, call, peer, error = %format_args!("{self:#}"), unsaid, "{text}"),
-            None => debug!(procedure, call, peer, error = %format_args!("{self:#}"), "{text}"),
-        }
     }
 }
 

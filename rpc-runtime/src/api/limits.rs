@@ -1,10 +1,6 @@
 //! Limits and their defaults: all numbers that bound a connection, in one place.
 
-use std::{sync::Arc, time::Duration};
-
-use bytes::Bytes;
-
-use crate::{Metadata, api::priority::Priorities, conn::Settings, server::builtin::CONTROL_IDS};
+use std::time::Duration;
 
 /// How much one connection may hold, and how long it may take, on this side of it.
 ///
@@ -17,38 +13,31 @@ use crate::{Metadata, api::priority::Priorities, conn::Settings, server::builtin
 /// ```
 #[derive(Clone, Debug)]
 pub struct Limits {
-    max_message: u64,
-    max_frame: u32,
-    max_calls: u32,
-    call_bytes: u64,
-    send_bytes: u64,
-    inbox_bytes: u64,
-    high_water: usize,
-    max_waiting: usize,
-    one_way_timeout: Duration,
-    handshake_timeout: Duration,
-    keep_alive: Option<Duration>,
-    dead_after: Duration,
-    ping_floor: Duration,
-    slow_frame: Duration,
-    write_stall: Duration,
-    linger: Duration,
-    max_age: Option<Duration>,
-    max_age_grace: Duration,
-    max_idle: Option<Duration>,
-    stream_window: u64,
-    max_stream_window: u64,
-    metadata_bytes: u64,
-    max_faults: u32,
-    decode_bytes: u64,
+    pub(crate) max_message: u64,
+    pub(crate) max_frame: u32,
+    pub(crate) max_calls: u32,
+    pub(crate) call_bytes: u64,
+    pub(crate) send_bytes: u64,
+    pub(crate) inbox_bytes: u64,
+    pub(crate) high_water: usize,
+    pub(crate) max_waiting: usize,
+    pub(crate) one_way_timeout: Duration,
+    pub(crate) handshake_timeout: Duration,
+    pub(crate) keep_alive: Option<Duration>,
+    pub(crate) dead_after: Duration,
+    pub(crate) ping_floor: Duration,
+    pub(crate) slow_frame: Duration,
+    pub(crate) write_stall: Duration,
+    pub(crate) linger: Duration,
+    pub(crate) max_age: Option<Duration>,
+    pub(crate) max_age_grace: Duration,
+    pub(crate) max_idle: Option<Duration>,
+    pub(crate) stream_window: u64,
+    pub(crate) max_stream_window: u64,
+    pub(crate) metadata_bytes: u64,
+    pub(crate) max_faults: u32,
+    pub(crate) decode_bytes: u64,
 }
-
-/// As good as no limit, and sums of several are numbers still.
-const MOST_BYTES: u64 = 1 << 48;
-/// The same for what is counted in memory.
-const MOST: usize = usize::MAX / 16;
-/// As good as for ever: a hundred years.
-const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 impl Default for Limits {
     fn default() -> Self {
@@ -289,46 +278,6 @@ impl Limits {
     pub fn decode_bytes(mut self, bytes: u64) -> Self {
         self.decode_bytes = bytes;
         self
-    }
-
-    /// What a connection with these limits announces and keeps.
-    pub(crate) fn settings(&self, keep_alive: Duration, instance_id: Bytes) -> Settings {
-        Settings {
-            max_frame: self.max_frame,
-            max_message: self.max_message.min(MOST_BYTES),
-            max_calls: self.max_calls,
-            call_bytes: self.call_bytes.min(MOST_BYTES),
-            send_bytes: self.send_bytes.min(MOST_BYTES),
-            inbox_bytes: self.inbox_bytes.min(MOST_BYTES),
-            high_water: self.high_water.min(MOST),
-            max_waiting: self.max_waiting.min(MOST),
-            one_way_timeout: self.one_way_timeout.min(LONGEST),
-            handshake_timeout: self.handshake_timeout.min(LONGEST),
-            keep_alive: Some(self.keep_alive.unwrap_or(keep_alive).min(LONGEST)),
-            dead_after: self.dead_after.min(LONGEST),
-            ping_floor: self.ping_floor.min(LONGEST),
-            slow_frame: self.slow_frame.min(LONGEST),
-            write_stall: self.write_stall.min(LONGEST),
-            linger: self.linger.min(LONGEST),
-            max_age: self.max_age.map(|time| time.min(LONGEST)),
-            max_age_grace: self.max_age_grace.min(LONGEST),
-            max_idle: self.max_idle.map(|time| time.min(LONGEST)),
-            random: fastrand::u32(..),
-            encodings: Vec::new(),
-            instance_id,
-            software: concat!("rpc-runtime/", env!("CARGO_PKG_VERSION")).to_owned(),
-            metadata: Metadata::new(),
-            control: CONTROL_IDS.to_vec(),
-            stream_window: self.stream_window.min(MOST_BYTES),
-            max_stream_window: self.max_stream_window.min(MOST_BYTES),
-            serves: true,
-            priorities: Priorities::default(),
-            metadata_bytes: self.metadata_bytes.min(MOST_BYTES),
-            max_faults: self.max_faults,
-            decode_bytes: self.decode_bytes.min(MOST_BYTES),
-            counts: Arc::default(),
-            memory: Arc::default(),
-        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use bytes::Bytes;
 use prost::{DecodeError, Message};
 
-use crate::{Error, Metadata};
+use crate::Metadata;
 
 /// The kind of a call's outcome: one of the 17 canonical codes of gRPC.
 ///
@@ -315,14 +315,6 @@ impl fmt::Debug for Status {
 }
 
 impl std::error::Error for Status {}
-
-/// A handler that fails by `?` because a call of its own failed. What the other handler answered is forwarded whole, and a
-/// failure of the call itself is told without its cause: see [`Error::into_status`].
-impl From<Error> for Status {
-    fn from(error: Error) -> Self {
-        error.into_status()
-    }
-}
 
 #[cfg(test)]
 mod tests {

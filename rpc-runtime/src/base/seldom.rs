@@ -1,9 +1,11 @@
 //! Seldom: has something said, and not so often that a flood of it becomes one of log lines.
 
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, OnceLock, PoisonError},
     time::Duration,
 };
+
+use tokio::time::Instant;
 
 /// Says whose turn it is to be said: at most one in a while.
 #[derive(Debug)]
@@ -40,6 +42,12 @@ impl Seldom {
         said.at = Some(now);
         Some(std::mem::take(&mut said.unsaid))
     }
+}
+
+/// The time since the first call of this function in the process: a clock for a [`Seldom`].
+pub(crate) fn process_time() -> Duration {
+    static FIRST: OnceLock<Instant> = OnceLock::new();
+    FIRST.get_or_init(Instant::now).elapsed()
 }
 
 #[cfg(test)]

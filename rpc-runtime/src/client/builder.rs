@@ -232,9 +232,12 @@ impl<C> ClientBuilder<C> {
             serves: !self.services.is_empty(),
             priorities: priorities(&self.services),
             encodings: Compression::announced(self.compression),
-            ..self
-                .limits
-                .settings(CLIENT_KEEP_ALIVE, Bytes::copy_from_slice(&instance))
+            ..Settings::new(
+                &limits,
+                CLIENT_KEEP_ALIVE,
+                Bytes::copy_from_slice(&instance),
+                fastrand::u32(..),
+            )
         });
         let services = (!self.services.is_empty())
             .then(|| Arc::new(Callable::new(self.services, limits, self.compression)));

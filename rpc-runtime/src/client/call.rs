@@ -23,10 +23,13 @@ use super::{
 };
 use crate::{
     Code, Context, DrainReport, Error, Executed, Phase, Priority, Procedure,
+    client::inherited::{HandlerId, inherited_deadline, inherited_depth},
     conn::Shape,
-    message::{depth, growth::Budget},
-    server::builtin::{self, SettleReply, TerminateReply},
-    session::context::{HandlerId, inherited_deadline, inherited_depth},
+    message::{
+        control::{PING, SETTLE, SettleReply, TERMINATE, TerminateReply},
+        depth,
+        growth::Budget,
+    },
     wire::frame::{Encoded, Output, control::Progress},
 };
 
@@ -250,8 +253,8 @@ impl<'a> Call<'a> {
     /// As [`Call::send`].
     pub async fn send_terminate(self) -> Result<(), Error> {
         let deadline = self.usual_deadline();
-        self.check(&builtin::TERMINATE, &deadline)?;
-        let mut exchange = self.exchange(&builtin::TERMINATE, Lane::Control, deadline);
+        self.check(&TERMINATE, &deadline)?;
+        let mut exchange = self.exchange(&TERMINATE, Lane::Control, deadline);
         let request = control::terminate_request(&exchange, Bytes::new());
         exchange.send(&request).await
     }
@@ -273,9 +276,9 @@ impl<'a> Call<'a> {
     ///
     /// Dropping the future stops waiting; a drain that has begun goes on.
     pub async fn terminate(self) -> Result<DrainReport, Error> {
-        let procedure = &builtin::TERMINATE;
+        let procedure = &TERMINATE;
         let origin = self.more.as_ref().and_then(|more| more.origin);
-        let origin = builtin::origin(origin, self.made_in);
+        let origin = control::origin_of_terminate(origin, self.made_in);
         let deadline = self.deadline(None);
         self.check(procedure, &deadline)?;
         let exchange = self.exchange(procedure, Lane::Control, deadline);
@@ -287,8 +290,8 @@ impl<'a> Call<'a> {
 
     /// Calls the built-in ping.
     pub(super) async fn ping(self, deadline: Deadline) -> Result<(), Error> {
-        self.check(&builtin::PING, &deadline)?;
-        self.exchange(&builtin::PING, Lane::Control, deadline)
+        self.check(&PING, &deadline)?;
+        self.exchange(&PING, Lane::Control, deadline)
             .call(&())
             .await
             .map(|_| ())
@@ -300,7 +303,7 @@ impl<'a> Call<'a> {
         self,
         deadline: Deadline,
     ) -> (Option<Arc<Connected>>, Result<Progress, Error>) {
-        let procedure = &builtin::SETTLE;
+        let procedure = &SETTLE;
         if let Err(error) = self.check(procedure, &deadline) {
             return (None, Err(error));
         }

@@ -9,11 +9,12 @@ use std::{
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use super::inherited::{HandlerId, InstanceId, inherited_instance};
 use super::{bound::Bound, exchange::Exchange, failure};
 use crate::{
     Code, Error, Executed, Phase,
     conn::Reply,
-    server::builtin::{TERMINATE, TerminateRequest},
+    message::control::{TERMINATE, TerminateRequest},
 };
 
 /// The request that terminates the server that `exchange` would reach now, or, while that is not known, whatever runs
@@ -99,3 +100,11 @@ fn hard_stop(error: &Error) -> Error {
 const FIRST_ANSWER: Duration = Duration::from_secs(30);
 /// How long after the end of a drain its report may take.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// The server whose handler sends a terminate, if one does: `origin`, or the one around us, if that has made the call.
+///
+/// The drain waits for that handler: if it is that server's own, it must not wait for the drain.
+pub(super) fn origin_of_terminate(origin: Option<InstanceId>, made_in: HandlerId) -> Bytes {
+    let instance = origin.or_else(|| inherited_instance(made_in));
+    instance.map_or(Bytes::new(), |instance| Bytes::copy_from_slice(&instance))
+}

@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use tokio::time::Instant;
 
-use crate::{conn::Time, driver::Link, session::context::HandlerId};
+use crate::{client::inherited::HandlerId, conn::Time, driver::Link};
 
 /// When a call is over at the latest, whatever has become of it.
 #[derive(Clone, Copy, Debug)]

@@ -24,9 +24,9 @@ use super::{
 };
 use crate::{
     Code, Compression, Error, Executed, Metadata, Phase, Priority, Procedure,
+    client::inherited::{InstanceId, inherited_deadline},
     conn::{CallId, Cause, Connection, Failure, Reply, Request, Shape, Ticket, Time},
     message::{growth::Budget, nesting},
-    session::context::{InstanceId, inherited_deadline},
     wire::{
         compression::{self, Outgoing},
         frame::Encoded,

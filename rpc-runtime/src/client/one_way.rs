@@ -89,7 +89,7 @@ async fn settle(client: &Client, deadline: Deadline) -> Result<Account, Error> {
             channel.tell_unsettled()?;
             let last = channel.last_account();
             if let Some(progress) = last.filter(|progress| progress.pending() == 0) {
-                return Ok(Account::new(progress));
+                return Ok(Account::from(progress));
             }
         }
         match client.call().settle(deadline).await {
@@ -113,7 +113,7 @@ async fn settle(client: &Client, deadline: Deadline) -> Result<Account, Error> {
     channel.tell_lost()?;
     channel.tell_unsettled()?;
     if let Some(progress) = progress {
-        return Ok(Account::new(progress));
+        return Ok(Account::from(progress));
     }
     let account = confirm(client, deadline).await?;
     if account.pending() > 0 {
@@ -155,7 +155,7 @@ async fn confirm(client: &Client, deadline: Deadline) -> Result<Account, Error> 
         let Some(current) = current else {
             channel.tell_lost()?;
             if let Some(progress) = last.or_else(|| channel.last_account()) {
-                return Ok(Account::new(progress));
+                return Ok(Account::from(progress));
             }
             channel.connected(Want::Calls, Before::Nothing, deadline).await?;
             continue;
@@ -163,7 +163,7 @@ async fn confirm(client: &Client, deadline: Deadline) -> Result<Account, Error> 
         let cause = match reach(client, &current, deadline).await {
             Ok(progress) => {
                 channel.tell_lost()?;
-                return Ok(Account::new(progress));
+                return Ok(Account::from(progress));
             }
             Err(cause) => cause,
         };

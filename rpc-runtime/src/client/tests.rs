@@ -43,7 +43,12 @@ impl Hand {
     /// Takes the next connection, says HELLO, and reads nothing more than the client's.
     async fn accept_deaf(&self) -> Stream {
         let (mut stream, _) = within(self.0.accept()).await.unwrap();
-        let settings = Limits::default().settings(SERVER_KEEP_ALIVE, Bytes::from_static(b"deaf"));
+        let settings = crate::conn::Settings::new(
+            &Limits::default(),
+            SERVER_KEEP_ALIVE,
+            Bytes::from_static(b"deaf"),
+            fastrand::u32(..),
+        );
         let mut conn = Connection::new(Side::Acceptor, settings);
         let mut hello = Output::new();
         conn.poll_transmit(&mut hello, usize::MAX, Duration::ZERO);
@@ -73,7 +78,12 @@ impl Hand {
 
     async fn accept_with(&self, first: impl FnOnce(&Far)) -> Far {
         let (stream, _) = within(self.0.accept()).await.unwrap();
-        let settings = Limits::default().settings(SERVER_KEEP_ALIVE, Bytes::from_static(b"hand"));
+        let settings = crate::conn::Settings::new(
+            &Limits::default(),
+            SERVER_KEEP_ALIVE,
+            Bytes::from_static(b"hand"),
+            fastrand::u32(..),
+        );
         let max_frame = settings.max_frame;
         let link = Link::new(Connection::new(Side::Acceptor, settings));
         let driver = tokio::spawn(drive(stream, Arc::clone(&link), max_frame));

@@ -162,8 +162,12 @@ mod tests {
     const MAX_FRAME: u32 = 144 * 1024;
 
     fn pair() -> (Arc<Link>, Arc<Baton<DuplexStream>>, DuplexStream) {
-        let settings =
-            Limits::default().settings(std::time::Duration::from_secs(30), Bytes::from_static(b"baton"));
+        let settings = crate::conn::Settings::new(
+            &Limits::default(),
+            std::time::Duration::from_secs(30),
+            Bytes::from_static(b"baton"),
+            fastrand::u32(..),
+        );
         let link = Link::new(Connection::new(Side::Connector, settings));
         let (ours, theirs) = duplex(64 * 1024);
         let baton = Baton::new(ours, Arc::clone(&link), MAX_FRAME);

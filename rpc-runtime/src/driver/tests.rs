@@ -109,7 +109,12 @@ unbuffered!(DuplexStream, Trickle, Gone, Asleep);
 const MAX_FRAME: u32 = 144 * 1024;
 
 fn link(side: Side) -> Arc<Link> {
-    let settings = Limits::default().settings(Duration::from_secs(30), Bytes::from_static(b"driver-test"));
+    let settings = crate::conn::Settings::new(
+        &Limits::default(),
+        Duration::from_secs(30),
+        Bytes::from_static(b"driver-test"),
+        fastrand::u32(..),
+    );
     Link::new(Connection::new(side, settings))
 }
 

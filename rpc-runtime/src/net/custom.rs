@@ -115,7 +115,7 @@ impl Incoming {
 
     /// Those that come with their peers.
     #[cfg_attr(not(feature = "sim"), allow(dead_code, reason = "only a simulation has such"))]
-    pub(super) fn of(streams: impl Sequence<Item = io::Result<(Stream, Peer)>> + Send + 'static) -> Self {
+    pub(crate) fn of(streams: impl Sequence<Item = io::Result<(Stream, Peer)>> + Send + 'static) -> Self {
         Self(Mutex::new(Some(Box::pin(streams))))
     }
 

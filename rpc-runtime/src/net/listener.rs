@@ -129,13 +129,12 @@ impl Listener {
 
     async fn try_bind(addresses: &[Address], index: usize) -> io::Result<Self> {
         let address = &addresses[index];
-        #[cfg(feature = "sim")]
-        if let Some(here) = crate::sim::here() {
-            let (bound, listener) = here.listen(address)?;
+        if let Some(network) = super::network::current() {
+            let (bound, incoming) = network.listen(address)?;
             return Ok(Self {
                 text: bound.to_string(),
                 address: bound,
-                socket: Socket::Custom(Incoming::of(listener)),
+                socket: Socket::Custom(incoming),
             });
         }
         let (socket, bound) = match address {

@@ -10,7 +10,7 @@ use std::{
 use tokio::{runtime::Handle, sync::oneshot};
 
 use super::task::HandlerTask;
-use crate::is_simulated;
+use crate::net::is_simulated;
 
 /// Runs a handler on the blocking pool, as soon as that has a thread to spare.
 ///

@@ -8,11 +8,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::{
     Alive, Server, Shared, accept::Gates, machine, router::Router, shared::Options, workers::Workers,
 };
+use crate::net::is_simulated;
 use crate::{
     Code, DrainReport, Error, Limits, Service, TerminatePolicy,
     api::limits::DRAIN_TIMEOUT,
     driver::runtime,
-    is_simulated,
     net::{Address, Incoming, Listener},
 };
 

@@ -16,42 +16,20 @@ mod control;
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use prost::Message;
 
-use self::control::{Control, ControlServer, DroppedSends};
-pub(crate) use self::control::{SettleReply, TerminateReply, TerminateRequest};
+use self::control::{Control, ControlServer};
 use crate::{
     Code, Context, DrainReport, Handler, Incoming, Procedure, Result, Service, Status,
+    client::inherited::InstanceId,
+    message::control::{SettleReply, TERMINATE, TerminateReply, TerminateRequest, messages},
     server::terminate::{Asker, Decision, Wish},
-    session::context::{HandlerId, InstanceId, inherited_instance},
-    wire::frame::control::{DropReason, Dropped, Progress},
+    wire::frame::control::DropReason,
 };
-
-/// The name of the built-in service.
-pub(crate) const SERVICE: &str = "rpc.control.v1.Control";
-/// Drains the server, and replies when it is drained.
-pub(crate) static TERMINATE: Procedure =
-    Procedure::new("rpc.control.v1.Control/rpc_terminate", 0xa5ce_a24e_5662_ab3b);
-/// Replies at once.
-pub(crate) static PING: Procedure = Procedure::new("rpc.control.v1.Control/rpc_ping", 0xb677_f770_bb83_2320);
-/// Replies when the one-way calls before it have ended.
-pub(crate) static SETTLE: Procedure =
-    Procedure::new("rpc.control.v1.Control/rpc_settle", 0x5a28_4da0_49f9_9a4a);
-/// Calls of these count against no limit, at either end.
-pub(crate) const CONTROL_IDS: [u64; 3] = [TERMINATE.id(), PING.id(), SETTLE.id()];
 
 /// The service as a server adds it to its own.
 pub(crate) fn service() -> Arc<dyn Service> {
     Arc::new(Gate(ControlServer::new(Builtin::default())))
-}
-
-/// The server whose handler sends a terminate, if one does: `origin`, or the one around us, if that has made the call.
-///
-/// The drain waits for that handler: if it is that server's own, it must not wait for the drain.
-pub(crate) fn origin(origin: Option<InstanceId>, made_in: HandlerId) -> Bytes {
-    let instance = origin.or_else(|| inherited_instance(made_in));
-    instance.map_or(Bytes::new(), |instance| Bytes::copy_from_slice(&instance))
 }
 
 /// The generated service, behind a gate: a terminate that is refused never starts, and its caller learns that it was
@@ -154,60 +132,10 @@ impl Control for Builtin {
     }
 }
 
-impl From<Progress> for SettleReply {
-    fn from(progress: Progress) -> Self {
-        let dropped = progress.dropped.into_iter();
-        Self {
-            received: progress.received,
-            handled: progress.handled,
-            failed: progress.failed,
-            expired: progress.expired,
-            dropped: dropped
-                .map(|Dropped { reason, count }| DroppedSends { reason, count })
-                .collect(),
-        }
-    }
-}
-
-impl From<SettleReply> for Progress {
-    fn from(reply: SettleReply) -> Self {
-        let dropped = reply.dropped.into_iter();
-        Self {
-            last_id: 0,
-            received: reply.received,
-            handled: reply.handled,
-            failed: reply.failed,
-            expired: reply.expired,
-            dropped: dropped
-                .map(|DroppedSends { reason, count }| Dropped { reason, count })
-                .collect(),
-        }
-    }
-}
-
-impl From<DrainReport> for TerminateReply {
-    fn from(report: DrainReport) -> Self {
-        Self {
-            completed: report.completed(),
-            aborted: report.aborted(),
-            one_way_dropped: report.one_way_dropped(),
-            stuck: report.stuck(),
-            clean: report.is_clean(),
-            starved: report.starved(),
-        }
-    }
-}
-
-impl From<TerminateReply> for DrainReport {
-    fn from(reply: TerminateReply) -> Self {
-        Self::new(reply.completed, reply.aborted, reply.one_way_dropped, reply.stuck)
-            .with_starved(reply.starved)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::control::{PING, SERVICE, SETTLE};
 
     #[test]
     fn the_generated_service_has_the_procedures_that_we_call() {

@@ -12,6 +12,7 @@ use std::{
 use tokio::{task::coop, time::Instant};
 
 use super::{blocking, task::HandlerTask, watch};
+use crate::message::control;
 use crate::session::Served;
 use crate::{
     Code, Handler, Incoming, Priority, Procedure, Status,
@@ -19,10 +20,7 @@ use crate::{
     driver::{Baton, Clock, RUNTIME_GONE, Round},
     message::{depth, procedure::Run},
     net::Stream,
-    server::{
-        builtin,
-        terminate::{Asker, Decision, Wish},
-    },
+    server::terminate::{Asker, Decision, Wish},
     wire::frame::control::DropReason,
 };
 
@@ -178,7 +176,7 @@ impl Dispatcher {
         let arrived_at = is_timed(self.turn).then(Instant::now);
         let Some(index) = server.router().find(arrived.procedure) else {
             let status = server.unknown(arrived.procedure);
-            if arrived.procedure == builtin::TERMINATE.id() {
+            if arrived.procedure == control::TERMINATE.id() {
                 let asker = Asker::Peer {
                     peer: served.peer(),
                     uid: served.peer().uid(),

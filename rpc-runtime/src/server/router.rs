@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use crate::message::control;
 use crate::{
     Code, Error, Handler, Incoming, Procedure, Service, Status,
     api::{error::NO_PROCEDURE, priority::Priorities},
@@ -56,7 +57,7 @@ impl Router {
 
     fn add(&mut self, service: Arc<dyn Service>) -> Result<(), Error> {
         let name = service.name();
-        if name == builtin::SERVICE {
+        if name == control::SERVICE {
             return Err(refused(format!(
                 "service {name} is built in: give yours another package or name"
             )));
@@ -75,10 +76,10 @@ impl Router {
     fn add_control(&mut self, terminate: bool) -> Result<(), Error> {
         let service = builtin::service();
         for (index, procedure) in service.procedures().iter().enumerate() {
-            if terminate || procedure.id() != builtin::TERMINATE.id() {
+            if terminate || procedure.id() != control::TERMINATE.id() {
                 let mut route = Route::new(Arc::clone(&service), index, procedure);
                 route.control = true;
-                if procedure.id() == builtin::TERMINATE.id() {
+                if procedure.id() == control::TERMINATE.id() {
                     // What it starts must not stay in the queue of a worker that runs the next handler.
                     route.run = Run::Spawn;
                 }
@@ -334,8 +335,8 @@ mod tests {
     fn a_disabled_terminate_is_as_unknown_as_any_procedure() {
         let service: Arc<dyn Service> = Arc::new(Fake("a.One", ONE));
         let router = Router::new(vec![service], false).unwrap();
-        assert_eq!(router.find(builtin::TERMINATE.id()), None);
-        assert!(router.find(builtin::PING.id()).is_some());
+        assert_eq!(router.find(control::TERMINATE.id()), None);
+        assert!(router.find(control::PING.id()).is_some());
         assert_eq!(
             router.unknown(7).message(),
             "this server has no procedure with id 0x0000000000000007: is it an older build, or was the service not added to \

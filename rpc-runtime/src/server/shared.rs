@@ -19,11 +19,11 @@ use crate::{
     Code, Compression, DrainReport, Limits, Load, Peer, Status, TerminatePolicy,
     api::{counters::Counts, limits::SERVER_KEEP_ALIVE},
     base::{changes::Changes, seldom::Seldom},
+    client::inherited::InstanceId,
     conn::{Cut, Settings, memory::Memory},
     driver::Link,
     message::growth::{Budget, Grows},
     server::terminate::{Asker, Audit, Decision, Wish},
-    session::context::InstanceId,
 };
 
 /// What a server's listeners, connections, handlers and handles have in common.
@@ -106,7 +106,12 @@ impl Shared {
             encodings: Compression::announced(options.compression),
             priorities: router.priorities().clone(),
             memory: Arc::new(Memory::new(options.max_buffered_bytes)),
-            ..limits.settings(SERVER_KEEP_ALIVE, Bytes::copy_from_slice(&instance))
+            ..Settings::new(
+                limits,
+                SERVER_KEEP_ALIVE,
+                Bytes::copy_from_slice(&instance),
+                fastrand::u32(..),
+            )
         };
         Arc::new(Self {
             instance,

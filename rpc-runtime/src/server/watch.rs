@@ -28,7 +28,7 @@ use std::{
     time::Duration,
 };
 
-use crate::is_simulated;
+use crate::net::is_simulated;
 use crate::session::Served;
 
 /// What the monitor may do with a connection that it watches.

@@ -4,8 +4,8 @@ use std::any::Any;
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 
-use crate::is_simulated;
 use crate::message::procedure::{Procedure, Run};
+use crate::net::is_simulated;
 
 /// What to do about a panic, if it is one of tokio's about a thread that must not block.
 ///

@@ -1,7 +1,6 @@
 //! Here: the node whose code runs on this thread right now; how it listens and connects.
 
 use std::{
-    cell::RefCell,
     future::Future,
     io,
     pin::Pin,
@@ -16,7 +15,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::network::{Caller, Net, NodeId, Place};
 use crate::{
     Peer, Transport,
-    net::{Address, Stream},
+    net::{
+        Address, Incoming, Stream,
+        network::{self, Connecting, Network},
+    },
 };
 
 /// The node whose code runs on this thread right now.
@@ -26,21 +28,6 @@ pub(crate) struct Here {
     node: NodeId,
 }
 
-thread_local! {
-    static HERE: RefCell<Option<Here>> = const { RefCell::new(None) };
-}
-
-/// The node whose code runs on this thread, if that is a simulation's.
-pub(crate) fn here() -> Option<Here> {
-    // Not there any more while the thread ends.
-    HERE.try_with(|here| here.borrow().clone()).ok().flatten()
-}
-
-/// Whether this thread runs a simulation.
-pub(crate) fn is_simulated() -> bool {
-    HERE.try_with(|here| here.borrow().is_some()).unwrap_or(false)
-}
-
 impl Here {
     pub(super) fn new(net: Arc<Net>, node: NodeId) -> Self {
         Self { net, node }
@@ -48,63 +35,8 @@ impl Here {
 
     /// Runs `f` as code of this node.
     pub(super) fn enter<R>(&self, f: impl FnOnce() -> R) -> R {
-        let _left = Left(HERE.replace(Some(self.clone())));
+        let _entered = network::enter(Arc::new(self.clone()));
         f()
-    }
-
-    /// Listens on `address`; what clients connect to, and those who do.
-    ///
-    /// # Errors
-    ///
-    /// `AddrInUse`; `AddrNotAvailable` for the name of another node.
-    pub(crate) fn listen(&self, address: &Address) -> io::Result<(Address, SimListener)> {
-        let net = Arc::clone(&self.net);
-        let (place, only_here) = self.place(address)?;
-        if place.node() != self.node {
-            return Err(io::ErrorKind::AddrNotAvailable.into());
-        }
-        let place = net.with(|network| network.listen(place, only_here))?;
-        let bound = match &place {
-            Place::Port { port, .. } if only_here => Address::Tcp(format!("localhost:{port}")),
-            Place::Port { node, port } => {
-                let name = net.with(|network| network.name(*node).to_owned());
-                Address::Tcp(format!("{name}:{port}"))
-            }
-            Place::Name { .. } => address.clone(),
-        };
-        let listener = SimListener {
-            net,
-            place,
-            only_here,
-            address: bound.clone(),
-        };
-        Ok((bound, listener))
-    }
-
-    /// Connects to `address`.
-    ///
-    /// # Errors
-    ///
-    /// `ConnectionRefused` if nobody listens there; `NotFound` for a name that no node has.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future abandons the attempt.
-    pub(crate) async fn connect(&self, address: &Address) -> io::Result<(Stream, Peer)> {
-        let (place, _) = self.place(address)?;
-        let is_here = place.node() == self.node;
-        let dialing = Dialing {
-            number: self.net.with(|network| network.dial(self.node, place)),
-            net: Arc::clone(&self.net),
-        };
-        let number = dialing.await?;
-        let stream = SimStream {
-            net: Arc::clone(&self.net),
-            number,
-            side: 0,
-        };
-        let peer = Peer::simulated(transport_of(address), address.to_string(), is_here);
-        Ok((Stream::unbuffered(stream), peer))
     }
 
     /// What `address` means here, and whether only this node reaches it.
@@ -137,23 +69,57 @@ impl Here {
     }
 }
 
+impl Network for Here {
+    fn listen(&self, address: &Address) -> io::Result<(Address, Incoming)> {
+        let net = Arc::clone(&self.net);
+        let (place, only_here) = self.place(address)?;
+        if place.node() != self.node {
+            return Err(io::ErrorKind::AddrNotAvailable.into());
+        }
+        let place = net.with(|network| network.listen(place, only_here))?;
+        let bound = match &place {
+            Place::Port { port, .. } if only_here => Address::Tcp(format!("localhost:{port}")),
+            Place::Port { node, port } => {
+                let name = net.with(|network| network.name(*node).to_owned());
+                Address::Tcp(format!("{name}:{port}"))
+            }
+            Place::Name { .. } => address.clone(),
+        };
+        let listener = SimListener {
+            net,
+            place,
+            only_here,
+            address: bound.clone(),
+        };
+        Ok((bound, Incoming::of(listener)))
+    }
+
+    fn connect<'a>(&'a self, address: &'a Address) -> Connecting<'a> {
+        Box::pin(async move {
+            let (place, _) = self.place(address)?;
+            let is_here = place.node() == self.node;
+            let dialing = Dialing {
+                number: self.net.with(|network| network.dial(self.node, place)),
+                net: Arc::clone(&self.net),
+            };
+            let number = dialing.await?;
+            let stream = SimStream {
+                net: Arc::clone(&self.net),
+                number,
+                side: 0,
+            };
+            let peer = Peer::simulated(transport_of(address), address.to_string(), is_here);
+            Ok((Stream::unbuffered(stream), peer))
+        })
+    }
+}
+
 fn transport_of(address: &Address) -> Transport {
     match address {
         Address::Tcp(_) => Transport::Tcp,
         Address::Unix(_) => Transport::Unix,
         Address::Memory(_) => Transport::Memory,
         Address::Custom(_) => Transport::Custom,
-    }
-}
-
-/// Goes back to the node of before.
-struct Left(Option<Here>);
-
-impl Drop for Left {
-    fn drop(&mut self) {
-        let before = self.0.take();
-        // The thread may be at its end.
-        let _ = HERE.try_with(|here| here.replace(before));
     }
 }
 

@@ -38,7 +38,12 @@ impl Process {
     /// Takes the next connection, and sees its handshake through.
     async fn accept(&self, hand: &Hand) -> Far {
         let (stream, _) = within(hand.0.accept()).await.unwrap();
-        let settings = Limits::default().settings(SERVER_KEEP_ALIVE, Bytes::from_static(b"process"));
+        let settings = crate::conn::Settings::new(
+            &Limits::default(),
+            SERVER_KEEP_ALIVE,
+            Bytes::from_static(b"process"),
+            fastrand::u32(..),
+        );
         let max_frame = settings.max_frame;
         let link = Link::new(Connection::new(Side::Acceptor, settings));
         let stream = Stoppable(stream, self.clone());

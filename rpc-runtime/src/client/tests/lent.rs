@@ -7,7 +7,12 @@ use crate::{ConnectionState, Executed, api::limits::CLIENT_KEEP_ALIVE, client::C
 async fn lent() -> (Far, Far, Client) {
     let (ours, theirs) = net::pair();
     let ends = [(ours, Side::Connector), (theirs, Side::Acceptor)].map(|(stream, side)| {
-        let settings = Limits::default().settings(CLIENT_KEEP_ALIVE, Bytes::from_static(b"end"));
+        let settings = crate::conn::Settings::new(
+            &Limits::default(),
+            CLIENT_KEEP_ALIVE,
+            Bytes::from_static(b"end"),
+            fastrand::u32(..),
+        );
         let max_frame = settings.max_frame;
         let link = Link::new(Connection::new(side, settings));
         let driver = tokio::spawn(drive(stream, Arc::clone(&link), max_frame));
@@ -24,7 +29,12 @@ async fn lent() -> (Far, Far, Client) {
 }
 
 fn client_over(link: &Arc<Link>) -> Client {
-    let settings = Limits::default().settings(SERVER_KEEP_ALIVE, Bytes::from_static(b"server"));
+    let settings = crate::conn::Settings::new(
+        &Limits::default(),
+        SERVER_KEEP_ALIVE,
+        Bytes::from_static(b"server"),
+        fastrand::u32(..),
+    );
     let channel = Channel::over_connection(link, "mem:caller".into(), settings.into(), None);
     let (link, watched) = (Arc::clone(link), Arc::clone(&channel));
     tokio::spawn(async move {

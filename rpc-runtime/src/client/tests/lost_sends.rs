@@ -1,7 +1,7 @@
 //! What a flush or a barrier tells of one-way calls whose connection ended (G4).
 
 use super::*;
-use crate::{Account, ConnectionState, Executed, server::builtin};
+use crate::{Account, ConnectionState, Executed, message::control};
 
 async fn send(client: &Client, len: usize) {
     let sent = client.call().send(&ECHO, Bytes::from(vec![7; len]));
@@ -193,7 +193,7 @@ async fn settled_tells_once_of_sends_that_ran_when_their_connection_was_lost() {
     });
     // It has come to the server, where nobody answers.
     let asked = far.request().await;
-    assert_eq!(asked.procedure, builtin::SETTLE.id());
+    assert_eq!(asked.procedure, control::SETTLE.id());
     far.link.with(|conn, now| conn.handled(send, now));
     far.die();
     let error = within(settling).await.unwrap().unwrap_err();
@@ -211,7 +211,7 @@ async fn settled_tells_once_of_sends_that_ran_when_their_connection_was_lost() {
     let settling = tokio::spawn(async move { client.settled().await });
     let far = hand.accept().await;
     let asked = far.started().await;
-    let reply = builtin::SettleReply::default();
+    let reply = control::SettleReply::default();
     far.link.with(|conn, now| conn.reply(asked, &reply, now));
     assert_eq!(within(settling).await.unwrap().unwrap(), Account::default());
 }

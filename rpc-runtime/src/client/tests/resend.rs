@@ -1,7 +1,7 @@
 //! Which calls are made once more, and which are not (G1).
 
 use super::*;
-use crate::{Executed, server::builtin::TERMINATE};
+use crate::{Executed, message::control::TERMINATE};
 
 /// What a test lets become of the first try.
 enum Fate {

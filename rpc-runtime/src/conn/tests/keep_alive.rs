@@ -335,7 +335,7 @@ pub(super) fn defaults() -> Pair {
         Limits,
         api::limits::{CLIENT_KEEP_ALIVE, SERVER_KEEP_ALIVE},
     };
-    let settings = |silence| Limits::default().settings(silence, Bytes::new());
+    let settings = |silence| Settings::new(&Limits::default(), silence, Bytes::new(), 0);
     Pair::with(
         mere_caller(settings(CLIENT_KEEP_ALIVE)),
         settings(SERVER_KEEP_ALIVE),

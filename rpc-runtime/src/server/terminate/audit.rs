@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::TerminatePolicy;
-use crate::{Peer, Transport, session::context::InstanceId};
+use crate::{Peer, Transport, client::inherited::InstanceId};
 
 /// Who asks a server to end.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use std::fmt;
 use bytes::Bytes;
 
 use super::FrameError;
-use crate::Metadata;
+use crate::{Account, Metadata, api::account};
 
 /// The payload of a HELLO: who speaks, and what it can take.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -293,5 +293,30 @@ impl Reason {
             7 => Self::Denied,
             _ => return None,
         })
+    }
+}
+
+impl From<Progress> for Account {
+    fn from(progress: Progress) -> Self {
+        let dropped = progress.dropped.iter();
+        Self::new(
+            progress.received,
+            progress.handled,
+            progress.failed,
+            progress.expired,
+            dropped.map(|dropped| (public_reason(dropped.reason), dropped.count)),
+        )
+    }
+}
+
+/// The reason as users see it.
+fn public_reason(number: u32) -> account::DropReason {
+    match DropReason::from_number(number) {
+        Some(DropReason::UnknownProcedure) => account::DropReason::UnknownProcedure,
+        Some(DropReason::BadPayload) => account::DropReason::BadPayload,
+        Some(DropReason::Overload) => account::DropReason::Overload,
+        Some(DropReason::Draining) => account::DropReason::Draining,
+        Some(DropReason::Aborted) => account::DropReason::Aborted,
+        None => account::DropReason::Other(number),
     }
 }

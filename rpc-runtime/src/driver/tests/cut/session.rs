@@ -150,7 +150,12 @@ pub(super) async fn serves_another(host: &Arc<Host>) {
 
 fn cut_link(side: Side) -> Arc<Link> {
     let limits = Limits::default().max_frame(64 << 10);
-    let settings = limits.settings(Duration::from_secs(30), Bytes::from_static(b"cut"));
+    let settings = Settings::new(
+        &limits,
+        Duration::from_secs(30),
+        Bytes::from_static(b"cut"),
+        fastrand::u32(..),
+    );
     let settings = Settings {
         // A few messages, so that streams wait for credit.
         stream_window: 800,
