@@ -151,6 +151,8 @@ mod session;
 #[cfg(feature = "sim")]
 #[cfg_attr(docsrs, doc(cfg(feature = "sim")))]
 pub mod sim;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 /// Failures: what a handler returns, and what a caller receives.

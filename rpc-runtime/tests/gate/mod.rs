@@ -106,11 +106,12 @@ async fn close() {
     // The last one first, and each is let go before the next: its service may be a client of others.
     while let Some((kind, server)) = serving.pop() {
         let load = || {
-            let mut load = server.load();
-            if kind == Kind::Peer {
-                load.connections = 0;
+            let load = server.load();
+            if kind == Kind::Peer && load.is_idle() {
+                Load::default()
+            } else {
+                load
             }
-            load
         };
         gone(load, Load::default(), "a server that serves").await;
         server.abort();
