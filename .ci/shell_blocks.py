@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Runs every shell block of the given Markdown files, from the root of the workspace.
+"""Runs every shell block of the given Markdown files. Call it from the root of the workspace.
 
-A block marked `sh` has to succeed. One marked `sh server` is started, has to print a line that begins with
-`listening`, and stays up for the rest of its file; if a later block does not terminate it, it is interrupted.
+A block marked `sh` has to succeed. A block marked `sh server` has to print a line that begins with `listening`. It then runs
+until a later block of the same file terminates it; otherwise it gets SIGINT at the end of the file.
 """
 
 import os
@@ -12,11 +12,11 @@ import subprocess
 import sys
 import threading
 
-LIMIT = 25 * 60  # seconds for one block: the first one builds everything
+LIMIT = 25 * 60  # seconds for one block: the first block builds most of the workspace
 
 
 def blocks(path):
-    """Yields the kind, the first line's number and the text of each shell block."""
+    """Yields kind, number of the first line, and text of each shell block."""
     with open(path, encoding="utf-8") as file:
         text = file.read()
     for match in re.finditer(r"^```(sh|sh server)\n(.*?)^```$", text, re.M | re.S):
@@ -29,7 +29,7 @@ def start(text):
 
 
 def run_server(text):
-    """Starts a block and waits for its `listening` line; returns the process, or None."""
+    """Starts a block and waits for its `listening` line. Returns the process, or None if it printed no such line."""
     process = start(text)
     timer = threading.Timer(LIMIT, os.killpg, (process.pid, signal.SIGKILL))
     timer.start()
@@ -37,7 +37,7 @@ def run_server(text):
         print(line, end="", flush=True)
         if line.startswith("listening"):
             timer.cancel()
-            # What it says later must not fill the pipe.
+            # Later lines must not fill the pipe, so a thread reads them.
             threading.Thread(target=lambda: [print(line, end="", flush=True) for line in process.stdout],
                              daemon=True).start()
             return process

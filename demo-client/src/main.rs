@@ -1,4 +1,4 @@
-//! Calls the Kv demo: a walk through everything, or one procedure from the command line.
+//! The client of the Kv demo: a walk through every feature, or one call from the command line.
 
 mod walk;
 
@@ -13,17 +13,16 @@ use crate::walk::Walk;
 
 /// Calls the Kv demo.
 ///
-/// Without a command it walks through everything, against the server at --connect or, without it, against one that it
-/// starts inside itself. Ends with 0 if all went well, 1 if a call was refused, 3 if nobody answers, 4 if a deadline
-/// passed.
+/// Without a command it uses every feature once, on the server at --connect. Without --connect it starts a server of its
+/// own. Exit code: 0 if all went well, 1 if a call was refused, 3 if no server answers, 4 if a deadline passed.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Args {
-    /// The server: tcp://host:port or unix:/path. Commands use tcp://127.0.0.1:5005 if it is not given.
+    /// The server: tcp://host:port or unix:/path. Default for commands: tcp://127.0.0.1:5005.
     #[arg(long, value_name = "ADDRESS", global = true)]
     connect: Option<String>,
 
-    /// After the walk, terminate the server at --connect; a server of our own is always terminated.
+    /// Terminates the server at --connect after the walk. The walk always terminates a server of its own.
     #[arg(long)]
     terminate: bool,
 
@@ -35,9 +34,9 @@ struct Args {
 enum Command {
     /// Stores VALUE under KEY.
     Update {
-        /// Where to store it.
+        /// The key.
         key: String,
-        /// What to store.
+        /// The new value.
         value: String,
     },
     /// Prints the value of KEY.
@@ -45,15 +44,15 @@ enum Command {
         /// The key of an earlier update.
         key: String,
     },
-    /// Prints the keys that begin with PREFIX and their values, and then each change, until the server stops.
+    /// Prints the keys that begin with PREFIX with their values, and then each change, until the server stops.
     Watch {
-        /// What the keys begin with; all keys, if it is left out.
+        /// The beginning of the keys. Default: all keys.
         #[arg(default_value = "")]
         prefix: String,
     },
-    /// Asks whether the server answers, and how fast.
+    /// Measures how fast the server answers.
     Ping,
-    /// Asks the server to finish what it has begun, and to stop.
+    /// Tells the server to finish its open calls and to stop.
     Terminate,
 }
 
@@ -104,7 +103,7 @@ async fn run(command: Command, address: &str) -> Result<ExitCode, Box<dyn StdErr
     Ok(ExitCode::SUCCESS)
 }
 
-/// Walks through everything.
+/// Walks through every feature.
 async fn walk(connect: Option<String>, terminate: bool) -> Result<ExitCode, Box<dyn StdError>> {
     if let Some(address) = connect {
         Walk::new(&address, terminate).run().await?;
@@ -117,14 +116,14 @@ async fn walk(connect: Option<String>, terminate: bool) -> Result<ExitCode, Box<
         .bind()
         .await?;
     let address = server.addresses()[0].clone();
-    println!("no --connect given: this is a server of our own at {address}");
+    println!("without --connect, this walk has a server of its own at {address}");
     let handle = server.handle();
     let serving = tokio::spawn(server.serve());
     let walked = Walk::new(&address, true).run().await;
     if walked.is_err() {
         handle.abort();
     }
-    // The walk's last step has terminated the server, or we just did: either way it ends.
+    // The walk's last step has terminated the server, or `abort` did. Either way it ends.
     let report = serving.await??;
     walked?;
     Ok(if report.is_clean() {

@@ -1,4 +1,4 @@
-//! The walk: every feature once, each on a labelled line with its time.
+//! The walk: uses every feature once, and prints one line with the time for each.
 
 use std::{
     error::Error as StdError,
@@ -17,23 +17,23 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-/// A walk through everything that the demo shows.
+/// A walk through every feature of the demo.
 pub(crate) struct Walk {
     address: String,
     terminate: bool,
     steps: usize,
 }
 
-/// What a step ends with: an [`Error`] of a call, or a text if a call ended otherwise than it should.
+/// The result of a step. An error is the [`Error`] of a call, or a text if a call had the wrong result.
 type Outcome<T = ()> = Result<T, Box<dyn StdError>>;
 
-/// Calls of the pipelined step, over one connection.
+/// How many calls the pipelined step makes, over one connection.
 const PIPELINED: usize = 10_000;
-/// Entries of the import.
+/// How many entries the import has.
 const IMPORTED: u64 = 10_000;
 
 impl Walk {
-    /// A walk against the server at `address`, which it terminates at the end if `terminate` says so.
+    /// A walk on the server at `address`. With `terminate` it terminates the server at its end.
     pub(crate) fn new(address: &str, terminate: bool) -> Self {
         Self {
             address: address.to_owned(),
@@ -42,11 +42,11 @@ impl Walk {
         }
     }
 
-    /// Takes every step.
+    /// Runs every step.
     ///
     /// # Errors
     ///
-    /// The first step that does not end as it should.
+    /// The first step that has a wrong result.
     pub(crate) async fn run(mut self) -> Outcome {
         let began = Instant::now();
         let kv = KvClient::connect(&self.address).await?;
@@ -79,13 +79,13 @@ impl Walk {
         } else {
             let began = Instant::now();
             kv.close().await?;
-            self.done(began, "close: the server goes on (--terminate would stop it)");
+            self.done(began, "close: the server stays up (--terminate stops it)");
         }
         println!("all {} steps ok", self.steps);
         Ok(())
     }
 
-    /// One-way calls: nothing comes back, and the account says what became of them.
+    /// One-way calls. Nothing comes back, and the account says what became of them.
     async fn one_way(&mut self, kv: &KvClient) -> Outcome {
         let began = Instant::now();
         for (key, value) in [("dog", "brown"), ("cat", "black"), ("fox", "red")] {
@@ -155,12 +155,12 @@ impl Walk {
         Ok(())
     }
 
-    /// A refusal, with details that the caller can read.
+    /// A refused call, with details that the caller can read.
     async fn refusal(&mut self, kv: &KvClient) -> Outcome {
         let began = Instant::now();
         let error = expect_error(kv.send_recv().update("", "no key").await, Code::InvalidArgument)?;
         if error.executed() != Executed::Yes {
-            return Err(format!("the handler refused it, and yet: {error:#}").into());
+            return Err(format!("the handler refused it, but the error says otherwise: {error:#}").into());
         }
         let refused: KeyRefused = error.details_as().ok_or("the refusal has no details")??;
         self.done(
@@ -175,7 +175,7 @@ impl Walk {
         Ok(())
     }
 
-    /// Slow calls, one that waits and one that blocks its thread, and a quick one that passes them.
+    /// Two slow calls, one that waits and one that blocks its thread, and a quick call that overtakes them.
     async fn overtaking(&mut self, kv: &KvClient) -> Outcome {
         let began = Instant::now();
         let slow = kv.send_recv();
@@ -198,7 +198,7 @@ impl Walk {
         Ok(())
     }
 
-    /// A stream of replies: what is there, then each change.
+    /// A stream of replies: the present values, then each change.
     async fn watch(&mut self, kv: &KvClient) -> Outcome {
         let began = Instant::now();
         kv.send_recv().update("star/sirius", "bright").await?;
@@ -211,7 +211,7 @@ impl Walk {
                 _ => break,
             }
         }
-        // Dropping the stream tells the server to stop.
+        // Dropping the stream cancels the call.
         drop(stars);
         self.done(
             began,
@@ -223,7 +223,7 @@ impl Walk {
     /// A stream of requests, with one reply.
     async fn import(&mut self, kv: &KvClient) -> Outcome {
         let began = Instant::now();
-        // Shown if stderr is a terminal, and nothing otherwise.
+        // The bar is hidden if stderr is not a terminal.
         let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len}")?;
         let progress = ProgressBar::new(IMPORTED)
             .with_style(style)
@@ -231,10 +231,10 @@ impl Walk {
         let (mut entries, imported) = kv.send_recv().import().await?;
         for number in 0..IMPORTED {
             if number % (IMPORTED / 20) == 0 && !progress.is_hidden() {
-                // For the eye only.
+                // So that a person sees the bar move.
                 sleep(Duration::from_millis(25)).await;
             }
-            // It waits when the server does not keep up.
+            // Waits if the server does not keep up.
             entries
                 .send(UpdateRequest {
                     key: format!("import/{number}"),
@@ -250,7 +250,7 @@ impl Walk {
         Ok(())
     }
 
-    /// Streams both ways: each command is answered while the next one waits.
+    /// Streams in both directions. The server answers each command before the next one is sent.
     async fn session(&mut self, kv: &KvClient) -> Outcome {
         let began = Instant::now();
         let (mut commands, mut answers) = kv.send_recv().session().await?;
@@ -259,13 +259,13 @@ impl Walk {
             let key = "dog".to_owned();
             commands.send(Command { key, value }).await?;
             let Some(Answer { before }) = answers.message().await? else {
-                return Err("the session has ended before its time".into());
+                return Err("the session ended too early".into());
             };
             seen.push(shown(before.as_deref()));
         }
         commands.finish();
         if let Some(answer) = answers.message().await? {
-            return Err(format!("one answer too many: {answer:?}").into());
+            return Err(format!("the session sent one answer too many: {answer:?}").into());
         }
         self.done(
             began,
@@ -274,18 +274,18 @@ impl Walk {
         Ok(())
     }
 
-    /// A service of this client, which the server calls on the client's own connection.
+    /// A service of this client. The server calls it on the client's own connection.
     async fn callback(&mut self) -> Outcome {
         let began = Instant::now();
-        let (told, mut changes) = mpsc::channel(1);
+        let (sender, mut changes) = mpsc::channel(1);
         let kv = KvClient::builder(&self.address)
-            .serve(WatcherServer::new(Told(told)))
+            .serve(WatcherServer::new(Forward(sender)))
             .connect()
             .await?;
         kv.send_recv().subscribe("moon/").await?;
         kv.send_recv().update("moon/io", "yellow").await?;
         let changed = timeout(Duration::from_secs(10), changes.recv()).await?;
-        let (key, value) = changed.ok_or("the subscription has ended")?;
+        let (key, value) = changed.ok_or("the subscription ended too early")?;
         kv.close().await?;
         self.done(
             began,
@@ -304,28 +304,28 @@ impl Walk {
     }
 }
 
-/// What this client serves: it passes on what it is told.
-struct Told(mpsc::Sender<(String, Bytes)>);
+/// The service of this client. It forwards each change to a channel.
+struct Forward(mpsc::Sender<(String, Bytes)>);
 
-impl Watcher for Told {
+impl Watcher for Forward {
     async fn rpc_changed(&self, _: &Context, key: String, value: Bytes) -> rpc_runtime::Result<()> {
-        // It fails if nobody listens any more, which is no concern of the server.
+        // This fails if the receiver is gone, which does not concern the server.
         let _ = self.0.send((key, value)).await;
         Ok(())
     }
 
     async fn rpc_missed(&self, _: &Context, changes: u64) -> rpc_runtime::Result<()> {
-        eprintln!("too slow: {changes} changes were not told");
+        eprintln!("this watcher is too slow: it missed {changes} changes");
         Ok(())
     }
 }
 
-/// The error that a step is meant to end with; the step fails on any other outcome.
+/// Returns the expected error of a call. Any other outcome fails the step.
 fn expect_error<T>(outcome: Result<T, Error>, code: Code) -> Outcome<Error> {
     match outcome {
         Err(error) if error.code() == code => Ok(error),
         Err(error) => Err(error.into()),
-        Ok(_) => Err(format!("a call succeeded that was to end with {code}").into()),
+        Ok(_) => Err(format!("a call succeeded that should fail with {code}").into()),
     }
 }
 

@@ -1,4 +1,4 @@
-//! The Kv demo's store: what the server binary serves, and what the client binary embeds.
+//! The store of the Kv demo. The server serves it, and the client's walk starts a server with it.
 
 use std::{
     collections::HashMap,
@@ -21,9 +21,9 @@ pub const MAX_KEY_LEN: usize = 256;
 #[derive(Debug)]
 pub struct Store {
     values: RwLock<HashMap<String, Bytes>>,
-    /// Tells watchers and subscribers; bounded, so that a slow one loses changes and costs nobody else anything.
+    /// Changes for watchers and subscribers. It is bounded: a slow one loses changes, and the others lose nothing.
     changes: broadcast::Sender<WatchEvent>,
-    /// Places for subscribers: nothing else bounds tasks that outlive their handlers.
+    /// Places for subscribers. Nothing else bounds tasks that outlive their handlers.
     subscribers: Arc<Semaphore>,
 }
 
@@ -38,7 +38,7 @@ impl Default for Store {
 }
 
 impl Store {
-    // Methods of the type itself are never remote: only what kv.proto lists is.
+    // Only the procedures of kv.proto can be called remotely. The methods of the type itself cannot.
     fn put(&self, key: String, value: Bytes) -> Result<Option<Bytes>> {
         if key.is_empty() || key.len() > MAX_KEY_LEN {
             let text = format!("a key has 1 to {MAX_KEY_LEN} bytes, this one has {}", key.len());
@@ -50,15 +50,15 @@ impl Store {
         }
         let mut values = self.values.write().unwrap_or_else(PoisonError::into_inner);
         let before = values.insert(key.clone(), value.clone());
-        // Under the lock, so that changes are told in their order. It fails if nobody watches, which is no failure.
+        // Sent under the lock, so that changes keep their order. It fails without watchers, which is fine.
         let _ = self.changes.send(WatchEvent { key, value });
         Ok(before)
     }
 
-    /// What keys that begin with `prefix` have now, and all changes from now on.
+    /// Returns the present values of the keys that begin with `prefix`, and all changes from now on.
     fn follow(&self, prefix: &str) -> (Vec<WatchEvent>, broadcast::Receiver<WatchEvent>) {
         let values = self.values.read().unwrap_or_else(PoisonError::into_inner);
-        // Changes are told under the lock, too: none is missed between the two, and none comes twice.
+        // Changes are sent under the lock, too. So none is missed between the two, and none arrives twice.
         let changes = self.changes.subscribe();
         let present = values.iter().filter(|(key, _)| key.starts_with(prefix));
         let mut present: Vec<_> = present
@@ -127,7 +127,7 @@ impl Kv for Store {
                     Ok(event) if event.key.starts_with(&prefix) => out.send(event).await,
                     Ok(_) => {}
                     Err(RecvError::Lagged(missed)) => {
-                        let text = format!("this watcher is too slow: it has missed {missed} changes");
+                        let text = format!("this watcher is too slow: it missed {missed} changes");
                         return Err(Status::data_loss(text));
                     }
                     Err(RecvError::Closed) => return Ok(()),
@@ -138,7 +138,7 @@ impl Kv for Store {
 
     async fn rpc_import(&self, _: &Context, mut requests: Requests<UpdateRequest>) -> Result<u64> {
         let mut entries = 0;
-        // An error means that the stream is not complete, and ends the import with it.
+        // An error means that the stream is not complete. It ends the import.
         while let Some(UpdateRequest { key, value }) = requests.message().await? {
             self.put(key, value)?;
             entries += 1;
@@ -173,7 +173,7 @@ impl Kv for Store {
     async fn rpc_subscribe(&self, cx: &Context, prefix: String) -> Result<()> {
         let place = Arc::clone(&self.subscribers).try_acquire_owned();
         let place = place.map_err(|_| {
-            let text = format!("there are {MAX_SUBSCRIBERS} subscribers already");
+            let text = format!("all {MAX_SUBSCRIBERS} places for subscribers are taken; try again later");
             Status::resource_exhausted(text)
         })?;
         let watcher: WatcherClient = cx.caller();
@@ -191,7 +191,7 @@ impl Kv for Store {
     }
 }
 
-/// Tells a subscriber of each change, until a call of it fails.
+/// Calls a subscriber for each change, until such a call fails.
 async fn tell(watcher: &WatcherClient, mut changes: broadcast::Receiver<WatchEvent>, prefix: &str) {
     loop {
         let told = match changes.recv().await {
@@ -206,7 +206,7 @@ async fn tell(watcher: &WatcherClient, mut changes: broadcast::Receiver<WatchEve
     }
 }
 
-/// How many changes a watcher may be behind.
+/// How many changes a watcher may be behind before it loses some.
 const MAX_CHANGES: usize = 1024;
-/// How many subscribers there may be.
+/// The most subscribers at once.
 const MAX_SUBSCRIBERS: usize = 100;

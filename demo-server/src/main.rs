@@ -1,4 +1,4 @@
-//! Serves the Kv demo until it is terminated: by a client, by SIGTERM, or by Ctrl-C.
+//! Serves the Kv demo until a client, SIGTERM or Ctrl-C terminates it.
 
 use std::{io::IsTerminal, process::ExitCode, time::Duration};
 
@@ -8,35 +8,35 @@ use demo_server::Store;
 use rpc_runtime::{DrainReport, Error, Limits, Server, TerminatePolicy};
 use tracing_subscriber::EnvFilter;
 
-/// Serves the Kv demo until it is terminated: by a client, by SIGTERM, or by Ctrl-C.
+/// Serves the Kv demo until a client, SIGTERM or Ctrl-C terminates it.
 ///
-/// Prints one line per address on stdout, `listening tcp://127.0.0.1:5005`, with the real port; all else goes to
-/// stderr. Ends with 0 after a clean drain, 6 if the drain had to cut calls, 5 if it cannot listen.
+/// Prints one line per address on stdout, `listening tcp://127.0.0.1:5005`, with the real port. Everything else goes to
+/// stderr. Exit code: 0 after a clean drain, 6 if the drain cut off calls, 5 if the server cannot listen.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Args {
-    /// Where to listen: tcp://host:port (port 0 takes a free one), unix:/path; may be repeated.
+    /// An address to listen on: tcp://host:port (port 0 takes a free one) or unix:/path. May be repeated.
     #[arg(long, value_name = "ADDRESS", default_value = "tcp://127.0.0.1:5005")]
     listen: Vec<String>,
 
-    /// How many seconds open calls may take to finish after a terminate.
+    /// The time for open calls to finish after a terminate, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     drain_timeout: u64,
 
-    /// How many calls one connection may have open at once, at least 16.
+    /// The most open calls of one connection, at least 16.
     #[arg(long, value_name = "CALLS", default_value_t = 1024)]
     max_calls: u32,
 
-    /// The longest message that is taken, in bytes.
+    /// The longest accepted message, in bytes.
     #[arg(long, value_name = "BYTES", default_value_t = 4 * 1024 * 1024)]
     max_message: u64,
 
-    /// How many clients may be connected at once.
+    /// The most connections at once.
     #[arg(long, value_name = "CONNECTIONS", default_value_t = 10_000)]
     max_connections: usize,
 
-    /// Who may terminate the server remotely: processes of this machine and this user (local; by TCP on Linux
-    /// only), any process of this machine (loopback), or nobody at all (disabled).
+    /// The peers that may terminate the server: processes of this machine and this user (local; over TCP on Linux
+    /// only), all processes of this machine (loopback), or none (disabled).
     #[arg(long, value_enum, default_value = "local")]
     terminate: Terminate,
 }
@@ -50,14 +50,14 @@ enum Terminate {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    // RUST_LOG=debug shows every connection; nothing secret is ever logged.
+    // RUST_LOG=debug shows every connection. Payloads and metadata values are never logged.
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .init();
-    // Ends even when a handler blocks its thread for ever.
+    // `run` ends the process even if a handler blocks its thread for ever.
     rpc_runtime::run(async {
         match serve(args).await {
             Ok(report) => {

@@ -1,4 +1,4 @@
-//! The wire protocol from outside: a client in another language, written from docs/wire.md, against the server.
+//! The wire protocol from outside: a client in another language, written from docs/reference/wire.md, against the server.
 
 #[path = "../../rpc-runtime/tests/gate/mod.rs"]
 mod gate;

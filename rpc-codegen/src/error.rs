@@ -1,16 +1,16 @@
-//! What is wrong with the .proto files, and where.
+//! Errors: what is wrong with the .proto files, where, and what to write instead.
 
-use std::{fmt, mem};
+use std::{fmt, io, path::Path};
 
-/// Why no code was generated: everything that is wrong, each with its place and what to write instead.
+/// The reasons why no code was generated, each with its place and a fix.
 ///
-/// `Debug` is the readable text too, for that is what a build script's `main` prints.
+/// `Debug` prints the same text as `Display`, because a build script's `main` prints `Debug`.
 #[derive(Clone)]
 pub struct Error {
     problems: Vec<Problem>,
 }
 
-/// One thing that is wrong.
+/// One reason why no code was generated.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Problem {
     message: String,
@@ -19,23 +19,23 @@ pub(crate) struct Problem {
     help: Option<String>,
 }
 
-/// A piece of one line of a file.
+/// A part of one line of a file.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Place {
     /// The path of the file, as a user would open it.
     pub(crate) file: String,
-    /// The line's number, counted from zero.
+    /// The number of the line, from zero.
     pub(crate) line: usize,
-    /// The whole line, without its end.
+    /// The whole line, without its line break.
     pub(crate) text: String,
-    /// Where the piece begins, in bytes.
+    /// The start of the part, in bytes.
     pub(crate) start: usize,
-    /// Where the piece ends, in bytes.
+    /// The end of the part, in bytes.
     pub(crate) end: usize,
 }
 
 impl Error {
-    /// All of `problems`, in the order of files and lines, each once.
+    /// An error of all `problems`, sorted by file and line, without duplicates.
     pub(crate) fn new(problems: impl IntoIterator<Item = Problem>) -> Self {
         let mut unique: Vec<Problem> = Vec::new();
         for problem in problems {
@@ -47,7 +47,7 @@ impl Error {
         Self { problems: unique }
     }
 
-    /// What is wrong, one by one.
+    /// The problems, one by one.
     pub(crate) fn into_problems(self) -> Vec<Problem> {
         self.problems
     }
@@ -62,8 +62,8 @@ impl From<Problem> for Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.problems.len() {
-            1 => write!(f, "no code was generated, because of one error")?,
-            n => write!(f, "no code was generated, because of {n} errors")?,
+            1 => write!(f, "no code was generated: 1 error")?,
+            n => write!(f, "no code was generated: {n} errors")?,
         }
         for problem in &self.problems {
             write!(f, "\n\n{problem}")?;
@@ -90,32 +90,43 @@ impl Problem {
         }
     }
 
-    /// The same problem, at `place`.
+    /// A file or folder that cannot be read.
+    pub(crate) fn unreadable(path: &Path, error: &io::Error) -> Self {
+        let problem = Self::new(format!("cannot read {}: {error}", path.display()));
+        match std::env::current_dir() {
+            Ok(folder) if path.is_relative() && error.kind() == io::ErrorKind::NotFound => {
+                problem.with_help(format!("the path is relative to {}", folder.display()))
+            }
+            _ => problem,
+        }
+    }
+
+    /// Sets the place of the problem.
     pub(crate) fn at(mut self, place: impl Into<Option<Place>>) -> Self {
         self.place = place.into();
         self
     }
 
-    /// The same problem, with a second place that has to do with it.
+    /// Adds a second place, with a note that says how it is related.
     pub(crate) fn with_other(mut self, what: impl Into<String>, place: Option<Place>) -> Self {
         self.other = place.map(|place| (what.into(), place));
         self
     }
 
-    /// The same problem, with what to write instead.
+    /// Sets the advice what to do.
     pub(crate) fn with_help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
         self
     }
 
-    /// The same problem in other words, and without the help that went with the old ones.
+    /// Replaces the message, and removes the help that belonged to the old one.
     pub(crate) fn with_message(mut self, message: impl Into<String>) -> Self {
         self.message = message.into();
         self.help = None;
         self
     }
 
-    /// The same problem, at `word` alone, if the place has that word in it.
+    /// Shrinks the place to `word`, if the place contains it.
     pub(crate) fn narrowed_to(mut self, word: &str) -> Self {
         if let Some(place) = &mut self.place {
             let marked = place.text.get(place.start..place.end).unwrap_or_default();
@@ -131,7 +142,7 @@ impl Problem {
         &self.message
     }
 
-    /// The line of the file that it is about.
+    /// The text of the line where the problem is.
     pub(crate) fn line(&self) -> Option<&str> {
         self.place.as_ref().map(|place| place.text.as_str())
     }
@@ -159,6 +170,30 @@ impl fmt::Display for Problem {
     }
 }
 
+impl Place {
+    /// The place of the `len` bytes at `offset` in `text`; `shown` is the file's name in messages.
+    pub(crate) fn within(text: &str, shown: String, offset: usize, len: usize) -> Self {
+        let offset = offset.min(text.len());
+        let before = text.as_bytes()[..offset].iter();
+        let line = before.clone().filter(|byte| **byte == b'\n').count();
+        let start = before.rev().take_while(|byte| **byte != b'\n').count();
+        let text = text
+            .split('\n')
+            .nth(line)
+            .unwrap_or_default()
+            .trim_end_matches('\r')
+            .to_owned();
+        let end = (start + len).min(text.len());
+        Self {
+            file: shown,
+            line,
+            start: start.min(end),
+            end,
+            text,
+        }
+    }
+}
+
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let before = self.text.get(..self.start).unwrap_or_default();
@@ -166,7 +201,7 @@ impl fmt::Display for Place {
         let number = (self.line + 1).to_string();
         let margin = " ".repeat(number.len());
         let column = before.chars().count() + 1;
-        // A tab is as wide as the terminal says: the same tabs before the mark keep it in its place.
+        // The terminal decides how wide a tab is: the same tabs before the mark keep the mark in place.
         let indent: String = before
             .chars()
             .map(|c| if c == '\t' { '\t' } else { ' ' })
@@ -177,37 +212,6 @@ impl fmt::Display for Place {
         writeln!(f, "{number} | {}", self.text)?;
         write!(f, "{margin} | {indent}{marks}")
     }
-}
-
-/// The one of `known` that `word` was probably meant to be.
-pub(crate) fn closest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let best = known
-        .into_iter()
-        .map(|other| (distance(word, other), word.len().abs_diff(other.len()), other))
-        .min()?;
-    (best.0 <= word.chars().count().max(3) / 3).then_some(best.2)
-}
-
-/// How many letters have to be changed, added, left out or swapped with their neighbour to turn `a` into `b`.
-pub(crate) fn distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    let mut before = Vec::new();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for i in 0..a.len() {
-        let mut next = vec![i + 1];
-        for j in 0..b.len() {
-            let changed = row[j] + usize::from(a[i] != b[j]);
-            let best = changed.min(row[j + 1] + 1).min(next[j] + 1);
-            let is_swapped = i > 0 && j > 0 && a[i] == b[j - 1] && a[i - 1] == b[j];
-            next.push(if is_swapped {
-                best.min(before[j - 1] + 1)
-            } else {
-                best
-            });
-        }
-        before = mem::replace(&mut row, next);
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]
@@ -229,7 +233,7 @@ mod tests {
         let problem = Problem::new("bad name").at(place()).with_help("write `Get`");
         assert_eq!(
             format!("{:?}", Error::from(problem)),
-            "no code was generated, because of one error\n\n\
+            "no code was generated: 1 error\n\n\
              error: bad name\n --> proto/kv.proto:9:6\n  |\n9 | \trpc Gét(A);\n  | \t    ^^^\nhelp: write `Get`\n"
         );
     }
@@ -255,17 +259,5 @@ mod tests {
             ..place()
         };
         assert!(broken.to_string().contains("proto/kv.proto:9:1"));
-    }
-
-    #[test]
-    fn a_typo_finds_its_word_and_nonsense_finds_none() {
-        assert_eq!(closest("flaten", ["flatten", "blocking"]), Some("flatten"));
-        assert_eq!(closest("zzz", ["flatten", "blocking"]), None);
-        // Two letters that are swapped are one mistake; of two words that are as near the one of the same length is.
-        assert_eq!(closest("unit64", ["int64", "uint64"]), Some("uint64"));
-        assert_eq!(
-            (distance("", "ab"), distance("ab", "ba"), distance("abc", "c")),
-            (2, 1, 2)
-        );
     }
 }

@@ -1,15 +1,21 @@
-//! The build-time half of the rpc framework: .proto files to Rust, without protoc.
+//! Generates Rust code from .proto files in a build script, without protoc.
 //!
-//! Give it .proto files, and it writes the messages as Rust types, a trait for each service that a server implements,
-//! and a client for each service that a program calls. It reads proto2 and proto3, streams included, so an existing gRPC
-//! file compiles as it stands. What is wrong with a file is told as rustc would tell it: with the line, what is
-//! wrong in it, and what to write instead, everything at once.
+//! It writes each message as a Rust type, and each service as a trait for its server and a client for its callers.
 //!
-//! It is no protoc plugin and starts no other program; it generates no code for other languages.
+//! It reads proto2 and proto3, streams included, so the .proto files of a gRPC service compile unchanged. It starts no other
+//! program, is no protoc plugin, and generates code for no other language.
 //!
-//! # From an empty crate to running code
+//! # Example
 //!
-//! `cargo new greeter`, and in `Cargo.toml`:
+//! A build script, `build.rs` beside `Cargo.toml`, that generates code for all .proto files in the folder `proto`:
+//!
+//! ```no_run
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     rpc_codegen::compile_dir("proto")
+//! }
+//! ```
+//!
+//! `Cargo.toml`:
 //!
 //! ```toml
 //! [dependencies]
@@ -20,7 +26,7 @@
 //! rpc-codegen = { path = "../rpc/rpc-codegen" }
 //! ```
 //!
-//! `proto/greeter.proto`, the procedures and their messages:
+//! `proto/greeter.proto`, a service with one procedure:
 //!
 //! ```proto
 //! syntax = "proto3";
@@ -28,22 +34,14 @@
 //!
 //! // Greets people.
 //! service Greeter {
-//!   // Greets one of them.
+//!   // Greets one person by name.
 //!   rpc rpc_greet(GreetRequest) returns (GreetReply);
 //! }
 //! message GreetRequest { string name = 1; }
 //! message GreetReply { string text = 1; }
 //! ```
 //!
-//! `build.rs`, beside `Cargo.toml`:
-//!
-//! ```no_run
-//! fn main() -> Result<(), Box<dyn std::error::Error>> {
-//!     rpc_codegen::compile_dir("proto")
-//! }
-//! ```
-//!
-//! `src/main.rs`, a server and a client in one:
+//! `src/main.rs`, a server and a client in one program:
 //!
 //! ```ignore (needs the build script above)
 //! rpc_runtime::include_protos!();
@@ -67,33 +65,33 @@
 //! }
 //! ```
 //!
-//! # What is called what
+//! # Names
 //!
 //! | in the .proto file | in Rust |
 //! |---|---|
 //! | package `greeter.v1` | module `greeter::v1` |
-//! | service `Greeter` | trait `Greeter`, `GreeterServer`, `GreeterClient`, and `GreeterSend` and `GreeterSendRecv` behind its `send()` and `send_recv()` |
+//! | service `Greeter` | trait `Greeter`, `GreeterServer`, `GreeterClient`; its `send()` and `send_recv()` return `GreeterSend` and `GreeterSendRecv`, which have the stubs |
 //! | procedure `rpc_get_user`, or `GetUser` as in gRPC | trait method `rpc_get_user`, stub `get_user` |
 //! | `google.protobuf.Empty` | `()`, and no argument |
-//! | a request of one field | that message; stubs take `impl Into` of it, and the field's value is one: `greet("Ada")` |
+//! | a request of one field | that message; its stub takes `impl Into` of it, and the field's value converts into it: `greet("Ada")` |
 //! | `bytes` | `rpc_runtime::Bytes` |
-//! | comments | documentation; code in them as text, never as doctests |
+//! | comments | documentation; code in comments becomes text, never a doctest |
 //!
-//! Keywords become raw identifiers (`r#type`). The types behind `send()` and `send_recv()` have methods of their own,
-//! `timeout`, `idle_timeout`, `fail_fast`, `wait_for_ready`, `metadata`, `within`, `detached`, `priority`, `receipt` and `terminate`: a stub of that name gets a `_`,
-//! with a warning. `rpc_terminate` is built in, and two things with one name in Rust are an error here rather than in the
-//! generated code.
+//! Keywords become raw identifiers (`r#type`). `GreeterSend` and `GreeterSendRecv` have methods of their own: `detached`,
+//! `fail_fast`, `idle_timeout`, `metadata`, `priority`, `receipt`, `terminate`, `timeout`, `wait_for_ready` and `within`. A
+//! stub with such a name gets a `_` at its end, and the build prints a warning. The procedure `rpc_terminate` is built in.
+//! Two items with the same Rust name are an error of this crate, not of the generated code.
 //!
 //! # Streams
 //!
 //! | in the .proto file | the handler | the stub, under `send_recv()` |
 //! |---|---|---|
-//! | `rpc rpc_watch(Key) returns (stream Event)` | returns `Result<impl Stream<Item = Result<Event>> + Send>` | gives a `Streaming<Event>` |
-//! | `rpc rpc_import(stream Entry) returns (Count)` | takes a `Requests<Entry>` | gives a `Sender<Entry>` and a `Reply<Count>` |
-//! | `rpc rpc_edit(stream Command) returns (stream Answer)` | takes the one, returns the other | gives a `Sender<Command>` and a `Streaming<Answer>` |
+//! | `rpc rpc_watch(Key) returns (stream Event)` | returns `Result<impl Stream<Item = Result<Event>> + Send>` | returns a `Streaming<Event>` |
+//! | `rpc rpc_import(stream Entry) returns (Count)` | takes a `Requests<Entry>` | returns a `Sender<Entry>` and a `Reply<Count>` |
+//! | `rpc rpc_edit(stream Command) returns (stream Answer)` | takes a `Requests<Command>`, returns a stream of `Answer` | returns a `Sender<Command>` and a `Streaming<Answer>` |
 //!
-//! A handler's stream may borrow from `self` and `cx`; `rpc_runtime::stream` writes one as straight code, and any other
-//! `futures_core::Stream` will do:
+//! A handler's stream may borrow from `self` and `cx`. `rpc_runtime::stream` writes one as straight code; any other
+//! `futures_core::Stream` works, too:
 //!
 //! ```ignore (needs generated code)
 //! async fn rpc_watch(&self, cx: &Context, key: String) -> Result<impl Stream<Item = Result<Event>> + Send> {
@@ -113,30 +111,49 @@
 //! }
 //! ```
 //!
-//! With `flatten`, the one request beside a stream of replies becomes arguments, and the one reply to a stream of requests
-//! its value; what streams stays a message. One-way calls have no streams: `send()` leaves those procedures out.
+//! One-way calls have no streams, so `send()` has no stubs for these procedures.
 //!
-//! # Options
+//! # Options in a .proto file
 //!
-//! `import "rpc/options.proto";` brings them; the file says everything about them, and this crate has it inside.
+//! `import "rpc/options.proto";` declares the options of the framework. This crate contains that file.
 //!
-//! - `option (rpc.service) = { flatten: true };` in a service turns the fields of requests into arguments, and replies
-//!   of one field into the value. Stubs take `impl Into<String>` for text and `impl Into<Bytes>` for bytes (`'static`
-//!   text and `Vec`s are `Into<Bytes>`; of other slices make a `Bytes` first), numbers as they are, `optional` fields as
-//!   `Option`. Enums are `rpc_runtime::Open` of their Rust type, for a peer that was built later may send values that this
-//!   build has no name for; stubs take the enum itself, too. Arguments go by the numbers of the fields, not by their
-//!   lines; where these differ, the build warns. A request with a oneof, with a field of its own type or with more than
-//!   7 fields stays a message, and so do Google's messages. A field more is then an argument more at every call and in
-//!   every handler: leave `flatten` out where others build against your .proto (docs/how-to/evolve-a-schema.md).
-//! - `option (rpc.procedure) = { blocking: true };` in a procedure says that its handlers block their thread, and
-//!   `spawn: true` that they compute for long. `priority: BULK` beside them, or alone, lets its messages wait for others
-//!   where a connection has more to send than it can, and `priority: CONTROL` lets them go first.
-//! - Of the standard ones `deprecated` and `idempotency_level = NO_SIDE_EFFECTS` are understood.
+//! | option | of a | default | effect |
+//! |---|---|---|---|
+//! | `option (rpc.service) = { flatten: true };` | service | `false` | the fields of a request become arguments, and a reply of one field becomes its value |
+//! | `option (rpc.procedure) = { blocking: true };` | procedure | `false` | handlers may block their thread: they run on the blocking pool |
+//! | `option (rpc.procedure) = { spawn: true };` | procedure | `false` | handlers compute for long: each runs in a task of its own from the start |
+//! | `option (rpc.procedure) = { priority: CONTROL };` | procedure | `NORMAL` | when messages wait to be written, those of this procedure go first; with `BULK` they go last |
+//! | `option deprecated = true;` | service, procedure, field, enum value | `false` | its client, stub, field or variant is deprecated |
 //!
-//! # What may go wrong
+//! `blocking` and `spawn` exclude each other. Other standard options of services and procedures, `idempotency_level` for
+//! example, change nothing.
+//!
+//! With `flatten`, stubs take `impl Into<String>` for text, `impl Into<Bytes>` for bytes (`'static` slices and `Vec`s
+//! convert; make a `Bytes` of any other slice), numbers as they are, and `optional` fields as `Option`. Enums are
+//! `rpc_runtime::Open` of their Rust type, because a newer peer may send values that this build does not know; stubs take
+//! the enum itself, too. These requests stay messages: a request with a oneof, with a field of its own type, or with more
+//! than 7 fields, a stream's messages, and Google's messages. Arguments follow the numbers of the fields; if the lines have
+//! another order, the build prints a warning. A new field is a new argument in every call and every handler, so leave
+//! `flatten` out where others build against your .proto file (docs/how-to/evolve-a-schema.md).
+//!
+//! # Options in a build script
+//!
+//! | [`Config`] | default | effect |
+//! |---|---|---|
+//! | [`file`](Config::file), [`files`](Config::files) | none | adds .proto files |
+//! | [`include_path`](Config::include_path) | the folders of the files | adds a folder that imports are relative to |
+//! | [`out_dir`](Config::out_dir) | Cargo's `OUT_DIR` | sets the folder of the generated files |
+//! | [`client_only`](Config::client_only), [`server_only`](Config::server_only) | both halves | leaves out servers, or clients |
+//! | [`type_attribute`](Config::type_attribute), [`field_attribute`](Config::field_attribute) | none | adds attributes to generated types and fields |
+//! | [`file_descriptor_set_path`](Config::file_descriptor_set_path) | not written | writes the descriptors of all files |
+//! | [`runtime_path`](Config::runtime_path) | `::rpc_runtime` | sets the path of rpc-runtime in the generated code |
+//!
+//! # Errors
+//!
+//! An [`Error`] lists everything that is wrong, each problem with its file, its line and what to write instead:
 //!
 //! ```text
-//! Error: no code was generated, because of one error
+//! Error: no code was generated: 1 error
 //!
 //! error: option field '(rpc.service).flaten' is not defined
 //!  --> proto/greeter.proto:7:24
@@ -146,19 +163,18 @@
 //! help: write `flatten`
 //! ```
 //!
-//! Editions are such errors too, for now. Code that another version of rpc-runtime has to run is refused
-//! by the compiler in one sentence.
-//!
-//! [`Config`] has the rest: chosen files, include paths, attributes, only one half, a renamed runtime.
+//! Files with `edition = ..` are such an error, too, because editions are not supported yet. rpc-codegen and rpc-runtime
+//! must have the same version; otherwise the compiler refuses the generated code with one message that names both.
 
+mod compile;
 mod config;
-mod docs;
 mod emit;
 mod error;
 mod model;
-mod naming;
-mod scope;
 mod source;
+mod target;
+mod write;
 
-pub use config::{Config, compile_dir};
+pub use compile::compile_dir;
+pub use config::Config;
 pub use error::Error;

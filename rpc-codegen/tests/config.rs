@@ -1,4 +1,4 @@
-//! What the setters of `Config` change.
+//! The effect of each option of `Config`.
 
 #[path = "common/temp_dir.rs"]
 mod temp_dir;
@@ -13,7 +13,7 @@ use rpc_codegen::Config;
 
 use temp_dir::TempDir;
 
-/// The generated text of the design's demo.
+/// The generated code of the Kv demo.
 fn kv(set: impl FnOnce(&mut Config) -> &mut Config) -> String {
     let out = TempDir::new();
     let mut config = Config::new();
@@ -74,7 +74,7 @@ fn the_same_text_is_not_written_again() {
     config.file("tests/golden/kv/kv.proto").out_dir(out.path());
     config.compile().expect("the demo compiles");
     let file = out.path().join("demo.kv.v1.rs");
-    // Long ago, in whole seconds: every file system can keep that.
+    // Long ago, in whole seconds, which every file system can store.
     let then = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
     let opened = fs::File::options().write(true).open(&file).expect("it is there");
     opened.set_modified(then).expect("it is ours");

@@ -1,4 +1,4 @@
-//! What users read when a .proto file is wrong: one file, or one folder, for each case.
+//! The errors for wrong .proto files: one file or one folder for each case.
 
 mod common;
 
@@ -7,7 +7,7 @@ use std::{fs, path::Path};
 use common::{TempDir, compare};
 use rpc_codegen::Config;
 
-/// Compiles tests/errors/`case`, a folder or a file, and compares what `main` would print.
+/// Compiles tests/errors/`case`, a folder or a file, and compares the text that `main` would print.
 #[track_caller]
 fn check(case: &str) {
     let folder = Path::new("tests/errors").join(case);
@@ -60,16 +60,16 @@ cases! {
 }
 
 #[test]
-fn a_missing_folder_says_where_it_was_looked_for() {
+fn a_missing_folder_is_reported_with_the_current_folder() {
     let error = rpc_codegen::compile_dir("tests/nowhere")
         .expect_err("there is no such folder")
         .to_string();
     assert!(error.contains("error: cannot read tests/nowhere: "), "{error}");
-    assert!(error.contains("help: the path is counted from /"), "{error}");
+    assert!(error.contains("help: the path is relative to /"), "{error}");
 }
 
 #[test]
-fn outside_of_cargo_a_folder_to_write_to_has_to_be_given() {
+fn outside_of_cargo_an_output_folder_is_required() {
     let error = Config::new()
         .file("tests/golden/kv/kv.proto")
         .compile()

@@ -1,4 +1,4 @@
-//! The generated text, compared with what was read and accepted: one folder for each case.
+//! The generated code, compared with reviewed code: one folder for each case.
 
 mod common;
 
@@ -10,7 +10,7 @@ use std::{
 use common::{TempDir, compare};
 use rpc_codegen::Config;
 
-/// Generates code for the folder tests/golden/`case`, and compares all of it.
+/// Generates code for the folder tests/golden/`case`, and compares it with expected.rs.
 #[track_caller]
 fn check(case: &str) {
     let folder = Path::new("tests/golden").join(case);
@@ -38,7 +38,7 @@ fn generate(folder: &Path) -> String {
 }
 
 #[test]
-fn the_demo_of_the_design() {
+fn the_kv_demo() {
     check("kv");
 }
 

@@ -1,6 +1,7 @@
-//! Makes a number of calls and ends, for tools that count: client and server in one thread, over loopback TCP.
+//! Measures nothing by itself: makes a number of calls, so that callgrind can count their instructions.
 //!
-//! `cargo run --release -p rpc-runtime --example calls -- CALLS IN_FLIGHT`. `.ci/instructions` runs it under callgrind.
+//! Client and server share one thread and a loopback TCP connection. `.ci/instructions` runs it:
+//! `cargo run --release -p rpc-runtime --example calls -- CALLS IN_FLIGHT`.
 
 use rpc_runtime::{Bytes, Client, Error, Handler, Incoming, Procedure, Server, Service};
 

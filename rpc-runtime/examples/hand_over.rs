@@ -1,8 +1,11 @@
-//! How long a call waits behind a handler that blocks its thread: the monitor has to notice it, and to pass its connection on.
+//! Measures how long a call waits behind a handler that blocks its thread.
 //!
-//! `cargo run --release -p rpc-runtime --example hand_over [ROUNDS]`. In each round a handler sleeps for 50 ms in its first poll, and a
-//! call that came right behind it is timed from there to its own first poll. G5 and G9 promise 5 ms while a worker is free. Quick
-//! calls of the same procedure go between, or it would be found slow, and have tasks of its own.
+//! The monitor has to notice the blocked thread and to pass its connection to another one. In each round a handler sleeps for
+//! 50 ms in its first poll. The time from there to the first poll of the next call is measured. G5 and G9 promise at most
+//! 5 ms while a worker is free. Quick calls of the same procedure run between the rounds. Without them the server would find
+//! the procedure slow, and would run each of its calls in a task of its own.
+//!
+//! `cargo run --release -p rpc-runtime --example hand_over [ROUNDS]`
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -17,7 +20,8 @@ static BLOCK: Procedure = Procedure::new("over.v1.Over/rpc_block", 1);
 static BEHIND: Procedure = Procedure::new("over.v1.Over/rpc_behind", 2);
 static PROCEDURES: [Procedure; 2] = [BLOCK, BEHIND];
 
-/// Blocks for so many milliseconds; or tells how long ago the last one began, in microseconds.
+/// `rpc_block` blocks its thread for the given number of milliseconds. `rpc_behind` returns the time since the last block
+/// began, in microseconds.
 #[derive(Clone, Default)]
 struct Over(Arc<Mutex<Option<Instant>>>);
 
@@ -53,7 +57,7 @@ fn lock(begun: &Mutex<Option<Instant>>) -> MutexGuard<'_, Option<Instant>> {
 
 fn main() -> Result<(), Error> {
     let rounds = std::env::args().nth(1).and_then(|text| text.parse().ok());
-    // The client has a runtime of its own: nothing of it is to sit behind the handler.
+    // The client has a runtime of its own, so that none of its tasks waits behind the handler.
     let (servers, clients) = (runtime(2), runtime(1));
     let address = servers.block_on(serve())?;
     let mut waits = clients.block_on(measure(&address, rounds.unwrap_or(100)))?;
@@ -71,7 +75,7 @@ fn main() -> Result<(), Error> {
     Ok(())
 }
 
-/// Serves in the background; the address.
+/// Starts a server in the background, and returns its address.
 async fn serve() -> Result<String, Error> {
     let server = Server::builder()
         .service(Over::default())
@@ -84,7 +88,7 @@ async fn serve() -> Result<String, Error> {
     Ok(address)
 }
 
-/// The waits of so many rounds, in milliseconds.
+/// Returns the waits of the given number of rounds, in milliseconds.
 async fn measure(address: &str, rounds: usize) -> Result<Vec<f64>, Error> {
     let client = Client::connect(address).await?;
     let mut waits = Vec::new();
@@ -95,7 +99,7 @@ async fn measure(address: &str, rounds: usize) -> Result<Vec<f64>, Error> {
         client.call().send(&BLOCK, 50_u64).await?;
         let wait: u64 = client.call().send_recv(&BEHIND, ()).await?;
         waits.push(wait as f64 / 1000.0);
-        // The handler ends, for a round needs a worker that is free.
+        // Each round needs a free worker, so wait for the end of the handler.
         while client.barrier().await?.handled() < waits.len() as u64 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }

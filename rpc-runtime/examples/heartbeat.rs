@@ -1,8 +1,10 @@
-//! How long a heartbeat takes while 4 MiB messages fill the same connection in both directions.
+//! Measures how long a heartbeat takes while messages of 4 MiB fill the same connection in both directions.
 //!
-//! `cargo run --release -p rpc-runtime --example heartbeat [ROUNDS]`. In each round the heartbeat is measured alone, then
-//! beside bulk calls of [`Priority::Bulk`], then beside the same calls without priorities. Client and server have a runtime
-//! each, with two workers; client, server and kernel share the machine's cores, so only ratios within one run say anything.
+//! Each round measures the heartbeat alone, then beside bulk calls of [`Priority::Bulk`], then beside the same calls without
+//! priorities. Client and server have a runtime each, with two workers. Client, server and kernel share the machine's cores,
+//! so only ratios within one run mean something.
+//!
+//! `cargo run --release -p rpc-runtime --example heartbeat [ROUNDS]`
 
 use std::{
     io::{IsTerminal, Write},
@@ -39,7 +41,7 @@ impl Service for Heart {
     }
 }
 
-/// Heartbeats of one round, in microseconds, sorted; and bulk bytes per second, in both directions together.
+/// The heartbeats of one round in microseconds, sorted, and the bulk bytes per second of both directions together.
 struct Round {
     beats: Vec<f64>,
     bulk: f64,
@@ -77,7 +79,7 @@ fn main() -> Result<(), Error> {
     for round in 0..rounds {
         for ((name, beat, bulk), results) in scenes.iter().zip(&mut results) {
             progress(&format!("round {} of {rounds}: {name}", round + 1));
-            // A connection of its own: one that has seen urgent calls paces what is long.
+            // Needs a connection of its own: a connection that has carried urgent calls paces long messages.
             let client = clients.block_on(Client::connect(&address))?;
             results.push(clients.block_on(measure(&client, beat, *bulk))?);
         }
@@ -110,7 +112,7 @@ fn runtime() -> Runtime {
         .expect("the OS gives two threads")
 }
 
-/// Measures heartbeats, each after a pause, beside bulk calls if there are to be any.
+/// Measures heartbeats with a pause before each, beside bulk calls if there are any.
 async fn measure(
     client: &Client,
     beat: &'static Procedure,
@@ -159,7 +161,7 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// Shows how far it is, on a terminal only.
+/// Shows the progress, on a terminal only.
 fn progress(text: &str) {
     if std::io::stderr().is_terminal() {
         eprint!("\r\x1b[K{text}");

@@ -1,9 +1,11 @@
-//! How much memory a connection takes on its server while nothing happens on it.
+//! Measures how much memory an idle connection takes on its server.
 //!
-//! `cargo run --release -p rpc-runtime --example idle [tcp|unix] [CONNECTIONS]`. The server is a process of its own. Its resident
-//! set (/proc/PID/statm) and what is live on its heap are read before the first connection and when the last has been idle for
-//! longer than buffers are kept; each connection has made one call before. Each connection takes a file in either process: with a low
-//! limit of files there are fewer, which is said.
+//! The server is a process of its own. Each connection makes one call. The server's resident set (/proc/PID/statm) and the
+//! live bytes of its heap are read twice: before the first connection, and when the last connection has been idle for longer
+//! than buffers are kept. Each connection takes a file in both processes. If the limit of open files is too low, the program
+//! makes fewer connections and says how many.
+//!
+//! `cargo run --release -p rpc-runtime --example idle [tcp|unix] [CONNECTIONS]`
 
 use std::{
     alloc::System,
@@ -39,7 +41,7 @@ impl Service for Idle {
     }
 }
 
-/// What a process holds.
+/// The memory that a process holds.
 struct Memory {
     resident: usize,
     heap: usize,
@@ -99,7 +101,7 @@ async fn call(client: &Client) -> Result<(), rpc_runtime::Error> {
     Ok(())
 }
 
-/// The server's process: tells what it holds at each line that it is sent, and ends with its input.
+/// Runs the server's process: it prints what it holds for each line of its input, and ends at the end of its input.
 fn serve(address: &str) -> Result<(), Box<dyn std::error::Error>> {
     let runtime = tokio::runtime::Runtime::new()?;
     let server = Server::builder().service(Idle).listen(address).signals(false);
@@ -121,7 +123,7 @@ fn serve(address: &str) -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// The server as the clients' process sees it.
+/// The server's process, as the clients' process sees it.
 struct Remote {
     process: Child,
     input: ChildStdin,
@@ -174,7 +176,7 @@ impl Remote {
     }
 }
 
-/// How many files this process may open.
+/// Returns how many files this process may open.
 fn files() -> Result<usize, Box<dyn std::error::Error>> {
     let limits = fs::read_to_string("/proc/self/limits")?;
     let line = limits.lines().find(|line| line.starts_with("Max open files"));
@@ -183,5 +185,5 @@ fn files() -> Result<usize, Box<dyn std::error::Error>> {
 }
 
 const PAGE: usize = 4096;
-/// Buffers of a connection are given back by then.
+/// After this time a connection has given its buffers back.
 const RELEASED: Duration = Duration::from_secs(4);

@@ -1,14 +1,16 @@
-//! A first figure for speed: calls and one-ways per second between two halves of one process, over loopback TCP.
+//! Measures calls, one-way calls and streamed messages per second, between two halves of one process, over loopback TCP.
 //!
-//! `cargo run --release -p rpc-runtime --example speed`. What it prints is what this machine did just now: client,
-//! server and kernel share its cores, so it says little about any other setting.
+//! The figures hold for this machine at this moment only. Client, server and kernel share its cores, so they say little
+//! about any other setting.
+//!
+//! `cargo run --release -p rpc-runtime --example speed`
 
 use std::time::{Duration, Instant};
 
 use rpc_runtime::{Bytes, Client, Error, Handler, Incoming, Procedure, Server, Service, Streaming, stream};
 
 static ECHO: Procedure = Procedure::new("speed.v1.Speed/rpc_echo", 1);
-/// Sends messages of the length that it is told, until nobody reads them.
+/// Sends messages of the requested length, until the caller stops reading.
 static FLOW: Procedure = Procedure::new("speed.v1.Speed/rpc_flow", 2).with_reply_stream();
 static PROCEDURES: [Procedure; 2] = [ECHO, FLOW];
 
@@ -76,7 +78,7 @@ async fn main() -> Result<(), Error> {
     client.close().await
 }
 
-/// Calls per second: each task calls, waits, calls again.
+/// Returns calls per second. Each task calls, waits for the reply, and calls again.
 async fn calls(client: &Client, in_flight: usize) -> Result<f64, Error> {
     closed_loop(client, in_flight, WINDOW / 5).await?;
     let start = Instant::now();
@@ -108,7 +110,7 @@ async fn closed_loop(client: &Client, in_flight: usize, window: Duration) -> Res
     Ok(calls)
 }
 
-/// One-ways per second, from one task, up to the server's word that it has read them all.
+/// Returns one-way calls per second from one task, until the server has confirmed that it has read all of them.
 async fn one_ways(client: &Client) -> Result<f64, Error> {
     let start = Instant::now();
     let mut sent = 0_u64;
@@ -125,7 +127,7 @@ async fn one_ways(client: &Client) -> Result<f64, Error> {
     Ok(sent as f64 / start.elapsed().as_secs_f64())
 }
 
-/// Messages per second of one stream of replies.
+/// Returns messages per second of one stream of replies.
 async fn flow(client: &Client, len: usize) -> Result<f64, Error> {
     let call = client.call().timeout(None);
     let mut messages: Streaming<Bytes> = call.reply_stream(&FLOW, len as u64).await?;
@@ -136,7 +138,7 @@ async fn flow(client: &Client, len: usize) -> Result<f64, Error> {
             break;
         }
         read += 1;
-        // The window widens at the beginning.
+        // The window widens at the beginning: leave that time out.
         if begun.elapsed() < WINDOW / 5 {
             (start, read) = (Instant::now(), 0);
         }

@@ -2,32 +2,18 @@
 //!
 //! Generated clients wrap a [`Client`]. Its builder sets addresses, timeouts and limits; a [`Call`] sets options for one call.
 
-mod backoff;
-mod bound;
+pub(crate) mod acceptor;
 mod builder;
 mod call;
 mod channel;
-mod channels;
-mod connected;
-mod control;
+mod connection_failure;
 mod deadline;
-mod exchange;
-mod failure;
+mod errors;
+mod flush;
 pub(crate) mod inherited;
-mod keeper;
-mod one_way;
-mod open_call;
-mod race;
-mod receipt;
-mod reply;
-mod route;
-mod sender;
-mod standing;
-mod state;
-mod streaming;
 #[cfg(test)]
 mod tests;
-mod unary;
+mod timer;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -38,24 +24,14 @@ pub use crate::api::account::{Account, DropReason};
 pub(crate) use self::channel::Channel;
 pub use self::{
     builder::ClientBuilder,
-    call::Call,
-    receipt::Receipt,
-    reply::Reply,
-    sender::Sender,
-    state::{ConnectionState, StateWatch},
-    streaming::Streaming,
+    call::{Call, Receipt, Reply, Sender, Streaming, UnaryCall},
+    channel::{ConnectionState, StateWatch},
 };
 use self::{
-    channel::{Before, Want},
-    channels::Channels,
+    channel::{HadConnection, WaitFor, pool::ChannelPool},
     deadline::Deadline,
-    keeper::Target,
-    route::Place,
 };
-use crate::{
-    DrainReport, Error, Load, Service, api::limits::CALL_TIMEOUT, message::control::PING,
-    server::InProcess,
-};
+use crate::{DrainReport, Error, Load, api::limits::CALL_TIMEOUT, message::control::PING};
 
 /// A channel to one service: connects, and connects again after a loss, as calls need it.
 ///
@@ -66,7 +42,7 @@ use crate::{
 /// background, and what is queued still goes out; [`Client::close`] waits for that.
 #[derive(Clone)]
 pub struct Client {
-    channels: Channels,
+    channels: ChannelPool,
     timeout: Option<Duration>,
     connect_timeout: Duration,
     fails_fast: bool,
@@ -97,23 +73,13 @@ impl Client {
         Self::builder(address).connect_lazy()
     }
 
-    /// A client of `service` in this process, without a socket: all else is as over one.
-    ///
-    /// The server half lives in the runtime of the first call, which must be made inside of one. When that runtime has shut
-    /// down, the next call starts it anew in its own, with the same `service`: a `static` client serves many tests. After a
-    /// terminate it stays terminated.
-    pub fn in_process(service: impl Service) -> Self {
-        let target = Target::InProcess(Arc::new(InProcess::new(service)));
-        ClientBuilder::<Self>::to(Place::new(target, "in-process".into())).connect_lazy()
-    }
-
     /// A client of `address` to be configured.
     pub fn builder(address: impl AsRef<str>) -> ClientBuilder {
         ClientBuilder::new(address)
     }
 
     fn new(
-        channels: Channels,
+        channels: ChannelPool,
         timeout: Option<Duration>,
         connect_timeout: Duration,
         fails_fast: bool,
@@ -128,7 +94,12 @@ impl Client {
 
     /// A client over one connection of a server: see [`Channel::over_connection`].
     pub(crate) fn over(channel: Arc<Channel>) -> Self {
-        Self::new(Channels::one(channel), Some(CALL_TIMEOUT), Duration::ZERO, false)
+        Self::new(
+            ChannelPool::one(channel),
+            Some(CALL_TIMEOUT),
+            Duration::ZERO,
+            false,
+        )
     }
 
     async fn first_attempt(&self) -> Result<(), Error> {
@@ -141,7 +112,7 @@ impl Client {
         for channel in self.channels.all() {
             let deadline = Deadline::new(Some(timeout), None, Instant::now());
             channel
-                .connected(Want::FirstRound, Before::Nothing, deadline)
+                .connected(WaitFor::FirstRound, HadConnection::No, deadline)
                 .await?;
         }
         Ok(())
@@ -182,7 +153,7 @@ impl Client {
         let deadline = self.call().deadline(self.timeout);
         let connected = self
             .channel()
-            .connected(Want::of_calls(self.fails_fast), Before::Nothing, deadline)
+            .connected(WaitFor::of_calls(self.fails_fast), HadConnection::No, deadline)
             .await;
         connected.map_err(|error| error.with_procedure(PING.path()))?;
         let start = Instant::now();
@@ -206,7 +177,7 @@ impl Client {
         let deadline = self.call().deadline(self.timeout);
         let mut result = Ok(());
         for channel in self.channels.all() {
-            result = result.and(one_way::flush(channel, deadline).await);
+            result = result.and(flush::flush(channel, deadline).await);
         }
         result
     }
@@ -229,7 +200,7 @@ impl Client {
     ///
     /// Dropping the future changes nothing.
     pub async fn barrier(&self) -> Result<Account, Error> {
-        one_way::barrier(self, self.call().deadline(self.timeout)).await
+        flush::barrier(self, self.call().deadline(self.timeout)).await
     }
 
     /// Waits until every one-way call sent so far has ended on the server: handled, failed, expired or dropped; and returns what
@@ -271,7 +242,7 @@ impl Client {
     ///
     /// Dropping the future changes nothing.
     pub async fn settled_within(&self, timeout: impl Into<Option<Duration>>) -> Result<Account, Error> {
-        one_way::settled(self, self.call().deadline(timeout.into())).await
+        flush::settled(self, self.call().deadline(timeout.into())).await
     }
 
     /// Closes the client and all its clones: takes no more calls, writes what was sent, lets open calls finish.
@@ -288,7 +259,7 @@ impl Client {
     ///
     /// Dropping the future stops waiting; the client closes all the same.
     pub async fn close(&self) -> Result<(), Error> {
-        one_way::close(&self.channels, self.timeout).await
+        flush::close(&self.channels, self.timeout).await
     }
 }
 

@@ -1,6 +1,5 @@
-//! Link: a connection and the alarm of its driver. Driver: the socket of a connection, and how it is read and written.
+//! Driver: the socket of a connection, and how it is read and written.
 
-mod alarm;
 mod baton;
 mod link;
 pub(crate) mod runtime;
@@ -22,7 +21,7 @@ use tokio::{
 
 pub(crate) use self::{
     baton::{Baton, Drive, RUNTIME_GONE, Round},
-    link::{Clock, Link},
+    link::{Clock, Link, Wakes},
 };
 use crate::{
     conn::{Connection, Time},
@@ -34,13 +33,13 @@ use crate::{
 
 /// A byte stream that a driver can use.
 pub(crate) trait ByteStream: AsyncRead + AsyncWrite + Unpin {
-    /// Whether the stream may keep bytes that a write has taken, until it is flushed.
+    /// True if the stream may hold written bytes back until it is flushed.
     fn is_buffering(&self) -> bool;
 }
 
-/// Drives `link` over `stream` until the connection is closed: to be spawned.
+/// Drives `link` over `stream` until the connection is closed. Spawn it.
 ///
-/// Dropping the future at any point fails everything that is pending on the connection.
+/// Dropping the future fails everything that is pending on the connection.
 #[cfg(test)]
 pub(crate) fn drive<S>(stream: S, link: Arc<Link>, max_frame: u32) -> Drive<S>
 where
@@ -49,57 +48,57 @@ where
     Drive::new(Baton::new(stream, link, max_frame))
 }
 
-/// The socket of a connection, and all that reading and writing it takes.
+/// The socket of a connection, with everything that reading and writing it takes.
 ///
-/// It reads, feeds the state machine, writes what comes out, and keeps one timer. It never waits for a handler or a
-/// caller, and nothing makes it stop reading (R0): it lies in its [`Baton`] while handlers are polled, and passes to another
-/// task when one of them is late.
+/// The driver reads, feeds the state machine, writes what comes out, and keeps one timer. It never waits for a handler or a
+/// caller, and nothing makes it stop reading (R0). While handlers are polled, the driver lies in its [`Baton`]. If a handler is
+/// late, another task takes the baton and drives on.
 struct Driver<S> {
     stream: S,
-    /// Whether the stream may keep what it has taken, so that it must be flushed.
+    /// True if the stream may hold written bytes back, so that it must be flushed.
     is_buffering: bool,
     link: Arc<Link>,
     codec: FrameCodec,
     input: BytesMut,
-    /// Whether the stream gave nothing since the task was woken, and wakes it when it does.
+    /// True if the stream had nothing to read since the task was woken. The stream wakes the task when it has.
     quiet: bool,
     output: Output,
-    /// Bytes that the OS has taken and the connection has not been told of.
+    /// Bytes that the OS has taken and that the connection does not know of yet.
     written: usize,
-    /// Bytes that a buffering stream has taken since its last flush was done.
+    /// Bytes that a buffering stream has taken since its last flush ended.
     unflushed: usize,
-    /// The most that one write offers, more or less.
+    /// The most bytes that one write offers, approximately.
     write_len: usize,
     timer: Pin<Box<Sleep>>,
-    /// When the timer fires; it is only ever moved forward, and a firing that is too early does nothing.
+    /// When the timer fires. It only moves forward; firing too early does no harm.
     armed: Option<Time>,
-    /// When unused buffers are given back, unless something happens before.
+    /// When unused buffers are freed, unless bytes move before.
     release: Option<Time>,
-    /// Whether bytes went either way since `release` was set.
+    /// True if bytes moved in either direction since `release` was set.
     active: bool,
     reading: Reading,
     writing: Writing,
-    /// A write that failed and that the connection has not been told of: what the peer has said before it went is read
-    /// first, for there may be replies in it, or why it went.
+    /// A failed write that the connection does not know of yet. The driver first reads what the peer said before it went: it
+    /// may hold replies, or the reason.
     failed: Option<FailedWrite>,
     wakers: Vec<Waker>,
-    /// Why the connection ends if the driver is dropped.
+    /// The reason that the connection ends with if the driver is dropped.
     why: &'static str,
-    /// How many tasks were woken since somebody asked.
+    /// The number of tasks woken since the last question.
     woken: usize,
 }
 
 struct FailedWrite {
     offered: usize,
     error: io::Error,
-    /// How many more reads there may be: the peer may never come to an end.
+    /// How many more reads are allowed: the peer may never stop sending.
     reads: usize,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Reading {
     Frames,
-    /// After bytes that are no frame: read on, so that closing sends no reset, but look at nothing.
+    /// After bytes that are not a frame: reads on without looking, so that closing sends no reset.
     Discard,
     Ended,
 }
@@ -111,7 +110,7 @@ enum Writing {
     Ended,
 }
 
-/// What a read gave.
+/// The result of a read.
 enum Input {
     Nothing,
     Bytes,
@@ -119,7 +118,7 @@ enum Input {
     Broken(io::Error),
 }
 
-/// What the state machine wants after a turn.
+/// What the state machine needs after a turn.
 struct Turn {
     closed: bool,
     shutdown: bool,
@@ -151,7 +150,7 @@ impl<S: ByteStream> Driver<S> {
         }
     }
 
-    /// Reads, tells the connection what has come and what has gone, and writes what it gives.
+    /// Reads, tells the connection what came and what went, and writes its output.
     fn round(&mut self, cx: &mut Context<'_>, is_first: bool) -> Round {
         if is_first {
             self.quiet = false;
@@ -162,7 +161,7 @@ impl<S: ByteStream> Driver<S> {
         let clock = if is_first { Clock::Now } else { Clock::Recent };
         let turn = self.turn(input, due, clock, cx);
         let own = cx.waker();
-        // Who drives looks at everything before it sleeps.
+        // The driver looks at everything before it sleeps.
         let others = self.wakers.drain(..).filter(|waker| !waker.will_wake(own));
         self.woken += others.map(Waker::wake).count();
         if turn.closed {
@@ -216,10 +215,10 @@ impl<S: ByteStream> Driver<S> {
         false
     }
 
-    /// One visit to the state machine: tells it everything, takes everything, under one lock.
+    /// Visits the state machine once: tells it everything and takes everything, under one lock.
     fn turn(&mut self, input: Input, due: bool, clock: Clock, cx: &mut Context<'_>) -> Turn {
         let link = Arc::clone(&self.link);
-        let mut state = link.lock();
+        let mut state = link.lock_state();
         let now = state.time(clock, &link);
         let conn = &mut state.conn;
         if self.written > 0 {
@@ -231,7 +230,7 @@ impl<S: ByteStream> Driver<S> {
             conn.note_unflushed(self.unflushed);
         }
         if due || !matches!(input, Input::Bytes) {
-            // Before anything can end the connection: it is to know what may have been executed.
+            // Before anything can end the connection: it must know what may have been executed.
             self.tell_failed_write(conn, now);
         }
         match input {
@@ -267,7 +266,7 @@ impl<S: ByteStream> Driver<S> {
         turn
     }
 
-    /// Feeds all whole frames of the read buffer.
+    /// Feeds all whole frames of the read buffer to the connection.
     fn decode(&mut self, conn: &mut Connection, now: Time) {
         let mut is_new = false;
         while self.reading == Reading::Frames {
@@ -290,7 +289,7 @@ impl<S: ByteStream> Driver<S> {
         self.input.clear();
     }
 
-    /// What is there of the next frame stays until the rest of it comes; of a fragment where the connection wants it.
+    /// An incomplete frame stays in the buffer until its rest arrives; a fragment goes where the connection wants it.
     #[inline]
     fn place(&mut self, conn: &mut Connection) {
         if let Some(fragment) = self.codec.fragment(&self.input) {
@@ -301,7 +300,7 @@ impl<S: ByteStream> Driver<S> {
         self.codec.give_back(&mut self.input);
     }
 
-    /// Gives the buffers of an idle connection back.
+    /// Frees the buffers of an idle connection.
     fn release_buffers(&mut self, now: Time) {
         if self.release.is_none_or(|release| release > now) {
             return;
@@ -313,7 +312,7 @@ impl<S: ByteStream> Driver<S> {
         }
     }
 
-    /// Makes sure that the timer fires when the connection needs it, and when buffers may be given back.
+    /// Arms the timer for the connection's next deadline, or for freeing buffers.
     fn arm(&mut self, timeout: Option<Time>, now: Time, cx: &mut Context<'_>) {
         if self.active && self.release.is_none() {
             self.active = false;
@@ -330,12 +329,12 @@ impl<S: ByteStream> Driver<S> {
         self.timer.as_mut().reset(self.link.instant(wanted));
         self.armed = Some(wanted);
         if self.timer.as_mut().poll(cx).is_ready() {
-            // Due already: come back at once.
+            // Already due: come back at once.
             cx.waker().wake_by_ref();
         }
     }
 
-    /// Writes at most `most` bytes of what the stream takes, in as few calls as possible; true if it took anything.
+    /// Writes at most `most` bytes in as few calls as possible. True if the stream took any.
     #[inline(always)]
     fn poll_write(&mut self, cx: &mut Context<'_>, most: usize) -> bool {
         let mut left = most;
@@ -369,9 +368,9 @@ impl<S: ByteStream> Driver<S> {
         wrote
     }
 
-    /// Writes to a stream that may keep what it takes, and flushes it; true if that moved anything.
+    /// Writes to a buffering stream and flushes it. True if that moved anything.
     ///
-    /// What the stream has taken counts as written when a flush behind it is done, and no sooner.
+    /// Bytes count as written when a flush after them has ended, and no sooner.
     fn poll_write_and_flush(&mut self, cx: &mut Context<'_>) -> bool {
         let mut moved = false;
         loop {
@@ -382,7 +381,7 @@ impl<S: ByteStream> Driver<S> {
             if self.unflushed == 0 || self.writing == Writing::Ended {
                 return moved;
             }
-            // Also when a write is pending: there are streams that make room only while they are flushed.
+            // Also while a write is pending: some streams make room only while they are flushed.
             match Pin::new(&mut self.stream).poll_flush(cx) {
                 Poll::Pending => return moved,
                 Poll::Ready(Ok(())) => self.written += std::mem::take(&mut self.unflushed),
@@ -392,7 +391,7 @@ impl<S: ByteStream> Driver<S> {
         }
     }
 
-    /// A write that was offered `offered` bytes has failed, or a flush: nobody knows what became of what was not flushed.
+    /// A write of `offered` bytes failed, or a flush: the fate of what was not flushed is unknown.
     #[cold]
     fn write_failed(&mut self, offered: usize, error: io::Error) {
         self.writing = Writing::Ended;
@@ -410,7 +409,7 @@ impl<S: ByteStream> Driver<S> {
         }
     }
 
-    /// Half-closes; true once that is done.
+    /// Half-closes. True once that is done.
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> bool {
         if self.writing == Writing::Ended {
             return false;
@@ -423,21 +422,21 @@ impl<S: ByteStream> Driver<S> {
     }
 
     fn try_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        // The peer may be gone already: then there is nothing left to half-close, and reading will tell.
+        // The peer may be gone already. Then there is nothing to half-close, and reading will tell.
         let _ = ready!(Pin::new(&mut self.stream).poll_flush(cx));
         let _ = ready!(Pin::new(&mut self.stream).poll_shutdown(cx));
         Poll::Ready(())
     }
 }
 
-/// A driver that goes away before its connection is closed takes the connection with it: no call stays pending.
+/// Dropping a driver ends its connection: no call stays pending.
 impl<S> Drop for Driver<S> {
     fn drop(&mut self) {
         let (written, unflushed, why) = (self.written, self.unflushed, self.why);
         let failed = self.failed.take();
         self.link.with(|conn, now| {
             if !conn.is_closed() {
-                // First what the OS has taken: a call in it may have been executed.
+                // First report what the OS has taken: a call in it may have been executed.
                 conn.handle_written(written, now);
                 conn.note_unflushed(unflushed);
                 if let Some(FailedWrite { offered, error, .. }) = failed {
@@ -449,20 +448,20 @@ impl<S> Drop for Driver<S> {
     }
 }
 
-/// How many times a poll goes round before it lets others have their turn.
+/// The number of rounds in one poll before other tasks get their turn.
 const TURNS: usize = 4;
-/// How many reads a failed write is kept back for: more than an OS holds of a peer that is gone, for its last word lies behind
-/// all of it.
+/// The number of reads before a failed write is reported. It is more than an OS holds of a peer that is gone, because the
+/// peer's last word comes after all of it.
 const LAST_READS: usize = 4096;
-/// The most that one write offers, so that urgent frames do not stand behind megabytes.
+/// The most bytes that one write offers, so that urgent frames do not wait behind megabytes.
 const WRITE_LEN: usize = 1024 * 1024;
 const MAX_SLICES: usize = 64;
-/// The most that a buffering stream is given before a flush of it is done: only then it is seen that the peer takes anything.
+/// The most bytes that a buffering stream gets before a flush ends: only the flush shows that the peer takes anything.
 ///
-/// A peer that takes 64 KiB in 30 s, which is enough for [`Limits::write_stall`](crate::Limits::write_stall), takes as much in 15 s,
-/// and so does not count as dead, for which it would have to take nothing for 20 s.
+/// A peer that takes 64 KiB in 30 s (enough for [`Limits::write_stall`](crate::Limits::write_stall)) takes this much in 15 s.
+/// So it does not count as dead, which takes 20 s without progress.
 const UNFLUSHED_MAX: usize = 32 * 1024;
-/// After this much silence an idle connection gives its buffers back.
+/// An idle connection frees its buffers after this much silence.
 const IDLE: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

@@ -221,7 +221,7 @@ pub(crate) use wire::compression::Compression;
 // Callers are being moved to the modules: these names leave the root then.
 #[doc(hidden)]
 pub use crate::{
-    client::{Call, ClientBuilder, ConnectionState, DropReason, Receipt, StateWatch},
+    client::{Call, ClientBuilder, ConnectionState, DropReason, Receipt, StateWatch, UnaryCall},
     server::{
         Counters, Handler, Incoming, Load, Peer, Procedure, ServerBuilder, ServerHandle, Service,
         TerminatePolicy, Transport,

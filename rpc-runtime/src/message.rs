@@ -1,6 +1,7 @@
 //! Message: procedures and their messages: how much memory they take once decoded, how deep they nest.
 
 pub(crate) mod control;
+pub(crate) mod decode;
 pub(crate) mod depth;
 pub(crate) mod growth;
 pub(crate) mod nesting;

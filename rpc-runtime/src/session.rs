@@ -3,13 +3,29 @@
 pub(crate) mod context;
 mod forward;
 mod incoming;
+mod inline_poll;
+pub(crate) mod lifecycle;
 mod panicked;
 mod replies;
 mod requests;
-mod served;
+mod server_view;
 mod service;
+mod stall_record;
 mod stream;
+mod threads;
 
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    task::{Context as TaskContext, Poll, Wake, Waker},
+};
+
+use tokio::runtime::Handle;
+
+use self::inline_poll::InlinePoll;
 pub use self::{
     context::Context,
     incoming::Incoming,
@@ -18,4 +34,243 @@ pub use self::{
     service::{Handler, Service},
     stream::{Out, stream},
 };
-pub(crate) use self::{panicked::WORKER, served::Served, service::priorities};
+pub(crate) use self::{
+    panicked::WORKER,
+    server_view::ServerView,
+    service::priorities,
+    stall_record::{StallRecord, StallSnapshot},
+    threads::Threads,
+};
+use crate::{
+    Client, Compression, Peer,
+    base::changes::Changes,
+    client::Channel,
+    conn::{Cause, Connection, State, Time},
+    driver::{Baton, Clock, Link, Wakes},
+    net::{Stream, Transport},
+};
+
+/// One connection of a server, as its dispatcher and its handlers share it.
+///
+/// `D` is what the dispatcher keeps of the connection (`server::dispatch`): in the same allocation, and unknown to handlers.
+pub(crate) struct Session<D: ?Sized = dyn Send + Sync> {
+    link: Arc<Link>,
+    peer: Peer,
+    server: Arc<ServerView>,
+    /// Where the tasks of this connection run.
+    runtime: Handle,
+    stalls: StallRecord,
+    baton: OnceLock<Arc<Baton<Stream>>>,
+    /// The channel by which handlers call their caller; none until one has asked, and again when somebody closes it.
+    caller: Mutex<Option<Arc<Channel>>>,
+    /// Raised when this side has begun the connection's end; made when a handler asks first.
+    draining: OnceLock<Arc<DrainFlag>>,
+    dispatch: D,
+}
+
+impl<D> Session<D> {
+    pub(crate) fn new(
+        link: Arc<Link>,
+        peer: Peer,
+        server: Arc<ServerView>,
+        runtime: Handle,
+        dispatch: D,
+    ) -> Self {
+        Self {
+            link,
+            peer,
+            server,
+            runtime,
+            stalls: StallRecord::default(),
+            baton: OnceLock::new(),
+            caller: Mutex::default(),
+            draining: OnceLock::new(),
+            dispatch,
+        }
+    }
+
+    /// What the dispatcher keeps of the connection.
+    pub(crate) fn dispatch(&self) -> &D {
+        &self.dispatch
+    }
+}
+
+impl<D: ?Sized> Session<D> {
+    pub(crate) fn link(&self) -> &Arc<Link> {
+        &self.link
+    }
+
+    pub(crate) fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    /// The server, as connections and handlers see it.
+    pub(crate) fn server(&self) -> &ServerView {
+        &self.server
+    }
+
+    /// Where the tasks of this connection and of its handlers run.
+    pub(crate) fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
+    /// What the stall monitor looks at.
+    pub(crate) fn stalls(&self) -> &StallRecord {
+        &self.stalls
+    }
+
+    /// Returns how messages to this peer are compressed: as the server is configured, if the peer accepts that.
+    pub(crate) fn compression(&self) -> Option<Compression> {
+        let chosen = self.server.compression()?;
+        let is_accepted = self.with(Clock::Now, |conn, _| conn.peer_takes(chosen.encoding()));
+        is_accepted.then_some(chosen)
+    }
+
+    /// Runs `f` on the connection and wakes the driver if it has work: at once, or, inside of a handler's poll that left the
+    /// driver asleep, after that poll.
+    ///
+    /// [`Clock::Recent`] is for code that runs right behind the connection, or is polled at most a millisecond after it: at
+    /// the beginning of a handler, or with the next message of a stream. It saves a look at the clock inside of such a poll,
+    /// and is [`Clock::Now`] elsewhere.
+    pub(crate) fn with<R>(&self, clock: Clock, f: impl FnOnce(&mut Connection, Time) -> R) -> R {
+        let Some(inline) = InlinePoll::of(self.address()) else {
+            return self.link.with(f);
+        };
+        let mut conn = self.link.lock(clock, Wakes::Waiters);
+        let now = conn.now();
+        let result = f(&mut conn, now);
+        drop(conn);
+        inline.note_work();
+        result
+    }
+
+    /// Runs `f`, a poll of a handler, with the driver left asleep. The flag is true if the driver may have work now. If `f`
+    /// panics, the driver is woken.
+    pub(crate) fn with_driver_asleep<R>(&self, f: impl FnOnce() -> R) -> (R, bool) {
+        InlinePoll::run(self.address(), &self.link, f)
+    }
+
+    /// Returns whether the peer is in this process, so that writing to it wakes its task.
+    pub(crate) fn is_in_memory(&self) -> bool {
+        matches!(self.peer.transport(), Transport::Memory | Transport::InProcess)
+    }
+
+    /// Returns whether several requests of the peer are open.
+    pub(crate) fn has_more_requests(&self) -> bool {
+        self.link.lock(Clock::Recent, Wakes::Waiters).has_more_requests()
+    }
+
+    /// Stores what drives the connection; set once, before its dispatcher starts.
+    pub(crate) fn set_baton(&self, baton: Arc<Baton<Stream>>) {
+        let _ = self.baton.set(baton);
+    }
+
+    pub(crate) fn baton(&self) -> Option<&Arc<Baton<Stream>>> {
+        self.baton.get()
+    }
+
+    /// Ends the connection now, whatever is open on it; callers get `why`.
+    pub(crate) fn cut(&self, why: &'static str) {
+        if let Some(baton) = self.baton.get() {
+            baton.cut(why);
+        }
+    }
+
+    /// Returns a client that calls the peer over this connection.
+    pub(crate) fn caller(&self) -> Client {
+        let mut caller = self.caller.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(channel) = caller.as_ref().filter(|channel| !channel.is_closed()) {
+            return Client::over(Arc::clone(channel));
+        }
+        let server = &self.server;
+        let channel = Channel::over_connection(
+            &self.link,
+            self.peer.address_arc(),
+            Arc::clone(server.settings()),
+            server.compression(),
+        );
+        *caller = Some(Arc::clone(&channel));
+        drop(caller);
+        // `caller_gone` may have run before the channel was stored, and does not run again.
+        if self.link.with(|conn, _| conn.is_closed()) {
+            channel.ended(&self.link);
+        }
+        Client::over(channel)
+    }
+
+    /// Ends the channel of [`Session::caller`], if there is one: the connection has ended.
+    pub(crate) fn caller_gone(&self) {
+        let channel = self.caller.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(channel) = channel {
+            channel.ended(&self.link);
+        }
+    }
+
+    /// Waits until this side has begun the connection's end.
+    pub(crate) async fn draining(&self) {
+        let flag = self.draining.get_or_init(|| {
+            let flag = Arc::new(DrainFlag::default());
+            let waker = Waker::from(Arc::clone(&flag));
+            let mut cx = TaskContext::from_waker(&waker);
+            if self
+                .with(Clock::Now, |conn, _| conn.poll_draining(&mut cx))
+                .is_ready()
+            {
+                waker.wake();
+            }
+            flag
+        });
+        flag.changes
+            .wait_for(|| flag.is_raised.load(SeqCst).then_some(()))
+            .await;
+    }
+
+    /// Returns whether this side has begun the connection's end.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.with(Clock::Now, |conn, _| conn.is_draining())
+    }
+
+    /// Ready when no request of the peer is open, and it knows that no further one will be taken.
+    pub(crate) fn poll_drained(&self, cx: &mut TaskContext<'_>) -> Poll<()> {
+        self.link.with(|conn, _| conn.poll_drained(cx))
+    }
+
+    /// Returns whether the peer is still there, as far as is known.
+    pub(crate) fn is_open(&self) -> bool {
+        let state = self.link.with(|conn, _| conn.state());
+        matches!(state, State::Open | State::Draining)
+    }
+
+    /// Ready when the connection has ended.
+    pub(crate) fn poll_closed(&self, cx: &mut TaskContext<'_>) -> Poll<Cause> {
+        self.link.with(|conn, _| conn.poll_closed(cx))
+    }
+
+    fn address(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+}
+
+/// A flag that the connection raises once, and that any number of handlers wait for.
+///
+/// Handlers may stop waiting. The connection's own list of waiters has no way to leave it, so only this flag is in it.
+#[derive(Default)]
+struct DrainFlag {
+    is_raised: AtomicBool,
+    changes: Changes,
+}
+
+impl Wake for DrainFlag {
+    fn wake(self: Arc<Self>) {
+        self.is_raised.store(true, SeqCst);
+        self.changes.tell();
+    }
+}
+
+impl<D: ?Sized> fmt::Debug for Session<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("peer", &self.peer.address())
+            .finish_non_exhaustive()
+    }
+}

@@ -3,11 +3,16 @@
 mod gate;
 mod tape;
 
+use std::time::Duration;
+
 use rpc_runtime::{
     Bytes, Client, Code, Context, Error, Executed, Handler, Incoming, Procedure, Receipt, Requests, Result,
     Service, Status, Streaming, stream,
 };
 use tape::within;
+
+/// How long each handler takes, at least.
+const RUN: Duration = Duration::from_millis(20);
 
 /// Answers what comes beside its outcome: by one of four shapes, and well or not.
 #[derive(Clone)]
@@ -22,7 +27,8 @@ static BOTH: Procedure = Procedure::new("beside.v1.Beside/rpc_both", 304)
 static BESIDE: [Procedure; 4] = [PLAIN, REPLIES, REQUESTS, BOTH];
 
 impl Beside {
-    fn outcome(cx: &Context, is_good: bool) -> Result<()> {
+    async fn outcome(cx: &Context, is_good: bool) -> Result<()> {
+        tokio::time::sleep(RUN).await;
         cx.add_reply_metadata("note", if is_good { "good" } else { "bad" })?;
         if is_good {
             return Ok(());
@@ -46,23 +52,23 @@ impl Service for Beside {
 
     fn call(&self, index: usize, call: Incoming) -> Handler {
         match index {
-            0 => call.handle(|cx: Context, is_good: bool| async move { Self::outcome(&cx, is_good) }),
+            0 => call.handle(|cx: Context, is_good: bool| async move { Self::outcome(&cx, is_good).await }),
             1 => call.handle_reply_stream(|cx: Context, is_good: bool, replies| async move {
                 let written = stream(async |out| {
                     out.send(1u64).await;
-                    Self::outcome(&cx, is_good)
+                    Self::outcome(&cx, is_good).await
                 });
                 replies.forward(written).await
             }),
             2 => call.handle_request_stream(|cx: Context, mut requests: Requests<bool>| async move {
                 let is_good = requests.message().await?.unwrap_or_default();
-                Self::outcome(&cx, is_good)
+                Self::outcome(&cx, is_good).await
             }),
             3 => call.handle_both_streams(|cx: Context, mut requests: Requests<bool>, replies| async move {
                 let written = stream(async |out| {
                     let is_good = requests.message().await?.unwrap_or_default();
                     out.send(1u64).await;
-                    Self::outcome(&cx, is_good)
+                    Self::outcome(&cx, is_good).await
                 });
                 replies.forward(written).await
             }),
@@ -71,52 +77,68 @@ impl Service for Beside {
     }
 }
 
+/// What arrived beside the outcome of a call of whatever shape.
+#[track_caller]
+fn check(outcome: std::result::Result<Receipt, Error>, is_good: bool) {
+    match outcome {
+        Ok(receipt) => {
+            assert!(is_good);
+            assert_eq!(receipt.metadata().get_str("note"), Some("good"));
+            assert!(receipt.ran() >= RUN, "{receipt:?}");
+            assert!(receipt.queued() < RUN, "{receipt:?}");
+        }
+        Err(error) => {
+            assert!(!is_good, "{error}");
+            assert_eq!(
+                (error.code(), error.executed()),
+                (Code::FailedPrecondition, Executed::Yes)
+            );
+            let status = error.status().unwrap();
+            assert_eq!(status.metadata().get_str("why"), Some("it was to"));
+            assert_eq!(status.metadata().get_str("note"), Some("bad"));
+            assert_eq!(status.details(), &b"typed"[..]);
+        }
+    }
+}
+
+/// Reads a stream of one message to its end.
+async fn to_its_end(replies: &mut Streaming<u64>) -> std::result::Result<Receipt, Error> {
+    assert_eq!(within(replies.message()).await.unwrap(), Some(1));
+    assert!(
+        replies.metadata().is_none() && replies.receipt().is_none(),
+        "not yet"
+    );
+    let end = within(replies.message()).await;
+    assert_eq!(replies.receipt().is_some(), end.is_ok());
+    assert_eq!(replies.metadata(), replies.receipt().map(Receipt::metadata));
+    end?;
+    Ok(replies.receipt().unwrap().clone())
+}
+
 #[tokio::test(crate = "gate")]
 async fn what_comes_beside_the_end_is_in_the_receipt() {
     let client = Client::in_process(Beside);
-    let receipt = Receipt::new();
-    let note = || receipt.metadata().get_str("note").map(str::to_owned);
     for is_good in [true, false] {
-        let expected = Some(if is_good { "good" } else { "bad" }.to_owned());
-        let check = |error: Option<Error>| {
-            assert_eq!(note(), expected);
-            assert_eq!(error.is_none(), is_good);
-            assert_eq!(receipt.ran().is_some(), is_good);
-            assert_eq!(receipt.queued().is_some(), is_good);
-            if let Some(error) = error {
-                assert_eq!(
-                    (error.code(), error.executed()),
-                    (Code::FailedPrecondition, Executed::Yes)
-                );
-                let status = error.status().unwrap();
-                assert_eq!(status.metadata().get_str("why"), Some("it was to"));
-                assert_eq!(status.metadata().get_str("note"), expected.as_deref());
-                assert_eq!(status.details(), &b"typed"[..]);
-            }
-        };
-        let call = client.call().receipt(&receipt);
-        assert_eq!(note(), None, "of the call before");
-        check(within(call.send_recv::<_, ()>(&PLAIN, is_good)).await.err());
+        let call = client.call().send_recv::<_, ()>(&PLAIN, is_good);
+        check(
+            within(call.with_receipt()).await.map(|((), receipt)| receipt),
+            is_good,
+        );
 
-        let call = client.call().receipt(&receipt);
-        let mut replies: Streaming<u64> = within(call.reply_stream(&REPLIES, is_good)).await.unwrap();
-        assert_eq!(within(replies.message()).await.unwrap(), Some(1));
-        assert!(replies.metadata().is_none() && note().is_none(), "not yet");
-        check(within(replies.message()).await.err());
-        let beside = replies.metadata().map(|metadata| metadata.get_str("note"));
-        assert_eq!(beside, is_good.then_some(Some("good")));
+        let call = client.call().reply_stream(&REPLIES, is_good);
+        let mut replies = within(call).await.unwrap();
+        check(to_its_end(&mut replies).await, is_good);
 
-        let call = client.call().receipt(&receipt);
-        let (mut sender, reply) = within(call.request_stream(&REQUESTS, Ok::<(), Error>))
-            .await
-            .unwrap();
+        let call = client.call().request_stream(&REQUESTS, Ok::<(), Error>);
+        let (mut sender, reply) = within(call).await.unwrap();
         within(sender.send(is_good)).await.unwrap();
-        check(within(reply).await.err());
+        check(
+            within(reply.with_receipt()).await.map(|((), receipt)| receipt),
+            is_good,
+        );
 
-        let call = client.call().receipt(&receipt);
-        let (mut sender, mut replies): (_, Streaming<u64>) = within(call.both_streams(&BOTH)).await.unwrap();
+        let (mut sender, mut replies) = within(client.call().both_streams(&BOTH)).await.unwrap();
         within(sender.send(is_good)).await.unwrap();
-        assert_eq!(within(replies.message()).await.unwrap(), Some(1));
-        check(within(replies.message()).await.err());
+        check(to_its_end(&mut replies).await, is_good);
     }
 }

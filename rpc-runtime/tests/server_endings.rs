@@ -140,3 +140,39 @@ async fn a_drain_may_take_as_long_as_it_likes() {
     let report = server.report().await;
     assert!(report.is_clean() && report.completed() == 1, "{report}");
 }
+
+#[tokio::test(start_paused = true, crate = "gate")]
+async fn a_server_drains_when_its_shutdown_resolves() {
+    let lab = Lab::default();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let server = Server::builder()
+        .service(lab.clone())
+        .listen("mem:endings-shutdown")
+        .signals(false)
+        .bind()
+        .await
+        .unwrap();
+    let serving = tokio::spawn(server.serve_with_shutdown(async { stopped.await.unwrap() }));
+    let client = rpc_runtime::Client::connect("mem:endings-shutdown")
+        .await
+        .unwrap();
+    let open = start(&client, &WAIT, "open");
+    lab.logged("open began").await;
+    assert!(!serving.is_finished());
+    stop.send(()).unwrap();
+    // The open call has its time, and a new one is refused.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let refused = client
+        .call()
+        .fail_fast()
+        .send_recv::<_, String>(&ECHO, "late".to_owned());
+    assert_eq!(
+        within(refused).await.unwrap_err().code(),
+        rpc_runtime::Code::Unavailable
+    );
+    assert!(!serving.is_finished());
+    lab.release();
+    assert_eq!(within(open).await.unwrap().unwrap(), "open");
+    let report = within(serving).await.unwrap().unwrap();
+    assert!(report.is_clean() && report.completed() == 1, "{report}");
+}

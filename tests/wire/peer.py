@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What a client in another language finds the demo's server to do: one `ok` line for each rule of docs/wire.md.
+"""What a client in another language finds the demo's server to do: one `ok` line for each rule of docs/reference/wire.md.
 
 The client is wire.py, beside this file. To run both:
 

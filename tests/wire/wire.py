@@ -1,6 +1,6 @@
 """A whole client of the wire protocol: protobuf, frames and one connection, with Python's standard library only.
 
-It was written from docs/wire.md, wire.proto and control.proto, and reads from top to bottom. It is a client to learn
+It was written from docs/reference/wire.md, wire.proto and control.proto, and reads from top to bottom. It is a client to learn
 from, and not one to use: it serves one caller, blocks while it waits, and takes every surprise for an error.
 """
 

@@ -1,29 +1,31 @@
-//! What multiplies in messages: the table by which a runtime bounds what decoding one takes.
+//! Growth: a table of the fields that may take more memory decoded than encoded.
+//!
+//! With it, the runtime limits the memory that decoding one message takes.
 
 use proc_macro2::{Literal, TokenStream};
 use prost_reflect::{Cardinality, FieldDescriptor, Kind, MessageDescriptor};
 use quote::quote;
 
-use super::Target;
 use crate::{
     model::{Procedure, Service, Types},
     source::is_google,
+    target::Target,
 };
 
-/// The rows of a module: one for each message type in which anything multiplies, and for each map whose values do.
+/// The rows of a module: one for each message type that may grow, and one for each map whose values may grow.
 pub(super) struct Growth<'a> {
     runtime: &'a TokenStream,
     rows: Vec<Row>,
 }
 
 struct Row {
-    /// The full name of the message, or of a map's entry.
+    /// The full name of the message, or of the map's entry.
     name: String,
     fields: Vec<TokenStream>,
 }
 
 impl<'a> Growth<'a> {
-    /// The table for the procedures of these services, which are in one module.
+    /// The table for the procedures of these services, all in one module.
     pub(super) fn new(services: &[&Service], target: &Target<'a>) -> Self {
         let mut growth = Self {
             runtime: target.runtime,
@@ -39,7 +41,7 @@ impl<'a> Growth<'a> {
         growth
     }
 
-    /// The table, if there is anything in it.
+    /// The table as a static, if it has rows.
     pub(super) fn table(&self) -> TokenStream {
         if self.rows.is_empty() {
             return quote!();
@@ -52,7 +54,7 @@ impl<'a> Growth<'a> {
         quote!(static GROWTH: #runtime::codegen::Growth = #runtime::codegen::Growth::new(&[#(#rows),*]);)
     }
 
-    /// What a procedure's entry says of its messages.
+    /// The part of a procedure's entry that names the rows of its messages.
     pub(super) fn of(&self, procedure: &Procedure) -> TokenStream {
         let requests = self.row(procedure.input.full_name());
         let requests = requests.map(|row| quote!(.with_request_growth(&GROWTH, #row)));
@@ -66,7 +68,7 @@ impl<'a> Growth<'a> {
         Some(Literal::usize_unsuffixed(row))
     }
 
-    /// Adds a message and all that are in it, if anything multiplies there; gives its row.
+    /// Adds a message that may grow, and the messages inside it; returns its row.
     fn add(&mut self, message: &MessageDescriptor, types: &Types<'_>) -> Option<Literal> {
         let name = message.full_name();
         if let Some(row) = self.row(name) {
@@ -76,7 +78,7 @@ impl<'a> Growth<'a> {
             return None;
         }
         let row = self.rows.len();
-        // Its place is known before its fields are: it may be in itself.
+        // The row exists before its fields, because the message may contain itself.
         self.rows.push(Row {
             name: name.to_owned(),
             fields: Vec::new(),
@@ -91,7 +93,7 @@ impl<'a> Growth<'a> {
 
     fn field(&mut self, field: &FieldDescriptor, types: &Types<'_>) -> Option<TokenStream> {
         let runtime = self.runtime;
-        // Prost skips them as it skips what it does not know.
+        // prost skips them as unknown fields.
         if matches!(field.kind(), Kind::Message(message) if UNKNOWN_TO_PROST.contains(&message.full_name())) {
             return None;
         }
@@ -140,13 +142,13 @@ impl<'a> Growth<'a> {
     }
 }
 
-/// Messages of Google's that are younger than prost-types.
+/// Google's messages that are newer than prost-types.
 const UNKNOWN_TO_PROST: [&str; 2] = [
     "google.protobuf.ExtensionRangeOptions.Declaration",
     "google.protobuf.FieldOptions.EditionDefault",
 ];
 
-/// Whether anything multiplies in a message: it holds many of something, or boxes.
+/// True if a message may grow: it contains repeated fields, maps or boxes.
 fn multiplies(message: &MessageDescriptor) -> bool {
     within(message).iter().any(|inner| {
         let is_boxed = |kind| matches!(kind, Kind::Message(other) if is_within(inner, &other));
@@ -156,14 +158,14 @@ fn multiplies(message: &MessageDescriptor) -> bool {
     })
 }
 
-/// Whether `outer` is `message`, or in it.
+/// True if `outer` is `message` or is inside it.
 fn is_within(outer: &MessageDescriptor, message: &MessageDescriptor) -> bool {
     within(message)
         .iter()
         .any(|inner| inner.full_name() == outer.full_name())
 }
 
-/// A message and all that are in it.
+/// A message and all messages inside it.
 fn within(message: &MessageDescriptor) -> Vec<MessageDescriptor> {
     let mut found = vec![message.clone()];
     let mut next = 0;

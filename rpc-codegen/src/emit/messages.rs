@@ -1,4 +1,4 @@
-//! Messages and enums: prost-build's work, with documentation of ours.
+//! Messages and enums: prost-build writes them, with our documentation.
 
 use std::panic::{self, AssertUnwindSafe};
 
@@ -8,23 +8,21 @@ use prost_types::{
     DescriptorProto, EnumDescriptorProto, FileDescriptorProto, SourceCodeInfo, source_code_info::Location,
 };
 
-use super::Target;
 use crate::{
-    docs,
     error::{Error, Problem},
-    naming::module_path,
-    scope::oneof_of,
-    source::is_google,
+    model::{naming::module_path, oneof_of},
+    source::{comments, is_google},
+    target::Target,
 };
 
-/// The documentation of all messages, while prost-build has a number in its place.
+/// The documentation of all messages, which prost-build sees as numbered placeholders.
 ///
-/// Prost-build escapes comments its own way, code in them too, and knows nothing of fences; so it sees a placeholder
-/// for each, and the text comes in when it is done.
+/// prost-build would escape the comments and the code in them, because it does not know code fences. So we replace the
+/// placeholders with the text after prost-build has run.
 #[derive(Default)]
 pub(super) struct Docs(Vec<Vec<String>>);
 
-/// What stands before the number of a documentation.
+/// The text of a placeholder, before its number.
 const PLACEHOLDER: &str = "@rpc-doc ";
 
 /// The Rust text of all messages and enums, by module.
@@ -33,7 +31,7 @@ pub(super) fn generate(
     docs: &mut Docs,
     target: &Target<'_>,
 ) -> Result<Vec<(Vec<String>, String)>, Error> {
-    // Google's files have to be there too: prost-build looks every message up.
+    // prost-build looks up every message, so it needs Google's files, too.
     let files = pool.files().map(|file| file.file_descriptor_proto().clone());
     let requests: Vec<(Module, FileDescriptorProto)> = files
         .map(|mut file| {
@@ -42,9 +40,9 @@ pub(super) fn generate(
         })
         .collect();
     let mut config = config(target);
-    // It panics where it could return an error; those cases should all be ours before, but never a panic.
+    // prost-build panics on some errors. Our own checks should find them first; if not, no panic reaches the user.
     let modules = panic::catch_unwind(AssertUnwindSafe(|| config.generate(requests)))
-        .map_err(|_| Problem::new("prost-build panicked on these files, see its message above"))?
+        .map_err(|_| Problem::new("prost-build panicked on these files; its message is above"))?
         .map_err(|error| Problem::new(error.to_string()))?;
     Ok(modules
         .into_iter()
@@ -59,7 +57,7 @@ fn config(target: &Target<'_>) -> prost_build::Config {
         .bytes(["."])
         .prost_path(format!("{codegen}::prost"))
         .prost_types_path(format!("{codegen}::prost_types"))
-        // The messages of rpc/options.proto are for this crate alone.
+        // Only this crate uses the messages of rpc/options.proto.
         .extern_path(".rpc.ServiceOptions", format!("{codegen}::ServiceOptions"))
         .extern_path(".rpc.ProcedureOptions", format!("{codegen}::ProcedureOptions"))
         .format(false);
@@ -73,7 +71,7 @@ fn config(target: &Target<'_>) -> prost_build::Config {
 }
 
 impl Docs {
-    /// `text`, with all documentation in its place.
+    /// Replaces the placeholders in `text` with the documentation.
     pub(super) fn restore(&self, text: &str) -> String {
         let mut out = String::with_capacity(text.len());
         for line in text.lines() {
@@ -97,12 +95,12 @@ impl Docs {
         out
     }
 
-    /// Puts a placeholder on everything in `file` that prost-build documents.
+    /// Adds a placeholder to everything in `file` that prost-build documents.
     ///
-    /// What has no comment gets a line too, for `deny(missing_docs)`; and prost-build panics where a location that it
-    /// expects is missing.
+    /// Items without a comment get a line, too, because users may `deny(missing_docs)`, and because prost-build panics
+    /// where a location is missing.
     fn take(&mut self, file: &mut FileDescriptorProto) {
-        // Prost-build writes nothing for these.
+        // prost-build writes no code for these.
         if is_google(file.name()) {
             return;
         }
@@ -122,7 +120,7 @@ impl Docs {
     }
 }
 
-/// The locations of one file, before and after.
+/// The old and the new locations of one file.
 struct Places<'a> {
     docs: &'a mut Docs,
     old: SourceCodeInfo,
@@ -175,7 +173,7 @@ impl Places<'_> {
     fn put(&mut self, path: &[i32], more: &[i32], missing: String) {
         let path = [path, more].concat();
         let old = self.old.location.iter().find(|location| location.path == path);
-        let mut lines = old.map(docs::of).unwrap_or_default();
+        let mut lines = old.map(comments::docs).unwrap_or_default();
         if lines.is_empty() {
             lines.push(missing);
         }

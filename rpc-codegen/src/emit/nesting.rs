@@ -1,4 +1,6 @@
-//! Messages in messages without end: what a runtime asks before it encodes one, for prost's code recurses.
+//! Nesting: the depth check that the runtime makes before it encodes a message.
+//!
+//! prost encodes recursively without a limit, which can overflow the stack, and decodes at most 100 levels.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -6,28 +8,30 @@ use proc_macro2::{Literal, TokenStream};
 use prost_reflect::{Cardinality, FieldDescriptor, Kind, MessageDescriptor};
 use quote::quote;
 
-use super::Target;
 use crate::{
-    model::{Procedure, Service, Types, ident, is_option},
-    naming::{camel, module_path, snake},
-    scope::{oneof_of, oneof_type},
+    model::{
+        Procedure, Service, Types, ident, is_option,
+        naming::{camel, module_path, snake},
+        oneof_of, oneof_type,
+    },
     source::is_google,
+    target::Target,
 };
 
-/// How deep messages can be nested, and for which that has to be checked.
+/// The depth of all messages, and the messages that need the check.
 pub(super) struct Nesting<'a> {
     runtime: &'a TokenStream,
     heights: Heights,
-    /// Those that are to be walked through, by full name: all in which a level may lie too deep.
+    /// The messages that need the check, by full name: a level inside them may be too deep.
     walked: BTreeMap<String, MessageDescriptor>,
 }
 
-/// How many levels of messages there can be inside of a message, by its full name; none for any number.
+/// The number of message levels inside a message, by full name; none without a limit.
 #[derive(Default)]
 struct Heights(HashMap<String, Option<u32>>);
 
 impl<'a> Nesting<'a> {
-    /// What the procedures of these services send.
+    /// The nesting of all messages that the procedures of these services send.
     pub(super) fn new(services: &[Service], target: &Target<'a>) -> Self {
         let mut nesting = Self {
             runtime: target.runtime,
@@ -44,7 +48,7 @@ impl<'a> Nesting<'a> {
         nesting
     }
 
-    /// What a procedure's entry says of its messages.
+    /// The part of a procedure's entry that asks for the check.
     pub(super) fn of(&self, procedure: &Procedure, package: &str) -> TokenStream {
         let types = Types::new(package, self.runtime);
         let runtime = self.runtime;
@@ -60,7 +64,7 @@ impl<'a> Nesting<'a> {
         quote!(#request #reply)
     }
 
-    /// The walks through the messages that are declared in `module`.
+    /// The checks of the messages declared in `module`.
     pub(super) fn walks(&self, module: &[String]) -> TokenStream {
         let here = self.walked.values();
         here.filter(|message| module_path(message.package_name()) == module)
@@ -68,7 +72,7 @@ impl<'a> Nesting<'a> {
             .collect()
     }
 
-    /// Whether a message can be nested too deep.
+    /// True if a message can be nested too deep.
     fn is_deep(&self, message: &MessageDescriptor) -> bool {
         self.height(message).is_none_or(|height| height > DEEPEST)
     }
@@ -77,13 +81,13 @@ impl<'a> Nesting<'a> {
         self.heights.0.get(message.full_name()).copied().flatten()
     }
 
-    /// Notes that a message is to be walked through, and those in it.
+    /// Records that a message needs the check, and the messages inside it.
     fn walk(&mut self, message: &MessageDescriptor) {
-        // The runtime knows Google's.
+        // The runtime has the checks of Google's messages.
         if is_google(message.parent_file().name()) || self.walked.contains_key(message.full_name()) {
             return;
         }
-        // An entry of a map is no type in Rust.
+        // A map's entry has no type in Rust.
         if !message.is_map_entry() {
             self.walked
                 .insert(message.full_name().to_owned(), message.clone());
@@ -116,7 +120,7 @@ impl<'a> Nesting<'a> {
         }
     }
 
-    /// What is asked of a field that is no part of a oneof.
+    /// The check of a field outside of oneofs.
     fn field(&self, field: &FieldDescriptor) -> TokenStream {
         let name = ident(&snake(field.name()));
         let shown = field.full_name();
@@ -148,7 +152,7 @@ impl<'a> Nesting<'a> {
         quote!(#step?;)
     }
 
-    /// What is asked of a oneof, if there are messages in it.
+    /// The check of a oneof, if it contains messages.
     fn oneof(&self, message: &MessageDescriptor, index: usize, types: &Types<'_>) -> Option<TokenStream> {
         let proto = message.descriptor_proto();
         let name = proto.oneof_decl[index].name();
@@ -186,7 +190,7 @@ impl<'a> Nesting<'a> {
         }
     }
 
-    /// How `messages` of a type that is no leaf are walked through.
+    /// The check of `messages`, whose type is not a leaf.
     fn step(&self, message: &MessageDescriptor, shown: &str, messages: &TokenStream) -> TokenStream {
         match self.height(message) {
             None => quote!(at.within(#shown, #messages)),
@@ -197,7 +201,7 @@ impl<'a> Nesting<'a> {
         }
     }
 
-    /// Whether no level inside of a message has to be looked at.
+    /// True if no level inside a message needs a look.
     fn is_leaf(&self, message: &MessageDescriptor) -> bool {
         match self.height(message) {
             None => false,
@@ -211,7 +215,7 @@ impl Heights {
         if let Some(known) = self.0.get(message.full_name()) {
             return *known;
         }
-        // Whoever comes to it again meanwhile has found a circle.
+        // A second visit before the height is known has found a circle.
         self.0.insert(message.full_name().to_owned(), None);
         let mut height = Some(0);
         for inner in message.fields().filter_map(|field| message_of(&field)) {
@@ -232,5 +236,5 @@ fn message_of(field: &FieldDescriptor) -> Option<MessageDescriptor> {
     }
 }
 
-/// As deep as prost reads.
+/// The deepest level that prost decodes.
 const DEEPEST: u32 = 100;

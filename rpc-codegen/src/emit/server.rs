@@ -1,10 +1,14 @@
-//! The trait that users implement, and the server around it.
+//! The server of a service: the trait that users implement, and the type that serves it.
 
 use proc_macro2::{Ident, Literal, TokenStream};
 use quote::{format_ident, quote};
 
-use super::{Names, doc_lines, docs_or};
-use crate::model::{Field, Kind, Procedure, Reply, Request, Service, ident};
+use super::{
+    docs::{doc_lines, docs_or},
+    fields::{of_result, value_in, value_type},
+    names::Names,
+};
+use crate::model::{Procedure, Reply, Request, Service, ident};
 
 /// The server's half of a service.
 pub(super) fn items(service: &Service, names: &Names<'_>) -> TokenStream {
@@ -14,7 +18,7 @@ pub(super) fn items(service: &Service, names: &Names<'_>) -> TokenStream {
     quote!(#interface #shared #server)
 }
 
-/// The trait.
+/// The trait that users implement.
 fn interface(service: &Service, names: &Names<'_>) -> TokenStream {
     let name = &names.service;
     let docs = docs_or(
@@ -35,12 +39,10 @@ fn interface(service: &Service, names: &Names<'_>) -> TokenStream {
     }
 }
 
-/// What whoever writes the handler should know of its streams, behind what the .proto says of the procedure.
+/// Advice for the author of a handler with streams, after the .proto file's documentation.
 fn stream_docs(procedure: &Procedure) -> Option<TokenStream> {
-    let requests =
-        "Requests that were read to their end are complete; an error of theirs is passed on by `?`.";
-    let replies =
-        "The stream that is returned may borrow from `self` and `cx`; an error in it ends the call.";
+    let requests = "Requests read to their end are complete. Pass their errors on with `?`.";
+    let replies = "The returned stream may borrow from `self` and `cx`. An error in it ends the call.";
     let lines = match (procedure.has_request_stream(), procedure.has_reply_stream()) {
         (false, false) => return None,
         (false, true) => vec!["", replies],
@@ -50,7 +52,7 @@ fn stream_docs(procedure: &Procedure) -> Option<TokenStream> {
     Some(doc_lines(&lines))
 }
 
-/// The trait for `Arc`s, so that a program may keep a hand on what it serves.
+/// The trait for `Arc`, so that a program can share the service that it serves.
 fn shared(service: &Service, names: &Names<'_>) -> TokenStream {
     let Names {
         service: name,
@@ -80,7 +82,7 @@ fn signature(procedure: &Procedure, names: &Names<'_>) -> TokenStream {
     let result = match &procedure.reply {
         Reply::Message(ty) => ty.clone(),
         Reply::Field(_, field) => value_type(field, runtime),
-        // It may borrow from `self` and `cx`: the runtime drives it in the future that owns them.
+        // It may borrow from `self` and `cx`, because the runtime drives it in the future that owns them.
         Reply::Stream(ty) => {
             quote!(impl #runtime::Stream<Item = #runtime::Result<#ty>> + ::core::marker::Send)
         }
@@ -103,32 +105,11 @@ fn arguments(procedure: &Procedure, names: &Names<'_>) -> Vec<(Ident, TokenStrea
         Request::Fields(_, fields) => fields
             .iter()
             .map(|field| {
-                // The context is there first.
+                // The name of the context is taken.
                 let name = if field.ident == "cx" { "cx_" } else { &field.ident };
                 (ident(name), value_type(field, names.runtime))
             })
             .collect(),
-    }
-}
-
-/// The type of a field as a handler takes and returns it.
-pub(super) fn value_type(field: &Field, runtime: &TokenStream) -> TokenStream {
-    match &field.kind {
-        Kind::Text => quote!(::std::string::String),
-        Kind::Bytes => quote!(#runtime::Bytes),
-        Kind::Enum(ty) => quote!(#runtime::Open<#ty>),
-        Kind::OptionalEnum(ty) => quote!(::core::option::Option<#runtime::Open<#ty>>),
-        Kind::Plain(ty) => ty.clone(),
-    }
-}
-
-/// The value of a field of `message`, as a handler takes it and a stub returns it.
-pub(super) fn value_in(message: &TokenStream, field: &Field, runtime: &TokenStream) -> TokenStream {
-    let name = ident(&field.ident);
-    match &field.kind {
-        Kind::Enum(_) => quote!(#runtime::Open::from_number(#message.#name)),
-        Kind::OptionalEnum(_) => quote!(#message.#name.map(#runtime::Open::from_number)),
-        Kind::Text | Kind::Bytes | Kind::Plain(_) => quote!(#message.#name),
     }
 }
 
@@ -143,11 +124,10 @@ fn server(service: &Service, names: &Names<'_>) -> TokenStream {
         ..
     } = names;
     let type_docs = doc_lines(&[format!(
-        "Serves `{}` by what a [`{name}`] does.",
+        "Serves `{}` with an implementation of [`{name}`].",
         service.full_name
     )]);
     let full_name = &service.full_name;
-    let server_name = server.to_string();
     let arms: Vec<TokenStream> = (0..)
         .zip(&service.procedures)
         .map(|(index, procedure)| {
@@ -169,22 +149,7 @@ fn server(service: &Service, names: &Names<'_>) -> TokenStream {
         pub struct #server<#implementor> {
             service: ::std::sync::Arc<#implementor>,
         }
-        impl<#implementor: #name> #server<#implementor> {
-            #[doc = " Serves `service`; an `Arc` of one will do, to share it."]
-            pub fn new(service: #implementor) -> Self {
-                Self { service: ::std::sync::Arc::new(service) }
-            }
-        }
-        impl<#implementor> ::core::clone::Clone for #server<#implementor> {
-            fn clone(&self) -> Self {
-                Self { service: ::std::sync::Arc::clone(&self.service) }
-            }
-        }
-        impl<#implementor> ::core::fmt::Debug for #server<#implementor> {
-            fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
-                #runtime::codegen::opaque_debug(f, #server_name)
-            }
-        }
+        #runtime::codegen::server_methods!(#server, #name, #implementor);
         impl<#implementor: #name> #runtime::codegen::Service for #server<#implementor> {
             fn name(&self) -> &'static str {
                 #full_name
@@ -199,7 +164,7 @@ fn server(service: &Service, names: &Names<'_>) -> TokenStream {
     }
 }
 
-/// What makes the handler of one call.
+/// The expression that turns one call into its handler.
 fn handler(procedure: &Procedure, names: &Names<'_>) -> TokenStream {
     let runtime = names.runtime;
     let method = format_ident!("{}", procedure.stem.method());
@@ -207,11 +172,7 @@ fn handler(procedure: &Procedure, names: &Names<'_>) -> TokenStream {
         Reply::Message(_) | Reply::Stream(_) => quote!(),
         Reply::Field(ty, field) => {
             let name = ident(&field.ident);
-            let value = match &field.kind {
-                Kind::Enum(_) => quote!(#name: #name.number()),
-                Kind::OptionalEnum(_) => quote!(#name: #name.map(#runtime::Open::number)),
-                _ => quote!(#name),
-            };
+            let value = of_result(field, runtime);
             quote!(.map(|#name| #ty { #value }))
         }
     };

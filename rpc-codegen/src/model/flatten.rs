@@ -1,41 +1,42 @@
-//! `option (rpc.service) = { flatten: true };`: fields as arguments, a single field as the value.
+//! Flattening: request fields as arguments, and a reply's single field as the result.
 
 use proc_macro2::TokenStream;
 use prost_reflect::{Cardinality, FieldDescriptor, Kind as ProtoKind, MessageDescriptor};
 
 use super::{
     Reply, Request,
+    naming::snake,
+    oneof::oneof_of,
     types::{Types, is_option},
 };
-use crate::{naming::snake, scope::oneof_of};
 
-/// A field of a message that is an argument or a result.
+/// A message field that is an argument or a result.
 #[derive(Debug)]
 pub(crate) struct Field {
-    /// The identifier in the message.
+    /// The field's identifier in the message.
     pub(crate) ident: String,
-    pub(crate) kind: Kind,
+    pub(crate) kind: FieldKind,
 }
 
-/// What a user gives or gets for a field.
+/// The kind of value that a user passes or gets for a field.
 #[derive(Debug)]
-pub(crate) enum Kind {
+pub(crate) enum FieldKind {
     /// A `String`.
     Text,
     /// A `Bytes`.
     Bytes,
-    /// An enum, where the message has a number.
+    /// An enum; the message holds its number.
     Enum(TokenStream),
-    /// An enum or nothing.
+    /// An optional enum.
     OptionalEnum(TokenStream),
     /// The field's own type.
     Plain(TokenStream),
 }
 
-/// With more fields than this a request stays a message: nobody remembers the order of eight arguments.
+/// A request with more fields stays a message: the order of eight arguments is hard to remember.
 const MOST_ARGUMENTS: usize = 7;
 
-/// What a method takes for the request `message`.
+/// The arguments of a method for the request `message`.
 pub(super) fn request(types: &Types<'_>, message: &MessageDescriptor, flatten: bool) -> Request {
     let ty = types.message(message);
     if message.full_name() == "google.protobuf.Empty" {
@@ -50,7 +51,7 @@ pub(super) fn request(types: &Types<'_>, message: &MessageDescriptor, flatten: b
     }
 }
 
-/// What a method returns for the reply `message`.
+/// The result of a method for the reply `message`.
 pub(super) fn reply(types: &Types<'_>, message: &MessageDescriptor, flatten: bool) -> Reply {
     let ty = types.message(message);
     match &fields(message)[..] {
@@ -59,8 +60,9 @@ pub(super) fn reply(types: &Types<'_>, message: &MessageDescriptor, flatten: boo
     }
 }
 
-/// The field whose value can stand for the whole request: its only one, unless a conversion from it could contradict
-/// another one.
+/// The field whose value converts into the whole request: its only field.
+///
+/// None if that conversion could contradict another one, or if the field is part of a oneof.
 pub(crate) fn value_of(message: &MessageDescriptor) -> Option<FieldDescriptor> {
     let mut fields = message.fields();
     let (Some(only), None) = (fields.next(), fields.next()) else {
@@ -75,7 +77,7 @@ pub(crate) fn value_of(message: &MessageDescriptor) -> Option<FieldDescriptor> {
     (is_ours && is_plain && !is_itself && !is_empty).then_some(only)
 }
 
-/// What is said to who lists the fields of a message, which become arguments, in another order than that of the arguments.
+/// The warning for a message whose fields are listed in another order than its arguments.
 pub(super) fn order_warning(message: &MessageDescriptor) -> Option<String> {
     let declared = message.descriptor_proto().field.iter();
     if declared.clone().is_sorted_by_key(|field| field.number()) {
@@ -84,22 +86,21 @@ pub(super) fn order_warning(message: &MessageDescriptor) -> Option<String> {
     let list = |names: Vec<&str>| names.join(", ");
     let sorted = fields(message);
     Some(format!(
-        "message {}: `flatten` makes arguments of its fields in the order of their numbers ({}), not of their lines ({}): \
-         list them by number",
+        "message {}: `flatten` orders arguments by field number ({}), but the file lists the fields as ({}): list them by number",
         message.full_name(),
         list(sorted.iter().map(FieldDescriptor::name).collect()),
         list(declared.map(|field| field.name()).collect()),
     ))
 }
 
-/// The fields in the order of their numbers, which stays as it is when somebody moves lines.
+/// The fields sorted by number, which does not change when lines move.
 fn fields(message: &MessageDescriptor) -> Vec<FieldDescriptor> {
     let mut fields: Vec<_> = message.fields().collect();
     fields.sort_by_key(FieldDescriptor::number);
     fields
 }
 
-/// Whether the fields can stand for the message.
+/// True if the fields can replace the message.
 fn is_flat(message: &MessageDescriptor) -> bool {
     // Google's messages are values in themselves: a `Timestamp` is not two numbers.
     message.package_name() != "google.protobuf"
@@ -108,7 +109,7 @@ fn is_flat(message: &MessageDescriptor) -> bool {
             .all(|field| oneof_of(field.field_descriptor_proto()).is_none() && !is_boxed(&field))
 }
 
-/// Whether prost-build puts the field into a `Box`, for its type contains the field's message.
+/// True if prost-build puts the field into a `Box`, because its type contains the field's message.
 pub(crate) fn is_boxed(field: &FieldDescriptor) -> bool {
     let outer = field.parent_message();
     let mut seen = Vec::new();
@@ -125,7 +126,7 @@ pub(crate) fn is_boxed(field: &FieldDescriptor) -> bool {
     false
 }
 
-/// The message that the field's own value contains; what is repeated stands elsewhere.
+/// The message that the field's own value contains; a `Vec` keeps its messages elsewhere.
 fn held(field: &FieldDescriptor) -> Option<MessageDescriptor> {
     match field.kind() {
         ProtoKind::Message(message) if field.cardinality() != Cardinality::Repeated => Some(message),
@@ -137,12 +138,12 @@ fn field(types: &Types<'_>, proto: &FieldDescriptor) -> Field {
     let is_single = proto.cardinality() != Cardinality::Repeated;
     let kind = match proto.kind() {
         ProtoKind::Enum(proto_enum) if is_single && is_option(proto) => {
-            Kind::OptionalEnum(types.enumeration(&proto_enum))
+            FieldKind::OptionalEnum(types.enumeration(&proto_enum))
         }
-        ProtoKind::Enum(proto_enum) if is_single => Kind::Enum(types.enumeration(&proto_enum)),
-        ProtoKind::String if is_single && !is_option(proto) => Kind::Text,
-        ProtoKind::Bytes if is_single && !is_option(proto) => Kind::Bytes,
-        _ => Kind::Plain(types.field(proto)),
+        ProtoKind::Enum(proto_enum) if is_single => FieldKind::Enum(types.enumeration(&proto_enum)),
+        ProtoKind::String if is_single && !is_option(proto) => FieldKind::Text,
+        ProtoKind::Bytes if is_single && !is_option(proto) => FieldKind::Bytes,
+        _ => FieldKind::Plain(types.field(proto)),
     };
     Field {
         ident: snake(proto.name()),

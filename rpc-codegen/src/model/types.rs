@@ -1,12 +1,12 @@
-//! The Rust types of messages and fields, as prost-build writes them.
+//! Types: the Rust types of messages and fields, as prost-build writes them.
 
 use proc_macro2::{Ident, Span, TokenStream};
 use prost_reflect::{Cardinality, FieldDescriptor, Kind as ProtoKind, MessageDescriptor, Syntax};
 use quote::quote;
 
-use crate::naming::{camel, snake};
+use super::naming::{camel, snake};
 
-/// What types are called in the module of one package.
+/// The paths of types, as seen from the module of one package.
 #[derive(Debug)]
 pub(crate) struct Types<'a> {
     package: &'a str,
@@ -14,7 +14,7 @@ pub(crate) struct Types<'a> {
 }
 
 impl<'a> Types<'a> {
-    /// The types as the module of `package` calls them; `runtime` is the path of rpc-runtime.
+    /// The types as seen from the module of `package`; `runtime` is the path of rpc-runtime.
     pub(crate) fn new(package: &'a str, runtime: &'a TokenStream) -> Self {
         Self { package, runtime }
     }
@@ -35,7 +35,7 @@ impl<'a> Types<'a> {
         }
     }
 
-    /// The type of a message's field, without the `Box` that recursive ones have.
+    /// The type of a message's field, without the `Box` of recursive fields.
     pub(crate) fn field(&self, field: &FieldDescriptor) -> TokenStream {
         if let ProtoKind::Message(entry) = field.kind() {
             if field.is_map() {
@@ -71,7 +71,7 @@ impl<'a> Types<'a> {
         }
     }
 
-    /// The path from this package's module to `full_name`, which is declared in `package`.
+    /// The path from this package's module to `full_name`, declared in `package`.
     pub(crate) fn path(&self, package: &str, full_name: &str) -> TokenStream {
         let here: Vec<&str> = self.package.split('.').filter(|part| !part.is_empty()).collect();
         let there: Vec<&str> = full_name.split('.').collect();
@@ -88,7 +88,7 @@ impl<'a> Types<'a> {
             .chain([camel(name)])
             .collect();
         let idents = parts.iter().map(|part| ident(part));
-        // `T` alone would be the type parameter of the server.
+        // `T` alone would mean the type parameter of the server.
         if parts == ["T"] {
             quote!(self::T)
         } else {
@@ -96,7 +96,7 @@ impl<'a> Types<'a> {
         }
     }
 
-    /// The type of a message that google defined and prost knows.
+    /// The type of a Google message that prost knows.
     fn well_known(&self, full_name: &str) -> Option<TokenStream> {
         let name = full_name.strip_prefix("google.protobuf.")?;
         Some(match name {
@@ -124,7 +124,7 @@ impl<'a> Types<'a> {
     }
 }
 
-/// Whether prost-build makes an `Option` of a field that is not repeated.
+/// True if prost-build wraps a field, which is not repeated, in an `Option`.
 pub(crate) fn is_option(field: &FieldDescriptor) -> bool {
     let proto = field.field_descriptor_proto();
     if proto.proto3_optional.unwrap_or(false) {
@@ -135,7 +135,7 @@ pub(crate) fn is_option(field: &FieldDescriptor) -> bool {
         && (is_message || field.parent_file().syntax() == Syntax::Proto2)
 }
 
-/// An identifier, which may begin with `r#`.
+/// Turns `name`, which may begin with `r#`, into an identifier.
 pub(crate) fn ident(name: &str) -> Ident {
     match name.strip_prefix("r#") {
         Some(raw) => Ident::new_raw(raw, Span::call_site()),

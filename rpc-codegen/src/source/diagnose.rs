@@ -1,4 +1,4 @@
-//! What protox says about a file, in our own words and with its place.
+//! Diagnostics: the errors of the parser and the compiler, with places and advice.
 
 use std::ops::Range;
 
@@ -6,17 +6,17 @@ use miette::Diagnostic;
 use prost_types::DescriptorProto;
 use protox::file::File;
 
-use super::{OPTIONS_NAME, Sources, place_in};
-use crate::error::{Place, Problem, closest};
+use super::{Sources, served::OPTIONS_NAME, spelling::closest};
+use crate::error::{Place, Problem};
 
-/// Parses the text of the file `name`, which messages call `shown`.
+/// Parses the text of the file `name`; `shown` is its name in messages.
 pub(super) fn parse(name: &str, shown: &str, text: &str) -> Result<File, Vec<Problem>> {
-    let place = |offset, len| Some(place_in(text, shown.to_owned(), offset, len));
+    let place = |offset, len| Some(Place::within(text, shown.to_owned(), offset, len));
     if let Some(edition) = edition(text) {
         return Err(vec![
             Problem::new("editions are not supported yet")
                 .at(place(edition.start, edition.len()))
-                .with_help("write `syntax = \"proto3\";` instead (fields with presence are `optional`)"),
+                .with_help("write `syntax = \"proto3\";` instead; mark fields with presence `optional`"),
         ]);
     }
     File::from_source(name, text).map_err(|error| {
@@ -25,34 +25,36 @@ pub(super) fn parse(name: &str, shown: &str, text: &str) -> Result<File, Vec<Pro
     })
 }
 
-/// `problem`, with what to write instead for a mistake that the parser's own words do not explain.
+/// Adds advice where the parser's message does not explain the mistake.
 fn with_syntax_help(problem: Problem) -> Problem {
     let message = problem.message();
-    // That a message is expected in parentheses, or a procedure.
+    // The parser expected a message in parentheses, or a procedure.
     let is_stream = message.starts_with("expected '") && message.ends_with("found 'stream'");
     if is_stream && (message.contains("'('") || message.contains("'rpc'")) {
-        problem.with_help("write `stream` inside of the parentheses: `returns (stream WatchEvent)`")
+        problem.with_help("write `stream` inside the parentheses: `returns (stream WatchEvent)`")
     } else {
         problem
     }
 }
 
 impl Sources {
-    /// What the compiler says about one of the files.
+    /// The problems in an error of the compiler.
     pub(super) fn diagnose(&self, error: &protox::Error) -> Vec<Problem> {
         let text = error.to_string();
         if let Some(cycle) = text.strip_prefix("import cycle detected: ") {
             return vec![self.import_cycle(cycle)];
         }
         let file = error.file().unwrap_or_default();
-        let problems = problems(error, |offset, len| self.place_at(file, offset, len));
+        let problems = problems(error, |offset, len| {
+            Some(self.files.get(file)?.place_at(offset, len))
+        });
         problems
             .into_iter()
             .map(|problem| self.explained(file, problem))
             .collect()
     }
 
-    /// `problem`, in words that say what to write instead, and at the very word that is wrong.
+    /// Adds advice to `problem`, and shrinks its place to the wrong word.
     fn explained(&self, file: &str, problem: Problem) -> Problem {
         let message = problem.message().to_owned();
         let problem = match shadowed(&message) {
@@ -61,7 +63,7 @@ impl Sources {
             }
             _ if message.starts_with("a field with JSON name ''") => problem
                 .with_message("two fields of one message have the same name in JSON")
-                .with_help("give one of them another name"),
+                .with_help("rename one of them"),
             _ => problem,
         };
         let name = last_name(problem.message()).unwrap_or_default().to_owned();
@@ -90,10 +92,10 @@ impl Sources {
             .and_then(|index| self.place(importer, &[3, index]));
         Problem::new(format!("files import each other in a circle: {cycle}"))
             .at(place)
-            .with_help("move what both need into a file of its own")
+            .with_help("move what both files need into a third file")
     }
 
-    /// What to write instead, for the mistakes that the compiler's own words do not explain.
+    /// The advice for a mistake that the compiler's message does not explain.
     fn help(&self, file: &str, problem: &Problem, name: &str) -> Option<String> {
         let message = problem.message();
         let last = name.rsplit('.').next()?;
@@ -106,7 +108,7 @@ impl Sources {
         if !message.ends_with("is not defined") {
             return None;
         }
-        // What a procedure takes and returns are messages.
+        // Procedures take and return messages, never scalars.
         let is_procedure = problem
             .line()
             .is_some_and(|line| line.trim_start().starts_with("rpc "));
@@ -114,7 +116,7 @@ impl Sources {
             .map(|name| format!("write `{name}`"))
     }
 
-    /// What to write instead of an option `(rpc.name)` that there is not.
+    /// The advice for an option `(rpc.name)` that does not exist.
     fn extension_help(&self, file: &str, message: &str, name: &str) -> String {
         let proto = self
             .files
@@ -128,17 +130,16 @@ impl Sources {
                 let package = proto
                     .map(prost_types::FileDescriptorProto::package)
                     .unwrap_or_default();
-                format!(
-                    "inside of package {package} write `option (.rpc.{close}) = ..`, with a dot before `rpc`"
-                )
+                format!("in package {package} write `option (.rpc.{close}) = ..`, with a dot before `rpc`")
             }
             Some(close) => format!("write `option (rpc.{close}) = ..`"),
             None => "the options are `(rpc.service)` and `(rpc.procedure)`".to_owned(),
         }
     }
 
-    /// The type whose name is closest to `name`, as `file` has to write it: one of protobuf's own, if `scalars` may stand
-    /// there, or one of the files'.
+    /// The type whose name is closest to `name`, as `file` must write it.
+    ///
+    /// It is a message or enum of the files or, with `scalars`, one of protobuf's scalar types.
     fn type_like(&self, file: &str, name: &str, scalars: bool) -> Option<String> {
         let here = self
             .files
@@ -173,7 +174,7 @@ impl Sources {
     }
 }
 
-/// Adds a message and all types that are declared in it, each with the scope that it is declared in.
+/// Adds a message and all types declared in it, each with its scope.
 fn add_types(message: &DescriptorProto, scope: &str, types: &mut Vec<(String, String)>) {
     let is_entry = message
         .options
@@ -196,13 +197,13 @@ fn add_types(message: &DescriptorProto, scope: &str, types: &mut Vec<(String, St
     }
 }
 
-/// The types that need no declaration.
+/// The scalar types of protobuf.
 const SCALARS: [&str; 15] = [
     "bool", "bytes", "double", "fixed32", "fixed64", "float", "int32", "int64", "sfixed32", "sfixed64",
     "sint32", "sint64", "string", "uint32", "uint64",
 ];
 
-/// What they are called elsewhere.
+/// Scalar types of other languages, and the type in protobuf.
 const FOREIGN_SCALARS: [(&str, &str); 20] = [
     ("Bytes", "bytes"),
     ("String", "string"),
@@ -226,13 +227,13 @@ const FOREIGN_SCALARS: [(&str, &str); 20] = [
     ("uint", "uint32"),
 ];
 
-/// What to write instead of the `field` of an option, if it is one of ours.
+/// The advice for a wrong `field` of an option, if the option is ours.
 fn option_help(message: &str, field: &str) -> Option<String> {
     if message.contains("rpc.ProcedureOptions.Priority'") {
         let close = closest(&field.to_uppercase(), ["NORMAL", "CONTROL", "BULK"]);
         return Some(match close {
             Some(close) => format!("write `{close}`"),
-            None => "the priorities are `NORMAL`, `CONTROL` and `BULK`, without quotes".to_owned(),
+            None => "write `NORMAL`, `CONTROL` or `BULK`, without quotes".to_owned(),
         });
     }
     let close = closest(field, ["flatten", "blocking", "spawn", "priority"]).filter(|close| *close != field);
@@ -244,18 +245,18 @@ fn option_help(message: &str, field: &str) -> Option<String> {
         .or_else(|| is_ours.then(|| fields.to_owned()))
 }
 
-/// The name that was written, and the one that it was taken for, if the message is about such.
+/// The written name and the name that it resolved to, if the message is about both.
 fn shadowed(message: &str) -> Option<(&str, &str)> {
     let (name, rest) = message.strip_prefix('\'')?.split_once("' resolves to '")?;
     Some((name, rest.split_once('\'')?.0))
 }
 
-/// The name that a message is about: in `option field '(rpc.service).flaten' is not defined` it is `flaten`.
+/// The name that a message is about: for `option field '(rpc.service).flaten' is not defined` it is `flaten`.
 fn last_name(message: &str) -> Option<&str> {
     if let Some((name, _)) = shadowed(message) {
         return Some(name);
     }
-    // What explains an option's value comes last, and names the field before the type.
+    // The reason comes after the last colon. It names the field first, then the type.
     let (_, quoted) = message
         .rsplit_once(": ")
         .unwrap_or(("", message))
@@ -268,7 +269,7 @@ fn last_name(message: &str) -> Option<&str> {
         .map(|part| part.trim_start_matches('.'))
 }
 
-/// The problem that `error` is, and those beside it.
+/// The problem of `error`, and the problems related to it.
 fn problems(error: &dyn Diagnostic, place: impl Fn(usize, usize) -> Option<Place>) -> Vec<Problem> {
     let one = |error: &dyn Diagnostic| {
         let inner = error.diagnostic_source().map(ToString::to_string);
@@ -278,7 +279,7 @@ fn problems(error: &dyn Diagnostic, place: impl Fn(usize, usize) -> Option<Place
             None => error.to_string(),
         });
         let labels: Vec<_> = error.labels().into_iter().flatten().collect();
-        // Of two labels the last one is where the rule was broken, and the first one why.
+        // Of two labels, the last one marks the mistake, and the first one its reason.
         if let Some(label) = labels.last() {
             problem = problem.at(place(label.offset(), label.len()));
         }
@@ -299,7 +300,7 @@ fn problems(error: &dyn Diagnostic, place: impl Fn(usize, usize) -> Option<Place
     [one(error)].into_iter().chain(related).collect()
 }
 
-/// Where a file says `edition` instead of `syntax`, if it does.
+/// The range of the statement `edition = ..`, if a file begins with it.
 fn edition(text: &str) -> Option<Range<usize>> {
     let mut rest = text;
     loop {

@@ -1,4 +1,4 @@
-//! A folder of .proto files, and the folders in it.
+//! Folder: all .proto files and folders below a path.
 
 use std::{
     collections::BTreeSet,
@@ -6,20 +6,20 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use super::{OPTIONS_NAME, unreadable};
+use super::served::{OPTIONS_NAME, is_google};
 use crate::error::{Error, Problem};
 
-/// What a folder holds, at any depth.
+/// The content of a folder, at any depth.
 #[derive(Debug, Default)]
 pub(crate) struct Folder {
     /// All .proto files, sorted.
     pub(crate) protos: Vec<PathBuf>,
-    /// The folder itself and all folders in it: a new file changes one of them.
+    /// The folder itself and all folders below it. Cargo watches them, because a new file changes one of them.
     pub(crate) folders: Vec<PathBuf>,
 }
 
 impl Folder {
-    /// Lists `path`; names that begin with a dot are left out.
+    /// Lists `path`, without names that begin with a dot.
     ///
     /// # Errors
     ///
@@ -28,7 +28,7 @@ impl Folder {
         let mut found = Self::default();
         found
             .visit(path, &mut BTreeSet::new())
-            .map_err(|(path, error)| unreadable(&path, &error))?;
+            .map_err(|(path, error)| Problem::unreadable(&path, &error))?;
         if found.protos.is_empty() {
             return Err(
                 Problem::new(format!("there is no .proto file in {}", path.display()))
@@ -39,7 +39,7 @@ impl Folder {
         Ok(found)
     }
 
-    /// The names that imports would give to the files in `path`, as far as they can be read.
+    /// The import names of the files below `path`; empty if the folder cannot be read.
     pub(super) fn names(path: &Path) -> Vec<String> {
         let listed = Self::list(path).unwrap_or_default();
         listed
@@ -51,7 +51,7 @@ impl Folder {
 
     fn visit(&mut self, path: &Path, seen: &mut BTreeSet<PathBuf>) -> Result<(), (PathBuf, io::Error)> {
         let failed = |error: io::Error| (path.to_owned(), error);
-        // A link to a folder above would lead around in circles.
+        // A symbolic link to a parent folder would never end.
         if !seen.insert(fs::canonicalize(path).map_err(failed)?) {
             return Ok(());
         }
@@ -76,7 +76,7 @@ impl Folder {
     }
 }
 
-/// The name that an import gives to the file at `relative`, counted from an include path.
+/// The import name of the file at `relative`, a path below an include path.
 pub(super) fn import_name(relative: &Path) -> Option<String> {
     let parts: Option<Vec<&str>> = relative
         .components()
@@ -88,14 +88,9 @@ pub(super) fn import_name(relative: &Path) -> Option<String> {
     parts.map(|parts| parts.join("/"))
 }
 
-/// Whether `relative` is a copy of a file that this crate serves from inside.
+/// True if `relative` names a file that this crate contains.
 pub(crate) fn is_served(relative: &Path) -> bool {
     import_name(relative).is_some_and(|name| name == OPTIONS_NAME || is_google(&name))
-}
-
-/// Whether the file `name` is one of those that google defined and prost knows.
-pub(crate) fn is_google(name: &str) -> bool {
-    name.starts_with("google/protobuf/")
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What tests of generated text share.
+//! Helpers for the tests of generated text.
 
 mod temp_dir;
 
@@ -22,7 +22,7 @@ pub(crate) fn compare(path: &Path, text: &str) {
     );
 }
 
-/// The lines that differ, between the first and the last of them.
+/// All lines from the first that differs to the last.
 fn diff(expected: &str, text: &str) -> String {
     let (old, new): (Vec<&str>, Vec<&str>) = (expected.lines().collect(), text.lines().collect());
     let same = old.iter().zip(&new).take_while(|(a, b)| a == b).count();

@@ -1,4 +1,4 @@
-//! A folder for the files that a test generates.
+//! A temporary folder for the files that a test generates.
 
 use std::{
     env, fs,
@@ -6,7 +6,7 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
-/// An empty folder that is removed when the value is dropped.
+/// An empty folder, removed when the value is dropped.
 #[derive(Debug)]
 pub(crate) struct TempDir(PathBuf);
 

@@ -7,18 +7,18 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
     Client,
-    channel::Channel,
-    channels::Channels,
-    keeper::Target,
-    route::{Place, Route},
+    acceptor::{CallbackServices, StreamAcceptor},
+    channel::{
+        Channel,
+        addresses::{AddressEntry, Addresses, ConnectTarget},
+        pool::ChannelPool,
+    },
 };
 use crate::{
-    Compression, Error, Limits, Service,
+    Compression, Error, Limits,
     api::limits::{CALL_TIMEOUT, CLIENT_KEEP_ALIVE, CONNECT_TIMEOUT},
     conn::Settings,
     net::{Address, Connector},
-    server::Callable,
-    session::priorities,
 };
 
 /// What a client may be told before it begins; [`Client::builder`] makes one.
@@ -39,13 +39,13 @@ use crate::{
 /// ```
 #[must_use = "a builder does nothing until it connects"]
 pub struct ClientBuilder<C = Client> {
-    places: Vec<Place>,
+    places: Vec<AddressEntry>,
     limits: Limits,
     timeout: Option<Duration>,
     connect_timeout: Duration,
     fails_fast: bool,
     compression: Option<Compression>,
-    services: Vec<Arc<dyn Service>>,
+    callbacks: Option<Arc<dyn CallbackServices>>,
     connections: usize,
     connector: Option<Connector>,
     client: PhantomData<fn() -> C>,
@@ -57,7 +57,13 @@ impl<C> ClientBuilder<C> {
         Self::to(place(address.as_ref()))
     }
 
-    pub(super) fn to(place: Place) -> Self {
+    /// A client of a server in this process.
+    pub(crate) fn to_acceptor(acceptor: Arc<dyn StreamAcceptor>) -> Self {
+        let target = ConnectTarget::InProcess(acceptor);
+        Self::to(AddressEntry::new(target, "in-process".into()))
+    }
+
+    fn to(place: AddressEntry) -> Self {
         Self {
             places: vec![place],
             limits: Limits::default(),
@@ -65,7 +71,7 @@ impl<C> ClientBuilder<C> {
             connect_timeout: CONNECT_TIMEOUT,
             fails_fast: false,
             compression: None,
-            services: Vec::new(),
+            callbacks: None,
             connections: 1,
             connector: None,
             client: PhantomData,
@@ -92,7 +98,7 @@ impl<C> ClientBuilder<C> {
     /// How many connections to keep to the server, at least 1. Default 1.
     ///
     /// Calls with a reply, and those with streams, take turns on them: for messages of megabytes, and for more small calls
-    /// than one core at an end can carry; see docs/workers.md. Each connection has its own [`Limits`], connects by itself, and
+    /// than one core at an end can carry; see docs/how-to/workers.md. Each connection has its own [`Limits`], connects by itself, and
     /// is closed with the client.
     ///
     /// One-way calls all go by the first one, so their order is kept, and [`Client::barrier`] and [`Client::terminate`] speak
@@ -171,24 +177,6 @@ impl<C> ClientBuilder<C> {
         self
     }
 
-    /// Adds a service that the server may call, over the connections that this client makes: for callbacks,
-    /// subscriptions, and agents that nobody can connect to. A client may have many.
-    ///
-    /// A handler of the server gets a stub by [`Context::caller`](crate::Context::caller). The handlers here run in the
-    /// runtime in which the connection was made; they call back by [`Context::caller`](crate::Context::caller), too, for a
-    /// service that holds a clone of this very client keeps it connected for ever. `terminate` is not among what the server
-    /// may call.
-    ///
-    /// A client connects, and connects again after a loss, only when it makes a call: one that is to be there for its server
-    /// keeps a stream open, or subscribes again when [`Client::watch_state`] says so.
-    ///
-    /// When the client closes, its handlers learn that by [`Context::draining`](crate::Context::draining), and are dropped
-    /// when the time is over that [`Client::close`] takes.
-    pub fn serve(mut self, service: impl Service) -> Self {
-        self.services.push(Arc::new(service));
-        self
-    }
-
     /// Makes the client, connects, and waits for the handshake.
     ///
     /// # Errors
@@ -219,18 +207,33 @@ impl<C> ClientBuilder<C> {
         self.client().into()
     }
 
+    /// The services that the server may call, as far as they are collected.
+    pub(crate) fn callbacks(&self) -> Option<&dyn CallbackServices> {
+        self.callbacks.as_deref()
+    }
+
+    /// Replaces the services that the server may call.
+    pub(crate) fn set_callbacks(&mut self, callbacks: Arc<dyn CallbackServices>) {
+        self.callbacks = Some(callbacks);
+    }
+
     fn client(mut self) -> Client {
         if let Some(connector) = &self.connector {
             for place in &mut self.places {
-                place.target = Target::Custom(connector.clone(), Arc::clone(&place.address));
+                place.target = ConnectTarget::Custom(connector.clone(), Arc::clone(&place.address));
             }
         }
         let mut instance = [0; 16];
         fastrand::fill(&mut instance);
         let limits = self.limits.clone();
+        let priorities = self
+            .callbacks
+            .as_ref()
+            .map(|services| services.priorities())
+            .unwrap_or_default();
         let settings = Arc::new(Settings {
-            serves: !self.services.is_empty(),
-            priorities: priorities(&self.services),
+            serves: self.callbacks.is_some(),
+            priorities,
             encodings: Compression::announced(self.compression),
             ..Settings::new(
                 &limits,
@@ -239,15 +242,17 @@ impl<C> ClientBuilder<C> {
                 fastrand::u32(..),
             )
         });
-        let services = (!self.services.is_empty())
-            .then(|| Arc::new(Callable::new(self.services, limits, self.compression)));
-        let channels = Channels::new(self.connections, || {
+        let callbacks = self
+            .callbacks
+            .map(|services| services.server(limits, self.compression))
+            .transpose();
+        let channels = ChannelPool::new(self.connections, || {
             Channel::new(
-                Route::new(self.places.clone()),
+                Addresses::new(self.places.clone()),
                 Arc::clone(&settings),
                 self.compression,
                 self.connect_timeout,
-                services.clone(),
+                callbacks.clone(),
                 fastrand::Rng::new(),
             )
         });
@@ -260,7 +265,7 @@ impl<C> Clone for ClientBuilder<C> {
         Self {
             places: self.places.clone(),
             limits: self.limits.clone(),
-            services: self.services.clone(),
+            callbacks: self.callbacks.clone(),
             connector: self.connector.clone(),
             ..*self
         }
@@ -278,10 +283,10 @@ impl<C> fmt::Debug for ClientBuilder<C> {
 }
 
 /// What is to be connected to at `address`.
-fn place(address: &str) -> Place {
+fn place(address: &str) -> AddressEntry {
     let target = match Address::parse(address) {
-        Ok(address) => Target::Address(address),
-        Err(error) => Target::Bad(error),
+        Ok(address) => ConnectTarget::Address(address),
+        Err(error) => ConnectTarget::Bad(error),
     };
-    Place::new(target, address.into())
+    AddressEntry::new(target, address.into())
 }

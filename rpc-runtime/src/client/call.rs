@@ -1,46 +1,50 @@
 //! Call: the options of one call, and the call itself.
 
-use std::{
-    future::{Future, poll_fn},
-    sync::Arc,
-    time::Duration,
-};
+mod control;
+mod in_flight;
+mod options;
+mod receipt;
+mod reply;
+mod retry;
+mod sender;
+mod stream_call;
+mod streaming;
+mod unary;
+
+use std::{future::poll_fn, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use prost::{DecodeError, Message};
+use prost::Message;
 use tokio::time::Instant;
 
-use super::{
-    Channel, Client, Receipt, Reply, Sender, Streaming,
-    connected::Connected,
-    control,
-    deadline::Deadline,
-    exchange::{Exchange, Lane, More, Options},
-    failure,
-    open_call::{About, OpenCall},
-    streaming::Again,
-    unary::Unary,
+use self::{
+    in_flight::{CallClass, InFlightCall},
+    options::{CallOptions, ExtraOptions, earlier, refusal},
+    stream_call::{CallInfo, StreamCall},
+    streaming::Reopen,
 };
+pub use self::{receipt::Receipt, reply::Reply, sender::Sender, streaming::Streaming, unary::UnaryCall};
+use super::{Channel, Client, channel::connection::ClientConnection, deadline::Deadline, errors};
 use crate::{
-    Code, Context, DrainReport, Error, Executed, Phase, Priority, Procedure,
-    client::inherited::{HandlerId, inherited_deadline, inherited_depth},
+    DrainReport, Error, Priority, Procedure,
+    client::inherited::{HandlerId, InstanceId, inherited_deadline, inherited_depth},
     conn::Shape,
     message::{
         control::{PING, SETTLE, SettleReply, TERMINATE, TerminateReply},
-        depth,
+        decode::decode,
         growth::Budget,
     },
-    wire::frame::{Encoded, Output, control::Progress},
+    wire::frame::control::Progress,
 };
 
-/// Options of one call, which then begins: with [`Call::send`] or [`Call::send_recv`].
+/// CallOptions of one call, which then begins: with [`Call::send`] or [`Call::send_recv`].
 ///
 /// Generated stubs hold one; programs rarely name it.
 #[derive(Clone, Debug)]
 #[must_use = "options do nothing until the call begins"]
 pub struct Call<'a> {
     client: &'a Client,
-    timeout: Timeout,
+    timeout: CallTimeout,
     /// How many calls it is inside of.
     depth: u8,
     /// The handler in which it was made.
@@ -49,23 +53,23 @@ pub struct Call<'a> {
     /// None if it is as the client says.
     fails_fast: Option<bool>,
     /// None if there is nothing of it.
-    more: Option<Box<More>>,
+    more: Option<Box<ExtraOptions>>,
 }
 
 /// How long a call may take by itself, apart from what it inherits.
 #[derive(Clone, Copy, Debug)]
-enum Timeout {
+enum CallTimeout {
     /// What is usual for this kind of call.
     Usual,
     Own(Option<Duration>),
 }
 
-/// Options.
+/// CallOptions.
 impl<'a> Call<'a> {
     pub(super) fn new(client: &'a Client) -> Self {
         Self {
             client,
-            timeout: Timeout::Usual,
+            timeout: CallTimeout::Usual,
             depth: inherited_depth(),
             made_in: HandlerId::here(),
             priority: None,
@@ -83,7 +87,7 @@ impl<'a> Call<'a> {
     /// The runtime that polls the call keeps the time. Outside of tokio, and in a runtime without timers, the task of the
     /// connection does, in its own runtime.
     pub fn timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
-        self.timeout = Timeout::Own(timeout.into());
+        self.timeout = CallTimeout::Own(timeout.into());
         self
     }
 
@@ -96,15 +100,12 @@ impl<'a> Call<'a> {
         self
     }
 
-    /// Inherits the deadline of `cx`, in a task that a handler spawned.
-    ///
-    /// Calls that the handler makes in its own future inherit it by themselves. A terminate of the handler's own
-    /// server returns when the drain begins then, too, so that the handler may wait for the task.
-    pub fn within(mut self, cx: &Context) -> Self {
+    /// Inherits from the call of a handler, wherever this one is made: its deadline, its server, and how deep it is nested.
+    pub(crate) fn within_call(mut self, deadline: Option<Instant>, server: InstanceId, depth: u8) -> Self {
         let more = self.more_mut();
-        more.within = earlier(more.within, cx.deadline_instant());
-        more.origin = Some(cx.instance());
-        self.depth = self.depth.max(cx.depth().saturating_add(1));
+        more.within = earlier(more.within, deadline);
+        more.origin = Some(server);
+        self.depth = self.depth.max(depth.saturating_add(1));
         self
     }
 
@@ -172,14 +173,7 @@ impl Call<'_> {
         self
     }
 
-    /// Has what comes beside the reply written down in `receipt`, in the place of what an earlier call wrote there.
-    pub fn receipt(mut self, receipt: &Receipt) -> Self {
-        receipt.clear();
-        self.more_mut().receipt = Some(receipt.clone());
-        self
-    }
-
-    fn more_mut(&mut self) -> &mut More {
+    fn more_mut(&mut self) -> &mut ExtraOptions {
         self.more.get_or_insert_default()
     }
 }
@@ -208,7 +202,7 @@ impl<'a> Call<'a> {
     ) -> Result<(), Error> {
         let deadline = self.usual_deadline();
         self.check(procedure, &deadline)?;
-        self.exchange(procedure, Lane::User, deadline)
+        self.exchange(procedure, CallClass::User, deadline)
             .send(&request)
             .await
     }
@@ -231,12 +225,31 @@ impl<'a> Call<'a> {
         self,
         procedure: &'static Procedure,
         request: Req,
-    ) -> impl Future<Output = Result<Rep, Error>> {
+    ) -> UnaryCall<'a, Req, Rep> {
+        self.send_recv_map(procedure, request, |reply| reply)
+    }
+
+    /// As [`Call::send_recv`], and `map` makes of the reply what the caller gets: for stubs that return a field of it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Call::send_recv`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Call::send_recv`].
+    #[inline(always)]
+    pub fn send_recv_map<Req: Message + 'static, Rep: Message + Default, T>(
+        self,
+        procedure: &'static Procedure,
+        request: Req,
+        map: fn(Rep) -> T,
+    ) -> UnaryCall<'a, Req, Rep, T> {
         let timeout = self.own_timeout(self.client.timeout());
         let channel = self.client.next_channel();
         let deadline = Deadline::unbegun(timeout, self.made_in);
-        let exchange = self.exchange_on(channel, procedure, Lane::User, deadline);
-        Unary::new(exchange, request)
+        let exchange = self.exchange_on(channel, procedure, CallClass::User, deadline);
+        UnaryCall::new(exchange, request, map)
     }
 
     /// Tells the server to terminate, one-way: it drains, and nothing comes back.
@@ -254,7 +267,7 @@ impl<'a> Call<'a> {
     pub async fn send_terminate(self) -> Result<(), Error> {
         let deadline = self.usual_deadline();
         self.check(&TERMINATE, &deadline)?;
-        let mut exchange = self.exchange(&TERMINATE, Lane::Control, deadline);
+        let mut exchange = self.exchange(&TERMINATE, CallClass::Control, deadline);
         let request = control::terminate_request(&exchange, Bytes::new());
         exchange.send(&request).await
     }
@@ -281,17 +294,17 @@ impl<'a> Call<'a> {
         let origin = control::origin_of_terminate(origin, self.made_in);
         let deadline = self.deadline(None);
         self.check(procedure, &deadline)?;
-        let exchange = self.exchange(procedure, Lane::Control, deadline);
+        let exchange = self.exchange(procedure, CallClass::Control, deadline);
         let reply = control::terminate(exchange, origin).await?;
         let reply: TerminateReply = decode(reply.payload, Budget::new(None, 0))
-            .map_err(|error| error.with_procedure(procedure.path()))?;
+            .map_err(|failure| errors::unreadable_reply(failure).with_procedure(procedure.path()))?;
         Ok(reply.into())
     }
 
     /// Calls the built-in ping.
     pub(super) async fn ping(self, deadline: Deadline) -> Result<(), Error> {
         self.check(&PING, &deadline)?;
-        self.exchange(&PING, Lane::Control, deadline)
+        self.exchange(&PING, CallClass::Control, deadline)
             .call(&())
             .await
             .map(|_| ())
@@ -302,12 +315,12 @@ impl<'a> Call<'a> {
     pub(super) async fn settle(
         self,
         deadline: Deadline,
-    ) -> (Option<Arc<Connected>>, Result<Progress, Error>) {
+    ) -> (Option<Arc<ClientConnection>>, Result<Progress, Error>) {
         let procedure = &SETTLE;
         if let Err(error) = self.check(procedure, &deadline) {
             return (None, Err(error));
         }
-        let mut exchange = self.exchange(procedure, Lane::Control, deadline);
+        let mut exchange = self.exchange(procedure, CallClass::Control, deadline);
         let mut on = None;
         let outcome = poll_fn(|cx| {
             let poll = exchange.poll_call(&(), cx);
@@ -319,11 +332,8 @@ impl<'a> Call<'a> {
         .await;
         let reply: Result<SettleReply, Error> =
             outcome.and_then(|reply| match reply.payload.len() <= MAX_ACCOUNT {
-                true => decode(reply.payload, Budget::new(None, 0)),
-                false => Err(unreadable(
-                    Code::Internal,
-                    "the account of one-way calls is too long",
-                )),
+                true => decode(reply.payload, Budget::new(None, 0)).map_err(errors::unreadable_reply),
+                false => Err(errors::account_too_long()),
             });
         let progress = reply.map(Progress::from);
         if let (Some((on, id)), Ok(progress)) = (&on, &progress) {
@@ -345,8 +355,8 @@ impl<'a> Call<'a> {
     #[inline]
     fn own_timeout(&self, usual: Option<Duration>) -> Option<Duration> {
         match self.timeout {
-            Timeout::Usual => usual,
-            Timeout::Own(timeout) => timeout,
+            CallTimeout::Usual => usual,
+            CallTimeout::Own(timeout) => timeout,
         }
     }
 
@@ -364,9 +374,14 @@ impl<'a> Call<'a> {
     }
 
     /// The call on its way, from now on; to be checked first.
-    fn exchange(self, procedure: &'static Procedure, lane: Lane, deadline: Deadline) -> Exchange<'a> {
+    fn exchange(
+        self,
+        procedure: &'static Procedure,
+        class: CallClass,
+        deadline: Deadline,
+    ) -> InFlightCall<'a> {
         let channel = self.client.channel();
-        self.exchange_on(channel, procedure, lane, deadline)
+        self.exchange_on(channel, procedure, class, deadline)
     }
 
     /// As [`Call::exchange`], by one of several connections.
@@ -375,11 +390,11 @@ impl<'a> Call<'a> {
         self,
         channel: &'c Arc<Channel>,
         procedure: &'static Procedure,
-        lane: Lane,
+        class: CallClass,
         deadline: Deadline,
-    ) -> Exchange<'c> {
+    ) -> InFlightCall<'c> {
         let options = self.options(procedure);
-        let mut exchange = Exchange::new(channel, procedure, self.more, deadline, lane, options);
+        let mut exchange = InFlightCall::new(channel, procedure, self.more, deadline, class, options);
         exchange.begins_now();
         exchange
     }
@@ -418,13 +433,13 @@ impl Call<'_> {
         let about = self.about(procedure);
         let options = self.options(procedure);
         self.check(procedure, &about.deadline)?;
-        let mut exchange = self.exchange_on(&about.channel, procedure, Lane::User, about.deadline);
+        let mut exchange = self.exchange_on(&about.channel, procedure, CallClass::User, about.deadline);
         let (on, id) = exchange.open(&request).await?;
         let more = exchange.take_more();
         drop(exchange);
         let again = again(about.clone(), options, more, request);
         Ok(Streaming::new(
-            Arc::new(OpenCall::new(on, id, about)),
+            Arc::new(StreamCall::new(on, id, about)),
             Some(again),
         ))
     }
@@ -452,7 +467,11 @@ impl Call<'_> {
         let budget = call.about.budget();
         let reply = Reply::new(
             Arc::clone(&call),
-            Box::new(move |payload| decode(payload, budget).and_then(map)),
+            Box::new(move |payload| {
+                decode(payload, budget)
+                    .map_err(errors::unreadable_reply)
+                    .and_then(map)
+            }),
         );
         Ok((Sender::new(call), reply))
     }
@@ -478,29 +497,28 @@ impl Call<'_> {
         Ok((Sender::new(Arc::clone(&call)), Streaming::new(call, None)))
     }
 
-    async fn open(self, procedure: &'static Procedure) -> Result<Arc<OpenCall>, Error> {
+    async fn open(self, procedure: &'static Procedure) -> Result<Arc<StreamCall>, Error> {
         let about = self.about(procedure);
         self.check(procedure, &about.deadline)?;
         let opened = self
-            .exchange_on(&about.channel, procedure, Lane::User, about.deadline)
+            .exchange_on(&about.channel, procedure, CallClass::User, about.deadline)
             .open(&())
             .await;
         let (on, id) = opened?;
-        Ok(Arc::new(OpenCall::new(on, id, about)))
+        Ok(Arc::new(StreamCall::new(on, id, about)))
     }
 
-    fn about(&self, procedure: &'static Procedure) -> About {
-        About {
+    fn about(&self, procedure: &'static Procedure) -> CallInfo {
+        CallInfo {
             channel: Arc::clone(self.client.next_channel()),
             procedure,
             deadline: self.usual_deadline(),
-            receipt: self.more.as_ref().and_then(|more| more.receipt.clone()),
             resent: None,
         }
     }
 
-    fn options(&self, procedure: &Procedure) -> Options {
-        Options {
+    fn options(&self, procedure: &Procedure) -> CallOptions {
+        CallOptions {
             shape: match (procedure.has_request_stream(), procedure.has_reply_stream()) {
                 (false, false) => Shape::Unary,
                 (false, true) => Shape::ReplyStream,
@@ -516,99 +534,32 @@ impl Call<'_> {
 
 /// Keeps what it takes to make a call with a stream of replies once more.
 fn again<Req: Message + 'static>(
-    about: About,
-    options: Options,
-    more: Option<Box<More>>,
+    about: CallInfo,
+    options: CallOptions,
+    more: Option<Box<ExtraOptions>>,
     request: Req,
-) -> Again {
+) -> Reopen {
     Box::new(move |cause| {
         Box::pin(async move {
-            let About {
+            let CallInfo {
                 channel,
                 procedure,
                 deadline,
                 ..
             } = &about;
-            let mut exchange = Exchange::new(channel, procedure, more, *deadline, Lane::User, options);
+            let mut exchange =
+                InFlightCall::new(channel, procedure, more, *deadline, CallClass::User, options);
             let opened = exchange.open(&request).await;
             let (on, id) = opened.map_err(|error| error.with_resent_after(&cause))?;
             drop(exchange);
-            let about = About {
+            let about = CallInfo {
                 resent: Some(cause),
                 ..about
             };
-            Ok(OpenCall::new(on, id, about))
+            Ok(StreamCall::new(on, id, about))
         })
-    })
-}
-
-/// Reads a reply: fields of a small one are copied, for a slice would pin the whole read buffer.
-#[inline(always)]
-pub(super) fn decode<Rep: Message + Default>(payload: Encoded, budget: Budget) -> Result<Rep, Error> {
-    let result = if payload.encoding() == 0
-        && payload.len() < Output::BY_REFERENCE as u64
-        && budget.admits(payload.bytes())
-    {
-        Rep::decode(&payload.bytes()[..])
-    } else {
-        decode_long(payload, budget)?
-    };
-    result.map_err(|error| {
-        let text = "the reply is no message of the procedure's type: is the peer's .proto another?";
-        unreadable(Code::Internal, text).with_source(error)
-    })
-}
-
-/// One that is compressed, or so long that its fields stay slices, or too large.
-#[cold]
-fn decode_long<Rep: Message + Default>(
-    payload: Encoded,
-    budget: Budget,
-) -> Result<Result<Rep, DecodeError>, Error> {
-    let unpacked = payload.unpack();
-    let payload = unpacked
-        .map_err(|error| unreadable(Code::Internal, "the reply cannot be unpacked").with_source(error))?;
-    if !budget.admits(&payload) {
-        return Err(unreadable(Code::ResourceExhausted, budget.excess("the reply")));
-    }
-    Ok(if payload.len() < Output::BY_REFERENCE {
-        Rep::decode(&payload[..])
-    } else {
-        Rep::decode(payload)
     })
 }
 
 /// How long the reply of a settle may be: five numbers, and one for each reason that there is.
 const MAX_ACCOUNT: u64 = 4 * 1024;
-
-fn unreadable(code: Code, text: impl Into<String>) -> Error {
-    Error::local(code, text)
-        .with_executed(Executed::Yes)
-        .with_phase(Phase::Wait)
-}
-
-/// Why a call cannot be made.
-#[inline]
-pub(super) fn refusal(deadline: &Deadline, depth: u8, more: Option<&More>) -> Option<Error> {
-    let keys = more.map_or(Ok(()), |more| more.metadata.check_keys());
-    let fits = more.is_none_or(|more| more.metadata.fits());
-    if fits && keys.is_ok() && depth <= depth::MAX && !deadline.has_passed() {
-        return None;
-    }
-    Some(if deadline.has_passed() {
-        failure::expired(deadline)
-    } else if depth > depth::MAX {
-        depth::too_deep()
-    } else if let Err(text) = keys {
-        failure::bad_metadata_key(text).with_phase(Phase::Queue)
-    } else {
-        failure::too_much_metadata().with_phase(Phase::Queue)
-    })
-}
-
-pub(super) fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
-    match (one, other) {
-        (Some(one), Some(other)) => Some(one.min(other)),
-        (one, other) => one.or(other),
-    }
-}

@@ -1,11 +1,19 @@
 //! Channel: one connection at a time to one service; connects, connects again, and says why it cannot.
 //!
-//! What callers ask stands here; what the keeper of a connection tells is in `keeping`, and what flush, barrier and close
-//! need in `carriers`. A channel over a connection of somebody else is made in `lent`.
+//! What callers ask stands here; what the keeper of a connection tells is in `events`, and what flush, barrier and close
+//! need in `sends`. A channel over a connection of somebody else is made in `borrowed`.
 
-mod carriers;
-mod keeping;
-mod lent;
+pub(super) mod addresses;
+mod backoff;
+mod borrowed;
+mod connect;
+pub(super) mod connection;
+mod events;
+mod keeper;
+pub(super) mod pool;
+mod retry_budget;
+mod sends;
+mod state;
 
 use std::{
     fmt,
@@ -20,23 +28,23 @@ use tokio::{
     time::Instant,
 };
 
-use super::{
+pub use self::state::{ConnectionState, StateWatch};
+use self::{
+    addresses::Addresses,
     backoff::Backoff,
-    bound,
-    connected::Connected,
-    deadline::Deadline,
-    failure::{self, Obstacle},
-    keeper::{Beside, Held, Hold, Keeper, Watch},
-    route::Route,
-    standing::Standing,
-    state::{ConnectionState, Shown, StateWatch},
+    connection::{ClientConnection, ConnectionGuard, GuardReleased},
+    keeper::{AttemptReason, EndReport, Keeper},
+    retry_budget::RetryBudget,
+    state::PublishedState,
+};
+use super::{
+    acceptor::CallbackServer, connection_failure::ConnectionFailure, deadline::Deadline, errors, timer,
 };
 use crate::{
     Code, Compression, Error, Phase,
     base::changes::Changes,
     conn::{Settings, Uncovered},
     message::growth::{Budget, Grows},
-    server::Callable,
     wire::frame::control::Progress,
 };
 
@@ -65,31 +73,31 @@ pub(crate) struct Channel {
     addresses: usize,
     /// Why there is no connection and never will be: one of them is bad, say. Then every call fails.
     bad: Option<Error>,
-    ours: Ours,
+    ownership: Ownership,
     /// What the peer may call on our connections.
-    services: Option<Arc<Callable>>,
+    callbacks: Option<Arc<dyn CallbackServer>>,
     settings: Arc<Settings>,
     compression: Option<Compression>,
     connect_timeout: Duration,
-    standing: Standing,
-    state: Mutex<State>,
+    retry_budget: RetryBudget,
+    state: Mutex<ChannelState>,
     /// Told whenever the stage changes; waiters look at the state itself.
     changed: Arc<Changes>,
-    shown: watch::Sender<Shown>,
-    /// Held by whoever waits for the end of sends: a peer takes few such calls at once.
+    published: watch::Sender<PublishedState>,
+    /// GuardReleased by whoever waits for the end of sends: a peer takes few such calls at once.
     settling: tokio::sync::Mutex<()>,
 }
 
-struct State {
-    stage: Stage,
-    route: Route,
+struct ChannelState {
+    stage: ChannelStage,
+    addresses: Addresses,
     backoff: Backoff,
     /// When the pause before the next attempt is over, if there is one.
     not_before: Option<Instant>,
     /// When an address failed last.
     failed_at: Option<Instant>,
     /// Why there is no connection, as far as is known.
-    obstacle: Option<Obstacle>,
+    failure: Option<ConnectionFailure>,
     /// Whether all addresses have failed since a connection was ready last: then calls that fail fast do not wait for
     /// the end of a pause.
     is_down: bool,
@@ -100,7 +108,7 @@ struct State {
     /// How many callers wait for a connection.
     waiting: usize,
     /// Connections that take no more calls, but carry sends that no barrier has covered.
-    retired: Vec<Arc<Connected>>,
+    retired: Vec<Arc<ClientConnection>>,
     /// Sends of ended connections that no barrier had covered, until a flush or a barrier tells of them.
     lost: Uncovered,
     /// What became of the sends of the last connection that carried any, once it has ended with all of them covered.
@@ -108,15 +116,15 @@ struct State {
     /// How many sends of ended connections were still running, as far as is known, until `settled` tells of them.
     unsettled: u64,
     /// What users were told of the stage.
-    shown: Shown,
+    published: PublishedState,
 }
 
-enum Stage {
+enum ChannelStage {
     Idle,
     /// An attempt is made, or the pause before it is waited for.
-    Connecting(Attempt),
+    Connecting(ConnectAttempt),
     Open {
-        connected: Arc<Connected>,
+        connected: Arc<ClientConnection>,
         /// Whether calls go out before the handshake is done. Not after a failure: something that takes connections
         /// and ends them, as a proxy whose server is away, would make each such call fail, and nobody could say
         /// whether it ran.
@@ -124,59 +132,63 @@ enum Stage {
         /// Since when the handshake is done: only then did the attempt succeed.
         ready: Option<Instant>,
         /// The attempt to make another, while the peer may be gone: until either answers, calls wait.
-        beside: Option<Attempt>,
+        beside: Option<ConnectAttempt>,
     },
-    Closed(Option<Arc<Connected>>),
+    Closed(Option<Arc<ClientConnection>>),
     /// The connection that was lent has ended, or takes no more calls.
     Gone,
 }
 
 /// One attempt to connect, by all addresses that are to be tried.
-struct Attempt {
+struct ConnectAttempt {
     /// Tells it from later ones.
     number: u64,
     /// Dropping it gives the attempt up.
-    hold: Hold,
+    guard: ConnectionGuard,
 }
 
-/// Whose a channel's connections are.
+/// Who makes and ends a channel's connections.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Ours {
-    /// The channel's: it makes them, and ends them.
-    Yes,
-    /// A server's, which lends its only one.
-    No,
+enum Ownership {
+    /// The channel makes them and ends them.
+    Own,
+    /// A server lends the channel its only one.
+    Borrowed,
 }
 
 /// What a caller waits for.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Want {
+pub(super) enum WaitFor {
     /// A connection that takes calls, through as many attempts as it needs.
-    Calls,
-    /// The same, but not while the channel pauses after an attempt that failed.
-    CallsNow,
+    Connection,
+    /// The same, but not while the channel pauses after a failed attempt.
+    ConnectionNow,
     /// A handshake, or the failure of every address.
     FirstRound,
 }
 
-impl Want {
+impl WaitFor {
     /// What a call wants.
     pub(super) fn of_calls(fails_fast: bool) -> Self {
-        if fails_fast { Self::CallsNow } else { Self::Calls }
+        if fails_fast {
+            Self::ConnectionNow
+        } else {
+            Self::Connection
+        }
     }
 }
 
-/// What a caller had before it waits.
+/// Whether a call already had a connection when it waits for one.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Before {
-    Nothing,
-    /// A connection, which took its call no more.
-    Connection,
+pub(super) enum HadConnection {
+    No,
+    /// It had one, and that takes calls no longer.
+    Yes,
 }
 
-/// What a caller finds.
-enum Look {
-    There(Arc<Connected>),
+/// What a caller finds in the channel.
+enum Lookup {
+    Found(Arc<ClientConnection>),
     Wait,
     Stop(Error),
 }
@@ -185,27 +197,30 @@ enum Look {
 impl Channel {
     /// A channel that does nothing until the first call; `random` spreads its attempts to connect.
     pub(super) fn new(
-        route: Route,
+        addresses: Addresses,
         settings: Arc<Settings>,
         compression: Option<Compression>,
         connect_timeout: Duration,
-        services: Option<Arc<Callable>>,
+        callbacks: Result<Option<Arc<dyn CallbackServer>>, Error>,
         random: fastrand::Rng,
     ) -> Arc<Self> {
-        let wrong = services.as_ref().and_then(|services| services.wrong());
+        let (callbacks, wrong) = match callbacks {
+            Ok(callbacks) => (callbacks, None),
+            Err(error) => (None, Some(error)),
+        };
         Arc::new(Self {
-            address: route.name(),
-            addresses: route.len(),
-            bad: route.bad().cloned().or(wrong),
-            ours: Ours::Yes,
-            services,
+            address: addresses.name(),
+            addresses: addresses.len(),
+            bad: addresses.bad().cloned().or(wrong),
+            ownership: Ownership::Own,
+            callbacks,
             settings,
             compression,
             connect_timeout,
-            standing: Standing::new(),
-            state: Mutex::new(State::new(route, Backoff::new(random))),
+            retry_budget: RetryBudget::new(),
+            state: Mutex::new(ChannelState::new(addresses, Backoff::new(random))),
             changed: Arc::default(),
-            shown: watch::Sender::new(Shown::NEW),
+            published: watch::Sender::new(PublishedState::NEW),
             settling: tokio::sync::Mutex::new(()),
         })
     }
@@ -248,14 +263,14 @@ impl Channel {
     }
 
     pub(super) fn watch_state(&self) -> StateWatch {
-        StateWatch::new(self.shown.subscribe())
+        StateWatch::new(self.published.subscribe())
     }
 
     /// Why there is no connection; none if there is one, or if nothing has failed.
     pub(super) fn last_failure(&self) -> Option<Error> {
         let error = match &self.bad {
             Some(error) => error.clone(),
-            None => self.lock().obstacle.as_ref()?.error_of_call(),
+            None => self.lock().failure.as_ref()?.error_of_call(),
         };
         Some(self.locate(error))
     }
@@ -269,9 +284,9 @@ impl Channel {
 /// What callers ask.
 impl Channel {
     /// The connection, if there is one for calls; it may turn out to take no more.
-    pub(super) fn current(&self) -> Option<Arc<Connected>> {
+    pub(super) fn current(&self) -> Option<Arc<ClientConnection>> {
         match &self.lock().stage {
-            Stage::Open {
+            ChannelStage::Open {
                 connected,
                 early,
                 ready,
@@ -283,25 +298,25 @@ impl Channel {
 
     /// What replies have earned.
     #[inline]
-    pub(super) fn standing(&self) -> &Standing {
-        &self.standing
+    pub(super) fn retry_budget(&self) -> &RetryBudget {
+        &self.retry_budget
     }
 
     /// Whether the user has closed it.
     pub(crate) fn is_closed(&self) -> bool {
-        matches!(self.lock().stage, Stage::Closed(_))
+        matches!(self.lock().stage, ChannelStage::Closed(_))
     }
 
     /// Whether a call that failed may find another connection.
     pub(super) fn finds_another(&self) -> bool {
-        self.ours == Ours::Yes && !self.is_closed()
+        self.ownership == Ownership::Own && !self.is_closed()
     }
 
     /// Waits for what is wanted, and has it brought about.
     ///
     /// # Errors
     ///
-    /// That nothing came of it within the deadline, with the last obstacle; that obstacle itself if trying again does not
+    /// That nothing came of it within the deadline, with the last failure; that failure itself if trying again does not
     /// help, or is not wanted.
     ///
     /// # Cancel safety
@@ -309,61 +324,61 @@ impl Channel {
     /// Dropping the future leaves the attempt to the others, and to the next call.
     pub(super) async fn connected(
         self: &Arc<Self>,
-        want: Want,
-        before: Before,
+        want: WaitFor,
+        before: HadConnection,
         deadline: Deadline,
-    ) -> Result<Arc<Connected>, Error> {
+    ) -> Result<Arc<ClientConnection>, Error> {
         let result = self.wait_connected(want, before, deadline).await;
         result.map_err(|error| self.locate(error))
     }
 
     async fn wait_connected(
         self: &Arc<Self>,
-        want: Want,
-        before: Before,
+        want: WaitFor,
+        before: HadConnection,
         deadline: Deadline,
-    ) -> Result<Arc<Connected>, Error> {
+    ) -> Result<Arc<ClientConnection>, Error> {
         if let Some(error) = &self.bad {
             return Err(error.clone());
         }
         // Asked first, because a timer outside of a runtime panics.
-        let runtime = failure::check_runtime()?;
+        let runtime = errors::check_runtime()?;
         let mut changed = self.changed.subscribe();
         let mut hurry = deadline.at();
         match self.look(want, Waited::No, &mut hurry, &runtime) {
-            Look::There(connected) => return Ok(connected),
-            Look::Stop(error) => return Err(error),
-            Look::Wait => {}
+            Lookup::Found(connected) => return Ok(connected),
+            Lookup::Stop(error) => return Err(error),
+            Lookup::Wait => {}
         }
-        let _waiting = Waiting::join(self)?;
+        let _waiting = WaiterSlot::join(self)?;
         let wait = async {
             loop {
                 changed.changed().await;
                 // It may be polled in another runtime than before, and that one be gone.
-                let runtime = failure::check_runtime()?;
+                let runtime = errors::check_runtime()?;
                 match self.look(want, Waited::Yes, &mut hurry, &runtime) {
-                    Look::There(connected) => return Ok(connected),
-                    Look::Stop(error) => return Err(error),
-                    Look::Wait => {}
+                    Lookup::Found(connected) => return Ok(connected),
+                    Lookup::Stop(error) => return Err(error),
+                    Lookup::Wait => {}
                 }
             }
         };
         let Some(at) = deadline.at() else {
             return wait.await;
         };
-        bound::until(at, wait)
+        timer::until(at, wait)
             .await
             .unwrap_or_else(|| Err(self.late(before, &deadline)))
     }
 
-    fn late(&self, before: Before, deadline: &Deadline) -> Error {
+    fn late(&self, before: HadConnection, deadline: &Deadline) -> Error {
         // The server is away rather than slow, for a call that never had a connection.
         let code = match before {
-            Before::Nothing => Code::Unavailable,
-            Before::Connection => Code::DeadlineExceeded,
+            HadConnection::No => Code::Unavailable,
+            HadConnection::Yes => Code::DeadlineExceeded,
         };
-        match &self.lock().obstacle {
-            Some(obstacle) => obstacle.late_error(code, deadline),
+        match &self.lock().failure {
+            Some(failure) => failure.late_error(code, deadline),
             None => Error::local(
                 Code::DeadlineExceeded,
                 format!("no connection within {deadline}: the peer has not answered yet"),
@@ -375,72 +390,71 @@ impl Channel {
     /// deadline for which a pause may be cut.
     fn look(
         self: &Arc<Self>,
-        want: Want,
+        want: WaitFor,
         waited: Waited,
         hurry: &mut Option<Instant>,
         runtime: &Handle,
-    ) -> Look {
+    ) -> Lookup {
         let taking = self.current().filter(|connected| self.takes_calls(connected));
         let mut state = self.lock();
         match &state.stage {
-            Stage::Closed(_) => return Look::Stop(failure::closed()),
-            Stage::Gone => return Look::Stop(failure::gone(state.obstacle.as_ref())),
-            Stage::Connecting(_) => {
-                if let Some(obstacle) = state.refuses(want) {
-                    return Look::Stop(obstacle.error_of_call());
+            ChannelStage::Closed(_) => return Lookup::Stop(errors::closed()),
+            ChannelStage::Gone => return Lookup::Stop(ConnectionFailure::of_caller(state.failure.as_ref())),
+            ChannelStage::Connecting(_) => {
+                if let Some(failure) = state.refuses(want) {
+                    return Lookup::Stop(failure.error_of_call());
                 }
                 if state.hurry(hurry) {
-                    self.tell(state);
+                    self.notify(state);
                 }
-                return Look::Wait;
+                return Lookup::Wait;
             }
-            Stage::Open { connected, ready, .. } => {
+            ChannelStage::Open { connected, ready, .. } => {
                 let usable = taking.is_some_and(|taking| Arc::ptr_eq(&taking, connected));
                 // One that fails in its handshake is the keeper's to clear away: only it knows the cause.
                 return match (want, usable, ready) {
-                    (Want::Calls | Want::CallsNow, true, _) | (Want::FirstRound, _, Some(_)) => {
-                        Look::There(Arc::clone(connected))
-                    }
-                    _ => Look::Wait,
+                    (WaitFor::Connection | WaitFor::ConnectionNow, true, _)
+                    | (WaitFor::FirstRound, _, Some(_)) => Lookup::Found(Arc::clone(connected)),
+                    _ => Lookup::Wait,
                 };
             }
-            Stage::Idle => {}
+            ChannelStage::Idle => {}
         }
-        if let Some(obstacle) = &state.obstacle {
+        if let Some(failure) = &state.failure {
             let tried = waited == Waited::Yes;
             let pausing = state.not_before.is_some_and(|at| Instant::now() < at);
-            let all_failed = want == Want::FirstRound && state.route.is_over();
-            if (tried && all_failed) || (obstacle.is_permanent() && (tried || pausing)) {
-                return Look::Stop(obstacle.error());
+            let all_failed = want == WaitFor::FirstRound && state.addresses.is_over();
+            if (tried && all_failed) || (failure.is_permanent() && (tried || pausing)) {
+                return Lookup::Stop(failure.error());
             }
-            if let Some(obstacle) = state.refuses(want) {
-                return Look::Stop(obstacle.error_of_call());
+            if let Some(failure) = state.refuses(want) {
+                return Lookup::Stop(failure.error_of_call());
             }
         }
-        let (hold, held) = oneshot::channel();
+        let (guard, released) = oneshot::channel();
         state.attempts += 1;
         let number = state.attempts;
-        state.stage = Stage::Connecting(Attempt { number, hold });
+        state.stage = ChannelStage::Connecting(ConnectAttempt { number, guard });
         state.hurry(hurry);
         state.not_before = state.not_before.filter(|at| *at > Instant::now());
         self.publish(state);
-        runtime.spawn(self.keeper(number, held, Beside::Nothing).run());
-        Look::Wait
+        runtime.spawn(self.keeper(number, released, AttemptReason::NoConnection).run());
+        Lookup::Wait
     }
 
-    fn keeper(self: &Arc<Self>, attempt: u64, held: Held, beside: Beside) -> Keeper {
+    fn keeper(self: &Arc<Self>, attempt: u64, released: GuardReleased, beside: AttemptReason) -> Keeper {
         Keeper {
-            watch: Watch::new(Arc::downgrade(self), attempt),
+            watch: EndReport::new(Arc::downgrade(self), attempt),
             settings: Arc::clone(&self.settings),
             connect_timeout: self.connect_timeout,
-            services: self.services.clone(),
-            held,
+            callbacks: self.callbacks.clone(),
+            released,
             beside,
         }
     }
 
     /// Whether `connected` takes calls; if not, and its handshake is done, it makes room for the next.
-    pub(super) fn takes_calls(&self, connected: &Arc<Connected>) -> bool {
+    pub(super) fn takes_calls(&self, connected: &Arc<ClientConnection>) -> bool {
         let takes = connected.takes_calls();
         if !takes {
             self.retire(connected);
@@ -457,40 +471,40 @@ impl Channel {
     }
 
     /// Tells everybody who waits that the stage has changed.
-    fn tell(&self, state: MutexGuard<'_, State>) {
+    fn notify(&self, state: MutexGuard<'_, ChannelState>) {
         self.publish(state);
         self.changed.tell();
     }
 
     /// Shows users what has changed for them.
-    fn publish(&self, mut state: MutexGuard<'_, State>) {
+    fn publish(&self, mut state: MutexGuard<'_, ChannelState>) {
         let now = state.connection_state();
-        state.shown.set(now);
+        state.published.set(now);
         drop(state);
         // Looked at once more under the watch's lock, so that of two who publish the later one shows the newest.
-        self.shown.send_if_modified(|shown| {
-            let now = self.lock().shown;
-            let is_news = *shown != now;
-            *shown = now;
+        self.published.send_if_modified(|published| {
+            let now = self.lock().published;
+            let is_news = *published != now;
+            *published = now;
             is_news
         });
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // A panic under the lock is a bug of ours; the state is whole between any two steps.
+    fn lock(&self) -> MutexGuard<'_, ChannelState> {
+        // A panic under the lock is a bug of ownership; the state is whole between any two steps.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
-    fn new(route: Route, backoff: Backoff) -> Self {
+impl ChannelState {
+    fn new(addresses: Addresses, backoff: Backoff) -> Self {
         Self {
-            stage: Stage::Idle,
-            route,
+            stage: ChannelStage::Idle,
+            addresses,
             backoff,
             not_before: None,
             failed_at: None,
-            obstacle: None,
+            failure: None,
             is_down: false,
             attempts: 0,
             no_other_before: None,
@@ -499,33 +513,35 @@ impl State {
             unsettled: 0,
             lost: Uncovered::default(),
             account: None,
-            shown: Shown::NEW,
+            published: PublishedState::NEW,
         }
     }
 
     /// What the stage is for users: it changes by events only, never because time has passed.
     fn connection_state(&self) -> ConnectionState {
         match &self.stage {
-            Stage::Closed(_) | Stage::Gone => ConnectionState::Closed,
-            Stage::Open {
+            ChannelStage::Closed(_) | ChannelStage::Gone => ConnectionState::Closed,
+            ChannelStage::Open {
                 ready: Some(_),
                 beside: None,
                 ..
             } => ConnectionState::Ready,
-            Stage::Open { .. } => ConnectionState::Connecting,
+            ChannelStage::Open { .. } => ConnectionState::Connecting,
             // Of those who wait, the first to look begins the next attempt.
-            Stage::Idle if self.waiting == 0 => ConnectionState::Idle,
-            Stage::Idle | Stage::Connecting(_) if self.not_before.is_some() => ConnectionState::BackingOff,
-            Stage::Idle | Stage::Connecting(_) => ConnectionState::Connecting,
+            ChannelStage::Idle if self.waiting == 0 => ConnectionState::Idle,
+            ChannelStage::Idle | ChannelStage::Connecting(_) if self.not_before.is_some() => {
+                ConnectionState::BackingOff
+            }
+            ChannelStage::Idle | ChannelStage::Connecting(_) => ConnectionState::Connecting,
         }
     }
 
     /// Why a call that wants a connection now does not wait for one: an attempt has failed, and the pause before the next
     /// is not over. While an attempt is on its way it waits, for the server may be back.
-    fn refuses(&self, want: Want) -> Option<&Obstacle> {
+    fn refuses(&self, want: WaitFor) -> Option<&ConnectionFailure> {
         let is_pausing = self.not_before.is_some_and(|at| Instant::now() < at);
-        let refuses = want == Want::CallsNow && self.is_down && is_pausing;
-        self.obstacle.as_ref().filter(|_| refuses)
+        let refuses = want == WaitFor::ConnectionNow && self.is_down && is_pausing;
+        self.failure.as_ref().filter(|_| refuses)
     }
 
     /// Ends the pause early for a caller whose deadline it would outlast, so that a server that is back is not
@@ -584,14 +600,14 @@ enum Waited {
 }
 
 /// A place among those who wait for a connection.
-struct Waiting<'a>(&'a Channel);
+struct WaiterSlot<'a>(&'a Channel);
 
-impl<'a> Waiting<'a> {
+impl<'a> WaiterSlot<'a> {
     fn join(channel: &'a Channel) -> Result<Self, Error> {
         let max = channel.settings.max_waiting;
         let mut state = channel.lock();
         if state.waiting >= max {
-            return Err(failure::too_many_waiting(max));
+            return Err(errors::too_many_waiting(max));
         }
         state.waiting += 1;
         channel.publish(state);
@@ -599,7 +615,7 @@ impl<'a> Waiting<'a> {
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for WaiterSlot<'_> {
     fn drop(&mut self) {
         let mut state = self.0.lock();
         state.waiting -= 1;

@@ -1,7 +1,7 @@
 //! A client and a server whose every move the test makes by hand, over memory and with a clock that jumps.
 
+mod borrowed;
 mod doubts;
-mod lent;
 mod lost_sends;
 mod reconnect;
 mod resend;

@@ -1,4 +1,4 @@
-//! Baton: where a connection's driver lies while nobody drives, so that tasks can pass it on.
+//! Baton: where a connection's driver lies while no task drives it, so that tasks can pass it on.
 
 use std::{
     future::Future,
@@ -9,19 +9,19 @@ use std::{
 
 use super::{ByteStream, Driver, Link, TURNS, WRITE_LEN};
 
-/// Where a connection's driver lies while nobody drives. Whoever takes it drives, and puts it back before anything else.
+/// The place of a connection's driver between two drives. A task takes it, drives, and puts it back before anything else.
 pub(crate) struct Baton<S>(Mutex<Place<S>>);
 
 enum Place<S> {
     Here(Box<Driver<S>>),
-    /// Somebody drives right now.
+    /// A task is driving right now.
     Out,
-    /// The connection is over, or is to be, for this reason.
+    /// The connection is over, or must end, for this reason.
     Gone(&'static str),
 }
 
 impl<S: ByteStream> Baton<S> {
-    /// The driver of `link` over `stream`, which nobody drives yet.
+    /// Makes a baton for `link` over `stream`. No task drives it yet.
     pub(crate) fn new(stream: S, link: Arc<Link>, max_frame: u32) -> Arc<Self> {
         Self::of(Driver::new(stream, link, max_frame, WRITE_LEN))
     }
@@ -32,7 +32,7 @@ impl<S: ByteStream> Baton<S> {
 
     /// Drives one round: reads, tells the connection, writes. It wakes the task of `cx` when there is more to do.
     ///
-    /// `is_first` of this poll of the task: the following ones leave alone what will wake it.
+    /// `is_first` marks the first round in this poll of the task: later rounds keep the wakers that the first one left.
     pub(crate) fn round(&self, cx: &mut Context<'_>, is_first: bool) -> Round {
         let Some(mut driver) = self.take() else {
             return Round::Over;
@@ -47,7 +47,7 @@ impl<S: ByteStream> Baton<S> {
 }
 
 impl<S> Baton<S> {
-    /// Ends the connection now, whatever is open on it, and whoever drives; `why` is what callers are told.
+    /// Ends the connection now, whatever is open on it and whichever task drives. Callers get `why`.
     pub(crate) fn cut(&self, why: &'static str) {
         let mut place = self.lock();
         if matches!(*place, Place::Gone(_)) {
@@ -57,7 +57,7 @@ impl<S> Baton<S> {
         drop(place);
         if let Place::Here(mut driver) = old {
             driver.why = why;
-            // Outside of the lock: it fails everything that is pending on the connection.
+            // Outside of the lock, because the drop fails everything that is pending on the connection.
             drop(driver);
         }
     }
@@ -95,20 +95,20 @@ impl<S> Baton<S> {
     }
 }
 
-/// What a round came to.
+/// The result of a round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Round {
     /// Something moved: there may be more to do at once.
     Moved,
-    /// As `Moved`, and so many tasks were woken, which may have more to write.
+    /// As `Moved`, and it woke this many tasks, which may have more to write.
     Woke(usize),
-    /// Nothing moved; the task is woken when something can.
+    /// Nothing moved. The task is woken when something can.
     Idle,
-    /// The connection is over, or somebody else drives it.
+    /// The connection is over, or another task drives it.
     Over,
 }
 
-/// Drives a connection that is only called from: to be spawned. Dropping it at any point ends the connection.
+/// Drives a connection that takes no calls from its peer. Spawn it. Dropping it ends the connection.
 pub(crate) struct Drive<S>(Arc<Baton<S>>);
 
 impl<S> Drive<S> {
@@ -129,7 +129,7 @@ impl<S: ByteStream> Future for Drive<S> {
                 Round::Over => return Poll::Ready(()),
             }
         }
-        // Others are to have their turn too.
+        // Other tasks must have their turn too.
         cx.waker().wake_by_ref();
         Poll::Pending
     }
@@ -141,9 +141,9 @@ impl<S> Drop for Drive<S> {
     }
 }
 
-/// What nobody is told: everything that was pending has been failed already.
+/// A reason that no caller sees: everything pending has already failed.
 const OVER: &str = "the connection is over";
-/// Why a connection ends whose task is dropped.
+/// The reason when the task of a connection is dropped.
 pub(crate) const RUNTIME_GONE: &str = "the runtime shut down";
 
 #[cfg(test)]

@@ -1,55 +1,75 @@
-//! Link: a connection as everyone but its driver holds it.
+//! Link: a connection behind its lock, as callers and handlers hold it.
+
+mod alarm;
 
 use std::{
-    fmt,
+    fmt, mem,
+    ops::{Deref, DerefMut},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Poll, Waker},
 };
 
 use tokio::time::Instant;
 
-use super::alarm::{self, Alarms, Ring, Wanted};
+use self::alarm::{Alarms, Ring, Wanted};
 use crate::{
     conn::{Connection, Time},
     driver::runtime,
 };
 
-/// A connection as everyone but its driver holds it: behind a lock, with the driver's alarm.
+/// A connection behind its lock, as callers and handlers hold it, with the alarms of its deadlines.
 ///
-/// Nothing of the user ever runs under the lock, save the encoding of a message.
+/// Nothing of the user runs under the lock, except the encoding of a message.
 pub(crate) struct Link {
-    state: Mutex<State>,
+    state: Mutex<LinkState>,
     epoch: Instant,
 }
 
-pub(super) struct State {
+/// What is behind the lock.
+pub(super) struct LinkState {
     pub(super) conn: Connection,
     /// The driver, while it sleeps.
     driver: Option<Waker>,
     /// When the driver's timer fires.
     armed: Option<Time>,
-    /// Whether the driver waits for the OS with all that it may hold: more output is no news to it.
+    /// Whether the driver waits for the OS with all that it may hold: it need not be woken for more output.
     full: bool,
-    /// The latest time that the connection was told.
-    told: Time,
-    pub(super) alarms: Alarms,
+    /// The latest time that the connection was given.
+    latest: Time,
+    alarms: Alarms,
 }
 
-/// What time it is.
+/// Which time the connection is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Clock {
-    /// What the clock says.
+    /// The time now.
     Now,
-    /// What it said when somebody last looked: for those who come soon behind, which spares them a look of their own.
+    /// The latest time that the connection was given. It saves a look at the clock for code that runs right behind another
+    /// visit.
     Recent,
+    /// The time that the caller has just read.
+    At(Time),
 }
 
-impl State {
-    /// The time to tell the connection.
+/// What is woken when the lock on a connection is released.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wakes {
+    /// The waiters of the connection, and the driver if it has work.
+    Driver,
+    /// The waiters of the connection; the driver is left asleep.
+    ///
+    /// For visits that give the driver no work, and for the dispatcher between two handlers: tokio's LIFO slot cannot be
+    /// stolen from, so a driver that the dispatcher woke would stay behind a handler that blocks its thread.
+    Waiters,
+}
+
+impl LinkState {
+    /// Returns the time to give the connection.
     pub(super) fn time(&mut self, clock: Clock, link: &Link) -> Time {
         match clock {
             Clock::Now => self.now(link.now()),
-            Clock::Recent => self.told,
+            Clock::Recent => self.latest,
+            Clock::At(time) => self.now(time),
         }
     }
 
@@ -63,14 +83,14 @@ impl State {
         }
     }
 
-    /// The time to tell the connection, for which it never goes back: somebody who looked at the clock later may have come
-    /// before.
+    /// Returns the time to give the connection. It never goes back for the connection, though a visitor that looked at the
+    /// clock later may have come before.
     fn now(&mut self, now: Time) -> Time {
-        self.told = self.told.max(now);
-        self.told
+        self.latest = self.latest.max(now);
+        self.latest
     }
 
-    /// Sees to it that the runtime that is here watches the deadlines of the connection, too.
+    /// Returns what is to be done so that the current runtime watches the deadlines of the connection, too.
     #[inline]
     fn watch_here(&mut self) -> Wanted {
         match self.conn.next_deadline() {
@@ -79,15 +99,19 @@ impl State {
         }
     }
 
-    /// Whether the connection has something for its driver to do.
+    /// Returns whether the driver sleeps and the connection has work for it.
     fn wants_driver(&self) -> bool {
+        self.driver.is_some() && self.has_work()
+    }
+
+    fn has_work(&self) -> bool {
         (self.conn.wants_write() && !self.full)
             || self.conn.wants_shutdown()
             || self.conn.is_closed()
             || self.is_too_late_for(self.conn.poll_timeout())
     }
 
-    /// Whether the driver's timer fires after `wanted`.
+    /// Returns whether the driver's timer fires after `wanted`.
     fn is_too_late_for(&self, wanted: Option<Time>) -> bool {
         match (wanted, self.armed) {
             (Some(wanted), Some(armed)) => wanted < armed,
@@ -99,12 +123,12 @@ impl State {
 impl Link {
     /// A link whose time begins now.
     pub(crate) fn new(conn: Connection) -> Arc<Self> {
-        let state = State {
+        let state = LinkState {
             conn,
             driver: None,
             armed: None,
             full: false,
-            told: Time::ZERO,
+            latest: Time::ZERO,
             alarms: Alarms::default(),
         };
         Arc::new(Self {
@@ -113,100 +137,57 @@ impl Link {
         })
     }
 
-    /// Runs `f` on the connection; then wakes the driver if it has work, and everybody else whom `f` concerned.
-    pub(crate) fn with<R>(&self, f: impl FnOnce(&mut Connection, Time) -> R) -> R {
-        let mut state = self.lock();
-        let now = state.now(self.now());
-        let result = f(&mut state.conn, now);
-        let wanted = state.driver.is_some() && state.wants_driver();
-        wake(state, wanted);
-        result
-    }
-
-    /// As [`Link::with`], for a request that goes out or waits to. Its deadline is then watched in the runtime that is here,
-    /// too, unless `is_over` says that nobody waits any more.
-    ///
-    /// `now` is the time, if the caller has looked at the clock just now.
-    pub(crate) fn request<R>(
-        self: &Arc<Self>,
-        now: Option<Time>,
-        f: impl FnOnce(&mut Connection, Time) -> R,
-        is_over: impl FnOnce(&R) -> bool,
-    ) -> R {
-        let mut state = self.lock();
-        let now = state.now(now.unwrap_or_else(|| self.now()));
-        let result = f(&mut state.conn, now);
-        let alarm = match is_over(&result) {
-            true => Wanted::Nothing,
-            false => state.watch_here(),
-        };
-        let wanted = state.driver.is_some() && state.wants_driver();
-        wake(state, wanted);
-        alarm::raise(self, alarm);
-        result
-    }
-
-    /// As [`Link::with`], for a caller who waits until `f` is ready, and no longer than until the next deadline.
-    pub(crate) fn wait<R>(self: &Arc<Self>, f: impl FnOnce(&mut Connection, Time) -> Poll<R>) -> Poll<R> {
-        self.request(None, f, Poll::is_ready)
-    }
-
-    /// As [`Link::wait`], for an `f` that gives the driver nothing to do.
+    /// Locks the connection.
     #[inline]
-    pub(crate) fn wait_look<R>(self: &Arc<Self>, f: impl FnOnce(&mut Connection) -> Poll<R>) -> Poll<R> {
-        let mut state = self.lock();
-        let result = f(&mut state.conn);
-        let alarm = match &result {
-            Poll::Ready(_) => Wanted::Nothing,
-            Poll::Pending => state.watch_here(),
-        };
-        wake(state, false);
-        alarm::raise(self, alarm);
-        result
-    }
-
-    /// `ring` has come: ends what is due. When it is to come again, if there is anything left to wait for.
-    pub(super) fn ring(&self, ring: &Arc<Ring>) -> Option<Time> {
-        let mut state = self.lock();
-        let now = state.now(self.now());
-        state.conn.handle_deadlines(now);
-        let next = state.conn.next_deadline();
-        let next = state.alarms.settle(ring, next);
-        let wanted = state.driver.is_some() && state.wants_driver();
-        wake(state, wanted);
-        next
-    }
-
-    /// Runs `f`, which looks at the connection or takes something from it, and so gives the driver nothing to do.
-    pub(crate) fn look<R>(&self, f: impl FnOnce(&mut Connection) -> R) -> R {
-        let mut state = self.lock();
-        let result = f(&mut state.conn);
-        wake(state, false);
-        result
-    }
-
-    /// As [`Link::with`], but leaves the driver asleep.
-    ///
-    /// For the dispatcher between two handlers: tokio's LIFO slot cannot be stolen from, so a driver that the
-    /// dispatcher woke would stay behind a handler that blocks its thread.
-    pub(crate) fn with_quiet<R>(&self, clock: Clock, f: impl FnOnce(&mut Connection, Time) -> R) -> R {
-        let mut state = self.lock();
+    pub(crate) fn lock(&self, clock: Clock, wakes: Wakes) -> Locked<'_> {
+        let mut state = self.lock_state();
         let now = state.time(clock, self);
-        let result = f(&mut state.conn, now);
-        wake(state, false);
-        result
+        Locked {
+            state,
+            woken: WakeOnDrop::default(),
+            alarm: None,
+            now,
+            wakes,
+        }
+    }
+
+    /// Runs `f` on the connection, and wakes waiters and driver as it needs.
+    #[inline]
+    pub(crate) fn with<R>(&self, f: impl FnOnce(&mut Connection, Time) -> R) -> R {
+        let mut conn = self.lock(Clock::Now, Wakes::Driver);
+        let now = conn.now();
+        f(&mut conn, now)
+    }
+
+    /// Runs `f` on the connection as [`Link::with`] does. While `f` is pending, its caller waits no longer than until the next
+    /// deadline: the current runtime watches that, too.
+    pub(crate) fn wait<R>(self: &Arc<Self>, f: impl FnOnce(&mut Connection, Time) -> Poll<R>) -> Poll<R> {
+        let mut conn = self.lock(Clock::Now, Wakes::Driver);
+        let now = conn.now();
+        let poll = f(&mut conn, now);
+        if poll.is_pending() {
+            conn.watch_deadlines(self);
+        }
+        poll
+    }
+
+    /// Ends what is due, since the alarm `ring` has fired. Returns when it is to fire again, if anything is left to wait for.
+    fn ring(&self, ring: &Arc<Ring>) -> Option<Time> {
+        let mut locked = self.lock(Clock::Now, Wakes::Driver);
+        let now = locked.now();
+        locked.handle_deadlines(now);
+        let next = locked.next_deadline();
+        locked.state.alarms.settle(ring, next)
     }
 
     /// Wakes the driver if it has work.
     pub(crate) fn wake_driver_with_work(&self) {
-        let state = self.lock();
-        let wanted = state.driver.is_some() && state.wants_driver();
-        wake(state, wanted);
+        drop(self.lock(Clock::Recent, Wakes::Driver));
     }
 
     /// Wakes the driver.
     pub(crate) fn wake_driver(&self) {
-        let driver = self.lock().driver.take();
+        let driver = self.lock_state().driver.take();
         if let Some(driver) = driver {
             driver.wake();
         }
@@ -228,26 +209,101 @@ impl Link {
         self.epoch.checked_add(time).unwrap_or_else(|| self.epoch + FAR)
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock_state(&self) -> MutexGuard<'_, LinkState> {
         // A panic under the lock is a bug of ours; the other calls of the connection go on all the same.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Releases the lock, and only then wakes whom the connection names, and the driver if it is wanted.
-#[inline]
-fn wake(state: MutexGuard<'_, State>, driver: bool) {
-    if driver || state.conn.wants_to_wake() {
-        wake_some(state, driver);
+/// A locked connection. When it is dropped, it releases the lock, and only then wakes what is to be woken.
+pub(crate) struct Locked<'a> {
+    // Dropped in this order: the lock is free before anything is woken.
+    state: MutexGuard<'a, LinkState>,
+    woken: WakeOnDrop,
+    alarm: Option<RaiseOnDrop<'a>>,
+    now: Time,
+    wakes: Wakes,
+}
+
+impl<'a> Locked<'a> {
+    /// The time that the connection is given.
+    #[inline]
+    pub(crate) fn now(&self) -> Time {
+        self.now
+    }
+
+    /// Makes the current runtime watch the deadlines of the connection, too: a caller waits for one of its calls. `link` is
+    /// that of the connection.
+    #[inline]
+    pub(crate) fn watch_deadlines(&mut self, link: &'a Arc<Link>) {
+        let wanted = self.state.watch_here();
+        if !matches!(wanted, Wanted::Nothing) {
+            self.alarm = Some(RaiseOnDrop(link, wanted));
+        }
     }
 }
 
-fn wake_some(mut state: MutexGuard<'_, State>, driver: bool) {
-    let driver = if driver { state.driver.take() } else { None };
-    let mut wakers = Vec::new();
-    state.conn.take_wakers(&mut wakers);
-    drop(state);
-    wakers.into_iter().chain(driver).for_each(Waker::wake);
+impl Deref for Locked<'_> {
+    type Target = Connection;
+
+    #[inline]
+    fn deref(&self) -> &Connection {
+        &self.state.conn
+    }
+}
+
+impl DerefMut for Locked<'_> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut Connection {
+        &mut self.state.conn
+    }
+}
+
+impl Drop for Locked<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        let wakes_driver = self.wakes == Wakes::Driver && self.state.wants_driver();
+        if wakes_driver || self.state.conn.wants_to_wake() {
+            self.woken.take(&mut self.state, wakes_driver);
+        }
+    }
+}
+
+/// Wakes tasks when it is dropped.
+#[derive(Default)]
+struct WakeOnDrop {
+    waiters: Vec<Waker>,
+    driver: Option<Waker>,
+}
+
+impl WakeOnDrop {
+    #[inline(never)]
+    fn take(&mut self, state: &mut LinkState, wakes_driver: bool) {
+        if wakes_driver {
+            self.driver = state.driver.take();
+        }
+        state.conn.take_wakers(&mut self.waiters);
+    }
+}
+
+impl Drop for WakeOnDrop {
+    #[inline]
+    fn drop(&mut self) {
+        let waiters = mem::take(&mut self.waiters);
+        waiters
+            .into_iter()
+            .chain(self.driver.take())
+            .for_each(Waker::wake);
+    }
+}
+
+/// Raises an alarm when it is dropped.
+struct RaiseOnDrop<'a>(&'a Arc<Link>, Wanted);
+
+impl Drop for RaiseOnDrop<'_> {
+    fn drop(&mut self) {
+        alarm::raise(self.0, mem::replace(&mut self.1, Wanted::Nothing));
+    }
 }
 
 impl fmt::Debug for Link {

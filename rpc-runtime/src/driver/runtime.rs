@@ -1,4 +1,4 @@
-//! Runtime: what the tokio runtime that is here can do.
+//! Runtime: what the current tokio runtime can do.
 
 use std::{
     any::Any,
@@ -18,17 +18,17 @@ use tokio::{
 
 use crate::{Code, Error};
 
-/// The id of the runtime that is here; none outside of one.
+/// The id of the current runtime. None outside of one.
 #[inline]
 pub(crate) fn here() -> Option<Id> {
     Handle::try_current().ok().map(|runtime| runtime.id())
 }
 
-/// The runtime that is here, which has timers; `missing` says what there is to be done if there is none.
+/// Returns the current runtime if it has timers. `missing` is the text of the error if there is none.
 ///
 /// # Errors
 ///
-/// FAILED_PRECONDITION if there is none, or one without timers.
+/// FAILED_PRECONDITION without a runtime, or if it has no timers.
 pub(crate) fn with_timers(missing: &str) -> Result<Handle, Error> {
     let Ok(runtime) = Handle::try_current() else {
         return Err(Error::local(Code::FailedPrecondition, missing));
@@ -40,13 +40,13 @@ pub(crate) fn with_timers(missing: &str) -> Result<Handle, Error> {
     }
 }
 
-/// A timer of the runtime that is here; none without a runtime, and in one without timers.
+/// Makes a timer in the current runtime. None without a runtime, and in one without timers.
 pub(crate) fn timer(at: Instant) -> Option<Sleep> {
     let runtime = Handle::try_current().ok()?;
     has_timers(&runtime).then(|| sleep_until(at))
 }
 
-/// Whether `runtime`, which is the one that is here, has timers: found out once for each thread.
+/// True if `runtime`, the current one, has timers. Found out once for each thread.
 fn has_timers(runtime: &Handle) -> bool {
     thread_local! {
         static WITH: Cell<Option<Id>> = const { Cell::new(None) };
@@ -55,7 +55,7 @@ fn has_timers(runtime: &Handle) -> bool {
     if WITH.get() == Some(id) {
         return true;
     }
-    // Tokio has no question for it, and its panic is printed by the panic hook: so it is asked once.
+    // tokio cannot be asked, and its panic would be printed by the panic hook. So this asks once.
     static WITHOUT: Mutex<Option<Id>> = Mutex::new(None);
     let mut without = WITHOUT.lock().unwrap_or_else(PoisonError::into_inner);
     if *without == Some(id) {
@@ -70,7 +70,7 @@ fn has_timers(runtime: &Handle) -> bool {
     has
 }
 
-/// Polls `future` to its end, or to its panic: then what that says.
+/// Polls `future` to its end, or to its panic. Then it returns the panic's text.
 ///
 /// # Errors
 ///
@@ -86,7 +86,7 @@ pub(crate) async fn unless_panics<F: Future>(future: F) -> Result<F::Output, Str
     .await
 }
 
-/// The error of a transport that panicked: tokio's sockets do in a runtime without IO.
+/// The error of a transport that panicked. tokio's sockets panic in a runtime without IO.
 pub(crate) fn transport_error(panic: &str) -> Error {
     let text = match panic.contains("enable_io") {
         true => NO_IO.to_owned(),

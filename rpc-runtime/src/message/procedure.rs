@@ -14,7 +14,6 @@ pub struct Procedure {
     path: &'static str,
     id: u64,
     run: Run,
-    no_side_effects: bool,
     request_stream: bool,
     reply_stream: bool,
     priority: Priority,
@@ -43,7 +42,6 @@ impl Procedure {
             path,
             id,
             run: Run::InOrder,
-            no_side_effects: false,
             request_stream: false,
             reply_stream: false,
             priority: Priority::Normal,
@@ -65,13 +63,6 @@ impl Procedure {
     #[must_use]
     pub const fn blocking(mut self) -> Self {
         self.run = Run::Blocking;
-        self
-    }
-
-    /// The same procedure, of which the .proto says that it has no side effects.
-    #[must_use]
-    pub const fn no_side_effects(mut self) -> Self {
-        self.no_side_effects = true;
         self
     }
 
@@ -132,11 +123,6 @@ impl Procedure {
     /// The first 8 bytes, little-endian, of the path's SHA-256.
     pub const fn id(&self) -> u64 {
         self.id
-    }
-
-    /// Whether the .proto says that the procedure has no side effects.
-    pub const fn has_no_side_effects(&self) -> bool {
-        self.no_side_effects
     }
 
     /// Whether its callers send a stream of requests.

@@ -1,28 +1,55 @@
-//! ServerBuilder: what a server is made of, and its limits.
+//! ServerBuilder: configures a server, its services, addresses and limits.
 
-use std::{fmt, io, sync::Arc, time::Duration};
+use std::{fmt, future::Future, io, sync::Arc, time::Duration};
 
 use futures_core::Stream;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
-    Alive, Server, Shared, accept::Gates, machine, router::Router, shared::Options, workers::Workers,
+    AbortOnDrop, Server,
+    listen::{admission::AdmissionLimits, defaults, workers::Workers},
+    router::{Router, Terminate},
+    state::{ServerOptions, ServerState},
 };
-use crate::net::is_simulated;
 use crate::{
     Code, DrainReport, Error, Limits, Service, TerminatePolicy,
-    api::limits::DRAIN_TIMEOUT,
     driver::runtime,
     net::{Address, Incoming, Listener},
+    session::Threads,
 };
 
-/// A server to be configured: at least one service and one address.
-#[must_use]
+/// Configures a server: at least one service and one address.
+///
+/// ```
+/// # struct Hello;
+/// # impl rpc_runtime::Service for Hello {
+/// #     fn name(&self) -> &'static str { "doc.v1.Hello" }
+/// #     fn procedures(&self) -> &'static [rpc_runtime::Procedure] { &[] }
+/// #     fn call(&self, _: usize, call: rpc_runtime::Incoming) -> rpc_runtime::Handler { call.unknown() }
+/// # }
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), rpc_runtime::Error> {
+/// use std::time::Duration;
+/// use rpc_runtime::{Server, TerminatePolicy};
+///
+/// let server = Server::builder()
+///     .service(Hello)
+///     .listen("tcp://127.0.0.1:0")
+///     .drain_timeout(Duration::from_secs(10))
+///     .terminate(TerminatePolicy::loopback())
+///     .max_connections(1000)
+///     .bind()
+///     .await?;
+/// assert_eq!(server.addresses().len(), 1);
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "a builder does nothing until it binds or serves"]
 pub struct ServerBuilder {
     services: Vec<Arc<dyn Service>>,
     addresses: Vec<String>,
     incoming: Vec<(String, Incoming)>,
-    options: Options,
+    options: ServerOptions,
     signals: bool,
     max_connections: Option<usize>,
     max_buffered_bytes: Option<u64>,
@@ -36,7 +63,7 @@ impl ServerBuilder {
             services: Vec::new(),
             addresses: Vec::new(),
             incoming: Vec::new(),
-            options: Options::default(),
+            options: ServerOptions::default(),
             signals: true,
             max_connections: None,
             max_buffered_bytes: None,
@@ -53,26 +80,26 @@ impl ServerBuilder {
 
     /// Adds an address to listen on: `tcp://host:port`, `unix:/path` or `mem:name`. A server may have many.
     ///
-    /// Port 0 takes a free port, which [`Server::addresses`] tells. `tcp://[::]:port` stands for IPv4, too, as far as the OS lets
-    /// it; beside an IPv4 address of the same port it is for IPv6 alone.
+    /// Port 0 takes a free port, which [`Server::addresses`] returns. `tcp://[::]:port` includes IPv4 if the OS allows it; beside
+    /// an IPv4 address of the same port it is for IPv6 alone.
     ///
-    /// The file of a Unix socket has mode 0600, and is removed at the end. One that a killed server left behind is replaced, one
-    /// that anybody may listen on never is: of several servers that start at once, one gets the path.
+    /// The file of a Unix socket has mode 0600, and is removed at the end. A file that a killed server left behind is replaced.
+    /// A file that another server may listen on is never replaced: of several servers that start at once, one gets the path.
     pub fn listen(mut self, address: impl Into<String>) -> Self {
         self.addresses.push(address.into());
         self
     }
 
-    /// Serves streams that something else accepts, for transports that are not built in: vsock, a tunnel, a simulated
-    /// network. `address` is how [`Server::addresses`], logs and [`Peer::address`](crate::Peer::address) name it.
+    /// Serves byte streams that something else accepts: vsock, a tunnel, a simulated network. `address` is their name in
+    /// [`Server::addresses`], logs and [`Peer::address`](crate::Peer::address).
     ///
-    /// Nothing is known of such peers: who of them may terminate the server, a [`TerminatePolicy`] says. An error of
-    /// `streams`, a failed TLS handshake, say, delays nobody; only behind one of files or memory that the OS lacks (EMFILE, ENFILE,
-    /// ENOMEM, ENOBUFS, also within another `io::Error`) there is a pause before the next stream is asked for. When `streams`
-    /// ends, the server says so in its log and goes on without it. A drain drops it.
+    /// The server knows nothing of such peers, so set a [`TerminatePolicy`] if one of them may terminate it. An error of
+    /// `streams`, such as a failed TLS handshake, delays no other peer. Only an error about files or memory that the OS lacks
+    /// (EMFILE, ENFILE, ENOMEM, ENOBUFS, also within another `io::Error`) causes a pause before the next stream is asked for.
+    /// When `streams` ends, the server logs it and goes on without it. A drain drops `streams`.
     ///
-    /// A stream may buffer what is written, as [`BufStream`](tokio::io::BufStream) does: it is flushed when all is written that
-    /// there is, and after 32 KiB at the latest.
+    /// A stream may buffer what is written, as [`BufStream`](tokio::io::BufStream) does. It is flushed when there is nothing more
+    /// to write, and at least every 32 KiB.
     ///
     /// [`Server::addresses`]: crate::Server::addresses
     pub fn incoming<I, S>(mut self, address: impl Into<String>, streams: I) -> Self
@@ -86,13 +113,15 @@ impl ServerBuilder {
         self
     }
 
-    /// What one connection may hold, and how long it may take.
+    /// Sets what one connection may hold, and how long it may take. Default: those of [`Limits`].
     pub fn limits(mut self, limits: Limits) -> Self {
         self.options.limits = limits;
         self
     }
 
-    /// Takes compressed requests, and compresses replies for clients that take them; see [`Compression`](crate::Compression). Default: none.
+    /// Accepts compressed requests, and compresses replies for clients that accept them. Default: none.
+    ///
+    /// See [`Compression`](crate::Compression).
     #[cfg(any(feature = "zstd", feature = "lz4"))]
     #[cfg_attr(docsrs, doc(cfg(any(feature = "zstd", feature = "lz4"))))]
     pub fn compression(mut self, compression: crate::Compression) -> Self {
@@ -100,30 +129,35 @@ impl ServerBuilder {
         self
     }
 
-    /// How long calls that are open may take to end after a terminate. Default 30 s.
+    /// Sets how long open calls may take to end after a terminate. Default: 30 s.
     pub fn drain_timeout(mut self, timeout: Duration) -> Self {
         self.options.drain_timeout = timeout;
         self
     }
 
-    /// Which peers may terminate the server. Default: those that are surely local, see [`TerminatePolicy`].
+    /// Sets which peers may terminate the server. Default: peers of the server's own user on this machine, see
+    /// [`TerminatePolicy`].
     pub fn terminate(mut self, policy: TerminatePolicy) -> Self {
         self.options.policy = policy;
         self
     }
 
-    /// Whether SIGTERM and Ctrl-C drain the server, and a second one gives open calls no more time. Default: yes.
+    /// Sets whether SIGTERM and Ctrl-C drain the server, and a second one gives open calls no more time. Default: true.
     ///
-    /// Both belong to the process: they go to all of its servers that obey them. When the last one has ended, a signal ends the
-    /// process at once, with exit code 143 or 130; for a second, one is taken as a repetition and ignored. Say no if the
-    /// program handles signals itself, and call [`ServerHandle::drain`](crate::ServerHandle::drain).
+    /// Signals belong to the process: each goes to all of its servers that obey signals. The first of them to serve starts a
+    /// thread, `rpc-signals`, which takes both signals from the OS and keeps them until the process ends. When the last of these
+    /// servers has ended, a signal ends the process at once, with exit code 143 or 130; one that comes in the second after that
+    /// end counts as a repetition and is ignored.
+    ///
+    /// With `false` for all servers of the process nothing of this happens. Say so if the program handles signals itself, and
+    /// drain by [`ServerBuilder::serve_with_shutdown`] or [`ServerHandle::drain`](crate::ServerHandle::drain).
     pub fn signals(mut self, obey: bool) -> Self {
         self.signals = obey;
         self
     }
 
-    /// How many connections may be open at once, on all listeners together, at least 1. Default 10,000, or half of the files
-    /// that the process may open (the soft limit, on Linux) if that is less.
+    /// Limits the connections that are open at once, on all listeners together; at least 1. Default: 10,000, or half of the
+    /// files that the process may open (the soft limit, on Linux) if that is less.
     ///
     /// Protects files and memory: further peers wait to be accepted.
     pub fn max_connections(mut self, connections: usize) -> Self {
@@ -131,47 +165,53 @@ impl ServerBuilder {
         self
     }
 
-    /// How many bytes all connections together may hold: requests until their handlers are gone, unfinished messages, messages
-    /// of streams that nobody has taken, replies that wait for room or are not written. Default 1 GiB, or (on Linux) a quarter
-    /// of the memory of the machine, of the control group, or of the address space that the process may have, if that is less.
+    /// Limits the bytes that all connections hold together. Default: 1 GiB, or (on Linux) a quarter of the memory of the machine,
+    /// of the control group, or of the address space that the process may have, if that is less.
     ///
-    /// Protects memory. A connection that holds more than half of what is left is refused further calls with
-    /// RESOURCE_EXHAUSTED, and they were not executed: so one alone may hold a third of all, two a quarter each, and there is
-    /// something left for those that hold little. Calls of the control service are not refused. When nine tenths are held, a
-    /// peer that holds too much and reads nothing for a second is given up; at nineteen twentieths no connections are accepted
-    /// until it is less; and at all of it calls are refused on every connection, what comes of unfinished calls fails them, and
-    /// one-way calls are dropped as overload, which their senders find in the account; until then their credit alone bounds
-    /// them, for it comes back only as they leave.
+    /// They are requests until their handlers have ended, unfinished messages, messages of streams that are not read, and replies
+    /// that wait for room or are not written.
+    ///
+    /// Protects memory, in steps:
+    ///
+    /// - A connection that holds more than half of what is left gets RESOURCE_EXHAUSTED for further calls, not executed. So one
+    ///   connection alone may hold a third of all, two may hold a quarter each, and something is left for others. Calls of the
+    ///   control service are not refused.
+    /// - At nine tenths, a peer that holds too much and reads nothing for 1 s is cut off.
+    /// - At nineteen twentieths, no connections are accepted.
+    /// - At the limit, calls are refused on every connection, unfinished calls fail, and one-way calls are dropped as overload,
+    ///   which the account reports. Until then their credit alone bounds one-way calls: it comes back only when they end.
     pub fn max_buffered_bytes(mut self, bytes: u64) -> Self {
         self.max_buffered_bytes = Some(bytes.max(1));
         self
     }
 
-    /// How many handlers may wait at once, on all connections together. Default 10,000.
+    /// Limits the handlers that wait at once, on all connections together. Default: 10,000.
     ///
-    /// Protects memory: a further call fails with RESOURCE_EXHAUSTED, and was not executed. One-ways leave a quarter of them to
-    /// calls, and are dropped as overload beyond that, which the account tells. Calls that end without waiting for anything are
-    /// not counted.
+    /// Protects memory: a further call fails with RESOURCE_EXHAUSTED, not executed. One-way calls leave a quarter of the limit to
+    /// other calls; beyond three quarters they are dropped as overload, which the account reports. Calls that end without waiting
+    /// for anything do not count.
     pub fn max_calls(mut self, calls: usize) -> Self {
         self.options.max_calls = calls;
         self
     }
 
-    /// How many peers may be in their handshake at once, at least 1. Default 256.
+    /// Limits the peers that are in their handshake at once; at least 1. Default: 256.
     ///
-    /// Protects against peers that connect and stay mute: when all places are taken for long, they lose theirs.
+    /// Protects against peers that connect and stay mute: when all places are taken for 250 ms, the peers that hold them lose
+    /// them.
     pub fn max_handshakes(mut self, handshakes: usize) -> Self {
         self.max_handshakes = handshakes;
         self
     }
 
-    /// Drives connections by so many threads of the server's own, each with a runtime of one thread and, for TCP on Linux, a
-    /// listener of its own (SO_REUSEPORT). Default 0: by the runtime that [`ServerBuilder::bind`] is called in.
+    /// Sets the number of threads of the server's own that drive its connections. Default: 0, where the runtime that
+    /// [`ServerBuilder::bind`] is called in drives them.
     ///
-    /// Nothing then crosses between threads, which pays with many connections that are busy with small calls: see
-    /// docs/workers.md for when, and for figures. A connection stays with the worker that accepted it, so few connections
-    /// may share one worker while others idle; a handler that computes or blocks holds up all connections of its worker,
-    /// unless its procedure is declared `blocking`. What handlers spawn runs on their worker, and ends with the server.
+    /// Each has a runtime of one thread and, for TCP on Linux, a listener of its own (SO_REUSEPORT). Nothing then crosses between
+    /// threads, which pays with many connections that are busy with small calls: see docs/how-to/workers.md for when, and for
+    /// figures. A connection stays with the worker that accepted it, so few connections may share one worker while others idle. A
+    /// handler that computes or blocks delays all connections of its worker, unless its procedure is declared `blocking`. Tasks that
+    /// handlers spawn run on their worker, and end with the server.
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = workers;
         self
@@ -181,17 +221,21 @@ impl ServerBuilder {
     ///
     /// # Errors
     ///
-    /// FAILED_PRECONDITION without a service or an address, in a runtime without timers or, for sockets, without IO (build it
-    /// with `enable_all()`), or if two services or procedures cannot be told apart;
-    /// INVALID_ARGUMENT for what is no address; UNAVAILABLE for one that is taken, with what to do, or if a worker
-    /// cannot be started.
+    /// - FAILED_PRECONDITION without a service or an address, in a runtime without timers or, for sockets, without IO (build it
+    ///   with `enable_all()`), or if two services or procedures have one name or id.
+    /// - INVALID_ARGUMENT for a text that is no address.
+    /// - UNAVAILABLE for an address that is in use, with what to do, or if a worker cannot be started.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future leaves nothing behind.
     pub async fn bind(self) -> Result<Server, Error> {
         let runtime = runtime::with_timers("a server needs a tokio runtime")?;
-        let router = Router::new(self.services, !self.options.policy.is_disabled())?;
+        let terminate = match self.options.policy.is_disabled() {
+            true => Terminate::Unknown,
+            false => Terminate::Served,
+        };
+        let router = Router::new(self.services, terminate)?;
         if self.addresses.is_empty() && self.incoming.is_empty() {
             return Err(Error::local(
                 Code::FailedPrecondition,
@@ -203,8 +247,12 @@ impl ServerBuilder {
             .iter()
             .map(|text| Address::parse(text))
             .collect::<Result<Vec<_>, _>>()?;
-        // A simulation has one thread.
-        let workers = Workers::start(if is_simulated() { 0 } else { self.workers })?;
+        let threads = Threads::here();
+        let workers = match threads {
+            Threads::Many => self.workers,
+            Threads::One => 0,
+        };
+        let workers = Workers::start(workers)?;
         let runtimes = workers.runtimes();
         let mut listeners = Vec::new();
         let mut bound = Vec::with_capacity(addresses.len());
@@ -227,25 +275,24 @@ impl ServerBuilder {
             listeners.push((accepts, Listener::incoming(&address, incoming)));
             bound.push(address);
         }
-        let options = Options {
+        let options = ServerOptions {
             max_buffered_bytes: self
                 .max_buffered_bytes
-                .unwrap_or_else(machine::max_buffered_bytes),
+                .unwrap_or_else(defaults::max_buffered_bytes),
             ..self.options
         };
-        let max_connections = self.max_connections.unwrap_or_else(machine::max_connections);
-        let server = Shared::new(runtime, router, options, bound);
+        let max_connections = self.max_connections.unwrap_or_else(defaults::max_connections);
+        let server = ServerState::new(runtime, router, options, bound, threads);
         workers.belong_to(&server);
         Ok(Server {
-            alive: Alive(server),
+            owned: AbortOnDrop(server),
             listeners,
-            gates: Arc::new(Gates::new(max_connections, self.max_handshakes)),
-            signals: self.signals,
+            admission: Arc::new(AdmissionLimits::new(max_connections, self.max_handshakes)),
+            signals: self.signals && threads == Threads::Many,
         })
     }
 
-    /// Listens on all addresses, and serves until somebody terminates the server: [`ServerBuilder::bind`] and
-    /// [`Server::serve`] in one.
+    /// Binds and serves in one: [`ServerBuilder::bind`], then [`Server::serve`].
     ///
     /// # Errors
     ///
@@ -257,18 +304,19 @@ impl ServerBuilder {
     pub async fn serve(self) -> Result<DrainReport, Error> {
         self.bind().await?.serve().await
     }
-}
 
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            compression: None,
-            limits: Limits::default(),
-            policy: TerminatePolicy::default(),
-            drain_timeout: DRAIN_TIMEOUT,
-            max_calls: MAX_CALLS,
-            max_buffered_bytes: u64::MAX,
-        }
+    /// Binds and serves in one, and drains when `shutdown` resolves: [`ServerBuilder::bind`], then
+    /// [`Server::serve_with_shutdown`].
+    ///
+    /// # Errors
+    ///
+    /// Those of the two.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future aborts the server.
+    pub async fn serve_with_shutdown(self, shutdown: impl Future<Output = ()>) -> Result<DrainReport, Error> {
+        self.bind().await?.serve_with_shutdown(shutdown).await
     }
 }
 
@@ -294,5 +342,4 @@ impl fmt::Debug for ServerBuilder {
     }
 }
 
-const MAX_CALLS: usize = 10_000;
 const MAX_HANDSHAKES: usize = 256;

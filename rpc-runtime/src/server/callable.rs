@@ -1,74 +1,123 @@
 //! Callable: the services of a client, which its server may call.
 
-use std::{fmt, sync::Arc};
+use std::{any::Any, fmt, sync::Arc};
 
 use tokio::runtime::Handle;
 
 use super::{
-    Shared,
-    accept::{Told, outlive},
-    dispatch::Dispatcher,
-    router::Router,
-    shared::Options,
+    dispatch::Dispatched,
+    listen::connection_end::{EndNotice, outlive},
+    router::{Router, Terminate},
+    state::{ServerOptions, ServerState},
 };
 use crate::{
-    Compression, Error, Limits, Peer, Service,
+    ClientBuilder, Compression, Error, Limits, Peer, Service,
+    api::priority::Priorities,
+    client::acceptor::{AfterConnection, CallbackServer, CallbackServices},
     driver::{Baton, Link},
     net::Stream,
+    session::{Threads, priorities},
 };
+
+/// Callbacks.
+impl<C> ClientBuilder<C> {
+    /// Adds a service that the server may call on the connections of this client: for callbacks, subscriptions, and agents
+    /// that accept no connections. A client may have many services.
+    ///
+    /// A handler of the server gets a stub by [`Context::caller`](crate::Context::caller). The handlers of this client run in
+    /// the runtime in which the connection was made. They, too, call back by [`Context::caller`](crate::Context::caller): a
+    /// service that holds a clone of this client would keep it connected for ever. The server cannot terminate this client.
+    ///
+    /// A client connects, and connects again after a loss, only when it makes a call. A client that must stay reachable
+    /// keeps a stream open, or subscribes again when [`Client::watch_state`](crate::Client::watch_state) tells of a change.
+    ///
+    /// When the client closes, [`Context::draining`](crate::Context::draining) tells its handlers. Handlers that still run
+    /// when [`Client::close`](crate::Client::close) gives up are dropped.
+    pub fn serve(mut self, service: impl Service) -> Self {
+        let collected = self
+            .callbacks()
+            .and_then(|callbacks| callbacks.as_any().downcast_ref());
+        let mut services: Services = collected.cloned().unwrap_or_default();
+        services.0.push(Arc::new(service));
+        self.set_callbacks(Arc::new(services));
+        self
+    }
+}
+
+/// The services that a builder has collected.
+#[derive(Clone, Default)]
+struct Services(Vec<Arc<dyn Service>>);
+
+impl CallbackServices for Services {
+    fn priorities(&self) -> Priorities {
+        priorities(&self.0)
+    }
+
+    fn server(
+        &self,
+        limits: Limits,
+        compression: Option<Compression>,
+    ) -> Result<Arc<dyn CallbackServer>, Error> {
+        let callable = Callable::new(self.0.clone(), limits, compression);
+        callable.router()?;
+        Ok(Arc::new(callable))
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+impl fmt::Debug for Services {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = self.0.iter().map(|service| service.name());
+        f.debug_list().entries(names).finish()
+    }
+}
 
 /// The services of a client, which its server may call on the connections that the client makes.
 ///
 /// Each connection has a server of its own, without listeners and without `terminate`: a client may outlive the runtime of
 /// one connection, and make the next in another.
-pub(crate) struct Callable {
+struct Callable {
     services: Vec<Arc<dyn Service>>,
-    options: Options,
+    options: ServerOptions,
 }
 
 impl Callable {
-    pub(crate) fn new(
-        services: Vec<Arc<dyn Service>>,
-        limits: Limits,
-        compression: Option<Compression>,
-    ) -> Self {
-        let options = Options {
+    fn new(services: Vec<Arc<dyn Service>>, limits: Limits, compression: Option<Compression>) -> Self {
+        let options = ServerOptions {
             limits,
             compression,
-            ..Options::default()
+            ..ServerOptions::default()
         };
         Self { services, options }
     }
 
-    /// What is wrong with the services, if anything is.
-    pub(crate) fn wrong(&self) -> Option<Error> {
-        self.router().err()
-    }
-
-    /// Drives the connection of `link`, and serves the calls that come by it; to be called inside of a runtime.
-    pub(crate) fn serve(&self, link: Arc<Link>, peer: Peer, baton: &Arc<Baton<Stream>>) -> Option<Callee> {
-        // A client with wrong services does not come so far.
-        let router = self.router().ok()?;
-        let runtime = Handle::current();
-        let server = Shared::new(runtime.clone(), router, self.options.clone(), Vec::new());
-        let served = server.register(link, peer, runtime)?;
-        Dispatcher::spawn(&served, Arc::clone(baton));
-        Some(Callee(Told::new(served)))
-    }
-
     fn router(&self) -> Result<Router, Error> {
-        Router::new(self.services.clone(), false)
+        Router::new(self.services.clone(), Terminate::Unknown)
     }
 }
 
-/// A connection of a client that serves.
-pub(crate) struct Callee(Told);
-
-impl Callee {
-    /// Looks after what the connection leaves behind.
-    pub(crate) async fn outlive(self) {
-        let served = self.0.tell();
-        outlive(&served).await;
+impl CallbackServer for Callable {
+    fn serve(&self, link: Arc<Link>, peer: Peer, baton: &Arc<Baton<Stream>>) -> Option<AfterConnection> {
+        // A client whose services cannot be served makes no connection.
+        let router = self.router().ok()?;
+        let runtime = Handle::current();
+        let server = ServerState::new(
+            runtime.clone(),
+            router,
+            self.options.clone(),
+            Vec::new(),
+            Threads::here(),
+        );
+        let session = Dispatched::register(&server, link, peer, runtime)?;
+        session.spawn_dispatcher(Arc::clone(baton));
+        let connection = EndNotice::new(session);
+        Some(Box::pin(async move {
+            let session = connection.give();
+            outlive(&session).await;
+        }))
     }
 }
 

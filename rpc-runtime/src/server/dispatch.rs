@@ -1,356 +1,140 @@
-//! Dispatcher: drives one connection, and starts the handlers of its requests, in the order in which they arrived.
+//! Dispatch: from the requests of a connection to running handlers.
+//!
+//! The dispatcher drives the connection and polls each handler once; a handler that is pending gets a task, or a thread if it
+//! is `blocking`. The stall monitor replaces a dispatcher whose handler does not return.
+
+mod blocking;
+mod dispatcher;
+mod handler_task;
+mod stall_monitor;
 
 use std::{
-    future::Future,
     mem,
-    panic::{self, AssertUnwindSafe},
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll, Waker},
+    sync::{Arc, Mutex, PoisonError},
 };
 
-use tokio::{task::coop, time::Instant};
+use tokio::runtime::Handle;
 
-use super::{blocking, task::HandlerTask, watch};
-use crate::message::control;
-use crate::session::Served;
+use self::{dispatcher::Dispatcher, handler_task::HandlerTask, stall_monitor::Monitored};
+use super::state::ServerState;
 use crate::{
-    Code, Handler, Incoming, Priority, Procedure, Status,
-    conn::{Arrived, CallId, End},
-    driver::{Baton, Clock, RUNTIME_GONE, Round},
-    message::{depth, procedure::Run},
+    Peer,
+    driver::{Baton, Link},
     net::Stream,
-    server::terminate::{Asker, Decision, Wish},
-    wire::frame::control::DropReason,
+    session::{Session, StallRecord, Threads},
 };
 
-/// Drives one connection, and starts the handlers of its requests.
-///
-/// It polls each handler once, in the order of arrival, between two rounds of the driver; most end there, and cost no task.
-/// One that is pending gets a task when the dispatcher stops, with the same future: a task that this one wakes may sit where
-/// no other worker can take it, behind the next handler, and that one may block. While handlers are polled, the driver lies
-/// in its baton. When a poll lasts, the monitor (see `watch`) gives the turn to a fresh dispatcher, which drives on, and this
-/// one ends with its handler.
-pub(crate) struct Dispatcher {
-    served: Arc<Served>,
-    /// None once another one drives.
-    baton: Option<Arc<Baton<Stream>>>,
-    turn: u64,
-    /// Whether a task of this worker may have been woken since this one was polled: it must not sit behind a handler that
-    /// blocks.
-    woke: bool,
+/// A connection with the part that only the dispatcher knows.
+pub(crate) type Dispatched = Session<Dispatch>;
+
+/// What the dispatcher keeps of a connection.
+pub(crate) struct Dispatch {
+    server: Arc<ServerState>,
+    /// Names the connection among all of the server.
+    key: u64,
+    /// Pending handlers, until the dispatcher stops and gives each a task. A task that it spawned earlier could end up in the
+    /// LIFO slot of this worker, behind a handler that blocks, where no other worker can take it.
+    deferred: Mutex<Vec<HandlerTask>>,
 }
 
-impl Dispatcher {
-    /// Starts the first dispatcher of a connection, which drives it by `baton`.
-    pub(crate) fn spawn(served: &Arc<Served>, baton: Arc<Baton<Stream>>) {
-        served.set_baton(Arc::clone(&baton));
-        served.runtime().spawn(Self {
-            served: Arc::clone(served),
-            baton: Some(baton),
-            turn: 0,
-            woke: false,
-        });
-    }
-
-    /// Starts the dispatcher that goes on after another one was late.
-    pub(crate) fn take_over(served: &Arc<Served>, turn: u64) {
-        served.runtime().spawn(Self {
-            served: Arc::clone(served),
-            baton: served.baton().cloned(),
-            turn,
-            woke: false,
-        });
-    }
-}
-
-/// Whoever drives and is dropped takes the connection with it.
-impl Drop for Dispatcher {
+impl Drop for Dispatch {
     fn drop(&mut self) {
-        if let Some(baton) = &self.baton {
-            baton.cut(RUNTIME_GONE);
-        }
+        self.server.connections().remove(self.key);
     }
 }
 
-impl Future for Dispatcher {
-    type Output = ();
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let this = self.get_mut();
-        this.woke = false;
-        for turn in 0..TURNS {
-            let round = match &this.baton {
-                Some(baton) => baton.round(cx, turn == 0),
-                None => Round::Over,
+impl Dispatched {
+    /// Adds a connection to those of `server`; its tasks run in `runtime`. Returns none if the drain has told all connections
+    /// already.
+    pub(crate) fn register(
+        server: &Arc<ServerState>,
+        link: Arc<Link>,
+        peer: Peer,
+        runtime: Handle,
+    ) -> Option<Arc<Self>> {
+        server.connections().add(|key| {
+            let dispatch = Dispatch {
+                server: Arc::clone(server),
+                key,
+                deferred: Mutex::default(),
             };
-            // A caller, or the peer's driver, if that is in this process.
-            this.woke |=
-                matches!(round, Round::Woke(_)) || (round == Round::Moved && this.served.is_in_memory());
-            match (this.start_handlers(cx), round) {
-                // Requests may have stood behind the end of their connection: one-ways still run.
-                (Started::Last, Round::Over) | (Started::Late, _) => return Poll::Ready(()),
-                (Started::All | Started::Last, Round::Idle) | (Started::All, Round::Over) => {
-                    return Poll::Pending;
-                }
-                (Started::Some, _) | (_, Round::Moved | Round::Woke(_)) => {}
-            }
-            if !coop::has_budget_remaining() {
-                break;
-            }
+            Self::new(link, peer, Arc::clone(server.view()), runtime, dispatch)
+        })
+    }
+
+    /// Spawns the dispatcher of the connection, which drives it by `baton`.
+    pub(crate) fn spawn_dispatcher(self: &Arc<Self>, baton: Arc<Baton<Stream>>) {
+        self.set_baton(Arc::clone(&baton));
+        self.runtime()
+            .spawn(Dispatcher::new(Arc::clone(self), Some(baton), 0));
+    }
+
+    /// The server with its router.
+    pub(crate) fn state(&self) -> &Arc<ServerState> {
+        &self.dispatch().server
+    }
+
+    /// Keeps a pending handler until [`Dispatched::spawn_deferred`].
+    fn defer(&self, task: HandlerTask) {
+        self.dispatch()
+            .deferred
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(task);
+    }
+
+    /// Gives every pending handler a task of its own.
+    fn spawn_deferred(&self) {
+        let deferred = &self.dispatch().deferred;
+        let deferred = mem::take(&mut *deferred.lock().unwrap_or_else(PoisonError::into_inner));
+        for task in deferred {
+            self.runtime().spawn(task);
         }
-        // Others are to have their turn too.
-        cx.waker().wake_by_ref();
-        Poll::Pending
+    }
+
+    /// Makes sure that the stall monitor looks at this connection.
+    fn monitor(self: &Arc<Self>) {
+        if self.stalls().is_unlisted() && self.server().threads() == Threads::Many {
+            stall_monitor::list(self);
+        }
     }
 }
 
-/// What starting handlers came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Started {
-    /// There is no request that could be started now.
-    All,
-    /// Some have been, and there may be more.
-    Some,
-    /// No more can come.
-    Last,
-    /// This dispatcher was late: another one goes on.
-    Late,
-}
+impl Monitored for Dispatched {
+    fn stalls(&self) -> &StallRecord {
+        Self::stalls(self)
+    }
 
-impl Dispatcher {
-    /// Starts handlers of requests that have come, unless it is to write first.
-    fn start_handlers(&mut self, cx: &mut Context<'_>) -> Started {
-        let served = Arc::clone(&self.served);
-        let mut stop = Stop {
-            served: &served,
-            late: true,
-            woke: self.woke,
+    fn take_over(self: Arc<Self>, turn: u64, route: usize) {
+        self.state().router().route(route).note_slow();
+        let runtime = self.runtime().clone();
+        let baton = self.baton().cloned();
+        runtime.spawn(Dispatcher::new(self, baton, turn));
+    }
+
+    fn relieve(&self) {
+        // From here they go where every worker finds them, so nothing gets stuck behind the next handler.
+        self.spawn_deferred();
+    }
+
+    fn poke(self: Arc<Self>, number: u32) {
+        let answer = PokeAnswer {
+            session: Arc::clone(&self),
+            number,
         };
-        let mut started = Started::All;
-        let mut after_send = false;
-        let batch = BATCH.max(served.link().look(|conn| conn.waiting_requests()) / 4);
-        for _ in 0..batch {
-            let (next, is_full) =
-                served
-                    .link()
-                    .with_quiet(Clock::Recent, |conn, _| match conn.is_to_write_first() {
-                        true => (Poll::Pending, true),
-                        false => (conn.poll_request(cx), false),
-                    });
-            let arrived = match next {
-                Poll::Pending if is_full => {
-                    started = Started::Some;
-                    break;
-                }
-                Poll::Pending => break,
-                Poll::Ready(None) => {
-                    started = Started::Last;
-                    break;
-                }
-                Poll::Ready(Some(arrived)) => arrived,
-            };
-            if mem::replace(&mut after_send, arrived.one_way) && !arrived.one_way {
-                // The end of a send does not look at the clock, and a call's receipt tells when it started.
-                served.link().with_quiet(Clock::Now, |_, _| ());
-            }
-            let Some(turn) = self.dispatch(arrived, &mut stop) else {
-                self.baton = None;
-                return Started::Late;
-            };
-            self.turn = turn;
-            started = Started::Some;
-            if served.watch().is_to_stop() || !coop::has_budget_remaining() {
-                break;
-            }
-        }
-        stop.late = false;
-        self.woke = stop.woke;
-        started
-    }
-
-    /// Starts the handler of a request; the next turn, or none if this dispatcher was late.
-    fn dispatch(&self, arrived: Arrived, stop: &mut Stop<'_>) -> Option<u64> {
-        let served = &self.served;
-        let server = served.server();
-        let arrived_at = is_timed(self.turn).then(Instant::now);
-        let Some(index) = server.router().find(arrived.procedure) else {
-            let status = server.unknown(arrived.procedure);
-            if arrived.procedure == control::TERMINATE.id() {
-                let asker = Asker::Peer {
-                    peer: served.peer(),
-                    uid: served.peer().uid(),
-                };
-                server.audit(&asker, Wish::Drain, Decision::Denied("policy"));
-            }
-            tracing::debug!(
-                peer = served.peer().address(),
-                procedure = arrived.procedure,
-                "unknown procedure"
-            );
-            refuse(served, arrived.id, &status, DropReason::UnknownProcedure);
-            return Some(self.turn);
-        };
-        let route = server.router().route(index);
-        let procedure = route.procedure();
-        let has_stream = procedure.has_request_stream();
-        if arrived.streams != has_stream || (arrived.one_way && procedure.has_reply_stream()) {
-            refuse(served, arrived.id, &misshapen(procedure), DropReason::BadPayload);
-            return Some(self.turn);
-        }
-        if !route.is_control() && arrived.depth > depth::MAX {
-            refuse(served, arrived.id, &depth::refusal(), DropReason::Overload);
-            return Some(self.turn);
-        }
-        if !route.is_control() && server.is_full(arrived.one_way) {
-            let procedure = route.procedure().path();
-            tracing::debug!(
-                peer = served.peer().address(),
-                procedure,
-                "refused: too many calls on this server"
-            );
-            refuse(served, arrived.id, &server.overloaded(), DropReason::Overload);
-            return Some(self.turn);
-        }
-        if route.procedure().priority() == Priority::Control {
-            served
-                .link()
-                .with_quiet(Clock::Recent, |conn, now| conn.urgent(now));
-        }
-        let counted = !route.is_control();
-        let mut run = route.run();
-        if run == Run::InOrder && !arrived.one_way && route.is_computing() && served.has_more_requests() {
-            // The sends before it have begun; the other calls need not wait for it.
-            run = Run::Spawn;
-        }
-        let start = Start {
-            served,
-            id: arrived.id,
-            index,
-            counted,
-        };
-        let call = Incoming::new(Arc::clone(served), arrived, route.procedure());
-        if mem::take(&mut stop.woke) {
-            // That task must not sit behind this handler either: a further task moves it to where others can take it.
-            served.runtime().spawn(async {});
-        }
-        served.watch().begin(self.turn, index);
-        if served.watch().is_unlisted() {
-            watch::list(served);
-        }
-        let timed = arrived_at
-            .filter(|_| run == Run::InOrder)
-            .map(|at| (at, Instant::now()));
-        let (task, _) = served.with_driver_asleep(|| start.run(run, || route.call(call)));
-        if let Some((arrived_at, begun)) = timed {
-            route.note_time(begun.elapsed(), begun - arrived_at);
-        }
-        let turn = served.watch().end(self.turn);
-        if run == Run::InOrder && turn.is_some() {
-            route.note_quick();
-        }
-        match task {
-            Some(task) if run == Run::Blocking => blocking::spawn(served.runtime(), task),
-            Some(task) => {
-                stop.woke = true;
-                served.defer(task);
-            }
-            None => {}
-        }
-        turn
+        self.runtime().spawn(async move { drop(answer) });
+        self.link().wake_driver();
     }
 }
 
-/// Whether the handler of a turn is timed: one in sixteen, at no regular distance, for procedures may take turns.
-fn is_timed(turn: u64) -> bool {
-    const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
-    turn.wrapping_mul(GOLDEN) >> 60 == 0
+/// The answer to a poke; given, too, if the runtime is gone and drops the task.
+struct PokeAnswer {
+    session: Arc<Dispatched>,
+    number: u32,
 }
 
-/// A handler about to start.
-struct Start<'a> {
-    served: &'a Arc<Served>,
-    id: CallId,
-    index: usize,
-    counted: bool,
-}
-
-impl Start<'_> {
-    /// Makes the handler, and polls it once if it runs in order; what needs a task of its own.
-    fn run(&self, run: Run, make: impl FnOnce() -> Handler) -> Option<HandlerTask> {
-        let Self {
-            served,
-            id,
-            index,
-            counted,
-        } = *self;
-        let handler = panic::catch_unwind(AssertUnwindSafe(make)).ok()?;
-        if run != Run::InOrder {
-            return Some(HandlerTask::unpolled(
-                Arc::clone(served),
-                id,
-                handler,
-                index,
-                counted,
-            ));
-        }
-        let handler = poll_once(handler)?;
-        Some(HandlerTask::polled(Arc::clone(served), id, handler, counted))
-    }
-}
-
-/// Polls a handler once; the handler if it has to wait. A panic is caught: the call's own guard has told the caller.
-fn poll_once(mut handler: Handler) -> Option<Handler> {
-    let poll = panic::catch_unwind(AssertUnwindSafe(move || {
-        // Nobody need be woken: a handler that has to wait is polled again, at once, by its own task.
-        let mut cx = Context::from_waker(Waker::noop());
-        handler.as_mut().poll(&mut cx).is_pending().then_some(handler)
-    }));
-    poll.ok().flatten()
-}
-
-/// What the caller is told who takes a procedure for one with other streams.
-fn misshapen(procedure: &Procedure) -> Status {
-    let path = procedure.path();
-    let takes = match (procedure.has_request_stream(), procedure.has_reply_stream()) {
-        (true, _) => "takes a stream of requests",
-        (false, true) => "answers by a stream, which a one-way call has no use for",
-        (false, false) => "takes one request",
-    };
-    Status::new(
-        Code::Unimplemented,
-        format!("{path} {takes}: is the caller's .proto another?"),
-    )
-}
-
-/// Refuses a request whose handler never starts.
-fn refuse(served: &Served, id: CallId, status: &Status, reason: DropReason) {
-    served.link().with_quiet(Clock::Now, |conn, now| {
-        conn.end(id, End::Refused { status, reason }, now)
-    });
-}
-
-/// What the dispatcher does whenever it stops starting handlers, for whatever reason.
-struct Stop<'a> {
-    served: &'a Served,
-    /// Whether another one drives meanwhile, which does not know what there is to write.
-    late: bool,
-    /// Whether a task of this worker may have been woken: by a handler that has to wait, for it may have asked one to make a
-    /// call for it, or before.
-    woke: bool,
-}
-
-impl Drop for Stop<'_> {
+impl Drop for PokeAnswer {
     fn drop(&mut self) {
-        self.served.spawn_deferred();
-        if self.late {
-            self.served.link().wake_driver();
-        }
+        self.session.stalls().answer(self.number);
     }
 }
-
-/// How many handlers a dispatcher starts before it writes their replies, at least; a quarter of those that wait, if that is more.
-/// Their callers go on while it starts the next, and each write costs as much as some handlers.
-const BATCH: usize = 16;
-/// How many rounds a dispatcher drives before it lets others have their turn.
-const TURNS: usize = 4;

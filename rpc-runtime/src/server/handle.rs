@@ -1,54 +1,79 @@
-//! ServerHandle: drains a server from elsewhere in its process, and tells what it has refused.
+//! ServerHandle: drains a server from elsewhere in its process, and reads its counters.
 
 use std::sync::Arc;
 
-use super::Shared;
-use crate::{Counters, DrainReport, Load, server::terminate::Asker};
+use super::{drain, state::ServerState, terminate::Asker};
+use crate::{Counters, DrainReport, Load};
 
-/// Drains a server from elsewhere in its process, and tells what it has refused.
+/// Drains a server from elsewhere in its process, and reads its counters.
+///
+/// Cheap to clone; a handle does not keep the server running.
+///
+/// ```
+/// # struct Hello;
+/// # impl rpc_runtime::Service for Hello {
+/// #     fn name(&self) -> &'static str { "doc.v1.Hello" }
+/// #     fn procedures(&self) -> &'static [rpc_runtime::Procedure] { &[] }
+/// #     fn call(&self, _: usize, call: rpc_runtime::Incoming) -> rpc_runtime::Handler { call.unknown() }
+/// # }
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), rpc_runtime::Error> {
+/// use rpc_runtime::Server;
+///
+/// let server = Server::builder().service(Hello).listen("mem:handle").signals(false).bind().await?;
+/// let handle = server.handle();
+/// let serving = tokio::spawn(server.serve());
+///
+/// handle.drain();
+/// assert!(handle.drained().await.is_clean());
+/// println!("{}", handle.counters());
+/// # serving.await.unwrap()?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
-pub struct ServerHandle(Arc<Shared>);
+pub struct ServerHandle(Arc<ServerState>);
 
 impl ServerHandle {
-    pub(super) fn new(server: Arc<Shared>) -> Self {
+    pub(super) fn new(server: Arc<ServerState>) -> Self {
         Self(server)
     }
 
-    /// Where the server listens, with the real ports.
+    /// Returns the addresses that the server listens on, with the real ports.
     pub fn addresses(&self) -> &[String] {
         self.0.addresses()
     }
 
-    /// What the server has refused until now, and whom it has cut off.
+    /// Reads the counters of refused requests and of peers that were cut off.
     pub fn counters(&self) -> Counters {
         self.0.counts().read()
     }
 
-    /// How many bytes all connections hold now, about: what [`ServerBuilder::max_buffered_bytes`] bounds.
+    /// Returns about how many bytes all connections hold now; [`ServerBuilder::max_buffered_bytes`] limits them.
     ///
     /// [`ServerBuilder::max_buffered_bytes`]: crate::ServerBuilder::max_buffered_bytes
     pub fn buffered_bytes(&self) -> u64 {
         self.0.memory().held()
     }
 
-    /// What the server has in hand right now.
+    /// Returns what the server has in hand right now: connections, calls, handlers.
     pub fn load(&self) -> Load {
         self.0.load()
     }
 
-    /// Begins the drain: no more connections and calls, and the drain timeout for those that are open.
+    /// Begins the drain: no more connections and calls, and the drain timeout for open calls.
     ///
-    /// A second one changes nothing.
+    /// Does nothing if the drain has begun.
     pub fn drain(&self) {
-        self.0.begin_drain(&Asker::Handle);
+        drain::begin(&self.0, &Asker::Handle);
     }
 
     /// Begins the drain if it has not begun, and gives open calls no more time.
     pub fn abort(&self) {
-        self.0.abort(&Asker::Handle);
+        drain::abort(&self.0, &Asker::Handle);
     }
 
-    /// Waits for the end of the drain, whoever begins it.
+    /// Waits for the end of the drain, however it begins.
     ///
     /// Do not await it in a handler of the same server: the drain waits for that handler.
     ///
@@ -56,6 +81,6 @@ impl ServerHandle {
     ///
     /// Dropping the future changes nothing.
     pub async fn drained(&self) -> DrainReport {
-        self.0.closed().await
+        self.0.lifecycle().closed().await
     }
 }

@@ -8,50 +8,63 @@ use std::{
 
 use tokio::{runtime::Handle, task::JoinHandle};
 
-use super::{Shared, accept::serve_stream, router::Router, shared::Options};
-use crate::{Code, Error, Peer, Service, net::Stream};
+use super::{
+    listen::accept::serve_stream,
+    router::{Router, Terminate},
+    state::{ServerOptions, ServerState},
+};
+use crate::{
+    Client, ClientBuilder, Code, Error, Peer, Service, client::acceptor::StreamAcceptor, net::Stream,
+    session::Threads,
+};
 
 /// A service that clients of this process call without a socket: a server without listeners.
 pub(crate) struct InProcess {
     service: Arc<dyn Service>,
     /// None until the first call, which decides the runtime.
-    serving: Mutex<Option<Serving>>,
+    serving: Mutex<Option<RunningServer>>,
 }
 
 /// A server, and the runtime that it lives in.
-struct Serving {
-    server: Arc<Shared>,
+struct RunningServer {
+    server: Arc<ServerState>,
     /// Ends when that runtime does, and never before.
     lives: JoinHandle<()>,
 }
 
+impl Client {
+    /// Makes a client of `service` in this process, without a socket: everything else works as over one.
+    ///
+    /// The server half lives in the runtime of the first call, which must be made inside of one. When that runtime has shut
+    /// down, the next call starts the server half again in its own runtime, with the same `service`: a `static` client
+    /// serves many tests. After a terminate it stays terminated.
+    ///
+    /// ```
+    /// # use rpc_runtime::{Client, Error, Service};
+    /// async fn test(service: impl Service) -> Result<(), Error> {
+    ///     let client = Client::in_process(service);
+    ///     client.ping().await?;
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn in_process(service: impl Service) -> Self {
+        ClientBuilder::to_acceptor(Arc::new(InProcess::new(service))).connect_lazy()
+    }
+}
+
 impl InProcess {
-    /// Takes `service`; what is wrong with it shows at each [`InProcess::accept`].
-    pub(crate) fn new(service: impl Service) -> Self {
+    /// Takes `service`; what is wrong with it shows at each [`StreamAcceptor::accept`].
+    fn new(service: impl Service) -> Self {
         Self {
             service: Arc::new(service),
             serving: Mutex::default(),
         }
     }
 
-    /// Serves `stream`: in the runtime of the first call, or, when that has shut down, in the one that is here.
-    ///
-    /// # Errors
-    ///
-    /// FAILED_PRECONDITION outside of a runtime, or if the service cannot be served; UNAVAILABLE after a terminate.
-    pub(crate) fn accept(&self, stream: Stream) -> Result<(), Error> {
-        let server = self.server()?;
-        if serve_stream(&server, stream, Peer::in_process(), None, server.runtime()) {
-            Ok(())
-        } else {
-            Err(terminated())
-        }
-    }
-
-    fn server(&self) -> Result<Arc<Shared>, Error> {
+    fn server(&self) -> Result<Arc<ServerState>, Error> {
         let mut serving = self.serving.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(Serving { server, lives }) = &*serving {
-            match (lives.is_finished(), server.is_draining()) {
+        if let Some(RunningServer { server, lives }) = &*serving {
+            match (lives.is_finished(), server.lifecycle().is_draining()) {
                 (false, _) => return Ok(Arc::clone(server)),
                 // Who terminates it means the service, whichever runtime comes next.
                 (true, true) => return Err(terminated()),
@@ -65,14 +78,36 @@ impl InProcess {
             )
             .with_source(error)
         })?;
-        let router = Router::new(vec![Arc::clone(&self.service)], true)?;
+        let router = Router::new(vec![Arc::clone(&self.service)], Terminate::Served)?;
         let lives = runtime.spawn(pending());
-        let server = Shared::new(runtime, router, Options::default(), Vec::new());
-        *serving = Some(Serving {
+        let server = ServerState::new(
+            runtime,
+            router,
+            ServerOptions::default(),
+            Vec::new(),
+            Threads::here(),
+        );
+        *serving = Some(RunningServer {
             server: Arc::clone(&server),
             lives,
         });
         Ok(server)
+    }
+}
+
+impl StreamAcceptor for InProcess {
+    /// Serves `stream`: in the runtime of the first call, or, when that has shut down, in the one that is here.
+    ///
+    /// # Errors
+    ///
+    /// FAILED_PRECONDITION outside of a runtime, or if the service cannot be served; UNAVAILABLE after a terminate.
+    fn accept(&self, stream: Stream) -> Result<(), Error> {
+        let server = self.server()?;
+        if serve_stream(&server, stream, Peer::in_process(), None, server.runtime()) {
+            Ok(())
+        } else {
+            Err(terminated())
+        }
     }
 }
 
@@ -82,7 +117,7 @@ impl fmt::Debug for InProcess {
     }
 }
 
-impl Drop for Serving {
+impl Drop for RunningServer {
     fn drop(&mut self) {
         self.lives.abort();
     }

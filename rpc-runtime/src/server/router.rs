@@ -11,32 +11,33 @@ use std::{
     time::Duration,
 };
 
-use crate::message::control;
 use crate::{
-    Code, Error, Handler, Incoming, Procedure, Service, Status,
+    Code, Error, Procedure, Service, Status,
     api::{error::NO_PROCEDURE, priority::Priorities},
-    message::procedure::Run,
-    server::builtin,
+    message::{control, procedure::Run},
     session::priorities,
 };
+
+/// The procedures of the control service, in the order of the generated service.
+pub(crate) static CONTROL_PROCEDURES: [Procedure; 3] = [control::TERMINATE, control::PING, control::SETTLE];
 
 /// All procedures of a server.
 pub(crate) struct Router {
     routes: Vec<Route>,
-    by_id: HashMap<u64, usize, BuildHasherDefault<IdHasher>>,
+    by_id: HashMap<u64, usize, BuildHasherDefault<ProcedureIdHasher>>,
     /// The services in the order in which they were added, for texts.
     names: Vec<&'static str>,
     priorities: Priorities,
 }
 
 impl Router {
-    /// The router of `services`, with the built-in control service beside them.
+    /// Makes the router of `services`, with the procedures of the built-in control service.
     ///
     /// # Errors
     ///
-    /// FAILED_PRECONDITION, with the names, if there is no service, one is there twice or named as the built-in one,
+    /// FAILED_PRECONDITION, with the names, if there is no service, one is there twice or is named as the built-in one,
     /// or two procedures have one id.
-    pub(crate) fn new(services: Vec<Arc<dyn Service>>, terminate: bool) -> Result<Self, Error> {
+    pub(crate) fn new(services: Vec<Arc<dyn Service>>, terminate: Terminate) -> Result<Self, Error> {
         if services.is_empty() {
             return Err(refused(
                 "a server needs a service: add one by .service(XServer::new(..))",
@@ -67,24 +68,23 @@ impl Router {
         }
         self.names.push(name);
         for (index, procedure) in service.procedures().iter().enumerate() {
-            self.add_route(Route::new(Arc::clone(&service), index, procedure))?;
+            self.add_route(Route::new(Some(Arc::clone(&service)), index, procedure))?;
         }
         Ok(())
     }
 
-    /// Without `terminate` the procedure is as unknown as any that does not exist.
-    fn add_control(&mut self, terminate: bool) -> Result<(), Error> {
-        let service = builtin::service();
-        for (index, procedure) in service.procedures().iter().enumerate() {
-            if terminate || procedure.id() != control::TERMINATE.id() {
-                let mut route = Route::new(Arc::clone(&service), index, procedure);
-                route.control = true;
-                if procedure.id() == control::TERMINATE.id() {
-                    // What it starts must not stay in the queue of a worker that runs the next handler.
-                    route.run = Run::Spawn;
-                }
-                self.add_route(route)?;
+    fn add_control(&mut self, terminate: Terminate) -> Result<(), Error> {
+        for (index, procedure) in CONTROL_PROCEDURES.iter().enumerate() {
+            let is_terminate = procedure.id() == control::TERMINATE.id();
+            if is_terminate && terminate == Terminate::Unknown {
+                continue;
             }
+            let mut route = Route::new(None, index, procedure);
+            if is_terminate {
+                // What it starts must not stay in the queue of a worker that runs the next handler.
+                route.run = Run::Spawn;
+            }
+            self.add_route(route)?;
         }
         Ok(())
     }
@@ -147,13 +147,21 @@ fn refused(text: impl Into<String>) -> Error {
     Error::local(Code::FailedPrecondition, text)
 }
 
+/// Whether a server has the terminate procedure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Terminate {
+    Served,
+    /// It is as unknown as any procedure that does not exist.
+    Unknown,
+}
+
 /// One procedure of one service.
 pub(crate) struct Route {
-    service: Arc<dyn Service>,
+    /// None for the built-in control service.
+    service: Option<Arc<dyn Service>>,
     index: usize,
     procedure: &'static Procedure,
     run: Run,
-    control: bool,
     /// Goes up with each first poll that lasted, down with each that did not.
     slowness: AtomicU32,
     /// How many first polls in a row computed for long enough to be worth a task, of those that were timed.
@@ -161,13 +169,12 @@ pub(crate) struct Route {
 }
 
 impl Route {
-    fn new(service: Arc<dyn Service>, index: usize, procedure: &'static Procedure) -> Self {
+    fn new(service: Option<Arc<dyn Service>>, index: usize, procedure: &'static Procedure) -> Self {
         Self {
             service,
             index,
             procedure,
             run: procedure.run(),
-            control: false,
             slowness: AtomicU32::new(0),
             computing: AtomicU32::new(0),
         }
@@ -177,14 +184,19 @@ impl Route {
         self.procedure
     }
 
-    /// Whether it is of the built-in control service.
+    /// Returns whether the procedure is of the built-in control service.
     pub(crate) fn is_control(&self) -> bool {
-        self.control
+        self.service.is_none()
     }
 
-    /// Makes the handler of `call`.
-    pub(crate) fn call(&self, call: Incoming) -> Handler {
-        self.service.call(self.index, call)
+    /// The service that makes the handlers; none for the built-in control service.
+    pub(crate) fn service(&self) -> Option<&Arc<dyn Service>> {
+        self.service.as_ref()
+    }
+
+    /// The procedure's place in its service.
+    pub(crate) fn index(&self) -> usize {
+        self.index
     }
 
     /// Where its next handler runs: as declared, or in a task of its own while it is found slow.
@@ -244,9 +256,9 @@ impl Route {
 
 /// Ids are hashes already, and only those of our own procedures are in the table.
 #[derive(Default)]
-struct IdHasher(u64);
+struct ProcedureIdHasher(u64);
 
-impl Hasher for IdHasher {
+impl Hasher for ProcedureIdHasher {
     fn finish(&self) -> u64 {
         self.0
     }
@@ -281,10 +293,11 @@ const NAMES_SHOWN: usize = 4;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Handler, Incoming};
 
-    struct Fake(&'static str, &'static [Procedure]);
+    struct FakeService(&'static str, &'static [Procedure]);
 
-    impl Service for Fake {
+    impl Service for FakeService {
         fn name(&self) -> &'static str {
             self.0
         }
@@ -296,13 +309,13 @@ mod tests {
         }
     }
 
-    fn router(services: Vec<Fake>) -> Result<Router, Error> {
+    fn router(services: Vec<FakeService>) -> Result<Router, Error> {
         Router::new(
             services
                 .into_iter()
                 .map(|service| Arc::new(service) as Arc<dyn Service>)
                 .collect(),
-            true,
+            Terminate::Served,
         )
     }
 
@@ -314,15 +327,15 @@ mod tests {
         for (services, text) in [
             (vec![], "a server needs a service"),
             (
-                vec![Fake("a.One", ONE), Fake("a.One", ONE)],
+                vec![FakeService("a.One", ONE), FakeService("a.One", ONE)],
                 "service a.One is added twice",
             ),
             (
-                vec![Fake("a.One", ONE), Fake("a.Two", TWO)],
+                vec![FakeService("a.One", ONE), FakeService("a.Two", TWO)],
                 "a.Two/y and a.One/x have the same 64-bit id",
             ),
             (
-                vec![Fake("rpc.control.v1.Control", ONE)],
+                vec![FakeService("rpc.control.v1.Control", ONE)],
                 "service rpc.control.v1.Control is built in",
             ),
         ] {
@@ -333,8 +346,8 @@ mod tests {
 
     #[test]
     fn a_disabled_terminate_is_as_unknown_as_any_procedure() {
-        let service: Arc<dyn Service> = Arc::new(Fake("a.One", ONE));
-        let router = Router::new(vec![service], false).unwrap();
+        let service: Arc<dyn Service> = Arc::new(FakeService("a.One", ONE));
+        let router = Router::new(vec![service], Terminate::Unknown).unwrap();
         assert_eq!(router.find(control::TERMINATE.id()), None);
         assert!(router.find(control::PING.id()).is_some());
         assert_eq!(
@@ -346,7 +359,7 @@ mod tests {
 
     #[test]
     fn slow_polls_in_a_row_make_a_procedure_slow_and_many_quick_ones_forgive_it() {
-        let router = router(vec![Fake("a.One", ONE)]).unwrap();
+        let router = router(vec![FakeService("a.One", ONE)]).unwrap();
         let route = router.route(router.find(1).unwrap());
         for _ in 0..3 {
             route.note_slow();
@@ -362,7 +375,7 @@ mod tests {
 
     #[test]
     fn only_a_procedure_that_always_computes_is_spread() {
-        let router = router(vec![Fake("a.One", ONE)]).unwrap();
+        let router = router(vec![FakeService("a.One", ONE)]).unwrap();
         let route = router.route(router.find(1).unwrap());
         let long = 2 * COMPUTING_TIME;
         for _ in 0..100 {
@@ -387,7 +400,7 @@ mod tests {
 
     #[test]
     fn rare_slow_polls_do_not_add_up() {
-        let router = router(vec![Fake("a.One", ONE)]).unwrap();
+        let router = router(vec![FakeService("a.One", ONE)]).unwrap();
         let route = router.route(router.find(1).unwrap());
         for _ in 0..100 {
             route.note_slow();

@@ -10,7 +10,7 @@ use std::{
 };
 
 pub(crate) use self::{
-    audit::{Asker, Audit, Decision, Wish},
+    audit::{Asker, Audit, Decision, TerminateKind},
     signals::{Signals, ignore_signals},
 };
 use crate::{Context, Transport, net::own_uid};
@@ -49,10 +49,10 @@ enum Rule {
     Local,
     Loopback,
     Disabled,
-    Custom(Arc<Custom>),
+    Custom(Arc<CustomRule>),
 }
 
-type Custom = dyn Fn(&Context) -> bool + Send + Sync;
+type CustomRule = dyn Fn(&Context) -> bool + Send + Sync;
 
 impl TerminatePolicy {
     /// The default, and every TCP peer that connects from this machine, whoever its user is.
@@ -121,7 +121,7 @@ pub(crate) struct Verdict {
 /// to be open after the look, too.
 async fn loopback_owner(cx: &Context) -> Option<u32> {
     let owner = cx.peer().loopback_owner().await?;
-    cx.served().is_open().then_some(owner)
+    cx.session().is_open().then_some(owner)
 }
 
 impl fmt::Debug for TerminatePolicy {

@@ -17,10 +17,11 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use crate::{
-    Client, Code, Metadata, Peer, Procedure, Result, Status,
+    Call, Client, Code, Metadata, Peer, Procedure, Result, Status,
     client::inherited::{HandlerId, Inherited, InstanceId, inherited},
     conn::{CallId, Unwanted},
-    session::Served,
+    driver::Clock,
+    session::Session,
     wire::frame::control::Progress,
 };
 
@@ -30,7 +31,7 @@ use crate::{
 /// its own calls `.within(&cx)`.
 #[derive(Clone)]
 pub struct Context {
-    served: Arc<Served>,
+    session: Arc<Session>,
     id: CallId,
     one_way: bool,
     /// How many calls it is inside of.
@@ -44,7 +45,7 @@ pub struct Context {
 impl Context {
     #[inline]
     pub(crate) fn new(
-        served: Arc<Served>,
+        session: Arc<Session>,
         id: CallId,
         one_way: bool,
         depth: u8,
@@ -54,7 +55,7 @@ impl Context {
     ) -> Self {
         let metadata = (!metadata.is_empty()).then(|| Arc::new(metadata));
         Self {
-            served,
+            session,
             id,
             one_way,
             depth,
@@ -66,7 +67,7 @@ impl Context {
 
     /// Who called, as far as the transport knows.
     pub fn peer(&self) -> &Peer {
-        self.served.peer()
+        self.session.peer()
     }
 
     /// The procedure, as `package.Service/Name`.
@@ -95,7 +96,7 @@ impl Context {
 
     /// Adds an entry that travels beside the reply, or beside the refusal if the handler fails.
     ///
-    /// A caller reads it from its `Receipt`, or from `Streaming::metadata`.
+    /// The caller reads it from the [`Receipt`](crate::Receipt) of its call, or from the refusal's [`Status`].
     ///
     /// # Errors
     ///
@@ -105,8 +106,8 @@ impl Context {
         let (key, value) = (key.into(), value.into());
         Metadata::check_key(&key).map_err(|text| Status::new(Code::InvalidArgument, text))?;
         let is_added = self
-            .served
-            .with(|conn, _| conn.add_reply_metadata(self.id, key, value));
+            .session
+            .with(Clock::Now, |conn, _| conn.add_reply_metadata(self.id, key, value));
         if is_added {
             return Ok(());
         }
@@ -137,7 +138,7 @@ impl Context {
     /// Calls that a handler makes wait for no slot or credit of the connection that its own call came by, for only its end
     /// might give them back: they fail RESOURCE_EXHAUSTED then, not executed.
     pub fn caller<C: From<Client>>(&self) -> C {
-        self.served.caller().into()
+        self.session.caller().into()
     }
 
     /// Waits until the handler's answer is no longer wanted: the caller has cancelled or gone, the deadline has
@@ -151,14 +152,18 @@ impl Context {
     ///
     /// Dropping the future changes nothing.
     pub async fn cancelled(&self) {
-        poll_fn(|cx| self.served.with(|conn, _| conn.poll_unwanted(self.id, cx))).await;
+        poll_fn(|cx| {
+            self.session
+                .with(Clock::Now, |conn, _| conn.poll_unwanted(self.id, cx))
+        })
+        .await;
     }
 
     /// Whether the handler's answer is no longer wanted.
     pub fn is_cancelled(&self) -> bool {
         let mut cx = TaskContext::from_waker(Waker::noop());
-        self.served
-            .with(|conn, _| conn.poll_unwanted(self.id, &mut cx))
+        self.session
+            .with(Clock::Now, |conn, _| conn.poll_unwanted(self.id, &mut cx))
             .is_ready()
     }
 
@@ -173,8 +178,8 @@ impl Context {
     ///
     /// Dropping the future changes nothing.
     pub async fn draining(&self) {
-        self.served.draining().await;
-        let server = self.served.server();
+        self.session.draining().await;
+        let server = self.session.server().lifecycle();
         if server.is_draining() {
             // Not a moment earlier: what ends after all peers were told is in the drain's report.
             server.announced().await;
@@ -183,32 +188,26 @@ impl Context {
 
     /// Whether the server has been told to terminate, or the connection is to end: see [`Context::draining`].
     pub fn is_draining(&self) -> bool {
-        self.served.server().is_draining() || self.served.is_draining()
+        self.session.server().lifecycle().is_draining() || self.session.is_draining()
     }
 
     /// Waits until the one-way calls that came before this one by its connection have ended; what became of all.
     pub(crate) async fn sends_settled(&self) -> Progress {
-        poll_fn(|cx| self.served.with(|conn, _| conn.poll_settled(self.id, cx))).await
-    }
-
-    /// The deadline as calls inherit it.
-    pub(crate) fn deadline_instant(&self) -> Option<Instant> {
-        self.deadline
+        poll_fn(|cx| {
+            self.session
+                .with(Clock::Now, |conn, _| conn.poll_settled(self.id, cx))
+        })
+        .await
     }
 
     /// The server that the call came to.
     pub(crate) fn instance(&self) -> InstanceId {
-        self.served.server().instance()
-    }
-
-    /// How many calls this one is inside of.
-    pub(crate) fn depth(&self) -> u8 {
-        self.depth
+        self.session.server().instance()
     }
 
     /// The connection that the call came by.
-    pub(crate) fn served(&self) -> &Arc<Served> {
-        &self.served
+    pub(crate) fn session(&self) -> &Arc<Session> {
+        &self.session
     }
 
     /// What calls made by the handler's own future inherit.
@@ -235,18 +234,29 @@ impl fmt::Debug for Context {
     }
 }
 
+/// Calls within a handler's call.
+impl Call<'_> {
+    /// Inherits the deadline of `cx`, in a task that a handler spawned.
+    ///
+    /// Calls that the handler makes in its own future inherit it by themselves. A terminate of the handler's own server
+    /// returns when the drain begins, so that the handler may wait for the task.
+    pub fn within(self, cx: &Context) -> Self {
+        self.within_call(cx.deadline, cx.instance(), cx.depth)
+    }
+}
+
 /// The call whose handler is polled on this thread, for whoever needs more of it than [`Inherited`] has.
 #[derive(Clone)]
 pub(crate) struct Serving {
-    served: Arc<Served>,
+    session: Arc<Session>,
     id: CallId,
     procedure: &'static Procedure,
 }
 
 impl Serving {
-    pub(crate) fn new(served: &Arc<Served>, id: CallId, procedure: &'static Procedure) -> Self {
+    pub(crate) fn new(session: &Arc<Session>, id: CallId, procedure: &'static Procedure) -> Self {
         Self {
-            served: Arc::clone(served),
+            session: Arc::clone(session),
             id,
             procedure,
         }
@@ -297,13 +307,16 @@ impl Serving {
 
     /// Who called.
     pub(crate) fn peer(&self) -> &str {
-        self.served.peer().address()
+        self.session.peer().address()
     }
 
     /// What the call ends with if nobody can have its answer any more.
     pub(crate) fn lost_code(&self) -> Option<Code> {
         let mut cx = TaskContext::from_waker(Waker::noop());
-        match self.served.with(|conn, _| conn.poll_unwanted(self.id, &mut cx)) {
+        match self
+            .session
+            .with(Clock::Now, |conn, _| conn.poll_unwanted(self.id, &mut cx))
+        {
             Poll::Ready(Unwanted::Cancelled | Unwanted::Disconnected) => Some(Code::Cancelled),
             Poll::Ready(Unwanted::Deadline) => Some(Code::DeadlineExceeded),
             Poll::Ready(Unwanted::Drained) | Poll::Pending => {

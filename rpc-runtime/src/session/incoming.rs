@@ -15,9 +15,15 @@ use prost::Message;
 use super::panicked;
 use crate::{
     Code, Context, Metadata, Result, Status,
+    api::error::NO_PROCEDURE,
     conn::{Arrived, CallId, End, MEMORY_SHORT, Time, Unstarted},
-    message::{growth::Budget, nesting},
-    session::{Served, context::Serving},
+    driver::Clock,
+    message::{
+        decode::{DecodeFailure, decode},
+        growth::Budget,
+        nesting,
+    },
+    session::{Session, context::Serving},
     wire::{
         compression::Outgoing,
         frame::{DropReason, Encoded, Payload as _},
@@ -32,7 +38,7 @@ use crate::{
 ///
 /// However its handler ends, by a reply, a failure, a panic or by being dropped, the call ends with it, exactly once.
 pub struct Incoming {
-    served: Arc<Served>,
+    session: Arc<Session>,
     id: CallId,
     one_way: bool,
     depth: u8,
@@ -45,9 +51,9 @@ pub struct Incoming {
 }
 
 impl Incoming {
-    pub(crate) fn new(served: Arc<Served>, arrived: Arrived, procedure: &'static Procedure) -> Self {
+    pub(crate) fn new(session: Arc<Session>, arrived: Arrived, procedure: &'static Procedure) -> Self {
         Self {
-            served,
+            session,
             id: arrived.id,
             one_way: arrived.one_way,
             depth: arrived.depth,
@@ -137,7 +143,7 @@ impl Incoming {
             let metadata = mem::take(&mut self.metadata);
             let context = self.context(metadata);
             // When this line is done, the handler's future is gone, and only then may its slot be free.
-            let serving = Serving::new(&self.served, self.id, self.procedure);
+            let serving = Serving::new(&self.session, self.id, self.procedure);
             let inherited = context.inherited();
             let ended = serving
                 .scope(inherited, move || handler(context, arguments))
@@ -155,11 +161,11 @@ impl Incoming {
     }
 
     fn requests<T: Message + Default>(&self) -> Requests<T> {
-        Requests::new(Arc::clone(&self.served), self.id, self.procedure)
+        Requests::new(Arc::clone(&self.session), self.id, self.procedure)
     }
 
     fn replies<T: Message + 'static>(&self) -> Replies<T> {
-        Replies::new(Arc::clone(&self.served), self.id, self.procedure)
+        Replies::new(Arc::clone(&self.session), self.id, self.procedure)
     }
 
     /// The context that the handler will have, for who decides whether it starts.
@@ -181,31 +187,37 @@ impl Incoming {
     /// Makes the handler of a call whose index is none of the service's.
     pub fn unknown(mut self) -> Handler {
         Box::pin(async move {
-            let status = self.served.server().unknown(self.procedure.id());
+            let text = format!(
+                "{NO_PROCEDURE}{}: its generated code lists it and does not run it",
+                self.procedure.path()
+            );
+            let status = Status::new(Code::Unimplemented, text);
             self.refuse(&status, DropReason::UnknownProcedure);
         })
     }
 
     fn decode<Req: Message + Default>(&mut self) -> Result<Req> {
-        let budget = self.served.server().budget(self.procedure.request_growth());
+        let budget = self.session.server().budget(self.procedure.request_growth());
         parse(mem::take(&mut self.payload), self.procedure, budget)
     }
 
     fn context(&self, metadata: Metadata) -> Context {
         Context::new(
-            Arc::clone(&self.served),
+            Arc::clone(&self.session),
             self.id,
             self.one_way,
             self.depth,
             self.procedure.path(),
-            self.deadline.map(|deadline| self.served.link().instant(deadline)),
+            self.deadline
+                .map(|deadline| self.session.link().instant(deadline)),
             metadata,
         )
     }
 
     /// Notes that the handler is about to be polled for the first time.
     fn start(&self) -> Result<(), Unstarted> {
-        self.served.with_recent(|conn, now| conn.started(self.id, now))
+        self.session
+            .with(Clock::Recent, |conn, now| conn.started(self.id, now))
     }
 
     /// Why `reply` cannot be sent, if it cannot.
@@ -219,13 +231,14 @@ impl Incoming {
     async fn reply<M: Message>(&mut self, reply: &M) {
         if self.one_way {
             // Nobody reads its reply, nor how long it took.
-            self.served.with_recent(|conn, now| conn.handled(self.id, now));
+            self.session
+                .with(Clock::Recent, |conn, now| conn.handled(self.id, now));
             self.open = false;
             return;
         }
-        let reply = Outgoing::new(reply, self.served.compression());
+        let reply = Outgoing::new(reply, self.session.compression());
         poll_fn(|cx| {
-            self.served.with(|conn, now| {
+            self.session.with(Clock::Now, |conn, now| {
                 ready!(conn.poll_room(self.id, reply.size().len, cx));
                 conn.reply(self.id, &reply, now);
                 Poll::Ready(())
@@ -239,7 +252,11 @@ impl Incoming {
     async fn fail(&mut self, status: &Status) {
         if !self.one_way {
             let len = status.details().len();
-            poll_fn(|cx| self.served.with(|conn, _| conn.poll_room(self.id, len, cx))).await;
+            poll_fn(|cx| {
+                self.session
+                    .with(Clock::Now, |conn, _| conn.poll_room(self.id, len, cx))
+            })
+            .await;
         }
         self.finish(End::Failed(status));
     }
@@ -247,7 +264,7 @@ impl Incoming {
     /// The handler has panicked, or its reply when it was written.
     fn panicked(&mut self, panic: &(dyn Any + Send)) {
         let procedure = self.procedure.path();
-        let status = match panicked::advice(panic, self.procedure) {
+        let status = match panicked::advice(panic, self.procedure, self.session.server().threads()) {
             Some(advice) => {
                 tracing::error!(procedure, advice, "handler panicked");
                 format!("handler panicked: {advice}")
@@ -266,9 +283,11 @@ impl Incoming {
 
     fn finish(&mut self, end: End<'_>) {
         self.open = false;
-        let left_out = self.served.with(|conn, now| conn.end_noting(self.id, end, now));
+        let left_out = self
+            .session
+            .with(Clock::Now, |conn, now| conn.end_noting(self.id, end, now));
         if let Some(left_out) = left_out {
-            self.served
+            self.session
                 .server()
                 .note_left_out(self.procedure.path(), &left_out);
         }
@@ -305,19 +324,18 @@ pub(crate) fn parse<Req: Message + Default>(
     procedure: &Procedure,
     budget: Budget,
 ) -> Result<Req> {
-    let procedure = procedure.path();
-    let payload = payload.unpack().map_err(|error| malformed(procedure, &error))?;
-    if !budget.admits(&payload) {
-        let text = budget.excess(&format!("a request of {procedure}"));
-        return Err(Status::new(Code::ResourceExhausted, text));
+    decode(payload, budget).map_err(|failure| unreadable(procedure.path(), failure))
+}
+
+#[cold]
+fn unreadable(procedure: &str, failure: DecodeFailure) -> Status {
+    match failure {
+        DecodeFailure::TooLarge(budget) => {
+            let text = budget.excess(&format!("a request of {procedure}"));
+            Status::new(Code::ResourceExhausted, text)
+        }
+        failure => malformed(procedure, &failure),
     }
-    // A slice of a small payload would keep the whole read buffer alive: its `bytes` fields are copied instead.
-    let request = if payload.len() < BY_REFERENCE {
-        Req::decode(&payload[..])
-    } else {
-        Req::decode(payload)
-    };
-    request.map_err(|error| malformed(procedure, &error))
 }
 
 /// Why a reply of `procedure`, or a message of its replies, is not sent.
@@ -331,6 +349,3 @@ fn malformed(procedure: &str, error: &dyn fmt::Display) -> Status {
     let text = format!("the request of {procedure} is malformed: {error}");
     Status::new(Code::Internal, text)
 }
-
-/// Payloads of this length and more have a buffer of their own, and are handed out by reference.
-const BY_REFERENCE: usize = 16 * 1024;

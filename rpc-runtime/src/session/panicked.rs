@@ -4,31 +4,31 @@ use std::any::Any;
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 
+use super::Threads;
 use crate::message::procedure::{Procedure, Run};
-use crate::net::is_simulated;
 
 /// What to do about a panic, if it is one of tokio's about a thread that must not block.
 ///
 /// Nothing of the panic's own text is passed on: it may contain what a peer has sent.
-pub(crate) fn advice(panic: &(dyn Any + Send), procedure: &Procedure) -> Option<String> {
+pub(crate) fn advice(panic: &(dyn Any + Send), procedure: &Procedure, threads: Threads) -> Option<String> {
     let text = match panic.downcast_ref::<&'static str>() {
         Some(text) => text,
         None => panic.downcast_ref::<String>()?.as_str(),
     };
     let is_one_of = |panics: &[&str]| panics.iter().any(|panic| text.starts_with(panic));
     let path = procedure.path();
-    if procedure.run() == Run::Blocking && is_simulated() {
+    if procedure.run() == Run::Blocking && threads == Threads::One {
         return is_one_of(&BLOCKS).then(|| {
             "a simulation runs `blocking` handlers as tasks, where tokio lets nobody block".to_owned()
         });
     }
     if is_one_of(&BLOCKS[..1]) {
-        let place = Place::here();
+        let thread = HandlerThread::here();
         return Some(format!(
             "block_in_place needs a multi-thread runtime; this handler ran on {}: say `blocking: true` for {path} in the \
              .proto, or {}",
-            place.name(),
-            place.way_out(),
+            thread.name(),
+            thread.way_out(),
         ));
     }
     is_one_of(&BLOCKS[1..]).then(|| {
@@ -48,7 +48,7 @@ const BLOCKS: [&str; 4] = [
 ];
 
 /// Where a handler runs that cannot call `block_in_place`.
-enum Place {
+enum HandlerThread {
     /// On a thread of the server's own.
     Worker,
     /// In a runtime of one thread.
@@ -57,7 +57,7 @@ enum Place {
     Other,
 }
 
-impl Place {
+impl HandlerThread {
     fn here() -> Self {
         let thread = std::thread::current();
         if thread.name().is_some_and(|name| name.starts_with(WORKER)) {

@@ -22,24 +22,25 @@ use crate::message::procedure::Procedure;
 use crate::{
     Code, Result, Status,
     conn::{CallId, Unsent},
+    driver::Clock,
     message::nesting,
-    session::Served,
+    session::Session,
     wire::compression::Outgoing,
 };
 
 /// Where the stream of a handler goes; generated code holds one.
 #[must_use = "nothing is sent until a stream is forwarded"]
 pub struct Replies<T> {
-    served: Arc<Served>,
+    session: Arc<Session>,
     id: CallId,
     procedure: &'static Procedure,
     message: PhantomData<fn(T)>,
 }
 
 impl<T: Message + 'static> Replies<T> {
-    pub(crate) fn new(served: Arc<Served>, id: CallId, procedure: &'static Procedure) -> Self {
+    pub(crate) fn new(session: Arc<Session>, id: CallId, procedure: &'static Procedure) -> Self {
         Self {
-            served,
+            session,
             id,
             procedure,
             message: PhantomData,
@@ -72,10 +73,11 @@ impl<T: Message + 'static> Replies<T> {
     async fn send(&self, message: &T, turn: &mut Turn) -> Result<()> {
         nesting::check(self.procedure.reply_nesting(), message)
             .map_err(|text| unencodable("message", self.procedure, &text))?;
-        let message = Outgoing::new(message, self.served.compression());
+        let message = Outgoing::new(message, self.session.compression());
         let sent = turn.run(|cx| {
-            self.served
-                .with_recent(|conn, now| conn.poll_data(self.id, &message, now, cx))
+            self.session.with(Clock::Recent, |conn, now| {
+                conn.poll_data(self.id, &message, now, cx)
+            })
         });
         sent.await.map_err(|unsent| match unsent {
             Unsent::TooLong { len, max } => Status::new(
@@ -92,7 +94,7 @@ impl<T: Message + 'static> Replies<T> {
 
 /// How long a handler has been polled without a pause.
 ///
-/// Meanwhile the driver sleeps (see `Served::with_driver_asleep`), so the messages of a stream that computes for long
+/// Meanwhile the driver sleeps (see `Session::with_driver_asleep`), so the messages of a stream that computes for long
 /// between them would lie there until it is done with many.
 #[derive(Default)]
 struct Turn {

@@ -16,8 +16,9 @@ use super::incoming::parse;
 use crate::{
     Procedure, Result, Status,
     conn::{CallId, Next},
+    driver::Clock,
     message::growth::Budget,
-    session::Served,
+    session::Session,
 };
 
 /// The stream of a caller's requests, as its handler reads it.
@@ -41,7 +42,7 @@ use crate::{
 /// ```
 #[must_use = "a stream does nothing until it is read"]
 pub struct Requests<T> {
-    served: Arc<Served>,
+    session: Arc<Session>,
     id: CallId,
     procedure: &'static Procedure,
     /// Nothing more is read: the end was, or an error.
@@ -50,9 +51,9 @@ pub struct Requests<T> {
 }
 
 impl<T: Message + Default> Requests<T> {
-    pub(crate) fn new(served: Arc<Served>, id: CallId, procedure: &'static Procedure) -> Self {
+    pub(crate) fn new(session: Arc<Session>, id: CallId, procedure: &'static Procedure) -> Self {
         Self {
-            served,
+            session,
             id,
             procedure,
             ended: false,
@@ -78,8 +79,8 @@ impl<T: Message + Default> Requests<T> {
             return Poll::Ready(None);
         }
         let next = ready!(
-            self.served
-                .with(|conn, now| conn.poll_message(self.id, None, now, cx))
+            self.session
+                .with(Clock::Now, |conn, now| conn.poll_message(self.id, None, now, cx))
         );
         let result = match next {
             Next::Message(payload) => match parse(payload, self.procedure, self.budget()) {
@@ -97,13 +98,14 @@ impl<T: Message + Default> Requests<T> {
     }
 
     fn budget(&self) -> Budget {
-        self.served.server().budget(self.procedure.request_growth())
+        self.session.server().budget(self.procedure.request_growth())
     }
 
     /// The call fails with `status`, even if its handler takes no notice.
     fn break_stream(&self, status: &Status) {
-        self.served
-            .with(|conn, now| conn.break_stream(self.id, status.clone(), now));
+        self.session.with(Clock::Now, |conn, now| {
+            conn.break_stream(self.id, status.clone(), now)
+        });
     }
 }
 

@@ -1,7 +1,7 @@
 //! Frames: what two peers say to each other, as bytes and back.
 //!
 //! [`Header`] encodes in place, [`Frame::fill`] slices; nothing here waits, reads a clock or touches a socket.
-//! The bytes are described for other implementers in `docs/wire.md` and in `proto/rpc/wire/v1/wire.proto`.
+//! The bytes are described for other implementers in `docs/reference/wire.md` and in `proto/rpc/wire/v1/wire.proto`.
 
 mod access;
 pub(crate) mod control;

@@ -1,4 +1,4 @@
-//! Raw: a peer that is made of bytes, as docs/wire.md describes them.
+//! Raw: a peer that is made of bytes, as docs/reference/wire.md describes them.
 
 use std::{io, time::Duration};
 

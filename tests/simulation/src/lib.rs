@@ -5,7 +5,7 @@ rpc_runtime::include_protos!();
 
 /// The Rust blocks of the document are compiled and run.
 #[cfg(doctest)]
-#[doc = include_str!("../../../docs/simulation.md")]
+#[doc = include_str!("../../../docs/how-to/simulation.md")]
 mod document {}
 
 use std::{

@@ -93,7 +93,7 @@ pub struct CleanRequest {}
 #[prost(prost_path = "::rpc_runtime::codegen::prost")]
 pub struct CleanReply {}
 
-/// By number, not by line.
+/// Arguments follow the numbers, not the lines.
 #[derive(Clone, PartialEq, Eq, Hash, ::rpc_runtime::codegen::prost::Message)]
 #[prost(prost_path = "::rpc_runtime::codegen::prost")]
 pub struct MoveRequest {
@@ -408,33 +408,12 @@ impl<T: Painter> Painter for ::std::sync::Arc<T> {
     }
 }
 
-/// Serves `paint.v1.Painter` by what a [`Painter`] does.
+/// Serves `paint.v1.Painter` with an implementation of [`Painter`].
 pub struct PainterServer<T> {
     service: ::std::sync::Arc<T>,
 }
 
-impl<T: Painter> PainterServer<T> {
-    /// Serves `service`; an `Arc` of one will do, to share it.
-    pub fn new(service: T) -> Self {
-        Self {
-            service: ::std::sync::Arc::new(service),
-        }
-    }
-}
-
-impl<T> ::core::clone::Clone for PainterServer<T> {
-    fn clone(&self) -> Self {
-        Self {
-            service: ::std::sync::Arc::clone(&self.service),
-        }
-    }
-}
-
-impl<T> ::core::fmt::Debug for PainterServer<T> {
-    fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
-        ::rpc_runtime::codegen::opaque_debug(f, "PainterServer")
-    }
-}
+::rpc_runtime::codegen::server_methods!(PainterServer, Painter, T);
 
 impl<T: Painter> ::rpc_runtime::codegen::Service for PainterServer<T> {
     fn name(&self) -> &'static str {
@@ -509,7 +488,7 @@ impl<T: Painter> ::rpc_runtime::codegen::Service for PainterServer<T> {
     }
 }
 
-/// Calls `paint.v1.Painter`: [`send`](Self::send) for one-way calls, [`send_recv`](Self::send_recv) for replies.
+/// Calls `paint.v1.Painter`: [`send`](Self::send) for one-way calls, [`send_recv`](Self::send_recv) for calls with a reply.
 ///
 /// Cheap to clone; all clones share one channel.
 #[derive(Clone, Debug)]
@@ -517,50 +496,15 @@ pub struct PainterClient {
     client: ::rpc_runtime::Client,
 }
 
+::rpc_runtime::codegen::client_methods!(PainterClient);
+
 impl PainterClient {
-    /// Connects to a server, such as `tcp://127.0.0.1:5005` or `unix:/run/app.sock`.
-    ///
-    /// # Errors
-    ///
-    /// At once if nobody listens there, or if the peer does not speak the protocol.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future closes the connection.
-    pub async fn connect(
-        address: impl ::core::convert::AsRef<str>,
-    ) -> ::core::result::Result<Self, ::rpc_runtime::Error> {
-        ::rpc_runtime::Client::connect(address).await.map(Self::new)
-    }
-
-    /// A client that connects when it is first used, and keeps trying within each call's deadline.
-    pub fn connect_lazy(address: impl ::core::convert::AsRef<str>) -> Self {
-        Self::new(::rpc_runtime::Client::connect_lazy(address))
-    }
-
-    /// A client to be configured, by more addresses, limits, or services that the server may call.
-    pub fn builder(
-        address: impl ::core::convert::AsRef<str>,
-    ) -> ::rpc_runtime::ClientBuilder<Self> {
-        ::rpc_runtime::ClientBuilder::new(address)
-    }
-
-    /// A client of `server` in this process: no socket, and all else as over one.
+    /// Creates a client of `server` in this process: no socket, otherwise the same behaviour.
     pub fn in_process<T: Painter>(server: PainterServer<T>) -> Self {
         Self::new(::rpc_runtime::Client::in_process(server))
     }
 
-    /// A client on a channel that other clients may share.
-    pub fn new(client: ::rpc_runtime::Client) -> Self {
-        Self { client }
-    }
-
-    /// The channel: services of one server can share it.
-    pub fn client(&self) -> &::rpc_runtime::Client {
-        &self.client
-    }
-
-    /// Starts a one-way call: nothing comes back, see [`barrier`](Self::barrier) for what became of it.
+    /// Starts a one-way call. It has no reply: [`barrier`](Self::barrier) returns what became of it.
     pub fn send(&self) -> PainterSend<'_> {
         PainterSend {
             call: self.client.call(),
@@ -573,174 +517,28 @@ impl PainterClient {
             call: self.client.call(),
         }
     }
-
-    /// Asks the server to terminate, and waits until it is drained.
-    ///
-    /// # Errors
-    ///
-    /// PERMISSION_DENIED if this peer may not, UNIMPLEMENTED if nobody may.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future stops waiting; a drain that has begun goes on.
-    pub async fn terminate(
-        &self,
-    ) -> ::core::result::Result<::rpc_runtime::DrainReport, ::rpc_runtime::Error> {
-        self.client.terminate().await
-    }
-
-    /// Asks the server for a sign of life, and returns how long it took.
-    ///
-    /// # Errors
-    ///
-    /// UNAVAILABLE if the connection is lost, DEADLINE_EXCEEDED if there is no answer in time.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future affects nothing else.
-    pub async fn ping(
-        &self,
-    ) -> ::core::result::Result<::core::time::Duration, ::rpc_runtime::Error> {
-        self.client.ping().await
-    }
-
-    /// Waits until the operating system has every frame of earlier calls.
-    ///
-    /// # Errors
-    ///
-    /// UNAVAILABLE, once, if earlier one-way calls may be lost.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future affects nothing else.
-    pub async fn flush(&self) -> ::core::result::Result<(), ::rpc_runtime::Error> {
-        self.client.flush().await
-    }
-
-    /// Waits until the server has read every earlier one-way call, and returns what has become of them until now.
-    ///
-    /// # Errors
-    ///
-    /// UNAVAILABLE, once, if earlier one-way calls may be lost.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future affects nothing else.
-    pub async fn barrier(
-        &self,
-    ) -> ::core::result::Result<::rpc_runtime::Account, ::rpc_runtime::Error> {
-        self.client.barrier().await
-    }
-
-    /// Waits until every earlier one-way call has ended on the server, and returns what became of them.
-    ///
-    /// It takes no longer than the client's timeout, 30 s if nothing else was said.
-    ///
-    /// # Errors
-    ///
-    /// DEADLINE_EXCEEDED if some have not ended in time; UNAVAILABLE, once, if earlier one-way calls may be lost.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future affects nothing else.
-    pub async fn settled(
-        &self,
-    ) -> ::core::result::Result<::rpc_runtime::Account, ::rpc_runtime::Error> {
-        self.client.settled().await
-    }
-
-    /// Closes the channel, for all clones: what was sent is written, and open calls may finish.
-    ///
-    /// # Errors
-    ///
-    /// DEADLINE_EXCEEDED if open calls had to be cut, UNAVAILABLE if not all could be written.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future stops waiting; the channel closes all the same.
-    pub async fn close(&self) -> ::core::result::Result<(), ::rpc_runtime::Error> {
-        self.client.close().await
-    }
 }
 
-impl ::core::convert::From<::rpc_runtime::Client> for PainterClient {
-    fn from(client: ::rpc_runtime::Client) -> Self {
-        Self::new(client)
-    }
-}
-
-/// A one-way call of `paint.v1.Painter`: options first, then the procedure.
+/// A one-way call of `paint.v1.Painter`: options first, then the stub.
 ///
-/// Each procedure resolves when the whole call is in the local queue.
+/// A stub resolves when the whole call is in the local queue.
 ///
 /// # Errors
 ///
-/// `executed()` is `No`: a call that fails here was not sent, and never will be.
+/// A call that fails here was not sent, and never will be: `executed()` is `No`.
 ///
 /// # Cancel safety
 ///
-/// A future that is dropped before it resolves has sent nothing, but for the very moment of resolving.
+/// A future dropped before it resolves has sent nothing, unless it is dropped at the moment of resolving.
 #[derive(Clone, Debug)]
-#[must_use = "a call starts when a procedure is named and awaited"]
+#[must_use = "a call starts when its stub is called and awaited"]
 pub struct PainterSend<'a> {
     call: ::rpc_runtime::codegen::Call<'a>,
 }
 
+::rpc_runtime::codegen::send_methods!(PainterSend);
+
 impl PainterSend<'_> {
-    /// Bounds the whole call; `None` for no bound of its own. Without it the client's own counts, usually 30 s.
-    pub fn timeout(
-        self,
-        timeout: impl ::core::convert::Into<
-            ::core::option::Option<::core::time::Duration>,
-        >,
-    ) -> Self {
-        Self {
-            call: self.call.timeout(timeout),
-        }
-    }
-
-    /// Fails the call UNAVAILABLE, rather than wait, when its server is away.
-    pub fn fail_fast(self) -> Self {
-        Self {
-            call: self.call.fail_fast(),
-        }
-    }
-
-    /// Waits for a server that is away until the deadline, also if the client fails fast.
-    pub fn wait_for_ready(self) -> Self {
-        Self {
-            call: self.call.wait_for_ready(),
-        }
-    }
-
-    /// Adds an entry that the handler can read.
-    pub fn metadata(
-        self,
-        key: impl ::core::convert::Into<::std::string::String>,
-        value: impl ::core::convert::Into<::rpc_runtime::Bytes>,
-    ) -> Self {
-        Self {
-            call: self.call.metadata(key, value),
-        }
-    }
-
-    /// Ends the call no later than the one that `cx` belongs to, also from a task of its own.
-    pub fn within(self, cx: &::rpc_runtime::Context) -> Self {
-        Self { call: self.call.within(cx) }
-    }
-
-    /// Inherits nothing from the handler that makes the call: for what several callers share.
-    pub fn detached(self) -> Self {
-        Self { call: self.call.detached() }
-    }
-
-    /// Sends the call before or after others that wait.
-    pub fn priority(self, priority: ::rpc_runtime::Priority) -> Self {
-        Self {
-            call: self.call.priority(priority),
-        }
-    }
-
     /// Calls `paint.v1.Painter/rpc_paint`.
     pub async fn paint(
         self,
@@ -822,99 +620,28 @@ impl PainterSend<'_> {
             )
             .await
     }
-
-    /// Asks the server to terminate, and does not wait for it.
-    pub async fn terminate(self) -> ::core::result::Result<(), ::rpc_runtime::Error> {
-        self.call.send_terminate().await
-    }
 }
 
-/// A call of `paint.v1.Painter` with a reply: options first, then the procedure.
+/// A call of `paint.v1.Painter` with a reply: options first, then the stub.
 ///
 /// # Errors
 ///
-/// What the handler refused with, or what happened on the way; `executed()` tells whether it ran.
+/// The handler's status, or a failure on the way; `executed()` tells whether the handler ran.
 ///
 /// # Cancel safety
 ///
-/// Dropping a future abandons that call only: the server is told, and a late reply is discarded.
+/// Dropping a future cancels that call only. The server learns of it, and the client discards a late reply.
 #[derive(Clone, Debug)]
-#[must_use = "a call starts when a procedure is named and awaited"]
+#[must_use = "a call starts when its stub is called and awaited"]
 pub struct PainterSendRecv<'a> {
     call: ::rpc_runtime::codegen::Call<'a>,
 }
 
-impl PainterSendRecv<'_> {
-    /// Bounds the whole call; `None` for no bound of its own. Without it the client's own counts, usually 30 s.
-    pub fn timeout(
-        self,
-        timeout: impl ::core::convert::Into<
-            ::core::option::Option<::core::time::Duration>,
-        >,
-    ) -> Self {
-        Self {
-            call: self.call.timeout(timeout),
-        }
-    }
+::rpc_runtime::codegen::send_recv_methods!(PainterSendRecv);
 
-    /// Fails the call UNAVAILABLE, rather than wait, when its server is away.
-    pub fn fail_fast(self) -> Self {
-        Self {
-            call: self.call.fail_fast(),
-        }
-    }
-
-    /// Waits for a server that is away until the deadline, also if the client fails fast.
-    pub fn wait_for_ready(self) -> Self {
-        Self {
-            call: self.call.wait_for_ready(),
-        }
-    }
-
-    /// Adds an entry that the handler can read.
-    pub fn metadata(
-        self,
-        key: impl ::core::convert::Into<::std::string::String>,
-        value: impl ::core::convert::Into<::rpc_runtime::Bytes>,
-    ) -> Self {
-        Self {
-            call: self.call.metadata(key, value),
-        }
-    }
-
-    /// Ends the call no later than the one that `cx` belongs to, also from a task of its own.
-    pub fn within(self, cx: &::rpc_runtime::Context) -> Self {
-        Self { call: self.call.within(cx) }
-    }
-
-    /// Inherits nothing from the handler that makes the call: for what several callers share.
-    pub fn detached(self) -> Self {
-        Self { call: self.call.detached() }
-    }
-
-    /// Sends the call before or after others that wait.
-    pub fn priority(self, priority: ::rpc_runtime::Priority) -> Self {
-        Self {
-            call: self.call.priority(priority),
-        }
-    }
-
-    /// Bounds how long no message of the call's streams may move, in either direction.
-    pub fn idle_timeout(self, timeout: ::core::time::Duration) -> Self {
-        Self {
-            call: self.call.idle_timeout(timeout),
-        }
-    }
-
-    /// Has what comes beside the reply written down: the handler's metadata, and how long it took.
-    pub fn receipt(self, receipt: &::rpc_runtime::Receipt) -> Self {
-        Self {
-            call: self.call.receipt(receipt),
-        }
-    }
-
+impl<'a> PainterSendRecv<'a> {
     /// Calls `paint.v1.Painter/rpc_paint`.
-    pub async fn paint(
+    pub fn paint(
         self,
         color: impl ::core::convert::Into<::rpc_runtime::Open<Color>>,
         cx: impl ::core::convert::Into<::std::string::String>,
@@ -922,9 +649,14 @@ impl PainterSendRecv<'_> {
         layers: u32,
         edge: ::core::option::Option<::rpc_runtime::Open<Color>>,
         at: ::core::option::Option<::rpc_runtime::codegen::prost_types::Timestamp>,
-    ) -> ::core::result::Result<::rpc_runtime::Open<Color>, ::rpc_runtime::Error> {
+    ) -> ::rpc_runtime::UnaryCall<
+        'a,
+        PaintRequest,
+        Painted,
+        ::rpc_runtime::Open<Color>,
+    > {
         self.call
-            .send_recv(
+            .send_recv_map(
                 &PAINTER_PROCEDURES[0],
                 PaintRequest {
                     color: color.into().number(),
@@ -934,73 +666,72 @@ impl PainterSendRecv<'_> {
                     edge: edge.map(::rpc_runtime::Open::number),
                     at,
                 },
+                |reply: Painted| ::rpc_runtime::Open::from_number(reply.color),
             )
-            .await
-            .map(|reply: Painted| ::rpc_runtime::Open::from_number(reply.color))
     }
 
     /// Calls `paint.v1.Painter/rpc_color`.
-    pub async fn color(
+    pub fn color(
         self,
         names: ::std::vec::Vec<::std::string::String>,
         known: ::std::collections::HashMap<::std::string::String, i32>,
-    ) -> ::core::result::Result<
+    ) -> ::rpc_runtime::UnaryCall<
+        'a,
+        ColorRequest,
+        ColorReply,
         ::core::option::Option<::rpc_runtime::Open<Color>>,
-        ::rpc_runtime::Error,
     > {
         self.call
-            .send_recv(&PAINTER_PROCEDURES[1], ColorRequest { names, known })
-            .await
-            .map(|reply: ColorReply| reply.color.map(::rpc_runtime::Open::from_number))
+            .send_recv_map(
+                &PAINTER_PROCEDURES[1],
+                ColorRequest { names, known },
+                |reply: ColorReply| reply.color.map(::rpc_runtime::Open::from_number),
+            )
     }
 
     /// Calls `paint.v1.Painter/rpc_mix`.
-    pub async fn mix(
+    pub fn mix(
         self,
         request: Mix,
-    ) -> ::core::result::Result<
+    ) -> ::rpc_runtime::UnaryCall<
+        'a,
+        Mix,
+        Mixed,
         ::std::collections::HashMap<::std::string::String, u64>,
-        ::rpc_runtime::Error,
     > {
         self.call
-            .send_recv(&PAINTER_PROCEDURES[2], request)
-            .await
-            .map(|reply: Mixed| reply.parts)
+            .send_recv_map(&PAINTER_PROCEDURES[2], request, |reply: Mixed| reply.parts)
     }
 
     /// Calls `paint.v1.Painter/rpc_clean`.
-    pub async fn clean(
-        self,
-    ) -> ::core::result::Result<CleanReply, ::rpc_runtime::Error> {
-        self.call.send_recv(&PAINTER_PROCEDURES[3], CleanRequest {}).await
+    pub fn clean(self) -> ::rpc_runtime::UnaryCall<'a, CleanRequest, CleanReply> {
+        self.call.send_recv(&PAINTER_PROCEDURES[3], CleanRequest {})
     }
 
     /// Calls `paint.v1.Painter/rpc_when`.
-    pub async fn when(
+    pub fn when(
         self,
         request: ::rpc_runtime::codegen::prost_types::Timestamp,
-    ) -> ::core::result::Result<
+    ) -> ::rpc_runtime::UnaryCall<
+        'a,
         ::rpc_runtime::codegen::prost_types::Timestamp,
-        ::rpc_runtime::Error,
+        ::rpc_runtime::codegen::prost_types::Timestamp,
     > {
-        self.call.send_recv(&PAINTER_PROCEDURES[4], request).await
+        self.call.send_recv(&PAINTER_PROCEDURES[4], request)
     }
 
     /// Calls `paint.v1.Painter/rpc_pick`.
-    pub async fn pick(
-        self,
-        request: Pick,
-    ) -> ::core::result::Result<Pick, ::rpc_runtime::Error> {
-        self.call.send_recv(&PAINTER_PROCEDURES[5], request).await
+    pub fn pick(self, request: Pick) -> ::rpc_runtime::UnaryCall<'a, Pick, Pick> {
+        self.call.send_recv(&PAINTER_PROCEDURES[5], request)
     }
 
     /// Calls `paint.v1.Painter/rpc_move`.
-    pub async fn r#move(
+    pub fn r#move(
         self,
         from: impl ::core::convert::Into<::std::string::String>,
         to: impl ::core::convert::Into<::std::string::String>,
         note: impl ::core::convert::Into<::std::string::String>,
-    ) -> ::core::result::Result<CleanReply, ::rpc_runtime::Error> {
+    ) -> ::rpc_runtime::UnaryCall<'a, MoveRequest, CleanReply> {
         self.call
             .send_recv(
                 &PAINTER_PROCEDURES[6],
@@ -1010,14 +741,6 @@ impl PainterSendRecv<'_> {
                     note: note.into(),
                 },
             )
-            .await
-    }
-
-    /// Asks the server to terminate, and waits until it is drained.
-    pub async fn terminate(
-        self,
-    ) -> ::core::result::Result<::rpc_runtime::DrainReport, ::rpc_runtime::Error> {
-        self.call.terminate().await
     }
 }
 
@@ -1030,15 +753,15 @@ impl PainterSendRecv<'_> {
     dead_code,
     unreachable_pub,
     unnameable_types,
-    reason = "a crate need not use or pass on all that a .proto file lists"
+    reason = "a crate may use or re-export a part of a .proto file"
 )]
 #[allow(
     unused_qualifications,
-    reason = "a whole path means the same wherever it is included"
+    reason = "a full path means the same wherever the file is included"
 )]
 #[allow(
     deprecated,
-    reason = "what is deprecated still has to be encoded"
+    reason = "deprecated fields are still encoded"
 )]
 #[allow(
     clippy::enum_variant_names,
@@ -1049,14 +772,14 @@ impl PainterSendRecv<'_> {
     clippy::type_complexity,
     clippy::use_self,
     clippy::wrong_self_convention,
-    reason = "names and shapes are the .proto file's"
+    reason = "the .proto file decides names and shapes"
 )]
 #[allow(
     clippy::doc_lazy_continuation,
     rustdoc::bare_urls,
     rustdoc::broken_intra_doc_links,
     rustdoc::invalid_html_tags,
-    reason = "comments in a .proto file are for readers in any language"
+    reason = "comments in a .proto file are not written for rustdoc"
 )]
 pub mod paint {
     /// Package `paint.v1`.

@@ -65,7 +65,7 @@ static GREETER_PROCEDURES: [::rpc_runtime::codegen::Procedure; 3] = [
     ::rpc_runtime::codegen::Procedure::new("Greeter/Terminate", 0x4349224a28c75f42),
 ];
 
-/// No package, CamelCase, keywords, and one message for everything.
+/// No package, CamelCase names, keywords, and one message for all procedures.
 pub trait Greeter: ::core::marker::Send + ::core::marker::Sync + 'static {
     /// The procedure `Greeter/SayHello`.
     fn rpc_say_hello(
@@ -127,33 +127,12 @@ impl<T: Greeter> Greeter for ::std::sync::Arc<T> {
     }
 }
 
-/// Serves `Greeter` by what a [`Greeter`] does.
+/// Serves `Greeter` with an implementation of [`Greeter`].
 pub struct GreeterServer<T> {
     service: ::std::sync::Arc<T>,
 }
 
-impl<T: Greeter> GreeterServer<T> {
-    /// Serves `service`; an `Arc` of one will do, to share it.
-    pub fn new(service: T) -> Self {
-        Self {
-            service: ::std::sync::Arc::new(service),
-        }
-    }
-}
-
-impl<T> ::core::clone::Clone for GreeterServer<T> {
-    fn clone(&self) -> Self {
-        Self {
-            service: ::std::sync::Arc::clone(&self.service),
-        }
-    }
-}
-
-impl<T> ::core::fmt::Debug for GreeterServer<T> {
-    fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
-        ::rpc_runtime::codegen::opaque_debug(f, "GreeterServer")
-    }
-}
+::rpc_runtime::codegen::server_methods!(GreeterServer, Greeter, T);
 
 impl<T: Greeter> ::rpc_runtime::codegen::Service for GreeterServer<T> {
     fn name(&self) -> &'static str {
@@ -191,7 +170,7 @@ impl<T: Greeter> ::rpc_runtime::codegen::Service for GreeterServer<T> {
     }
 }
 
-/// Calls `Greeter`: [`send`](Self::send) for one-way calls, [`send_recv`](Self::send_recv) for replies.
+/// Calls `Greeter`: [`send`](Self::send) for one-way calls, [`send_recv`](Self::send_recv) for calls with a reply.
 ///
 /// Cheap to clone; all clones share one channel.
 #[derive(Clone, Debug)]
@@ -199,50 +178,15 @@ pub struct GreeterClient {
     client: ::rpc_runtime::Client,
 }
 
+::rpc_runtime::codegen::client_methods!(GreeterClient);
+
 impl GreeterClient {
-    /// Connects to a server, such as `tcp://127.0.0.1:5005` or `unix:/run/app.sock`.
-    ///
-    /// # Errors
-    ///
-    /// At once if nobody listens there, or if the peer does not speak the protocol.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future closes the connection.
-    pub async fn connect(
-        address: impl ::core::convert::AsRef<str>,
-    ) -> ::core::result::Result<Self, ::rpc_runtime::Error> {
-        ::rpc_runtime::Client::connect(address).await.map(Self::new)
-    }
-
-    /// A client that connects when it is first used, and keeps trying within each call's deadline.
-    pub fn connect_lazy(address: impl ::core::convert::AsRef<str>) -> Self {
-        Self::new(::rpc_runtime::Client::connect_lazy(address))
-    }
-
-    /// A client to be configured, by more addresses, limits, or services that the server may call.
-    pub fn builder(
-        address: impl ::core::convert::AsRef<str>,
-    ) -> ::rpc_runtime::ClientBuilder<Self> {
-        ::rpc_runtime::ClientBuilder::new(address)
-    }
-
-    /// A client of `server` in this process: no socket, and all else as over one.
+    /// Creates a client of `server` in this process: no socket, otherwise the same behaviour.
     pub fn in_process<T: Greeter>(server: GreeterServer<T>) -> Self {
         Self::new(::rpc_runtime::Client::in_process(server))
     }
 
-    /// A client on a channel that other clients may share.
-    pub fn new(client: ::rpc_runtime::Client) -> Self {
-        Self { client }
-    }
-
-    /// The channel: services of one server can share it.
-    pub fn client(&self) -> &::rpc_runtime::Client {
-        &self.client
-    }
-
-    /// Starts a one-way call: nothing comes back, see [`barrier`](Self::barrier) for what became of it.
+    /// Starts a one-way call. It has no reply: [`barrier`](Self::barrier) returns what became of it.
     pub fn send(&self) -> GreeterSend<'_> {
         GreeterSend {
             call: self.client.call(),
@@ -255,174 +199,28 @@ impl GreeterClient {
             call: self.client.call(),
         }
     }
-
-    /// Asks the server to terminate, and waits until it is drained.
-    ///
-    /// # Errors
-    ///
-    /// PERMISSION_DENIED if this peer may not, UNIMPLEMENTED if nobody may.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future stops waiting; a drain that has begun goes on.
-    pub async fn terminate(
-        &self,
-    ) -> ::core::result::Result<::rpc_runtime::DrainReport, ::rpc_runtime::Error> {
-        self.client.terminate().await
-    }
-
-    /// Asks the server for a sign of life, and returns how long it took.
-    ///
-    /// # Errors
-    ///
-    /// UNAVAILABLE if the connection is lost, DEADLINE_EXCEEDED if there is no answer in time.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future affects nothing else.
-    pub async fn ping(
-        &self,
-    ) -> ::core::result::Result<::core::time::Duration, ::rpc_runtime::Error> {
-        self.client.ping().await
-    }
-
-    /// Waits until the operating system has every frame of earlier calls.
-    ///
-    /// # Errors
-    ///
-    /// UNAVAILABLE, once, if earlier one-way calls may be lost.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future affects nothing else.
-    pub async fn flush(&self) -> ::core::result::Result<(), ::rpc_runtime::Error> {
-        self.client.flush().await
-    }
-
-    /// Waits until the server has read every earlier one-way call, and returns what has become of them until now.
-    ///
-    /// # Errors
-    ///
-    /// UNAVAILABLE, once, if earlier one-way calls may be lost.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future affects nothing else.
-    pub async fn barrier(
-        &self,
-    ) -> ::core::result::Result<::rpc_runtime::Account, ::rpc_runtime::Error> {
-        self.client.barrier().await
-    }
-
-    /// Waits until every earlier one-way call has ended on the server, and returns what became of them.
-    ///
-    /// It takes no longer than the client's timeout, 30 s if nothing else was said.
-    ///
-    /// # Errors
-    ///
-    /// DEADLINE_EXCEEDED if some have not ended in time; UNAVAILABLE, once, if earlier one-way calls may be lost.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future affects nothing else.
-    pub async fn settled(
-        &self,
-    ) -> ::core::result::Result<::rpc_runtime::Account, ::rpc_runtime::Error> {
-        self.client.settled().await
-    }
-
-    /// Closes the channel, for all clones: what was sent is written, and open calls may finish.
-    ///
-    /// # Errors
-    ///
-    /// DEADLINE_EXCEEDED if open calls had to be cut, UNAVAILABLE if not all could be written.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future stops waiting; the channel closes all the same.
-    pub async fn close(&self) -> ::core::result::Result<(), ::rpc_runtime::Error> {
-        self.client.close().await
-    }
 }
 
-impl ::core::convert::From<::rpc_runtime::Client> for GreeterClient {
-    fn from(client: ::rpc_runtime::Client) -> Self {
-        Self::new(client)
-    }
-}
-
-/// A one-way call of `Greeter`: options first, then the procedure.
+/// A one-way call of `Greeter`: options first, then the stub.
 ///
-/// Each procedure resolves when the whole call is in the local queue.
+/// A stub resolves when the whole call is in the local queue.
 ///
 /// # Errors
 ///
-/// `executed()` is `No`: a call that fails here was not sent, and never will be.
+/// A call that fails here was not sent, and never will be: `executed()` is `No`.
 ///
 /// # Cancel safety
 ///
-/// A future that is dropped before it resolves has sent nothing, but for the very moment of resolving.
+/// A future dropped before it resolves has sent nothing, unless it is dropped at the moment of resolving.
 #[derive(Clone, Debug)]
-#[must_use = "a call starts when a procedure is named and awaited"]
+#[must_use = "a call starts when its stub is called and awaited"]
 pub struct GreeterSend<'a> {
     call: ::rpc_runtime::codegen::Call<'a>,
 }
 
+::rpc_runtime::codegen::send_methods!(GreeterSend);
+
 impl GreeterSend<'_> {
-    /// Bounds the whole call; `None` for no bound of its own. Without it the client's own counts, usually 30 s.
-    pub fn timeout(
-        self,
-        timeout: impl ::core::convert::Into<
-            ::core::option::Option<::core::time::Duration>,
-        >,
-    ) -> Self {
-        Self {
-            call: self.call.timeout(timeout),
-        }
-    }
-
-    /// Fails the call UNAVAILABLE, rather than wait, when its server is away.
-    pub fn fail_fast(self) -> Self {
-        Self {
-            call: self.call.fail_fast(),
-        }
-    }
-
-    /// Waits for a server that is away until the deadline, also if the client fails fast.
-    pub fn wait_for_ready(self) -> Self {
-        Self {
-            call: self.call.wait_for_ready(),
-        }
-    }
-
-    /// Adds an entry that the handler can read.
-    pub fn metadata(
-        self,
-        key: impl ::core::convert::Into<::std::string::String>,
-        value: impl ::core::convert::Into<::rpc_runtime::Bytes>,
-    ) -> Self {
-        Self {
-            call: self.call.metadata(key, value),
-        }
-    }
-
-    /// Ends the call no later than the one that `cx` belongs to, also from a task of its own.
-    pub fn within(self, cx: &::rpc_runtime::Context) -> Self {
-        Self { call: self.call.within(cx) }
-    }
-
-    /// Inherits nothing from the handler that makes the call: for what several callers share.
-    pub fn detached(self) -> Self {
-        Self { call: self.call.detached() }
-    }
-
-    /// Sends the call before or after others that wait.
-    pub fn priority(self, priority: ::rpc_runtime::Priority) -> Self {
-        Self {
-            call: self.call.priority(priority),
-        }
-    }
-
     /// Calls `Greeter/SayHello`.
     pub async fn say_hello(
         self,
@@ -447,127 +245,46 @@ impl GreeterSend<'_> {
     ) -> ::core::result::Result<(), ::rpc_runtime::Error> {
         self.call.send(&GREETER_PROCEDURES[2], request).await
     }
-
-    /// Asks the server to terminate, and does not wait for it.
-    pub async fn terminate(self) -> ::core::result::Result<(), ::rpc_runtime::Error> {
-        self.call.send_terminate().await
-    }
 }
 
-/// A call of `Greeter` with a reply: options first, then the procedure.
+/// A call of `Greeter` with a reply: options first, then the stub.
 ///
 /// # Errors
 ///
-/// What the handler refused with, or what happened on the way; `executed()` tells whether it ran.
+/// The handler's status, or a failure on the way; `executed()` tells whether the handler ran.
 ///
 /// # Cancel safety
 ///
-/// Dropping a future abandons that call only: the server is told, and a late reply is discarded.
+/// Dropping a future cancels that call only. The server learns of it, and the client discards a late reply.
 #[derive(Clone, Debug)]
-#[must_use = "a call starts when a procedure is named and awaited"]
+#[must_use = "a call starts when its stub is called and awaited"]
 pub struct GreeterSendRecv<'a> {
     call: ::rpc_runtime::codegen::Call<'a>,
 }
 
-impl GreeterSendRecv<'_> {
-    /// Bounds the whole call; `None` for no bound of its own. Without it the client's own counts, usually 30 s.
-    pub fn timeout(
-        self,
-        timeout: impl ::core::convert::Into<
-            ::core::option::Option<::core::time::Duration>,
-        >,
-    ) -> Self {
-        Self {
-            call: self.call.timeout(timeout),
-        }
-    }
+::rpc_runtime::codegen::send_recv_methods!(GreeterSendRecv);
 
-    /// Fails the call UNAVAILABLE, rather than wait, when its server is away.
-    pub fn fail_fast(self) -> Self {
-        Self {
-            call: self.call.fail_fast(),
-        }
-    }
-
-    /// Waits for a server that is away until the deadline, also if the client fails fast.
-    pub fn wait_for_ready(self) -> Self {
-        Self {
-            call: self.call.wait_for_ready(),
-        }
-    }
-
-    /// Adds an entry that the handler can read.
-    pub fn metadata(
-        self,
-        key: impl ::core::convert::Into<::std::string::String>,
-        value: impl ::core::convert::Into<::rpc_runtime::Bytes>,
-    ) -> Self {
-        Self {
-            call: self.call.metadata(key, value),
-        }
-    }
-
-    /// Ends the call no later than the one that `cx` belongs to, also from a task of its own.
-    pub fn within(self, cx: &::rpc_runtime::Context) -> Self {
-        Self { call: self.call.within(cx) }
-    }
-
-    /// Inherits nothing from the handler that makes the call: for what several callers share.
-    pub fn detached(self) -> Self {
-        Self { call: self.call.detached() }
-    }
-
-    /// Sends the call before or after others that wait.
-    pub fn priority(self, priority: ::rpc_runtime::Priority) -> Self {
-        Self {
-            call: self.call.priority(priority),
-        }
-    }
-
-    /// Bounds how long no message of the call's streams may move, in either direction.
-    pub fn idle_timeout(self, timeout: ::core::time::Duration) -> Self {
-        Self {
-            call: self.call.idle_timeout(timeout),
-        }
-    }
-
-    /// Has what comes beside the reply written down: the handler's metadata, and how long it took.
-    pub fn receipt(self, receipt: &::rpc_runtime::Receipt) -> Self {
-        Self {
-            call: self.call.receipt(receipt),
-        }
-    }
-
+impl<'a> GreeterSendRecv<'a> {
     /// Calls `Greeter/SayHello`.
-    pub async fn say_hello(
+    pub fn say_hello(
         self,
         request: Hello,
-    ) -> ::core::result::Result<Hello, ::rpc_runtime::Error> {
-        self.call.send_recv(&GREETER_PROCEDURES[0], request).await
+    ) -> ::rpc_runtime::UnaryCall<'a, Hello, Hello> {
+        self.call.send_recv(&GREETER_PROCEDURES[0], request)
     }
 
     /// Calls `Greeter/Type`.
     #[deprecated]
-    pub async fn r#type(
-        self,
-        request: Hello,
-    ) -> ::core::result::Result<Hello, ::rpc_runtime::Error> {
-        self.call.send_recv(&GREETER_PROCEDURES[1], request).await
+    pub fn r#type(self, request: Hello) -> ::rpc_runtime::UnaryCall<'a, Hello, Hello> {
+        self.call.send_recv(&GREETER_PROCEDURES[1], request)
     }
 
     /// Calls `Greeter/Terminate`.
-    pub async fn terminate_(
+    pub fn terminate_(
         self,
         request: Hello,
-    ) -> ::core::result::Result<Hello, ::rpc_runtime::Error> {
-        self.call.send_recv(&GREETER_PROCEDURES[2], request).await
-    }
-
-    /// Asks the server to terminate, and waits until it is drained.
-    pub async fn terminate(
-        self,
-    ) -> ::core::result::Result<::rpc_runtime::DrainReport, ::rpc_runtime::Error> {
-        self.call.terminate().await
+    ) -> ::rpc_runtime::UnaryCall<'a, Hello, Hello> {
+        self.call.send_recv(&GREETER_PROCEDURES[2], request)
     }
 }
 
@@ -579,15 +296,15 @@ impl GreeterSendRecv<'_> {
     dead_code,
     unreachable_pub,
     unnameable_types,
-    reason = "a crate need not use or pass on all that a .proto file lists"
+    reason = "a crate may use or re-export a part of a .proto file"
 )]
 #[allow(
     unused_qualifications,
-    reason = "a whole path means the same wherever it is included"
+    reason = "a full path means the same wherever the file is included"
 )]
 #[allow(
     deprecated,
-    reason = "what is deprecated still has to be encoded"
+    reason = "deprecated fields are still encoded"
 )]
 #[allow(
     clippy::enum_variant_names,
@@ -598,19 +315,19 @@ impl GreeterSendRecv<'_> {
     clippy::type_complexity,
     clippy::use_self,
     clippy::wrong_self_convention,
-    reason = "names and shapes are the .proto file's"
+    reason = "the .proto file decides names and shapes"
 )]
 #[allow(
     clippy::doc_lazy_continuation,
     rustdoc::bare_urls,
     rustdoc::broken_intra_doc_links,
     rustdoc::invalid_html_tags,
-    reason = "comments in a .proto file are for readers in any language"
+    reason = "comments in a .proto file are not written for rustdoc"
 )]
 mod _no_package {
     include!("_.rs");
 }
-#[allow(unused_imports, unreachable_pub, reason = "a crate need not use all that a .proto file lists")]
+#[allow(unused_imports, unreachable_pub, reason = "a crate may use a part of a .proto file")]
 pub use _no_package::*;
 
 }

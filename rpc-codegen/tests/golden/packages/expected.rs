@@ -38,33 +38,12 @@ impl<T: AtTheRoot> AtTheRoot for ::std::sync::Arc<T> {
     }
 }
 
-/// Serves `AtTheRoot` by what a [`AtTheRoot`] does.
+/// Serves `AtTheRoot` with an implementation of [`AtTheRoot`].
 pub struct AtTheRootServer<T> {
     service: ::std::sync::Arc<T>,
 }
 
-impl<T: AtTheRoot> AtTheRootServer<T> {
-    /// Serves `service`; an `Arc` of one will do, to share it.
-    pub fn new(service: T) -> Self {
-        Self {
-            service: ::std::sync::Arc::new(service),
-        }
-    }
-}
-
-impl<T> ::core::clone::Clone for AtTheRootServer<T> {
-    fn clone(&self) -> Self {
-        Self {
-            service: ::std::sync::Arc::clone(&self.service),
-        }
-    }
-}
-
-impl<T> ::core::fmt::Debug for AtTheRootServer<T> {
-    fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
-        ::rpc_runtime::codegen::opaque_debug(f, "AtTheRootServer")
-    }
-}
+::rpc_runtime::codegen::server_methods!(AtTheRootServer, AtTheRoot, T);
 
 impl<T: AtTheRoot> ::rpc_runtime::codegen::Service for AtTheRootServer<T> {
     fn name(&self) -> &'static str {
@@ -92,7 +71,7 @@ impl<T: AtTheRoot> ::rpc_runtime::codegen::Service for AtTheRootServer<T> {
     }
 }
 
-/// Calls `AtTheRoot`: [`send`](Self::send) for one-way calls, [`send_recv`](Self::send_recv) for replies.
+/// Calls `AtTheRoot`: [`send`](Self::send) for one-way calls, [`send_recv`](Self::send_recv) for calls with a reply.
 ///
 /// Cheap to clone; all clones share one channel.
 #[derive(Clone, Debug)]
@@ -100,50 +79,15 @@ pub struct AtTheRootClient {
     client: ::rpc_runtime::Client,
 }
 
+::rpc_runtime::codegen::client_methods!(AtTheRootClient);
+
 impl AtTheRootClient {
-    /// Connects to a server, such as `tcp://127.0.0.1:5005` or `unix:/run/app.sock`.
-    ///
-    /// # Errors
-    ///
-    /// At once if nobody listens there, or if the peer does not speak the protocol.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future closes the connection.
-    pub async fn connect(
-        address: impl ::core::convert::AsRef<str>,
-    ) -> ::core::result::Result<Self, ::rpc_runtime::Error> {
-        ::rpc_runtime::Client::connect(address).await.map(Self::new)
-    }
-
-    /// A client that connects when it is first used, and keeps trying within each call's deadline.
-    pub fn connect_lazy(address: impl ::core::convert::AsRef<str>) -> Self {
-        Self::new(::rpc_runtime::Client::connect_lazy(address))
-    }
-
-    /// A client to be configured, by more addresses, limits, or services that the server may call.
-    pub fn builder(
-        address: impl ::core::convert::AsRef<str>,
-    ) -> ::rpc_runtime::ClientBuilder<Self> {
-        ::rpc_runtime::ClientBuilder::new(address)
-    }
-
-    /// A client of `server` in this process: no socket, and all else as over one.
+    /// Creates a client of `server` in this process: no socket, otherwise the same behaviour.
     pub fn in_process<T: AtTheRoot>(server: AtTheRootServer<T>) -> Self {
         Self::new(::rpc_runtime::Client::in_process(server))
     }
 
-    /// A client on a channel that other clients may share.
-    pub fn new(client: ::rpc_runtime::Client) -> Self {
-        Self { client }
-    }
-
-    /// The channel: services of one server can share it.
-    pub fn client(&self) -> &::rpc_runtime::Client {
-        &self.client
-    }
-
-    /// Starts a one-way call: nothing comes back, see [`barrier`](Self::barrier) for what became of it.
+    /// Starts a one-way call. It has no reply: [`barrier`](Self::barrier) returns what became of it.
     pub fn send(&self) -> AtTheRootSend<'_> {
         AtTheRootSend {
             call: self.client.call(),
@@ -156,174 +100,28 @@ impl AtTheRootClient {
             call: self.client.call(),
         }
     }
-
-    /// Asks the server to terminate, and waits until it is drained.
-    ///
-    /// # Errors
-    ///
-    /// PERMISSION_DENIED if this peer may not, UNIMPLEMENTED if nobody may.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future stops waiting; a drain that has begun goes on.
-    pub async fn terminate(
-        &self,
-    ) -> ::core::result::Result<::rpc_runtime::DrainReport, ::rpc_runtime::Error> {
-        self.client.terminate().await
-    }
-
-    /// Asks the server for a sign of life, and returns how long it took.
-    ///
-    /// # Errors
-    ///
-    /// UNAVAILABLE if the connection is lost, DEADLINE_EXCEEDED if there is no answer in time.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future affects nothing else.
-    pub async fn ping(
-        &self,
-    ) -> ::core::result::Result<::core::time::Duration, ::rpc_runtime::Error> {
-        self.client.ping().await
-    }
-
-    /// Waits until the operating system has every frame of earlier calls.
-    ///
-    /// # Errors
-    ///
-    /// UNAVAILABLE, once, if earlier one-way calls may be lost.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future affects nothing else.
-    pub async fn flush(&self) -> ::core::result::Result<(), ::rpc_runtime::Error> {
-        self.client.flush().await
-    }
-
-    /// Waits until the server has read every earlier one-way call, and returns what has become of them until now.
-    ///
-    /// # Errors
-    ///
-    /// UNAVAILABLE, once, if earlier one-way calls may be lost.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future affects nothing else.
-    pub async fn barrier(
-        &self,
-    ) -> ::core::result::Result<::rpc_runtime::Account, ::rpc_runtime::Error> {
-        self.client.barrier().await
-    }
-
-    /// Waits until every earlier one-way call has ended on the server, and returns what became of them.
-    ///
-    /// It takes no longer than the client's timeout, 30 s if nothing else was said.
-    ///
-    /// # Errors
-    ///
-    /// DEADLINE_EXCEEDED if some have not ended in time; UNAVAILABLE, once, if earlier one-way calls may be lost.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future affects nothing else.
-    pub async fn settled(
-        &self,
-    ) -> ::core::result::Result<::rpc_runtime::Account, ::rpc_runtime::Error> {
-        self.client.settled().await
-    }
-
-    /// Closes the channel, for all clones: what was sent is written, and open calls may finish.
-    ///
-    /// # Errors
-    ///
-    /// DEADLINE_EXCEEDED if open calls had to be cut, UNAVAILABLE if not all could be written.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future stops waiting; the channel closes all the same.
-    pub async fn close(&self) -> ::core::result::Result<(), ::rpc_runtime::Error> {
-        self.client.close().await
-    }
 }
 
-impl ::core::convert::From<::rpc_runtime::Client> for AtTheRootClient {
-    fn from(client: ::rpc_runtime::Client) -> Self {
-        Self::new(client)
-    }
-}
-
-/// A one-way call of `AtTheRoot`: options first, then the procedure.
+/// A one-way call of `AtTheRoot`: options first, then the stub.
 ///
-/// Each procedure resolves when the whole call is in the local queue.
+/// A stub resolves when the whole call is in the local queue.
 ///
 /// # Errors
 ///
-/// `executed()` is `No`: a call that fails here was not sent, and never will be.
+/// A call that fails here was not sent, and never will be: `executed()` is `No`.
 ///
 /// # Cancel safety
 ///
-/// A future that is dropped before it resolves has sent nothing, but for the very moment of resolving.
+/// A future dropped before it resolves has sent nothing, unless it is dropped at the moment of resolving.
 #[derive(Clone, Debug)]
-#[must_use = "a call starts when a procedure is named and awaited"]
+#[must_use = "a call starts when its stub is called and awaited"]
 pub struct AtTheRootSend<'a> {
     call: ::rpc_runtime::codegen::Call<'a>,
 }
 
+::rpc_runtime::codegen::send_methods!(AtTheRootSend);
+
 impl AtTheRootSend<'_> {
-    /// Bounds the whole call; `None` for no bound of its own. Without it the client's own counts, usually 30 s.
-    pub fn timeout(
-        self,
-        timeout: impl ::core::convert::Into<
-            ::core::option::Option<::core::time::Duration>,
-        >,
-    ) -> Self {
-        Self {
-            call: self.call.timeout(timeout),
-        }
-    }
-
-    /// Fails the call UNAVAILABLE, rather than wait, when its server is away.
-    pub fn fail_fast(self) -> Self {
-        Self {
-            call: self.call.fail_fast(),
-        }
-    }
-
-    /// Waits for a server that is away until the deadline, also if the client fails fast.
-    pub fn wait_for_ready(self) -> Self {
-        Self {
-            call: self.call.wait_for_ready(),
-        }
-    }
-
-    /// Adds an entry that the handler can read.
-    pub fn metadata(
-        self,
-        key: impl ::core::convert::Into<::std::string::String>,
-        value: impl ::core::convert::Into<::rpc_runtime::Bytes>,
-    ) -> Self {
-        Self {
-            call: self.call.metadata(key, value),
-        }
-    }
-
-    /// Ends the call no later than the one that `cx` belongs to, also from a task of its own.
-    pub fn within(self, cx: &::rpc_runtime::Context) -> Self {
-        Self { call: self.call.within(cx) }
-    }
-
-    /// Inherits nothing from the handler that makes the call: for what several callers share.
-    pub fn detached(self) -> Self {
-        Self { call: self.call.detached() }
-    }
-
-    /// Sends the call before or after others that wait.
-    pub fn priority(self, priority: ::rpc_runtime::Priority) -> Self {
-        Self {
-            call: self.call.priority(priority),
-        }
-    }
-
     /// Calls `AtTheRoot/Get`.
     pub async fn get(
         self,
@@ -331,110 +129,32 @@ impl AtTheRootSend<'_> {
     ) -> ::core::result::Result<(), ::rpc_runtime::Error> {
         self.call.send(&AT_THE_ROOT_PROCEDURES[0], request).await
     }
-
-    /// Asks the server to terminate, and does not wait for it.
-    pub async fn terminate(self) -> ::core::result::Result<(), ::rpc_runtime::Error> {
-        self.call.send_terminate().await
-    }
 }
 
-/// A call of `AtTheRoot` with a reply: options first, then the procedure.
+/// A call of `AtTheRoot` with a reply: options first, then the stub.
 ///
 /// # Errors
 ///
-/// What the handler refused with, or what happened on the way; `executed()` tells whether it ran.
+/// The handler's status, or a failure on the way; `executed()` tells whether the handler ran.
 ///
 /// # Cancel safety
 ///
-/// Dropping a future abandons that call only: the server is told, and a late reply is discarded.
+/// Dropping a future cancels that call only. The server learns of it, and the client discards a late reply.
 #[derive(Clone, Debug)]
-#[must_use = "a call starts when a procedure is named and awaited"]
+#[must_use = "a call starts when its stub is called and awaited"]
 pub struct AtTheRootSendRecv<'a> {
     call: ::rpc_runtime::codegen::Call<'a>,
 }
 
-impl AtTheRootSendRecv<'_> {
-    /// Bounds the whole call; `None` for no bound of its own. Without it the client's own counts, usually 30 s.
-    pub fn timeout(
-        self,
-        timeout: impl ::core::convert::Into<
-            ::core::option::Option<::core::time::Duration>,
-        >,
-    ) -> Self {
-        Self {
-            call: self.call.timeout(timeout),
-        }
-    }
+::rpc_runtime::codegen::send_recv_methods!(AtTheRootSendRecv);
 
-    /// Fails the call UNAVAILABLE, rather than wait, when its server is away.
-    pub fn fail_fast(self) -> Self {
-        Self {
-            call: self.call.fail_fast(),
-        }
-    }
-
-    /// Waits for a server that is away until the deadline, also if the client fails fast.
-    pub fn wait_for_ready(self) -> Self {
-        Self {
-            call: self.call.wait_for_ready(),
-        }
-    }
-
-    /// Adds an entry that the handler can read.
-    pub fn metadata(
-        self,
-        key: impl ::core::convert::Into<::std::string::String>,
-        value: impl ::core::convert::Into<::rpc_runtime::Bytes>,
-    ) -> Self {
-        Self {
-            call: self.call.metadata(key, value),
-        }
-    }
-
-    /// Ends the call no later than the one that `cx` belongs to, also from a task of its own.
-    pub fn within(self, cx: &::rpc_runtime::Context) -> Self {
-        Self { call: self.call.within(cx) }
-    }
-
-    /// Inherits nothing from the handler that makes the call: for what several callers share.
-    pub fn detached(self) -> Self {
-        Self { call: self.call.detached() }
-    }
-
-    /// Sends the call before or after others that wait.
-    pub fn priority(self, priority: ::rpc_runtime::Priority) -> Self {
-        Self {
-            call: self.call.priority(priority),
-        }
-    }
-
-    /// Bounds how long no message of the call's streams may move, in either direction.
-    pub fn idle_timeout(self, timeout: ::core::time::Duration) -> Self {
-        Self {
-            call: self.call.idle_timeout(timeout),
-        }
-    }
-
-    /// Has what comes beside the reply written down: the handler's metadata, and how long it took.
-    pub fn receipt(self, receipt: &::rpc_runtime::Receipt) -> Self {
-        Self {
-            call: self.call.receipt(receipt),
-        }
-    }
-
+impl<'a> AtTheRootSendRecv<'a> {
     /// Calls `AtTheRoot/Get`.
-    pub async fn get(
+    pub fn get(
         self,
         request: acme::Outer,
-    ) -> ::core::result::Result<Root, ::rpc_runtime::Error> {
-        self.call.send_recv(&AT_THE_ROOT_PROCEDURES[0], request).await
-    }
-
-    /// Asks the server to terminate, and waits until it is drained.
-    pub async fn terminate(
-        self,
-    ) -> ::core::result::Result<::rpc_runtime::DrainReport, ::rpc_runtime::Error> {
-        self.call.terminate().await
+    ) -> ::rpc_runtime::UnaryCall<'a, acme::Outer, Root> {
+        self.call.send_recv(&AT_THE_ROOT_PROCEDURES[0], request)
     }
 }
 
@@ -480,15 +200,15 @@ impl ::core::convert::From<&str> for outer::Inner {
     dead_code,
     unreachable_pub,
     unnameable_types,
-    reason = "a crate need not use or pass on all that a .proto file lists"
+    reason = "a crate may use or re-export a part of a .proto file"
 )]
 #[allow(
     unused_qualifications,
-    reason = "a whole path means the same wherever it is included"
+    reason = "a full path means the same wherever the file is included"
 )]
 #[allow(
     deprecated,
-    reason = "what is deprecated still has to be encoded"
+    reason = "deprecated fields are still encoded"
 )]
 #[allow(
     clippy::enum_variant_names,
@@ -499,23 +219,23 @@ impl ::core::convert::From<&str> for outer::Inner {
     clippy::type_complexity,
     clippy::use_self,
     clippy::wrong_self_convention,
-    reason = "names and shapes are the .proto file's"
+    reason = "the .proto file decides names and shapes"
 )]
 #[allow(
     clippy::doc_lazy_continuation,
     rustdoc::bare_urls,
     rustdoc::broken_intra_doc_links,
     rustdoc::invalid_html_tags,
-    reason = "comments in a .proto file are for readers in any language"
+    reason = "comments in a .proto file are not written for rustdoc"
 )]
 mod _no_package {
-    #[allow(unused_imports, reason = "it is here for what names the package")]
+    #[allow(unused_imports, reason = "paths may begin with a package")]
     use super::acme;
-    #[allow(unused_imports, reason = "it is here for what names the package")]
+    #[allow(unused_imports, reason = "paths may begin with a package")]
     use super::shop;
     include!("_.rs");
 }
-#[allow(unused_imports, unreachable_pub, reason = "a crate need not use all that a .proto file lists")]
+#[allow(unused_imports, unreachable_pub, reason = "a crate may use a part of a .proto file")]
 pub use _no_package::*;
 
 /// Package `acme`.
@@ -523,15 +243,15 @@ pub use _no_package::*;
     dead_code,
     unreachable_pub,
     unnameable_types,
-    reason = "a crate need not use or pass on all that a .proto file lists"
+    reason = "a crate may use or re-export a part of a .proto file"
 )]
 #[allow(
     unused_qualifications,
-    reason = "a whole path means the same wherever it is included"
+    reason = "a full path means the same wherever the file is included"
 )]
 #[allow(
     deprecated,
-    reason = "what is deprecated still has to be encoded"
+    reason = "deprecated fields are still encoded"
 )]
 #[allow(
     clippy::enum_variant_names,
@@ -542,14 +262,14 @@ pub use _no_package::*;
     clippy::type_complexity,
     clippy::use_self,
     clippy::wrong_self_convention,
-    reason = "names and shapes are the .proto file's"
+    reason = "the .proto file decides names and shapes"
 )]
 #[allow(
     clippy::doc_lazy_continuation,
     rustdoc::bare_urls,
     rustdoc::broken_intra_doc_links,
     rustdoc::invalid_html_tags,
-    reason = "comments in a .proto file are for readers in any language"
+    reason = "comments in a .proto file are not written for rustdoc"
 )]
 pub mod acme {
     include!("acme.rs");
@@ -559,15 +279,15 @@ pub mod acme {
     dead_code,
     unreachable_pub,
     unnameable_types,
-    reason = "a crate need not use or pass on all that a .proto file lists"
+    reason = "a crate may use or re-export a part of a .proto file"
 )]
 #[allow(
     unused_qualifications,
-    reason = "a whole path means the same wherever it is included"
+    reason = "a full path means the same wherever the file is included"
 )]
 #[allow(
     deprecated,
-    reason = "what is deprecated still has to be encoded"
+    reason = "deprecated fields are still encoded"
 )]
 #[allow(
     clippy::enum_variant_names,
@@ -578,14 +298,14 @@ pub mod acme {
     clippy::type_complexity,
     clippy::use_self,
     clippy::wrong_self_convention,
-    reason = "names and shapes are the .proto file's"
+    reason = "the .proto file decides names and shapes"
 )]
 #[allow(
     clippy::doc_lazy_continuation,
     rustdoc::bare_urls,
     rustdoc::broken_intra_doc_links,
     rustdoc::invalid_html_tags,
-    reason = "comments in a .proto file are for readers in any language"
+    reason = "comments in a .proto file are not written for rustdoc"
 )]
 pub mod shop {
     /// Package `shop.v1`.
@@ -638,33 +358,12 @@ impl<T: Orders> Orders for ::std::sync::Arc<T> {
     }
 }
 
-/// Serves `shop.v1.Orders` by what a [`Orders`] does.
+/// Serves `shop.v1.Orders` with an implementation of [`Orders`].
 pub struct OrdersServer<T> {
     service: ::std::sync::Arc<T>,
 }
 
-impl<T: Orders> OrdersServer<T> {
-    /// Serves `service`; an `Arc` of one will do, to share it.
-    pub fn new(service: T) -> Self {
-        Self {
-            service: ::std::sync::Arc::new(service),
-        }
-    }
-}
-
-impl<T> ::core::clone::Clone for OrdersServer<T> {
-    fn clone(&self) -> Self {
-        Self {
-            service: ::std::sync::Arc::clone(&self.service),
-        }
-    }
-}
-
-impl<T> ::core::fmt::Debug for OrdersServer<T> {
-    fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
-        ::rpc_runtime::codegen::opaque_debug(f, "OrdersServer")
-    }
-}
+::rpc_runtime::codegen::server_methods!(OrdersServer, Orders, T);
 
 impl<T: Orders> ::rpc_runtime::codegen::Service for OrdersServer<T> {
     fn name(&self) -> &'static str {
@@ -692,7 +391,7 @@ impl<T: Orders> ::rpc_runtime::codegen::Service for OrdersServer<T> {
     }
 }
 
-/// Calls `shop.v1.Orders`: [`send`](Self::send) for one-way calls, [`send_recv`](Self::send_recv) for replies.
+/// Calls `shop.v1.Orders`: [`send`](Self::send) for one-way calls, [`send_recv`](Self::send_recv) for calls with a reply.
 ///
 /// Cheap to clone; all clones share one channel.
 #[derive(Clone, Debug)]
@@ -700,50 +399,15 @@ pub struct OrdersClient {
     client: ::rpc_runtime::Client,
 }
 
+::rpc_runtime::codegen::client_methods!(OrdersClient);
+
 impl OrdersClient {
-    /// Connects to a server, such as `tcp://127.0.0.1:5005` or `unix:/run/app.sock`.
-    ///
-    /// # Errors
-    ///
-    /// At once if nobody listens there, or if the peer does not speak the protocol.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future closes the connection.
-    pub async fn connect(
-        address: impl ::core::convert::AsRef<str>,
-    ) -> ::core::result::Result<Self, ::rpc_runtime::Error> {
-        ::rpc_runtime::Client::connect(address).await.map(Self::new)
-    }
-
-    /// A client that connects when it is first used, and keeps trying within each call's deadline.
-    pub fn connect_lazy(address: impl ::core::convert::AsRef<str>) -> Self {
-        Self::new(::rpc_runtime::Client::connect_lazy(address))
-    }
-
-    /// A client to be configured, by more addresses, limits, or services that the server may call.
-    pub fn builder(
-        address: impl ::core::convert::AsRef<str>,
-    ) -> ::rpc_runtime::ClientBuilder<Self> {
-        ::rpc_runtime::ClientBuilder::new(address)
-    }
-
-    /// A client of `server` in this process: no socket, and all else as over one.
+    /// Creates a client of `server` in this process: no socket, otherwise the same behaviour.
     pub fn in_process<T: Orders>(server: OrdersServer<T>) -> Self {
         Self::new(::rpc_runtime::Client::in_process(server))
     }
 
-    /// A client on a channel that other clients may share.
-    pub fn new(client: ::rpc_runtime::Client) -> Self {
-        Self { client }
-    }
-
-    /// The channel: services of one server can share it.
-    pub fn client(&self) -> &::rpc_runtime::Client {
-        &self.client
-    }
-
-    /// Starts a one-way call: nothing comes back, see [`barrier`](Self::barrier) for what became of it.
+    /// Starts a one-way call. It has no reply: [`barrier`](Self::barrier) returns what became of it.
     pub fn send(&self) -> OrdersSend<'_> {
         OrdersSend {
             call: self.client.call(),
@@ -756,174 +420,28 @@ impl OrdersClient {
             call: self.client.call(),
         }
     }
-
-    /// Asks the server to terminate, and waits until it is drained.
-    ///
-    /// # Errors
-    ///
-    /// PERMISSION_DENIED if this peer may not, UNIMPLEMENTED if nobody may.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future stops waiting; a drain that has begun goes on.
-    pub async fn terminate(
-        &self,
-    ) -> ::core::result::Result<::rpc_runtime::DrainReport, ::rpc_runtime::Error> {
-        self.client.terminate().await
-    }
-
-    /// Asks the server for a sign of life, and returns how long it took.
-    ///
-    /// # Errors
-    ///
-    /// UNAVAILABLE if the connection is lost, DEADLINE_EXCEEDED if there is no answer in time.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future affects nothing else.
-    pub async fn ping(
-        &self,
-    ) -> ::core::result::Result<::core::time::Duration, ::rpc_runtime::Error> {
-        self.client.ping().await
-    }
-
-    /// Waits until the operating system has every frame of earlier calls.
-    ///
-    /// # Errors
-    ///
-    /// UNAVAILABLE, once, if earlier one-way calls may be lost.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future affects nothing else.
-    pub async fn flush(&self) -> ::core::result::Result<(), ::rpc_runtime::Error> {
-        self.client.flush().await
-    }
-
-    /// Waits until the server has read every earlier one-way call, and returns what has become of them until now.
-    ///
-    /// # Errors
-    ///
-    /// UNAVAILABLE, once, if earlier one-way calls may be lost.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future affects nothing else.
-    pub async fn barrier(
-        &self,
-    ) -> ::core::result::Result<::rpc_runtime::Account, ::rpc_runtime::Error> {
-        self.client.barrier().await
-    }
-
-    /// Waits until every earlier one-way call has ended on the server, and returns what became of them.
-    ///
-    /// It takes no longer than the client's timeout, 30 s if nothing else was said.
-    ///
-    /// # Errors
-    ///
-    /// DEADLINE_EXCEEDED if some have not ended in time; UNAVAILABLE, once, if earlier one-way calls may be lost.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future affects nothing else.
-    pub async fn settled(
-        &self,
-    ) -> ::core::result::Result<::rpc_runtime::Account, ::rpc_runtime::Error> {
-        self.client.settled().await
-    }
-
-    /// Closes the channel, for all clones: what was sent is written, and open calls may finish.
-    ///
-    /// # Errors
-    ///
-    /// DEADLINE_EXCEEDED if open calls had to be cut, UNAVAILABLE if not all could be written.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future stops waiting; the channel closes all the same.
-    pub async fn close(&self) -> ::core::result::Result<(), ::rpc_runtime::Error> {
-        self.client.close().await
-    }
 }
 
-impl ::core::convert::From<::rpc_runtime::Client> for OrdersClient {
-    fn from(client: ::rpc_runtime::Client) -> Self {
-        Self::new(client)
-    }
-}
-
-/// A one-way call of `shop.v1.Orders`: options first, then the procedure.
+/// A one-way call of `shop.v1.Orders`: options first, then the stub.
 ///
-/// Each procedure resolves when the whole call is in the local queue.
+/// A stub resolves when the whole call is in the local queue.
 ///
 /// # Errors
 ///
-/// `executed()` is `No`: a call that fails here was not sent, and never will be.
+/// A call that fails here was not sent, and never will be: `executed()` is `No`.
 ///
 /// # Cancel safety
 ///
-/// A future that is dropped before it resolves has sent nothing, but for the very moment of resolving.
+/// A future dropped before it resolves has sent nothing, unless it is dropped at the moment of resolving.
 #[derive(Clone, Debug)]
-#[must_use = "a call starts when a procedure is named and awaited"]
+#[must_use = "a call starts when its stub is called and awaited"]
 pub struct OrdersSend<'a> {
     call: ::rpc_runtime::codegen::Call<'a>,
 }
 
+::rpc_runtime::codegen::send_methods!(OrdersSend);
+
 impl OrdersSend<'_> {
-    /// Bounds the whole call; `None` for no bound of its own. Without it the client's own counts, usually 30 s.
-    pub fn timeout(
-        self,
-        timeout: impl ::core::convert::Into<
-            ::core::option::Option<::core::time::Duration>,
-        >,
-    ) -> Self {
-        Self {
-            call: self.call.timeout(timeout),
-        }
-    }
-
-    /// Fails the call UNAVAILABLE, rather than wait, when its server is away.
-    pub fn fail_fast(self) -> Self {
-        Self {
-            call: self.call.fail_fast(),
-        }
-    }
-
-    /// Waits for a server that is away until the deadline, also if the client fails fast.
-    pub fn wait_for_ready(self) -> Self {
-        Self {
-            call: self.call.wait_for_ready(),
-        }
-    }
-
-    /// Adds an entry that the handler can read.
-    pub fn metadata(
-        self,
-        key: impl ::core::convert::Into<::std::string::String>,
-        value: impl ::core::convert::Into<::rpc_runtime::Bytes>,
-    ) -> Self {
-        Self {
-            call: self.call.metadata(key, value),
-        }
-    }
-
-    /// Ends the call no later than the one that `cx` belongs to, also from a task of its own.
-    pub fn within(self, cx: &::rpc_runtime::Context) -> Self {
-        Self { call: self.call.within(cx) }
-    }
-
-    /// Inherits nothing from the handler that makes the call: for what several callers share.
-    pub fn detached(self) -> Self {
-        Self { call: self.call.detached() }
-    }
-
-    /// Sends the call before or after others that wait.
-    pub fn priority(self, priority: ::rpc_runtime::Priority) -> Self {
-        Self {
-            call: self.call.priority(priority),
-        }
-    }
-
     /// Calls `shop.v1.Orders/Get`.
     pub async fn get(
         self,
@@ -931,110 +449,36 @@ impl OrdersSend<'_> {
     ) -> ::core::result::Result<(), ::rpc_runtime::Error> {
         self.call.send(&ORDERS_PROCEDURES[0], request.into()).await
     }
-
-    /// Asks the server to terminate, and does not wait for it.
-    pub async fn terminate(self) -> ::core::result::Result<(), ::rpc_runtime::Error> {
-        self.call.send_terminate().await
-    }
 }
 
-/// A call of `shop.v1.Orders` with a reply: options first, then the procedure.
+/// A call of `shop.v1.Orders` with a reply: options first, then the stub.
 ///
 /// # Errors
 ///
-/// What the handler refused with, or what happened on the way; `executed()` tells whether it ran.
+/// The handler's status, or a failure on the way; `executed()` tells whether the handler ran.
 ///
 /// # Cancel safety
 ///
-/// Dropping a future abandons that call only: the server is told, and a late reply is discarded.
+/// Dropping a future cancels that call only. The server learns of it, and the client discards a late reply.
 #[derive(Clone, Debug)]
-#[must_use = "a call starts when a procedure is named and awaited"]
+#[must_use = "a call starts when its stub is called and awaited"]
 pub struct OrdersSendRecv<'a> {
     call: ::rpc_runtime::codegen::Call<'a>,
 }
 
-impl OrdersSendRecv<'_> {
-    /// Bounds the whole call; `None` for no bound of its own. Without it the client's own counts, usually 30 s.
-    pub fn timeout(
-        self,
-        timeout: impl ::core::convert::Into<
-            ::core::option::Option<::core::time::Duration>,
-        >,
-    ) -> Self {
-        Self {
-            call: self.call.timeout(timeout),
-        }
-    }
+::rpc_runtime::codegen::send_recv_methods!(OrdersSendRecv);
 
-    /// Fails the call UNAVAILABLE, rather than wait, when its server is away.
-    pub fn fail_fast(self) -> Self {
-        Self {
-            call: self.call.fail_fast(),
-        }
-    }
-
-    /// Waits for a server that is away until the deadline, also if the client fails fast.
-    pub fn wait_for_ready(self) -> Self {
-        Self {
-            call: self.call.wait_for_ready(),
-        }
-    }
-
-    /// Adds an entry that the handler can read.
-    pub fn metadata(
-        self,
-        key: impl ::core::convert::Into<::std::string::String>,
-        value: impl ::core::convert::Into<::rpc_runtime::Bytes>,
-    ) -> Self {
-        Self {
-            call: self.call.metadata(key, value),
-        }
-    }
-
-    /// Ends the call no later than the one that `cx` belongs to, also from a task of its own.
-    pub fn within(self, cx: &::rpc_runtime::Context) -> Self {
-        Self { call: self.call.within(cx) }
-    }
-
-    /// Inherits nothing from the handler that makes the call: for what several callers share.
-    pub fn detached(self) -> Self {
-        Self { call: self.call.detached() }
-    }
-
-    /// Sends the call before or after others that wait.
-    pub fn priority(self, priority: ::rpc_runtime::Priority) -> Self {
-        Self {
-            call: self.call.priority(priority),
-        }
-    }
-
-    /// Bounds how long no message of the call's streams may move, in either direction.
-    pub fn idle_timeout(self, timeout: ::core::time::Duration) -> Self {
-        Self {
-            call: self.call.idle_timeout(timeout),
-        }
-    }
-
-    /// Has what comes beside the reply written down: the handler's metadata, and how long it took.
-    pub fn receipt(self, receipt: &::rpc_runtime::Receipt) -> Self {
-        Self {
-            call: self.call.receipt(receipt),
-        }
-    }
-
+impl<'a> OrdersSendRecv<'a> {
     /// Calls `shop.v1.Orders/Get`.
-    pub async fn get(
+    pub fn get(
         self,
         request: impl ::core::convert::Into<super::super::acme::outer::Inner>,
-    ) -> ::core::result::Result<super::super::Root, ::rpc_runtime::Error> {
-        self.call.send_recv(&ORDERS_PROCEDURES[0], request.into()).await
-    }
-
-    /// Asks the server to terminate, and waits until it is drained.
-    pub async fn terminate(
-        self,
-    ) -> ::core::result::Result<::rpc_runtime::DrainReport, ::rpc_runtime::Error> {
-        self.call.terminate().await
+    ) -> ::rpc_runtime::UnaryCall<
+        'a,
+        super::super::acme::outer::Inner,
+        super::super::Root,
+    > {
+        self.call.send_recv(&ORDERS_PROCEDURES[0], request.into())
     }
 }
 
@@ -1066,33 +510,12 @@ impl<T: More> More for ::std::sync::Arc<T> {
     }
 }
 
-/// Serves `shop.v1.More` by what a [`More`] does.
+/// Serves `shop.v1.More` with an implementation of [`More`].
 pub struct MoreServer<T> {
     service: ::std::sync::Arc<T>,
 }
 
-impl<T: More> MoreServer<T> {
-    /// Serves `service`; an `Arc` of one will do, to share it.
-    pub fn new(service: T) -> Self {
-        Self {
-            service: ::std::sync::Arc::new(service),
-        }
-    }
-}
-
-impl<T> ::core::clone::Clone for MoreServer<T> {
-    fn clone(&self) -> Self {
-        Self {
-            service: ::std::sync::Arc::clone(&self.service),
-        }
-    }
-}
-
-impl<T> ::core::fmt::Debug for MoreServer<T> {
-    fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
-        ::rpc_runtime::codegen::opaque_debug(f, "MoreServer")
-    }
-}
+::rpc_runtime::codegen::server_methods!(MoreServer, More, T);
 
 impl<T: More> ::rpc_runtime::codegen::Service for MoreServer<T> {
     fn name(&self) -> &'static str {
@@ -1120,7 +543,7 @@ impl<T: More> ::rpc_runtime::codegen::Service for MoreServer<T> {
     }
 }
 
-/// Calls `shop.v1.More`: [`send`](Self::send) for one-way calls, [`send_recv`](Self::send_recv) for replies.
+/// Calls `shop.v1.More`: [`send`](Self::send) for one-way calls, [`send_recv`](Self::send_recv) for calls with a reply.
 ///
 /// Cheap to clone; all clones share one channel.
 #[derive(Clone, Debug)]
@@ -1128,50 +551,15 @@ pub struct MoreClient {
     client: ::rpc_runtime::Client,
 }
 
+::rpc_runtime::codegen::client_methods!(MoreClient);
+
 impl MoreClient {
-    /// Connects to a server, such as `tcp://127.0.0.1:5005` or `unix:/run/app.sock`.
-    ///
-    /// # Errors
-    ///
-    /// At once if nobody listens there, or if the peer does not speak the protocol.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future closes the connection.
-    pub async fn connect(
-        address: impl ::core::convert::AsRef<str>,
-    ) -> ::core::result::Result<Self, ::rpc_runtime::Error> {
-        ::rpc_runtime::Client::connect(address).await.map(Self::new)
-    }
-
-    /// A client that connects when it is first used, and keeps trying within each call's deadline.
-    pub fn connect_lazy(address: impl ::core::convert::AsRef<str>) -> Self {
-        Self::new(::rpc_runtime::Client::connect_lazy(address))
-    }
-
-    /// A client to be configured, by more addresses, limits, or services that the server may call.
-    pub fn builder(
-        address: impl ::core::convert::AsRef<str>,
-    ) -> ::rpc_runtime::ClientBuilder<Self> {
-        ::rpc_runtime::ClientBuilder::new(address)
-    }
-
-    /// A client of `server` in this process: no socket, and all else as over one.
+    /// Creates a client of `server` in this process: no socket, otherwise the same behaviour.
     pub fn in_process<T: More>(server: MoreServer<T>) -> Self {
         Self::new(::rpc_runtime::Client::in_process(server))
     }
 
-    /// A client on a channel that other clients may share.
-    pub fn new(client: ::rpc_runtime::Client) -> Self {
-        Self { client }
-    }
-
-    /// The channel: services of one server can share it.
-    pub fn client(&self) -> &::rpc_runtime::Client {
-        &self.client
-    }
-
-    /// Starts a one-way call: nothing comes back, see [`barrier`](Self::barrier) for what became of it.
+    /// Starts a one-way call. It has no reply: [`barrier`](Self::barrier) returns what became of it.
     pub fn send(&self) -> MoreSend<'_> {
         MoreSend {
             call: self.client.call(),
@@ -1184,174 +572,28 @@ impl MoreClient {
             call: self.client.call(),
         }
     }
-
-    /// Asks the server to terminate, and waits until it is drained.
-    ///
-    /// # Errors
-    ///
-    /// PERMISSION_DENIED if this peer may not, UNIMPLEMENTED if nobody may.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future stops waiting; a drain that has begun goes on.
-    pub async fn terminate(
-        &self,
-    ) -> ::core::result::Result<::rpc_runtime::DrainReport, ::rpc_runtime::Error> {
-        self.client.terminate().await
-    }
-
-    /// Asks the server for a sign of life, and returns how long it took.
-    ///
-    /// # Errors
-    ///
-    /// UNAVAILABLE if the connection is lost, DEADLINE_EXCEEDED if there is no answer in time.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future affects nothing else.
-    pub async fn ping(
-        &self,
-    ) -> ::core::result::Result<::core::time::Duration, ::rpc_runtime::Error> {
-        self.client.ping().await
-    }
-
-    /// Waits until the operating system has every frame of earlier calls.
-    ///
-    /// # Errors
-    ///
-    /// UNAVAILABLE, once, if earlier one-way calls may be lost.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future affects nothing else.
-    pub async fn flush(&self) -> ::core::result::Result<(), ::rpc_runtime::Error> {
-        self.client.flush().await
-    }
-
-    /// Waits until the server has read every earlier one-way call, and returns what has become of them until now.
-    ///
-    /// # Errors
-    ///
-    /// UNAVAILABLE, once, if earlier one-way calls may be lost.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future affects nothing else.
-    pub async fn barrier(
-        &self,
-    ) -> ::core::result::Result<::rpc_runtime::Account, ::rpc_runtime::Error> {
-        self.client.barrier().await
-    }
-
-    /// Waits until every earlier one-way call has ended on the server, and returns what became of them.
-    ///
-    /// It takes no longer than the client's timeout, 30 s if nothing else was said.
-    ///
-    /// # Errors
-    ///
-    /// DEADLINE_EXCEEDED if some have not ended in time; UNAVAILABLE, once, if earlier one-way calls may be lost.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future affects nothing else.
-    pub async fn settled(
-        &self,
-    ) -> ::core::result::Result<::rpc_runtime::Account, ::rpc_runtime::Error> {
-        self.client.settled().await
-    }
-
-    /// Closes the channel, for all clones: what was sent is written, and open calls may finish.
-    ///
-    /// # Errors
-    ///
-    /// DEADLINE_EXCEEDED if open calls had to be cut, UNAVAILABLE if not all could be written.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future stops waiting; the channel closes all the same.
-    pub async fn close(&self) -> ::core::result::Result<(), ::rpc_runtime::Error> {
-        self.client.close().await
-    }
 }
 
-impl ::core::convert::From<::rpc_runtime::Client> for MoreClient {
-    fn from(client: ::rpc_runtime::Client) -> Self {
-        Self::new(client)
-    }
-}
-
-/// A one-way call of `shop.v1.More`: options first, then the procedure.
+/// A one-way call of `shop.v1.More`: options first, then the stub.
 ///
-/// Each procedure resolves when the whole call is in the local queue.
+/// A stub resolves when the whole call is in the local queue.
 ///
 /// # Errors
 ///
-/// `executed()` is `No`: a call that fails here was not sent, and never will be.
+/// A call that fails here was not sent, and never will be: `executed()` is `No`.
 ///
 /// # Cancel safety
 ///
-/// A future that is dropped before it resolves has sent nothing, but for the very moment of resolving.
+/// A future dropped before it resolves has sent nothing, unless it is dropped at the moment of resolving.
 #[derive(Clone, Debug)]
-#[must_use = "a call starts when a procedure is named and awaited"]
+#[must_use = "a call starts when its stub is called and awaited"]
 pub struct MoreSend<'a> {
     call: ::rpc_runtime::codegen::Call<'a>,
 }
 
+::rpc_runtime::codegen::send_methods!(MoreSend);
+
 impl MoreSend<'_> {
-    /// Bounds the whole call; `None` for no bound of its own. Without it the client's own counts, usually 30 s.
-    pub fn timeout(
-        self,
-        timeout: impl ::core::convert::Into<
-            ::core::option::Option<::core::time::Duration>,
-        >,
-    ) -> Self {
-        Self {
-            call: self.call.timeout(timeout),
-        }
-    }
-
-    /// Fails the call UNAVAILABLE, rather than wait, when its server is away.
-    pub fn fail_fast(self) -> Self {
-        Self {
-            call: self.call.fail_fast(),
-        }
-    }
-
-    /// Waits for a server that is away until the deadline, also if the client fails fast.
-    pub fn wait_for_ready(self) -> Self {
-        Self {
-            call: self.call.wait_for_ready(),
-        }
-    }
-
-    /// Adds an entry that the handler can read.
-    pub fn metadata(
-        self,
-        key: impl ::core::convert::Into<::std::string::String>,
-        value: impl ::core::convert::Into<::rpc_runtime::Bytes>,
-    ) -> Self {
-        Self {
-            call: self.call.metadata(key, value),
-        }
-    }
-
-    /// Ends the call no later than the one that `cx` belongs to, also from a task of its own.
-    pub fn within(self, cx: &::rpc_runtime::Context) -> Self {
-        Self { call: self.call.within(cx) }
-    }
-
-    /// Inherits nothing from the handler that makes the call: for what several callers share.
-    pub fn detached(self) -> Self {
-        Self { call: self.call.detached() }
-    }
-
-    /// Sends the call before or after others that wait.
-    pub fn priority(self, priority: ::rpc_runtime::Priority) -> Self {
-        Self {
-            call: self.call.priority(priority),
-        }
-    }
-
     /// Calls `shop.v1.More/Get`.
     pub async fn get(
         self,
@@ -1359,110 +601,29 @@ impl MoreSend<'_> {
     ) -> ::core::result::Result<(), ::rpc_runtime::Error> {
         self.call.send(&MORE_PROCEDURES[0], request).await
     }
-
-    /// Asks the server to terminate, and does not wait for it.
-    pub async fn terminate(self) -> ::core::result::Result<(), ::rpc_runtime::Error> {
-        self.call.send_terminate().await
-    }
 }
 
-/// A call of `shop.v1.More` with a reply: options first, then the procedure.
+/// A call of `shop.v1.More` with a reply: options first, then the stub.
 ///
 /// # Errors
 ///
-/// What the handler refused with, or what happened on the way; `executed()` tells whether it ran.
+/// The handler's status, or a failure on the way; `executed()` tells whether the handler ran.
 ///
 /// # Cancel safety
 ///
-/// Dropping a future abandons that call only: the server is told, and a late reply is discarded.
+/// Dropping a future cancels that call only. The server learns of it, and the client discards a late reply.
 #[derive(Clone, Debug)]
-#[must_use = "a call starts when a procedure is named and awaited"]
+#[must_use = "a call starts when its stub is called and awaited"]
 pub struct MoreSendRecv<'a> {
     call: ::rpc_runtime::codegen::Call<'a>,
 }
 
-impl MoreSendRecv<'_> {
-    /// Bounds the whole call; `None` for no bound of its own. Without it the client's own counts, usually 30 s.
-    pub fn timeout(
-        self,
-        timeout: impl ::core::convert::Into<
-            ::core::option::Option<::core::time::Duration>,
-        >,
-    ) -> Self {
-        Self {
-            call: self.call.timeout(timeout),
-        }
-    }
+::rpc_runtime::codegen::send_recv_methods!(MoreSendRecv);
 
-    /// Fails the call UNAVAILABLE, rather than wait, when its server is away.
-    pub fn fail_fast(self) -> Self {
-        Self {
-            call: self.call.fail_fast(),
-        }
-    }
-
-    /// Waits for a server that is away until the deadline, also if the client fails fast.
-    pub fn wait_for_ready(self) -> Self {
-        Self {
-            call: self.call.wait_for_ready(),
-        }
-    }
-
-    /// Adds an entry that the handler can read.
-    pub fn metadata(
-        self,
-        key: impl ::core::convert::Into<::std::string::String>,
-        value: impl ::core::convert::Into<::rpc_runtime::Bytes>,
-    ) -> Self {
-        Self {
-            call: self.call.metadata(key, value),
-        }
-    }
-
-    /// Ends the call no later than the one that `cx` belongs to, also from a task of its own.
-    pub fn within(self, cx: &::rpc_runtime::Context) -> Self {
-        Self { call: self.call.within(cx) }
-    }
-
-    /// Inherits nothing from the handler that makes the call: for what several callers share.
-    pub fn detached(self) -> Self {
-        Self { call: self.call.detached() }
-    }
-
-    /// Sends the call before or after others that wait.
-    pub fn priority(self, priority: ::rpc_runtime::Priority) -> Self {
-        Self {
-            call: self.call.priority(priority),
-        }
-    }
-
-    /// Bounds how long no message of the call's streams may move, in either direction.
-    pub fn idle_timeout(self, timeout: ::core::time::Duration) -> Self {
-        Self {
-            call: self.call.idle_timeout(timeout),
-        }
-    }
-
-    /// Has what comes beside the reply written down: the handler's metadata, and how long it took.
-    pub fn receipt(self, receipt: &::rpc_runtime::Receipt) -> Self {
-        Self {
-            call: self.call.receipt(receipt),
-        }
-    }
-
+impl<'a> MoreSendRecv<'a> {
     /// Calls `shop.v1.More/Get`.
-    pub async fn get(
-        self,
-        request: Order,
-    ) -> ::core::result::Result<Order, ::rpc_runtime::Error> {
-        self.call.send_recv(&MORE_PROCEDURES[0], request).await
-    }
-
-    /// Asks the server to terminate, and waits until it is drained.
-    pub async fn terminate(
-        self,
-    ) -> ::core::result::Result<::rpc_runtime::DrainReport, ::rpc_runtime::Error> {
-        self.call.terminate().await
+    pub fn get(self, request: Order) -> ::rpc_runtime::UnaryCall<'a, Order, Order> {
+        self.call.send_recv(&MORE_PROCEDURES[0], request)
     }
 }
 

@@ -45,7 +45,7 @@ async fn a_call_that_did_not_run_is_resent_when_its_connection_is_to_blame() {
 
 /// How many tokens the budget of `client` is short of: takes all that are left.
 fn spent(client: &Client) -> usize {
-    10 - (0..20).filter(|_| client.channel().standing().take()).count()
+    10 - (0..20).filter(|_| client.channel().retry_budget().take()).count()
 }
 
 #[tokio::test(start_paused = true)]

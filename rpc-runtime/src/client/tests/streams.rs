@@ -58,7 +58,7 @@ async fn fails(streaming: &mut Streaming<String>) -> Error {
 
 /// How many tokens the budget of `client` is short of: takes all that are left.
 fn spent(client: &Client) -> usize {
-    10 - (0..20).filter(|_| client.channel().standing().take()).count()
+    10 - (0..20).filter(|_| client.channel().retry_budget().take()).count()
 }
 
 /// What a test lets become of the first try.
@@ -397,10 +397,10 @@ async fn the_first_message_of_a_stream_proves_its_connection() {
     let client = Client::builder("mem:streams-proof").timeout(LONG).connect_lazy();
     let (far, mut replies) = tokio::join!(hand.accept(), watch(&client));
     let id = far.started().await;
-    assert!(!client.channel().standing().is_proven());
+    assert!(!client.channel().retry_budget().is_proven());
     far.put(id, "one").await;
     read(&mut replies).await.unwrap();
-    assert!(client.channel().standing().is_proven());
+    assert!(client.channel().retry_budget().is_proven());
 }
 
 #[tokio::test(start_paused = true)]

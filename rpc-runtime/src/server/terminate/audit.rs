@@ -14,11 +14,13 @@ pub(crate) enum Asker<'a> {
     Signal(&'static str),
     /// A handle, or code that dropped the server.
     Handle,
+    /// The future that `serve_with_shutdown` was given.
+    Shutdown,
 }
 
 /// What was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Wish {
+pub(crate) enum TerminateKind {
     /// That open calls be given their time.
     Drain,
     /// That they be given none.
@@ -40,7 +42,7 @@ pub(crate) enum Decision {
 #[derive(Debug)]
 pub(crate) struct Audit<'a> {
     pub(crate) asker: &'a Asker<'a>,
-    pub(crate) wish: Wish,
+    pub(crate) kind: TerminateKind,
     pub(crate) policy: &'a TerminatePolicy,
     pub(crate) instance: InstanceId,
 }
@@ -55,7 +57,7 @@ impl Audit<'_> {
         let (uid, pid) = (asker.uid(), peer.and_then(Peer::pid));
         let signal = asker.signal();
         let by = asker.name();
-        let wish = self.wish.name();
+        let wish = self.kind.name();
         let policy = tracing::field::debug(self.policy);
         let instance = tracing::field::display(Hex(self.instance));
         match decision {
@@ -99,32 +101,33 @@ impl Asker<'_> {
             Self::Peer { .. } => "peer",
             Self::Signal(_) => "signal",
             Self::Handle => "handle",
+            Self::Shutdown => "shutdown",
         }
     }
 
     fn peer(&self) -> Option<&Peer> {
         match self {
             Self::Peer { peer, .. } => Some(peer),
-            Self::Signal(_) | Self::Handle => None,
+            Self::Signal(_) | Self::Handle | Self::Shutdown => None,
         }
     }
 
     fn uid(&self) -> Option<u32> {
         match self {
             Self::Peer { uid, .. } => *uid,
-            Self::Signal(_) | Self::Handle => None,
+            Self::Signal(_) | Self::Handle | Self::Shutdown => None,
         }
     }
 
     fn signal(&self) -> Option<&'static str> {
         match self {
             Self::Signal(name) => Some(name),
-            Self::Peer { .. } | Self::Handle => None,
+            Self::Peer { .. } | Self::Handle | Self::Shutdown => None,
         }
     }
 }
 
-impl Wish {
+impl TerminateKind {
     fn name(self) -> &'static str {
         match self {
             Self::Drain => "drain",

@@ -72,7 +72,7 @@ pub(crate) fn ignore_signals() {
     process().is_ending = true;
 }
 
-static PROCESS: Mutex<Process> = Mutex::new(Process {
+static PROCESS: Mutex<SignalState> = Mutex::new(SignalState {
     is_watched: false,
     servers: Vec::new(),
     left: None,
@@ -80,7 +80,7 @@ static PROCESS: Mutex<Process> = Mutex::new(Process {
 });
 
 /// Who of this process obeys signals.
-struct Process {
+struct SignalState {
     /// Whether the thread has been started.
     is_watched: bool,
     servers: Vec<Sender<&'static str>>,
@@ -89,7 +89,7 @@ struct Process {
     is_ending: bool,
 }
 
-impl Process {
+impl SignalState {
     /// Passes a signal on; false if it is to end the process.
     fn hear(&mut self, name: &'static str) -> bool {
         self.servers.retain(|server| !server.is_closed());
@@ -102,13 +102,13 @@ impl Process {
     }
 }
 
-fn process() -> MutexGuard<'static, Process> {
+fn process() -> MutexGuard<'static, SignalState> {
     PROCESS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Takes both signals from the OS, and starts the thread that hears them.
 fn watch() -> io::Result<()> {
-    let runtime = Own(Some(Builder::new_current_thread().enable_io().build()?));
+    let runtime = OwnRuntime(Some(Builder::new_current_thread().enable_io().build()?));
     let (mut term, mut interrupt) = {
         // Here and not on the thread, so that no signal falls between.
         let _entered = runtime.0.as_ref().map(Runtime::enter);
@@ -141,9 +141,9 @@ async fn next(term: &mut Signal, interrupt: &mut Signal) -> (&'static str, i32) 
 }
 
 /// A runtime that may be dropped inside of another one: when its thread cannot be started.
-struct Own(Option<Runtime>);
+struct OwnRuntime(Option<Runtime>);
 
-impl Drop for Own {
+impl Drop for OwnRuntime {
     fn drop(&mut self) {
         if let Some(runtime) = self.0.take() {
             runtime.shutdown_background();
@@ -159,8 +159,8 @@ const REPEATED: Duration = Duration::from_secs(1);
 mod tests {
     use super::*;
 
-    fn obeyed_by(servers: Vec<Sender<&'static str>>) -> Process {
-        Process {
+    fn obeyed_by(servers: Vec<Sender<&'static str>>) -> SignalState {
+        SignalState {
             is_watched: true,
             servers,
             left: None,

@@ -1,6 +1,6 @@
 //! Entries beside requests and replies.
 
-use rpc_runtime::{Bytes, Metadata, Receipt};
+use rpc_runtime::{Bytes, Metadata};
 
 use super::streams::{expect_end, expect_reply, request};
 use crate::{
@@ -17,7 +17,6 @@ use crate::{
 /// What was not as it should be.
 pub async fn custom_metadata(site: &Site) -> Outcome {
     let client = site.client().await?;
-    let receipt = Receipt::new();
     let call = client
         .send_recv()
         .metadata(ECHO_INITIAL, TEXT)
@@ -27,9 +26,9 @@ pub async fn custom_metadata(site: &Site) -> Outcome {
         reply_len: REPLY as u32,
         status: None,
     };
-    let reply = call.receipt(&receipt).unary_call(wanted).await?;
+    let (reply, receipt) = call.unary_call(wanted).with_receipt().await?;
     is_body_of("the reply", &reply.body, REPLY)?;
-    check(&receipt.metadata())?;
+    check(receipt.metadata())?;
 
     let call = client
         .send_recv()

@@ -344,7 +344,7 @@ fn empty_message_is_a_frame_without_payload() {
 
 #[test]
 fn document_shows_the_golden_bytes() {
-    let document = include_str!("../../../../../docs/wire.md");
+    let document = include_str!("../../../../../docs/reference/wire.md");
     for dump in [
         golden!("hello_client"),
         golden!("hello_server"),
@@ -367,6 +367,9 @@ fn document_shows_the_golden_bytes() {
         golden!("goaway"),
         golden!("goaway_last"),
     ] {
-        assert!(document.contains(dump), "docs/wire.md lacks this frame:\n{dump}");
+        assert!(
+            document.contains(dump),
+            "docs/reference/wire.md lacks this frame:\n{dump}"
+        );
     }
 }

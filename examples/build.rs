@@ -1,0 +1,5 @@
+//! Generates Rust from every .proto file under proto/.
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    rpc_codegen::compile_dir("proto")
+}

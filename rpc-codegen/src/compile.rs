@@ -1,0 +1,146 @@
+//! The pipeline from .proto files to Rust files: read, link, check, emit, write.
+
+use std::{
+    env,
+    error::Error as StdError,
+    path::{Path, PathBuf},
+};
+
+use proc_macro2::TokenStream;
+use quote::quote;
+
+use crate::{
+    config::Config,
+    emit,
+    error::{Error, Problem},
+    model::Model,
+    source::{Folder, Sources, is_served},
+    target::Target,
+    write,
+};
+
+/// Generates code for all .proto files in the folder `dir`, at any depth.
+///
+/// This call alone is a build script:
+///
+/// ```no_run
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     rpc_codegen::compile_dir("proto")
+/// }
+/// ```
+///
+/// Imports are relative to `dir`. Include the code with `rpc_runtime::include_protos!();`. Cargo runs the build script
+/// again when a file changes or a new file appears.
+///
+/// # Errors
+///
+/// An [`Error`] that lists what is wrong with the files, and where. `main` prints it as readable text.
+pub fn compile_dir(dir: impl AsRef<Path>) -> Result<(), Box<dyn StdError>> {
+    Config::new().compile_dir(dir)
+}
+
+impl Config {
+    /// Generates code for all .proto files in the folder `dir`, at any depth, and for the [`files`](Self::files).
+    ///
+    /// # Errors
+    ///
+    /// An [`Error`] that lists what is wrong with the files, and where. `main` prints it as readable text.
+    pub fn compile_dir(&self, dir: impl AsRef<Path>) -> Result<(), Box<dyn StdError>> {
+        let dir = dir.as_ref();
+        let folder = Folder::list(dir)?;
+        let mut config = self.clone();
+        config.include_paths.insert(0, dir.to_owned());
+        let served = |path: &PathBuf| path.strip_prefix(dir).is_ok_and(is_served);
+        config
+            .files
+            .extend(folder.protos.iter().filter(|path| !served(path)).cloned());
+        config.run(&folder.folders)?;
+        Ok(())
+    }
+
+    /// Generates code for the [`files`](Self::files) and their imports.
+    ///
+    /// # Errors
+    ///
+    /// An [`Error`] that lists what is wrong with the files, and where. `main` prints it as readable text.
+    pub fn compile(&self) -> Result<(), Box<dyn StdError>> {
+        let mut config = self.clone();
+        if config.include_paths.is_empty() {
+            let folders = self.files.iter().filter_map(|file| file.parent());
+            // The parent of a bare file name is an empty path; it means the current folder.
+            config.include_paths = folders
+                .map(|folder| {
+                    if folder.as_os_str().is_empty() {
+                        Path::new(".")
+                    } else {
+                        folder
+                    }
+                    .into()
+                })
+                .collect();
+            config.include_paths.dedup();
+        }
+        if config.files.is_empty() {
+            return Err(Error::from(
+                Problem::new("no .proto file was given")
+                    .with_help("add files with `Config::files`, or compile a folder with `compile_dir`"),
+            )
+            .into());
+        }
+        config.run(&[])?;
+        Ok(())
+    }
+
+    fn run(&self, folders: &[PathBuf]) -> Result<(), Error> {
+        let in_cargo = env::var_os("OUT_DIR").map(PathBuf::from);
+        let out_dir = self.out_dir.clone().or_else(|| in_cargo.clone()).ok_or_else(|| {
+            Problem::new("there is no output folder: OUT_DIR is not set").with_help(
+                "call this from a build script, where Cargo sets OUT_DIR, or set `Config::out_dir`",
+            )
+        })?;
+        let runtime = self.runtime()?;
+        let target = self.target(&runtime);
+        let sources = Sources::read(&self.include_paths, &self.files)?;
+        let linked = sources.link()?;
+        let pool = linked.descriptor_pool();
+        let model = Model::new(&pool, &sources, &target)?;
+        for (name, text) in emit::files(&pool, &model, &target)? {
+            write::file(&out_dir.join(name), text.as_bytes())?;
+        }
+        if let Some(path) = &self.file_descriptor_set_path {
+            write::file(path, &linked.encode_file_descriptor_set())?;
+        }
+        if in_cargo.as_ref() == Some(&out_dir) {
+            write::included(&out_dir.join(emit::INCLUDED));
+        }
+        if in_cargo.is_some() {
+            write::rerun(folders.iter().map(PathBuf::as_path).chain(sources.paths()));
+            write::warnings(&model.warnings);
+        }
+        Ok(())
+    }
+
+    fn target<'a>(&'a self, runtime: &'a TokenStream) -> Target<'a> {
+        Target {
+            runtime,
+            runtime_path: &self.runtime_path,
+            parts: self.parts,
+            purpose: self.purpose,
+            type_attributes: &self.type_attributes,
+            field_attributes: &self.field_attributes,
+            include_env: self.out_dir.is_none(),
+        }
+    }
+
+    fn runtime(&self) -> Result<TokenStream, Error> {
+        let path: Result<syn::Path, syn::Error> = syn::parse_str(&self.runtime_path);
+        path.map(|path| quote!(#path)).map_err(|_| {
+            Problem::new(format!(
+                "`{}` is not the path of a Rust module",
+                self.runtime_path
+            ))
+            .with_help("give `Config::runtime_path` a path such as `::rpc_runtime`")
+            .into()
+        })
+    }
+}

@@ -1,0 +1,113 @@
+//! Conversions of a value into a request of one field, which stubs call as `into()`.
+
+use std::collections::BTreeMap;
+
+use proc_macro2::TokenStream;
+use prost_reflect::{Cardinality, FieldDescriptor, Kind, MessageDescriptor};
+use quote::quote;
+
+use crate::{
+    model::{
+        Request, Service, Types, ident, is_boxed, is_option,
+        naming::{module_path, snake},
+        value_of,
+    },
+    target::Target,
+};
+
+/// The conversions into the requests of `services` declared in `module`, each once.
+pub(super) fn items(services: &[Service], module: &[String], target: &Target<'_>) -> TokenStream {
+    if !target.parts.client() {
+        return quote!();
+    }
+    let procedures = services.iter().flat_map(|service| &service.procedures);
+    let requests: BTreeMap<String, &MessageDescriptor> = procedures
+        .filter(|procedure| matches!(procedure.request, Request::Value(_)))
+        .map(|procedure| &procedure.input)
+        .filter(|input| module_path(input.package_name()) == module)
+        .map(|input| (input.full_name().to_owned(), input))
+        .collect();
+    requests
+        .into_values()
+        .map(|request| of(request, target.runtime))
+        .collect()
+}
+
+/// The conversions into one request.
+fn of(request: &MessageDescriptor, runtime: &TokenStream) -> TokenStream {
+    let types = Types::new(request.package_name(), runtime);
+    let ty = types.message(request);
+    let Some(field) = value_of(request) else {
+        return quote!();
+    };
+    let name = ident(&snake(field.name()));
+    sources(&field, &types, runtime)
+        .into_iter()
+        .map(|(source, value)| {
+            quote! {
+                impl ::core::convert::From<#source> for #ty {
+                    fn from(value: #source) -> Self {
+                        Self { #name: #value }
+                    }
+                }
+            }
+        })
+        .collect()
+}
+
+/// The types that convert into the request, and the field's value made of `value`.
+fn sources(
+    field: &FieldDescriptor,
+    types: &Types<'_>,
+    runtime: &TokenStream,
+) -> Vec<(TokenStream, TokenStream)> {
+    if field.cardinality() == Cardinality::Repeated {
+        return vec![(types.field(field), quote!(value))];
+    }
+    let string = quote!(::std::string::String);
+    let sources = match field.kind() {
+        Kind::String => texts(&string),
+        Kind::Message(message) if message.full_name() == "google.protobuf.StringValue" => texts(&string),
+        Kind::Bytes => {
+            let bytes = quote!(#runtime::Bytes);
+            let mut sources = vec![(bytes.clone(), quote!(value))];
+            for source in [
+                quote!(::std::vec::Vec<u8>),
+                string,
+                quote!(&'static [u8]),
+                quote!(&'static str),
+            ] {
+                sources.push((source, quote!(#bytes::from(value))));
+            }
+            sources
+        }
+        Kind::Enum(proto) => {
+            let ty = types.enumeration(&proto);
+            vec![
+                (ty.clone(), quote!(#runtime::Open::from(value).number())),
+                (quote!(#runtime::Open<#ty>), quote!(value.number())),
+            ]
+        }
+        Kind::Message(message) => {
+            let value = if is_boxed(field) {
+                quote!(::std::boxed::Box::new(value))
+            } else {
+                quote!(value)
+            };
+            vec![(types.message(&message), value)]
+        }
+        _ => vec![(types.value(field), quote!(value))],
+    };
+    if !is_option(field) {
+        return sources;
+    }
+    let some = |(source, value)| (source, quote!(::core::option::Option::Some(#value)));
+    sources.into_iter().map(some).collect()
+}
+
+fn texts(string: &TokenStream) -> Vec<(TokenStream, TokenStream)> {
+    vec![
+        (string.clone(), quote!(value)),
+        (quote!(&str), quote!(#string::from(value))),
+    ]
+}

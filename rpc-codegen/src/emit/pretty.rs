@@ -1,0 +1,56 @@
+//! Formats tokens as readable text.
+
+use proc_macro2::TokenStream;
+
+/// The items in `text`, then the items in `tokens`, with blank lines between them.
+pub(super) fn pretty(text: &str, tokens: TokenStream) -> Result<String, syn::Error> {
+    let mut file = syn::parse_file(text)?;
+    file.items.extend(syn::parse2::<syn::File>(tokens)?.items);
+    Ok(spaced(&prettyplease::unparse(&file)))
+}
+
+/// Adds a blank line before each item that follows another one.
+fn spaced(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + text.len() / 8);
+    let mut before = "{";
+    for line in text.lines() {
+        let begins = line.trim_start();
+        let is_item = [
+            "///", "#[", "pub ", "fn ", "async ", "impl ", "impl<", "static ", "struct ",
+        ]
+        .iter()
+        .any(|start| begins.starts_with(start));
+        let is_docs = begins.starts_with("///") || begins.starts_with("#[");
+        let is_impl = begins.starts_with("impl");
+        let is_macro = line.ends_with(");") && line.contains("!(") && line == begins;
+        if (before == "}" && (is_item || is_macro)) || (before.ends_with([';', '}']) && (is_docs || is_impl))
+        {
+            out.push('\n');
+        }
+        out.push_str(line);
+        out.push('\n');
+        before = line.trim();
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use quote::quote;
+
+    use super::*;
+
+    #[test]
+    fn items_stand_apart() {
+        let tokens = quote!(
+            a::b!(A);
+            impl A { fn b() {} fn c() {} }
+            trait D { #[doc = " e"] fn e(); #[doc = " f"] fn f(); }
+        );
+        let text = pretty("struct A {}", tokens).expect("it parses");
+        assert_eq!(
+            text,
+            "struct A {}\na::b!(A);\n\nimpl A {\n    fn b() {}\n    fn c() {}\n}\ntrait D {\n    /// e\n    fn e();\n\n    /// f\n    fn f();\n}\n"
+        );
+    }
+}

@@ -1,0 +1,27 @@
+//! Oneofs: the fields that belong to one, and the name of its type.
+
+use prost_types::{DescriptorProto, EnumDescriptorProto, FieldDescriptorProto};
+
+use super::naming::camel;
+
+/// The index of the oneof that `field` belongs to.
+///
+/// The hidden oneof of a proto3 `optional` field does not count.
+pub(crate) fn oneof_of(field: &FieldDescriptorProto) -> Option<usize> {
+    field
+        .oneof_index
+        .filter(|_| !field.proto3_optional.unwrap_or(false))
+        .and_then(|index| usize::try_from(index).ok())
+}
+
+/// The type of the oneof `name`, as prost-build names it.
+pub(crate) fn oneof_type(message: &DescriptorProto, name: &str) -> String {
+    let ident = camel(name);
+    let nested = message.nested_type.iter().map(DescriptorProto::name);
+    let enums = message.enum_type.iter().map(EnumDescriptorProto::name);
+    if nested.chain(enums).any(|other| camel(other) == ident) {
+        format!("{ident}OneOf")
+    } else {
+        ident
+    }
+}

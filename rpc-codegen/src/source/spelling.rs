@@ -1,0 +1,51 @@
+//! Spelling: finds the name that a misspelt word was meant to be.
+
+use std::mem;
+
+/// The element of `known` that is closest to `word`, if it is close enough.
+pub(super) fn closest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let best = known
+        .into_iter()
+        .map(|other| (distance(word, other), word.len().abs_diff(other.len()), other))
+        .min()?;
+    (best.0 <= word.chars().count().max(3) / 3).then_some(best.2)
+}
+
+/// The edit distance of `a` and `b`: letters to change, add, remove, or swap with a neighbour.
+pub(super) fn distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let mut before = Vec::new();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for i in 0..a.len() {
+        let mut next = vec![i + 1];
+        for j in 0..b.len() {
+            let changed = row[j] + usize::from(a[i] != b[j]);
+            let best = changed.min(row[j + 1] + 1).min(next[j] + 1);
+            let is_swapped = i > 0 && j > 0 && a[i] == b[j - 1] && a[i - 1] == b[j];
+            next.push(if is_swapped {
+                best.min(before[j - 1] + 1)
+            } else {
+                best
+            });
+        }
+        before = mem::replace(&mut row, next);
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_typo_finds_its_word_and_nonsense_finds_none() {
+        assert_eq!(closest("flaten", ["flatten", "blocking"]), Some("flatten"));
+        assert_eq!(closest("zzz", ["flatten", "blocking"]), None);
+        // A swap of two letters is one mistake. Of two words at the same distance, the one of the same length wins.
+        assert_eq!(closest("unit64", ["int64", "uint64"]), Some("uint64"));
+        assert_eq!(
+            (distance("", "ab"), distance("ab", "ba"), distance("abc", "c")),
+            (2, 1, 2)
+        );
+    }
+}

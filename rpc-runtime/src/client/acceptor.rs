@@ -1,0 +1,51 @@
+//! What a server implements for a client of its process: it accepts streams, and serves the callbacks of peers.
+
+use std::{any::Any, fmt, future::Future, pin::Pin, sync::Arc};
+
+use crate::{
+    Compression, Error, Limits, Peer,
+    api::priority::Priorities,
+    driver::{Baton, Link},
+    net::Stream,
+};
+
+/// A server in this process, to which a client connects without a socket.
+pub(crate) trait StreamAcceptor: fmt::Debug + Send + Sync {
+    /// Serves `stream` in the background.
+    ///
+    /// # Errors
+    ///
+    /// The stream will never be served. The error is final: the client does not try again.
+    fn accept(&self, stream: Stream) -> Result<(), Error>;
+}
+
+/// The services that a builder collects for its client: the server may call them.
+pub(crate) trait CallbackServices: fmt::Debug + Send + Sync {
+    /// The priorities of their procedures.
+    fn priorities(&self) -> Priorities;
+
+    /// Makes the server of a client with these services.
+    ///
+    /// # Errors
+    ///
+    /// The services cannot be served together.
+    fn server(
+        &self,
+        limits: Limits,
+        compression: Option<Compression>,
+    ) -> Result<Arc<dyn CallbackServer>, Error>;
+
+    /// The collection itself, so that one more service can be added to it.
+    fn as_any(&self) -> &dyn Any;
+}
+
+/// Serves the calls that the peer makes on a client's connections.
+pub(crate) trait CallbackServer: fmt::Debug + Send + Sync {
+    /// Drives the connection of `link` and serves the calls that arrive on it; to be called inside of a runtime.
+    ///
+    /// None if it does not drive the connection.
+    fn serve(&self, link: Arc<Link>, peer: Peer, baton: &Arc<Baton<Stream>>) -> Option<AfterConnection>;
+}
+
+/// Waits for the callbacks that outlive their connection. It is run, or dropped, when that has ended.
+pub(crate) type AfterConnection = Pin<Box<dyn Future<Output = ()> + Send>>;

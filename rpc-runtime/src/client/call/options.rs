@@ -1,0 +1,60 @@
+//! The options of a call, and the checks before it begins.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::{
+    Error, Metadata, Phase, Priority,
+    client::{deadline::Deadline, errors, inherited::InstanceId},
+    conn::Shape,
+    message::depth,
+};
+
+/// What else a call may say of itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct CallOptions {
+    pub(super) shape: Shape,
+    pub(super) priority: Priority,
+    /// How many calls it is inside of.
+    pub(super) depth: u8,
+    /// Whether it fails rather than wait until a server that is away is back.
+    pub(super) fails_fast: bool,
+}
+
+/// What most calls do not say of themselves: out of the way of those, which are moved about much.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ExtraOptions {
+    pub(super) metadata: Metadata,
+    pub(super) within: Option<Instant>,
+    /// The server whose handler makes the call, from a task that it spawned.
+    pub(super) origin: Option<InstanceId>,
+    /// How long no message of its streams may move.
+    pub(super) idle: Option<Duration>,
+}
+
+/// Why a call cannot be made.
+#[inline]
+pub(super) fn refusal(deadline: &Deadline, depth: u8, more: Option<&ExtraOptions>) -> Option<Error> {
+    let keys = more.map_or(Ok(()), |more| more.metadata.check_keys());
+    let fits = more.is_none_or(|more| more.metadata.fits());
+    if fits && keys.is_ok() && depth <= depth::MAX && !deadline.has_passed() {
+        return None;
+    }
+    Some(if deadline.has_passed() {
+        errors::expired(deadline)
+    } else if depth > depth::MAX {
+        depth::too_deep()
+    } else if let Err(text) = keys {
+        errors::bad_metadata_key(text).with_phase(Phase::Queue)
+    } else {
+        errors::too_much_metadata().with_phase(Phase::Queue)
+    })
+}
+
+pub(super) fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}

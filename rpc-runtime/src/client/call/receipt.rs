@@ -1,0 +1,55 @@
+//! Receipt: what arrived beside a reply.
+
+use std::time::Duration;
+
+use crate::{Metadata, conn::Reply};
+
+/// What arrived beside a reply: the handler's metadata, and how long the call waited and ran on the server.
+///
+/// [`UnaryCall::with_receipt`](crate::UnaryCall::with_receipt), [`Reply::with_receipt`](crate::Reply::with_receipt) and
+/// [`Streaming::receipt`](crate::Streaming::receipt) return it. A call that fails has none: the metadata of a refusal is in
+/// [`Error::status`](crate::Error::status).
+///
+/// ```no_run
+/// # use rpc_runtime::{Client, Error, Procedure};
+/// # static FETCH: Procedure = Procedure::new("kv.v1.Kv/rpc_fetch", 1);
+/// # async fn example(client: Client) -> Result<(), Error> {
+/// // With a stub: kv.send_recv().fetch("dog").with_receipt().await?;
+/// let call = client.call().send_recv::<_, String>(&FETCH, "dog".to_owned());
+/// let (value, receipt) = call.with_receipt().await?;
+/// println!("{value}, after {:?} in the handler", receipt.ran());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Receipt {
+    metadata: Metadata,
+    queued: Duration,
+    ran: Duration,
+}
+
+impl Receipt {
+    /// The receipt of `reply`, which keeps its message.
+    pub(super) fn take(reply: &mut Reply) -> Self {
+        Self {
+            metadata: std::mem::take(&mut reply.metadata),
+            queued: Duration::from_micros(reply.queue_us),
+            ran: Duration::from_micros(reply.run_us),
+        }
+    }
+
+    /// Returns the entries that the handler sent beside its reply.
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    /// Returns how long the call waited on the server before its handler began.
+    pub fn queued(&self) -> Duration {
+        self.queued
+    }
+
+    /// Returns how long the handler ran.
+    pub fn ran(&self) -> Duration {
+        self.ran
+    }
+}

@@ -1,0 +1,149 @@
+//! Sender: the caller's half of a stream of requests.
+
+use std::{
+    fmt,
+    future::poll_fn,
+    marker::PhantomData,
+    pin::pin,
+    sync::Arc,
+    task::{Poll, ready},
+};
+
+use futures_core::Stream;
+use prost::Message;
+use tokio::task::coop;
+
+use super::stream_call::StreamCall;
+use crate::{Error, conn::Cause, message::nesting, wire::compression::Outgoing};
+
+/// Sends the requests of a call whose requests are a stream.
+///
+/// When everything is sent, [`Sender::finish`] says so. A sender that is dropped before cancels the call: a stream without
+/// its end is never taken for a complete one. The reply then fails with CANCELLED and says that finish() was forgotten; so
+/// does the DEADLINE_EXCEEDED of a reply that is waited for while the sender is still open. The handler reads CANCELLED from
+/// its [`Requests`](crate::Requests), or is dropped.
+///
+/// ```no_run
+/// # use rpc_runtime::{Client, Error, Procedure};
+/// # static IMPORT: Procedure = Procedure::new("kv.v1.Kv/rpc_import", 1).with_request_stream();
+/// # async fn example(client: Client, lines: Vec<String>) -> Result<(), Error> {
+/// // With a stub: let (mut sender, count) = kv.send_recv().import().await?;
+/// let (mut sender, count) = client.call().request_stream(&IMPORT, Ok::<u64, Error>).await?;
+/// for line in lines {
+///     sender.send(line).await?;
+/// }
+/// sender.finish();
+/// println!("{} lines", count.await?);
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "a sender that is dropped before finish() cancels its call"]
+pub struct Sender<T> {
+    call: Arc<StreamCall>,
+    finished: bool,
+    message: PhantomData<fn(T)>,
+}
+
+impl<T: Message> Sender<T> {
+    pub(super) fn new(call: Arc<StreamCall>) -> Self {
+        call.set_unfinished(true);
+        Self {
+            call,
+            finished: false,
+            message: PhantomData,
+        }
+    }
+
+    /// Sends `message`, as soon as the server takes more of the stream.
+    ///
+    /// It resolves when the message is in the connection's queue, which is bounded; a server that does not read makes it
+    /// wait, until the deadline of the call.
+    ///
+    /// # Errors
+    ///
+    /// The call's own error if it has failed; RESOURCE_EXHAUSTED, which ends the call, for a message that is longer than the
+    /// server takes; INVALID_ARGUMENT, which ends it too, for one with messages inside of each other more than 100 deep, which
+    /// nobody reads; CANCELLED if the server has ended the call, perhaps well: the reply tells.
+    ///
+    /// # Cancel safety
+    ///
+    /// A future that is dropped before it resolves has sent nothing, unless it is dropped in the very moment of resolving;
+    /// the call goes on.
+    pub async fn send(&mut self, message: T) -> Result<(), Error>
+    where
+        T: 'static,
+    {
+        let call = &self.call;
+        nesting::check(call.about.procedure.request_nesting(), &message)
+            .map_err(|text| call.too_deep(text))?;
+        let compression = call.on.compression(call.about.channel.compression());
+        let message = Outgoing::new(&message, compression);
+        let sent = poll_fn(|cx| {
+            // A loop that sends is to let others have their turn.
+            let coop = ready!(coop::poll_proceed(cx));
+            let sent = ready!(
+                call.on
+                    .link
+                    .wait(|conn, now| conn.poll_data(call.id, &message, now, cx))
+            );
+            coop.made_progress();
+            Poll::Ready(sent)
+        });
+        sent.await.map_err(|unsent| call.unsent(unsent))
+    }
+
+    /// Sends every message of `stream`, each as [`Sender::send`] does. The call's stream goes on after that.
+    ///
+    /// # Errors
+    ///
+    /// As [`Sender::send`], also while `stream` has nothing to send; the rest of `stream` is dropped.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops `stream`, perhaps with a message that was taken from it and not sent.
+    pub async fn send_all(&mut self, stream: impl Stream<Item = T>) -> Result<(), Error>
+    where
+        T: 'static,
+    {
+        let mut stream = pin!(stream);
+        let call = Arc::clone(&self.call);
+        let mut next = async || {
+            poll_fn(|cx| {
+                if let Poll::Ready(message) = stream.as_mut().poll_next(cx) {
+                    return Poll::Ready(Ok(message));
+                }
+                // A call that is over is not to wait for messages that nobody takes.
+                let unsent = call.on.link.wait(|conn, _| conn.poll_unsendable(call.id, cx));
+                unsent.map(|unsent| Err(call.unsent(unsent)))
+            })
+            .await
+        };
+        while let Some(message) = next().await? {
+            self.send(message).await?;
+        }
+        Ok(())
+    }
+
+    /// Says that everything is sent: the server reads the end behind the last message.
+    pub fn finish(mut self) {
+        self.finished = true;
+        let call = &self.call;
+        call.set_unfinished(false);
+        call.on.link.with(|conn, now| conn.finish_data(call.id, now));
+    }
+}
+
+/// The end was not said: the server must not take what came for everything.
+impl<T> Drop for Sender<T> {
+    fn drop(&mut self) {
+        if !self.finished {
+            self.call.fail(Cause::Abandoned);
+        }
+    }
+}
+
+impl<T> fmt::Debug for Sender<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Sender").field(&self.call).finish()
+    }
+}

@@ -1,0 +1,226 @@
+//! Streaming: the replies of a call that answers by a stream.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    future::{Future, poll_fn},
+    marker::PhantomData,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use futures_core::Stream;
+use prost::Message;
+use tokio::task::coop;
+use tracing::debug;
+
+use super::{receipt::Receipt, retry::is_resendable, stream_call::StreamCall};
+use crate::{
+    Error, Metadata,
+    client::errors,
+    conn::{Failure, Next},
+    message::decode::decode,
+    wire::frame::Encoded,
+};
+
+/// The replies of a call that answers by a stream.
+///
+/// It ends well only when the server has said that it has: a handler that fails or panics, a deadline or a lost connection
+/// is an error behind the messages before it, never a short success. Reading gives the server credit for more; who does not
+/// read makes the server's handler wait, and nobody else. Dropping the stream cancels the call.
+///
+/// ```no_run
+/// # use rpc_runtime::{Client, Error, Procedure, Streaming};
+/// # static WATCH: Procedure = Procedure::new("kv.v1.Kv/rpc_watch", 1).with_reply_stream();
+/// # async fn example(client: Client) -> Result<(), Error> {
+/// // With a stub: let mut events = kv.send_recv().watch("dog").await?;
+/// let mut events: Streaming<String> = client.call().reply_stream(&WATCH, "dog".to_owned()).await?;
+/// while let Some(event) = events.message().await? {
+///     println!("{event}");
+/// }
+/// println!("complete, with {:?}", events.metadata());
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "a stream does nothing until it is read, and dropping it cancels the call"]
+pub struct Streaming<T> {
+    call: Arc<StreamCall>,
+    state: StreamingState,
+    /// Messages that have come and were not asked for yet.
+    ahead: VecDeque<Encoded>,
+    /// Makes the call once more, until a message was read.
+    reopen: Option<Reopen>,
+    /// Whether a message was read, or the end.
+    is_read: bool,
+    /// What arrived beside the end.
+    receipt: Option<Receipt>,
+    message: PhantomData<fn() -> T>,
+}
+
+/// Opens a call once more; it is told why the first try failed.
+pub(in crate::client) type Reopen = Box<dyn FnOnce(Box<str>) -> Reopening + Send>;
+pub(in crate::client) type Reopening = Pin<Box<dyn Future<Output = Result<StreamCall, Error>> + Send>>;
+
+enum StreamingState {
+    Open,
+    Reopening(Reopening),
+    /// The end was given, or the error.
+    Ended,
+}
+
+impl<T: Message + Default> Streaming<T> {
+    pub(super) fn new(call: Arc<StreamCall>, reopen: Option<Reopen>) -> Self {
+        Self {
+            call,
+            state: StreamingState::Open,
+            ahead: VecDeque::new(),
+            reopen,
+            is_read: false,
+            receipt: None,
+            message: PhantomData,
+        }
+    }
+
+    /// Waits for the next message; none when the stream has ended well.
+    ///
+    /// # Errors
+    ///
+    /// As any call, once; after that there are no more messages. [`Error::status`] is `Some` if the handler failed.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses no message.
+    pub async fn message(&mut self) -> Result<Option<T>, Error> {
+        poll_fn(|cx| self.poll_message(cx)).await.transpose()
+    }
+
+    /// The entries that came beside the end of the stream; none before it, nor after an error, which brings its own in
+    /// [`Error::status`].
+    pub fn metadata(&self) -> Option<&Metadata> {
+        self.receipt.as_ref().map(Receipt::metadata)
+    }
+
+    /// Returns what arrived beside the end of the stream; none before that, nor after an error.
+    pub fn receipt(&self) -> Option<&Receipt> {
+        self.receipt.as_ref()
+    }
+
+    fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, Error>>> {
+        // A loop that reads is to let others have their turn.
+        let coop = ready!(coop::poll_proceed(cx));
+        let next = ready!(self.poll_next_message(cx));
+        coop.made_progress();
+        Poll::Ready(next)
+    }
+
+    fn poll_next_message(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, Error>>> {
+        loop {
+            match &mut self.state {
+                StreamingState::Ended => return Poll::Ready(None),
+                StreamingState::Reopening(reopening) => match ready!(reopening.as_mut().poll(cx)) {
+                    Ok(call) => {
+                        self.call = Arc::new(call);
+                        self.state = StreamingState::Open;
+                    }
+                    Err(error) => return self.end(Err(error)),
+                },
+                StreamingState::Open => match ready!(self.poll_open(cx)) {
+                    Ok(Some(payload)) => {
+                        self.note_read();
+                        return self.parse(payload);
+                    }
+                    Ok(None) => {
+                        self.note_read();
+                        return self.end(Ok(()));
+                    }
+                    Err(failure) if self.may_reopen(&failure) => {
+                        debug!(procedure = self.call.about.procedure.path(), peer = %self.call.on.peer, cause = %failure.cause, "resending");
+                        if let Some(reopen) = self.reopen.take() {
+                            self.state = StreamingState::Reopening(reopen(failure.cause.to_string().into()));
+                        }
+                    }
+                    Err(failure) => {
+                        let error = self.call.error(failure);
+                        return self.end(Err(error));
+                    }
+                },
+            }
+        }
+    }
+
+    /// The next message, none at the end, or how the call failed.
+    fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Encoded>, Failure>> {
+        if let Some(payload) = self.ahead.pop_front() {
+            return Poll::Ready(Ok(Some(payload)));
+        }
+        let (call, ahead) = (&self.call, &mut self.ahead);
+        let next = call
+            .on
+            .link
+            .wait(|conn, now| conn.poll_message(call.id, Some(ahead), now, cx));
+        if let Next::Message(payload) = ready!(next) {
+            return Poll::Ready(Ok(Some(payload)));
+        }
+        let outcome = ready!(call.poll_outcome(cx));
+        Poll::Ready(outcome.map(|mut reply| {
+            self.receipt = Some(Receipt::take(&mut reply));
+            None
+        }))
+    }
+
+    /// The handler runs, or did: the call is made no second time.
+    fn note_read(&mut self) {
+        if !self.is_read {
+            self.is_read = true;
+            self.reopen = None;
+            self.call.replied();
+        }
+    }
+
+    fn parse(&mut self, payload: Encoded) -> Poll<Option<Result<T, Error>>> {
+        match decode(payload, self.call.about.budget()) {
+            Ok(message) => Poll::Ready(Some(Ok(message))),
+            Err(failure) => {
+                // The rest would make no sense either.
+                self.call.give_up();
+                let error = self.call.of_stream(errors::unreadable_reply(failure));
+                self.end(Err(error))
+            }
+        }
+    }
+
+    fn may_reopen(&self, failure: &Failure) -> bool {
+        let about = &self.call.about;
+        self.reopen.is_some() && is_resendable(&about.channel, failure, &self.call.on)
+    }
+
+    fn end(&mut self, end: Result<(), Error>) -> Poll<Option<Result<T, Error>>> {
+        self.state = StreamingState::Ended;
+        self.reopen = None;
+        Poll::Ready(end.err().map(Err))
+    }
+}
+
+impl<T: Message + Default> Stream for Streaming<T> {
+    type Item = Result<T, Error>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.get_mut().poll_message(cx)
+    }
+}
+
+/// A sender of the same call is not to go on for nobody.
+impl<T> Drop for Streaming<T> {
+    fn drop(&mut self) {
+        if !matches!(self.state, StreamingState::Ended) {
+            self.call.leave();
+        }
+    }
+}
+
+impl<T> fmt::Debug for Streaming<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Streaming").field(&self.call).finish()
+    }
+}

@@ -1,0 +1,68 @@
+//! A channel over a connection that a server lends: by which its handlers call their caller.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use tokio::{
+    sync::{oneshot, watch},
+    time::Instant,
+};
+
+use super::{
+    Channel, ChannelStage, ChannelState, Ownership,
+    addresses::{AddressEntry, Addresses, ConnectTarget},
+    backoff::Backoff,
+    connection::ClientConnection,
+    retry_budget::RetryBudget,
+    state::PublishedState,
+};
+use crate::{Compression, conn::Settings, driver::Link};
+
+/// A connection of a server, by which it calls its peer.
+impl Channel {
+    /// A channel over one connection that somebody else keeps, and has to tell of its end by [`Channel::ended`]. It makes
+    /// no other, and closes nothing but itself.
+    pub(crate) fn over_connection(
+        link: &Arc<Link>,
+        peer: Arc<str>,
+        settings: Arc<Settings>,
+        compression: Option<Compression>,
+    ) -> Arc<Self> {
+        let place = AddressEntry::new(ConnectTarget::Lent, Arc::clone(&peer));
+        let (guard, _) = oneshot::channel();
+        let connected = Arc::new(ClientConnection {
+            link: Arc::clone(link),
+            peer: Arc::clone(&peer),
+            baton: None,
+            place: 0,
+            _guard: guard,
+        });
+        let stage = ChannelStage::Open {
+            connected,
+            early: true,
+            ready: Some(Instant::now()),
+            beside: None,
+        };
+        let mut state = ChannelState::new(Addresses::new(vec![place]), Backoff::new(fastrand::Rng::new()));
+        state.stage = stage;
+        let channel = Arc::new(Self {
+            address: peer,
+            addresses: 1,
+            bad: None,
+            ownership: Ownership::Borrowed,
+            callbacks: None,
+            settings,
+            compression,
+            connect_timeout: Duration::ZERO,
+            retry_budget: RetryBudget::new(),
+            state: Mutex::new(state),
+            changed: Arc::default(),
+            published: watch::Sender::new(PublishedState::NEW),
+            settling: tokio::sync::Mutex::new(()),
+        });
+        channel.publish(channel.lock());
+        channel
+    }
+}

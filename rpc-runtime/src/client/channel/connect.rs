@@ -1,0 +1,445 @@
+//! Race: one attempt to connect, at all addresses that may answer; the first that does wins.
+//!
+//! As RFC 8305 (Happy Eyeballs) has it: the next address begins [`STEP`] after the one before, or at once when that has
+//! failed, and none is given up for a later one that has begun. So an earlier address that answers promptly wins, and
+//! one that swallows everything costs a step.
+
+use std::{
+    collections::VecDeque,
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
+
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use super::addresses::{ConnectTarget, RaceAddress};
+use crate::{
+    Peer,
+    client::acceptor::{AfterConnection, CallbackServer},
+    client::connection_failure::ConnectionFailure,
+    conn::{Cause, Connection, Settings, Side},
+    driver::{
+        Baton, Clock, Drive, Link, Wakes,
+        runtime::{self, unless_panics},
+    },
+    net::{self, Address, Spot, Stream},
+};
+
+/// How long an address has for itself before the next one is tried beside it.
+pub(super) const STEP: Duration = Duration::from_millis(250);
+
+/// What the attempts of a race have in common.
+pub(super) struct ConnectRace {
+    pub(super) settings: Arc<Settings>,
+    /// How long each address may take: to be looked up, to be connected to, and to shake hands.
+    pub(super) connect_timeout: Duration,
+    /// What the peer may call.
+    pub(super) callbacks: Option<Arc<dyn CallbackServer>>,
+    /// The handshake in any case, where a name has several places.
+    pub(super) wins_at: WinsAt,
+}
+
+/// What it takes to win.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum WinsAt {
+    /// A transport: calls go ahead of the handshake.
+    Transport,
+    /// The peer's HELLO.
+    Handshake,
+}
+
+/// An address on its way.
+struct RunningAddress {
+    address: RaceAddress,
+    /// Set when it begins.
+    deadline: Option<Instant>,
+    step: Duration,
+    wins_at: WinsAt,
+    /// How many tries are still to come or on their way.
+    open: usize,
+    /// What came of the others.
+    failures: Vec<(Spot, ConnectionFailure)>,
+}
+
+/// What is tried at an address.
+#[derive(Clone, Copy)]
+enum ConnectStep {
+    Resolve,
+    Connect(Spot),
+}
+
+enum StepOutcome {
+    Resolved(Vec<Spot>),
+    Connected(NewConnection),
+    Failed(ConnectionFailure),
+}
+
+type ConnectStepFuture<'a> = Pin<Box<dyn Future<Output = (usize, ConnectStep, StepOutcome)> + Send + 'a>>;
+
+impl ConnectRace {
+    /// Runs the race, and gives the winner; `failed` is told of each address that does not work, and which of its places
+    /// was tried last.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future ends all attempts, as the winner ends those of the others.
+    pub(super) async fn run(
+        &self,
+        addresses: Vec<RaceAddress>,
+        mut failed: impl FnMut(usize, Option<Spot>, ConnectionFailure),
+    ) -> Option<Winner> {
+        let mut running: Vec<_> = addresses
+            .into_iter()
+            .map(|address| RunningAddress::new(address, self.wins_at))
+            .collect();
+        let mut waiting: VecDeque<_> = running
+            .iter()
+            .map(|one| one.address.first_try())
+            .enumerate()
+            .collect();
+        let mut attempts: Vec<ConnectStepFuture<'_>> = Vec::new();
+        let mut next_at = Instant::now();
+        loop {
+            if attempts.is_empty() || next_at <= Instant::now() {
+                match waiting.pop_front() {
+                    Some((at, what)) => {
+                        let one = &mut running[at];
+                        next_at = Instant::now() + one.step;
+                        let deadline = one.deadline(self.connect_timeout);
+                        let attempt = self.attempt(one.address.target.clone(), what, deadline, one.wins_at);
+                        attempts.push(Box::pin(async move { (at, what, attempt.await) }));
+                    }
+                    None if attempts.is_empty() => return None,
+                    None => {}
+                }
+            }
+            let until = (!waiting.is_empty()).then_some(next_at);
+            let Some((at, what, came)) = first(&mut attempts, until).await else {
+                continue;
+            };
+            let one = &mut running[at];
+            match (came, what) {
+                (StepOutcome::Resolved(spots), _) => {
+                    next_at = Instant::now();
+                    let spots = one.address.in_order(spots);
+                    one.spread(spots.len(), self.connect_timeout);
+                    for spot in spots.into_iter().rev() {
+                        waiting.push_front((at, ConnectStep::Connect(spot)));
+                    }
+                }
+                (StepOutcome::Connected(connection), ConnectStep::Connect(spot)) => {
+                    let place = one.address.place;
+                    return Some(Winner {
+                        connection,
+                        place,
+                        spot,
+                    });
+                }
+                // Looking up connects to nothing.
+                (StepOutcome::Connected(_), ConnectStep::Resolve) => {}
+                (StepOutcome::Failed(failure), what) => {
+                    next_at = Instant::now();
+                    if let Some((spot, failure)) = one.fail(what, failure) {
+                        failed(one.address.place, spot, failure);
+                    }
+                }
+            }
+        }
+    }
+
+    async fn attempt(
+        &self,
+        target: ConnectTarget,
+        what: ConnectStep,
+        deadline: Instant,
+        wins_at: WinsAt,
+    ) -> StepOutcome {
+        let spot = match what {
+            ConnectStep::Resolve => return self.find(&target, deadline).await,
+            ConnectStep::Connect(spot) => spot,
+        };
+        let connected = self.connect(&target, spot, deadline).await;
+        let mut connection = match connected {
+            Ok(connection) => connection,
+            Err(failure) => return StepOutcome::Failed(failure),
+        };
+        if wins_at == WinsAt::Handshake {
+            if let Err(failure) = connection.shake_hands().await {
+                return StepOutcome::Failed(failure);
+            }
+        }
+        StepOutcome::Connected(connection)
+    }
+
+    async fn find(&self, target: &ConnectTarget, deadline: Instant) -> StepOutcome {
+        let ConnectTarget::Address(address) = target else {
+            return StepOutcome::Resolved(vec![Spot::Whole]);
+        };
+        match timeout_at(deadline, net::find(address)).await {
+            Ok(Ok(spots)) => StepOutcome::Resolved(spots),
+            Ok(Err(error)) => StepOutcome::Failed(ConnectionFailure::unresolved(address, error)),
+            Err(_) => StepOutcome::Failed(ConnectionFailure::slow_to_resolve(address, self.connect_timeout)),
+        }
+    }
+
+    async fn connect(
+        &self,
+        target: &ConnectTarget,
+        spot: Spot,
+        deadline: Instant,
+    ) -> Result<NewConnection, ConnectionFailure> {
+        let Ok(reached) = timeout_at(deadline, reach(target, spot)).await else {
+            return Err(ConnectionFailure::slow(self.connect_timeout));
+        };
+        let (stream, peer) = reached?;
+        Ok(self.launch(stream, peer, deadline))
+    }
+
+    /// Begins the handshake, for which there is what the transport has left of the time.
+    fn launch(&self, stream: Stream, peer: Peer, deadline: Instant) -> NewConnection {
+        let left = deadline.saturating_duration_since(Instant::now());
+        // Milliseconds are enough to read, for errors tell it.
+        let left = Duration::from_millis(u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1));
+        let settings = Settings {
+            random: fastrand::u32(..),
+            handshake_timeout: left.min(self.settings.handshake_timeout),
+            ..Settings::clone(&self.settings)
+        };
+        stream.give_up_after(settings.unacknowledged());
+        let link = Link::new(Connection::new(Side::Connector, settings));
+        let baton = Baton::new(stream, Arc::clone(&link), self.settings.max_frame);
+        let address = peer.address_arc();
+        let callbacks = self.callbacks.as_ref();
+        let after = callbacks.and_then(|callbacks| callbacks.serve(Arc::clone(&link), peer, &baton));
+        if after.is_none() {
+            tokio::spawn(Drive::new(Arc::clone(&baton)));
+        }
+        NewConnection {
+            link,
+            baton,
+            peer: address,
+            after,
+            hello_by: Instant::now() + left,
+            is_on_its_own: false,
+        }
+    }
+}
+
+impl RaceAddress {
+    /// A host may have several places; elsewhere there is nothing to find.
+    fn first_try(&self) -> ConnectStep {
+        match &self.target {
+            ConnectTarget::Address(Address::Tcp(_)) => ConnectStep::Resolve,
+            _ => ConnectStep::Connect(Spot::Whole),
+        }
+    }
+
+    /// All of `spots`, those behind the one that did not work first.
+    fn in_order(&self, mut spots: Vec<Spot>) -> Vec<Spot> {
+        let behind = self
+            .behind
+            .and_then(|last| spots.iter().position(|spot| *spot == last));
+        if let Some(at) = behind {
+            spots.rotate_left(at + 1);
+        }
+        spots
+    }
+}
+
+impl RunningAddress {
+    fn new(address: RaceAddress, wins_at: WinsAt) -> Self {
+        Self {
+            address,
+            deadline: None,
+            step: STEP,
+            wins_at,
+            open: 1,
+            failures: Vec::new(),
+        }
+    }
+
+    /// When all its tries are over, of which the first begins now if none has.
+    fn deadline(&mut self, connect_timeout: Duration) -> Instant {
+        *self.deadline.get_or_insert_with(|| {
+            let now = Instant::now();
+            now.checked_add(connect_timeout).unwrap_or_else(|| now + FAR)
+        })
+    }
+
+    /// It has so many places, all of which are to be tried within its time.
+    fn spread(&mut self, spots: usize, connect_timeout: Duration) {
+        self.open = spots;
+        if spots > 1 {
+            self.wins_at = WinsAt::Handshake;
+        }
+        let share = u32::try_from(spots).unwrap_or(u32::MAX).saturating_add(1);
+        self.step = STEP.min(connect_timeout / share);
+    }
+
+    /// One try has failed: if it was the last, tells what is in the way, and which place was tried last.
+    fn fail(
+        &mut self,
+        what: ConnectStep,
+        failure: ConnectionFailure,
+    ) -> Option<(Option<Spot>, ConnectionFailure)> {
+        let ConnectStep::Connect(spot) = what else {
+            return Some((None, failure));
+        };
+        self.failures.push((spot, failure));
+        self.open -= 1;
+        if self.open > 0 {
+            return None;
+        }
+        Some((Some(spot), ConnectionFailure::of_spots(&self.failures)))
+    }
+}
+
+/// Waits for the first of `attempts` that ends, the earlier one of two; none when it is `until`.
+async fn first(
+    attempts: &mut Vec<ConnectStepFuture<'_>>,
+    until: Option<Instant>,
+) -> Option<(usize, ConnectStep, StepOutcome)> {
+    let mut timer = pin!(until.map(sleep_until));
+    poll_fn(|cx| {
+        for at in 0..attempts.len() {
+            if let Poll::Ready(ended) = attempts[at].as_mut().poll(cx) {
+                drop(attempts.remove(at));
+                return Poll::Ready(Some(ended));
+            }
+        }
+        match timer.as_mut().as_pin_mut() {
+            Some(timer) => timer.poll(cx).map(|()| None),
+            None => Poll::Pending,
+        }
+    })
+    .await
+}
+
+/// Brings a transport about, and tells who is at its other end.
+async fn reach(target: &ConnectTarget, spot: Spot) -> Result<(Stream, Peer), ConnectionFailure> {
+    let reached = match target {
+        ConnectTarget::Address(address) => unless_panics(net::connect(address, spot))
+            .await
+            .map_err(|panic| ConnectionFailure::refused(&runtime::transport_error(&panic)))?,
+        ConnectTarget::Custom(connector, address) => unless_panics(connector.connect(address))
+            .await
+            .map_err(|panic| ConnectionFailure::panicked(&panic))?,
+        ConnectTarget::InProcess(server) => {
+            let (ours, theirs) = net::pair();
+            server
+                .accept(theirs)
+                .map_err(|error| ConnectionFailure::refused(&error))?;
+            return Ok((ours, Peer::in_process()));
+        }
+        // No channel of this kind makes attempts.
+        ConnectTarget::Lent => return Err(ConnectionFailure::of(&Cause::Closed)),
+        // Every call fails before it comes to this.
+        ConnectTarget::Bad(error) => return Err(ConnectionFailure::refused(error)),
+    };
+    reached.map_err(ConnectionFailure::unreachable)
+}
+
+/// The one that has won.
+pub(super) struct Winner {
+    pub(super) connection: NewConnection,
+    /// Its address, by its place in the route.
+    pub(super) place: usize,
+    pub(super) spot: Spot,
+}
+
+/// A connection that may win. When it is dropped before that, it ends: nothing was sent on it but a HELLO.
+pub(super) struct NewConnection {
+    pub(super) link: Arc<Link>,
+    pub(super) baton: Arc<Baton<Stream>>,
+    /// The address of the peer.
+    pub(super) peer: Arc<str>,
+    after: Option<AfterConnection>,
+    /// When the time for the handshake is over.
+    hello_by: Instant,
+    /// Whether somebody looks after it, or it ends by itself.
+    is_on_its_own: bool,
+}
+
+impl NewConnection {
+    /// Waits for the peer's HELLO.
+    pub(super) async fn shake_hands(&mut self) -> Result<(), ConnectionFailure> {
+        let ready = poll_fn(|cx| self.link.with(|conn, _| conn.poll_ready(cx))).await;
+        ready.map_err(|cause| {
+            // It says so to the peer.
+            self.is_on_its_own = true;
+            ConnectionFailure::of_handshake(&cause, self.hello_by <= Instant::now())
+        })
+    }
+
+    /// It is wanted: whoever calls looks after it from now on.
+    pub(super) fn keep(&mut self) -> Option<AfterConnection> {
+        self.is_on_its_own = true;
+        self.after.take()
+    }
+}
+
+impl Drop for NewConnection {
+    fn drop(&mut self) {
+        if self.is_on_its_own {
+            return;
+        }
+        // A peer that has said HELLO is told; another might never be heard of.
+        let is_ready = self
+            .link
+            .lock(Clock::Recent, Wakes::Waiters)
+            .peer_hello()
+            .is_some();
+        if is_ready {
+            self.link.with(|conn, now| conn.close(now));
+        } else {
+            self.baton.cut("another address answered first");
+        }
+    }
+}
+
+/// No attempt takes so long.
+const FAR: Duration = Duration::from_secs(365 * 24 * 3600);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spots(ports: &[u16]) -> Vec<Spot> {
+        let spot = |port: &u16| Spot::Socket(([127, 0, 0, 1], *port).into());
+        ports.iter().map(spot).collect()
+    }
+
+    #[test]
+    fn the_places_of_a_name_are_tried_behind_the_one_that_did_not_work() {
+        let address = |behind: Option<Spot>| RaceAddress {
+            place: 0,
+            target: ConnectTarget::Lent,
+            behind,
+        };
+        let last = |port| address(Some(spots(&[port])[0]));
+        assert_eq!(address(None).in_order(spots(&[1, 2, 3])), spots(&[1, 2, 3]));
+        assert_eq!(last(1).in_order(spots(&[1, 2, 3])), spots(&[2, 3, 1]));
+        assert_eq!(last(3).in_order(spots(&[1, 2, 3])), spots(&[1, 2, 3]));
+        // The name has moved.
+        assert_eq!(last(9).in_order(spots(&[1, 2, 3])), spots(&[1, 2, 3]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn all_places_of_a_name_have_their_turn_within_its_time() {
+        let short = Duration::from_millis(100);
+        let address = RaceAddress {
+            place: 0,
+            target: ConnectTarget::Lent,
+            behind: None,
+        };
+        let mut running = RunningAddress::new(address, WinsAt::Transport);
+        running.spread(4, short);
+        assert!(running.step * 4 < short);
+        assert_eq!(running.wins_at, WinsAt::Handshake);
+        running.spread(1, Duration::from_secs(10));
+        assert_eq!(running.step, STEP);
+    }
+}

@@ -1,0 +1,91 @@
+//! ClientConnection: one connection as the channel and its calls hold it.
+
+use std::{convert::Infallible, sync::Arc};
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use crate::{
+    Compression,
+    client::connection_failure::ConnectionFailure,
+    conn::{Cause, State},
+    driver::{Baton, Link},
+    net::Stream,
+};
+
+/// Held by users of a connection. When it is dropped, the keeper ends the connection.
+pub(in crate::client) type ConnectionGuard = oneshot::Sender<Infallible>;
+/// Resolves when the [`ConnectionGuard`] is dropped.
+pub(in crate::client) type GuardReleased = oneshot::Receiver<Infallible>;
+
+/// A connection as the channel and its calls hold it. When the last of them lets go, it closes: what is queued still
+/// goes out.
+pub(in crate::client) struct ClientConnection {
+    pub(in crate::client) link: Arc<Link>,
+    /// The address of the peer, for errors.
+    pub(in crate::client) peer: Arc<str>,
+    /// None for a connection that is somebody else's to end.
+    pub(in crate::client) baton: Option<Arc<Baton<Stream>>>,
+    /// Its address, by its place in the route.
+    pub(in crate::client) place: usize,
+    /// Tells the keeper when it is dropped.
+    pub(in crate::client) _guard: ConnectionGuard,
+}
+
+impl ClientConnection {
+    /// Whether a new call can start here.
+    pub(in crate::client) fn takes_calls(&self) -> bool {
+        self.link.with(|conn, _| conn.takes_calls())
+    }
+
+    /// How messages on this connection are compressed: as chosen, if the peer takes that and has said so by now.
+    pub(in crate::client) fn compression(&self, chosen: Option<Compression>) -> Option<Compression> {
+        let chosen = chosen?;
+        let is_taken = self.link.with(|conn, _| conn.peer_takes(chosen.encoding()));
+        is_taken.then_some(chosen)
+    }
+
+    /// Whether the peer has said that it took no request at all.
+    pub(in crate::client) fn took_nothing(&self) -> bool {
+        self.link
+            .with(|conn, _| conn.peer_goaway().is_some_and(|goaway| goaway.last_id == 0))
+    }
+
+    /// Whether nothing comes from it any more.
+    pub(in crate::client) fn is_over(&self) -> bool {
+        self.link.with(|conn, _| conn.is_closed())
+    }
+
+    /// Ends the connection now; everything that is pending on it fails.
+    pub(in crate::client) fn abort(&self) {
+        if let Some(baton) = &self.baton {
+            baton.cut("this client was closed");
+        }
+    }
+
+    /// Why it takes no more calls; none if that is our own doing, as when it was idle for too long.
+    pub(in crate::client) fn failure(&self) -> Option<ConnectionFailure> {
+        failure(&self.link)
+    }
+
+    /// Which run of the server this is, once its HELLO is here.
+    pub(in crate::client) fn instance(&self) -> Option<Bytes> {
+        self.link
+            .with(|conn, _| conn.peer_hello().map(|hello| hello.instance_id.clone()))
+    }
+}
+
+/// Why a connection takes no more calls; none if that is our own doing.
+pub(in crate::client) fn failure(link: &Link) -> Option<ConnectionFailure> {
+    link.with(|conn, _| match (conn.state(), conn.peer_goaway()) {
+        (State::Closed(Cause::Closed), None) => None,
+        (State::Closed(cause), _) if !matches!(cause, Cause::Closed) => Some(ConnectionFailure::of(&cause)),
+        (_, Some(goaway)) => Some(ConnectionFailure::of(&Cause::GoingAway {
+            reason: goaway.reason,
+            text: goaway.text.clone(),
+        })),
+        // Perhaps after a fault of the peer, which shows only at the end.
+        (State::Closing, None) => Some(ConnectionFailure::of(&Cause::Closed)),
+        (_, None) => None,
+    })
+}

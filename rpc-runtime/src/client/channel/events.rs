@@ -1,0 +1,465 @@
+//! What the keeper of a connection tells its channel.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{sync::oneshot, time::Instant};
+use tracing::debug;
+
+use super::{
+    Channel, ChannelStage, ChannelState, ConnectAttempt, Ownership,
+    addresses::ConnectTarget,
+    connect::{Winner, WinsAt},
+    connection::{self, ClientConnection, ConnectionGuard},
+    keeper::{AttemptPlan, AttemptReason},
+};
+use crate::{
+    base::changes::Subscriber,
+    client::connection_failure::ConnectionFailure,
+    conn::{Cause, Uncovered},
+    driver::{Clock, Link, Wakes},
+    net::Spot,
+};
+
+/// What the keeper tells.
+impl Channel {
+    /// Tells when the stage changes, or the end of a pause.
+    pub(super) fn changes(&self) -> Subscriber {
+        self.changed.subscribe()
+    }
+
+    /// When the pause before the next attempt is over, if there is one.
+    pub(super) fn pause_end(&self) -> Option<Instant> {
+        self.lock().not_before
+    }
+
+    /// An attempt begins: what is to be tried, unless nobody wants it any more.
+    pub(super) fn plan(&self, attempt: u64) -> Option<AttemptPlan> {
+        let mut state = self.lock();
+        let plan = match state.role(attempt)? {
+            AttemptRole::Only => {
+                state.not_before = None;
+                // Calls that went ahead to a peer which never says HELLO may have been executed: where there is
+                // another address, they wait for the handshake instead.
+                let is_early = state.failure.is_none() && self.addresses == 1;
+                AttemptPlan {
+                    addresses: state.addresses.next_round(),
+                    wins_at: if is_early {
+                        WinsAt::Transport
+                    } else {
+                        WinsAt::Handshake
+                    },
+                }
+            }
+            AttemptRole::Beside(place) => AttemptPlan {
+                addresses: state.addresses.others(place),
+                wins_at: WinsAt::Handshake,
+            },
+        };
+        debug!(addresses = ?plan.addresses, "connecting");
+        self.publish(state);
+        Some(plan)
+    }
+
+    /// One of the addresses of an attempt does not work; `spot` is which place behind it was tried last.
+    pub(super) fn failed(&self, attempt: u64, place: usize, spot: Option<Spot>, failure: ConnectionFailure) {
+        let mut state = self.lock();
+        let Some(role) = state.role(attempt) else { return };
+        if let Some(spot) = spot {
+            state.addresses.note_spot(place, spot);
+        }
+        match role {
+            AttemptRole::Only => {
+                state.fail(place, failure);
+                if state.addresses.is_over() {
+                    state.is_down = true;
+                    state.stage = ChannelStage::Idle;
+                }
+            }
+            AttemptRole::Beside(_) => {
+                debug!(%failure, "no other connection");
+                state.addresses.fail(place, failure);
+            }
+        }
+        self.notify(state);
+    }
+
+    /// No address works. An attempt that is the only one has been told of each.
+    pub(super) fn gave_up(&self, attempt: u64) {
+        let mut state = self.lock();
+        if let Some(AttemptRole::Beside(place)) = state.role(attempt) {
+            state.stop_doubting(place);
+            state.no_other_before = Some(Instant::now() + NO_OTHER);
+            self.notify(state);
+        }
+    }
+
+    /// The task that makes the attempts is gone: its runtime shut down.
+    pub(super) fn abandoned(&self, attempt: u64) {
+        let mut state = self.lock();
+        match state.role(attempt) {
+            Some(AttemptRole::Only) => {
+                state.stage = ChannelStage::Idle;
+                let place = state.addresses.next();
+                state.fail(place, ConnectionFailure::abandoned());
+            }
+            Some(AttemptRole::Beside(place)) => state.stop_doubting(place),
+            None => return,
+        }
+        self.notify(state);
+    }
+
+    /// The transport is there, perhaps the handshake done. False if nobody wants it any more.
+    pub(super) fn opened(&self, attempt: u64, winner: &Winner) -> bool {
+        let Winner {
+            connection,
+            place,
+            spot,
+        } = winner;
+        let is_early = connection
+            .link
+            .lock(Clock::Recent, Wakes::Waiters)
+            .peer_hello()
+            .is_none();
+        let beside = self
+            .beside(attempt)
+            .map(|doubtful| KeepReasons::of(&doubtful.link));
+        let mut state = self.lock();
+        let Some((guard, doubtful)) = state.take_attempt(attempt) else {
+            return false;
+        };
+        state.addresses.note_spot(*place, *spot);
+        let connected = Arc::new(ClientConnection {
+            link: Arc::clone(&connection.link),
+            peer: Arc::clone(&connection.peer),
+            baton: Some(Arc::clone(&connection.baton)),
+            place: *place,
+            _guard: guard,
+        });
+        self.retry_budget.begin();
+        state.stage = ChannelStage::Open {
+            connected,
+            early: is_early,
+            ready: None,
+            beside: None,
+        };
+        let Some(doubtful) = doubtful else {
+            self.notify(state);
+            return true;
+        };
+        debug!(peer = %doubtful.peer, "another address answered first");
+        self.part(&mut state, &doubtful, &beside.unwrap_or_default());
+        self.notify(state);
+        doubtful.link.with(|conn, now| conn.leave(now));
+        true
+    }
+
+    /// The doubtful connection beside which an attempt is made.
+    fn beside(&self, attempt: u64) -> Option<Arc<ClientConnection>> {
+        let state = self.lock();
+        match (state.role(attempt), &state.stage) {
+            (Some(AttemptRole::Beside(_)), ChannelStage::Open { connected, .. }) => {
+                Some(Arc::clone(connected))
+            }
+            _ => None,
+        }
+    }
+
+    /// The handshake is done.
+    pub(super) fn ready(&self, link: &Arc<Link>) {
+        let mut state = self.lock();
+        match &mut state.stage {
+            ChannelStage::Open { connected, ready, .. } if Arc::ptr_eq(&connected.link, link) => {
+                *ready = Some(Instant::now());
+                debug!(peer = %connected.peer, "connected");
+            }
+            _ => return,
+        }
+        if let ChannelStage::Open { connected, .. } = &state.stage {
+            let place = connected.place;
+            state.addresses.arrive(place);
+        }
+        state.failure = None;
+        state.is_down = false;
+        self.notify(state);
+    }
+
+    /// A call has missed its deadline on a connection from which nothing was read since it began. If there is another
+    /// address, calls wait until either the peer is heard of, or that answers.
+    pub(super) fn doubted(self: &Arc<Self>, link: &Arc<Link>) {
+        let mut state = self.lock();
+        let may = self.ownership == Ownership::Own
+            && self.addresses > 1
+            && state.no_other_before.is_none_or(|at| at <= Instant::now());
+        let number = state.attempts + 1;
+        match &mut state.stage {
+            ChannelStage::Open {
+                connected,
+                ready: Some(_),
+                beside: beside @ None,
+                ..
+            } if may && Arc::ptr_eq(&connected.link, link) => {
+                debug!(peer = %connected.peer, "in doubt");
+                let (guard, released) = oneshot::channel();
+                *beside = Some(ConnectAttempt { number, guard });
+                state.attempts = number;
+                self.publish(state);
+                tokio::spawn(
+                    self.keeper(number, released, AttemptReason::DoubtfulConnection)
+                        .run(),
+                );
+            }
+            _ => {}
+        }
+    }
+
+    /// The peer of a doubtful connection is heard of: calls go on by it.
+    pub(super) fn relieved(&self, link: &Arc<Link>) {
+        let mut state = self.lock();
+        match &state.stage {
+            ChannelStage::Open {
+                connected,
+                beside: Some(_),
+                ..
+            } if Arc::ptr_eq(&connected.link, link) => {
+                let place = connected.place;
+                state.stop_doubting(place);
+                self.notify(state);
+            }
+            _ => {}
+        }
+    }
+
+    /// The handshake failed.
+    pub(super) fn rejected(&self, link: &Arc<Link>, failure: ConnectionFailure) {
+        self.leave(link, LeaveWhen::Always, Some(failure));
+    }
+
+    /// The connection is over.
+    pub(crate) fn ended(&self, link: &Arc<Link>) {
+        let failure = connection::failure(link);
+        let (uncovered, pending, account) = link.with(|conn, _| {
+            let account = conn.last_account().cloned();
+            (conn.uncovered(), conn.pending_sends(), account)
+        });
+        match &failure {
+            Some(failure) => debug!(address = %self.address, %failure, "connection ended"),
+            None => debug!(address = %self.address, "connection closed"),
+        }
+        self.leave(link, LeaveWhen::Always, failure);
+        let mut state = self.lock();
+        if uncovered != Uncovered::default() {
+            state.account = None;
+        } else if account.is_some() {
+            state.account = account;
+        }
+        let connections_with_sends = state.retired.len();
+        state
+            .retired
+            .retain(|connected| !Arc::ptr_eq(&connected.link, link));
+        let carried = state.retired.len() < connections_with_sends;
+        if self.ownership == Ownership::Borrowed && !carried {
+            // It may be told twice of the end of a connection that is not its own.
+            return self.notify(state);
+        }
+        if let ChannelStage::Closed(last) = &mut state.stage {
+            // Whoever closes without a barrier does not ask what becomes of the last sends. An earlier connection may
+            // end before the last one, on which others still wait.
+            if last.as_ref().is_some_and(|last| Arc::ptr_eq(&last.link, link)) {
+                *last = None;
+            }
+        } else {
+            state.lost.no = state.lost.no.saturating_add(uncovered.no);
+            state.lost.maybe = state.lost.maybe.saturating_add(uncovered.maybe);
+            state.unsettled = state.unsettled.saturating_add(pending);
+        }
+        self.notify(state);
+    }
+
+    /// A connection takes no more calls: it makes room for the next, unless its handshake is not over.
+    pub(super) fn retire(&self, connected: &Arc<ClientConnection>) {
+        self.leave(&connected.link, LeaveWhen::IfReady, connected.failure());
+    }
+
+    /// Takes the connection of `link` out of the channel, if it is still the one; it closes when its calls are done.
+    fn leave(&self, link: &Arc<Link>, leave: LeaveWhen, failure: Option<ConnectionFailure>) {
+        let ties = KeepReasons::of(link);
+        let mut state = self.lock();
+        let is_it = match &state.stage {
+            ChannelStage::Open { connected, ready, .. } => {
+                Arc::ptr_eq(&connected.link, link) && (ready.is_some() || leave == LeaveWhen::Always)
+            }
+            _ => false,
+        };
+        if !is_it {
+            return;
+        }
+        let ChannelStage::Open {
+            connected,
+            ready,
+            beside,
+            ..
+        } = std::mem::replace(&mut state.stage, ChannelStage::Idle)
+        else {
+            return;
+        };
+        let place = connected.place;
+        self.part(&mut state, &connected, &ties);
+        if self.ownership == Ownership::Borrowed {
+            state.stage = ChannelStage::Gone;
+            state.failure = failure;
+            return self.notify(state);
+        }
+        match ready {
+            Some(since) => state.end(place, failure, since, self.retry_budget.is_proven()),
+            None => {
+                state.fail(
+                    place,
+                    failure.unwrap_or_else(|| ConnectionFailure::of(&Cause::Closed)),
+                );
+                state.is_down = state.addresses.is_over();
+            }
+        }
+        if let Some(attempt) = beside {
+            // Another connection is on its way already.
+            state.stage = ChannelStage::Connecting(attempt);
+            state.not_before = None;
+        }
+        self.notify(state);
+        link.with(|conn, now| conn.leave(now));
+    }
+
+    /// A connection is the channel's no longer: it is kept if it carries sends, or if its peer may still call us.
+    fn part(&self, state: &mut ChannelState, connected: &Arc<ClientConnection>, ties: &KeepReasons) {
+        // Some are kept for peers that drain, whose handlers may still call us.
+        let is_lent = ties.is_lent && self.ownership == Ownership::Own && state.retired.len() < MAX_LENT;
+        if ties.carries || is_lent {
+            state.retired.push(Arc::clone(connected));
+        }
+    }
+}
+
+/// Why a connection is kept that takes no more calls. To be looked at without the channel's lock, for that wakes others.
+#[derive(Clone, Copy, Debug, Default)]
+struct KeepReasons {
+    /// It carries sends that no barrier has covered, or that had not ended when the peer told of them last.
+    carries: bool,
+    /// Its peer drains, and may call us.
+    is_lent: bool,
+}
+
+impl KeepReasons {
+    fn of(link: &Link) -> Self {
+        link.with(|conn, _| Self {
+            carries: conn.uncovered() != Uncovered::default() || conn.pending_sends() > 0,
+            is_lent: conn.lent_until().is_some(),
+        })
+    }
+}
+
+/// Which attempt one is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum AttemptRole {
+    /// There is no connection.
+    Only,
+    /// The connection at this place is in doubt.
+    Beside(usize),
+}
+
+impl ChannelState {
+    /// What an attempt is for; none if nobody wants it any more.
+    fn role(&self, attempt: u64) -> Option<AttemptRole> {
+        match &self.stage {
+            ChannelStage::Connecting(ConnectAttempt { number, .. }) if *number == attempt => {
+                Some(AttemptRole::Only)
+            }
+            ChannelStage::Open {
+                connected,
+                beside: Some(ConnectAttempt { number, .. }),
+                ..
+            } if *number == attempt => Some(AttemptRole::Beside(connected.place)),
+            _ => None,
+        }
+    }
+
+    /// Takes an attempt that has succeeded out of the stage, with the doubtful connection that it replaces.
+    fn take_attempt(&mut self, attempt: u64) -> Option<(ConnectionGuard, Option<Arc<ClientConnection>>)> {
+        self.role(attempt)?;
+        match std::mem::replace(&mut self.stage, ChannelStage::Idle) {
+            ChannelStage::Connecting(ConnectAttempt { guard, .. }) => Some((guard, None)),
+            ChannelStage::Open {
+                connected,
+                beside: Some(ConnectAttempt { guard, .. }),
+                ..
+            } => Some((guard, Some(connected))),
+            // It has no role then.
+            _ => None,
+        }
+    }
+
+    /// Calls go by the connection to `place` again, and an attempt beside it ends.
+    fn stop_doubting(&mut self, place: usize) {
+        if let ChannelStage::Open { beside, .. } = &mut self.stage {
+            *beside = None;
+        }
+        self.addresses.arrive(place);
+    }
+
+    /// The address that was tried does not work.
+    fn fail(&mut self, place: usize, failure: ConnectionFailure) {
+        let now = Instant::now();
+        self.note(place, failure, now);
+        if self.addresses.is_over() {
+            self.pause(now);
+        }
+    }
+
+    /// A connection that was ready `since` has ended, by our own doing if there is no `failure`.
+    ///
+    /// It has done well if a reply came on it, or if it lived for longer than the pause before the next attempt may
+    /// last. Then the pauses begin anew. A handshake alone proves nothing: a server that ends each connection right
+    /// behind its HELLO would be asked without an end.
+    fn end(&mut self, place: usize, failure: Option<ConnectionFailure>, since: Instant, is_proven: bool) {
+        let now = Instant::now();
+        let did_well = is_proven || now.saturating_duration_since(since) > self.backoff.ceiling();
+        if did_well {
+            self.backoff.reset();
+        }
+        let Some(failure) = failure.or_else(|| (!did_well).then(|| ConnectionFailure::of(&Cause::Closed)))
+        else {
+            // We closed it ourselves: the server has done nothing to be spared for.
+            self.failure = None;
+            return;
+        };
+        let is_local = matches!(self.addresses.target(place), ConnectTarget::InProcess(_));
+        self.note(place, failure, now);
+        // Within the process nobody has to be spared, and a server that has gone says so at once.
+        if !is_local {
+            self.pause(now);
+        }
+    }
+
+    fn note(&mut self, place: usize, failure: ConnectionFailure, now: Instant) {
+        debug!(%failure, "no connection");
+        self.failure = Some(self.addresses.fail(place, failure));
+        self.failed_at = Some(now);
+    }
+
+    fn pause(&mut self, now: Instant) {
+        let end = self.backoff.pause(now);
+        debug!(pause = ?end.saturating_duration_since(now), "backing off");
+        self.not_before = Some(end);
+    }
+}
+
+/// So many connections at most are kept for peers that drain.
+const MAX_LENT: usize = 16;
+
+/// How long a doubtful connection is left in peace when no other address has answered.
+const NO_OTHER: Duration = Duration::from_secs(10);
+
+/// Whether a connection is left whose handshake is not over.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum LeaveWhen {
+    IfReady,
+    Always,
+}

@@ -1,0 +1,226 @@
+//! Keeper: the task that makes one connection, watches over it, and ends it.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
+    sync::{Arc, Weak},
+    task::Poll,
+    time::Duration,
+};
+
+use tokio::time::{sleep, timeout, timeout_at};
+
+use super::{
+    Channel,
+    addresses::RaceAddress,
+    connect::{ConnectRace, NewConnection, STEP, Winner, WinsAt},
+    connection::GuardReleased,
+};
+use crate::{
+    client::acceptor::CallbackServer,
+    conn::{News, Settings},
+    driver::Link,
+};
+
+/// The task that makes one connection, watches over it, and ends it when nobody wants it any more.
+///
+/// It is a task of its own, so that a caller who gives up takes nothing from the others.
+pub(super) struct Keeper {
+    pub(super) watch: EndReport,
+    pub(super) settings: Arc<Settings>,
+    pub(super) connect_timeout: Duration,
+    /// What the peer may call.
+    pub(super) callbacks: Option<Arc<dyn CallbackServer>>,
+    pub(super) released: GuardReleased,
+    pub(super) beside: AttemptReason,
+}
+
+impl Keeper {
+    /// Tries the addresses until one answers or all have failed, and keeps what comes of it.
+    pub(super) async fn run(mut self) {
+        // Boxed, for it is over long before the connection is.
+        let attempt = Box::pin(self.attempt());
+        let mut winner = match unless_released(&mut self.released, attempt).await {
+            Some(Some(winner)) => winner,
+            Some(None) => {
+                if let Some(channel) = self.watch.channel.upgrade() {
+                    channel.gave_up(self.watch.attempt);
+                }
+                self.watch.kept = ReportedItem::Nothing;
+                return;
+            }
+            None => {
+                // Whoever has released it knows.
+                self.watch.kept = ReportedItem::Nothing;
+                return;
+            }
+        };
+        let wanted = self
+            .watch
+            .channel
+            .upgrade()
+            .is_some_and(|channel| channel.opened(self.watch.attempt, &winner));
+        if !wanted {
+            return;
+        }
+        let after = winner.connection.keep();
+        self.watch.kept = ReportedItem::Connection(Arc::clone(&winner.connection.link));
+        self.keep(winner.connection).await;
+        // Now the channel knows that the connection is over.
+        drop(self);
+        if let Some(after) = after {
+            // One-way calls of the peer may outlive their connection, but not for long.
+            after.await;
+        }
+    }
+
+    /// One attempt, after its pause; none if all addresses have failed, or if nobody wants it any more.
+    fn attempt(&self) -> impl Future<Output = Option<Winner>> + Send + use<> {
+        let (channel, attempt) = (Weak::clone(&self.watch.channel), self.watch.attempt);
+        let (settings, callbacks) = (Arc::clone(&self.settings), self.callbacks.clone());
+        let (connect_timeout, beside) = (self.connect_timeout, self.beside);
+        async move {
+            match beside {
+                AttemptReason::NoConnection => pause(&channel).await?,
+                // The peer may have been about to answer.
+                AttemptReason::DoubtfulConnection => sleep(STEP).await,
+            }
+            let plan = channel.upgrade()?.plan(attempt)?;
+            let course = ConnectRace {
+                settings,
+                connect_timeout,
+                callbacks,
+                wins_at: plan.wins_at,
+            };
+            let failed = |place, spot, failure| {
+                if let Some(channel) = channel.upgrade() {
+                    channel.failed(attempt, place, spot, failure);
+                }
+            };
+            course.run(plan.addresses, failed).await
+        }
+    }
+
+    /// Watches the connection until it is over.
+    async fn keep(&mut self, mut connection: NewConnection) {
+        let channel = &self.watch.channel;
+        let link = &Arc::clone(&connection.link);
+        let end = async {
+            let ready = connection.shake_hands().await;
+            if let Some(channel) = channel.upgrade() {
+                match ready {
+                    Ok(()) => channel.ready(link),
+                    Err(failure) => channel.rejected(link, failure),
+                }
+            }
+            let mut doubts = 0;
+            loop {
+                let news = poll_fn(|cx| link.with(|conn, _| conn.poll_news(doubts, cx))).await;
+                match (news, channel.upgrade()) {
+                    (News::Closed, _) | (_, None) => break,
+                    (News::Heard, Some(channel)) => {
+                        doubts = 0;
+                        channel.relieved(link);
+                    }
+                    (News::Doubts(now), Some(channel)) => {
+                        doubts = now;
+                        channel.doubted(link);
+                    }
+                }
+            }
+            closed(link).await;
+        };
+        if unless_released(&mut self.released, end).await.is_none() {
+            link.with(|conn, now| conn.close(now));
+            if timeout(FAREWELL, closed(link)).await.is_err() {
+                connection
+                    .baton
+                    .cut("the client was dropped, and its peer did not take what was queued");
+            }
+        }
+    }
+}
+
+/// Waits until the connection is closed.
+async fn closed(link: &Link) {
+    poll_fn(|cx| link.with(|conn, _| conn.poll_closed(cx))).await;
+}
+
+/// What is to be done in an attempt.
+pub(super) struct AttemptPlan {
+    pub(super) addresses: Vec<RaceAddress>,
+    pub(super) wins_at: WinsAt,
+}
+
+/// Why an attempt to connect is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AttemptReason {
+    NoConnection,
+    /// The peer of the current connection may be gone.
+    DoubtfulConnection,
+}
+
+/// Waits until the pause before the next attempt is over, of which a call may have cut something meanwhile.
+async fn pause(channel: &Weak<Channel>) -> Option<()> {
+    let mut changed = channel.upgrade()?.changes();
+    while let Some(end) = channel.upgrade()?.pause_end() {
+        if timeout_at(end, changed.changed()).await.is_err() {
+            break;
+        }
+    }
+    Some(())
+}
+
+/// Runs `future` to its end, unless all holds are dropped before: then it is dropped, too.
+async fn unless_released<F: Future>(released: &mut GuardReleased, future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    poll_fn(|cx| {
+        if let Poll::Ready(output) = future.as_mut().poll(cx) {
+            return Poll::Ready(Some(output));
+        }
+        Pin::new(&mut *released).poll(cx).map(|_| None)
+    })
+    .await
+}
+
+/// Tells the channel at the end, however the keeper ends: a runtime that shuts down just drops it, perhaps before it
+/// has begun.
+pub(super) struct EndReport {
+    channel: Weak<Channel>,
+    /// The number of the attempt.
+    attempt: u64,
+    kept: ReportedItem,
+}
+
+enum ReportedItem {
+    Attempt,
+    Connection(Arc<Link>),
+    Nothing,
+}
+
+impl EndReport {
+    /// Watches an attempt to connect.
+    pub(super) fn new(channel: Weak<Channel>, attempt: u64) -> Self {
+        Self {
+            channel,
+            attempt,
+            kept: ReportedItem::Attempt,
+        }
+    }
+}
+
+impl Drop for EndReport {
+    fn drop(&mut self) {
+        let Some(channel) = self.channel.upgrade() else {
+            return;
+        };
+        match &self.kept {
+            ReportedItem::Attempt => channel.abandoned(self.attempt),
+            ReportedItem::Connection(link) => channel.ended(link),
+            ReportedItem::Nothing => {}
+        }
+    }
+}
+
+/// How long the connection of a dropped client may take to write what is queued.
+const FAREWELL: Duration = Duration::from_secs(30);

@@ -1,0 +1,95 @@
+//! RetryBudget: what replies have earned.
+
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+/// What replies have earned: tokens for calls to be resent, and the proof that the connection of now works.
+///
+/// Ten tokens at most and at the beginning; a resend takes one, a reply gives a tenth of one. So resends never add more
+/// than a tenth to a load that its servers cannot bear. One number, because every reply looks at it.
+#[derive(Debug)]
+pub(in crate::client) struct RetryBudget(AtomicU32);
+
+impl RetryBudget {
+    /// As many tokens as there may be.
+    pub(in crate::client) const fn new() -> Self {
+        Self(AtomicU32::new(FULL))
+    }
+
+    /// A call has its reply: one look, unless that changes something.
+    pub(in crate::client) fn replied(&self) {
+        if self.0.load(Relaxed) != FULL {
+            self.update(|tokens, _| Some((tokens + REPLY).min(FULL)));
+        }
+    }
+
+    /// Takes the token for a resend; false if there is none.
+    #[must_use]
+    pub(in crate::client) fn take(&self) -> bool {
+        self.update(|tokens, unproven| Some(tokens.checked_sub(RESEND)? | unproven))
+    }
+
+    /// A connection begins: nothing has come on it.
+    pub(in crate::client) fn begin(&self) {
+        self.0.fetch_or(UNPROVEN, Relaxed);
+    }
+
+    /// Whether a reply has come since the connection began.
+    pub(in crate::client) fn is_proven(&self) -> bool {
+        self.0.load(Relaxed) & UNPROVEN == 0
+    }
+
+    fn update(&self, f: impl Fn(u32, u32) -> Option<u32>) -> bool {
+        self.0
+            .fetch_update(Relaxed, Relaxed, |state| f(state & !UNPROVEN, state & UNPROVEN))
+            .is_ok()
+    }
+}
+
+/// In tenths.
+const FULL: u32 = 10 * RESEND;
+const RESEND: u32 = 10;
+const REPLY: u32 = 1;
+const UNPROVEN: u32 = 1 << 31;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ten_tokens_are_all_there_is() {
+        let retry_budget = RetryBudget::new();
+        for _ in 0..10 {
+            assert!(retry_budget.take());
+        }
+        assert!(!retry_budget.take());
+    }
+
+    #[test]
+    fn ten_replies_earn_a_token_and_more_than_ten_tokens_are_not_kept() {
+        let retry_budget = RetryBudget::new();
+        while retry_budget.take() {}
+        for _ in 0..9 {
+            retry_budget.replied();
+        }
+        assert!(!retry_budget.take());
+        retry_budget.replied();
+        assert!(retry_budget.take());
+        assert!(!retry_budget.take());
+        for _ in 0..1000 {
+            retry_budget.replied();
+        }
+        assert_eq!((0..100).filter(|_| retry_budget.take()).count(), 10);
+    }
+
+    #[test]
+    fn a_reply_proves_a_connection_and_a_token_taken_does_not() {
+        let retry_budget = RetryBudget::new();
+        assert!(retry_budget.is_proven());
+        retry_budget.begin();
+        assert!(!retry_budget.is_proven());
+        assert!(retry_budget.take());
+        assert!(!retry_budget.is_proven());
+        retry_budget.replied();
+        assert!(retry_budget.is_proven());
+    }
+}

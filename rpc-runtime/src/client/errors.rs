@@ -1,0 +1,277 @@
+//! From what a connection says of a failure to the error that a caller reads.
+
+use tokio::runtime::Handle;
+
+use super::{connection_failure::ConnectionFailure, deadline::Deadline};
+use crate::{
+    Code, Error, Executed, Metadata, Phase,
+    conn::{Cause, Failure},
+    driver::runtime,
+    message::decode::DecodeFailure,
+};
+
+/// The error of a call that was late on a connection whose peer has never said anything.
+pub(super) fn without_hello(failure: Failure, deadline: &Deadline) -> Error {
+    let text = late(failure.phase, deadline);
+    let text =
+        format!("{text}: the peer has not said HELLO yet, so it hangs, or is no server of this protocol");
+    Error::local(Code::DeadlineExceeded, text)
+        .with_phase(failure.phase)
+        .with_executed(failure.executed)
+}
+
+/// The error of a call that failed on its connection.
+pub(super) fn of_call(failure: Failure, deadline: &Deadline) -> Error {
+    let Failure {
+        cause,
+        phase,
+        executed,
+    } = failure;
+    let error = match cause {
+        Cause::Replied(status) => Error::remote(status, executed),
+        Cause::Broken(status) => Error::local(status.code(), status.message()),
+        Cause::Deadline => Error::local(Code::DeadlineExceeded, late(phase, deadline)),
+        Cause::TooLong { len, max } if executed == Executed::No => Error::local(
+            Code::ResourceExhausted,
+            format!(
+                "request of {len} bytes exceeds the peer's limit of {max}: send less, or raise its Limits::max_message"
+            ),
+        ),
+        Cause::TooLong { len, max } => Error::local(
+            Code::ResourceExhausted,
+            format!(
+                "reply of {len} bytes exceeds our limit of {max}: ask for less, or raise our Limits::max_message"
+            ),
+        ),
+        Cause::Idle { after } => Error::local(
+            Code::DeadlineExceeded,
+            format!("no message moved for {after:?}, the call's idle timeout"),
+        ),
+        Cause::Abandoned => Error::local(
+            Code::Cancelled,
+            "the Sender was dropped without finish(): call finish() when all is sent",
+        ),
+        Cause::Nested => Error::local(
+            Code::ResourceExhausted,
+            "the peer takes no more calls for now, and one inside of a handler must not wait for those around it",
+        ),
+        Cause::Oversize { len, max } => oversize(len, max),
+        Cause::TooDeep { text } => too_deep(&text),
+        Cause::Metadata => too_much_metadata(),
+        Cause::QueueFull { max } => too_many_waiting(max),
+        Cause::InboxFull { max } => Error::local(
+            Code::ResourceExhausted,
+            format!(
+                "replies that nobody has taken yet exceed our limit of {max} bytes: poll the calls, or raise Limits::inbox_bytes"
+            ),
+        ),
+        cause => of_connection(&cause),
+    };
+    error.with_phase(phase).with_executed(executed)
+}
+
+/// The error of something that its connection's end has ended.
+pub(super) fn of_connection(cause: &Cause) -> Error {
+    ConnectionFailure::of(cause).error()
+}
+
+/// The error of a stream with a message that the peer does not take.
+pub(super) fn oversize(len: u64, max: u64) -> Error {
+    Error::local(
+        Code::ResourceExhausted,
+        format!(
+            "message of {len} bytes exceeds the peer's limit of {max}: send less, or raise its Limits::max_message"
+        ),
+    )
+}
+
+/// The error of a call with a message that is nested deeper than anybody reads, which is said in `text`.
+#[cold]
+pub(super) fn too_deep(text: &str) -> Error {
+    Error::local(
+        Code::InvalidArgument,
+        format!("not sent: {text}: send it in parts"),
+    )
+    .with_phase(Phase::Queue)
+}
+
+/// The error of a call whose metadata may not travel.
+pub(super) fn too_much_metadata() -> Error {
+    let (entries, len) = (Metadata::MAX_ENTRIES, Metadata::MAX_LEN);
+    Error::local(
+        Code::InvalidArgument,
+        format!("metadata exceeds limit of {entries} entries or {len} bytes: put it into the request"),
+    )
+}
+
+/// The error of a call with a metadata key that may not travel; `text` is what [`Metadata::check_key`] says.
+pub(super) fn bad_metadata_key(text: String) -> Error {
+    Error::local(Code::InvalidArgument, text)
+}
+
+/// The error of a call that found the queue full.
+pub(super) fn too_many_waiting(max: usize) -> Error {
+    Error::local(
+        Code::ResourceExhausted,
+        format!("{max} callers wait already: start fewer calls at once, or raise Limits::max_waiting"),
+    )
+}
+
+/// The error of a call that had no time left when it began.
+pub(super) fn expired(deadline: &Deadline) -> Error {
+    Error::local(
+        Code::DeadlineExceeded,
+        format!("no time was left to begin: {deadline}"),
+    )
+    .with_phase(Phase::Queue)
+}
+
+/// The error of a call whose reply cannot be decoded.
+#[cold]
+pub(super) fn unreadable_reply(failure: DecodeFailure) -> Error {
+    let error = match failure {
+        DecodeFailure::Packed(error) => {
+            Error::local(Code::Internal, "the reply cannot be unpacked").with_source(error)
+        }
+        DecodeFailure::TooLarge(budget) => Error::local(Code::ResourceExhausted, budget.excess("the reply")),
+        DecodeFailure::Malformed(error) => {
+            let text = "the reply is no message of the procedure's type: is the peer's .proto another?";
+            Error::local(Code::Internal, text).with_source(error)
+        }
+    };
+    executed(error)
+}
+
+/// The error of a settle whose reply is longer than any account of one-way calls.
+pub(super) fn account_too_long() -> Error {
+    executed(Error::local(
+        Code::Internal,
+        "the account of one-way calls is too long",
+    ))
+}
+
+fn executed(error: Error) -> Error {
+    error.with_executed(Executed::Yes).with_phase(Phase::Wait)
+}
+
+/// The error of everything that is asked of a client after its end.
+pub(super) fn closed() -> Error {
+    Error::local(Code::Unavailable, "the client is closed: make a new one")
+}
+
+/// The runtime that is here, for what needs one: tokio's timers panic outside of it.
+///
+/// # Errors
+///
+/// FAILED_PRECONDITION if there is none, or one without timers.
+pub(super) fn check_runtime() -> Result<Handle, Error> {
+    runtime::with_timers(
+        "there is no tokio runtime here to connect in: call from inside one, for example under #[tokio::main]",
+    )
+}
+
+fn late(phase: Phase, deadline: &Deadline) -> String {
+    match phase {
+        Phase::Queue | Phase::Connect => {
+            format!(
+                "not sent within {deadline}: it waited for a slot or for room, as the peer has too many calls open (its \
+                 Limits::max_calls) or does not keep up"
+            )
+        }
+        Phase::Write => format!("not wholly written within {deadline}"),
+        Phase::Stream => format!("not at its end within {deadline}"),
+        _ => format!("no reply within {deadline}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{error::Error as _, io, sync::Arc, time::Duration};
+
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::Status;
+
+    fn deadline() -> Deadline {
+        Deadline::new(Some(Duration::from_millis(50)), None, Instant::now())
+    }
+
+    fn failed(cause: Cause, phase: Phase, executed: Executed) -> Error {
+        of_call(
+            Failure {
+                cause,
+                phase,
+                executed,
+            },
+            &deadline(),
+        )
+    }
+
+    #[test]
+    fn a_refusal_keeps_its_status() {
+        let status = Status::new(Code::NotFound, "no key").with_details_bytes("d");
+        let error = failed(Cause::Replied(status.clone()), Phase::Wait, Executed::Yes);
+        assert_eq!(error.status(), Some(&status));
+        assert_eq!(
+            (error.executed(), error.phase()),
+            (Executed::Yes, Some(Phase::Wait))
+        );
+    }
+
+    #[test]
+    fn a_missed_deadline_says_where_the_call_was() {
+        for (phase, text) in [
+            (
+                Phase::Queue,
+                "not sent within 50ms: it waited for a slot or for room, as the peer has too many calls open (its \
+                 Limits::max_calls) or does not keep up",
+            ),
+            (Phase::Write, "not wholly written within 50ms"),
+            (Phase::Wait, "no reply within 50ms"),
+        ] {
+            let error = failed(Cause::Deadline, phase, Executed::Maybe);
+            assert_eq!((error.code(), error.message()), (Code::DeadlineExceeded, text));
+            assert!(error.status().is_none());
+        }
+    }
+
+    #[test]
+    fn a_request_that_is_too_long_names_both_sizes() {
+        let error = failed(Cause::TooLong { len: 20, max: 10 }, Phase::Queue, Executed::No);
+        assert_eq!(error.code(), Code::ResourceExhausted);
+        assert!(
+            error
+                .message()
+                .starts_with("request of 20 bytes exceeds the peer's limit of 10"),
+            "{error}"
+        );
+        let error = failed(Cause::TooLong { len: 20, max: 10 }, Phase::Wait, Executed::Yes);
+        assert!(
+            error
+                .message()
+                .starts_with("reply of 20 bytes exceeds our limit of 10"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_lost_connection_is_unavailable_with_the_cause_of_the_os() {
+        let source = Some(Arc::new(io::Error::from(io::ErrorKind::ConnectionReset)));
+        let error = failed(
+            Cause::Lost {
+                text: "read failed".into(),
+                source,
+            },
+            Phase::Wait,
+            Executed::Maybe,
+        );
+        assert!(error.is_closed());
+        assert_eq!(error.message(), "connection lost: read failed");
+        let cause = error
+            .source()
+            .and_then(|source| source.downcast_ref::<io::Error>())
+            .unwrap();
+        assert_eq!(cause.kind(), io::ErrorKind::ConnectionReset);
+    }
+}

@@ -1,0 +1,105 @@
+//! Decode: from the bytes of a message to the message, within the limits of its receiver.
+
+use std::fmt;
+
+use prost::{DecodeError, Message};
+
+use super::growth::Budget;
+use crate::wire::{
+    compression::UnpackError,
+    frame::{Encoded, Output},
+};
+
+/// Why a message cannot be decoded.
+#[derive(Debug)]
+pub(crate) enum DecodeFailure {
+    /// It cannot be decompressed.
+    Packed(UnpackError),
+    /// It would take more memory than its budget allows.
+    TooLarge(Budget),
+    /// Its bytes are no message of the type, or messages are nested too deep in it.
+    Malformed(DecodeError),
+}
+
+/// Decodes a message that arrived: decompresses it, checks its budget, and parses it.
+///
+/// The fields of a short message are copied, because a slice would keep the whole read buffer alive. A long message has a
+/// buffer of its own, so its `bytes` fields are slices of that.
+#[inline(always)]
+pub(crate) fn decode<M: Message + Default>(payload: Encoded, budget: Budget) -> Result<M, DecodeFailure> {
+    let is_plain = payload.encoding() == 0 && payload.len() < Output::BY_REFERENCE as u64;
+    if is_plain && budget.admits(payload.bytes()) {
+        M::decode(&payload.bytes()[..]).map_err(DecodeFailure::Malformed)
+    } else {
+        decode_rare(payload, budget)
+    }
+}
+
+/// Decodes a message that is compressed, long or too large.
+#[cold]
+fn decode_rare<M: Message + Default>(payload: Encoded, budget: Budget) -> Result<M, DecodeFailure> {
+    let payload = payload.unpack().map_err(DecodeFailure::Packed)?;
+    if !budget.admits(&payload) {
+        return Err(DecodeFailure::TooLarge(budget));
+    }
+    let message = if payload.len() < Output::BY_REFERENCE {
+        M::decode(&payload[..])
+    } else {
+        M::decode(payload)
+    };
+    message.map_err(DecodeFailure::Malformed)
+}
+
+/// Says what is wrong with the bytes; a caller that can name the message says more of one that is too large.
+impl fmt::Display for DecodeFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Packed(error) => error.fmt(f),
+            Self::TooLarge(budget) => f.write_str(&budget.excess("the message")),
+            Self::Malformed(error) => error.fmt(f),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn plain(message: &impl Message) -> Encoded {
+        Encoded::plain(Bytes::from(message.encode_to_vec()))
+    }
+
+    #[test]
+    fn short_and_long_messages_are_decoded() {
+        for len in [
+            0,
+            1,
+            Output::BY_REFERENCE - 10,
+            Output::BY_REFERENCE,
+            3 * Output::BY_REFERENCE,
+        ] {
+            let sent = Bytes::from(vec![7; len]);
+            let read: Bytes = decode(plain(&sent), Budget::new(None, 0)).unwrap();
+            assert_eq!(read, sent);
+        }
+    }
+
+    #[test]
+    fn the_fields_of_a_short_message_are_copied_and_those_of_a_long_one_are_slices() {
+        for (len, is_slice) in [(100, false), (2 * Output::BY_REFERENCE, true)] {
+            let payload = plain(&Bytes::from(vec![7; len]));
+            let buffer = payload.bytes().clone();
+            let read: Bytes = decode(payload, Budget::new(None, 0)).unwrap();
+            assert_eq!(buffer.as_ptr_range().contains(&read.as_ptr()), is_slice, "{len}");
+        }
+    }
+
+    #[test]
+    fn a_failure_says_what_is_wrong() {
+        let malformed = Encoded::plain(Bytes::from_static(&[0x0a, 0xff]));
+        let failure = decode::<String>(malformed, Budget::new(None, 0)).unwrap_err();
+        assert!(matches!(failure, DecodeFailure::Malformed(_)), "{failure:?}");
+    }
+}

@@ -1,0 +1,8 @@
+//! Listening: accept loops, admission, workers, and default limits from what the machine has.
+
+pub(super) mod accept;
+pub(super) mod admission;
+pub(super) mod connection_end;
+pub(super) mod cut_log;
+pub(super) mod defaults;
+pub(super) mod workers;

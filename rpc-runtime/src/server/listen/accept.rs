@@ -1,0 +1,183 @@
+//! Accept loops: from a listener to connections that are served. They end with a drain, and never by an error.
+
+use std::{pin::pin, sync::Arc, time::Duration};
+
+use tokio::{runtime::Handle, task::yield_now, time::sleep};
+
+use super::{
+    admission::{Admission, AdmissionLimits},
+    connection_end::watch_over,
+};
+use crate::{
+    Peer,
+    conn::{Connection, Side},
+    driver::{Baton, Link},
+    net::{Listener, Stream, is_the_peers, lacks_resources},
+    server::{dispatch::Dispatched, drain::announce, state::ServerState, until::until},
+};
+
+/// Accepts streams until the server drains; then tells those who wait to be accepted.
+pub(crate) async fn accept(server: Arc<ServerState>, listener: Listener, limits: Arc<AdmissionLimits>) {
+    accept_until_drain(&server, &listener, &limits).await;
+    // A listener that just closes resets them, and their callers could not know that nothing was executed.
+    for (stream, peer) in listener.close().await {
+        serve_stream(&server, stream, peer, None, &Handle::current());
+    }
+}
+
+async fn accept_until_drain(server: &Arc<ServerState>, listener: &Listener, limits: &AdmissionLimits) {
+    let runtime = Handle::current();
+    let mut draining = pin!(server.lifecycle().draining());
+    let mut backoff = BACKOFF_MIN;
+    // How many peers in a row were lost before they were accepted.
+    let mut failed: u32 = 0;
+    loop {
+        if until(draining.as_mut(), memory(server)).await.is_none() {
+            return;
+        }
+        let Some(accepted) = until(draining.as_mut(), listener.accept()).await else {
+            return;
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) if !lacks_resources(&error) => {
+                server.counts().accepts_failed.add();
+                match is_the_peers(&error) {
+                    true => {
+                        tracing::debug!(address = listener.address(), %error, "a peer left before it was accepted");
+                    }
+                    false => server.note_failed_accept(listener.address(), &error),
+                }
+                failed = failed.wrapping_add(1);
+                // The next one may be good, and others have their turn: there may be no end of errors.
+                let turn = async {
+                    match failed % FAILED_IN_A_ROW {
+                        0 => sleep(BACKOFF_MIN).await,
+                        _ => yield_now().await,
+                    }
+                };
+                if until(draining.as_mut(), turn).await.is_none() {
+                    return;
+                }
+                continue;
+            }
+            Err(error) => {
+                // Out of files, say: trying again at once would spin, and open connections may end meanwhile.
+                server.counts().accept_errors.add();
+                tracing::warn!(address = listener.address(), %error, again_within = ?backoff, "accept failed");
+                // Several listeners, and several servers, are not to try all at the same moment.
+                let pause = backoff.mul_f64(0.5 + fastrand::f64() / 2.0);
+                if until(draining.as_mut(), sleep(pause)).await.is_none() {
+                    return;
+                }
+                backoff = (backoff * 2).min(BACKOFF_MAX);
+                continue;
+            }
+        };
+        (backoff, failed) = (BACKOFF_MIN, 0);
+        if limits.is_full() {
+            server.counts().connections_delayed.add();
+        }
+        let Some(Some(admission)) = until(draining.as_mut(), limits.admit()).await else {
+            serve_stream(server, stream, peer, None, &runtime);
+            return;
+        };
+        serve_stream(server, stream, peer, Some(admission), &runtime);
+    }
+}
+
+/// Waits until there is memory for one more connection.
+async fn memory(server: &ServerState) {
+    if server.memory().is_scarce() {
+        server.counts().accepts_paused.add();
+        tracing::warn!(
+            held = server.memory().held(),
+            "no connections are accepted: too much is held"
+        );
+    }
+    while server.memory().is_scarce() {
+        sleep(MEMORY_PAUSE).await;
+    }
+}
+
+/// Serves a stream in `runtime`. When the drain has begun, its peer only learns that: it is told to start nothing, and none of its
+/// calls are executed. When the drain has told all peers, the stream is closed, and false.
+pub(crate) fn serve_stream(
+    server: &Arc<ServerState>,
+    stream: Stream,
+    peer: Peer,
+    admission: Option<Admission>,
+    runtime: &Handle,
+) -> bool {
+    let settings = Arc::clone(server.view().settings());
+    let max_frame = settings.max_frame;
+    stream.give_up_after(settings.unacknowledged());
+    let link = Link::new(Connection::new(Side::Acceptor, settings));
+    let Some(session) = Dispatched::register(server, Arc::clone(&link), peer, runtime.clone()) else {
+        return false;
+    };
+    if server.lifecycle().is_draining() {
+        // Before the first byte is read, so that nothing of it is taken.
+        announce(session.link(), server.drain_timeout());
+    }
+    // Its timer belongs to that runtime, too.
+    let _entered = runtime.enter();
+    session.spawn_dispatcher(Baton::new(stream, link, max_frame));
+    runtime.spawn(watch_over(session, admission));
+    true
+}
+
+const BACKOFF_MIN: Duration = Duration::from_millis(5);
+const BACKOFF_MAX: Duration = Duration::from_secs(1);
+/// After so many errors without a peer between them there is a pause: a listener that is broken gives nothing else.
+const FAILED_IN_A_ROW: u32 = 1000;
+/// How often it is looked whether there is memory again.
+const MEMORY_PAUSE: Duration = Duration::from_millis(50);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        conn::State,
+        net,
+        server::{drain, state::ServerOptions, terminate::Asker},
+        session::Session,
+    };
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_comes_while_listeners_are_closed_is_told_before_anything_is_read() {
+        let server = ServerState::of_nothing(ServerOptions::default());
+        // A loop that is slow to close its listener: until then the drain tells nobody.
+        let slow = server.runtime().spawn(std::future::pending());
+        server.add_accepting(slow).unwrap();
+        let (_before, theirs) = net::pair();
+        assert!(serve_stream(
+            &server,
+            theirs,
+            Peer::in_process(),
+            None,
+            server.runtime()
+        ));
+        drain::begin(&server, &Asker::Handle);
+        let (_while, theirs) = net::pair();
+        assert!(serve_stream(
+            &server,
+            theirs,
+            Peer::in_process(),
+            None,
+            server.runtime()
+        ));
+        let is_told = |one: &&Arc<Session>| matches!(one.link().with(|conn, _| conn.state()), State::Closing);
+        let told = server.connections().seal().iter().filter(is_told).count();
+        assert_eq!(told, 1, "only the second");
+        let (_behind, theirs) = net::pair();
+        assert!(!serve_stream(
+            &server,
+            theirs,
+            Peer::in_process(),
+            None,
+            server.runtime()
+        ));
+        server.lifecycle().closed().await;
+    }
+}

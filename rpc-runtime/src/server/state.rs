@@ -1,0 +1,282 @@
+//! ServerState: what a server's listeners, dispatchers and handles share.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio::{runtime::Handle, task::JoinHandle};
+
+use super::{
+    connections::Connections,
+    listen::cut_log::CutLog,
+    router::Router,
+    terminate::{Asker, Audit, Decision, TerminateKind},
+};
+use crate::{
+    Code, Compression, Limits, Load, Status, TerminatePolicy,
+    api::{
+        counters::Counts,
+        limits::{DRAIN_TIMEOUT, SERVER_KEEP_ALIVE},
+    },
+    base::seldom::Seldom,
+    conn::{Cut, Settings, memory::Memory},
+    driver::{Clock, Wakes},
+    session::{ServerView, Threads, lifecycle::Lifecycle},
+};
+
+/// What a server's listeners, dispatchers and handles share.
+pub(crate) struct ServerState {
+    /// The part that connections and handlers know.
+    view: Arc<ServerView>,
+    runtime: Handle,
+    router: Router,
+    options: ServerOptions,
+    addresses: Vec<String>,
+    connections: Connections,
+    /// How many handlers have a task of their own.
+    handler_tasks: AtomicUsize,
+    /// The accept loops, until the drain takes them.
+    accepting: Mutex<Option<Vec<JoinHandle<()>>>>,
+    cuts: CutLog,
+    failed_accepts: Seldom,
+}
+
+/// What a server is configured with, apart from its services and addresses.
+#[derive(Clone, Debug)]
+pub(crate) struct ServerOptions {
+    pub(crate) limits: Limits,
+    pub(crate) compression: Option<Compression>,
+    pub(crate) policy: TerminatePolicy,
+    pub(crate) drain_timeout: Duration,
+    pub(crate) max_calls: usize,
+    pub(crate) max_buffered_bytes: u64,
+}
+
+impl Default for ServerOptions {
+    fn default() -> Self {
+        Self {
+            limits: Limits::default(),
+            compression: None,
+            policy: TerminatePolicy::default(),
+            drain_timeout: DRAIN_TIMEOUT,
+            max_calls: MAX_CALLS,
+            max_buffered_bytes: u64::MAX,
+        }
+    }
+}
+
+impl ServerState {
+    pub(crate) fn new(
+        runtime: Handle,
+        router: Router,
+        options: ServerOptions,
+        addresses: Vec<String>,
+        threads: Threads,
+    ) -> Arc<Self> {
+        let mut instance = [0; 16];
+        fastrand::fill(&mut instance);
+        let limits = &options.limits;
+        let settings = Settings {
+            encodings: Compression::announced(options.compression),
+            priorities: router.priorities().clone(),
+            memory: Arc::new(Memory::new(options.max_buffered_bytes)),
+            ..Settings::new(
+                limits,
+                SERVER_KEEP_ALIVE,
+                Bytes::copy_from_slice(&instance),
+                fastrand::u32(..),
+            )
+        };
+        let view = ServerView::new(instance, Arc::new(settings), options.compression, threads);
+        Arc::new(Self {
+            view: Arc::new(view),
+            runtime,
+            router,
+            options,
+            addresses,
+            connections: Connections::default(),
+            handler_tasks: AtomicUsize::new(0),
+            accepting: Mutex::new(Some(Vec::new())),
+            cuts: CutLog::default(),
+            failed_accepts: Seldom::new(FAILED_ACCEPTS),
+        })
+    }
+
+    /// The part that connections and handlers know.
+    pub(crate) fn view(&self) -> &Arc<ServerView> {
+        &self.view
+    }
+
+    /// How far the server has come between serving and closed.
+    pub(crate) fn lifecycle(&self) -> &Lifecycle {
+        self.view.lifecycle()
+    }
+
+    pub(crate) fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
+    pub(crate) fn router(&self) -> &Router {
+        &self.router
+    }
+
+    pub(crate) fn addresses(&self) -> &[String] {
+        &self.addresses
+    }
+
+    pub(crate) fn connections(&self) -> &Connections {
+        &self.connections
+    }
+
+    pub(crate) fn drain_timeout(&self) -> Duration {
+        self.options.drain_timeout
+    }
+
+    /// Which peers may terminate this server.
+    pub(crate) fn policy(&self) -> &TerminatePolicy {
+        &self.options.policy
+    }
+
+    /// Counters of refused requests and of connections cut off, of all connections together.
+    pub(crate) fn counts(&self) -> &Counts {
+        &self.view.settings().counts
+    }
+
+    /// The memory that all connections hold together.
+    pub(crate) fn memory(&self) -> &Memory {
+        &self.view.settings().memory
+    }
+
+    /// Returns what the server has in hand right now.
+    pub(crate) fn load(&self) -> Load {
+        let all = self.connections.all();
+        let loads = all
+            .iter()
+            .map(|one| one.link().lock(Clock::Recent, Wakes::Waiters).load());
+        let handlers = Load {
+            handler_tasks: self.handler_tasks.load(Ordering::Relaxed),
+            ..Load::default()
+        };
+        loads.fold(handlers, Load::and)
+    }
+
+    /// Logs that a peer was cut off.
+    pub(crate) fn note_cut(&self, cut: Cut, peer: &str, text: &str) {
+        self.cuts.note(cut, peer, text, self.view.age());
+    }
+
+    /// Logs that a peer of `listener` was lost before it was accepted.
+    pub(crate) fn note_failed_accept(&self, listener: &str, error: &std::io::Error) {
+        if let Some(unsaid) = self.failed_accepts.turn(self.view.age()) {
+            tracing::warn!(address = listener, %error, unsaid, "a peer was not accepted");
+        }
+    }
+
+    /// Writes a terminate and its decision to the audit log.
+    pub(crate) fn audit(&self, asker: &Asker<'_>, kind: TerminateKind, decision: Decision) {
+        let audit = Audit {
+            asker,
+            kind,
+            policy: &self.options.policy,
+            instance: self.view.instance(),
+        };
+        audit.log(decision);
+    }
+}
+
+/// The limit of handlers with tasks of their own.
+impl ServerState {
+    /// Returns the status of a call that exceeds the limit.
+    pub(crate) fn overloaded(&self) -> Status {
+        let max = self.options.max_calls;
+        Status::new(
+            Code::ResourceExhausted,
+            format!("the server runs {max} calls already, which is its limit"),
+        )
+    }
+
+    /// Returns whether no further handler may start. Each worker may be between this question and its count, so the limit may
+    /// be exceeded by one handler per worker.
+    ///
+    /// One-way calls leave a quarter of the limit to other calls: no caller waits for them, and those of lost peers still run.
+    pub(crate) fn is_full(&self, one_way: bool) -> bool {
+        let max = self.options.max_calls;
+        let most = if one_way { max - max / 4 } else { max };
+        self.handler_tasks.load(Ordering::Relaxed) >= most
+    }
+
+    /// Counts a handler with a task of its own.
+    pub(crate) fn count_handler_task(&self) {
+        self.handler_tasks.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts the end of a handler with a task of its own.
+    pub(crate) fn uncount_handler_task(&self) {
+        self.handler_tasks.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The accept loops.
+impl ServerState {
+    /// Keeps an accept loop for the drain to wait for. It is the error if the drain has taken the loops already.
+    pub(crate) fn add_accepting(&self, task: JoinHandle<()>) -> Result<(), JoinHandle<()>> {
+        match &mut *self.accepting() {
+            Some(tasks) => tasks.push(task),
+            None => return Err(task),
+        }
+        Ok(())
+    }
+
+    /// Takes the accept loops; none can be added from then on.
+    pub(crate) fn take_accepting(&self) -> Vec<JoinHandle<()>> {
+        self.accepting().take().unwrap_or_default()
+    }
+
+    fn accepting(&self) -> MutexGuard<'_, Option<Vec<JoinHandle<()>>>> {
+        self.accepting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for ServerState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerState")
+            .field("services", &self.router)
+            .field("addresses", &self.addresses)
+            .field("lifecycle", self.lifecycle())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+impl ServerState {
+    /// A server without procedures and addresses, in the runtime of the test.
+    pub(crate) fn of_nothing(options: ServerOptions) -> Arc<Self> {
+        struct Nothing;
+
+        impl crate::Service for Nothing {
+            fn name(&self) -> &'static str {
+                "a.Nothing"
+            }
+            fn procedures(&self) -> &'static [crate::Procedure] {
+                &[]
+            }
+            fn call(&self, _: usize, call: crate::Incoming) -> crate::Handler {
+                call.unknown()
+            }
+        }
+
+        let router = Router::new(vec![Arc::new(Nothing)], super::router::Terminate::Served).unwrap();
+        Self::new(Handle::current(), router, options, Vec::new(), Threads::Many)
+    }
+}
+
+/// The default limit of handlers with tasks of their own.
+const MAX_CALLS: usize = 10_000;
+/// The shortest time between two log lines about peers that were lost before they were accepted.
+const FAILED_ACCEPTS: Duration = Duration::from_secs(1);
