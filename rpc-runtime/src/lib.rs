@@ -188,7 +188,7 @@ pub mod stream {
 
 /// The frames of the protocol, for peers and tests that speak it by hand.
 ///
-/// Programs that only use generated code need nothing of this module. [`FrameCodec`] has an example.
+/// Programs that only use generated code need nothing of this module. [`FrameCodec`](codec::FrameCodec) has an example.
 pub mod codec {
     pub use tokio_util::codec::{Decoder, Encoder};
 

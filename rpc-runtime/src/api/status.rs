@@ -9,7 +9,7 @@ use crate::Metadata;
 
 /// The kind of a call's outcome: one of the 17 canonical codes of gRPC.
 ///
-/// A handler chooses the code of its [`Status`]; a caller reads it by [`Error::code`].
+/// A handler chooses the code of its [`Status`]; a caller reads it by [`Error::code`](crate::Error::code).
 ///
 /// ```
 /// use rpc_runtime::Code;
@@ -113,7 +113,7 @@ impl fmt::Display for Code {
 
 /// The error that a handler returns: a code, a text, and optional details and metadata.
 ///
-/// The caller receives it as an [`Error`], and reads it by [`Error::status`]. A status is one word wide, so a handler's
+/// The caller receives it as an [`Error`](crate::Error), and reads it by [`Error::status`](crate::Error::status). A status is one word wide, so a handler's
 /// `Result` stays small.
 ///
 /// ```
@@ -157,7 +157,7 @@ impl fmt::Display for Code {
 ///
 /// # Other errors
 ///
-/// `?` turns an [`Error`], of a call that the handler made, into a status. Other errors, such as [`std::io::Error`], are
+/// `?` turns an [`Error`](crate::Error), of a call that the handler made, into a status. Other errors, such as [`std::io::Error`], are
 /// not converted: their text may hold paths and addresses that no caller should see, and only the handler knows the code.
 /// A missing file may mean NOT_FOUND, INTERNAL or FAILED_PRECONDITION. So a handler says it:
 ///
@@ -226,7 +226,7 @@ impl Status {
         }))
     }
 
-    /// Adds `details`, a message that the caller reads by [`Status::details_as`] or [`Error::details_as`].
+    /// Adds `details`, a message that the caller reads by [`Status::details_as`] or [`Error::details_as`](crate::Error::details_as).
     ///
     /// A message whose fields all have their default values has no bytes, and so is the same as no details.
     #[must_use]

@@ -21,12 +21,12 @@ use crate::wire::frame::Encoded;
 /// [`ServerBuilder::compression`](crate::server::ServerBuilder::compression), which turn compression on, exist only with a
 /// feature: `zstd`, `lz4`, or both. Default: off.
 ///
-/// ```
+#[cfg_attr(feature = "lz4", doc = "```")]
+#[cfg_attr(not(feature = "lz4"), doc = "```ignore")]
 /// # async fn connect() -> Result<(), rpc_runtime::Error> {
 /// use rpc_runtime::{Client, Compression};
 ///
-/// # #[cfg(feature = "lz4")]
-/// let client = Client::builder("tcp://127.0.0.1:5005").compression(Compression::Lz4).connect().await?;
+/// let client: Client = Client::builder("tcp://127.0.0.1:5005").compression(Compression::Lz4).connect().await?;
 /// # Ok(())
 /// # }
 /// ```
