@@ -66,7 +66,7 @@ async fn main() -> ExitCode {
     match result {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {error}");
+            eprintln!("error: {error:#}");
             ExitCode::from(match error.downcast_ref().map(Error::code) {
                 Some(Code::Unavailable) => 3,
                 Some(Code::DeadlineExceeded) => 4,

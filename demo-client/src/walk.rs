@@ -10,7 +10,7 @@ use demo_api::demo::kv::v1::{
     Answer, Command, KeyRefused, KvClient, UpdateRequest, WatchEvent, Watcher, WatcherServer,
 };
 use indicatif::{ProgressBar, ProgressStyle};
-use rpc_runtime::{Bytes, Code, Context, Error, Executed, Message};
+use rpc_runtime::{Bytes, Code, Context, Error, Executed};
 use tokio::{
     sync::mpsc,
     task::JoinSet,
@@ -160,9 +160,9 @@ impl Walk {
         let began = Instant::now();
         let error = expect_error(kv.send_recv().update("", "no key").await, Code::InvalidArgument)?;
         if error.executed() != Executed::Yes {
-            return Err(format!("the handler refused it, but the error says otherwise: {error}").into());
+            return Err(format!("the handler refused it, but the error says otherwise: {error:#}").into());
         }
-        let refused = KeyRefused::decode(error.details().clone())?;
+        let refused: KeyRefused = error.details_as().ok_or("the refusal has no details")??;
         self.done(
             began,
             format_args!(

@@ -8,7 +8,7 @@ use std::{
 };
 
 use demo_api::demo::kv::v1::{Answer, Command, KeyRefused, Kv, UpdateRequest, WatchEvent, WatcherClient};
-use rpc_runtime::{Bytes, Code, ConnectionState, Context, Message, Requests, Result, Status, Stream, stream};
+use rpc_runtime::{Bytes, ConnectionState, Context, Requests, Result, Status, Stream, stream};
 use tokio::sync::{
     Semaphore,
     broadcast::{self, error::RecvError},
@@ -46,7 +46,7 @@ impl Store {
                 key,
                 max_len: MAX_KEY_LEN as u32,
             };
-            return Err(Status::new(Code::InvalidArgument, text).with_details(details.encode_to_vec()));
+            return Err(Status::invalid_argument(text).with_details(&details));
         }
         let mut values = self.values.write().unwrap_or_else(PoisonError::into_inner);
         let before = values.insert(key.clone(), value.clone());
@@ -128,7 +128,7 @@ impl Kv for Store {
                     Ok(_) => {}
                     Err(RecvError::Lagged(missed)) => {
                         let text = format!("this watcher is too slow: it missed {missed} changes");
-                        return Err(Status::new(Code::DataLoss, text));
+                        return Err(Status::data_loss(text));
                     }
                     Err(RecvError::Closed) => return Ok(()),
                 }
@@ -155,7 +155,7 @@ impl Kv for Store {
             loop {
                 let command = tokio::select! {
                     command = requests.message() => command?,
-                    () = cx.draining() => return Err(Status::new(Code::Unavailable, "the server drains")),
+                    () = cx.draining() => return Err(Status::unavailable("the server drains")),
                 };
                 let before = match command {
                     Some(Command { key, value: None }) => self.get(&key),
@@ -174,7 +174,7 @@ impl Kv for Store {
         let place = Arc::clone(&self.subscribers).try_acquire_owned();
         let place = place.map_err(|_| {
             let text = format!("all {MAX_SUBSCRIBERS} places for subscribers are taken; try again later");
-            Status::new(Code::ResourceExhausted, text)
+            Status::resource_exhausted(text)
         })?;
         let watcher: WatcherClient = cx.caller();
         let changes = self.changes.subscribe();

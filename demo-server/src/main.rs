@@ -65,7 +65,7 @@ fn main() -> ExitCode {
                 report.exit_code()
             }
             Err(error) => {
-                eprintln!("error: {error}");
+                eprintln!("error: {error:#}");
                 ExitCode::from(5)
             }
         }

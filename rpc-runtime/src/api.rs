@@ -1,4 +1,4 @@
-//! API: the plain public types. They know nothing of connections, sockets or tasks.
+//! API: the plain public types, which know nothing of connections, sockets or tasks.
 
 pub(crate) mod account;
 pub(crate) mod counters;

@@ -1,4 +1,6 @@
-//! Client: the cheap-to-clone handle behind every stub; send, send_recv.
+//! Calling a service: the client, its options, and its calls.
+//!
+//! Generated clients wrap a [`Client`]. Its builder sets addresses, timeouts and limits; a [`Call`] sets options for one call.
 
 pub(crate) mod acceptor;
 mod builder;
@@ -17,6 +19,8 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
+pub use crate::api::account::{Account, DropReason};
+
 pub(crate) use self::channel::Channel;
 pub use self::{
     builder::ClientBuilder,
@@ -27,7 +31,7 @@ use self::{
     channel::{HadConnection, WaitFor, pool::ChannelPool},
     deadline::Deadline,
 };
-use crate::{Account, DrainReport, Error, Load, api::limits::CALL_TIMEOUT, message::control::PING};
+use crate::{DrainReport, Error, Load, api::limits::CALL_TIMEOUT, message::control::PING};
 
 /// A client of one service: it connects when a call needs a connection, and again after a loss.
 ///

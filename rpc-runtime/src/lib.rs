@@ -1,41 +1,102 @@
-//! The runtime of an RPC framework: frames, connections, servers, clients, and a `terminate` that ends within a bound.
+//! An RPC runtime on tokio: deadlines that hold, errors that say whether a call ran, a graceful stop within a bound.
 //!
-//! Code that `rpc-codegen` generates from a `.proto` file stands on this crate; programs use the few names below.
+//! You describe a service in a `.proto` file. `rpc-codegen` turns it into a trait, which you implement, and a client, whose
+//! methods you await. This crate carries the calls, over TCP, over Unix sockets, or within one process.
 //!
-//! Goals: deadlines that bound, errors that say whether the handler ran, one-way calls that are accounted for, a drain
-//! that never hangs, quick small calls. Not goals: gRPC's wire, HTTP, code generation at run time.
+//! # A whole program
 //!
-//! A whole program, server and client in one:
+//! `proto/hello.proto`:
+//!
+//! ```proto
+//! syntax = "proto3";
+//! package hello.v1;
+//! service Hello {
+//!   rpc rpc_greet(GreetRequest) returns (GreetReply);
+//! }
+//! message GreetRequest { string name = 1; }
+//! message GreetReply { string text = 1; }
+//! ```
+//!
+//! `build.rs`, with `rpc-codegen` under `[build-dependencies]`:
+//!
+//! ```ignore
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     rpc_codegen::compile_dir("proto")
+//! }
+//! ```
+//!
+//! `src/main.rs`, with `rpc-runtime` and `tokio` (features `macros` and `rt-multi-thread`) under `[dependencies]`:
 //!
 //! ```
-//! use rpc_runtime::{Client, Server};
-//! # use rpc_runtime::{Bytes, Context, Handler, Incoming, Procedure, Service};
-//! # // By hand, what `include_protos!()` brings into a program of yours.
-//! # const RPC_ECHO: Procedure = Procedure::new("doc.v1.Echo/rpc_echo", 0x5a1c_66d0_17b5_11ee);
-//! # struct EchoServer;
-//! # impl Service for EchoServer {
-//! #     fn name(&self) -> &'static str { "doc.v1.Echo" }
-//! #     fn procedures(&self) -> &'static [Procedure] { &[RPC_ECHO] }
-//! #     fn call(&self, _: usize, call: Incoming) -> Handler {
-//! #         call.handle(|_: Context, text: String| async move { Ok(text) })
+//! use hello::v1::*;
+//! use rpc_runtime::{Context, Error, Result, Server};
+//!
+//! # // What `include_protos!` includes in a program with a build script, shortened and written by hand.
+//! # mod hello {
+//! #     pub mod v1 {
+//! #         use std::{future::Future, sync::Arc};
+//! #         use rpc_runtime::{Client, Context, DrainReport, Error, Result};
+//! #         use rpc_runtime::{client::Call, server::{Handler, Incoming, Procedure, Service}};
+//! #         #[derive(Clone, PartialEq, rpc_runtime::codegen::prost::Message)]
+//! #         #[prost(prost_path = "rpc_runtime::codegen::prost")]
+//! #         pub struct GreetRequest { #[prost(string, tag = "1")] pub name: String }
+//! #         #[derive(Clone, PartialEq, rpc_runtime::codegen::prost::Message)]
+//! #         #[prost(prost_path = "rpc_runtime::codegen::prost")]
+//! #         pub struct GreetReply { #[prost(string, tag = "1")] pub text: String }
+//! #         static PROCEDURES: [Procedure; 1] = [Procedure::new("hello.v1.Hello/rpc_greet", 0x5a1c_66d0_17b5_11ee)];
+//! #         pub trait Hello: Send + Sync + 'static {
+//! #             fn rpc_greet(
+//! #                 &self, cx: &Context, request: GreetRequest,
+//! #             ) -> impl Future<Output = Result<GreetReply>> + Send;
+//! #         }
+//! #         pub struct HelloServer<T>(Arc<T>);
+//! #         impl<T: Hello> HelloServer<T> {
+//! #             pub fn new(service: T) -> Self { Self(Arc::new(service)) }
+//! #         }
+//! #         impl<T: Hello> Service for HelloServer<T> {
+//! #             fn name(&self) -> &'static str { "hello.v1.Hello" }
+//! #             fn procedures(&self) -> &'static [Procedure] { &PROCEDURES }
+//! #             fn call(&self, _: usize, call: Incoming) -> Handler {
+//! #                 let service = Arc::clone(&self.0);
+//! #                 call.handle(move |cx: Context, request| async move { service.rpc_greet(&cx, request).await })
+//! #             }
+//! #         }
+//! #         pub struct HelloClient(Client);
+//! #         impl HelloClient {
+//! #             pub fn connect_lazy(address: &str) -> Self { Self(Client::connect_lazy(address)) }
+//! #             pub fn send_recv(&self) -> HelloSendRecv<'_> { HelloSendRecv(self.0.call()) }
+//! #         }
+//! #         pub struct HelloSendRecv<'a>(Call<'a>);
+//! #         impl HelloSendRecv<'_> {
+//! #             pub async fn greet(self, name: impl Into<String>) -> Result<GreetReply, Error> {
+//! #                 self.0.send_recv(&PROCEDURES[0], GreetRequest { name: name.into() }).await
+//! #             }
+//! #             pub async fn terminate(self) -> Result<DrainReport, Error> { self.0.terminate().await }
+//! #         }
 //! #     }
 //! # }
+//! # #[cfg(any())]
+//! rpc_runtime::include_protos!();
 //!
-//! # #[tokio::main]
-//! # async fn main() -> Result<(), rpc_runtime::Error> {
-//! let server = Server::builder().service(EchoServer).listen("mem:doc").bind().await?;
-//! let serving = tokio::spawn(server.serve());
+//! struct Polite;
 //!
-//! let client = Client::connect("mem:doc").await?;
-//! // Generated stubs read `client.send_recv().echo("hello")`; this is what they do.
-//! let text: String = client.call().send_recv(&RPC_ECHO, "hello".to_owned()).await?;
-//! assert_eq!(text, "hello");
+//! impl Hello for Polite {
+//!     async fn rpc_greet(&self, _: &Context, request: GreetRequest) -> Result<GreetReply> {
+//!         Ok(GreetReply { text: format!("good day, {}", request.name) })
+//!     }
+//! }
 //!
-//! let report = client.terminate().await?;
-//! assert!(report.is_clean());
-//! serving.await.unwrap()?;
-//! # Ok(())
-//! # }
+//! #[tokio::main]
+//! async fn main() -> Result<(), Error> {
+//!     let server = Server::builder().service(HelloServer::new(Polite)).listen("tcp://127.0.0.1:0").bind().await?;
+//!     let hello = HelloClient::connect_lazy(&server.addresses()[0]);
+//!     let serving = tokio::spawn(server.serve());
+//!
+//!     println!("{}", hello.send_recv().greet("Ada").await?.text);
+//!     println!("{}", hello.send_recv().terminate().await?); // the server finishes its open calls and ends
+//!     serving.await.expect("the server does not panic")?;
+//!     Ok(())
+//! }
 //! ```
 //!
 //! # What belongs to the process
@@ -43,13 +104,40 @@
 //! Everything runs as tasks of the current tokio runtime, but for two threads of the process. `rpc-signals` starts with the
 //! first server that obeys SIGTERM and Ctrl-C, and takes both from the OS; [`ServerBuilder::signals`] with `false` avoids it.
 //! `rpc-monitor` starts with the first call that is served, and sleeps while no handler runs. See [`Server`] for both.
+//!
+//! # Features
+//!
+//! No feature is on by default.
+//!
+//! | feature | what it adds |
+//! |---|---|
+//! | `zstd` | `Compression::Zstd`: it builds the C library zstd, so it needs a C compiler |
+//! | `lz4` | `Compression::Lz4`: Rust without unsafe code |
+//! | `sim` | the module `sim`: runs servers and clients under faults, in virtual time, from a seed |
+//!
+//! # Where to go
+//!
+//! | you want to | start at |
+//! |---|---|
+//! | call a service | [`Client`], then [`client`] |
+//! | implement a service, run a server, stop it | [`Context`] and [`Server`], then [`server`] |
+//! | send or read many messages in one call | [`stream`](mod@stream) |
+//! | return an error, or handle one | [`Status`] and [`Error`], then [`status`] |
+//! | bound memory and time | [`Limits`] |
+//! | send data beside a message | [`Metadata`] |
+//! | test a service under faults | the module `sim`, with the feature of that name |
+//! | speak the protocol yourself | [`codec`] |
+//!
+//! The repository has a tutorial, how-to pages, and the reference of guarantees, limits and the wire, in `docs/`.
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 // Generated code says `::rpc_runtime`, in this crate too.
 extern crate self as rpc_runtime;
 
 mod api;
 mod base;
-mod client;
+pub mod client;
 #[doc(hidden)]
 pub mod codegen;
 mod conn;
@@ -60,43 +148,96 @@ mod driver;
 pub mod fuzz;
 mod message;
 mod net;
-mod server;
+pub mod server;
 mod session;
 #[cfg(feature = "sim")]
+#[cfg_attr(docsrs, doc(cfg(feature = "sim")))]
 pub mod sim;
+#[cfg(test)]
+mod tests;
 mod wire;
 
-pub use api::{
-    account::{Account, DropReason},
-    counters::Counters,
-    error::{Error, Executed, LostSends, Phase},
-    limits::Limits,
-    load::Load,
-    metadata::Metadata,
-    open::Open,
-    priority::Priority,
-    report::DrainReport,
-    status::{Code, Status},
-};
+/// Failures: what a handler returns, and what a caller receives.
+///
+/// A handler returns a [`Status`]; the caller receives an [`Error`], which may hold that status. An error also says how far
+/// the call had come ([`Phase`]) and whether the handler ran ([`Executed`]).
+pub mod status {
+    pub use prost::DecodeError;
+
+    pub use crate::api::{
+        error::{Error, Executed, LostSends, Phase},
+        status::{Code, Status},
+    };
+}
+
+/// Entries beside a message.
+pub mod metadata {
+    pub use crate::api::metadata::{IntoIter, Iter, Metadata};
+}
+
+/// Calls with many messages.
+///
+/// A caller holds a [`Sender`] for its requests and a [`Streaming`] for the replies, or a [`Reply`] if there is one reply. A
+/// handler reads [`Requests`] and returns a [`Stream`], which [`stream()`] makes of straight code.
+pub mod stream {
+    pub use futures_core::Stream;
+
+    pub use crate::{
+        client::{Reply, Sender, Streaming},
+        session::{Out, Requests, stream},
+    };
+}
+
+/// The frames of the protocol, for peers and tests that speak it by hand.
+///
+/// Programs that only use generated code need nothing of this module. [`FrameCodec`](codec::FrameCodec) has an example.
+pub mod codec {
+    pub use tokio_util::codec::{Decoder, Encoder};
+
+    pub use crate::wire::{
+        codec::{CodecError, FrameCodec, Greeting},
+        frame::{Flags, Frame, FrameError, Kind},
+    };
+}
+
+pub use api::{limits::Limits, open::Open, priority::Priority};
 pub use bytes::Bytes;
-pub use client::{
-    Call, Client, ClientBuilder, ConnectionState, Receipt, Reply, Sender, StateWatch, Streaming, UnaryCall,
-};
-pub use futures_core::Stream;
-pub use message::procedure::Procedure;
-pub use net::{Peer, Transport};
+#[doc(inline)]
+pub use client::{Account, Client};
+#[doc(inline)]
+pub use metadata::Metadata;
 pub use prost::Message;
 pub use prost_types;
-pub use server::{Server, ServerBuilder, ServerHandle, TerminatePolicy, run};
-pub use session::{Context, Handler, Incoming, Out, Requests, Service, stream};
+#[doc(inline)]
+pub use server::{Context, DrainReport, Server, run};
+#[doc(inline)]
+pub use status::{Code, Error, Executed, Status};
+#[doc(inline)]
+pub use stream::{Reply, Requests, Sender, Stream, Streaming, stream};
+#[cfg(any(feature = "zstd", feature = "lz4"))]
+#[cfg_attr(docsrs, doc(cfg(any(feature = "zstd", feature = "lz4"))))]
 pub use wire::compression::Compression;
+#[cfg(not(any(feature = "zstd", feature = "lz4")))]
+pub(crate) use wire::compression::Compression;
 
-/// What a handler returns; the error is a [`Status`] unless said otherwise.
+// Callers are being moved to the modules: these names leave the root then.
+#[doc(hidden)]
+pub use crate::{
+    client::{Call, ClientBuilder, ConnectionState, DropReason, Receipt, StateWatch, UnaryCall},
+    server::{
+        Counters, Handler, Incoming, Load, Peer, Procedure, ServerBuilder, ServerHandle, Service,
+        TerminatePolicy, Transport,
+    },
+    status::{LostSends, Phase},
+    stream::Out,
+};
+
+/// What a handler returns: a value or a [`Status`], unless another error type is given.
 pub type Result<T, E = Status> = std::result::Result<T, E>;
 
-/// Includes the modules that `rpc-codegen` generated in this package's build script, by package name.
+/// Includes the modules that `rpc-codegen` has generated in this package's build script, by package name.
 ///
-/// The compiler says so if no build script has generated any.
+/// If the build script has generated nothing, the compiler prints what to do.
 #[macro_export]
 macro_rules! include_protos {
     () => {

@@ -1,6 +1,8 @@
-//! Server: listens, accepts, starts handlers, drains.
+//! Serving: the server, its options, and the context of a handler.
 //!
-//! `listen` accepts connections, `dispatch` starts handlers, `drain` ends them, `terminate` decides who may ask for that.
+//! [`Server::builder`] configures a server; its handlers are methods of a trait that you implement, with a [`Context`] each.
+//! [`ServerHandle`] and [`TerminatePolicy`] say how a server is stopped. [`Service`], [`Incoming`], [`Handler`] and
+//! [`Procedure`] are what generated code is made of; a service may also be written by hand with them.
 
 mod builder;
 pub(crate) mod builtin;
@@ -26,6 +28,13 @@ use std::{
 
 use tokio::runtime::Handle;
 
+pub use crate::{
+    api::{counters::Counters, load::Load, report::DrainReport},
+    message::procedure::Procedure,
+    net::{Peer, Transport},
+    session::{Context, Handler, Incoming, Service},
+};
+
 pub use self::{builder::ServerBuilder, handle::ServerHandle, run::run, terminate::TerminatePolicy};
 use self::{
     listen::{accept::accept, admission::AdmissionLimits},
@@ -33,7 +42,7 @@ use self::{
     terminate::{Asker, Signals},
     until::until,
 };
-use crate::{DrainReport, Error, net::Listener};
+use crate::{Error, net::Listener};
 
 /// A server that listens: clients that connect wait until it serves.
 ///

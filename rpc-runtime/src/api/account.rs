@@ -1,11 +1,24 @@
-//! Account: what became of the one-way calls of one connection, as its server tells it.
+//! Account: the outcomes of the one-way calls of one connection, as its server counts them.
 
 use std::fmt;
 
-/// What became of the one-way calls of one connection, since it began.
+/// The outcomes of the one-way calls of one connection, since it began.
 ///
-/// [`Client::barrier`](crate::Client::barrier) and [`Client::settled`](crate::Client::settled) return it. Every call that the server received is in exactly one of
-/// the other numbers, or still [`Account::pending`].
+/// [`Client::barrier`](crate::Client::barrier) and [`Client::settled`](crate::Client::settled) return it. Each call that the
+/// server has received is in exactly one of the other numbers, or is still [`pending`](Account::pending).
+///
+/// ```
+/// # async fn check(client: &rpc_runtime::Client) -> Result<(), rpc_runtime::Error> {
+/// let account = client.settled().await?;
+/// if account.handled() < account.received() {
+///     eprintln!("{account}"); // received 5: 3 handled, 1 failed, 0 expired, 1 dropped (overload: 1), 0 pending
+///     for (reason, count) in account.dropped() {
+///         eprintln!("{count} dropped: {reason}");
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Account {
     received: u64,
@@ -16,7 +29,7 @@ pub struct Account {
 }
 
 impl Account {
-    /// An account of these numbers. Reasons that dropped nothing are left out.
+    /// Creates an account of these numbers. Reasons that dropped nothing are left out.
     pub(crate) fn new(
         received: u64,
         handled: u64,
@@ -33,34 +46,34 @@ impl Account {
         }
     }
 
-    /// How many one-way calls the server has read, whole.
+    /// The number of one-way calls that the server has read whole.
     pub fn received(&self) -> u64 {
         self.received
     }
 
-    /// How many handlers ended well.
+    /// The number of handlers that succeeded.
     pub fn handled(&self) -> u64 {
         self.handled
     }
 
-    /// How many handlers ended with an error, or panicked.
+    /// The number of handlers that returned an error or panicked.
     pub fn failed(&self) -> u64 {
         self.failed
     }
 
-    /// How many deadlines passed, before the handler began or while it ran.
+    /// The number of calls whose deadline passed, before the handler began or while it ran.
     pub fn expired(&self) -> u64 {
         self.expired
     }
 
-    /// How many were dropped, by reason; a reason that dropped none is left out.
+    /// The number of dropped calls for each reason; reasons that dropped none are left out.
     pub fn dropped(&self) -> impl Iterator<Item = (DropReason, u64)> {
         self.dropped.iter().copied()
     }
 
-    /// How many wait for their handler, or for its end.
+    /// The number of calls that wait for their handler to begin or to end.
     pub fn pending(&self) -> u64 {
-        // A peer that cannot count must not make us panic.
+        // Wrong numbers of a peer must not cause a panic.
         let dropped = self.dropped.iter().map(|(_, count)| *count);
         [self.handled, self.failed, self.expired]
             .into_iter()
@@ -95,21 +108,21 @@ impl fmt::Display for Account {
     }
 }
 
-/// Why the server dropped a one-way call.
+/// The reason why the server dropped a one-way call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum DropReason {
     /// The server has no such procedure.
     UnknownProcedure,
-    /// The request is no message of the procedure's type, or its arguments were refused.
+    /// The request cannot be decoded as the procedure's type, or its arguments were refused.
     BadPayload,
     /// The server had no room for it.
     Overload,
     /// The server was draining.
     Draining,
-    /// Its handler was dropped before its end, by a drain or a disconnect.
+    /// A drain or a disconnect dropped its handler before the end.
     Aborted,
-    /// A reason that only the server knows, by its number.
+    /// A reason of a newer server, by its number.
     Other(u32),
 }
 

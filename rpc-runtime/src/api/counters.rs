@@ -1,11 +1,11 @@
-//! Counters: what a server has refused, and whom it has cut off.
+//! Counters: what a server has refused, and which peers it has cut off.
 
 use std::{
     fmt,
     sync::atomic::{AtomicU64, Ordering},
 };
 
-/// One thing that is counted, by all connections of a server together.
+/// One counter that all connections of a server share.
 #[derive(Debug, Default)]
 pub(crate) struct Count(AtomicU64);
 
@@ -22,15 +22,26 @@ impl Count {
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// What a server has refused, and whom it has cut off, since it began: [`ServerHandle::counters`].
+        /// The numbers of what a server has refused, and of the peers that it has cut off, since it began.
         ///
-        /// Nothing here counts what is as it should be. `Display` is one line that names what is not zero.
+        /// [`ServerHandle::counters`](crate::server::ServerHandle::counters) returns them. Only refusals and failures are
+        /// counted. `Display` is one line of the numbers that are not zero.
         ///
-        /// [`ServerHandle::counters`]: crate::ServerHandle::counters
+        /// ```
+        /// # fn export(server: &rpc_runtime::server::ServerHandle) {
+        /// let counters = server.counters();
+        /// if counters.calls_refused() > 0 {
+        ///     println!("{counters}"); // calls_refused=2 early_pings=1
+        /// }
+        /// for (name, count) in counters.iter() {
+        ///     println!("rpc_server_{name} {count}");
+        /// }
+        /// # }
+        /// ```
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-        #[non_exhaustive]
+        #[must_use]
         pub struct Counters {
-            $($(#[$doc])* pub $name: u64,)*
+            $(pub(crate) $name: u64,)*
         }
 
         /// The counters that all connections of a server, or of a client, share.
@@ -40,14 +51,22 @@ macro_rules! counters {
         }
 
         impl Counts {
-            /// The counters as they stand.
+            /// The numbers of this moment.
             pub(crate) fn read(&self) -> Counters {
                 Counters { $($name: self.$name.get(),)* }
             }
         }
 
         impl Counters {
-            fn named(&self) -> impl Iterator<Item = (&'static str, u64)> {
+            $(
+                $(#[$doc])*
+                pub fn $name(&self) -> u64 {
+                    self.$name
+                }
+            )*
+
+            /// All counters, each with its name, for a metrics exporter.
+            pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
                 [$((stringify!($name), self.$name),)*].into_iter()
             }
         }
@@ -55,61 +74,63 @@ macro_rules! counters {
 }
 
 counters! {
-    /// Calls refused because a limit was reached: the peer's own, or one of the whole server. None of them was executed.
+    /// Calls refused because of a limit of the peer or of the whole server; none of them was executed.
     calls_refused,
-    /// One-way calls dropped because a limit was reached; their senders find them in their account.
+    /// One-way calls dropped because of a limit; their senders find them in their account.
     sends_refused,
     /// Calls and one-way calls of procedures that the server does not have.
     unknown_procedures,
     /// Messages that could not be parsed or unpacked, or had another length than announced.
     malformed_messages,
-    /// Frames without anything in them where there has to be something.
+    /// Frames that were empty where a payload is required.
     empty_frames,
-    /// Frames of kinds that are not known here and may be ignored.
+    /// Frames of unknown kinds that may be ignored.
     ignored_frames,
-    /// Frames for calls that were over, more than may come by accident.
+    /// Frames for calls that were over, beyond the few that cross on the wire.
     late_frames,
-    /// Pings below [`Limits::ping_floor`](crate::Limits::ping_floor).
+    /// PINGs that came sooner than [`Limits::ping_floor`](crate::Limits::ping_floor) allows.
     early_pings,
-    /// Other frames that make no sense where they come, and end no connection by themselves.
+    /// Other frames in the wrong place that do not end the connection by themselves.
     other_faults,
     /// Connections ended because the peer broke the protocol.
     ended_by_protocol,
-    /// Connections ended because there was too much to refuse: see [`Limits::max_faults`](crate::Limits::max_faults).
+    /// Connections ended because the peer made too many faults: see [`Limits::max_faults`](crate::Limits::max_faults).
     ended_by_excess,
-    /// Connections ended because the peer did not go on with what it had begun: see
+    /// Connections ended because the peer did not continue a frame or a message: see
     /// [`Limits::slow_frame`](crate::Limits::slow_frame).
     ended_by_slow_frame,
-    /// Connections ended because the peer took too little of what was written: see
+    /// Connections ended because the peer took too little of the written bytes: see
     /// [`Limits::write_stall`](crate::Limits::write_stall).
     ended_by_write_stall,
-    /// Connections ended because the peer gave no sign of life: see [`Limits::dead_after`](crate::Limits::dead_after).
+    /// Connections ended because the peer did not answer a PING: see [`Limits::dead_after`](crate::Limits::dead_after).
     ended_by_silence,
-    /// Peers that spoke something else, or another version.
+    /// Peers that spoke another protocol, or another version.
     handshakes_rejected,
-    /// Peers that were not through their handshake in time: see
+    /// Peers that did not finish their handshake in time: see
     /// [`Limits::handshake_timeout`](crate::Limits::handshake_timeout).
     handshakes_timed_out,
-    /// Mute peers that lost their place to others: see
-    /// [`ServerBuilder::max_handshakes`](crate::ServerBuilder::max_handshakes).
+    /// Mute peers in their handshake that lost their place to others: see
+    /// [`ServerBuilder::max_handshakes`](crate::server::ServerBuilder::max_handshakes).
     handshakes_evicted,
-    /// Peers that waited to be served because of
-    /// [`ServerBuilder::max_connections`](crate::ServerBuilder::max_connections).
+    /// Peers that had to wait to be accepted because of
+    /// [`ServerBuilder::max_connections`](crate::server::ServerBuilder::max_connections).
     connections_delayed,
-    /// Times that no connection was accepted for a while because of
-    /// [`ServerBuilder::max_buffered_bytes`](crate::ServerBuilder::max_buffered_bytes).
+    /// Pauses of accepting because of
+    /// [`ServerBuilder::max_buffered_bytes`](crate::server::ServerBuilder::max_buffered_bytes).
     accepts_paused,
-    /// Times that the OS lacked something for the next connection: files, or memory. The listener pauses then.
+    /// Failures to accept because the OS lacked files or memory; the listener pauses after each.
     accept_errors,
-    /// Peers that were lost before they were accepted: they left, or [`ServerBuilder::incoming`](crate::ServerBuilder::incoming)
-    /// gave an error, of a failed TLS handshake, say. Nobody waits because of it.
+    /// Peers that were lost before they were accepted.
+    ///
+    /// They left, or [`ServerBuilder::incoming`](crate::server::ServerBuilder::incoming) returned an error, such as a failed TLS
+    /// handshake. Accepting goes on at once.
     accepts_failed,
 }
 
 impl fmt::Display for Counters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut separator = "";
-        for (name, count) in self.named().filter(|(_, count)| *count > 0) {
+        for (name, count) in self.iter().filter(|(_, count)| *count > 0) {
             write!(f, "{separator}{name}={count}")?;
             separator = " ";
         }
@@ -132,5 +153,11 @@ mod tests {
         counts.calls_refused.add();
         counts.calls_refused.add();
         assert_eq!(counts.read().to_string(), "calls_refused=2 early_pings=1");
+        assert_eq!(
+            (counts.read().calls_refused(), counts.read().late_frames()),
+            (2, 0)
+        );
+        let all: Vec<_> = counts.read().iter().collect();
+        assert_eq!((all.len(), all[0]), (21, ("calls_refused", 2)));
     }
 }

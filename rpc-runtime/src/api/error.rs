@@ -3,6 +3,7 @@
 use std::{error::Error as StdError, fmt, sync::Arc};
 
 use bytes::Bytes;
+use prost::{DecodeError, Message};
 
 use crate::{Code, Metadata, Status};
 
@@ -83,8 +84,35 @@ impl fmt::Display for LostSends {
 
 /// A failed call, or a failed start of a client or server: what happened, to which call, where, and whether it ran.
 ///
-/// `Display` and `Debug` both give the one readable line, so `fn main() -> Result<(), Error>` prints it well. That line names
-/// addresses and causes: it is for the one who runs the program, and for no peer.
+/// ```
+/// use rpc_runtime::{Code, Error, Executed};
+///
+/// fn advice(error: &Error) -> &'static str {
+///     match (error.code(), error.executed()) {
+///         (Code::NotFound, _) => "the handler answered: there is no such key",
+///         _ if error.is_timeout() => "the deadline passed",
+///         (_, Executed::No) => "the handler did not run: the call may be made again",
+///         (_, Executed::Maybe) => "the handler may have run: only repeat what does no harm twice",
+///         _ => "the handler ran and failed",
+///     }
+/// }
+///
+/// # #[tokio::main]
+/// # async fn main() {
+/// let error = rpc_runtime::Client::connect("mem:nobody").await.unwrap_err();
+/// assert_eq!(advice(&error), "the handler did not run: the call may be made again");
+/// // One line, then the same line with its causes.
+/// assert_eq!(error.to_string(), "UNAVAILABLE: cannot connect: nobody listens there (at mem:nobody)");
+/// assert!(format!("{error:#}").ends_with(" (at mem:nobody): connection refused"));
+/// # }
+/// ```
+///
+/// # How it prints
+///
+/// `{error}` prints one line: what happened, to which call, where, and whether the handler ran. The causes, such as an error
+/// of the operating system, are in [`source`](std::error::Error::source), as reporters like anyhow expect. `{error:#}`
+/// prints the line and its causes, and so does `{error:?}`, so that `fn main() -> Result<(), Error>` shows everything. The
+/// line names addresses: it is for the operator of this program, not for a peer.
 ///
 /// # In a handler
 ///
@@ -181,7 +209,7 @@ impl Error {
             let text = format!("{NO_PROCEDURE}{procedure}{why}");
             let status = &self.0.status;
             self.0.status = Status::new(Code::Unimplemented, text)
-                .with_details(status.details().clone())
+                .with_details_bytes(status.details().clone())
                 .with_metadata(status.metadata().clone());
         }
     }
@@ -231,6 +259,15 @@ impl Error {
     /// The encoded message that the handler gave with its refusal, or nothing.
     pub fn details(&self) -> &Bytes {
         self.0.status.details()
+    }
+
+    /// Decodes the details as a message of type `M`; `None` if there are no details. See [`Status::details_as`].
+    ///
+    /// # Errors
+    ///
+    /// The bytes are not a message of this type.
+    pub fn details_as<M: Message + Default>(&self) -> Option<Result<M, DecodeError>> {
+        self.0.status.details_as()
     }
 
     /// The entries that came with the refusal.
@@ -292,7 +329,10 @@ impl Error {
     }
 }
 
-/// `NOT_FOUND: no key "dog" (demo.kv.v1.Kv/rpc_fetch at tcp://127.0.0.1:5005, executed: yes)`, then the cause.
+/// One line: `NOT_FOUND: no key "dog" (demo.kv.v1.Kv/rpc_fetch at tcp://127.0.0.1:5005, executed: yes)`.
+///
+/// The causes are in [`source`](StdError::source). The alternate form `{error:#}` appends them to the line: `: connection
+/// refused`.
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let inner = &*self.0;
@@ -318,6 +358,9 @@ impl fmt::Display for Error {
         } else if let Some(peer) = &inner.peer {
             write!(f, " (at {peer})")?;
         }
+        if !f.alternate() {
+            return Ok(());
+        }
         let mut source = self.source();
         while let Some(cause) = source {
             write!(f, ": {cause}")?;
@@ -327,10 +370,10 @@ impl fmt::Display for Error {
     }
 }
 
-/// The readable line, for `main` prints it.
+/// The same line as `{error:#}`, because `unwrap` and `main` print `Debug`: no details and no metadata.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
+        write!(f, "{self:#}")
     }
 }
 
@@ -358,11 +401,24 @@ mod tests {
             .with_phase(Phase::Wait)
             .with_executed(Executed::Maybe)
             .with_source(std::io::Error::other("reset"));
+        let line = "UNAVAILABLE: connection lost (demo.kv.v1.Kv/rpc_fetch at tcp://127.0.0.1:5005, phase: wait, executed: maybe)";
         assert_eq!(
-            format!("{error:?}"),
-            "UNAVAILABLE: connection lost (demo.kv.v1.Kv/rpc_fetch at tcp://127.0.0.1:5005, phase: wait, \
-             executed: maybe): reset"
+            error.to_string(),
+            line,
+            "its own line, for `source` tells the cause"
         );
+        assert_eq!(error.source().map(ToString::to_string).as_deref(), Some("reset"));
+        assert_eq!(format!("{error:#}"), format!("{line}: reset"));
+        assert_eq!(format!("{error:?}"), format!("{line}: reset"));
+        assert_eq!(format!("{error:#?}"), format!("{line}: reset"));
+    }
+
+    #[test]
+    fn each_cause_stands_once_in_the_chain() {
+        let inner = Error::local(Code::Unavailable, "inner").with_source(std::io::Error::other("reset"));
+        let outer = Error::local(Code::Internal, "outer").with_source(inner);
+        assert_eq!(outer.to_string(), "INTERNAL: outer");
+        assert_eq!(format!("{outer:#}"), "INTERNAL: outer: UNAVAILABLE: inner: reset");
     }
 
     #[test]

@@ -1,298 +1,520 @@
-//! Limits and their defaults: all numbers that bound a connection, in one place.
+//! Limits: all numbers that bound one connection, each defined once.
 
 use std::time::Duration;
 
-/// How much one connection may hold, and how long it may take, on this side of it.
-///
-/// What concerns the peer is announced to it when the connection begins, so that it waits instead of failing.
-///
-/// ```
-/// use rpc_runtime::Limits;
-///
-/// let limits = Limits::default().max_message(64 * 1024 * 1024).max_calls(100);
-/// ```
-#[derive(Clone, Debug)]
-pub struct Limits {
-    pub(crate) max_message: u64,
-    pub(crate) max_frame: u32,
-    pub(crate) max_calls: u32,
-    pub(crate) call_bytes: u64,
-    pub(crate) send_bytes: u64,
-    pub(crate) inbox_bytes: u64,
-    pub(crate) high_water: usize,
-    pub(crate) max_waiting: usize,
-    pub(crate) one_way_timeout: Duration,
-    pub(crate) handshake_timeout: Duration,
-    pub(crate) keep_alive: Option<Duration>,
-    pub(crate) dead_after: Duration,
-    pub(crate) ping_floor: Duration,
-    pub(crate) slow_frame: Duration,
-    pub(crate) write_stall: Duration,
-    pub(crate) linger: Duration,
-    pub(crate) max_age: Option<Duration>,
-    pub(crate) max_age_grace: Duration,
-    pub(crate) max_idle: Option<Duration>,
-    pub(crate) stream_window: u64,
-    pub(crate) max_stream_window: u64,
-    pub(crate) metadata_bytes: u64,
-    pub(crate) max_faults: u32,
-    pub(crate) decode_bytes: u64,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            max_message: 4 << 20,
-            max_frame: 144 << 10,
-            max_calls: 1024,
-            call_bytes: 16 << 20,
-            send_bytes: 4 << 20,
-            inbox_bytes: 64 << 20,
-            high_water: 1 << 20,
-            max_waiting: 65_536,
-            one_way_timeout: Duration::from_secs(30),
-            handshake_timeout: Duration::from_secs(10),
-            keep_alive: None,
-            dead_after: Duration::from_secs(20),
-            ping_floor: Duration::from_secs(10),
-            slow_frame: Duration::from_secs(30),
-            write_stall: Duration::from_secs(30),
-            linger: Duration::from_secs(1),
-            max_age: None,
-            max_age_grace: Duration::from_secs(30),
-            max_idle: None,
-            stream_window: 64 << 10,
-            max_stream_window: 8 << 20,
-            metadata_bytes: 4 << 20,
-            max_faults: 1024,
-            decode_bytes: 32 << 20,
+/// Defines each limit once: its field, its default, its bounds, its setter, its documentation and its row of
+/// `docs/reference/limits.md`. A test compares each text with the number beside it.
+macro_rules! limits {
+    ($(
+        $name:ident($argument:ident: $given:ty) -> $field:ty {
+            sets: $sets:literal,
+            default: $default:expr, $shown:literal;
+            bounds: $min:expr => $max:expr;
+            protects: $protects:literal;
+            $($note:literal)*
         }
+    )*) => {
+        /// How much one connection may hold, and how long it may take, on this side of it.
+        ///
+        /// A limit that concerns the peer is announced to it when the connection begins, so that the peer waits instead of
+        /// failing. A value outside of the bounds of a limit is set to the nearest bound.
+        ///
+        /// ```
+        /// use std::time::Duration;
+        ///
+        /// use rpc_runtime::{Client, Limits};
+        ///
+        /// let limits = Limits::default().max_message(64 << 20).max_age(Duration::from_secs(3600));
+        /// let client: Client = Client::builder("tcp://127.0.0.1:5005").limits(limits).connect_lazy();
+        /// ```
+        ///
+        /// [`ServerBuilder`](crate::server::ServerBuilder) has further limits, for all connections of a server together.
+        #[derive(Clone, Debug)]
+        pub struct Limits {
+            $(pub(crate) $name: $field,)*
+        }
+
+        impl Default for Limits {
+            fn default() -> Self {
+                Self {
+                    $($name: $default,)*
+                }
+            }
+        }
+
+        impl Limits {
+            $(
+                #[doc = concat!("Sets ", $sets, ". Default: ", $shown, ".")]
+                #[doc = ""]
+                #[doc = concat!("Protects ", $protects, ".", $(" ", $note,)*)]
+                #[must_use]
+                pub fn $name(mut self, $argument: $given) -> Self {
+                    #[allow(clippy::useless_conversion, reason = "only optional limits are converted")]
+                    let given: $field = $argument.into();
+                    self.$name = given.bounded($min, $max);
+                    self
+                }
+            )*
+        }
+
+        /// All limits, each with its texts and its numbers.
+        #[cfg(test)]
+        fn table() -> Vec<tests::Row> {
+            let defaults = Limits::default();
+            vec![$(tests::Row {
+                name: stringify!($name),
+                sets: $sets,
+                shown: $shown,
+                protects: $protects,
+                numbers: tests::Numbers::new(stringify!($argument), defaults.$name, $min, $max),
+            },)*]
+        }
+    };
+}
+
+limits! {
+    max_message(bytes: u64) -> u64 {
+        sets: "the longest message that this side accepts, in bytes",
+        default: 4 << 20, "4 MiB";
+        bounds: 0 => MOST_BYTES;
+        protects: "memory";
+        "A longer message fails on its sender's side, and only that call fails."
+    }
+    max_frame(bytes: u32) -> u32 {
+        sets: "the longest frame that this side accepts, in bytes, between 64 KiB and 16 MiB - 1",
+        default: 144 << 10, "144 KiB";
+        bounds: 64 << 10 => (16 << 20) - 1;
+        protects: "latency";
+        "Longer messages travel in fragments, and urgent frames go between them."
+    }
+    max_calls(calls: u32) -> u32 {
+        sets: "how many calls of the peer may be open at once, at least 16",
+        default: 1024, "1024";
+        bounds: 16 => u32::MAX;
+        protects: "memory and handlers";
+        "Further calls wait on the caller's side. One-way calls are bounded by their credit instead. While twice this many \
+         handlers of the peer are running, its next requests wait until one ends."
+    }
+    call_bytes(bytes: u64) -> u64 {
+        sets: "how many bytes the requests of the peer's open calls may have together, at least 64 KiB",
+        default: 16 << 20, "16 MiB";
+        bounds: 64 << 10 => MOST_BYTES;
+        protects: "memory";
+        "Further calls wait on the caller's side."
+    }
+    send_bytes(bytes: u64) -> u64 {
+        sets: "how many bytes the peer's unfinished one-way requests may have together, at least 64 KiB",
+        default: 4 << 20, "4 MiB";
+        bounds: 64 << 10 => MOST_BYTES;
+        protects: "memory";
+        "Further one-way requests wait on the sender's side."
+    }
+    inbox_bytes(bytes: u64) -> u64 {
+        sets: "how many bytes of replies and stream messages may wait here until the application takes them",
+        default: 64 << 20, "64 MiB";
+        bounds: 0 => MOST_BYTES;
+        protects: "memory";
+        "The metadata and the details of replies count. A message that would exceed the limit fails its own call. Windows of \
+         streams grow within half of it."
+    }
+    high_water(bytes: usize) -> usize {
+        sets: "how many bytes may wait to be written before callers and handlers have to wait",
+        default: 1 << 20, "1 MiB";
+        bounds: 0 => MOST;
+        protects: "memory";
+    }
+    max_waiting(callers: usize) -> usize {
+        sets: "how many callers may wait for room, credit or a slot before a further one fails",
+        default: 65_536, "65,536";
+        bounds: 0 => MOST;
+        protects: "memory";
+    }
+    one_way_timeout(timeout: Duration) -> Duration {
+        sets: "the deadline of a one-way handler whose request has none",
+        default: Duration::from_secs(30), "30 s";
+        bounds: Duration::ZERO => LONGEST;
+        protects: "the server";
+    }
+    handshake_timeout(timeout: Duration) -> Duration {
+        sets: "the time that the peer has for its part of the handshake",
+        default: Duration::from_secs(10), "10 s";
+        bounds: Duration::ZERO => LONGEST;
+        protects: "the server";
+        "Then the connection is closed."
+    }
+    keep_alive(silence: Duration) -> Option<Duration> {
+        sets: "the silence after which this side asks the peer for a sign of life, by a PING",
+        default: None, "30 s for a client, 2 min for a server";
+        bounds: Duration::ZERO => LONGEST;
+        protects: "everyone who waits";
+        "A client asks only while something is outstanding."
+    }
+    dead_after(silence: Duration) -> Duration {
+        sets: "the silence after a PING until the connection counts as lost",
+        default: Duration::from_secs(20), "20 s";
+        bounds: Duration::ZERO => LONGEST;
+        protects: "everyone who waits";
+    }
+    ping_floor(interval: Duration) -> Duration {
+        sets: "the shortest time between two PINGs of the peer",
+        default: Duration::from_secs(10), "10 s";
+        bounds: Duration::ZERO => LONGEST;
+        protects: "the processor";
+        "The peer learns it in the handshake. A peer that asks too often loses the connection."
+    }
+    slow_frame(time: Duration) -> Duration {
+        sets: "the time in which 64 KiB of a frame that has begun must arrive, or all of a shorter frame",
+        default: Duration::from_secs(30), "30 s";
+        bounds: Duration::ZERO => LONGEST;
+        protects: "memory and places";
+        "A peer that begins frames and does not go on loses the connection. While messages in several frames are unfinished, \
+         64 KiB of them must arrive in this time, too; the sender decides which of them goes first. The connection ends with \
+         a GOAWAY that says TIMEOUT."
+    }
+    write_stall(timeout: Duration) -> Duration {
+        sets: "the time in which the peer must take 64 KiB of the written bytes, or the rest",
+        default: Duration::from_secs(30), "30 s";
+        bounds: Duration::ZERO => LONGEST;
+        protects: "memory";
+        "Then the connection counts as lost."
+    }
+    linger(time: Duration) -> Duration {
+        sets: "how long a connection stays open for reading after its last byte is written",
+        default: Duration::from_secs(1), "1 s";
+        bounds: Duration::ZERO => LONGEST;
+        protects: "replies on their way";
+    }
+    max_age(age: impl Into<Option<Duration>>) -> Option<Duration> {
+        sets: "the age of a connection, ± 10 %, after which it is drained; `None` is unlimited",
+        default: None, "unlimited";
+        bounds: Duration::ZERO => LONGEST;
+        protects: "the balance between servers";
+        "A client whose old connection is drained makes a new one, perhaps to another server. Open calls may finish, new calls \
+         take the next connection, and none fails."
+    }
+    max_age_grace(grace: Duration) -> Duration {
+        sets: "the time that open calls have when their connection is too old",
+        default: Duration::from_secs(30), "30 s";
+        bounds: Duration::ZERO => LONGEST;
+        protects: "the balance between servers";
+    }
+    max_idle(time: impl Into<Option<Duration>>) -> Option<Duration> {
+        sets: "how long a connection may be idle, ± 10 %, before it is drained; `None` is unlimited",
+        default: None, "unlimited";
+        bounds: Duration::ZERO => LONGEST;
+        protects: "memory and files";
+        "Idle means: no open call, and no message on its way, in either direction. The client's next call makes a new \
+         connection."
+    }
+    stream_window(bytes: u64) -> u64 {
+        sets: "how many bytes of a stream the peer may send ahead of its reader at first, at least 1",
+        default: 64 << 10, "64 KiB";
+        bounds: 1 => MOST_BYTES;
+        protects: "memory";
+        "A reader that stops costs its window and one message beyond."
+    }
+    max_stream_window(bytes: u64) -> u64 {
+        sets: "how far the window of a stream may grow while its reader keeps up, in bytes",
+        default: 8 << 20, "8 MiB";
+        bounds: 0 => MOST_BYTES;
+        protects: "memory";
+        "One stream fills a link only if the window holds what the link carries in one round trip."
+    }
+    metadata_bytes(bytes: u64) -> u64 {
+        sets: "how many bytes the metadata of the peer's open requests may take together",
+        default: 4 << 20, "4 MiB";
+        bounds: 0 => MOST_BYTES;
+        protects: "memory";
+        "Credit counts messages, and not the metadata beside them. Each entry counts 96 bytes more. The limit is not \
+         announced: a call beyond it is refused with RESOURCE_EXHAUSTED and is not executed, and a one-way request is dropped \
+         as overload."
+    }
+    max_faults(faults: u32) -> u32 {
+        sets: "how many faults of the peer end the connection, at least 1",
+        default: 1024, "1024";
+        bounds: 1 => u32::MAX;
+        protects: "the processor and the network";
+        "Faults are: calls over the limits, unknown procedures, messages that cannot be parsed, frames that are empty or come \
+         too late. Ten good requests make up for one fault. The connection ends with a GOAWAY that says EXCESS and names the \
+         last fault."
+    }
+    decode_bytes(bytes: u64) -> u64 {
+        sets: "how much memory a message may take once it is decoded, beyond its own length, in bytes",
+        default: 32 << 20, "32 MiB";
+        bounds: 0 => MOST_BYTES;
+        protects: "memory";
+        "Two bytes on the wire make a whole element of a repeated field or a map, so 4 MiB could become hundreds. Before a \
+         message is decoded, its elements are counted at their size in memory, vectors at twice that. A request beyond the \
+         limit is refused with RESOURCE_EXHAUSTED and is not executed. A reply beyond it fails its call with the same code, and \
+         the call was executed. A message of a stream ends the stream. Services and stubs that are not generated do not know \
+         their messages and have no such limit."
     }
 }
 
-impl Limits {
-    /// The longest message that this side takes, in bytes. Default 4 MiB.
-    ///
-    /// Protects memory: a longer one fails on the sender's side, and that call alone.
-    #[must_use]
-    pub fn max_message(mut self, bytes: u64) -> Self {
-        self.max_message = bytes;
-        self
-    }
+/// A value that is kept within bounds.
+trait Bounded {
+    type Bound;
 
-    /// The longest frame that this side takes, in bytes, between 64 KiB and 16 MiB - 1. Default 144 KiB.
-    ///
-    /// Protects latency: longer messages travel in pieces, and urgent frames go between them.
-    #[must_use]
-    pub fn max_frame(mut self, bytes: u32) -> Self {
-        self.max_frame = bytes.clamp(MIN_FRAME, MAX_FRAME);
-        self
-    }
+    /// The value, or the nearest bound.
+    fn bounded(self, min: Self::Bound, max: Self::Bound) -> Self;
+}
 
-    /// How many calls of the peer may be open at once, at least 16. Default 1024.
-    ///
-    /// Protects memory and handlers: further calls wait on the caller's side. One-ways have no such limit, for their credit
-    /// bounds them; but when twice as many handlers of the peer are at work, its next requests wait for one of them to end.
-    #[must_use]
-    pub fn max_calls(mut self, calls: u32) -> Self {
-        self.max_calls = calls.max(FLOOR_CALLS);
-        self
-    }
+macro_rules! bounded {
+    ($($type:ty)*) => {
+        $(impl Bounded for $type {
+            type Bound = Self;
 
-    /// How many bytes the requests of the peer's open calls may have together, at least 64 KiB. Default 16 MiB.
-    #[must_use]
-    pub fn call_bytes(mut self, bytes: u64) -> Self {
-        self.call_bytes = bytes.max(FLOOR_BYTES);
-        self
-    }
+            fn bounded(self, min: Self, max: Self) -> Self {
+                self.clamp(min, max)
+            }
+        })*
+    };
+}
 
-    /// How many bytes the peer's unfinished one-way requests may have together, at least 64 KiB. Default 4 MiB.
-    #[must_use]
-    pub fn send_bytes(mut self, bytes: u64) -> Self {
-        self.send_bytes = bytes.max(FLOOR_BYTES);
-        self
-    }
+bounded!(u32 u64 usize Duration);
 
-    /// How many bytes of replies and of streams may lie here that nobody has taken yet, with the metadata and the details
-    /// of replies. Default 64 MiB.
-    ///
-    /// A message that would pass it fails its own call. Windows of streams are widened within half of it.
-    #[must_use]
-    pub fn inbox_bytes(mut self, bytes: u64) -> Self {
-        self.inbox_bytes = bytes;
-        self
-    }
+impl Bounded for Option<Duration> {
+    type Bound = Duration;
 
-    /// How many bytes may wait to be written before callers and handlers have to wait. Default 1 MiB.
-    #[must_use]
-    pub fn high_water(mut self, bytes: usize) -> Self {
-        self.high_water = bytes;
-        self
-    }
-
-    /// How many callers may wait for room, credit or a slot before a further one fails. Default 65,536.
-    #[must_use]
-    pub fn max_waiting(mut self, callers: usize) -> Self {
-        self.max_waiting = callers;
-        self
-    }
-
-    /// The deadline of a one-way handler whose request has none. Default 30 s.
-    #[must_use]
-    pub fn one_way_timeout(mut self, timeout: Duration) -> Self {
-        self.one_way_timeout = timeout;
-        self
-    }
-
-    /// How long the peer may take for its part of the handshake. Default 10 s.
-    #[must_use]
-    pub fn handshake_timeout(mut self, timeout: Duration) -> Self {
-        self.handshake_timeout = timeout;
-        self
-    }
-
-    /// How long nothing may arrive before the peer is asked whether it lives. Default 30 s for a client with
-    /// something outstanding, 2 min for a server.
-    #[must_use]
-    pub fn keep_alive(mut self, silence: Duration) -> Self {
-        self.keep_alive = Some(silence);
-        self
-    }
-
-    /// How long a peer that was asked may stay silent before the connection counts as lost. Default 20 s.
-    #[must_use]
-    pub fn dead_after(mut self, silence: Duration) -> Self {
-        self.dead_after = silence;
-        self
-    }
-
-    /// How often the peer may ask at most whether we live. Default 10 s.
-    #[must_use]
-    pub fn ping_floor(mut self, interval: Duration) -> Self {
-        self.ping_floor = interval;
-        self
-    }
-
-    /// How long 64 KiB of a frame that has begun may take to come, or all of it if it is shorter. Default 30 s.
-    ///
-    /// Protects memory and places: against peers that begin much and go on with nothing. While messages that travel in
-    /// several frames are unfinished, 64 KiB of them have to come in this time, too; which of them goes first is the
-    /// sender's business. The connection ends with a GOAWAY that says TIMEOUT.
-    #[must_use]
-    pub fn slow_frame(mut self, time: Duration) -> Self {
-        self.slow_frame = time;
-        self
-    }
-
-    /// How long a peer may take too little of what is written to it before the connection counts as lost.
-    /// Default 30 s.
-    #[must_use]
-    pub fn write_stall(mut self, timeout: Duration) -> Self {
-        self.write_stall = timeout;
-        self
-    }
-
-    /// How long a connection stays open for reading after its last byte is written. Default 1 s.
-    #[must_use]
-    pub fn linger(mut self, time: Duration) -> Self {
-        self.linger = time;
-        self
-    }
-
-    /// How old a connection may become, ± 10 %. Default: as old as it likes.
-    ///
-    /// Protects the balance between servers: a client that is sent away from an old connection comes back by a new
-    /// one, perhaps elsewhere. The connection is drained: calls that are open may finish, new ones take the next
-    /// connection, and none fails.
-    #[must_use]
-    pub fn max_age(mut self, age: Duration) -> Self {
-        self.max_age = Some(age);
-        self
-    }
-
-    /// How long calls that are open may still take when their connection is too old. Default 30 s.
-    #[must_use]
-    pub fn max_age_grace(mut self, grace: Duration) -> Self {
-        self.max_age_grace = grace;
-        self
-    }
-
-    /// How long a connection may be idle, ± 10 %: with no open call, and no message on its way, either way. Default:
-    /// as long as it likes.
-    ///
-    /// Protects memory and files. The connection is drained, and the client's next call makes another.
-    #[must_use]
-    pub fn max_idle(mut self, time: Duration) -> Self {
-        self.max_idle = Some(time);
-        self
-    }
-
-    /// How many bytes of a stream the peer may send ahead of its reader at first. Default 64 KiB.
-    ///
-    /// Protects memory: a reader that stops costs its window, and a message beyond.
-    #[must_use]
-    pub fn stream_window(mut self, bytes: u64) -> Self {
-        self.stream_window = bytes.max(1);
-        self
-    }
-
-    /// How far the window of a stream may be widened while its reader keeps up, in bytes. Default 8 MiB.
-    ///
-    /// What a link carries within its round trip has to fit in, if one stream is to fill the link.
-    #[must_use]
-    pub fn max_stream_window(mut self, bytes: u64) -> Self {
-        self.max_stream_window = bytes;
-        self
-    }
-
-    /// How many bytes the metadata of the peer's open requests may take together. Default 4 MiB.
-    ///
-    /// Protects memory: credit counts messages, not what travels beside them. It is not announced, so a request beyond it
-    /// is refused with RESOURCE_EXHAUSTED and was not executed; a one-way request is dropped as overload. 96 bytes are
-    /// added for each entry.
-    #[must_use]
-    pub fn metadata_bytes(mut self, bytes: u64) -> Self {
-        self.metadata_bytes = bytes;
-        self
-    }
-
-    /// How many things the peer may get wrong before it is sent away, at least 1. Default 1024.
-    ///
-    /// Protects the processor and the network: against floods of calls over the limits, of unknown procedures, of messages
-    /// that cannot be parsed, of frames that are empty or come too late. Ten requests that are as they should be make up for
-    /// one. The connection ends with a GOAWAY that says EXCESS, and the last of the faults.
-    #[must_use]
-    pub fn max_faults(mut self, faults: u32) -> Self {
-        self.max_faults = faults.max(1);
-        self
-    }
-
-    /// How much memory a message may take once it is decoded, beyond its own length, in bytes. Default 32 MiB.
-    ///
-    /// Protects memory: two bytes on the wire make a whole element of a repeated field or a map, so that 4 MiB could become
-    /// hundreds. What multiplies is counted before a message is decoded: elements at what they take in memory, vectors at twice
-    /// that. A request that would take more is refused with RESOURCE_EXHAUSTED, and was not executed; a reply fails its call
-    /// with the same code, and it was; a message of a stream ends the stream. Services and stubs that were not generated know
-    /// nothing of their messages, and have no such limit.
-    #[must_use]
-    pub fn decode_bytes(mut self, bytes: u64) -> Self {
-        self.decode_bytes = bytes;
-        self
+    fn bounded(self, min: Duration, max: Duration) -> Self {
+        self.map(|time| time.clamp(min, max))
     }
 }
 
-/// Asked after this much silence: a client's default, while anything is outstanding.
+/// The highest limit of bytes: 256 TiB, as good as unlimited, and sums of several do not overflow.
+const MOST_BYTES: u64 = 1 << 48;
+/// The same for numbers of type `usize`.
+const MOST: usize = usize::MAX / 16;
+/// The longest time: a hundred years, as good as unlimited.
+const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
+/// The default of [`Limits::keep_alive`] for a client.
 pub(crate) const CLIENT_KEEP_ALIVE: Duration = Duration::from_secs(30);
-/// Asked after this much silence: a server's default.
+/// The default of [`Limits::keep_alive`] for a server.
 pub(crate) const SERVER_KEEP_ALIVE: Duration = Duration::from_secs(2 * 60);
-/// How long a call may take that says nothing else.
+/// The time of a call that sets no timeout.
 pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a connection may take to come about.
+/// The time of one attempt to connect.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long accepted calls may take to finish after a terminate.
+/// The time that accepted calls have to finish after a terminate.
 pub(crate) const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 
-const MIN_FRAME: u32 = 64 << 10;
-const MAX_FRAME: u32 = (16 << 20) - 1;
-const FLOOR_CALLS: u32 = 16;
-const FLOOR_BYTES: u64 = 64 << 10;
+#[cfg(test)]
+mod tests {
+    use std::{env, fs, path::Path};
+
+    use super::*;
+
+    /// A limit: the texts of its row, and its numbers.
+    pub(super) struct Row {
+        pub(super) name: &'static str,
+        pub(super) sets: &'static str,
+        pub(super) shown: &'static str,
+        pub(super) protects: &'static str,
+        pub(super) numbers: Numbers,
+    }
+
+    /// The numbers of a limit, as the documentation writes them; none where there is no default or no bound.
+    pub(super) struct Numbers {
+        default: Option<String>,
+        min: Option<String>,
+        max: Option<String>,
+    }
+
+    impl Numbers {
+        pub(super) fn new<T>(argument: &str, default: T, min: T::Bound, max: T::Bound) -> Self
+        where
+            T: Bounded + Shown,
+            T::Bound: Shown + Default + PartialEq,
+        {
+            let is_bytes = argument == "bytes";
+            let has_min = min != T::Bound::default();
+            let unbounded = [
+                MOST_BYTES.shown(true),
+                MOST.shown(is_bytes),
+                u32::MAX.shown(false),
+                LONGEST.shown(false),
+            ];
+            Self {
+                default: default.shown(is_bytes),
+                min: min.shown(is_bytes).filter(|_| has_min),
+                max: max
+                    .shown(is_bytes)
+                    .filter(|max| !unbounded.contains(&Some(max.clone()))),
+            }
+        }
+    }
+
+    /// A value as the documentation writes it; none for an optional value that is absent.
+    pub(super) trait Shown {
+        fn shown(&self, is_bytes: bool) -> Option<String>;
+    }
+
+    impl Shown for u64 {
+        fn shown(&self, is_bytes: bool) -> Option<String> {
+            Some(match *self {
+                0xff_ffff if is_bytes => "16 MiB - 1".to_owned(),
+                bytes if is_bytes && bytes >= 1 << 20 => format!("{} MiB", bytes >> 20),
+                bytes if is_bytes && bytes >= 1 << 10 => format!("{} KiB", bytes >> 10),
+                number if number >= 10_000 => format!("{},{:03}", number / 1000, number % 1000),
+                number => number.to_string(),
+            })
+        }
+    }
+
+    impl Shown for u32 {
+        fn shown(&self, is_bytes: bool) -> Option<String> {
+            u64::from(*self).shown(is_bytes)
+        }
+    }
+
+    impl Shown for usize {
+        fn shown(&self, is_bytes: bool) -> Option<String> {
+            (*self as u64).shown(is_bytes)
+        }
+    }
+
+    impl Shown for Duration {
+        fn shown(&self, _: bool) -> Option<String> {
+            let seconds = self.as_secs();
+            Some(match seconds % 60 {
+                0 if seconds > 0 => format!("{} min", seconds / 60),
+                _ => format!("{seconds} s"),
+            })
+        }
+    }
+
+    impl Shown for Option<Duration> {
+        fn shown(&self, is_bytes: bool) -> Option<String> {
+            self.and_then(|time| time.shown(is_bytes))
+        }
+    }
+
+    fn text(time: Duration) -> String {
+        time.shown(false).unwrap()
+    }
+
+    #[test]
+    fn each_text_of_a_limit_says_its_numbers() {
+        for row in table() {
+            let name = row.name;
+            match (name, &row.numbers.default) {
+                ("keep_alive", None) => assert_eq!(
+                    row.shown,
+                    format!(
+                        "{} for a client, {} for a server",
+                        text(CLIENT_KEEP_ALIVE),
+                        text(SERVER_KEEP_ALIVE)
+                    )
+                ),
+                (_, None) => assert_eq!(row.shown, "unlimited", "{name}"),
+                (_, Some(default)) => assert_eq!(row.shown, default, "{name}"),
+            }
+            let bounds = match (&row.numbers.min, &row.numbers.max) {
+                (Some(min), Some(max)) => format!("between {min} and {max}"),
+                (Some(min), None) => format!("at least {min}"),
+                (None, Some(max)) => format!("at most {max}"),
+                (None, None) => String::new(),
+            };
+            assert!(
+                row.sets.ends_with(&bounds),
+                "{name}: {} says nothing of {bounds}",
+                row.sets
+            );
+            let says = [", at least", ", at most", ", between"]
+                .iter()
+                .any(|word| row.sets.contains(word));
+            assert_eq!(says, !bounds.is_empty(), "{name}: {}", row.sets);
+        }
+    }
+
+    #[test]
+    fn a_value_out_of_bounds_becomes_the_nearest_bound() {
+        let limits = Limits::default()
+            .max_frame(1)
+            .max_calls(0)
+            .call_bytes(0)
+            .max_message(u64::MAX)
+            .max_faults(0)
+            .dead_after(Duration::MAX)
+            .keep_alive(Duration::MAX)
+            .max_age(Duration::MAX);
+        assert_eq!(
+            (limits.max_frame, limits.max_calls, limits.max_faults),
+            (64 << 10, 16, 1)
+        );
+        assert_eq!((limits.call_bytes, limits.max_message), (64 << 10, MOST_BYTES));
+        assert_eq!((limits.dead_after, limits.keep_alive), (LONGEST, Some(LONGEST)));
+        assert_eq!((limits.max_age, limits.max_idle), (Some(LONGEST), None));
+        let limits = limits.max_frame(u32::MAX).max_age(None);
+        assert_eq!((limits.max_frame, limits.max_age), ((16 << 20) - 1, None));
+    }
+
+    /// The page that lists the limits; `UPDATE_LIMITS=1` writes the names and defaults of the code into it.
+    #[test]
+    fn the_reference_lists_each_limit_with_its_default() {
+        let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/reference/limits.md");
+        // The page is not part of a package that was unpacked alone.
+        let Ok(text) = fs::read_to_string(&page) else {
+            return;
+        };
+        let updated = update(&text);
+        if env::var_os("UPDATE_LIMITS").is_some() {
+            fs::write(&page, updated).unwrap();
+        } else {
+            for (ours, theirs) in updated.lines().zip(text.lines()) {
+                assert_eq!(
+                    ours, theirs,
+                    "run the test with UPDATE_LIMITS=1 to write the page"
+                );
+            }
+            assert_eq!(
+                updated, text,
+                "run the test with UPDATE_LIMITS=1 to write the page"
+            );
+        }
+    }
+
+    #[test]
+    fn a_page_with_another_default_or_without_a_limit_is_mended() {
+        let rows: String = table()
+            .iter()
+            .map(|row| format!("| `{}` | {} | so and so |\n", row.name, row.shown))
+            .collect();
+        let page =
+            |rows: &str| format!("# Limits\n\n{HEADING}\n\n| name |\n|---|\n{rows}\n| `other` | 1 |\n");
+        let right = page(&rows);
+        assert_eq!(update(&right), right);
+        let stale = page(&rows.replace("| 4 MiB | so", "| 5 MiB | so"));
+        assert_eq!(update(&stale), right);
+        let first = rows.split_inclusive('\n').next().unwrap();
+        let short = page(&rows.replace(first, ""));
+        assert!(update(&short).contains("| `max_message` | 4 MiB | memory |\n"));
+        let long = page(&format!("{rows}| `gone` | 1 | so |\n"));
+        assert_eq!(update(&long), right);
+    }
+
+    /// The heading of the section whose table lists the limits of one connection.
+    const HEADING: &str = "## One connection: `Limits`";
+
+    /// The page with the rows that it should have: its own words where it has the limit, in the order of the code.
+    fn update(page: &str) -> String {
+        let (before, section) = page
+            .split_once(HEADING)
+            .expect("the page has the heading of the table");
+        let is_row = |line: &&str| line.starts_with("| `");
+        let start = section.find("\n| `").expect("the table has rows") + 1;
+        let old = &section[start..];
+        let rows: Vec<_> = old.lines().take_while(is_row).collect();
+        let len: usize = rows.iter().map(|row| row.len() + 1).sum();
+        let listed = table().into_iter().map(|limit| {
+            let named = format!("| `{}` | ", limit.name);
+            let own = rows.iter().find_map(|row| row.strip_prefix(named.as_str()));
+            let words = own.and_then(|rest| rest.split_once(" | "));
+            let words = words.map_or_else(|| format!("{} |", limit.protects), |(_, words)| words.to_owned());
+            format!("{named}{} | {words}\n", limit.shown)
+        });
+        let listed: String = listed.collect();
+        format!("{before}{HEADING}{}{listed}{}", &section[..start], &old[len..])
+    }
+}

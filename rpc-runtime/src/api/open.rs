@@ -1,4 +1,4 @@
-//! Open: a value of an enum that may have grown meanwhile.
+//! Open: a value of an enum that may have values unknown to this build.
 
 use std::{
     fmt,
@@ -8,9 +8,9 @@ use std::{
 
 /// A value of the enum `E`, or a number that this build has no name for.
 ///
-/// Enums grow: a peer that was built from a newer .proto sends values that an older one does not know. Such a number is
-/// handed over as it came, and handed on as it is; nothing fails because of it. With `flatten`, arguments and results
-/// of enum type are of this type; a value of `E` becomes one by `into()`, and is compared with one by `==`:
+/// Enums grow: a peer that was built from a newer .proto sends values that an older one does not know. Such a number is kept
+/// as it came and passed on unchanged; no call fails because of it. With `flatten`, arguments and results of enum type have
+/// this type. A value of `E` becomes an `Open` by `into()`, and `==` compares the two:
 ///
 /// ```
 /// use rpc_runtime::Open;
@@ -37,7 +37,7 @@ pub struct Open<E> {
 }
 
 impl<E> Open<E> {
-    /// The value with this number, whether `E` has a name for it or not.
+    /// Creates the value with this number, whether `E` has a name for it or not.
     pub const fn from_number(number: i32) -> Self {
         Self {
             number,
@@ -45,12 +45,12 @@ impl<E> Open<E> {
         }
     }
 
-    /// The number of the value, as it travels.
+    /// The number of the value, as on the wire.
     pub const fn number(self) -> i32 {
         self.number
     }
 
-    /// The value, if this build knows it.
+    /// Returns the value, if this build knows it.
     pub fn known(self) -> Option<E>
     where
         E: TryFrom<i32>,
@@ -71,7 +71,7 @@ impl<E> From<Open<E>> for i32 {
     }
 }
 
-/// The first value of the enum, as protobuf has it.
+/// The first value of the enum, as in protobuf.
 impl<E: Default + Into<i32>> Default for Open<E> {
     fn default() -> Self {
         Self::from_number(E::default().into())
@@ -106,7 +106,7 @@ impl<E> Hash for Open<E> {
     }
 }
 
-/// The name of the value, or its number if it has none here.
+/// Prints the name of the value, or its number if it has no name in this build.
 impl<E: fmt::Debug + TryFrom<i32>> fmt::Debug for Open<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.known() {
@@ -139,7 +139,7 @@ mod tests {
         assert!(newer != Color::Green && newer == Open::from_number(-7));
         assert_eq!(format!("{green:?} {newer:?}"), "Green -7");
         assert_eq!(HashSet::from([green, newer, green]).len(), 2);
-        // Protobuf's default is the first value, which need not be 0 in proto2.
+        // Protobuf's default is the first value, which may differ from 0 in proto2.
         assert!(Open::<Color>::default() == Color::Red);
     }
 }

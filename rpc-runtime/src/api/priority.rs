@@ -1,28 +1,38 @@
-//! Priority: what goes first when a connection has more to send than it can.
+//! Priority: the order in which a connection sends when it has more than it can send at once.
 
 use std::sync::Arc;
 
-/// What goes first when a connection has more to send than it can.
+/// The order in which a connection sends messages when it has more than it can send at once.
 ///
-/// Declared for a procedure in the .proto, by `option (rpc.procedure) = { priority: BULK };`, or for one call. It is the
-/// sender's own business: requests go by the caller's, replies by the server's declaration.
+/// A .proto declares it for a procedure, by `option (rpc.procedure) = { priority: BULK };`, and a caller may set it for one
+/// call. The sender decides: requests follow the caller's priority, replies the server's declaration. Lower priorities are
+/// not starved: they get one turn in eight.
+///
+/// ```
+/// use rpc_runtime::{Client, Priority};
+///
+/// # fn bulk(client: &Client) {
+/// let call = client.call().priority(Priority::Bulk); // a generated client: `kv.send_recv().priority(..).fetch("dog")`
+/// # drop(call);
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Priority {
-    /// Before everything else: heartbeats and the like. It never waits for more than one fragment, 128 KiB, of others.
+    /// Before everything else, for heartbeats and the like: waits for at most one fragment, 128 KiB, of other messages.
     Control,
-    /// What calls have that say nothing.
+    /// The default.
     #[default]
     Normal,
-    /// After everything else: large transfers that have time.
+    /// After everything else, for large transfers that have time.
     Bulk,
 }
 
 impl Priority {
-    /// All, the highest first.
+    /// All priorities, the highest first.
     pub(crate) const ALL: [Self; 3] = [Self::Control, Self::Normal, Self::Bulk];
 
-    /// Its place among all.
+    /// The index in [`Priority::ALL`].
     pub(crate) const fn rank(self) -> usize {
         match self {
             Self::Control => 0,
@@ -32,12 +42,12 @@ impl Priority {
     }
 }
 
-/// The procedures that are served with another priority than [`Priority::Normal`], by their ids.
+/// The served procedures whose priority is not [`Priority::Normal`], by their ids.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Priorities(Arc<[(u64, Priority)]>);
 
 impl Priorities {
-    /// Those of `procedures` that have another one.
+    /// Keeps the procedures whose priority is not [`Priority::Normal`].
     pub(crate) fn new(procedures: impl IntoIterator<Item = (u64, Priority)>) -> Self {
         let others = procedures
             .into_iter()

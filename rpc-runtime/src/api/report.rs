@@ -1,19 +1,26 @@
-//! DrainReport: what became of the calls that a drain found open.
+//! DrainReport: the outcomes of the calls that were open when a drain began.
 
 use std::{
     fmt,
     process::{ExitCode, Termination},
 };
 
-/// What became of the requests that were open when a server was told to terminate, and of those that still arrived.
+/// The outcomes of the requests that were open when a server began to terminate, and of requests that arrived later.
 ///
-/// ```
-/// # fn show(report: &rpc_runtime::DrainReport) {
+/// `main` may return it; its exit code is [`DrainReport::exit_code`].
+///
+/// ```no_run
+/// # async fn serve(service: impl rpc_runtime::server::Service) -> Result<(), rpc_runtime::Error> {
+/// use rpc_runtime::Server;
+///
+/// let report = Server::builder().service(service).listen("tcp://127.0.0.1:5005").serve().await?;
 /// println!("{report}"); // drained: 3 completed, 0 aborted, 0 one-ways dropped, 0 stuck, 0 starved
+/// if !report.is_clean() {
+///     eprintln!("{} calls were cut off", report.aborted());
+/// }
+/// # Ok(())
 /// # }
 /// ```
-///
-/// A `main` may return it: its exit code is [`DrainReport::exit_code`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DrainReport {
     completed: u64,
@@ -34,45 +41,47 @@ impl DrainReport {
         }
     }
 
-    /// The same, with handlers for which no thread had time.
+    /// Adds handlers for which no thread had time.
     pub(crate) fn with_starved(self, starved: u64) -> Self {
         Self { starved, ..self }
     }
 
-    /// How many handlers ran to their end since the drain began, failed ones included.
+    /// The number of handlers that ran to their end since the drain began, including those that failed.
     pub fn completed(&self) -> u64 {
         self.completed
     }
 
-    /// How many calls the end of the drain's time cut off or refused.
+    /// The number of calls that were cut off or refused when the drain's time was over.
     pub fn aborted(&self) -> u64 {
         self.aborted
     }
 
-    /// How many one-way requests the end of the drain's time dropped.
+    /// The number of one-way requests that were dropped when the drain's time was over.
     pub fn one_way_dropped(&self) -> u64 {
         self.one_way_dropped
     }
 
-    /// How many handlers blocked their thread: they were in the middle of a poll, and could not be dropped within 0.9 s
-    /// of the end of the drain's time. They are counted as aborted or dropped, too.
+    /// The number of handlers that still blocked their thread 0.9 s after the drain's time was over.
+    ///
+    /// They were in the middle of a poll and could not be dropped. They also count as aborted or dropped.
     pub fn stuck(&self) -> u64 {
         self.stuck
     }
 
-    /// How many handlers waited at an await, and were not dropped within 0.9 s either: no thread of their runtime had time
-    /// for it. The machine was too busy, or a task of your own blocks the thread that such a handler waits for. They are
-    /// counted as aborted or dropped, too.
+    /// The number of handlers that waited at an await, and were not dropped within 0.9 s either.
+    ///
+    /// No thread of their runtime had time: the machine was too busy, or another task blocks the thread that drops such a
+    /// handler. They also count as aborted or dropped.
     pub fn starved(&self) -> u64 {
         self.starved
     }
 
-    /// Whether every request ran to its end.
+    /// Returns true if every request ran to its end.
     pub fn is_clean(&self) -> bool {
         self.aborted == 0 && self.one_way_dropped == 0 && self.stuck == 0 && self.starved == 0
     }
 
-    /// What a process ends with whose server was drained: 0 if the drain was clean, otherwise 6.
+    /// The exit code for a process whose server was drained: 0 if the drain was clean, otherwise 6.
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(if self.is_clean() { 0 } else { UNCLEAN })
     }
@@ -94,7 +103,7 @@ impl fmt::Display for DrainReport {
     }
 }
 
-/// The exit code of a drain that had to cut calls: none that a shell, a panic or a signal gives.
+/// The exit code of a drain that cut calls: different from the codes of shells, panics and signals.
 const UNCLEAN: u8 = 6;
 
 #[cfg(test)]

@@ -3,51 +3,62 @@
 use std::fmt;
 
 use bytes::Bytes;
+use prost::{DecodeError, Message};
 
 use crate::Metadata;
 
-/// How a call ended, as a number that both peers understand: the 17 canonical codes of gRPC.
+/// The kind of a call's outcome: one of the 17 canonical codes of gRPC.
+///
+/// A handler chooses the code of its [`Status`]; a caller reads it by [`Error::code`](crate::Error::code).
+///
+/// ```
+/// use rpc_runtime::Code;
+///
+/// assert_eq!(Code::NotFound.to_string(), "NOT_FOUND");
+/// assert_eq!(Code::NotFound as u32, 5);
+/// assert_eq!(Code::from_number(5), Code::NotFound);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Code {
     /// The call succeeded.
     Ok = 0,
-    /// The caller gave the call up.
+    /// The caller gave up the call.
     Cancelled = 1,
-    /// A failure that fits no other code: a handler's panic is one.
+    /// A failure that fits no other code, such as a handler's panic.
     Unknown = 2,
-    /// The request makes no sense, whatever the state of the server.
+    /// The request is wrong, whatever the state of the server is.
     InvalidArgument = 3,
     /// The deadline passed before the call ended.
     DeadlineExceeded = 4,
-    /// What the request names does not exist.
+    /// Something that the request names does not exist.
     NotFound = 5,
-    /// What the request would create exists already.
+    /// Something that the request would create exists already.
     AlreadyExists = 6,
-    /// The caller is known, and may not do this.
+    /// The server knows the caller, and the caller has no right to do this.
     PermissionDenied = 7,
     /// A limit or a quota is used up.
     ResourceExhausted = 8,
     /// The server is not in the state that the request needs.
     FailedPrecondition = 9,
-    /// The call lost against a concurrent one; the whole transaction may be tried again.
+    /// A concurrent call won: the caller may retry the whole transaction.
     Aborted = 10,
     /// The request reaches past the end of something.
     OutOfRange = 11,
     /// The server has no such procedure.
     Unimplemented = 12,
-    /// An invariant is broken: a message that cannot be parsed is one.
+    /// An invariant is broken, such as a message that cannot be parsed.
     Internal = 13,
-    /// The server cannot be reached, or is going away.
+    /// The server cannot be reached, or is shutting down.
     Unavailable = 14,
     /// Data is lost or corrupt.
     DataLoss = 15,
-    /// The caller did not prove who it is.
+    /// The caller has not proved its identity.
     Unauthenticated = 16,
 }
 
 impl Code {
-    /// The code of a number from the wire; [`Code::Unknown`] for one that we do not know.
+    /// Returns the code with this number on the wire; [`Code::Unknown`] for a number without a code.
     pub fn from_number(number: u32) -> Self {
         match number {
             0 => Self::Ok,
@@ -70,7 +81,7 @@ impl Code {
         }
     }
 
-    /// The name of the code as logs and tools print it: `NOT_FOUND`.
+    /// The name of the code, as logs and tools print it: `NOT_FOUND`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Ok => "OK",
@@ -100,16 +111,78 @@ impl fmt::Display for Code {
     }
 }
 
-/// A handler's refusal, as it crosses the wire: a code, a text, and optionally details and metadata.
+/// The error that a handler returns: a code, a text, and optional details and metadata.
 ///
-/// One word wide, so a handler's `Result` stays small.
+/// The caller receives it as an [`Error`](crate::Error), and reads it by [`Error::status`](crate::Error::status). A status is one word wide, so a handler's
+/// `Result` stays small.
 ///
 /// ```
-/// use rpc_runtime::{Code, Status};
+/// use rpc_runtime::{Code, Context, Result, Status};
 ///
-/// let status = Status::new(Code::NotFound, "no key \"dog\"");
+/// async fn rpc_fetch(_: &Context, key: String) -> Result<String> {
+///     if key.is_empty() {
+///         return Err(Status::invalid_argument("the key is empty"));
+///     }
+///     Err(Status::not_found(format!("no key {key:?}")))
+/// }
+///
+/// let status = Status::not_found("no key \"dog\"");
+/// assert_eq!(status.code(), Code::NotFound);
 /// assert_eq!(status.to_string(), "NOT_FOUND: no key \"dog\"");
 /// ```
+///
+/// # Details
+///
+/// [`Status::with_details`] adds a message that programs read, beside the text that people read. The bytes that travel are
+/// the encoded message and nothing else: no type name goes with them. So caller and handler agree on the type, as they do
+/// for requests and replies; say it in the .proto, in the comment of the procedure.
+///
+/// ```
+/// use rpc_runtime::Status;
+/// # #[derive(Clone, PartialEq, rpc_runtime::codegen::prost::Message)]
+/// # #[prost(prost_path = "rpc_runtime::codegen::prost")]
+/// # struct QuotaExceeded { #[prost(uint32, tag = "1")] limit: u32 }
+///
+/// let status = Status::resource_exhausted("too many keys").with_details(&QuotaExceeded { limit: 100 });
+/// // The caller has an `Error`, which has the same method.
+/// if let Some(Ok(details)) = status.details_as::<QuotaExceeded>() {
+///     assert_eq!(details.limit, 100);
+/// }
+/// ```
+///
+/// A procedure with several kinds of details uses one message with a `oneof`, or a `google.protobuf.Any`
+/// ([`prost_types::Any`]), which names its type. gRPC carries the same bytes as `grpc-status-details-bin`, and its tools
+/// expect an encoded `google.rpc.Status` there, with a list of `Any`: a service that gRPC clients will read gives that
+/// message to `with_details`.
+///
+/// # Other errors
+///
+/// `?` turns an [`Error`](crate::Error), of a call that the handler made, into a status. Other errors, such as [`std::io::Error`], are
+/// not converted: their text may hold paths and addresses that no caller should see, and only the handler knows the code.
+/// A missing file may mean NOT_FOUND, INTERNAL or FAILED_PRECONDITION. So a handler says it:
+///
+/// ```
+/// use rpc_runtime::Status;
+///
+/// # fn read() -> Result<String, Status> {
+/// let text = std::fs::read_to_string("/no/such/file").map_err(|error| {
+///     eprintln!("cannot read the catalogue: {error}");
+///     Status::internal("the catalogue is not readable")
+/// })?;
+/// # Ok(text)
+/// # }
+/// # assert_eq!(read().unwrap_err().to_string(), "INTERNAL: the catalogue is not readable");
+/// ```
+///
+/// # Limits
+///
+/// A status travels in one frame, so details, text and metadata have about 140 KiB together.
+///
+/// - Of a text of more than 1 KiB, both ends travel, with `…` between them.
+/// - Details that do not fit are left out. The text says so, the server logs it, and the rest travels.
+/// - Metadata travels within the limits of [`Metadata`], together with the entries of
+///   [`Context::add_reply_metadata`](crate::Context::add_reply_metadata). Entries that may not travel are left out, the same
+///   way.
 #[derive(Clone, PartialEq)]
 pub struct Status(Box<Inner>);
 
@@ -123,12 +196,26 @@ struct Inner {
 
 const _: () = assert!(size_of::<Status>() == size_of::<usize>());
 
+macro_rules! constructors {
+    ($($name:ident: $code:ident, $doc:literal;)*) => {
+        /// One constructor for each code.
+        impl Status {
+            $(
+                #[doc = concat!("Creates a status with [`Code::", stringify!($code), "`]: ", $doc, ".")]
+                #[must_use]
+                pub fn $name(message: impl Into<String>) -> Self {
+                    Self::new(Code::$code, message)
+                }
+            )*
+        }
+    };
+}
+
 impl Status {
-    /// A refusal with `code`; of a text of more than 1 KiB only both ends travel, with `…` between them.
+    /// Creates a status with `code` and a text for people.
     ///
-    /// [`Status::with_details`] and [`Status::with_metadata`] tell the other limits.
-    ///
-    /// [`Code::Ok`] is no refusal: the peer receives [`Code::Unknown`] instead.
+    /// [`Code::Ok`] is not an error: the status has [`Code::Unknown`] instead.
+    #[must_use]
     pub fn new(code: Code, message: impl Into<String>) -> Self {
         let code = if code == Code::Ok { Code::Unknown } else { code };
         Self(Box::new(Inner {
@@ -139,46 +226,79 @@ impl Status {
         }))
     }
 
-    /// The same refusal with `details`: an encoded message that the caller knows how to read.
+    /// Adds `details`, a message that the caller reads by [`Status::details_as`] or [`Error::details_as`](crate::Error::details_as).
     ///
-    /// A status travels in one frame, so details, text and metadata have about 140 KiB together. Details that do not fit are
-    /// left out: the caller is told so in the text, the server logs it, and code, text and metadata travel all the same.
+    /// A message whose fields all have their default values has no bytes, and so is the same as no details.
     #[must_use]
-    pub fn with_details(mut self, details: impl Into<Bytes>) -> Self {
+    pub fn with_details(self, details: &impl Message) -> Self {
+        self.with_details_bytes(details.encode_to_vec())
+    }
+
+    /// Adds details that are already encoded, in whatever format the caller reads.
+    #[must_use]
+    pub fn with_details_bytes(mut self, details: impl Into<Bytes>) -> Self {
         self.0.details = details.into();
         self
     }
 
-    /// The same refusal with `metadata` beside it.
-    ///
-    /// At most [`Metadata::MAX_ENTRIES`] entries and [`Metadata::MAX_LEN`] bytes travel, with those of
-    /// [`Context::add_reply_metadata`](crate::Context::add_reply_metadata); no key may begin with `rpc-`. What may not travel
-    /// is left out, as with [`Status::with_details`].
+    /// Adds metadata that travels beside the status, and replaces earlier metadata of the status.
     #[must_use]
     pub fn with_metadata(mut self, metadata: Metadata) -> Self {
         self.0.metadata = metadata;
         self
     }
 
-    /// What kind of failure this is.
+    /// The kind of the failure.
     pub fn code(&self) -> Code {
         self.0.code
     }
 
-    /// What happened, for a person to read.
+    /// The text for people.
     pub fn message(&self) -> &str {
         &self.0.message
     }
 
-    /// An encoded message that says more, or nothing.
+    /// The bytes of the details; empty if there are none.
     pub fn details(&self) -> &Bytes {
         &self.0.details
     }
 
-    /// The entries that came with the refusal.
+    /// Decodes the details as a message of type `M`; `None` if there are no details.
+    ///
+    /// The bytes do not name their type: if the handler gave a message of another type, the result may be an error, or
+    /// a message with unexpected values.
+    ///
+    /// # Errors
+    ///
+    /// The bytes are not a message of this type.
+    pub fn details_as<M: Message + Default>(&self) -> Option<Result<M, DecodeError>> {
+        let details = self.details();
+        (!details.is_empty()).then(|| M::decode(details.clone()))
+    }
+
+    /// The entries that travel beside the status.
     pub fn metadata(&self) -> &Metadata {
         &self.0.metadata
     }
+}
+
+constructors! {
+    cancelled: Cancelled, "the caller gave up the call";
+    unknown: Unknown, "the failure fits no other code";
+    invalid_argument: InvalidArgument, "the request is wrong, whatever the state of the server is";
+    deadline_exceeded: DeadlineExceeded, "a deadline passed";
+    not_found: NotFound, "something that the request names does not exist";
+    already_exists: AlreadyExists, "something that the request would create exists already";
+    permission_denied: PermissionDenied, "the caller has no right to do this";
+    resource_exhausted: ResourceExhausted, "a limit or a quota is used up";
+    failed_precondition: FailedPrecondition, "the server is not in the state that the request needs";
+    aborted: Aborted, "a concurrent call won, and the caller may retry the whole transaction";
+    out_of_range: OutOfRange, "the request reaches past the end of something";
+    unimplemented: Unimplemented, "the server does not have this procedure or feature";
+    internal: Internal, "an invariant is broken";
+    unavailable: Unavailable, "the service cannot be reached now, and the caller may retry";
+    data_loss: DataLoss, "data is lost or corrupt";
+    unauthenticated: Unauthenticated, "the caller has not proved its identity";
 }
 
 impl fmt::Display for Status {
@@ -187,7 +307,7 @@ impl fmt::Display for Status {
     }
 }
 
-/// The readable text, for `main` prints it.
+/// The same line as `Display`, because `unwrap` and `main` print `Debug`: no details and no metadata.
 impl fmt::Debug for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
@@ -211,5 +331,53 @@ mod tests {
     #[test]
     fn ok_is_no_refusal() {
         assert_eq!(Status::new(Code::Ok, "").code(), Code::Unknown);
+    }
+
+    #[test]
+    fn each_code_but_ok_has_a_constructor() {
+        let all = [
+            Status::cancelled("x"),
+            Status::unknown("x"),
+            Status::invalid_argument("x"),
+            Status::deadline_exceeded("x"),
+            Status::not_found("x"),
+            Status::already_exists("x"),
+            Status::permission_denied("x"),
+            Status::resource_exhausted("x"),
+            Status::failed_precondition("x"),
+            Status::aborted("x"),
+            Status::out_of_range("x"),
+            Status::unimplemented("x"),
+            Status::internal("x"),
+            Status::unavailable("x"),
+            Status::data_loss("x"),
+            Status::unauthenticated("x"),
+        ];
+        for (status, number) in all.iter().zip(1..) {
+            assert_eq!(status.code() as u32, number);
+            assert_eq!(status.message(), "x");
+        }
+        assert_eq!(all.len(), 16);
+    }
+
+    #[test]
+    fn details_are_the_bytes_of_the_message_and_nothing_else() {
+        let status = Status::not_found("no").with_details(&"typed".to_owned());
+        assert_eq!(status.details(), &"typed".to_owned().encode_to_vec());
+        assert_eq!(status.details_as::<String>(), Some(Ok("typed".to_owned())));
+        assert!(status.details_as::<bool>().unwrap().is_err(), "another type");
+        assert_eq!(Status::not_found("no").details_as::<String>(), None);
+        let empty = Status::not_found("no").with_details(&String::new());
+        assert_eq!(empty.details_as::<String>(), None);
+        let bytes = Status::not_found("no").with_details_bytes("raw");
+        assert_eq!(bytes.details(), "raw");
+    }
+
+    #[test]
+    fn debug_shows_no_details_and_no_metadata() {
+        let status = Status::internal("no")
+            .with_details_bytes("secret")
+            .with_metadata(Metadata::from([("token", "secret")]));
+        assert_eq!(format!("{status:?}"), "INTERNAL: no");
     }
 }

@@ -1,6 +1,6 @@
-//! Changes: tells those who wait that something has changed, in the order in which they came.
+//! Changes: wakes waiters after a change, in the order in which they came.
 //!
-//! tokio's `watch` wakes them in an order that it draws, so no run of a simulation could be repeated.
+//! tokio's `watch` wakes its receivers in a random order, so no run of a simulation could be repeated.
 
 use std::sync::{
     Arc,
@@ -9,21 +9,21 @@ use std::sync::{
 
 use tokio::sync::Notify;
 
-/// Tells those who wait that something has changed; what that is, they look at themselves.
+/// Wakes waiters after a change; each waiter looks for itself what has changed.
 #[derive(Debug, Default)]
 pub(crate) struct Changes {
     count: AtomicU64,
-    told: Notify,
+    woken: Notify,
 }
 
 impl Changes {
-    /// Something has changed.
+    /// Wakes all waiters: something has changed.
     pub(crate) fn tell(&self) {
         self.count.fetch_add(1, SeqCst);
-        self.told.notify_waiters();
+        self.woken.notify_waiters();
     }
 
-    /// Somebody who has seen everything up to now.
+    /// Returns a subscriber that has seen all changes up to now.
     pub(crate) fn subscribe(self: &Arc<Self>) -> Subscriber {
         Subscriber {
             seen: self.count.load(SeqCst),
@@ -31,24 +31,24 @@ impl Changes {
         }
     }
 
-    /// Looks, now and after each change, until `look` finds something.
+    /// Calls `look` now and after each change, until it returns a value.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future loses nothing.
     pub(crate) async fn wait_for<T>(&self, mut look: impl FnMut() -> Option<T>) -> T {
         loop {
-            // Before the look: it is told of every change from here on.
-            let told = self.told.notified();
+            // Before the look, so that it notices every change from here on.
+            let woken = self.woken.notified();
             if let Some(found) = look() {
                 return found;
             }
-            told.await;
+            woken.await;
         }
     }
 }
 
-/// Somebody who waits for changes.
+/// A waiter for changes.
 #[derive(Debug)]
 pub(crate) struct Subscriber {
     changes: Arc<Changes>,
@@ -56,7 +56,7 @@ pub(crate) struct Subscriber {
 }
 
 impl Subscriber {
-    /// Waits for a change that it has not seen.
+    /// Waits for a change that this subscriber has not seen.
     ///
     /// # Cancel safety
     ///

@@ -1,4 +1,4 @@
-//! Seldom: has something said, and not so often that a flood of it becomes one of log lines.
+//! Seldom: limits how often something is logged, so that a flood of events is no flood of log lines.
 
 use std::{
     sync::{Mutex, OnceLock, PoisonError},
@@ -7,40 +7,43 @@ use std::{
 
 use tokio::time::Instant;
 
-/// Says whose turn it is to be said: at most one in a while.
+/// Lets at most one event per interval be logged, and counts the others.
 #[derive(Debug)]
 pub(crate) struct Seldom {
     every: Duration,
-    said: Mutex<Said>,
+    last: Mutex<Last>,
 }
 
+/// The last event that was logged.
 #[derive(Debug)]
-struct Said {
-    /// When, of whatever clock is asked by.
+struct Last {
+    /// Its time, on the clock of the caller.
     at: Option<Duration>,
-    /// How many came since, and were not said.
+    /// The number of events since, none of which was logged.
     unsaid: u64,
 }
 
 impl Seldom {
-    /// At most one in `every`.
+    /// Creates a limit of one event in `every`.
     pub(crate) const fn new(every: Duration) -> Self {
         Self {
             every,
-            said: Mutex::new(Said { at: None, unsaid: 0 }),
+            last: Mutex::new(Last { at: None, unsaid: 0 }),
         }
     }
 
-    /// Whether what has happened `now` is said, and how many before it were not. A clock that goes backwards begins anew.
+    /// Returns `Some` if the event of `now` is to be logged, with the number of events before it that were not.
+    ///
+    /// A clock that goes backwards starts a new interval.
     pub(crate) fn turn(&self, now: Duration) -> Option<u64> {
-        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let is_early = |at: Duration| at <= now && now < at.saturating_add(self.every);
-        if said.at.is_some_and(is_early) {
-            said.unsaid += 1;
+        if last.at.is_some_and(is_early) {
+            last.unsaid += 1;
             return None;
         }
-        said.at = Some(now);
-        Some(std::mem::take(&mut said.unsaid))
+        last.at = Some(now);
+        Some(std::mem::take(&mut last.unsaid))
     }
 }
 

@@ -119,6 +119,8 @@ impl<C> ClientBuilder<C> {
     /// none.
     ///
     /// Requests that go ahead of the server's handshake are not compressed.
+    #[cfg(any(feature = "zstd", feature = "lz4"))]
+    #[cfg_attr(docsrs, doc(cfg(any(feature = "zstd", feature = "lz4"))))]
     pub fn compression(mut self, compression: Compression) -> Self {
         self.compression = Some(compression);
         self

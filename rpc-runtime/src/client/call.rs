@@ -103,10 +103,10 @@ impl<'a> Call<'a> {
 
     /// Adds a metadata entry, which travels beside the request.
     ///
-    /// `value` is text or bytes: a `&'static str`, a `String`, a `Vec<u8>`, [`Bytes`]. The call fails INVALID_ARGUMENT, not
-    /// executed, if a key begins with `rpc-`, or with more entries than [`Metadata`](crate::Metadata) allows.
+    /// `value` is text or bytes: a `&'static str`, a `String`, a `Vec<u8>`, [`Bytes`]. A call with an entry that
+    /// [`Metadata`](crate::Metadata) does not allow, or with too many, fails with INVALID_ARGUMENT and is not executed.
     pub fn metadata(mut self, key: impl Into<String>, value: impl Into<Bytes>) -> Self {
-        self.more_mut().metadata.insert(key, value);
+        self.more_mut().metadata.append(key, value);
         self
     }
 

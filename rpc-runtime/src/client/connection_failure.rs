@@ -281,7 +281,7 @@ mod tests {
         let error = ConnectionFailure::unreachable(io::ErrorKind::ConnectionRefused.into())
             .late_error(Code::Unavailable, &deadline());
         assert_eq!(
-            error.to_string(),
+            format!("{error:#}"),
             "UNAVAILABLE: no connection within 50ms: cannot connect: no server listens there: connection refused"
         );
     }

@@ -104,9 +104,9 @@ pub(super) fn too_much_metadata() -> Error {
     )
 }
 
-/// The error of a call with a reserved metadata key.
-pub(super) fn reserved_metadata(key: &str) -> Error {
-    Error::local(Code::InvalidArgument, Metadata::reserved_text(key))
+/// The error of a call with a metadata key that may not travel; `text` is what [`Metadata::check_key`] says.
+pub(super) fn bad_metadata_key(text: String) -> Error {
+    Error::local(Code::InvalidArgument, text)
 }
 
 /// The error of a call that found the queue full.
@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     fn a_refusal_keeps_its_status() {
-        let status = Status::new(Code::NotFound, "no key").with_details("d");
+        let status = Status::new(Code::NotFound, "no key").with_details_bytes("d");
         let error = failed(Cause::Replied(status.clone()), Phase::Wait, Executed::Yes);
         assert_eq!(error.status(), Some(&status));
         assert_eq!(

@@ -30,8 +30,8 @@ macro_rules! __client_methods {
             }
 
             /// Returns a builder: more addresses, limits, services that the server may call.
-            pub fn builder(address: impl ::core::convert::AsRef<str>) -> $crate::ClientBuilder<Self> {
-                $crate::ClientBuilder::new(address)
+            pub fn builder(address: impl ::core::convert::AsRef<str>) -> $crate::client::ClientBuilder<Self> {
+                $crate::client::ClientBuilder::new(address)
             }
 
             /// Creates a client on a channel that other clients may share.

@@ -326,7 +326,7 @@ impl Connection {
         };
         let flow = request.flow.get_or_insert_default();
         let mut metadata = flow.metadata.clone();
-        metadata.insert(key, value);
+        metadata.append(key, value);
         let fits = metadata.fits();
         if fits {
             flow.metadata = metadata;

@@ -164,7 +164,7 @@ pub fn agree(data: &[u8]) {
             .map(|byte| char::from(b'a' + byte % 26))
             .collect();
         let value = Bytes::copy_from_slice(dice.bytes(len));
-        metadata.insert(key, value);
+        metadata.append(key, value);
     }
     if !metadata.fits() {
         return;

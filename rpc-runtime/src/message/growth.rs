@@ -1,8 +1,8 @@
 //! Growth: how much memory a message takes once it is decoded.
 //!
 //! Two bytes on the wire make a whole element of a repeated field: an empty message, an empty string, an entry of a map. So
-//! four megabytes may become hundreds, and prost sets no limit. Generated code therefore says of each message what multiplies
-//! in it, and a message that could become too much is counted through before it is decoded.
+//! four megabytes may become hundreds, and prost sets no limit. Generated code therefore lists the fields of each message that
+//! grow, and a message that could grow too much is counted before it is decoded.
 
 use bytes::Buf;
 use prost::{
@@ -12,11 +12,11 @@ use prost::{
 
 use crate::message::nesting::DEEPEST;
 
-/// What multiplies in the messages of a package: a row for each message type in which anything does.
+/// The growing fields of a package: one row for each message type that has any.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Growth {
     rows: &'static [&'static [Growing]],
-    /// The most that one byte on the wire can become.
+    /// The most memory that one byte on the wire can become, in bytes.
     most: u64,
 }
 
@@ -24,32 +24,32 @@ pub struct Growth {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Growing {
     number: u32,
-    /// What the first element takes, and what each further one does.
+    /// The memory of the first element, and of each further one, in bytes.
     first: u64,
     each: u64,
     elements: Elements,
-    /// The row of the message that an element is, if anything multiplies in it.
+    /// The row of the element's message type, if it has growing fields.
     row: Option<usize>,
 }
 
-/// How many elements a field on the wire brings.
+/// How to count the elements of a field on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Elements {
     One,
-    /// As many as there are last bytes of varints, if it is packed.
+    /// Packed varints: one element for each last byte of a varint.
     Varints,
-    /// As many as there are values of this length, if it is packed.
+    /// Packed values of this length, in bytes.
     Values(usize),
 }
 
-/// A message type: its place in a [`Growth`].
+/// A message type: its row in a [`Growth`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Grows {
     growth: &'static Growth,
     row: usize,
 }
 
-/// How much memory what multiplies in a message may take once it is decoded.
+/// A limit of the memory that the growing fields of a message take once it is decoded.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Budget {
     grows: Option<Grows>,
@@ -57,18 +57,18 @@ pub(crate) struct Budget {
 }
 
 impl Budget {
-    /// At most `max` bytes, for messages of that type; nothing multiplies in those of none.
+    /// Creates a limit of `max` bytes for messages of that type; `None` stands for a type without growing fields.
     pub(crate) const fn new(grows: Option<Grows>, max: u64) -> Self {
         Self { grows, max }
     }
 
-    /// Whether a message fits.
+    /// Returns true if a message fits.
     #[inline]
     pub(crate) fn admits(&self, message: &[u8]) -> bool {
         self.grows.is_none_or(|grows| grows.fits(message, self.max))
     }
 
-    /// What is said of a message that does not.
+    /// The error text for a message that does not fit.
     pub(crate) fn excess(&self, what: &str) -> String {
         format!(
             "{what} would take more than {} bytes of memory once it is decoded: send less at once, or raise \
@@ -79,7 +79,7 @@ impl Budget {
 }
 
 impl Growth {
-    /// The table with these rows.
+    /// Creates a table with these rows.
     pub const fn new(rows: &'static [&'static [Growing]]) -> Self {
         let mut most = 0;
         let mut row = 0;
@@ -101,7 +101,7 @@ impl Growth {
         Grows { growth: self, row }
     }
 
-    /// Counts a message, or a group up to its end, off `left`.
+    /// Subtracts the cost of a message, or of a group up to its end, from `left`.
     fn count(&self, row: usize, bytes: &mut &[u8], depth: u32, left: &mut u64) -> Result<(), Stop> {
         if depth > DEEPEST {
             return Err(Stop::Malformed);
@@ -120,7 +120,7 @@ impl Growth {
             let field = &fields[index];
             let bit = 1_u64.checked_shl(index as u32).unwrap_or(0);
             let is_first = seen & bit == 0;
-            // What is packed may have no elements.
+            // A packed field may be empty.
             let is_empty = |part: &[u8]| field.elements != Elements::One && part.is_empty();
             match (wire, field.elements) {
                 (WireType::LengthDelimited, elements) => {
@@ -155,9 +155,9 @@ impl Growth {
 /// Why the count of a message ended before the message did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stop {
-    /// There is too much in it.
+    /// The message takes more than the limit.
     Excess,
-    /// Prost refuses it here.
+    /// Prost refuses the message here.
     Malformed,
 }
 
@@ -167,7 +167,7 @@ impl From<DecodeError> for Stop {
     }
 }
 
-/// The bytes of a field with a length.
+/// Takes the bytes of a field with a length.
 fn take<'a>(bytes: &mut &'a [u8]) -> Result<&'a [u8], Stop> {
     let len = usize::try_from(decode_varint(bytes)?).map_err(|_| Stop::Malformed)?;
     let (part, rest) = bytes.split_at_checked(len).ok_or(Stop::Malformed)?;
@@ -192,7 +192,7 @@ impl Growing {
         Self::new(number, 4 * size + TEXT, 2 * size + TEXT, Elements::One)
     }
 
-    /// A map whose entries have `size` bytes: a hash table, of which a third may be empty, with a byte for each place.
+    /// A map whose entries have `size` bytes: a hash table, a third of it empty at worst, with a byte for each place.
     pub const fn map(number: u32, size: usize) -> Self {
         let size = size as u64;
         Self::new(
@@ -203,7 +203,7 @@ impl Growing {
         )
     }
 
-    /// A map whose entries have `size` bytes: a tree, whose nodes have eleven places each, of which half may be empty.
+    /// A map whose entries have `size` bytes: a tree with eleven places in each node, half of them empty at worst.
     pub const fn ordered_map(number: u32, size: usize) -> Self {
         let size = size as u64;
         Self::new(
@@ -219,19 +219,19 @@ impl Growing {
         Self::new(number, size as u64, size as u64, Elements::One)
     }
 
-    /// A message that takes no memory of its own, but something multiplies in it.
+    /// A message that takes no memory of its own and has growing fields.
     pub const fn part(number: u32) -> Self {
         Self::new(number, 0, 0, Elements::One)
     }
 
-    /// The same field, in whose messages that multiplies what the table says in `row`.
+    /// Sets the row that describes the messages of this field.
     #[must_use]
     pub const fn of(mut self, row: usize) -> Self {
         self.row = Some(row);
         self
     }
 
-    /// A vector begins with four places, or eight if they have one byte, and has up to twice as many as elements.
+    /// A vector starts with four places, or eight of one byte, and has up to two places for each element.
     const fn vector(number: u32, size: usize, elements: Elements) -> Self {
         let size = size as u64;
         let places = if size == 1 { 8 } else { 4 };
@@ -248,7 +248,7 @@ impl Growing {
         }
     }
 
-    /// The most that one byte on the wire can become: an element has a tag and a length, or a tag and a value, at least.
+    /// The most memory that one byte on the wire can become: an element has at least a tag and a length, or a tag and a value.
     const fn most(&self) -> u64 {
         let packed = match self.elements {
             Elements::One => self.each.div_ceil(2),
@@ -259,7 +259,7 @@ impl Growing {
         if first > packed { first } else { packed }
     }
 
-    /// Counts so many elements off `left`.
+    /// Subtracts the cost of `elements` elements from `left`.
     fn charge(&self, elements: u64, is_first: bool, left: &mut u64) -> Result<(), Stop> {
         let Some(further) = elements.checked_sub(u64::from(is_first)) else {
             return Ok(());
@@ -282,7 +282,7 @@ impl Elements {
 }
 
 impl Grows {
-    /// Whether what multiplies in a message takes at most `max` bytes once it is decoded.
+    /// Returns true if the growing fields of a message take at most `max` bytes once it is decoded.
     #[inline]
     pub(crate) fn fits(self, message: &[u8], max: u64) -> bool {
         let most = (message.len() as u64).saturating_mul(self.growth.most);
@@ -296,7 +296,7 @@ impl Grows {
     }
 }
 
-/// A short text takes this much.
+/// The memory of a short text, in bytes.
 const TEXT: u64 = 8;
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
-//! Nesting: how deep messages lie inside of each other.
+//! Nesting: how deep messages are nested in each other.
 //!
-//! Prost's code recurses: one that is nested some thousands deep overflows the stack of whoever encodes it, which no thread
-//! survives, and nobody reads one that is nested deeper than a hundred. So generated code walks through messages that
-//! can be nested without end before they are encoded, no deeper than that limit. Of all others it says nothing.
+//! Prost's code recurses: encoding a message that is nested some thousands deep overflows the stack and kills the process, and
+//! prost decodes no message that is nested deeper than a hundred. So generated code walks through messages whose type can nest
+//! without end before it encodes them, no deeper than that limit. Other messages are not walked.
 
 use std::{any::Any, fmt};
 
@@ -11,10 +11,10 @@ use prost_types::{
     compiler::CodeGeneratorRequest, value::Kind,
 };
 
-/// Prost reads no message that lies deeper than this in the outermost one.
+/// The deepest message that prost decodes, in levels below the outermost one.
 pub(crate) const DEEPEST: u32 = 100;
 
-/// What is asked of a message before it is encoded, if its type can be nested without end.
+/// The check of a message before it is encoded, for a type that can nest without end.
 #[derive(Clone, Copy)]
 pub struct Nesting {
     /// The full name of the type.
@@ -22,32 +22,32 @@ pub struct Nesting {
     walk: fn(&dyn Any) -> Result<(), TooDeep>,
 }
 
-/// A message that can be walked through, for others of its own kind may lie in it; generated code implements it.
+/// A message whose type can contain itself; generated code implements the walk.
 pub trait Nested {
-    /// Walks through all messages in this one, which lies `at` some depth.
+    /// Walks through all messages in this one, which is at depth `at`.
     ///
     /// # Errors
     ///
-    /// The first one that lies too deep.
+    /// The first message that is too deep.
     fn walk(&self, at: Depth) -> Result<(), TooDeep>;
 }
 
-/// How deep a message lies.
+/// The depth of a message.
 #[derive(Clone, Copy, Debug)]
 pub struct Depth {
-    /// How many levels there may be in it.
+    /// The number of levels that may still be below it.
     left: u32,
 }
 
-/// A message lies deeper than anybody reads.
+/// A message is nested deeper than any peer decodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooDeep {
-    /// The full name of the field that it is in.
+    /// The full name of the field that holds it.
     field: &'static str,
 }
 
 impl Nesting {
-    /// For messages of the type `M`, whose full name is `message`.
+    /// Creates the check for the type `M`, whose full name is `message`.
     pub const fn of<M: Nested + 'static>(message: &'static str) -> Self {
         Self {
             message,
@@ -55,13 +55,13 @@ impl Nesting {
         }
     }
 
-    /// Looks whether `message` can be encoded, and read by its receiver.
+    /// Checks that `message` can be encoded, and decoded by its receiver.
     ///
-    /// What is of another type passes: it is not what is nested.
+    /// A message of another type passes.
     ///
     /// # Errors
     ///
-    /// What is too deep in it, in words.
+    /// The text names the type and the field that is too deep.
     #[inline(never)]
     pub(crate) fn check<M: 'static>(self, message: &M) -> Result<(), String> {
         (self.walk)(message).map_err(|too_deep| format!("{} {too_deep}", self.message))
@@ -75,7 +75,7 @@ fn walk<M: Nested + 'static>(message: &dyn Any) -> Result<(), TooDeep> {
     }
 }
 
-/// What `nesting` says of `message`, if there is anything to say.
+/// Checks `message` if its type needs it.
 #[inline]
 pub(crate) fn check<M: 'static>(nesting: Option<Nesting>, message: &M) -> Result<(), String> {
     match nesting {
@@ -96,7 +96,7 @@ impl Depth {
             .try_for_each(|message| message.walk(self.below(field)?))
     }
 
-    /// As [`Depth::within`], for messages that take no more than so many levels.
+    /// As [`Depth::within`], for messages that have at most `levels` levels.
     pub fn at_most<'a, M: Nested + 'a>(
         self,
         levels: u32,
@@ -109,7 +109,7 @@ impl Depth {
         self.within(field, messages)
     }
 
-    /// Takes the one level of the messages of `field`, or of the entries of a map, if there are any.
+    /// Counts the one level of the messages of `field`, or of the entries of a map, if there are any.
     pub fn one(self, field: &'static str, is_there: bool) -> Result<(), TooDeep> {
         if is_there {
             self.below(field)?;

@@ -1,4 +1,4 @@
-//! Procedure: what the generator writes down of one procedure.
+//! Procedure: the facts about one procedure that generated code states.
 
 use crate::{
     api::priority::Priority,
@@ -8,7 +8,7 @@ use crate::{
     },
 };
 
-/// One procedure of a service, as the generator wrote it down.
+/// One procedure of a service, as generated code describes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Procedure {
     path: &'static str,
@@ -26,17 +26,17 @@ pub struct Procedure {
 /// Where the handler of a procedure runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Run {
-    /// First polled in the order of arrival, moved to a task of its own when it has to wait.
+    /// First polled in the order of arrival; moved to its own task when it has to wait.
     #[default]
     InOrder,
-    /// In a task of its own from the start: for handlers that compute for long.
+    /// In its own task from the start, for handlers that compute for a long time.
     Spawn,
-    /// On the blocking pool: for handlers that block their thread.
+    /// On the blocking pool, for handlers that block their thread.
     Blocking,
 }
 
 impl Procedure {
-    /// The procedure `path`, `package.Service/Name`, whose wire id is `id`.
+    /// Creates the procedure `path`, such as `package.Service/Name`, with the wire id `id`.
     pub const fn new(path: &'static str, id: u64) -> Self {
         Self {
             path,
@@ -52,110 +52,110 @@ impl Procedure {
         }
     }
 
-    /// The same procedure, whose handlers run in tasks of their own.
+    /// Runs the handlers in their own tasks from the start.
     #[must_use]
     pub const fn spawn(mut self) -> Self {
         self.run = Run::Spawn;
         self
     }
 
-    /// The same procedure, whose handlers may block their thread.
+    /// Runs the handlers where they may block their thread.
     #[must_use]
     pub const fn blocking(mut self) -> Self {
         self.run = Run::Blocking;
         self
     }
 
-    /// The same procedure, whose callers send a stream of requests.
+    /// States that callers send a stream of requests.
     #[must_use]
     pub const fn with_request_stream(mut self) -> Self {
         self.request_stream = true;
         self
     }
 
-    /// The same procedure, which answers with a stream of replies.
+    /// States that the handler answers with a stream of replies.
     #[must_use]
     pub const fn with_reply_stream(mut self) -> Self {
         self.reply_stream = true;
         self
     }
 
-    /// The same procedure, with another priority than [`Priority::Normal`].
+    /// Sets a priority other than [`Priority::Normal`].
     #[must_use]
     pub const fn with_priority(mut self, priority: Priority) -> Self {
         self.priority = priority;
         self
     }
 
-    /// The same procedure, in whose requests that multiplies what `growth` says in `row`.
+    /// Sets the row of `growth` that describes the requests.
     #[must_use]
     pub const fn with_request_growth(mut self, growth: &'static Growth, row: usize) -> Self {
         self.request_growth = Some(growth.row(row));
         self
     }
 
-    /// The same procedure, in whose replies that multiplies what `growth` says in `row`.
+    /// Sets the row of `growth` that describes the replies.
     #[must_use]
     pub const fn with_reply_growth(mut self, growth: &'static Growth, row: usize) -> Self {
         self.reply_growth = Some(growth.row(row));
         self
     }
 
-    /// The same procedure, whose requests can be nested without end.
+    /// States that requests may nest without end.
     #[must_use]
     pub const fn with_request_nesting(mut self, nesting: Nesting) -> Self {
         self.request_nesting = Some(nesting);
         self
     }
 
-    /// The same procedure, whose replies can be nested without end.
+    /// States that replies may nest without end.
     #[must_use]
     pub const fn with_reply_nesting(mut self, nesting: Nesting) -> Self {
         self.reply_nesting = Some(nesting);
         self
     }
 
-    /// `package.Service/Name`, as the .proto spells it.
+    /// The path, `package.Service/Name`, as the .proto spells it.
     pub const fn path(&self) -> &'static str {
         self.path
     }
 
-    /// The first 8 bytes, little-endian, of the path's SHA-256.
+    /// The id on the wire: the first 8 bytes, little-endian, of the path's SHA-256.
     pub const fn id(&self) -> u64 {
         self.id
     }
 
-    /// Whether its callers send a stream of requests.
+    /// Returns true if callers send a stream of requests.
     pub const fn has_request_stream(&self) -> bool {
         self.request_stream
     }
 
-    /// Whether it answers with a stream of replies.
+    /// Returns true if the handler answers with a stream of replies.
     pub const fn has_reply_stream(&self) -> bool {
         self.reply_stream
     }
 
-    /// What goes first, as the .proto says.
+    /// The priority that the .proto declares.
     pub const fn priority(&self) -> Priority {
         self.priority
     }
 
-    /// What multiplies in a request.
+    /// How requests grow when they are decoded.
     pub(crate) const fn request_growth(&self) -> Option<Grows> {
         self.request_growth
     }
 
-    /// What multiplies in a reply.
+    /// How replies grow when they are decoded.
     pub(crate) const fn reply_growth(&self) -> Option<Grows> {
         self.reply_growth
     }
 
-    /// What is asked of a request before it is encoded.
+    /// The check of a request before it is encoded.
     pub(crate) const fn request_nesting(&self) -> Option<Nesting> {
         self.request_nesting
     }
 
-    /// What is asked of a reply before it is encoded.
+    /// The check of a reply before it is encoded.
     pub(crate) const fn reply_nesting(&self) -> Option<Nesting> {
         self.reply_nesting
     }

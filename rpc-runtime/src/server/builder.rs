@@ -12,7 +12,7 @@ use super::{
     state::{ServerOptions, ServerState},
 };
 use crate::{
-    Code, Compression, DrainReport, Error, Limits, Service, TerminatePolicy,
+    Code, DrainReport, Error, Limits, Service, TerminatePolicy,
     driver::runtime,
     net::{Address, Incoming, Listener},
     session::Threads,
@@ -119,8 +119,12 @@ impl ServerBuilder {
         self
     }
 
-    /// Accepts compressed requests, and compresses replies for clients that accept them; see [`Compression`]. Default: none.
-    pub fn compression(mut self, compression: Compression) -> Self {
+    /// Accepts compressed requests, and compresses replies for clients that accept them. Default: none.
+    ///
+    /// See [`Compression`](crate::Compression).
+    #[cfg(any(feature = "zstd", feature = "lz4"))]
+    #[cfg_attr(docsrs, doc(cfg(any(feature = "zstd", feature = "lz4"))))]
+    pub fn compression(mut self, compression: crate::Compression) -> Self {
         self.options.compression = Some(compression);
         self
     }

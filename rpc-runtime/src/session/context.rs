@@ -121,14 +121,11 @@ impl Context {
     ///
     /// # Errors
     ///
-    /// RESOURCE_EXHAUSTED if the entry does not fit, INVALID_ARGUMENT if the key begins with `rpc-`, or if the call has no
-    /// reply: a one-way call, or one that is over.
+    /// RESOURCE_EXHAUSTED if the entry does not fit, INVALID_ARGUMENT if [`Metadata`] does not allow the key, or if the call
+    /// has no reply: a one-way call, or one that is over.
     pub fn add_reply_metadata(&self, key: impl Into<String>, value: impl Into<Bytes>) -> Result<()> {
         let (key, value) = (key.into(), value.into());
-        if Metadata::is_reserved(&key) {
-            let text = Metadata::reserved_text(&key);
-            return Err(Status::new(Code::InvalidArgument, text));
-        }
+        Metadata::check_key(&key).map_err(|text| Status::new(Code::InvalidArgument, text))?;
         let is_added = self
             .session
             .with(Clock::Now, |conn, _| conn.add_reply_metadata(self.id, key, value));

@@ -1,4 +1,4 @@
-//! Forward: what a handler tells its caller when a call of its own fails.
+//! Forward: the status that a handler returns when a call of its own fails.
 
 use std::time::Duration;
 
@@ -10,8 +10,7 @@ use crate::{
     base::seldom::{Seldom, process_time},
 };
 
-/// A handler that fails by `?` because a call of its own failed. What the other handler answered is forwarded whole, and a
-/// failure of the call itself is told without its cause: see [`Error::into_status`].
+/// Converts the error of a call that a handler made, so that `?` works in handlers: see [`Error::into_status`].
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
         error.into_status()
@@ -19,22 +18,34 @@ impl From<Error> for Status {
 }
 
 impl Error {
-    /// What a handler tells its own caller when it fails because this call of its own failed; `?` does the same.
+    /// Makes the status that a handler returns when a call of its own failed; `?` does the same.
     ///
-    /// - What the other handler answered ([`Executed::Yes`]) is forwarded whole: code, message, details and metadata, over any
-    ///   number of servers. So are PERMISSION_DENIED and UNAUTHENTICATED: a handler that calls with rights of its own, and
-    ///   does not want its caller to take them for theirs, maps them.
-    /// - A failure of the call itself is UNAVAILABLE, "the call to kv.v1.Kv/rpc_fetch failed": no connection, or a lost one,
-    ///   its own deadline, a refusal for load or because the server is going away. It is DEADLINE_EXCEEDED if the deadline of
-    ///   the handler's own call has passed, and CANCELLED if that call's caller is gone: as far as the future of the handler
-    ///   is polled here, for neither is known in a task that it spawned.
-    /// - It is INTERNAL, with the same text, if the call was wrong, so that trying again would end the same way: no such
-    ///   procedure there, a request or a reply that cannot be read, a right that this server lacks, a handshake that is
-    ///   refused. The caller did nothing of this, so it is not told UNIMPLEMENTED or INVALID_ARGUMENT, which it would take
-    ///   for an answer to its own call.
+    /// - The answer of the other handler ([`Executed::Yes`](crate::Executed::Yes)) is forwarded whole: code, message, details
+    ///   and metadata, over any number of servers. This includes PERMISSION_DENIED and UNAUTHENTICATED: a handler that calls
+    ///   with its own rights maps them, or its caller takes them for an answer about the caller's rights.
+    /// - A failure of the call itself becomes UNAVAILABLE, "the call to kv.v1.Kv/rpc_fetch failed". Such failures are: no
+    ///   connection, a lost connection, the call's own deadline, and a refusal because of load or because the server is going
+    ///   away. If the deadline of the handler's own call has passed, the code is DEADLINE_EXCEEDED; if the handler's caller is
+    ///   gone, it is CANCELLED. Both are only known where the handler's own future is polled, not in a task that it spawned.
+    /// - It becomes INTERNAL, with the same text, if a retry would end the same way: an unknown procedure, a request or reply
+    ///   that cannot be decoded, a right that this server lacks, a refused handshake. The caller is not to blame, so it does
+    ///   not receive UNIMPLEMENTED or INVALID_ARGUMENT, which it would take for an answer to its own call.
     ///
-    /// The error itself, with the address and the cause, is logged here, as one event of `tracing` for each failure, with the
-    /// procedure, the id and the peer of the handler's own call: a warning at most once a second, else at the level of debug.
+    /// The status never has the address of the other server, nor the causes. They are logged here, as one `tracing` event for
+    /// each failure, with the procedure, the id and the peer of the handler's own call: a warning at most once a second, and
+    /// at debug level otherwise.
+    ///
+    /// A handler that wants to tell its caller more does it by hand:
+    ///
+    /// ```
+    /// # fn explain(error: rpc_runtime::Error) -> rpc_runtime::Status {
+    /// use rpc_runtime::Status;
+    ///
+    /// let cause = format!("{error:#}"); // the line with its causes and the address
+    /// let status = error.into_status();
+    /// Status::new(status.code(), format!("{}: {cause}", status.message()))
+    /// # }
+    /// ```
     pub fn into_status(self) -> Status {
         if self.is_answer() {
             return self.into_answer();
@@ -63,7 +74,7 @@ impl Error {
     }
 }
 
-/// Says what no caller is told.
+/// Logs the facts that the caller does not receive.
 fn log(error: &Error, serving: Option<&Serving>) {
     static SAID: Seldom = Seldom::new(Duration::from_secs(1));
     let (procedure, call, peer) = match serving {
@@ -72,7 +83,7 @@ fn log(error: &Error, serving: Option<&Serving>) {
     };
     let text = "a call that a handler made failed";
     match SAID.turn(process_time()) {
-        Some(unsaid) => warn!(procedure, call, peer, error = %error, unsaid, "{text}"),
-        None => debug!(procedure, call, peer, error = %error, "{text}"),
+        Some(unsaid) => warn!(procedure, call, peer, error = %format_args!("{error:#}"), unsaid, "{text}"),
+        None => debug!(procedure, call, peer, error = %format_args!("{error:#}"), "{text}"),
     }
 }

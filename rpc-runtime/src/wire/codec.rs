@@ -1,4 +1,4 @@
-//! FrameCodec: bytes to frames, within the limit of length.
+//! FrameCodec: bytes to frames and back, within a limit of length.
 
 mod greeting;
 mod spare;
@@ -8,18 +8,47 @@ pub(crate) use self::spare::forget as forget_spare;
 
 use std::{error, fmt, io, mem};
 
-use bytes::{Buf, Bytes, BytesMut};
-use tokio_util::codec::Decoder;
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use tokio_util::codec::{Decoder, Encoder};
 
-use self::greeting::Greeting;
+pub use self::greeting::Greeting;
 use crate::wire::frame::{Flags, Frame, FrameError, Output, PREFIX_LEN, Placed};
 
-/// Cuts a stream of bytes into frames.
+/// Decodes a stream of bytes into frames, and encodes frames: a [`Decoder`] and an [`Encoder`] of tokio-util.
 ///
-/// Whoever feeds it calls [`FrameCodec::prepare_read`] and reads into the spare capacity of the buffer: that and
-/// [`decode`](Decoder::decode) make the room, and never more than what has come justifies.
+/// This is the codec that connections use; it is public for peers and tests that speak the protocol by hand, such as a
+/// proxy, a recorder or a load generator. It knows frames only: `docs/wire.md` says which frame may follow which.
+///
+/// ```
+/// use bytes::BytesMut;
+/// use rpc_runtime::codec::{Decoder, Encoder, Flags, Frame, FrameCodec, Kind};
+///
+/// # fn main() -> Result<(), rpc_runtime::codec::CodecError> {
+/// let mut codec = FrameCodec::new(144 * 1024);
+/// let ping = Frame::new(Kind::Ping, 0).with_payload(&b"12345678"[..]);
+/// let call = Frame::new(Kind::Call, 1)
+///     .with_flags(Flags::END)
+///     .with_procedure(0x5a1c_66d0_17b5_11ee)
+///     .with_payload(&b"the request"[..]);
+///
+/// let mut bytes = BytesMut::new();
+/// codec.encode(ping, &mut bytes)?;
+/// codec.encode(call.clone(), &mut bytes)?;
+///
+/// assert_eq!(codec.decode(&mut bytes)?.unwrap().kind(), Kind::Ping);
+/// assert_eq!(codec.decode(&mut bytes)?, Some(call));
+/// assert_eq!(codec.decode(&mut bytes)?, None, "no further frame has arrived");
+/// # Ok(())
+/// # }
+/// ```
+///
+/// Over a socket, `tokio_util::codec::Framed::new(socket, FrameCodec::new(max))` is a stream and a sink of frames.
+///
+/// # Memory
+///
+/// Decoding never allocates more than the received bytes justify: a length that is only announced reserves nothing.
 #[derive(Debug)]
-pub(crate) struct FrameCodec {
+pub struct FrameCodec {
     max_frame: usize,
     /// True until the first frame is read: until then the peer may speak another protocol.
     is_first: bool,
@@ -68,8 +97,11 @@ impl FrameCodec {
     /// With less room than this, a read is hardly worth its system call.
     const READ_MIN: usize = 2 * 1024;
 
-    /// A codec for a fresh connection that reads frames of at most `max_frame` bytes.
-    pub(crate) const fn new(max_frame: usize) -> Self {
+    /// Creates a codec for a new connection, whose frames have at most `max_frame` bytes without their length prefix.
+    ///
+    /// A server and a client announce the limit of what they read in their HELLO: 144 KiB by default
+    /// ([`Limits::max_frame`](crate::Limits::max_frame)).
+    pub const fn new(max_frame: usize) -> Self {
         Self {
             max_frame,
             is_first: true,
@@ -321,6 +353,35 @@ impl Decoder for FrameCodec {
     }
 }
 
+/// Appends frames to a buffer; a payload is copied.
+impl Encoder<Frame> for FrameCodec {
+    type Error = CodecError;
+
+    /// Fails if the frame is longer than the codec's limit, or has more metadata than may travel; nothing is appended then.
+    fn encode(&mut self, frame: Frame, buffer: &mut BytesMut) -> Result<(), CodecError> {
+        let metadata = frame.metadata();
+        if !metadata.fits() {
+            return Err(CodecError::Frame(FrameError::Metadata {
+                entries: metadata.len(),
+                len: metadata.byte_len(),
+            }));
+        }
+        let header = frame.header();
+        let len = header.frame_len(frame.payload.len());
+        if len > self.max_frame {
+            return Err(CodecError::TooLong {
+                len,
+                max: self.max_frame,
+            });
+        }
+        let mut out = Output::new();
+        header.encode_bytes(frame.payload.clone(), &mut out);
+        buffer.reserve(out.len());
+        buffer.put(out);
+        Ok(())
+    }
+}
+
 /// A frame of which the beginning has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Rest {
@@ -346,29 +407,29 @@ pub(crate) struct Fragment {
 /// Maximum length of a fragment's head: length prefix, kind, id, flags, length of the payload.
 const HEAD_LEN: usize = PREFIX_LEN + 2 + 11 + 2 + 5;
 
-/// Why a stream of bytes cannot be read on.
+/// The reason why a stream of bytes cannot be decoded further, or a frame cannot be encoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub(crate) enum CodecError {
-    /// A frame is longer than was announced to the peer.
+pub enum CodecError {
+    /// A frame is longer than the limit.
     TooLong {
-        /// How long it is.
+        /// The length of the frame, in bytes.
         len: usize,
-        /// How long it may be.
+        /// The limit, in bytes.
         max: usize,
     },
-    /// The peer speaks another protocol, which this names.
+    /// The peer speaks another protocol.
     Foreign(Greeting),
-    /// The stream begins with what no frame begins with, and no protocol that is known.
-    Noise([u8; PREFIX_LEN]),
-    /// The bytes of a frame are none.
+    /// The stream begins like neither a frame nor a known protocol; these are its first bytes.
+    Noise([u8; 4]),
+    /// The bytes of a frame cannot be decoded.
     Frame(FrameError),
     /// The stream ends within a frame.
     Truncated {
-        /// How many bytes of it have come.
+        /// The number of bytes of the frame that have arrived.
         len: usize,
     },
-    /// Reading failed; only where tokio-util reads for us.
+    /// Reading or writing failed: only where tokio-util does that.
     Io(io::ErrorKind),
 }
 
@@ -384,7 +445,7 @@ impl fmt::Display for CodecError {
             ),
             Self::Frame(error) => write!(f, "invalid frame: {error}"),
             Self::Truncated { len } => write!(f, "stream ends after {len} bytes of a frame"),
-            Self::Io(kind) => write!(f, "read failed: {kind}"),
+            Self::Io(kind) => write!(f, "stream failed: {kind}"),
         }
     }
 }
@@ -427,10 +488,10 @@ mod tests {
 
     use bytes::BufMut;
     use proptest::{collection::vec, prelude::*};
-    use tokio_util::codec::{Encoder, LengthDelimitedCodec};
+    use tokio_util::codec::LengthDelimitedCodec;
 
     use super::*;
-    use crate::wire::frame::Kind;
+    use crate::{Metadata, Status, wire::frame::Kind};
 
     const MAX_FRAME: usize = 144 * 1024;
 
@@ -507,6 +568,46 @@ mod tests {
                 .unwrap();
         }
         assert_eq!(theirs, encode(&frames));
+    }
+
+    #[test]
+    fn what_is_encoded_is_what_connections_write_and_is_decoded_as_it_was() {
+        let status = Status::not_found("no").with_details_bytes("more");
+        let frames = [
+            frame(1, b"first"),
+            frame(3, &[7; 20_000]),
+            Frame::new(Kind::Reply, 1)
+                .with_status(&status.with_metadata(Metadata::from([("key", "value")])))
+                .with_length(5),
+        ];
+        let mut codec = FrameCodec::new(MAX_FRAME);
+        let mut bytes = BytesMut::new();
+        for frame in &frames {
+            codec.encode(frame.clone(), &mut bytes).unwrap();
+        }
+        assert_eq!(bytes, encode(&frames));
+        for frame in frames {
+            assert_eq!(codec.decode(&mut bytes), Ok(Some(frame)));
+        }
+    }
+
+    #[test]
+    fn a_frame_that_may_not_travel_is_not_encoded() {
+        let mut bytes = BytesMut::new();
+        let long = frame(1, &[7; 100]);
+        let len = encode(slice::from_ref(&long)).len() - PREFIX_LEN;
+        let error = FrameCodec::new(len - 1).encode(long.clone(), &mut bytes);
+        assert_eq!(error, Err(CodecError::TooLong { len, max: len - 1 }));
+        let entries = (0..65).map(|n| (format!("k{n}"), "v"));
+        let many = frame(1, b"").with_metadata(entries.collect());
+        let error = FrameCodec::new(MAX_FRAME).encode(many, &mut bytes);
+        let excess = FrameError::Metadata {
+            entries: 65,
+            len: 250,
+        };
+        assert_eq!(error, Err(CodecError::Frame(excess)));
+        assert!(bytes.is_empty());
+        assert_eq!(FrameCodec::new(len).encode(long, &mut bytes), Ok(()));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Compression: messages made shorter on their way, and longer again within bounds.
+//! Compression: messages are made shorter on their way, and unpacked within bounds.
 
 #[cfg(feature = "lz4")]
 mod lz4;
@@ -15,25 +15,43 @@ use bytes::Bytes;
 pub(crate) use self::outgoing::{Outgoing, pack};
 use crate::wire::frame::Encoded;
 
-/// How messages are compressed on their way, where both sides agree to it.
+/// How messages are compressed on their way, if both sides agree.
 ///
-/// Off by default; [`ClientBuilder::compression`](crate::ClientBuilder::compression) and
-/// [`ServerBuilder::compression`](crate::ServerBuilder::compression) turn it on, each for its own side: that side then
-/// says that it takes compressed messages, and compresses what it sends if the other has said so, too. The two may
-/// choose differently. Messages below 1 KiB, and those that would not become shorter, travel as they are.
+/// This type, and [`ClientBuilder::compression`](crate::client::ClientBuilder::compression) and
+/// [`ServerBuilder::compression`](crate::server::ServerBuilder::compression), which turn compression on, exist only with a
+/// feature: `zstd`, `lz4`, or both. Default: off.
 ///
-/// Each variant needs the feature of its name, so that nobody builds what nobody uses. It pays on slow links: on fast
-/// ones, compressing takes longer than sending. It is done by the task that sends or reads the message, which takes
-/// about 16 ms for 4 MiB of text in Zstandard. All limits count the length of a message before compression, and a
-/// message that unpacks to any other length than it announced fails its call.
+#[cfg_attr(feature = "lz4", doc = "```")]
+#[cfg_attr(not(feature = "lz4"), doc = "```ignore")]
+/// # async fn connect() -> Result<(), rpc_runtime::Error> {
+/// use rpc_runtime::{Client, Compression};
+///
+/// let client: Client = Client::builder("tcp://127.0.0.1:5005").compression(Compression::Lz4).connect().await?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// Each side turns it on for itself. That side then announces that it reads compressed messages, and compresses what it
+/// sends if the other side has announced the same. The two sides may choose differently. Messages below 1 KiB, and messages
+/// that would not become shorter, travel as they are.
+///
+/// Compression pays on slow links. On fast ones, compressing takes longer than sending. The task that sends or reads the
+/// message does the work: about 16 ms for 4 MiB of text with Zstandard. All limits count the length of a message before
+/// compression. A message that unpacks to another length than announced fails its call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
+#[cfg_attr(
+    not(any(feature = "zstd", feature = "lz4")),
+    allow(unreachable_pub, reason = "without a feature, no user sees the type")
+)]
 pub enum Compression {
-    /// Zstandard, level 1: text becomes about five times shorter, at 250 MB/s or so. Feature `zstd`: C code.
+    /// Zstandard, level 1: text becomes about five times shorter, at about 250 MB/s. Needs the feature `zstd`: C code.
     #[cfg(feature = "zstd")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "zstd")))]
     Zstd,
-    /// LZ4: text becomes about three times shorter, twice as fast. Feature `lz4`: Rust without unsafe.
+    /// LZ4: text becomes about three times shorter, twice as fast. Needs the feature `lz4`: Rust without unsafe code.
     #[cfg(feature = "lz4")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "lz4")))]
     Lz4,
 }
 
@@ -42,7 +60,7 @@ pub enum Compression {
     allow(unused_variables, reason = "there is no compression to use them for")
 )]
 impl Compression {
-    /// All that this build knows.
+    /// All encodings of this build.
     pub(crate) const ALL: &'static [Self] = &[
         #[cfg(feature = "zstd")]
         Self::Zstd,
@@ -50,10 +68,10 @@ impl Compression {
         Self::Lz4,
     ];
 
-    /// From this length on, a message is compressed: below it, a frame's other bytes weigh as much.
+    /// The shortest message that is compressed, in bytes: below it, a frame's other bytes weigh as much.
     pub(crate) const MIN_LEN: usize = 1024;
 
-    /// The number that stands for it on the wire.
+    /// The number of the encoding on the wire.
     pub(crate) const fn encoding(self) -> u32 {
         match self {
             #[cfg(feature = "zstd")]
@@ -63,7 +81,7 @@ impl Compression {
         }
     }
 
-    /// What stands behind the number on the wire, if this build knows it.
+    /// Returns the encoding with this number on the wire, if this build has it.
     pub(crate) fn of_encoding(encoding: u32) -> Option<Self> {
         Self::ALL
             .iter()
@@ -71,7 +89,7 @@ impl Compression {
             .find(|known| known.encoding() == encoding)
     }
 
-    /// The numbers that a side announces which has turned compression on: all that this build can unpack.
+    /// The numbers that a side announces: all that this build can unpack, or none if compression is off.
     pub(crate) fn announced(chosen: Option<Self>) -> Vec<u32> {
         match chosen {
             None => Vec::new(),
@@ -79,7 +97,7 @@ impl Compression {
         }
     }
 
-    /// `message` compressed, if that makes it shorter.
+    /// Compresses `message`; `None` if that does not make it shorter.
     pub(crate) fn pack(self, message: &[u8]) -> Option<Vec<u8>> {
         match self {
             #[cfg(feature = "zstd")]
@@ -89,9 +107,9 @@ impl Compression {
         }
     }
 
-    /// The message of `len` bytes that was compressed into `packed`.
+    /// Unpacks the message of `len` bytes that was compressed into `packed`.
     ///
-    /// Memory is never taken for more than `len` bytes, nor for many more than have come out or in so far.
+    /// Memory never grows above `len` bytes, nor far above what has been read or unpacked so far.
     pub(crate) fn unpack(self, packed: &[u8], len: usize) -> Result<Vec<u8>, UnpackError> {
         if packed.len() > len {
             return Err(UnpackError::Longer {
@@ -124,9 +142,9 @@ impl fmt::Display for Compression {
 }
 
 impl Encoded {
-    /// The message that has travelled.
+    /// Returns the message, unpacked if it is compressed.
     ///
-    /// It takes its time if the message is compressed: never call it under a connection's lock.
+    /// Unpacking takes milliseconds: never call this under a connection's lock.
     #[inline]
     pub(crate) fn unpack(self) -> Result<Bytes, UnpackError> {
         if self.encoding() == 0 {
@@ -144,13 +162,13 @@ impl Encoded {
             let text = format!("compression {encoding} is unknown");
             return Err(UnpackError::Malformed { text });
         };
-        // One that is not even addressable is longer than any limit.
+        // A length that this machine cannot address is above any limit.
         let len = usize::try_from(self.len()).unwrap_or(usize::MAX);
         compression.unpack(self.bytes(), len).map(Bytes::from)
     }
 }
 
-/// Why a compressed message is none.
+/// The reason why a compressed message cannot be unpacked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 #[cfg_attr(
@@ -161,29 +179,29 @@ impl Encoded {
     )
 )]
 pub(crate) enum UnpackError {
-    /// It is longer than the message that it is said to be.
+    /// The compressed bytes are longer than the announced message.
     Longer {
-        /// How long it is.
+        /// The length of the compressed bytes.
         packed: usize,
-        /// How long the message was said to be.
+        /// The announced length of the message.
         len: usize,
     },
-    /// It unpacks to another length than it announced.
+    /// The message unpacks to another length than announced.
     Length {
-        /// What it unpacks to.
+        /// The unpacked length.
         unpacked: u64,
-        /// What was announced.
+        /// The announced length.
         len: usize,
     },
-    /// It goes on when as much has come out as was announced.
+    /// More bytes come out than were announced.
     #[cfg(feature = "zstd")]
     Endless {
-        /// What was announced.
+        /// The announced length.
         len: usize,
     },
-    /// The bytes make no sense.
+    /// The bytes are not valid in this encoding.
     Malformed {
-        /// In the words of who read them.
+        /// The text of the decompressor.
         text: String,
     },
 }
@@ -192,13 +210,16 @@ impl fmt::Display for UnpackError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Longer { packed, len } => {
-                write!(f, "message of {len} bytes came compressed to {packed}")
+                write!(
+                    f,
+                    "message announced as {len} bytes has {packed} compressed bytes"
+                )
             }
             Self::Length { unpacked, len } => {
-                write!(f, "compressed message of {len} bytes unpacks to {unpacked}")
+                write!(f, "message announced as {len} bytes unpacks to {unpacked}")
             }
             #[cfg(feature = "zstd")]
-            Self::Endless { len } => write!(f, "compressed message of {len} bytes unpacks to more"),
+            Self::Endless { len } => write!(f, "message announced as {len} bytes unpacks to more"),
             Self::Malformed { text } => write!(f, "compressed message cannot be unpacked: {text}"),
         }
     }

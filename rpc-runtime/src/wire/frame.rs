@@ -4,6 +4,7 @@
 //! socket.
 //! `docs/reference/wire.md` and `proto/rpc/wire/v1/wire.proto` describe the bytes for other implementers.
 
+mod access;
 pub(crate) mod control;
 mod decode;
 mod header;
@@ -22,9 +23,9 @@ use bytes::{Bytes, BytesMut};
 
 use crate::Metadata;
 
+pub use self::decode::FrameError;
 pub(crate) use self::{
     control::DropReason,
-    decode::FrameError,
     header::Header,
     output::Output,
     payload::{Encoded, Payload, Size},
@@ -38,7 +39,8 @@ pub(crate) const MAX_TEXT: usize = 1024;
 
 /// The purpose of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Kind {
+#[non_exhaustive]
+pub enum Kind {
     /// The first frame of each side: versions and limits.
     Hello,
     /// A request that expects a reply.
@@ -82,8 +84,8 @@ impl fmt::Display for Kind {
 }
 
 impl Kind {
-    /// The number that stands for this kind on the wire.
-    pub(crate) const fn number(self) -> u32 {
+    /// The number of this kind on the wire.
+    pub const fn number(self) -> u32 {
         match self {
             Self::Hello => 1,
             Self::Call => 2,
@@ -99,8 +101,8 @@ impl Kind {
         }
     }
 
-    /// Whether a peer that does not know this kind must end the connection; the others may be ignored.
-    pub(crate) const fn is_critical(self) -> bool {
+    /// Returns true if a peer that does not know this kind must end the connection; it ignores other kinds.
+    pub const fn is_critical(self) -> bool {
         self.number() < 64
     }
 }
@@ -129,34 +131,34 @@ impl Default for Kind {
     }
 }
 
-/// Yes-or-no facts about a frame; bits that this version does not know are kept, and mean nothing.
+/// The flags of a frame; bits that this version does not know are kept and mean nothing.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub(crate) struct Flags(u32);
+pub struct Flags(u32);
 
 impl Flags {
     /// No flag.
-    pub(crate) const NONE: Self = Self(0);
+    pub const NONE: Self = Self(0);
     /// Fragments of this frame's message follow.
-    pub(crate) const MORE: Self = Self(1);
+    pub const MORE: Self = Self(1);
     /// The caller sends no more on this call.
-    pub(crate) const END: Self = Self(2);
+    pub const END: Self = Self(2);
     /// On a reply: the handler never started, and never will.
-    pub(crate) const NOT_EXECUTED: Self = Self(4);
+    pub const NOT_EXECUTED: Self = Self(4);
     /// On a reply: the handler started, and was dropped before its end.
-    pub(crate) const ABORTED: Self = Self(8);
+    pub const ABORTED: Self = Self(8);
 
-    /// Flags with these bits.
-    pub(crate) const fn from_bits(bits: u32) -> Self {
+    /// Creates flags with these bits.
+    pub const fn from_bits(bits: u32) -> Self {
         Self(bits)
     }
 
     /// The bits as they travel.
-    pub(crate) const fn bits(self) -> u32 {
+    pub const fn bits(self) -> u32 {
         self.0
     }
 
-    /// Whether all of `other` are set here.
-    pub(crate) const fn contains(self, other: Self) -> bool {
+    /// Returns true if all flags of `other` are set here.
+    pub const fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0
     }
 }
@@ -193,13 +195,14 @@ impl fmt::Debug for Flags {
     }
 }
 
-/// A decoded frame.
+/// One unit of the protocol, as [`FrameCodec`](crate::codec::FrameCodec) reads and writes it.
 ///
-/// On the wire it is a protobuf message behind its length, a big-endian `u32`; field numbers stand beside the
-/// fields. A field that is absent has its zero value: an empty message and no message are the same bytes.
-/// `Debug` shows the lengths of what belongs to users, never the bytes.
+/// On the wire a frame is a protobuf message behind its length, a big-endian `u32`. `docs/wire.md` and
+/// `proto/rpc/wire/v1/wire.proto` describe the fields and which kinds use them. A field that is absent has its zero value:
+/// an empty message and no message are the same bytes. `Debug` shows the lengths of what belongs to users, never the bytes.
 #[derive(Clone, Default, PartialEq)]
-pub(crate) struct Frame {
+#[must_use]
+pub struct Frame {
     /// 1: what the frame is about.
     pub(crate) kind: Kind,
     /// 2: the id of the call; 0 is the connection.
@@ -229,7 +232,7 @@ pub(crate) struct Frame {
 }
 
 /// The parts of a frame that most frames do not have: out of the way of the others, which are moved about much.
-#[derive(Clone, Default, PartialEq)]
+#[derive(Clone, Default)]
 pub(crate) struct Extra(Option<Box<Parts>>);
 
 /// The content of an [`Extra`]. An absent part is empty.
@@ -290,6 +293,13 @@ impl Extra {
     }
 }
 
+/// No parts and empty parts are the same.
+impl PartialEq for Extra {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
 impl Deref for Extra {
     type Target = Parts;
 
@@ -312,8 +322,7 @@ impl From<Parts> for Extra {
 }
 
 impl Frame {
-    /// The frame without its payload, to be encoded again.
-    #[cfg(any(test, fuzzing))]
+    /// The frame without its payload, to encode it again.
     pub(crate) fn header(&self) -> Header<'_> {
         Header {
             kind: self.kind,

@@ -55,7 +55,7 @@ fn main() -> ExitCode {
             limits = limits.slow_frame(second).write_stall(second);
         }
         if let Err(error) = runtime.block_on(serve::serve(limits, connections)) {
-            eprintln!("error: {error}");
+            eprintln!("error: {error:#}");
             return ExitCode::FAILURE;
         }
         return ExitCode::SUCCESS;

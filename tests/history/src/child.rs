@@ -65,7 +65,7 @@ pub fn serve(args: ServeArgs) -> ExitCode {
             report.exit_code()
         }
         Err(error) => {
-            eprintln!("error: {error}");
+            eprintln!("error: {error:#}");
             ExitCode::from(5)
         }
     }

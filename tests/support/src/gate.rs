@@ -116,11 +116,12 @@ async fn close() {
     // In reverse, and each is dropped before the next: its service may hold a client of a server before it.
     while let Some((kind, server)) = serving.pop() {
         let load = || {
-            let mut load = server.load();
-            if kind == Kind::Peer {
-                load.connections = 0;
+            let load = server.load();
+            if kind == Kind::Peer && load.is_idle() {
+                Load::default()
+            } else {
+                load
             }
-            load
         };
         gone(load, Load::default(), "a server that serves").await;
         server.abort();

@@ -36,17 +36,17 @@ pub(super) struct ExtraOptions {
 /// Returns why a call cannot be made; none if it can.
 #[inline]
 pub(super) fn refusal(deadline: &Deadline, depth: u8, more: Option<&ExtraOptions>) -> Option<Error> {
-    let reserved = more.and_then(|more| more.metadata.reserved_key());
+    let keys = more.map_or(Ok(()), |more| more.metadata.check_keys());
     let fits = more.is_none_or(|more| more.metadata.fits());
-    if fits && reserved.is_none() && depth <= depth::MAX && !deadline.has_passed() {
+    if fits && keys.is_ok() && depth <= depth::MAX && !deadline.has_passed() {
         return None;
     }
     Some(if deadline.has_passed() {
         errors::expired(deadline)
     } else if depth > depth::MAX {
         depth::too_deep()
-    } else if let Some(key) = reserved {
-        errors::reserved_metadata(key).with_phase(Phase::Queue)
+    } else if let Err(text) = keys {
+        errors::bad_metadata_key(text).with_phase(Phase::Queue)
     } else {
         errors::too_much_metadata().with_phase(Phase::Queue)
     })

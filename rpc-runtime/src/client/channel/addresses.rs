@@ -310,7 +310,7 @@ mod tests {
         let failure = fail(&mut route, refused());
         assert!(route.is_over());
         assert_eq!(
-            failure.error().to_string(),
+            format!("{:#}", failure.error()),
             "UNAVAILABLE: cannot connect: no server listens there: connection refused"
         );
     }

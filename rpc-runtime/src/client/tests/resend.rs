@@ -227,7 +227,7 @@ async fn a_call_that_finds_no_connection_for_its_second_try_did_not_run() {
         (Code::DeadlineExceeded, Executed::No)
     );
     assert_eq!(
-        error.to_string(),
+        format!("{error:#}"),
         "DEADLINE_EXCEEDED: no connection within 60s: cannot connect: no server listens there \
          (hand.v1.Hand/rpc_echo at mem:resend-nobody, phase: connect, executed: no, \
          resent after: peer closed the connection): connection refused"

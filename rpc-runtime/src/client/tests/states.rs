@@ -30,7 +30,7 @@ async fn every_state_is_shown_on_the_way() {
         (Code::Unavailable, Some(Phase::Connect), Executed::No)
     );
     assert_eq!(
-        failure.to_string(),
+        format!("{failure:#}"),
         "UNAVAILABLE: cannot connect: no server listens there (at mem:states-way): connection refused"
     );
 

@@ -365,7 +365,7 @@ fn status(frame: &mut Frame) -> Status {
     // Copied, because an error may be kept long, and a slice would pin the read buffer.
     let details = Bytes::copy_from_slice(&parts.details);
     Status::new(code, parts.message)
-        .with_details(details)
+        .with_details_bytes(details)
         .with_metadata(parts.metadata)
 }
 

@@ -29,7 +29,7 @@ impl Outbox {
         let both = (!added.is_empty()).then(|| join(added, own));
         let metadata = both.as_ref().unwrap_or(own);
         header.metadata = Some(metadata);
-        let may_travel = metadata.fits() && metadata.reserved_key().is_none();
+        let may_travel = metadata.fits() && metadata.check_keys().is_ok();
         if may_travel && header.fits(0, self.max_frame()) {
             self.put_frame(header);
             return None;
@@ -73,13 +73,11 @@ impl Outbox {
 /// What may travel of the metadata of a status and of what was added to the reply; `notes` says what does not.
 fn part(own: &Metadata, added: &Metadata, notes: &mut Vec<String>) -> Metadata {
     let mut own = own.clone();
-    if let Some(key) = own.reserved_key() {
-        let key = cut(key, MAX_KEY);
-        notes.push(format!("metadata left out: key {key:?} is reserved"));
+    if let Err(text) = own.check_keys() {
+        notes.push(format!("left out: {text}"));
         own = own
-            .iter()
-            .filter(|(key, _)| !Metadata::is_reserved(key))
-            .map(|(key, value)| (key, value.clone()))
+            .into_iter()
+            .filter(|(key, _)| Metadata::check_key(key).is_ok())
             .collect();
     }
     let both = join(added, &own);
@@ -104,8 +102,9 @@ fn part(own: &Metadata, added: &Metadata, notes: &mut Vec<String>) -> Metadata {
 }
 
 fn join(one: &Metadata, other: &Metadata) -> Metadata {
-    let entries = one.iter().chain(other.iter());
-    entries.map(|(key, value)| (key, value.clone())).collect()
+    let mut both = one.clone();
+    both.extend(other.clone());
+    both
 }
 
 /// A text with notes behind it, all of which travel.
@@ -116,6 +115,3 @@ fn with_notes(text: &str, notes: &[String]) -> String {
     let notes = format!(" ({})", notes.join("; "));
     format!("{}{notes}", cut(text, MAX_TEXT.saturating_sub(notes.len())))
 }
-
-/// How much of a key is shown.
-const MAX_KEY: usize = 100;

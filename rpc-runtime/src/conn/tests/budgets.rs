@@ -452,7 +452,7 @@ fn what_travels_beside_replies_fills_the_inbox_too() {
     let mut pair = Pair::with(small, settings());
     let mut calls: Vec<_> = (0..6).map(|_| pair.start(Call::new(b"x"))).collect();
     pair.settle();
-    let status = status(Code::NotFound, "no").with_details(Bytes::from(vec![7; 100_000]));
+    let status = status(Code::NotFound, "no").with_details_bytes(Bytes::from(vec![7; 100_000]));
     for _ in 0..5 {
         let arrived = pair.server.accept(pair.now);
         pair.server.conn.end(arrived.id, End::Failed(&status), pair.now);

@@ -117,7 +117,7 @@ fn failed_handler_was_executed_and_its_whole_status_travels() {
     let arrived = pair.server.accept(pair.now);
     let metadata: Metadata = [("retry", "never")].into_iter().collect();
     let status = status(Code::NotFound, "no key")
-        .with_details(&b"typed"[..])
+        .with_details_bytes(&b"typed"[..])
         .with_metadata(metadata);
     pair.server.conn.end(arrived.id, End::Failed(&status), pair.now);
     assert!(pair.poll(&mut call));
@@ -130,7 +130,7 @@ fn details_that_no_frame_can_carry_are_left_out() {
     let mut pair = Pair::new();
     let mut call = pair.call(b"x");
     let arrived = pair.server.accept(pair.now);
-    let status = status(Code::NotFound, "no key").with_details(vec![0; 1 << 20]);
+    let status = status(Code::NotFound, "no key").with_details_bytes(vec![0; 1 << 20]);
     pair.server.conn.end(arrived.id, End::Failed(&status), pair.now);
     assert!(pair.poll(&mut call));
     assert_eq!(call.status().code(), Code::NotFound);

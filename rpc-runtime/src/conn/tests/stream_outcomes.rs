@@ -69,7 +69,7 @@ fn failed_handler_of_a_stream_was_executed_and_its_whole_status_travels() {
         let Stream { id, .. } = pair.open(shape);
         let metadata: Metadata = [("retry", "never")].into_iter().collect();
         let status = status(Code::NotFound, "no key")
-            .with_details(&b"typed"[..])
+            .with_details_bytes(&b"typed"[..])
             .with_metadata(metadata);
         if shape.has_reply_stream() {
             pair.server.must_put(id, b"before", pair.now);

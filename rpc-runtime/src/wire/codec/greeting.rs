@@ -2,21 +2,22 @@
 
 use std::fmt;
 
-/// What a peer speaks instead of this protocol, and what it says, if that helps and cannot be secret.
+/// The other protocol that a peer speaks, and the first line that it sent, if that helps and cannot be secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Greeting {
+pub struct Greeting {
     protocol: &'static str,
     /// The beginning of its first line; empty if the line may be secret.
     line: Box<[u8]>,
 }
 
-/// So many bytes of a line are shown.
+/// The most bytes of a line that are shown.
 const SHOWN: usize = 64;
 
 impl Greeting {
-    /// The greeting that `bytes` begin with; none if they may be the beginning of a frame, or nobody knows what they are.
+    /// Recognises the greeting that `bytes` begin with; `None` if they may begin a frame, or are unknown.
     ///
-    /// The line of an answer is shown: a status, a banner. That of a request is not, for its target may be secret.
+    /// The first line of an answer is shown, such as a status or a banner. That of a request is not, because its target may
+    /// be secret.
     pub(super) fn read(bytes: &[u8]) -> Option<Self> {
         let silent = |protocol| Self {
             protocol,
@@ -49,12 +50,12 @@ impl Greeting {
     }
 }
 
-/// With what HTTP/1 asks.
+/// The beginnings of HTTP/1 requests.
 const REQUESTS: [&[u8; 4]; 9] = [
     b"GET ", b"HEAD", b"POST", b"PUT ", b"DELE", b"CONN", b"OPTI", b"TRAC", b"PATC",
 ];
 
-/// With what others answer, or greet; three bytes and more, which no accident makes of a frame.
+/// The beginnings of answers and greetings; each has three bytes or more, so no frame begins so by accident.
 const ANSWERS: [(&[u8], &str); 14] = [
     (b"HTTP", "HTTP/1"),
     (b"<htm", "HTML"),

@@ -10,10 +10,10 @@ use crate::Metadata;
 /// Maximum depth of groups in a field that is skipped. No field of ours has groups.
 const MAX_NESTING: u32 = 32;
 
-/// Why bytes are no frame.
+/// The reason why bytes cannot be decoded as a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub(crate) enum FrameError {
+pub enum FrameError {
     /// A value reaches past the end of the frame.
     Truncated {
         /// Length in bytes of the frame, or of the metadata entry that is cut short.
@@ -306,7 +306,7 @@ impl<'a> Reader<'a> {
         }
         // Copied, because a handler may keep it and a slice would keep the read buffer alive.
         let metadata = &mut frame.extra.get_mut().metadata;
-        metadata.insert(name, Bytes::copy_from_slice(value));
+        metadata.append(name, Bytes::copy_from_slice(value));
         Ok(())
     }
 

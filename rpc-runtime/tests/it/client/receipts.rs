@@ -34,7 +34,7 @@ impl Beside {
         metadata.insert("why", "it was to");
         Err(Status::new(Code::FailedPrecondition, "it is bad")
             .with_metadata(metadata)
-            .with_details(Bytes::from_static(b"typed")))
+            .with_details_bytes(Bytes::from_static(b"typed")))
     }
 }
 

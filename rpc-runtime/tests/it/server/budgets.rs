@@ -55,7 +55,7 @@ async fn a_peer_that_floods_is_cut_off_counted_and_said_once() {
         }
         assert_eq!(peer.goaway().await.reason, 4, "EXCESS");
     }
-    until(&server.handle, |counters| counters.ended_by_excess == 3).await;
+    until(&server.handle, |counters| counters.ended_by_excess() == 3).await;
     let counters = server.handle.counters();
     assert_eq!(counters.to_string(), "ignored_frames=30 ended_by_excess=3");
     assert_eq!(text(&client, &ECHO, "x").await.unwrap(), "x");
@@ -78,7 +78,7 @@ async fn a_peer_over_the_connection_limit_waits_and_is_counted() {
     let first = server.client().await;
     let second = Client::connect_lazy(&server.address);
     let waiting = start(&second, &ECHO, "x");
-    until(&server.handle, |counters| counters.connections_delayed == 1).await;
+    until(&server.handle, |counters| counters.connections_delayed() == 1).await;
     assert_eq!(text(&first, &ECHO, "x").await.unwrap(), "x");
     drop(first);
     assert_eq!(within(waiting).await.unwrap().unwrap(), "x");
@@ -91,10 +91,10 @@ async fn peers_that_shake_no_hands_are_counted() {
         .serve_with("tcp://127.0.0.1:0", |server| server.limits(limits))
         .await;
     let _mute = HandPeer::connect(&server.address).await;
-    until(&server.handle, |counters| counters.handshakes_timed_out == 1).await;
+    until(&server.handle, |counters| counters.handshakes_timed_out() == 1).await;
     let mut other = HandPeer::connect(&server.address).await;
     other.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
-    until(&server.handle, |counters| counters.handshakes_rejected == 1).await;
+    until(&server.handle, |counters| counters.handshakes_rejected() == 1).await;
 }
 
 #[tokio::test(crate = "test_support::gate")]
@@ -108,7 +108,7 @@ async fn mute_peers_that_lose_their_place_are_counted() {
     ];
     let client = server.client().await;
     assert_eq!(text(&client, &ECHO, "x").await.unwrap(), "x");
-    assert_eq!(server.handle.counters().handshakes_evicted, 2);
+    assert_eq!(server.handle.counters().handshakes_evicted(), 2);
 }
 
 #[tokio::test(crate = "test_support::gate")]
@@ -120,7 +120,7 @@ async fn a_peer_that_does_not_go_on_is_sent_away() {
     let mut peer = HandPeer::greeted(&server.address).await;
     peer.write(&[0, 0, 1, 0, 8]).await;
     assert_eq!(peer.goaway().await.reason, 5, "TIMEOUT");
-    until(&server.handle, |counters| counters.ended_by_slow_frame == 1).await;
+    until(&server.handle, |counters| counters.ended_by_slow_frame() == 1).await;
 }
 
 #[tokio::test(crate = "test_support::gate")]
@@ -147,7 +147,7 @@ async fn a_full_server_refuses_calls_and_accepts_no_connections_until_there_is_r
     // The accept loop has one accept under way already; the second newcomer is not taken.
     let newcomers = [(); 2].map(|()| Client::connect_lazy(&server.address));
     let waiting = newcomers.each_ref().map(|client| start(client, &ECHO, "x"));
-    until(&server.handle, |counters| counters.accepts_paused == 1).await;
+    until(&server.handle, |counters| counters.accepts_paused() == 1).await;
     lab.release();
     assert!(within(held).await.unwrap().is_ok());
     let ended: Vec<_> = {
@@ -218,7 +218,7 @@ async fn a_server_that_lacks_files_tries_again_ever_more_seldom_and_never_ends()
     let (server, mut peer) = serve_one(20, Limits::default()).await;
     let mut len = [0; 4];
     peer.read_exact(&mut len).await.unwrap();
-    assert_eq!(server.counters().accept_errors, 20);
+    assert_eq!(server.counters().accept_errors(), 20);
     // Eight pauses grow from 5 ms to a second, the others are a second each: half of that to all of it.
     let all = Duration::from_millis(5 * 255 + 12_000);
     let taken = begun.elapsed();
@@ -233,7 +233,7 @@ async fn a_half_open_peer_is_found_by_its_server_and_counted() {
     let (server, mut peer) = serve_one(0, Limits::default()).await;
     peer.write_all(&encode(&hello())).await.unwrap();
     sleep(Duration::from_millis(139_900)).await;
-    assert_eq!(server.counters().ended_by_silence, 0);
+    assert_eq!(server.counters().ended_by_silence(), 0);
     sleep(Duration::from_millis(200)).await;
     assert_eq!(server.counters().to_string(), "ended_by_silence=1");
 }

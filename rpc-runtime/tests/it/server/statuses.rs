@@ -71,7 +71,7 @@ async fn what_an_inner_handler_answers_is_forwarded_whole_over_three_servers() {
         Code::DeadlineExceeded,
     ] {
         let status = Status::new(code, "no key \"dog\"")
-            .with_details(Bytes::from_static(b"the typed reason"))
+            .with_details_bytes(Bytes::from_static(b"the typed reason"))
             .with_metadata(metadata.clone());
         let told = status.clone();
         let last = Hop::client(move |_| {
@@ -210,7 +210,7 @@ async fn only_a_loss_is_closed_and_only_the_calls_own_deadline_is_a_timeout() {
 async fn what_does_not_travel_of_a_failure_is_told_to_the_caller_and_logged() {
     let logged = Logged::here();
     let client = Hop::client(|_| async {
-        Err(Status::new(Code::NotFound, "no such thing").with_details(vec![1; 150_000]))
+        Err(Status::new(Code::NotFound, "no such thing").with_details_bytes(vec![1; 150_000]))
     });
     for _ in 0..2 {
         let error = ask(&client).await.unwrap_err();
@@ -230,7 +230,7 @@ async fn what_does_not_travel_of_a_failure_is_told_to_the_caller_and_logged() {
 
     let client = Hop::client(|_| async {
         let metadata: Metadata = (0..65).map(|n| (format!("k{n}"), "v")).collect();
-        let status = Status::new(Code::NotFound, "é".repeat(1000)).with_details("why");
+        let status = Status::new(Code::NotFound, "é".repeat(1000)).with_details_bytes("why");
         Err(status.with_metadata(metadata))
     });
     let error = ask(&client).await.unwrap_err();
@@ -250,7 +250,7 @@ async fn what_does_not_travel_of_a_failure_is_told_to_the_caller_and_logged() {
     let error = ask(&client).await.unwrap_err();
     assert_eq!(
         error.message(),
-        "no (metadata left out: key \"rpc-depth\" is reserved)"
+        "no (left out: metadata key \"rpc-depth\" is reserved: give it another prefix than \"rpc-\")"
     );
     let keys: Vec<_> = error.metadata().iter().map(|(key, _)| key).collect();
     assert_eq!(keys, ["added", "own"]);

@@ -80,7 +80,7 @@ async fn run(args: &Args) -> ExitCode {
     let courses = match courses(args, seed) {
         Ok(courses) => courses,
         Err(error) => {
-            eprintln!("error: {error}");
+            eprintln!("error: {error:#}");
             return ExitCode::FAILURE;
         }
     };

@@ -63,7 +63,7 @@ fn main() -> ExitCode {
             ExitCode::from(u8::from(totals.broken > 0))
         }
         Err(error) => {
-            eprintln!("error: {error}");
+            eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
     }

@@ -129,7 +129,7 @@ procedures! {
     /// Fails with a fixed text and details.
     FAIL = "fail", 9;
     |_, call| call.handle(|_, (): ()| async move {
-        let status = Status::new(Code::NotFound, "no such thing").with_details(Bytes::from_static(b"more"));
+        let status = Status::new(Code::NotFound, "no such thing").with_details_bytes(Bytes::from_static(b"more"));
         Err::<String, _>(status)
     })
 
@@ -137,7 +137,7 @@ procedures! {
     REFUSE = "refuse", 104;
     |_, call| call.handle(|cx: Context, text: String| async move {
         let status = Status::new(Code::AlreadyExists, text)
-            .with_details(Bytes::from_static(b"the typed reason"))
+            .with_details_bytes(Bytes::from_static(b"the typed reason"))
             .with_metadata(cx.metadata().clone());
         Err::<(), _>(status)
     })
