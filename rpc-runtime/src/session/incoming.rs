@@ -35,7 +35,9 @@ use crate::{
 
 /// A call that has arrived and waits for its handler.
 ///
-/// The call ends with its handler, exactly once: by a reply, a failure, a panic, or by the drop of the handler.
+/// Generated code makes a handler of it: see [`Service::call`](crate::Service::call) and the example there. The call ends with
+/// its handler, exactly once: by a reply, a failure, a panic, or by the drop of the handler.
+#[must_use = "a call that is dropped fails"]
 pub struct Incoming {
     session: Arc<Session>,
     id: CallId,

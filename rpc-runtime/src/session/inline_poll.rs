@@ -7,7 +7,7 @@ use crate::driver::Link;
 /// The poll of a handler on this thread by the task that drives the handler's connection, or by the handler's own task.
 ///
 /// While it lasts, the driver is not woken, since it would lie behind this handler in tokio's LIFO slot. The poll notes that
-/// the driver may have work, and whoever polls wakes the driver afterwards.
+/// the driver may have work, and the task that polls wakes the driver afterwards.
 #[derive(Clone, Copy)]
 pub(crate) struct InlinePoll {
     /// The address of the handler's session; zero for none.

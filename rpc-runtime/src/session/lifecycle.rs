@@ -51,7 +51,7 @@ impl Lifecycle {
         begins
     }
 
-    /// Wakes those who wait for the drain's beginning.
+    /// Wakes the waiters of [`Lifecycle::draining`].
     pub(crate) fn announce_drain(&self) {
         self.changes.tell();
     }

@@ -6,6 +6,34 @@ use super::{Incoming, handler::Handler};
 use crate::{Procedure, api::priority::Priorities};
 
 /// What a generated server implements: a list of procedures, and how to run one of them.
+///
+/// Programs implement the generated trait of their service instead, and wrap it: `.service(KvServer::new(kv))`. This is what
+/// generated code does:
+///
+/// ```
+/// use rpc_runtime::{Context, Handler, Incoming, Procedure, Service};
+///
+/// static PROCEDURES: [Procedure; 1] = [Procedure::new("doc.v1.Echo/rpc_echo", 0x5a1c_66d0_17b5_11ee)];
+///
+/// struct EchoServer;
+///
+/// impl Service for EchoServer {
+///     fn name(&self) -> &'static str {
+///         "doc.v1.Echo"
+///     }
+///
+///     fn procedures(&self) -> &'static [Procedure] {
+///         &PROCEDURES
+///     }
+///
+///     fn call(&self, index: usize, call: Incoming) -> Handler {
+///         match index {
+///             0 => call.handle(|_: Context, text: String| async move { Ok(text) }),
+///             _ => call.unknown(),
+///         }
+///     }
+/// }
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a generated server",
     label = "this may implement the trait of a service, but only its server can be served",
