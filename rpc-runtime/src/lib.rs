@@ -37,6 +37,12 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! # What belongs to the process
+//!
+//! Everything runs as tasks of the current tokio runtime, but for two threads of the process. `rpc-signals` starts with the
+//! first server that obeys SIGTERM and Ctrl-C, and takes both from the OS; [`ServerBuilder::signals`] with `false` avoids it.
+//! `rpc-monitor` starts with the first call that is served, and sleeps while no handler runs. See [`Server`] for both.
 
 // Generated code says `::rpc_runtime`, in this crate too.
 extern crate self as rpc_runtime;

@@ -1,9 +1,12 @@
 //! Server: listens, accepts, starts handlers, drains.
+//!
+//! `listen` accepts connections, `dispatch` starts handlers, `drain` ends them, `terminate` decides who may ask for that.
 
 mod builder;
 pub(crate) mod builtin;
 mod callable;
 mod connections;
+mod cut_log;
 mod dispatch;
 mod drain;
 mod handle;
