@@ -6,6 +6,7 @@ use super::{
     Settings,
     assembly::BufferBudget,
     memory::{Memory, Share},
+    tuning::REPORT_STEP,
 };
 
 /// Memory that a connection holds, and may hold.
@@ -40,13 +41,13 @@ impl Holdings {
     /// True if the connection has reported that it holds memory.
     #[inline]
     pub(super) fn is_reported(&self) -> bool {
-        self.share.is_told()
+        self.share.is_reported()
     }
 
     /// True if `held` bytes may have to be reported.
     #[inline]
     pub(super) fn is_worth_reporting(&self, held: u64) -> bool {
-        self.share.is_told() || held >= Share::STEP
+        self.share.is_reported() || held >= REPORT_STEP
     }
 
     /// True if the connection holds more than its part of the memory, so that it takes no further calls.

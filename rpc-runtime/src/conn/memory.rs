@@ -5,6 +5,8 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
+use super::tuning::REPORT_STEP;
+
 /// What all connections of a server hold together, and how much that may be.
 ///
 /// All connections share it, so each reports only larger steps of what it holds, and when it holds nothing.
@@ -71,22 +73,19 @@ impl Default for Memory {
 #[derive(Debug)]
 pub(crate) struct Share {
     memory: Arc<Memory>,
-    told: u64,
+    reported: u64,
 }
 
 impl Share {
-    /// Smaller steps are not reported.
-    pub(crate) const STEP: u64 = 16 * 1024;
-
     /// The share of a connection that holds nothing.
     pub(crate) const fn new(memory: Arc<Memory>) -> Self {
-        Self { memory, told: 0 }
+        Self { memory, reported: 0 }
     }
 
     /// True if the connection has reported that it holds memory.
     #[inline]
-    pub(crate) fn is_told(&self) -> bool {
-        self.told > 0
+    pub(crate) fn is_reported(&self) -> bool {
+        self.reported > 0
     }
 
     /// True if the connection holds more than its part: half of what is left.
@@ -95,31 +94,35 @@ impl Share {
     /// shared-memory packet switches", 1998.
     #[inline]
     pub(crate) fn is_large(&self) -> bool {
-        self.memory.is_large(self.told)
+        self.memory.is_large(self.reported)
     }
 
     /// Reports that the connection holds `held` bytes now, if that has changed much.
     #[inline]
     pub(crate) fn hold(&mut self, held: u64) {
-        if held.abs_diff(self.told) >= Self::STEP || (held == 0 && self.told > 0) {
-            self.tell(held);
+        if held.abs_diff(self.reported) >= REPORT_STEP || (held == 0 && self.reported > 0) {
+            self.report(held);
         }
     }
 
     #[cold]
-    fn tell(&mut self, held: u64) {
-        if held > self.told {
-            self.memory.held.fetch_add(held - self.told, Ordering::Relaxed);
+    fn report(&mut self, held: u64) {
+        if held > self.reported {
+            self.memory
+                .held
+                .fetch_add(held - self.reported, Ordering::Relaxed);
         } else {
-            self.memory.held.fetch_sub(self.told - held, Ordering::Relaxed);
+            self.memory
+                .held
+                .fetch_sub(self.reported - held, Ordering::Relaxed);
         }
-        self.told = held;
+        self.reported = held;
     }
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
-        self.tell(0);
+        self.report(0);
     }
 }
 
@@ -131,11 +134,11 @@ mod tests {
     fn small_steps_are_not_told_and_nothing_is() {
         let memory = Arc::new(Memory::new(1 << 20));
         let mut share = Share::new(Arc::clone(&memory));
-        share.hold(Share::STEP - 1);
+        share.hold(REPORT_STEP - 1);
         assert_eq!(memory.held(), 0);
-        share.hold(Share::STEP);
-        share.hold(2 * Share::STEP - 1);
-        assert_eq!(memory.held(), Share::STEP);
+        share.hold(REPORT_STEP);
+        share.hold(2 * REPORT_STEP - 1);
+        assert_eq!(memory.held(), REPORT_STEP);
         share.hold(0);
         assert_eq!(memory.held(), 0);
         share.hold(1 << 20);

@@ -46,7 +46,7 @@ pub(super) struct Outbox {
     /// True if the OS took less than it was offered: if it takes more now, the peer has read something.
     blocked: bool,
     /// The longest frame that the peer reads; none before its HELLO.
-    peer_max_frame: Option<usize>,
+    peer_max_frame: Option<u32>,
     remainders: Remainders,
     batch: WriteBatch,
     pacing: Pacing,
@@ -88,12 +88,12 @@ impl Outbox {
 
     /// Takes over the longest frame that the peer's HELLO announces.
     pub(super) fn accept_max_frame(&mut self, max_frame: u32) {
-        self.peer_max_frame = Some(max_frame.min(MAX_FRAME) as usize);
+        self.peer_max_frame = Some(max_frame.min(MAX_FRAME));
     }
 
     /// The longest frame that may go out.
     pub(super) fn max_frame(&self) -> usize {
-        self.peer_max_frame.unwrap_or(FLOOR_FRAME as usize)
+        self.peer_max_frame.unwrap_or(FLOOR_FRAME) as usize
     }
 }
 
@@ -165,7 +165,7 @@ impl Outbox {
         // Before the peer's HELLO there are no fragments, and little that could be in the way.
         match self.peer_max_frame {
             None => self.max_frame(),
-            Some(max_frame) => max_frame.min(self.backlog().frame_room(priority)),
+            Some(max_frame) => (max_frame as usize).min(self.backlog().frame_room(priority)),
         }
     }
 

@@ -18,6 +18,8 @@
 //! | [`WAKE_AGAIN_AFTER`] | 5 ms | time for woken waiters to poll, against room that is unused if they never do | not measured |
 //! | [`REFUSED_FRAGMENTS`] | 8 fragments | room for whole messages of others, against long fragments | not measured |
 //! | [`LONG_REPLIES`] | 2 replies | handlers kept busy, against replies that wait in memory | not measured |
+//! | [`FAST_HALF_WINDOW`] | 100 ms | a wide window for a fast reader on a fast link, against memory for slow ones | not measured |
+//! | [`REPORT_STEP`] | 16 KiB | a true count of the memory of all connections, against an atomic for each call, which would be one cache line for all cores | not measured |
 //! | [`PINNED`] | 64 payloads | slices without a copy, against read buffers that they pin | not measured |
 //! | [`BUFFER_BUDGET`] | 8 MiB per connection | one allocation for a long message, against memory that was only announced: two messages of the default limit | as `MAX_BATCH` |
 //! | [`RING_LEAST`], [`RING_MOST`] | 2, 4096 places | a look-up without a hash, against memory of an idle connection | the ring in place of a map, with other changes: a call of a client, 5,756 to 4,132 instructions |
@@ -77,6 +79,10 @@ pub(super) const REFUSED_FRAGMENTS: u8 = 8;
 /// Above this many blocked long replies, only requests whose reply surely fits are dispatched.
 pub(super) const LONG_REPLIES: usize = 2;
 
+/// A window is widened if its half was used up within this time.
+pub(super) const FAST_HALF_WINDOW: Duration = Duration::from_millis(100);
+/// A connection reports what it holds in steps of at least this many bytes.
+pub(super) const REPORT_STEP: u64 = 16 * 1024;
 /// How many short payloads may wait as slices; further ones are copied unless they came by the same read. Each slice may
 /// pin a read buffer.
 pub(super) const PINNED: usize = 64;

@@ -85,6 +85,24 @@ pub(in crate::conn) struct OpenInfo {
     pub(in crate::conn) has_streams: bool,
 }
 
+/// What a DATA frame for a call of ours belongs to.
+#[derive(Debug)]
+pub(in crate::conn) enum IncomingData<'a> {
+    /// The id was never opened.
+    Unopened,
+    /// The call is over.
+    Over,
+    /// Its reply, which has begun.
+    Reply,
+    /// Its stream; with what is held of all streams.
+    Stream(&'a mut Flow, &'a mut InboxUse),
+    /// Nothing: the call has no stream of replies, and no reply has begun.
+    Nothing {
+        /// True if the call has no outcome.
+        is_waiting: bool,
+    },
+}
+
 impl Calls {
     /// No calls; the first id is `first_id`.
     pub(in crate::conn) fn new(first_id: u64) -> Self {
@@ -371,6 +389,27 @@ impl Calls {
             Some(_) => CallLookup::Over,
             None if id <= self.last_id => CallLookup::Over,
             None => CallLookup::Unopened,
+        }
+    }
+
+    /// What a DATA frame for `id` belongs to.
+    pub(in crate::conn) fn incoming(&mut self, id: u64) -> IncomingData<'_> {
+        let Some(call) = self.table.get_mut(id) else {
+            return match id <= self.last_id {
+                true => IncomingData::Over,
+                false => IncomingData::Unopened,
+            };
+        };
+        if !call.open {
+            return IncomingData::Over;
+        }
+        if call.reply.is_some() {
+            return IncomingData::Reply;
+        }
+        let is_waiting = call.is_waiting();
+        match call.flow.as_deref_mut().filter(|flow| flow.inflow.is_some()) {
+            Some(flow) => IncomingData::Stream(flow, &mut self.held),
+            None => IncomingData::Nothing { is_waiting },
         }
     }
 

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::{
     Ours,
-    calls::{CallLookup, OpenInfo, PartialReply},
+    calls::{CallLookup, IncomingData, OpenInfo, PartialReply},
     credit::CreditClaim,
 };
 use crate::{
@@ -131,31 +131,45 @@ impl Ours {
         inbox: u64,
         step: &mut Step<'_>,
     ) -> Result<(), Violation> {
-        if self.find_open(frame, side, step)?.is_none() {
-            return Ok(());
-        }
-        if self.calls.partial_reply(frame.id).is_some() {
-            return self.receive_fragment(frame, inbox, step);
-        }
-        if frame.flags.contains(Flags::END) {
-            return step.fault(|counts| &counts.other_faults, "END from the side that was called");
-        }
-        let flow = self.calls.flow_mut(frame.id);
-        if let Some((flow, held)) = flow.filter(|(flow, _)| flow.inflow.is_some()) {
-            let (id, len, more) = (frame.id, frame.payload_len(), frame.flags.contains(Flags::MORE));
-            if let Err(fault) = flow.receive(frame, limits, held, step) {
-                self.stream_fault(id, fault, step)?;
+        let (id, len, more) = (frame.id, frame.payload_len(), frame.flags.contains(Flags::MORE));
+        let incoming = match side.gives(id) {
+            true => self.calls.incoming(id),
+            // The ids of the other side are in another table.
+            false => IncomingData::Unopened,
+        };
+        let received = match incoming {
+            IncomingData::Unopened => return unopened(frame),
+            IncomingData::Over => return late(step),
+            IncomingData::Reply => return self.receive_fragment(frame, inbox, step),
+            _ if frame.flags.contains(Flags::END) => {
+                return step.fault(|counts| &counts.other_faults, "END from the side that was called");
             }
-            if len == 0 && more {
-                return step.empty_frame("empty fragment");
-            }
-            step.faults.not_empty();
-            return Ok(());
+            IncomingData::Stream(flow, held) => flow.receive(frame, limits, held, step),
+            IncomingData::Nothing { is_waiting } => return self.unexpected_data(id, len, is_waiting, step),
+        };
+        if let Err(fault) = received {
+            self.stream_fault(id, fault, step)?;
         }
-        if self.calls.is_waiting(frame.id) {
+        if len == 0 && more {
+            return step.empty_frame("empty fragment");
+        }
+        step.faults.not_empty();
+        Ok(())
+    }
+
+    /// Fails a call without a stream of replies for which a message of one came.
+    #[cold]
+    fn unexpected_data(
+        &mut self,
+        id: u64,
+        len: usize,
+        is_waiting: bool,
+        step: &mut Step<'_>,
+    ) -> Result<(), Violation> {
+        if is_waiting {
             let text = "the peer answers by a stream, and one reply was expected: is its .proto another?";
             let cause = Cause::Broken(Status::new(Code::Internal, text));
-            self.fail_stream(frame.id, cause, step);
+            self.fail_stream(id, cause, step);
             // As much as it may have on its way by mistake.
             let settings = step.settings;
             let late = settings
@@ -164,7 +178,7 @@ impl Ours {
             step.faults.expect_late(late);
             return Ok(());
         }
-        match step.faults.is_expected(frame.payload_len()) {
+        match step.faults.is_expected(len) {
             true => Ok(()),
             false => step.fault(|counts| &counts.late_frames, "DATA for a call without a stream"),
         }
@@ -207,10 +221,7 @@ impl Ours {
         let found = side.gives(frame.id).then(|| self.calls.find(frame.id));
         match found.unwrap_or(CallLookup::Unopened) {
             CallLookup::Open(call) => Ok(Some(call)),
-            CallLookup::Over => {
-                let text = "frame for a call that is over";
-                step.fault(|counts| &counts.late_frames, text).map(|()| None)
-            }
+            CallLookup::Over => late(step).map(|()| None),
             CallLookup::Unopened => unopened(frame).map(|()| None),
         }
     }
@@ -340,6 +351,11 @@ impl Ours {
             self.queues.note_more();
         }
     }
+}
+
+#[cold]
+fn late(step: &mut Step<'_>) -> Result<(), Violation> {
+    step.fault(|counts| &counts.late_frames, "frame for a call that is over")
 }
 
 #[cold]

@@ -4,7 +4,6 @@ use std::{
     collections::VecDeque,
     fmt,
     task::{Context, Waker},
-    time::Duration,
 };
 
 use super::inbox::InboxUse;
@@ -14,7 +13,7 @@ use crate::{
         Time,
         assembly::{Assembly, WrongLength, whole},
         step::{Step, Violation},
-        tuning::PINNED,
+        tuning::{FAST_HALF_WINDOW, PINNED},
         types::{FaultKind, charge},
         wakers::{Woken, set_waker},
     },
@@ -295,7 +294,7 @@ impl Inflow {
             return None;
         }
         let mut grant = std::mem::take(&mut self.owed);
-        let is_fast = now.saturating_sub(self.granted_at) <= FAST && self.caught_up;
+        let is_fast = now.saturating_sub(self.granted_at) <= FAST_HALF_WINDOW && self.caught_up;
         let extra = self.window.len;
         let widens = is_fast && extra <= spare && extra.saturating_mul(2) <= max_window;
         if widens {
@@ -445,6 +444,3 @@ fn keep(message: Encoded, waiting: usize) -> Encoded {
         message.compact()
     }
 }
-
-/// Half of a window in this time is fast.
-const FAST: Duration = Duration::from_millis(100);

@@ -323,7 +323,7 @@ impl Theirs {
         let id = frame.id;
         let more = frame.flags.contains(Flags::MORE);
         let len = frame.payload_len();
-        let Some(request) = self.requests.get_mut(id) else {
+        let Some((request, held)) = self.requests.entry_mut(id) else {
             return late_data(len, step);
         };
         let reads_stream = request.reads_stream();
@@ -350,7 +350,9 @@ impl Theirs {
                 if frame.flags.contains(Flags::END) {
                     return self.receive_end(frame, step);
                 }
-                return self.receive_message(frame, limits, step);
+                let flow = request.flow.as_deref_mut();
+                let received = flow.map_or(Ok(()), |flow| flow.receive(frame, limits, held, step));
+                return self.message_received(id, received, len == 0 && more, step);
             }
             _ => {
                 return step.fault(|counts| &counts.other_faults, "DATA for a complete request");
@@ -366,22 +368,18 @@ impl Theirs {
         step.count_fragment(len)
     }
 
-    /// Takes in a message of a caller's stream, or a fragment of one.
-    fn receive_message(
+    /// Handles what came of a message of a caller's stream, or of a fragment of one.
+    fn message_received(
         &mut self,
-        frame: &mut Frame,
-        limits: InflowLimits,
+        id: u64,
+        received: Result<(), StreamFault>,
+        is_empty_fragment: bool,
         step: &mut Step<'_>,
     ) -> Result<(), Violation> {
-        let (id, len, more) = (frame.id, frame.payload_len(), frame.flags.contains(Flags::MORE));
-        let received = match self.requests.flow_mut(id) {
-            Some((flow, held)) => flow.receive(frame, limits, held, step),
-            None => return Ok(()),
-        };
         if let Err(fault) = received {
             self.stream_fault(id, fault, step)?;
         }
-        if len == 0 && more {
+        if is_empty_fragment {
             return step.empty_frame("empty fragment");
         }
         step.faults.not_empty();

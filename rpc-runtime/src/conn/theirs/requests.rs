@@ -559,6 +559,13 @@ impl RequestTable {
         self.table.get_mut(id)
     }
 
+    /// An open request, and what is held of all streams.
+    #[inline]
+    pub(in crate::conn) fn entry_mut(&mut self, id: u64) -> Option<(&mut TheirRequest, &mut InboxUse)> {
+        let request = self.table.get_mut(id)?;
+        Some((request, &mut self.streams))
+    }
+
     /// An open call, and what is held of all streams.
     #[inline]
     pub(in crate::conn) fn call_mut(&mut self, id: u64) -> Option<(&mut TheirRequest, &mut InboxUse)> {
