@@ -106,9 +106,10 @@ fn one_way_prints_the_account() {
         env!("CARGO_BIN_EXE_one_way"),
         &[
             "sent: 4 events are queued",
-            "flush: they are on their way",
+            "flush: the operating system has them",
             "barrier: the server has received 4",
             "settled: received 4: 3 handled, 1 failed, 0 expired, 0 dropped, 0 pending",
+            "server: drained: 0 completed, 0 aborted, 0 one-ways dropped, 0 stuck, 0 starved",
         ],
     );
 }

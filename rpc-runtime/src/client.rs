@@ -33,13 +33,25 @@ use self::{
 };
 use crate::{DrainReport, Error, Load, api::limits::CALL_TIMEOUT, message::control::PING};
 
-/// A channel to one service: connects, and connects again after a loss, as calls need it.
+/// A client of one service: it connects when a call needs a connection, and again after a loss.
 ///
-/// It may be used from any runtime; the connection lives in the one whose call has made it, and needs that to run. Each call
-/// ends at its deadline in the runtime that polls it, all the same.
+/// ```no_run
+/// use rpc_runtime::Client;
 ///
-/// Cheap to clone; all clones share one connection, or those that [`ClientBuilder::connections`] says. When the last one is dropped, the connection closes in the
-/// background, and what is queued still goes out; [`Client::close`] waits for that.
+/// # async fn connect() -> Result<(), rpc_runtime::Error> {
+/// let client = Client::connect("tcp://127.0.0.1:5005").await?;
+/// // Generated clients wrap one: KvClient::connect("tcp://127.0.0.1:5005").await?
+/// println!("the server answers after {:?}", client.ping().await?);
+/// client.close().await?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// A client works in any tokio runtime. Its connection lives in the runtime of the call that made it, and needs that
+/// runtime to run. Each call ends at its deadline by a timer of the runtime that polls it.
+///
+/// Cloning is cheap. All clones share one connection, or as many as [`ClientBuilder::connections`] sets. When the last clone
+/// is dropped, the connection closes in the background after it has written what is queued; [`Client::close`] waits for that.
 #[derive(Clone)]
 pub struct Client {
     channels: ChannelPool,
@@ -48,7 +60,7 @@ pub struct Client {
     fails_fast: bool,
 }
 
-/// Making one.
+/// Construction.
 impl Client {
     /// Connects to `tcp://host:port`, `unix:/path` or `mem:name`, and waits for the handshake.
     ///
@@ -56,24 +68,24 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// At once if nobody listens there, if the peer does not speak the protocol, or if the address is bad;
+    /// At once if no server listens there, if the peer does not speak the protocol, or if the address is invalid;
     /// DEADLINE_EXCEEDED if the peer does not answer within 10 s.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future gives the attempt up.
+    /// Dropping the future gives up the attempt.
     pub async fn connect(address: impl AsRef<str>) -> Result<Self, Error> {
         Self::builder(address).connect().await
     }
 
-    /// A client that connects at its first call.
+    /// Makes a client that connects at its first call.
     ///
-    /// A call that finds nobody there tries again until its deadline. A bad address makes every call fail.
+    /// A call that finds no server tries again until its deadline. With an invalid address every call fails.
     pub fn connect_lazy(address: impl AsRef<str>) -> Self {
         Self::builder(address).connect_lazy()
     }
 
-    /// A client of `address` to be configured.
+    /// Makes a builder of a client of `address`.
     pub fn builder(address: impl AsRef<str>) -> ClientBuilder {
         ClientBuilder::new(address)
     }
@@ -104,7 +116,7 @@ impl Client {
 
     async fn first_attempt(&self) -> Result<(), Error> {
         let addresses = u32::try_from(self.channel().addresses()).unwrap_or(u32::MAX);
-        // Each attempt has its own bound, and says more when it ends by that.
+        // Each attempt has its own, shorter timeout. Its error says more, so it comes first.
         let timeout = self
             .connect_timeout
             .saturating_mul(addresses)
@@ -121,7 +133,7 @@ impl Client {
 
 /// Calls.
 impl Client {
-    /// Begins a call with its options; stubs do this.
+    /// Begins a call, to which options can be added; stubs do this.
     pub fn call(&self) -> Call<'_> {
         Call::new(self)
     }
@@ -130,8 +142,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// PERMISSION_DENIED if this client may not, UNIMPLEMENTED if the server does not let itself be terminated. See
-    /// [`Call::terminate`] for how long it waits.
+    /// PERMISSION_DENIED if the server's policy forbids it to this client, UNIMPLEMENTED if the server cannot be
+    /// terminated by clients. See [`Call::terminate`] for how long this waits.
     ///
     /// # Cancel safety
     ///
@@ -140,7 +152,7 @@ impl Client {
         self.call().terminate().await
     }
 
-    /// Calls the server's built-in ping, and tells how long it took; connecting, if it has to, is not counted.
+    /// Measures how long a built-in ping takes, without the time to connect.
     ///
     /// # Errors
     ///
@@ -161,14 +173,14 @@ impl Client {
         Ok(start.elapsed())
     }
 
-    /// Waits until everything that was sent so far is with the operating system.
+    /// Waits until the operating system has everything that was sent so far.
     ///
-    /// It takes no longer than the client's timeout.
+    /// The client's timeout limits the wait.
     ///
     /// # Errors
     ///
-    /// UNAVAILABLE, once, if a connection ended that carried one-way calls which no [`Client::barrier`] had
-    /// covered: [`Error::lost_sends`] counts them.
+    /// UNAVAILABLE, once, if a connection ended with one-way calls that no [`Client::barrier`] had covered:
+    /// [`Error::lost_sends`] counts them.
     ///
     /// # Cancel safety
     ///
@@ -182,19 +194,20 @@ impl Client {
         result
     }
 
-    /// Waits until the server has read and admitted every one-way call sent so far, and returns what has become of them
-    /// until now: on this connection, since it began. It does not wait for their handlers: those that wait or run are
-    /// [`Account::pending`], and [`Client::settled`] waits for their end.
+    /// Waits until the server has admitted every one-way call sent so far, and returns their account.
     ///
-    /// Without a connection, and if nothing is in doubt, it returns at once what the last connection that carried one-way
-    /// calls said at its end. A client that never had a connection makes one.
+    /// The account covers this connection since it began. Handlers may still wait or run: [`Account::pending`] counts them,
+    /// and [`Client::settled`] waits for their end.
     ///
-    /// It takes no longer than the client's timeout.
+    /// Without a connection, and if no call is in doubt, this returns at once the last account of the last connection that
+    /// carried one-way calls. A client that never had a connection returns an empty account at once.
+    ///
+    /// The client's timeout limits the wait.
     ///
     /// # Errors
     ///
-    /// UNAVAILABLE, once, if a connection ended that carried one-way calls which no barrier had covered:
-    /// [`Error::lost_sends`] counts them.
+    /// UNAVAILABLE, once, if a connection ended with one-way calls that no barrier had covered: [`Error::lost_sends`]
+    /// counts them.
     ///
     /// # Cancel safety
     ///
@@ -203,16 +216,18 @@ impl Client {
         flush::barrier(self, self.call().deadline(self.timeout)).await
     }
 
-    /// Waits until every one-way call sent so far has ended on the server: handled, failed, expired or dropped; and returns what
-    /// became of all of them, as [`Client::barrier`] does. What is still [`Account::pending`] was sent later.
+    /// Waits until every one-way call sent so far has ended on the server, and returns their account.
     ///
-    /// It takes no longer than the client's timeout, 30 s if nothing else was said: see [`Client::settled_within`]. One-way
-    /// calls end by their own deadlines, too.
+    /// A call ends when it is handled, or has failed, expired or been dropped. Calls that are still [`Account::pending`] were
+    /// sent later.
+    ///
+    /// The client's timeout, 30 s by default, limits the wait; [`Client::settled_within`] sets another limit. One-way calls
+    /// also end at their own deadlines.
     ///
     /// ```no_run
     /// # async fn example(client: rpc_runtime::Client) -> Result<(), rpc_runtime::Error> {
     /// let account = client.settled().await?;
-    /// assert_eq!(account.pending(), 0, "nobody else sends by this client");
+    /// assert_eq!(account.pending(), 0, "no other task sends by this client");
     /// println!("{} of {} failed", account.failed(), account.received());
     /// # Ok(())
     /// # }
@@ -220,10 +235,10 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// DEADLINE_EXCEEDED if some have not ended in time: ask [`Client::barrier`] how many. UNAVAILABLE, once, if a
-    /// connection ended that carried one-way calls which no barrier had covered ([`Error::lost_sends`] counts them), or which
-    /// were still running when its server told of them last. UNIMPLEMENTED if the peer is of another make, cannot tell, and
-    /// some are pending.
+    /// DEADLINE_EXCEEDED if some have not ended in time: [`Client::barrier`] counts them. UNAVAILABLE, once, if a connection
+    /// ended with one-way calls that no barrier had covered ([`Error::lost_sends`] counts them), or that were still running
+    /// by the last account of its server. UNIMPLEMENTED if calls are pending and the peer is another implementation that
+    /// cannot tell when they end.
     ///
     /// # Cancel safety
     ///
@@ -232,7 +247,7 @@ impl Client {
         self.settled_within(self.timeout).await
     }
 
-    /// As [`Client::settled`], bounded by `timeout` instead of the client's own; `None` for no bound.
+    /// Waits as [`Client::settled`] does, limited by `timeout`; `None` for no limit.
     ///
     /// # Errors
     ///
@@ -245,15 +260,16 @@ impl Client {
         flush::settled(self, self.call().deadline(timeout.into())).await
     }
 
-    /// Closes the client and all its clones: takes no more calls, writes what was sent, lets open calls finish.
+    /// Closes the client and all its clones: writes what was sent, and waits for open calls.
     ///
-    /// It takes no longer than the client's timeout, or 30 s if there is none; calls that are open then fail. After
-    /// that every call fails UNAVAILABLE. A client to a handler's caller leaves the connection alone, which is the
-    /// caller's, and is closed at once.
+    /// New calls fail UNAVAILABLE. The client's timeout limits the wait, or 30 s if it has none; calls that are still open
+    /// then fail. A client of a handler's caller closes at once and leaves the connection open, because that belongs to
+    /// the caller.
     ///
     /// # Errors
     ///
-    /// DEADLINE_EXCEEDED if calls had to be cut; UNAVAILABLE if the connection was lost before all was written.
+    /// DEADLINE_EXCEEDED if calls were still open at the limit; UNAVAILABLE if the connection was lost before everything was
+    /// written.
     ///
     /// # Cancel safety
     ///
@@ -263,23 +279,23 @@ impl Client {
     }
 }
 
-/// What becomes of the connection.
+/// The state of the connection.
 impl Client {
-    /// Where the client stands with its server now; with the first of several connections.
+    /// Returns the state of the connection, or of the first of several connections.
     ///
-    /// To be shown, not to be acted upon: a call needs no connection to begin with, and a connection may be lost the
-    /// moment after. `Ready` says that the connection was made and has not ended, not that its runtime runs: if that
-    /// stands still, calls from other runtimes end at their deadlines.
+    /// Show it to users, but do not decide by it whether to call: a call makes its connection, and a connection may be lost
+    /// a moment later. `Ready` means that the connection was made and has not ended. If its runtime stands still, calls
+    /// from other runtimes end at their deadlines.
     pub fn state(&self) -> ConnectionState {
         self.channel().connection_state()
     }
 
-    /// Watches how [`Client::state`] changes.
+    /// Returns a watch that tells when [`Client::state`] changes.
     pub fn watch_state(&self) -> StateWatch {
         self.channel().watch_state()
     }
 
-    /// What the client has in hand right now, on all of its connections.
+    /// Counts the calls and bytes that all connections of the client hold now.
     pub fn load(&self) -> Load {
         self.channels
             .all()
@@ -287,21 +303,22 @@ impl Client {
             .fold(Load::default(), Load::and)
     }
 
-    /// Why there is no connection: what came of the last attempts, or how the last connection ended. None while there
-    /// is a connection, or if none was ever tried.
+    /// Returns why there is no connection: how the last attempts failed, or how the last connection ended.
+    ///
+    /// None while there is a connection, and before the first attempt.
     pub fn last_failure(&self) -> Option<Error> {
         self.channel().last_failure()
     }
 }
 
-/// What the options of a call need.
+/// For the options of a call.
 impl Client {
-    /// By which one-way calls go, and the built-in ones.
+    /// The channel of one-way calls and of built-in calls.
     fn channel(&self) -> &Arc<Channel> {
         self.channels.first()
     }
 
-    /// By which the next call with a reply goes.
+    /// The channel of the next call with a reply.
     #[inline]
     fn next_channel(&self) -> &Arc<Channel> {
         self.channels.next()
@@ -317,13 +334,13 @@ impl Client {
         self.fails_fast
     }
 
-    /// The peer's address, or where the client connects to while there is no peer.
+    /// The peer's address, or the client's addresses while there is no peer.
     fn peer_or_address(&self) -> Arc<str> {
         self.channel().peer_or_address()
     }
 }
 
-/// How much longer than all its attempts a [`Client::connect`] waits for their end.
+/// [`Client::connect`] waits for the end of its attempts this much longer than all their timeouts.
 const SPARE: Duration = Duration::from_secs(5);
 
 impl fmt::Debug for Client {

@@ -1,6 +1,6 @@
-//! Fuzz: what fuzz targets do with their bytes, and tests with the corpora; not there in a normal build.
+//! Fuzz: the code of the fuzz targets, which tests also run on the corpora; absent from a normal build.
 //!
-//! Each function takes any bytes, and panics if something is wrong with what this crate makes of them.
+//! Each function takes any bytes, and panics if this crate handles them wrongly.
 
 mod connection;
 mod dice;
@@ -16,7 +16,7 @@ pub use self::{
 mod tests {
     use std::{fs, path::PathBuf};
 
-    /// Runs all that is kept for a target; how much that was.
+    /// Runs all inputs that are stored for a target, and returns their number.
     fn run(target: &str, f: impl Fn(&[u8])) -> usize {
         let mut count = 0;
         for kept in ["corpus", "regressions"] {
@@ -38,12 +38,13 @@ mod tests {
         count
     }
 
-    /// A test for each target.
+    /// Makes a test for each target.
     macro_rules! corpora {
         ($($target:ident)*) => {$(
             #[test]
             fn $target() {
-                assert!(run(stringify!($target), super::$target) > 0, "the corpus is not there");
+                let name = stringify!($target);
+                assert!(run(name, super::$target) > 0, "the corpus of {name} is missing");
             }
         )*};
     }

@@ -1,4 +1,4 @@
-//! What counts as a byte stream: TCP, Unix sockets and memory, by address; and whatever users bring.
+//! Net: byte streams over TCP, Unix sockets, memory, a simulation, or a user's own transport.
 
 mod address;
 mod custom;
@@ -12,6 +12,7 @@ mod resolve;
 mod socket_file;
 #[cfg(test)]
 mod system_calls;
+mod uid;
 
 use std::{
     fmt,
@@ -39,16 +40,16 @@ pub(crate) use self::{
     address::Address,
     custom::{Connector, Incoming},
     listener::{Listener, is_the_peers, lacks_resources},
-    peer::own_uid,
     resolve::name_of,
+    uid::own_uid,
 };
 
-/// One established byte stream, of whatever kind.
+/// One established byte stream of any transport.
 #[derive(Debug)]
-pub(crate) struct Stream(Kind);
+pub(crate) struct Stream(StreamKind);
 
 #[derive(Debug)]
-enum Kind {
+enum StreamKind {
     Tcp(TcpStream),
     Unix(UnixStream),
     Memory(DuplexStream),
@@ -60,7 +61,7 @@ enum Kind {
 pub(crate) enum Spot {
     /// One of the socket addresses of a host.
     Socket(SocketAddr),
-    /// The address is the place.
+    /// The address itself: it has only one place.
     Whole,
 }
 
@@ -73,11 +74,11 @@ impl fmt::Display for Spot {
     }
 }
 
-/// Finds the places that may answer at `address`, in the order in which to try them.
+/// Finds the places that may answer at `address`, in the order to try them.
 ///
 /// # Errors
 ///
-/// What the OS says of the name of a host.
+/// The OS's error for the look-up of a host name.
 ///
 /// # Cancel safety
 ///
@@ -95,11 +96,11 @@ pub(crate) async fn find(address: &Address) -> io::Result<Vec<Spot>> {
     }
 }
 
-/// Connects to a place that [`find`] has found at `address`, and tells who answers there.
+/// Connects to a place that [`find`] returned for `address`, and returns the stream and its peer.
 ///
 /// # Errors
 ///
-/// What the OS says; `ConnectionRefused` if nobody listens on a memory name.
+/// The OS's error; `ConnectionRefused` if nothing listens on a memory name.
 ///
 /// # Cancel safety
 ///
@@ -117,18 +118,18 @@ pub(crate) async fn connect(address: &Address, spot: Spot) -> io::Result<(Stream
         (Address::Unix(path), _) => {
             let stream = connect_unix(path).await?;
             let peer = Peer::unix(address, stream.peer_cred().ok());
-            Ok((Stream(Kind::Unix(stream)), peer))
+            Ok((Stream(StreamKind::Unix(stream)), peer))
         }
         (Address::Memory(name), _) => {
             let stream = memory::connect(name).await?;
-            Ok((Stream(Kind::Memory(stream)), Peer::memory(address)))
+            Ok((Stream(StreamKind::Memory(stream)), Peer::memory(address)))
         }
-        // Only who accepts from somewhere else has such an address, and each host is looked up.
+        // Nothing connects to a custom address by itself, and a TCP address always becomes a socket address first.
         (Address::Custom(_) | Address::Tcp(_), _) => Err(io::ErrorKind::Unsupported.into()),
     }
 }
 
-/// Connects to a Unix socket; waits while its backlog is full, which the OS does for TCP alone.
+/// Connects to a Unix socket, and waits while its backlog is full. The OS waits by itself for TCP only.
 async fn connect_unix(path: &Path) -> io::Result<UnixStream> {
     socket_file::check_len(path)?;
     let mut pause = BACKLOG_PAUSE;
@@ -142,12 +143,12 @@ async fn connect_unix(path: &Path) -> io::Result<UnixStream> {
     }
 }
 
-/// Who is at the other end of a connection that was made.
+/// Returns the peer of a new outgoing connection.
 ///
 /// # Errors
 ///
-/// `ConnectionRefused` if it is its own other end. The OS may give a client the very port that it connects to, when
-/// nobody listens there; a server could not have that port back then.
+/// `ConnectionRefused` if the connection's other end is itself. If nothing listens on a port, the OS may give the
+/// client that very port, and a server could not get it back then.
 fn other_end(stream: &TcpStream) -> io::Result<Peer> {
     let peer = stream.peer_addr()?;
     if stream.local_addr()? == peer {
@@ -156,28 +157,30 @@ fn other_end(stream: &TcpStream) -> io::Result<Peer> {
     Ok(Peer::tcp(peer))
 }
 
-/// Two ends of a stream inside this process.
+/// Makes the two ends of a stream inside this process.
 pub(crate) fn pair() -> (Stream, Stream) {
     let (one, other) = tokio::io::duplex(memory::BUFFER_LEN);
-    (Stream(Kind::Memory(one)), Stream(Kind::Memory(other)))
+    (Stream(StreamKind::Memory(one)), Stream(StreamKind::Memory(other)))
 }
 
 impl Stream {
     fn tcp(stream: TcpStream) -> io::Result<Self> {
         stream.set_nodelay(true)?;
-        // Without it the kernel takes megabytes, and a CANCEL or a PING would wait behind them.
+        // Without this limit the kernel takes megabytes, and a CANCEL or a PING would wait behind them.
         #[cfg(any(target_os = "linux", target_os = "android"))]
         SockRef::from(&stream).set_tcp_notsent_lowat(NOTSENT_LOWAT)?;
-        Ok(Self(Kind::Tcp(stream)))
+        Ok(Self(StreamKind::Tcp(stream)))
     }
 
-    /// Has the OS give the stream up when nothing of what was written is acknowledged for so long: it then frees what it holds
-    /// of it, also when nobody is left to read or write here. TCP on Linux only; elsewhere the connection finds out alone.
+    /// Sets TCP_USER_TIMEOUT: the OS drops the stream if written bytes stay unacknowledged for `time`.
+    ///
+    /// The OS then frees its buffers even if nothing reads or writes here any more. TCP on Linux only; elsewhere only
+    /// the connection's own timers detect this.
     pub(crate) fn give_up_after(&self, time: Duration) {
         #[cfg(any(target_os = "linux", target_os = "android"))]
-        if let Kind::Tcp(stream) = &self.0 {
+        if let StreamKind::Tcp(stream) = &self.0 {
             if let Err(error) = SockRef::from(stream).set_tcp_user_timeout(Some(time)) {
-                tracing::debug!(%error, "the OS takes no time for what is not acknowledged");
+                tracing::debug!(%error, "cannot set TCP_USER_TIMEOUT: the OS keeps unacknowledged data for longer");
             }
         }
         #[cfg(not(any(target_os = "linux", target_os = "android")))]
@@ -187,17 +190,17 @@ impl Stream {
 
 impl driver::ByteStream for Stream {
     fn is_buffering(&self) -> bool {
-        matches!(&self.0, Kind::Custom(custom) if custom.is_buffering)
+        matches!(&self.0, StreamKind::Custom(custom) if custom.is_buffering)
     }
 }
 
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let read = match &mut self.get_mut().0 {
-            Kind::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
-            Kind::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
-            Kind::Memory(stream) => Pin::new(stream).poll_read(cx, buf),
-            Kind::Custom(custom) => Pin::new(&mut custom.stream).poll_read(cx, buf),
+            StreamKind::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            StreamKind::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+            StreamKind::Memory(stream) => Pin::new(stream).poll_read(cx, buf),
+            StreamKind::Custom(custom) => Pin::new(&mut custom.stream).poll_read(cx, buf),
         };
         #[cfg(test)]
         system_calls::count(&read);
@@ -208,10 +211,10 @@ impl AsyncRead for Stream {
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match &mut self.get_mut().0 {
-            Kind::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
-            Kind::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
-            Kind::Memory(stream) => Pin::new(stream).poll_write(cx, buf),
-            Kind::Custom(custom) => Pin::new(&mut custom.stream).poll_write(cx, buf),
+            StreamKind::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
+            StreamKind::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
+            StreamKind::Memory(stream) => Pin::new(stream).poll_write(cx, buf),
+            StreamKind::Custom(custom) => Pin::new(&mut custom.stream).poll_write(cx, buf),
         }
     }
 
@@ -221,10 +224,10 @@ impl AsyncWrite for Stream {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = match &mut self.get_mut().0 {
-            Kind::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            Kind::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            Kind::Memory(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            Kind::Custom(custom) => Pin::new(&mut custom.stream).poll_write_vectored(cx, bufs),
+            StreamKind::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            StreamKind::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            StreamKind::Memory(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            StreamKind::Custom(custom) => Pin::new(&mut custom.stream).poll_write_vectored(cx, bufs),
         };
         #[cfg(test)]
         system_calls::count(&written);
@@ -233,37 +236,42 @@ impl AsyncWrite for Stream {
 
     fn is_write_vectored(&self) -> bool {
         match &self.0 {
-            Kind::Tcp(stream) => stream.is_write_vectored(),
-            Kind::Unix(stream) => stream.is_write_vectored(),
-            Kind::Memory(stream) => stream.is_write_vectored(),
-            Kind::Custom(custom) => custom.stream.is_write_vectored(),
+            StreamKind::Tcp(stream) => stream.is_write_vectored(),
+            StreamKind::Unix(stream) => stream.is_write_vectored(),
+            StreamKind::Memory(stream) => stream.is_write_vectored(),
+            StreamKind::Custom(custom) => custom.stream.is_write_vectored(),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.get_mut().0 {
-            Kind::Tcp(stream) => Pin::new(stream).poll_flush(cx),
-            Kind::Unix(stream) => Pin::new(stream).poll_flush(cx),
-            Kind::Memory(stream) => Pin::new(stream).poll_flush(cx),
-            Kind::Custom(custom) => Pin::new(&mut custom.stream).poll_flush(cx),
+            StreamKind::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            StreamKind::Unix(stream) => Pin::new(stream).poll_flush(cx),
+            StreamKind::Memory(stream) => Pin::new(stream).poll_flush(cx),
+            StreamKind::Custom(custom) => Pin::new(&mut custom.stream).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.get_mut().0 {
-            Kind::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
-            Kind::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
-            Kind::Memory(stream) => Pin::new(stream).poll_shutdown(cx),
-            Kind::Custom(custom) => Pin::new(&mut custom.stream).poll_shutdown(cx),
+            StreamKind::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            StreamKind::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            StreamKind::Memory(stream) => Pin::new(stream).poll_shutdown(cx),
+            StreamKind::Custom(custom) => Pin::new(&mut custom.stream).poll_shutdown(cx),
         }
     }
 }
 
-/// How many unsent bytes the kernel may hold of a TCP stream before it says that it is full.
+/// Maximum number of streams that wait to be accepted, and that a closing listener takes over.
+///
+/// The number of tokio's own listeners.
+const ACCEPT_QUEUE: usize = 1024;
+
+/// Maximum number of unsent bytes that the kernel holds for a TCP stream before it reports that it is full.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const NOTSENT_LOWAT: u32 = 512 * 1024;
 
-/// How long the first pause is before a Unix socket with a full backlog is tried again; each is twice the one before.
+/// First pause before a Unix socket with a full backlog is tried again; each further pause is twice as long.
 const BACKLOG_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_BACKLOG_PAUSE: Duration = Duration::from_millis(100);
 
@@ -286,7 +294,7 @@ mod tests {
             fastrand::u32(..),
         );
         stream.give_up_after(settings.unacknowledged());
-        let Kind::Tcp(stream) = &stream.0 else {
+        let StreamKind::Tcp(stream) = &stream.0 else {
             unreachable!("it was made above")
         };
         let time = SockRef::from(stream).tcp_user_timeout().unwrap();

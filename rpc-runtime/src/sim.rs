@@ -1,11 +1,12 @@
-//! Simulation: servers and clients of yours under faults, from a seed, in virtual time and without sockets.
+//! Simulation: tests your servers and clients under faults, in virtual time, from a seed and without sockets.
 //!
-//! A scenario starts nodes, lets things happen to them and to the links between them, and checks what came of it. All of it
-//! runs in one thread; an idle minute takes a few milliseconds. What is random is drawn from the seed: which seed fails
-//! once, fails again.
+//! A scenario starts nodes, causes faults of nodes and of the links between them, and checks the results. All of it
+//! runs in one thread; an idle minute takes a few milliseconds. All random numbers come from the seed, so a seed that
+//! fails once fails again.
 //!
-//! Inside of it servers listen and clients connect as always: `tcp://NODE:PORT` is a port of the node of that name,
-//! `tcp://127.0.0.1:PORT`, `unix:` and `mem:` addresses are those of the own node. Nothing leaves the simulation.
+//! In a simulation servers listen and clients connect as usual. `tcp://NODE:PORT` is a port of the node with that name;
+//! `tcp://127.0.0.1:PORT`, `unix:` and `mem:` addresses belong to the node that uses them. Nothing leaves the
+//! simulation.
 //!
 //! ```
 //! use std::time::Duration;
@@ -22,7 +23,7 @@
 //! #     }
 //! # }
 //!
-//! // Once for each seed; a failure names its seed, and what had been done to the nodes.
+//! Runs once for each seed. A failure names its seed and lists the faults until then.
 //! sim::check(0..20, |sim| async move {
 //!     let server = sim.node("echo", || async {
 //!         let serving = Server::builder().service(EchoServer).listen("tcp://0.0.0.0:5005").serve();
@@ -34,7 +35,7 @@
 //!     let echo = || client.call().timeout(minute).send_recv::<_, String>(&RPC_ECHO, "hello".to_owned());
 //!     assert_eq!(echo().await.unwrap(), "hello");
 //!
-//!     // Nobody is told that it is gone: the client has to find out.
+//! Nothing tells the client that the node is gone: it has to find out.
 //!     server.cut_power();
 //!     let error = echo().await.unwrap_err();
 //!     assert_eq!(error.executed(), Executed::Maybe);
@@ -45,18 +46,22 @@
 //! });
 //! ```
 //!
-//! What a seed fixes: the links, the faults, the order in which nodes run, and all that this crate draws. Not fixed is what
-//! code of yours takes from elsewhere: threads, the system's clock, its random numbers, the order of a `HashMap`; nor what
-//! tokio draws for `select!` (say `biased`) and `sync::watch`, unless everything is built with `--cfg tokio_unstable`.
-//! Procedures that are declared `blocking` run as tasks, servers have no workers and obey no signals, and the monitor, which
-//! measures real time, does not look.
+//! A seed fixes the links, the faults, the order in which nodes run, and all random numbers of this crate. It does not
+//! fix what your code takes from elsewhere: threads, the system's clock, its random numbers, the order of a `HashMap`.
+//! Nor does it fix the random choices of tokio's `select!` (write `biased`) and `sync::watch`, unless everything is
+//! built with `--cfg tokio_unstable`.
 //!
-//! Time: all nodes have the same, but while nothing moves they go ahead of each other by up to 8 ms.
+//! Procedures that are declared `blocking` run as tasks. Servers have no workers and ignore signals. The stall monitor
+//! is off, because it measures real time.
+//!
+//! All nodes share one clock, but while nothing moves a node may run up to 8 ms ahead of another.
 
 mod faults;
 mod here;
 mod link;
 mod network;
+mod order;
+mod storm;
 mod world;
 
 use std::{
@@ -70,18 +75,21 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use self::world::{Order, SCENARIO, World};
 pub use self::{faults::Faults, link::Link};
+use self::{
+    order::{Order, SCENARIO},
+    world::World,
+};
 
-/// Runs a scenario once for each of some seeds.
+/// Runs a scenario once for each seed in `seeds`.
 ///
-/// `RPC_SIM_SEED=17` in the environment has the seed 17 only, and `RPC_SIM_SEEDS=10000` has so many, from the first one of
-/// `seeds` on.
+/// The environment variable `RPC_SIM_SEED=17` runs only the seed 17. `RPC_SIM_SEEDS=10000` runs 10,000 seeds, from the
+/// first one of `seeds` on.
 ///
 /// # Panics
 ///
-/// If the scenario panics, or the program of a node. Before that it prints the seed, what had been done to the nodes until
-/// then, and how to have it again.
+/// Panics if the scenario or the program of a node panics. Before that it prints the seed, the faults until then, and
+/// how to run that seed again.
 pub fn check<S: Future<Output = ()>>(seeds: Range<u64>, scenario: impl Fn(Sim) -> S) {
     let number = |name| env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let seeds = match (number("RPC_SIM_SEED"), number("RPC_SIM_SEEDS")) {
@@ -97,22 +105,22 @@ pub fn check<S: Future<Output = ()>>(seeds: Range<u64>, scenario: impl Fn(Sim) -
     }
 }
 
-/// Runs a scenario with one seed, and returns what it returns.
+/// Runs a scenario with one seed, and returns its result.
 ///
 /// # Panics
 ///
-/// If the scenario panics, or the program of a node, or if it has not ended after an hour of virtual time. Inside of another
-/// simulation.
+/// Panics if the scenario or the program of a node panics, if the scenario has not ended after an hour of virtual time,
+/// or inside of another simulation.
 pub fn run<T, S: Future<Output = T>>(seed: u64, scenario: impl FnOnce(Sim) -> S) -> T {
     let world = World::new(seed);
     world.run(scenario(Sim(Rc::clone(&world))), LIMIT)
 }
 
-/// Runs a scenario with one seed, and returns what it returns, or how it failed.
+/// Runs a scenario with one seed, and returns its result or its failure.
 ///
 /// # Errors
 ///
-/// The panic of the scenario or of a node, and what had been done to the nodes until then.
+/// The panic of the scenario or of a node, and the faults until then.
 pub fn try_run<T, S: Future<Output = T>>(seed: u64, scenario: impl FnOnce(Sim) -> S) -> Result<T, Failure> {
     let world = World::new(seed);
     let result = catch_unwind(AssertUnwindSafe(|| {
@@ -126,7 +134,7 @@ pub fn try_run<T, S: Future<Output = T>>(seed: u64, scenario: impl FnOnce(Sim) -
     })
 }
 
-/// How a scenario failed.
+/// The failure of a scenario: its seed, its time, the faults until then, and the panic.
 pub struct Failure {
     seed: u64,
     at: Duration,
@@ -135,11 +143,11 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// What the scenario, or a node, said when it panicked.
+    /// Returns the text of the panic of the scenario or of a node.
     pub fn message(&self) -> &str {
         let text = self.panic.downcast_ref::<String>().map(String::as_str);
         text.or_else(|| self.panic.downcast_ref::<&str>().copied())
-            .unwrap_or("a panic without a text")
+            .unwrap_or("panic without a text")
     }
 }
 
@@ -164,25 +172,28 @@ impl fmt::Debug for Failure {
     }
 }
 
-/// A simulation, as its scenario sees it: nodes, links, and what happens to them.
+/// The simulation as its scenario uses it: nodes, links, and their faults.
 ///
-/// What it is told to do, it does when the scenario waits for something next.
+/// The methods take effect when the scenario next waits for something.
 #[derive(Clone)]
 pub struct Sim(Rc<World>);
 
 impl Sim {
-    /// Makes a node, and starts it. `program` is what it runs, each time it starts.
+    /// Adds a node and starts it; it runs `program` each time it starts.
     ///
-    /// The name is that of its addresses: `tcp://NAME:PORT`. The scenario itself is the node `scenario`.
+    /// The name is the host of its addresses: `tcp://NAME:PORT`. The scenario itself is the node `scenario`.
     ///
     /// # Panics
     ///
-    /// If there is a node of that name.
+    /// Panics if a node of that name exists.
     pub fn node<P>(&self, name: &str, program: impl Fn() -> P + 'static) -> Node
     where
         P: Future<Output = ()> + Send + 'static,
     {
-        assert!(self.0.find(name).is_none(), "there are two nodes {name:?}");
+        assert!(
+            self.0.find(name).is_none(),
+            "the simulation already has a node named {name:?}"
+        );
         let id = self.0.add(name, Some(Box::new(move || Box::pin(program()))));
         self.0.order(Order::Start(id));
         Node {
@@ -191,7 +202,7 @@ impl Sim {
         }
     }
 
-    /// The node that the scenario runs on: a client that it makes is a client there.
+    /// Returns the node on which the scenario and its clients run.
     pub fn scenario(&self) -> Node {
         Node {
             sim: self.clone(),
@@ -199,34 +210,35 @@ impl Sim {
         }
     }
 
-    /// The seed that everything is drawn from.
+    /// Returns the seed of all random numbers.
     pub fn seed(&self) -> u64 {
         self.0.seed
     }
 
-    /// A number that is drawn from the seed.
+    /// Draws a number from the seed.
     pub fn draw(&self, range: Range<u64>) -> u64 {
         self.0.random().u64(range)
     }
 
-    /// How much virtual time has passed.
+    /// Returns how much virtual time has passed.
     pub fn elapsed(&self) -> Duration {
         self.0.now()
     }
 
-    /// Lets nothing through between two nodes, as long as nobody calls [`Sim::heal`]. What was sent arrives then, as it does
-    /// with TCP; who connects meanwhile waits.
+    /// Blocks all traffic between two nodes until [`Sim::heal`].
+    ///
+    /// Data that was sent arrives after that, as with TCP. Connection attempts wait until then.
     pub fn partition(&self, one: &Node, other: &Node) {
         self.partition_one_way(one, other);
         self.partition_one_way(other, one);
     }
 
-    /// Lets nothing through from one node to another; the other way is open.
+    /// Blocks the traffic from one node to another; the opposite direction stays open.
     pub fn partition_one_way(&self, from: &Node, to: &Node) {
         self.0.order(Order::Block(from.id, to.id));
     }
 
-    /// Lets everything through between two nodes.
+    /// Unblocks the traffic between two nodes.
     pub fn heal(&self, one: &Node, other: &Node) {
         self.0.order(Order::Unblock(one.id, other.id));
         self.0.order(Order::Unblock(other.id, one.id));
@@ -237,28 +249,30 @@ impl Sim {
         self.0.order(Order::Reset(one.id, other.id));
     }
 
-    /// What the link between two nodes is like, from now on.
+    /// Sets the properties of the link between two nodes, from now on.
     pub fn set_link(&self, one: &Node, other: &Node, link: Link) {
         self.0.order(Order::SetLink(one.id, other.id, link));
     }
 
-    /// What all links are like that nothing else was said of, from now on.
+    /// Sets the properties of all links that [`Sim::set_link`] did not set, from now on.
     pub fn set_links(&self, link: Link) {
-        self.0.order(Order::SetUsual(link));
+        self.0.order(Order::SetDefaultLink(link));
     }
 
-    /// Lets faults happen at random, until [`Sim::calm`].
+    /// Starts random faults, until [`Sim::calm`].
     pub fn storm(&self, faults: Faults) {
         self.0.order(Order::Storm(faults));
     }
 
-    /// Ends all faults: links are whole again, and all nodes run.
+    /// Ends all faults: repairs the links, and lets all nodes run.
     pub fn calm(&self) {
         self.0.order(Order::Calm);
     }
 
-    /// A number that two runs have in common if and only if, with all likelihood, the same bytes arrived at the same times
-    /// in both.
+    /// Returns a digest of all deliveries.
+    ///
+    /// Two runs have the same digest if the same bytes arrived at the same times in both, and almost certainly only
+    /// then.
     pub fn digest(&self) -> u64 {
         self.0.digest()
     }
@@ -273,7 +287,7 @@ impl fmt::Debug for Sim {
     }
 }
 
-/// A machine of a simulation with one process.
+/// A machine in a simulation, with one process.
 #[derive(Clone, Debug)]
 pub struct Node {
     sim: Sim,
@@ -281,53 +295,56 @@ pub struct Node {
 }
 
 impl Node {
-    /// Starts it again, unless it runs.
+    /// Starts the node again, unless it runs.
     pub fn start(&self) {
         self.order(Order::Start);
     }
 
-    /// Kills its process, as SIGKILL does: its tasks are dropped, and the OS closes its sockets.
+    /// Kills its process like SIGKILL: its tasks are dropped, and the OS closes its sockets.
     ///
     /// # Panics
     ///
-    /// If it is the scenario's; so does [`Node::cut_power`], [`Node::freeze`].
+    /// Panics on the scenario's node; so do [`Node::cut_power`], [`Node::freeze`] and [`Node::thaw`].
     pub fn kill(&self) {
         self.order(Order::Kill);
     }
 
-    /// Cuts its power: its tasks are dropped, and nobody is told. When it has started again, it resets the connections that
-    /// others believe to have.
+    /// Cuts its power: its tasks are dropped, and no peer is told.
+    ///
+    /// Once it has started again, it resets the connections that its peers still believe to have.
     pub fn cut_power(&self) {
         self.order(Order::CutPower);
     }
 
-    /// Stops its time, as SIGSTOP does, or a machine that is suspended. What is sent to it waits.
+    /// Stops its time, like SIGSTOP or a suspended machine; data sent to it waits.
     pub fn freeze(&self) {
         self.order(Order::Freeze);
     }
 
-    /// Lets it go on; for its process, all the time in between passes at once.
+    /// Resumes it after [`Node::freeze`]; for its process, all the time in between passes at once.
     pub fn thaw(&self) {
         self.order(Order::Thaw);
     }
 
-    /// Whether its process runs; one that stands still does.
+    /// Returns true if its process runs; a frozen process counts as running.
     pub fn is_running(&self) -> bool {
         self.id == SCENARIO || self.sim.0.is_running(self.id)
     }
 
-    /// Runs `future` in its process, and waits for what comes of it; none if the process ended before, or `future` panicked.
+    /// Runs `future` in its process and returns its result.
+    ///
+    /// Returns `None` if the process ended first or `future` panicked.
     ///
     /// # Cancel safety
     ///
-    /// `future` goes on when this one is dropped.
+    /// `future` continues if this future is dropped.
     pub async fn run<T: Send + 'static>(
         &self,
         future: impl Future<Output = T> + Send + 'static,
     ) -> Option<T> {
         let (sender, receiver) = oneshot::channel();
         let running = async {
-            // Who asked may not wait any more.
+            // The caller may have stopped waiting.
             let _ = sender.send(future.await);
         };
         if self.id == SCENARIO {
@@ -339,10 +356,13 @@ impl Node {
     }
 
     fn order(&self, order: impl Fn(usize) -> Order) {
-        assert!(self.id != SCENARIO, "this cannot be done to the scenario itself");
+        assert!(
+            self.id != SCENARIO,
+            "the node of the scenario cannot be started, stopped or frozen"
+        );
         self.sim.0.order(order(self.id));
     }
 }
 
-/// How much virtual time a scenario may take.
+/// Maximum virtual time of a scenario.
 const LIMIT: Duration = Duration::from_secs(60 * 60);

@@ -1,4 +1,4 @@
-//! Wire: bytes to frames and back, and the compression of messages.
+//! Wire: encoding and decoding of frames, and the compression of messages.
 
 pub(crate) mod codec;
 pub(crate) mod compression;

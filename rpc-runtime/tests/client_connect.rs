@@ -691,7 +691,7 @@ async fn a_call_that_fails_fast_does_not_wait_for_a_server_that_is_away() {
             assert!(
                 error
                     .message()
-                    .starts_with("cannot connect: nobody listens there"),
+                    .starts_with("cannot connect: no server listens there"),
                 "{error}"
             );
         }

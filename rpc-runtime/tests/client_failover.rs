@@ -85,8 +85,8 @@ async fn connect_fails_only_if_all_addresses_do_and_its_error_names_them() {
     );
     assert_eq!(
         error.to_string(),
-        "UNAVAILABLE: mem:failover-all-a: cannot connect: nobody listens there: connection refused; \
-         mem:failover-all-b: cannot connect: nobody listens there: connection refused \
+        "UNAVAILABLE: mem:failover-all-a: cannot connect: no server listens there: connection refused; \
+         mem:failover-all-b: cannot connect: no server listens there: connection refused \
          (at mem:failover-all-a, mem:failover-all-b)"
     );
     let _server = Desk::default().serve("mem:failover-all-b").await;

@@ -71,7 +71,7 @@ async fn barriers_in_a_row_do_not_wait_for_each_other() {
 }
 
 #[tokio::test(crate = "gate")]
-async fn a_flush_without_sends_needs_no_connection_and_a_barrier_makes_one() {
+async fn without_sends_a_flush_and_a_barrier_make_no_connection() {
     let client = Client::connect_lazy("mem:client-one-way-nobody");
     within(client.flush()).await.unwrap();
     let client = Client::in_process(Desk::default());

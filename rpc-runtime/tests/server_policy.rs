@@ -41,7 +41,7 @@ enum User {
     Other,
 }
 
-/// Only Linux tells whose a loopback connection is.
+/// Only Linux tells who owns a loopback connection.
 const OWNED: Expected = if cfg!(target_os = "linux") { Yes } else { Denied };
 
 /// What is expected of `POLICIES`, in their order. (An in-process client has a server of its own, which has the default

@@ -378,7 +378,7 @@ async fn a_clear_line_says_why_a_server_cannot_be_bound() {
         (
             builder().service(lab.clone()).listen(&taken.address),
             Code::Unavailable,
-            format!("cannot listen on {}; another server has it", taken.address),
+            format!("cannot listen on {}; another server listens there", taken.address),
         ),
     ] {
         let error = server.bind().await.unwrap_err();

@@ -146,7 +146,10 @@ impl Running {
             match server {
                 Ok(server) => break server,
                 // A connection of ours may have been given the port meanwhile.
-                Err(error) => assert!(error.to_string().contains("another server has it"), "{error}"),
+                Err(error) => assert!(
+                    error.to_string().contains("another server listens there"),
+                    "{error}"
+                ),
             }
             tokio::task::yield_now().await;
         };

@@ -8,7 +8,7 @@ use std::{
 };
 
 use examples::journal::v1::{Event, Journal, JournalClient, JournalServer};
-use rpc_runtime::{Code, Context, Result, Status};
+use rpc_runtime::{Code, Context, Result, Server, Status};
 
 #[derive(Default)]
 struct Pages(Mutex<Vec<String>>);
@@ -29,7 +29,14 @@ impl Journal for Pages {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let journal = JournalClient::in_process(JournalServer::new(Pages::default()));
+    let server = Server::builder()
+        .service(JournalServer::new(Pages::default()))
+        .listen("tcp://127.0.0.1:0")
+        .bind()
+        .await?;
+    let (address, handle) = (server.addresses().join(""), server.handle());
+    let serving = tokio::spawn(server.serve());
+    let journal = JournalClient::connect(&address).await?;
 
     for text in ["start", "", "work", "stop"] {
         // Resolves when the event is in the client's queue.
@@ -37,10 +44,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
     println!("sent: 4 events are queued");
 
-    // Waits until the operating system, or here the server's end of the pipe, has the bytes. A program that ends before
-    // that loses what is queued.
+    // Waits until the operating system has them. A program that ends before that loses what is queued.
     journal.flush().await?;
-    println!("flush: they are on their way");
+    println!("flush: the operating system has them");
 
     // Waits until the server has read them. Their handlers may still run: those calls are pending.
     let account = journal.barrier().await?;
@@ -49,5 +55,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     // Waits until their handlers have ended.
     let account = journal.settled().await?;
     println!("settled: {account}");
-    Ok(journal.close().await?)
+
+    handle.drain();
+    println!("server: {}", serving.await??);
+    Ok(())
 }

@@ -1,4 +1,4 @@
-//! ClientBuilder: what a client may be told before it begins.
+//! ClientBuilder: the configuration of a client.
 
 use std::{fmt, future::Future, io, marker::PhantomData, sync::Arc, time::Duration};
 
@@ -21,7 +21,7 @@ use crate::{
     net::{Address, Connector},
 };
 
-/// What a client may be told before it begins; [`Client::builder`] makes one.
+/// Configures a client and makes it; [`Client::builder`] returns one.
 ///
 /// ```no_run
 /// # async fn connect() -> Result<(), rpc_runtime::Error> {
@@ -52,12 +52,12 @@ pub struct ClientBuilder<C = Client> {
 }
 
 impl<C> ClientBuilder<C> {
-    /// A client of `address`: as [`Client::builder`], or the `builder` of a generated client.
+    /// Makes a builder of a client of `address`, as [`Client::builder`] does, or the `builder` of a generated client.
     pub fn new(address: impl AsRef<str>) -> Self {
         Self::to(place(address.as_ref()))
     }
 
-    /// A client of a server in this process.
+    /// Makes a builder of a client of a server in this process.
     pub(crate) fn to_acceptor(acceptor: Arc<dyn StreamAcceptor>) -> Self {
         let target = ConnectTarget::InProcess(acceptor);
         Self::to(AddressEntry::new(target, "in-process".into()))
@@ -78,46 +78,47 @@ impl<C> ClientBuilder<C> {
         }
     }
 
-    /// Adds an address of the same service, which is tried when those before it do not answer promptly.
+    /// Adds an address of the same service, which is tried if those before it do not answer promptly.
     ///
-    /// There is one connection at a time. When it ends, the address after its own is tried next, and after the last
-    /// one the first. An address that is none makes every call fail.
+    /// There is one connection at a time. When it ends, the next address is tried first, and after the last one the
+    /// first. With an invalid address every call fails.
     ///
-    /// An address that has not shaken hands within 250 ms is raced by the next one, and so on, as RFC 8305 (Happy
-    /// Eyeballs) does it; one that fails is followed at once. The first that shakes hands is kept. The addresses behind a
-    /// host name race in the same way. With several addresses no call goes ahead of the handshake.
+    /// Addresses race as in RFC 8305 (Happy Eyeballs). If an address has not shaken hands within 250 ms, the next one
+    /// is tried beside it; if one fails, the next one is tried at once. The first that shakes hands is kept. The
+    /// endpoints behind a host name race in the same way. With several addresses no call goes ahead of the handshake.
     ///
-    /// A call that misses its deadline on a connection on which nothing came since it began puts that in doubt: the peer
-    /// is asked at once, and if nothing comes within 250 ms either, the next address is tried beside it. Calls wait
-    /// meanwhile, and go by whichever answers first.
+    /// If a call misses its deadline, and nothing arrived on its connection since it began, the connection is in doubt.
+    /// The peer is pinged at once. If nothing arrives within 250 ms, the next address is tried beside it. Calls wait
+    /// meanwhile, and use the connection that answers first.
     pub fn address(mut self, address: impl AsRef<str>) -> Self {
         self.places.push(place(address.as_ref()));
         self
     }
 
-    /// How many connections to keep to the server, at least 1. Default 1.
+    /// Sets how many connections the client keeps to the server, at least 1. Default: 1.
     ///
-    /// Calls with a reply, and those with streams, take turns on them: for messages of megabytes, and for more small calls
-    /// than one core at an end can carry; see docs/how-to/workers.md. Each connection has its own [`Limits`], connects by itself, and
-    /// is closed with the client.
+    /// Calls with a reply or with streams take turns on them. Several connections help with messages of megabytes, and
+    /// with more small calls than one core at an end can carry; see docs/how-to/workers.md. Each connection has its own
+    /// [`Limits`] and connects by itself. Closing the client closes all of them.
     ///
-    /// One-way calls all go by the first one, so their order is kept, and [`Client::barrier`] and [`Client::terminate`] speak
-    /// of it, as do [`Client::state`] and [`Client::last_failure`]. But a call that takes another one does not wait for the
-    /// one-way calls before it: nothing is in order across connections.
+    /// All one-way calls use the first connection, so they keep their order. [`Client::barrier`],
+    /// [`Client::terminate`], [`Client::state`] and [`Client::last_failure`] also refer to the first one. A call on
+    /// another connection does not wait for the one-way calls before it: there is no order across connections.
     pub fn connections(mut self, connections: usize) -> Self {
         self.connections = connections;
         self
     }
 
-    /// How much a connection may hold, and how long it may take, on this side of it.
+    /// Sets the limits of each connection on this side: how much it may hold, and how long it may take.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
     }
 
-    /// Takes compressed replies, and compresses requests for servers that take them; see [`Compression`]. Default: none.
+    /// Accepts compressed replies, and compresses requests for servers that accept it; see [`Compression`]. Default:
+    /// none.
     ///
-    /// What is sent before the server's handshake is read travels as it is.
+    /// Requests that go ahead of the server's handshake are not compressed.
     #[cfg(any(feature = "zstd", feature = "lz4"))]
     #[cfg_attr(docsrs, doc(cfg(any(feature = "zstd", feature = "lz4"))))]
     pub fn compression(mut self, compression: Compression) -> Self {
@@ -125,39 +126,38 @@ impl<C> ClientBuilder<C> {
         self
     }
 
-    /// How long a call may take that says nothing else; `None` for no limit. Default 30 s.
+    /// Sets the timeout of calls that set none; `None` for unlimited. Default: 30 s.
     ///
-    /// It bounds [`Client::flush`], [`Client::barrier`] and [`Client::close`], too.
+    /// It also limits [`Client::flush`], [`Client::barrier`] and [`Client::close`].
     pub fn timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.timeout = timeout.into();
         self
     }
 
-    /// How long one attempt to connect to one address may take: to look its name up, to connect, and until the server's
-    /// HELLO is accepted. Default 10 s.
+    /// Limits one attempt to connect to one address: look-up, transport and handshake. Default: 10 s.
     ///
-    /// [`Limits::handshake_timeout`] bounds the handshake alone, for servers, too.
+    /// [`Limits::handshake_timeout`] limits the handshake alone, also on servers.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
         self
     }
 
-    /// Whether calls fail UNAVAILABLE, rather than wait until their deadline, while the server is away. Default: they wait.
+    /// Fails calls UNAVAILABLE while the server is away, if true. Default: false, calls wait until their deadline.
     ///
-    /// See [`Call::fail_fast`](crate::Call::fail_fast), which says it for one call, as
-    /// [`Call::wait_for_ready`](crate::Call::wait_for_ready) says the contrary.
+    /// [`Call::fail_fast`](crate::Call::fail_fast) and [`Call::wait_for_ready`](crate::Call::wait_for_ready) set it for
+    /// one call.
     pub fn fail_fast(mut self, fail_fast: bool) -> Self {
         self.fails_fast = fail_fast;
         self
     }
 
-    /// Connects by a function of yours, which is given each address as it was written, whatever that means to it: for
-    /// transports that are not built in, as vsock, a tunnel, or a simulated network.
+    /// Connects by a function of yours, which gets each address as it was written.
     ///
-    /// If it panics, that address has failed, with the text of the panic.
+    /// Use it for transports that are not built in, such as vsock, a tunnel or a simulated network. If the function
+    /// panics, that address has failed, and the error has the text of the panic.
     ///
-    /// The stream may buffer what is written, as [`BufStream`](tokio::io::BufStream) does: it is flushed when all is written that
-    /// there is, and after 32 KiB at the latest. [`Client::flush`] waits for that.
+    /// The stream may buffer what is written, as [`BufStream`](tokio::io::BufStream) does. It is flushed when
+    /// everything is written, and after 32 KiB at the latest. [`Client::flush`] waits for that.
     ///
     /// ```
     /// use rpc_runtime::Client;
@@ -181,13 +181,13 @@ impl<C> ClientBuilder<C> {
     ///
     /// # Errors
     ///
-    /// At once if nobody listens there, if the peer does not speak the protocol, or if the address is bad;
-    /// DEADLINE_EXCEEDED if the peer does not answer within the connect timeout. With several addresses, only when
-    /// all of them have failed so.
+    /// At once if no server listens there, if the peer does not speak the protocol, or if the address is invalid;
+    /// DEADLINE_EXCEEDED if the peer does not answer within the connect timeout. With several addresses, only when all
+    /// of them have failed.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future gives the attempt up.
+    /// Dropping the future gives up the attempt.
     pub async fn connect(self) -> Result<C, Error>
     where
         C: From<Client>,
@@ -199,7 +199,7 @@ impl<C> ClientBuilder<C> {
 
     /// Makes the client, which connects at its first call.
     ///
-    /// A call that finds nobody there tries again until its deadline. A bad address makes every call fail.
+    /// A call that finds no server tries again until its deadline. With an invalid address every call fails.
     pub fn connect_lazy(self) -> C
     where
         C: From<Client>,
@@ -207,7 +207,7 @@ impl<C> ClientBuilder<C> {
         self.client().into()
     }
 
-    /// The services that the server may call, as far as they are collected.
+    /// The services that the server may call, as collected so far.
     pub(crate) fn callbacks(&self) -> Option<&dyn CallbackServices> {
         self.callbacks.as_deref()
     }
@@ -282,7 +282,7 @@ impl<C> fmt::Debug for ClientBuilder<C> {
     }
 }
 
-/// What is to be connected to at `address`.
+/// The entry of one address.
 fn place(address: &str) -> AddressEntry {
     let target = match Address::parse(address) {
         Ok(address) => ConnectTarget::Address(address),

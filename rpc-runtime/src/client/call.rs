@@ -37,34 +37,45 @@ use crate::{
     wire::frame::control::Progress,
 };
 
-/// CallOptions of one call, which then begins: with [`Call::send`] or [`Call::send_recv`].
+/// The options of one call, and the methods that make it.
 ///
-/// Generated stubs hold one; programs rarely name it.
+/// Generated stubs wrap it: `kv.send_recv().timeout(..).fetch(..)` is `client.call().timeout(..).send_recv(..)`.
+///
+/// ```no_run
+/// # use std::time::Duration;
+/// # use rpc_runtime::{Client, Error, Procedure};
+/// # static FETCH: Procedure = Procedure::new("kv.v1.Kv/rpc_fetch", 1);
+/// # async fn example(client: Client) -> Result<(), Error> {
+/// let call = client.call().timeout(Duration::from_secs(2)).metadata("x-trace", "42");
+/// let value: String = call.send_recv(&FETCH, "dog".to_owned()).await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 #[must_use = "options do nothing until the call begins"]
 pub struct Call<'a> {
     client: &'a Client,
     timeout: CallTimeout,
-    /// How many calls it is inside of.
+    /// How many calls it is nested in.
     depth: u8,
     /// The handler in which it was made.
     made_in: HandlerId,
     priority: Option<Priority>,
-    /// None if it is as the client says.
+    /// None: as the client is configured.
     fails_fast: Option<bool>,
-    /// None if there is nothing of it.
+    /// None: no rare option is set.
     more: Option<Box<ExtraOptions>>,
 }
 
-/// How long a call may take by itself, apart from what it inherits.
+/// A call's own timeout, beside the deadline that it inherits.
 #[derive(Clone, Copy, Debug)]
 enum CallTimeout {
-    /// What is usual for this kind of call.
+    /// The default for this kind of call.
     Usual,
     Own(Option<Duration>),
 }
 
-/// CallOptions.
+/// Options.
 impl<'a> Call<'a> {
     pub(super) fn new(client: &'a Client) -> Self {
         Self {
@@ -78,20 +89,19 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// Bounds the call: queue, connect, write and wait together; `None` for no bound of its own.
+    /// Limits the whole call: to queue, to connect, to write and to wait. `None` for no limit of its own.
     ///
-    /// Without it, the client's own timeout counts: 30 s, if nothing else was said. A call that is made inside a
-    /// handler never takes longer than what is left of the handler's own call, whatever is said here, unless it is
-    /// [`Call::detached`].
+    /// Default: the client's timeout, which is 30 s by default. A call that is made inside a handler also ends at the
+    /// deadline of the handler's own call, unless it is [`Call::detached`].
     ///
-    /// The runtime that polls the call keeps the time. Outside of tokio, and in a runtime without timers, the task of the
-    /// connection does, in its own runtime.
+    /// The timer belongs to the runtime that polls the call. Outside of tokio, and in a runtime without timers, it belongs
+    /// to the task of the connection in its own runtime.
     pub fn timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.timeout = CallTimeout::Own(timeout.into());
         self
     }
 
-    /// Adds an entry that travels beside the request.
+    /// Adds a metadata entry, which travels beside the request.
     ///
     /// `value` is text or bytes: a `&'static str`, a `String`, a `Vec<u8>`, [`Bytes`]. A call with an entry that
     /// [`Metadata`](crate::Metadata) does not allow, or with too many, fails with INVALID_ARGUMENT and is not executed.
@@ -100,7 +110,7 @@ impl<'a> Call<'a> {
         self
     }
 
-    /// Inherits from the call of a handler, wherever this one is made: its deadline, its server, and how deep it is nested.
+    /// Inherits the deadline, the server and the depth of a handler's call, wherever this call is made.
     pub(crate) fn within_call(mut self, deadline: Option<Instant>, server: InstanceId, depth: u8) -> Self {
         let more = self.more_mut();
         more.within = earlier(more.within, deadline);
@@ -109,24 +119,25 @@ impl<'a> Call<'a> {
         self
     }
 
-    /// Inherits nothing from the handler that makes the call: neither its deadline, nor how deep it is nested, nor, for a
-    /// terminate, whose handler sends it. What an earlier [`Call::within`] said is forgotten, too.
+    /// Inherits nothing from the handler that makes the call, and forgets an earlier [`Call::within`].
     ///
-    /// A call inherits from a handler only if that handler's own future both makes it and polls it first. So a call that was
-    /// made elsewhere, and then shared, takes nobody's deadline. But an async block makes its calls when it is first polled,
-    /// and so in whichever handler polls it first: what several callers share, as the load of a cache that lets only one of
-    /// them ask, says `detached()`, or one impatient caller would end it for all.
+    /// Without it, a call inherits the handler's deadline and depth, and a terminate knows which server's handler sends it.
+    ///
+    /// A call inherits from a handler only if that handler's own future makes it and is the first to poll it. A call that was
+    /// made elsewhere and is then shared inherits no deadline. But an async block makes its calls when it is first polled,
+    /// so inside the handler that polls it first. Use `detached()` for a call that several callers share, such as the load
+    /// of a cache entry. Otherwise the deadline of one caller would end it for all of them.
     ///
     /// ```ignore
-    /// // A cache: `loads` maps a key to a `futures::future::Shared`, of which every handler that asks polls a clone.
+    /// // A cache: `loads` maps a key to a `futures::future::Shared`. Every handler that needs the key polls a clone.
     /// let load = loads.entry(key.clone()).or_insert_with(|| {
     ///     let kv = self.kv.clone();
     ///     async move { kv.send_recv().detached().timeout(Duration::from_secs(5)).fetch(key).await }.boxed().shared()
     /// });
     /// ```
     ///
-    /// The client's own timeout still counts, or the one that [`Call::timeout`] sets. A handler that waits for a detached
-    /// call is dropped at its own deadline all the same, and the call with it, unless somebody else polls it.
+    /// The client's timeout still limits the call, or the one that [`Call::timeout`] sets. A handler that waits for a
+    /// detached call is still dropped at its own deadline, and the call with it, unless another task polls it, too.
     pub fn detached(mut self) -> Self {
         if let Some(more) = &mut self.more {
             more.within = None;
@@ -139,35 +150,36 @@ impl<'a> Call<'a> {
 }
 
 impl Call<'_> {
-    /// Sends the call before or after others that wait; without it, the procedure's own priority counts.
+    /// Sets the priority of the call among those that wait. Default: the procedure's priority.
     pub fn priority(mut self, priority: Priority) -> Self {
         self.priority = Some(priority);
         self
     }
 
-    /// Fails the call UNAVAILABLE, with the cause, if its server is away, rather than wait until that is back.
+    /// Fails the call UNAVAILABLE, with the cause, if its server is away. Default: the call waits.
     ///
-    /// As gRPC's calls do that do not wait for ready: the call waits while an attempt to connect is on its way, which
-    /// [`ClientBuilder::connect_timeout`](crate::ClientBuilder::connect_timeout) bounds, and for the pause behind a
-    /// connection that was lost. It fails as soon as all addresses have failed, and at once in the pauses between such
-    /// attempts. [`Error::executed`] is `No`.
+    /// It works as in gRPC: the call waits while an attempt to connect runs, limited by
+    /// [`ClientBuilder::connect_timeout`](crate::ClientBuilder::connect_timeout), and during the pause after a connection was
+    /// lost. It fails when all addresses have failed, and at once in the pauses between such attempts.
+    /// [`Error::executed`] is `No`.
     ///
-    /// [`ClientBuilder::fail_fast`](crate::ClientBuilder::fail_fast) says it for all calls of a client.
+    /// [`ClientBuilder::fail_fast`](crate::ClientBuilder::fail_fast) sets it for all calls of a client.
     pub fn fail_fast(mut self) -> Self {
         self.fails_fast = Some(true);
         self
     }
 
-    /// Waits for a server that is away until the call's deadline: for a client that
-    /// [fails fast](crate::ClientBuilder::fail_fast), for others do so anyway.
+    /// Waits until the call's deadline for a server that is away.
+    ///
+    /// This is the default, unless the client [fails fast](crate::ClientBuilder::fail_fast).
     pub fn wait_for_ready(mut self) -> Self {
         self.fails_fast = Some(false);
         self
     }
 
-    /// Bounds how long no message of the call's streams may move, in either direction, beside the call's own timeout.
+    /// Limits how long no message of the call's streams may move, in either direction. Default: unlimited.
     ///
-    /// Time in which messages lie here that nobody reads does not count. A call without streams takes no notice.
+    /// Time while received messages wait here to be read does not count. A call without streams ignores it.
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
         self.more_mut().idle = Some(timeout);
         self
@@ -180,21 +192,21 @@ impl Call<'_> {
 
 /// Calls.
 impl<'a> Call<'a> {
-    /// Sends `request`, one-way: nothing comes back.
+    /// Sends `request` one-way: there is no reply.
     ///
-    /// Resolves when the whole request is in the connection's queue, which is bounded: when the peer does not keep
-    /// up, it waits. [`Client::flush`] and [`Client::barrier`] tell what became of it. A program that ends drops what is
-    /// still queued: flush, or [`Client::close`], before that.
+    /// The future resolves when the whole request is in the connection's queue. The queue is limited, so the future waits
+    /// when the peer does not keep up. [`Client::flush`] and [`Client::barrier`] tell whether the request has arrived. A
+    /// program that ends drops its queue: call [`Client::flush`] or [`Client::close`] first.
     ///
     /// # Errors
     ///
-    /// [`Error::executed`] is `No`: a request that fails here was not sent, and never will be. INVALID_ARGUMENT for one with
-    /// messages inside of each other more than 100 deep, which nobody reads.
+    /// [`Error::executed`] is `No`: a request that fails here was not sent, and never will be. INVALID_ARGUMENT if messages
+    /// are nested more than 100 deep in it: no peer reads it.
     ///
     /// # Cancel safety
     ///
-    /// A future that is dropped before it resolves has sent nothing, unless it is dropped in the very moment of
-    /// resolving; it affects no other call.
+    /// A future that is dropped before it resolves has sent nothing, except when it is dropped in the same moment in which
+    /// it would resolve. It affects no other call.
     pub async fn send<Req: Message + 'static>(
         self,
         procedure: &'static Procedure,
@@ -202,24 +214,24 @@ impl<'a> Call<'a> {
     ) -> Result<(), Error> {
         let deadline = self.usual_deadline();
         self.check(procedure, &deadline)?;
-        self.exchange(procedure, CallClass::User, deadline)
+        self.in_flight(procedure, CallClass::User, deadline)
             .send(&request)
             .await
     }
 
     /// Sends `request` and waits for the reply.
     ///
-    /// A call that surely did not run is made once more by itself when its connection was lost or its server is
-    /// going, within the same deadline: as long as such calls are few beside those that have their reply.
+    /// If the connection was lost or its server drains, a call that surely did not run is retried once, within the same
+    /// deadline. The client's retry budget limits such retries to a tenth of the replies.
     ///
     /// # Errors
     ///
-    /// [`Error::status`] is `Some` if the peer refused. [`Error::executed`] tells whether the handler ran, whatever
-    /// happened; [`Error::phase`] tells how far the call had come.
+    /// [`Error::status`] is `Some` if the peer refused. [`Error::executed`] tells whether the handler ran, and
+    /// [`Error::phase`] how far the call came.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future gives up this call only: the server is told, and a late reply is discarded.
+    /// Dropping the future cancels this call only: the server is told, and a late reply is discarded.
     #[inline(always)]
     pub fn send_recv<Req: Message + 'static, Rep: Message + Default>(
         self,
@@ -229,7 +241,7 @@ impl<'a> Call<'a> {
         self.send_recv_map(procedure, request, |reply| reply)
     }
 
-    /// As [`Call::send_recv`], and `map` makes of the reply what the caller gets: for stubs that return a field of it.
+    /// Sends `request`, waits for the reply, and returns what `map` makes of it, such as its only field.
     ///
     /// # Errors
     ///
@@ -248,14 +260,14 @@ impl<'a> Call<'a> {
         let timeout = self.own_timeout(self.client.timeout());
         let channel = self.client.next_channel();
         let deadline = Deadline::unbegun(timeout, self.made_in);
-        let exchange = self.exchange_on(channel, procedure, CallClass::User, deadline);
-        UnaryCall::new(exchange, request, map)
+        let call = self.in_flight_on(channel, procedure, CallClass::User, deadline);
+        UnaryCall::new(call, request, map)
     }
 
-    /// Tells the server to terminate, one-way: it drains, and nothing comes back.
+    /// Tells the server to terminate, one-way: it drains, and there is no reply.
     ///
-    /// As with [`Call::terminate`], a server that has taken the place of the one that this client is connected to is
-    /// not terminated.
+    /// Only the server that this client is connected to terminates, not one that was started in its place: see
+    /// [`Call::terminate`].
     ///
     /// # Errors
     ///
@@ -267,23 +279,23 @@ impl<'a> Call<'a> {
     pub async fn send_terminate(self) -> Result<(), Error> {
         let deadline = self.usual_deadline();
         self.check(&TERMINATE, &deadline)?;
-        let mut exchange = self.exchange(&TERMINATE, CallClass::Control, deadline);
-        let request = control::terminate_request(&exchange, Bytes::new());
-        exchange.send(&request).await
+        let mut call = self.in_flight(&TERMINATE, CallClass::Control, deadline);
+        let request = control::terminate_request(&call, Bytes::new());
+        call.send(&request).await
     }
 
     /// Tells the server to terminate, and waits until it is drained.
     ///
-    /// There is no usual timeout: the server says how long its drain may take, and 5 s more are waited. Until it
-    /// has said so, 30 s are.
+    /// The client's timeout does not limit it. The server announces how long its drain may take, and this waits 5 s longer.
+    /// For the announcement it waits 30 s.
     ///
-    /// It is the server that this client is connected to which is meant, if it is connected: one that was restarted
-    /// in between is not terminated.
+    /// If the client is connected, only the server at the other end terminates: a server that was started in its place
+    /// meanwhile does not.
     ///
     /// # Errors
     ///
-    /// PERMISSION_DENIED if this client may not, UNIMPLEMENTED if the server does not let itself be terminated,
-    /// FAILED_PRECONDITION if another has taken its place.
+    /// PERMISSION_DENIED if the server's policy forbids it to this client, UNIMPLEMENTED if the server cannot be terminated
+    /// by clients, FAILED_PRECONDITION if another server has taken its place.
     ///
     /// # Cancel safety
     ///
@@ -294,8 +306,8 @@ impl<'a> Call<'a> {
         let origin = control::origin_of_terminate(origin, self.made_in);
         let deadline = self.deadline(None);
         self.check(procedure, &deadline)?;
-        let exchange = self.exchange(procedure, CallClass::Control, deadline);
-        let reply = control::terminate(exchange, origin).await?;
+        let call = self.in_flight(procedure, CallClass::Control, deadline);
+        let reply = control::terminate(call, origin).await?;
         let reply: TerminateReply = decode(reply.payload, Budget::new(None, 0))
             .map_err(|failure| errors::unreadable_reply(failure).with_procedure(procedure.path()))?;
         Ok(reply.into())
@@ -304,14 +316,15 @@ impl<'a> Call<'a> {
     /// Calls the built-in ping.
     pub(super) async fn ping(self, deadline: Deadline) -> Result<(), Error> {
         self.check(&PING, &deadline)?;
-        self.exchange(&PING, CallClass::Control, deadline)
+        self.in_flight(&PING, CallClass::Control, deadline)
             .call(&())
             .await
             .map(|_| ())
     }
 
-    /// Calls the built-in settle: waits until the sends before it have ended, and takes down that they have. Beside the outcome,
-    /// the connection by which it went last, if it went.
+    /// Calls the built-in settle: waits until earlier sends have ended, and tells the connection so.
+    ///
+    /// Beside the outcome it returns the connection that the call used last, if it used one.
     pub(super) async fn settle(
         self,
         deadline: Deadline,
@@ -320,11 +333,11 @@ impl<'a> Call<'a> {
         if let Err(error) = self.check(procedure, &deadline) {
             return (None, Err(error));
         }
-        let mut exchange = self.exchange(procedure, CallClass::Control, deadline);
+        let mut call = self.in_flight(procedure, CallClass::Control, deadline);
         let mut on = None;
         let outcome = poll_fn(|cx| {
-            let poll = exchange.poll_call(&(), cx);
-            if let Some((open, id)) = exchange.on() {
+            let poll = call.poll_call(&(), cx);
+            if let Some((open, id)) = call.on() {
                 on = Some((Arc::clone(open), id));
             }
             poll
@@ -343,7 +356,7 @@ impl<'a> Call<'a> {
         (on.map(|(on, _)| on), progress)
     }
 
-    /// When the call is over, if it takes `usual` unless it says otherwise.
+    /// The deadline of the call, with the timeout `usual` unless it has its own.
     #[inline]
     pub(super) fn deadline(&self, usual: Option<Duration>) -> Deadline {
         let within = self.more.as_ref().and_then(|more| more.within);
@@ -351,7 +364,7 @@ impl<'a> Call<'a> {
         Deadline::new(self.own_timeout(usual), inherited, Instant::now())
     }
 
-    /// How long it may take by itself, if it is `usual` unless it says otherwise.
+    /// The timeout of the call: `usual` unless it has its own.
     #[inline]
     fn own_timeout(&self, usual: Option<Duration>) -> Option<Duration> {
         match self.timeout {
@@ -365,7 +378,7 @@ impl<'a> Call<'a> {
         self.deadline(self.client.timeout())
     }
 
-    /// Refuses a call that cannot be made.
+    /// Checks that the call can be made.
     fn check(&self, procedure: &'static Procedure, deadline: &Deadline) -> Result<(), Error> {
         match refusal(deadline, self.depth, self.more.as_deref()) {
             None => Ok(()),
@@ -373,20 +386,20 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// The call on its way, from now on; to be checked first.
-    fn exchange(
+    /// Starts the call; it must have been checked.
+    fn in_flight(
         self,
         procedure: &'static Procedure,
         class: CallClass,
         deadline: Deadline,
     ) -> InFlightCall<'a> {
         let channel = self.client.channel();
-        self.exchange_on(channel, procedure, class, deadline)
+        self.in_flight_on(channel, procedure, class, deadline)
     }
 
-    /// As [`Call::exchange`], by one of several connections.
+    /// Starts the call on one of several channels.
     #[inline]
-    fn exchange_on<'c>(
+    fn in_flight_on<'c>(
         self,
         channel: &'c Arc<Channel>,
         procedure: &'static Procedure,
@@ -394,9 +407,9 @@ impl<'a> Call<'a> {
         deadline: Deadline,
     ) -> InFlightCall<'c> {
         let options = self.options(procedure);
-        let mut exchange = InFlightCall::new(channel, procedure, self.more, deadline, class, options);
-        exchange.begins_now();
-        exchange
+        let mut call = InFlightCall::new(channel, procedure, self.more, deadline, class, options);
+        call.begins_now();
+        call
     }
 
     fn locate(&self, error: Error, procedure: &Procedure) -> Error {
@@ -408,11 +421,11 @@ impl<'a> Call<'a> {
 
 /// Calls with streams.
 impl Call<'_> {
-    /// Sends `request`, which is answered by a stream.
+    /// Sends `request` and returns the stream of replies.
     ///
-    /// It resolves when the request is in the connection's queue; what the handler says, its failure too, comes by the
-    /// stream. The deadline bounds the whole stream. As long as no message was read, a call that surely did not run is made
-    /// once more, as by [`Call::send_recv`].
+    /// The future resolves when the request is in the connection's queue. The handler's replies and its failure arrive on
+    /// the stream. The deadline limits the whole stream. Until a message was read, a call that surely did not run is retried
+    /// once, as by [`Call::send_recv`].
     ///
     /// # Errors
     ///
@@ -420,7 +433,7 @@ impl Call<'_> {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future gives up this call only.
+    /// Dropping the future cancels this call only.
     pub async fn reply_stream<Req, Rep>(
         self,
         procedure: &'static Procedure,
@@ -433,10 +446,10 @@ impl Call<'_> {
         let about = self.about(procedure);
         let options = self.options(procedure);
         self.check(procedure, &about.deadline)?;
-        let mut exchange = self.exchange_on(&about.channel, procedure, CallClass::User, about.deadline);
-        let (on, id) = exchange.open(&request).await?;
-        let more = exchange.take_more();
-        drop(exchange);
+        let mut call = self.in_flight_on(&about.channel, procedure, CallClass::User, about.deadline);
+        let (on, id) = call.open(&request).await?;
+        let more = call.take_more();
+        drop(call);
         let again = again(about.clone(), options, more, request);
         Ok(Streaming::new(
             Arc::new(StreamCall::new(on, id, about)),
@@ -444,7 +457,7 @@ impl Call<'_> {
         ))
     }
 
-    /// Opens a call whose requests are a stream, and which has one reply; `map` makes of that what the caller gets.
+    /// Opens a call with a stream of requests and one reply; returns what `map` makes of the reply.
     ///
     /// # Errors
     ///
@@ -452,7 +465,7 @@ impl Call<'_> {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future gives up this call only.
+    /// Dropping the future cancels this call only.
     pub async fn request_stream<Req, Rep, T>(
         self,
         procedure: &'static Procedure,
@@ -476,7 +489,7 @@ impl Call<'_> {
         Ok((Sender::new(call), reply))
     }
 
-    /// Opens a call whose requests and replies are streams: neither waits for the end of the other.
+    /// Opens a call with streams of requests and replies; neither waits for the end of the other.
     ///
     /// # Errors
     ///
@@ -484,7 +497,7 @@ impl Call<'_> {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future gives up this call only.
+    /// Dropping the future cancels this call only.
     pub async fn both_streams<Req, Rep>(
         self,
         procedure: &'static Procedure,
@@ -501,7 +514,7 @@ impl Call<'_> {
         let about = self.about(procedure);
         self.check(procedure, &about.deadline)?;
         let opened = self
-            .exchange_on(&about.channel, procedure, CallClass::User, about.deadline)
+            .in_flight_on(&about.channel, procedure, CallClass::User, about.deadline)
             .open(&())
             .await;
         let (on, id) = opened?;
@@ -532,7 +545,7 @@ impl Call<'_> {
     }
 }
 
-/// Keeps what it takes to make a call with a stream of replies once more.
+/// Returns a closure that opens a call with a stream of replies again.
 fn again<Req: Message + 'static>(
     about: CallInfo,
     options: CallOptions,
@@ -547,11 +560,10 @@ fn again<Req: Message + 'static>(
                 deadline,
                 ..
             } = &about;
-            let mut exchange =
-                InFlightCall::new(channel, procedure, more, *deadline, CallClass::User, options);
-            let opened = exchange.open(&request).await;
+            let mut call = InFlightCall::new(channel, procedure, more, *deadline, CallClass::User, options);
+            let opened = call.open(&request).await;
             let (on, id) = opened.map_err(|error| error.with_resent_after(&cause))?;
-            drop(exchange);
+            drop(call);
             let about = CallInfo {
                 resent: Some(cause),
                 ..about
@@ -561,5 +573,5 @@ fn again<Req: Message + 'static>(
     })
 }
 
-/// How long the reply of a settle may be: five numbers, and one for each reason that there is.
+/// The longest reply of a settle, in bytes: five numbers, and one for each reason to drop a call.
 const MAX_ACCOUNT: u64 = 4 * 1024;

@@ -1,7 +1,7 @@
-//! Channel: one connection at a time to one service; connects, connects again, and says why it cannot.
+//! Channel: one connection at a time to one service; it connects, reconnects, and tells why it cannot.
 //!
-//! What callers ask stands here; what the keeper of a connection tells is in `events`, and what flush, barrier and close
-//! need in `sends`. A channel over a connection of somebody else is made in `borrowed`.
+//! This file has what callers ask. `events` has what the keeper of a connection reports, `sends` what flush, barrier
+//! and close need, `borrowed` the channel on a connection of a server.
 
 pub(super) mod addresses;
 mod backoff;
@@ -48,10 +48,10 @@ use crate::{
     wire::frame::control::Progress,
 };
 
-/// One connection at a time to one of a service's addresses.
+/// One connection at a time to one of the addresses of a service.
 ///
 /// ```text
-/// Idle ──a call──▶ Connecting ──transport is there──▶ Open ──handshake──▶ Open, ready
+/// Idle ──a call──▶ Connecting ──transport is made──▶ Open ──handshake──▶ Open, ready
 ///   ▲                  │ all addresses failed            │ failed              │ lost, draining
 ///   └──────────────────┴─────────────────────────────────┴─────────────────────┘
 /// Open, ready ──a deadline was missed in silence──▶ Open, beside ──another answers──▶ Open (that one), ready
@@ -60,31 +60,31 @@ use crate::{
 /// any ──close()──▶ Closed
 /// ```
 ///
-/// With several addresses, and after a failure, the handshake is done before there is an open connection.
+/// With several addresses, and after a failure, the handshake comes before the connection is open.
 ///
-/// There is a pause before the next attempt after every end of a connection that was ready, and when every address
-/// has failed once: whoever loses a server, or finds none, does not come back in the same instant as all others.
+/// After a ready connection has ended, and after every address has failed once, there is a pause before the next
+/// attempt. So clients that lose a server together do not come back in the same instant.
 ///
-/// A channel over a lent connection is open until that ends, and gone then.
+/// A channel on a borrowed connection is open until that ends. Then its stage is Gone.
 pub(crate) struct Channel {
     /// All addresses, for errors.
     address: Arc<str>,
-    /// How many they are.
+    /// The number of addresses.
     addresses: usize,
-    /// Why there is no connection and never will be: one of them is bad, say. Then every call fails.
+    /// Why there never will be a connection, such as an invalid address. Then every call fails.
     bad: Option<Error>,
     ownership: Ownership,
-    /// What the peer may call on our connections.
+    /// What the peer may call on these connections.
     callbacks: Option<Arc<dyn CallbackServer>>,
     settings: Arc<Settings>,
     compression: Option<Compression>,
     connect_timeout: Duration,
     retry_budget: RetryBudget,
     state: Mutex<ChannelState>,
-    /// Told whenever the stage changes; waiters look at the state itself.
+    /// Notified when the stage changes; waiters then look at the state.
     changed: Arc<Changes>,
     published: watch::Sender<PublishedState>,
-    /// GuardReleased by whoever waits for the end of sends: a peer takes few such calls at once.
+    /// Held while a task waits for the end of sends, because a peer takes few such calls at once.
     settling: tokio::sync::Mutex<()>,
 }
 
@@ -92,58 +92,60 @@ struct ChannelState {
     stage: ChannelStage,
     addresses: Addresses,
     backoff: Backoff,
-    /// When the pause before the next attempt is over, if there is one.
+    /// The end of the pause before the next attempt, if there is one.
     not_before: Option<Instant>,
     /// When an address failed last.
     failed_at: Option<Instant>,
     /// Why there is no connection, as far as is known.
     failure: Option<ConnectionFailure>,
-    /// Whether all addresses have failed since a connection was ready last: then calls that fail fast do not wait for
-    /// the end of a pause.
+    /// True if all addresses have failed since a connection was ready: then calls that fail fast do not wait for the
+    /// end of a pause.
     is_down: bool,
+    /// True once a connection was open.
+    had_connection: bool,
     /// How many attempts were begun.
     attempts: u64,
-    /// When another connection may be made beside one that is in doubt.
+    /// The earliest time to make another connection beside one that is in doubt.
     no_other_before: Option<Instant>,
-    /// How many callers wait for a connection.
+    /// The number of callers that wait for a connection.
     waiting: usize,
     /// Connections that take no more calls, but carry sends that no barrier has covered.
     retired: Vec<Arc<ClientConnection>>,
-    /// Sends of ended connections that no barrier had covered, until a flush or a barrier tells of them.
+    /// Sends of ended connections that no barrier had covered, until a flush or a barrier reports them.
     lost: Uncovered,
-    /// What became of the sends of the last connection that carried any, once it has ended with all of them covered.
+    /// The last account of the last connection that carried sends, once it has ended with all of them covered.
     account: Option<Progress>,
-    /// How many sends of ended connections were still running, as far as is known, until `settled` tells of them.
+    /// The number of sends that were still running when their connection ended, as far as is known, until `settled`
+    /// reports them.
     unsettled: u64,
-    /// What users were told of the stage.
+    /// The state that users were told last.
     published: PublishedState,
 }
 
 enum ChannelStage {
     Idle,
-    /// An attempt is made, or the pause before it is waited for.
+    /// An attempt runs, or waits for the end of the pause before it.
     Connecting(ConnectAttempt),
     Open {
         connected: Arc<ClientConnection>,
-        /// Whether calls go out before the handshake is done. Not after a failure: something that takes connections
-        /// and ends them, as a proxy whose server is away, would make each such call fail, and nobody could say
-        /// whether it ran.
+        /// True if calls go out before the handshake. Not after a failure: an endpoint that accepts connections and
+        /// ends them, such as a proxy without its server, would make each such call fail with an unknown outcome.
         early: bool,
-        /// Since when the handshake is done: only then did the attempt succeed.
+        /// When the handshake finished. Only then has the attempt succeeded.
         ready: Option<Instant>,
-        /// The attempt to make another, while the peer may be gone: until either answers, calls wait.
+        /// The attempt to make another connection while the peer may be gone. Calls wait until either answers.
         beside: Option<ConnectAttempt>,
     },
     Closed(Option<Arc<ClientConnection>>),
-    /// The connection that was lent has ended, or takes no more calls.
+    /// The borrowed connection has ended, or takes no more calls.
     Gone,
 }
 
-/// One attempt to connect, by all addresses that are to be tried.
+/// One attempt to connect, to all addresses that are due.
 struct ConnectAttempt {
-    /// Tells it from later ones.
+    /// Distinguishes it from later ones.
     number: u64,
-    /// Dropping it gives the attempt up.
+    /// Dropping it gives up the attempt.
     guard: ConnectionGuard,
 }
 
@@ -168,7 +170,7 @@ pub(super) enum WaitFor {
 }
 
 impl WaitFor {
-    /// What a call wants.
+    /// What a call waits for.
     pub(super) fn of_calls(fails_fast: bool) -> Self {
         if fails_fast {
             Self::ConnectionNow
@@ -195,7 +197,7 @@ enum Lookup {
 
 /// Construction.
 impl Channel {
-    /// A channel that does nothing until the first call; `random` spreads its attempts to connect.
+    /// A channel that connects at its first call; `random` spreads its attempts.
     pub(super) fn new(
         addresses: Addresses,
         settings: Arc<Settings>,
@@ -234,7 +236,7 @@ impl Channel {
         Budget::new(grows, self.settings.decode_bytes)
     }
 
-    /// How requests are compressed for peers that take it.
+    /// How requests are compressed for peers that accept it.
     #[inline]
     pub(super) fn compression(&self) -> Option<Compression> {
         self.compression
@@ -245,12 +247,12 @@ impl Channel {
         &self.address
     }
 
-    /// How many addresses there are.
+    /// The number of addresses.
     pub(super) fn addresses(&self) -> usize {
         self.addresses
     }
 
-    /// The peer's address, or where the channel connects to while there is no peer.
+    /// The peer's address, or the channel's addresses while there is no peer.
     pub(super) fn peer_or_address(&self) -> Arc<str> {
         match self.current() {
             Some(connected) => Arc::clone(&connected.peer),
@@ -275,7 +277,7 @@ impl Channel {
         Some(self.locate(error))
     }
 
-    /// Which run of a server the connection leads to, if its handshake is done.
+    /// The instance of the server at the other end, if the handshake is done.
     pub(super) fn instance(&self) -> Option<Bytes> {
         self.current()?.instance()
     }
@@ -283,7 +285,7 @@ impl Channel {
 
 /// What callers ask.
 impl Channel {
-    /// The connection, if there is one for calls; it may turn out to take no more.
+    /// The connection for calls, if there is one; it may turn out to take no more.
     pub(super) fn current(&self) -> Option<Arc<ClientConnection>> {
         match &self.lock().stage {
             ChannelStage::Open {
@@ -296,32 +298,32 @@ impl Channel {
         }
     }
 
-    /// What replies have earned.
+    /// The tokens for retries.
     #[inline]
     pub(super) fn retry_budget(&self) -> &RetryBudget {
         &self.retry_budget
     }
 
-    /// Whether the user has closed it.
+    /// True if the user has closed it.
     pub(crate) fn is_closed(&self) -> bool {
         matches!(self.lock().stage, ChannelStage::Closed(_))
     }
 
-    /// Whether a call that failed may find another connection.
+    /// True if a failed call may find another connection.
     pub(super) fn finds_another(&self) -> bool {
         self.ownership == Ownership::Own && !self.is_closed()
     }
 
-    /// Waits for what is wanted, and has it brought about.
+    /// Waits for what `want` says, and starts an attempt if none runs.
     ///
     /// # Errors
     ///
-    /// That nothing came of it within the deadline, with the last failure; that failure itself if trying again does not
-    /// help, or is not wanted.
+    /// No connection came within the deadline; the error tells the last failure. Or that failure itself, if another
+    /// attempt would not help or the caller does not wait for one.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future leaves the attempt to the others, and to the next call.
+    /// Dropping the future leaves the attempt to other callers and to the next call.
     pub(super) async fn connected(
         self: &Arc<Self>,
         want: WaitFor,
@@ -341,7 +343,7 @@ impl Channel {
         if let Some(error) = &self.bad {
             return Err(error.clone());
         }
-        // Asked first, because a timer outside of a runtime panics.
+        // Checked first, because a timer panics outside of a runtime.
         let runtime = errors::check_runtime()?;
         let mut changed = self.changed.subscribe();
         let mut hurry = deadline.at();
@@ -354,7 +356,7 @@ impl Channel {
         let wait = async {
             loop {
                 changed.changed().await;
-                // It may be polled in another runtime than before, and that one be gone.
+                // Another runtime may poll it now, and the first one may be gone.
                 let runtime = errors::check_runtime()?;
                 match self.look(want, Waited::Yes, &mut hurry, &runtime) {
                     Lookup::Found(connected) => return Ok(connected),
@@ -372,7 +374,7 @@ impl Channel {
     }
 
     fn late(&self, before: HadConnection, deadline: &Deadline) -> Error {
-        // The server is away rather than slow, for a call that never had a connection.
+        // A call that never had a connection found the server away, not slow.
         let code = match before {
             HadConnection::No => Code::Unavailable,
             HadConnection::Yes => Code::DeadlineExceeded,
@@ -386,8 +388,8 @@ impl Channel {
         }
     }
 
-    /// Looks whether the connection is there; begins an attempt if there is none and nobody makes one. `hurry` is the
-    /// deadline for which a pause may be cut.
+    /// Looks for a connection; begins an attempt if there is none and none runs. `hurry` is the deadline for which a
+    /// pause may be shortened, once.
     fn look(
         self: &Arc<Self>,
         want: WaitFor,
@@ -411,7 +413,7 @@ impl Channel {
             }
             ChannelStage::Open { connected, ready, .. } => {
                 let usable = taking.is_some_and(|taking| Arc::ptr_eq(&taking, connected));
-                // One that fails in its handshake is the keeper's to clear away: only it knows the cause.
+                // The keeper clears away a connection that fails in its handshake, because only it knows the cause.
                 return match (want, usable, ready) {
                     (WaitFor::Connection | WaitFor::ConnectionNow, true, _)
                     | (WaitFor::FirstRound, _, Some(_)) => Lookup::Found(Arc::clone(connected)),
@@ -453,7 +455,7 @@ impl Channel {
         }
     }
 
-    /// Whether `connected` takes calls; if not, and its handshake is done, it makes room for the next.
+    /// True if `connected` takes calls. Otherwise it makes room for the next one, if its handshake is done.
     pub(super) fn takes_calls(&self, connected: &Arc<ClientConnection>) -> bool {
         let takes = connected.takes_calls();
         if !takes {
@@ -470,18 +472,18 @@ impl Channel {
         error.with_peer(Arc::clone(&self.address)).with_phase(phase)
     }
 
-    /// Tells everybody who waits that the stage has changed.
+    /// Wakes all waiters after a change of the stage.
     fn notify(&self, state: MutexGuard<'_, ChannelState>) {
         self.publish(state);
         self.changed.tell();
     }
 
-    /// Shows users what has changed for them.
+    /// Publishes the state that users see, if it has changed.
     fn publish(&self, mut state: MutexGuard<'_, ChannelState>) {
         let now = state.connection_state();
         state.published.set(now);
         drop(state);
-        // Looked at once more under the watch's lock, so that of two who publish the later one shows the newest.
+        // Read again under the watch's lock: of two tasks that publish, the later one publishes the newest state.
         self.published.send_if_modified(|published| {
             let now = self.lock().published;
             let is_news = *published != now;
@@ -491,7 +493,7 @@ impl Channel {
     }
 
     fn lock(&self) -> MutexGuard<'_, ChannelState> {
-        // A panic under the lock is a bug of ownership; the state is whole between any two steps.
+        // A panic under the lock is a bug of this crate; the state is consistent between any two steps.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -506,6 +508,7 @@ impl ChannelState {
             failed_at: None,
             failure: None,
             is_down: false,
+            had_connection: false,
             attempts: 0,
             no_other_before: None,
             waiting: 0,
@@ -517,7 +520,7 @@ impl ChannelState {
         }
     }
 
-    /// What the stage is for users: it changes by events only, never because time has passed.
+    /// The state that users see. Only events change it, not the passing of time.
     fn connection_state(&self) -> ConnectionState {
         match &self.stage {
             ChannelStage::Closed(_) | ChannelStage::Gone => ConnectionState::Closed,
@@ -527,7 +530,7 @@ impl ChannelState {
                 ..
             } => ConnectionState::Ready,
             ChannelStage::Open { .. } => ConnectionState::Connecting,
-            // Of those who wait, the first to look begins the next attempt.
+            // The first of the waiters to look begins the next attempt.
             ChannelStage::Idle if self.waiting == 0 => ConnectionState::Idle,
             ChannelStage::Idle | ChannelStage::Connecting(_) if self.not_before.is_some() => {
                 ConnectionState::BackingOff
@@ -536,16 +539,16 @@ impl ChannelState {
         }
     }
 
-    /// Why a call that wants a connection now does not wait for one: an attempt has failed, and the pause before the next
-    /// is not over. While an attempt is on its way it waits, for the server may be back.
+    /// Why a call that fails fast does not wait for a connection: an attempt has failed, and the pause is not over.
+    /// While an attempt runs, the call waits, because the server may be back.
     fn refuses(&self, want: WaitFor) -> Option<&ConnectionFailure> {
         let is_pausing = self.not_before.is_some_and(|at| Instant::now() < at);
         let refuses = want == WaitFor::ConnectionNow && self.is_down && is_pausing;
         self.failure.as_ref().filter(|_| refuses)
     }
 
-    /// Ends the pause early for a caller whose deadline it would outlast, so that a server that is back is not
-    /// missed: once for each caller, and for no more than one attempt a second. True if the pause ends earlier now.
+    /// Shortens a pause that would outlast a caller's deadline, so that the caller does not miss a server that is back.
+    /// Once for each caller, and for at most one attempt per second. True if the pause ends earlier now.
     fn hurry(&mut self, caller: &mut Option<Instant>) -> bool {
         let (Some(end), Some(deadline)) = (self.not_before, *caller) else {
             return false;
@@ -564,10 +567,10 @@ impl ChannelState {
     }
 }
 
-/// How soon after a failure the next attempt may begin for a caller's deadline.
+/// How soon after a failure an attempt may begin for a caller's deadline.
 const HURRY: Duration = Duration::from_secs(1);
 
-/// What tests ask.
+/// For tests.
 #[cfg(test)]
 impl Channel {
     pub(super) fn waiting(&self) -> usize {
@@ -578,7 +581,7 @@ impl Channel {
         self.lock().failed_at
     }
 
-    /// Makes the pauses those of `seed`.
+    /// Draws the pauses from `seed`.
     pub(super) fn seed(&self, seed: u64) {
         self.lock().backoff = Backoff::new(fastrand::Rng::with_seed(seed));
     }
@@ -592,14 +595,14 @@ impl fmt::Debug for Channel {
     }
 }
 
-/// Whether a caller has waited for an attempt to end.
+/// Whether a caller has waited for the end of an attempt.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Waited {
     No,
     Yes,
 }
 
-/// A place among those who wait for a connection.
+/// One of the callers that wait for a connection.
 struct WaiterSlot<'a>(&'a Channel);
 
 impl<'a> WaiterSlot<'a> {

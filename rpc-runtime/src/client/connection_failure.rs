@@ -12,7 +12,7 @@ use crate::{
 /// Why there is no connection.
 #[derive(Clone, Debug)]
 pub(super) struct ConnectionFailure {
-    /// DEADLINE_EXCEEDED if an attempt took too long, which a call that it stopped does not say.
+    /// DEADLINE_EXCEEDED if an attempt took too long. A call that it stopped fails UNAVAILABLE instead.
     code: Code,
     text: String,
     source: Option<Arc<io::Error>>,
@@ -22,12 +22,12 @@ pub(super) struct ConnectionFailure {
 }
 
 impl ConnectionFailure {
-    /// The transport does not come about.
+    /// The transport could not be made.
     pub(super) fn unreachable(error: io::Error) -> Self {
         let hint = match error.kind() {
-            io::ErrorKind::ConnectionRefused => ": nobody listens there",
-            io::ErrorKind::NotFound => ": there is no such socket",
-            io::ErrorKind::PermissionDenied => ": this user may not",
+            io::ErrorKind::ConnectionRefused => ": no server listens there",
+            io::ErrorKind::NotFound => ": no such socket",
+            io::ErrorKind::PermissionDenied => ": this user lacks permission",
             _ => "",
         };
         Self {
@@ -36,7 +36,7 @@ impl ConnectionFailure {
         }
     }
 
-    /// The name of a host is not found.
+    /// The host name was not found.
     pub(super) fn unresolved(address: &Address, error: io::Error) -> Self {
         Self {
             source: Some(Arc::new(error)),
@@ -45,7 +45,7 @@ impl ConnectionFailure {
         }
     }
 
-    /// The look-up of a host took too long.
+    /// The look-up of the host took too long.
     pub(super) fn slow_to_resolve(address: &Address, timeout: Duration) -> Self {
         Self {
             code: Code::DeadlineExceeded,
@@ -57,7 +57,7 @@ impl ConnectionFailure {
         }
     }
 
-    /// Nothing is served there, and never will be again.
+    /// The target refuses all connections, for ever.
     pub(super) fn refused(error: &Error) -> Self {
         Self {
             code: error.code(),
@@ -66,7 +66,7 @@ impl ConnectionFailure {
         }
     }
 
-    /// Several addresses failed, each for its own reason; for good only if it was `all` of them that did so.
+    /// Several addresses failed. It is permanent only if `all` of them failed permanently.
     pub(super) fn of_all(failures: &[(&str, &Self)], all: bool) -> Self {
         let texts: Vec<_> = failures
             .iter()
@@ -88,7 +88,7 @@ impl ConnectionFailure {
         }
     }
 
-    /// All places behind one address failed, of which there is at least one: for one reason, or each for its own.
+    /// All endpoints behind one address failed, at least one; for one reason, or each for its own.
     pub(super) fn of_spots(spots: &[(Spot, Self)]) -> Self {
         let (_, last) = &spots[spots.len() - 1];
         let last_text = last.to_string();
@@ -130,7 +130,7 @@ impl ConnectionFailure {
         Self::passing(format!("cannot connect: the connector panicked: {text}"))
     }
 
-    /// The task that made the attempt is gone: its runtime shut down.
+    /// The runtime of the attempt shut down.
     pub(super) fn abandoned() -> Self {
         Self::passing("the runtime that was connecting shut down".to_owned())
     }
@@ -165,17 +165,17 @@ impl ConnectionFailure {
         }
     }
 
-    /// Whether another attempt would end the same way, as far as anyone can tell.
+    /// True if another attempt would fail in the same way, as far as is known.
     pub(super) fn is_permanent(&self) -> bool {
         self.permanent
     }
 
-    /// The error of what this stopped.
+    /// The error of an operation that it stopped.
     pub(super) fn error(&self) -> Error {
         self.explain(Error::local(self.code, self.text.as_str()))
     }
 
-    /// The error of a call that does not wait until this is over.
+    /// The error of a call that does not wait for another attempt.
     pub(super) fn error_of_call(&self) -> Error {
         let code = match self.code {
             Code::DeadlineExceeded => Code::Unavailable,
@@ -184,7 +184,7 @@ impl ConnectionFailure {
         self.explain(Error::local(code, self.text.as_str()))
     }
 
-    /// The error of a call whose time this used up.
+    /// The error of a call whose time it used up.
     pub(super) fn late_error(&self, code: Code, deadline: &Deadline) -> Error {
         self.explain(Error::local(
             code,
@@ -192,7 +192,7 @@ impl ConnectionFailure {
         ))
     }
 
-    /// The error of a call to a handler's caller after their connection has ended, perhaps for the reason `why`.
+    /// The error of a call to a handler's caller after their connection has ended, perhaps because of `why`.
     pub(super) fn of_caller(why: Option<&Self>) -> Error {
         let text = "the caller's connection has ended";
         match why {
@@ -204,7 +204,7 @@ impl ConnectionFailure {
     fn explain(&self, error: Error) -> Error {
         let error = match self.phase {
             Phase::Resolve => error.with_phase(Phase::Resolve),
-            // The caller knows how far it was.
+            // The call knows its own phase.
             _ => error,
         };
         match &self.source {
@@ -234,7 +234,7 @@ fn phase_of<'a>(mut failures: impl Iterator<Item = &'a ConnectionFailure>) -> Ph
 fn host_of(address: &Address) -> &str {
     match address {
         Address::Tcp(host) => name_of(host),
-        // Nothing else is looked up.
+        // No other address is looked up.
         _ => "the address",
     }
 }
@@ -282,7 +282,7 @@ mod tests {
             .late_error(Code::Unavailable, &deadline());
         assert_eq!(
             format!("{error:#}"),
-            "UNAVAILABLE: no connection within 50ms: cannot connect: nobody listens there: connection refused"
+            "UNAVAILABLE: no connection within 50ms: cannot connect: no server listens there: connection refused"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! Deadline: when a call is over, and why then.
+//! Deadline: when a call ends at the latest, and why.
 
 use std::{fmt, time::Duration};
 
@@ -6,20 +6,21 @@ use tokio::time::Instant;
 
 use crate::{client::inherited::HandlerId, conn::Time, driver::Link};
 
-/// When a call is over at the latest, whatever has become of it.
+/// When a call ends at the latest.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Deadline {
-    /// When the call began; none as long as it has not.
+    /// When the call began; none before that.
     begun: Option<Instant>,
-    /// How long it may take from then on; none if it may take for ever.
+    /// How long the call may take from then on; none for no limit.
     given: Option<Duration>,
     inherited: bool,
-    /// The handler of which it inherits, if that begins the call. Here it takes no room, for calls are moved about much.
+    /// The handler that made the call: if it also begins it, the call inherits its deadline. Kept here because it fits
+    /// into padding, and calls are moved often.
     made_in: HandlerId,
 }
 
 impl Deadline {
-    /// The earlier of a call's own `timeout`, counted from `now`, and an instant that it inherits.
+    /// The earlier of `now + timeout` and the inherited deadline.
     #[inline]
     pub(super) fn new(timeout: Option<Duration>, inherited: Option<Instant>, now: Instant) -> Self {
         let mut deadline = Self::unbegun(timeout, HandlerId::DETACHED);
@@ -27,25 +28,25 @@ impl Deadline {
         deadline
     }
 
-    /// That of a call which has not begun, with a `timeout` of its own, and was made in a handler.
+    /// The deadline of a call that has not begun, and was made in the handler `made_in`.
     #[inline]
     pub(super) fn unbegun(timeout: Option<Duration>, made_in: HandlerId) -> Self {
         Self {
             begun: None,
-            // A timeout that no clock reaches is none.
+            // A timeout that no clock can represent is none.
             given: timeout.filter(|timeout| *timeout < FAR),
             inherited: false,
             made_in,
         }
     }
 
-    /// The handler in which the call was made, if it has not begun.
+    /// The handler in which the call was made.
     #[inline]
     pub(super) fn made_in(&self) -> HandlerId {
         self.made_in
     }
 
-    /// The call begins, and inherits an instant.
+    /// Notes that the call begins now, and what it inherits.
     #[inline]
     pub(super) fn begin(&mut self, inherited: Option<Instant>, now: Instant) {
         self.begun = Some(now);
@@ -57,12 +58,12 @@ impl Deadline {
         }
     }
 
-    /// The instant; none if the call may take for ever.
+    /// The instant; none for no limit.
     pub(super) fn at(&self) -> Option<Instant> {
         self.begun?.checked_add(self.given?)
     }
 
-    /// The instant as the time of a connection, to which the call came when it began, at the time `begun`, or else later.
+    /// The deadline in the time of a connection. `begun` is the start of the call in that time, if it is known.
     #[inline]
     pub(super) fn time(&self, link: &Link, begun: Option<Time>) -> Option<Time> {
         match begun {
@@ -76,21 +77,21 @@ impl Deadline {
         self.begun
     }
 
-    /// Whether there was nothing left when the call began.
+    /// True if no time was left when the call began.
     #[inline]
     pub(super) fn has_passed(&self) -> bool {
         self.given == Some(Duration::ZERO)
     }
 }
 
-/// No call takes so long.
+/// Longer than any call.
 const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
 
-/// `50ms`, or `50ms (left of the handler's own call)`
+/// `50ms`, or `50ms (what was left of the surrounding call)`
 impl fmt::Display for Deadline {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let given = self.given.unwrap_or(Duration::MAX);
-        // Microseconds are enough to read.
+        // Microseconds are precise enough to read.
         let given = match given.as_micros() {
             0 => given,
             micros => Duration::from_micros(micros.try_into().unwrap_or(u64::MAX)),

@@ -1,4 +1,4 @@
-//! From what a connection says of a failure to the error that a caller reads.
+//! Errors: from the failure that a connection reports to the error that a caller reads.
 
 use tokio::runtime::Handle;
 
@@ -10,11 +10,11 @@ use crate::{
     message::decode::DecodeFailure,
 };
 
-/// The error of a call that was late on a connection whose peer has never said anything.
+/// The error of a late call on a connection whose peer has said nothing.
 pub(super) fn without_hello(failure: Failure, deadline: &Deadline) -> Error {
     let text = late(failure.phase, deadline);
     let text =
-        format!("{text}: the peer has not said HELLO yet, so it hangs, or is no server of this protocol");
+        format!("{text}: the peer has not said HELLO yet, so it hangs, or does not speak this protocol");
     Error::local(Code::DeadlineExceeded, text)
         .with_phase(failure.phase)
         .with_executed(failure.executed)
@@ -53,7 +53,7 @@ pub(super) fn of_call(failure: Failure, deadline: &Deadline) -> Error {
         ),
         Cause::Nested => Error::local(
             Code::ResourceExhausted,
-            "the peer takes no more calls for now, and one inside of a handler must not wait for those around it",
+            "the peer takes no more calls for now, and nested calls are not queued, to avoid deadlock: try again later",
         ),
         Cause::Oversize { len, max } => oversize(len, max),
         Cause::TooDeep { text } => too_deep(&text),
@@ -62,7 +62,7 @@ pub(super) fn of_call(failure: Failure, deadline: &Deadline) -> Error {
         Cause::InboxFull { max } => Error::local(
             Code::ResourceExhausted,
             format!(
-                "replies that nobody has taken yet exceed our limit of {max} bytes: poll the calls, or raise Limits::inbox_bytes"
+                "unread replies exceed our limit of {max} bytes: poll the calls, or raise Limits::inbox_bytes"
             ),
         ),
         cause => of_connection(&cause),
@@ -70,12 +70,12 @@ pub(super) fn of_call(failure: Failure, deadline: &Deadline) -> Error {
     error.with_phase(phase).with_executed(executed)
 }
 
-/// The error of something that its connection's end has ended.
+/// The error of an operation that the end of its connection ended.
 pub(super) fn of_connection(cause: &Cause) -> Error {
     ConnectionFailure::of(cause).error()
 }
 
-/// The error of a stream with a message that the peer does not take.
+/// The error of a stream with a message that is longer than the peer's limit.
 pub(super) fn oversize(len: u64, max: u64) -> Error {
     Error::local(
         Code::ResourceExhausted,
@@ -85,7 +85,7 @@ pub(super) fn oversize(len: u64, max: u64) -> Error {
     )
 }
 
-/// The error of a call with a message that is nested deeper than anybody reads, which is said in `text`.
+/// The error of a call with a message that is nested too deep; `text` says where.
 #[cold]
 pub(super) fn too_deep(text: &str) -> Error {
     Error::local(
@@ -95,7 +95,7 @@ pub(super) fn too_deep(text: &str) -> Error {
     .with_phase(Phase::Queue)
 }
 
-/// The error of a call whose metadata may not travel.
+/// The error of a call whose metadata exceeds the limits.
 pub(super) fn too_much_metadata() -> Error {
     let (entries, len) = (Metadata::MAX_ENTRIES, Metadata::MAX_LEN);
     Error::local(
@@ -135,7 +135,8 @@ pub(super) fn unreadable_reply(failure: DecodeFailure) -> Error {
         }
         DecodeFailure::TooLarge(budget) => Error::local(Code::ResourceExhausted, budget.excess("the reply")),
         DecodeFailure::Malformed(error) => {
-            let text = "the reply is no message of the procedure's type: is the peer's .proto another?";
+            let text =
+                "the reply is not a message of the procedure's type: use the same .proto on both sides";
             Error::local(Code::Internal, text).with_source(error)
         }
     };
@@ -154,16 +155,16 @@ fn executed(error: Error) -> Error {
     error.with_executed(Executed::Yes).with_phase(Phase::Wait)
 }
 
-/// The error of everything that is asked of a client after its end.
+/// The error of every operation of a closed client.
 pub(super) fn closed() -> Error {
     Error::local(Code::Unavailable, "the client is closed: make a new one")
 }
 
-/// The runtime that is here, for what needs one: tokio's timers panic outside of it.
+/// Returns the current runtime, for operations that need one: tokio's timers panic outside of it.
 ///
 /// # Errors
 ///
-/// FAILED_PRECONDITION if there is none, or one without timers.
+/// FAILED_PRECONDITION if there is no runtime, or one without timers.
 pub(super) fn check_runtime() -> Result<Handle, Error> {
     runtime::with_timers(
         "there is no tokio runtime here to connect in: call from inside one, for example under #[tokio::main]",

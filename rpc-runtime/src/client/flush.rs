@@ -1,4 +1,4 @@
-//! What became of the sends: flush, barrier, close.
+//! Flush: flush, barrier, settled and close of a client.
 
 use std::{future::Future, future::poll_fn, sync::Arc, time::Duration};
 
@@ -17,7 +17,7 @@ use crate::{
     wire::frame::control::Progress,
 };
 
-/// Waits until everything sent so far is with the operating system.
+/// Waits until the operating system has everything that was sent so far.
 pub(super) async fn flush(channel: &Arc<Channel>, deadline: Deadline) -> Result<(), Error> {
     channel.report_lost()?;
     let connections_with_sends = channel.connections_with_sends();
@@ -25,7 +25,7 @@ pub(super) async fn flush(channel: &Arc<Channel>, deadline: Deadline) -> Result<
         return Ok(());
     }
     within(&deadline, "flushed", async {
-        // Begun on all before waiting for any.
+        // Starts all flushes before it waits for any.
         let flushes: Vec<_> = connections_with_sends
             .iter()
             .map(|on| (on, on.link.with(|conn, _| conn.start_flush())))
@@ -35,7 +35,7 @@ pub(super) async fn flush(channel: &Arc<Channel>, deadline: Deadline) -> Result<
                 .await
                 .is_err()
             {
-                // The frames of calls are their callers' concern; what became of sends shows below.
+                // Callers learn of their failed calls themselves. Lost sends are reported below.
                 channel.settled(on).await;
             }
         }
@@ -45,8 +45,8 @@ pub(super) async fn flush(channel: &Arc<Channel>, deadline: Deadline) -> Result<
     .map_err(|error| error.with_peer(Arc::clone(channel.address())))
 }
 
-/// Waits until the peer has read and admitted everything sent so far. Without a connection on which anything was sent that
-/// is not covered, it returns the last account at once.
+/// Waits until the peer has admitted everything that was sent so far. If everything is covered and there is no
+/// connection, returns the last account at once.
 pub(super) async fn barrier(client: &Client, deadline: Deadline) -> Result<Account, Error> {
     let channel = client.channel();
     channel.report_lost()?;
@@ -54,7 +54,7 @@ pub(super) async fn barrier(client: &Client, deadline: Deadline) -> Result<Accou
     account.map_err(|error| locate(error, channel))
 }
 
-/// Waits until everything sent so far has ended.
+/// Waits until everything that was sent so far has ended.
 pub(super) async fn settled(client: &Client, deadline: Deadline) -> Result<Account, Error> {
     let channel = client.channel();
     channel.report_lost()?;
@@ -74,12 +74,12 @@ fn locate(error: Error, channel: &Channel) -> Error {
 async fn settle(client: &Client, deadline: Deadline) -> Result<Account, Error> {
     let channel = client.channel();
     let before = channel.connections_with_sends();
-    // One at a time: the peer takes few of these calls at once, and a terminate is not to wait for them. Nothing is lost by
-    // it, for the sends of whoever comes later are settled no earlier.
+    // One at a time: the peer takes few of these calls at once, and a terminate must not wait for them. That costs
+    // nothing, because later sends never settle earlier.
     let turn = channel.settling().lock().await;
     let (settled, progress) = loop {
         if live(channel).is_none() {
-            // Nothing is asked of a server that is gone, if it has told all.
+            // A server that is gone is not asked, if it has told everything.
             for on in &before {
                 settle_retired(client, on, deadline).await;
             }
@@ -89,10 +89,13 @@ async fn settle(client: &Client, deadline: Deadline) -> Result<Account, Error> {
             if let Some(progress) = last.filter(|progress| progress.pending() == 0) {
                 return Ok(Account::from(progress));
             }
+            if channel.is_unused() {
+                return Ok(Account::default());
+            }
         }
         match client.call().settle(deadline).await {
             (on, Ok(progress)) => break (on, Some(progress)),
-            // It serves nothing, or does not know: then the account of a barrier has to do.
+            // The peer serves no control service, or does not know settle: use the account of a barrier.
             (on, Err(error)) if error.code() == Code::Unimplemented => break (on, None),
             (Some(on), Err(error)) if error.is_closed() => {
                 channel.settled(&on).await;
@@ -115,20 +118,20 @@ async fn settle(client: &Client, deadline: Deadline) -> Result<Account, Error> {
     }
     let account = confirm(client, deadline).await?;
     if account.pending() > 0 {
-        let text = "the peer does not tell when one-way calls have ended: ask by barrier() again";
+        let text = "the peer cannot tell when one-way calls have ended: call barrier() again later";
         return Err(Error::local(Code::Unimplemented, text));
     }
     Ok(account)
 }
 
-/// Waits until nothing is pending on a connection that takes no more calls, or until its end: then what was pending is
-/// counted.
+/// Waits until no send is pending on a connection that takes no more calls, or until that has ended and its pending
+/// sends are counted.
 async fn settle_retired(client: &Client, on: &Arc<ClientConnection>, deadline: Deadline) {
     let channel = client.channel();
     while !on.is_over() {
         match reach(client, on, deadline).await {
             Ok(progress) if progress.pending() == 0 => return,
-            // The next question waits for the floor of the peer, or for data of a stream to go out.
+            // The next barrier waits until the peer allows another ping, or until data of a stream goes out.
             Ok(_) => timer::sleep(PAUSE).await,
             Err(_) => return channel.settled(on).await,
         }
@@ -155,6 +158,9 @@ async fn confirm(client: &Client, deadline: Deadline) -> Result<Account, Error> 
             if let Some(progress) = last.or_else(|| channel.last_account()) {
                 return Ok(Account::from(progress));
             }
+            if channel.is_unused() {
+                return Ok(Account::default());
+            }
             channel
                 .connected(WaitFor::Connection, HadConnection::No, deadline)
                 .await?;
@@ -170,28 +176,28 @@ async fn confirm(client: &Client, deadline: Deadline) -> Result<Account, Error> 
         if channel.takes_calls(&current) {
             return Err(errors::of_connection(&cause).with_peer(Arc::clone(&current.peer)));
         }
-        // One that takes no more calls ends as soon as its own are done. If nothing was lost with it, its last account
+        // A connection that takes no more calls ends when its own calls are done. If it lost no send, its last account
         // was kept.
         channel.settled(&current).await;
         channel.report_lost()?;
     }
 }
 
-/// How long after an answer a connection that takes no more calls is asked again, at least.
+/// The shortest time between two barriers on a connection that takes no more calls.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// The connection, unless it is over. One that takes no more calls can still answer for those that it took.
+/// The current connection, unless it has ended. One that takes no more calls still answers for those that it took.
 fn live(channel: &Channel) -> Option<Arc<ClientConnection>> {
     channel.current().filter(|connected| !connected.is_over())
 }
 
-/// Waits for the peer's account of everything sent on one connection.
+/// Waits for the peer's account of everything that was sent on one connection.
 async fn reach(client: &Client, on: &Arc<ClientConnection>, deadline: Deadline) -> Result<Progress, Cause> {
     let needs_call = on
         .link
         .with(|conn, now| conn.barrier_needs_call(now) && conn.takes_calls());
     if needs_call {
-        // The peer takes a ping only so often, unless a call went before. If it fails, the barrier tells.
+        // The peer allows a ping only so often, unless a call went before. If this call fails, the barrier tells.
         let _ = client.call().ping(deadline).await;
     }
     let pending = PendingBarrier {
@@ -201,7 +207,7 @@ async fn reach(client: &Client, on: &Arc<ClientConnection>, deadline: Deadline) 
     poll_fn(|cx| on.link.with(|conn, _| conn.poll_barrier(&pending.barrier, cx))).await
 }
 
-/// A barrier that is given up with its future.
+/// A barrier that is cancelled when it is dropped.
 struct PendingBarrier<'a> {
     on: &'a ClientConnection,
     barrier: Barrier,
@@ -215,7 +221,7 @@ impl Drop for PendingBarrier<'_> {
 
 /// Closes channels, and waits for the end of their connections.
 pub(super) async fn close(channels: &ChannelPool, patience: Option<Duration>) -> Result<(), Error> {
-    // All of them, before anything is waited for.
+    // Closes all before it waits for any.
     let open: Vec<_> = channels
         .all()
         .flat_map(|channel| channel.close().into_iter().map(move |on| (channel, on)))
@@ -223,7 +229,7 @@ pub(super) async fn close(channels: &ChannelPool, patience: Option<Duration>) ->
     if open.is_empty() {
         return Ok(());
     }
-    // Without a runtime nobody can wait; the connections close all the same.
+    // Outside of a runtime waiting is not possible. The connections close anyway.
     errors::check_runtime()?;
     let patience = patience.unwrap_or(CALL_TIMEOUT);
     let over = async {
@@ -245,7 +251,7 @@ pub(super) async fn close(channels: &ChannelPool, patience: Option<Duration>) ->
     })
 }
 
-/// Runs `future` for as long as there is time.
+/// Runs `future` until `deadline`; `what` names its work in the error.
 async fn within<T>(
     deadline: &Deadline,
     what: &str,

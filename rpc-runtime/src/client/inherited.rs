@@ -1,4 +1,4 @@
-//! Inherited: what calls inherit that are made inside a handler.
+//! Inherited: what calls inherit from the handler that makes them.
 
 use std::{
     cell::Cell,
@@ -15,7 +15,7 @@ use tokio::time::Instant;
 /// The id of one server in one process, as it announces it to its peers.
 pub(crate) type InstanceId = [u8; 16];
 
-/// Which handler's own future makes a call: one among the last four billion of this process.
+/// The handler whose own future makes a call; unique among the last four billion handlers of this process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct HandlerId(u32);
 
@@ -23,13 +23,13 @@ impl HandlerId {
     /// For calls that inherit nothing, wherever they are polled.
     pub(crate) const DETACHED: Self = Self(1);
 
-    /// The handler whose own future is being polled here; the default outside of any.
+    /// The handler whose own future is being polled on this thread; the default outside of handlers.
     #[inline]
     pub(crate) fn here() -> Self {
         INHERITED.get().handler
     }
 
-    /// One that no other handler has. Each thread takes a block of them at a time, and leaves its first two to
+    /// Makes a new id. Each thread takes a block of ids at a time. The first two of the first block are
     /// [`HandlerId::DETACHED`] and the default.
     #[inline]
     pub(crate) fn next() -> Self {
@@ -48,27 +48,27 @@ impl HandlerId {
     }
 }
 
-/// The deadline of the handler whose own future is being polled here, for a call that was made in it too.
+/// The deadline of the handler that is being polled here, if the handler also made the call.
 ///
-/// One that was made elsewhere is shared, perhaps: whoever happens to poll it first does not lend it their deadline.
+/// A call that was made elsewhere may be shared, so it does not take the deadline of the handler that polls it first.
 pub(crate) fn inherited_deadline(made_in: HandlerId) -> Option<Instant> {
     let inherited = INHERITED.get();
     inherited.deadline.filter(|_| inherited.handler == made_in)
 }
 
-/// The server whose handler is being polled here, for a call that was made in it too: a terminate that it sends to its own
-/// server must not wait for the drain, which would wait for the handler.
+/// The server of the handler that is being polled here, if the handler also made the call. A terminate that a handler
+/// sends to its own server must not wait for the drain, because the drain waits for the handler.
 pub(crate) fn inherited_instance(made_in: HandlerId) -> Option<InstanceId> {
     let inherited = INHERITED.get();
     inherited.instance.filter(|_| inherited.handler == made_in)
 }
 
-/// How deep a call is that is made here: 0 outside of a handler.
+/// The depth of a call that is made here; 0 outside of handlers.
 pub(crate) fn inherited_depth() -> u8 {
     INHERITED.get().depth
 }
 
-/// What code that runs inside a handler's own future inherits from the call. It is lost in `tokio::spawn`.
+/// What code inside a handler's own future inherits from the call. A task that it spawns inherits nothing.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Inherited {
     pub(crate) handler: HandlerId,
@@ -78,7 +78,7 @@ pub(crate) struct Inherited {
 }
 
 impl Inherited {
-    /// Makes a future and runs it to its end, so that what it calls inherits this.
+    /// Runs the future that `make` makes, so that its calls inherit this.
     #[cfg(test)]
     pub(crate) async fn scope<F: Future>(self, make: impl FnOnce() -> F) -> F::Output {
         let mut future = pin!({
@@ -93,27 +93,27 @@ impl Inherited {
     }
 
     #[inline]
-    pub(crate) fn enter(self) -> Entered {
-        Entered(INHERITED.replace(self))
+    pub(crate) fn enter(self) -> InheritedScope {
+        InheritedScope(INHERITED.replace(self))
     }
 }
 
-/// What code in a handler's own future inherits, as seen from here.
+/// What code inherits that runs here now.
 #[inline]
 pub(crate) fn inherited() -> Inherited {
     INHERITED.get()
 }
 
 thread_local! {
-    // Set around each poll, so it costs a copy where tokio's task-local costs 20 ns.
+    // Set around each poll. That costs a copy, and tokio's task-local costs 20 ns.
     static INHERITED: Cell<Inherited> =
         const { Cell::new(Inherited { handler: HandlerId(0), deadline: None, instance: None, depth: 0 }) };
 }
 
-/// Puts what was inherited before back when it is dropped, in a panic too.
-pub(crate) struct Entered(Inherited);
+/// Restores the outer value when it is dropped, also in a panic.
+pub(crate) struct InheritedScope(Inherited);
 
-impl Drop for Entered {
+impl Drop for InheritedScope {
     fn drop(&mut self) {
         INHERITED.set(self.0);
     }

@@ -7,6 +7,7 @@ mod reconnect;
 mod resend;
 mod states;
 mod streams;
+mod traits;
 
 use std::{future::poll_fn, sync::Arc, time::Duration};
 

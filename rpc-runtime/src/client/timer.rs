@@ -1,4 +1,4 @@
-//! LocalTimer: how long a future may take, by a timer of the runtime that polls it.
+//! LocalTimer: a timer of the runtime that polls it.
 
 use std::{
     future::{Future, poll_fn},
@@ -14,9 +14,10 @@ use tokio::{
 
 use crate::driver::runtime;
 
-/// Runs `future` until `at`; none when that comes first.
+/// Runs `future` until `at`; none if `at` comes first.
 ///
-/// Tokio's `timeout_at` has a timer of the runtime that polls it first. This has one of the runtime that polls it now.
+/// Tokio's `timeout_at` uses a timer of the runtime that polls it first. This uses a timer of the runtime that polls it
+/// now.
 ///
 /// # Cancel safety
 ///
@@ -41,7 +42,7 @@ pub(super) async fn sleep(time: Duration) {
     poll_fn(|cx| bound.poll(cx)).await;
 }
 
-/// A timer of whichever runtime polls it.
+/// A timer of the runtime that polls it now.
 pub(super) struct LocalTimer {
     at: Instant,
     timer: Option<(Id, Pin<Box<Sleep>>)>,
@@ -52,12 +53,12 @@ impl LocalTimer {
         Self { at, timer: None }
     }
 
-    /// Begins anew, until `at`.
+    /// Restarts the timer, until `at`.
     pub(super) fn reset(&mut self, at: Instant) {
         *self = Self::new(at);
     }
 
-    /// Ready when its time is over. Outside of a runtime, and in one without timers, nobody wakes the task then.
+    /// Ready at the set time. Outside of a runtime, and in one without timers, nothing wakes the task then.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let here = runtime::here();
         if self.timer.as_ref().map(|(of, _)| *of) != here {

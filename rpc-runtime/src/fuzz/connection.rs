@@ -1,4 +1,6 @@
-//! A whole connection, of either side, as its driver, its callers and its handlers use it, with a peer that sends anything.
+//! Connection: fuzz targets for a whole connection of either side.
+//!
+//! Its driver, its callers and its handlers use it as usual, and its peer sends anything.
 
 use std::{
     collections::VecDeque,
@@ -30,70 +32,70 @@ use crate::{
     },
 };
 
-/// The first bytes of a connection on both sides: HELLO, or what is none.
+/// Feeds the first bytes of a connection to both sides: a HELLO, or anything else.
 pub fn handshake(data: &[u8]) {
     for side in [Side::Acceptor, Side::Connector] {
-        let mut world = World::new(side);
+        let mut harness = Harness::new(side);
         let mut dice = Dice::new(data);
         let piece = usize::from(dice.u8()) + 1;
         let stream = dice.rest();
         for piece in stream.chunks(piece) {
-            world.transmit(usize::MAX);
-            world.read(piece);
+            harness.transmit(usize::MAX);
+            harness.read(piece);
         }
-        world.end();
+        harness.end();
     }
 }
 
-/// A server's connection.
+/// Drives a server's connection.
 pub fn server(data: &[u8]) {
     play(Side::Acceptor, data);
 }
 
-/// A client's connection.
+/// Drives a client's connection.
 pub fn client(data: &[u8]) {
     play(Side::Connector, data);
 }
 
 fn play(side: Side, data: &[u8]) {
-    let mut world = World::new(side);
+    let mut harness = Harness::new(side);
     let mut dice = Dice::new(data);
     if dice.u8() > 10 {
         let hello = peer::hello(&mut dice);
-        world.read(&hello);
+        harness.read(&hello);
     }
     while !dice.is_over() {
-        world.step(&mut dice);
-        world.check();
+        harness.step(&mut dice);
+        harness.check();
     }
-    world.end();
+    harness.end();
 }
 
-struct World {
+struct Harness {
     conn: Connection,
     settings: Settings,
     side: Side,
     codec: FrameCodec,
     input: BytesMut,
-    /// After bytes that are no frame nothing is looked at.
-    deaf: bool,
+    /// True after bytes that are not a frame: further bytes are ignored.
+    is_input_ended: bool,
     output: Output,
     now: Time,
     next_id: u64,
-    /// The rest of a frame of which the first part was read.
+    /// The rest of a frame whose first part was read.
     rest: Vec<u8>,
-    handlers: Vec<Handler>,
-    calls: Vec<Call>,
+    handlers: Vec<OpenHandler>,
+    calls: Vec<OpenCall>,
     barriers: Vec<Barrier>,
     flushes: Vec<Flush>,
 }
 
-struct Handler {
+struct OpenHandler {
     arrived: Arrived,
     started: bool,
 }
 
-struct Call {
+struct OpenCall {
     ticket: Ticket,
     shape: Shape,
     one_way: bool,
@@ -104,7 +106,7 @@ struct Call {
     over: bool,
 }
 
-impl World {
+impl Harness {
     fn new(side: Side) -> Self {
         let settings = Settings {
             max_frame: 64 << 10,
@@ -148,7 +150,7 @@ impl World {
             settings,
             side,
             input: BytesMut::new(),
-            deaf: false,
+            is_input_ended: false,
             output: Output::new(),
             now: Time::ZERO,
             next_id: if side == Side::Acceptor { 1 } else { 2 },
@@ -233,7 +235,7 @@ impl World {
             return;
         }
         self.conn.handle_read(self.now);
-        if self.deaf {
+        if self.is_input_ended {
             return;
         }
         self.input.extend_from_slice(bytes);
@@ -257,7 +259,7 @@ impl World {
                 }
                 Err(error) => {
                     self.input.clear();
-                    self.deaf = true;
+                    self.is_input_ended = true;
                     self.conn.handle_bad_frame(&error, self.now);
                     break;
                 }
@@ -265,7 +267,7 @@ impl World {
         }
     }
 
-    /// As the driver: writes what there is, of which the OS takes at most `window`.
+    /// Writes the output like the driver; the OS takes at most `window` bytes.
     fn transmit(&mut self, window: usize) {
         if self.conn.is_closed() {
             return;
@@ -276,7 +278,7 @@ impl World {
         self.conn.handle_written(n, self.now);
     }
 
-    /// Time passes, and every timer fires in its turn.
+    /// Lets time pass, and fires each timer when it is due.
     fn pass(&mut self, time: Time) {
         let end = self.now + time;
         for _ in 0..10_000 {
@@ -289,7 +291,7 @@ impl World {
             let next = self.conn.poll_timeout();
             assert!(
                 self.conn.is_closed() || next.is_none_or(|next| next > self.now),
-                "a timer fires again and again"
+                "a timer fires again at the same time"
             );
             self.wake();
             if self.conn.is_closed() {
@@ -297,10 +299,10 @@ impl World {
                 return;
             }
         }
-        panic!("timers never end");
+        panic!("more than 10,000 timers fired");
     }
 
-    /// False if there is none.
+    /// Takes a request; returns false if there is none.
     fn take_request(&mut self, start: bool) -> bool {
         let Poll::Ready(Some(arrived)) = poll(|cx| self.conn.poll_request(cx)) else {
             return false;
@@ -309,7 +311,7 @@ impl World {
         if start && !started {
             self.conn.end(arrived.id, End::Dropped, self.now);
         } else {
-            self.handlers.push(Handler { arrived, started });
+            self.handlers.push(OpenHandler { arrived, started });
         }
         true
     }
@@ -318,7 +320,7 @@ impl World {
         let Some(index) = dice.index(self.handlers.len()) else {
             return;
         };
-        let Handler { arrived, started } = self.handlers.swap_remove(index);
+        let OpenHandler { arrived, started } = self.handlers.swap_remove(index);
         let status = Status::new(Code::NotFound, "not found");
         let end = match dice.u8() % 4 {
             _ if !started => End::Refused {
@@ -331,7 +333,7 @@ impl World {
             _ => {
                 let len = usize::from(dice.u16()) * usize::from(dice.u8() % 8);
                 if poll(|cx| self.conn.poll_room(arrived.id, len, cx)).is_pending() {
-                    return self.handlers.push(Handler { arrived, started });
+                    return self.handlers.push(OpenHandler { arrived, started });
                 }
                 return self.conn.reply(arrived.id, &vec![1_u8; len], self.now);
             }
@@ -343,7 +345,7 @@ impl World {
         let Some(index) = dice.index(self.handlers.len()) else {
             return;
         };
-        let Handler { arrived, started } = &self.handlers[index];
+        let OpenHandler { arrived, started } = &self.handlers[index];
         if *started && !arrived.one_way {
             let id = arrived.id;
             self.use_stream(id, dice);
@@ -383,7 +385,7 @@ impl World {
 
     fn call(&mut self, dice: &mut Dice<'_>) {
         let kind = dice.u8();
-        let mut call = Call {
+        let mut call = OpenCall {
             ticket: Ticket::default(),
             shape: match kind % 8 {
                 0 => Shape::RequestStream,
@@ -404,7 +406,7 @@ impl World {
         self.calls.push(call);
     }
 
-    fn poll_call(&mut self, call: &mut Call) {
+    fn poll_call(&mut self, call: &mut OpenCall) {
         if call.over {
             return;
         }
@@ -457,9 +459,9 @@ impl World {
         }
     }
 
-    fn abandon(&mut self, mut call: Call) {
+    fn abandon(&mut self, mut call: OpenCall) {
         self.conn.drop_ticket(&mut call.ticket);
-        // One with streams is dropped after its outcome, too.
+        // A call with streams is dropped even after its outcome.
         if let Some(id) = call.id.filter(|_| !call.over || call.shape != Shape::Unary) {
             self.conn.drop_call(id, self.now);
         }
@@ -482,7 +484,7 @@ impl World {
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    /// What is held is what was announced.
+    /// Checks that the connection holds no more than it announced.
     fn check(&self) {
         let settings = &self.settings;
         let held = self.conn.held_bytes();
@@ -493,14 +495,14 @@ impl World {
         assert!(held.output <= output, "{held:?}");
     }
 
-    /// Everything ends, and nothing is left.
+    /// Ends everything, and checks that nothing is left.
     fn end(mut self) {
         self.conn.handle_lost("the end", None, self.now);
         self.wake();
         self.poll_waiting();
         for mut call in std::mem::take(&mut self.calls) {
             self.poll_call(&mut call);
-            assert!(call.over, "a call was forgotten");
+            assert!(call.over, "a call has no outcome after the end of its connection");
             self.abandon(call);
         }
         for barrier in std::mem::take(&mut self.barriers) {
@@ -508,7 +510,7 @@ impl World {
         }
         // One-way requests that were read still run.
         while self.take_request(true) {}
-        for Handler { arrived, .. } in std::mem::take(&mut self.handlers) {
+        for OpenHandler { arrived, .. } in std::mem::take(&mut self.handlers) {
             self.conn.end(arrived.id, End::Dropped, self.now);
         }
         self.conn.abort_calls(self.now);
@@ -524,7 +526,7 @@ impl World {
     }
 }
 
-/// As much as replies to requests that were refused may take, which an abuse budget bounds.
+/// Maximum length of the replies to refused requests, in bytes; the budget for faults of the peer limits them.
 const ERRORS: u64 = 4 << 20;
 
 fn poll<R>(f: impl FnOnce(&mut Context<'_>) -> Poll<R>) -> Poll<R> {

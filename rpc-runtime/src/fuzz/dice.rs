@@ -1,6 +1,6 @@
-//! Dice: choices that are made by bytes.
+//! Dice: choices that input bytes make.
 
-/// Makes choices by the bytes it is given; when they are used up, always the first.
+/// Makes choices from the given bytes. After the last byte it always returns the first choice.
 pub(super) struct Dice<'a>(&'a [u8]);
 
 impl<'a> Dice<'a> {
@@ -24,7 +24,7 @@ impl<'a> Dice<'a> {
         u32::from(self.u16()) << 16 | u32::from(self.u16())
     }
 
-    /// Small as a rule, and anything sometimes.
+    /// Draws a number that is mostly small, and sometimes any number.
     pub(super) fn number(&mut self) -> u64 {
         match self.u8() {
             small @ 0..=199 => small.into(),
@@ -38,12 +38,12 @@ impl<'a> Dice<'a> {
         self.u8() % 2 == 1
     }
 
-    /// One of so many.
+    /// Draws an index below `len`; `None` if `len` is 0.
     pub(super) fn index(&mut self, len: usize) -> Option<usize> {
         (len > 0).then(|| usize::from(self.u8()) % len)
     }
 
-    /// At most so many bytes.
+    /// Takes `len` bytes, or all bytes if fewer are left.
     pub(super) fn bytes(&mut self, len: usize) -> &'a [u8] {
         let (bytes, rest) = self.0.split_at(len.min(self.0.len()));
         self.0 = rest;

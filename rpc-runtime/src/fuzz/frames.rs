@@ -1,4 +1,4 @@
-//! Bytes to frames and back.
+//! Frames: fuzz targets that decode and encode frames.
 
 use bytes::{Buf, Bytes, BytesMut};
 use prost::Message;
@@ -13,8 +13,9 @@ use crate::{
     },
 };
 
-/// A stream of bytes that comes in pieces: it is cut into the same frames as when it comes at once, and no buffer is longer
-/// than what came justifies.
+/// Cuts a stream that comes in pieces into frames.
+///
+/// The frames are the same as if the stream came at once, and no buffer is longer than the received bytes justify.
 pub fn frame(data: &[u8]) {
     let mut dice = Dice::new(data);
     let max_frame = if dice.bool() { 144 << 10 } else { 64 << 10 };
@@ -22,14 +23,14 @@ pub fn frame(data: &[u8]) {
     let stream = dice.rest();
     let whole = read(stream, usize::MAX, max_frame);
     let torn = read(stream, piece, max_frame);
-    // Of bytes that are no frame, only a longer piece may tell whose they are.
+    // If the bytes are not a frame, only a longer piece may show which protocol they are: the error may differ.
     assert_eq!((&torn.0, torn.1.is_some()), (&whole.0, whole.1.is_some()));
     for frame in &whole.0 {
         encode_again(frame);
     }
 }
 
-/// The frames of a stream, and how it failed.
+/// Returns the frames of a stream, and its error.
 fn read(mut stream: &[u8], piece: usize, max_frame: usize) -> (Vec<Frame>, Option<String>) {
     let mut codec = FrameCodec::new(max_frame);
     let mut buffer = BytesMut::new();
@@ -56,7 +57,7 @@ fn read(mut stream: &[u8], piece: usize, max_frame: usize) -> (Vec<Frame>, Optio
     }
 }
 
-/// A frame that was read is the same when it is written and read again.
+/// Checks that a frame that was read is the same after it is encoded and read again.
 fn encode_again(frame: &Frame) {
     let mut out = Output::new();
     frame.header().encode_bytes(frame.payload.clone(), &mut out);
@@ -82,11 +83,11 @@ struct Envelope {
     timeout_us: u64,
     #[prost(uint32, tag = "6")]
     code: u32,
-    // Bytes, for what is no UTF-8 is no fault there.
+    // Bytes, because a text that is not UTF-8 is not an error here.
     #[prost(bytes = "bytes", tag = "7")]
     message: Bytes,
     #[prost(message, repeated, tag = "8")]
-    metadata: Vec<Entry>,
+    metadata: Vec<EnvelopeEntry>,
     #[prost(uint64, tag = "9")]
     length: u64,
     #[prost(uint32, tag = "10")]
@@ -104,14 +105,14 @@ struct Envelope {
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct Entry {
+struct EnvelopeEntry {
     #[prost(string, tag = "1")]
     key: String,
     #[prost(bytes = "bytes", tag = "2")]
     value: Bytes,
 }
 
-/// The bytes of one frame, without the length before it: where we and prost both read them, we read the same.
+/// Decodes one frame without its length prefix; if both we and prost accept it, we read the same.
 pub fn envelope(data: &[u8]) {
     let bytes = Bytes::copy_from_slice(data);
     let Ok(ours) = Frame::decode(bytes.clone()) else {
@@ -143,15 +144,15 @@ pub fn envelope(data: &[u8]) {
         .metadata
         .iter()
         .filter(|entry| !Metadata::is_reserved(&entry.key));
-    // Capitals become small letters.
+    // Upper case becomes lower case.
     let mut theirs = theirs.map(|entry| (entry.key.to_ascii_lowercase(), &entry.value));
     let is_same =
         |(key, value): (&str, &Bytes)| theirs.next().is_some_and(|next| next == (key.to_owned(), value));
-    assert!(ours.all(is_same), "the entries differ");
-    assert!(theirs.next().is_none(), "entries are missing");
+    assert!(ours.all(is_same), "the entries of metadata differ");
+    assert!(theirs.next().is_none(), "entries of metadata are missing");
 }
 
-/// A frame that is made by choices: it is as long as it says, and comes back as it was, whole and in pieces.
+/// Encodes a frame of drawn values: it has the announced length, and is read back unchanged, whole and in pieces.
 pub fn agree(data: &[u8]) {
     let mut dice = Dice::new(data);
     let mut metadata = Metadata::new();
@@ -224,8 +225,10 @@ pub fn agree(data: &[u8]) {
     );
 }
 
-/// The payload of a message: unpacking it takes no more than was announced, what was packed comes back, and nothing that
-/// prost makes of it is a panic.
+/// Decompresses and parses a payload.
+///
+/// A decompressed payload has exactly the announced length, compressed bytes decompress to the original, and prost
+/// never panics on the result.
 pub fn payload(data: &[u8]) {
     let mut dice = Dice::new(data);
     let len = dice.number() % (1 << 20);
@@ -245,7 +248,7 @@ pub fn payload(data: &[u8]) {
     if let Ok(message) = Encoded::new(bytes.clone(), encoding, len).unpack() {
         assert!(encoding == 0 || message.len() as u64 == len);
     }
-    // Messages that hold themselves, messages of any shape, times at their limits.
+    // Messages that contain themselves, messages of any shape, times at their limits.
     drop(prost_types::Value::decode(bytes.clone()));
     drop(prost_types::FileDescriptorSet::decode(bytes.clone()));
     drop(Envelope::decode(bytes.clone()));

@@ -1,4 +1,4 @@
-//! Peer: frames that somebody on the other side may send, right ones and wrong ones.
+//! Peer: frames that a peer may send, valid and invalid ones.
 
 use bytes::{Buf, Bytes};
 use prost::Message;
@@ -12,13 +12,13 @@ use crate::{
     },
 };
 
-/// The numbers of kinds are below this.
+/// All numbers of kinds are below this.
 const KINDS: u8 = 12;
-/// The procedures that there are; the last one is of the control service.
+/// The two known procedures; `CONTROL` belongs to the control service.
 pub(super) const ECHO: u64 = 7;
 pub(super) const CONTROL: u64 = 99;
 
-/// A HELLO that is accepted, with limits that are drawn.
+/// Makes a HELLO that is accepted, with drawn limits.
 pub(super) fn hello(dice: &mut Dice<'_>) -> Vec<u8> {
     let limit = |dice: &mut Dice<'_>, least: u64| least.saturating_add(dice.number());
     let hello = Hello {
@@ -38,7 +38,7 @@ pub(super) fn hello(dice: &mut Dice<'_>) -> Vec<u8> {
     encode(&Header::new(Kind::Hello, 0), &hello.encode_to_vec())
 }
 
-/// A frame of a kind that is known, about an id that is near; `odd` are the ids that the peer gives.
+/// Makes a frame of a known kind with a recent id; `odd` is 1 if the peer's ids are odd, else 0.
 pub(super) fn frame(dice: &mut Dice<'_>, next_id: &mut u64, odd: u64) -> Vec<u8> {
     let die = dice.u8();
     let kind = Kind::from(u32::from(die % KINDS));
@@ -48,7 +48,7 @@ pub(super) fn frame(dice: &mut Dice<'_>, next_id: &mut u64, odd: u64) -> Vec<u8>
             *next_id += 2 * (1 + u64::from(dice.u8() / 250));
             *next_id
         }
-        // Of one side or the other, a few back.
+        // An id of either side, up to a few back.
         _ if dice.bool() => (*next_id).saturating_sub(2 * (u64::from(dice.u8() % 8))),
         _ => 2 * u64::from(dice.u8() % 16) + (1 - odd),
     };

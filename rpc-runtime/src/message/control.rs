@@ -1,4 +1,4 @@
-//! Control: the messages and procedures of the control service, which every server answers.
+//! Control: the messages and procedures of the control service, which every server offers.
 
 #[allow(
     unreachable_pub,
@@ -6,7 +6,7 @@
     unused_qualifications,
     reason = "generated for a module that users see"
 )]
-// Its layout is the generator's: rpc-codegen's tests compare it.
+// The generator decides the layout; the tests of rpc-codegen compare this file.
 #[rustfmt::skip]
 pub(crate) mod messages;
 
@@ -17,17 +17,17 @@ use crate::{
     wire::frame::control::{Dropped, Progress},
 };
 
-/// The name of the control service.
+/// The full name of the control service.
 pub(crate) const SERVICE: &str = "rpc.control.v1.Control";
-/// Drains the server, and replies when it is drained.
+/// Drains the server, and replies once it is drained.
 pub(crate) static TERMINATE: Procedure =
     Procedure::new("rpc.control.v1.Control/rpc_terminate", 0xa5ce_a24e_5662_ab3b);
 /// Replies at once.
 pub(crate) static PING: Procedure = Procedure::new("rpc.control.v1.Control/rpc_ping", 0xb677_f770_bb83_2320);
-/// Replies when the one-way calls before it have ended.
+/// Replies once all earlier one-way calls of the connection have ended.
 pub(crate) static SETTLE: Procedure =
     Procedure::new("rpc.control.v1.Control/rpc_settle", 0x5a28_4da0_49f9_9a4a);
-/// The ids of the control procedures. Their calls count against no limit, at either end.
+/// The ids of the control procedures. Their calls do not count against any limit, at either end.
 pub(crate) const CONTROL_IDS: [u64; 3] = [TERMINATE.id(), PING.id(), SETTLE.id()];
 
 impl From<Progress> for SettleReply {

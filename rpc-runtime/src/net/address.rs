@@ -1,10 +1,10 @@
-//! Address: where a server listens and a client connects, as text.
+//! Address: the place where a server listens and a client connects, as text.
 
 use std::{borrow::Cow, fmt, net::Ipv6Addr, path::PathBuf};
 
 use crate::{Code, Error};
 
-/// Where a server listens: `tcp://host:port`, `unix:/path` or `mem:name`.
+/// An address: `tcp://host:port`, `unix:/path` or `mem:name`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Address {
     /// A host name or an IP address, and a port.
@@ -13,16 +13,16 @@ pub(crate) enum Address {
     Unix(PathBuf),
     /// A name inside this process.
     Memory(String),
-    /// Where somebody else accepts.
+    /// The name of streams that code outside of this crate accepts.
     Custom(String),
 }
 
 impl Address {
-    /// Reads an address.
+    /// Parses an address.
     ///
     /// # Errors
     ///
-    /// INVALID_ARGUMENT, with what was expected, for any other text.
+    /// INVALID_ARGUMENT for any other text, with the mistake and what to write.
     pub(crate) fn parse(text: &str) -> Result<Self, Error> {
         read(text).map_err(|Mistake { why, proposal }| {
             let proposal = proposal.unwrap_or_else(|| "tcp://host:port, unix:/path or mem:name".to_owned());
@@ -32,7 +32,7 @@ impl Address {
     }
 }
 
-/// What is wrong with a text, and what was probably meant.
+/// The mistake in a text, and the address that was probably meant.
 struct Mistake {
     why: Cow<'static, str>,
     proposal: Option<String>,
@@ -52,7 +52,7 @@ fn read(text: &str) -> Result<Address, Mistake> {
             Ok(_) => Some(trimmed.to_owned()),
             Err(mistake) => mistake.proposal,
         };
-        return Err(Mistake::new("there are spaces around it", proposal));
+        return Err(Mistake::new("it begins or ends with a space", proposal));
     }
     if let Some(host) = text.strip_prefix("tcp://") {
         return read_tcp(host);
@@ -69,31 +69,31 @@ fn read(text: &str) -> Result<Address, Mistake> {
     Err(mistake(text))
 }
 
-/// Reads what stands behind `unix:`.
+/// Parses the text after `unix:`.
 fn read_unix(path: &str) -> Result<Address, Mistake> {
-    // `unix:///run/x.sock` is what people type who know URLs.
+    // People who know URLs write `unix:///run/x.sock`.
     let url = path.strip_prefix("//");
     let path = url.unwrap_or(path);
     if path.is_empty() {
         return Err(Mistake::new("the path is missing", None));
     }
     if url.is_some() && !path.starts_with('/') {
-        let why = format!("behind unix:// stands an absolute path, or is it unix:{path}?");
+        let why = format!("the path after unix:// must be absolute; a relative path is unix:{path}");
         return Err(Mistake::new(why, Some(format!("unix:/{path}"))));
     }
     Ok(Address::Unix(PathBuf::from(path)))
 }
 
-/// Reads what stands behind `tcp://`.
+/// Parses the text after `tcp://`.
 fn read_tcp(host: &str) -> Result<Address, Mistake> {
     let tcp = |authority: &str| Some(format!("tcp://{authority}"));
     if let Some((authority, _)) = host.split_once(['/', '?', '#']) {
         let proposal = tcp(authority).filter(|_| !authority.is_empty());
-        return Err(Mistake::new("nothing stands behind the port", proposal));
+        return Err(Mistake::new("nothing may follow the port", proposal));
     }
     if host.contains(char::is_whitespace) {
         let proposal = tcp(&host.replace(char::is_whitespace, ""));
-        return Err(Mistake::new("there is a space in it", proposal));
+        return Err(Mistake::new("it contains a space", proposal));
     }
     let is_address = |name: &str| {
         name.split('%')
@@ -110,14 +110,14 @@ fn read_tcp(host: &str) -> Result<Address, Mistake> {
     };
     let is_bare = |name: &str| name.contains(':') && !name.starts_with('[');
     let (name, port) = match split {
-        // An address whose last group looks like a port.
+        // An IPv6 address whose last group looks like a port.
         Some((name, _)) if is_bare(name) && !is_address(name) && is_address(host) => {
-            let why = "the port is missing, and an IPv6 address stands in brackets";
+            let why = "the port is missing, and an IPv6 address needs brackets";
             return Err(Mistake::new(why, tcp(&format!("[{host}]:<port>"))));
         }
         Some((name, port)) if is_bare(name) => {
             let proposal = tcp(&format!("[{name}]:{port}")).filter(|_| is_address(name));
-            return Err(Mistake::new("an IPv6 address stands in brackets", proposal));
+            return Err(Mistake::new("an IPv6 address needs brackets", proposal));
         }
         Some(split) => split,
         None => {
@@ -127,7 +127,7 @@ fn read_tcp(host: &str) -> Result<Address, Mistake> {
     };
     if let Some(name) = name.strip_prefix('[') {
         if !is_address(name.trim_end_matches(']')) {
-            return Err(Mistake::new("no IPv6 address stands in the brackets", None));
+            return Err(Mistake::new("the text in brackets is not an IPv6 address", None));
         }
     }
     if name.is_empty() {
@@ -144,28 +144,28 @@ fn read_tcp(host: &str) -> Result<Address, Mistake> {
     }
     if port.parse::<u16>().is_err() {
         return Err(Mistake::new(
-            "the port is no number up to 65535",
+            "the port is not a number from 0 to 65535",
             tcp(&format!("{name}:<port>")),
         ));
     }
     Ok(Address::Tcp(host.to_owned()))
 }
 
-/// What is wrong with a text that begins with none of our schemes.
+/// Finds the mistake in a text that begins with no known scheme.
 fn mistake(text: &str) -> Mistake {
     if let Some((scheme, rest)) = text.split_once("://") {
         let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
         let scheme = scheme.to_ascii_lowercase();
         return match scheme.as_str() {
             "http" | "grpc" | "h2" | "h2c" | "ws" | "dns" | "rpc" | "tcp4" | "tcp6" | "udp" => {
-                Mistake::new("this is another protocol", propose_tcp(host))
+                Mistake::new("the scheme belongs to another protocol", propose_tcp(host))
             }
             "tls" | "https" | "grpcs" | "ssl" | "wss" => {
-                Mistake::new("TLS is not there yet", propose_tcp(host))
+                Mistake::new("TLS is not supported yet", propose_tcp(host))
             }
-            "tcp" => Mistake::new("the scheme is not in small letters", propose_tcp(host)),
+            "tcp" => Mistake::new("the scheme must be in lower case", propose_tcp(host)),
             "unix" | "mem" => Mistake::new(
-                "the scheme is not in small letters",
+                "the scheme must be in lower case",
                 Some(format!("{scheme}:{rest}")),
             ),
             "ipc" | "file" => Mistake::new("the scheme is unknown", Some(format!("unix:{rest}"))),
@@ -174,7 +174,7 @@ fn mistake(text: &str) -> Mistake {
     }
     if let Some(rest) = text.strip_prefix("tcp:") {
         let proposal = propose_tcp(rest.trim_matches('/'));
-        return Mistake::new("two slashes stand behind tcp:", proposal);
+        return Mistake::new("two slashes must follow tcp:", proposal);
     }
     let is_path = text.starts_with(['/', '.', '~', '@']) || text.ends_with(".sock");
     if is_path && !text.contains("//") {
@@ -183,7 +183,7 @@ fn mistake(text: &str) -> Mistake {
     Mistake::new("the scheme is missing", propose_tcp(text.trim_matches('/')))
 }
 
-/// The address that may be meant by a host, a port, or both; a further mistake in it is mended, too.
+/// The address that a host, a port, or both may mean; further mistakes in it are corrected, too.
 fn propose_tcp(host: &str) -> Option<String> {
     if !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_digit()) {
         return Some(format!("tcp://127.0.0.1:{host}"));
@@ -241,58 +241,66 @@ mod tests {
             ("/run/kv", "the scheme is missing", "unix:/run/kv"),
             ("./kv.sock", "the scheme is missing", "unix:./kv.sock"),
             ("kv.sock", "the scheme is missing", "unix:kv.sock"),
-            ("http://kv:80/path", "this is another protocol", "tcp://kv:80"),
-            ("grpc://kv:80", "this is another protocol", "tcp://kv:80"),
-            ("http://kv", "this is another protocol", "tcp://kv:<port>"),
-            ("tls://localhost:1", "TLS is not there yet", "tcp://localhost:1"),
+            (
+                "http://kv:80/path",
+                "the scheme belongs to another protocol",
+                "tcp://kv:80",
+            ),
+            (
+                "grpc://kv:80",
+                "the scheme belongs to another protocol",
+                "tcp://kv:80",
+            ),
+            (
+                "http://kv",
+                "the scheme belongs to another protocol",
+                "tcp://kv:<port>",
+            ),
+            (
+                "tls://localhost:1",
+                "TLS is not supported yet",
+                "tcp://localhost:1",
+            ),
             (
                 "https://localhost",
-                "TLS is not there yet",
+                "TLS is not supported yet",
                 "tcp://localhost:<port>",
             ),
-            ("TCP://kv:80", "the scheme is not in small letters", "tcp://kv:80"),
+            ("TCP://kv:80", "the scheme must be in lower case", "tcp://kv:80"),
             (
                 "Unix:///run/kv",
-                "the scheme is not in small letters",
+                "the scheme must be in lower case",
                 "unix:/run/kv",
             ),
             ("file:///run/kv", "the scheme is unknown", "unix:/run/kv"),
             ("ftp://kv:80", "the scheme is unknown", ANY),
-            ("tcp:/kv:80", "two slashes stand behind tcp:", "tcp://kv:80"),
-            ("tcp:kv:80", "two slashes stand behind tcp:", "tcp://kv:80"),
+            ("tcp:/kv:80", "two slashes must follow tcp:", "tcp://kv:80"),
+            ("tcp:kv:80", "two slashes must follow tcp:", "tcp://kv:80"),
             ("tcp://127.0.0.1", "the port is missing", "tcp://127.0.0.1:<port>"),
             ("tcp://kv:", "the port is missing", "tcp://kv:<port>"),
             ("tcp://[::1]", "the port is missing", "tcp://[::1]:<port>"),
             ("tcp://", "the port is missing", ANY),
             ("tcp://:80", "the host is missing", "tcp://127.0.0.1:80"),
-            (
-                "tcp://::1:1",
-                "an IPv6 address stands in brackets",
-                "tcp://[::1]:1",
-            ),
+            ("tcp://::1:1", "an IPv6 address needs brackets", "tcp://[::1]:1"),
             (
                 "tcp://::1",
-                "the port is missing, and an IPv6 address stands in brackets",
+                "the port is missing, and an IPv6 address needs brackets",
                 "tcp://[::1]:<port>",
             ),
-            ("tcp://a:b:1", "an IPv6 address stands in brackets", ANY),
-            ("tcp://[kv]:1", "no IPv6 address stands in the brackets", ANY),
-            ("tcp://kv:80/", "nothing stands behind the port", "tcp://kv:80"),
-            (
-                "tcp://kv:80/path?x",
-                "nothing stands behind the port",
-                "tcp://kv:80",
-            ),
-            ("tcp://kv: 80", "there is a space in it", "tcp://kv:80"),
-            (" tcp://kv:80\n", "there are spaces around it", "tcp://kv:80"),
+            ("tcp://a:b:1", "an IPv6 address needs brackets", ANY),
+            ("tcp://[kv]:1", "the text in brackets is not an IPv6 address", ANY),
+            ("tcp://kv:80/", "nothing may follow the port", "tcp://kv:80"),
+            ("tcp://kv:80/path?x", "nothing may follow the port", "tcp://kv:80"),
+            ("tcp://kv: 80", "it contains a space", "tcp://kv:80"),
+            (" tcp://kv:80\n", "it begins or ends with a space", "tcp://kv:80"),
             (
                 "tcp://localhost:65536",
-                "the port is no number up to 65535",
+                "the port is not a number from 0 to 65535",
                 "tcp://localhost:<port>",
             ),
             (
                 "unix://run/kv",
-                "behind unix:// stands an absolute path, or is it unix:run/kv?",
+                "the path after unix:// must be absolute; a relative path is unix:run/kv",
                 "unix:/run/kv",
             ),
             ("unix:", "the path is missing", ANY),

@@ -1,4 +1,4 @@
-//! Streams that are neither TCP nor Unix sockets nor memory: the user's own, and those of a simulation.
+//! Custom: streams that are not TCP, Unix sockets or memory: a user's own, and those of a simulation.
 
 use std::{
     fmt,
@@ -12,33 +12,33 @@ use std::{
 use futures_core::Stream as Sequence;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{Kind, Peer, Stream};
+use super::{Peer, Stream, StreamKind};
 
 /// A byte stream of any type.
 pub(super) struct Custom {
     pub(super) stream: Box<dyn Io>,
-    /// Whether it may keep what was written until it is flushed.
+    /// True if the stream may hold written bytes back until it is flushed.
     pub(super) is_buffering: bool,
 }
 
-/// What a byte stream has to be.
+/// The traits that a byte stream needs.
 pub(super) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
 impl Stream {
-    /// A byte stream of any type, which may buffer what is written.
+    /// Wraps a byte stream of any type, which may buffer what is written.
     pub(crate) fn custom(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Self {
-        Self(Kind::Custom(Custom {
+        Self(StreamKind::Custom(Custom {
             stream: Box::new(stream),
             is_buffering: true,
         }))
     }
 
-    /// A byte stream that keeps nothing back: a flush of it does nothing.
+    /// Wraps a byte stream that holds nothing back: flushing it does nothing.
     #[cfg(feature = "sim")]
     pub(crate) fn unbuffered(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Self {
-        Self(Kind::Custom(Custom {
+        Self(StreamKind::Custom(Custom {
             stream: Box::new(stream),
             is_buffering: false,
         }))
@@ -51,12 +51,12 @@ impl fmt::Debug for Custom {
     }
 }
 
-/// How a client of the user's own transport connects.
+/// The function by which a client with the user's own transport connects.
 #[derive(Clone)]
-pub(crate) struct Connector(Arc<Connect>);
+pub(crate) struct Connector(Arc<ConnectFn>);
 
-type Connect = dyn Fn(&str) -> Connecting + Send + Sync;
-type Connecting = Pin<Box<dyn Future<Output = io::Result<Stream>> + Send>>;
+type ConnectFn = dyn Fn(&str) -> UserConnecting + Send + Sync;
+type UserConnecting = Pin<Box<dyn Future<Output = io::Result<Stream>> + Send>>;
 
 impl Connector {
     pub(crate) fn new<F, C, S>(connect: F) -> Self
@@ -71,15 +71,15 @@ impl Connector {
         }))
     }
 
-    /// Connects to `address`, whatever that means.
+    /// Connects to `address` by the user's function, which defines what an address means.
     ///
     /// # Errors
     ///
-    /// What the user's function says.
+    /// The error of the user's function.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future drops the user's.
+    /// Dropping the future drops the future of the user's function.
     pub(crate) async fn connect(&self, address: &str) -> io::Result<(Stream, Peer)> {
         let stream = (self.0)(address).await?;
         Ok((stream, Peer::custom(address)))
@@ -92,7 +92,7 @@ impl fmt::Debug for Connector {
     }
 }
 
-/// Streams that somebody else accepts; none any more when they have ended.
+/// Streams that code outside of this crate accepts; `None` once they have ended.
 pub(crate) struct Incoming(Mutex<Option<Pin<Box<dyn Accepted>>>>);
 
 trait Accepted: Sequence<Item = io::Result<(Stream, Peer)>> + Send {}
@@ -100,7 +100,7 @@ trait Accepted: Sequence<Item = io::Result<(Stream, Peer)>> + Send {}
 impl<T: Sequence<Item = io::Result<(Stream, Peer)>> + Send> Accepted for T {}
 
 impl Incoming {
-    /// Those of `streams`, all of which come from `address`.
+    /// Wraps `streams`, all of which come from `address`.
     pub(crate) fn new<I, S>(address: &str, streams: I) -> Self
     where
         I: Sequence<Item = io::Result<S>> + Send + 'static,
@@ -113,13 +113,13 @@ impl Incoming {
         })
     }
 
-    /// Those that come with their peers.
-    #[cfg_attr(not(feature = "sim"), allow(dead_code, reason = "only a simulation has such"))]
+    /// Wraps streams that come with their peers.
+    #[cfg_attr(not(feature = "sim"), allow(dead_code, reason = "only a simulation uses it"))]
     pub(crate) fn of(streams: impl Sequence<Item = io::Result<(Stream, Peer)>> + Send + 'static) -> Self {
         Self(Mutex::new(Some(Box::pin(streams))))
     }
 
-    /// Ready with the next stream, or once with none when there will be no more; after that never.
+    /// Ready with the next stream, then once with `None` when the streams have ended, and never again after that.
     pub(super) fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<Option<io::Result<(Stream, Peer)>>> {
         let mut streams = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(open) = &mut *streams else {
@@ -132,7 +132,7 @@ impl Incoming {
         next
     }
 
-    /// Those that are there already, at most `max`.
+    /// Takes the streams that are ready, at most `max`.
     pub(super) fn take_ready(self, max: usize) -> Vec<(Stream, Peer)> {
         let mut cx = Context::from_waker(Waker::noop());
         let ready = || match self.poll_accept(&mut cx) {
@@ -149,7 +149,7 @@ impl fmt::Debug for Incoming {
     }
 }
 
-/// The streams of a user, and who is at their other ends.
+/// A user's streams, and the peer to report for them.
 struct Streams<I> {
     streams: Pin<Box<I>>,
     peer: Peer,

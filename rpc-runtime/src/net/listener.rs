@@ -1,4 +1,4 @@
-//! Listener: accepts streams on one address; frees the address when it is dropped.
+//! Listener: accepts streams on one address, and frees the address when it is dropped.
 
 use std::{
     future::{pending, poll_fn},
@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use super::{
-    Address, Incoming, Kind, Peer, Stream,
+    ACCEPT_QUEUE, Address, Incoming, Peer, Stream, StreamKind,
     memory::MemoryListener,
     resolve::resolve_to_bind,
     socket_file::{self, SocketFile},
@@ -37,7 +37,7 @@ pub(crate) struct Listener {
 enum Socket {
     Tcp(TcpListener),
     Unix {
-        /// Removed with the last listener that has it, and before that is closed.
+        /// Removed with the last listener that has it, and before the socket is closed.
         file: Arc<SocketFile>,
         socket: UnixListener,
     },
@@ -46,12 +46,14 @@ enum Socket {
 }
 
 impl Listener {
-    /// Listens on the address at `index` of those that a server has asked for; port 0 takes a free port, which
-    /// [`Listener::address`] tells.
+    /// Listens on `addresses[index]`; the other addresses are those of the same server.
+    ///
+    /// Port 0 takes a free port; [`Listener::address`] names it.
     ///
     /// # Errors
     ///
-    /// UNAVAILABLE, with the address and what to do, if the OS refuses; FAILED_PRECONDITION if the runtime cannot do IO.
+    /// UNAVAILABLE, with the address and what to do, if the OS refuses. FAILED_PRECONDITION if the runtime cannot do
+    /// IO.
     ///
     /// # Cancel safety
     ///
@@ -69,11 +71,11 @@ impl Listener {
         Self::bind_one(std::slice::from_ref(address), 0).await
     }
 
-    /// As [`Listener::bind_one`], once for each runtime, which drives that listener; a memory name only by the first.
+    /// Listens like [`Listener::bind_one`], with one listener for each runtime. A memory name has only one.
     ///
     /// # Errors
     ///
-    /// As [`Listener::bind_one`].
+    /// The errors of [`Listener::bind_one`].
     ///
     /// # Cancel safety
     ///
@@ -94,7 +96,7 @@ impl Listener {
         index: usize,
         runtimes: &[Handle],
     ) -> io::Result<Vec<Self>> {
-        // It also finds out whether somebody has the address, which sockets that share a port would not.
+        // This also detects that another process has the address. Sockets that share a port would not detect it.
         let first = Self::try_bind(addresses, index).await?;
         let Self {
             address,
@@ -149,7 +151,7 @@ impl Listener {
                 (Socket::Unix { file, socket }, address.clone())
             }
             Address::Memory(name) => (Socket::Memory(MemoryListener::bind(name)?), address.clone()),
-            // Made by `Listener::incoming` only.
+            // Only `Listener::incoming` makes such a listener.
             Address::Custom(_) => return Err(io::ErrorKind::Unsupported.into()),
         };
         Ok(Self {
@@ -159,7 +161,7 @@ impl Listener {
         })
     }
 
-    /// Streams that somebody else accepts at `address`.
+    /// Makes a listener of streams that code outside of this crate accepts at `address`.
     pub(crate) fn incoming(address: &str, incoming: Incoming) -> Self {
         Self {
             address: Address::Custom(address.to_owned()),
@@ -173,11 +175,11 @@ impl Listener {
         &self.text
     }
 
-    /// Waits for the next stream, and tells who opened it.
+    /// Waits for the next stream, and returns it with its peer.
     ///
     /// # Errors
     ///
-    /// What the OS says, for example that no more files can be opened; the listener stays usable.
+    /// The OS's error, for example that no more files can be opened. The listener stays usable.
     ///
     /// # Cancel safety
     ///
@@ -200,15 +202,20 @@ impl Listener {
                 Some(accepted) => accepted,
                 None => {
                     let address = self.address();
-                    tracing::warn!(address, "incoming has ended: no more peers come from there");
+                    tracing::warn!(
+                        address,
+                        "the stream of incoming connections has ended: this address accepts no more peers"
+                    );
                     pending().await
                 }
             },
         }
     }
 
-    /// Stops listening; gives the streams of those who have connected and were not accepted, which closing the listener
-    /// would reset. At most [`LEFT_MAX`], and none that cannot be taken.
+    /// Stops listening and returns the streams that are connected but not accepted.
+    ///
+    /// The OS would reset these streams when the listener closes. It returns at most [`ACCEPT_QUEUE`] streams, and
+    /// skips any that it cannot take.
     ///
     /// # Cancel safety
     ///
@@ -217,7 +224,7 @@ impl Listener {
         let address = self.address;
         match self.socket {
             Socket::Tcp(socket) => {
-                // What tokio knows of the socket may be old: the OS knows whether somebody waits.
+                // What tokio knows of the socket may be old; the OS knows whether a stream waits.
                 let Ok(socket) = socket.into_std() else {
                     return Vec::new();
                 };
@@ -228,7 +235,7 @@ impl Listener {
                 })
             }
             Socket::Unix { file, socket } => {
-                // First, so that nobody comes behind those who are here.
+                // The file goes first, so that no client connects after the streams that are taken.
                 drop(file);
                 let Ok(socket) = socket.into_std() else {
                     return Vec::new();
@@ -245,17 +252,17 @@ impl Listener {
                     .map(|stream| memory_pair(stream, &address))
                     .collect()
             }
-            Socket::Custom(incoming) => incoming.take_ready(LEFT_MAX),
+            Socket::Custom(incoming) => incoming.take_ready(ACCEPT_QUEUE),
         }
     }
 }
 
-/// Why nothing listens on an address of a server, and what to do.
+/// The error for an address that cannot be listened on, with what to do.
 fn refused(addresses: &[Address], index: usize, error: io::Error) -> Error {
     let address = &addresses[index];
     let hint = match error.kind() {
         io::ErrorKind::AddrInUse => &in_use(addresses, index),
-        io::ErrorKind::AddrNotAvailable => "; this machine has no such address",
+        io::ErrorKind::AddrNotAvailable => "; this machine does not have that address",
         io::ErrorKind::PermissionDenied => "; this user may not listen there",
         io::ErrorKind::NotFound => "; the folder does not exist",
         _ => "",
@@ -263,7 +270,7 @@ fn refused(addresses: &[Address], index: usize, error: io::Error) -> Error {
     Error::local(Code::Unavailable, format!("cannot listen on {address}{hint}")).with_source(error)
 }
 
-/// Who has an address that is in use, and what to do.
+/// Says what has an address that is in use, and what to do.
 fn in_use(addresses: &[Address], index: usize) -> String {
     let address = &addresses[index];
     let earlier = |overlap| {
@@ -271,29 +278,30 @@ fn in_use(addresses: &[Address], index: usize) -> String {
         earlier.find(|earlier| overlaps(earlier, address) == Some(overlap))
     };
     if let Some(earlier) = earlier(Overlap::Sure) {
-        return format!("; this server listens on {earlier} already: leave one of the two out");
+        return format!("; this server already listens on {earlier}: remove one of the two");
     }
     if let Some(earlier) = earlier(Overlap::Perhaps) {
         return format!(
-            "; another server has it, or this server itself, by {earlier}: stop that one, or leave one of the two out"
+            "; another server listens there, or this server itself by {earlier}: stop the other server, or remove one of \
+             the two addresses"
         );
     }
     if let Address::Unix(_) = address {
-        return "; a socket that is in use is there: stop who has it, or choose another path".to_owned();
+        return "; a socket there is in use: stop its owner, or choose another path".to_owned();
     }
     if is_any_v6(address) {
-        return "; another server has that port, perhaps for IPv4 alone, which [::] stands for, too: stop that one, or \
+        return "; another server has that port, perhaps only for IPv4, which [::] includes: stop that server, or \
                 choose another port"
             .to_owned();
     }
-    "; another server has it: stop that one, or choose another address".to_owned()
+    "; another server listens there: stop it, or choose another address".to_owned()
 }
 
-/// Whether two addresses of one server cannot both be listened on.
+/// How surely two addresses of one server exclude each other.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Overlap {
     Sure,
-    /// One of them is a name, which may stand for anything.
+    /// One of them is a host name, which may mean any address.
     Perhaps,
 }
 
@@ -319,7 +327,7 @@ fn port(address: &Address) -> Option<u16> {
     host.rsplit_once(':')?.1.parse().ok()
 }
 
-/// What a TCP address says, if it names no host.
+/// The socket address in a TCP address; `None` for a host name.
 fn literal(address: &Address) -> Option<SocketAddr> {
     match address {
         Address::Tcp(host) => host.parse().ok(),
@@ -331,27 +339,28 @@ fn is_any_v6(address: &Address) -> bool {
     literal(address).is_some_and(|address| address.is_ipv6() && address.ip().is_unspecified())
 }
 
-/// Whether the address at `index` is to leave IPv4 alone: one that stands for all of IPv4, too, unless the server listens on the
-/// same port for IPv4 anyhow.
+/// True if the address at `index` must not include IPv4.
+///
+/// That is `[::]` if the server listens on the same port for IPv4 too.
 fn is_apart(addresses: &[Address], index: usize) -> bool {
     let address = &addresses[index];
     let mut others = addresses.iter().filter_map(literal);
     is_any_v6(address) && others.any(|other| other.is_ipv4() && Some(other.port()) == port(address))
 }
 
-/// Listens on `host`, for IPv6 alone if that is to be apart from IPv4.
+/// Listens on `host`, for IPv6 only if `is_apart`.
 async fn bind_tcp(host: &str, is_apart: bool) -> io::Result<TcpListener> {
     match host.parse() {
         Ok(address) if is_apart => {
             let socket = new_socket(address, is_apart)?;
             socket.bind(address)?;
-            socket.listen(LEFT_MAX as u32)
+            socket.listen(ACCEPT_QUEUE as u32)
         }
         _ => TcpListener::bind(&resolve_to_bind(host).await?[..]).await,
     }
 }
 
-/// A socket that may be bound to `address`, also soon after another one was.
+/// Makes a socket that can be bound to `address` even soon after another one was.
 fn new_socket(address: SocketAddr, is_apart: bool) -> io::Result<TcpSocket> {
     let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
@@ -364,7 +373,7 @@ fn new_socket(address: SocketAddr, is_apart: bool) -> io::Result<TcpSocket> {
     Ok(socket)
 }
 
-/// In place of `first`, a socket of the same port for each runtime: the OS spreads connections over them.
+/// Replaces `first` by one socket of the same port for each runtime. The OS spreads connections over them.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn listen_each(first: TcpListener, is_apart: bool, runtimes: &[Handle]) -> io::Result<Vec<TcpListener>> {
     let address = first.local_addr()?;
@@ -374,12 +383,12 @@ fn listen_each(first: TcpListener, is_apart: bool, runtimes: &[Handle]) -> io::R
         socket.set_reuseport(true)?;
         socket.bind(address)?;
         let _entered = runtime.enter();
-        socket.listen(LEFT_MAX as u32)
+        socket.listen(ACCEPT_QUEUE as u32)
     });
     each.collect()
 }
 
-/// In place of `first`, the same socket for each runtime: whoever is quickest accepts.
+/// Replaces `first` by the same socket for each runtime. The quickest one accepts.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 fn listen_each(first: TcpListener, _: bool, runtimes: &[Handle]) -> io::Result<Vec<TcpListener>> {
     let socket = first.into_std()?;
@@ -390,15 +399,15 @@ fn listen_each(first: TcpListener, _: bool, runtimes: &[Handle]) -> io::Result<V
     each.collect()
 }
 
-/// Accepts until nobody is left, or the OS lacks what the next one takes.
+/// Accepts until no stream is left or the OS lacks resources for the next one.
 fn take_left(accept: impl Fn() -> io::Result<(Stream, Peer)>) -> Vec<(Stream, Peer)> {
     let mut left = Vec::new();
-    for _ in 0..LEFT_MAX {
+    for _ in 0..ACCEPT_QUEUE {
         match accept() {
             Ok(one) => left.push(one),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
             Err(error) if lacks_resources(&error) => {
-                tracing::warn!(%error, "peers that waited to be accepted are reset");
+                tracing::warn!(%error, "cannot accept the peers that still wait: the OS resets them");
                 break;
             }
             Err(_) => {}
@@ -407,7 +416,7 @@ fn take_left(accept: impl Fn() -> io::Result<(Stream, Peer)>) -> Vec<(Stream, Pe
     left
 }
 
-/// Whether an accept failed because the OS lacks files or memory: the next fails as well, until there are some.
+/// True if an accept failed because the OS lacks files or memory. Further accepts fail too until it has some.
 pub(crate) fn lacks_resources(error: &io::Error) -> bool {
     /// ENOMEM, ENFILE, EMFILE, and ENOBUFS of Linux and of the BSDs.
     const NUMBERS: [i32; 5] = [12, 23, 24, 105, 55];
@@ -420,7 +429,7 @@ pub(crate) fn lacks_resources(error: &io::Error) -> bool {
         {
             return true;
         }
-        // Whoever accepts may have put it into another one.
+        // Code that accepts for us may have wrapped the error.
         match error.get_ref().and_then(|inner| inner.downcast_ref()) {
             Some(inner) => error = inner,
             None => return false,
@@ -428,7 +437,7 @@ pub(crate) fn lacks_resources(error: &io::Error) -> bool {
     }
 }
 
-/// Whether an accept failed because that one peer has left.
+/// True if an accept failed only because its peer has left.
 pub(crate) fn is_the_peers(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted, InvalidInput, NotConnected};
     matches!(
@@ -444,15 +453,12 @@ fn tcp_pair(stream: TcpStream, peer: SocketAddr, bound: SocketAddr) -> io::Resul
 
 fn unix_pair(stream: UnixStream, address: &Address) -> (Stream, Peer) {
     let peer = Peer::unix(address, stream.peer_cred().ok());
-    (Stream(Kind::Unix(stream)), peer)
+    (Stream(StreamKind::Unix(stream)), peer)
 }
 
 fn memory_pair(stream: DuplexStream, address: &Address) -> (Stream, Peer) {
-    (Stream(Kind::Memory(stream)), Peer::memory(address))
+    (Stream(StreamKind::Memory(stream)), Peer::memory(address))
 }
-
-/// How many streams a listener that is closed takes over: as many as the OS keeps for tokio's listeners.
-pub(super) const LEFT_MAX: usize = 1024;
 
 #[cfg(test)]
 mod tests {
@@ -463,7 +469,7 @@ mod tests {
     use super::*;
     use crate::net;
 
-    /// To the first place of an address.
+    /// Connects to the first place of an address.
     async fn connect(address: &Address) -> io::Result<(Stream, Peer)> {
         net::connect(address, net::find(address).await?[0]).await
     }
@@ -537,7 +543,7 @@ mod tests {
             .unwrap_err();
         let text = error.to_string();
         assert!(
-            text.contains(first.address()) && text.contains("another server has it"),
+            text.contains(first.address()) && text.contains("another server listens there"),
             "{text}"
         );
         assert_eq!(text.lines().count(), 1);
@@ -551,28 +557,31 @@ mod tests {
             error.message().to_owned()
         };
         for (texts, hint) in [
-            (&["tcp://127.0.0.1:5005"][..], "another server has it: stop"),
+            (
+                &["tcp://127.0.0.1:5005"][..],
+                "another server listens there: stop",
+            ),
             (
                 &["tcp://[::1]:5005", "tcp://127.0.0.1:5005"],
-                "another server has it: stop",
+                "another server listens there: stop",
             ),
             (
                 &["tcp://127.0.0.1:5006", "tcp://127.0.0.1:5005"],
-                "another server has it: stop",
+                "another server listens there: stop",
             ),
-            (&["tcp://[::]:5005"], "perhaps for IPv4 alone"),
+            (&["tcp://[::]:5005"], "perhaps only for IPv4"),
             (
                 &["tcp://0.0.0.0:5005", "tcp://127.0.0.1:5005"],
-                "this server listens on tcp://0.0.0.0:5005 already",
+                "this server already listens on tcp://0.0.0.0:5005",
             ),
             (
                 &["tcp://[::1]:5005", "tcp://[::]:5005"],
-                "this server listens on tcp://[::1]:5005 already",
+                "this server already listens on tcp://[::1]:5005",
             ),
-            (&["mem:x", "mem:x"], "this server listens on mem:x already"),
+            (&["mem:x", "mem:x"], "this server already listens on mem:x"),
             (
                 &["tcp://localhost:5005", "tcp://[::1]:5005"],
-                "or this server itself, by tcp://localhost:5005",
+                "or this server itself by tcp://localhost:5005",
             ),
             (&["unix:/x"], "choose another path"),
         ] {

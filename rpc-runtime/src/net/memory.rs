@@ -1,4 +1,4 @@
-//! The memory transport: names inside this process, and the streams between those who know them.
+//! Memory transport: names inside this process, and the streams that connect to them.
 
 use std::{
     collections::HashMap,
@@ -11,13 +11,13 @@ use tokio::{
     sync::{Mutex as AsyncMutex, mpsc},
 };
 
-/// How many bytes one direction of a memory stream holds.
+/// Capacity of each direction of a memory stream, in bytes.
 pub(super) const BUFFER_LEN: usize = 64 * 1024;
 
-/// A name that clients of this process can connect to, until it is dropped.
+/// A listener on a name in this process; the name is free again once it is dropped.
 #[derive(Debug)]
 pub(super) struct MemoryListener {
-    /// Here to be dropped with the listener.
+    /// Dropped with the listener, which frees the name.
     name: Name,
     // Only the accept loop locks it, so it never waits.
     arrivals: AsyncMutex<mpsc::Receiver<DuplexStream>>,
@@ -28,7 +28,7 @@ impl MemoryListener {
     ///
     /// # Errors
     ///
-    /// `AddrInUse` if somebody listens there already.
+    /// `AddrInUse` if another listener has the name.
     pub(super) fn bind(name: &str) -> io::Result<Self> {
         let mut names = names();
         if names.contains_key(name) {
@@ -44,7 +44,7 @@ impl MemoryListener {
 
     /// Waits for the next client.
     pub(super) async fn accept(&self) -> io::Result<DuplexStream> {
-        // The registry holds a sender for as long as this listener lives.
+        // The registry holds a sender while this listener lives.
         self.arrivals
             .lock()
             .await
@@ -53,13 +53,13 @@ impl MemoryListener {
             .ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
-    /// Gives the name back, and the clients that nobody has accepted.
+    /// Frees the name, and returns the clients that were not accepted.
     pub(super) async fn close(self) -> Vec<DuplexStream> {
         drop(self.name);
         let mut arrivals = self.arrivals.into_inner();
         arrivals.close();
         let mut left = Vec::new();
-        // It ends: who still connects is refused from here on.
+        // This loop ends, because the closed channel refuses further clients.
         while let Some(stream) = arrivals.recv().await {
             left.push(stream);
         }
@@ -81,7 +81,7 @@ impl Drop for Name {
 ///
 /// # Errors
 ///
-/// `ConnectionRefused` if nobody listens there.
+/// `ConnectionRefused` if nothing listens there.
 pub(super) async fn connect(name: &str) -> io::Result<DuplexStream> {
     let sender = names().get(name).cloned();
     let sender = sender.ok_or(io::ErrorKind::ConnectionRefused)?;
@@ -96,11 +96,11 @@ pub(super) async fn connect(name: &str) -> io::Result<DuplexStream> {
 fn names() -> MutexGuard<'static, HashMap<String, mpsc::Sender<DuplexStream>>> {
     static NAMES: LazyLock<Mutex<HashMap<String, mpsc::Sender<DuplexStream>>>> =
         LazyLock::new(Mutex::default);
-    // Nothing panics while it holds the lock, and the map is whole at every step.
+    // Nothing panics while it holds the lock, and the map is complete at every step.
     NAMES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// How many clients may wait to be accepted.
+/// Maximum number of clients that wait to be accepted.
 const BACKLOG: usize = 128;
 
 #[cfg(test)]

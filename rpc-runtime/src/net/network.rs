@@ -1,12 +1,12 @@
-//! Network: where this thread's listeners and connections go: to the OS, or to a simulation.
+//! Network: decides where this thread's listeners and connections go: to the OS, or to a simulation.
 
 use std::{cell::RefCell, future::Future, io, pin::Pin, sync::Arc};
 
 use super::{Address, Incoming, Peer, Stream};
 
-/// A network that takes the place of the OS on a thread.
+/// A network that replaces the OS on a thread.
 pub(crate) trait Network: Send + Sync {
-    /// Listens on `address`. Returns the address that clients connect to, and the streams of those that do.
+    /// Listens on `address`. Returns the address that clients connect to, and the incoming streams.
     ///
     /// # Errors
     ///
@@ -28,9 +28,9 @@ thread_local! {
     static CURRENT: RefCell<Option<Arc<dyn Network>>> = const { RefCell::new(None) };
 }
 
-/// The network that takes the place of the OS on this thread; none outside of a simulation.
+/// The network that replaces the OS on this thread; `None` outside of a simulation.
 pub(crate) fn current() -> Option<Arc<dyn Network>> {
-    // The value is gone while the thread ends.
+    // The thread-local value is gone while the thread ends.
     CURRENT
         .try_with(|current| current.borrow().clone())
         .ok()
@@ -45,21 +45,21 @@ pub(crate) fn is_simulated() -> bool {
             .unwrap_or(false)
 }
 
-/// Puts `network` in the place of the OS until the guard is dropped.
+/// Replaces the OS by `network` until the guard is dropped.
 #[cfg(feature = "sim")]
-pub(crate) fn enter(network: Arc<dyn Network>) -> Entered {
-    Entered(CURRENT.replace(Some(network)))
+pub(crate) fn enter(network: Arc<dyn Network>) -> NetworkGuard {
+    NetworkGuard(CURRENT.replace(Some(network)))
 }
 
-/// Puts the network of before back.
+/// Guard that restores the previous network.
 #[cfg(feature = "sim")]
-pub(crate) struct Entered(Option<Arc<dyn Network>>);
+pub(crate) struct NetworkGuard(Option<Arc<dyn Network>>);
 
 #[cfg(feature = "sim")]
-impl Drop for Entered {
+impl Drop for NetworkGuard {
     fn drop(&mut self) {
         let before = self.0.take();
-        // The thread may be at its end.
+        // The thread may be ending.
         let _ = CURRENT.try_with(|current| current.replace(before));
     }
 }

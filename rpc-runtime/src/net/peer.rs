@@ -1,12 +1,15 @@
-//! Peer: who is at the other end of a connection, as far as the transport knows.
+//! Peer: the other end of a connection, as far as the transport knows it.
 
-use std::{net::SocketAddr, sync::Arc, sync::OnceLock};
+use std::{net::SocketAddr, sync::Arc};
 
-use tokio::net::{UnixStream, unix::UCred};
+use tokio::net::unix::UCred;
 
-use super::Address;
+use super::{
+    Address,
+    uid::{OVERFLOW_UID, own_uid},
+};
 
-/// How a peer is connected.
+/// The transport by which a peer is connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Transport {
@@ -16,33 +19,33 @@ pub enum Transport {
     Unix,
     /// A `mem:` name of this process.
     Memory,
-    /// A client that was made from the server itself.
+    /// A client that was made from the server itself, in this process.
     InProcess,
-    /// A stream that the user brought: [`ServerBuilder::incoming`](crate::ServerBuilder::incoming),
+    /// A user's own stream, from [`ServerBuilder::incoming`](crate::ServerBuilder::incoming) or
     /// [`ClientBuilder::connector`](crate::ClientBuilder::connector).
     Custom,
 }
 
-/// Who is at the other end of a connection, as far as the transport knows.
+/// The other end of a connection, as far as the transport knows it.
 #[derive(Clone, Debug)]
-pub struct Peer(Arc<Inner>);
+pub struct Peer(Arc<PeerData>);
 
 #[derive(Debug)]
-struct Inner {
+struct PeerData {
     address: Arc<str>,
     transport: Transport,
     socket: Option<SocketAddr>,
-    /// Our own end, if only this machine can reach it: the listener is bound to loopback.
+    /// The address of our own end, if only this machine can reach it because the listener is bound to loopback.
     loopback: Option<SocketAddr>,
     uid: Option<u32>,
     pid: Option<i32>,
-    /// Whether it is on the same node of a simulation.
+    /// True if the peer is on the same node of a simulation.
     #[cfg(feature = "sim")]
     is_on_node: bool,
 }
 
 impl Peer {
-    /// The TCP peer at `socket`.
+    /// Makes the TCP peer at `socket`.
     pub(super) fn tcp(socket: SocketAddr) -> Self {
         Self::new(
             Transport::Tcp,
@@ -53,7 +56,7 @@ impl Peer {
         )
     }
 
-    /// The TCP peer at `socket`, whom a listener that is bound to `bound` accepted at `local`.
+    /// Makes the TCP peer at `socket`, accepted at `local` by a listener that is bound to `bound`.
     pub(super) fn accepted(socket: SocketAddr, local: SocketAddr, bound: SocketAddr) -> Self {
         let loopback = bound.ip().to_canonical().is_loopback().then_some(local);
         Self::new(
@@ -73,15 +76,15 @@ impl Peer {
         Self::new(Transport::Memory, address.to_string(), None, None, None)
     }
 
-    /// The peer of a stream of the user's, of which nothing is known but where it came from.
+    /// Makes the peer of a user's own stream; only its address is known.
     pub(super) fn custom(address: &str) -> Self {
         Self::new(Transport::Custom, address.to_owned(), None, None, None)
     }
 
-    /// A peer of a simulation; one on the same node runs as the same user.
+    /// Makes a peer in a simulation. A peer on the same node runs as the same user.
     #[cfg(feature = "sim")]
     pub(crate) fn simulated(transport: Transport, address: String, is_on_node: bool) -> Self {
-        Self(Arc::new(Inner {
+        Self(Arc::new(PeerData {
             address: address.into(),
             transport,
             socket: None,
@@ -103,7 +106,7 @@ impl Peer {
         socket: Option<SocketAddr>,
         user: Option<UCred>,
     ) -> Self {
-        Self(Arc::new(Inner {
+        Self(Arc::new(PeerData {
             address: address.into(),
             transport,
             socket,
@@ -115,35 +118,37 @@ impl Peer {
         }))
     }
 
-    /// The peer's address as text; for a Unix socket, the path that both ends share.
+    /// Returns the peer's address as text; for a Unix socket, the path that both ends share.
     pub fn address(&self) -> &str {
         &self.0.address
     }
 
-    /// How the peer is connected.
+    /// Returns the transport by which the peer is connected.
     pub fn transport(&self) -> Transport {
         self.0.transport
     }
 
-    /// The effective user id of the peer's process; known of Unix sockets only.
+    /// Returns the effective user id of the peer's process; known for Unix sockets only.
     ///
-    /// Whose a loopback TCP connection is, [`TerminatePolicy`](crate::TerminatePolicy) looks up for itself when it has
-    /// to know.
+    /// [`TerminatePolicy`](crate::TerminatePolicy) looks up the user of a loopback TCP connection itself when it needs
+    /// it.
     pub fn uid(&self) -> Option<u32> {
         self.0.uid
     }
 
-    /// The process id of the peer; known of Unix sockets only, and not on every system.
+    /// Returns the process id of the peer; known for Unix sockets only, and not on every system.
     pub fn pid(&self) -> Option<i32> {
         self.0.pid
     }
 
-    /// The IP address and port of the peer; known of TCP only.
+    /// Returns the IP address and port of the peer; known for TCP only.
     pub fn socket_addr(&self) -> Option<SocketAddr> {
         self.0.socket
     }
 
-    /// Whether the peer is on this machine: a Unix socket, this process, or TCP from a loopback address.
+    /// Returns true if the peer is on this machine.
+    ///
+    /// That is a Unix socket, this process, or TCP from a loopback address.
     pub fn is_local(&self) -> bool {
         #[cfg(feature = "sim")]
         if self.0.is_on_node {
@@ -156,9 +161,10 @@ impl Peer {
         }
     }
 
-    /// Whether the peer surely runs as our own user or as root: this process itself, or a Unix peer that says so.
+    /// Returns true if the peer surely runs as our own user or as root.
     ///
-    /// The overflow uid is what a user of another namespace looks like: it is never the same user.
+    /// That is this process itself, or a Unix peer with such a user id. The overflow uid stands for any user of another
+    /// namespace, so it never counts as the same user.
     pub fn is_same_user(&self) -> bool {
         #[cfg(feature = "sim")]
         if self.0.is_on_node {
@@ -174,12 +180,14 @@ impl Peer {
         }
     }
 
-    /// The user who owns the other end of a connection from this machine to a listener that is bound to loopback, as
-    /// the kernel tells right now; none of all others, and where the kernel does not tell.
+    /// Looks up the user who owns the other end of a loopback TCP connection.
+    ///
+    /// Only for a connection from this machine to a listener that is bound to loopback; `None` for all others, and if
+    /// the kernel does not tell. The answer is the kernel's at this moment.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future abandons the answer.
+    /// Dropping the future abandons the look-up.
     pub(crate) async fn loopback_owner(&self) -> Option<u32> {
         let local = self.0.loopback.filter(|_| self.is_local())?;
         owner_of(self.0.socket?, local).await
@@ -193,28 +201,16 @@ impl Peer {
 #[cfg(target_os = "linux")]
 use super::proc_net::owner as owner_of;
 
-/// Only Linux tells.
+/// Only Linux tells the owner.
 #[cfg(not(target_os = "linux"))]
 async fn owner_of(_: SocketAddr, _: SocketAddr) -> Option<u32> {
     None
 }
 
-/// Our own effective uid, as a peer of ours would see it: the only way without `unsafe`.
-pub(crate) fn own_uid() -> Option<u32> {
-    static UID: OnceLock<u32> = OnceLock::new();
-    if let Some(uid) = UID.get() {
-        return Some(*uid);
-    }
-    let (one, _other) = UnixStream::pair().ok()?;
-    let uid = one.peer_cred().ok()?.uid();
-    Some(*UID.get_or_init(|| uid))
-}
-
-/// What the kernel shows for a user that this namespace does not know.
-pub(super) const OVERFLOW_UID: u32 = 65534;
-
 #[cfg(test)]
 mod tests {
+    use tokio::net::UnixStream;
+
     use super::*;
 
     #[test]

@@ -1,6 +1,6 @@
-//! Whose process has the other end of a loopback TCP connection, by the tables of sockets that Linux shows.
+//! Owner of the other end of a loopback TCP connection, from the socket tables of Linux.
 //!
-//! A TCP peer tells nothing of its user; but when it runs on this machine, the kernel knows who made its socket.
+//! TCP does not tell the user of a peer. But if the peer runs on this machine, the kernel knows who made its socket.
 
 use std::{
     fs::File,
@@ -12,23 +12,25 @@ use std::{
 
 use tokio::sync::{Semaphore, oneshot};
 
-/// The user whose socket at `peer` is connected to ours at `local`; none if that cannot be said for sure.
+use super::uid::OVERFLOW_UID;
+
+/// Returns the user whose socket at `peer` is connected to ours at `local`; `None` if that is not certain.
 ///
 /// # Cancel safety
 ///
 /// Dropping the future abandons the answer.
 pub(super) async fn owner(peer: SocketAddr, local: SocketAddr) -> Option<u32> {
-    // One at a time in the process: peers that ask again and again cost no more than one thread.
+    // One look-up at a time in the process: peers that ask again and again cost no more than one thread.
     static ONE: Semaphore = Semaphore::const_new(1);
     let permit = ONE.acquire().await.ok()?;
     let (tell, told) = oneshot::channel();
-    // A thread and not the blocking pool: handlers may have filled that, and then a terminate is what is needed.
+    // Not on the blocking pool: handlers may have filled it, and a terminate is needed most just then.
     let spawned = thread::Builder::new()
         .name("rpc-owner".to_owned())
         .spawn(move || {
             let found = search(&TABLES, Ends::new(peer, local));
             drop(permit);
-            // Whoever asked may be gone.
+            // The caller may be gone.
             let _ = tell.send(found);
         });
     let found = match spawned {
@@ -36,12 +38,12 @@ pub(super) async fn owner(peer: SocketAddr, local: SocketAddr) -> Option<u32> {
         Err(error) => Err(error),
     };
     found.unwrap_or_else(|error| {
-        tracing::warn!(%error, "cannot look up whose a loopback connection is");
+        tracing::warn!(%error, "cannot look up the owner of a loopback connection");
         None
     })
 }
 
-/// Searches `tables`, twice if need be: they are no snapshot, and a row may be passed over while others go.
+/// Searches `tables`, up to twice: they are not snapshots, and a row may be skipped while others disappear.
 fn search(tables: &[&str], ends: Ends) -> io::Result<Option<u32>> {
     let until = Instant::now() + MAX_TIME;
     for _ in 0..2 {
@@ -61,7 +63,7 @@ fn search(tables: &[&str], ends: Ends) -> io::Result<Option<u32>> {
     Ok(None)
 }
 
-/// The two ends of a connection, as the peer's row has them: its own first.
+/// The two ends of a connection, from the peer's view: its own end first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Ends {
     own: (IpAddr, u16),
@@ -79,13 +81,13 @@ impl Ends {
     }
 }
 
-/// The search for the one row that is the peer's.
+/// The search for the peer's row.
 #[derive(Debug)]
 struct Search {
     ends: Ends,
-    /// The sockets that it could be, by inode, with their users.
+    /// The sockets that match, by inode, with their users; at most two.
     found: Vec<(u64, u32)>,
-    /// How long a table may be.
+    /// Maximum length of a table, in bytes.
     max_len: u64,
 }
 
@@ -98,11 +100,11 @@ impl Search {
         }
     }
 
-    /// Looks through a table.
+    /// Searches one table.
     ///
     /// # Errors
     ///
-    /// Those of reading; `InvalidData` for what is no table, or no end of it in sight.
+    /// Errors of reading; `InvalidData` if the text is not a table, or has no end in sight.
     fn read(&mut self, table: impl BufRead, until: Instant) -> io::Result<()> {
         let mut table = table.take(self.max_len);
         let mut line = Vec::new();
@@ -123,31 +125,34 @@ impl Search {
         }
     }
 
-    /// Looks at a line of a table; one that is no row is nobody's.
+    /// Checks one line of a table; a line that is not a row is skipped.
     fn line(&mut self, line: &[u8]) {
         let Some(row) = Row::parse(line) else { return };
-        // One that is being closed belongs to nobody any more, and shows uid 0; so does inode 0.
+        // A socket that is being closed has no owner any more and shows uid 0; so does inode 0.
         if row.ends != self.ends || row.state != ESTABLISHED || row.inode == 0 {
             return;
         }
-        // The tables are no snapshot: a socket may be shown twice, and is still one.
+        // A socket may be shown twice, because the tables are not snapshots. It still counts once.
         let found = (row.inode, row.uid);
         if !self.found.contains(&found) && self.found.len() < 2 {
             self.found.push(found);
         }
     }
 
-    /// The owner of the one socket that was found, unless this user namespace does not know them.
+    /// The owner, if one socket was found and this user namespace knows its user.
     fn owner(&self) -> Option<u32> {
         match self.found[..] {
-            [(_, uid)] if uid != super::peer::OVERFLOW_UID => Some(uid),
+            [(_, uid)] if uid != OVERFLOW_UID => Some(uid),
             _ => None,
         }
     }
 }
 
 fn endless() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, "the table of sockets does not end")
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        "the table of sockets is too long to read",
+    )
 }
 
 /// A row of `/proc/net/tcp` or `tcp6`: `sl local remote st tx:rx tr:when retrnsmt uid timeout inode ...`.
@@ -178,7 +183,7 @@ impl Row {
     }
 }
 
-/// `0100007F:1F90`: the address word by word, each as a number of this machine; then the port.
+/// Parses `0100007F:1F90`: the address in words, each a number in this machine's byte order; then the port.
 fn parse_end(text: &str) -> Option<(IpAddr, u16)> {
     let (address, port) = text.split_once(':')?;
     let port = u16::try_from(parse_hex(port)?).ok()?;
@@ -198,7 +203,7 @@ fn parse_end(text: &str) -> Option<(IpAddr, u16)> {
 }
 
 fn parse_hex(digits: &str) -> Option<u32> {
-    // The parser of the standard library takes a sign, too.
+    // The standard library's parser would accept a sign, too.
     let all = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
     u32::from_str_radix(digits, 16).ok().filter(|_| all)
 }
@@ -208,12 +213,12 @@ fn parse_decimal(digits: &str) -> Option<u64> {
     digits.parse().ok().filter(|_| all)
 }
 
-/// Those of the process's network namespace. A server that has left it finds no row, and so denies.
+/// The tables of the process's network namespace. A server that has left it finds no row, and so denies.
 const TABLES: [&str; 2] = ["/proc/net/tcp", "/proc/net/tcp6"];
 const ESTABLISHED: u32 = 1;
-/// No row is as long.
+/// Longer than any row, in bytes.
 const MAX_LINE: u64 = 1024;
-/// Half a million sockets.
+/// About half a million sockets, in bytes.
 const MAX_LEN: u64 = 96 * 1024 * 1024;
 const MAX_TIME: Duration = Duration::from_secs(5);
 const BUFFER_LEN: usize = 64 * 1024;

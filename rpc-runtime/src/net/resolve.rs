@@ -1,4 +1,4 @@
-//! Resolve: from `host:port` to socket addresses, never by the runtime's pool of blocking threads.
+//! Resolve: from `host:port` to socket addresses, without the runtime's pool of blocking threads.
 //!
 //! `blocking` handlers may hold every thread of that pool, and a look-up would wait behind them.
 
@@ -14,27 +14,30 @@ use std::{
 
 use tokio::{sync::watch, time::timeout};
 
-/// Finds the socket addresses of `host:port`, in the order in which to try them: families take turns, as RFC 8305 says.
+/// Finds the socket addresses of `host:port`, in the order to try them.
 ///
-/// IP addresses and `localhost` (RFC 6761: always this machine, here `127.0.0.1` before `::1`) are not looked up.
+/// Address families alternate, as RFC 8305 says.
+///
+/// IP addresses and `localhost` need no look-up; `localhost` is `127.0.0.1`, then `::1` (RFC 6761: always this
+/// machine).
 ///
 /// # Errors
 ///
-/// What the OS says of the name; `InvalidInput` if there is no port.
+/// The OS's error for the name; `InvalidInput` if there is no port.
 ///
 /// # Cancel safety
 ///
-/// Dropping the future leaves a look-up that has begun to its thread, for the next who asks for that name.
+/// Dropping the future leaves a running look-up to its thread; the next caller for that name gets its answer.
 pub(crate) async fn resolve(host: &str) -> io::Result<Vec<SocketAddr>> {
     static SYSTEM: LazyLock<Resolver> = LazyLock::new(|| Resolver::new(system));
     SYSTEM.resolve(host).await
 }
 
-/// As [`resolve`], within a time that ends a server's `bind` rather than letting it hang.
+/// Resolves like [`resolve`], within a time limit, so that a server's `bind` fails instead of hanging.
 ///
 /// # Errors
 ///
-/// As [`resolve`], with the name; `TimedOut`.
+/// The errors of [`resolve`], with the name; `TimedOut`.
 pub(super) async fn resolve_to_bind(host: &str) -> io::Result<Vec<SocketAddr>> {
     match timeout(BIND_WITHIN, resolve(host)).await {
         Ok(resolved) => resolved.map_err(|error| cannot(host, error.kind(), &error.to_string())),
@@ -54,25 +57,25 @@ pub(crate) fn name_of(host: &str) -> &str {
     host.rsplit_once(':').map_or(host, |(name, _)| name)
 }
 
-/// Looks names up on threads of its own.
+/// Looks names up on its own threads.
 ///
-/// A look-up cannot be stopped, so a thread may hang for as long as the OS lets it: there are [`THREADS`] at most, and
-/// never two for one name. Who asks for a name that is being looked up gets that answer.
+/// A look-up cannot be stopped, so a thread may hang for as long as the OS lets it. There are at most [`THREADS`]
+/// threads, and never two for one name. Callers that ask for a name that is being looked up share its answer.
 struct Resolver {
-    work: Mutex<Work>,
+    work: Mutex<LookUps>,
     look_up: LookUp,
 }
 
-/// Gives the addresses of a name, all with port 0.
+/// Returns the addresses of a name, all with port 0.
 type LookUp = fn(&str) -> io::Result<Vec<SocketAddr>>;
-/// None as long as there is none.
-type Answer = Option<Result<Vec<SocketAddr>, Arc<io::Error>>>;
+/// The result of a look-up; `None` until it ends.
+type LookUpResult = Option<Result<Vec<SocketAddr>, Arc<io::Error>>>;
 
 #[derive(Default)]
-struct Work {
-    /// What is asked for, waiting names too.
-    asked: HashMap<String, watch::Sender<Answer>>,
-    /// Those for which no thread was free.
+struct LookUps {
+    /// The names that callers ask for, including those that wait for a thread.
+    asked: HashMap<String, watch::Sender<LookUpResult>>,
+    /// The names that wait for a thread.
     waiting: VecDeque<String>,
     threads: usize,
 }
@@ -111,23 +114,23 @@ impl Resolver {
     async fn find(&'static self, name: &str) -> io::Result<Vec<SocketAddr>> {
         let mut answer = self.ask(name)?;
         let answer = answer.wait_for(Option::is_some).await;
-        let answer = answer.ok().and_then(|answer| Answer::clone(&answer));
+        let answer = answer.ok().and_then(|answer| LookUpResult::clone(&answer));
         match answer {
             Some(Ok(found)) => Ok(found),
             Some(Err(error)) => Err(io::Error::new(error.kind(), error)),
-            None => Err(io::Error::other("the look-up was given up")),
+            None => Err(io::Error::other("the look-up ended without an answer")),
         }
     }
 
-    /// Asks for a name, and has a thread look it up if there may be one more.
-    fn ask(&'static self, name: &str) -> io::Result<watch::Receiver<Answer>> {
+    /// Asks for a name, and starts a thread for it if there may be one more.
+    fn ask(&'static self, name: &str) -> io::Result<watch::Receiver<LookUpResult>> {
         let mut work = self.lock();
         if let Some(asked) = work.asked.get(name) {
             return Ok(asked.subscribe());
         }
         work.forget_unwanted();
         if work.waiting.len() >= WAITING_MAX {
-            let text = format!("{WAITING_MAX} names wait to be looked up already");
+            let text = format!("too many look-ups: {WAITING_MAX} names already wait for a thread");
             return Err(io::Error::other(text));
         }
         let (sender, receiver) = watch::channel(None);
@@ -138,7 +141,7 @@ impl Resolver {
         }
         let first = name.to_owned();
         let thread = thread::Builder::new().name("rpc-resolve".to_owned());
-        // It cannot come to its end before the lock is free.
+        // The thread cannot end before this function unlocks.
         if let Err(error) = thread.spawn(move || self.work(first)) {
             work.asked.remove(name);
             return Err(error);
@@ -147,7 +150,7 @@ impl Resolver {
         Ok(receiver)
     }
 
-    /// Looks names up, as long as any wait.
+    /// Looks names up until no more wait.
     fn work(&self, first: String) {
         let mut next = Some(first);
         while let Some(name) = next {
@@ -167,14 +170,14 @@ impl Resolver {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Work> {
-        // Nothing panics while it holds the lock, and the work is whole at every step.
+    fn lock(&self) -> MutexGuard<'_, LookUps> {
+        // Nothing panics while it holds the lock, and the work is complete at every step.
         self.work.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Work {
-    /// Drops the names that wait and that nobody asks for any more.
+impl LookUps {
+    /// Drops the names that wait and that no caller asks for any more.
     fn forget_unwanted(&mut self) {
         let Self { asked, waiting, .. } = self;
         waiting.retain(|name| {
@@ -191,14 +194,14 @@ fn system(name: &str) -> io::Result<Vec<SocketAddr>> {
     Ok((name, 0).to_socket_addrs()?.collect())
 }
 
-/// `localhost`, and every name below it.
+/// True for `localhost` and every name below it.
 fn is_localhost(name: &str) -> bool {
     let name = name.strip_suffix('.').unwrap_or(name);
     let last = name.rsplit('.').next().unwrap_or(name);
     last.eq_ignore_ascii_case("localhost")
 }
 
-/// Lets the families take turns, beginning with that of the first address; within one the order stays.
+/// Alternates the address families, beginning with that of the first address; within a family the order stays.
 fn alternate(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let is_first =
         |address: &SocketAddr| Some(address.is_ipv4()) == addresses.first().map(SocketAddr::is_ipv4);
@@ -211,7 +214,7 @@ fn alternate(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
             return all;
         }
         for address in pair.into_iter().flatten() {
-            // The OS may name one several times.
+            // The OS may return an address several times.
             if !all.contains(&address) {
                 all.push(address);
             }
@@ -219,11 +222,11 @@ fn alternate(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     }
 }
 
-/// How many look-ups of a process run at once; further names wait.
+/// Maximum number of look-ups that run at once in a process; further names wait.
 const THREADS: usize = 8;
-/// How many names may wait for a thread.
+/// Maximum number of names that wait for a thread.
 const WAITING_MAX: usize = 1024;
-/// How long the look-up of a name to listen on may take.
+/// Time limit for the look-up of a name to listen on.
 const BIND_WITHIN: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
@@ -311,7 +314,7 @@ mod tests {
     static BEGUN: AtomicUsize = AtomicUsize::new(0);
     static OPEN: (Mutex<bool>, Condvar) = (Mutex::new(false), Condvar::new());
 
-    /// Hangs until the gate is open.
+    /// Hangs until `OPEN` is true.
     fn hangs(_: &str) -> io::Result<Vec<SocketAddr>> {
         BEGUN.fetch_add(1, Ordering::SeqCst);
         let mut open = OPEN.0.lock().unwrap();
@@ -327,7 +330,7 @@ mod tests {
         let resolver = leak(hangs);
         let ask = |i: usize| async move { resolver.resolve(&format!("kv{i}.example:5")).await };
         let mut cx = Context::from_waker(Waker::noop());
-        // Each name three times; the last name is given up each time, and the others once.
+        // Each name three times. All callers of the last name give up; of the other names only the first one does.
         let mut asked = Vec::new();
         for i in 0..3 * NAMES {
             let mut asking = Box::pin(ask(i % NAMES));
@@ -339,7 +342,7 @@ mod tests {
         while BEGUN.load(Ordering::SeqCst) < THREADS {
             tokio::task::yield_now().await;
         }
-        let counts = |work: &Work| (work.threads, work.asked.len());
+        let counts = |work: &LookUps| (work.threads, work.asked.len());
         assert_eq!(counts(&resolver.lock()), (THREADS, NAMES));
         *OPEN.0.lock().unwrap() = true;
         OPEN.1.notify_all();
@@ -349,7 +352,7 @@ mod tests {
         while resolver.lock().threads > 0 {
             tokio::task::yield_now().await;
         }
-        // Those that were asked for three times were looked up once.
+        // A name that was asked for three times was looked up once.
         assert_eq!(BEGUN.load(Ordering::SeqCst), NAMES - 1);
         assert!(resolver.lock().asked.is_empty());
     }

@@ -1,4 +1,4 @@
-//! The file of a Unix socket: how one of many starters gets a path, and how it is given back.
+//! SocketFile: takes the path of a Unix socket, even among many starting servers, and gives it back.
 
 use std::{
     fs, io,
@@ -17,21 +17,23 @@ use std::{
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::{UnixListener, UnixStream};
 
-use super::listener::LEFT_MAX;
+use super::ACCEPT_QUEUE;
 
-/// Listens at `path`, which nobody else may have. A file that a killed server left behind is replaced.
+/// Listens at `path`, which must be free. A file that a killed server left behind is replaced.
 ///
-/// The socket is bound beside `path`, closed to other users, made to listen, and only then linked to `path`, which fails if
-/// anything is there: of many starters one wins, and nobody ever finds a socket that does not listen yet. Only a socket that
-/// refuses a connection was left behind. Whoever is to remove it holds a claim on it meanwhile, so that nobody removes
-/// what another one has put there.
+/// The socket is bound to a name beside `path`, closed to other users, and made to listen. Only then it is linked to
+/// `path`; the link fails if anything is there. So one of many starters wins, and a client never finds a socket that
+/// does not listen yet.
+///
+/// Only a socket that refuses a connection counts as left behind. A starter holds a claim on such a socket while it
+/// removes it, so that it does not remove what another starter has put there.
 ///
 /// It never waits.
 ///
 /// # Errors
 ///
-/// `AddrInUse` with who listens there, as far as the OS tells; `AlreadyExists` for a file that is no socket; `InvalidInput` for
-/// a path that is too long.
+/// `AddrInUse`, with the process that listens there as far as the OS tells; `AlreadyExists` for a file that is not a
+/// socket; `InvalidInput` for a path that is too long.
 pub(super) fn bind(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
     check_len(path)?;
     let (socket, own) = bind_beside(path)?;
@@ -40,7 +42,7 @@ pub(super) fn bind(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
             path: path.to_owned(),
             inode: own.inode,
         },
-        // A file system without links between files.
+        // The file system has no links between files.
         Err(error) if error.kind() == io::ErrorKind::Unsupported => {
             drop(own);
             return bind_there(path);
@@ -50,10 +52,10 @@ pub(super) fn bind(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
     Ok((listener(socket)?, bound))
 }
 
-/// The file of a listening socket: removed when this is dropped, unless something else is there by then.
+/// The file of a listening socket: removed when this is dropped, unless another file has replaced it.
 ///
-/// To be dropped before the socket is closed. As long as that listens nobody takes the file for one that was left behind, and so
-/// nobody replaces it in the moment before it is removed.
+/// Drop it before the socket is closed. While the socket listens, no starter takes the file for one that was left
+/// behind, so no starter replaces it just before it is removed.
 #[derive(Debug)]
 pub(super) struct SocketFile {
     path: PathBuf,
@@ -63,13 +65,13 @@ pub(super) struct SocketFile {
 impl Drop for SocketFile {
     fn drop(&mut self) {
         if inode(&self.path).is_ok_and(|found| found == self.inode) {
-            // A file that cannot be removed is replaced by the next server.
+            // The next server replaces a file that cannot be removed.
             let _ = fs::remove_file(&self.path);
         }
     }
 }
 
-/// Which file it is: its device and number.
+/// The identity of a file: its device and its number.
 type Inode = (u64, u64);
 
 fn inode(path: &Path) -> io::Result<Inode> {
@@ -77,15 +79,15 @@ fn inode(path: &Path) -> io::Result<Inode> {
     Ok((metadata.dev(), metadata.ino()))
 }
 
-/// Who is at a path.
+/// What is at a path.
 enum Found {
-    /// Nobody.
+    /// Nothing.
     Nothing,
-    /// A socket that nobody listens on.
+    /// A socket that no process listens on.
     LeftBehind(Inode),
 }
 
-/// Links the socket at `own`, which listens, to `path`, where there may be one that was left behind.
+/// Links the listening socket at `own` to `path`, and replaces a socket there that was left behind.
 fn take(own: &Path, path: &Path, depth: usize) -> io::Result<()> {
     for _ in 0..ATTEMPTS {
         match fs::hard_link(own, path) {
@@ -102,16 +104,17 @@ fn take(own: &Path, path: &Path, depth: usize) -> io::Result<()> {
             remove(own, path, inode, depth)?;
         }
     }
-    Err(in_use("others take it and leave it"))
+    Err(in_use("other servers take it and free it all the time"))
 }
 
-/// Removes a socket that was left behind, unless another one is about to, which is an error.
+/// Removes a socket that was left behind. Fails if another starter is about to remove it.
 ///
-/// The claim is a second link to a socket of the claimer that listens. So it is left behind itself when its claimer is killed.
+/// The claim is a second link to a listening socket of the claimer. So if the claimer is killed, the claim is itself a
+/// socket that was left behind.
 fn remove(own: &Path, path: &Path, left: Inode, depth: usize) -> io::Result<()> {
     let claim = path.with_file_name(format!(".rpc-stale-{:x}", left.1));
     take(own, &claim, depth + 1)?;
-    // Whoever had the claim before may have replaced it, and its number may be another file's by now.
+    // An earlier claimer may have replaced the socket, and another file may have its number by now.
     let removed = match look(path) {
         Ok(Found::LeftBehind(found)) if found == left => fs::remove_file(path),
         Ok(_) => Ok(()),
@@ -121,11 +124,11 @@ fn remove(own: &Path, path: &Path, left: Inode, depth: usize) -> io::Result<()> 
     removed.and(given_back)
 }
 
-/// Who is at `path`.
+/// Finds out what is at `path`.
 ///
 /// # Errors
 ///
-/// `AddrInUse` if somebody listens there, or may.
+/// `AddrInUse` if a process listens there, or may listen there.
 fn look(path: &Path) -> io::Result<Found> {
     let metadata = match fs::symlink_metadata(path) {
         Ok(metadata) => metadata,
@@ -135,11 +138,11 @@ fn look(path: &Path) -> io::Result<Found> {
     if !metadata.file_type().is_socket() {
         return Err(io::Error::new(
             io::ErrorKind::AlreadyExists,
-            "the path is a file that is no socket",
+            "the path is a file that is not a socket",
         ));
     }
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    // A queue that is full would make it wait.
+    // `connect` would wait if the socket's queue is full.
     socket.set_nonblocking(true)?;
     let reachable = match Reachable::of(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
@@ -151,30 +154,32 @@ fn look(path: &Path) -> io::Result<Found> {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => Ok(Found::LeftBehind((metadata.dev(), metadata.ino()))),
         io::ErrorKind::NotFound => Ok(Found::Nothing),
-        io::ErrorKind::WouldBlock => Err(in_use("more clients wait to be accepted there than may")),
+        io::ErrorKind::WouldBlock => Err(in_use(
+            "a server is there, and its queue of clients to accept is full",
+        )),
         io::ErrorKind::PermissionDenied => Err(in_use(&format!(
-            "this user may not find out by whom: the file belongs to user {}",
+            "the file belongs to user {}, and this user may not connect to it",
             metadata.uid()
         ))),
         _ => Err(in_use(&format!(
-            "it takes no connection of ours, so it is no such server's: {error}"
+            "the socket there refuses our connection, so no server of this kind has it: {error}"
         ))),
     }
 }
 
-/// Which process has made the other end of `socket` listen.
+/// The process that listens at the other end of `socket`, as text.
 fn holder(socket: Socket) -> String {
     let stream = net::UnixStream::from(OwnedFd::from(socket));
     match UnixStream::from_std(stream).and_then(|stream| stream.peer_cred()) {
         Ok(cred) => match cred.pid() {
             Some(pid) if u32::try_from(pid).is_ok_and(|pid| pid == process::id()) => {
-                "this process listens there already".to_owned()
+                "this process already listens there".to_owned()
             }
-            // It is 0 for a process that this one cannot see.
+            // The pid is 0 for a process that this one cannot see.
             Some(pid) if pid > 0 => format!("process {pid} of user {} listens there", cred.uid()),
             _ => format!("a process of user {} listens there", cred.uid()),
         },
-        Err(_) => "it answers".to_owned(),
+        Err(_) => "a process accepts connections there".to_owned(),
     }
 }
 
@@ -182,7 +187,7 @@ fn in_use(why: &str) -> io::Error {
     io::Error::new(io::ErrorKind::AddrInUse, why)
 }
 
-/// A socket that listens beside `path`, and its file.
+/// Makes a socket that listens beside `path`, and its file.
 fn bind_beside(path: &Path) -> io::Result<(Socket, SocketFile)> {
     let mut last = None;
     for _ in 0..ATTEMPTS {
@@ -195,10 +200,10 @@ fn bind_beside(path: &Path) -> io::Result<(Socket, SocketFile)> {
             bound => return bound,
         }
     }
-    Err(last.unwrap_or_else(|| in_use("there is no name left beside it")))
+    Err(last.unwrap_or_else(|| in_use("no free name was found for a second file in its folder")))
 }
 
-/// A socket that listens at `path`, where nothing may be, and that only its own user may connect to.
+/// Makes a socket that listens at `path`, which must be free. Only its own user may connect to it.
 fn bind_at(path: &Path) -> io::Result<(Socket, SocketFile)> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.bind(&SockAddr::unix(path)?)?;
@@ -206,14 +211,14 @@ fn bind_at(path: &Path) -> io::Result<(Socket, SocketFile)> {
         inode: inode(path)?,
         path: path.to_owned(),
     };
-    // Before it listens: until then everybody is refused.
+    // Before it listens: until then every connection is refused.
     fs::set_permissions(path, fs::Permissions::from_mode(MODE))?;
-    socket.listen(LEFT_MAX as i32)?;
+    socket.listen(ACCEPT_QUEUE as i32)?;
     Ok((socket, file))
 }
 
-/// As [`bind`], on a file system without links: another starter may take this one's socket for one that was left behind, before
-/// it listens.
+/// As [`bind`], on a file system without links. Another starter may take this socket for one that was left behind
+/// before it listens.
 fn bind_there(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
     let (socket, file) = match bind_at(path) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
@@ -232,7 +237,7 @@ fn listener(socket: Socket) -> io::Result<UnixListener> {
     UnixListener::from_std(net::UnixListener::from(OwnedFd::from(socket)))
 }
 
-/// Whether a link cannot be made because of the file system: a socket could be bound in the same folder.
+/// True if the file system is why a link cannot be made: a socket could be bound in the same folder.
 fn has_no_links(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -240,7 +245,7 @@ fn has_no_links(error: &io::Error) -> bool {
     )
 }
 
-/// A name in the folder of `path` that is not too long for a socket, and hardly anybody else's.
+/// A random name in the folder of `path` that is short enough for a socket, and hardly taken.
 fn beside(path: &Path) -> PathBuf {
     const PREFIX: &str = ".rpc-";
     const LEN: usize = PREFIX.len() + 7;
@@ -249,13 +254,13 @@ fn beside(path: &Path) -> PathBuf {
     let random = |len| -> String { std::iter::repeat_with(fastrand::alphanumeric).take(len).collect() };
     let name = match room >= LEN {
         true => format!("{PREFIX}{}", random(LEN - PREFIX.len())),
-        // A socket with a name of this length fits, for that of `path` does.
+        // A socket with a name of this length fits, because the name of `path` fits.
         false => random(room),
     };
     path.with_file_name(name)
 }
 
-/// A path of a socket by which it can be connected to: a second link to it, if the first is too long.
+/// A path by which a socket can be connected to: its own, or a second link if its own is too long.
 struct Reachable {
     path: PathBuf,
     is_link: bool,
@@ -272,7 +277,7 @@ impl Reachable {
         for _ in 0..ATTEMPTS {
             let link = beside(path);
             match fs::hard_link(path, &link) {
-                // There may be room for one letter only.
+                // The random part may have room for one letter only, so the name may be taken.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 linked => {
                     return linked.map(|()| Self {
@@ -282,7 +287,7 @@ impl Reachable {
                 }
             }
         }
-        Err(in_use("there is no name left beside it"))
+        Err(in_use("no free name was found for a second file in its folder"))
     }
 }
 
@@ -294,7 +299,7 @@ impl Drop for Reachable {
     }
 }
 
-/// Refuses a path that no socket can have.
+/// Refuses a path that is too long for a socket.
 pub(super) fn check_len(path: &Path) -> io::Result<()> {
     let (len, max) = (path.as_os_str().len(), max_len());
     if len > max {
@@ -306,7 +311,7 @@ pub(super) fn check_len(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// How long the path of a socket may be: 107 bytes on Linux, 103 elsewhere.
+/// Maximum length of a socket's path: 107 bytes on Linux, 103 elsewhere.
 fn max_len() -> usize {
     static MAX: OnceLock<usize> = OnceLock::new();
     let fits = |len: &usize| net::SocketAddr::from_pathname("x".repeat(*len)).is_ok();
@@ -315,9 +320,9 @@ fn max_len() -> usize {
 
 /// Only the server's own user may connect to a Unix socket.
 const MODE: u32 = 0o600;
-/// How often a name is tried that others take and leave.
+/// Number of attempts for a name that other processes take and free meanwhile.
 const ATTEMPTS: usize = 100;
-/// So many starters may have been killed, one while it held a claim on what the other left behind.
+/// Maximum depth of claims on claims: each starter in such a chain was killed while it held a claim.
 const DEPTH: usize = 4;
 
 #[cfg(test)]
@@ -378,7 +383,7 @@ mod tests {
         let (listener, file) = bind(&path).unwrap();
         assert_eq!(mode(&path), MODE);
         assert_eq!(folder.names(), ["socket"], "nothing is left beside it");
-        assert_eq!(in_use_text(&path), "this process listens there already");
+        assert_eq!(in_use_text(&path), "this process already listens there");
         drop((file, listener));
         assert_eq!(folder.names(), [""; 0]);
     }
@@ -421,7 +426,7 @@ mod tests {
             }
             waiting.push(one);
         }
-        assert!(in_use_text(&path).contains("wait to be accepted"));
+        assert!(in_use_text(&path).contains("clients to accept is full"));
         assert_eq!(inode(&path).unwrap(), before);
         assert_eq!(folder.names(), ["socket"]);
     }
@@ -432,7 +437,7 @@ mod tests {
         let path = folder.0.join("socket");
         let _socket = net::UnixDatagram::bind(&path).unwrap();
         let before = inode(&path).unwrap();
-        assert!(in_use_text(&path).contains("takes no connection of ours"));
+        assert!(in_use_text(&path).contains("refuses our connection"));
         assert_eq!(inode(&path).unwrap(), before);
     }
 
@@ -441,7 +446,7 @@ mod tests {
         let folder = Folder::new("lengths");
         let max = max_len();
         for len in max - 20..=max {
-            // A long name, and a long folder.
+            // Once with a long name, once with a long folder.
             let room = len - folder.0.as_os_str().len() - 1;
             let deep = folder.0.join("d".repeat(room - 2));
             fs::create_dir(&deep).unwrap();
@@ -481,7 +486,7 @@ mod tests {
             let path = deep.join(name);
             let left = leave_behind(&path);
             let claim = deep.join(format!(".rpc-stale-{:x}", left.1));
-            // Its name may be too long to be bound.
+            // The name of the claim may be too long to be bound.
             let short = deep.join("t");
             let claimed = leave_behind(&short);
             fs::rename(&short, &claim).unwrap();
@@ -548,7 +553,7 @@ mod tests {
                 gone.wait();
             }
         };
-        // Nothing panics before all rounds are over: the others would wait for ever.
+        // Nothing panics before all rounds are over: the other threads would wait for ever.
         let mut rounds = Vec::new();
         thread::scope(|scope| {
             for _ in 0..STARTERS {

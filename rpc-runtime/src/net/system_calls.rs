@@ -1,10 +1,10 @@
-//! How many reads and writes of its streams a call costs, by how many are in flight: a regression gate by counts, and never by
-//! time.
+//! System calls: a regression gate on the number of reads and writes of streams for each call.
 //!
-//! Client and server share one thread and a stream in memory, so the order of everything is the same each time. What the OS is
-//! asked beyond that, to wait or to wake a thread, is not counted: the benchmark counts all system calls, by `perf`.
+//! It counts operations, never time. Client and server share one thread and a stream in memory, so the order of
+//! everything is the same each time. System calls that wait or wake a thread are not counted here; the benchmark counts
+//! all system calls with `perf`.
 //!
-//! `cargo test -p rpc-runtime --lib system_calls -- --nocapture` prints what was counted.
+//! `cargo test -p rpc-runtime --lib system_calls -- --nocapture` prints the counts.
 
 use std::{cell::Cell, io, sync::Arc, task::Poll};
 
@@ -16,7 +16,7 @@ thread_local! {
     static COUNT: Cell<u32> = const { Cell::new(0) };
 }
 
-/// Counts a read or write of a stream that came to something.
+/// Counts a read or write of a stream that completed.
 pub(super) fn count<T>(moved: &Poll<io::Result<T>>) {
     if moved.is_ready() {
         COUNT.set(COUNT.get() + 1);
@@ -43,7 +43,7 @@ impl Service for Count {
     }
 }
 
-/// A client of a server in this thread.
+/// Connects a client to a new server on this thread.
 async fn client(name: &str) -> Arc<Client> {
     let address = format!("mem:system-calls-{name}");
     let server = Server::builder().service(Count).listen(&address).signals(false);
@@ -59,7 +59,7 @@ async fn call(client: Arc<Client>, calls: u32) {
     }
 }
 
-/// Reads and writes of both sides for each of many calls.
+/// Returns the average number of reads and writes of both sides for each call.
 async fn per_call(in_flight: u32) -> f64 {
     const EACH: u32 = 100;
     let client = client(&in_flight.to_string()).await;
@@ -76,7 +76,7 @@ async fn per_call(in_flight: u32) -> f64 {
 
 #[tokio::test]
 async fn calls_in_flight_share_reads_and_writes() {
-    // Limits are what was counted and a tenth or so, for a busy machine: lower one with each gain.
+    // Each limit is the measured count plus about a tenth, for a busy machine. Lower it with each gain.
     for (in_flight, most) in [(1, 4.2), (16, 0.3), (64, 0.2), (256, 0.1)] {
         let each = per_call(in_flight).await;
         println!("{each:.3} reads and writes per call, {in_flight} in flight; at most {most} are allowed");

@@ -1,4 +1,4 @@
-//! Here: the node whose code runs on this thread right now; how it listens and connects.
+//! Here: the node whose code runs on this thread, and how it listens and connects.
 
 use std::{
     future::Future,
@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures_core::Stream as Sequence;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::network::{Caller, Net, NodeId, Place};
+use super::network::{Dialer, ListenAddress, Net, NodeId};
 use crate::{
     Peer, Transport,
     net::{
@@ -21,7 +21,7 @@ use crate::{
     },
 };
 
-/// The node whose code runs on this thread right now.
+/// The node whose code runs on this thread.
 #[derive(Clone)]
 pub(crate) struct Here {
     net: Arc<Net>,
@@ -39,12 +39,12 @@ impl Here {
         f()
     }
 
-    /// What `address` means here, and whether only this node reaches it.
-    fn place(&self, address: &Address) -> io::Result<(Place, bool)> {
+    /// Resolves `address` as this node sees it; true if only this node reaches it.
+    fn place(&self, address: &Address) -> io::Result<(ListenAddress, bool)> {
         let Address::Tcp(host) = address else {
             let name = address.to_string();
             return Ok((
-                Place::Name {
+                ListenAddress::Name {
                     node: self.node,
                     name,
                 },
@@ -65,7 +65,7 @@ impl Here {
                 )
             }
         };
-        Ok((Place::Port { node, port }, only_here))
+        Ok((ListenAddress::Port { node, port }, only_here))
     }
 }
 
@@ -78,12 +78,12 @@ impl Network for Here {
         }
         let place = net.with(|network| network.listen(place, only_here))?;
         let bound = match &place {
-            Place::Port { port, .. } if only_here => Address::Tcp(format!("localhost:{port}")),
-            Place::Port { node, port } => {
+            ListenAddress::Port { port, .. } if only_here => Address::Tcp(format!("localhost:{port}")),
+            ListenAddress::Port { node, port } => {
                 let name = net.with(|network| network.name(*node).to_owned());
                 Address::Tcp(format!("{name}:{port}"))
             }
-            Place::Name { .. } => address.clone(),
+            ListenAddress::Name { .. } => address.clone(),
         };
         let listener = SimListener {
             net,
@@ -108,13 +108,13 @@ impl Network for Here {
                 number,
                 side: 0,
             };
-            let peer = Peer::simulated(transport_of(address), address.to_string(), is_here);
+            let peer = Peer::simulated(transport(address), address.to_string(), is_here);
             Ok((Stream::unbuffered(stream), peer))
         })
     }
 }
 
-fn transport_of(address: &Address) -> Transport {
+fn transport(address: &Address) -> Transport {
     match address {
         Address::Tcp(_) => Transport::Tcp,
         Address::Unix(_) => Transport::Unix,
@@ -142,26 +142,26 @@ impl Future for Dialing {
 
 impl Drop for Dialing {
     fn drop(&mut self) {
-        self.net.with(|network| network.give_dial_up(self.number));
+        self.net.with(|network| network.drop_dial(self.number));
     }
 }
 
-/// Those who connect to a place of a node.
+/// A listener of one node.
 pub(crate) struct SimListener {
     net: Arc<Net>,
-    place: Place,
+    place: ListenAddress,
     only_here: bool,
     address: Address,
 }
 
 impl SimListener {
-    fn pair(&self, number: u64, caller: Caller) -> (Stream, Peer) {
+    fn pair(&self, number: u64, caller: Dialer) -> (Stream, Peer) {
         let stream = SimStream {
             net: Arc::clone(&self.net),
             number,
             side: 1,
         };
-        let transport = transport_of(&self.address);
+        let transport = transport(&self.address);
         let address = match transport {
             Transport::Tcp => {
                 let name = self.net.with(|network| network.name(caller.node).to_owned());

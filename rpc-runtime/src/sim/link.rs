@@ -1,8 +1,8 @@
-//! Link: how long bytes take from one node to another, and what may become of them.
+//! Link: the latency, rate and corruption of bytes between two nodes.
 
 use std::{ops::RangeInclusive, time::Duration};
 
-/// How long bytes take from one node to another, and what may become of them.
+/// The latency, rate and corruption of bytes between two nodes.
 ///
 /// ```
 /// use std::time::Duration;
@@ -21,7 +21,7 @@ pub struct Link {
 }
 
 impl Default for Link {
-    /// 1 to 5 ms, of any rate, and nothing is corrupted.
+    /// 1 to 5 ms of latency, unlimited rate, no corruption.
     fn default() -> Self {
         Self {
             latency: Duration::from_millis(1)..=Duration::from_millis(5),
@@ -32,39 +32,41 @@ impl Default for Link {
 }
 
 impl Link {
-    /// How long a segment takes: drawn for each, but none overtakes another of its connection.
+    /// Sets the latency of a segment.
+    ///
+    /// It is drawn for each segment, but no segment overtakes another one of its connection. Default: 1 to 5 ms.
     #[must_use]
     pub fn latency(mut self, latency: RangeInclusive<Duration>) -> Self {
         self.latency = latency;
         self
     }
 
-    /// How many bytes a second go through, of each connection.
+    /// Sets how many bytes a second pass, for each connection. Default: unlimited.
     #[must_use]
     pub fn rate(mut self, bytes: u64) -> Self {
         self.rate = Some(bytes.max(1));
         self
     }
 
-    /// How probable it is that a bit of a segment is turned over, between 0 and 1.
+    /// Sets the probability that a bit of a segment is flipped, from 0 to 1. Default: 0.
     ///
-    /// TCP's checksum finds most of that, and TLS all of it: a plain connection promises no more than that such bytes break
-    /// nothing but themselves.
+    /// TCP's checksum detects most flipped bits, and TLS detects all of them. On a plain connection the only promise is
+    /// that damaged bytes affect nothing beyond themselves.
     #[must_use]
     pub fn corruption(mut self, probability: f64) -> Self {
         self.corruption = probability;
         self
     }
 
-    /// What becomes of a segment of `len` bytes.
-    pub(super) fn draw(&self, len: usize, random: &mut fastrand::Rng) -> Passage {
+    /// Draws the fate of a segment of `len` bytes.
+    pub(super) fn draw(&self, len: usize, random: &mut fastrand::Rng) -> SegmentFate {
         let (least, most) = (self.latency.start(), self.latency.end());
         let spread = most.saturating_sub(*least).mul_f64(random.f64());
         let sending = self.rate.map_or(Duration::ZERO, |rate| {
             Duration::from_secs_f64(len as f64 / rate as f64)
         });
         let is_corrupt = self.corruption > 0.0 && random.f64() < self.corruption;
-        Passage {
+        SegmentFate {
             latency: *least + spread,
             sending,
             is_corrupt,
@@ -72,22 +74,22 @@ impl Link {
     }
 }
 
-/// What becomes of a segment on its way.
+/// The fate of a segment on its way.
 #[derive(Debug, Default)]
-pub(super) struct Passage {
+pub(super) struct SegmentFate {
     pub(super) latency: Duration,
-    /// How long nothing else passes.
+    /// How long the segment occupies the link.
     pub(super) sending: Duration,
     pub(super) is_corrupt: bool,
 }
 
-/// The way from one node to another.
+/// One direction of a link between two nodes.
 #[derive(Debug, Default)]
-pub(super) struct Way {
-    /// What the user said it is.
+pub(super) struct LinkDirection {
+    /// The link that the scenario set; `None` for the default link.
     pub(super) link: Option<Link>,
-    /// What it is at the moment, by a fault.
+    /// The link that a fault has put in its place for now.
     pub(super) faulty: Option<Link>,
-    /// Whether nothing comes through.
+    /// True if nothing passes.
     pub(super) is_blocked: bool,
 }

@@ -1,4 +1,4 @@
-//! Network: what lies between the nodes of a simulation, as a plain state machine.
+//! Network: the connections between the nodes of a simulation, as a plain state machine.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -11,21 +11,21 @@ use std::{
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use super::link::{Link, Passage, Way};
+use super::link::{Link, LinkDirection, SegmentFate};
 
-/// A node, by its place in the list of all.
+/// A node, by its index in the list of nodes.
 pub(super) type NodeId = usize;
 
-/// Where somebody may listen.
+/// An address that a node may listen on.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Place {
-    /// A port, for all nodes or for its own.
+pub(super) enum ListenAddress {
+    /// A port, for all nodes or only for its own.
     Port { node: NodeId, port: u16 },
-    /// A `unix:` path or a `mem:` name, for its own node.
+    /// A `unix:` path or a `mem:` name, only for its own node.
     Name { node: NodeId, name: String },
 }
 
-impl Place {
+impl ListenAddress {
     pub(super) fn node(&self) -> NodeId {
         match self {
             Self::Port { node, .. } | Self::Name { node, .. } => *node,
@@ -34,15 +34,15 @@ impl Place {
 }
 
 /// The network, shared by the world and all sockets.
-pub(super) struct Net(Mutex<Network>);
+pub(super) struct Net(Mutex<NetworkState>);
 
 impl Net {
     pub(super) fn new(random: fastrand::Rng) -> Arc<Self> {
-        Arc::new(Self(Mutex::new(Network::new(random))))
+        Arc::new(Self(Mutex::new(NetworkState::new(random))))
     }
 
-    /// Looks at the network, or changes it; who has to know is woken behind it.
-    pub(super) fn with<R>(&self, f: impl FnOnce(&mut Network) -> R) -> R {
+    /// Reads or changes the network, and then wakes the waiting tasks after unlocking it.
+    pub(super) fn with<R>(&self, f: impl FnOnce(&mut NetworkState) -> R) -> R {
         let mut network = self.lock();
         let result = f(&mut network);
         let woken = mem::take(&mut network.woken);
@@ -51,49 +51,49 @@ impl Net {
         result
     }
 
-    fn lock(&self) -> MutexGuard<'_, Network> {
+    fn lock(&self) -> MutexGuard<'_, NetworkState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What lies between the nodes.
-pub(super) struct Network {
+/// The state of the network between the nodes.
+pub(super) struct NetworkState {
     random: fastrand::Rng,
     now: Duration,
     nodes: Vec<NodeState>,
-    /// What every way is that is not said otherwise.
-    usual: Link,
-    ways: BTreeMap<(NodeId, NodeId), Way>,
-    listeners: BTreeMap<Place, Listening>,
+    /// The link of all directions that the scenario did not set.
+    default_link: Link,
+    directions: BTreeMap<(NodeId, NodeId), LinkDirection>,
+    listeners: BTreeMap<ListenAddress, ListenQueue>,
     dials: BTreeMap<u64, Dial>,
-    connections: BTreeMap<u64, Connection>,
+    connections: BTreeMap<u64, SimConnection>,
     last_number: u64,
     last_port: u16,
     woken: Vec<Waker>,
-    /// Whether anything has moved since the world asked.
+    /// True if anything has moved since [`NetworkState::take_moved`].
     moved: bool,
-    /// Of all that was delivered: two runs that agree in it were the same.
+    /// Digest of all deliveries: two runs that agree in it were the same.
     digest: DefaultHasher,
 }
 
 #[derive(Debug)]
 struct NodeState {
     name: String,
-    /// Which life of it this is.
-    life: u64,
+    /// The number of its current start.
+    run: u64,
     power: bool,
 }
 
 #[derive(Default)]
-struct Listening {
+struct ListenQueue {
     only_here: bool,
-    arrived: VecDeque<(u64, Caller)>,
+    arrived: VecDeque<(u64, Dialer)>,
     acceptor: Option<Waker>,
 }
 
-/// Who has connected.
+/// The other end of a connection that arrived at a listener.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Caller {
+pub(super) struct Dialer {
     pub(super) node: NodeId,
     pub(super) port: u16,
 }
@@ -101,71 +101,71 @@ pub(super) struct Caller {
 /// An attempt to connect.
 struct Dial {
     from: NodeId,
-    to: Place,
-    /// When it arrives, or the answer does.
+    to: ListenAddress,
+    /// When the request to connect, or its answer, arrives.
     at: Duration,
     answer: Option<io::Result<u64>>,
     caller: Option<Waker>,
 }
 
-/// Two ends, and a pipe from each to the other.
-struct Connection {
-    ends: [End; 2],
+/// A connection: two ends, and a pipe from each to the other.
+struct SimConnection {
+    ends: [SocketEnd; 2],
     pipes: [Pipe; 2],
 }
 
-struct End {
+struct SocketEnd {
     node: NodeId,
-    life: u64,
-    /// Whether its socket is gone.
+    run: u64,
+    /// True if its socket is gone.
     closed: bool,
     reset: bool,
     reader: Option<Waker>,
     writer: Option<Waker>,
 }
 
-/// What one end has sent.
+/// The bytes that one end has sent.
 #[derive(Default)]
 struct Pipe {
     on_its_way: VecDeque<Segment>,
     on_its_way_len: usize,
-    /// When the last segment arrives: none overtakes another.
+    /// When the last segment arrives; no segment overtakes another.
     last_at: Duration,
-    /// What has arrived and was not read.
+    /// Bytes that have arrived and are unread.
     arrived: BytesMut,
-    /// Whether the end of the stream was sent.
-    ended: bool,
-    /// Whether the end of the stream has arrived.
-    over: bool,
+    /// True if the end of the stream was sent.
+    end_sent: bool,
+    /// True if the end of the stream has arrived.
+    end_arrived: bool,
 }
 
 struct Segment {
     at: Duration,
-    what: What,
+    what: SegmentContent,
 }
 
-enum What {
+enum SegmentContent {
     Data(Bytes),
     End,
     Reset,
 }
 
-/// How much one direction of a connection holds.
-const BUFFER: usize = 256 * 1024;
-/// How many may wait to be accepted.
+/// Capacity of one direction of a connection, in bytes.
+const BUFFER_LEN: usize = 256 * 1024;
+/// Maximum number of connections that wait to be accepted.
 const BACKLOG: usize = 1024;
-/// The most that travels in one piece.
-const SEGMENT: usize = 64 * 1024;
+/// Maximum length of a segment, in bytes.
+const SEGMENT_MAX: usize = 64 * 1024;
 
 /// Nodes and links.
-impl Network {
+impl NetworkState {
     fn new(random: fastrand::Rng) -> Self {
         Self {
             random,
             now: Duration::ZERO,
             nodes: Vec::new(),
-            usual: Link::default(),
-            ways: BTreeMap::new(),
+            default_link: Link::default(),
+            directions: BTreeMap::new(),
             listeners: BTreeMap::new(),
             dials: BTreeMap::new(),
             connections: BTreeMap::new(),
@@ -180,7 +180,7 @@ impl Network {
     pub(super) fn add_node(&mut self, name: &str) -> NodeId {
         self.nodes.push(NodeState {
             name: name.to_owned(),
-            life: 0,
+            run: 0,
             power: true,
         });
         self.nodes.len() - 1
@@ -194,13 +194,13 @@ impl Network {
         &self.nodes[node].name
     }
 
-    /// Another life of a node begins: what it had before is unknown to it.
+    /// Starts a node anew; it does not know the connections of its earlier runs.
     pub(super) fn start(&mut self, node: NodeId) {
-        self.nodes[node].life += 1;
+        self.nodes[node].run += 1;
         self.nodes[node].power = true;
     }
 
-    /// The power of a node goes: nobody is told.
+    /// Cuts the power of a node, without telling any peer.
     pub(super) fn cut_power(&mut self, node: NodeId) {
         self.nodes[node].power = false;
         self.listeners.retain(|place, _| place.node() != node);
@@ -212,9 +212,9 @@ impl Network {
         }
     }
 
-    /// The process of a node ends: the OS closes what it has, in an order that does not depend on that of its tasks.
+    /// Ends the process of a node: the OS closes its sockets, in an order that does not depend on that of its tasks.
     pub(super) fn kill(&mut self, node: NodeId) {
-        let places: Vec<Place> = self
+        let places: Vec<ListenAddress> = self
             .listeners
             .keys()
             .filter(|place| place.node() == node)
@@ -230,7 +230,7 @@ impl Network {
             .map(|(number, _)| *number)
             .collect();
         for number in dials {
-            self.give_dial_up(number);
+            self.drop_dial(number);
         }
         let numbers: Vec<u64> = self.connections.keys().copied().collect();
         for number in numbers {
@@ -242,28 +242,32 @@ impl Network {
         }
     }
 
-    pub(super) fn set_usual(&mut self, link: Link) {
-        self.usual = link;
+    pub(super) fn set_default_link(&mut self, link: Link) {
+        self.default_link = link;
     }
 
-    /// The way from one node to another.
-    pub(super) fn way(&mut self, from: NodeId, to: NodeId) -> &mut Way {
-        self.ways.entry((from, to)).or_default()
+    /// The direction from one node to another.
+    pub(super) fn direction(&mut self, from: NodeId, to: NodeId) -> &mut LinkDirection {
+        self.directions.entry((from, to)).or_default()
     }
 
-    /// All ways are as usual again.
+    /// Unblocks all directions and removes their faults.
     pub(super) fn heal(&mut self) {
-        for way in self.ways.values_mut() {
-            way.is_blocked = false;
-            way.faulty = None;
+        for direction in self.directions.values_mut() {
+            direction.is_blocked = false;
+            direction.faulty = None;
         }
     }
 
     fn is_blocked(&self, from: NodeId, to: NodeId) -> bool {
-        from != to && self.ways.get(&(from, to)).is_some_and(|way| way.is_blocked)
+        from != to
+            && self
+                .directions
+                .get(&(from, to))
+                .is_some_and(|direction| direction.is_blocked)
     }
 
-    /// Resets all connections between two nodes, as a firewall does that forgets them.
+    /// Resets all connections between two nodes, like a firewall that forgets them.
     pub(super) fn reset_between(&mut self, one: NodeId, other: NodeId) {
         let now = self.now;
         for connection in self.connections.values_mut() {
@@ -271,23 +275,23 @@ impl Network {
             if nodes == [one, other] || nodes == [other, one] {
                 for pipe in &mut connection.pipes {
                     pipe.clear();
-                    pipe.push(now, Duration::ZERO, What::Reset);
+                    pipe.push(now, Duration::ZERO, SegmentContent::Reset);
                 }
             }
         }
     }
 
-    /// Whether anything has moved since this was asked last.
+    /// Returns true if anything has moved since the last call.
     pub(super) fn take_moved(&mut self) -> bool {
         mem::take(&mut self.moved)
     }
 
-    /// A number that is the same for two runs in which the same was delivered at the same times.
+    /// Returns a digest that two runs share if the same bytes were delivered at the same times.
     pub(super) fn digest(&self) -> u64 {
         self.digest.clone().finish()
     }
 
-    /// When the next segment arrives, if its way is free.
+    /// When the next segment arrives that is not blocked, or the next dial is due.
     pub(super) fn next_arrival(&self) -> Option<Duration> {
         let segments = self.connections.values().flat_map(|connection| {
             let pipes = connection.pipes.iter().enumerate();
@@ -301,13 +305,13 @@ impl Network {
         segments.chain(dials).filter(|at| *at > self.now).min()
     }
 
-    /// Delivers what arrives until `now`.
+    /// Delivers everything that arrives until `now`.
     pub(super) fn deliver(&mut self, now: Duration) {
         self.now = now;
         self.answer_dials();
         let numbers: Vec<u64> = self.connections.keys().copied().collect();
         for number in numbers {
-            // Out of the table meanwhile, so that both it and the rest can be changed.
+            // Outside of the table meanwhile, so that both it and the rest can be changed.
             let Some(mut connection) = self.connections.remove(&number) else {
                 continue;
             };
@@ -322,7 +326,7 @@ impl Network {
         }
     }
 
-    fn deliver_from(&mut self, number: u64, connection: &mut Connection, side: usize) {
+    fn deliver_from(&mut self, number: u64, connection: &mut SimConnection, side: usize) {
         let (from, to) = (connection.ends[side].node, connection.ends[1 - side].node);
         if self.is_blocked(from, to) {
             return;
@@ -334,28 +338,28 @@ impl Network {
             if !node.power {
                 continue;
             }
-            let is_unknown = receiver.life != node.life;
+            let is_unknown = receiver.run != node.run;
             if is_unknown || receiver.closed {
                 let is_answered = match segment.what {
-                    What::Data(_) => true,
-                    What::End => is_unknown,
-                    What::Reset => false,
+                    SegmentContent::Data(_) => true,
+                    SegmentContent::End => is_unknown,
+                    SegmentContent::Reset => false,
                 };
                 if is_answered {
                     connection.pipes[1 - side].clear();
-                    connection.pipes[1 - side].push(self.now, Duration::ZERO, What::Reset);
+                    connection.pipes[1 - side].push(self.now, Duration::ZERO, SegmentContent::Reset);
                 }
                 continue;
             }
             self.digest.write_u64(number * 2 + side as u64);
             self.digest.write_u128(self.now.as_nanos());
             match segment.what {
-                What::Data(bytes) => {
+                SegmentContent::Data(bytes) => {
                     self.digest.write(&bytes);
                     connection.pipes[side].arrived.extend_from_slice(&bytes);
                 }
-                What::End => connection.pipes[side].over = true,
-                What::Reset => {
+                SegmentContent::End => connection.pipes[side].end_arrived = true,
+                SegmentContent::Reset => {
                     receiver.reset = true;
                     connection.pipes[side].arrived.clear();
                     self.woken.extend(receiver.writer.take());
@@ -365,28 +369,28 @@ impl Network {
         }
     }
 
-    /// How long a segment of `len` bytes takes, and what becomes of it.
-    fn send(&mut self, from: NodeId, to: NodeId, len: usize) -> Passage {
+    /// Draws the fate of a segment of `len` bytes.
+    fn send(&mut self, from: NodeId, to: NodeId, len: usize) -> SegmentFate {
         if from == to {
-            return Passage::default();
+            return SegmentFate::default();
         }
-        let way = self.ways.get(&(from, to));
-        let link = way
-            .and_then(|way| way.faulty.as_ref().or(way.link.as_ref()))
-            .unwrap_or(&self.usual);
+        let direction = self.directions.get(&(from, to));
+        let link = direction
+            .and_then(|direction| direction.faulty.as_ref().or(direction.link.as_ref()))
+            .unwrap_or(&self.default_link);
         link.draw(len, &mut self.random)
     }
 }
 
 /// Connecting and listening.
-impl Network {
-    /// Listens; port 0 takes a free one.
+impl NetworkState {
+    /// Listens on `place`; port 0 takes a free port.
     ///
     /// # Errors
     ///
-    /// `AddrInUse`.
-    pub(super) fn listen(&mut self, mut place: Place, only_here: bool) -> io::Result<Place> {
-        if let Place::Port { port, .. } = &mut place {
+    /// `AddrInUse` if another listener has it.
+    pub(super) fn listen(&mut self, mut place: ListenAddress, only_here: bool) -> io::Result<ListenAddress> {
+        if let ListenAddress::Port { port, .. } = &mut place {
             if *port == 0 {
                 *port = self.free_port();
             }
@@ -394,9 +398,9 @@ impl Network {
         if self.listeners.contains_key(&place) {
             return Err(io::ErrorKind::AddrInUse.into());
         }
-        let listening = Listening {
+        let listening = ListenQueue {
             only_here,
-            ..Listening::default()
+            ..ListenQueue::default()
         };
         self.listeners.insert(place.clone(), listening);
         Ok(place)
@@ -407,8 +411,8 @@ impl Network {
         self.last_port
     }
 
-    /// The next who has connected.
-    pub(super) fn accept(&mut self, place: &Place, waker: &Waker) -> Option<(u64, Caller)> {
+    /// Takes the next connection that waits to be accepted.
+    pub(super) fn accept(&mut self, place: &ListenAddress, waker: &Waker) -> Option<(u64, Dialer)> {
         let listening = self.listeners.get_mut(place)?;
         let arrived = listening.arrived.pop_front();
         if arrived.is_none() {
@@ -417,23 +421,23 @@ impl Network {
         arrived
     }
 
-    /// Nobody listens there any more; who waits to be accepted is reset.
-    pub(super) fn stop_listening(&mut self, place: &Place) {
+    /// Stops listening, and resets the connections that still wait to be accepted.
+    pub(super) fn stop_listening(&mut self, place: &ListenAddress) {
         let left = self.listeners.remove(place);
         for (number, _) in left.into_iter().flat_map(|listening| listening.arrived) {
             self.close(number, 1, true);
         }
     }
 
-    /// An attempt to connect begins.
-    pub(super) fn dial(&mut self, from: NodeId, to: Place) -> u64 {
+    /// Begins an attempt to connect.
+    pub(super) fn dial(&mut self, from: NodeId, to: ListenAddress) -> u64 {
         self.moved = true;
-        let passage = self.send(from, to.node(), 0);
+        let fate = self.send(from, to.node(), 0);
         self.last_number += 1;
         let dial = Dial {
             from,
             to,
-            at: self.now + passage.latency,
+            at: self.now + fate.latency,
             answer: None,
             caller: None,
         };
@@ -441,7 +445,7 @@ impl Network {
         self.last_number
     }
 
-    /// What came of it: a connection whose end 0 is the caller's.
+    /// Takes the result of an attempt: a connection, in which the caller has end 0.
     pub(super) fn poll_dial(&mut self, number: u64, waker: &Waker) -> Option<io::Result<u64>> {
         let dial = self.dials.get_mut(&number)?;
         if dial.at <= self.now {
@@ -454,7 +458,7 @@ impl Network {
         None
     }
 
-    pub(super) fn give_dial_up(&mut self, number: u64) {
+    pub(super) fn drop_dial(&mut self, number: u64) {
         if let Some(Dial {
             answer: Some(Ok(connection)),
             ..
@@ -503,8 +507,8 @@ impl Network {
         self.woken.extend(caller);
     }
 
-    /// A connection, if somebody listens; none while too many wait to be accepted.
-    fn connect(&mut self, from: NodeId, to: &Place) -> Option<io::Result<u64>> {
+    /// Makes a connection if a listener is there; returns `None` while its queue is full.
+    fn connect(&mut self, from: NodeId, to: &ListenAddress) -> Option<io::Result<u64>> {
         let found = self.listeners.get(to);
         let found = found.filter(|listening| !listening.only_here || from == to.node());
         let Some(listening) = found else {
@@ -513,9 +517,9 @@ impl Network {
         if listening.arrived.len() >= BACKLOG {
             return None;
         }
-        let ends = [from, to.node()].map(|node| End {
+        let ends = [from, to.node()].map(|node| SocketEnd {
             node,
-            life: self.nodes[node].life,
+            run: self.nodes[node].run,
             closed: false,
             reset: false,
             reader: None,
@@ -523,12 +527,12 @@ impl Network {
         });
         self.last_number += 1;
         let number = self.last_number;
-        let connection = Connection {
+        let connection = SimConnection {
             ends,
             pipes: [Pipe::default(), Pipe::default()],
         };
         self.connections.insert(number, connection);
-        let caller = Caller {
+        let caller = Dialer {
             node: from,
             port: self.free_port(),
         };
@@ -540,8 +544,10 @@ impl Network {
 }
 
 /// Reading and writing.
-impl Network {
-    /// Takes at most `max` bytes that have arrived; none yet, or no bytes at the end of the stream.
+impl NetworkState {
+    /// Takes at most `max` bytes that have arrived.
+    ///
+    /// Returns `None` while there are none, and no bytes at the end of the stream.
     pub(super) fn read(
         &mut self,
         number: u64,
@@ -557,18 +563,18 @@ impl Network {
             return Some(Err(io::ErrorKind::ConnectionReset.into()));
         }
         let pipe = &mut connection.pipes[1 - side];
-        if pipe.arrived.is_empty() && !pipe.over {
+        if pipe.arrived.is_empty() && !pipe.end_arrived {
             end.reader = Some(waker.clone());
             return None;
         }
-        let len = tear(pipe.arrived.len().min(max), &mut self.random);
+        let len = random_prefix(pipe.arrived.len().min(max), &mut self.random);
         let bytes = pipe.arrived.split_to(len).freeze();
         self.moved = true;
         self.woken.extend(connection.ends[1 - side].writer.take());
         Some(Ok(bytes))
     }
 
-    /// Sends at most all of `bytes`: how many; none while the buffer is full.
+    /// Sends some or all of `bytes` and returns how many; `None` while the buffer is full.
     pub(super) fn write(
         &mut self,
         number: u64,
@@ -584,35 +590,35 @@ impl Network {
             &connection.ends[1 - side],
             &connection.pipes[side],
         );
-        if end.reset || pipe.ended {
+        if end.reset || pipe.end_sent {
             return Some(Err(io::ErrorKind::BrokenPipe.into()));
         }
-        let room = BUFFER.saturating_sub(pipe.on_its_way_len + pipe.arrived.len());
+        let room = BUFFER_LEN.saturating_sub(pipe.on_its_way_len + pipe.arrived.len());
         let (from, to) = (end.node, other.node);
-        let len = tear(bytes.len().min(room).min(SEGMENT), &mut self.random);
+        let len = random_prefix(bytes.len().min(room).min(SEGMENT_MAX), &mut self.random);
         if len == 0 && !bytes.is_empty() {
             self.connections.get_mut(&number)?.ends[side].writer = Some(waker.clone());
             return None;
         }
-        let passage = self.send(from, to, len);
+        let fate = self.send(from, to, len);
         let mut data = bytes[..len].to_vec();
-        if passage.is_corrupt && len > 0 {
+        if fate.is_corrupt && len > 0 {
             let at = self.random.usize(..len);
             data[at] ^= 1 << self.random.u8(..8);
         }
-        let at = self.now + passage.latency;
+        let at = self.now + fate.latency;
         let pipe = &mut self.connections.get_mut(&number)?.pipes[side];
-        pipe.push(at, passage.sending, What::Data(data.into()));
+        pipe.push(at, fate.sending, SegmentContent::Data(data.into()));
         self.moved = true;
         Some(Ok(len))
     }
 
     /// Sends the end of the stream.
     pub(super) fn shut_down(&mut self, number: u64, side: usize) {
-        self.end(number, side, What::End);
+        self.end(number, side, SegmentContent::End);
     }
 
-    /// The socket of an end goes: as an OS does, it resets a connection of which something was not read.
+    /// Closes the socket of one end. Like an OS, it resets a connection that has unread bytes.
     pub(super) fn close(&mut self, number: u64, side: usize, reset: bool) {
         let Some(connection) = self.connections.get_mut(&number) else {
             return;
@@ -622,21 +628,25 @@ impl Network {
         }
         connection.ends[side].closed = true;
         let unread = !connection.pipes[1 - side].arrived.is_empty();
-        let what = if reset || unread { What::Reset } else { What::End };
+        let what = if reset || unread {
+            SegmentContent::Reset
+        } else {
+            SegmentContent::End
+        };
         self.end(number, side, what);
     }
 
-    fn end(&mut self, number: u64, side: usize, what: What) {
+    fn end(&mut self, number: u64, side: usize, what: SegmentContent) {
         let Some(connection) = self.connections.get(&number) else {
             return;
         };
-        if connection.pipes[side].ended && matches!(what, What::End) {
+        if connection.pipes[side].end_sent && matches!(what, SegmentContent::End) {
             return;
         }
         let (from, to) = (connection.ends[side].node, connection.ends[1 - side].node);
         let at = self.now + self.send(from, to, 0).latency;
         if let Some(connection) = self.connections.get_mut(&number) {
-            connection.pipes[side].ended = true;
+            connection.pipes[side].end_sent = true;
             connection.pipes[side].push(at, Duration::ZERO, what);
         }
         self.moved = true;
@@ -644,11 +654,11 @@ impl Network {
 }
 
 impl Pipe {
-    /// Adds a segment that would arrive at `at` if nothing were before it, and takes `sending` itself.
-    fn push(&mut self, at: Duration, sending: Duration, what: What) {
+    /// Adds a segment that occupies the link for `sending`, and arrives at `at` if nothing delays it.
+    fn push(&mut self, at: Duration, sending: Duration, what: SegmentContent) {
         let at = at.max(self.last_at) + sending;
         self.last_at = at;
-        if let What::Data(bytes) = &what {
+        if let SegmentContent::Data(bytes) = &what {
             self.on_its_way_len += bytes.len();
         }
         self.on_its_way.push_back(Segment { at, what });
@@ -659,7 +669,7 @@ impl Pipe {
             return None;
         }
         let segment = self.on_its_way.pop_front()?;
-        if let What::Data(bytes) = &segment.what {
+        if let SegmentContent::Data(bytes) = &segment.what {
             self.on_its_way_len -= bytes.remaining();
         }
         Some(segment)
@@ -671,8 +681,8 @@ impl Pipe {
     }
 }
 
-/// How much of `len` bytes one call moves: mostly all, sometimes less, as it happens to everybody.
-fn tear(len: usize, random: &mut fastrand::Rng) -> usize {
+/// How many of `len` bytes one call moves: mostly all, sometimes fewer, as with a real OS.
+fn random_prefix(len: usize, random: &mut fastrand::Rng) -> usize {
     if len > 1 && random.u8(..8) == 0 {
         random.usize(1..=len)
     } else {

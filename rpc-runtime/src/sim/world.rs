@@ -1,11 +1,11 @@
-//! World: the nodes of a simulation, their time, and what is done to them between two steps.
+//! World: the nodes of a simulation, their time, and the changes between two steps.
 
 use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
     future::{Future, poll_fn},
     panic::resume_unwind,
-    pin::{Pin, pin},
+    pin::pin,
     rc::Rc,
     sync::Arc,
     task::Poll,
@@ -21,74 +21,48 @@ use tokio::{
 use crate::wire::codec;
 
 use super::{
-    faults::{Faults, Storm},
     here::Here,
-    link::Link,
     network::{Net, NodeId},
+    order::{NodeFuture, Order, SCENARIO},
+    storm::{Fault, Storm},
 };
 
-/// What a node runs, made anew each time it starts.
-pub(super) type Program = Box<dyn Fn() -> Running>;
-pub(super) type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
+/// Makes the future that a node runs, each time it starts.
+pub(super) type Program = Box<dyn Fn() -> NodeFuture>;
 
-/// The nodes of a simulation, and their time.
+/// The nodes of a simulation, their time, and the network between them.
 pub(super) struct World {
     pub(super) seed: u64,
     net: Arc<Net>,
-    nodes: RefCell<Vec<Node>>,
+    nodes: RefCell<Vec<NodeSlot>>,
     now: Cell<Duration>,
     random: RefCell<fastrand::Rng>,
-    /// What the scenario has asked for, to be done when its step is over.
+    /// Orders of the scenario, executed at the end of its step.
     orders: RefCell<Vec<Order>>,
     storm: RefCell<Option<Storm>>,
-    /// What is to be undone, and when.
+    /// Orders for later, by time and number; they end faults.
     later: RefCell<BTreeMap<(Duration, u64), Order>>,
     last_order: Cell<u64>,
     log: RefCell<Vec<String>>,
 }
 
-struct Node {
+struct NodeSlot {
     name: String,
     program: Option<Program>,
-    life: Option<Life>,
-    /// Since when it stands still.
+    life: Option<RunningNode>,
+    /// Since when the node is frozen.
     frozen: Option<Duration>,
 }
 
 /// A node that runs.
-struct Life {
+struct RunningNode {
     runtime: Runtime,
     main: Option<JoinHandle<()>>,
 }
 
-/// What can be done to a world.
-pub(super) enum Order {
-    Start(NodeId),
-    /// As SIGKILL: the OS closes its sockets.
-    Kill(NodeId),
-    /// Nobody is told.
-    CutPower(NodeId),
-    /// As SIGSTOP and SIGCONT.
-    Freeze(NodeId),
-    Thaw(NodeId),
-    Block(NodeId, NodeId),
-    Unblock(NodeId, NodeId),
-    Reset(NodeId, NodeId),
-    /// A link is another for some time.
-    Disturb(NodeId, NodeId, Link),
-    Undisturb(NodeId, NodeId),
-    SetLink(NodeId, NodeId, Link),
-    SetUsual(Link),
-    Run(NodeId, Running),
-    Storm(Faults),
-    Calm,
-}
-
-/// The node of the scenario itself.
-pub(super) const SCENARIO: NodeId = 0;
-/// How much of time one step is, while anything moves.
+/// The step of time while anything moves.
 const STEP: Duration = Duration::from_millis(1);
-/// How much it becomes when nothing does.
+/// The longest step of time, reached while nothing moves.
 const LONG_STEP: Duration = Duration::from_millis(8);
 
 impl World {
@@ -127,14 +101,14 @@ impl World {
         self.random.borrow_mut().fork()
     }
 
-    /// What was done to the nodes and links, in order.
+    /// Returns the changes to nodes and links, in order.
     pub(super) fn log(&self) -> Vec<String> {
         self.log.borrow().clone()
     }
 
     pub(super) fn add(&self, name: &str, program: Option<Program>) -> NodeId {
         let id = self.net.with(|network| network.add_node(name));
-        self.nodes.borrow_mut().push(Node {
+        self.nodes.borrow_mut().push(NodeSlot {
             name: name.to_owned(),
             program,
             life: None,
@@ -156,12 +130,12 @@ impl World {
         1..self.nodes.borrow().len()
     }
 
-    /// Has something done when this step is over.
+    /// Executes `order` at the end of this step.
     pub(super) fn order(&self, order: Order) {
         self.orders.borrow_mut().push(order);
     }
 
-    /// Has something done at `at`.
+    /// Executes `order` at the time `at`.
     pub(super) fn order_at(&self, at: Duration, order: Order) {
         let number = self.last_order.get() + 1;
         self.last_order.set(number);
@@ -172,7 +146,7 @@ impl World {
     ///
     /// # Panics
     ///
-    /// If the scenario panics, or the program of a node, or when `limit` of virtual time is over.
+    /// Panics if the scenario or the program of a node panics, or after `limit` of virtual time.
     pub(super) fn run<T>(&self, scenario: impl Future<Output = T>, limit: Duration) -> T {
         let runtime = runtime();
         let here = Here::new(Arc::clone(&self.net), SCENARIO);
@@ -195,19 +169,19 @@ impl World {
                 self.end(&here, runtime);
                 return output;
             }
-            self.obey();
+            self.execute_orders();
             self.step_nodes(step);
             self.now.set(now + step);
             assert!(
                 self.now.get() < limit,
                 "the scenario has not ended within {limit:?}"
             );
-            self.disturb();
+            self.execute_due();
             step = self.next_step(step);
         }
     }
 
-    /// Ends what still runs, so that nothing of it is left in this thread.
+    /// Ends everything that still runs, so that this thread keeps nothing of it.
     fn end(&self, scenario: &Here, runtime: Runtime) {
         for node in self.others() {
             self.stop(node);
@@ -215,7 +189,7 @@ impl World {
         scenario.enter(|| runtime.shutdown_background());
     }
 
-    /// Short while anything moves, and no longer than to what happens next.
+    /// The next step: short while anything moves, and no longer than the time until the next event.
     fn next_step(&self, last: Duration) -> Duration {
         let now = self.now.get();
         let (moved, arrival) = self
@@ -231,7 +205,7 @@ impl World {
         let mut order: Vec<NodeId> = self.others().collect();
         self.random.borrow_mut().shuffle(&mut order);
         for id in order {
-            // Out of the table meanwhile: code of the node may look at the world.
+            // Outside of the table meanwhile, because the node's code may read the world.
             let life = {
                 let node = &mut self.nodes.borrow_mut()[id];
                 if node.frozen.is_some() {
@@ -245,7 +219,7 @@ impl World {
             here.enter(|| life.runtime.block_on(async { sleep(step).await }));
             let ended = life.main.take_if(|main| main.is_finished());
             if let Some(main) = ended {
-                // One that was stopped from within is no failure of the scenario.
+                // A program that was cancelled from within is not a failure of the scenario.
                 if let Err(error) = here.enter(|| life.runtime.block_on(main)) {
                     if let Ok(panic) = error.try_into_panic() {
                         resume_unwind(panic);
@@ -256,8 +230,8 @@ impl World {
         }
     }
 
-    /// Does what the scenario has asked for.
-    fn obey(&self) {
+    /// Executes the orders of the scenario.
+    fn execute_orders(&self) {
         loop {
             let orders = self.orders.take();
             if orders.is_empty() {
@@ -269,8 +243,8 @@ impl World {
         }
     }
 
-    /// Does what is due by itself.
-    fn disturb(&self) {
+    /// Executes the orders that are due, and the next fault of the storm.
+    fn execute_due(&self) {
         loop {
             let order = {
                 let mut later = self.later.borrow_mut();
@@ -283,10 +257,15 @@ impl World {
         }
         let storm = self.storm.take();
         if let Some(mut storm) = storm {
-            storm.blow(self);
+            if let Some(Fault { begin, end, end_at }) =
+                storm.draw_fault(self.now(), self.others(), |node| self.is_running(node))
+            {
+                begin.into_iter().for_each(|order| self.execute(order));
+                end.into_iter().for_each(|order| self.order_at(end_at, order));
+            }
             self.storm.replace(Some(storm));
         }
-        self.obey();
+        self.execute_orders();
     }
 
     pub(super) fn execute(&self, order: Order) {
@@ -306,18 +285,23 @@ impl World {
                 frozen.get_or_insert(self.now.get());
             }
             Order::Thaw(node) => self.thaw(node),
-            Order::Block(from, to) => self.net.with(|network| network.way(from, to).is_blocked = true),
-            Order::Unblock(from, to) => self.net.with(|network| network.way(from, to).is_blocked = false),
+            Order::Block(from, to) => self
+                .net
+                .with(|network| network.direction(from, to).is_blocked = true),
+            Order::Unblock(from, to) => self
+                .net
+                .with(|network| network.direction(from, to).is_blocked = false),
             Order::Reset(one, other) => self.net.with(|network| network.reset_between(one, other)),
             Order::Disturb(from, to, link) => {
-                self.net.with(|network| network.way(from, to).faulty = Some(link));
+                self.net
+                    .with(|network| network.direction(from, to).faulty = Some(link));
             }
-            Order::Undisturb(from, to) => self.net.with(|network| network.way(from, to).faulty = None),
+            Order::Undisturb(from, to) => self.net.with(|network| network.direction(from, to).faulty = None),
             Order::SetLink(one, other, link) => self.net.with(|network| {
-                network.way(one, other).link = Some(link.clone());
-                network.way(other, one).link = Some(link);
+                network.direction(one, other).link = Some(link.clone());
+                network.direction(other, one).link = Some(link);
             }),
-            Order::SetUsual(link) => self.net.with(|network| network.set_usual(link)),
+            Order::SetDefaultLink(link) => self.net.with(|network| network.set_default_link(link)),
             Order::Run(node, running) => {
                 if let Some(life) = &self.nodes.borrow()[node].life {
                     life.runtime.spawn(running);
@@ -332,7 +316,7 @@ impl World {
         }
     }
 
-    /// No more faults, and all that they broke is whole again.
+    /// Ends all faults, and repairs what they broke.
     fn calm(&self) {
         self.storm.take();
         self.later.take();
@@ -345,7 +329,7 @@ impl World {
         }
     }
 
-    /// Starts a node, unless it runs or has nothing to run.
+    /// Starts a node, unless it runs.
     fn start(&self, node: NodeId) {
         if self.is_running(node) {
             return;
@@ -361,7 +345,7 @@ impl World {
         });
         let node = &mut self.nodes.borrow_mut()[node];
         node.frozen = None;
-        node.life = Some(Life { runtime, main });
+        node.life = Some(RunningNode { runtime, main });
     }
 
     fn stop(&self, id: NodeId) {
@@ -372,7 +356,7 @@ impl World {
         }
     }
 
-    /// Time has passed for it meanwhile, all at once.
+    /// Resumes a frozen node; for it, the time in between passes at once.
     fn thaw(&self, id: NodeId) {
         let Some(since) = self.nodes.borrow_mut()[id].frozen.take() else {
             return;
@@ -392,14 +376,18 @@ impl World {
             Order::Kill(node) => format!("{} is killed", name(node)),
             Order::CutPower(node) => format!("{} loses its power", name(node)),
             Order::Freeze(node) => format!("{} is frozen", name(node)),
-            Order::Thaw(node) => format!("{} goes on", name(node)),
-            Order::Block(from, to) => format!("nothing comes from {} to {}", name(from), name(to)),
-            Order::Unblock(from, to) => format!("all comes from {} to {} again", name(from), name(to)),
+            Order::Thaw(node) => format!("{} is thawed", name(node)),
+            Order::Block(from, to) => format!("traffic from {} to {} is blocked", name(from), name(to)),
+            Order::Unblock(from, to) => format!("traffic from {} to {} is unblocked", name(from), name(to)),
             Order::Reset(one, other) => format!("connections of {} and {} are reset", name(one), name(other)),
-            Order::Disturb(from, to, link) => format!("from {} to {} it is {link:?}", name(from), name(to)),
-            Order::Undisturb(from, to) => format!("from {} to {} it is as usual", name(from), name(to)),
-            Order::Calm => "calm".to_owned(),
-            Order::SetLink(..) | Order::SetUsual(_) | Order::Run(..) | Order::Storm(_) => return,
+            Order::Disturb(from, to, link) => {
+                format!("the link from {} to {} becomes {link:?}", name(from), name(to))
+            }
+            Order::Undisturb(from, to) => {
+                format!("the link from {} to {} is normal again", name(from), name(to))
+            }
+            Order::Calm => "all faults end".to_owned(),
+            Order::SetLink(..) | Order::SetDefaultLink(_) | Order::Run(..) | Order::Storm(_) => return,
         };
         tracing::debug!(at = ?self.now.get(), "{text}");
         self.log
@@ -413,6 +401,6 @@ fn runtime() -> Runtime {
     builder.enable_time().start_paused(true);
     match builder.build() {
         Ok(runtime) => runtime,
-        Err(error) => panic!("a node of a simulation needs a runtime: {error}"),
+        Err(error) => panic!("cannot make a runtime for a node of the simulation: {error}"),
     }
 }

@@ -50,48 +50,48 @@ use crate::wire::frame::{Flags, Frame, FrameError, Output, PREFIX_LEN, Placed};
 #[derive(Debug)]
 pub struct FrameCodec {
     max_frame: usize,
-    /// No frame was read yet, so the peer may speak something else altogether.
+    /// True until the first frame is read: until then the peer may speak another protocol.
     is_first: bool,
-    /// How many bytes of whole frames the peer has sent.
+    /// Bytes of whole frames received.
     received: u64,
-    /// How long the frame is with its prefix whose beginning is in the buffer, if it is long.
+    /// Length of the long frame, with its prefix, whose beginning is in the buffer.
     wanted: Option<usize>,
-    /// The frame that the buffer was made for.
-    own: Option<Own>,
-    /// The fragment that is read straight to where it belongs, in a buffer of the connection's.
-    place: Option<Box<Place>>,
-    /// Whether the last frame was a long one.
+    /// The frame that has the buffer to itself.
+    own_buffer: Option<OwnBuffer>,
+    /// The fragment that is read directly into the buffer of its message, which the connection lent.
+    direct: Option<Box<DirectFragment>>,
+    /// True if the last frame was a long one.
     is_long: bool,
 }
 
-/// A frame whose beginning is there, in a buffer of this capacity that was made for it.
+/// An incomplete frame, and the capacity of the buffer that was made for it alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Own {
+struct OwnBuffer {
     total: usize,
     capacity: usize,
 }
 
-/// A fragment that is read to where it belongs.
+/// A fragment that is read directly into the buffer of its message.
 #[derive(Debug)]
-struct Place {
-    /// Without its payload.
+struct DirectFragment {
+    /// The frame without its payload.
     frame: Frame,
-    /// Where it begins and ends in the buffer.
+    /// Where the payload begins and ends in the buffer.
     start: usize,
     end: usize,
-    /// How long the frame is with its prefix.
+    /// Length of the frame with its prefix.
     total: usize,
 }
 
 impl FrameCodec {
-    /// How large a read buffer may be without regard to how much has come.
+    /// Maximum length of a read buffer when few bytes have come.
     pub(crate) const READ_BUFFER: usize = 64 * 1024;
 
-    /// How much is read behind a long frame: what comes is likely to be a long one too, and goes to a buffer of its own.
+    /// Read limit after a long frame: more long frames are likely to follow, each with a buffer of its own.
     const READ_FIRST: usize = 4 * 1024;
 
-    /// From this length on a frame is long: of shorter ones a read brings several, and copying costs less than reading
-    /// each by itself.
+    /// Minimum length of a long frame. One read brings several shorter ones, and to copy them costs less than a read
+    /// for each.
     const LONG: usize = 32 * 1024;
 
     /// With less room than this, a read is hardly worth its system call.
@@ -107,51 +107,52 @@ impl FrameCodec {
             is_first: true,
             received: 0,
             wanted: None,
-            own: None,
-            place: None,
+            own_buffer: None,
+            direct: None,
             is_long: false,
         }
     }
 
-    /// Makes room in `buffer` for the next read: at most [`Self::READ_BUFFER`], or twice of what the peer has sent.
-    /// Returns how much is to be read at most.
+    /// Makes room in `buffer` for the next read, and returns the maximum number of bytes to read.
     ///
-    /// A buffer that was made for one frame keeps its size, even if little of it is left.
+    /// The room is at most [`Self::READ_BUFFER`] or twice the bytes that the peer has sent. A buffer that was made for
+    /// one frame keeps its size, even if little of it is left.
     #[inline]
     pub(crate) fn prepare_read(&mut self, buffer: &mut BytesMut) -> usize {
         if let Some(total) = self.wanted.take() {
             self.make_room(buffer, total);
         }
-        if let Some(place) = &self.place {
-            // The beginning of the next frame comes with the same read, and is moved.
-            return place.end + Self::READ_FIRST - buffer.len();
+        if let Some(direct) = &self.direct {
+            // The same read brings the beginning of the next frame, which is moved.
+            return direct.end + Self::READ_FIRST - buffer.len();
         }
         if buffer.capacity() == 0 {
             *buffer = spare::take();
         }
         let room = buffer.capacity() - buffer.len();
-        if room < Self::READ_MIN && (room == 0 || self.own.is_none()) {
+        if room < Self::READ_MIN && (room == 0 || self.own_buffer.is_none()) {
             let additional = Self::READ_BUFFER.saturating_sub(buffer.len());
             buffer.reserve(additional.max(1));
         }
-        if self.is_long && self.own.is_none() {
+        if self.is_long && self.own_buffer.is_none() {
             Self::READ_FIRST
         } else {
             usize::MAX
         }
     }
 
-    /// Gives an empty buffer back to the thread: a connection holds none between two reads.
+    /// Gives an empty buffer back to the thread; a connection holds no buffer between two reads.
     #[inline]
     pub(crate) fn give_back(&self, buffer: &mut BytesMut) {
-        // An empty one may be a message that a fragment is read to.
-        if buffer.is_empty() && self.place.is_none() {
+        // Not while a fragment is read: then the buffer, empty or not, is the one of its message.
+        if buffer.is_empty() && self.direct.is_none() {
             spare::put(mem::take(buffer));
         }
     }
 
-    /// The fragment that `buffer` begins with, if most of it is still to come, and how long it is: it may be read
-    /// to where it belongs.
+    /// Returns the fragment that `buffer` begins with, if it is long and incomplete.
+    ///
+    /// The caller may then have it read directly into the buffer of its message.
     #[inline]
     pub(crate) fn fragment(&self, buffer: &BytesMut) -> Option<Fragment> {
         self.wanted.and_then(|total| self.begun(buffer, total))
@@ -159,7 +160,7 @@ impl FrameCodec {
 
     #[cold]
     fn begun(&self, buffer: &BytesMut, total: usize) -> Option<Fragment> {
-        if total < Self::LONG || self.own.is_some() || total as u64 > self.allowed(buffer) {
+        if total < Self::LONG || self.own_buffer.is_some() || total as u64 > self.allowed(buffer) {
             return None;
         }
         let body = buffer.get(PREFIX_LEN..)?;
@@ -173,10 +174,10 @@ impl FrameCodec {
         })
     }
 
-    /// The beginning of a frame that stands in `buffer`, if there is one.
+    /// Returns the length and progress of the incomplete frame in `buffer`, if there is one.
     #[inline]
     pub(crate) fn rest(&self, buffer: &BytesMut) -> Option<Rest> {
-        if buffer.is_empty() && self.place.is_none() {
+        if buffer.is_empty() && self.direct.is_none() {
             return None;
         }
         Some(self.begun_rest(buffer))
@@ -185,8 +186,8 @@ impl FrameCodec {
     #[cold]
     fn begun_rest(&self, buffer: &BytesMut) -> Rest {
         let prefix = buffer.first_chunk::<PREFIX_LEN>();
-        let (len, here) = match &self.place {
-            Some(place) => (place.total, place.total - (place.end - buffer.len())),
+        let (len, here) = match &self.direct {
+            Some(direct) => (direct.total, direct.total - (direct.end - buffer.len())),
             None => (
                 prefix.map_or(PREFIX_LEN, |len| PREFIX_LEN + u32::from_be_bytes(*len) as usize),
                 buffer.len(),
@@ -207,7 +208,7 @@ impl FrameCodec {
         message.extend_from_slice(&buffer[total - len..]);
         *buffer = message;
         self.wanted = None;
-        self.place = Some(Box::new(Place {
+        self.direct = Some(Box::new(DirectFragment {
             frame,
             start,
             end: start + len,
@@ -215,34 +216,35 @@ impl FrameCodec {
         }));
     }
 
-    /// Takes the fragment that was read to where it belongs, once all of it is there.
+    /// Takes the fragment that was read into its message, once it is complete.
     #[cold]
     fn take_placed(&mut self, buffer: &mut BytesMut) -> Option<Frame> {
-        let place = self.place.take_if(|place| buffer.len() >= place.end)?;
-        self.received += place.total as u64;
+        let direct = self.direct.take_if(|direct| buffer.len() >= direct.end)?;
+        self.received += direct.total as u64;
         self.is_long = true;
-        let mut message = split_rest(buffer, place.end);
-        message.truncate(place.end);
-        let mut frame = place.frame;
+        let mut message = split_rest(buffer, direct.end);
+        message.truncate(direct.end);
+        let mut frame = direct.frame;
         frame.extra.set_placed(Placed {
             message,
-            start: place.start,
+            start: direct.start,
         });
         Some(frame)
     }
 
-    /// How long a buffer may be now: [`Self::READ_BUFFER`], or twice of what the peer has sent.
+    /// Maximum length of the buffer now: [`Self::READ_BUFFER`], or twice the bytes that the peer has sent.
     fn allowed(&self, buffer: &BytesMut) -> u64 {
         let received = self.received.saturating_add(buffer.len() as u64);
         received.saturating_mul(2).max(Self::READ_BUFFER as u64)
     }
 
-    /// Makes room for more of a frame that takes `total` bytes: at most [`Self::READ_BUFFER`], or twice of what has
-    /// come, and never what was merely announced.
+    /// Makes room for more of a frame of `total` bytes.
+    ///
+    /// The room is at most [`Self::READ_BUFFER`] or twice the received bytes, never what was merely announced.
     #[cold]
     fn make_room(&mut self, buffer: &mut BytesMut, total: usize) {
         if total < Output::BY_REFERENCE {
-            // What the buffer grows to by itself stays below the limit, for it doubles something shorter than this.
+            // The buffer at most doubles something shorter than this, so it stays below the limit.
             buffer.reserve(total - buffer.len());
             return;
         }
@@ -251,27 +253,27 @@ impl FrameCodec {
             if buffer.capacity() < allowed {
                 replace(buffer, allowed);
             }
-        } else if self.own.is_none_or(|own| own.total != total) {
-            // Only for this frame: it will be handed out by reference, without pinning its neighbours. The beginning
-            // of the next one comes with the same read, and is moved.
+        } else if self.own_buffer.is_none_or(|own| own.total != total) {
+            // The buffer is for this frame alone: the frame will be handed out by reference without keeping its
+            // neighbours alive. The same read brings the beginning of the next frame, which is moved.
             let capacity = (total + total / 16).min(allowed);
             replace(buffer, capacity);
-            self.own = Some(Own { total, capacity });
+            self.own_buffer = Some(OwnBuffer { total, capacity });
         }
     }
 
-    /// Takes `total` bytes, which are there; says whether they have a buffer of their own.
+    /// Takes `total` bytes that have come, and returns true if they have a buffer of their own.
     #[inline]
     fn take(&mut self, buffer: &mut BytesMut, total: usize) -> (Bytes, bool) {
         self.received += total as u64;
-        match self.own.take() {
+        match self.own_buffer.take() {
             Some(own) => self.take_own(buffer, total, own),
             None => (buffer.split_to(total).freeze(), false),
         }
     }
 
     #[cold]
-    fn take_own(&mut self, buffer: &mut BytesMut, total: usize, own: Own) -> (Bytes, bool) {
+    fn take_own(&mut self, buffer: &mut BytesMut, total: usize, own: OwnBuffer) -> (Bytes, bool) {
         if own.total != total || own.capacity != buffer.capacity() {
             return (buffer.split_to(total).freeze(), false);
         }
@@ -280,7 +282,7 @@ impl FrameCodec {
         (frame.freeze(), true)
     }
 
-    /// As [`decode`](Decoder::decode), into a frame that is empty; false if there is none.
+    /// Decodes like [`decode`](Decoder::decode), into an empty frame; returns false if no frame is complete.
     #[inline]
     pub(crate) fn decode_into(
         &mut self,
@@ -292,7 +294,7 @@ impl FrameCodec {
                 return Err(CodecError::Foreign(greeting));
             }
         }
-        if self.place.is_some() {
+        if self.direct.is_some() {
             let placed = self.take_placed(buffer);
             let is_there = placed.is_some();
             *frame = placed.unwrap_or_default();
@@ -313,19 +315,19 @@ impl FrameCodec {
         }
         let total = PREFIX_LEN + len;
         if buffer.len() < total {
-            // Of a long one the head is awaited, which says where it belongs.
-            let is_told = total < Output::BY_REFERENCE || buffer.len() >= HEAD_LEN;
-            self.wanted = is_told.then_some(total);
+            // A long frame waits for its head, which says where its payload belongs.
+            let has_head = total < Output::BY_REFERENCE || buffer.len() >= HEAD_LEN;
+            self.wanted = has_head.then_some(total);
             return Ok(false);
         }
         let (mut body, is_own) = self.take(buffer, total);
         body.advance(PREFIX_LEN);
         frame.fill(body)?;
         self.is_first = false;
-        // The beginning of a message that is longer than a frame is short.
+        // The first fragment of a message may be short; it does not end a run of long frames.
         self.is_long &= is_own || frame.flags.contains(Flags::MORE);
-        // A long payload is handed out by reference and would pin the whole read buffer. Fragments are copied into
-        // their message by whoever reassembles them.
+        // A long payload is handed out by reference and would keep the whole read buffer alive. Fragments are copied
+        // into their message when it is reassembled.
         if !is_own && frame.payload.len() >= Output::BY_REFERENCE && !frame.is_fragment() {
             frame.payload = Bytes::copy_from_slice(&frame.payload);
         }
@@ -383,26 +385,26 @@ impl Encoder<Frame> for FrameCodec {
 /// A frame of which the beginning has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Rest {
-    /// How long it is, with its prefix, as far as that can be seen.
+    /// Length with the prefix, as far as the received bytes show it.
     pub(crate) len: u64,
-    /// How much of it has come.
+    /// How many bytes of it have come.
     pub(crate) here: u64,
 }
 
 /// The beginning of a fragment.
 #[derive(Debug)]
 pub(crate) struct Fragment {
-    /// Of the call that it belongs to.
+    /// The id of its call.
     pub(crate) id: u64,
-    /// How long its payload is.
+    /// Length of its payload in bytes.
     pub(crate) len: usize,
-    /// How much the peer has sent until now.
+    /// Bytes of whole frames that the peer has sent before it.
     pub(crate) received: u64,
     frame: Frame,
     total: usize,
 }
 
-/// The head of a fragment is no longer: a length, a kind, an id, flags, the length of the payload.
+/// Maximum length of a fragment's head: length prefix, kind, id, flags, length of the payload.
 const HEAD_LEN: usize = PREFIX_LEN + 2 + 11 + 2 + 5;
 
 /// The reason why a stream of bytes cannot be decoded further, or a frame cannot be encoded.
@@ -438,7 +440,7 @@ impl fmt::Display for CodecError {
             Self::Foreign(greeting) => greeting.fmt(f),
             Self::Noise(prefix) => write!(
                 f,
-                "first bytes {:08x} are no frame: is it another protocol, or is the stream damaged?",
+                "first bytes {:08x} are not a frame: the peer speaks another protocol, or the stream is damaged",
                 u32::from_be_bytes(*prefix)
             ),
             Self::Frame(error) => write!(f, "invalid frame: {error}"),
@@ -462,7 +464,7 @@ impl From<io::Error> for CodecError {
     }
 }
 
-/// Takes the first `len` bytes, and moves the rest, so that it does not pin them.
+/// Takes the first `len` bytes, and moves the rest so that it does not keep them alive.
 fn split_rest(buffer: &mut BytesMut, len: usize) -> BytesMut {
     let rest = match buffer.len() - len {
         0 => BytesMut::new(),
@@ -473,7 +475,7 @@ fn split_rest(buffer: &mut BytesMut, len: usize) -> BytesMut {
     first
 }
 
-/// Moves what is in `buffer` to one of exactly `capacity`; `reserve` might double it beyond the limit.
+/// Moves the content of `buffer` to one of exactly `capacity` bytes; `reserve` might double it beyond the limit.
 fn replace(buffer: &mut BytesMut, capacity: usize) {
     let mut larger = BytesMut::with_capacity(capacity);
     larger.extend_from_slice(buffer);
@@ -512,7 +514,8 @@ mod tests {
         out.copy_to_bytes(out.len()).to_vec()
     }
 
-    /// Reads `stream` as a connection does: into the spare capacity, at most `max` bytes at a time. Checks R3.
+    /// Reads `stream` as a connection does: into the spare capacity, at most `max` bytes at a time. Checks the bound of
+    /// the buffer.
     fn read(codec: &mut FrameCodec, mut stream: &[u8], max: usize) -> Result<Vec<Frame>, CodecError> {
         let mut buffer = BytesMut::new();
         let mut frames = Vec::new();
@@ -783,7 +786,7 @@ mod tests {
             .unwrap_err();
         assert_eq!(
             error.to_string(),
-            "first bytes a5a5a5a5 are no frame: is it another protocol, or is the stream damaged?"
+            "first bytes a5a5a5a5 are not a frame: the peer speaks another protocol, or the stream is damaged"
         );
     }
 

@@ -1,7 +1,8 @@
-//! Frames: what two peers say to each other, as bytes and back.
+//! Frames: the units that two peers exchange, encoded and decoded.
 //!
-//! [`Header`] encodes in place, [`Frame::fill`] slices; nothing here waits, reads a clock or touches a socket.
-//! The bytes are described for other implementers in `docs/reference/wire.md` and in `proto/rpc/wire/v1/wire.proto`.
+//! [`Header`] encodes in place; [`Frame::fill`] decodes by slicing. Nothing here waits, reads a clock or touches a
+//! socket.
+//! `docs/reference/wire.md` and `proto/rpc/wire/v1/wire.proto` describe the bytes for other implementers.
 
 mod access;
 pub(crate) mod control;
@@ -30,13 +31,13 @@ pub(crate) use self::{
     payload::{Encoded, Payload, Size},
 };
 
-/// How many bytes the length before each frame takes.
+/// Length of the number that stands before each frame, in bytes.
 pub(crate) const PREFIX_LEN: usize = 4;
 
-/// How many bytes of a status text travel; both sides cut the middle of a longer one out.
+/// Maximum length of a status text on the wire, in bytes; both sides cut the middle out of a longer one.
 pub(crate) const MAX_TEXT: usize = 1024;
 
-/// What a frame is about.
+/// The purpose of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Kind {
@@ -48,19 +49,19 @@ pub enum Kind {
     Send,
     /// A further fragment of a message, or one message of a stream.
     Data,
-    /// The end of a call: its status, and its message.
+    /// The end of a call: its status and its message.
     Reply,
     /// The caller no longer wants the reply.
     Cancel,
-    /// More bytes may be sent: on a stream, or, with id 0, of one-way requests.
+    /// Allows the receiver to send more bytes: on a stream or, with id 0, of one-way requests.
     Credit,
     /// Asks for a [`Kind::Pong`] with the same 8 bytes.
     Ping,
-    /// Answers the newest ping and every earlier one, and tells how far the one-way requests are.
+    /// Answers the newest ping and every earlier one, and reports the progress of the one-way requests.
     Pong,
-    /// Start nothing more here.
+    /// The sender goes away: the receiver must start nothing more on this connection.
     Goaway,
-    /// A kind that this version does not know; 0 is what a frame without a kind has.
+    /// A kind that this version does not know. A frame without a kind has the number 0.
     Other(u32),
 }
 
@@ -204,27 +205,27 @@ impl fmt::Debug for Flags {
 pub struct Frame {
     /// 1: what the frame is about.
     pub(crate) kind: Kind,
-    /// 2: the call; 0 is the connection.
+    /// 2: the id of the call; 0 is the connection.
     pub(crate) id: u64,
-    /// 3: yes-or-no facts.
+    /// 3: boolean facts.
     pub(crate) flags: Flags,
-    /// 4: CALL, SEND: which procedure is called.
+    /// 4: CALL, SEND: the id of the procedure.
     pub(crate) procedure: u64,
-    /// 5: CALL, SEND: the time left in microseconds; 0 is no limit.
+    /// 5: CALL, SEND: the time left, in microseconds; 0 means no limit.
     pub(crate) timeout_us: u64,
     /// 6: REPLY: the status code; 0 is success.
     pub(crate) code: u32,
-    /// 7, 8 and 13: what most frames do not have.
+    /// 7, 8 and 13: rare fields.
     pub(crate) extra: Extra,
-    /// 9: the length of the whole message, if this frame is not all of it; CREDIT: the bytes granted.
+    /// 9: the length of the whole message, if this frame carries only a part of it; CREDIT: the bytes granted.
     pub(crate) length: u64,
-    /// 10: how the payload is compressed.
+    /// 10: the compression of the payload.
     pub(crate) encoding: u32,
-    /// 11: REPLY: microseconds that the call waited.
+    /// 11: REPLY: how long the call waited, in microseconds.
     pub(crate) queue_us: u64,
-    /// 12: REPLY: microseconds that its handler ran.
+    /// 12: REPLY: how long the handler ran, in microseconds.
     pub(crate) run_us: u64,
-    /// 14: CALL, SEND: how many calls this one is inside of.
+    /// 14: CALL, SEND: the number of calls that this one is nested in.
     pub(crate) depth: u32,
     /// 15: the message; a slice of the frame's bytes.
     pub(crate) payload: Bytes,
@@ -234,30 +235,30 @@ pub struct Frame {
 #[derive(Clone, Default)]
 pub(crate) struct Extra(Option<Box<Parts>>);
 
-/// What an [`Extra`] holds; each is empty if it is absent.
+/// The content of an [`Extra`]. An absent part is empty.
 #[derive(Clone, Default, PartialEq)]
 #[cfg_attr(test, derive(Debug))]
 pub(crate) struct Parts {
     /// 7: REPLY: the status text, at most [`MAX_TEXT`] bytes.
     pub(crate) message: String,
-    /// 8: entries beside the message, within the limits of [`Metadata`].
+    /// 8: metadata entries, within the limits of [`Metadata`].
     pub(crate) metadata: Metadata,
     /// 13: REPLY: the typed error; a slice of the frame's bytes.
     pub(crate) details: Bytes,
-    /// In place of a payload: a fragment that was read to where it belongs.
+    /// Replaces the payload: a fragment that was read directly into the buffer of its message.
     pub(crate) placed: Option<Placed>,
 }
 
-/// A fragment of a message, behind all that was read of that message before.
+/// A fragment of a message, at the end of everything that was read of that message before.
 #[derive(Clone, PartialEq)]
 pub(crate) struct Placed {
-    /// The message until now.
+    /// The message so far, with this fragment at its end.
     pub(crate) message: BytesMut,
-    /// Where the fragment begins.
+    /// Where the fragment begins in `message`.
     pub(crate) start: usize,
 }
 
-/// Shows how much there is, never what.
+/// Shows positions and lengths, never the bytes.
 impl fmt::Debug for Placed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "[{}..{}]", self.start, self.message.len())
@@ -265,7 +266,7 @@ impl fmt::Debug for Placed {
 }
 
 impl Extra {
-    /// Takes everything out.
+    /// Takes all parts out.
     pub(crate) fn take(&mut self) -> Parts {
         self.0.take().map_or_else(Parts::default, |parts| *parts)
     }
@@ -277,12 +278,12 @@ impl Extra {
             .map_or_else(Metadata::new, |parts| std::mem::take(&mut parts.metadata))
     }
 
-    /// Takes a fragment out that was read to where it belongs.
+    /// Takes out a fragment that was read directly into the buffer of its message.
     pub(crate) fn take_placed(&mut self) -> Option<Placed> {
         self.0.as_mut()?.placed.take()
     }
 
-    /// These parts and a fragment that was read to where it belongs.
+    /// Adds a fragment that was read directly into the buffer of its message.
     pub(crate) fn set_placed(&mut self, placed: Placed) {
         self.get_mut().placed = Some(placed);
     }
@@ -341,7 +342,7 @@ impl Frame {
         }
     }
 
-    /// How long the message is that this frame carries, or begins: before compression, which is what limits count.
+    /// The uncompressed length of the message that this frame carries or begins. Limits count this length.
     pub(crate) fn message_len(&self) -> u64 {
         if self.flags.contains(Flags::MORE) || self.encoding != 0 {
             self.length
@@ -350,14 +351,14 @@ impl Frame {
         }
     }
 
-    /// How long the payload is, wherever it was read to.
+    /// The length of the payload, in the frame or in the buffer of its message.
     #[inline]
     pub(crate) fn payload_len(&self) -> usize {
         let placed = self.extra.0.as_ref().and_then(|parts| parts.placed.as_ref());
         placed.map_or(self.payload.len(), |placed| placed.message.len() - placed.start)
     }
 
-    /// Whether the payload may be a part of a message: the receiver copies it into the whole.
+    /// True if the payload may be a part of a message; the receiver then copies it into the whole message.
     pub(crate) fn is_fragment(&self) -> bool {
         self.kind == Kind::Data || self.flags.contains(Flags::MORE)
     }
@@ -409,9 +410,9 @@ impl fmt::Debug for Frame {
     }
 }
 
-/// `text`, or what of its beginning and its end fits into `max` bytes with an ellipsis between them.
+/// Returns `text`, shortened to `max` bytes by an ellipsis in place of its middle.
 ///
-/// What went wrong stands at the beginning of a text, and why often at its end.
+/// The beginning of an error text says what went wrong; its end often says why.
 #[inline]
 pub(crate) fn cut(text: &str, max: usize) -> Cow<'_, str> {
     if text.len() <= max {

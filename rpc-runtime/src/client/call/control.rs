@@ -1,4 +1,4 @@
-//! Calls of the built-in control service: ping and terminate.
+//! Control: calls of the built-in terminate.
 
 use std::{
     future::poll_fn,
@@ -21,30 +21,30 @@ use crate::{
     message::control::{TERMINATE, TerminateRequest},
 };
 
-/// The request that terminates the server that `exchange` would reach now, or, while that is not known, whatever runs
-/// there. `origin` is the server whose handler asks.
+/// The request that terminates the server to which `call` would go now; any server at the address while that is not
+/// known. `origin` is the server whose handler asks.
 ///
-/// A server that has taken the address over by the time the request arrives refuses: it is not the one that was meant.
-pub(super) fn terminate_request(exchange: &InFlightCall<'_>, origin: Bytes) -> TerminateRequest {
+/// A server that has taken over the address before the request arrives refuses it.
+pub(super) fn terminate_request(call: &InFlightCall<'_>, origin: Bytes) -> TerminateRequest {
     TerminateRequest {
         origin,
-        instance_id: exchange.instance().unwrap_or_default(),
+        instance_id: call.instance().unwrap_or_default(),
     }
 }
 
-/// Calls terminate, and waits as long as the server said that its drain may take.
-pub(super) async fn terminate(mut exchange: InFlightCall<'_>, origin: Bytes) -> Result<Reply, Error> {
+/// Calls terminate, and waits as long as the server announced that its drain may take.
+pub(super) async fn terminate(mut call: InFlightCall<'_>, origin: Bytes) -> Result<Reply, Error> {
     errors::check_runtime()?;
-    exchange.connect_within(FIRST_ANSWER);
-    let request = terminate_request(&exchange, origin);
+    call.connect_within(FIRST_ANSWER);
+    let request = terminate_request(&call, origin);
     let mut patience = LocalTimer::new(Instant::now() + FIRST_ANSWER);
     let result = poll_fn(|cx| {
         loop {
-            if let Poll::Ready(result) = exchange.poll_call(&request, cx) {
+            if let Poll::Ready(result) = call.poll_call(&request, cx) {
                 return Poll::Ready(result);
             }
             ready!(patience.poll(cx));
-            match drained_by(&exchange) {
+            match drained_by(&call) {
                 Some(at) if at > Instant::now() => patience.reset(at),
                 Some(_) => {
                     return Poll::Ready(Err(silent("the server's drain took longer than it announced")));
@@ -63,9 +63,9 @@ pub(super) async fn terminate(mut exchange: InFlightCall<'_>, origin: Bytes) -> 
     })
 }
 
-/// When the report must be here, if the server has begun to drain.
-fn drained_by(exchange: &InFlightCall<'_>) -> Option<Instant> {
-    let (on, _) = exchange.on()?;
+/// When the report must have arrived, if the server has begun to drain.
+fn drained_by(call: &InFlightCall<'_>) -> Option<Instant> {
+    let (on, _) = call.on()?;
     let end = on.link.with(|conn, _| {
         conn.peer_goaway()
             .map(|goaway| goaway.at.saturating_add(goaway.drain).saturating_add(GRACE))
@@ -80,7 +80,7 @@ fn silent(text: &str) -> Error {
         .with_procedure(TERMINATE.path())
 }
 
-/// Whether the server took the request and went away without its report.
+/// True if the server took the request and closed the connection without its report.
 fn is_hard_stop(error: &Error) -> bool {
     error.is_closed() && error.status().is_none() && error.executed() != Executed::No
 }
@@ -100,14 +100,14 @@ fn hard_stop(error: &Error) -> Error {
     }
 }
 
-/// How long a server may take before it begins to drain.
+/// How long a server may take to begin its drain.
 const FIRST_ANSWER: Duration = Duration::from_secs(30);
-/// How long after the end of a drain its report may take.
+/// How long the report may take after the end of the drain.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// The server whose handler sends a terminate, if one does: `origin`, or the one around us, if that has made the call.
+/// The server whose handler sends a terminate, if one does: `origin`, or the server of the handler that makes the call.
 ///
-/// The drain waits for that handler: if it is that server's own, it must not wait for the drain.
+/// The drain waits for that handler. If the handler belongs to the server that drains, it must not wait for the drain.
 pub(super) fn origin_of_terminate(origin: Option<InstanceId>, made_in: HandlerId) -> Bytes {
     let instance = origin.or_else(|| inherited_instance(made_in));
     instance.map_or(Bytes::new(), |instance| Bytes::copy_from_slice(&instance))

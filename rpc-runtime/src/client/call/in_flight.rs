@@ -1,4 +1,4 @@
-//! InFlightCall: one call on its way, from the channel to its reply.
+//! InFlightCall: one call, from finding a connection to its reply.
 
 use std::{
     future::{Future, poll_fn},
@@ -16,7 +16,7 @@ use tracing::debug;
 
 use super::{
     options::{CallOptions, ExtraOptions, earlier, refusal},
-    retry::{is_resendable, never_began},
+    retry::{may_retry, never_began},
 };
 use crate::{
     Compression, Error, Phase, Procedure,
@@ -35,58 +35,59 @@ use crate::{
     },
 };
 
-/// One call on its way. Dropping it at any point gives back what it holds: its stage in the queue, or the call.
+/// One call that waits for a connection, for its turn or for its reply. Dropping it gives back its place in the queue,
+/// or cancels the call.
 pub(super) struct InFlightCall<'a> {
     channel: &'a Arc<Channel>,
     procedure: &'static Procedure,
     more: Option<Box<ExtraOptions>>,
     deadline: Deadline,
-    /// Whether it is not far from its beginning: until the first visit of the connection, unless it had to wait for one.
+    /// True until the call is first enqueued, unless it waited for a connection; lets it reuse its start time.
     is_new: bool,
-    /// Another deadline for finding a connection.
+    /// A shorter deadline for finding a connection.
     connect_by: Option<Box<Deadline>>,
     class: CallClass,
     options: CallOptions,
     stage: CallStage<'a>,
-    /// Why the first try failed, once there is a second.
+    /// Why the first try failed, once the call is retried.
     resent: Option<Box<str>>,
     packed: PackedRequest,
 }
 
-/// What a call counts against.
+/// Which limits a call counts against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CallClass {
-    /// The limits that the peer announced.
+    /// A call of the user: the limits that the peer announced.
     User,
-    /// Nothing: it is a call of the built-in service.
+    /// A call of the built-in service: none.
     Control,
 }
 
-/// How far a call is.
+/// How far a call has come.
 #[derive(Default)]
 enum CallStage<'a> {
     /// Not begun, or over.
     #[default]
     Nowhere,
-    /// Boxed, for only a call that finds no connection needs it.
+    /// Boxed, because only a call that finds no connection needs it.
     Connecting(Pin<Box<dyn Future<Output = Result<Arc<ClientConnection>, Error>> + Send + 'a>>),
     Queued(Arc<ClientConnection>, Ticket),
-    /// The connection has the request, and is to bring the reply.
+    /// The connection has the request, and the call waits for the reply.
     Open(Arc<ClientConnection>, CallId),
 }
 
-/// What compressing the request came to: done once, though it may be looked at often, and resent.
+/// The compressed request. It is made once, though the request may be offered often, and retried.
 #[derive(Default)]
 enum PackedRequest {
     #[default]
     NotTried,
-    /// It would not be shorter.
+    /// Compression would not make it shorter.
     Plain,
     Packed(Box<Encoded>),
 }
 
 impl PackedRequest {
-    /// `message` as it travels on a connection whose peer takes `compression`.
+    /// `message` as it is sent to a peer that accepts `compression`.
     #[inline]
     fn apply<'a, M: Message>(&mut self, message: &'a M, compression: Option<Compression>) -> Outgoing<'a, M> {
         let Some(compression) = compression else {
@@ -103,13 +104,13 @@ impl PackedRequest {
     }
 }
 
-/// What came of a look at the connection.
+/// The result of offering a request to the connection.
 enum BeginStep<T> {
     Wait,
     /// The connection has the request.
     Begun(T),
     Failed(Failure),
-    /// The connection takes no calls any more, and never had this one.
+    /// The connection takes no more calls, and did not take this one.
     Elsewhere,
 }
 
@@ -138,7 +139,7 @@ impl<'a> InFlightCall<'a> {
         }
     }
 
-    /// Begins a call whose deadline is not begun, unless it cannot be made.
+    /// Begins the call and its deadline, or returns why it cannot be made.
     #[inline]
     pub(super) fn begin(&mut self) -> Result<(), Error> {
         let more = self.more.as_deref();
@@ -151,28 +152,28 @@ impl<'a> InFlightCall<'a> {
         }
     }
 
-    /// For a call that begins right now: spares it a look at the clock.
+    /// Notes that the call begins now, which saves reading the clock.
     pub(super) fn begins_now(&mut self) {
         self.is_new = true;
     }
 
-    /// The procedure that is called.
+    /// The called procedure.
     pub(super) fn procedure(&self) -> &'static Procedure {
         self.procedure
     }
 
-    /// Takes out what few calls say of themselves.
+    /// Takes out the rare options.
     pub(super) fn take_more(&mut self) -> Option<Box<ExtraOptions>> {
         self.more.take()
     }
 
-    /// Bounds the search for a connection by more than the call is.
+    /// Sets a shorter timeout for finding a connection than for the call.
     pub(super) fn connect_within(&mut self, timeout: Duration) {
         let deadline = Deadline::new(Some(timeout), self.deadline.at(), Instant::now());
         self.connect_by = Some(Box::new(deadline));
     }
 
-    /// Sends a request, and waits until the connection has it whole.
+    /// Sends a request, and waits until the connection has all of it.
     pub(super) fn send<M: Message + 'static>(
         &mut self,
         message: &M,
@@ -185,7 +186,7 @@ impl<'a> InFlightCall<'a> {
         })
     }
 
-    /// Opens a call with streams: waits until the connection has its request. What comes then is the caller's business.
+    /// Opens a call with streams: waits until the connection has its request. The caller handles the rest.
     pub(super) fn open<M: Message + 'static>(
         &mut self,
         message: &M,
@@ -205,7 +206,7 @@ impl<'a> InFlightCall<'a> {
         poll_fn(move |cx| self.poll_call(message, cx))
     }
 
-    /// Says which call an error is about that the connection knows nothing of.
+    /// Adds the procedure and the peer to an error that did not come from the connection.
     pub(super) fn locate(&self, error: Error) -> Error {
         self.about(error).with_peer(self.channel.peer_or_address())
     }
@@ -216,7 +217,8 @@ impl<'a> InFlightCall<'a> {
         self.channel.budget(self.procedure.reply_growth())
     }
 
-    /// As [`InFlightCall::call`]. A call that surely did not run is resent, once, if its connection is to blame (G1).
+    /// Polls as [`InFlightCall::call`] does. A call that surely did not run is retried once, if its connection is to
+    /// blame (G1).
     pub(super) fn poll_call<M: Message + 'static>(
         &mut self,
         message: &M,
@@ -252,7 +254,7 @@ impl<'a> InFlightCall<'a> {
                     self.channel.retry_budget().replied();
                     return Poll::Ready(Ok(reply));
                 }
-                Err(failure) if self.may_resend(&failure, &on) => {
+                Err(failure) if self.retries(&failure, &on) => {
                     debug!(procedure = self.procedure.path(), peer = %on.peer, cause = %failure.cause, "resending");
                     self.resent = Some(failure.cause.to_string().into());
                 }
@@ -261,12 +263,12 @@ impl<'a> InFlightCall<'a> {
         }
     }
 
-    /// Whether a call that failed is made once more; takes the token for it.
-    fn may_resend(&self, failure: &Failure, on: &ClientConnection) -> bool {
-        self.class == CallClass::User && self.resent.is_none() && is_resendable(self.channel, failure, on)
+    /// Decides whether a failed call is retried; takes the token for it.
+    fn retries(&self, failure: &Failure, on: &ClientConnection) -> bool {
+        self.class == CallClass::User && self.resent.is_none() && may_retry(self.channel, failure, on)
     }
 
-    /// Which run of a server the call would go to, as far as is known.
+    /// The instance of the server that the call would go to, as far as is known.
     pub(super) fn instance(&self) -> Option<Bytes> {
         self.channel.instance()
     }
@@ -279,7 +281,7 @@ impl<'a> InFlightCall<'a> {
         }
     }
 
-    /// Finds a connection, and has `begin` give it the request as soon as the call's turn has come.
+    /// Finds a connection and, when it is the call's turn, gives it the request by `begin`.
     fn poll_begin<M: Message + 'static, T>(
         &mut self,
         message: &M,
@@ -294,7 +296,7 @@ impl<'a> InFlightCall<'a> {
         ) -> Poll<Result<T, Failure>>,
     ) -> Poll<Result<(Arc<ClientConnection>, T), Error>> {
         loop {
-            // The stage stays where it is meanwhile: a message that panics takes nobody's turn away.
+            // The stage is not taken out meanwhile: a message that panics does not lose the place in the queue.
             let (on, ticket) = match &mut self.stage {
                 CallStage::Nowhere | CallStage::Open(..) => {
                     if let Err(text) = nesting::check(self.procedure.request_nesting(), message) {
@@ -323,7 +325,7 @@ impl<'a> InFlightCall<'a> {
                 procedure: self.procedure.id(),
                 control: self.class == CallClass::Control,
                 deadline: self.deadline.time(&on.link, begun),
-                // The common case costs the connection not even a look at it.
+                // In the common case the connection does not look at it.
                 metadata: more
                     .map(|more| &more.metadata)
                     .filter(|metadata| !metadata.is_empty()),
@@ -390,7 +392,7 @@ impl<'a> InFlightCall<'a> {
         self.about(error.with_peer(Arc::clone(&on.peer)))
     }
 
-    /// Which call an error is about.
+    /// Adds the procedure to an error, and why the call was retried.
     fn about(&self, error: Error) -> Error {
         let error = error.with_procedure(self.procedure.path());
         match &self.resent {
@@ -400,7 +402,7 @@ impl<'a> InFlightCall<'a> {
     }
 }
 
-/// Cancel safety: whatever the call holds is given back.
+/// Gives back what the call holds.
 impl Drop for InFlightCall<'_> {
     fn drop(&mut self) {
         match &mut self.stage {

@@ -11,29 +11,29 @@ use crate::{
     message::depth,
 };
 
-/// What else a call may say of itself.
+/// Options that every call carries.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct CallOptions {
     pub(super) shape: Shape,
     pub(super) priority: Priority,
-    /// How many calls it is inside of.
+    /// How many calls it is nested in.
     pub(super) depth: u8,
-    /// Whether it fails rather than wait until a server that is away is back.
+    /// True: it fails while its server is away. False: it waits.
     pub(super) fails_fast: bool,
 }
 
-/// What most calls do not say of themselves: out of the way of those, which are moved about much.
+/// Options that few calls have. They are boxed, because calls are moved often.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ExtraOptions {
     pub(super) metadata: Metadata,
     pub(super) within: Option<Instant>,
-    /// The server whose handler makes the call, from a task that it spawned.
+    /// The server of the handler that makes the call, from a task that it spawned.
     pub(super) origin: Option<InstanceId>,
-    /// How long no message of its streams may move.
+    /// The idle timeout of its streams.
     pub(super) idle: Option<Duration>,
 }
 
-/// Why a call cannot be made.
+/// Returns why a call cannot be made; none if it can.
 #[inline]
 pub(super) fn refusal(deadline: &Deadline, depth: u8, more: Option<&ExtraOptions>) -> Option<Error> {
     let keys = more.map_or(Ok(()), |more| more.metadata.check_keys());

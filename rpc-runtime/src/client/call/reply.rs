@@ -1,4 +1,4 @@
-//! Reply: the one reply of a call whose requests are a stream.
+//! Reply: the one reply of a call with a stream of requests.
 
 use std::{
     fmt,
@@ -11,18 +11,30 @@ use std::{
 use super::{receipt::Receipt, stream_call::StreamCall};
 use crate::{Code, Error, Executed, wire::frame::Encoded};
 
-/// The one reply of a call whose requests are a stream: a future.
+/// The one reply of a call with a stream of requests: a future.
 ///
-/// It may come before all requests are sent; what is sent after that is for nobody. Dropping it cancels the call.
+/// It may arrive before all requests are sent; later requests are discarded. Dropping it cancels the call.
 ///
-/// It fails as any call does: [`Error::status`] is `Some` if the handler failed. Wait for it after [`Sender::finish`]: most
-/// handlers reply when they have read the end of the requests.
+/// It fails as any call does: [`Error::status`] is `Some` if the handler failed. Await it after
+/// [`Sender::finish`](crate::Sender::finish), because most handlers reply when they have read the end of the requests.
 ///
-/// [`Sender::finish`]: crate::Sender::finish
+/// ```no_run
+/// # use rpc_runtime::{Client, Error, Procedure};
+/// # static COUNT: Procedure = Procedure::new("kv.v1.Kv/rpc_count", 1).with_request_stream();
+/// # async fn example(client: Client) -> Result<(), Error> {
+/// // With a stub: let (mut sender, count) = kv.send_recv().count().await?;
+/// let (mut sender, count) = client.call().request_stream(&COUNT, Ok::<u64, Error>).await?;
+/// sender.send("dog".to_owned()).await?;
+/// sender.finish();
+/// let (count, receipt) = count.with_receipt().await?;
+/// println!("{count}, after {:?} in the handler", receipt.ran());
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "dropping the reply cancels the call"]
 pub struct Reply<T> {
     call: Arc<StreamCall>,
-    /// None once the reply was given.
+    /// None once the reply was returned.
     parse: Option<ParseReply<T>>,
 }
 

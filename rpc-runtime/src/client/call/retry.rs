@@ -6,15 +6,15 @@ use crate::{
     conn::{Cause, Failure},
 };
 
-/// Whether a call that failed may be made once more, for its connection is to blame; takes the token for it.
+/// Decides whether a failed call may be retried: it did not run, and its connection is to blame. Takes a retry token.
 ///
-/// A peer that went without taking anything at all costs no token: only calls that went out ahead of its HELLO meet
-/// that, of which there are sixteen at most, and a restart must not fail those above ten.
-pub(super) fn is_resendable(channel: &Channel, failure: &Failure, on: &ClientConnection) -> bool {
+/// If the peer drained before it took any request, the retry costs no token. Only calls that were sent ahead of the peer's
+/// HELLO meet that. There are at most sixteen of them, and a restart must not fail those above ten, the number of tokens.
+pub(super) fn may_retry(channel: &Channel, failure: &Failure, on: &ClientConnection) -> bool {
     let is_to_blame = match &failure.cause {
         Cause::Lost { .. } | Cause::GoingAway { .. } | Cause::Closed => true,
         Cause::Replied(status) => status.code() == Code::Unavailable,
-        // Another address may lead to a better peer.
+        // Another address may have a peer that speaks the protocol.
         Cause::HelloRejected { .. } => channel.addresses() > 1,
         _ => false,
     };
@@ -24,7 +24,7 @@ pub(super) fn is_resendable(channel: &Channel, failure: &Failure, on: &ClientCon
         && (on.took_nothing() || channel.retry_budget().take())
 }
 
-/// Whether a call failed before any of it was sent, for a reason that lies with its connection.
+/// True if a call failed before any of it was sent, because of its connection.
 pub(super) fn never_began(failure: &Failure) -> bool {
     let of_connection = matches!(
         failure.cause,

@@ -16,12 +16,12 @@ use tokio::task::coop;
 use super::stream_call::StreamCall;
 use crate::{Error, conn::Cause, message::nesting, wire::compression::Outgoing};
 
-/// Sends the requests of a call whose requests are a stream.
+/// Sends the requests of a call with a stream of requests.
 ///
-/// When everything is sent, [`Sender::finish`] says so. A sender that is dropped before cancels the call: a stream without
-/// its end is never taken for a complete one. The reply then fails with CANCELLED and says that finish() was forgotten; so
-/// does the DEADLINE_EXCEEDED of a reply that is waited for while the sender is still open. The handler reads CANCELLED from
-/// its [`Requests`](crate::Requests), or is dropped.
+/// Call [`Sender::finish`] after the last message. A sender that is dropped before cancels the call, so that a stream
+/// without its end is never taken for a complete one. The reply then fails CANCELLED, and its text names finish(). The
+/// text of a reply that fails DEADLINE_EXCEEDED while the sender is still open does so, too. The handler reads
+/// CANCELLED from its [`Requests`](crate::Requests), or is dropped.
 ///
 /// ```no_run
 /// # use rpc_runtime::{Client, Error, Procedure};
@@ -54,21 +54,21 @@ impl<T: Message> Sender<T> {
         }
     }
 
-    /// Sends `message`, as soon as the server takes more of the stream.
+    /// Sends `message` when the server has credit for it.
     ///
-    /// It resolves when the message is in the connection's queue, which is bounded; a server that does not read makes it
-    /// wait, until the deadline of the call.
+    /// The future resolves when the message is in the connection's queue, which is limited. If the server does not
+    /// read, it waits until the deadline of the call.
     ///
     /// # Errors
     ///
-    /// The call's own error if it has failed; RESOURCE_EXHAUSTED, which ends the call, for a message that is longer than the
-    /// server takes; INVALID_ARGUMENT, which ends it too, for one with messages inside of each other more than 100 deep, which
-    /// nobody reads; CANCELLED if the server has ended the call, perhaps well: the reply tells.
+    /// The call's own error if it has failed. RESOURCE_EXHAUSTED if the message is longer than the server's limit, and
+    /// INVALID_ARGUMENT if messages are nested more than 100 deep in it; both end the call. CANCELLED if the server has
+    /// ended the call, perhaps well: the reply tells.
     ///
     /// # Cancel safety
     ///
-    /// A future that is dropped before it resolves has sent nothing, unless it is dropped in the very moment of resolving;
-    /// the call goes on.
+    /// A future that is dropped before it resolves has sent nothing, except when it is dropped in the same moment in
+    /// which it would resolve. The call goes on.
     pub async fn send(&mut self, message: T) -> Result<(), Error>
     where
         T: 'static,
@@ -79,7 +79,7 @@ impl<T: Message> Sender<T> {
         let compression = call.on.compression(call.about.channel.compression());
         let message = Outgoing::new(&message, compression);
         let sent = poll_fn(|cx| {
-            // A loop that sends is to let others have their turn.
+            // A loop that sends must let other tasks run.
             let coop = ready!(coop::poll_proceed(cx));
             let sent = ready!(
                 call.on
@@ -92,11 +92,11 @@ impl<T: Message> Sender<T> {
         sent.await.map_err(|unsent| call.unsent(unsent))
     }
 
-    /// Sends every message of `stream`, each as [`Sender::send`] does. The call's stream goes on after that.
+    /// Sends every message of `stream`, each as [`Sender::send`] does. More may be sent after that.
     ///
     /// # Errors
     ///
-    /// As [`Sender::send`], also while `stream` has nothing to send; the rest of `stream` is dropped.
+    /// As [`Sender::send`], also while `stream` has no message ready. The rest of `stream` is dropped.
     ///
     /// # Cancel safety
     ///
@@ -112,7 +112,7 @@ impl<T: Message> Sender<T> {
                 if let Poll::Ready(message) = stream.as_mut().poll_next(cx) {
                     return Poll::Ready(Ok(message));
                 }
-                // A call that is over is not to wait for messages that nobody takes.
+                // A call that has ended must not wait for messages that it cannot send.
                 let unsent = call.on.link.wait(|conn, _| conn.poll_unsendable(call.id, cx));
                 unsent.map(|unsent| Err(call.unsent(unsent)))
             })
@@ -124,7 +124,7 @@ impl<T: Message> Sender<T> {
         Ok(())
     }
 
-    /// Says that everything is sent: the server reads the end behind the last message.
+    /// Ends the stream of requests: the server reads the end behind the last message.
     pub fn finish(mut self) {
         self.finished = true;
         let call = &self.call;
@@ -133,7 +133,7 @@ impl<T: Message> Sender<T> {
     }
 }
 
-/// The end was not said: the server must not take what came for everything.
+/// Without the end, the server must not take the requests for complete.
 impl<T> Drop for Sender<T> {
     fn drop(&mut self) {
         if !self.finished {

@@ -1,4 +1,4 @@
-//! StreamCall: a call with streams, as the halves hold it that send and read.
+//! StreamCall: a call with streams, shared by its sending and its reading half.
 
 use std::{
     fmt,
@@ -20,25 +20,25 @@ use crate::{
     message::growth::Budget,
 };
 
-/// A call with streams that is open on a connection. When the last who holds it lets go, it is cancelled, unless it has
+/// A call with streams that is open on a connection. When the last half is dropped, it is cancelled, unless it has
 /// ended.
 pub(super) struct StreamCall {
     pub(super) on: Arc<ClientConnection>,
     pub(super) id: CallId,
     pub(super) about: CallInfo,
-    /// Whether who was to read gave the call up before its outcome was there.
+    /// True if the reading half was dropped before the outcome arrived.
     is_unread: AtomicBool,
-    /// Whether it has a [`Sender`](crate::Sender) that has not said finish().
+    /// True while it has a [`Sender`](crate::Sender) that has not called finish().
     is_unfinished: AtomicBool,
 }
 
-/// What is said of a call, whichever connection it is on.
+/// What is known of a call on whatever connection it is.
 #[derive(Clone)]
 pub(super) struct CallInfo {
     pub(super) channel: Arc<Channel>,
     pub(super) procedure: &'static Procedure,
     pub(super) deadline: Deadline,
-    /// Why the first try failed, once there is a second.
+    /// Why the first try failed, once the call is retried.
     pub(super) resent: Option<Box<str>>,
 }
 
@@ -60,18 +60,18 @@ impl StreamCall {
         }
     }
 
-    /// The outcome, once it is there and every message is read.
+    /// Ready with the outcome, once it has arrived and every message is read.
     pub(super) fn poll_outcome(&self, cx: &mut Context<'_>) -> Poll<Result<Reply, Failure>> {
         self.on.link.wait(|conn, _| conn.poll_reply(self.id, cx))
     }
 
-    /// The error of a call that failed so.
+    /// The error of a call that failed with `failure`.
     pub(super) fn error(&self, failure: Failure) -> Error {
         let error = errors::of_call(failure, &self.about.deadline);
         self.locate(error)
     }
 
-    /// As [`StreamCall::error`], for a caller that waits for the one reply: the server may wait for the end of its requests.
+    /// The same for a caller that waits for the one reply: a handler may wait for the end of the requests.
     pub(super) fn error_of_reply(&self, failure: Failure) -> Error {
         let is_late = matches!(failure.cause, Cause::Deadline | Cause::Idle { .. });
         let error = self.error(failure);
@@ -88,7 +88,7 @@ impl StreamCall {
         self.is_unfinished.store(is_unfinished, Relaxed);
     }
 
-    /// Says which call an error is about.
+    /// Adds the peer and the procedure to an error, and why the call was retried.
     pub(super) fn locate(&self, error: Error) -> Error {
         let error = error
             .with_peer(Arc::clone(&self.on.peer))
@@ -99,18 +99,18 @@ impl StreamCall {
         }
     }
 
-    /// A reply has come, or the first of a stream.
+    /// Notes that a reply has arrived, or the first message of a stream.
     pub(super) fn replied(&self) {
         self.about.channel.retry_budget().replied();
     }
 
-    /// Why nothing more of its requests can be sent, when that is so.
+    /// The error of a sender whose message was not sent.
     pub(super) fn unsent(&self, unsent: Unsent) -> Error {
         let (code, text) = match unsent {
             Unsent::Over(Some(failure)) => return self.error(failure),
             Unsent::Over(None) if self.is_unread.load(Relaxed) => (
                 Code::Cancelled,
-                "the call was cancelled: what was to read its replies was dropped",
+                "the call was cancelled: the reader of its replies was dropped",
             ),
             Unsent::Over(None) => (
                 Code::Cancelled,
@@ -124,7 +124,7 @@ impl StreamCall {
         self.of_stream(Error::local(code, text))
     }
 
-    /// A message of its requests is nested deeper than anybody reads: the call ends with it.
+    /// Ends the call, because a message of its requests is nested deeper than any peer reads.
     #[cold]
     pub(super) fn too_deep(&self, text: String) -> Error {
         let error = errors::too_deep(&text);
@@ -132,23 +132,23 @@ impl StreamCall {
         self.of_stream(error)
     }
 
-    /// Says of an error that it happened amid the call's streams.
+    /// Notes in an error that it happened amid the call's streams.
     pub(super) fn of_stream(&self, error: Error) -> Error {
         self.locate(error.with_executed(Executed::Maybe).with_phase(Phase::Stream))
     }
 
-    /// Nobody reads the replies any more, of which the outcome was not one.
+    /// Cancels the call, because its reading half was dropped before the outcome arrived.
     pub(super) fn leave(&self) {
         self.is_unread.store(true, Relaxed);
         self.give_up();
     }
 
-    /// Nobody wants the outcome any more.
+    /// Cancels the call, unless it has ended.
     pub(super) fn give_up(&self) {
         self.on.link.with(|conn, now| conn.drop_call(self.id, now));
     }
 
-    /// It ends for a reason on this side.
+    /// Ends the call for a reason on this side.
     pub(super) fn fail(&self, cause: Cause) {
         self.on.link.with(|conn, now| conn.fail_call(self.id, cause, now));
     }

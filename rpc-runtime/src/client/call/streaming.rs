@@ -1,4 +1,4 @@
-//! Streaming: the replies of a call that answers by a stream.
+//! Streaming: the replies of a call with a stream of replies.
 
 use std::{
     collections::VecDeque,
@@ -15,7 +15,7 @@ use prost::Message;
 use tokio::task::coop;
 use tracing::debug;
 
-use super::{receipt::Receipt, retry::is_resendable, stream_call::StreamCall};
+use super::{receipt::Receipt, retry::may_retry, stream_call::StreamCall};
 use crate::{
     Error, Metadata,
     client::errors,
@@ -24,11 +24,11 @@ use crate::{
     wire::frame::Encoded,
 };
 
-/// The replies of a call that answers by a stream.
+/// The replies of a call with a stream of replies.
 ///
-/// It ends well only when the server has said that it has: a handler that fails or panics, a deadline or a lost connection
-/// is an error behind the messages before it, never a short success. Reading gives the server credit for more; who does not
-/// read makes the server's handler wait, and nobody else. Dropping the stream cancels the call.
+/// The stream ends well only when the server has said so. A failed handler, a panic, a deadline or a lost connection is
+/// an error behind the last message, never a short success. Reading gives the server credit for more. If the stream is
+/// not read, only the server's handler of this call waits. Dropping the stream cancels the call.
 ///
 /// ```no_run
 /// # use rpc_runtime::{Client, Error, Procedure, Streaming};
@@ -47,25 +47,25 @@ use crate::{
 pub struct Streaming<T> {
     call: Arc<StreamCall>,
     state: StreamingState,
-    /// Messages that have come and were not asked for yet.
-    ahead: VecDeque<Encoded>,
-    /// Makes the call once more, until a message was read.
+    /// Messages that have arrived and were not asked for yet.
+    prefetched: VecDeque<Encoded>,
+    /// Opens the call again after a failure, until a message was read.
     reopen: Option<Reopen>,
-    /// Whether a message was read, or the end.
+    /// True if a message was read, or the end.
     is_read: bool,
     /// What arrived beside the end.
     receipt: Option<Receipt>,
     message: PhantomData<fn() -> T>,
 }
 
-/// Opens a call once more; it is told why the first try failed.
+/// Opens a call again; its argument says why the first try failed.
 pub(in crate::client) type Reopen = Box<dyn FnOnce(Box<str>) -> Reopening + Send>;
 pub(in crate::client) type Reopening = Pin<Box<dyn Future<Output = Result<StreamCall, Error>> + Send>>;
 
 enum StreamingState {
     Open,
     Reopening(Reopening),
-    /// The end was given, or the error.
+    /// The end was returned, or the error.
     Ended,
 }
 
@@ -74,7 +74,7 @@ impl<T: Message + Default> Streaming<T> {
         Self {
             call,
             state: StreamingState::Open,
-            ahead: VecDeque::new(),
+            prefetched: VecDeque::new(),
             reopen,
             is_read: false,
             receipt: None,
@@ -86,7 +86,7 @@ impl<T: Message + Default> Streaming<T> {
     ///
     /// # Errors
     ///
-    /// As any call, once; after that there are no more messages. [`Error::status`] is `Some` if the handler failed.
+    /// As of any call, once; after that there are no more messages. [`Error::status`] is `Some` if the handler failed.
     ///
     /// # Cancel safety
     ///
@@ -95,19 +95,20 @@ impl<T: Message + Default> Streaming<T> {
         poll_fn(|cx| self.poll_message(cx)).await.transpose()
     }
 
-    /// The entries that came beside the end of the stream; none before it, nor after an error, which brings its own in
-    /// [`Error::status`].
+    /// Returns the metadata that arrived beside the end of the stream.
+    ///
+    /// None before the end, and after an error: [`Error::status`] has its own.
     pub fn metadata(&self) -> Option<&Metadata> {
         self.receipt.as_ref().map(Receipt::metadata)
     }
 
-    /// Returns what arrived beside the end of the stream; none before that, nor after an error.
+    /// Returns what arrived beside the end of the stream; none before the end, and after an error.
     pub fn receipt(&self) -> Option<&Receipt> {
         self.receipt.as_ref()
     }
 
     fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, Error>>> {
-        // A loop that reads is to let others have their turn.
+        // A loop that reads must let other tasks run.
         let coop = ready!(coop::poll_proceed(cx));
         let next = ready!(self.poll_next_message(cx));
         coop.made_progress();
@@ -134,7 +135,7 @@ impl<T: Message + Default> Streaming<T> {
                         self.note_read();
                         return self.end(Ok(()));
                     }
-                    Err(failure) if self.may_reopen(&failure) => {
+                    Err(failure) if self.reopens(&failure) => {
                         debug!(procedure = self.call.about.procedure.path(), peer = %self.call.on.peer, cause = %failure.cause, "resending");
                         if let Some(reopen) = self.reopen.take() {
                             self.state = StreamingState::Reopening(reopen(failure.cause.to_string().into()));
@@ -151,14 +152,14 @@ impl<T: Message + Default> Streaming<T> {
 
     /// The next message, none at the end, or how the call failed.
     fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Encoded>, Failure>> {
-        if let Some(payload) = self.ahead.pop_front() {
+        if let Some(payload) = self.prefetched.pop_front() {
             return Poll::Ready(Ok(Some(payload)));
         }
-        let (call, ahead) = (&self.call, &mut self.ahead);
+        let (call, prefetched) = (&self.call, &mut self.prefetched);
         let next = call
             .on
             .link
-            .wait(|conn, now| conn.poll_message(call.id, Some(ahead), now, cx));
+            .wait(|conn, now| conn.poll_message(call.id, Some(prefetched), now, cx));
         if let Next::Message(payload) = ready!(next) {
             return Poll::Ready(Ok(Some(payload)));
         }
@@ -169,7 +170,7 @@ impl<T: Message + Default> Streaming<T> {
         }))
     }
 
-    /// The handler runs, or did: the call is made no second time.
+    /// Notes that the handler runs or has run: the call is not retried.
     fn note_read(&mut self) {
         if !self.is_read {
             self.is_read = true;
@@ -182,7 +183,7 @@ impl<T: Message + Default> Streaming<T> {
         match decode(payload, self.call.about.budget()) {
             Ok(message) => Poll::Ready(Some(Ok(message))),
             Err(failure) => {
-                // The rest would make no sense either.
+                // Later messages would be unreadable, too.
                 self.call.give_up();
                 let error = self.call.of_stream(errors::unreadable_reply(failure));
                 self.end(Err(error))
@@ -190,9 +191,9 @@ impl<T: Message + Default> Streaming<T> {
         }
     }
 
-    fn may_reopen(&self, failure: &Failure) -> bool {
+    fn reopens(&self, failure: &Failure) -> bool {
         let about = &self.call.about;
-        self.reopen.is_some() && is_resendable(&about.channel, failure, &self.call.on)
+        self.reopen.is_some() && may_retry(&about.channel, failure, &self.call.on)
     }
 
     fn end(&mut self, end: Result<(), Error>) -> Poll<Option<Result<T, Error>>> {
@@ -210,7 +211,7 @@ impl<T: Message + Default> Stream for Streaming<T> {
     }
 }
 
-/// A sender of the same call is not to go on for nobody.
+/// A sender of the same call must not go on without a reader.
 impl<T> Drop for Streaming<T> {
     fn drop(&mut self) {
         if !matches!(self.state, StreamingState::Ended) {

@@ -1,4 +1,4 @@
-//! Addresses: the addresses of one service, in the order in which they are tried.
+//! Addresses: the addresses of one service, and which of them is tried next.
 
 use std::sync::Arc;
 
@@ -9,31 +9,30 @@ use crate::{
     net::{Address, Connector, Spot},
 };
 
-/// Where a channel connects to.
+/// What a channel connects to.
 #[derive(Clone, Debug)]
 pub(in crate::client) enum ConnectTarget {
     Address(Address),
-    /// What the user's function makes of an address.
+    /// The user's connector, and the address for it.
     Custom(Connector, Arc<str>),
     InProcess(Arc<dyn StreamAcceptor>),
-    /// Nowhere: the channel was lent its connection.
+    /// Nothing: the channel has a borrowed connection.
     Lent,
-    /// No address: every call fails with this.
+    /// An invalid address: every call fails with this error.
     Bad(Error),
 }
 
-/// The addresses of one service, in the order in which they are tried: each later than the one before, then the first
-/// again.
+/// The addresses of one service, in the order in which they are tried. After the last comes the first.
 #[derive(Debug)]
 pub(in crate::client) struct Addresses {
     places: Vec<AddressEntry>,
     /// The first that has not failed in this round.
     at: usize,
-    /// The one with which this round began, or that was connected to last.
+    /// The one that began this round, or that was connected last.
     first: usize,
 }
 
-/// One address.
+/// One address, and how it failed.
 #[derive(Clone, Debug)]
 pub(in crate::client) struct AddressEntry {
     pub(in crate::client) target: ConnectTarget,
@@ -41,17 +40,17 @@ pub(in crate::client) struct AddressEntry {
     pub(in crate::client) address: Arc<str>,
     /// Why it failed in this round.
     failure: Option<ConnectionFailure>,
-    /// Which of the places behind the address was tried last: the next try begins behind it.
+    /// Which endpoint behind the address was tried last; the next try begins behind it.
     last: Option<Spot>,
 }
 
-/// One address that takes part.
+/// One address that takes part in a race.
 #[derive(Clone, Debug)]
 pub(in crate::client) struct RaceAddress {
-    /// Its place in the route.
+    /// Its index.
     pub(in crate::client) place: usize,
     pub(in crate::client) target: ConnectTarget,
-    /// Which of the places that answer there did not work last: those behind it are tried first.
+    /// The endpoint that failed last; those behind it are tried first.
     pub(in crate::client) behind: Option<Spot>,
 }
 
@@ -67,7 +66,7 @@ impl AddressEntry {
 }
 
 impl Addresses {
-    /// A route that begins with the first of `places`, of which there is at least one.
+    /// Begins with the first of `places`; there must be at least one.
     pub(in crate::client) fn new(places: Vec<AddressEntry>) -> Self {
         Self {
             places,
@@ -87,7 +86,7 @@ impl Addresses {
         }
     }
 
-    /// What is wrong with the first address that is none.
+    /// The error of the first invalid address.
     pub(in crate::client) fn bad(&self) -> Option<&Error> {
         self.places.iter().find_map(|place| match &place.target {
             ConnectTarget::Bad(error) => Some(error),
@@ -98,17 +97,17 @@ impl Addresses {
         })
     }
 
-    /// How many addresses there are.
+    /// The number of addresses.
     pub(in crate::client) fn len(&self) -> usize {
         self.places.len()
     }
 
-    /// What is at one of the places.
+    /// The target at an index.
     pub(in crate::client) fn target(&self, place: usize) -> &ConnectTarget {
         &self.places[place].target
     }
 
-    /// The addresses that are tried in the next attempt, in their order: those that have not failed in this round.
+    /// The addresses of the next attempt, in order: those that have not failed in this round.
     pub(in crate::client) fn next_round(&self) -> Vec<RaceAddress> {
         let is_over = self.is_over();
         self.from(self.at)
@@ -131,23 +130,23 @@ impl Addresses {
         }
     }
 
-    /// The first that is tried in the next attempt.
+    /// The first of the next attempt.
     pub(in crate::client) fn next(&self) -> usize {
         self.at
     }
 
-    /// All places once, beginning with `place`.
+    /// All indices once, beginning with `place`.
     fn from(&self, place: usize) -> impl Iterator<Item = usize> + use<> {
         let len = self.places.len();
         (place..place + len).map(move |at| at % len)
     }
 
-    /// Which of the places behind an address is connected to, or failed last.
+    /// Notes which endpoint behind an address is connected, or failed last.
     pub(in crate::client) fn note_spot(&mut self, place: usize, spot: Spot) {
         self.places[place].last = Some(spot);
     }
 
-    /// One works: a later failure begins a new round, behind it if it is its own.
+    /// Notes that an address works. A later failure begins a new round, behind it if it fails itself.
     pub(in crate::client) fn arrive(&mut self, place: usize) {
         self.at = place;
         self.first = place;
@@ -158,7 +157,7 @@ impl Addresses {
         self.places.iter_mut().for_each(|place| place.failure = None);
     }
 
-    /// What was tried, or worked until now, does not. Returns what is in the way, as far as this round has shown.
+    /// Notes that an address does not work, or works no longer. Returns how all addresses have failed in this round.
     pub(in crate::client) fn fail(&mut self, place: usize, failure: ConnectionFailure) -> ConnectionFailure {
         if self.is_over() {
             self.forget();
@@ -171,12 +170,12 @@ impl Addresses {
         self.failure()
     }
 
-    /// Whether all addresses have failed in this round.
+    /// True if all addresses have failed in this round.
     pub(in crate::client) fn is_over(&self) -> bool {
         self.places.iter().all(|place| place.failure.is_some())
     }
 
-    /// What is in the way of those that have failed.
+    /// How the addresses have failed in this round.
     fn failure(&self) -> ConnectionFailure {
         let tried = self.from(self.first).map(|at| &self.places[at]);
         let failures: Vec<_> = tried
@@ -221,7 +220,7 @@ mod tests {
         }
     }
 
-    /// The one that is next fails.
+    /// Lets the next one fail.
     fn fail(route: &mut Addresses, failure: ConnectionFailure) -> ConnectionFailure {
         route.fail(route.at, failure)
     }
@@ -263,7 +262,7 @@ mod tests {
         let lanes = |lanes: Vec<RaceAddress>| lanes.iter().map(|lane| lane.place).collect::<Vec<_>>();
         route.arrive(1);
         assert_eq!(lanes(route.others(1)), [2, 0]);
-        // Lost: the one behind it is next, and those that fail meanwhile are passed over.
+        // The connection is lost: the next address comes first, and those that fail meanwhile are skipped.
         route.fail(1, refused());
         assert_eq!(lanes(route.next_round()), [2, 0]);
         route.fail(0, refused());
@@ -280,12 +279,12 @@ mod tests {
         let first = fail(&mut route, refused());
         assert_eq!(
             first.error().message(),
-            "mem:a: cannot connect: nobody listens there: connection refused"
+            "mem:a: cannot connect: no server listens there: connection refused"
         );
         let both = fail(&mut route, ConnectionFailure::slow(Duration::from_secs(10)));
         assert_eq!(
             both.error().to_string(),
-            "UNAVAILABLE: mem:a: cannot connect: nobody listens there: connection refused; \
+            "UNAVAILABLE: mem:a: cannot connect: no server listens there: connection refused; \
              mem:b: cannot connect: no answer within 10s"
         );
         // A new round forgets the one before.
@@ -312,7 +311,7 @@ mod tests {
         assert!(route.is_over());
         assert_eq!(
             format!("{:#}", failure.error()),
-            "UNAVAILABLE: cannot connect: nobody listens there: connection refused"
+            "UNAVAILABLE: cannot connect: no server listens there: connection refused"
         );
     }
 

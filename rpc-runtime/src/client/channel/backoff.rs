@@ -4,22 +4,22 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// When to try again: the k-th attempt falls at a random moment of the k-th interval. The intervals follow each other;
-/// the first is 100 ms long, each further one 1.6 times as long as the one before, up to 30 s.
+/// When to try again: the k-th attempt comes at a random moment of the k-th interval. The intervals follow each other.
+/// The first is 100 ms long, and each further one is 1.6 times as long as the one before, up to 30 s.
 ///
-/// So clients that lost their server together come back spread evenly over an interval. Random parts of intervals that
-/// each begin where the attempt before has failed would add up: then most come in a crowd, and a few very late.
+/// So clients that lost their server together come back spread evenly over an interval. Random pauses that each begin
+/// at the last failure would add up: most clients would come in a crowd, and a few very late.
 #[derive(Debug)]
 pub(super) struct Backoff {
     random: fastrand::Rng,
-    /// How many pauses there were since the last reset.
+    /// The number of pauses since the last reset.
     pauses: u32,
-    /// When the interval of the last one ends.
+    /// The end of the last interval.
     edge: Option<Instant>,
 }
 
 impl Backoff {
-    /// Nothing has failed yet; `random` is passed in, so that a test can repeat it.
+    /// Nothing has failed yet; `random` is an argument so that a test can repeat it.
     pub(super) fn new(random: fastrand::Rng) -> Self {
         Self {
             random,
@@ -28,7 +28,7 @@ impl Backoff {
         }
     }
 
-    /// Something has failed now: tells when the next attempt may begin.
+    /// Notes a failure; returns when the next attempt may begin.
     pub(super) fn pause(&mut self, now: Instant) -> Instant {
         let start = self.edge.map_or(now, |edge| edge.max(now));
         let len = self.ceiling();
@@ -37,21 +37,21 @@ impl Backoff {
         start + len.mul_f64(self.random.f64())
     }
 
-    /// A moment late in the time from `now` to `deadline`, and yet early enough for one attempt and a call.
+    /// A moment late in the time from `now` to `deadline`, early enough for one attempt and a call.
     pub(super) fn before(&mut self, deadline: Instant, now: Instant) -> Instant {
         let share = 0.5 + 0.4 * self.random.f64();
         now + deadline.saturating_duration_since(now).mul_f64(share)
     }
 
-    /// All is well: the next pause is a short one again.
+    /// Makes the next pause a short one again.
     pub(super) fn reset(&mut self) {
         self.pauses = 0;
         self.edge = None;
     }
 
-    /// How long the next interval is.
+    /// The length of the next interval.
     pub(super) fn ceiling(&self) -> Duration {
-        // 1.6^13 is above the cap already; the exponent is bounded so that the power stays finite.
+        // 1.6^13 is above the cap; the exponent is limited so that the power stays finite.
         let exponent = self.pauses.min(MAX_EXPONENT);
         FIRST.mul_f64(FACTOR.powi(exponent as i32)).min(CAP)
     }

@@ -1,4 +1,4 @@
-//! A channel over a connection that a server lends: by which its handlers call their caller.
+//! A channel on a connection of a server: handlers call their caller by it.
 
 use std::{
     sync::{Arc, Mutex},
@@ -20,10 +20,10 @@ use super::{
 };
 use crate::{Compression, conn::Settings, driver::Link};
 
-/// A connection of a server, by which it calls its peer.
+/// Construction on the connection of a server.
 impl Channel {
-    /// A channel over one connection that somebody else keeps, and has to tell of its end by [`Channel::ended`]. It makes
-    /// no other, and closes nothing but itself.
+    /// A channel on one connection that belongs to a server. The server has to report its end by [`Channel::ended`].
+    /// The channel makes no other connection, and does not close this one.
     pub(crate) fn over_connection(
         link: &Arc<Link>,
         peer: Arc<str>,
@@ -47,6 +47,7 @@ impl Channel {
         };
         let mut state = ChannelState::new(Addresses::new(vec![place]), Backoff::new(fastrand::Rng::new()));
         state.stage = stage;
+        state.had_connection = true;
         let channel = Arc::new(Self {
             address: peer,
             addresses: 1,

@@ -1,8 +1,8 @@
-//! Race: one attempt to connect, at all addresses that may answer; the first that does wins.
+//! Connect: one attempt to connect. Addresses race, and the first that answers wins.
 //!
-//! As RFC 8305 (Happy Eyeballs) has it: the next address begins [`STEP`] after the one before, or at once when that has
-//! failed, and none is given up for a later one that has begun. So an earlier address that answers promptly wins, and
-//! one that swallows everything costs a step.
+//! It follows RFC 8305 (Happy Eyeballs): each address begins [`STEP`] after the one before, or at once when that has
+//! failed. An attempt goes on while later ones run. So an earlier address that answers promptly wins, and an address
+//! that does not answer costs one step.
 
 use std::{
     collections::VecDeque,
@@ -28,21 +28,21 @@ use crate::{
     net::{self, Address, Spot, Stream},
 };
 
-/// How long an address has for itself before the next one is tried beside it.
+/// How long an address is tried alone before the next one is tried beside it.
 pub(super) const STEP: Duration = Duration::from_millis(250);
 
 /// What the attempts of a race have in common.
 pub(super) struct ConnectRace {
     pub(super) settings: Arc<Settings>,
-    /// How long each address may take: to be looked up, to be connected to, and to shake hands.
+    /// How long each address may take in all: look-up, transport and handshake.
     pub(super) connect_timeout: Duration,
     /// What the peer may call.
     pub(super) callbacks: Option<Arc<dyn CallbackServer>>,
-    /// The handshake in any case, where a name has several places.
+    /// Where a name has several endpoints, only the handshake wins.
     pub(super) wins_at: WinsAt,
 }
 
-/// What it takes to win.
+/// What an address needs to win.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WinsAt {
     /// A transport: calls go ahead of the handshake.
@@ -51,16 +51,16 @@ pub(super) enum WinsAt {
     Handshake,
 }
 
-/// An address on its way.
+/// An address that takes part, and its progress.
 struct RunningAddress {
     address: RaceAddress,
     /// Set when it begins.
     deadline: Option<Instant>,
     step: Duration,
     wins_at: WinsAt,
-    /// How many tries are still to come or on their way.
+    /// How many of its endpoints have not failed yet.
     open: usize,
-    /// What came of the others.
+    /// How the others failed.
     failures: Vec<(Spot, ConnectionFailure)>,
 }
 
@@ -80,12 +80,12 @@ enum StepOutcome {
 type ConnectStepFuture<'a> = Pin<Box<dyn Future<Output = (usize, ConnectStep, StepOutcome)> + Send + 'a>>;
 
 impl ConnectRace {
-    /// Runs the race, and gives the winner; `failed` is told of each address that does not work, and which of its places
-    /// was tried last.
+    /// Runs the race and returns the winner. `failed` is called for each address that fails, with the endpoint that was
+    /// tried last.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future ends all attempts, as the winner ends those of the others.
+    /// Dropping the future ends all attempts; the winner ends the other ones, too.
     pub(super) async fn run(
         &self,
         addresses: Vec<RaceAddress>,
@@ -138,7 +138,7 @@ impl ConnectRace {
                         spot,
                     });
                 }
-                // Looking up connects to nothing.
+                // A look-up connects to nothing.
                 (StepOutcome::Connected(_), ConnectStep::Resolve) => {}
                 (StepOutcome::Failed(failure), what) => {
                     next_at = Instant::now();
@@ -198,10 +198,10 @@ impl ConnectRace {
         Ok(self.launch(stream, peer, deadline))
     }
 
-    /// Begins the handshake, for which there is what the transport has left of the time.
+    /// Begins the handshake, which gets the time that the transport has left.
     fn launch(&self, stream: Stream, peer: Peer, deadline: Instant) -> NewConnection {
         let left = deadline.saturating_duration_since(Instant::now());
-        // Milliseconds are enough to read, for errors tell it.
+        // Milliseconds are precise enough for errors.
         let left = Duration::from_millis(u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1));
         let settings = Settings {
             random: fastrand::u32(..),
@@ -229,7 +229,7 @@ impl ConnectRace {
 }
 
 impl RaceAddress {
-    /// A host may have several places; elsewhere there is nothing to find.
+    /// A host may have several endpoints; other addresses need no look-up.
     fn first_try(&self) -> ConnectStep {
         match &self.target {
             ConnectTarget::Address(Address::Tcp(_)) => ConnectStep::Resolve,
@@ -237,7 +237,7 @@ impl RaceAddress {
         }
     }
 
-    /// All of `spots`, those behind the one that did not work first.
+    /// All of `spots`, beginning behind the one that failed last.
     fn in_order(&self, mut spots: Vec<Spot>) -> Vec<Spot> {
         let behind = self
             .behind
@@ -261,7 +261,7 @@ impl RunningAddress {
         }
     }
 
-    /// When all its tries are over, of which the first begins now if none has.
+    /// When all its tries must be over; the first call starts the time.
     fn deadline(&mut self, connect_timeout: Duration) -> Instant {
         *self.deadline.get_or_insert_with(|| {
             let now = Instant::now();
@@ -269,7 +269,7 @@ impl RunningAddress {
         })
     }
 
-    /// It has so many places, all of which are to be tried within its time.
+    /// Spreads its time over `spots` endpoints, so that all of them are tried.
     fn spread(&mut self, spots: usize, connect_timeout: Duration) {
         self.open = spots;
         if spots > 1 {
@@ -279,7 +279,7 @@ impl RunningAddress {
         self.step = STEP.min(connect_timeout / share);
     }
 
-    /// One try has failed: if it was the last, tells what is in the way, and which place was tried last.
+    /// Notes a failed try. After the last one, returns the failure of the address and its last endpoint.
     fn fail(
         &mut self,
         what: ConnectStep,
@@ -297,7 +297,7 @@ impl RunningAddress {
     }
 }
 
-/// Waits for the first of `attempts` that ends, the earlier one of two; none when it is `until`.
+/// Waits for the first of `attempts` to end, the earlier one of two; none at the time `until`.
 async fn first(
     attempts: &mut Vec<ConnectStepFuture<'_>>,
     until: Option<Instant>,
@@ -318,7 +318,7 @@ async fn first(
     .await
 }
 
-/// Brings a transport about, and tells who is at its other end.
+/// Makes a transport, and tells who the peer is.
 async fn reach(target: &ConnectTarget, spot: Spot) -> Result<(Stream, Peer), ConnectionFailure> {
     let reached = match target {
         ConnectTarget::Address(address) => unless_panics(net::connect(address, spot))
@@ -334,23 +334,23 @@ async fn reach(target: &ConnectTarget, spot: Spot) -> Result<(Stream, Peer), Con
                 .map_err(|error| ConnectionFailure::refused(&error))?;
             return Ok((ours, Peer::in_process()));
         }
-        // No channel of this kind makes attempts.
+        // A channel of this kind makes no attempts.
         ConnectTarget::Lent => return Err(ConnectionFailure::of(&Cause::Closed)),
-        // Every call fails before it comes to this.
+        // Every call fails before an attempt.
         ConnectTarget::Bad(error) => return Err(ConnectionFailure::refused(error)),
     };
     reached.map_err(ConnectionFailure::unreachable)
 }
 
-/// The one that has won.
+/// The connection that won the race.
 pub(super) struct Winner {
     pub(super) connection: NewConnection,
-    /// Its address, by its place in the route.
+    /// The index of its address.
     pub(super) place: usize,
     pub(super) spot: Spot,
 }
 
-/// A connection that may win. When it is dropped before that, it ends: nothing was sent on it but a HELLO.
+/// A connection that may win. If it is dropped before that, it ends: it has sent only a HELLO.
 pub(super) struct NewConnection {
     pub(super) link: Arc<Link>,
     pub(super) baton: Arc<Baton<Stream>>,
@@ -359,7 +359,7 @@ pub(super) struct NewConnection {
     after: Option<AfterConnection>,
     /// When the time for the handshake is over.
     hello_by: Instant,
-    /// Whether somebody looks after it, or it ends by itself.
+    /// True if its keeper ends it, or if it ends by itself.
     is_on_its_own: bool,
 }
 
@@ -368,13 +368,13 @@ impl NewConnection {
     pub(super) async fn shake_hands(&mut self) -> Result<(), ConnectionFailure> {
         let ready = poll_fn(|cx| self.link.with(|conn, _| conn.poll_ready(cx))).await;
         ready.map_err(|cause| {
-            // It says so to the peer.
+            // The connection tells the peer itself.
             self.is_on_its_own = true;
             ConnectionFailure::of_handshake(&cause, self.hello_by <= Instant::now())
         })
     }
 
-    /// It is wanted: whoever calls looks after it from now on.
+    /// Leaves the connection to the caller, which ends it from now on.
     pub(super) fn keep(&mut self) -> Option<AfterConnection> {
         self.is_on_its_own = true;
         self.after.take()
@@ -386,7 +386,7 @@ impl Drop for NewConnection {
         if self.is_on_its_own {
             return;
         }
-        // A peer that has said HELLO is told; another might never be heard of.
+        // A peer that has said HELLO is told. Another one may never answer, so its connection is cut.
         let is_ready = self
             .link
             .lock(Clock::Recent, Wakes::Waiters)
@@ -400,7 +400,7 @@ impl Drop for NewConnection {
     }
 }
 
-/// No attempt takes so long.
+/// Longer than any attempt.
 const FAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
 #[cfg(test)]

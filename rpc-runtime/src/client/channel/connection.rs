@@ -1,4 +1,4 @@
-//! ClientConnection: one connection as the channel and its calls hold it.
+//! ClientConnection: one connection, as the channel and its calls share it.
 
 use std::{convert::Infallible, sync::Arc};
 
@@ -13,45 +13,44 @@ use crate::{
     net::Stream,
 };
 
-/// Held by users of a connection. When it is dropped, the keeper ends the connection.
+/// Held by the users of a connection, or of an attempt. When it is dropped, the keeper ends that.
 pub(in crate::client) type ConnectionGuard = oneshot::Sender<Infallible>;
 /// Resolves when the [`ConnectionGuard`] is dropped.
 pub(in crate::client) type GuardReleased = oneshot::Receiver<Infallible>;
 
-/// A connection as the channel and its calls hold it. When the last of them lets go, it closes: what is queued still
-/// goes out.
+/// A connection, as the channel and its calls share it. When the last of them drops it, it writes its queue and closes.
 pub(in crate::client) struct ClientConnection {
     pub(in crate::client) link: Arc<Link>,
     /// The address of the peer, for errors.
     pub(in crate::client) peer: Arc<str>,
-    /// None for a connection that is somebody else's to end.
+    /// None for a borrowed connection, which its server ends.
     pub(in crate::client) baton: Option<Arc<Baton<Stream>>>,
-    /// Its address, by its place in the route.
+    /// The index of its address.
     pub(in crate::client) place: usize,
     /// Tells the keeper when it is dropped.
     pub(in crate::client) _guard: ConnectionGuard,
 }
 
 impl ClientConnection {
-    /// Whether a new call can start here.
+    /// True if a new call can start here.
     pub(in crate::client) fn takes_calls(&self) -> bool {
         self.link.with(|conn, _| conn.takes_calls())
     }
 
-    /// How messages on this connection are compressed: as chosen, if the peer takes that and has said so by now.
+    /// The compression for messages on this connection: `chosen`, if the peer has said that it accepts it.
     pub(in crate::client) fn compression(&self, chosen: Option<Compression>) -> Option<Compression> {
         let chosen = chosen?;
         let is_taken = self.link.with(|conn, _| conn.peer_takes(chosen.encoding()));
         is_taken.then_some(chosen)
     }
 
-    /// Whether the peer has said that it took no request at all.
+    /// True if the peer has said that it took no request at all.
     pub(in crate::client) fn took_nothing(&self) -> bool {
         self.link
             .with(|conn, _| conn.peer_goaway().is_some_and(|goaway| goaway.last_id == 0))
     }
 
-    /// Whether nothing comes from it any more.
+    /// True if nothing can arrive any more.
     pub(in crate::client) fn is_over(&self) -> bool {
         self.link.with(|conn, _| conn.is_closed())
     }
@@ -63,19 +62,19 @@ impl ClientConnection {
         }
     }
 
-    /// Why it takes no more calls; none if that is our own doing, as when it was idle for too long.
+    /// Why it takes no more calls; none if this side ended it, such as after idle time.
     pub(in crate::client) fn failure(&self) -> Option<ConnectionFailure> {
         failure(&self.link)
     }
 
-    /// Which run of the server this is, once its HELLO is here.
+    /// The instance of the server, once its HELLO has arrived.
     pub(in crate::client) fn instance(&self) -> Option<Bytes> {
         self.link
             .with(|conn, _| conn.peer_hello().map(|hello| hello.instance_id.clone()))
     }
 }
 
-/// Why a connection takes no more calls; none if that is our own doing.
+/// Why a connection takes no more calls; none if this side ended it.
 pub(in crate::client) fn failure(link: &Link) -> Option<ConnectionFailure> {
     link.with(|conn, _| match (conn.state(), conn.peer_goaway()) {
         (State::Closed(Cause::Closed), None) => None,

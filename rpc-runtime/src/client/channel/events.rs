@@ -1,4 +1,4 @@
-//! What the keeper of a connection tells its channel.
+//! Events: what the keeper of a connection reports to its channel.
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,26 +20,26 @@ use crate::{
     net::Spot,
 };
 
-/// What the keeper tells.
+/// What the keeper asks and reports.
 impl Channel {
-    /// Tells when the stage changes, or the end of a pause.
+    /// Resolves when the stage changes, or the end of a pause.
     pub(super) fn changes(&self) -> Subscriber {
         self.changed.subscribe()
     }
 
-    /// When the pause before the next attempt is over, if there is one.
+    /// The end of the pause before the next attempt, if there is one.
     pub(super) fn pause_end(&self) -> Option<Instant> {
         self.lock().not_before
     }
 
-    /// An attempt begins: what is to be tried, unless nobody wants it any more.
+    /// Begins an attempt: returns what to try, or none if the attempt is no longer wanted.
     pub(super) fn plan(&self, attempt: u64) -> Option<AttemptPlan> {
         let mut state = self.lock();
         let plan = match state.role(attempt)? {
             AttemptRole::Only => {
                 state.not_before = None;
-                // Calls that went ahead to a peer which never says HELLO may have been executed: where there is
-                // another address, they wait for the handshake instead.
+                // A peer that never says HELLO may have executed calls that went ahead of the handshake. With another
+                // address, calls wait for the handshake instead.
                 let is_early = state.failure.is_none() && self.addresses == 1;
                 AttemptPlan {
                     addresses: state.addresses.next_round(),
@@ -60,7 +60,7 @@ impl Channel {
         Some(plan)
     }
 
-    /// One of the addresses of an attempt does not work; `spot` is which place behind it was tried last.
+    /// Reports that one address of an attempt failed; `spot` is the last endpoint behind it that was tried.
     pub(super) fn failed(&self, attempt: u64, place: usize, spot: Option<Spot>, failure: ConnectionFailure) {
         let mut state = self.lock();
         let Some(role) = state.role(attempt) else { return };
@@ -83,7 +83,7 @@ impl Channel {
         self.notify(state);
     }
 
-    /// No address works. An attempt that is the only one has been told of each.
+    /// Reports that no address works. If there was no connection, `failed` has reported each of them before.
     pub(super) fn gave_up(&self, attempt: u64) {
         let mut state = self.lock();
         if let Some(AttemptRole::Beside(place)) = state.role(attempt) {
@@ -93,7 +93,7 @@ impl Channel {
         }
     }
 
-    /// The task that makes the attempts is gone: its runtime shut down.
+    /// Reports that the task of the attempt is gone, because its runtime shut down.
     pub(super) fn abandoned(&self, attempt: u64) {
         let mut state = self.lock();
         match state.role(attempt) {
@@ -108,7 +108,7 @@ impl Channel {
         self.notify(state);
     }
 
-    /// The transport is there, perhaps the handshake done. False if nobody wants it any more.
+    /// Reports a new connection, perhaps before its handshake. False if it is no longer wanted.
     pub(super) fn opened(&self, attempt: u64, winner: &Winner) -> bool {
         let Winner {
             connection,
@@ -136,6 +136,7 @@ impl Channel {
             _guard: guard,
         });
         self.retry_budget.begin();
+        state.had_connection = true;
         state.stage = ChannelStage::Open {
             connected,
             early: is_early,
@@ -164,7 +165,7 @@ impl Channel {
         }
     }
 
-    /// The handshake is done.
+    /// Reports that the handshake is done.
     pub(super) fn ready(&self, link: &Arc<Link>) {
         let mut state = self.lock();
         match &mut state.stage {
@@ -183,8 +184,8 @@ impl Channel {
         self.notify(state);
     }
 
-    /// A call has missed its deadline on a connection from which nothing was read since it began. If there is another
-    /// address, calls wait until either the peer is heard of, or that answers.
+    /// Reports that a call missed its deadline on a connection that has read nothing since the call began. If there is
+    /// another address, calls wait until this peer is heard of, or until the other address answers.
     pub(super) fn doubted(self: &Arc<Self>, link: &Arc<Link>) {
         let mut state = self.lock();
         let may = self.ownership == Ownership::Own
@@ -212,7 +213,7 @@ impl Channel {
         }
     }
 
-    /// The peer of a doubtful connection is heard of: calls go on by it.
+    /// Reports that the peer of a doubtful connection was heard of: calls use it again.
     pub(super) fn relieved(&self, link: &Arc<Link>) {
         let mut state = self.lock();
         match &state.stage {
@@ -229,12 +230,12 @@ impl Channel {
         }
     }
 
-    /// The handshake failed.
+    /// Reports that the handshake failed.
     pub(super) fn rejected(&self, link: &Arc<Link>, failure: ConnectionFailure) {
         self.leave(link, LeaveWhen::Always, Some(failure));
     }
 
-    /// The connection is over.
+    /// Reports that the connection has ended.
     pub(crate) fn ended(&self, link: &Arc<Link>) {
         let failure = connection::failure(link);
         let (uncovered, pending, account) = link.with(|conn, _| {
@@ -258,12 +259,12 @@ impl Channel {
             .retain(|connected| !Arc::ptr_eq(&connected.link, link));
         let carried = state.retired.len() < connections_with_sends;
         if self.ownership == Ownership::Borrowed && !carried {
-            // It may be told twice of the end of a connection that is not its own.
+            // The end of a borrowed connection may be reported twice.
             return self.notify(state);
         }
         if let ChannelStage::Closed(last) = &mut state.stage {
-            // Whoever closes without a barrier does not ask what becomes of the last sends. An earlier connection may
-            // end before the last one, on which others still wait.
+            // A caller that closes without a barrier does not ask about the last sends. An earlier connection may end
+            // before the last one, on which others still wait.
             if last.as_ref().is_some_and(|last| Arc::ptr_eq(&last.link, link)) {
                 *last = None;
             }
@@ -275,12 +276,12 @@ impl Channel {
         self.notify(state);
     }
 
-    /// A connection takes no more calls: it makes room for the next, unless its handshake is not over.
+    /// Makes room for the next connection, because this one takes no more calls; not before its handshake is over.
     pub(super) fn retire(&self, connected: &Arc<ClientConnection>) {
         self.leave(&connected.link, LeaveWhen::IfReady, connected.failure());
     }
 
-    /// Takes the connection of `link` out of the channel, if it is still the one; it closes when its calls are done.
+    /// Takes the connection of `link` out of the channel, if it is the current one. It closes when its calls are done.
     fn leave(&self, link: &Arc<Link>, leave: LeaveWhen, failure: Option<ConnectionFailure>) {
         let ties = KeepReasons::of(link);
         let mut state = self.lock();
@@ -320,7 +321,7 @@ impl Channel {
             }
         }
         if let Some(attempt) = beside {
-            // Another connection is on its way already.
+            // An attempt to make another connection runs already.
             state.stage = ChannelStage::Connecting(attempt);
             state.not_before = None;
         }
@@ -328,9 +329,9 @@ impl Channel {
         link.with(|conn, now| conn.leave(now));
     }
 
-    /// A connection is the channel's no longer: it is kept if it carries sends, or if its peer may still call us.
+    /// Keeps a connection that was taken out, if it carries sends or its peer may still call this client.
     fn part(&self, state: &mut ChannelState, connected: &Arc<ClientConnection>, ties: &KeepReasons) {
-        // Some are kept for peers that drain, whose handlers may still call us.
+        // Some are kept for peers that drain: their handlers may still call this client.
         let is_lent = ties.is_lent && self.ownership == Ownership::Own && state.retired.len() < MAX_LENT;
         if ties.carries || is_lent {
             state.retired.push(Arc::clone(connected));
@@ -338,12 +339,12 @@ impl Channel {
     }
 }
 
-/// Why a connection is kept that takes no more calls. To be looked at without the channel's lock, for that wakes others.
+/// Why a connection is kept that takes no more calls. Read it without the channel's lock, because reading wakes others.
 #[derive(Clone, Copy, Debug, Default)]
 struct KeepReasons {
-    /// It carries sends that no barrier has covered, or that had not ended when the peer told of them last.
+    /// It carries sends that no barrier has covered, or that had not ended by the peer's last account.
     carries: bool,
-    /// Its peer drains, and may call us.
+    /// Its peer drains, and may call this client.
     is_lent: bool,
 }
 
@@ -356,17 +357,17 @@ impl KeepReasons {
     }
 }
 
-/// Which attempt one is.
+/// What an attempt is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum AttemptRole {
     /// There is no connection.
     Only,
-    /// The connection at this place is in doubt.
+    /// The connection to the address at this index is in doubt.
     Beside(usize),
 }
 
 impl ChannelState {
-    /// What an attempt is for; none if nobody wants it any more.
+    /// What an attempt is for; none if it is no longer wanted.
     fn role(&self, attempt: u64) -> Option<AttemptRole> {
         match &self.stage {
             ChannelStage::Connecting(ConnectAttempt { number, .. }) if *number == attempt => {
@@ -381,7 +382,7 @@ impl ChannelState {
         }
     }
 
-    /// Takes an attempt that has succeeded out of the stage, with the doubtful connection that it replaces.
+    /// Takes a successful attempt out of the stage, with the doubtful connection that it replaces.
     fn take_attempt(&mut self, attempt: u64) -> Option<(ConnectionGuard, Option<Arc<ClientConnection>>)> {
         self.role(attempt)?;
         match std::mem::replace(&mut self.stage, ChannelStage::Idle) {
@@ -391,12 +392,12 @@ impl ChannelState {
                 beside: Some(ConnectAttempt { guard, .. }),
                 ..
             } => Some((guard, Some(connected))),
-            // It has no role then.
+            // Not reached: it has no role then.
             _ => None,
         }
     }
 
-    /// Calls go by the connection to `place` again, and an attempt beside it ends.
+    /// Lets calls use the connection to `place` again, and ends an attempt beside it.
     fn stop_doubting(&mut self, place: usize) {
         if let ChannelStage::Open { beside, .. } = &mut self.stage {
             *beside = None;
@@ -404,7 +405,7 @@ impl ChannelState {
         self.addresses.arrive(place);
     }
 
-    /// The address that was tried does not work.
+    /// Notes that the address that was tried does not work.
     fn fail(&mut self, place: usize, failure: ConnectionFailure) {
         let now = Instant::now();
         self.note(place, failure, now);
@@ -413,11 +414,11 @@ impl ChannelState {
         }
     }
 
-    /// A connection that was ready `since` has ended, by our own doing if there is no `failure`.
+    /// Notes that a connection that was ready `since` has ended; without a `failure`, this side ended it.
     ///
-    /// It has done well if a reply came on it, or if it lived for longer than the pause before the next attempt may
-    /// last. Then the pauses begin anew. A handshake alone proves nothing: a server that ends each connection right
-    /// behind its HELLO would be asked without an end.
+    /// It did well if a reply arrived on it, or if it lived longer than the longest next pause. Then the pauses start
+    /// again from the shortest. A handshake alone proves nothing: otherwise a server that ends each connection right
+    /// after its HELLO would be asked without end.
     fn end(&mut self, place: usize, failure: Option<ConnectionFailure>, since: Instant, is_proven: bool) {
         let now = Instant::now();
         let did_well = is_proven || now.saturating_duration_since(since) > self.backoff.ceiling();
@@ -426,13 +427,13 @@ impl ChannelState {
         }
         let Some(failure) = failure.or_else(|| (!did_well).then(|| ConnectionFailure::of(&Cause::Closed)))
         else {
-            // We closed it ourselves: the server has done nothing to be spared for.
+            // This side closed it, so the server needs no pause.
             self.failure = None;
             return;
         };
         let is_local = matches!(self.addresses.target(place), ConnectTarget::InProcess(_));
         self.note(place, failure, now);
-        // Within the process nobody has to be spared, and a server that has gone says so at once.
+        // A server in this process needs no pause, and one that is gone says so at once.
         if !is_local {
             self.pause(now);
         }
@@ -451,13 +452,13 @@ impl ChannelState {
     }
 }
 
-/// So many connections at most are kept for peers that drain.
+/// The most connections that are kept for peers that drain.
 const MAX_LENT: usize = 16;
 
-/// How long a doubtful connection is left in peace when no other address has answered.
+/// How long a doubtful connection is not doubted again after no other address has answered.
 const NO_OTHER: Duration = Duration::from_secs(10);
 
-/// Whether a connection is left whose handshake is not over.
+/// Whether a connection is taken out before its handshake is over.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum LeaveWhen {
     IfReady,

@@ -1,4 +1,4 @@
-//! Keeper: the task that makes one connection, watches over it, and ends it.
+//! Keeper: the task that makes one connection, watches it, and ends it.
 
 use std::{
     future::{Future, poll_fn},
@@ -22,9 +22,9 @@ use crate::{
     driver::Link,
 };
 
-/// The task that makes one connection, watches over it, and ends it when nobody wants it any more.
+/// The task that makes one connection, watches it, and ends it when no user is left.
 ///
-/// It is a task of its own, so that a caller who gives up takes nothing from the others.
+/// It is a task of its own, so that a caller that gives up does not end the attempt for others.
 pub(super) struct Keeper {
     pub(super) watch: EndReport,
     pub(super) settings: Arc<Settings>,
@@ -36,9 +36,9 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    /// Tries the addresses until one answers or all have failed, and keeps what comes of it.
+    /// Tries the addresses until one answers or all have failed, then keeps the connection until its end.
     pub(super) async fn run(mut self) {
-        // Boxed, for it is over long before the connection is.
+        // Boxed, because the attempt ends long before the connection does.
         let attempt = Box::pin(self.attempt());
         let mut winner = match unless_released(&mut self.released, attempt).await {
             Some(Some(winner)) => winner,
@@ -50,7 +50,7 @@ impl Keeper {
                 return;
             }
             None => {
-                // Whoever has released it knows.
+                // The task that released it knows.
                 self.watch.kept = ReportedItem::Nothing;
                 return;
             }
@@ -66,15 +66,15 @@ impl Keeper {
         let after = winner.connection.keep();
         self.watch.kept = ReportedItem::Connection(Arc::clone(&winner.connection.link));
         self.keep(winner.connection).await;
-        // Now the channel knows that the connection is over.
+        // Now the channel knows that the connection has ended.
         drop(self);
         if let Some(after) = after {
-            // One-way calls of the peer may outlive their connection, but not for long.
+            // One-way calls of the peer may outlive their connection for a short time.
             after.await;
         }
     }
 
-    /// One attempt, after its pause; none if all addresses have failed, or if nobody wants it any more.
+    /// One attempt, after its pause; none if all addresses have failed, or if it is no longer wanted.
     fn attempt(&self) -> impl Future<Output = Option<Winner>> + Send + use<> {
         let (channel, attempt) = (Weak::clone(&self.watch.channel), self.watch.attempt);
         let (settings, callbacks) = (Arc::clone(&self.settings), self.callbacks.clone());
@@ -101,7 +101,7 @@ impl Keeper {
         }
     }
 
-    /// Watches the connection until it is over.
+    /// Watches the connection until its end.
     async fn keep(&mut self, mut connection: NewConnection) {
         let channel = &self.watch.channel;
         let link = &Arc::clone(&connection.link);
@@ -146,7 +146,7 @@ async fn closed(link: &Link) {
     poll_fn(|cx| link.with(|conn, _| conn.poll_closed(cx))).await;
 }
 
-/// What is to be done in an attempt.
+/// What an attempt tries.
 pub(super) struct AttemptPlan {
     pub(super) addresses: Vec<RaceAddress>,
     pub(super) wins_at: WinsAt,
@@ -160,7 +160,7 @@ pub(super) enum AttemptReason {
     DoubtfulConnection,
 }
 
-/// Waits until the pause before the next attempt is over, of which a call may have cut something meanwhile.
+/// Waits for the end of the pause before the next attempt; a call may shorten it meanwhile.
 async fn pause(channel: &Weak<Channel>) -> Option<()> {
     let mut changed = channel.upgrade()?.changes();
     while let Some(end) = channel.upgrade()?.pause_end() {
@@ -171,7 +171,7 @@ async fn pause(channel: &Weak<Channel>) -> Option<()> {
     Some(())
 }
 
-/// Runs `future` to its end, unless all holds are dropped before: then it is dropped, too.
+/// Runs `future` to its end, or drops it when the guard of the connection is dropped.
 async fn unless_released<F: Future>(released: &mut GuardReleased, future: F) -> Option<F::Output> {
     let mut future = pin!(future);
     poll_fn(|cx| {
@@ -183,8 +183,8 @@ async fn unless_released<F: Future>(released: &mut GuardReleased, future: F) -> 
     .await
 }
 
-/// Tells the channel at the end, however the keeper ends: a runtime that shuts down just drops it, perhaps before it
-/// has begun.
+/// Reports the end to the channel when it is dropped. A runtime that shuts down drops the keeper, perhaps before it has
+/// begun.
 pub(super) struct EndReport {
     channel: Weak<Channel>,
     /// The number of the attempt.
@@ -199,7 +199,7 @@ enum ReportedItem {
 }
 
 impl EndReport {
-    /// Watches an attempt to connect.
+    /// The report of an attempt to connect.
     pub(super) fn new(channel: Weak<Channel>, attempt: u64) -> Self {
         Self {
             channel,
@@ -222,5 +222,5 @@ impl Drop for EndReport {
     }
 }
 
-/// How long the connection of a dropped client may take to write what is queued.
+/// How long the connection of a dropped client may take to write its queue.
 const FAREWELL: Duration = Duration::from_secs(30);

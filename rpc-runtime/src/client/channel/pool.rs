@@ -1,4 +1,4 @@
-//! ChannelPool: the connections of one client, and by which of them a call goes.
+//! ChannelPool: the channels of one client, and which of them a call uses.
 
 use std::sync::{
     Arc,
@@ -9,8 +9,8 @@ use super::{Channel, state::ConnectionState};
 
 /// The channels of a client, one for each connection that it keeps.
 ///
-/// One-way calls and the built-in ones go by the first, so that their order, and what a barrier tells of them, is that of one
-/// connection. Calls with a reply and those with streams take turns.
+/// One-way calls and built-in calls use the first one, so that one connection keeps their order, and a barrier covers
+/// them. Calls with a reply or with streams take turns.
 #[derive(Clone)]
 pub(in crate::client) struct ChannelPool {
     first: Arc<Channel>,
@@ -24,7 +24,7 @@ struct MoreChannels {
 }
 
 impl ChannelPool {
-    /// So many as `make` makes, at least one.
+    /// Makes `count` channels by `make`, at least one.
     pub(in crate::client) fn new(count: usize, make: impl Fn() -> Arc<Channel>) -> Self {
         let others = MoreChannels {
             channels: (1..count).map(|_| make()).collect(),
@@ -36,7 +36,7 @@ impl ChannelPool {
         }
     }
 
-    /// Just one.
+    /// A pool of one channel.
     pub(in crate::client) fn one(channel: Arc<Channel>) -> Self {
         Self {
             first: channel,
@@ -44,19 +44,19 @@ impl ChannelPool {
         }
     }
 
-    /// The first.
+    /// The first channel.
     #[inline]
     pub(in crate::client) fn first(&self) -> &Arc<Channel> {
         &self.first
     }
 
-    /// All.
+    /// All channels.
     pub(in crate::client) fn all(&self) -> impl Iterator<Item = &Arc<Channel>> {
         let others = self.others.iter().flat_map(|others| &others.channels);
         std::iter::once(&self.first).chain(others)
     }
 
-    /// The one whose turn it is, for a call with a reply.
+    /// The channel of the next call with a reply.
     #[inline]
     pub(in crate::client) fn next(&self) -> &Arc<Channel> {
         match &self.others {
@@ -65,7 +65,7 @@ impl ChannelPool {
         }
     }
 
-    /// Goes past one that pauses before it connects again, if another is ready.
+    /// Skips a channel that pauses before it reconnects, if another one is ready.
     fn take_turn<'a>(&'a self, others: &'a MoreChannels) -> &'a Arc<Channel> {
         let turn = others.turns.fetch_add(1, Ordering::Relaxed);
         let count = 1 + others.channels.len();

@@ -1,39 +1,39 @@
-//! RetryBudget: what replies have earned.
+//! RetryBudget: the tokens for retries, earned by replies.
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-/// What replies have earned: tokens for calls to be resent, and the proof that the connection of now works.
+/// Tokens for retries, and whether a reply has arrived on the current connection.
 ///
-/// Ten tokens at most and at the beginning; a resend takes one, a reply gives a tenth of one. So resends never add more
-/// than a tenth to a load that its servers cannot bear. One number, because every reply looks at it.
+/// There are ten tokens at the beginning and at most. A retry takes one, and a reply earns a tenth of one. So retries
+/// add at most a tenth to the load of servers that are overloaded. It is one number, because every reply reads it.
 #[derive(Debug)]
 pub(in crate::client) struct RetryBudget(AtomicU32);
 
 impl RetryBudget {
-    /// As many tokens as there may be.
+    /// A full budget.
     pub(in crate::client) const fn new() -> Self {
         Self(AtomicU32::new(FULL))
     }
 
-    /// A call has its reply: one look, unless that changes something.
+    /// Notes a reply: only a read, unless that changes the budget.
     pub(in crate::client) fn replied(&self) {
         if self.0.load(Relaxed) != FULL {
             self.update(|tokens, _| Some((tokens + REPLY).min(FULL)));
         }
     }
 
-    /// Takes the token for a resend; false if there is none.
+    /// Takes the token for a retry; false if none is left.
     #[must_use]
     pub(in crate::client) fn take(&self) -> bool {
         self.update(|tokens, unproven| Some(tokens.checked_sub(RESEND)? | unproven))
     }
 
-    /// A connection begins: nothing has come on it.
+    /// Notes that a connection begins, on which nothing has arrived.
     pub(in crate::client) fn begin(&self) {
         self.0.fetch_or(UNPROVEN, Relaxed);
     }
 
-    /// Whether a reply has come since the connection began.
+    /// True if a reply has arrived since the connection began.
     pub(in crate::client) fn is_proven(&self) -> bool {
         self.0.load(Relaxed) & UNPROVEN == 0
     }
@@ -45,7 +45,7 @@ impl RetryBudget {
     }
 }
 
-/// In tenths.
+/// In tenths of a token.
 const FULL: u32 = 10 * RESEND;
 const RESEND: u32 = 10;
 const REPLY: u32 = 1;

@@ -1,4 +1,4 @@
-//! What flush, barrier and close need of a channel: its connections, and what became of their sends.
+//! Sends: the connections that carry one-way calls, and what became of these.
 
 use std::sync::Arc;
 
@@ -10,9 +10,9 @@ use crate::{
     wire::frame::control::Progress,
 };
 
-/// What flush, barrier and close need.
+/// For flush, barrier and close.
 impl Channel {
-    /// The connections that carry sends: those that take no more calls first.
+    /// The connections that carry sends, beginning with those that take no more calls.
     pub(in crate::client) fn connections_with_sends(&self) -> Vec<Arc<ClientConnection>> {
         let state = self.lock();
         let mut connections_with_sends = state.retired.clone();
@@ -22,7 +22,7 @@ impl Channel {
         connections_with_sends
     }
 
-    /// What is in hand right now. A connection that takes no more calls is left out, unless it carries sends.
+    /// The load of all connections; one that takes no more calls counts only if it carries sends.
     pub(in crate::client) fn load(&self) -> Load {
         let state = self.lock();
         let waiting = Load {
@@ -41,7 +41,7 @@ impl Channel {
         loads.fold(waiting, Load::and)
     }
 
-    /// Waits until the keeper has noticed that `connected` is over, so that its lost sends are counted.
+    /// Waits until the keeper has noticed the end of `connected`, so that its lost sends are counted.
     pub(in crate::client) async fn settled(&self, connected: &ClientConnection) {
         let mut changed = self.changed.subscribe();
         while self.holds(connected) {
@@ -62,8 +62,8 @@ impl Channel {
             .any(|held| Arc::ptr_eq(&held.link, &connected.link))
     }
 
-    /// What the peer said last of the sends of the last connection that carried any, if that has ended and all of them were
-    /// covered; none for a channel that is closed.
+    /// The last account of the last connection that carried sends, if that has ended with all of them covered; none for
+    /// a closed channel.
     pub(in crate::client) fn last_account(&self) -> Option<Progress> {
         let state = self.lock();
         if matches!(state.stage, ChannelStage::Closed(_)) {
@@ -72,11 +72,19 @@ impl Channel {
         state.account.clone()
     }
 
-    /// Tells of the sends that ended connections may have lost: once.
+    /// True if it never had a connection, and may still make one: nothing was sent on it.
+    pub(in crate::client) fn is_unused(&self) -> bool {
+        let state = self.lock();
+        let is_usable =
+            self.bad.is_none() && !matches!(state.stage, ChannelStage::Closed(_) | ChannelStage::Gone);
+        is_usable && !state.had_connection
+    }
+
+    /// Reports, once, the sends that ended connections may have lost.
     ///
     /// # Errors
     ///
-    /// UNAVAILABLE with their counts, if there are any.
+    /// UNAVAILABLE with their numbers, if there are any.
     pub(in crate::client) fn report_lost(&self) -> Result<(), Error> {
         let mut state = self.lock();
         let Uncovered { no, maybe } = std::mem::take(&mut state.lost);
@@ -92,7 +100,7 @@ impl Channel {
             .with_lost_sends(lost))
     }
 
-    /// Tells, once, of the sends that were still running when their connection ended, as far as is known.
+    /// Reports, once, the sends that were still running when their connection ended, as far as is known.
     ///
     /// # Errors
     ///
@@ -103,24 +111,24 @@ impl Channel {
             return Ok(());
         }
         let text = format!(
-            "a connection ended while {unsettled} one-way calls were still running, as far as its server had told: what \
-             became of them is not known"
+            "a connection ended while {unsettled} one-way calls were still running, by the last account of its server: their \
+             outcome is unknown"
         );
         Err(Error::local(Code::Unavailable, text)
             .with_peer(Arc::clone(&self.address))
             .with_executed(Executed::Maybe))
     }
 
-    /// GuardReleased by whoever waits for the end of sends.
+    /// Held while a task waits for the end of sends.
     pub(in crate::client) fn settling(&self) -> &tokio::sync::Mutex<()> {
         &self.settling
     }
 
-    /// Takes no more calls, and begins to close the connection; it is returned if there is one.
+    /// Takes no more calls, and begins to close the connections that there are; returns them.
     pub(in crate::client) fn close(&self) -> Vec<Arc<ClientConnection>> {
         let mut state = self.lock();
         if self.ownership == Ownership::Borrowed {
-            // The connection goes on without us.
+            // The connection goes on without this channel.
             state.stage = ChannelStage::Closed(None);
             state.retired = Vec::new();
             self.notify(state);
@@ -144,7 +152,7 @@ impl Channel {
         all
     }
 
-    /// Waits until `connected` is over.
+    /// Waits until `connected` has ended.
     pub(in crate::client) async fn over(&self, connected: &ClientConnection) -> Cause {
         let mut changed = self.changed.subscribe();
         loop {

@@ -1,8 +1,8 @@
-//! ConnectionState: where a client stands with its server. StateWatch: how that changes.
+//! ConnectionState: the state of a client's connection. StateWatch: its changes.
 
 use tokio::sync::watch;
 
-/// Where a client stands with its server; [`Client::state`](crate::Client::state) tells.
+/// The state of a client's connection; [`Client::state`](crate::Client::state) returns it.
 ///
 /// ```text
 /// Idle ──a call──▶ Connecting ──handshake──▶ Ready
@@ -10,28 +10,30 @@ use tokio::sync::watch;
 ///   │ a call, but   │    │ pause is over       ▼
 ///   │ the pause     │    │                    Idle
 ///   │ is not over   ▼    │
-///   └────────────▶ BackingOff                        after a failure that no call waits behind: Idle
+///   └────────────▶ BackingOff                        after a failure while no call waits: Idle
 ///
 /// any ──close(), or the last clone is dropped──▶ Closed
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ConnectionState {
-    /// No connection, and no call that waits for one: the next call connects.
+    /// No connection, and no call waits for one: the next call connects.
     Idle,
-    /// An attempt to connect is on its way.
+    /// An attempt to connect runs.
     Connecting,
     /// Connected: calls go out at once.
     Ready,
     /// The last attempt failed, or the connection has ended; the next attempt begins after a pause.
     BackingOff,
-    /// The client is closed, and stays so.
+    /// The client is closed for ever.
     Closed,
 }
 
-/// How a client's [`ConnectionState`] changes; [`Client::watch_state`](crate::Client::watch_state) makes one.
+/// Tells the changes of a client's [`ConnectionState`]; [`Client::watch_state`](crate::Client::watch_state) returns
+/// one.
 ///
-/// It keeps no connection open: when the last clone of its client is dropped, it tells [`ConnectionState::Closed`].
+/// It does not keep the connection open. When the last clone of its client is dropped, it tells
+/// [`ConnectionState::Closed`].
 ///
 /// ```
 /// use rpc_runtime::{Client, ConnectionState, Server};
@@ -72,7 +74,7 @@ pub struct StateWatch {
     seen: u64,
 }
 
-/// A state, and how many changes there were up to it: one that came back is not the same.
+/// A state, and the number of changes up to it: a state that comes back is another change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct PublishedState {
     pub(super) state: ConnectionState,
@@ -86,7 +88,7 @@ impl PublishedState {
         changes: 0,
     };
 
-    /// Counts the change to `state`, if it is one.
+    /// Sets the state, and counts that if it changes.
     pub(super) fn set(&mut self, state: ConnectionState) {
         if self.state != state {
             self.state = state;
@@ -101,7 +103,7 @@ impl StateWatch {
         Self { published, seen }
     }
 
-    /// The state now.
+    /// Returns the current state.
     pub fn state(&self) -> ConnectionState {
         if self.is_orphaned() {
             return ConnectionState::Closed;
@@ -109,16 +111,15 @@ impl StateWatch {
         self.published.borrow().state
     }
 
-    /// Waits for a change since the watch was made, or since the last one that this has told, and tells the newest
-    /// state.
+    /// Waits for the next change, and returns the newest state.
     ///
-    /// Of several changes only the newest is told: it may be the state that was told before, if there was another in
-    /// between. After [`ConnectionState::Closed`] nothing changes any more, and it returns that at once: a loop has to
-    /// end there.
+    /// It returns at once if the state has changed since the last call, or since the watch was made. Of several changes
+    /// it returns only the newest, which may equal the state that it returned last. After [`ConnectionState::Closed`]
+    /// nothing changes, and it returns at once: end the loop there.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future loses nothing: the next call tells the change.
+    /// Dropping the future loses no change: the next call returns it.
     pub async fn changed(&mut self) -> ConnectionState {
         loop {
             if self.is_orphaned() {
@@ -129,12 +130,12 @@ impl StateWatch {
                 self.seen = published.changes;
                 return published.state;
             }
-            // An error is looked at above.
+            // The loop checks an error above.
             let _ = self.published.changed().await;
         }
     }
 
-    /// Whether the client and all its clones are gone.
+    /// True if the client and all its clones are gone.
     fn is_orphaned(&self) -> bool {
         self.published.has_changed().is_err()
     }

@@ -1,5 +1,7 @@
 //! What a flush or a barrier tells of one-way calls whose connection ended (G4).
 
+use tokio::time::Instant;
+
 use super::*;
 use crate::{Account, ConnectionState, Executed, message::control};
 
@@ -136,6 +138,23 @@ async fn a_barrier_without_a_connection_returns_the_last_account_at_once() {
         assert_eq!(within(client.barrier()).await.unwrap().received(), 1);
         within(client.flush()).await.unwrap();
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_never_had_a_connection_has_an_empty_account_at_once() {
+    let client = Client::connect_lazy("mem:lost-unused");
+    let before = Instant::now();
+    assert_eq!(within(client.barrier()).await.unwrap(), Account::default());
+    assert_eq!(within(client.settled()).await.unwrap(), Account::default());
+    // Also while a call waits for the first connection.
+    let pending = call(&client);
+    settle().await;
+    assert_ne!(client.state(), ConnectionState::Idle);
+    assert_eq!(within(client.barrier()).await.unwrap(), Account::default());
+    assert!(before.elapsed() < Duration::from_millis(100));
+    client.close().await.unwrap();
+    assert!(within(client.barrier()).await.is_err());
+    assert!(done(pending).await.is_err());
 }
 
 #[tokio::test(start_paused = true)]

@@ -31,7 +31,7 @@ async fn every_state_is_shown_on_the_way() {
     );
     assert_eq!(
         format!("{failure:#}"),
-        "UNAVAILABLE: cannot connect: nobody listens there (at mem:states-way): connection refused"
+        "UNAVAILABLE: cannot connect: no server listens there (at mem:states-way): connection refused"
     );
 
     let hand = Hand::new("mem:states-way").await;

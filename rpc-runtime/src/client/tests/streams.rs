@@ -294,9 +294,7 @@ async fn a_sender_learns_that_nobody_reads_the_replies() {
     let error = within(sender.send("more".to_owned())).await.unwrap_err();
     assert_eq!(error.code(), Code::Cancelled);
     assert!(
-        error
-            .message()
-            .contains("what was to read its replies was dropped"),
+        error.message().contains("the reader of its replies was dropped"),
         "{error}"
     );
     assert_eq!(far.unwanted(id).await, Unwanted::Cancelled);

@@ -1,7 +1,7 @@
 use super::*;
 
-/// The row of a client at 127.0.0.1:50000 (C350) that is connected to 127.0.0.1:8080 (1F90), as a little-endian
-/// machine shows it.
+/// The row of a client at 127.0.0.1:50000 (C350) that is connected to 127.0.0.1:8080 (1F90), as a little-endian machine
+/// shows it.
 fn row(state: &str, uid: &str, inode: &str) -> String {
     let tail = "1 0000000000000000 20 4 30 10 -1";
     format!(
@@ -11,7 +11,7 @@ fn row(state: &str, uid: &str, inode: &str) -> String {
     )
 }
 
-/// An end as this machine's kernel writes it.
+/// One end, as this machine's kernel writes it.
 fn end(text: &str) -> String {
     let end: SocketAddr = text.parse().unwrap();
     let octets = match end.ip() {
@@ -132,12 +132,12 @@ fn each_end_must_fit_exactly() {
 #[test]
 fn what_is_no_row_is_nobody_and_never_a_panic() {
     let fits = row("01", "1001", "5");
-    // Cut anywhere, the row is none, or whole.
+    // A row that is cut at any byte is either not a row or still complete.
     for len in 0..fits.len() {
         let owner = owner_in(&[&fits[..len]]);
         assert!(owner.is_none() || fits[..len].contains(" 5"), "{len}");
     }
-    // With any byte wrong, it is never somebody else's.
+    // A row with any one byte wrong never names another user.
     for at in 0..fits.len() {
         for byte in [0, b' ', b':', b'-', b'+', b'\n', b'G', 0xff] {
             let mut bytes = fits.clone().into_bytes();
@@ -145,7 +145,7 @@ fn what_is_no_row_is_nobody_and_never_a_panic() {
             let mut search = Search::new(ends());
             search.read(&bytes[..], far()).unwrap();
             let owner = search.owner();
-            // A blank or an end of line within the number of the user makes two fields of it.
+            // A blank or an end of line inside the user's number makes two fields of it.
             assert!(
                 matches!(owner, None | Some(1001 | 0 | 1 | 10 | 100 | 11 | 101)),
                 "{at} {byte}"
@@ -189,13 +189,13 @@ fn what_does_not_end_is_given_up() {
 #[tokio::test]
 async fn our_own_client_is_found_in_either_table() {
     use tokio::net::{TcpListener, TcpSocket};
-    let own = crate::net::peer::own_uid();
+    let own = crate::net::own_uid();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let client = TcpSocket::new_v4().unwrap().connect(address).await.unwrap();
     let (server, peer) = listener.accept().await.unwrap();
     assert_eq!(owner(peer, server.local_addr().unwrap()).await, own);
-    // Without a peer there is no owner, whatever TIME_WAIT leaves behind.
+    // Without a peer there is no owner, even if TIME_WAIT leaves rows.
     drop(client);
     assert_eq!(owner(peer, server.local_addr().unwrap()).await, None);
 }

@@ -1,4 +1,4 @@
-//! Greeting: the first bytes of a peer that speaks another protocol.
+//! Greeting: recognises a peer that speaks another protocol by its first bytes.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use std::fmt;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Greeting {
     protocol: &'static str,
-    /// The beginning of its first line.
+    /// The beginning of its first line; empty if the line may be secret.
     line: Box<[u8]>,
 }
 
@@ -29,11 +29,11 @@ impl Greeting {
         };
         Some(match bytes {
             [0x16, 0x03, ..] => silent("TLS"),
-            // Of a TLS server that has read our HELLO.
+            // A TLS server that has read our HELLO answers with an alert.
             [0x15, 0x03, ..] => silent("TLS (it has sent an alert)"),
             [b'P', b'R', b'I', b' ', ..] => silent("HTTP/2"),
-            // The SETTINGS that an HTTP/2 server begins with: a length, type 4, flags and stream 0. A frame of ours
-            // would have the key of a field where the flags are, and no key is 0.
+            // An HTTP/2 server begins with SETTINGS: a length, type 4, flags and stream 0. In a frame of ours the key
+            // of a field would stand in place of the flags, and no key is 0.
             [0, _, _, 4, 0, 0, 0, 0, 0, ..] => silent("HTTP/2"),
             [first, second, third, fourth, ..] => {
                 let start = [*first, *second, *third, *fourth];
@@ -73,14 +73,14 @@ const ANSWERS: [(&[u8], &str); 14] = [
     (b"RFB ", "VNC"),
 ];
 
-/// The printable beginning of the first line.
+/// The beginning of the first line.
 fn first_line(bytes: &[u8]) -> &[u8] {
     let line = &bytes[..bytes.len().min(SHOWN)];
     let end = line.iter().position(|byte| matches!(byte, b'\r' | b'\n'));
     &line[..end.unwrap_or(line.len())]
 }
 
-/// `peer speaks HTTP/1 instead of this protocol: "HTTP/1.1 400 Bad Request"`
+/// For example: `peer speaks HTTP/1 instead of this protocol: "HTTP/1.1 400 Bad Request"`.
 impl fmt::Display for Greeting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "peer speaks {} instead of this protocol", self.protocol)?;
@@ -107,7 +107,7 @@ mod tests {
             (b"\x15\x03\x03\x00\x02\x02\x0a", "TLS (it has sent an alert)"),
             (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "HTTP/2"),
             (b"\x00\x00\x12\x04\x00\x00\x00\x00\x00\x00\x03", "HTTP/2"),
-            // A target may be secret.
+            // The target of a request may be secret.
             (b"GET /?token=secret HTTP/1.1\r\n", "HTTP/1"),
             (b"POST", "HTTP/1"),
         ] {

@@ -1,4 +1,4 @@
-//! The messages that peers send each other about the connection itself.
+//! The payloads about the connection itself: HELLO, PONG and GOAWAY.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::FrameError;
 use crate::{Account, Metadata, api::account};
 
-/// The payload of a HELLO: who speaks, and what it can take.
+/// The payload of a HELLO: who the sender is and what it accepts.
 #[derive(Clone, PartialEq, prost::Message)]
 #[prost(skip_debug)]
 pub(crate) struct Hello {
@@ -17,58 +17,58 @@ pub(crate) struct Hello {
     /// The oldest version of the protocol that this side speaks.
     #[prost(uint32, tag = "2")]
     pub(crate) version_min: u32,
-    /// The newest.
+    /// The newest version of the protocol that this side speaks.
     #[prost(uint32, tag = "3")]
     pub(crate) version_max: u32,
-    /// The longest frame it reads, without the length before it.
+    /// The longest frame that this side reads, in bytes without the length prefix.
     #[prost(uint32, tag = "4")]
     pub(crate) max_frame: u32,
-    /// The longest message it takes, over all fragments, uncompressed.
+    /// The longest message that this side accepts: all fragments together, in bytes before compression.
     #[prost(uint64, tag = "5")]
     pub(crate) max_message: u64,
-    /// How many calls may be open to it at once.
+    /// Maximum number of calls that may be open to this side at once.
     #[prost(uint32, tag = "6")]
     pub(crate) max_calls: u32,
-    /// How many bytes of requests may be open to it at once.
+    /// Maximum number of bytes of requests that may be open to this side at once.
     #[prost(uint64, tag = "7")]
     pub(crate) call_bytes: u64,
-    /// How many bytes of one-way requests it keeps before it grants more.
+    /// Number of bytes of one-way requests that this side keeps before it grants more.
     #[prost(uint64, tag = "8")]
     pub(crate) send_bytes: u64,
-    /// How many bytes of a stream it keeps before it grants more.
+    /// Number of bytes of each stream that this side keeps before it grants more.
     #[prost(uint64, tag = "9")]
     pub(crate) stream_window: u64,
-    /// The compressions it can unpack.
+    /// The compressions that this side can decode.
     #[prost(uint32, repeated, tag = "10")]
     pub(crate) encodings: Vec<u32>,
-    /// A bit for every optional feature that it has.
+    /// One bit for each optional feature that this side has.
     #[prost(uint64, tag = "11")]
     pub(crate) features: u64,
     /// Random bytes that tell one run of a process from another.
     #[prost(bytes = "bytes", tag = "12")]
     pub(crate) instance_id: Bytes,
-    /// Name and version of its software, for logs.
+    /// Name and version of the sender's software, for logs.
     #[prost(string, tag = "13")]
     pub(crate) software: String,
-    /// Entries about the connection; `authorization` is one.
+    /// Entries about the connection, for example `authorization`.
     #[prost(message, repeated, tag = "14")]
     pub(crate) metadata: Vec<Entry>,
-    /// The shortest time between pings that it accepts.
+    /// The shortest interval between pings that this side accepts, in milliseconds.
     #[prost(uint32, tag = "15")]
     pub(crate) ping_floor_ms: u32,
 }
 
 impl Hello {
-    /// What every HELLO begins with: the bytes `rustrpc` and 1, so that a capture of the stream can be recognised.
+    /// The first field of every HELLO: the bytes `rustrpc` and 1, which make a capture of the stream recognisable.
     pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"rustrpc\x01");
-    /// How long a HELLO's payload may be.
+    /// Maximum length of a HELLO's payload, in bytes.
     pub(crate) const MAX_LEN: usize = 16 * 1024;
 
-    /// The entries as metadata.
+    /// The entries as [`Metadata`].
     ///
     /// # Errors
     ///
-    /// [`FrameError::Metadata`] if they are more than may travel in one frame.
+    /// [`FrameError::Metadata`] if the entries exceed what one frame may carry.
     pub(crate) fn to_metadata(&self) -> Result<Metadata, FrameError> {
         let entries = self.metadata.iter();
         // Copied, because the connection keeps them, and a slice would pin the read buffer.
@@ -86,7 +86,7 @@ impl Hello {
     }
 }
 
-/// Leaves the values of the entries out, for one of them may be a token.
+/// Shows no values of entries, because one of them may be a token.
 impl fmt::Debug for Hello {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Hello")
@@ -113,10 +113,10 @@ impl fmt::Debug for Hello {
 #[derive(Clone, PartialEq, prost::Message)]
 #[prost(skip_debug)]
 pub(crate) struct Entry {
-    /// Its name.
+    /// The key.
     #[prost(string, tag = "1")]
     pub(crate) key: String,
-    /// Its value, which may be secret.
+    /// The value, which may be secret.
     #[prost(bytes = "bytes", tag = "2")]
     pub(crate) value: Bytes,
 }
@@ -140,7 +140,7 @@ impl fmt::Debug for Entry {
     }
 }
 
-/// The payload of a PONG: which ping it answers, and how far the one-way requests are.
+/// The payload of a PONG: the ping that it answers, and the progress of the one-way requests.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct Pong {
     /// The 8 bytes of the newest PING.
@@ -151,31 +151,35 @@ pub(crate) struct Pong {
     pub(crate) progress: Option<Progress>,
 }
 
-/// What became of the one-way requests since the connection began; only complete ones count, or those that never will be.
+/// The account of the one-way requests since the connection began.
+///
+/// It counts only requests that are complete or never will be.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct Progress {
-    /// The highest id of one that was received.
+    /// The highest id received.
     #[prost(uint64, tag = "1")]
     pub(crate) last_id: u64,
-    /// How many were received.
+    /// Number of requests received.
     #[prost(uint64, tag = "2")]
     pub(crate) received: u64,
-    /// How many handlers ended well.
+    /// Number of requests whose handler ended with success.
     #[prost(uint64, tag = "3")]
     pub(crate) handled: u64,
-    /// How many handlers ended with an error, or panicked.
+    /// Number of requests whose handler ended with an error or panicked.
     #[prost(uint64, tag = "4")]
     pub(crate) failed: u64,
-    /// How many deadlines passed, before the handler began or while it ran.
+    /// Number of requests whose deadline passed, before the handler started or while it ran.
     #[prost(uint64, tag = "5")]
     pub(crate) expired: u64,
-    /// How many were dropped, by reason.
+    /// Number of dropped requests, by reason.
     #[prost(message, repeated, tag = "6")]
     pub(crate) dropped: Vec<Dropped>,
 }
 
 impl Progress {
-    /// How many wait for their handler, or for its end. A peer that cannot count must not make us panic.
+    /// Number of requests that wait for their handler or whose handler runs.
+    ///
+    /// Wrong numbers from a peer do not cause a panic.
     pub(crate) fn pending(&self) -> u64 {
         let dropped = self.dropped.iter().map(|dropped| dropped.count);
         [self.handled, self.failed, self.expired]
@@ -185,13 +189,13 @@ impl Progress {
     }
 }
 
-/// How many one-way requests were dropped for one reason.
+/// The number of one-way requests that were dropped for one reason.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct Dropped {
     /// The number of a [`DropReason`], or one that only the peer knows.
     #[prost(uint32, tag = "1")]
     pub(crate) reason: u32,
-    /// How many.
+    /// Number of requests.
     #[prost(uint64, tag = "2")]
     pub(crate) count: u64,
 }
@@ -202,23 +206,23 @@ pub(crate) struct Dropped {
 pub(crate) enum DropReason {
     /// The server has no such procedure.
     UnknownProcedure = 1,
-    /// The payload is no message of the procedure's type.
+    /// The payload is not a message of the procedure's type.
     BadPayload = 2,
-    /// The server had no room for it.
+    /// The server had no room for the request.
     Overload = 3,
     /// The server was draining.
     Draining = 4,
-    /// Its handler was dropped before its end, by a drain or a disconnect.
+    /// A drain or a disconnect dropped the handler before it ended.
     Aborted = 5,
 }
 
 impl DropReason {
-    /// The number that stands for this reason on the wire.
+    /// The number of this reason on the wire.
     pub(crate) const fn number(self) -> u32 {
         self as u32
     }
 
-    /// The reason of a number, if it is known.
+    /// The reason with this number, if this version knows it.
     pub(crate) const fn from_number(number: u32) -> Option<Self> {
         Some(match number {
             1 => Self::UnknownProcedure,
@@ -231,57 +235,58 @@ impl DropReason {
     }
 }
 
-/// The payload of a GOAWAY: why no more may be started, and up to where what was started counts.
+/// The payload of a GOAWAY: why no more may be started, and which of the started calls still count.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct Goaway {
     /// The number of a [`Reason`], or one that only the peer knows.
     #[prost(uint32, tag = "1")]
     pub(crate) reason: u32,
-    /// The highest id of the receiver's that may still be executed.
+    /// The highest id of the receiver's own calls that may still be executed.
     #[prost(uint64, tag = "2")]
     pub(crate) last_id: u64,
-    /// What happened, for a person to read.
+    /// What happened, as text for a person.
     #[prost(string, tag = "3")]
     pub(crate) text: String,
-    /// How long the sender waits for what is open.
+    /// How long the sender waits for open calls, in milliseconds.
     #[prost(uint64, tag = "4")]
     pub(crate) drain_ms: u64,
-    /// When it is worth connecting again; 0 is unknown.
+    /// After how many milliseconds it is worth connecting again; 0 means unknown.
     #[prost(uint64, tag = "5")]
     pub(crate) resume_in_ms: u64,
-    /// The last account of the receiver's one-way requests: all up to `last_id` are in it, and the end of the stream
-    /// follows.
+    /// The last account of the receiver's one-way requests.
+    ///
+    /// It covers all of them up to `last_id`, and the end of the stream follows.
     #[prost(message, optional, tag = "6")]
     pub(crate) account: Option<Progress>,
 }
 
-/// Why a peer goes away.
+/// Why a peer sends a GOAWAY.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u32)]
 pub(crate) enum Reason {
-    /// It finishes what is open and stops.
+    /// It finishes the open calls and stops.
     Drain = 1,
     /// It read something that the protocol does not allow.
     Protocol = 2,
     /// It did not accept the HELLO.
     HelloRejected = 3,
-    /// It had to refuse too much.
+    /// It had to refuse too many requests.
     Excess = 4,
     /// It waited too long for a byte.
     Timeout = 5,
-    /// The connection is as old as it may become.
+    /// The connection has reached its maximum age.
     MaxAge = 6,
     /// The receiver may not use it.
     Denied = 7,
 }
 
 impl Reason {
-    /// The number that stands for this reason on the wire.
+    /// The number of this reason on the wire.
     pub(crate) const fn number(self) -> u32 {
         self as u32
     }
 
-    /// The reason of a number, if it is known.
+    /// The reason with this number, if this version knows it.
     pub(crate) const fn from_number(number: u32) -> Option<Self> {
         Some(match number {
             1 => Self::Drain,
@@ -309,7 +314,7 @@ impl From<Progress> for Account {
     }
 }
 
-/// The reason as users see it.
+/// Converts the number of a reason to the public type.
 fn public_reason(number: u32) -> account::DropReason {
     match DropReason::from_number(number) {
         Some(DropReason::UnknownProcedure) => account::DropReason::UnknownProcedure,

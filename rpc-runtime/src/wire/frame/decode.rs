@@ -1,4 +1,4 @@
-//! From the bytes of a frame to a [`Frame`], without trusting any of them.
+//! Decode: the bytes of a frame to a [`Frame`], without trusting any of them.
 
 use std::{error, fmt, ops::Range};
 
@@ -7,7 +7,7 @@ use bytes::{Buf, Bytes};
 use super::{Flags, Frame, Kind, MAX_TEXT, cut};
 use crate::Metadata;
 
-/// How deeply groups may nest in a field that we skip: none of ours has any.
+/// Maximum depth of groups in a field that is skipped. No field of ours has groups.
 const MAX_NESTING: u32 = 32;
 
 /// The reason why bytes cannot be decoded as a frame.
@@ -16,43 +16,43 @@ const MAX_NESTING: u32 = 32;
 pub enum FrameError {
     /// A value reaches past the end of the frame.
     Truncated {
-        /// How many bytes the frame has, or the entry of it that is cut short.
+        /// Length in bytes of the frame, or of the metadata entry that is cut short.
         len: usize,
     },
     /// A number has more than 64 bits.
     Varint,
     /// A field has a number that protobuf does not allow.
     FieldNumber {
-        /// The number and its wire type, as they were read.
+        /// The field number and wire type as they were read.
         key: u64,
     },
-    /// A field has another wire type than it must have, or one that does not exist.
+    /// A field has the wrong wire type, or one that does not exist.
     WireType {
         /// The number of the field.
         field: u32,
         /// The wire type that was read.
         wire_type: u8,
     },
-    /// A group ends as another one than it began, or without having begun.
+    /// A group ends with another number than it began with, or ends without a beginning.
     Group {
-        /// The number that the end has.
+        /// The number at its end.
         field: u32,
     },
-    /// Groups nest too deeply.
+    /// Groups are nested too deeply.
     Nesting {
-        /// How deeply they may.
+        /// The maximum depth.
         max: u32,
     },
-    /// More metadata than may travel in one frame.
+    /// The metadata exceeds what one frame may carry.
     Metadata {
-        /// The entries up to the one that was too much.
+        /// Number of entries, including the one that exceeded the limit.
         entries: usize,
-        /// The bytes of their keys and values.
+        /// Length of their keys and values in bytes.
         len: usize,
     },
     /// The key of a metadata entry is not UTF-8.
     MetadataKey {
-        /// Which entry, from 0.
+        /// The index of the entry, from 0.
         entry: usize,
     },
 }
@@ -63,7 +63,9 @@ impl fmt::Display for FrameError {
             Self::Truncated { len } => write!(f, "value reaches past the end of {len} bytes"),
             Self::Varint => f.write_str("varint exceeds 64 bits"),
             Self::FieldNumber { key } => write!(f, "field key {key} is invalid"),
-            Self::WireType { field, wire_type } => write!(f, "field {field} has wire type {wire_type}"),
+            Self::WireType { field, wire_type } => {
+                write!(f, "field {field} has the wrong wire type {wire_type}")
+            }
             Self::Group { field } => write!(f, "group {field} ends without having begun"),
             Self::Nesting { max } => write!(f, "groups nest deeper than {max}"),
             Self::Metadata { entries, len } => write!(
@@ -80,7 +82,7 @@ impl fmt::Display for FrameError {
 impl error::Error for FrameError {}
 
 impl Frame {
-    /// As [`Frame::fill`], into a frame of its own.
+    /// Decodes `body` into a new frame.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn decode(body: Bytes) -> Result<Self, FrameError> {
         let mut frame = Self::default();
@@ -88,14 +90,14 @@ impl Frame {
         Ok(frame)
     }
 
-    /// Decodes the bytes that follow a length, into a frame that is empty.
+    /// Decodes the bytes after the length prefix into `self`, which must be empty.
     ///
-    /// Fields may come in any order, the last of several wins, and unknown ones are skipped. `details` and
-    /// `payload` are slices of `body` and keep all of it alive: whoever keeps a small one longer copies it.
+    /// Fields may come in any order; of repeated fields the last one wins; unknown fields are skipped. `details` and
+    /// `payload` are slices of `body` and keep all of it alive, so code that keeps a small one for longer copies it.
     ///
     /// # Errors
     ///
-    /// [`FrameError`] says what is wrong; a status text that is not UTF-8, or too long, is no reason to fail.
+    /// [`FrameError`] says what is wrong. A status text that is too long or not UTF-8 is not an error.
     #[inline]
     pub(crate) fn fill(&mut self, mut body: Bytes) -> Result<(), FrameError> {
         let frame = self;
@@ -131,7 +133,7 @@ impl Frame {
             frame.extra.get_mut().details = body.slice(details);
         }
         if !payload.is_empty() {
-            // Not `slice`: the body is ours to consume, which spares two atomic operations per frame.
+            // `slice` would cost two more atomic operations for each frame; the body is ours to consume.
             body.truncate(payload.end);
             body.advance(payload.start);
             frame.payload = body;
@@ -141,8 +143,10 @@ impl Frame {
 }
 
 impl Frame {
-    /// The beginning of a DATA frame of `len` bytes whose payload is still to come, and where that begins. None if
-    /// `body` says anything else, or not yet enough: then the frame is decoded when all of it is there.
+    /// Decodes a DATA frame of `len` bytes whose payload is still to come.
+    ///
+    /// Returns the frame and the offset of its payload; `None` if `body` holds anything else or not enough yet. In that
+    /// case the frame is decoded once all of it has come.
     pub(crate) fn begun(body: &[u8], len: usize) -> Option<(Self, usize)> {
         let mut frame = Self::default();
         let mut reader = Reader::new(body);
@@ -163,18 +167,18 @@ impl Frame {
     }
 }
 
-/// Where the bytes of fields with a length stand.
+/// Positions of the fields that have a length.
 #[derive(Default)]
 struct Ranges {
     message: Range<usize>,
     details: Range<usize>,
     payload: Range<usize>,
-    /// The entries of metadata until now, and their bytes.
+    /// Number of metadata entries so far, and the length of their keys and values.
     metadata_entries: usize,
     metadata_len: usize,
 }
 
-/// The keys of the fields that most frames are made of, as every encoder writes them: each is one byte.
+/// The keys of the most frequent fields, as every encoder writes them: one byte each.
 const KIND: u8 = 1 << 3 | VARINT;
 const ID: u8 = 2 << 3 | VARINT;
 const FLAGS: u8 = 3 << 3 | VARINT;
@@ -185,7 +189,7 @@ const RUN: u8 = 12 << 3 | VARINT;
 const DEPTH: u8 = 14 << 3 | VARINT;
 const PAYLOAD: u8 = 15 << 3 | LEN;
 
-/// Reads one metadata entry; `index` only names it in an error.
+/// Reads one metadata entry; `index` is for the error only.
 fn entry(bytes: &[u8], index: usize) -> Result<(&str, &[u8]), FrameError> {
     let mut name: &[u8] = &[];
     let mut value: &[u8] = &[];
@@ -201,10 +205,9 @@ fn entry(bytes: &[u8], index: usize) -> Result<(&str, &[u8]), FrameError> {
     Ok((name, value))
 }
 
-/// A status text of at most [`MAX_TEXT`] bytes, whatever the bytes are.
+/// Makes a status text of at most [`MAX_TEXT`] bytes from any bytes.
 fn text(bytes: &[u8]) -> String {
-    // Nobody looks at the middle of a very long one. A character that is torn there lies beyond what is kept, and goes
-    // with the rest.
+    // The middle of a very long text is not needed. A character that is torn here lies in the part that `cut` removes.
     let far = MAX_TEXT + 3;
     let text = if bytes.len() > 2 * far {
         let (beginning, end) = (&bytes[..far], &bytes[bytes.len() - far..]);
@@ -242,7 +245,7 @@ const GROUP: u8 = 3;
 const END_GROUP: u8 = 4;
 const FIXED32: u8 = 5;
 
-/// Reads protobuf values one after the other.
+/// Reads protobuf values one after another.
 struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -261,7 +264,7 @@ impl<'a> Reader<'a> {
         byte
     }
 
-    /// Any field, however its key is written.
+    /// Reads any field, with a key of any valid encoding.
     #[cold]
     fn field(&mut self, frame: &mut Frame, ranges: &mut Ranges) -> Result<(), FrameError> {
         let Some(key) = self.key()? else { return Ok(()) };
@@ -298,16 +301,16 @@ impl<'a> Reader<'a> {
             });
         }
         if Metadata::is_reserved(name) {
-            // Of a later version, or of a peer that passes on what is not its own: no user is to see it.
+            // Either a later version sent it, or a peer that forwards reserved entries. Users must not see it.
             return Ok(());
         }
-        // Copied, because a handler may keep them, and a slice would pin the read buffer.
+        // Copied, because a handler may keep it and a slice would keep the read buffer alive.
         let metadata = &mut frame.extra.get_mut().metadata;
         metadata.append(name, Bytes::copy_from_slice(value));
         Ok(())
     }
 
-    /// The next field's key, or `None` at the end.
+    /// The key of the next field, or `None` at the end.
     fn key(&mut self) -> Result<Option<Key>, FrameError> {
         if self.at == self.bytes.len() {
             return Ok(None);
@@ -326,7 +329,7 @@ impl<'a> Reader<'a> {
         self.varint()
     }
 
-    /// As every protobuf library reads it: the lower 32 bits of what is there.
+    /// Takes the lower 32 bits, as every protobuf library does.
     fn uint32(&mut self, key: Key) -> Result<u32, FrameError> {
         Ok(self.uint64(key)? as u32)
     }
@@ -348,13 +351,13 @@ impl<'a> Reader<'a> {
         Ok(&self.bytes[self.range(key)?])
     }
 
-    /// Where the bytes of a field with a length stand.
+    /// The position of the bytes of a field that has a length.
     fn range(&mut self, key: Key) -> Result<Range<usize>, FrameError> {
         key.expect(LEN)?;
         self.prefixed()
     }
 
-    /// Where bytes stand that follow their length.
+    /// The position of bytes that follow their length.
     #[inline]
     fn prefixed(&mut self) -> Result<Range<usize>, FrameError> {
         let len = self.varint()?;
@@ -411,7 +414,7 @@ impl<'a> Reader<'a> {
         let rest = &self.bytes[self.at..];
         let mut value = 0;
         for (index, &byte) in rest.iter().enumerate() {
-            // The tenth byte holds the 64th bit alone.
+            // The tenth byte holds only the 64th bit.
             if index == 9 && byte > 1 {
                 return Err(FrameError::Varint);
             }

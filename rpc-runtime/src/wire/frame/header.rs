@@ -1,13 +1,13 @@
-//! From a call to bytes: what stands before the payload, and the payload itself, encoded in place.
+//! Header: encodes everything before the payload of a frame, and the payload itself, in place.
 
 use bytes::{BufMut, Bytes};
 
 use super::{Flags, Kind, MAX_TEXT, Output, PREFIX_LEN, Payload, cut};
 use crate::Metadata;
 
-/// What stands before the payload of a frame that is to be sent; the fields are those of [`Frame`](super::Frame).
+/// Everything before the payload of a frame to send; the fields are those of [`Frame`](super::Frame).
 ///
-/// Metadata must fit ([`Metadata::fits`]); the status text is cut here.
+/// The metadata must fit ([`Metadata::fits`]); the status text is cut here.
 #[derive(Clone, Copy)]
 pub(crate) struct Header<'a> {
     pub(crate) kind: Kind,
@@ -27,7 +27,9 @@ pub(crate) struct Header<'a> {
 }
 
 impl Header<'_> {
-    /// The header of a frame about call `id`, or about the connection if it is 0; all else is absent.
+    /// Makes the header of a frame about call `id`, or about the connection if `id` is 0.
+    ///
+    /// All other fields are absent.
     pub(crate) const fn new(kind: Kind, id: u64) -> Self {
         Self {
             kind,
@@ -47,7 +49,7 @@ impl Header<'_> {
         }
     }
 
-    /// How long the frame is with a payload of `payload_len` bytes, without the length before it.
+    /// The length of the frame with a payload of `payload_len` bytes, without the length prefix.
     pub(crate) fn frame_len(&self, payload_len: usize) -> usize {
         let metadata = self.metadata.into_iter().flat_map(Metadata::iter);
         varint_field_len(self.kind.number().into())
@@ -69,31 +71,31 @@ impl Header<'_> {
             + bytes_field_len(payload_len)
     }
 
-    /// Appends the whole frame with `payload`, of which `len` bytes travel, as its size said.
+    /// Appends the whole frame with `payload`, which takes `len` bytes ([`Size::packed`](super::Size::packed)).
     ///
-    /// An empty message is a frame without a payload.
+    /// An empty message gives a frame without a payload.
     #[inline]
     pub(crate) fn encode<P: Payload>(&self, payload: &P, len: usize, out: &mut Output) {
-        let mut frame = Unfinished::new(out);
+        let mut frame = UnfinishedFrame::new(out);
         let end = self.put(len, frame.out);
         payload.put(frame.out);
         assert_eq!(frame.out.end(), end, "encoded_len of the message is wrong");
         frame.is_whole = true;
     }
 
-    /// Appends the whole frame with `payload`, which is encoded already; a long one is kept by reference.
+    /// Appends the whole frame with an encoded `payload`; a long one is kept by reference.
     pub(crate) fn encode_bytes(&self, payload: Bytes, out: &mut Output) {
         self.put(payload.len(), out);
         out.put(payload);
     }
 
-    /// Appends the whole frame with all of `payload`, whose long pieces are moved, not copied.
+    /// Appends the whole frame with all of `payload`; its long pieces are moved, not copied.
     pub(crate) fn encode_output(&self, payload: &mut Output, out: &mut Output) {
         self.put(payload.len(), out);
         out.append(payload);
     }
 
-    /// Appends the length and everything before the payload; returns where the frame will end.
+    /// Appends the length prefix and everything before the payload; returns the offset where the frame will end.
     #[inline]
     fn put(&self, payload_len: usize, out: &mut Output) -> u64 {
         if self.is_plain() {
@@ -103,7 +105,7 @@ impl Header<'_> {
         }
     }
 
-    /// Whether there are only numbers before the payload, and those that most frames have.
+    /// True if only numbers stand before the payload, and only those that most frames have.
     #[inline]
     fn is_plain(&self) -> bool {
         self.depth == 0
@@ -112,10 +114,10 @@ impl Header<'_> {
             && self.metadata.is_none_or(Metadata::is_empty)
     }
 
-    /// How long a frame is at most that [`Header::is_plain`], apart from its payload.
+    /// The maximum length of a frame that [`Header::is_plain`], without its payload.
     const PLAIN_MAX: usize = Plain::LEN - PREFIX_LEN;
 
-    /// Whether the frame is no longer than `max` with a payload of `payload_len` bytes.
+    /// True if the frame with a payload of `payload_len` bytes has at most `max` bytes.
     pub(crate) fn fits(&self, payload_len: usize, max: usize) -> bool {
         (self.is_plain() && payload_len + Self::PLAIN_MAX <= max) || self.frame_len(payload_len) <= max
     }
@@ -146,7 +148,7 @@ impl Header<'_> {
     fn put_any(&self, payload_len: usize, out: &mut Output) -> u64 {
         let frame_len = self.frame_len(payload_len);
         let end = out.end() + (PREFIX_LEN + frame_len) as u64;
-        // Everything is far below 4 GiB: the largest frame that may be announced has 16 MiB less one byte.
+        // The length fits into 32 bits: the largest `max_frame` that a peer may announce is 16 MiB less one byte.
         debug_assert!(frame_len < 1 << 24, "frame of {frame_len} bytes");
 
         let mut scratch = Scratch::new(out);
@@ -182,15 +184,17 @@ impl Header<'_> {
     }
 }
 
-/// The bytes before a payload if they are but numbers, which all fit: most frames are like that.
+/// The bytes before a payload when they are only numbers, as in most frames. All of them fit.
 struct Plain {
     bytes: [u8; Self::LEN],
     len: usize,
 }
 
 impl Plain {
-    /// The length, four short numbers of at most 6 bytes with their keys, six long ones of 11, the procedure, and the
-    /// payload's length.
+    /// Maximum length of these bytes.
+    ///
+    /// They are the length prefix, four short numbers of at most 6 bytes with their keys, six long ones of 11 bytes,
+    /// the procedure, and the length of the payload.
     const LEN: usize = PREFIX_LEN + 4 * 6 + 6 * 11 + 9 + 11;
 
     #[inline]
@@ -231,25 +235,25 @@ impl Plain {
         self.len += 8;
     }
 
-    /// All bytes, the length of the frame with its payload in front.
+    /// Returns all bytes, with the length of the whole frame in front.
     #[inline]
     fn finish(&mut self, payload_len: usize) -> &[u8] {
         let frame_len = self.len - PREFIX_LEN + payload_len;
-        // Everything is far below 4 GiB: the largest frame that may be announced has 16 MiB less one byte.
+        // The length fits into 32 bits: the largest `max_frame` that a peer may announce is 16 MiB less one byte.
         debug_assert!(frame_len < 1 << 24, "frame of {frame_len} bytes");
         self.bytes[..PREFIX_LEN].copy_from_slice(&(frame_len as u32).to_be_bytes());
         &self.bytes[..self.len]
     }
 }
 
-/// A frame whose message is being encoded, by code that may be a user's: if that panics, nothing of it stays.
-struct Unfinished<'a> {
+/// Removes a frame from the output if encoding its message panics; that code may be a user's.
+struct UnfinishedFrame<'a> {
     out: &'a mut Output,
     start: u64,
     is_whole: bool,
 }
 
-impl<'a> Unfinished<'a> {
+impl<'a> UnfinishedFrame<'a> {
     fn new(out: &'a mut Output) -> Self {
         Self {
             start: out.end(),
@@ -259,7 +263,7 @@ impl<'a> Unfinished<'a> {
     }
 }
 
-impl Drop for Unfinished<'_> {
+impl Drop for UnfinishedFrame<'_> {
     fn drop(&mut self) {
         if !self.is_whole {
             self.out.truncate(self.start);
@@ -271,10 +275,12 @@ const VARINT: u8 = 0;
 const FIXED64: u8 = 1;
 const LEN: u8 = 2;
 
-/// Room for about all values of a header with a small payload.
+/// Enough for nearly all values of a header with a small payload, in bytes.
 const SCRATCH_LEN: usize = 64;
 
-/// Gathers the small values of a header, so that the output is asked for room once and not per byte.
+/// Gathers the small values of a header.
+///
+/// The output then makes room once and not for each byte.
 struct Scratch<'a> {
     out: &'a mut Output,
     bytes: [u8; SCRATCH_LEN],
@@ -342,17 +348,17 @@ fn entry_len(key: &str, value: &[u8]) -> usize {
     bytes_field_len(key.len()) + bytes_field_len(value.len())
 }
 
-/// The length of a field whose key takes one byte, as all of ours do; a zero is not written.
+/// The length of a number field. Each key takes one byte, and a zero is not written.
 fn varint_field_len(value: u64) -> usize {
     if value == 0 { 0 } else { 1 + varint_len(value) }
 }
 
-/// The same for bytes; none are not written.
+/// The length of a bytes field; empty bytes are not written.
 fn bytes_field_len(len: usize) -> usize {
     if len == 0 { 0 } else { message_field_len(len) }
 }
 
-/// The same for a message, which is written even if it is empty.
+/// The length of a message field, which is written even if it is empty.
 fn message_field_len(len: usize) -> usize {
     1 + varint_len(len as u64) + len
 }

@@ -1,4 +1,4 @@
-//! Output: bytes to write, as the segments they came in.
+//! Output: bytes to write, kept in segments.
 #![allow(
     unsafe_code,
     reason = "`BufMut` is an unsafe trait; it is implemented here by delegation, and only here"
@@ -11,35 +11,34 @@ use std::{collections::VecDeque, fmt, io::IoSlice, mem};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut, buf::UninitSlice};
 
-/// Bytes to write: a rope of sealed segments, and a tail that small pieces are copied into.
+/// Bytes to write: a queue of sealed segments, and a tail into which small pieces are copied.
 ///
-/// It is written to as [`BufMut`], where long pieces stay whole, and read as [`Buf`], by vectored writes. Offsets
-/// count from the first byte that was ever appended, so they are places in the stream as long as one output
-/// carries all of it.
+/// Writing goes through [`BufMut`], which keeps long pieces whole; reading goes through [`Buf`], by vectored writes.
+/// Offsets count from the first byte ever appended. They are positions in the stream if one output carries all of it.
 #[derive(Default)]
 pub(crate) struct Output {
     sealed: VecDeque<Bytes>,
     sealed_len: usize,
     tail: BytesMut,
-    /// How much of the tail is consumed. Not `advance`: the tail would lose that part of its capacity.
+    /// Number of consumed bytes of the tail. `advance` would take them from its capacity.
     head: usize,
     written: u64,
 }
 
 impl Output {
-    /// From this length on, a piece is kept by reference; a shorter one costs less as a copy.
+    /// Minimum length of a piece that is kept by reference, in bytes. To copy a shorter one costs less.
     pub(crate) const BY_REFERENCE: usize = 16 * 1024;
-    /// The first capacity of the tail.
+    /// The first capacity of the tail, in bytes.
     const CHUNK_MIN: usize = 256;
-    /// The capacity from which the tail is sealed instead of moved to a larger place.
+    /// Above this capacity, in bytes, the tail is sealed instead of moved to a larger buffer.
     const CHUNK_MAX: usize = 64 * 1024;
 
-    /// An empty output at offset 0, without a buffer.
+    /// Makes an empty output at offset 0, without a buffer.
     pub(crate) fn new() -> Self {
         Self::default()
     }
 
-    /// Moves all bytes of `other` to the end of these; long segments are not copied.
+    /// Moves all bytes of `other` to the end of `self`, without copying long segments.
     ///
     /// The buffers go back and forth: an empty output takes those of `other` and leaves its own.
     pub(crate) fn append(&mut self, other: &mut Self) {
@@ -55,11 +54,11 @@ impl Output {
         other.written += len as u64;
     }
 
-    /// Takes the first `len` bytes out, as an output of their own that begins at offset 0; nothing is copied.
+    /// Takes the first `len` bytes out, as an output of its own that begins at offset 0. Nothing is copied.
     ///
     /// # Panics
     ///
-    /// If there are fewer.
+    /// Panics if there are fewer bytes.
     pub(crate) fn split_to(&mut self, len: usize) -> Self {
         assert!(
             len <= self.len(),
@@ -74,11 +73,11 @@ impl Output {
         front
     }
 
-    /// Drops everything from offset `end` on, as if it had not been appended.
+    /// Drops everything from offset `end` on, as if it had never been appended.
     #[cold]
     pub(crate) fn truncate(&mut self, end: u64) {
         while self.end() > end {
-            // Less than what is in memory.
+            // Fits into `usize`: these bytes are in memory.
             let excess = (self.end() - end) as usize;
             let tail = self.tail.len() - self.head;
             if tail > 0 {
@@ -99,7 +98,7 @@ impl Output {
         }
     }
 
-    /// Gives all buffers back; only for an empty output, of a connection that has become idle.
+    /// Frees all buffers if the output is empty, for a connection that has become idle.
     pub(crate) fn release(&mut self) {
         if self.is_empty() {
             self.sealed = VecDeque::new();
@@ -107,22 +106,22 @@ impl Output {
         }
     }
 
-    /// How many bytes are unwritten.
+    /// Number of unwritten bytes.
     pub(crate) fn len(&self) -> usize {
         self.sealed_len + self.tail.len() - self.head
     }
 
-    /// Whether everything is written.
+    /// True if everything is written.
     pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The offset behind the last byte that was appended.
+    /// The offset after the last appended byte.
     pub(crate) fn end(&self) -> u64 {
         self.written + self.len() as u64
     }
 
-    /// The offset behind the last byte that was consumed.
+    /// The offset after the last consumed byte.
     #[cfg(test)]
     pub(crate) fn written(&self) -> u64 {
         self.written
@@ -149,7 +148,7 @@ impl Output {
         self.sealed.push_back(segment);
     }
 
-    /// Makes what is in the tail a segment; the tail keeps the rest of its buffer.
+    /// Makes a segment of the bytes in the tail; the tail keeps the rest of its buffer.
     fn seal(&mut self) {
         if self.tail.is_empty() {
             return;
@@ -176,7 +175,7 @@ impl Output {
         segment
     }
 
-    /// Makes room for `additional` bytes in the tail, in one piece.
+    /// Makes room for `additional` contiguous bytes in the tail.
     #[cold]
     fn grow(&mut self, additional: usize) {
         let needed = self.tail.len().saturating_add(additional);
@@ -204,7 +203,7 @@ impl Output {
     }
 }
 
-/// Reads what is to be written, and counts it as written.
+/// Reads the bytes to write, and counts them as written.
 impl Buf for Output {
     fn remaining(&self) -> usize {
         self.len()
@@ -272,9 +271,9 @@ impl Buf for Output {
     }
 }
 
-// SAFETY: what the trait promises is what `BytesMut` promises: `chunk_mut` is the tail's spare capacity, which does
-// not move until `self` is used again, `advance_mut` makes as much of it part of the tail, and `remaining_mut` never
-// says more than the tail can grow to.
+// SAFETY: `BytesMut` keeps the trait's promises, and this delegates to it. `chunk_mut` is the tail's spare capacity,
+// which does not move until `self` is used again; `advance_mut` adds as much of it to the tail; `remaining_mut` never
+// exceeds what the tail can grow to.
 unsafe impl BufMut for Output {
     #[inline]
     fn remaining_mut(&self) -> usize {
@@ -283,7 +282,7 @@ unsafe impl BufMut for Output {
 
     #[inline]
     unsafe fn advance_mut(&mut self, count: usize) {
-        // SAFETY: our caller has initialised `count` bytes of `chunk_mut`, which is the tail's.
+        // SAFETY: the caller has initialised `count` bytes of `chunk_mut`, which is the tail's.
         unsafe { self.tail.advance_mut(count) }
     }
 
@@ -322,7 +321,7 @@ unsafe impl BufMut for Output {
     }
 }
 
-/// Shows how much there is, never what.
+/// Shows lengths, never the bytes.
 impl fmt::Debug for Output {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Output")

@@ -1,4 +1,4 @@
-//! Payload: what a frame carries for a user, encoded in place or ready to travel.
+//! Payload: a user's message in a frame, encoded in place or encoded already.
 
 use std::fmt;
 
@@ -7,23 +7,23 @@ use prost::Message;
 
 use super::Output;
 
-/// A message of a user on its way out: one that is encoded in place, or one that is [`Encoded`] already.
+/// A user's message to send: one that is encoded in place, or one that is [`Encoded`] already.
 pub(crate) trait Payload {
-    /// How long it is, before and after compression.
+    /// The length of the message, before and after compression.
     fn size(&self) -> Size;
 
-    /// Appends what travels: as many bytes as [`Size::packed`] says.
+    /// Appends the bytes of the message as they travel: [`Size::packed`] bytes.
     fn put(&self, out: &mut Output);
 }
 
-/// How long a message is, and how it travels.
+/// The length of a message, before and after compression.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Size {
-    /// How long it is before compression: what limits and credit count.
+    /// Length before compression, in bytes. Limits and credit count this length.
     pub(crate) len: usize,
-    /// How many bytes travel.
+    /// Length on the wire, in bytes.
     pub(crate) packed: usize,
-    /// How they are compressed; 0 is not at all.
+    /// The compression; 0 means none.
     pub(crate) encoding: u32,
 }
 
@@ -57,9 +57,9 @@ impl<M: Message> Payload for M {
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(crate) struct Encoded {
     bytes: Bytes,
-    /// 0 is not compressed.
+    /// 0 means not compressed.
     encoding: u32,
-    /// Before compression.
+    /// Length before compression, in bytes.
     len: u64,
 }
 
@@ -73,7 +73,7 @@ impl Encoded {
         }
     }
 
-    /// A message of `len` bytes that is compressed into `bytes`; or one that is not, if `encoding` is 0.
+    /// Wraps a message of `len` bytes that is compressed into `bytes`. If `encoding` is 0, `bytes` is not compressed.
     pub(crate) fn new(bytes: Bytes, encoding: u32, len: u64) -> Self {
         if encoding == 0 {
             Self::plain(bytes)
@@ -82,28 +82,28 @@ impl Encoded {
         }
     }
 
-    /// How long the message is before compression: what limits and credit count.
+    /// Length before compression, in bytes. Limits and credit count this length.
     #[inline]
     pub(crate) fn len(&self) -> u64 {
         self.len
     }
 
-    /// How it is compressed; 0 is not at all.
+    /// The compression; 0 means none.
     pub(crate) fn encoding(&self) -> u32 {
         self.encoding
     }
 
-    /// What has travelled.
+    /// The bytes that travelled.
     pub(crate) fn bytes(&self) -> &Bytes {
         &self.bytes
     }
 
-    /// What has travelled.
+    /// The bytes that travelled.
     pub(crate) fn into_bytes(self) -> Bytes {
         self.bytes
     }
 
-    /// The same message, without the read buffer that its bytes may be a slice of.
+    /// Copies a short message, so that it no longer keeps the read buffer alive that its bytes may be a slice of.
     pub(crate) fn compact(self) -> Self {
         if self.bytes.len() < Output::BY_REFERENCE {
             Self {
@@ -119,7 +119,7 @@ impl Encoded {
 impl Payload for Encoded {
     fn size(&self) -> Size {
         Size {
-            // What is sent was in memory before it was compressed.
+            // No overflow: the message was in memory before it was compressed.
             len: self.len as usize,
             packed: self.bytes.len(),
             encoding: self.encoding,

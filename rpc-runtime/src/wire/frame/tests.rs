@@ -1,4 +1,4 @@
-//! The wire, byte for byte: `testdata/` holds one frame of every kind, and `testdata/malformed/` what is none.
+//! Tests of the wire format, byte for byte: `testdata/` holds a frame of each kind, `testdata/malformed/` invalid ones.
 
 mod golden;
 mod malformed;
@@ -8,7 +8,7 @@ use bytes::{Buf, Bytes};
 
 use super::{Frame, Output};
 
-/// The bytes of a hex dump, in which `#` begins a comment.
+/// The bytes of a hex dump; `#` begins a comment.
 pub(crate) fn hex(dump: &str) -> Bytes {
     let codes = dump
         .lines()
@@ -16,7 +16,7 @@ pub(crate) fn hex(dump: &str) -> Bytes {
     codes.map(|code| u8::from_str_radix(code, 16).unwrap()).collect()
 }
 
-/// The bytes of `frame` with the length before it.
+/// The bytes of `frame`, with the length prefix.
 pub(crate) fn encode(frame: &Frame) -> Bytes {
     let mut out = Output::new();
     frame.header().encode_bytes(frame.payload.clone(), &mut out);

@@ -2,7 +2,7 @@ use proptest::{collection::vec, prelude::*};
 
 use super::*;
 
-/// What a vectored write of any length would be offered.
+/// The segments that a vectored write of any length gets.
 fn segments(output: &Output) -> Vec<&[u8]> {
     let mut slices = [IoSlice::new(&[]); 64];
     let count = output.chunks_vectored(&mut slices);

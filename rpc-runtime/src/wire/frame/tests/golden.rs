@@ -10,7 +10,7 @@ use crate::{
     },
 };
 
-/// The file of a golden frame, as text.
+/// The text of a golden frame's file.
 macro_rules! golden {
     ($name:literal) => {
         include_str!(concat!("../testdata/", $name, ".hex"))
@@ -20,7 +20,7 @@ macro_rules! golden {
 const FETCH: u64 = 0x9e04_8e27_5189_a000;
 const UPDATE: u64 = 0xdfb2_ceb7_792d_bc14;
 
-/// Checks that `frame` is the bytes of `dump`, both ways.
+/// Checks that `frame` encodes to the bytes of `dump`, and that they decode to `frame`.
 #[track_caller]
 fn check(dump: &str, frame: Frame) {
     let bytes = hex(dump);

@@ -8,7 +8,7 @@ use crate::{
 
 #[test]
 fn malformed_frames_fail_with_their_fault() {
-    /// Pairs the name of a file with the error that it must give.
+    /// Pairs the name of a file with the error that its bytes must give.
     macro_rules! cases {
         ($($name:literal => $error:expr,)*) => {
             [$(($name, include_str!(concat!("../testdata/malformed/", $name, ".hex")), $error),)*]
@@ -164,7 +164,7 @@ fn status_text_is_never_a_reason_to_fail() {
     };
     assert_eq!(message(b"a\xffb"), "a\u{fffd}b");
     assert_eq!(message(&[b'a'; MAX_TEXT]), "a".repeat(MAX_TEXT));
-    // The replacement of what is no UTF-8 is longer than what it replaces.
+    // The replacement character is longer than the byte that it replaces.
     let replaced = "\u{fffd}".repeat(170);
     assert_eq!(message(&[0xff; 1500]), format!("{replaced}\u{2026}{replaced}"));
 }
@@ -199,7 +199,7 @@ fn status_text_that_is_too_long_keeps_both_its_ends() {
     let cut = both(&path);
     assert!(cut.starts_with("Tree.left: Tree.left") && cut.ends_with(": recursion limit reached"));
     assert_eq!((cut.len(), cut.matches('\u{2026}').count()), (MAX_TEXT, 1));
-    // Characters of three bytes, in all places in which the cuts may meet them: none is torn.
+    // Characters of three bytes, at every position relative to the cuts: none is torn.
     for len in [400, 700, 5_000] {
         for before in ["", "a", "aa"] {
             for after in ["", "b", "bb"] {

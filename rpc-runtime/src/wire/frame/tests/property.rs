@@ -67,7 +67,7 @@ impl From<Frame> for WireFrame {
     }
 }
 
-/// Numbers of every encoded length, zero often among them.
+/// Numbers of every encoded length, often zero.
 fn number() -> impl Strategy<Value = u64> {
     (any::<u64>(), 0_u32..=64).prop_map(|(number, shift)| number.checked_shr(shift).unwrap_or(0))
 }
@@ -85,11 +85,11 @@ fn metadata() -> impl Strategy<Value = Metadata> {
 }
 
 fn payload() -> impl Strategy<Value = Bytes> {
-    // Now and then one that the output keeps by reference.
+    // Sometimes one that the output keeps by reference.
     prop_oneof![8 => bytes(300), 1 => (16_000_usize..17_000).prop_map(|len| vec![7; len].into())]
 }
 
-/// Often none: most frames are nothing but numbers and a payload, and are encoded another way.
+/// Often empty: most frames hold only numbers and a payload, and are encoded by another path.
 fn parts() -> impl Strategy<Value = Parts> {
     let some = (".{0,200}", metadata(), bytes(40)).prop_map(|(message, metadata, details)| Parts {
         placed: None,
@@ -132,7 +132,7 @@ fn frames() -> impl Strategy<Value = Frame> {
     })
 }
 
-/// The fields of `frame`, each encoded on its own; all entries of metadata together, for their order counts.
+/// The fields of `frame`, each encoded alone; the entries of metadata stay together because their order matters.
 fn fields(frame: Frame) -> Vec<Vec<u8>> {
     let whole = WireFrame::from(frame);
     let none = WireFrame::default;
@@ -202,7 +202,7 @@ fn fields(frame: Frame) -> Vec<Vec<u8>> {
     .to_vec()
 }
 
-/// A frame, and its fields in any order with unknown ones between them.
+/// A frame, and its fields in any order with unknown fields between them.
 fn frame_in_any_order() -> impl Strategy<Value = (Frame, Vec<Vec<u8>>)> {
     frames().prop_flat_map(|frame| {
         let mut fields = fields(frame.clone());
@@ -253,7 +253,7 @@ proptest! {
 
     #[test]
     fn any_bytes_are_a_frame_or_an_error(bytes in bytes(200)) {
-        // What prost refuses we refuse, except a status text that is no text.
+        // We refuse what prost refuses, except a status text that is not UTF-8.
         let prosts = WireFrame::decode(bytes.clone());
         if let (Err(error), Ok(_)) = (Frame::decode(bytes), prosts) {
             prop_assert!(matches!(error, crate::wire::frame::FrameError::Metadata { .. }), "{}", error);
