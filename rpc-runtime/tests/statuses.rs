@@ -226,7 +226,7 @@ async fn what_does_not_travel_of_a_failure_is_told_to_the_caller_and_logged() {
         assert!(error.details().is_empty());
     }
     let lines = logged.picked(
-        "a part of a handler's status did not travel",
+        "a part of a handler's status was not sent",
         &["procedure", "unsaid"],
     );
     assert_eq!(lines, ["hop.v1.Hop/rpc_ask 0"], "once a minute");
