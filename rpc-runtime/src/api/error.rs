@@ -102,7 +102,7 @@ impl fmt::Display for LostSends {
 /// let error = rpc_runtime::Client::connect("mem:nobody").await.unwrap_err();
 /// assert_eq!(advice(&error), "the handler did not run: the call may be made again");
 /// // One line, then the same line with its causes.
-/// assert_eq!(error.to_string(), "UNAVAILABLE: cannot connect: nobody listens there (at mem:nobody)");
+/// assert_eq!(error.to_string(), "UNAVAILABLE: cannot connect: no server listens there (at mem:nobody)");
 /// assert!(format!("{error:#}").ends_with(" (at mem:nobody): connection refused"));
 /// # }
 /// ```
