@@ -38,7 +38,7 @@ pub(crate) use self::network::is_simulated;
 pub use self::peer::{Peer, Transport};
 pub(crate) use self::{
     address::Address,
-    custom::{Connector, Incoming},
+    custom::{Connector, IncomingStreams},
     listener::{Listener, is_the_peers, lacks_resources},
     resolve::name_of,
     uid::own_uid,

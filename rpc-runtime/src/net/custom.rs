@@ -93,13 +93,13 @@ impl fmt::Debug for Connector {
 }
 
 /// Streams that code outside of this crate accepts; `None` once they have ended.
-pub(crate) struct Incoming(Mutex<Option<Pin<Box<dyn Accepted>>>>);
+pub(crate) struct IncomingStreams(Mutex<Option<Pin<Box<dyn Accepted>>>>);
 
 trait Accepted: Sequence<Item = io::Result<(Stream, Peer)>> + Send {}
 
 impl<T: Sequence<Item = io::Result<(Stream, Peer)>> + Send> Accepted for T {}
 
-impl Incoming {
+impl IncomingStreams {
     /// Wraps `streams`, all of which come from `address`.
     pub(crate) fn new<I, S>(address: &str, streams: I) -> Self
     where
@@ -143,9 +143,9 @@ impl Incoming {
     }
 }
 
-impl fmt::Debug for Incoming {
+impl fmt::Debug for IncomingStreams {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Incoming")
+        f.write_str("IncomingStreams")
     }
 }
 

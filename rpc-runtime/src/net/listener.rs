@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use super::{
-    ACCEPT_QUEUE, Address, Incoming, Peer, Stream, StreamKind,
+    ACCEPT_QUEUE, Address, IncomingStreams, Peer, Stream, StreamKind,
     memory::MemoryListener,
     resolve::resolve_to_bind,
     socket_file::{self, SocketFile},
@@ -42,7 +42,7 @@ enum Socket {
         socket: UnixListener,
     },
     Memory(MemoryListener),
-    Custom(Incoming),
+    Custom(IncomingStreams),
 }
 
 impl Listener {
@@ -162,7 +162,7 @@ impl Listener {
     }
 
     /// Makes a listener of streams that code outside of this crate accepts at `address`.
-    pub(crate) fn incoming(address: &str, incoming: Incoming) -> Self {
+    pub(crate) fn incoming(address: &str, incoming: IncomingStreams) -> Self {
         Self {
             address: Address::Custom(address.to_owned()),
             text: address.to_owned(),

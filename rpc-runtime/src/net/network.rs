@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, future::Future, io, pin::Pin, sync::Arc};
 
-use super::{Address, Incoming, Peer, Stream};
+use super::{Address, IncomingStreams, Peer, Stream};
 
 /// A network that replaces the OS on a thread.
 pub(crate) trait Network: Send + Sync {
@@ -11,7 +11,7 @@ pub(crate) trait Network: Send + Sync {
     /// # Errors
     ///
     /// `AddrInUse`; `AddrNotAvailable` for the name of another node.
-    fn listen(&self, address: &Address) -> io::Result<(Address, Incoming)>;
+    fn listen(&self, address: &Address) -> io::Result<(Address, IncomingStreams)>;
 
     /// Connects to `address`. Dropping the future abandons the attempt.
     ///

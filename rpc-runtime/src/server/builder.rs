@@ -14,7 +14,7 @@ use super::{
 use crate::{
     Code, DrainReport, Error, Limits, Service, TerminatePolicy,
     driver::runtime,
-    net::{Address, Incoming, Listener},
+    net::{Address, IncomingStreams, Listener},
     session::Threads,
 };
 
@@ -48,7 +48,7 @@ use crate::{
 pub struct ServerBuilder {
     services: Vec<Arc<dyn Service>>,
     addresses: Vec<String>,
-    incoming: Vec<(String, Incoming)>,
+    incoming: Vec<(String, IncomingStreams)>,
     options: ServerOptions,
     signals: bool,
     max_connections: Option<usize>,
@@ -108,7 +108,7 @@ impl ServerBuilder {
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let address = address.into();
-        let incoming = Incoming::new(&address, streams);
+        let incoming = IncomingStreams::new(&address, streams);
         self.incoming.push((address, incoming));
         self
     }

@@ -16,7 +16,7 @@ use super::network::{Dialer, ListenAddress, Net, NodeId};
 use crate::{
     Peer, Transport,
     net::{
-        Address, Incoming, Stream,
+        Address, IncomingStreams, Stream,
         network::{self, Connecting, Network},
     },
 };
@@ -70,7 +70,7 @@ impl Here {
 }
 
 impl Network for Here {
-    fn listen(&self, address: &Address) -> io::Result<(Address, Incoming)> {
+    fn listen(&self, address: &Address) -> io::Result<(Address, IncomingStreams)> {
         let net = Arc::clone(&self.net);
         let (place, only_here) = self.place(address)?;
         if place.node() != self.node {
@@ -91,7 +91,7 @@ impl Network for Here {
             only_here,
             address: bound.clone(),
         };
-        Ok((bound, Incoming::of(listener)))
+        Ok((bound, IncomingStreams::of(listener)))
     }
 
     fn connect<'a>(&'a self, address: &'a Address) -> Connecting<'a> {

@@ -61,28 +61,28 @@ impl Storm {
         }
         let node = self.random.usize(nodes.clone());
         let other = self.pick_other(node, nodes.end);
-        let mut kinds: Vec<FaultKind> = Vec::new();
+        let mut kinds: Vec<Disruption> = Vec::new();
         if self.faults.links {
             kinds.extend([
-                FaultKind::Partition,
-                FaultKind::OneWay,
-                FaultKind::Reset,
-                FaultKind::Slow,
+                Disruption::Partition,
+                Disruption::OneWay,
+                Disruption::Reset,
+                Disruption::Slow,
             ]);
         }
         if self.faults.nodes {
-            kinds.extend([FaultKind::Kill, FaultKind::CutPower, FaultKind::Freeze]);
+            kinds.extend([Disruption::Kill, Disruption::CutPower, Disruption::Freeze]);
         }
         if self.faults.corruption {
-            kinds.push(FaultKind::Corrupt);
+            kinds.push(Disruption::Corrupt);
         }
         let kind = self.random.choice(kinds)?;
         let (begin, end) = match kind {
-            FaultKind::Partition => (
+            Disruption::Partition => (
                 vec![Order::Block(node, other), Order::Block(other, node)],
                 vec![Order::Unblock(node, other), Order::Unblock(other, node)],
             ),
-            FaultKind::OneWay => {
+            Disruption::OneWay => {
                 let (from, to) = if self.random.bool() {
                     (node, other)
                 } else {
@@ -90,8 +90,8 @@ impl Storm {
                 };
                 (vec![Order::Block(from, to)], vec![Order::Unblock(from, to)])
             }
-            FaultKind::Reset => (vec![Order::Reset(node, other)], Vec::new()),
-            FaultKind::Slow => {
+            Disruption::Reset => (vec![Order::Reset(node, other)], Vec::new()),
+            Disruption::Slow => {
                 let most = Duration::from_millis(self.random.u64(20..2000));
                 let mut link = Link::default().latency(Duration::from_millis(5)..=most);
                 if self.random.bool() {
@@ -99,14 +99,14 @@ impl Storm {
                 }
                 disturb(node, other, link)
             }
-            FaultKind::Corrupt => {
+            Disruption::Corrupt => {
                 let link = Link::default().corruption(self.random.f64() / 4.0);
                 disturb(node, other, link)
             }
-            FaultKind::Kill | FaultKind::CutPower | FaultKind::Freeze if !is_running(node) => return None,
-            FaultKind::Kill => (vec![Order::Kill(node)], vec![Order::Start(node)]),
-            FaultKind::CutPower => (vec![Order::CutPower(node)], vec![Order::Start(node)]),
-            FaultKind::Freeze => (vec![Order::Freeze(node)], vec![Order::Thaw(node)]),
+            Disruption::Kill | Disruption::CutPower | Disruption::Freeze if !is_running(node) => return None,
+            Disruption::Kill => (vec![Order::Kill(node)], vec![Order::Start(node)]),
+            Disruption::CutPower => (vec![Order::CutPower(node)], vec![Order::Start(node)]),
+            Disruption::Freeze => (vec![Order::Freeze(node)], vec![Order::Thaw(node)]),
         };
         Some(Fault { begin, end, end_at })
     }
@@ -129,8 +129,9 @@ fn disturb(one: NodeId, other: NodeId, link: Link) -> (Vec<Order>, Vec<Order>) {
     )
 }
 
+/// The kinds of random faults.
 #[derive(Clone, Copy)]
-enum FaultKind {
+enum Disruption {
     Partition,
     OneWay,
     Reset,
