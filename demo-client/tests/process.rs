@@ -22,7 +22,10 @@ async fn run(args: &[&str]) -> (i32, String, String) {
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output();
-    let output = timeout(LIMIT, child).await.expect("it ends by itself").unwrap();
+    let output = timeout(LIMIT, child)
+        .await
+        .expect("the client still runs after 120 s")
+        .unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (
         output.status.code().unwrap(),
@@ -130,7 +133,9 @@ async fn watch_prints_each_change_until_the_server_stops() {
         assert_eq!(lines.next_line().await.unwrap(), None);
         assert!(child.wait().await.unwrap().success());
     };
-    timeout(LIMIT, watched).await.expect("it ends by itself");
+    timeout(LIMIT, watched)
+        .await
+        .expect("the client still runs after 120 s");
     serving.await.unwrap().unwrap();
 }
 

@@ -3,87 +3,68 @@
 //! It has no IO, no tasks and no clock: frames, commands and the time come in; frames to write, wakers to wake and
 //! the next timer come out. The driver and the callers share one behind a lock (`crate::driver::Link`).
 //!
-//! What the driver does stands here; what callers do is in `caller`, what handlers do in `handler`, what a drain does
-//! in `drain`. Frames come in by `receive`, which leaves the peer's requests to `intake` and its replies to `outcome`.
+//! Its state lies in parts, each with fields of its own that no other part sees: `outbox` (which message is written next), `ours` (calls
+//! that this side makes), `theirs` (calls that it serves), `streams`, `health` (whether the peer lives and keeps up), `end`
+//! (handshake, drain, age). Parts do not know of the connection: they get what they need as a [`step::Step`], and return
+//! what the peer did wrong. Three files put the parts together: this one for the driver, `caller` for callers, `handler`
+//! for handlers and the server.
 
-mod account;
-mod age;
-mod backlog;
-mod bulk;
+mod assembly;
 mod caller;
-mod calls;
-mod credit;
-mod drain;
-mod fragments;
-mod gate;
+mod end;
+mod faults;
 mod handler;
+mod health;
+mod holdings;
 mod ids;
-mod intake;
-mod keep_alive;
-#[cfg(any(test, fuzzing))]
-mod leftovers;
-mod lines;
-mod load;
 pub(crate) mod memory;
-mod outcome;
-mod pace;
-mod queue;
-mod receive;
-mod refusal;
-mod requests;
-mod room;
-mod sends;
+mod ours;
+mod outbox;
+mod peer;
 mod settings;
-mod settling;
-mod slow;
-mod stream;
-mod streaming;
+mod step;
+mod streams;
 mod table;
+#[cfg(any(test, fuzzing))]
+mod test_views;
 #[cfg(test)]
 mod tests;
-mod timers;
-mod transmit;
-mod turns;
+mod theirs;
+mod tuning;
 mod types;
 mod wakers;
 
-use std::{collections::VecDeque, io, sync::Arc, task::Waker};
+use std::{io, sync::Arc, task::Waker};
 
 use bytes::BytesMut;
+use prost::Message;
 
-pub(crate) use self::intake::MEMORY_SHORT;
-pub(crate) use self::stream::Shape;
+pub(crate) use self::settings::Settings;
+pub(crate) use self::theirs::MEMORY_SHORT;
 pub(crate) use self::types::{
     Arrived, Barrier, CallId, Cause, Cut, End, Failure, Flush, News, Next, PeerGoaway, PeerHello, Reply,
-    Request, Settings, Side, State, Tally, Ticket, Time, Uncovered, Unsent, Unstarted, Unwanted,
+    Request, Shape, Side, State, Tally, Ticket, Time, Uncovered, Unsent, Unstarted, Unwanted,
 };
 use self::{
-    account::Account,
-    backlog::{Batch, Rooms},
-    bulk::Bulk,
-    calls::{Calls, Reach},
-    credit::{Abuse, Credit, charge},
-    drain::Drain,
-    fragments::Ahead,
-    keep_alive::{Barriers, KeepAlive},
-    lines::Lines,
-    pace::Pace,
-    requests::{Requests, Stage},
-    room::Room,
-    sends::Sends,
-    slow::Slow,
-    timers::Stall,
-    wakers::{Waiters, Woken},
+    assembly::Assembly,
+    end::{LifeStage, Lifecycle, drain::Drain, goaway, handshake},
+    health::{Health, Slowness},
+    holdings::Holdings,
+    ours::Ours,
+    outbox::{Outbox, remainders::MessageKind},
+    peer::PeerState,
+    step::{Step, Violation},
+    streams::{StreamTotals, inbox::InboxUse, inflow::InflowLimits},
+    theirs::Theirs,
+    tuning::{MEMORY_CHECK, STALL_LEAST},
+    types::{PING_LEN, Reach, charge, earlier, earliest},
+    wakers::{WaitingFor, Wakes},
 };
-use crate::{
-    api::counters::{Count, Counts},
-    conn::memory::Share,
-    wire::{
-        codec::{CodecError, Fragment},
-        frame::{
-            Frame, Output,
-            control::{DropReason, Reason},
-        },
+use crate::wire::{
+    codec::{CodecError, Fragment, Rest},
+    frame::{
+        Frame, Kind, Output,
+        control::{Goaway, Pong, Progress, Reason},
     },
 };
 
@@ -99,197 +80,53 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Connection {
     side: Side,
-    /// Those of all connections of one client or server.
+    /// Shared by all connections of one client or server.
     settings: Arc<Settings>,
-    life: Life,
-    /// What the peer announced.
-    hello: Option<PeerHello>,
-
-    /// Encoded, and not yet moved to the driver. All bytes of the stream pass through it, so its end is the end of
-    /// the stream.
-    out: Output,
-    /// How much of the stream is with the OS.
-    taken: u64,
-    /// How much of the stream may be with the OS, if that is more: a write of it has failed, or a stream that buffers has it.
-    reached: u64,
-    /// Whether the OS did not take all that it was offered, so that it says something of the peer when it takes more.
-    blocked: bool,
-    bulk: Bulk,
-    batch: Batch,
-    pace: Pace,
-    /// Where the last fragment ends that is in the output.
-    fragment_end: u64,
-    stall: Option<Stall>,
-    /// What the peer has begun.
-    slow: Slow,
-
-    credit: Credit,
-    calls: Calls,
-    sends: Sends,
-    lines: Lines,
-    /// Who waits for less output, and has its turn already.
-    room: Room,
-    /// When others are called than those who did not come.
-    call_again_at: Option<Time>,
-    /// Calls that were given up before CANCEL may be sent, which is after the peer's HELLO.
-    cancels: Vec<u64>,
-    /// How many messages of streams waited when bytes were read last.
-    waiting_at_read: usize,
-    /// Streams of which half a window or more was taken, so that the peer gets credit.
-    owing: Vec<u64>,
-    /// Requests in fragments whose last one is in the output and not yet with the OS: what a flush waits for.
-    flushing: VecDeque<(u64, u64)>,
-    /// The first request whose fragments were lost with the connection.
-    unflushed: Option<u64>,
-    barriers: Barriers,
-
-    requests: Requests,
-    ahead: Ahead,
-    account: Account,
-    abuse: Abuse,
-    /// What is held of what all connections may hold.
-    share: Share,
-    /// Why this side has ended the connection, if the peer is to blame.
-    cut: Option<Cut>,
-
-    keep_alive: KeepAlive,
-    /// Boxed, for few connections are at their end.
-    drain: Option<Box<Drain>>,
-    goaway: Option<Box<PeerGoaway>>,
-    tally: Tally,
-    /// When something of a user went one way or the other.
-    last_used: Time,
-    /// No deadline of a caller, a call or a request passes before this.
-    check_at: Option<Time>,
-
-    woken: Woken,
-    waiters: Waiting,
+    peer: PeerState,
+    end: Lifecycle,
+    outbox: Outbox,
+    ours: Ours,
+    theirs: Theirs,
+    streams: StreamTotals,
+    health: Health,
+    holdings: Holdings,
+    wakes: Wakes,
 }
 
-/// Who was called because there is room has so long to come before others are called.
-const CALL_AGAIN: Time = Time::from_millis(5);
-
-/// Which counter a fault of the peer belongs to.
-type FaultKind = fn(&Counts) -> &Count;
-
-/// Which counter a request belongs to that is not taken for this reason; none if that says nothing of the peer or of a limit.
-fn refused_kind(reason: DropReason, one_way: bool) -> Option<FaultKind> {
-    match reason {
-        DropReason::UnknownProcedure => Some(|counts| &counts.unknown_procedures),
-        DropReason::BadPayload => Some(|counts| &counts.malformed_messages),
-        DropReason::Overload if one_way => Some(|counts| &counts.sends_refused),
-        DropReason::Overload => Some(|counts| &counts.calls_refused),
-        DropReason::Draining | DropReason::Aborted => None,
-    }
+/// What a step may touch beside `ours` and `theirs`.
+macro_rules! step_of {
+    ($conn:ident, $now:expr) => {
+        Step {
+            outbox: &mut $conn.outbox,
+            wakes: &mut $conn.wakes,
+            faults: &mut $conn.peer.faults,
+            fragments: $conn.health.fragments(),
+            settings: &$conn.settings,
+            now: $now,
+        }
+    };
 }
-
-/// Where the connection stands, with what is true only there.
-#[derive(Debug)]
-enum Life {
-    /// The peer's HELLO is not here.
-    Handshaking,
-    /// Frames go both ways.
-    Open,
-    /// Nothing new goes out; what is in the output is written, then the peer is given time to do the same.
-    Closing(Closing),
-    /// It is over.
-    Closed(Cause),
-}
-
-/// What is left to do before the connection is closed.
-#[derive(Debug)]
-struct Closing {
-    cause: Cause,
-    /// When it is closed, done or not.
-    until: Time,
-    /// Whether everything is written, so that only the peer's end of file is awaited.
-    lingering: bool,
-}
-
-/// Those who wait for something that concerns the whole connection.
-#[derive(Debug, Default)]
-struct Waiting {
-    closed: Waiters,
-    /// None as long as nobody waits for any of these.
-    others: Option<Box<Others>>,
-}
-
-#[derive(Debug, Default)]
-struct Others {
-    ready: Waiters,
-    /// For all output to be taken.
-    flush: Waiters,
-    /// For this side to begin the connection's end.
-    draining: Waiters,
-    drained: Waiters,
-}
-
-impl Waiting {
-    fn others(&mut self) -> &mut Others {
-        self.others.get_or_insert_default()
-    }
-
-    /// Gives unused memory back.
-    fn release(&mut self) {
-        self.others.take_if(|others| others.is_empty());
-    }
-}
-
-impl Others {
-    fn is_empty(&self) -> bool {
-        let all = [&self.ready, &self.flush, &self.draining, &self.drained];
-        all.iter().all(|waiters| waiters.is_empty())
-    }
-}
+use step_of;
 
 impl Connection {
     /// A connection whose HELLO is ready to be written.
     pub(crate) fn new(side: Side, settings: impl Into<Arc<Settings>>) -> Self {
         let settings = settings.into();
-        let mut connection = Self {
+        let mut outbox = Outbox::new(&settings);
+        outbox.put_hello(&settings);
+        Self {
             side,
-            life: Life::Handshaking,
-            hello: None,
-            out: Output::new(),
-            taken: 0,
-            reached: 0,
-            blocked: false,
-            bulk: Bulk::default(),
-            batch: Batch::new(),
-            pace: Pace::new(),
-            fragment_end: 0,
-            stall: None,
-            slow: Slow::default(),
-            credit: Credit::floor(),
-            calls: Calls::new(side.first_id()),
-            sends: Sends::default(),
-            lines: Lines::new(),
-            room: Room::default(),
-            call_again_at: None,
-            cancels: Vec::new(),
-            waiting_at_read: 0,
-            owing: Vec::new(),
-            flushing: VecDeque::new(),
-            unflushed: None,
-            barriers: Barriers::default(),
-            requests: Requests::new(&settings),
-            ahead: Ahead::new(),
-            account: Account::default(),
-            abuse: Abuse::new(settings.max_faults),
-            share: Share::new(Arc::clone(&settings.memory)),
-            cut: None,
-            keep_alive: KeepAlive::default(),
-            drain: None,
-            goaway: None,
-            tally: Tally::default(),
-            last_used: Time::ZERO,
-            check_at: None,
-            woken: Woken::default(),
-            waiters: Waiting::default(),
+            peer: PeerState::new(settings.max_faults),
+            end: Lifecycle::new(),
+            outbox,
+            ours: Ours::new(side),
+            theirs: Theirs::new(&settings),
+            streams: StreamTotals::default(),
+            health: Health::default(),
+            holdings: Holdings::new(&settings),
+            wakes: Wakes::default(),
             settings,
-        };
-        connection.put_hello();
-        connection
+        }
     }
 }
 
@@ -297,49 +134,49 @@ impl Connection {
 impl Connection {
     /// Takes in a frame of the peer.
     pub(crate) fn handle_frame(&mut self, frame: &mut Frame, now: Time) {
-        if self.is_live() {
-            self.note_frame(frame.kind, now);
+        if self.end.is_live() {
+            self.health.note_frame(frame.kind, now);
             self.receive(frame, now);
-            if self.drain.is_some() {
+            self.let_in_if_room();
+            if self.end.is_draining() {
                 self.finish_if_idle(now);
             }
         }
     }
 
-    /// Lends the message that a fragment belongs to, with room for it, so that the fragment is read to its end: the frame
-    /// brings it back.
+    /// Lends the message that a fragment belongs to, with room for it, so that the codec reads the fragment to its end there:
+    /// the frame brings it back.
     pub(crate) fn lend_message(&mut self, fragment: &Fragment) -> Option<BytesMut> {
-        let (id, budget) = (fragment.id, &self.ahead);
-        let assembly = if self.side.gives(id) {
-            self.calls.assembly(id)
-        } else {
-            self.requests.assembly(id)
+        let (id, budget) = (fragment.id, self.holdings.buffers());
+        let assembly = match self.side.gives(id) {
+            true => self.ours.assembly(id),
+            false => self.theirs.assembly(id),
         };
         assembly?.lend(fragment.len, fragment.received, budget)
     }
 
-    /// The peer sent what is no frame.
+    /// Ends the connection: the peer sent what is no frame.
     pub(crate) fn handle_bad_frame(&mut self, error: &CodecError, now: Time) {
-        if !self.is_live() {
+        if !self.end.is_live() {
             return;
         }
         match error {
             CodecError::Foreign(_) => self.reject_hello(error.to_string(), Reach::Nothing, now),
-            _ if self.hello.is_none() => self.reject_hello(error.to_string(), Reach::Output, now),
-            _ => self.protocol_error(error.to_string(), now),
+            _ if self.peer.hello().is_none() => self.reject_hello(error.to_string(), Reach::Output, now),
+            _ => self.violation(Violation::Protocol(error.to_string()), now),
         }
     }
 
-    /// The peer has half-closed.
+    /// Ends the connection: the peer has half-closed.
     pub(crate) fn handle_eof(&mut self, now: Time) {
-        let cause = match &self.life {
-            Life::Closing(closing) => closing.cause.clone(),
-            _ => self.cause_of_eof(),
+        let cause = match self.end.closing() {
+            Some(closing) => closing.cause.clone(),
+            None => self.cause_of_eof(),
         };
         self.close_now(cause, now);
     }
 
-    /// The transport failed: a read error, or the driver was dropped.
+    /// Ends the connection: the transport failed by a read error, or the driver was dropped.
     pub(crate) fn handle_lost(&mut self, text: &str, source: Option<io::Error>, now: Time) {
         let cause = Cause::Lost {
             text: text.to_owned(),
@@ -348,35 +185,35 @@ impl Connection {
         self.close_now(cause, now);
     }
 
-    /// `n` more bytes of what `poll_transmit` gave are with the OS.
+    /// Notes that the OS has `n` more bytes of what `poll_transmit` gave.
     pub(crate) fn handle_written(&mut self, n: usize, now: Time) {
-        if self.blocked {
-            self.keep_alive.written(now);
+        if self.outbox.is_blocked() {
+            self.health.written(now);
         }
-        let had = self.backlog().rooms();
-        self.take(n);
-        if self.stall.as_ref().is_some_and(|stall| stall.is_over(self.taken)) {
-            self.stall = Stall::begin(self.taken, self.out.end(), now);
-        }
-        self.output_shrank(had);
+        let had = self.outbox.rooms();
+        self.outbox.take(n, now);
+        self.ours.taken(self.outbox.taken());
+        self.wakes.wake(WaitingFor::Flush);
+        self.outbox.note_rooms(had);
+        self.let_in_if_room();
         self.linger_if_written(now);
         self.note_held_if_much();
     }
 
-    /// Behind what is with the OS, the stream holds `n` bytes that it has not flushed: it may have passed them on.
+    /// Notes that the stream holds `n` bytes behind what the OS has: it may have passed them on.
     pub(crate) fn note_unflushed(&mut self, n: usize) {
-        self.reached = self.taken.saturating_add(n as u64).min(self.out.end());
+        self.outbox.note_unflushed(n);
     }
 
-    /// A write failed, or a flush: `offered` bytes were given to the stream that are not known to be with the OS. For what may
-    /// have been executed, all of them count as taken (R8); for a flush, none.
+    /// Ends the connection: a write or a flush failed. `offered` bytes were given to the stream that the OS may have. For
+    /// what may have been executed, all of them count as taken (R8); for a flush, none.
     pub(crate) fn handle_write_failed(&mut self, offered: usize, source: io::Error, now: Time) {
         self.note_unflushed(offered);
-        let cause = match &self.life {
-            Life::Closing(closing) => closing.cause.clone(),
+        let cause = match self.end.closing() {
+            Some(closing) => closing.cause.clone(),
             // It said why it goes.
-            _ if self.goaway.is_some() => self.cause_of_eof(),
-            _ => Cause::Lost {
+            None if self.peer.goaway().is_some() => self.cause_of_eof(),
+            None => Cause::Lost {
                 text: "write failed".to_owned(),
                 source: Some(Arc::new(source)),
             },
@@ -384,53 +221,54 @@ impl Connection {
         self.close_now(cause, now);
     }
 
-    /// Time has passed: does what is due.
+    /// Does what is due.
     pub(crate) fn handle_timeout(&mut self, now: Time) {
         self.run_timers(now);
+        self.let_in_if_room();
         self.finish_if_idle(now);
         self.note_held();
     }
 
-    /// Bytes arrived, whether or not they complete a frame (keep-alive).
+    /// Ends everything whose deadline has passed: for timers of others, beside the driver's.
+    pub(crate) fn handle_deadlines(&mut self, now: Time) {
+        if self.wakes.check_at().is_some_and(|at| at <= now) {
+            self.health.note_timer(self.poll_timeout(), now);
+            self.check_deadlines(now);
+            self.let_in_if_room();
+        }
+    }
+
+    /// Notes that bytes arrived, whether or not they complete a frame (keep-alive).
     pub(crate) fn handle_read(&mut self, now: Time) {
-        if self.keep_alive.read(now, self.calls.last_id()) {
-            self.waiters.closed.wake(&mut self.woken);
+        if self.health.read(now, self.ours.last_id()) {
+            self.wakes.wake(WaitingFor::Closed);
         }
-        self.requests.note_read();
-        self.calls.note_read();
-        self.waiting_at_read = self.held().messages;
+        self.theirs.note_read();
+        self.ours.note_read();
+        let messages = self.held().messages;
+        self.streams.note_read(messages);
     }
 
-    /// Counts `n` bytes as taken by the OS.
-    fn take(&mut self, n: usize) {
-        self.taken = self.taken.saturating_add(n as u64).min(self.out.end());
-        self.sends.taken(self.taken);
-        while self.flushing.front().is_some_and(|&(_, end)| end <= self.taken) {
-            self.flushing.pop_front();
-        }
-        if let Some(others) = &mut self.waiters.others {
-            others.flush.wake(&mut self.woken);
+    /// Notes which frame has begun behind the whole ones that were taken in, if any; it is a new one unless none was whole.
+    pub(crate) fn handle_rest(&mut self, rest: Option<Rest>, is_new: bool, now: Time) {
+        self.health.set_begun_frame(rest, is_new, now);
+        if self.holdings.is_worth_reporting(self.unread()) {
+            self.note_held();
         }
     }
 
-    /// Sees to it that others are called if those who were called do not come: a task need not poll what it was woken for.
-    fn note_room(&mut self, now: Time) {
-        let is_due = !self.room.is_empty() && self.room.would_call(&self.backlog().rooms());
-        // Not put off by whatever else goes out.
-        let at = self
-            .call_again_at
-            .unwrap_or_else(|| now.saturating_add(CALL_AGAIN));
-        self.call_again_at = is_due.then_some(at);
+    /// Lets waiters for room go on, if there is more room.
+    #[inline(always)]
+    fn let_in_if_room(&mut self) {
+        if self.outbox.take_more_room() {
+            self.let_in();
+        }
     }
 
-    /// Some of the output is gone: lets in who waits for room, unless there was as much before.
-    fn output_shrank(&mut self, had: Rooms) {
-        if self.backlog().rooms().has_more(&had) {
-            self.lines.note_more();
-            self.room.note_more();
-            self.requests.takers.wake(&mut self.woken);
-            self.put_withdrawn();
-        }
+    fn let_in(&mut self) {
+        self.ours.queues_mut().note_more();
+        self.theirs.wake_takers(self.wakes.woken());
+        self.theirs.put_withdrawn(&mut self.outbox, &mut self.wakes);
     }
 }
 
@@ -438,239 +276,775 @@ impl Connection {
 impl Connection {
     /// Moves what is to be written next to the end of `out`, until `out` holds about `limit` bytes.
     pub(crate) fn poll_transmit(&mut self, out: &mut Output, limit: usize, now: Time) {
-        if matches!(self.life, Life::Closed(_)) {
+        if self.end.is_closed() {
             return;
         }
-        let had = self.backlog().rooms();
-        self.blocked = self.taken < self.out.end() - self.out.len() as u64;
-        self.batch.note(self.taken, self.blocked);
-        if !self.bulk.is_empty() {
-            self.note_use(now);
+        let had = self.outbox.rooms();
+        self.outbox.begin_transmit();
+        if !self.outbox.remainders().is_empty() {
+            self.health.note_use(now);
         }
         self.put_control_frames(now);
-        out.append(&mut self.out);
+        self.outbox.move_to(out);
         while out.len() < limit {
-            let Some(room) = self.fragment_room() else { break };
+            let Some(room) = self.outbox.fragment_room() else {
+                break;
+            };
             self.put_fragment(room, now);
-            out.append(&mut self.out);
+            self.outbox.move_to(out);
         }
         // A barrier's ping follows the fragments that were just put.
         self.put_pings(now);
-        out.append(&mut self.out);
-        if self.stall.is_none() {
-            self.stall = Stall::begin(self.taken, self.out.end(), now);
-        }
-        self.output_shrank(had);
-        self.note_room(now);
+        self.outbox.move_to(out);
+        self.outbox.watch_stall(now);
+        self.outbox.note_rooms(had);
+        self.let_in_if_room();
+        self.outbox.arm_wake_again(now);
         self.finish_if_idle(now);
-        out.append(&mut self.out);
+        self.outbox.move_to(out);
         self.linger_if_written(now);
         self.note_held_if_much();
     }
 
-    /// Whether `poll_transmit` would give anything.
+    /// True if `poll_transmit` would give anything.
     pub(crate) fn wants_write(&self) -> bool {
-        match self.life {
-            Life::Closed(_) => false,
-            Life::Closing(_) => !self.out.is_empty(),
-            _ => !self.out.is_empty() || self.fragment_room().is_some() || self.owes_control_frames(),
+        match self.end.stage() {
+            LifeStage::Closed(_) => false,
+            LifeStage::Closing(_) => !self.outbox.is_empty(),
+            _ => {
+                !self.outbox.is_empty() || self.outbox.fragment_room().is_some() || self.owes_control_frames()
+            }
         }
     }
 
-    /// Whether `poll_transmit` would do anything.
+    /// True if `poll_transmit` would do anything.
     pub(crate) fn wants_transmit(&self) -> bool {
-        self.taken < self.out.end() || self.wants_write()
+        !self.outbox.is_taken() || self.wants_write()
     }
 
-    /// Whether so much waits for the driver that the replies of further handlers would find no room.
+    /// True if the output is so long that replies of further handlers would find no room.
     #[inline]
     pub(crate) fn is_to_write_first(&self) -> bool {
-        self.out.len() as u64 >= self.batch.len()
+        self.outbox.is_to_write_first()
     }
 
     /// When `handle_timeout` is due.
     pub(crate) fn poll_timeout(&self) -> Option<Time> {
-        self.next_timer()
+        let own = match self.end.stage() {
+            // The handlers of one-way requests may outlive the connection.
+            LifeStage::Closed(_) => return self.wakes.check_at(),
+            LifeStage::Closing(closing) => Some(closing.until),
+            LifeStage::Handshaking => Some(self.handshake_due()),
+            LifeStage::Open => earliest([
+                self.keep_alive_due(),
+                self.barrier_due(),
+                self.end.drain().and_then(Drain::due),
+                self.age_due(),
+            ]),
+        };
+        let own = match self.slow_due() {
+            Some(due) => earlier(own, Some(due)),
+            None => own,
+        };
+        earliest([
+            own,
+            self.wakes.check_at(),
+            self.stall_due(),
+            self.memory_check_at().filter(|_| self.holds_for_nobody()),
+            self.health.dead_at(self.settings.dead_after),
+            self.outbox.wake_again_at(),
+        ])
     }
 
-    /// Whether `take_wakers` may give anybody.
+    /// When the earliest deadline passes, or one that was the earliest.
+    #[inline]
+    pub(crate) fn next_deadline(&self) -> Option<Time> {
+        self.wakes.check_at()
+    }
+
+    /// True if `take_wakers` may give a waker.
     #[inline]
     pub(crate) fn wants_to_wake(&self) -> bool {
-        !self.woken.is_empty()
-            || self.lines.has_news()
-            || self.room.has_news()
-            || self.requests.has_released()
+        !self.wakes.is_empty()
+            || self.ours.queues().has_news()
+            || self.outbox.waiters().has_news()
+            || self.theirs.has_released()
     }
 
-    /// Moves out everybody who is to be woken.
+    /// Moves out all wakers that are to be woken.
     pub(crate) fn take_wakers(&mut self, into: &mut Vec<Waker>) {
-        if self.lines.has_news() || self.room.has_news() {
+        if self.ours.queues().has_news() || self.outbox.waiters().has_news() {
             self.wake_waiting();
         }
-        if self.requests.has_released() {
-            self.requests.wake_takers(&mut self.woken);
+        if self.theirs.has_released() {
+            self.theirs.wake_released(self.wakes.woken());
         }
-        self.woken.move_to(into);
+        self.wakes.move_to(into);
     }
 
-    /// Whether the driver should half-close its writing, once everything is written.
+    /// Wakes the callers and the waiters for room that can go now.
+    fn wake_waiting(&mut self) {
+        self.ours.wake_callers(&self.outbox, self.wakes.woken());
+        let had_long = self.outbox.waiters().long();
+        self.outbox.wake_waiters(self.wakes.woken());
+        let limit = tuning::LONG_REPLIES;
+        if had_long >= limit && self.outbox.waiters().long() < limit {
+            self.theirs.wake_takers(self.wakes.woken());
+        }
+    }
+
+    /// True if the driver should half-close its writing, once everything is written.
     pub(crate) fn wants_shutdown(&self) -> bool {
-        matches!(self.life, Life::Closing(_)) && self.out.is_empty()
+        self.end.closing().is_some() && self.outbox.is_empty()
     }
 
     /// Why this side has ended the connection, if the peer is to blame.
     pub(crate) fn cut(&self) -> Option<Cut> {
-        self.cut
+        self.end.cut()
     }
 
-    /// Whether the driver is to drop the transport now.
+    /// Notes that this side ends the connection because of what the peer did or did not do. The first reason counts.
+    pub(crate) fn note_cut(&mut self, cut: Cut) {
+        self.end.note_cut(cut, &self.settings);
+    }
+
+    /// True if the driver is to drop the transport now.
     pub(crate) fn is_closed(&self) -> bool {
-        matches!(self.life, Life::Closed(_))
+        self.end.is_closed()
     }
 }
 
-/// The end.
+/// Frames of the peer.
 impl Connection {
-    /// The peer broke the protocol.
-    fn protocol_error(&mut self, text: String, now: Time) {
-        if !self.is_live() {
+    /// Takes in a frame of a connection that is live.
+    #[inline]
+    fn receive(&mut self, frame: &mut Frame, now: Time) {
+        let result = match frame.kind {
+            _ if self.end.is_handshaking() => self.receive_first(frame, now),
+            Kind::Call | Kind::Send => self.receive_request(frame, now),
+            Kind::Reply => {
+                let inbox = self.theirs.held_in_streams().bytes;
+                let step = &mut step_of!(self, now);
+                self.ours.receive_reply(frame, self.side, inbox, step)
+            }
+            Kind::Data => self.receive_data(frame, now),
+            Kind::Cancel => {
+                let step = &mut step_of!(self, now);
+                self.theirs.receive_cancel(frame.id, self.side, step)
+            }
+            Kind::Credit => self.receive_credit(frame, now),
+            _ => self.receive_control(frame, now),
+        };
+        if let Err(violation) = result {
+            self.violation(violation, now);
+        }
+    }
+
+    fn receive_control(&mut self, frame: &Frame, now: Time) -> Result<(), Violation> {
+        match frame.kind {
+            Kind::Other(kind) if frame.kind.is_critical() => step::protocol(format!("unknown kind {kind}")),
+            Kind::Other(_) => {
+                let text = "frame of an unknown kind";
+                step_of!(self, now).fault(|counts| &counts.ignored_frames, text)
+            }
+            _ if frame.id != 0 => step::protocol(format!("{} has id {}", frame.kind, frame.id)),
+            Kind::Ping => self.receive_ping(frame, now),
+            Kind::Pong => self.receive_pong(frame, now),
+            Kind::Goaway => self.receive_goaway(frame, now),
+            _ => step::protocol("second HELLO"),
+        }
+    }
+
+    /// Takes in the first frame, which must be the HELLO.
+    fn receive_first(&mut self, frame: &Frame, now: Time) -> Result<(), Violation> {
+        if frame.kind != Kind::Hello {
+            return step::protocol(format!("first frame is {}, not HELLO", frame.kind));
+        }
+        let hello = match handshake::parse_hello(frame) {
+            Ok(hello) => hello,
+            Err(text) => {
+                self.reject_hello(text, Reach::Nothing, now);
+                return Ok(());
+            }
+        };
+        if let Err(text) = handshake::check_limits(&hello) {
+            // The peer knows nothing of this, and may have begun to work.
+            self.reject_hello(text, Reach::Output, now);
+            return Ok(());
+        }
+        self.ours.accept(&hello);
+        self.outbox.accept_max_frame(hello.max_frame);
+        self.peer.set_hello(PeerHello::new(hello, self.side));
+        self.end.open();
+        self.wakes.wake(WaitingFor::Ready);
+        for id in self.ours.take_cancels() {
+            self.outbox.put_cancel(id);
+        }
+        if self.end.is_draining() {
+            // `close` came before the HELLO: now the peer can be told.
+            self.put_goaway(Reason::Drain, self.theirs.last_id(), "");
+        }
+        self.put_pings(now);
+        Ok(())
+    }
+
+    /// Takes in the first frame of a request.
+    #[inline]
+    fn receive_request(&mut self, frame: &mut Frame, now: Time) -> Result<(), Violation> {
+        self.theirs.open(frame, self.side)?;
+        self.health.request_read();
+        if self.end.is_above_last(frame.id) {
+            return Ok(());
+        }
+        let lacks_memory = self.lacks_memory();
+        let step = &mut step_of!(self, now);
+        self.theirs.receive_request(frame, lacks_memory, step)
+    }
+
+    /// Takes in a fragment, or a message of a stream.
+    fn receive_data(&mut self, frame: &mut Frame, now: Time) -> Result<(), Violation> {
+        let limits = self.inflow_limits(frame.encoding);
+        let id = frame.id;
+        if self.side.gives(id) {
+            self.health.request_read();
+            let inbox = self.theirs.held_in_streams().bytes;
+            let step = &mut step_of!(self, now);
+            return self.ours.receive_data(frame, self.side, limits, inbox, step);
+        }
+        if id == 0 || id > self.theirs.last_id() {
+            return step::protocol(format!("DATA for id {id}, which was never opened"));
+        }
+        self.health.request_read();
+        if self.end.is_above_last(id) {
+            return Ok(());
+        }
+        let step = &mut step_of!(self, now);
+        self.theirs.receive_data(frame, limits, step)
+    }
+
+    /// How much of a stream this side takes now.
+    fn inflow_limits(&self, encoding: u32) -> InflowLimits {
+        let held = self.held();
+        let (mut max, mut room) = (self.settings.inbox_bytes, self.settings.inbox_bytes);
+        room = room.saturating_sub(held.bytes);
+        let of_server = self.settings.memory.room();
+        if of_server < room {
+            (max, room) = (self.settings.memory.max(), of_server);
+        }
+        InflowLimits {
+            max_message: self.settings.max_message,
+            max_inbox: max,
+            room,
+            waiting: self.streams.waiting_at_read(),
+            announced: encoding == 0 || self.settings.encodings.contains(&encoding),
+        }
+    }
+
+    fn receive_credit(&mut self, frame: &Frame, now: Time) -> Result<(), Violation> {
+        if frame.length == 0 {
+            return step_of!(self, now).empty_frame("empty CREDIT");
+        }
+        if frame.id == 0 {
+            self.ours.grant_sends(frame.length);
+            return Ok(());
+        }
+        self.receive_stream_credit(frame.id, frame.length, now)
+    }
+
+    /// Takes in credit for a stream of ours.
+    fn receive_stream_credit(&mut self, id: u64, bytes: u64, now: Time) -> Result<(), Violation> {
+        let ours = self.side.gives(id);
+        let last_id = if ours {
+            self.ours.last_id()
+        } else {
+            self.theirs.last_id()
+        };
+        if id > last_id {
+            return step::protocol(format!("CREDIT for id {id}, which was never opened"));
+        }
+        let is_open = if ours {
+            self.ours.is_open(id)
+        } else {
+            // Only handlers know which of the peer's calls are answered by a stream, and the peer may grant more than its
+            // window before they begin.
+            self.theirs.get(id).is_some_and(theirs::TheirRequest::is_wanted)
+        };
+        if !is_open {
+            // It crossed the REPLY, which happens all the time.
+            return Ok(());
+        }
+        let Some(outflow) = self.outflow_mut(id) else {
+            return step_of!(self, now).fault(|counts| &counts.other_faults, "CREDIT for what is no stream");
+        };
+        let sender = outflow.grant(bytes);
+        self.wakes.woken().push(sender);
+        Ok(())
+    }
+
+    fn receive_ping(&mut self, frame: &Frame, now: Time) -> Result<(), Violation> {
+        let Some(&ping) = frame
+            .payload
+            .first_chunk::<PING_LEN>()
+            .filter(|_| frame.payload.len() == PING_LEN)
+        else {
+            return step::protocol(format!("PING of {} bytes", frame.payload.len()));
+        };
+        // A peer that drains has its reasons to ask once more.
+        let floor = match self.peer.goaway() {
+            Some(_) => Time::ZERO,
+            None => self.settings.ping_floor,
+        };
+        if self.health.ping_read(ping, floor, now) {
+            self.settings.counts.early_pings.add();
+        }
+        match self.health.has_struck_out() {
+            true => Err(Violation::Excess("too many PINGs".to_owned())),
+            false => Ok(()),
+        }
+    }
+
+    fn receive_pong(&mut self, frame: &Frame, now: Time) -> Result<(), Violation> {
+        let Ok(mut pong) = Pong::decode(frame.payload.clone()) else {
+            return step::protocol("PONG cannot be parsed");
+        };
+        let Ok(ping) = <[u8; PING_LEN]>::try_from(&pong.ping[..]) else {
+            return step::protocol(format!("PONG with {} bytes of PING", pong.ping.len()));
+        };
+        let ping = u64::from_le_bytes(ping);
+        if !self.health.answer(ping) {
+            return step_of!(self, now).fault(|counts| &counts.other_faults, "PONG without its PING");
+        }
+        let account: Progress = pong.progress.take().unwrap_or_default();
+        self.ours.pong(ping, account, self.wakes.woken());
+        self.outbox.ping_answered(ping, now);
+        if self.end.drain().is_some_and(|drain| drain.is_noticed_by(ping)) {
+            self.finalise_drain();
+        }
+        Ok(())
+    }
+
+    fn receive_goaway(&mut self, frame: &Frame, now: Time) -> Result<(), Violation> {
+        let Ok(goaway) = Goaway::decode(frame.payload.clone()) else {
+            return step::protocol("GOAWAY cannot be parsed");
+        };
+        let (new, is_expected) = goaway::follow(self.peer.goaway(), &goaway, now);
+        let (last_id, cause) = (new.last_id, new.cause());
+        if let Cause::HelloRejected { .. } = cause {
+            let until = self.soon(now);
+            self.begin_closing(cause, Reach::Nothing, until, now);
+            return Ok(());
+        }
+        self.peer.set_goaway(new);
+        let counted = match is_expected {
+            true => Ok(()),
+            // A drain sends three. Each costs a look at all open calls, so there cannot be any number of them.
+            false => step_of!(self, now).fault(|counts| &counts.other_faults, "one more GOAWAY"),
+        };
+        self.ours
+            .cut_above(last_id, &cause, &mut self.outbox, self.wakes.woken());
+        if let Some(account) = goaway.account {
+            self.ours.settle(account, self.wakes.woken());
+        }
+        // In front of the PONG that the peer waits for, so that it is still there to answer.
+        self.put_pings(now);
+        counted
+    }
+}
+
+/// Frames about the connection itself.
+impl Connection {
+    /// Writes what was kept back until now: a PONG, credit, pings.
+    fn put_control_frames(&mut self, now: Time) {
+        if !self.may_put_control_frames() {
             return;
         }
-        self.note_cut(Cut::Protocol);
-        self.put_goaway(Reason::Protocol, self.requests.last_id(), &text);
-        self.begin_closing(Cause::Protocol { text }, Reach::Output, self.soon(now), now);
+        self.put_pong();
+        if let Some(grant) = self.theirs.take_grant(&self.settings) {
+            self.outbox.put_credit(0, grant);
+        }
+        if self.streams.is_owing() {
+            self.put_stream_credit(now);
+        }
+        self.put_pings(now);
     }
 
-    /// The peer made us refuse too much.
-    fn excess(&mut self, text: String, now: Time) {
-        if !self.is_live() {
+    /// Answers the newest ping, if it is not answered yet.
+    fn put_pong(&mut self) {
+        if let Some(ping) = self.health.take_unanswered() {
+            self.outbox.put_pong(ping, self.theirs.tell_account());
+        }
+    }
+
+    /// Writes the credit that streams are owed.
+    fn put_stream_credit(&mut self, now: Time) {
+        for id in self.streams.take_owing() {
+            let max_window = self.settings.max_stream_window;
+            let spare = (self.settings.inbox_bytes / 2).saturating_sub(self.held().widened);
+            let Some((flow, held)) = self.flow_mut(id) else {
+                continue;
+            };
+            let inflow = flow.inflow.as_mut();
+            let grant = inflow.and_then(|inflow| inflow.take_grant(max_window, spare, now));
+            if let Some((grant, widened)) = grant {
+                held.widened += widened;
+                self.outbox.put_credit(id, grant);
+            }
+        }
+    }
+
+    /// True if `put_control_frames` would put anything, pings left out: those have timers.
+    fn owes_control_frames(&self) -> bool {
+        self.may_put_control_frames()
+            && (self.health.owes_pong()
+                || self.theirs.is_grant_due(&self.settings)
+                || self.streams.is_owing())
+    }
+
+    /// True if a peer that asks for control frames may have more of them: one that does not read must not fill our memory.
+    fn may_put_control_frames(&self) -> bool {
+        // Remainders do not count: they may wait for a PONG themselves.
+        self.end.is_open() && self.outbox.is_below_high_water()
+    }
+
+    /// Writes one ping for all that want one now, if the peer's floor allows it.
+    fn put_pings(&mut self, now: Time) {
+        if !self.end.is_open() || self.health.ping_allowed_at(self.peer.ping_floor()) > now {
             return;
         }
-        self.note_cut(Cut::Excess);
-        self.put_goaway(Reason::Excess, self.requests.last_id(), &text);
-        self.begin_closing(Cause::Protocol { text }, Reach::Output, self.soon(now), now);
+        let due = self.keep_alive_due().is_some_and(|due| due <= now);
+        if due || self.ours.barriers_want_ping(&self.outbox) || self.wants_last_ping() {
+            self.put_ping(now);
+        }
     }
 
-    /// The peer's part of the handshake is not acceptable.
-    fn reject_hello(&mut self, text: String, reach: Reach, now: Time) {
-        if !self.is_live() {
+    /// Writes a ping, and lets all barriers use it whose sends are in the output; returns its number.
+    fn put_ping(&mut self, now: Time) -> u64 {
+        let ping = self.health.send_ping(now);
+        self.ours.note_ping(ping, &self.outbox);
+        self.outbox.put_ping(ping);
+        ping
+    }
+
+    /// Writes a GOAWAY.
+    fn put_goaway(&mut self, reason: Reason, last_id: u64, text: &str) {
+        self.outbox
+            .put_goaway(reason, last_id, text, self.end.announced(), None);
+    }
+
+    /// Writes the next fragment of the next message, in a frame of at most `max_frame` bytes.
+    fn put_fragment(&mut self, max_frame: usize, now: Time) {
+        let (finished, wants_ping) = self.outbox.put_fragment(max_frame, now);
+        self.health.request_sent();
+        let end = self.outbox.end();
+        if wants_ping {
+            let ping = self.put_ping(now);
+            self.outbox.mark_fragment(ping, now);
+        }
+        let Some(finished) = finished else { return };
+        match finished.kind {
+            MessageKind::Reply => {}
+            MessageKind::Data => self.data_finished(finished.id),
+            MessageKind::Call | MessageKind::Send => {
+                let is_send = finished.kind == MessageKind::Send;
+                self.ours.finish_request(finished.id, is_send, end);
+            }
+        }
+    }
+}
+
+/// Time.
+impl Connection {
+    fn run_timers(&mut self, now: Time) {
+        self.health.note_timer(self.poll_timeout(), now);
+        if self.wakes.check_at().is_some_and(|at| at <= now) {
+            self.check_deadlines(now);
+        }
+        self.outbox.run_wake_again(now);
+        match self.end.stage() {
+            LifeStage::Closed(_) => return,
+            LifeStage::Closing(closing) if closing.until <= now => {
+                let cause = closing.cause.clone();
+                return self.close_now(cause, now);
+            }
+            LifeStage::Handshaking if self.handshake_due() <= now => {
+                return self.handshake_timed_out(now);
+            }
+            _ => {}
+        }
+        if let Some((cut, text)) = self.find_dead_peer(now) {
+            self.note_cut(cut);
+            return self.handle_lost(&text, None, now);
+        }
+        self.check_slow(now);
+        self.run_age(now);
+        self.run_drain(now);
+        self.put_pings(now);
+        self.release();
+    }
+
+    /// Why the peer counts as dead, if it does: it takes nothing, or says nothing.
+    fn find_dead_peer(&mut self, now: Time) -> Option<(Cut, String)> {
+        if self.stall_due().is_some_and(|at| at <= now) {
+            let time = self.settings.write_stall;
+            let text = format!("peer took less than {STALL_LEAST} bytes in {time:?}");
+            return Some((Cut::WriteStall, text));
+        }
+        if self.memory_check_at().is_some_and(|at| at <= now) {
+            if self.holds_for_nobody() && self.settings.memory.is_tight() {
+                let text = format!(
+                    "peer took less than {STALL_LEAST} bytes in {MEMORY_CHECK:?}, and memory is short"
+                );
+                return Some((Cut::WriteStall, text));
+            }
+            self.outbox.check_memory_later(now);
+        }
+        let dead_after = self.settings.dead_after;
+        if self.health.dead_at(dead_after).is_some_and(|at| at <= now) {
+            let text = format!("no sign of life from peer {dead_after:?} after a ping");
+            return Some((Cut::Silence, text));
+        }
+        None
+    }
+
+    /// Ends everything whose deadline has passed.
+    fn check_deadlines(&mut self, now: Time) {
+        self.ours.queues_mut().expire(now, self.wakes.woken());
+        self.outbox.expire(now, self.wakes.woken());
+        for id in self.ours.expired(now) {
+            let taken = self.outbox.taken();
+            let is_missed = self.ours.expire(id, taken, now, self.wakes.woken());
+            self.withdraw(id);
+            if is_missed {
+                self.doubt(id, now);
+            }
+        }
+        let step = &mut step_of!(self, now);
+        self.theirs.expire(step);
+        self.set_check(now);
+    }
+
+    /// Finds out when the next deadline is.
+    fn set_check(&mut self, now: Time) {
+        let next = earliest([
+            self.ours.deadline(),
+            self.theirs.deadline(),
+            self.outbox.waiters().deadline(),
+        ]);
+        // One that has passed already is not left here: it would fire again and again.
+        debug_assert!(!self.end.is_live() || next.is_none_or(|next| next > now));
+        self.wakes.set_check_at(next);
+    }
+
+    /// Asks whether the peer lives, because call `id` has missed its deadline and nothing was read since it began.
+    fn doubt(&mut self, id: u64, now: Time) {
+        if !self.end.is_open() || !self.health.missed(id) {
             return;
         }
-        self.note_cut(Cut::HandshakeRejected);
-        self.put_goaway(Reason::HelloRejected, 0, &text);
-        self.begin_closing(Cause::HelloRejected { text }, reach, self.soon(now), now);
-    }
-
-    /// Counts a fault of the peer that the connection survives, unless it is one too many.
-    fn fault(&mut self, kind: FaultKind, what: &str, now: Time) {
-        kind(&self.settings.counts).add();
-        if !self.abuse.count() {
-            self.excess(format!("too many faults, the last: {what}"), now);
+        self.wakes.wake(WaitingFor::Closed);
+        let may_ask = self.health.ping_allowed_at(self.peer.ping_floor()) <= now;
+        if may_ask && !self.health.is_ping_waiting() {
+            self.put_ping(now);
         }
     }
 
-    /// An empty frame is a fault, and some of them in a row are too many.
-    #[cold]
-    fn empty_frame(&mut self, what: &str, now: Time) {
-        self.fault(|counts| &counts.empty_frames, what, now);
-        if !self.abuse.count_empty() {
-            self.excess(format!("too many empty frames in a row, the last: {what}"), now);
+    /// When a ping should go out because nothing was heard: the side that connected asks only while it waits for
+    /// something, or may be called; the other always.
+    fn keep_alive_due(&self) -> Option<Time> {
+        let silence = self.settings.keep_alive?;
+        let is_passive = self.side == Side::Connector && !self.settings.serves;
+        if is_passive && !self.outbox.is_unwritten() && !self.ours.is_anything_outstanding() {
+            return None;
+        }
+        self.health.ping_due_at(silence, self.peer.ping_floor())
+    }
+
+    /// When the ping of a barrier may go out: one that waits for fragments has no time, `poll_transmit` sees to it.
+    fn barrier_due(&self) -> Option<Time> {
+        let wants = self.ours.barriers_want_ping(&self.outbox) || self.wants_last_ping();
+        wants.then(|| self.health.ping_allowed_at(self.peer.ping_floor()))
+    }
+
+    fn stall_due(&self) -> Option<Time> {
+        let due = self.outbox.stall_due(self.settings.write_stall)?;
+        Some(self.health.after_sleep(due))
+    }
+
+    fn memory_check_at(&self) -> Option<Time> {
+        let at = self.outbox.memory_check_at()?;
+        Some(self.health.after_sleep(at))
+    }
+
+    /// True if the connection holds more than its part of the memory for a peer that reads nothing.
+    fn holds_for_nobody(&self) -> bool {
+        self.holdings.is_reported() && self.lacks_memory()
+    }
+
+    fn slow_due(&self) -> Option<Time> {
+        match self.end.is_open() {
+            true => self.health.slow_due(self.settings.slow_frame),
+            false => None,
         }
     }
 
-    /// Counts that a request is not taken for this reason, which is no fault of the peer's.
-    fn count_refused(&self, reason: DropReason, one_way: bool) {
-        if let Some(kind) = refused_kind(reason, one_way) {
-            kind(&self.settings.counts).add();
+    /// Sends a peer away that does not go on with what it has begun.
+    fn check_slow(&mut self, now: Time) {
+        if self.slow_due().is_none_or(|due| due > now) {
+            return;
+        }
+        let time = self.settings.slow_frame;
+        let text = match self.health.slowness(time, now) {
+            Slowness::Frame(len) => format!("frame of {len} bytes did not come to its end in time"),
+            Slowness::Message(id) if self.is_reading(id) => {
+                format!("less than {STALL_LEAST} bytes of unfinished messages came in {time:?}")
+            }
+            Slowness::Message(_) | Slowness::None => {
+                let unfinished = self.theirs.first_unfinished();
+                let unfinished = unfinished.or_else(|| self.ours.first_unfinished());
+                return self.health.fragments().restart(unfinished, now);
+            }
+        };
+        self.note_cut(Cut::SlowFrame);
+        self.put_goaway(Reason::Timeout, self.theirs.last_id(), &text);
+        let cause = Cause::Lost { text, source: None };
+        self.begin_closing(cause, Reach::Output, self.soon(now), now);
+    }
+
+    /// True if fragments of a message of call `id` are still kept.
+    fn is_reading(&mut self, id: u64) -> bool {
+        let assembly = self.assembly(id);
+        assembly.is_some_and(|assembly| !assembly.is_discarded())
+    }
+
+    fn handshake_due(&self) -> Time {
+        self.health.after_sleep(self.settings.handshake_timeout)
+    }
+
+    fn handshake_timed_out(&mut self, now: Time) {
+        let text = format!("no HELLO from peer in {:?}", self.settings.handshake_timeout);
+        self.note_cut(Cut::HandshakeTimeout);
+        self.put_goaway(Reason::Timeout, 0, &text);
+        // The peer may have read our HELLO and begun to work. It has refused nothing, so another try may succeed.
+        let cause = Cause::Lost { text, source: None };
+        self.begin_closing(cause, Reach::Output, self.soon(now), now);
+    }
+
+    /// Gives memory back that a burst has left behind.
+    fn release(&mut self) {
+        self.ours.release();
+        self.theirs.release();
+        self.outbox.release();
+        self.wakes.release();
+    }
+}
+
+/// Memory.
+impl Connection {
+    /// What is held of all streams and replies.
+    #[inline]
+    fn held(&self) -> InboxUse {
+        self.ours.held().and(self.theirs.held_in_streams())
+    }
+
+    /// The message that is being read for call `id`, of either side.
+    fn assembly(&mut self, id: u64) -> Option<&mut Assembly> {
+        match self.side.gives(id) {
+            true => self.ours.assembly(id),
+            false => self.theirs.assembly(id),
         }
     }
 
-    /// Tells how much the connection holds, if it is known to hold much, or has much to write.
+    /// Reports how much the connection holds, if it is known to hold much, or has much to write.
     #[inline(always)]
     fn note_held_if_much(&mut self) {
-        if self.share.is_told() || self.unwritten() >= Share::STEP {
+        if self.holdings.is_worth_reporting(self.outbox.unwritten()) {
             self.note_held();
         }
     }
 
-    /// How many bytes wait to be written.
-    #[inline]
-    fn unwritten(&self) -> u64 {
-        self.out.end() - self.taken + self.bulk.len() as u64
+    /// Reports how much the connection holds, if it has reported that it holds anything.
+    #[inline(always)]
+    fn note_held_if_reported(&mut self) {
+        if self.holdings.is_reported() {
+            self.note_held();
+        }
     }
 
     /// How many bytes of the peer's are held here, with what is charged for each message.
     #[inline]
     fn unread(&self) -> u64 {
         let streams = self.held();
-        self.requests.all_kept().bytes + streams.bytes + charge(0) * streams.messages as u64
+        self.theirs.held_bytes() + streams.bytes + charge(0) * streams.messages as u64
     }
 
-    /// Tells how much the connection holds, if that has changed much.
+    /// Reports how much the connection holds, if that has changed much.
     fn note_held(&mut self) {
-        let unwritten = match self.is_closed() {
+        let unwritten = match self.end.is_closed() {
             true => 0,
-            false => self.unwritten(),
+            false => self.outbox.unwritten(),
         };
         let held = self.unread() + unwritten;
-        self.share.hold(held.saturating_add(self.room.bytes()));
+        self.holdings
+            .hold(held.saturating_add(self.outbox.waiters().bytes()));
     }
 
-    /// Whether no further calls are to be taken in here: this connection holds more than its part of the memory.
+    /// True if no further calls are to be taken in here: this connection holds more than its part of the memory.
     #[inline]
     pub(crate) fn lacks_memory(&self) -> bool {
-        self.share.is_large()
+        self.holdings.lacks_memory()
     }
+}
 
-    /// Whether that much is replies alone, so that those which were taken in are not to start either.
+/// The end.
+impl Connection {
+    /// Ends the connection: the peer broke the protocol, or made us refuse too much.
     #[cold]
-    fn replies_hold_much(&self) -> bool {
-        let replies = self.unwritten().saturating_add(self.room.bytes());
-        replies > 0 && self.settings.memory.is_large(replies)
+    fn violation(&mut self, violation: Violation, now: Time) {
+        if !self.end.is_live() {
+            return;
+        }
+        let (cut, reason, text) = match violation {
+            Violation::Protocol(text) => (Cut::Protocol, Reason::Protocol, text),
+            Violation::Excess(text) => (Cut::Excess, Reason::Excess, text),
+        };
+        self.note_cut(cut);
+        self.put_goaway(reason, self.theirs.last_id(), &text);
+        self.begin_closing(Cause::Protocol { text }, Reach::Output, self.soon(now), now);
     }
 
-    /// This side ends the connection because of what the peer did or did not do. The first reason counts.
-    pub(crate) fn note_cut(&mut self, cut: Cut) {
-        if self.cut.is_none() {
-            cut.count(&self.settings.counts).add();
-            self.cut = Some(cut);
-        }
+    /// Ends the connection: the peer's part of the handshake is not acceptable.
+    fn reject_hello(&mut self, text: String, reach: Reach, now: Time) {
+        self.note_cut(Cut::HandshakeRejected);
+        self.put_goaway(Reason::HelloRejected, 0, &text);
+        self.begin_closing(Cause::HelloRejected { text }, reach, self.soon(now), now);
     }
 
     /// Starts nothing more: what is in the output is still written until `until`, then the peer may end its side.
     fn begin_closing(&mut self, cause: Cause, reach: Reach, until: Time, now: Time) {
-        if !self.is_live() {
+        if !self.end.is_live() {
             return;
         }
         self.fail_all(&cause, reach);
-        self.life = Life::Closing(Closing {
-            cause,
-            until,
-            lingering: false,
-        });
+        self.end.begin_closing(cause, until);
         self.linger_if_written(now);
     }
 
     /// Waits for the peer's end of file as soon as everything is written.
     ///
-    /// What is written lies with the OS of the peer, which keeps it however long the peer takes to read it. If the OS here
-    /// did not take it all at once, that one is full and the rest still lies here, from where a peer that writes before
-    /// it has read all destroys it once this side is closed. So it is waited for as long as the drain allows.
+    /// The OS of the peer keeps what is written, however long the peer takes to read it. If the OS here did not take it all
+    /// at once, that one is full and the rest still lies here, from where a peer that writes before it has read all destroys
+    /// it once this side is closed. So this side waits for it as long as the drain allows.
+    #[inline]
     fn linger_if_written(&mut self, now: Time) {
-        let is_next = matches!(&self.life, Life::Closing(closing) if !closing.lingering);
-        if !is_next || self.taken < self.out.end() {
+        if !self.end.awaits_output() || !self.outbox.is_taken() {
             return;
         }
         let soon = self.soon(now);
-        let patient = self.drain_until().filter(|_| self.blocked);
-        let until = match self.hard_limit() {
+        let patient = self.end.drain_until().filter(|_| self.outbox.is_blocked());
+        let until = match self.end.hard_limit() {
             Some(limit) => limit.min(soon),
             None => patient.map_or(soon, |until| until.max(soon)),
         };
-        if let Life::Closing(closing) = &mut self.life {
-            closing.lingering = true;
-            closing.until = until;
-        }
+        self.end.linger(until);
     }
 
     /// When the peer has had time enough for the little that is left to do.
@@ -680,112 +1054,42 @@ impl Connection {
 
     /// Ends the connection: nothing is written or read any more.
     fn close_now(&mut self, cause: Cause, now: Time) {
-        if self.is_closed() {
+        if self.end.is_closed() {
             return;
         }
-        self.sends.taken(self.reached);
-        if self.is_live() {
+        self.ours.reached(self.outbox.reached());
+        if self.end.is_live() {
             self.fail_all(&cause, Reach::Taken);
         } else {
             // What was in the output when it began to close may have been written since, or never was.
-            self.sends.lost(Reach::Taken, std::iter::empty());
+            self.ours.lose_unwritten();
         }
-        self.life = Life::Closed(cause);
-        self.stall = None;
-        drop(self.out.split_to(self.out.len()));
-        self.out.release();
-        self.calls.release();
-        self.requests.release();
-        self.waiters.closed.wake(&mut self.woken);
-        if let Some(others) = &mut self.waiters.others {
-            others.flush.wake(&mut self.woken);
-        }
+        self.end.close(cause);
+        self.outbox.close();
+        self.ours.release();
+        self.theirs.release();
+        self.wakes.wake(WaitingFor::Closed);
+        self.wakes.wake(WaitingFor::Flush);
         self.set_check(now);
         self.note_held();
     }
 
     /// Completes everything that is pending, exactly once (R1). One-way requests that were read still run.
     fn fail_all(&mut self, cause: &Cause, reach: Reach) {
-        let taken = self.taken.max(self.reached);
-        self.calls.fail_all(cause, taken, reach, &mut self.woken);
-        self.sends.lost(reach, self.bulk.sends());
-        self.flushing.clear();
-        self.unflushed = self.bulk.first_request();
-        self.bulk.clear();
-        self.cancels.clear();
-        self.owing = Vec::new();
-        self.lines.clear_all(&mut self.woken);
-        self.room.clear(&mut self.woken);
-        self.barriers.wake_all(&mut self.woken);
-        let others = self.waiters.others();
-        for waiters in [
-            &mut others.ready,
-            &mut others.flush,
-            &mut others.drained,
-            &mut self.requests.takers,
-        ] {
-            waiters.wake(&mut self.woken);
+        let reached = self.outbox.reached();
+        self.ours
+            .fail_all(cause, reached, reach, &self.outbox, &mut self.wakes);
+        self.outbox.fail_all(self.wakes.woken());
+        self.streams.take_owing();
+        for what in [WaitingFor::Ready, WaitingFor::Flush, WaitingFor::Drained] {
+            self.wakes.wake(what);
         }
-        for id in self.requests.select(|_| true) {
-            self.disconnect_request(id);
-        }
-        self.requests.forget_withdrawn();
+        self.theirs.disconnect_all(&mut self.wakes);
     }
 
-    /// The peer is gone: its calls are dropped, unfinished ones and those whose handler was not polled at once.
-    fn disconnect_request(&mut self, id: u64) {
-        let Some(request) = self.requests.get(id) else {
-            return;
-        };
-        match request.stage {
-            Stage::Receiving(_) | Stage::Discarding(_) | Stage::Withdrawn(_) => {
-                drop(self.requests.remove(id))
-            }
-            Stage::Queued(_) if !request.one_way => drop(self.requests.remove(id)),
-            Stage::Taken | Stage::Running(_) if !request.one_way => {
-                self.requests.unwant(id, Unwanted::Disconnected, &mut self.woken);
-            }
-            Stage::Queued(_) | Stage::Taken | Stage::Running(_) => {}
-        }
-    }
-
-    /// What an end of file means that nobody here has asked for.
+    /// What an end of file means that this side has not asked for.
     fn cause_of_eof(&self) -> Cause {
-        let is_wanted = self.is_closing_own() && self.is_done_calling() && !self.sends.is_in_doubt();
-        let Some(goaway) = &self.goaway else {
-            return Cause::Lost {
-                text: "peer closed the connection".to_owned(),
-                source: None,
-            };
-        };
-        match goaway.reason {
-            Reason::Protocol => Cause::Protocol {
-                text: format!("peer says: {}", goaway.text),
-            },
-            // Both wanted the end, and nothing is lost by it.
-            Reason::Drain | Reason::MaxAge if is_wanted => Cause::Closed,
-            Reason::Drain | Reason::MaxAge => Cause::Lost {
-                text: "peer closed the connection at the end of its drain".to_owned(),
-                source: None,
-            },
-            reason => Cause::GoingAway {
-                reason,
-                text: goaway.text.clone(),
-            },
-        }
-    }
-
-    /// Whether frames still matter.
-    fn is_live(&self) -> bool {
-        matches!(self.life, Life::Handshaking | Life::Open)
-    }
-
-    /// Why nothing more can happen here, once that is so.
-    fn end_cause(&self) -> Option<&Cause> {
-        match &self.life {
-            Life::Handshaking | Life::Open => None,
-            Life::Closing(closing) => Some(&closing.cause),
-            Life::Closed(cause) => Some(cause),
-        }
+        let is_wanted = self.end.is_closing_own() && self.ours.is_done_calling() && !self.ours.is_in_doubt();
+        goaway::cause_of_eof(self.peer.goaway(), is_wanted)
     }
 }

@@ -109,6 +109,12 @@
 //! | `lz4` | `Compression::Lz4`: Rust without unsafe code |
 //! | `sim` | the module `sim`: runs servers and clients under faults, in virtual time, from a seed |
 //!
+//! # What belongs to the process
+//!
+//! Everything runs as tasks of the current tokio runtime, but for two threads of the process. `rpc-signals` starts with the
+//! first server that obeys SIGTERM and Ctrl-C, and takes both from the OS; [`ServerBuilder::signals`](server::ServerBuilder::signals) with `false` avoids it.
+//! `rpc-monitor` starts with the first call that is served, and sleeps while no handler runs. See [`Server`] for both.
+//!
 //! # Where to go
 //!
 //! | you want to | start at |
@@ -134,10 +140,6 @@ mod base;
 pub mod client;
 #[doc(hidden)]
 pub mod codegen;
-#[allow(
-    dead_code,
-    reason = "the halves of client and server that use streams come next"
-)]
 mod conn;
 mod driver;
 #[cfg(any(test, fuzzing))]

@@ -8,6 +8,7 @@ mod builder;
 pub(crate) mod builtin;
 mod callable;
 mod connections;
+mod cut_log;
 mod dispatch;
 mod drain;
 mod handle;

@@ -1,7 +1,9 @@
 //! Session: one connection as a server and its handlers see it.
 
 pub(crate) mod context;
+mod decoding;
 mod forward;
+mod handler;
 mod incoming;
 mod inline_poll;
 pub(crate) mod lifecycle;
@@ -28,10 +30,11 @@ use tokio::runtime::Handle;
 use self::inline_poll::InlinePoll;
 pub use self::{
     context::Context,
+    handler::Handler,
     incoming::Incoming,
     replies::Replies,
     requests::Requests,
-    service::{Handler, Service},
+    service::Service,
     stream::{Out, stream},
 };
 pub(crate) use self::{

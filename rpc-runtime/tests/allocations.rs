@@ -1,11 +1,13 @@
-//! How many allocations a call costs, on each side: a regression gate by counts, which repeat, and never by time.
+//! How many allocations a call costs on each side: a regression gate by counts, which repeat, and never by time.
+//!
+//! A binary of its own, because it replaces the global allocator.
 //!
 //! Client and server each have a thread of their own with a runtime of their own, so that each thread's count is one
 //! side's. What is set up once cancels out: a cost is the difference of a long and a short run.
 //!
 //! A number allocates nothing, so its calls show what the runtime needs. 64 bytes add the messages' own: each side copies
-//! those that it reads, for a slice would keep the whole read buffer alive, and a server's reply is shared once.
-//! The aim is 2 on each side beyond the messages' own. Each limit is what was counted and a quarter, for on a busy machine
+//! those that it reads, because a slice would keep the whole read buffer alive, and a server's reply is shared once.
+//! The aim is 2 on each side beyond the messages' own. Each limit is what was counted and a quarter, because on a busy machine
 //! late handlers cost some more: lower it with each allocation that goes.
 //!
 //! `cargo test -p rpc-runtime --test allocations -- --nocapture` prints what was counted.
@@ -21,7 +23,7 @@ static ECHO: Procedure = Procedure::new("count.v1.Count/rpc_echo", 1);
 static NUMBER: Procedure = Procedure::new("count.v1.Count/rpc_number", 4);
 /// As `ECHO`, after an await that is pending once.
 static AWAIT: Procedure = Procedure::new("count.v1.Count/rpc_await", 2);
-/// Sends as many messages as it is told.
+/// Sends as many messages as its request says.
 static FLOW: Procedure = Procedure::new("count.v1.Count/rpc_flow", 3).with_reply_stream();
 static PROCEDURES: [Procedure; 4] = [ECHO, AWAIT, NUMBER, FLOW];
 
@@ -142,7 +144,7 @@ fn check<F: Future<Output = ()>>(what: &str, limits: [f64; 2], work: impl Fn(Cli
     }
 }
 
-/// Allocations of a client's and of a server's life with so many pieces of work.
+/// Counts the allocations of a client's and of a server's life with this many pieces of work.
 fn count<F: Future<Output = ()>>(work: &impl Fn(Client, u64) -> F, pieces: u64) -> [u64; 2] {
     let (address, addresses) = mpsc::channel();
     let server = thread::spawn(move || {

@@ -1,10 +1,9 @@
 //! What an idle connection takes on its server: a regression gate by counts of the heap, which repeat, and never by the resident set.
 //!
+//! A binary of its own with one test, because it replaces the global allocator and counts the whole heap.
+//!
 //! `cargo test -p rpc-runtime --test idle_memory -- --nocapture` prints what was counted; `examples/idle.rs` measures what processes
 //! hold.
-
-mod gate;
-mod lab;
 
 use std::{
     alloc::System,
@@ -14,8 +13,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lab::{ECHO, Lab, wire};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+use test_support::{lab::*, wire};
 
 #[global_allocator]
 static HEAP: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
@@ -72,7 +71,7 @@ fn an_idle_connection_takes_little_on_its_server() {
             each[1]
         );
     }
-    // Nobody closes the connections: a server that ends with its runtime gives them back all the same.
+    // The connections are still open. A server that ends with its runtime frees their memory all the same.
     drop(server);
     drop(runtime);
     let left = live()[0] as f64 / peers.len() as f64;
@@ -88,14 +87,14 @@ fn read(peer: &mut TcpStream) {
         .unwrap();
 }
 
-/// So many are counted, beside as many that came before, for which the tables of all connections have grown.
+/// How many connections are counted. As many came before, so that the tables of all connections have grown.
 const CONNECTIONS: usize = 200;
-/// What was counted, and a tenth.
+/// What was counted, plus a tenth.
 const BYTES: f64 = 3600.0;
 const ALLOCATIONS: f64 = 14.5;
 /// Buffers are given back by then on any machine; if not, too little is counted, and this test passes all the same.
 const RELEASED: Duration = Duration::from_secs(3);
-/// So much of a connection may seem to be left when all are gone: what the process keeps, shared out.
+/// How many bytes per connection may be left when all are gone: what the process itself keeps, divided by their number.
 const KEPT: f64 = 1000.0;
 /// How long the release of the buffers may take.
 const NET: Duration = Duration::from_secs(30);

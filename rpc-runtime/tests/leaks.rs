@@ -1,14 +1,10 @@
-//! Nothing stays of what comes and goes: after many rounds of everything, ended at every stage, a process holds as many files,
-//! threads, tasks and bytes as after the second.
+//! A leak gate for a whole process: after many rounds of everything, ended at every stage, it holds as many files, threads, tasks
+//! and bytes as after the second round.
 //!
-//! One test in a process of its own, for these belong to the process. Each round makes and loses dozens of connections, calls and
-//! streams, so a byte that one of them leaves behind is seen a hundredfold.
+//! A binary of its own with one test, because the test counts what the process holds. Each round makes and loses
+//! dozens of connections, calls and streams, so a byte that one of them leaves behind is seen a hundredfold.
 //!
 //! `RPC_LEAK_ROUNDS=500 cargo test --test leaks -- --nocapture` runs for longer, and prints what is held after each round.
-
-mod gate;
-mod lab;
-mod tape;
 
 use std::{
     alloc::System,
@@ -18,13 +14,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lab::{
-    BACK, BACK_WAIT, DRAINING, FAIL, FORWARD, Lab, NOTE, NOWHERE, PANIC, PANIC_DROPPED, PANIC_LATER, SLEEP,
-    UNWRITABLE, WAIT, plain, send, start, text, wire::HandPeer, within,
-};
 use rpc_runtime::{Client, Error, Load, Reply, Sender, Server, ServerHandle, Streaming};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
-use tape::{COUNT, IGNORE, LEAVE, SUM, Tape, WATCH};
+use test_support::{
+    gate,
+    lab::*,
+    wire::{self, HandPeer},
+    within,
+};
 use tokio::{
     io::AsyncWriteExt,
     net::{TcpListener, TcpStream},
@@ -74,7 +71,7 @@ fn entries(folder: &str) -> usize {
 fn everything_that_came_and_went_has_left_nothing() {
     let hook = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
-        // Handlers panic on purpose, and whoever prints a backtrace keeps what it has read for it.
+        // Handlers panic on purpose. A printed backtrace would keep the debug information that it has read.
         if thread::current().name() != Some(WORKER) {
             hook(info);
         }
@@ -117,7 +114,6 @@ impl World {
         let lab = Lab::default();
         let server = Server::builder()
             .service(lab.clone())
-            .service(Tape::default())
             .listen("tcp://127.0.0.1:0")
             .listen(format!("unix:{}", folder.join("server").display()))
             .listen("mem:leaks")
@@ -150,7 +146,7 @@ impl World {
             self.lab.take_log();
         }
         self.calls(&Client::in_process(self.lab.clone())).await;
-        self.streams(&Client::in_process(Tape::default())).await;
+        self.streams(&Client::in_process(Lab::default())).await;
         self.refused().await;
         self.hand_peers().await;
         for end in [End::Drain, End::Abort, End::Terminate] {
@@ -165,7 +161,7 @@ impl World {
             plain(client, procedure).await.unwrap_err();
         }
         for number in 0..10 {
-            text(client, &lab::ECHO, "quick").await.unwrap();
+            text(client, &ECHO, "quick").await.unwrap();
             text(client, &SLEEP, "slow").await.unwrap();
             send(client, &NOTE, &number.to_string()).await;
             let late = client.call().timeout(Duration::from_millis(1));
@@ -173,7 +169,7 @@ impl World {
             assert!(within(late).await.unwrap_err().is_timeout());
         }
         let long = "long".repeat(100_000);
-        assert_eq!(text(client, &lab::ECHO, &long).await.unwrap(), long);
+        assert_eq!(text(client, &ECHO, &long).await.unwrap(), long);
         within(client.barrier()).await.unwrap();
         within(client.flush()).await.unwrap();
         for procedure in [&WAIT, &PANIC_DROPPED] {
@@ -198,7 +194,7 @@ impl World {
                 within(replies.message()).await.unwrap();
             }
         }
-        for procedure in [&tape::FAIL, &tape::PANIC, &WATCH] {
+        for procedure in [&FAIL_STREAM, &PANIC_STREAM, &WATCH] {
             let mut replies: Streaming<String> =
                 within(client.call().reply_stream(procedure, ())).await.unwrap();
             within(replies.message()).await.unwrap();
@@ -234,7 +230,7 @@ impl World {
         within(reply).await.unwrap();
         for left in 0..3 {
             let (mut texts, mut echo): (Sender<String>, Streaming<String>) =
-                within(client.call().both_streams(&tape::ECHO)).await.unwrap();
+                within(client.call().both_streams(&ECHO_STREAM)).await.unwrap();
             for text in ["short".to_owned(), "long".repeat(10_000)] {
                 within(texts.send(text)).await.unwrap();
                 if left > 0 {
@@ -258,7 +254,7 @@ impl World {
             within(Client::connect(address)).await.unwrap_err();
             let client = Client::connect_lazy(address);
             let call = client.call().timeout(Duration::from_millis(1));
-            let _: Error = within(call.send_recv::<_, String>(&lab::ECHO, String::new()))
+            let _: Error = within(call.send_recv::<_, String>(&ECHO, String::new()))
                 .await
                 .unwrap_err();
         }
@@ -267,13 +263,13 @@ impl World {
     /// Peers that go in the middle of something, or do not speak the protocol.
     async fn hand_peers(&self) {
         let address = &self.server.addresses()[0];
-        let hello = lab::wire::encode(&lab::wire::hello());
+        let hello = wire::encode(&wire::hello());
         for bytes in [&hello[..0], &hello[..7], &hello[..], b"GET / HTTP/1.1\r\n\r\n"] {
             HandPeer::connect(address).await.write(bytes).await;
         }
         for _ in 0..4 {
             let mut peer = HandPeer::greeted(address).await;
-            peer.send(&lab::wire::call(1, &WAIT, &"lost".to_owned())).await;
+            peer.send(&wire::call(1, &WAIT, &"lost".to_owned())).await;
             self.lab.logged("lost began").await;
             peer.write(&hello[..9]).await;
             drop(peer);
@@ -291,7 +287,6 @@ impl World {
         let lab = Lab::default();
         let server = Server::builder()
             .service(lab.clone())
-            .service(Tape::default())
             .listen("tcp://127.0.0.1:0")
             .drain_timeout(Duration::from_millis(10))
             .signals(false)
@@ -312,12 +307,12 @@ impl World {
             End::Terminate => client.call().send_terminate().await.unwrap(),
         }
         within(serving).await.unwrap().unwrap();
-        // What the drain has refused is made again, for ever.
+        // The client retries the calls that the drain has refused.
         let _ = within(client.close()).await;
         for call in open {
             let _ = within(call).await.unwrap();
         }
-        let _ = tape::all(&mut watched).await;
+        let _ = all(&mut watched).await;
         // The handler of a one-way terminate ends behind the drain.
         let begun = Instant::now();
         while handle.load() != Load::default() {
@@ -326,7 +321,7 @@ impl World {
         }
     }
 
-    /// What is held when everything has come to its end, which is to be like `before`.
+    /// Waits until everything has ended, and returns what is held. It must be like `before`.
     async fn settled(&self, before: Option<Held>) -> Held {
         let begun = Instant::now();
         let (mut held, mut looks) = (Held::now(), 0);
@@ -364,12 +359,12 @@ enum End {
     Terminate,
 }
 
-/// So much more may be on the heap: each thread keeps a spare buffer of 64 KiB or none, as it happens.
+/// How many bytes more may be on the heap: each thread keeps a spare buffer of 64 KiB, or none.
 const BYTES: usize = 256 * 1024;
-/// So many more allocations there may be. A leak shows by their number: what one connection, call or stream of each round leaves
+/// How many allocations more there may be. A leak shows by their number: what one connection, call or stream of each round leaves
 /// behind is more than this in the end.
 const ALLOCATIONS: usize = 16;
-/// For so many looks nothing has changed.
+/// How many looks in a row must see no change.
 const STILL: u32 = 50;
-/// How long things may take to come to an end.
+/// How long the end of everything may take.
 const NET: Duration = Duration::from_secs(30);

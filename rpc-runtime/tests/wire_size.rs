@@ -1,8 +1,8 @@
 //! How many bytes a call puts on the wire, counted by a relay between client and server: a regression gate.
 //!
+//! A binary of its own, because other tests would delay its tasks, and then more PING and CREDIT frames may be sent.
+//!
 //! `cargo test -p rpc-runtime --test wire_size -- --nocapture` prints what was counted.
-
-mod gate;
 
 use std::sync::{
     Arc,
@@ -10,6 +10,7 @@ use std::sync::{
 };
 
 use rpc_runtime::{Bytes, Client, Handler, Incoming, Procedure, Server, Service};
+use test_support::gate;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{
@@ -38,7 +39,7 @@ impl Service for Size {
     }
 }
 
-#[tokio::test(crate = "gate")]
+#[tokio::test(crate = "test_support::gate")]
 async fn call_of_64_bytes_adds_few_bytes_of_its_own() {
     let [request, reply] = sizes(async |client| {
         let _: Bytes = client.call().send_recv(&ECHO, MESSAGE).await.unwrap();
@@ -49,7 +50,7 @@ async fn call_of_64_bytes_adds_few_bytes_of_its_own() {
     assert!(request <= 94.0 && reply <= 82.0);
 }
 
-#[tokio::test(crate = "gate")]
+#[tokio::test(crate = "test_support::gate")]
 async fn one_way_of_64_bytes_adds_few_bytes_of_its_own() {
     let [request, back] = sizes(async |client| client.call().send(&ECHO, MESSAGE).await.unwrap()).await;
     println!("a one-way: {request:.1} bytes to the server, {back:.1} to the client");

@@ -1,4 +1,4 @@
-//! A client and a server whose every move the test makes by hand, over memory and with a clock that jumps.
+//! A client, and a server that the test drives by hand, over memory and in virtual time.
 
 mod borrowed;
 mod doubts;
@@ -41,7 +41,7 @@ impl Hand {
         Self(Listener::bind(&Address::parse(name).unwrap()).await.unwrap())
     }
 
-    /// Takes the next connection, says HELLO, and reads nothing more than the client's.
+    /// Accepts the next connection, says HELLO, and reads only the client's HELLO.
     async fn accept_deaf(&self) -> Stream {
         let (mut stream, _) = within(self.0.accept()).await.unwrap();
         let settings = crate::conn::Settings::new(
@@ -63,7 +63,7 @@ impl Hand {
         stream
     }
 
-    /// Takes the next connection, and sees its handshake through.
+    /// Accepts the next connection, and completes its handshake.
     async fn accept(&self) -> Far {
         let far = self.accept_with(|_| {}).await;
         within(poll_fn(|cx| far.link.with(|conn, _| conn.poll_ready(cx))))
@@ -72,7 +72,7 @@ impl Hand {
         far
     }
 
-    /// Takes the next connection, and sends it away before it has read anything.
+    /// Accepts the next connection, and ends it before it has read anything.
     async fn turn_away(&self) -> Far {
         self.accept_with(Far::go).await
     }
@@ -101,7 +101,7 @@ struct Far {
 }
 
 impl Far {
-    /// Waits for a request, whose handler begins then.
+    /// Waits for a request, and starts its handler.
     async fn request(&self) -> Arrived {
         let arrived = within(poll_fn(|cx| self.link.with(|conn, _| conn.poll_request(cx)))).await;
         arrived.expect("no more can come")
@@ -117,7 +117,7 @@ impl Far {
         self.link.with(|conn, now| conn.reply(id, &Bytes::new(), now));
     }
 
-    /// Replies to so many calls.
+    /// Replies to a number of calls.
     async fn serve(&self, calls: usize) {
         for _ in 0..calls {
             let id = self.started().await;
@@ -143,12 +143,12 @@ impl Far {
             .with(|conn, now| conn.end(id, End::Failed(&status), now));
     }
 
-    /// Waits until a handler is no longer wanted.
+    /// Waits until a handler's answer is no longer wanted.
     async fn unwanted(&self, id: CallId) -> Unwanted {
         within(poll_fn(|cx| self.link.with(|conn, _| conn.poll_unwanted(id, cx)))).await
     }
 
-    /// Takes nothing above what it has read, and closes when that is done.
+    /// Drains: takes no call above the last one that it has read, and closes when those are done.
     fn go(&self) {
         self.link.with(|conn, now| {
             conn.begin_drain(Reason::Drain, "", Duration::from_secs(30), now);
@@ -156,18 +156,18 @@ impl Far {
         });
     }
 
-    /// Is gone, between two instructions.
+    /// Ends the process between two instructions.
     fn die(self) {
         self.driver.abort();
     }
 
-    /// How many requests have come that were not taken.
+    /// Counts the requests that have arrived and were not taken.
     fn is_over(&self) -> bool {
         self.link.with(|conn, _| matches!(conn.state(), State::Closed(_)))
     }
 }
 
-/// A client that has had a reply on its first connection; and that connection's other end.
+/// A client that has had a reply on its first connection, and the other end of that connection.
 async fn connected(hand: &Hand, name: &str) -> (Client, Far) {
     let client = Client::builder(name).timeout(LONG).connect_lazy();
     let first = call(&client);
@@ -188,12 +188,12 @@ async fn done(call: Pending) -> Result<(), Error> {
     within(call).await.unwrap()
 }
 
-/// The result of a future that must not take forever; the clock jumps when nobody has anything to do.
+/// The result of a future that must end. The clock jumps when no task has work.
 async fn within<T>(future: impl Future<Output = T>) -> T {
     timeout(LONG * 10, future).await.expect("it takes forever")
 }
 
-/// Lets everybody do what can be done without the clock.
+/// Lets all tasks do what they can do without the clock.
 async fn settle() {
     for _ in 0..100 {
         tokio::task::yield_now().await;

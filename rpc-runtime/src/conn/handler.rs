@@ -1,26 +1,41 @@
-//! What handlers do: take requests, and reply.
+//! What handlers and the server do: take requests, reply, drain.
 #![expect(
     clippy::needless_pass_by_ref_mut,
     reason = "`cx` has the shape that every poll function has"
 )]
 
-use std::task::{Context, Poll};
+use std::{
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
 
 use super::{
-    Arrived, CallId, Connection, End, Time, Unstarted, Unwanted,
-    account::Fate,
-    fragments::Part,
-    requests::{Request, Stage},
+    Arrived, CallId, Cause, Connection, End, Side, Tally, Time, Unstarted, Unwanted,
+    end::{
+        age,
+        drain::{Drain, DrainDue, DrainStep},
+    },
+    holdings::Holdings,
+    ids::MAX_ID,
+    outbox::remainders::MessageKind,
+    step::Step,
+    step_of,
+    theirs::{Theirs, receipt},
+    tuning::NOTICE,
+    types::Reach,
+    wakers::WaitingFor,
 };
 use crate::{
-    Code, Metadata, Priority, Status,
+    Code, Load, Metadata, Priority, Status,
     wire::frame::{
         Flags, Header, Kind, Payload,
-        control::{DropReason, Progress},
+        control::{Progress, Reason},
     },
 };
 
-/// What handlers do.
+/// Requests and replies.
 impl Connection {
     /// The next request whose handler is to be started, in the order of arrival; `None` when no more can come.
     /// Pending as long as there is no room for a reply, too; requests of a higher priority need less of it, and go ahead
@@ -28,76 +43,121 @@ impl Connection {
     ///
     /// Each request that this gives must come to its end by [`Connection::reply`] or [`Connection::end`].
     pub(crate) fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<Option<Arrived>> {
-        let is_live = self.is_live();
-        if self.requests.is_any_queued() {
-            let mut rooms = if is_live {
-                let rooms = self.backlog().rooms();
-                // Most replies are short. One that is not waits with its handler, and few may.
-                if self.room.long() < LONG_REPLIES {
-                    rooms.short
-                } else {
-                    rooms.long
-                }
-            } else {
-                [true; Priority::ALL.len()]
-            };
-            if self.has_many_handlers() {
-                // One-ways have no slots, so their credit alone would let a peer take all the handlers of a server. They
-                // outlive their connection, and wait all the same.
-                rooms = Priority::ALL.map(|priority| priority == Priority::Control && rooms[priority.rank()]);
-                self.requests.held_back = true;
-            }
-            if let Some(arrived) = self.requests.take_next(rooms) {
-                return Poll::Ready(Some(arrived));
-            }
+        let is_live = self.end.is_live();
+        let max_calls = self.settings.max_calls;
+        if let Some(arrived) = self.theirs.take_next(&self.outbox, is_live, max_calls) {
+            return Poll::Ready(Some(arrived));
         }
-        if !is_live && !self.requests.held_back {
+        if !is_live && !self.theirs.is_held_back() {
             return Poll::Ready(None);
         }
-        self.requests.takers.register(cx, &mut self.woken);
+        self.theirs.wait_for_request(cx, self.wakes.woken());
         Poll::Pending
     }
 
-    /// Whether the peer has as many handlers at work as it may: twice its slots, for one-ways have none.
-    #[inline]
-    fn has_many_handlers(&self) -> bool {
-        self.requests.running() >= 2 * self.settings.max_calls as usize
+    /// Takes up to `most` requests whose handlers are to start now, in the order of [`Connection::poll_request`], and adds
+    /// them to `batch`.
+    ///
+    /// `Ready(None)` means that no more can come. It stops early when the replies of what it took, if they are short, would
+    /// fill the output: then the driver has to write first. Each request must come to its end by [`Connection::reply`] or
+    /// [`Connection::end`]; the caller notes when each began, and says so by [`Connection::began`] in the visit in which it
+    /// replies.
+    #[cfg_attr(
+        not(test),
+        allow(
+            dead_code,
+            reason = "the dispatcher takes one request per visit until it uses this"
+        )
+    )]
+    pub(crate) fn take_requests(
+        &mut self,
+        batch: &mut Vec<Arrived>,
+        most: usize,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<TakenRequests>> {
+        let is_memory_short = self.lacks_memory() && self.replies_hold_much();
+        // While memory is short, each start is decided by what the replies before it hold.
+        let most = match is_memory_short {
+            true => 1,
+            false => most.min(self.outbox.short_replies_until_write()).max(1),
+        };
+        let first = match self.poll_request(cx) {
+            Poll::Ready(Some(first)) => first,
+            Poll::Ready(None) => return Poll::Ready(None),
+            Poll::Pending => return Poll::Pending,
+        };
+        batch.push(first);
+        let mut count = 1;
+        let (is_live, max_calls) = (self.end.is_live(), self.settings.max_calls);
+        while count < most {
+            let Some(arrived) = self.theirs.take_next(&self.outbox, is_live, max_calls) else {
+                break;
+            };
+            batch.push(arrived);
+            count += 1;
+        }
+        Poll::Ready(Some(TakenRequests {
+            count,
+            ask_before_start: is_memory_short,
+        }))
+    }
+
+    /// Notes that the handler of a request from [`Connection::take_requests`] was polled first at `at`: it counts as executed.
+    ///
+    /// To be called before [`Connection::reply`] or [`Connection::end`] under the same lock, or when the handler is pending.
+    #[cfg_attr(
+        not(test),
+        allow(
+            dead_code,
+            reason = "the dispatcher takes one request per visit until it uses this"
+        )
+    )]
+    pub(crate) fn began(&mut self, id: CallId, at: Time) {
+        self.theirs.note_began(id.number(), at);
     }
 
     /// How many requests wait for their handlers, about.
     pub(crate) fn waiting_requests(&self) -> usize {
-        self.requests.waiting()
+        self.theirs.waiting()
     }
 
-    /// Whether several requests are open.
+    /// True if several requests are open.
     pub(crate) fn has_more_requests(&self) -> bool {
-        self.requests.open() > 1
+        self.theirs.open_requests() > 1
     }
 
-    /// Marks that the handler is polled for the first time: from here on it counts as executed.
+    /// Notes that the handler is polled for the first time: from here on it counts as executed.
     ///
     /// # Errors
     ///
     /// Why it is not to start; then it must not be polled, but ended.
     pub(crate) fn started(&mut self, id: CallId, now: Time) -> Result<(), Unstarted> {
         let lacks_memory = self.lacks_memory() && self.replies_hold_much();
-        self.requests.start(id.number(), lacks_memory, now)
+        self.theirs.start(id.number(), lacks_memory, now)
     }
 
-    /// A call is to be answered before everything else.
+    /// True if the replies that wait are more than this connection's part of the memory: no taken request is to start.
+    #[cold]
+    fn replies_hold_much(&self) -> bool {
+        let waiting = self.outbox.waiters().bytes();
+        let replies = self.outbox.unwritten().saturating_add(waiting);
+        Holdings::replies_hold_much(&self.settings.memory, replies)
+    }
+
+    /// Notes a call that is to be answered before everything else.
     pub(crate) fn urgent(&mut self, now: Time) {
-        self.pace.urgent(now);
+        self.outbox.note_urgent(now);
     }
 
-    /// Ready when the handler is no longer wanted. Several may wait; all are woken.
+    /// Ready when the handler is no longer wanted. Several tasks may wait; all are woken.
     pub(crate) fn poll_unwanted(&mut self, id: CallId, cx: &mut Context<'_>) -> Poll<Unwanted> {
-        let Some(request) = self.requests.get_mut(id.number()) else {
+        let Some(request) = self.theirs.get_mut(id.number()) else {
             return Poll::Ready(Unwanted::Disconnected);
         };
         match request.unwanted {
             Some(unwanted) => Poll::Ready(unwanted),
             None => {
-                request.waiters.register(cx, &mut self.woken);
+                request.waiters.register(cx, self.wakes.woken());
                 Poll::Pending
             }
         }
@@ -105,44 +165,45 @@ impl Connection {
 
     /// Ready when all one-way requests that came before call `id` have ended, with the account, which its reply tells.
     pub(crate) fn poll_settled(&mut self, id: CallId, cx: &mut Context<'_>) -> Poll<Progress> {
-        let settled = self.requests.poll_settled(id.number(), cx);
-        settled.map(|()| self.account.tell())
+        self.theirs.poll_settled(id.number(), cx)
     }
 
     /// Ready when the reply of a call, of `len` bytes, may be encoded: behind the last message of its stream.
     pub(crate) fn poll_room(&mut self, id: CallId, len: usize, cx: &mut Context<'_>) -> Poll<()> {
-        if !self.is_live() {
+        if !self.end.is_live() {
             return Poll::Ready(());
         }
-        if self.bulk.has(id.number()) {
-            self.wait_for_data(id.number(), cx);
+        let id = id.number();
+        if self.outbox.remainders().has(id) {
+            if let Some(outflow) = self.outflow_mut(id) {
+                outflow.wait(cx);
+            }
             return Poll::Pending;
         }
-        let priority = self.requests.priority(id.number());
-        if self.has_room(priority, len as u64) {
+        let (priority, len) = (self.theirs.priority(id), len as u64);
+        if self.outbox.has_room(priority, len) {
             return Poll::Ready(());
         }
-        self.room.wait(id.number(), priority, len as u64, None, cx);
+        self.outbox.wait(id, priority, len, None, cx);
         self.note_held();
         Poll::Pending
     }
 
-    /// The handler of a one-way request succeeded. It has no stream and no reply: nothing is timed or written for it.
+    /// Ends a one-way request whose handler succeeded. It has no stream and no reply: nothing is timed or written for it.
     pub(crate) fn handled(&mut self, id: CallId, now: Time) {
-        let Some(ended) = self.requests.finish(id.number(), &mut self.woken) else {
+        let Some(ended) = self.theirs.finish(id.number(), self.wakes.woken()) else {
             return;
         };
         debug_assert!(ended.one_way, "a call ends with a reply");
-        self.count_completed(ended.control);
-        self.account.ended(Fate::Handled);
+        self.theirs.handled();
         self.request_ended(now);
     }
 
-    /// The handler of a call succeeded: encodes the reply in place.
+    /// Ends a call whose handler succeeded: encodes the reply in place.
     pub(crate) fn reply<P: Payload>(&mut self, id: CallId, message: &P, now: Time) {
         let number = id.number();
-        self.room.leave(number);
-        let Some(request) = self.requests.get_mut(number) else {
+        self.outbox.leave(number);
+        let Some(request) = self.theirs.get_mut(number) else {
             return;
         };
         if request.one_way {
@@ -155,26 +216,42 @@ impl Connection {
             }
             metadata = Some(std::mem::take(&mut flow.metadata)).filter(|metadata| !metadata.is_empty());
         }
-        let id = number;
         let (priority, receipt) = (request.priority, receipt(request, now));
         let late = request.on_its_way(self.settings.max_message);
-        debug_assert!(!self.bulk.has(id), "the reply would overtake its stream");
-        if self.is_live() {
-            let mut header = Header::new(Kind::Reply, id);
+        debug_assert!(
+            !self.outbox.remainders().has(number),
+            "the reply would overtake its stream"
+        );
+        if self.end.is_live() {
+            let mut header = Header::new(Kind::Reply, number);
             (header.queue_us, header.run_us) = receipt;
             header.metadata = metadata.as_ref();
             // If the message panics, the request is still there, and its handler's end is told.
             self.put_reply(header, priority, message);
-            self.abuse.expect_late(late);
+            self.peer.faults.expect_late(late);
         }
-        let Some(ended) = self.requests.finish(id, &mut self.woken) else {
-            return;
-        };
-        self.count_completed(ended.control);
-        self.request_ended(now);
+        if self.theirs.finish(number, self.wakes.woken()).is_some() {
+            self.request_ended(now);
+        }
     }
 
-    /// The handler is gone without a reply message.
+    #[inline]
+    fn put_reply<P: Payload>(&mut self, header: Header<'_>, priority: Priority, message: &P) {
+        let size = message.size();
+        let len = size.len;
+        let max = self.ours.credit().max_message().unwrap_or(u64::MAX);
+        if len as u64 > max {
+            let text = format!("reply of {len} bytes exceeds the caller's limit of {max}");
+            let status = Status::new(Code::ResourceExhausted, text);
+            let receipt = (header.queue_us, header.run_us);
+            self.outbox
+                .put_refusal(header.id, &status, &Metadata::new(), Flags::NONE, receipt);
+            return;
+        }
+        self.put_message(header, message, size, MessageKind::Reply, priority);
+    }
+
+    /// Ends a request whose handler is gone without a reply message.
     pub(crate) fn end(&mut self, id: CallId, end: End<'_>, now: Time) {
         self.end_noting(id, end, now);
     }
@@ -182,212 +259,374 @@ impl Connection {
     /// As [`Connection::end`]; returns what of its status is left out because it may not travel.
     pub(crate) fn end_noting(&mut self, id: CallId, end: End<'_>, now: Time) -> Option<String> {
         let id = id.number();
-        self.room.leave(id);
-        let flow = self
-            .requests
-            .get_mut(id)
-            .and_then(|request| request.flow.as_mut());
-        let (told, broken) = flow.map_or((false, None), |flow| (flow.told, flow.broken.take()));
+        self.outbox.leave(id);
+        let flow = self.theirs.flow_mut(id);
+        let (told, broken) = flow.map_or((false, None), |(flow, _)| {
+            (flow.knows_unwanted, flow.broken.take())
+        });
         let end = match (end, &broken) {
             // It passes on what its streams told it: it did not get to its end, any more than one that is dropped.
             (End::Failed(_), _) if told => End::Dropped,
             (End::Failed(_), Some(status)) => End::Failed(status),
             (end, _) => end,
         };
-        let flow = self.requests.flow_mut(id);
-        let added = flow.map_or(Metadata::new(), |(flow, _)| std::mem::take(&mut flow.metadata));
-        let late = self
-            .requests
-            .get(id)
-            .map_or(0, |request| request.on_its_way(self.settings.max_message));
-        let mut request = self.requests.remove(id)?;
-        request.wake(&mut self.woken);
-        self.abuse.expect_late(late);
+        let is_live = self.end.is_live();
+        let step = &mut step_of!(self, now);
+        let (request, added) = self.theirs.remove(id, step)?;
         if matches!(end, End::Failed(_)) {
-            self.count_completed(request.control);
+            self.theirs.count_completed(request.control);
         }
         let mut left_out = None;
         if request.one_way {
-            self.end_one_way(&request, &end);
+            self.theirs.end_one_way(&request, &end);
         } else {
-            left_out = self.end_call(id, &request, &end, &added, now);
+            left_out = self.theirs.end_call(id, &request, &end, &added, is_live, step);
         }
         if let End::Refused { status, reason } = end {
-            self.count_refusal(&request, status.message(), reason, now);
+            let counted = Theirs::count_refusal(&request, status.message(), reason, step);
+            if let Err(violation) = counted {
+                self.violation(violation, now);
+            }
         }
+        self.let_in_if_room();
         self.request_ended(now);
         left_out
     }
 
-    /// Counts a request that was taken in and refused: as a fault of the peer's, unless it could not know.
-    #[cold]
-    fn count_refusal(&mut self, request: &Request, text: &str, reason: DropReason, now: Time) {
-        let one_way = request.one_way;
-        match reason {
-            _ if request.control => self.fault(|counts| &counts.other_faults, text, now),
-            DropReason::UnknownProcedure | DropReason::BadPayload => {
-                self.fault_of(reason, one_way, text, now);
-            }
-            DropReason::Overload => {
-                self.count_refused(reason, one_way);
-            }
-            DropReason::Draining | DropReason::Aborted => {}
-        }
-    }
-
-    fn put_reply<P: Payload>(&mut self, header: Header<'_>, priority: Priority, message: &P) {
-        let size = message.size();
-        let len = size.len;
-        let max = self.credit.max_message().unwrap_or(u64::MAX);
-        if len as u64 > max {
-            let text = format!("reply of {len} bytes exceeds the caller's limit of {max}");
-            let status = Status::new(Code::ResourceExhausted, text);
-            let receipt = (header.queue_us, header.run_us);
-            self.put_refusal(header.id, &status, &Metadata::new(), Flags::NONE, receipt);
-            return;
-        }
-        self.put_message(header, message, size, Part::Reply, priority);
-    }
-
-    fn end_call(
-        &mut self,
-        id: u64,
-        request: &Request,
-        end: &End<'_>,
-        added: &Metadata,
-        now: Time,
-    ) -> Option<String> {
-        let is_started = matches!(request.stage, Stage::Running(_));
-        let dropped;
-        let (status, flags) = match *end {
-            // Only if that is so: it was refused by mistake otherwise.
-            End::Refused { status, .. } if is_started => (status, Flags::NONE),
-            End::Refused { status, .. } => (status, Flags::NOT_EXECUTED),
-            End::Failed(status) => (status, Flags::NONE),
-            End::Dropped => {
-                dropped = dropped_status(request.unwanted);
-                (
-                    &dropped,
-                    if is_started {
-                        Flags::ABORTED
-                    } else {
-                        Flags::NOT_EXECUTED
-                    },
-                )
-            }
-        };
-        if self.is_cut(request, end) {
-            self.tally.aborted += 1;
-        }
-        if self.is_live() {
-            // What is unfinished of its stream is of no use.
-            self.drop_fragments(id);
-            return self.put_refusal(id, status, added, flags, receipt(request, now));
-        }
-        None
-    }
-
-    fn end_one_way(&mut self, request: &Request, end: &End<'_>) {
-        let fate = match (end, request.unwanted) {
-            (End::Refused { reason, .. }, _) => Fate::Dropped(*reason),
-            (End::Failed(_), _) => Fate::Failed,
-            (End::Dropped, Some(Unwanted::Deadline)) => Fate::Expired,
-            (End::Dropped, _) => Fate::Dropped(DropReason::Aborted),
-        };
-        if self.is_cut(request, end) {
-            self.tally.one_way_dropped += 1;
-        }
-        self.account.ended(fate);
-    }
-
-    /// Counts a handler that ran to its end, for the drain's report.
-    fn count_completed(&mut self, control: bool) {
-        if self.is_counting() && !control {
-            self.tally.completed += 1;
-        }
-    }
-
-    /// Whether a handler was cut by the end of a drain that is reported.
-    fn is_cut(&self, request: &Request, end: &End<'_>) -> bool {
-        let is_dropped = request.unwanted == Some(Unwanted::Drained) && matches!(end, End::Dropped);
-        is_dropped && self.is_counting() && !request.control
-    }
-
-    /// What follows when a handler is gone.
+    /// Does what follows when a handler is gone.
+    #[inline]
     fn request_ended(&mut self, now: Time) {
-        self.note_use(now);
-        self.note_drained();
+        self.health.note_use(now);
+        self.theirs.note_drained(&mut self.wakes);
         self.note_held_if_much();
-        if self.requests.held_back && !self.has_many_handlers() {
-            self.requests.held_back = false;
-            self.requests.takers.wake(&mut self.woken);
-        }
+        self.theirs
+            .release_held_back(self.settings.max_calls, self.wakes.woken());
         self.finish_if_idle(now);
-        if self.is_closed() && self.requests.is_empty() {
-            self.requests.release();
-            self.check_at = None;
+        if self.end.is_closed() && self.theirs.is_empty() {
+            self.theirs.release();
+            self.wakes.set_check_at(None);
         }
     }
 
-    /// Refuses a call that is in the table and was not started.
-    pub(super) fn refuse_call(&mut self, id: u64, code: Code, text: &str, flags: Flags, now: Time) {
-        let Some(late) = self
-            .requests
-            .get(id)
-            .map(|request| request.on_its_way(self.settings.max_message))
-        else {
-            return;
-        };
-        let Some(request) = self.requests.remove(id) else {
-            return;
-        };
-        self.abuse.expect_late(late);
-        let status = Status::new(code, text);
-        self.put_refusal(id, &status, &Metadata::new(), flags, receipt(&request, now));
+    /// Fails a handler's call with `status`, whatever the handler returns: a message of its stream cannot be parsed.
+    pub(crate) fn break_stream(&mut self, id: CallId, status: Status, now: Time) {
+        let text = status.message().to_owned();
+        self.theirs.stop_reading(id.number(), status, &mut self.wakes);
+        let counted = step_of!(self, now).fault(|counts| &counts.malformed_messages, &text);
+        if let Err(violation) = counted {
+            self.violation(violation, now);
+        }
     }
 
-    /// Puts a REPLY without a message into the output.
-    pub(super) fn put_status(&mut self, id: u64, code: Code, text: &str, flags: Flags) {
-        self.put_refusal(id, &Status::new(code, text), &Metadata::new(), flags, (0, 0));
+    /// Adds an entry that travels beside the reply of a handler's call; false if there is no room for it, or nothing is
+    /// replied any more.
+    pub(crate) fn add_reply_metadata(&mut self, id: CallId, key: String, value: Bytes) -> bool {
+        let Some((request, _)) = self.theirs.call_mut(id.number()) else {
+            return false;
+        };
+        let flow = request.flow.get_or_insert_default();
+        let mut metadata = flow.metadata.clone();
+        metadata.append(key, value);
+        let fits = metadata.fits();
+        if fits {
+            flow.metadata = metadata;
+        }
+        fits
+    }
+}
+
+/// How many requests [`Connection::take_requests`] has taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    not(test),
+    allow(
+        dead_code,
+        reason = "the dispatcher takes one request per visit until it uses this"
+    )
+)]
+pub(crate) struct TakenRequests {
+    /// How many were added to the batch.
+    pub(crate) count: usize,
+    /// True while memory is short: then [`Connection::started`] says whether the handler may start.
+    pub(crate) ask_before_start: bool,
+}
+
+/// The drain.
+impl Connection {
+    /// Wants no more calls: sends the two GOAWAYs of docs/wire.md. `drain` is how long open calls may take.
+    ///
+    /// Of several drains the shortest counts.
+    pub(crate) fn begin_drain(&mut self, reason: Reason, text: &str, drain: Duration, now: Time) {
+        self.theirs.start_counting();
+        if !self.end.is_live() {
+            return self.drain_what_is_left();
+        }
+        match self.end.drain_mut() {
+            Some(old) => old.shorten(now.saturating_add(drain)),
+            None => self.start_drain(Drain::new(reason, text, drain, now), now),
+        }
     }
 
-    /// Puts the REPLYs that waited for room into the output, as far as there is any.
-    pub(super) fn put_withdrawn(&mut self) {
-        while self.has_room(Priority::Normal, 0) {
-            let Some((id, withdrawn)) = self.requests.take_withdrawn() else {
-                return;
-            };
-            let status = Status::new(withdrawn.code, withdrawn.text);
-            let receipt = (withdrawn.queue_us, 0);
-            self.put_refusal(id, &status, &Metadata::new(), Flags::NOT_EXECUTED, receipt);
-            self.note_drained();
+    /// Tells the peer of a drain.
+    pub(super) fn start_drain(&mut self, drain: Drain, now: Time) {
+        let (reason, text) = (drain.reason, drain.text.clone());
+        self.set_drain(drain);
+        if self.end.is_handshaking() {
+            // Nothing was dispatched, so nothing has to be finished.
+            self.put_goaway(reason, 0, &text);
+            let limit = self.soon(now);
+            return self.begin_closing(Cause::Closed, Reach::Output, limit, now);
+        }
+        self.put_goaway(reason, MAX_ID, &text);
+        let is_allowed = self.health.ping_allowed_at(self.peer.ping_floor()) <= now;
+        let ping = is_allowed.then(|| self.put_ping(now));
+        self.set_step(DrainStep::Announced {
+            until: now + NOTICE,
+            ping,
+        });
+        self.finish_if_idle(now);
+    }
+
+    /// Ends the drain's time: handlers that run become unwanted, the others are refused, and the connection closes as soon
+    /// as its output is written.
+    ///
+    /// Calls of the control service may still be answered, for a short time.
+    pub(crate) fn abort_calls(&mut self, now: Time) {
+        if !self.end.is_live() {
+            self.theirs.start_counting();
+            self.drain_what_is_left();
+            let step = &mut step_of!(self, now);
+            return self.theirs.abort_one_ways(step);
+        }
+        if !self.end.is_draining() {
+            self.begin_drain(Reason::Drain, "", Duration::ZERO, now);
+        }
+        self.finalise_drain();
+        let Some(drain) = self.end.drain_mut() else { return };
+        if !drain.abort(now) {
+            return;
+        }
+        let step = &mut step_of!(self, now);
+        self.theirs.abort_all(step);
+        self.finish_if_idle(now);
+    }
+
+    /// Ready when this side has begun the connection's end: handlers that can end early are to do so.
+    pub(crate) fn poll_draining(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.end.is_draining() {
+            return Poll::Ready(());
+        }
+        self.wakes.wait(WaitingFor::Draining, cx);
+        Poll::Pending
+    }
+
+    /// True if this side has begun the connection's end.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.end.is_draining()
+    }
+
+    /// Ready when the drain's second GOAWAY is out and no request of the peer is open, control calls left out.
+    pub(crate) fn poll_drained(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let is_final = self.end.drain().is_some_and(Drain::is_final);
+        if self.end.is_live() && !(is_final && self.theirs.open_requests() == 0) {
+            self.wakes.wait(WaitingFor::Drained, cx);
+            return Poll::Pending;
+        }
+        Poll::Ready(())
+    }
+
+    /// Ready when no request of the peer is open, control calls left out: those of a lost peer that still run, say.
+    pub(crate) fn poll_no_request(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.theirs.open_requests() > 0 {
+            self.wakes.wait(WaitingFor::Drained, cx);
+            return Poll::Pending;
+        }
+        Poll::Ready(())
+    }
+
+    /// How many requests of the peer are open, control calls left out: queued and running, calls and one-ways.
+    pub(crate) fn open_requests(&self) -> usize {
+        self.theirs.open_requests()
+    }
+
+    /// How many handlers are started and not gone, control calls left out.
+    pub(crate) fn running_handlers(&self) -> usize {
+        self.theirs.running()
+    }
+
+    /// What became of the peer's requests here, for the report. Handlers that should have ended and run on count as if they
+    /// had.
+    pub(crate) fn tally(&self) -> Tally {
+        self.theirs.tally()
+    }
+
+    /// Sends the second GOAWAY, if it has not gone yet.
+    pub(super) fn finalise_drain(&mut self) {
+        let Some(drain) = self.end.drain().filter(|drain| !drain.is_final()) else {
+            return;
+        };
+        let (reason, text) = (drain.reason, drain.text.clone());
+        let last_id = self.theirs.last_id();
+        self.put_goaway(reason, last_id, &text);
+        self.set_step(DrainStep::Final { last_id });
+        self.theirs.note_drained(&mut self.wakes);
+    }
+
+    /// Half-closes when this side has said that it takes no more and nothing is open. To be called after whatever may have
+    /// ended something.
+    #[inline]
+    pub(super) fn finish_if_idle(&mut self, now: Time) {
+        if self.end.is_draining() {
+            self.finish_drain_if_idle(now);
+        }
+    }
+
+    fn finish_drain_if_idle(&mut self, now: Time) {
+        let Some(drain) = self.end.drain().filter(|drain| drain.is_final()) else {
+            return;
+        };
+        if !self.end.is_live() {
+            return;
+        }
+        let only_stuck = self.theirs.control_calls() == 0 && drain.gives_handlers_up(now);
+        let is_answered = (self.theirs.is_idle() || only_stuck) && !self.outbox.remainders().has_reply();
+        let is_over = drain.aborted.is_some() && (is_answered || drain.gives_all_up(now));
+        if !is_over && !self.is_accounted_for(now) {
+            return;
+        }
+        // The last that can be said, and a caller may wait for it, whenever it is read.
+        self.theirs.count_unfinished_sends();
+        let has_news = self.theirs.has_news();
+        self.put_pong();
+        if has_news {
+            self.put_last_account();
+        }
+        let soon = self.soon(now);
+        let until = match (self.end.hard_limit(), self.end.drain_until()) {
+            (Some(limit), _) => limit,
+            (None, Some(until)) => until.max(soon),
+            (None, None) => now.saturating_add(self.settings.write_stall),
+        };
+        self.begin_closing(Cause::Closed, Reach::Output, until, now);
+    }
+
+    /// True if nothing is open any more, and this side knows what became of its one-way requests, or the peer had time
+    /// enough to answer: nothing comes back for those, so their sender asks by a last ping (G4). The peer need not ask for
+    /// its own, because it is told at the end.
+    fn is_accounted_for(&mut self, now: Time) -> bool {
+        let is_quiet = self.is_quiet();
+        let is_in_doubt = is_quiet && self.ours.is_in_doubt();
+        if is_in_doubt {
+            self.put_pings(now);
+        }
+        let dead_after = self.settings.dead_after;
+        let Some(drain) = self.end.drain_mut() else {
+            return is_quiet;
+        };
+        let by = is_in_doubt.then(|| drain.answer_by.unwrap_or_else(|| now.saturating_add(dead_after)));
+        drain.answer_by = by;
+        is_quiet && by.is_none_or(|by| by <= now)
+    }
+
+    /// Tells the peer unasked what became of all its one-way requests up to the last id, behind everything else: it may
+    /// have no processor at the moment, and this side be gone when it gets one.
+    fn put_last_account(&mut self) {
+        let Some(drain) = self.end.drain() else { return };
+        if let DrainStep::Final { last_id } = drain.step {
+            let account = Some(self.theirs.tell_account());
+            let announced = self.end.announced();
+            self.outbox
+                .put_goaway(drain.reason, last_id, &drain.text, announced, account);
+        }
+    }
+
+    /// True if nothing is open or unfinished, one-way requests left out that were sent whole.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.theirs.is_idle() && self.outbox.remainders().is_empty() && self.ours.is_done_calling()
+    }
+
+    /// Begins the drain of a connection that is over: one-way requests may outlive it, and the report counts them.
+    fn drain_what_is_left(&mut self) {
+        if !self.end.is_draining() {
+            let last_id = self.theirs.last_id();
+            self.end.set_drain(Drain::of_close(last_id));
+        }
+        self.wakes.wake(WaitingFor::Draining);
+    }
+
+    pub(super) fn set_drain(&mut self, drain: Drain) {
+        self.end.set_drain(drain);
+        self.wakes.wake(WaitingFor::Draining);
+    }
+
+    fn set_step(&mut self, step: DrainStep) {
+        if let Some(drain) = self.end.drain_mut() {
+            drain.step = step;
+        }
+    }
+
+    /// When the connection is too old, or was idle for too long.
+    pub(super) fn age_due(&self) -> Option<Time> {
+        match self.end.is_draining() {
+            true => None,
+            false => age::due(&self.settings, self.unused_since()),
+        }
+    }
+
+    /// Drains this connection, and nothing but it, if it is too old or was idle for too long. The side that connected starts
+    /// no more on it either: it has another where to go.
+    pub(super) fn run_age(&mut self, now: Time) {
+        // A handshake has a limit of its own.
+        if self.end.is_draining() || !self.end.is_open() {
+            return;
+        }
+        let Some(text) = age::reason_to_retire(&self.settings, self.unused_since(), now) else {
+            return;
+        };
+        let grace = self.settings.max_age_grace;
+        let drain = Drain {
+            own: self.side == Side::Connector,
+            ..Drain::new(Reason::MaxAge, &text, grace, now)
+        };
+        self.start_drain(drain, now);
+    }
+
+    /// Since when nothing is open, unfinished or unwritten, one-way requests left out that were sent whole; none if
+    /// something is.
+    fn unused_since(&self) -> Option<Time> {
+        let is_unused =
+            self.ours.is_empty() && self.theirs.is_empty() && !self.outbox.is_unwritten() && self.is_quiet();
+        is_unused.then(|| self.health.last_used())
+    }
+
+    /// Does what is due in a drain.
+    pub(super) fn run_drain(&mut self, now: Time) {
+        let due = self.end.drain_mut().map(|drain| drain.run(now));
+        match due {
+            Some(DrainDue::Abort) => self.abort_calls(now),
+            Some(DrainDue::Finalise) => self.finalise_drain(),
+            Some(DrainDue::Nothing) | None => {}
         }
     }
 }
 
-/// So many replies may wait for the rests of others before only requests are taken whose reply has room, however long it is.
-pub(super) const LONG_REPLIES: usize = 2;
-
-/// How long a request waited and its handler ran, in microseconds.
-pub(super) fn receipt(request: &Request, now: Time) -> (u64, u64) {
-    let micros = |from: Time, to: Time| {
-        let time = to.saturating_sub(from);
-        // Not `as_micros`, which computes in 128 bits: no clock runs for half a million years.
-        time.as_secs() * 1_000_000 + u64::from(time.subsec_micros())
-    };
-    match request.stage {
-        Stage::Running(started) => (micros(request.at, started), micros(started, now)),
-        _ => (micros(request.at, now), 0),
+/// Numbers.
+impl Connection {
+    /// What is open, waits, and is kept right now.
+    pub(crate) fn load(&self) -> Load {
+        let (their_calls, their_sends, buffered) = self.theirs.load();
+        let (our_calls, our_sends, waiting) = self.ours.load();
+        let is_closed = self.end.is_closed();
+        // What the OS does not have when the connection ends is gone.
+        let unwritten = if is_closed { 0 } else { self.outbox.unwritten() };
+        Load {
+            connections: usize::from(!is_closed),
+            handshakes: usize::from(self.end.is_handshaking()),
+            calls: their_calls + our_calls,
+            one_ways: their_sends + our_sends,
+            handler_tasks: 0,
+            waiting: waiting + self.outbox.waiters().len(),
+            buffered_bytes: unwritten + self.held().bytes + buffered,
+        }
     }
-}
-
-/// What the caller is told of a handler that was dropped.
-pub(super) fn dropped_status(unwanted: Option<Unwanted>) -> Status {
-    let (code, text) = match unwanted {
-        Some(Unwanted::Cancelled) => (Code::Cancelled, "cancelled by the caller"),
-        Some(Unwanted::Deadline) => (Code::DeadlineExceeded, "handler dropped at its deadline"),
-        Some(Unwanted::Drained) => (Code::Unavailable, "handler dropped at the end of the drain"),
-        Some(Unwanted::Disconnected) | None => (Code::Unavailable, "handler dropped"),
-    };
-    Status::new(code, text)
 }

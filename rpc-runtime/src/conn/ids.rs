@@ -5,10 +5,10 @@ use std::{
     hash::{BuildHasherDefault, Hasher},
 };
 
-use super::{CallId, Side};
+use crate::conn::{CallId, Side};
 
 /// A table by id. Peers choose ids, but every table here is bounded, so a cheap hash without a secret will do.
-pub(super) type IdMap<V> = HashMap<u64, V, BuildHasherDefault<IdHasher>>;
+pub(super) type IdMap<V> = HashMap<u64, V, BuildHasherDefault<CallIdHasher>>;
 
 /// The highest id that there is; GOAWAY names it when nothing is refused yet.
 pub(super) const MAX_ID: u64 = (1 << 63) - 1;
@@ -30,7 +30,7 @@ impl Side {
         }
     }
 
-    /// Whether this end gives ids such as `id`.
+    /// True if this end gives ids such as `id`.
     pub(super) const fn gives(self, id: u64) -> bool {
         id != 0 && id % 2 == self.first_id() % 2
     }
@@ -45,9 +45,9 @@ impl CallId {
 
 /// Multiplies, and folds the high half onto the low one, which the table takes its index from.
 #[derive(Default)]
-pub(super) struct IdHasher(u64);
+pub(super) struct CallIdHasher(u64);
 
-impl Hasher for IdHasher {
+impl Hasher for CallIdHasher {
     fn write(&mut self, bytes: &[u8]) {
         for &byte in bytes {
             self.write_u64(u64::from(byte));

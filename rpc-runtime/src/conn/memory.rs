@@ -7,7 +7,7 @@ use std::sync::{
 
 /// What all connections of a server hold together, and how much that may be.
 ///
-/// It is shared by all of them, so each tells only larger steps of what it holds, and when it holds nothing.
+/// All connections share it, so each reports only larger steps of what it holds, and when it holds nothing.
 #[derive(Debug)]
 pub(crate) struct Memory {
     max: u64,
@@ -38,29 +38,29 @@ impl Memory {
         self.max.saturating_sub(self.held())
     }
 
-    /// Whether that is too much for one connection.
+    /// True if that is too much for one connection.
     #[inline]
     pub(crate) fn is_large(&self, held: u64) -> bool {
         held >= self.room() / 2
     }
 
-    /// Whether so much is held that peers which hold much and read nothing are given up early: nine tenths.
+    /// True if nine tenths are held: peers that hold much and read nothing are given up early.
     pub(crate) fn is_tight(&self) -> bool {
         self.held() >= self.max - self.max / 10
     }
 
-    /// Whether so much is held that no further connections are taken: nineteen twentieths.
+    /// True if nineteen twentieths are held: no further connections are taken.
     pub(crate) fn is_scarce(&self) -> bool {
         self.held() >= self.max - self.max / 20
     }
 
-    /// Whether nothing more may be held, so that one-way calls and what comes of unfinished calls are dropped.
+    /// True if nothing more may be held: one-way calls, and fragments of unfinished calls, are dropped.
     pub(crate) fn is_full(&self) -> bool {
         self.held() >= self.max
     }
 }
 
-/// As much as there is: for a client, whose own limits bound it.
+/// No limit: for a client, whose own limits bound it.
 impl Default for Memory {
     fn default() -> Self {
         Self::new(u64::MAX)
@@ -75,7 +75,7 @@ pub(crate) struct Share {
 }
 
 impl Share {
-    /// Steps below this are not told.
+    /// Smaller steps are not reported.
     pub(crate) const STEP: u64 = 16 * 1024;
 
     /// The share of a connection that holds nothing.
@@ -83,23 +83,22 @@ impl Share {
         Self { memory, told: 0 }
     }
 
-    /// Whether anything is told to be held.
+    /// True if the connection has reported that it holds memory.
     #[inline]
     pub(crate) fn is_told(&self) -> bool {
         self.told > 0
     }
 
-    /// Whether the connection holds more than its part: half of what is left.
+    /// True if the connection holds more than its part: half of what is left.
     ///
-    /// So one alone may hold a third of all, two a quarter each, and something is left for those that hold little, however
-    /// many hold much. Switches share their buffers out like this: Choudhury and Hahne, "Dynamic queue length thresholds for
+    /// One alone may hold a third of all, two a quarter each; and however many hold much, something is left for others. Switches share their buffers out like this: Choudhury and Hahne, "Dynamic queue length thresholds for
     /// shared-memory packet switches", 1998.
     #[inline]
     pub(crate) fn is_large(&self) -> bool {
         self.memory.is_large(self.told)
     }
 
-    /// The connection holds so much now.
+    /// Reports that the connection holds `held` bytes now, if that has changed much.
     #[inline]
     pub(crate) fn hold(&mut self, held: u64) {
         if held.abs_diff(self.told) >= Self::STEP || (held == 0 && self.told > 0) {

@@ -1,14 +1,89 @@
-//! The settings of a connection, made from a user's limits.
+//! Settings: the limits of a connection, and what it announces.
 
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
-use super::Settings;
-use crate::{Limits, Metadata, api::priority::Priorities, message::control::CONTROL_IDS};
+use crate::conn::memory::Memory;
+use crate::{
+    Limits,
+    api::{counters::Counts, priority::Priorities},
+    message::control::CONTROL_IDS,
+};
+
+/// The limits of a connection, and what this side announces of them.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    /// The longest frame that is read.
+    pub(crate) max_frame: u32,
+    /// The longest message that is taken.
+    pub(crate) max_message: u64,
+    /// How many calls of the peer may be open.
+    pub(crate) max_calls: u32,
+    /// How much the requests of the peer's open calls may be charged together.
+    pub(crate) call_bytes: u64,
+    /// How much the peer's one-way requests that are not yet done may be charged together.
+    pub(crate) send_bytes: u64,
+    /// How many bytes of replies and of streams may wait to be taken.
+    pub(crate) inbox_bytes: u64,
+    /// While more bytes than this wait to be written, no handler starts, and no request or reply is encoded. Priorities below
+    /// control wait for less.
+    pub(crate) high_water: usize,
+    /// How many callers may wait for credit, a slot or room.
+    pub(crate) max_waiting: usize,
+    /// The deadline of a one-way handler whose request has none.
+    pub(crate) one_way_timeout: Duration,
+    /// How long the peer's HELLO may take.
+    pub(crate) handshake_timeout: Duration,
+    /// How long nothing may be read before a PING goes out: a connector asks only while anything is outstanding.
+    pub(crate) keep_alive: Option<Duration>,
+    /// How long after a PING with no byte read and no write progress the peer is dead.
+    pub(crate) dead_after: Duration,
+    /// How often the peer may send a PING at most.
+    pub(crate) ping_floor: Duration,
+    /// How long the peer may bring too little of a frame that has begun, or of messages in fragments.
+    pub(crate) slow_frame: Duration,
+    /// How long the peer may take too little of what is written.
+    pub(crate) write_stall: Duration,
+    /// How long this side reads on after it has written its last byte.
+    pub(crate) linger: Duration,
+    /// How old the connection may become, within 10 %: then it is drained. Default: unlimited.
+    pub(crate) max_age: Option<Duration>,
+    /// How long its open calls may take then.
+    pub(crate) max_age_grace: Duration,
+    /// How long nothing may be open on it, within 10 %: then it is drained, too. Default: unlimited.
+    pub(crate) max_idle: Option<Duration>,
+    /// A random number, drawn for each connection, so that not all become old at once.
+    pub(crate) random: u32,
+    /// The compressions that the peer may use, by their numbers.
+    pub(crate) encodings: Vec<u32>,
+    /// Random bytes that tell one run of a process from another.
+    pub(crate) instance_id: Bytes,
+    /// Name and version of this software.
+    pub(crate) software: String,
+    /// The procedures of the built-in control service: calls of them count against no limit.
+    pub(crate) control: Vec<u64>,
+    /// How much of a stream is taken before its reader has taken anything, and how far that may be widened.
+    pub(crate) stream_window: u64,
+    pub(crate) max_stream_window: u64,
+    /// True if this side serves requests.
+    pub(crate) serves: bool,
+    /// The priorities of their replies.
+    pub(crate) priorities: Priorities,
+    /// How much memory the metadata of the peer's open requests may take.
+    pub(crate) metadata_bytes: u64,
+    /// How many faults the peer may make that end no connection by themselves.
+    pub(crate) max_faults: u32,
+    /// How much memory a message may take beyond its own length once it is decoded.
+    pub(crate) decode_bytes: u64,
+    /// What was refused, and which connections were ended, on all connections together.
+    pub(crate) counts: Arc<Counts>,
+    /// What all connections hold together.
+    pub(crate) memory: Arc<Memory>,
+}
 
 impl Settings {
-    /// What a connection with these `limits` announces and keeps; `random` spreads ages.
+    /// The settings for these `limits`; `random` spreads the ages of connections.
     pub(crate) fn new(limits: &Limits, keep_alive: Duration, instance_id: Bytes, random: u32) -> Self {
         Self {
             max_frame: limits.max_frame,
@@ -34,7 +109,6 @@ impl Settings {
             encodings: Vec::new(),
             instance_id,
             software: concat!("rpc-runtime/", env!("CARGO_PKG_VERSION")).to_owned(),
-            metadata: Metadata::new(),
             control: CONTROL_IDS.to_vec(),
             stream_window: limits.stream_window,
             max_stream_window: limits.max_stream_window,
@@ -46,5 +120,12 @@ impl Settings {
             counts: Arc::default(),
             memory: Arc::default(),
         }
+    }
+
+    /// How long the OS may wait for the peer to acknowledge what was written.
+    ///
+    /// It is never less than the connection itself waits, because that knows better whether the peer is there.
+    pub(crate) fn unacknowledged(&self) -> Duration {
+        self.dead_after.max(self.write_stall)
     }
 }

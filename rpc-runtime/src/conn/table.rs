@@ -2,15 +2,18 @@
 
 use std::iter;
 
-use super::ids::IdMap;
+use super::{
+    ids::IdMap,
+    tuning::{RING_LEAST, RING_MOST},
+};
 
-/// Things by id, for ids that are given one after the other: those of the calls of one side.
+/// Entries by id, for ids that are given one after the other: the calls of one side.
 ///
-/// Each lies in a ring, in the place that its id says. One that is still there when that place is wanted for another, because
-/// it lasts longer than those beside it, goes on in a map.
+/// Each entry lies in a ring, at the place that its id gives. An entry that lasts longer than its neighbours moves into a map
+/// when another one needs its place.
 #[derive(Debug)]
 pub(super) struct Table<V> {
-    /// As many places as a power of two says, or none.
+    /// A power of two of places, or none.
     ring: Vec<Option<(u64, V)>>,
     /// How many of the places are taken.
     taken: usize,
@@ -28,14 +31,9 @@ impl<V> Default for Table<V> {
 }
 
 impl<V> Table<V> {
-    /// The ring has at least so many places, once there are any.
-    const LEAST: usize = 2;
-    /// And at most so many.
-    const MOST: usize = 4096;
-
-    /// Adds something under an id that has nothing.
+    /// Adds an entry under a free id.
     ///
-    /// It is made only when its place is free, so that it is written there and nowhere else.
+    /// `make` runs only when the place is free, so that the entry is written there and nowhere else.
     #[inline(always)]
     pub(super) fn insert(&mut self, id: u64, make: impl FnOnce() -> V) {
         if let Some(place) = self.clear(id) {
@@ -46,7 +44,7 @@ impl<V> Table<V> {
     /// The place of an id, with nothing in it; it counts as taken.
     #[inline(always)]
     fn clear(&mut self, id: u64) -> Option<&mut Option<(u64, V)>> {
-        if 2 * self.taken >= self.ring.len() && self.ring.len() < Self::MOST {
+        if 2 * self.taken >= self.ring.len() && self.ring.len() < RING_MOST {
             self.grow();
         }
         let place = self.place(id);
@@ -122,7 +120,7 @@ impl<V> Table<V> {
         self.taken + self.old.len()
     }
 
-    /// Whether there is nothing.
+    /// True if there is nothing.
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
         self.taken == 0 && self.old.is_empty()
@@ -151,7 +149,7 @@ impl<V> Table<V> {
     /// Twice as many places: two that had different ones still do.
     #[cold]
     fn grow(&mut self) {
-        let len = (2 * self.ring.len()).max(Self::LEAST);
+        let len = (2 * self.ring.len()).max(RING_LEAST);
         let places = iter::repeat_with(|| None).take(len).collect();
         for (id, value) in std::mem::replace(&mut self.ring, places).into_iter().flatten() {
             let place = self.place(id);
@@ -234,6 +232,6 @@ mod tests {
         assert_eq!(table.remove(1), None);
         assert_eq!(table.capacity(), 0);
         table.insert(1, || 1);
-        assert_eq!(table.capacity(), Table::<u64>::LEAST);
+        assert_eq!(table.capacity(), RING_LEAST);
     }
 }

@@ -25,6 +25,7 @@ mod stream_faults;
 mod stream_life;
 mod stream_outcomes;
 mod streams;
+mod taking;
 
 use std::{
     sync::{
@@ -41,7 +42,7 @@ use tokio_util::codec::Decoder;
 
 use super::{
     Arrived, CallId, Cause, Connection, End, Failure, Next, Reply, Request, Settings, Shape, Side, State,
-    Ticket, Time, Unsent, pace::Pace, requests::Kept, stream::Held,
+    Ticket, Time, Unsent, outbox::pacing::Pacing, streams::inbox::InboxUse, theirs::IntakeUse,
 };
 use crate::{
     Code, Executed, Metadata, Priority, Status,
@@ -89,7 +90,6 @@ pub(super) fn settings() -> Settings {
         encodings: Vec::new(),
         instance_id: Bytes::from_static(b"instance"),
         software: "test".to_owned(),
-        metadata: Metadata::new(),
         control: vec![CONTROL],
         stream_window: 64 << 10,
         max_stream_window: 8 << 20,
@@ -534,15 +534,23 @@ impl Pair {
             (&self.client.conn, &self.server.conn),
             (&self.server.conn, &self.client.conn),
         ] {
-            assert_eq!(us.calls.held(), (0, 0), "calls are left");
-            assert_eq!(us.credit.calls(), (0, 0), "slots or bytes of calls are used");
-            assert_eq!(us.requests.held(&us.settings), (0, 0, 0), "requests are left");
-            assert_eq!(us.held(), Held::default(), "messages or windows are held");
-            assert_eq!(us.requests.all_kept(), Kept::default());
+            assert_eq!(us.ours.calls().held(), (0, 0), "calls are left");
+            assert_eq!(
+                us.ours.credit().calls(),
+                (0, 0),
+                "slots or bytes of calls are used"
+            );
+            assert_eq!(
+                us.theirs.requests().held(&us.settings),
+                (0, 0, 0),
+                "requests are left"
+            );
+            assert_eq!(us.held(), InboxUse::default(), "messages or windows are held");
+            assert_eq!(us.theirs.requests().all_kept(), IntakeUse::default());
             assert_eq!(us.settings.memory.held(), 0, "memory is held");
             assert_eq!(us.open_requests(), 0);
             assert_eq!(us.running_handlers(), 0);
-            let owed = i128::from(peer.settings.send_bytes) - us.credit.send_balance();
+            let owed = i128::from(peer.settings.send_bytes) - us.ours.credit().send_balance();
             assert!(
                 owed >= 0 && owed < i128::from(peer.settings.send_bytes / 2).max(1),
                 "{owed} bytes are owed"

@@ -1,17 +1,13 @@
-//! What goes in and out of a connection: settings, requests, replies, failures.
+//! Types: what goes in and out of a connection, such as requests, replies and failures.
 
 use std::{fmt, ops::BitOr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
-use super::stream::Shape;
+use super::tuning::OVERHEAD;
 use crate::{
     Executed, Metadata, Phase, Priority, Status,
-    api::{
-        counters::{Count, Counts},
-        priority::Priorities,
-    },
-    conn::memory::Memory,
+    api::counters::{Count, Counts},
     wire::frame::{
         Encoded,
         control::{DropReason, Hello, Reason},
@@ -20,6 +16,54 @@ use crate::{
 
 /// A moment: how long after the connection began.
 pub(crate) type Time = Duration;
+
+/// The only version of the protocol that there is.
+pub(super) const VERSION: u32 = 1;
+
+/// How many bytes the payload of a PING has.
+pub(super) const PING_LEN: usize = 8;
+
+/// Where a call ends in the stream as long as not all of its bytes are in the output.
+pub(super) const UNFINISHED: u64 = u64::MAX;
+
+/// How much of the output can still reach the peer when calls fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// What the OS has taken until now: nothing more is written.
+    Taken,
+    /// All that is in the output.
+    Output,
+    /// Nothing that the peer would execute.
+    Nothing,
+}
+
+/// The counter that a fault of the peer belongs to.
+pub(super) type FaultKind = fn(&Counts) -> &Count;
+
+/// What a message of `len` bytes is charged, on both sides.
+#[inline]
+pub(super) const fn charge(len: u64) -> u64 {
+    len.saturating_add(OVERHEAD)
+}
+
+/// The earliest of some times.
+#[inline]
+pub(super) fn earliest<const N: usize>(times: [Option<Time>; N]) -> Option<Time> {
+    let mut earliest = None;
+    for time in times {
+        earliest = earlier(earliest, time);
+    }
+    earliest
+}
+
+/// The earlier of two times.
+#[inline]
+pub(super) fn earlier(one: Option<Time>, other: Option<Time>) -> Option<Time> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}
 
 /// Which end of the connection this is; it decides the parity of the ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,87 +78,6 @@ pub(crate) enum Side {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct CallId(pub(crate) u64);
 
-/// What this end announces, and what it holds itself to.
-#[derive(Clone, Debug)]
-pub(crate) struct Settings {
-    /// The longest frame that is read.
-    pub(crate) max_frame: u32,
-    /// The longest message that is taken.
-    pub(crate) max_message: u64,
-    /// How many calls of the peer may be open.
-    pub(crate) max_calls: u32,
-    /// How much the requests of the peer's open calls may be charged together.
-    pub(crate) call_bytes: u64,
-    /// How much the peer's one-way requests that are not yet done may be charged together.
-    pub(crate) send_bytes: u64,
-    /// Undelivered replies, in bytes.
-    pub(crate) inbox_bytes: u64,
-    /// No handler starts, and no request or reply is encoded, while more than this waits to be written; unless its
-    /// priority is control, it waits for less.
-    pub(crate) high_water: usize,
-    /// How many callers may wait for credit, a slot or room.
-    pub(crate) max_waiting: usize,
-    /// The deadline of a one-way handler whose request has none.
-    pub(crate) one_way_timeout: Duration,
-    /// How long the peer's HELLO may take.
-    pub(crate) handshake_timeout: Duration,
-    /// How long nothing may be read before a PING goes out: a connector asks only while anything is outstanding.
-    pub(crate) keep_alive: Option<Duration>,
-    /// How long after a PING with no byte read and no write progress the peer is dead.
-    pub(crate) dead_after: Duration,
-    /// How often the peer may send a PING at most.
-    pub(crate) ping_floor: Duration,
-    /// How long too little may come of a frame that has begun, or of messages in fragments.
-    pub(crate) slow_frame: Duration,
-    /// How long the peer may take too little of what is written.
-    pub(crate) write_stall: Duration,
-    /// How long the connection is read on after its last byte was written.
-    pub(crate) linger: Duration,
-    /// How old the connection may become, more or less: then it is drained.
-    pub(crate) max_age: Option<Duration>,
-    /// How long its open calls may take then.
-    pub(crate) max_age_grace: Duration,
-    /// How long nothing may be open on it, more or less: then it is drained, too.
-    pub(crate) max_idle: Option<Duration>,
-    /// A random number, drawn for each connection: not all are to become old at once.
-    pub(crate) random: u32,
-    /// The compressions that the peer may use, by their numbers.
-    pub(crate) encodings: Vec<u32>,
-    /// Random bytes that tell one run of a process from another.
-    pub(crate) instance_id: Bytes,
-    /// Name and version of this software.
-    pub(crate) software: String,
-    /// Entries for the HELLO.
-    pub(crate) metadata: Metadata,
-    /// The procedures of the built-in control service: calls of them count against no limit.
-    pub(crate) control: Vec<u64>,
-    /// How much of a stream is taken before its reader has taken anything, and how far that may be widened.
-    pub(crate) stream_window: u64,
-    pub(crate) max_stream_window: u64,
-    /// Whether anybody here takes requests.
-    pub(crate) serves: bool,
-    /// What goes first of the replies of those who do.
-    pub(crate) priorities: Priorities,
-    /// How much memory the metadata of the peer's open requests may take.
-    pub(crate) metadata_bytes: u64,
-    /// How many things the peer may get wrong that end no connection by themselves.
-    pub(crate) max_faults: u32,
-    /// How much memory a message may take beyond its own length once it is decoded.
-    pub(crate) decode_bytes: u64,
-    /// What was refused, and who was cut off, on all connections together.
-    pub(crate) counts: Arc<Counts>,
-    /// What all connections hold together.
-    pub(crate) memory: Arc<Memory>,
-}
-
-impl Settings {
-    /// How long the OS may wait for the peer to take what was written: as long as the connection itself does, which knows
-    /// better whether the peer is there, and never less.
-    pub(crate) fn unacknowledged(&self) -> Duration {
-        self.dead_after.max(self.write_stall)
-    }
-}
-
 /// How a request of ours travels, apart from its message.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Request<'a> {
@@ -128,16 +91,41 @@ pub(crate) struct Request<'a> {
     pub(crate) metadata: Option<&'a Metadata>,
     /// Which sides of the call are streams. With a stream of requests the call itself has no message.
     pub(crate) shape: Shape,
-    /// What goes first.
+    /// Its priority.
     pub(crate) priority: Priority,
-    /// How many calls it is inside of. One that a handler makes waits for no credit that only handlers of this side can give
-    /// back.
+    /// How many calls it is nested in. Nested calls do not wait for credit that only handlers of this side can give back.
     pub(crate) depth: u8,
     /// How long no message of a stream may move.
     pub(crate) idle: Option<Duration>,
 }
 
-/// A place in the queue of those who wait for credit, a slot or room; empty until it has to wait.
+/// Which sides of a call are streams.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// None.
+    #[default]
+    Unary,
+    /// One request, a stream of replies.
+    ReplyStream,
+    /// A stream of requests, one reply.
+    RequestStream,
+    /// Both.
+    Both,
+}
+
+impl Shape {
+    /// True if the caller sends a stream.
+    pub(crate) const fn has_request_stream(self) -> bool {
+        matches!(self, Self::RequestStream | Self::Both)
+    }
+
+    /// True if the handler sends a stream.
+    pub(crate) const fn has_reply_stream(self) -> bool {
+        matches!(self, Self::ReplyStream | Self::Both)
+    }
+}
+
+/// A place in the queue for credit, a slot or room; empty until the request has to wait.
 #[derive(Debug, Default)]
 pub(crate) struct Ticket(pub(super) Option<u64>);
 
@@ -204,48 +192,48 @@ pub(super) fn status_len(status: &Status) -> u64 {
 pub(crate) enum Cause {
     /// The peer replied with a refusal.
     Replied(Status),
-    /// What the peer replied, or sent of its stream, makes no sense.
+    /// The reply of the peer, or a message of its stream, is malformed.
     Broken(Status),
     /// The call's own deadline passed.
     Deadline,
-    /// No message of its streams moved for so long.
+    /// No message of its streams moved for this time.
     Idle {
         /// How long.
         after: Duration,
     },
-    /// Whoever sent its stream gave up before the end.
+    /// The sender of its stream gave up before the end.
     Abandoned,
-    /// It was made inside of a handler, and would have had to wait for what perhaps only handlers of this side give back.
+    /// A handler made it, and it would have to wait for credit that perhaps only handlers of this side give back.
     Nested,
-    /// The request is longer than the peer takes, or, once executed, the reply than we take: both sizes in bytes.
+    /// The request is longer than the peer takes; or, once executed, the reply is longer than this side takes.
     TooLong {
-        /// How long it is.
+        /// Its length in bytes.
         len: u64,
-        /// How long it may be.
+        /// The limit in bytes.
         max: u64,
     },
-    /// A message of our stream is longer than the peer takes: both sizes in bytes.
+    /// A message of our stream is longer than the peer takes.
     Oversize {
-        /// How long it is.
+        /// Its length in bytes.
         len: u64,
-        /// How long it may be.
+        /// The limit in bytes.
         max: u64,
     },
-    /// A message of our stream is nested deeper than anybody reads.
+    /// A message of our stream is nested deeper than a peer may read.
     TooDeep {
         /// Where.
         text: String,
     },
     /// The metadata is over its limits.
     Metadata,
-    /// Too many callers wait already.
+    /// The queue is full.
     QueueFull {
-        /// How many may.
+        /// The limit.
         max: usize,
     },
-    /// The reply does not fit into what this side keeps undelivered.
+    /// The reply does not fit into the inbox.
     InboxFull {
-        /// How many bytes do.
+        /// The limit in bytes.
         max: u64,
     },
     /// The peer is going away and did not take the call.
@@ -267,7 +255,7 @@ pub(crate) enum Cause {
     },
     /// The peer closed, was lost or went silent.
     Lost {
-        /// How that showed.
+        /// What happened.
         text: String,
         /// The error of the transport, if there was one.
         source: Option<Arc<std::io::Error>>,
@@ -284,7 +272,7 @@ impl fmt::Display for Cause {
             Self::Idle { after } => write!(f, "no message moved for {after:?}"),
             Self::Abandoned => f.write_str("the stream of requests was given up before its end"),
             Self::Nested => {
-                f.write_str("a call inside of a handler would have to wait for the calls around it")
+                f.write_str("a call that a handler makes would have to wait for the calls around it: it is refused, to avoid a deadlock")
             }
             Self::TooLong { len, max } | Self::Oversize { len, max } => {
                 write!(f, "message of {len} bytes exceeds limit of {max}")
@@ -296,7 +284,7 @@ impl fmt::Display for Cause {
                 Metadata::MAX_ENTRIES,
                 Metadata::MAX_LEN
             ),
-            Self::QueueFull { max } => write!(f, "{max} callers wait already"),
+            Self::QueueFull { max } => write!(f, "{max} callers wait already: the limit of the queue"),
             Self::InboxFull { max } => write!(f, "undelivered replies exceed limit of {max} bytes"),
             Self::GoingAway { reason, text } if text.is_empty() => {
                 write!(f, "peer is going away: {}", reason_name(*reason))
@@ -321,19 +309,18 @@ const fn reason_name(reason: Reason) -> &'static str {
         Reason::Excess => "too much to refuse",
         Reason::Timeout => "timeout",
         Reason::MaxAge => "connection too old",
-        Reason::Denied => "denied",
     }
 }
 
 /// A request of the peer that is admitted: its handler is to be started.
 pub(crate) struct Arrived {
-    /// What to name it by.
+    /// Its id.
     pub(crate) id: CallId,
-    /// Whether nothing goes back.
+    /// True if it has no reply.
     pub(crate) one_way: bool,
     /// Which procedure is called.
     pub(crate) procedure: u64,
-    /// When its handler is no longer wanted.
+    /// Its deadline: when its handler is no longer wanted.
     pub(crate) deadline: Option<Time>,
     /// Entries beside the message.
     pub(crate) metadata: Metadata,
@@ -341,9 +328,9 @@ pub(crate) struct Arrived {
     pub(crate) payload: Encoded,
     /// When its last byte was read.
     pub(crate) at: Time,
-    /// Whether the caller sends a stream; the payload is empty then.
+    /// True if the caller sends a stream; the payload is empty then.
     pub(crate) streams: bool,
-    /// How many calls it is inside of.
+    /// How many calls it is nested in.
     pub(crate) depth: u8,
 }
 
@@ -379,7 +366,7 @@ pub(crate) enum Unwanted {
 pub(crate) enum Unstarted {
     /// The request is no longer wanted.
     Unwanted,
-    /// The replies of calls that came with it have taken the memory.
+    /// Memory is short: the replies of calls that came with it hold it.
     Memory,
 }
 
@@ -388,9 +375,9 @@ pub(crate) enum Unstarted {
 pub(crate) enum End<'a> {
     /// It never started: unknown procedure, bad payload, overload.
     Refused {
-        /// What the caller is told.
+        /// The status for the caller.
         status: &'a Status,
-        /// What the account says of a one-way request.
+        /// The reason in the account, of a one-way request.
         reason: DropReason,
     },
     /// It ran to its end and failed, or panicked.
@@ -399,37 +386,37 @@ pub(crate) enum End<'a> {
     Dropped,
 }
 
-/// What came of a look at a stream.
+/// The next message of a stream, or why there is none.
 #[derive(Debug)]
 pub(crate) enum Next {
     /// The next message, encoded.
     Message(Encoded),
     /// There is no more. A caller finds the outcome of the call now.
     End,
-    /// Of a handler's stream: it cannot be read to its end, and the handler is to fail with this.
+    /// A handler's stream cannot be read to its end: the handler is to fail with this.
     Broken(Status),
 }
 
 /// Why a message of a stream was not sent.
 #[derive(Debug)]
 pub(crate) enum Unsent {
-    /// The call is over: how it failed, if that is known here and nobody has taken it.
+    /// The call is over; how it failed, if that is known here and was not taken yet.
     Over(Option<Failure>),
-    /// It is longer than the peer takes: both sizes in bytes.
+    /// It is longer than the peer takes.
     TooLong {
-        /// How long it is.
+        /// Its length in bytes.
         len: u64,
-        /// How long it may be.
+        /// The limit in bytes.
         max: u64,
     },
 }
 
-/// Why this side has ended a connection before its time: what the peer did or did not do.
+/// Why this side has ended a connection early: what the peer did or did not do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cut {
     /// It broke the protocol.
     Protocol,
-    /// There was too much to refuse.
+    /// It made this side refuse too much.
     Excess,
     /// It did not go on with what it had begun.
     SlowFrame,
@@ -441,7 +428,7 @@ pub(crate) enum Cut {
     HandshakeRejected,
     /// Its part of the handshake did not come in time.
     HandshakeTimeout,
-    /// Others needed its place in the handshake.
+    /// Other connections needed its place in the handshake.
     HandshakeEvicted,
 }
 
@@ -449,7 +436,7 @@ impl Cut {
     /// How many there are.
     pub(crate) const COUNT: usize = Self::HandshakeEvicted as usize + 1;
 
-    /// The counter of those who were cut off for this.
+    /// The counter of connections that ended for this reason.
     pub(crate) fn count(self, counts: &Counts) -> &Count {
         match self {
             Self::Protocol => &counts.ended_by_protocol,
@@ -480,10 +467,10 @@ impl fmt::Display for Cut {
     }
 }
 
-/// What is new of a connection.
+/// News of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum News {
-    /// So many calls have missed their deadline, and nothing was read since each began.
+    /// How many calls have missed their deadline, and nothing was read since each began.
     Doubts(u32),
     /// Bytes have come: there is no doubt any more.
     Heard,
@@ -499,7 +486,7 @@ pub(crate) enum State {
     Handshaking,
     /// Calls go both ways.
     Open,
-    /// One side or both want no more calls; those that are open go on.
+    /// One side or both want no more calls; open calls go on.
     Draining,
     /// No calls are open; bytes may still have to be written and read.
     Closing,
@@ -527,7 +514,7 @@ pub(crate) struct PeerHello {
     pub(super) ping_floor_ms: u32,
     /// A bit for each compression that it can unpack, by its number.
     encodings: u32,
-    /// Which run of a server it is; nothing for a client, which nobody asks for it.
+    /// Which run of a server it is; empty for a client.
     pub(crate) instance_id: Bytes,
 }
 
@@ -546,13 +533,13 @@ impl PeerHello {
         }
     }
 
-    /// Whether it can unpack that compression.
+    /// True if it can unpack that compression.
     pub(super) fn takes(&self, encoding: u32) -> bool {
         self.encodings & bit(encoding) != 0
     }
 }
 
-/// None for a number that no compression of ours has.
+/// The bit of a compression; 0 for a number that no compression of ours has.
 fn bit(encoding: u32) -> u32 {
     1_u32.checked_shl(encoding).unwrap_or_default()
 }
@@ -562,7 +549,7 @@ fn bit(encoding: u32) -> u32 {
 pub(crate) struct PeerGoaway {
     /// Why; one that we do not know counts as a drain.
     pub(crate) reason: Reason,
-    /// What it said, for a person to read.
+    /// Its text, for a person to read.
     pub(crate) text: String,
     /// The highest id of ours that it may still execute.
     pub(crate) last_id: u64,
@@ -570,16 +557,17 @@ pub(crate) struct PeerGoaway {
     pub(crate) drain: Duration,
     /// When the first one was read.
     pub(crate) at: Time,
-    /// Whether it has given its last account.
+    /// True if it has given its last account.
     pub(crate) is_last: bool,
 }
 
 impl PeerGoaway {
-    /// What it is for a request that the peer does not take.
+    /// Why a request fails that the peer does not take.
     pub(super) fn cause(&self) -> Cause {
-        Cause::GoingAway {
-            reason: self.reason,
-            text: self.text.clone(),
+        let text = self.text.clone();
+        match self.reason {
+            Reason::HelloRejected => Cause::HelloRejected { text },
+            reason => Cause::GoingAway { reason, text },
         }
     }
 }
@@ -593,10 +581,10 @@ pub(crate) struct Uncovered {
     pub(crate) maybe: u64,
 }
 
-/// All that was started before a flush.
+/// What a flush waits for: all that was started before it.
 #[derive(Debug)]
 pub(crate) struct Flush {
-    /// What was in the output then is with the OS when this offset is.
+    /// The end of the output then: the OS must have taken the stream up to here.
     pub(super) offset: u64,
     /// The last request whose fragments may not have been in the output then.
     pub(super) last_id: u64,

@@ -17,7 +17,7 @@ use super::{
     peer::{self, CONTROL, ECHO},
 };
 use crate::{
-    Code, Metadata, Priority, Status,
+    Code, Priority, Status,
     api::priority::Priorities,
     conn::{
         Arrived, Barrier, CallId, Connection, End, Flush, Request, Settings, Shape, Side, Ticket, Time,
@@ -132,7 +132,6 @@ impl Harness {
             encodings: vec![1],
             instance_id: Bytes::new(),
             software: "fuzz".to_owned(),
-            metadata: Metadata::new(),
             control: vec![CONTROL],
             stream_window: 4 << 10,
             max_stream_window: 64 << 10,

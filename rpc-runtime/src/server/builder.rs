@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::{
     AbortOnDrop, Server,
     listen::{admission::AdmissionLimits, defaults, workers::Workers},
-    router::{Router, Terminate},
+    router::{Router, TerminateProcedure},
     state::{ServerOptions, ServerState},
 };
 use crate::{
@@ -232,8 +232,8 @@ impl ServerBuilder {
     pub async fn bind(self) -> Result<Server, Error> {
         let runtime = runtime::with_timers("a server needs a tokio runtime")?;
         let terminate = match self.options.policy.is_disabled() {
-            true => Terminate::Unknown,
-            false => Terminate::Served,
+            true => TerminateProcedure::Unknown,
+            false => TerminateProcedure::Served,
         };
         let router = Router::new(self.services, terminate)?;
         if self.addresses.is_empty() && self.incoming.is_empty() {

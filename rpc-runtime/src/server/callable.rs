@@ -7,7 +7,7 @@ use tokio::runtime::Handle;
 use super::{
     dispatch::Dispatched,
     listen::connection_end::{EndNotice, outlive},
-    router::{Router, Terminate},
+    router::{Router, TerminateProcedure},
     state::{ServerOptions, ServerState},
 };
 use crate::{
@@ -95,7 +95,7 @@ impl Callable {
     }
 
     fn router(&self) -> Result<Router, Error> {
-        Router::new(self.services.clone(), Terminate::Unknown)
+        Router::new(self.services.clone(), TerminateProcedure::Unknown)
     }
 }
 

@@ -1,4 +1,4 @@
-//! The one coordinator of a drain: from the first terminate to the report, within a bound whatever is stuck.
+//! Drain: what happens to connections and open calls from the first terminate to the report, within a bound.
 
 use std::{
     future::{Future, poll_fn},
@@ -83,14 +83,14 @@ async fn run(mut closing: CloseOnDrop) {
             .iter()
             .map(|one| one.link().with(|conn, _| conn.open_requests()))
             .sum();
-        tracing::warn!(open, "drain: time is over, open calls are dropped");
+        tracing::warn!(open, "drain: the drain timeout is over, dropping open calls");
         for one in &sessions {
             one.link().with(|conn, now| conn.abort_calls(now));
         }
         grace(&sessions, &mut blocked).await;
     }
     let report = report(&sessions, &blocked);
-    tracing::info!(%report, clean = report.is_clean(), "drain: handlers are done");
+    tracing::info!(%report, clean = report.is_clean(), "drain: handlers have ended");
     closing.report = report.clone();
     server.lifecycle().set_phase(DrainPhase::Drained(report));
     // Each connection closes a second after its last byte was written, whether its peer reads or not.
@@ -99,7 +99,7 @@ async fn run(mut closing: CloseOnDrop) {
         sleep(CLOSE).await;
     };
     if until(limit, all_closed(&sessions)).await.is_none() {
-        tracing::debug!("drain: peers that do not read or close are cut off");
+        tracing::debug!("drain: cutting off peers that do not read or close");
     }
     for one in &sessions {
         one.cut("cut off at the end of the drain");
@@ -107,7 +107,7 @@ async fn run(mut closing: CloseOnDrop) {
     tracing::info!(took = ?begun.elapsed(), "drain ends");
 }
 
-/// Tells a peer that no further calls are taken, and that those which are open have `time`.
+/// Sends a GOAWAY: no further calls are accepted, and open calls have `time` to end.
 pub(super) fn announce(link: &Link, time: Duration) {
     link.with(|conn, now| conn.begin_drain(Reason::Drain, "server is draining", time, now));
 }
@@ -126,8 +126,8 @@ impl Drop for CloseOnDrop {
     }
 }
 
-/// Waits for the accept loops, which close their listeners when a drain begins: nobody connects from then on, and
-/// whoever sees the server end finds its addresses free.
+/// Waits for the accept loops, which close their listeners when a drain begins. From then on no peer connects, and the
+/// addresses are free when the server has ended.
 async fn close_listeners(server: &ServerState) {
     let limit = Instant::now() + CLOSE_LISTENERS;
     for task in server.take_accepting() {
@@ -141,7 +141,7 @@ async fn close_listeners(server: &ServerState) {
 async fn all_drained(sessions: &[Arc<Session>]) {
     for one in sessions {
         poll_fn(|cx| one.poll_drained(cx)).await;
-        // One-ways that a lost peer left behind still run.
+        // One-way calls that a lost peer left behind still run.
         poll_fn(|cx| one.link().with(|conn, _| conn.poll_no_request(cx))).await;
     }
 }
@@ -152,11 +152,10 @@ async fn all_closed(sessions: &[Arc<Session>]) {
     }
 }
 
-/// Waits until all handlers are gone, but not for long: they are dropped at their next await, and one that blocks does not
-/// get there. `blocked` is how many of each connection have been in a poll for a while.
+/// Waits until all handlers are gone, at most [`GRACE`]: they are dropped at their next await, and a handler that blocks does
+/// not get there. `blocked` gets, for each connection, the number of handlers that have been in a poll for the last steps.
 async fn grace(sessions: &[Arc<Session>], blocked: &mut [u64]) {
-    // A timer that is late, because the machine stood still or every worker was blocked, blames nobody: handlers have the
-    // other steps.
+    // One timer may be late because the machine stood still or every worker was blocked. Handlers still have the other steps.
     for step in 1..=STEPS {
         if until(sleep(GRACE / STEPS), all_drained(sessions)).await.is_some() {
             return;
@@ -187,14 +186,14 @@ fn report(sessions: &[Arc<Session>], blocked: &[u64]) -> DrainReport {
     DrainReport::new(completed, aborted, one_way_dropped, stuck).with_starved(starved)
 }
 
-/// How long the accept loops may take to close their listeners; they do it at once if a worker is free.
+/// The time that accept loops have to close their listeners. They do it at once if a worker is free.
 const CLOSE_LISTENERS: Duration = Duration::from_millis(90);
-/// How long handlers may take to be dropped when the drain's time is over.
+/// The time that handlers have to be dropped after the drain timeout.
 const GRACE: Duration = Duration::from_millis(900);
-/// How many timers that time is made of.
+/// The number of timers that this time consists of.
 const STEPS: u32 = 9;
-/// At so many of the last steps a handler has to be in a poll to count as one that blocks its thread.
+/// The number of last steps at which a handler has to be in a poll to count as stuck: still blocking its thread.
 const LOOKS: u32 = 3;
-/// How long connections may take beyond the drain's time to write their last replies and to be closed by their peers: 1 s
-/// each.
+/// The time that connections have after the drain timeout to write their last replies, 1 s, and to be closed by their peers,
+/// 1 s.
 const CLOSE: Duration = Duration::from_secs(2);

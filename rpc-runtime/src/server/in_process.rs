@@ -10,7 +10,7 @@ use tokio::{runtime::Handle, task::JoinHandle};
 
 use super::{
     listen::accept::serve_stream,
-    router::{Router, Terminate},
+    router::{Router, TerminateProcedure},
     state::{ServerOptions, ServerState},
 };
 use crate::{
@@ -21,7 +21,7 @@ use crate::{
 /// A service that clients of this process call without a socket: a server without listeners.
 pub(crate) struct InProcess {
     service: Arc<dyn Service>,
-    /// None until the first call, which decides the runtime.
+    /// None until the first call, which chooses the runtime.
     serving: Mutex<Option<RunningServer>>,
 }
 
@@ -53,7 +53,7 @@ impl Client {
 }
 
 impl InProcess {
-    /// Takes `service`; what is wrong with it shows at each [`StreamAcceptor::accept`].
+    /// Makes a server of `service`. Each [`StreamAcceptor::accept`] returns the error if the service is wrong.
     fn new(service: impl Service) -> Self {
         Self {
             service: Arc::new(service),
@@ -66,7 +66,7 @@ impl InProcess {
         if let Some(RunningServer { server, lives }) = &*serving {
             match (lives.is_finished(), server.lifecycle().is_draining()) {
                 (false, _) => return Ok(Arc::clone(server)),
-                // Who terminates it means the service, whichever runtime comes next.
+                // A terminate means the service, whichever runtime comes next.
                 (true, true) => return Err(terminated()),
                 (true, false) => {}
             }
@@ -78,7 +78,7 @@ impl InProcess {
             )
             .with_source(error)
         })?;
-        let router = Router::new(vec![Arc::clone(&self.service)], Terminate::Served)?;
+        let router = Router::new(vec![Arc::clone(&self.service)], TerminateProcedure::Served)?;
         let lives = runtime.spawn(pending());
         let server = ServerState::new(
             runtime,

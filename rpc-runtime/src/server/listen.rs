@@ -3,6 +3,5 @@
 pub(super) mod accept;
 pub(super) mod admission;
 pub(super) mod connection_end;
-pub(super) mod cut_log;
 pub(super) mod defaults;
 pub(super) mod workers;

@@ -25,7 +25,7 @@ pub(crate) static CONTROL_PROCEDURES: [Procedure; 3] = [control::TERMINATE, cont
 pub(crate) struct Router {
     routes: Vec<Route>,
     by_id: HashMap<u64, usize, BuildHasherDefault<ProcedureIdHasher>>,
-    /// The services in the order in which they were added, for texts.
+    /// The names of the services in the order in which they were added, for texts.
     names: Vec<&'static str>,
     priorities: Priorities,
 }
@@ -37,7 +37,7 @@ impl Router {
     ///
     /// FAILED_PRECONDITION, with the names, if there is no service, one is there twice or is named as the built-in one,
     /// or two procedures have one id.
-    pub(crate) fn new(services: Vec<Arc<dyn Service>>, terminate: Terminate) -> Result<Self, Error> {
+    pub(crate) fn new(services: Vec<Arc<dyn Service>>, terminate: TerminateProcedure) -> Result<Self, Error> {
         if services.is_empty() {
             return Err(refused(
                 "a server needs a service: add one by .service(XServer::new(..))",
@@ -73,10 +73,10 @@ impl Router {
         Ok(())
     }
 
-    fn add_control(&mut self, terminate: Terminate) -> Result<(), Error> {
+    fn add_control(&mut self, terminate: TerminateProcedure) -> Result<(), Error> {
         for (index, procedure) in CONTROL_PROCEDURES.iter().enumerate() {
             let is_terminate = procedure.id() == control::TERMINATE.id();
-            if is_terminate && terminate == Terminate::Unknown {
+            if is_terminate && terminate == TerminateProcedure::Unknown {
                 continue;
             }
             let mut route = Route::new(None, index, procedure);
@@ -106,22 +106,22 @@ impl Router {
         }
     }
 
-    /// What replies go by.
+    /// The priorities of replies.
     pub(crate) fn priorities(&self) -> &Priorities {
         &self.priorities
     }
 
-    /// The place of the procedure `id` among the routes.
+    /// Returns the index of the route of procedure `id`.
     pub(crate) fn find(&self, id: u64) -> Option<usize> {
         self.by_id.get(&id).copied()
     }
 
-    /// The route at a place that [`Router::find`] gave.
+    /// Returns the route at an index that [`Router::find`] returned.
     pub(crate) fn route(&self, index: usize) -> &Route {
         &self.routes[index]
     }
 
-    /// What the caller of a procedure that is not here is told.
+    /// Makes the status of a call of an unknown procedure.
     pub(crate) fn unknown(&self, id: u64) -> Status {
         let shown = self.names.len().min(NAMES_SHOWN);
         let mut names = self.names[..shown].join(", ");
@@ -149,7 +149,7 @@ fn refused(text: impl Into<String>) -> Error {
 
 /// Whether a server has the terminate procedure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Terminate {
+pub(crate) enum TerminateProcedure {
     Served,
     /// It is as unknown as any procedure that does not exist.
     Unknown,
@@ -162,9 +162,9 @@ pub(crate) struct Route {
     index: usize,
     procedure: &'static Procedure,
     run: Run,
-    /// Goes up with each first poll that lasted, down with each that did not.
+    /// Grows with each slow first poll, and shrinks with each quick one.
     slowness: AtomicU32,
-    /// How many first polls in a row computed for long enough to be worth a task, of those that were timed.
+    /// How many first polls in a row, of those that were timed, computed long enough to be worth a task.
     computing: AtomicU32,
 }
 
@@ -199,7 +199,7 @@ impl Route {
         self.index
     }
 
-    /// Where its next handler runs: as declared, or in a task of its own while it is found slow.
+    /// Returns where the next handler runs: as declared, or in a task of its own while the procedure is slow.
     pub(crate) fn run(&self) -> Run {
         if self.run == Run::InOrder && self.slowness.load(Ordering::Relaxed) >= SLOW {
             return Run::Spawn;
@@ -209,7 +209,7 @@ impl Route {
 
     /// Notes a first poll that lost its turn.
     pub(crate) fn note_slow(&self) {
-        // Concurrent notes may lose one another: it is an estimate.
+        // Concurrent notes may overwrite each other: this is an estimate.
         let slowness = self.slowness.load(Ordering::Relaxed);
         self.slowness
             .store((slowness + SLOW_POLL).min(2 * SLOW), Ordering::Relaxed);
@@ -223,12 +223,12 @@ impl Route {
         }
     }
 
-    /// Whether its first polls compute for so long that several of its calls are better spread over the workers.
+    /// Returns whether first polls compute so long that several calls are better spread over the workers.
     pub(crate) fn is_computing(&self) -> bool {
         self.computing.load(Ordering::Relaxed) >= COMPUTING
     }
 
-    /// Notes a first poll that was timed, and what it took to get that far with its request.
+    /// Notes a timed first poll that took `time`, and the time from the request's arrival here until then.
     pub(crate) fn note_time(&self, time: Duration, before: Duration) {
         let computing = self.computing.load(Ordering::Relaxed);
         let next = if time > COMPUTING_TIME.max(COMPUTING_FACTOR * before) {
@@ -254,7 +254,7 @@ impl Route {
     }
 }
 
-/// Ids are hashes already, and only those of our own procedures are in the table.
+/// Passes ids through: they are hashes already, and only those of our own procedures are in the table.
 #[derive(Default)]
 struct ProcedureIdHasher(u64);
 
@@ -274,20 +274,21 @@ impl Hasher for ProcedureIdHasher {
     }
 }
 
-/// What one slow first poll adds, and one quick one takes away 1 of: what adds up is more than one in so many.
+/// What one slow first poll adds to the slowness; a quick one takes 1 away. So more than one slow poll in 16 adds up.
 const SLOW_POLL: u32 = 16;
-/// Four slow polls among few others. On a busy machine the OS stops a worker for a moment now and then, which looks
-/// slow, too, and must not cost a quick procedure its place; one that has become quick gets its place back.
+/// The slowness from which a procedure counts as slow: four slow polls among few others. On a busy machine the OS stops a
+/// worker for a moment now and then, which looks slow, too, and must not make a quick procedure count as slow. A procedure that
+/// has become quick stops counting as slow.
 const SLOW: u32 = 4 * SLOW_POLL - 12;
-/// A first poll that takes longer is slow.
+/// A first poll that takes longer than this is slow.
 const SLOW_POLL_TIME: Duration = Duration::from_millis(1);
-/// A first poll that takes longer costs more than the task that it could have: one to two microseconds, and a wake-up.
+/// A first poll that takes longer than this costs more than a task of its own would: one to two microseconds, and a wake-up.
 const COMPUTING_TIME: Duration = Duration::from_micros(30);
-/// And longer than so many times what starting it took: in a debug build, or under a profiler, everything takes long.
+/// It must also take longer than this many times what starting it took: in a debug build, or under a profiler, everything is slow.
 const COMPUTING_FACTOR: u32 = 16;
-/// So many in a row, of those that are timed, and each call of the procedure has a task as long as further requests wait.
+/// After this many slow samples in a row, calls of the procedure run in their own tasks while others wait.
 const COMPUTING: u32 = 4;
-/// How many services the text about an unknown procedure names.
+/// The number of services that the text about an unknown procedure names.
 const NAMES_SHOWN: usize = 4;
 
 #[cfg(test)]
@@ -315,7 +316,7 @@ mod tests {
                 .into_iter()
                 .map(|service| Arc::new(service) as Arc<dyn Service>)
                 .collect(),
-            Terminate::Served,
+            TerminateProcedure::Served,
         )
     }
 
@@ -347,7 +348,7 @@ mod tests {
     #[test]
     fn a_disabled_terminate_is_as_unknown_as_any_procedure() {
         let service: Arc<dyn Service> = Arc::new(FakeService("a.One", ONE));
-        let router = Router::new(vec![service], Terminate::Unknown).unwrap();
+        let router = Router::new(vec![service], TerminateProcedure::Unknown).unwrap();
         assert_eq!(router.find(control::TERMINATE.id()), None);
         assert!(router.find(control::PING.id()).is_some());
         assert_eq!(

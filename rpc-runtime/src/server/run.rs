@@ -11,14 +11,13 @@ use tokio::runtime::Builder;
 
 use crate::server::terminate::ignore_signals;
 
-/// Runs a program in a multi-thread runtime of its own, and ends whatever its handlers do: for `fn main`.
+/// Runs a program in a multi-thread runtime of its own, and ends even if handlers do not: for `fn main`.
 ///
-/// The program's output is the exit code, as if `main` had returned it: that of a [`DrainReport`](crate::DrainReport) is 0 if
-/// the drain was clean and 6 if not, and an error is printed and becomes 1.
+/// The exit code is that of the program's output, as if `main` had returned it: a [`DrainReport`](crate::DrainReport) gives 0 if
+/// the drain was clean and 6 if not; an error is printed and gives 1.
 ///
-/// `#[tokio::main]` waits for everything that runs on the blocking pool when the program is over: a `blocking` handler that
-/// never returns keeps the process alive. This waits for a second, and then returns. In a runtime that you build yourself,
-/// `Runtime::shutdown_timeout` does the same.
+/// `#[tokio::main]` waits at the end for all code on the blocking pool: a `blocking` handler that never returns keeps the process
+/// alive. This waits for 1 s, and then returns. In a runtime that you build yourself, `Runtime::shutdown_timeout` does the same.
 ///
 /// ```no_run
 /// # struct Hello;
@@ -54,5 +53,5 @@ pub fn run<T: Termination>(program: impl Future<Output = T>) -> ExitCode {
     ended.unwrap_or_else(|panic| resume_unwind(panic))
 }
 
-/// How long what still runs on the blocking pool is waited for.
+/// The time that code on the blocking pool has to end.
 const REST: Duration = Duration::from_secs(1);

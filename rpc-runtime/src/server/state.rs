@@ -14,7 +14,7 @@ use tokio::{runtime::Handle, task::JoinHandle};
 
 use super::{
     connections::Connections,
-    listen::cut_log::CutLog,
+    cut_log::CutLog,
     router::Router,
     terminate::{Asker, Audit, Decision, TerminateKind},
 };
@@ -271,7 +271,7 @@ impl ServerState {
             }
         }
 
-        let router = Router::new(vec![Arc::new(Nothing)], super::router::Terminate::Served).unwrap();
+        let router = Router::new(vec![Arc::new(Nothing)], super::router::TerminateProcedure::Served).unwrap();
         Self::new(Handle::current(), router, options, Vec::new(), Threads::Many)
     }
 }

@@ -1,4 +1,4 @@
-//! TerminatePolicy and signals: who may stop a server. Only its folder knows the signals of the OS.
+//! TerminatePolicy: which peers may stop a server. Its folder has the audit log and the signals of the OS.
 
 mod audit;
 mod signals;
@@ -17,7 +17,7 @@ use crate::{Context, Transport, net::own_uid};
 
 /// Which peers may terminate a server.
 ///
-/// By default those that are surely local and surely the server's own user:
+/// By default peers that are on this machine and run as the server's own user, for sure:
 ///
 /// - a client in the same process, by `in_process` or a `mem:` address;
 /// - the peer of a Unix socket whose process runs as the server's user or as root;
@@ -25,22 +25,23 @@ use crate::{Context, Transport, net::own_uid};
 ///   `0.0.0.0`) and the kernel says that the peer's socket belongs to the server's user. It is asked when the terminate
 ///   comes, so the peer has to stay connected until it is answered.
 ///
-/// Everybody else gets PERMISSION_DENIED, which is not executed, and the server goes on. Where the kernel cannot be
-/// asked, say [`TerminatePolicy::loopback`] to trust all users of the machine.
+/// Other peers get PERMISSION_DENIED, not executed, and the server goes on. Where the kernel cannot be asked, use
+/// [`TerminatePolicy::loopback`] to trust all users of the machine.
 ///
-/// Each terminate that is asked for, allowed or not, is one event of `tracing` at the target `rpc_runtime::audit`.
+/// Each terminate, allowed or not, is one event of `tracing` at the target `rpc_runtime::audit`.
 ///
-/// A proxy that runs as the server's user passes, whoever talks to the proxy.
+/// A proxy that runs as the server's user may terminate the server, and so may every client of the proxy.
 ///
 /// ```
 /// use rpc_runtime::TerminatePolicy;
 ///
-/// // Whoever knows the token, over a transport that keeps it secret.
+/// // Peers that know the token, over a transport that keeps it secret.
 /// let policy = TerminatePolicy::custom(|cx| {
 ///     cx.peer().uid().is_some() && cx.metadata().get_str("x-stop-token") == Some("a long one")
 /// });
 /// ```
 #[derive(Clone, Default)]
+#[must_use = "a policy does nothing until a server is given it"]
 pub struct TerminatePolicy(Rule);
 
 #[derive(Clone, Default)]
@@ -55,26 +56,26 @@ enum Rule {
 type CustomRule = dyn Fn(&Context) -> bool + Send + Sync;
 
 impl TerminatePolicy {
-    /// The default, and every TCP peer that connects from this machine, whoever its user is.
+    /// Allows what the default allows, and every TCP peer of this machine, whatever its user.
     pub fn loopback() -> Self {
         Self(Rule::Loopback)
     }
 
-    /// Nobody: the procedure does not exist, as far as peers can tell.
+    /// Allows no peer: the procedure is unknown, as if it did not exist.
     ///
     /// Signals and handles of the server still drain it.
     pub fn disabled() -> Self {
         Self(Rule::Disabled)
     }
 
-    /// Those whom `allows` lets pass: it is given the call, with its peer and metadata. Nothing else is checked.
+    /// Allows the peers for whose call `allows` returns true; it sees peer and metadata. Nothing else is checked.
     ///
     /// If it panics, the peer is denied.
     pub fn custom(allows: impl Fn(&Context) -> bool + Send + Sync + 'static) -> Self {
         Self(Rule::Custom(Arc::new(allows)))
     }
 
-    /// Whether the caller of `cx` may terminate the server.
+    /// Decides whether the caller of `cx` may terminate the server.
     ///
     /// # Cancel safety
     ///
@@ -105,20 +106,20 @@ impl TerminatePolicy {
     }
 }
 
-/// What a policy says of a caller.
+/// A policy's decision about a caller.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Verdict {
     pub(crate) is_allowed: bool,
-    /// The caller's user, if that is known.
+    /// The caller's user, if it is known.
     pub(crate) uid: Option<u32>,
 }
 
-/// The user at the other end of a loopback connection, if it is one and is still there.
+/// Returns the user at the other end of a loopback connection, if it is one and the peer is still connected.
 ///
-/// Between the request and this look its sender may have gone, but nobody can have taken their place in the kernel's
-/// table: two ends have one established connection at a time, and while ours is open, the other end is that of whoever
-/// opened it, or is being closed, which the search leaves out. Only a reset ends both at once. So the connection has
-/// to be open after the look, too.
+/// The sender may have gone between the request and this look-up, but no other process can have taken its place in the kernel's
+/// table: two addresses have one established connection at a time. While our end is open, the other end belongs to the process
+/// that opened it, or is being closed, and the search leaves those out. Only a reset ends both at once. So the connection has to
+/// be open after the look-up, too.
 async fn loopback_owner(cx: &Context) -> Option<u32> {
     let owner = cx.peer().loopback_owner().await?;
     cx.session().is_open().then_some(owner)

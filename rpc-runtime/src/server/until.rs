@@ -1,4 +1,4 @@
-//! Two futures of which the first to be ready counts.
+//! until: waits for a future, but no longer than until another one is ready.
 
 use std::{
     future::{Future, poll_fn},
@@ -6,7 +6,7 @@ use std::{
     task::Poll,
 };
 
-/// The result of `wanted`, or none if `end` is ready before; `wanted` goes first when both are.
+/// Returns the result of `wanted`, or none if `end` is ready before. `wanted` is polled first.
 pub(crate) async fn until<T>(end: impl Future, wanted: impl Future<Output = T>) -> Option<T> {
     let mut end = pin!(end);
     let mut wanted = pin!(wanted);

@@ -1,4 +1,4 @@
-//! Context: what a handler knows of its call; and what code running inside a handler inherits from it.
+//! Context: what a handler knows of its call, and the call whose handler is polled on this thread.
 
 use std::{
     any::Any,
@@ -25,16 +25,37 @@ use crate::{
     wire::frame::control::Progress,
 };
 
-/// What a handler knows of its call: who called, what, until when, and whether the answer is still wanted.
+/// What a handler knows of its call: peer, procedure, deadline, metadata, and whether the reply is still wanted.
 ///
 /// Cheap to clone, and a clone may outlive the handler: a task that the handler spawned takes one along, and makes
 /// its own calls `.within(&cx)`.
+///
+/// ```
+/// use rpc_runtime::{Code, Context, Result, Status};
+///
+/// struct Quotes;
+///
+/// impl Quotes {
+///     // As the method of a generated trait.
+///     async fn rpc_quote(&self, cx: &Context, symbol: String) -> Result<String> {
+///         let Some(user) = cx.metadata().get_str("x-user") else {
+///             return Err(Status::new(Code::Unauthenticated, "send x-user"));
+///         };
+///         if cx.remaining().is_some_and(|remaining| remaining.as_millis() < 5) {
+///             return Err(Status::new(Code::DeadlineExceeded, "too little time for a quote"));
+///         }
+///         println!("{} asks for {symbol} as {user}", cx.peer().address());
+///         cx.add_reply_metadata("x-source", "cache")?;
+///         Ok(format!("{symbol}: 42"))
+///     }
+/// }
+/// ```
 #[derive(Clone)]
 pub struct Context {
     session: Arc<Session>,
     id: CallId,
     one_way: bool,
-    /// How many calls it is inside of.
+    /// How many calls this one is nested in.
     depth: u8,
     procedure: &'static str,
     deadline: Option<Instant>,
@@ -65,43 +86,43 @@ impl Context {
         }
     }
 
-    /// Who called, as far as the transport knows.
+    /// Returns the caller, as far as the transport knows it.
     pub fn peer(&self) -> &Peer {
         self.session.peer()
     }
 
-    /// The procedure, as `package.Service/Name`.
+    /// Returns the path of the procedure: `package.Service/Name`.
     pub fn procedure(&self) -> &'static str {
         self.procedure
     }
 
-    /// When the handler will be dropped, if it has not ended by then; none if the caller set no deadline.
+    /// Returns when the handler is dropped if it has not ended; none if the caller set no deadline.
     ///
-    /// Calls that the handler makes inherit it by themselves.
+    /// Calls that the handler makes inherit the deadline by themselves.
     pub fn deadline(&self) -> Option<StdInstant> {
         self.deadline.map(Instant::into_std)
     }
 
-    /// How long it is until the deadline: zero once it has passed, none if there is none.
+    /// Returns the time until the deadline: zero once it has passed, none if the caller set no deadline.
     pub fn remaining(&self) -> Option<Duration> {
         self.deadline
             .map(|deadline| deadline.saturating_duration_since(Instant::now()))
     }
 
-    /// The entries that the caller sent beside the request.
+    /// Returns the entries that the caller sent beside the request.
     pub fn metadata(&self) -> &Metadata {
         static NONE: Metadata = Metadata::new();
         self.metadata.as_deref().unwrap_or(&NONE)
     }
 
-    /// Adds an entry that travels beside the reply, or beside the refusal if the handler fails.
+    /// Adds an entry to the metadata of the reply, or of the refusal if the handler fails.
     ///
     /// The caller reads it from the [`Receipt`](crate::Receipt) of its call, or from the refusal's [`Status`].
     ///
     /// # Errors
     ///
-    /// RESOURCE_EXHAUSTED if it does not fit, INVALID_ARGUMENT if [`Metadata`] does not allow the key, or if nothing goes
-    /// back: a one-way call, or one that is over.
+    /// RESOURCE_EXHAUSTED if the entry does not fit, INVALID_ARGUMENT if [`Metadata`] does not allow the key, or if the call has no
+    /// reply: a one-way call, or one that is over.
     pub fn add_reply_metadata(&self, key: impl Into<String>, value: impl Into<Bytes>) -> Result<()> {
         let (key, value) = (key.into(), value.into());
         Metadata::check_key(&key).map_err(|text| Status::new(Code::InvalidArgument, text))?;
@@ -114,7 +135,7 @@ impl Context {
         Err(if self.one_way || self.is_cancelled() {
             Status::new(
                 Code::InvalidArgument,
-                "no reply goes back that metadata could travel beside",
+                "metadata needs a reply to travel with: this call is one-way or over",
             )
         } else {
             let (entries, len) = (Metadata::MAX_ENTRIES, Metadata::MAX_LEN);
@@ -123,28 +144,28 @@ impl Context {
         })
     }
 
-    /// Whether nothing goes back to the caller: it used `send`.
+    /// Returns whether the call has no reply: its caller used `send`.
     pub fn is_one_way(&self) -> bool {
         self.one_way
     }
 
-    /// A stub to whoever called, over the connection that the call came by: for a client that serves
+    /// Makes a stub that calls the caller back, over the connection of this call: for a client that serves
     /// (`ClientBuilder::serve`). `C` is a generated client: `cx.caller::<WatcherClient>()`.
     ///
-    /// It may outlive the handler: a subscription calls it for as long as the connection lives. When that has ended, its
-    /// calls fail UNAVAILABLE, not executed, and its `Client::state` is closed; it never connects again. A peer that serves
-    /// nothing answers UNIMPLEMENTED.
+    /// The stub may outlive the handler: a subscription calls it as long as the connection lives. After the end of the
+    /// connection its calls fail UNAVAILABLE, not executed, and its `Client::state` is closed; it never connects again. A peer
+    /// that serves nothing answers UNIMPLEMENTED.
     ///
-    /// Calls that a handler makes wait for no slot or credit of the connection that its own call came by, for only its end
-    /// might give them back: they fail RESOURCE_EXHAUSTED then, not executed.
+    /// Calls that a handler makes do not wait for a slot or credit of the connection that its own call came by, since perhaps
+    /// only the handler's end would give them back. They fail RESOURCE_EXHAUSTED instead, not executed.
     pub fn caller<C: From<Client>>(&self) -> C {
         self.session.caller().into()
     }
 
-    /// Waits until the handler's answer is no longer wanted: the caller has cancelled or gone, the deadline has
-    /// passed, or a drain's time is over.
+    /// Waits until the reply is no longer wanted: the call is cancelled, its connection is lost, its deadline has passed, or
+    /// the drain timeout is over.
     ///
-    /// The handler itself is dropped then, at its next await, so it need not watch this. It is for tasks that the
+    /// The handler itself is dropped then, at its next await, so it need not wait for this. It is for tasks that the
     /// handler spawned, and for handlers that compute for long between awaits. After the handler's end it resolves
     /// at once.
     ///
@@ -159,7 +180,7 @@ impl Context {
         .await;
     }
 
-    /// Whether the handler's answer is no longer wanted.
+    /// Returns whether the reply is no longer wanted: see [`Context::cancelled`].
     pub fn is_cancelled(&self) -> bool {
         let mut cx = TaskContext::from_waker(Waker::noop());
         self.session
@@ -167,12 +188,13 @@ impl Context {
             .is_ready()
     }
 
-    /// Waits until the server is told to terminate: then it takes no more calls, and gives those that are open, this one
-    /// too, the drain timeout to end. It resolves as well when only the connection is to end: one that is too old
-    /// ([`Limits::max_age`](crate::Limits::max_age)), or, in a client that serves, one that the client closes.
+    /// Waits until the server drains, or the connection is about to end.
     ///
-    /// For handlers that run for long and can end early, a stream above all. When that time is over, the handler is
-    /// dropped.
+    /// A server that drains accepts no further calls, and gives open calls, this one too, the drain timeout to end; then it
+    /// drops their handlers. A connection ends without a drain at its [`Limits::max_age`](crate::Limits::max_age), or, in a
+    /// client that serves, when the client closes it.
+    ///
+    /// For handlers that run for long and can end early, above all streams.
     ///
     /// # Cancel safety
     ///
@@ -181,17 +203,17 @@ impl Context {
         self.session.draining().await;
         let server = self.session.server().lifecycle();
         if server.is_draining() {
-            // Not a moment earlier: what ends after all peers were told is in the drain's report.
+            // The drain's report counts calls that end after all peers have been told, and this call is to be one of them.
             server.announced().await;
         }
     }
 
-    /// Whether the server has been told to terminate, or the connection is to end: see [`Context::draining`].
+    /// Returns whether the server drains or the connection is about to end: see [`Context::draining`].
     pub fn is_draining(&self) -> bool {
         self.session.server().lifecycle().is_draining() || self.session.is_draining()
     }
 
-    /// Waits until the one-way calls that came before this one by its connection have ended; what became of all.
+    /// Waits until the one-way calls that came before this one on its connection have ended. Returns how all of them ended.
     pub(crate) async fn sends_settled(&self) -> Progress {
         poll_fn(|cx| {
             self.session
@@ -210,7 +232,7 @@ impl Context {
         &self.session
     }
 
-    /// What calls made by the handler's own future inherit.
+    /// Returns what calls inherit that the handler's own future makes.
     #[inline]
     pub(crate) fn inherited(&self) -> Inherited {
         Inherited {
@@ -245,7 +267,7 @@ impl Call<'_> {
     }
 }
 
-/// The call whose handler is polled on this thread, for whoever needs more of it than [`Inherited`] has.
+/// The call whose handler is polled on this thread, for code that needs more of it than [`Inherited`] has.
 #[derive(Clone)]
 pub(crate) struct Serving {
     session: Arc<Session>,
@@ -262,7 +284,7 @@ impl Serving {
         }
     }
 
-    /// The call whose handler is polled here; none elsewhere, a task that a handler spawned among that.
+    /// Returns the call whose handler is polled here; none elsewhere, also in a task that a handler spawned.
     pub(crate) fn current() -> Option<Self> {
         SERVING.with(|place| {
             let serving = place.take();
@@ -272,20 +294,20 @@ impl Serving {
         })
     }
 
-    /// Makes the future of the call's handler and runs it to its end, so that what it calls inherits `inherited`. An error is
-    /// what it panicked with. One future and not several around each other: each would be moved.
+    /// Makes the future of the call's handler and runs it to its end; calls that it makes inherit `inherited`. The error is what
+    /// it panicked with. It is one future, not several around each other, since each would be moved.
     pub(crate) async fn scope<F: Future>(
         self,
         inherited: Inherited,
         make: impl FnOnce() -> F,
     ) -> Result<F::Output, Box<dyn Any + Send>> {
-        let mut owner = Owner(Some(ManuallyDrop::new(self)));
+        let mut owner = ServingOwner(Some(ManuallyDrop::new(self)));
         let mut handler = pin!({
             let _entered = inherited.enter();
             make()
         });
         poll_fn(|cx| {
-            let _polled = Polled::new(&mut owner.0);
+            let _polled = ServingPoll::new(&mut owner.0);
             let _entered = inherited.enter();
             match catch_unwind(AssertUnwindSafe(|| handler.as_mut().poll(cx))) {
                 Ok(poll) => poll.map(Ok),
@@ -305,12 +327,12 @@ impl Serving {
         self.id.0
     }
 
-    /// Who called.
+    /// The address of the caller.
     pub(crate) fn peer(&self) -> &str {
         self.session.peer().address()
     }
 
-    /// What the call ends with if nobody can have its answer any more.
+    /// Returns the code that the call ends with if its reply can no longer reach the caller.
     pub(crate) fn lost_code(&self) -> Option<Code> {
         let mut cx = TaskContext::from_waker(Waker::noop());
         match self
@@ -320,7 +342,7 @@ impl Serving {
             Poll::Ready(Unwanted::Cancelled | Unwanted::Disconnected) => Some(Code::Cancelled),
             Poll::Ready(Unwanted::Deadline) => Some(Code::DeadlineExceeded),
             Poll::Ready(Unwanted::Drained) | Poll::Pending => {
-                // Its connection may not have looked yet.
+                // The connection may not have looked at its deadlines yet.
                 let has_passed = inherited()
                     .deadline
                     .is_some_and(|deadline| deadline <= Instant::now());
@@ -330,40 +352,39 @@ impl Serving {
     }
 }
 
-/// A call that is dropped by its handler's future: a place of a thread would have to be looked after at the thread's end,
-/// which costs a look at each use.
-type Held = Option<ManuallyDrop<Serving>>;
+/// A call that its handler's future drops. A thread-local value with a destructor costs a check at each use, so this has none.
+type ServingSlot = Option<ManuallyDrop<Serving>>;
 
-/// Puts a call where [`Serving::current`] finds it, and gives it back when it is dropped, in a panic too.
-struct Polled<'a> {
-    owner: &'a mut Held,
-    outer: Held,
+/// Puts a call where [`Serving::current`] finds it, and gives it back on drop, also in a panic.
+struct ServingPoll<'a> {
+    owner: &'a mut ServingSlot,
+    outer: ServingSlot,
 }
 
-impl<'a> Polled<'a> {
+impl<'a> ServingPoll<'a> {
     #[inline]
-    fn new(owner: &'a mut Held) -> Self {
+    fn new(owner: &'a mut ServingSlot) -> Self {
         let outer = SERVING.replace(owner.take());
         Self { owner, outer }
     }
 }
 
-impl Drop for Polled<'_> {
+impl Drop for ServingPoll<'_> {
     #[inline]
     fn drop(&mut self) {
         *self.owner = SERVING.replace(self.outer.take());
     }
 }
 
-/// The owner of a [`Held`], which drops what it holds.
-struct Owner(Held);
+/// The owner of a [`ServingSlot`], which drops its call.
+struct ServingOwner(ServingSlot);
 
-impl Drop for Owner {
+impl Drop for ServingOwner {
     fn drop(&mut self) {
         drop(self.0.take().map(ManuallyDrop::into_inner));
     }
 }
 
 thread_local! {
-    static SERVING: Cell<Held> = const { Cell::new(None) };
+    static SERVING: Cell<ServingSlot> = const { Cell::new(None) };
 }

@@ -1,4 +1,4 @@
-//! Incoming: a call that has arrived, and the way from its bytes through a handler to its reply.
+//! Incoming: a call that has arrived, and its way through a handler to its reply.
 
 use std::{
     any::Any,
@@ -12,31 +12,30 @@ use std::{
 use bytes::Bytes;
 use prost::Message;
 
-use super::panicked;
+use super::{
+    context::Serving,
+    decoding::{malformed, parse, unencodable},
+    handler::Handler,
+    panicked,
+    replies::Replies,
+    requests::Requests,
+};
 use crate::{
     Code, Context, Metadata, Result, Status,
     api::error::NO_PROCEDURE,
     conn::{Arrived, CallId, End, MEMORY_SHORT, Time, Unstarted},
     driver::Clock,
-    message::{
-        decode::{DecodeFailure, decode},
-        growth::Budget,
-        nesting,
-    },
-    session::{Session, context::Serving},
+    message::{nesting, procedure::Procedure},
+    session::Session,
     wire::{
         compression::Outgoing,
         frame::{DropReason, Encoded, Payload as _},
     },
 };
-use crate::{
-    message::procedure::Procedure,
-    session::{Handler, Replies, Requests},
-};
 
 /// A call that has arrived and waits for its handler.
 ///
-/// However its handler ends, by a reply, a failure, a panic or by being dropped, the call ends with it, exactly once.
+/// The call ends with its handler, exactly once: by a reply, a failure, a panic, or by the drop of the handler.
 pub struct Incoming {
     session: Arc<Session>,
     id: CallId,
@@ -46,7 +45,7 @@ pub struct Incoming {
     deadline: Option<Time>,
     metadata: Metadata,
     payload: Encoded,
-    /// Until the connection knows how the call ended.
+    /// True until the connection knows how the call ended.
     open: bool,
 }
 
@@ -65,7 +64,7 @@ impl Incoming {
         }
     }
 
-    /// Makes a handler: parses the request, runs `handler` on it, sends its reply.
+    /// Makes a handler that parses the request, runs `handler` on it, and sends its reply.
     pub fn handle<Req, Rep, F, Fut>(self, handler: F) -> Handler
     where
         Req: Message + Default + 'static,
@@ -76,7 +75,7 @@ impl Incoming {
         self.run(Self::decode, handler)
     }
 
-    /// Makes a handler that answers by a stream: it forwards its stream to the [`Replies`] that it is given.
+    /// Makes a handler that answers by a stream: `handler` forwards its stream to [`Replies`].
     pub fn handle_reply_stream<Req, Rep, F, Fut>(self, handler: F) -> Handler
     where
         Req: Message + Default + 'static,
@@ -88,7 +87,7 @@ impl Incoming {
         self.run(Self::decode, move |cx, request| handler(cx, request, replies))
     }
 
-    /// Makes a handler of a stream of requests.
+    /// Makes a handler that reads a stream of requests.
     pub fn handle_request_stream<Req, Rep, F, Fut>(self, handler: F) -> Handler
     where
         Req: Message + Default + 'static,
@@ -100,7 +99,7 @@ impl Incoming {
         self.run(|_| Ok(()), move |cx, ()| handler(cx, requests))
     }
 
-    /// Makes a handler of a stream of requests that answers by a stream, too.
+    /// Makes a handler that reads a stream of requests and answers by a stream.
     pub fn handle_both_streams<Req, Rep, F, Fut>(self, handler: F) -> Handler
     where
         Req: Message + Default + 'static,
@@ -112,7 +111,7 @@ impl Incoming {
         self.run(|_| Ok(()), move |cx, ()| handler(cx, requests, replies))
     }
 
-    /// Makes a handler: gets its arguments, starts it, tells its end.
+    /// Makes a handler that gets its arguments, starts, and tells the connection its end.
     fn run<Args, Rep, A, F, Fut>(mut self, arguments: A, handler: F) -> Handler
     where
         Args: Send + 'static,
@@ -142,7 +141,7 @@ impl Incoming {
             }
             let metadata = mem::take(&mut self.metadata);
             let context = self.context(metadata);
-            // When this line is done, the handler's future is gone, and only then may its slot be free.
+            // After this await the handler's future is dropped, and only then may its slot be free.
             let serving = Serving::new(&self.session, self.id, self.procedure);
             let inherited = context.inherited();
             let ended = serving
@@ -168,12 +167,12 @@ impl Incoming {
         Replies::new(Arc::clone(&self.session), self.id, self.procedure)
     }
 
-    /// The context that the handler will have, for who decides whether it starts.
+    /// Makes the context that the handler will have, for code that decides whether it starts.
     pub(crate) fn preview(&self) -> Context {
         self.context(self.metadata.clone())
     }
 
-    /// The request, not parsed yet.
+    /// Returns the request, not parsed yet.
     pub(crate) fn payload(&self) -> Result<Bytes> {
         let unpacked = self.payload.clone().unpack();
         unpacked.map_err(|error| malformed(self.procedure.path(), &error))
@@ -184,7 +183,7 @@ impl Incoming {
         self.refuse(status, reason);
     }
 
-    /// Makes the handler of a call whose index is none of the service's.
+    /// Makes a handler that refuses the call: its service has no procedure of that index.
     pub fn unknown(mut self) -> Handler {
         Box::pin(async move {
             let text = format!(
@@ -214,13 +213,13 @@ impl Incoming {
         )
     }
 
-    /// Notes that the handler is about to be polled for the first time.
+    /// Tells the connection that the handler is about to be polled for the first time.
     fn start(&self) -> Result<(), Unstarted> {
         self.session
             .with(Clock::Recent, |conn, now| conn.started(self.id, now))
     }
 
-    /// Why `reply` cannot be sent, if it cannot.
+    /// Returns the status of a reply that cannot be sent.
     #[inline]
     fn refusal<M: 'static>(&self, reply: &M) -> Option<Status> {
         let nesting = self.procedure.reply_nesting().filter(|_| !self.one_way);
@@ -230,7 +229,7 @@ impl Incoming {
 
     async fn reply<M: Message>(&mut self, reply: &M) {
         if self.one_way {
-            // Nobody reads its reply, nor how long it took.
+            // Its reply and its times are not sent.
             self.session
                 .with(Clock::Recent, |conn, now| conn.handled(self.id, now));
             self.open = false;
@@ -248,7 +247,7 @@ impl Incoming {
         self.open = false;
     }
 
-    /// As a reply, a failure waits for room: it may bring details of any length.
+    /// Ends the call with `status`. As a reply, it waits for room, since it may have details of any length.
     async fn fail(&mut self, status: &Status) {
         if !self.one_way {
             let len = status.details().len();
@@ -261,7 +260,7 @@ impl Incoming {
         self.finish(End::Failed(status));
     }
 
-    /// The handler has panicked, or its reply when it was written.
+    /// Ends the call after a panic of the handler, or of the reply's encoding.
     fn panicked(&mut self, panic: &(dyn Any + Send)) {
         let procedure = self.procedure.path();
         let status = match panicked::advice(panic, self.procedure, self.session.server().threads()) {
@@ -294,7 +293,7 @@ impl Incoming {
     }
 }
 
-/// Ends a call whose handler was dropped, or whose reply panicked when it was written.
+/// Ends a call whose handler was dropped, or whose reply panicked while it was encoded.
 impl Drop for Incoming {
     fn drop(&mut self) {
         if !self.open {
@@ -316,36 +315,4 @@ impl fmt::Debug for Incoming {
             .field("payload_len", &self.payload.len())
             .finish_non_exhaustive()
     }
-}
-
-/// Parses a request of `procedure`, or a message of its stream.
-pub(crate) fn parse<Req: Message + Default>(
-    payload: Encoded,
-    procedure: &Procedure,
-    budget: Budget,
-) -> Result<Req> {
-    decode(payload, budget).map_err(|failure| unreadable(procedure.path(), failure))
-}
-
-#[cold]
-fn unreadable(procedure: &str, failure: DecodeFailure) -> Status {
-    match failure {
-        DecodeFailure::TooLarge(budget) => {
-            let text = budget.excess(&format!("a request of {procedure}"));
-            Status::new(Code::ResourceExhausted, text)
-        }
-        failure => malformed(procedure, &failure),
-    }
-}
-
-/// Why a reply of `procedure`, or a message of its replies, is not sent.
-#[cold]
-pub(crate) fn unencodable(what: &str, procedure: &Procedure, text: &str) -> Status {
-    let text = format!("the {what} of {} cannot be sent: {text}", procedure.path());
-    Status::new(Code::Internal, text)
-}
-
-fn malformed(procedure: &str, error: &dyn fmt::Display) -> Status {
-    let text = format!("the request of {procedure} is malformed: {error}");
-    Status::new(Code::Internal, text)
 }

@@ -1,4 +1,4 @@
-//! Panicked: what the caller and the log are told of a handler that panicked.
+//! Panicked: advice for the caller and the log about a handler that panicked.
 
 use std::any::Any;
 
@@ -7,9 +7,9 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use super::Threads;
 use crate::message::procedure::{Procedure, Run};
 
-/// What to do about a panic, if it is one of tokio's about a thread that must not block.
+/// Returns what to do about a panic, if it is one of tokio's about a thread that must not block.
 ///
-/// Nothing of the panic's own text is passed on: it may contain what a peer has sent.
+/// Nothing of the panic's own text is passed on: it may contain bytes that a peer has sent.
 pub(crate) fn advice(panic: &(dyn Any + Send), procedure: &Procedure, threads: Threads) -> Option<String> {
     let text = match panic.downcast_ref::<&'static str>() {
         Some(text) => text,
@@ -19,7 +19,7 @@ pub(crate) fn advice(panic: &(dyn Any + Send), procedure: &Procedure, threads: T
     let path = procedure.path();
     if procedure.run() == Run::Blocking && threads == Threads::One {
         return is_one_of(&BLOCKS).then(|| {
-            "a simulation runs `blocking` handlers as tasks, where tokio lets nobody block".to_owned()
+            "a simulation runs `blocking` handlers as tasks, where tokio forbids to block".to_owned()
         });
     }
     if is_one_of(&BLOCKS[..1]) {
@@ -47,7 +47,7 @@ const BLOCKS: [&str; 4] = [
     "Cannot drop a runtime in a context where blocking is not allowed",
 ];
 
-/// Where a handler runs that cannot call `block_in_place`.
+/// The thread of a handler that cannot call `block_in_place`.
 enum HandlerThread {
     /// On a thread of the server's own.
     Worker,
@@ -86,5 +86,5 @@ impl HandlerThread {
     }
 }
 
-/// How the names of the threads begin that `.workers(..)` starts.
+/// The beginning of the names of the threads that `.workers(..)` starts.
 pub(crate) const WORKER: &str = "rpc-worker-";

@@ -17,7 +17,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::incoming::unencodable;
+use super::decoding::unencodable;
 use crate::message::procedure::Procedure;
 use crate::{
     Code, Result, Status,
@@ -28,7 +28,7 @@ use crate::{
     wire::compression::Outgoing,
 };
 
-/// Where the stream of a handler goes; generated code holds one.
+/// Sends a handler's stream to its caller; generated code holds one.
 #[must_use = "nothing is sent until a stream is forwarded"]
 pub struct Replies<T> {
     session: Arc<Session>,
@@ -50,19 +50,19 @@ impl<T: Message + 'static> Replies<T> {
     /// Sends the messages of `stream` to the caller, until its end or its first error.
     ///
     /// It runs in the handler's own future, so the stream may borrow what that owns. It takes a message from the stream
-    /// only when the one before is on its way.
+    /// only when the message before is queued for the caller.
     ///
     /// # Errors
     ///
-    /// The error that the stream gave; RESOURCE_EXHAUSTED for a message that is longer than the caller takes, INTERNAL for
-    /// one that is nested deeper than anybody reads; CANCELLED if the caller is gone.
+    /// The error that the stream returned; RESOURCE_EXHAUSTED for a message that is longer than the caller accepts; INTERNAL for
+    /// a message that is nested too deep to be parsed; CANCELLED if the caller is gone.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future drops the stream; what was taken from it before is on its way.
+    /// Dropping the future drops the stream; messages taken from it before are sent, perhaps but for the last.
     pub async fn forward(self, stream: impl Stream<Item = Result<T>>) -> Result<()> {
         let mut stream = pin!(stream);
-        let mut turn = Turn::default();
+        let mut turn = ForwardTurn::default();
         while let Some(message) = turn.run(|cx| stream.as_mut().poll_next(cx)).await {
             self.send(&message?, &mut turn).await?;
             turn.end_if_long().await;
@@ -70,7 +70,7 @@ impl<T: Message + 'static> Replies<T> {
         Ok(())
     }
 
-    async fn send(&self, message: &T, turn: &mut Turn) -> Result<()> {
+    async fn send(&self, message: &T, turn: &mut ForwardTurn) -> Result<()> {
         nesting::check(self.procedure.reply_nesting(), message)
             .map_err(|text| unencodable("message", self.procedure, &text))?;
         let message = Outgoing::new(message, self.session.compression());
@@ -94,20 +94,20 @@ impl<T: Message + 'static> Replies<T> {
 
 /// How long a handler has been polled without a pause.
 ///
-/// Meanwhile the driver sleeps (see `Session::with_driver_asleep`), so the messages of a stream that computes for long
-/// between them would lie there until it is done with many.
+/// Meanwhile the driver sleeps (see `Session::with_driver_asleep`), so the messages of a stream that computes for long between
+/// them would wait until many are ready.
 #[derive(Default)]
-struct Turn {
-    /// None after a pause.
+struct ForwardTurn {
+    /// When it was polled first after a pause; none after a pause.
     begun: Option<Instant>,
-    /// How long it had lasted when somebody looked last.
+    /// How long it had lasted at the last look at the clock.
     looked: Duration,
-    /// How many messages may go before the next look.
+    /// How many messages may be sent before the next look.
     quick: u32,
 }
 
-impl Turn {
-    /// Waits for `poll` to be ready; that is a pause, if it is not so at once.
+impl ForwardTurn {
+    /// Waits for `poll` to be ready. If it is not ready at once, the wait is a pause.
     async fn run<T>(&mut self, mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> T {
         poll_fn(|cx| {
             self.begun.get_or_insert_with(Instant::now);
@@ -120,7 +120,7 @@ impl Turn {
         .await
     }
 
-    /// Lets others have their turn: the driver after a while, and everybody else after many messages.
+    /// Yields when the turn is long: to the driver after [`LONG`], and to other tasks after many messages.
     async fn end_if_long(&mut self) {
         if self.quick > 0 {
             self.quick -= 1;
@@ -134,15 +134,15 @@ impl Turn {
             self.looked = lasted;
             self.quick = if since < LONG / 16 { QUICK } else { 0 };
         }
-        // A stream that always has more would be polled for ever.
+        // Otherwise a stream that always has more would never yield.
         coop::consume_budget().await;
     }
 }
 
-/// How long a message may wait for those behind it.
+/// The longest time that a message waits for those behind it.
 const LONG: Duration = Duration::from_millis(1);
-/// So many messages go without a look at the clock behind one that was quick: a look costs a good part of what a short message
-/// does.
+/// The number of messages sent without a look at the clock after a quick one: a look costs a good part of what a short message
+/// costs.
 const QUICK: u32 = 7;
 
 impl<T> fmt::Debug for Replies<T> {

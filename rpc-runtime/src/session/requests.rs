@@ -12,7 +12,7 @@ use std::{
 use futures_core::Stream;
 use prost::Message;
 
-use super::incoming::parse;
+use super::decoding::parse;
 use crate::{
     Procedure, Result, Status,
     conn::{CallId, Next},
@@ -23,11 +23,11 @@ use crate::{
 
 /// The stream of a caller's requests, as its handler reads it.
 ///
-/// It ends when the caller has said that it sends no more. Everything else that ends a stream is an error: a caller that
-/// gives up, a deadline, a lost connection, a message that cannot be parsed. So what was read to its end is complete.
+/// It ends when the caller has sent its last message. Everything else that ends a stream is an error: a caller that
+/// gives up, a deadline, a lost connection, a message that cannot be parsed. So a stream that was read to its end is complete.
 ///
-/// Reading gives the caller credit for more; a handler that does not read makes its caller wait, and nobody else. The
-/// requests may be taken along by a task that the handler spawns; once the handler has ended they fail.
+/// Reading gives the caller credit for more. A handler that does not read makes its own caller wait, and no other. A task that
+/// the handler spawns may take the stream along; reading fails once the handler has ended.
 ///
 /// ```
 /// use rpc_runtime::{Message, Requests, Result};
@@ -45,7 +45,7 @@ pub struct Requests<T> {
     session: Arc<Session>,
     id: CallId,
     procedure: &'static Procedure,
-    /// Nothing more is read: the end was, or an error.
+    /// True once the end or an error was read.
     ended: bool,
     message: PhantomData<fn() -> T>,
 }
@@ -61,11 +61,11 @@ impl<T: Message + Default> Requests<T> {
         }
     }
 
-    /// Waits for the next message; none at the end of the stream.
+    /// Waits for the next message. Returns none at the end of the stream.
     ///
     /// # Errors
     ///
-    /// The stream did not come to its end; pass it on by `?`, for nobody else can mend it. After that there is no more.
+    /// The stream broke before its end. Pass the error on by `?`; further reads return none.
     ///
     /// # Cancel safety
     ///
@@ -101,7 +101,7 @@ impl<T: Message + Default> Requests<T> {
         self.session.server().budget(self.procedure.request_growth())
     }
 
-    /// The call fails with `status`, even if its handler takes no notice.
+    /// Fails the call with `status`, even if its handler ignores it.
     fn break_stream(&self, status: &Status) {
         self.session.with(Clock::Now, |conn, now| {
             conn.break_stream(self.id, status.clone(), now)

@@ -1,8 +1,8 @@
 //! Service: what a generated server implements.
 
-use std::{future::Future, pin::Pin, sync::Arc};
+use std::sync::Arc;
 
-use super::Incoming;
+use super::{Incoming, handler::Handler};
 use crate::{Procedure, api::priority::Priorities};
 
 /// What a generated server implements: a list of procedures, and how to run one of them.
@@ -13,20 +13,17 @@ use crate::{Procedure, api::priority::Priorities};
             `.service(KvServer::new({Self}))`"
 )]
 pub trait Service: Send + Sync + 'static {
-    /// The full name of the service: `package.Service`.
+    /// Returns the full name of the service: `package.Service`.
     fn name(&self) -> &'static str;
 
-    /// All procedures; [`Service::call`] names one by its place here.
+    /// Returns all procedures; [`Service::call`] names one by its index here.
     fn procedures(&self) -> &'static [Procedure];
 
     /// Makes the handler of `call`, a call of the procedure at `index`.
     fn call(&self, index: usize, call: Incoming) -> Handler;
 }
 
-/// A handler that has not been polled yet, with all that it owns; it sends its own reply.
-pub type Handler = Pin<Box<dyn Future<Output = ()> + Send>>;
-
-/// What the replies of `services` go by.
+/// Returns the priorities of the replies of `services`.
 pub(crate) fn priorities(services: &[Arc<dyn Service>]) -> Priorities {
     let procedures = services.iter().flat_map(|service| service.procedures());
     Priorities::new(procedures.map(|procedure| (procedure.id(), procedure.priority())))

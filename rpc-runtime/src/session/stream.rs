@@ -1,4 +1,4 @@
-//! A stream written as straight code.
+//! stream: a stream of replies written as straight code.
 
 use std::{
     fmt,
@@ -13,10 +13,10 @@ use futures_core::Stream;
 
 use crate::{Code, Result, Status};
 
-/// Makes a stream of what `write` sends: for handlers that answer by one.
+/// Makes a stream of the messages that `write` sends, for handlers that answer by a stream.
 ///
-/// `write` runs only while the stream is read, and gets no further than the message that is wanted. The stream ends when
-/// `write` has ended and its [`Out`] is gone; the error of `write` is the stream's last item.
+/// `write` runs only while the stream is read, and no further than the next message. The stream ends when `write` has ended and
+/// its [`Out`] is dropped; an error of `write` is the stream's last item.
 ///
 /// ```
 /// use rpc_runtime::{Context, Result, Stream, stream};
@@ -47,22 +47,22 @@ where
 {
     let slot = Arc::new(Slot::default());
     Written {
-        state: State::Writing(Box::pin(write(Out(Arc::clone(&slot))))),
+        state: WrittenState::Writing(Box::pin(write(Out(Arc::clone(&slot))))),
         slot,
         reader: None,
     }
 }
 
-/// What the code of a [`stream`](stream()) sends into.
+/// Sends messages from the code of a [`stream`](stream()) into the stream.
 ///
-/// It may go to a task that this code spawns: the stream does not end before it is dropped, and fails if the task panics.
-/// When the stream is given up, that does not end the task; [`Context::cancelled`](crate::Context::cancelled) tells it.
+/// The code may give it to a task that it spawns: the stream does not end before it is dropped, and fails if the task panics.
+/// The drop of the stream does not end the task; [`Context::cancelled`](crate::Context::cancelled) tells it.
 pub struct Out<T>(Arc<Slot<T>>);
 
 impl<T> Out<T> {
-    /// Gives `message` to the stream, and goes on when it is taken: in the code of the stream, when the next one is wanted.
+    /// Sends `message`, and waits until the reader asks for the next one.
     ///
-    /// When the stream was given up, it waits for ever.
+    /// After the drop of the stream it waits for ever.
     ///
     /// # Cancel safety
     ///
@@ -101,14 +101,14 @@ struct Slot<T>(Mutex<Content<T>>);
 
 struct Content<T> {
     message: Option<T>,
-    /// Who sends, until the message is taken, if that is another task than the reader's.
+    /// The tasks that send, until the message is taken, if they are not the reader's.
     senders: Vec<Waker>,
     /// The task that reads.
     reader: Option<Waker>,
     writer: Writer,
 }
 
-/// Whether messages may come.
+/// Whether messages may still come.
 #[derive(Clone, Copy)]
 enum Writer {
     There,
@@ -117,7 +117,7 @@ enum Writer {
 }
 
 impl<T> Slot<T> {
-    /// Puts the message in, if there is none; ready when there is nothing to put in and the last one is taken.
+    /// Puts the message in if the slot is empty. Ready when there is nothing to put in and the last message is taken.
     fn poll_send(&self, message: &mut Option<T>, cx: &Context<'_>) -> Poll<()> {
         let mut content = self.lock();
         if content.message.is_none() {
@@ -128,7 +128,7 @@ impl<T> Slot<T> {
         }
         let reader = content.reader.as_ref();
         if reader.is_some_and(|reader| reader.will_wake(cx.waker())) {
-            // The reader polls us, and looks at the slot afterwards.
+            // The reader polls this code, and looks at the slot afterwards.
             return Poll::Pending;
         }
         let reader = content.reader.clone();
@@ -142,7 +142,7 @@ impl<T> Slot<T> {
         Poll::Pending
     }
 
-    /// Notes who is to be woken for a message.
+    /// Stores the reader's waker, which a message wakes.
     fn read(&self, cx: &Context<'_>) {
         match &mut self.lock().reader {
             Some(reader) => reader.clone_from(cx.waker()),
@@ -150,7 +150,7 @@ impl<T> Slot<T> {
         }
     }
 
-    /// The message, if there is one, and whether more may come.
+    /// Takes the message, if there is one, and returns whether more may come.
     fn take(&self) -> (Option<T>, Writer) {
         let mut content = self.lock();
         let (message, writer) = (content.message.take(), content.writer);
@@ -185,15 +185,15 @@ impl<T> Default for Slot<T> {
 
 /// The stream of [`stream`](stream()).
 struct Written<T, Fut> {
-    state: State<Fut>,
+    state: WrittenState<Fut>,
     slot: Arc<Slot<T>>,
-    /// Who reads, as the slot knows it.
+    /// The reader's waker, as the slot has it.
     reader: Option<Waker>,
 }
 
-enum State<Fut> {
+enum WrittenState<Fut> {
     Writing(Pin<Box<Fut>>),
-    /// The code has ended; its messages, those of a task of its own and its error may be still to come.
+    /// The code has ended. Its last message, those of a task of its own, and its error may still come.
     Ended(Result<()>),
     Over,
 }
@@ -203,7 +203,7 @@ impl<T, Fut: Future<Output = Result<()>>> Stream for Written<T, Fut> {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<T>>> {
         let this = self.get_mut();
-        if matches!(this.state, State::Over) {
+        if matches!(this.state, WrittenState::Over) {
             return Poll::Ready(None);
         }
         if !this
@@ -214,17 +214,17 @@ impl<T, Fut: Future<Output = Result<()>>> Stream for Written<T, Fut> {
             this.reader = Some(cx.waker().clone());
             this.slot.read(cx);
         }
-        if let State::Writing(writer) = &mut this.state {
+        if let WrittenState::Writing(writer) = &mut this.state {
             if let Poll::Ready(result) = writer.as_mut().poll(cx) {
-                this.state = State::Ended(result);
+                this.state = WrittenState::Ended(result);
             }
         }
-        // Before the end, even if nobody awaited its sending to the end.
+        // Before the end, even if the code did not await its last send to the end.
         let (message, writer) = this.slot.take();
         if let Some(message) = message {
             return Poll::Ready(Some(Ok(message)));
         }
-        let State::Ended(result) = &mut this.state else {
+        let WrittenState::Ended(result) = &mut this.state else {
             return Poll::Pending;
         };
         let end = match writer {
@@ -236,7 +236,7 @@ impl<T, Fut: Future<Output = Result<()>>> Stream for Written<T, Fut> {
                 "the task that writes the stream panicked",
             )),
         };
-        this.state = State::Over;
+        this.state = WrittenState::Over;
         Poll::Ready(end.err().map(Err))
     }
 }

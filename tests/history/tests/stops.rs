@@ -1,5 +1,7 @@
 //! Servers that are stopped at random moments of a load, as processes: 20 by SIGTERM, 20 by SIGINT, 20 by a terminate.
 //!
+//! A binary of its own, because eight processes run at once: tests beside it would be late.
+//!
 //! `cargo run --release -p history --bin random-stops -- --count 1000` does as many as one likes, and looks at the time,
 //! too.
 

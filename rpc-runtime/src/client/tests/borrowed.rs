@@ -1,4 +1,4 @@
-//! A client over a connection that it was lent: it makes no other, and closes nothing but itself.
+//! A client on a borrowed connection: it makes no other connection, and does not close this one.
 
 use super::*;
 use crate::{ConnectionState, Executed, api::limits::CLIENT_KEEP_ALIVE, client::Channel, net};
@@ -91,7 +91,7 @@ async fn a_call_that_its_end_kept_from_running_is_not_resent() {
     let error = done(refused).await.unwrap_err();
     assert_eq!(error.executed(), Executed::No);
     assert!(!error.to_string().contains("resent"), "{error}");
-    // The peer goes: it takes no more.
+    // The peer drains: it takes no more calls.
     caller.go();
     settle().await;
     let error = done(call(&client)).await.unwrap_err();

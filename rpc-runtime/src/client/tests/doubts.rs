@@ -1,4 +1,4 @@
-//! What becomes of calls while a peer is silent that missed a deadline.
+//! Calls while a peer that missed a deadline is silent.
 
 use std::{
     io,
@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::*;
 use crate::{ConnectionState, Executed, driver::ByteStream};
 
-/// A process that can be stopped, as by SIGSTOP: its kernel takes what is sent, and it reads nothing.
+/// A process that can be stopped, as by SIGSTOP: its kernel accepts bytes, and it reads nothing.
 #[derive(Clone, Default)]
 struct Process(Arc<Mutex<(bool, Option<Waker>)>>);
 
@@ -35,7 +35,7 @@ impl Process {
         state.0
     }
 
-    /// Takes the next connection, and sees its handshake through.
+    /// Accepts the next connection, and completes its handshake.
     async fn accept(&self, hand: &Hand) -> Far {
         let (stream, _) = within(hand.0.accept()).await.unwrap();
         let settings = crate::conn::Settings::new(
@@ -88,7 +88,7 @@ impl AsyncWrite for Stoppable {
     }
 }
 
-/// A client of two addresses that has had a reply from the first; and that one's process and connection.
+/// A client of two addresses that has had a reply from the first, and the process and the connection of that.
 async fn connected_to_both(names: [&str; 2], first: &Hand) -> (Client, Process, Far) {
     let client = Client::builder(names[0])
         .address(names[1])
@@ -114,7 +114,7 @@ async fn misses_its_deadline(client: &Client) {
     );
 }
 
-/// Whether somebody has connected whom nobody has accepted.
+/// True if a connection waits to be accepted.
 fn has_arrived(hand: &Hand) -> bool {
     let mut accept = std::pin::pin!(hand.0.accept());
     accept
@@ -128,7 +128,7 @@ async fn calls_go_by_another_address_while_a_peer_that_missed_a_deadline_is_sile
     let names = ["mem:doubts-silent-a", "mem:doubts-silent-b"];
     let (a, b) = (Hand::new(names[0]).await, Hand::new(names[1]).await);
     let (client, process, far) = connected_to_both(names, &a).await;
-    // One that is open when the doubt begins keeps its connection.
+    // A call that is open when the doubt begins keeps its connection.
     let open = call(&client);
     let id = far.started().await;
     process.stop();
@@ -143,7 +143,7 @@ async fn calls_go_by_another_address_while_a_peer_that_missed_a_deadline_is_sile
     process.go_on();
     far.reply(id);
     done(open).await.unwrap();
-    // It was left, and stays so.
+    // The client has left the first connection for good.
     let last = call(&client);
     other.serve(1).await;
     done(last).await.unwrap();
@@ -175,14 +175,14 @@ async fn a_peer_that_is_heard_of_before_another_answers_keeps_its_calls() {
     process.stop();
     misses_its_deadline(&client).await;
     let next = call(&client);
-    // It takes the connection, and says nothing.
+    // The server accepts the connection, and says nothing.
     let (mut mute, _) = within(b.0.accept()).await.unwrap();
     assert_eq!(client.state(), ConnectionState::Connecting);
     process.go_on();
     far.serve(1).await;
     done(next).await.unwrap();
     assert_eq!(client.state(), ConnectionState::Ready);
-    // The other one is let go.
+    // The other connection is dropped.
     within(mute.read_to_end(&mut Vec::new())).await.unwrap();
     assert!(!has_arrived(&b));
 }
@@ -236,7 +236,7 @@ async fn sends_of_a_connection_that_was_left_in_doubt_are_accounted_for() {
     let other = b.accept().await;
     other.serve(1).await;
     done(next).await.unwrap();
-    // The silent peer counts as dead in the end, and its send as lost.
+    // In the end the silent peer counts as dead, and its send as lost.
     let error = within(client.barrier()).await.unwrap_err();
     let lost = error.lost_sends().unwrap_or_else(|| panic!("{error}"));
     assert_eq!((lost.no(), lost.maybe()), (0, 1));

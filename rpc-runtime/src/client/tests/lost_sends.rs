@@ -1,4 +1,4 @@
-//! What a flush or a barrier tells of one-way calls whose connection ended (G4).
+//! What a flush or a barrier reports of one-way calls whose connection ended (G4).
 
 use tokio::time::Instant;
 
@@ -10,7 +10,7 @@ async fn send(client: &Client, len: usize) {
     within(sent).await.unwrap();
 }
 
-/// Waits until the client has noticed that its connection is over.
+/// Waits until the client has noticed the end of its connection.
 async fn noticed(client: &Client) {
     let mut watch = client.watch_state();
     while client.state() == ConnectionState::Ready {
@@ -18,7 +18,7 @@ async fn noticed(client: &Client) {
     }
 }
 
-/// What the next flush tells, and that it tells it once.
+/// What the next flush reports; checks that it reports it once.
 async fn told(client: &Client) -> (u64, u64) {
     let error = within(client.flush()).await.unwrap_err();
     within(client.flush()).await.unwrap();
@@ -131,9 +131,9 @@ async fn a_barrier_without_a_connection_returns_the_last_account_at_once() {
     let (client, far) = connected(&hand, "mem:lost-nothing").await;
     send(&client, 10).await;
     within(client.barrier()).await.unwrap();
-    // The server goes, and reads no ping any more.
+    // The server drains, and reads no more pings.
     far.go();
-    // Nobody takes the next connection, so no time decides.
+    // No server accepts the next connection, so timing does not matter.
     for _ in 0..2 {
         assert_eq!(within(client.barrier()).await.unwrap().received(), 1);
         within(client.flush()).await.unwrap();
@@ -169,7 +169,7 @@ async fn a_connection_that_carried_nothing_changes_no_account() {
     let far = hand.accept().await;
     far.serve(1).await;
     done(pending).await.unwrap();
-    // That of a connection is told as long as it is there.
+    // While there is a connection, its account is returned.
     assert_eq!(within(client.barrier()).await.unwrap().received(), 0);
     far.go();
     assert_eq!(within(client.barrier()).await.unwrap().received(), 1);
@@ -210,7 +210,7 @@ async fn settled_tells_once_of_sends_that_ran_when_their_connection_was_lost() {
         let client = client.clone();
         async move { client.settled().await }
     });
-    // It has come to the server, where nobody answers.
+    // It has arrived at the server, which does not answer.
     let asked = far.request().await;
     assert_eq!(asked.procedure, control::SETTLE.id());
     far.link.with(|conn, now| conn.handled(send, now));
@@ -225,7 +225,7 @@ async fn settled_tells_once_of_sends_that_ran_when_their_connection_was_lost() {
         "{error}"
     );
     assert!(error.is_closed());
-    // Told once; and a barrier had covered it, so it was not lost.
+    // Reported once. A barrier had covered it, so it was not lost.
     within(client.flush()).await.unwrap();
     let settling = tokio::spawn(async move { client.settled().await });
     let far = hand.accept().await;

@@ -1,4 +1,4 @@
-//! How soon a client comes back, and how many at once.
+//! How soon clients reconnect, and how many at once.
 
 use std::sync::Mutex;
 
@@ -31,7 +31,7 @@ async fn a_goaway_behind_every_hello_is_asked_ever_more_seldom() {
         (Code::DeadlineExceeded, Executed::No),
         "{error}"
     );
-    // The intervals of a minute, and one more attempt for the deadline's sake.
+    // The intervals of a minute, and one more attempt because of the deadline.
     let attempts = *attempts.lock().unwrap();
     assert!((8..=16).contains(&attempts), "{attempts}");
     going.abort();
@@ -172,7 +172,7 @@ async fn after_a_loss_no_call_goes_out_before_the_handshake() {
     far.die();
     settle().await;
     let pending = call(&client);
-    // Something takes connections and ends them, for the server behind it is away.
+    // A proxy accepts connections and ends them, because its server is away.
     for _ in 0..3 {
         let (stream, _) = within(hand.0.accept()).await.unwrap();
         settle().await;
@@ -182,7 +182,7 @@ async fn after_a_loss_no_call_goes_out_before_the_handshake() {
     done(pending).await.unwrap();
 }
 
-/// What a server that was away sees of a thousand clients that wait for it.
+/// What a server that comes back sees of a thousand waiting clients.
 #[tokio::test(start_paused = true)]
 async fn a_thousand_clients_come_back_evenly() {
     const NAME: &str = "mem:reconnect-thousand";
@@ -238,5 +238,5 @@ async fn a_thousand_clients_come_back_evenly() {
     );
 }
 
-/// The longest first pause, and the clock's grain.
+/// The longest first pause, and the precision of the clock.
 const FIRST: Duration = Duration::from_millis(101);

@@ -1,13 +1,13 @@
-//! Which calls are made once more, and which are not (G1).
+//! Which calls are retried, and which are not (G1).
 
 use super::*;
 use crate::{Executed, message::control::TERMINATE};
 
-/// What a test lets become of the first try.
+/// How the first try ends.
 enum Fate {
     /// The connection is gone before any of the call is written.
     Lost,
-    /// The server goes, and has not read the call.
+    /// The server drains, and has not read the call.
     Gone,
     /// The server refuses it because it drains.
     Refused,
@@ -43,7 +43,7 @@ async fn a_call_that_did_not_run_is_resent_when_its_connection_is_to_blame() {
     }
 }
 
-/// How many tokens the budget of `client` is short of: takes all that are left.
+/// How many tokens the retry budget of `client` lacks; takes the rest.
 fn spent(client: &Client) -> usize {
     10 - (0..20).filter(|_| client.channel().retry_budget().take()).count()
 }
@@ -123,7 +123,7 @@ async fn a_dry_budget_lets_errors_through_until_replies_have_filled_it() {
     let pending = call(&client);
     let id = far.request().await.id;
     far.refuse(id, Code::Unavailable);
-    // Not resent: it would be waited for here, and the second refusal never given.
+    // Not retried: otherwise the test would wait here, and never give the second refusal.
     let error = done(pending).await.unwrap_err();
     assert_eq!(error.executed(), Executed::No);
     assert!(!error.to_string().contains("resent"), "{error}");

@@ -1,4 +1,4 @@
-//! What a client shows of its connection.
+//! The states that a client shows.
 
 use tokio::time::sleep;
 
@@ -9,7 +9,7 @@ async fn next(watch: &mut StateWatch) -> ConnectionState {
     within(watch.changed()).await
 }
 
-/// Waits for `state`; whatever comes before it is looked at by nobody.
+/// Waits for `state`, and skips those before it.
 async fn until(watch: &mut StateWatch, state: ConnectionState) {
     while next(watch).await != state {}
 }
@@ -22,7 +22,7 @@ async fn every_state_is_shown_on_the_way() {
     assert!(client.last_failure().is_none());
 
     let pending = call(&client);
-    // The attempt has failed before anybody could look.
+    // The attempt has failed before the test could look.
     assert_eq!(next(&mut watch).await, ConnectionState::BackingOff);
     let failure = client.last_failure().unwrap();
     assert_eq!(
@@ -87,7 +87,7 @@ async fn a_dropped_wait_loses_no_change() {
     assert!(timeout(Duration::from_millis(1), watch.changed()).await.is_err());
     far.die();
     settle().await;
-    // Polled and dropped at once, whether or not it was ready: only one that returns has told.
+    // Polled and dropped at once, whether or not it was ready: only a future that returns consumes a change.
     let mut clone = watch.clone();
     drop(watch.changed());
     assert_eq!(next(&mut watch).await, ConnectionState::Idle);

@@ -1,4 +1,4 @@
-//! Calls with streams: which are made once more, what a loss makes of them, and who keeps a connection open.
+//! Calls with streams: which are retried, how a loss ends them, and what keeps a connection open.
 
 use super::*;
 use crate::{
@@ -56,16 +56,16 @@ async fn fails(streaming: &mut Streaming<String>) -> Error {
     error
 }
 
-/// How many tokens the budget of `client` is short of: takes all that are left.
+/// How many tokens the retry budget of `client` lacks; takes the rest.
 fn spent(client: &Client) -> usize {
     10 - (0..20).filter(|_| client.channel().retry_budget().take()).count()
 }
 
-/// What a test lets become of the first try.
+/// How the first try ends.
 enum Fate {
     /// The connection is gone before any of the call is written.
     Lost,
-    /// The server goes, and has not read the call.
+    /// The server drains, and has not read the call.
     Gone,
     /// The server refuses it because it drains.
     Refused,
@@ -123,7 +123,7 @@ async fn a_stream_that_ran_is_not_made_once_more() {
     assert_eq!(read(&mut half_read).await.unwrap(), "one");
     settle().await;
     far.die();
-    // What has come is not lost.
+    // Messages that have arrived are not lost.
     assert_eq!(read(&mut half_read).await.unwrap(), "two");
     for (streaming, phase) in [(&mut half_read, Phase::Stream), (&mut unread, Phase::Wait)] {
         let error = fails(streaming).await;
@@ -192,7 +192,7 @@ async fn the_deadline_covers_both_tries_of_a_stream() {
     tokio::time::sleep(Duration::from_secs(2)).await;
     far.refuse(id, Code::Unavailable);
     let id = far.started().await;
-    // By the caller's clock or by its own, whichever is first.
+    // By the caller's timer or by its own, whichever is first.
     far.unwanted(id).await;
     let error = within(reading).await.unwrap();
     assert!(error.is_timeout(), "{error}");
@@ -211,7 +211,7 @@ async fn a_stream_dropped_during_its_second_try_leaves_nothing() {
     let mut replies = watch(&client).await;
     let reading = tokio::spawn(async move { replies.message().await });
     far.go();
-    // Nobody takes the next connection yet.
+    // No server accepts the next connection yet.
     settle().await;
     assert_eq!(client.channel().waiting(), 1);
     reading.abort();
@@ -414,7 +414,7 @@ async fn a_message_that_is_too_long_fails_its_call_and_tells_both_sizes() {
     let error = within(reply).await.unwrap_err();
     assert!(error.message().starts_with(text), "{error}");
     assert_eq!(far.unwanted(id).await, Unwanted::Cancelled);
-    // Nobody else is touched.
+    // No other call is affected.
     let next = call(&client);
     far.serve(1).await;
     done(next).await.unwrap();
@@ -425,7 +425,7 @@ async fn a_message_that_is_too_long_fails_its_call_and_tells_both_sizes() {
     assert!(matches!(late, std::task::Poll::Ready(Err(Unsent::Over(_)))));
 }
 
-/// How a call ends, as its server decides.
+/// How the server ends a call.
 #[derive(Clone, Copy, Debug)]
 enum Ending {
     Refused,
@@ -466,7 +466,7 @@ async fn every_end_of_a_stream_says_whether_its_handler_ran() {
             far.die();
             settle().await;
         }
-        // Who sends learns the same as who reads.
+        // The sender gets the same error as the reader.
         let errors = [
             within(import.send("x".to_owned())).await.unwrap_err(),
             within(chat.send("x".to_owned())).await.unwrap_err(),

@@ -60,7 +60,7 @@ fn age_is_spread_by_ten_percent() {
     for (random, at) in [(0, ms(90_000)), (u32::MAX, ms(110_000))] {
         let mut pair = Pair::with(settings(), Settings { random, ..mortal() });
         pair.advance(at - ms(1));
-        assert!(pair.server.conn.is_live(), "{random}");
+        assert!(pair.server.conn.end.is_live(), "{random}");
         pair.advance(ms(1));
         assert!(pair.server.conn.is_closed(), "{random}");
     }
@@ -287,7 +287,7 @@ fn connection_that_nobody_uses_is_drained() {
     pair.echo();
     assert!(pair.poll(&mut call));
     pair.advance(ms(99_999));
-    assert!(pair.server.conn.is_live());
+    assert!(pair.server.conn.end.is_live());
     pair.advance(ms(1));
     let goaways = goaways(&pair.client);
     assert_eq!(goaways[0].reason, Reason::MaxAge.number());
@@ -314,11 +314,11 @@ fn what_is_open_or_unfinished_is_use() {
     let handler = pair.server.accept(pair.now);
     abandoned.abandon(&mut pair.client.conn, pair.now);
     pair.advance(secs(300));
-    assert!(pair.client.conn.is_live() && pair.server.conn.is_live());
+    assert!(pair.client.conn.end.is_live() && pair.server.conn.end.is_live());
     pair.server.conn.end(handler.id, End::Dropped, pair.now);
     pair.settle();
     pair.advance(ms(99_999));
-    assert!(pair.client.conn.is_live());
+    assert!(pair.client.conn.end.is_live());
     pair.advance(ms(1));
     assert_closed(&pair);
 
@@ -329,7 +329,7 @@ fn what_is_open_or_unfinished_is_use() {
     pair.settle();
     let handler = pair.server.accept(pair.now);
     pair.advance(secs(300));
-    assert!(pair.server.conn.is_live());
+    assert!(pair.server.conn.end.is_live());
     pair.server.reply(&handler, b"", pair.now);
     pair.advance(secs(100));
     assert_closed(&pair);
@@ -379,7 +379,7 @@ fn age_that_does_not_end_does_not_overflow() {
     };
     let mut pair = Pair::with(endless.clone(), endless);
     pair.advance(secs(1000));
-    assert!(pair.client.conn.is_live());
+    assert!(pair.client.conn.end.is_live());
     let none = Settings {
         max_age: Some(Time::ZERO),
         max_age_grace: Time::ZERO,

@@ -24,7 +24,7 @@ pub(super) fn goaway(pair: &mut Pair) -> (Option<Reason>, String) {
 /// Returns how often it took.
 fn flood(pair: &mut Pair, mut send: impl FnMut(&mut Pair, u64)) -> u64 {
     let mut times = 0;
-    while pair.server.conn.is_live() {
+    while pair.server.conn.end.is_live() {
         assert!(times < 3000, "no end to it");
         send(pair, 2 * times + 101);
         times += 1;
@@ -44,7 +44,7 @@ fn inject(pair: &mut Pair, header: Header<'_>, payload: &[u8]) {
 
 /// All but those of the end.
 fn forget_answers(pair: &mut Pair) {
-    if pair.server.conn.is_live() {
+    if pair.server.conn.end.is_live() {
         pair.server.transmit(pair.now);
         pair.server.wire.clear();
     }
@@ -101,7 +101,7 @@ fn overload_of_the_whole_server_is_no_fault_of_the_peers() {
     for n in 0..2000 {
         refuse(&mut pair, 2 * n + 101, false, DropReason::Overload);
     }
-    assert!(pair.server.conn.is_live());
+    assert!(pair.server.conn.end.is_live());
     assert_eq!(counters(&pair).calls_refused, 2000);
 }
 
@@ -225,9 +225,9 @@ fn refusals_of_a_peer_that_reads_nothing_are_few_bytes() {
         }
         pair.server.inject(call, b"", pair.now);
         pair.server.transmit(pair.now);
-        most = most.max(pair.server.conn.backlog().output);
+        most = most.max(pair.server.conn.outbox.backlog().output);
     }
-    assert!(!pair.server.conn.is_live());
+    assert!(!pair.server.conn.end.is_live());
     assert!(most < 256 << 10, "{most} bytes wait");
 }
 
@@ -282,7 +282,7 @@ fn metadata_of_open_requests_is_bounded_for_itself() {
         pair.echo();
         assert!(pair.poll(&mut call));
         assert_eq!(call.ok(), b"x");
-        assert_eq!(pair.server.conn.abuse.left(), 1024);
+        assert_eq!(pair.server.conn.peer.faults.left(), 1024);
         pair.assert_quiescent();
     }
 }
@@ -359,15 +359,15 @@ fn who_holds_much_and_reads_nothing_is_given_up_early_when_memory_is_short() {
     let arrived = one.server.accept(one.now);
     one.server.reply(&arrived, &vec![7; 600_000], one.now);
     one.advance(secs(5));
-    assert!(one.server.conn.is_live(), "nobody needs it");
+    assert!(one.server.conn.end.is_live(), "nobody needs it");
     other.server.open_window = 0;
     let _slow = other.start(Call::new(vec![0; 350_000]));
     other.settle();
     one.advance(secs(1));
-    assert!(!one.server.conn.is_live());
+    assert!(!one.server.conn.end.is_live());
     assert_eq!(counters(&one).to_string(), "ended_by_write_stall=1");
     assert!(one.poll(&mut call));
-    assert!(other.server.conn.is_live());
+    assert!(other.server.conn.end.is_live());
 }
 
 #[test]
@@ -382,7 +382,7 @@ fn calls_are_refused_while_other_connections_hold_all() {
     assert!(call.status().message().contains("the server holds"));
     assert_eq!(call.executed(), Executed::No);
     assert_eq!(counters(&other).calls_refused, 1);
-    assert_eq!(other.server.conn.abuse.left(), 1024);
+    assert_eq!(other.server.conn.peer.faults.left(), 1024);
     // Who wants to terminate it gets in.
     other.start(Call::control(b"stop"));
     other.settle();
@@ -413,17 +413,17 @@ fn what_comes_of_an_unfinished_call_when_all_is_held_fails_it() {
     assert_eq!(call.status().code(), Code::ResourceExhausted);
     assert_eq!(call.executed(), Executed::No);
     assert!(!other.server.has_request());
-    let progress = other.server.conn.account.progress();
+    let progress = other.server.conn.theirs.account().progress();
     assert_eq!(progress.received, 1);
     assert_eq!(progress.dropped[0].reason, DropReason::Overload.number());
-    assert_eq!(other.server.conn.abuse.left(), 1024, "nobody is to blame");
+    assert_eq!(other.server.conn.peer.faults.left(), 1024, "nobody is to blame");
     assert!(held(&one) < 900_000, "nothing is left of them");
 }
 
 #[test]
 fn messages_of_a_stream_that_nobody_takes_are_held() {
     let [mut one, _other] = two(100_000);
-    one.client.conn.calls.take_id();
+    one.client.conn.ours.next_id();
     one.server
         .inject(header(Kind::Call, 1, Flags::NONE), b"", one.now);
     let arrived = one.server.accept(one.now);
@@ -477,7 +477,7 @@ fn what_travels_beside_replies_fills_the_inbox_too() {
 #[test]
 fn tiny_messages_of_a_stream_use_up_its_window() {
     let mut pair = Pair::new();
-    pair.client.conn.calls.take_id();
+    pair.client.conn.ours.next_id();
     pair.server
         .inject(header(Kind::Call, 1, Flags::NONE), b"", pair.now);
     let _arrived = pair.server.accept(pair.now);
@@ -555,7 +555,7 @@ fn one_ways_take_no_more_than_their_part_of_the_handlers() {
     for ended in running {
         pair.server.conn.handled(ended.id, pair.now);
     }
-    assert_eq!(pair.server.conn.account.progress().handled, 40);
+    assert_eq!(pair.server.conn.theirs.account().progress().handled, 40);
 }
 
 #[test]
@@ -588,5 +588,5 @@ fn one_ways_that_outlive_their_connection_wait_as_well() {
         poll(|cx| pair.server.conn.poll_request(cx)),
         Poll::Ready(None)
     ));
-    assert!(pair.server.conn.requests.is_empty());
+    assert!(pair.server.conn.theirs.requests().is_empty());
 }

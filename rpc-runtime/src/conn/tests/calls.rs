@@ -183,7 +183,7 @@ fn cancel_makes_a_running_handler_unwanted_and_its_slot_stays_taken() {
         ready(|cx| pair.server.conn.poll_unwanted(id, cx)),
         Unwanted::Cancelled
     );
-    assert_eq!(pair.client.conn.credit.calls().0, 1);
+    assert_eq!(pair.client.conn.ours.credit().calls().0, 1);
     assert_eq!(pair.server.conn.open_requests(), 1);
 
     pair.server.conn.end(id, End::Dropped, pair.now);
@@ -230,7 +230,7 @@ fn dropping_a_call_whose_reply_is_there_sends_no_cancel() {
     call.abandon(&mut pair.client.conn, pair.now);
     pair.settle();
     assert_eq!(pair.server.count(Kind::Cancel), 0);
-    assert_eq!(pair.client.conn.calls.held(), (0, 0));
+    assert_eq!(pair.client.conn.ours.calls().held(), (0, 0));
 }
 
 #[test]
@@ -257,8 +257,8 @@ fn flood_of_cancelled_calls_keeps_nothing() {
         call.abandon(&mut pair.client.conn, pair.now);
         pair.settle();
     }
-    assert_eq!(pair.server.conn.requests.held(&settings()).0, 1);
-    assert!(pair.server.conn.requests.queued() < 100);
+    assert_eq!(pair.server.conn.theirs.requests().held(&settings()).0, 1);
+    assert!(pair.server.conn.theirs.requests().queued() < 100);
     pair.echo();
 }
 

@@ -426,7 +426,7 @@ impl World {
         }
         for conn in [&self.pair.client.conn, &self.pair.server.conn] {
             assert_eq!(conn.open_requests(), 0);
-            assert_eq!(conn.calls.held(), (0, 0));
+            assert_eq!(conn.ours.calls().held(), (0, 0));
         }
     }
 }

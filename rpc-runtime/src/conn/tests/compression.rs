@@ -51,7 +51,7 @@ fn a_compressed_message_travels_with_both_lengths() {
         let sent = message(packed, len);
         let id = call(&mut pair, &sent);
         pair.settle();
-        assert_eq!(pair.client.conn.credit.calls(), (1, len + 256));
+        assert_eq!(pair.client.conn.ours.credit().calls(), (1, len + 256));
         let arrived = pair.server.accept(pair.now);
         assert_eq!(arrived.payload, sent);
         pair.server
@@ -59,7 +59,7 @@ fn a_compressed_message_travels_with_both_lengths() {
             .reply(arrived.id, &message(packed + 1, len + 1), pair.now);
         pair.settle();
         assert_eq!(
-            pair.client.conn.calls.held(),
+            pair.client.conn.ours.calls().held(),
             (1, len + 1),
             "what is undelivered counts its length"
         );
@@ -76,7 +76,7 @@ fn a_compressed_one_way_request_is_charged_its_length() {
         procedure: ECHO,
         ..Request::default()
     };
-    let before = pair.client.conn.credit.send_balance();
+    let before = pair.client.conn.ours.credit().send_balance();
     let (mut ticket, now) = (Ticket::default(), pair.now);
     ready(|cx| {
         pair.client
@@ -84,7 +84,7 @@ fn a_compressed_one_way_request_is_charged_its_length() {
             .poll_send(&mut ticket, &request, &message(40, 5000), now, cx)
     })
     .unwrap();
-    assert_eq!(before - pair.client.conn.credit.send_balance(), 5256);
+    assert_eq!(before - pair.client.conn.ours.credit().send_balance(), 5256);
     pair.settle();
     let arrived = pair.server.accept(pair.now);
     assert_eq!(arrived.payload, message(40, 5000));
@@ -111,7 +111,7 @@ fn limits_count_the_length_before_compression() {
     assert!(matches!(failure.cause, Cause::TooLong { len, .. } if len == max + 1));
 
     // A peer that sends it all the same.
-    pair.client.conn.calls.take_id();
+    pair.client.conn.ours.next_id();
     let mut call = header(Kind::Call, 1, Flags::END);
     (call.encoding, call.length) = (7, max + 1);
     pair.server.inject(call, b"short", pair.now);
@@ -149,8 +149,8 @@ fn packed_bytes_that_exceed_the_length_fail_their_call() {
     pair.server.inject(first, b"123", pair.now);
     pair.server
         .inject(header(Kind::Data, 3, Flags::NONE), b"45", pair.now);
-    pair.client.conn.calls.take_id();
-    pair.client.conn.calls.take_id();
+    pair.client.conn.ours.next_id();
+    pair.client.conn.ours.next_id();
     pair.settle();
     assert_eq!(pair.client.count(Kind::Reply), 2);
     for reply in pair.client.seen.iter().filter(|frame| frame.kind == Kind::Reply) {
@@ -188,7 +188,13 @@ fn a_compressed_message_may_come_in_fewer_bytes_than_its_length_and_nothing_is_l
     let mut first = header(Kind::Call, 1, Flags::END | Flags::MORE);
     (first.encoding, first.length) = (7, 3 << 20);
     pair.server.inject(first, b"123", pair.now);
-    let kept = pair.server.conn.requests.held(&pair.server.conn.settings).2;
+    let kept = pair
+        .server
+        .conn
+        .theirs
+        .requests()
+        .held(&pair.server.conn.settings)
+        .2;
     assert!(kept < 1024, "{kept} bytes for three");
     pair.server
         .inject(header(Kind::Data, 1, Flags::NONE), b"45", pair.now);
@@ -292,7 +298,7 @@ fn a_message_of_a_stream_that_is_too_long_when_unpacked_breaks_it_and_nothing_is
                 panic!("{length} {more}: {next:?}");
             };
             assert_eq!(status.code(), code, "{status}");
-            assert_eq!(pair.server.conn.held(), Held::default());
+            assert_eq!(pair.server.conn.held(), InboxUse::default());
             pair.server.reply(&arrived.unwrap(), b"", pair.now);
             pair.settle();
             let failure = pair.client.outcome(id).unwrap_err();
@@ -416,8 +422,8 @@ proptest! {
             pair.server.conn.end(arrived.id, End::Dropped, pair.now);
         }
         for node in [&pair.client, &pair.server] {
-            prop_assert_eq!(node.conn.held(), Held::default());
+            prop_assert_eq!(node.conn.held(), InboxUse::default());
         }
-        prop_assert_eq!(pair.client.conn.calls.held(), (0, 0));
+        prop_assert_eq!(pair.client.conn.ours.calls().held(), (0, 0));
     }
 }

@@ -235,7 +235,7 @@ fn peer_that_overruns_its_one_way_credit_finds_it_in_the_account() {
             pair.now,
         );
     }
-    let progress = pair.server.conn.account.progress();
+    let progress = pair.server.conn.theirs.account().progress();
     assert_eq!(progress.received, 3);
     assert_eq!(progress.dropped.len(), 1);
     assert_eq!(progress.dropped[0].reason, DropReason::Overload.number());
@@ -260,7 +260,7 @@ fn more_than_four_control_calls_of_the_peer_are_refused() {
 fn peer_that_overruns_again_and_again_is_sent_away() {
     let mut pair = narrow_pair();
     let mut id = 1;
-    while pair.server.conn.is_live() {
+    while pair.server.conn.end.is_live() {
         pair.server
             .inject(header(Kind::Call, id, Flags::END), b"", pair.now);
         id += 2;
@@ -303,5 +303,5 @@ fn good_requests_make_up_for_faults() {
         }
         pair.server.transmit(pair.now);
     }
-    assert!(pair.server.conn.is_live());
+    assert!(pair.server.conn.end.is_live());
 }

@@ -43,7 +43,7 @@ fn deadline_of_a_sent_call_resolves_it_and_its_slot_comes_back_with_the_reply() 
         (Phase::Wait, Executed::Maybe)
     );
     assert_eq!(pair.server.count(Kind::Cancel), 1);
-    assert_eq!(pair.client.conn.credit.calls().0, 1);
+    assert_eq!(pair.client.conn.ours.credit().calls().0, 1);
     pair.server.conn.end(arrived.id, End::Dropped, pair.now);
     pair.settle();
     pair.assert_quiescent();
@@ -127,7 +127,7 @@ fn handler_is_dropped_at_its_deadline() {
         ready(|cx| pair.server.conn.poll_unwanted(arrived.id, cx)),
         Unwanted::Deadline
     );
-    pair.client.conn.calls.take_id();
+    pair.client.conn.ours.next_id();
     pair.server.conn.end(arrived.id, End::Dropped, pair.now);
     pair.settle();
     let reply = pair.client.last(Kind::Reply);
@@ -145,7 +145,7 @@ fn queued_call_that_expires_is_refused_as_not_executed() {
     pair.now += ms(20);
     pair.server.conn.handle_timeout(pair.now);
     assert!(!pair.server.has_request());
-    pair.client.conn.calls.take_id();
+    pair.client.conn.ours.next_id();
     pair.settle();
     let reply = pair.client.last(Kind::Reply);
     assert_eq!(
@@ -170,7 +170,7 @@ fn one_ways_that_expire_are_counted() {
     );
     pair.server.conn.end(arrived.id, End::Dropped, pair.now);
     assert!(!pair.server.has_request());
-    let progress = pair.server.conn.account.progress();
+    let progress = pair.server.conn.theirs.account().progress();
     assert_eq!((progress.received, progress.expired), (2, 2));
 }
 
@@ -194,7 +194,7 @@ fn endless_timeout_of_the_peer_saturates() {
     pair.server.inject(call, b"", pair.now);
     pair.server.accept(pair.now);
     pair.server.conn.handle_timeout(secs(10));
-    assert!(pair.server.conn.is_live());
+    assert!(pair.server.conn.end.is_live());
 }
 
 #[test]
@@ -220,11 +220,11 @@ fn half_a_reply_is_forgotten_at_the_deadline() {
     let mut reply = header(Kind::Reply, 1, Flags::MORE);
     reply.length = 1000;
     pair.client.inject(reply, &[0; 500], pair.now);
-    assert_eq!(pair.client.conn.calls.held(), (1, 500));
+    assert_eq!(pair.client.conn.ours.calls().held(), (1, 500));
     pair.now += ms(50);
     pair.client.conn.handle_timeout(pair.now);
-    assert_eq!(pair.client.conn.calls.held(), (1, 0));
+    assert_eq!(pair.client.conn.ours.calls().held(), (1, 0));
     pair.client
         .inject(header(Kind::Data, 1, Flags::NONE), &[0; 500], pair.now);
-    assert_eq!(pair.client.conn.credit.calls(), (0, 0));
+    assert_eq!(pair.client.conn.ours.credit().calls(), (0, 0));
 }

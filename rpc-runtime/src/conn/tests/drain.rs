@@ -167,10 +167,10 @@ fn both_sides_may_drain_at_once() {
         .conn
         .begin_drain(Reason::Drain, "me too", secs(30), pair.now);
     pair.settle();
-    assert!(pair.client.conn.is_live() && pair.server.conn.is_live());
+    assert!(pair.client.conn.end.is_live() && pair.server.conn.end.is_live());
     pair.echo();
     assert!(pair.poll(&mut there));
-    assert!(pair.server.conn.is_live(), "its own call is open");
+    assert!(pair.server.conn.end.is_live(), "its own call is open");
     let arrived = pair.client.accept(pair.now);
     pair.client.reply(&arrived, b"done", pair.now);
     pair.settle();
@@ -218,7 +218,7 @@ fn open_control_call_is_answered_and_does_not_count() {
     ready(|cx| pair.server.conn.poll_drained(cx));
     pair.advance(secs(3));
     assert!(
-        pair.server.conn.is_live(),
+        pair.server.conn.end.is_live(),
         "closed before the control call is answered"
     );
     pair.server.reply(&control, b"report", pair.now);
@@ -377,7 +377,7 @@ fn close_lets_calls_finish_and_then_ends_both_sides() {
     let late = pair.start(Call::new(b"late"));
     assert!(matches!(late.failure().cause, Cause::Closed));
     pair.advance(secs(5));
-    assert!(pair.client.conn.is_live());
+    assert!(pair.client.conn.end.is_live());
     pair.echo();
     pair.settle();
     assert!(pair.poll(&mut open));
@@ -464,15 +464,15 @@ fn fragments_that_come_after_the_end_of_the_drain_are_no_faults() {
     pair.server.inject(stop, b"", pair.now);
     drain(&mut pair, Time::ZERO);
     pair.server.conn.abort_calls(pair.now);
-    assert!(pair.server.conn.is_live());
-    let before = pair.server.conn.abuse.left();
+    assert!(pair.server.conn.end.is_live());
+    let before = pair.server.conn.peer.faults.left();
     for _ in 0..20 {
         pair.server
             .inject(header(Kind::Data, 1, Flags::MORE), &[0; 100_000], pair.now);
         pair.server
             .inject(header(Kind::Data, 3, Flags::MORE), &[0; 100_000], pair.now);
     }
-    assert_eq!(pair.server.conn.abuse.left(), before);
+    assert_eq!(pair.server.conn.peer.faults.left(), before);
     let tally = Tally {
         completed: 0,
         aborted: 1,

@@ -94,7 +94,7 @@ fn last_fragments_are_covered_even_if_their_handler_is_quick() {
     drain(&mut pair);
     pair.advance(secs(3));
     // All of the request, but not the ping behind it.
-    let missing = pair.client.conn.backlog();
+    let missing = pair.client.conn.outbox.backlog();
     assert!(!missing.is_empty());
     pair.client.open_window = usize::MAX;
 
@@ -103,7 +103,7 @@ fn last_fragments_are_covered_even_if_their_handler_is_quick() {
     deliver(&mut pair.client, &mut pair.server, pair.now);
     let arrived = pair.server.accept(pair.now);
     pair.server.reply(&arrived, b"", pair.now);
-    assert!(!pair.server.conn.is_live(), "it need not be asked");
+    assert!(!pair.server.conn.end.is_live(), "it need not be asked");
     pair.client.wire.unsplit(std::mem::take(&mut last));
     deliver(&mut pair.client, &mut pair.server, pair.now);
     pair.settle();
@@ -129,7 +129,7 @@ fn peer_that_gets_no_processor_is_told_what_became_of_its_sends_whenever_it_read
     drain(&mut pair);
     while !pair.server.conn.is_closed() {
         pair.server.transmit(pair.now);
-        if pair.server.conn.is_live() && pair.now > secs(10) {
+        if pair.server.conn.end.is_live() && pair.now > secs(10) {
             pair.server.reply(&last, b"", pair.now);
             continue;
         }
@@ -210,11 +210,11 @@ fn one_more_last_goaway_is_a_fault() {
         account: Some(Default::default()),
         ..Goaway::default()
     };
-    let before = pair.client.conn.abuse.left();
+    let before = pair.client.conn.peer.faults.left();
     for faults in [0, 1, 2] {
         pair.client
             .inject(Header::new(Kind::Goaway, 0), &goaway.encode_to_vec(), pair.now);
-        assert_eq!(pair.client.conn.abuse.left(), before - faults);
+        assert_eq!(pair.client.conn.peer.faults.left(), before - faults);
     }
 }
 
@@ -255,11 +255,11 @@ fn peer_that_does_not_answer_holds_a_close_up_for_20_s_only() {
         pair.client
             .inject(header(Kind::Other(70), 0, Flags::NONE), b"", pair.now);
         pair.client.conn.handle_timeout(pair.now);
-        assert!(pair.client.conn.is_live());
+        assert!(pair.client.conn.end.is_live());
     }
     assert_eq!(pair.client.conn.poll_timeout(), Some(secs(20)));
     pair.client.conn.handle_timeout(secs(20));
-    assert!(!pair.client.conn.is_live());
+    assert!(!pair.client.conn.end.is_live());
     assert_eq!(told(&pair), (0, 1));
 }
 
@@ -272,9 +272,9 @@ fn end_of_the_drains_time_waits_for_no_account() {
     back.poll(&mut pair.server.conn, pair.now);
     drain(&mut pair);
     pair.server.conn.abort_calls(pair.now);
-    assert!(!pair.server.conn.is_live());
+    assert!(!pair.server.conn.end.is_live());
     // The answer to a ping that was there goes out all the same: the requests were read before it.
-    assert_eq!(pair.server.conn.requests.open(), 0);
+    assert_eq!(pair.server.conn.theirs.requests().open(), 0);
 }
 
 #[test]
@@ -294,7 +294,7 @@ fn ping_that_is_there_when_all_is_done_is_answered() {
     deliver(&mut pair.client, &mut pair.server, pair.now);
     let before = pair.client.count(Kind::Pong);
     pair.server.reply(&arrived, b"", pair.now);
-    assert!(!pair.server.conn.is_live());
+    assert!(!pair.server.conn.end.is_live());
     pair.settle();
     assert_eq!(pair.client.count(Kind::Pong), before + 1);
 }
@@ -338,7 +338,7 @@ fn sends_above_the_last_id_are_not_waited_for() {
     pair.client
         .inject(Header::new(Kind::Goaway, 0), &goaway.encode_to_vec(), pair.now);
     assert_eq!(told(&pair), (1, 1));
-    let number = pair.client.conn.keep_alive.send_ping(pair.now) - 1;
+    let number = pair.client.conn.health.send_ping(pair.now) - 1;
     let pong = Pong {
         ping: Bytes::copy_from_slice(&number.to_le_bytes()),
         progress: None,
@@ -347,7 +347,7 @@ fn sends_above_the_last_id_are_not_waited_for() {
         .inject(Header::new(Kind::Pong, 0), &pong.encode_to_vec(), pair.now);
     assert_eq!(told(&pair), (1, 0));
     pair.client.conn.close(pair.now);
-    assert!(!pair.client.conn.is_live());
+    assert!(!pair.client.conn.end.is_live());
 }
 
 #[test]
@@ -355,7 +355,7 @@ fn close_before_the_handshake_covers_what_was_sent() {
     let mut pair = Pair::fresh(settings(), settings());
     pair.start(Call::send(b"x"));
     pair.client.conn.close(pair.now);
-    assert!(pair.client.conn.is_live());
+    assert!(pair.client.conn.end.is_live());
     pair.settle();
     assert_eq!(told(&pair), (0, 0));
     finish(&mut pair);
@@ -384,10 +384,10 @@ fn second_goaway_with_a_higher_last_id_resurrects_nothing() {
     assert_eq!(pair.client.conn.peer_goaway().unwrap().last_id, 3);
     assert_eq!(told(&pair), (1, 0));
     // A reply to it is one for a call that is over.
-    let before = pair.client.conn.abuse.left();
+    let before = pair.client.conn.peer.faults.left();
     pair.client
         .inject(header(Kind::Reply, 5, Flags::NONE), b"", pair.now);
-    assert!(pair.client.conn.is_live());
-    assert_eq!(pair.client.conn.abuse.left(), before - 1);
+    assert!(pair.client.conn.end.is_live());
+    assert_eq!(pair.client.conn.peer.faults.left(), before - 1);
     assert!(calls[0].outcome.is_none() && !calls[0].poll(&mut pair.client.conn, pair.now));
 }

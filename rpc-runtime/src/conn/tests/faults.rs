@@ -14,7 +14,7 @@ fn protocol_error(frames: &[(Header<'_>, &[u8])]) -> String {
     back.poll(&mut pair.server.conn, pair.now);
     pair.settle();
     for (header, payload) in frames {
-        assert!(pair.server.conn.is_live());
+        assert!(pair.server.conn.end.is_live());
         pair.server.inject(*header, payload, pair.now);
     }
     assert!(matches!(pair.server.conn.state(), State::Closing));
@@ -100,10 +100,10 @@ fn kinds_from_64_on_are_ignored_and_counted() {
         pair.server
             .inject(header(Kind::Other(64), 3, Flags::NONE), b"??", pair.now);
     }
-    assert!(pair.server.conn.is_live());
+    assert!(pair.server.conn.end.is_live());
     pair.server
         .inject(header(Kind::Other(64), 3, Flags::NONE), b"??", pair.now);
-    assert!(!pair.server.conn.is_live());
+    assert!(!pair.server.conn.end.is_live());
 }
 
 #[test]
@@ -138,7 +138,7 @@ fn a_call_with_a_stream_that_brings_a_message_of_its_own_is_refused() {
 #[test]
 fn compression_that_was_not_announced_fails_its_call() {
     let mut pair = Pair::new();
-    pair.client.conn.calls.take_id();
+    pair.client.conn.ours.next_id();
     let mut call = header(Kind::Call, 1, Flags::END);
     call.encoding = 1;
     pair.server.inject(call, b"", pair.now);
@@ -159,7 +159,7 @@ fn compression_that_was_not_announced_fails_its_call() {
 #[test]
 fn request_over_our_limit_is_refused_with_both_sizes() {
     let mut pair = Pair::new();
-    pair.client.conn.calls.take_id();
+    pair.client.conn.ours.next_id();
     let mut call = header(Kind::Call, 1, Flags::END | Flags::MORE);
     call.length = 5 << 20;
     pair.server.inject(call, b"x", pair.now);
@@ -349,9 +349,9 @@ proptest! {
             }
             node.transmit(now);
             node.wire.clear();
-            let (requests, call_bytes, _) = node.conn.requests.held(&node.conn.settings);
+            let (requests, call_bytes, _) = node.conn.theirs.requests().held(&node.conn.settings);
             prop_assert!(requests < 300 && call_bytes <= (4 << 20) + (128 << 10));
-            prop_assert!(node.conn.requests.queued() < 500);
+            prop_assert!(node.conn.theirs.requests().queued() < 500);
         }
         node.conn.handle_lost("end", None, now);
         for call in &mut calls {
@@ -364,11 +364,11 @@ proptest! {
         for id in taken {
             node.conn.end(id, End::Dropped, now);
         }
-        prop_assert_eq!(node.conn.requests.all_kept(), Kept::default());
+        prop_assert_eq!(node.conn.theirs.requests().all_kept(), IntakeUse::default());
         prop_assert_eq!(node.conn.settings.memory.held(), 0);
         prop_assert_eq!(node.conn.open_requests(), 0);
         prop_assert_eq!(node.conn.running_handlers(), 0);
-        prop_assert_eq!(node.conn.calls.held(), (0, 0));
+        prop_assert_eq!(node.conn.ours.calls().held(), (0, 0));
     }
 }
 
@@ -403,7 +403,7 @@ fn a_peer_that_cancels_and_reads_nothing_does_not_fill_our_memory() {
         }
         // Its calls kept their slots, so it ran over the limit, and was sent away.
         assert!(matches!(pair.server.conn.state(), State::Closing));
-        let waiting = pair.server.conn.out.end() - pair.server.conn.taken;
+        let waiting = pair.server.conn.outbox.end() - pair.server.conn.outbox.taken();
         assert!(waiting < 128 * 1024, "{waiting} bytes wait");
     }
 }
@@ -425,8 +425,8 @@ fn a_peer_that_pings_and_reads_nothing_does_not_fill_our_memory() {
         );
         pair.server.transmit(pair.now);
     }
-    assert!(pair.server.conn.is_live());
-    let waiting = pair.server.conn.out.end() - pair.server.conn.taken;
+    assert!(pair.server.conn.end.is_live());
+    let waiting = pair.server.conn.outbox.end() - pair.server.conn.outbox.taken();
     assert!(waiting < 8 * 1024, "{waiting} bytes wait");
 }
 
@@ -452,7 +452,7 @@ fn a_peer_that_goes_away_again_and_again_is_sent_away() {
     for falling in [false, true] {
         let mut pair = Pair::new();
         let mut sent = 0;
-        while pair.client.conn.is_live() {
+        while pair.client.conn.end.is_live() {
             sent += 1;
             assert!(sent < 2000);
             let goaway = Goaway {
@@ -474,9 +474,9 @@ fn a_second_pong_for_the_same_ping_is_a_fault() {
     let mut pair = Pair::new();
     pair.client.conn.put_ping(pair.now);
     pair.settle();
-    let left = pair.client.conn.abuse.left();
+    let left = pair.client.conn.peer.faults.left();
     let pong = pair.client.last(Kind::Pong).payload.clone();
     pair.client
         .inject(header(Kind::Pong, 0, Flags::NONE), &pong, pair.now);
-    assert_eq!(pair.client.conn.abuse.left(), left - 1);
+    assert_eq!(pair.client.conn.peer.faults.left(), left - 1);
 }

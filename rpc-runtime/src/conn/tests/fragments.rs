@@ -107,7 +107,7 @@ fn request_behind_a_one_way_that_expires_goes_on() {
     assert!(!pair.server.take().one_way);
     pair.client.open_window = usize::MAX;
     pair.settle();
-    let progress = pair.server.conn.account.progress();
+    let progress = pair.server.conn.theirs.account().progress();
     assert_eq!((progress.received, progress.expired), (1, 1));
 }
 
@@ -131,10 +131,10 @@ fn refused_request_stops_and_late_fragments_are_no_fault() {
     let mut calls = Vec::new();
     // Refused at the first frame again and again: 24 late fragments each would exhaust the budget.
     for _ in 0..100 {
-        pair.client.conn.credit.grant_sends(0);
+        pair.client.conn.ours.credit_mut().grant_sends(0);
         let mut call = header(
             Kind::Call,
-            pair.client.conn.calls.take_id(),
+            pair.client.conn.ours.next_id(),
             Flags::END | Flags::MORE,
         );
         call.length = 3 << 20;
@@ -147,7 +147,7 @@ fn refused_request_stops_and_late_fragments_are_no_fault() {
         }
         calls.push(id);
     }
-    assert!(pair.server.conn.is_live());
+    assert!(pair.server.conn.end.is_live());
 }
 
 #[test]
@@ -156,10 +156,10 @@ fn reassembly_grows_with_what_comes_never_with_what_is_announced() {
     let mut call = header(Kind::Call, 1, Flags::END | Flags::MORE);
     call.length = 4 << 20;
     pair.server.inject(call, &[0; 10], pair.now);
-    assert!(pair.server.conn.requests.assembled(1) <= 64);
+    assert!(pair.server.conn.theirs.requests().assembled(1) <= 64);
     pair.server
         .inject(header(Kind::Data, 1, Flags::MORE), &[0; 5000], pair.now);
-    assert!(pair.server.conn.requests.assembled(1) <= 2 * 5010);
+    assert!(pair.server.conn.theirs.requests().assembled(1) <= 2 * 5010);
 }
 
 #[test]
@@ -177,7 +177,7 @@ fn message_of_another_length_fails_alone() {
     }
     assert!(!pair.server.has_request());
     for _ in 0..3 {
-        pair.client.conn.calls.take_id();
+        pair.client.conn.ours.next_id();
     }
     pair.settle();
     assert_eq!(pair.client.count(Kind::Reply), 3);
@@ -187,7 +187,7 @@ fn message_of_another_length_fails_alone() {
             (Code::Internal as u32, Flags::NOT_EXECUTED)
         );
     }
-    assert_eq!(pair.server.conn.requests.held(&settings()), (0, 0, 0));
+    assert_eq!(pair.server.conn.theirs.requests().held(&settings()), (0, 0, 0));
 }
 
 #[test]
@@ -198,13 +198,13 @@ fn one_way_of_another_length_is_in_the_account_once_it_has_ended() {
     pair.server.inject(send, &[0; 4], pair.now);
     pair.server
         .inject(header(Kind::Data, 1, Flags::MORE), &[0; 4], pair.now);
-    assert_eq!(pair.server.conn.account.progress().received, 0);
+    assert_eq!(pair.server.conn.theirs.account().progress().received, 0);
     pair.server
         .inject(header(Kind::Data, 1, Flags::NONE), &[0; 4], pair.now);
-    let progress = pair.server.conn.account.progress();
+    let progress = pair.server.conn.theirs.account().progress();
     assert_eq!(progress.received, 1);
     assert_eq!(progress.dropped[0].reason, DropReason::BadPayload.number());
-    assert_eq!(pair.server.conn.requests.held(&settings()), (0, 0, 0));
+    assert_eq!(pair.server.conn.theirs.requests().held(&settings()), (0, 0, 0));
 }
 
 #[test]
@@ -218,11 +218,15 @@ fn reply_of_another_length_fails_its_call_as_executed() {
         .inject(header(Kind::Data, 1, Flags::MORE), &[0; 9], pair.now);
     assert!(pair.poll(&mut call));
     assert_eq!(call.executed(), Executed::Yes);
-    assert_eq!(pair.client.conn.credit.calls().0, 1, "the reply has not ended");
+    assert_eq!(
+        pair.client.conn.ours.credit().calls().0,
+        1,
+        "the reply has not ended"
+    );
     pair.client
         .inject(header(Kind::Data, 1, Flags::NONE), &[0; 9], pair.now);
-    assert_eq!(pair.client.conn.credit.calls().0, 0);
-    assert_eq!(pair.client.conn.calls.held(), (0, 0));
+    assert_eq!(pair.client.conn.ours.credit().calls().0, 0);
+    assert_eq!(pair.client.conn.ours.calls().held(), (0, 0));
 }
 
 #[test]
@@ -255,8 +259,8 @@ fn second_reply_discards_an_unfinished_one() {
     pair.client.inject(failed, b"", pair.now);
     assert!(pair.poll(&mut call));
     assert_eq!(call.status().code(), Code::Aborted);
-    assert_eq!(pair.client.conn.calls.held(), (0, 0));
-    assert_eq!(pair.client.conn.credit.calls(), (0, 0));
+    assert_eq!(pair.client.conn.ours.calls().held(), (0, 0));
+    assert_eq!(pair.client.conn.ours.credit().calls(), (0, 0));
 }
 
 #[test]
@@ -312,7 +316,7 @@ fn reply_to_an_unfinished_request_stops_its_fragments() {
     let mut refusal = header(Kind::Reply, 1, Flags::NOT_EXECUTED);
     refusal.code = Code::ResourceExhausted as u32;
     pair.client.inject(refusal, b"", pair.now);
-    assert!(pair.client.conn.bulk.is_empty());
+    assert!(pair.client.conn.outbox.remainders().is_empty());
     assert!(call.poll(&mut pair.client.conn, pair.now));
     assert_eq!(call.executed(), Executed::No);
 }

@@ -272,7 +272,7 @@ fn peer_without_a_hello_is_given_up_in_time() {
     pair.client.transmit(pair.now);
     pair.now = ms(9_999);
     pair.client.conn.handle_timeout(pair.now);
-    assert!(pair.client.conn.is_live());
+    assert!(pair.client.conn.end.is_live());
     assert_eq!(pair.client.conn.poll_timeout(), Some(secs(10)));
     pair.now = secs(10);
     pair.client.conn.handle_timeout(pair.now);

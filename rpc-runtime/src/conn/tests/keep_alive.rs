@@ -1,7 +1,7 @@
 //! Pings, their floor, silence, and a peer that takes nothing.
 
 use super::*;
-use crate::conn::News;
+use crate::conn::{Cut, News};
 use crate::wire::frame::control::{Goaway, Pong, Reason};
 
 fn watchful() -> Settings {
@@ -45,7 +45,7 @@ fn connector_that_may_be_called_asks_after_silence_always() {
     assert_eq!(pair.server.count(Kind::Ping), 1);
     pair.advance(secs(100));
     assert_eq!(pair.server.count(Kind::Ping), 4);
-    assert!(pair.client.conn.is_live());
+    assert!(pair.client.conn.end.is_live());
 }
 
 #[test]
@@ -67,7 +67,7 @@ fn peer_that_does_not_answer_is_dead() {
     pair.client.transmit(now);
     now += ms(19_999);
     pair.client.conn.handle_timeout(now);
-    assert!(pair.client.conn.is_live());
+    assert!(pair.client.conn.end.is_live());
     now += ms(1);
     pair.client.conn.handle_timeout(now);
     let Cause::Lost { text, .. } = pair.client.cause() else {
@@ -135,7 +135,7 @@ fn any_byte_of_the_peer_keeps_it_alive() {
     pair.client.transmit(secs(30));
     pair.client.conn.handle_read(secs(45));
     pair.client.conn.handle_timeout(secs(60));
-    assert!(pair.client.conn.is_live());
+    assert!(pair.client.conn.end.is_live());
     assert_eq!(pair.client.conn.poll_timeout(), Some(secs(65)));
 }
 
@@ -150,7 +150,7 @@ fn progress_of_a_write_that_had_to_wait_keeps_the_peer_alive() {
     pair.client.open_window = 1;
     pair.client.transmit(secs(15));
     pair.client.conn.handle_timeout(ms(34_999));
-    assert!(pair.client.conn.is_live());
+    assert!(pair.client.conn.end.is_live());
     pair.client.conn.handle_timeout(secs(35));
     assert!(matches!(pair.client.cause(), Cause::Lost { .. }));
 }
@@ -165,9 +165,9 @@ fn pong_answers_the_newest_ping_only() {
             .inject(header(Kind::Send, 1 + 2 * number, Flags::END), b"", pair.now);
     }
     pair.server.transmit(pair.now);
-    pair.client.conn.keep_alive.send_ping(pair.now);
-    pair.client.conn.keep_alive.send_ping(pair.now);
-    pair.client.conn.keep_alive.send_ping(pair.now);
+    pair.client.conn.health.send_ping(pair.now);
+    pair.client.conn.health.send_ping(pair.now);
+    pair.client.conn.health.send_ping(pair.now);
     deliver(&mut pair.server, &mut pair.client, pair.now);
     assert_eq!(pair.client.count(Kind::Pong), 1);
     let pong = Pong::decode(pair.client.last(Kind::Pong).payload.clone()).unwrap();
@@ -180,13 +180,13 @@ fn peer_that_pings_below_the_floor_again_and_again_is_sent_away() {
     let mut pair = Pair::new();
     let ping = |pair: &mut Pair| {
         pair.server.inject(Header::new(Kind::Ping, 0), &[0; 8], pair.now);
-        pair.server.conn.is_live()
+        pair.server.conn.end.is_live()
     };
     // The first is free, the next two are strikes.
     assert!(ping(&mut pair) && ping(&mut pair) && ping(&mut pair));
     assert!(!ping(&mut pair));
     pair.server.transmit(pair.now);
-    pair.client.conn.keep_alive.send_ping(pair.now);
+    pair.client.conn.health.send_ping(pair.now);
     deliver(&mut pair.server, &mut pair.client, pair.now);
     let goaway = Goaway::decode(pair.client.last(Kind::Goaway).payload.clone()).unwrap();
     assert_eq!(goaway.reason, Reason::Excess.number());
@@ -200,7 +200,7 @@ fn pings_between_requests_are_no_strikes() {
             .inject(header(Kind::Send, 1 + 2 * index, Flags::END), b"", pair.now);
         pair.server.inject(Header::new(Kind::Ping, 0), &[0; 8], pair.now);
     }
-    assert!(pair.server.conn.is_live());
+    assert!(pair.server.conn.end.is_live());
 }
 
 #[test]
@@ -215,7 +215,7 @@ fn pings_between_fragments_of_a_reply_are_no_strikes() {
             .inject(header(Kind::Data, 1, Flags::MORE), b"x", pair.now);
         pair.client.inject(Header::new(Kind::Ping, 0), &[0; 8], pair.now);
     }
-    assert!(pair.client.conn.is_live());
+    assert!(pair.client.conn.end.is_live());
 }
 
 #[test]
@@ -225,7 +225,7 @@ fn pings_above_the_floor_are_no_strikes() {
         pair.server.inject(Header::new(Kind::Ping, 0), &[0; 8], pair.now);
         pair.now += secs(6);
     }
-    assert!(pair.server.conn.is_live());
+    assert!(pair.server.conn.end.is_live());
 }
 
 #[test]
@@ -238,7 +238,7 @@ fn keep_alive_never_pings_below_the_peers_floor() {
     pair.advance(secs(60));
     let pings = pair.client.count(Kind::Ping);
     assert!((5..=7).contains(&pings), "{pings}");
-    assert!(pair.client.conn.is_live());
+    assert!(pair.client.conn.end.is_live());
 }
 
 #[test]
@@ -250,7 +250,7 @@ fn pong_without_a_ping_is_a_fault_but_not_the_end() {
     };
     pair.client
         .inject(Header::new(Kind::Pong, 0), &pong.encode_to_vec(), pair.now);
-    assert!(pair.client.conn.is_live());
+    assert!(pair.client.conn.end.is_live());
 }
 
 #[test]
@@ -261,7 +261,7 @@ fn peer_that_takes_nothing_is_given_up() {
     pair.client.transmit(pair.now);
     pair.now += ms(29_999);
     pair.client.conn.handle_timeout(pair.now);
-    assert!(pair.client.conn.is_live());
+    assert!(pair.client.conn.end.is_live());
     pair.now += ms(1);
     pair.client.conn.handle_timeout(pair.now);
     let Cause::Lost { text, .. } = pair.client.cause() else {
@@ -282,7 +282,7 @@ fn slow_peer_that_takes_64_kib_in_time_is_not_given_up() {
         pair.client.transmit(pair.now);
         pair.now += secs(29);
         pair.client.conn.handle_timeout(pair.now);
-        assert!(pair.client.conn.is_live());
+        assert!(pair.client.conn.end.is_live());
     }
 }
 
@@ -296,7 +296,7 @@ fn idle_connection_holds_no_buffers() {
     }
     assert!(calls.iter_mut().all(|call| pair.poll(call)));
     pair.advance(secs(31));
-    assert_eq!(pair.server.conn.requests.capacity(), 0);
+    assert_eq!(pair.server.conn.theirs.requests().capacity(), 0);
 }
 
 #[test]
@@ -316,7 +316,7 @@ fn endless_settings_do_not_overflow() {
     pair.settle();
     pair.start(Call::send(b"x"));
     pair.client.conn.start_barrier(pair.now);
-    let _call = pair.start(Call::new(b"x").deadline(Time::MAX));
+    let mut call = pair.start(Call::new(b"x").deadline(Time::MAX));
     pair.settle();
     pair.server.inject(Header::new(Kind::Ping, 0), &[0; 8], pair.now);
     pair.server
@@ -324,9 +324,17 @@ fn endless_settings_do_not_overflow() {
         .begin_drain(Reason::Drain, "", Time::MAX, pair.now);
     pair.client.conn.close(pair.now);
     pair.advance(secs(10));
+    // Nothing is due: a call, a one-way request and a drain wait for their handlers.
+    assert!(pair.client.conn.end.is_live() && pair.server.conn.end.is_live());
+    assert!(!call.poll(&mut pair.client.conn, pair.now));
+    assert_eq!(pair.server.conn.open_requests(), 2);
     pair.server
         .inject(header(Kind::Other(9), 0, Flags::NONE), b"", pair.now);
+    assert_eq!(pair.server.conn.cut(), Some(Cut::Protocol));
     pair.advance(secs(10));
+    assert!(pair.client.conn.is_closed(), "the peer has told it of the end");
+    assert!(call.poll(&mut pair.client.conn, pair.now));
+    assert_eq!(call.executed(), Executed::Maybe);
 }
 
 /// A pair with the defaults of a client and of a server.
@@ -459,7 +467,7 @@ fn floor_of_10_s_allows_pings_5_s_apart_and_sends_away_at_the_third_below_by_def
     let ping = |pair: &mut Pair, after: Time| {
         pair.now += after;
         pair.server.inject(Header::new(Kind::Ping, 0), &[0; 8], pair.now);
-        pair.server.conn.is_live()
+        pair.server.conn.end.is_live()
     };
     for _ in 0..10 {
         assert!(ping(&mut pair, secs(5)));

@@ -21,9 +21,9 @@ fn lost(written: usize, lose: impl FnOnce(&mut Connection, Time)) -> (Phase, Exe
 /// How long the frame of that call is.
 fn frame_len() -> usize {
     let mut pair = Pair::new();
-    let before = pair.client.conn.out.end();
+    let before = pair.client.conn.outbox.end();
     let _call = pair.start(Call::new(b"x"));
-    (pair.client.conn.out.end() - before) as usize
+    (pair.client.conn.outbox.end() - before) as usize
 }
 
 fn reset(conn: &mut Connection, now: Time) {
@@ -149,7 +149,7 @@ fn handlers_of_calls_become_unwanted_and_one_ways_that_were_read_still_run() {
     pair.server.reply(&one_way, b"", pair.now);
     pair.server.reply(&queued, b"", pair.now);
     assert_eq!(pair.server.conn.open_requests(), 0);
-    assert_eq!(pair.server.conn.account.progress().handled, 2);
+    assert_eq!(pair.server.conn.theirs.account().progress().handled, 2);
     assert!(!pair.server.conn.wants_write());
 }
 

@@ -91,10 +91,10 @@ fn what_is_urgent_is_forgotten_after_a_while() {
 
 #[test]
 fn the_window_grows_on_a_long_way_and_shrinks_when_its_end_is_slow() {
-    let mut pace = Pace::new();
+    let mut pace = Pacing::new();
     pace.urgent(Time::ZERO);
     let mut ping = 0;
-    let mut round = |pace: &mut Pace, now: Time, trip: Time| {
+    let mut round = |pace: &mut Pacing, now: Time, trip: Time| {
         let mut sent = 0;
         while pace.admits() {
             sent += 16 << 10;

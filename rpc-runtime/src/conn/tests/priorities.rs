@@ -1,7 +1,7 @@
 //! What goes first, how little of others stands before it, and that others go on.
 
 use super::*;
-use crate::{api::priority::Priorities, conn::fragments::FRAGMENT};
+use crate::{api::priority::Priorities, conn::tuning::FRAGMENT};
 
 /// A procedure whose server says that it must not wait, and one that says that it can.
 const BEAT: u64 = 8;
@@ -86,16 +86,16 @@ fn never_more_than_a_fragment_and_a_piece_stands_before_a_control_frame() {
             for len in [1 << 20, FRAGMENT - 40, 100_000, 17_000, 1000, 10] {
                 let priority = CONTROL_LAST[(round + len) % 2];
                 calls.push(pair.start(of(priority, len)));
-                most = most.max(pair.client.conn.backlog().output);
+                most = most.max(pair.client.conn.outbox.backlog().output);
                 pair.start(Call::send(vec![1; len / 2]));
-                most = most.max(pair.client.conn.backlog().output);
+                most = most.max(pair.client.conn.outbox.backlog().output);
             }
             pair.client.open_window = step;
             pair.client.transmit(pair.now);
-            most = most.max(pair.client.conn.backlog().output);
+            most = most.max(pair.client.conn.outbox.backlog().output);
             for call in calls.iter_mut().filter(|call| call.flag.take()) {
                 call.poll(&mut pair.client.conn, pair.now);
-                most = most.max(pair.client.conn.backlog().output);
+                most = most.max(pair.client.conn.outbox.backlog().output);
             }
         }
         assert!(most > FRAGMENT as u64 / 2, "{most}: the test fills nothing");
@@ -111,7 +111,7 @@ fn a_message_that_does_not_fit_is_cut_and_keeps_its_place() {
         .map(|len| pair.start(of(Priority::Normal, len)))
         .into();
     assert_eq!(Pair::has_id(&calls), [true, true, false, false]);
-    assert!(pair.client.conn.bulk.cut().is_some());
+    assert!(pair.client.conn.outbox.remainders().cut().is_some());
     pair.client.open_window = usize::MAX;
     pair.run(&mut calls);
     for len in [100_000, 100_000, 50, 100_000] {
@@ -416,7 +416,7 @@ fn messages_of_a_control_stream_pass_those_of_others() {
     pair.start(of(Priority::Normal, 100_000));
     assert!(pair.client.put(load.id, b"more", pair.now).is_pending());
     pair.client.must_put(beat.id, b"beat", pair.now);
-    assert!(pair.client.conn.backlog().output <= BEFORE + 100);
+    assert!(pair.client.conn.outbox.backlog().output <= BEFORE + 100);
 }
 
 #[test]

@@ -37,7 +37,7 @@ fn barrier_gives_the_account_of_everything_sent_before() {
             (DropReason::Aborted.number(), 1)
         ]
     );
-    assert!(pair.client.conn.barriers.is_empty());
+    assert!(pair.client.conn.ours.has_no_barrier());
 }
 
 #[test]
@@ -50,7 +50,7 @@ fn barriers_behind_requests_need_no_time() {
         assert!(ready(|cx| pair.client.conn.poll_barrier(&barrier, cx)).is_ok());
     }
     assert_eq!(pair.server.count(Kind::Ping), 3);
-    assert!(pair.server.conn.is_live());
+    assert!(pair.server.conn.end.is_live());
 }
 
 #[test]
@@ -135,7 +135,7 @@ fn dropped_barrier_leaves_nothing() {
     let barrier = pair.client.conn.start_barrier(pair.now);
     pair.client.conn.drop_barrier(&barrier);
     pair.settle();
-    assert!(pair.client.conn.barriers.is_empty());
+    assert!(pair.client.conn.ours.has_no_barrier());
 }
 
 #[test]
@@ -199,7 +199,7 @@ fn flush_of_lost_fragments_fails_even_if_the_rest_is_written() {
     pair.start(Call::send(vec![0; 1 << 20]));
     pair.client.transmit(pair.now);
     let flush = pair.client.conn.start_flush();
-    assert_eq!(pair.client.conn.taken, flush.offset);
+    assert_eq!(pair.client.conn.outbox.taken(), flush.offset);
     pair.client.conn.handle_eof(pair.now);
     assert!(ready(|cx| pair.client.conn.poll_flush(&flush, cx)).is_err());
 }
@@ -337,10 +337,10 @@ fn a_settle_waits_for_the_sends_before_it_and_for_no_other() {
     // One that is given up leaves nothing behind.
     pair.server.inject(settle(9), b"", now);
     let given_up = pair.server.accept(now).id;
-    let kept = pair.server.conn.requests.kept();
+    let kept = pair.server.conn.theirs.requests().kept();
     assert!(poll(|cx| pair.server.conn.poll_settled(given_up, cx)).is_pending());
     pair.server.conn.end(given_up, End::Dropped, now);
-    assert_eq!(pair.server.conn.requests.kept(), kept);
+    assert_eq!(pair.server.conn.theirs.requests().kept(), kept);
     assert!(poll(|cx| pair.server.conn.poll_settled(given_up, cx)).is_ready());
-    assert_eq!(pair.server.conn.requests.kept(), kept);
+    assert_eq!(pair.server.conn.theirs.requests().kept(), kept);
 }

@@ -41,7 +41,7 @@ fn a_frame_that_has_begun_comes_within_30_s_for_each_64_kib() {
         let mut pair = Pair::new();
         begin(&mut pair, len, 4);
         pair.advance(secs(time) - ms(1));
-        assert!(pair.server.conn.is_live(), "{len}");
+        assert!(pair.server.conn.end.is_live(), "{len}");
         pair.advance(ms(1));
         assert_timed_out(&mut pair, "did not come to its end");
     }
@@ -52,7 +52,7 @@ fn a_byte_a_second_does_not_keep_a_frame_alive() {
     let mut pair = Pair::new();
     begin(&mut pair, 1000, 4);
     let mut secs_taken = 0;
-    while pair.server.conn.is_live() {
+    while pair.server.conn.end.is_live() {
         pair.server.read(b"x", pair.now);
         pair.advance(secs(1));
         secs_taken += 1;
@@ -82,10 +82,10 @@ fn each_frame_has_its_own_time() {
         pair.advance(secs(20));
         pair.server.read(&[rest, first].concat(), pair.now);
     }
-    assert!(pair.server.conn.is_live());
+    assert!(pair.server.conn.end.is_live());
     pair.server.read(rest, pair.now);
     pair.advance(secs(100));
-    assert!(pair.server.conn.is_live(), "nothing is begun any more");
+    assert!(pair.server.conn.end.is_live(), "nothing is begun any more");
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn a_message_of_which_nothing_comes_is_given_up() {
                 .inject(header(Kind::Other(64), 0, Flags::NONE), b"", pair.now);
         }
         pair.advance(secs(1) - ms(1));
-        assert!(pair.server.conn.is_live());
+        assert!(pair.server.conn.end.is_live());
         pair.advance(ms(1));
         assert_timed_out(&mut pair, "unfinished messages");
     }
@@ -114,11 +114,11 @@ fn a_message_that_comes_slowly_is_no_offence() {
         pair.advance(secs(29));
         fragment(&mut pair, 1, 64 << 10, Flags::MORE);
     }
-    assert!(pair.server.conn.is_live());
+    assert!(pair.server.conn.end.is_live());
     pair.advance(secs(29));
     fragment(&mut pair, 1, (64 << 10) - 1, Flags::NONE);
     pair.advance(secs(200));
-    assert!(pair.server.conn.is_live());
+    assert!(pair.server.conn.end.is_live());
     pair.server.take();
 }
 
@@ -131,7 +131,7 @@ fn a_message_that_waits_for_others_of_its_sender_is_no_offence() {
         pair.advance(secs(29));
         fragment(&mut pair, 3, 100 << 10, Flags::MORE);
     }
-    assert!(pair.server.conn.is_live());
+    assert!(pair.server.conn.end.is_live());
     fragment(&mut pair, 3, (4 << 20) - 1 - 40 * (100 << 10), Flags::NONE);
     pair.advance(secs(61));
     assert_timed_out(&mut pair, "unfinished messages");
@@ -145,7 +145,7 @@ fn one_message_after_the_other_is_no_offence() {
         pair.advance(secs(25));
         fragment(&mut pair, 2 * n + 1, 2, Flags::NONE);
     }
-    assert!(pair.server.conn.is_live());
+    assert!(pair.server.conn.end.is_live());
 }
 
 #[test]
@@ -191,12 +191,12 @@ fn half_a_message_of_a_stream_is_given_up() {
 #[test]
 fn call_that_was_given_up_amid_its_fragments_is_no_offence() {
     let mut pair = Pair::new();
-    pair.client.conn.calls.take_id();
+    pair.client.conn.ours.next_id();
     open(&mut pair, Kind::Call, 1, 1 << 20);
     pair.server
         .inject(header(Kind::Cancel, 1, Flags::NONE), b"", pair.now);
     pair.advance(secs(100));
-    assert!(pair.server.conn.is_live());
+    assert!(pair.server.conn.end.is_live());
 }
 
 /// A pair whose server asks after 2 min of silence, and sleeps for a minute while it waits for the answer.
@@ -219,10 +219,10 @@ fn what_came_while_the_process_slept_is_read_before_the_peer_counts_as_dead() {
     let mut pair = asleep();
     // The timer comes first, and the answer only then.
     pair.server.conn.handle_timeout(pair.now);
-    assert!(pair.server.conn.is_live());
+    assert!(pair.server.conn.end.is_live());
     pair.settle();
     pair.advance(secs(10));
-    assert!(pair.server.conn.is_live());
+    assert!(pair.server.conn.end.is_live());
 }
 
 #[test]
@@ -257,10 +257,10 @@ fn what_stood_still_while_the_process_slept_goes_on() {
     assert!(pair.poll(&mut call));
     assert!(matches!(call.failure().cause, Cause::Deadline));
     assert_eq!(call.completions, 1);
-    assert!(pair.server.conn.is_live() && pair.client.conn.is_live());
+    assert!(pair.server.conn.end.is_live() && pair.client.conn.end.is_live());
     let rest = vec![0x0a; 994];
     pair.server.read(&rest, pair.now);
     assert_ne!(pair.server.conn.cut(), Some(Cut::SlowFrame));
-    assert!(!pair.poll(&mut Call::new(b"")) || pair.client.conn.is_live());
+    assert!(!pair.poll(&mut Call::new(b"")) || pair.client.conn.end.is_live());
     assert_eq!(call.completions, 1);
 }

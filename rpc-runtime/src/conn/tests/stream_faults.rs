@@ -21,9 +21,9 @@ fn first(id: CallId, length: u64) -> Header<'static> {
 
 /// The budget of faults before and after `f`: how many were counted.
 fn faults(conn: &mut Node, f: impl FnOnce(&mut Node)) -> u32 {
-    let left = conn.conn.abuse.left();
+    let left = conn.conn.peer.faults.left();
     f(conn);
-    left - conn.conn.abuse.left()
+    left - conn.conn.peer.faults.left()
 }
 
 /// The status that breaks the stream of a handler.
@@ -50,23 +50,23 @@ fn cases(id: CallId) -> Vec<Case<'static>> {
     };
     vec![
         (
-            "10 bytes came with 8",
+            "10 bytes carried 8",
             Code::Internal,
             vec![(first(id, 10), 4), (last, 4)],
         ),
         (
-            "10 bytes came with 12",
+            "10 bytes carried 12",
             Code::Internal,
             vec![(first(id, 10), 4), (last, 8)],
         ),
         (
-            "10 bytes came with 12",
+            "10 bytes carried 12",
             Code::Internal,
             vec![(first(id, 10), 4), (more, 8)],
         ),
-        ("3 bytes came with 4", Code::Internal, vec![(first(id, 3), 4)]),
+        ("3 bytes carried 4", Code::Internal, vec![(first(id, 3), 4)]),
         (
-            "10 bytes came with 4",
+            "10 bytes carried 4",
             Code::Internal,
             vec![(first(id, 10), 4), (last, 0)],
         ),
@@ -92,10 +92,10 @@ fn a_broken_stream_of_requests_fails_its_call_alone_and_holds_nothing() {
         let status = broken(&mut pair.server, id, pair.now);
         assert_eq!(status.code(), code, "{text}");
         assert!(status.message().contains(text), "{text}: {status}");
-        assert_eq!(pair.server.conn.held(), Held::default(), "{text}");
+        assert_eq!(pair.server.conn.held(), InboxUse::default(), "{text}");
         // What else comes of it is forgotten, and the handler's own answer changes nothing.
         pair.server.inject(data(id, Flags::NONE), b"more", pair.now);
-        assert_eq!(pair.server.conn.held(), Held::default(), "{text}");
+        assert_eq!(pair.server.conn.held(), InboxUse::default(), "{text}");
         pair.server.reply(&arrived.unwrap(), b"fine", pair.now);
         pair.settle();
         let failure = pair.client.outcome(id).unwrap_err();
@@ -123,7 +123,7 @@ fn a_broken_stream_of_replies_fails_its_call_alone_and_cancels_it() {
             pair.client.inject(header, &vec![0; len], pair.now);
         }
         assert!(pair.client.is_at_end(id, pair.now), "{text}");
-        assert_eq!(pair.client.conn.held(), Held::default(), "{text}");
+        assert_eq!(pair.client.conn.held(), InboxUse::default(), "{text}");
         pair.client.inject(data(id, Flags::NONE), b"more", pair.now);
         let failure = pair.client.outcome(id).unwrap_err();
         assert_eq!(failure.executed, Executed::Maybe);
@@ -175,7 +175,7 @@ fn who_sends_beyond_the_window_breaks_the_stream_and_the_last_message_may_pass_i
     assert_eq!(counted, 1);
     let status = broken(&mut pair.server, id, pair.now);
     assert_eq!(status.code(), Code::ResourceExhausted);
-    assert_eq!(pair.server.conn.held(), Held::default());
+    assert_eq!(pair.server.conn.held(), InboxUse::default());
     pair.server
         .conn
         .end(arrived.unwrap().id, End::Failed(&status), pair.now);
@@ -220,7 +220,7 @@ fn a_stream_that_nobody_reads_gets_no_credit_and_its_flood_is_counted() {
         }
     });
     assert_eq!(counted, 0);
-    assert_eq!(pair.client.conn.held(), Held::default());
+    assert_eq!(pair.client.conn.held(), InboxUse::default());
     let counted = faults(&mut pair.client, |client| {
         for _ in 0..10 {
             client.inject(data(id, Flags::NONE), &vec![0; 100_000], pair.now);
@@ -275,7 +275,7 @@ fn an_end_within_a_message_breaks_the_stream() {
     pair.server.inject(data(id, Flags::END), b"", pair.now);
     let status = broken(&mut pair.server, id, pair.now);
     assert_eq!(status.code(), Code::Internal);
-    assert_eq!(pair.server.conn.held(), Held::default());
+    assert_eq!(pair.server.conn.held(), InboxUse::default());
 }
 
 #[test]
@@ -293,7 +293,7 @@ fn a_reply_within_a_message_is_never_a_complete_stream() {
     assert!(pair.client.is_at_end(id, pair.now));
     let failure = pair.client.outcome(id).unwrap_err();
     assert!(matches!(failure.cause, Cause::Broken(status) if status.code() == Code::Internal));
-    assert_eq!(pair.client.conn.calls.held(), (0, 0));
+    assert_eq!(pair.client.conn.ours.calls().held(), (0, 0));
 }
 
 #[test]
@@ -307,7 +307,7 @@ fn a_refusal_within_a_message_is_the_refusal() {
     assert!(pair.client.is_at_end(id, pair.now));
     let failure = pair.client.outcome(id).unwrap_err();
     assert!(matches!(failure.cause, Cause::Replied(status) if status.code() == Code::Aborted));
-    assert_eq!(pair.client.conn.calls.held(), (0, 0));
+    assert_eq!(pair.client.conn.ours.calls().held(), (0, 0));
 }
 
 #[test]
@@ -322,7 +322,7 @@ fn a_message_in_the_reply_of_a_stream_fails_the_call() {
         let failure = pair.client.outcome(id).unwrap_err();
         assert!(matches!(failure.cause, Cause::Broken(status) if status.code() == Code::Internal));
         pair.client.inject(data(id, Flags::NONE), b"12345", pair.now);
-        assert_eq!(pair.client.conn.calls.held(), (0, 0));
+        assert_eq!(pair.client.conn.ours.calls().held(), (0, 0));
     }
 }
 
@@ -398,7 +398,7 @@ fn a_call_that_is_refused_at_once_makes_no_fault_of_its_stream() {
             // As a peer that does not keep to the limit.
             let mut hello = Hello::decode(pair.client.seen[0].payload.clone()).unwrap();
             hello.max_calls = 32;
-            pair.client.conn.credit.accept(&hello);
+            pair.client.conn.ours.credit_mut().accept(&hello);
         }
         if refusal == "drain" {
             // A handler that does not go at once keeps the connection.
@@ -413,7 +413,7 @@ fn a_call_that_is_refused_at_once_makes_no_fault_of_its_stream() {
         for _ in 0..256 {
             pair.client.must_put(id, b"", pair.now);
         }
-        let before = pair.server.conn.abuse.left();
+        let before = pair.server.conn.peer.faults.left();
         if refusal == "drain" {
             pair.client.transmit(pair.now);
             // The call is read, and its messages come when it is refused.
@@ -424,10 +424,10 @@ fn a_call_that_is_refused_at_once_makes_no_fault_of_its_stream() {
             let late = pair.client.wire.split();
             pair.server.read(&late, pair.now);
             assert_eq!(pair.server.count(Kind::Data), 256);
-            assert!(pair.server.conn.is_live());
+            assert!(pair.server.conn.end.is_live());
         }
         pair.settle();
-        let counted = before - pair.server.conn.abuse.left();
+        let counted = before - pair.server.conn.peer.faults.left();
         assert_eq!(counted, u32::from(refusal == "full"), "{refusal}");
         assert_eq!(
             pair.client.outcome(id).unwrap_err().executed,
@@ -466,8 +466,8 @@ fn who_serves_nothing_keeps_no_more_refusals_than_slots() {
         pair.server
             .inject(header(Kind::Call, 2 * number + 1, Flags::END), b"", pair.now);
     }
-    assert!(pair.server.conn.out.len() < 1000 + 200 * 100);
-    assert_eq!(pair.server.conn.requests.held(&settings()).0, 16);
+    assert!(pair.server.conn.outbox.len() < 1000 + 200 * 100);
+    assert_eq!(pair.server.conn.theirs.requests().held(&settings()).0, 16);
 }
 
 #[test]
@@ -480,7 +480,7 @@ fn a_message_that_comes_with_the_call_is_refused() {
     }
     assert!(!pair.server.has_request());
     for _ in 0..2 {
-        pair.client.conn.calls.take_id();
+        pair.client.conn.ours.next_id();
     }
     pair.settle();
     for reply in pair.client.seen.iter().filter(|frame| frame.kind == Kind::Reply) {

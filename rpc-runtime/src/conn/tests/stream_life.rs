@@ -84,7 +84,7 @@ fn server_finds_a_half_open_peer_whose_stream_it_waits_for() {
         pair.now = next;
         pair.server.conn.handle_timeout(next);
         pair.server.transmit(next);
-        if !pair.server.conn.is_live() {
+        if !pair.server.conn.end.is_live() {
             break;
         }
     }
@@ -112,7 +112,7 @@ fn pings_between_messages_of_a_stream_are_no_strikes() {
             .inject(header(Kind::Data, id.0, Flags::NONE), b"x", pair.now);
         pair.client.inject(Header::new(Kind::Ping, 0), &[0; 8], pair.now);
     }
-    assert!(pair.server.conn.is_live() && pair.client.conn.is_live());
+    assert!(pair.server.conn.end.is_live() && pair.client.conn.end.is_live());
 }
 
 #[test]
@@ -166,12 +166,12 @@ fn an_open_stream_is_use() {
     let mut pair = Pair::with(restless.clone(), restless);
     let stream = pair.open(Shape::ReplyStream);
     pair.advance(secs(300));
-    assert!(pair.client.conn.is_live() && pair.server.conn.is_live());
+    assert!(pair.client.conn.end.is_live() && pair.server.conn.end.is_live());
     pair.server.conn.reply(stream.id, &(), pair.now);
     pair.settle();
     assert!(pair.client.is_at_end(stream.id, pair.now) && pair.client.outcome(stream.id).is_ok());
     pair.advance(ms(99_999));
-    assert!(pair.client.conn.is_live());
+    assert!(pair.client.conn.end.is_live());
     pair.advance(ms(1));
     assert!(pair.client.conn.is_closed() && pair.server.conn.is_closed());
 }

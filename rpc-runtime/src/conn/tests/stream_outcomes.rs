@@ -57,7 +57,7 @@ fn refused_stream_was_not_executed_whatever_is_on_its_way() {
         let failure = failure(&mut pair, id);
         assert_eq!(failure.executed, Executed::No, "{shape:?}");
         assert!(matches!(&failure.cause, Cause::Replied(told) if *told == status));
-        assert!(pair.server.conn.is_live());
+        assert!(pair.server.conn.end.is_live());
         pair.assert_quiescent();
     }
 }

@@ -219,9 +219,9 @@ fn an_early_reply_makes_no_fault_of_what_is_on_its_way() {
     pair.server
         .conn
         .reply(arrived.unwrap().id, &b"enough".to_vec(), pair.now);
-    let left = pair.server.conn.abuse.left();
+    let left = pair.server.conn.peer.faults.left();
     pair.settle();
-    assert_eq!(pair.server.conn.abuse.left(), left);
+    assert_eq!(pair.server.conn.peer.faults.left(), left);
     assert!(matches!(
         pair.client.put(id, b"more", pair.now),
         Poll::Ready(Err(Unsent::Over(None)))

@@ -1,4 +1,4 @@
-//! Handlers that block: they run on the pool of threads that is there for that, and go if nobody waits for them before.
+//! Handlers that block: they run on tokio's blocking pool, and are dropped if their reply is no longer wanted before.
 
 use std::{
     future::{Future, poll_fn},
@@ -12,11 +12,11 @@ use tokio::{runtime::Handle, sync::oneshot};
 use super::handler_task::HandlerTask;
 use crate::session::Threads;
 
-/// Runs a handler on the blocking pool, as soon as that has a thread to spare.
+/// Runs a handler on the blocking pool, as soon as that has a free thread.
 ///
-/// Until then the handler lies in a slot of its own, for what is in the pool's queue goes only when a thread gets to
-/// it: behind handlers that never end, a call still ends at its deadline, when it is cancelled, and with a drain, and
-/// was not executed.
+/// Until then the handler lies in a slot of its own and not in the pool's queue, which drops nothing before a thread gets to
+/// it. So a call behind handlers that never end still ends at its deadline, when it is cancelled, and with a drain; it was not
+/// executed.
 pub(super) fn spawn(runtime: &Handle, task: HandlerTask, threads: Threads) {
     if threads == Threads::One {
         runtime.spawn(task);
@@ -36,10 +36,10 @@ pub(super) fn spawn(runtime: &Handle, task: HandlerTask, threads: Threads) {
 
 /// Runs a future on this thread to its end.
 ///
-/// `Handle::block_on` does the same and marks the thread as one that drives tasks: there tokio lets nobody block, and
-/// `Runtime::block_on`, `blocking_recv`, `blocking_lock` and the drop of a runtime panic. Here all that works which works
-/// in `spawn_blocking`. For the same reason polls have no budget of tokio's: a library that polls by an executor of its
-/// own, such as `futures::executor::block_on`, would spin for ever once the budget is used up.
+/// `Handle::block_on` does the same, but marks the thread as one that drives tasks. There tokio forbids to block:
+/// `Runtime::block_on`, `blocking_recv`, `blocking_lock` and the drop of a runtime panic. Here everything works that works in
+/// `spawn_blocking`. For the same reason polls have no coop budget of tokio's: a library that polls by an executor of its own,
+/// such as `futures::executor::block_on`, would spin for ever once the budget is used up.
 fn park_on(future: impl Future<Output = ()>) {
     let parker = Arc::new(Parker::default());
     let waker = Waker::from(Arc::clone(&parker));
@@ -50,7 +50,7 @@ fn park_on(future: impl Future<Output = ()>) {
     }
 }
 
-/// Lets a thread sleep until it is woken. Not `thread::park`, of which the handler's own code may make use.
+/// Lets a thread sleep until it is woken. It is not `thread::park`, since the handler's own code may use that.
 #[derive(Default)]
 struct Parker {
     is_woken: Mutex<bool>,
@@ -58,7 +58,7 @@ struct Parker {
 }
 
 impl Parker {
-    /// Returns at once if it was woken since it was here last.
+    /// Sleeps until woken; returns at once if it was woken since the last time.
     fn park(&self) {
         let is_woken = self.is_woken.lock().unwrap_or_else(PoisonError::into_inner);
         let is_woken = self.wake.wait_while(is_woken, |is_woken| !*is_woken);
@@ -77,7 +77,7 @@ impl Wake for Parker {
     }
 }
 
-/// Drops a handler that nobody wants any more, unless it begins before.
+/// Drops a handler whose reply is no longer wanted, unless it begins before.
 async fn watch(slot: HandlerSlot, begun: oneshot::Receiver<()>) {
     let mut begun = pin!(begun);
     poll_fn(|cx| {
@@ -87,11 +87,11 @@ async fn watch(slot: HandlerSlot, begun: oneshot::Receiver<()>) {
         slot.poll_unwanted(cx)
     })
     .await;
-    // Nobody else has it now, or it has begun and is not here.
+    // It is still in the slot, or it has begun and the slot is empty.
     drop(slot.take());
 }
 
-/// Where a handler lies until it begins.
+/// Holds a handler until it begins.
 #[derive(Clone)]
 struct HandlerSlot(Arc<Mutex<Option<HandlerTask>>>);
 
@@ -100,7 +100,7 @@ impl HandlerSlot {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// Ready when nobody wants the handler, or it is not here any more.
+    /// Ready when the reply is no longer wanted, or the handler has left the slot.
     fn poll_unwanted(&self, cx: &mut Context<'_>) -> Poll<()> {
         match &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
             Some(task) => task.poll_unwanted(cx),

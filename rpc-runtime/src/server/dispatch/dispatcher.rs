@@ -1,4 +1,4 @@
-//! Dispatcher: drives one connection, and starts the handlers of its requests, in the order in which they arrived.
+//! Dispatcher: drives one connection, and starts the handlers of its requests in the order of arrival.
 
 use std::{
     future::Future,
@@ -29,23 +29,24 @@ use crate::{
 
 /// Drives one connection, and starts the handlers of its requests.
 ///
-/// It polls each handler once, in the order of arrival, between two rounds of the driver; most end there, and cost no task.
-/// One that is pending gets a task when the dispatcher stops, with the same future: a task that this one wakes may sit where
-/// no other worker can take it, behind the next handler, and that one may block. While handlers are polled, the driver lies
-/// in its baton. When a poll lasts, the monitor (see `stall_monitor`) gives the turn to a fresh dispatcher, which drives on, and this
-/// one ends with its handler.
+/// It polls each handler once, in the order of arrival, between two rounds of the driver. Most handlers end there and cost no
+/// task. A pending handler gets a task, with the same future, when the dispatcher stops. Not earlier: a task that this one
+/// wakes may lie behind the next handler, where no other worker can take it, and that handler may block.
+///
+/// While handlers are polled, the driver lies in its baton. When a poll lasts, the monitor (see `stall_monitor`) gives the turn
+/// to a fresh dispatcher, which drives on, and this one ends with its handler.
 pub(crate) struct Dispatcher {
     session: Arc<Dispatched>,
-    /// None once another one drives.
+    /// None once another dispatcher drives.
     baton: Option<Arc<Baton<Stream>>>,
     turn: u64,
-    /// Whether a task of this worker may have been woken since this one was polled: it must not sit behind a handler that
+    /// Whether a task of this worker may have been woken since this one was polled. It must not lie behind a handler that
     /// blocks.
     woke: bool,
 }
 
 impl Dispatcher {
-    /// A dispatcher whose turn is `turn`, to be spawned; it drives by `baton`.
+    /// Makes a dispatcher whose turn is `turn`, to be spawned; it drives by `baton`.
     pub(super) fn new(session: Arc<Dispatched>, baton: Option<Arc<Baton<Stream>>>, turn: u64) -> Self {
         Self {
             session,
@@ -56,7 +57,7 @@ impl Dispatcher {
     }
 }
 
-/// Whoever drives and is dropped takes the connection with it.
+/// A dispatcher that is dropped while it drives ends the connection.
 impl Drop for Dispatcher {
     fn drop(&mut self) {
         if let Some(baton) = &self.baton {
@@ -76,11 +77,11 @@ impl Future for Dispatcher {
                 Some(baton) => baton.round(cx, turn == 0),
                 None => Round::Over,
             };
-            // A caller, or the peer's driver, if that is in this process.
+            // It woke a caller, or the peer's driver, if that is in this process.
             this.woke |=
                 matches!(round, Round::Woke(_)) || (round == Round::Moved && this.session.is_in_memory());
             match (this.start_handlers(cx), round) {
-                // Requests may have stood behind the end of their connection: one-ways still run.
+                // Requests may lie behind the end of their connection: one-way calls still run.
                 (Started::Last, Round::Over) | (Started::Late, _) => return Poll::Ready(()),
                 (Started::All | Started::Last, Round::Idle) | (Started::All, Round::Over) => {
                     return Poll::Pending;
@@ -91,32 +92,32 @@ impl Future for Dispatcher {
                 break;
             }
         }
-        // Others are to have their turn too.
+        // Other tasks have their turn, too.
         cx.waker().wake_by_ref();
         Poll::Pending
     }
 }
 
-/// What starting handlers came to.
+/// The result of starting handlers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Started {
-    /// There is no request that could be started now.
+    /// No request can be started now.
     All,
-    /// Some have been, and there may be more.
+    /// Some handlers were started, and there may be more.
     Some,
-    /// No more can come.
+    /// No more requests can come.
     Last,
-    /// This dispatcher was late: another one goes on.
+    /// This dispatcher lost its turn: another one goes on.
     Late,
 }
 
 impl Dispatcher {
-    /// Starts handlers of requests that have come, unless it is to write first.
+    /// Starts handlers of requests that have come, until the dispatcher has to write.
     fn start_handlers(&mut self, cx: &mut Context<'_>) -> Started {
         let session = Arc::clone(&self.session);
-        let mut stop = Stop {
+        let mut stop = DispatcherStop {
             session: &session,
-            late: true,
+            is_late: true,
             woke: self.woke,
         };
         let mut started = Started::All;
@@ -147,7 +148,7 @@ impl Dispatcher {
                 Poll::Ready(Some(arrived)) => arrived,
             };
             if mem::replace(&mut after_send, arrived.one_way) && !arrived.one_way {
-                // The end of a send does not look at the clock, and a call's receipt tells when it started.
+                // The end of a one-way call does not look at the clock, and a call's receipt has the time of its start.
                 drop(session.link().lock(Clock::Now, Wakes::Waiters));
             }
             let Some(turn) = self.dispatch(arrived, &mut stop) else {
@@ -160,13 +161,13 @@ impl Dispatcher {
                 break;
             }
         }
-        stop.late = false;
+        stop.is_late = false;
         self.woke = stop.woke;
         started
     }
 
-    /// Starts the handler of a request; the next turn, or none if this dispatcher was late.
-    fn dispatch(&self, arrived: Arrived, stop: &mut Stop<'_>) -> Option<u64> {
+    /// Starts the handler of a request. Returns the next turn, or none if this dispatcher lost its turn.
+    fn dispatch(&self, arrived: Arrived, stop: &mut DispatcherStop<'_>) -> Option<u64> {
         let session = &self.session;
         let server = session.state();
         let arrived_at = is_timed(self.turn).then(Instant::now);
@@ -216,10 +217,10 @@ impl Dispatcher {
         let counted = !route.is_control();
         let mut run = route.run();
         if run == Run::InOrder && !arrived.one_way && route.is_computing() && session.has_more_requests() {
-            // The sends before it have begun; the other calls need not wait for it.
+            // The one-way calls before it have begun, and the other calls need not wait for it.
             run = Run::Spawn;
         }
-        let start = Start {
+        let start = HandlerStart {
             session,
             id: arrived.id,
             index,
@@ -227,7 +228,7 @@ impl Dispatcher {
         };
         let call = Incoming::new(Arc::<Dispatched>::clone(session), arrived, route.procedure());
         if mem::take(&mut stop.woke) {
-            // That task must not sit behind this handler either: a further task moves it to where others can take it.
+            // The woken task must not lie behind this handler either: a further task moves it to where other workers take it.
             session.runtime().spawn(async {});
         }
         session.stalls().begin(self.turn, index);
@@ -265,22 +266,22 @@ fn make_handler(server: &Arc<ServerState>, route: &Route, call: Incoming) -> Han
     }
 }
 
-/// Whether the handler of a turn is timed: one in sixteen, at no regular distance, for procedures may take turns.
+/// Returns whether the handler of a turn is timed: one in sixteen, at irregular distances, since procedures may alternate.
 fn is_timed(turn: u64) -> bool {
     const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
     turn.wrapping_mul(GOLDEN) >> 60 == 0
 }
 
 /// A handler about to start.
-struct Start<'a> {
+struct HandlerStart<'a> {
     session: &'a Arc<Dispatched>,
     id: CallId,
     index: usize,
     counted: bool,
 }
 
-impl Start<'_> {
-    /// Makes the handler, and polls it once if it runs in order; what needs a task of its own.
+impl HandlerStart<'_> {
+    /// Makes the handler, and polls it once if it runs in order. Returns what needs a task of its own.
     fn run(&self, run: Run, make: impl FnOnce() -> Handler) -> Option<HandlerTask> {
         let Self {
             session,
@@ -303,27 +304,27 @@ impl Start<'_> {
     }
 }
 
-/// Polls a handler once; the handler if it has to wait. A panic is caught: the call's own guard has told the caller.
+/// Polls a handler once. Returns the handler if it is pending. A panic is caught here; the call's own guard has answered.
 fn poll_once(mut handler: Handler) -> Option<Handler> {
     let poll = panic::catch_unwind(AssertUnwindSafe(move || {
-        // Nobody need be woken: a handler that has to wait is polled again, at once, by its own task.
+        // The waker wakes nothing: a pending handler gets a task of its own, which polls it again at once.
         let mut cx = Context::from_waker(Waker::noop());
         handler.as_mut().poll(&mut cx).is_pending().then_some(handler)
     }));
     poll.ok().flatten()
 }
 
-/// What the caller is told who takes a procedure for one with other streams.
+/// Makes the status of a call with the wrong streaming shape.
 fn misshapen(procedure: &Procedure) -> Status {
     let path = procedure.path();
     let takes = match (procedure.has_request_stream(), procedure.has_reply_stream()) {
         (true, _) => "takes a stream of requests",
-        (false, true) => "answers by a stream, which a one-way call has no use for",
+        (false, true) => "answers by a stream, which a one-way call cannot receive",
         (false, false) => "takes one request",
     };
     Status::new(
         Code::Unimplemented,
-        format!("{path} {takes}: is the caller's .proto another?"),
+        format!("{path} {takes}: does the caller use another version of the .proto?"),
     )
 }
 
@@ -334,27 +335,27 @@ fn refuse(session: &Dispatched, id: CallId, status: &Status, reason: DropReason)
     conn.end(id, End::Refused { status, reason }, now);
 }
 
-/// What the dispatcher does whenever it stops starting handlers, for whatever reason.
-struct Stop<'a> {
+/// What the dispatcher does when it stops starting handlers, also by a panic.
+struct DispatcherStop<'a> {
     session: &'a Dispatched,
-    /// Whether another one drives meanwhile, which does not know what there is to write.
-    late: bool,
-    /// Whether a task of this worker may have been woken: by a handler that has to wait, for it may have asked one to make a
-    /// call for it, or before.
+    /// Whether another dispatcher may drive meanwhile, which does not know what there is to write.
+    is_late: bool,
+    /// Whether a task of this worker may have been woken: before, or by a pending handler, which may have asked another task
+    /// to make a call.
     woke: bool,
 }
 
-impl Drop for Stop<'_> {
+impl Drop for DispatcherStop<'_> {
     fn drop(&mut self) {
         self.session.spawn_deferred();
-        if self.late {
+        if self.is_late {
             self.session.link().wake_driver();
         }
     }
 }
 
-/// How many handlers a dispatcher starts before it writes their replies, at least; a quarter of those that wait, if that is more.
-/// Their callers go on while it starts the next, and each write costs as much as some handlers.
+/// The number of handlers that a dispatcher starts before it writes their replies; a quarter of the waiting requests if that is
+/// more. Their callers go on while it starts the next ones, and each write costs as much as some handlers.
 const BATCH: usize = 16;
-/// How many rounds a dispatcher drives before it lets others have their turn.
+/// The number of rounds that a dispatcher drives before other tasks have their turn.
 const TURNS: usize = 4;

@@ -1,4 +1,4 @@
-//! HandlerTask: a handler outside of the dispatcher, dropped as soon as nobody wants its answer.
+//! HandlerTask: a handler outside of the dispatcher, dropped as soon as its reply is no longer wanted.
 
 use std::{
     future::Future,
@@ -12,27 +12,27 @@ use tokio::time::Instant;
 use super::{super::state::ServerState, Dispatched};
 use crate::{conn::CallId, driver::Clock, session::Handler};
 
-/// A handler that has a task of its own: it runs until its end, or until its answer is no longer wanted.
+/// A handler with a task of its own. It runs until its end, or until its reply is no longer wanted.
 ///
-/// The order of the fields is that in which they go: the slot is free when the handler is gone, even if that panics.
+/// The fields are dropped in this order: the place is free when the handler is gone, even if its drop panics.
 pub(crate) struct HandlerTask {
     /// None once it has ended or was dropped.
     handler: Option<Handler>,
-    /// Its place among the server's calls, if it counts against the limit.
-    _counted: Option<Counted>,
+    /// The handler's place among the server's handler tasks, if it counts against the limit.
+    _counted: Option<HandlerTaskPlace>,
     id: CallId,
-    /// The route to tell how long the first poll took; none if the dispatcher has done that poll.
+    /// The route that learns how long the first poll took; none if the dispatcher has done that poll.
     measure: Option<usize>,
     session: Arc<Dispatched>,
 }
 
 impl HandlerTask {
-    /// The rest of a handler that the dispatcher has polled once.
+    /// Makes a task of a handler that the dispatcher has polled once.
     pub(crate) fn polled(session: Arc<Dispatched>, id: CallId, handler: Handler, counted: bool) -> Self {
         Self::new(session, id, handler, None, counted)
     }
 
-    /// A handler that has not been polled.
+    /// Makes a task of a handler that has not been polled.
     pub(crate) fn unpolled(
         session: Arc<Dispatched>,
         id: CallId,
@@ -52,7 +52,7 @@ impl HandlerTask {
     ) -> Self {
         Self {
             handler: Some(handler),
-            _counted: counted.then(|| Counted::new(Arc::clone(session.state()))),
+            _counted: counted.then(|| HandlerTaskPlace::new(Arc::clone(session.state()))),
             id,
             measure,
             session,
@@ -100,27 +100,27 @@ impl Future for HandlerTask {
         let session = Arc::clone(&this.session);
         let _poll = session.stalls().poll_in_task();
         session.monitor();
-        // A driver that this worker wakes sits where no other worker can take it, behind a handler that blocks. It is
-        // woken after the poll, or by the monitor if that takes long.
-        let (poll, work) = session.with_driver_asleep(|| this.poll_wanted(cx));
-        if work {
+        // A driver that this worker wakes would lie behind a handler that blocks, where no other worker can take it. It is
+        // woken after the poll, or by the monitor if the poll lasts.
+        let (poll, has_work) = session.with_driver_asleep(|| this.poll_wanted(cx));
+        if has_work {
             session.link().wake_driver_with_work();
         }
         poll
     }
 }
 
-/// A place among the calls of a server.
-struct Counted(Arc<ServerState>);
+/// A place among the handler tasks of a server.
+struct HandlerTaskPlace(Arc<ServerState>);
 
-impl Counted {
+impl HandlerTaskPlace {
     fn new(server: Arc<ServerState>) -> Self {
         server.count_handler_task();
         Self(server)
     }
 }
 
-impl Drop for Counted {
+impl Drop for HandlerTaskPlace {
     fn drop(&mut self) {
         self.0.uncount_handler_task();
     }
@@ -140,9 +140,9 @@ mod tests {
         server::state::ServerOptions,
     };
 
-    struct PanicDrop;
+    struct PanicsOnDrop;
 
-    impl Drop for PanicDrop {
+    impl Drop for PanicsOnDrop {
         fn drop(&mut self) {
             panic!("on purpose");
         }
@@ -160,7 +160,7 @@ mod tests {
             Arc::clone(server.view().settings()),
         ));
         let session = Dispatched::register(&server, link, Peer::in_process(), Handle::current()).unwrap();
-        let guard = PanicDrop;
+        let guard = PanicsOnDrop;
         let handler: Handler = Box::pin(async move {
             let _guard = guard;
             std::future::pending().await

@@ -206,16 +206,22 @@ const PAUSE_MAX: u32 = 1024;
 
 #[cfg(test)]
 mod tests {
-    use std::cell::{Cell, RefCell};
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     use super::*;
 
     #[derive(Default)]
     struct FakeConnection {
         stalls: StallRecord,
-        log: RefCell<Vec<String>>,
+        log: Mutex<Vec<String>>,
         /// Whether every worker is blocked.
-        mute: Cell<bool>,
+        mute: AtomicBool,
+    }
+
+    impl FakeConnection {
+        fn log(&self) -> MutexGuard<'_, Vec<String>> {
+            self.log.lock().unwrap()
+        }
     }
 
     impl Monitored for FakeConnection {
@@ -223,16 +229,14 @@ mod tests {
             &self.stalls
         }
         fn take_over(self: Arc<Self>, turn: u64, route: usize) {
-            self.log
-                .borrow_mut()
-                .push(format!("turn {turn} after route {route}"));
+            self.log().push(format!("turn {turn} after route {route}"));
         }
         fn relieve(&self) {
-            self.log.borrow_mut().push("relieve".to_owned());
+            self.log().push("relieve".to_owned());
         }
         fn poke(self: Arc<Self>, number: u32) {
-            self.log.borrow_mut().push("poke".to_owned());
-            if !self.mute.get() {
+            self.log().push("poke".to_owned());
+            if !self.mute.load(Ordering::Relaxed) {
                 self.stalls.answer(number);
             }
         }
@@ -246,7 +250,7 @@ mod tests {
         for _ in 0..4 {
             assert!(entry.check());
         }
-        assert_eq!(*fake.log.borrow(), ["turn 2 after route 7", "poke"]);
+        assert_eq!(*fake.log(), ["turn 2 after route 7", "poke"]);
         assert_eq!(fake.stalls.end(0), None);
     }
 
@@ -260,7 +264,7 @@ mod tests {
             assert!(entry.check());
             turn = fake.stalls.end(turn).unwrap();
         }
-        assert_eq!(*fake.log.borrow(), ["relieve"; 10]);
+        assert_eq!(*fake.log(), ["relieve"; 10]);
     }
 
     #[test]
@@ -306,13 +310,13 @@ mod tests {
         }
         drop(guard);
         assert!(entry.check() && entry.check());
-        assert_eq!(*fake.log.borrow(), ["poke"]);
+        assert_eq!(*fake.log(), ["poke"]);
     }
 
     #[test]
     fn a_poke_is_repeated_at_growing_intervals_until_it_is_answered() {
         let fake = Arc::new(FakeConnection::default());
-        fake.mute.set(true);
+        fake.mute.store(true, Ordering::Relaxed);
         let mut entry = MonitorEntry::new(Arc::clone(&fake));
         let _guard = fake.stalls.poll_in_task();
         assert!(entry.check() && entry.check());
@@ -320,10 +324,10 @@ mod tests {
             assert!(entry.check(), "not delisted before the answer");
         }
         // At 1, 3, 7, 15 and so on.
-        assert_eq!(fake.log.borrow().len(), 1 + 9);
-        fake.mute.set(false);
+        assert_eq!(fake.log().len(), 1 + 9);
+        fake.mute.store(false, Ordering::Relaxed);
         while entry.check() {}
-        assert_eq!(fake.log.borrow().len(), 1 + 10);
+        assert_eq!(fake.log().len(), 1 + 10);
     }
 
     #[test]

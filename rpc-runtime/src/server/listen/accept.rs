@@ -16,10 +16,10 @@ use crate::{
     server::{dispatch::Dispatched, drain::announce, state::ServerState, until::until},
 };
 
-/// Accepts streams until the server drains; then tells those who wait to be accepted.
+/// Accepts streams until the server drains, and then sends a GOAWAY to connections still in the accept queue.
 pub(crate) async fn accept(server: Arc<ServerState>, listener: Listener, limits: Arc<AdmissionLimits>) {
     accept_until_drain(&server, &listener, &limits).await;
-    // A listener that just closes resets them, and their callers could not know that nothing was executed.
+    // Closing the listener alone would reset them. After a GOAWAY their calls fail as `No`: not executed.
     for (stream, peer) in listener.close().await {
         serve_stream(&server, stream, peer, None, &Handle::current());
     }
@@ -49,7 +49,7 @@ async fn accept_until_drain(server: &Arc<ServerState>, listener: &Listener, limi
                     false => server.note_failed_accept(listener.address(), &error),
                 }
                 failed = failed.wrapping_add(1);
-                // The next one may be good, and others have their turn: there may be no end of errors.
+                // The next peer may be good. Other tasks have their turn in between: errors may never end.
                 let turn = async {
                     match failed % FAILED_IN_A_ROW {
                         0 => sleep(BACKOFF_MIN).await,
@@ -62,10 +62,10 @@ async fn accept_until_drain(server: &Arc<ServerState>, listener: &Listener, limi
                 continue;
             }
             Err(error) => {
-                // Out of files, say: trying again at once would spin, and open connections may end meanwhile.
+                // Out of files or memory: trying again at once would spin, and open connections may end meanwhile.
                 server.counts().accept_errors.add();
                 tracing::warn!(address = listener.address(), %error, again_within = ?backoff, "accept failed");
-                // Several listeners, and several servers, are not to try all at the same moment.
+                // Random, so that several listeners and servers do not all try at the same moment.
                 let pause = backoff.mul_f64(0.5 + fastrand::f64() / 2.0);
                 if until(draining.as_mut(), sleep(pause)).await.is_none() {
                     return;
@@ -92,7 +92,7 @@ async fn memory(server: &ServerState) {
         server.counts().accepts_paused.add();
         tracing::warn!(
             held = server.memory().held(),
-            "no connections are accepted: too much is held"
+            "accepting no connections: they hold nearly as much memory as they may"
         );
     }
     while server.memory().is_scarce() {
@@ -100,8 +100,8 @@ async fn memory(server: &ServerState) {
     }
 }
 
-/// Serves a stream in `runtime`. When the drain has begun, its peer only learns that: it is told to start nothing, and none of its
-/// calls are executed. When the drain has told all peers, the stream is closed, and false.
+/// Serves a stream in `runtime`. When the drain has begun, its peer gets a GOAWAY at once, and none of its calls are executed.
+/// When the drain has told all peers, this closes the stream and returns false.
 pub(crate) fn serve_stream(
     server: &Arc<ServerState>,
     stream: Stream,
@@ -117,21 +117,23 @@ pub(crate) fn serve_stream(
         return false;
     };
     if server.lifecycle().is_draining() {
-        // Before the first byte is read, so that nothing of it is taken.
+        // Before the first byte is read, so that no call is taken.
         announce(session.link(), server.drain_timeout());
     }
-    // Its timer belongs to that runtime, too.
+    // The driver's timer belongs to that runtime, too.
     let _entered = runtime.enter();
     session.spawn_dispatcher(Baton::new(stream, link, max_frame));
     runtime.spawn(watch_over(session, admission));
     true
 }
 
+/// The shortest pause after an accept that failed for lack of files or memory; it doubles each time.
 const BACKOFF_MIN: Duration = Duration::from_millis(5);
+/// The longest such pause.
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
-/// After so many errors without a peer between them there is a pause: a listener that is broken gives nothing else.
+/// After this many errors without a peer between them there is a pause, since a broken listener may give nothing else.
 const FAILED_IN_A_ROW: u32 = 1000;
-/// How often it is looked whether there is memory again.
+/// The time between two looks whether there is memory again.
 const MEMORY_PAUSE: Duration = Duration::from_millis(50);
 
 #[cfg(test)]

@@ -55,27 +55,27 @@ pub(crate) struct Admission {
 
 /// A handshake in progress.
 pub(super) struct Handshake {
-    /// Ready when the place is needed for others.
+    /// Ready when the place is needed for another peer.
     pub(super) evicted: oneshot::Receiver<()>,
     _slot: OwnedSemaphorePermit,
 }
 
-/// The handshakes in progress.
+/// All handshakes in progress.
 struct Handshakes {
     slots: Arc<Semaphore>,
     open: Mutex<VecDeque<oneshot::Sender<()>>>,
 }
 
 impl Handshakes {
-    /// Waits for a place; when none becomes free for [`PATIENCE`], the peers that had at least as long give theirs up.
+    /// Waits for a place. When none becomes free for [`PATIENCE`], all peers that hold one lose it.
     ///
-    /// A crowd of honest peers passes in a moment, and mute ones cannot keep others out.
+    /// A crowd of honest peers passes in a moment, and mute peers cannot keep others out.
     async fn begin(&self) -> Option<Handshake> {
         let slots = Arc::clone(&self.slots);
         let slot = match until(sleep(PATIENCE), Arc::clone(&slots).acquire_owned()).await {
             Some(slot) => slot,
             None => {
-                // Dropping the senders is what tells the peers' tasks.
+                // The tasks of these peers learn it by the drop of the senders.
                 self.open().clear();
                 slots.acquire_owned().await
             }

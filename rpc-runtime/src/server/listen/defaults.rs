@@ -1,23 +1,23 @@
-//! Machine: how much there is of what a server must not use up: memory and files.
+//! Defaults: limits of memory and connections, from what this process may use.
 
 use std::{fs, path::Path, str::FromStr};
 
-/// How many bytes all connections of a server may hold by default: a quarter of what this process may have, at most 1 GiB.
+/// Returns the default limit of bytes that all connections hold: a quarter of this process's memory, at most 1 GiB.
 pub(crate) fn max_buffered_bytes() -> u64 {
     const MOST: u64 = 1 << 30;
     memory().map_or(MOST, |bytes| (bytes / 4).clamp(LEAST_BUFFERED, MOST))
 }
 
-/// How many connections a server takes by default: half of the files that this process may open, at most 10,000.
+/// Returns the default limit of connections: half of the files that this process may open, at most 10,000.
 pub(crate) fn max_connections() -> usize {
     const MOST: usize = 10_000;
     files(&process_limits()).map_or(MOST, |files| (files / 2).clamp(1, MOST))
 }
 
-/// With less than this a server would refuse what a single peer may send.
+/// The smallest default, in bytes. With less a server would refuse what a single peer may send.
 const LEAST_BUFFERED: u64 = 16 << 20;
 
-/// How much memory this process may have: that of the machine, of its control group, or of its limit of addresses.
+/// Returns how much memory this process may have: of the machine, its control group, or its limit of address space.
 fn memory() -> Option<u64> {
     let read = |path: &Path| fs::read_to_string(path).ok();
     let machine = read(Path::new("/proc/meminfo")).and_then(|text| total(&text));
@@ -28,19 +28,19 @@ fn memory() -> Option<u64> {
         .take_while(|path| path.starts_with("/sys/fs/cgroup"))
         .filter_map(|path| read(&path.join("memory.max")))
         .chain(read(Path::new("/sys/fs/cgroup/memory/memory.limit_in_bytes")));
-    // One that has no limit says "max", or a number that no machine has.
+    // A group without a limit says "max", or a number that no machine has.
     let limits = limits.filter_map(|text| text.trim().parse().ok());
     limits.chain(machine).chain(addresses(&process_limits())).min()
 }
 
-/// The memory in /proc/meminfo, in bytes.
+/// Reads the memory of the machine from /proc/meminfo, in bytes.
 fn total(meminfo: &str) -> Option<u64> {
     let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     kib.checked_mul(1024)
 }
 
-/// The control group in /proc/self/cgroup, of the one hierarchy that there is now.
+/// Reads the control group from /proc/self/cgroup, of the unified hierarchy.
 fn group(groups: &str) -> Option<&str> {
     let path = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
     Some(path.trim())
@@ -50,12 +50,12 @@ fn process_limits() -> String {
     fs::read_to_string("/proc/self/limits").unwrap_or_default()
 }
 
-/// The soft limit of open files in /proc/self/limits; none if there is none.
+/// Reads the soft limit of open files from /proc/self/limits.
 fn files(limits: &str) -> Option<usize> {
     limit(limits, "Max open files")
 }
 
-/// The soft limit of the address space there, in bytes; none if there is none.
+/// Reads the soft limit of the address space from there, in bytes.
 fn addresses(limits: &str) -> Option<u64> {
     limit(limits, "Max address space")
 }

@@ -1,4 +1,4 @@
-//! Workers: threads that each drive connections of their own, in a runtime of their own.
+//! Workers: threads of the server's own that drive connections, each in a runtime of one thread.
 
 use std::{io, sync::Arc, thread};
 
@@ -10,7 +10,7 @@ use tokio::{
 use crate::server::state::ServerState;
 use crate::{Code, Error, session::WORKER};
 
-/// Threads that each drive connections of their own, in a runtime of their own; they end when this is dropped, or with their
+/// Threads that each drive connections of their own, in a runtime of one thread. They end when this is dropped, or with their
 /// server.
 #[derive(Debug)]
 pub(crate) struct Workers(Vec<Worker>);
@@ -22,7 +22,7 @@ struct Worker {
 }
 
 impl Workers {
-    /// Starts so many.
+    /// Starts `count` workers.
     ///
     /// # Errors
     ///
@@ -37,15 +37,15 @@ impl Workers {
         (0..count).map(start).collect::<Result<_, _>>().map(Self)
     }
 
-    /// The runtime of each.
+    /// Returns the runtime of each worker.
     pub(crate) fn runtimes(&self) -> Vec<Handle> {
         self.0.iter().map(|worker| worker.runtime.clone()).collect()
     }
 
-    /// From now on they end when `server` is closed.
+    /// Binds the workers to `server`: they end when it is closed.
     pub(crate) fn belong_to(self, server: &Arc<ServerState>) {
         for worker in self.0 {
-            // A thread that has ended already has nothing to wait for.
+            // The send fails if the thread has ended already.
             let _ = worker.server.send(Arc::clone(server));
         }
     }
@@ -72,6 +72,6 @@ fn run(runtime: Runtime, server: oneshot::Receiver<Arc<ServerState>>) {
             server.lifecycle().closed().await;
         }
     });
-    // A blocking handler that goes on must not keep the thread.
+    // Without waiting for blocking handlers, which may never end.
     runtime.shutdown_background();
 }

@@ -1,14 +1,14 @@
-//! The audit line: one event for each terminate that is asked for, whatever becomes of it.
+//! Audit: one log event for each terminate, allowed or not.
 
 use std::fmt;
 
 use super::TerminatePolicy;
 use crate::{Peer, Transport, client::inherited::InstanceId};
 
-/// Who asks a server to end.
+/// The origin of a terminate.
 #[derive(Debug)]
 pub(crate) enum Asker<'a> {
-    /// A caller of the terminate procedure; its user, as far as the policy found that out.
+    /// A caller of the terminate procedure, with its user if the policy knows it.
     Peer { peer: &'a Peer, uid: Option<u32> },
     /// A signal of the OS, by its name.
     Signal(&'static str),
@@ -18,27 +18,27 @@ pub(crate) enum Asker<'a> {
     Shutdown,
 }
 
-/// What was asked for.
+/// What a terminate asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TerminateKind {
-    /// That open calls be given their time.
+    /// Open calls get the drain timeout to end.
     Drain,
-    /// That they be given none.
+    /// Open calls get no more time.
     Abort,
 }
 
-/// What became of it.
+/// What a server did about a terminate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Decision {
-    /// It began the drain.
+    /// The terminate began the drain.
     First,
-    /// The drain had begun.
+    /// The drain had begun before.
     Repeated,
-    /// It was refused, for this reason.
+    /// The terminate was refused, for this reason.
     Denied(&'static str),
 }
 
-/// A terminate that was decided on, for the log. It knows nothing of the call's metadata, so no token can get out.
+/// A terminate for the log. It does not have the call's metadata, so it cannot leak a token.
 #[derive(Debug)]
 pub(crate) struct Audit<'a> {
     pub(crate) asker: &'a Asker<'a>,

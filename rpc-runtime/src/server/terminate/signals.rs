@@ -1,8 +1,8 @@
-//! Signals: SIGTERM and Ctrl-C, for the servers that obey them; when none does any more, they end the process.
+//! Signals: SIGTERM and Ctrl-C, for servers that obey them. Without such a server they end the process.
 //!
-//! Once tokio has taken a signal from the OS it cannot be given back, and from then on nothing happens by itself. So a thread
-//! of our own, one for the process, listens for as long as the process lives, whatever becomes of the runtimes of its servers:
-//! a `main` that waits for a handler which never returns can still be ended.
+//! tokio takes a signal from the OS and cannot give it back. From then on the signal does nothing by itself. So a thread of our
+//! own, `rpc-signals`, one for the process, listens as long as the process lives, also after the runtimes of its servers: a
+//! `main` that waits for a handler that never returns can still be ended. It starts with the first server that obeys signals.
 
 use std::{
     io,
@@ -20,12 +20,12 @@ use tokio::{
 
 use crate::{Code, Error};
 
-/// SIGTERM and Ctrl-C, as one server hears them.
+/// SIGTERM and Ctrl-C, as one server receives them.
 #[derive(Debug)]
 pub(crate) struct Signals(Receiver<&'static str>);
 
 impl Signals {
-    /// Listens for both, from now on. The process ends by them again when this is dropped, and every other one.
+    /// Receives both from now on. When this and all others of the process are dropped, signals end the process again.
     ///
     /// # Errors
     ///
@@ -45,7 +45,7 @@ impl Signals {
         Ok(Self(receiver))
     }
 
-    /// Waits for the next one; its name.
+    /// Waits for the next signal. Returns its name.
     ///
     /// # Cancel safety
     ///
@@ -53,7 +53,7 @@ impl Signals {
     pub(crate) async fn next(&mut self) -> &'static str {
         match self.0.recv().await {
             Some(name) => name,
-            // The process keeps the other end for as long as this one is there.
+            // The process keeps the sender while this receiver exists.
             None => std::future::pending().await,
         }
     }
@@ -67,7 +67,7 @@ impl Drop for Signals {
     }
 }
 
-/// The process ends by itself now, and soon: no signal is to change its exit code.
+/// Ignores signals from now on: the process is about to end, and no signal is to change its exit code.
 pub(crate) fn ignore_signals() {
     process().is_ending = true;
 }
@@ -79,22 +79,22 @@ static PROCESS: Mutex<SignalState> = Mutex::new(SignalState {
     is_ending: false,
 });
 
-/// Who of this process obeys signals.
+/// The servers of this process that obey signals.
 struct SignalState {
     /// Whether the thread has been started.
     is_watched: bool,
     servers: Vec<Sender<&'static str>>,
-    /// When a server left last.
+    /// When the last of them ended.
     left: Option<Instant>,
     is_ending: bool,
 }
 
 impl SignalState {
-    /// Passes a signal on; false if it is to end the process.
+    /// Passes a signal on. Returns false if the signal is to end the process.
     fn hear(&mut self, name: &'static str) -> bool {
         self.servers.retain(|server| !server.is_closed());
         for server in &self.servers {
-            // One that has two to look at already needs no third.
+            // It is full with two signals, and a third would change nothing.
             let _ = server.try_send(name);
         }
         let is_repeated = self.left.is_some_and(|left| left.elapsed() < REPEATED);
@@ -106,7 +106,7 @@ fn process() -> MutexGuard<'static, SignalState> {
     PROCESS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Takes both signals from the OS, and starts the thread that hears them.
+/// Takes both signals from the OS, and starts the thread that receives them.
 fn watch() -> io::Result<()> {
     let runtime = OwnRuntime(Some(Builder::new_current_thread().enable_io().build()?));
     let (mut term, mut interrupt) = {
@@ -120,7 +120,7 @@ fn watch() -> io::Result<()> {
         loop {
             let (name, code) = runtime.block_on(next(&mut term, &mut interrupt));
             if !process().hear(name) {
-                // Nothing is logged: whatever holds the process up may hold the log up, too.
+                // Nothing is logged: what blocks the process may block the log, too.
                 std::process::exit(code);
             }
         }
@@ -129,7 +129,7 @@ fn watch() -> io::Result<()> {
     Ok(())
 }
 
-/// The next signal's name, and the exit code of a process that it ends.
+/// Waits for the next signal. Returns its name, and the exit code of a process that it ends.
 async fn next(term: &mut Signal, interrupt: &mut Signal) -> (&'static str, i32) {
     std::future::poll_fn(|cx| {
         if term.poll_recv(cx).is_ready() {
@@ -140,7 +140,7 @@ async fn next(term: &mut Signal, interrupt: &mut Signal) -> (&'static str, i32) 
     .await
 }
 
-/// A runtime that may be dropped inside of another one: when its thread cannot be started.
+/// A runtime that may be dropped inside of another one, as it is when its thread cannot be started.
 struct OwnRuntime(Option<Runtime>);
 
 impl Drop for OwnRuntime {
@@ -151,8 +151,8 @@ impl Drop for OwnRuntime {
     }
 }
 
-/// A signal that comes so soon after the last server has left is meant for that server: the process may end with the exit
-/// code of its drain.
+/// A signal that comes within this time after the end of the last server is ignored: it was meant for that server, and the
+/// process may end with the exit code of its drain.
 const REPEATED: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

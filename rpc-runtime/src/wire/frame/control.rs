@@ -123,6 +123,7 @@ pub(crate) struct Entry {
 
 impl Entry {
     /// The entries of `metadata`, for a HELLO.
+    #[cfg(test)]
     pub(crate) fn list(metadata: &Metadata) -> Vec<Self> {
         let entries = metadata.iter();
         entries
@@ -276,8 +277,6 @@ pub(crate) enum Reason {
     Timeout = 5,
     /// The connection has reached its maximum age.
     MaxAge = 6,
-    /// The receiver may not use it.
-    Denied = 7,
 }
 
 impl Reason {
@@ -295,7 +294,7 @@ impl Reason {
             4 => Self::Excess,
             5 => Self::Timeout,
             6 => Self::MaxAge,
-            7 => Self::Denied,
+            // 7 was reserved and never sent; a reader takes it for a drain, as all that it does not know.
             _ => return None,
         })
     }

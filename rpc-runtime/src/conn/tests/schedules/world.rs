@@ -311,11 +311,11 @@ impl World {
             "a handler started twice"
         );
         for node in [&self.pair.client, &self.pair.server] {
-            assert_eq!(node.conn.held(), Held::default());
-            assert_eq!(node.conn.calls.held(), (0, 0));
+            assert_eq!(node.conn.held(), InboxUse::default());
+            assert_eq!(node.conn.ours.calls().held(), (0, 0));
             assert_eq!(node.conn.open_requests(), 0);
             assert_eq!(
-                node.conn.abuse.left(),
+                node.conn.peer.faults.left(),
                 abuse_budget(),
                 "an honest peer was blamed"
             );
@@ -326,7 +326,7 @@ impl World {
     pub(super) fn check_quiet(&self) {
         for node in [&self.pair.client, &self.pair.server] {
             assert!(matches!(node.conn.state(), State::Open));
-            assert!(node.conn.owing.is_empty());
+            assert!(!node.conn.streams.is_owing());
             assert!(!node.conn.wants_write());
         }
         self.pair.assert_quiescent();
@@ -361,5 +361,5 @@ fn conn(pair: &mut Pair, client: bool) -> &mut Connection {
 
 /// How many faults a connection begins with.
 fn abuse_budget() -> u32 {
-    Connection::new(Side::Connector, settings()).abuse.left()
+    Connection::new(Side::Connector, settings()).peer.faults.left()
 }

@@ -1,0 +1,11 @@
+//! The demo's server: in this process, as processes, and as a cluster.
+
+mod ancestor;
+mod child;
+mod cluster;
+mod feeds;
+mod nodes;
+mod process;
+mod rolling;
+mod streams;
+mod wire;

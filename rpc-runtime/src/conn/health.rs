@@ -1,0 +1,141 @@
+//! Health: whether the peer lives and keeps up.
+//!
+//! `pings` asks whether it lives; `slow_peer` knows what it has begun and does not go on with.
+
+mod pings;
+mod slow_peer;
+
+use self::{pings::KeepAlive, slow_peer::SlowPeer};
+use super::{Time, assembly::FragmentWatch, types::PING_LEN};
+use crate::wire::frame::Kind;
+
+pub(super) use self::slow_peer::Slowness;
+
+/// What shows whether the peer lives and keeps up.
+#[derive(Debug, Default)]
+pub(super) struct Health {
+    keep_alive: KeepAlive,
+    slow: SlowPeer,
+    fragments: FragmentWatch,
+    /// When something of a user went one way or the other.
+    last_used: Time,
+}
+
+impl Health {
+    /// Notes that something of a user goes one way or the other.
+    #[inline]
+    pub(super) fn note_use(&mut self, now: Time) {
+        self.last_used = now;
+    }
+
+    /// As [`Health::note_use`], if a frame of the peer is about something of a user.
+    #[inline]
+    pub(super) fn note_frame(&mut self, kind: Kind, now: Time) {
+        if matches!(
+            kind,
+            Kind::Call | Kind::Send | Kind::Data | Kind::Reply | Kind::Cancel
+        ) {
+            self.note_use(now);
+        }
+    }
+
+    /// When something of a user went one way or the other.
+    #[inline]
+    pub(super) fn last_used(&self) -> Time {
+        self.last_used
+    }
+
+    /// The watch over messages in fragments.
+    #[inline]
+    pub(super) fn fragments(&mut self) -> &mut FragmentWatch {
+        &mut self.fragments
+    }
+
+    /// Notes that bytes came, behind our request `last_id`. True if that ends doubts.
+    #[inline]
+    #[must_use]
+    pub(super) fn read(&mut self, now: Time, last_id: u64) -> bool {
+        self.keep_alive.read(now, last_id)
+    }
+
+    /// Notes that the OS took bytes that had to wait.
+    pub(super) fn written(&mut self, now: Time) {
+        self.keep_alive.written(now);
+    }
+
+    /// Notes that a CALL, SEND or DATA goes out.
+    #[inline]
+    pub(super) fn request_sent(&mut self) {
+        self.keep_alive.request_sent();
+    }
+
+    /// Notes that a CALL, SEND or DATA came.
+    #[inline]
+    pub(super) fn request_read(&mut self) {
+        self.keep_alive.request_read();
+    }
+
+    /// Notes that our call `id` has missed its deadline. True if nothing was read since it began.
+    #[must_use]
+    pub(super) fn missed(&mut self, id: u64) -> bool {
+        self.keep_alive.missed(id)
+    }
+
+    /// How many doubts there are that the peer lives.
+    pub(super) fn doubts(&self) -> u32 {
+        self.keep_alive.doubts()
+    }
+
+    /// Numbers a PING that goes out now.
+    pub(super) fn send_ping(&mut self, now: Time) -> u64 {
+        self.keep_alive.send_ping(now)
+    }
+
+    /// Notes that a PING was answered; false if that was not expected.
+    #[must_use]
+    pub(super) fn answer(&mut self, ping: u64) -> bool {
+        self.keep_alive.answer(ping)
+    }
+
+    /// True if a PING of ours is not answered.
+    pub(super) fn is_ping_waiting(&self) -> bool {
+        self.keep_alive.is_waiting()
+    }
+
+    /// From when on a PING may go out; the peer accepts one every `floor`.
+    pub(super) fn ping_allowed_at(&self, floor: Time) -> Time {
+        self.keep_alive.allowed_at(floor)
+    }
+
+    /// When a PING should go out because nothing came for `silence`.
+    pub(super) fn ping_due_at(&self, silence: Time, floor: Time) -> Option<Time> {
+        self.keep_alive.due_at(silence, floor)
+    }
+
+    /// When the peer counts as dead.
+    pub(super) fn dead_at(&self, dead_after: Time) -> Option<Time> {
+        let at = self.keep_alive.dead_at(dead_after)?;
+        Some(self.after_sleep(at))
+    }
+
+    /// Takes in a PING of the peer. True if it came too early.
+    #[must_use]
+    pub(super) fn ping_read(&mut self, ping: [u8; PING_LEN], floor: Time, now: Time) -> bool {
+        self.keep_alive.ping_read(ping, floor, now)
+    }
+
+    /// True if the peer sends PINGs too fast.
+    pub(super) fn has_struck_out(&self) -> bool {
+        self.keep_alive.has_struck_out()
+    }
+
+    /// True if a PING of the peer is not answered.
+    pub(super) fn owes_pong(&self) -> bool {
+        self.keep_alive.owes_pong()
+    }
+
+    /// The newest PING of the peer that is not answered; it is answered now.
+    pub(super) fn take_unanswered(&mut self) -> Option<[u8; PING_LEN]> {
+        self.keep_alive.take_unanswered()
+    }
+}

@@ -1,0 +1,332 @@
+//! Admission queues: callers that wait for credit, a slot or room, by priority.
+
+use std::task::Context;
+
+use super::{
+    admission::Capacity,
+    credit::{CreditClaim, RequestKind},
+    queue::AdmissionQueue,
+};
+use crate::{
+    Priority,
+    conn::{Time, outbox::rotation::Rotation, types::earliest, wakers::Woken},
+};
+
+/// One queue for each priority, and one for the calls of the control service, which have credit of their own.
+///
+/// The first of a queue passes when no caller of a higher priority could pass instead; one turn in eight goes to a lower
+/// priority that waits. Calls of [`Priority::Control`] wait only for earlier calls of their own queue.
+#[derive(Debug)]
+pub(in crate::conn) struct AdmissionQueues {
+    /// None until the first caller waits.
+    queues: Option<Box<QueuesByClass>>,
+    rotation: Rotation,
+    /// How far to look for callers that can pass now.
+    news: Recheck,
+}
+
+#[derive(Debug)]
+struct QueuesByClass {
+    service: AdmissionQueue,
+    others: [AdmissionQueue; Priority::ALL.len()],
+}
+
+/// What has happened since the queue's callers were last looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::conn) enum Recheck {
+    /// Nothing.
+    #[default]
+    None,
+    /// Another caller is the first now.
+    First,
+    /// There is more credit or room.
+    More,
+}
+
+/// The class in which a request waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::conn) enum QueueClass {
+    /// Of the calls of the control service.
+    Service,
+    /// Of a priority.
+    Of(Priority),
+}
+
+impl QueueClass {
+    /// The class of a request.
+    pub(in crate::conn) fn new(kind: RequestKind, priority: Priority) -> Self {
+        match kind {
+            RequestKind::Control => Self::Service,
+            RequestKind::Call | RequestKind::Send => Self::Of(priority),
+        }
+    }
+
+    /// The number of its first ticket.
+    const fn first(self) -> u64 {
+        match self {
+            Self::Service => 0,
+            Self::Of(priority) => (1 + priority.rank() as u64) * TICKETS_PER_QUEUE,
+        }
+    }
+}
+
+impl AdmissionQueues {
+    /// Empty queues.
+    pub(in crate::conn) fn new() -> Self {
+        Self {
+            queues: None,
+            rotation: Rotation::default(),
+            news: Recheck::None,
+        }
+    }
+
+    /// True if a request may pass now that holds `ticket`, or, without one, comes now.
+    pub(in crate::conn) fn may_pass(
+        &self,
+        class: QueueClass,
+        ticket: Option<u64>,
+        claim: CreditClaim,
+        admission: &Capacity,
+    ) -> bool {
+        match class {
+            QueueClass::Service => self.is_turn(class, ticket) && admission.admits(claim, Priority::Control),
+            QueueClass::Of(priority) => {
+                self.is_turn(class, ticket)
+                    && admission.admits(claim, priority)
+                    && (self.is_empty() || self.next(self.ready(priority, admission)) == Some(priority))
+            }
+        }
+    }
+
+    /// A request passes that holds `ticket`, or none.
+    pub(in crate::conn) fn pass(&mut self, class: QueueClass, ticket: Option<u64>, admission: &Capacity) {
+        if let Some(number) = ticket {
+            self.remove(number);
+        }
+        if let (QueueClass::Of(priority), false) = (class, self.is_empty()) {
+            self.rotation.served(priority, self.ready(priority, admission));
+            // It may be the turn of another priority now.
+            self.note(Recheck::First);
+        }
+    }
+
+    /// Lets a caller wait, and returns its ticket; `None` if `max` wait in its class already.
+    pub(in crate::conn) fn push(
+        &mut self,
+        class: QueueClass,
+        claim: CreditClaim,
+        max: usize,
+        deadline: Option<Time>,
+        cx: &Context<'_>,
+    ) -> Option<u64> {
+        let queues = self.queues.get_or_insert_with(|| Box::new(QueuesByClass::new()));
+        let queue = queues.of_mut(class);
+        (queue.len() < max).then(|| queue.push(claim, deadline, cx))
+    }
+
+    /// Renews the waker of a caller; false if it no longer waits here.
+    #[must_use]
+    pub(in crate::conn) fn renew(&mut self, number: u64, cx: &Context<'_>) -> bool {
+        let queue = self.queues.as_mut().map(|queues| queues.that_gave(number));
+        queue.is_some_and(|queue| queue.renew(number, cx))
+    }
+
+    /// Removes a caller that gives up, if it is here.
+    pub(in crate::conn) fn remove(&mut self, number: u64) {
+        let queue = self.queues.as_mut().map(|queues| queues.that_gave(number));
+        if queue.is_some_and(|queue| queue.remove(number)) {
+            self.note(Recheck::First);
+        }
+    }
+
+    /// Removes and wakes all callers whose deadline has passed.
+    pub(in crate::conn) fn expire(&mut self, now: Time, woken: &mut Woken) {
+        let mut moved = false;
+        for queue in self.all_mut() {
+            moved |= queue.expire(now, woken);
+        }
+        if moved {
+            self.note(Recheck::First);
+        }
+    }
+
+    /// Removes and wakes all callers; they find out why.
+    pub(in crate::conn) fn clear_all(&mut self, woken: &mut Woken) {
+        self.all_mut().for_each(|queue| queue.clear_all(woken));
+        self.news = Recheck::None;
+    }
+
+    /// True if a caller may have to be woken.
+    pub(in crate::conn) fn has_news(&self) -> bool {
+        self.news != Recheck::None
+    }
+
+    /// Notes that there is more credit or room.
+    pub(in crate::conn) fn note_more(&mut self) {
+        self.note(Recheck::More);
+    }
+
+    /// Wakes the callers that can pass now: as many as `admission` lets through, one after the other, each in its turn.
+    ///
+    /// If only the first has changed, wakes one: the others were woken with it, and a caller that came too early is woken
+    /// again when its turn has come.
+    pub(in crate::conn) fn wake(&mut self, woken: &mut Woken, admission: impl FnOnce() -> Capacity) {
+        let limit = match std::mem::take(&mut self.news) {
+            Recheck::None => return,
+            Recheck::First => 1,
+            Recheck::More => usize::MAX,
+        };
+        if self.is_empty() && self.is_service_empty() {
+            return;
+        }
+        let Some(queues) = &mut self.queues else { return };
+        let mut admission = admission();
+        queues.wake_service(woken, &mut admission, limit);
+        let mut rotation = self.rotation;
+        let mut places = [0; Priority::ALL.len()];
+        for _ in 0..limit {
+            let firsts = Priority::ALL.map(|priority| {
+                let queue = &queues.others[priority.rank()];
+                let first = queue.waiting_from(places[priority.rank()]);
+                first.filter(|&(_, claim)| admission.admits(claim, priority))
+            });
+            let ready = firsts.map(|first| first.is_some());
+            let Some(priority) = next(&rotation, ready) else {
+                return;
+            };
+            let Some((index, claim)) = firsts[priority.rank()] else {
+                return;
+            };
+            rotation.served(priority, ready);
+            admission.take(claim, priority);
+            queues.others[priority.rank()].wake(index, woken);
+            places[priority.rank()] = index + 1;
+        }
+    }
+
+    /// The earliest deadline of all callers.
+    pub(in crate::conn) fn deadline(&self) -> Option<Time> {
+        let QueuesByClass {
+            service,
+            others: [control, normal, bulk],
+        } = &**self.queues.as_ref()?;
+        earliest([
+            service.deadline(),
+            control.deadline(),
+            normal.deadline(),
+            bulk.deadline(),
+        ])
+    }
+
+    /// How many wait.
+    pub(in crate::conn) fn len(&self) -> usize {
+        let queues = self.queues.iter();
+        let lens = queues.map(|queues| {
+            queues.service.len() + queues.others.iter().map(AdmissionQueue::len).sum::<usize>()
+        });
+        lens.sum()
+    }
+
+    /// True if no caller waits, calls of the control service left out.
+    pub(in crate::conn) fn is_empty(&self) -> bool {
+        let queues = self.queues.as_ref();
+        queues.is_none_or(|queues| queues.others.iter().all(AdmissionQueue::is_empty))
+    }
+
+    /// True if no request waits, calls of the control service included.
+    #[inline]
+    pub(in crate::conn) fn are_empty(&self) -> bool {
+        self.queues.is_none() || (self.is_empty() && self.is_service_empty())
+    }
+
+    /// True if no call of the control service waits.
+    pub(in crate::conn) fn is_service_empty(&self) -> bool {
+        self.queues
+            .as_ref()
+            .is_none_or(|queues| queues.service.is_empty())
+    }
+
+    fn is_turn(&self, class: QueueClass, ticket: Option<u64>) -> bool {
+        match &self.queues {
+            Some(queues) => queues.of(class).is_turn(ticket),
+            None => ticket.is_none(),
+        }
+    }
+
+    fn all_mut(&mut self) -> impl Iterator<Item = &mut AdmissionQueue> {
+        let queues = self.queues.iter_mut();
+        queues.flat_map(|queues| std::iter::once(&mut queues.service).chain(&mut queues.others))
+    }
+
+    /// The priorities that could pass now, `priority` among them.
+    fn ready(&self, priority: Priority, admission: &Capacity) -> [bool; Priority::ALL.len()] {
+        Priority::ALL.map(|other| {
+            let first = || self.queues.as_ref()?.others[other.rank()].waiting_from(0);
+            other == priority || first().is_some_and(|(_, claim)| admission.admits(claim, other))
+        })
+    }
+
+    fn next(&self, ready: [bool; Priority::ALL.len()]) -> Option<Priority> {
+        next(&self.rotation, ready)
+    }
+
+    fn note(&mut self, news: Recheck) {
+        self.news = self.news.max(news);
+    }
+}
+
+impl QueuesByClass {
+    fn new() -> Self {
+        Self {
+            service: AdmissionQueue::new(QueueClass::Service.first()),
+            others: Priority::ALL.map(|priority| AdmissionQueue::new(QueueClass::Of(priority).first())),
+        }
+    }
+
+    fn of(&self, class: QueueClass) -> &AdmissionQueue {
+        match class {
+            QueueClass::Service => &self.service,
+            QueueClass::Of(priority) => &self.others[priority.rank()],
+        }
+    }
+
+    fn of_mut(&mut self, class: QueueClass) -> &mut AdmissionQueue {
+        match class {
+            QueueClass::Service => &mut self.service,
+            QueueClass::Of(priority) => &mut self.others[priority.rank()],
+        }
+    }
+
+    /// The one that gave a ticket.
+    fn that_gave(&mut self, number: u64) -> &mut AdmissionQueue {
+        match number / TICKETS_PER_QUEUE {
+            0 => &mut self.service,
+            class => &mut self.others[(class as usize - 1).min(Priority::ALL.len() - 1)],
+        }
+    }
+
+    fn wake_service(&mut self, woken: &mut Woken, admission: &mut Capacity, limit: usize) {
+        let mut place = 0;
+        for _ in 0..limit {
+            let first = self.service.waiting_from(place);
+            let Some((index, claim)) = first.filter(|&(_, claim)| admission.admits(claim, Priority::Control))
+            else {
+                return;
+            };
+            admission.take(claim, Priority::Control);
+            self.service.wake(index, woken);
+            place = index + 1;
+        }
+    }
+}
+
+/// The priority whose turn it is: control does not wait for others.
+fn next(rotation: &Rotation, ready: [bool; Priority::ALL.len()]) -> Option<Priority> {
+    match ready {
+        [true, ..] => Some(Priority::Control),
+        _ => rotation.next(ready),
+    }
+}
+
+/// How many tickets each queue gives.
+const TICKETS_PER_QUEUE: u64 = 1 << 61;

@@ -1,0 +1,339 @@
+//! Sends: what is known of our one-way requests, for which nothing comes back; so whether a lost one may be sent again.
+
+use std::collections::VecDeque;
+
+use crate::{
+    conn::{
+        Uncovered,
+        ids::MAX_ID,
+        tuning::{MAX_COVERING, MAX_RUNS},
+        types::Reach,
+    },
+    wire::frame::control::Progress,
+};
+
+/// Our one-way requests that no PONG has covered yet.
+#[derive(Debug)]
+pub(in crate::conn) struct Sends {
+    /// Their ids, as runs of neighbours; the oldest are merged when there are too many runs.
+    runs: VecDeque<SendRun>,
+    /// How many requests are uncovered.
+    uncovered: u64,
+    /// The ids of requests in the output that the OS does not have yet, and where they end.
+    unwritten: VecDeque<(u64, u64)>,
+    /// The last id that the peer takes.
+    last_id: u64,
+    /// How many up to `last_id` were never written whole.
+    lost: u64,
+    /// Our unanswered pings that each cover more than the one before.
+    pings: VecDeque<CoveringPing>,
+    /// What the peer last said of what became of them; none as long as it had received none.
+    account: Option<Box<Progress>>,
+}
+
+/// A run of one-way requests, perhaps with calls between them.
+#[derive(Clone, Copy, Debug)]
+struct SendRun {
+    first: u64,
+    last: u64,
+    count: u64,
+}
+
+/// A ping that stands behind all one-way requests up to an id.
+#[derive(Clone, Copy, Debug)]
+struct CoveringPing {
+    ping: u64,
+    last_id: u64,
+}
+
+impl Default for Sends {
+    fn default() -> Self {
+        Self {
+            runs: VecDeque::new(),
+            uncovered: 0,
+            unwritten: VecDeque::new(),
+            last_id: MAX_ID,
+            lost: 0,
+            pings: VecDeque::new(),
+            account: None,
+        }
+    }
+}
+
+impl SendRun {
+    /// How many are above `id` at least.
+    fn surely_above(&self, id: u64) -> u64 {
+        match id.checked_sub(self.first) {
+            None => self.count,
+            Some(span) => self.count.saturating_sub(span / 2 + 1),
+        }
+    }
+
+    /// How many are above `id` at most.
+    fn perhaps_above(&self, id: u64) -> u64 {
+        match self.last.checked_sub(id) {
+            None => 0,
+            Some(span) => self.count.min(span.div_ceil(2)),
+        }
+    }
+}
+
+impl Sends {
+    /// Adds a one-way request.
+    pub(in crate::conn) fn start(&mut self, id: u64) {
+        self.uncovered += 1;
+        match self.runs.back_mut() {
+            Some(run) if run.last + 2 == id => {
+                run.last = id;
+                run.count += 1;
+            }
+            _ => {
+                if self.runs.len() == MAX_RUNS {
+                    self.merge_oldest();
+                }
+                self.runs.push_back(SendRun {
+                    first: id,
+                    last: id,
+                    count: 1,
+                });
+            }
+        }
+    }
+
+    /// Notes that a one-way request is in the output as a whole, up to `end`.
+    pub(in crate::conn) fn finish(&mut self, id: u64, end: u64) {
+        self.unwritten.push_back((id, end));
+    }
+
+    /// Notes that the OS has everything up to `taken`.
+    pub(in crate::conn) fn taken(&mut self, taken: u64) {
+        while self.unwritten.front().is_some_and(|&(_, end)| end <= taken) {
+            self.unwritten.pop_front();
+        }
+    }
+
+    /// Notes a ping that goes out; `unfinished` is the first one-way request with fragments to come.
+    pub(in crate::conn) fn ping(&mut self, ping: u64, unfinished: Option<u64>) {
+        let last = self.runs.back().map_or(0, |run| run.last);
+        let last_id = unfinished.map_or(last, |id| last.min(id - 1));
+        let known = self.pings.back().map_or(0, |covering| covering.last_id);
+        if last_id > known {
+            if self.pings.len() == MAX_COVERING {
+                // What it covers, the next one covers too.
+                self.pings.pop_front();
+            }
+            self.pings.push_back(CoveringPing { ping, last_id });
+        }
+    }
+
+    /// Notes the answer to a ping, which answers all earlier ones: the peer has read what stood before it.
+    pub(in crate::conn) fn pong(&mut self, ping: u64) {
+        let mut covered = None;
+        while let Some(covering) = self.pings.front().filter(|covering| covering.ping <= ping) {
+            covered = Some(covering.last_id);
+            self.pings.pop_front();
+        }
+        if let Some(last_id) = covered {
+            self.cover(last_id.min(self.last_id));
+        }
+    }
+
+    /// Notes the last account of the peer, which covers all that it takes.
+    pub(in crate::conn) fn settle(&mut self) {
+        self.pings.clear();
+        self.cover(self.last_id);
+    }
+
+    /// Keeps the account of the peer.
+    pub(in crate::conn) fn keep(&mut self, account: &Progress) {
+        if account.received > 0 {
+            **self.account.get_or_insert_default() = account.clone();
+        }
+    }
+
+    /// What the peer last said of what became of them; none as long as it had received none.
+    pub(in crate::conn) fn account(&self) -> Option<&Progress> {
+        self.account.as_deref()
+    }
+
+    /// How many covered requests had not ended when the peer last gave its account.
+    pub(in crate::conn) fn pending(&self) -> u64 {
+        self.account().map_or(0, Progress::pending)
+    }
+
+    /// Notes that the peer says that all before call `id` have ended.
+    pub(in crate::conn) fn settled(&mut self, id: u64, progress: &Progress) {
+        self.cover(id.min(self.last_id));
+        self.keep(progress);
+    }
+
+    /// Notes that the peer takes none above `last_id`.
+    pub(in crate::conn) fn cut_above(&mut self, last_id: u64) {
+        self.last_id = self.last_id.min(last_id);
+    }
+
+    /// True if the peer did not take some, and said so.
+    pub(in crate::conn) fn is_cut(&self) -> bool {
+        self.runs.back().is_some_and(|run| run.last > self.last_id)
+    }
+
+    /// Notes that the connection is over: `reach` says what may still be written, and `unfinished` requests are lost.
+    pub(in crate::conn) fn lost(&mut self, reach: Reach, unfinished: impl Iterator<Item = u64>) {
+        let last_id = self.last_id;
+        self.lost += unfinished.filter(|&id| id <= last_id).count() as u64;
+        match reach {
+            Reach::Taken => {
+                let unwritten = self.unwritten.drain(..);
+                self.pings.clear();
+                self.lost += unwritten.filter(|&(id, _)| id <= last_id).count() as u64;
+            }
+            Reach::Output => {}
+            Reach::Nothing => self.last_id = 0,
+        }
+    }
+
+    /// True if a PONG would tell anything new.
+    pub(in crate::conn) fn is_uncovered(&self) -> bool {
+        self.uncovered > 0
+    }
+
+    /// True if the peer may have taken requests without saying so.
+    pub(in crate::conn) fn is_in_doubt(&self) -> bool {
+        self.uncovered > 0 && self.uncovered().maybe > 0
+    }
+
+    /// True if a request that the peer takes has no ping behind it.
+    pub(in crate::conn) fn is_without_ping(&self) -> bool {
+        let pinged = self.pings.back().map_or(0, |covering| covering.last_id);
+        let mut runs = self.runs.iter();
+        runs.any(|run| run.first <= self.last_id && run.perhaps_above(pinged) > 0)
+    }
+
+    /// The uncovered requests.
+    pub(in crate::conn) fn uncovered(&self) -> Uncovered {
+        let above: u64 = self.runs.iter().map(|run| run.surely_above(self.last_id)).sum();
+        let no = (above + self.lost).min(self.uncovered);
+        Uncovered {
+            no,
+            maybe: self.uncovered - no,
+        }
+    }
+
+    /// How many requests the OS does not have yet.
+    pub(in crate::conn) fn unwritten(&self) -> usize {
+        self.unwritten.len()
+    }
+
+    /// How much is kept apart from the account.
+    #[cfg(any(test, fuzzing))]
+    pub(in crate::conn) fn kept(&self) -> usize {
+        self.unwritten.len() + self.pings.len()
+    }
+
+    /// Notes that the peer has read all up to `last_id`.
+    fn cover(&mut self, last_id: u64) {
+        while let Some(run) = self.runs.front_mut().filter(|run| run.first <= last_id) {
+            let left = run.perhaps_above(last_id);
+            self.uncovered -= run.count - left;
+            if left > 0 {
+                // The next id of the same side.
+                run.first += 2 * ((last_id - run.first) / 2 + 1);
+                run.count = left;
+                return;
+            }
+            self.runs.pop_front();
+        }
+    }
+
+    fn merge_oldest(&mut self) {
+        if let (Some(oldest), Some(next)) = (self.runs.pop_front(), self.runs.front_mut()) {
+            next.first = oldest.first;
+            next.count += oldest.count;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(ids: &[u64]) -> Sends {
+        let mut sends = Sends::default();
+        ids.iter().for_each(|&id| sends.start(id));
+        sends
+    }
+
+    fn told(sends: &Sends) -> (u64, u64) {
+        let Uncovered { no, maybe } = sends.uncovered();
+        (no, maybe)
+    }
+
+    #[test]
+    fn each_pong_covers_what_stood_before_its_ping() {
+        let mut sends = after(&[1, 3]);
+        sends.ping(1, None);
+        sends.start(7);
+        sends.ping(2, None);
+        sends.start(9);
+        assert!(sends.is_without_ping());
+        sends.pong(1);
+        assert_eq!(told(&sends), (0, 2));
+        sends.pong(2);
+        assert_eq!(told(&sends), (0, 1));
+        sends.ping(3, None);
+        assert!(!sends.is_without_ping());
+        sends.pong(3);
+        assert_eq!(told(&sends), (0, 0));
+    }
+
+    #[test]
+    fn ping_before_the_last_fragment_of_one_covers_those_before_it() {
+        let mut sends = after(&[1, 3, 5, 7]);
+        sends.ping(1, Some(5));
+        sends.pong(1);
+        assert_eq!(told(&sends), (0, 2));
+    }
+
+    #[test]
+    fn those_above_the_last_id_and_those_never_written_are_counted_once_each() {
+        let mut sends = after(&[1, 3, 5, 9, 11]);
+        sends.finish(3, 30);
+        sends.finish(11, 110);
+        sends.cut_above(5);
+        assert_eq!(told(&sends), (2, 3));
+        sends.lost(Reach::Taken, [1, 9].into_iter());
+        assert_eq!(told(&sends), (4, 1));
+    }
+
+    #[test]
+    fn what_was_in_the_output_at_the_end_and_never_left_it_was_not_executed() {
+        let mut sends = after(&[1, 3]);
+        sends.finish(1, 10);
+        sends.finish(3, 30);
+        sends.lost(Reach::Output, std::iter::empty());
+        assert_eq!(told(&sends), (0, 2));
+        sends.taken(10);
+        sends.lost(Reach::Taken, std::iter::empty());
+        assert_eq!(told(&sends), (1, 1));
+    }
+
+    #[test]
+    fn counts_stay_true_when_there_are_too_many_runs() {
+        // Every other id is a call's.
+        let ids: Vec<u64> = (0..2 * MAX_RUNS as u64).map(|n| 1 + 4 * n).collect();
+        let mut sends = after(&ids);
+        assert_eq!(sends.runs.len(), MAX_RUNS);
+        let total = ids.len() as u64;
+        assert_eq!(told(&sends), (0, total));
+        let middle = ids[ids.len() / 2 + 100];
+        sends.ping(1, Some(middle + 2));
+        sends.pong(1);
+        assert_eq!(told(&sends), (0, total / 2 - 101));
+        let early = ids[0];
+        let mut sends = after(&ids);
+        sends.cut_above(early);
+        // Where exactly the merged ones lie is forgotten, so some may be in doubt that are not.
+        let (no, maybe) = told(&sends);
+        assert!(no < total && no + maybe == total, "{no} {maybe}");
+    }
+}

@@ -1,0 +1,46 @@
+//! Streams: the messages of calls that have streams, both ways.
+//!
+//! It is the same for both ends: what one sends from an [`outflow::Outflow`] the other reads into an [`inflow::Inflow`];
+//! a [`flow::Flow`] holds both of one call.
+
+pub(super) mod flow;
+pub(super) mod inbox;
+pub(super) mod inflow;
+pub(super) mod outflow;
+
+/// What concerns the streams of all calls together.
+#[derive(Debug, Default)]
+pub(super) struct StreamTotals {
+    /// Streams of which half a window or more was taken, so that the peer gets credit.
+    owing: Vec<u64>,
+    /// How many messages of streams waited when bytes were read last.
+    waiting_at_read: usize,
+}
+
+impl StreamTotals {
+    /// Notes that the peer is owed credit for the stream of call `id`.
+    pub(super) fn owe(&mut self, id: u64) {
+        self.owing.push(id);
+    }
+
+    /// True if the peer is owed credit for a stream.
+    pub(super) fn is_owing(&self) -> bool {
+        !self.owing.is_empty()
+    }
+
+    /// The streams for which the peer is owed credit; it gets it now.
+    pub(super) fn take_owing(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.owing)
+    }
+
+    /// Notes that bytes were read while this many messages waited.
+    #[inline]
+    pub(super) fn note_read(&mut self, messages: usize) {
+        self.waiting_at_read = messages;
+    }
+
+    /// How many messages of streams waited when bytes were read last.
+    pub(super) fn waiting_at_read(&self) -> usize {
+        self.waiting_at_read
+    }
+}

@@ -1,0 +1,638 @@
+//! Intake: the peer's requests, from their first frame until they are lined up for their handlers.
+
+use super::{
+    Theirs,
+    account::Fate,
+    outcomes::{count_refused, fault_of, receipt},
+    requests::{IntakeUse, PartialRequest, RequestBody, RequestStage, TheirRequest, Withdrawn},
+};
+use crate::{
+    Code, Metadata, Priority,
+    conn::{
+        Side, Time, Unwanted,
+        assembly::{Assembly, WrongLength, whole},
+        ids::MAX_ID,
+        step::{Step, Violation, protocol},
+        streams::{
+            flow::Flow,
+            inflow::{InflowLimits, StreamFault},
+        },
+        tuning::{CONTROL_BYTES, FLOOR_BYTES},
+        types::charge,
+        wakers::Waiters,
+    },
+    wire::frame::{Encoded, Flags, Frame, Kind, control::DropReason},
+};
+
+/// Why a request is not taken.
+struct Refusal {
+    code: Code,
+    text: String,
+    /// What the account says if it was a one-way request.
+    reason: DropReason,
+}
+
+impl Refusal {
+    fn new(code: Code, text: impl Into<String>, reason: DropReason) -> Self {
+        Self {
+            code,
+            text: text.into(),
+            reason,
+        }
+    }
+
+    fn wrong_length(wrong: WrongLength) -> Self {
+        Self::new(Code::Internal, wrong.to_string(), DropReason::BadPayload)
+    }
+}
+
+/// The text of a refusal because memory is short.
+pub(crate) const MEMORY_SHORT: &str =
+    "the server holds nearly as many bytes of requests and replies as it may";
+
+/// What this side lacks for a request; its sender could not know that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shortage {
+    /// A service: this side serves none.
+    Service,
+    /// Room for metadata.
+    Metadata,
+    /// Memory of the whole server.
+    Memory,
+}
+
+impl Shortage {
+    fn refusal(self) -> (Code, &'static str, DropReason) {
+        let exhausted = |text| (Code::ResourceExhausted, text, DropReason::Overload);
+        match self {
+            Self::Service => (
+                Code::Unimplemented,
+                "this peer serves no procedures",
+                DropReason::UnknownProcedure,
+            ),
+            Self::Metadata => exhausted("metadata of open requests exceeds its limit"),
+            Self::Memory => exhausted(MEMORY_SHORT),
+        }
+    }
+}
+
+impl Theirs {
+    /// Opens the id of a request's first frame.
+    #[inline]
+    pub(in crate::conn) fn open(&mut self, frame: &Frame, side: Side) -> Result<(), Violation> {
+        let id = frame.id;
+        let last_id = self.requests.last_id();
+        if !side.other().gives(id) || id <= last_id || id > MAX_ID {
+            return protocol(format!("{} has id {id}, after {last_id}", frame.kind));
+        }
+        if frame.kind == Kind::Send && !frame.flags.contains(Flags::END) {
+            return protocol(format!("SEND {id} without END"));
+        }
+        self.requests.opened(id);
+        Ok(())
+    }
+
+    /// Takes in the first frame of a request whose id is open.
+    #[inline]
+    pub(in crate::conn) fn receive_request(
+        &mut self,
+        frame: &mut Frame,
+        lacks_memory: bool,
+        step: &mut Step<'_>,
+    ) -> Result<(), Violation> {
+        let one_way = frame.kind == Kind::Send;
+        let more = frame.flags.contains(Flags::MORE);
+        if more {
+            step.fragments
+                .fragment(frame.id, frame.payload_len(), true, step.now);
+        }
+        let len = frame.message_len();
+        let had_credit = !one_way || self.requests.charge_send(len);
+        let refusal = self.check_request(frame, one_way, had_credit, len, step);
+        let stage = match refusal {
+            Ok(()) => match self.find_shortage(frame, lacks_memory, step) {
+                Some(shortage) => {
+                    self.turn_away(frame, one_way, len, shortage, step);
+                    return Ok(());
+                }
+                None => stage(frame, more).map_err(Refusal::wrong_length),
+            },
+            Err(refusal) => Err(refusal),
+        };
+        match stage {
+            Err(refusal) => {
+                self.refuse_first(frame, one_way, len, &refusal, step);
+                fault_of(refusal.reason, one_way, &refusal.text, step)
+            }
+            Ok(stage) => {
+                self.admit_request(frame, stage, one_way, len, step);
+                Ok(())
+            }
+        }
+    }
+
+    /// Finds what is wrong with a request, if that does not end the connection.
+    fn check_request(
+        &self,
+        frame: &Frame,
+        one_way: bool,
+        had_credit: bool,
+        len: u64,
+        step: &Step<'_>,
+    ) -> Result<(), Refusal> {
+        let exhausted = |text: String| Err(Refusal::new(Code::ResourceExhausted, text, DropReason::Overload));
+        let settings = step.settings;
+        let streams = !frame.flags.contains(Flags::END);
+        if streams && (len > 0 || frame.flags.contains(Flags::MORE)) {
+            let text = "a call whose caller streams brings its messages behind it";
+            return Err(Refusal::new(Code::Internal, text, DropReason::BadPayload));
+        }
+        if !step.is_announced(frame.encoding) {
+            let text = format!("compression {} was not announced", frame.encoding);
+            return Err(Refusal::new(Code::Internal, text, DropReason::BadPayload));
+        }
+        if len > settings.max_message {
+            return exhausted(format!(
+                "request of {len} bytes exceeds limit of {}",
+                settings.max_message
+            ));
+        }
+        if one_way && !had_credit {
+            return exhausted(format!("one-way requests exceed {} bytes", settings.send_bytes));
+        }
+        let control = settings.control.contains(&frame.procedure);
+        if one_way {
+            return Ok(());
+        }
+        if control && len > CONTROL_BYTES {
+            return exhausted(format!(
+                "control request of {len} bytes exceeds limit of {CONTROL_BYTES}"
+            ));
+        }
+        if !self.requests.has_room(control, settings) {
+            return exhausted("calls exceed the announced limits".to_owned());
+        }
+        Ok(())
+    }
+
+    /// Refuses a request at its first frame.
+    fn refuse_first(
+        &mut self,
+        frame: &Frame,
+        one_way: bool,
+        len: u64,
+        refusal: &Refusal,
+        step: &mut Step<'_>,
+    ) {
+        let more = frame.flags.contains(Flags::MORE);
+        if !one_way {
+            step.outbox
+                .put_status(frame.id, refusal.code, &refusal.text, Flags::NOT_EXECUTED);
+            expect_rest(frame, step);
+        } else if more {
+            let fate = Fate::Dropped(refusal.reason);
+            let request = TheirRequest {
+                one_way,
+                control: false,
+                depth: 0,
+                priority: Priority::Normal,
+                stage: RequestStage::Discarding(fate),
+                unwanted: None,
+                waiters: Waiters::default(),
+                deadline: None,
+                len,
+                kept: IntakeUse::default(),
+                at: step.now,
+                flow: None,
+            };
+            self.requests.insert(frame.id, request);
+        } else {
+            self.requests.release_send(len);
+            self.account.received(frame.id);
+            self.account.ended(Fate::Dropped(refusal.reason));
+        }
+    }
+
+    /// Finds what this side lacks for a request.
+    #[inline]
+    fn find_shortage(&self, frame: &Frame, lacks_memory: bool, step: &Step<'_>) -> Option<Shortage> {
+        let settings = step.settings;
+        if !settings.serves {
+            return Some(Shortage::Service);
+        }
+        let metadata = frame.extra.metadata.held_len();
+        let has_room =
+            metadata == 0 || self.requests.all_kept().metadata + metadata <= settings.metadata_bytes;
+        if has_room && !lacks_memory {
+            return None;
+        }
+        find_rare_shortage(frame, has_room, lacks_memory, step)
+    }
+
+    /// Refuses a request for a reason that is no fault of the peer. A call keeps its slot until there is room for the REPLY.
+    fn turn_away(&mut self, frame: &Frame, one_way: bool, len: u64, shortage: Shortage, step: &mut Step<'_>) {
+        let (code, text, reason) = shortage.refusal();
+        count_refused(reason, one_way, step);
+        if one_way {
+            let refusal = Refusal::new(code, text, reason);
+            return self.refuse_first(frame, one_way, len, &refusal, step);
+        }
+        let withdrawn = Withdrawn {
+            code,
+            text,
+            queue_us: 0,
+        };
+        let request = TheirRequest {
+            one_way,
+            control: step.settings.control.contains(&frame.procedure),
+            depth: 0,
+            priority: Priority::Normal,
+            stage: RequestStage::Withdrawn(withdrawn),
+            unwanted: None,
+            waiters: Waiters::default(),
+            deadline: None,
+            len,
+            kept: IntakeUse::default(),
+            at: step.now,
+            flow: None,
+        };
+        self.requests.insert(frame.id, request);
+        self.requests.withdraw(frame.id, withdrawn);
+        expect_rest(frame, step);
+        self.put_withdrawn(step.outbox, step.wakes);
+    }
+
+    /// Takes a request in.
+    #[inline]
+    fn admit_request(
+        &mut self,
+        frame: &mut Frame,
+        mut stage: RequestStage,
+        one_way: bool,
+        len: u64,
+        step: &mut Step<'_>,
+    ) {
+        let timeout = match (frame.timeout_us, one_way) {
+            (0, true) => Some(step.settings.one_way_timeout),
+            (0, false) => None,
+            (timeout, _) => Some(Time::from_micros(timeout)),
+        };
+        let deadline = timeout.map(|timeout| step.now.saturating_add(timeout));
+        step.wakes.watch(deadline);
+        let complete = !matches!(stage, RequestStage::Receiving(_));
+        let streams = !frame.flags.contains(Flags::END);
+        let (came, metadata) = match &mut stage {
+            RequestStage::Receiving(partial) => (partial.assembly.kept(), &mut partial.metadata),
+            RequestStage::Queued(body) => (body.payload.bytes().len(), &mut body.metadata),
+            _ => return,
+        };
+        *metadata = frame.extra.take_metadata();
+        let kept = IntakeUse::new(came as u64, metadata.held_len());
+        let control = step.settings.control.contains(&frame.procedure);
+        let request = TheirRequest {
+            one_way,
+            control,
+            // A deeper request is refused like all that are too deep.
+            depth: u8::try_from(frame.depth).unwrap_or(u8::MAX),
+            priority: match control {
+                true => Priority::Control,
+                false => step.settings.priorities.of(frame.procedure),
+            },
+            stage,
+            unwanted: None,
+            waiters: Waiters::default(),
+            deadline,
+            len,
+            kept,
+            at: step.now,
+            flow: streams.then(|| Box::new(Flow::of_request(step.settings, step.now))),
+        };
+        self.requests.insert(frame.id, request);
+        if complete {
+            self.complete_request(frame.id, one_way, step);
+        }
+    }
+
+    /// Takes in a further frame of a request that was opened: a fragment, or a message of its stream.
+    pub(in crate::conn) fn receive_data(
+        &mut self,
+        frame: &mut Frame,
+        limits: InflowLimits,
+        step: &mut Step<'_>,
+    ) -> Result<(), Violation> {
+        let id = frame.id;
+        let more = frame.flags.contains(Flags::MORE);
+        let len = frame.payload_len();
+        let Some(request) = self.requests.get_mut(id) else {
+            return late_data(len, step);
+        };
+        let reads_stream = request.reads_stream();
+        let result = match &mut request.stage {
+            RequestStage::Withdrawn(_) => return late_data(len, step),
+            RequestStage::Receiving(_) if step.settings.memory.is_full() => {
+                self.shed(id, more, step);
+                return Ok(());
+            }
+            RequestStage::Receiving(partial) => partial.assembly.push(frame).and_then(|()| {
+                let finished = (!more).then(|| partial.assembly.finish());
+                finished.transpose()
+            }),
+            RequestStage::Discarding(fate) => {
+                let fate = *fate;
+                if !more {
+                    self.requests.remove(id);
+                    self.account.received(id);
+                    self.account.ended(fate);
+                }
+                return Ok(());
+            }
+            _ if reads_stream => {
+                if frame.flags.contains(Flags::END) {
+                    return self.receive_end(frame, step);
+                }
+                return self.receive_message(frame, limits, step);
+            }
+            _ => {
+                return step.fault(|counts| &counts.other_faults, "DATA for a complete request");
+            }
+        };
+        step.fragments.fragment(id, len, more, step.now);
+        self.requests.keep(id, len as u64);
+        match result {
+            Ok(None) => {}
+            Ok(Some(payload)) => self.finish_receiving(id, payload, step),
+            Err(wrong) => self.refuse_partial(id, more, wrong, step)?,
+        }
+        step.count_fragment(len)
+    }
+
+    /// Takes in a message of a caller's stream, or a fragment of one.
+    fn receive_message(
+        &mut self,
+        frame: &mut Frame,
+        limits: InflowLimits,
+        step: &mut Step<'_>,
+    ) -> Result<(), Violation> {
+        let (id, len, more) = (frame.id, frame.payload_len(), frame.flags.contains(Flags::MORE));
+        let received = match self.requests.flow_mut(id) {
+            Some((flow, held)) => flow.receive(frame, limits, held, step),
+            None => return Ok(()),
+        };
+        if let Err(fault) = received {
+            self.stream_fault(id, fault, step)?;
+        }
+        if len == 0 && more {
+            return step.empty_frame("empty fragment");
+        }
+        step.faults.not_empty();
+        Ok(())
+    }
+
+    /// Takes in the caller's END.
+    fn receive_end(&mut self, frame: &Frame, step: &mut Step<'_>) -> Result<(), Violation> {
+        if frame.payload_len() > 0 || frame.flags.contains(Flags::MORE) {
+            step.fault(|counts| &counts.other_faults, "END with a message")?;
+        }
+        let Some((flow, _)) = self.requests.flow_mut(frame.id) else {
+            return Ok(());
+        };
+        let Some(inflow) = &mut flow.inflow else {
+            return Ok(());
+        };
+        match inflow.end() {
+            Ok(()) => {
+                inflow.wake(step.wakes.woken());
+                Ok(())
+            }
+            Err(fault) => self.stream_fault(frame.id, fault, step),
+        }
+    }
+
+    /// Handles a fault of a caller's stream: if it cannot go on, its call fails; the connection goes on.
+    fn stream_fault(&mut self, id: u64, fault: StreamFault, step: &mut Step<'_>) -> Result<(), Violation> {
+        // What comes late, or behind the end, no handler would have read.
+        if !fault.is_late() {
+            self.stop_reading(id, fault.status(), step.wakes);
+        }
+        fault.count(step)
+    }
+
+    /// Drops a request that is being read: memory is full.
+    #[cold]
+    fn shed(&mut self, id: u64, more: bool, step: &mut Step<'_>) {
+        let (code, text, reason) = Shortage::Memory.refusal();
+        let one_way = self.requests.get(id).is_some_and(|request| request.one_way);
+        count_refused(reason, one_way, step);
+        if !one_way {
+            if let Some(RequestStage::Receiving(partial)) =
+                self.requests.get(id).map(|request| &request.stage)
+            {
+                step.faults.expect_late(partial.assembly.missing());
+            }
+            self.withdraw_request(id, code, text, step);
+        } else if more {
+            self.requests.discard(id, Fate::Dropped(reason));
+        } else {
+            self.requests.remove(id);
+            self.account.received(id);
+            self.account.ended(Fate::Dropped(reason));
+        }
+        self.note_drained(step.wakes);
+    }
+
+    /// Completes a request whose last fragment has come.
+    fn finish_receiving(&mut self, id: u64, payload: Encoded, step: &mut Step<'_>) {
+        let Some(request) = self.requests.get_mut(id) else {
+            return;
+        };
+        request.at = step.now;
+        let one_way = request.one_way;
+        if let RequestStage::Receiving(partial) = &mut request.stage {
+            let body = RequestBody {
+                procedure: partial.procedure,
+                metadata: std::mem::take(&mut partial.metadata),
+                payload,
+            };
+            request.stage = RequestStage::Queued(body);
+        }
+        self.complete_request(id, one_way, step);
+    }
+
+    /// Lines up a request that was read to its end.
+    #[inline]
+    fn complete_request(&mut self, id: u64, one_way: bool, step: &mut Step<'_>) {
+        if one_way {
+            self.account.received(id);
+        }
+        step.faults.good();
+        self.requests.enqueue(id, step.wakes.woken());
+    }
+
+    /// Refuses a request that has another length than it announced; `more` fragments may follow.
+    fn refuse_partial(
+        &mut self,
+        id: u64,
+        more: bool,
+        wrong: WrongLength,
+        step: &mut Step<'_>,
+    ) -> Result<(), Violation> {
+        let refusal = Refusal::wrong_length(wrong);
+        let one_way = self.requests.get(id).is_some_and(|request| request.one_way);
+        if !one_way {
+            self.refuse_call(id, refusal.code, &refusal.text, step);
+            if more {
+                step.faults.expect_late(FLOOR_BYTES);
+            }
+        } else if more {
+            self.requests.discard(id, Fate::Dropped(refusal.reason));
+        } else {
+            self.requests.remove(id);
+            self.account.received(id);
+            self.account.ended(Fate::Dropped(refusal.reason));
+        }
+        self.note_drained(step.wakes);
+        fault_of(refusal.reason, one_way, &refusal.text, step)
+    }
+
+    /// Takes in a CANCEL: the peer no longer wants a call.
+    pub(in crate::conn) fn receive_cancel(
+        &mut self,
+        id: u64,
+        side: Side,
+        step: &mut Step<'_>,
+    ) -> Result<(), Violation> {
+        if !side.other().gives(id) || id > self.requests.last_id() {
+            return protocol(format!("CANCEL for id {id}, which was never opened"));
+        }
+        let Some(request) = self.requests.get(id) else {
+            // It crossed the REPLY, which happens all the time.
+            return Ok(());
+        };
+        if request.one_way {
+            return step.fault(|counts| &counts.other_faults, "CANCEL for a one-way request");
+        }
+        match request.stage {
+            RequestStage::Taken | RequestStage::Running(_) => {
+                self.requests.unwant(id, Unwanted::Cancelled, step.wakes.woken());
+            }
+            RequestStage::Receiving(_) | RequestStage::Queued(_) | RequestStage::Discarding(_) => {
+                // A peer that cancels sends no more fragments, so none are expected.
+                self.withdraw_request(id, Code::Cancelled, "cancelled by the caller", step);
+            }
+            RequestStage::Withdrawn(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Ends all requests whose deadline has passed.
+    pub(in crate::conn) fn expire(&mut self, step: &mut Step<'_>) {
+        let now = step.now;
+        let is_due = |request: &TheirRequest| {
+            request.unwanted.is_none() && request.deadline.is_some_and(|deadline| deadline <= now)
+        };
+        for id in self.requests.select(is_due) {
+            self.expire_request(id, step);
+        }
+    }
+
+    /// Ends a request whose deadline has passed.
+    fn expire_request(&mut self, id: u64, step: &mut Step<'_>) {
+        let Some(request) = self.requests.get(id) else {
+            return;
+        };
+        match (&request.stage, request.one_way) {
+            (RequestStage::Taken | RequestStage::Running(_), _) => {
+                self.requests.unwant(id, Unwanted::Deadline, step.wakes.woken());
+            }
+            (RequestStage::Discarding(_) | RequestStage::Withdrawn(_), _) => {}
+            (RequestStage::Receiving(_), true) => self.requests.discard(id, Fate::Expired),
+            (RequestStage::Queued(_), true) => {
+                self.requests.remove(id);
+                self.account.ended(Fate::Expired);
+            }
+            (stage @ (RequestStage::Receiving(_) | RequestStage::Queued(_)), false) => {
+                if let RequestStage::Receiving(partial) = stage {
+                    step.faults.expect_late(partial.assembly.missing());
+                }
+                let text = "deadline passed before the start";
+                self.withdraw_request(id, Code::DeadlineExceeded, text, step);
+            }
+        }
+        self.note_drained(step.wakes);
+    }
+
+    /// Ends a call that was not started: its REPLY goes out as soon as there is room.
+    fn withdraw_request(&mut self, id: u64, code: Code, text: &'static str, step: &mut Step<'_>) {
+        let Some(request) = self.requests.get(id) else {
+            return;
+        };
+        let (queue_us, _) = receipt(request, step.now);
+        let late = request.on_its_way(step.settings.max_message);
+        step.faults.expect_late(late);
+        let withdrawn = Withdrawn { code, text, queue_us };
+        self.requests.withdraw(id, withdrawn);
+        self.put_withdrawn(step.outbox, step.wakes);
+    }
+}
+
+#[cold]
+fn find_rare_shortage(
+    frame: &Frame,
+    has_room: bool,
+    lacks_memory: bool,
+    step: &Step<'_>,
+) -> Option<Shortage> {
+    let settings = step.settings;
+    if settings.control.contains(&frame.procedure) {
+        // They are few and short, and an operator needs them now.
+        return None;
+    }
+    if !has_room {
+        return Some(Shortage::Metadata);
+    }
+    // One-way requests have their credit already, and it comes back only when some have left.
+    let is_short = match frame.kind {
+        Kind::Send => settings.memory.is_full(),
+        _ => lacks_memory,
+    };
+    is_short.then_some(Shortage::Memory)
+}
+
+/// Expects what follows the first frame until the sender has read the refusal: it is no fault.
+fn expect_rest(frame: &Frame, step: &mut Step<'_>) {
+    if frame.flags.contains(Flags::MORE) {
+        step.faults.expect_late(frame.message_len());
+    } else if !frame.flags.contains(Flags::END) {
+        let settings = step.settings;
+        let late = settings
+            .stream_window
+            .saturating_add(charge(settings.max_message));
+        step.faults.expect_late(late);
+    }
+}
+
+/// Counts data for a call that is over: a fault, unless it was on its way when the call was refused.
+fn late_data(len: usize, step: &mut Step<'_>) -> Result<(), Violation> {
+    match step.faults.is_expected(len) {
+        true => Ok(()),
+        false => step.fault(|counts| &counts.late_frames, "DATA for a call that is over"),
+    }
+}
+
+/// Where a request stands after its first frame; its metadata is filled in when it is admitted.
+fn stage(frame: &mut Frame, more: bool) -> Result<RequestStage, WrongLength> {
+    if !more {
+        return Ok(RequestStage::Queued(RequestBody {
+            procedure: frame.procedure,
+            metadata: Metadata::new(),
+            payload: whole(frame)?,
+        }));
+    }
+    let mut assembly = Assembly::new(frame.length, frame.encoding);
+    assembly.push(frame)?;
+    Ok(RequestStage::Receiving(Box::new(PartialRequest {
+        procedure: frame.procedure,
+        metadata: Metadata::new(),
+        assembly,
+    })))
+}

@@ -1,0 +1,312 @@
+//! Outcomes: how requests of the peer end, and what the peer is told of them.
+
+use super::{
+    Theirs,
+    account::Fate,
+    requests::{Departure, RequestStage, TheirRequest, Withdrawn},
+};
+use crate::{
+    Code, Metadata, Priority, Status,
+    conn::{
+        End, Time, Unwanted,
+        outbox::Outbox,
+        step::{Step, Violation},
+        types::FaultKind,
+        wakers::{Wakes, Woken},
+    },
+    wire::frame::{Flags, control::DropReason},
+};
+
+impl Theirs {
+    /// Removes a request whose handler has replied, or ended a one-way request well.
+    #[inline]
+    pub(in crate::conn) fn finish(&mut self, id: u64, woken: &mut Woken) -> Option<Departure> {
+        let departure = self.requests.finish(id, woken)?;
+        self.count_completed(departure.control);
+        Some(departure)
+    }
+
+    /// Counts a one-way request whose handler ended well.
+    pub(in crate::conn) fn handled(&mut self) {
+        self.account.ended(Fate::Handled);
+    }
+
+    /// Removes a request whose handler is gone without a reply message.
+    pub(in crate::conn) fn remove(
+        &mut self,
+        id: u64,
+        step: &mut Step<'_>,
+    ) -> Option<(TheirRequest, Metadata)> {
+        let flow = self.requests.flow_mut(id);
+        let added = flow.map_or(Metadata::new(), |(flow, _)| std::mem::take(&mut flow.metadata));
+        let late = self.on_its_way(id, step);
+        let mut request = self.requests.remove(id)?;
+        request.wake(step.wakes.woken());
+        step.faults.expect_late(late);
+        Some((request, added))
+    }
+
+    /// Counts what became of a one-way request whose handler is gone.
+    pub(in crate::conn) fn end_one_way(&mut self, request: &TheirRequest, end: &End<'_>) {
+        let fate = match (end, request.unwanted) {
+            (End::Refused { reason, .. }, _) => Fate::Dropped(*reason),
+            (End::Failed(_), _) => Fate::Failed,
+            (End::Dropped, Some(Unwanted::Deadline)) => Fate::Expired,
+            (End::Dropped, _) => Fate::Dropped(DropReason::Aborted),
+        };
+        if self.is_cut(request, end) {
+            self.tally.one_way_dropped += 1;
+        }
+        self.account.ended(fate);
+    }
+
+    /// Tells the caller how a call without a reply message ended; returns what of its status is left out.
+    pub(in crate::conn) fn end_call(
+        &mut self,
+        id: u64,
+        request: &TheirRequest,
+        end: &End<'_>,
+        added: &Metadata,
+        is_live: bool,
+        step: &mut Step<'_>,
+    ) -> Option<String> {
+        let is_started = matches!(request.stage, RequestStage::Running(_));
+        let dropped;
+        let (status, flags) = match *end {
+            // Only if that is so: it was refused by mistake otherwise.
+            End::Refused { status, .. } if is_started => (status, Flags::NONE),
+            End::Refused { status, .. } => (status, Flags::NOT_EXECUTED),
+            End::Failed(status) => (status, Flags::NONE),
+            End::Dropped => {
+                dropped = dropped_status(request.unwanted);
+                let flags = match is_started {
+                    true => Flags::ABORTED,
+                    false => Flags::NOT_EXECUTED,
+                };
+                (&dropped, flags)
+            }
+        };
+        if self.is_cut(request, end) {
+            self.tally.aborted += 1;
+        }
+        if !is_live {
+            return None;
+        }
+        // Nobody needs the unfinished rest of its stream.
+        step.outbox.drop_fragments(id);
+        let receipt = receipt(request, step.now);
+        step.outbox.put_refusal(id, status, added, flags, receipt)
+    }
+
+    /// Counts a request that was taken in and refused: as a fault of the peer, unless it could not know.
+    #[cold]
+    pub(in crate::conn) fn count_refusal(
+        request: &TheirRequest,
+        text: &str,
+        reason: DropReason,
+        step: &mut Step<'_>,
+    ) -> Result<(), Violation> {
+        let one_way = request.one_way;
+        match reason {
+            _ if request.control => step.fault(|counts| &counts.other_faults, text),
+            DropReason::UnknownProcedure | DropReason::BadPayload => fault_of(reason, one_way, text, step),
+            DropReason::Overload => {
+                count_refused(reason, one_way, step);
+                Ok(())
+            }
+            DropReason::Draining | DropReason::Aborted => Ok(()),
+        }
+    }
+
+    /// Counts a handler that ran to its end, for a drain's report.
+    #[inline]
+    pub(in crate::conn) fn count_completed(&mut self, control: bool) {
+        if self.is_counting && !control {
+            self.tally.completed += 1;
+        }
+    }
+
+    /// True if the end of a drain that is reported cut a handler.
+    fn is_cut(&self, request: &TheirRequest, end: &End<'_>) -> bool {
+        let is_dropped = request.unwanted == Some(Unwanted::Drained) && matches!(end, End::Dropped);
+        is_dropped && self.is_counting && !request.control
+    }
+
+    /// Refuses a call that was not started.
+    pub(in crate::conn) fn refuse_call(&mut self, id: u64, code: Code, text: &str, step: &mut Step<'_>) {
+        let late = self.on_its_way(id, step);
+        let Some(request) = self.requests.remove(id) else {
+            return;
+        };
+        step.faults.expect_late(late);
+        let status = Status::new(code, text);
+        let receipt = receipt(&request, step.now);
+        let flags = Flags::NOT_EXECUTED;
+        step.outbox
+            .put_refusal(id, &status, &Metadata::new(), flags, receipt);
+    }
+
+    /// Writes the REPLYs that waited for room, as far as there is any.
+    pub(in crate::conn) fn put_withdrawn(&mut self, outbox: &mut Outbox, wakes: &mut Wakes) {
+        while outbox.has_room(Priority::Normal, 0) {
+            let Some((id, withdrawn)) = self.requests.take_withdrawn() else {
+                return;
+            };
+            let status = Status::new(withdrawn.code, withdrawn.text);
+            let receipt = (withdrawn.queue_us, 0);
+            outbox.put_refusal(id, &status, &Metadata::new(), Flags::NOT_EXECUTED, receipt);
+            self.note_drained(wakes);
+        }
+    }
+
+    /// Stops the reading of a handler's stream: its call fails with `status`, whatever its handler returns.
+    pub(in crate::conn) fn stop_reading(&mut self, id: u64, status: Status, wakes: &mut Wakes) {
+        if let Some((flow, held)) = self.requests.flow_mut(id) {
+            flow.broken.get_or_insert(status);
+            flow.release(held);
+            flow.wake(wakes.woken());
+        }
+    }
+
+    /// Ends all requests because the drain's time is over: handlers become unwanted, the others are refused.
+    pub(in crate::conn) fn abort_all(&mut self, step: &mut Step<'_>) {
+        for id in self.requests.select(|_| true) {
+            self.abort(id, step);
+        }
+    }
+
+    /// As [`Theirs::abort_all`] for the one-way requests of a connection that is gone.
+    pub(in crate::conn) fn abort_one_ways(&mut self, step: &mut Step<'_>) {
+        for id in self.requests.select(|request| request.one_way) {
+            self.abort(id, step);
+        }
+    }
+
+    fn abort(&mut self, id: u64, step: &mut Step<'_>) {
+        let Some(request) = self.requests.get(id) else {
+            return;
+        };
+        match (&request.stage, request.one_way) {
+            (RequestStage::Discarding(_), _) => {}
+            (RequestStage::Queued(_) | RequestStage::Taken | RequestStage::Running(_), _)
+                if request.control => {}
+            (RequestStage::Taken | RequestStage::Running(_), _) => {
+                self.requests.unwant(id, Unwanted::Drained, step.wakes.woken());
+            }
+            (RequestStage::Receiving(_), true) => {
+                self.requests.discard(id, Fate::Dropped(DropReason::Draining));
+                self.tally.one_way_dropped += u64::from(self.is_counting);
+            }
+            (RequestStage::Queued(_), true) => {
+                self.requests.remove(id);
+                self.account.ended(Fate::Dropped(DropReason::Draining));
+                self.tally.one_way_dropped += u64::from(self.is_counting);
+            }
+            (&RequestStage::Withdrawn(Withdrawn { code, text, .. }), _) => {
+                self.refuse_call(id, code, text, step);
+            }
+            (stage @ (RequestStage::Receiving(_) | RequestStage::Queued(_)), false) => {
+                if let RequestStage::Receiving(partial) = stage {
+                    step.faults.expect_late(partial.assembly.missing());
+                }
+                self.tally.aborted += u64::from(self.is_counting);
+                self.refuse_call(id, Code::Unavailable, "server is draining", step);
+            }
+        }
+        self.note_drained(step.wakes);
+    }
+
+    /// Ends the calls of a peer that is gone: drops unfinished ones, and calls whose handler was not polled. One-way requests
+    /// that were read still run.
+    pub(in crate::conn) fn disconnect_all(&mut self, wakes: &mut Wakes) {
+        self.requests.takers.wake(wakes.woken());
+        for id in self.requests.select(|_| true) {
+            self.disconnect(id, wakes);
+        }
+        self.requests.forget_withdrawn();
+    }
+
+    fn disconnect(&mut self, id: u64, wakes: &mut Wakes) {
+        let Some(request) = self.requests.get(id) else {
+            return;
+        };
+        match request.stage {
+            RequestStage::Receiving(_) | RequestStage::Discarding(_) | RequestStage::Withdrawn(_) => {
+                drop(self.requests.remove(id));
+            }
+            RequestStage::Queued(_) if !request.one_way => drop(self.requests.remove(id)),
+            RequestStage::Taken | RequestStage::Running(_) if !request.one_way => {
+                self.requests.unwant(id, Unwanted::Disconnected, wakes.woken());
+            }
+            RequestStage::Queued(_) | RequestStage::Taken | RequestStage::Running(_) => {}
+        }
+    }
+
+    /// Counts the one-way requests that will never be complete: what was decided of them is their end.
+    pub(in crate::conn) fn count_unfinished_sends(&mut self) {
+        for (id, fate) in self.requests.discarded_sends() {
+            self.account.received(id);
+            self.account.ended(fate);
+        }
+    }
+
+    /// How many bytes of a caller's stream may still come.
+    fn on_its_way(&self, id: u64, step: &Step<'_>) -> u64 {
+        let max = step.settings.max_message;
+        self.requests.get(id).map_or(0, |request| request.on_its_way(max))
+    }
+}
+
+/// The counter of requests that are not taken for this reason; none if that says nothing of the peer or of a limit.
+fn refused_kind(reason: DropReason, one_way: bool) -> Option<FaultKind> {
+    match reason {
+        DropReason::UnknownProcedure => Some(|counts| &counts.unknown_procedures),
+        DropReason::BadPayload => Some(|counts| &counts.malformed_messages),
+        DropReason::Overload if one_way => Some(|counts| &counts.sends_refused),
+        DropReason::Overload => Some(|counts| &counts.calls_refused),
+        DropReason::Draining | DropReason::Aborted => None,
+    }
+}
+
+/// Counts a request that is not taken as a fault of the peer.
+pub(super) fn fault_of(
+    reason: DropReason,
+    one_way: bool,
+    text: &str,
+    step: &mut Step<'_>,
+) -> Result<(), Violation> {
+    let kind = refused_kind(reason, one_way).unwrap_or(|counts| &counts.other_faults);
+    step.fault(kind, text)
+}
+
+/// Counts a request that is not taken for this reason, which is no fault of the peer.
+pub(super) fn count_refused(reason: DropReason, one_way: bool, step: &Step<'_>) {
+    if let Some(kind) = refused_kind(reason, one_way) {
+        kind(&step.settings.counts).add();
+    }
+}
+
+/// How long a request waited and its handler ran, in microseconds.
+#[inline]
+pub(in crate::conn) fn receipt(request: &TheirRequest, now: Time) -> (u64, u64) {
+    let micros = |from: Time, to: Time| {
+        let time = to.saturating_sub(from);
+        // Not `as_micros`, which computes in 128 bits: no clock runs for half a million years.
+        time.as_secs() * 1_000_000 + u64::from(time.subsec_micros())
+    };
+    match request.stage {
+        RequestStage::Running(started) => (micros(request.at, started), micros(started, now)),
+        _ => (micros(request.at, now), 0),
+    }
+}
+
+/// What the caller is told of a handler that was dropped.
+pub(in crate::conn) fn dropped_status(unwanted: Option<Unwanted>) -> Status {
+    let (code, text) = match unwanted {
+        Some(Unwanted::Cancelled) => (Code::Cancelled, "cancelled by the caller"),
+        Some(Unwanted::Deadline) => (Code::DeadlineExceeded, "handler dropped at its deadline"),
+        Some(Unwanted::Drained) => (Code::Unavailable, "handler dropped at the end of the drain"),
+        Some(Unwanted::Disconnected) | None => (Code::Unavailable, "handler dropped"),
+    };
+    Status::new(code, text)
+}

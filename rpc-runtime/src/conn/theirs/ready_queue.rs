@@ -1,0 +1,90 @@
+//! Ready queue: complete requests of the peer, in the order in which their handlers start.
+
+use std::collections::VecDeque;
+
+use crate::Priority;
+
+/// Ids in the order in which they came, one queue per priority, so that one can overtake others that have to wait.
+#[derive(Debug, Default)]
+pub(in crate::conn) struct ReadyQueue {
+    queues: [VecDeque<ReadyEntry>; Priority::ALL.len()],
+    next: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct ReadyEntry {
+    /// Which one it is of all that ever came.
+    number: u64,
+    id: u64,
+}
+
+impl ReadyQueue {
+    /// Adds an id at the end.
+    pub(in crate::conn) fn push(&mut self, id: u64, priority: Priority) {
+        let number = self.next;
+        self.next += 1;
+        self.queues[priority.rank()].push_back(ReadyEntry { number, id });
+    }
+
+    /// Takes the first id among the priorities in `rooms`.
+    pub(in crate::conn) fn pop(&mut self, rooms: [bool; Priority::ALL.len()]) -> Option<u64> {
+        let with_room = self.queues.iter_mut().zip(rooms).filter(|(_, room)| *room);
+        let queues = with_room.filter_map(|(queue, _)| Some((queue.front()?.number, queue)));
+        let (_, queue) = queues.min_by_key(|&(number, _)| number)?;
+        queue.pop_front().map(|place| place.id)
+    }
+
+    /// Drops the ids that `keep` does not want.
+    pub(in crate::conn) fn retain(&mut self, keep: impl Fn(u64) -> bool) {
+        for queue in &mut self.queues {
+            queue.retain(|place| keep(place.id));
+        }
+    }
+
+    /// True if there is none.
+    pub(in crate::conn) fn is_empty(&self) -> bool {
+        self.queues.iter().all(VecDeque::is_empty)
+    }
+
+    /// Drops all ids.
+    pub(in crate::conn) fn clear(&mut self) {
+        self.queues.iter_mut().for_each(VecDeque::clear);
+    }
+
+    /// How many there are.
+    pub(in crate::conn) fn len(&self) -> usize {
+        self.queues.iter().map(VecDeque::len).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_taken_in_the_order_in_which_they_came() {
+        let mut queue = ReadyQueue::default();
+        let priorities = [
+            Priority::Bulk,
+            Priority::Normal,
+            Priority::Control,
+            Priority::Bulk,
+            Priority::Control,
+        ];
+        for (id, priority) in (1..).zip(priorities) {
+            queue.push(id, priority);
+        }
+        assert_eq!(queue.pop([true; 3]), Some(1));
+        assert_eq!(
+            queue.pop([true, false, false]),
+            Some(3),
+            "from behind one that waits"
+        );
+        assert_eq!(queue.pop([true; 3]), Some(2));
+        assert_eq!(queue.pop([true, true, false]), Some(5));
+        assert_eq!(queue.pop([true, true, false]), None);
+        assert_eq!(queue.len(), 1);
+        queue.retain(|id| id != 4);
+        assert_eq!(queue.pop([true; 3]), None);
+    }
+}

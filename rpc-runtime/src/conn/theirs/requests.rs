@@ -1,0 +1,798 @@
+//! Requests: the table of what the peer has asked for.
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    fmt,
+    task::{Context, Poll},
+};
+
+use super::{account::Fate, ready_queue::ReadyQueue, settling::SettleWaiters};
+use crate::{
+    Code, Metadata, Priority,
+    conn::{
+        Arrived, CallId, Settings, Time, Unstarted, Unwanted,
+        assembly::Assembly,
+        streams::{flow::Flow, inbox::InboxUse},
+        table::Table,
+        tuning::{CONTROL_CALLS, PINNED},
+        types::charge,
+        wakers::{Waiters, Woken},
+    },
+    wire::frame::Encoded,
+};
+
+/// The peer's requests.
+///
+/// A request is here from its first frame until its handler is gone, because only then its slot is free (R4). A one-way
+/// request that is refused before its end stays until its last fragment.
+#[derive(Debug, Default)]
+pub(in crate::conn) struct RequestTable {
+    table: Table<TheirRequest>,
+    /// Complete requests, in the order in which their handlers start.
+    queue: ReadyQueue,
+    skipped: usize,
+    /// How long the queue was when bytes were read last.
+    waiting_at_read: usize,
+    /// Complete requests behind an unfinished one-way request: a call must see what the one-way requests before it did.
+    held: BTreeSet<u64>,
+    /// The unfinished one-way requests, in order.
+    unfinished: VecDeque<u64>,
+    last_id: u64,
+    calls: u32,
+    call_bytes: u64,
+    /// How much all requests hold.
+    kept: IntakeUse,
+    control_calls: u32,
+    /// How many bytes of one-way requests the peer was ever allowed, and how many it has sent: both only grow.
+    send_granted: u64,
+    send_bytes: u64,
+    /// How many bytes came free of one-way requests and were not granted yet.
+    owed: u64,
+    open: usize,
+    running: usize,
+    /// True if requests wait until fewer handlers run.
+    pub(in crate::conn) held_back: bool,
+    streams: InboxUse,
+    /// The tasks that wait for requests.
+    pub(in crate::conn) takers: Waiters,
+    /// True if there is a request that they were not woken for.
+    released: bool,
+    /// The calls that wait for the end of the one-way requests before them.
+    settling: SettleWaiters,
+    /// Calls whose REPLY waits for room; ids that are no longer in the table are skipped.
+    withdrawn: VecDeque<u64>,
+}
+
+/// A request of the peer.
+#[derive(Debug)]
+pub(in crate::conn) struct TheirRequest {
+    pub(in crate::conn) one_way: bool,
+    pub(in crate::conn) control: bool,
+    /// How many calls it is nested in.
+    pub(in crate::conn) depth: u8,
+    /// The priority of what is sent for it.
+    pub(in crate::conn) priority: Priority,
+    pub(in crate::conn) stage: RequestStage,
+    pub(in crate::conn) unwanted: Option<Unwanted>,
+    /// The tasks that wait until it is unwanted.
+    pub(in crate::conn) waiters: Waiters,
+    pub(in crate::conn) deadline: Option<Time>,
+    pub(in crate::conn) len: u64,
+    /// How many bytes it holds.
+    pub(in crate::conn) kept: IntakeUse,
+    /// When its last byte was read; until then, when its first was.
+    pub(in crate::conn) at: Time,
+    /// Its streams, and what else only a few calls have.
+    pub(in crate::conn) flow: Option<Box<Flow>>,
+}
+
+/// How many bytes requests hold, and how many of them are metadata.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::conn) struct IntakeUse {
+    pub(in crate::conn) bytes: u64,
+    pub(in crate::conn) metadata: u64,
+}
+
+impl IntakeUse {
+    /// The bytes of a request whose payload has `len` bytes until now.
+    pub(in crate::conn) const fn new(len: u64, metadata: u64) -> Self {
+        Self {
+            bytes: charge(len).saturating_add(metadata),
+            metadata,
+        }
+    }
+
+    fn add(&mut self, other: Self) {
+        self.bytes += other.bytes;
+        self.metadata += other.metadata;
+    }
+
+    fn remove(&mut self, other: Self) {
+        self.bytes -= other.bytes;
+        self.metadata -= other.metadata;
+    }
+}
+
+/// Where a request of the peer stands.
+///
+/// ```text
+/// Receiving -> Queued -> Taken -> Running -> (gone)
+///     |           \---------\---------\----> (gone)
+///     |-> Discarding (one-way only) -------> (gone)
+///     \-> Withdrawn (call, or Queued) -----> (gone)
+/// ```
+#[derive(Debug)]
+pub(in crate::conn) enum RequestStage {
+    /// More fragments come.
+    Receiving(Box<PartialRequest>),
+    /// More fragments come, and are dropped.
+    Discarding(Fate),
+    /// Complete; its handler waits for its turn.
+    Queued(RequestBody),
+    /// On its way to its handler, which was not polled yet.
+    Taken,
+    /// Its handler runs; it was polled first at this time.
+    Running(Time),
+    /// A call that never starts: it keeps its slot until its REPLY has room. Otherwise calls that are cancelled at once
+    /// would fill the output of a peer that does not read.
+    Withdrawn(Withdrawn),
+}
+
+/// The REPLY of a call that never started.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::conn) struct Withdrawn {
+    pub(in crate::conn) code: Code,
+    pub(in crate::conn) text: &'static str,
+    /// How long it waited, in microseconds.
+    pub(in crate::conn) queue_us: u64,
+}
+
+/// What the handler of a request gets.
+pub(in crate::conn) struct RequestBody {
+    pub(in crate::conn) procedure: u64,
+    pub(in crate::conn) metadata: Metadata,
+    pub(in crate::conn) payload: Encoded,
+}
+
+impl TheirRequest {
+    /// Hands a queued request out.
+    fn take(&mut self, id: u64) -> Option<Arrived> {
+        if !matches!(self.stage, RequestStage::Queued(_)) {
+            return None;
+        }
+        let RequestStage::Queued(body) = std::mem::replace(&mut self.stage, RequestStage::Taken) else {
+            return None;
+        };
+        Some(Arrived {
+            id: CallId(id),
+            one_way: self.one_way,
+            procedure: body.procedure,
+            deadline: self.deadline,
+            metadata: body.metadata,
+            payload: body.payload,
+            at: self.at,
+            streams: self.reads_stream(),
+            depth: self.depth,
+        })
+    }
+}
+
+impl TheirRequest {
+    /// Frees its streams; returns what is to be counted.
+    fn leave(&mut self, streams: &mut InboxUse) -> Departure {
+        if let Some(flow) = &mut self.flow {
+            flow.release(streams);
+        }
+        Departure {
+            one_way: self.one_way,
+            control: self.control,
+            len: self.len,
+            kept: self.kept,
+            at: match self.stage {
+                RequestStage::Receiving(_) => LeftFrom::Receiving,
+                RequestStage::Discarding(_) => LeftFrom::Discarding,
+                RequestStage::Queued(_) => LeftFrom::Queued,
+                RequestStage::Running(_) => LeftFrom::Running,
+                RequestStage::Taken | RequestStage::Withdrawn(_) => LeftFrom::Elsewhere,
+            },
+        }
+    }
+
+    /// Wakes the tasks that wait for its end or for its streams.
+    pub(in crate::conn) fn wake(&mut self, woken: &mut Woken) {
+        self.waiters.wake(woken);
+        if let Some(flow) = &mut self.flow {
+            flow.wake(woken);
+        }
+    }
+
+    /// True if the caller sends a stream.
+    pub(in crate::conn) fn reads_stream(&self) -> bool {
+        self.flow.as_ref().is_some_and(|flow| flow.inflow.is_some())
+    }
+
+    /// True if more of its stream may be sent.
+    #[inline]
+    pub(in crate::conn) fn may_stream(&self) -> bool {
+        let is_broken = || self.flow.as_ref().is_some_and(|flow| flow.broken.is_some());
+        self.unwanted.is_none() && !self.one_way && !is_broken()
+    }
+
+    /// True if something may still be sent for it.
+    pub(in crate::conn) fn is_wanted(&self) -> bool {
+        self.unwanted.is_none() && !matches!(self.stage, RequestStage::Withdrawn(_))
+    }
+
+    /// How many bytes of the caller's stream may still come.
+    pub(in crate::conn) fn on_its_way(&self, max_message: u64) -> u64 {
+        let inflow = self.flow.as_ref().and_then(|flow| flow.inflow.as_ref());
+        inflow.map_or(0, |inflow| inflow.on_its_way(max_message))
+    }
+}
+
+impl fmt::Debug for RequestBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.payload.fmt(f)
+    }
+}
+
+/// What to count when a request leaves the table.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::conn) struct Departure {
+    pub(in crate::conn) one_way: bool,
+    pub(in crate::conn) control: bool,
+    len: u64,
+    kept: IntakeUse,
+    at: LeftFrom,
+}
+
+/// The stage that a request left, as far as that counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LeftFrom {
+    Receiving,
+    Discarding,
+    Queued,
+    Running,
+    Elsewhere,
+}
+
+/// A request of which more fragments come.
+#[derive(Debug)]
+pub(in crate::conn) struct PartialRequest {
+    pub(in crate::conn) procedure: u64,
+    pub(in crate::conn) metadata: Metadata,
+    pub(in crate::conn) assembly: Assembly,
+}
+
+impl RequestTable {
+    /// No requests.
+    pub(in crate::conn) fn new(settings: &Settings) -> Self {
+        Self {
+            send_granted: settings.send_bytes,
+            ..Self::default()
+        }
+    }
+
+    /// Notes an id that the peer has opened.
+    pub(in crate::conn) fn opened(&mut self, id: u64) {
+        self.last_id = id;
+    }
+
+    /// True if one more call may be open.
+    pub(in crate::conn) fn has_room(&self, control: bool, settings: &Settings) -> bool {
+        if control {
+            self.control_calls < CONTROL_CALLS
+        } else {
+            self.calls < settings.max_calls && self.call_bytes < settings.call_bytes
+        }
+    }
+
+    /// Charges a one-way request; false if the peer had no credit.
+    #[must_use]
+    pub(in crate::conn) fn charge_send(&mut self, len: u64) -> bool {
+        let had_credit = self.send_bytes < self.send_granted;
+        self.send_bytes = self.send_bytes.saturating_add(charge(len));
+        had_credit
+    }
+
+    /// Gives the charge of a one-way request back, because it has left.
+    pub(in crate::conn) fn release_send(&mut self, len: u64) {
+        self.owed = self.owed.saturating_add(charge(len));
+    }
+
+    /// Takes the credit to grant now: it is due at the latest when half of the window is owed.
+    pub(in crate::conn) fn take_grant(&mut self, settings: &Settings) -> Option<u64> {
+        if !self.is_grant_due(settings) {
+            return None;
+        }
+        let grant = std::mem::take(&mut self.owed);
+        self.send_granted = self.send_granted.saturating_add(grant);
+        Some(grant)
+    }
+
+    /// True if `take_grant` would give anything.
+    pub(in crate::conn) fn is_grant_due(&self, settings: &Settings) -> bool {
+        self.owed > 0 && self.owed >= settings.send_bytes / 2
+    }
+
+    /// Adds a request; a one-way request is charged already.
+    pub(in crate::conn) fn insert(&mut self, id: u64, request: TheirRequest) {
+        match (request.one_way, request.control) {
+            (true, _) if matches!(request.stage, RequestStage::Receiving(_)) => self.unfinished.push_back(id),
+            (true, _) => {}
+            (false, true) => self.control_calls += 1,
+            (false, false) => {
+                self.calls += 1;
+                self.call_bytes = self.call_bytes.saturating_add(charge(request.len));
+            }
+        }
+        if !request.control && !matches!(request.stage, RequestStage::Discarding(_)) {
+            self.open += 1;
+        }
+        self.kept.add(request.kept);
+        self.table.insert(id, || request);
+    }
+
+    /// Lines a complete request up for its handler.
+    pub(in crate::conn) fn enqueue(&mut self, id: u64, woken: &mut Woken) {
+        if self.unfinished.is_empty() {
+            self.line_up(id);
+        } else {
+            self.enqueue_in_turn(id);
+        }
+        if self.waiting_at_read > PINNED {
+            if let Some(RequestStage::Queued(body)) = self.table.get_mut(id).map(|request| &mut request.stage)
+            {
+                body.payload = std::mem::take(&mut body.payload).compact();
+            }
+        }
+        self.takers.wake(woken);
+    }
+
+    /// Notes that bytes were read. Requests that came in one read share a buffer, so only earlier ones count as waiting.
+    pub(in crate::conn) fn note_read(&mut self) {
+        self.waiting_at_read = self.queue.len();
+    }
+
+    /// True if `wake_takers` has a task to wake.
+    #[inline]
+    pub(in crate::conn) fn has_released(&self) -> bool {
+        self.released
+    }
+
+    /// Wakes the tasks that wait for requests that were released, or for the end of one-way requests.
+    #[cold]
+    pub(in crate::conn) fn wake_takers(&mut self, woken: &mut Woken) {
+        self.released = false;
+        self.settling.wake(woken);
+        self.takers.wake(woken);
+    }
+
+    /// Ready when the one-way requests below call `id` have left that were here at the first poll.
+    pub(in crate::conn) fn poll_settled(&mut self, id: u64, cx: &Context<'_>) -> Poll<()> {
+        let table = &self.table;
+        let count = || match table.get(id) {
+            // It has left itself.
+            None => 0,
+            Some(_) => {
+                let before = |(other, request): &(u64, &TheirRequest)| request.one_way && *other < id;
+                table.iter().filter(before).count()
+            }
+        };
+        self.settling.poll(id, count, cx)
+    }
+
+    /// How many complete requests wait for their handlers, gaps included.
+    pub(in crate::conn) fn waiting(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// True if complete requests wait for their handlers, gaps included.
+    pub(in crate::conn) fn is_any_queued(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
+    /// The next complete request of a priority that is in `rooms`; it is `Taken` afterwards.
+    pub(in crate::conn) fn take_next(&mut self, rooms: [bool; Priority::ALL.len()]) -> Option<Arrived> {
+        loop {
+            let id = self.queue.pop(rooms)?;
+            if let Some(arrived) = self.table.get_mut(id).and_then(|request| request.take(id)) {
+                return Some(arrived);
+            }
+            self.skipped = self.skipped.saturating_sub(1);
+        }
+    }
+
+    /// Notes that the handler of a request is polled for the first time; fails if it must not be.
+    pub(in crate::conn) fn start(&mut self, id: u64, lacks_memory: bool, now: Time) -> Result<(), Unstarted> {
+        let Some(request) = self.table.get_mut(id) else {
+            return Err(Unstarted::Unwanted);
+        };
+        if request.unwanted.is_some() {
+            return Err(Unstarted::Unwanted);
+        }
+        if lacks_memory && !request.one_way && !request.control {
+            return Err(Unstarted::Memory);
+        }
+        if matches!(request.stage, RequestStage::Taken) {
+            request.stage = RequestStage::Running(now);
+            self.running += usize::from(!request.control);
+        }
+        Ok(())
+    }
+
+    /// Notes that a handler was polled first at `at`, unless that is known.
+    pub(in crate::conn) fn note_began(&mut self, id: u64, at: Time) {
+        let request = self.table.get_mut(id);
+        if let Some(request) = request.filter(|request| matches!(request.stage, RequestStage::Taken)) {
+            request.stage = RequestStage::Running(at);
+            self.running += usize::from(!request.control);
+        }
+    }
+
+    /// Removes a request, and frees its slot and its charge: its handler is gone, or never starts.
+    pub(in crate::conn) fn remove(&mut self, id: u64) -> Option<TheirRequest> {
+        let leaving = self.table.get_mut(id)?.leave(&mut self.streams);
+        let request = self.table.remove(id);
+        self.left(id, leaving);
+        request
+    }
+
+    /// As [`RequestTable::remove`], for a request whose handler has ended: wakes the tasks that wait for that, and drops it in
+    /// place.
+    pub(in crate::conn) fn finish(&mut self, id: u64, woken: &mut Woken) -> Option<Departure> {
+        let request = self.table.get_mut(id)?;
+        let leaving = request.leave(&mut self.streams);
+        request.wake(woken);
+        self.table.discard(id);
+        self.left(id, leaving);
+        Some(leaving)
+    }
+
+    /// Counts a request that has left the table.
+    fn left(&mut self, id: u64, leaving: Departure) {
+        let Departure {
+            one_way,
+            control,
+            len,
+            kept,
+            at,
+        } = leaving;
+        self.kept.remove(kept);
+        if !self.settling.is_empty() {
+            self.released |= self.settling.left(id, one_way);
+        }
+        match (one_way, control) {
+            (true, _) => self.release_send(len),
+            (false, true) => self.control_calls -= 1,
+            (false, false) => {
+                self.calls -= 1;
+                self.call_bytes = self.call_bytes.saturating_sub(charge(len));
+            }
+        }
+        if !control && at != LeftFrom::Discarding {
+            self.open -= 1;
+        }
+        match at {
+            LeftFrom::Running => self.running -= usize::from(!control),
+            LeftFrom::Receiving if one_way => {
+                self.finish_send(id);
+                self.release_held();
+            }
+            LeftFrom::Queued => self.skip(id),
+            _ => {}
+        }
+    }
+
+    /// Drops an unfinished one-way request; its place stays until its last fragment.
+    pub(in crate::conn) fn discard(&mut self, id: u64, fate: Fate) {
+        let Some(request) = self.table.get_mut(id) else {
+            return;
+        };
+        if matches!(request.stage, RequestStage::Receiving(_)) {
+            request.stage = RequestStage::Discarding(fate);
+            self.kept.remove(std::mem::take(&mut request.kept));
+            request.deadline = None;
+            self.open -= usize::from(!request.control);
+            self.finish_send(id);
+            self.release_held();
+        }
+    }
+
+    /// Drops a call that never starts; its place stays until its REPLY has room.
+    pub(in crate::conn) fn withdraw(&mut self, id: u64, withdrawn: Withdrawn) {
+        let Some(request) = self.table.get_mut(id) else {
+            return;
+        };
+        request.deadline = None;
+        self.kept.remove(std::mem::take(&mut request.kept));
+        if let Some(mut flow) = request.flow.take() {
+            flow.release(&mut self.streams);
+        }
+        let stage = std::mem::replace(&mut request.stage, RequestStage::Withdrawn(withdrawn));
+        if matches!(stage, RequestStage::Queued(_)) {
+            self.skip(id);
+        }
+        self.withdrawn.push_back(id);
+    }
+
+    /// Removes the next call whose REPLY waits for room.
+    pub(in crate::conn) fn take_withdrawn(&mut self) -> Option<(u64, Withdrawn)> {
+        loop {
+            let id = self.withdrawn.pop_front()?;
+            if let Some(RequestStage::Withdrawn(withdrawn)) = self.table.get(id).map(|request| &request.stage)
+            {
+                let withdrawn = *withdrawn;
+                self.remove(id);
+                return Some((id, withdrawn));
+            }
+        }
+    }
+
+    /// Forgets the REPLYs that wait for room.
+    pub(in crate::conn) fn forget_withdrawn(&mut self) {
+        self.withdrawn = VecDeque::new();
+    }
+
+    /// Marks a handler as unwanted, and wakes it.
+    pub(in crate::conn) fn unwant(&mut self, id: u64, unwanted: Unwanted, woken: &mut Woken) {
+        let Some(request) = self.table.get_mut(id) else {
+            return;
+        };
+        if request.unwanted.is_none() {
+            request.unwanted = Some(unwanted);
+            request.waiters.wake(woken);
+            if let Some(flow) = &mut request.flow {
+                flow.release(&mut self.streams);
+                flow.wake(woken);
+            }
+        }
+    }
+
+    /// A request that is open.
+    pub(in crate::conn) fn get(&self, id: u64) -> Option<&TheirRequest> {
+        self.table.get(id)
+    }
+
+    /// A request that is open.
+    pub(in crate::conn) fn get_mut(&mut self, id: u64) -> Option<&mut TheirRequest> {
+        self.table.get_mut(id)
+    }
+
+    /// An open call, and what is held of all streams.
+    #[inline]
+    pub(in crate::conn) fn call_mut(&mut self, id: u64) -> Option<(&mut TheirRequest, &mut InboxUse)> {
+        let request = self.table.get_mut(id).filter(|request| !request.one_way)?;
+        Some((request, &mut self.streams))
+    }
+
+    /// The streams of a request, and what is held of all.
+    pub(in crate::conn) fn flow_mut(&mut self, id: u64) -> Option<(&mut Flow, &mut InboxUse)> {
+        let flow = self.table.get_mut(id)?.flow.as_deref_mut()?;
+        Some((flow, &mut self.streams))
+    }
+
+    /// The request, or the message of its stream, that is being read.
+    pub(in crate::conn) fn assembly(&mut self, id: u64) -> Option<&mut Assembly> {
+        let request = self.table.get_mut(id)?;
+        match &mut request.stage {
+            RequestStage::Receiving(partial) => Some(&mut partial.assembly),
+            _ => request.flow.as_mut()?.inflow.as_mut()?.assembly_mut(),
+        }
+    }
+
+    /// The first request with fragments to come, of itself or of a message of its stream.
+    pub(in crate::conn) fn first_unfinished(&self) -> Option<u64> {
+        let is_unfinished = |request: &TheirRequest| match &request.stage {
+            RequestStage::Receiving(_) => true,
+            _ => request.flow.as_ref().is_some_and(|flow| flow.is_unfinished()),
+        };
+        let unfinished = self.table.iter().filter(|(_, request)| is_unfinished(request));
+        unfinished.map(|(id, _)| id).min()
+    }
+
+    /// Counts a kept fragment of `len` bytes of an unfinished request.
+    pub(in crate::conn) fn keep(&mut self, id: u64, len: u64) {
+        if let Some(request) = self.table.get_mut(id) {
+            request.kept.bytes += len;
+            self.kept.bytes += len;
+        }
+    }
+
+    /// How much requests hold, streams left out.
+    #[inline]
+    pub(in crate::conn) fn all_kept(&self) -> IntakeUse {
+        self.kept
+    }
+
+    /// How much streams hold.
+    pub(in crate::conn) fn all_held(&self) -> InboxUse {
+        self.streams
+    }
+
+    /// The priority of what is sent for a request.
+    pub(in crate::conn) fn priority(&self, id: u64) -> Priority {
+        self.table
+            .get(id)
+            .map_or(Priority::Normal, |request| request.priority)
+    }
+
+    /// All requests that `keep` selects.
+    pub(in crate::conn) fn select(&self, mut keep: impl FnMut(&TheirRequest) -> bool) -> Vec<u64> {
+        let selected = self.table.iter().filter(|(_, request)| keep(request));
+        let mut ids: Vec<u64> = selected.map(|(id, _)| id).collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// The dropped one-way requests whose fragments still come, and the fate of each.
+    pub(in crate::conn) fn discarded_sends(&self) -> Vec<(u64, Fate)> {
+        let sends = self.table.iter().filter(|(_, request)| request.one_way);
+        sends
+            .filter_map(|(id, request)| match request.stage {
+                RequestStage::Discarding(fate) => Some((id, fate)),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// How many requests `keep` selects.
+    pub(in crate::conn) fn count(&self, mut keep: impl FnMut(&TheirRequest) -> bool) -> usize {
+        self.table.values().filter(|request| keep(request)).count()
+    }
+
+    /// The sum of `what` over all requests.
+    pub(in crate::conn) fn sum(&self, what: impl Fn(&TheirRequest) -> u64) -> u64 {
+        self.table.values().map(what).sum()
+    }
+
+    /// The earliest deadline of all requests that are still wanted.
+    pub(in crate::conn) fn deadline(&self) -> Option<Time> {
+        let wanted = self.table.values().filter(|request| request.unwanted.is_none());
+        wanted.filter_map(|request| request.deadline).min()
+    }
+
+    /// The highest id that was read.
+    pub(in crate::conn) fn last_id(&self) -> u64 {
+        self.last_id
+    }
+
+    /// How many requests are open, control calls left out.
+    pub(in crate::conn) fn open(&self) -> usize {
+        self.open
+    }
+
+    /// How many handlers were polled and are not gone, control calls left out.
+    pub(in crate::conn) fn running(&self) -> usize {
+        self.running
+    }
+
+    /// How many calls of the control service are open.
+    pub(in crate::conn) fn control_calls(&self) -> u32 {
+        self.control_calls
+    }
+
+    /// True if no request is open, control calls included.
+    pub(in crate::conn) fn is_idle(&self) -> bool {
+        self.open == 0 && self.control_calls == 0
+    }
+
+    /// True if the table is empty, refused requests included.
+    pub(in crate::conn) fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+
+    /// Gives unused memory back.
+    pub(in crate::conn) fn release(&mut self) {
+        if self.table.is_empty() {
+            self.table = Table::default();
+            self.queue = ReadyQueue::default();
+            self.skipped = 0;
+            self.unfinished = VecDeque::new();
+            self.withdrawn = VecDeque::new();
+        }
+    }
+
+    fn line_up(&mut self, id: u64) {
+        let priority = self.priority(id);
+        self.queue.push(id, priority);
+    }
+
+    /// Lines a complete request up behind the unfinished one-way requests before it; it may have been one of them. Calls of
+    /// the control service do not wait.
+    fn enqueue_in_turn(&mut self, id: u64) {
+        self.finish_send(id);
+        let goes_ahead = |request: &TheirRequest| request.control || request.priority == Priority::Control;
+        let goes_ahead = self.table.get(id).is_some_and(goes_ahead);
+        match self.unfinished.front() {
+            Some(&first) if first < id && !goes_ahead => {
+                self.held.insert(id);
+            }
+            _ => self.line_up(id),
+        }
+        self.release_held();
+    }
+
+    /// Notes that a one-way request is complete, or never will be.
+    fn finish_send(&mut self, id: u64) {
+        if let Ok(index) = self.unfinished.binary_search(&id) {
+            self.unfinished.remove(index);
+        }
+    }
+
+    /// Lines up the requests that no longer stand behind an unfinished one-way request.
+    fn release_held(&mut self) {
+        while let Some(&id) = self.held.first() {
+            if self.unfinished.front().is_some_and(|&first| first < id) {
+                return;
+            }
+            self.held.pop_first();
+            self.line_up(id);
+            self.released = true;
+        }
+    }
+
+    /// Makes a gap in the queue for a complete request that never starts, until gaps are half of the queue. To search its
+    /// place would let a flood of cancels cost much.
+    fn skip(&mut self, id: u64) {
+        if self.held.remove(&id) {
+            return;
+        }
+        self.skipped += 1;
+        if self.skipped >= self.queue.len() {
+            // No task may come any more to take what is left.
+            self.queue.clear();
+            self.skipped = 0;
+        } else if self.skipped > 32 && self.skipped > self.queue.len() / 2 {
+            let table = &self.table;
+            let is_queued = |id| {
+                matches!(
+                    table.get(id).map(|r: &TheirRequest| &r.stage),
+                    Some(RequestStage::Queued(_))
+                )
+            };
+            self.queue.retain(is_queued);
+            self.skipped = 0;
+        }
+    }
+
+    /// How much memory is held for an unfinished request.
+    #[cfg(test)]
+    pub(in crate::conn) fn assembled(&self, id: u64) -> usize {
+        match self.table.get(id).map(|request| &request.stage) {
+            Some(RequestStage::Receiving(partial)) => partial.assembly.capacity(),
+            _ => 0,
+        }
+    }
+
+    /// How many requests there is memory for.
+    #[cfg(test)]
+    pub(in crate::conn) fn capacity(&self) -> usize {
+        self.table.capacity()
+    }
+
+    /// How much is kept beside the table.
+    #[cfg(any(test, fuzzing))]
+    pub(in crate::conn) fn kept(&self) -> usize {
+        self.queue.len()
+            + self.held.len()
+            + self.unfinished.len()
+            + self.withdrawn.len()
+            + self.settling.len()
+    }
+
+    /// How long the queue is, gaps included.
+    #[cfg(test)]
+    pub(in crate::conn) fn queued(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// How many requests are here, what the calls among them are charged, and what the peer lacks of its credit for
+    /// one-way requests.
+    #[cfg(any(test, fuzzing))]
+    pub(in crate::conn) fn held(&self, settings: &Settings) -> (usize, u64, i128) {
+        let balance = i128::from(self.send_granted) - i128::from(self.send_bytes);
+        let lacking = i128::from(settings.send_bytes) - balance - i128::from(self.owed);
+        (self.table.len(), self.call_bytes, lacking)
+    }
+}

@@ -1,0 +1,14 @@
+//! Servers and clients over every transport, as a user of the crate sees them.
+//!
+//! One binary, because each binary costs a link. Its tests share a process and run at the same time, so none may measure the
+//! process, send a signal, or use an address or a file of another one: every `mem:` name occurs in one test. Tests that need a
+//! process of their own are the other files of this folder; each says why.
+
+mod callbacks;
+mod client;
+#[cfg(all(feature = "lz4", feature = "zstd"))]
+mod compression;
+mod extreme_limits;
+mod load;
+mod server;
+mod streams;

@@ -1,0 +1,15 @@
+//! What a server promises to its peers, its handlers and its owner.
+
+mod audit;
+mod blocking;
+mod budgets;
+mod callbacks;
+mod dispatch;
+mod drain;
+mod endings;
+mod handler_faults;
+mod listening;
+mod policy;
+mod statuses;
+mod terminate;
+mod workers;

@@ -1,0 +1,195 @@
+//! Each terminate request is one line of the audit log, and no line contains a secret.
+
+use rpc_runtime::{Bytes, Client, Code, Executed, TerminatePolicy};
+use test_support::{Logged, lab::*, within};
+
+const CANARY: &str = "canary-0x5eed-token";
+
+#[tokio::test(crate = "test_support::gate")]
+async fn each_terminate_is_one_audit_line_and_no_line_tells_a_token() {
+    let logged = Logged::here();
+    let lab = Lab::default();
+    let policy = TerminatePolicy::custom(|cx| cx.metadata().get_str("x-stop-token") == Some(CANARY));
+    let server = lab
+        .serve_with("mem:audit-token", |server| server.terminate(policy))
+        .await;
+    let client = server.client().await;
+    let open = start(&client, &WAIT, "open");
+    lab.logged("open began").await;
+
+    let wrong = client.call().metadata("x-stop-token", format!("{CANARY}-wrong"));
+    let denied = within(wrong.terminate()).await.unwrap_err();
+    assert_eq!(
+        (denied.code(), denied.executed()),
+        (Code::PermissionDenied, Executed::No)
+    );
+    let lines = logged.audit();
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert_eq!(
+        lines[0].pick(&["decision", "reason", "wish", "by", "peer", "transport", "policy"]),
+        "denied policy drain peer mem:audit-token mem TerminatePolicy::custom"
+    );
+    assert_eq!(lines[0].get("first"), "");
+
+    let terminate = {
+        let client = client.clone();
+        tokio::spawn(async move { client.call().metadata("x-stop-token", CANARY).terminate().await })
+    };
+    logged.decided(2).await;
+    server.handle.drain();
+    server.handle.abort();
+    let report = server.report().await;
+    assert_eq!(within(terminate).await.unwrap().unwrap(), report);
+    within(open).await.unwrap().unwrap_err();
+
+    let lines = logged.audit();
+    let picked: Vec<_> = lines
+        .iter()
+        .map(|line| line.pick(&["decision", "first", "wish", "by", "transport"]))
+        .collect();
+    assert_eq!(
+        picked,
+        [
+            "denied  drain peer mem",
+            "allowed true drain peer mem",
+            "allowed false drain handle ",
+            "allowed false abort handle "
+        ]
+    );
+    let instance = lines[0].get("instance");
+    assert!(instance.len() == 32 && instance.bytes().all(|digit| digit.is_ascii_hexdigit()));
+    assert!(lines.iter().all(|line| line.get("instance") == instance));
+    assert!(lines.iter().all(|line| line.get("message") == "terminate"));
+    assert!(!logged.all().contains(CANARY), "{}", logged.all());
+}
+
+#[tokio::test(crate = "test_support::gate")]
+async fn a_terminate_of_another_instance_is_refused_and_the_server_goes_on() {
+    let logged = Logged::here();
+    let lab = Lab::default();
+    let server = lab.serve("mem:audit-instance").await;
+    let client = server.client().await;
+    let request = TerminateRequest {
+        instance_id: Bytes::from_static(&[7; 16]),
+    };
+    let error = within(client.call().send_recv::<_, ()>(&TERMINATE, request.clone()))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (error.code(), error.executed()),
+        (Code::FailedPrecondition, Executed::No)
+    );
+    within(client.call().send(&TERMINATE, request)).await.unwrap();
+    let account = within(client.barrier()).await.unwrap();
+    assert_eq!((account.received(), account.handled()), (1, 0), "{account}");
+    assert_eq!(text(&client, &ECHO, "alive").await.unwrap(), "alive");
+    within(client.terminate()).await.unwrap();
+    server.report().await;
+    let picked: Vec<_> = logged
+        .audit()
+        .iter()
+        .map(|line| line.pick(&["decision", "reason", "first"]))
+        .collect();
+    assert_eq!(picked, ["denied instance ", "denied instance ", "allowed  true"]);
+}
+
+#[tokio::test(crate = "test_support::gate")]
+async fn the_audit_tells_the_user_as_far_as_the_transport_does() {
+    let own = {
+        use std::os::unix::fs::MetadataExt;
+        let file = std::env::temp_dir().join(format!("rpc-{}-audit-own", std::process::id()));
+        std::fs::write(&file, "").unwrap();
+        let uid = std::fs::metadata(&file).unwrap().uid();
+        std::fs::remove_file(&file).unwrap();
+        uid.to_string()
+    };
+    let unix = format!(
+        "unix:{}",
+        std::env::temp_dir()
+            .join(format!("rpc-{}-audit", std::process::id()))
+            .display()
+    );
+    let linux = cfg!(target_os = "linux");
+    for (address, transport, uid) in [
+        (unix.as_str(), "unix", true),
+        ("tcp://127.0.0.1:0", "tcp", linux),
+        ("mem:audit-user", "mem", false),
+    ] {
+        let logged = Logged::here();
+        let server = Lab::default().serve(address).await;
+        let told = within(server.client().await.terminate()).await;
+        assert_eq!(told.is_ok(), transport != "tcp" || linux);
+        server.handle.abort();
+        server.report().await;
+        let lines = logged.audit();
+        assert_eq!(lines[0].get("transport"), transport);
+        assert_eq!(
+            lines[0].get("uid"),
+            if uid { own.as_str() } else { "" },
+            "{transport}"
+        );
+        if transport == "unix" && linux {
+            assert_eq!(lines[0].get("pid"), std::process::id().to_string());
+        }
+        assert_eq!(lines[0].get("policy"), "TerminatePolicy::default");
+    }
+}
+
+#[tokio::test(crate = "test_support::gate")]
+async fn an_in_process_terminate_is_in_the_audit_too() {
+    let logged = Logged::here();
+    let client = Client::in_process(Lab::default());
+    within(client.terminate()).await.unwrap();
+    let lines = logged.audit();
+    assert_eq!(lines.len(), 1);
+    assert_eq!(
+        lines[0].pick(&["decision", "first", "by", "transport"]),
+        "allowed true peer in-process"
+    );
+}
+
+#[tokio::test(crate = "test_support::gate")]
+async fn what_a_disabled_policy_hides_from_peers_is_in_the_audit() {
+    let logged = Logged::here();
+    let server = Lab::default()
+        .serve_with("mem:audit-disabled", |server| {
+            server.terminate(TerminatePolicy::disabled())
+        })
+        .await;
+    let error = within(server.client().await.terminate()).await.unwrap_err();
+    assert_eq!(error.code(), Code::Unimplemented);
+    server.handle.drain();
+    server.report().await;
+    let picked: Vec<_> = logged
+        .audit()
+        .iter()
+        .map(|line| line.pick(&["decision", "by", "policy"]))
+        .collect();
+    assert_eq!(
+        picked,
+        [
+            "denied peer TerminatePolicy::disabled",
+            "allowed handle TerminatePolicy::disabled"
+        ]
+    );
+}
+
+#[tokio::test(crate = "test_support::gate")]
+async fn a_policy_that_panics_denies() {
+    let logged = Logged::here();
+    let policy = TerminatePolicy::custom(|_| panic!("on purpose"));
+    let lab = Lab::default();
+    let server = lab
+        .serve_with("mem:audit-panic", |server| server.terminate(policy))
+        .await;
+    let client = server.client().await;
+    let error = within(client.terminate()).await.unwrap_err();
+    assert_eq!(
+        (error.code(), error.executed()),
+        (Code::PermissionDenied, Executed::No)
+    );
+    assert_eq!(text(&client, &ECHO, "alive").await.unwrap(), "alive");
+    assert_eq!(logged.audit().len(), 1);
+    server.handle.drain();
+    server.report().await;
+}

@@ -1,0 +1,218 @@
+//! Handlers that panic at any await, with streams open: their call fails, and no other call notices.
+
+use std::time::Duration;
+
+use rpc_runtime::{
+    Client, Code, Context, Error, Executed, Handler, Incoming, Load, Procedure, Reply, Requests, Result,
+    Sender, Server, Service, Stream, Streaming, stream,
+};
+use test_support::{Running, gate, lab::*, within};
+use tokio::{task::yield_now, time::sleep};
+
+static UNARY: Procedure = Procedure::new("faulty.v1.Faulty/rpc_unary", 301);
+static REPLIES: Procedure = Procedure::new("faulty.v1.Faulty/rpc_replies", 302).with_reply_stream();
+static REQUESTS: Procedure = Procedure::new("faulty.v1.Faulty/rpc_requests", 303).with_request_stream();
+static BOTH: Procedure = Procedure::new("faulty.v1.Faulty/rpc_both", 304)
+    .with_request_stream()
+    .with_reply_stream();
+static PROCEDURES: [Procedure; 4] = [UNARY, REPLIES, REQUESTS, BOTH];
+
+/// Panics at the await of this number; each procedure has some.
+struct Faulty;
+
+/// Where a handler is to panic.
+struct Fault(u64);
+
+impl Fault {
+    /// An await has come to its end.
+    fn passed(&mut self) {
+        self.0 = self.0.checked_sub(1).expect("on purpose");
+    }
+}
+
+async fn unary(_: Context, at: u64) -> Result<u64> {
+    let mut fault = Fault(at);
+    fault.passed();
+    for _ in 0..3 {
+        yield_now().await;
+        fault.passed();
+        sleep(Duration::from_millis(1)).await;
+        fault.passed();
+    }
+    Ok(at)
+}
+
+async fn replies(_: Context, at: u64) -> Result<impl Stream<Item = Result<u64>> + Send> {
+    let mut fault = Fault(at);
+    yield_now().await;
+    fault.passed();
+    Ok(stream(async move |out| {
+        for number in 0..3 {
+            out.send(number).await;
+            fault.passed();
+            sleep(Duration::from_millis(1)).await;
+            fault.passed();
+        }
+        Ok(())
+    }))
+}
+
+async fn requests(_: Context, mut requests: Requests<u64>) -> Result<u64> {
+    let first = requests.message().await?;
+    let mut fault = Fault(first.unwrap_or(0));
+    fault.passed();
+    let mut count = 1;
+    while requests.message().await?.is_some() {
+        fault.passed();
+        count += 1;
+        sleep(Duration::from_millis(1)).await;
+        fault.passed();
+    }
+    fault.passed();
+    Ok(count)
+}
+
+impl Service for Faulty {
+    fn name(&self) -> &'static str {
+        "faulty.v1.Faulty"
+    }
+
+    fn procedures(&self) -> &'static [Procedure] {
+        &PROCEDURES
+    }
+
+    fn call(&self, index: usize, call: Incoming) -> Handler {
+        match index {
+            0 => call.handle(unary),
+            1 => {
+                call.handle_reply_stream(|cx, at, to| async move { to.forward(replies(cx, at).await?).await })
+            }
+            2 => call.handle_request_stream(requests),
+            3 => call.handle_both_streams(|cx, from, to| async move {
+                let count = requests(cx, from);
+                to.forward(stream(async move |out| {
+                    out.send(count.await?).await;
+                    Ok(())
+                }))
+                .await
+            }),
+            _ => call.unknown(),
+        }
+    }
+}
+
+async fn served(name: &str) -> (Running, Client) {
+    let server = Server::builder()
+        .service(Lab::default())
+        .service(Faulty)
+        .listen(format!("mem:faulty-{name}"))
+        .signals(false)
+        .bind()
+        .await
+        .unwrap();
+    let running = Running {
+        address: server.addresses()[0].clone(),
+        handle: server.handle(),
+        serving: gate::serve(server),
+    };
+    let client = running.client().await;
+    (running, client)
+}
+
+/// Does something with a handler that panics at each of its awaits in turn, until there is none; how many there were.
+async fn at_every_await(name: &str, call: impl AsyncFn(&Client, u64) -> Result<(), Error>) -> u64 {
+    let (server, client) = served(name).await;
+    let is_idle = |load: Load| load.is_idle() && load.connections() == 1;
+    for at in 0..100 {
+        let result = within(call(&client, at)).await;
+        within(async {
+            while !is_idle(server.handle.load()) || !is_idle(client.load()) {
+                sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .await;
+        assert_eq!(text(&client, &ECHO, "hello").await.unwrap(), "hello");
+        let Err(error) = result else {
+            return at;
+        };
+        assert_eq!(
+            (error.code(), error.executed()),
+            (Code::Unknown, Executed::Yes),
+            "{error}"
+        );
+        let status = error.status().expect("the handler's own");
+        assert_eq!(
+            status.message(),
+            "handler panicked",
+            "the reason of the panic stays here"
+        );
+    }
+    panic!("100 awaits, and the handler still panics");
+}
+
+#[tokio::test(start_paused = true, crate = "test_support::gate")]
+async fn a_handler_may_panic_at_any_await() {
+    let awaits = at_every_await("unary", async |client, at| {
+        client.call().send_recv::<_, u64>(&UNARY, at).await.map(drop)
+    });
+    assert_eq!(awaits.await, 7);
+}
+
+#[tokio::test(start_paused = true, crate = "test_support::gate")]
+async fn a_handler_may_panic_at_any_await_while_it_replies() {
+    let awaits = at_every_await("replies", async |client, at| {
+        let mut replies: Streaming<u64> = client.call().reply_stream(&REPLIES, at).await?;
+        while replies.message().await?.is_some() {}
+        Ok(())
+    });
+    assert_eq!(awaits.await, 7);
+}
+
+/// Sends five messages, the first one of which says where to panic.
+async fn send_all(mut requests: Sender<u64>, at: u64) {
+    for number in 0..5 {
+        let number = if number == 0 { at } else { number };
+        if requests.send(number).await.is_err() {
+            // The call has ended. Its reply says why.
+            return;
+        }
+    }
+    requests.finish();
+}
+
+#[tokio::test(start_paused = true, crate = "test_support::gate")]
+async fn a_handler_may_panic_at_any_await_while_it_reads() {
+    let awaits = at_every_await("requests", async |client, at| {
+        let (requests, reply): (Sender<u64>, Reply<u64>) =
+            client.call().request_stream(&REQUESTS, Ok).await?;
+        send_all(requests, at).await;
+        assert_eq!(reply.await?, 5);
+        Ok(())
+    });
+    assert_eq!(awaits.await, 10);
+    let awaits = at_every_await("both", async |client, at| {
+        let (requests, mut replies): (Sender<u64>, Streaming<u64>) =
+            client.call().both_streams(&BOTH).await?;
+        send_all(requests, at).await;
+        assert_eq!(replies.message().await?, Some(5));
+        assert_eq!(replies.message().await?, None);
+        Ok(())
+    });
+    assert_eq!(awaits.await, 10);
+}
+
+#[tokio::test(start_paused = true, crate = "test_support::gate")]
+async fn ten_thousand_panics_leave_nothing() {
+    let (server, client) = served("many").await;
+    for at in 0..10_000 {
+        let error = client
+            .call()
+            .send_recv::<_, u64>(&UNARY, at % 7)
+            .await
+            .unwrap_err();
+        assert_eq!(error.code(), Code::Unknown);
+    }
+    let load = server.handle.load();
+    assert!(load.is_idle(), "{load}");
+    assert_eq!(text(&client, &ECHO, "hello").await.unwrap(), "hello");
+}

@@ -1,0 +1,8 @@
+//! Generated code, compiled and called.
+
+mod compiler;
+mod growth;
+mod nesting;
+mod odd_streams;
+mod round_trip;
+mod streams;

@@ -1,0 +1,4 @@
+//! The history checker on real sockets, and in virtual time.
+
+mod courses;
+mod simulation;

@@ -1,0 +1,4 @@
+//! The interoperability cases, and compression of streams.
+
+mod cases;
+mod compression;

@@ -1,0 +1,19 @@
+//! What the tests of this workspace share.
+//!
+//! - [`Lab`]: a service whose handlers do what servers and clients must survive.
+//! - [`Running`]: a server that serves; [`serve`] and [`Lab::serve`] start one.
+//! - [`gate`]: a runtime for `#[tokio::test(crate = "test_support::gate")]` that fails a test which leaves something behind.
+//! - [`wire::HandPeer`]: a peer that writes single frames and may stop anywhere.
+//! - [`Logged`]: what the thread of a test logs.
+
+pub mod gate;
+pub mod lab;
+mod logged;
+mod server;
+mod wait;
+pub mod wire;
+
+pub use lab::{Lab, all, echo, hang, plain, send, start, text};
+pub use logged::{Line, Logged};
+pub use server::{Running, loopback, mute, own_host, serve, unix};
+pub use wait::{LONG, until, within};

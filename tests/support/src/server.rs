@@ -1,0 +1,73 @@
+//! A server that serves, and addresses for it.
+
+use rpc_runtime::{Client, DrainReport, Error, Server, ServerBuilder, ServerHandle};
+use tokio::task::JoinHandle;
+
+use crate::{Lab, gate, within};
+
+/// A server that serves in a task of its own. The [`gate`] looks at it at the end of the test.
+#[derive(Debug)]
+pub struct Running {
+    /// The first address that it listens on.
+    pub address: String,
+    /// Drains and aborts it.
+    pub handle: ServerHandle,
+    /// Ends when the server has ended.
+    pub serving: JoinHandle<Result<DrainReport, Error>>,
+}
+
+/// Binds a server and serves it.
+pub async fn serve(builder: ServerBuilder) -> Running {
+    let server = builder.bind().await.unwrap();
+    Running {
+        address: server.addresses()[0].clone(),
+        handle: server.handle(),
+        serving: gate::serve(server),
+    }
+}
+
+/// Binds a server that never serves: its peers connect and get no HELLO.
+pub async fn mute(address: &str) -> Server {
+    let server = Server::builder()
+        .service(Lab::default())
+        .listen(address)
+        .signals(false);
+    server.bind().await.unwrap()
+}
+
+impl Running {
+    /// Connects a client to the first address.
+    pub async fn client(&self) -> Client {
+        within(Client::connect(&self.address)).await.unwrap()
+    }
+
+    /// Waits for the end of a drain that has begun.
+    pub async fn report(self) -> DrainReport {
+        within(self.serving).await.unwrap().unwrap()
+    }
+
+    /// Drains the server and waits for its end.
+    pub async fn stop(self) -> DrainReport {
+        self.handle.drain();
+        self.report().await
+    }
+}
+
+/// Turns the address of a server that listens on all IPv4 addresses into one that a client of this machine can use.
+pub fn loopback(address: &str) -> String {
+    address.replace("0.0.0.0", "127.0.0.1")
+}
+
+/// Returns the address of a Unix socket of this process. Each test needs a `name` of its own.
+pub fn unix(name: &str) -> String {
+    let path = std::env::temp_dir().join(format!("rpc-test-{}-{name}", std::process::id()));
+    format!("unix:{}", path.display())
+}
+
+/// Returns an IPv4 address for servers that come back at the same port. Each test needs a `number` of its own, 2 or more.
+///
+/// On Linux no other test binds or connects from that address, so no other test can take the port meanwhile.
+pub fn own_host(number: u8) -> String {
+    let number = if cfg!(target_os = "linux") { number } else { 1 };
+    format!("127.0.0.{number}")
+}
