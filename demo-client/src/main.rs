@@ -111,8 +111,8 @@ async fn walk(connect: Option<String>, terminate: bool) -> Result<ExitCode, Box<
     }
     let server = Server::builder()
         .service(KvServer::new(Store::default()))
-        .listen("tcp://127.0.0.1:0")
-        .terminate(TerminatePolicy::loopback())
+        .listener("tcp://127.0.0.1:0")
+        .terminate_policy(TerminatePolicy::loopback())
         .bind()
         .await?;
     let address = server.addresses()[0].clone();

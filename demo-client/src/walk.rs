@@ -279,7 +279,7 @@ impl Walk {
         let began = Instant::now();
         let (sender, mut changes) = mpsc::channel(1);
         let kv = KvClient::builder(&self.address)
-            .serve(WatcherServer::new(Forward(sender)))
+            .service(WatcherServer::new(Forward(sender)))
             .connect()
             .await?;
         kv.send_recv().subscribe("moon/").await?;

@@ -37,8 +37,8 @@ async fn run(args: &[&str]) -> (i32, String, String) {
 async fn server() -> (String, JoinHandle<Result<DrainReport, Error>>) {
     let server = Server::builder()
         .service(KvServer::new(Store::default()))
-        .listen("tcp://127.0.0.1:0")
-        .terminate(TerminatePolicy::loopback())
+        .listener("tcp://127.0.0.1:0")
+        .terminate_policy(TerminatePolicy::loopback())
         .signals(false)
         .bind()
         .await

@@ -82,13 +82,13 @@ async fn serve(args: Args) -> Result<DrainReport, Error> {
         )
         .max_connections(args.max_connections)
         .drain_timeout(Duration::from_secs(args.drain_timeout))
-        .terminate(match args.terminate {
+        .terminate_policy(match args.terminate {
             Terminate::Local => TerminatePolicy::default(),
             Terminate::Loopback => TerminatePolicy::loopback(),
             Terminate::Disabled => TerminatePolicy::disabled(),
         });
     for address in &args.listen {
-        server = server.listen(address);
+        server = server.listener(address);
     }
     let server = server.bind().await?;
     for address in server.addresses() {

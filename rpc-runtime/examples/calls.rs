@@ -34,7 +34,7 @@ async fn main() -> Result<(), Error> {
     };
     let server = Server::builder()
         .service(Calls)
-        .listen("tcp://127.0.0.1:0")
+        .listener("tcp://127.0.0.1:0")
         .bind()
         .await?;
     let address = server.addresses()[0].clone();

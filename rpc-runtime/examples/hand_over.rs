@@ -79,7 +79,7 @@ fn main() -> Result<(), Error> {
 async fn serve() -> Result<String, Error> {
     let server = Server::builder()
         .service(Over::default())
-        .listen("tcp://127.0.0.1:0")
+        .listener("tcp://127.0.0.1:0")
         .signals(false)
         .bind()
         .await?;

@@ -63,7 +63,7 @@ fn main() -> Result<(), Error> {
     let address = servers.block_on(async {
         let server = Server::builder()
             .service(Heart)
-            .listen("tcp://127.0.0.1:0")
+            .listener("tcp://127.0.0.1:0")
             .signals(false);
         let server = server.bind().await?;
         let address = server.addresses()[0].clone();

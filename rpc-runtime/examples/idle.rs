@@ -104,7 +104,7 @@ async fn call(client: &Client) -> Result<(), rpc_runtime::Error> {
 /// Runs the server's process: it prints what it holds for each line of its input, and ends at the end of its input.
 fn serve(address: &str) -> Result<(), Box<dyn std::error::Error>> {
     let runtime = tokio::runtime::Runtime::new()?;
-    let server = Server::builder().service(Idle).listen(address).signals(false);
+    let server = Server::builder().service(Idle).listener(address).signals(false);
     let server = runtime.block_on(server.max_connections(1_000_000).bind())?;
     println!("{}", server.addresses()[0]);
     let handle = server.handle();

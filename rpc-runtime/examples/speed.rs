@@ -46,7 +46,7 @@ impl Service for Speed {
 async fn main() -> Result<(), Error> {
     let server = Server::builder()
         .service(Speed)
-        .listen("tcp://127.0.0.1:0")
+        .listener("tcp://127.0.0.1:0")
         .bind()
         .await?;
     let address = server.addresses()[0].clone();

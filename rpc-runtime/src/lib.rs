@@ -88,7 +88,7 @@
 //!
 //! #[tokio::main]
 //! async fn main() -> Result<(), Error> {
-//!     let server = Server::builder().service(HelloServer::new(Polite)).listen("tcp://127.0.0.1:0").bind().await?;
+//!     let server = Server::builder().service(HelloServer::new(Polite)).listener("tcp://127.0.0.1:0").bind().await?;
 //!     let hello = HelloClient::connect_lazy(&server.addresses()[0]);
 //!     let serving = tokio::spawn(server.serve());
 //!

@@ -52,7 +52,7 @@ use crate::{Error, net::Listener};
 /// # async fn serve(service: impl rpc_runtime::Service) -> Result<(), rpc_runtime::Error> {
 /// use rpc_runtime::Server;
 ///
-/// let server = Server::builder().service(service).listen("tcp://127.0.0.1:0").bind().await?;
+/// let server = Server::builder().service(service).listener("tcp://127.0.0.1:0").bind().await?;
 /// println!("listening on {}", server.addresses().join(", "));
 /// let report = server.serve().await?;
 /// println!("{report}");
@@ -139,7 +139,7 @@ impl Server {
     /// use tokio::sync::oneshot;
     ///
     /// let (stop, stopped) = oneshot::channel::<()>();
-    /// let server = Server::builder().service(Hello).listen("mem:shutdown").signals(false).bind().await?;
+    /// let server = Server::builder().service(Hello).listener("mem:shutdown").signals(false).bind().await?;
     /// let serving = tokio::spawn(server.serve_with_shutdown(async {
     ///     let _ = stopped.await;
     /// }));

@@ -153,7 +153,7 @@ fn count<F: Future<Output = ()>>(work: &impl Fn(Client, u64) -> F, pieces: u64) 
             runtime.block_on(async {
                 let server = Server::builder()
                     .service(Count)
-                    .listen("tcp://127.0.0.1:0")
+                    .listener("tcp://127.0.0.1:0")
                     .bind()
                     .await
                     .unwrap();

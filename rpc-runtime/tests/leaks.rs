@@ -114,9 +114,9 @@ impl World {
         let lab = Lab::default();
         let server = Server::builder()
             .service(lab.clone())
-            .listen("tcp://127.0.0.1:0")
-            .listen(format!("unix:{}", folder.join("server").display()))
-            .listen("mem:leaks")
+            .listener("tcp://127.0.0.1:0")
+            .listener(format!("unix:{}", folder.join("server").display()))
+            .listener("mem:leaks")
             .signals(false)
             .bind()
             .await
@@ -287,7 +287,7 @@ impl World {
         let lab = Lab::default();
         let server = Server::builder()
             .service(lab.clone())
-            .listen("tcp://127.0.0.1:0")
+            .listener("tcp://127.0.0.1:0")
             .drain_timeout(Duration::from_millis(10))
             .signals(false)
             .bind()
@@ -295,7 +295,7 @@ impl World {
             .unwrap();
         let handle = server.handle();
         let serving = tokio::spawn(server.serve());
-        let builder = Client::builder(&handle.addresses()[0]).serve(self.lab.clone());
+        let builder = Client::builder(&handle.addresses()[0]).service(self.lab.clone());
         let client = within(builder.connect()).await.unwrap();
         assert_eq!(text(&client, &BACK, "to and fro").await.unwrap(), "to and fro");
         let open = [&WAIT, &DRAINING, &BACK_WAIT].map(|procedure| start(&client, procedure, "open"));

@@ -77,9 +77,9 @@ async fn a_hundred_terminates_a_signal_and_handles_are_one_drain() {
         .serve_with("mem:signals-hundred", |server| {
             server
                 .signals(true)
-                .terminate(TerminatePolicy::loopback())
-                .listen("tcp://127.0.0.1:0")
-                .listen(unix)
+                .terminate_policy(TerminatePolicy::loopback())
+                .listener("tcp://127.0.0.1:0")
+                .listener(unix)
                 .drain_timeout(10 * LONG)
         })
         .await;
@@ -197,7 +197,7 @@ fn child() {
 }
 
 async fn serve() -> Result<DrainReport, Error> {
-    let builder = Server::builder().service(Sleeper).listen("tcp://127.0.0.1:0");
+    let builder = Server::builder().service(Sleeper).listener("tcp://127.0.0.1:0");
     let server = builder.drain_timeout(Duration::ZERO).bind().await?;
     println!("listening {}", server.addresses()[0]);
     server.serve().await

@@ -67,7 +67,7 @@ async fn sizes(work: impl AsyncFn(&Client)) -> [f64; 2] {
 async fn relayed(work: &impl AsyncFn(&Client), pieces: u64) -> [u64; 2] {
     let server = Server::builder()
         .service(Size)
-        .listen("tcp://127.0.0.1:0")
+        .listener("tcp://127.0.0.1:0")
         .bind()
         .await
         .unwrap();

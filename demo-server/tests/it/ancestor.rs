@@ -24,7 +24,7 @@ async fn server(name: &str) -> (KvClient, Serving) {
     let address = format!("mem:ancestor-{name}");
     let server = Server::builder()
         .service(KvServer::new(Store::default()))
-        .listen(&address)
+        .listener(&address)
         .signals(false)
         .drain_timeout(Duration::from_millis(100))
         .bind()

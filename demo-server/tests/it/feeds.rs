@@ -26,7 +26,7 @@ fn entry(key: &str) -> UpdateRequest {
 async fn server(address: &str) -> (KvClient, JoinHandle<Result<DrainReport, Error>>) {
     let server = Server::builder()
         .service(KvServer::new(Store::default()))
-        .listen(address)
+        .listener(address)
         .signals(false);
     let serving = gate::serve(server.bind().await.unwrap());
     (KvClient::connect(address).await.unwrap(), serving)
@@ -35,7 +35,7 @@ async fn server(address: &str) -> (KvClient, JoinHandle<Result<DrainReport, Erro
 /// A client that can be called back, and what it hears; it takes no more calls while `capacity` of them were not heard.
 async fn subscriber(address: &str, capacity: usize) -> (KvClient, mpsc::Receiver<String>) {
     let (told, heard) = mpsc::channel(capacity);
-    let kv = KvClient::builder(address).serve(WatcherServer::new(Heard(told)));
+    let kv = KvClient::builder(address).service(WatcherServer::new(Heard(told)));
     (kv.connect().await.unwrap(), heard)
 }
 

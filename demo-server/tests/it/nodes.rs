@@ -72,8 +72,8 @@ impl Node {
         let member = Arc::new(Member::default());
         let server = Server::builder()
             .service(KvServer::new(Arc::clone(&member)))
-            .listen(address)
-            .terminate(TerminatePolicy::loopback())
+            .listener(address)
+            .terminate_policy(TerminatePolicy::loopback())
             .signals(false)
             .bind()
             .await

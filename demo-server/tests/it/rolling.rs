@@ -98,7 +98,7 @@ fn sum(one: Option<u64>, other: Option<u64>) -> Option<u64> {
 fn client(addresses: &[String]) -> Client {
     let (first, more) = addresses.split_first().unwrap();
     let builder = Client::builder(first);
-    more.iter().fold(builder, ClientBuilder::address).connect_lazy()
+    more.iter().fold(builder, ClientBuilder::fallback).connect_lazy()
 }
 
 /// One server behind the client.
@@ -127,7 +127,7 @@ impl Replica {
         };
         let server = Server::builder()
             .service(KvServer::new(counting))
-            .listen(address)
+            .listener(address)
             .signals(false)
             .bind()
             .await

@@ -45,7 +45,7 @@ impl Reader for Screen {
 async fn main() -> Result<(), Box<dyn Error>> {
     let server = Server::builder()
         .service(NewsroomServer::new(Press))
-        .listen("tcp://127.0.0.1:0")
+        .listener("tcp://127.0.0.1:0")
         .bind()
         .await?;
     let address = server.addresses().join("");
@@ -54,7 +54,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     let (sender, mut headlines) = mpsc::channel(1);
     let newsroom: NewsroomClient = NewsroomClient::builder(&address)
-        .serve(ReaderServer::new(Screen(sender)))
+        .service(ReaderServer::new(Screen(sender)))
         .connect()
         .await?;
     newsroom.send_recv().subscribe("tides").await?;

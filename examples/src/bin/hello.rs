@@ -22,7 +22,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     // Port 0 takes a free port; `addresses` has the real one.
     let server = Server::builder()
         .service(HelloServer::new(Polite))
-        .listen("tcp://127.0.0.1:0")
+        .listener("tcp://127.0.0.1:0")
         .bind()
         .await?;
     let address = server.addresses().join("");

@@ -31,7 +31,7 @@ impl Journal for Pages {
 async fn main() -> Result<(), Box<dyn Error>> {
     let server = Server::builder()
         .service(JournalServer::new(Pages::default()))
-        .listen("tcp://127.0.0.1:0")
+        .listener("tcp://127.0.0.1:0")
         .bind()
         .await?;
     let (address, handle) = (server.addresses().join(""), server.handle());

@@ -30,7 +30,7 @@ async fn power_cut(sim: sim::Sim) -> Result<u64, Box<dyn Error>> {
     // A node runs its program each time it starts. Other nodes find it by its name.
     let node = sim.node("counter", || async {
         let server = Server::builder().service(CounterServer::new(InMemory::default()));
-        if let Err(error) = server.listen("tcp://0.0.0.0:5005").serve().await {
+        if let Err(error) = server.listener("tcp://0.0.0.0:5005").serve().await {
             println!("server: {error}");
         }
     });

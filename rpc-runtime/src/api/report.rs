@@ -13,7 +13,7 @@ use std::{
 /// # async fn serve(service: impl rpc_runtime::server::Service) -> Result<(), rpc_runtime::Error> {
 /// use rpc_runtime::Server;
 ///
-/// let report = Server::builder().service(service).listen("tcp://127.0.0.1:5005").serve().await?;
+/// let report = Server::builder().service(service).listener("tcp://127.0.0.1:5005").serve().await?;
 /// println!("{report}"); // drained: 3 completed, 0 aborted, 0 one-ways dropped, 0 stuck, 0 starved
 /// if !report.is_clean() {
 ///     eprintln!("{} calls were cut off", report.aborted());

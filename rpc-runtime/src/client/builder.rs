@@ -90,7 +90,7 @@ impl<C> ClientBuilder<C> {
     /// If a call misses its deadline, and nothing arrived on its connection since it began, the connection is in doubt.
     /// The peer is pinged at once. If nothing arrives within 250 ms, the next address is tried beside it. Calls wait
     /// meanwhile, and use the connection that answers first.
-    pub fn address(mut self, address: impl AsRef<str>) -> Self {
+    pub fn fallback(mut self, address: impl AsRef<str>) -> Self {
         self.places.push(place(address.as_ref()));
         self
     }

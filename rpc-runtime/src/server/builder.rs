@@ -34,9 +34,9 @@ use crate::{
 ///
 /// let server = Server::builder()
 ///     .service(Hello)
-///     .listen("tcp://127.0.0.1:0")
+///     .listener("tcp://127.0.0.1:0")
 ///     .drain_timeout(Duration::from_secs(10))
-///     .terminate(TerminatePolicy::loopback())
+///     .terminate_policy(TerminatePolicy::loopback())
 ///     .max_connections(1000)
 ///     .bind()
 ///     .await?;
@@ -85,7 +85,7 @@ impl ServerBuilder {
     ///
     /// The file of a Unix socket has mode 0600, and is removed at the end. A file that a killed server left behind is replaced.
     /// A file that another server may listen on is never replaced: of several servers that start at once, one gets the path.
-    pub fn listen(mut self, address: impl Into<String>) -> Self {
+    pub fn listener(mut self, address: impl Into<String>) -> Self {
         self.addresses.push(address.into());
         self
     }
@@ -137,7 +137,7 @@ impl ServerBuilder {
 
     /// Sets which peers may terminate the server. Default: peers of the server's own user on this machine, see
     /// [`TerminatePolicy`].
-    pub fn terminate(mut self, policy: TerminatePolicy) -> Self {
+    pub fn terminate_policy(mut self, policy: TerminatePolicy) -> Self {
         self.options.policy = policy;
         self
     }
@@ -190,8 +190,8 @@ impl ServerBuilder {
     /// Protects memory: a further call fails with RESOURCE_EXHAUSTED, not executed. One-way calls leave a quarter of the limit to
     /// other calls; beyond three quarters they are dropped as overload, which the account reports. Calls that end without waiting
     /// for anything do not count.
-    pub fn max_calls(mut self, calls: usize) -> Self {
-        self.options.max_calls = calls;
+    pub fn max_waiting_handlers(mut self, handlers: usize) -> Self {
+        self.options.max_waiting_handlers = handlers;
         self
     }
 
@@ -239,7 +239,7 @@ impl ServerBuilder {
         if self.addresses.is_empty() && self.incoming.is_empty() {
             return Err(Error::local(
                 Code::FailedPrecondition,
-                "a server needs an address: add one by .listen(\"tcp://127.0.0.1:0\")",
+                "a server needs an address: add one by .listener(\"tcp://127.0.0.1:0\")",
             ));
         }
         let addresses = self

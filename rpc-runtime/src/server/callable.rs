@@ -33,7 +33,7 @@ impl<C> ClientBuilder<C> {
     ///
     /// When the client closes, [`Context::draining`](crate::Context::draining) tells its handlers. Handlers that still run
     /// when [`Client::close`](crate::Client::close) gives up are dropped.
-    pub fn serve(mut self, service: impl Service) -> Self {
+    pub fn service(mut self, service: impl Service) -> Self {
         let collected = self
             .callbacks()
             .and_then(|callbacks| callbacks.as_any().downcast_ref());

@@ -20,7 +20,7 @@ use crate::{Counters, DrainReport, Load};
 /// # async fn main() -> Result<(), rpc_runtime::Error> {
 /// use rpc_runtime::Server;
 ///
-/// let server = Server::builder().service(Hello).listen("mem:handle").signals(false).bind().await?;
+/// let server = Server::builder().service(Hello).listener("mem:handle").signals(false).bind().await?;
 /// let handle = server.handle();
 /// let serving = tokio::spawn(server.serve());
 ///

@@ -31,7 +31,7 @@ use crate::server::terminate::ignore_signals;
 ///
 /// fn main() -> ExitCode {
 ///     rpc_runtime::run(async {
-///         Server::builder().service(Hello).listen("tcp://127.0.0.1:5005").serve().await
+///         Server::builder().service(Hello).listener("tcp://127.0.0.1:5005").serve().await
 ///     })
 /// }
 /// ```

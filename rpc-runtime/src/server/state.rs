@@ -54,7 +54,7 @@ pub(crate) struct ServerOptions {
     pub(crate) compression: Option<Compression>,
     pub(crate) policy: TerminatePolicy,
     pub(crate) drain_timeout: Duration,
-    pub(crate) max_calls: usize,
+    pub(crate) max_waiting_handlers: usize,
     pub(crate) max_buffered_bytes: u64,
 }
 
@@ -65,7 +65,7 @@ impl Default for ServerOptions {
             compression: None,
             policy: TerminatePolicy::default(),
             drain_timeout: DRAIN_TIMEOUT,
-            max_calls: MAX_CALLS,
+            max_waiting_handlers: MAX_CALLS,
             max_buffered_bytes: u64::MAX,
         }
     }
@@ -194,7 +194,7 @@ impl ServerState {
 impl ServerState {
     /// Returns the status of a call that exceeds the limit.
     pub(crate) fn overloaded(&self) -> Status {
-        let max = self.options.max_calls;
+        let max = self.options.max_waiting_handlers;
         Status::new(
             Code::ResourceExhausted,
             format!("the server runs {max} calls already, which is its limit"),
@@ -206,7 +206,7 @@ impl ServerState {
     ///
     /// One-way calls leave a quarter of the limit to other calls: no caller waits for them, and those of lost peers still run.
     pub(crate) fn is_full(&self, one_way: bool) -> bool {
-        let max = self.options.max_calls;
+        let max = self.options.max_waiting_handlers;
         let most = if one_way { max - max / 4 } else { max };
         self.handler_tasks.load(Ordering::Relaxed) >= most
     }

@@ -150,7 +150,7 @@ impl Context {
     }
 
     /// Makes a stub that calls the caller back, over the connection of this call: for a client that serves
-    /// (`ClientBuilder::serve`). `C` is a generated client: `cx.caller::<WatcherClient>()`.
+    /// (`ClientBuilder::service`). `C` is a generated client: `cx.caller::<WatcherClient>()`.
     ///
     /// The stub may outlive the handler: a subscription calls it as long as the connection lives. After the end of the
     /// connection its calls fail UNAVAILABLE, not executed, and its `Client::state` is closed; it never connects again. A peer

@@ -79,7 +79,7 @@ impl Running {
         let ring = Ring::default();
         let server = Server::builder()
             .service(ring.clone())
-            .listen(address)
+            .listener(address)
             .limits(limits)
             .drain_timeout(Duration::from_secs(5))
             .signals(false);
@@ -112,7 +112,7 @@ impl Running {
 async fn a_handler_calls_its_caller_back() {
     for address in ["tcp://127.0.0.1:0", "mem:callbacks-back"] {
         let server = Running::start(address, Limits::default()).await;
-        let client = within(server.client().serve(Lab::default()).connect())
+        let client = within(server.client().service(Lab::default()).connect())
             .await
             .unwrap();
         let answer: u64 = within(client.call().send_recv(&ASK, 21u64)).await.unwrap();
@@ -180,7 +180,7 @@ async fn a_server_calls_a_subscriber_for_as_long_as_its_connection_lives() {
 #[tokio::test(crate = "test_support::gate")]
 async fn closing_a_stub_to_a_caller_leaves_the_connection_alone() {
     let server = Running::start("mem:callbacks-leave", Limits::default()).await;
-    let client = within(server.client().serve(Lab::default()).connect())
+    let client = within(server.client().service(Lab::default()).connect())
         .await
         .unwrap();
     within(client.call().send_recv::<(), ()>(&SUBSCRIBE, ()))
@@ -214,7 +214,7 @@ async fn calls_inside_of_calls_come_to_an_end() {
 async fn handlers_that_call_each_other_do_not_wait_for_each_others_slots() {
     let limits = Limits::default().max_calls(16);
     let server = Running::start("mem:callbacks-slots", limits.clone()).await;
-    let client = server.client().limits(limits).serve(Ring::default());
+    let client = server.client().limits(limits).service(Ring::default());
     let client: Client = within(client.connect()).await.unwrap();
     // Without the rule the handlers of both ends would wait for each other until their deadline.
     let begun = tokio::time::Instant::now();
@@ -231,7 +231,7 @@ async fn handlers_that_call_each_other_do_not_wait_for_each_others_slots() {
 #[tokio::test(crate = "test_support::gate")]
 async fn two_services_of_one_name_are_a_clear_error() {
     let server = Running::start("mem:callbacks-twice", Limits::default()).await;
-    let twice = server.client().serve(Lab::default()).serve(Lab::default());
+    let twice = server.client().service(Lab::default()).service(Lab::default());
     let error = within(twice.connect()).await.unwrap_err();
     assert_eq!(error.code(), Code::FailedPrecondition);
     assert!(error.message().contains("added twice"), "{error}");

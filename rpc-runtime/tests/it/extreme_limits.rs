@@ -56,11 +56,11 @@ async fn session(name: &str, server: Limits, client: Limits, timeout: Duration) 
     let builder = Server::builder()
         .service(Lab::default())
         .max_connections(usize::MAX)
-        .max_calls(usize::MAX)
+        .max_waiting_handlers(usize::MAX)
         .max_handshakes(usize::MAX)
         .drain_timeout(Duration::MAX)
         .max_buffered_bytes(u64::MAX)
-        .listen(&address)
+        .listener(&address)
         .limits(server)
         .signals(false);
     gate::serve(builder.bind().await.unwrap());

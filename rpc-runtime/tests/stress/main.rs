@@ -140,7 +140,7 @@ impl Running {
         let server = loop {
             let server = Server::builder()
                 .service(stress.clone())
-                .listen(address)
+                .listener(address)
                 .drain_timeout(Duration::from_millis(20))
                 .signals(false)
                 .bind()

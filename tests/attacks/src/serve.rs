@@ -57,7 +57,7 @@ pub async fn serve(limits: Limits, max_connections: Option<usize>) -> Result<(),
         .service(TargetServer::new(Attacked))
         .limits(limits)
         .drain_timeout(Duration::from_secs(1))
-        .listen("tcp://127.0.0.1:0");
+        .listener("tcp://127.0.0.1:0");
     if let Some(connections) = max_connections {
         builder = builder.max_connections(connections);
     }

@@ -85,9 +85,9 @@ async fn run(args: ServeArgs) -> Result<DrainReport, Box<dyn std::error::Error>>
         .service(probe::service(journal))
         .limits(probe::limits())
         .drain_timeout(Duration::from_millis(args.drain_millis))
-        .terminate(TerminatePolicy::loopback());
+        .terminate_policy(TerminatePolicy::loopback());
     for address in &args.listen {
-        builder = builder.listen(address);
+        builder = builder.listener(address);
     }
     let server = builder.bind().await?;
     for address in server.addresses() {
@@ -110,7 +110,7 @@ pub struct ChildBuilder {
 
 impl ChildBuilder {
     /// Adds an address to listen on; port 0 takes a free one.
-    pub fn listen(mut self, address: impl Into<String>) -> Self {
+    pub fn listener(mut self, address: impl Into<String>) -> Self {
         self.listen.push(address.into());
         self
     }

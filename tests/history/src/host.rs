@@ -104,7 +104,7 @@ impl Host {
                 let server = Server::builder()
                     .service(probe::service(self.journal.clone()))
                     .limits(probe::limits())
-                    .listen(address)
+                    .listener(address)
                     .drain_timeout(drain_timeout)
                     .signals(false)
                     .bind()
@@ -118,7 +118,7 @@ impl Host {
             }
             Place::Process(program) => {
                 let child = Child::builder(program, self.scratch.path("journal"))
-                    .listen(address)
+                    .listener(address)
                     .instance(self.instances)
                     .drain_timeout(drain_timeout);
                 let child = child.start().await?;

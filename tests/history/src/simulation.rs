@@ -72,7 +72,7 @@ async fn run(sim: &Sim) -> Outcome {
         let first = addresses.next().unwrap_or_default();
         let builder = Client::builder(first).limits(plan.limits.clone());
         addresses
-            .fold(builder, |builder, address| builder.address(address))
+            .fold(builder, |builder, address| builder.fallback(address))
             .connect_lazy()
     });
     let clients: Vec<Client> = clients.collect();
@@ -141,9 +141,9 @@ async fn serve(plan: Plan, journal: Journal) {
         let server = Server::builder()
             .service(probe::service(journal.clone()))
             .limits(plan.limits.clone().one_way_timeout(Duration::from_secs(600)))
-            .terminate(TerminatePolicy::custom(|_| true))
+            .terminate_policy(TerminatePolicy::custom(|_| true))
             .drain_timeout(plan.drain_timeout)
-            .listen("tcp://0.0.0.0:5005");
+            .listener("tcp://0.0.0.0:5005");
         let report = server.serve().await;
         report.unwrap_or_else(|error| panic!("a server cannot serve: {error}"));
     }

@@ -120,7 +120,7 @@ impl Scene {
             Transport::Unix => format!("unix:{}", scratch.path("server").display()),
         };
         let child = Child::builder(program, &path)
-            .listen(listen)
+            .listener(listen)
             .drain_timeout(plan.drain_timeout)
             .workers(WORKERS)
             .start()

@@ -73,7 +73,7 @@ impl Site {
         let tester = Tester::new();
         let mut builder = Server::builder()
             .service(TestServiceServer::new(tester.clone()))
-            .listen(address)
+            .listener(address)
             .signals(false);
         if let Some(compression) = compression {
             builder = builder.compression(compression);

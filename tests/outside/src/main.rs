@@ -160,9 +160,9 @@ async fn main() -> std::result::Result<(), Box<dyn StdError>> {
         .service(AccountsServer::new(Shop))
         .service(OrdersServer::new(Shop))
         .service(StockServer::new(Shop))
-        .listen("tcp://127.0.0.1:0")
-        .listen(format!("unix:{}", socket.display()))
-        .listen("mem:outside")
+        .listener("tcp://127.0.0.1:0")
+        .listener(format!("unix:{}", socket.display()))
+        .listener("mem:outside")
         .bind()
         .await?;
     let addresses = server.addresses().to_vec();

@@ -60,7 +60,7 @@ impl Lab {
     ) -> Running {
         let server = Server::builder()
             .service(self.clone())
-            .listen(address)
+            .listener(address)
             .signals(false);
         serve(configure(server)).await
     }

@@ -30,7 +30,7 @@ pub async fn serve(builder: ServerBuilder) -> Running {
 pub async fn mute(address: &str) -> Server {
     let server = Server::builder()
         .service(Lab::default())
-        .listen(address)
+        .listener(address)
         .signals(false);
     server.bind().await.unwrap()
 }

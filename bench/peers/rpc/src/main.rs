@@ -64,7 +64,7 @@ impl Peer for Rpc {
         };
         let mut server = Server::builder()
             .service(KvServer::new(Service(store)))
-            .listen(&address);
+            .listener(&address);
         if harness::variant() == "workers" {
             server = server.workers(2);
         }

@@ -48,7 +48,7 @@ pub enum ConnectionState {
 ///
 /// # #[tokio::main]
 /// # async fn main() -> Result<(), rpc_runtime::Error> {
-/// let server = Server::builder().service(Watched).listen("mem:watched").bind().await?;
+/// let server = Server::builder().service(Watched).listener("mem:watched").bind().await?;
 /// let serving = tokio::spawn(server.serve());
 ///
 /// let client = Client::connect_lazy("mem:watched");

@@ -91,7 +91,7 @@ impl AsyncWrite for Stoppable {
 /// A client of two addresses that has had a reply from the first, and the process and the connection of that.
 async fn connected_to_both(names: [&str; 2], first: &Hand) -> (Client, Process, Far) {
     let client = Client::builder(names[0])
-        .address(names[1])
+        .fallback(names[1])
         .timeout(LONG)
         .connect_lazy();
     let process = Process::default();

@@ -154,8 +154,8 @@ async fn callers_in_a_hurry_do_not_make_attempts_every_moment() {
 async fn there_is_no_pause_as_long_as_there_is_another_address() {
     let hand = Hand::new("mem:reconnect-third").await;
     let client = Client::builder("mem:reconnect-first")
-        .address("mem:reconnect-second")
-        .address("mem:reconnect-third")
+        .fallback("mem:reconnect-second")
+        .fallback("mem:reconnect-third")
         .connect_lazy();
     let start = Instant::now();
     let pending = call(&client);

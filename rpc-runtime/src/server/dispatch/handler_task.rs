@@ -151,7 +151,7 @@ mod tests {
     #[tokio::test]
     async fn a_handler_that_panics_when_its_runtime_goes_gives_its_place_back() {
         let options = ServerOptions {
-            max_calls: 1,
+            max_waiting_handlers: 1,
             ..ServerOptions::default()
         };
         let server = ServerState::of_nothing(options);

@@ -38,7 +38,7 @@ async fn served() -> (Lab, String, rpc_runtime::ServerHandle) {
     let address = format!("mem:cancel-{}", NEXT.fetch_add(1, Ordering::SeqCst));
     let server = Server::builder()
         .service(lab.clone())
-        .listen(&address)
+        .listener(&address)
         .signals(false)
         .bind()
         .await

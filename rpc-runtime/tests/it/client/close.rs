@@ -43,7 +43,7 @@ async fn every_close_waits_for_the_last_connection() {
     let server_again = loop {
         let bound = Server::builder()
             .service(new.clone())
-            .listen("mem:client-connect-two")
+            .listener("mem:client-connect-two")
             .signals(false);
         match bound.bind().await {
             Ok(server) => break server,

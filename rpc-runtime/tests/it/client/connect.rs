@@ -200,7 +200,7 @@ async fn a_draining_server_finishes_a_call_while_the_next_goes_to_its_successor(
             tokio::task::yield_now().await;
             let bound = Server::builder()
                 .service(new.clone())
-                .listen("mem:client-connect-drain")
+                .listener("mem:client-connect-drain")
                 .signals(false);
             next = bound.bind().await.ok();
         }
@@ -456,7 +456,7 @@ fn addresses_are_found_while_all_blocking_threads_are_busy() {
         );
         let bind = Server::builder()
             .service(Lab::default())
-            .listen("tcp://nobody.invalid:5005");
+            .listener("tcp://nobody.invalid:5005");
         let error = within(bind.bind()).await.unwrap_err();
         assert!(
             error.to_string().contains("cannot resolve nobody.invalid"),

@@ -92,7 +92,7 @@ async fn a_call_that_finds_nobody_tries_until_its_deadline() {
     assert!(
         error
             .message()
-            .starts_with("no connection within 2s: cannot connect: nobody listens"),
+            .starts_with("no connection within 2s: cannot connect: no server listens"),
         "{error}"
     );
     assert_eq!(error.peer(), Some("mem:client-deadlines-nobody"));
@@ -174,7 +174,7 @@ async fn flush_barrier_and_ping_are_bounded_too() {
     // Bound and never served, so no HELLO comes.
     let server = rpc_runtime::Server::builder()
         .service(Lab::default())
-        .listen("mem:client-deadlines-silent")
+        .listener("mem:client-deadlines-silent")
         .signals(false)
         .bind()
         .await
@@ -196,7 +196,7 @@ async fn flush_barrier_and_ping_are_bounded_too() {
 async fn connect_is_bounded_by_its_own_timeout() {
     let server = rpc_runtime::Server::builder()
         .service(Lab::default())
-        .listen("mem:client-deadlines-connect")
+        .listener("mem:client-deadlines-connect")
         .signals(false)
         .bind()
         .await
@@ -225,7 +225,7 @@ async fn a_terminate_has_no_timeout_of_its_own_and_still_ends() {
         Client::connect_lazy("mem:client-deadlines-terminate").terminate(),
     )
     .await;
-    assert!(error.message().contains("nobody listens"), "{error}");
+    assert!(error.message().contains("no server listens"), "{error}");
     assert_eq!(
         (error.phase(), error.executed()),
         (Some(Phase::Connect), Executed::No)

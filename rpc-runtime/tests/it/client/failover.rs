@@ -19,7 +19,7 @@ fn client(addresses: &[&str]) -> Client {
     let builder = Client::builder(addresses[0]).timeout(LONG);
     addresses[1..]
         .iter()
-        .fold(builder, |builder, address| builder.address(address))
+        .fold(builder, |builder, address| builder.fallback(address))
         .connect_lazy()
 }
 
@@ -74,7 +74,7 @@ async fn a_lost_server_is_followed_by_the_next_and_the_last_by_the_first() {
 
 #[tokio::test(start_paused = true, crate = "test_support::gate")]
 async fn connect_fails_only_if_all_addresses_do_and_its_error_names_them() {
-    let builder = || Client::builder("mem:failover-all-a").address("mem:failover-all-b");
+    let builder = || Client::builder("mem:failover-all-a").fallback("mem:failover-all-b");
     let error = within(builder().connect()).await.unwrap_err();
     assert_eq!(
         (error.code(), error.executed(), error.phase()),
@@ -112,7 +112,7 @@ async fn calls_wait_until_one_of_the_addresses_answers() {
 #[tokio::test(start_paused = true, crate = "test_support::gate")]
 async fn one_bad_address_makes_every_call_fail_and_is_named() {
     let _server = Lab::default().serve("mem:failover-bad").await;
-    let builder = || Client::builder("mem:failover-bad").address("localhost:80");
+    let builder = || Client::builder("mem:failover-bad").fallback("localhost:80");
     let error = within(builder().connect()).await.unwrap_err();
     assert_eq!(error.code(), Code::InvalidArgument);
     assert!(error.message().contains("localhost:80"), "{error}");
@@ -138,7 +138,7 @@ async fn a_peer_that_speaks_something_else_is_passed_over() {
     let _server = lab.serve("mem:failover-http").await;
     // The call that finds out is resent: it cannot have run there.
     add(&client(&[&address, "mem:failover-http"])).await;
-    let connecting = Client::builder(&address).address("mem:failover-http").connect();
+    let connecting = Client::builder(&address).fallback("mem:failover-http").connect();
     add(&within(connecting).await.unwrap()).await;
     assert_eq!(lab.sum(), 2);
     serving.abort();
@@ -157,7 +157,9 @@ async fn a_mute_first_address_does_not_keep_calls_from_the_second() {
         let call = client.call().timeout(short);
         within(call.send_recv::<_, ()>(&ADD, 1_u64)).await.unwrap();
     }
-    let builder = Client::builder(names[0]).address(names[1]).connect_timeout(short);
+    let builder = Client::builder(names[0])
+        .fallback(names[1])
+        .connect_timeout(short);
     add(&within(builder.connect()).await.unwrap()).await;
     assert_eq!(lab.sum(), 4);
 }
@@ -183,8 +185,8 @@ async fn a_black_hole_does_not_keep_calls_from_the_second_address() {
     };
     // Shorter than the bound of one attempt.
     let client = Client::builder("hole")
-        .address(&good)
-        .address("never")
+        .fallback(&good)
+        .fallback("never")
         .connector(connector)
         .timeout(Duration::from_secs(8))
         .connect_lazy();
@@ -313,7 +315,7 @@ async fn succeed(lab: &Lab, address: &str) -> Running {
     loop {
         let bound = rpc_runtime::Server::builder()
             .service(lab.clone())
-            .listen(address)
+            .listener(address)
             .signals(false);
         match bound.bind().await {
             Ok(server) => {

@@ -285,7 +285,7 @@ fn a_call_ends_at_its_deadline_though_a_task_before_its_driver_blocks_the_thread
     let address = server.block_on(async {
         let server = Server::builder()
             .service(Lab::default())
-            .listen("tcp://127.0.0.1:0")
+            .listener("tcp://127.0.0.1:0")
             .signals(false);
         let server = server.bind().await.unwrap();
         let address = server.addresses()[0].clone();
@@ -372,7 +372,7 @@ fn a_runtime_without_timers_is_told_what_to_enable() {
         let server = || {
             Server::builder()
                 .service(lab.clone())
-                .listen("mem:runtimes-timers")
+                .listener("mem:runtimes-timers")
         };
         errors.push(server().bind().await.unwrap_err());
         errors.push(server().serve().await.unwrap_err());
@@ -400,7 +400,7 @@ fn a_runtime_without_io_is_told_what_to_enable() {
             let call = lazy.call().send_recv::<_, ()>(&HANG, ());
             errors.push(within(call).await.unwrap_err());
         }
-        let server = |address: &str| Server::builder().service(lab.clone()).listen(address);
+        let server = |address: &str| Server::builder().service(lab.clone()).listener(address);
         for address in ["tcp://127.0.0.1:0", &unix("bound-without-io")] {
             errors.push(within(server(address).bind()).await.unwrap_err());
         }

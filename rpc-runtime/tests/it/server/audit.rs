@@ -11,7 +11,7 @@ async fn each_terminate_is_one_audit_line_and_no_line_tells_a_token() {
     let lab = Lab::default();
     let policy = TerminatePolicy::custom(|cx| cx.metadata().get_str("x-stop-token") == Some(CANARY));
     let server = lab
-        .serve_with("mem:audit-token", |server| server.terminate(policy))
+        .serve_with("mem:audit-token", |server| server.terminate_policy(policy))
         .await;
     let client = server.client().await;
     let open = start(&client, &WAIT, "open");
@@ -153,7 +153,7 @@ async fn what_a_disabled_policy_hides_from_peers_is_in_the_audit() {
     let logged = Logged::here();
     let server = Lab::default()
         .serve_with("mem:audit-disabled", |server| {
-            server.terminate(TerminatePolicy::disabled())
+            server.terminate_policy(TerminatePolicy::disabled())
         })
         .await;
     let error = within(server.client().await.terminate()).await.unwrap_err();
@@ -180,7 +180,7 @@ async fn a_policy_that_panics_denies() {
     let policy = TerminatePolicy::custom(|_| panic!("on purpose"));
     let lab = Lab::default();
     let server = lab
-        .serve_with("mem:audit-panic", |server| server.terminate(policy))
+        .serve_with("mem:audit-panic", |server| server.terminate_policy(policy))
         .await;
     let client = server.client().await;
     let error = within(client.terminate()).await.unwrap_err();

@@ -65,7 +65,7 @@ type Serving = JoinHandle<Result<DrainReport, Error>>;
 async fn served(free: Free, configure: impl FnOnce(ServerBuilder) -> ServerBuilder) -> (Client, Serving) {
     let builder = Server::builder()
         .service(free)
-        .listen("tcp://127.0.0.1:0")
+        .listener("tcp://127.0.0.1:0")
         .signals(false);
     let server = configure(builder).bind().await.unwrap();
     let address = server.addresses()[0].clone();

@@ -86,7 +86,7 @@ fn a_client_that_serves_outlives_the_runtime_that_it_connected_in() {
     let servers = runtime();
     let running = servers.block_on(Lab::default().serve("tcp://127.0.0.1:0"));
     let client: Client = Client::builder(&running.address)
-        .serve(Lab::default())
+        .service(Lab::default())
         .connect_lazy();
     for round in ["first", "second"] {
         let clients = runtime();

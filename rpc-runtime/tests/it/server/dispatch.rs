@@ -405,7 +405,7 @@ fn a_lost_client_drops_its_handlers_and_not_its_one_ways() {
 async fn one_call_too_many_on_a_server_is_refused_and_not_executed() {
     let lab = Lab::default();
     let server = lab
-        .serve_with("mem:dispatch-max-calls", |server| server.max_calls(2))
+        .serve_with("mem:dispatch-max-calls", |server| server.max_waiting_handlers(2))
         .await;
     let clients = [server.client().await, server.client().await];
     let waiting: Vec<_> = (0..2)
@@ -435,7 +435,7 @@ async fn one_call_too_many_on_a_server_is_refused_and_not_executed() {
 async fn one_ways_leave_a_quarter_of_the_handlers_to_calls() {
     let lab = Lab::default();
     let server = lab
-        .serve_with("mem:dispatch-quarter", |server| server.max_calls(8))
+        .serve_with("mem:dispatch-quarter", |server| server.max_waiting_handlers(8))
         .await;
     let client = server.client().await;
     for _ in 0..8 {
@@ -466,7 +466,7 @@ async fn many_services_and_listeners_make_one_server() {
     let lab = Lab::default();
     let server = lab
         .serve_with("mem:dispatch-many-1", |server| {
-            server.listen("mem:dispatch-many-2")
+            server.listener("mem:dispatch-many-2")
         })
         .await;
     assert_eq!(

@@ -63,7 +63,7 @@ async fn a_terminate_by_way_of_another_server_ends_with_the_drain() {
 #[tokio::test(start_paused = true, crate = "test_support::gate")]
 async fn a_terminate_gets_in_when_the_server_runs_all_the_calls_it_may() {
     let lab = Lab::default();
-    let configure = |server: ServerBuilder| server.max_calls(2);
+    let configure = |server: ServerBuilder| server.max_waiting_handlers(2);
     let server = lab.serve_with("mem:drain-max-server", configure).await;
     let client = server.client().await;
     let open = start(&client, &WAIT, "0");
@@ -239,7 +239,7 @@ fn a_call_that_no_thread_was_free_for_never_ran() {
     let configure = |server: ServerBuilder| {
         server
             .drain_timeout(Duration::from_millis(50))
-            .terminate(TerminatePolicy::loopback())
+            .terminate_policy(TerminatePolicy::loopback())
     };
     let server = servers.block_on(lab.serve_with("tcp://127.0.0.1:0", configure));
     let clients = Builder::new_current_thread().enable_all().build().unwrap();
@@ -291,7 +291,8 @@ fn a_cancelled_call_that_no_thread_was_free_for_gives_its_place_back() {
         .build()
         .unwrap();
     let lab = Lab::default();
-    let server = servers.block_on(lab.serve_with("tcp://127.0.0.1:0", |server| server.max_calls(2)));
+    let server =
+        servers.block_on(lab.serve_with("tcp://127.0.0.1:0", |server| server.max_waiting_handlers(2)));
     let clients = Builder::new_current_thread().enable_all().build().unwrap();
     clients.block_on(async {
         let client = server.client().await;
@@ -439,7 +440,7 @@ async fn a_handler_that_watches_for_the_drain_can_end_early() {
 async fn a_handler_that_panics_when_it_is_dropped_gives_its_place_back() {
     let lab = Lab::default();
     let server = lab
-        .serve_with("mem:drain-panic", |server| short(server).max_calls(1))
+        .serve_with("mem:drain-panic", |server| short(server).max_waiting_handlers(1))
         .await;
     let client = server.client().await;
     let call = start(&client, &PANIC_DROPPED, "first");

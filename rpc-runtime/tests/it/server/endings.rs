@@ -11,7 +11,7 @@ async fn an_address_is_free_as_soon_as_serving_has_ended() {
         let lab = Lab::default();
         let server = Server::builder()
             .service(lab)
-            .listen("mem:endings-free")
+            .listener("mem:endings-free")
             .signals(false)
             .bind()
             .await
@@ -146,7 +146,7 @@ async fn a_server_drains_when_its_shutdown_resolves() {
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let server = Server::builder()
         .service(lab.clone())
-        .listen("mem:endings-shutdown")
+        .listener("mem:endings-shutdown")
         .signals(false)
         .bind()
         .await

@@ -105,7 +105,7 @@ async fn served(name: &str) -> (Running, Client) {
     let server = Server::builder()
         .service(Lab::default())
         .service(Faulty)
-        .listen(format!("mem:faulty-{name}"))
+        .listener(format!("mem:faulty-{name}"))
         .signals(false)
         .bind()
         .await

@@ -113,7 +113,7 @@ where
     let running = lab
         .serve_with("mem:listening-over", |builder| {
             builder
-                .terminate(rpc_runtime::TerminatePolicy::custom(|_| true))
+                .terminate_policy(rpc_runtime::TerminatePolicy::custom(|_| true))
                 .incoming("test:pipe", Accepted(accepted))
         })
         .await;
@@ -320,7 +320,7 @@ async fn a_port_is_listened_on_in_both_families_by_two_addresses() {
             let second = format!("tcp://{other}:{port}");
             let server = Lab::default()
                 .serve_with(&format!("tcp://{one}:{port}"), |server| {
-                    server.listen(second).workers(workers)
+                    server.listener(second).workers(workers)
                 })
                 .await;
             for _ in 0..2 * workers + 1 {
@@ -338,8 +338,8 @@ async fn free_ports_are_taken_in_both_families() {
     for workers in [0, 2] {
         let server = Server::builder()
             .service(Lab::default())
-            .listen("tcp://[::]:0")
-            .listen("tcp://0.0.0.0:0")
+            .listener("tcp://[::]:0")
+            .listener("tcp://0.0.0.0:0")
             .workers(workers)
             .signals(false);
         let server = server.bind().await.unwrap();

@@ -124,7 +124,7 @@ async fn serve(place: Place, user: User, policy: TerminatePolicy) -> Running {
         Place::Memory => format!("mem:policy-{number}"),
     };
     let server = Lab::default()
-        .serve_with(&address, |server| server.terminate(policy))
+        .serve_with(&address, |server| server.terminate_policy(policy))
         .await;
     if let (Some(path), User::Other) = (address.strip_prefix("unix:"), user) {
         // So that the policy has to decide, and not the OS when the peer connects.

@@ -39,7 +39,7 @@ async fn a_loopback_peer_may_terminate_only_if_that_was_said() {
     assert_eq!(text(&client, &ECHO, "alive").await.unwrap(), "alive");
     let server = lab
         .serve_with("tcp://0.0.0.0:0", |server| {
-            server.terminate(TerminatePolicy::loopback())
+            server.terminate_policy(TerminatePolicy::loopback())
         })
         .await;
     let client = within(Client::connect(loopback(&server.address))).await.unwrap();
@@ -54,7 +54,7 @@ async fn a_loopback_peer_of_the_same_user_may_terminate_by_default() {
         let lab = Lab::default();
         let bind = Server::builder()
             .service(lab.clone())
-            .listen(address)
+            .listener(address)
             .signals(false);
         if let Err(error) = bind.bind().await {
             eprintln!("skipped: {error}");
@@ -71,7 +71,7 @@ async fn a_disabled_terminate_is_an_unknown_procedure() {
     let lab = Lab::default();
     let server = lab
         .serve_with("mem:terminate-disabled", |server| {
-            server.terminate(TerminatePolicy::disabled())
+            server.terminate_policy(TerminatePolicy::disabled())
         })
         .await;
     let client = server.client().await;
@@ -92,7 +92,7 @@ async fn a_custom_policy_sees_the_call() {
     let lab = Lab::default();
     let policy = TerminatePolicy::custom(|cx| cx.metadata().get_str("token") == Some("right"));
     let server = lab
-        .serve_with("mem:terminate-custom", |server| server.terminate(policy))
+        .serve_with("mem:terminate-custom", |server| server.terminate_policy(policy))
         .await;
     let client = server.client().await;
     for token in ["wrong", ""] {
@@ -229,7 +229,7 @@ fn handlers_that_block_do_not_hold_the_drain_up() {
     let configure = |server: rpc_runtime::ServerBuilder| {
         server
             .drain_timeout(Duration::from_millis(50))
-            .terminate(TerminatePolicy::loopback())
+            .terminate_policy(TerminatePolicy::loopback())
     };
     let server = servers.block_on(lab.serve_with("tcp://127.0.0.1:0", configure));
     let report = clients.block_on(async {
@@ -315,7 +315,7 @@ async fn a_peer_that_says_nothing_does_not_hold_the_drain_up() {
 async fn a_server_drained_before_it_serves_ends_at_once() {
     let server = Server::builder()
         .service(Lab::default())
-        .listen("mem:terminate-early")
+        .listener("mem:terminate-early")
         .signals(false);
     let server = server.bind().await.unwrap();
     let handle = server.handle();
@@ -349,7 +349,7 @@ async fn a_clear_line_says_why_a_server_cannot_be_bound() {
     let builder = || Server::builder().signals(false);
     for (server, code, text) in [
         (
-            builder().listen("mem:x"),
+            builder().listener("mem:x"),
             Code::FailedPrecondition,
             "a server needs a service".to_owned(),
         ),
@@ -362,17 +362,17 @@ async fn a_clear_line_says_why_a_server_cannot_be_bound() {
             builder()
                 .service(lab.clone())
                 .service(lab.clone())
-                .listen("mem:x"),
+                .listener("mem:x"),
             Code::FailedPrecondition,
             "service lab.v1.Lab is added twice".to_owned(),
         ),
         (
-            builder().service(lab.clone()).listen("5005"),
+            builder().service(lab.clone()).listener("5005"),
             Code::InvalidArgument,
             "bad address \"5005\"".to_owned(),
         ),
         (
-            builder().service(lab.clone()).listen(&taken.address),
+            builder().service(lab.clone()).listener(&taken.address),
             Code::Unavailable,
             format!("cannot listen on {}; another server listens there", taken.address),
         ),
@@ -388,7 +388,7 @@ async fn a_clear_line_says_why_a_server_cannot_be_bound() {
 fn a_server_outside_of_a_runtime_is_an_error_and_no_panic() {
     let bind = Server::builder()
         .service(Lab::default())
-        .listen("mem:no-runtime")
+        .listener("mem:no-runtime")
         .bind();
     let mut bind = std::pin::pin!(bind);
     let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
@@ -404,7 +404,7 @@ fn serving_can_be_spawned() {
     spawnable(
         Server::builder()
             .service(Lab::default())
-            .listen("mem:spawned")
+            .listener("mem:spawned")
             .serve(),
     );
 }

@@ -103,7 +103,7 @@ async fn a_port_of_workers_is_taken_by_one_server_and_free_after_it() {
     let server = lab.serve_with(&format!("tcp://{}:0", own_host(5)), three).await;
     let again = |workers: usize| {
         let builder = Server::builder().service(lab.clone()).signals(false);
-        builder.workers(workers).listen(server.address.as_str()).bind()
+        builder.workers(workers).listener(server.address.as_str()).bind()
     };
     for workers in [0, 3] {
         let error = again(workers).await.unwrap_err();
@@ -118,7 +118,7 @@ async fn a_port_of_workers_is_taken_by_one_server_and_free_after_it() {
     server.report().await;
     let never_served = Server::builder()
         .service(lab.clone())
-        .listen(&address)
+        .listener(&address)
         .workers(3)
         .bind()
         .await

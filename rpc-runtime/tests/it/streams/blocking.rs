@@ -71,7 +71,7 @@ fn messages_of_a_handler_that_computes_between_them_go_out_one_by_one() {
     let address = servers.block_on(async {
         let server = Server::builder()
             .service(step.clone())
-            .listen("tcp://127.0.0.1:0");
+            .listener("tcp://127.0.0.1:0");
         let server = server.signals(false).bind().await.unwrap();
         let address = server.addresses()[0].clone();
         tokio::spawn(server.serve());

@@ -40,7 +40,10 @@ async fn ends_after<T: std::fmt::Debug>(
 
 async fn serve(name: &str, configure: impl FnOnce(ServerBuilder) -> ServerBuilder) -> (Lab, Client) {
     let lab = Lab::default();
-    let server = Server::builder().service(lab.clone()).listen(name).signals(false);
+    let server = Server::builder()
+        .service(lab.clone())
+        .listener(name)
+        .signals(false);
     let server = configure(server).bind().await.unwrap();
     gate::serve(server);
     (lab, within(Client::connect(name)).await.unwrap())
@@ -167,7 +170,7 @@ async fn a_stream_that_finds_nobody_tries_until_its_deadline() {
             (error.code(), error.phase(), error.executed()),
             (Code::Unavailable, Some(Phase::Connect), Executed::No)
         );
-        assert!(error.message().contains("nobody listens"), "{error}");
+        assert!(error.message().contains("no server listens"), "{error}");
         assert!(error.procedure().is_some());
     }
 }
@@ -207,7 +210,7 @@ async fn a_stream_to_a_server_that_does_not_answer_its_hello_waits_until_its_dea
     // Bound, and never served.
     let server = Server::builder()
         .service(Lab::default())
-        .listen("mem:stream-deadlines-silent")
+        .listener("mem:stream-deadlines-silent")
         .signals(false);
     let _server = server.bind().await.unwrap();
     let client = Client::connect_lazy("mem:stream-deadlines-silent");

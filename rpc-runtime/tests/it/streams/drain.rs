@@ -26,7 +26,7 @@ impl Served {
         let server = Server::builder()
             .service(lab.clone())
             .service(Gate::default())
-            .listen(address)
+            .listener(address)
             .drain_timeout(drain_timeout)
             .signals(false)
             .bind()
@@ -194,7 +194,7 @@ async fn a_stream_that_blocks_its_thread_holds_up_nobody() {
         let server = Server::builder()
             .service(gate.clone())
             .service(lab)
-            .listen(&address)
+            .listener(&address)
             .signals(false)
             .bind()
             .await

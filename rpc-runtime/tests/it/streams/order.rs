@@ -73,7 +73,7 @@ async fn served() -> (Ledger, Client) {
     let ledger = Ledger::default();
     let server = Server::builder()
         .service(ledger.clone())
-        .listen("tcp://127.0.0.1:0")
+        .listener("tcp://127.0.0.1:0")
         .signals(false)
         .bind()
         .await

@@ -230,7 +230,7 @@ async fn a_drain_tells_streams_and_lets_them_finish() {
     let lab = Lab::default();
     let server = Server::builder()
         .service(lab.clone())
-        .listen("mem:streams-drain")
+        .listener("mem:streams-drain")
         .signals(false);
     let server = server.bind().await.unwrap();
     let serving = gate::serve(server);

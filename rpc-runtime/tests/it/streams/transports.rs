@@ -15,7 +15,7 @@ use test_support::{gate, lab::*, within};
 async fn serve(address: &str, configure: impl FnOnce(ServerBuilder) -> ServerBuilder) -> (Lab, Client) {
     let lab = Lab::default();
     let server = Server::builder().service(lab.clone());
-    let server = configure(server.listen(address).signals(false))
+    let server = configure(server.listener(address).signals(false))
         .bind()
         .await
         .unwrap();

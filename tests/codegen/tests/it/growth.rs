@@ -28,7 +28,7 @@ async fn limited(name: &str, bytes: u64) -> [OrdersClient; 2] {
             .service(OrdersServer::new(Echo))
             .limits(server)
             .signals(false)
-            .listen(&address);
+            .listener(&address);
         tokio::spawn(server.bind().await.unwrap().serve());
         let client: Client = Client::builder(&address).limits(client).connect().await.unwrap();
         clients.push(OrdersClient::new(client));

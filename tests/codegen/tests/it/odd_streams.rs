@@ -138,7 +138,7 @@ async fn stubs_named_as_options_have_their_underscore() {
 
     let replies = client
         .send_recv()
-        .receipt_(vec!["third".to_owned()])
+        .receipt(vec!["third".to_owned()])
         .await
         .expect("it is sent");
     let replies = all(replies).await.expect("it ends well");

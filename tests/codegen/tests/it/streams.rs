@@ -148,7 +148,7 @@ async fn each_direction_streams_in_one_process() {
 async fn each_direction_streams_over_a_transport() {
     let server = Server::builder()
         .service(TapeServer::new(Cassette::new()))
-        .listen("mem:tape")
+        .listener("mem:tape")
         .signals(false);
     let serving = tokio::spawn(server.bind().await.unwrap().serve());
     let tape = TapeClient::connect("mem:tape").await.unwrap();

@@ -35,7 +35,7 @@ fn counter(sim: &Sim) -> Node {
     sim.node("counter", || async {
         let toy = Toy::new(Disk::default(), Tickets::OnDisk);
         let server = Server::builder().service(CounterServer::new(toy));
-        server.listen("tcp://0.0.0.0:5005").serve().await.unwrap();
+        server.listener("tcp://0.0.0.0:5005").serve().await.unwrap();
     })
 }
 
@@ -103,7 +103,7 @@ fn a_server_finds_out_that_its_client_is_gone() {
                 let toy = Toy::new(Disk::default(), Tickets::OnDisk);
                 let server = Server::builder()
                     .service(CounterServer::new(toy))
-                    .listen("tcp://0.0.0.0:5005");
+                    .listener("tcp://0.0.0.0:5005");
                 let server = server.bind().await.unwrap();
                 let handle = server.handle();
                 let serving = tokio::spawn(server.serve());
@@ -371,9 +371,9 @@ fn addresses_are_those_of_the_simulation() {
             let toy = Toy::new(Disk::default(), Tickets::OnDisk);
             let server = Server::builder().service(CounterServer::new(toy));
             let server = server
-                .listen("tcp://127.0.0.1:0")
-                .listen("unix:/run/toy")
-                .listen("mem:toy");
+                .listener("tcp://127.0.0.1:0")
+                .listener("unix:/run/toy")
+                .listener("mem:toy");
             let server = server.bind().await.unwrap();
             let addresses = server.addresses().to_vec();
             let serving = tokio::spawn(server.serve());
@@ -413,14 +413,14 @@ fn a_rolling_restart_fails_no_call() {
                 loop {
                     let toy = Toy::new(Disk::default(), Tickets::OnDisk);
                     let server = Server::builder().service(CounterServer::new(toy));
-                    let server = server.terminate(TerminatePolicy::custom(|_| true));
-                    server.listen("tcp://0.0.0.0:5005").serve().await.unwrap();
+                    let server = server.terminate_policy(TerminatePolicy::custom(|_| true));
+                    server.listener("tcp://0.0.0.0:5005").serve().await.unwrap();
                     sleep(ms(300)).await;
                 }
             });
         }
         let client = Client::builder("tcp://one:5005")
-            .address("tcp://two:5005")
+            .fallback("tcp://two:5005")
             .connect_lazy();
         let client = CounterClient::new(client);
         let restarts = async {

@@ -19,7 +19,7 @@ async fn adds_each_amount_once(sim: Sim, tickets: Tickets) {
         let toy = Toy::new(disk.clone(), tickets);
         async {
             let server = Server::builder().service(CounterServer::new(toy));
-            server.listen("tcp://0.0.0.0:5005").serve().await.unwrap();
+            server.listener("tcp://0.0.0.0:5005").serve().await.unwrap();
         }
     });
     let counter = CounterClient::connect_lazy("tcp://counter:5005");
