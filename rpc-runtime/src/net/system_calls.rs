@@ -46,7 +46,7 @@ impl Service for Count {
 /// Connects a client to a new server on this thread.
 async fn client(name: &str) -> Arc<Client> {
     let address = format!("mem:system-calls-{name}");
-    let server = Server::builder().service(Count).listen(&address).signals(false);
+    let server = Server::builder().service(Count).listener(&address).signals(false);
     tokio::spawn(server.bind().await.unwrap().serve());
     Arc::new(Client::connect(&address).await.unwrap())
 }

@@ -136,7 +136,7 @@ async fn a_client_that_serves_nothing_refuses_to_be_called() {
 async fn a_server_calls_a_subscriber_for_as_long_as_its_connection_lives() {
     let server = Running::start("mem:callbacks-subscribe", Limits::default()).await;
     let lab = Lab::default();
-    let client = within(server.client().serve(lab.clone()).connect())
+    let client = within(server.client().service(lab.clone()).connect())
         .await
         .unwrap();
     within(client.call().send_recv::<(), ()>(&SUBSCRIBE, ()))
@@ -201,7 +201,7 @@ async fn closing_a_stub_to_a_caller_leaves_the_connection_alone() {
 async fn calls_inside_of_calls_come_to_an_end() {
     let server = Running::start("mem:callbacks-deep", Limits::default()).await;
     let ring = Ring::default();
-    let client = within(server.client().serve(ring.clone()).connect())
+    let client = within(server.client().service(ring.clone()).connect())
         .await
         .unwrap();
     let deepest: u64 = within(client.call().send_recv(&DEEPER, 0u64)).await.unwrap();

@@ -26,7 +26,7 @@ impl Scene {
         let server = Lab::default();
         let running = server.serve(address).await;
         let served = Lab::default();
-        let client = Client::builder(&running.address).serve(served.clone());
+        let client = Client::builder(&running.address).service(served.clone());
         let client: Client = within(client.connect()).await.unwrap();
         within(client.call().send_recv::<(), ()>(&KEEP, ()))
             .await
@@ -218,7 +218,7 @@ fn a_client_whose_handler_blocks_its_thread_is_held_up_by_nothing() {
         });
         let running = running.await.unwrap();
         let served = Lab::default();
-        let client = Client::builder(&running.address).serve(served.clone());
+        let client = Client::builder(&running.address).service(served.clone());
         let client: Client = within(client.connect()).await.unwrap();
         within(client.call().send_recv::<(), ()>(&KEEP, ()))
             .await
