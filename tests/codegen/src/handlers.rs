@@ -143,6 +143,9 @@ impl Orders for Echo {
     async fn rpc_set_timeout(&self, _: &Context, _: u32) -> Result<()> {
         Ok(())
     }
+    async fn rpc_add(&self, _: &Context, number: u32) -> Result<u32> {
+        Ok(number)
+    }
     async fn rpc_timeout(&self, _: &Context, _: u32) -> Result<()> {
         Ok(())
     }
