@@ -135,6 +135,7 @@ impl<D: ?Sized> Session<D> {
     /// [`Clock::Recent`] is for code that runs right behind the connection, or is polled at most a millisecond after it: at
     /// the beginning of a handler, or with the next message of a stream. It saves a look at the clock inside of such a poll,
     /// and is [`Clock::Now`] elsewhere.
+    #[inline]
     pub(crate) fn with<R>(&self, clock: Clock, f: impl FnOnce(&mut Connection, Time) -> R) -> R {
         let Some(inline) = InlinePoll::of(self.address()) else {
             return self.link.with(f);

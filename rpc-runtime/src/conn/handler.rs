@@ -131,6 +131,7 @@ impl Connection {
     /// # Errors
     ///
     /// Why it is not to start; then it must not be polled, but ended.
+    #[inline]
     pub(crate) fn started(&mut self, id: CallId, now: Time) -> Result<(), Unstarted> {
         let lacks_memory = self.lacks_memory() && self.replies_hold_much();
         self.theirs.start(id.number(), lacks_memory, now)
@@ -169,6 +170,7 @@ impl Connection {
     }
 
     /// Ready when the reply of a call, of `len` bytes, may be encoded: behind the last message of its stream.
+    #[inline]
     pub(crate) fn poll_room(&mut self, id: CallId, len: usize, cx: &mut Context<'_>) -> Poll<()> {
         if !self.end.is_live() {
             return Poll::Ready(());
@@ -200,6 +202,7 @@ impl Connection {
     }
 
     /// Ends a call whose handler succeeded: encodes the reply in place.
+    #[inline]
     pub(crate) fn reply<P: Payload>(&mut self, id: CallId, message: &P, now: Time) {
         let number = id.number();
         self.outbox.leave(number);

@@ -102,6 +102,7 @@ impl Outbox {
     /// Encodes a message, or its beginning if there is no room for all of it; returns where it ends.
     ///
     /// Returns [`UNFINISHED`] if fragments are to come. `last_used` is about now.
+    #[inline]
     pub(super) fn put_message<P: Payload>(
         &mut self,
         mut header: Header<'_>,

@@ -65,6 +65,7 @@ pub(crate) enum Wakes {
 
 impl LinkState {
     /// Returns the time to give the connection.
+    #[inline]
     pub(super) fn time(&mut self, clock: Clock, link: &Link) -> Time {
         match clock {
             Clock::Now => self.now(link.now()),
@@ -144,7 +145,7 @@ impl Link {
         let now = state.time(clock, self);
         Locked {
             state,
-            woken: WakeOnDrop::default(),
+            woken: None,
             alarm: None,
             now,
             wakes,
@@ -219,7 +220,7 @@ impl Link {
 pub(crate) struct Locked<'a> {
     // Dropped in this order: the lock is free before anything is woken.
     state: MutexGuard<'a, LinkState>,
-    woken: WakeOnDrop,
+    woken: Option<WakeOnDrop>,
     alarm: Option<RaiseOnDrop<'a>>,
     now: Time,
     wakes: Wakes,
@@ -264,13 +265,12 @@ impl Drop for Locked<'_> {
     fn drop(&mut self) {
         let wakes_driver = self.wakes == Wakes::Driver && self.state.wants_driver();
         if wakes_driver || self.state.conn.wants_to_wake() {
-            self.woken.take(&mut self.state, wakes_driver);
+            self.woken = Some(WakeOnDrop::take(&mut self.state, wakes_driver));
         }
     }
 }
 
 /// Wakes tasks when it is dropped.
-#[derive(Default)]
 struct WakeOnDrop {
     waiters: Vec<Waker>,
     driver: Option<Waker>,
@@ -278,16 +278,15 @@ struct WakeOnDrop {
 
 impl WakeOnDrop {
     #[inline(never)]
-    fn take(&mut self, state: &mut LinkState, wakes_driver: bool) {
-        if wakes_driver {
-            self.driver = state.driver.take();
-        }
-        state.conn.take_wakers(&mut self.waiters);
+    fn take(state: &mut LinkState, wakes_driver: bool) -> Self {
+        let driver = if wakes_driver { state.driver.take() } else { None };
+        let mut waiters = Vec::new();
+        state.conn.take_wakers(&mut waiters);
+        Self { waiters, driver }
     }
 }
 
 impl Drop for WakeOnDrop {
-    #[inline]
     fn drop(&mut self) {
         let waiters = mem::take(&mut self.waiters);
         waiters

@@ -197,11 +197,13 @@ impl Incoming {
         })
     }
 
+    #[inline]
     fn decode<Req: Message + Default>(&mut self) -> Result<Req> {
         let budget = self.session.server().budget(self.procedure.request_growth());
         parse(mem::take(&mut self.payload), self.procedure, budget)
     }
 
+    #[inline]
     fn context(&self, metadata: Metadata) -> Context {
         Context::new(
             Arc::clone(&self.session),
@@ -216,6 +218,7 @@ impl Incoming {
     }
 
     /// Tells the connection that the handler is about to be polled for the first time.
+    #[inline]
     fn start(&self) -> Result<(), Unstarted> {
         self.session
             .with(Clock::Recent, |conn, now| conn.started(self.id, now))

@@ -27,6 +27,7 @@ impl ReadyQueue {
     }
 
     /// Takes the first id among the priorities in `rooms`.
+    #[inline]
     pub(in crate::conn) fn pop(&mut self, rooms: [bool; Priority::ALL.len()]) -> Option<u64> {
         let with_room = self.queues.iter_mut().zip(rooms).filter(|(_, room)| *room);
         let queues = with_room.filter_map(|(queue, _)| Some((queue.front()?.number, queue)));

@@ -316,6 +316,7 @@ impl RequestTable {
     }
 
     /// Adds a request; a one-way request is charged already.
+    #[inline]
     pub(in crate::conn) fn insert(&mut self, id: u64, request: TheirRequest) {
         match (request.one_way, request.control) {
             (true, _) if matches!(request.stage, RequestStage::Receiving(_)) => self.unfinished.push_back(id),
@@ -440,6 +441,7 @@ impl RequestTable {
 
     /// As [`RequestTable::remove`], for a request whose handler has ended: wakes the tasks that wait for that, and drops it in
     /// place.
+    #[inline]
     pub(in crate::conn) fn finish(&mut self, id: u64, woken: &mut Woken) -> Option<Departure> {
         let request = self.table.get_mut(id)?;
         let leaving = request.leave(&mut self.streams);
@@ -450,6 +452,7 @@ impl RequestTable {
     }
 
     /// Counts a request that has left the table.
+    #[inline]
     fn left(&mut self, id: u64, leaving: Departure) {
         let Departure {
             one_way,
