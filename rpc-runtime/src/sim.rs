@@ -23,7 +23,7 @@
 //! #     }
 //! # }
 //!
-//! Runs once for each seed. A failure names its seed and lists the faults until then.
+//! // Runs once for each seed. A failure names its seed and lists the faults until then.
 //! sim::check(0..20, |sim| async move {
 //!     let server = sim.node("echo", || async {
 //!         let serving = Server::builder().service(EchoServer).listener("tcp://0.0.0.0:5005").serve();

@@ -209,7 +209,7 @@ impl Child {
         }
     }
 
-    /// Where it listens, in the order of [`ChildBuilder::listen`], with real ports.
+    /// Where it listens, in the order of [`ChildBuilder::listener`], with real ports.
     pub fn addresses(&self) -> &[String] {
         &self.addresses
     }

@@ -311,6 +311,7 @@ impl<'a> GreeterSendRecv<'a> {
     clippy::large_enum_variant,
     clippy::module_inception,
     clippy::new_ret_no_self,
+    clippy::should_implement_trait,
     clippy::too_many_arguments,
     clippy::type_complexity,
     clippy::use_self,

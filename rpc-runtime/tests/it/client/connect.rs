@@ -459,8 +459,8 @@ fn addresses_are_found_while_all_blocking_threads_are_busy() {
             .listener("tcp://nobody.invalid:5005");
         let error = within(bind.bind()).await.unwrap_err();
         assert!(
-            error.to_string().contains("cannot resolve nobody.invalid"),
-            "{error}"
+            format!("{error:#}").contains("cannot resolve nobody.invalid"),
+            "{error:#}"
         );
         assert!(!busy.is_finished());
         drop(release);
@@ -597,8 +597,8 @@ async fn a_unix_path_that_is_too_long_is_told_with_the_limit() {
     let address = format!("unix:/{}", "x".repeat(200));
     let error = Client::connect(&address).await.unwrap_err();
     assert!(
-        error.to_string().contains("path of 201 bytes exceeds limit of"),
-        "{error}"
+        format!("{error:#}").contains("path of 201 bytes exceeds limit of"),
+        "{error:#}"
     );
 }
 

@@ -396,7 +396,7 @@ fn addresses_are_those_of_the_simulation() {
             ("unix:/run/toy", "refused"),
         ] {
             let error = Client::connect(address).await.unwrap_err();
-            assert!(error.to_string().contains(text), "{error}");
+            assert!(format!("{error:#}").contains(text), "{error:#}");
         }
         // A peer on another node is not.
         let client: Client = Client::connect(ADDRESS).await.unwrap();
