@@ -57,7 +57,7 @@ impl Load {
 
     /// The number of handlers that have a task of their own.
     ///
-    /// [`ServerBuilder::max_calls`](crate::server::ServerBuilder::max_calls) bounds it.
+    /// [`ServerBuilder::max_waiting_handlers`](crate::server::ServerBuilder::max_waiting_handlers) bounds it.
     pub fn handler_tasks(&self) -> usize {
         self.handler_tasks
     }

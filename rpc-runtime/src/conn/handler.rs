@@ -356,7 +356,7 @@ pub(crate) struct TakenRequests {
 
 /// The drain.
 impl Connection {
-    /// Wants no more calls: sends the two GOAWAYs of docs/wire.md. `drain` is how long open calls may take.
+    /// Wants no more calls: sends the two GOAWAYs of docs/reference/wire.md. `drain` is how long open calls may take.
     ///
     /// Of several drains the shortest counts.
     pub(crate) fn begin_drain(&mut self, reason: Reason, text: &str, drain: Duration, now: Time) {

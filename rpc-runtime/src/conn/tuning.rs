@@ -38,7 +38,7 @@
 //!
 //! The numbers are from docs/explanation/performance.md, which says how they were measured.
 //!
-//! [`OVERHEAD`], the floors and [`MAX_FRAME`] are part of the protocol (docs/wire.md): both sides must agree on them.
+//! [`OVERHEAD`], the floors and [`MAX_FRAME`] are part of the protocol (docs/reference/wire.md): both sides must agree on them.
 
 use std::time::Duration;
 

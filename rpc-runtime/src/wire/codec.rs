@@ -17,7 +17,7 @@ use crate::wire::frame::{Flags, Frame, FrameError, Output, PREFIX_LEN, Placed};
 /// Decodes a stream of bytes into frames, and encodes frames: a [`Decoder`] and an [`Encoder`] of tokio-util.
 ///
 /// This is the codec that connections use; it is public for peers and tests that speak the protocol by hand, such as a
-/// proxy, a recorder or a load generator. It knows frames only: `docs/wire.md` says which frame may follow which.
+/// proxy, a recorder or a load generator. It knows frames only: `docs/reference/wire.md` says which frame may follow which.
 ///
 /// ```
 /// use bytes::BytesMut;

@@ -197,7 +197,7 @@ impl fmt::Debug for Flags {
 
 /// One unit of the protocol, as [`FrameCodec`](crate::codec::FrameCodec) reads and writes it.
 ///
-/// On the wire a frame is a protobuf message behind its length, a big-endian `u32`. `docs/wire.md` and
+/// On the wire a frame is a protobuf message behind its length, a big-endian `u32`. `docs/reference/wire.md` and
 /// `proto/rpc/wire/v1/wire.proto` describe the fields and which kinds use them. A field that is absent has its zero value:
 /// an empty message and no message are the same bytes. `Debug` shows the lengths of what belongs to users, never the bytes.
 #[derive(Clone, Default, PartialEq)]
