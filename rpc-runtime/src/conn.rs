@@ -47,7 +47,7 @@ pub(crate) use self::types::{
 };
 use self::{
     assembly::Assembly,
-    end::{LifeStage, Lifecycle, drain::Drain, goaway, handshake},
+    end::{EndState, LifeStage, drain::Drain, goaway, handshake},
     health::{Health, Slowness},
     holdings::Holdings,
     ours::Ours,
@@ -58,7 +58,7 @@ use self::{
     theirs::Theirs,
     tuning::{MEMORY_CHECK, STALL_LEAST},
     types::{PING_LEN, Reach, charge, earlier, earliest},
-    wakers::{WaitingFor, Wakes},
+    wakers::{WaitingFor, WakeList},
 };
 use crate::wire::{
     codec::{CodecError, Fragment, Rest},
@@ -83,14 +83,14 @@ pub(crate) struct Connection {
     /// Shared by all connections of one client or server.
     settings: Arc<Settings>,
     peer: PeerState,
-    end: Lifecycle,
+    end: EndState,
     outbox: Outbox,
     ours: Ours,
     theirs: Theirs,
     streams: StreamTotals,
     health: Health,
     holdings: Holdings,
-    wakes: Wakes,
+    wakes: WakeList,
 }
 
 /// What a step may touch beside `ours` and `theirs`.
@@ -117,14 +117,14 @@ impl Connection {
         Self {
             side,
             peer: PeerState::new(settings.max_faults),
-            end: Lifecycle::new(),
+            end: EndState::new(),
             outbox,
             ours: Ours::new(side),
             theirs: Theirs::new(&settings),
             streams: StreamTotals::default(),
             health: Health::default(),
             holdings: Holdings::new(&settings),
-            wakes: Wakes::default(),
+            wakes: WakeList::default(),
             settings,
         }
     }

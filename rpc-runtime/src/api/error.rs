@@ -139,10 +139,10 @@ impl fmt::Display for LostSends {
 /// }
 /// ```
 #[derive(Clone)]
-pub struct Error(Box<Inner>);
+pub struct Error(Box<ErrorParts>);
 
 #[derive(Clone)]
-struct Inner {
+struct ErrorParts {
     status: Status,
     remote: bool,
     executed: Executed,
@@ -169,7 +169,7 @@ impl Error {
     }
 
     fn new(status: Status, remote: bool, executed: Executed) -> Self {
-        Self(Box::new(Inner {
+        Self(Box::new(ErrorParts {
             status,
             remote,
             executed,

@@ -59,9 +59,9 @@ macro_rules! limits {
 
         /// All limits, each with its texts and its numbers.
         #[cfg(test)]
-        fn table() -> Vec<tests::Row> {
+        fn table() -> Vec<tests::LimitRow> {
             let defaults = Limits::default();
-            vec![$(tests::Row {
+            vec![$(tests::LimitRow {
                 name: stringify!($name),
                 sets: $sets,
                 shown: $shown,
@@ -306,7 +306,7 @@ mod tests {
     use super::*;
 
     /// A limit: the texts of its row, and its numbers.
-    pub(super) struct Row {
+    pub(super) struct LimitRow {
         pub(super) name: &'static str,
         pub(super) sets: &'static str,
         pub(super) shown: &'static str,

@@ -184,10 +184,10 @@ impl fmt::Display for Code {
 ///   [`Context::add_reply_metadata`](crate::Context::add_reply_metadata). Entries that may not travel are left out, the same
 ///   way.
 #[derive(Clone, PartialEq)]
-pub struct Status(Box<Inner>);
+pub struct Status(Box<StatusParts>);
 
 #[derive(Clone, PartialEq)]
-struct Inner {
+struct StatusParts {
     code: Code,
     message: String,
     details: Bytes,
@@ -218,7 +218,7 @@ impl Status {
     #[must_use]
     pub fn new(code: Code, message: impl Into<String>) -> Self {
         let code = if code == Code::Ok { Code::Unknown } else { code };
-        Self(Box::new(Inner {
+        Self(Box::new(StatusParts {
             code,
             message: message.into(),
             details: Bytes::new(),

@@ -13,7 +13,7 @@ use super::{Cause, Cut, Settings, State, Time};
 
 /// How far the connection is on the way to its end.
 #[derive(Debug)]
-pub(super) struct Lifecycle {
+pub(super) struct EndState {
     stage: LifeStage,
     /// Boxed, because few connections are at their end.
     drain: Option<Box<Drain>>,
@@ -44,7 +44,7 @@ pub(super) struct Closing {
     pub(super) lingering: bool,
 }
 
-impl Lifecycle {
+impl EndState {
     /// The beginning.
     pub(super) fn new() -> Self {
         Self {

@@ -34,7 +34,7 @@ use super::{
     streams::{flow::Flow, inbox::InboxUse},
     tuning::MAX_DROP_REASONS,
     types::{Reach, UNFINISHED, earliest},
-    wakers::{Wakes, Woken},
+    wakers::{WakeList, Woken},
 };
 use crate::{
     Executed,
@@ -230,7 +230,7 @@ impl Ours {
         taken: u64,
         reach: Reach,
         outbox: &Outbox,
-        wakes: &mut Wakes,
+        wakes: &mut WakeList,
     ) {
         self.calls.fail_all(cause, taken, reach, wakes.woken());
         self.sends.lost(reach, outbox.remainders().sends());

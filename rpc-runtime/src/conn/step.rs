@@ -2,14 +2,14 @@
 
 use super::{
     Settings, Time, assembly::FragmentWatch, faults::FaultBudget, outbox::Outbox, types::FaultKind,
-    wakers::Wakes,
+    wakers::WakeList,
 };
 
 /// What a step may touch beside its own part.
 #[derive(Debug)]
 pub(super) struct Step<'a> {
     pub(super) outbox: &'a mut Outbox,
-    pub(super) wakes: &'a mut Wakes,
+    pub(super) wakes: &'a mut WakeList,
     pub(super) faults: &'a mut FaultBudget,
     pub(super) fragments: &'a mut FragmentWatch,
     pub(super) settings: &'a Settings,

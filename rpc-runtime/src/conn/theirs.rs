@@ -29,7 +29,7 @@ use super::{
     outbox::{Outbox, backlog::Rooms},
     streams::{flow::Flow, inbox::InboxUse},
     tuning::LONG_REPLIES,
-    wakers::{WaitingFor, Wakes, Woken},
+    wakers::{WaitingFor, WakeList, Woken},
 };
 use crate::{Priority, wire::frame::control::Progress};
 
@@ -265,7 +265,7 @@ impl Theirs {
 
     /// Wakes the tasks that wait for the last request to end, if none is open.
     #[inline]
-    pub(super) fn note_drained(&self, wakes: &mut Wakes) {
+    pub(super) fn note_drained(&self, wakes: &mut WakeList) {
         if self.requests.open() == 0 {
             wakes.wake(WaitingFor::Drained);
         }

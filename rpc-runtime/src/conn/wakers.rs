@@ -86,7 +86,7 @@ impl fmt::Debug for Waiters {
 
 /// The tasks that wait for the connection as a whole, those that are woken next, and the next deadline to look at.
 #[derive(Debug, Default)]
-pub(super) struct Wakes {
+pub(super) struct WakeList {
     woken: Woken,
     closed: Waiters,
     /// None until a task waits for any of these.
@@ -122,7 +122,7 @@ pub(super) enum WaitingFor {
     Drained,
 }
 
-impl Wakes {
+impl WakeList {
     /// The tasks to wake as soon as the connection's lock is free.
     #[inline]
     pub(super) fn woken(&mut self) -> &mut Woken {

@@ -12,7 +12,7 @@ use crate::{
         outbox::Outbox,
         step::{Step, Violation},
         types::FaultKind,
-        wakers::{Wakes, Woken},
+        wakers::{WakeList, Woken},
     },
     wire::frame::{Flags, control::DropReason},
 };
@@ -147,7 +147,7 @@ impl Theirs {
     }
 
     /// Writes the REPLYs that waited for room, as far as there is any.
-    pub(in crate::conn) fn put_withdrawn(&mut self, outbox: &mut Outbox, wakes: &mut Wakes) {
+    pub(in crate::conn) fn put_withdrawn(&mut self, outbox: &mut Outbox, wakes: &mut WakeList) {
         while outbox.has_room(Priority::Normal, 0) {
             let Some((id, withdrawn)) = self.requests.take_withdrawn() else {
                 return;
@@ -160,7 +160,7 @@ impl Theirs {
     }
 
     /// Stops the reading of a handler's stream: its call fails with `status`, whatever its handler returns.
-    pub(in crate::conn) fn stop_reading(&mut self, id: u64, status: Status, wakes: &mut Wakes) {
+    pub(in crate::conn) fn stop_reading(&mut self, id: u64, status: Status, wakes: &mut WakeList) {
         if let Some((flow, held)) = self.requests.flow_mut(id) {
             flow.broken.get_or_insert(status);
             flow.release(held);
@@ -218,7 +218,7 @@ impl Theirs {
 
     /// Ends the calls of a peer that is gone: drops unfinished ones, and calls whose handler was not polled. One-way requests
     /// that were read still run.
-    pub(in crate::conn) fn disconnect_all(&mut self, wakes: &mut Wakes) {
+    pub(in crate::conn) fn disconnect_all(&mut self, wakes: &mut WakeList) {
         self.requests.takers.wake(wakes.woken());
         for id in self.requests.select(|_| true) {
             self.disconnect(id, wakes);
@@ -226,7 +226,7 @@ impl Theirs {
         self.requests.forget_withdrawn();
     }
 
-    fn disconnect(&mut self, id: u64, wakes: &mut Wakes) {
+    fn disconnect(&mut self, id: u64, wakes: &mut WakeList) {
         let Some(request) = self.requests.get(id) else {
             return;
         };
