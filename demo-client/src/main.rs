@@ -7,7 +7,7 @@ use std::{error::Error as StdError, process::ExitCode};
 use clap::{Parser, Subcommand};
 use demo_api::demo::kv::v1::{KvClient, KvServer, WatchEvent};
 use demo_server::Store;
-use rpc_runtime::{Code, Error, Server, TerminatePolicy};
+use rpc_runtime::{Code, Error, Server, server::TerminatePolicy};
 
 use crate::walk::Walk;
 

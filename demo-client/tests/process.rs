@@ -4,7 +4,7 @@ use std::{process::Stdio, time::Duration};
 
 use demo_api::demo::kv::v1::{KvClient, KvServer};
 use demo_server::Store;
-use rpc_runtime::{DrainReport, Error, Server, TerminatePolicy};
+use rpc_runtime::{DrainReport, Error, Server, server::TerminatePolicy};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::Command,

@@ -8,7 +8,7 @@ use std::{
 };
 
 use demo_api::demo::kv::v1::{Answer, Command, KeyRefused, Kv, UpdateRequest, WatchEvent, WatcherClient};
-use rpc_runtime::{Bytes, ConnectionState, Context, Requests, Result, Status, Stream, stream};
+use rpc_runtime::{Bytes, Context, Requests, Result, Status, Stream, client::ConnectionState, stream};
 use tokio::sync::{
     Semaphore,
     broadcast::{self, error::RecvError},

@@ -5,7 +5,7 @@ use std::{io::IsTerminal, process::ExitCode, time::Duration};
 use clap::Parser;
 use demo_api::demo::kv::v1::KvServer;
 use demo_server::Store;
-use rpc_runtime::{DrainReport, Error, Limits, Server, TerminatePolicy};
+use rpc_runtime::{DrainReport, Error, Limits, Server, server::TerminatePolicy};
 use tracing_subscriber::EnvFilter;
 
 /// Serves the Kv demo until a client, SIGTERM or Ctrl-C terminates it.

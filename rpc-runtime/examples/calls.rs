@@ -3,7 +3,10 @@
 //! Client and server share one thread and a loopback TCP connection. `.ci/instructions` runs it:
 //! `cargo run --release -p rpc-runtime --example calls -- CALLS IN_FLIGHT`.
 
-use rpc_runtime::{Bytes, Client, Error, Handler, Incoming, Procedure, Server, Service};
+use rpc_runtime::{
+    Bytes, Client, Error, Server,
+    server::{Handler, Incoming, Procedure, Service},
+};
 
 static ECHO: Procedure = Procedure::new("calls.v1.Calls/rpc_echo", 1);
 static PROCEDURES: [Procedure; 1] = [ECHO];

@@ -13,7 +13,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rpc_runtime::{Client, Error, Handler, Incoming, Procedure, Server, Service};
+use rpc_runtime::{
+    Client, Error, Server,
+    server::{Handler, Incoming, Procedure, Service},
+};
 use tokio::runtime::{Builder, Runtime};
 
 static BLOCK: Procedure = Procedure::new("over.v1.Over/rpc_block", 1);

@@ -15,7 +15,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rpc_runtime::{Bytes, Client, Error, Handler, Incoming, Priority, Procedure, Server, Service};
+use rpc_runtime::{
+    Bytes, Client, Error, Priority, Server,
+    server::{Handler, Incoming, Procedure, Service},
+};
 use tokio::runtime::{Builder, Runtime};
 
 static BEAT: Procedure = Procedure::new("heart.v1.Heart/rpc_beat", 1).with_priority(Priority::Control);

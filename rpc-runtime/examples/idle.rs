@@ -15,7 +15,10 @@ use std::{
     time::Duration,
 };
 
-use rpc_runtime::{Client, Handler, Incoming, Procedure, Server, Service};
+use rpc_runtime::{
+    Client, Server,
+    server::{Handler, Incoming, Procedure, Service},
+};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 use tokio::time::sleep;
 

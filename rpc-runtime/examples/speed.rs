@@ -7,7 +7,11 @@
 
 use std::time::{Duration, Instant};
 
-use rpc_runtime::{Bytes, Client, Error, Handler, Incoming, Procedure, Server, Service, Streaming, stream};
+use rpc_runtime::{
+    Bytes, Client, Error, Server, Streaming,
+    server::{Handler, Incoming, Procedure, Service},
+    stream,
+};
 
 static ECHO: Procedure = Procedure::new("speed.v1.Speed/rpc_echo", 1);
 /// Sends messages of the requested length, until the caller stops reading.

@@ -220,16 +220,11 @@ pub use wire::compression::Compression;
 #[cfg(not(any(feature = "zstd", feature = "lz4")))]
 pub(crate) use wire::compression::Compression;
 
-// Callers are being moved to the modules: these names leave the root then.
-#[doc(hidden)]
-pub use crate::{
-    client::{Call, ClientBuilder, ConnectionState, DropReason, Receipt, StateWatch, UnaryCall},
-    server::{
-        Counters, Handler, Incoming, Load, Peer, Procedure, ServerBuilder, ServerHandle, Service,
-        TerminatePolicy, Transport,
-    },
+// Short names for our own files.
+pub(crate) use crate::{
+    client::{Call, ClientBuilder},
+    server::{Counters, Handler, Incoming, Load, Peer, Procedure, Service, TerminatePolicy, Transport},
     status::{LostSends, Phase},
-    stream::Out,
 };
 
 /// What a handler returns: a value or a [`Status`], unless another error type is given.

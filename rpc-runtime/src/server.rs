@@ -49,7 +49,7 @@ use crate::{Error, net::Listener};
 /// [`ServerBuilder`] configures it, [`Server::serve`] runs it, and [`ServerHandle`] drains it from elsewhere.
 ///
 /// ```no_run
-/// # async fn serve(service: impl rpc_runtime::Service) -> Result<(), rpc_runtime::Error> {
+/// # async fn serve(service: impl rpc_runtime::server::Service) -> Result<(), rpc_runtime::Error> {
 /// use rpc_runtime::Server;
 ///
 /// let server = Server::builder().service(service).listener("tcp://127.0.0.1:0").bind().await?;
@@ -128,10 +128,10 @@ impl Server {
     ///
     /// ```
     /// # struct Hello;
-    /// # impl rpc_runtime::Service for Hello {
+    /// # impl rpc_runtime::server::Service for Hello {
     /// #     fn name(&self) -> &'static str { "doc.v1.Hello" }
-    /// #     fn procedures(&self) -> &'static [rpc_runtime::Procedure] { &[] }
-    /// #     fn call(&self, _: usize, call: rpc_runtime::Incoming) -> rpc_runtime::Handler { call.unknown() }
+    /// #     fn procedures(&self) -> &'static [rpc_runtime::server::Procedure] { &[] }
+    /// #     fn call(&self, _: usize, call: rpc_runtime::server::Incoming) -> rpc_runtime::server::Handler { call.unknown() }
     /// # }
     /// # #[tokio::main]
     /// # async fn main() -> Result<(), rpc_runtime::Error> {

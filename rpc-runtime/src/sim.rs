@@ -12,7 +12,7 @@
 //! use std::time::Duration;
 //!
 //! use rpc_runtime::{Client, Executed, Server, sim};
-//! # use rpc_runtime::{Context, Handler, Incoming, Procedure, Service};
+//! # use rpc_runtime::{Context, server::{Handler, Incoming, Procedure, Service}};
 //! # const RPC_ECHO: Procedure = Procedure::new("doc.v1.Echo/rpc_echo", 0x5a1c_66d0_17b5_11ee);
 //! # struct EchoServer;
 //! # impl Service for EchoServer {

@@ -14,7 +14,11 @@
 
 use std::{sync::mpsc, thread};
 
-use rpc_runtime::{Bytes, Client, Handler, Incoming, Procedure, Server, Service, Streaming, stream};
+use rpc_runtime::{
+    Bytes, Client, Server, Streaming,
+    server::{Handler, Incoming, Procedure, Service},
+    stream,
+};
 use tokio::runtime::{Builder, Runtime};
 
 /// Returns what it gets.

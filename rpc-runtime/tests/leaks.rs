@@ -14,7 +14,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rpc_runtime::{Client, Error, Load, Reply, Sender, Server, ServerHandle, Streaming};
+use rpc_runtime::{
+    Client, Error, Reply, Sender, Server, Streaming,
+    server::{Load, ServerHandle},
+};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 use test_support::{
     gate,

@@ -9,7 +9,8 @@ use std::{
 };
 
 use rpc_runtime::{
-    Client, Context, DrainReport, Error, Handler, Incoming, Procedure, Server, Service, TerminatePolicy,
+    Client, Context, DrainReport, Error, Server,
+    server::{Handler, Incoming, Procedure, Service, TerminatePolicy},
 };
 use test_support::{LONG, Logged, lab::*, within};
 use tokio::{

@@ -9,7 +9,10 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use rpc_runtime::{Bytes, Client, Handler, Incoming, Procedure, Server, Service};
+use rpc_runtime::{
+    Bytes, Client, Server,
+    server::{Handler, Incoming, Procedure, Service},
+};
 use test_support::gate;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},

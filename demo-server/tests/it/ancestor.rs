@@ -11,7 +11,7 @@ use std::{
 use super::streams::streams_of_the_store;
 use demo_api::demo::kv::v1::{Kv, KvClient, KvServer};
 use demo_server::Store;
-use rpc_runtime::{Bytes, Code, Context, DrainReport, Error, Executed, Procedure, Result, Server};
+use rpc_runtime::{Bytes, Code, Context, DrainReport, Error, Executed, Result, Server, server::Procedure};
 use test_support::gate;
 use tokio::{sync::Notify, task::JoinHandle};
 

@@ -8,7 +8,8 @@ use std::{
 use demo_api::demo::kv::v1::{Kv, KvClient, KvServer};
 use demo_server::Store;
 use rpc_runtime::{
-    Bytes, Context, DrainReport, Error, Result, Server, ServerHandle, Status, TerminatePolicy,
+    Bytes, Context, DrainReport, Error, Result, Server, Status,
+    server::{ServerHandle, TerminatePolicy},
 };
 use test_support::{LONG, gate, own_host};
 use tokio::{

@@ -13,7 +13,9 @@ use super::child::Process;
 use super::streams::streams_of_the_store;
 use demo_api::demo::kv::v1::{Kv, KvClient, KvServer};
 use demo_server::Store;
-use rpc_runtime::{Bytes, Client, ClientBuilder, Context, DrainReport, Error, Result, Server, ServerHandle};
+use rpc_runtime::{
+    Bytes, Client, Context, DrainReport, Error, Result, Server, client::ClientBuilder, server::ServerHandle,
+};
 use test_support::{LONG, gate, own_host};
 use tokio::{
     sync::watch,

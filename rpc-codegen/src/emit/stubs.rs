@@ -199,13 +199,13 @@ fn answered(
             )
         }
         (_, Reply::Message(ty)) => {
-            let output = quote!(#runtime::UnaryCall<'a, #requests, #ty>);
+            let output = quote!(#runtime::client::UnaryCall<'a, #requests, #ty>);
             return (quote!(), output, quote!(self.call.send_recv(#entry, #request)));
         }
         (_, Reply::Field(ty, field)) => {
             let result = value_type(field, runtime);
             let value = value_in(&quote!(reply), field, runtime);
-            let output = quote!(#runtime::UnaryCall<'a, #requests, #ty, #result>);
+            let output = quote!(#runtime::client::UnaryCall<'a, #requests, #ty, #result>);
             let body = quote!(self.call.send_recv_map(#entry, #request, |reply: #ty| #value));
             return (quote!(), output, body);
         }

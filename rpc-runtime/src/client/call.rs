@@ -43,7 +43,7 @@ use crate::{
 ///
 /// ```no_run
 /// # use std::time::Duration;
-/// # use rpc_runtime::{Client, Error, Procedure};
+/// # use rpc_runtime::{Client, Error, server::Procedure};
 /// # static FETCH: Procedure = Procedure::new("kv.v1.Kv/rpc_fetch", 1);
 /// # async fn example(client: Client) -> Result<(), Error> {
 /// let call = client.call().timeout(Duration::from_secs(2)).metadata("x-trace", "42");

@@ -22,15 +22,15 @@ use crate::{
 ///
 /// ```
 /// # struct Hello;
-/// # impl rpc_runtime::Service for Hello {
+/// # impl rpc_runtime::server::Service for Hello {
 /// #     fn name(&self) -> &'static str { "doc.v1.Hello" }
-/// #     fn procedures(&self) -> &'static [rpc_runtime::Procedure] { &[] }
-/// #     fn call(&self, _: usize, call: rpc_runtime::Incoming) -> rpc_runtime::Handler { call.unknown() }
+/// #     fn procedures(&self) -> &'static [rpc_runtime::server::Procedure] { &[] }
+/// #     fn call(&self, _: usize, call: rpc_runtime::server::Incoming) -> rpc_runtime::server::Handler { call.unknown() }
 /// # }
 /// # #[tokio::main]
 /// # async fn main() -> Result<(), rpc_runtime::Error> {
 /// use std::time::Duration;
-/// use rpc_runtime::{Server, TerminatePolicy};
+/// use rpc_runtime::{Server, server::TerminatePolicy};
 ///
 /// let server = Server::builder()
 ///     .service(Hello)

@@ -40,7 +40,7 @@ impl Client {
     /// serves many tests. After a terminate it stays terminated.
     ///
     /// ```
-    /// # use rpc_runtime::{Client, Error, Service};
+    /// # use rpc_runtime::{Client, Error, server::Service};
     /// async fn test(service: impl Service) -> Result<(), Error> {
     ///     let client = Client::in_process(service);
     ///     client.ping().await?;

@@ -21,10 +21,10 @@ use crate::server::terminate::ignore_signals;
 ///
 /// ```no_run
 /// # struct Hello;
-/// # impl rpc_runtime::Service for Hello {
+/// # impl rpc_runtime::server::Service for Hello {
 /// #     fn name(&self) -> &'static str { "doc.v1.Hello" }
-/// #     fn procedures(&self) -> &'static [rpc_runtime::Procedure] { &[] }
-/// #     fn call(&self, _: usize, call: rpc_runtime::Incoming) -> rpc_runtime::Handler { call.unknown() }
+/// #     fn procedures(&self) -> &'static [rpc_runtime::server::Procedure] { &[] }
+/// #     fn call(&self, _: usize, call: rpc_runtime::server::Incoming) -> rpc_runtime::server::Handler { call.unknown() }
 /// # }
 /// use std::process::ExitCode;
 /// use rpc_runtime::Server;

@@ -33,7 +33,7 @@ use crate::{Context, Transport, net::own_uid};
 /// A proxy that runs as the server's user may terminate the server, and so may every client of the proxy.
 ///
 /// ```
-/// use rpc_runtime::TerminatePolicy;
+/// use rpc_runtime::server::TerminatePolicy;
 ///
 /// // Peers that know the token, over a transport that keeps it secret.
 /// let policy = TerminatePolicy::custom(|cx| {

@@ -117,7 +117,7 @@ impl Context {
 
     /// Adds an entry to the metadata of the reply, or of the refusal if the handler fails.
     ///
-    /// The caller reads it from the [`Receipt`](crate::Receipt) of its call, or from the refusal's [`Status`].
+    /// The caller reads it from the [`Receipt`](crate::client::Receipt) of its call, or from the refusal's [`Status`].
     ///
     /// # Errors
     ///

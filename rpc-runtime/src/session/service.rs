@@ -11,7 +11,7 @@ use crate::{Procedure, api::priority::Priorities};
 /// generated code does:
 ///
 /// ```
-/// use rpc_runtime::{Context, Handler, Incoming, Procedure, Service};
+/// use rpc_runtime::{Context, server::{Handler, Incoming, Procedure, Service}};
 ///
 /// static PROCEDURES: [Procedure; 1] = [Procedure::new("doc.v1.Echo/rpc_echo", 0x5a1c_66d0_17b5_11ee)];
 ///

@@ -9,8 +9,9 @@ use std::{
 };
 
 use rpc_runtime::{
-    Client, ClientBuilder, Code, ConnectionState, Context, Error, Executed, Handler, Incoming, Limits,
-    Procedure, Server, Service, Streaming,
+    Client, Code, Context, Error, Executed, Limits, Server, Streaming,
+    client::{ClientBuilder, ConnectionState},
+    server::{Handler, Incoming, Procedure, Service},
 };
 use test_support::{gate, lab::*, within};
 

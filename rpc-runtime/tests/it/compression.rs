@@ -6,7 +6,8 @@ use std::sync::{
 };
 
 use rpc_runtime::{
-    Client, Code, Compression, Context, Executed, Handler, Incoming, Procedure, Requests, Service,
+    Client, Code, Compression, Context, Executed, Requests,
+    server::{Handler, Incoming, Procedure, Service},
 };
 use test_support::{lab::*, wire::*, within};
 use tokio::{
@@ -110,7 +111,7 @@ async fn requests_and_replies_are_compressed_when_both_sides_say_so() {
 async fn nothing_is_compressed_unless_both_sides_say_so() {
     let text = long();
     for (theirs, ours) in [(None, None), (Some(BOTH[0]), None), (None, Some(BOTH[1]))] {
-        let configure = |server: rpc_runtime::ServerBuilder| match theirs {
+        let configure = |server: rpc_runtime::server::ServerBuilder| match theirs {
             Some(compression) => server.compression(compression),
             None => server,
         };

@@ -1,6 +1,6 @@
 //! `load()` of a server and of a client.
 
-use rpc_runtime::{Client, Load, Streaming};
+use rpc_runtime::{Client, Streaming, server::Load};
 use test_support::{lab::*, wire, within};
 
 fn show(load: Load) -> String {

@@ -1,8 +1,9 @@
 //! The streams of the stress test: each message is the request again, behind its place in the stream.
 
 use rpc_runtime::{
-    Bytes, Client, Code, Error, Handler, Incoming, Metadata, Procedure, Reply, Requests, Result, Sender,
-    Status, Stream, Streaming, stream,
+    Bytes, Client, Code, Error, Metadata, Reply, Requests, Result, Sender, Status, Stream, Streaming,
+    server::{Handler, Incoming, Procedure},
+    stream,
 };
 
 use super::{Outcome, Request, Stress, number};

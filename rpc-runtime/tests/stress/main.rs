@@ -19,8 +19,8 @@ use std::{
 
 use self::flows::{CHAT, DRONE, FEED, PLAY};
 use rpc_runtime::{
-    Bytes, Client, Code, Context, DrainReport, Error, Executed, Handler, Incoming, Procedure, Result, Server,
-    ServerHandle, Service, Status,
+    Bytes, Client, Code, Context, DrainReport, Error, Executed, Result, Server, Status,
+    server::{Handler, Incoming, Procedure, ServerHandle, Service},
 };
 use tokio::{runtime::Builder, task::JoinHandle, time::timeout};
 

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use rpc_runtime::{Bytes, Context, Limits, Requests, Result, Server, ServerHandle};
+use rpc_runtime::{Bytes, Context, Limits, Requests, Result, Server, server::ServerHandle};
 
 use crate::target::v1::{EchoRequest, Target, TargetServer, Tree};
 

@@ -9,7 +9,7 @@ use std::{
 };
 
 use clap::Args;
-use rpc_runtime::{DrainReport, Server, TerminatePolicy};
+use rpc_runtime::{DrainReport, Server, server::TerminatePolicy};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines},
     process::{self, ChildStdin, ChildStdout, Command},

@@ -2,7 +2,7 @@
 
 use std::{fmt, io, path::PathBuf, time::Duration};
 
-use rpc_runtime::{DrainReport, Error, Server, ServerHandle};
+use rpc_runtime::{DrainReport, Error, Server, server::ServerHandle};
 use tokio::{
     task::{JoinHandle, spawn_blocking},
     time::timeout,

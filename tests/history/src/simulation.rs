@@ -5,7 +5,8 @@
 use std::time::Duration;
 
 use rpc_runtime::{
-    Client, Limits, Server, TerminatePolicy,
+    Client, Limits, Server,
+    server::TerminatePolicy,
     sim::{self, Failure, Faults, Link, Node, Sim},
 };
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rpc_runtime::{Code, Error, Phase, Reply, Sender, Streaming};
+use rpc_runtime::{Code, Error, Reply, Sender, Streaming, status::Phase};
 use tokio::time::sleep;
 
 use crate::{

@@ -6,7 +6,7 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
-use rpc_runtime::{Client, Compression, DrainReport, Error, Server, ServerHandle};
+use rpc_runtime::{Client, Compression, DrainReport, Error, Server, server::ServerHandle};
 use tokio::task::JoinHandle;
 
 use crate::{

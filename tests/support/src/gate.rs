@@ -10,7 +10,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rpc_runtime::{DrainReport, Error, Load, Server, ServerHandle};
+use rpc_runtime::{
+    DrainReport, Error, Server,
+    server::{Load, ServerHandle},
+};
 #[doc(no_inline)]
 pub use tokio::pin;
 use tokio::{

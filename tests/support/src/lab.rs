@@ -12,8 +12,8 @@ use std::{
 };
 
 use rpc_runtime::{
-    Bytes, Client, Error, Handler, Incoming, Message, Procedure, Result, Server, ServerBuilder, Service,
-    Streaming,
+    Bytes, Client, Error, Message, Result, Server, Streaming,
+    server::{Handler, Incoming, Procedure, ServerBuilder, Service},
 };
 use tokio::{
     sync::{Notify, watch},

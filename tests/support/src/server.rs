@@ -1,6 +1,9 @@
 //! A server that serves, and addresses for it.
 
-use rpc_runtime::{Client, DrainReport, Error, Server, ServerBuilder, ServerHandle};
+use rpc_runtime::{
+    Client, DrainReport, Error, Server,
+    server::{ServerBuilder, ServerHandle},
+};
 use tokio::task::JoinHandle;
 
 use crate::{Lab, gate, within};

@@ -211,7 +211,7 @@ pub fn hello() -> Frame {
 }
 
 /// Makes a whole call in one frame.
-pub fn call(id: u64, procedure: &rpc_runtime::Procedure, request: &impl Message) -> Frame {
+pub fn call(id: u64, procedure: &rpc_runtime::server::Procedure, request: &impl Message) -> Frame {
     Frame {
         kind: CALL,
         id,

@@ -649,7 +649,7 @@ impl<'a> PainterSendRecv<'a> {
         layers: u32,
         edge: ::core::option::Option<::rpc_runtime::Open<Color>>,
         at: ::core::option::Option<::rpc_runtime::codegen::prost_types::Timestamp>,
-    ) -> ::rpc_runtime::UnaryCall<
+    ) -> ::rpc_runtime::client::UnaryCall<
         'a,
         PaintRequest,
         Painted,
@@ -675,7 +675,7 @@ impl<'a> PainterSendRecv<'a> {
         self,
         names: ::std::vec::Vec<::std::string::String>,
         known: ::std::collections::HashMap<::std::string::String, i32>,
-    ) -> ::rpc_runtime::UnaryCall<
+    ) -> ::rpc_runtime::client::UnaryCall<
         'a,
         ColorRequest,
         ColorReply,
@@ -693,7 +693,7 @@ impl<'a> PainterSendRecv<'a> {
     pub fn mix(
         self,
         request: Mix,
-    ) -> ::rpc_runtime::UnaryCall<
+    ) -> ::rpc_runtime::client::UnaryCall<
         'a,
         Mix,
         Mixed,
@@ -704,7 +704,9 @@ impl<'a> PainterSendRecv<'a> {
     }
 
     /// Calls `paint.v1.Painter/rpc_clean`.
-    pub fn clean(self) -> ::rpc_runtime::UnaryCall<'a, CleanRequest, CleanReply> {
+    pub fn clean(
+        self,
+    ) -> ::rpc_runtime::client::UnaryCall<'a, CleanRequest, CleanReply> {
         self.call.send_recv(&PAINTER_PROCEDURES[3], CleanRequest {})
     }
 
@@ -712,7 +714,7 @@ impl<'a> PainterSendRecv<'a> {
     pub fn when(
         self,
         request: ::rpc_runtime::codegen::prost_types::Timestamp,
-    ) -> ::rpc_runtime::UnaryCall<
+    ) -> ::rpc_runtime::client::UnaryCall<
         'a,
         ::rpc_runtime::codegen::prost_types::Timestamp,
         ::rpc_runtime::codegen::prost_types::Timestamp,
@@ -721,7 +723,10 @@ impl<'a> PainterSendRecv<'a> {
     }
 
     /// Calls `paint.v1.Painter/rpc_pick`.
-    pub fn pick(self, request: Pick) -> ::rpc_runtime::UnaryCall<'a, Pick, Pick> {
+    pub fn pick(
+        self,
+        request: Pick,
+    ) -> ::rpc_runtime::client::UnaryCall<'a, Pick, Pick> {
         self.call.send_recv(&PAINTER_PROCEDURES[5], request)
     }
 
@@ -731,7 +736,7 @@ impl<'a> PainterSendRecv<'a> {
         from: impl ::core::convert::Into<::std::string::String>,
         to: impl ::core::convert::Into<::std::string::String>,
         note: impl ::core::convert::Into<::std::string::String>,
-    ) -> ::rpc_runtime::UnaryCall<'a, MoveRequest, CleanReply> {
+    ) -> ::rpc_runtime::client::UnaryCall<'a, MoveRequest, CleanReply> {
         self.call
             .send_recv(
                 &PAINTER_PROCEDURES[6],

@@ -269,13 +269,16 @@ impl<'a> GreeterSendRecv<'a> {
     pub fn say_hello(
         self,
         request: Hello,
-    ) -> ::rpc_runtime::UnaryCall<'a, Hello, Hello> {
+    ) -> ::rpc_runtime::client::UnaryCall<'a, Hello, Hello> {
         self.call.send_recv(&GREETER_PROCEDURES[0], request)
     }
 
     /// Calls `Greeter/Type`.
     #[deprecated]
-    pub fn r#type(self, request: Hello) -> ::rpc_runtime::UnaryCall<'a, Hello, Hello> {
+    pub fn r#type(
+        self,
+        request: Hello,
+    ) -> ::rpc_runtime::client::UnaryCall<'a, Hello, Hello> {
         self.call.send_recv(&GREETER_PROCEDURES[1], request)
     }
 
@@ -283,7 +286,7 @@ impl<'a> GreeterSendRecv<'a> {
     pub fn terminate_(
         self,
         request: Hello,
-    ) -> ::rpc_runtime::UnaryCall<'a, Hello, Hello> {
+    ) -> ::rpc_runtime::client::UnaryCall<'a, Hello, Hello> {
         self.call.send_recv(&GREETER_PROCEDURES[2], request)
     }
 }

@@ -245,7 +245,7 @@ pub struct KvSendRecv<'a> {
 
 impl<'a> KvSendRecv<'a> {
     /// Does nothing.
-    pub fn noop(self) -> ::rpc_runtime::UnaryCall<'a, (), ()> {
+    pub fn noop(self) -> ::rpc_runtime::client::UnaryCall<'a, (), ()> {
         self.call.send_recv(&KV_PROCEDURES[0], ())
     }
 
@@ -254,7 +254,7 @@ impl<'a> KvSendRecv<'a> {
         self,
         key: impl ::core::convert::Into<::std::string::String>,
         value: impl ::core::convert::Into<::rpc_runtime::Bytes>,
-    ) -> ::rpc_runtime::UnaryCall<'a, UpdateRequest, ()> {
+    ) -> ::rpc_runtime::client::UnaryCall<'a, UpdateRequest, ()> {
         self.call
             .send_recv(
                 &KV_PROCEDURES[1],
@@ -269,7 +269,7 @@ impl<'a> KvSendRecv<'a> {
     pub fn fetch(
         self,
         key: impl ::core::convert::Into<::std::string::String>,
-    ) -> ::rpc_runtime::UnaryCall<
+    ) -> ::rpc_runtime::client::UnaryCall<
         'a,
         FetchRequest,
         FetchReply,

@@ -153,7 +153,7 @@ impl<'a> AtTheRootSendRecv<'a> {
     pub fn get(
         self,
         request: acme::Outer,
-    ) -> ::rpc_runtime::UnaryCall<'a, acme::Outer, Root> {
+    ) -> ::rpc_runtime::client::UnaryCall<'a, acme::Outer, Root> {
         self.call.send_recv(&AT_THE_ROOT_PROCEDURES[0], request)
     }
 }
@@ -476,7 +476,7 @@ impl<'a> OrdersSendRecv<'a> {
     pub fn get(
         self,
         request: impl ::core::convert::Into<super::super::acme::outer::Inner>,
-    ) -> ::rpc_runtime::UnaryCall<
+    ) -> ::rpc_runtime::client::UnaryCall<
         'a,
         super::super::acme::outer::Inner,
         super::super::Root,
@@ -625,7 +625,10 @@ pub struct MoreSendRecv<'a> {
 
 impl<'a> MoreSendRecv<'a> {
     /// Calls `shop.v1.More/Get`.
-    pub fn get(self, request: Order) -> ::rpc_runtime::UnaryCall<'a, Order, Order> {
+    pub fn get(
+        self,
+        request: Order,
+    ) -> ::rpc_runtime::client::UnaryCall<'a, Order, Order> {
         self.call.send_recv(&MORE_PROCEDURES[0], request)
     }
 }

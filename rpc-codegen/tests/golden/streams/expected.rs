@@ -670,7 +670,7 @@ impl<'a> TapeSendRecv<'a> {
     }
 
     /// Sends a heartbeat.
-    pub fn beat(self) -> ::rpc_runtime::UnaryCall<'a, (), ()> {
+    pub fn beat(self) -> ::rpc_runtime::client::UnaryCall<'a, (), ()> {
         self.call.send_recv(&TAPE_PROCEDURES[6], ())
     }
 }

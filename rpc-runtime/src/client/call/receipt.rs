@@ -6,12 +6,12 @@ use crate::{Metadata, conn::Reply};
 
 /// What arrived beside a reply: the handler's metadata, and how long the call waited and ran on the server.
 ///
-/// [`UnaryCall::with_receipt`](crate::UnaryCall::with_receipt), [`Reply::with_receipt`](crate::Reply::with_receipt) and
+/// [`UnaryCall::with_receipt`](crate::client::UnaryCall::with_receipt), [`Reply::with_receipt`](crate::Reply::with_receipt) and
 /// [`Streaming::receipt`](crate::Streaming::receipt) return it. A call that fails has none: the metadata of a refusal is in
 /// [`Error::status`](crate::Error::status).
 ///
 /// ```no_run
-/// # use rpc_runtime::{Client, Error, Procedure};
+/// # use rpc_runtime::{Client, Error, server::Procedure};
 /// # static FETCH: Procedure = Procedure::new("kv.v1.Kv/rpc_fetch", 1);
 /// # async fn example(client: Client) -> Result<(), Error> {
 /// // With a stub: kv.send_recv().fetch("dog").with_receipt().await?;

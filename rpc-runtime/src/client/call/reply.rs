@@ -19,7 +19,7 @@ use crate::{Code, Error, Executed, wire::frame::Encoded};
 /// [`Sender::finish`](crate::Sender::finish), because most handlers reply when they have read the end of the requests.
 ///
 /// ```no_run
-/// # use rpc_runtime::{Client, Error, Procedure};
+/// # use rpc_runtime::{Client, Error, server::Procedure};
 /// # static COUNT: Procedure = Procedure::new("kv.v1.Kv/rpc_count", 1).with_request_stream();
 /// # async fn example(client: Client) -> Result<(), Error> {
 /// // With a stub: let (mut sender, count) = kv.send_recv().count().await?;

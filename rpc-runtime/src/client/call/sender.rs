@@ -24,7 +24,7 @@ use crate::{Error, conn::Cause, message::nesting, wire::compression::Outgoing};
 /// CANCELLED from its [`Requests`](crate::Requests), or is dropped.
 ///
 /// ```no_run
-/// # use rpc_runtime::{Client, Error, Procedure};
+/// # use rpc_runtime::{Client, Error, server::Procedure};
 /// # static IMPORT: Procedure = Procedure::new("kv.v1.Kv/rpc_import", 1).with_request_stream();
 /// # async fn example(client: Client, lines: Vec<String>) -> Result<(), Error> {
 /// // With a stub: let (mut sender, count) = kv.send_recv().import().await?;

@@ -31,7 +31,7 @@ use crate::{
 /// not read, only the server's handler of this call waits. Dropping the stream cancels the call.
 ///
 /// ```no_run
-/// # use rpc_runtime::{Client, Error, Procedure, Streaming};
+/// # use rpc_runtime::{Client, Error, Streaming, server::Procedure};
 /// # static WATCH: Procedure = Procedure::new("kv.v1.Kv/rpc_watch", 1).with_reply_stream();
 /// # async fn example(client: Client) -> Result<(), Error> {
 /// // With a stub: let mut events = kv.send_recv().watch("dog").await?;

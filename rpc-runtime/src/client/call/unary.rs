@@ -17,7 +17,7 @@ use crate::{Error, client::errors, conn::Reply, message::decode::decode, wire::f
 /// Stubs return it, and so does [`Call::send_recv`](crate::Call::send_recv).
 ///
 /// ```
-/// # use rpc_runtime::{Client, Error, Procedure};
+/// # use rpc_runtime::{Client, Error, server::Procedure};
 /// # static FETCH: Procedure = Procedure::new("kv.v1.Kv/rpc_fetch", 1);
 /// # async fn example(client: Client) -> Result<(), Error> {
 /// // With a stub: kv.send_recv().fetch("dog")

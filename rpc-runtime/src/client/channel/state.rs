@@ -36,8 +36,8 @@ pub enum ConnectionState {
 /// [`ConnectionState::Closed`].
 ///
 /// ```
-/// use rpc_runtime::{Client, ConnectionState, Server};
-/// # use rpc_runtime::{Handler, Incoming, Procedure, Service};
+/// use rpc_runtime::{Client, Server, client::ConnectionState};
+/// # use rpc_runtime::server::{Handler, Incoming, Procedure, Service};
 /// # const RPC_NOOP: Procedure = Procedure::new("doc.v1.Watched/rpc_noop", 0x5a1c_66d0_17b5_11ef);
 /// # struct Watched;
 /// # impl Service for Watched {

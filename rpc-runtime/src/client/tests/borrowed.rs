@@ -1,7 +1,12 @@
 //! A client on a borrowed connection: it makes no other connection, and does not close this one.
 
 use super::*;
-use crate::{ConnectionState, Executed, api::limits::CLIENT_KEEP_ALIVE, client::Channel, net};
+use crate::{
+    Executed,
+    api::limits::CLIENT_KEEP_ALIVE,
+    client::{Channel, ConnectionState},
+    net,
+};
 
 /// Both ends of a connection; the second one's client calls the first.
 async fn lent() -> (Far, Far, Client) {

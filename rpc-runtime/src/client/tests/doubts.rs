@@ -10,7 +10,7 @@ use std::{
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::*;
-use crate::{ConnectionState, Executed, driver::ByteStream};
+use crate::{Executed, client::ConnectionState, driver::ByteStream};
 
 /// A process that can be stopped, as by SIGSTOP: its kernel accepts bytes, and it reads nothing.
 #[derive(Clone, Default)]

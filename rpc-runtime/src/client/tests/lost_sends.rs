@@ -3,7 +3,7 @@
 use tokio::time::Instant;
 
 use super::*;
-use crate::{Account, ConnectionState, Executed, message::control};
+use crate::{Account, Executed, client::ConnectionState, message::control};
 
 async fn send(client: &Client, len: usize) {
     let sent = client.call().send(&ECHO, Bytes::from(vec![7; len]));

@@ -3,7 +3,10 @@
 use tokio::time::sleep;
 
 use super::*;
-use crate::{ConnectionState, Executed, Phase, StateWatch};
+use crate::{
+    Executed, Phase,
+    client::{ConnectionState, StateWatch},
+};
 
 async fn next(watch: &mut StateWatch) -> ConnectionState {
     within(watch.changed()).await

@@ -1,7 +1,10 @@
 //! What the public types promise: to be sent to other threads, and to show no payloads and no metadata.
 
 use super::*;
-use crate::{Call, ClientBuilder, ConnectionState, Receipt, Reply, Sender, StateWatch, Streaming, UnaryCall};
+use crate::{
+    Call, ClientBuilder, Reply, Sender, Streaming,
+    client::{ConnectionState, Receipt, StateWatch, UnaryCall},
+};
 
 fn is_send<T: Send>() {}
 fn is_send_and_sync<T: Send + Sync>() {}

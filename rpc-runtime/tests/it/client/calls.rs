@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, pin::pin, task::Poll};
 
-use rpc_runtime::{Bytes, Client, Code, Executed, Limits, Message, Metadata, Phase};
+use rpc_runtime::{Bytes, Client, Code, Executed, Limits, Message, Metadata, status::Phase};
 use test_support::{lab::*, unix, until, within};
 
 #[tokio::test(crate = "test_support::gate")]

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use rpc_runtime::{Client, Load, Reply, Sender, Server, Streaming};
+use rpc_runtime::{Client, Reply, Sender, Server, Streaming, server::Load};
 use test_support::{gate, lab::*, within};
 use tokio::time::sleep;
 
@@ -32,7 +32,7 @@ async fn dropped_after(polls: usize, future: impl Future<Output = ()>) -> bool {
 }
 
 /// A server on a fresh `mem:` address.
-async fn served() -> (Lab, String, rpc_runtime::ServerHandle) {
+async fn served() -> (Lab, String, rpc_runtime::server::ServerHandle) {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     let lab = Lab::default();
     let address = format!("mem:cancel-{}", NEXT.fetch_add(1, Ordering::SeqCst));

@@ -9,7 +9,11 @@ use std::{
     time::Duration,
 };
 
-use rpc_runtime::{Client, ClientBuilder, Code, ConnectionState, Error, Executed, Phase, Server};
+use rpc_runtime::{
+    Client, Code, Error, Executed, Server,
+    client::{ClientBuilder, ConnectionState},
+    status::Phase,
+};
 use test_support::{LONG, gate, lab::*, mute, own_host, unix, until, wire, within};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},

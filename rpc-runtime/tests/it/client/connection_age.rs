@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use rpc_runtime::{Client, Code, ConnectionState, Executed, Limits};
+use rpc_runtime::{Client, Code, Executed, Limits, client::ConnectionState};
 use test_support::{lab::*, until};
 use tokio::time::{Instant, sleep};
 

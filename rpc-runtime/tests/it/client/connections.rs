@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use rpc_runtime::{Client, ClientBuilder};
+use rpc_runtime::{Client, client::ClientBuilder};
 use test_support::{lab::*, own_host, within};
 
 async fn four(address: &str) -> Client {

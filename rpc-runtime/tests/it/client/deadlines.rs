@@ -9,7 +9,9 @@ use std::{
 };
 
 use rpc_runtime::{
-    Client, Code, Error, Executed, Handler, Incoming, Limits, Phase, Procedure, Service, Status,
+    Client, Code, Error, Executed, Limits, Status,
+    server::{Handler, Incoming, Procedure, Service},
+    status::Phase,
 };
 use test_support::{LONG, lab::*, until, within};
 use tokio::time::Instant;

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use rpc_runtime::{Bytes, Client, Code, ConnectionState, Error, Executed, Phase};
+use rpc_runtime::{Bytes, Client, Code, Error, Executed, client::ConnectionState, status::Phase};
 use test_support::{LONG, Running, lab::*, mute, until, within};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},

@@ -5,7 +5,10 @@ use std::{
     time::Duration,
 };
 
-use rpc_runtime::{Bytes, Client, Code, ConnectionState, DropReason, Error, Executed, Limits};
+use rpc_runtime::{
+    Bytes, Client, Code, Error, Executed, Limits,
+    client::{ConnectionState, DropReason},
+};
 use test_support::{lab::*, until, within};
 use tokio::{io::copy_bidirectional, net::TcpStream, task::AbortHandle};
 

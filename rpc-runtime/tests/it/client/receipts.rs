@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use rpc_runtime::{
-    Bytes, Client, Code, Context, Error, Executed, Handler, Incoming, Procedure, Receipt, Requests, Result,
-    Service, Status, Streaming, stream,
+    Bytes, Client, Code, Context, Error, Executed, Requests, Result, Status, Streaming,
+    client::Receipt,
+    server::{Handler, Incoming, Procedure, Service},
+    stream,
 };
 use test_support::within;
 

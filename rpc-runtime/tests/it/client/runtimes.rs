@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use rpc_runtime::{Client, Code, Error, Executed, Phase, Reply, Sender, Server, Streaming};
+use rpc_runtime::{Client, Code, Error, Executed, Reply, Sender, Server, Streaming, status::Phase};
 use test_support::{LONG, lab::*, unix, until, within};
 use tokio::{
     runtime::{Builder, Runtime},

@@ -1,6 +1,6 @@
 //! Each terminate request is one line of the audit log, and no line contains a secret.
 
-use rpc_runtime::{Bytes, Client, Code, Executed, TerminatePolicy};
+use rpc_runtime::{Bytes, Client, Code, Executed, server::TerminatePolicy};
 use test_support::{Logged, lab::*, within};
 
 const CANARY: &str = "canary-0x5eed-token";

@@ -10,8 +10,8 @@ use std::{
 };
 
 use rpc_runtime::{
-    Client, Code, Context, DrainReport, Error, Executed, Handler, Incoming, Procedure, Result, Server,
-    ServerBuilder, Service,
+    Client, Code, Context, DrainReport, Error, Executed, Result, Server,
+    server::{Handler, Incoming, Procedure, ServerBuilder, Service},
 };
 use test_support::{LONG, Logged, gate, within};
 use tokio::{

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use rpc_runtime::{Client, Code, Executed, Limits, Server, ServerHandle, Stream};
+use rpc_runtime::{Client, Code, Executed, Limits, Server, Stream, server::ServerHandle};
 use test_support::{
     Logged, gate,
     lab::*,
@@ -30,7 +30,7 @@ fn unknown() -> Frame {
 }
 
 /// Waits until the server has counted what `counted` looks for.
-async fn until(server: &ServerHandle, counted: impl Fn(rpc_runtime::Counters) -> bool) {
+async fn until(server: &ServerHandle, counted: impl Fn(rpc_runtime::server::Counters) -> bool) {
     within(async {
         while !counted(server.counters()) {
             sleep(Duration::from_millis(1)).await;

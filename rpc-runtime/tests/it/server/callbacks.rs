@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rpc_runtime::{Client, Code, ConnectionState, Executed};
+use rpc_runtime::{Client, Code, Executed, client::ConnectionState};
 use test_support::{Running, lab::*, within};
 use tokio::{
     runtime::{Builder, Runtime},

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use rpc_runtime::{Client, Code, DrainReport, Error, Executed, Limits, ServerBuilder, TerminatePolicy};
+use rpc_runtime::{
+    Client, Code, DrainReport, Error, Executed, Limits,
+    server::{ServerBuilder, TerminatePolicy},
+};
 use test_support::{
     lab::*,
     wire::{self, HandPeer},

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rpc_runtime::{Server, ServerHandle};
+use rpc_runtime::{Server, server::ServerHandle};
 use test_support::{gate, lab::*, within};
 
 #[tokio::test(flavor = "multi_thread", crate = "test_support::gate")]
@@ -85,7 +85,8 @@ async fn what_outlives_its_connection_is_forgotten_when_it_ends() {
 async fn what_outlives_its_connection_is_in_the_drains_report() {
     for ends in [true, false] {
         let lab = Lab::default();
-        let configure = |server: rpc_runtime::ServerBuilder| server.drain_timeout(Duration::from_secs(5));
+        let configure =
+            |server: rpc_runtime::server::ServerBuilder| server.drain_timeout(Duration::from_secs(5));
         let server = lab.serve_with("mem:endings-left-behind", configure).await;
         let client = server.client().await;
         let one_way = client.call().timeout(Duration::from_secs(24 * 3600));
@@ -127,7 +128,7 @@ fn a_drain_ends_with_the_runtime_that_it_could_not_begin_in() {
 #[tokio::test(start_paused = true, crate = "test_support::gate")]
 async fn a_drain_may_take_as_long_as_it_likes() {
     let lab = Lab::default();
-    let configure = |server: rpc_runtime::ServerBuilder| server.drain_timeout(Duration::MAX);
+    let configure = |server: rpc_runtime::server::ServerBuilder| server.drain_timeout(Duration::MAX);
     let server = lab.serve_with("mem:endings-unbounded", configure).await;
     let client = server.client().await;
     let open = start(&client, &WAIT, "open");

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use rpc_runtime::{
-    Client, Code, Context, Error, Executed, Handler, Incoming, Load, Procedure, Reply, Requests, Result,
-    Sender, Server, Service, Stream, Streaming, stream,
+    Client, Code, Context, Error, Executed, Reply, Requests, Result, Sender, Server, Stream, Streaming,
+    server::{Handler, Incoming, Load, Procedure, Service},
+    stream,
 };
 use test_support::{Running, gate, lab::*, within};
 use tokio::{task::yield_now, time::sleep};

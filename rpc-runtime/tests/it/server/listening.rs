@@ -113,7 +113,7 @@ where
     let running = lab
         .serve_with("mem:listening-over", |builder| {
             builder
-                .terminate_policy(rpc_runtime::TerminatePolicy::custom(|_| true))
+                .terminate_policy(rpc_runtime::server::TerminatePolicy::custom(|_| true))
                 .incoming("test:pipe", Accepted(accepted))
         })
         .await;

@@ -9,7 +9,7 @@ use std::{
 };
 
 use Expected::{Denied, Unknown, Yes};
-use rpc_runtime::{Client, Code, Error, TerminatePolicy};
+use rpc_runtime::{Client, Code, Error, server::TerminatePolicy};
 use test_support::{Running, lab::*, loopback, within};
 
 /// The outcome of a terminate.

@@ -7,8 +7,9 @@ use std::{
 };
 
 use rpc_runtime::{
-    Bytes, Client, Code, Context, DropReason, Error, Executed, Handler, Incoming, Metadata, Procedure,
-    Result, Service, Status,
+    Bytes, Client, Code, Context, Error, Executed, Metadata, Result, Status,
+    client::DropReason,
+    server::{Handler, Incoming, Procedure, Service},
 };
 use test_support::{LONG, Logged, lab::*, within};
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rpc_runtime::{Client, Code, DrainReport, Executed, Server, TerminatePolicy};
+use rpc_runtime::{Client, Code, DrainReport, Executed, Server, server::TerminatePolicy};
 use test_support::{Logged, lab::*, loopback, within};
 use tokio::runtime::Builder;
 
@@ -226,7 +226,7 @@ fn handlers_that_block_do_not_hold_the_drain_up() {
         .build()
         .unwrap();
     let lab = Lab::default();
-    let configure = |server: rpc_runtime::ServerBuilder| {
+    let configure = |server: rpc_runtime::server::ServerBuilder| {
         server
             .drain_timeout(Duration::from_millis(50))
             .terminate_policy(TerminatePolicy::loopback())

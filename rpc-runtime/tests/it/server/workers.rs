@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use rpc_runtime::{Client, Code, Server, ServerBuilder};
+use rpc_runtime::{Client, Code, Server, server::ServerBuilder};
 use test_support::{Running, lab::*, own_host, within};
 
 fn three(server: ServerBuilder) -> ServerBuilder {

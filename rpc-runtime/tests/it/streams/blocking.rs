@@ -2,7 +2,11 @@
 
 use std::sync::{Arc, Condvar, Mutex};
 
-use rpc_runtime::{Client, Handler, Incoming, Procedure, Server, Service, Streaming, stream};
+use rpc_runtime::{
+    Client, Server, Streaming,
+    server::{Handler, Incoming, Procedure, Service},
+    stream,
+};
 use test_support::within;
 use tokio::runtime::{Builder, Runtime};
 

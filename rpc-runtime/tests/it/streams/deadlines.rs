@@ -4,8 +4,9 @@
 use std::time::Duration;
 
 use rpc_runtime::{
-    Client, Code, Context, Error, Executed, Handler, Incoming, Limits, Phase, Procedure, Reply, Sender,
-    Server, ServerBuilder, Service, Status, Streaming,
+    Client, Code, Context, Error, Executed, Limits, Reply, Sender, Server, Status, Streaming,
+    server::{Handler, Incoming, Procedure, ServerBuilder, Service},
+    status::Phase,
 };
 use test_support::{gate, lab::*, within};
 use tokio::time::{Instant, sleep};

@@ -6,8 +6,9 @@ use std::{
 };
 
 use rpc_runtime::{
-    Client, Code, DrainReport, Error, Executed, Handler, Incoming, Procedure, Reply, Result, Sender, Server,
-    ServerHandle, Service, Streaming, stream,
+    Client, Code, DrainReport, Error, Executed, Reply, Result, Sender, Server, Streaming,
+    server::{Handler, Incoming, Procedure, ServerHandle, Service},
+    stream,
 };
 use test_support::{gate, lab::*, within};
 use tokio::task::JoinHandle;

@@ -3,8 +3,9 @@
 use std::sync::{Arc, Mutex};
 
 use rpc_runtime::{
-    Client, Context, Error, Handler, Incoming, Procedure, Reply, Requests, Result, Sender, Server, Service,
-    Streaming, stream,
+    Client, Context, Error, Reply, Requests, Result, Sender, Server, Streaming,
+    server::{Handler, Incoming, Procedure, Service},
+    stream,
 };
 use test_support::{gate, lab::*, within};
 

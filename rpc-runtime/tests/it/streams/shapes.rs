@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rpc_runtime::{Client, Code, Error, Executed, Phase, Reply, Sender, Server, Streaming};
+use rpc_runtime::{Client, Code, Error, Executed, Reply, Sender, Server, Streaming, status::Phase};
 use test_support::{gate, lab::*, within};
 
 async fn sum(client: &Client) -> (Sender<u64>, Reply<u64>) {
@@ -15,7 +15,7 @@ async fn echo(client: &Client) -> (Sender<String>, Streaming<String>) {
     within(client.call().both_streams(&ECHO_STREAM)).await.unwrap()
 }
 
-async fn text(client: &Client, procedure: &'static rpc_runtime::Procedure) -> Streaming<String> {
+async fn text(client: &Client, procedure: &'static rpc_runtime::server::Procedure) -> Streaming<String> {
     within(client.call().reply_stream(procedure, ())).await.unwrap()
 }
 
@@ -249,8 +249,10 @@ async fn a_drain_tells_streams_and_lets_them_finish() {
 #[tokio::test(crate = "test_support::gate")]
 async fn a_call_of_another_shape_is_refused() {
     let (_, client) = Lab::in_process();
-    static UNARY_COUNT: rpc_runtime::Procedure = rpc_runtime::Procedure::new("lab.v1.Lab/count", 201);
-    static UNARY_SUM: rpc_runtime::Procedure = rpc_runtime::Procedure::new("lab.v1.Lab/sum", 202);
+    static UNARY_COUNT: rpc_runtime::server::Procedure =
+        rpc_runtime::server::Procedure::new("lab.v1.Lab/count", 201);
+    static UNARY_SUM: rpc_runtime::server::Procedure =
+        rpc_runtime::server::Procedure::new("lab.v1.Lab/sum", 202);
     let error = within(client.call().send_recv::<u64, u64>(&UNARY_SUM, 1))
         .await
         .unwrap_err();
@@ -262,8 +264,8 @@ async fn a_call_of_another_shape_is_refused() {
         .await
         .unwrap_err();
     assert_eq!(error.code(), Code::Internal, "{error}");
-    static STREAMED_DOUBLE: rpc_runtime::Procedure =
-        rpc_runtime::Procedure::new("lab.v1.Lab/double", 209).with_reply_stream();
+    static STREAMED_DOUBLE: rpc_runtime::server::Procedure =
+        rpc_runtime::server::Procedure::new("lab.v1.Lab/double", 209).with_reply_stream();
     let call = client.call().reply_stream(&STREAMED_DOUBLE, 1u64);
     let mut replies: Streaming<u64> = within(call).await.unwrap();
     let error = all(&mut replies).await.1.unwrap_err();

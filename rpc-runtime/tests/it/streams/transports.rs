@@ -8,7 +8,8 @@ use std::{
 };
 
 use rpc_runtime::{
-    Client, Code, Error, Limits, Reply, Result, Sender, Server, ServerBuilder, Stream, Streaming, stream,
+    Client, Code, Error, Limits, Reply, Result, Sender, Server, Stream, Streaming, server::ServerBuilder,
+    stream,
 };
 use test_support::{gate, lab::*, within};
 

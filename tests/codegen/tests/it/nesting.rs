@@ -13,11 +13,12 @@ use codegen_tests::{
     trees::{Gardener, tree},
 };
 use rpc_runtime::{
-    Code, Error, Executed, Message, Phase,
+    Code, Error, Executed, Message,
     codegen::prost_types::{
         DescriptorProto, FileDescriptorProto, FileDescriptorSet, ListValue, Struct, Timestamp, Value,
         value::Kind,
     },
+    status::Phase,
 };
 
 fn forest() -> ForestClient {

@@ -7,8 +7,9 @@ use codegen_tests::golden::tape::v1::{
     Speed, Tape, TapeClient, TapeServer,
 };
 use rpc_runtime::{
-    Bytes, Client, Code, Context, Error, Handler, Incoming, Open, Procedure, Requests, Result, Server,
-    Service, Status, Stream, Streaming, stream,
+    Bytes, Client, Code, Context, Error, Open, Requests, Result, Server, Status, Stream, Streaming,
+    server::{Handler, Incoming, Procedure, Service},
+    stream,
 };
 
 /// A tape with something on it; its streams borrow from it.

@@ -12,7 +12,7 @@ use std::{
 };
 
 use fastrand::Rng;
-use rpc_runtime::{Bytes, Client, ConnectionState, Error, Executed, Phase};
+use rpc_runtime::{Bytes, Client, Error, Executed, client::ConnectionState, status::Phase};
 use tokio::{sync::watch, task::JoinSet};
 
 use super::plan::{Plan, Slow};

@@ -9,7 +9,8 @@ use std::{
 };
 
 use rpc_runtime::{
-    Client, Code, Executed, Server, TerminatePolicy,
+    Client, Code, Executed, Server,
+    server::TerminatePolicy,
     sim::{self, Faults, Link, Node, Sim},
 };
 use simulation::{

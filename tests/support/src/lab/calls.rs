@@ -7,7 +7,10 @@ use std::{
 };
 
 use prost::bytes::{Buf, BufMut};
-use rpc_runtime::{Bytes, Client, Code, Context, Error, Handler, Incoming, Procedure, Result, Status};
+use rpc_runtime::{
+    Bytes, Client, Code, Context, Error, Result, Status,
+    server::{Handler, Incoming, Procedure},
+};
 
 use super::{Handle, Lab, NoteDrop, procedures};
 

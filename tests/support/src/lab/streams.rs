@@ -2,7 +2,7 @@
 
 use std::future::pending;
 
-use rpc_runtime::{Context, Procedure, Requests, Result, Status, Stream, stream};
+use rpc_runtime::{Context, Requests, Result, Status, Stream, server::Procedure, stream};
 
 use super::{Handle, Lab, procedures};
 
