@@ -102,7 +102,7 @@
 //! # What belongs to the process
 //!
 //! Everything runs as tasks of the current tokio runtime, but for two threads of the process. `rpc-signals` starts with the
-//! first server that obeys SIGTERM and Ctrl-C, and takes both from the OS; [`ServerBuilder::signals`] with `false` avoids it.
+//! first server that obeys SIGTERM and Ctrl-C, and takes both from the OS; [`ServerBuilder::signals`](server::ServerBuilder::signals) with `false` avoids it.
 //! `rpc-monitor` starts with the first call that is served, and sleeps while no handler runs. See [`Server`] for both.
 //!
 //! # Features

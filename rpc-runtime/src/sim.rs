@@ -35,7 +35,7 @@
 //!     let echo = || client.call().timeout(minute).send_recv::<_, String>(&RPC_ECHO, "hello".to_owned());
 //!     assert_eq!(echo().await.unwrap(), "hello");
 //!
-//! Nothing tells the client that the node is gone: it has to find out.
+//!     // Nothing tells the client that the node is gone: it has to find out.
 //!     server.cut_power();
 //!     let error = echo().await.unwrap_err();
 //!     assert_eq!(error.executed(), Executed::Maybe);

@@ -21,7 +21,7 @@ pub enum Transport {
     Memory,
     /// A client that was made from the server itself, in this process.
     InProcess,
-    /// A user's own stream, from [`ServerBuilder::incoming`](crate::ServerBuilder::incoming) or
+    /// A user's own stream, from [`ServerBuilder::incoming`](crate::server::ServerBuilder::incoming) or
     /// [`ClientBuilder::connector`](crate::ClientBuilder::connector).
     Custom,
 }

@@ -150,7 +150,7 @@ impl ServerBuilder {
     /// end counts as a repetition and is ignored.
     ///
     /// With `false` for all servers of the process nothing of this happens. Say so if the program handles signals itself, and
-    /// drain by [`ServerBuilder::serve_with_shutdown`] or [`ServerHandle::drain`](crate::ServerHandle::drain).
+    /// drain by [`ServerBuilder::serve_with_shutdown`] or [`ServerHandle::drain`](crate::server::ServerHandle::drain).
     pub fn signals(mut self, obey: bool) -> Self {
         self.signals = obey;
         self

@@ -51,7 +51,7 @@ impl ServerHandle {
 
     /// Returns about how many bytes all connections hold now; [`ServerBuilder::max_buffered_bytes`] limits them.
     ///
-    /// [`ServerBuilder::max_buffered_bytes`]: crate::ServerBuilder::max_buffered_bytes
+    /// [`ServerBuilder::max_buffered_bytes`]: crate::server::ServerBuilder::max_buffered_bytes
     pub fn buffered_bytes(&self) -> u64 {
         self.0.memory().held()
     }
