@@ -1,6 +1,6 @@
 //! Emits the generated files: one for each package, and one that includes them all.
 
-mod client;
+mod client_type;
 mod conversions;
 mod docs;
 mod fields;
@@ -96,7 +96,7 @@ fn service(
     let client = target
         .parts
         .client()
-        .then(|| client::items(service, &names, target));
+        .then(|| client_type::items(service, &names, target));
     quote!(#procedures #server #client)
 }
 

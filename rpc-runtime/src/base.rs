@@ -1,4 +1,4 @@
 //! Base: small helpers that know nothing of the project.
 
-pub(crate) mod changes;
-pub(crate) mod seldom;
+pub(crate) mod log_limit;
+pub(crate) mod ordered_wakes;

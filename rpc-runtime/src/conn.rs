@@ -15,9 +15,9 @@ mod end;
 mod faults;
 mod handler;
 mod health;
-mod holdings;
 mod ids;
 pub(crate) mod memory;
+mod memory_held;
 mod ours;
 mod outbox;
 mod peer;
@@ -49,7 +49,7 @@ use self::{
     assembly::Assembly,
     end::{EndState, LifeStage, drain::Drain, goaway, handshake},
     health::{Health, Slowness},
-    holdings::Holdings,
+    memory_held::Holdings,
     ours::Ours,
     outbox::{Outbox, remainders::MessageKind},
     peer::PeerState,

@@ -46,7 +46,7 @@ pub(crate) use self::{
 };
 use crate::{
     Client, Compression, Peer,
-    base::changes::Changes,
+    base::ordered_wakes::Changes,
     client::Channel,
     conn::{Cause, Connection, State, Time},
     driver::{Baton, Clock, Link, Wakes},

@@ -42,7 +42,7 @@ use super::{
 };
 use crate::{
     Code, Compression, Error, Phase,
-    base::changes::Changes,
+    base::ordered_wakes::Changes,
     conn::{Settings, Uncovered},
     message::growth::{Budget, Grows},
     wire::frame::control::Progress,

@@ -16,7 +16,7 @@ use super::{
     ours::{
         admission::{self, Capacity},
         credit::{CreditClaim, RequestKind},
-        queues::QueueClass,
+        next_call::QueueClass,
     },
     outbox::{remainders::MessageKind, room_waiters::RoomWaiters},
     streams::{flow::Flow, inbox::InboxUse, outflow::Outflow},

@@ -8,9 +8,9 @@ pub(super) mod admission;
 mod barriers;
 pub(super) mod calls;
 pub(super) mod credit;
+mod fifo;
 mod flush;
-mod queue;
-pub(super) mod queues;
+pub(super) mod next_call;
 mod replies;
 mod sends;
 
@@ -24,7 +24,7 @@ use self::{
     barriers::Barriers,
     calls::Calls,
     credit::{Credit, CreditClaim},
-    queues::AdmissionQueues,
+    next_call::AdmissionQueues,
     sends::Sends,
 };
 use super::{

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{base::seldom::Seldom, conn::Cut};
+use crate::{base::log_limit::Seldom, conn::Cut};
 
 /// Logs peers that the server cuts off: at most one line a second for each reason.
 #[derive(Debug)]

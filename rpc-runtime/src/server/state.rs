@@ -24,7 +24,7 @@ use crate::{
         counters::Counts,
         limits::{DRAIN_TIMEOUT, SERVER_KEEP_ALIVE},
     },
-    base::seldom::Seldom,
+    base::log_limit::Seldom,
     conn::{Cut, Settings, memory::Memory},
     driver::{Clock, Wakes},
     session::{ServerView, Threads, lifecycle::Lifecycle},

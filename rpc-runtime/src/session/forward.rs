@@ -7,7 +7,7 @@ use tracing::{debug, warn};
 use super::context::Serving;
 use crate::{
     Code, Error, Status,
-    base::seldom::{Seldom, process_time},
+    base::log_limit::{Seldom, process_time},
 };
 
 /// Converts the error of a call that a handler made, so that `?` works in handlers: see [`Error::into_status`].

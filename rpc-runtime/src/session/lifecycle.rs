@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering::SeqCst},
 };
 
-use crate::{DrainReport, base::changes::Changes};
+use crate::{DrainReport, base::ordered_wakes::Changes};
 
 /// How far a server has come between serving and closed, and a way to wait for each step.
 #[derive(Debug)]

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::{lifecycle::Lifecycle, threads::Threads};
 use crate::{
     Compression,
-    base::seldom::Seldom,
+    base::log_limit::Seldom,
     client::inherited::InstanceId,
     conn::Settings,
     message::growth::{Budget, Grows},

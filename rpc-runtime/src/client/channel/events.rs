@@ -13,7 +13,7 @@ use super::{
     keeper::{AttemptPlan, AttemptReason},
 };
 use crate::{
-    base::changes::Subscriber,
+    base::ordered_wakes::Subscriber,
     client::connection_failure::ConnectionFailure,
     conn::{Cause, Uncovered},
     driver::{Clock, Link, Wakes},

@@ -5,7 +5,7 @@ use std::task::Context;
 use super::{
     admission::Capacity,
     credit::{CreditClaim, RequestKind},
-    queue::AdmissionQueue,
+    fifo::AdmissionQueue,
 };
 use crate::{
     Priority,
