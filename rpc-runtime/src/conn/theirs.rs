@@ -1,12 +1,13 @@
 //! Theirs: the calls and one-way requests of the peer, which this side serves.
 //!
-//! `intake` takes frames in, `requests` is the table, `ready_queue` says whose handler starts next, `account` counts what
+//! `intake` takes frames in, `request` is one request, `requests` the table, `ready_queue` says whose handler starts next, `account` counts what
 //! became of one-way requests, `settling` lets a call wait for the one-way requests before it, `outcomes` ends requests.
 
 mod account;
 mod intake;
 mod outcomes;
 mod ready_queue;
+mod request;
 mod requests;
 mod settling;
 
@@ -14,14 +15,11 @@ use std::task::{Context, Poll};
 
 pub(crate) use self::intake::MEMORY_SHORT;
 #[cfg(test)]
-pub(super) use self::requests::IntakeUse;
-use self::{
-    account::OneWayAccount,
-    requests::{RequestStage, RequestTable},
-};
+pub(super) use self::request::IntakeUse;
+use self::{account::OneWayAccount, request::RequestStage, requests::RequestTable};
 pub(super) use self::{
     outcomes::{dropped_status, receipt},
-    requests::TheirRequest,
+    request::TheirRequest,
 };
 use super::{
     Arrived, Settings, Tally, Time, Unstarted, Unwanted,

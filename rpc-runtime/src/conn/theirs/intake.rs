@@ -4,7 +4,7 @@ use super::{
     Theirs,
     account::Fate,
     outcomes::{count_refused, fault_of, receipt},
-    requests::{IntakeUse, PartialRequest, RequestBody, RequestStage, TheirRequest, Withdrawn},
+    request::{IntakeUse, PartialRequest, RequestBody, RequestStage, TheirRequest, Withdrawn},
 };
 use crate::{
     Code, Metadata, Priority,
@@ -191,20 +191,8 @@ impl Theirs {
             expect_rest(frame, step);
         } else if more {
             let fate = Fate::Dropped(refusal.reason);
-            let request = TheirRequest {
-                one_way,
-                control: false,
-                depth: 0,
-                priority: Priority::Normal,
-                stage: RequestStage::Discarding(fate),
-                unwanted: None,
-                waiters: Waiters::default(),
-                deadline: None,
-                len,
-                kept: IntakeUse::default(),
-                at: step.now,
-                flow: None,
-            };
+            let request =
+                TheirRequest::refused(RequestStage::Discarding(fate), one_way, false, len, step.now);
             self.requests.insert(frame.id, request);
         } else {
             self.requests.release_send(len);
@@ -242,20 +230,9 @@ impl Theirs {
             text,
             queue_us: 0,
         };
-        let request = TheirRequest {
-            one_way,
-            control: step.settings.control.contains(&frame.procedure),
-            depth: 0,
-            priority: Priority::Normal,
-            stage: RequestStage::Withdrawn(withdrawn),
-            unwanted: None,
-            waiters: Waiters::default(),
-            deadline: None,
-            len,
-            kept: IntakeUse::default(),
-            at: step.now,
-            flow: None,
-        };
+        let control = step.settings.control.contains(&frame.procedure);
+        let stage = RequestStage::Withdrawn(withdrawn);
+        let request = TheirRequest::refused(stage, one_way, control, len, step.now);
         self.requests.insert(frame.id, request);
         self.requests.withdraw(frame.id, withdrawn);
         expect_rest(frame, step);

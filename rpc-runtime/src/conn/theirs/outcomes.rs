@@ -3,7 +3,7 @@
 use super::{
     Theirs,
     account::Fate,
-    requests::{Departure, RequestStage, TheirRequest, Withdrawn},
+    request::{Departure, RequestStage, TheirRequest, Withdrawn},
 };
 use crate::{
     Code, Metadata, Priority, Status,

@@ -2,15 +2,19 @@
 
 use std::{
     collections::{BTreeSet, VecDeque},
-    fmt,
     task::{Context, Poll},
 };
 
-use super::{account::Fate, ready_queue::ReadyQueue, settling::SettleWaiters};
+use super::{
+    account::Fate,
+    ready_queue::ReadyQueue,
+    request::{Departure, IntakeUse, LeftFrom, RequestStage, TheirRequest, Withdrawn},
+    settling::SettleWaiters,
+};
 use crate::{
-    Code, Metadata, Priority,
+    Priority,
     conn::{
-        Arrived, CallId, Settings, Time, Unstarted, Unwanted,
+        Arrived, Settings, Time, Unstarted, Unwanted,
         assembly::Assembly,
         streams::{flow::Flow, inbox::InboxUse},
         table::Table,
@@ -18,7 +22,6 @@ use crate::{
         types::charge,
         wakers::{Waiters, Woken},
     },
-    wire::frame::Encoded,
 };
 
 /// The peer's requests.
@@ -61,207 +64,6 @@ pub(in crate::conn) struct RequestTable {
     settling: SettleWaiters,
     /// Calls whose REPLY waits for room; ids that are no longer in the table are skipped.
     withdrawn: VecDeque<u64>,
-}
-
-/// A request of the peer.
-#[derive(Debug)]
-pub(in crate::conn) struct TheirRequest {
-    pub(in crate::conn) one_way: bool,
-    pub(in crate::conn) control: bool,
-    /// How many calls it is nested in.
-    pub(in crate::conn) depth: u8,
-    /// The priority of what is sent for it.
-    pub(in crate::conn) priority: Priority,
-    pub(in crate::conn) stage: RequestStage,
-    pub(in crate::conn) unwanted: Option<Unwanted>,
-    /// The tasks that wait until it is unwanted.
-    pub(in crate::conn) waiters: Waiters,
-    pub(in crate::conn) deadline: Option<Time>,
-    pub(in crate::conn) len: u64,
-    /// How many bytes it holds.
-    pub(in crate::conn) kept: IntakeUse,
-    /// When its last byte was read; until then, when its first was.
-    pub(in crate::conn) at: Time,
-    /// Its streams, and what else only a few calls have.
-    pub(in crate::conn) flow: Option<Box<Flow>>,
-}
-
-/// How many bytes requests hold, and how many of them are metadata.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(in crate::conn) struct IntakeUse {
-    pub(in crate::conn) bytes: u64,
-    pub(in crate::conn) metadata: u64,
-}
-
-impl IntakeUse {
-    /// The bytes of a request whose payload has `len` bytes until now.
-    pub(in crate::conn) const fn new(len: u64, metadata: u64) -> Self {
-        Self {
-            bytes: charge(len).saturating_add(metadata),
-            metadata,
-        }
-    }
-
-    fn add(&mut self, other: Self) {
-        self.bytes += other.bytes;
-        self.metadata += other.metadata;
-    }
-
-    fn remove(&mut self, other: Self) {
-        self.bytes -= other.bytes;
-        self.metadata -= other.metadata;
-    }
-}
-
-/// Where a request of the peer stands.
-///
-/// ```text
-/// Receiving -> Queued -> Taken -> Running -> (gone)
-///     |           \---------\---------\----> (gone)
-///     |-> Discarding (one-way only) -------> (gone)
-///     \-> Withdrawn (call, or Queued) -----> (gone)
-/// ```
-#[derive(Debug)]
-pub(in crate::conn) enum RequestStage {
-    /// More fragments come.
-    Receiving(Box<PartialRequest>),
-    /// More fragments come, and are dropped.
-    Discarding(Fate),
-    /// Complete; its handler waits for its turn.
-    Queued(RequestBody),
-    /// On its way to its handler, which was not polled yet.
-    Taken,
-    /// Its handler runs; it was polled first at this time.
-    Running(Time),
-    /// A call that never starts: it keeps its slot until its REPLY has room. Otherwise calls that are cancelled at once
-    /// would fill the output of a peer that does not read.
-    Withdrawn(Withdrawn),
-}
-
-/// The REPLY of a call that never started.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::conn) struct Withdrawn {
-    pub(in crate::conn) code: Code,
-    pub(in crate::conn) text: &'static str,
-    /// How long it waited, in microseconds.
-    pub(in crate::conn) queue_us: u64,
-}
-
-/// What the handler of a request gets.
-pub(in crate::conn) struct RequestBody {
-    pub(in crate::conn) procedure: u64,
-    pub(in crate::conn) metadata: Metadata,
-    pub(in crate::conn) payload: Encoded,
-}
-
-impl TheirRequest {
-    /// Hands a queued request out.
-    fn take(&mut self, id: u64) -> Option<Arrived> {
-        if !matches!(self.stage, RequestStage::Queued(_)) {
-            return None;
-        }
-        let RequestStage::Queued(body) = std::mem::replace(&mut self.stage, RequestStage::Taken) else {
-            return None;
-        };
-        Some(Arrived {
-            id: CallId(id),
-            one_way: self.one_way,
-            procedure: body.procedure,
-            deadline: self.deadline,
-            metadata: body.metadata,
-            payload: body.payload,
-            at: self.at,
-            streams: self.reads_stream(),
-            depth: self.depth,
-        })
-    }
-}
-
-impl TheirRequest {
-    /// Frees its streams; returns what is to be counted.
-    fn leave(&mut self, streams: &mut InboxUse) -> Departure {
-        if let Some(flow) = &mut self.flow {
-            flow.release(streams);
-        }
-        Departure {
-            one_way: self.one_way,
-            control: self.control,
-            len: self.len,
-            kept: self.kept,
-            at: match self.stage {
-                RequestStage::Receiving(_) => LeftFrom::Receiving,
-                RequestStage::Discarding(_) => LeftFrom::Discarding,
-                RequestStage::Queued(_) => LeftFrom::Queued,
-                RequestStage::Running(_) => LeftFrom::Running,
-                RequestStage::Taken | RequestStage::Withdrawn(_) => LeftFrom::Elsewhere,
-            },
-        }
-    }
-
-    /// Wakes the tasks that wait for its end or for its streams.
-    pub(in crate::conn) fn wake(&mut self, woken: &mut Woken) {
-        self.waiters.wake(woken);
-        if let Some(flow) = &mut self.flow {
-            flow.wake(woken);
-        }
-    }
-
-    /// True if the caller sends a stream.
-    pub(in crate::conn) fn reads_stream(&self) -> bool {
-        self.flow.as_ref().is_some_and(|flow| flow.inflow.is_some())
-    }
-
-    /// True if more of its stream may be sent.
-    #[inline]
-    pub(in crate::conn) fn may_stream(&self) -> bool {
-        let is_broken = || self.flow.as_ref().is_some_and(|flow| flow.broken.is_some());
-        self.unwanted.is_none() && !self.one_way && !is_broken()
-    }
-
-    /// True if something may still be sent for it.
-    pub(in crate::conn) fn is_wanted(&self) -> bool {
-        self.unwanted.is_none() && !matches!(self.stage, RequestStage::Withdrawn(_))
-    }
-
-    /// How many bytes of the caller's stream may still come.
-    pub(in crate::conn) fn on_its_way(&self, max_message: u64) -> u64 {
-        let inflow = self.flow.as_ref().and_then(|flow| flow.inflow.as_ref());
-        inflow.map_or(0, |inflow| inflow.on_its_way(max_message))
-    }
-}
-
-impl fmt::Debug for RequestBody {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.payload.fmt(f)
-    }
-}
-
-/// What to count when a request leaves the table.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::conn) struct Departure {
-    pub(in crate::conn) one_way: bool,
-    pub(in crate::conn) control: bool,
-    len: u64,
-    kept: IntakeUse,
-    at: LeftFrom,
-}
-
-/// The stage that a request left, as far as that counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum LeftFrom {
-    Receiving,
-    Discarding,
-    Queued,
-    Running,
-    Elsewhere,
-}
-
-/// A request of which more fragments come.
-#[derive(Debug)]
-pub(in crate::conn) struct PartialRequest {
-    pub(in crate::conn) procedure: u64,
-    pub(in crate::conn) metadata: Metadata,
-    pub(in crate::conn) assembly: Assembly,
 }
 
 impl RequestTable {
