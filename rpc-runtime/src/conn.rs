@@ -1,7 +1,7 @@
 //! Connection: the protocol of one connection as a plain state machine.
 //!
 //! It has no IO, no tasks and no clock: frames, commands and the time come in; frames to write, wakers to wake and
-//! the next timer come out. The driver and the callers share one behind a lock (`crate::driver::Link`).
+//! the next timer come out. The driver and the callers share one behind a lock (`crate::driver::SharedConnection`).
 //!
 //! Its state lies in parts, each with fields of its own that no other part sees: `outbox` (which message is written next), `ours` (calls
 //! that this side makes), `theirs` (calls that it serves), `streams`, `health` (whether the peer lives and keeps up), `end`
@@ -42,8 +42,8 @@ use prost::Message;
 pub(crate) use self::settings::Settings;
 pub(crate) use self::theirs::MEMORY_SHORT;
 pub(crate) use self::types::{
-    Arrived, Barrier, CallId, Cause, Cut, End, Failure, Flush, News, Next, PeerGoaway, PeerHello, Reply,
-    Request, Shape, Side, State, Tally, Ticket, Time, Uncovered, Unsent, Unstarted, Unwanted,
+    Arrived, Barrier, CallFailure, CallId, Cause, Cut, End, Flush, News, Next, PeerGoaway, PeerHello,
+    ReceivedReply, Request, Shape, Side, State, Tally, Ticket, Time, Uncovered, Unsent, Unstarted, Unwanted,
 };
 use self::{
     assembly::Assembly,

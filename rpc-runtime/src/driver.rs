@@ -1,8 +1,8 @@
 //! Driver: the socket of a connection, and how it is read and written.
 
 mod baton;
-mod link;
 pub(crate) mod runtime;
+mod shared_connection;
 
 use std::{
     future::Future,
@@ -21,7 +21,7 @@ use tokio::{
 
 pub(crate) use self::{
     baton::{Baton, Drive, RUNTIME_GONE, Round},
-    link::{Clock, Link, Wakes},
+    shared_connection::{Clock, SharedConnection, Wakes},
 };
 use crate::{
     conn::{Connection, Time},
@@ -37,15 +37,15 @@ pub(crate) trait ByteStream: AsyncRead + AsyncWrite + Unpin {
     fn is_buffering(&self) -> bool;
 }
 
-/// Drives `link` over `stream` until the connection is closed. Spawn it.
+/// Drives `shared` over `stream` until the connection is closed. Spawn it.
 ///
 /// Dropping the future fails everything that is pending on the connection.
 #[cfg(test)]
-pub(crate) fn drive<S>(stream: S, link: Arc<Link>, max_frame: u32) -> Drive<S>
+pub(crate) fn drive<S>(stream: S, shared: Arc<SharedConnection>, max_frame: u32) -> Drive<S>
 where
     S: ByteStream + Send + 'static,
 {
-    Drive::new(Baton::new(stream, link, max_frame))
+    Drive::new(Baton::new(stream, shared, max_frame))
 }
 
 /// The socket of a connection, with everything that reading and writing it takes.
@@ -57,7 +57,7 @@ struct Driver<S> {
     stream: S,
     /// True if the stream may hold written bytes back, so that it must be flushed.
     is_buffering: bool,
-    link: Arc<Link>,
+    shared: Arc<SharedConnection>,
     codec: FrameCodec,
     input: BytesMut,
     /// True if the stream had nothing to read since the task was woken. The stream wakes the task when it has.
@@ -125,12 +125,12 @@ struct Turn {
 }
 
 impl<S: ByteStream> Driver<S> {
-    fn new(stream: S, link: Arc<Link>, max_frame: u32, write_len: usize) -> Self {
+    fn new(stream: S, shared: Arc<SharedConnection>, max_frame: u32, write_len: usize) -> Self {
         Self {
             is_buffering: stream.is_buffering(),
             stream,
-            timer: Box::pin(sleep_until(link.instant(Time::ZERO))),
-            link,
+            timer: Box::pin(sleep_until(shared.instant(Time::ZERO))),
+            shared,
             codec: FrameCodec::new(max_frame as usize),
             input: BytesMut::new(),
             quiet: false,
@@ -217,9 +217,9 @@ impl<S: ByteStream> Driver<S> {
 
     /// Visits the state machine once: tells it everything and takes everything, under one lock.
     fn turn(&mut self, input: Input, due: bool, clock: Clock, cx: &mut Context<'_>) -> Turn {
-        let link = Arc::clone(&self.link);
-        let mut state = link.lock_state();
-        let now = state.time(clock, &link);
+        let shared = Arc::clone(&self.shared);
+        let mut state = shared.lock_state();
+        let now = state.time(clock, &shared);
         let conn = &mut state.conn;
         if self.written > 0 {
             conn.handle_written(self.written, now);
@@ -326,7 +326,7 @@ impl<S: ByteStream> Driver<S> {
         if self.armed.is_some_and(|armed| armed <= wanted) {
             return;
         }
-        self.timer.as_mut().reset(self.link.instant(wanted));
+        self.timer.as_mut().reset(self.shared.instant(wanted));
         self.armed = Some(wanted);
         if self.timer.as_mut().poll(cx).is_ready() {
             // Already due: come back at once.
@@ -434,7 +434,7 @@ impl<S> Drop for Driver<S> {
     fn drop(&mut self) {
         let (written, unflushed, why) = (self.written, self.unflushed, self.why);
         let failed = self.failed.take();
-        self.link.with(|conn, now| {
+        self.shared.with(|conn, now| {
             if !conn.is_closed() {
                 // First report what the OS has taken: a call in it may have been executed.
                 conn.handle_written(written, now);

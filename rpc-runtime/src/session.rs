@@ -49,7 +49,7 @@ use crate::{
     base::ordered_wakes::Changes,
     client::Channel,
     conn::{Cause, Connection, State, Time},
-    driver::{Baton, Clock, Link, Wakes},
+    driver::{Baton, Clock, SharedConnection, Wakes},
     net::{Stream, Transport},
 };
 
@@ -57,7 +57,7 @@ use crate::{
 ///
 /// `D` is what the dispatcher keeps of the connection (`server::dispatch`): in the same allocation, and unknown to handlers.
 pub(crate) struct Session<D: ?Sized = dyn Send + Sync> {
-    link: Arc<Link>,
+    shared: Arc<SharedConnection>,
     peer: Peer,
     server: Arc<ServerView>,
     /// Where the tasks of this connection run.
@@ -73,14 +73,14 @@ pub(crate) struct Session<D: ?Sized = dyn Send + Sync> {
 
 impl<D> Session<D> {
     pub(crate) fn new(
-        link: Arc<Link>,
+        shared: Arc<SharedConnection>,
         peer: Peer,
         server: Arc<ServerView>,
         runtime: Handle,
         dispatch: D,
     ) -> Self {
         Self {
-            link,
+            shared,
             peer,
             server,
             runtime,
@@ -99,8 +99,8 @@ impl<D> Session<D> {
 }
 
 impl<D: ?Sized> Session<D> {
-    pub(crate) fn link(&self) -> &Arc<Link> {
-        &self.link
+    pub(crate) fn shared(&self) -> &Arc<SharedConnection> {
+        &self.shared
     }
 
     pub(crate) fn peer(&self) -> &Peer {
@@ -138,9 +138,9 @@ impl<D: ?Sized> Session<D> {
     #[inline]
     pub(crate) fn with<R>(&self, clock: Clock, f: impl FnOnce(&mut Connection, Time) -> R) -> R {
         let Some(inline) = InlinePoll::of(self.address()) else {
-            return self.link.with(f);
+            return self.shared.with(f);
         };
-        let mut conn = self.link.lock(clock, Wakes::Waiters);
+        let mut conn = self.shared.lock(clock, Wakes::Waiters);
         let now = conn.now();
         let result = f(&mut conn, now);
         drop(conn);
@@ -151,7 +151,7 @@ impl<D: ?Sized> Session<D> {
     /// Runs `f`, a poll of a handler, with the driver left asleep. The flag is true if the driver may have work now. If `f`
     /// panics, the driver is woken.
     pub(crate) fn with_driver_asleep<R>(&self, f: impl FnOnce() -> R) -> (R, bool) {
-        InlinePoll::run(self.address(), &self.link, f)
+        InlinePoll::run(self.address(), &self.shared, f)
     }
 
     /// Returns whether the peer is in this process, so that writing to it wakes its task.
@@ -161,7 +161,9 @@ impl<D: ?Sized> Session<D> {
 
     /// Returns whether several requests of the peer are open.
     pub(crate) fn has_more_requests(&self) -> bool {
-        self.link.lock(Clock::Recent, Wakes::Waiters).has_more_requests()
+        self.shared
+            .lock(Clock::Recent, Wakes::Waiters)
+            .has_more_requests()
     }
 
     /// Stores what drives the connection; set once, before its dispatcher starts.
@@ -188,7 +190,7 @@ impl<D: ?Sized> Session<D> {
         }
         let server = &self.server;
         let channel = Channel::over_connection(
-            &self.link,
+            &self.shared,
             self.peer.address_arc(),
             Arc::clone(server.settings()),
             server.compression(),
@@ -196,8 +198,8 @@ impl<D: ?Sized> Session<D> {
         *caller = Some(Arc::clone(&channel));
         drop(caller);
         // `caller_gone` may have run before the channel was stored, and does not run again.
-        if self.link.with(|conn, _| conn.is_closed()) {
-            channel.ended(&self.link);
+        if self.shared.with(|conn, _| conn.is_closed()) {
+            channel.ended(&self.shared);
         }
         Client::over(channel)
     }
@@ -206,7 +208,7 @@ impl<D: ?Sized> Session<D> {
     pub(crate) fn caller_gone(&self) {
         let channel = self.caller.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(channel) = channel {
-            channel.ended(&self.link);
+            channel.ended(&self.shared);
         }
     }
 
@@ -236,18 +238,18 @@ impl<D: ?Sized> Session<D> {
 
     /// Ready when no request of the peer is open, and it knows that no further one will be taken.
     pub(crate) fn poll_drained(&self, cx: &mut TaskContext<'_>) -> Poll<()> {
-        self.link.with(|conn, _| conn.poll_drained(cx))
+        self.shared.with(|conn, _| conn.poll_drained(cx))
     }
 
     /// Returns whether the peer is still there, as far as is known.
     pub(crate) fn is_open(&self) -> bool {
-        let state = self.link.with(|conn, _| conn.state());
+        let state = self.shared.with(|conn, _| conn.state());
         matches!(state, State::Open | State::Draining)
     }
 
     /// Ready when the connection has ended.
     pub(crate) fn poll_closed(&self, cx: &mut TaskContext<'_>) -> Poll<Cause> {
-        self.link.with(|conn, _| conn.poll_closed(cx))
+        self.shared.with(|conn, _| conn.poll_closed(cx))
     }
 
     fn address(&self) -> usize {

@@ -5,7 +5,7 @@ use std::{any::Any, fmt, future::Future, pin::Pin, sync::Arc};
 use crate::{
     Compression, Error, Limits, Peer,
     api::priority::Priorities,
-    driver::{Baton, Link},
+    driver::{Baton, SharedConnection},
     net::Stream,
 };
 
@@ -41,10 +41,15 @@ pub(crate) trait CallbackServices: fmt::Debug + Send + Sync {
 
 /// Serves the calls that the peer makes on a client's connections.
 pub(crate) trait CallbackServer: fmt::Debug + Send + Sync {
-    /// Drives the connection of `link` and serves the calls that arrive on it; to be called inside of a runtime.
+    /// Drives the connection and serves the calls that arrive on it; to be called inside of a runtime.
     ///
     /// None if it does not drive the connection.
-    fn serve(&self, link: Arc<Link>, peer: Peer, baton: &Arc<Baton<Stream>>) -> Option<AfterConnection>;
+    fn serve(
+        &self,
+        shared: Arc<SharedConnection>,
+        peer: Peer,
+        baton: &Arc<Baton<Stream>>,
+    ) -> Option<AfterConnection>;
 }
 
 /// Waits for the callbacks that outlive their connection. It is run, or dropped, when that has ended.

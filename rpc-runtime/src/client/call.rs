@@ -350,7 +350,7 @@ impl<'a> Call<'a> {
             });
         let progress = reply.map(Progress::from);
         if let (Some((on, id)), Ok(progress)) = (&on, &progress) {
-            on.link.with(|conn, _| conn.sends_settled(*id, progress));
+            on.shared.with(|conn, _| conn.sends_settled(*id, progress));
         }
         let progress = progress.map_err(|error| error.with_procedure(procedure.path()));
         (on.map(|(on, _)| on), progress)

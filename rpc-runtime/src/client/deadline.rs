@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use tokio::time::Instant;
 
-use crate::{client::inherited::HandlerId, conn::Time, driver::Link};
+use crate::{client::inherited::HandlerId, conn::Time, driver::SharedConnection};
 
 /// When a call ends at the latest.
 #[derive(Clone, Copy, Debug)]
@@ -65,10 +65,10 @@ impl Deadline {
 
     /// The deadline in the time of a connection. `begun` is the start of the call in that time, if it is known.
     #[inline]
-    pub(super) fn time(&self, link: &Link, begun: Option<Time>) -> Option<Time> {
+    pub(super) fn time(&self, shared: &SharedConnection, begun: Option<Time>) -> Option<Time> {
         match begun {
             Some(begun) => Some(begun.saturating_add(self.given?)),
-            None => self.at().map(|at| link.time(at)),
+            None => self.at().map(|at| shared.time(at)),
         }
     }
 

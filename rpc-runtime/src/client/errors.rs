@@ -5,13 +5,13 @@ use tokio::runtime::Handle;
 use super::{connection_failure::ConnectionFailure, deadline::Deadline};
 use crate::{
     Code, Error, Executed, Metadata, Phase,
-    conn::{Cause, Failure},
+    conn::{CallFailure, Cause},
     driver::runtime,
     message::decode::DecodeFailure,
 };
 
 /// The error of a late call on a connection whose peer has said nothing.
-pub(super) fn without_hello(failure: Failure, deadline: &Deadline) -> Error {
+pub(super) fn without_hello(failure: CallFailure, deadline: &Deadline) -> Error {
     let text = late(failure.phase, deadline);
     let text =
         format!("{text}: the peer has not said HELLO yet, so it hangs, or does not speak this protocol");
@@ -21,8 +21,8 @@ pub(super) fn without_hello(failure: Failure, deadline: &Deadline) -> Error {
 }
 
 /// The error of a call that failed on its connection.
-pub(super) fn of_call(failure: Failure, deadline: &Deadline) -> Error {
-    let Failure {
+pub(super) fn of_call(failure: CallFailure, deadline: &Deadline) -> Error {
+    let CallFailure {
         cause,
         phase,
         executed,
@@ -200,7 +200,7 @@ mod tests {
 
     fn failed(cause: Cause, phase: Phase, executed: Executed) -> Error {
         of_call(
-            Failure {
+            CallFailure {
                 cause,
                 phase,
                 executed,

@@ -28,10 +28,10 @@ pub(super) async fn flush(channel: &Arc<Channel>, deadline: Deadline) -> Result<
         // Starts all flushes before it waits for any.
         let flushes: Vec<_> = connections_with_sends
             .iter()
-            .map(|on| (on, on.link.with(|conn, _| conn.start_flush())))
+            .map(|on| (on, on.shared.with(|conn, _| conn.start_flush())))
             .collect();
         for (on, flush) in flushes {
-            if poll_fn(|cx| on.link.with(|conn, _| conn.poll_flush(&flush, cx)))
+            if poll_fn(|cx| on.shared.with(|conn, _| conn.poll_flush(&flush, cx)))
                 .await
                 .is_err()
             {
@@ -194,7 +194,7 @@ fn live(channel: &Channel) -> Option<Arc<ClientConnection>> {
 /// Waits for the peer's account of everything that was sent on one connection.
 async fn reach(client: &Client, on: &Arc<ClientConnection>, deadline: Deadline) -> Result<Progress, Cause> {
     let needs_call = on
-        .link
+        .shared
         .with(|conn, now| conn.barrier_needs_call(now) && conn.takes_calls());
     if needs_call {
         // The peer allows a ping only so often, unless a call went before. If this call fails, the barrier tells.
@@ -202,9 +202,9 @@ async fn reach(client: &Client, on: &Arc<ClientConnection>, deadline: Deadline) 
     }
     let pending = PendingBarrier {
         on,
-        barrier: on.link.with(|conn, now| conn.start_barrier(now)),
+        barrier: on.shared.with(|conn, now| conn.start_barrier(now)),
     };
-    poll_fn(|cx| on.link.with(|conn, _| conn.poll_barrier(&pending.barrier, cx))).await
+    poll_fn(|cx| on.shared.with(|conn, _| conn.poll_barrier(&pending.barrier, cx))).await
 }
 
 /// A barrier that is cancelled when it is dropped.
@@ -215,7 +215,7 @@ struct PendingBarrier<'a> {
 
 impl Drop for PendingBarrier<'_> {
     fn drop(&mut self) {
-        self.on.link.with(|conn, _| conn.drop_barrier(&self.barrier));
+        self.on.shared.with(|conn, _| conn.drop_barrier(&self.barrier));
     }
 }
 

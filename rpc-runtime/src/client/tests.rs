@@ -23,7 +23,7 @@ use crate::{
     Code, Error, Limits, Procedure, Status,
     api::limits::SERVER_KEEP_ALIVE,
     conn::{Arrived, CallId, Connection, End, Side, State, Unwanted},
-    driver::{Link, drive},
+    driver::{SharedConnection, drive},
     net::{Address, Listener, Stream},
     wire::frame::{
         Output,
@@ -66,7 +66,7 @@ impl Hand {
     /// Accepts the next connection, and completes its handshake.
     async fn accept(&self) -> Far {
         let far = self.accept_with(|_| {}).await;
-        within(poll_fn(|cx| far.link.with(|conn, _| conn.poll_ready(cx))))
+        within(poll_fn(|cx| far.shared.with(|conn, _| conn.poll_ready(cx))))
             .await
             .unwrap();
         far
@@ -86,9 +86,9 @@ impl Hand {
             fastrand::u32(..),
         );
         let max_frame = settings.max_frame;
-        let link = Link::new(Connection::new(Side::Acceptor, settings));
-        let driver = tokio::spawn(drive(stream, Arc::clone(&link), max_frame));
-        let far = Far { link, driver };
+        let shared = SharedConnection::new(Connection::new(Side::Acceptor, settings));
+        let driver = tokio::spawn(drive(stream, Arc::clone(&shared), max_frame));
+        let far = Far { shared, driver };
         first(&far);
         far
     }
@@ -96,25 +96,25 @@ impl Hand {
 
 /// The server's end of one connection.
 struct Far {
-    link: Arc<Link>,
+    shared: Arc<SharedConnection>,
     driver: JoinHandle<()>,
 }
 
 impl Far {
     /// Waits for a request, and starts its handler.
     async fn request(&self) -> Arrived {
-        let arrived = within(poll_fn(|cx| self.link.with(|conn, _| conn.poll_request(cx)))).await;
+        let arrived = within(poll_fn(|cx| self.shared.with(|conn, _| conn.poll_request(cx)))).await;
         arrived.expect("no more can come")
     }
 
     async fn started(&self) -> CallId {
         let id = self.request().await.id;
-        self.link.with(|conn, now| conn.started(id, now)).unwrap();
+        self.shared.with(|conn, now| conn.started(id, now)).unwrap();
         id
     }
 
     fn reply(&self, id: CallId) {
-        self.link.with(|conn, now| conn.reply(id, &Bytes::new(), now));
+        self.shared.with(|conn, now| conn.reply(id, &Bytes::new(), now));
     }
 
     /// Replies to a number of calls.
@@ -133,24 +133,27 @@ impl Far {
             status: &status,
             reason,
         };
-        self.link.with(|conn, now| conn.end(id, end, now));
+        self.shared.with(|conn, now| conn.end(id, end, now));
     }
 
     /// The handler has failed.
     fn fail(&self, id: CallId, code: Code) {
         let status = Status::new(code, "no");
-        self.link
+        self.shared
             .with(|conn, now| conn.end(id, End::Failed(&status), now));
     }
 
     /// Waits until a handler's answer is no longer wanted.
     async fn unwanted(&self, id: CallId) -> Unwanted {
-        within(poll_fn(|cx| self.link.with(|conn, _| conn.poll_unwanted(id, cx)))).await
+        within(poll_fn(|cx| {
+            self.shared.with(|conn, _| conn.poll_unwanted(id, cx))
+        }))
+        .await
     }
 
     /// Drains: takes no call above the last one that it has read, and closes when those are done.
     fn go(&self) {
-        self.link.with(|conn, now| {
+        self.shared.with(|conn, now| {
             conn.begin_drain(Reason::Drain, "", Duration::from_secs(30), now);
             conn.abort_calls(now);
         });
@@ -163,7 +166,8 @@ impl Far {
 
     /// Counts the requests that have arrived and were not taken.
     fn is_over(&self) -> bool {
-        self.link.with(|conn, _| matches!(conn.state(), State::Closed(_)))
+        self.shared
+            .with(|conn, _| matches!(conn.state(), State::Closed(_)))
     }
 }
 

@@ -10,8 +10,8 @@ use std::{
 };
 
 use super::{
-    Barrier, CallId, Cause, Connection, Failure, Flush, News, Next, PeerGoaway, PeerHello, Reply, Request,
-    Shape, State, Ticket, Time, Uncovered, Unsent, Unwanted,
+    Barrier, CallFailure, CallId, Cause, Connection, Flush, News, Next, PeerGoaway, PeerHello, ReceivedReply,
+    Request, Shape, State, Ticket, Time, Uncovered, Unsent, Unwanted,
     end::drain::{Drain, DrainStep},
     ours::{
         admission::{self, Capacity},
@@ -112,7 +112,7 @@ impl Connection {
         message: &P,
         now: Time,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<CallId, Failure>> {
+    ) -> Poll<Result<CallId, CallFailure>> {
         let kind = match request.control {
             true => RequestKind::Control,
             false => RequestKind::Call,
@@ -141,7 +141,7 @@ impl Connection {
         message: &P,
         now: Time,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<(), Failure>> {
+    ) -> Poll<Result<(), CallFailure>> {
         match self.poll_start(RequestKind::Send, ticket, request, message, now, cx) {
             Poll::Ready(Ok(started)) => {
                 self.ours.send(started.id, started.end);
@@ -162,7 +162,7 @@ impl Connection {
         message: &P,
         now: Time,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<StartedRequest, Failure>> {
+    ) -> Poll<Result<StartedRequest, CallFailure>> {
         let size = message.size();
         let claim = match self.poll_admit(kind, ticket, request, size.len, now, cx) {
             Poll::Ready(Ok(claim)) => claim,
@@ -201,7 +201,11 @@ impl Connection {
 
     /// Takes the outcome of a call; afterwards the id is forgotten. `handle_timeout` watches the deadline.
     #[inline(always)]
-    pub(crate) fn poll_reply(&mut self, id: CallId, cx: &mut Context<'_>) -> Poll<Result<Reply, Failure>> {
+    pub(crate) fn poll_reply(
+        &mut self,
+        id: CallId,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<ReceivedReply, CallFailure>> {
         let outcome = self.ours.poll(id.number(), cx);
         if outcome.is_ready() {
             self.note_held_if_reported();
@@ -297,7 +301,7 @@ impl Connection {
         len: usize,
         now: Time,
         cx: &Context<'_>,
-    ) -> Poll<Result<CreditClaim, Failure>> {
+    ) -> Poll<Result<CreditClaim, CallFailure>> {
         if let Some(cause) = self.find_obstacle(kind, ticket, request, len as u64, now) {
             return self.refuse(ticket, cause);
         }
@@ -331,7 +335,7 @@ impl Connection {
         request: &Request<'_>,
         claim: CreditClaim,
         cx: &Context<'_>,
-    ) -> Poll<Result<CreditClaim, Failure>> {
+    ) -> Poll<Result<CreditClaim, CallFailure>> {
         if request.depth > 0 && self.theirs.open_requests() > 0 {
             return self.admit_nested(ticket, request, claim, cx);
         }
@@ -359,7 +363,7 @@ impl Connection {
         request: &Request<'_>,
         claim: CreditClaim,
         cx: &Context<'_>,
-    ) -> Poll<Result<CreditClaim, Failure>> {
+    ) -> Poll<Result<CreditClaim, CallFailure>> {
         if !self.ours.credit().admits(claim) {
             return self.refuse(ticket, Cause::Nested);
         }
@@ -387,7 +391,7 @@ impl Connection {
         claim: CreditClaim,
         deadline: Option<Time>,
         cx: &Context<'_>,
-    ) -> Poll<Result<CreditClaim, Failure>> {
+    ) -> Poll<Result<CreditClaim, CallFailure>> {
         if let QueueClass::Of(priority) = class {
             self.outbox.note_refused(priority);
         }
@@ -407,9 +411,9 @@ impl Connection {
 
     /// Fails a request that never went.
     #[cold]
-    fn refuse<T>(&mut self, ticket: &mut Ticket, cause: Cause) -> Poll<Result<T, Failure>> {
+    fn refuse<T>(&mut self, ticket: &mut Ticket, cause: Cause) -> Poll<Result<T, CallFailure>> {
         self.drop_ticket(ticket);
-        Poll::Ready(Err(Failure {
+        Poll::Ready(Err(CallFailure {
             cause,
             phase: Phase::Queue,
             executed: Executed::No,

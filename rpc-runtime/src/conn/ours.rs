@@ -28,7 +28,7 @@ use self::{
     sends::Sends,
 };
 use super::{
-    Cause, Failure, Reply, Side, Time, Uncovered,
+    CallFailure, Cause, ReceivedReply, Side, Time, Uncovered,
     assembly::Assembly,
     outbox::Outbox,
     streams::{flow::Flow, inbox::InboxUse},
@@ -155,7 +155,7 @@ impl Ours {
 
     /// Takes the outcome of a call.
     #[inline(always)]
-    pub(super) fn poll(&mut self, id: u64, cx: &Context<'_>) -> Poll<Result<Reply, Failure>> {
+    pub(super) fn poll(&mut self, id: u64, cx: &Context<'_>) -> Poll<Result<ReceivedReply, CallFailure>> {
         self.calls.poll(id, cx)
     }
 
@@ -175,7 +175,7 @@ impl Ours {
     /// Fragments that are not in the output never will be: without them the call is never dispatched.
     pub(super) fn fail_here(&mut self, id: u64, cause: Cause, taken: u64, woken: &mut Woken) {
         let (phase, executed) = self.calls.progress(id, taken, Reach::Output);
-        let failure = Failure {
+        let failure = CallFailure {
             cause,
             phase,
             executed,
@@ -299,7 +299,7 @@ impl Ours {
     }
 
     /// Why a call failed whose outcome was not taken yet.
-    pub(super) fn failure(&self, id: u64) -> Option<&Failure> {
+    pub(super) fn failure(&self, id: u64) -> Option<&CallFailure> {
         self.calls.failure(id)
     }
 

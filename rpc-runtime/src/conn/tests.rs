@@ -41,8 +41,8 @@ use prost::Message;
 use tokio_util::codec::Decoder;
 
 use super::{
-    Arrived, CallId, Cause, Connection, End, Failure, Next, Reply, Request, Settings, Shape, Side, State,
-    Ticket, Time, Unsent, outbox::pacing::Pacing, streams::inbox::InboxUse, theirs::IntakeUse,
+    Arrived, CallFailure, CallId, Cause, Connection, End, Next, ReceivedReply, Request, Settings, Shape,
+    Side, State, Ticket, Time, Unsent, outbox::pacing::Pacing, streams::inbox::InboxUse, theirs::IntakeUse,
 };
 use crate::{
     Code, Executed, Metadata, Priority, Status,
@@ -289,8 +289,8 @@ pub(super) struct Call {
     pub(super) metadata: Metadata,
     message: Vec<u8>,
     pub(super) id: Option<CallId>,
-    pub(super) outcome: Option<Result<Vec<u8>, Failure>>,
-    pub(super) reply: Option<Reply>,
+    pub(super) outcome: Option<Result<Vec<u8>, CallFailure>>,
+    pub(super) reply: Option<ReceivedReply>,
     pub(super) flag: Arc<Flag>,
     pub(super) completions: usize,
 }
@@ -381,7 +381,7 @@ impl Call {
         self.outcome.is_some()
     }
 
-    fn complete(&mut self, outcome: Result<Vec<u8>, Failure>) {
+    fn complete(&mut self, outcome: Result<Vec<u8>, CallFailure>) {
         self.outcome = Some(outcome);
         self.completions += 1;
     }
@@ -405,7 +405,7 @@ impl Call {
         }
     }
 
-    pub(super) fn failure(&self) -> &Failure {
+    pub(super) fn failure(&self) -> &CallFailure {
         match &self.outcome {
             Some(Err(failure)) => failure,
             other => panic!("no failure but {other:?}"),

@@ -130,7 +130,7 @@ impl Shape {
 pub(crate) struct Ticket(pub(super) Option<u64>);
 
 /// The reply of a call that succeeded.
-pub(crate) struct Reply {
+pub(crate) struct ReceivedReply {
     /// The message, encoded.
     pub(crate) payload: Encoded,
     /// Entries beside it.
@@ -141,7 +141,7 @@ pub(crate) struct Reply {
     pub(crate) run_us: u64,
 }
 
-impl Reply {
+impl ReceivedReply {
     /// How much it takes of the inbox.
     #[inline]
     pub(super) fn held_len(&self) -> u64 {
@@ -149,9 +149,9 @@ impl Reply {
     }
 }
 
-impl fmt::Debug for Reply {
+impl fmt::Debug for ReceivedReply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Reply")
+        f.debug_struct("ReceivedReply")
             .field("payload", &self.payload)
             .field("metadata", &self.metadata)
             .field("queue_us", &self.queue_us)
@@ -162,7 +162,7 @@ impl fmt::Debug for Reply {
 
 /// Why a call of ours has no reply.
 #[derive(Clone, Debug)]
-pub(crate) struct Failure {
+pub(crate) struct CallFailure {
     /// What ended it.
     pub(crate) cause: Cause,
     /// How far it had come.
@@ -171,7 +171,7 @@ pub(crate) struct Failure {
     pub(crate) executed: Executed,
 }
 
-impl Failure {
+impl CallFailure {
     /// How much it takes of the inbox: what the peer's refusal brings beside its text.
     pub(super) fn held_len(&self) -> u64 {
         match &self.cause {
@@ -401,7 +401,7 @@ pub(crate) enum Next {
 #[derive(Debug)]
 pub(crate) enum Unsent {
     /// The call is over; how it failed, if that is known here and was not taken yet.
-    Over(Option<Failure>),
+    Over(Option<CallFailure>),
     /// It is longer than the peer takes.
     TooLong {
         /// Its length in bytes.

@@ -7,7 +7,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use super::{ByteStream, Driver, Link, TURNS, WRITE_LEN};
+use super::{ByteStream, Driver, SharedConnection, TURNS, WRITE_LEN};
 
 /// The place of a connection's driver between two drives. A task takes it, drives, and puts it back before anything else.
 pub(crate) struct Baton<S>(Mutex<Place<S>>);
@@ -21,9 +21,9 @@ enum Place<S> {
 }
 
 impl<S: ByteStream> Baton<S> {
-    /// Makes a baton for `link` over `stream`. No task drives it yet.
-    pub(crate) fn new(stream: S, link: Arc<Link>, max_frame: u32) -> Arc<Self> {
-        Self::of(Driver::new(stream, link, max_frame, WRITE_LEN))
+    /// Makes a baton for `shared` over `stream`. No task drives it yet.
+    pub(crate) fn new(stream: S, shared: Arc<SharedConnection>, max_frame: u32) -> Arc<Self> {
+        Self::of(Driver::new(stream, shared, max_frame, WRITE_LEN))
     }
 
     pub(super) fn of(driver: Driver<S>) -> Arc<Self> {
@@ -161,21 +161,21 @@ mod tests {
 
     const MAX_FRAME: u32 = 144 * 1024;
 
-    fn pair() -> (Arc<Link>, Arc<Baton<DuplexStream>>, DuplexStream) {
+    fn pair() -> (Arc<SharedConnection>, Arc<Baton<DuplexStream>>, DuplexStream) {
         let settings = crate::conn::Settings::new(
             &Limits::default(),
             std::time::Duration::from_secs(30),
             Bytes::from_static(b"baton"),
             fastrand::u32(..),
         );
-        let link = Link::new(Connection::new(Side::Connector, settings));
+        let shared = SharedConnection::new(Connection::new(Side::Connector, settings));
         let (ours, theirs) = duplex(64 * 1024);
-        let baton = Baton::new(ours, Arc::clone(&link), MAX_FRAME);
-        (link, baton, theirs)
+        let baton = Baton::new(ours, Arc::clone(&shared), MAX_FRAME);
+        (shared, baton, theirs)
     }
 
-    fn is_closed(link: &Link) -> bool {
-        link.with(|conn, _| conn.is_closed())
+    fn is_closed(shared: &SharedConnection) -> bool {
+        shared.with(|conn, _| conn.is_closed())
     }
 
     fn round(baton: &Baton<DuplexStream>, is_first: bool) -> Round {
@@ -184,39 +184,39 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn whoever_takes_the_baton_goes_on_where_the_other_was() {
-        let (link, baton, _theirs) = pair();
+        let (shared, baton, _theirs) = pair();
         assert_eq!(round(&baton, true), Round::Moved, "the HELLO goes out");
         let other = Arc::clone(&baton);
         let task = tokio::spawn(async move { round(&other, true) });
         assert_eq!(task.await.unwrap(), Round::Idle);
-        assert!(!is_closed(&link));
+        assert!(!is_closed(&shared));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_connection_that_is_cut_while_somebody_drives_ends_when_they_put_the_baton_back() {
-        let (link, baton, _theirs) = pair();
+        let (shared, baton, _theirs) = pair();
         let driver = baton.take().unwrap();
         assert_eq!(round(&baton, true), Round::Over, "only one drives");
         baton.cut("cut by the test");
-        assert!(!is_closed(&link));
+        assert!(!is_closed(&shared));
         baton.put(driver, false);
-        assert!(is_closed(&link));
+        assert!(is_closed(&shared));
         assert_eq!(round(&baton, true), Round::Over);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_connection_is_cut_whoever_holds_its_baton_when_nobody_drives() {
-        let (link, baton, _theirs) = pair();
+        let (shared, baton, _theirs) = pair();
         assert_eq!(round(&baton, true), Round::Moved);
         baton.cut("cut by the test");
-        assert!(is_closed(&link));
+        assert!(is_closed(&shared));
         baton.cut("cut by the test");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_task_that_is_dropped_before_it_has_driven_ends_the_connection() {
-        let (link, baton, _theirs) = pair();
+        let (shared, baton, _theirs) = pair();
         drop(Drive::new(Arc::clone(&baton)));
-        assert!(is_closed(&link));
+        assert!(is_closed(&shared));
     }
 }

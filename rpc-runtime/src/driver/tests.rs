@@ -16,7 +16,7 @@ use super::*;
 use crate::{
     Executed, Limits,
     api::limits::CLIENT_KEEP_ALIVE,
-    conn::{Arrived, CallId, Cause, Failure, Reply, Request, Side, Ticket},
+    conn::{Arrived, CallFailure, CallId, Cause, ReceivedReply, Request, Side, Ticket},
 };
 
 /// A stream that takes and gives at most `step` bytes at a time, and hesitates before each.
@@ -108,38 +108,38 @@ unbuffered!(DuplexStream, Trickle, Gone, Asleep);
 
 const MAX_FRAME: u32 = 144 * 1024;
 
-fn link(side: Side) -> Arc<Link> {
+fn shared(side: Side) -> Arc<SharedConnection> {
     let settings = crate::conn::Settings::new(
         &Limits::default(),
         Duration::from_secs(30),
         Bytes::from_static(b"driver-test"),
         fastrand::u32(..),
     );
-    Link::new(Connection::new(side, settings))
+    SharedConnection::new(Connection::new(side, settings))
 }
 
-async fn call(link: &Link, message: &Bytes) -> Result<Reply, Failure> {
-    let id = start(link, message).await?;
-    poll_fn(|cx| link.with(|conn, _| conn.poll_reply(id, cx))).await
+async fn call(shared: &SharedConnection, message: &Bytes) -> Result<ReceivedReply, CallFailure> {
+    let id = start(shared, message).await?;
+    poll_fn(|cx| shared.with(|conn, _| conn.poll_reply(id, cx))).await
 }
 
-async fn start(link: &Link, message: &Bytes) -> Result<CallId, Failure> {
+async fn start(shared: &SharedConnection, message: &Bytes) -> Result<CallId, CallFailure> {
     let request = Request {
         procedure: 7,
         ..Request::default()
     };
     let mut ticket = Ticket::default();
-    poll_fn(|cx| link.with(|conn, now| conn.poll_call(&mut ticket, &request, message, now, cx))).await
+    poll_fn(|cx| shared.with(|conn, now| conn.poll_call(&mut ticket, &request, message, now, cx))).await
 }
 
-async fn next(link: &Link) -> Option<Arrived> {
-    poll_fn(|cx| link.with(|conn, _| conn.poll_request(cx))).await
+async fn next(shared: &SharedConnection) -> Option<Arrived> {
+    poll_fn(|cx| shared.with(|conn, _| conn.poll_request(cx))).await
 }
 
 /// Answers every request with its own payload, until no more can come.
-async fn echo(link: Arc<Link>) {
-    while let Some(arrived) = next(&link).await {
-        link.with(|conn, now| {
+async fn echo(shared: Arc<SharedConnection>) {
+    while let Some(arrived) = next(&shared).await {
+        shared.with(|conn, now| {
             conn.started(arrived.id, now).unwrap();
             let payload = <Bytes as prost::Message>::decode(arrived.payload.into_bytes()).unwrap();
             conn.reply(arrived.id, &payload, now);
@@ -147,15 +147,15 @@ async fn echo(link: Arc<Link>) {
     }
 }
 
-async fn closed(link: &Link) -> Cause {
-    poll_fn(|cx| link.with(|conn, _| conn.poll_closed(cx))).await
+async fn closed(shared: &SharedConnection) -> Cause {
+    poll_fn(|cx| shared.with(|conn, _| conn.poll_closed(cx))).await
 }
 
 #[tokio::test(start_paused = true)]
 async fn calls_survive_a_stream_of_a_few_bytes_at_a_time() {
     for step in [1, 7, 4096] {
         let (one, other) = duplex(64 * 1024);
-        let (client, server) = (link(Side::Connector), link(Side::Acceptor));
+        let (client, server) = (shared(Side::Connector), shared(Side::Acceptor));
         let driving = [
             tokio::spawn(drive(Trickle::new(one, step), Arc::clone(&client), MAX_FRAME)),
             tokio::spawn(drive(Trickle::new(other, step), Arc::clone(&server), MAX_FRAME)),
@@ -178,7 +178,7 @@ async fn calls_survive_a_stream_of_a_few_bytes_at_a_time() {
 #[tokio::test(start_paused = true)]
 async fn a_message_of_many_frames_arrives_whole() {
     let (one, other) = duplex(64 * 1024);
-    let (client, server) = (link(Side::Connector), link(Side::Acceptor));
+    let (client, server) = (shared(Side::Connector), shared(Side::Acceptor));
     tokio::spawn(drive(one, Arc::clone(&client), MAX_FRAME));
     tokio::spawn(drive(other, Arc::clone(&server), MAX_FRAME));
     tokio::spawn(echo(server));
@@ -190,7 +190,7 @@ async fn a_message_of_many_frames_arrives_whole() {
 #[tokio::test(start_paused = true)]
 async fn a_dropped_driver_leaves_no_call_pending() {
     let (one, other) = duplex(64 * 1024);
-    let client = link(Side::Connector);
+    let client = shared(Side::Connector);
     let driving = tokio::spawn(drive(one, Arc::clone(&client), MAX_FRAME));
     let id = start(&client, &Bytes::new()).await.unwrap();
     tokio::task::yield_now().await;
@@ -207,7 +207,7 @@ async fn a_dropped_driver_leaves_no_call_pending() {
 async fn a_failed_write_counts_as_having_taken_all_it_was_offered() {
     // The HELLO and the call are offered together: whatever part was taken, the call may have arrived.
     let (one, _other) = duplex(64 * 1024);
-    let client = link(Side::Connector);
+    let client = shared(Side::Connector);
     let mut stream = Trickle::new(one, 4096);
     stream.break_after = Some(0);
     let id = start(&client, &Bytes::new()).await.unwrap();
@@ -221,7 +221,7 @@ async fn a_failed_write_counts_as_having_taken_all_it_was_offered() {
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_hangs_up_ends_both_sides() {
     let (one, other) = duplex(64 * 1024);
-    let client = link(Side::Connector);
+    let client = shared(Side::Connector);
     let driving = tokio::spawn(drive(one, Arc::clone(&client), MAX_FRAME));
     drop(other);
     driving.await.unwrap();
@@ -273,7 +273,7 @@ impl AsyncWrite for Gone {
 #[tokio::test(start_paused = true)]
 async fn what_the_peer_said_before_it_went_is_read_although_a_write_fails() {
     let (one, other) = duplex(64 * 1024);
-    let (client, server) = (link(Side::Connector), link(Side::Acceptor));
+    let (client, server) = (shared(Side::Connector), shared(Side::Acceptor));
     let gone = Arc::new(AtomicBool::new(false));
     let stream = Gone {
         inner: one,
@@ -348,7 +348,7 @@ async fn a_process_that_slept_reads_what_has_come_before_it_gives_its_peer_up() 
     // The OS may tell of what there is to read at once, or only after the timers.
     for told_late in [false, true] {
         let (one, other) = duplex(64 * 1024);
-        let (client, server) = (link(Side::Connector), link(Side::Acceptor));
+        let (client, server) = (shared(Side::Connector), shared(Side::Acceptor));
         let asleep = Arc::new(AtomicBool::new(false));
         let stream = Asleep {
             inner: one,

@@ -14,7 +14,7 @@ use crate::{
     ClientBuilder, Compression, Error, Limits, Peer, Service,
     api::priority::Priorities,
     client::acceptor::{AfterConnection, CallbackServer, CallbackServices},
-    driver::{Baton, Link},
+    driver::{Baton, SharedConnection},
     net::Stream,
     session::{Threads, priorities},
 };
@@ -100,7 +100,12 @@ impl Callable {
 }
 
 impl CallbackServer for Callable {
-    fn serve(&self, link: Arc<Link>, peer: Peer, baton: &Arc<Baton<Stream>>) -> Option<AfterConnection> {
+    fn serve(
+        &self,
+        shared: Arc<SharedConnection>,
+        peer: Peer,
+        baton: &Arc<Baton<Stream>>,
+    ) -> Option<AfterConnection> {
         // A client whose services cannot be served makes no connection.
         let router = self.router().ok()?;
         let runtime = Handle::current();
@@ -111,7 +116,7 @@ impl CallbackServer for Callable {
             Vec::new(),
             Threads::here(),
         );
-        let session = Dispatched::register(&server, link, peer, runtime)?;
+        let session = Dispatched::register(&server, shared, peer, runtime)?;
         session.spawn_dispatcher(Arc::clone(baton));
         let connection = EndNotice::new(session);
         Some(Box::pin(async move {

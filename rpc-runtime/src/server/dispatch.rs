@@ -19,7 +19,7 @@ use self::{dispatcher::Dispatcher, handler_task::HandlerTask, stall_monitor::Mon
 use super::state::ServerState;
 use crate::{
     Peer,
-    driver::{Baton, Link},
+    driver::{Baton, SharedConnection},
     net::Stream,
     session::{Session, StallRecord, Threads},
 };
@@ -48,7 +48,7 @@ impl Dispatched {
     /// already.
     pub(crate) fn register(
         server: &Arc<ServerState>,
-        link: Arc<Link>,
+        shared: Arc<SharedConnection>,
         peer: Peer,
         runtime: Handle,
     ) -> Option<Arc<Self>> {
@@ -58,7 +58,7 @@ impl Dispatched {
                 key,
                 deferred: Mutex::default(),
             };
-            Self::new(link, peer, Arc::clone(server.view()), runtime, dispatch)
+            Self::new(shared, peer, Arc::clone(server.view()), runtime, dispatch)
         })
     }
 
@@ -123,7 +123,7 @@ impl Monitored for Dispatched {
             number,
         };
         self.runtime().spawn(async move { drop(answer) });
-        self.link().wake_driver();
+        self.shared().wake_driver();
     }
 }
 

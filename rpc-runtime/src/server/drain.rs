@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     DrainReport,
-    driver::Link,
+    driver::SharedConnection,
     session::{Session, lifecycle::DrainPhase},
     wire::frame::control::Reason,
 };
@@ -66,14 +66,14 @@ async fn run(mut closing: CloseOnDrop) {
     let sessions = server.connections().seal();
     tracing::info!(
         connections = sessions.len(),
-        open = sessions.iter().map(|one| one.link().with(|conn, _| conn.open_requests())).sum::<usize>(),
+        open = sessions.iter().map(|one| one.shared().with(|conn, _| conn.open_requests())).sum::<usize>(),
         timeout = ?server.drain_timeout(),
         "drain begins"
     );
     let left = server.drain_timeout().saturating_sub(begun.elapsed());
     let mut end = pin!(sleep(left));
     for one in &sessions {
-        announce(one.link(), left);
+        announce(one.shared(), left);
     }
     server.lifecycle().set_phase(DrainPhase::Announced);
     let mut blocked = vec![0; sessions.len()];
@@ -81,11 +81,11 @@ async fn run(mut closing: CloseOnDrop) {
     if until(over, all_drained(&sessions)).await.is_none() {
         let open: usize = sessions
             .iter()
-            .map(|one| one.link().with(|conn, _| conn.open_requests()))
+            .map(|one| one.shared().with(|conn, _| conn.open_requests()))
             .sum();
         tracing::warn!(open, "drain: the drain timeout is over, dropping open calls");
         for one in &sessions {
-            one.link().with(|conn, now| conn.abort_calls(now));
+            one.shared().with(|conn, now| conn.abort_calls(now));
         }
         grace(&sessions, &mut blocked).await;
     }
@@ -108,8 +108,8 @@ async fn run(mut closing: CloseOnDrop) {
 }
 
 /// Sends a GOAWAY: no further calls are accepted, and open calls have `time` to end.
-pub(super) fn announce(link: &Link, time: Duration) {
-    link.with(|conn, now| conn.begin_drain(Reason::Drain, "server is draining", time, now));
+pub(super) fn announce(shared: &SharedConnection, time: Duration) {
+    shared.with(|conn, now| conn.begin_drain(Reason::Drain, "server is draining", time, now));
 }
 
 /// Marks the server as closed when it is dropped, also when the runtime shuts down in the middle of a drain.
@@ -142,7 +142,7 @@ async fn all_drained(sessions: &[Arc<Session>]) {
     for one in sessions {
         poll_fn(|cx| one.poll_drained(cx)).await;
         // One-way calls that a lost peer left behind still run.
-        poll_fn(|cx| one.link().with(|conn, _| conn.poll_no_request(cx))).await;
+        poll_fn(|cx| one.shared().with(|conn, _| conn.poll_no_request(cx))).await;
     }
 }
 
@@ -175,7 +175,9 @@ async fn grace(sessions: &[Arc<Session>], blocked: &mut [u64]) {
 fn report(sessions: &[Arc<Session>], blocked: &[u64]) -> DrainReport {
     let (mut completed, mut aborted, mut one_way_dropped, mut stuck, mut starved) = (0, 0, 0, 0, 0);
     for (one, blocked) in sessions.iter().zip(blocked) {
-        let (tally, running) = one.link().with(|conn, _| (conn.tally(), conn.running_handlers()));
+        let (tally, running) = one
+            .shared()
+            .with(|conn, _| (conn.tally(), conn.running_handlers()));
         completed += tally.completed;
         aborted += tally.aborted;
         one_way_dropped += tally.one_way_dropped;

@@ -158,7 +158,7 @@ impl ServerState {
         let all = self.connections.all();
         let loads = all
             .iter()
-            .map(|one| one.link().lock(Clock::Recent, Wakes::Waiters).load());
+            .map(|one| one.shared().lock(Clock::Recent, Wakes::Waiters).load());
         let handlers = Load {
             handler_tasks: self.handler_tasks.load(Ordering::Relaxed),
             ..Load::default()

@@ -212,7 +212,7 @@ impl Incoming {
             self.depth,
             self.procedure.path(),
             self.deadline
-                .map(|deadline| self.session.link().instant(deadline)),
+                .map(|deadline| self.session.shared().instant(deadline)),
             metadata,
         )
     }

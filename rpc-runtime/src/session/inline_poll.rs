@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use crate::driver::Link;
+use crate::driver::SharedConnection;
 
 /// The poll of a handler on this thread by the task that drives the handler's connection, or by the handler's own task.
 ///
@@ -37,9 +37,9 @@ impl InlinePoll {
     /// Runs `f`, a poll of a handler, with the driver left asleep. The flag is true if the driver may have work now. If `f`
     /// panics, the driver is woken.
     #[inline]
-    pub(crate) fn run<R>(session: usize, link: &Link, f: impl FnOnce() -> R) -> (R, bool) {
+    pub(crate) fn run<R>(session: usize, shared: &SharedConnection, f: impl FnOnce() -> R) -> (R, bool) {
         let asleep = DriverAsleep {
-            link,
+            shared,
             outer: POLL.replace(Self { session, work: false }),
             is_handled: false,
         };
@@ -50,7 +50,7 @@ impl InlinePoll {
 
 /// The time in which the driver of a connection is left asleep.
 struct DriverAsleep<'a> {
-    link: &'a Link,
+    shared: &'a SharedConnection,
     outer: InlinePoll,
     /// Whether somebody else wakes the driver.
     is_handled: bool,
@@ -69,7 +69,7 @@ impl Drop for DriverAsleep<'_> {
         let work = POLL.replace(self.outer).work;
         if work && !self.is_handled {
             // The handler panicked, and the driver still has to write what its caller gets.
-            self.link.wake_driver();
+            self.shared.wake_driver();
         }
     }
 }

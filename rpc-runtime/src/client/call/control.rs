@@ -17,7 +17,7 @@ use crate::{
         inherited::{HandlerId, InstanceId, inherited_instance},
         timer::LocalTimer,
     },
-    conn::Reply,
+    conn::ReceivedReply,
     message::control::{TERMINATE, TerminateRequest},
 };
 
@@ -33,7 +33,7 @@ pub(super) fn terminate_request(call: &InFlightCall<'_>, origin: Bytes) -> Termi
 }
 
 /// Calls terminate, and waits as long as the server announced that its drain may take.
-pub(super) async fn terminate(mut call: InFlightCall<'_>, origin: Bytes) -> Result<Reply, Error> {
+pub(super) async fn terminate(mut call: InFlightCall<'_>, origin: Bytes) -> Result<ReceivedReply, Error> {
     errors::check_runtime()?;
     call.connect_within(FIRST_ANSWER);
     let request = terminate_request(&call, origin);
@@ -66,11 +66,11 @@ pub(super) async fn terminate(mut call: InFlightCall<'_>, origin: Bytes) -> Resu
 /// When the report must have arrived, if the server has begun to drain.
 fn drained_by(call: &InFlightCall<'_>) -> Option<Instant> {
     let (on, _) = call.on()?;
-    let end = on.link.with(|conn, _| {
+    let end = on.shared.with(|conn, _| {
         conn.peer_goaway()
             .map(|goaway| goaway.at.saturating_add(goaway.drain).saturating_add(GRACE))
     });
-    end.map(|end| on.link.instant(end))
+    end.map(|end| on.shared.instant(end))
 }
 
 fn silent(text: &str) -> Error {

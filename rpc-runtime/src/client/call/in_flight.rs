@@ -26,7 +26,7 @@ use crate::{
         errors,
         inherited::inherited_deadline,
     },
-    conn::{CallId, Cause, Connection, Failure, Reply, Request, Ticket, Time},
+    conn::{CallFailure, CallId, Cause, Connection, ReceivedReply, Request, Ticket, Time},
     driver::{Clock, Wakes},
     message::{growth::Budget, nesting},
     wire::{
@@ -109,7 +109,7 @@ enum BeginStep<T> {
     Wait,
     /// The connection has the request.
     Begun(T),
-    Failed(Failure),
+    Failed(CallFailure),
     /// The connection takes no more calls, and did not take this one.
     Elsewhere,
 }
@@ -202,7 +202,7 @@ impl<'a> InFlightCall<'a> {
     pub(super) fn call<M: Message + 'static>(
         &mut self,
         message: &M,
-    ) -> impl Future<Output = Result<Reply, Error>> {
+    ) -> impl Future<Output = Result<ReceivedReply, Error>> {
         poll_fn(move |cx| self.poll_call(message, cx))
     }
 
@@ -223,7 +223,7 @@ impl<'a> InFlightCall<'a> {
         &mut self,
         message: &M,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<Reply, Error>> {
+    ) -> Poll<Result<ReceivedReply, Error>> {
         loop {
             let CallStage::Open(on, id) = &self.stage else {
                 let (on, id) =
@@ -238,10 +238,10 @@ impl<'a> InFlightCall<'a> {
             };
             let outcome = {
                 // Taking a reply gives the driver nothing to do.
-                let mut conn = on.link.lock(Clock::Recent, Wakes::Waiters);
+                let mut conn = on.shared.lock(Clock::Recent, Wakes::Waiters);
                 let outcome = conn.poll_reply(*id, cx);
                 if outcome.is_pending() {
-                    conn.watch_deadlines(&on.link);
+                    conn.watch_deadlines(&on.shared);
                 }
                 outcome
             };
@@ -264,7 +264,7 @@ impl<'a> InFlightCall<'a> {
     }
 
     /// Decides whether a failed call is retried; takes the token for it.
-    fn retries(&self, failure: &Failure, on: &ClientConnection) -> bool {
+    fn retries(&self, failure: &CallFailure, on: &ClientConnection) -> bool {
         self.class == CallClass::User && self.resent.is_none() && may_retry(self.channel, failure, on)
     }
 
@@ -293,7 +293,7 @@ impl<'a> InFlightCall<'a> {
             &Outgoing<'_, M>,
             Time,
             &mut Context<'_>,
-        ) -> Poll<Result<T, Failure>>,
+        ) -> Poll<Result<T, CallFailure>>,
     ) -> Poll<Result<(Arc<ClientConnection>, T), Error>> {
         loop {
             // The stage is not taken out meanwhile: a message that panics does not lose the place in the queue.
@@ -319,12 +319,12 @@ impl<'a> InFlightCall<'a> {
             };
             let is_new = mem::take(&mut self.is_new);
             let begun = if is_new { self.deadline.begun() } else { None };
-            let begun = begun.map(|begun| on.link.time(begun));
+            let begun = begun.map(|begun| on.shared.time(begun));
             let more = self.more.as_deref();
             let request = Request {
                 procedure: self.procedure.id(),
                 control: self.class == CallClass::Control,
-                deadline: self.deadline.time(&on.link, begun),
+                deadline: self.deadline.time(&on.shared, begun),
                 // In the common case the connection does not look at it.
                 metadata: more
                     .map(|more| &more.metadata)
@@ -339,7 +339,7 @@ impl<'a> InFlightCall<'a> {
                 .compression()
                 .filter(|_| self.class == CallClass::User);
             let message = self.packed.apply(message, on.compression(chosen));
-            let mut conn = on.link.lock(begun.map_or(Clock::Now, Clock::At), Wakes::Driver);
+            let mut conn = on.shared.lock(begun.map_or(Clock::Now, Clock::At), Wakes::Driver);
             let now = conn.now();
             let step = match begin(&mut conn, ticket, &request, &message, now, cx) {
                 Poll::Pending => BeginStep::Wait,
@@ -350,7 +350,7 @@ impl<'a> InFlightCall<'a> {
                 Poll::Ready(Err(failure)) => BeginStep::Failed(failure),
             };
             if matches!(step, BeginStep::Wait | BeginStep::Begun(_)) {
-                conn.watch_deadlines(&on.link);
+                conn.watch_deadlines(&on.shared);
             }
             drop(conn);
             let begun = match step {
@@ -382,9 +382,15 @@ impl<'a> InFlightCall<'a> {
         CallStage::Connecting(Box::pin(self.channel.connected(want, before, *deadline)))
     }
 
-    fn error(&self, failure: Failure, on: &ClientConnection) -> Error {
+    fn error(&self, failure: CallFailure, on: &ClientConnection) -> Error {
         let is_mute = matches!(failure.cause, Cause::Deadline) && failure.phase == Phase::Wait;
-        let error = if is_mute && on.link.lock(Clock::Recent, Wakes::Waiters).peer_hello().is_none() {
+        let error = if is_mute
+            && on
+                .shared
+                .lock(Clock::Recent, Wakes::Waiters)
+                .peer_hello()
+                .is_none()
+        {
             errors::without_hello(failure, &self.deadline)
         } else {
             errors::of_call(failure, &self.deadline)
@@ -407,8 +413,8 @@ impl Drop for InFlightCall<'_> {
     fn drop(&mut self) {
         match &mut self.stage {
             CallStage::Nowhere | CallStage::Connecting(_) => {}
-            CallStage::Queued(on, ticket) => on.link.with(|conn, _| conn.drop_ticket(ticket)),
-            CallStage::Open(on, id) => on.link.with(|conn, now| conn.drop_call(*id, now)),
+            CallStage::Queued(on, ticket) => on.shared.with(|conn, _| conn.drop_ticket(ticket)),
+            CallStage::Open(on, id) => on.shared.with(|conn, now| conn.drop_call(*id, now)),
         }
     }
 }

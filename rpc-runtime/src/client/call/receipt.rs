@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{Metadata, conn::Reply};
+use crate::{Metadata, conn::ReceivedReply};
 
 /// What arrived beside a reply: the handler's metadata, and how long the call waited and ran on the server.
 ///
@@ -30,7 +30,7 @@ pub struct Receipt {
 
 impl Receipt {
     /// The receipt of `reply`, which keeps its message.
-    pub(super) fn take(reply: &mut Reply) -> Self {
+    pub(super) fn take(reply: &mut ReceivedReply) -> Self {
         Self {
             metadata: std::mem::take(&mut reply.metadata),
             queued: Duration::from_micros(reply.queue_us),

@@ -83,7 +83,7 @@ impl<T: Message> Sender<T> {
             let coop = ready!(coop::poll_proceed(cx));
             let sent = ready!(
                 call.on
-                    .link
+                    .shared
                     .wait(|conn, now| conn.poll_data(call.id, &message, now, cx))
             );
             coop.made_progress();
@@ -113,7 +113,7 @@ impl<T: Message> Sender<T> {
                     return Poll::Ready(Ok(message));
                 }
                 // A call that has ended must not wait for messages that it cannot send.
-                let unsent = call.on.link.wait(|conn, _| conn.poll_unsendable(call.id, cx));
+                let unsent = call.on.shared.wait(|conn, _| conn.poll_unsendable(call.id, cx));
                 unsent.map(|unsent| Err(call.unsent(unsent)))
             })
             .await
@@ -129,7 +129,7 @@ impl<T: Message> Sender<T> {
         self.finished = true;
         let call = &self.call;
         call.set_unfinished(false);
-        call.on.link.with(|conn, now| conn.finish_data(call.id, now));
+        call.on.shared.with(|conn, now| conn.finish_data(call.id, now));
     }
 }
 

@@ -16,7 +16,7 @@ use crate::{
         deadline::Deadline,
         errors,
     },
-    conn::{CallId, Cause, Failure, Reply, Unsent},
+    conn::{CallFailure, CallId, Cause, ReceivedReply, Unsent},
     message::growth::Budget,
 };
 
@@ -61,18 +61,18 @@ impl StreamCall {
     }
 
     /// Ready with the outcome, once it has arrived and every message is read.
-    pub(super) fn poll_outcome(&self, cx: &mut Context<'_>) -> Poll<Result<Reply, Failure>> {
-        self.on.link.wait(|conn, _| conn.poll_reply(self.id, cx))
+    pub(super) fn poll_outcome(&self, cx: &mut Context<'_>) -> Poll<Result<ReceivedReply, CallFailure>> {
+        self.on.shared.wait(|conn, _| conn.poll_reply(self.id, cx))
     }
 
     /// The error of a call that failed with `failure`.
-    pub(super) fn error(&self, failure: Failure) -> Error {
+    pub(super) fn error(&self, failure: CallFailure) -> Error {
         let error = errors::of_call(failure, &self.about.deadline);
         self.locate(error)
     }
 
     /// The same for a caller that waits for the one reply: a handler may wait for the end of the requests.
-    pub(super) fn error_of_reply(&self, failure: Failure) -> Error {
+    pub(super) fn error_of_reply(&self, failure: CallFailure) -> Error {
         let is_late = matches!(failure.cause, Cause::Deadline | Cause::Idle { .. });
         let error = self.error(failure);
         if is_late && self.is_unfinished.load(Relaxed) {
@@ -145,12 +145,14 @@ impl StreamCall {
 
     /// Cancels the call, unless it has ended.
     pub(super) fn give_up(&self) {
-        self.on.link.with(|conn, now| conn.drop_call(self.id, now));
+        self.on.shared.with(|conn, now| conn.drop_call(self.id, now));
     }
 
     /// Ends the call for a reason on this side.
     pub(super) fn fail(&self, cause: Cause) {
-        self.on.link.with(|conn, now| conn.fail_call(self.id, cause, now));
+        self.on
+            .shared
+            .with(|conn, now| conn.fail_call(self.id, cause, now));
     }
 }
 

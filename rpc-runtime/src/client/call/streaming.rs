@@ -19,7 +19,7 @@ use super::{receipt::Receipt, retry::may_retry, stream_call::StreamCall};
 use crate::{
     Error, Metadata,
     client::errors,
-    conn::{Failure, Next},
+    conn::{CallFailure, Next},
     message::decode::decode,
     wire::frame::Encoded,
 };
@@ -151,14 +151,14 @@ impl<T: Message + Default> Streaming<T> {
     }
 
     /// The next message, none at the end, or how the call failed.
-    fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Encoded>, Failure>> {
+    fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Encoded>, CallFailure>> {
         if let Some(payload) = self.prefetched.pop_front() {
             return Poll::Ready(Ok(Some(payload)));
         }
         let (call, prefetched) = (&self.call, &mut self.prefetched);
         let next = call
             .on
-            .link
+            .shared
             .wait(|conn, now| conn.poll_message(call.id, Some(prefetched), now, cx));
         if let Next::Message(payload) = ready!(next) {
             return Poll::Ready(Ok(Some(payload)));
@@ -191,7 +191,7 @@ impl<T: Message + Default> Streaming<T> {
         }
     }
 
-    fn reopens(&self, failure: &Failure) -> bool {
+    fn reopens(&self, failure: &CallFailure) -> bool {
         let about = &self.call.about;
         self.reopen.is_some() && may_retry(&about.channel, failure, &self.call.on)
     }

@@ -10,7 +10,7 @@ use std::{
 use prost::Message;
 
 use super::{in_flight::InFlightCall, receipt::Receipt};
-use crate::{Error, client::errors, conn::Reply, message::decode::decode, wire::frame::Encoded};
+use crate::{Error, client::errors, conn::ReceivedReply, message::decode::decode, wire::frame::Encoded};
 
 /// A call with one request and one reply: a future of the reply. The call begins when it is first polled.
 ///
@@ -73,7 +73,7 @@ impl<Req: Message + 'static, Rep: Message + Default, T> UnaryCall<'_, Req, Rep, 
     }
 
     #[inline]
-    fn poll_reply(&mut self, cx: &mut Context<'_>) -> Poll<Result<Reply, Error>> {
+    fn poll_reply(&mut self, cx: &mut Context<'_>) -> Poll<Result<ReceivedReply, Error>> {
         if self.stage != UnaryStage::Begun {
             assert!(self.stage == UnaryStage::New, "polled after its end");
             self.stage = UnaryStage::Over;

@@ -18,14 +18,14 @@ use super::{
     retry_budget::RetryBudget,
     state::PublishedState,
 };
-use crate::{Compression, conn::Settings, driver::Link};
+use crate::{Compression, conn::Settings, driver::SharedConnection};
 
 /// Construction on the connection of a server.
 impl Channel {
     /// A channel on one connection that belongs to a server. The server has to report its end by [`Channel::ended`].
     /// The channel makes no other connection, and does not close this one.
     pub(crate) fn over_connection(
-        link: &Arc<Link>,
+        shared: &Arc<SharedConnection>,
         peer: Arc<str>,
         settings: Arc<Settings>,
         compression: Option<Compression>,
@@ -33,7 +33,7 @@ impl Channel {
         let place = AddressEntry::new(ConnectTarget::Lent, Arc::clone(&peer));
         let (guard, _) = oneshot::channel();
         let connected = Arc::new(ClientConnection {
-            link: Arc::clone(link),
+            shared: Arc::clone(shared),
             peer: Arc::clone(&peer),
             baton: None,
             place: 0,

@@ -22,7 +22,7 @@ use crate::{
     client::connection_failure::ConnectionFailure,
     conn::{Cause, Connection, Settings, Side},
     driver::{
-        Baton, Clock, Drive, Link, Wakes,
+        Baton, Clock, Drive, SharedConnection, Wakes,
         runtime::{self, unless_panics},
     },
     net::{self, Address, Spot, Stream},
@@ -209,16 +209,16 @@ impl ConnectRace {
             ..Settings::clone(&self.settings)
         };
         stream.give_up_after(settings.unacknowledged());
-        let link = Link::new(Connection::new(Side::Connector, settings));
-        let baton = Baton::new(stream, Arc::clone(&link), self.settings.max_frame);
+        let shared = SharedConnection::new(Connection::new(Side::Connector, settings));
+        let baton = Baton::new(stream, Arc::clone(&shared), self.settings.max_frame);
         let address = peer.address_arc();
         let callbacks = self.callbacks.as_ref();
-        let after = callbacks.and_then(|callbacks| callbacks.serve(Arc::clone(&link), peer, &baton));
+        let after = callbacks.and_then(|callbacks| callbacks.serve(Arc::clone(&shared), peer, &baton));
         if after.is_none() {
             tokio::spawn(Drive::new(Arc::clone(&baton)));
         }
         NewConnection {
-            link,
+            shared,
             baton,
             peer: address,
             after,
@@ -352,7 +352,7 @@ pub(super) struct Winner {
 
 /// A connection that may win. If it is dropped before that, it ends: it has sent only a HELLO.
 pub(super) struct NewConnection {
-    pub(super) link: Arc<Link>,
+    pub(super) shared: Arc<SharedConnection>,
     pub(super) baton: Arc<Baton<Stream>>,
     /// The address of the peer.
     pub(super) peer: Arc<str>,
@@ -366,7 +366,7 @@ pub(super) struct NewConnection {
 impl NewConnection {
     /// Waits for the peer's HELLO.
     pub(super) async fn shake_hands(&mut self) -> Result<(), ConnectionFailure> {
-        let ready = poll_fn(|cx| self.link.with(|conn, _| conn.poll_ready(cx))).await;
+        let ready = poll_fn(|cx| self.shared.with(|conn, _| conn.poll_ready(cx))).await;
         ready.map_err(|cause| {
             // The connection tells the peer itself.
             self.is_on_its_own = true;
@@ -388,12 +388,12 @@ impl Drop for NewConnection {
         }
         // A peer that has said HELLO is told. Another one may never answer, so its connection is cut.
         let is_ready = self
-            .link
+            .shared
             .lock(Clock::Recent, Wakes::Waiters)
             .peer_hello()
             .is_some();
         if is_ready {
-            self.link.with(|conn, now| conn.close(now));
+            self.shared.with(|conn, now| conn.close(now));
         } else {
             self.baton.cut("another address answered first");
         }

@@ -9,7 +9,7 @@ use crate::{
     Compression,
     client::connection_failure::ConnectionFailure,
     conn::{Cause, State},
-    driver::{Baton, Link},
+    driver::{Baton, SharedConnection},
     net::Stream,
 };
 
@@ -20,7 +20,7 @@ pub(in crate::client) type GuardReleased = oneshot::Receiver<Infallible>;
 
 /// A connection, as the channel and its calls share it. When the last of them drops it, it writes its queue and closes.
 pub(in crate::client) struct ClientConnection {
-    pub(in crate::client) link: Arc<Link>,
+    pub(in crate::client) shared: Arc<SharedConnection>,
     /// The address of the peer, for errors.
     pub(in crate::client) peer: Arc<str>,
     /// None for a borrowed connection, which its server ends.
@@ -34,25 +34,25 @@ pub(in crate::client) struct ClientConnection {
 impl ClientConnection {
     /// True if a new call can start here.
     pub(in crate::client) fn takes_calls(&self) -> bool {
-        self.link.with(|conn, _| conn.takes_calls())
+        self.shared.with(|conn, _| conn.takes_calls())
     }
 
     /// The compression for messages on this connection: `chosen`, if the peer has said that it accepts it.
     pub(in crate::client) fn compression(&self, chosen: Option<Compression>) -> Option<Compression> {
         let chosen = chosen?;
-        let is_taken = self.link.with(|conn, _| conn.peer_takes(chosen.encoding()));
+        let is_taken = self.shared.with(|conn, _| conn.peer_takes(chosen.encoding()));
         is_taken.then_some(chosen)
     }
 
     /// True if the peer has said that it took no request at all.
     pub(in crate::client) fn took_nothing(&self) -> bool {
-        self.link
+        self.shared
             .with(|conn, _| conn.peer_goaway().is_some_and(|goaway| goaway.last_id == 0))
     }
 
     /// True if nothing can arrive any more.
     pub(in crate::client) fn is_over(&self) -> bool {
-        self.link.with(|conn, _| conn.is_closed())
+        self.shared.with(|conn, _| conn.is_closed())
     }
 
     /// Ends the connection now; everything that is pending on it fails.
@@ -64,19 +64,19 @@ impl ClientConnection {
 
     /// Why it takes no more calls; none if this side ended it, such as after idle time.
     pub(in crate::client) fn failure(&self) -> Option<ConnectionFailure> {
-        failure(&self.link)
+        failure(&self.shared)
     }
 
     /// The instance of the server, once its HELLO has arrived.
     pub(in crate::client) fn instance(&self) -> Option<Bytes> {
-        self.link
+        self.shared
             .with(|conn, _| conn.peer_hello().map(|hello| hello.instance_id.clone()))
     }
 }
 
 /// Why a connection takes no more calls; none if this side ended it.
-pub(in crate::client) fn failure(link: &Link) -> Option<ConnectionFailure> {
-    link.with(|conn, _| match (conn.state(), conn.peer_goaway()) {
+pub(in crate::client) fn failure(shared: &SharedConnection) -> Option<ConnectionFailure> {
+    shared.with(|conn, _| match (conn.state(), conn.peer_goaway()) {
         (State::Closed(Cause::Closed), None) => None,
         (State::Closed(cause), _) if !matches!(cause, Cause::Closed) => Some(ConnectionFailure::of(&cause)),
         (_, Some(goaway)) => Some(ConnectionFailure::of(&Cause::GoingAway {

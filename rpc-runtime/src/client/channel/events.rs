@@ -16,7 +16,7 @@ use crate::{
     base::ordered_wakes::Subscriber,
     client::connection_failure::ConnectionFailure,
     conn::{Cause, Uncovered},
-    driver::{Clock, Link, Wakes},
+    driver::{Clock, SharedConnection, Wakes},
     net::Spot,
 };
 
@@ -116,20 +116,20 @@ impl Channel {
             spot,
         } = winner;
         let is_early = connection
-            .link
+            .shared
             .lock(Clock::Recent, Wakes::Waiters)
             .peer_hello()
             .is_none();
         let beside = self
             .beside(attempt)
-            .map(|doubtful| KeepReasons::of(&doubtful.link));
+            .map(|doubtful| KeepReasons::of(&doubtful.shared));
         let mut state = self.lock();
         let Some((guard, doubtful)) = state.take_attempt(attempt) else {
             return false;
         };
         state.addresses.note_spot(*place, *spot);
         let connected = Arc::new(ClientConnection {
-            link: Arc::clone(&connection.link),
+            shared: Arc::clone(&connection.shared),
             peer: Arc::clone(&connection.peer),
             baton: Some(Arc::clone(&connection.baton)),
             place: *place,
@@ -150,7 +150,7 @@ impl Channel {
         debug!(peer = %doubtful.peer, "another address answered first");
         self.part(&mut state, &doubtful, &beside.unwrap_or_default());
         self.notify(state);
-        doubtful.link.with(|conn, now| conn.leave(now));
+        doubtful.shared.with(|conn, now| conn.leave(now));
         true
     }
 
@@ -166,10 +166,10 @@ impl Channel {
     }
 
     /// Reports that the handshake is done.
-    pub(super) fn ready(&self, link: &Arc<Link>) {
+    pub(super) fn ready(&self, shared: &Arc<SharedConnection>) {
         let mut state = self.lock();
         match &mut state.stage {
-            ChannelStage::Open { connected, ready, .. } if Arc::ptr_eq(&connected.link, link) => {
+            ChannelStage::Open { connected, ready, .. } if Arc::ptr_eq(&connected.shared, shared) => {
                 *ready = Some(Instant::now());
                 debug!(peer = %connected.peer, "connected");
             }
@@ -186,7 +186,7 @@ impl Channel {
 
     /// Reports that a call missed its deadline on a connection that has read nothing since the call began. If there is
     /// another address, calls wait until this peer is heard of, or until the other address answers.
-    pub(super) fn doubted(self: &Arc<Self>, link: &Arc<Link>) {
+    pub(super) fn doubted(self: &Arc<Self>, shared: &Arc<SharedConnection>) {
         let mut state = self.lock();
         let may = self.ownership == Ownership::Own
             && self.addresses > 1
@@ -198,7 +198,7 @@ impl Channel {
                 ready: Some(_),
                 beside: beside @ None,
                 ..
-            } if may && Arc::ptr_eq(&connected.link, link) => {
+            } if may && Arc::ptr_eq(&connected.shared, shared) => {
                 debug!(peer = %connected.peer, "in doubt");
                 let (guard, released) = oneshot::channel();
                 *beside = Some(ConnectAttempt { number, guard });
@@ -214,14 +214,14 @@ impl Channel {
     }
 
     /// Reports that the peer of a doubtful connection was heard of: calls use it again.
-    pub(super) fn relieved(&self, link: &Arc<Link>) {
+    pub(super) fn relieved(&self, shared: &Arc<SharedConnection>) {
         let mut state = self.lock();
         match &state.stage {
             ChannelStage::Open {
                 connected,
                 beside: Some(_),
                 ..
-            } if Arc::ptr_eq(&connected.link, link) => {
+            } if Arc::ptr_eq(&connected.shared, shared) => {
                 let place = connected.place;
                 state.stop_doubting(place);
                 self.notify(state);
@@ -231,14 +231,14 @@ impl Channel {
     }
 
     /// Reports that the handshake failed.
-    pub(super) fn rejected(&self, link: &Arc<Link>, failure: ConnectionFailure) {
-        self.leave(link, LeaveWhen::Always, Some(failure));
+    pub(super) fn rejected(&self, shared: &Arc<SharedConnection>, failure: ConnectionFailure) {
+        self.leave(shared, LeaveWhen::Always, Some(failure));
     }
 
     /// Reports that the connection has ended.
-    pub(crate) fn ended(&self, link: &Arc<Link>) {
-        let failure = connection::failure(link);
-        let (uncovered, pending, account) = link.with(|conn, _| {
+    pub(crate) fn ended(&self, shared: &Arc<SharedConnection>) {
+        let failure = connection::failure(shared);
+        let (uncovered, pending, account) = shared.with(|conn, _| {
             let account = conn.last_account().cloned();
             (conn.uncovered(), conn.pending_sends(), account)
         });
@@ -246,7 +246,7 @@ impl Channel {
             Some(failure) => debug!(address = %self.address, %failure, "connection ended"),
             None => debug!(address = %self.address, "connection closed"),
         }
-        self.leave(link, LeaveWhen::Always, failure);
+        self.leave(shared, LeaveWhen::Always, failure);
         let mut state = self.lock();
         if uncovered != Uncovered::default() {
             state.account = None;
@@ -256,7 +256,7 @@ impl Channel {
         let connections_with_sends = state.retired.len();
         state
             .retired
-            .retain(|connected| !Arc::ptr_eq(&connected.link, link));
+            .retain(|connected| !Arc::ptr_eq(&connected.shared, shared));
         let carried = state.retired.len() < connections_with_sends;
         if self.ownership == Ownership::Borrowed && !carried {
             // The end of a borrowed connection may be reported twice.
@@ -265,7 +265,10 @@ impl Channel {
         if let ChannelStage::Closed(last) = &mut state.stage {
             // A caller that closes without a barrier does not ask about the last sends. An earlier connection may end
             // before the last one, on which others still wait.
-            if last.as_ref().is_some_and(|last| Arc::ptr_eq(&last.link, link)) {
+            if last
+                .as_ref()
+                .is_some_and(|last| Arc::ptr_eq(&last.shared, shared))
+            {
                 *last = None;
             }
         } else {
@@ -278,16 +281,16 @@ impl Channel {
 
     /// Makes room for the next connection, because this one takes no more calls; not before its handshake is over.
     pub(super) fn retire(&self, connected: &Arc<ClientConnection>) {
-        self.leave(&connected.link, LeaveWhen::IfReady, connected.failure());
+        self.leave(&connected.shared, LeaveWhen::IfReady, connected.failure());
     }
 
-    /// Takes the connection of `link` out of the channel, if it is the current one. It closes when its calls are done.
-    fn leave(&self, link: &Arc<Link>, leave: LeaveWhen, failure: Option<ConnectionFailure>) {
-        let ties = KeepReasons::of(link);
+    /// Takes this connection out of the channel, if it is the current one. It closes when its calls are done.
+    fn leave(&self, shared: &Arc<SharedConnection>, leave: LeaveWhen, failure: Option<ConnectionFailure>) {
+        let ties = KeepReasons::of(shared);
         let mut state = self.lock();
         let is_it = match &state.stage {
             ChannelStage::Open { connected, ready, .. } => {
-                Arc::ptr_eq(&connected.link, link) && (ready.is_some() || leave == LeaveWhen::Always)
+                Arc::ptr_eq(&connected.shared, shared) && (ready.is_some() || leave == LeaveWhen::Always)
             }
             _ => false,
         };
@@ -326,7 +329,7 @@ impl Channel {
             state.not_before = None;
         }
         self.notify(state);
-        link.with(|conn, now| conn.leave(now));
+        shared.with(|conn, now| conn.leave(now));
     }
 
     /// Keeps a connection that was taken out, if it carries sends or its peer may still call this client.
@@ -349,8 +352,8 @@ struct KeepReasons {
 }
 
 impl KeepReasons {
-    fn of(link: &Link) -> Self {
-        link.with(|conn, _| Self {
+    fn of(shared: &SharedConnection) -> Self {
+        shared.with(|conn, _| Self {
             carries: conn.uncovered() != Uncovered::default() || conn.pending_sends() > 0,
             is_lent: conn.lent_until().is_some(),
         })

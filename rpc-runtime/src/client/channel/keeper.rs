@@ -19,7 +19,7 @@ use super::{
 use crate::{
     client::acceptor::CallbackServer,
     conn::{News, Settings},
-    driver::Link,
+    driver::SharedConnection,
 };
 
 /// The task that makes one connection, watches it, and ends it when no user is left.
@@ -64,7 +64,7 @@ impl Keeper {
             return;
         }
         let after = winner.connection.keep();
-        self.watch.kept = ReportedItem::Connection(Arc::clone(&winner.connection.link));
+        self.watch.kept = ReportedItem::Connection(Arc::clone(&winner.connection.shared));
         self.keep(winner.connection).await;
         // Now the channel knows that the connection has ended.
         drop(self);
@@ -104,35 +104,35 @@ impl Keeper {
     /// Watches the connection until its end.
     async fn keep(&mut self, mut connection: NewConnection) {
         let channel = &self.watch.channel;
-        let link = &Arc::clone(&connection.link);
+        let shared = &Arc::clone(&connection.shared);
         let end = async {
             let ready = connection.shake_hands().await;
             if let Some(channel) = channel.upgrade() {
                 match ready {
-                    Ok(()) => channel.ready(link),
-                    Err(failure) => channel.rejected(link, failure),
+                    Ok(()) => channel.ready(shared),
+                    Err(failure) => channel.rejected(shared, failure),
                 }
             }
             let mut doubts = 0;
             loop {
-                let news = poll_fn(|cx| link.with(|conn, _| conn.poll_news(doubts, cx))).await;
+                let news = poll_fn(|cx| shared.with(|conn, _| conn.poll_news(doubts, cx))).await;
                 match (news, channel.upgrade()) {
                     (News::Closed, _) | (_, None) => break,
                     (News::Heard, Some(channel)) => {
                         doubts = 0;
-                        channel.relieved(link);
+                        channel.relieved(shared);
                     }
                     (News::Doubts(now), Some(channel)) => {
                         doubts = now;
-                        channel.doubted(link);
+                        channel.doubted(shared);
                     }
                 }
             }
-            closed(link).await;
+            closed(shared).await;
         };
         if unless_released(&mut self.released, end).await.is_none() {
-            link.with(|conn, now| conn.close(now));
-            if timeout(FAREWELL, closed(link)).await.is_err() {
+            shared.with(|conn, now| conn.close(now));
+            if timeout(FAREWELL, closed(shared)).await.is_err() {
                 connection
                     .baton
                     .cut("the client was dropped, and its peer did not take what was queued");
@@ -142,8 +142,8 @@ impl Keeper {
 }
 
 /// Waits until the connection is closed.
-async fn closed(link: &Link) {
-    poll_fn(|cx| link.with(|conn, _| conn.poll_closed(cx))).await;
+async fn closed(shared: &SharedConnection) {
+    poll_fn(|cx| shared.with(|conn, _| conn.poll_closed(cx))).await;
 }
 
 /// What an attempt tries.
@@ -194,7 +194,7 @@ pub(super) struct EndReport {
 
 enum ReportedItem {
     Attempt,
-    Connection(Arc<Link>),
+    Connection(Arc<SharedConnection>),
     Nothing,
 }
 
@@ -216,7 +216,7 @@ impl Drop for EndReport {
         };
         match &self.kept {
             ReportedItem::Attempt => channel.abandoned(self.attempt),
-            ReportedItem::Connection(link) => channel.ended(link),
+            ReportedItem::Connection(shared) => channel.ended(shared),
             ReportedItem::Nothing => {}
         }
     }

@@ -37,7 +37,7 @@ impl Channel {
         drop(state);
         let loads = all
             .iter()
-            .map(|one| one.link.lock(Clock::Recent, Wakes::Waiters).load());
+            .map(|one| one.shared.lock(Clock::Recent, Wakes::Waiters).load());
         loads.fold(waiting, Load::and)
     }
 
@@ -59,7 +59,7 @@ impl Channel {
             .retired
             .iter()
             .chain(current)
-            .any(|held| Arc::ptr_eq(&held.link, &connected.link))
+            .any(|held| Arc::ptr_eq(&held.shared, &connected.shared))
     }
 
     /// The last account of the last connection that carried sends, if that has ended with all of them covered; none for
@@ -147,7 +147,7 @@ impl Channel {
         self.notify(state);
         all.extend(current);
         for connected in &all {
-            connected.link.with(|conn, now| conn.close(now));
+            connected.shared.with(|conn, now| conn.close(now));
         }
         all
     }
@@ -156,7 +156,7 @@ impl Channel {
     pub(in crate::client) async fn over(&self, connected: &ClientConnection) -> Cause {
         let mut changed = self.changed.subscribe();
         loop {
-            if let ConnState::Closed(cause) = connected.link.with(|conn, _| conn.state()) {
+            if let ConnState::Closed(cause) = connected.shared.with(|conn, _| conn.state()) {
                 return cause;
             }
             changed.changed().await;

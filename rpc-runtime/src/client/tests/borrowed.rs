@@ -19,34 +19,34 @@ async fn lent() -> (Far, Far, Client) {
             fastrand::u32(..),
         );
         let max_frame = settings.max_frame;
-        let link = Link::new(Connection::new(side, settings));
-        let driver = tokio::spawn(drive(stream, Arc::clone(&link), max_frame));
-        Far { link, driver }
+        let shared = SharedConnection::new(Connection::new(side, settings));
+        let driver = tokio::spawn(drive(stream, Arc::clone(&shared), max_frame));
+        Far { shared, driver }
     });
     for end in &ends {
-        within(poll_fn(|cx| end.link.with(|conn, _| conn.poll_ready(cx))))
+        within(poll_fn(|cx| end.shared.with(|conn, _| conn.poll_ready(cx))))
             .await
             .unwrap();
     }
     let [caller, callee] = ends;
-    let client = client_over(&callee.link);
+    let client = client_over(&callee.shared);
     (caller, callee, client)
 }
 
-fn client_over(link: &Arc<Link>) -> Client {
+fn client_over(shared: &Arc<SharedConnection>) -> Client {
     let settings = crate::conn::Settings::new(
         &Limits::default(),
         SERVER_KEEP_ALIVE,
         Bytes::from_static(b"server"),
         fastrand::u32(..),
     );
-    let channel = Channel::over_connection(link, "mem:caller".into(), settings.into(), None);
-    let (link, watched) = (Arc::clone(link), Arc::clone(&channel));
+    let channel = Channel::over_connection(shared, "mem:caller".into(), settings.into(), None);
+    let (shared, watched) = (Arc::clone(shared), Arc::clone(&channel));
     tokio::spawn(async move {
-        poll_fn(|cx| link.with(|conn, _| conn.poll_closed(cx))).await;
+        poll_fn(|cx| shared.with(|conn, _| conn.poll_closed(cx))).await;
         // As servers may.
-        watched.ended(&link);
-        watched.ended(&link);
+        watched.ended(&shared);
+        watched.ended(&shared);
     });
     Client::over(channel)
 }
@@ -110,7 +110,7 @@ async fn a_call_that_its_end_kept_from_running_is_not_resent() {
 #[tokio::test(start_paused = true)]
 async fn closing_it_leaves_the_connection_alone() {
     let (caller, callee, client) = lent().await;
-    let other = client_over(&callee.link);
+    let other = client_over(&callee.shared);
     let open = call(&client);
     let id = caller.started().await;
     within(client.close()).await.unwrap();
@@ -132,7 +132,7 @@ async fn a_side_that_drains_still_calls_the_other() {
     let (caller, callee, client) = lent().await;
     let inner = call(&client);
     let id = caller.started().await;
-    callee.link.with(|conn, now| {
+    callee.shared.with(|conn, now| {
         // As a server does; the handler that calls back is its own call here.
         conn.begin_drain(Reason::Drain, "", Duration::from_secs(30), now);
     });

@@ -45,11 +45,11 @@ impl Process {
             fastrand::u32(..),
         );
         let max_frame = settings.max_frame;
-        let link = Link::new(Connection::new(Side::Acceptor, settings));
+        let shared = SharedConnection::new(Connection::new(Side::Acceptor, settings));
         let stream = Stoppable(stream, self.clone());
-        let driver = tokio::spawn(drive(stream, Arc::clone(&link), max_frame));
-        let far = Far { link, driver };
-        within(poll_fn(|cx| far.link.with(|conn, _| conn.poll_ready(cx))))
+        let driver = tokio::spawn(drive(stream, Arc::clone(&shared), max_frame));
+        let far = Far { shared, driver };
+        within(poll_fn(|cx| far.shared.with(|conn, _| conn.poll_ready(cx))))
             .await
             .unwrap();
         far

@@ -213,7 +213,7 @@ async fn settled_tells_once_of_sends_that_ran_when_their_connection_was_lost() {
     // It has arrived at the server, which does not answer.
     let asked = far.request().await;
     assert_eq!(asked.procedure, control::SETTLE.id());
-    far.link.with(|conn, now| conn.handled(send, now));
+    far.shared.with(|conn, now| conn.handled(send, now));
     far.die();
     let error = within(settling).await.unwrap().unwrap_err();
     assert_eq!(
@@ -231,6 +231,6 @@ async fn settled_tells_once_of_sends_that_ran_when_their_connection_was_lost() {
     let far = hand.accept().await;
     let asked = far.started().await;
     let reply = control::SettleReply::default();
-    far.link.with(|conn, now| conn.reply(asked, &reply, now));
+    far.shared.with(|conn, now| conn.reply(asked, &reply, now));
     assert_eq!(within(settling).await.unwrap().unwrap(), Account::default());
 }

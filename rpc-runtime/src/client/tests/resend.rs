@@ -178,7 +178,9 @@ async fn neither_a_terminate_nor_a_one_way_is_resent() {
     let far = hand.accept().await;
     let request = far.request().await;
     assert!(!request.one_way);
-    far.link.with(|conn, now| conn.started(request.id, now)).unwrap();
+    far.shared
+        .with(|conn, now| conn.started(request.id, now))
+        .unwrap();
     far.reply(request.id);
     done(pending).await.unwrap();
     let lost = within(client.flush()).await.unwrap_err().lost_sends().unwrap();

@@ -16,19 +16,22 @@ impl Far {
     /// Sends a message of the handler's stream.
     async fn put(&self, id: CallId, message: &'static str) {
         let message = message.to_owned();
-        let put = poll_fn(|cx| self.link.with(|conn, now| conn.poll_data(id, &message, now, cx)));
+        let put = poll_fn(|cx| {
+            self.shared
+                .with(|conn, now| conn.poll_data(id, &message, now, cx))
+        });
         within(put).await.expect("the call goes on");
     }
 
     /// Ends the handler's stream well.
     fn finish(&self, id: CallId) {
-        self.link.with(|conn, now| conn.reply(id, &(), now));
+        self.shared.with(|conn, now| conn.reply(id, &(), now));
     }
 
     /// Reads from the caller's stream.
     async fn next(&self, id: CallId) -> Next {
         within(poll_fn(|cx| {
-            self.link.with(|conn, now| conn.poll_message(id, None, now, cx))
+            self.shared.with(|conn, now| conn.poll_message(id, None, now, cx))
         }))
         .await
     }
@@ -221,7 +224,9 @@ async fn a_stream_dropped_during_its_second_try_leaves_nothing() {
     let far = hand.accept().await;
     let arrived = far.request().await;
     assert_eq!(arrived.procedure, ECHO.id(), "not the stream");
-    far.link.with(|conn, now| conn.started(arrived.id, now)).unwrap();
+    far.shared
+        .with(|conn, now| conn.started(arrived.id, now))
+        .unwrap();
     far.reply(arrived.id);
     done(next).await.unwrap();
 }
@@ -267,7 +272,7 @@ async fn a_message_that_cannot_be_parsed_fails_its_call_and_cancels_it() {
     far.put(id, "good").await;
     // A string field that is no UTF-8.
     let bad = Bytes::from_static(&[0xff; 3]);
-    far.link.with(|conn, now| {
+    far.shared.with(|conn, now| {
         let cx = &mut std::task::Context::from_waker(std::task::Waker::noop());
         assert!(conn.poll_data(id, &bad, now, cx).is_ready());
     });
@@ -349,7 +354,7 @@ async fn a_stream_keeps_the_connection_of_a_client_that_was_dropped() {
     far.finish(id);
     assert!(read(&mut replies).await.is_none());
     drop(replies);
-    within(poll_fn(|cx| far.link.with(|conn, _| conn.poll_closed(cx)))).await;
+    within(poll_fn(|cx| far.shared.with(|conn, _| conn.poll_closed(cx)))).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -420,7 +425,7 @@ async fn a_message_that_is_too_long_fails_its_call_and_tells_both_sizes() {
     done(next).await.unwrap();
     let cx = &mut std::task::Context::from_waker(std::task::Waker::noop());
     let late = far
-        .link
+        .shared
         .with(|conn, now| conn.poll_data(id, &String::new(), now, cx));
     assert!(matches!(late, std::task::Poll::Ready(Err(Unsent::Over(_)))));
 }
@@ -452,12 +457,12 @@ async fn every_end_of_a_stream_says_whether_its_handler_ran() {
         for _ in 0..3 {
             let id = far.request().await.id;
             if !matches!(ending, Ending::Refused) {
-                far.link.with(|conn, now| conn.started(id, now)).unwrap();
+                far.shared.with(|conn, now| conn.started(id, now)).unwrap();
             }
             match ending {
                 Ending::Refused => far.refuse(id, code),
                 Ending::Failed => far.fail(id, code),
-                Ending::Dropped => far.link.with(|conn, now| conn.end(id, End::Dropped, now)),
+                Ending::Dropped => far.shared.with(|conn, now| conn.end(id, End::Dropped, now)),
                 Ending::Lost => {}
             }
         }

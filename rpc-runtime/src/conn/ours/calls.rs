@@ -6,7 +6,7 @@ use super::credit::CreditClaim;
 use crate::{
     Executed, Metadata, Phase,
     conn::{
-        Cause, Failure, Reply, Time,
+        CallFailure, Cause, ReceivedReply, Time,
         assembly::Assembly,
         ids::MAX_ID,
         streams::{flow::Flow, inbox::InboxUse},
@@ -53,7 +53,7 @@ enum CallState {
     /// The caller waits.
     Waiting(Option<Waker>),
     /// The outcome is there, and the caller has not taken it.
-    Done(Result<Reply, Failure>),
+    Done(Result<ReceivedReply, CallFailure>),
     /// The caller has gone.
     Tombstone,
 }
@@ -63,7 +63,7 @@ enum CallState {
 pub(in crate::conn) struct PartialReply {
     pub(in crate::conn) assembly: Assembly,
     /// The reply without its payload.
-    pub(in crate::conn) head: Reply,
+    pub(in crate::conn) head: ReceivedReply,
 }
 
 /// The state of an id that a frame names.
@@ -157,7 +157,11 @@ impl Calls {
 
     /// Takes the outcome of a call.
     #[inline(always)]
-    pub(in crate::conn) fn poll(&mut self, id: u64, cx: &Context<'_>) -> Poll<Result<Reply, Failure>> {
+    pub(in crate::conn) fn poll(
+        &mut self,
+        id: u64,
+        cx: &Context<'_>,
+    ) -> Poll<Result<ReceivedReply, CallFailure>> {
         // Taken already: a bug of the caller, which must not become a panic here.
         let Some(call) = self.table.get_mut(id) else {
             return Poll::Ready(Err(forgotten()));
@@ -195,7 +199,7 @@ impl Calls {
 
     /// Counts an outcome that was taken or dropped.
     #[inline]
-    fn delivered(&mut self, outcome: &Result<Reply, Failure>) {
+    fn delivered(&mut self, outcome: &Result<ReceivedReply, CallFailure>) {
         self.undelivered -= 1;
         self.held.bytes -= match outcome {
             Ok(reply) => reply.held_len(),
@@ -204,7 +208,12 @@ impl Calls {
     }
 
     /// Gives a call its outcome; a tombstone needs none. The inbox must have counted its bytes.
-    pub(in crate::conn) fn resolve(&mut self, id: u64, outcome: Result<Reply, Failure>, woken: &mut Woken) {
+    pub(in crate::conn) fn resolve(
+        &mut self,
+        id: u64,
+        outcome: Result<ReceivedReply, CallFailure>,
+        woken: &mut Woken,
+    ) {
         if let Some(call) = self.table.get_mut(id) {
             if call.resolve(outcome, &mut self.held, woken) {
                 self.awaited -= 1;
@@ -218,7 +227,7 @@ impl Calls {
     pub(in crate::conn) fn answer(
         &mut self,
         id: u64,
-        reply: Reply,
+        reply: ReceivedReply,
         woken: &mut Woken,
     ) -> Option<CreditClaim> {
         let call = self.table.get_mut(id)?;
@@ -235,7 +244,7 @@ impl Calls {
             Some(flow) if flow.has_moved() => Phase::Stream,
             _ => Phase::Wait,
         };
-        let failure = Failure {
+        let failure = CallFailure {
             cause,
             phase,
             executed,
@@ -346,7 +355,7 @@ impl Calls {
         let ids: Vec<u64> = self.table.iter().map(|(id, _)| id).collect();
         for id in ids {
             let (phase, executed) = self.progress(id, taken, reach);
-            let failure = Failure {
+            let failure = CallFailure {
                 cause: cause.clone(),
                 phase,
                 executed,
@@ -459,7 +468,7 @@ impl Calls {
     }
 
     /// Why a call failed whose outcome was not taken yet.
-    pub(in crate::conn) fn failure(&self, id: u64) -> Option<&Failure> {
+    pub(in crate::conn) fn failure(&self, id: u64) -> Option<&CallFailure> {
         match &self.table.get(id)?.state {
             CallState::Done(Err(failure)) => Some(failure),
             _ => None,
@@ -529,7 +538,12 @@ impl OurCall {
 
     /// Gives it its outcome; false if it has one, or no caller.
     #[inline(always)]
-    fn resolve(&mut self, outcome: Result<Reply, Failure>, held: &mut InboxUse, woken: &mut Woken) -> bool {
+    fn resolve(
+        &mut self,
+        outcome: Result<ReceivedReply, CallFailure>,
+        held: &mut InboxUse,
+        woken: &mut Woken,
+    ) -> bool {
         let CallState::Waiting(waker) = &mut self.state else {
             return false;
         };
@@ -559,7 +573,7 @@ impl OurCall {
 
 impl PartialReply {
     /// A reply of `length` bytes before compression; `head` is all of it but the payload.
-    pub(in crate::conn) fn new(length: u64, encoding: u32, head: Reply) -> Self {
+    pub(in crate::conn) fn new(length: u64, encoding: u32, head: ReceivedReply) -> Self {
         Self {
             assembly: Assembly::new(length, encoding),
             head,
@@ -568,7 +582,7 @@ impl PartialReply {
 
     /// A reply that is dropped.
     pub(in crate::conn) fn discard(length: u64) -> Self {
-        let head = Reply {
+        let head = ReceivedReply {
             payload: Encoded::default(),
             metadata: Metadata::new(),
             queue_us: 0,
@@ -581,8 +595,8 @@ impl PartialReply {
     }
 }
 
-fn forgotten() -> Failure {
-    Failure {
+fn forgotten() -> CallFailure {
+    CallFailure {
         cause: Cause::Closed,
         phase: Phase::Wait,
         executed: Executed::Maybe,

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     Code, Executed, Metadata, Status,
     conn::{
-        Cause, Reply, Side,
+        Cause, ReceivedReply, Side,
         assembly::{WrongLength, whole},
         step::{Step, Violation, protocol},
         streams::inflow::{InflowLimits, StreamFault},
@@ -302,7 +302,7 @@ impl Ours {
 
     /// Gives a call that is waited for its whole reply, if there is room for it.
     #[inline(always)]
-    fn deliver(&mut self, id: u64, mut reply: Reply, inbox: u64, step: &mut Step<'_>) {
+    fn deliver(&mut self, id: u64, mut reply: ReceivedReply, inbox: u64, step: &mut Step<'_>) {
         if !self.fill_inbox(reply.held_len(), inbox, step) {
             self.overflow(id, step);
             return self.close_call(id);
@@ -387,8 +387,8 @@ fn status(frame: &mut Frame) -> Status {
 
 /// A reply of which this stood in its frame.
 #[inline]
-fn reply(payload: Encoded, metadata: Metadata, queue_us: u64, run_us: u64) -> Reply {
-    Reply {
+fn reply(payload: Encoded, metadata: Metadata, queue_us: u64, run_us: u64) -> ReceivedReply {
+    ReceivedReply {
         payload,
         metadata,
         queue_us,

@@ -33,7 +33,7 @@ fn drain(pair: &mut Pair) {
         .begin_drain(Reason::Drain, "", secs(30), pair.now);
 }
 
-fn failure(pair: &mut Pair, id: CallId) -> Failure {
+fn failure(pair: &mut Pair, id: CallId) -> CallFailure {
     assert!(pair.client.is_at_end(id, pair.now), "no message is left");
     pair.client.outcome(id).expect_err("it failed")
 }

@@ -75,7 +75,7 @@ impl Node {
         matches!(self.next(id, now), Poll::Ready(Next::End))
     }
 
-    pub(super) fn outcome(&mut self, id: CallId) -> Result<Reply, Failure> {
+    pub(super) fn outcome(&mut self, id: CallId) -> Result<ReceivedReply, CallFailure> {
         ready(|cx| self.conn.poll_reply(id, cx))
     }
 }

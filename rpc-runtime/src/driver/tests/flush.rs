@@ -117,18 +117,20 @@ impl AsyncWrite for Held {
     }
 }
 
-async fn flushed(link: &Link, flush: &Flush) -> Result<(), Cause> {
-    poll_fn(|cx| link.with(|conn, _| conn.poll_flush(flush, cx))).await
+async fn flushed(shared: &SharedConnection, flush: &Flush) -> Result<(), Cause> {
+    poll_fn(|cx| shared.with(|conn, _| conn.poll_flush(flush, cx))).await
 }
 
-fn is_pending(link: &Link, flush: &Flush) -> bool {
+fn is_pending(shared: &SharedConnection, flush: &Flush) -> bool {
     let mut cx = Context::from_waker(Waker::noop());
-    link.with(|conn, _| conn.poll_flush(flush, &mut cx)).is_pending()
+    shared
+        .with(|conn, _| conn.poll_flush(flush, &mut cx))
+        .is_pending()
 }
 
 /// Calls over `one` and `other`, the ends of a stream, and then closes it.
 async fn echoes(one: impl ByteStream + Send + 'static, other: impl ByteStream + Send + 'static) {
-    let (client, server) = (link(Side::Connector), link(Side::Acceptor));
+    let (client, server) = (shared(Side::Connector), shared(Side::Acceptor));
     let driving = [
         tokio::spawn(drive(one, Arc::clone(&client), MAX_FRAME)),
         tokio::spawn(drive(other, Arc::clone(&server), MAX_FRAME)),
@@ -174,7 +176,7 @@ async fn calls_end_over_streams_that_buffer() {
 #[tokio::test(start_paused = true)]
 async fn a_flush_is_done_when_that_of_the_stream_is_and_not_before() {
     let (one, other) = duplex(64 * 1024);
-    let (client, server) = (link(Side::Connector), link(Side::Acceptor));
+    let (client, server) = (shared(Side::Connector), shared(Side::Acceptor));
     let (one, gate) = Held::new(one, 0);
     tokio::spawn(drive(one, Arc::clone(&client), MAX_FRAME));
     tokio::spawn(drive(other, Arc::clone(&server), MAX_FRAME));
@@ -227,7 +229,7 @@ async fn what_a_stream_had_taken_is_in_doubt_however_the_connection_ends() {
         "the peer takes nothing",
     ] {
         let (one, other) = duplex(64 * 1024);
-        let client = link(Side::Connector);
+        let client = shared(Side::Connector);
         let (one, _gate) = Held::new(one, 0);
         let id = start(&client, &Bytes::from_static(b"x")).await.unwrap();
         let flush = client.with(|conn, _| conn.start_flush());
@@ -250,9 +252,9 @@ async fn what_a_stream_had_taken_is_in_doubt_however_the_connection_ends() {
 }
 
 /// A client whose stream takes all and passes on `budget` bytes, some of which were for the handshake; and its server.
-async fn open(budget: usize) -> (Arc<Link>, Arc<Link>, Arc<Mutex<Gate>>) {
+async fn open(budget: usize) -> (Arc<SharedConnection>, Arc<SharedConnection>, Arc<Mutex<Gate>>) {
     let (one, other) = duplex(64 * 1024);
-    let (client, server) = (link(Side::Connector), link(Side::Acceptor));
+    let (client, server) = (shared(Side::Connector), shared(Side::Acceptor));
     let (one, gate) = Held::new(one, budget);
     tokio::spawn(drive(one, Arc::clone(&client), MAX_FRAME));
     tokio::spawn(drive(other, Arc::clone(&server), MAX_FRAME));

@@ -123,13 +123,13 @@ impl Dispatcher {
         let mut started = Started::All;
         let mut after_send = false;
         let waiting = session
-            .link()
+            .shared()
             .lock(Clock::Recent, Wakes::Waiters)
             .waiting_requests();
         let batch = BATCH.max(waiting / 4);
         for _ in 0..batch {
             let (next, is_full) = {
-                let mut conn = session.link().lock(Clock::Recent, Wakes::Waiters);
+                let mut conn = session.shared().lock(Clock::Recent, Wakes::Waiters);
                 match conn.is_to_write_first() {
                     true => (Poll::Pending, true),
                     false => (conn.poll_request(cx), false),
@@ -149,7 +149,7 @@ impl Dispatcher {
             };
             if mem::replace(&mut after_send, arrived.one_way) && !arrived.one_way {
                 // The end of a one-way call does not look at the clock, and a call's receipt has the time of its start.
-                drop(session.link().lock(Clock::Now, Wakes::Waiters));
+                drop(session.shared().lock(Clock::Now, Wakes::Waiters));
             }
             let Some(turn) = self.dispatch(arrived, &mut stop) else {
                 self.baton = None;
@@ -210,7 +210,7 @@ impl Dispatcher {
             return Some(self.turn);
         }
         if route.procedure().priority() == Priority::Control {
-            let mut conn = session.link().lock(Clock::Recent, Wakes::Waiters);
+            let mut conn = session.shared().lock(Clock::Recent, Wakes::Waiters);
             let now = conn.now();
             conn.urgent(now);
         }
@@ -330,7 +330,7 @@ fn misshapen(procedure: &Procedure) -> Status {
 
 /// Refuses a request whose handler never starts.
 fn refuse(session: &Dispatched, id: CallId, status: &Status, reason: DropReason) {
-    let mut conn = session.link().lock(Clock::Now, Wakes::Waiters);
+    let mut conn = session.shared().lock(Clock::Now, Wakes::Waiters);
     let now = conn.now();
     conn.end(id, End::Refused { status, reason }, now);
 }
@@ -349,7 +349,7 @@ impl Drop for DispatcherStop<'_> {
     fn drop(&mut self) {
         self.session.spawn_deferred();
         if self.is_late {
-            self.session.link().wake_driver();
+            self.session.shared().wake_driver();
         }
     }
 }

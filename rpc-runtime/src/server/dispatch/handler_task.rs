@@ -104,7 +104,7 @@ impl Future for HandlerTask {
         // woken after the poll, or by the monitor if the poll lasts.
         let (poll, has_work) = session.with_driver_asleep(|| this.poll_wanted(cx));
         if has_work {
-            session.link().wake_driver_with_work();
+            session.shared().wake_driver_with_work();
         }
         poll
     }
@@ -136,7 +136,7 @@ mod tests {
     use crate::{
         Peer,
         conn::{Connection, Side},
-        driver::Link,
+        driver::SharedConnection,
         server::state::ServerOptions,
     };
 
@@ -155,11 +155,11 @@ mod tests {
             ..ServerOptions::default()
         };
         let server = ServerState::of_nothing(options);
-        let link = Link::new(Connection::new(
+        let shared = SharedConnection::new(Connection::new(
             Side::Acceptor,
             Arc::clone(server.view().settings()),
         ));
-        let session = Dispatched::register(&server, link, Peer::in_process(), Handle::current()).unwrap();
+        let session = Dispatched::register(&server, shared, Peer::in_process(), Handle::current()).unwrap();
         let guard = PanicsOnDrop;
         let handler: Handler = Box::pin(async move {
             let _guard = guard;

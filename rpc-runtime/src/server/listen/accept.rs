@@ -11,7 +11,7 @@ use super::{
 use crate::{
     Peer,
     conn::{Connection, Side},
-    driver::{Baton, Link},
+    driver::{Baton, SharedConnection},
     net::{Listener, Stream, is_the_peers, lacks_resources},
     server::{dispatch::Dispatched, drain::announce, state::ServerState, until::until},
 };
@@ -112,17 +112,17 @@ pub(crate) fn serve_stream(
     let settings = Arc::clone(server.view().settings());
     let max_frame = settings.max_frame;
     stream.give_up_after(settings.unacknowledged());
-    let link = Link::new(Connection::new(Side::Acceptor, settings));
-    let Some(session) = Dispatched::register(server, Arc::clone(&link), peer, runtime.clone()) else {
+    let shared = SharedConnection::new(Connection::new(Side::Acceptor, settings));
+    let Some(session) = Dispatched::register(server, Arc::clone(&shared), peer, runtime.clone()) else {
         return false;
     };
     if server.lifecycle().is_draining() {
         // Before the first byte is read, so that no call is taken.
-        announce(session.link(), server.drain_timeout());
+        announce(session.shared(), server.drain_timeout());
     }
     // The driver's timer belongs to that runtime, too.
     let _entered = runtime.enter();
-    session.spawn_dispatcher(Baton::new(stream, link, max_frame));
+    session.spawn_dispatcher(Baton::new(stream, shared, max_frame));
     runtime.spawn(watch_over(session, admission));
     true
 }
@@ -169,7 +169,8 @@ mod tests {
             None,
             server.runtime()
         ));
-        let is_told = |one: &&Arc<Session>| matches!(one.link().with(|conn, _| conn.state()), State::Closing);
+        let is_told =
+            |one: &&Arc<Session>| matches!(one.shared().with(|conn, _| conn.state()), State::Closing);
         let told = server.connections().seal().iter().filter(is_told).count();
         assert_eq!(told, 1, "only the second");
         let (_behind, theirs) = net::pair();

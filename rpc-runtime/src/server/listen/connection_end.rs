@@ -32,14 +32,14 @@ pub(super) async fn watch_over(session: Arc<Dispatched>, admission: Option<Admis
 /// peer.
 async fn shake_hands(session: &Dispatched, handshake: Option<Handshake>) -> Option<bool> {
     let peer = session.peer().address();
-    let ready = poll_fn(|cx| session.link().with(|conn, _| conn.poll_ready(cx)));
+    let ready = poll_fn(|cx| session.shared().with(|conn, _| conn.poll_ready(cx)));
     let is_open = match handshake {
         Some(handshake) => match until(handshake.evicted, ready).await {
             Some(ready) => ready.is_ok(),
             None => {
                 const TEXT: &str = "handshake given up: too many peers are in theirs";
                 session
-                    .link()
+                    .shared()
                     .lock(Clock::Recent, Wakes::Waiters)
                     .note_cut(Cut::HandshakeEvicted);
                 session.state().note_cut(Cut::HandshakeEvicted, peer, TEXT);
@@ -112,7 +112,7 @@ async fn end(left: LeftOfConnection, cause: Cause) {
     };
     let session = notice.session();
     let peer = session.peer().address();
-    let cut = session.link().lock(Clock::Recent, Wakes::Waiters).cut();
+    let cut = session.shared().lock(Clock::Recent, Wakes::Waiters).cut();
     match cut {
         Some(cut) => session.state().note_cut(cut, peer, &cause.to_string()),
         None => tracing::debug!(peer, %cause, "{event}"),
@@ -123,13 +123,13 @@ async fn end(left: LeftOfConnection, cause: Cause) {
 
 /// Keeps the deadlines of one-way calls that outlive their connection, since its driver is gone.
 pub(crate) async fn outlive<D: ?Sized>(session: &Session<D>) {
-    let link = session.link();
-    while let Some(due) = link.with(|conn, _| conn.poll_timeout()) {
-        let none_left = poll_fn(|cx| link.with(|conn, _| conn.poll_no_request(cx)));
-        if until(sleep_until(link.instant(due)), none_left).await.is_some() {
+    let shared = session.shared();
+    while let Some(due) = shared.with(|conn, _| conn.poll_timeout()) {
+        let none_left = poll_fn(|cx| shared.with(|conn, _| conn.poll_no_request(cx)));
+        if until(sleep_until(shared.instant(due)), none_left).await.is_some() {
             return;
         }
-        link.with(|conn, now| conn.handle_timeout(now));
+        shared.with(|conn, now| conn.handle_timeout(now));
     }
 }
 

@@ -109,7 +109,7 @@ pub(super) struct Caller {
     rest: VecDeque<usize>,
     /// How many messages it has read.
     read: usize,
-    pub(super) outcome: Option<Result<Reply, Failure>>,
+    pub(super) outcome: Option<Result<ReceivedReply, CallFailure>>,
     pub(super) dropped: bool,
     pub(super) open: Part,
     pub(super) send: Part,
@@ -248,7 +248,7 @@ impl Caller {
         }
     }
 
-    fn complete(&mut self, outcome: Result<Reply, Failure>, log: &Log) {
+    fn complete(&mut self, outcome: Result<ReceivedReply, CallFailure>, log: &Log) {
         if let Ok(reply) = &outcome {
             let len = log.replied.expect("a reply that nobody gave");
             if self.shape().has_reply_stream() {

@@ -42,7 +42,7 @@ impl<'a> Check<'a> {
         }
     }
 
-    fn outcome(&self, token: &str, outcome: &Result<Reply, Failure>) {
+    fn outcome(&self, token: &str, outcome: &Result<ReceivedReply, CallFailure>) {
         let ran = self.ran.contains_key(token);
         let what = format!("{token}: ran {ran}, {outcome:?}; {:?}", self.plan);
         match outcome {
@@ -55,7 +55,7 @@ impl<'a> Check<'a> {
         }
     }
 
-    fn failure(&self, token: &str, failure: &Failure, what: &str) {
+    fn failure(&self, token: &str, failure: &CallFailure, what: &str) {
         let ran = self.ran.contains_key(token);
         match failure.executed {
             Executed::No => assert!(!ran, "{what}"),
@@ -119,7 +119,7 @@ impl<'a> Check<'a> {
         }
     }
 
-    fn failed_talk(&self, talk: &Talk, ran: &Ran, failure: &Failure, what: &str) {
+    fn failed_talk(&self, talk: &Talk, ran: &Ran, failure: &CallFailure, what: &str) {
         let id = self.taken.requests.get(talk.token());
         let came = id.and_then(|id| self.read.messages.get(id)).copied().unwrap_or(0);
         match &failure.cause {
@@ -180,7 +180,7 @@ impl<'a> Check<'a> {
             let is = match (*token, outcome) {
                 (
                     "fail",
-                    Err(Failure {
+                    Err(CallFailure {
                         cause: Cause::Replied(status),
                         executed: Executed::Yes,
                         ..
@@ -188,7 +188,7 @@ impl<'a> Check<'a> {
                 ) => status.code() == Code::NotFound,
                 (
                     "refuse",
-                    Err(Failure {
+                    Err(CallFailure {
                         cause: Cause::Replied(status),
                         executed: Executed::No,
                         ..

@@ -65,19 +65,19 @@ impl Host {
     }
 
     /// Runs handlers until no request can come any more, and none is left.
-    pub(super) async fn serve(self: Arc<Self>, link: Arc<Link>) {
+    pub(super) async fn serve(self: Arc<Self>, shared: Arc<SharedConnection>) {
         let mut waiting = JoinSet::new();
-        while let Some(arrived) = next(&link).await {
+        while let Some(arrived) = next(&shared).await {
             let message = <String as prost::Message>::decode(arrived.payload.bytes().clone()).unwrap();
             if arrived.procedure == REFUSE {
                 let status = Status::new(Code::Unimplemented, "not here");
                 let reason = DropReason::UnknownProcedure;
                 let status = &status;
-                link.with(|conn, now| conn.end(arrived.id, End::Refused { status, reason }, now));
+                shared.with(|conn, now| conn.end(arrived.id, End::Refused { status, reason }, now));
                 continue;
             }
-            if link.with(|conn, now| conn.started(arrived.id, now)).is_err() {
-                link.with(|conn, now| conn.end(arrived.id, End::Dropped, now));
+            if shared.with(|conn, now| conn.started(arrived.id, now)).is_err() {
+                shared.with(|conn, now| conn.end(arrived.id, End::Dropped, now));
                 continue;
             }
             let token = if arrived.streams {
@@ -88,25 +88,25 @@ impl Host {
             self.running.fetch_add(1, Ordering::SeqCst);
             self.note(&token, |ran| ran.starts += 1);
             if is_stream(arrived.procedure) {
-                let (host, link) = (Arc::clone(&self), Arc::clone(&link));
+                let (host, shared) = (Arc::clone(&self), Arc::clone(&shared));
                 waiting.spawn(async move {
-                    host.stream(&link, &arrived, &token).await;
+                    host.stream(&shared, &arrived, &token).await;
                 });
                 continue;
             }
             if arrived.procedure == NEVER {
-                let (host, link) = (Arc::clone(&self), Arc::clone(&link));
+                let (host, shared) = (Arc::clone(&self), Arc::clone(&shared));
                 waiting.spawn(async move {
-                    poll_fn(|cx| link.with(|conn, _| conn.poll_unwanted(arrived.id, cx))).await;
+                    poll_fn(|cx| shared.with(|conn, _| conn.poll_unwanted(arrived.id, cx))).await;
                     host.stop();
-                    link.with(|conn, now| conn.end(arrived.id, End::Dropped, now));
+                    shared.with(|conn, now| conn.end(arrived.id, End::Dropped, now));
                 });
                 continue;
             }
             // As a dispatcher: nothing is encoded while there is no room.
-            poll_fn(|cx| link.with(|conn, _| conn.poll_room(arrived.id, usize::MAX, cx))).await;
+            poll_fn(|cx| shared.with(|conn, _| conn.poll_room(arrived.id, usize::MAX, cx))).await;
             self.stop();
-            answer(&link, arrived.id, arrived.procedure, message);
+            answer(&shared, arrived.id, arrived.procedure, message);
         }
         waiting.join_all().await;
     }
@@ -121,15 +121,15 @@ impl Host {
     }
 }
 
-fn answer(link: &Link, id: CallId, procedure: u64, message: String) {
+fn answer(shared: &SharedConnection, id: CallId, procedure: u64, message: String) {
     let reply = match procedure {
         FAIL => {
             let status = Status::new(Code::NotFound, message);
-            return link.with(|conn, now| conn.end(id, End::Failed(&status), now));
+            return shared.with(|conn, now| conn.end(id, End::Failed(&status), now));
         }
         FILL => format!("{message}{}", ".".repeat(LONG)),
         COUNT => format!("{}.{}", token(&message), message.len()),
         _ => message,
     };
-    link.with(|conn, now| conn.reply(id, &reply, now));
+    shared.with(|conn, now| conn.reply(id, &reply, now));
 }

@@ -39,7 +39,7 @@ pub(super) enum Talks {
 /// What the caller was told.
 #[derive(Default)]
 pub(super) struct Told {
-    pub(super) outcomes: Vec<(&'static str, Result<Reply, Failure>)>,
+    pub(super) outcomes: Vec<(&'static str, Result<ReceivedReply, CallFailure>)>,
     /// The calls with streams.
     pub(super) talks: Vec<Talk>,
     /// The one-way requests that were accepted, in order, and those that were not.
@@ -81,10 +81,10 @@ pub(super) async fn session(plan: &Plan, host: &Arc<Host>) -> Logs {
     };
     let (other, server_log) = Cut::new(other, place(Side::Acceptor), plan.fault, pace, plan.keeps);
     // Little at once, so that long messages are in the middle of their fragments for long.
-    let drive = |stream, link: &Arc<Link>| {
+    let drive = |stream, shared: &Arc<SharedConnection>| {
         Drive::new(Baton::of(Driver::new(
             stream,
-            Arc::clone(link),
+            Arc::clone(shared),
             MAX_FRAME,
             16 << 10,
         )))
@@ -109,8 +109,12 @@ pub(super) async fn session(plan: &Plan, host: &Arc<Host>) -> Logs {
         task.await.unwrap();
     }
     serving.await.unwrap();
-    for (side, link) in [("caller", &caller), ("server", &server)] {
-        assert_eq!(link.with(|conn, _| conn.leftovers()), [""; 0], "{side}: {plan:?}");
+    for (side, shared) in [("caller", &caller), ("server", &server)] {
+        assert_eq!(
+            shared.with(|conn, _| conn.leftovers()),
+            [""; 0],
+            "{side}: {plan:?}"
+        );
     }
     assert_eq!(host.running(), 0, "{plan:?}");
     let ran = host.take_ran();
@@ -148,7 +152,7 @@ pub(super) async fn serves_another(host: &Arc<Host>) {
     assert_eq!(host.take_ran(), HashMap::from([("fresh".to_owned(), once)]));
 }
 
-fn cut_link(side: Side) -> Arc<Link> {
+fn cut_link(side: Side) -> Arc<SharedConnection> {
     let limits = Limits::default().max_frame(64 << 10);
     let settings = Settings::new(
         &limits,
@@ -163,13 +167,13 @@ fn cut_link(side: Side) -> Arc<Link> {
         serves: true,
         ..settings
     };
-    Link::new(Connection::new(side, settings))
+    SharedConnection::new(Connection::new(side, settings))
 }
 
 /// All kinds of requests: some before the peer's HELLO is here, some with others open, some after a barrier.
-async fn act(link: &Arc<Link>) -> Told {
+async fn act(shared: &Arc<SharedConnection>) -> Told {
     let mut told = Told::default();
-    told.send(link, "s1").await;
+    told.send(shared, "s1").await;
     let mut open = Vec::new();
     for (procedure, token, secs) in [
         (ECHO, "echo", 60),
@@ -178,42 +182,42 @@ async fn act(link: &Arc<Link>) -> Told {
         (REFUSE, "refuse", 60),
         (NEVER, "gone", 60),
     ] {
-        open.push((token, begin(link, procedure, token, secs).await));
+        open.push((token, begin(shared, procedure, token, secs).await));
     }
-    told.send(link, "s2").await;
+    told.send(shared, "s2").await;
     // Its caller goes away before the end.
     let gone = open.pop().unwrap();
     let never = open.remove(2);
     for (token, id) in open {
-        told.wait(link, token, id).await;
+        told.wait(shared, token, id).await;
     }
     if let (_, Ok(id)) = gone {
-        link.with(|conn, now| conn.drop_call(id, now));
+        shared.with(|conn, now| conn.drop_call(id, now));
     }
-    told.barrier(link).await;
-    told.send(link, "s3").await;
-    let late = begin(link, ECHO, "late", 60).await;
-    told.wait(link, "late", late).await;
-    told.flush(link).await;
-    told.wait(link, never.0, never.1).await;
-    told.send(link, "s4").await;
+    told.barrier(shared).await;
+    told.send(shared, "s3").await;
+    let late = begin(shared, ECHO, "late", 60).await;
+    told.wait(shared, "late", late).await;
+    told.flush(shared).await;
+    told.wait(shared, never.0, never.1).await;
+    told.send(shared, "s4").await;
     told
 }
 
 /// Messages of several frames, each way, and short ones between them.
-async fn act_long(link: &Arc<Link>) -> Told {
+async fn act_long(shared: &Arc<SharedConnection>) -> Told {
     let mut told = Told::default();
-    told.send(link, "s1").await;
-    let first = begin(link, ECHO, "first", 60).await;
-    told.wait(link, "first", first).await;
-    let long = begin(link, COUNT, "long", 60).await;
-    let fill = begin(link, FILL, "fill", 60).await;
-    told.send(link, "slong").await;
-    told.send(link, "s2").await;
-    told.barrier(link).await;
-    told.wait(link, "long", long).await;
-    told.wait(link, "fill", fill).await;
-    told.send(link, "s3").await;
+    told.send(shared, "s1").await;
+    let first = begin(shared, ECHO, "first", 60).await;
+    told.wait(shared, "first", first).await;
+    let long = begin(shared, COUNT, "long", 60).await;
+    let fill = begin(shared, FILL, "fill", 60).await;
+    told.send(shared, "slong").await;
+    told.send(shared, "s2").await;
+    told.barrier(shared).await;
+    told.wait(shared, "long", long).await;
+    told.wait(shared, "fill", fill).await;
+    told.send(shared, "s3").await;
     told
 }
 
@@ -232,30 +236,40 @@ pub(super) fn request(procedure: u64, deadline: Option<Time>) -> Request<'static
     }
 }
 
-pub(super) async fn begin(link: &Link, procedure: u64, token: &str, secs: u64) -> Result<CallId, Failure> {
-    let request = request(procedure, Some(link.now() + Duration::from_secs(secs)));
+pub(super) async fn begin(
+    shared: &SharedConnection,
+    procedure: u64,
+    token: &str,
+    secs: u64,
+) -> Result<CallId, CallFailure> {
+    let request = request(procedure, Some(shared.now() + Duration::from_secs(secs)));
     let (message, mut ticket) = (message(token), Ticket::default());
-    poll_fn(|cx| link.with(|conn, now| conn.poll_call(&mut ticket, &request, &message, now, cx))).await
+    poll_fn(|cx| shared.with(|conn, now| conn.poll_call(&mut ticket, &request, &message, now, cx))).await
 }
 
-pub(super) async fn outcome(link: &Link, id: CallId) -> Result<Reply, Failure> {
-    poll_fn(|cx| link.with(|conn, _| conn.poll_reply(id, cx))).await
+pub(super) async fn outcome(shared: &SharedConnection, id: CallId) -> Result<ReceivedReply, CallFailure> {
+    poll_fn(|cx| shared.with(|conn, _| conn.poll_reply(id, cx))).await
 }
 
 impl Told {
-    pub(super) async fn wait(&mut self, link: &Link, token: &'static str, id: Result<CallId, Failure>) {
+    pub(super) async fn wait(
+        &mut self,
+        shared: &SharedConnection,
+        token: &'static str,
+        id: Result<CallId, CallFailure>,
+    ) {
         let outcome = match id {
-            Ok(id) => outcome(link, id).await,
+            Ok(id) => outcome(shared, id).await,
             Err(failure) => Err(failure),
         };
         self.outcomes.push((token, outcome));
     }
 
-    pub(super) async fn send(&mut self, link: &Link, token: &'static str) {
-        let request = request(ECHO, Some(link.now() + Duration::from_secs(60)));
+    pub(super) async fn send(&mut self, shared: &SharedConnection, token: &'static str) {
+        let request = request(ECHO, Some(shared.now() + Duration::from_secs(60)));
         let (message, mut ticket) = (message(token), Ticket::default());
         let sent =
-            poll_fn(|cx| link.with(|conn, now| conn.poll_send(&mut ticket, &request, &message, now, cx)));
+            poll_fn(|cx| shared.with(|conn, now| conn.poll_send(&mut ticket, &request, &message, now, cx)));
         match sent.await {
             Ok(()) => self.sends.push(token),
             Err(failure) => {
@@ -265,21 +279,21 @@ impl Told {
         }
     }
 
-    pub(super) async fn barrier(&mut self, link: &Link) {
+    pub(super) async fn barrier(&mut self, shared: &SharedConnection) {
         let sent = self.sends.len();
-        let barrier = link.with(|conn, now| conn.start_barrier(now));
+        let barrier = shared.with(|conn, now| conn.start_barrier(now));
         let account: Result<Progress, Cause> =
-            poll_fn(|cx| link.with(|conn, _| conn.poll_barrier(&barrier, cx))).await;
+            poll_fn(|cx| shared.with(|conn, _| conn.poll_barrier(&barrier, cx))).await;
         if let Ok(account) = account {
             assert_eq!(account.received, sent as u64);
             self.covered = sent;
         }
     }
 
-    pub(super) async fn flush(&mut self, link: &Link) {
+    pub(super) async fn flush(&mut self, shared: &SharedConnection) {
         let sent = self.sends.len();
-        let flush: Flush = link.with(|conn, _| conn.start_flush());
-        if poll_fn(|cx| link.with(|conn, _| conn.poll_flush(&flush, cx)))
+        let flush: Flush = shared.with(|conn, _| conn.start_flush());
+        if poll_fn(|cx| shared.with(|conn, _| conn.poll_flush(&flush, cx)))
             .await
             .is_ok()
         {

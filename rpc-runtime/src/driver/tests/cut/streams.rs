@@ -115,12 +115,12 @@ pub(super) fn is_numbered(payload: Bytes, procedure: u64, number: usize) -> bool
     message == numbered(procedure, number)
 }
 
-pub(super) async fn next_message(link: &Link, id: CallId) -> Next {
-    poll_fn(|cx| link.with(|conn, now| conn.poll_message(id, None, now, cx))).await
+pub(super) async fn next_message(shared: &SharedConnection, id: CallId) -> Next {
+    poll_fn(|cx| shared.with(|conn, now| conn.poll_message(id, None, now, cx))).await
 }
 
-pub(super) async fn put(link: &Link, id: CallId, message: &String) -> Result<(), Unsent> {
-    poll_fn(|cx| link.with(|conn, now| conn.poll_data(id, message, now, cx))).await
+pub(super) async fn put(shared: &SharedConnection, id: CallId, message: &String) -> Result<(), Unsent> {
+    poll_fn(|cx| shared.with(|conn, now| conn.poll_data(id, message, now, cx))).await
 }
 
 /// How a handler's body ends.
@@ -133,21 +133,21 @@ enum Body {
 
 impl Host {
     /// Runs a handler with streams: to its end, or until it is no longer wanted.
-    pub(super) async fn stream(&self, link: &Link, arrived: &Arrived, token: &str) {
+    pub(super) async fn stream(&self, shared: &SharedConnection, arrived: &Arrived, token: &str) {
         let id = arrived.id;
         let body = async {
-            let body = self.body(link, arrived, token).await;
+            let body = self.body(shared, arrived, token).await;
             if matches!(body, Body::Useless) {
                 std::future::pending::<()>().await;
             }
-            poll_fn(|cx| link.with(|conn, _| conn.poll_room(id, usize::MAX, cx))).await;
+            poll_fn(|cx| shared.with(|conn, _| conn.poll_room(id, usize::MAX, cx))).await;
             body
         };
         // A handler's stream may be read by who does not know that the handler is no longer wanted.
         let body = tokio::select! {
             biased;
             body = body => body,
-            _ = poll_fn(|cx| link.with(|conn, _| conn.poll_unwanted(id, cx))) => Body::Useless,
+            _ = poll_fn(|cx| shared.with(|conn, _| conn.poll_unwanted(id, cx))) => Body::Useless,
         };
         // Before its caller learns of it.
         self.stop();
@@ -155,21 +155,21 @@ impl Host {
             Body::Replied(reply) => {
                 self.note(token, |ran| ran.end = Some(Ok(())));
                 if shape(arrived.procedure).has_reply_stream() {
-                    link.with(|conn, now| conn.reply(id, &(), now));
+                    shared.with(|conn, now| conn.reply(id, &(), now));
                 } else {
-                    link.with(|conn, now| conn.reply(id, &reply, now));
+                    shared.with(|conn, now| conn.reply(id, &reply, now));
                 }
             }
             Body::Failed => {
                 self.note(token, |ran| ran.end = Some(Err(())));
                 let status = Status::new(Code::NotFound, "on purpose");
-                link.with(|conn, now| conn.end(id, End::Failed(&status), now));
+                shared.with(|conn, now| conn.end(id, End::Failed(&status), now));
             }
-            Body::Useless => link.with(|conn, now| conn.end(id, End::Dropped, now)),
+            Body::Useless => shared.with(|conn, now| conn.end(id, End::Dropped, now)),
         }
     }
 
-    async fn body(&self, link: &Link, arrived: &Arrived, token: &str) -> Body {
+    async fn body(&self, shared: &SharedConnection, arrived: &Arrived, token: &str) -> Body {
         let (id, procedure) = (arrived.id, arrived.procedure);
         let streamed = find(procedure).expect("a procedure with streams");
         let act = streamed.act;
@@ -182,7 +182,7 @@ impl Host {
             Act::Sum | Act::Quit | Act::Spurn | Act::Chat => 0,
         };
         for number in 0..sent {
-            if !self.give(link, id, procedure, number).await {
+            if !self.give(shared, id, procedure, number).await {
                 return Body::Useless;
             }
         }
@@ -193,7 +193,7 @@ impl Host {
             Act::Sum | Act::Quit | Act::Spurn | Act::Chat => {}
         }
         for number in 0.. {
-            match next_message(link, id).await {
+            match next_message(shared, id).await {
                 Next::Message(message) => {
                     assert!(
                         is_numbered(message.into_bytes(), procedure, number),
@@ -210,7 +210,7 @@ impl Host {
             match act {
                 Act::Quit => return Body::Replied(format!("{token}.1")),
                 Act::Spurn => return Body::Failed,
-                Act::Chat if !self.give(link, id, procedure, number).await => return Body::Useless,
+                Act::Chat if !self.give(shared, id, procedure, number).await => return Body::Useless,
                 _ => {}
             }
         }
@@ -218,8 +218,8 @@ impl Host {
     }
 
     /// Sends a message to the caller.
-    async fn give(&self, link: &Link, id: CallId, procedure: u64, number: usize) -> bool {
-        let is_sent = put(link, id, &numbered(procedure, number)).await.is_ok();
+    async fn give(&self, shared: &SharedConnection, id: CallId, procedure: u64, number: usize) -> bool {
+        let is_sent = put(shared, id, &numbered(procedure, number)).await.is_ok();
         if is_sent {
             self.note(name(procedure), |ran| ran.gave += 1);
         }

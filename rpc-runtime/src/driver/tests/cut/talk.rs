@@ -19,14 +19,14 @@ pub(super) struct Talk {
     pub(super) read: usize,
     pub(super) read_to_end: bool,
     /// How it ended; none if its caller went away.
-    pub(super) outcome: Option<Result<Reply, Failure>>,
+    pub(super) outcome: Option<Result<ReceivedReply, CallFailure>>,
 }
 
 impl Talk {
-    async fn open(link: &Link, procedure: u64, secs: u64) -> Self {
+    async fn open(shared: &SharedConnection, procedure: u64, secs: u64) -> Self {
         let request = Request {
             shape: shape(procedure),
-            ..request(procedure, Some(link.now() + Duration::from_secs(secs)))
+            ..request(procedure, Some(shared.now() + Duration::from_secs(secs)))
         };
         let mut ticket = Ticket::default();
         let message = if request.shape.has_request_stream() {
@@ -35,7 +35,7 @@ impl Talk {
             name(procedure).to_owned()
         };
         let call =
-            poll_fn(|cx| link.with(|conn, now| conn.poll_call(&mut ticket, &request, &message, now, cx)));
+            poll_fn(|cx| shared.with(|conn, now| conn.poll_call(&mut ticket, &request, &message, now, cx)));
         let (id, outcome) = match call.await {
             Ok(id) => (Some(id), None),
             Err(failure) => (None, Some(Err(failure))),
@@ -56,9 +56,9 @@ impl Talk {
     }
 
     /// Sends the next message; whether the call goes on.
-    async fn send(&mut self, link: &Link) -> bool {
+    async fn send(&mut self, shared: &SharedConnection) -> bool {
         let Some(id) = self.id else { return false };
-        match put(link, id, &numbered(self.procedure, self.sent)).await {
+        match put(shared, id, &numbered(self.procedure, self.sent)).await {
             Ok(()) => {
                 self.sent += 1;
                 true
@@ -68,17 +68,17 @@ impl Talk {
         }
     }
 
-    fn finish(&mut self, link: &Link) {
+    fn finish(&mut self, shared: &SharedConnection) {
         if let Some(id) = self.id {
-            link.with(|conn, now| conn.finish_data(id, now));
+            shared.with(|conn, now| conn.finish_data(id, now));
             self.finished = true;
         }
     }
 
     /// Reads the next message; whether there was one.
-    async fn read(&mut self, link: &Link) -> bool {
+    async fn read(&mut self, shared: &SharedConnection) -> bool {
         let Some(id) = self.id else { return false };
-        match next_message(link, id).await {
+        match next_message(shared, id).await {
             Next::Message(message) => {
                 let is_next = is_numbered(message.into_bytes(), self.procedure, self.read);
                 assert!(is_next, "{}: message {}", self.token(), self.read);
@@ -94,96 +94,96 @@ impl Talk {
     }
 
     /// Reads what is left, and how it ended.
-    async fn end(mut self, link: &Link, told: &mut Told) {
-        while self.read(link).await {}
+    async fn end(mut self, shared: &SharedConnection, told: &mut Told) {
+        while self.read(shared).await {}
         if let Some(id) = self.id.take() {
-            self.outcome = Some(outcome(link, id).await);
+            self.outcome = Some(outcome(shared, id).await);
         }
         told.talks.push(self);
     }
 
     /// Gives the stream of requests up before its end.
-    async fn abandon(self, link: &Link, told: &mut Told) {
+    async fn abandon(self, shared: &SharedConnection, told: &mut Told) {
         if let Some(id) = self.id {
-            link.with(|conn, now| conn.fail_call(id, Cause::Abandoned, now));
+            shared.with(|conn, now| conn.fail_call(id, Cause::Abandoned, now));
         }
-        self.end(link, told).await;
+        self.end(shared, told).await;
     }
 
     /// Goes away.
-    fn cancel(mut self, link: &Link, told: &mut Told) {
+    fn cancel(mut self, shared: &SharedConnection, told: &mut Told) {
         if let Some(id) = self.id.take() {
-            link.with(|conn, now| conn.drop_call(id, now));
+            shared.with(|conn, now| conn.drop_call(id, now));
         }
         told.talks.push(self);
     }
 }
 
 /// All kinds of streams, side by side: some opened before the peer's HELLO is here, and all longer than a window.
-pub(super) async fn act_streams(link: &Arc<Link>) -> Told {
+pub(super) async fn act_streams(shared: &Arc<SharedConnection>) -> Told {
     let mut told = Told::default();
-    told.send(link, "s1").await;
-    let mut list = Talk::open(link, LIST, 60).await;
-    let broken = Talk::open(link, BREAK, 60).await;
-    let mut endless = Talk::open(link, ENDLESS, 60).await;
-    let silent = Talk::open(link, SILENT, 5).await;
+    told.send(shared, "s1").await;
+    let mut list = Talk::open(shared, LIST, 60).await;
+    let broken = Talk::open(shared, BREAK, 60).await;
+    let mut endless = Talk::open(shared, ENDLESS, 60).await;
+    let silent = Talk::open(shared, SILENT, 5).await;
     // From here on the peer's HELLO is here.
-    let mut chat = Talk::open(link, CHAT, 60).await;
-    chat.send(link).await;
-    let mut sum = Talk::open(link, SUM, 60).await;
-    chat.read(link).await;
-    chat.send(link).await;
-    list.read(link).await;
-    while sum.sent < MANY && sum.send(link).await {}
-    endless.read(link).await;
-    endless.cancel(link, &mut told);
-    sum.finish(link);
-    sum.end(link, &mut told).await;
-    chat.send(link).await;
-    chat.finish(link);
-    list.end(link, &mut told).await;
-    chat.end(link, &mut told).await;
-    broken.end(link, &mut told).await;
+    let mut chat = Talk::open(shared, CHAT, 60).await;
+    chat.send(shared).await;
+    let mut sum = Talk::open(shared, SUM, 60).await;
+    chat.read(shared).await;
+    chat.send(shared).await;
+    list.read(shared).await;
+    while sum.sent < MANY && sum.send(shared).await {}
+    endless.read(shared).await;
+    endless.cancel(shared, &mut told);
+    sum.finish(shared);
+    sum.end(shared, &mut told).await;
+    chat.send(shared).await;
+    chat.finish(shared);
+    list.end(shared, &mut told).await;
+    chat.end(shared, &mut told).await;
+    broken.end(shared, &mut told).await;
     for procedure in [QUIT, SPURN] {
-        let mut talk = Talk::open(link, procedure, 60).await;
-        while talk.send(link).await {}
-        talk.end(link, &mut told).await;
+        let mut talk = Talk::open(shared, procedure, 60).await;
+        while talk.send(shared).await {}
+        talk.end(shared, &mut told).await;
     }
-    let mut abandoned = Talk::open(link, ABANDON, 60).await;
-    abandoned.send(link).await;
-    abandoned.abandon(link, &mut told).await;
-    told.barrier(link).await;
-    let late = begin(link, ECHO, "late", 60).await;
-    told.wait(link, "late", late).await;
-    silent.end(link, &mut told).await;
-    told.send(link, "s2").await;
+    let mut abandoned = Talk::open(shared, ABANDON, 60).await;
+    abandoned.send(shared).await;
+    abandoned.abandon(shared, &mut told).await;
+    told.barrier(shared).await;
+    let late = begin(shared, ECHO, "late", 60).await;
+    told.wait(shared, "late", late).await;
+    silent.end(shared, &mut told).await;
+    told.send(shared, "s2").await;
     told
 }
 
 /// Streams of messages of several frames, each way, with short requests between them.
-pub(super) async fn act_long_streams(link: &Arc<Link>) -> Told {
+pub(super) async fn act_long_streams(shared: &Arc<SharedConnection>) -> Told {
     let mut told = Told::default();
-    told.send(link, "s1").await;
-    let list = Talk::open(link, LONG_LIST, 60).await;
-    let mut sum = Talk::open(link, LONG_SUM, 60).await;
-    let mut cancelled = Talk::open(link, LONG_CANCEL, 60).await;
-    sum.send(link).await;
-    cancelled.send(link).await;
-    told.send(link, "s2").await;
-    cancelled.send(link).await;
+    told.send(shared, "s1").await;
+    let list = Talk::open(shared, LONG_LIST, 60).await;
+    let mut sum = Talk::open(shared, LONG_SUM, 60).await;
+    let mut cancelled = Talk::open(shared, LONG_CANCEL, 60).await;
+    sum.send(shared).await;
+    cancelled.send(shared).await;
+    told.send(shared, "s2").await;
+    cancelled.send(shared).await;
     // In the middle of its fragments.
-    cancelled.cancel(link, &mut told);
-    sum.send(link).await;
+    cancelled.cancel(shared, &mut told);
+    sum.send(shared).await;
     // Behind the fragments of its last message.
-    sum.finish(link);
-    let broken = Talk::open(link, LONG_BREAK, 60).await;
-    let late = begin(link, ECHO, "late", 60).await;
-    told.wait(link, "late", late).await;
-    sum.end(link, &mut told).await;
-    list.end(link, &mut told).await;
-    broken.end(link, &mut told).await;
-    told.barrier(link).await;
-    told.send(link, "s3").await;
+    sum.finish(shared);
+    let broken = Talk::open(shared, LONG_BREAK, 60).await;
+    let late = begin(shared, ECHO, "late", 60).await;
+    told.wait(shared, "late", late).await;
+    sum.end(shared, &mut told).await;
+    list.end(shared, &mut told).await;
+    broken.end(shared, &mut told).await;
+    told.barrier(shared).await;
+    told.send(shared, "s3").await;
     told
 }
 

@@ -16,7 +16,7 @@ use tokio::{
     time::Sleep,
 };
 
-use super::Link;
+use super::SharedConnection;
 use crate::{conn::Time, driver::runtime};
 
 /// The alarms of a connection: one for each runtime whose tasks wait for something with a deadline.
@@ -81,9 +81,9 @@ impl Drop for Alarms {
 
 /// The timer of an alarm, and its waker.
 ///
-/// Lock order: this lock before that of the link. tokio wakes at once when a timer is set to the past.
+/// Lock order: this lock before that of the connection. tokio wakes at once when a timer is set to the past.
 pub(super) struct Ring {
-    link: Weak<Link>,
+    shared: Weak<SharedConnection>,
     runtime: Handle,
     timer: Mutex<Timer>,
     /// True if its runtime has shut down.
@@ -96,32 +96,32 @@ struct Timer {
     at: Time,
 }
 
-/// Does the part of an alarm's work that is impossible under the link's lock.
+/// Does the part of an alarm's work that is impossible under the connection's lock.
 #[inline]
-pub(super) fn raise(link: &Arc<Link>, wanted: Wanted) {
+pub(super) fn raise(shared: &Arc<SharedConnection>, wanted: Wanted) {
     if !matches!(wanted, Wanted::Nothing) {
-        raise_now(link, wanted);
+        raise_now(shared, wanted);
     }
 }
 
 #[cold]
-fn raise_now(link: &Arc<Link>, wanted: Wanted) {
+fn raise_now(shared: &Arc<SharedConnection>, wanted: Wanted) {
     match wanted {
         Wanted::Nothing => {}
-        Wanted::Earlier(ring, at) => ring.advance(link, at),
-        Wanted::New(at) => Ring::start(link, at),
+        Wanted::Earlier(ring, at) => ring.advance(shared, at),
+        Wanted::New(at) => Ring::start(shared, at),
     }
 }
 
 impl Ring {
     /// Makes an alarm in the current runtime. A runtime without timers gets none; there the driver's timer must do.
-    fn start(link: &Arc<Link>, at: Time) {
-        let (Ok(handle), Some(sleep)) = (Handle::try_current(), runtime::timer(link.instant(at))) else {
+    fn start(shared: &Arc<SharedConnection>, at: Time) {
+        let (Ok(handle), Some(sleep)) = (Handle::try_current(), runtime::timer(shared.instant(at))) else {
             return;
         };
         let id = handle.id();
         let ring = Arc::new(Self {
-            link: Arc::downgrade(link),
+            shared: Arc::downgrade(shared),
             runtime: handle,
             timer: Mutex::new(Timer {
                 sleep: Some(Box::pin(sleep)),
@@ -131,7 +131,7 @@ impl Ring {
         });
         let mut timer = ring.lock();
         let wanted = {
-            let mut state = link.lock_state();
+            let mut state = shared.lock_state();
             let alarms = &mut state.alarms;
             alarms.0.retain(|alarm| !alarm.ring.is_dead.load(Relaxed));
             // Another task may have been quicker.
@@ -148,7 +148,7 @@ impl Ring {
         };
         if let Wanted::Earlier(other, at) = wanted {
             drop(timer);
-            return other.advance(link, at);
+            return other.advance(shared, at);
         }
         if matches!(wanted, Wanted::New(_)) && ring.poll(&mut timer).is_ready() {
             drop(timer);
@@ -157,39 +157,39 @@ impl Ring {
     }
 
     /// Makes it ring at `at`, or earlier if it is already set to that.
-    fn advance(&self, link: &Link, at: Time) {
+    fn advance(&self, shared: &SharedConnection, at: Time) {
         let mut timer = self.lock();
         if at >= timer.at {
             return;
         }
         timer.at = at;
         if let Some(sleep) = &mut timer.sleep {
-            sleep.as_mut().reset(link.instant(at));
+            sleep.as_mut().reset(shared.instant(at));
         }
     }
 
     /// Ends what is due, and waits for the next deadline.
     fn ring(self: &Arc<Self>) {
-        let Some(link) = self.link.upgrade() else {
+        let Some(shared) = self.shared.upgrade() else {
             return;
         };
         let mut timer = self.lock();
         while timer.sleep.is_some() {
-            let next = link.ring(self);
+            let next = shared.ring(self);
             let Timer { sleep, at } = &mut *timer;
             let (Some(next), Some(set)) = (next, sleep.as_mut()) else {
                 *sleep = None;
                 break;
             };
             *at = next;
-            set.as_mut().reset(link.instant(next));
+            set.as_mut().reset(shared.instant(next));
             if self.poll(&mut timer).is_pending() {
                 break;
             }
         }
-        // Before the link: the link may be dropped now, and its drop takes the lock.
+        // Before the connection: it may be dropped now, and its drop takes the lock.
         drop(timer);
-        drop(link);
+        drop(shared);
     }
 
     fn poll(self: &Arc<Self>, timer: &mut Timer) -> Poll<()> {

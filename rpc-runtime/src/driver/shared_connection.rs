@@ -1,4 +1,4 @@
-//! Link: a connection behind its lock, as callers and handlers hold it.
+//! SharedConnection: a connection behind its lock, as callers and handlers hold it.
 
 mod alarm;
 
@@ -20,13 +20,13 @@ use crate::{
 /// A connection behind its lock, as callers and handlers hold it, with the alarms of its deadlines.
 ///
 /// Nothing of the user runs under the lock, except the encoding of a message.
-pub(crate) struct Link {
-    state: Mutex<LinkState>,
+pub(crate) struct SharedConnection {
+    state: Mutex<State>,
     epoch: Instant,
 }
 
 /// What is behind the lock.
-pub(super) struct LinkState {
+pub(super) struct State {
     pub(super) conn: Connection,
     /// The driver, while it sleeps.
     driver: Option<Waker>,
@@ -63,12 +63,12 @@ pub(crate) enum Wakes {
     Waiters,
 }
 
-impl LinkState {
+impl State {
     /// Returns the time to give the connection.
     #[inline]
-    pub(super) fn time(&mut self, clock: Clock, link: &Link) -> Time {
+    pub(super) fn time(&mut self, clock: Clock, shared: &SharedConnection) -> Time {
         match clock {
-            Clock::Now => self.now(link.now()),
+            Clock::Now => self.now(shared.now()),
             Clock::Recent => self.latest,
             Clock::At(time) => self.now(time),
         }
@@ -121,10 +121,10 @@ impl LinkState {
     }
 }
 
-impl Link {
-    /// A link whose time begins now.
+impl SharedConnection {
+    /// A connection whose time begins now.
     pub(crate) fn new(conn: Connection) -> Arc<Self> {
-        let state = LinkState {
+        let state = State {
             conn,
             driver: None,
             armed: None,
@@ -160,7 +160,7 @@ impl Link {
         f(&mut conn, now)
     }
 
-    /// Runs `f` on the connection as [`Link::with`] does. While `f` is pending, its caller waits no longer than until the next
+    /// Runs `f` on the connection as [`SharedConnection::with`] does. While `f` is pending, its caller waits no longer than until the next
     /// deadline: the current runtime watches that, too.
     pub(crate) fn wait<R>(self: &Arc<Self>, f: impl FnOnce(&mut Connection, Time) -> Poll<R>) -> Poll<R> {
         let mut conn = self.lock(Clock::Now, Wakes::Driver);
@@ -210,7 +210,7 @@ impl Link {
         self.epoch.checked_add(time).unwrap_or_else(|| self.epoch + FAR)
     }
 
-    pub(super) fn lock_state(&self) -> MutexGuard<'_, LinkState> {
+    pub(super) fn lock_state(&self) -> MutexGuard<'_, State> {
         // A panic under the lock is a bug of ours; the other calls of the connection go on all the same.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -219,7 +219,7 @@ impl Link {
 /// A locked connection. When it is dropped, it releases the lock, and only then wakes what is to be woken.
 pub(crate) struct Locked<'a> {
     // Dropped in this order: the lock is free before anything is woken.
-    state: MutexGuard<'a, LinkState>,
+    state: MutexGuard<'a, State>,
     woken: Option<WakeOnDrop>,
     alarm: Option<RaiseOnDrop<'a>>,
     now: Time,
@@ -233,13 +233,13 @@ impl<'a> Locked<'a> {
         self.now
     }
 
-    /// Makes the current runtime watch the deadlines of the connection, too: a caller waits for one of its calls. `link` is
+    /// Makes the current runtime watch the deadlines of the connection, too: a caller waits for one of its calls. `shared` is
     /// that of the connection.
     #[inline]
-    pub(crate) fn watch_deadlines(&mut self, link: &'a Arc<Link>) {
+    pub(crate) fn watch_deadlines(&mut self, shared: &'a Arc<SharedConnection>) {
         let wanted = self.state.watch_here();
         if !matches!(wanted, Wanted::Nothing) {
-            self.alarm = Some(RaiseOnDrop(link, wanted));
+            self.alarm = Some(RaiseOnDrop(shared, wanted));
         }
     }
 }
@@ -278,7 +278,7 @@ struct WakeOnDrop {
 
 impl WakeOnDrop {
     #[inline(never)]
-    fn take(state: &mut LinkState, wakes_driver: bool) -> Self {
+    fn take(state: &mut State, wakes_driver: bool) -> Self {
         let driver = if wakes_driver { state.driver.take() } else { None };
         let mut waiters = Vec::new();
         state.conn.take_wakers(&mut waiters);
@@ -297,7 +297,7 @@ impl Drop for WakeOnDrop {
 }
 
 /// Raises an alarm when it is dropped.
-struct RaiseOnDrop<'a>(&'a Arc<Link>, Wanted);
+struct RaiseOnDrop<'a>(&'a Arc<SharedConnection>, Wanted);
 
 impl Drop for RaiseOnDrop<'_> {
     fn drop(&mut self) {
@@ -305,8 +305,8 @@ impl Drop for RaiseOnDrop<'_> {
     }
 }
 
-impl fmt::Debug for Link {
+impl fmt::Debug for SharedConnection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Link").finish_non_exhaustive()
+        f.debug_struct("SharedConnection").finish_non_exhaustive()
     }
 }
