@@ -143,6 +143,7 @@ const ALLOWANCES: [(&[&str], &str); 5] = [
         &[
             "clippy::enum_variant_names",
             "clippy::large_enum_variant",
+            "clippy::len_without_is_empty",
             "clippy::module_inception",
             "clippy::new_ret_no_self",
             "clippy::should_implement_trait",

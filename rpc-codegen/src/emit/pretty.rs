@@ -21,10 +21,13 @@ fn spaced(text: &str) -> String {
         .iter()
         .any(|start| begins.starts_with(start));
         let is_docs = begins.starts_with("///") || begins.starts_with("#[");
+        // The last line of a comment may end in a semicolon, and what it explains follows it at once.
+        let is_explained = before.starts_with("///");
         let is_impl = begins.starts_with("impl");
         let is_macro = line.ends_with(");") && line.contains("!(") && line == begins;
-        if (before == "}" && (is_item || is_macro)) || (before.ends_with([';', '}']) && (is_docs || is_impl))
-        {
+        let is_apart = (before == "}" && (is_item || is_macro))
+            || (before.ends_with([';', '}']) && (is_docs || is_impl));
+        if is_apart && !is_explained {
             out.push('\n');
         }
         out.push_str(line);
@@ -45,12 +48,12 @@ mod tests {
         let tokens = quote!(
             a::b!(A);
             impl A { fn b() {} fn c() {} }
-            trait D { #[doc = " e"] fn e(); #[doc = " f"] fn f(); }
+            trait D { #[doc = " e"] fn e(); #[doc = " f;"] #[doc = " g }"] fn f(); }
         );
         let text = pretty("struct A {}", tokens).expect("it parses");
         assert_eq!(
             text,
-            "struct A {}\na::b!(A);\n\nimpl A {\n    fn b() {}\n    fn c() {}\n}\ntrait D {\n    /// e\n    fn e();\n\n    /// f\n    fn f();\n}\n"
+            "struct A {}\na::b!(A);\n\nimpl A {\n    fn b() {}\n    fn c() {}\n}\ntrait D {\n    /// e\n    fn e();\n\n    /// f;\n    /// g }\n    fn f();\n}\n"
         );
     }
 }

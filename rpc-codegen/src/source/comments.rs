@@ -18,9 +18,12 @@ pub(crate) fn docs(location: &Location) -> Vec<String> {
 fn lines(comment: &str) -> impl Iterator<Item = &str> {
     // `/** text`, as in Java, is the same as `/* text`.
     let comment = comment.strip_prefix('*').unwrap_or(comment).trim_end();
-    // One space or tab after `//` is not indentation.
-    comment
-        .lines()
+    // One space or tab after `//` is not indentation. A carriage return alone ends a line, too: Rust has none in documentation.
+    let lines = comment
+        .split('\n')
+        .map(|line| line.strip_suffix('\r').unwrap_or(line));
+    lines
+        .flat_map(|line| line.split('\r'))
         .map(|line| line.strip_prefix([' ', '\t']).unwrap_or(line))
 }
 
@@ -28,7 +31,7 @@ fn lines(comment: &str) -> impl Iterator<Item = &str> {
 fn markdown<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<String> {
     let mut writer = Writer::default();
     for line in lines {
-        writer.line(&untabbed(line));
+        writer.line(&plain(line));
     }
     writer.finish()
 }
@@ -228,14 +231,29 @@ fn escaped(text: &str) -> String {
     out
 }
 
-/// Replaces the tabs of the indentation with spaces.
-fn untabbed(line: &str) -> String {
+/// Replaces tabs with spaces, and leaves out the characters that turn the direction of text, which Rust refuses.
+fn plain(line: &str) -> String {
     let text = line.trim_start();
-    let mut indent = String::new();
+    let mut out = String::new();
     for c in line[..line.len() - text.len()].chars() {
-        indent.push_str(if c == '\t' { "    " } else { " " });
+        out.push_str(if c == '\t' { "    " } else { " " });
     }
-    format!("{indent}{}", text.trim_end())
+    let mut column = 0;
+    for c in text.trim_end().chars() {
+        match c {
+            '\t' => {
+                let width = 4 - column % 4;
+                out.push_str(&"    "[..width]);
+                column += width;
+            }
+            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {}
+            _ => {
+                out.push(c);
+                column += 1;
+            }
+        }
+    }
+    out
 }
 
 #[cfg(test)]
@@ -298,6 +316,25 @@ mod tests {
     fn a_fence_that_is_never_closed_is_closed_at_the_end() {
         check("```\nx", "```text\nx\n```");
         check("- ```\n  x\ny", "- ```text\n  x\n  ```\ny");
+    }
+
+    #[test]
+    fn a_carriage_return_ends_a_line() {
+        assert_eq!(
+            lines(" a\r b\r\n c\r\r\n d\r").collect::<Vec<_>>(),
+            ["a", "b", "c", "", "d"]
+        );
+    }
+
+    #[test]
+    fn no_tab_is_left() {
+        check("a\tb\tc", "a   b   c");
+        check("```\n\tx\ty\n```", "```text\n    x   y\n```");
+    }
+
+    #[test]
+    fn nothing_turns_the_direction_of_text() {
+        check("a \u{202e}b\u{2069}", "a b");
     }
 
     #[test]

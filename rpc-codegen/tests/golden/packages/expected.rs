@@ -213,6 +213,7 @@ impl ::core::convert::From<&str> for outer::Inner {
 #[allow(
     clippy::enum_variant_names,
     clippy::large_enum_variant,
+    clippy::len_without_is_empty,
     clippy::module_inception,
     clippy::new_ret_no_self,
     clippy::should_implement_trait,
@@ -257,6 +258,7 @@ pub use _no_package::*;
 #[allow(
     clippy::enum_variant_names,
     clippy::large_enum_variant,
+    clippy::len_without_is_empty,
     clippy::module_inception,
     clippy::new_ret_no_self,
     clippy::should_implement_trait,
@@ -294,6 +296,7 @@ pub mod acme {
 #[allow(
     clippy::enum_variant_names,
     clippy::large_enum_variant,
+    clippy::len_without_is_empty,
     clippy::module_inception,
     clippy::new_ret_no_self,
     clippy::should_implement_trait,
