@@ -88,9 +88,9 @@ impl<'a> Types<'a> {
             .chain([camel(name)])
             .collect();
         let idents = parts.iter().map(|part| ident(part));
-        // `T` alone would mean the type parameter of the server.
-        if parts == ["T"] {
-            quote!(self::T)
+        // `T` or `U` alone would mean the type parameter of the server.
+        if parts == ["T"] || parts == ["U"] {
+            quote!(self::#(#idents)::*)
         } else {
             quote!(#(#idents)::*)
         }

@@ -185,12 +185,22 @@ async fn a_client_of_one_half_calls_a_server_of_the_other() {
 
 #[tokio::test]
 async fn a_service_called_t_is_served_and_called() {
-    use codegen_tests::acme::names::v1::{Note, T, TClient, TServer};
+    use codegen_tests::acme::names::v1::{Note, T, TClient, TServer, U, u::V};
+    use rpc_runtime::{Context, Requests, Result, Stream};
 
     struct Echo;
     impl T for Echo {
-        async fn rpc_echo(&self, _: &rpc_runtime::Context, note: Note) -> rpc_runtime::Result<Note> {
+        async fn rpc_echo(&self, _: &Context, note: Note) -> Result<Note> {
             Ok(note)
+        }
+        async fn rpc_u(&self, _: &Context, u: U) -> Result<impl Stream<Item = Result<U>> + Send> {
+            Ok(rpc_runtime::stream(async move |out| {
+                out.send(u).await;
+                Ok(())
+            }))
+        }
+        async fn rpc_t(&self, _: &Context, mut requests: Requests<V>) -> Result<V> {
+            Ok(requests.message().await?.unwrap_or_default())
         }
     }
     let client = TClient::in_process(TServer::new(std::sync::Arc::new(Echo)));
