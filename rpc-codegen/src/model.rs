@@ -5,6 +5,7 @@ mod flatten;
 pub(crate) mod naming;
 mod oneof;
 mod reader;
+mod required;
 mod reserved;
 mod types;
 
@@ -138,6 +139,7 @@ impl Model {
             .collect();
         let mut problems = reserved::problems(&files, sources, target.purpose);
         problems.extend(clashes::problems(&files, sources, target.parts));
+        problems.extend(required::problems(pool, sources));
         let mut reader = Reader::new(pool, sources, target);
         let services = pool.services().map(|service| reader.service(&service)).collect();
         let (warnings, more) = reader.finish();

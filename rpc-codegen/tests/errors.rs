@@ -49,6 +49,7 @@ cases! {
     names_are_only_underscores
     no_proto_file_is_in_the_folder
     oneof_and_field_have_one_name
+    required_fields_lead_in_a_circle
     rpc_package_is_reserved
     rpc_terminate_is_built_in
     several_files_have_syntax_errors
