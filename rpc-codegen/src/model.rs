@@ -1,7 +1,9 @@
 //! The model: services and procedures, checked here once and trusted afterwards.
 
+mod accessors;
 mod clashes;
 mod flatten;
+mod google;
 pub(crate) mod naming;
 mod oneof;
 mod reader;
@@ -14,7 +16,9 @@ use prost_reflect::{DescriptorPool, FileDescriptor, MessageDescriptor};
 use prost_types::FileDescriptorProto;
 
 pub(crate) use self::{
+    accessors::impossible as without_accessors,
     flatten::{Field, FieldKind, is_boxed, value_of},
+    google::is_newer,
     oneof::{oneof_of, oneof_type},
     types::{Types, ident, is_option},
 };
@@ -142,14 +146,29 @@ impl Model {
         problems.extend(required::problems(pool, sources));
         let mut reader = Reader::new(pool, sources, target);
         let services = pool.services().map(|service| reader.service(&service)).collect();
-        let (warnings, more) = reader.finish();
+        let (mut warnings, more) = reader.finish();
         problems.extend(more);
+        warnings.extend(accessor_warnings(pool));
         if problems.is_empty() {
             Ok(Self { services, warnings })
         } else {
             Err(Error::new(problems))
         }
     }
+}
+
+/// The warnings about fields that get no accessors.
+fn accessor_warnings(pool: &DescriptorPool) -> Vec<String> {
+    let messages = pool
+        .all_messages()
+        .filter(|message| !is_google(message.parent_file().name()));
+    messages
+        .flat_map(|message| {
+            let fields = accessors::impossible(&message).into_iter();
+            let warnings = fields.map(|(field, name)| accessors::warning(&message, &field, &name));
+            warnings.collect::<Vec<_>>()
+        })
+        .collect()
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use prost_reflect::{Cardinality, FieldDescriptor, Kind, MessageDescriptor};
 use quote::quote;
 
 use crate::{
-    model::{Procedure, Service, Types},
+    model::{Procedure, Service, Types, is_newer},
     source::is_google,
     target::Target,
 };
@@ -94,7 +94,12 @@ impl<'a> Growth<'a> {
     fn field(&mut self, field: &FieldDescriptor, types: &Types<'_>) -> Option<TokenStream> {
         let runtime = self.runtime;
         // prost skips them as unknown fields.
-        if matches!(field.kind(), Kind::Message(message) if UNKNOWN_TO_PROST.contains(&message.full_name())) {
+        let is_newer_message =
+            matches!(field.kind(), Kind::Message(message) if is_newer(message.full_name()));
+        if is_newer_message
+            && is_google(field.parent_file().name())
+            && !is_newer(field.parent_message().full_name())
+        {
             return None;
         }
         let number = Literal::u32_unsuffixed(field.number());
@@ -141,12 +146,6 @@ impl<'a> Growth<'a> {
         Some(quote!(#runtime::codegen::Growing::#make(#number #size) #row))
     }
 }
-
-/// Google's messages that are newer than prost-types.
-const UNKNOWN_TO_PROST: [&str; 2] = [
-    "google.protobuf.ExtensionRangeOptions.Declaration",
-    "google.protobuf.FieldOptions.EditionDefault",
-];
 
 /// True if a message may grow: it contains repeated fields, maps or boxes.
 fn multiplies(message: &MessageDescriptor) -> bool {

@@ -2,15 +2,15 @@
 
 use std::panic::{self, AssertUnwindSafe};
 
-use prost_build::Module;
 use prost_reflect::DescriptorPool;
 use prost_types::{
     DescriptorProto, EnumDescriptorProto, FileDescriptorProto, SourceCodeInfo, source_code_info::Location,
 };
 
+use super::prost_input;
 use crate::{
     error::{Error, Problem},
-    model::{naming::module_path, oneof_of},
+    model::oneof_of,
     source::{comments, is_google},
     target::Target,
 };
@@ -32,13 +32,10 @@ pub(super) fn generate(
     target: &Target<'_>,
 ) -> Result<Vec<(Vec<String>, String)>, Error> {
     // prost-build looks up every message, so it needs Google's files, too.
-    let files = pool.files().map(|file| file.file_descriptor_proto().clone());
-    let requests: Vec<(Module, FileDescriptorProto)> = files
-        .map(|mut file| {
-            docs.take(&mut file);
-            (Module::from_parts(module_path(file.package())), file)
-        })
-        .collect();
+    let mut requests = prost_input::files(pool);
+    for (_, file) in &mut requests {
+        docs.take(file);
+    }
     let mut config = config(target);
     // prost-build panics on some errors. Our own checks should find them first; if not, no panic reaches the user.
     let modules = panic::catch_unwind(AssertUnwindSafe(|| config.generate(requests)))
@@ -46,8 +43,31 @@ pub(super) fn generate(
         .map_err(|error| Problem::new(error.to_string()))?;
     Ok(modules
         .into_iter()
-        .map(|(module, text)| (module.parts().map(str::to_owned).collect(), text))
+        .map(|(module, text)| (module.parts().map(str::to_owned).collect(), unshadowed(&text)))
         .collect())
+}
+
+/// Names enums in a way that the types declared inside of prost's derived functions cannot shadow.
+fn unshadowed(text: &str) -> String {
+    let mut text = text.to_owned();
+    for name in [
+        "Inner",
+        "KeyWrapper",
+        "MapWrapper",
+        "ScalarWrapper",
+        "ValueWrapper",
+    ] {
+        text = text
+            .replace(
+                &format!("enumeration = \"{name}\""),
+                &format!("enumeration = \"self::{name}\""),
+            )
+            .replace(
+                &format!("enumeration({name})"),
+                &format!("enumeration(self::{name})"),
+            );
+    }
+    text
 }
 
 fn config(target: &Target<'_>) -> prost_build::Config {

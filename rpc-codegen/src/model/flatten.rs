@@ -119,7 +119,9 @@ pub(crate) fn is_boxed(field: &FieldDescriptor) -> bool {
             return true;
         }
         if !seen.contains(&message) {
-            open.extend(message.fields().filter_map(|field| held(&field)));
+            // prost-build does not look into the groups of other messages.
+            let fields = message.fields().filter(|field| !field.is_group());
+            open.extend(fields.filter_map(|field| held(&field)));
             seen.push(message);
         }
     }

@@ -4,7 +4,10 @@ use proc_macro2::{Ident, Span, TokenStream};
 use prost_reflect::{Cardinality, FieldDescriptor, Kind as ProtoKind, MessageDescriptor, Syntax};
 use quote::quote;
 
-use super::naming::{camel, snake};
+use super::{
+    google::is_newer,
+    naming::{camel, snake},
+};
 
 /// The paths of types, as seen from the module of one package.
 #[derive(Debug)]
@@ -30,8 +33,8 @@ impl<'a> Types<'a> {
     /// The type of an enum.
     pub(crate) fn enumeration(&self, proto: &prost_reflect::EnumDescriptor) -> TokenStream {
         match proto.full_name().strip_prefix("google.protobuf.") {
-            Some(rest) => self.google(rest),
-            None => self.path(proto.package_name(), proto.full_name()),
+            Some(rest) if !is_newer(proto.full_name()) => self.google(rest),
+            _ => self.path(proto.package_name(), proto.full_name()),
         }
     }
 
@@ -98,6 +101,9 @@ impl<'a> Types<'a> {
 
     /// The type of a Google message that prost knows.
     fn well_known(&self, full_name: &str) -> Option<TokenStream> {
+        if is_newer(full_name) {
+            return None;
+        }
         let name = full_name.strip_prefix("google.protobuf.")?;
         Some(match name {
             "Empty" => quote!(()),

@@ -1,0 +1,64 @@
+//! Accessors: the methods that prost derives for fields, and those that cannot be.
+
+use std::collections::HashSet;
+
+use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
+
+use super::{naming::snake, oneof::oneof_of, types::is_option};
+
+/// The enum fields of `message` that get no accessors, each with the accessor that cannot be.
+///
+/// Its name is that of another field's accessor, or prost cannot write it. Such a field becomes a field of numbers: the same
+/// Rust type and the same bytes, without methods.
+pub(crate) fn impossible(message: &MessageDescriptor) -> Vec<(FieldDescriptor, String)> {
+    let getters: HashSet<String> = message.fields().filter_map(|field| getter(&field)).collect();
+    message
+        .fields()
+        .filter_map(|field| {
+            let mut others = others(&field).into_iter();
+            let taken = others.find(|name| getters.contains(name) || name.contains("r#"))?;
+            Some((field, taken))
+        })
+        .collect()
+}
+
+/// The warning for a field of [`impossible`].
+pub(super) fn warning(message: &MessageDescriptor, field: &FieldDescriptor, accessor: &str) -> String {
+    format!(
+        "message {}: field `{}` holds plain numbers and has no accessors, because Rust cannot have both `{}` and the accessors of \
+         the other fields",
+        message.full_name(),
+        field.name(),
+        accessor.replace("r#", "")
+    )
+}
+
+/// The accessor named as the field itself.
+fn getter(field: &FieldDescriptor) -> Option<String> {
+    let is_enum = matches!(field.kind(), Kind::Enum(_));
+    let is_message = matches!(field.kind(), Kind::Message(_));
+    let is_there = is_enum || (is_option(field) && !is_message);
+    (is_there && is_outside_of_oneofs(field)).then(|| snake(field.name()).replace("r#", ""))
+}
+
+/// The accessors named as the field with a prefix, which only enum fields have.
+fn others(field: &FieldDescriptor) -> Vec<String> {
+    let name = snake(field.name());
+    let bare = name.replace("r#", "");
+    match field.kind() {
+        Kind::Enum(_) if !is_outside_of_oneofs(field) => Vec::new(),
+        Kind::Enum(_) if field.is_list() => vec![format!("push_{bare}")],
+        Kind::Enum(_) => vec![format!("set_{bare}")],
+        Kind::Message(entry)
+            if field.is_map() && matches!(entry.map_entry_value_field().kind(), Kind::Enum(_)) =>
+        {
+            // prost keeps the `r#` of a keyword here, and panics.
+            vec![format!("get_{name}"), format!("insert_{name}")]
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn is_outside_of_oneofs(field: &FieldDescriptor) -> bool {
+    oneof_of(field.field_descriptor_proto()).is_none()
+}

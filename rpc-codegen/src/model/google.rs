@@ -1,0 +1,78 @@
+//! Google's types: those that prost-types has, and the newer ones.
+
+/// True if prost-types lacks the type `full_name` of package `google.protobuf`.
+///
+/// Such a type is generated beside the user's own, in the module `google::protobuf`.
+pub(crate) fn is_newer(full_name: &str) -> bool {
+    full_name
+        .strip_prefix("google.protobuf.")
+        .is_some_and(|name| !name.starts_with("compiler.") && !KNOWN.contains(&name))
+}
+
+/// The messages and enums of prost-types 0.14, without its module `compiler`.
+const KNOWN: [&str; 64] = [
+    "Any",
+    "Api",
+    "BoolValue",
+    "BytesValue",
+    "DescriptorProto",
+    "DescriptorProto.ExtensionRange",
+    "DescriptorProto.ReservedRange",
+    "DoubleValue",
+    "Duration",
+    "Empty",
+    "Enum",
+    "EnumDescriptorProto",
+    "EnumDescriptorProto.EnumReservedRange",
+    "EnumOptions",
+    "EnumValue",
+    "EnumValueDescriptorProto",
+    "EnumValueOptions",
+    "ExtensionRangeOptions",
+    "Field",
+    "Field.Cardinality",
+    "Field.Kind",
+    "FieldDescriptorProto",
+    "FieldDescriptorProto.Label",
+    "FieldDescriptorProto.Type",
+    "FieldMask",
+    "FieldOptions",
+    "FieldOptions.CType",
+    "FieldOptions.JSType",
+    "FileDescriptorProto",
+    "FileDescriptorSet",
+    "FileOptions",
+    "FileOptions.OptimizeMode",
+    "FloatValue",
+    "GeneratedCodeInfo",
+    "GeneratedCodeInfo.Annotation",
+    "Int32Value",
+    "Int64Value",
+    "ListValue",
+    "MessageOptions",
+    "Method",
+    "MethodDescriptorProto",
+    "MethodOptions",
+    "MethodOptions.IdempotencyLevel",
+    "Mixin",
+    "NullValue",
+    "OneofDescriptorProto",
+    "OneofOptions",
+    "Option",
+    "ServiceDescriptorProto",
+    "ServiceOptions",
+    "SourceCodeInfo",
+    "SourceCodeInfo.Location",
+    "SourceContext",
+    "StringValue",
+    "Struct",
+    "Struct.FieldsEntry",
+    "Syntax",
+    "Timestamp",
+    "Type",
+    "UInt32Value",
+    "UInt64Value",
+    "UninterpretedOption",
+    "UninterpretedOption.NamePart",
+    "Value",
+];
