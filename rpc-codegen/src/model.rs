@@ -9,6 +9,7 @@ mod oneof;
 mod reader;
 mod required;
 mod reserved;
+mod service_names;
 mod types;
 
 use proc_macro2::TokenStream;
@@ -20,6 +21,7 @@ pub(crate) use self::{
     flatten::{Field, FieldKind, is_boxed, value_of},
     google::is_newer,
     oneof::{oneof_of, oneof_type},
+    service_names::ServiceNames,
     types::{Types, ident, is_option},
 };
 use self::{naming::Stem, reader::Reader};
@@ -32,10 +34,10 @@ use crate::{
 /// A service, as the emitter needs it.
 #[derive(Debug)]
 pub(crate) struct Service {
-    /// The name in the .proto file.
-    pub(crate) name: String,
     /// The name with its package: `demo.kv.v1.Kv`.
     pub(crate) full_name: String,
+    /// The names of its items in Rust.
+    pub(crate) names: ServiceNames,
     /// The package; several files may share it.
     pub(crate) package: String,
     pub(crate) docs: Vec<String>,
@@ -142,12 +144,14 @@ impl Model {
             .filter(|file| file.name() != OPTIONS_NAME)
             .collect();
         let mut problems = reserved::problems(&files, sources, target.purpose);
-        problems.extend(clashes::problems(&files, sources, target.parts));
+        let names = clashes::names(&files, sources, target.parts);
+        problems.extend(names.problems);
         problems.extend(required::problems(pool, sources));
-        let mut reader = Reader::new(pool, sources, target);
+        let mut reader = Reader::new(pool, sources, target, names.services);
         let services = pool.services().map(|service| reader.service(&service)).collect();
         let (mut warnings, more) = reader.finish();
         problems.extend(more);
+        warnings.extend(names.warnings);
         warnings.extend(accessor_warnings(pool));
         if problems.is_empty() {
             Ok(Self { services, warnings })
@@ -208,6 +212,29 @@ mod tests {
             [
                 "procedure Greeter.Terminate: its stub is named `terminate_`, because every call has a method `terminate`"
             ]
+        );
+    }
+
+    #[test]
+    fn a_name_that_gives_way_gives_a_warning() {
+        let warnings = warnings("../../../tests/codegen/proto/acme/names/services.proto");
+        assert_eq!(warnings.len(), 7, "{warnings:?}");
+        let expected = "service acme.names.services.Msg: the type behind `send()` is named `MsgSend_`, because message \
+                        `acme.names.services.MsgSend` is named `MsgSend`";
+        assert!(warnings.iter().any(|warning| warning == expected), "{warnings:?}");
+    }
+
+    #[test]
+    fn a_field_without_accessors_gives_a_warning() {
+        let warnings = warnings("../../../tests/codegen/proto/acme/prost/accessors.proto");
+        assert_eq!(
+            (&*warnings[0], &*warnings[5]),
+            (
+                "message acme.prost.Accessors: field `mode` holds plain numbers and has no accessors, because the accessor \
+                 `set_mode` would have the name of another field's accessor",
+                "message acme.prost.Accessors: field `type` holds plain numbers and has no accessors, because prost cannot name \
+                 the accessors of a keyword"
+            )
         );
     }
 }

@@ -55,6 +55,6 @@ impl Parts {
 pub(crate) enum Purpose {
     /// Users of the framework.
     User,
-    /// rpc-runtime itself: `package rpc.*` and the procedure `rpc_terminate` are allowed.
+    /// rpc-runtime itself: `package rpc.control` and the procedure `rpc_terminate` are allowed.
     Builtin,
 }

@@ -47,14 +47,15 @@ cases! {
     fields_differ_by_case_only
     google_s_package_is_reserved
     names_are_only_underscores
+    names_in_package_rpc_are_reserved
     no_proto_file_is_in_the_folder
     oneof_and_field_have_one_name
+    package_rpc_control_is_reserved
     required_fields_lead_in_a_circle
-    rpc_package_is_reserved
     rpc_terminate_is_built_in
+    services_differ_by_case_only
     several_files_have_syntax_errors
     two_stems_are_the_same
-    type_and_client_have_one_name
     type_and_package_have_one_name
     type_is_in_another_package
     type_is_not_defined

@@ -3,13 +3,7 @@
 use proc_macro2::{Ident, TokenStream};
 use quote::format_ident;
 
-use crate::{
-    model::{
-        Service,
-        naming::{camel, camel_with, procedures_of},
-    },
-    target::Target,
-};
+use crate::{model::Service, target::Target};
 
 /// The identifiers of the items generated for one service.
 pub(super) struct Names<'a> {
@@ -26,16 +20,16 @@ pub(super) struct Names<'a> {
 
 impl<'a> Names<'a> {
     pub(super) fn new(service: &Service, target: &Target<'a>) -> Self {
-        let name = &service.name;
+        let names = &service.names;
         Self {
             runtime: target.runtime,
-            list: format_ident!("{}", procedures_of(name)),
-            service: format_ident!("{}", camel(name)),
-            server: format_ident!("{}", camel_with(name, "Server")),
-            client: format_ident!("{}", camel_with(name, "Client")),
-            send: format_ident!("{}", camel_with(name, "Send")),
-            send_recv: format_ident!("{}", camel_with(name, "SendRecv")),
-            implementor: format_ident!("{}", if camel(name) == "T" { "U" } else { "T" }),
+            list: format_ident!("{}", names.list),
+            service: format_ident!("{}", names.service),
+            server: format_ident!("{}", names.server),
+            client: format_ident!("{}", names.client),
+            send: format_ident!("{}", names.send),
+            send_recv: format_ident!("{}", names.send_recv),
+            implementor: format_ident!("{}", if names.service == "T" { "U" } else { "T" }),
         }
     }
 }

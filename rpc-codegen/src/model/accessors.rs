@@ -24,12 +24,15 @@ pub(crate) fn impossible(message: &MessageDescriptor) -> Vec<(FieldDescriptor, S
 
 /// The warning for a field of [`impossible`].
 pub(super) fn warning(message: &MessageDescriptor, field: &FieldDescriptor, accessor: &str) -> String {
+    let reason = if accessor.contains("r#") {
+        "prost cannot name the accessors of a keyword".to_owned()
+    } else {
+        format!("the accessor `{accessor}` would have the name of another field's accessor")
+    };
     format!(
-        "message {}: field `{}` holds plain numbers and has no accessors, because Rust cannot have both `{}` and the accessors of \
-         the other fields",
+        "message {}: field `{}` holds plain numbers and has no accessors, because {reason}",
         message.full_name(),
         field.name(),
-        accessor.replace("r#", "")
     )
 }
 

@@ -5,22 +5,39 @@ use std::collections::HashMap;
 use prost_types::{DescriptorProto, EnumDescriptorProto, FileDescriptorProto};
 
 use super::{
-    naming::{camel, camel_with, is_nameable, module_path, procedures_of, snake, variant},
+    naming::{camel, is_nameable, module_path, snake, variant},
     oneof::{oneof_of, oneof_type},
+    service_names::ServiceNames,
 };
 use crate::{error::Problem, source::Sources, target::Parts};
 
-/// The problems of all names in `files` that clash in Rust or are impossible there.
-pub(super) fn problems(files: &[&FileDescriptorProto], sources: &Sources, parts: Parts) -> Vec<Problem> {
+/// What became of the names of all files.
+pub(super) struct Names {
+    /// The names of the items of each service, by its full name.
+    pub(super) services: HashMap<String, ServiceNames>,
+    /// The names that gave way to others.
+    pub(super) warnings: Vec<String>,
+    /// The names that clash in Rust or are impossible there.
+    pub(super) problems: Vec<Problem>,
+}
+
+/// Gives everything in `files` its name.
+pub(super) fn names(files: &[&FileDescriptorProto], sources: &Sources, parts: Parts) -> Names {
     let mut scope = Scope {
         sources,
         names: HashMap::new(),
+        warnings: Vec::new(),
         problems: Vec::new(),
     };
     for file in files {
-        scope.file(file, parts);
+        scope.file(file);
     }
-    scope.problems
+    let services = scope.services(files, parts);
+    Names {
+        services,
+        warnings: scope.warnings,
+        problems: scope.problems,
+    }
 }
 
 /// The identifiers found so far.
@@ -28,34 +45,46 @@ struct Scope<'a> {
     sources: &'a Sources,
     /// The owners, by module or type, and identifier in it.
     names: HashMap<(Vec<String>, String), Owner>,
+    warnings: Vec<String>,
     problems: Vec<Problem>,
 }
 
 /// The item that has an identifier.
 #[derive(Clone)]
 struct Owner {
+    kind: Kind,
     what: String,
     file: String,
     path: Vec<i32>,
 }
 
+/// What an identifier stands for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Item,
+    /// The module of a package.
+    Package,
+    /// The module of the types inside of a message. It is one with the module of a package of that name.
+    Inside,
+}
+
 impl Scope<'_> {
-    fn file(&mut self, file: &FileDescriptorProto, parts: Parts) {
+    fn file(&mut self, file: &FileDescriptorProto) {
         let module = module_path(file.package());
-        let owner = |what: String, path: &[i32]| Owner {
-            what,
-            file: file.name().to_owned(),
-            path: path.to_vec(),
-        };
         let names: Vec<&str> = file
             .package()
             .split('.')
             .filter(|part| !part.is_empty())
             .collect();
         for (at, name) in names.iter().enumerate() {
-            let what = format!("package `{}`", names[..=at].join("."));
-            self.nameable(name, &owner(what.clone(), &[2]));
-            self.claim(&module[..at], &module[at], owner(what, &[2]));
+            let package = Owner {
+                kind: Kind::Package,
+                what: format!("package `{}`", names[..=at].join(".")),
+                file: file.name().to_owned(),
+                path: vec![2],
+            };
+            self.nameable(name, &package);
+            self.claim(&module[..at], &module[at], package);
         }
         for (index, message) in (0..).zip(&file.message_type) {
             self.message(file, &module, file.package(), message, &[4, index]);
@@ -63,27 +92,59 @@ impl Scope<'_> {
         for (index, proto) in (0..).zip(&file.enum_type) {
             self.enumeration(file, &module, file.package(), proto, &[5, index]);
         }
-        for (index, service) in (0..).zip(&file.service) {
-            let name = service.name();
-            let full = full_name(file.package(), name);
-            let mut claim = |what: &str, ident: String| {
-                self.claim(&module, &ident, owner(format!("{what} `{full}`"), &[6, index, 1]));
-            };
-            claim("the list of procedures of service", procedures_of(name));
-            if parts.server() {
-                claim("service", camel(name));
-                claim("the server type of service", camel_with(name, "Server"));
+    }
+
+    /// The names of all services, whose items give way to messages, enums and other services.
+    fn services(&mut self, files: &[&FileDescriptorProto], parts: Parts) -> HashMap<String, ServiceNames> {
+        let mut services: Vec<(Vec<String>, Owner, String, ServiceNames)> = Vec::new();
+        for file in files {
+            for (index, service) in (0..).zip(&file.service) {
+                let full = full_name(file.package(), service.name());
+                let owner = Owner {
+                    kind: Kind::Item,
+                    what: format!("service `{full}`"),
+                    file: file.name().to_owned(),
+                    path: vec![6, index, 1],
+                };
+                self.nameable(service.name(), &owner);
+                let mut names = ServiceNames::new(service.name());
+                let module = module_path(file.package());
+                if parts.server() {
+                    self.give_way(&module, &mut names.service, "the trait", &full);
+                }
+                services.push((module, owner, full, names));
             }
-            if parts.client() {
-                claim("the client type of service", camel_with(name, "Client"));
-                claim("the type behind `send()` of service", camel_with(name, "Send"));
-                claim(
-                    "the type behind `send_recv()` of service",
-                    camel_with(name, "SendRecv"),
-                );
-            }
-            self.nameable(name, &owner(format!("service `{full}`"), &[6, index, 1]));
         }
+        // The traits come first: two of them with one name are an error, and everything else gives way to them.
+        for (module, owner, _, names) in services.iter().filter(|_| parts.server()) {
+            self.claim(module, &names.service, owner.clone());
+        }
+        for (module, owner, full, names) in &mut services {
+            for (what, name) in names.beside_the_trait(parts) {
+                self.give_way(module, name, what, full);
+                let owner = Owner {
+                    what: format!("{what} of service `{full}`"),
+                    ..owner.clone()
+                };
+                self.claim(module, name, owner);
+            }
+        }
+        services
+            .into_iter()
+            .map(|(_, _, full, names)| (full, names))
+            .collect()
+    }
+
+    /// Adds a `_` to `name`, which is `what` of a service, if something else in `module` has that name.
+    fn give_way(&mut self, module: &[String], name: &mut String, what: &str, service: &str) {
+        let Some(owner) = self.names.get(&(module.to_vec(), name.clone())) else {
+            return;
+        };
+        self.warnings.push(format!(
+            "service {service}: {what} is named `{name}_`, because {} is named `{name}`",
+            owner.what
+        ));
+        name.push('_');
     }
 
     fn message(
@@ -95,6 +156,7 @@ impl Scope<'_> {
         path: &[i32],
     ) {
         let owner = |what: String, path: Vec<i32>| Owner {
+            kind: Kind::Item,
             what,
             file: file.name().to_owned(),
             path,
@@ -114,7 +176,11 @@ impl Scope<'_> {
         inner.push(snake(message.name()));
         if has_module {
             let what = format!("the module of the types inside message `{full}`");
-            self.claim(module, &snake(message.name()), owner(what, below(path, &[1])));
+            let inside = Owner {
+                kind: Kind::Inside,
+                ..owner(what, below(path, &[1]))
+            };
+            self.claim(module, &snake(message.name()), inside);
         }
 
         // Fields, and the variants of a oneof, have scopes of their own. `{}` in their key keeps them apart from modules.
@@ -160,6 +226,7 @@ impl Scope<'_> {
         path: &[i32],
     ) {
         let owner = |what: String, path: Vec<i32>| Owner {
+            kind: Kind::Item,
             what,
             file: file.name().to_owned(),
             path,
@@ -194,7 +261,7 @@ impl Scope<'_> {
         }
         let key = (scope.to_vec(), ident.to_owned());
         match self.names.get(&key) {
-            Some(first) if first.what != owner.what => {
+            Some(first) if first.what != owner.what && !are_one_module(first, &owner) => {
                 let problem = Problem::new(format!(
                     "{} and {} are both named `{ident}` in Rust",
                     first.what, owner.what
@@ -222,6 +289,14 @@ impl Scope<'_> {
             self.problems.push(problem);
         }
     }
+}
+
+/// True if one of two modules is a package and the other one holds the types inside of a message: they become one.
+fn are_one_module(a: &Owner, b: &Owner) -> bool {
+    matches!(
+        (a.kind, b.kind),
+        (Kind::Package, Kind::Inside) | (Kind::Inside, Kind::Package)
+    )
 }
 
 fn is_map_entry(message: &DescriptorProto) -> bool {

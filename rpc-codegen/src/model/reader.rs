@@ -1,11 +1,14 @@
 //! Reads services and procedures from descriptors: options, names, comments.
 
+use std::collections::HashMap;
+
 use prost_reflect::{DescriptorPool, DynamicMessage, MethodDescriptor, ServiceDescriptor, Value};
 use sha2::{Digest, Sha256};
 
 use super::{
     Priority, Procedure, Reply, Request, Run, Service, flatten,
     naming::{Stem, is_nameable},
+    service_names::ServiceNames,
     types::Types,
 };
 use crate::{
@@ -19,16 +22,24 @@ pub(super) struct Reader<'a> {
     pool: &'a DescriptorPool,
     sources: &'a Sources,
     target: &'a Target<'a>,
+    names: HashMap<String, ServiceNames>,
     warnings: Vec<String>,
     problems: Vec<Problem>,
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(pool: &'a DescriptorPool, sources: &'a Sources, target: &'a Target<'a>) -> Self {
+    /// `names` are those of the items of each service, by its full name.
+    pub(super) fn new(
+        pool: &'a DescriptorPool,
+        sources: &'a Sources,
+        target: &'a Target<'a>,
+        names: HashMap<String, ServiceNames>,
+    ) -> Self {
         Self {
             pool,
             sources,
             target,
+            names,
             warnings: Vec::new(),
             problems: Vec::new(),
         }
@@ -57,8 +68,11 @@ impl<'a> Reader<'a> {
             procedures.push(self.procedure(&method, stem, flatten));
         }
         Service {
-            name: service.name().to_owned(),
             full_name: service.full_name().to_owned(),
+            names: self
+                .names
+                .remove(service.full_name())
+                .unwrap_or_else(|| ServiceNames::new(service.name())),
             package: file.package_name().to_owned(),
             docs: self.docs(service.parent_file().name(), service.path()),
             is_deprecated: proto

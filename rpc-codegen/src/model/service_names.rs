@@ -1,0 +1,45 @@
+//! The names of the items generated for a service.
+
+use super::naming::{camel, camel_with, procedures_of};
+use crate::target::Parts;
+
+/// The identifiers of the items generated for one service, in the module of its package.
+///
+/// A name that a message has gets a `_` at its end.
+#[derive(Clone, Debug)]
+pub(crate) struct ServiceNames {
+    pub(crate) service: String,
+    pub(crate) list: String,
+    pub(crate) server: String,
+    pub(crate) client: String,
+    pub(crate) send: String,
+    pub(crate) send_recv: String,
+}
+
+impl ServiceNames {
+    /// The names for the service `name` if nothing else has them.
+    pub(super) fn new(name: &str) -> Self {
+        Self {
+            service: camel(name),
+            list: procedures_of(name),
+            server: camel_with(name, "Server"),
+            client: camel_with(name, "Client"),
+            send: camel_with(name, "Send"),
+            send_recv: camel_with(name, "SendRecv"),
+        }
+    }
+
+    /// The names of the `parts` to generate, besides that of the trait, each with what it names.
+    pub(super) fn beside_the_trait(&mut self, parts: Parts) -> Vec<(&'static str, &mut String)> {
+        let mut names = vec![("the list of procedures", &mut self.list)];
+        if parts.server() {
+            names.push(("the server type", &mut self.server));
+        }
+        if parts.client() {
+            names.push(("the client type", &mut self.client));
+            names.push(("the type behind `send()`", &mut self.send));
+            names.push(("the type behind `send_recv()`", &mut self.send_recv));
+        }
+        names
+    }
+}
