@@ -5,6 +5,7 @@ mod conversions;
 mod docs;
 mod fields;
 mod growth;
+mod merge;
 mod messages;
 mod modules;
 mod names;
@@ -35,8 +36,8 @@ use crate::{
 struct Package {
     /// The names of its .proto files.
     files: Vec<String>,
-    /// The text of the messages, from prost-build.
-    messages: String,
+    /// The messages, from prost-build.
+    messages: Vec<syn::Item>,
 }
 
 /// The names and texts of all generated files.
@@ -55,8 +56,10 @@ pub(crate) fn files(
     }
     let mut docs = Docs::default();
     for (module, text) in messages::generate(pool, &mut docs, target)? {
-        packages.entry(module).or_default().messages = text;
+        let items = syn::parse_file(&text).map_err(unparsable)?.items;
+        packages.entry(module).or_default().messages = items;
     }
+    merge::merge(&mut packages);
     let nesting = Nesting::new(&model.services, target);
     let mut files = Vec::new();
     for (module, package) in &mut packages {
@@ -69,8 +72,9 @@ pub(crate) fn files(
         items.extend(nesting.walks(module));
         items.extend(growth.table());
         items.extend(services.iter().map(|one| service(one, &growth, &nesting, target)));
-        let text = pretty::pretty(&package.messages, items).map_err(unparsable)?;
+        let text = pretty::pretty(std::mem::take(&mut package.messages), items).map_err(unparsable)?;
         package.files.sort();
+        package.files.dedup();
         if package.files.is_empty() {
             // Google's types that prost-types lacks: all are of this file.
             package.files.push("google/protobuf/descriptor.proto".to_owned());

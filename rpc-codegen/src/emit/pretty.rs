@@ -1,11 +1,16 @@
 //! Formats tokens as readable text.
 
 use proc_macro2::TokenStream;
+use syn::{File, Item};
 
-/// The items in `text`, then the items in `tokens`, with blank lines between them.
-pub(super) fn pretty(text: &str, tokens: TokenStream) -> Result<String, syn::Error> {
-    let mut file = syn::parse_file(text)?;
-    file.items.extend(syn::parse2::<syn::File>(tokens)?.items);
+/// The text of `items`, then of the items in `tokens`, with blank lines between them.
+pub(super) fn pretty(mut items: Vec<Item>, tokens: TokenStream) -> Result<String, syn::Error> {
+    items.extend(syn::parse2::<File>(tokens)?.items);
+    let file = File {
+        shebang: None,
+        attrs: Vec::new(),
+        items,
+    };
     Ok(spaced(&prettyplease::unparse(&file)))
 }
 
@@ -50,7 +55,10 @@ mod tests {
             impl A { fn b() {} fn c() {} }
             trait D { #[doc = " e"] fn e(); #[doc = " f;"] #[doc = " g }"] fn f(); }
         );
-        let text = pretty("struct A {}", tokens).expect("it parses");
+        let items = vec![syn::parse_quote!(
+            struct A {}
+        )];
+        let text = pretty(items, tokens).expect("it parses");
         assert_eq!(
             text,
             "struct A {}\na::b!(A);\n\nimpl A {\n    fn b() {}\n    fn c() {}\n}\ntrait D {\n    /// e\n    fn e();\n\n    /// f;\n    /// g }\n    fn f();\n}\n"

@@ -2,6 +2,7 @@
 
 mod compiler;
 mod growth;
+mod names;
 mod nesting;
 mod odd_streams;
 mod prost;
