@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
-use crate::target::{Parts, Purpose};
+use crate::{
+    choices::{Choices, Parts},
+    target::Purpose,
+};
 
 /// The options of a build script: input files, output folder, content of the code.
 ///
@@ -19,9 +22,7 @@ pub struct Config {
     pub(crate) files: Vec<PathBuf>,
     pub(crate) include_paths: Vec<PathBuf>,
     pub(crate) out_dir: Option<PathBuf>,
-    pub(crate) type_attributes: Vec<(String, String)>,
-    pub(crate) field_attributes: Vec<(String, String)>,
-    pub(crate) parts: Parts,
+    pub(crate) choices: Choices,
     pub(crate) file_descriptor_set_path: Option<PathBuf>,
     pub(crate) runtime_path: String,
     pub(crate) purpose: Purpose,
@@ -34,9 +35,7 @@ impl Config {
             files: Vec::new(),
             include_paths: Vec::new(),
             out_dir: None,
-            type_attributes: Vec::new(),
-            field_attributes: Vec::new(),
-            parts: Parts::Both,
+            choices: Choices::default(),
             file_descriptor_set_path: None,
             runtime_path: "::rpc_runtime".to_owned(),
             purpose: Purpose::User,
@@ -77,7 +76,7 @@ impl Config {
     /// The path is `.shop.v1.Money` for one type, `.shop.v1` for a package, `Money` for every type whose path ends in
     /// it, or `.` for all types. Call it again to add a second attribute.
     pub fn type_attribute(&mut self, path: impl Into<String>, attribute: impl Into<String>) -> &mut Self {
-        self.type_attributes.push((path.into(), attribute.into()));
+        self.choices.type_attributes.push(path, attribute.into());
         self
     }
 
@@ -85,7 +84,7 @@ impl Config {
     ///
     /// Paths are as in [`type_attribute`](Self::type_attribute), with the field at the end: `.shop.v1.Money.units`.
     pub fn field_attribute(&mut self, path: impl Into<String>, attribute: impl Into<String>) -> &mut Self {
-        self.field_attributes.push((path.into(), attribute.into()));
+        self.choices.field_attributes.push(path, attribute.into());
         self
     }
 
@@ -93,13 +92,13 @@ impl Config {
     ///
     /// These clients have no `in_process`, because it takes a server.
     pub fn client_only(&mut self) -> &mut Self {
-        self.parts = Parts::Client;
+        self.choices.parts.push(".", Parts::Client);
         self
     }
 
     /// Generates traits and servers only, without clients.
     pub fn server_only(&mut self) -> &mut Self {
-        self.parts = Parts::Server;
+        self.choices.parts.push(".", Parts::Server);
         self
     }
 

@@ -92,9 +92,9 @@ fn service(
 ) -> TokenStream {
     let names = Names::new(service, target);
     let procedures = procedures::list(service, growth, nesting, &names);
-    let server = target.parts.server().then(|| server::items(service, &names));
-    let client = target
-        .parts
+    let parts = target.parts(&service.full_name);
+    let server = parts.server().then(|| server::items(service, &names));
+    let client = parts
         .client()
         .then(|| client_type::items(service, &names, target));
     quote!(#procedures #server #client)

@@ -166,6 +166,7 @@
 //! Files with `edition = ..` are such an error, too, because editions are not supported yet. rpc-codegen and rpc-runtime
 //! must have the same version; otherwise the compiler refuses the generated code with one message that names both.
 
+mod choices;
 mod compile;
 mod config;
 mod emit;

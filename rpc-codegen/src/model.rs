@@ -137,7 +137,7 @@ impl Model {
             .filter(|file| file.name() != OPTIONS_NAME)
             .collect();
         let mut problems = reserved::problems(&files, sources, target.purpose);
-        problems.extend(clashes::problems(&files, sources, target.parts));
+        problems.extend(clashes::problems(&files, sources, target));
         let mut reader = Reader::new(pool, sources, target);
         let services = pool.services().map(|service| reader.service(&service)).collect();
         let (warnings, more) = reader.finish();
@@ -157,6 +157,7 @@ mod tests {
     use quote::quote;
 
     use super::*;
+    use crate::choices::Choices;
 
     /// The warnings for tests/golden/`file`.
     fn warnings(file: &str) -> Vec<String> {
@@ -165,7 +166,8 @@ mod tests {
         let sources = Sources::read(&[folder], &[file]).expect("it can be read");
         let pool = sources.link().expect("it is right").descriptor_pool();
         let runtime = quote!(::rpc_runtime);
-        let model = Model::new(&pool, &sources, &Target::for_users(&runtime)).expect("it has no clashes");
+        let model = Model::new(&pool, &sources, &Target::for_users(&runtime, &Choices::default()))
+            .expect("it has no clashes");
         model.warnings
     }
 

@@ -39,7 +39,7 @@ fn client(service: &Service, names: &Names<'_>, target: &Target<'_>) -> TokenStr
         "Cheap to clone; all clones share one channel.".to_owned(),
     ]);
     let deprecated = service.is_deprecated.then(|| quote!(#[deprecated]));
-    let in_process = target.parts.server().then(|| {
+    let in_process = target.parts(&service.full_name).server().then(|| {
         quote! {
             #[doc = " Creates a client of `server` in this process: no socket, otherwise the same behaviour."]
             pub fn in_process<#implementor: #interface>(server: #server<#implementor>) -> Self {

@@ -17,10 +17,10 @@ use crate::{
 
 /// The conversions into the requests of `services` declared in `module`, each once.
 pub(super) fn items(services: &[Service], module: &[String], target: &Target<'_>) -> TokenStream {
-    if !target.parts.client() {
-        return quote!();
-    }
-    let procedures = services.iter().flat_map(|service| &service.procedures);
+    let called = services
+        .iter()
+        .filter(|service| target.parts(&service.full_name).client());
+    let procedures = called.flat_map(|service| &service.procedures);
     let requests: BTreeMap<String, &MessageDescriptor> = procedures
         .filter(|procedure| matches!(procedure.request, Request::Value(_)))
         .map(|procedure| &procedure.input)
@@ -29,19 +29,19 @@ pub(super) fn items(services: &[Service], module: &[String], target: &Target<'_>
         .collect();
     requests
         .into_values()
-        .map(|request| of(request, target.runtime))
+        .map(|request| of(request, target))
         .collect()
 }
 
 /// The conversions into one request.
-fn of(request: &MessageDescriptor, runtime: &TokenStream) -> TokenStream {
-    let types = Types::new(request.package_name(), runtime);
+fn of(request: &MessageDescriptor, target: &Target<'_>) -> TokenStream {
+    let types = Types::new(request.package_name(), target);
     let ty = types.message(request);
     let Some(field) = value_of(request) else {
         return quote!();
     };
     let name = ident(&snake(field.name()));
-    sources(&field, &types, runtime)
+    sources(&field, &types, target.runtime)
         .into_iter()
         .map(|(source, value)| {
             quote! {

@@ -14,7 +14,7 @@ use crate::{
 
 /// The rows of a module: one for each message type that may grow, and one for each map whose values may grow.
 pub(super) struct Growth<'a> {
-    runtime: &'a TokenStream,
+    target: &'a Target<'a>,
     rows: Vec<Row>,
 }
 
@@ -26,13 +26,13 @@ struct Row {
 
 impl<'a> Growth<'a> {
     /// The table for the procedures of these services, all in one module.
-    pub(super) fn new(services: &[&Service], target: &Target<'a>) -> Self {
+    pub(super) fn new(services: &[&Service], target: &'a Target<'a>) -> Self {
         let mut growth = Self {
-            runtime: target.runtime,
+            target,
             rows: Vec::new(),
         };
         for service in services {
-            let types = Types::new(&service.package, target.runtime);
+            let types = Types::new(&service.package, target);
             for procedure in &service.procedures {
                 growth.add(&procedure.input, &types);
                 growth.add(&procedure.output, &types);
@@ -46,7 +46,7 @@ impl<'a> Growth<'a> {
         if self.rows.is_empty() {
             return quote!();
         }
-        let runtime = self.runtime;
+        let runtime = self.target.runtime;
         let rows = self.rows.iter().map(|row| {
             let fields = &row.fields;
             quote!(&[#(#fields),*])
@@ -92,7 +92,7 @@ impl<'a> Growth<'a> {
     }
 
     fn field(&mut self, field: &FieldDescriptor, types: &Types<'_>) -> Option<TokenStream> {
-        let runtime = self.runtime;
+        let runtime = self.target.runtime;
         // prost skips them as unknown fields.
         if matches!(field.kind(), Kind::Message(message) if UNKNOWN_TO_PROST.contains(&message.full_name())) {
             return None;

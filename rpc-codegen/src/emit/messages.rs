@@ -61,10 +61,10 @@ fn config(target: &Target<'_>) -> prost_build::Config {
         .extern_path(".rpc.ServiceOptions", format!("{codegen}::ServiceOptions"))
         .extern_path(".rpc.ProcedureOptions", format!("{codegen}::ProcedureOptions"))
         .format(false);
-    for (path, attribute) in target.type_attributes {
+    for (path, attribute) in target.choices.type_attributes.iter() {
         config.type_attribute(path, attribute);
     }
-    for (path, attribute) in target.field_attributes {
+    for (path, attribute) in target.choices.field_attributes.iter() {
         config.field_attribute(path, attribute);
     }
     config

@@ -20,7 +20,7 @@ use crate::{
 
 /// The depth of all messages, and the messages that need the check.
 pub(super) struct Nesting<'a> {
-    runtime: &'a TokenStream,
+    target: &'a Target<'a>,
     heights: Heights,
     /// The messages that need the check, by full name: a level inside them may be too deep.
     walked: BTreeMap<String, MessageDescriptor>,
@@ -32,9 +32,9 @@ struct Heights(HashMap<String, Option<u32>>);
 
 impl<'a> Nesting<'a> {
     /// The nesting of all messages that the procedures of these services send.
-    pub(super) fn new(services: &[Service], target: &Target<'a>) -> Self {
+    pub(super) fn new(services: &[Service], target: &'a Target<'a>) -> Self {
         let mut nesting = Self {
-            runtime: target.runtime,
+            target,
             heights: Heights::default(),
             walked: BTreeMap::new(),
         };
@@ -50,8 +50,8 @@ impl<'a> Nesting<'a> {
 
     /// The part of a procedure's entry that asks for the check.
     pub(super) fn of(&self, procedure: &Procedure, package: &str) -> TokenStream {
-        let types = Types::new(package, self.runtime);
-        let runtime = self.runtime;
+        let types = Types::new(package, self.target);
+        let runtime = self.target.runtime;
         let nesting = |message: &MessageDescriptor| {
             let name = message.full_name();
             self.is_deep(message).then(|| {
@@ -100,8 +100,8 @@ impl<'a> Nesting<'a> {
     }
 
     fn walk_of(&self, message: &MessageDescriptor) -> TokenStream {
-        let runtime = self.runtime;
-        let types = Types::new(message.package_name(), runtime);
+        let runtime = self.target.runtime;
+        let types = Types::new(message.package_name(), self.target);
         let ty = types.message(message);
         let fields = message.fields().filter(|field| {
             message_of(field).is_some() && oneof_of(field.field_descriptor_proto()).is_none()

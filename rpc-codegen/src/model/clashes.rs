@@ -8,17 +8,22 @@ use super::{
     naming::{camel, camel_with, is_nameable, module_path, procedures_of, snake, variant},
     oneof::{oneof_of, oneof_type},
 };
-use crate::{error::Problem, source::Sources, target::Parts};
+use crate::{error::Problem, source::Sources, target::Target};
 
 /// The problems of all names in `files` that clash in Rust or are impossible there.
-pub(super) fn problems(files: &[&FileDescriptorProto], sources: &Sources, parts: Parts) -> Vec<Problem> {
+pub(super) fn problems(
+    files: &[&FileDescriptorProto],
+    sources: &Sources,
+    target: &Target<'_>,
+) -> Vec<Problem> {
     let mut scope = Scope {
         sources,
+        target,
         names: HashMap::new(),
         problems: Vec::new(),
     };
     for file in files {
-        scope.file(file, parts);
+        scope.file(file);
     }
     scope.problems
 }
@@ -26,6 +31,7 @@ pub(super) fn problems(files: &[&FileDescriptorProto], sources: &Sources, parts:
 /// The identifiers found so far.
 struct Scope<'a> {
     sources: &'a Sources,
+    target: &'a Target<'a>,
     /// The owners, by module or type, and identifier in it.
     names: HashMap<(Vec<String>, String), Owner>,
     problems: Vec<Problem>,
@@ -40,7 +46,7 @@ struct Owner {
 }
 
 impl Scope<'_> {
-    fn file(&mut self, file: &FileDescriptorProto, parts: Parts) {
+    fn file(&mut self, file: &FileDescriptorProto) {
         let module = module_path(file.package());
         let owner = |what: String, path: &[i32]| Owner {
             what,
@@ -66,6 +72,7 @@ impl Scope<'_> {
         for (index, service) in (0..).zip(&file.service) {
             let name = service.name();
             let full = full_name(file.package(), name);
+            let parts = self.target.parts(&full);
             let mut claim = |what: &str, ident: String| {
                 self.claim(&module, &ident, owner(format!("{what} `{full}`"), &[6, index, 1]));
             };

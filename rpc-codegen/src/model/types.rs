@@ -5,18 +5,19 @@ use prost_reflect::{Cardinality, FieldDescriptor, Kind as ProtoKind, MessageDesc
 use quote::quote;
 
 use super::naming::{camel, snake};
+use crate::target::Target;
 
 /// The paths of types, as seen from the module of one package.
 #[derive(Debug)]
 pub(crate) struct Types<'a> {
     package: &'a str,
-    runtime: &'a TokenStream,
+    target: &'a Target<'a>,
 }
 
 impl<'a> Types<'a> {
-    /// The types as seen from the module of `package`; `runtime` is the path of rpc-runtime.
-    pub(crate) fn new(package: &'a str, runtime: &'a TokenStream) -> Self {
-        Self { package, runtime }
+    /// The types as seen from the module of `package`.
+    pub(crate) fn new(package: &'a str, target: &'a Target<'a>) -> Self {
+        Self { package, target }
     }
 
     /// The type of a message.
@@ -64,7 +65,7 @@ impl<'a> Types<'a> {
             ProtoKind::Bool => quote!(bool),
             ProtoKind::String => quote!(::std::string::String),
             ProtoKind::Bytes => {
-                let runtime = self.runtime;
+                let runtime = self.target.runtime;
                 quote!(#runtime::Bytes)
             }
             ProtoKind::Message(message) => self.message(&message),
@@ -119,7 +120,7 @@ impl<'a> Types<'a> {
         let (name, modules) = parts.split_last().unwrap_or((&name, &[]));
         let modules = modules.iter().map(|part| ident(&snake(part)));
         let name = ident(&camel(name));
-        let runtime = self.runtime;
+        let runtime = self.target.runtime;
         quote!(#runtime::codegen::prost_types::#(#modules::)*#name)
     }
 }

@@ -1,0 +1,32 @@
+//! Choices: what a build script asks for, by the path of a message, field or service.
+
+mod by_path;
+
+use self::by_path::ByPath;
+
+/// The options of a build script that hold for items of .proto files.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Choices {
+    /// The halves of services.
+    pub(crate) parts: ByPath<Parts>,
+    pub(crate) type_attributes: ByPath<String>,
+    pub(crate) field_attributes: ByPath<String>,
+}
+
+/// The halves of a service that are generated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Parts {
+    Both,
+    Client,
+    Server,
+}
+
+impl Parts {
+    pub(crate) fn client(self) -> bool {
+        self != Self::Server
+    }
+
+    pub(crate) fn server(self) -> bool {
+        self != Self::Client
+    }
+}
