@@ -2,11 +2,15 @@
 
 mod by_path;
 
-use self::by_path::ByPath;
+pub(crate) use self::by_path::{ByPath, matches};
 
 /// The options of a build script that hold for items of .proto files.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Choices {
+    /// The Rust paths of packages and types that are not generated, because they exist elsewhere.
+    pub(crate) extern_paths: ByPath<String>,
+    /// The packages, types and services that are not generated.
+    pub(crate) left_out: ByPath<()>,
     /// The halves of services.
     pub(crate) parts: ByPath<Parts>,
     pub(crate) type_attributes: ByPath<String>,

@@ -1,11 +1,11 @@
 //! Config: the options of a build script.
 
+mod messages;
+mod services;
+
 use std::path::PathBuf;
 
-use crate::{
-    choices::{Choices, Parts},
-    target::Purpose,
-};
+use crate::{choices::Choices, target::Purpose};
 
 /// The options of a build script: input files, output folder, content of the code.
 ///
@@ -68,37 +68,6 @@ impl Config {
     /// `include!("that/rpc_protos.rs");`.
     pub fn out_dir(&mut self, path: impl Into<PathBuf>) -> &mut Self {
         self.out_dir = Some(path.into());
-        self
-    }
-
-    /// Adds `attribute` to every message, enum and oneof that `path` matches.
-    ///
-    /// The path is `.shop.v1.Money` for one type, `.shop.v1` for a package, `Money` for every type whose path ends in
-    /// it, or `.` for all types. Call it again to add a second attribute.
-    pub fn type_attribute(&mut self, path: impl Into<String>, attribute: impl Into<String>) -> &mut Self {
-        self.choices.type_attributes.push(path, attribute.into());
-        self
-    }
-
-    /// Adds `attribute` to every field and enum value that `path` matches.
-    ///
-    /// Paths are as in [`type_attribute`](Self::type_attribute), with the field at the end: `.shop.v1.Money.units`.
-    pub fn field_attribute(&mut self, path: impl Into<String>, attribute: impl Into<String>) -> &mut Self {
-        self.choices.field_attributes.push(path, attribute.into());
-        self
-    }
-
-    /// Generates clients only, without traits and servers.
-    ///
-    /// These clients have no `in_process`, because it takes a server.
-    pub fn client_only(&mut self) -> &mut Self {
-        self.choices.parts.push(".", Parts::Client);
-        self
-    }
-
-    /// Generates traits and servers only, without clients.
-    pub fn server_only(&mut self) -> &mut Self {
-        self.choices.parts.push(".", Parts::Server);
         self
     }
 

@@ -12,6 +12,7 @@ mod nesting;
 mod pretty;
 mod procedures;
 mod server;
+mod shape;
 mod stubs;
 
 use std::collections::BTreeMap;
@@ -24,7 +25,7 @@ pub(crate) use self::modules::FILE_NAME as INCLUDED;
 use self::{growth::Growth, messages::Docs, names::Names, nesting::Nesting};
 use crate::{
     error::{Error, Problem},
-    model::{Model, Service, naming::module_path},
+    model::{Model, Service, is_generated, naming::module_path},
     source::{OPTIONS_NAME, is_google},
     target::Target,
 };
@@ -48,6 +49,7 @@ pub(crate) fn files(
     for file in pool
         .files()
         .filter(|file| !is_google(file.name()) && file.name() != OPTIONS_NAME)
+        .filter(|file| is_generated(file.package_name(), target))
     {
         let package = packages.entry(module_path(file.package_name())).or_default();
         package.files.push(file.name().to_owned());

@@ -1,9 +1,12 @@
 //! The model: services and procedures, checked here once and trusted afterwards.
 
 mod clashes;
+mod externs;
 mod flatten;
+mod left_out;
 pub(crate) mod naming;
 mod oneof;
+mod options;
 mod reader;
 mod reserved;
 mod types;
@@ -13,6 +16,7 @@ use prost_reflect::{DescriptorPool, FileDescriptor, MessageDescriptor};
 use prost_types::FileDescriptorProto;
 
 pub(crate) use self::{
+    externs::{extern_types, is_generated, is_given},
     flatten::{Field, FieldKind, is_boxed, value_of},
     oneof::{oneof_of, oneof_type},
     types::{Types, ident, is_option},
@@ -136,10 +140,15 @@ impl Model {
             .map(FileDescriptor::file_descriptor_proto)
             .filter(|file| file.name() != OPTIONS_NAME)
             .collect();
-        let mut problems = reserved::problems(&files, sources, target.purpose);
+        let mut problems = options::problems(pool, target);
+        problems.extend(left_out::problems(pool, sources, target));
+        problems.extend(reserved::problems(&files, sources, target.purpose));
         problems.extend(clashes::problems(&files, sources, target));
         let mut reader = Reader::new(pool, sources, target);
-        let services = pool.services().map(|service| reader.service(&service)).collect();
+        let services = pool
+            .services()
+            .filter(|service| is_generated(service.full_name(), target));
+        let services = services.map(|service| reader.service(&service)).collect();
         let (warnings, more) = reader.finish();
         problems.extend(more);
         if problems.is_empty() {

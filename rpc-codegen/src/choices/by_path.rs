@@ -24,6 +24,11 @@ impl<T> ByPath<T> {
             .map(|(_, value)| value)
     }
 
+    /// True if a path matches the item `full_name`.
+    pub(crate) fn contains(&self, full_name: &str) -> bool {
+        self.last(full_name).is_some()
+    }
+
     /// The paths and their values.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &T)> {
         self.0.iter().map(|(path, value)| (path.as_str(), value))

@@ -37,7 +37,7 @@ pub(super) fn items(services: &[Service], module: &[String], target: &Target<'_>
 fn of(request: &MessageDescriptor, target: &Target<'_>) -> TokenStream {
     let types = Types::new(request.package_name(), target);
     let ty = types.message(request);
-    let Some(field) = value_of(request) else {
+    let Some(field) = value_of(&types, request) else {
         return quote!();
     };
     let name = ident(&snake(field.name()));
@@ -67,7 +67,7 @@ fn sources(
     let string = quote!(::std::string::String);
     let sources = match field.kind() {
         Kind::String => texts(&string),
-        Kind::Message(message) if message.full_name() == "google.protobuf.StringValue" => texts(&string),
+        Kind::Message(message) if is_text(&message, types) => texts(&string),
         Kind::Bytes => {
             let bytes = quote!(#runtime::Bytes);
             let mut sources = vec![(bytes.clone(), quote!(value))];
@@ -103,6 +103,11 @@ fn sources(
     }
     let some = |(source, value)| (source, quote!(::core::option::Option::Some(#value)));
     sources.into_iter().map(some).collect()
+}
+
+/// True if a message is a `String` in Rust.
+fn is_text(message: &MessageDescriptor, types: &Types<'_>) -> bool {
+    message.full_name() == "google.protobuf.StringValue" && !types.is_given(message.full_name())
 }
 
 fn texts(string: &TokenStream) -> Vec<(TokenStream, TokenStream)> {

@@ -6,6 +6,7 @@ use proc_macro2::{Literal, TokenStream};
 use prost_reflect::{Cardinality, FieldDescriptor, Kind, MessageDescriptor};
 use quote::quote;
 
+use super::shape::shape;
 use crate::{
     model::{Procedure, Service, Types},
     source::is_google,
@@ -101,8 +102,10 @@ impl<'a> Growth<'a> {
         let (make, size) = match field.kind() {
             Kind::Message(entry) if field.is_map() => {
                 let key = types.value(&entry.map_entry_key_field());
-                let value = types.value(&entry.map_entry_value_field());
-                let is_ordered = is_google(field.parent_file().name());
+                let value = value_type(&entry.map_entry_value_field(), field, types);
+                // Of a type that exists elsewhere we do not know which map it has: a tree takes more.
+                let is_ordered = is_google(field.parent_file().name())
+                    || types.is_given(field.parent_message().full_name());
                 let make = if is_ordered {
                     quote!(ordered_map)
                 } else {
@@ -121,10 +124,10 @@ impl<'a> Growth<'a> {
                     | Kind::Sfixed64 => quote!(values),
                     _ => quote!(varints),
                 };
-                (make, Some(types.value(field)))
+                (make, Some(value_type(field, field, types)))
             }
             Kind::Message(message) if is_within(field.parent_message(), &message) => {
-                (quote!(boxed), Some(types.value(field)))
+                (quote!(boxed), Some(value_type(field, field, types)))
             }
             Kind::Message(_) => (quote!(part), None),
             _ => return None,
@@ -139,6 +142,18 @@ impl<'a> Growth<'a> {
         let size = size.map(|ty| quote!(, ::core::mem::size_of::<#ty>()));
         let row = row.map(|row| quote!(.of(#row)));
         Some(quote!(#runtime::codegen::Growing::#make(#number #size) #row))
+    }
+}
+
+/// The type of one value of a field: of `field` itself, or of the map `field`.
+fn value_type(value: &FieldDescriptor, field: &FieldDescriptor, types: &Types<'_>) -> TokenStream {
+    match value.kind() {
+        Kind::Message(message)
+            if types.is_given(field.parent_message().full_name()) && types.is_given(message.full_name()) =>
+        {
+            shape(&message, types)
+        }
+        _ => types.value(value),
     }
 }
 

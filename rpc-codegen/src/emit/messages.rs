@@ -10,7 +10,7 @@ use prost_types::{
 
 use crate::{
     error::{Error, Problem},
-    model::{naming::module_path, oneof_of},
+    model::{extern_types, naming::module_path, oneof_of},
     source::{comments, is_google},
     target::Target,
 };
@@ -39,7 +39,7 @@ pub(super) fn generate(
             (Module::from_parts(module_path(file.package())), file)
         })
         .collect();
-    let mut config = config(target);
+    let mut config = config(pool, target);
     // prost-build panics on some errors. Our own checks should find them first; if not, no panic reaches the user.
     let modules = panic::catch_unwind(AssertUnwindSafe(|| config.generate(requests)))
         .map_err(|_| Problem::new("prost-build panicked on these files; its message is above"))?
@@ -50,17 +50,18 @@ pub(super) fn generate(
         .collect())
 }
 
-fn config(target: &Target<'_>) -> prost_build::Config {
+fn config(pool: &DescriptorPool, target: &Target<'_>) -> prost_build::Config {
     let codegen = format!("{}::codegen", target.runtime_path);
     let mut config = prost_build::Config::new();
     config
         .bytes(["."])
         .prost_path(format!("{codegen}::prost"))
-        .prost_types_path(format!("{codegen}::prost_types"))
-        // Only this crate uses the messages of rpc/options.proto.
-        .extern_path(".rpc.ServiceOptions", format!("{codegen}::ServiceOptions"))
-        .extern_path(".rpc.ProcedureOptions", format!("{codegen}::ProcedureOptions"))
+        // Our paths of Google's types are complete; prost-build would add its own.
+        .compile_well_known_types()
         .format(false);
+    for (proto, rust) in extern_types(pool, target) {
+        config.extern_path(proto, rust);
+    }
     for (path, attribute) in target.choices.type_attributes.iter() {
         config.type_attribute(path, attribute);
     }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use prost_types::{DescriptorProto, EnumDescriptorProto, FileDescriptorProto};
 
 use super::{
+    externs::is_generated,
     naming::{camel, camel_with, is_nameable, module_path, procedures_of, snake, variant},
     oneof::{oneof_of, oneof_type},
 };
@@ -47,6 +48,9 @@ struct Owner {
 
 impl Scope<'_> {
     fn file(&mut self, file: &FileDescriptorProto) {
+        if !is_generated(file.package(), self.target) {
+            return;
+        }
         let module = module_path(file.package());
         let owner = |what: String, path: &[i32]| Owner {
             what,
@@ -72,6 +76,9 @@ impl Scope<'_> {
         for (index, service) in (0..).zip(&file.service) {
             let name = service.name();
             let full = full_name(file.package(), name);
+            if !is_generated(&full, self.target) {
+                continue;
+            }
             let parts = self.target.parts(&full);
             let mut claim = |what: &str, ident: String| {
                 self.claim(&module, &ident, owner(format!("{what} `{full}`"), &[6, index, 1]));
@@ -107,6 +114,9 @@ impl Scope<'_> {
             path,
         };
         let full = full_name(outer, message.name());
+        if !is_generated(&full, self.target) {
+            return;
+        }
         let itself = owner(format!("message `{full}`"), below(path, &[1]));
         self.nameable(message.name(), &itself);
         self.claim(module, &camel(message.name()), itself);
@@ -172,6 +182,9 @@ impl Scope<'_> {
             path,
         };
         let full = full_name(outer, proto.name());
+        if !is_generated(&full, self.target) {
+            return;
+        }
         let itself = owner(format!("enum `{full}`"), below(path, &[1]));
         self.nameable(proto.name(), &itself);
         let ident = camel(proto.name());

@@ -4,7 +4,10 @@ use proc_macro2::{Ident, Span, TokenStream};
 use prost_reflect::{Cardinality, FieldDescriptor, Kind as ProtoKind, MessageDescriptor, Syntax};
 use quote::quote;
 
-use super::naming::{camel, snake};
+use super::{
+    externs::{extern_path, is_given},
+    naming::{camel, snake},
+};
 use crate::target::Target;
 
 /// The paths of types, as seen from the module of one package.
@@ -22,18 +25,12 @@ impl<'a> Types<'a> {
 
     /// The type of a message.
     pub(crate) fn message(&self, message: &MessageDescriptor) -> TokenStream {
-        match self.well_known(message.full_name()) {
-            Some(ty) => ty,
-            None => self.path(message.package_name(), message.full_name()),
-        }
+        self.named(message.package_name(), message.full_name())
     }
 
     /// The type of an enum.
     pub(crate) fn enumeration(&self, proto: &prost_reflect::EnumDescriptor) -> TokenStream {
-        match proto.full_name().strip_prefix("google.protobuf.") {
-            Some(rest) => self.google(rest),
-            None => self.path(proto.package_name(), proto.full_name()),
-        }
+        self.named(proto.package_name(), proto.full_name())
     }
 
     /// The type of a message's field, without the `Box` of recursive fields.
@@ -97,31 +94,18 @@ impl<'a> Types<'a> {
         }
     }
 
-    /// The type of a Google message that prost knows.
-    fn well_known(&self, full_name: &str) -> Option<TokenStream> {
-        let name = full_name.strip_prefix("google.protobuf.")?;
-        Some(match name {
-            "Empty" => quote!(()),
-            "BoolValue" => quote!(bool),
-            "BytesValue" => quote!(::std::vec::Vec<u8>),
-            "DoubleValue" => quote!(f64),
-            "FloatValue" => quote!(f32),
-            "Int32Value" => quote!(i32),
-            "Int64Value" => quote!(i64),
-            "StringValue" => quote!(::std::string::String),
-            "UInt32Value" => quote!(u32),
-            "UInt64Value" => quote!(u64),
-            _ => self.google(name),
-        })
+    /// True if the build script says where the type `full_name` is, so that its fields and conversions are not ours.
+    pub(crate) fn is_given(&self, full_name: &str) -> bool {
+        is_given(full_name, self.target)
     }
 
-    fn google(&self, name: &str) -> TokenStream {
-        let parts: Vec<&str> = name.split('.').collect();
-        let (name, modules) = parts.split_last().unwrap_or((&name, &[]));
-        let modules = modules.iter().map(|part| ident(&snake(part)));
-        let name = ident(&camel(name));
-        let runtime = self.target.runtime;
-        quote!(#runtime::codegen::prost_types::#(#modules::)*#name)
+    /// The type `full_name`, generated here or elsewhere.
+    fn named(&self, package: &str, full_name: &str) -> TokenStream {
+        match extern_path(full_name, self.target) {
+            // `options` has checked that it is a path.
+            Some(path) => path.parse().unwrap_or_default(),
+            None => self.path(package, full_name),
+        }
     }
 }
 

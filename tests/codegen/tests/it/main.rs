@@ -4,5 +4,6 @@ mod compiler;
 mod growth;
 mod nesting;
 mod odd_streams;
+mod options;
 mod round_trip;
 mod streams;

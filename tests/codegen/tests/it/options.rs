@@ -1,0 +1,157 @@
+//! The code of the golden case `options`, called: each option of a build script does what it says.
+
+use std::collections::HashMap;
+
+use codegen_tests::{
+    common::{
+        Moment,
+        acme::common::v1::{Currency, Folder, Money, folder},
+    },
+    options::acme::store::{
+        Counter, CounterClient, CounterServer, Item, Key, Store, StoreClient, StoreServer,
+    },
+};
+use rpc_runtime::{
+    Bytes, Client, Code, Context, Executed, Limits, Open, Requests, Result, Server, Stream,
+    codegen::prost_types::Any,
+};
+
+struct Shop;
+
+impl Store for Shop {
+    async fn rpc_price(&self, _: &Context, item: Item) -> Result<Money> {
+        Ok(item.price.unwrap_or_default())
+    }
+    async fn rpc_pay(&self, _: &Context, money: Money) -> Result<Item> {
+        Ok(Item {
+            price: Some(money),
+            made: Some(Moment { seconds: 7 }),
+            currency: Currency::Euro.into(),
+            ..Item::default()
+        })
+    }
+    async fn rpc_file(&self, _: &Context, folder: Folder) -> Result<Folder> {
+        Ok(folder)
+    }
+    async fn rpc_pack(&self, _: &Context, any: Any) -> Result<Any> {
+        Ok(any)
+    }
+    async fn rpc_watch(&self, _: &Context, key: Key) -> Result<impl Stream<Item = Result<Item>> + Send> {
+        Ok(rpc_runtime::stream(async move |out| {
+            let name = format!("{:?}", key.id);
+            out.send(Item {
+                name,
+                ..Item::default()
+            })
+            .await;
+            Ok(())
+        }))
+    }
+    async fn rpc_import(&self, _: &Context, mut items: Requests<Item>) -> Result<Key> {
+        let mut id = Vec::new();
+        while let Some(item) = items.message().await? {
+            id.extend(item.name.into_bytes());
+        }
+        Ok(Key { id: id.into() })
+    }
+    async fn rpc_old(&self, _: &Context, key: Key) -> Result<Key> {
+        Ok(key)
+    }
+}
+
+impl Counter for Shop {
+    async fn rpc_count(
+        &self,
+        _: &Context,
+        id: Bytes,
+        mut counts: HashMap<String, u32>,
+        currency: Open<Currency>,
+        more: Vec<Bytes>,
+    ) -> Result<HashMap<String, u32>> {
+        counts.insert(format!("{id:?} {currency:?}"), more.len() as u32);
+        Ok(counts)
+    }
+    async fn rpc_total(&self, _: &Context, money: Money) -> Result<Money> {
+        Ok(money)
+    }
+    async fn rpc_swap(
+        &self,
+        _: &Context,
+        mut keys: Requests<Key>,
+    ) -> Result<impl Stream<Item = Result<Item>> + Send> {
+        Ok(rpc_runtime::stream(async move |out| {
+            while let Some(key) = keys.message().await? {
+                let digest = key.id;
+                out.send(Item {
+                    digest,
+                    ..Item::default()
+                })
+                .await;
+            }
+            Ok(())
+        }))
+    }
+}
+
+fn money(units: i64) -> Money {
+    Money {
+        currency: "EUR".into(),
+        units,
+    }
+}
+
+#[tokio::test]
+async fn types_of_another_module_go_in_and_out() {
+    let store = StoreClient::in_process(StoreServer::new(Shop));
+    let item = store.send_recv().pay(money(7)).await.unwrap();
+    assert_eq!(item.price, Some(money(7)));
+    assert_eq!(item.made, Some(Moment { seconds: 7 }));
+    assert_eq!(item.currency(), Currency::Euro);
+    assert_eq!(store.send_recv().price(item).await.unwrap(), money(7));
+}
+
+#[tokio::test]
+async fn types_of_another_module_are_not_flattened() {
+    let counter = CounterClient::in_process(CounterServer::new(Shop));
+    assert_eq!(counter.send_recv().total(money(7)).await.unwrap(), money(7));
+    let counts = counter
+        .send_recv()
+        .count("a", HashMap::new(), Currency::Euro, vec![])
+        .await
+        .unwrap();
+    assert_eq!(counts.len(), 1);
+}
+
+#[tokio::test]
+async fn types_of_another_module_are_counted_before_they_are_decoded() {
+    let server = Server::builder()
+        .service(StoreServer::new(Shop))
+        .limits(Limits::default().decode_bytes(100_000))
+        .signals(false)
+        .listener("mem:options-growth");
+    tokio::spawn(server.bind().await.unwrap().serve());
+    let store = StoreClient::new(Client::connect("mem:options-growth").await.unwrap());
+    let entries = |many| Folder {
+        entries: vec![folder::Entry::default(); many],
+        ..Folder::default()
+    };
+    store.send_recv().file(entries(200)).await.unwrap();
+    let costs = Folder {
+        costs: (0..2000)
+            .map(|name| (name.to_string(), Money::default()))
+            .collect(),
+        ..Folder::default()
+    };
+    let outer = Folder {
+        folders: vec![entries(2000)],
+        ..Folder::default()
+    };
+    for folder in [entries(2000), costs, outer] {
+        let error = store.send_recv().file(folder).await.unwrap_err();
+        assert_eq!(
+            (error.code(), error.executed()),
+            (Code::ResourceExhausted, Executed::No),
+            "{error}"
+        );
+    }
+}
