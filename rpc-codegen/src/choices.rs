@@ -11,6 +11,8 @@ pub(crate) struct Choices {
     pub(crate) extern_paths: ByPath<String>,
     /// The packages, types and services that are not generated.
     pub(crate) left_out: ByPath<()>,
+    /// The domains in the type URLs of messages that implement `Name`.
+    pub(crate) type_names: ByPath<String>,
     /// The halves of services.
     pub(crate) parts: ByPath<Parts>,
     pub(crate) type_attributes: ByPath<String>,

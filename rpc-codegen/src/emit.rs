@@ -14,6 +14,7 @@ mod procedures;
 mod server;
 mod shape;
 mod stubs;
+mod type_names;
 
 use std::collections::BTreeMap;
 
@@ -66,7 +67,8 @@ pub(crate) fn files(
             .filter(|service| module_path(&service.package) == *module)
             .collect();
         let growth = Growth::new(&services, target);
-        let mut items = conversions::items(&model.services, module, target);
+        let mut items = type_names::items(pool, module, target);
+        items.extend(conversions::items(&model.services, module, target));
         items.extend(nesting.walks(module));
         items.extend(growth.table());
         items.extend(services.iter().map(|one| service(one, &growth, &nesting, target)));

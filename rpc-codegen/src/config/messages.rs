@@ -57,6 +57,23 @@ impl Config {
         self
     }
 
+    /// Implements `prost::Name` for every message that `path` matches, which `Any::from_msg` and `Any::to_msg` need.
+    ///
+    /// `domain` stands before the name of the message in its type URL. Other languages write `type.googleapis.com`. Of several
+    /// calls that match a message, the last decides. Default: no message implements it.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// rpc_codegen::Config::new()
+    ///     .type_names(".", "type.googleapis.com")
+    ///     .compile_dir("proto")
+    /// # }
+    /// ```
+    pub fn type_names(&mut self, path: impl Into<String>, domain: impl Into<String>) -> &mut Self {
+        self.choices.type_names.push(path, domain.into());
+        self
+    }
+
     /// Adds `attribute` to every message, enum and oneof that `path` matches.
     ///
     /// Call it again to add a second attribute.

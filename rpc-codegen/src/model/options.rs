@@ -23,6 +23,7 @@ pub(super) fn problems(pool: &DescriptorPool, target: &Target<'_>) -> Vec<Proble
     for (path, ty) in choices.extern_paths.iter() {
         check.is_rust_path(path, ty);
     }
+    check.here("type_names", &choices.type_names, &["message"]);
     for (option, attributes, kinds) in [
         ("type_attribute", &choices.type_attributes, &TYPES[..]),
         (

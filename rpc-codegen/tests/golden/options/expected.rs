@@ -176,6 +176,66 @@ pub struct CountReply {
     >,
 }
 
+impl ::rpc_runtime::codegen::prost::Name for Item {
+    const NAME: &'static str = "Item";
+    const PACKAGE: &'static str = "acme.store";
+    fn full_name() -> ::std::string::String {
+        ::std::string::String::from("acme.store.Item")
+    }
+
+    fn type_url() -> ::std::string::String {
+        ::std::string::String::from("type.googleapis.com/acme.store.Item")
+    }
+}
+
+impl ::rpc_runtime::codegen::prost::Name for item::Label {
+    const NAME: &'static str = "Label";
+    const PACKAGE: &'static str = "acme.store";
+    fn full_name() -> ::std::string::String {
+        ::std::string::String::from("acme.store.Item.Label")
+    }
+
+    fn type_url() -> ::std::string::String {
+        ::std::string::String::from("type.googleapis.com/acme.store.Item.Label")
+    }
+}
+
+impl ::rpc_runtime::codegen::prost::Name for Key {
+    const NAME: &'static str = "Key";
+    const PACKAGE: &'static str = "acme.store";
+    fn full_name() -> ::std::string::String {
+        ::std::string::String::from("acme.store.Key")
+    }
+
+    fn type_url() -> ::std::string::String {
+        ::std::string::String::from("acme.com/acme.store.Key")
+    }
+}
+
+impl ::rpc_runtime::codegen::prost::Name for CountRequest {
+    const NAME: &'static str = "CountRequest";
+    const PACKAGE: &'static str = "acme.store";
+    fn full_name() -> ::std::string::String {
+        ::std::string::String::from("acme.store.CountRequest")
+    }
+
+    fn type_url() -> ::std::string::String {
+        ::std::string::String::from("type.googleapis.com/acme.store.CountRequest")
+    }
+}
+
+impl ::rpc_runtime::codegen::prost::Name for CountReply {
+    const NAME: &'static str = "CountReply";
+    const PACKAGE: &'static str = "acme.store";
+    fn full_name() -> ::std::string::String {
+        ::std::string::String::from("acme.store.CountReply")
+    }
+
+    fn type_url() -> ::std::string::String {
+        ::std::string::String::from("type.googleapis.com/acme.store.CountReply")
+    }
+}
+
 impl ::core::convert::From<::rpc_runtime::Bytes> for Key {
     fn from(value: ::rpc_runtime::Bytes) -> Self {
         Self { id: value }

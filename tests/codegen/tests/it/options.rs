@@ -8,12 +8,12 @@ use codegen_tests::{
         acme::common::v1::{Currency, Folder, Money, folder},
     },
     options::acme::store::{
-        Counter, CounterClient, CounterServer, Item, Key, Store, StoreClient, StoreServer,
+        Counter, CounterClient, CounterServer, Item, Key, Store, StoreClient, StoreServer, item,
     },
 };
 use rpc_runtime::{
     Bytes, Client, Code, Context, Executed, Limits, Open, Requests, Result, Server, Stream,
-    codegen::prost_types::Any,
+    codegen::{prost::Name, prost_types::Any},
 };
 
 struct Shop;
@@ -154,4 +154,17 @@ async fn types_of_another_module_are_counted_before_they_are_decoded() {
             "{error}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_message_with_a_name_travels_in_an_any() {
+    let store = StoreClient::in_process(StoreServer::new(Shop));
+    let label = item::Label { text: "blue".into() };
+    let any = Any::from_msg(&label).unwrap();
+    assert_eq!(any.type_url, "type.googleapis.com/acme.store.Item.Label");
+    let any = store.send_recv().pack(any).await.unwrap();
+    assert_eq!(any.to_msg::<item::Label>().unwrap(), label);
+    any.to_msg::<Item>().unwrap_err();
+    assert_eq!(<Key as Name>::type_url(), "acme.com/acme.store.Key");
+    assert_eq!((Item::NAME, Item::PACKAGE), ("Item", "acme.store"));
 }
