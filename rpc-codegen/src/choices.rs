@@ -13,6 +13,8 @@ pub(crate) struct Choices {
     pub(crate) left_out: ByPath<()>,
     /// The domains in the type URLs of messages that implement `Name`.
     pub(crate) type_names: ByPath<String>,
+    /// The services whose trait answers procedures that an implementation leaves out.
+    pub(crate) default_handlers: ByPath<()>,
     /// The halves of services.
     pub(crate) parts: ByPath<Parts>,
     pub(crate) type_attributes: ByPath<String>,

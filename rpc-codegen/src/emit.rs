@@ -97,7 +97,7 @@ fn service(
     let names = Names::new(service, target);
     let procedures = procedures::list(service, growth, nesting, &names);
     let parts = target.parts(&service.full_name);
-    let server = parts.server().then(|| server::items(service, &names));
+    let server = parts.server().then(|| server::items(service, &names, target));
     let client = parts
         .client()
         .then(|| client_type::items(service, &names, target));

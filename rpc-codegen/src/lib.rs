@@ -146,6 +146,7 @@
 //! | [`extern_path`](Config::extern_path) | Google's types are prost-types' | takes the types of a package from another crate |
 //! | [`leave_out`](Config::leave_out) | nothing | generates nothing for a package, type or service |
 //! | [`type_names`](Config::type_names) | none | implements `prost::Name`, which `Any::from_msg` needs |
+//! | [`default_handlers`](Config::default_handlers) | none | lets implementations leave handlers out |
 //! | [`client_only`](Config::client_only), [`server_only`](Config::server_only) | both halves | leaves out servers, or clients |
 //! | [`type_attribute`](Config::type_attribute), [`field_attribute`](Config::field_attribute) | none | adds attributes to generated types and fields |
 //! | [`file_descriptor_set_path`](Config::file_descriptor_set_path) | not written | writes the descriptors of all files |

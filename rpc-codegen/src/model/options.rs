@@ -24,6 +24,7 @@ pub(super) fn problems(pool: &DescriptorPool, target: &Target<'_>) -> Vec<Proble
         check.is_rust_path(path, ty);
     }
     check.here("type_names", &choices.type_names, &["message"]);
+    check.here("default_handlers", &choices.default_handlers, &["service"]);
     for (option, attributes, kinds) in [
         ("type_attribute", &choices.type_attributes, &TYPES[..]),
         (

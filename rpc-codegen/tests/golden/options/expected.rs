@@ -407,7 +407,10 @@ pub trait Store: ::core::marker::Send + ::core::marker::Sync + 'static {
         request: Item,
     ) -> impl ::core::future::Future<
         Output = ::rpc_runtime::Result<crate::common::acme::common::v1::Money>,
-    > + ::core::marker::Send;
+    > + ::core::marker::Send {
+        let _ = (cx, request);
+        ::rpc_runtime::codegen::unimplemented("acme.store.Store/rpc_price")
+    }
 
     /// The procedure `acme.store.Store/rpc_pay`.
     fn rpc_pay(
@@ -416,7 +419,10 @@ pub trait Store: ::core::marker::Send + ::core::marker::Sync + 'static {
         request: crate::common::acme::common::v1::Money,
     ) -> impl ::core::future::Future<
         Output = ::rpc_runtime::Result<Item>,
-    > + ::core::marker::Send;
+    > + ::core::marker::Send {
+        let _ = (cx, request);
+        ::rpc_runtime::codegen::unimplemented("acme.store.Store/rpc_pay")
+    }
 
     /// The procedure `acme.store.Store/rpc_file`.
     fn rpc_file(
@@ -425,7 +431,10 @@ pub trait Store: ::core::marker::Send + ::core::marker::Sync + 'static {
         request: crate::common::acme::common::v1::Folder,
     ) -> impl ::core::future::Future<
         Output = ::rpc_runtime::Result<crate::common::acme::common::v1::Folder>,
-    > + ::core::marker::Send;
+    > + ::core::marker::Send {
+        let _ = (cx, request);
+        ::rpc_runtime::codegen::unimplemented("acme.store.Store/rpc_file")
+    }
 
     /// The procedure `acme.store.Store/rpc_pack`.
     fn rpc_pack(
@@ -434,7 +443,10 @@ pub trait Store: ::core::marker::Send + ::core::marker::Sync + 'static {
         request: ::rpc_runtime::codegen::prost_types::Any,
     ) -> impl ::core::future::Future<
         Output = ::rpc_runtime::Result<::rpc_runtime::codegen::prost_types::Any>,
-    > + ::core::marker::Send;
+    > + ::core::marker::Send {
+        let _ = (cx, request);
+        ::rpc_runtime::codegen::unimplemented("acme.store.Store/rpc_pack")
+    }
 
     /// The procedure `acme.store.Store/rpc_watch`.
     ///
@@ -449,7 +461,10 @@ pub trait Store: ::core::marker::Send + ::core::marker::Sync + 'static {
                 Item = ::rpc_runtime::Result<Item>,
             > + ::core::marker::Send,
         >,
-    > + ::core::marker::Send;
+    > + ::core::marker::Send {
+        let _ = (cx, request);
+        ::rpc_runtime::codegen::unimplemented_stream("acme.store.Store/rpc_watch")
+    }
 
     /// The procedure `acme.store.Store/rpc_import`.
     ///
@@ -460,7 +475,10 @@ pub trait Store: ::core::marker::Send + ::core::marker::Sync + 'static {
         requests: ::rpc_runtime::Requests<Item>,
     ) -> impl ::core::future::Future<
         Output = ::rpc_runtime::Result<Key>,
-    > + ::core::marker::Send;
+    > + ::core::marker::Send {
+        let _ = (cx, requests);
+        ::rpc_runtime::codegen::unimplemented("acme.store.Store/rpc_import")
+    }
 
     /// The procedure `acme.store.Store/rpc_old`.
     fn rpc_old(
@@ -469,7 +487,10 @@ pub trait Store: ::core::marker::Send + ::core::marker::Sync + 'static {
         request: Key,
     ) -> impl ::core::future::Future<
         Output = ::rpc_runtime::Result<Key>,
-    > + ::core::marker::Send;
+    > + ::core::marker::Send {
+        let _ = (cx, request);
+        ::rpc_runtime::codegen::unimplemented("acme.store.Store/rpc_old")
+    }
 }
 
 impl<T: Store> Store for ::std::sync::Arc<T> {
@@ -864,7 +885,10 @@ pub trait Counter: ::core::marker::Send + ::core::marker::Sync + 'static {
         Output = ::rpc_runtime::Result<
             ::std::collections::HashMap<::std::string::String, u32>,
         >,
-    > + ::core::marker::Send;
+    > + ::core::marker::Send {
+        let _ = (cx, id, counts, currency, more);
+        ::rpc_runtime::codegen::unimplemented("acme.store.Counter/rpc_count")
+    }
 
     /// The procedure `acme.store.Counter/rpc_total`.
     fn rpc_total(
@@ -873,7 +897,10 @@ pub trait Counter: ::core::marker::Send + ::core::marker::Sync + 'static {
         request: crate::common::acme::common::v1::Money,
     ) -> impl ::core::future::Future<
         Output = ::rpc_runtime::Result<crate::common::acme::common::v1::Money>,
-    > + ::core::marker::Send;
+    > + ::core::marker::Send {
+        let _ = (cx, request);
+        ::rpc_runtime::codegen::unimplemented("acme.store.Counter/rpc_total")
+    }
 
     /// The procedure `acme.store.Counter/rpc_swap`.
     ///
@@ -889,7 +916,10 @@ pub trait Counter: ::core::marker::Send + ::core::marker::Sync + 'static {
                 Item = ::rpc_runtime::Result<Item>,
             > + ::core::marker::Send,
         >,
-    > + ::core::marker::Send;
+    > + ::core::marker::Send {
+        let _ = (cx, requests);
+        ::rpc_runtime::codegen::unimplemented_stream("acme.store.Counter/rpc_swap")
+    }
 }
 
 impl<T: Counter> Counter for ::std::sync::Arc<T> {

@@ -1,6 +1,6 @@
 //! The code of the golden case `options`, called: each option of a build script does what it says.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use codegen_tests::{
     common::{
@@ -12,7 +12,7 @@ use codegen_tests::{
     },
 };
 use rpc_runtime::{
-    Bytes, Client, Code, Context, Executed, Limits, Open, Requests, Result, Server, Stream,
+    Bytes, Client, Code, Context, Error, Executed, Limits, Open, Requests, Result, Server, Stream,
     codegen::{prost::Name, prost_types::Any},
 };
 
@@ -167,4 +167,44 @@ async fn a_message_with_a_name_travels_in_an_any() {
     any.to_msg::<Item>().unwrap_err();
     assert_eq!(<Key as Name>::type_url(), "acme.com/acme.store.Key");
     assert_eq!((Item::NAME, Item::PACKAGE), ("Item", "acme.store"));
+}
+
+/// Implements one procedure of each service.
+struct Half;
+
+impl Store for Half {
+    async fn rpc_old(&self, _: &Context, key: Key) -> Result<Key> {
+        Ok(key)
+    }
+}
+
+impl Counter for Half {}
+
+/// Checks that a call was answered with UNIMPLEMENTED, by a text that names the procedure.
+#[track_caller]
+fn is_unimplemented<T>(result: Result<T, Error>, procedure: &str) {
+    let error = result.err().expect("the handler is left out");
+    assert_eq!(error.code(), Code::Unimplemented, "{error}");
+    let text = format!("this server does not implement acme.store.{procedure}");
+    assert_eq!(error.message(), text);
+}
+
+#[tokio::test]
+#[expect(deprecated, reason = "the only procedure that `Half` has")]
+async fn a_handler_that_is_left_out_answers_unimplemented() {
+    let store = StoreClient::in_process(StoreServer::new(Half));
+    store.send_recv().old("a").await.unwrap();
+    is_unimplemented(store.send_recv().price(Item::default()).await, "Store/rpc_price");
+    let mut items = store.send_recv().watch("a").await.unwrap();
+    is_unimplemented(items.message().await, "Store/rpc_watch");
+    let (_sender, reply) = store.send_recv().import().await.unwrap();
+    is_unimplemented(reply.await, "Store/rpc_import");
+    let counter = CounterClient::in_process(CounterServer::new(Arc::new(Half)));
+    let count = counter
+        .send_recv()
+        .count("a", HashMap::new(), Currency::Euro, vec![])
+        .await;
+    is_unimplemented(count, "Counter/rpc_count");
+    let (_sender, mut items) = counter.send_recv().swap().await.unwrap();
+    is_unimplemented(items.message().await, "Counter/rpc_swap");
 }
