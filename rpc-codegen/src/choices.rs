@@ -17,6 +17,9 @@ pub(crate) struct Choices {
     pub(crate) default_handlers: ByPath<()>,
     /// The halves of services.
     pub(crate) parts: ByPath<Parts>,
+    /// The map fields that are a `BTreeMap`.
+    pub(crate) btree_maps: ByPath<()>,
+    pub(crate) bytes_types: ByPath<BytesType>,
     pub(crate) type_attributes: ByPath<String>,
     pub(crate) field_attributes: ByPath<String>,
 }
@@ -37,4 +40,15 @@ impl Parts {
     pub(crate) fn server(self) -> bool {
         self != Self::Client
     }
+}
+
+/// The Rust type of a `bytes` field; see [`Config::bytes_type`](crate::Config::bytes_type).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BytesType {
+    /// `rpc_runtime::Bytes`: shares the memory of the frame that it came in, and is cheap to clone. The default.
+    #[default]
+    Bytes,
+    /// `Vec<u8>`: a copy.
+    Vec,
 }

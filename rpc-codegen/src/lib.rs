@@ -147,6 +147,8 @@
 //! | [`leave_out`](Config::leave_out) | nothing | generates nothing for a package, type or service |
 //! | [`type_names`](Config::type_names) | none | implements `prost::Name`, which `Any::from_msg` needs |
 //! | [`default_handlers`](Config::default_handlers) | none | lets implementations leave handlers out |
+//! | [`btree_map`](Config::btree_map) | `HashMap` | makes map fields a `BTreeMap` |
+//! | [`bytes_type`](Config::bytes_type) | `rpc_runtime::Bytes` | chooses `Bytes` or `Vec<u8>` for `bytes` fields |
 //! | [`client_only`](Config::client_only), [`server_only`](Config::server_only) | both halves | leaves out servers, or clients |
 //! | [`type_attribute`](Config::type_attribute), [`field_attribute`](Config::field_attribute) | none | adds attributes to generated types and fields |
 //! | [`file_descriptor_set_path`](Config::file_descriptor_set_path) | not written | writes the descriptors of all files |
@@ -180,6 +182,7 @@ mod source;
 mod target;
 mod write;
 
+pub use choices::BytesType;
 pub use compile::compile_dir;
 pub use config::Config;
 pub use error::Error;

@@ -19,7 +19,7 @@ pub(crate) use self::{
     externs::{extern_types, is_generated, is_given},
     flatten::{Field, FieldKind, is_boxed, value_of},
     oneof::{oneof_of, oneof_type},
-    types::{Types, ident, is_option},
+    types::{Types, bytes_type, has_bytes, ident, is_option},
 };
 use self::{naming::Stem, reader::Reader};
 use crate::{

@@ -8,7 +8,7 @@ use std::{
 };
 
 use common::{TempDir, compare};
-use rpc_codegen::Config;
+use rpc_codegen::{BytesType, Config};
 
 include!("golden/options/config.rs");
 

@@ -3,7 +3,7 @@
 #[path = "common/temp_dir.rs"]
 mod temp_dir;
 
-use rpc_codegen::Config;
+use rpc_codegen::{BytesType, Config};
 
 use temp_dir::TempDir;
 
@@ -111,5 +111,19 @@ fn what_is_left_out_is_used_nowhere() {
             "`.` is not the full path",
             "help: write a path such as `.acme.shop.v1`",
         ],
+    );
+}
+
+#[test]
+fn an_option_for_a_field_needs_a_field_of_its_kind() {
+    let text = error(|config| config.btree_map(".acme.store.Item.name"));
+    says(
+        &text,
+        &["`Config::btree_map`: the path `.acme.store.Item.name` matches no map field"],
+    );
+    let text = error(|config| config.bytes_type("name", BytesType::Vec));
+    says(
+        &text,
+        &["`Config::bytes_type`: the path `name` matches no bytes field"],
     );
 }

@@ -2,7 +2,7 @@
 
 use std::{env, error::Error, path::PathBuf};
 
-use rpc_codegen::Config;
+use rpc_codegen::{BytesType, Config};
 
 include!("../../rpc-codegen/tests/golden/options/config.rs");
 

@@ -1,6 +1,7 @@
 //! The options of messages, enums and fields, most of them by path.
 
 use super::Config;
+use crate::choices::BytesType;
 
 /// # Packages and types
 ///
@@ -71,6 +72,37 @@ impl Config {
     /// ```
     pub fn type_names(&mut self, path: impl Into<String>, domain: impl Into<String>) -> &mut Self {
         self.choices.type_names.push(path, domain.into());
+        self
+    }
+
+    /// Makes every map field that `path` matches a `BTreeMap`. Default: maps are a `HashMap`.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// rpc_codegen::Config::new().btree_map(".").compile_dir("proto")
+    /// # }
+    /// ```
+    pub fn btree_map(&mut self, path: impl Into<String>) -> &mut Self {
+        self.choices.btree_maps.push(path, ());
+        self
+    }
+
+    /// Sets the type of every `bytes` field that `path` matches. Default: [`BytesType::Bytes`].
+    ///
+    /// Of several calls that match a field, the last decides. All maps of one message have the same type of bytes.
+    ///
+    /// ```no_run
+    /// use rpc_codegen::BytesType;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// rpc_codegen::Config::new()
+    ///     .bytes_type(".", BytesType::Vec)
+    ///     .bytes_type(".shop.v1.Photo.pixels", BytesType::Bytes)
+    ///     .compile_dir("proto")
+    /// # }
+    /// ```
+    pub fn bytes_type(&mut self, path: impl Into<String>, ty: BytesType) -> &mut Self {
+        self.choices.bytes_types.push(path, ty);
         self
     }
 

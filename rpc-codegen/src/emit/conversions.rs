@@ -7,8 +7,9 @@ use prost_reflect::{Cardinality, FieldDescriptor, Kind, MessageDescriptor};
 use quote::quote;
 
 use crate::{
+    choices::BytesType,
     model::{
-        Request, Service, Types, ident, is_boxed, is_option,
+        Request, Service, Types, bytes_type, ident, is_boxed, is_option,
         naming::{module_path, snake},
         value_of,
     },
@@ -41,7 +42,7 @@ fn of(request: &MessageDescriptor, target: &Target<'_>) -> TokenStream {
         return quote!();
     };
     let name = ident(&snake(field.name()));
-    sources(&field, &types, target.runtime)
+    sources(&field, &types, target)
         .into_iter()
         .map(|(source, value)| {
             quote! {
@@ -59,8 +60,9 @@ fn of(request: &MessageDescriptor, target: &Target<'_>) -> TokenStream {
 fn sources(
     field: &FieldDescriptor,
     types: &Types<'_>,
-    runtime: &TokenStream,
+    target: &Target<'_>,
 ) -> Vec<(TokenStream, TokenStream)> {
+    let runtime = target.runtime;
     if field.cardinality() == Cardinality::Repeated {
         return vec![(types.field(field), quote!(value))];
     }
@@ -69,17 +71,15 @@ fn sources(
         Kind::String => texts(&string),
         Kind::Message(message) if is_text(&message, types) => texts(&string),
         Kind::Bytes => {
-            let bytes = quote!(#runtime::Bytes);
-            let mut sources = vec![(bytes.clone(), quote!(value))];
-            for source in [
-                quote!(::std::vec::Vec<u8>),
-                string,
-                quote!(&'static [u8]),
-                quote!(&'static str),
-            ] {
-                sources.push((source, quote!(#bytes::from(value))));
-            }
-            sources
+            let (bytes, vec) = (quote!(#runtime::Bytes), quote!(::std::vec::Vec));
+            let texts = [string, quote!(&'static [u8]), quote!(&'static str)];
+            let (ty, make, more) = match bytes_type(field, target) {
+                BytesType::Bytes => (bytes.clone(), bytes, quote!(#vec<u8>)),
+                BytesType::Vec => (quote!(#vec<u8>), vec, bytes),
+            };
+            let others = [more].into_iter().chain(texts);
+            let others = others.map(|source| (source, quote!(#make::from(value))));
+            [(ty, quote!(value))].into_iter().chain(others).collect()
         }
         Kind::Enum(proto) => {
             let ty = types.enumeration(&proto);

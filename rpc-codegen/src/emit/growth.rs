@@ -104,7 +104,8 @@ impl<'a> Growth<'a> {
                 let key = types.value(&entry.map_entry_key_field());
                 let value = value_type(&entry.map_entry_value_field(), field, types);
                 // Of a type that exists elsewhere we do not know which map it has: a tree takes more.
-                let is_ordered = is_google(field.parent_file().name())
+                let is_ordered = types.is_ordered(field)
+                    || is_google(field.parent_file().name())
                     || types.is_given(field.parent_message().full_name());
                 let make = if is_ordered {
                     quote!(ordered_map)
@@ -153,7 +154,7 @@ fn value_type(value: &FieldDescriptor, field: &FieldDescriptor, types: &Types<'_
         {
             shape(&message, types)
         }
-        _ => types.value(value),
+        _ => types.value_of(value, field),
     }
 }
 

@@ -3,14 +3,15 @@
 use std::panic::{self, AssertUnwindSafe};
 
 use prost_build::Module;
-use prost_reflect::DescriptorPool;
+use prost_reflect::{DescriptorPool, FieldDescriptor};
 use prost_types::{
     DescriptorProto, EnumDescriptorProto, FileDescriptorProto, SourceCodeInfo, source_code_info::Location,
 };
 
 use crate::{
+    choices::BytesType,
     error::{Error, Problem},
-    model::{extern_types, naming::module_path, oneof_of},
+    model::{Types, bytes_type, extern_types, has_bytes, is_generated, naming::module_path, oneof_of},
     source::{comments, is_google},
     target::Target,
 };
@@ -54,7 +55,6 @@ fn config(pool: &DescriptorPool, target: &Target<'_>) -> prost_build::Config {
     let codegen = format!("{}::codegen", target.runtime_path);
     let mut config = prost_build::Config::new();
     config
-        .bytes(["."])
         .prost_path(format!("{codegen}::prost"))
         // Our paths of Google's types are complete; prost-build would add its own.
         .compile_well_known_types()
@@ -62,6 +62,22 @@ fn config(pool: &DescriptorPool, target: &Target<'_>) -> prost_build::Config {
     for (proto, rust) in extern_types(pool, target) {
         config.extern_path(proto, rust);
     }
+    let types = Types::new("", target);
+    let messages = pool
+        .all_messages()
+        .filter(|message| is_generated(message.full_name(), target));
+    let fields: Vec<_> = messages
+        .flat_map(|message| message.fields().collect::<Vec<_>>())
+        .collect();
+    // Full paths, because prost-build prefers some matches to others; and in one call, because the last call counts.
+    let shared = fields
+        .iter()
+        .filter(|field| has_bytes(field) && bytes_type(field, target) == BytesType::Bytes);
+    config.bytes(shared.map(bytes_path));
+    let ordered = fields
+        .iter()
+        .filter(|field| field.is_map() && types.is_ordered(field));
+    config.btree_map(ordered.map(|field| format!(".{}", field.full_name())));
     for (path, attribute) in target.choices.type_attributes.iter() {
         config.type_attribute(path, attribute);
     }
@@ -69,6 +85,12 @@ fn config(pool: &DescriptorPool, target: &Target<'_>) -> prost_build::Config {
         config.field_attribute(path, attribute);
     }
     config
+}
+
+/// The path by which prost-build asks for the type of the bytes in `field`; all maps of a message have the same.
+fn bytes_path(field: &FieldDescriptor) -> String {
+    let name = if field.is_map() { "value" } else { field.name() };
+    format!(".{}.{name}", field.parent_message().full_name())
 }
 
 impl Docs {

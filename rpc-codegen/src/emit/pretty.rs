@@ -2,9 +2,8 @@
 
 use proc_macro2::TokenStream;
 
-/// The items in `text`, then the items in `tokens`, with blank lines between them.
-pub(super) fn pretty(text: &str, tokens: TokenStream) -> Result<String, syn::Error> {
-    let mut file = syn::parse_file(text)?;
+/// The items in `file`, then the items in `tokens`, with blank lines between them.
+pub(super) fn pretty(mut file: syn::File, tokens: TokenStream) -> Result<String, syn::Error> {
     file.items.extend(syn::parse2::<syn::File>(tokens)?.items);
     Ok(spaced(&prettyplease::unparse(&file)))
 }
@@ -47,7 +46,8 @@ mod tests {
             impl A { fn b() {} fn c() {} }
             trait D { #[doc = " e"] fn e(); #[doc = " f"] fn f(); }
         );
-        let text = pretty("struct A {}", tokens).expect("it parses");
+        let file = syn::parse_file("struct A {}").expect("it parses");
+        let text = pretty(file, tokens).expect("it parses");
         assert_eq!(
             text,
             "struct A {}\na::b!(A);\n\nimpl A {\n    fn b() {}\n    fn c() {}\n}\ntrait D {\n    /// e\n    fn e();\n\n    /// f\n    fn f();\n}\n"

@@ -23,8 +23,8 @@ pub(crate) struct Field {
 pub(crate) enum FieldKind {
     /// A `String`.
     Text,
-    /// A `Bytes`.
-    Bytes,
+    /// A `Bytes` or a `Vec<u8>`.
+    Bytes(TokenStream),
     /// An enum; the message holds its number.
     Enum(TokenStream),
     /// An optional enum.
@@ -145,7 +145,7 @@ fn field(types: &Types<'_>, proto: &FieldDescriptor) -> Field {
         }
         ProtoKind::Enum(proto_enum) if is_single => FieldKind::Enum(types.enumeration(&proto_enum)),
         ProtoKind::String if is_single && !is_option(proto) => FieldKind::Text,
-        ProtoKind::Bytes if is_single && !is_option(proto) => FieldKind::Bytes,
+        ProtoKind::Bytes if is_single && !is_option(proto) => FieldKind::Bytes(types.value(proto)),
         _ => FieldKind::Plain(types.field(proto)),
     };
     Field {

@@ -2,7 +2,11 @@
 
 use prost_reflect::{DescriptorPool, EnumDescriptor, MessageDescriptor};
 
-use super::{externs::is_generated, oneof::path_of};
+use super::{
+    externs::is_generated,
+    oneof::path_of,
+    types::{bytes_type, has_bytes},
+};
 use crate::{
     choices::{ByPath, matches},
     error::Problem,
@@ -25,6 +29,11 @@ pub(super) fn problems(pool: &DescriptorPool, target: &Target<'_>) -> Vec<Proble
     }
     check.here("type_names", &choices.type_names, &["message"]);
     check.here("default_handlers", &choices.default_handlers, &["service"]);
+    check.here("btree_map", &choices.btree_maps, &["map field"]);
+    check.here("bytes_type", &choices.bytes_types, &["bytes field"]);
+    for message in pool.all_messages() {
+        check.maps_agree(&message);
+    }
     for (option, attributes, kinds) in [
         ("type_attribute", &choices.type_attributes, &TYPES[..]),
         (
@@ -119,6 +128,28 @@ impl Check<'_> {
             "`Config::{option}`: the path `{path}` matches no {shown}"
         ));
         self.problems.push(problem.with_help(help));
+    }
+
+    /// Checks that the maps of a message, and a field `value` beside them, have the same type of bytes.
+    ///
+    /// prost-build asks for all of them by one name.
+    fn maps_agree(&mut self, message: &MessageDescriptor) {
+        let shared = message
+            .fields()
+            .filter(|field| has_bytes(field) && (field.is_map() || field.name() == "value"));
+        let shared: Vec<_> = shared.collect();
+        let Some(first) = shared.first() else { return };
+        let ty = bytes_type(first, self.target);
+        if let Some(other) = shared.iter().find(|field| bytes_type(field, self.target) != ty) {
+            let problem = Problem::new(format!(
+                "`Config::bytes_type`: `{}` and `{}` must have the same type of bytes",
+                first.full_name(),
+                other.full_name()
+            ));
+            self.problems.push(problem.with_help(
+                "all maps of one message have one type of bytes, and so has a field named `value` beside them",
+            ));
+        }
     }
 
     fn is_rust_path(&mut self, path: &str, ty: &str) {
@@ -216,6 +247,12 @@ fn add(message: &MessageDescriptor, items: &mut Vec<Item>) {
     items.push(("message", message.full_name().to_owned()));
     for field in message.fields() {
         items.push(("field", path_of(&field)));
+        if field.is_map() {
+            items.push(("map field", path_of(&field)));
+        }
+        if has_bytes(&field) {
+            items.push(("bytes field", path_of(&field)));
+        }
     }
     for oneof in message.oneofs().filter(|oneof| !oneof.is_synthetic()) {
         items.push(("oneof", oneof.full_name().to_owned()));

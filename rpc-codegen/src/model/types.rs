@@ -7,8 +7,9 @@ use quote::quote;
 use super::{
     externs::{extern_path, is_given},
     naming::{camel, snake},
+    oneof::path_of,
 };
-use crate::target::Target;
+use crate::{choices::BytesType, target::Target};
 
 /// The paths of types, as seen from the module of one package.
 #[derive(Debug)]
@@ -38,8 +39,12 @@ impl<'a> Types<'a> {
         if let ProtoKind::Message(entry) = field.kind() {
             if field.is_map() {
                 let key = self.value(&entry.map_entry_key_field());
-                let value = self.value(&entry.map_entry_value_field());
-                return quote!(::std::collections::HashMap<#key, #value>);
+                let value = self.value_of(&entry.map_entry_value_field(), field);
+                return if self.is_ordered(field) {
+                    quote!(::std::collections::BTreeMap<#key, #value>)
+                } else {
+                    quote!(::std::collections::HashMap<#key, #value>)
+                };
             }
         }
         let single = self.value(field);
@@ -52,7 +57,12 @@ impl<'a> Types<'a> {
 
     /// The type of one value of a field.
     pub(crate) fn value(&self, field: &FieldDescriptor) -> TokenStream {
-        match field.kind() {
+        self.value_of(field, field)
+    }
+
+    /// The type of `value`, which is the field itself, or the value of the map `field`.
+    pub(crate) fn value_of(&self, value: &FieldDescriptor, field: &FieldDescriptor) -> TokenStream {
+        match value.kind() {
             ProtoKind::Double => quote!(f64),
             ProtoKind::Float => quote!(f32),
             ProtoKind::Int32 | ProtoKind::Sint32 | ProtoKind::Sfixed32 | ProtoKind::Enum(_) => quote!(i32),
@@ -61,10 +71,13 @@ impl<'a> Types<'a> {
             ProtoKind::Uint64 | ProtoKind::Fixed64 => quote!(u64),
             ProtoKind::Bool => quote!(bool),
             ProtoKind::String => quote!(::std::string::String),
-            ProtoKind::Bytes => {
-                let runtime = self.target.runtime;
-                quote!(#runtime::Bytes)
-            }
+            ProtoKind::Bytes => match bytes_type(field, self.target) {
+                BytesType::Bytes => {
+                    let runtime = self.target.runtime;
+                    quote!(#runtime::Bytes)
+                }
+                BytesType::Vec => quote!(::std::vec::Vec<u8>),
+            },
             ProtoKind::Message(message) => self.message(&message),
         }
     }
@@ -94,6 +107,11 @@ impl<'a> Types<'a> {
         }
     }
 
+    /// True if the map `field` is a `BTreeMap`.
+    pub(crate) fn is_ordered(&self, field: &FieldDescriptor) -> bool {
+        self.target.choices.btree_maps.contains(&path_of(field))
+    }
+
     /// True if the build script says where the type `full_name` is, so that its fields and conversions are not ours.
     pub(crate) fn is_given(&self, full_name: &str) -> bool {
         is_given(full_name, self.target)
@@ -106,6 +124,27 @@ impl<'a> Types<'a> {
             Some(path) => path.parse().unwrap_or_default(),
             None => self.path(package, full_name),
         }
+    }
+}
+
+/// The type of the `bytes` in a field.
+pub(crate) fn bytes_type(field: &FieldDescriptor, target: &Target<'_>) -> BytesType {
+    target
+        .choices
+        .bytes_types
+        .last(&path_of(field))
+        .copied()
+        .unwrap_or_default()
+}
+
+/// True if a field has bytes: one value, several, or the values of a map.
+pub(crate) fn has_bytes(field: &FieldDescriptor) -> bool {
+    match field.kind() {
+        ProtoKind::Bytes => true,
+        ProtoKind::Message(entry) if field.is_map() => {
+            entry.map_entry_value_field().kind() == ProtoKind::Bytes
+        }
+        _ => false,
     }
 }
 

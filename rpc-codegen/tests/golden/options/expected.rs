@@ -4,6 +4,7 @@
 /// An item of the store.
 #[derive(Clone, PartialEq, ::rpc_runtime::codegen::prost::Message)]
 #[prost(prost_path = "::rpc_runtime::codegen::prost")]
+#[prost(skip_debug)]
 pub struct Item {
     /// What it is called.
     #[prost(string, tag = "1")]
@@ -20,20 +21,20 @@ pub struct Item {
     #[prost(enumeration = "crate::common::acme::common::v1::Currency", tag = "4")]
     pub currency: i32,
     /// The field `counts`.
-    #[prost(map = "string, uint32", tag = "5")]
-    pub counts: ::std::collections::HashMap<
+    #[prost(btree_map = "string, uint32", tag = "5")]
+    pub counts: ::rpc_runtime::codegen::prost::alloc::collections::BTreeMap<
         ::rpc_runtime::codegen::prost::alloc::string::String,
         u32,
     >,
     /// The field `pictures`.
-    #[prost(map = "string, bytes", tag = "6")]
-    pub pictures: ::std::collections::HashMap<
+    #[prost(btree_map = "string, bytes", tag = "6")]
+    pub pictures: ::rpc_runtime::codegen::prost::alloc::collections::BTreeMap<
         ::rpc_runtime::codegen::prost::alloc::string::String,
         ::rpc_runtime::codegen::prost::bytes::Bytes,
     >,
     /// The field `digest`.
-    #[prost(bytes = "bytes", tag = "7")]
-    pub digest: ::rpc_runtime::codegen::prost::bytes::Bytes,
+    #[prost(bytes = "vec", tag = "7")]
+    pub digest: ::rpc_runtime::codegen::prost::alloc::vec::Vec<u8>,
     /// The field `blob`.
     #[prost(bytes = "bytes", tag = "8")]
     pub blob: ::rpc_runtime::codegen::prost::bytes::Bytes,
@@ -47,9 +48,9 @@ pub struct Item {
     #[prost(message, optional, tag = "14")]
     pub made: ::core::option::Option<crate::common::Moment>,
     /// The field `parts`.
-    #[prost(bytes = "bytes", repeated, tag = "15")]
+    #[prost(bytes = "vec", repeated, tag = "15")]
     pub parts: ::rpc_runtime::codegen::prost::alloc::vec::Vec<
-        ::rpc_runtime::codegen::prost::bytes::Bytes,
+        ::rpc_runtime::codegen::prost::alloc::vec::Vec<u8>,
     >,
     /// The field `notes`.
     #[prost(map = "uint32, string", tag = "16")]
@@ -128,7 +129,7 @@ pub mod item {
         Maker(Label),
         /// The field `code`.
         #[prost(bytes, tag = "13")]
-        Code(::rpc_runtime::codegen::prost::bytes::Bytes),
+        Code(::rpc_runtime::codegen::prost::alloc::vec::Vec<u8>),
     }
 }
 
@@ -137,20 +138,21 @@ pub mod item {
 #[prost(prost_path = "::rpc_runtime::codegen::prost")]
 pub struct Key {
     /// The field `id`.
-    #[prost(bytes = "bytes", tag = "1")]
-    pub id: ::rpc_runtime::codegen::prost::bytes::Bytes,
+    #[prost(bytes = "vec", tag = "1")]
+    pub id: ::rpc_runtime::codegen::prost::alloc::vec::Vec<u8>,
 }
 
 /// The message `acme.store.CountRequest`.
 #[derive(Clone, PartialEq, ::rpc_runtime::codegen::prost::Message)]
 #[prost(prost_path = "::rpc_runtime::codegen::prost")]
+#[prost(skip_debug)]
 pub struct CountRequest {
     /// The field `id`.
-    #[prost(bytes = "bytes", tag = "1")]
-    pub id: ::rpc_runtime::codegen::prost::bytes::Bytes,
+    #[prost(bytes = "vec", tag = "1")]
+    pub id: ::rpc_runtime::codegen::prost::alloc::vec::Vec<u8>,
     /// The field `counts`.
-    #[prost(map = "string, uint32", tag = "2")]
-    pub counts: ::std::collections::HashMap<
+    #[prost(btree_map = "string, uint32", tag = "2")]
+    pub counts: ::rpc_runtime::codegen::prost::alloc::collections::BTreeMap<
         ::rpc_runtime::codegen::prost::alloc::string::String,
         u32,
     >,
@@ -158,22 +160,71 @@ pub struct CountRequest {
     #[prost(enumeration = "crate::common::acme::common::v1::Currency", tag = "3")]
     pub currency: i32,
     /// The field `more`.
-    #[prost(bytes = "bytes", repeated, tag = "4")]
+    #[prost(bytes = "vec", repeated, tag = "4")]
     pub more: ::rpc_runtime::codegen::prost::alloc::vec::Vec<
-        ::rpc_runtime::codegen::prost::bytes::Bytes,
+        ::rpc_runtime::codegen::prost::alloc::vec::Vec<u8>,
     >,
 }
 
 /// The message `acme.store.CountReply`.
 #[derive(Clone, PartialEq, ::rpc_runtime::codegen::prost::Message)]
 #[prost(prost_path = "::rpc_runtime::codegen::prost")]
+#[prost(skip_debug)]
 pub struct CountReply {
     /// The field `counts`.
-    #[prost(map = "string, uint32", tag = "1")]
-    pub counts: ::std::collections::HashMap<
+    #[prost(btree_map = "string, uint32", tag = "1")]
+    pub counts: ::rpc_runtime::codegen::prost::alloc::collections::BTreeMap<
         ::rpc_runtime::codegen::prost::alloc::string::String,
         u32,
     >,
+}
+
+impl ::core::fmt::Debug for Item {
+    fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+        f.debug_struct("Item")
+            .field("name", &self.name)
+            .field("price", &self.price)
+            .field("folders", &self.folders)
+            .field(
+                "currency",
+                &::rpc_runtime::Open::<
+                    crate::common::acme::common::v1::Currency,
+                >::from_number(self.currency),
+            )
+            .field("counts", &self.counts)
+            .field("pictures", &self.pictures)
+            .field("digest", &self.digest)
+            .field("blob", &self.blob)
+            .field("label", &self.label)
+            .field("kind", &::rpc_runtime::Open::<item::Kind>::from_number(self.kind))
+            .field("made", &self.made)
+            .field("parts", &self.parts)
+            .field("notes", &self.notes)
+            .field("origin", &self.origin)
+            .finish()
+    }
+}
+
+impl ::core::fmt::Debug for CountRequest {
+    fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+        f.debug_struct("CountRequest")
+            .field("id", &self.id)
+            .field("counts", &self.counts)
+            .field(
+                "currency",
+                &::rpc_runtime::Open::<
+                    crate::common::acme::common::v1::Currency,
+                >::from_number(self.currency),
+            )
+            .field("more", &self.more)
+            .finish()
+    }
+}
+
+impl ::core::fmt::Debug for CountReply {
+    fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+        f.debug_struct("CountReply").field("counts", &self.counts).finish()
+    }
 }
 
 impl ::rpc_runtime::codegen::prost::Name for Item {
@@ -236,16 +287,16 @@ impl ::rpc_runtime::codegen::prost::Name for CountReply {
     }
 }
 
-impl ::core::convert::From<::rpc_runtime::Bytes> for Key {
-    fn from(value: ::rpc_runtime::Bytes) -> Self {
+impl ::core::convert::From<::std::vec::Vec<u8>> for Key {
+    fn from(value: ::std::vec::Vec<u8>) -> Self {
         Self { id: value }
     }
 }
 
-impl ::core::convert::From<::std::vec::Vec<u8>> for Key {
-    fn from(value: ::std::vec::Vec<u8>) -> Self {
+impl ::core::convert::From<::rpc_runtime::Bytes> for Key {
+    fn from(value: ::rpc_runtime::Bytes) -> Self {
         Self {
-            id: ::rpc_runtime::Bytes::from(value),
+            id: ::std::vec::Vec::from(value),
         }
     }
 }
@@ -253,7 +304,7 @@ impl ::core::convert::From<::std::vec::Vec<u8>> for Key {
 impl ::core::convert::From<::std::string::String> for Key {
     fn from(value: ::std::string::String) -> Self {
         Self {
-            id: ::rpc_runtime::Bytes::from(value),
+            id: ::std::vec::Vec::from(value),
         }
     }
 }
@@ -261,7 +312,7 @@ impl ::core::convert::From<::std::string::String> for Key {
 impl ::core::convert::From<&'static [u8]> for Key {
     fn from(value: &'static [u8]) -> Self {
         Self {
-            id: ::rpc_runtime::Bytes::from(value),
+            id: ::std::vec::Vec::from(value),
         }
     }
 }
@@ -269,7 +320,7 @@ impl ::core::convert::From<&'static [u8]> for Key {
 impl ::core::convert::From<&'static str> for Key {
     fn from(value: &'static str) -> Self {
         Self {
-            id: ::rpc_runtime::Bytes::from(value),
+            id: ::std::vec::Vec::from(value),
         }
     }
 }
@@ -282,17 +333,17 @@ static GROWTH: ::rpc_runtime::codegen::Growth = ::rpc_runtime::codegen::Growth::
                     ::core::mem::size_of::<crate::common::acme::common::v1::Folder>(),
                 )
                 .of(1),
-            ::rpc_runtime::codegen::Growing::map(
+            ::rpc_runtime::codegen::Growing::ordered_map(
                 5,
                 ::core::mem::size_of::<(::std::string::String, u32)>(),
             ),
-            ::rpc_runtime::codegen::Growing::map(
+            ::rpc_runtime::codegen::Growing::ordered_map(
                 6,
                 ::core::mem::size_of::<(::std::string::String, ::rpc_runtime::Bytes)>(),
             ),
             ::rpc_runtime::codegen::Growing::elements(
                 15,
-                ::core::mem::size_of::<::rpc_runtime::Bytes>(),
+                ::core::mem::size_of::<::std::vec::Vec<u8>>(),
             ),
             ::rpc_runtime::codegen::Growing::map(
                 16,
@@ -342,17 +393,17 @@ static GROWTH: ::rpc_runtime::codegen::Growth = ::rpc_runtime::codegen::Growth::
                 .of(1),
         ],
         &[
-            ::rpc_runtime::codegen::Growing::map(
+            ::rpc_runtime::codegen::Growing::ordered_map(
                 2,
                 ::core::mem::size_of::<(::std::string::String, u32)>(),
             ),
             ::rpc_runtime::codegen::Growing::elements(
                 4,
-                ::core::mem::size_of::<::rpc_runtime::Bytes>(),
+                ::core::mem::size_of::<::std::vec::Vec<u8>>(),
             ),
         ],
         &[
-            ::rpc_runtime::codegen::Growing::map(
+            ::rpc_runtime::codegen::Growing::ordered_map(
                 1,
                 ::core::mem::size_of::<(::std::string::String, u32)>(),
             ),
@@ -877,13 +928,13 @@ pub trait Counter: ::core::marker::Send + ::core::marker::Sync + 'static {
     fn rpc_count(
         &self,
         cx: &::rpc_runtime::Context,
-        id: ::rpc_runtime::Bytes,
-        counts: ::std::collections::HashMap<::std::string::String, u32>,
+        id: ::std::vec::Vec<u8>,
+        counts: ::std::collections::BTreeMap<::std::string::String, u32>,
         currency: ::rpc_runtime::Open<crate::common::acme::common::v1::Currency>,
-        more: ::std::vec::Vec<::rpc_runtime::Bytes>,
+        more: ::std::vec::Vec<::std::vec::Vec<u8>>,
     ) -> impl ::core::future::Future<
         Output = ::rpc_runtime::Result<
-            ::std::collections::HashMap<::std::string::String, u32>,
+            ::std::collections::BTreeMap<::std::string::String, u32>,
         >,
     > + ::core::marker::Send {
         let _ = (cx, id, counts, currency, more);
@@ -926,13 +977,13 @@ impl<T: Counter> Counter for ::std::sync::Arc<T> {
     fn rpc_count(
         &self,
         cx: &::rpc_runtime::Context,
-        id: ::rpc_runtime::Bytes,
-        counts: ::std::collections::HashMap<::std::string::String, u32>,
+        id: ::std::vec::Vec<u8>,
+        counts: ::std::collections::BTreeMap<::std::string::String, u32>,
         currency: ::rpc_runtime::Open<crate::common::acme::common::v1::Currency>,
-        more: ::std::vec::Vec<::rpc_runtime::Bytes>,
+        more: ::std::vec::Vec<::std::vec::Vec<u8>>,
     ) -> impl ::core::future::Future<
         Output = ::rpc_runtime::Result<
-            ::std::collections::HashMap<::std::string::String, u32>,
+            ::std::collections::BTreeMap<::std::string::String, u32>,
         >,
     > + ::core::marker::Send {
         (**self).rpc_count(cx, id, counts, currency, more)
@@ -1076,12 +1127,12 @@ impl CounterSend<'_> {
     /// Calls `acme.store.Counter/rpc_count`.
     pub async fn count(
         self,
-        id: impl ::core::convert::Into<::rpc_runtime::Bytes>,
-        counts: ::std::collections::HashMap<::std::string::String, u32>,
+        id: impl ::core::convert::Into<::std::vec::Vec<u8>>,
+        counts: ::std::collections::BTreeMap<::std::string::String, u32>,
         currency: impl ::core::convert::Into<
             ::rpc_runtime::Open<crate::common::acme::common::v1::Currency>,
         >,
-        more: ::std::vec::Vec<::rpc_runtime::Bytes>,
+        more: ::std::vec::Vec<::std::vec::Vec<u8>>,
     ) -> ::core::result::Result<(), ::rpc_runtime::Error> {
         self.call
             .send(
@@ -1126,17 +1177,17 @@ impl<'a> CounterSendRecv<'a> {
     /// Calls `acme.store.Counter/rpc_count`.
     pub fn count(
         self,
-        id: impl ::core::convert::Into<::rpc_runtime::Bytes>,
-        counts: ::std::collections::HashMap<::std::string::String, u32>,
+        id: impl ::core::convert::Into<::std::vec::Vec<u8>>,
+        counts: ::std::collections::BTreeMap<::std::string::String, u32>,
         currency: impl ::core::convert::Into<
             ::rpc_runtime::Open<crate::common::acme::common::v1::Currency>,
         >,
-        more: ::std::vec::Vec<::rpc_runtime::Bytes>,
+        more: ::std::vec::Vec<::std::vec::Vec<u8>>,
     ) -> ::rpc_runtime::client::UnaryCall<
         'a,
         CountRequest,
         CountReply,
-        ::std::collections::HashMap<::std::string::String, u32>,
+        ::std::collections::BTreeMap<::std::string::String, u32>,
     > {
         self.call
             .send_recv_map(

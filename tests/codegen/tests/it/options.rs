@@ -1,6 +1,9 @@
 //! The code of the golden case `options`, called: each option of a build script does what it says.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use codegen_tests::{
     common::{
@@ -52,7 +55,7 @@ impl Store for Shop {
         while let Some(item) = items.message().await? {
             id.extend(item.name.into_bytes());
         }
-        Ok(Key { id: id.into() })
+        Ok(Key { id })
     }
     async fn rpc_old(&self, _: &Context, key: Key) -> Result<Key> {
         Ok(key)
@@ -63,11 +66,11 @@ impl Counter for Shop {
     async fn rpc_count(
         &self,
         _: &Context,
-        id: Bytes,
-        mut counts: HashMap<String, u32>,
+        id: Vec<u8>,
+        mut counts: BTreeMap<String, u32>,
         currency: Open<Currency>,
-        more: Vec<Bytes>,
-    ) -> Result<HashMap<String, u32>> {
+        more: Vec<Vec<u8>>,
+    ) -> Result<BTreeMap<String, u32>> {
         counts.insert(format!("{id:?} {currency:?}"), more.len() as u32);
         Ok(counts)
     }
@@ -81,7 +84,7 @@ impl Counter for Shop {
     ) -> Result<impl Stream<Item = Result<Item>> + Send> {
         Ok(rpc_runtime::stream(async move |out| {
             while let Some(key) = keys.message().await? {
-                let digest = key.id;
+                let digest = key.id.clone();
                 out.send(Item {
                     digest,
                     ..Item::default()
@@ -116,7 +119,7 @@ async fn types_of_another_module_are_not_flattened() {
     assert_eq!(counter.send_recv().total(money(7)).await.unwrap(), money(7));
     let counts = counter
         .send_recv()
-        .count("a", HashMap::new(), Currency::Euro, vec![])
+        .count("a", BTreeMap::new(), Currency::Euro, vec![])
         .await
         .unwrap();
     assert_eq!(counts.len(), 1);
@@ -202,9 +205,58 @@ async fn a_handler_that_is_left_out_answers_unimplemented() {
     let counter = CounterClient::in_process(CounterServer::new(Arc::new(Half)));
     let count = counter
         .send_recv()
-        .count("a", HashMap::new(), Currency::Euro, vec![])
+        .count("a", BTreeMap::new(), Currency::Euro, vec![])
         .await;
     is_unimplemented(count, "Counter/rpc_count");
     let (_sender, mut items) = counter.send_recv().swap().await.unwrap();
     is_unimplemented(items.message().await, "Counter/rpc_swap");
+}
+
+#[tokio::test]
+async fn maps_and_bytes_have_the_types_of_their_paths() {
+    let store = StoreClient::in_process(StoreServer::new(Shop));
+    let item = Item {
+        counts: BTreeMap::from([("b".into(), 2), ("a".into(), 1)]),
+        pictures: BTreeMap::from([("front".into(), Bytes::from_static(b"png"))]),
+        notes: HashMap::from([(1, "new".into())]),
+        digest: vec![1, 2],
+        blob: Bytes::from_static(b"blob"),
+        parts: vec![vec![3], vec![]],
+        origin: Some(item::Origin::Code(vec![4])),
+        price: Some(money(7)),
+        ..Item::default()
+    };
+    let text = format!("{item:?}");
+    assert!(
+        text.starts_with("Item { name: \"\", price: Some(Money {"),
+        "{text}"
+    );
+    assert!(
+        text.contains("counts: {\"a\": 1, \"b\": 2}") && text.contains("kind: None, "),
+        "{text}"
+    );
+    assert!(text.ends_with("origin: Some(Code([4])) }"), "{text}");
+    assert_eq!(store.send_recv().price(item).await.unwrap(), money(7));
+    // Every value that converts into the bytes of a key.
+    for key in [
+        Key::from("a"),
+        b"a"[..].into(),
+        vec![b'a'].into(),
+        Bytes::from("a").into(),
+        String::from("a").into(),
+    ] {
+        let mut items = store.send_recv().watch(key).await.unwrap();
+        assert_eq!(items.message().await.unwrap().unwrap().name, "[97]");
+    }
+    let counter = CounterClient::in_process(CounterServer::new(Shop));
+    let counts = BTreeMap::from([("c".into(), 3)]);
+    let counts = counter
+        .send_recv()
+        .count([1, 2], counts, Currency::Euro, vec![vec![]])
+        .await
+        .unwrap();
+    assert_eq!(
+        counts.into_iter().map(|(_, count)| count).collect::<Vec<_>>(),
+        [1, 3]
+    );
 }
