@@ -21,7 +21,12 @@ pub(crate) struct Choices {
     pub(crate) btree_maps: ByPath<()>,
     pub(crate) bytes_types: ByPath<BytesType>,
     pub(crate) type_attributes: ByPath<String>,
+    pub(crate) message_attributes: ByPath<String>,
+    pub(crate) enum_attributes: ByPath<String>,
     pub(crate) field_attributes: ByPath<String>,
+    pub(crate) client_attributes: ByPath<String>,
+    pub(crate) server_attributes: ByPath<String>,
+    pub(crate) trait_attributes: ByPath<String>,
 }
 
 /// The halves of a service that are generated.

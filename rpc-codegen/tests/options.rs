@@ -127,3 +127,32 @@ fn an_option_for_a_field_needs_a_field_of_its_kind() {
         &["`Config::bytes_type`: the path `name` matches no bytes field"],
     );
 }
+
+#[test]
+fn an_option_for_a_service_needs_a_service() {
+    let text = error(|config| config.client_only_for("Reprots"));
+    says(
+        &text,
+        &[
+            "`Config::client_only_for or server_only_for`: the path `Reprots` matches no service",
+            "help: write `Reports`",
+        ],
+    );
+    let text = error(|config| {
+        config
+            .leave_out(".acme.common.v1.Bank")
+            .default_handlers(".acme.common.v1.Bank")
+    });
+    says(
+        &text,
+        &[
+            "`.acme.common.v1.Bank` matches no service",
+            "it exists elsewhere or is left out",
+        ],
+    );
+    let text = error(|config| config.trait_attribute(".", "derive(Eq)"));
+    says(
+        &text,
+        &["`Config::trait_attribute`: `derive(Eq)`, given for `.`, is not an attribute"],
+    );
+}

@@ -24,6 +24,14 @@ impl<T> ByPath<T> {
             .map(|(_, value)| value)
     }
 
+    /// All values chosen for the item `full_name`, in the order of the calls.
+    pub(crate) fn all(&self, full_name: &str) -> impl Iterator<Item = &T> {
+        self.0
+            .iter()
+            .filter(move |(path, _)| matches(path, full_name))
+            .map(|(_, value)| value)
+    }
+
     /// True if a path matches the item `full_name`.
     pub(crate) fn contains(&self, full_name: &str) -> bool {
         self.last(full_name).is_some()
@@ -98,5 +106,6 @@ mod tests {
         assert_eq!(choice.last("shop.v1.Money"), Some(&3));
         assert_eq!(choice.last("shop.v1.Order"), Some(&2));
         assert_eq!(choice.last("bank.Order"), None);
+        assert_eq!(choice.all("shop.v1.Money").collect::<Vec<_>>(), [&1, &2, &3]);
     }
 }

@@ -114,6 +114,18 @@ impl Config {
         self
     }
 
+    /// Adds `attribute` to every message that `path` matches, but to no enum.
+    pub fn message_attribute(&mut self, path: impl Into<String>, attribute: impl Into<String>) -> &mut Self {
+        self.choices.message_attributes.push(path, attribute.into());
+        self
+    }
+
+    /// Adds `attribute` to every enum and oneof that `path` matches, but to no message.
+    pub fn enum_attribute(&mut self, path: impl Into<String>, attribute: impl Into<String>) -> &mut Self {
+        self.choices.enum_attributes.push(path, attribute.into());
+        self
+    }
+
     /// Adds `attribute` to every field and enum value that `path` matches.
     ///
     /// The path has the field at its end: `.shop.v1.Money.units`, or `.shop.v1.Order.payment.card` in a oneof.

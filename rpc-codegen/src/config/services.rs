@@ -37,4 +37,54 @@ impl Config {
         self.choices.parts.push(".", Parts::Server);
         self
     }
+
+    /// Generates clients only for the services that `path` matches.
+    ///
+    /// Of several calls that match a service, the last decides. Default: both halves.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// rpc_codegen::Config::new()
+    ///     .server_only()
+    ///     .client_only_for(".bank.v1.Accounts")
+    ///     .compile_dir("proto")
+    /// # }
+    /// ```
+    pub fn client_only_for(&mut self, path: impl Into<String>) -> &mut Self {
+        self.choices.parts.push(path, Parts::Client);
+        self
+    }
+
+    /// Generates traits and servers only for the services that `path` matches; see [`client_only_for`](Self::client_only_for).
+    pub fn server_only_for(&mut self, path: impl Into<String>) -> &mut Self {
+        self.choices.parts.push(path, Parts::Server);
+        self
+    }
+
+    /// Adds `attribute` to the client type, such as `OrdersClient`, of every service that `path` matches.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// rpc_codegen::Config::new()
+    ///     .client_attribute("Orders", "#[doc(alias = \"shop\")]")
+    ///     .trait_attribute(".", "#[diagnostic::on_unimplemented(note = \"see the handbook\")]")
+    ///     .compile_dir("proto")
+    /// # }
+    /// ```
+    pub fn client_attribute(&mut self, path: impl Into<String>, attribute: impl Into<String>) -> &mut Self {
+        self.choices.client_attributes.push(path, attribute.into());
+        self
+    }
+
+    /// Adds `attribute` to the server type, such as `OrdersServer`, of every service that `path` matches.
+    pub fn server_attribute(&mut self, path: impl Into<String>, attribute: impl Into<String>) -> &mut Self {
+        self.choices.server_attributes.push(path, attribute.into());
+        self
+    }
+
+    /// Adds `attribute` to the trait, such as `Orders`, of every service that `path` matches.
+    pub fn trait_attribute(&mut self, path: impl Into<String>, attribute: impl Into<String>) -> &mut Self {
+        self.choices.trait_attributes.push(path, attribute.into());
+        self
+    }
 }

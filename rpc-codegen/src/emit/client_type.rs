@@ -27,6 +27,7 @@ fn client(service: &Service, names: &Names<'_>, target: &Target<'_>) -> TokenStr
         client,
         send,
         send_recv,
+        client_attributes,
         implementor,
         ..
     } = names;
@@ -50,6 +51,7 @@ fn client(service: &Service, names: &Names<'_>, target: &Target<'_>) -> TokenStr
     quote! {
         #docs
         #deprecated
+        #client_attributes
         #[derive(Clone, Debug)]
         pub struct #client {
             client: #runtime::Client,

@@ -81,6 +81,12 @@ fn config(pool: &DescriptorPool, target: &Target<'_>) -> prost_build::Config {
     for (path, attribute) in target.choices.type_attributes.iter() {
         config.type_attribute(path, attribute);
     }
+    for (path, attribute) in target.choices.message_attributes.iter() {
+        config.message_attribute(path, attribute);
+    }
+    for (path, attribute) in target.choices.enum_attributes.iter() {
+        config.enum_attribute(path, attribute);
+    }
     for (path, attribute) in target.choices.field_attributes.iter() {
         config.field_attribute(path, attribute);
     }

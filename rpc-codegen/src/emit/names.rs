@@ -1,9 +1,10 @@
-//! The identifiers of the items generated for one service.
+//! The identifiers and attributes of the items generated for one service.
 
 use proc_macro2::{Ident, TokenStream};
 use quote::format_ident;
 
 use crate::{
+    choices::ByPath,
     model::{
         Service,
         naming::{camel, camel_with, procedures_of},
@@ -11,7 +12,7 @@ use crate::{
     target::Target,
 };
 
-/// The identifiers of the items generated for one service.
+/// The identifiers and attributes of the items generated for one service.
 pub(super) struct Names<'a> {
     pub(super) runtime: &'a TokenStream,
     pub(super) list: Ident,
@@ -20,6 +21,10 @@ pub(super) struct Names<'a> {
     pub(super) client: Ident,
     pub(super) send: Ident,
     pub(super) send_recv: Ident,
+    /// The attributes of the trait, the server and the client.
+    pub(super) trait_attributes: TokenStream,
+    pub(super) server_attributes: TokenStream,
+    pub(super) client_attributes: TokenStream,
     /// The type parameter for the implementor of the service; it differs from the service's name.
     pub(super) implementor: Ident,
 }
@@ -27,6 +32,13 @@ pub(super) struct Names<'a> {
 impl<'a> Names<'a> {
     pub(super) fn new(service: &Service, target: &Target<'a>) -> Self {
         let name = &service.name;
+        let choices = target.choices;
+        let attributes = |of: &ByPath<String>| -> TokenStream {
+            // `options` has checked that they are attributes.
+            let all = of.all(&service.full_name);
+            all.map(|text| text.parse::<TokenStream>().unwrap_or_default())
+                .collect()
+        };
         Self {
             runtime: target.runtime,
             list: format_ident!("{}", procedures_of(name)),
@@ -35,6 +47,9 @@ impl<'a> Names<'a> {
             client: format_ident!("{}", camel_with(name, "Client")),
             send: format_ident!("{}", camel_with(name, "Send")),
             send_recv: format_ident!("{}", camel_with(name, "SendRecv")),
+            trait_attributes: attributes(&choices.trait_attributes),
+            server_attributes: attributes(&choices.server_attributes),
+            client_attributes: attributes(&choices.client_attributes),
             implementor: format_ident!("{}", if camel(name) == "T" { "U" } else { "T" }),
         }
     }

@@ -24,6 +24,7 @@ pub(super) fn items(service: &Service, names: &Names<'_>, target: &Target<'_>) -
 /// The trait that users implement.
 fn interface(service: &Service, names: &Names<'_>, target: &Target<'_>) -> TokenStream {
     let name = &names.service;
+    let attributes = &names.trait_attributes;
     let docs = docs_or(
         &service.docs,
         format!("The procedures of `{}`.", service.full_name),
@@ -42,6 +43,7 @@ fn interface(service: &Service, names: &Names<'_>, target: &Target<'_>) -> Token
     });
     quote! {
         #docs
+        #attributes
         pub trait #name: ::core::marker::Send + ::core::marker::Sync + 'static {
             #(#methods)*
         }
@@ -145,6 +147,7 @@ fn server(service: &Service, names: &Names<'_>) -> TokenStream {
         list,
         service: name,
         server,
+        server_attributes,
         implementor,
         ..
     } = names;
@@ -171,6 +174,7 @@ fn server(service: &Service, names: &Names<'_>) -> TokenStream {
     };
     quote! {
         #type_docs
+        #server_attributes
         pub struct #server<#implementor> {
             service: ::std::sync::Arc<#implementor>,
         }

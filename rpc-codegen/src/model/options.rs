@@ -34,22 +34,26 @@ pub(super) fn problems(pool: &DescriptorPool, target: &Target<'_>) -> Vec<Proble
     for message in pool.all_messages() {
         check.maps_agree(&message);
     }
+    check.here("client_only_for or server_only_for", &choices.parts, &["service"]);
+    let (types, enums) = (&["message", "enum", "oneof"][..], &["enum", "oneof"][..]);
     for (option, attributes, kinds) in [
-        ("type_attribute", &choices.type_attributes, &TYPES[..]),
+        ("type_attribute", &choices.type_attributes, types),
+        ("message_attribute", &choices.message_attributes, &["message"]),
+        ("enum_attribute", &choices.enum_attributes, enums),
         (
             "field_attribute",
             &choices.field_attributes,
             &["field", "oneof", "enum value"],
         ),
+        ("client_attribute", &choices.client_attributes, &["service"]),
+        ("server_attribute", &choices.server_attributes, &["service"]),
+        ("trait_attribute", &choices.trait_attributes, &["service"]),
     ] {
         check.here(option, attributes, kinds);
         check.are_attributes(option, attributes);
     }
     check.problems
 }
-
-/// The items that `Config::type_attribute` is for.
-const TYPES: [&str; 3] = ["message", "enum", "oneof"];
 
 /// An item of a .proto file: what it is, and its full name.
 type Item = (&'static str, String);

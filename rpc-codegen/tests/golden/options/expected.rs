@@ -75,6 +75,7 @@ pub mod item {
     }
 
     /// The enum `acme.store.Item.Kind`.
+    #[doc(alias = "sort")]
     #[derive(
         Clone,
         Copy,
@@ -134,6 +135,7 @@ pub mod item {
 }
 
 /// The message `acme.store.Key`.
+#[derive(PartialOrd, Ord)]
 #[derive(Clone, PartialEq, Eq, Hash, ::rpc_runtime::codegen::prost::Message)]
 #[prost(prost_path = "::rpc_runtime::codegen::prost")]
 pub struct Key {
@@ -688,6 +690,7 @@ impl<T: Store> ::rpc_runtime::codegen::Service for StoreServer<T> {
 /// Calls `acme.store.Store`: [`send`](Self::send) for one-way calls, [`send_recv`](Self::send_recv) for calls with a reply.
 ///
 /// Cheap to clone; all clones share one channel.
+#[doc(alias = "caller")]
 #[derive(Clone, Debug)]
 pub struct StoreClient {
     client: ::rpc_runtime::Client,
@@ -1074,6 +1077,7 @@ impl<T: Counter> ::rpc_runtime::codegen::Service for CounterServer<T> {
 /// Calls `acme.store.Counter`: [`send`](Self::send) for one-way calls, [`send_recv`](Self::send_recv) for calls with a reply.
 ///
 /// Cheap to clone; all clones share one channel.
+#[doc(alias = "caller")]
 #[derive(Clone, Debug)]
 pub struct CounterClient {
     client: ::rpc_runtime::Client,
@@ -1244,66 +1248,10 @@ static REPORTS_PROCEDURES: [::rpc_runtime::codegen::Procedure; 1] = [
     ),
 ];
 
-/// Only called.
-pub trait Reports: ::core::marker::Send + ::core::marker::Sync + 'static {
-    /// The procedure `acme.store.Reports/rpc_report`.
-    fn rpc_report(
-        &self,
-        cx: &::rpc_runtime::Context,
-        request: Key,
-    ) -> impl ::core::future::Future<
-        Output = ::rpc_runtime::Result<Key>,
-    > + ::core::marker::Send;
-}
-
-impl<T: Reports> Reports for ::std::sync::Arc<T> {
-    fn rpc_report(
-        &self,
-        cx: &::rpc_runtime::Context,
-        request: Key,
-    ) -> impl ::core::future::Future<
-        Output = ::rpc_runtime::Result<Key>,
-    > + ::core::marker::Send {
-        (**self).rpc_report(cx, request)
-    }
-}
-
-/// Serves `acme.store.Reports` with an implementation of [`Reports`].
-pub struct ReportsServer<T> {
-    service: ::std::sync::Arc<T>,
-}
-
-::rpc_runtime::codegen::server_methods!(ReportsServer, Reports, T);
-
-impl<T: Reports> ::rpc_runtime::codegen::Service for ReportsServer<T> {
-    fn name(&self) -> &'static str {
-        "acme.store.Reports"
-    }
-
-    fn procedures(&self) -> &'static [::rpc_runtime::codegen::Procedure] {
-        &REPORTS_PROCEDURES
-    }
-
-    fn call(
-        &self,
-        index: usize,
-        call: ::rpc_runtime::codegen::Incoming,
-    ) -> ::rpc_runtime::codegen::Handler {
-        let service = ::std::sync::Arc::clone(&self.service);
-        match index {
-            0 => {
-                call.handle(move |cx, request: Key| async move {
-                    service.rpc_report(&cx, request).await
-                })
-            }
-            _ => call.unknown(),
-        }
-    }
-}
-
 /// Calls `acme.store.Reports`: [`send`](Self::send) for one-way calls, [`send_recv`](Self::send_recv) for calls with a reply.
 ///
 /// Cheap to clone; all clones share one channel.
+#[doc(alias = "caller")]
 #[derive(Clone, Debug)]
 pub struct ReportsClient {
     client: ::rpc_runtime::Client,
@@ -1312,11 +1260,6 @@ pub struct ReportsClient {
 ::rpc_runtime::codegen::client_methods!(ReportsClient);
 
 impl ReportsClient {
-    /// Creates a client of `server` in this process: no socket, otherwise the same behaviour.
-    pub fn in_process<T: Reports>(server: ReportsServer<T>) -> Self {
-        Self::new(::rpc_runtime::Client::in_process(server))
-    }
-
     /// Starts a one-way call. It has no reply: [`barrier`](Self::barrier) returns what became of it.
     pub fn send(&self) -> ReportsSend<'_> {
         ReportsSend {
@@ -1396,6 +1339,7 @@ static HOOKS_PROCEDURES: [::rpc_runtime::codegen::Procedure; 1] = [
 ];
 
 /// Only served.
+#[doc(alias = "callback")]
 pub trait Hooks: ::core::marker::Send + ::core::marker::Sync + 'static {
     /// The procedure `acme.store.Hooks/rpc_hook`.
     fn rpc_hook(
@@ -1420,6 +1364,7 @@ impl<T: Hooks> Hooks for ::std::sync::Arc<T> {
 }
 
 /// Serves `acme.store.Hooks` with an implementation of [`Hooks`].
+#[doc(alias = "callee")]
 pub struct HooksServer<T> {
     service: ::std::sync::Arc<T>,
 }
@@ -1449,93 +1394,6 @@ impl<T: Hooks> ::rpc_runtime::codegen::Service for HooksServer<T> {
             }
             _ => call.unknown(),
         }
-    }
-}
-
-/// Calls `acme.store.Hooks`: [`send`](Self::send) for one-way calls, [`send_recv`](Self::send_recv) for calls with a reply.
-///
-/// Cheap to clone; all clones share one channel.
-#[derive(Clone, Debug)]
-pub struct HooksClient {
-    client: ::rpc_runtime::Client,
-}
-
-::rpc_runtime::codegen::client_methods!(HooksClient);
-
-impl HooksClient {
-    /// Creates a client of `server` in this process: no socket, otherwise the same behaviour.
-    pub fn in_process<T: Hooks>(server: HooksServer<T>) -> Self {
-        Self::new(::rpc_runtime::Client::in_process(server))
-    }
-
-    /// Starts a one-way call. It has no reply: [`barrier`](Self::barrier) returns what became of it.
-    pub fn send(&self) -> HooksSend<'_> {
-        HooksSend {
-            call: self.client.call(),
-        }
-    }
-
-    /// Starts a call that waits for its reply.
-    pub fn send_recv(&self) -> HooksSendRecv<'_> {
-        HooksSendRecv {
-            call: self.client.call(),
-        }
-    }
-}
-
-/// A one-way call of `acme.store.Hooks`: options first, then the stub.
-///
-/// A stub resolves when the whole call is in the local queue.
-///
-/// # Errors
-///
-/// A call that fails here was not sent, and never will be: `executed()` is `No`.
-///
-/// # Cancel safety
-///
-/// A future dropped before it resolves has sent nothing, unless it is dropped at the moment of resolving.
-#[derive(Clone, Debug)]
-#[must_use = "a call starts when its stub is called and awaited"]
-pub struct HooksSend<'a> {
-    call: ::rpc_runtime::codegen::Call<'a>,
-}
-
-::rpc_runtime::codegen::send_methods!(HooksSend);
-
-impl HooksSend<'_> {
-    /// Calls `acme.store.Hooks/rpc_hook`.
-    pub async fn hook(
-        self,
-        request: impl ::core::convert::Into<Key>,
-    ) -> ::core::result::Result<(), ::rpc_runtime::Error> {
-        self.call.send(&HOOKS_PROCEDURES[0], request.into()).await
-    }
-}
-
-/// A call of `acme.store.Hooks` with a reply: options first, then the stub.
-///
-/// # Errors
-///
-/// The handler's status, or a failure on the way; `executed()` tells whether the handler ran.
-///
-/// # Cancel safety
-///
-/// Dropping a future cancels that call only. The server learns of it, and the client discards a late reply.
-#[derive(Clone, Debug)]
-#[must_use = "a call starts when its stub is called and awaited"]
-pub struct HooksSendRecv<'a> {
-    call: ::rpc_runtime::codegen::Call<'a>,
-}
-
-::rpc_runtime::codegen::send_recv_methods!(HooksSendRecv);
-
-impl<'a> HooksSendRecv<'a> {
-    /// Calls `acme.store.Hooks/rpc_hook`.
-    pub fn hook(
-        self,
-        request: impl ::core::convert::Into<Key>,
-    ) -> ::rpc_runtime::client::UnaryCall<'a, Key, Key> {
-        self.call.send_recv(&HOOKS_PROCEDURES[0], request.into())
     }
 }
 

@@ -11,7 +11,8 @@ use codegen_tests::{
         acme::common::v1::{Currency, Folder, Money, folder},
     },
     options::acme::store::{
-        Counter, CounterClient, CounterServer, Item, Key, Store, StoreClient, StoreServer, item,
+        Counter, CounterClient, CounterServer, Hooks, HooksServer, Item, Key, ReportsClient, Store,
+        StoreClient, StoreServer, item,
     },
 };
 use rpc_runtime::{
@@ -258,5 +259,31 @@ async fn maps_and_bytes_have_the_types_of_their_paths() {
     assert_eq!(
         counts.into_iter().map(|(_, count)| count).collect::<Vec<_>>(),
         [1, 3]
+    );
+}
+
+/// Answers with what it was given.
+struct Hook;
+
+impl Hooks for Hook {
+    async fn rpc_hook(&self, _: &Context, key: Key) -> Result<Key> {
+        Ok(key)
+    }
+}
+
+#[tokio::test]
+async fn one_service_is_only_called_and_another_only_served() {
+    let server = Server::builder()
+        .service(HooksServer::new(Hook))
+        .signals(false)
+        .listener("mem:options-halves");
+    tokio::spawn(server.bind().await.unwrap().serve());
+    // Its server is elsewhere: the one that listens does not know the service.
+    let reports = ReportsClient::connect("mem:options-halves").await.unwrap();
+    let error = reports.send_recv().report("a").await.unwrap_err();
+    assert_eq!(error.code(), Code::Unimplemented, "{error}");
+    assert!(
+        Key::from("a") < Key::from("b"),
+        "an attribute made keys comparable"
     );
 }
