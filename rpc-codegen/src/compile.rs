@@ -124,10 +124,8 @@ impl Config {
         Target {
             runtime,
             runtime_path: &self.runtime_path,
-            parts: self.parts,
             purpose: self.purpose,
-            type_attributes: &self.type_attributes,
-            field_attributes: &self.field_attributes,
+            choices: &self.choices,
             include_env: self.out_dir.is_none(),
         }
     }

@@ -1,8 +1,11 @@
 //! Config: the options of a build script.
 
+mod messages;
+mod services;
+
 use std::path::PathBuf;
 
-use crate::target::{Parts, Purpose};
+use crate::{choices::Choices, target::Purpose};
 
 /// The options of a build script: input files, output folder, content of the code.
 ///
@@ -19,9 +22,7 @@ pub struct Config {
     pub(crate) files: Vec<PathBuf>,
     pub(crate) include_paths: Vec<PathBuf>,
     pub(crate) out_dir: Option<PathBuf>,
-    pub(crate) type_attributes: Vec<(String, String)>,
-    pub(crate) field_attributes: Vec<(String, String)>,
-    pub(crate) parts: Parts,
+    pub(crate) choices: Choices,
     pub(crate) file_descriptor_set_path: Option<PathBuf>,
     pub(crate) runtime_path: String,
     pub(crate) purpose: Purpose,
@@ -34,9 +35,7 @@ impl Config {
             files: Vec::new(),
             include_paths: Vec::new(),
             out_dir: None,
-            type_attributes: Vec::new(),
-            field_attributes: Vec::new(),
-            parts: Parts::Both,
+            choices: Choices::default(),
             file_descriptor_set_path: None,
             runtime_path: "::rpc_runtime".to_owned(),
             purpose: Purpose::User,
@@ -69,37 +68,6 @@ impl Config {
     /// `include!("that/rpc_protos.rs");`.
     pub fn out_dir(&mut self, path: impl Into<PathBuf>) -> &mut Self {
         self.out_dir = Some(path.into());
-        self
-    }
-
-    /// Adds `attribute` to every message, enum and oneof that `path` matches.
-    ///
-    /// The path is `.shop.v1.Money` for one type, `.shop.v1` for a package, `Money` for every type whose path ends in
-    /// it, or `.` for all types. Call it again to add a second attribute.
-    pub fn type_attribute(&mut self, path: impl Into<String>, attribute: impl Into<String>) -> &mut Self {
-        self.type_attributes.push((path.into(), attribute.into()));
-        self
-    }
-
-    /// Adds `attribute` to every field and enum value that `path` matches.
-    ///
-    /// Paths are as in [`type_attribute`](Self::type_attribute), with the field at the end: `.shop.v1.Money.units`.
-    pub fn field_attribute(&mut self, path: impl Into<String>, attribute: impl Into<String>) -> &mut Self {
-        self.field_attributes.push((path.into(), attribute.into()));
-        self
-    }
-
-    /// Generates clients only, without traits and servers.
-    ///
-    /// These clients have no `in_process`, because it takes a server.
-    pub fn client_only(&mut self) -> &mut Self {
-        self.parts = Parts::Client;
-        self
-    }
-
-    /// Generates traits and servers only, without clients.
-    pub fn server_only(&mut self) -> &mut Self {
-        self.parts = Parts::Server;
         self
     }
 

@@ -2,6 +2,7 @@
 
 mod client_type;
 mod conversions;
+mod debug;
 mod docs;
 mod fields;
 mod growth;
@@ -14,7 +15,9 @@ mod pretty;
 mod procedures;
 mod prost_input;
 mod server;
+mod shape;
 mod stubs;
+mod type_names;
 
 use std::collections::BTreeMap;
 
@@ -26,7 +29,7 @@ pub(crate) use self::modules::FILE_NAME as INCLUDED;
 use self::{growth::Growth, messages::Docs, names::Names, nesting::Nesting};
 use crate::{
     error::{Error, Problem},
-    model::{Model, Service, naming::module_path},
+    model::{Model, Service, is_generated, naming::module_path},
     source::{OPTIONS_NAME, is_google},
     target::Target,
 };
@@ -50,6 +53,7 @@ pub(crate) fn files(
     for file in pool
         .files()
         .filter(|file| !is_google(file.name()) && file.name() != OPTIONS_NAME)
+        .filter(|file| is_generated(file.package_name(), target))
     {
         let package = packages.entry(module_path(file.package_name())).or_default();
         package.files.push(file.name().to_owned());
@@ -68,7 +72,9 @@ pub(crate) fn files(
             .filter(|service| module_path(&service.package) == *module)
             .collect();
         let growth = Growth::new(&services, target);
-        let mut items = conversions::items(&model.services, module, target);
+        let mut items = debug::items(&mut package.messages, pool, module, target);
+        items.extend(type_names::items(pool, module, target));
+        items.extend(conversions::items(&model.services, module, target));
         items.extend(nesting.walks(module));
         items.extend(growth.table());
         items.extend(services.iter().map(|one| service(one, &growth, &nesting, target)));
@@ -101,9 +107,9 @@ fn service(
 ) -> TokenStream {
     let names = Names::new(service, target);
     let procedures = procedures::list(service, growth, nesting, &names);
-    let server = target.parts.server().then(|| server::items(service, &names));
-    let client = target
-        .parts
+    let parts = target.parts(&service.full_name);
+    let server = parts.server().then(|| server::items(service, &names, target));
+    let client = parts
         .client()
         .then(|| client_type::items(service, &names, target));
     quote!(#procedures #server #client)

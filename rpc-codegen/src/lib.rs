@@ -145,8 +145,17 @@
 //! | [`file`](Config::file), [`files`](Config::files) | none | adds .proto files |
 //! | [`include_path`](Config::include_path) | the folders of the files | adds a folder that imports are relative to |
 //! | [`out_dir`](Config::out_dir) | Cargo's `OUT_DIR` | sets the folder of the generated files |
+//! | [`extern_path`](Config::extern_path) | Google's types are prost-types' | takes the types of a package from another crate |
+//! | [`leave_out`](Config::leave_out) | nothing | generates nothing for a package, type or service |
+//! | [`type_names`](Config::type_names) | none | implements `prost::Name`, which `Any::from_msg` needs |
+//! | [`default_handlers`](Config::default_handlers) | none | lets implementations leave handlers out |
+//! | [`btree_map`](Config::btree_map) | `HashMap` | makes map fields a `BTreeMap` |
+//! | [`bytes_type`](Config::bytes_type) | `rpc_runtime::Bytes` | chooses `Bytes` or `Vec<u8>` for `bytes` fields |
 //! | [`client_only`](Config::client_only), [`server_only`](Config::server_only) | both halves | leaves out servers, or clients |
+//! | [`client_only_for`](Config::client_only_for), [`server_only_for`](Config::server_only_for) | both halves | the same, by service |
 //! | [`type_attribute`](Config::type_attribute), [`field_attribute`](Config::field_attribute) | none | adds attributes to generated types and fields |
+//! | [`message_attribute`](Config::message_attribute), [`enum_attribute`](Config::enum_attribute) | none | the same for messages or enums only |
+//! | [`client_attribute`](Config::client_attribute), [`server_attribute`](Config::server_attribute), [`trait_attribute`](Config::trait_attribute) | none | adds attributes to what a service becomes |
 //! | [`file_descriptor_set_path`](Config::file_descriptor_set_path) | not written | writes the descriptors of all files |
 //! | [`runtime_path`](Config::runtime_path) | `::rpc_runtime` | sets the path of rpc-runtime in the generated code |
 //!
@@ -168,6 +177,7 @@
 //! Files with `edition = ..` are such an error, too, because editions are not supported yet. rpc-codegen and rpc-runtime
 //! must have the same version; otherwise the compiler refuses the generated code with one message that names both.
 
+mod choices;
 mod compile;
 mod config;
 mod emit;
@@ -177,6 +187,7 @@ mod source;
 mod target;
 mod write;
 
+pub use choices::BytesType;
 pub use compile::compile_dir;
 pub use config::Config;
 pub use error::Error;

@@ -2,10 +2,13 @@
 
 mod accessors;
 mod clashes;
+mod externs;
 mod flatten;
 mod google;
+mod left_out;
 pub(crate) mod naming;
 mod oneof;
+mod options;
 mod reader;
 mod required;
 mod reserved;
@@ -18,11 +21,12 @@ use prost_types::FileDescriptorProto;
 
 pub(crate) use self::{
     accessors::impossible as without_accessors,
+    externs::{extern_types, is_generated, is_given},
     flatten::{Field, FieldKind, is_boxed, value_of},
     google::is_newer,
     oneof::{oneof_of, oneof_type},
     service_names::ServiceNames,
-    types::{Types, ident, is_option},
+    types::{Types, bytes_type, has_bytes, ident, is_option},
 };
 use self::{naming::Stem, reader::Reader};
 use crate::{
@@ -143,12 +147,17 @@ impl Model {
             .map(FileDescriptor::file_descriptor_proto)
             .filter(|file| file.name() != OPTIONS_NAME)
             .collect();
-        let mut problems = reserved::problems(&files, sources, target.purpose);
-        let names = clashes::names(&files, sources, target.parts);
+        let mut problems = options::problems(pool, target);
+        problems.extend(left_out::problems(pool, sources, target));
+        problems.extend(reserved::problems(&files, sources, target.purpose));
+        let names = clashes::names(&files, sources, target);
         problems.extend(names.problems);
         problems.extend(required::problems(pool, sources));
         let mut reader = Reader::new(pool, sources, target, names.services);
-        let services = pool.services().map(|service| reader.service(&service)).collect();
+        let services = pool
+            .services()
+            .filter(|service| is_generated(service.full_name(), target));
+        let services = services.map(|service| reader.service(&service)).collect();
         let (mut warnings, more) = reader.finish();
         problems.extend(more);
         warnings.extend(names.warnings);
@@ -182,6 +191,7 @@ mod tests {
     use quote::quote;
 
     use super::*;
+    use crate::choices::Choices;
 
     /// The warnings for tests/golden/`file`.
     fn warnings(file: &str) -> Vec<String> {
@@ -190,7 +200,8 @@ mod tests {
         let sources = Sources::read(&[folder], &[file]).expect("it can be read");
         let pool = sources.link().expect("it is right").descriptor_pool();
         let runtime = quote!(::rpc_runtime);
-        let model = Model::new(&pool, &sources, &Target::for_users(&runtime)).expect("it has no clashes");
+        let model = Model::new(&pool, &sources, &Target::for_users(&runtime, &Choices::default()))
+            .expect("it has no clashes");
         model.warnings
     }
 

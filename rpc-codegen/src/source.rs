@@ -25,6 +25,7 @@ use self::{
 pub(crate) use self::{
     folder::{Folder, is_served},
     served::{OPTIONS_NAME, is_google},
+    spelling::closest,
 };
 use crate::error::{Error, Place, Problem};
 

@@ -2,51 +2,38 @@
 
 use proc_macro2::TokenStream;
 
+use crate::choices::{Choices, Parts};
+
 /// Everything about the generated code that does not depend on the .proto files.
+#[derive(Debug)]
 pub(crate) struct Target<'a> {
     /// The path of rpc-runtime, as tokens.
     pub(crate) runtime: &'a TokenStream,
     /// The path of rpc-runtime, as text.
     pub(crate) runtime_path: &'a str,
-    pub(crate) parts: Parts,
     pub(crate) purpose: Purpose,
-    pub(crate) type_attributes: &'a [(String, String)],
-    pub(crate) field_attributes: &'a [(String, String)],
+    /// What holds for messages, fields and services by their paths.
+    pub(crate) choices: &'a Choices,
     /// True if the files are written to Cargo's `OUT_DIR`.
     pub(crate) include_env: bool,
 }
 
-#[cfg(test)]
 impl<'a> Target<'a> {
     /// The default target of a build script.
-    pub(crate) fn for_users(runtime: &'a TokenStream) -> Self {
+    #[cfg(test)]
+    pub(crate) fn for_users(runtime: &'a TokenStream, choices: &'a Choices) -> Self {
         Self {
             runtime,
             runtime_path: "::rpc_runtime",
-            parts: Parts::Both,
             purpose: Purpose::User,
-            type_attributes: &[],
-            field_attributes: &[],
+            choices,
             include_env: true,
         }
     }
-}
 
-/// The halves of a service that are generated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Parts {
-    Both,
-    Client,
-    Server,
-}
-
-impl Parts {
-    pub(crate) fn client(self) -> bool {
-        self != Self::Server
-    }
-
-    pub(crate) fn server(self) -> bool {
-        self != Self::Client
+    /// The halves of the service `full_name` to generate.
+    pub(crate) fn parts(&self, full_name: &str) -> Parts {
+        self.choices.parts.last(full_name).copied().unwrap_or(Parts::Both)
     }
 }
 

@@ -92,7 +92,7 @@ fn an_attribute_that_is_not_rust_is_an_error() {
         .type_attribute(".", "#[derive(");
     let error = config.compile().expect_err("the attribute is broken").to_string();
     assert!(
-        error.contains("help: an attribute of `Config::type_attribute`"),
+        error.contains("`Config::type_attribute`: `#[derive(`, given for `.`, is not an attribute"),
         "{error}"
     );
 }

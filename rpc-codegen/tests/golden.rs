@@ -8,18 +8,26 @@ use std::{
 };
 
 use common::{TempDir, compare};
-use rpc_codegen::Config;
+use rpc_codegen::{BytesType, Config};
+
+include!("golden/options/config.rs");
 
 /// Generates code for the folder tests/golden/`case`, and compares it with expected.rs.
 #[track_caller]
 fn check(case: &str) {
-    let folder = Path::new("tests/golden").join(case);
-    compare(&folder.join("expected.rs"), &generate(&folder));
+    check_with(case, |config| config);
 }
 
-fn generate(folder: &Path) -> String {
+/// As `check`, with options.
+#[track_caller]
+fn check_with(case: &str, set: fn(&mut Config) -> &mut Config) {
+    let folder = Path::new("tests/golden").join(case);
+    compare(&folder.join("expected.rs"), &generate(&folder, set));
+}
+
+fn generate(folder: &Path, set: fn(&mut Config) -> &mut Config) -> String {
     let out = TempDir::new();
-    Config::new()
+    set(&mut Config::new())
         .out_dir(out.path())
         .compile_dir(folder)
         .expect("the case compiles");
@@ -63,7 +71,13 @@ fn streams_go_both_ways() {
 }
 
 #[test]
+fn a_build_script_chooses_by_path() {
+    check_with("options", options);
+}
+
+#[test]
 fn two_runs_write_the_same_bytes() {
     let folder = Path::new("tests/golden/flatten");
-    assert_eq!(generate(folder), generate(folder));
+    let run = || generate(folder, |config| config);
+    assert_eq!(run(), run());
 }

@@ -2,7 +2,9 @@
 
 use std::{env, error::Error, path::PathBuf};
 
-use rpc_codegen::Config;
+use rpc_codegen::{BytesType, Config};
+
+include!("../../rpc-codegen/tests/golden/options/config.rs");
 
 fn main() -> Result<(), Box<dyn Error>> {
     rpc_codegen::compile_dir("proto")?;
@@ -12,6 +14,15 @@ fn main() -> Result<(), Box<dyn Error>> {
         let folder = PathBuf::from("../../rpc-codegen/tests/golden").join(case);
         Config::new().out_dir(out.join(module)).compile_dir(folder)?;
     }
+    let case = "../../rpc-codegen/tests/golden/options";
+    Config::new()
+        .file(format!("{case}/acme/common/v1/common.proto"))
+        .include_path(case)
+        .out_dir(out.join("common"))
+        .compile()?;
+    options(&mut Config::new())
+        .out_dir(out.join("options"))
+        .compile_dir(case)?;
     let files = [
         "proto/acme/common/v1/common.proto",
         "proto/acme/streams/streams.proto",

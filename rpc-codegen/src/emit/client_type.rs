@@ -27,6 +27,7 @@ fn client(service: &Service, names: &Names<'_>, target: &Target<'_>) -> TokenStr
         client,
         send,
         send_recv,
+        client_attributes,
         implementor,
         ..
     } = names;
@@ -39,7 +40,7 @@ fn client(service: &Service, names: &Names<'_>, target: &Target<'_>) -> TokenStr
         "Cheap to clone; all clones share one channel.".to_owned(),
     ]);
     let deprecated = service.is_deprecated.then(|| quote!(#[deprecated]));
-    let in_process = target.parts.server().then(|| {
+    let in_process = target.parts(&service.full_name).server().then(|| {
         quote! {
             #[doc = " Creates a client of `server` in this process: no socket, otherwise the same behaviour."]
             pub fn in_process<#implementor: #interface>(server: #server<#implementor>) -> Self {
@@ -50,6 +51,7 @@ fn client(service: &Service, names: &Names<'_>, target: &Target<'_>) -> TokenStr
     quote! {
         #docs
         #deprecated
+        #client_attributes
         #[derive(Clone, Debug)]
         pub struct #client {
             client: #runtime::Client,

@@ -7,8 +7,9 @@ use prost_reflect::{Cardinality, FieldDescriptor, Kind, MessageDescriptor};
 use quote::quote;
 
 use crate::{
+    choices::BytesType,
     model::{
-        Request, Service, Types, ident, is_boxed, is_option,
+        Request, Service, Types, bytes_type, ident, is_boxed, is_option,
         naming::{module_path, snake},
         value_of,
     },
@@ -17,10 +18,10 @@ use crate::{
 
 /// The conversions into the requests of `services` declared in `module`, each once.
 pub(super) fn items(services: &[Service], module: &[String], target: &Target<'_>) -> TokenStream {
-    if !target.parts.client() {
-        return quote!();
-    }
-    let procedures = services.iter().flat_map(|service| &service.procedures);
+    let called = services
+        .iter()
+        .filter(|service| target.parts(&service.full_name).client());
+    let procedures = called.flat_map(|service| &service.procedures);
     let requests: BTreeMap<String, &MessageDescriptor> = procedures
         .filter(|procedure| matches!(procedure.request, Request::Value(_)))
         .map(|procedure| &procedure.input)
@@ -29,19 +30,19 @@ pub(super) fn items(services: &[Service], module: &[String], target: &Target<'_>
         .collect();
     requests
         .into_values()
-        .map(|request| of(request, target.runtime))
+        .map(|request| of(request, target))
         .collect()
 }
 
 /// The conversions into one request.
-fn of(request: &MessageDescriptor, runtime: &TokenStream) -> TokenStream {
-    let types = Types::new(request.package_name(), runtime);
+fn of(request: &MessageDescriptor, target: &Target<'_>) -> TokenStream {
+    let types = Types::new(request.package_name(), target);
     let ty = types.message(request);
-    let Some(field) = value_of(request) else {
+    let Some(field) = value_of(&types, request) else {
         return quote!();
     };
     let name = ident(&snake(field.name()));
-    sources(&field, &types, runtime)
+    sources(&field, &types, target)
         .into_iter()
         .map(|(source, value)| {
             quote! {
@@ -59,27 +60,26 @@ fn of(request: &MessageDescriptor, runtime: &TokenStream) -> TokenStream {
 fn sources(
     field: &FieldDescriptor,
     types: &Types<'_>,
-    runtime: &TokenStream,
+    target: &Target<'_>,
 ) -> Vec<(TokenStream, TokenStream)> {
+    let runtime = target.runtime;
     if field.cardinality() == Cardinality::Repeated {
         return vec![(types.field(field), quote!(value))];
     }
     let string = quote!(::std::string::String);
     let sources = match field.kind() {
         Kind::String => texts(&string),
-        Kind::Message(message) if message.full_name() == "google.protobuf.StringValue" => texts(&string),
+        Kind::Message(message) if is_text(&message, types) => texts(&string),
         Kind::Bytes => {
-            let bytes = quote!(#runtime::Bytes);
-            let mut sources = vec![(bytes.clone(), quote!(value))];
-            for source in [
-                quote!(::std::vec::Vec<u8>),
-                string,
-                quote!(&'static [u8]),
-                quote!(&'static str),
-            ] {
-                sources.push((source, quote!(#bytes::from(value))));
-            }
-            sources
+            let (bytes, vec) = (quote!(#runtime::Bytes), quote!(::std::vec::Vec));
+            let texts = [string, quote!(&'static [u8]), quote!(&'static str)];
+            let (ty, make, more) = match bytes_type(field, target) {
+                BytesType::Bytes => (bytes.clone(), bytes, quote!(#vec<u8>)),
+                BytesType::Vec => (quote!(#vec<u8>), vec, bytes),
+            };
+            let others = [more].into_iter().chain(texts);
+            let others = others.map(|source| (source, quote!(#make::from(value))));
+            [(ty, quote!(value))].into_iter().chain(others).collect()
         }
         Kind::Enum(proto) => {
             let ty = types.enumeration(&proto);
@@ -103,6 +103,11 @@ fn sources(
     }
     let some = |(source, value)| (source, quote!(::core::option::Option::Some(#value)));
     sources.into_iter().map(some).collect()
+}
+
+/// True if a message is a `String` in Rust.
+fn is_text(message: &MessageDescriptor, types: &Types<'_>) -> bool {
+    message.full_name() == "google.protobuf.StringValue" && !types.is_given(message.full_name())
 }
 
 fn texts(string: &TokenStream) -> Vec<(TokenStream, TokenStream)> {

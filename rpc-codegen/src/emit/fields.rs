@@ -9,10 +9,9 @@ use crate::model::{Field, FieldKind, ident};
 pub(super) fn value_type(field: &Field, runtime: &TokenStream) -> TokenStream {
     match &field.kind {
         FieldKind::Text => quote!(::std::string::String),
-        FieldKind::Bytes => quote!(#runtime::Bytes),
         FieldKind::Enum(ty) => quote!(#runtime::Open<#ty>),
         FieldKind::OptionalEnum(ty) => quote!(::core::option::Option<#runtime::Open<#ty>>),
-        FieldKind::Plain(ty) => ty.clone(),
+        FieldKind::Bytes(ty) | FieldKind::Plain(ty) => ty.clone(),
     }
 }
 
@@ -22,7 +21,7 @@ pub(super) fn value_in(message: &TokenStream, field: &Field, runtime: &TokenStre
     match &field.kind {
         FieldKind::Enum(_) => quote!(#runtime::Open::from_number(#message.#name)),
         FieldKind::OptionalEnum(_) => quote!(#message.#name.map(#runtime::Open::from_number)),
-        FieldKind::Text | FieldKind::Bytes | FieldKind::Plain(_) => quote!(#message.#name),
+        FieldKind::Text | FieldKind::Bytes(_) | FieldKind::Plain(_) => quote!(#message.#name),
     }
 }
 
@@ -30,7 +29,7 @@ pub(super) fn value_in(message: &TokenStream, field: &Field, runtime: &TokenStre
 pub(super) fn argument(field: &Field, runtime: &TokenStream) -> TokenStream {
     let name: Ident = ident(&field.ident);
     match &field.kind {
-        FieldKind::Text | FieldKind::Bytes | FieldKind::Enum(_) => {
+        FieldKind::Text | FieldKind::Bytes(_) | FieldKind::Enum(_) => {
             let ty = value_type(field, runtime);
             quote!(#name: impl ::core::convert::Into<#ty>)
         }
@@ -46,7 +45,7 @@ pub(super) fn argument(field: &Field, runtime: &TokenStream) -> TokenStream {
 pub(super) fn of_argument(field: &Field, runtime: &TokenStream) -> TokenStream {
     let name = ident(&field.ident);
     match &field.kind {
-        FieldKind::Text | FieldKind::Bytes => quote!(#name: #name.into()),
+        FieldKind::Text | FieldKind::Bytes(_) => quote!(#name: #name.into()),
         FieldKind::Enum(_) => quote!(#name: #name.into().number()),
         FieldKind::OptionalEnum(_) => quote!(#name: #name.map(#runtime::Open::number)),
         FieldKind::Plain(_) => quote!(#name),
@@ -59,6 +58,6 @@ pub(super) fn of_result(field: &Field, runtime: &TokenStream) -> TokenStream {
     match &field.kind {
         FieldKind::Enum(_) => quote!(#name: #name.number()),
         FieldKind::OptionalEnum(_) => quote!(#name: #name.map(#runtime::Open::number)),
-        FieldKind::Text | FieldKind::Bytes | FieldKind::Plain(_) => quote!(#name),
+        FieldKind::Text | FieldKind::Bytes(_) | FieldKind::Plain(_) => quote!(#name),
     }
 }

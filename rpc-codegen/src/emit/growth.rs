@@ -6,6 +6,7 @@ use proc_macro2::{Literal, TokenStream};
 use prost_reflect::{Cardinality, FieldDescriptor, Kind, MessageDescriptor};
 use quote::quote;
 
+use super::shape::shape;
 use crate::{
     model::{Procedure, Service, Types, is_newer},
     source::is_google,
@@ -14,7 +15,7 @@ use crate::{
 
 /// The rows of a module: one for each message type that may grow, and one for each map whose values may grow.
 pub(super) struct Growth<'a> {
-    runtime: &'a TokenStream,
+    target: &'a Target<'a>,
     rows: Vec<Row>,
 }
 
@@ -26,13 +27,13 @@ struct Row {
 
 impl<'a> Growth<'a> {
     /// The table for the procedures of these services, all in one module.
-    pub(super) fn new(services: &[&Service], target: &Target<'a>) -> Self {
+    pub(super) fn new(services: &[&Service], target: &'a Target<'a>) -> Self {
         let mut growth = Self {
-            runtime: target.runtime,
+            target,
             rows: Vec::new(),
         };
         for service in services {
-            let types = Types::new(&service.package, target.runtime);
+            let types = Types::new(&service.package, target);
             for procedure in &service.procedures {
                 growth.add(&procedure.input, &types);
                 growth.add(&procedure.output, &types);
@@ -46,7 +47,7 @@ impl<'a> Growth<'a> {
         if self.rows.is_empty() {
             return quote!();
         }
-        let runtime = self.runtime;
+        let runtime = self.target.runtime;
         let rows = self.rows.iter().map(|row| {
             let fields = &row.fields;
             quote!(&[#(#fields),*])
@@ -92,7 +93,7 @@ impl<'a> Growth<'a> {
     }
 
     fn field(&mut self, field: &FieldDescriptor, types: &Types<'_>) -> Option<TokenStream> {
-        let runtime = self.runtime;
+        let runtime = self.target.runtime;
         // prost skips them as unknown fields.
         let is_newer_message =
             matches!(field.kind(), Kind::Message(message) if is_newer(message.full_name()));
@@ -106,8 +107,11 @@ impl<'a> Growth<'a> {
         let (make, size) = match field.kind() {
             Kind::Message(entry) if field.is_map() => {
                 let key = types.value(&entry.map_entry_key_field());
-                let value = types.value(&entry.map_entry_value_field());
-                let is_ordered = is_google(field.parent_file().name());
+                let value = value_type(&entry.map_entry_value_field(), field, types);
+                // Of a type that exists elsewhere we do not know which map it has: a tree takes more.
+                let is_ordered = types.is_ordered(field)
+                    || is_google(field.parent_file().name())
+                    || types.is_given(field.parent_message().full_name());
                 let make = if is_ordered {
                     quote!(ordered_map)
                 } else {
@@ -126,10 +130,10 @@ impl<'a> Growth<'a> {
                     | Kind::Sfixed64 => quote!(values),
                     _ => quote!(varints),
                 };
-                (make, Some(types.value(field)))
+                (make, Some(value_type(field, field, types)))
             }
             Kind::Message(message) if is_within(field.parent_message(), &message) => {
-                (quote!(boxed), Some(types.value(field)))
+                (quote!(boxed), Some(value_type(field, field, types)))
             }
             Kind::Message(_) => (quote!(part), None),
             _ => return None,
@@ -144,6 +148,18 @@ impl<'a> Growth<'a> {
         let size = size.map(|ty| quote!(, ::core::mem::size_of::<#ty>()));
         let row = row.map(|row| quote!(.of(#row)));
         Some(quote!(#runtime::codegen::Growing::#make(#number #size) #row))
+    }
+}
+
+/// The type of one value of a field: of `field` itself, or of the map `field`.
+fn value_type(value: &FieldDescriptor, field: &FieldDescriptor, types: &Types<'_>) -> TokenStream {
+    match value.kind() {
+        Kind::Message(message)
+            if types.is_given(field.parent_message().full_name()) && types.is_given(message.full_name()) =>
+        {
+            shape(&message, types)
+        }
+        _ => types.value_of(value, field),
     }
 }
 

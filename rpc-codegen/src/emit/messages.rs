@@ -2,15 +2,16 @@
 
 use std::panic::{self, AssertUnwindSafe};
 
-use prost_reflect::DescriptorPool;
+use prost_reflect::{DescriptorPool, FieldDescriptor};
 use prost_types::{
     DescriptorProto, EnumDescriptorProto, FileDescriptorProto, SourceCodeInfo, source_code_info::Location,
 };
 
 use super::prost_input;
 use crate::{
+    choices::BytesType,
     error::{Error, Problem},
-    model::oneof_of,
+    model::{Types, bytes_type, extern_types, has_bytes, is_generated, oneof_of},
     source::{comments, is_google},
     target::Target,
 };
@@ -36,7 +37,7 @@ pub(super) fn generate(
     for (_, file) in &mut requests {
         docs.take(file);
     }
-    let mut config = config(target);
+    let mut config = config(pool, target);
     // prost-build panics on some errors. Our own checks should find them first; if not, no panic reaches the user.
     let modules = panic::catch_unwind(AssertUnwindSafe(|| config.generate(requests)))
         .map_err(|_| Problem::new("prost-build panicked on these files; its message is above"))?
@@ -70,24 +71,52 @@ fn unshadowed(text: &str) -> String {
     text
 }
 
-fn config(target: &Target<'_>) -> prost_build::Config {
+fn config(pool: &DescriptorPool, target: &Target<'_>) -> prost_build::Config {
     let codegen = format!("{}::codegen", target.runtime_path);
     let mut config = prost_build::Config::new();
     config
-        .bytes(["."])
         .prost_path(format!("{codegen}::prost"))
-        .prost_types_path(format!("{codegen}::prost_types"))
-        // Only this crate uses the messages of rpc/options.proto.
-        .extern_path(".rpc.ServiceOptions", format!("{codegen}::ServiceOptions"))
-        .extern_path(".rpc.ProcedureOptions", format!("{codegen}::ProcedureOptions"))
+        // Our paths of Google's types are complete; prost-build would add its own.
+        .compile_well_known_types()
         .format(false);
-    for (path, attribute) in target.type_attributes {
+    for (proto, rust) in extern_types(pool, target) {
+        config.extern_path(proto, rust);
+    }
+    let types = Types::new("", target);
+    let messages = pool
+        .all_messages()
+        .filter(|message| is_generated(message.full_name(), target));
+    let fields: Vec<_> = messages
+        .flat_map(|message| message.fields().collect::<Vec<_>>())
+        .collect();
+    // Full paths, because prost-build prefers some matches to others; and in one call, because the last call counts.
+    let shared = fields
+        .iter()
+        .filter(|field| has_bytes(field) && bytes_type(field, target) == BytesType::Bytes);
+    config.bytes(shared.map(bytes_path));
+    let ordered = fields
+        .iter()
+        .filter(|field| field.is_map() && types.is_ordered(field));
+    config.btree_map(ordered.map(|field| format!(".{}", field.full_name())));
+    for (path, attribute) in target.choices.type_attributes.iter() {
         config.type_attribute(path, attribute);
     }
-    for (path, attribute) in target.field_attributes {
+    for (path, attribute) in target.choices.message_attributes.iter() {
+        config.message_attribute(path, attribute);
+    }
+    for (path, attribute) in target.choices.enum_attributes.iter() {
+        config.enum_attribute(path, attribute);
+    }
+    for (path, attribute) in target.choices.field_attributes.iter() {
         config.field_attribute(path, attribute);
     }
     config
+}
+
+/// The path by which prost-build asks for the type of the bytes in `field`; all maps of a message have the same.
+fn bytes_path(field: &FieldDescriptor) -> String {
+    let name = if field.is_map() { "value" } else { field.name() };
+    format!(".{}.{name}", field.parent_message().full_name())
 }
 
 impl Docs {

@@ -1,11 +1,11 @@
-//! The identifiers of the items generated for one service.
+//! The identifiers and attributes of the items generated for one service.
 
 use proc_macro2::{Ident, TokenStream};
 use quote::format_ident;
 
-use crate::{model::Service, target::Target};
+use crate::{choices::ByPath, model::Service, target::Target};
 
-/// The identifiers of the items generated for one service.
+/// The identifiers and attributes of the items generated for one service.
 pub(super) struct Names<'a> {
     pub(super) runtime: &'a TokenStream,
     pub(super) list: Ident,
@@ -14,6 +14,10 @@ pub(super) struct Names<'a> {
     pub(super) client: Ident,
     pub(super) send: Ident,
     pub(super) send_recv: Ident,
+    /// The attributes of the trait, the server and the client.
+    pub(super) trait_attributes: TokenStream,
+    pub(super) server_attributes: TokenStream,
+    pub(super) client_attributes: TokenStream,
     /// The type parameter for the implementor of the service; it differs from the service's name.
     pub(super) implementor: Ident,
 }
@@ -21,6 +25,13 @@ pub(super) struct Names<'a> {
 impl<'a> Names<'a> {
     pub(super) fn new(service: &Service, target: &Target<'a>) -> Self {
         let names = &service.names;
+        let choices = target.choices;
+        let attributes = |of: &ByPath<String>| -> TokenStream {
+            // `options` has checked that they are attributes.
+            let all = of.all(&service.full_name);
+            all.map(|text| text.parse::<TokenStream>().unwrap_or_default())
+                .collect()
+        };
         Self {
             runtime: target.runtime,
             list: format_ident!("{}", names.list),
@@ -29,6 +40,9 @@ impl<'a> Names<'a> {
             client: format_ident!("{}", names.client),
             send: format_ident!("{}", names.send),
             send_recv: format_ident!("{}", names.send_recv),
+            trait_attributes: attributes(&choices.trait_attributes),
+            server_attributes: attributes(&choices.server_attributes),
+            client_attributes: attributes(&choices.client_attributes),
             implementor: format_ident!("{}", if names.service == "T" { "U" } else { "T" }),
         }
     }

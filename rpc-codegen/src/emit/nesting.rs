@@ -10,7 +10,7 @@ use quote::quote;
 
 use crate::{
     model::{
-        Procedure, Service, Types, ident, is_option,
+        Procedure, Service, Types, ident, is_given, is_option,
         naming::{camel, module_path, snake},
         oneof_of, oneof_type,
     },
@@ -20,22 +20,27 @@ use crate::{
 
 /// The depth of all messages, and the messages that need the check.
 pub(super) struct Nesting<'a> {
-    runtime: &'a TokenStream,
-    heights: Heights,
+    target: &'a Target<'a>,
+    heights: Heights<'a>,
     /// The messages that need the check, by full name: a level inside them may be too deep.
     walked: BTreeMap<String, MessageDescriptor>,
 }
 
 /// The number of message levels inside a message, by full name; none without a limit.
-#[derive(Default)]
-struct Heights(HashMap<String, Option<u32>>);
+struct Heights<'a> {
+    target: &'a Target<'a>,
+    known: HashMap<String, Option<u32>>,
+}
 
 impl<'a> Nesting<'a> {
     /// The nesting of all messages that the procedures of these services send.
-    pub(super) fn new(services: &[Service], target: &Target<'a>) -> Self {
+    pub(super) fn new(services: &[Service], target: &'a Target<'a>) -> Self {
         let mut nesting = Self {
-            runtime: target.runtime,
-            heights: Heights::default(),
+            target,
+            heights: Heights {
+                target,
+                known: HashMap::new(),
+            },
             walked: BTreeMap::new(),
         };
         for procedure in services.iter().flat_map(|service| &service.procedures) {
@@ -50,8 +55,8 @@ impl<'a> Nesting<'a> {
 
     /// The part of a procedure's entry that asks for the check.
     pub(super) fn of(&self, procedure: &Procedure, package: &str) -> TokenStream {
-        let types = Types::new(package, self.runtime);
-        let runtime = self.runtime;
+        let types = Types::new(package, self.target);
+        let runtime = self.target.runtime;
         let nesting = |message: &MessageDescriptor| {
             let name = message.full_name();
             self.is_deep(message).then(|| {
@@ -78,13 +83,16 @@ impl<'a> Nesting<'a> {
     }
 
     fn height(&self, message: &MessageDescriptor) -> Option<u32> {
-        self.heights.0.get(message.full_name()).copied().flatten()
+        self.heights.known.get(message.full_name()).copied().flatten()
     }
 
     /// Records that a message needs the check, and the messages inside it.
     fn walk(&mut self, message: &MessageDescriptor) {
         // The runtime has the checks of Google's messages.
-        if is_google(message.parent_file().name()) || self.walked.contains_key(message.full_name()) {
+        if is_google(message.parent_file().name())
+            || is_given(message.full_name(), self.target)
+            || self.walked.contains_key(message.full_name())
+        {
             return;
         }
         // A map's entry has no type in Rust.
@@ -100,8 +108,8 @@ impl<'a> Nesting<'a> {
     }
 
     fn walk_of(&self, message: &MessageDescriptor) -> TokenStream {
-        let runtime = self.runtime;
-        let types = Types::new(message.package_name(), runtime);
+        let runtime = self.target.runtime;
+        let types = Types::new(message.package_name(), self.target);
         let ty = types.message(message);
         let fields = message.fields().filter(|field| {
             message_of(field).is_some() && oneof_of(field.field_descriptor_proto()).is_none()
@@ -210,13 +218,18 @@ impl<'a> Nesting<'a> {
     }
 }
 
-impl Heights {
+impl Heights<'_> {
     fn of(&mut self, message: &MessageDescriptor) -> Option<u32> {
-        if let Some(known) = self.0.get(message.full_name()) {
+        if let Some(known) = self.known.get(message.full_name()) {
             return *known;
         }
+        // What is in a type that exists elsewhere is not ours to walk through: it counts as one level.
+        if is_given(message.full_name(), self.target) {
+            self.known.insert(message.full_name().to_owned(), Some(0));
+            return Some(0);
+        }
         // A second visit before the height is known has found a circle.
-        self.0.insert(message.full_name().to_owned(), None);
+        self.known.insert(message.full_name().to_owned(), None);
         let mut height = Some(0);
         for inner in message.fields().filter_map(|field| message_of(&field)) {
             let one = self.of(&inner);
@@ -224,7 +237,7 @@ impl Heights {
                 .zip(one)
                 .map(|(height, one)| height.max(one.saturating_add(1)));
         }
-        self.0.insert(message.full_name().to_owned(), height);
+        self.known.insert(message.full_name().to_owned(), height);
         height
     }
 }

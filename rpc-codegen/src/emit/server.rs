@@ -8,35 +8,62 @@ use super::{
     fields::{of_result, value_in, value_type},
     names::Names,
 };
-use crate::model::{Procedure, Reply, Request, Service, ident};
+use crate::{
+    model::{Procedure, Reply, Request, Service, ident},
+    target::Target,
+};
 
 /// The server's half of a service.
-pub(super) fn items(service: &Service, names: &Names<'_>) -> TokenStream {
-    let interface = interface(service, names);
+pub(super) fn items(service: &Service, names: &Names<'_>, target: &Target<'_>) -> TokenStream {
+    let interface = interface(service, names, target);
     let shared = shared(service, names);
     let server = server(service, names);
     quote!(#interface #shared #server)
 }
 
 /// The trait that users implement.
-fn interface(service: &Service, names: &Names<'_>) -> TokenStream {
+fn interface(service: &Service, names: &Names<'_>, target: &Target<'_>) -> TokenStream {
     let name = &names.service;
+    let attributes = &names.trait_attributes;
     let docs = docs_or(
         &service.docs,
         format!("The procedures of `{}`.", service.full_name),
     );
+    let has_defaults = target.choices.default_handlers.contains(&service.full_name);
     let methods = service.procedures.iter().map(|procedure| {
         let docs = docs_or(&procedure.docs, format!("The procedure `{}`.", procedure.path));
         let stream_docs = stream_docs(procedure);
         let signature = signature(procedure, names);
-        quote!(#docs #stream_docs #signature;)
+        let body = if has_defaults {
+            default_handler(procedure, names)
+        } else {
+            quote!(;)
+        };
+        quote!(#docs #stream_docs #signature #body)
     });
     quote! {
         #docs
+        #attributes
         pub trait #name: ::core::marker::Send + ::core::marker::Sync + 'static {
             #(#methods)*
         }
     }
+}
+
+/// The body of a method that an implementation may leave out.
+fn default_handler(procedure: &Procedure, names: &Names<'_>) -> TokenStream {
+    let runtime = names.runtime;
+    let path = &procedure.path;
+    let arguments = arguments(procedure, names).into_iter().map(|(name, _)| name);
+    let answer = if procedure.has_reply_stream() {
+        quote!(unimplemented_stream)
+    } else {
+        quote!(unimplemented)
+    };
+    quote!({
+        let _ = (cx #(, #arguments)*);
+        #runtime::codegen::#answer(#path)
+    })
 }
 
 /// Advice for the author of a handler with streams, after the .proto file's documentation.
@@ -120,6 +147,7 @@ fn server(service: &Service, names: &Names<'_>) -> TokenStream {
         list,
         service: name,
         server,
+        server_attributes,
         implementor,
         ..
     } = names;
@@ -146,6 +174,7 @@ fn server(service: &Service, names: &Names<'_>) -> TokenStream {
     };
     quote! {
         #type_docs
+        #server_attributes
         pub struct #server<#implementor> {
             service: ::std::sync::Arc<#implementor>,
         }

@@ -5,11 +5,12 @@ use std::collections::HashMap;
 use prost_types::{DescriptorProto, EnumDescriptorProto, FileDescriptorProto};
 
 use super::{
+    externs::is_generated,
     naming::{camel, is_nameable, module_path, snake, variant},
     oneof::{oneof_of, oneof_type},
     service_names::ServiceNames,
 };
-use crate::{error::Problem, source::Sources, target::Parts};
+use crate::{error::Problem, source::Sources, target::Target};
 
 /// What became of the names of all files.
 pub(super) struct Names {
@@ -22,9 +23,10 @@ pub(super) struct Names {
 }
 
 /// Gives everything in `files` its name.
-pub(super) fn names(files: &[&FileDescriptorProto], sources: &Sources, parts: Parts) -> Names {
+pub(super) fn names(files: &[&FileDescriptorProto], sources: &Sources, target: &Target<'_>) -> Names {
     let mut scope = Scope {
         sources,
+        target,
         names: HashMap::new(),
         warnings: Vec::new(),
         problems: Vec::new(),
@@ -32,7 +34,7 @@ pub(super) fn names(files: &[&FileDescriptorProto], sources: &Sources, parts: Pa
     for file in files {
         scope.file(file);
     }
-    let services = scope.services(files, parts);
+    let services = scope.services(files);
     Names {
         services,
         warnings: scope.warnings,
@@ -43,6 +45,7 @@ pub(super) fn names(files: &[&FileDescriptorProto], sources: &Sources, parts: Pa
 /// The identifiers found so far.
 struct Scope<'a> {
     sources: &'a Sources,
+    target: &'a Target<'a>,
     /// The owners, by module or type, and identifier in it.
     names: HashMap<(Vec<String>, String), Owner>,
     warnings: Vec<String>,
@@ -70,6 +73,9 @@ enum Kind {
 
 impl Scope<'_> {
     fn file(&mut self, file: &FileDescriptorProto) {
+        if !is_generated(file.package(), self.target) {
+            return;
+        }
         let module = module_path(file.package());
         let names: Vec<&str> = file
             .package()
@@ -95,11 +101,14 @@ impl Scope<'_> {
     }
 
     /// The names of all services, whose items give way to messages, enums and other services.
-    fn services(&mut self, files: &[&FileDescriptorProto], parts: Parts) -> HashMap<String, ServiceNames> {
+    fn services(&mut self, files: &[&FileDescriptorProto]) -> HashMap<String, ServiceNames> {
         let mut services: Vec<(Vec<String>, Owner, String, ServiceNames)> = Vec::new();
         for file in files {
             for (index, service) in (0..).zip(&file.service) {
                 let full = full_name(file.package(), service.name());
+                if !is_generated(&full, self.target) {
+                    continue;
+                }
                 let owner = Owner {
                     kind: Kind::Item,
                     what: format!("service `{full}`"),
@@ -109,18 +118,20 @@ impl Scope<'_> {
                 self.nameable(service.name(), &owner);
                 let mut names = ServiceNames::new(service.name());
                 let module = module_path(file.package());
-                if parts.server() {
+                if self.target.parts(&full).server() {
                     self.give_way(&module, &mut names.service, "the trait", &full);
                 }
                 services.push((module, owner, full, names));
             }
         }
         // The traits come first: two of them with one name are an error, and everything else gives way to them.
-        for (module, owner, _, names) in services.iter().filter(|_| parts.server()) {
-            self.claim(module, &names.service, owner.clone());
+        for (module, owner, full, names) in &services {
+            if self.target.parts(full).server() {
+                self.claim(module, &names.service, owner.clone());
+            }
         }
         for (module, owner, full, names) in &mut services {
-            for (what, name) in names.beside_the_trait(parts) {
+            for (what, name) in names.beside_the_trait(self.target.parts(full)) {
                 self.give_way(module, name, what, full);
                 let owner = Owner {
                     what: format!("{what} of service `{full}`"),
@@ -162,6 +173,9 @@ impl Scope<'_> {
             path,
         };
         let full = full_name(outer, message.name());
+        if !is_generated(&full, self.target) {
+            return;
+        }
         let itself = owner(format!("message `{full}`"), below(path, &[1]));
         self.nameable(message.name(), &itself);
         self.claim(module, &camel(message.name()), itself);
@@ -232,6 +246,9 @@ impl Scope<'_> {
             path,
         };
         let full = full_name(outer, proto.name());
+        if !is_generated(&full, self.target) {
+            return;
+        }
         let itself = owner(format!("enum `{full}`"), below(path, &[1]));
         self.nameable(proto.name(), &itself);
         let ident = camel(proto.name());

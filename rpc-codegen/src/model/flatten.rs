@@ -23,8 +23,8 @@ pub(crate) struct Field {
 pub(crate) enum FieldKind {
     /// A `String`.
     Text,
-    /// A `Bytes`.
-    Bytes,
+    /// A `Bytes` or a `Vec<u8>`.
+    Bytes(TokenStream),
     /// An enum; the message holds its number.
     Enum(TokenStream),
     /// An optional enum.
@@ -39,12 +39,12 @@ const MOST_ARGUMENTS: usize = 7;
 /// The arguments of a method for the request `message`.
 pub(super) fn request(types: &Types<'_>, message: &MessageDescriptor, flatten: bool) -> Request {
     let ty = types.message(message);
-    if message.full_name() == "google.protobuf.Empty" {
+    if message.full_name() == "google.protobuf.Empty" && !types.is_given(message.full_name()) {
         Request::Empty
-    } else if flatten && is_flat(message) && message.fields().len() <= MOST_ARGUMENTS {
+    } else if flatten && is_flat(types, message) && message.fields().len() <= MOST_ARGUMENTS {
         let fields = fields(message).into_iter();
         Request::Fields(ty, fields.map(|proto| field(types, &proto)).collect())
-    } else if !flatten && value_of(message).is_some() {
+    } else if !flatten && value_of(types, message).is_some() {
         Request::Value(ty)
     } else {
         Request::Message(ty)
@@ -55,15 +55,16 @@ pub(super) fn request(types: &Types<'_>, message: &MessageDescriptor, flatten: b
 pub(super) fn reply(types: &Types<'_>, message: &MessageDescriptor, flatten: bool) -> Reply {
     let ty = types.message(message);
     match &fields(message)[..] {
-        [only] if flatten && is_flat(message) => Reply::Field(ty, field(types, only)),
+        [only] if flatten && is_flat(types, message) => Reply::Field(ty, field(types, only)),
         _ => Reply::Message(ty),
     }
 }
 
 /// The field whose value converts into the whole request: its only field.
 ///
-/// None if that conversion could contradict another one, or if the field is part of a oneof.
-pub(crate) fn value_of(message: &MessageDescriptor) -> Option<FieldDescriptor> {
+/// None if that conversion could contradict another one, or if the field is part of a oneof, or if the type is another
+/// crate's.
+pub(crate) fn value_of(types: &Types<'_>, message: &MessageDescriptor) -> Option<FieldDescriptor> {
     let mut fields = message.fields();
     let (Some(only), None) = (fields.next(), fields.next()) else {
         return None;
@@ -72,7 +73,7 @@ pub(crate) fn value_of(message: &MessageDescriptor) -> Option<FieldDescriptor> {
         && matches!(only.kind(), ProtoKind::Message(inner) if inner == *message);
     let is_empty =
         matches!(only.kind(), ProtoKind::Message(inner) if inner.full_name() == "google.protobuf.Empty");
-    let is_ours = message.package_name() != "google.protobuf";
+    let is_ours = message.package_name() != "google.protobuf" && !types.is_given(message.full_name());
     let is_plain = oneof_of(only.field_descriptor_proto()).is_none();
     (is_ours && is_plain && !is_itself && !is_empty).then_some(only)
 }
@@ -101,9 +102,11 @@ fn fields(message: &MessageDescriptor) -> Vec<FieldDescriptor> {
 }
 
 /// True if the fields can replace the message.
-fn is_flat(message: &MessageDescriptor) -> bool {
-    // Google's messages are values in themselves: a `Timestamp` is not two numbers.
+fn is_flat(types: &Types<'_>, message: &MessageDescriptor) -> bool {
+    // Google's messages are values in themselves: a `Timestamp` is not two numbers. The fields of a type that exists
+    // elsewhere may differ from the .proto file.
     message.package_name() != "google.protobuf"
+        && !types.is_given(message.full_name())
         && message
             .fields()
             .all(|field| oneof_of(field.field_descriptor_proto()).is_none() && !is_boxed(&field))
@@ -144,7 +147,7 @@ fn field(types: &Types<'_>, proto: &FieldDescriptor) -> Field {
         }
         ProtoKind::Enum(proto_enum) if is_single => FieldKind::Enum(types.enumeration(&proto_enum)),
         ProtoKind::String if is_single && !is_option(proto) => FieldKind::Text,
-        ProtoKind::Bytes if is_single && !is_option(proto) => FieldKind::Bytes,
+        ProtoKind::Bytes if is_single && !is_option(proto) => FieldKind::Bytes(types.value(proto)),
         _ => FieldKind::Plain(types.field(proto)),
     };
     Field {

@@ -1,5 +1,6 @@
 //! Oneofs: the fields that belong to one, and the name of its type.
 
+use prost_reflect::FieldDescriptor;
 use prost_types::{DescriptorProto, EnumDescriptorProto, FieldDescriptorProto};
 
 use super::naming::camel;
@@ -12,6 +13,15 @@ pub(crate) fn oneof_of(field: &FieldDescriptorProto) -> Option<usize> {
         .oneof_index
         .filter(|_| !field.proto3_optional.unwrap_or(false))
         .and_then(|index| usize::try_from(index).ok())
+}
+
+/// The path of a field in the options of a build script: `acme.v1.Order.payment.card` if it belongs to the oneof `payment`.
+pub(crate) fn path_of(field: &FieldDescriptor) -> String {
+    let message = field.parent_message().full_name();
+    match field.containing_oneof().filter(|oneof| !oneof.is_synthetic()) {
+        Some(oneof) => format!("{message}.{}.{}", oneof.name(), field.name()),
+        None => format!("{message}.{}", field.name()),
+    }
 }
 
 /// The type of the oneof `name`, as prost-build names it.

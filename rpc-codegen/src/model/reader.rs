@@ -108,7 +108,7 @@ impl<'a> Reader<'a> {
         let priority = self.priority(method, &options);
         let path = format!("{}/{}", method.parent_service().full_name(), method.name());
         let file = method.parent_file();
-        let types = Types::new(file.package_name(), self.target.runtime);
+        let types = Types::new(file.package_name(), self.target);
         let request = if method.is_client_streaming() {
             Request::Stream(types.message(&method.input()))
         } else {

@@ -1,7 +1,7 @@
 //! The names of the items generated for a service.
 
 use super::naming::{camel, camel_with, procedures_of};
-use crate::target::Parts;
+use crate::choices::Parts;
 
 /// The identifiers of the items generated for one service, in the module of its package.
 ///

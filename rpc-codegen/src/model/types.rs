@@ -5,37 +5,33 @@ use prost_reflect::{Cardinality, FieldDescriptor, Kind as ProtoKind, MessageDesc
 use quote::quote;
 
 use super::{
-    google::is_newer,
+    externs::{extern_path, is_given},
     naming::{camel, snake},
+    oneof::path_of,
 };
+use crate::{choices::BytesType, target::Target};
 
 /// The paths of types, as seen from the module of one package.
 #[derive(Debug)]
 pub(crate) struct Types<'a> {
     package: &'a str,
-    runtime: &'a TokenStream,
+    target: &'a Target<'a>,
 }
 
 impl<'a> Types<'a> {
-    /// The types as seen from the module of `package`; `runtime` is the path of rpc-runtime.
-    pub(crate) fn new(package: &'a str, runtime: &'a TokenStream) -> Self {
-        Self { package, runtime }
+    /// The types as seen from the module of `package`.
+    pub(crate) fn new(package: &'a str, target: &'a Target<'a>) -> Self {
+        Self { package, target }
     }
 
     /// The type of a message.
     pub(crate) fn message(&self, message: &MessageDescriptor) -> TokenStream {
-        match self.well_known(message.full_name()) {
-            Some(ty) => ty,
-            None => self.path(message.package_name(), message.full_name()),
-        }
+        self.named(message.package_name(), message.full_name())
     }
 
     /// The type of an enum.
     pub(crate) fn enumeration(&self, proto: &prost_reflect::EnumDescriptor) -> TokenStream {
-        match proto.full_name().strip_prefix("google.protobuf.") {
-            Some(rest) if !is_newer(proto.full_name()) => self.google(rest),
-            _ => self.path(proto.package_name(), proto.full_name()),
-        }
+        self.named(proto.package_name(), proto.full_name())
     }
 
     /// The type of a message's field, without the `Box` of recursive fields.
@@ -43,8 +39,12 @@ impl<'a> Types<'a> {
         if let ProtoKind::Message(entry) = field.kind() {
             if field.is_map() {
                 let key = self.value(&entry.map_entry_key_field());
-                let value = self.value(&entry.map_entry_value_field());
-                return quote!(::std::collections::HashMap<#key, #value>);
+                let value = self.value_of(&entry.map_entry_value_field(), field);
+                return if self.is_ordered(field) {
+                    quote!(::std::collections::BTreeMap<#key, #value>)
+                } else {
+                    quote!(::std::collections::HashMap<#key, #value>)
+                };
             }
         }
         let single = self.value(field);
@@ -57,7 +57,12 @@ impl<'a> Types<'a> {
 
     /// The type of one value of a field.
     pub(crate) fn value(&self, field: &FieldDescriptor) -> TokenStream {
-        match field.kind() {
+        self.value_of(field, field)
+    }
+
+    /// The type of `value`, which is the field itself, or the value of the map `field`.
+    pub(crate) fn value_of(&self, value: &FieldDescriptor, field: &FieldDescriptor) -> TokenStream {
+        match value.kind() {
             ProtoKind::Double => quote!(f64),
             ProtoKind::Float => quote!(f32),
             ProtoKind::Int32 | ProtoKind::Sint32 | ProtoKind::Sfixed32 | ProtoKind::Enum(_) => quote!(i32),
@@ -66,10 +71,13 @@ impl<'a> Types<'a> {
             ProtoKind::Uint64 | ProtoKind::Fixed64 => quote!(u64),
             ProtoKind::Bool => quote!(bool),
             ProtoKind::String => quote!(::std::string::String),
-            ProtoKind::Bytes => {
-                let runtime = self.runtime;
-                quote!(#runtime::Bytes)
-            }
+            ProtoKind::Bytes => match bytes_type(field, self.target) {
+                BytesType::Bytes => {
+                    let runtime = self.target.runtime;
+                    quote!(#runtime::Bytes)
+                }
+                BytesType::Vec => quote!(::std::vec::Vec<u8>),
+            },
             ProtoKind::Message(message) => self.message(&message),
         }
     }
@@ -99,34 +107,44 @@ impl<'a> Types<'a> {
         }
     }
 
-    /// The type of a Google message that prost knows.
-    fn well_known(&self, full_name: &str) -> Option<TokenStream> {
-        if is_newer(full_name) {
-            return None;
-        }
-        let name = full_name.strip_prefix("google.protobuf.")?;
-        Some(match name {
-            "Empty" => quote!(()),
-            "BoolValue" => quote!(bool),
-            "BytesValue" => quote!(::std::vec::Vec<u8>),
-            "DoubleValue" => quote!(f64),
-            "FloatValue" => quote!(f32),
-            "Int32Value" => quote!(i32),
-            "Int64Value" => quote!(i64),
-            "StringValue" => quote!(::std::string::String),
-            "UInt32Value" => quote!(u32),
-            "UInt64Value" => quote!(u64),
-            _ => self.google(name),
-        })
+    /// True if the map `field` is a `BTreeMap`.
+    pub(crate) fn is_ordered(&self, field: &FieldDescriptor) -> bool {
+        self.target.choices.btree_maps.contains(&path_of(field))
     }
 
-    fn google(&self, name: &str) -> TokenStream {
-        let parts: Vec<&str> = name.split('.').collect();
-        let (name, modules) = parts.split_last().unwrap_or((&name, &[]));
-        let modules = modules.iter().map(|part| ident(&snake(part)));
-        let name = ident(&camel(name));
-        let runtime = self.runtime;
-        quote!(#runtime::codegen::prost_types::#(#modules::)*#name)
+    /// True if the build script says where the type `full_name` is, so that its fields and conversions are not ours.
+    pub(crate) fn is_given(&self, full_name: &str) -> bool {
+        is_given(full_name, self.target)
+    }
+
+    /// The type `full_name`, generated here or elsewhere.
+    fn named(&self, package: &str, full_name: &str) -> TokenStream {
+        match extern_path(full_name, self.target) {
+            // `options` has checked that it is a path.
+            Some(path) => path.parse().unwrap_or_default(),
+            None => self.path(package, full_name),
+        }
+    }
+}
+
+/// The type of the `bytes` in a field.
+pub(crate) fn bytes_type(field: &FieldDescriptor, target: &Target<'_>) -> BytesType {
+    target
+        .choices
+        .bytes_types
+        .last(&path_of(field))
+        .copied()
+        .unwrap_or_default()
+}
+
+/// True if a field has bytes: one value, several, or the values of a map.
+pub(crate) fn has_bytes(field: &FieldDescriptor) -> bool {
+    match field.kind() {
+        ProtoKind::Bytes => true,
+        ProtoKind::Message(entry) if field.is_map() => {
+            entry.map_entry_value_field().kind() == ProtoKind::Bytes
+        }
+        _ => false,
     }
 }
 

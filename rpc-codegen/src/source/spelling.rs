@@ -3,7 +3,7 @@
 use std::mem;
 
 /// The element of `known` that is closest to `word`, if it is close enough.
-pub(super) fn closest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn closest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let best = known
         .into_iter()
         .map(|other| (distance(word, other), word.len().abs_diff(other.len()), other))

@@ -30,3 +30,22 @@ pub mod clients {
 pub mod servers {
     include!(concat!(env!("OUT_DIR"), "/server/rpc_protos.rs"));
 }
+
+/// The types that the next module takes from elsewhere.
+pub mod common {
+    include!(concat!(env!("OUT_DIR"), "/common/rpc_protos.rs"));
+
+    /// Google's `Timestamp` without its nanoseconds, written by hand.
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, rpc_runtime::codegen::prost::Message)]
+    #[prost(prost_path = "::rpc_runtime::codegen::prost")]
+    pub struct Moment {
+        /// The seconds since 1970.
+        #[prost(int64, tag = "1")]
+        pub seconds: i64,
+    }
+}
+
+/// Another golden case, with the options of a build script.
+pub mod options {
+    include!(concat!(env!("OUT_DIR"), "/options/rpc_protos.rs"));
+}
