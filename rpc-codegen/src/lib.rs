@@ -144,9 +144,32 @@
 //! | [`include_path`](Config::include_path) | the folders of the files | adds a folder that imports are relative to |
 //! | [`out_dir`](Config::out_dir) | Cargo's `OUT_DIR` | sets the folder of the generated files |
 //! | [`client_only`](Config::client_only), [`server_only`](Config::server_only) | both halves | leaves out servers, or clients |
+//! | [`descriptor_set`](Config::descriptor_set) | none | reads compiled files in place of .proto files |
 //! | [`type_attribute`](Config::type_attribute), [`field_attribute`](Config::field_attribute) | none | adds attributes to generated types and fields |
 //! | [`file_descriptor_set_path`](Config::file_descriptor_set_path) | not written | writes the descriptors of all files |
 //! | [`runtime_path`](Config::runtime_path) | `::rpc_runtime` | sets the path of rpc-runtime in the generated code |
+//!
+//! # Descriptor sets
+//!
+//! A descriptor set holds .proto files that are compiled already. `buf build -o shop.binpb` and
+//! `protoc --include_imports --include_source_info -o shop.binpb ..` write one, and so does
+//! [`file_descriptor_set_path`](Config::file_descriptor_set_path):
+//!
+//! ```no_run
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     rpc_codegen::Config::new().descriptor_set("shop.binpb").compile()
+//! }
+//! ```
+//!
+//! The code is the same as that of the .proto files. Without source info it lacks their comments. Google's files and
+//! `rpc/options.proto` may be missing in the set; other imports may not.
+//!
+//! # What protobuf has and this crate has not
+//!
+//! | feature | here |
+//! |---|---|
+//! | groups (proto2) | messages, encoded as groups |
+//! | `edition = "2023"` and later | an error, because the compiler (protox 0.10) reads proto2 and proto3 |
 //!
 //! # Errors
 //!
@@ -163,8 +186,7 @@
 //! help: write `flatten`
 //! ```
 //!
-//! Files with `edition = ..` are such an error, too, because editions are not supported yet. rpc-codegen and rpc-runtime
-//! must have the same version; otherwise the compiler refuses the generated code with one message that names both.
+//! rpc-codegen and rpc-runtime must have the same version; otherwise the compiler refuses the generated code with one message that names both.
 
 mod compile;
 mod config;

@@ -60,6 +60,18 @@ cases! {
 }
 
 #[test]
+fn the_error_for_an_edition_names_the_version_of_the_compiler() {
+    let cargo = fs::read_to_string("../Cargo.toml").expect("the workspace is there");
+    let version = cargo
+        .lines()
+        .find_map(|line| line.strip_prefix("protox = \""))
+        .expect("it is there");
+    let version: Vec<&str> = version.split('.').take(2).collect();
+    let text = include_str!("errors/an_edition_is_not_supported_yet.txt");
+    assert!(text.contains(&format!("protox {},", version.join("."))), "{text}");
+}
+
+#[test]
 fn a_missing_folder_is_reported_with_the_current_folder() {
     let error = rpc_codegen::compile_dir("tests/nowhere")
         .expect_err("there is no such folder")
