@@ -1,6 +1,7 @@
 //! The model: services and procedures, checked here once and trusted afterwards.
 
 mod clashes;
+mod extensions;
 mod flatten;
 pub(crate) mod naming;
 mod oneof;
@@ -140,7 +141,8 @@ impl Model {
         problems.extend(clashes::problems(&files, sources, target.parts));
         let mut reader = Reader::new(pool, sources, target);
         let services = pool.services().map(|service| reader.service(&service)).collect();
-        let (warnings, more) = reader.finish();
+        let (mut warnings, more) = reader.finish();
+        warnings.extend(extensions::warnings(pool, sources));
         problems.extend(more);
         if problems.is_empty() {
             Ok(Self { services, warnings })
@@ -176,6 +178,24 @@ mod tests {
             [
                 "message paint.v1.MoveRequest: `flatten` orders arguments by field number (from, to, note), but the file lists \
                  the fields as (to, from, note): list them by number"
+            ]
+        );
+    }
+
+    #[test]
+    fn extensions_give_a_warning_each_and_options_none() {
+        let lost = "gets no code, and decoding skips its values";
+        assert_eq!(
+            warnings("../extensions/legacy.proto"),
+            [
+                format!(
+                    "tests/golden/../extensions/legacy.proto:20: the extension `legacy.note` {lost}: make it a field of \
+                     `legacy.Base`, or a message beside it"
+                ),
+                format!(
+                    "tests/golden/../extensions/legacy.proto:25: the extension `legacy.Scope.level` {lost}: make it a field of \
+                     `legacy.Base`, or a message beside it"
+                ),
             ]
         );
     }
