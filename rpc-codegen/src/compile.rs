@@ -145,6 +145,8 @@ impl Config {
             purpose: self.purpose,
             type_attributes: &self.type_attributes,
             field_attributes: &self.field_attributes,
+            json_paths: &self.json_paths,
+            json_skips_unknown: self.json_skips_unknown,
             include_env: self.out_dir.is_none(),
         }
     }

@@ -22,6 +22,8 @@ pub struct Config {
     pub(crate) out_dir: Option<PathBuf>,
     pub(crate) type_attributes: Vec<(String, String)>,
     pub(crate) field_attributes: Vec<(String, String)>,
+    pub(crate) json_paths: Vec<String>,
+    pub(crate) json_skips_unknown: bool,
     pub(crate) parts: Parts,
     pub(crate) file_descriptor_set_path: Option<PathBuf>,
     pub(crate) runtime_path: String,
@@ -38,6 +40,8 @@ impl Config {
             out_dir: None,
             type_attributes: Vec::new(),
             field_attributes: Vec::new(),
+            json_paths: Vec::new(),
+            json_skips_unknown: false,
             parts: Parts::Both,
             file_descriptor_set_path: None,
             runtime_path: "::rpc_runtime".to_owned(),
@@ -105,6 +109,30 @@ impl Config {
     /// Paths are as in [`type_attribute`](Self::type_attribute), with the field at the end: `.shop.v1.Money.units`.
     pub fn field_attribute(&mut self, path: impl Into<String>, attribute: impl Into<String>) -> &mut Self {
         self.field_attributes.push((path.into(), attribute.into()));
+        self
+    }
+
+    /// Gives serde's `Serialize` and `Deserialize` to every message and enum that `path` matches, in protobuf's JSON mapping.
+    ///
+    /// Paths are as in [`type_attribute`](Self::type_attribute): `.` for all, `.shop.v1` for a package, `.shop.v1.Order` for one
+    /// message. The messages and enums inside of a matching message get the traits, too. rpc-runtime needs its feature
+    /// `json`. Default: none. docs/how-to/json.md has the mapping.
+    ///
+    /// ```no_run
+    /// fn main() -> Result<(), Box<dyn std::error::Error>> {
+    ///     rpc_codegen::Config::new().json(".").compile_dir("proto")
+    /// }
+    /// ```
+    pub fn json(&mut self, path: impl Into<String>) -> &mut Self {
+        self.json_paths.push(path.into());
+        self
+    }
+
+    /// Skips unknown fields when messages are read from JSON, and reads unknown names of enum values as the first value.
+    ///
+    /// It is for JSON of newer programs. Default: both are errors, as protobuf's mapping says.
+    pub fn json_skip_unknown(&mut self) -> &mut Self {
+        self.json_skips_unknown = true;
         self
     }
 

@@ -145,6 +145,7 @@
 //! | [`out_dir`](Config::out_dir) | Cargo's `OUT_DIR` | sets the folder of the generated files |
 //! | [`client_only`](Config::client_only), [`server_only`](Config::server_only) | both halves | leaves out servers, or clients |
 //! | [`descriptor_set`](Config::descriptor_set) | none | reads compiled files in place of .proto files |
+//! | [`json`](Config::json), [`json_skip_unknown`](Config::json_skip_unknown) | no JSON | gives serde's traits to messages and enums |
 //! | [`type_attribute`](Config::type_attribute), [`field_attribute`](Config::field_attribute) | none | adds attributes to generated types and fields |
 //! | [`file_descriptor_set_path`](Config::file_descriptor_set_path) | not written | writes the descriptors of all files |
 //! | [`runtime_path`](Config::runtime_path) | `::rpc_runtime` | sets the path of rpc-runtime in the generated code |

@@ -3,6 +3,7 @@
 mod clashes;
 mod extensions;
 mod flatten;
+mod json;
 pub(crate) mod naming;
 mod oneof;
 mod reader;
@@ -15,6 +16,7 @@ use prost_types::FileDescriptorProto;
 
 pub(crate) use self::{
     flatten::{Field, FieldKind, is_boxed, value_of},
+    json::{Json, NULL_VALUE},
     oneof::{oneof_of, oneof_type},
     types::{Types, ident, is_option},
 };
@@ -117,10 +119,11 @@ impl Procedure {
     }
 }
 
-/// All services of a pool, and the warnings about them.
+/// All services of a pool, what gets JSON, and the warnings about them.
 #[derive(Debug, Default)]
 pub(crate) struct Model {
     pub(crate) services: Vec<Service>,
+    pub(crate) json: Json,
     pub(crate) warnings: Vec<String>,
 }
 
@@ -144,8 +147,14 @@ impl Model {
         let (mut warnings, more) = reader.finish();
         warnings.extend(extensions::warnings(pool, sources));
         problems.extend(more);
+        let (json, more) = Json::new(pool, sources, target);
+        problems.extend(more);
         if problems.is_empty() {
-            Ok(Self { services, warnings })
+            Ok(Self {
+                services,
+                json,
+                warnings,
+            })
         } else {
             Err(Error::new(problems))
         }

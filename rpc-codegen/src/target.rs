@@ -12,6 +12,10 @@ pub(crate) struct Target<'a> {
     pub(crate) purpose: Purpose,
     pub(crate) type_attributes: &'a [(String, String)],
     pub(crate) field_attributes: &'a [(String, String)],
+    /// The paths of the messages and enums that get serde's traits.
+    pub(crate) json_paths: &'a [String],
+    /// True if reading JSON skips unknown fields.
+    pub(crate) json_skips_unknown: bool,
     /// True if the files are written to Cargo's `OUT_DIR`.
     pub(crate) include_env: bool,
 }
@@ -27,6 +31,8 @@ impl<'a> Target<'a> {
             purpose: Purpose::User,
             type_attributes: &[],
             field_attributes: &[],
+            json_paths: &[],
+            json_skips_unknown: false,
             include_env: true,
         }
     }

@@ -60,6 +60,24 @@ cases! {
 }
 
 #[test]
+fn a_field_without_json_is_an_error_if_its_message_is_selected() {
+    let out = TempDir::new();
+    let file = out.path().join("shop.proto");
+    let text = "syntax = \"proto3\";\npackage shop.v1;\nimport \"google/protobuf/type.proto\";\n\
+                message A { google.protobuf.Type type = 1; }\nmessage B { A a = 1; }\nmessage C {}\n";
+    fs::write(&file, text).expect("the file is written");
+    let compile = |path: &str| Config::new().file(&file).json(path).out_dir(out.path()).compile();
+    compile("C").expect("C has nothing of it");
+    let error = compile("B").expect_err("A is in B").to_string();
+    let message =
+        "error: field `shop.v1.A.type` has the type `google.protobuf.Type`, which has no JSON here\n --> ";
+    assert!(
+        error.contains(message) && error.contains("shop.proto:4:13"),
+        "{error}"
+    );
+}
+
+#[test]
 fn the_error_for_an_edition_names_the_version_of_the_compiler() {
     let cargo = fs::read_to_string("../Cargo.toml").expect("the workspace is there");
     let version = cargo

@@ -14,12 +14,15 @@ use rpc_codegen::Config;
 #[track_caller]
 fn check(case: &str) {
     let folder = Path::new("tests/golden").join(case);
-    compare(&folder.join("expected.rs"), &generate(&folder));
+    compare(
+        &folder.join("expected.rs"),
+        &generate(&folder, &mut Config::new()),
+    );
 }
 
-fn generate(folder: &Path) -> String {
+fn generate(folder: &Path, config: &mut Config) -> String {
     let out = TempDir::new();
-    Config::new()
+    config
         .out_dir(out.path())
         .compile_dir(folder)
         .expect("the case compiles");
@@ -63,7 +66,15 @@ fn streams_go_both_ways() {
 }
 
 #[test]
+fn messages_have_json_on_request() {
+    let folder = Path::new("tests/golden/json");
+    let text = generate(folder, Config::new().json(".shop.v1.Order"));
+    compare(&folder.join("expected.rs"), &text);
+}
+
+#[test]
 fn two_runs_write_the_same_bytes() {
     let folder = Path::new("tests/golden/flatten");
-    assert_eq!(generate(folder), generate(folder));
+    let generate = || generate(folder, &mut Config::new());
+    assert_eq!(generate(), generate());
 }

@@ -12,6 +12,15 @@ fn main() -> Result<(), Box<dyn Error>> {
         let folder = PathBuf::from("../../rpc-codegen/tests/golden").join(case);
         Config::new().out_dir(out.join(module)).compile_dir(folder)?;
     }
+    Config::new()
+        .json(".")
+        .out_dir(out.join("json"))
+        .compile_dir("json")?;
+    Config::new()
+        .json("Lists")
+        .json_skip_unknown()
+        .out_dir(out.join("lenient"))
+        .compile_dir("json")?;
     let files = [
         "proto/acme/common/v1/common.proto",
         "proto/acme/streams/streams.proto",
