@@ -78,6 +78,13 @@ fn error_of(path: &Path) -> String {
     format!("Error: {error:?}").replace(&path.display().to_string(), "shop.bin")
 }
 
+/// The lines that are no comments.
+fn code(files: &[(String, String)]) -> Vec<String> {
+    let lines = files.iter().flat_map(|(_, text)| text.lines());
+    let lines = lines.filter(|line| !line.trim_start().starts_with("//") && !line.is_empty());
+    lines.map(str::to_owned).collect()
+}
+
 #[test]
 fn the_code_is_that_of_the_files() {
     for case in ["flatten", "grpc", "kv", "packages", "streams"] {
@@ -97,11 +104,6 @@ fn without_source_info_only_the_comments_are_missing() {
         file.clear_field_by_name("source_code_info");
         true
     });
-    let code = |files: &[(String, String)]| -> Vec<String> {
-        let lines = files.iter().flat_map(|(_, text)| text.lines());
-        let lines = lines.filter(|line| !line.trim_start().starts_with("//") && !line.is_empty());
-        lines.map(str::to_owned).collect()
-    };
     let without = from_set(&path);
     assert_ne!(with_comments, without);
     assert_eq!(code(&with_comments), code(&without));
@@ -122,6 +124,21 @@ fn imports_that_this_crate_contains_may_be_missing() {
     });
     assert!(removed.contains(&"rpc/options.proto".to_owned()), "{removed:?}");
     assert_eq!(files, from_set(&path));
+}
+
+/// Needs no protoc: tests/sets/README.md says how the sets were written.
+#[test]
+fn sets_of_protoc_give_the_same_code() {
+    let folder = TempDir::new();
+    let files = from_files("flatten", &folder.path().join("set.bin"));
+    assert_eq!(files, from_set(Path::new("tests/sets/source_info.bin")));
+    assert_eq!(code(&files), code(&from_set(Path::new("tests/sets/imports.bin"))));
+    let error = error_of(Path::new("tests/sets/edition.bin"));
+    assert!(error.contains("written in edition 2023"), "{error}");
+    assert!(
+        error.contains(" --> an_edition_is_not_supported_yet.proto\n"),
+        "{error}"
+    );
 }
 
 #[test]

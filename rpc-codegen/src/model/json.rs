@@ -53,19 +53,10 @@ impl Json {
                 }
             }
             for field in message.fields() {
+                problems.extend(without_json(&field, sources));
                 match field.kind() {
-                    Kind::Message(inner) if is_google(inner.parent_file().name()) => {
-                        if !has_mapping(inner.full_name()) {
-                            problems.push(without_json(&field, inner.full_name(), sources));
-                        }
-                    }
-                    Kind::Message(inner) => open.push(inner),
-                    Kind::Enum(inner) if is_google(inner.parent_file().name()) => {
-                        if inner.full_name() != NULL_VALUE {
-                            problems.push(without_json(&field, inner.full_name(), sources));
-                        }
-                    }
-                    Kind::Enum(inner) => {
+                    Kind::Message(inner) if !is_google(inner.parent_file().name()) => open.push(inner),
+                    Kind::Enum(inner) if !is_google(inner.parent_file().name()) => {
                         self.enums.insert(inner.full_name().to_owned(), inner);
                     }
                     _ => {}
@@ -103,13 +94,32 @@ fn is_wrapper(name: &str) -> bool {
     .contains(&value)
 }
 
-fn without_json(field: &FieldDescriptor, ty: &str, sources: &Sources) -> Problem {
-    Problem::new(format!(
+/// The problem of a field whose type is Google's and has no JSON.
+fn without_json(field: &FieldDescriptor, sources: &Sources) -> Option<Problem> {
+    let (file, ty, has_json) = match field.kind() {
+        Kind::Message(inner) => (
+            inner.parent_file(),
+            inner.full_name().to_owned(),
+            has_mapping(inner.full_name()),
+        ),
+        Kind::Enum(inner) => (
+            inner.parent_file(),
+            inner.full_name().to_owned(),
+            inner.full_name() == NULL_VALUE,
+        ),
+        _ => return None,
+    };
+    if has_json || !is_google(file.name()) {
+        return None;
+    }
+    let problem = Problem::new(format!(
         "field `{}` has the type `{ty}`, which has no JSON here",
         field.full_name()
+    ));
+    let place = sources.place(field.parent_file().name(), field.path());
+    Some(problem.at(place).with_help(
+        "select other messages with `Config::json`, or use a message of your own in place of Google's",
     ))
-    .at(sources.place(field.parent_file().name(), field.path()))
-    .with_help("select other messages with `Config::json`, or use a message of your own in place of Google's")
 }
 
 /// True if `path`, as in `Config::type_attribute`, matches the type `name`.
