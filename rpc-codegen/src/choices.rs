@@ -20,6 +20,10 @@ pub(crate) struct Choices {
     /// The map fields that are a `BTreeMap`.
     pub(crate) btree_maps: ByPath<()>,
     pub(crate) bytes_types: ByPath<BytesType>,
+    /// The messages and enums that get serde's traits.
+    pub(crate) json: ByPath<()>,
+    /// True if reading JSON skips unknown fields.
+    pub(crate) json_skips_unknown: bool,
     pub(crate) type_attributes: ByPath<String>,
     pub(crate) message_attributes: ByPath<String>,
     pub(crate) enum_attributes: ByPath<String>,

@@ -7,6 +7,7 @@ use std::{
 };
 
 use proc_macro2::TokenStream;
+use prost_reflect::DescriptorPool;
 use quote::quote;
 
 use crate::{
@@ -80,7 +81,7 @@ impl Config {
                 .collect();
             config.include_paths.dedup();
         }
-        if config.files.is_empty() {
+        if config.files.is_empty() && config.descriptor_set.is_none() {
             return Err(Error::from(
                 Problem::new("no .proto file was given")
                     .with_help("add files with `Config::files`, or compile a folder with `compile_dir`"),
@@ -100,24 +101,40 @@ impl Config {
         })?;
         let runtime = self.runtime()?;
         let target = self.target(&runtime);
-        let sources = Sources::read(&self.include_paths, &self.files)?;
-        let linked = sources.link()?;
-        let pool = linked.descriptor_pool();
+        let (sources, pool) = self.read()?;
         let model = Model::new(&pool, &sources, &target)?;
         for (name, text) in emit::files(&pool, &model, &target)? {
             write::file(&out_dir.join(name), text.as_bytes())?;
         }
         if let Some(path) = &self.file_descriptor_set_path {
-            write::file(path, &linked.encode_file_descriptor_set())?;
+            write::file(path, &pool.encode_to_vec())?;
         }
         if in_cargo.as_ref() == Some(&out_dir) {
             write::included(&out_dir.join(emit::INCLUDED));
         }
         if in_cargo.is_some() {
-            write::rerun(folders.iter().map(PathBuf::as_path).chain(sources.paths()));
+            let inputs = folders.iter().chain(&self.descriptor_set).map(PathBuf::as_path);
+            write::rerun(inputs.chain(sources.paths()));
             write::warnings(&model.warnings);
         }
         Ok(())
+    }
+
+    /// Reads and links the .proto files, or the descriptor set.
+    fn read(&self) -> Result<(Sources, DescriptorPool), Error> {
+        let Some(set) = &self.descriptor_set else {
+            let sources = Sources::read(&self.include_paths, &self.files)?;
+            let pool = sources.link()?.descriptor_pool();
+            return Ok((sources, pool));
+        };
+        if self.files.is_empty() {
+            return Sources::from_descriptor_set(set);
+        }
+        Err(Problem::new("both .proto files and a descriptor set were given")
+            .with_help(
+                "call `compile` with either `Config::files` or `Config::descriptor_set`, once for each",
+            )
+            .into())
     }
 
     fn target<'a>(&'a self, runtime: &'a TokenStream) -> Target<'a> {

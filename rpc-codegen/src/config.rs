@@ -20,6 +20,7 @@ use crate::{choices::Choices, target::Purpose};
 #[derive(Clone, Debug)]
 pub struct Config {
     pub(crate) files: Vec<PathBuf>,
+    pub(crate) descriptor_set: Option<PathBuf>,
     pub(crate) include_paths: Vec<PathBuf>,
     pub(crate) out_dir: Option<PathBuf>,
     pub(crate) choices: Choices,
@@ -33,6 +34,7 @@ impl Config {
     pub fn new() -> Self {
         Self {
             files: Vec::new(),
+            descriptor_set: None,
             include_paths: Vec::new(),
             out_dir: None,
             choices: Choices::default(),
@@ -51,6 +53,23 @@ impl Config {
     /// Adds several .proto files; see [`file`](Self::file).
     pub fn files(&mut self, paths: impl IntoIterator<Item = impl Into<PathBuf>>) -> &mut Self {
         self.files.extend(paths.into_iter().map(Into::into));
+        self
+    }
+
+    /// Reads the descriptor set at `path` in place of .proto files.
+    ///
+    /// It is an encoded `google.protobuf.FileDescriptorSet`, as `buf build -o` and
+    /// `protoc --include_imports --include_source_info -o` write it, or
+    /// [`file_descriptor_set_path`](Self::file_descriptor_set_path). All files in it are compiled. Finish with
+    /// [`compile`](Self::compile), and add no files. Default: none.
+    ///
+    /// ```no_run
+    /// fn main() -> Result<(), Box<dyn std::error::Error>> {
+    ///     rpc_codegen::Config::new().descriptor_set("shop.binpb").compile()
+    /// }
+    /// ```
+    pub fn descriptor_set(&mut self, path: impl Into<PathBuf>) -> &mut Self {
+        self.descriptor_set = Some(path.into());
         self
     }
 

@@ -26,8 +26,8 @@ pub(crate) struct Place {
     pub(crate) file: String,
     /// The number of the line, from zero.
     pub(crate) line: usize,
-    /// The whole line, without its line break.
-    pub(crate) text: String,
+    /// The whole line, without its line break; none if the file comes from a descriptor set.
+    pub(crate) text: Option<String>,
     /// The start of the part, in bytes.
     pub(crate) start: usize,
     /// The end of the part, in bytes.
@@ -129,7 +129,8 @@ impl Problem {
     /// Shrinks the place to `word`, if the place contains it.
     pub(crate) fn narrowed_to(mut self, word: &str) -> Self {
         if let Some(place) = &mut self.place {
-            let marked = place.text.get(place.start..place.end).unwrap_or_default();
+            let text = place.text.as_deref().unwrap_or_default();
+            let marked = text.get(place.start..place.end).unwrap_or_default();
             if let Some(at) = marked.find(word).filter(|_| !word.is_empty()) {
                 place.start += at;
                 place.end = place.start + word.len();
@@ -144,7 +145,7 @@ impl Problem {
 
     /// The text of the line where the problem is.
     pub(crate) fn line(&self) -> Option<&str> {
-        self.place.as_ref().map(|place| place.text.as_str())
+        self.place.as_ref()?.text.as_deref()
     }
 
     fn order(&self) -> Option<(&str, usize, usize)> {
@@ -189,15 +190,40 @@ impl Place {
             line,
             start: start.min(end),
             end,
-            text,
+            text: Some(text),
+        }
+    }
+
+    /// A place in a file from a descriptor set; `at` is its line and column, in bytes from zero.
+    pub(crate) fn compiled(file: &str, at: Option<(usize, usize)>) -> Self {
+        // Without source info, only the file is known. The first line of a file holds nothing that has a place.
+        let (line, start) = at.unwrap_or_default();
+        Self {
+            file: file.to_owned(),
+            line,
+            start,
+            end: start,
+            text: None,
+        }
+    }
+
+    /// The file and the line, as in `proto/kv.proto:9`.
+    pub(crate) fn short(&self) -> String {
+        if self.text.is_none() && self.line == 0 {
+            self.file.clone()
+        } else {
+            format!("{}:{}", self.file, self.line + 1)
         }
     }
 }
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let before = self.text.get(..self.start).unwrap_or_default();
-        let marked = self.text.get(self.start..self.end).unwrap_or_default();
+        let Some(text) = &self.text else {
+            return write!(f, " --> {}", self.short());
+        };
+        let before = text.get(..self.start).unwrap_or_default();
+        let marked = text.get(self.start..self.end).unwrap_or_default();
         let number = (self.line + 1).to_string();
         let margin = " ".repeat(number.len());
         let column = before.chars().count() + 1;
@@ -209,7 +235,7 @@ impl fmt::Display for Place {
         let marks = "^".repeat(marked.chars().count().max(1));
         writeln!(f, "{margin}--> {}:{number}:{column}", self.file)?;
         writeln!(f, "{margin} |")?;
-        writeln!(f, "{number} | {}", self.text)?;
+        writeln!(f, "{number} | {text}")?;
         write!(f, "{margin} | {indent}{marks}")
     }
 }
@@ -222,7 +248,7 @@ mod tests {
         Place {
             file: "proto/kv.proto".into(),
             line: 8,
-            text: "\trpc Gét(A);".into(),
+            text: Some("\trpc Gét(A);".into()),
             start: 5,
             end: 9,
         }

@@ -153,11 +153,37 @@
 //! | [`bytes_type`](Config::bytes_type) | `rpc_runtime::Bytes` | chooses `Bytes` or `Vec<u8>` for `bytes` fields |
 //! | [`client_only`](Config::client_only), [`server_only`](Config::server_only) | both halves | leaves out servers, or clients |
 //! | [`client_only_for`](Config::client_only_for), [`server_only_for`](Config::server_only_for) | both halves | the same, by service |
+//! | [`descriptor_set`](Config::descriptor_set) | none | reads compiled files in place of .proto files |
+//! | [`json`](Config::json), [`json_skip_unknown`](Config::json_skip_unknown) | no JSON | gives serde's traits to messages and enums |
 //! | [`type_attribute`](Config::type_attribute), [`field_attribute`](Config::field_attribute) | none | adds attributes to generated types and fields |
 //! | [`message_attribute`](Config::message_attribute), [`enum_attribute`](Config::enum_attribute) | none | the same for messages or enums only |
 //! | [`client_attribute`](Config::client_attribute), [`server_attribute`](Config::server_attribute), [`trait_attribute`](Config::trait_attribute) | none | adds attributes to what a service becomes |
 //! | [`file_descriptor_set_path`](Config::file_descriptor_set_path) | not written | writes the descriptors of all files |
 //! | [`runtime_path`](Config::runtime_path) | `::rpc_runtime` | sets the path of rpc-runtime in the generated code |
+//!
+//! # Descriptor sets
+//!
+//! A descriptor set holds .proto files that are compiled already. `buf build -o shop.binpb` and
+//! `protoc --include_imports --include_source_info -o shop.binpb ..` write one, and so does
+//! [`file_descriptor_set_path`](Config::file_descriptor_set_path):
+//!
+//! ```no_run
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     rpc_codegen::Config::new().descriptor_set("shop.binpb").compile()
+//! }
+//! ```
+//!
+//! The code is the same as that of the .proto files. Without source info it lacks their comments. Google's files and
+//! `rpc/options.proto` may be missing in the set; other imports may not.
+//!
+//! # What protobuf has and this crate has not
+//!
+//! | feature | here |
+//! |---|---|
+//! | extensions of messages (proto2) | no code, and a warning with file and line; decoding skips their values |
+//! | custom options, which extend Google's messages | read over without a warning |
+//! | groups (proto2) | messages, encoded as groups |
+//! | `edition = "2023"` and later | an error, because the compiler (protox 0.10) reads proto2 and proto3 |
 //!
 //! # Errors
 //!
@@ -174,8 +200,7 @@
 //! help: write `flatten`
 //! ```
 //!
-//! Files with `edition = ..` are such an error, too, because editions are not supported yet. rpc-codegen and rpc-runtime
-//! must have the same version; otherwise the compiler refuses the generated code with one message that names both.
+//! rpc-codegen and rpc-runtime must have the same version; otherwise the compiler refuses the generated code with one message that names both.
 
 mod choices;
 mod compile;

@@ -2,9 +2,11 @@
 
 mod accessors;
 mod clashes;
+mod extensions;
 mod externs;
 mod flatten;
 mod google;
+mod json;
 mod left_out;
 pub(crate) mod naming;
 mod oneof;
@@ -24,6 +26,7 @@ pub(crate) use self::{
     externs::{extern_types, is_generated, is_given},
     flatten::{Field, FieldKind, is_boxed, value_of},
     google::is_newer,
+    json::{Json, NULL_VALUE},
     oneof::{oneof_of, oneof_type},
     service_names::ServiceNames,
     types::{Types, bytes_type, has_bytes, ident, is_option},
@@ -127,10 +130,11 @@ impl Procedure {
     }
 }
 
-/// All services of a pool, and the warnings about them.
+/// All services of a pool, what gets JSON, and the warnings about them.
 #[derive(Debug, Default)]
 pub(crate) struct Model {
     pub(crate) services: Vec<Service>,
+    pub(crate) json: Json,
     pub(crate) warnings: Vec<String>,
 }
 
@@ -159,11 +163,18 @@ impl Model {
             .filter(|service| is_generated(service.full_name(), target));
         let services = services.map(|service| reader.service(&service)).collect();
         let (mut warnings, more) = reader.finish();
+        warnings.extend(extensions::warnings(pool, sources));
+        problems.extend(more);
+        let (json, more) = Json::new(pool, sources, target);
         problems.extend(more);
         warnings.extend(names.warnings);
         warnings.extend(accessor_warnings(pool));
         if problems.is_empty() {
-            Ok(Self { services, warnings })
+            Ok(Self {
+                services,
+                json,
+                warnings,
+            })
         } else {
             Err(Error::new(problems))
         }
@@ -212,6 +223,24 @@ mod tests {
             [
                 "message paint.v1.MoveRequest: `flatten` orders arguments by field number (from, to, note), but the file lists \
                  the fields as (to, from, note): list them by number"
+            ]
+        );
+    }
+
+    #[test]
+    fn extensions_give_a_warning_each_and_options_none() {
+        let lost = "gets no code, and decoding skips its values";
+        assert_eq!(
+            warnings("../extensions/legacy.proto"),
+            [
+                format!(
+                    "tests/golden/../extensions/legacy.proto:20: the extension `legacy.note` {lost}: make it a field of \
+                     `legacy.Base`, or a message beside it"
+                ),
+                format!(
+                    "tests/golden/../extensions/legacy.proto:25: the extension `legacy.Scope.level` {lost}: make it a field of \
+                     `legacy.Base`, or a message beside it"
+                ),
             ]
         );
     }

@@ -1,6 +1,7 @@
 //! Sources: finds, reads, parses and links the .proto files.
 
 pub(crate) mod comments;
+mod descriptor_set;
 mod diagnose;
 mod file;
 mod folder;

@@ -52,6 +52,31 @@ fn attributes_stand_where_their_paths_lead() {
 }
 
 #[test]
+fn json_goes_where_its_paths_lead() {
+    let with_json = |path: &str| {
+        let text = kv(|config| config.json(path));
+        let messages = ["UpdateRequest", "FetchRequest", "FetchReply"];
+        messages.map(|message| text.contains(&format!("json::Object for {message} {{")))
+    };
+    assert_eq!(with_json("."), [true; 3]);
+    assert_eq!(with_json(".demo"), [true; 3]);
+    assert_eq!(with_json(".demo.kv.v1"), [true; 3]);
+    assert_eq!(with_json(".demo.kv.v1.FetchReply"), [false, false, true]);
+    assert_eq!(with_json("FetchRequest"), [false, true, false]);
+    assert_eq!(with_json("v1.FetchRequest"), [false, true, false]);
+    for nothing in [
+        "",
+        ".dem",
+        ".demo.kv.v1.Fetch",
+        "Request",
+        "demo",
+        ".demo.kv.v1.FetchReply.x",
+    ] {
+        assert_eq!(with_json(nothing), [false; 3], "{nothing}");
+    }
+}
+
+#[test]
 fn the_descriptor_set_keeps_our_options() {
     let out = TempDir::new();
     let path = out.path().join("deep/kv.bin");

@@ -62,6 +62,36 @@ cases! {
 }
 
 #[test]
+fn a_field_without_json_is_an_error_if_its_message_is_selected() {
+    let out = TempDir::new();
+    let file = out.path().join("shop.proto");
+    let text = "syntax = \"proto3\";\npackage shop.v1;\nimport \"google/protobuf/type.proto\";\n\
+                message A { google.protobuf.Type type = 1; }\nmessage B { A a = 1; }\nmessage C {}\n";
+    fs::write(&file, text).expect("the file is written");
+    let compile = |path: &str| Config::new().file(&file).json(path).out_dir(out.path()).compile();
+    compile("C").expect("C has nothing of it");
+    let error = compile("B").expect_err("A is in B").to_string();
+    let message =
+        "error: field `shop.v1.A.type` has the type `google.protobuf.Type`, which has no JSON here\n --> ";
+    assert!(
+        error.contains(message) && error.contains("shop.proto:4:13"),
+        "{error}"
+    );
+}
+
+#[test]
+fn the_error_for_an_edition_names_the_version_of_the_compiler() {
+    let cargo = fs::read_to_string("../Cargo.toml").expect("the workspace is there");
+    let version = cargo
+        .lines()
+        .find_map(|line| line.strip_prefix("protox = \""))
+        .expect("it is there");
+    let version: Vec<&str> = version.split('.').take(2).collect();
+    let text = include_str!("errors/an_edition_is_not_supported_yet.txt");
+    assert!(text.contains(&format!("protox {},", version.join("."))), "{text}");
+}
+
+#[test]
 fn a_missing_folder_is_reported_with_the_current_folder() {
     let error = rpc_codegen::compile_dir("tests/nowhere")
         .expect_err("there is no such folder")

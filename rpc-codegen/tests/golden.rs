@@ -76,6 +76,11 @@ fn a_build_script_chooses_by_path() {
 }
 
 #[test]
+fn messages_have_json_on_request() {
+    check_with("json", |config| config.json(".shop.v1.Order"));
+}
+
+#[test]
 fn two_runs_write_the_same_bytes() {
     let folder = Path::new("tests/golden/flatten");
     let run = || generate(folder, |config| config);

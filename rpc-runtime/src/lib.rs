@@ -113,6 +113,7 @@
 //! |---|---|
 //! | `zstd` | `Compression::Zstd`: it builds the C library zstd, so it needs a C compiler |
 //! | `lz4` | `Compression::Lz4`: Rust without unsafe code |
+//! | `json` | serde's traits for messages that the build script selects with `Config::json` |
 //! | `sim` | the module `sim`: runs servers and clients under faults, in virtual time, from a seed |
 //!
 //! # Where to go
@@ -146,6 +147,9 @@ mod driver;
 #[allow(unreachable_pub, missing_docs, reason = "only fuzz targets reach it")]
 #[doc(hidden)]
 pub mod fuzz;
+#[cfg(feature = "json")]
+#[doc(hidden)]
+pub mod json;
 mod message;
 mod net;
 pub mod server;

@@ -23,6 +23,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     options(&mut Config::new())
         .out_dir(out.join("options"))
         .compile_dir(case)?;
+    Config::new()
+        .json(".")
+        .out_dir(out.join("json"))
+        .compile_dir("json")?;
+    Config::new()
+        .json("Lists")
+        .json_skip_unknown()
+        .out_dir(out.join("lenient"))
+        .compile_dir("json")?;
     let files = [
         "proto/acme/common/v1/common.proto",
         "proto/acme/streams/streams.proto",

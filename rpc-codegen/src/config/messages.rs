@@ -106,6 +106,30 @@ impl Config {
         self
     }
 
+    /// Gives serde's `Serialize` and `Deserialize` to every message and enum that `path` matches, in protobuf's JSON mapping.
+    ///
+    /// Paths are as in [`type_attribute`](Self::type_attribute): `.` for all, `.shop.v1` for a package, `.shop.v1.Order` for one
+    /// message. The messages and enums inside of a matching message get the traits, too. rpc-runtime needs its feature
+    /// `json`. Default: none. docs/how-to/json.md has the mapping.
+    ///
+    /// ```no_run
+    /// fn main() -> Result<(), Box<dyn std::error::Error>> {
+    ///     rpc_codegen::Config::new().json(".").compile_dir("proto")
+    /// }
+    /// ```
+    pub fn json(&mut self, path: impl Into<String>) -> &mut Self {
+        self.choices.json.push(path, ());
+        self
+    }
+
+    /// Skips unknown fields when messages are read from JSON, and reads unknown names of enum values as the first value.
+    ///
+    /// It is for JSON of newer programs. Default: both are errors, as protobuf's mapping says.
+    pub fn json_skip_unknown(&mut self) -> &mut Self {
+        self.choices.json_skips_unknown = true;
+        self
+    }
+
     /// Adds `attribute` to every message, enum and oneof that `path` matches.
     ///
     /// Call it again to add a second attribute.

@@ -31,6 +31,7 @@ pub(super) fn problems(pool: &DescriptorPool, target: &Target<'_>) -> Vec<Proble
     check.here("default_handlers", &choices.default_handlers, &["service"]);
     check.here("btree_map", &choices.btree_maps, &["map field"]);
     check.here("bytes_type", &choices.bytes_types, &["bytes field"]);
+    check.here("json", &choices.json, &["message", "enum"]);
     for message in pool.all_messages() {
         check.maps_agree(&message);
     }

@@ -12,18 +12,27 @@ use crate::error::{Place, Problem};
 /// Parses the text of the file `name`; `shown` is its name in messages.
 pub(super) fn parse(name: &str, shown: &str, text: &str) -> Result<File, Vec<Problem>> {
     let place = |offset, len| Some(Place::within(text, shown.to_owned(), offset, len));
-    if let Some(edition) = edition(text) {
-        return Err(vec![
-            Problem::new("editions are not supported yet")
-                .at(place(edition.start, edition.len()))
-                .with_help("write `syntax = \"proto3\";` instead; mark fields with presence `optional`"),
-        ]);
+    if let Some(range) = edition(text) {
+        let statement = &text[range.clone()];
+        let number = statement.split(['"', '\'']).nth(1).unwrap_or_default();
+        return Err(vec![edition_problem(number).at(place(range.start, range.len()))]);
     }
     File::from_source(name, text).map_err(|error| {
         let problems = problems(&error, place);
         problems.into_iter().map(with_syntax_help).collect()
     })
 }
+
+/// The problem of a file that is written in an edition.
+pub(super) fn edition_problem(edition: &str) -> Problem {
+    Problem::new(format!(
+        "the file is written in edition {edition}, and the compiler, {COMPILER}, reads no edition yet"
+    ))
+    .with_help("write `syntax = \"proto3\";` instead; mark fields with presence `optional`")
+}
+
+/// The compiler's name and version, as in Cargo.toml.
+const COMPILER: &str = "protox 0.10";
 
 /// Adds advice where the parser's message does not explain the mistake.
 fn with_syntax_help(problem: Problem) -> Problem {

@@ -20,6 +20,8 @@ pub(super) struct SourceFile {
     shown: String,
     text: String,
     pub(super) parsed: File,
+    /// True if it comes from a descriptor set, so that there is no text.
+    is_compiled: bool,
     /// Maps a descriptor's path to its first span: line, column, end column, in bytes from zero.
     spans: HashMap<Vec<i32>, [usize; 3]>,
 }
@@ -37,6 +39,7 @@ impl SourceFile {
                 shown: name.to_owned(),
                 text: String::new(),
                 parsed,
+                is_compiled: false,
                 spans: HashMap::new(),
             }));
         }
@@ -72,8 +75,21 @@ impl SourceFile {
             shown,
             text,
             parsed,
+            is_compiled: false,
             spans,
         })
+    }
+
+    /// A file from a descriptor set.
+    pub(super) fn compiled(parsed: File) -> Self {
+        Self {
+            path: None,
+            shown: parsed.name().to_owned(),
+            text: String::new(),
+            spans: spans(parsed.file_descriptor_proto()),
+            is_compiled: true,
+            parsed,
+        }
     }
 
     /// The place of the descriptor at `path`, or of the closest one that contains it.
@@ -81,6 +97,12 @@ impl SourceFile {
         let known = (1..=path.len())
             .rev()
             .find_map(|len| self.spans.get(&path[..len]));
+        if self.is_compiled {
+            return Some(Place::compiled(
+                &self.shown,
+                known.map(|[line, start, _]| (*line, *start)),
+            ));
+        }
         let [line, start, end] = known.copied()?;
         let text = self.text.split('\n').nth(line)?.trim_end_matches('\r').to_owned();
         let end = end.min(text.len());
@@ -89,7 +111,7 @@ impl SourceFile {
             line,
             start,
             end,
-            text,
+            text: Some(text),
         })
     }
 

@@ -49,3 +49,13 @@ pub mod common {
 pub mod options {
     include!(concat!(env!("OUT_DIR"), "/options/rpc_protos.rs"));
 }
+
+/// Messages with JSON.
+pub mod json {
+    include!(concat!(env!("OUT_DIR"), "/json/rpc_protos.rs"));
+}
+
+/// The same, of which one message has JSON that skips what it does not know.
+pub mod lenient {
+    include!(concat!(env!("OUT_DIR"), "/lenient/rpc_protos.rs"));
+}
