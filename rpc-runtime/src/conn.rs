@@ -11,6 +11,7 @@
 
 mod assembly;
 mod caller;
+mod either_call;
 mod end;
 mod faults;
 mod handler;
@@ -46,25 +47,24 @@ pub(crate) use self::types::{
     ReceivedReply, Request, Shape, Side, State, Tally, Ticket, Time, Uncovered, Unsent, Unstarted, Unwanted,
 };
 use self::{
-    assembly::Assembly,
-    end::{EndState, LifeStage, drain::Drain, goaway, handshake},
-    health::{Health, Slowness},
+    either_call::EitherCall,
+    end::{EndState, LifeStage, drain::Drain, ending::Ending, goaway, handshake},
+    health::{Health, Slowness, parse_pong},
     memory_held::Holdings,
     ours::Ours,
     outbox::{Outbox, remainders::MessageKind},
     peer::PeerState,
     step::{Step, Violation},
-    streams::{StreamTotals, inbox::InboxUse, inflow::InflowLimits},
+    streams::{StreamTotals, inbox::InboxUse},
     theirs::Theirs,
-    tuning::{MEMORY_CHECK, STALL_LEAST},
-    types::{PING_LEN, Reach, charge, earlier, earliest},
+    types::{Reach, charge, earlier, earliest},
     wakers::{WaitingFor, WakeList},
 };
 use crate::wire::{
     codec::{CodecError, Fragment, Rest},
     frame::{
         Frame, Kind, Output,
-        control::{Goaway, Pong, Progress, Reason},
+        control::{Goaway, Reason},
     },
 };
 
@@ -147,12 +147,9 @@ impl Connection {
     /// Lends the message that a fragment belongs to, with room for it, so that the codec reads the fragment to its end there:
     /// the frame brings it back.
     pub(crate) fn lend_message(&mut self, fragment: &Fragment) -> Option<BytesMut> {
-        let (id, budget) = (fragment.id, self.holdings.buffers());
-        let assembly = match self.side.gives(id) {
-            true => self.ours.assembly(id),
-            false => self.theirs.assembly(id),
-        };
-        assembly?.lend(fragment.len, fragment.received, budget)
+        let budget = self.holdings.buffers();
+        let call = EitherCall::new(self.side, fragment.id, &mut self.ours, &mut self.theirs);
+        call.assembly()?.lend(fragment.len, fragment.received, budget)
     }
 
     /// Ends the connection: the peer sent what is no frame.
@@ -161,18 +158,17 @@ impl Connection {
             return;
         }
         match error {
-            CodecError::Foreign(_) => self.reject_hello(error.to_string(), Reach::Nothing, now),
-            _ if self.peer.hello().is_none() => self.reject_hello(error.to_string(), Reach::Output, now),
-            _ => self.violation(Violation::Protocol(error.to_string()), now),
+            CodecError::Foreign(_) => self.ending(now).reject_hello(error.to_string(), Reach::Nothing),
+            _ if self.peer.hello().is_none() => {
+                self.ending(now).reject_hello(error.to_string(), Reach::Output)
+            }
+            _ => self.ending(now).violation(Violation::Protocol(error.to_string())),
         }
     }
 
     /// Ends the connection: the peer has half-closed.
     pub(crate) fn handle_eof(&mut self, now: Time) {
-        let cause = match self.end.closing() {
-            Some(closing) => closing.cause.clone(),
-            None => self.cause_of_eof(),
-        };
+        let cause = self.cause_of_eof();
         self.close_now(cause, now);
     }
 
@@ -196,7 +192,7 @@ impl Connection {
         self.wakes.wake(WaitingFor::Flush);
         self.outbox.note_rooms(had);
         self.let_in_if_room();
-        self.linger_if_written(now);
+        self.end.linger_if_written(&self.outbox, &self.settings, now);
         self.note_held_if_much();
     }
 
@@ -209,11 +205,10 @@ impl Connection {
     /// what may have been executed, all of them count as taken (R8); for a flush, none.
     pub(crate) fn handle_write_failed(&mut self, offered: usize, source: io::Error, now: Time) {
         self.note_unflushed(offered);
-        let cause = match self.end.closing() {
-            Some(closing) => closing.cause.clone(),
-            // It said why it goes.
-            None if self.peer.goaway().is_some() => self.cause_of_eof(),
-            None => Cause::Lost {
+        let is_explained = self.end.closing().is_some() || self.peer.goaway().is_some();
+        let cause = match is_explained {
+            true => self.cause_of_eof(),
+            false => Cause::Lost {
                 text: "write failed".to_owned(),
                 source: Some(Arc::new(source)),
             },
@@ -302,7 +297,7 @@ impl Connection {
         self.outbox.arm_wake_again(now);
         self.finish_if_idle(now);
         self.outbox.move_to(out);
-        self.linger_if_written(now);
+        self.end.linger_if_written(&self.outbox, &self.settings, now);
         self.note_held_if_much();
     }
 
@@ -349,9 +344,8 @@ impl Connection {
         earliest([
             own,
             self.wakes.check_at(),
-            self.stall_due(),
-            self.memory_check_at().filter(|_| self.holds_for_nobody()),
-            self.health.dead_at(self.settings.dead_after),
+            self.health
+                .death_due(&self.outbox, self.holds_much(), &self.settings),
             self.outbox.wake_again_at(),
         ])
     }
@@ -436,7 +430,7 @@ impl Connection {
             _ => self.receive_control(frame, now),
         };
         if let Err(violation) = result {
-            self.violation(violation, now);
+            self.ending(now).violation(violation);
         }
     }
 
@@ -460,18 +454,13 @@ impl Connection {
         if frame.kind != Kind::Hello {
             return step::protocol(format!("first frame is {}, not HELLO", frame.kind));
         }
-        let hello = match handshake::parse_hello(frame) {
+        let hello = match handshake::read_hello(frame) {
             Ok(hello) => hello,
-            Err(text) => {
-                self.reject_hello(text, Reach::Nothing, now);
+            Err((text, reach)) => {
+                self.ending(now).reject_hello(text, reach);
                 return Ok(());
             }
         };
-        if let Err(text) = handshake::check_limits(&hello) {
-            // The peer knows nothing of this, and may have begun to work.
-            self.reject_hello(text, Reach::Output, now);
-            return Ok(());
-        }
         self.ours.accept(&hello);
         self.outbox.accept_max_frame(hello.max_frame);
         self.peer.set_hello(PeerHello::new(hello, self.side));
@@ -482,7 +471,8 @@ impl Connection {
         }
         if self.end.is_draining() {
             // `close` came before the HELLO: now the peer can be told.
-            self.put_goaway(Reason::Drain, self.theirs.last_id(), "");
+            let last_id = self.theirs.last_id();
+            self.end.put_goaway(Reason::Drain, last_id, "", &mut self.outbox);
         }
         self.put_pings(now);
         Ok(())
@@ -503,7 +493,7 @@ impl Connection {
 
     /// Takes in a fragment, or a message of a stream.
     fn receive_data(&mut self, frame: &mut Frame, now: Time) -> Result<(), Violation> {
-        let limits = self.inflow_limits(frame.encoding);
+        let limits = self.streams.limits(self.held(), frame.encoding, &self.settings);
         let id = frame.id;
         if self.side.gives(id) {
             self.health.request_read();
@@ -522,24 +512,6 @@ impl Connection {
         self.theirs.receive_data(frame, limits, step)
     }
 
-    /// How much of a stream this side takes now.
-    fn inflow_limits(&self, encoding: u32) -> InflowLimits {
-        let held = self.held();
-        let (mut max, mut room) = (self.settings.inbox_bytes, self.settings.inbox_bytes);
-        room = room.saturating_sub(held.bytes);
-        let of_server = self.settings.memory.room();
-        if of_server < room {
-            (max, room) = (self.settings.memory.max(), of_server);
-        }
-        InflowLimits {
-            max_message: self.settings.max_message,
-            max_inbox: max,
-            room,
-            waiting: self.streams.waiting_at_read(),
-            announced: encoding == 0 || self.settings.encodings.contains(&encoding),
-        }
-    }
-
     fn receive_credit(&mut self, frame: &Frame, now: Time) -> Result<(), Violation> {
         if frame.length == 0 {
             return step_of!(self, now).empty_frame("empty CREDIT");
@@ -553,72 +525,39 @@ impl Connection {
 
     /// Takes in credit for a stream of ours.
     fn receive_stream_credit(&mut self, id: u64, bytes: u64, now: Time) -> Result<(), Violation> {
-        let ours = self.side.gives(id);
-        let last_id = if ours {
-            self.ours.last_id()
-        } else {
-            self.theirs.last_id()
-        };
-        if id > last_id {
+        let granted = self.peer.stream_window();
+        let call = EitherCall::new(self.side, id, &mut self.ours, &mut self.theirs);
+        if !call.was_opened() {
             return step::protocol(format!("CREDIT for id {id}, which was never opened"));
         }
-        let is_open = if ours {
-            self.ours.is_open(id)
-        } else {
-            // Only handlers know which of the peer's calls are answered by a stream, and the peer may grant more than its
-            // window before they begin.
-            self.theirs.get(id).is_some_and(theirs::TheirRequest::is_wanted)
-        };
-        if !is_open {
-            // It crossed the REPLY, which happens all the time.
+        if !call.takes_credit() {
             return Ok(());
         }
-        let Some(outflow) = self.outflow_mut(id) else {
+        let Some(outflow) = call.outflow(granted) else {
             return step_of!(self, now).fault(|counts| &counts.other_faults, "CREDIT for what is no stream");
         };
-        let sender = outflow.grant(bytes);
-        self.wakes.woken().push(sender);
+        self.wakes.woken().push(outflow.grant(bytes));
         Ok(())
     }
 
     fn receive_ping(&mut self, frame: &Frame, now: Time) -> Result<(), Violation> {
-        let Some(&ping) = frame
-            .payload
-            .first_chunk::<PING_LEN>()
-            .filter(|_| frame.payload.len() == PING_LEN)
-        else {
-            return step::protocol(format!("PING of {} bytes", frame.payload.len()));
-        };
         // A peer that drains has its reasons to ask once more.
         let floor = match self.peer.goaway() {
             Some(_) => Time::ZERO,
             None => self.settings.ping_floor,
         };
-        if self.health.ping_read(ping, floor, now) {
-            self.settings.counts.early_pings.add();
-        }
-        match self.health.has_struck_out() {
-            true => Err(Violation::Excess("too many PINGs".to_owned())),
-            false => Ok(()),
-        }
+        self.health.receive_ping(frame, floor, &self.settings, now)
     }
 
     fn receive_pong(&mut self, frame: &Frame, now: Time) -> Result<(), Violation> {
-        let Ok(mut pong) = Pong::decode(frame.payload.clone()) else {
-            return step::protocol("PONG cannot be parsed");
-        };
-        let Ok(ping) = <[u8; PING_LEN]>::try_from(&pong.ping[..]) else {
-            return step::protocol(format!("PONG with {} bytes of PING", pong.ping.len()));
-        };
-        let ping = u64::from_le_bytes(ping);
+        let (ping, account) = parse_pong(frame)?;
         if !self.health.answer(ping) {
             return step_of!(self, now).fault(|counts| &counts.other_faults, "PONG without its PING");
         }
-        let account: Progress = pong.progress.take().unwrap_or_default();
         self.ours.pong(ping, account, self.wakes.woken());
         self.outbox.ping_answered(ping, now);
         if self.end.drain().is_some_and(|drain| drain.is_noticed_by(ping)) {
-            self.finalise_drain();
+            self.ending(now).finalise_drain();
         }
         Ok(())
     }
@@ -630,8 +569,7 @@ impl Connection {
         let (new, is_expected) = goaway::follow(self.peer.goaway(), &goaway, now);
         let (last_id, cause) = (new.last_id, new.cause());
         if let Cause::HelloRejected { .. } = cause {
-            let until = self.soon(now);
-            self.begin_closing(cause, Reach::Nothing, until, now);
+            self.ending(now).begin_closing(cause, Reach::Nothing);
             return Ok(());
         }
         self.peer.set_goaway(new);
@@ -680,13 +618,9 @@ impl Connection {
         for id in self.streams.take_owing() {
             let max_window = self.settings.max_stream_window;
             let spare = (self.settings.inbox_bytes / 2).saturating_sub(self.held().widened);
-            let Some((flow, held)) = self.flow_mut(id) else {
-                continue;
-            };
-            let inflow = flow.inflow.as_mut();
-            let grant = inflow.and_then(|inflow| inflow.take_grant(max_window, spare, now));
-            if let Some((grant, widened)) = grant {
-                held.widened += widened;
+            let flow = self.call(id).flow();
+            let grant = flow.and_then(|(flow, held)| flow.take_grant(held, max_window, spare, now));
+            if let Some(grant) = grant {
                 self.outbox.put_credit(id, grant);
             }
         }
@@ -723,12 +657,6 @@ impl Connection {
         self.ours.note_ping(ping, &self.outbox);
         self.outbox.put_ping(ping);
         ping
-    }
-
-    /// Writes a GOAWAY.
-    fn put_goaway(&mut self, reason: Reason, last_id: u64, text: &str) {
-        self.outbox
-            .put_goaway(reason, last_id, text, self.end.announced(), None);
     }
 
     /// Writes the next fragment of the next message, in a frame of at most `max_frame` bytes.
@@ -771,7 +699,11 @@ impl Connection {
             }
             _ => {}
         }
-        if let Some((cut, text)) = self.find_dead_peer(now) {
+        let holds_much = self.holds_much();
+        let death = self
+            .health
+            .find_death(&mut self.outbox, holds_much, &self.settings, now);
+        if let Some((cut, text)) = death {
             self.note_cut(cut);
             return self.handle_lost(&text, None, now);
         }
@@ -780,30 +712,6 @@ impl Connection {
         self.run_drain(now);
         self.put_pings(now);
         self.release();
-    }
-
-    /// Why the peer counts as dead, if it does: it takes nothing, or says nothing.
-    fn find_dead_peer(&mut self, now: Time) -> Option<(Cut, String)> {
-        if self.stall_due().is_some_and(|at| at <= now) {
-            let time = self.settings.write_stall;
-            let text = format!("peer took less than {STALL_LEAST} bytes in {time:?}");
-            return Some((Cut::WriteStall, text));
-        }
-        if self.memory_check_at().is_some_and(|at| at <= now) {
-            if self.holds_for_nobody() && self.settings.memory.is_tight() {
-                let text = format!(
-                    "peer took less than {STALL_LEAST} bytes in {MEMORY_CHECK:?}, and memory is short"
-                );
-                return Some((Cut::WriteStall, text));
-            }
-            self.outbox.check_memory_later(now);
-        }
-        let dead_after = self.settings.dead_after;
-        if self.health.dead_at(dead_after).is_some_and(|at| at <= now) {
-            let text = format!("no sign of life from peer {dead_after:?} after a ping");
-            return Some((Cut::Silence, text));
-        }
-        None
     }
 
     /// Ends everything whose deadline has passed.
@@ -864,18 +772,8 @@ impl Connection {
         wants.then(|| self.health.ping_allowed_at(self.peer.ping_floor()))
     }
 
-    fn stall_due(&self) -> Option<Time> {
-        let due = self.outbox.stall_due(self.settings.write_stall)?;
-        Some(self.health.after_sleep(due))
-    }
-
-    fn memory_check_at(&self) -> Option<Time> {
-        let at = self.outbox.memory_check_at()?;
-        Some(self.health.after_sleep(at))
-    }
-
-    /// True if the connection holds more than its part of the memory for a peer that reads nothing.
-    fn holds_for_nobody(&self) -> bool {
+    /// True if the connection holds more than its part of the memory, so that a peer that takes nothing may have to go.
+    fn holds_much(&self) -> bool {
         self.holdings.is_reported() && self.lacks_memory()
     }
 
@@ -892,26 +790,24 @@ impl Connection {
             return;
         }
         let time = self.settings.slow_frame;
-        let text = match self.health.slowness(time, now) {
-            Slowness::Frame(len) => format!("frame of {len} bytes did not come to its end in time"),
-            Slowness::Message(id) if self.is_reading(id) => {
-                format!("less than {STALL_LEAST} bytes of unfinished messages came in {time:?}")
-            }
-            Slowness::Message(_) | Slowness::None => {
+        let slowness = match self.health.slowness(time, now) {
+            Slowness::Message(id) if !self.is_reading(id) => Slowness::None,
+            slowness => slowness,
+        };
+        let last_id = self.theirs.last_id();
+        match slowness.text(time) {
+            Some(text) => self.ending(now).time_out(Cut::SlowFrame, last_id, text),
+            None => {
                 let unfinished = self.theirs.first_unfinished();
                 let unfinished = unfinished.or_else(|| self.ours.first_unfinished());
-                return self.health.fragments().restart(unfinished, now);
+                self.health.fragments().restart(unfinished, now);
             }
-        };
-        self.note_cut(Cut::SlowFrame);
-        self.put_goaway(Reason::Timeout, self.theirs.last_id(), &text);
-        let cause = Cause::Lost { text, source: None };
-        self.begin_closing(cause, Reach::Output, self.soon(now), now);
+        }
     }
 
     /// True if fragments of a message of call `id` are still kept.
     fn is_reading(&mut self, id: u64) -> bool {
-        let assembly = self.assembly(id);
+        let assembly = self.call(id).assembly();
         assembly.is_some_and(|assembly| !assembly.is_discarded())
     }
 
@@ -921,11 +817,8 @@ impl Connection {
 
     fn handshake_timed_out(&mut self, now: Time) {
         let text = format!("no HELLO from peer in {:?}", self.settings.handshake_timeout);
-        self.note_cut(Cut::HandshakeTimeout);
-        self.put_goaway(Reason::Timeout, 0, &text);
-        // The peer may have read our HELLO and begun to work. It has refused nothing, so another try may succeed.
-        let cause = Cause::Lost { text, source: None };
-        self.begin_closing(cause, Reach::Output, self.soon(now), now);
+        // The peer may have read our HELLO and begun to work.
+        self.ending(now).time_out(Cut::HandshakeTimeout, 0, text);
     }
 
     /// Gives memory back that a burst has left behind.
@@ -943,14 +836,6 @@ impl Connection {
     #[inline]
     fn held(&self) -> InboxUse {
         self.ours.held().and(self.theirs.held_in_streams())
-    }
-
-    /// The message that is being read for call `id`, of either side.
-    fn assembly(&mut self, id: u64) -> Option<&mut Assembly> {
-        match self.side.gives(id) {
-            true => self.ours.assembly(id),
-            false => self.theirs.assembly(id),
-        }
     }
 
     /// Reports how much the connection holds, if it is known to hold much, or has much to write.
@@ -996,99 +881,34 @@ impl Connection {
 
 /// The end.
 impl Connection {
-    /// Ends the connection: the peer broke the protocol, or made us refuse too much.
-    #[cold]
-    fn violation(&mut self, violation: Violation, now: Time) {
-        if !self.end.is_live() {
-            return;
+    /// The connection's end, and the parts that it touches.
+    fn ending(&mut self, now: Time) -> Ending<'_> {
+        Ending {
+            end: &mut self.end,
+            ours: &mut self.ours,
+            theirs: &mut self.theirs,
+            streams: &mut self.streams,
+            outbox: &mut self.outbox,
+            wakes: &mut self.wakes,
+            settings: &self.settings,
+            now,
         }
-        let (cut, reason, text) = match violation {
-            Violation::Protocol(text) => (Cut::Protocol, Reason::Protocol, text),
-            Violation::Excess(text) => (Cut::Excess, Reason::Excess, text),
-        };
-        self.note_cut(cut);
-        self.put_goaway(reason, self.theirs.last_id(), &text);
-        self.begin_closing(Cause::Protocol { text }, Reach::Output, self.soon(now), now);
-    }
-
-    /// Ends the connection: the peer's part of the handshake is not acceptable.
-    fn reject_hello(&mut self, text: String, reach: Reach, now: Time) {
-        self.note_cut(Cut::HandshakeRejected);
-        self.put_goaway(Reason::HelloRejected, 0, &text);
-        self.begin_closing(Cause::HelloRejected { text }, reach, self.soon(now), now);
-    }
-
-    /// Starts nothing more: what is in the output is still written until `until`, then the peer may end its side.
-    fn begin_closing(&mut self, cause: Cause, reach: Reach, until: Time, now: Time) {
-        if !self.end.is_live() {
-            return;
-        }
-        self.fail_all(&cause, reach);
-        self.end.begin_closing(cause, until);
-        self.linger_if_written(now);
-    }
-
-    /// Waits for the peer's end of file as soon as everything is written.
-    ///
-    /// The OS of the peer keeps what is written, however long the peer takes to read it. If the OS here did not take it all
-    /// at once, that one is full and the rest still lies here, from where a peer that writes before it has read all destroys
-    /// it once this side is closed. So this side waits for it as long as the drain allows.
-    #[inline]
-    fn linger_if_written(&mut self, now: Time) {
-        if !self.end.awaits_output() || !self.outbox.is_taken() {
-            return;
-        }
-        let soon = self.soon(now);
-        let patient = self.end.drain_until().filter(|_| self.outbox.is_blocked());
-        let until = match self.end.hard_limit() {
-            Some(limit) => limit.min(soon),
-            None => patient.map_or(soon, |until| until.max(soon)),
-        };
-        self.end.linger(until);
-    }
-
-    /// When the peer has had time enough for the little that is left to do.
-    fn soon(&self, now: Time) -> Time {
-        now.saturating_add(self.settings.linger)
     }
 
     /// Ends the connection: nothing is written or read any more.
     fn close_now(&mut self, cause: Cause, now: Time) {
-        if self.end.is_closed() {
-            return;
+        if !self.end.is_closed() {
+            self.ending(now).close(cause);
+            self.set_check(now);
+            self.note_held();
         }
-        self.ours.reached(self.outbox.reached());
-        if self.end.is_live() {
-            self.fail_all(&cause, Reach::Taken);
-        } else {
-            // What was in the output when it began to close may have been written since, or never was.
-            self.ours.lose_unwritten();
-        }
-        self.end.close(cause);
-        self.outbox.close();
-        self.ours.release();
-        self.theirs.release();
-        self.wakes.wake(WaitingFor::Closed);
-        self.wakes.wake(WaitingFor::Flush);
-        self.set_check(now);
-        self.note_held();
     }
 
-    /// Completes everything that is pending, exactly once (R1). One-way requests that were read still run.
-    fn fail_all(&mut self, cause: &Cause, reach: Reach) {
-        let reached = self.outbox.reached();
-        self.ours
-            .fail_all(cause, reached, reach, &self.outbox, &mut self.wakes);
-        self.outbox.fail_all(self.wakes.woken());
-        self.streams.take_owing();
-        for what in [WaitingFor::Ready, WaitingFor::Flush, WaitingFor::Drained] {
-            self.wakes.wake(what);
-        }
-        self.theirs.disconnect_all(&mut self.wakes);
-    }
-
-    /// What an end of file means that this side has not asked for.
+    /// What an end of file means now.
     fn cause_of_eof(&self) -> Cause {
+        if let Some(closing) = self.end.closing() {
+            return closing.cause.clone();
+        }
         let is_wanted = self.end.is_closing_own() && self.ours.is_done_calling() && !self.ours.is_in_doubt();
         goaway::cause_of_eof(self.peer.goaway(), is_wanted)
     }

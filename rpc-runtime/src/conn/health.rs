@@ -1,15 +1,17 @@
 //! Health: whether the peer lives and keeps up.
 //!
-//! `pings` asks whether it lives; `slow_peer` knows what it has begun and does not go on with.
+//! `pings` asks whether it lives; `dead_peer` says when it counts as dead; `slow_peer` knows what it has begun and does not go
+//! on with.
 
+mod dead_peer;
 mod pings;
 mod slow_peer;
 
 use self::{pings::KeepAlive, slow_peer::SlowPeer};
-use super::{Time, assembly::FragmentWatch, types::PING_LEN};
-use crate::wire::frame::Kind;
+use super::{Settings, Time, assembly::FragmentWatch, step::Violation, types::PING_LEN};
+use crate::wire::frame::{Frame, Kind};
 
-pub(super) use self::slow_peer::Slowness;
+pub(super) use self::{pings::parse_pong, slow_peer::Slowness};
 
 /// What shows whether the peer lives and keeps up.
 #[derive(Debug, Default)]
@@ -112,21 +114,22 @@ impl Health {
         self.keep_alive.due_at(silence, floor)
     }
 
-    /// When the peer counts as dead.
-    pub(super) fn dead_at(&self, dead_after: Time) -> Option<Time> {
-        let at = self.keep_alive.dead_at(dead_after)?;
-        Some(self.after_sleep(at))
-    }
-
-    /// Takes in a PING of the peer. True if it came too early.
-    #[must_use]
-    pub(super) fn ping_read(&mut self, ping: [u8; PING_LEN], floor: Time, now: Time) -> bool {
-        self.keep_alive.ping_read(ping, floor, now)
-    }
-
-    /// True if the peer sends PINGs too fast.
-    pub(super) fn has_struck_out(&self) -> bool {
-        self.keep_alive.has_struck_out()
+    /// Takes in a PING of the peer, which may send one every `floor`.
+    pub(super) fn receive_ping(
+        &mut self,
+        frame: &Frame,
+        floor: Time,
+        settings: &Settings,
+        now: Time,
+    ) -> Result<(), Violation> {
+        let ping = pings::parse_ping(frame)?;
+        if self.keep_alive.ping_read(ping, floor, now) {
+            settings.counts.early_pings.add();
+        }
+        match self.keep_alive.has_struck_out() {
+            true => Err(Violation::Excess("too many PINGs".to_owned())),
+            false => Ok(()),
+        }
     }
 
     /// True if a PING of the peer is not answered.

@@ -65,6 +65,6 @@ impl Step<'_> {
 }
 
 /// A violation that breaks the protocol.
-pub(super) fn protocol(text: impl Into<String>) -> Result<(), Violation> {
+pub(super) fn protocol<T>(text: impl Into<String>) -> Result<T, Violation> {
     Err(Violation::Protocol(text.into()))
 }

@@ -5,13 +5,24 @@ use prost::Message;
 use crate::{
     conn::{
         tuning::{FLOOR_BYTES, FLOOR_CALLS, FLOOR_FRAME},
-        types::VERSION,
+        types::{Reach, VERSION},
     },
     wire::frame::{Frame, control::Hello},
 };
 
+/// The HELLO in a frame.
+///
+/// # Errors
+///
+/// What is not acceptable, and whether the peer knows that: else it may have begun to work.
+pub(in crate::conn) fn read_hello(frame: &Frame) -> Result<Hello, (String, Reach)> {
+    let hello = parse_hello(frame).map_err(|text| (text, Reach::Nothing))?;
+    check_limits(&hello).map_err(|text| (text, Reach::Output))?;
+    Ok(hello)
+}
+
 /// The HELLO in a frame, if the peer speaks our version; both sides come to the same result.
-pub(in crate::conn) fn parse_hello(frame: &Frame) -> Result<Hello, String> {
+fn parse_hello(frame: &Frame) -> Result<Hello, String> {
     if frame.payload.len() > Hello::MAX_LEN {
         return Err(format!(
             "HELLO of {} bytes exceeds limit of {}",
@@ -38,7 +49,7 @@ pub(in crate::conn) fn parse_hello(frame: &Frame) -> Result<Hello, String> {
 }
 
 /// Checks that no limit is below what a side may use before it has read the HELLO.
-pub(in crate::conn) fn check_limits(hello: &Hello) -> Result<(), String> {
+fn check_limits(hello: &Hello) -> Result<(), String> {
     let limits = [
         ("max_frame", u64::from(hello.max_frame), u64::from(FLOOR_FRAME)),
         ("max_calls", u64::from(hello.max_calls), u64::from(FLOOR_CALLS)),
