@@ -3,11 +3,14 @@
 //! It has no IO, no tasks and no clock: frames, commands and the time come in; frames to write, wakers to wake and
 //! the next timer come out. The driver and the callers share one behind a lock (`crate::driver::SharedConnection`).
 //!
-//! Its state lies in parts, each with fields of its own that no other part sees: `outbox` (which message is written next), `ours` (calls
-//! that this side makes), `theirs` (calls that it serves), `streams`, `health` (whether the peer lives and keeps up), `end`
-//! (handshake, drain, age). Parts do not know of the connection: they get what they need as a [`step::Step`], and return
-//! what the peer did wrong. Three files put the parts together: this one for the driver, `caller` for callers, `handler`
-//! for handlers and the server.
+//! Its state lies in parts, each with fields of its own that no other part sees: `outbox` (which message is written next), `ours`
+//! (calls that this side makes), `theirs` (calls that it serves), `streams`, `health` (whether the peer lives and keeps up),
+//! `end` (handshake, drain, age). Parts do not know of the connection: they get what they need as arguments or as a
+//! [`step::Step`], and return what the peer did wrong. Three values look at several parts: an [`either_call::EitherCall`] is a
+//! call of one side or the other, an [`end::ending::Ending`] takes the steps to the end, and a
+//! [`health::ping_policy::PingPolicy`] says when a PING goes out.
+//!
+//! Three files put the parts together: this one for the driver, `caller` for callers, `handler` for handlers and the server.
 
 mod assembly;
 mod caller;
@@ -38,7 +41,6 @@ mod wakers;
 use std::{io, sync::Arc, task::Waker};
 
 use bytes::BytesMut;
-use prost::Message;
 
 pub(crate) use self::settings::Settings;
 pub(crate) use self::theirs::MEMORY_SHORT;
@@ -48,24 +50,21 @@ pub(crate) use self::types::{
 };
 use self::{
     either_call::EitherCall,
-    end::{EndState, LifeStage, drain::Drain, ending::Ending, goaway, handshake},
-    health::{Health, Slowness, parse_pong},
+    end::{EndState, LifeStage, drain::Drain, goaway::parse_goaway},
+    health::{Health, Slowness, parse_pong, ping_policy::PingPolicy},
     memory_held::Holdings,
     ours::Ours,
     outbox::{Outbox, remainders::MessageKind},
     peer::PeerState,
-    step::{Step, Violation},
+    step::{Violation, step_of},
     streams::{StreamTotals, inbox::InboxUse},
     theirs::Theirs,
-    types::{Reach, charge, earlier, earliest},
+    types::{Reach, earliest},
     wakers::{WaitingFor, WakeList},
 };
 use crate::wire::{
     codec::{CodecError, Fragment, Rest},
-    frame::{
-        Frame, Kind, Output,
-        control::{Goaway, Reason},
-    },
+    frame::{Frame, Kind, Output},
 };
 
 /// One side of the protocol, without sockets, clocks or tasks.
@@ -92,21 +91,6 @@ pub(crate) struct Connection {
     holdings: Holdings,
     wakes: WakeList,
 }
-
-/// What a step may touch beside `ours` and `theirs`.
-macro_rules! step_of {
-    ($conn:ident, $now:expr) => {
-        Step {
-            outbox: &mut $conn.outbox,
-            wakes: &mut $conn.wakes,
-            faults: &mut $conn.peer.faults,
-            fragments: $conn.health.fragments(),
-            settings: &$conn.settings,
-            now: $now,
-        }
-    };
-}
-use step_of;
 
 impl Connection {
     /// A connection whose HELLO is ready to be written.
@@ -168,7 +152,7 @@ impl Connection {
 
     /// Ends the connection: the peer has half-closed.
     pub(crate) fn handle_eof(&mut self, now: Time) {
-        let cause = self.cause_of_eof();
+        let cause = self.ending(now).cause_of_eof();
         self.close_now(cause, now);
     }
 
@@ -207,7 +191,7 @@ impl Connection {
         self.note_unflushed(offered);
         let is_explained = self.end.closing().is_some() || self.peer.goaway().is_some();
         let cause = match is_explained {
-            true => self.cause_of_eof(),
+            true => self.ending(now).cause_of_eof(),
             false => Cause::Lost {
                 text: "write failed".to_owned(),
                 source: Some(Arc::new(source)),
@@ -247,7 +231,8 @@ impl Connection {
     /// Notes which frame has begun behind the whole ones that were taken in, if any; it is a new one unless none was whole.
     pub(crate) fn handle_rest(&mut self, rest: Option<Rest>, is_new: bool, now: Time) {
         self.health.set_begun_frame(rest, is_new, now);
-        if self.holdings.is_worth_reporting(self.unread()) {
+        let unread = Holdings::unread(&self.ours, &self.theirs);
+        if self.holdings.is_worth_reporting(unread) {
             self.note_held();
         }
     }
@@ -329,23 +314,19 @@ impl Connection {
             // The handlers of one-way requests may outlive the connection.
             LifeStage::Closed(_) => return self.wakes.check_at(),
             LifeStage::Closing(closing) => Some(closing.until),
-            LifeStage::Handshaking => Some(self.handshake_due()),
+            LifeStage::Handshaking => Some(self.health.handshake_due(&self.settings)),
             LifeStage::Open => earliest([
-                self.keep_alive_due(),
-                self.barrier_due(),
+                self.ping_policy().due(),
                 self.end.drain().and_then(Drain::due),
                 self.age_due(),
+                self.health.slow_due(self.settings.slow_frame),
             ]),
-        };
-        let own = match self.slow_due() {
-            Some(due) => earlier(own, Some(due)),
-            None => own,
         };
         earliest([
             own,
             self.wakes.check_at(),
             self.health
-                .death_due(&self.outbox, self.holds_much(), &self.settings),
+                .death_due(&self.outbox, self.holdings.are_large(), &self.settings),
             self.outbox.wake_again_at(),
         ])
     }
@@ -414,7 +395,7 @@ impl Connection {
     #[inline]
     fn receive(&mut self, frame: &mut Frame, now: Time) {
         let result = match frame.kind {
-            _ if self.end.is_handshaking() => self.receive_first(frame, now),
+            _ if self.end.is_handshaking() => self.receive_hello(frame, now),
             Kind::Call | Kind::Send => self.receive_request(frame, now),
             Kind::Reply => {
                 let inbox = self.theirs.held_in_streams().bytes;
@@ -442,7 +423,7 @@ impl Connection {
                 step_of!(self, now).fault(|counts| &counts.ignored_frames, text)
             }
             _ if frame.id != 0 => step::protocol(format!("{} has id {}", frame.kind, frame.id)),
-            Kind::Ping => self.receive_ping(frame, now),
+            Kind::Ping => self.health.receive_ping(frame, &self.peer, &self.settings, now),
             Kind::Pong => self.receive_pong(frame, now),
             Kind::Goaway => self.receive_goaway(frame, now),
             _ => step::protocol("second HELLO"),
@@ -450,30 +431,9 @@ impl Connection {
     }
 
     /// Takes in the first frame, which must be the HELLO.
-    fn receive_first(&mut self, frame: &Frame, now: Time) -> Result<(), Violation> {
-        if frame.kind != Kind::Hello {
-            return step::protocol(format!("first frame is {}, not HELLO", frame.kind));
-        }
-        let hello = match handshake::read_hello(frame) {
-            Ok(hello) => hello,
-            Err((text, reach)) => {
-                self.ending(now).reject_hello(text, reach);
-                return Ok(());
-            }
-        };
-        self.ours.accept(&hello);
-        self.outbox.accept_max_frame(hello.max_frame);
-        self.peer.set_hello(PeerHello::new(hello, self.side));
-        self.end.open();
-        self.wakes.wake(WaitingFor::Ready);
-        for id in self.ours.take_cancels() {
-            self.outbox.put_cancel(id);
-        }
-        if self.end.is_draining() {
-            // `close` came before the HELLO: now the peer can be told.
-            let last_id = self.theirs.last_id();
-            self.end.put_goaway(Reason::Drain, last_id, "", &mut self.outbox);
-        }
+    fn receive_hello(&mut self, frame: &Frame, now: Time) -> Result<(), Violation> {
+        let side = self.side;
+        self.ending(now).receive_hello(frame, side)?;
         self.put_pings(now);
         Ok(())
     }
@@ -482,7 +442,6 @@ impl Connection {
     #[inline]
     fn receive_request(&mut self, frame: &mut Frame, now: Time) -> Result<(), Violation> {
         self.theirs.open(frame, self.side)?;
-        self.health.request_read();
         if self.end.is_above_last(frame.id) {
             return Ok(());
         }
@@ -494,18 +453,13 @@ impl Connection {
     /// Takes in a fragment, or a message of a stream.
     fn receive_data(&mut self, frame: &mut Frame, now: Time) -> Result<(), Violation> {
         let limits = self.streams.limits(self.held(), frame.encoding, &self.settings);
-        let id = frame.id;
-        if self.side.gives(id) {
-            self.health.request_read();
+        if self.side.gives(frame.id) {
             let inbox = self.theirs.held_in_streams().bytes;
             let step = &mut step_of!(self, now);
             return self.ours.receive_data(frame, self.side, limits, inbox, step);
         }
-        if id == 0 || id > self.theirs.last_id() {
-            return step::protocol(format!("DATA for id {id}, which was never opened"));
-        }
-        self.health.request_read();
-        if self.end.is_above_last(id) {
+        self.theirs.check_opened(frame)?;
+        if self.end.is_above_last(frame.id) {
             return Ok(());
         }
         let step = &mut step_of!(self, now);
@@ -513,40 +467,17 @@ impl Connection {
     }
 
     fn receive_credit(&mut self, frame: &Frame, now: Time) -> Result<(), Violation> {
+        let granted = self.peer.stream_window();
+        let step = &mut step_of!(self, now);
         if frame.length == 0 {
-            return step_of!(self, now).empty_frame("empty CREDIT");
+            return step.empty_frame("empty CREDIT");
         }
         if frame.id == 0 {
             self.ours.grant_sends(frame.length);
             return Ok(());
         }
-        self.receive_stream_credit(frame.id, frame.length, now)
-    }
-
-    /// Takes in credit for a stream of ours.
-    fn receive_stream_credit(&mut self, id: u64, bytes: u64, now: Time) -> Result<(), Violation> {
-        let granted = self.peer.stream_window();
-        let call = EitherCall::new(self.side, id, &mut self.ours, &mut self.theirs);
-        if !call.was_opened() {
-            return step::protocol(format!("CREDIT for id {id}, which was never opened"));
-        }
-        if !call.takes_credit() {
-            return Ok(());
-        }
-        let Some(outflow) = call.outflow(granted) else {
-            return step_of!(self, now).fault(|counts| &counts.other_faults, "CREDIT for what is no stream");
-        };
-        self.wakes.woken().push(outflow.grant(bytes));
-        Ok(())
-    }
-
-    fn receive_ping(&mut self, frame: &Frame, now: Time) -> Result<(), Violation> {
-        // A peer that drains has its reasons to ask once more.
-        let floor = match self.peer.goaway() {
-            Some(_) => Time::ZERO,
-            None => self.settings.ping_floor,
-        };
-        self.health.receive_ping(frame, floor, &self.settings, now)
+        let call = EitherCall::new(self.side, frame.id, &mut self.ours, &mut self.theirs);
+        call.receive_credit(frame.length, granted, step)
     }
 
     fn receive_pong(&mut self, frame: &Frame, now: Time) -> Result<(), Violation> {
@@ -563,29 +494,15 @@ impl Connection {
     }
 
     fn receive_goaway(&mut self, frame: &Frame, now: Time) -> Result<(), Violation> {
-        let Ok(goaway) = Goaway::decode(frame.payload.clone()) else {
-            return step::protocol("GOAWAY cannot be parsed");
-        };
-        let (new, is_expected) = goaway::follow(self.peer.goaway(), &goaway, now);
-        let (last_id, cause) = (new.last_id, new.cause());
-        if let Cause::HelloRejected { .. } = cause {
-            self.ending(now).begin_closing(cause, Reach::Nothing);
-            return Ok(());
-        }
-        self.peer.set_goaway(new);
-        let counted = match is_expected {
+        let goaway = parse_goaway(frame)?;
+        let is_expected = self.ending(now).receive_goaway(goaway);
+        // In front of the PONG that the peer waits for, so that it is still there to answer.
+        self.put_pings(now);
+        match is_expected {
             true => Ok(()),
             // A drain sends three. Each costs a look at all open calls, so there cannot be any number of them.
             false => step_of!(self, now).fault(|counts| &counts.other_faults, "one more GOAWAY"),
-        };
-        self.ours
-            .cut_above(last_id, &cause, &mut self.outbox, self.wakes.woken());
-        if let Some(account) = goaway.account {
-            self.ours.settle(account, self.wakes.woken());
         }
-        // In front of the PONG that the peer waits for, so that it is still there to answer.
-        self.put_pings(now);
-        counted
     }
 }
 
@@ -640,13 +557,23 @@ impl Connection {
         self.end.is_open() && self.outbox.is_below_high_water()
     }
 
+    /// What decides when this side sends a PING.
+    fn ping_policy(&self) -> PingPolicy<'_> {
+        PingPolicy {
+            side: self.side,
+            settings: &self.settings,
+            peer: &self.peer,
+            end: &self.end,
+            outbox: &self.outbox,
+            ours: &self.ours,
+            theirs: &self.theirs,
+            health: &self.health,
+        }
+    }
+
     /// Writes one ping for all that want one now, if the peer's floor allows it.
     fn put_pings(&mut self, now: Time) {
-        if !self.end.is_open() || self.health.ping_allowed_at(self.peer.ping_floor()) > now {
-            return;
-        }
-        let due = self.keep_alive_due().is_some_and(|due| due <= now);
-        if due || self.ours.barriers_want_ping(&self.outbox) || self.wants_last_ping() {
+        if self.ping_policy().is_due(now) {
             self.put_ping(now);
         }
     }
@@ -694,12 +621,12 @@ impl Connection {
                 let cause = closing.cause.clone();
                 return self.close_now(cause, now);
             }
-            LifeStage::Handshaking if self.handshake_due() <= now => {
-                return self.handshake_timed_out(now);
+            LifeStage::Handshaking if self.health.handshake_due(&self.settings) <= now => {
+                return self.ending(now).time_out_handshake();
             }
             _ => {}
         }
-        let holds_much = self.holds_much();
+        let holds_much = self.holdings.are_large();
         let death = self
             .health
             .find_death(&mut self.outbox, holds_much, &self.settings, now);
@@ -714,82 +641,12 @@ impl Connection {
         self.release();
     }
 
-    /// Ends everything whose deadline has passed.
-    fn check_deadlines(&mut self, now: Time) {
-        self.ours.queues_mut().expire(now, self.wakes.woken());
-        self.outbox.expire(now, self.wakes.woken());
-        for id in self.ours.expired(now) {
-            let taken = self.outbox.taken();
-            let is_missed = self.ours.expire(id, taken, now, self.wakes.woken());
-            self.withdraw(id);
-            if is_missed {
-                self.doubt(id, now);
-            }
-        }
-        let step = &mut step_of!(self, now);
-        self.theirs.expire(step);
-        self.set_check(now);
-    }
-
-    /// Finds out when the next deadline is.
-    fn set_check(&mut self, now: Time) {
-        let next = earliest([
-            self.ours.deadline(),
-            self.theirs.deadline(),
-            self.outbox.waiters().deadline(),
-        ]);
-        // One that has passed already is not left here: it would fire again and again.
-        debug_assert!(!self.end.is_live() || next.is_none_or(|next| next > now));
-        self.wakes.set_check_at(next);
-    }
-
-    /// Asks whether the peer lives, because call `id` has missed its deadline and nothing was read since it began.
-    fn doubt(&mut self, id: u64, now: Time) {
-        if !self.end.is_open() || !self.health.missed(id) {
-            return;
-        }
-        self.wakes.wake(WaitingFor::Closed);
-        let may_ask = self.health.ping_allowed_at(self.peer.ping_floor()) <= now;
-        if may_ask && !self.health.is_ping_waiting() {
-            self.put_ping(now);
-        }
-    }
-
-    /// When a ping should go out because nothing was heard: the side that connected asks only while it waits for
-    /// something, or may be called; the other always.
-    fn keep_alive_due(&self) -> Option<Time> {
-        let silence = self.settings.keep_alive?;
-        let is_passive = self.side == Side::Connector && !self.settings.serves;
-        if is_passive && !self.outbox.is_unwritten() && !self.ours.is_anything_outstanding() {
-            return None;
-        }
-        self.health.ping_due_at(silence, self.peer.ping_floor())
-    }
-
-    /// When the ping of a barrier may go out: one that waits for fragments has no time, `poll_transmit` sees to it.
-    fn barrier_due(&self) -> Option<Time> {
-        let wants = self.ours.barriers_want_ping(&self.outbox) || self.wants_last_ping();
-        wants.then(|| self.health.ping_allowed_at(self.peer.ping_floor()))
-    }
-
-    /// True if the connection holds more than its part of the memory, so that a peer that takes nothing may have to go.
-    fn holds_much(&self) -> bool {
-        self.holdings.is_reported() && self.lacks_memory()
-    }
-
-    fn slow_due(&self) -> Option<Time> {
-        match self.end.is_open() {
-            true => self.health.slow_due(self.settings.slow_frame),
-            false => None,
-        }
-    }
-
     /// Sends a peer away that does not go on with what it has begun.
     fn check_slow(&mut self, now: Time) {
-        if self.slow_due().is_none_or(|due| due > now) {
+        let time = self.settings.slow_frame;
+        if !self.end.is_open() || self.health.slow_due(time).is_none_or(|due| due > now) {
             return;
         }
-        let time = self.settings.slow_frame;
         let slowness = match self.health.slowness(time, now) {
             Slowness::Message(id) if !self.is_reading(id) => Slowness::None,
             slowness => slowness,
@@ -798,8 +655,8 @@ impl Connection {
         match slowness.text(time) {
             Some(text) => self.ending(now).time_out(Cut::SlowFrame, last_id, text),
             None => {
-                let unfinished = self.theirs.first_unfinished();
-                let unfinished = unfinished.or_else(|| self.ours.first_unfinished());
+                let ours = || self.ours.first_unfinished();
+                let unfinished = self.theirs.first_unfinished().or_else(ours);
                 self.health.fragments().restart(unfinished, now);
             }
         }
@@ -809,16 +666,6 @@ impl Connection {
     fn is_reading(&mut self, id: u64) -> bool {
         let assembly = self.call(id).assembly();
         assembly.is_some_and(|assembly| !assembly.is_discarded())
-    }
-
-    fn handshake_due(&self) -> Time {
-        self.health.after_sleep(self.settings.handshake_timeout)
-    }
-
-    fn handshake_timed_out(&mut self, now: Time) {
-        let text = format!("no HELLO from peer in {:?}", self.settings.handshake_timeout);
-        // The peer may have read our HELLO and begun to work.
-        self.ending(now).time_out(Cut::HandshakeTimeout, 0, text);
     }
 
     /// Gives memory back that a burst has left behind.
@@ -854,62 +701,15 @@ impl Connection {
         }
     }
 
-    /// How many bytes of the peer's are held here, with what is charged for each message.
-    #[inline]
-    fn unread(&self) -> u64 {
-        let streams = self.held();
-        self.theirs.held_bytes() + streams.bytes + charge(0) * streams.messages as u64
-    }
-
     /// Reports how much the connection holds, if that has changed much.
     fn note_held(&mut self) {
-        let unwritten = match self.end.is_closed() {
-            true => 0,
-            false => self.outbox.unwritten(),
-        };
-        let held = self.unread() + unwritten;
-        self.holdings
-            .hold(held.saturating_add(self.outbox.waiters().bytes()));
+        let unread = Holdings::unread(&self.ours, &self.theirs);
+        self.holdings.report(unread, &self.outbox, self.end.is_closed());
     }
 
     /// True if no further calls are to be taken in here: this connection holds more than its part of the memory.
     #[inline]
     pub(crate) fn lacks_memory(&self) -> bool {
         self.holdings.lacks_memory()
-    }
-}
-
-/// The end.
-impl Connection {
-    /// The connection's end, and the parts that it touches.
-    fn ending(&mut self, now: Time) -> Ending<'_> {
-        Ending {
-            end: &mut self.end,
-            ours: &mut self.ours,
-            theirs: &mut self.theirs,
-            streams: &mut self.streams,
-            outbox: &mut self.outbox,
-            wakes: &mut self.wakes,
-            settings: &self.settings,
-            now,
-        }
-    }
-
-    /// Ends the connection: nothing is written or read any more.
-    fn close_now(&mut self, cause: Cause, now: Time) {
-        if !self.end.is_closed() {
-            self.ending(now).close(cause);
-            self.set_check(now);
-            self.note_held();
-        }
-    }
-
-    /// What an end of file means now.
-    fn cause_of_eof(&self) -> Cause {
-        if let Some(closing) = self.end.closing() {
-            return closing.cause.clone();
-        }
-        let is_wanted = self.end.is_closing_own() && self.ours.is_done_calling() && !self.ours.is_in_doubt();
-        goaway::cause_of_eof(self.peer.goaway(), is_wanted)
     }
 }

@@ -19,10 +19,10 @@ use super::{
         request_header::request_header,
     },
     outbox::remainders::MessageKind,
-    step::Step,
-    step_of,
+    step::step_of,
     streams::flow::Flow,
     tuning::ALL_CLOSED,
+    types::earliest,
     wakers::WaitingFor,
 };
 use crate::{
@@ -416,14 +416,7 @@ impl Connection {
     /// [`Self::poll_data`].
     pub(crate) fn poll_unsendable(&mut self, id: CallId, cx: &Context<'_>) -> Poll<Unsent> {
         let (is_live, granted) = (self.end.is_live(), self.peer.stream_window());
-        let call = self.call(id.number());
-        if !is_live || !call.may_send() {
-            return Poll::Ready(call.why_over());
-        }
-        if let Some(outflow) = call.outflow(granted) {
-            outflow.wait(cx);
-        }
-        Poll::Pending
+        self.call(id.number()).poll_unsendable(is_live, granted, cx)
     }
 
     /// Ends a stream of ours: END follows its last message.
@@ -431,19 +424,10 @@ impl Connection {
         let id = id.number();
         let (is_live, granted) = (self.end.is_live(), self.peer.stream_window());
         let is_unfinished = self.outbox.remainders().has(id);
-        let call = self.call(id);
-        if !is_live || !call.may_send() {
-            return;
+        if is_live && self.call(id).finish(granted, is_unfinished) {
+            self.put_end(id);
+            self.health.note_use(now);
         }
-        let Some(outflow) = call.outflow(granted).filter(|outflow| !outflow.is_ended()) else {
-            return;
-        };
-        if is_unfinished {
-            return outflow.want_end();
-        }
-        outflow.put_end();
-        self.put_end(id);
-        self.health.note_use(now);
     }
 
     /// Notes that the last fragment of a message of a stream is in the output: what waited for that goes on.
@@ -498,7 +482,7 @@ impl Connection {
     /// A call that does nothing (the control service has one) resets the floor: a caller that makes it first, and starts
     /// the barrier when it is in the output, does not wait.
     pub(crate) fn barrier_needs_call(&self, now: Time) -> bool {
-        self.health.ping_allowed_at(self.peer.ping_floor()) > now
+        self.ping_policy().allowed_at() > now
     }
 
     /// Ready with the account that the peer gives behind everything sent before the barrier.
@@ -538,15 +522,49 @@ impl Connection {
     pub(crate) fn sends_settled(&mut self, id: CallId, progress: &Progress) {
         self.ours.sends_settled(id.number(), progress);
     }
+}
 
-    /// True if a ping is to go out behind our last one-way requests, because one of the sides goes.
-    pub(super) fn wants_last_ping(&self) -> bool {
-        let has_goaway = self.peer.goaway().is_some();
-        if !self.end.is_draining() && !has_goaway {
-            return false;
+/// Deadlines, of both sides' calls.
+impl Connection {
+    /// Ends everything whose deadline has passed.
+    pub(super) fn check_deadlines(&mut self, now: Time) {
+        self.ours.queues_mut().expire(now, self.wakes.woken());
+        self.outbox.expire(now, self.wakes.woken());
+        for id in self.ours.expired(now) {
+            let taken = self.outbox.taken();
+            let is_missed = self.ours.expire(id, taken, now, self.wakes.woken());
+            self.withdraw(id);
+            if is_missed {
+                self.doubt(id, now);
+            }
         }
-        let is_last = has_goaway || self.end.is_closing_own() || self.is_quiet();
-        is_last && self.ours.wants_last_ping(&self.outbox)
+        let step = &mut step_of!(self, now);
+        self.theirs.expire(step);
+        self.set_check(now);
+    }
+
+    /// Finds out when the next deadline is.
+    pub(super) fn set_check(&mut self, now: Time) {
+        let next = earliest([
+            self.ours.deadline(),
+            self.theirs.deadline(),
+            self.outbox.waiters().deadline(),
+        ]);
+        // One that has passed already is not left here: it would fire again and again.
+        debug_assert!(!self.end.is_live() || next.is_none_or(|next| next > now));
+        self.wakes.set_check_at(next);
+    }
+
+    /// Asks whether the peer lives, because call `id` has missed its deadline and nothing was read since it began.
+    fn doubt(&mut self, id: u64, now: Time) {
+        if !self.end.is_open() || !self.health.missed(id) {
+            return;
+        }
+        self.wakes.wake(WaitingFor::Closed);
+        let may_ask = self.ping_policy().allowed_at() <= now;
+        if may_ask && !self.health.is_ping_waiting() {
+            self.put_ping(now);
+        }
     }
 }
 

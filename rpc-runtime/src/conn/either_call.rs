@@ -1,9 +1,12 @@
 //! Either call: a call of this side or of the peer. Most rules of streams are the same for both.
 
+use std::task::{Context, Poll};
+
 use super::{
     Next, Side, Unsent, Unwanted,
     assembly::Assembly,
     ours::Ours,
+    step::{Step, Violation, protocol},
     streams::{flow::Flow, inbox::InboxUse, outflow::Outflow},
     theirs::{TheirRequest, Theirs, dropped_status},
 };
@@ -114,30 +117,71 @@ impl<'a> EitherCall<'a> {
         }
     }
 
+    /// Ready when nothing more of its stream can be sent; `is_live` says whether the connection is.
+    pub(super) fn poll_unsendable(self, is_live: bool, granted: u64, cx: &Context<'_>) -> Poll<Unsent> {
+        if !is_live || !self.may_send() {
+            return Poll::Ready(self.why_over());
+        }
+        if let Some(outflow) = self.outflow(granted) {
+            outflow.wait(cx);
+        }
+        Poll::Pending
+    }
+
+    /// Ends its stream: true if END goes out now, and does not follow the rest of a message, which `is_unfinished`.
+    #[must_use]
+    pub(super) fn finish(self, granted: u64, is_unfinished: bool) -> bool {
+        if !self.may_send() {
+            return false;
+        }
+        let Some(outflow) = self.outflow(granted).filter(|outflow| !outflow.is_ended()) else {
+            return false;
+        };
+        match is_unfinished {
+            true => outflow.want_end(),
+            false => outflow.put_end(),
+        }
+        !is_unfinished
+    }
+
     /// True if more of its stream may be sent, as far as the call is concerned.
-    pub(super) fn may_send(&self) -> bool {
+    fn may_send(&self) -> bool {
         match self {
             Self::Ours(id, ours) => ours.is_waiting(*id),
             Self::Theirs(id, theirs) => theirs.get(*id).is_some_and(TheirRequest::may_stream),
         }
     }
 
-    /// True if its id was given to a call.
-    pub(super) fn was_opened(&self) -> bool {
-        match self {
-            Self::Ours(id, ours) => *id <= ours.last_id(),
-            Self::Theirs(id, theirs) => *id <= theirs.last_id(),
+    /// Takes in `bytes` of credit for its stream; the peer granted `granted` when the stream began.
+    pub(super) fn receive_credit(
+        self,
+        bytes: u64,
+        granted: u64,
+        step: &mut Step<'_>,
+    ) -> Result<(), Violation> {
+        let (id, last_id) = match &self {
+            Self::Ours(id, ours) => (*id, ours.last_id()),
+            Self::Theirs(id, theirs) => (*id, theirs.last_id()),
+        };
+        if id > last_id {
+            return protocol(format!("CREDIT for id {id}, which was never opened"));
         }
+        if !self.takes_credit() {
+            // It crossed the REPLY, which happens all the time.
+            return Ok(());
+        }
+        let Some(outflow) = self.outflow(granted) else {
+            return step.fault(|counts| &counts.other_faults, "CREDIT for what is no stream");
+        };
+        step.wakes.woken().push(outflow.grant(bytes));
+        Ok(())
     }
 
-    /// True if the peer may grant credit for its stream; if not, the credit crossed the end of the call, which happens all the
-    /// time.
-    ///
-    /// Only handlers know which of the peer's calls are answered by a stream, and the peer may grant more than its window
-    /// before they begin.
-    pub(super) fn takes_credit(&self) -> bool {
+    fn takes_credit(&self) -> bool {
         match self {
             Self::Ours(id, ours) => ours.is_open(*id),
+            // Only handlers know which of the peer's calls are answered by a stream, and the peer may grant more than its
+            // window before they begin.
             Self::Theirs(id, theirs) => theirs.get(*id).is_some_and(TheirRequest::is_wanted),
         }
     }
@@ -155,7 +199,7 @@ impl<'a> EitherCall<'a> {
     }
 
     /// Why nothing more of its stream goes out.
-    pub(super) fn why_over(&self) -> Unsent {
+    fn why_over(&self) -> Unsent {
         Unsent::Over(match self {
             Self::Ours(id, ours) => ours.failure(*id).cloned(),
             Self::Theirs(..) => None,

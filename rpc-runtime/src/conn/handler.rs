@@ -12,15 +12,15 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    Arrived, CallId, Connection, End, Tally, Time, Unstarted, Unwanted,
+    Arrived, CallId, Cause, Connection, End, Tally, Time, Unstarted, Unwanted,
     end::{
         age,
         drain::{Drain, DrainDue, DrainStep},
+        ending::Ending,
     },
     memory_held::Holdings,
     outbox::remainders::MessageKind,
-    step::Step,
-    step_of,
+    step::step_of,
     theirs::{Theirs, receipt},
     tuning::NOTICE,
     wakers::WaitingFor,
@@ -374,7 +374,7 @@ impl Connection {
         if !self.ending(now).start_drain(drain) {
             return;
         }
-        let is_allowed = self.health.ping_allowed_at(self.peer.ping_floor()) <= now;
+        let is_allowed = self.ping_policy().allowed_at() <= now;
         let ping = is_allowed.then(|| self.put_ping(now));
         self.end.set_step(DrainStep::Announced {
             until: now + NOTICE,
@@ -492,7 +492,7 @@ impl Connection {
 
     /// True if nothing is open or unfinished, one-way requests left out that were sent whole.
     pub(super) fn is_quiet(&self) -> bool {
-        self.theirs.is_idle() && self.outbox.remainders().is_empty() && self.ours.is_done_calling()
+        self.ping_policy().is_quiet()
     }
 
     /// When the connection is too old, or was idle for too long.
@@ -529,6 +529,33 @@ impl Connection {
             Some(DrainDue::Abort) => self.abort_calls(now),
             Some(DrainDue::Finalise) => self.ending(now).finalise_drain(),
             Some(DrainDue::Nothing) | None => {}
+        }
+    }
+}
+
+/// The end.
+impl Connection {
+    /// The connection's end, and the parts that it touches.
+    pub(super) fn ending(&mut self, now: Time) -> Ending<'_> {
+        Ending {
+            end: &mut self.end,
+            peer: &mut self.peer,
+            ours: &mut self.ours,
+            theirs: &mut self.theirs,
+            streams: &mut self.streams,
+            outbox: &mut self.outbox,
+            wakes: &mut self.wakes,
+            settings: &self.settings,
+            now,
+        }
+    }
+
+    /// Ends the connection: nothing is written or read any more.
+    pub(super) fn close_now(&mut self, cause: Cause, now: Time) {
+        if !self.end.is_closed() {
+            self.ending(now).close(cause);
+            self.set_check(now);
+            self.note_held();
         }
     }
 }

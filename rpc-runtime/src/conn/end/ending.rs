@@ -6,6 +6,7 @@ use crate::{
         Cause, Cut, Settings, Time,
         ours::Ours,
         outbox::Outbox,
+        peer::PeerState,
         step::Violation,
         streams::StreamTotals,
         theirs::Theirs,
@@ -19,6 +20,7 @@ use crate::{
 #[derive(Debug)]
 pub(in crate::conn) struct Ending<'a> {
     pub(in crate::conn) end: &'a mut EndState,
+    pub(in crate::conn) peer: &'a mut PeerState,
     pub(in crate::conn) ours: &'a mut Ours,
     pub(in crate::conn) theirs: &'a mut Theirs,
     pub(in crate::conn) streams: &'a mut StreamTotals,
@@ -43,13 +45,6 @@ impl Ending<'_> {
         let last_id = self.theirs.last_id();
         self.end.put_goaway(reason, last_id, &text, self.outbox);
         self.begin_closing(Cause::Protocol { text }, Reach::Output);
-    }
-
-    /// Ends the connection: the peer's part of the handshake is not acceptable.
-    pub(in crate::conn) fn reject_hello(&mut self, text: String, reach: Reach) {
-        self.end.note_cut(Cut::HandshakeRejected, self.settings);
-        self.end.put_goaway(Reason::HelloRejected, 0, &text, self.outbox);
-        self.begin_closing(Cause::HelloRejected { text }, reach);
     }
 
     /// Ends the connection: the peer did not do in time what it had to, and nothing above `last_id` is taken.
