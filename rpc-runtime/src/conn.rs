@@ -3,14 +3,18 @@
 //! It has no IO, no tasks and no clock: frames, commands and the time come in; frames to write, wakers to wake and
 //! the next timer come out. The driver and the callers share one behind a lock (`crate::driver::SharedConnection`).
 //!
-//! Its state lies in parts, each with fields of its own that no other part sees: `outbox` (which message is written next), `ours` (calls
-//! that this side makes), `theirs` (calls that it serves), `streams`, `health` (whether the peer lives and keeps up), `end`
-//! (handshake, drain, age). Parts do not know of the connection: they get what they need as a [`step::Step`], and return
-//! what the peer did wrong. Three files put the parts together: this one for the driver, `caller` for callers, `handler`
-//! for handlers and the server.
+//! Its state lies in parts, each with fields of its own that no other part sees: `outbox` (which message is written next), `ours`
+//! (calls that this side makes), `theirs` (calls that it serves), `streams`, `health` (whether the peer lives and keeps up),
+//! `end` (handshake, drain, age). Parts do not know of the connection: they get what they need as arguments or as a
+//! [`step::Step`], and return what the peer did wrong. Three values look at several parts: an [`either_call::EitherCall`] is a
+//! call of one side or the other, an [`end::ending::Ending`] takes the steps to the end, and a
+//! [`health::ping_policy::PingPolicy`] says when a PING goes out.
+//!
+//! Three files put the parts together: this one for the driver, `caller` for callers, `handler` for handlers and the server.
 
 mod assembly;
 mod caller;
+mod either_call;
 mod end;
 mod faults;
 mod handler;
@@ -37,7 +41,6 @@ mod wakers;
 use std::{io, sync::Arc, task::Waker};
 
 use bytes::BytesMut;
-use prost::Message;
 
 pub(crate) use self::settings::Settings;
 pub(crate) use self::theirs::MEMORY_SHORT;
@@ -46,26 +49,22 @@ pub(crate) use self::types::{
     ReceivedReply, Request, Shape, Side, State, Tally, Ticket, Time, Uncovered, Unsent, Unstarted, Unwanted,
 };
 use self::{
-    assembly::Assembly,
-    end::{EndState, LifeStage, drain::Drain, goaway, handshake},
-    health::{Health, Slowness},
+    either_call::EitherCall,
+    end::{EndState, LifeStage, drain::Drain, goaway::parse_goaway},
+    health::{Health, Slowness, parse_pong, ping_policy::PingPolicy},
     memory_held::Holdings,
     ours::Ours,
     outbox::{Outbox, remainders::MessageKind},
     peer::PeerState,
-    step::{Step, Violation},
-    streams::{StreamTotals, inbox::InboxUse, inflow::InflowLimits},
+    step::{Violation, step_of},
+    streams::{StreamTotals, inbox::InboxUse},
     theirs::Theirs,
-    tuning::{MEMORY_CHECK, STALL_LEAST},
-    types::{PING_LEN, Reach, charge, earlier, earliest},
+    types::{Reach, earliest},
     wakers::{WaitingFor, WakeList},
 };
 use crate::wire::{
     codec::{CodecError, Fragment, Rest},
-    frame::{
-        Frame, Kind, Output,
-        control::{Goaway, Pong, Progress, Reason},
-    },
+    frame::{Frame, Kind, Output},
 };
 
 /// One side of the protocol, without sockets, clocks or tasks.
@@ -92,21 +91,6 @@ pub(crate) struct Connection {
     holdings: Holdings,
     wakes: WakeList,
 }
-
-/// What a step may touch beside `ours` and `theirs`.
-macro_rules! step_of {
-    ($conn:ident, $now:expr) => {
-        Step {
-            outbox: &mut $conn.outbox,
-            wakes: &mut $conn.wakes,
-            faults: &mut $conn.peer.faults,
-            fragments: $conn.health.fragments(),
-            settings: &$conn.settings,
-            now: $now,
-        }
-    };
-}
-use step_of;
 
 impl Connection {
     /// A connection whose HELLO is ready to be written.
@@ -147,12 +131,9 @@ impl Connection {
     /// Lends the message that a fragment belongs to, with room for it, so that the codec reads the fragment to its end there:
     /// the frame brings it back.
     pub(crate) fn lend_message(&mut self, fragment: &Fragment) -> Option<BytesMut> {
-        let (id, budget) = (fragment.id, self.holdings.buffers());
-        let assembly = match self.side.gives(id) {
-            true => self.ours.assembly(id),
-            false => self.theirs.assembly(id),
-        };
-        assembly?.lend(fragment.len, fragment.received, budget)
+        let budget = self.holdings.buffers();
+        let call = EitherCall::new(self.side, fragment.id, &mut self.ours, &mut self.theirs);
+        call.assembly()?.lend(fragment.len, fragment.received, budget)
     }
 
     /// Ends the connection: the peer sent what is no frame.
@@ -161,18 +142,17 @@ impl Connection {
             return;
         }
         match error {
-            CodecError::Foreign(_) => self.reject_hello(error.to_string(), Reach::Nothing, now),
-            _ if self.peer.hello().is_none() => self.reject_hello(error.to_string(), Reach::Output, now),
-            _ => self.violation(Violation::Protocol(error.to_string()), now),
+            CodecError::Foreign(_) => self.ending(now).reject_hello(error.to_string(), Reach::Nothing),
+            _ if self.peer.hello().is_none() => {
+                self.ending(now).reject_hello(error.to_string(), Reach::Output)
+            }
+            _ => self.ending(now).violation(Violation::Protocol(error.to_string())),
         }
     }
 
     /// Ends the connection: the peer has half-closed.
     pub(crate) fn handle_eof(&mut self, now: Time) {
-        let cause = match self.end.closing() {
-            Some(closing) => closing.cause.clone(),
-            None => self.cause_of_eof(),
-        };
+        let cause = self.ending(now).cause_of_eof();
         self.close_now(cause, now);
     }
 
@@ -196,7 +176,7 @@ impl Connection {
         self.wakes.wake(WaitingFor::Flush);
         self.outbox.note_rooms(had);
         self.let_in_if_room();
-        self.linger_if_written(now);
+        self.end.linger_if_written(&self.outbox, &self.settings, now);
         self.note_held_if_much();
     }
 
@@ -209,11 +189,10 @@ impl Connection {
     /// what may have been executed, all of them count as taken (R8); for a flush, none.
     pub(crate) fn handle_write_failed(&mut self, offered: usize, source: io::Error, now: Time) {
         self.note_unflushed(offered);
-        let cause = match self.end.closing() {
-            Some(closing) => closing.cause.clone(),
-            // It said why it goes.
-            None if self.peer.goaway().is_some() => self.cause_of_eof(),
-            None => Cause::Lost {
+        let is_explained = self.end.closing().is_some() || self.peer.goaway().is_some();
+        let cause = match is_explained {
+            true => self.ending(now).cause_of_eof(),
+            false => Cause::Lost {
                 text: "write failed".to_owned(),
                 source: Some(Arc::new(source)),
             },
@@ -252,7 +231,8 @@ impl Connection {
     /// Notes which frame has begun behind the whole ones that were taken in, if any; it is a new one unless none was whole.
     pub(crate) fn handle_rest(&mut self, rest: Option<Rest>, is_new: bool, now: Time) {
         self.health.set_begun_frame(rest, is_new, now);
-        if self.holdings.is_worth_reporting(self.unread()) {
+        let unread = Holdings::unread(&self.ours, &self.theirs);
+        if self.holdings.is_worth_reporting(unread) {
             self.note_held();
         }
     }
@@ -302,7 +282,7 @@ impl Connection {
         self.outbox.arm_wake_again(now);
         self.finish_if_idle(now);
         self.outbox.move_to(out);
-        self.linger_if_written(now);
+        self.end.linger_if_written(&self.outbox, &self.settings, now);
         self.note_held_if_much();
     }
 
@@ -334,24 +314,19 @@ impl Connection {
             // The handlers of one-way requests may outlive the connection.
             LifeStage::Closed(_) => return self.wakes.check_at(),
             LifeStage::Closing(closing) => Some(closing.until),
-            LifeStage::Handshaking => Some(self.handshake_due()),
+            LifeStage::Handshaking => Some(self.health.handshake_due(&self.settings)),
             LifeStage::Open => earliest([
-                self.keep_alive_due(),
-                self.barrier_due(),
+                self.ping_policy().due(),
                 self.end.drain().and_then(Drain::due),
                 self.age_due(),
+                self.health.slow_due(self.settings.slow_frame),
             ]),
-        };
-        let own = match self.slow_due() {
-            Some(due) => earlier(own, Some(due)),
-            None => own,
         };
         earliest([
             own,
             self.wakes.check_at(),
-            self.stall_due(),
-            self.memory_check_at().filter(|_| self.holds_for_nobody()),
-            self.health.dead_at(self.settings.dead_after),
+            self.health
+                .death_due(&self.outbox, self.holdings.are_large(), &self.settings),
             self.outbox.wake_again_at(),
         ])
     }
@@ -420,7 +395,7 @@ impl Connection {
     #[inline]
     fn receive(&mut self, frame: &mut Frame, now: Time) {
         let result = match frame.kind {
-            _ if self.end.is_handshaking() => self.receive_first(frame, now),
+            _ if self.end.is_handshaking() => self.receive_hello(frame, now),
             Kind::Call | Kind::Send => self.receive_request(frame, now),
             Kind::Reply => {
                 let inbox = self.theirs.held_in_streams().bytes;
@@ -436,7 +411,7 @@ impl Connection {
             _ => self.receive_control(frame, now),
         };
         if let Err(violation) = result {
-            self.violation(violation, now);
+            self.ending(now).violation(violation);
         }
     }
 
@@ -448,7 +423,7 @@ impl Connection {
                 step_of!(self, now).fault(|counts| &counts.ignored_frames, text)
             }
             _ if frame.id != 0 => step::protocol(format!("{} has id {}", frame.kind, frame.id)),
-            Kind::Ping => self.receive_ping(frame, now),
+            Kind::Ping => self.health.receive_ping(frame, &self.peer, &self.settings, now),
             Kind::Pong => self.receive_pong(frame, now),
             Kind::Goaway => self.receive_goaway(frame, now),
             _ => step::protocol("second HELLO"),
@@ -456,34 +431,9 @@ impl Connection {
     }
 
     /// Takes in the first frame, which must be the HELLO.
-    fn receive_first(&mut self, frame: &Frame, now: Time) -> Result<(), Violation> {
-        if frame.kind != Kind::Hello {
-            return step::protocol(format!("first frame is {}, not HELLO", frame.kind));
-        }
-        let hello = match handshake::parse_hello(frame) {
-            Ok(hello) => hello,
-            Err(text) => {
-                self.reject_hello(text, Reach::Nothing, now);
-                return Ok(());
-            }
-        };
-        if let Err(text) = handshake::check_limits(&hello) {
-            // The peer knows nothing of this, and may have begun to work.
-            self.reject_hello(text, Reach::Output, now);
-            return Ok(());
-        }
-        self.ours.accept(&hello);
-        self.outbox.accept_max_frame(hello.max_frame);
-        self.peer.set_hello(PeerHello::new(hello, self.side));
-        self.end.open();
-        self.wakes.wake(WaitingFor::Ready);
-        for id in self.ours.take_cancels() {
-            self.outbox.put_cancel(id);
-        }
-        if self.end.is_draining() {
-            // `close` came before the HELLO: now the peer can be told.
-            self.put_goaway(Reason::Drain, self.theirs.last_id(), "");
-        }
+    fn receive_hello(&mut self, frame: &Frame, now: Time) -> Result<(), Violation> {
+        let side = self.side;
+        self.ending(now).receive_hello(frame, side)?;
         self.put_pings(now);
         Ok(())
     }
@@ -492,7 +442,6 @@ impl Connection {
     #[inline]
     fn receive_request(&mut self, frame: &mut Frame, now: Time) -> Result<(), Violation> {
         self.theirs.open(frame, self.side)?;
-        self.health.request_read();
         if self.end.is_above_last(frame.id) {
             return Ok(());
         }
@@ -503,151 +452,57 @@ impl Connection {
 
     /// Takes in a fragment, or a message of a stream.
     fn receive_data(&mut self, frame: &mut Frame, now: Time) -> Result<(), Violation> {
-        let limits = self.inflow_limits(frame.encoding);
-        let id = frame.id;
-        if self.side.gives(id) {
-            self.health.request_read();
+        let limits = self.streams.limits(self.held(), frame.encoding, &self.settings);
+        if self.side.gives(frame.id) {
             let inbox = self.theirs.held_in_streams().bytes;
             let step = &mut step_of!(self, now);
             return self.ours.receive_data(frame, self.side, limits, inbox, step);
         }
-        if id == 0 || id > self.theirs.last_id() {
-            return step::protocol(format!("DATA for id {id}, which was never opened"));
-        }
-        self.health.request_read();
-        if self.end.is_above_last(id) {
+        self.theirs.check_opened(frame)?;
+        if self.end.is_above_last(frame.id) {
             return Ok(());
         }
         let step = &mut step_of!(self, now);
         self.theirs.receive_data(frame, limits, step)
     }
 
-    /// How much of a stream this side takes now.
-    fn inflow_limits(&self, encoding: u32) -> InflowLimits {
-        let held = self.held();
-        let (mut max, mut room) = (self.settings.inbox_bytes, self.settings.inbox_bytes);
-        room = room.saturating_sub(held.bytes);
-        let of_server = self.settings.memory.room();
-        if of_server < room {
-            (max, room) = (self.settings.memory.max(), of_server);
-        }
-        InflowLimits {
-            max_message: self.settings.max_message,
-            max_inbox: max,
-            room,
-            waiting: self.streams.waiting_at_read(),
-            announced: encoding == 0 || self.settings.encodings.contains(&encoding),
-        }
-    }
-
     fn receive_credit(&mut self, frame: &Frame, now: Time) -> Result<(), Violation> {
+        let granted = self.peer.stream_window();
+        let step = &mut step_of!(self, now);
         if frame.length == 0 {
-            return step_of!(self, now).empty_frame("empty CREDIT");
+            return step.empty_frame("empty CREDIT");
         }
         if frame.id == 0 {
             self.ours.grant_sends(frame.length);
             return Ok(());
         }
-        self.receive_stream_credit(frame.id, frame.length, now)
-    }
-
-    /// Takes in credit for a stream of ours.
-    fn receive_stream_credit(&mut self, id: u64, bytes: u64, now: Time) -> Result<(), Violation> {
-        let ours = self.side.gives(id);
-        let last_id = if ours {
-            self.ours.last_id()
-        } else {
-            self.theirs.last_id()
-        };
-        if id > last_id {
-            return step::protocol(format!("CREDIT for id {id}, which was never opened"));
-        }
-        let is_open = if ours {
-            self.ours.is_open(id)
-        } else {
-            // Only handlers know which of the peer's calls are answered by a stream, and the peer may grant more than its
-            // window before they begin.
-            self.theirs.get(id).is_some_and(theirs::TheirRequest::is_wanted)
-        };
-        if !is_open {
-            // It crossed the REPLY, which happens all the time.
-            return Ok(());
-        }
-        let Some(outflow) = self.outflow_mut(id) else {
-            return step_of!(self, now).fault(|counts| &counts.other_faults, "CREDIT for what is no stream");
-        };
-        let sender = outflow.grant(bytes);
-        self.wakes.woken().push(sender);
-        Ok(())
-    }
-
-    fn receive_ping(&mut self, frame: &Frame, now: Time) -> Result<(), Violation> {
-        let Some(&ping) = frame
-            .payload
-            .first_chunk::<PING_LEN>()
-            .filter(|_| frame.payload.len() == PING_LEN)
-        else {
-            return step::protocol(format!("PING of {} bytes", frame.payload.len()));
-        };
-        // A peer that drains has its reasons to ask once more.
-        let floor = match self.peer.goaway() {
-            Some(_) => Time::ZERO,
-            None => self.settings.ping_floor,
-        };
-        if self.health.ping_read(ping, floor, now) {
-            self.settings.counts.early_pings.add();
-        }
-        match self.health.has_struck_out() {
-            true => Err(Violation::Excess("too many PINGs".to_owned())),
-            false => Ok(()),
-        }
+        let call = EitherCall::new(self.side, frame.id, &mut self.ours, &mut self.theirs);
+        call.receive_credit(frame.length, granted, step)
     }
 
     fn receive_pong(&mut self, frame: &Frame, now: Time) -> Result<(), Violation> {
-        let Ok(mut pong) = Pong::decode(frame.payload.clone()) else {
-            return step::protocol("PONG cannot be parsed");
-        };
-        let Ok(ping) = <[u8; PING_LEN]>::try_from(&pong.ping[..]) else {
-            return step::protocol(format!("PONG with {} bytes of PING", pong.ping.len()));
-        };
-        let ping = u64::from_le_bytes(ping);
+        let (ping, account) = parse_pong(frame)?;
         if !self.health.answer(ping) {
             return step_of!(self, now).fault(|counts| &counts.other_faults, "PONG without its PING");
         }
-        let account: Progress = pong.progress.take().unwrap_or_default();
         self.ours.pong(ping, account, self.wakes.woken());
         self.outbox.ping_answered(ping, now);
         if self.end.drain().is_some_and(|drain| drain.is_noticed_by(ping)) {
-            self.finalise_drain();
+            self.ending(now).finalise_drain();
         }
         Ok(())
     }
 
     fn receive_goaway(&mut self, frame: &Frame, now: Time) -> Result<(), Violation> {
-        let Ok(goaway) = Goaway::decode(frame.payload.clone()) else {
-            return step::protocol("GOAWAY cannot be parsed");
-        };
-        let (new, is_expected) = goaway::follow(self.peer.goaway(), &goaway, now);
-        let (last_id, cause) = (new.last_id, new.cause());
-        if let Cause::HelloRejected { .. } = cause {
-            let until = self.soon(now);
-            self.begin_closing(cause, Reach::Nothing, until, now);
-            return Ok(());
-        }
-        self.peer.set_goaway(new);
-        let counted = match is_expected {
+        let goaway = parse_goaway(frame)?;
+        let is_expected = self.ending(now).receive_goaway(goaway);
+        // In front of the PONG that the peer waits for, so that it is still there to answer.
+        self.put_pings(now);
+        match is_expected {
             true => Ok(()),
             // A drain sends three. Each costs a look at all open calls, so there cannot be any number of them.
             false => step_of!(self, now).fault(|counts| &counts.other_faults, "one more GOAWAY"),
-        };
-        self.ours
-            .cut_above(last_id, &cause, &mut self.outbox, self.wakes.woken());
-        if let Some(account) = goaway.account {
-            self.ours.settle(account, self.wakes.woken());
         }
-        // In front of the PONG that the peer waits for, so that it is still there to answer.
-        self.put_pings(now);
-        counted
     }
 }
 
@@ -680,13 +535,9 @@ impl Connection {
         for id in self.streams.take_owing() {
             let max_window = self.settings.max_stream_window;
             let spare = (self.settings.inbox_bytes / 2).saturating_sub(self.held().widened);
-            let Some((flow, held)) = self.flow_mut(id) else {
-                continue;
-            };
-            let inflow = flow.inflow.as_mut();
-            let grant = inflow.and_then(|inflow| inflow.take_grant(max_window, spare, now));
-            if let Some((grant, widened)) = grant {
-                held.widened += widened;
+            let flow = self.call(id).flow();
+            let grant = flow.and_then(|(flow, held)| flow.take_grant(held, max_window, spare, now));
+            if let Some(grant) = grant {
                 self.outbox.put_credit(id, grant);
             }
         }
@@ -706,13 +557,23 @@ impl Connection {
         self.end.is_open() && self.outbox.is_below_high_water()
     }
 
+    /// What decides when this side sends a PING.
+    fn ping_policy(&self) -> PingPolicy<'_> {
+        PingPolicy {
+            side: self.side,
+            settings: &self.settings,
+            peer: &self.peer,
+            end: &self.end,
+            outbox: &self.outbox,
+            ours: &self.ours,
+            theirs: &self.theirs,
+            health: &self.health,
+        }
+    }
+
     /// Writes one ping for all that want one now, if the peer's floor allows it.
     fn put_pings(&mut self, now: Time) {
-        if !self.end.is_open() || self.health.ping_allowed_at(self.peer.ping_floor()) > now {
-            return;
-        }
-        let due = self.keep_alive_due().is_some_and(|due| due <= now);
-        if due || self.ours.barriers_want_ping(&self.outbox) || self.wants_last_ping() {
+        if self.ping_policy().is_due(now) {
             self.put_ping(now);
         }
     }
@@ -723,12 +584,6 @@ impl Connection {
         self.ours.note_ping(ping, &self.outbox);
         self.outbox.put_ping(ping);
         ping
-    }
-
-    /// Writes a GOAWAY.
-    fn put_goaway(&mut self, reason: Reason, last_id: u64, text: &str) {
-        self.outbox
-            .put_goaway(reason, last_id, text, self.end.announced(), None);
     }
 
     /// Writes the next fragment of the next message, in a frame of at most `max_frame` bytes.
@@ -766,12 +621,16 @@ impl Connection {
                 let cause = closing.cause.clone();
                 return self.close_now(cause, now);
             }
-            LifeStage::Handshaking if self.handshake_due() <= now => {
-                return self.handshake_timed_out(now);
+            LifeStage::Handshaking if self.health.handshake_due(&self.settings) <= now => {
+                return self.ending(now).time_out_handshake();
             }
             _ => {}
         }
-        if let Some((cut, text)) = self.find_dead_peer(now) {
+        let holds_much = self.holdings.are_large();
+        let death = self
+            .health
+            .find_death(&mut self.outbox, holds_much, &self.settings, now);
+        if let Some((cut, text)) = death {
             self.note_cut(cut);
             return self.handle_lost(&text, None, now);
         }
@@ -782,150 +641,31 @@ impl Connection {
         self.release();
     }
 
-    /// Why the peer counts as dead, if it does: it takes nothing, or says nothing.
-    fn find_dead_peer(&mut self, now: Time) -> Option<(Cut, String)> {
-        if self.stall_due().is_some_and(|at| at <= now) {
-            let time = self.settings.write_stall;
-            let text = format!("peer took less than {STALL_LEAST} bytes in {time:?}");
-            return Some((Cut::WriteStall, text));
-        }
-        if self.memory_check_at().is_some_and(|at| at <= now) {
-            if self.holds_for_nobody() && self.settings.memory.is_tight() {
-                let text = format!(
-                    "peer took less than {STALL_LEAST} bytes in {MEMORY_CHECK:?}, and memory is short"
-                );
-                return Some((Cut::WriteStall, text));
-            }
-            self.outbox.check_memory_later(now);
-        }
-        let dead_after = self.settings.dead_after;
-        if self.health.dead_at(dead_after).is_some_and(|at| at <= now) {
-            let text = format!("no sign of life from peer {dead_after:?} after a ping");
-            return Some((Cut::Silence, text));
-        }
-        None
-    }
-
-    /// Ends everything whose deadline has passed.
-    fn check_deadlines(&mut self, now: Time) {
-        self.ours.queues_mut().expire(now, self.wakes.woken());
-        self.outbox.expire(now, self.wakes.woken());
-        for id in self.ours.expired(now) {
-            let taken = self.outbox.taken();
-            let is_missed = self.ours.expire(id, taken, now, self.wakes.woken());
-            self.withdraw(id);
-            if is_missed {
-                self.doubt(id, now);
-            }
-        }
-        let step = &mut step_of!(self, now);
-        self.theirs.expire(step);
-        self.set_check(now);
-    }
-
-    /// Finds out when the next deadline is.
-    fn set_check(&mut self, now: Time) {
-        let next = earliest([
-            self.ours.deadline(),
-            self.theirs.deadline(),
-            self.outbox.waiters().deadline(),
-        ]);
-        // One that has passed already is not left here: it would fire again and again.
-        debug_assert!(!self.end.is_live() || next.is_none_or(|next| next > now));
-        self.wakes.set_check_at(next);
-    }
-
-    /// Asks whether the peer lives, because call `id` has missed its deadline and nothing was read since it began.
-    fn doubt(&mut self, id: u64, now: Time) {
-        if !self.end.is_open() || !self.health.missed(id) {
-            return;
-        }
-        self.wakes.wake(WaitingFor::Closed);
-        let may_ask = self.health.ping_allowed_at(self.peer.ping_floor()) <= now;
-        if may_ask && !self.health.is_ping_waiting() {
-            self.put_ping(now);
-        }
-    }
-
-    /// When a ping should go out because nothing was heard: the side that connected asks only while it waits for
-    /// something, or may be called; the other always.
-    fn keep_alive_due(&self) -> Option<Time> {
-        let silence = self.settings.keep_alive?;
-        let is_passive = self.side == Side::Connector && !self.settings.serves;
-        if is_passive && !self.outbox.is_unwritten() && !self.ours.is_anything_outstanding() {
-            return None;
-        }
-        self.health.ping_due_at(silence, self.peer.ping_floor())
-    }
-
-    /// When the ping of a barrier may go out: one that waits for fragments has no time, `poll_transmit` sees to it.
-    fn barrier_due(&self) -> Option<Time> {
-        let wants = self.ours.barriers_want_ping(&self.outbox) || self.wants_last_ping();
-        wants.then(|| self.health.ping_allowed_at(self.peer.ping_floor()))
-    }
-
-    fn stall_due(&self) -> Option<Time> {
-        let due = self.outbox.stall_due(self.settings.write_stall)?;
-        Some(self.health.after_sleep(due))
-    }
-
-    fn memory_check_at(&self) -> Option<Time> {
-        let at = self.outbox.memory_check_at()?;
-        Some(self.health.after_sleep(at))
-    }
-
-    /// True if the connection holds more than its part of the memory for a peer that reads nothing.
-    fn holds_for_nobody(&self) -> bool {
-        self.holdings.is_reported() && self.lacks_memory()
-    }
-
-    fn slow_due(&self) -> Option<Time> {
-        match self.end.is_open() {
-            true => self.health.slow_due(self.settings.slow_frame),
-            false => None,
-        }
-    }
-
     /// Sends a peer away that does not go on with what it has begun.
     fn check_slow(&mut self, now: Time) {
-        if self.slow_due().is_none_or(|due| due > now) {
+        let time = self.settings.slow_frame;
+        if !self.end.is_open() || self.health.slow_due(time).is_none_or(|due| due > now) {
             return;
         }
-        let time = self.settings.slow_frame;
-        let text = match self.health.slowness(time, now) {
-            Slowness::Frame(len) => format!("frame of {len} bytes did not come to its end in time"),
-            Slowness::Message(id) if self.is_reading(id) => {
-                format!("less than {STALL_LEAST} bytes of unfinished messages came in {time:?}")
-            }
-            Slowness::Message(_) | Slowness::None => {
-                let unfinished = self.theirs.first_unfinished();
-                let unfinished = unfinished.or_else(|| self.ours.first_unfinished());
-                return self.health.fragments().restart(unfinished, now);
-            }
+        let slowness = match self.health.slowness(time, now) {
+            Slowness::Message(id) if !self.is_reading(id) => Slowness::None,
+            slowness => slowness,
         };
-        self.note_cut(Cut::SlowFrame);
-        self.put_goaway(Reason::Timeout, self.theirs.last_id(), &text);
-        let cause = Cause::Lost { text, source: None };
-        self.begin_closing(cause, Reach::Output, self.soon(now), now);
+        let last_id = self.theirs.last_id();
+        match slowness.text(time) {
+            Some(text) => self.ending(now).time_out(Cut::SlowFrame, last_id, text),
+            None => {
+                let ours = || self.ours.first_unfinished();
+                let unfinished = self.theirs.first_unfinished().or_else(ours);
+                self.health.fragments().restart(unfinished, now);
+            }
+        }
     }
 
     /// True if fragments of a message of call `id` are still kept.
     fn is_reading(&mut self, id: u64) -> bool {
-        let assembly = self.assembly(id);
+        let assembly = self.call(id).assembly();
         assembly.is_some_and(|assembly| !assembly.is_discarded())
-    }
-
-    fn handshake_due(&self) -> Time {
-        self.health.after_sleep(self.settings.handshake_timeout)
-    }
-
-    fn handshake_timed_out(&mut self, now: Time) {
-        let text = format!("no HELLO from peer in {:?}", self.settings.handshake_timeout);
-        self.note_cut(Cut::HandshakeTimeout);
-        self.put_goaway(Reason::Timeout, 0, &text);
-        // The peer may have read our HELLO and begun to work. It has refused nothing, so another try may succeed.
-        let cause = Cause::Lost { text, source: None };
-        self.begin_closing(cause, Reach::Output, self.soon(now), now);
     }
 
     /// Gives memory back that a burst has left behind.
@@ -945,14 +685,6 @@ impl Connection {
         self.ours.held().and(self.theirs.held_in_streams())
     }
 
-    /// The message that is being read for call `id`, of either side.
-    fn assembly(&mut self, id: u64) -> Option<&mut Assembly> {
-        match self.side.gives(id) {
-            true => self.ours.assembly(id),
-            false => self.theirs.assembly(id),
-        }
-    }
-
     /// Reports how much the connection holds, if it is known to hold much, or has much to write.
     #[inline(always)]
     fn note_held_if_much(&mut self) {
@@ -969,127 +701,15 @@ impl Connection {
         }
     }
 
-    /// How many bytes of the peer's are held here, with what is charged for each message.
-    #[inline]
-    fn unread(&self) -> u64 {
-        let streams = self.held();
-        self.theirs.held_bytes() + streams.bytes + charge(0) * streams.messages as u64
-    }
-
     /// Reports how much the connection holds, if that has changed much.
     fn note_held(&mut self) {
-        let unwritten = match self.end.is_closed() {
-            true => 0,
-            false => self.outbox.unwritten(),
-        };
-        let held = self.unread() + unwritten;
-        self.holdings
-            .hold(held.saturating_add(self.outbox.waiters().bytes()));
+        let unread = Holdings::unread(&self.ours, &self.theirs);
+        self.holdings.report(unread, &self.outbox, self.end.is_closed());
     }
 
     /// True if no further calls are to be taken in here: this connection holds more than its part of the memory.
     #[inline]
     pub(crate) fn lacks_memory(&self) -> bool {
         self.holdings.lacks_memory()
-    }
-}
-
-/// The end.
-impl Connection {
-    /// Ends the connection: the peer broke the protocol, or made us refuse too much.
-    #[cold]
-    fn violation(&mut self, violation: Violation, now: Time) {
-        if !self.end.is_live() {
-            return;
-        }
-        let (cut, reason, text) = match violation {
-            Violation::Protocol(text) => (Cut::Protocol, Reason::Protocol, text),
-            Violation::Excess(text) => (Cut::Excess, Reason::Excess, text),
-        };
-        self.note_cut(cut);
-        self.put_goaway(reason, self.theirs.last_id(), &text);
-        self.begin_closing(Cause::Protocol { text }, Reach::Output, self.soon(now), now);
-    }
-
-    /// Ends the connection: the peer's part of the handshake is not acceptable.
-    fn reject_hello(&mut self, text: String, reach: Reach, now: Time) {
-        self.note_cut(Cut::HandshakeRejected);
-        self.put_goaway(Reason::HelloRejected, 0, &text);
-        self.begin_closing(Cause::HelloRejected { text }, reach, self.soon(now), now);
-    }
-
-    /// Starts nothing more: what is in the output is still written until `until`, then the peer may end its side.
-    fn begin_closing(&mut self, cause: Cause, reach: Reach, until: Time, now: Time) {
-        if !self.end.is_live() {
-            return;
-        }
-        self.fail_all(&cause, reach);
-        self.end.begin_closing(cause, until);
-        self.linger_if_written(now);
-    }
-
-    /// Waits for the peer's end of file as soon as everything is written.
-    ///
-    /// The OS of the peer keeps what is written, however long the peer takes to read it. If the OS here did not take it all
-    /// at once, that one is full and the rest still lies here, from where a peer that writes before it has read all destroys
-    /// it once this side is closed. So this side waits for it as long as the drain allows.
-    #[inline]
-    fn linger_if_written(&mut self, now: Time) {
-        if !self.end.awaits_output() || !self.outbox.is_taken() {
-            return;
-        }
-        let soon = self.soon(now);
-        let patient = self.end.drain_until().filter(|_| self.outbox.is_blocked());
-        let until = match self.end.hard_limit() {
-            Some(limit) => limit.min(soon),
-            None => patient.map_or(soon, |until| until.max(soon)),
-        };
-        self.end.linger(until);
-    }
-
-    /// When the peer has had time enough for the little that is left to do.
-    fn soon(&self, now: Time) -> Time {
-        now.saturating_add(self.settings.linger)
-    }
-
-    /// Ends the connection: nothing is written or read any more.
-    fn close_now(&mut self, cause: Cause, now: Time) {
-        if self.end.is_closed() {
-            return;
-        }
-        self.ours.reached(self.outbox.reached());
-        if self.end.is_live() {
-            self.fail_all(&cause, Reach::Taken);
-        } else {
-            // What was in the output when it began to close may have been written since, or never was.
-            self.ours.lose_unwritten();
-        }
-        self.end.close(cause);
-        self.outbox.close();
-        self.ours.release();
-        self.theirs.release();
-        self.wakes.wake(WaitingFor::Closed);
-        self.wakes.wake(WaitingFor::Flush);
-        self.set_check(now);
-        self.note_held();
-    }
-
-    /// Completes everything that is pending, exactly once (R1). One-way requests that were read still run.
-    fn fail_all(&mut self, cause: &Cause, reach: Reach) {
-        let reached = self.outbox.reached();
-        self.ours
-            .fail_all(cause, reached, reach, &self.outbox, &mut self.wakes);
-        self.outbox.fail_all(self.wakes.woken());
-        self.streams.take_owing();
-        for what in [WaitingFor::Ready, WaitingFor::Flush, WaitingFor::Drained] {
-            self.wakes.wake(what);
-        }
-        self.theirs.disconnect_all(&mut self.wakes);
-    }
-
-    /// What an end of file means that this side has not asked for.
-    fn cause_of_eof(&self) -> Cause {
-        let is_wanted = self.end.is_closing_own() && self.ours.is_done_calling() && !self.ours.is_in_doubt();
-        goaway::cause_of_eof(self.peer.goaway(), is_wanted)
     }
 }

@@ -39,7 +39,7 @@ pub use self::peer::{Peer, Transport};
 pub(crate) use self::{
     address::Address,
     custom::{Connector, IncomingStreams},
-    listener::{Listener, is_the_peers, lacks_resources},
+    listener::{Listener, lacks_resources, peer_has_left},
     resolve::name_of,
     uid::own_uid,
 };

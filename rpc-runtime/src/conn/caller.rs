@@ -11,26 +11,23 @@ use std::{
 
 use super::{
     Barrier, CallFailure, CallId, Cause, Connection, Flush, News, Next, PeerGoaway, PeerHello, ReceivedReply,
-    Request, Shape, State, Ticket, Time, Uncovered, Unsent, Unwanted,
+    Request, Shape, State, Ticket, Time, Uncovered, Unsent,
+    either_call::EitherCall,
     end::drain::{Drain, DrainStep},
     ours::{
-        admission::{self, Capacity},
         credit::{CreditClaim, RequestKind},
-        next_call::QueueClass,
+        request_header::request_header,
     },
-    outbox::{remainders::MessageKind, room_waiters::RoomWaiters},
-    streams::{flow::Flow, inbox::InboxUse, outflow::Outflow},
-    theirs::{TheirRequest, dropped_status},
-    tuning::{ALL_CLOSED, CONTROL_BYTES},
-    types::UNFINISHED,
+    outbox::remainders::MessageKind,
+    step::step_of,
+    streams::flow::Flow,
+    tuning::ALL_CLOSED,
+    types::earliest,
     wakers::WaitingFor,
 };
 use crate::{
-    Code, Executed, Metadata, Phase, Priority, Status,
-    wire::frame::{
-        Encoded, Flags, Header, Kind, Payload, Size,
-        control::{Progress, Reason},
-    },
+    Executed, Phase, Priority,
+    wire::frame::{Encoded, Header, Kind, Payload, Size, control::Progress},
 };
 
 /// The state of the connection.
@@ -42,7 +39,7 @@ impl Connection {
 
     /// True if a new call can still start here (now or after a wait).
     pub(crate) fn takes_calls(&self) -> bool {
-        self.refusal().is_none()
+        self.find_hindrance(&Ticket::default()).is_none()
     }
 
     /// What the peer announced, once it has.
@@ -164,23 +161,30 @@ impl Connection {
         cx: &mut Context<'_>,
     ) -> Poll<Result<StartedRequest, CallFailure>> {
         let size = message.size();
-        let claim = match self.poll_admit(kind, ticket, request, size.len, now, cx) {
-            Poll::Ready(Ok(claim)) => claim,
-            Poll::Ready(Err(failure)) => return Poll::Ready(Err(failure)),
-            Poll::Pending => return Poll::Pending,
+        let hindrance = match self.is_unhindered() {
+            true => None,
+            false => self.find_hindrance(ticket),
         };
-        let id = self.ours.next_id();
-        let (frame, message_kind) = match kind {
-            RequestKind::Send => (Kind::Send, MessageKind::Send),
-            RequestKind::Call | RequestKind::Control => (Kind::Call, MessageKind::Call),
-        };
-        let mut header = header(frame, id, request, now);
-        if claim.streams {
-            header.flags = Flags::NONE;
+        if let Some(cause) = hindrance {
+            return self.refuse(ticket, cause);
         }
-        let priority = match kind {
-            RequestKind::Control => Priority::Control,
-            RequestKind::Call | RequestKind::Send => request.priority,
+        if let Some(cause) = self.ours.find_obstacle(kind, request, size.len as u64, now) {
+            return self.refuse(ticket, cause);
+        }
+        let claim = self.ours.claim(kind, request, size.len, now);
+        if !self.ours.goes_at_once(ticket, request, claim, &self.outbox) {
+            match self.poll_turn(ticket, request, claim, now, cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(cause)) => return self.refuse(ticket, cause),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        let id = self.ours.next_id();
+        let header = request_header(kind, id, request, now);
+        let (message_kind, priority) = match kind {
+            RequestKind::Send => (MessageKind::Send, request.priority),
+            RequestKind::Call => (MessageKind::Call, request.priority),
+            RequestKind::Control => (MessageKind::Call, Priority::Control),
         };
         let end = self.put_message(header, message, size, message_kind, priority);
         // Not before: if the message panics, nothing was sent.
@@ -190,13 +194,59 @@ impl Connection {
         Poll::Ready(Ok(StartedRequest { id, end, claim }))
     }
 
+    /// Lets a request go that others may go ahead of, or wait for its turn.
+    #[inline(never)]
+    fn poll_turn(
+        &mut self,
+        ticket: &mut Ticket,
+        request: &Request<'_>,
+        claim: CreditClaim,
+        now: Time,
+        cx: &Context<'_>,
+    ) -> Poll<Result<(), Cause>> {
+        let is_nested = request.depth > 0 && self.theirs.open_requests() > 0;
+        let step = &mut step_of!(self, now);
+        match is_nested {
+            true => self.ours.admit_nested(ticket, request, claim, step, cx),
+            false => self.ours.admit_in_turn(ticket, request, claim, step, cx),
+        }
+    }
+
+    /// Fails a request that never went.
+    #[cold]
+    fn refuse<T>(&mut self, ticket: &mut Ticket, cause: Cause) -> Poll<Result<T, CallFailure>> {
+        self.drop_ticket(ticket);
+        Poll::Ready(Err(CallFailure {
+            cause,
+            phase: Phase::Queue,
+            executed: Executed::No,
+        }))
+    }
+
+    /// True if neither side has said anything about an end.
+    #[inline]
+    fn is_unhindered(&self) -> bool {
+        let is_ending = self.peer.goaway().is_some() || self.end.is_draining();
+        self.end.is_live() && !is_ending && !self.ours.is_exhausted()
+    }
+
+    /// Why no request can start here, if the end of one of the sides is the reason; one that waits already may still go when
+    /// only this side wants no more.
+    #[cold]
+    fn find_hindrance(&self, ticket: &Ticket) -> Option<Cause> {
+        let is_new = ticket.0.is_none();
+        if is_new && (self.end.is_closing_own() || self.ours.is_exhausted()) {
+            return self.end.cause().cloned().or(Some(Cause::Closed));
+        }
+        match self.end.cause() {
+            Some(cause) => Some(cause.clone()),
+            None => self.peer.goaway_cause(),
+        }
+    }
+
     /// Gives a place in the queue up; nothing to do for a ticket that never waited.
     pub(crate) fn drop_ticket(&mut self, ticket: &mut Ticket) {
-        match ticket.0.take() {
-            Some(number) if number >= RoomWaiters::FIRST_KEY => self.outbox.leave(number),
-            Some(number) => self.ours.queues_mut().remove(number),
-            None => {}
-        }
+        self.ours.drop_ticket(ticket, &mut self.outbox);
     }
 
     /// Takes the outcome of a call; afterwards the id is forgotten. `handle_timeout` watches the deadline.
@@ -263,9 +313,7 @@ impl Connection {
         let end = self
             .outbox
             .put_message(header, message, size, kind, priority, last_used);
-        if end == UNFINISHED && self.outbox.remainders().is_turn_of_lowest() {
-            self.ours.queues_mut().note_more();
-        }
+        self.ours.note_put(end, &self.outbox);
         end
     }
 
@@ -289,198 +337,14 @@ struct StartedRequest {
     claim: CreditClaim,
 }
 
-/// Admission.
-impl Connection {
-    /// Lets a request go, or wait for its turn; one that goes is to be charged.
-    #[inline(always)]
-    fn poll_admit(
-        &mut self,
-        kind: RequestKind,
-        ticket: &mut Ticket,
-        request: &Request<'_>,
-        len: usize,
-        now: Time,
-        cx: &Context<'_>,
-    ) -> Poll<Result<CreditClaim, CallFailure>> {
-        if let Some(cause) = self.find_obstacle(kind, ticket, request, len as u64, now) {
-            return self.refuse(ticket, cause);
-        }
-        let claim = CreditClaim {
-            kind,
-            len: len as u64,
-            frame_len: match self.ours.credit().is_floor() {
-                // The id and the flags are not known, or do not matter: they are short.
-                true => header(Kind::Call, u64::MAX, request, now).frame_len(len) as u64,
-                false => 0,
-            },
-            streams: request.shape.has_request_stream(),
-        };
-        // Most requests find no other that waits, and are not made by a handler.
-        let is_alone = ticket.0.is_none() && request.depth == 0 && self.ours.queues().are_empty();
-        if is_alone {
-            let outbox = &self.outbox;
-            let has_room = |priority, len| outbox.has_room(priority, len);
-            if admission::may_go(claim, request.priority, self.ours.credit(), has_room) {
-                return Poll::Ready(Ok(claim));
-            }
-        }
-        self.admit_in_turn(ticket, request, claim, cx)
-    }
-
-    /// As [`Connection::poll_admit`], for a request that others may go ahead of.
-    #[inline(never)]
-    fn admit_in_turn(
-        &mut self,
-        ticket: &mut Ticket,
-        request: &Request<'_>,
-        claim: CreditClaim,
-        cx: &Context<'_>,
-    ) -> Poll<Result<CreditClaim, CallFailure>> {
-        if request.depth > 0 && self.theirs.open_requests() > 0 {
-            return self.admit_nested(ticket, request, claim, cx);
-        }
-        if ticket.0.is_some_and(|number| number >= RoomWaiters::FIRST_KEY) {
-            // It was nested until the last request of the peer ended.
-            self.drop_ticket(ticket);
-        }
-        let class = QueueClass::new(claim.kind, request.priority);
-        let admission = Capacity::new(self.ours.credit(), &self.outbox);
-        let queues = self.ours.queues_mut();
-        if queues.may_pass(class, ticket.0, claim, &admission) {
-            queues.pass(class, ticket.0.take(), &admission);
-            return Poll::Ready(Ok(claim));
-        }
-        self.wait_in_turn(ticket, class, claim, request.deadline, cx)
-    }
-
-    /// Lets a request go that a handler makes while requests of the peer are open here.
-    ///
-    /// Nested calls are not queued, to avoid deadlock: credit and slots may come back only when the handlers around them
-    /// end. Room comes back by itself.
-    fn admit_nested(
-        &mut self,
-        ticket: &mut Ticket,
-        request: &Request<'_>,
-        claim: CreditClaim,
-        cx: &Context<'_>,
-    ) -> Poll<Result<CreditClaim, CallFailure>> {
-        if !self.ours.credit().admits(claim) {
-            return self.refuse(ticket, Cause::Nested);
-        }
-        let admission = Capacity::new(self.ours.credit(), &self.outbox);
-        if admission.admits(claim, request.priority) {
-            self.drop_ticket(ticket);
-            return Poll::Ready(Ok(claim));
-        }
-        if ticket.0.is_none_or(|number| number < RoomWaiters::FIRST_KEY) {
-            self.drop_ticket(ticket);
-            ticket.0 = Some(self.outbox.new_key());
-        }
-        if let Some(key) = ticket.0 {
-            let (priority, deadline) = (request.priority, request.deadline);
-            self.outbox.wait(key, priority, claim.len, deadline, cx);
-        }
-        self.wakes.watch(request.deadline);
-        Poll::Pending
-    }
-
-    fn wait_in_turn(
-        &mut self,
-        ticket: &mut Ticket,
-        class: QueueClass,
-        claim: CreditClaim,
-        deadline: Option<Time>,
-        cx: &Context<'_>,
-    ) -> Poll<Result<CreditClaim, CallFailure>> {
-        if let QueueClass::Of(priority) = class {
-            self.outbox.note_refused(priority);
-        }
-        let queues = self.ours.queues_mut();
-        if ticket.0.is_some_and(|number| queues.renew(number, cx)) {
-            return Poll::Pending;
-        }
-        let max = self.settings.max_waiting;
-        let Some(number) = queues.push(class, claim, max, deadline, cx) else {
-            ticket.0 = None;
-            return self.refuse(ticket, Cause::QueueFull { max });
-        };
-        ticket.0 = Some(number);
-        self.wakes.watch(deadline);
-        Poll::Pending
-    }
-
-    /// Fails a request that never went.
-    #[cold]
-    fn refuse<T>(&mut self, ticket: &mut Ticket, cause: Cause) -> Poll<Result<T, CallFailure>> {
-        self.drop_ticket(ticket);
-        Poll::Ready(Err(CallFailure {
-            cause,
-            phase: Phase::Queue,
-            executed: Executed::No,
-        }))
-    }
-
-    /// Why a request will never go.
-    #[inline(always)]
-    fn find_obstacle(
-        &self,
-        kind: RequestKind,
-        ticket: &Ticket,
-        request: &Request<'_>,
-        len: u64,
-        now: Time,
-    ) -> Option<Cause> {
-        if !self.is_unhindered() {
-            let refusal = match ticket.0 {
-                None => self.refusal(),
-                Some(_) => self.late_refusal(),
-            };
-            if refusal.is_some() {
-                return refusal;
-            }
-        }
-        if request.deadline.is_some_and(|deadline| deadline <= now) {
-            return Some(Cause::Deadline);
-        }
-        if request.metadata.is_some_and(|metadata| !metadata.fits()) {
-            return Some(Cause::Metadata);
-        }
-        let max = match (kind, self.ours.credit().max_message()) {
-            (RequestKind::Control, Some(max)) => max.min(CONTROL_BYTES),
-            (RequestKind::Control, None) => CONTROL_BYTES,
-            (_, max) => max?,
-        };
-        (len > max).then_some(Cause::TooLong { len, max })
-    }
-
-    /// True if neither side has said anything about an end.
-    #[inline]
-    fn is_unhindered(&self) -> bool {
-        let is_ending = self.peer.goaway().is_some() || self.end.is_draining();
-        self.end.is_live() && !is_ending && !self.ours.is_exhausted()
-    }
-
-    /// Why no new call can start here.
-    #[cold]
-    fn refusal(&self) -> Option<Cause> {
-        if self.end.is_closing_own() || self.ours.is_exhausted() {
-            return self.end.cause().cloned().or(Some(Cause::Closed));
-        }
-        self.late_refusal()
-    }
-
-    /// Why not even a call can start that waits already.
-    #[cold]
-    fn late_refusal(&self) -> Option<Cause> {
-        match self.end.cause() {
-            Some(cause) => Some(cause.clone()),
-            None => self.peer.goaway_cause(),
-        }
-    }
-}
-
 /// Streams: the same methods serve callers and handlers, because an id's parity tells whose call it is.
 impl Connection {
+    /// The call with this id, of either side.
+    #[inline]
+    pub(super) fn call(&mut self, id: u64) -> EitherCall<'_> {
+        EitherCall::new(self.side, id, &mut self.ours, &mut self.theirs)
+    }
+
     /// The next message of a stream of the peer; short ones that come behind it go into `ahead`, if the reader has one and all
     /// that it was given before is read.
     ///
@@ -493,53 +357,21 @@ impl Connection {
         cx: &Context<'_>,
     ) -> Poll<Next> {
         let id = id.number();
-        let found = if self.side.gives(id) {
-            self.ours.read_flow(id)
-        } else {
-            let Some((request, held)) = self.theirs.call_mut(id) else {
-                let text = "the call is over: its handler has ended";
-                return Poll::Ready(Next::Broken(Status::new(Code::Cancelled, text)));
-            };
-            if let Some(status) = broken_status(request) {
-                return Poll::Ready(Next::Broken(status));
-            }
-            request.flow.as_deref_mut().map(|flow| (flow, held, false))
+        let call = EitherCall::new(self.side, id, &mut self.ours, &mut self.theirs);
+        let stream = match call.read_stream() {
+            Ok(stream) => stream,
+            Err(next) => return Poll::Ready(next),
         };
-        let Some((flow, held, is_waiting)) = found else {
-            return Poll::Ready(Next::End);
-        };
-        let Some(inflow) = &mut flow.inflow else {
-            return Poll::Ready(Next::End);
-        };
-        let mut read = inflow.settle();
-        let message = inflow.take();
-        if let Some(message) = &message {
-            read.bytes += message.len();
-            read.messages += 1;
-            if let Some(ahead) = ahead {
-                inflow.take_ahead(ahead);
-            }
-        }
-        let next = match message {
-            Some(message) => Poll::Ready(Next::Message(message)),
-            None if inflow.is_ended() => Poll::Ready(Next::End),
-            None => {
-                inflow.wait(cx);
-                Poll::Pending
-            }
-        };
-        if read.messages > 0 {
-            held.remove(read);
-            let is_owed = inflow.list();
-            flow.note_move(now);
-            let idle_at = flow.idle_at().filter(|_| is_waiting);
-            if is_owed {
+        let read = stream.flow.poll_next(stream.held, ahead, now, cx);
+        if read.has_moved {
+            let idle_at = stream.flow.idle_at().filter(|_| stream.is_waiting);
+            if read.is_owed {
                 self.streams.owe(id);
             }
             self.wakes.watch(idle_at);
             self.note_held_if_reported();
         }
-        next
+        read.next
     }
 
     /// Puts a message of a stream of ours into the output, as soon as the peer takes it and there is room.
@@ -552,55 +384,29 @@ impl Connection {
         now: Time,
         cx: &Context<'_>,
     ) -> Poll<Result<(), Unsent>> {
-        let id = id.number();
-        let size = message.size();
+        let (id, size) = (id.number(), message.size());
         let len = size.len as u64;
-        let is_live = self.end.is_live();
         let max = self.ours.credit().max_message().unwrap_or(u64::MAX);
-        let granted = self.peer.stream_window();
+        let (is_live, granted) = (self.end.is_live(), self.peer.stream_window());
         // The entry is looked up once: what follows works on it, beside the output.
-        let found = if self.side.gives(id) {
-            let flow = self.ours.waiting_flow_mut(id);
-            flow.map(|(flow, _)| (flow.priority, flow))
-        } else {
-            sendable_flow(self.theirs.get_mut(id))
-        };
-        let Some((priority, flow)) = found.filter(|_| is_live) else {
+        let mut call = EitherCall::new(self.side, id, &mut self.ours, &mut self.theirs);
+        let Some((priority, flow)) = call.send_stream(granted).filter(|_| is_live) else {
             self.outbox.leave(id);
-            return Poll::Ready(Err(self.find_end(id)));
+            return Poll::Ready(Err(call.end_sender()));
         };
         if len > max {
             return Poll::Ready(Err(Unsent::TooLong { len, max }));
         }
-        let is_theirs = !self.side.gives(id);
-        if is_theirs && flow.outflow.is_none() {
-            // A handler's stream begins with its first message.
-            flow.outflow = Some(Outflow::new(granted));
+        match flow.poll_send(id, priority, len, &mut self.outbox, cx) {
+            Poll::Ready(Ok(())) => {}
+            waits_or_fails => return waits_or_fails,
         }
-        let Some(outflow) = flow.outflow.as_mut().filter(|outflow| !outflow.is_ended()) else {
-            return Poll::Ready(Err(Unsent::Over(None)));
-        };
-        if !outflow.may_send() || self.outbox.remainders().has(id) {
-            outflow.wait(cx);
-            return Poll::Pending;
-        }
-        if !self.outbox.has_room(priority, len) {
-            // The end of the call is to wake it, too.
-            outflow.wait(cx);
-            self.outbox.wait(id, priority, len, None, cx);
-            return Poll::Pending;
-        }
-        self.outbox.leave(id);
-        let last_used = self.health.last_used();
-        let header = Header::new(Kind::Data, id);
+        let (header, last_used) = (Header::new(Kind::Data, id), self.health.last_used());
         let end = self
             .outbox
             .put_message(header, message, size, MessageKind::Data, priority, last_used);
-        outflow.charge(len);
-        flow.note_move(now);
-        if end == UNFINISHED && self.outbox.remainders().is_turn_of_lowest() {
-            self.ours.queues_mut().note_more();
-        }
+        flow.note_sent(len, now);
+        self.ours.note_put(end, &self.outbox);
         self.health.request_sent();
         self.health.note_use(now);
         Poll::Ready(Ok(()))
@@ -609,46 +415,26 @@ impl Connection {
     /// Ready when nothing more of a stream of ours can be sent. A task that waits for this does not wait for
     /// [`Self::poll_data`].
     pub(crate) fn poll_unsendable(&mut self, id: CallId, cx: &Context<'_>) -> Poll<Unsent> {
-        let id = id.number();
-        if !self.is_sendable(id) {
-            return Poll::Ready(self.find_end_quietly(id));
-        }
-        if let Some(outflow) = self.outflow_mut(id) {
-            outflow.wait(cx);
-        }
-        Poll::Pending
+        let (is_live, granted) = (self.end.is_live(), self.peer.stream_window());
+        self.call(id.number()).poll_unsendable(is_live, granted, cx)
     }
 
     /// Ends a stream of ours: END follows its last message.
     pub(crate) fn finish_data(&mut self, id: CallId, now: Time) {
         let id = id.number();
-        if !self.is_sendable(id) {
-            return;
-        }
+        let (is_live, granted) = (self.end.is_live(), self.peer.stream_window());
         let is_unfinished = self.outbox.remainders().has(id);
-        let Some(outflow) = self.outflow_mut(id).filter(|outflow| !outflow.is_ended()) else {
-            return;
-        };
-        if is_unfinished {
-            return outflow.want_end();
+        if is_live && self.call(id).finish(granted, is_unfinished) {
+            self.put_end(id);
+            self.health.note_use(now);
         }
-        outflow.put_end();
-        self.put_end(id);
-        self.health.note_use(now);
     }
 
-    /// The last fragment of a message of a stream went into the output: what waited for that goes on.
+    /// Notes that the last fragment of a message of a stream is in the output: what waited for that goes on.
     pub(super) fn data_finished(&mut self, id: u64) {
-        let flow = match self.side.gives(id) {
-            true => self.ours.flow_mut(id),
-            false => self.theirs.flow_mut(id),
-        };
-        let Some(outflow) = flow.and_then(|(flow, _)| flow.outflow.as_mut()) else {
-            return;
-        };
-        outflow.wake(self.wakes.woken());
-        if outflow.wants_end() {
-            outflow.put_end();
+        let call = EitherCall::new(self.side, id, &mut self.ours, &mut self.theirs);
+        let flow = call.flow();
+        if flow.is_some_and(|(flow, _)| flow.message_finished(self.wakes.woken())) {
             self.put_end(id);
         }
     }
@@ -657,83 +443,6 @@ impl Connection {
         self.outbox.put_end(id);
         self.health.request_sent();
     }
-
-    /// The streams of a call of either side, and what is held of all of that side.
-    pub(super) fn flow_mut(&mut self, id: u64) -> Option<(&mut Flow, &mut InboxUse)> {
-        match self.side.gives(id) {
-            true => self.ours.flow_mut(id),
-            false => self.theirs.flow_mut(id),
-        }
-    }
-
-    /// What is sent of a stream of ours; a handler's begins with its first message.
-    pub(super) fn outflow_mut(&mut self, id: u64) -> Option<&mut Outflow> {
-        if self.side.gives(id) {
-            return self.ours.flow_mut(id)?.0.outflow.as_mut();
-        }
-        let granted = self.peer.stream_window();
-        let (request, _) = self.theirs.call_mut(id)?;
-        let flow = request.flow.get_or_insert_default();
-        Some(flow.outflow.get_or_insert_with(|| Outflow::new(granted)))
-    }
-
-    /// True if more of a stream of ours may go out.
-    fn is_sendable(&mut self, id: u64) -> bool {
-        let is_wanted = match self.side.gives(id) {
-            true => self.ours.is_waiting(id),
-            false => self.theirs.get(id).is_some_and(|request| request.may_stream()),
-        };
-        is_wanted && self.end.is_live()
-    }
-
-    /// Why nothing more of a stream of ours goes out; a handler learns that it is no longer wanted.
-    #[cold]
-    fn find_end(&mut self, id: u64) -> Unsent {
-        if !self.side.gives(id) {
-            self.tell_handler(id);
-        }
-        self.find_end_quietly(id)
-    }
-
-    fn find_end_quietly(&self, id: u64) -> Unsent {
-        let failure = match self.side.gives(id) {
-            true => self.ours.failure(id).cloned(),
-            false => None,
-        };
-        Unsent::Over(failure)
-    }
-
-    /// A handler has learned by its streams that it is no longer wanted: if it fails, that is why.
-    fn tell_handler(&mut self, id: u64) {
-        let request = self.theirs.get_mut(id);
-        if let Some(request) = request.filter(|request| request.unwanted.is_some()) {
-            request.flow.get_or_insert_default().knows_unwanted = true;
-        }
-    }
-}
-
-/// Why the stream of a handler's call cannot be read on; the handler learns it.
-fn broken_status(request: &mut TheirRequest) -> Option<Status> {
-    if let Some(unwanted) = request.unwanted {
-        request.flow.get_or_insert_default().knows_unwanted = true;
-        return Some(match unwanted {
-            Unwanted::Cancelled => Status::new(Code::Cancelled, GIVEN_UP),
-            unwanted => dropped_status(Some(unwanted)),
-        });
-    }
-    match request.flow.as_ref().filter(|flow| flow.inflow.is_some()) {
-        Some(flow) => flow.broken.clone(),
-        None => Some(Status::new(Code::Internal, "the call has no stream of requests")),
-    }
-}
-
-/// The stream of a handler's call, if it may send more, with its priority.
-#[inline]
-fn sendable_flow(request: Option<&mut TheirRequest>) -> Option<(Priority, &mut Flow)> {
-    let request = request.filter(|request| request.may_stream())?;
-    let priority = request.priority;
-    let flow = request.flow.get_or_insert_default();
-    Some((priority, flow))
 }
 
 /// Flushes and barriers.
@@ -773,7 +482,7 @@ impl Connection {
     /// A call that does nothing (the control service has one) resets the floor: a caller that makes it first, and starts
     /// the barrier when it is in the output, does not wait.
     pub(crate) fn barrier_needs_call(&self, now: Time) -> bool {
-        self.health.ping_allowed_at(self.peer.ping_floor()) > now
+        self.ping_policy().allowed_at() > now
     }
 
     /// Ready with the account that the peer gives behind everything sent before the barrier.
@@ -813,15 +522,49 @@ impl Connection {
     pub(crate) fn sends_settled(&mut self, id: CallId, progress: &Progress) {
         self.ours.sends_settled(id.number(), progress);
     }
+}
 
-    /// True if a ping is to go out behind our last one-way requests, because one of the sides goes.
-    pub(super) fn wants_last_ping(&self) -> bool {
-        let has_goaway = self.peer.goaway().is_some();
-        if !self.end.is_draining() && !has_goaway {
-            return false;
+/// Deadlines, of both sides' calls.
+impl Connection {
+    /// Ends everything whose deadline has passed.
+    pub(super) fn check_deadlines(&mut self, now: Time) {
+        self.ours.queues_mut().expire(now, self.wakes.woken());
+        self.outbox.expire(now, self.wakes.woken());
+        for id in self.ours.expired(now) {
+            let taken = self.outbox.taken();
+            let is_missed = self.ours.expire(id, taken, now, self.wakes.woken());
+            self.withdraw(id);
+            if is_missed {
+                self.doubt(id, now);
+            }
         }
-        let is_last = has_goaway || self.end.is_closing_own() || self.is_quiet();
-        is_last && self.ours.wants_last_ping(&self.outbox)
+        let step = &mut step_of!(self, now);
+        self.theirs.expire(step);
+        self.set_check(now);
+    }
+
+    /// Finds out when the next deadline is.
+    pub(super) fn set_check(&mut self, now: Time) {
+        let next = earliest([
+            self.ours.deadline(),
+            self.theirs.deadline(),
+            self.outbox.waiters().deadline(),
+        ]);
+        // One that has passed already is not left here: it would fire again and again.
+        debug_assert!(!self.end.is_live() || next.is_none_or(|next| next > now));
+        self.wakes.set_check_at(next);
+    }
+
+    /// Asks whether the peer lives, because call `id` has missed its deadline and nothing was read since it began.
+    fn doubt(&mut self, id: u64, now: Time) {
+        if !self.end.is_open() || !self.health.missed(id) {
+            return;
+        }
+        self.wakes.wake(WaitingFor::Closed);
+        let may_ask = self.ping_policy().allowed_at() <= now;
+        if may_ask && !self.health.is_ping_waiting() {
+            self.put_ping(now);
+        }
     }
 }
 
@@ -832,23 +575,7 @@ impl Connection {
         if !self.end.is_live() {
             return;
         }
-        let last_id = self.theirs.last_id();
-        match self.end.drain_mut() {
-            Some(drain) => {
-                drain.own = true;
-                if drain.announced.is_none() {
-                    // It was only left.
-                    self.finalise_drain();
-                }
-            }
-            None => {
-                self.set_drain(Drain::of_close(last_id));
-                // Before the peer's HELLO only requests may be sent: then this follows when it comes.
-                if self.end.is_open() {
-                    self.put_goaway(Reason::Drain, last_id, "");
-                }
-            }
-        }
+        self.ending(now).start_close();
         self.put_pings(now);
         self.finish_if_idle(now);
     }
@@ -860,7 +587,7 @@ impl Connection {
             return self.close(now);
         };
         let step = DrainStep::Announced { until, ping: None };
-        self.set_drain(Drain {
+        self.ending(now).set_drain(Drain {
             step,
             ..Drain::of_close(0)
         });
@@ -874,25 +601,3 @@ impl Connection {
         Some(goaway.at.saturating_add(goaway.drain).saturating_add(ALL_CLOSED))
     }
 }
-
-/// What stands before the message of a request of ours.
-#[inline(always)]
-fn header<'a>(kind: Kind, id: u64, request: &Request<'a>, now: Time) -> Header<'a> {
-    let mut header = Header::new(kind, id);
-    header.flags = Flags::END;
-    header.procedure = request.procedure;
-    header.depth = request.depth.into();
-    header.metadata = request.metadata.filter(|metadata| !Metadata::is_empty(metadata));
-    // Rounded up: a call that has not expired has at least a microsecond.
-    header.timeout_us = request.deadline.map_or(0, |deadline| {
-        let left = deadline.saturating_sub(now);
-        let micros = left.as_secs().saturating_mul(1_000_000);
-        micros
-            .saturating_add(left.subsec_nanos().div_ceil(1000).into())
-            .max(1)
-    });
-    header
-}
-
-/// What a handler reads from a stream that its caller has given up.
-const GIVEN_UP: &str = "the caller gave up before the end of its requests: it cancelled the call, or dropped its Sender without finish()";

@@ -1,15 +1,19 @@
 //! End: how a connection comes to its end.
 //!
-//! `drain` is the way there: what the peer is told, and what happens to open calls; `age` says when a connection drains by
-//! itself. The states of the connection stand here.
+//! The states of the connection stand here, and `ending` goes from one to the next. `drain` is the way there: what the peer is
+//! told, and when; `draining` does it. `age` says when a connection drains by itself. `handshake` and `goaway` read what the
+//! peer says of itself.
 
 pub(super) mod age;
 pub(super) mod drain;
+mod draining;
+pub(super) mod ending;
 pub(super) mod goaway;
 pub(super) mod handshake;
 
 use self::drain::{Drain, DrainStep};
-use super::{Cause, Cut, Settings, State, Time};
+use super::{Cause, Cut, Settings, State, Time, outbox::Outbox};
+use crate::wire::frame::control::Reason;
 
 /// How far the connection is on the way to its end.
 #[derive(Debug)]
@@ -126,13 +130,25 @@ impl EndState {
         });
     }
 
-    /// True if everything that is written decides when the connection is closed.
-    pub(super) fn awaits_output(&self) -> bool {
-        self.closing().is_some_and(|closing| !closing.lingering)
+    /// Waits for the peer's end of file as soon as everything is written.
+    ///
+    /// The OS of the peer keeps what is written, however long the peer takes to read it. If the OS here did not take it all
+    /// at once, that one is full and the rest still lies here, from where a peer that writes before it has read all destroys
+    /// it once this side is closed. So this side waits for it as long as the drain allows.
+    #[inline]
+    pub(super) fn linger_if_written(&mut self, outbox: &Outbox, settings: &Settings, now: Time) {
+        let awaits_output = matches!(&self.stage, LifeStage::Closing(closing) if !closing.lingering);
+        if awaits_output && outbox.is_taken() {
+            self.linger(outbox, settings.soon(now));
+        }
     }
 
-    /// Everything is written: only the peer's end of file is awaited, until then.
-    pub(super) fn linger(&mut self, until: Time) {
+    fn linger(&mut self, outbox: &Outbox, soon: Time) {
+        let patient = self.drain_until().filter(|_| outbox.is_blocked());
+        let until = match self.hard_limit() {
+            Some(limit) => limit.min(soon),
+            None => patient.map_or(soon, |until| until.max(soon)),
+        };
         if let LifeStage::Closing(closing) = &mut self.stage {
             closing.lingering = true;
             closing.until = until;
@@ -178,6 +194,18 @@ impl EndState {
     /// Begins the end, or changes how.
     pub(super) fn set_drain(&mut self, drain: Drain) {
         self.drain = Some(Box::new(drain));
+    }
+
+    /// Notes what the peer was told of the drain.
+    pub(super) fn set_step(&mut self, step: DrainStep) {
+        if let Some(drain) = self.drain_mut() {
+            drain.step = step;
+        }
+    }
+
+    /// Writes a GOAWAY.
+    pub(super) fn put_goaway(&self, reason: Reason, last_id: u64, text: &str, outbox: &mut Outbox) {
+        outbox.put_goaway(reason, last_id, text, self.announced(), None);
     }
 
     /// How long open calls may take, as the peer is told.

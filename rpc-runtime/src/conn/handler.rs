@@ -12,19 +12,17 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    Arrived, CallId, Cause, Connection, End, Side, Tally, Time, Unstarted, Unwanted,
+    Arrived, CallId, Cause, Connection, End, Tally, Time, Unstarted, Unwanted,
     end::{
         age,
         drain::{Drain, DrainDue, DrainStep},
+        ending::Ending,
     },
-    ids::MAX_ID,
     memory_held::Holdings,
     outbox::remainders::MessageKind,
-    step::Step,
-    step_of,
+    step::step_of,
     theirs::{Theirs, receipt},
     tuning::NOTICE,
-    types::Reach,
     wakers::WaitingFor,
 };
 use crate::{
@@ -177,7 +175,8 @@ impl Connection {
         }
         let id = id.number();
         if self.outbox.remainders().has(id) {
-            if let Some(outflow) = self.outflow_mut(id) {
+            let granted = self.peer.stream_window();
+            if let Some(outflow) = self.call(id).outflow(granted) {
                 outflow.wait(cx);
             }
             return Poll::Pending;
@@ -288,7 +287,7 @@ impl Connection {
         if let End::Refused { status, reason } = end {
             let counted = Theirs::count_refusal(&request, status.message(), reason, step);
             if let Err(violation) = counted {
-                self.violation(violation, now);
+                self.ending(now).violation(violation);
             }
         }
         self.let_in_if_room();
@@ -317,7 +316,7 @@ impl Connection {
         self.theirs.stop_reading(id.number(), status, &mut self.wakes);
         let counted = step_of!(self, now).fault(|counts| &counts.malformed_messages, &text);
         if let Err(violation) = counted {
-            self.violation(violation, now);
+            self.ending(now).violation(violation);
         }
     }
 
@@ -362,7 +361,7 @@ impl Connection {
     pub(crate) fn begin_drain(&mut self, reason: Reason, text: &str, drain: Duration, now: Time) {
         self.theirs.start_counting();
         if !self.end.is_live() {
-            return self.drain_what_is_left();
+            return self.ending(now).drain_what_is_left();
         }
         match self.end.drain_mut() {
             Some(old) => old.shorten(now.saturating_add(drain)),
@@ -370,20 +369,14 @@ impl Connection {
         }
     }
 
-    /// Tells the peer of a drain.
+    /// Begins a drain, and tells the peer.
     pub(super) fn start_drain(&mut self, drain: Drain, now: Time) {
-        let (reason, text) = (drain.reason, drain.text.clone());
-        self.set_drain(drain);
-        if self.end.is_handshaking() {
-            // Nothing was dispatched, so nothing has to be finished.
-            self.put_goaway(reason, 0, &text);
-            let limit = self.soon(now);
-            return self.begin_closing(Cause::Closed, Reach::Output, limit, now);
+        if !self.ending(now).start_drain(drain) {
+            return;
         }
-        self.put_goaway(reason, MAX_ID, &text);
-        let is_allowed = self.health.ping_allowed_at(self.peer.ping_floor()) <= now;
+        let is_allowed = self.ping_policy().allowed_at() <= now;
         let ping = is_allowed.then(|| self.put_ping(now));
-        self.set_step(DrainStep::Announced {
+        self.end.set_step(DrainStep::Announced {
             until: now + NOTICE,
             ping,
         });
@@ -396,15 +389,14 @@ impl Connection {
     /// Calls of the control service may still be answered, for a short time.
     pub(crate) fn abort_calls(&mut self, now: Time) {
         if !self.end.is_live() {
-            self.theirs.start_counting();
-            self.drain_what_is_left();
+            self.ending(now).drain_what_is_left();
             let step = &mut step_of!(self, now);
             return self.theirs.abort_one_ways(step);
         }
         if !self.end.is_draining() {
             self.begin_drain(Reason::Drain, "", Duration::ZERO, now);
         }
-        self.finalise_drain();
+        self.ending(now).finalise_drain();
         let Some(drain) = self.end.drain_mut() else { return };
         if !drain.abort(now) {
             return;
@@ -463,18 +455,6 @@ impl Connection {
         self.theirs.tally()
     }
 
-    /// Sends the second GOAWAY, if it has not gone yet.
-    pub(super) fn finalise_drain(&mut self) {
-        let Some(drain) = self.end.drain().filter(|drain| !drain.is_final()) else {
-            return;
-        };
-        let (reason, text) = (drain.reason, drain.text.clone());
-        let last_id = self.theirs.last_id();
-        self.put_goaway(reason, last_id, &text);
-        self.set_step(DrainStep::Final { last_id });
-        self.theirs.note_drained(&mut self.wakes);
-    }
-
     /// Half-closes when this side has said that it takes no more and nothing is open. To be called after whatever may have
     /// ended something.
     #[inline]
@@ -485,32 +465,14 @@ impl Connection {
     }
 
     fn finish_drain_if_idle(&mut self, now: Time) {
-        let Some(drain) = self.end.drain().filter(|drain| drain.is_final()) else {
-            return;
-        };
-        if !self.end.is_live() {
+        let is_final = self.end.drain().is_some_and(Drain::is_final);
+        if !is_final || !self.end.is_live() {
             return;
         }
-        let only_stuck = self.theirs.control_calls() == 0 && drain.gives_handlers_up(now);
-        let is_answered = (self.theirs.is_idle() || only_stuck) && !self.outbox.remainders().has_reply();
-        let is_over = drain.aborted.is_some() && (is_answered || drain.gives_all_up(now));
-        if !is_over && !self.is_accounted_for(now) {
-            return;
+        if self.ending(now).gives_up() || self.is_accounted_for(now) {
+            let ping = self.health.take_unanswered();
+            self.ending(now).finish_drain(ping);
         }
-        // The last that can be said, and a caller may wait for it, whenever it is read.
-        self.theirs.count_unfinished_sends();
-        let has_news = self.theirs.has_news();
-        self.put_pong();
-        if has_news {
-            self.put_last_account();
-        }
-        let soon = self.soon(now);
-        let until = match (self.end.hard_limit(), self.end.drain_until()) {
-            (Some(limit), _) => limit,
-            (None, Some(until)) => until.max(soon),
-            (None, None) => now.saturating_add(self.settings.write_stall),
-        };
-        self.begin_closing(Cause::Closed, Reach::Output, until, now);
     }
 
     /// True if nothing is open any more, and this side knows what became of its one-way requests, or the peer had time
@@ -523,49 +485,14 @@ impl Connection {
             self.put_pings(now);
         }
         let dead_after = self.settings.dead_after;
-        let Some(drain) = self.end.drain_mut() else {
-            return is_quiet;
-        };
-        let by = is_in_doubt.then(|| drain.answer_by.unwrap_or_else(|| now.saturating_add(dead_after)));
-        drain.answer_by = by;
-        is_quiet && by.is_none_or(|by| by <= now)
-    }
-
-    /// Tells the peer unasked what became of all its one-way requests up to the last id, behind everything else: it may
-    /// have no processor at the moment, and this side be gone when it gets one.
-    fn put_last_account(&mut self) {
-        let Some(drain) = self.end.drain() else { return };
-        if let DrainStep::Final { last_id } = drain.step {
-            let account = Some(self.theirs.tell_account());
-            let announced = self.end.announced();
-            self.outbox
-                .put_goaway(drain.reason, last_id, &drain.text, announced, account);
-        }
+        let drain = self.end.drain_mut();
+        let awaits_answer = drain.is_some_and(|drain| drain.awaits_answer(is_in_doubt, dead_after, now));
+        is_quiet && !awaits_answer
     }
 
     /// True if nothing is open or unfinished, one-way requests left out that were sent whole.
     pub(super) fn is_quiet(&self) -> bool {
-        self.theirs.is_idle() && self.outbox.remainders().is_empty() && self.ours.is_done_calling()
-    }
-
-    /// Begins the drain of a connection that is over: one-way requests may outlive it, and the report counts them.
-    fn drain_what_is_left(&mut self) {
-        if !self.end.is_draining() {
-            let last_id = self.theirs.last_id();
-            self.end.set_drain(Drain::of_close(last_id));
-        }
-        self.wakes.wake(WaitingFor::Draining);
-    }
-
-    pub(super) fn set_drain(&mut self, drain: Drain) {
-        self.end.set_drain(drain);
-        self.wakes.wake(WaitingFor::Draining);
-    }
-
-    fn set_step(&mut self, step: DrainStep) {
-        if let Some(drain) = self.end.drain_mut() {
-            drain.step = step;
-        }
+        self.ping_policy().is_quiet()
     }
 
     /// When the connection is too old, or was idle for too long.
@@ -576,22 +503,15 @@ impl Connection {
         }
     }
 
-    /// Drains this connection, and nothing but it, if it is too old or was idle for too long. The side that connected starts
-    /// no more on it either: it has another where to go.
+    /// Drains this connection, and nothing but it, if it is too old or was idle for too long.
     pub(super) fn run_age(&mut self, now: Time) {
         // A handshake has a limit of its own.
         if self.end.is_draining() || !self.end.is_open() {
             return;
         }
-        let Some(text) = age::reason_to_retire(&self.settings, self.unused_since(), now) else {
-            return;
-        };
-        let grace = self.settings.max_age_grace;
-        let drain = Drain {
-            own: self.side == Side::Connector,
-            ..Drain::new(Reason::MaxAge, &text, grace, now)
-        };
-        self.start_drain(drain, now);
+        if let Some(drain) = age::retire(&self.settings, self.side, self.unused_since(), now) {
+            self.start_drain(drain, now);
+        }
     }
 
     /// Since when nothing is open, unfinished or unwritten, one-way requests left out that were sent whole; none if
@@ -607,8 +527,35 @@ impl Connection {
         let due = self.end.drain_mut().map(|drain| drain.run(now));
         match due {
             Some(DrainDue::Abort) => self.abort_calls(now),
-            Some(DrainDue::Finalise) => self.finalise_drain(),
+            Some(DrainDue::Finalise) => self.ending(now).finalise_drain(),
             Some(DrainDue::Nothing) | None => {}
+        }
+    }
+}
+
+/// The end.
+impl Connection {
+    /// The connection's end, and the parts that it touches.
+    pub(super) fn ending(&mut self, now: Time) -> Ending<'_> {
+        Ending {
+            end: &mut self.end,
+            peer: &mut self.peer,
+            ours: &mut self.ours,
+            theirs: &mut self.theirs,
+            streams: &mut self.streams,
+            outbox: &mut self.outbox,
+            wakes: &mut self.wakes,
+            settings: &self.settings,
+            now,
+        }
+    }
+
+    /// Ends the connection: nothing is written or read any more.
+    pub(super) fn close_now(&mut self, cause: Cause, now: Time) {
+        if !self.end.is_closed() {
+            self.ending(now).close(cause);
+            self.set_check(now);
+            self.note_held();
         }
     }
 }

@@ -1,15 +1,18 @@
 //! Health: whether the peer lives and keeps up.
 //!
-//! `pings` asks whether it lives; `slow_peer` knows what it has begun and does not go on with.
+//! `pings` counts the PINGs of both sides, and `ping_policy` says when one of ours goes out. `dead_peer` says when the peer
+//! counts as dead. `slow_peer` knows what it has begun and does not go on with.
 
+mod dead_peer;
+pub(super) mod ping_policy;
 mod pings;
 mod slow_peer;
 
 use self::{pings::KeepAlive, slow_peer::SlowPeer};
-use super::{Time, assembly::FragmentWatch, types::PING_LEN};
-use crate::wire::frame::Kind;
+use super::{Settings, Time, assembly::FragmentWatch, peer::PeerState, step::Violation, types::PING_LEN};
+use crate::wire::frame::{Frame, Kind};
 
-pub(super) use self::slow_peer::Slowness;
+pub(super) use self::{pings::parse_pong, slow_peer::Slowness};
 
 /// What shows whether the peer lives and keeps up.
 #[derive(Debug, Default)]
@@ -28,14 +31,16 @@ impl Health {
         self.last_used = now;
     }
 
-    /// As [`Health::note_use`], if a frame of the peer is about something of a user.
+    /// Notes that a frame of the peer came.
     #[inline]
     pub(super) fn note_frame(&mut self, kind: Kind, now: Time) {
-        if matches!(
-            kind,
-            Kind::Call | Kind::Send | Kind::Data | Kind::Reply | Kind::Cancel
-        ) {
-            self.note_use(now);
+        match kind {
+            Kind::Call | Kind::Send | Kind::Data => {
+                self.note_use(now);
+                self.keep_alive.request_read();
+            }
+            Kind::Reply | Kind::Cancel => self.note_use(now),
+            _ => {}
         }
     }
 
@@ -67,12 +72,6 @@ impl Health {
     #[inline]
     pub(super) fn request_sent(&mut self) {
         self.keep_alive.request_sent();
-    }
-
-    /// Notes that a CALL, SEND or DATA came.
-    #[inline]
-    pub(super) fn request_read(&mut self) {
-        self.keep_alive.request_read();
     }
 
     /// Notes that our call `id` has missed its deadline. True if nothing was read since it began.
@@ -112,21 +111,32 @@ impl Health {
         self.keep_alive.due_at(silence, floor)
     }
 
-    /// When the peer counts as dead.
-    pub(super) fn dead_at(&self, dead_after: Time) -> Option<Time> {
-        let at = self.keep_alive.dead_at(dead_after)?;
-        Some(self.after_sleep(at))
+    /// Takes in a PING of the peer, which may send one every so often.
+    pub(super) fn receive_ping(
+        &mut self,
+        frame: &Frame,
+        peer: &PeerState,
+        settings: &Settings,
+        now: Time,
+    ) -> Result<(), Violation> {
+        // A peer that drains has its reasons to ask once more.
+        let floor = match peer.goaway() {
+            Some(_) => Time::ZERO,
+            None => settings.ping_floor,
+        };
+        let ping = pings::parse_ping(frame)?;
+        if self.keep_alive.ping_read(ping, floor, now) {
+            settings.counts.early_pings.add();
+        }
+        match self.keep_alive.has_struck_out() {
+            true => Err(Violation::Excess("too many PINGs".to_owned())),
+            false => Ok(()),
+        }
     }
 
-    /// Takes in a PING of the peer. True if it came too early.
-    #[must_use]
-    pub(super) fn ping_read(&mut self, ping: [u8; PING_LEN], floor: Time, now: Time) -> bool {
-        self.keep_alive.ping_read(ping, floor, now)
-    }
-
-    /// True if the peer sends PINGs too fast.
-    pub(super) fn has_struck_out(&self) -> bool {
-        self.keep_alive.has_struck_out()
+    /// When the peer's HELLO must be here.
+    pub(super) fn handshake_due(&self, settings: &Settings) -> Time {
+        self.after_sleep(settings.handshake_timeout)
     }
 
     /// True if a PING of the peer is not answered.

@@ -6,7 +6,11 @@ use super::{
     Settings,
     assembly::BufferBudget,
     memory::{Memory, Share},
+    ours::Ours,
+    outbox::Outbox,
+    theirs::Theirs,
     tuning::REPORT_STEP,
+    types::charge,
 };
 
 /// Memory that a connection holds, and may hold.
@@ -32,10 +36,21 @@ impl Holdings {
         &self.buffers
     }
 
-    /// Reports that `held` bytes are held, if that has changed much.
+    /// How many bytes of the peer's are held, with what is charged for each message.
     #[inline]
-    pub(super) fn hold(&mut self, held: u64) {
-        self.share.hold(held);
+    pub(super) fn unread(ours: &Ours, theirs: &Theirs) -> u64 {
+        let streams = ours.held().and(theirs.held_in_streams());
+        theirs.held_bytes() + streams.bytes + charge(0) * streams.messages as u64
+    }
+
+    /// Reports how much is held, if that has changed much: what is `unread`, and what is to be written.
+    pub(super) fn report(&mut self, unread: u64, outbox: &Outbox, is_closed: bool) {
+        let unwritten = match is_closed {
+            true => 0,
+            false => outbox.unwritten(),
+        };
+        let held = unread + unwritten;
+        self.share.hold(held.saturating_add(outbox.waiters().bytes()));
     }
 
     /// True if the connection has reported that it holds memory.
@@ -54,6 +69,11 @@ impl Holdings {
     #[inline]
     pub(super) fn lacks_memory(&self) -> bool {
         self.share.is_large()
+    }
+
+    /// True if the connection has reported more than its part, so that a peer that takes nothing may have to go.
+    pub(super) fn are_large(&self) -> bool {
+        self.is_reported() && self.lacks_memory()
     }
 
     /// True if `replies` bytes alone are more than its part of the memory.

@@ -1,17 +1,20 @@
 //! Ours: the calls and one-way requests that this side makes.
 //!
-//! `admission` says whether one may go now, by the peer's `credit` and the output's room; `queues` holds those that wait;
-//! `calls` is the table of open calls, and `replies` takes the peer's answers in; `sends` knows what can be said of one-way
-//! requests (whether a lost one may be sent again); `barriers` and `flush` wait for what was sent.
+//! `admission` lets one go, or wait for its turn: `capacity` says whether it may go now, by the peer's `credit` and the
+//! output's room, and `next_call` which of those that wait is next. `request_header` says how it travels. `calls` is the
+//! table of open calls, and `replies` takes the peer's answers in. `sends` knows what can be said of one-way requests
+//! (whether a lost one may be sent again). `barriers` and `flush` wait for what was sent.
 
-pub(super) mod admission;
+mod admission;
 mod barriers;
 pub(super) mod calls;
+mod capacity;
 pub(super) mod credit;
 mod fifo;
 mod flush;
-pub(super) mod next_call;
+mod next_call;
 mod replies;
+pub(super) mod request_header;
 mod sends;
 
 use std::{
@@ -20,9 +23,9 @@ use std::{
 };
 
 use self::{
-    admission::Capacity,
     barriers::Barriers,
     calls::Calls,
+    capacity::Capacity,
     credit::{Credit, CreditClaim},
     next_call::AdmissionQueues,
     sends::Sends,
@@ -113,6 +116,14 @@ impl Ours {
     #[inline]
     pub(super) fn next_id(&mut self) -> u64 {
         self.calls.take_id()
+    }
+
+    /// Notes that a message was encoded up to `end`: if the rest of it waits, another priority may have its turn.
+    #[inline]
+    pub(super) fn note_put(&mut self, end: u64, outbox: &Outbox) {
+        if end == UNFINISHED && outbox.remainders().is_turn_of_lowest() {
+            self.queues.note_more();
+        }
     }
 
     /// Uses up credit.

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
-use crate::conn::memory::Memory;
+use super::{Time, memory::Memory};
 use crate::{
     Limits,
     api::{counters::Counts, priority::Priorities},
@@ -120,6 +120,11 @@ impl Settings {
             counts: Arc::default(),
             memory: Arc::default(),
         }
+    }
+
+    /// When the peer has had time enough for the little that is left to do.
+    pub(super) fn soon(&self, now: Time) -> Time {
+        now.saturating_add(self.linger)
     }
 
     /// How long the OS may wait for the peer to acknowledge what was written.

@@ -16,6 +16,21 @@ pub(super) struct Step<'a> {
     pub(super) now: Time,
 }
 
+/// The [`Step`] of a connection: what `ours` and `theirs` may touch beside themselves.
+macro_rules! step_of {
+    ($conn:ident, $now:expr) => {
+        $crate::conn::step::Step {
+            outbox: &mut $conn.outbox,
+            wakes: &mut $conn.wakes,
+            faults: &mut $conn.peer.faults,
+            fragments: $conn.health.fragments(),
+            settings: &$conn.settings,
+            now: $now,
+        }
+    };
+}
+pub(super) use step_of;
+
 /// What the peer did that ends the connection.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Violation {
@@ -65,6 +80,6 @@ impl Step<'_> {
 }
 
 /// A violation that breaks the protocol.
-pub(super) fn protocol(text: impl Into<String>) -> Result<(), Violation> {
+pub(super) fn protocol<T>(text: impl Into<String>) -> Result<T, Violation> {
     Err(Violation::Protocol(text.into()))
 }

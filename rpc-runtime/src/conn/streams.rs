@@ -8,6 +8,9 @@ pub(super) mod inbox;
 pub(super) mod inflow;
 pub(super) mod outflow;
 
+use self::{inbox::InboxUse, inflow::InflowLimits};
+use super::Settings;
+
 /// What concerns the streams of all calls together.
 #[derive(Debug, Default)]
 pub(super) struct StreamTotals {
@@ -39,8 +42,20 @@ impl StreamTotals {
         self.waiting_at_read = messages;
     }
 
-    /// How many messages of streams waited when bytes were read last.
-    pub(super) fn waiting_at_read(&self) -> usize {
-        self.waiting_at_read
+    /// How much of a stream this side takes now, of a frame with this compression; `held` is what is held of all.
+    pub(super) fn limits(&self, held: InboxUse, encoding: u32, settings: &Settings) -> InflowLimits {
+        let (mut max, mut room) = (settings.inbox_bytes, settings.inbox_bytes);
+        room = room.saturating_sub(held.bytes);
+        let of_server = settings.memory.room();
+        if of_server < room {
+            (max, room) = (settings.memory.max(), of_server);
+        }
+        InflowLimits {
+            max_message: settings.max_message,
+            max_inbox: max,
+            room,
+            waiting: self.waiting_at_read,
+            announced: encoding == 0 || settings.encodings.contains(&encoding),
+        }
     }
 }

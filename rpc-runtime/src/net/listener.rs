@@ -438,7 +438,7 @@ pub(crate) fn lacks_resources(error: &io::Error) -> bool {
 }
 
 /// True if an accept failed only because its peer has left.
-pub(crate) fn is_the_peers(error: &io::Error) -> bool {
+pub(crate) fn peer_has_left(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted, InvalidInput, NotConnected};
     matches!(
         error.kind(),

@@ -2,19 +2,33 @@
 
 use std::time::Duration;
 
-use crate::conn::{Settings, Time, types::earliest};
+use super::drain::Drain;
+use crate::{
+    conn::{Settings, Side, Time, types::earliest},
+    wire::frame::control::Reason,
+};
 
 /// When the connection is too old, or was idle for too long; `unused_since` is none while anything is open.
 pub(in crate::conn) fn due(settings: &Settings, unused_since: Option<Time>) -> Option<Time> {
     earliest([old_at(settings), idle_at(settings, unused_since)])
 }
 
-/// Why the connection is to be drained now, if it is.
-pub(in crate::conn) fn reason_to_retire(
+/// The drain of a connection that is too old, or was idle for too long, if it is. The side that connected starts no more on it
+/// either: it has another where to go.
+pub(in crate::conn) fn retire(
     settings: &Settings,
+    side: Side,
     unused_since: Option<Time>,
     now: Time,
-) -> Option<String> {
+) -> Option<Drain> {
+    let text = reason_to_retire(settings, unused_since, now)?;
+    Some(Drain {
+        own: side == Side::Connector,
+        ..Drain::new(Reason::MaxAge, &text, settings.max_age_grace, now)
+    })
+}
+
+fn reason_to_retire(settings: &Settings, unused_since: Option<Time>, now: Time) -> Option<String> {
     if old_at(settings).is_some_and(|at| at <= now) {
         return Some(format!("connection is {:?} old", whole(now)));
     }

@@ -125,6 +125,14 @@ impl Drain {
             .is_some_and(|aborted| now >= aborted + CONTROL_ANSWERED)
     }
 
+    /// True if this side waits for the peer to answer for our last one-way requests: as long as it is in doubt about them, and
+    /// for `dead_after` at most.
+    pub(in crate::conn) fn awaits_answer(&mut self, is_in_doubt: bool, dead_after: Time, now: Time) -> bool {
+        let by = is_in_doubt.then(|| self.answer_by.unwrap_or_else(|| now.saturating_add(dead_after)));
+        self.answer_by = by;
+        by.is_some_and(|by| by > now)
+    }
+
     /// What is due now.
     pub(in crate::conn) fn run(&mut self, now: Time) -> DrainDue {
         if let Some(aborted) = self.aborted {

@@ -1,17 +1,73 @@
-//! Handshake: whether the peer's HELLO is acceptable.
+//! Handshake: the peer's HELLO, and whether it is acceptable.
 
 use prost::Message;
 
+use super::ending::Ending;
 use crate::{
     conn::{
+        Cause, Cut, PeerHello, Side,
+        step::{Violation, protocol},
         tuning::{FLOOR_BYTES, FLOOR_CALLS, FLOOR_FRAME},
-        types::VERSION,
+        types::{Reach, VERSION},
+        wakers::WaitingFor,
     },
-    wire::frame::{Frame, control::Hello},
+    wire::frame::{
+        Frame, Kind,
+        control::{Hello, Reason},
+    },
 };
 
+impl Ending<'_> {
+    /// Takes in the first frame, which must be the HELLO, and opens the connection; `side` is this side.
+    pub(in crate::conn) fn receive_hello(&mut self, frame: &Frame, side: Side) -> Result<(), Violation> {
+        if frame.kind != Kind::Hello {
+            return protocol(format!("first frame is {}, not HELLO", frame.kind));
+        }
+        let hello = match parse_hello(frame) {
+            Ok(hello) => hello,
+            Err(text) => {
+                self.reject_hello(text, Reach::Nothing);
+                return Ok(());
+            }
+        };
+        if let Err(text) = check_limits(&hello) {
+            // The peer knows nothing of this, and may have begun to work.
+            self.reject_hello(text, Reach::Output);
+            return Ok(());
+        }
+        self.ours.accept(&hello);
+        self.outbox.accept_max_frame(hello.max_frame);
+        self.peer.set_hello(PeerHello::new(hello, side));
+        self.end.open();
+        self.wakes.wake(WaitingFor::Ready);
+        for id in self.ours.take_cancels() {
+            self.outbox.put_cancel(id);
+        }
+        if self.end.is_draining() {
+            // `close` came before the HELLO: now the peer can be told.
+            let last_id = self.theirs.last_id();
+            self.end.put_goaway(Reason::Drain, last_id, "", self.outbox);
+        }
+        Ok(())
+    }
+
+    /// Ends the connection: the peer's part of the handshake is not acceptable.
+    pub(in crate::conn) fn reject_hello(&mut self, text: String, reach: Reach) {
+        self.end.note_cut(Cut::HandshakeRejected, self.settings);
+        self.end.put_goaway(Reason::HelloRejected, 0, &text, self.outbox);
+        self.begin_closing(Cause::HelloRejected { text }, reach);
+    }
+
+    /// Ends the connection: the peer's HELLO did not come in time.
+    pub(in crate::conn) fn time_out_handshake(&mut self) {
+        let text = format!("no HELLO from peer in {:?}", self.settings.handshake_timeout);
+        // The peer may have read our HELLO and begun to work.
+        self.time_out(Cut::HandshakeTimeout, 0, text);
+    }
+}
+
 /// The HELLO in a frame, if the peer speaks our version; both sides come to the same result.
-pub(in crate::conn) fn parse_hello(frame: &Frame) -> Result<Hello, String> {
+fn parse_hello(frame: &Frame) -> Result<Hello, String> {
     if frame.payload.len() > Hello::MAX_LEN {
         return Err(format!(
             "HELLO of {} bytes exceeds limit of {}",
@@ -38,7 +94,7 @@ pub(in crate::conn) fn parse_hello(frame: &Frame) -> Result<Hello, String> {
 }
 
 /// Checks that no limit is below what a side may use before it has read the HELLO.
-pub(in crate::conn) fn check_limits(hello: &Hello) -> Result<(), String> {
+fn check_limits(hello: &Hello) -> Result<(), String> {
     let limits = [
         ("max_frame", u64::from(hello.max_frame), u64::from(FLOOR_FRAME)),
         ("max_calls", u64::from(hello.max_calls), u64::from(FLOOR_CALLS)),

@@ -1,6 +1,38 @@
 //! Pings: whether the peer lives.
 
-use crate::conn::{Time, tuning::PING_STRIKES, types::PING_LEN};
+use prost::Message;
+
+use crate::{
+    conn::{
+        Time,
+        step::{Violation, protocol},
+        tuning::PING_STRIKES,
+        types::PING_LEN,
+    },
+    wire::frame::{
+        Frame,
+        control::{Pong, Progress},
+    },
+};
+
+/// What a PING asks to be answered with.
+pub(super) fn parse_ping(frame: &Frame) -> Result<[u8; PING_LEN], Violation> {
+    match <[u8; PING_LEN]>::try_from(&frame.payload[..]) {
+        Ok(ping) => Ok(ping),
+        Err(_) => protocol(format!("PING of {} bytes", frame.payload.len())),
+    }
+}
+
+/// Which PING of ours a PONG answers, and what the peer says became of our one-way requests.
+pub(in crate::conn) fn parse_pong(frame: &Frame) -> Result<(u64, Progress), Violation> {
+    let Ok(mut pong) = Pong::decode(frame.payload.clone()) else {
+        return protocol("PONG cannot be parsed");
+    };
+    match <[u8; PING_LEN]>::try_from(&pong.ping[..]) {
+        Ok(ping) => Ok((u64::from_le_bytes(ping), pong.progress.take().unwrap_or_default())),
+        Err(_) => protocol(format!("PONG with {} bytes of PING", pong.ping.len())),
+    }
+}
 
 /// Pings both ways, and when the peer was last heard.
 #[derive(Debug, Default)]

@@ -36,6 +36,19 @@ pub(in crate::conn) enum Slowness {
     None,
 }
 
+impl Slowness {
+    /// What is said of it; none if there is nothing to say. `time` is how long too little came.
+    pub(in crate::conn) fn text(self, time: Time) -> Option<String> {
+        match self {
+            Self::Frame(len) => Some(format!("frame of {len} bytes did not come to its end in time")),
+            Self::Message(_) => Some(format!(
+                "less than {STALL_LEAST} bytes of unfinished messages came in {time:?}"
+            )),
+            Self::None => None,
+        }
+    }
+}
+
 impl Health {
     /// Notes which frame has begun behind the whole ones; it is a new one unless none was whole.
     #[inline]

@@ -3,7 +3,7 @@
 use std::task::Context;
 
 use super::{
-    admission::Capacity,
+    capacity::Capacity,
     credit::{CreditClaim, RequestKind},
     fifo::AdmissionQueue,
 };
@@ -86,25 +86,25 @@ impl AdmissionQueues {
         class: QueueClass,
         ticket: Option<u64>,
         claim: CreditClaim,
-        admission: &Capacity,
+        capacity: &Capacity,
     ) -> bool {
         match class {
-            QueueClass::Service => self.is_turn(class, ticket) && admission.admits(claim, Priority::Control),
+            QueueClass::Service => self.is_turn(class, ticket) && capacity.admits(claim, Priority::Control),
             QueueClass::Of(priority) => {
                 self.is_turn(class, ticket)
-                    && admission.admits(claim, priority)
-                    && (self.is_empty() || self.next(self.ready(priority, admission)) == Some(priority))
+                    && capacity.admits(claim, priority)
+                    && (self.is_empty() || self.next(self.ready(priority, capacity)) == Some(priority))
             }
         }
     }
 
     /// A request passes that holds `ticket`, or none.
-    pub(in crate::conn) fn pass(&mut self, class: QueueClass, ticket: Option<u64>, admission: &Capacity) {
+    pub(in crate::conn) fn pass(&mut self, class: QueueClass, ticket: Option<u64>, capacity: &Capacity) {
         if let Some(number) = ticket {
             self.remove(number);
         }
         if let (QueueClass::Of(priority), false) = (class, self.is_empty()) {
-            self.rotation.served(priority, self.ready(priority, admission));
+            self.rotation.served(priority, self.ready(priority, capacity));
             // It may be the turn of another priority now.
             self.note(Recheck::First);
         }
@@ -166,11 +166,11 @@ impl AdmissionQueues {
         self.note(Recheck::More);
     }
 
-    /// Wakes the callers that can pass now: as many as `admission` lets through, one after the other, each in its turn.
+    /// Wakes the callers that can pass now: as many as `capacity` lets through, one after the other, each in its turn.
     ///
     /// If only the first has changed, wakes one: the others were woken with it, and a caller that came too early is woken
     /// again when its turn has come.
-    pub(in crate::conn) fn wake(&mut self, woken: &mut Woken, admission: impl FnOnce() -> Capacity) {
+    pub(in crate::conn) fn wake(&mut self, woken: &mut Woken, capacity: impl FnOnce() -> Capacity) {
         let limit = match std::mem::take(&mut self.news) {
             Recheck::None => return,
             Recheck::First => 1,
@@ -180,15 +180,15 @@ impl AdmissionQueues {
             return;
         }
         let Some(queues) = &mut self.queues else { return };
-        let mut admission = admission();
-        queues.wake_service(woken, &mut admission, limit);
+        let mut capacity = capacity();
+        queues.wake_service(woken, &mut capacity, limit);
         let mut rotation = self.rotation;
         let mut places = [0; Priority::ALL.len()];
         for _ in 0..limit {
             let firsts = Priority::ALL.map(|priority| {
                 let queue = &queues.others[priority.rank()];
                 let first = queue.waiting_from(places[priority.rank()]);
-                first.filter(|&(_, claim)| admission.admits(claim, priority))
+                first.filter(|&(_, claim)| capacity.admits(claim, priority))
             });
             let ready = firsts.map(|first| first.is_some());
             let Some(priority) = next(&rotation, ready) else {
@@ -198,7 +198,7 @@ impl AdmissionQueues {
                 return;
             };
             rotation.served(priority, ready);
-            admission.take(claim, priority);
+            capacity.take(claim, priority);
             queues.others[priority.rank()].wake(index, woken);
             places[priority.rank()] = index + 1;
         }
@@ -259,10 +259,10 @@ impl AdmissionQueues {
     }
 
     /// The priorities that could pass now, `priority` among them.
-    fn ready(&self, priority: Priority, admission: &Capacity) -> [bool; Priority::ALL.len()] {
+    fn ready(&self, priority: Priority, capacity: &Capacity) -> [bool; Priority::ALL.len()] {
         Priority::ALL.map(|other| {
             let first = || self.queues.as_ref()?.others[other.rank()].waiting_from(0);
-            other == priority || first().is_some_and(|(_, claim)| admission.admits(claim, other))
+            other == priority || first().is_some_and(|(_, claim)| capacity.admits(claim, other))
         })
     }
 
@@ -305,15 +305,15 @@ impl QueuesByClass {
         }
     }
 
-    fn wake_service(&mut self, woken: &mut Woken, admission: &mut Capacity, limit: usize) {
+    fn wake_service(&mut self, woken: &mut Woken, capacity: &mut Capacity, limit: usize) {
         let mut place = 0;
         for _ in 0..limit {
             let first = self.service.waiting_from(place);
-            let Some((index, claim)) = first.filter(|&(_, claim)| admission.admits(claim, Priority::Control))
+            let Some((index, claim)) = first.filter(|&(_, claim)| capacity.admits(claim, Priority::Control))
             else {
                 return;
             };
-            admission.take(claim, Priority::Control);
+            capacity.take(claim, Priority::Control);
             self.service.wake(index, woken);
             place = index + 1;
         }

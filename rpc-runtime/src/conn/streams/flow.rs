@@ -2,7 +2,11 @@
 //!
 //! It is the same for both ends: what one sends from an [`Outflow`] the other reads into an [`Inflow`].
 
-use std::time::Duration;
+use std::{
+    collections::VecDeque,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use super::{
     inbox::InboxUse,
@@ -11,8 +15,8 @@ use super::{
 };
 use crate::{
     Metadata, Priority, Status,
-    conn::{Request, Settings, Time, step::Step, wakers::Woken},
-    wire::frame::{Flags, Frame},
+    conn::{Next, Request, Settings, Time, Unsent, outbox::Outbox, step::Step, wakers::Woken},
+    wire::frame::{Encoded, Flags, Frame},
 };
 
 /// The streams of one call. Boxed, so that a call without streams pays a pointer.
@@ -35,6 +39,28 @@ pub(in crate::conn) struct Flow {
     pub(in crate::conn) knows_unwanted: bool,
     /// Of a handler's call: what travels beside its reply.
     pub(in crate::conn) metadata: Metadata,
+}
+
+/// What came of a look for the next message.
+#[derive(Debug)]
+pub(in crate::conn) struct NextRead {
+    /// The message, or why there is none.
+    pub(in crate::conn) next: Poll<Next>,
+    /// True if the reader has taken anything.
+    pub(in crate::conn) has_moved: bool,
+    /// True if the peer is owed credit from now on.
+    pub(in crate::conn) is_owed: bool,
+}
+
+impl NextRead {
+    /// The reader has taken nothing.
+    const fn nothing(next: Poll<Next>) -> Self {
+        Self {
+            next,
+            has_moved: false,
+            is_owed: false,
+        }
+    }
 }
 
 impl Flow {
@@ -95,6 +121,114 @@ impl Flow {
         }
         self.note_move(step.now);
         Ok(())
+    }
+
+    /// Takes the next message of what is read; short ones that come behind it go into `ahead`, if the reader has one.
+    ///
+    /// `held` is what all streams of this side hold.
+    pub(in crate::conn) fn poll_next(
+        &mut self,
+        held: &mut InboxUse,
+        ahead: Option<&mut VecDeque<Encoded>>,
+        now: Time,
+        cx: &Context<'_>,
+    ) -> NextRead {
+        let Some(inflow) = &mut self.inflow else {
+            return NextRead::nothing(Poll::Ready(Next::End));
+        };
+        let mut read = inflow.settle();
+        let message = inflow.take();
+        if let Some(message) = &message {
+            read.bytes += message.len();
+            read.messages += 1;
+            if let Some(ahead) = ahead {
+                inflow.take_ahead(ahead);
+            }
+        }
+        let next = match message {
+            Some(message) => Poll::Ready(Next::Message(message)),
+            None if inflow.is_ended() => Poll::Ready(Next::End),
+            None => {
+                inflow.wait(cx);
+                Poll::Pending
+            }
+        };
+        if read.messages == 0 {
+            return NextRead::nothing(next);
+        }
+        held.remove(read);
+        let is_owed = inflow.list();
+        self.note_move(now);
+        NextRead {
+            next,
+            has_moved: true,
+            is_owed,
+        }
+    }
+
+    /// Ready when a message of `len` bytes may be sent for call `id`: the peer has granted it, the message before it is in the
+    /// output, and there is room.
+    #[inline]
+    pub(in crate::conn) fn poll_send(
+        &mut self,
+        id: u64,
+        priority: Priority,
+        len: u64,
+        outbox: &mut Outbox,
+        cx: &Context<'_>,
+    ) -> Poll<Result<(), Unsent>> {
+        let Some(outflow) = self.outflow.as_mut().filter(|outflow| !outflow.is_ended()) else {
+            return Poll::Ready(Err(Unsent::Over(None)));
+        };
+        if !outflow.may_send() || outbox.remainders().has(id) {
+            outflow.wait(cx);
+            return Poll::Pending;
+        }
+        if !outbox.has_room(priority, len) {
+            // The end of the call is to wake it, too.
+            outflow.wait(cx);
+            outbox.wait(id, priority, len, None, cx);
+            return Poll::Pending;
+        }
+        outbox.leave(id);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Notes that a message of `len` bytes is sent.
+    #[inline]
+    pub(in crate::conn) fn note_sent(&mut self, len: u64, now: Time) {
+        if let Some(outflow) = &mut self.outflow {
+            outflow.charge(len);
+        }
+        self.note_move(now);
+    }
+
+    /// Notes that the last fragment of a message is in the output: what waited for that goes on. True if END goes out now.
+    #[must_use]
+    pub(in crate::conn) fn message_finished(&mut self, woken: &mut Woken) -> bool {
+        let Some(outflow) = &mut self.outflow else {
+            return false;
+        };
+        outflow.wake(woken);
+        let wants_end = outflow.wants_end();
+        if wants_end {
+            outflow.put_end();
+        }
+        wants_end
+    }
+
+    /// Takes the credit that the peer is owed; `spare` is how far the window may be widened, and `held` what all streams of
+    /// this side hold.
+    pub(in crate::conn) fn take_grant(
+        &mut self,
+        held: &mut InboxUse,
+        max_window: u64,
+        spare: u64,
+        now: Time,
+    ) -> Option<u64> {
+        let (grant, widened) = self.inflow.as_mut()?.take_grant(max_window, spare, now)?;
+        held.widened += widened;
+        Some(grant)
     }
 
     /// True if a message has moved.

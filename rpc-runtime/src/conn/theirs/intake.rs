@@ -92,6 +92,15 @@ impl Theirs {
         Ok(())
     }
 
+    /// Checks that the id of a DATA frame was opened.
+    pub(in crate::conn) fn check_opened(&self, frame: &Frame) -> Result<(), Violation> {
+        let id = frame.id;
+        match id > 0 && id <= self.requests.last_id() {
+            true => Ok(()),
+            false => protocol(format!("DATA for id {id}, which was never opened")),
+        }
+    }
+
     /// Takes in the first frame of a request whose id is open.
     #[inline]
     pub(in crate::conn) fn receive_request(

@@ -12,7 +12,7 @@ use crate::{
     Peer,
     conn::{Connection, Side},
     driver::{Baton, SharedConnection},
-    net::{Listener, Stream, is_the_peers, lacks_resources},
+    net::{Listener, Stream, lacks_resources, peer_has_left},
     server::{dispatch::Dispatched, drain::announce, state::ServerState, until::until},
 };
 
@@ -42,7 +42,7 @@ async fn accept_until_drain(server: &Arc<ServerState>, listener: &Listener, limi
             Ok(accepted) => accepted,
             Err(error) if !lacks_resources(&error) => {
                 server.counts().accepts_failed.add();
-                match is_the_peers(&error) {
+                match peer_has_left(&error) {
                     true => {
                         tracing::debug!(address = listener.address(), %error, "a peer left before it was accepted");
                     }
