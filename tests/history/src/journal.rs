@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn what_several_processes_wrote_is_read_in_its_order() {
+    fn records_of_several_processes_are_read_in_order() {
         let scratch = Scratch::new("journal-order").unwrap();
         let path = scratch.path("journal");
         let one = Journal::append(&path, 1).unwrap();
@@ -380,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_keeps_what_a_file_keeps() {
+    fn a_journal_in_memory_equals_one_in_a_file() {
         let journal = Journal::in_memory();
         for event in Event::ALL {
             journal.write(3, event, true);
@@ -393,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_that_its_process_left_torn_spoils_no_other() {
+    fn a_torn_record_spoils_no_other() {
         let scratch = Scratch::new("journal-torn").unwrap();
         let path = scratch.path("journal");
         let (killed, other) = (
@@ -419,7 +419,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_stream_has_moved_is_read_as_it_was_written() {
+    fn counts_of_a_stream_are_read_as_written() {
         let scratch = Scratch::new("journal-moved").unwrap();
         let path = scratch.path("journal");
         let journal = Journal::append(&path, 1).unwrap();
@@ -436,7 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_that_makes_no_sense_is_an_error() {
+    fn a_malformed_record_is_an_error() {
         let scratch = Scratch::new("journal-senseless").unwrap();
         let path = scratch.path("journal");
         for text in [

@@ -16,7 +16,7 @@ const STOPS: u64 = 60;
 const AT_ONCE: usize = 8;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn whatever_the_moment_a_stop_is_reported_truly_and_loses_no_reply() {
+async fn a_stop_at_any_moment_is_reported_truly_and_loses_no_reply() {
     println!("seed {SEED}");
     let places = Arc::new(Semaphore::new(AT_ONCE));
     let mut stops = JoinSet::new();

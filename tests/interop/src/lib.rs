@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_body_tells_each_byte_by_its_place() {
+    fn each_byte_of_a_body_follows_from_its_place() {
         for len in [0, 1, 250, 251, 252, 1000, 314_159] {
             let body = body(len);
             assert_eq!(body.len(), len);

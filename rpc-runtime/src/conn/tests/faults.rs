@@ -107,7 +107,7 @@ fn kinds_from_64_on_are_ignored_and_counted() {
 }
 
 #[test]
-fn who_serves_nothing_refuses_every_request() {
+fn a_side_without_services_refuses_every_request() {
     let deaf = Settings {
         serves: false,
         ..settings()
@@ -300,7 +300,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn no_sequence_of_frames_panics_or_makes_the_connection_hold_much(
+    fn no_sequence_of_frames_panics_or_exceeds_the_memory_limits(
         steps in prop::collection::vec(step(), 1..120),
         acceptor in any::<bool>(),
         greeted in prop::bool::weighted(0.95),
@@ -448,7 +448,7 @@ fn calls_cancelled_while_there_is_no_room_are_replied_when_there_is() {
 }
 
 #[test]
-fn a_peer_that_goes_away_again_and_again_is_sent_away() {
+fn endless_goaways_end_the_connection() {
     for falling in [false, true] {
         let mut pair = Pair::new();
         let mut sent = 0;

@@ -193,7 +193,7 @@ proptest! {
     #![proptest_config(config(150))]
 
     #[test]
-    fn whatever_the_schedule_everything_comes_to_its_end_without_time(
+    fn every_schedule_ends_all_calls_without_time_passing(
         steps in prop::collection::vec(step(), 1..250),
     ) {
         let mut world = World::new(narrow());
@@ -216,7 +216,7 @@ proptest! {
     }
 
     #[test]
-    fn whatever_ends_the_connection_no_stream_is_a_short_success(
+    fn no_end_of_a_connection_makes_a_stream_a_short_success(
         before in prop::collection::vec(step(), 1..120),
         disturbances in prop::collection::vec(disturbance(), 1..3),
         after in prop::collection::vec(step(), 1..80),

@@ -78,7 +78,7 @@ fn says(text: &str, parts: &[&str]) {
 }
 
 #[test]
-fn who_has_no_build_script_is_told_what_to_write_into_one() {
+fn a_missing_build_script_is_an_error_that_shows_one() {
     let text = refused("rpc_runtime::include_protos!();", None);
     says(
         &text,
@@ -91,7 +91,7 @@ fn who_has_no_build_script_is_told_what_to_write_into_one() {
 }
 
 #[test]
-fn what_implements_a_trait_and_is_no_server_is_to_be_wrapped() {
+fn an_unwrapped_service_is_an_error_that_names_its_server() {
     let code =
         "pub struct Polite;\npub fn serve() { let _ = rpc_runtime::Server::builder().service(Polite); }";
     let text = refused(code, None);

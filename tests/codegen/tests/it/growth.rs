@@ -48,7 +48,7 @@ fn excess(result: Result<impl std::fmt::Debug, Error>, executed: Executed) {
 }
 
 #[tokio::test]
-async fn whatever_multiplies_is_counted() {
+async fn repeated_fields_maps_and_json_are_counted() {
     let [orders, _] = limited("growth-kinds", 100_000).await;
     let calls = || orders.send_recv();
     let texts = |many| vec![String::new(); many];

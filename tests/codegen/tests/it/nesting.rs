@@ -112,7 +112,7 @@ fn bottoms() -> Vec<(&'static str, Tree)> {
 }
 
 #[tokio::test]
-async fn what_a_peer_reads_is_sent_and_one_level_more_is_not() {
+async fn the_deepest_readable_message_is_sent_and_a_deeper_one_is_refused() {
     let forest = forest();
     let (mut sent, mut kept) = (0, 0);
     for (way, wrap) in ways() {
@@ -141,7 +141,7 @@ async fn what_a_peer_reads_is_sent_and_one_level_more_is_not() {
 }
 
 #[tokio::test]
-async fn requests_of_every_kind_are_looked_at() {
+async fn requests_of_each_kind_are_checked_for_depth() {
     let forest = forest();
     let garden = |levels| Garden {
         name: "Eden".into(),

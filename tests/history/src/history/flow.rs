@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn messages_are_in_order_or_are_not() {
+    fn a_message_out_of_order_is_noticed() {
         let read = |numbers: &[u32]| {
             let moving = Moving::new(0);
             numbers.iter().for_each(|number| moving.read(*number));

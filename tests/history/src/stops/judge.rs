@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn a_true_report_is_believed() {
+    fn a_true_report_is_accepted() {
         // The refused call and send may be counted or not: perhaps they never reached the server.
         for (aborted, one_way_dropped) in [(2, 1), (3, 1), (2, 2), (3, 2)] {
             let lies = counts(1).judge(&report(2, aborted, one_way_dropped, 1));
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn every_number_that_is_wrong_is_a_lie() {
+    fn every_wrong_number_in_a_report_is_found() {
         for (wrong, what) in [
             (report(1, 2, 1, 1), "completed: 1 reported, 2 to 2"),
             (report(3, 2, 1, 1), "completed: 3 reported, 2 to 2"),
@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn a_send_that_neither_ran_nor_was_told_of_has_vanished() {
+    fn a_send_that_neither_ran_nor_was_reported_is_found() {
         let lies = counts(0).judge(&report(2, 2, 1, 1));
         assert_eq!(lies, ["1 sends did not run, and nobody says so"]);
         let lies = counts(0).judge(&report(2, 2, 2, 1));
@@ -349,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn a_handler_whose_caller_gave_it_up_is_perhaps_among_the_aborted() {
+    fn a_handler_of_a_dropped_call_may_count_as_aborted() {
         let entries = [entry(1, Event::Started), entry(1, Event::Dropped)];
         let journal = Records {
             entries: entries.into(),

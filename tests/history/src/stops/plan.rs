@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn sixty_plans_hold_everything_that_there_is() {
+    fn sixty_plans_cover_every_option() {
         let plans: Vec<_> = (0..60).map(|index| Plan::new(7, index)).collect();
         let count = |what: fn(&&Plan) -> bool| plans.iter().filter(what).count();
         assert_eq!(count(|plan| plan.stop == Stop::Signal(Signal::Term)), 20);

@@ -39,7 +39,7 @@ async fn keeps_its_promises(course: Course) -> Outcome {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_call_runs_as_told_while_servers_are_stopped_and_connections_cut() {
+async fn outcomes_are_true_while_servers_stop_and_connections_are_cut() {
     for (seed, transport) in [(1, Transport::Tcp), (2, Transport::Unix)] {
         let outcome = keeps_its_promises(Course {
             transport,
@@ -54,7 +54,7 @@ async fn each_call_runs_as_told_while_servers_are_stopped_and_connections_cut() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_call_runs_as_told_while_processes_are_killed_and_connections_cut() {
+async fn outcomes_are_true_while_processes_are_killed_and_connections_are_cut() {
     for (seed, transport) in [(3, Transport::Tcp), (4, Transport::Unix)] {
         let outcome = keeps_its_promises(Course {
             transport,
@@ -67,7 +67,7 @@ async fn each_call_runs_as_told_while_processes_are_killed_and_connections_cut()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_send_that_a_barrier_covered_runs_whatever_is_cut() {
+async fn a_send_covered_by_a_barrier_runs_despite_cuts() {
     let outcome = keeps_its_promises(Course {
         stops: Stops::Never,
         ..course(5)
@@ -80,7 +80,7 @@ async fn a_send_that_a_barrier_covered_runs_whatever_is_cut() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_reply_is_lost_by_servers_that_drain() {
+async fn draining_servers_lose_no_reply() {
     for (seed, place) in [(6, Place::Here), (7, process())] {
         let outcome = keeps_its_promises(Course {
             place,

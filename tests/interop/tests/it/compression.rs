@@ -92,7 +92,7 @@ async fn ten_each_way(theirs: Option<Compression>, ours: Option<Compression>) ->
 }
 
 #[tokio::test(crate = "test_support::gate")]
-async fn messages_of_streams_are_compressed_when_both_sides_say_so() -> Outcome {
+async fn messages_of_streams_are_compressed_when_both_sides_agree() -> Outcome {
     let (zstd, lz4) = (Some(Compression::Zstd), Some(Compression::Lz4));
     for (theirs, ours) in [(zstd, zstd), (lz4, lz4), (zstd, lz4)] {
         let (up, down) = ten_each_way(theirs, ours).await?;
@@ -103,7 +103,7 @@ async fn messages_of_streams_are_compressed_when_both_sides_say_so() -> Outcome 
 }
 
 #[tokio::test(crate = "test_support::gate")]
-async fn messages_of_streams_travel_as_they_are_unless_both_sides_say_so() -> Outcome {
+async fn messages_of_streams_stay_uncompressed_unless_both_sides_agree() -> Outcome {
     for (theirs, ours) in [
         (None, None),
         (Some(Compression::Zstd), None),

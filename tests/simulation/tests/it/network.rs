@@ -41,7 +41,7 @@ fn counter(sim: &Sim) -> Node {
 }
 
 #[test]
-fn a_peer_that_is_gone_is_found_within_51_seconds() {
+fn a_lost_peer_is_found_within_51_seconds() {
     sim::check(0..10, |sim| async move {
         let server = counter(&sim);
         let client = CounterClient::connect(ADDRESS).await.unwrap();
@@ -64,7 +64,7 @@ fn a_peer_that_is_gone_is_found_within_51_seconds() {
 }
 
 #[test]
-fn a_stream_is_told_that_its_server_is_gone_within_51_seconds() {
+fn a_stream_learns_of_its_lost_server_within_51_seconds() {
     sim::check(0..10, |sim| async move {
         let server = counter(&sim);
         let client = CounterClient::connect(ADDRESS).await.unwrap();
@@ -94,7 +94,7 @@ fn a_stream_is_told_that_its_server_is_gone_within_51_seconds() {
 
 /// A server whose client vanishes drops the handler, and has its place back.
 #[test]
-fn a_server_finds_out_that_its_client_is_gone() {
+fn a_server_finds_its_lost_client() {
     sim::check(0..10, |sim| async move {
         let has_ended = Arc::new(AtomicU64::new(0));
         let noted = Arc::clone(&has_ended);
@@ -129,7 +129,7 @@ fn a_server_finds_out_that_its_client_is_gone() {
 }
 
 #[test]
-fn a_deadline_bounds_a_call_whatever_happens() {
+fn a_deadline_bounds_a_call_under_every_fault() {
     sim::check(0..30, |sim| async move {
         counter(&sim);
         let client = CounterClient::connect_lazy(ADDRESS);
@@ -325,7 +325,7 @@ fn small_calls_keep_their_turn_beside_a_slow_link() {
 }
 
 #[test]
-fn who_is_reset_learns_it_at_once() {
+fn a_reset_is_noticed_at_once() {
     sim::check(0..10, |sim| async move {
         let server = counter(&sim);
         let client = CounterClient::connect(ADDRESS).await.unwrap();
@@ -343,7 +343,7 @@ fn who_is_reset_learns_it_at_once() {
 }
 
 #[test]
-fn corruption_breaks_nothing_but_the_connection() {
+fn corruption_breaks_only_its_connection() {
     sim::check(0..15, |sim| async move {
         let server = counter(&sim);
         let client = CounterClient::connect_lazy(ADDRESS);
@@ -365,7 +365,7 @@ fn corruption_breaks_nothing_but_the_connection() {
 }
 
 #[test]
-fn addresses_are_those_of_the_simulation() {
+fn nodes_see_simulated_addresses() {
     sim::run(1, |sim| async move {
         counter(&sim);
         sim.node("other", || async {

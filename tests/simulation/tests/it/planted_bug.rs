@@ -50,7 +50,7 @@ async fn adds_each_amount_once(sim: Sim, tickets: Tickets) {
 }
 
 #[test]
-fn a_simulation_finds_the_planted_bug_by_a_seed_that_finds_it_again() {
+fn a_seed_finds_the_planted_bug_each_time() {
     let fails = |seed| sim::try_run(seed, |sim| adds_each_amount_once(sim, Tickets::InMemory)).err();
     let failure = (0..1000).find_map(|seed| Some((seed, fails(seed)?)));
     let (seed, failure) = failure.expect("no seed of a thousand finds it");
@@ -61,6 +61,6 @@ fn a_simulation_finds_the_planted_bug_by_a_seed_that_finds_it_again() {
 }
 
 #[test]
-fn a_simulation_finds_nothing_where_there_is_no_bug() {
+fn a_correct_service_passes_every_seed() {
     sim::check(0..100, |sim| adds_each_amount_once(sim, Tickets::OnDisk));
 }

@@ -71,7 +71,7 @@ fn a_short_success_is_found() {
 }
 
 #[test]
-fn an_end_that_was_none_is_found_whatever_the_caller_was_told() {
+fn a_false_end_of_a_stream_is_found_after_every_outcome() {
     let handler = || Some((Event::Ended, MOVED));
     for outcome in [Outcome::Ok, Outcome::Cancelled, failed(MAYBE)] {
         let unfinished = Flow {
@@ -93,7 +93,7 @@ fn an_end_that_was_none_is_found_whatever_the_caller_was_told() {
 }
 
 #[test]
-fn messages_that_nobody_sent_are_found() {
+fn messages_without_a_sender_are_found() {
     let dropped = |moved| Some((Event::Dropped, moved));
     let more_read = Flow { read: 4, ..FLOW };
     run()
@@ -114,7 +114,7 @@ fn messages_that_nobody_sent_are_found() {
 }
 
 #[test]
-fn messages_that_are_not_the_next_ones_are_found_on_either_side() {
+fn messages_out_of_order_are_found_on_either_side() {
     let disordered = Flow {
         disordered: true,
         ..FLOW
@@ -144,7 +144,7 @@ fn a_failure_that_overtakes_messages_is_found() {
 }
 
 #[test]
-fn a_handler_that_was_killed_left_nothing_to_compare_messages_with() {
+fn messages_of_a_killed_handler_are_not_compared() {
     let mut run = run().ran(1, false, &[Event::Started]);
     run.record(1, Kind::Stream, failed(MAYBE));
     run.history.records.last_mut().unwrap().flow = FLOW;
