@@ -230,7 +230,7 @@ fn small_requests_of_one_read_buffer_are_not_copied() {
     assert_eq!(pinned(true), 200);
 }
 
-/// A frame of anything, more often one that makes some sense.
+/// Any frame, mostly one that a peer could send.
 fn frame() -> impl Strategy<Value = Frame> {
     let kind = prop_oneof![20 => 1..=10u32, 1 => 0..70u32].prop_map(Kind::from);
     let id = prop_oneof![10 => 0..40u64, 1 => any::<u64>()];
@@ -299,6 +299,8 @@ fn step() -> impl Strategy<Value = Step> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
 
+    // The fuzz targets `server` and `client` do the same with bytes. Most random bytes end the connection within a few frames, so
+    // this test draws whole frames.
     #[test]
     fn no_sequence_of_frames_panics_or_exceeds_the_memory_limits(
         steps in prop::collection::vec(step(), 1..120),
