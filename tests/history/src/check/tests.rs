@@ -311,7 +311,7 @@ fn sends_that_were_lost_and_yet_ran_are_found() {
     three_sends(Rules::always(), lost(1, 2)).holds();
     three_sends(Rules::always(), lost(2, 0)).breaks(Fault::LostSendsRan);
     three_sends(Rules::always(), lost(2, 2)).breaks(Fault::MoreLostThanSent);
-    // One whose future was dropped may have been sent.
+    // A one-way call whose future was dropped may have been sent.
     let run = Run::new(Rules::always())
         .send(1, Outcome::Ok, &ENDED)
         .send(2, Outcome::Cancelled, &[])

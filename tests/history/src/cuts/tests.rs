@@ -5,7 +5,7 @@ use tokio::{
 
 use super::*;
 
-/// One connection through a relay that cuts so: the client's end, and the server's.
+/// Makes a connection through a relay with these cuts, and returns the client's end and the server's end.
 async fn relayed(fate: Fate) -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let upstream = format!("tcp://{}", listener.local_addr().unwrap());

@@ -1,4 +1,4 @@
-//! Some thousand calls each, with cuts and restarts. A million: `cargo run --release -p history -- --calls 1000000`.
+//! Courses of some thousand calls, with cuts and restarts. For a million: `cargo run --release -p history -- --calls 1000000`.
 
 use history::{
     course::{Course, Outcome, Stops},
@@ -6,7 +6,7 @@ use history::{
     host::{Place, Transport},
 };
 
-/// A course with many cuts and stops in this process, to be changed.
+/// Makes a course with many cuts and stops in this process.
 fn course(seed: u64) -> Course {
     Course {
         name: "a test",
@@ -30,7 +30,7 @@ async fn keeps_its_promises(course: Course) -> Outcome {
     let outcome = course.run(|_| {}).await;
     let outcome = outcome.unwrap_or_else(|failure| panic!("{failure}"));
     println!("{outcome}");
-    // A run in which nothing happened would keep every promise.
+    // A run without cuts and stops would prove nothing.
     assert!(
         outcome.summary.ok > 0 && outcome.summary.accepted > 0,
         "{outcome}"

@@ -29,7 +29,7 @@ fn streams_that_were_read_by_both_to_their_ends_hold() {
         ..FLOW
     };
     let gathered = Moved { gave: 0, ..MOVED };
-    // It was told to read one, and did.
+    // The handler read one message, as its script said.
     let early = Flow { limit: 1, ..FLOW };
     let quit = Moved {
         got: 1,
@@ -107,7 +107,7 @@ fn messages_without_a_sender_are_found() {
     run()
         .stream(1, Outcome::Cancelled, FLOW, dropped(more_got))
         .breaks(Fault::MessagesFromNowhere);
-    // Nothing ran, and something was read.
+    // No handler ran, but a message was read.
     run()
         .stream(1, failed(MAYBE), FLOW, None)
         .breaks(Fault::MessagesFromNowhere);
@@ -138,7 +138,7 @@ fn a_failure_that_overtakes_messages_is_found() {
         run().stream(1, failed(YES), flow, Some((Event::Failed, MOVED)))
     };
     reading(3).holds();
-    // It may have been in the middle of its fragments.
+    // The loss may have come between two fragments of a message.
     reading(2).holds();
     reading(1).breaks(Fault::MessagesLost);
 }
