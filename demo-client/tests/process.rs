@@ -140,7 +140,7 @@ async fn watch_prints_each_change_until_the_server_stops() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_there_is_one_clear_line() {
+async fn a_missing_server_is_one_clear_line() {
     let (address, serving) = server().await;
     KvClient::connect(&address)
         .await

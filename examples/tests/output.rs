@@ -115,7 +115,7 @@ fn one_way_prints_the_account() {
 }
 
 #[test]
-fn callbacks_prints_what_the_server_called_with() {
+fn callbacks_prints_the_servers_calls() {
     check(
         env!("CARGO_BIN_EXE_callbacks"),
         &[

@@ -283,7 +283,7 @@ mod tests {
 
     #[cfg(any(target_os = "linux", target_os = "android"))]
     #[tokio::test]
-    async fn the_os_gives_up_what_is_not_acknowledged_when_the_connection_would() {
+    async fn tcp_user_timeout_equals_the_write_timeout() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let stream = Stream::tcp(stream).unwrap();
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_connection_to_itself_is_none() {
+    async fn a_connection_to_itself_is_refused() {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let own = socket.local_addr().unwrap();

@@ -71,7 +71,7 @@ fn entries(folder: &str) -> usize {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn everything_that_came_and_went_has_left_nothing() {
+fn ended_calls_streams_and_connections_leave_nothing() {
     let hook = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
         // Handlers panic on purpose. A printed backtrace would keep the debug information that it has read.

@@ -1,4 +1,4 @@
-//! Every .proto under proto/, and some of them again in other ways.
+//! Compiles each .proto file under proto/, and some of them again with other options.
 
 use std::{env, error::Error, path::PathBuf};
 
@@ -9,7 +9,7 @@ include!("../../rpc-codegen/tests/golden/options/config.rs");
 fn main() -> Result<(), Box<dyn Error>> {
     rpc_codegen::compile_dir("proto")?;
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
-    // Golden cases themselves, so that what is compared is also what is called.
+    // The golden cases of rpc-codegen are compiled and called, too.
     for (module, case) in [("golden", "streams"), ("flat", "flatten")] {
         let folder = PathBuf::from("../../rpc-codegen/tests/golden").join(case);
         Config::new().out_dir(out.join(module)).compile_dir(folder)?;

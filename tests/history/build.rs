@@ -1,4 +1,4 @@
-//! Every .proto under proto/ becomes Rust.
+//! Compiles each .proto file under proto/.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     rpc_codegen::compile_dir("proto")

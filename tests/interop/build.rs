@@ -1,4 +1,4 @@
-//! The service as its server knows it, and what a newer client believes that it has.
+//! Generates the service of the server, and the newer service of a client.
 
 use std::{env, error::Error, path::PathBuf};
 

@@ -146,7 +146,7 @@ async fn handler_that_blocks_unannounced_delays_no_ping() {
 }
 
 #[tokio::test(flavor = "multi_thread", crate = "test_support::gate")]
-async fn only_what_the_service_lists_can_be_called() {
+async fn only_listed_procedures_can_be_called() {
     // The store's own methods are `put` and `get`; no id reaches them, nor any other that is not listed.
     const PUT: Procedure = Procedure::new("demo.kv.v1.Kv/put", 0x1234_5678_9abc_def0);
     let (kv, _serving) = server("listed").await;

@@ -38,7 +38,7 @@ async fn an_update_sent_to_all_is_fetched_back_from_all() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4, crate = "test_support::gate")]
-async fn a_node_that_blocks_delays_no_other() {
+async fn a_blocked_node_delays_no_other() {
     for transport in TRANSPORTS {
         let cluster = Cluster::start(transport, "slow").await;
         let gate = &cluster.nodes[0].member.gate;
@@ -67,7 +67,7 @@ async fn a_node_that_blocks_delays_no_other() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4, crate = "test_support::gate")]
-async fn a_node_that_goes_away_is_noticed_and_reached_again_when_it_is_back() {
+async fn a_lost_node_is_noticed_and_reached_again_when_it_is_back() {
     const AWAY: usize = 2;
     for transport in TRANSPORTS {
         let mut cluster = Cluster::start(transport, "away").await;
@@ -164,7 +164,7 @@ async fn all_nodes_terminate_all_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4, crate = "test_support::gate")]
-async fn five_processes_do_the_same() {
+async fn five_processes_ping_update_and_terminate_each_other() {
     const AWAY: usize = 4;
     let (mut processes, mut addresses) = (Vec::new(), Vec::new());
     for _ in 0..NODES {

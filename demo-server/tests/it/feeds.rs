@@ -40,7 +40,7 @@ async fn subscriber(address: &str, capacity: usize) -> (KvClient, mpsc::Receiver
 }
 
 #[tokio::test(crate = "test_support::gate")]
-async fn a_watcher_sees_what_is_there_and_each_change_and_the_end_at_the_drain() {
+async fn a_watcher_sees_all_entries_each_change_and_the_end_at_the_drain() {
     let (kv, serving) = server("mem:feeds-watch").await;
     for (key, value) in [("a/2", "two"), ("b/1", "other"), ("a/1", "one")] {
         kv.send_recv().update(key, value).await.unwrap();
@@ -98,7 +98,7 @@ async fn a_watcher_misses_no_change_and_sees_none_twice() {
 }
 
 #[tokio::test(crate = "test_support::gate")]
-async fn a_watcher_that_does_not_read_is_told_that_it_has_lost_some() {
+async fn a_watcher_that_does_not_read_gets_an_error_for_its_lost_changes() {
     let kv = KvClient::in_process(KvServer::new(Store::default()));
     let mut events = kv.send_recv().watch("").await.unwrap();
     // Far more than its window and the store's memory of changes take.
@@ -120,7 +120,7 @@ async fn a_watcher_that_does_not_read_is_told_that_it_has_lost_some() {
 }
 
 #[tokio::test(crate = "test_support::gate")]
-async fn a_session_that_is_open_at_the_drain_is_told_and_does_not_hold_it_up() {
+async fn an_open_session_learns_of_the_drain_and_does_not_delay_it() {
     let (kv, serving) = server("mem:feeds-session").await;
     let (mut commands, mut answers) = kv.send_recv().session().await.unwrap();
     let command = Command {
@@ -141,7 +141,7 @@ async fn a_session_that_is_open_at_the_drain_is_told_and_does_not_hold_it_up() {
 }
 
 #[tokio::test(crate = "test_support::gate")]
-async fn an_import_that_is_given_up_is_an_error_and_a_bad_entry_is_refused() {
+async fn an_abandoned_import_is_an_error_and_a_bad_entry_is_refused() {
     let kv = KvClient::in_process(KvServer::new(Store::default()));
     let (mut entries, imported) = kv.send_recv().import().await.unwrap();
     within(entries.send(entry("first"))).await.unwrap();
@@ -209,7 +209,7 @@ async fn a_subscriber_is_called_back_until_it_goes() {
 }
 
 #[tokio::test(crate = "test_support::gate")]
-async fn a_subscriber_that_is_too_slow_is_told_how_much_it_has_missed() {
+async fn a_slow_subscriber_learns_how_many_changes_it_missed() {
     let address = "mem:feeds-slow";
     let (other, _serving) = server(address).await;
     let (kv, mut heard) = subscriber(address, 1).await;
@@ -244,7 +244,7 @@ async fn a_subscriber_that_is_too_slow_is_told_how_much_it_has_missed() {
 }
 
 #[tokio::test(crate = "test_support::gate")]
-async fn subscribers_are_limited_and_make_room_when_they_go() {
+async fn subscribers_are_limited_and_free_their_places_when_they_leave() {
     let address = "mem:feeds-limit";
     let (other, _serving) = server(address).await;
     let (kv, _heard) = subscriber(address, 1).await;

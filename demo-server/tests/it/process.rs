@@ -93,9 +93,9 @@ async fn second_signal_does_not_wait_for_the_drain() {
     assert_eq!(code, 6, "the drain cut a one-way: {stderr}");
 }
 
-/// The client of `a_client_without_a_processor_is_told_what_became_of_its_sends`, a process of its own.
+/// The client of `a_client_without_a_processor_gets_the_account_of_its_sends`, a process of its own.
 #[tokio::test(crate = "test_support::gate")]
-async fn helper_sends_and_asks_what_became_of_it() {
+async fn helper_process_that_sends_and_asks_for_the_account() {
     let Some(address) = Helper::part() else { return };
     let kv = KvClient::connect(&address).await.unwrap();
     for n in 0..100 {
@@ -115,11 +115,14 @@ async fn helper_sends_and_asks_what_became_of_it() {
 }
 
 #[tokio::test(crate = "test_support::gate")]
-async fn a_client_without_a_processor_is_told_what_became_of_its_sends() {
+async fn a_client_without_a_processor_gets_the_account_of_its_sends() {
     let mut server = Process::start(&["--listen", "tcp://127.0.0.1:0", "--drain-timeout", "30"]);
     let address = server.address().await;
     let kv = KvClient::connect(&address).await.unwrap();
-    let mut client = Helper::start("process::helper_sends_and_asks_what_became_of_it", &address);
+    let mut client = Helper::start(
+        "process::helper_process_that_sends_and_asks_for_the_account",
+        &address,
+    );
     assert_eq!(client.hear().await, "sent");
     while kv.send_recv().fetch("sent").await.unwrap().as_deref() != Some(b"99") {}
     client.stop().await;

@@ -8,7 +8,7 @@ use tokio::{process::Command, time::timeout};
 const LIMIT: Duration = Duration::from_secs(150);
 
 #[tokio::test(crate = "test_support::gate")]
-async fn a_peer_in_another_language_finds_what_the_page_says() {
+async fn a_peer_in_another_language_confirms_the_wire_page() {
     let client = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/wire/peer.py");
     let spawned = Command::new("python3")
         // No compiled files beside the sources.

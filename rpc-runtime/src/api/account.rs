@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_that_cannot_count_is_survived() {
+    fn wrong_counts_of_a_peer_do_no_harm() {
         let account = account(u64::MAX, u64::MAX);
         assert_eq!(account.pending(), 0);
         assert_eq!(

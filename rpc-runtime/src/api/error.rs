@@ -394,7 +394,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_line_says_what_where_and_whether_it_ran() {
+    fn an_error_says_in_one_line_the_fault_the_place_and_whether_the_call_ran() {
         let error = Error::local(Code::Unavailable, "connection lost")
             .with_procedure("demo.kv.v1.Kv/rpc_fetch")
             .with_peer("tcp://127.0.0.1:5005")

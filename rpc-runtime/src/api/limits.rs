@@ -476,7 +476,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_with_another_default_or_without_a_limit_is_mended() {
+    fn a_wrong_default_or_a_missing_limit_in_the_reference_is_corrected() {
         let rows: String = table()
             .iter()
             .map(|row| format!("| `{}` | {} | so and so |\n", row.name, row.shown))

@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_have_no_capitals_whoever_makes_them() {
+    fn keys_become_lower_case() {
         let metadata = Metadata::from([("X-Trace", "1"), ("x-TRACE", "2"), ("Größe", "3")]);
         assert_eq!(keys(&metadata), ["x-trace", "x-trace", "größe"]);
         assert_eq!(metadata.get_str("X-Trace"), Some("1"));

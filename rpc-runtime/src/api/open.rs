@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_is_known_by_its_name_and_a_number_without_one_is_kept() {
+    fn a_known_number_has_a_name_and_an_unknown_number_is_kept() {
         let green = Open::from(Color::Green);
         assert_eq!((green.known(), green.number()), (Some(Color::Green), 2));
         assert!(green == Color::Green && green != Color::Red);

@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_in_a_while_is_said_with_the_number_of_those_that_were_not() {
+    fn a_limited_log_line_counts_the_suppressed_lines() {
         let seldom = Seldom::new(Duration::from_secs(1));
         let at = Duration::from_millis;
         assert_eq!(seldom.turn(at(5000)), Some(0));

@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn those_who_wait_are_told_in_the_order_in_which_they_came() {
+    async fn waiters_are_woken_in_the_order_of_arrival() {
         let changes = Arc::new(Changes::default());
         let told = Arc::new(Mutex::new(Vec::new()));
         let tasks = (0..50).map(|number| {

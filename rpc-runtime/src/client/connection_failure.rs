@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_handshake_is_nothing_to_try_again() {
+    fn a_refused_handshake_is_not_retried() {
         let failure = ConnectionFailure::of(&Cause::HelloRejected {
             text: "peer speaks HTTP/1".into(),
         });
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn attempts_that_were_all_too_slow_are_told_from_a_server_that_is_away() {
+    fn slow_attempts_and_a_missing_server_are_different_errors() {
         let slow = ConnectionFailure::slow(Duration::from_secs(10));
         let away = ConnectionFailure::unreachable(io::ErrorKind::ConnectionRefused.into());
         for (one, other, code) in [
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn a_late_call_tells_what_kept_the_connection_away() {
+    fn a_late_call_names_the_failure_of_its_connection() {
         let error = ConnectionFailure::unreachable(io::ErrorKind::ConnectionRefused.into())
             .late_error(Code::Unavailable, &deadline());
         assert_eq!(

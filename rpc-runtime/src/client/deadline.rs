@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn the_earlier_bound_counts() {
+    async fn the_earlier_deadline_counts() {
         let now = Instant::now();
         let second = Duration::from_secs(1);
         assert_eq!(Deadline::new(Some(second), None, now).at(), Some(now + second));
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_timeout_beyond_every_clock_is_none() {
+    async fn a_timeout_beyond_the_clocks_range_is_unlimited() {
         assert_eq!(
             Deadline::new(Some(Duration::MAX), None, Instant::now()).at(),
             None
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_past_has_passed() {
+    async fn a_past_deadline_has_passed() {
         let now = Instant::now();
         assert!(Deadline::new(Some(Duration::ZERO), None, now).has_passed());
         assert!(Deadline::new(None, Some(now), now).has_passed());

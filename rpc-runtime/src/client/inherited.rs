@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_another_handler_or_nobody_made_inherits_nothing() {
+    async fn only_futures_made_by_the_polling_handler_inherit() {
         let inherited = |seconds| Inherited {
             handler: HandlerId::next(),
             deadline: Some(Instant::now() + Duration::from_secs(seconds)),

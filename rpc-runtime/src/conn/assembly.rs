@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_lent_for_more_than_was_announced_or_for_what_is_forgotten() {
+    fn no_buffer_is_lent_beyond_the_announced_length_or_for_a_forgotten_message() {
         let budget = BufferBudget::new();
         let mut message = Assembly::new(1000, 0);
         message.push(&mut fragment(600)).unwrap();
@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_forgotten_while_it_was_lent_stays_forgotten() {
+    fn a_message_forgotten_while_its_buffer_is_lent_stays_forgotten() {
         let budget = BufferBudget::new();
         let mut message = Assembly::new(1000, 0);
         message.push(&mut fragment(600)).unwrap();

@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn small_steps_are_not_told_and_nothing_is() {
+    fn small_changes_are_not_reported_and_a_release_of_all_is() {
         let memory = Arc::new(Memory::new(1 << 20));
         let mut share = Share::new(Arc::clone(&memory));
         share.hold(REPORT_STEP - 1);
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn readers_are_given_up_first_and_connections_refused_then() {
+    fn slow_readers_are_cut_before_connections_are_refused() {
         let memory = Arc::new(Memory::new(1_000_000));
         let mut share = Share::new(Arc::clone(&memory));
         for (held, refused) in [
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn each_may_hold_half_of_what_is_left() {
+    fn each_connection_may_hold_half_of_the_free_memory() {
         let memory = Arc::new(Memory::new(1_200_000));
         let shares = || Share::new(Arc::clone(&memory));
         let (mut one, mut two, three) = (shares(), shares(), shares());

@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_lasts_is_found_among_what_comes_and_goes() {
+    fn lasting_entries_are_found_among_passing_ones() {
         // Xorshift: the same numbers each time.
         let mut state = 7_u64;
         let mut below = |end: u64| {
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_that_share_a_place_do_not_make_it_longer_than_they_are_many() {
+    fn colliding_ids_do_not_grow_the_table_beyond_their_number() {
         let mut table = Table::default();
         for n in 0..100 {
             table.insert(1 + (n << 40), || n);
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_one_has_nothing_and_no_memory() {
+    fn an_empty_table_has_no_entries_and_no_memory() {
         let mut table: Table<u64> = Table::default();
         assert_eq!(table.get(1), None);
         assert_eq!(table.remove(1), None);

@@ -3,7 +3,6 @@
 mod age;
 mod budgets;
 mod calls;
-mod chaos;
 mod compression;
 mod credit;
 mod deadlines;

@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn whoever_takes_the_baton_goes_on_where_the_other_was() {
+    async fn the_next_holder_of_the_baton_goes_on_where_the_last_one_was() {
         let (shared, baton, _theirs) = pair();
         assert_eq!(round(&baton, true), Round::Moved, "the HELLO goes out");
         let other = Arc::clone(&baton);
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_connection_that_is_cut_while_somebody_drives_ends_when_they_put_the_baton_back() {
+    async fn a_connection_cut_while_it_is_driven_ends_when_the_baton_returns() {
         let (shared, baton, _theirs) = pair();
         let driver = baton.take().unwrap();
         assert_eq!(round(&baton, true), Round::Over, "only one drives");
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_connection_is_cut_whoever_holds_its_baton_when_nobody_drives() {
+    async fn a_connection_is_cut_while_the_holder_of_its_baton_does_not_drive() {
         let (shared, baton, _theirs) = pair();
         assert_eq!(round(&baton, true), Round::Moved);
         baton.cut("cut by the test");

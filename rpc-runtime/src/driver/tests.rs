@@ -271,7 +271,7 @@ impl AsyncWrite for Gone {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_peer_said_before_it_went_is_read_although_a_write_fails() {
+async fn the_peers_last_frames_are_read_although_a_write_fails() {
     let (one, other) = duplex(64 * 1024);
     let (client, server) = (shared(Side::Connector), shared(Side::Acceptor));
     let gone = Arc::new(AtomicBool::new(false));

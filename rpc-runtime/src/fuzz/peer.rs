@@ -83,7 +83,7 @@ pub(super) fn frame(dice: &mut Dice<'_>, next_id: &mut u64, odd: u64) -> Vec<u8>
     };
     let payload = match kind {
         Kind::Pong => Pong {
-            ping: u64::from(dice.u8() % 8).to_be_bytes().to_vec().into(),
+            ping: u64::from(dice.u8() % 8).to_le_bytes().to_vec().into(),
             progress: Some(Progress {
                 last_id: dice.number(),
                 received: dice.number(),

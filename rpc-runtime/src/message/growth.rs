@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn each_kind_of_field_costs_what_it_says() {
+    fn each_kind_of_field_costs_its_bytes_in_memory() {
         for (message, expected) in [
             (&[][..], 0),
             (&[10, 0], 4 * 24 + 8),
@@ -474,12 +474,12 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_are_too_strange(message in proptest::collection::vec(any::<u8>(), 0..200), max in 0_u64..100_000) {
+        fn counting_never_panics(message in proptest::collection::vec(any::<u8>(), 0..200), max in 0_u64..100_000) {
             GROWTH.row(0).fits(&message, max);
         }
 
         #[test]
-        fn what_is_not_counted_is_never_more(message in proptest::collection::vec(0_u8..43, 0..60)) {
+        fn cost_is_bounded_by_length_times_growth(message in proptest::collection::vec(0_u8..43, 0..60)) {
             prop_assert!(cost(&message) <= (message.len() + 1) as u64 * GROWTH.most);
         }
     }

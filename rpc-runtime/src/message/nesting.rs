@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn google_s_messages_are_let_through_as_deep_as_prost_reads_them() {
+    fn google_s_messages_may_be_as_deep_as_prost_reads_them() {
         let list = |value| Value {
             kind: Some(Kind::ListValue(ListValue { values: vec![value] })),
         };
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_deep_is_named() {
+    fn a_too_deep_message_is_named() {
         let mut value = Value::default();
         for _ in 0..60 {
             value = Value {

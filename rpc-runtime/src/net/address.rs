@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_proposed_is_an_address() {
+    fn each_proposed_address_is_valid() {
         for text in [
             "::1:1",
             "http://[::1]:1/",

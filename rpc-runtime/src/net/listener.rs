@@ -527,7 +527,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn closing_a_listener_resets_nobody_who_waits() {
+    async fn closing_a_listener_resets_no_waiting_peer() {
         keeps_those_who_wait(&Address::parse("tcp://127.0.0.1:0").unwrap()).await;
         keeps_those_who_wait(&Address::Unix(socket_path("waiting"))).await;
         keeps_those_who_wait(&Address::parse("mem:listener-test-waiting").unwrap()).await;
@@ -550,7 +550,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_an_address_that_is_in_use_is_told_as_far_as_it_is_known() {
+    fn an_address_in_use_is_an_error_that_names_its_owner_if_known() {
         let told = |texts: &[&str]| {
             let addresses: Vec<_> = texts.iter().map(|text| Address::parse(text).unwrap()).collect();
             let error = refused(&addresses, texts.len() - 1, io::ErrorKind::AddrInUse.into());
@@ -591,7 +591,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_the_os_lacks_is_an_error_of_resources() {
+    fn only_missing_os_resources_are_resource_errors() {
         let of = io::Error::from_raw_os_error;
         let within = io::Error::new(io::ErrorKind::ConnectionReset, io::Error::other(of(24)));
         for error in [of(24), of(23), of(12), within, io::ErrorKind::OutOfMemory.into()] {

@@ -477,7 +477,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_killed_starters_left_behind_keeps_nobody_out() {
+    async fn leftovers_of_killed_starters_block_no_start() {
         let folder = Folder::new("claims");
         for (name, len) in [("socket", 6), ("s", 1)] {
             let room = max_len() - folder.0.as_os_str().len() - 2 - len;
@@ -509,7 +509,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_folder_without_links_is_good_enough() {
+    async fn a_folder_without_hard_links_works() {
         let folder = Folder::new("no-links");
         let path = folder.0.join("socket");
         for _ in 0..2 {
@@ -529,7 +529,7 @@ mod tests {
     }
 
     #[test]
-    fn one_of_many_starters_wins_and_it_is_the_one_that_is_connected_to() {
+    fn one_of_many_starters_wins_and_gets_the_connections() {
         const STARTERS: usize = 8;
         const ROUNDS: usize = 100;
         let folder = Folder::new("starters");

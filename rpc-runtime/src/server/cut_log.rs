@@ -31,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_reason_is_said_once_a_second_with_the_number_of_those_that_were_not() {
+    fn each_reason_is_logged_once_a_second_with_the_number_of_suppressed_lines() {
         let log = CutLog::default();
         let at = Duration::from_millis;
         assert_eq!(log.0[Cut::Excess as usize].turn(at(0)), Some(0));

@@ -324,7 +324,7 @@ mod tests {
     const TWO: &[Procedure] = &[Procedure::new("a.Two/y", 1)];
 
     #[test]
-    fn what_cannot_be_served_is_refused_with_its_names() {
+    fn unservable_services_are_refused_by_name() {
         for (services, text) in [
             (vec![], "a server needs a service"),
             (

@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_written_stream_runs_no_further_than_the_message_that_is_wanted() {
+    async fn a_written_stream_stops_after_each_wanted_message() {
         let progress = Mutex::new(0);
         let written = stream(async |out| {
             for number in 0..3 {

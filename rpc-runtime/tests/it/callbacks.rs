@@ -199,7 +199,7 @@ async fn closing_a_stub_to_a_caller_leaves_the_connection_alone() {
 }
 
 #[tokio::test(crate = "test_support::gate")]
-async fn calls_inside_of_calls_come_to_an_end() {
+async fn endlessly_nested_calls_fail() {
     let server = Running::start("mem:callbacks-deep", Limits::default()).await;
     let ring = Ring::default();
     let client = within(server.client().service(ring.clone()).connect())

@@ -84,7 +84,7 @@ fn long() -> String {
 }
 
 #[tokio::test(crate = "test_support::gate")]
-async fn requests_and_replies_are_compressed_when_both_sides_say_so() {
+async fn requests_and_replies_are_compressed_when_both_sides_agree() {
     let text = long();
     for (theirs, ours) in [(BOTH[0], BOTH[0]), (BOTH[1], BOTH[1]), (BOTH[0], BOTH[1])] {
         let server = Lab::default()
@@ -108,7 +108,7 @@ async fn requests_and_replies_are_compressed_when_both_sides_say_so() {
 }
 
 #[tokio::test(crate = "test_support::gate")]
-async fn nothing_is_compressed_unless_both_sides_say_so() {
+async fn nothing_is_compressed_unless_both_sides_agree() {
     let text = long();
     for (theirs, ours) in [(None, None), (Some(BOTH[0]), None), (None, Some(BOTH[1]))] {
         let configure = |server: rpc_runtime::server::ServerBuilder| match theirs {
@@ -129,7 +129,7 @@ async fn nothing_is_compressed_unless_both_sides_say_so() {
 }
 
 #[tokio::test(crate = "test_support::gate")]
-async fn short_messages_and_those_that_become_no_shorter_travel_as_they_are() {
+async fn short_and_incompressible_messages_stay_uncompressed() {
     let server = Lab::default()
         .serve_with("tcp://127.0.0.1:0", |server| {
             server.compression(Compression::Zstd)
@@ -281,7 +281,7 @@ fn garbage(id: u64) -> Frame {
 }
 
 #[tokio::test(crate = "test_support::gate")]
-async fn a_request_of_a_stream_that_cannot_be_unpacked_fails_its_call_whatever_the_handler_says() {
+async fn a_malformed_compressed_request_of_a_stream_fails_its_call() {
     let server = Lab::default()
         .serve_with("tcp://127.0.0.1:0", |server| {
             server.service(Counter).compression(Compression::Zstd)

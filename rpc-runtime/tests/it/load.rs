@@ -57,7 +57,7 @@ async fn a_load_shows_callers_that_wait_for_a_connection() {
 }
 
 #[tokio::test(crate = "test_support::gate")]
-async fn a_load_shows_bytes_that_nobody_takes() {
+async fn a_load_shows_unread_bytes() {
     let (_tape, client) = Lab::in_process();
     let replies = client.call().reply_stream(&COUNT, 100_u64);
     let mut replies: Streaming<u64> = within(replies).await.unwrap();

@@ -1,4 +1,4 @@
-//! Implementations of the odd services: their signatures are what is tested.
+//! Handlers of the odd services. The test is that their signatures compile.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -19,7 +19,7 @@ use crate::{
     search_request,
 };
 
-/// Answers with what it was given.
+/// Returns its arguments.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Echo;
 
@@ -200,7 +200,7 @@ impl Legacy for Echo {
     }
 }
 
-/// One implementation behind several servers.
+/// Makes two servers that share one implementation.
 pub fn shared() -> (
     crate::LegacyServer<Arc<Echo>>,
     crate::acme::shop::v1::OrdersServer<Arc<Echo>>,

@@ -1,4 +1,4 @@
-//! Odd .proto files, in a crate as strict as it can be.
+//! The generated code of odd .proto files, under strict lints.
 #![deny(missing_docs, warnings, clippy::all)]
 
 rpc_runtime::include_protos!();
@@ -16,17 +16,17 @@ pub mod golden {
     include!(concat!(env!("OUT_DIR"), "/golden/rpc_protos.rs"));
 }
 
-/// Another one.
+/// Another golden case, with `flatten`.
 pub mod flat {
     include!(concat!(env!("OUT_DIR"), "/flat/rpc_protos.rs"));
 }
 
-/// Only clients, of a renamed runtime.
+/// Clients alone, with a renamed runtime.
 pub mod clients {
     include!(concat!(env!("OUT_DIR"), "/client/rpc_protos.rs"));
 }
 
-/// Only servers, in a folder of their own and with the whole tree of modules.
+/// Servers alone, in a folder of their own, with the whole tree of modules.
 pub mod servers {
     include!(concat!(env!("OUT_DIR"), "/server/rpc_protos.rs"));
 }

@@ -1,4 +1,4 @@
-//! An implementation of the odd streams: in it, all ways to write a stream.
+//! Handlers of the odd streams. They write streams in each possible way.
 
 use std::{
     pin::Pin,
@@ -16,10 +16,10 @@ use crate::acme::{
     streams::{Choice, Kind, NoFields, Sender, Stream as StreamMessage, Streaming, T, stream::Stream as Of},
 };
 
-/// Streams what it was given, or what it has.
+/// Streams its arguments or its own texts.
 #[derive(Clone, Debug, Default)]
 pub struct Streams {
-    /// What [`Streaming::rpc_receipt`] borrows.
+    /// The texts that [`Streaming::rpc_receipt`] borrows.
     pub texts: Vec<String>,
 }
 
@@ -133,7 +133,7 @@ impl Streaming for Streams {
         cx: &Context,
         more: Vec<String>,
     ) -> Result<impl Stream<Item = Result<Sender>> + Send> {
-        // It borrows from both.
+        // The stream borrows from `self` and from `more`.
         Ok(stream(async move |out| {
             for text in self.texts.iter().chain(&more) {
                 let texts = vec![cx.procedure().to_owned(), text.clone()];
@@ -161,7 +161,7 @@ async fn texts(mut requests: Requests<Sender>) -> Result<Vec<String>> {
     Ok(all)
 }
 
-/// A stream of one's own, and of what is there already.
+/// A stream type written by hand; all its items are ready.
 #[derive(Debug)]
 struct Ready<T>(Vec<T>);
 

@@ -1,4 +1,4 @@
-//! An implementation of messages inside of messages.
+//! Handlers of nested messages.
 
 use rpc_runtime::{
     Context, Requests, Result, Stream,
@@ -8,11 +8,11 @@ use rpc_runtime::{
 
 use crate::acme::trees::{Forest, Garden, Levels, Node, Tree};
 
-/// Gives back what it gets, or makes what is asked for.
+/// Returns its request, or a new tree of the requested height.
 #[derive(Clone, Copy, Debug)]
 pub struct Gardener;
 
-/// A tree of so many levels below its root.
+/// Makes a tree with `levels` levels below its root.
 pub fn tree(levels: u32) -> Tree {
     (0..levels).fold(Tree::default(), |tree, _| Tree {
         left: Some(Box::new(tree)),

@@ -1,4 +1,4 @@
-//! An implementation of requests of one field: it tells what it got.
+//! Handlers of requests with one field. Each replies with the text of that field.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use crate::acme::values::{
     MoreValues, Pay, Ratio, Size, Text, Told, Two, Values, Wait, Wrapped,
 };
 
-/// Tells in words what it was asked.
+/// Replies with the `Debug` text of the request's field.
 #[derive(Clone, Copy, Debug)]
 pub struct Teller;
 

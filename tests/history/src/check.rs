@@ -1,4 +1,4 @@
-//! The check: what callers saw against what servers wrote down.
+//! The check: compares the history of the callers with the journal of the servers.
 
 mod sends;
 mod story;
@@ -18,7 +18,7 @@ use crate::{
     journal::{Entry, Event, Records},
 };
 
-/// What must hold beside that which always must.
+/// The rules of a check, apart from those that always hold.
 #[derive(Clone, Copy, Debug, Default)]
 #[must_use]
 pub struct Rules {
@@ -29,45 +29,45 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// What holds whatever is cut or killed.
+    /// Returns the rules that always hold.
     pub fn always() -> Self {
         Self::default()
     }
 
-    /// Whether each call whose handler ended had its reply delivered, if its caller still waited. Default: no.
+    /// Requires that each reply of an ended handler reaches its waiting caller. Default: no.
     ///
-    /// For runs in which no connection is cut and no process killed, however many drains there are.
+    /// For runs without cut connections and killed processes; drains are allowed.
     pub fn replies_delivered(mut self, wanted: bool) -> Self {
         self.replies_delivered = wanted;
         self
     }
 
-    /// Whether each handler that started must have ended somehow. Default: no.
+    /// Requires that each started handler ends. Default: no.
     ///
-    /// For runs whose servers are not killed, and whose handlers have been waited for.
+    /// For runs without killed servers, after all handlers have ended.
     pub fn handlers_end(mut self, wanted: bool) -> Self {
         self.handlers_end = wanted;
         self
     }
 
-    /// Whether a send that a barrier covered must have run. Default: no.
+    /// Requires that each one-way call covered by a barrier runs. Default: no.
     ///
-    /// For runs in which servers end by drains that have time enough: connections may be cut.
+    /// For runs whose servers drain with enough time; connections may be cut.
     pub fn covered_sends_run(mut self, wanted: bool) -> Self {
         self.covered_sends_run = wanted;
         self
     }
 
-    /// Whether no send may be reported as one that was perhaps executed. Default: no.
+    /// Forbids reports of one-way calls as perhaps executed. Default: no.
     ///
-    /// For runs in which every connection ends by a drain that has time enough.
+    /// For runs in which each connection ends by a drain with enough time.
     pub fn no_sends_in_doubt(mut self, wanted: bool) -> Self {
         self.no_sends_in_doubt = wanted;
         self
     }
 }
 
-/// One way to break a promise.
+/// A broken promise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Fault {
@@ -75,49 +75,49 @@ pub enum Fault {
     StartedTwice,
     /// A call that was `No` ran.
     NoThatRan,
-    /// A call was Ok, and its handler did not end well.
+    /// A call was Ok, but its handler did not succeed.
     OkWithoutRun,
-    /// A call was `Yes`, and its handler did not end with an error.
+    /// A call was `Yes`, but its handler did not fail.
     YesWithoutRun,
-    /// A send was refused as something else than `No`.
+    /// A one-way call was refused, but not as `No`.
     RefusedSendNotNo,
     /// A call never ended.
     NeverEnded,
-    /// A call got the reply of another.
+    /// A call got the reply of another call.
     WrongReply,
-    /// Messages of a stream were out of order, repeated or missing, or those of another.
+    /// Messages of a stream were out of order, repeated, missing, or of another stream.
     Disordered,
     /// More messages of a stream were read than were sent.
     MessagesFromNowhere,
-    /// A handler read the end of a stream that had not ended, or not there.
+    /// A handler read the end of a stream too early.
     EndTooEarly,
-    /// A call was Ok, and not all messages of its streams were read.
+    /// A call was Ok, but not all messages of its streams were read.
     ShortSuccess,
-    /// A call failed in its handler, and messages that came before were lost.
+    /// A call failed in its handler, and earlier messages were lost.
     MessagesLost,
-    /// Two calls of the history have one token: the test is wrong.
+    /// Two calls of the history have the same token: a fault of the test.
     TokenUsedTwice,
-    /// A handler ran for a call that nobody made.
+    /// A handler ran without a call.
     UnknownToken,
-    /// The journal tells of a call and the history of a send, or the other way round.
+    /// The journal says call and the history says one-way call, or the reverse.
     OtherKind,
-    /// The journal tells of an end without a start, or of two ends: the test is wrong.
+    /// The journal has an end without a start, or two ends: a fault of the test.
     SenselessJournal,
     /// A handler that started never ended. ([`Rules::handlers_end`])
     HandlerNeverEnded,
-    /// A handler ended, and its waiting caller did not get the reply. ([`Rules::replies_delivered`])
+    /// A handler ended, but its waiting caller got no reply. ([`Rules::replies_delivered`])
     ReplyLost,
-    /// More sends were reported as lost than there were.
+    /// More one-way calls were reported as lost than were made.
     MoreLostThanSent,
-    /// Of the sends that were reported as lost and not executed, some ran.
+    /// One-way calls ran that were reported as lost and not executed.
     LostSendsRan,
-    /// Sends that a barrier covered did not run. ([`Rules::covered_sends_run`])
+    /// One-way calls covered by a barrier did not run. ([`Rules::covered_sends_run`])
     CoveredSendsDidNotRun,
-    /// Sends were reported as perhaps executed. ([`Rules::no_sends_in_doubt`])
+    /// One-way calls were reported as perhaps executed. ([`Rules::no_sends_in_doubt`])
     SendsInDoubt,
-    /// An account tells of more than there was.
+    /// An account counts more one-way calls than were made.
     WrongAccount,
-    /// Something happened that must not, whatever became of the server.
+    /// An event that must never happen.
     Strange,
 }
 
@@ -152,14 +152,14 @@ impl fmt::Display for Fault {
     }
 }
 
-/// A promise that was broken: `token 4294967297 was not executed, and ran: ..`, with the whole story.
+/// A broken promise with its story: `token 4294967297 was not executed, and ran: ..`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
-    /// How.
+    /// The fault.
     pub fault: Fault,
-    /// By which call; none if it takes more than one.
+    /// The token of the call; `None` if several calls are involved.
     pub token: Option<u64>,
-    /// What is known of it, on one line.
+    /// The known facts, on one line.
     pub story: String,
 }
 
@@ -172,13 +172,13 @@ impl fmt::Display for Violation {
     }
 }
 
-/// Compares what the callers saw with what the servers wrote down.
+/// Compares the history of the callers with the journal of the servers.
 ///
-/// The run is over: nobody calls any more, and no server runs that could still start a handler.
+/// The run must be over: no caller and no server runs any more.
 ///
 /// # Errors
 ///
-/// Every promise that was broken.
+/// Each broken promise.
 pub fn check(journal: &Records, history: &History, rules: Rules) -> Result<Summary, Vec<Violation>> {
     let mut check = Check {
         rules,
@@ -210,10 +210,10 @@ struct Check {
 }
 
 impl Check {
-    /// Goes through both, token by token.
+    /// Compares both, token by token.
     fn run(&mut self, journal: &Records, history: &History) {
         let mut entries: Vec<&Entry> = journal.entries.iter().collect();
-        // Stable: the entries of one call keep their order.
+        // A stable sort, so that the entries of a call keep their order.
         entries.sort_by_key(|entry| entry.token);
         let mut records: Vec<&Record> = history.records.iter().collect();
         records.sort_by_key(|record| record.token);
@@ -307,9 +307,9 @@ impl Check {
                 code,
                 remote,
             } if ended_well || failed => {
-                // The server itself says that it dropped the handler: it ended in the very moment of that.
+                // The server dropped the handler in the moment in which the handler ended.
                 self.summary.raced += u64::from(remote);
-                // A caller whose deadline has passed waits no more, nor does one that gave its stream up.
+                // A caller whose deadline has passed, or that dropped its stream, does not wait.
                 let waited = !matches!(code, Code::DeadlineExceeded | Code::Cancelled);
                 if self.rules.replies_delivered && waited && !remote {
                     faults.push(Fault::ReplyLost);

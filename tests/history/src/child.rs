@@ -1,4 +1,4 @@
-//! Child: a server that serves a probe as a process of its own, and can be killed.
+//! Child: a server with a probe, in a process of its own that can be killed.
 
 use std::{
     fmt,
@@ -19,33 +19,33 @@ use tokio::{
 
 use crate::{journal::Journal, probe};
 
-/// What the server process is told: the arguments of a hidden command of this package's programs.
+/// The arguments of the hidden command `serve` of this package's programs.
 #[derive(Args, Clone, Debug)]
 pub struct ServeArgs {
-    /// Where to listen; may be repeated.
+    /// An address to listen on; may be repeated.
     #[arg(long, required = true)]
     listen: Vec<String>,
     /// The journal to append to.
     #[arg(long)]
     journal: PathBuf,
-    /// What the records of this process are marked with.
+    /// The mark of this process's records.
     #[arg(long)]
     instance: u32,
-    /// How long a drain may take.
+    /// The drain timeout.
     #[arg(long)]
     drain_millis: u64,
-    /// How many threads the runtime has; as many as there are cores, if it is not said.
+    /// The number of the runtime's threads. Default: one per core.
     #[arg(long)]
     workers: Option<usize>,
 }
 
 /// Serves until SIGTERM, SIGINT, a remote terminate, or the end of stdin, which means that the parent is gone.
 ///
-/// Prints `listening ADDRESS` for each address, and `drained: ..` at the end. Ends with 0 after a clean drain, 6 after
-/// one that was not, 5 if it could not serve.
+/// Prints `listening ADDRESS` for each address, and `drained: ..` at the end. The exit code is 0 after a clean drain, 6 after
+/// another drain, and 5 if it could not serve.
 pub fn serve(args: ServeArgs) -> ExitCode {
     std::thread::spawn(|| {
-        // Nothing is ever written to it: it ends with the parent, however that ends.
+        // The parent never writes to stdin, so stdin ends when the parent ends.
         let _ = io::stdin().read(&mut [0]);
         std::process::exit(3);
     });
@@ -57,7 +57,7 @@ pub fn serve(args: ServeArgs) -> ExitCode {
         }
     };
     let result = runtime.block_on(run(args));
-    // A handler that blocks its thread must not keep the process alive.
+    // A handler that blocks its thread does not keep the process alive.
     runtime.shutdown_timeout(Duration::from_millis(200));
     match result {
         Ok(report) => {
@@ -96,7 +96,7 @@ async fn run(args: ServeArgs) -> Result<DrainReport, Box<dyn std::error::Error>>
     Ok(server.serve().await?)
 }
 
-/// How to start a server process.
+/// A builder of a server process.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct ChildBuilder {
@@ -115,29 +115,29 @@ impl ChildBuilder {
         self
     }
 
-    /// What the records of this server are marked with in the journal. Default 1.
+    /// Sets the mark of this server's records in the journal. Default: 1.
     pub fn instance(mut self, instance: u32) -> Self {
         self.instance = instance;
         self
     }
 
-    /// How long its drain may take. Default 30 s.
+    /// Sets the drain timeout. Default: 30 s.
     pub fn drain_timeout(mut self, timeout: Duration) -> Self {
         self.drain_timeout = timeout;
         self
     }
 
-    /// How many threads its runtime has. Default: one for each core.
+    /// Sets the number of the runtime's threads. Default: one per core.
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = Some(workers);
         self
     }
 
-    /// Starts the process, and returns when it listens.
+    /// Starts the process, and waits until it listens.
     ///
     /// # Errors
     ///
-    /// If the process cannot be started, or ends without listening; `TimedOut` if it does neither within 90 s.
+    /// If the process cannot be started, or ends without listening; `TimedOut` after 90 s.
     ///
     /// # Cancel safety
     ///
@@ -184,20 +184,20 @@ impl ChildBuilder {
     }
 }
 
-/// A server that serves a probe, as a process of its own. It never outlives this, nor the process that started it.
+/// A server with a probe in a process of its own. It ends when this value is dropped, or when the parent process ends.
 #[derive(Debug)]
 pub struct Child {
     process: process::Child,
     pid: u32,
-    /// Kept apart, for waiting closes a process's own, and the server takes that for the end of its parent.
+    /// Kept apart: waiting for a process closes its stdin, which the server takes for the end of its parent.
     _stdin: Option<ChildStdin>,
     stdout: Lines<BufReader<ChildStdout>>,
     addresses: Vec<String>,
 }
 
 impl Child {
-    /// A server to be started from `program`, which hands the arguments of its `serve` command to [`serve`], with its
-    /// journal in a file.
+    /// Makes a builder for a server from `program`, which passes the arguments of its command `serve` to [`serve`]. The
+    /// journal is in a file.
     pub fn builder(program: impl AsRef<Path>, journal: impl AsRef<Path>) -> ChildBuilder {
         ChildBuilder {
             program: program.as_ref().to_owned(),
@@ -209,25 +209,25 @@ impl Child {
         }
     }
 
-    /// Where it listens, in the order of [`ChildBuilder::listener`], with real ports.
+    /// Returns its addresses with their real ports, in the order of [`ChildBuilder::listener`].
     pub fn addresses(&self) -> &[String] {
         &self.addresses
     }
 
-    /// The number of its process.
+    /// Returns its process id.
     pub fn pid(&self) -> u32 {
         self.pid
     }
 
-    /// Sends it a signal by its name, as an operator would: `TERM`, `INT`.
+    /// Sends it a signal by its name, such as `TERM` or `INT`.
     ///
     /// # Errors
     ///
-    /// If it cannot be sent: the process has ended, and was waited for.
+    /// If the signal cannot be sent, because the process has ended.
     ///
     /// # Cancel safety
     ///
-    /// The signal may have been sent.
+    /// The signal may have been sent when the future is dropped.
     pub async fn signal(&self, name: &str) -> io::Result<()> {
         let mut command = Command::new("kill");
         command
@@ -242,24 +242,24 @@ impl Child {
         }
     }
 
-    /// Kills it, as `kill -9` does, and waits until it is gone.
+    /// Kills it by SIGKILL, and waits for its end.
     ///
     /// # Errors
     ///
-    /// If the system does not let us.
+    /// If the OS refuses.
     ///
     /// # Cancel safety
     ///
-    /// The process is killed all the same.
+    /// The process is killed even if the future is dropped.
     pub async fn kill(mut self) -> io::Result<()> {
         self.process.kill().await
     }
 
-    /// Waits until it has ended by itself, and tells how.
+    /// Waits until it ends by itself, and returns how.
     ///
     /// # Errors
     ///
-    /// `TimedOut` if it does not end within 90 s, whereupon it is killed.
+    /// `TimedOut` if it does not end within 90 s. Then it is killed.
     ///
     /// # Cancel safety
     ///
@@ -270,7 +270,7 @@ impl Child {
             return Err(io::Error::other("the server has been waited for"));
         };
         let mut report = None;
-        // Both pipes are read while it runs: a full one would hold it up.
+        // Both pipes are read while it runs, because a full pipe would block it.
         let stdout = async {
             while let Some(line) = self.stdout.next_line().await? {
                 report = Report::parse(&line).or(report);
@@ -292,14 +292,14 @@ impl Child {
     }
 }
 
-/// How a server process ended.
+/// The end of a server process.
 #[derive(Clone, Debug)]
 pub struct End {
     /// Its exit code, or the signal that ended it.
     pub status: ExitStatus,
-    /// The report that it printed.
+    /// The report that it printed, if there is one.
     pub report: Option<Report>,
-    /// What else it said.
+    /// Its other output.
     pub stderr: String,
 }
 
@@ -324,7 +324,7 @@ pub struct Report {
     pub completed: u64,
     /// Handlers that the end of the drain's time dropped.
     pub aborted: u64,
-    /// One-ways that it dropped.
+    /// One-way calls that it dropped.
     pub one_way_dropped: u64,
     /// Handlers that blocked their thread.
     pub stuck: u64,
@@ -333,7 +333,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// Reads a report's line; none if it is something else.
+    /// Parses a report's line; `None` for any other line.
     pub fn parse(line: &str) -> Option<Self> {
         let mut words = line.strip_prefix("drained: ")?.split(", ");
         let mut number = |what: &str| -> Option<u64> {
@@ -351,7 +351,7 @@ impl Report {
         words.next().is_none().then_some(report)
     }
 
-    /// Whether every request ran to its end.
+    /// True if every request ran to its end.
     pub fn is_clean(&self) -> bool {
         self.aborted == 0 && self.one_way_dropped == 0 && self.left() == 0
     }
@@ -374,7 +374,7 @@ impl From<&DrainReport> for Report {
     }
 }
 
-/// A net against hanging: no process is that slow to start or to end.
+/// A guard against hanging: no process takes that long to start or to end.
 const LIMIT: Duration = Duration::from_secs(90);
 
 #[cfg(test)]

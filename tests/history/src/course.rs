@@ -1,4 +1,4 @@
-//! Course: a load on one server after another, behind a relay that cuts, and the check of what came of it.
+//! Course: a load on one server after another, behind a relay that cuts, and the check of the outcomes.
 
 use std::{fmt, io, ops::AddAssign, path::PathBuf, time::Duration};
 
@@ -15,39 +15,39 @@ use crate::{
 /// A load on one server after another, behind a relay that cuts.
 #[derive(Clone, Debug)]
 pub struct Course {
-    /// What it is called in what is printed.
+    /// Its name in the output.
     pub name: &'static str,
-    /// What everything but time and threads follows from.
+    /// The seed of all actions, apart from time and threads.
     pub seed: u64,
-    /// How many calls it makes.
+    /// The number of calls.
     pub calls: u64,
-    /// How the servers, and the relay, listen.
+    /// The transport of the servers and of the relay.
     pub transport: Transport,
-    /// Where the servers run.
+    /// The place of the servers.
     pub place: Place,
-    /// What happens to connections.
+    /// The cuts of connections.
     pub cuts: Cuts,
-    /// What happens to servers.
+    /// The stops of servers.
     pub stops: Stops,
-    /// How many clients there are.
+    /// The number of clients.
     pub clients: usize,
-    /// How many users each client has.
+    /// The number of users per client.
     pub users: u32,
 }
 
-/// What happens to the servers of a course.
+/// The stops of a course's servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stops {
-    /// One server serves to the end.
+    /// One server serves until the end.
     Never,
-    /// They drain, with time enough for every handler, when the next one is there already.
+    /// Each server drains after the next one has started, with enough time for all handlers.
     Drains,
-    /// They are stopped in every way there is.
+    /// Servers are stopped in each possible way.
     Any,
 }
 
 impl Course {
-    /// What must hold.
+    /// Returns the rules that must hold.
     fn rules(&self) -> Rules {
         let uncut = self.cuts.cut == 0;
         Rules::always()
@@ -57,15 +57,15 @@ impl Course {
             .no_sends_in_doubt(uncut && self.stops != Stops::Any)
     }
 
-    /// Runs it, and tells `more` how many more calls have ended, again and again.
+    /// Runs it, and repeatedly calls `more` with the number of calls that have ended since.
     ///
     /// # Errors
     ///
-    /// Every promise that was broken, or why it could not run.
+    /// Each broken promise, or why it could not run.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future ends everything that it began.
+    /// Dropping the future ends the course.
     pub async fn run(&self, more: impl Fn(u64)) -> Result<Outcome, Failure> {
         let mut host = Host::new(self.place.clone(), self.transport)?;
         match self.run_on(&mut host, more).await {
@@ -100,7 +100,7 @@ impl Course {
                 let stop = self.stop(&mut random);
                 let drain_timeout = self.drain_timeout(&mut random);
                 let (next, starved) = if self.stops == Stops::Drains || random.bool() {
-                    // The next one is there before this one goes.
+                    // The next server starts before this one stops.
                     let next = host.start(drain_timeout).await?;
                     relay.redirect(next.address()).await;
                     (next, server.stop(stop).await?)
@@ -119,8 +119,8 @@ impl Course {
         more(history.records.len() as u64 - seen);
         stopped.starved += server.stop(Stop::Drain).await?;
         let (records, rules) = (host.records().await?, self.rules());
-        // It takes seconds for a million calls. On a worker it would hold up the handlers of other courses that this worker
-        // has woken: nobody else can take those.
+        // The check takes seconds for a million calls. On a worker it would delay handlers of other courses that this worker
+        // has woken, because no other worker can steal them.
         let checked = spawn_blocking(move || check(&records, &history, rules)).await;
         let checked = checked.map_err(io::Error::other)?;
         let summary = checked.map_err(|violations| Failure {
@@ -134,7 +134,7 @@ impl Course {
         })
     }
 
-    /// How many calls there are between two stops at most: several stops in a short course, very many in a long one.
+    /// Returns the maximum number of calls between two stops: a short course has several stops, a long one very many.
     fn between_stops(&self) -> u64 {
         (self.calls / 8).clamp(2, 4000)
     }
@@ -156,7 +156,7 @@ impl Course {
     }
 }
 
-/// Waits until that many calls have ended, and tells of them meanwhile.
+/// Waits until `until` calls have ended, and reports progress.
 async fn watch(load: &Running, until: u64, seen: &mut u64, more: &impl Fn(u64)) {
     while load.ended() < until && !load.progress().is_over() {
         load.reached(until.min(*seen + 1000)).await;
@@ -166,14 +166,14 @@ async fn watch(load: &Running, until: u64, seen: &mut u64, more: &impl Fn(u64)) 
     }
 }
 
-/// What came of a course that broke no promise.
+/// The outcome of a course that broke no promise.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
-    /// What callers and servers saw.
+    /// The checker's summary.
     pub summary: Summary,
-    /// What the relay did.
+    /// The counts of the relay.
     pub cuts: Counts,
-    /// How the servers were stopped.
+    /// The stops of the servers.
     pub stopped: Stopped,
 }
 
@@ -193,12 +193,12 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// How servers were stopped, while a load ran on them.
+/// The numbers of stopped servers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stopped {
-    /// Those that drained.
+    /// Servers that drained.
     pub drained: u64,
-    /// Those whose handlers were dropped at once.
+    /// Servers whose handlers were dropped at once.
     pub aborted: u64,
     /// Processes that were killed.
     pub killed: u64,
@@ -249,12 +249,12 @@ impl fmt::Display for Stopped {
     }
 }
 
-/// Why a course failed.
+/// The failure of a course.
 #[derive(Clone, Debug)]
 pub struct Failure {
-    /// Each broken promise, or what went wrong, on one line.
+    /// Each broken promise or error, on one line.
     pub stories: Vec<String>,
-    /// The journal, which was kept, if it is a file.
+    /// The path of the journal, if it is a file.
     pub journal: Option<PathBuf>,
 }
 
@@ -283,5 +283,5 @@ impl fmt::Display for Failure {
     }
 }
 
-/// How many violations are printed.
+/// The maximum number of printed violations.
 const SHOWN: usize = 40;

@@ -1,4 +1,4 @@
-//! Cuts: a relay between client and server that does to connections what networks do.
+//! Cuts: a relay between clients and a server that cuts and stalls connections, as networks do.
 
 mod fate;
 mod stream;
@@ -22,9 +22,9 @@ use self::{
     stream::{Listener, Stream},
 };
 
-/// Passes bytes between clients and a server, until the fate of a connection ends it.
+/// A relay of bytes between clients and a server. The fate of each connection says when it is cut.
 ///
-/// The server may be replaced by another one at any time. Ends with all its connections when it is dropped.
+/// The server may be replaced at any time. A dropped relay ends all its connections.
 #[derive(Debug)]
 pub struct Relay {
     address: String,
@@ -34,13 +34,13 @@ pub struct Relay {
 
 #[derive(Debug)]
 struct Shared {
-    /// Held shared while a connection to it is being made.
+    /// Locked for reading while a connection to it is made.
     upstream: RwLock<String>,
     counts: Mutex<Counts>,
 }
 
 impl Relay {
-    /// Listens on `address`, `tcp://127.0.0.1:0` or `unix:/path`, for what goes on to `upstream`.
+    /// Listens on `address`, `tcp://127.0.0.1:0` or `unix:/path`, and relays to `upstream`.
     ///
     /// # Errors
     ///
@@ -48,7 +48,7 @@ impl Relay {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future leaves nothing behind.
+    /// Dropping the future stops listening.
     pub async fn start(
         address: &str,
         upstream: impl Into<String>,
@@ -68,14 +68,14 @@ impl Relay {
         })
     }
 
-    /// Where clients connect to.
+    /// Returns the address for clients.
     pub fn address(&self) -> &str {
         &self.address
     }
 
-    /// Sends connections that come from now on to another server.
+    /// Relays new connections to another server.
     ///
-    /// None is on its way to the old one any more when this returns: the old one's socket has it, or refused it.
+    /// When this returns, the old server has accepted or refused all earlier connections.
     ///
     /// # Cancel safety
     ///
@@ -84,7 +84,7 @@ impl Relay {
         *self.shared.upstream.write().await = upstream.into();
     }
 
-    /// What it has done so far.
+    /// Returns the counts so far.
     pub fn counts(&self) -> Counts {
         *lock(&self.shared.counts)
     }
@@ -96,25 +96,25 @@ impl Drop for Relay {
     }
 }
 
-/// What a relay has done.
+/// The counts of a relay.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Connections that it took.
+    /// Connections that it accepted.
     pub connections: u64,
-    /// Of these: that found no server.
+    /// Connections that found no server.
     pub nobody: u64,
-    /// That it closed after some byte.
+    /// Connections that it closed after some byte.
     pub closed: u64,
-    /// That it reset after some byte.
+    /// Connections that it reset after some byte.
     pub reset: u64,
-    /// Of which it ended one direction.
+    /// Connections of which it ended one direction.
     pub half_closed: u64,
-    /// Of which it held one direction up for a while.
+    /// Connections of which it stalled one direction for a while.
     pub stalled: u64,
 }
 
 impl Counts {
-    /// How many connections it ended.
+    /// Returns the number of connections that it ended.
     pub fn cuts(&self) -> u64 {
         self.closed + self.reset + self.half_closed
     }
@@ -157,11 +157,11 @@ async fn accept(listener: Listener, shared: Arc<Shared>, cuts: Cuts, mut random:
                     let fate = cuts.fate(&mut random);
                     connections.spawn(connection(client, Arc::clone(&shared), fate));
                 }
-                // Out of files, for one: the client tries again.
+                // For example, no file is left: the client tries again.
                 Err(_) => sleep(Duration::from_millis(5)).await,
             },
             Some(ended) = connections.join_next() => {
-                // A relay that is wrong proves nothing: it ends, and so does the course.
+                // A panic of the relay ends the course, because a faulty relay proves nothing.
                 ended.expect("a relayed connection does not panic");
             }
         }
@@ -174,7 +174,7 @@ impl Shared {
     }
 }
 
-/// One connection, to its end.
+/// Relays one connection until its end.
 async fn connection(client: Stream, shared: Arc<Shared>, fate: Fate) {
     let upstream = shared.upstream.read().await;
     let Ok(server) = Stream::connect(&upstream).await else {
@@ -205,7 +205,7 @@ async fn connection(client: Stream, shared: Arc<Shared>, fate: Fate) {
             End::Cut if fate.cut == Cut::HalfClose => {
                 shared.count(|counts| counts.half_closed += 1);
                 to.shutdown();
-                // The other direction goes on for as long as the peers want, but not for ever.
+                // The other direction goes on until the peers end it, but not for ever.
                 let _ = match over {
                     (true, true) => return,
                     (true, false) => timeout(fate.patience, downwards).await,
@@ -223,7 +223,7 @@ async fn connection(client: Stream, shared: Arc<Shared>, fate: Fate) {
             client.reset_on_close();
             server.reset_on_close();
         }
-        // What one side has broken, the other shall find broken.
+        // An error of one side is a reset for the other side.
         _ => {
             client.reset_on_close();
             server.reset_on_close();
@@ -231,18 +231,18 @@ async fn connection(client: Stream, shared: Arc<Shared>, fate: Fate) {
     }
 }
 
-/// How a direction ended.
+/// The end of a direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
-    /// Its sender has ended it.
+    /// The sender has ended it.
     Eof,
-    /// As many bytes have passed as may.
+    /// The permitted number of bytes has passed.
     Cut,
     /// An error.
     Broken,
 }
 
-/// Passes bytes on in one direction, exactly as many as said.
+/// Relays exactly `limit` bytes in one direction.
 async fn pump(from: &Stream, to: &Stream, stall: Option<Stall>, most: Option<u64>) -> End {
     let mut buffer = vec![0; 64 * 1024];
     let mut passed = 0;

@@ -1,4 +1,4 @@
-//! History: what the callers of a run saw.
+//! History: the outcomes that the callers of a run saw.
 
 mod flow;
 
@@ -12,70 +12,70 @@ use rpc_runtime::{Account, Code, Error, Executed};
 
 pub use self::flow::{Flow, Moving};
 
-/// What the callers of a run saw: every call with its outcome, and what was heard of the sends.
+/// The outcomes that the callers of a run saw: each call, and the reports about one-way calls.
 #[derive(Clone, Debug, Default)]
 pub struct History {
     /// The calls, in any order.
     pub records: Vec<Record>,
-    /// What was heard of the sends, by number.
+    /// The stretches of one-way calls, by number.
     pub stretches: Vec<Stretch>,
-    /// What ought not to have happened whatever became of the server, one line each.
+    /// Events that must never happen, one line each.
     pub strange: Vec<String>,
 }
 
-/// One call, as its caller saw it.
+/// A call, as its caller saw it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// What no other call of the run has.
+    /// A number that no other call of the run has.
     pub token: u64,
     /// The stub that was called.
     pub procedure: &'static str,
     /// The client that made it.
     pub client: u32,
-    /// Whether a reply was awaited.
+    /// The kind of the call.
     pub kind: Kind,
-    /// How it ended.
+    /// Its outcome.
     pub outcome: Outcome,
-    /// Whether its deadline may have passed on the server, before the handler ran or while it did.
+    /// True if its deadline may have passed on the server, before or during the handler.
     pub hurried: bool,
-    /// What it sent and read of its streams.
+    /// The messages of its streams.
     pub flow: Flow,
 }
 
-/// Whether a reply is awaited.
+/// The kind of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// `send_recv`.
     Call,
     /// `send_recv`, with a stream on one side or both.
     Stream,
-    /// `send`, in the stretch of this number.
+    /// `send`, in the stretch with this number.
     Send(u32),
 }
 
 impl Kind {
-    /// Whether its caller waits for its end.
+    /// True if the caller waits for the reply.
     pub fn is_awaited(self) -> bool {
         !matches!(self, Self::Send(_))
     }
 }
 
-/// How a call ended, as its caller saw it.
+/// The outcome of a call, as its caller saw it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// It has not ended.
     Pending,
-    /// A reply, the right one; or, of a send, that it was taken.
+    /// The right reply; for a one-way call, that the connection accepted it.
     Ok,
     /// A reply that belongs to another call.
     Wrong,
     /// An error.
     Failed {
-        /// Whether the handler ran.
+        /// The error's statement about execution.
         executed: Executed,
-        /// What kind of failure it was.
+        /// The error's code.
         code: Code,
-        /// Whether the peer said so.
+        /// True if the peer sent the error.
         remote: bool,
     },
     /// Its future was dropped before it ended.
@@ -83,7 +83,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// What an error says.
+    /// Makes the outcome of an error.
     pub fn of(error: &Error) -> Self {
         Self::Failed {
             executed: error.executed(),
@@ -112,31 +112,31 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// The sends of one client from one barrier that succeeded to the next, and what was heard of them.
+/// The one-way calls of a client between two successful barriers, and the reports about them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stretch {
     /// The client that made them.
     pub client: u32,
-    /// Those that were reported as lost, and never to run.
+    /// The number that was reported as lost and not executed.
     pub lost_no: u64,
-    /// Those that were reported as lost, and perhaps run.
+    /// The number that was reported as lost and perhaps executed.
     pub lost_maybe: u64,
-    /// The account of the barrier that ended it, if one did.
+    /// The account of the barrier that ended the stretch, if there is one.
     pub account: Option<Numbers>,
 }
 
 /// An [`Account`], as numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Numbers {
-    /// How many sends the server has read.
+    /// One-way calls that the server has read.
     pub received: u64,
-    /// How many handlers ended well.
+    /// Handlers that succeeded.
     pub handled: u64,
-    /// How many handlers failed.
+    /// Handlers that failed.
     pub failed: u64,
-    /// How many deadlines passed.
+    /// Calls whose deadline passed.
     pub expired: u64,
-    /// How many were dropped.
+    /// Calls that were dropped.
     pub dropped: u64,
 }
 
@@ -152,7 +152,7 @@ impl From<&Account> for Numbers {
     }
 }
 
-/// Writes a history down while a load runs; cheap to clone.
+/// Records a history while a load runs. Clones are cheap, and share the history.
 #[derive(Clone, Debug, Default)]
 pub struct Recorder(Arc<Shared>);
 
@@ -160,42 +160,42 @@ pub struct Recorder(Arc<Shared>);
 struct Shared {
     logs: Mutex<Vec<Arc<Mutex<Vec<Record>>>>>,
     stretches: Mutex<Vec<Stretch>>,
-    /// The stretch that each client is in.
+    /// The current stretch of each client.
     current: Mutex<HashMap<u32, u32>>,
     strange: Mutex<Vec<String>>,
 }
 
 impl Recorder {
-    /// A history of nothing so far.
+    /// Makes an empty history.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The log of a further user: users do not wait for one another.
+    /// Makes the log of a further user. Users do not wait for each other.
     pub fn user(&self) -> UserLog {
         let mut logs = lock(&self.0.logs);
         let records = Arc::default();
         logs.push(Arc::clone(&records));
         UserLog {
             recorder: self.clone(),
-            // Calls of the first user have tokens from 1 << 32, so that 0 is nobody's.
+            // The first user's tokens begin at 1 << 32, so that 0 is no token.
             base: (logs.len() as u64) << 32,
             records,
         }
     }
 
-    /// Notes that something happened which must not, whatever became of the server.
+    /// Records an event that must never happen.
     pub fn strange(&self, what: String) {
         lock(&self.0.strange).push(what);
     }
 
-    /// Notes that a barrier of `client` succeeded, which covers everything it sent before.
+    /// Records that a barrier of `client` succeeded. It covers all earlier one-way calls.
     pub fn covered(&self, client: u32, account: Numbers) {
         self.with_stretch(client, |stretch| stretch.account = Some(account));
         lock(&self.0.current).remove(&client);
     }
 
-    /// Notes that a flush or barrier of `client` told of lost sends.
+    /// Records that a flush or barrier of `client` reported lost one-way calls.
     pub fn lost(&self, client: u32, no: u64, maybe: u64) {
         self.with_stretch(client, |stretch| {
             stretch.lost_no += no;
@@ -210,7 +210,7 @@ impl Recorder {
         }
     }
 
-    /// The number of the stretch that `client` is in.
+    /// Returns the number of the current stretch of `client`.
     fn stretch(&self, client: u32) -> u32 {
         *lock(&self.0.current).entry(client).or_insert_with(|| {
             let mut stretches = lock(&self.0.stretches);
@@ -222,7 +222,7 @@ impl Recorder {
         })
     }
 
-    /// Everything that was noted.
+    /// Returns the recorded history.
     pub fn history(&self) -> History {
         let logs = lock(&self.0.logs);
         let records = logs.iter().flat_map(|log| lock(log).clone()).collect();
@@ -243,21 +243,21 @@ pub struct UserLog {
 }
 
 impl UserLog {
-    /// Begins a call that awaits a reply.
+    /// Records the beginning of a call with a reply.
     pub fn call(&self, client: u32, procedure: &'static str, hurried: bool) -> Ticket {
         self.begin(client, procedure, Kind::Call, hurried)
     }
 
-    /// Begins a call with streams; its handler reads at most `limit` messages.
+    /// Records the beginning of a call with streams; its handler reads at most `limit` messages.
     pub fn stream(&self, client: u32, procedure: &'static str, hurried: bool, limit: u32) -> Ticket {
         let mut ticket = self.begin(client, procedure, Kind::Stream, hurried);
         ticket.moving = Some(Moving::new(limit));
         ticket
     }
 
-    /// Begins a one-way call.
+    /// Records the beginning of a one-way call.
     ///
-    /// No flush or barrier of the same client may run until it has ended: else nobody can say whether it is covered.
+    /// No flush or barrier of the same client may run before its end, or else it is unknown whether it is covered.
     pub fn send(&self, client: u32, procedure: &'static str, hurried: bool) -> Ticket {
         let stretch = self.recorder.stretch(client);
         self.begin(client, procedure, Kind::Send(stretch), hurried)
@@ -285,13 +285,13 @@ impl UserLog {
         }
     }
 
-    /// The history that the log belongs to.
+    /// Returns the history of the log.
     pub fn recorder(&self) -> &Recorder {
         &self.recorder
     }
 }
 
-/// A call that has begun: it ends once, and one that is dropped was cancelled.
+/// A call that has begun. It ends once; a dropped one counts as cancelled.
 #[derive(Debug)]
 pub struct Ticket {
     records: Arc<Mutex<Vec<Record>>>,
@@ -302,22 +302,22 @@ pub struct Ticket {
 }
 
 impl Ticket {
-    /// What no other call of the run has.
+    /// A number that no other call of the run has.
     pub fn token(&self) -> u64 {
         self.token
     }
 
-    /// What notes what moves of its streams; nothing moves of a call without.
+    /// Returns the recorder of its streams.
     pub fn moving(&self) -> Moving {
         self.moving.clone().unwrap_or_default()
     }
 
-    /// Notes how the call ended.
+    /// Records the outcome of the call.
     pub fn end(mut self, outcome: Outcome) {
         self.end = Some(outcome);
     }
 
-    /// Leaves the call as one that never ended.
+    /// Leaves the call without an outcome.
     pub fn never_ended(mut self) {
         self.end = None;
     }

@@ -1,4 +1,4 @@
-//! Host: one server after another, in this process or as one of its own, with all ways to stop them.
+//! Host: starts and stops one server after another, in this process or in processes of their own.
 
 use std::{fmt, io, path::PathBuf, time::Duration};
 
@@ -15,36 +15,36 @@ use crate::{
     scratch::Scratch,
 };
 
-/// Where servers run.
+/// The place of the servers.
 #[derive(Clone, Debug)]
 pub enum Place {
     /// In this process.
     Here,
-    /// Each in a process of its own, started from this program.
+    /// In processes of their own, started from this program.
     Process(PathBuf),
 }
 
-/// How servers listen.
+/// The transport of the servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
-    /// On a free TCP port each.
+    /// Each on a free TCP port.
     Tcp,
-    /// On a Unix socket each.
+    /// Each on a Unix socket.
     Unix,
 }
 
-/// How a server is stopped.
+/// A way to stop a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
     /// By its handle, or by SIGTERM: it drains.
     Drain,
     /// By its handle, or by two SIGTERMs: handlers are dropped at once.
     Abort,
-    /// By SIGKILL: nothing of it is left.
+    /// By SIGKILL.
     Kill,
 }
 
-/// Starts servers, which all write into one journal, and stops them.
+/// Starts and stops servers that write to one journal.
 #[derive(Debug)]
 pub struct Host {
     place: Place,
@@ -55,11 +55,11 @@ pub struct Host {
 }
 
 impl Host {
-    /// A host of no server yet.
+    /// Makes a host without a server.
     ///
     /// # Errors
     ///
-    /// If there is no room for its files.
+    /// If its folder cannot be created.
     pub fn new(place: Place, transport: Transport) -> io::Result<Self> {
         let scratch = Scratch::new("host")?;
         let journal = match place {
@@ -75,7 +75,7 @@ impl Host {
         })
     }
 
-    /// An address for something that is no server.
+    /// Returns an address for a relay.
     pub fn front(&self) -> String {
         self.address("front")
     }
@@ -87,7 +87,7 @@ impl Host {
         }
     }
 
-    /// Starts a further server, at an address of its own.
+    /// Starts another server, at an address of its own.
     ///
     /// # Errors
     ///
@@ -95,7 +95,7 @@ impl Host {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future leaves no server behind.
+    /// Dropping the future stops the server.
     pub async fn start(&mut self, drain_timeout: Duration) -> io::Result<Hosted> {
         self.instances += 1;
         let address = self.address(&format!("server-{}", self.instances));
@@ -127,29 +127,29 @@ impl Host {
         }
     }
 
-    /// Waits until no handler of this process runs, and returns what all servers wrote down.
+    /// Waits until no handler of this process runs, and reads the journal.
     ///
     /// # Errors
     ///
-    /// `TimedOut` if handlers go on for more than a minute; otherwise as [`Journal::read`].
+    /// `TimedOut` if handlers run for more than a minute; otherwise as [`Journal::read`].
     ///
     /// # Cancel safety
     ///
     /// Dropping the future changes nothing.
     pub async fn records(&self) -> io::Result<Records> {
         let ended = async {
-            // Handlers that block their thread end when they have finished, not when they are dropped.
+            // A handler that blocks its thread cannot be dropped: it ends when it has finished.
             while matches!(self.place, Place::Here) && self.journal.open() > 0 {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         };
         timeout(Duration::from_secs(60), ended).await?;
-        // It may be long, and other servers of this process need the thread.
+        // Reading may take long, and other servers of this process need the thread.
         let journal = self.journal.clone();
         spawn_blocking(move || journal.read()).await?
     }
 
-    /// Keeps the journal for a person to read, if it is a file.
+    /// Keeps the journal if it is a file, and returns its path.
     pub fn keep(&mut self) -> Option<PathBuf> {
         match self.place {
             Place::Here => None,
@@ -161,16 +161,16 @@ impl Host {
     }
 }
 
-/// A server that runs.
+/// A running server.
 #[derive(Debug)]
 pub enum Hosted {
     /// In this process.
     Here {
-        /// Where it listens.
+        /// Its address.
         address: String,
-        /// What stops it.
+        /// The handle that stops it.
         handle: ServerHandle,
-        /// What it returns.
+        /// The task that serves.
         serving: JoinHandle<Result<DrainReport, Error>>,
     },
     /// In a process of its own.
@@ -178,7 +178,7 @@ pub enum Hosted {
 }
 
 impl Hosted {
-    /// Where it listens.
+    /// Its address.
     pub fn address(&self) -> &str {
         match self {
             Self::Here { address, .. } => address,
@@ -186,16 +186,16 @@ impl Hosted {
         }
     }
 
-    /// Stops it, and waits until it has ended; how many handlers could not be dropped for lack of a thread, which is no fault
-    /// of the server's.
+    /// Stops it, and waits for its end. Returns the number of handlers that could not be dropped for lack of a thread, which is
+    /// no fault of the server.
     ///
     /// # Errors
     ///
-    /// If it did not end as it should. A server of this process cannot be killed, and is aborted instead.
+    /// If it ended wrongly. A server of this process cannot be killed, and is aborted instead.
     ///
     /// # Cancel safety
     ///
-    /// The server may have been stopped, and may not.
+    /// The server may have been stopped when the future is dropped.
     pub async fn stop(self, stop: Stop) -> io::Result<u64> {
         match self {
             Self::Here { handle, serving, .. } => {
@@ -213,7 +213,7 @@ impl Hosted {
                     Stop::Drain => child.signal("TERM").await?,
                     Stop::Abort => {
                         child.signal("TERM").await?;
-                        // It may have ended by the first one already.
+                        // The first signal may have ended it already.
                         let _ = child.signal("TERM").await;
                     }
                     Stop::Kill => return child.kill().await.map(|()| 0),
@@ -240,5 +240,5 @@ fn is_true(fact: bool, story: &impl fmt::Display) -> io::Result<()> {
     }
 }
 
-/// A net against hanging.
+/// A guard against hanging.
 const LIMIT: Duration = Duration::from_secs(90);

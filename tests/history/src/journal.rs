@@ -1,4 +1,4 @@
-//! Journal: what the servers of a run write down, as it happens.
+//! Journal: the record of handlers that the servers of a run write.
 
 mod moved;
 
@@ -16,11 +16,11 @@ use std::{
 
 pub use self::moved::{Moved, Reading};
 
-/// What servers write down: which handler started, how it ended, and marks between.
+/// The record of the servers: starts and ends of handlers, and marks between them.
 ///
-/// Cheap to clone; the clones are one journal. Kept in memory, or in a file that several processes may append to: then
-/// each record is one `write` that has returned before the handler goes on, so a process that is killed loses nothing
-/// of what its handlers did. The order of a file's records is the order in which they were written, across processes.
+/// Clones are cheap, and share the journal. It is in memory, or in a file to which several processes append. In a file,
+/// each record is one `write` that returns before the handler goes on, so a killed process loses no record
+/// of its handlers. The records in a file have the order of their writes, across processes.
 #[derive(Clone, Debug)]
 pub struct Journal(Arc<Inner>);
 
@@ -28,7 +28,7 @@ pub struct Journal(Arc<Inner>);
 struct Inner {
     instance: u32,
     place: Place,
-    /// How many handlers have started and not ended, of those that wrote through this journal.
+    /// The number of running handlers that write to this journal.
     open: AtomicI64,
 }
 
@@ -39,16 +39,16 @@ enum Place {
 }
 
 impl Journal {
-    /// A journal for servers of this process.
+    /// Makes a journal for servers of this process.
     pub fn in_memory() -> Self {
         Self::new(0, Place::Memory(Mutex::default()))
     }
 
-    /// Opens the journal of several processes; `instance` tells this one's records from the others'.
+    /// Opens the journal of several processes; `instance` marks the records of this process.
     ///
     /// # Errors
     ///
-    /// If the file can be neither opened nor made.
+    /// If the file cannot be opened or created.
     pub fn append(path: impl AsRef<Path>, instance: u32) -> io::Result<Self> {
         let path = path.as_ref();
         let file = OpenOptions::new().create(true).append(true).open(path)?;
@@ -63,7 +63,7 @@ impl Journal {
         }))
     }
 
-    /// Writes down what became of the handler of `token`.
+    /// Records an event of the handler of `token`.
     ///
     /// # Panics
     ///
@@ -72,7 +72,7 @@ impl Journal {
         self.write_moved(token, event, one_way, None);
     }
 
-    /// Writes down how the handler of a stream ended, and what it had read and sent.
+    /// Records the end of a handler with streams, and its messages.
     ///
     /// # Panics
     ///
@@ -120,12 +120,12 @@ impl Journal {
         }
     }
 
-    /// How many handlers have started and not ended, of those that wrote through this journal or its clones.
+    /// Returns the number of running handlers that write to this journal or its clones.
     pub fn open(&self) -> i64 {
         self.0.open.load(Ordering::SeqCst)
     }
 
-    /// Everything that was written so far, by other processes too.
+    /// Reads all records so far, including those of other processes.
     ///
     /// # Errors
     ///
@@ -138,26 +138,26 @@ impl Journal {
     }
 }
 
-/// What a journal holds, in the order in which it was written.
+/// The records of a journal, in the order of their writes.
 #[derive(Clone, Debug, Default)]
 pub struct Records {
     /// Starts and ends of handlers.
     pub entries: Vec<Entry>,
-    /// What was marked between.
+    /// The marks between them.
     pub marks: Vec<Mark>,
-    /// How many records were torn by the end of their process.
+    /// The number of records that the end of their process cut short.
     pub torn: usize,
 }
 
 impl Records {
     /// Reads the journal of several processes.
     ///
-    /// A record that is not whole is counted, wherever it is: its process was killed while it wrote it, and others
+    /// An incomplete record is counted, wherever it is. Its process was killed during the write, and other processes
     /// went on.
     ///
     /// # Errors
     ///
-    /// If the file cannot be read; `InvalidData` if a whole record makes no sense.
+    /// If the file cannot be read; `InvalidData` if a whole record is malformed.
     pub fn read(path: impl AsRef<Path>) -> io::Result<Self> {
         let text = std::fs::read_to_string(path)?;
         let mut records = Self::default();
@@ -183,24 +183,24 @@ impl Records {
     }
 }
 
-/// One record: something became of a handler.
+/// One record: an event of a handler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// The call.
     pub token: u64,
-    /// When, in microseconds of the wall clock: for people who read it, nothing follows from it.
+    /// The time in microseconds of the wall clock, for people who read the journal.
     pub at: u64,
     /// The server that wrote it.
     pub instance: u32,
-    /// What happened.
+    /// The event.
     pub event: Event,
-    /// Whether the call was sent one-way.
+    /// True for a one-way call.
     pub one_way: bool,
-    /// What a handler with streams had read and sent when it ended.
+    /// At the end of a handler with streams: its messages.
     pub moved: Option<Moved>,
 }
 
-/// `s 4294967297 1790000000000000 3`, and for a stream's end ` 3 0 whole` behind it.
+/// `s 4294967297 1790000000000000 3`, followed at the end of a stream by ` 3 0 whole`.
 impl fmt::Display for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let letter = self.event.letter();
@@ -217,12 +217,12 @@ impl fmt::Display for Entry {
     }
 }
 
-/// What happens to a handler.
+/// An event of a handler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Event {
     /// It was polled for the first time.
     Started,
-    /// It ended well.
+    /// It succeeded.
     Ended,
     /// It ended with an error.
     Failed,
@@ -264,14 +264,14 @@ impl fmt::Display for Event {
     }
 }
 
-/// Something worth knowing that happened between two records.
+/// A mark between two records.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mark {
-    /// How many entries were written before it.
+    /// The number of entries before it.
     pub after: usize,
-    /// Who wrote it.
+    /// The instance that wrote it.
     pub instance: u32,
-    /// What it was.
+    /// The text.
     pub text: String,
 }
 
@@ -315,7 +315,7 @@ impl Line {
 
 fn append(mut file: &File, line: &str) {
     let record = format!("{FIRST}{line}{LAST}");
-    // One write: another process may append between two.
+    // One write, because another process may append between two.
     match file.write(record.as_bytes()) {
         Ok(len) if len == record.len() => {}
         other => panic!("the journal cannot be written: {other:?}"),
@@ -331,9 +331,9 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Begins each record, so that one which a killed process left torn ends with the next one's beginning.
+/// The first byte of each record. It ends an incomplete record of a killed process.
 const FIRST: char = '\n';
-/// Ends each record, so that a torn one is known as such.
+/// The last byte of each record, which shows that the record is complete.
 const LAST: char = '.';
 
 #[cfg(test)]
@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn what_several_processes_wrote_is_read_in_its_order() {
+    fn records_of_several_processes_are_read_in_order() {
         let scratch = Scratch::new("journal-order").unwrap();
         let path = scratch.path("journal");
         let one = Journal::append(&path, 1).unwrap();
@@ -380,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_keeps_what_a_file_keeps() {
+    fn a_journal_in_memory_equals_one_in_a_file() {
         let journal = Journal::in_memory();
         for event in Event::ALL {
             journal.write(3, event, true);
@@ -393,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_that_its_process_left_torn_spoils_no_other() {
+    fn a_torn_record_spoils_no_other() {
         let scratch = Scratch::new("journal-torn").unwrap();
         let path = scratch.path("journal");
         let (killed, other) = (
@@ -402,7 +402,7 @@ mod tests {
         );
         killed.write(7, Event::Started, false);
         let mut file = OpenOptions::new().append(true).open(&path).unwrap();
-        // Every way in which it may be torn, in the middle of a number too.
+        // The record is cut after each byte, also within a number.
         let whole = "\nE 7 1790000 1.";
         for len in 1..whole.len() {
             file.write_all(&whole.as_bytes()[..len]).unwrap();
@@ -419,7 +419,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_stream_has_moved_is_read_as_it_was_written() {
+    fn counts_of_a_stream_are_read_as_written() {
         let scratch = Scratch::new("journal-moved").unwrap();
         let path = scratch.path("journal");
         let journal = Journal::append(&path, 1).unwrap();
@@ -436,7 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_that_makes_no_sense_is_an_error() {
+    fn a_malformed_record_is_an_error() {
         let scratch = Scratch::new("journal-senseless").unwrap();
         let path = scratch.path("journal");
         for text in [

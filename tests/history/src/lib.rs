@@ -1,13 +1,13 @@
-//! The history checker: did each call run as often as its caller was told, whatever was cut or killed meanwhile?
+//! The history checker: did each call run as its error says, while connections were cut and servers killed?
 //!
-//! Each call of a [`load`] carries a token of its own. The servers, which serve a [`probe`], write into their
-//! [`journal`] which handler started and how it ended; the callers write into the [`history`] what they saw; and the
-//! [`check`] compares the two. In between, [`cuts`] does to connections what networks do, and a [`child`] is a
+//! Each call of a [`load`] has its own token. The servers serve a [`probe`], and record in their
+//! [`journal`] which handlers started and how they ended. The callers record in the [`history`] the outcomes. The
+//! [`check`] compares the two. Between clients and servers, [`cuts`] breaks connections. A [`child`] is a
 //! server that can be killed.
 //!
-//! `cargo run --release -p history -- --calls 1000000 --seed 7` does all of it.
+//! `cargo run --release -p history -- --calls 1000000 --seed 7` runs all of it.
 //!
-//! [`stops`] looks at how a server ends: `cargo run --release -p history --bin random-stops -- --count 1000 --seed 7`.
+//! [`stops`] checks how a server ends: `cargo run --release -p history --bin random-stops -- --count 1000 --seed 7`.
 
 rpc_runtime::include_protos!();
 

@@ -1,4 +1,4 @@
-//! Load: users that call a probe in every way, and write down what they saw.
+//! Load: users that make each kind of call to a probe, and record the outcomes.
 
 mod mix;
 mod request;
@@ -26,7 +26,7 @@ use crate::{
     history::{History, Numbers, Recorder},
 };
 
-/// A load to be configured.
+/// A builder of a load.
 ///
 /// ```no_run
 /// # use {history::load::Load, rpc_runtime::Client};
@@ -47,7 +47,7 @@ pub struct Load {
 }
 
 impl Load {
-    /// What a load does follows from its seed, apart from time and threads.
+    /// Makes a load. Its actions follow from the seed, apart from time and threads.
     pub fn new(seed: u64) -> Self {
         Self {
             seed,
@@ -57,25 +57,25 @@ impl Load {
         }
     }
 
-    /// How many users there are for each client. Default 4.
+    /// Sets the number of users per client. Default: 4.
     pub fn users(mut self, users: u32) -> Self {
         self.users = users;
         self
     }
 
-    /// After how many calls it ends by itself. Default: never.
+    /// Sets the number of calls after which the load ends. Default: unlimited.
     pub fn calls(mut self, calls: u64) -> Self {
         self.calls = calls;
         self
     }
 
-    /// What the users do. Default: everything.
+    /// Sets the actions of the users. Default: all.
     pub fn mix(mut self, mix: Mix) -> Self {
         self.mix = mix;
         self
     }
 
-    /// Starts the users: several for each of the clients.
+    /// Starts the users of each client.
     ///
     /// # Panics
     ///
@@ -110,7 +110,7 @@ impl Load {
     }
 }
 
-/// A load that has started. Dropping it ends it at once.
+/// A running load. Dropping it ends it at once.
 #[derive(Debug)]
 pub struct Running {
     recorder: Recorder,
@@ -120,17 +120,17 @@ pub struct Running {
 }
 
 impl Running {
-    /// How many calls have ended.
+    /// Returns the number of ended calls.
     pub fn ended(&self) -> u64 {
         self.progress.ended()
     }
 
-    /// What tells how many calls have ended, apart from the load itself.
+    /// Returns a view of the number of ended calls.
     pub fn progress(&self) -> Arc<Progress> {
         Arc::clone(&self.progress)
     }
 
-    /// Waits until that many calls have ended, or the load is over.
+    /// Waits until `calls` calls have ended or the load is over.
     ///
     /// # Cancel safety
     ///
@@ -139,15 +139,15 @@ impl Running {
         self.progress.reached(calls).await;
     }
 
-    /// Tells the users to begin nothing more.
+    /// Tells the users to start no more calls.
     pub fn stop(&self) {
         self.progress.stop();
     }
 
-    /// Waits until the load is over, which needs [`Running::stop`] if it has no number of calls; then makes a last
-    /// barrier on each client, and closes it.
+    /// Waits until the load is over, which needs [`Running::stop`] without a number of calls. Then it makes a last
+    /// barrier on each client, and closes the client.
     ///
-    /// The server is to be there to the end.
+    /// The server must serve until then.
     ///
     /// # Cancel safety
     ///
@@ -161,7 +161,7 @@ impl Running {
         self.recorder.history()
     }
 
-    /// Stops the load without a server: closes the clients, so that every call ends.
+    /// Stops the load without a server. It closes the clients, so every call ends.
     ///
     /// # Cancel safety
     ///
@@ -189,14 +189,14 @@ impl Running {
     }
 }
 
-/// How many calls of a load have ended.
+/// The number of a load's calls that have ended.
 #[derive(Debug)]
 pub struct Progress {
     limit: u64,
     begun: AtomicU64,
     ended: AtomicU64,
     stopped: AtomicBool,
-    /// How many users have not ended.
+    /// The number of users that have not ended.
     users: AtomicUsize,
     changed: Notify,
 }
@@ -213,12 +213,12 @@ impl Progress {
         }
     }
 
-    /// How many calls have ended.
+    /// Returns the number of ended calls.
     pub fn ended(&self) -> u64 {
         self.ended.load(Ordering::SeqCst)
     }
 
-    /// Waits until that many calls have ended, or the load is over.
+    /// Waits until `calls` calls have ended or the load is over.
     ///
     /// # Cancel safety
     ///
@@ -233,7 +233,7 @@ impl Progress {
         }
     }
 
-    /// Whether all users have ended.
+    /// True if all users have ended.
     pub fn is_over(&self) -> bool {
         self.users.load(Ordering::SeqCst) == 0
     }
@@ -248,7 +248,7 @@ impl Progress {
         self.changed.notify_waiters();
     }
 
-    /// Whether a user may begin something.
+    /// True if a user may begin another call.
     fn goes_on(&self) -> bool {
         !self.stopped.load(Ordering::SeqCst) && self.begun.load(Ordering::SeqCst) < self.limit
     }
@@ -299,10 +299,10 @@ impl Party {
         self.heard(recorder, "a flush", result);
     }
 
-    /// Begins a barrier, and gives it up within `patience`.
+    /// Begins a barrier, and drops it within `patience`.
     async fn abandoned_barrier(&self, recorder: &Recorder, patience: Duration) {
         let _alone = self.turn.write().await;
-        // One that is given up has told nothing yet: what it would have told, the next one tells.
+        // A dropped barrier has reported nothing. The next barrier reports its losses.
         match timeout(patience, self.probe.barrier()).await {
             Ok(Ok(account)) => recorder.covered(self.number, Numbers::from(&account)),
             Ok(result) => self.heard(recorder, "a barrier", Some(result.map(drop))),
@@ -310,7 +310,7 @@ impl Party {
         }
     }
 
-    /// Notes what a flush or barrier told of lost sends.
+    /// Records lost one-way calls that a flush or a barrier reported.
     fn heard(&self, recorder: &Recorder, what: &str, result: Option<Result<(), Error>>) {
         if let Some(Err(error)) = &result {
             if let Some(lost) = error.lost_sends() {
@@ -321,7 +321,7 @@ impl Party {
     }
 }
 
-/// Servers come and go, so that nobody is there is as good as any answer; silence and other errors are not.
+/// Servers restart, so UNAVAILABLE is a good outcome. A timeout and other errors are not.
 fn allow(recorder: &Recorder, what: &str, result: Option<Result<(), Error>>) {
     match result {
         None => recorder.strange(format!("{what} took more than {LONG:?}")),
@@ -332,10 +332,10 @@ fn allow(recorder: &Recorder, what: &str, result: Option<Result<(), Error>>) {
     }
 }
 
-/// What `future` returns; none if it takes longer than anything may.
+/// Returns the output of `future`; `None` if it takes longer than [`LONG`].
 async fn within<T>(future: impl Future<Output = T>) -> Option<T> {
     timeout(LONG, future).await.ok()
 }
 
-/// Longer than anything takes, whatever else the machine does.
+/// Longer than any step takes, even on a busy machine.
 const LONG: Duration = Duration::from_secs(120);

@@ -1,4 +1,4 @@
-//! Probe: the service whose handlers are journaled.
+//! Probe: a service whose handlers record their starts and ends.
 
 mod streams;
 
@@ -13,14 +13,14 @@ use crate::{
     script::Script,
 };
 
-/// What the servers of a run serve: handlers that end in every way there is, and write down that they did.
+/// The service of a run's servers: its handlers end in each possible way, and record it in the journal.
 #[derive(Clone, Debug)]
 pub struct Probe {
     journal: Journal,
 }
 
 impl Probe {
-    /// Serves, and writes into `journal`.
+    /// Makes a probe that records in `journal`.
     pub fn new(journal: Journal) -> Self {
         Self { journal }
     }
@@ -37,22 +37,22 @@ impl Probe {
     }
 }
 
-/// A [`Probe`], ready to be added to a server.
+/// The generated server of a [`Probe`].
 pub fn service(journal: Journal) -> ProbeServer<Probe> {
     ProbeServer::new(Probe::new(journal))
 }
 
-/// The limits that its server needs: a send that was admitted runs, however busy the machine is.
+/// Returns the limits for its server: an accepted one-way call runs, even on a busy machine.
 pub fn limits() -> Limits {
     Limits::default().one_way_timeout(Duration::from_secs(600))
 }
 
-/// What [`Probe`] refuses with.
+/// Makes the status that a [`Probe`] refuses with.
 pub fn refusal() -> Status {
     Status::new(Code::NotFound, "on purpose")
 }
 
-/// A handler that has started: writes down how it ends, in the poll in which it does.
+/// A started handler. It records its end in the poll in which it ends.
 struct Running {
     journal: Journal,
     token: u64,
@@ -115,7 +115,7 @@ impl ProbeService for Probe {
         if token % 2 == 1 {
             tokio::task::yield_now().await;
         }
-        // Without the hook, which would print it.
+        // This skips the panic hook, which would print the panic.
         std::panic::resume_unwind(Box::new("on purpose"))
     }
 

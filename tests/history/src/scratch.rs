@@ -6,7 +6,7 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
-/// A folder of its own, which is removed with everything in it when this is dropped, unless it is kept.
+/// A temporary folder. It is removed with its contents when this value is dropped, unless it is kept.
 #[derive(Debug)]
 pub struct Scratch {
     folder: PathBuf,
@@ -14,11 +14,11 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// Makes one, where temporary files go.
+    /// Makes a folder for temporary files.
     ///
     /// # Errors
     ///
-    /// If the folder cannot be made.
+    /// If the folder cannot be created.
     pub fn new(name: &str) -> io::Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -28,12 +28,12 @@ impl Scratch {
         Ok(Self { folder, kept: false })
     }
 
-    /// The path of a file in it.
+    /// Returns the path of a file in it.
     pub fn path(&self, file: &str) -> PathBuf {
         self.folder.join(file)
     }
 
-    /// Keeps the folder, for a person to look into it, and tells where it is.
+    /// Keeps the folder, and returns its path.
     pub fn keep(&mut self) -> &Path {
         self.kept = true;
         &self.folder
@@ -43,7 +43,7 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         if !self.kept {
-            // What cannot be removed is the system's to clean up.
+            // The OS cleans up files that cannot be removed.
             let _ = fs::remove_dir_all(&self.folder);
         }
     }

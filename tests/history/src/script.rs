@@ -1,4 +1,4 @@
-//! Script: what the handler of a stream does, as its caller tells it.
+//! Script: the actions of a handler with streams, which its caller sends.
 
 use std::fmt;
 
@@ -6,30 +6,30 @@ use rpc_runtime::Bytes;
 
 use crate::api::v1::{Ending, Item};
 
-/// What the handler of a stream does.
+/// The actions of a handler with streams.
 ///
-/// Of a call whose requests are one it travels in the metadata, as [`Script::KEY`], in one line of text.
+/// A call without a stream of requests sends it in the metadata, under [`Script::KEY`], as one line of text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Script {
     /// The call.
     pub token: u64,
-    /// After how many messages the handler ends: that it has sent, or of a stream of requests, that it has read.
+    /// The number of messages after which the handler ends: messages that it sends, or reads from a stream of requests.
     pub count: u32,
-    /// How long the payload of each message is that it makes.
+    /// The length of each payload that it makes.
     pub len: u32,
-    /// How long it waits before each, in microseconds.
+    /// The pause before each message, in microseconds.
     pub micros: u32,
-    /// How it ends then.
+    /// Its end.
     pub ending: Ending,
-    /// Whether a task of its own reads the messages, which outlives a handler that is dropped.
+    /// True if a task of its own reads the messages. That task outlives a dropped handler.
     pub apart: bool,
 }
 
 impl Script {
-    /// The key of the entry in the metadata.
+    /// The key of the metadata entry.
     pub const KEY: &'static str = "script";
 
-    /// Reads what `Display` writes.
+    /// Parses the text that `Display` writes.
     pub fn parse(text: &str) -> Option<Self> {
         let mut words = text.split(' ');
         let script = Self {
@@ -59,7 +59,7 @@ impl fmt::Display for Script {
     }
 }
 
-/// The message of this number of the stream of a call.
+/// Makes message `number` of the stream of a call.
 pub fn item(token: u64, number: u32, len: u32) -> Item {
     Item {
         token,
@@ -68,12 +68,12 @@ pub fn item(token: u64, number: u32, len: u32) -> Item {
     }
 }
 
-/// Whether a message belongs to the call, and is what its sender made of it.
+/// True if the message belongs to the call and is unchanged.
 pub fn is_of(item: &Item, token: u64) -> bool {
     item.token == token && item.payload == payload(token, item.payload.len())
 }
 
-/// The bytes of the token, again and again.
+/// Repeats the bytes of the token.
 pub fn payload(token: u64, len: usize) -> Bytes {
     let mut bytes = token.to_le_bytes().repeat(len.div_ceil(8));
     bytes.truncate(len);

@@ -17,7 +17,7 @@ use crate::{
     probe,
 };
 
-/// What a seed stands for: how many servers and clients there are, what they do, and what happens to them.
+/// The plan of a simulation, which follows from its seed: servers, clients, load and faults.
 #[derive(Clone, Debug)]
 struct Plan {
     servers: u64,
@@ -28,21 +28,21 @@ struct Plan {
     limits: Limits,
     faults: Faults,
     link: Link,
-    /// How often a server is told to terminate; it comes back at once.
+    /// The time between two terminates of a server; it comes back at once.
     drains: Option<Duration>,
     drain_timeout: Duration,
-    /// Whether all that a client calls is expected of its servers: bytes that are turned over are not the caller's.
+    /// True if each call of a client is checked. Corrupted bytes may form calls that no client made.
     is_corrupting: bool,
 }
 
-/// What came of a simulation in which no promise was broken.
+/// The outcome of a simulation that broke no promise.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
-    /// What callers and servers saw; nothing if bytes were corrupted, for then nothing can be said of what was asked.
+    /// The checker's summary; `None` if bytes were corrupted, because corrupted calls prove nothing.
     pub summary: Summary,
-    /// How much virtual time went by.
+    /// The virtual time that passed.
     pub took: Duration,
-    /// What was delivered, and when.
+    /// A digest of all deliveries and their times.
     pub digest: u64,
 }
 
@@ -50,7 +50,7 @@ pub struct Outcome {
 ///
 /// # Errors
 ///
-/// Every promise that was broken, and what had been done to nodes and links.
+/// Each broken promise, and the faults of nodes and links before it.
 pub fn simulate(seed: u64) -> Result<Outcome, Failure> {
     sim::try_run(seed, |sim| async move { run(&sim).await })
 }
@@ -91,7 +91,7 @@ async fn run(sim: &Sim) -> Outcome {
             next_drain = plan.drains.map(|every| sim.elapsed() + every);
             let server = format!("tcp://server{}:5005", sim.draw(0..plan.servers));
             tokio::spawn(async move {
-                // It may not be there, or be gone before it answers.
+                // The server may be down, or end before it replies.
                 let _ = Client::connect_lazy(server).terminate().await;
             });
         }
@@ -109,7 +109,7 @@ async fn run(sim: &Sim) -> Outcome {
     sim.calm();
     let history = load.finish().await;
     let took = sim.elapsed();
-    // Whatever still runs there is dropped, and writes that down.
+    // Handlers that still run are dropped, and their journal says so.
     servers.iter().for_each(Node::kill);
     tokio::time::sleep(TICK).await;
     assert_eq!(journal.open(), 0, "handlers are left");
@@ -136,7 +136,7 @@ async fn run(sim: &Sim) -> Outcome {
     }
 }
 
-/// Serves, and again after each drain.
+/// Serves, and serves again after each drain.
 async fn serve(plan: Plan, journal: Journal) {
     loop {
         let server = Server::builder()
@@ -217,9 +217,9 @@ impl Plan {
     }
 }
 
-/// How often the scenario looks.
+/// The interval at which the scenario acts.
 const TICK: Duration = Duration::from_millis(50);
-/// How long nodes and links fail at most.
+/// The maximum duration of faults.
 const STORM: Duration = Duration::from_secs(5 * 60);
-/// How much virtual time a load may take: each of its calls has a deadline.
+/// The maximum virtual time of a load; each of its calls has a deadline.
 const PATIENCE: Duration = Duration::from_secs(40 * 60);

@@ -1,4 +1,4 @@
-//! Stops: a server process under load is told to end, at a random moment; did it, in time, and is its report true?
+//! Stops: a server process under load is stopped at a random moment. Does it end in time, and is its report true?
 
 mod judge;
 mod load;
@@ -29,42 +29,42 @@ use crate::{
     scratch::Scratch,
 };
 
-/// Beyond the 3 s that a drain may take after its time is over: the program's own end, of which 200 ms are for handlers
-/// that block, and what it takes to start `kill` and to notice the end of a process.
+/// Added to the 3 s that a drain may take after its timeout: the program's own end, of which 200 ms are for handlers
+/// that block, the start of `kill`, and the detection of the end of a process.
 pub const ALLOWANCE: Duration = Duration::from_millis(500);
-/// What a server promises: it is drained that long after its drain timeout, at the latest.
+/// A server promises that its drain ends within this time after the drain timeout.
 pub const PROMISE: Duration = Duration::from_secs(3);
 
-/// What became of one stop that went as promised.
+/// The outcome of a stop that kept all promises.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Stopped {
-    /// From the stop to the end of the process.
+    /// The time from the stop to the end of the process.
     pub took: Duration,
-    /// The drain timeout that the server had, or less if a second signal cut it short.
+    /// The server's drain timeout, or less if a second signal ended it early.
     pub drain_timeout: Duration,
-    /// What the server reported.
+    /// The server's report.
     pub report: Report,
-    /// What the checker counted.
+    /// The checker's counts.
     pub summary: Summary,
-    /// Whether handlers count as blocked though none blocks its thread. Those that no thread had time for are in the report
-    /// as starved, and no fault.
+    /// True if the report counts waiting handlers as stuck. Handlers without a thread are in the report
+    /// as starved, which is no fault.
     pub slow_to_drop: bool,
 }
 
 impl Stopped {
-    /// How long the process lived after its drain's time was over; zero if it ended before.
+    /// Returns the time that the process lived after its drain timeout; zero if it ended before.
     pub fn over(&self) -> Duration {
         self.took.saturating_sub(self.drain_timeout)
     }
 
-    /// Whether the process ended in time.
+    /// True if the process ended in time.
     pub fn is_in_time(&self) -> bool {
         self.over() <= PROMISE + ALLOWANCE
     }
 }
 
-/// What was not as promised about one stop, one line each, and where its journal is.
+/// The broken promises of a stop, one line each, and the path of its journal.
 #[derive(Clone, Debug)]
 pub struct Broken(Vec<String>);
 
@@ -76,11 +76,11 @@ impl fmt::Display for Broken {
 
 /// Starts a server from `program`, loads it, and stops it as `plan` says.
 ///
-/// `program` hands the arguments of its command `serve` to [`serve`](crate::child::serve).
+/// `program` passes the arguments of its command `serve` to [`serve`](crate::child::serve).
 ///
 /// # Errors
 ///
-/// What was not as promised.
+/// The broken promises.
 ///
 /// # Cancel safety
 ///
@@ -103,7 +103,7 @@ pub async fn stop(program: &Path, plan: &Plan) -> Result<Stopped, Broken> {
 /// A server under load, before the stop.
 struct Scene {
     child: Child,
-    /// The server's journal, in which we mark what we do.
+    /// The server's journal, in which the test marks its actions.
     marks: Journal,
     /// The client that terminates.
     stopper: Client,
@@ -112,7 +112,7 @@ struct Scene {
 }
 
 impl Scene {
-    /// Starts the server and its load, and waits for the moment of the stop.
+    /// Starts the server and its load, and waits until the stop is due.
     async fn set(program: &Path, plan: &Plan, scratch: &Scratch) -> io::Result<Self> {
         let path = scratch.path("journal");
         let listen = match plan.transport {
@@ -136,7 +136,7 @@ impl Scene {
         let relayed = relay.as_ref().map(|relay| Client::connect_lazy(relay.address()));
         let load = Load::begin(plan, readers.collect(), relayed);
         net("the calls before the stop", load.ended(plan.calls_before)).await?;
-        // Somewhere in what those calls are in the middle of.
+        // A random moment within the calls that follow.
         for _ in 0..Rng::with_seed(plan.load_seed).u32(..200) {
             tokio::task::yield_now().await;
         }
@@ -150,12 +150,12 @@ impl Scene {
     }
 }
 
-/// One stop that has been made, and everything that is known of it.
+/// A finished stop, and all results.
 struct Run<'a> {
     plan: &'a Plan,
     took: Duration,
     end: End,
-    /// What a terminate returned.
+    /// The result of a terminate.
     reply: Option<Result<DrainReport, rpc_runtime::Error>>,
     counts: Counts,
     journal: Records,
@@ -163,7 +163,7 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    /// Stops the server, and collects what everybody knows.
+    /// Stops the server, and collects the results of all sides.
     async fn new(plan: &'a Plan, scene: Scene) -> io::Result<Self> {
         let Scene {
             child,
@@ -192,14 +192,14 @@ impl<'a> Run<'a> {
         let took = begun.elapsed();
 
         net("the clients to be told", telling).await??;
-        // Its client cannot notice by itself that the server is gone, if it reads nothing.
+        // A client that reads nothing cannot notice the server's end by itself.
         drop(relay);
         net("the clients to notice", load.noticed()).await?;
         let journal = marks.read()?;
         hear_of_losses(&load, &journal, end.report.as_ref()).await;
         let recorder = load.recorder().clone();
         let unsent = net("the calls to end", load.end()).await?;
-        // A terminate that came too late looks for the server still.
+        // A terminate that came too late still tries to connect.
         let _ = stopper.close().await;
         let reply = match stopping {
             Some(stopping) => Some(net("the terminate to end", stopping).await??),
@@ -211,7 +211,7 @@ impl<'a> Run<'a> {
             before: &before,
             unsent: &unsent,
             readers: plan.connections,
-            // A client that was not connected was not told anything, and its connection may have come about all the same.
+            // A client without a connection got no GOAWAY, and may have connected later.
             told: told
                 .next()
                 .filter(|_| is_connected)
@@ -230,7 +230,7 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// Compares everything with everything.
+    /// Compares all results with each other.
     fn judged(&self) -> Result<Stopped, Vec<String>> {
         let Some(report) = self.end.report else {
             return Err(vec![format!(
@@ -272,19 +272,19 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// What is wrong with the reply to a terminate.
+    /// Returns what is wrong with the reply to a terminate.
     fn wrong_reply(&self, report: &Report) -> Option<String> {
         match self.reply.as_ref()? {
             Ok(told) if Report::from(told) == *report => None,
             Ok(told) => Some(format!("a terminate got another report: {told}")),
-            // A signal that came before has closed the door.
+            // After an earlier signal, the server accepts no terminate.
             Err(_) if matches!(self.plan.stop, Stop::TerminateAnd(_)) => None,
             Err(error) => Some(format!("the terminate failed: {error}")),
         }
     }
 
-    /// Whether a lost reply is nobody's fault: that of a client which does not read, or of a handler which could not be
-    /// dropped and ended when its connection was gone.
+    /// True if a lost reply is no fault: its client does not read, or its handler could not be
+    /// dropped and ended after its connection.
     fn is_excused(&self, violation: &Violation, report: &Report) -> bool {
         let mut records = self.history.records.iter();
         let record = records.find(|record| Some(record.token) == violation.token);
@@ -296,7 +296,7 @@ impl<'a> Run<'a> {
     }
 }
 
-/// Sends what signals the plan says.
+/// Sends the signals of the plan.
 async fn send_signals(child: &Child, plan: &Plan) -> io::Result<()> {
     let first = match plan.stop {
         Stop::Signal(signal) | Stop::TerminateAnd(signal) => Some(signal),
@@ -307,27 +307,27 @@ async fn send_signals(child: &Child, plan: &Plan) -> io::Result<()> {
     }
     if let Some(after) = plan.second {
         sleep(after).await;
-        // Another than the first, with which it could become one.
+        // The OS may merge it with the first signal if both are the same.
         let second = if first == Some(Signal::Int) {
             Signal::Term
         } else {
             Signal::Int
         };
-        // The process may have ended; it is not waited for yet, so that its number is nobody else's.
+        // The process may have ended. It was not waited for yet, so no other process has its id.
         child.signal(second.name()).await?;
     }
     Ok(())
 }
 
-/// Waits for something that is there in a moment, unless something is broken.
+/// Waits for `future`, with a guard against hanging.
 async fn net<T>(what: &str, future: impl Future<Output = T>) -> io::Result<T> {
     timeout(LONG, future)
         .await
         .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, format!("waited in vain for {what}")))
 }
 
-/// Asks the clients until they have told of every send that did not run: a client tells of a connection's losses when it
-/// has noticed its end. It gives up in time for the judge to say what is missing.
+/// Asks the clients until they have reported each one-way call that did not run. A client reports the losses of a connection when
+/// it has noticed its end. The wait ends in any case, and the judge names what is missing.
 async fn hear_of_losses(load: &Load, journal: &Records, report: Option<&Report>) {
     let Some(report) = report else { return };
     for _ in 0..TRIES {
@@ -339,14 +339,14 @@ async fn hear_of_losses(load: &Load, journal: &Records, report: Option<&Report>)
     }
 }
 
-/// How many threads a server has: one of them may be blocked unannounced.
+/// The number of a server's threads: a handler may block one of them.
 const WORKERS: usize = 4;
-/// What our marks in the journal are marked with.
+/// The instance of the test's marks in the journal.
 const OURS: u32 = 2;
 const STOP: &str = "the stop is sent";
 const TOLD: &str = "all clients have been told";
-/// How often, and after which pauses, clients are asked for losses: they know at once, if nothing is broken.
+/// The number of questions about losses, and the pauses between them. Without a fault, clients know at once.
 const TRIES: u32 = 300;
 const PAUSE: Duration = Duration::from_millis(100);
-/// A net against hanging.
+/// A guard against hanging.
 const LONG: Duration = Duration::from_secs(90);

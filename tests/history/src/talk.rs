@@ -1,4 +1,4 @@
-//! Talk: one call with streams to be made, and whether its answers are the right ones.
+//! Talk: one call with streams, and the check of its replies.
 
 use std::time::Duration;
 
@@ -12,28 +12,28 @@ use crate::{
     script::{Script, is_of, item},
 };
 
-/// One call with streams to be made.
+/// A call with streams.
 #[derive(Clone, Debug)]
 pub(crate) struct Talk {
     pub(crate) way: Way,
-    /// What the handler does, but for the token.
+    /// The script of the handler, without the token.
     pub(crate) script: Script,
-    /// How many messages the caller sends, if it sends any, and how long each is.
+    /// The number and the length of the messages that the caller sends.
     pub(crate) messages: u32,
     pub(crate) len: u32,
-    /// Whether it drops its sender instead of saying that these are all.
+    /// True if the caller drops its sender instead of finishing the stream.
     pub(crate) abandons: bool,
-    /// After how many messages it drops what it reads.
+    /// The number of messages after which the caller drops the replies.
     pub(crate) leaves: Option<u32>,
-    /// How long it waits before it reads each, in microseconds.
+    /// The pause before each read, in microseconds.
     pub(crate) micros: u32,
-    /// How long the call may take; the client's own timeout if none.
+    /// The timeout of the call; without one, that of the client.
     pub(crate) timeout: Option<Duration>,
-    /// How long nothing may move.
+    /// The idle timeout.
     pub(crate) idle: Option<Duration>,
 }
 
-/// Which sides are streams.
+/// The shape of the call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Way {
     List,
@@ -41,10 +41,10 @@ pub(crate) enum Way {
     Relay,
 }
 
-/// How a call was left without an error.
+/// The end of a call without an error.
 pub(crate) enum End {
     Well,
-    /// Its caller went away.
+    /// The caller dropped it.
     Left,
 }
 
@@ -59,7 +59,7 @@ impl Way {
 }
 
 impl Talk {
-    /// How many messages the handler reads at most.
+    /// Returns the maximum number of messages that the handler reads.
     pub(crate) fn limit(&self) -> u32 {
         match self.way {
             Way::List => 0,
@@ -67,12 +67,12 @@ impl Talk {
         }
     }
 
-    /// Whether the call may end because of the time.
+    /// True if the call may end by a timeout.
     pub(crate) fn is_hurried(&self) -> bool {
         self.timeout.is_some() || self.idle.is_some()
     }
 
-    /// Makes the call: how it ended, and what is strange about that.
+    /// Makes the call, and returns its outcome and what is wrong with it.
     pub(crate) async fn call(
         &self,
         probe: &ProbeClient,
@@ -90,7 +90,7 @@ impl Talk {
         }
     }
 
-    /// Makes the call, and tells how it was left.
+    /// Makes the call, and returns its end.
     pub(crate) async fn talk(&self, probe: &ProbeClient, token: u64, moving: &Moving) -> Result<End, Error> {
         let script = Script { token, ..self.script };
         let mut call = probe.send_recv();
@@ -126,7 +126,7 @@ impl Talk {
         end
     }
 
-    /// Sends the messages; what ends that ends the call, and is heard of there.
+    /// Sends the messages. An error ends the call, which reports it.
     async fn send(&self, mut sender: Sender<Item>, script: Script, moving: &Moving) {
         for number in 0..self.messages {
             moving.offer();
@@ -158,7 +158,7 @@ impl Talk {
             let Some(item) = items.message().await? else {
                 return Ok(End::Well);
             };
-            // A relay sends back what it was sent.
+            // The handler echoes the messages.
             let len = if self.way == Way::List {
                 script.len
             } else {
@@ -173,7 +173,7 @@ impl Talk {
         Ok(End::Left)
     }
 
-    /// What is wrong with an error, even if the server comes and goes.
+    /// Returns what is wrong with an error, for a server that restarts.
     fn is_strange(&self, error: &Error, moving: &Moving) -> Option<&'static str> {
         let flow = moving.flow();
         let is_possible = match error.code() {
@@ -189,7 +189,7 @@ impl Talk {
         if !is_possible {
             return Some("an error that cannot be");
         }
-        // One of which a message was read, or sent, has begun to stream.
+        // After a message was read or sent, the phase is that of a stream.
         let has_moved = flow.read > 0 || flow.sent > 0;
         if has_moved && error.phase() != Some(Phase::Stream) {
             return Some("a phase that cannot be");

@@ -1,8 +1,8 @@
-//! Servers that are stopped at random moments of a load, as processes: 20 by SIGTERM, 20 by SIGINT, 20 by a terminate.
+//! Server processes that are stopped at random moments of a load: 20 by SIGTERM, 20 by SIGINT, 20 by a terminate.
 //!
-//! A binary of its own, because eight processes run at once: tests beside it would be late.
+//! A test binary of its own, because its eight processes would delay other tests.
 //!
-//! `cargo run --release -p history --bin random-stops -- --count 1000` does as many as one likes, and looks at the time,
+//! `cargo run --release -p history --bin random-stops -- --count 1000` makes any number of stops, and checks the time,
 //! too.
 
 use std::{path::Path, sync::Arc};
@@ -12,11 +12,11 @@ use tokio::{sync::Semaphore, task::JoinSet};
 
 const SEED: u64 = 7;
 const STOPS: u64 = 60;
-/// How many at once: they wait more than they work.
+/// The number of stops at once; they mostly wait.
 const AT_ONCE: usize = 8;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn whatever_the_moment_a_stop_is_reported_truly_and_loses_no_reply() {
+async fn a_stop_at_any_moment_is_reported_truly_and_loses_no_reply() {
     println!("seed {SEED}");
     let places = Arc::new(Semaphore::new(AT_ONCE));
     let mut stops = JoinSet::new();

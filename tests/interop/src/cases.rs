@@ -1,4 +1,4 @@
-//! The cases, each a function of a site, under the names that gRPC gives them.
+//! The cases: functions of a site, with gRPC's names.
 
 mod cancels;
 mod metadata;
@@ -21,20 +21,20 @@ pub use self::{
 };
 use crate::{Outcome, Site};
 
-/// One case; the soaks, which take a count, are none.
+/// A case. The soaks are not cases, because they take a count.
 #[derive(Clone, Copy)]
 pub struct Case {
-    /// What gRPC calls it.
+    /// Its name in gRPC.
     pub name: &'static str,
     run: for<'a> fn(&'a Site) -> Pin<Box<dyn Future<Output = Outcome> + Send + 'a>>,
 }
 
 impl Case {
-    /// Runs it.
+    /// Runs the case.
     ///
     /// # Errors
     ///
-    /// What was not as it should be.
+    /// The first difference from the expected behaviour.
     pub async fn run(&self, site: &Site) -> Outcome {
         (self.run)(site).await
     }
@@ -48,7 +48,7 @@ impl fmt::Debug for Case {
 
 macro_rules! table {
     ($($case:ident)*) => {
-        /// All of them.
+        /// All values.
         pub const ALL: &[Case] = &[$(Case { name: stringify!($case), run: |site| Box::pin($case(site)) }),*];
     };
 }

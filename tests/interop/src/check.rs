@@ -1,20 +1,20 @@
-//! Failed: what a case has to say when something is not as it should be.
+//! Failed: why a case failed.
 
 use std::{error::Error, fmt};
 
 use rpc_runtime::{Code, Error as RpcError};
 
-/// What a case ends with.
+/// The result of a case.
 pub type Outcome<T = ()> = Result<T, Failed>;
 
-/// Something was not as it should be.
+/// The failure of a case.
 pub struct Failed {
     text: String,
     source: Option<Box<dyn Error + Send + Sync>>,
 }
 
 impl Failed {
-    /// With nothing but words.
+    /// Makes a failure without a source.
     pub fn new(text: impl Into<String>) -> Self {
         Self {
             text: text.into(),
@@ -42,14 +42,14 @@ impl fmt::Display for Failed {
     }
 }
 
-/// As `Display`: a test that returns a case's outcome prints this.
+/// Same as `Display`, because a failed test prints `Debug`.
 impl fmt::Debug for Failed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
 }
 
-/// Fails unless `got` is `wanted`; `what` it is.
+/// Fails unless `got` equals `wanted`; `what` names the value.
 pub(crate) fn same<T: fmt::Debug + PartialEq>(what: &str, got: T, wanted: T) -> Outcome {
     if got == wanted {
         Ok(())
@@ -68,7 +68,7 @@ pub(crate) fn is_body_of(what: &str, bytes: &[u8], len: usize) -> Outcome {
     }
 }
 
-/// The error of a step that must fail.
+/// Returns the error of a step that must fail.
 pub(crate) fn must_fail<T>(what: &str, result: Result<T, RpcError>) -> Outcome<RpcError> {
     match result {
         Ok(_) => Err(Failed::new(format!("{what} succeeded"))),

@@ -1,6 +1,6 @@
-//! The interoperability cases that every gRPC library is tested with, written from their public description against
-//! our own stubs: exact sizes in every shape of call, statuses, metadata, cancels, deadlines, procedures that are not
-//! there, and soaks. The wire is ours, so it is the behaviour that is compared, not the bytes.
+//! The interoperability cases of gRPC, written from their public description for
+//! our own stubs: exact sizes in each shape of call, statuses, metadata, cancels, deadlines, unknown procedures
+//! and soaks. They compare the behaviour. The bytes differ, because the wire format is our own.
 //!
 //! [`cases`] are functions of a [`Site`]: a server and the way to it, over TCP, a Unix socket or memory, with or without
 //! compression. `cargo test` runs all of them; `cargo run -p interop` does, too, and prints a table.
@@ -16,16 +16,16 @@ pub use site::{Over, Site};
 
 rpc_runtime::include_protos!();
 
-/// What a client knows whose .proto is newer than the server's.
+/// The generated code of a client whose .proto is newer than the server's.
 pub mod newer {
     include!(concat!(env!("OUT_DIR"), "/newer/rpc_protos.rs"));
 }
 
 use rpc_runtime::Bytes;
 
-/// The bytes that a body of `len` bytes consists of: each tells where it stands, so that none can be lost or swapped.
+/// Makes a body of `len` bytes. Each byte follows from its place, so lost and swapped bytes are found.
 ///
-/// They repeat after 251 bytes, so compression has something to do.
+/// The bytes repeat after 251, so they can be compressed.
 pub fn body(len: usize) -> Bytes {
     let mut body = Vec::with_capacity(len);
     while body.len() < len {
@@ -35,13 +35,13 @@ pub fn body(len: usize) -> Bytes {
     body.into()
 }
 
-/// Whether `bytes` are what [`body`] makes.
+/// True if `bytes` are a body as [`body`] makes it.
 pub fn is_body(bytes: &[u8]) -> bool {
     let mut chunks = bytes.chunks(PATTERN.len());
     chunks.all(|chunk| *chunk == PATTERN[..chunk.len()])
 }
 
-/// A prime number of bytes: no power of two, at which buffers and frames end, repeats it.
+/// A prime number, so that no buffer or frame, which ends at a power of two, repeats the pattern.
 const PATTERN: [u8; 251] = {
     let mut pattern = [0; 251];
     let mut at = 0;
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_body_tells_each_byte_by_its_place() {
+    fn each_byte_of_a_body_follows_from_its_place() {
         for len in [0, 1, 250, 251, 252, 1000, 314_159] {
             let body = body(len);
             assert_eq!(body.len(), len);

@@ -1,4 +1,4 @@
-//! Tester: the server's side of the cases.
+//! Tester: the service that the cases call.
 
 use std::time::Duration;
 
@@ -14,26 +14,26 @@ use crate::{
     is_body,
 };
 
-/// The entry of a request that comes back beside the reply, as text.
+/// The key of the text entry that the server returns.
 pub(crate) const ECHO_INITIAL: &str = "x-grpc-test-echo-initial";
-/// The entry of a request that comes back beside the reply, as bytes.
+/// The key of the binary entry that the server returns.
 pub(crate) const ECHO_TRAILING: &str = "x-grpc-test-echo-trailing-bin";
 
-/// Does what requests wish, and counts its handlers that were dropped before their end.
+/// The service. It follows the requests, and counts handlers that were dropped before their end.
 #[derive(Clone, Debug)]
 pub struct Tester {
     dropped: watch::Sender<u64>,
 }
 
 impl Tester {
-    /// One that has seen nothing yet.
+    /// Makes a service that has counted nothing yet.
     pub fn new() -> Self {
         Self {
             dropped: watch::Sender::new(0),
         }
     }
 
-    /// How many handlers were dropped before their end, as it changes.
+    /// Watches the number of handlers that were dropped before their end.
     pub fn dropped(&self) -> watch::Receiver<u64> {
         self.dropped.subscribe()
     }
@@ -143,7 +143,7 @@ impl TestService for Tester {
     }
 }
 
-/// A handler on its way to its end.
+/// A running handler.
 struct Running<'a> {
     tester: &'a Tester,
     ended: bool,
@@ -163,7 +163,7 @@ impl Drop for Running<'_> {
     }
 }
 
-/// Sends what the caller wants to have back beside the end of the call.
+/// Returns the caller's entries with the end of the call.
 fn echo_metadata(cx: &Context) -> Result<()> {
     for key in [ECHO_INITIAL, ECHO_TRAILING] {
         if let Some(value) = cx.metadata().get(key) {
@@ -184,7 +184,7 @@ fn check_body(body: &[u8]) -> Result<()> {
     }
 }
 
-/// Fails as the request wishes.
+/// Fails if the request asks for it.
 fn check_status(status: Option<EchoStatus>) -> Result<()> {
     match status {
         Some(status) if status.code != 0 => Err(Status::new(Code::from_number(status.code), status.message)),

@@ -1,4 +1,4 @@
-//! Site: a server of the cases, and the way to it.
+//! Site: a server of the cases, and its transport.
 
 use std::{
     fmt, fs, io,
@@ -15,7 +15,7 @@ use crate::{
     interop::v1::{TestServiceClient, TestServiceServer},
 };
 
-/// How a client and its server are connected.
+/// The transport between client and server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Over {
     /// Loopback TCP.
@@ -27,7 +27,7 @@ pub enum Over {
 }
 
 impl Over {
-    /// All of them.
+    /// All values.
     pub const ALL: [Self; 3] = [Self::Tcp, Self::Unix, Self::Mem];
 }
 
@@ -41,7 +41,7 @@ impl fmt::Display for Over {
     }
 }
 
-/// A server of the cases, and the way to it.
+/// A server of the cases, and its transport.
 #[derive(Debug)]
 pub struct Site {
     tester: Tester,
@@ -49,12 +49,12 @@ pub struct Site {
     compression: Option<Compression>,
     handle: ServerHandle,
     serving: JoinHandle<Result<DrainReport, Error>>,
-    /// Removed when the server is gone.
+    /// Removed after the server has ended.
     _folder: Option<Folder>,
 }
 
 impl Site {
-    /// Starts a server; both sides compress if `compression` says so.
+    /// Starts a server; both sides use `compression`.
     ///
     /// # Errors
     ///
@@ -90,7 +90,7 @@ impl Site {
         })
     }
 
-    /// A client with a connection of its own.
+    /// Makes a client with a connection of its own.
     ///
     /// # Errors
     ///
@@ -99,17 +99,17 @@ impl Site {
         self.connect().await
     }
 
-    /// Where the server listens.
+    /// Returns the server's address.
     pub fn address(&self) -> &str {
         &self.address
     }
 
-    /// The server's side of the cases.
+    /// Returns the service of the server.
     pub fn tester(&self) -> &Tester {
         &self.tester
     }
 
-    /// Drains the server, and waits until it is gone.
+    /// Drains the server, and waits for its end.
     ///
     /// # Errors
     ///
@@ -121,7 +121,7 @@ impl Site {
         same("the drain's being clean", report.is_clean(), true)
     }
 
-    /// A stub of any kind, with a connection of its own.
+    /// Makes a stub of any kind, with a connection of its own.
     pub(crate) async fn connect<C: From<Client>>(&self) -> Outcome<C> {
         let mut builder = Client::builder(&self.address);
         if let Some(compression) = self.compression {
@@ -133,7 +133,7 @@ impl Site {
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
-/// A folder for a socket, removed with it.
+/// A folder for a socket; it is removed with the socket.
 #[derive(Debug)]
 struct Folder(PathBuf);
 
@@ -147,7 +147,7 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        // What cannot be removed is the system's to clean up.
+        // The OS cleans up files that cannot be removed.
         let _ = fs::remove_dir_all(&self.0);
     }
 }

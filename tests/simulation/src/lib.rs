@@ -1,5 +1,5 @@
-//! A toy service with a disk, right or with a bug that only a crash at the wrong moment shows, and the simulation that
-//! finds it: tests/planted_bug.rs.
+//! A toy service with a disk, with and without a bug that only a crash at the wrong moment shows. The simulation
+//! in tests/it/planted_bug.rs finds the bug.
 
 rpc_runtime::include_protos!();
 
@@ -18,7 +18,7 @@ use rpc_runtime::{Context, Result, Stream, stream};
 
 use crate::toy::v1::{Counter, TotalReply};
 
-/// What survives a crash of the process: a simulation drops its tasks, and keeps what it holds itself.
+/// The disk. It survives a crash, which drops the tasks of a node but not the values of the test.
 #[derive(Clone, Debug, Default)]
 pub struct Disk(Arc<Mutex<Contents>>);
 
@@ -28,12 +28,12 @@ struct Contents {
     tickets: HashSet<String>,
 }
 
-/// Where a counter keeps the tickets that it has seen.
+/// The place where a counter keeps the tickets that it has seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tickets {
-    /// Beside the total, as it should be.
+    /// On the disk, beside the total.
     OnDisk,
-    /// In the process: the bug. Who asks again behind a crash is counted twice.
+    /// In the process. This is the bug: a caller that repeats its call after a crash is counted twice.
     InMemory,
 }
 
@@ -46,7 +46,7 @@ pub struct Toy {
 }
 
 impl Toy {
-    /// A counter that goes on from what is on the disk.
+    /// Makes a counter that continues from the disk.
     pub fn new(disk: Disk, tickets: Tickets) -> Self {
         Self {
             disk,

@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn after_one_that_worked_a_round_begins_with_the_next() {
+    fn after_an_address_that_worked_a_round_begins_with_the_next() {
         let mut route = route(&["mem:a", "mem:b"]);
         fail(&mut route, refused());
         assert_eq!(at(&route), "mem:b");
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn only_all_of_them_stand_in_the_way_for_good() {
+    fn only_the_permanent_failure_of_all_addresses_is_final() {
         let mut route = route(&["mem:a", "mem:b"]);
         assert!(!fail(&mut route, rejected()).is_permanent());
         let both = fail(&mut route, rejected());

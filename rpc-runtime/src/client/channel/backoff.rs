@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_interval_that_is_over_is_not_made_up_for() {
+    async fn a_missed_interval_is_not_made_up_for() {
         let mut backoff = backoff(7);
         backoff.pause(Instant::now());
         let later = Instant::now() + CAP;
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_seed_gives_one_course() {
+    async fn one_seed_gives_one_sequence_of_attempts() {
         let now = Instant::now();
         let course = |seed| {
             let mut backoff = backoff(seed);

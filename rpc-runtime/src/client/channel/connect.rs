@@ -413,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn the_places_of_a_name_are_tried_behind_the_one_that_did_not_work() {
+    fn the_next_address_of_a_name_is_tried_when_one_fails() {
         let address = |behind: Option<Spot>| RaceAddress {
             place: 0,
             target: ConnectTarget::Lent,
@@ -428,7 +428,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn all_places_of_a_name_have_their_turn_within_its_time() {
+    async fn all_addresses_of_a_name_are_tried_within_one_connect_timeout() {
         let short = Duration::from_millis(100);
         let address = RaceAddress {
             place: 0,

@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ten_tokens_are_all_there_is() {
+    fn the_budget_begins_with_ten_tokens() {
         let retry_budget = RetryBudget::new();
         for _ in 0..10 {
             assert!(retry_budget.take());

@@ -144,7 +144,7 @@ async fn a_side_that_drains_still_calls_the_other() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn sends_that_its_end_may_have_lost_are_told_once() {
+async fn sends_in_doubt_after_its_end_are_reported_once() {
     let (caller, _callee, client) = lent().await;
     let (text, sent) = (Bytes::from_static(b"x"), 3);
     for _ in 0..sent {

@@ -167,7 +167,7 @@ async fn a_slow_handler_of_a_peer_that_answers_sends_no_call_elsewhere() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_is_heard_of_before_another_answers_keeps_its_calls() {
+async fn a_silent_peer_that_answers_first_keeps_its_calls() {
     let names = ["mem:doubts-first-a", "mem:doubts-first-b"];
     let a = Hand::new(names[0]).await;
     let b = Hand::new(names[1]).await;

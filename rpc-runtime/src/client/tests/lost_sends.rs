@@ -40,7 +40,7 @@ async fn told(client: &Client) -> (u64, u64) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn only_what_was_written_whole_may_have_run() {
+async fn only_sends_written_whole_may_have_run() {
     let hand = Hand::new("mem:lost-written").await;
     let client = Client::builder("mem:lost-written").timeout(LONG).connect_lazy();
     send(&client, 0).await;
@@ -59,7 +59,7 @@ async fn only_what_was_written_whole_may_have_run() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_barrier_has_covered_is_not_lost() {
+async fn sends_covered_by_a_barrier_are_not_lost() {
     let hand = Hand::new("mem:lost-covered").await;
     let (client, far) = connected(&hand, "mem:lost-covered").await;
     for _ in 0..5 {
@@ -76,7 +76,7 @@ async fn what_a_barrier_has_covered_is_not_lost() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_server_did_not_take_when_it_went_never_ran() {
+async fn sends_above_the_last_id_never_ran() {
     let hand = Hand::new("mem:lost-goaway").await;
     let (client, far) = connected(&hand, "mem:lost-goaway").await;
     for _ in 0..3 {

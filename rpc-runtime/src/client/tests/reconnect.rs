@@ -8,7 +8,7 @@ use super::*;
 use crate::Executed;
 
 #[tokio::test(start_paused = true)]
-async fn a_goaway_behind_every_hello_is_asked_ever_more_seldom() {
+async fn a_server_that_always_sends_goaway_is_tried_ever_less_often() {
     let hand = Hand::new("mem:reconnect-goaway").await;
     let client = Client::builder("mem:reconnect-goaway")
         .timeout(LONG)
@@ -130,7 +130,7 @@ async fn a_call_does_not_miss_a_server_that_is_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn callers_in_a_hurry_do_not_make_attempts_every_moment() {
+async fn short_deadlines_do_not_shorten_the_pause_between_attempts() {
     let client = Client::builder("mem:reconnect-nobody").connect_lazy();
     let mut failures = 0;
     let mut last = None;

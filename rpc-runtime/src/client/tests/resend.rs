@@ -154,7 +154,7 @@ async fn calls_ahead_of_the_hello_of_a_server_that_goes_cost_no_token() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn neither_a_terminate_nor_a_one_way_is_resent() {
+async fn terminates_and_one_way_calls_are_not_resent() {
     let hand = Hand::new("mem:resend-never").await;
     let (client, far) = connected(&hand, "mem:resend-never").await;
     let terminate = tokio::spawn({

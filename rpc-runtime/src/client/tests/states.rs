@@ -112,7 +112,7 @@ async fn closed_is_the_last_state() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_watch_keeps_no_connection_open_and_sees_the_last_clone_go() {
+async fn a_watch_keeps_no_connection_open_and_sees_the_last_clone_drop() {
     let hand = Hand::new("mem:states-clones").await;
     let (client, far) = connected(&hand, "mem:states-clones").await;
     let clone = client.clone();

@@ -75,7 +75,7 @@ enum Fate {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stream_of_replies_that_did_not_run_is_made_once_more() {
+async fn a_stream_of_replies_that_did_not_run_is_resent() {
     for (fate, name) in [
         (Fate::Lost, "mem:streams-lost"),
         (Fate::Gone, "mem:streams-gone"),
@@ -114,7 +114,7 @@ async fn a_stream_of_replies_that_did_not_run_is_made_once_more() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stream_that_ran_is_not_made_once_more() {
+async fn a_stream_that_ran_is_not_resent() {
     let hand = Hand::new("mem:streams-ran").await;
     let (client, far) = connected(&hand, "mem:streams-ran").await;
     let mut unread = watch(&client).await;
@@ -142,7 +142,7 @@ async fn a_stream_that_ran_is_not_made_once_more() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stream_is_made_once_more_and_its_error_tells_both_reasons() {
+async fn a_stream_is_resent_once_and_its_error_tells_both_reasons() {
     let hand = Hand::new("mem:streams-once").await;
     let (client, far) = connected(&hand, "mem:streams-once").await;
     let mut replies = watch(&client).await;
@@ -160,7 +160,7 @@ async fn a_stream_is_made_once_more_and_its_error_tells_both_reasons() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_sends_a_stream_is_never_made_once_more() {
+async fn a_call_that_sends_a_stream_is_never_resent() {
     let hand = Hand::new("mem:streams-requests").await;
     let (client, far) = connected(&hand, "mem:streams-requests").await;
     let (sender, reply) = import(&client).await;
@@ -232,7 +232,7 @@ async fn a_stream_dropped_during_its_second_try_leaves_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_sender_tells_of_the_loss_as_often_as_it_is_asked() {
+async fn a_sender_reports_the_loss_on_each_use() {
     let hand = Hand::new("mem:streams-loss").await;
     let (client, far) = connected(&hand, "mem:streams-loss").await;
     let (mut sender, reply) = import(&client).await;
@@ -290,7 +290,7 @@ async fn a_message_that_cannot_be_parsed_fails_its_call_and_cancels_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_sender_learns_that_nobody_reads_the_replies() {
+async fn a_sender_learns_that_the_replies_were_dropped() {
     let hand = Hand::new("mem:streams-halves").await;
     let (client, far) = connected(&hand, "mem:streams-halves").await;
     let (mut sender, replies) = chat(&client).await;

@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn each_pong_covers_what_stood_before_its_ping() {
+    fn each_pong_covers_the_sends_before_its_ping() {
         let mut sends = after(&[1, 3]);
         sends.ping(1, None);
         sends.start(7);
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn ping_before_the_last_fragment_of_one_covers_those_before_it() {
+    fn ping_amid_the_fragments_of_a_send_covers_only_earlier_sends() {
         let mut sends = after(&[1, 3, 5, 7]);
         sends.ping(1, Some(5));
         sends.pong(1);
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn those_above_the_last_id_and_those_never_written_are_counted_once_each() {
+    fn sends_above_the_last_id_and_unwritten_sends_are_counted_once_each() {
         let mut sends = after(&[1, 3, 5, 9, 11]);
         sends.finish(3, 30);
         sends.finish(11, 110);
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_in_the_output_at_the_end_and_never_left_it_was_not_executed() {
+    fn sends_left_in_the_output_were_not_executed() {
         let mut sends = after(&[1, 3]);
         sends.finish(1, 10);
         sends.finish(3, 30);

@@ -181,7 +181,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn batch_grows_while_the_os_takes_all_of_it_and_is_one_fragment_again_when_it_does_not() {
+    fn batch_grows_after_full_writes_and_shrinks_to_one_fragment_after_a_short_write() {
         let mut batch = WriteBatch::new();
         let mut taken = 0;
         let mut lens = Vec::new();

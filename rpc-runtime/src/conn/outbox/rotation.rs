@@ -48,7 +48,7 @@ mod tests {
     }
 
     #[test]
-    fn the_highest_goes_first_and_a_lower_one_has_one_turn_in_eight() {
+    fn the_highest_priority_goes_first_and_a_lower_one_gets_one_turn_in_eight() {
         for (ready, high, low) in [
             ([true, true, false], Priority::Control, Priority::Normal),
             ([true, false, true], Priority::Control, Priority::Bulk),
@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn all_three_go_on() {
+    fn all_three_priorities_make_progress() {
         let taken = turns([true; 3], 80);
         let count = |wanted| taken.iter().filter(|&&priority| priority == wanted).count();
         assert!(count(Priority::Control) >= 60, "{taken:?}");
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn who_could_not_go_has_not_waited() {
+    fn a_priority_that_cannot_go_collects_no_turns() {
         let mut turns = Rotation::default();
         for _ in 0..20 {
             turns.served(Priority::Normal, [false, true, false]);

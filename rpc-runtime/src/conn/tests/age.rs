@@ -108,7 +108,7 @@ fn open_calls_get_the_grace_and_are_cut_after_it() {
 }
 
 #[test]
-fn report_of_a_drain_knows_nothing_of_an_earlier_age() {
+fn report_of_a_drain_omits_calls_cut_by_age() {
     let mut pair = Pair::with(settings(), mortal());
     let mut calls: Vec<_> = (0..3).map(|_| pair.call(b"x")).collect();
     let handlers: Vec<_> = (0..3).map(|_| pair.server.accept(pair.now)).collect();
@@ -139,7 +139,7 @@ fn report_of_a_drain_knows_nothing_of_an_earlier_age() {
 }
 
 #[test]
-fn what_age_has_cut_is_in_no_report() {
+fn calls_cut_by_age_are_in_no_report() {
     let mut pair = Pair::with(settings(), mortal());
     let mut running_call = pair.call(b"running");
     let running = pair.server.accept(pair.now);
@@ -280,7 +280,7 @@ fn both_sides_may_be_old_at_once() {
 }
 
 #[test]
-fn connection_that_nobody_uses_is_drained() {
+fn idle_connection_is_drained() {
     let mut pair = Pair::with(settings(), restless());
     pair.advance(secs(60));
     let mut call = pair.call(b"x");
@@ -307,7 +307,7 @@ fn client_may_be_the_one_that_finds_its_connection_idle() {
 }
 
 #[test]
-fn what_is_open_or_unfinished_is_use() {
+fn open_calls_and_unfinished_messages_count_as_use() {
     // A call that runs long, and one that nobody waits for any more.
     let mut pair = Pair::with(restless(), restless());
     let abandoned = pair.call(b"x");
@@ -357,7 +357,7 @@ fn what_is_open_or_unfinished_is_use() {
 }
 
 #[test]
-fn pings_are_no_use() {
+fn pings_do_not_count_as_use() {
     let watchful = Settings {
         keep_alive: Some(secs(30)),
         ..restless()
@@ -369,7 +369,7 @@ fn pings_are_no_use() {
 }
 
 #[test]
-fn age_that_does_not_end_does_not_overflow() {
+fn unlimited_age_does_not_overflow() {
     let endless = Settings {
         max_age: Some(Time::MAX),
         max_age_grace: Time::MAX,

@@ -62,7 +62,7 @@ fn refuse(pair: &mut Pair, id: u64, one_way: bool, reason: DropReason) {
 }
 
 #[test]
-fn calls_over_the_limits_come_to_an_end() {
+fn endless_calls_over_the_limits_end_the_connection() {
     let mut pair = Pair::new();
     let times = flood(&mut pair, |pair, id| {
         let mut call = header(Kind::Call, id, Flags::END | Flags::MORE);
@@ -74,7 +74,7 @@ fn calls_over_the_limits_come_to_an_end() {
 }
 
 #[test]
-fn calls_of_unknown_procedures_come_to_an_end() {
+fn endless_calls_of_unknown_procedures_end_the_connection() {
     for one_way in [false, true] {
         let mut pair = Pair::new();
         let unknown = DropReason::UnknownProcedure;
@@ -85,7 +85,7 @@ fn calls_of_unknown_procedures_come_to_an_end() {
 }
 
 #[test]
-fn messages_that_cannot_be_parsed_come_to_an_end() {
+fn endless_malformed_messages_end_the_connection() {
     for one_way in [false, true] {
         let mut pair = Pair::new();
         let bad = DropReason::BadPayload;
@@ -96,7 +96,7 @@ fn messages_that_cannot_be_parsed_come_to_an_end() {
 }
 
 #[test]
-fn overload_of_the_whole_server_is_no_fault_of_the_peers() {
+fn overload_of_the_whole_server_is_no_fault_of_the_peer() {
     let mut pair = Pair::new();
     for n in 0..2000 {
         refuse(&mut pair, 2 * n + 101, false, DropReason::Overload);
@@ -106,7 +106,7 @@ fn overload_of_the_whole_server_is_no_fault_of_the_peers() {
 }
 
 #[test]
-fn empty_fragments_in_a_row_come_to_an_end() {
+fn endless_empty_fragments_end_the_connection() {
     let mut pair = Pair::new();
     let mut send = header(Kind::Send, 1, Flags::END | Flags::MORE);
     send.length = 1000;
@@ -124,14 +124,14 @@ fn empty_fragments_in_a_row_come_to_an_end() {
 }
 
 #[test]
-fn empty_credit_comes_to_an_end() {
+fn endless_empty_credit_ends_the_connection() {
     let mut pair = Pair::new();
     let credit = header(Kind::Credit, 0, Flags::NONE);
     assert_eq!(flood(&mut pair, |pair, _| inject(pair, credit, b"")), 101);
 }
 
 #[test]
-fn frames_of_unknown_kinds_come_to_an_end() {
+fn endless_unknown_frames_end_the_connection() {
     let mut pair = Pair::new();
     let other = header(Kind::Other(64), 0, Flags::NONE);
     assert_eq!(flood(&mut pair, |pair, _| inject(pair, other, b"??")), 1024);
@@ -139,7 +139,7 @@ fn frames_of_unknown_kinds_come_to_an_end() {
 }
 
 #[test]
-fn frames_for_calls_that_are_over_come_to_an_end() {
+fn endless_frames_for_ended_calls_end_the_connection() {
     let mut pair = Pair::new();
     refuse(&mut pair, 1, false, DropReason::Overload);
     let late = header(Kind::Data, 1, Flags::MORE);
@@ -148,7 +148,7 @@ fn frames_for_calls_that_are_over_come_to_an_end() {
 }
 
 #[test]
-fn pings_come_to_an_end() {
+fn endless_pings_end_the_connection() {
     let mut pair = Pair::new();
     let ping = header(Kind::Ping, 0, Flags::NONE);
     let times = flood(&mut pair, |pair, _| inject(pair, ping, b"12345678"));
@@ -195,7 +195,7 @@ fn a_peer_that_stalls_while_it_is_sent_away_is_counted_once() {
 }
 
 #[test]
-fn a_connection_that_is_as_it_should_be_counts_nothing() {
+fn a_healthy_connection_counts_no_faults() {
     let mut pair = Pair::new();
     for n in 0..100u8 {
         let mut call = pair.call(&vec![n; 1000 * usize::from(n)]);
@@ -246,7 +246,7 @@ fn with_metadata(mut call: Call, len: usize) -> Call {
 }
 
 #[test]
-fn metadata_of_open_requests_is_bounded_for_itself() {
+fn metadata_of_open_requests_has_its_own_limit() {
     let makes: [fn(&'static [u8]) -> Call; 2] = [|message| Call::new(message), |message| Call::send(message)];
     for make in makes {
         let mut pair = little_metadata(40_000);
@@ -310,7 +310,7 @@ fn held(pair: &Pair) -> u64 {
 }
 
 #[test]
-fn at_nine_tenths_only_who_holds_much_is_refused() {
+fn at_nine_tenths_only_large_holders_are_refused() {
     let [mut one, mut other] = two(1_000_000);
     let _long = one.start(Call::new(vec![0; 920_000]));
     one.settle();
@@ -326,7 +326,7 @@ fn at_nine_tenths_only_who_holds_much_is_refused() {
 }
 
 #[test]
-fn handlers_do_not_start_while_replies_that_wait_hold_much() {
+fn unwritten_replies_that_hold_much_memory_delay_new_handlers() {
     let [mut one, _other] = two(20_000_000);
     one.server.open_window = 0;
     let _calls: Vec<_> = (0..30).map(|_| one.start(Call::new(b"x"))).collect();
@@ -351,7 +351,7 @@ fn handlers_do_not_start_while_replies_that_wait_hold_much() {
 }
 
 #[test]
-fn who_holds_much_and_reads_nothing_is_given_up_early_when_memory_is_short() {
+fn a_large_holder_that_reads_nothing_is_cut_early_when_memory_is_short() {
     let [mut one, mut other] = two(1_000_000);
     one.server.open_window = 0;
     let mut call = one.start(Call::new(b"x"));
@@ -371,7 +371,7 @@ fn who_holds_much_and_reads_nothing_is_given_up_early_when_memory_is_short() {
 }
 
 #[test]
-fn calls_are_refused_while_other_connections_hold_all() {
+fn calls_are_refused_while_other_connections_hold_all_memory() {
     let [mut one, mut other] = two(1_000_000);
     let mut long = one.start(Call::new(vec![0; 1_000_000]));
     one.settle();
@@ -397,7 +397,7 @@ fn calls_are_refused_while_other_connections_hold_all() {
 }
 
 #[test]
-fn what_comes_of_an_unfinished_call_when_all_is_held_fails_it() {
+fn a_fragment_that_finds_no_memory_fails_its_call() {
     let [mut one, mut other] = two(1_000_000);
     other.client.open_window = 200_000;
     let mut call = other.start(Call::new(vec![0; 500_000]));
@@ -421,7 +421,7 @@ fn what_comes_of_an_unfinished_call_when_all_is_held_fails_it() {
 }
 
 #[test]
-fn messages_of_a_stream_that_nobody_takes_are_held() {
+fn unread_messages_of_a_stream_count_as_held() {
     let [mut one, _other] = two(100_000);
     one.client.conn.ours.next_id();
     one.server
@@ -444,7 +444,7 @@ fn messages_of_a_stream_that_nobody_takes_are_held() {
 }
 
 #[test]
-fn what_travels_beside_replies_fills_the_inbox_too() {
+fn metadata_of_replies_fills_the_inbox_too() {
     let small = Settings {
         inbox_bytes: 300_000,
         ..settings()
@@ -489,7 +489,7 @@ fn tiny_messages_of_a_stream_use_up_its_window() {
 }
 
 #[test]
-fn replies_that_are_not_written_are_held() {
+fn unwritten_replies_count_as_held() {
     let [mut one, other] = two(10_000_000);
     one.server.open_window = 0;
     let mut call = one.call(b"x");
@@ -504,7 +504,7 @@ fn replies_that_are_not_written_are_held() {
 }
 
 #[test]
-fn nothing_is_held_of_a_connection_that_is_gone() {
+fn a_lost_connection_holds_no_memory() {
     let [mut one, other] = two(10_000_000);
     one.server.open_window = 0;
     let _answered = one.call(b"x");
@@ -523,7 +523,7 @@ fn nothing_is_held_of_a_connection_that_is_gone() {
 }
 
 #[test]
-fn one_ways_take_no_more_than_their_part_of_the_handlers() {
+fn one_way_calls_take_at_most_their_share_of_the_handlers() {
     let few = Settings {
         max_calls: 16,
         ..settings()
@@ -559,7 +559,7 @@ fn one_ways_take_no_more_than_their_part_of_the_handlers() {
 }
 
 #[test]
-fn one_ways_that_outlive_their_connection_wait_as_well() {
+fn one_way_calls_that_outlive_their_connection_keep_the_share() {
     let few = Settings {
         max_calls: 16,
         ..settings()

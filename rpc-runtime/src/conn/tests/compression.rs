@@ -37,7 +37,7 @@ fn call(pair: &mut Pair, message: &Encoded) -> CallId {
 }
 
 #[test]
-fn the_hello_tells_which_compressions_are_taken() {
+fn the_hello_lists_the_accepted_compressions() {
     let pair = agreed();
     assert!(pair.client.conn.peer_takes(7) && pair.server.conn.peer_takes(7));
     assert!(!pair.client.conn.peer_takes(8) && !pair.client.conn.peer_takes(0));

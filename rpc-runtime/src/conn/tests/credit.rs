@@ -39,7 +39,7 @@ fn calls_beyond_the_slots_wait_and_go_in_order() {
 }
 
 #[test]
-fn nobody_passes_whoever_waits_before_him() {
+fn no_caller_overtakes_an_earlier_waiter() {
     let mut pair = narrow_pair();
     let _open: Vec<_> = (0..16).map(|_| pair.start(Call::new(b"x"))).collect();
     let mut first = pair.start(Call::new(b"1"));
@@ -60,7 +60,7 @@ fn nobody_passes_whoever_waits_before_him() {
 }
 
 #[test]
-fn first_in_the_queue_that_is_dropped_makes_way() {
+fn a_dropped_first_waiter_lets_the_next_pass() {
     let mut pair = narrow_pair();
     let _open: Vec<_> = (0..16).map(|_| pair.start(Call::new(b"x"))).collect();
     let first = pair.start(Call::new(b"1"));

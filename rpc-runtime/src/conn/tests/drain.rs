@@ -280,7 +280,7 @@ fn end_of_the_drain_drops_and_refuses_what_is_open() {
 }
 
 #[test]
-fn stuck_handlers_and_a_peer_that_does_not_read_hold_nothing_up() {
+fn stuck_handlers_and_a_peer_that_does_not_read_delay_no_drain() {
     let mut pair = Pair::new();
     let _call = pair.call(b"stuck");
     let _handler = pair.server.accept(pair.now);
@@ -387,7 +387,7 @@ fn close_lets_calls_finish_and_then_ends_both_sides() {
 }
 
 #[test]
-fn close_lets_those_pass_who_wait_already() {
+fn close_lets_earlier_waiters_pass() {
     let few = Settings {
         max_calls: 16,
         ..settings()

@@ -112,7 +112,7 @@ fn last_fragments_are_covered_even_if_their_handler_is_quick() {
 }
 
 #[test]
-fn peer_that_gets_no_processor_is_told_what_became_of_its_sends_whenever_it_reads() {
+fn peer_without_a_processor_gets_the_account_of_its_sends_whenever_it_reads() {
     // It has sent these, and does nothing from then on.
     let mut pair = Pair::new();
     for _ in 0..100 {
@@ -219,7 +219,7 @@ fn one_more_last_goaway_is_a_fault() {
 }
 
 #[test]
-fn peer_that_was_seen_not_to_read_is_waited_for_as_long_as_the_drain_allows() {
+fn peer_that_does_not_read_is_awaited_until_the_drain_ends() {
     for blocked in [false, true] {
         let mut pair = Pair::new();
         let _call = pair.call(b"x");
@@ -278,7 +278,7 @@ fn end_of_the_drains_time_waits_for_no_account() {
 }
 
 #[test]
-fn ping_that_is_there_when_all_is_done_is_answered() {
+fn last_ping_before_the_end_is_answered() {
     let mut pair = Pair::new();
     let _call = pair.call(b"x");
     let arrived = pair.server.accept(pair.now);

@@ -107,7 +107,7 @@ fn kinds_from_64_on_are_ignored_and_counted() {
 }
 
 #[test]
-fn who_serves_nothing_refuses_every_request() {
+fn a_side_without_services_refuses_every_request() {
     let deaf = Settings {
         serves: false,
         ..settings()
@@ -230,7 +230,7 @@ fn small_requests_of_one_read_buffer_are_not_copied() {
     assert_eq!(pinned(true), 200);
 }
 
-/// A frame of anything, more often one that makes some sense.
+/// Any frame, mostly one that a peer could send.
 fn frame() -> impl Strategy<Value = Frame> {
     let kind = prop_oneof![20 => 1..=10u32, 1 => 0..70u32].prop_map(Kind::from);
     let id = prop_oneof![10 => 0..40u64, 1 => any::<u64>()];
@@ -299,8 +299,10 @@ fn step() -> impl Strategy<Value = Step> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
 
+    // The fuzz targets `server` and `client` do the same with bytes. Most random bytes end the connection within a few frames, so
+    // this test draws whole frames.
     #[test]
-    fn no_sequence_of_frames_panics_or_makes_the_connection_hold_much(
+    fn no_sequence_of_frames_panics_or_exceeds_the_memory_limits(
         steps in prop::collection::vec(step(), 1..120),
         acceptor in any::<bool>(),
         greeted in prop::bool::weighted(0.95),
@@ -448,7 +450,7 @@ fn calls_cancelled_while_there_is_no_room_are_replied_when_there_is() {
 }
 
 #[test]
-fn a_peer_that_goes_away_again_and_again_is_sent_away() {
+fn endless_goaways_end_the_connection() {
     for falling in [false, true] {
         let mut pair = Pair::new();
         let mut sent = 0;

@@ -21,7 +21,7 @@ fn long_request_and_long_reply_travel_in_fragments() {
 }
 
 #[test]
-fn no_frame_is_longer_than_the_peer_takes_whatever_the_length() {
+fn no_frame_is_longer_than_the_peers_limit() {
     let narrow = Settings {
         max_frame: 64 << 10,
         ..settings()

@@ -53,7 +53,7 @@ fn first_call_goes_with_the_hello() {
 }
 
 #[test]
-fn ready_is_told_when_the_handshake_is_done() {
+fn ready_is_reported_after_the_handshake() {
     let mut pair = fresh();
     let flag = Arc::new(Flag::default());
     let waker = Waker::from(Arc::clone(&flag));
@@ -266,7 +266,7 @@ fn rejected_calls_were_not_executed() {
 }
 
 #[test]
-fn peer_without_a_hello_is_given_up_in_time() {
+fn peer_without_a_hello_is_cut_at_the_timeout() {
     let mut pair = fresh();
     let mut call = pair.start(Call::new(b"x"));
     pair.client.transmit(pair.now);
@@ -285,7 +285,7 @@ fn peer_without_a_hello_is_given_up_in_time() {
 }
 
 #[test]
-fn caller_whose_request_turns_out_too_long_makes_way() {
+fn caller_with_a_too_long_request_lets_the_next_pass() {
     let mut pair = fresh();
     let mut long = pair.start(Call::new(vec![0; 5 << 20]));
     let mut behind = pair.start(Call::new(b"x"));

@@ -20,7 +20,7 @@ fn mere_caller(settings: Settings) -> Settings {
 }
 
 #[test]
-fn connector_asks_after_silence_only_while_anything_is_outstanding() {
+fn connector_pings_after_silence_only_while_calls_are_open() {
     let mut pair = Pair::with(mere_caller(watchful()), settings());
     pair.advance(secs(100));
     assert_eq!(pair.server.count(Kind::Ping), 0);
@@ -37,7 +37,7 @@ fn connector_asks_after_silence_only_while_anything_is_outstanding() {
 }
 
 #[test]
-fn connector_that_may_be_called_asks_after_silence_always() {
+fn connector_that_serves_always_pings_after_silence() {
     let mut pair = Pair::with(watchful(), settings());
     pair.advance(secs(29));
     assert_eq!(pair.server.count(Kind::Ping), 0);
@@ -49,7 +49,7 @@ fn connector_that_may_be_called_asks_after_silence_always() {
 }
 
 #[test]
-fn acceptor_asks_after_silence_always() {
+fn acceptor_always_pings_after_silence() {
     let mut pair = Pair::with(settings(), watchful());
     pair.advance(secs(29));
     assert_eq!(pair.client.count(Kind::Ping), 0);
@@ -79,7 +79,7 @@ fn peer_that_does_not_answer_is_dead() {
 }
 
 #[test]
-fn deadline_that_is_missed_in_silence_asks_at_once() {
+fn deadline_missed_in_silence_pings_at_once() {
     let mut pair = Pair::with(watchful(), settings());
     let mut call = pair.start(Call::new(b"x").deadline(ms(50)));
     pair.settle();
@@ -110,7 +110,7 @@ fn peer_that_missed_a_deadline_in_silence_is_dead_when_it_does_not_answer() {
 }
 
 #[test]
-fn deadline_that_is_missed_while_the_peer_is_heard_of_asks_nothing() {
+fn deadline_missed_while_the_peer_sends_pings_nothing() {
     let mut pair = Pair::with(watchful(), settings());
     let _call = pair.start(Call::new(b"x").deadline(ms(50)));
     pair.settle();
@@ -375,7 +375,7 @@ pub(super) fn half_open(pair: &mut Pair, mut step: impl FnMut(&mut Pair)) -> Tim
 }
 
 #[test]
-fn client_asks_after_30_s_of_silence_and_a_server_after_2_min_by_default() {
+fn client_pings_after_30_s_of_silence_and_a_server_after_2_min_by_default() {
     let mut pair = defaults();
     let _call = pair.call(b"x");
     pair.advance(ms(29_999));
@@ -394,7 +394,7 @@ fn client_asks_after_30_s_of_silence_and_a_server_after_2_min_by_default() {
 }
 
 #[test]
-fn first_request_after_30_s_of_silence_asks_at_once_by_default() {
+fn first_request_after_30_s_of_silence_pings_at_once_by_default() {
     let mut pair = defaults();
     pair.advance(ms(29_999));
     pair.start(Call::send(b"x"));

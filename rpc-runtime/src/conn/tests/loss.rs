@@ -169,7 +169,7 @@ fn unfinished_messages_are_never_dispatched_after_a_loss() {
 }
 
 #[test]
-fn everybody_who_waits_is_woken() {
+fn loss_wakes_all_waiters() {
     let mut pair = Pair::fresh(settings(), settings());
     let flags: Vec<_> = (0..7).map(|_| Arc::new(Flag::default())).collect();
     let wakers: Vec<_> = flags.iter().map(|flag| Waker::from(Arc::clone(flag))).collect();
@@ -213,7 +213,7 @@ fn nothing_is_written_after_the_end() {
 }
 
 #[test]
-fn requests_that_nobody_took_before_the_loss_leave_no_place_behind() {
+fn requests_left_at_the_loss_free_their_places() {
     let mut pair = Pair::new();
     let _one_way = pair.start(Call::send(b"waits for its handler"));
     let call = pair.call(b"is cancelled before its handler starts");

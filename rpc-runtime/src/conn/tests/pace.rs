@@ -30,7 +30,7 @@ impl Pair {
 }
 
 #[test]
-fn long_messages_go_at_once_while_nothing_must_not_wait() {
+fn long_messages_go_at_once_without_urgent_calls() {
     let mut pair = Pair::new();
     let mut call = pair.start(Call::new(vec![7; LONG]));
     assert!(pair.given_at_once() > LONG);
@@ -59,7 +59,7 @@ fn after_an_urgent_call_only_a_window_of_fragments_is_unanswered() {
 }
 
 #[test]
-fn answers_go_out_although_long_messages_wait() {
+fn replies_go_out_although_long_messages_wait() {
     let mut pair = Pair::new();
     pair.beat();
     pair.server.conn.urgent(pair.now);
@@ -77,7 +77,7 @@ fn answers_go_out_although_long_messages_wait() {
 }
 
 #[test]
-fn what_is_urgent_is_forgotten_after_a_while() {
+fn urgency_is_forgotten_after_a_while() {
     let mut pair = Pair::new();
     pair.beat();
     pair.now += secs(31);

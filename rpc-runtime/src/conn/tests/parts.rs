@@ -36,7 +36,7 @@ fn frame_len() -> usize {
 }
 
 #[test]
-fn batch_of_which_the_os_took_a_part_is_told_apart_to_the_byte() {
+fn a_partly_written_batch_is_known_to_the_byte() {
     use Executed::{Maybe, No};
     let len = frame_len();
     let lose = |conn: &mut Connection, now| conn.handle_lost("gone", None, now);
@@ -75,7 +75,7 @@ fn requests_above_the_last_id_that_are_partly_written_never_ran_and_are_written_
 }
 
 #[test]
-fn requests_that_cross_a_last_id_are_counted_whichever_way_they_are_lost() {
+fn requests_that_cross_a_last_id_are_counted_after_each_kind_of_loss() {
     // One-way requests: 1 is unfinished below the last id, 3 whole and written above it, 5 whole and not written.
     let mut pair = Pair::new();
     pair.start(Call::send(vec![0; 1 << 20]));
@@ -91,7 +91,7 @@ fn requests_that_cross_a_last_id_are_counted_whichever_way_they_are_lost() {
 }
 
 #[test]
-fn connection_that_ends_by_a_fault_of_the_peer_writes_what_is_in_the_output_and_no_more() {
+fn a_faulty_peer_gets_the_encoded_output_and_no_more() {
     let few = Settings {
         max_calls: 16,
         ..settings()
@@ -123,7 +123,7 @@ fn connection_that_ends_by_a_fault_of_the_peer_writes_what_is_in_the_output_and_
 }
 
 #[test]
-fn expired_call_with_fragments_to_come_never_ran_and_one_that_may_still_be_written_may() {
+fn expired_call_may_have_run_only_if_it_was_encoded_whole() {
     let mut pair = Pair::new();
     pair.client.open_window = 0;
     let mut long = pair.start(Call::new(vec![0; 1 << 20]).deadline(secs(1)));
@@ -145,7 +145,7 @@ fn expired_call_with_fragments_to_come_never_ran_and_one_that_may_still_be_writt
 }
 
 #[test]
-fn refusal_of_a_handler_that_was_started_does_not_say_that_it_never_was() {
+fn refusal_by_a_started_handler_admits_the_start() {
     let mut pair = Pair::new();
     let mut call = pair.call(b"x");
     let arrived = pair.server.accept(pair.now);

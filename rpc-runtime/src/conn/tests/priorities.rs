@@ -54,7 +54,7 @@ impl Pair {
 }
 
 #[test]
-fn control_passes_those_that_wait_for_room() {
+fn control_calls_pass_calls_that_wait_for_room() {
     let mut pair = Pair::new();
     pair.client.open_window = 0;
     let mut calls = vec![
@@ -75,7 +75,7 @@ fn control_passes_those_that_wait_for_room() {
 }
 
 #[test]
-fn never_more_than_a_fragment_and_a_piece_stands_before_a_control_frame() {
+fn at_most_a_fragment_and_a_piece_precede_a_control_frame() {
     for step in [1000, 20_000, 100_000, 1 << 20] {
         let mut pair = Pair::new();
         pair.client.open_window = 0;
@@ -125,7 +125,7 @@ fn a_message_that_does_not_fit_is_cut_and_keeps_its_place() {
 }
 
 #[test]
-fn a_slot_goes_to_the_highest_that_wait_and_one_of_eight_to_a_lower_one() {
+fn slots_go_to_the_highest_priority_and_one_in_eight_to_a_lower_one() {
     let one = Settings {
         max_calls: 16,
         ..settings()
@@ -163,7 +163,7 @@ fn a_slot_goes_to_the_highest_that_wait_and_one_of_eight_to_a_lower_one() {
 }
 
 #[test]
-fn who_gives_up_while_it_is_its_turn_lets_the_next_priority_pass() {
+fn a_caller_dropped_on_its_turn_lets_the_next_priority_pass() {
     let mut pair = Pair::new();
     pair.client.open_window = 0;
     pair.start(of(Priority::Normal, FRAGMENT - 40));
@@ -186,7 +186,7 @@ fn who_gives_up_while_it_is_its_turn_lets_the_next_priority_pass() {
 }
 
 #[test]
-fn fragments_of_a_higher_priority_go_first_and_lower_ones_go_on() {
+fn fragments_of_a_higher_priority_go_first_and_others_make_progress() {
     let mut pair = Pair::new();
     let mut calls = vec![
         pair.start(of(Priority::Bulk, 4_000_000)),
@@ -287,7 +287,7 @@ fn a_control_request_does_not_wait_for_the_rest_of_a_one_way_before_it() {
 }
 
 #[test]
-fn replies_that_wait_for_room_are_called_a_few_at_a_time_and_all_get_in() {
+fn waiting_replies_are_woken_a_few_at_a_time_and_all_are_written() {
     let mut pair = Pair::new();
     let mut calls: Vec<_> = (0..200).map(|_| pair.call(b"x")).collect();
     let mut handlers: Vec<_> = (0..200)
@@ -330,7 +330,7 @@ fn replies_that_wait_for_room_are_called_a_few_at_a_time_and_all_get_in() {
 }
 
 #[test]
-fn who_is_called_and_does_not_come_keeps_nobody_out() {
+fn a_woken_waiter_that_never_polls_blocks_no_other() {
     let mut pair = Pair::new();
     let _calls: Vec<_> = (0..60).map(|_| pair.call(b"x")).collect();
     pair.server.open_window = 0;
@@ -420,7 +420,7 @@ fn messages_of_a_control_stream_pass_those_of_others() {
 }
 
 #[test]
-fn a_long_reply_of_the_lowest_priority_comes_in_beside_others_that_never_end() {
+fn a_long_reply_of_the_lowest_priority_arrives_beside_endless_others() {
     let mut pair = Pair::with(settings(), serving());
     let ask = |pair: &mut Pair, procedure| {
         let mut call = Call::new(b"x");

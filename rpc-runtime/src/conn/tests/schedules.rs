@@ -1,9 +1,14 @@
-//! Random schedules of streams, calls and one-ways in both directions, over small windows and torn writes.
+//! Random schedules of calls, one-way calls, streams, barriers and flushes in both directions, over small windows and torn writes.
 //!
-//! Nothing waits for ever: whenever all who use the connection go on, something moves. Each message comes once and in
-//! order, or its stream ends with an error; each call ends once; nothing is left, and honest peers commit no fault.
+//! When all tasks go on, something moves. Each message arrives once and in order, or its stream ends with an error. Each call
+//! ends once, and what its error says of its execution is true. Accounts count each one-way call. Nothing is left at the end,
+//! and an honest peer commits no fault.
 
-mod actors;
+mod caller;
+mod handler;
+mod log;
+mod part;
+mod waiter;
 mod world;
 
 use proptest::prelude::*;
@@ -12,16 +17,24 @@ use self::world::World;
 use super::{settings, *};
 use crate::wire::frame::control::Reason;
 
-/// One step of a schedule; `bool` chooses the side, a `u16` one of those that there are.
+/// One step of a schedule. A `bool` chooses the side; a `u16` chooses one of several parts, modulo their number.
 #[derive(Clone, Debug)]
 enum Step {
     Start(Start),
-    /// Drops a call, with all who use it.
+    /// Drops a call with all its parts.
     Drop(u16),
-    /// One of those who have been woken, or can go on, does one thing.
+    /// Polls one part that was woken or can go on.
     Run(u16),
-    /// Each of them does one thing.
+    /// Polls each part that was woken or can go on.
     RunAll,
+    Barrier {
+        client: bool,
+    },
+    Flush {
+        client: bool,
+    },
+    /// Drops a task that waits for a barrier or a flush.
+    DropWaiter(u16),
     Transmit {
         client: bool,
         window: usize,
@@ -32,9 +45,11 @@ enum Step {
     },
     Accept {
         client: bool,
+        /// False if the handler ends before its first poll.
+        start: bool,
         plan: Plan,
     },
-    /// A handler is dropped: it has panicked, say.
+    /// Drops a handler, as a panic does.
     Kill(u16),
     Advance(u64),
     Disturb {
@@ -48,7 +63,7 @@ enum Step {
 struct Start {
     client: bool,
     way: Way,
-    /// How long its messages are, or its only one.
+    /// The lengths of its messages; a plain call has only the first one.
     lens: Vec<usize>,
     ending: Ending,
     timeout_ms: Option<u64>,
@@ -59,13 +74,14 @@ struct Start {
 enum Way {
     Send,
     Call(Shape),
+    Control,
 }
 
-/// What a caller does behind its last message.
+/// What a caller does after its last message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ending {
     Finish,
-    /// It says so when everybody is to come to an end.
+    /// It finishes its stream when the schedule is over.
     FinishLate,
     Abandon,
 }
@@ -73,9 +89,9 @@ enum Ending {
 /// What a handler does.
 #[derive(Clone, Debug)]
 struct Plan {
-    /// How many messages it reads at most.
+    /// The maximum number of messages that it reads.
     reads: usize,
-    /// It sends these, and with `echo` one for each that it reads.
+    /// The lengths of the messages that it sends; with `echo`, it also sends one for each that it reads.
     lens: Vec<usize>,
     echo: bool,
     end: Finish,
@@ -85,6 +101,8 @@ struct Plan {
 enum Finish {
     Reply(usize),
     Fail,
+    /// Like `Fail` after a start; before it, the request is refused.
+    Refuse,
     Drop,
 }
 
@@ -96,7 +114,7 @@ enum Disturbance {
     Lose,
 }
 
-/// How much the two sides take.
+/// Settings with small limits.
 fn narrow() -> Settings {
     Settings {
         max_frame: 64 << 10,
@@ -105,16 +123,26 @@ fn narrow() -> Settings {
         call_bytes: 64 << 10,
         send_bytes: 64 << 10,
         high_water: 8 << 10,
-        max_waiting: 50,
+        max_waiting: 10,
+        keep_alive: Some(secs(30)),
         stream_window: 2000,
         max_stream_window: 16_000,
         ..settings()
     }
 }
 
+/// The length of a message; a few are too long.
+fn len() -> impl Strategy<Value = usize> {
+    prop_oneof![
+        16 => 0..300usize,
+        6 => 1000..5000usize,
+        2 => 60_000..150_000usize,
+        1 => 190_000..220_000usize,
+    ]
+}
+
 fn lens() -> impl Strategy<Value = Vec<usize>> {
-    let len = prop_oneof![8 => 0..300usize, 3 => 1000..5000usize, 1 => 60_000..150_000usize];
-    prop::collection::vec(len, 0..8)
+    prop::collection::vec(len(), 0..8)
 }
 
 fn start() -> impl Strategy<Value = Start> {
@@ -124,6 +152,7 @@ fn start() -> impl Strategy<Value = Start> {
         3 => Just(Way::Call(Shape::ReplyStream)),
         3 => Just(Way::Call(Shape::RequestStream)),
         4 => Just(Way::Call(Shape::Both)),
+        1 => Just(Way::Control),
     ];
     let ending =
         prop_oneof![8 => Just(Ending::Finish), 2 => Just(Ending::FinishLate), 1 => Just(Ending::Abandon)];
@@ -143,7 +172,12 @@ fn start() -> impl Strategy<Value = Start> {
 
 fn plan() -> impl Strategy<Value = Plan> {
     let reads = prop_oneof![4 => Just(usize::MAX), 1 => 0..5usize];
-    let end = prop_oneof![8 => (0..300usize).prop_map(Finish::Reply), 1 => Just(Finish::Fail), 1 => Just(Finish::Drop)];
+    let end = prop_oneof![
+        8 => len().prop_map(Finish::Reply),
+        1 => Just(Finish::Fail),
+        1 => Just(Finish::Refuse),
+        1 => Just(Finish::Drop),
+    ];
     (reads, lens(), any::<bool>(), end).prop_map(|(reads, lens, echo, end)| Plan {
         reads,
         lens,
@@ -162,7 +196,11 @@ fn step() -> impl Strategy<Value = Step> {
         12 => Just(Step::RunAll),
         20 => (side(), window.clone()).prop_map(|(client, window)| Step::Transmit { client, window }),
         20 => (side(), window).prop_map(|(client, len)| Step::Deliver { client, len }),
-        10 => (side(), plan()).prop_map(|(client, plan)| Step::Accept { client, plan }),
+        10 => (side(), prop::bool::weighted(0.9), plan())
+            .prop_map(|(client, start, plan)| Step::Accept { client, start, plan }),
+        1 => side().prop_map(|client| Step::Barrier { client }),
+        1 => side().prop_map(|client| Step::Flush { client }),
+        1 => any::<u16>().prop_map(Step::DropWaiter),
         1 => any::<u16>().prop_map(Step::Kill),
         4 => (1..600u64).prop_map(Step::Advance),
     ]
@@ -193,13 +231,14 @@ proptest! {
     #![proptest_config(config(150))]
 
     #[test]
-    fn whatever_the_schedule_everything_comes_to_its_end_without_time(
+    fn every_schedule_ends_all_calls_without_time_passing(
         steps in prop::collection::vec(step(), 1..250),
     ) {
-        let mut world = World::new(narrow());
+        let mut world = World::new([narrow(), narrow()]);
         world.run_all(&steps);
         world.settle();
         world.check_all_ended();
+        world.check_accounts();
         world.check_quiet();
     }
 
@@ -208,25 +247,34 @@ proptest! {
         steps in prop::collection::vec(step(), 1..250),
         inbox_bytes in 1000..100_000u64,
     ) {
-        let mut world = World::new(Settings { inbox_bytes, ..narrow() });
+        let tight = Settings { inbox_bytes, ..narrow() };
+        let mut world = World::new([tight.clone(), tight]);
         world.run_all(&steps);
         world.settle();
         world.check_all_ended();
+        world.check_accounts();
         world.check_quiet();
     }
 
     #[test]
-    fn whatever_ends_the_connection_no_stream_is_a_short_success(
+    fn no_end_of_a_connection_makes_a_stream_a_short_success(
         before in prop::collection::vec(step(), 1..120),
         disturbances in prop::collection::vec(disturbance(), 1..3),
         after in prop::collection::vec(step(), 1..80),
+        ages in prop::array::uniform2(prop::option::weighted(0.2, 1..20_000u64)),
     ) {
-        let mut world = World::new(narrow());
+        let mut world = World::new(ages.map(|age| Settings {
+            max_age: age.map(ms),
+            max_age_grace: secs(2),
+            ..narrow()
+        }));
         world.run_all(&before);
         world.run_all(&disturbances);
         world.run_all(&after);
         world.settle_with_time();
         world.check_all_ended();
+        world.check_waiters_ended();
+        world.check_sends();
         world.check_gone();
     }
 }

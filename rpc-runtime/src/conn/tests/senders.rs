@@ -64,7 +64,7 @@ fn a_sender_that_waits_for_credit_learns_that_its_call_is_over() {
 }
 
 #[test]
-fn who_has_nothing_to_send_learns_of_the_end_and_of_nothing_else() {
+fn an_idle_sender_learns_of_the_end_only() {
     let mut pair = Pair::new();
     let Stream { id, arrived } = pair.open(Shape::RequestStream);
     let arrived = arrived.unwrap();

@@ -114,7 +114,7 @@ fn ping_of_a_barrier_follows_the_last_fragment_of_earlier_sends() {
 }
 
 #[test]
-fn barrier_wakes_whoever_waits() {
+fn finished_barrier_wakes_its_waiter() {
     let mut pair = Pair::new();
     let barrier = pair.client.conn.start_barrier(pair.now);
     let flag = Arc::new(Flag::default());
@@ -139,7 +139,7 @@ fn dropped_barrier_leaves_nothing() {
 }
 
 #[test]
-fn flush_is_done_when_the_os_has_everything() {
+fn flush_ends_when_the_os_has_all_bytes() {
     let mut pair = Pair::new();
     pair.client.open_window = 10;
     pair.start(Call::send(b"0123456789"));
@@ -174,7 +174,7 @@ fn flush_waits_for_the_fragments_of_earlier_requests_only() {
 }
 
 #[test]
-fn flush_of_nothing_is_done_at_once() {
+fn flush_without_output_ends_at_once() {
     let mut pair = Pair::new();
     let flush = pair.client.conn.start_flush();
     assert!(ready(|cx| pair.client.conn.poll_flush(&flush, cx)).is_ok());
@@ -205,7 +205,7 @@ fn flush_of_lost_fragments_fails_even_if_the_rest_is_written() {
 }
 
 #[test]
-fn sends_that_no_pong_covers_are_told_after_a_loss() {
+fn sends_without_a_pong_are_reported_after_a_loss() {
     let mut pair = Pair::new();
     for _ in 0..3 {
         pair.start(Call::send(b"covered"));
@@ -228,7 +228,7 @@ fn sends_that_no_pong_covers_are_told_after_a_loss() {
 }
 
 #[test]
-fn sends_above_the_last_id_are_told_as_not_executed() {
+fn sends_above_the_last_id_are_reported_as_not_executed() {
     let mut pair = Pair::new();
     for _ in 0..4 {
         pair.start(Call::send(b"x"));
@@ -248,7 +248,7 @@ fn sends_above_the_last_id_are_told_as_not_executed() {
 }
 
 #[test]
-fn ping_that_overtakes_the_fragments_of_a_send_is_none_for_its_barrier() {
+fn ping_amid_the_fragments_of_a_send_does_not_end_its_barrier() {
     let mut pair = Pair::new();
     pair.client.open_window = 300_000;
     pair.start(Call::send(vec![0; 1 << 20]));
@@ -296,7 +296,7 @@ fn barrier_behind_sends_above_the_last_id_fails() {
 }
 
 #[test]
-fn a_settle_waits_for_the_sends_before_it_and_for_no_other() {
+fn a_settle_waits_only_for_earlier_sends() {
     let mut pair = Pair::new();
     let now = pair.now;
     let mut first = header(Kind::Send, 1, Flags::MORE | Flags::END);

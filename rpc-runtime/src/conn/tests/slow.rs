@@ -89,7 +89,7 @@ fn each_frame_has_its_own_time() {
 }
 
 #[test]
-fn a_message_of_which_nothing_comes_is_given_up() {
+fn a_stalled_message_ends_the_connection() {
     for kind in [Kind::Call, Kind::Send] {
         let mut pair = Pair::new();
         open(&mut pair, kind, 1, 1 << 20);
@@ -149,7 +149,7 @@ fn one_message_after_the_other_is_no_offence() {
 }
 
 #[test]
-fn who_hoards_the_beginnings_of_messages_is_found_behind_a_finished_one() {
+fn a_peer_that_hoards_unfinished_messages_is_found_despite_finished_ones() {
     let mut pair = Pair::new();
     for n in 0..100 {
         open(&mut pair, Kind::Call, 2 * n + 1, 100_000);
@@ -189,7 +189,7 @@ fn half_a_message_of_a_stream_is_given_up() {
 }
 
 #[test]
-fn call_that_was_given_up_amid_its_fragments_is_no_offence() {
+fn call_abandoned_amid_its_fragments_is_no_offence() {
     let mut pair = Pair::new();
     pair.client.conn.ours.next_id();
     open(&mut pair, Kind::Call, 1, 1 << 20);
@@ -215,7 +215,7 @@ fn asleep() -> Pair {
 }
 
 #[test]
-fn what_came_while_the_process_slept_is_read_before_the_peer_counts_as_dead() {
+fn bytes_that_came_during_a_sleep_are_read_before_the_peer_counts_as_dead() {
     let mut pair = asleep();
     // The timer comes first, and the answer only then.
     pair.server.conn.handle_timeout(pair.now);
@@ -244,7 +244,7 @@ fn a_process_that_is_never_on_time_finds_dead_peers_all_the_same() {
 }
 
 #[test]
-fn what_stood_still_while_the_process_slept_goes_on() {
+fn a_message_that_paused_during_a_sleep_goes_on() {
     let mut pair = Pair::new();
     pair.server.open_window = 0;
     let mut call = pair.start(Call::new(vec![1; 1000]).deadline(secs(20)));

@@ -158,7 +158,7 @@ fn a_handlers_own_failure_does_not_hide_that_its_stream_was_broken() {
 }
 
 #[test]
-fn who_sends_beyond_the_window_breaks_the_stream_and_the_last_message_may_pass_it() {
+fn a_message_beyond_the_window_breaks_the_stream_unless_it_is_the_last() {
     let mut pair = Pair::new();
     let Stream { id, arrived } = pair.open(Shape::RequestStream);
     // One byte of credit is left for the second: it may be as long as it likes.
@@ -209,7 +209,7 @@ fn a_server_that_sends_beyond_the_window_has_its_call_cancelled() {
 }
 
 #[test]
-fn a_stream_that_nobody_reads_gets_no_credit_and_its_flood_is_counted() {
+fn an_unread_stream_gets_no_credit_and_its_flood_is_counted() {
     let mut pair = Pair::new();
     let Stream { id, .. } = pair.open(Shape::ReplyStream);
     pair.client.conn.drop_call(id, pair.now);
@@ -232,7 +232,7 @@ fn a_stream_that_nobody_reads_gets_no_credit_and_its_flood_is_counted() {
 }
 
 #[test]
-fn an_end_that_brings_something_is_an_end_and_no_message() {
+fn an_end_with_a_payload_is_an_end_and_no_message() {
     let mut pair = Pair::new();
     let Stream { id, .. } = pair.open(Shape::RequestStream);
     let counted = faults(&mut pair.server, |server| {
@@ -249,7 +249,7 @@ fn an_end_that_brings_something_is_an_end_and_no_message() {
 }
 
 #[test]
-fn what_comes_behind_the_end_is_a_fault_and_changes_nothing() {
+fn a_message_after_the_end_is_a_fault_and_changes_nothing() {
     let mut pair = Pair::new();
     let Stream { id, .. } = pair.open(Shape::RequestStream);
     pair.server.inject(data(id, Flags::NONE), b"one", pair.now);
@@ -346,7 +346,7 @@ fn a_stream_where_one_reply_was_expected_fails_the_call_and_cancels_it() {
 }
 
 #[test]
-fn credit_for_what_is_no_stream_is_a_fault_and_for_what_is_over_none() {
+fn credit_for_a_plain_call_is_a_fault_and_for_an_ended_call_is_none() {
     let mut pair = Pair::new();
     let _unary = pair.call(b"x");
     pair.start(Call::send(b"y"));
@@ -438,7 +438,7 @@ fn a_call_that_is_refused_at_once_makes_no_fault_of_its_stream() {
 }
 
 #[test]
-fn any_number_of_calls_to_who_serves_nothing_is_no_reason_to_go() {
+fn calls_to_a_side_without_services_never_end_the_connection() {
     let deaf = Settings {
         serves: false,
         ..settings()
@@ -453,7 +453,7 @@ fn any_number_of_calls_to_who_serves_nothing_is_no_reason_to_go() {
 }
 
 #[test]
-fn who_serves_nothing_keeps_no_more_refusals_than_slots() {
+fn a_side_without_services_keeps_at_most_one_refusal_per_slot() {
     let deaf = Settings {
         serves: false,
         max_calls: 16,

@@ -158,7 +158,7 @@ fn streams_on_an_old_connection_get_the_grace_and_are_cut_after_it() {
 }
 
 #[test]
-fn an_open_stream_is_use() {
+fn an_open_stream_counts_as_use() {
     let restless = Settings {
         max_idle: Some(secs(100)),
         ..settings()

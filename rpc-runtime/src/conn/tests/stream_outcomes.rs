@@ -39,7 +39,7 @@ fn failure(pair: &mut Pair, id: CallId) -> CallFailure {
 }
 
 #[test]
-fn refused_stream_was_not_executed_whatever_is_on_its_way() {
+fn refused_stream_was_not_executed_despite_messages_on_the_way() {
     for shape in SHAPES {
         let mut pair = Pair::new();
         let id = start(&mut pair, shape);
@@ -219,7 +219,7 @@ fn streams_ahead_of_a_hello_that_is_rejected_were_not_executed() {
 }
 
 #[test]
-fn loss_wakes_everybody_who_waits_on_a_stream() {
+fn loss_wakes_all_waiters_of_a_stream() {
     let mut pair = Pair::new();
     let Stream { id, .. } = pair.open(Shape::Both);
     while pair.client.put(id, &[0; 10_000], pair.now).is_ready() {}

@@ -183,7 +183,7 @@ fn a_failure_in_the_middle_comes_behind_the_messages_before_it() {
 }
 
 #[test]
-fn a_stream_of_requests_that_is_given_up_reaches_its_handler_as_that() {
+fn an_abandoned_stream_of_requests_is_an_error_in_its_handler() {
     let mut pair = Pair::new();
     let Stream { id, arrived } = pair.open(Shape::RequestStream);
     pair.client.must_put(id, b"one", pair.now);
@@ -210,7 +210,7 @@ fn a_stream_of_requests_that_is_given_up_reaches_its_handler_as_that() {
 }
 
 #[test]
-fn an_early_reply_makes_no_fault_of_what_is_on_its_way() {
+fn requests_that_cross_an_early_reply_are_no_fault() {
     let mut pair = Pair::new();
     let Stream { id, arrived } = pair.open(Shape::RequestStream);
     for _ in 0..5 {
@@ -250,7 +250,7 @@ fn a_fast_reader_gets_a_wider_window_and_all_widenings_stay_in_their_budget() {
 }
 
 #[test]
-fn a_stream_on_which_nothing_moves_fails_when_it_says_so() {
+fn a_still_stream_fails_at_its_idle_timeout() {
     let mut pair = Pair::new();
     let request = Request {
         idle: Some(secs(5)),

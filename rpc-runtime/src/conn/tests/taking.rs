@@ -58,7 +58,7 @@ fn the_time_of_the_start_comes_with_the_reply() {
 }
 
 #[test]
-fn a_call_that_began_and_is_dropped_counts_as_aborted_and_one_that_did_not_as_not_executed() {
+fn a_dropped_call_is_aborted_if_started_and_else_not_executed() {
     for (began, flag) in [(true, Flags::ABORTED), (false, Flags::NOT_EXECUTED)] {
         let mut pair = Pair::new();
         let _call = pair.call(b"x");
@@ -73,7 +73,7 @@ fn a_call_that_began_and_is_dropped_counts_as_aborted_and_one_that_did_not_as_no
 }
 
 #[test]
-fn no_more_are_taken_than_short_replies_find_room() {
+fn no_more_requests_are_taken_than_short_replies_fit() {
     let mut pair = Pair::new();
     let _calls: Vec<_> = (0..100).map(|_| pair.start(Call::new(b"x"))).collect();
     pair.settle();
@@ -82,7 +82,7 @@ fn no_more_are_taken_than_short_replies_find_room() {
 }
 
 #[test]
-fn no_more_come_once_the_connection_is_gone_and_its_one_ways_are_taken() {
+fn a_lost_connection_gives_its_one_way_calls_and_nothing_more() {
     let mut pair = Pair::new();
     pair.start(Call::send(b"x"));
     pair.start(Call::new(b"x"));

@@ -2,7 +2,7 @@
 
 use crate::wire::frame::control::{DropReason, Dropped, Progress};
 
-/// OneWayCounts of the peer's one-way requests since the connection began; only complete ones count. Small until the first one comes.
+/// Counts the peer's one-way requests since the connection began; only complete ones count. Small until the first one comes.
 #[derive(Debug, Default)]
 pub(in crate::conn) struct OneWayAccount(Option<Box<OneWayCounts>>);
 
@@ -32,7 +32,7 @@ pub(in crate::conn) enum Fate {
 }
 
 impl OneWayAccount {
-    /// OneWayCounts a request whose last byte was read.
+    /// Counts a request whose last byte was read.
     pub(in crate::conn) fn received(&mut self, id: u64) {
         let counts = self.0.get_or_insert_default();
         counts.last_id = counts.last_id.max(id);
@@ -40,7 +40,7 @@ impl OneWayAccount {
         counts.news = true;
     }
 
-    /// OneWayCounts what became of a request that was received.
+    /// Counts how a received request ended.
     pub(in crate::conn) fn ended(&mut self, fate: Fate) {
         let counts = self.0.get_or_insert_default();
         counts.news = true;

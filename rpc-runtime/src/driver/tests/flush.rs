@@ -174,7 +174,7 @@ async fn calls_end_over_streams_that_buffer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_flush_is_done_when_that_of_the_stream_is_and_not_before() {
+async fn a_flush_ends_with_the_flush_of_its_stream() {
     let (one, other) = duplex(64 * 1024);
     let (client, server) = (shared(Side::Connector), shared(Side::Acceptor));
     let (one, gate) = Held::new(one, 0);
@@ -195,7 +195,7 @@ async fn a_flush_is_done_when_that_of_the_stream_is_and_not_before() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failed_flush_leaves_in_doubt_what_the_stream_had_taken_and_nothing_else() {
+async fn a_failed_flush_leaves_only_the_bytes_taken_in_doubt() {
     let (client, _server, gate) = open(10_000).await;
     // Together they are more than the stream is given before a flush is done.
     let mut ids = Vec::new();
@@ -222,7 +222,7 @@ async fn a_failed_flush_leaves_in_doubt_what_the_stream_had_taken_and_nothing_el
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_stream_had_taken_is_in_doubt_however_the_connection_ends() {
+async fn bytes_taken_by_a_stream_are_in_doubt_after_any_end() {
     for how in [
         "the peer hangs up",
         "the driver is dropped",
@@ -265,7 +265,7 @@ async fn open(budget: usize) -> (Arc<SharedConnection>, Arc<SharedConnection>, A
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_takes_nothing_is_given_up_whatever_the_stream_keeps() {
+async fn a_peer_that_takes_nothing_is_cut_behind_any_buffering_stream() {
     let (client, _server, _gate) = open(10_000).await;
     start(&client, &Bytes::from(vec![b'x'; 300_000])).await.unwrap();
     let text = closed(&client).await.to_string();
@@ -273,7 +273,7 @@ async fn a_peer_that_takes_nothing_is_given_up_whatever_the_stream_keeps() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_slow_peer_is_not_given_up_whatever_the_stream_keeps() {
+async fn a_slow_peer_is_not_cut_behind_any_buffering_stream() {
     let (client, server, gate) = open(10_000).await;
     start(&client, &Bytes::from(vec![b'x'; 300_000])).await.unwrap();
     settle().await;

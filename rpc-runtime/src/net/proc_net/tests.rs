@@ -78,7 +78,7 @@ fn an_ipv6_socket_that_talks_ipv4_is_in_the_other_table() {
 }
 
 #[test]
-fn only_an_established_socket_that_somebody_has_counts() {
+fn only_an_established_socket_with_an_owner_counts() {
     assert_eq!(owner_in(&[HEADER, &row("01", "1001", "5")]), Some(1001));
     assert_eq!(
         owner_in(&[&row("01", "0", "0")]),
@@ -95,12 +95,12 @@ fn only_an_established_socket_that_somebody_has_counts() {
 }
 
 #[test]
-fn a_user_that_this_namespace_does_not_know_is_nobody() {
+fn a_user_unknown_to_this_namespace_is_no_owner() {
     assert_eq!(owner_in(&[&row("01", "65534", "5")]), None);
 }
 
 #[test]
-fn two_sockets_are_one_too_many_and_one_shown_twice_is_one() {
+fn two_matching_sockets_are_ambiguous_and_a_repeated_row_is_one() {
     let (one, other) = (row("01", "1001", "5"), row("01", "1001", "6"));
     assert_eq!(owner_in(&[&one, &other]), None, "in two tables");
     assert_eq!(owner_in(&[&format!("{one}{other}{one}")]), None);
@@ -130,7 +130,7 @@ fn each_end_must_fit_exactly() {
 }
 
 #[test]
-fn what_is_no_row_is_nobody_and_never_a_panic() {
+fn a_malformed_row_is_no_owner_and_no_panic() {
     let fits = row("01", "1001", "5");
     // A row that is cut at any byte is either not a row or still complete.
     for len in 0..fits.len() {
@@ -172,7 +172,7 @@ fn what_is_no_row_is_nobody_and_never_a_panic() {
 }
 
 #[test]
-fn what_does_not_end_is_given_up() {
+fn an_endless_table_is_given_up() {
     let endless = vec![b'x'; 4096];
     let mut search = Search::new(ends());
     let error = search.read(&endless[..], far()).unwrap_err();

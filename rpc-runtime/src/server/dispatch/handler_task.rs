@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_handler_that_panics_when_its_runtime_goes_gives_its_place_back() {
+    async fn a_handler_that_panics_when_its_runtime_ends_frees_its_place() {
         let options = ServerOptions {
             max_waiting_handlers: 1,
             ..ServerOptions::default()

@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn polls_that_have_not_ended_are_counted_wherever_they_are() {
+    fn unfinished_polls_are_counted_on_every_thread() {
         let fake = Arc::new(FakeConnection::default());
         let stalls = &fake.stalls;
         assert_eq!(stalls.polls(), 0);

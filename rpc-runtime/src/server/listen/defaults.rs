@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_table_says_nothing() {
+    fn a_malformed_table_gives_no_default() {
         for text in [
             "",
             "MemTotal: many kB",

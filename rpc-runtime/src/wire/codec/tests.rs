@@ -87,7 +87,7 @@ fn frames_are_those_of_tokio_utils_length_delimited_codec() {
 }
 
 #[test]
-fn what_is_encoded_is_what_connections_write_and_is_decoded_as_it_was() {
+fn encoded_frames_equal_written_frames_and_decode_unchanged() {
     let status = Status::not_found("no").with_details_bytes("more");
     let frames = [
         frame(1, b"first"),
@@ -245,7 +245,7 @@ fn fragments_stay_slices_until_they_are_reassembled() {
 }
 
 #[test]
-fn buffer_that_someone_enlarged_is_shared_again() {
+fn an_enlarged_buffer_is_shared_again() {
     let stream = encode(&[frame(1, &[7; 20_000]), frame(3, b"next")]);
     let mut codec = FrameCodec::new(MAX_FRAME);
     let mut buffer = BytesMut::from(&stream[..100]);
@@ -296,7 +296,7 @@ fn a_greeting_of_another_protocol_is_named() {
 }
 
 #[test]
-fn first_bytes_that_nobody_knows_are_no_frame() {
+fn unknown_first_bytes_are_no_frame() {
     let error = FrameCodec::new(MAX_FRAME)
         .decode(&mut BytesMut::from(&b"\xa5\xa5\xa5\xa5\xa5 and more"[..]))
         .unwrap_err();

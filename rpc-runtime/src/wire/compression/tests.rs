@@ -82,7 +82,7 @@ fn each_number_on_the_wire_has_its_compression() {
 }
 
 #[test]
-fn another_length_than_was_announced_is_refused() {
+fn a_length_other_than_announced_is_refused() {
     for compression in all() {
         for message in [text(5000, 5), vec![0; 5000], vec![7; 4 << 20]] {
             let packed = compression.pack(&message).unwrap();
@@ -110,7 +110,7 @@ fn packed_bytes_that_exceed_the_length_are_refused() {
 }
 
 #[test]
-fn nothing_is_no_compressed_message() {
+fn an_empty_input_is_no_compressed_message() {
     for compression in all() {
         assert!(matches!(
             compression.unpack(b"", 0),

@@ -220,7 +220,7 @@ async fn a_future_of_a_call_is_send_and_a_dropped_send_affects_no_other() {
 }
 
 #[tokio::test(crate = "test_support::gate")]
-async fn a_call_sees_what_the_sends_before_it_did() {
+async fn a_call_sees_the_effects_of_earlier_sends() {
     let lab = Lab::default();
     let server = lab.serve("tcp://127.0.0.1:0").await;
     let client = server.client().await;

@@ -129,7 +129,7 @@ async fn close_lets_open_calls_finish() {
 }
 
 #[tokio::test(start_paused = true, crate = "test_support::gate")]
-async fn close_cuts_what_does_not_finish_in_time() {
+async fn close_cuts_calls_that_outlast_its_timeout() {
     let lab = Lab::default();
     let server = lab.serve("mem:client-connect-cut").await;
     let client = within(
@@ -173,7 +173,7 @@ async fn close_ends_callers_that_wait_for_a_connection() {
 }
 
 #[tokio::test(crate = "test_support::gate")]
-async fn what_a_dropped_client_has_sent_still_arrives() {
+async fn sends_of_a_dropped_client_still_arrive() {
     let lab = Lab::default();
     for address in ["tcp://127.0.0.1:0", "mem:client-connect-dropped"] {
         let server = lab.serve(address).await;

@@ -22,7 +22,7 @@ use tokio::{
 };
 
 #[tokio::test(crate = "test_support::gate")]
-async fn connect_fails_at_once_when_nobody_listens() {
+async fn connect_fails_at_once_without_a_listener() {
     // A port that was free a moment ago.
     let port = TcpListener::bind((own_host(6), 0))
         .await
@@ -326,7 +326,7 @@ fn a_client_survives_a_runtime_that_ended_before_it_could_connect() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4, crate = "test_support::gate")]
-async fn every_call_ends_whatever_becomes_of_its_server() {
+async fn every_call_ends_after_any_end_of_its_server() {
     let lab = Lab::default();
     for address in ["mem:client-connect-chaos".to_owned(), unix("chaos")] {
         let mut server = lab.serve(&address).await;
@@ -583,7 +583,7 @@ async fn a_client_that_fails_fast_gets_over_a_restart_and_may_wait_for_single_ca
 }
 
 #[tokio::test(start_paused = true, crate = "test_support::gate")]
-async fn a_call_whose_peer_never_said_hello_says_so() {
+async fn a_missing_hello_is_named_in_the_error() {
     let _silent = mute("mem:client-connect-mute").await;
     let client = Client::builder("mem:client-connect-mute")
         .timeout(Duration::from_secs(2))
@@ -597,7 +597,7 @@ async fn a_call_whose_peer_never_said_hello_says_so() {
 }
 
 #[tokio::test(crate = "test_support::gate")]
-async fn a_unix_path_that_is_too_long_is_told_with_the_limit() {
+async fn a_too_long_unix_path_is_an_error_with_the_limit() {
     let address = format!("unix:/{}", "x".repeat(200));
     let error = Client::connect(&address).await.unwrap_err();
     assert!(

@@ -119,7 +119,7 @@ async fn a_call_that_outlasts_the_grace_of_its_old_connection_is_cut() {
 }
 
 #[tokio::test(start_paused = true, crate = "test_support::gate")]
-async fn a_report_knows_nothing_of_what_ages_have_cut() {
+async fn a_report_omits_calls_cut_by_age() {
     let lab = Lab::default();
     let server = lab
         .serve_with("mem:age-report", |server| server.limits(old_after(MINUTE)))
@@ -138,7 +138,7 @@ async fn a_report_knows_nothing_of_what_ages_have_cut() {
 }
 
 #[tokio::test(start_paused = true, crate = "test_support::gate")]
-async fn an_idle_connection_goes_and_the_next_call_makes_another() {
+async fn an_idle_connection_closes_and_the_next_call_connects_again() {
     let lab = Lab::default();
     let server = lab
         .serve_with("mem:age-idle", |server| {
@@ -170,7 +170,7 @@ async fn an_idle_connection_goes_and_the_next_call_makes_another() {
 }
 
 #[tokio::test(start_paused = true, crate = "test_support::gate")]
-async fn a_client_lets_its_own_idle_connection_go() {
+async fn a_client_closes_its_own_idle_connection() {
     let lab = Lab::default();
     let server = lab.serve("mem:age-idle-client").await;
     let client = Client::builder(&server.address)

@@ -45,7 +45,7 @@ async fn ends_after<T: std::fmt::Debug>(
 }
 
 #[tokio::test(start_paused = true, crate = "test_support::gate")]
-async fn a_handler_that_never_ends_is_waited_for_until_the_deadline() {
+async fn a_call_to_an_endless_handler_ends_at_its_deadline() {
     let lab = Lab::default();
     let client = Client::in_process(lab.clone());
     let call = client.call().timeout(BOUND).send_recv::<_, ()>(&HANG, ());
@@ -79,7 +79,7 @@ async fn the_default_is_half_a_minute_and_can_be_set() {
 }
 
 #[tokio::test(start_paused = true, crate = "test_support::gate")]
-async fn a_call_that_finds_nobody_tries_until_its_deadline() {
+async fn a_call_without_a_server_tries_until_its_deadline() {
     let client = Client::connect_lazy("mem:client-deadlines-nobody");
     let error = ends_after(
         Duration::from_secs(2),
@@ -159,7 +159,7 @@ async fn the_clock_starts_at_the_first_poll() {
 }
 
 #[tokio::test(start_paused = true, crate = "test_support::gate")]
-async fn a_call_inside_a_handler_inherits_what_is_left() {
+async fn a_call_inside_a_handler_inherits_the_remaining_time() {
     let far = Lab::default();
     let (near, client) = Lab::in_process();
     near.set_client(Client::in_process(far.clone()));
@@ -347,7 +347,7 @@ async fn outlives(share: &Share) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_was_made_outside_takes_no_deadline_of_the_handler_that_polls_it_first() {
+async fn a_call_made_outside_inherits_no_deadline_from_its_polling_handler() {
     let (share, client) = Share::new(plain);
     share.keep();
     hurried(&client, &JOIN).await;
@@ -355,7 +355,7 @@ async fn a_call_that_was_made_outside_takes_no_deadline_of_the_handler_that_poll
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_another_handler_made_takes_no_deadline_of_the_one_that_polls_it_first() {
+async fn a_call_of_another_handler_inherits_no_deadline_from_its_polling_handler() {
     let (share, client) = Share::new(plain);
     let call = client.call().timeout(LONG).send_recv::<_, ()>(&LEAVE, ());
     within(call).await.unwrap();
@@ -364,14 +364,14 @@ async fn a_call_that_another_handler_made_takes_no_deadline_of_the_one_that_poll
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_detached_call_takes_no_deadline_of_the_handler_that_makes_and_polls_it() {
+async fn a_detached_call_inherits_no_deadline_from_its_handler() {
     let (share, client) = Share::new(detached);
     hurried(&client, &MAKE).await;
     outlives(&share).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_in_an_async_block_inherits_from_the_handler_that_polls_that_first() {
+async fn a_call_in_an_async_block_inherits_from_its_first_polling_handler() {
     let (share, client) = Share::new(in_a_block);
     share.keep();
     hurried(&client, &JOIN).await;

@@ -214,7 +214,7 @@ async fn two_places<T>(lab: &Lab, first: impl Fn() -> (T, u16)) -> Option<(T, Ru
 }
 
 #[tokio::test(crate = "test_support::gate")]
-async fn the_second_place_of_a_name_answers_when_the_first_is_mute_or_a_black_hole() {
+async fn the_second_address_of_a_name_answers_when_the_first_is_mute_or_a_black_hole() {
     /// Takes this many connections, and no more.
     fn listen(backlog: i32) -> (socket2::Socket, u16) {
         let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();

@@ -17,7 +17,7 @@ async fn add(client: &Client, n: u64) -> Result<(), Error> {
 }
 
 #[tokio::test(crate = "test_support::gate")]
-async fn a_barrier_tells_what_became_of_every_send() {
+async fn a_barrier_accounts_for_every_send() {
     let lab = Lab::default();
     let server = lab.serve("tcp://127.0.0.1:0").await;
     let client = server.client().await;
@@ -123,7 +123,7 @@ impl Cut {
 }
 
 #[tokio::test(crate = "test_support::gate")]
-async fn sends_that_a_lost_connection_may_have_lost_are_told_once() {
+async fn sends_in_doubt_after_a_loss_are_reported_once() {
     let server = Lab::default().serve("tcp://127.0.0.1:0").await;
     let line = Cut::to(&server.address);
     let client = &line.client;
@@ -169,7 +169,7 @@ async fn no_send_is_in_doubt_when_its_server_is_aborted() {
 }
 
 #[tokio::test(crate = "test_support::gate")]
-async fn covered_sends_are_not_told_when_their_connection_is_lost() {
+async fn covered_sends_are_not_reported_after_a_loss() {
     let lab = Lab::default();
     let server = lab.serve("mem:client-one-way-covered").await;
     let client = server.client().await;

@@ -116,7 +116,7 @@ async fn to_its_end(replies: &mut Streaming<u64>) -> std::result::Result<Receipt
 
 // Time is paused: then only the handlers take any.
 #[tokio::test(start_paused = true, crate = "test_support::gate")]
-async fn what_comes_beside_the_end_is_in_the_receipt() {
+async fn metadata_and_timings_of_the_end_are_in_the_receipt() {
     let client = Client::in_process(Beside);
     for is_good in [true, false] {
         let call = client.call().send_recv::<_, ()>(&PLAIN, is_good);

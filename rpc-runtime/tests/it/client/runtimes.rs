@@ -442,7 +442,7 @@ fn an_open_connection_serves_callers_whose_runtime_has_no_timers() {
 }
 
 #[test]
-fn a_connector_that_panics_is_told_as_that() {
+fn a_panic_of_a_connector_is_named_in_the_error() {
     let at_once = |_: String| -> std::future::Ready<io::Result<tokio::io::DuplexStream>> {
         panic!("no route to {}", "the moon")
     };

@@ -94,7 +94,7 @@ async fn a_terminate_of_another_instance_is_refused_and_the_server_goes_on() {
 }
 
 #[tokio::test(crate = "test_support::gate")]
-async fn the_audit_tells_the_user_as_far_as_the_transport_does() {
+async fn the_audit_names_the_user_if_the_transport_does() {
     let own = {
         use std::os::unix::fs::MetadataExt;
         let file = std::env::temp_dir().join(format!("rpc-{}-audit-own", std::process::id()));
@@ -149,7 +149,7 @@ async fn an_in_process_terminate_is_in_the_audit_too() {
 }
 
 #[tokio::test(crate = "test_support::gate")]
-async fn what_a_disabled_policy_hides_from_peers_is_in_the_audit() {
+async fn the_audit_shows_a_terminate_that_a_disabled_policy_hides() {
     let logged = Logged::here();
     let server = Lab::default()
         .serve_with("mem:audit-disabled", |server| {

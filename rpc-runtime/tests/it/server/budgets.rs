@@ -40,7 +40,7 @@ async fn until(server: &ServerHandle, counted: impl Fn(rpc_runtime::server::Coun
 }
 
 #[tokio::test(crate = "test_support::gate")]
-async fn a_peer_that_floods_is_cut_off_counted_and_said_once() {
+async fn a_flooding_peer_is_cut_counted_and_logged_once() {
     let logged = Logged::here();
     let server = Lab::default()
         .serve_with("tcp://127.0.0.1:0", |server| {
@@ -85,7 +85,7 @@ async fn a_peer_over_the_connection_limit_waits_and_is_counted() {
 }
 
 #[tokio::test(crate = "test_support::gate")]
-async fn peers_that_shake_no_hands_are_counted() {
+async fn peers_without_a_handshake_are_counted() {
     let limits = Limits::default().handshake_timeout(Duration::from_millis(20));
     let server = Lab::default()
         .serve_with("tcp://127.0.0.1:0", |server| server.limits(limits))
@@ -112,7 +112,7 @@ async fn mute_peers_that_lose_their_place_are_counted() {
 }
 
 #[tokio::test(crate = "test_support::gate")]
-async fn a_peer_that_does_not_go_on_is_sent_away() {
+async fn a_stalled_peer_is_sent_away() {
     let limits = Limits::default().slow_frame(Duration::from_millis(20));
     let server = Lab::default()
         .serve_with("tcp://127.0.0.1:0", |server| server.limits(limits))
@@ -168,7 +168,7 @@ async fn a_full_server_refuses_calls_and_accepts_no_connections_until_there_is_r
 }
 
 #[tokio::test(crate = "test_support::gate")]
-async fn a_server_that_has_refused_nothing_says_so() {
+async fn a_server_without_refusals_counts_none() {
     let server = Lab::default().serve("tcp://127.0.0.1:0").await;
     let client = server.client().await;
     for _ in 0..100 {
@@ -213,7 +213,7 @@ async fn serve_one(errors: usize, limits: Limits) -> (ServerHandle, DuplexStream
 }
 
 #[tokio::test(start_paused = true, crate = "test_support::gate")]
-async fn a_server_that_lacks_files_tries_again_ever_more_seldom_and_never_ends() {
+async fn a_server_without_file_descriptors_retries_with_growing_pauses() {
     let begun = Instant::now();
     let (server, mut peer) = serve_one(20, Limits::default()).await;
     let mut len = [0; 4];

@@ -60,7 +60,7 @@ impl Scene {
 }
 
 #[tokio::test(start_paused = true, crate = "test_support::gate")]
-async fn one_ways_that_outlive_a_clients_connection_do_not_hide_that_it_has_ended() {
+async fn one_way_calls_that_outlive_a_clients_connection_do_not_hide_its_end() {
     let scene = Scene::new("mem:callbacks-outlive").await;
     let Scene { served, client, .. } = &scene;
     send(&scene.stub, &WAIT, "sent").await;
@@ -196,7 +196,7 @@ async fn a_callback_ends_with_the_call_that_it_was_made_for() {
 }
 
 #[tokio::test(crate = "test_support::gate")]
-async fn a_client_that_serves_is_not_to_be_terminated() {
+async fn a_client_that_serves_cannot_be_terminated() {
     let scene = Scene::new("mem:callbacks-terminate").await;
     let error = within(scene.stub.terminate()).await.unwrap_err();
     assert_eq!(
@@ -208,7 +208,7 @@ async fn a_client_that_serves_is_not_to_be_terminated() {
 }
 
 #[test]
-fn a_client_whose_handler_blocks_its_thread_is_held_up_by_nothing() {
+fn a_client_whose_handler_blocks_its_thread_still_makes_calls() {
     let (servers, clients) = (runtime(), runtime());
     let scene = clients.block_on(async {
         let server = Lab::default();

@@ -23,7 +23,7 @@ async fn handlers_are_first_polled_in_the_order_of_submission() {
 }
 
 #[tokio::test(crate = "test_support::gate")]
-async fn a_handler_that_waits_holds_up_nobody() {
+async fn a_waiting_handler_delays_no_other() {
     let lab = Lab::default();
     let server = lab.serve("mem:dispatch-wait").await;
     let client = server.client().await;
@@ -34,7 +34,7 @@ async fn a_handler_that_waits_holds_up_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2, crate = "test_support::gate")]
-async fn a_handler_that_blocks_its_thread_holds_up_nobody() {
+async fn a_handler_that_blocks_its_thread_delays_no_other() {
     for transport in ["mem:dispatch-block", "tcp://127.0.0.1:0"] {
         let lab = Lab::default();
         let server = lab.serve(transport).await;
@@ -48,7 +48,7 @@ async fn a_handler_that_blocks_its_thread_holds_up_nobody() {
 }
 
 #[test]
-fn a_handler_that_blocks_holds_up_nobody_when_the_client_is_elsewhere() {
+fn a_blocking_handler_delays_no_other_when_the_client_is_elsewhere() {
     // The client has a runtime of its own, so that nothing but the server keeps the server's workers awake.
     let (servers, clients) = (runtime(2), runtime(1));
     let lab = Lab::default();
@@ -166,7 +166,7 @@ fn calls_that_compute_spread_over_the_workers() {
 }
 
 #[tokio::test(crate = "test_support::gate")]
-async fn a_call_that_is_spread_sees_what_the_sends_before_it_did() {
+async fn a_spread_call_sees_the_effects_of_earlier_sends() {
     let lab = Lab::default();
     let server = lab.serve("tcp://127.0.0.1:0").await;
     let client = server.client().await;
@@ -200,7 +200,7 @@ async fn a_call_that_is_spread_sees_what_the_sends_before_it_did() {
 }
 
 #[test]
-fn more_declared_blocking_handlers_than_workers_hold_up_nobody() {
+fn more_blocking_handlers_than_workers_delay_no_other() {
     let (servers, clients) = (runtime(1), runtime(1));
     let lab = Lab::default();
     let server = servers.block_on(lab.serve("tcp://127.0.0.1:0"));
@@ -315,7 +315,7 @@ async fn a_request_of_another_type_is_not_executed() {
 }
 
 #[tokio::test(crate = "test_support::gate")]
-async fn the_account_says_what_became_of_one_ways() {
+async fn the_account_counts_every_one_way_call() {
     let lab = Lab::default();
     let server = lab.serve("mem:dispatch-account").await;
     let client = server.client().await;
@@ -402,7 +402,7 @@ fn a_lost_client_drops_its_handlers_and_not_its_one_ways() {
 }
 
 #[tokio::test(crate = "test_support::gate")]
-async fn one_call_too_many_on_a_server_is_refused_and_not_executed() {
+async fn a_call_over_the_servers_limit_is_refused_and_not_executed() {
     let lab = Lab::default();
     let server = lab
         .serve_with("mem:dispatch-max-calls", |server| server.max_waiting_handlers(2))

@@ -64,7 +64,7 @@ async fn a_terminate_by_way_of_another_server_ends_with_the_drain() {
 }
 
 #[tokio::test(start_paused = true, crate = "test_support::gate")]
-async fn a_terminate_gets_in_when_the_server_runs_all_the_calls_it_may() {
+async fn a_terminate_is_accepted_when_the_server_is_full() {
     let lab = Lab::default();
     let configure = |server: ServerBuilder| server.max_waiting_handlers(2);
     let server = lab.serve_with("mem:drain-max-server", configure).await;
@@ -87,7 +87,7 @@ async fn a_terminate_gets_in_when_the_server_runs_all_the_calls_it_may() {
 }
 
 #[tokio::test(start_paused = true, crate = "test_support::gate")]
-async fn a_terminate_gets_in_when_the_connection_has_all_the_calls_it_may() {
+async fn a_terminate_is_accepted_when_the_connection_is_full() {
     let lab = Lab::default();
     let configure = |server: ServerBuilder| server.limits(Limits::default().max_calls(16));
     let server = lab.serve_with("mem:drain-max-connection", configure).await;
@@ -163,7 +163,7 @@ async fn half_a_message_is_refused_at_the_drains_end() {
 }
 
 #[tokio::test(start_paused = true, crate = "test_support::gate")]
-async fn peers_that_do_not_read_or_do_not_finish_their_hello_hold_no_drain_up() {
+async fn peers_that_do_not_read_or_do_not_finish_their_hello_delay_no_drain() {
     let lab = Lab::default();
     let server = lab.serve_with("tcp://127.0.0.1:0", short).await;
     // Replies of 6 MB: more than the OS and the output take.
@@ -192,7 +192,7 @@ async fn peers_that_do_not_read_or_do_not_finish_their_hello_hold_no_drain_up() 
 }
 
 #[test]
-fn a_handler_that_no_thread_has_time_for_is_starved_and_not_stuck() {
+fn a_handler_without_a_thread_is_starved_and_not_stuck() {
     let servers = Builder::new_multi_thread()
         .worker_threads(3)
         .enable_all()
@@ -231,7 +231,7 @@ fn a_handler_that_no_thread_has_time_for_is_starved_and_not_stuck() {
 }
 
 #[test]
-fn a_call_that_no_thread_was_free_for_never_ran() {
+fn a_call_that_never_got_a_thread_did_not_run() {
     let servers = Builder::new_multi_thread()
         .worker_threads(2)
         .max_blocking_threads(1)
@@ -286,7 +286,7 @@ fn a_call_that_no_thread_was_free_for_never_ran() {
 }
 
 #[test]
-fn a_cancelled_call_that_no_thread_was_free_for_gives_its_place_back() {
+fn a_cancelled_call_that_never_got_a_thread_frees_its_place() {
     let servers = Builder::new_multi_thread()
         .worker_threads(2)
         .max_blocking_threads(1)
@@ -313,7 +313,7 @@ fn a_cancelled_call_that_no_thread_was_free_for_gives_its_place_back() {
 }
 
 #[tokio::test(start_paused = true, crate = "test_support::gate")]
-async fn those_who_wait_to_be_accepted_learn_that_nothing_was_executed() {
+async fn calls_of_unaccepted_peers_were_not_executed() {
     let unix = format!(
         "unix:{}",
         std::env::temp_dir()
@@ -350,7 +350,7 @@ async fn those_who_wait_to_be_accepted_learn_that_nothing_was_executed() {
 }
 
 #[tokio::test(start_paused = true, crate = "test_support::gate")]
-async fn those_who_wait_to_be_accepted_are_told_and_not_reset() {
+async fn unaccepted_peers_get_a_goaway_and_no_reset() {
     let lab = Lab::default();
     let server = lab
         .serve_with("tcp://127.0.0.1:0", |server| server.max_connections(1))
@@ -440,7 +440,7 @@ async fn a_handler_that_watches_for_the_drain_can_end_early() {
 }
 
 #[tokio::test(start_paused = true, crate = "test_support::gate")]
-async fn a_handler_that_panics_when_it_is_dropped_gives_its_place_back() {
+async fn a_handler_that_panics_when_it_is_dropped_frees_its_place() {
     let lab = Lab::default();
     let server = lab
         .serve_with("mem:drain-panic", |server| short(server).max_waiting_handlers(1))

@@ -57,7 +57,7 @@ async fn a_one_way_that_outlives_its_connection_keeps_its_deadline() {
 }
 
 #[tokio::test(start_paused = true, crate = "test_support::gate")]
-async fn what_outlives_its_connection_is_forgotten_when_it_ends() {
+async fn one_way_calls_that_outlive_their_connection_are_forgotten_when_they_end() {
     let lab = Lab::default();
     let server = lab.serve("mem:endings-forgotten").await;
     let client = server.client().await;
@@ -82,7 +82,7 @@ async fn what_outlives_its_connection_is_forgotten_when_it_ends() {
 }
 
 #[tokio::test(start_paused = true, crate = "test_support::gate")]
-async fn what_outlives_its_connection_is_in_the_drains_report() {
+async fn one_way_calls_that_outlive_their_connection_are_in_the_report() {
     for ends in [true, false] {
         let lab = Lab::default();
         let configure =
@@ -126,7 +126,7 @@ fn a_drain_ends_with_the_runtime_that_it_could_not_begin_in() {
 }
 
 #[tokio::test(start_paused = true, crate = "test_support::gate")]
-async fn a_drain_may_take_as_long_as_it_likes() {
+async fn a_drain_without_a_limit_does_not_overflow() {
     let lab = Lab::default();
     let configure = |server: rpc_runtime::server::ServerBuilder| server.drain_timeout(Duration::MAX);
     let server = lab.serve_with("mem:endings-unbounded", configure).await;

@@ -168,7 +168,7 @@ async fn carries_all(lab: Lab, server: Running, client: Client) {
 }
 
 #[tokio::test(crate = "test_support::gate")]
-async fn streams_that_buffer_carry_all_that_others_do() {
+async fn buffering_streams_carry_all_kinds_of_calls() {
     let (lab, server, client) = over(BufStream::new, BufStream::new).await;
     carries_all(lab, server, client).await;
     let (lab, server, client) = over(BufWriter::new, |stream| stream).await;
@@ -225,7 +225,7 @@ impl Stream for List {
 }
 
 #[tokio::test(start_paused = true, crate = "test_support::gate")]
-async fn errors_of_strangers_delay_nobody() {
+async fn errors_of_other_peers_delay_no_call() {
     let (mut peer, theirs) = duplex(64 << 10);
     let mut all = vec![Ok(theirs)];
     all.extend((0..900).map(|n| {
@@ -266,7 +266,7 @@ impl Stream for Broken {
 }
 
 #[tokio::test(crate = "test_support::gate")]
-async fn incoming_that_fails_for_ever_keeps_neither_calls_nor_a_drain() {
+async fn incoming_that_always_fails_delays_neither_calls_nor_a_drain() {
     let lab = Lab::default();
     let server = lab
         .serve_with("mem:listening-broken", |server| {

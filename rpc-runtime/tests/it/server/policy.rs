@@ -66,7 +66,7 @@ const POLICIES: [Policy; 5] = [
 ];
 
 #[tokio::test(crate = "test_support::gate")]
-async fn a_policy_lets_those_in_and_keeps_those_out_that_the_table_says() {
+async fn a_policy_admits_and_refuses_as_the_table_says() {
     for user in [User::Same, User::Other] {
         let mut servers = Vec::new();
         for (place, _, expected) in TABLE.iter().filter(|(_, who, _)| *who == user) {

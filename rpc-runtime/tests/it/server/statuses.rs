@@ -63,7 +63,7 @@ async fn ask(client: &Client) -> Result<String, Error> {
 }
 
 #[tokio::test(crate = "test_support::gate")]
-async fn what_an_inner_handler_answers_is_forwarded_whole_over_three_servers() {
+async fn an_inner_status_is_forwarded_whole_over_three_servers() {
     let metadata: Metadata = [("why", "moved")].into_iter().collect();
     for code in [
         Code::NotFound,
@@ -110,7 +110,7 @@ async fn a_failure_of_an_inner_call_names_no_address_and_is_logged_once() {
 }
 
 #[tokio::test(crate = "test_support::gate")]
-async fn an_inner_call_that_is_wrong_is_no_answer_to_the_outer_one() {
+async fn a_misuse_of_an_inner_call_is_internal_for_the_outer_one() {
     let last = Hop::client(|_| async { Ok(String::new()) });
     let unknown = last.clone();
     let first = Hop::client(move |_| {
@@ -208,7 +208,7 @@ async fn only_a_loss_is_closed_and_only_the_calls_own_deadline_is_a_timeout() {
 }
 
 #[tokio::test(crate = "test_support::gate")]
-async fn what_does_not_travel_of_a_failure_is_told_to_the_caller_and_logged() {
+async fn parts_of_a_failure_that_cannot_travel_are_named_and_logged() {
     let logged = Logged::here();
     let client = Hop::client(|_| async {
         Err(Status::new(Code::NotFound, "no such thing").with_details_bytes(vec![1; 150_000]))
@@ -343,7 +343,7 @@ async fn settled_waits_for_handlers_and_barrier_does_not() {
 }
 
 #[tokio::test(start_paused = true, crate = "test_support::gate")]
-async fn settled_is_bounded_and_waits_for_nothing_that_was_sent_later() {
+async fn settled_is_bounded_and_ignores_later_sends() {
     let lab = Lab::default();
     let server = lab.serve("mem:statuses-settled").await;
     let client = server.client().await;

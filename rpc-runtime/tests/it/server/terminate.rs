@@ -7,7 +7,7 @@ use test_support::{Logged, lab::*, loopback, within};
 use tokio::runtime::Builder;
 
 #[tokio::test(crate = "test_support::gate")]
-async fn by_default_those_who_are_surely_local_may_terminate() {
+async fn by_default_only_surely_local_peers_may_terminate() {
     let lab = Lab::default();
     let unix = format!(
         "unix:{}",
@@ -26,7 +26,7 @@ async fn by_default_those_who_are_surely_local_may_terminate() {
 }
 
 #[tokio::test(crate = "test_support::gate")]
-async fn a_loopback_peer_may_terminate_only_if_that_was_said() {
+async fn a_loopback_peer_may_terminate_only_by_an_explicit_policy() {
     // Of a server that listens to the world: there it does not matter whose the peer is.
     let lab = Lab::default();
     let server = lab.serve("tcp://0.0.0.0:0").await;
@@ -213,7 +213,7 @@ async fn an_abort_gives_open_calls_no_more_time() {
 }
 
 #[test]
-fn handlers_that_block_do_not_hold_the_drain_up() {
+fn blocking_handlers_do_not_delay_the_drain() {
     // As many as there may be with one worker left; the others block in every way there is.
     let servers = Builder::new_multi_thread()
         .worker_threads(4)
@@ -293,7 +293,7 @@ async fn a_one_way_terminate_drains_too() {
 }
 
 #[tokio::test(start_paused = true, crate = "test_support::gate")]
-async fn a_peer_that_says_nothing_does_not_hold_the_drain_up() {
+async fn a_silent_peer_does_not_delay_the_drain() {
     let lab = Lab::default();
     let server = lab.serve("tcp://127.0.0.1:0").await;
     let mute = tokio::net::TcpStream::connect(server.address.strip_prefix("tcp://").unwrap())

@@ -55,7 +55,7 @@ async fn every_transport_is_served_by_workers_and_drained() {
 }
 
 #[tokio::test(crate = "test_support::gate")]
-async fn a_handler_that_blocks_holds_up_its_own_worker_only() {
+async fn a_blocking_handler_delays_only_its_own_worker() {
     let lab = Lab::default();
     let server = lab.serve_with("tcp://127.0.0.1:0", three).await;
     let clients = by_thread(&server, 32).await;
@@ -84,7 +84,7 @@ async fn a_server_ends_while_a_worker_is_blocked() {
 }
 
 #[tokio::test(crate = "test_support::gate")]
-async fn a_declared_blocking_handler_holds_up_no_worker() {
+async fn a_declared_blocking_handler_delays_no_worker() {
     let lab = Lab::default();
     let server = lab
         .serve_with("tcp://127.0.0.1:0", |server| server.workers(1))

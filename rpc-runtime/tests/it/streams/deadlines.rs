@@ -145,7 +145,7 @@ async fn the_default_is_half_a_minute_and_covers_the_whole_stream() {
 }
 
 #[tokio::test(start_paused = true, crate = "test_support::gate")]
-async fn a_stream_that_finds_nobody_tries_until_its_deadline() {
+async fn a_stream_without_a_server_tries_until_its_deadline() {
     let client = Client::connect_lazy("mem:stream-deadlines-nobody");
     let timeout = Duration::from_secs(2);
     let calls = [
@@ -295,7 +295,7 @@ impl Service for Nest {
 }
 
 #[tokio::test(start_paused = true, crate = "test_support::gate")]
-async fn a_stream_inside_a_handler_inherits_what_is_left() {
+async fn a_stream_inside_a_handler_inherits_the_remaining_time() {
     let (far, next) = Lab::in_process();
     let client = Client::in_process(Nest(next));
     for procedure in [&OWN, &SPAWNED, &SENDING] {

@@ -140,7 +140,7 @@ async fn streams_that_outlast_a_drain_are_cut_and_counted_once() {
 }
 
 #[tokio::test(start_paused = true, crate = "test_support::gate")]
-async fn a_reader_that_does_not_read_holds_no_drain_up_and_is_told_no_success() {
+async fn a_caller_that_does_not_read_delays_no_drain_and_gets_no_success() {
     let served = Served::new("mem:stream-drain-unread", Duration::from_secs(5)).await;
     let mut unread = served.count(1_000_000).await;
     served.double().await;
@@ -171,7 +171,7 @@ async fn a_stream_that_ended_before_its_server_did_is_read_after_it() {
 }
 
 #[tokio::test(crate = "test_support::gate")]
-async fn a_stream_that_always_has_more_leaves_others_their_turn() {
+async fn an_endless_stream_leaves_others_their_turn() {
     // One thread for all of them.
     let served = Served::new("mem:stream-always", Duration::ZERO).await;
     let mut numbers = served.count(u64::MAX).await;
@@ -183,7 +183,7 @@ async fn a_stream_that_always_has_more_leaves_others_their_turn() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2, crate = "test_support::gate")]
-async fn a_stream_that_blocks_its_thread_holds_up_nobody() {
+async fn a_stream_that_blocks_its_thread_delays_no_other() {
     for address in ["mem:stream-blocks", "unix:"] {
         let path = std::env::temp_dir().join(format!("rpc-stream-blocks-{}", std::process::id()));
         let address = match address {

@@ -91,7 +91,7 @@ async fn send(client: &Client, number: u64) -> Result<(), Error> {
 }
 
 #[tokio::test(crate = "test_support::gate")]
-async fn a_stream_sees_what_the_sends_before_it_did() {
+async fn a_stream_sees_the_effects_of_earlier_sends() {
     let (_, client) = served().await;
     for count in (1..=60).step_by(4) {
         within(send(&client, count)).await.unwrap();

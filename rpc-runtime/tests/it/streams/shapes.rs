@@ -135,7 +135,7 @@ async fn a_reply_that_waits_for_an_open_sender_says_that_finish_was_forgotten() 
 }
 
 #[tokio::test(crate = "test_support::gate")]
-async fn a_task_that_reads_on_is_told_when_its_handler_has_ended() {
+async fn a_task_that_reads_on_learns_of_its_handlers_end() {
     let (lab, client) = Lab::in_process();
     for _ in 0..20 {
         let call = client.call().request_stream(&LEAVE, Ok::<(), Error>);
@@ -152,7 +152,7 @@ async fn a_task_that_reads_on_is_told_when_its_handler_has_ended() {
 }
 
 #[tokio::test(start_paused = true, crate = "test_support::gate")]
-async fn a_stream_that_a_close_cuts_is_told_so() {
+async fn a_stream_cut_by_a_close_says_so() {
     let (_, client) = Lab::in_process();
     let call = client.call().timeout(None).reply_stream(&WATCH, ());
     let mut replies: Streaming<String> = within(call).await.unwrap();
@@ -164,7 +164,7 @@ async fn a_stream_that_a_close_cuts_is_told_so() {
 }
 
 #[tokio::test(crate = "test_support::gate")]
-async fn a_handler_that_does_not_read_makes_its_caller_wait_and_nobody_else() {
+async fn a_handler_that_does_not_read_delays_only_its_caller() {
     let (lab, client) = Lab::in_process();
     let call = client.call().request_stream(&IGNORE, Ok::<(), Error>);
     let (mut sender, reply): (Sender<String>, _) = within(call).await.unwrap();
@@ -214,7 +214,7 @@ async fn the_deadline_bounds_the_whole_stream() {
 }
 
 #[tokio::test(start_paused = true, crate = "test_support::gate")]
-async fn an_idle_stream_fails_when_it_says_so() {
+async fn an_idle_stream_fails_at_its_idle_timeout() {
     let (_, client) = Lab::in_process();
     let call = client.call().timeout(None).idle_timeout(Duration::from_secs(5));
     let mut replies: Streaming<String> = call.reply_stream(&WATCH, ()).await.unwrap();
@@ -226,7 +226,7 @@ async fn an_idle_stream_fails_when_it_says_so() {
 }
 
 #[tokio::test(crate = "test_support::gate")]
-async fn a_drain_tells_streams_and_lets_them_finish() {
+async fn streams_learn_of_a_drain_and_may_finish() {
     let lab = Lab::default();
     let server = Server::builder()
         .service(lab.clone())

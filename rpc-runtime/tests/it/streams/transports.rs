@@ -200,7 +200,7 @@ impl<T, S: Stream<Item = Result<T>>> Stream for Goods<S> {
 }
 
 #[tokio::test(crate = "test_support::gate")]
-async fn a_reader_that_stops_makes_the_handler_wait_and_nobody_else() {
+async fn a_reader_that_stops_delays_only_its_handler() {
     let (_, client) = serve("tcp://127.0.0.1:0", |server| server).await;
     let (mut sender, mut replies) = echo(&client).await;
     let sent = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
@@ -311,7 +311,7 @@ async fn streams_dropped_at_any_point_leave_nothing_behind() {
 }
 
 #[tokio::test(crate = "test_support::gate")]
-async fn a_message_that_was_waited_for_and_given_up_is_not_lost() {
+async fn an_abandoned_read_loses_no_message() {
     let (_, client) = Lab::in_process();
     let mut replies: Streaming<u64> = within(client.call().reply_stream(&COUNT, 1000u64)).await.unwrap();
     let mut read = Vec::new();
@@ -333,7 +333,7 @@ async fn a_message_that_was_waited_for_and_given_up_is_not_lost() {
 }
 
 #[tokio::test(crate = "test_support::gate")]
-async fn a_send_that_was_given_up_has_sent_its_message_or_not() {
+async fn an_abandoned_send_sends_all_or_nothing() {
     let (_, client) = Lab::in_process();
     let (mut sender, reply) = within(client.call().request_stream(&SUM, Ok::<u64, Error>))
         .await

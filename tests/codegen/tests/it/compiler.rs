@@ -1,4 +1,4 @@
-//! Compiler errors for wrong uses of generated code.
+//! Compiler errors for wrong uses of generated code say what to do.
 
 use std::{
     env, fs,
@@ -7,12 +7,15 @@ use std::{
     time::SystemTime,
 };
 
-/// The newest rlib of rpc-runtime in the folder of this test.
+/// Returns the newest rlib of rpc-runtime in the folder of this test.
 fn runtime() -> PathBuf {
-    let deps = env::current_exe().expect("it runs").parent().map(Path::to_owned);
-    let entries = fs::read_dir(deps.expect("it is in a folder")).expect("it can be read");
+    let deps = env::current_exe()
+        .expect("the path of this test")
+        .parent()
+        .map(Path::to_owned);
+    let entries = fs::read_dir(deps.expect("the folder of this test")).expect("read the folder of this test");
     let libraries = entries
-        .map(|entry| entry.expect("it can be read"))
+        .map(|entry| entry.expect("read an entry of the folder"))
         .filter(|entry| {
             let name = entry.file_name().to_string_lossy().into_owned();
             name.starts_with("librpc_runtime-") && name.ends_with(".rlib")
@@ -21,14 +24,16 @@ fn runtime() -> PathBuf {
         let metadata = entry.metadata().and_then(|metadata| metadata.modified());
         metadata.unwrap_or(SystemTime::UNIX_EPOCH)
     });
-    newest.expect("this test depends on it").path()
+    newest
+        .expect("an rlib of rpc-runtime, a dependency of this test")
+        .path()
 }
 
-/// What the compiler says of `code`, which is wrong, with `protos` as the file that a build script has generated.
+/// Compiles the wrong `code` and returns the compiler's errors. `protos` is the generated file, if there is one.
 fn refused(code: &str, protos: Option<&str>) -> String {
     let folder = env::temp_dir().join(format!("rpc-compiler-{}-{}", std::process::id(), code.len()));
-    fs::create_dir_all(&folder).expect("a folder for temporary files");
-    fs::write(folder.join("lib.rs"), code).expect("it is written");
+    fs::create_dir_all(&folder).expect("create a temporary folder");
+    fs::write(folder.join("lib.rs"), code).expect("write lib.rs");
     let library = runtime();
     let mut rustc = Command::new(env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
     rustc
@@ -44,7 +49,7 @@ fn refused(code: &str, protos: Option<&str>) -> String {
         ])
         .arg(format!(
             "dependency={}",
-            library.parent().expect("it is in a folder").display()
+            library.parent().expect("the folder of the rlib").display()
         ))
         .arg("--extern")
         .arg(format!("rpc_runtime={}", library.display()))
@@ -52,27 +57,28 @@ fn refused(code: &str, protos: Option<&str>) -> String {
         .env_remove("OUT_DIR")
         .current_dir(&folder);
     if let Some(text) = protos {
-        fs::write(folder.join("rpc_protos.rs"), text).expect("it is written");
+        fs::write(folder.join("rpc_protos.rs"), text).expect("write rpc_protos.rs");
         rustc.env("RPC_CODEGEN_PROTOS", folder.join("rpc_protos.rs"));
     }
-    let output = rustc
-        .output()
-        .expect("the compiler that has compiled this test runs");
+    let output = rustc.output().expect("run rustc");
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(!output.status.success(), "it compiles: {text}");
-    fs::remove_dir_all(folder).expect("it was ours");
+    assert!(!output.status.success(), "the wrong code compiled: {text}");
+    fs::remove_dir_all(folder).expect("remove the temporary folder");
     text
 }
 
 #[track_caller]
 fn says(text: &str, parts: &[&str]) {
     for part in parts {
-        assert!(text.contains(part), "not said: {part}\n\n{text}");
+        assert!(
+            text.contains(part),
+            "the text does not contain {part:?}\n\n{text}"
+        );
     }
 }
 
 #[test]
-fn who_has_no_build_script_is_told_what_to_write_into_one() {
+fn a_missing_build_script_is_an_error_that_shows_one() {
     let text = refused("rpc_runtime::include_protos!();", None);
     says(
         &text,
@@ -85,7 +91,7 @@ fn who_has_no_build_script_is_told_what_to_write_into_one() {
 }
 
 #[test]
-fn what_implements_a_trait_and_is_no_server_is_to_be_wrapped() {
+fn an_unwrapped_service_is_an_error_that_names_its_server() {
     let code =
         "pub struct Polite;\npub fn serve() { let _ = rpc_runtime::Server::builder().service(Polite); }";
     let text = refused(code, None);

@@ -1,5 +1,5 @@
-//! Messages that are small on the wire and large in memory are refused before they are decoded, by what generated code says of
-//! them.
+//! A message that is small on the wire and large in memory is refused before it is decoded. Generated code tells the runtime what
+//! each field costs.
 
 use std::collections::HashMap;
 
@@ -15,7 +15,7 @@ use rpc_runtime::{
     codegen::prost_types::{NullValue, Struct, Value},
 };
 
-/// Two clients: the server of the first one limits decoded messages to `bytes`; the second one has that limit itself.
+/// Makes two clients. The first one's server limits decoded messages to `bytes`; the second one limits its own.
 async fn limited(name: &str, bytes: u64) -> [OrdersClient; 2] {
     let little = Limits::default().decode_bytes(bytes);
     let mut clients = Vec::new();
@@ -48,7 +48,7 @@ fn excess(result: Result<impl std::fmt::Debug, Error>, executed: Executed) {
 }
 
 #[tokio::test]
-async fn whatever_multiplies_is_counted() {
+async fn repeated_fields_maps_and_json_are_counted() {
     let [orders, _] = limited("growth-kinds", 100_000).await;
     let calls = || orders.send_recv();
     let texts = |many| vec![String::new(); many];
@@ -90,8 +90,11 @@ async fn whatever_multiplies_is_counted() {
             ..Tree::default()
         };
     }
-    assert!(calls().tree(tree).await.is_ok(), "a tall tree is no large one");
-    // What is below the limit goes on, on the same connection.
+    assert!(
+        calls().tree(tree).await.is_ok(),
+        "a tall tree takes little memory"
+    );
+    // A message below the limit still passes on the same connection.
     let reply = calls().lists(texts(1000), vec![], vec![], vec![]).await;
     assert_eq!(reply.unwrap().len(), 1000);
 }

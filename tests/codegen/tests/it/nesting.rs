@@ -1,4 +1,4 @@
-//! Messages nested too deep are refused by their sender, before prost's recursive code sees them.
+//! A sender refuses messages that are nested too deep, before prost's recursive code sees them.
 
 use std::{collections::HashMap, fmt, thread};
 
@@ -25,7 +25,7 @@ fn forest() -> ForestClient {
     ForestClient::in_process(ForestServer::new(Gardener))
 }
 
-/// That a call was refused for its request, here.
+/// Checks that this side refused the call because of its request.
 #[track_caller]
 fn refused(result: Result<impl fmt::Debug, Error>) {
     let error = result.unwrap_err();
@@ -46,10 +46,10 @@ fn named<T>(value: T) -> HashMap<String, T> {
     HashMap::from([(String::from("a"), value)])
 }
 
-/// Puts a tree into another one.
+/// Puts a tree into another tree.
 type Wrap = fn(Tree) -> Tree;
 
-/// All ways in which a tree can lie in another one.
+/// Returns each way in which a tree can contain another tree.
 fn ways() -> Vec<(&'static str, Wrap)> {
     macro_rules! ways {
         ($($name:literal $field:ident $value:expr),* $(,)?) => {
@@ -66,7 +66,7 @@ fn ways() -> Vec<(&'static str, Wrap)> {
     ]
 }
 
-/// All that can lie at the bottom of trees, and takes levels of its own.
+/// Returns the possible innermost messages. Some have levels of their own.
 fn bottoms() -> Vec<(&'static str, Tree)> {
     let leaf = || Leaf { color: "red".into() };
     let handle = || TreeBox {
@@ -112,16 +112,16 @@ fn bottoms() -> Vec<(&'static str, Tree)> {
 }
 
 #[tokio::test]
-async fn what_a_peer_reads_is_sent_and_one_level_more_is_not() {
+async fn the_deepest_readable_message_is_sent_and_a_deeper_one_is_refused() {
     let forest = forest();
     let (mut sent, mut kept) = (0, 0);
     for (way, wrap) in ways() {
-        // Every bottom in one way, and every way around some bottoms.
+        // The first way is tried with each innermost message, the others with some.
         let step = if way == "left" { 1 } else { 8 };
         for (bottom, mut tree) in bottoms().into_iter().step_by(step) {
             for level in 1..102 {
                 tree = wrap(tree);
-                // A way takes one level or two, so it is here that something changes.
+                // A way takes one level or two, so the limit is near one of these numbers.
                 if !matches!(level, 1 | 47..=51 | 96..=101) {
                     continue;
                 }
@@ -141,7 +141,7 @@ async fn what_a_peer_reads_is_sent_and_one_level_more_is_not() {
 }
 
 #[tokio::test]
-async fn requests_of_every_kind_are_looked_at() {
+async fn requests_of_each_kind_are_checked_for_depth() {
     let forest = forest();
     let garden = |levels| Garden {
         name: "Eden".into(),
@@ -149,7 +149,7 @@ async fn requests_of_every_kind_are_looked_at() {
     };
     assert_eq!(forest.send_recv().plant(garden(99)).await.unwrap(), garden(99));
     refused(forest.send_recv().plant(garden(100)).await);
-    // Groups, and fields that are required.
+    // Groups and required fields.
     let name = || Name {
         text: Some("a".into()),
     };
@@ -193,7 +193,7 @@ async fn requests_of_every_kind_are_looked_at() {
             result => refused(result.map(|_| assert!(!is_read))),
         }
     }
-    // Google's own. The reply is one level more than the request.
+    // Google's own types. The reply is one level deeper than the request.
     let mut object = Struct::default();
     for level in 1..60 {
         let kind = Some(Kind::StructValue(object));
@@ -227,7 +227,7 @@ async fn requests_of_every_kind_are_looked_at() {
             refused(result);
         }
     }
-    // One-way, and before a stream of replies.
+    // One-way calls.
     forest.send().grow(tree(100)).await.unwrap();
     refused(forest.send().grow(tree(101)).await);
     assert_eq!(forest.barrier().await.unwrap().received(), 1);
@@ -306,13 +306,13 @@ async fn refuse_at_both_ends(levels: u32) {
     );
     let error = forest.send_recv().make(levels).await.unwrap_err();
     assert_eq!(error.code(), Code::Internal, "{error}");
-    // Both ends are still there.
+    // Both ends still work.
     assert_eq!(forest.send_recv().grow(tree(3)).await.unwrap(), tree(3));
 }
 
 #[test]
 fn thousands_of_levels_overflow_no_stack() {
-    // Dropping such a message takes a stack of its own, 1 KiB a level at the most in a debug build.
+    // Dropping such a message recurses. It takes at most 1 KiB of stack per level in a debug build.
     on_a_stack(8 << 20, refuse_at_both_ends(8_000));
     on_a_stack(512 << 20, refuse_at_both_ends(100_000));
 }

@@ -1,4 +1,4 @@
-//! What generated code sends arrives as it was, by every kind of argument and result.
+//! Arguments and results of each kind arrive unchanged.
 
 use std::collections::HashMap;
 
@@ -15,7 +15,7 @@ use codegen_tests::{
 };
 use rpc_runtime::{Bytes, Context, Open, Result, prost_types};
 
-/// Hangs a picture where it belongs, and knows of nothing else.
+/// Checks the arguments of `move`, and returns defaults for the rest.
 struct Painting;
 
 impl Painter for Painting {
@@ -71,8 +71,12 @@ fn money(units: i64) -> Money {
 #[tokio::test]
 async fn fields_arrive_as_arguments_and_come_back_as_values() {
     let orders = orders();
-    orders.send_recv().noop().await.expect("nothing");
-    orders.send_recv().nothing().await.expect("no fields");
+    orders.send_recv().noop().await.expect("an empty reply");
+    orders
+        .send_recv()
+        .nothing()
+        .await
+        .expect("a reply without fields");
     let number = orders.send_recv().numbers(-7, 1, 2.0, 3.0, true, 4).await;
     assert_eq!(number.expect("a number"), 7);
     let text = orders.send_recv().texts("text", vec![1, 2]).await;
@@ -87,7 +91,10 @@ async fn fields_arrive_as_arguments_and_come_back_as_values() {
         .await;
     assert_eq!(keyword.expect("a keyword"), "type");
     let context = orders.send_recv().context("cx", "", "", "", "", "", "").await;
-    assert_eq!(context.expect("an argument called as ours"), "cx");
+    assert_eq!(
+        context.expect("an argument with the name of generated code's own"),
+        "cx"
+    );
 }
 
 #[tokio::test]
@@ -160,34 +167,42 @@ async fn enums_are_compared_with_rust_s_own_at_both_ends() {
 #[tokio::test]
 async fn a_value_that_an_enum_does_not_have_yet_goes_through_both_ways() {
     let orders = orders();
-    // As a peer of a later version sends it, which knows a third size.
+    // A peer of a later version may send a size that this one does not know.
     let newer = Open::<Size>::from_number(7);
-    let size = orders.send_recv().maybe_enum(newer).await.expect("it is open");
-    let size = size.expect("it was given");
+    let size = orders
+        .send_recv()
+        .maybe_enum(newer)
+        .await
+        .expect("an unknown enum value");
+    let size = size.expect("the value that was sent");
     assert_eq!((size.known(), size.number()), (None, 7));
     assert_eq!(format!("{size:?}"), "7");
-    // What came is handed on as it is.
+    // The unknown value can be sent on unchanged.
     assert_eq!(
-        orders.send_recv().maybe_enum(size).await.expect("it is open"),
+        orders
+            .send_recv()
+            .maybe_enum(size)
+            .await
+            .expect("an unknown enum value"),
         Some(newer)
     );
     let color = Open::from_number(9);
     let same = orders.send_recv().enums(color, Some(color), vec![], "").await;
-    assert!(same.expect("they are open") == Size::Big);
+    assert!(same.expect("a comparison of unknown values") == Size::Big);
     let other = orders
         .send_recv()
         .enums(color, Some(Color::Red.into()), vec![], "")
         .await;
-    assert!(other.expect("they are open") == Size::Small);
-    // Enums of proto2 are open, too: prost keeps their numbers, whatever they are.
-    #[expect(deprecated, reason = "the .proto says so")]
+    assert!(other.expect("a comparison of unknown values") == Size::Small);
+    // proto2 enums are open too: prost keeps unknown numbers.
+    #[expect(deprecated, reason = "the .proto file marks it deprecated")]
     let legacy = codegen_tests::LegacyClient::in_process(shared().0);
     let corpus = Some(Open::from_number(9));
     let cost = legacy
         .send_recv()
         .search("query", None, corpus, vec![], None, None)
         .await;
-    assert_eq!(cost.expect("it is open"), Money::default());
+    assert_eq!(cost.expect("an unknown enum value"), Money::default());
 }
 
 #[tokio::test]
@@ -199,11 +214,7 @@ async fn names_that_are_taken_and_grpc_names_can_be_called() {
         .await
         .expect("a name like an option");
     orders.send_recv().timeout_(1).await.expect("an option's name");
-    orders
-        .send_recv()
-        .terminate_()
-        .await
-        .expect("the name of what is built in");
+    orders.send_recv().terminate_().await.expect("a built-in name");
     let typed = orders.send_recv().r#type("t", true).await.expect("a keyword");
     assert_eq!((typed.text.as_str(), typed.other), ("t", true));
     let ledger = LedgerClient::in_process(LedgerServer::new(Echo));
@@ -220,7 +231,7 @@ async fn names_that_are_taken_and_grpc_names_can_be_called() {
             .send_recv()
             .nested(inner)
             .await
-            .expect("a nested one")
+            .expect("a nested message")
             .inner,
         Some(inner)
     );
@@ -228,7 +239,7 @@ async fn names_that_are_taken_and_grpc_names_can_be_called() {
 
 #[tokio::test]
 async fn proto2_without_a_package_and_a_shared_implementation_work() {
-    #[expect(deprecated, reason = "the .proto says so")]
+    #[expect(deprecated, reason = "the .proto file marks it deprecated")]
     let legacy = codegen_tests::LegacyClient::in_process(shared().0);
     let cost = legacy
         .send_recv()
@@ -248,7 +259,7 @@ async fn arguments_come_by_number_wherever_their_lines_stand() {
         .send_recv()
         .r#move("attic", "hall", "mind the frame")
         .await
-        .expect("by number");
+        .expect("arguments in the order of their numbers");
 }
 
 #[tokio::test]
@@ -256,7 +267,7 @@ async fn the_value_of_its_only_field_stands_for_a_request() {
     let values = ValuesClient::in_process(ValuesServer::new(Teller));
     macro_rules! told {
         ($($name:ident($value:expr) $told:expr;)*) => {$(
-            let told = values.send_recv().$name($value).await.expect("it is told").told;
+            let told = values.send_recv().$name($value).await.expect("a reply").told;
             assert_eq!(told, $told, "{}", stringify!($name));
         )*};
     }
@@ -295,15 +306,15 @@ async fn the_value_of_its_only_field_stands_for_a_request() {
         google(String::from("a")) "\"a\"";
         two(values::Two::default()) "(\"\", \"\")";
     }
-    let mut stream = values.send_recv().stream("dog").await.expect("it streams");
+    let mut stream = values.send_recv().stream("dog").await.expect("open the stream");
     assert_eq!(
         stream.message().await.expect("a message").expect("one").told,
         "\"dog\""
     );
-    values.send().text("one-way").await.expect("sent");
+    values.send().text("one-way").await.expect("send a one-way call");
     let more = MoreValuesClient::in_process(MoreValuesServer::new(Teller));
     assert_eq!(
-        more.send_recv().text("dog").await.expect("it is told").told,
+        more.send_recv().text("dog").await.expect("a reply").told,
         "\"dog\""
     );
 }
@@ -311,13 +322,17 @@ async fn the_value_of_its_only_field_stands_for_a_request() {
 #[tokio::test]
 async fn one_way_calls_take_the_same_arguments() {
     let orders = orders();
-    orders.send().texts("text", "data").await.expect("sent");
+    orders
+        .send()
+        .texts("text", "data")
+        .await
+        .expect("send a one-way call");
     orders
         .send()
         .enums(Color::Red, None, vec![], "")
         .await
-        .expect("sent");
-    orders.send().noop().await.expect("sent");
-    let account = orders.barrier().await.expect("all were read");
+        .expect("send a one-way call");
+    orders.send().noop().await.expect("send a one-way call");
+    let account = orders.barrier().await.expect("the account of all one-way calls");
     assert_eq!(account.received(), 3);
 }

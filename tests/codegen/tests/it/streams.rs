@@ -1,4 +1,4 @@
-//! Streams in each direction, by generated servers and clients.
+//! Streams in each direction, between generated clients and servers.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use rpc_runtime::{
     stream,
 };
 
-/// A tape with something on it; its streams borrow from it.
+/// A tape with three sounds. Its streams borrow from it.
 struct Cassette {
     sounds: Vec<Bytes>,
 }
@@ -79,7 +79,7 @@ impl Tape for Cassette {
         _: &Context,
         requests: Requests<Sound>,
     ) -> Result<impl Stream<Item = Result<Sound>> + Send> {
-        // What comes goes back as it is: the requests are a stream themselves.
+        // The requests are a stream too, so they can be returned as the replies.
         Ok(requests)
     }
 
@@ -140,7 +140,7 @@ async fn all(mut sounds: Streaming<Sound>) -> Result<Vec<Bytes>, Error> {
 
 #[tokio::test]
 async fn each_direction_streams_in_one_process() {
-    // An `Arc` is served as well.
+    // An `Arc` of a service is a service too.
     let tape = TapeClient::in_process(TapeServer::new(Arc::new(Cassette::new())));
     each_direction_streams(tape).await;
 }
@@ -179,7 +179,7 @@ async fn each_direction_streams(tape: TapeClient) {
     assert_eq!(speed.await.unwrap(), Speed::Normal);
 
     for (messages, expected) in [(0, None), (1, Some(Speed::Double))] {
-        #[expect(deprecated, reason = "it is, in the .proto file")]
+        #[expect(deprecated, reason = "the .proto file marks it deprecated")]
         let (mut sender, speed) = tape.send_recv().guess().await.unwrap();
         for _ in 0..messages {
             sender.send(sound("la")).await.unwrap();
@@ -225,7 +225,7 @@ async fn messages_stay_messages_without_flatten() {
     assert_eq!(lengths.message().await.unwrap(), None);
 }
 
-/// Answers with speeds of a later version.
+/// Replies with speeds that only a later version knows.
 struct Newer;
 
 impl Service for Newer {
@@ -259,7 +259,7 @@ async fn an_enum_value_of_a_later_version_goes_with_streams_of_either_kind() {
     let (sender, speed) = newer.send_recv().recognise().await.unwrap();
     sender.finish();
     assert_eq!(speed.await.unwrap(), Open::from_number(9));
-    #[expect(deprecated, reason = "it is, in the .proto file")]
+    #[expect(deprecated, reason = "the .proto file marks it deprecated")]
     let (sender, speed) = newer.send_recv().guess().await.unwrap();
     sender.finish();
     assert_eq!(speed.await.unwrap(), Some(Open::from_number(9)));

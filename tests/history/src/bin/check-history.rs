@@ -1,5 +1,5 @@
-//! Makes very many calls while connections are cut and servers restarted, and checks that each ran as often as its
-//! caller was told.
+//! Makes very many calls while connections are cut and servers restarted, and checks that each ran as its
+//! error says.
 
 use std::{
     io::IsTerminal,
@@ -17,32 +17,32 @@ use history::{
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::{runtime::Runtime, task::JoinSet};
 
-/// Makes very many calls while connections are cut and servers restarted, and checks that each ran as often as its
-/// caller was told.
+/// Makes very many calls while connections are cut and servers restarted, and checks that each ran as its
+/// error says.
 ///
 /// Eight courses run at once: over TCP and Unix sockets, with servers in this process and in processes of their own,
-/// with cuts, with restarts (drains, aborts, SIGKILL), and with both. Ends with 0 if no promise was broken, otherwise
-/// with 1 and each violation on a line of its own.
+/// with cuts, with restarts (drains, aborts, SIGKILL), and with both. The exit code is 0 if no promise was broken. Otherwise
+/// it is 1, and each violation is on a line of its own.
 #[derive(Debug, Parser)]
 #[command(version, args_conflicts_with_subcommands = true)]
 struct Args {
-    /// How many calls are made, one-way ones included.
+    /// The number of calls, including one-way calls.
     #[arg(long, default_value_t = 100_000)]
     calls: u64,
 
-    /// What everything but time and threads follows from; a random one if it is not said.
+    /// The seed of all actions, apart from time and threads. Default: random.
     #[arg(long)]
     seed: Option<u64>,
 
-    /// How many clients each course has.
+    /// The number of clients of each course.
     #[arg(long, default_value_t = 6)]
     clients: usize,
 
-    /// How many users share a client.
+    /// The number of users per client.
     #[arg(long, default_value_t = 4)]
     users: u32,
 
-    /// Runs the courses only whose name contains this.
+    /// Runs only courses whose names contain this text.
     #[arg(long, default_value = "")]
     only: String,
 
@@ -134,7 +134,7 @@ fn courses(args: &Args, seed: u64) -> std::io::Result<Vec<Course>> {
     use Transport::{Tcp, Unix};
     let process = Place::Process(std::env::current_exe()?);
     let here = Place::Here;
-    // The share of the calls in a hundred, and what the course is.
+    // The percentage of the calls, and the course.
     let all = [
         (20, "tcp, cuts and stops", Tcp, &here, Cuts::many(), Any),
         (15, "unix, cuts and stops", Unix, &here, Cuts::many(), Any),
@@ -164,7 +164,7 @@ fn courses(args: &Args, seed: u64) -> std::io::Result<Vec<Course>> {
         .collect())
 }
 
-/// A bar on a terminal, and nothing in a pipe.
+/// Makes a progress bar, which is hidden without a terminal.
 fn progress_bar(calls: u64) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(calls), ProgressDrawTarget::stderr());
     if !std::io::stderr().is_terminal() {

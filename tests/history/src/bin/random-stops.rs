@@ -1,5 +1,5 @@
-//! Stops a server under load again and again, each time in another way and at a random moment, and checks what it
-//! reports.
+//! Stops servers under load, in different ways and at random moments, and checks what they
+//! report.
 
 use std::{
     env, fmt,
@@ -17,10 +17,10 @@ use history::{
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::{runtime::Runtime, sync::Semaphore, task::JoinSet};
 
-/// Stops a server under load again and again, each time in another way and at a random moment, and checks what it
-/// reports.
+/// Stops servers under load, in different ways and at random moments, and checks what they
+/// report.
 ///
-/// Ends with 0 if every stop went as promised, and 1 if one did not: then its story is on stderr, and its journal is
+/// The exit code is 0 if each stop kept all promises, otherwise 1. Then the story is on stderr, and the journal is
 /// kept.
 #[derive(Debug, Parser)]
 #[command(version, args_conflicts_with_subcommands = true)]
@@ -28,26 +28,26 @@ struct Args {
     #[command(subcommand)]
     command: Option<Command>,
 
-    /// How many stops.
+    /// The number of stops.
     #[arg(long, value_name = "STOPS", default_value_t = 1000)]
     count: u64,
 
-    /// What all of them are drawn from; a random one, if it is not said.
+    /// The seed of all stops. Default: random.
     #[arg(long)]
     seed: Option<u64>,
 
-    /// The index of the first one: with a count of 1, to have one stop of an earlier run again.
+    /// The index of the first stop. With a count of 1, it repeats one stop of an earlier run.
     #[arg(long, default_value_t = 0)]
     from: u64,
 
-    /// How many at once.
+    /// The number of stops at once.
     #[arg(long, value_name = "STOPS", default_value_t = 8)]
     at_once: usize,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// One of the servers that are stopped.
+    /// Serves, as a child process of this program.
     #[command(hide = true)]
     Serve(ServeArgs),
 }
@@ -102,7 +102,7 @@ async fn run(args: &Args) -> io::Result<Totals> {
     Ok(totals)
 }
 
-/// A bar on a terminal, and nothing in a pipe.
+/// Makes a progress bar, which is hidden without a terminal.
 fn progress_bar(count: u64) -> ProgressBar {
     let target = if io::stderr().is_terminal() {
         ProgressDrawTarget::stderr()
@@ -117,7 +117,7 @@ fn progress_bar(count: u64) -> ProgressBar {
     }
 }
 
-/// What all stops together showed.
+/// The totals of all stops.
 struct Totals {
     seed: u64,
     begun: Instant,
@@ -161,7 +161,7 @@ impl Totals {
         }
     }
 
-    /// Adds one stop; its story, if it did not go as promised.
+    /// Adds a stop, and returns its story if it broke a promise.
     fn add(&mut self, plan: &Plan, result: Result<Stopped, Broken>) -> Option<String> {
         self.kinds[kind(plan.stop)].1 += 1;
         self.deaf += u64::from(plan.ear == Some(Ear::Deaf));

@@ -1,5 +1,5 @@
-//! Runs very many simulations of servers and clients under faults, each from a seed, and checks in each that every call ran
-//! as often as its caller was told.
+//! Runs simulations of servers and clients under faults, each from a seed. Checks that each call ran
+//! as its error says.
 
 use std::{
     io::IsTerminal,
@@ -17,11 +17,11 @@ use clap::Parser;
 use history::{check::Summary, simulation::simulate};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// Runs very many simulations of servers and clients under faults, each from a seed, and checks in each that every call ran
-/// as often as its caller was told.
+/// Runs simulations of servers and clients under faults, each from a seed. Checks that each call ran
+/// as its error says.
 ///
-/// Ends with 0 if no promise was broken, otherwise with 1; each seed that failed is printed with what had been done to nodes
-/// and links, and fails again by `--from SEED --seeds 1`.
+/// The exit code is 0 if no promise was broken, otherwise 1. Each failed seed is printed with the faults of nodes
+/// and links. `--from SEED --seeds 1` repeats it.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Args {
@@ -29,19 +29,19 @@ struct Args {
     #[arg(long, default_value_t = 0)]
     from: u64,
 
-    /// How many seeds.
+    /// The number of seeds.
     #[arg(long, default_value_t = 1000)]
     seeds: u64,
 
-    /// How many at once; as many as there are cores if it is not said.
+    /// The number of simulations at once. Default: one per core.
     #[arg(long)]
     threads: Option<usize>,
 
-    /// How often each seed is run: every time, the same bytes have to arrive at the same times.
+    /// The number of runs of each seed. In each run, the same bytes must arrive at the same times.
     #[arg(long, default_value_t = 1)]
     repeat: u32,
 
-    /// Prints what each seed came to.
+    /// Prints the outcome of each seed.
     #[arg(long)]
     verbose: bool,
 }
@@ -93,7 +93,7 @@ fn main() -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// What all seeds came to.
+/// The outcomes of all seeds.
 #[derive(Default)]
 struct Sum {
     summary: Summary,
@@ -101,7 +101,7 @@ struct Sum {
     failed: Vec<u64>,
 }
 
-/// Runs one seed; how it failed, if it did.
+/// Runs one seed, and returns its failure.
 fn run(seed: u64, args: &Args, sum: &Mutex<Sum>) -> Option<String> {
     let mut digest = None;
     for _ in 0..args.repeat.max(1) {
@@ -125,7 +125,7 @@ fn run(seed: u64, args: &Args, sum: &Mutex<Sum>) -> Option<String> {
     None
 }
 
-/// A bar on a terminal, and nothing in a pipe.
+/// Makes a progress bar, which is hidden without a terminal.
 fn progress_bar(seeds: u64) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(seeds), ProgressDrawTarget::stderr());
     if !std::io::stderr().is_terminal() {

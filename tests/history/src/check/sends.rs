@@ -1,4 +1,4 @@
-//! Sends: what flushes, barriers and accounts told, against what ran.
+//! Sends: compares the reports of flushes and barriers with the one-way calls that ran.
 
 use std::collections::HashMap;
 
@@ -8,28 +8,28 @@ use crate::{
     journal::{Entry, Event},
 };
 
-/// The sends of a run, by stretch.
+/// The one-way calls of a run, by stretch.
 pub(super) struct Sends {
     stretches: Vec<(Stretch, Tally)>,
 }
 
-/// What became of some sends.
+/// Counts of one-way calls by their ends.
 #[derive(Clone, Copy, Debug, Default)]
 struct Tally {
-    /// Those that were taken.
+    /// Calls that the connection accepted.
     accepted: u64,
-    /// Those that may have been taken: their futures were dropped.
+    /// Calls that the connection may have accepted, because their futures were dropped.
     cancelled: u64,
-    /// Those taken ones whose deadline may have passed first.
+    /// Accepted calls whose deadline may have passed before they ran.
     hurried: u64,
-    /// Those of either kind that ran.
+    /// Accepted or dropped calls that ran.
     ran: u64,
     ended: u64,
     failed: u64,
 }
 
 impl Tally {
-    /// How many there were at most.
+    /// Returns the maximum number of calls.
     fn most(&self) -> u64 {
         self.accepted + self.cancelled
     }
@@ -62,7 +62,7 @@ impl Sends {
                 tally.hurried += u64::from(record.hurried);
             }
             Outcome::Cancelled => tally.cancelled += 1,
-            // What was refused has a fault of its own if it ran.
+            // A refused call that ran is a fault of its own.
             _ => return,
         }
         let has = |event| u64::from(ran.iter().any(|entry| entry.event == event));
@@ -82,7 +82,7 @@ impl Sends {
         }
         let mut clients: HashMap<u32, Tally> = HashMap::new();
         for (stretch, tally) in &self.stretches {
-            // A later account may tell of what was sent before, never of what was sent after.
+            // An account may count earlier calls, but no later ones.
             let sum = clients.entry(stretch.client).or_default();
             sum.add(tally);
             let Some(account) = stretch.account else { continue };
@@ -108,7 +108,7 @@ fn faults(stretch: &Stretch, tally: &Tally, rules: Rules) -> Vec<Fault> {
     if rules.no_sends_in_doubt && stretch.lost_maybe > 0 {
         faults.push(Fault::SendsInDoubt);
     }
-    // What was neither lost nor late was admitted, and so it ran.
+    // A call that was neither lost nor late must have run.
     let must_run = tally.accepted.saturating_sub(lost + tally.hurried);
     let is_covered = stretch.account.is_some();
     if rules.covered_sends_run && is_covered && tally.ran < must_run {
@@ -117,7 +117,7 @@ fn faults(stretch: &Stretch, tally: &Tally, rules: Rules) -> Vec<Fault> {
     faults
 }
 
-/// Whether the account of one connection fits what its client sent so far, by all of them.
+/// True if the account of a connection is possible after all calls that its client has sent.
 fn is_possible(account: Numbers, sent: &Tally) -> bool {
     let over = account.handled + account.failed + account.expired + account.dropped;
     over <= account.received

@@ -14,54 +14,54 @@ use crate::{
 pub struct Summary {
     /// Calls that awaited a reply.
     pub calls: u64,
-    /// Of these: Ok.
+    /// Calls that were Ok.
     pub ok: u64,
-    /// Failed, not executed.
+    /// Calls that failed and were not executed.
     pub no: u64,
-    /// Failed, perhaps executed.
+    /// Calls that failed and were perhaps executed.
     pub maybe: u64,
-    /// Failed in their handler.
+    /// Calls that failed in their handler.
     pub yes: u64,
-    /// Given up by their callers.
+    /// Calls that their callers dropped.
     pub cancelled: u64,
-    /// Of the calls: those with streams.
+    /// Calls with streams.
     pub streams: u64,
-    /// The messages of these that their callers read.
+    /// The messages of streams that callers read.
     pub messages_read: u64,
-    /// The messages of these that their handlers read, of those that were not killed.
+    /// The messages of streams that handlers read, without killed handlers.
     pub messages_gathered: u64,
-    /// Of the failed ones: because their deadline had passed.
+    /// Calls that failed because their deadline had passed.
     pub expired: u64,
-    /// Of the failed ones: because their connection, or their server, had gone.
+    /// Calls that failed because their connection or their server was lost.
     pub unavailable: u64,
-    /// Perhaps executed, because the server dropped a handler in the very moment in which it ended.
+    /// Perhaps executed calls whose handler ended in the moment in which the server dropped it.
     pub raced: u64,
     /// One-way calls.
     pub sends: u64,
-    /// Of these: taken.
+    /// One-way calls that the connection accepted.
     pub accepted: u64,
-    /// Refused.
+    /// One-way calls that were refused.
     pub refused: u64,
-    /// Reported as lost, and not executed.
+    /// One-way calls that were reported as lost and not executed.
     pub lost_no: u64,
-    /// Reported as lost, and perhaps executed.
+    /// One-way calls that were reported as lost and perhaps executed.
     pub lost_maybe: u64,
     /// Barriers that succeeded.
     pub barriers: u64,
     /// Handlers that started.
     pub started: u64,
-    /// Of these: that ended well.
+    /// Handlers that succeeded.
     pub ended: u64,
-    /// That ended with an error, or panicked.
+    /// Handlers that failed or panicked.
     pub failed: u64,
-    /// That were dropped.
+    /// Handlers that were dropped.
     pub dropped: u64,
-    /// Records that a killed server left torn.
+    /// Records that a killed server left incomplete.
     pub torn: u64,
 }
 
 impl Summary {
-    /// What can be counted without comparing.
+    /// Counts a journal and a history without comparing them.
     pub(super) fn new(journal: &Records, history: &History) -> Self {
         let mut summary = Self {
             torn: journal.torn as u64,

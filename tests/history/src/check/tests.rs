@@ -120,7 +120,7 @@ const MAYBE: Executed = Executed::Maybe;
 const YES: Executed = Executed::Yes;
 
 #[test]
-fn everything_that_may_happen_holds_and_counted() {
+fn a_correct_history_holds_and_is_counted() {
     let summary = run()
         .call(1, Outcome::Ok, &ENDED)
         .call(2, failed(NO), &[])
@@ -157,7 +157,7 @@ fn everything_that_may_happen_holds_and_counted() {
 }
 
 #[test]
-fn a_second_start_is_found_whatever_the_caller_was_told() {
+fn a_second_start_is_found_after_every_outcome() {
     let twice = [Event::Started, Event::Ended, Event::Started, Event::Ended];
     for outcome in [Outcome::Ok, Outcome::Cancelled, failed(MAYBE)] {
         run().call(1, outcome, &twice).breaks(Fault::StartedTwice);
@@ -224,7 +224,7 @@ fn the_reply_of_another_call_is_found() {
 }
 
 #[test]
-fn a_run_that_nobody_asked_for_is_found() {
+fn a_run_without_a_call_is_found() {
     run()
         .call(1, Outcome::Ok, &ENDED)
         .ran(2, false, &ENDED)
@@ -232,14 +232,14 @@ fn a_run_that_nobody_asked_for_is_found() {
 }
 
 #[test]
-fn what_came_as_another_kind_is_found() {
+fn a_call_that_arrived_as_another_kind_is_found() {
     let mut run = run().ran(1, true, &ENDED);
     run.record(1, Kind::Call, Outcome::Ok);
     run.breaks(Fault::OtherKind);
 }
 
 #[test]
-fn a_test_that_is_wrong_is_found() {
+fn a_fault_of_the_test_itself_is_found() {
     run()
         .call(1, Outcome::Ok, &ENDED)
         .call(1, Outcome::Ok, &[])
@@ -254,7 +254,7 @@ fn a_test_that_is_wrong_is_found() {
 }
 
 #[test]
-fn a_handler_that_never_ended_is_found_if_it_had_to() {
+fn an_endless_handler_is_found_if_handlers_must_end() {
     let still_runs = || run().call(1, failed(MAYBE), &[Event::Started]);
     still_runs().holds();
     let mut run = still_runs();
@@ -311,7 +311,7 @@ fn sends_that_were_lost_and_yet_ran_are_found() {
     three_sends(Rules::always(), lost(1, 2)).holds();
     three_sends(Rules::always(), lost(2, 0)).breaks(Fault::LostSendsRan);
     three_sends(Rules::always(), lost(2, 2)).breaks(Fault::MoreLostThanSent);
-    // One whose future was dropped may have been sent.
+    // A one-way call whose future was dropped may have been sent.
     let run = Run::new(Rules::always())
         .send(1, Outcome::Ok, &ENDED)
         .send(2, Outcome::Cancelled, &[])
@@ -320,7 +320,7 @@ fn sends_that_were_lost_and_yet_ran_are_found() {
 }
 
 #[test]
-fn sends_in_doubt_are_found_if_none_may_be() {
+fn sends_in_doubt_are_found_if_none_are_allowed() {
     let rules = Rules::always().no_sends_in_doubt(true);
     let lost = |no, maybe| Stretch {
         lost_no: no,
@@ -333,7 +333,7 @@ fn sends_in_doubt_are_found_if_none_may_be() {
 }
 
 #[test]
-fn covered_sends_that_did_not_run_are_found_if_they_had_to() {
+fn covered_sends_that_did_not_run_are_found_if_they_must_run() {
     let rules = Rules::always().covered_sends_run(true);
     let covered = Stretch {
         account: Some(Numbers::default()),
@@ -359,7 +359,7 @@ fn covered_sends_that_did_not_run_are_found_if_they_had_to() {
 }
 
 #[test]
-fn an_account_that_tells_of_more_than_there_was_is_found() {
+fn an_account_of_more_sends_than_were_made_is_found() {
     let told = |received, handled, failed, expired| {
         let account = Numbers {
             received,
@@ -388,7 +388,7 @@ fn an_account_that_tells_of_more_than_there_was_is_found() {
 }
 
 #[test]
-fn what_is_strange_is_told() {
+fn unusual_outcomes_are_noted() {
     let mut run = run();
     run.history.strange.push("INTERNAL: nonsense".to_owned());
     run.breaks(Fault::Strange);

@@ -1,24 +1,24 @@
-//! Fate: what will happen to a connection, decided when it comes.
+//! Fate: when and how a connection is cut, drawn when it is accepted.
 
 use std::time::Duration;
 
-/// How often a relay does what.
+/// The probabilities of a relay's cuts and stalls.
 #[derive(Clone, Debug)]
 pub struct Cuts {
-    /// How many connections in a hundred are cut.
+    /// The percentage of connections that are cut.
     pub cut: u32,
-    /// How many of the cut ones in a hundred are cut within the first KiB, which is about the handshake.
+    /// The percentage of the cuts that come within the first KiB, about the handshake.
     pub early: u32,
-    /// After how many bytes the others are cut at most; less is as likely at every scale.
+    /// The maximum number of bytes before the other cuts; each order of magnitude is equally likely.
     pub most: u64,
-    /// How many connections in a hundred are held up for a while in one direction.
+    /// The percentage of connections that stall for a while in one direction.
     pub stalled: u32,
-    /// For how long, at most.
+    /// The maximum duration of a stall.
     pub stall: Duration,
 }
 
 impl Cuts {
-    /// Passes everything on.
+    /// Makes a relay that cuts nothing.
     pub fn none() -> Self {
         Self {
             cut: 0,
@@ -29,7 +29,7 @@ impl Cuts {
         }
     }
 
-    /// Cuts most connections.
+    /// Makes a relay that cuts most connections.
     pub fn many() -> Self {
         Self {
             cut: 85,
@@ -69,7 +69,7 @@ impl Cuts {
         fate
     }
 
-    /// A number of bytes of any magnitude from some KiB on.
+    /// Draws a number of bytes from some KiB on; each order of magnitude is equally likely.
     fn scaled(&self, random: &mut fastrand::Rng) -> u64 {
         let most = self.most.max(LEAST + 1);
         let doublings = (most as f64 / LEAST as f64).log2() * random.f64();
@@ -77,17 +77,17 @@ impl Cuts {
     }
 }
 
-/// What will happen to one connection.
+/// When and how a connection is cut.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Fate {
     pub(super) cut: Cut,
-    /// After how many bytes from client to server it is cut.
+    /// The number of bytes from client to server before the cut.
     pub(super) after_upwards: Option<u64>,
-    /// After how many bytes from server to client it is cut.
+    /// The number of bytes from server to client before the cut.
     pub(super) after_downwards: Option<u64>,
     pub(super) stall_upwards: Option<Stall>,
     pub(super) stall_downwards: Option<Stall>,
-    /// How long the other direction goes on after a half-close.
+    /// The time that the other direction goes on after a half-close.
     pub(super) patience: Duration,
 }
 
@@ -95,13 +95,13 @@ pub(super) struct Fate {
 pub(super) enum Cut {
     /// Both ends are closed.
     Close,
-    /// Both ends are reset: what they have not read is lost.
+    /// Both ends are reset, so unread bytes are lost.
     Reset,
     /// One direction ends, the other goes on for a while.
     HalfClose,
 }
 
-/// A time in which nothing passes in one direction.
+/// A stall of one direction.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Stall {
     pub(super) after: u64,

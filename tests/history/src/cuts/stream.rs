@@ -1,11 +1,11 @@
-//! Stream: a connection as the relay sees it, TCP or Unix.
+//! Stream: a connection of the relay, over TCP or a Unix socket.
 
 use std::{io, net::Shutdown, time::Duration};
 
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
-/// What accepts connections.
+/// A listener of the relay.
 #[derive(Debug)]
 pub(super) enum Listener {
     Tcp(TcpListener),
@@ -13,7 +13,7 @@ pub(super) enum Listener {
 }
 
 impl Listener {
-    /// Listens, and tells the real address.
+    /// Listens, and returns the real address.
     pub(super) async fn bind(address: &str) -> io::Result<(Self, String)> {
         match place(address)? {
             Place::Tcp(host) => {
@@ -53,7 +53,7 @@ impl Stream {
         Ok(Self::Tcp(stream))
     }
 
-    /// Reads something; zero at the end.
+    /// Reads some bytes; returns 0 at the end.
     pub(super) async fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             let read = match self {
@@ -96,13 +96,13 @@ impl Stream {
 
     /// Ends the direction towards this peer.
     pub(super) fn shutdown(&self) {
-        // One that the peer has broken already is as good as ended.
+        // An error means that the peer has ended it already.
         let _ = self.socket().shutdown(Shutdown::Write);
     }
 
-    /// Makes closing it a reset.
+    /// Turns its close into a reset.
     pub(super) fn reset_on_close(&self) {
-        // A Unix socket knows no such thing, and closes.
+        // A Unix socket has no reset, and closes.
         let _ = self.socket().set_linger(Some(Duration::ZERO));
     }
 

@@ -5,7 +5,7 @@ use tokio::{
 
 use super::*;
 
-/// One connection through a relay that cuts so: the client's end, and the server's.
+/// Makes a connection through a relay with these cuts, and returns the client's end and the server's end.
 async fn relayed(fate: Fate) -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let upstream = format!("tcp://{}", listener.local_addr().unwrap());
@@ -50,7 +50,7 @@ async fn a_cut_lets_exactly_its_bytes_pass() {
 }
 
 #[tokio::test]
-async fn a_reset_is_one_at_both_ends() {
+async fn a_reset_reaches_both_ends() {
     let (mut client, mut server) = relayed(Fate {
         after_downwards: Some(3),
         ..fate(Cut::Reset)
@@ -81,7 +81,7 @@ async fn a_half_close_ends_one_direction_and_leaves_the_other() {
 }
 
 #[tokio::test]
-async fn without_a_cut_an_end_is_passed_on_as_it_is() {
+async fn without_a_cut_an_end_is_passed_on_unchanged() {
     let (mut client, mut server) = relayed(fate(Cut::Close)).await;
     client.write_all(b"question").await.unwrap();
     client.shutdown().await.unwrap();

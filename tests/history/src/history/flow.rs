@@ -1,27 +1,27 @@
-//! Flow: what the caller of a stream sent and read.
+//! Flow: the messages that the caller of a stream sent and read.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// What the caller of a stream sent and read.
+/// The messages that the caller of a stream sent and read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Flow {
-    /// How many messages it began to send.
+    /// The number of messages that it began to send.
     pub offered: u32,
-    /// How many were taken.
+    /// The number of messages that the connection accepted.
     pub sent: u32,
-    /// Whether it then said that these were all.
+    /// True if it finished the stream.
     pub finished: bool,
-    /// How many messages it read.
+    /// The number of messages that it read.
     pub read: u32,
-    /// Whether one of them was not the next one.
+    /// True if a message was out of order.
     pub disordered: bool,
-    /// How many messages the one reply said that the handler had read.
+    /// The number of messages that the handler read, according to the reply.
     pub counted: Option<u32>,
-    /// How many messages the handler was told to read at most.
+    /// The maximum number of messages for the handler to read.
     pub limit: u32,
 }
 
-/// Notes what moves of a stream while it does; cheap to clone, for who sends and who reads.
+/// Records the messages of a stream. Clones are cheap, and share the record.
 #[derive(Clone, Debug, Default)]
 pub struct Moving(Arc<Mutex<Flow>>);
 
@@ -34,41 +34,41 @@ impl Moving {
         Self(Arc::new(Mutex::new(flow)))
     }
 
-    /// What has moved so far.
+    /// Returns the messages so far.
     pub fn flow(&self) -> Flow {
         *self.lock()
     }
 
-    /// A message is about to be sent.
+    /// Records that a message is about to be sent.
     pub fn offer(&self) {
         self.lock().offered += 1;
     }
 
-    /// It was taken.
+    /// Records that the connection accepted it.
     pub fn sent(&self) {
         self.lock().sent += 1;
     }
 
-    /// All messages were taken, and the end is said now.
+    /// Records that the stream is finished.
     pub fn finish(&self) {
         self.lock().finished = true;
     }
 
-    /// A message was read, which says to be the one of this number.
+    /// Records that a message was read; `number` is its place in the stream.
     pub fn read(&self, number: u32) {
         let mut flow = self.lock();
         flow.disordered |= number != flow.read;
         flow.read += 1;
     }
 
-    /// A message was read which belongs to another call, or is not what was sent.
+    /// Records that a wrong message was read.
     pub fn read_nonsense(&self) {
         let mut flow = self.lock();
         flow.disordered = true;
         flow.read += 1;
     }
 
-    /// The reply counts so many messages.
+    /// Records the number of messages in the reply.
     pub fn counted(&self, count: u32) {
         self.lock().counted = Some(count);
     }
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn messages_are_in_order_or_are_not() {
+    fn a_message_out_of_order_is_noticed() {
         let read = |numbers: &[u32]| {
             let moving = Moving::new(0);
             numbers.iter().for_each(|number| moving.read(*number));

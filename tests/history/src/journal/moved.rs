@@ -1,27 +1,27 @@
-//! Moved: what a handler with streams has read and sent.
+//! Moved: the messages that a handler with streams has read and sent.
 
 use std::fmt;
 
-/// What a handler with streams has read and sent.
+/// The messages that a handler with streams has read and sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Moved {
-    /// How many messages of the caller it has read.
+    /// The number of the caller's messages that it has read.
     pub got: u32,
-    /// How many messages it has sent, or was about to send.
+    /// The number of messages that it has sent or was about to send.
     pub gave: u32,
-    /// How far it has come with those of the caller.
+    /// The state of the caller's stream, as the handler has read it.
     pub reading: Reading,
 }
 
-/// How far a handler has come with the messages of its caller.
+/// The state of a caller's stream, as its handler has read it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Reading {
-    /// It has not seen their end.
+    /// The end was not read.
     #[default]
     Open,
-    /// It has read all of them, and their end.
+    /// All messages and the end were read.
     Whole,
-    /// They were not the right ones, or not in order.
+    /// A message was wrong or out of order.
     Disordered,
 }
 

@@ -1,4 +1,4 @@
-//! Mix: what the users of a load do, and how often.
+//! Mix: the actions of a load's users, with their weights.
 
 use std::{ops::Range, time::Duration};
 
@@ -9,9 +9,9 @@ use crate::{
     talk::{Talk, Way},
 };
 
-/// What the users of a load do, and how often.
+/// The actions of a load's users, with their weights.
 ///
-/// By default everything that a server has to bear. Weights are relative to their sum, percentages to 100.
+/// The default has each kind of call. Weights are relative to their sum, percentages to 100.
 #[derive(Clone, Debug)]
 pub struct Mix {
     /// The weight of `echo`.
@@ -32,27 +32,27 @@ pub struct Mix {
     pub block: u32,
     /// The weight of `spin`.
     pub spin: u32,
-    /// How many calls in a hundred have streams.
+    /// The percentage of calls with streams.
     pub streams: u32,
-    /// How many messages a stream has, at most.
+    /// The maximum number of messages of a stream.
     pub messages: u32,
-    /// How long handlers wait, in microseconds.
+    /// The time that handlers wait, in microseconds.
     pub pause: Range<u32>,
-    /// How long handlers keep their thread busy, in microseconds.
+    /// The time that handlers keep their thread busy, in microseconds.
     pub busy: Range<u32>,
-    /// How long a hanging call is waited for at most; none leaves it to the client's timeout.
+    /// The maximum timeout of a hanging call; without one, that of the client.
     pub hang_limit: Option<Duration>,
-    /// How many payloads in a hundred have some KiB, and how many of these some hundred KiB.
+    /// The percentage of payloads with some KiB, and of these with some hundred KiB.
     pub large: u32,
-    /// How many calls are made at once, at most.
+    /// The maximum number of calls at once.
     pub burst: usize,
-    /// How many calls in a hundred are given up at some point.
+    /// The percentage of calls that are dropped at some point.
     pub cancelled: u32,
-    /// How many calls in a hundred have a deadline that may well pass.
+    /// The percentage of calls with a deadline that may pass.
     pub hurried: u32,
-    /// How many turns of a user in a hundred are sends.
+    /// The percentage of turns with one-way calls.
     pub sends: u32,
-    /// How many turns of a user in a hundred are pings.
+    /// The percentage of turns with a ping.
     pub pings: u32,
 }
 
@@ -84,7 +84,7 @@ impl Default for Mix {
 }
 
 impl Mix {
-    /// Only quick calls that are waited for; nothing is given up.
+    /// Quick calls only; none is dropped.
     pub fn quick() -> Self {
         Self {
             sleep: 0,
@@ -100,7 +100,7 @@ impl Mix {
         }
     }
 
-    /// Which streams to call for next, if any.
+    /// Draws the next call with streams, if there is one.
     pub(super) fn talk(&self, random: &mut fastrand::Rng) -> Option<Talk> {
         if random.u32(..100) >= self.streams {
             return None;
@@ -119,13 +119,13 @@ impl Mix {
             3 => Ending::Hang,
             _ => Ending::Ok,
         };
-        // Most handlers read all there is.
+        // Most handlers read all messages.
         let count = match way {
             Way::List => messages,
             Way::Gather | Way::Relay if random.u32(..4) > 0 => u32::MAX,
             Way::Gather | Way::Relay => random.u32(..=messages + 1),
         };
-        // A task that hangs would never end.
+        // A task of its own that hangs would never end.
         let apart = ending != Ending::Hang && random.bool();
         let mut now_and_then = |most: u32| {
             let is_slow = random.u32(..10) == 0;
@@ -165,7 +165,7 @@ impl Mix {
         })
     }
 
-    /// What to call next.
+    /// Draws the next call.
     pub(super) fn request(&self, random: &mut fastrand::Rng) -> Request {
         let procedure = self.procedure(random);
         let deadline = match (procedure, self.hang_limit) {

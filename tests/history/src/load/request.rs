@@ -1,4 +1,4 @@
-//! Request: one call to be made, and whether its answer is the right one.
+//! Request: one call, and the check of its reply.
 
 use std::time::Duration;
 
@@ -11,15 +11,15 @@ use crate::{
     script::payload,
 };
 
-/// One call to be made.
+/// A call.
 #[derive(Clone, Debug)]
 pub(super) struct Request {
     pub(super) procedure: Procedure,
-    /// How long the payload is, where there is one.
+    /// The length of the payload, if there is one.
     pub(super) len: usize,
-    /// How long the handler takes, where it takes its time.
+    /// The duration of the handler, if it takes its time.
     pub(super) micros: u32,
-    /// How long the call may take; the client's own timeout if none.
+    /// The timeout of the call; without one, that of the client.
     pub(super) timeout: Option<Duration>,
 }
 
@@ -53,7 +53,7 @@ impl Procedure {
 }
 
 impl Request {
-    /// Makes the call with a reply: how it ended, and what is strange about that.
+    /// Makes the call with a reply, and returns its outcome and what is wrong with it.
     pub(super) async fn call(&self, probe: &ProbeClient, token: u64) -> (Outcome, Option<String>) {
         let call = match self.timeout {
             Some(timeout) => probe.send_recv().timeout(timeout),
@@ -69,7 +69,7 @@ impl Request {
         }
     }
 
-    /// Sends it one-way.
+    /// Makes the call one-way.
     pub(super) async fn send(&self, probe: &ProbeClient, token: u64) -> (Outcome, Option<String>) {
         let send = match self.timeout {
             Some(timeout) => probe.send().timeout(timeout),
@@ -85,7 +85,7 @@ impl Request {
         }
     }
 
-    /// The call with a reply; whether that is the right one.
+    /// Makes the call with a reply; true if the reply is right.
     async fn reply(&self, call: ProbeSendRecv<'_>, token: u64) -> Result<bool, Error> {
         match self.procedure {
             Procedure::Echo => {
@@ -119,7 +119,7 @@ impl Request {
         }
     }
 
-    /// Whether a server that comes and goes may make this call fail so.
+    /// True if a server that restarts may fail this call with `error`.
     fn may_fail_by(&self, error: &Error) -> bool {
         match error.code() {
             Code::Unavailable | Code::DeadlineExceeded => true,

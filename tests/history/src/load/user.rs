@@ -1,4 +1,4 @@
-//! User: one of those who make a load, turn by turn.
+//! User: a user of a load, who acts in turns.
 
 use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
 
@@ -14,7 +14,7 @@ use crate::{
     talk::Talk,
 };
 
-/// One of those who make a load.
+/// A user of a load.
 pub(super) struct User {
     pub(super) party: Party,
     pub(super) log: UserLog,
@@ -40,7 +40,7 @@ impl User {
         }
     }
 
-    /// Calls with replies: one, or many at once.
+    /// Makes calls with replies: one, or many at once.
     async fn calls(&mut self) {
         let wanted = match self.random.u32(..4) {
             0 => 1,
@@ -92,7 +92,7 @@ impl User {
         }
     }
 
-    /// One-way calls, and sometimes what is to be heard of them.
+    /// Makes one-way calls, and sometimes asks for their account.
     async fn sends(&mut self) {
         let wanted = self.random.u64(1..40);
         let wanted = self.progress.take(wanted);
@@ -113,7 +113,7 @@ impl User {
             0..3 => party.barrier(self.log.recorder()).await,
             3..5 => party.flush(self.log.recorder()).await,
             5..8 => {
-                // Half of them before it can be answered.
+                // Half of the calls are dropped before a reply is possible.
                 let patience = Duration::from_micros(self.random.u64(..1000).saturating_sub(500));
                 party.abandoned_barrier(self.log.recorder(), patience).await;
             }
@@ -121,7 +121,7 @@ impl User {
         }
     }
 
-    /// A request whose handler ends by itself: nobody would cancel one that hangs.
+    /// Draws a request whose handler ends by itself, because no user would cancel one that hangs.
     fn sendable(&mut self) -> Request {
         let mut request = self.mix.request(&mut self.random);
         if request.procedure == Procedure::Hang && request.timeout.is_none() {
@@ -141,7 +141,7 @@ impl User {
     }
 }
 
-/// A user who has not ended.
+/// A user that has not ended.
 struct Present(Arc<Progress>);
 
 impl Drop for Present {
@@ -150,15 +150,15 @@ impl Drop for Present {
     }
 }
 
-/// How long a caller waits before it drops its call.
+/// A caller's patience: when it drops its call.
 enum Patience {
     Endless,
-    /// So many polls.
+    /// After this number of polls.
     Polls(u32),
     Time(Duration),
 }
 
-/// Runs a call as long as its caller's patience lasts, and writes down how it ended.
+/// Runs a call until its caller's patience ends, and records the outcome.
 async fn settle(
     recorder: &Recorder,
     ticket: Ticket,
@@ -175,13 +175,13 @@ async fn settle(
             ticket.end(outcome);
             strange.into_iter().for_each(|what| recorder.strange(what));
         }
-        // Dropped is cancelled, and it is dropped after the call.
+        // A dropped ticket counts as cancelled. It is dropped after the call.
         Some(None) => drop(ticket),
         None => ticket.never_ended(),
     }
 }
 
-/// Polls a future as often as said, and drops it if it has not ended then.
+/// Polls a future `polls` times, and drops it if it has not ended.
 async fn polled<T>(future: impl Future<Output = T>, polls: u32) -> Option<T> {
     let mut future = pin!(future);
     let mut left = polls;

@@ -1,4 +1,4 @@
-//! Streams: what the handlers with streams do, by their scripts.
+//! Streams: handlers with streams, which follow their scripts.
 
 use std::{future::pending, thread};
 
@@ -11,7 +11,7 @@ use crate::{
     script::{Script, is_of, item},
 };
 
-/// A handler with streams that has started: writes down how it ends, and what it has read and sent.
+/// A started handler with streams. It records its end and the messages that it has read and sent.
 pub(super) struct Streaming {
     journal: Journal,
     script: Script,
@@ -30,7 +30,7 @@ impl Streaming {
         }
     }
 
-    /// Sends as many messages as the script says.
+    /// Sends the number of messages that the script says.
     pub(super) fn list(mut self) -> impl Stream<Item = Result<Item>> + Send {
         let Script {
             token, count, len, ..
@@ -45,7 +45,7 @@ impl Streaming {
         })
     }
 
-    /// Reads as many messages as there are, or as the script says.
+    /// Reads all messages, or the number that the script says.
     pub(super) async fn gather(self, requests: Requests<Item>) -> Result<u32> {
         if !self.script.apart {
             return self.gather_here(requests).await;
@@ -63,7 +63,7 @@ impl Streaming {
         Ok(count)
     }
 
-    /// Sends back as many messages as there are, or as the script says.
+    /// Sends back all messages, or the number that the script says.
     pub(super) fn relay(mut self, mut requests: Requests<Item>) -> impl Stream<Item = Result<Item>> + Send {
         stream(async move |out| {
             while let Some(item) = self.read(&mut requests).await? {
@@ -74,7 +74,7 @@ impl Streaming {
         })
     }
 
-    /// The next message of the caller; none at the end of them, or of what the script wants of them.
+    /// Reads the next message; `None` at the end of the stream or of the script.
     async fn read(&mut self, requests: &mut Requests<Item>) -> Result<Option<Item>> {
         if self.moved.got >= self.script.count {
             return Ok(None);
@@ -95,9 +95,9 @@ impl Streaming {
                 self.moved.reading = Reading::Whole;
                 Ok(None)
             }
-            // Its handler may be gone.
+            // The handler may have ended.
             Err(status) if self.script.apart => Err(status),
-            // A handler may pass it on, or take no notice and be dropped.
+            // A handler may return this error, or ignore it and be dropped.
             Err(status) if self.script.token % 2 == 0 => {
                 self.end = Event::Failed;
                 Err(status)
@@ -123,7 +123,7 @@ impl Streaming {
                 self.end = Event::Failed;
                 Err(refusal())
             }
-            // Without the hook, which would print it.
+            // This skips the panic hook, which would print the panic.
             Ending::Crash => std::panic::resume_unwind(Box::new("on purpose")),
             Ending::Hang => pending().await,
         }
@@ -141,7 +141,7 @@ impl Drop for Streaming {
     }
 }
 
-/// The script that a call brings.
+/// Reads the script of a call.
 pub(super) fn script(cx: &Context) -> Result<Script> {
     let text = cx.metadata().get_str(Script::KEY).unwrap_or_default();
     Script::parse(text).ok_or_else(|| Status::new(Code::InvalidArgument, "no script"))

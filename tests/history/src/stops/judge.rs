@@ -10,49 +10,49 @@ use crate::{
     journal::{Event, Records},
 };
 
-/// What is known of one stop, apart from its report.
+/// The evidence of a stop, apart from its report.
 pub(super) struct Evidence<'a> {
     pub(super) journal: &'a Records,
-    /// What the callers had seen when the stop was sent.
+    /// The outcomes that callers had seen when the stop was sent.
     pub(super) before: &'a History,
-    /// Calls of which no server ever had a byte.
+    /// Calls of which no byte was ever sent.
     pub(super) unsent: &'a HashSet<u64>,
-    /// How many of the clients read: those with the lowest numbers.
+    /// The number of clients that read. They have the lowest numbers.
     pub(super) readers: usize,
-    /// How many entries the journal had when every client that reads had been told of the drain.
+    /// The number of journal entries when each client that reads had learned of the drain.
     pub(super) told: usize,
 }
 
-/// How many requests of each fate the evidence shows.
+/// Counts of requests by their ends, from the evidence.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Counts {
-    /// Handlers that ended, and perhaps after the drain began: all but those whose caller had the reply before.
+    /// Handlers that may have ended after the drain began: all except those whose reply came before.
     ended_perhaps: u64,
-    /// Handlers that ended when every client had been told.
+    /// Handlers that ended after each client had learned of the drain.
     ended_surely: u64,
     /// Handlers that were dropped.
     calls: Cut,
     sends: Cut,
-    /// Sends that were reported as lost.
+    /// One-way calls that were reported as lost.
     lost: u64,
 }
 
-/// What became of the calls, or the sends, that did not end.
+/// Counts of calls or one-way calls that did not end.
 #[derive(Clone, Copy, Debug, Default)]
 struct Cut {
     /// Handlers that were dropped.
     dropped: u64,
-    /// Handlers that had neither ended nor been dropped when the process was gone.
+    /// Handlers that had neither ended nor been dropped at the end of the process.
     stuck: u64,
-    /// Requests that may have reached the server, and whose handlers never started.
+    /// Requests that may have reached the server, but whose handlers never started.
     unstarted: u64,
-    /// Handlers of calls that ended, and whose callers were not told: in the very moment of being dropped. And those that
-    /// their callers gave up.
+    /// Handlers of calls that ended in the moment of the drop, without a reply to the caller, and those that
+    /// their callers dropped.
     untold: u64,
 }
 
 impl Counts {
-    /// Counts by the evidence, and by what the callers saw in the end.
+    /// Makes the counts from the evidence and from the callers' outcomes at the end.
     pub(super) fn of(evidence: &Evidence<'_>, history: &History) -> Self {
         let had_reply: HashMap<u64, bool> = evidence
             .before
@@ -104,13 +104,13 @@ impl Counts {
         counts
     }
 
-    /// What of `report` is not true, one line each.
+    /// Returns what is not true of `report`, one line each.
     ///
-    /// Some numbers have to be within bounds only, for nobody outside knows the very moment at which a drain begins and
+    /// Some numbers must be within bounds only, because no observer outside knows the moment at which a drain begins and
     /// ends on each connection. Dropped and stuck handlers are exact, unless requests were refused before they ran.
     pub(super) fn judge(&self, report: &Report) -> Vec<String> {
         let stuck = self.calls.stuck + self.sends.stuck;
-        // Handlers that could not be dropped in time, and ended or were dropped when the report was out.
+        // Handlers that could not be dropped in time, and ended or were dropped after the report.
         let late = report.left().saturating_sub(stuck);
         let mut lies = Vec::new();
         let check = |lies: &mut Vec<String>, what: &str, reported: u64, low: u64, high: u64| {
@@ -155,14 +155,14 @@ impl Counts {
         lies
     }
 
-    /// How many sends were taken and did not run, though neither the server nor a client says so.
+    /// Returns the number of accepted one-way calls that did not run and that no side reports.
     fn vanished(&self, report: &Report) -> u64 {
         let dropped = report.one_way_dropped.saturating_sub(self.sends.low());
         self.sends.unstarted.saturating_sub(self.lost + dropped)
     }
 }
 
-/// How many sends were taken and did not run, though neither the server nor, so far, a client says so.
+/// Returns the number of accepted one-way calls that did not run and that no side has reported so far.
 pub(super) fn vanished(journal: &Records, history: &History, report: &Report) -> u64 {
     let evidence = Evidence {
         journal,
@@ -175,18 +175,18 @@ pub(super) fn vanished(journal: &Records, history: &History, report: &Report) ->
 }
 
 impl Cut {
-    /// How many the drain has cut at least.
+    /// Returns the minimum number that the drain has cut.
     fn low(&self) -> u64 {
         self.dropped + self.stuck
     }
 
-    /// How many it has cut at most.
+    /// Returns the maximum number that the drain has cut.
     fn high(&self, late: u64) -> u64 {
         self.low() + self.unstarted + self.untold.max(late)
     }
 }
 
-/// Whether the caller learned from the handler's end itself.
+/// True if the caller learned of the handler's end.
 fn was_told_the_end(outcome: Outcome) -> bool {
     match outcome {
         Outcome::Ok => true,
@@ -203,10 +203,10 @@ mod tests {
         journal::Entry,
     };
 
-    /// A stop that found 4 calls and 3 sends open, and whose clients knew of it after the fourth entry.
+    /// The evidence of a stop with 4 open calls and 3 open one-way calls. Clients learned of the drain after the fourth entry.
     ///
     /// Call 1 had its reply before, 2 ended in the drain, 3 was dropped, 4 is stuck, 5 never began; send 11 ended in the
-    /// drain, 12 was dropped, 13 never began: it may be among the `lost` that the client was told of.
+    /// drain, 12 was dropped, 13 never began: it may be one of the `lost` that the client learned of.
     fn counts(lost: u64) -> Counts {
         let entries = [
             (1, Event::Started),
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn a_true_report_is_believed() {
+    fn a_true_report_is_accepted() {
         // The refused call and send may be counted or not: perhaps they never reached the server.
         for (aborted, one_way_dropped) in [(2, 1), (3, 1), (2, 2), (3, 2)] {
             let lies = counts(1).judge(&report(2, aborted, one_way_dropped, 1));
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn every_number_that_is_wrong_is_a_lie() {
+    fn every_wrong_number_in_a_report_is_found() {
         for (wrong, what) in [
             (report(1, 2, 1, 1), "completed: 1 reported, 2 to 2"),
             (report(3, 2, 1, 1), "completed: 3 reported, 2 to 2"),
@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn a_send_that_neither_ran_nor_was_told_of_has_vanished() {
+    fn a_send_that_neither_ran_nor_was_reported_is_found() {
         let lies = counts(0).judge(&report(2, 2, 1, 1));
         assert_eq!(lies, ["1 sends did not run, and nobody says so"]);
         let lies = counts(0).judge(&report(2, 2, 2, 1));
@@ -349,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn a_handler_whose_caller_gave_it_up_is_perhaps_among_the_aborted() {
+    fn a_handler_of_a_dropped_call_may_count_as_aborted() {
         let entries = [entry(1, Event::Started), entry(1, Event::Dropped)];
         let journal = Records {
             entries: entries.into(),

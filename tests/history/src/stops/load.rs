@@ -24,7 +24,7 @@ use crate::{
 /// Clients that call one server until it has ended.
 pub(super) struct Load {
     shared: Arc<Shared>,
-    /// Those who read come first.
+    /// The clients that read come first.
     clients: Vec<Client>,
     readers: usize,
     users: JoinSet<()>,
@@ -32,10 +32,10 @@ pub(super) struct Load {
 
 struct Shared {
     recorder: Recorder,
-    /// How many calls have ended.
+    /// Returns the number of ended calls.
     ended: watch::Sender<u64>,
     unsent: Mutex<HashSet<u64>>,
-    /// Whether somebody blocks a worker of the server unannounced: one may.
+    /// True if a handler blocks a worker of the server without a declaration.
     spinning: AtomicBool,
 }
 
@@ -74,7 +74,7 @@ impl Load {
         &self.shared.recorder
     }
 
-    /// Waits until so many calls have ended.
+    /// Waits until `calls` calls have ended.
     pub(super) async fn ended(&self, count: u64) {
         // The sender is ours, so it outlives the wait.
         let _ = self
@@ -85,13 +85,13 @@ impl Load {
             .await;
     }
 
-    /// Whether every client that reads is connected.
+    /// True if each client that reads is connected.
     pub(super) fn is_connected(&self) -> bool {
         let mut readers = self.clients[..self.readers].iter();
         readers.all(|client| client.state() == ConnectionState::Ready)
     }
 
-    /// Waits until no client that reads is connected any more: each has been told that its server goes.
+    /// Waits until no client that reads is connected any more. Then each has learned of the drain.
     pub(super) fn told(&self) -> impl Future<Output = ()> + Send + use<> {
         disconnected(&self.clients[..self.readers])
     }
@@ -101,7 +101,7 @@ impl Load {
         disconnected(&self.clients)
     }
 
-    /// Writes down what the clients know of lost sends, and have not told before.
+    /// Records the lost one-way calls that clients know and have not reported before.
     pub(super) async fn hear_of_losses(&self) {
         let recorder = self.recorder();
         for (client, number) in self.clients.iter().zip(0..) {
@@ -143,7 +143,7 @@ fn disconnected(clients: &[Client]) -> impl Future<Output = ()> + Send + use<> {
     }
 }
 
-/// One task that calls through one client.
+/// A task that calls through one client.
 struct User {
     shared: Arc<Shared>,
     log: UserLog,
@@ -336,7 +336,7 @@ impl Shared {
             }
             Err(error) => {
                 let executed = error.executed();
-                // One that was resent had been with the server before.
+                // A resent call had reached the server before.
                 let never_there = executed == Executed::No
                     && error.phase() == Some(Phase::Connect)
                     && !error.to_string().contains("resent");
@@ -353,11 +353,11 @@ impl Shared {
     }
 }
 
-/// How many slow calls one user has open at most.
+/// The maximum number of slow calls that one user has open.
 const MAX_SLOW: usize = 4;
-/// How many calls a client makes that reads slowly or never, and how long their replies are: more than sockets and queues
-/// take.
+/// The number of calls of a client that reads badly, and the length of their replies: more than sockets and queues
+/// hold.
 const SHOUTS: usize = 60;
-/// How many long streams it calls for, beside that.
+/// The number of its long streams.
 const LISTS: usize = 3;
 const SHOUT_LEN: usize = 100_000;

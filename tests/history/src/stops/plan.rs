@@ -4,34 +4,34 @@ use std::{fmt, time::Duration};
 
 use fastrand::Rng;
 
-/// How one stop goes, drawn from a seed and an index: the same two give the same plan.
+/// The plan of a stop. It follows from a seed and an index.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// Names the plan together with the seed.
     pub index: u64,
-    /// What the load draws from.
+    /// The seed of the load.
     pub load_seed: u64,
-    /// Whether the server listens on TCP or on a Unix socket.
+    /// The transport of the server.
     pub transport: Transport,
-    /// How many clients there are.
+    /// The number of clients.
     pub connections: usize,
-    /// How many tasks call through each.
+    /// The number of tasks per client.
     pub users: usize,
-    /// What the slow ones among the calls do.
+    /// The behaviour of slow calls.
     pub slow: Slow,
-    /// One more client, which calls for much and is bad at listening.
+    /// One more client, which asks for long replies and reads badly.
     pub ear: Option<Ear>,
-    /// How many calls have ended when the stop comes.
+    /// The number of ended calls before the stop.
     pub calls_before: u64,
-    /// What tells the server to end.
+    /// The kind of the stop.
     pub stop: Stop,
     /// A second signal, this long after the stop.
     pub second: Option<Duration>,
-    /// How long the server lets open calls finish.
+    /// The server's drain timeout.
     pub drain_timeout: Duration,
 }
 
-/// Where the server listens.
+/// The transport of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
     /// On a loopback address.
@@ -40,7 +40,7 @@ pub enum Transport {
     Unix,
 }
 
-/// How a client is bad at listening.
+/// The way in which a client reads badly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ear {
     /// It never reads.
@@ -49,7 +49,7 @@ pub enum Ear {
     Slow,
 }
 
-/// What the slow ones among the calls do.
+/// The behaviour of slow calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Slow {
     /// There are none.
@@ -60,11 +60,11 @@ pub enum Slow {
     Hang,
     /// They block their threads, as the .proto says.
     Block,
-    /// One blocks its thread unannounced; others sleep and hang.
+    /// One blocks its thread without a declaration; others sleep and hang.
     Mixed,
 }
 
-/// What tells the server to end.
+/// The kind of the stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
     /// An operator's signal.
@@ -85,14 +85,14 @@ pub enum Signal {
 }
 
 impl Slow {
-    /// Whether handlers block their threads.
+    /// True if handlers block their threads.
     pub fn blocks(self) -> bool {
         matches!(self, Self::Block | Self::Mixed)
     }
 }
 
 impl Stop {
-    /// Whether a client's terminate is a part of it.
+    /// True if a client terminates the server.
     pub fn is_terminate(self) -> bool {
         !matches!(self, Self::Signal(_))
     }
@@ -151,7 +151,7 @@ impl Plan {
     }
 }
 
-/// One line, which says how to have the same stop again.
+/// One line, which says how to repeat the stop.
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn sixty_plans_hold_everything_that_there_is() {
+    fn sixty_plans_cover_every_option() {
         let plans: Vec<_> = (0..60).map(|index| Plan::new(7, index)).collect();
         let count = |what: fn(&&Plan) -> bool| plans.iter().filter(what).count();
         assert_eq!(count(|plan| plan.stop == Stop::Signal(Signal::Term)), 20);

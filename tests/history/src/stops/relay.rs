@@ -23,13 +23,13 @@ impl Relay {
     ///
     /// # Errors
     ///
-    /// If the socket cannot be made.
+    /// If the socket cannot be created.
     pub(super) fn begin(ear: Ear, path: PathBuf, address: &str) -> io::Result<Self> {
         let listener = UnixListener::bind(&path)?;
         let address = address.to_owned();
         let relaying = tokio::spawn(async move {
             let (client, _) = listener.accept().await?;
-            // One connection only: whoever comes again finds nobody.
+            // The relay accepts one connection only.
             drop(listener);
             if let Some(host) = address.strip_prefix("tcp://") {
                 relay(ear, client, TcpStream::connect(host).await?).await
@@ -41,7 +41,7 @@ impl Relay {
         Ok(Self { path, relaying })
     }
 
-    /// Where the client is to connect.
+    /// Returns the address for the client.
     pub(super) fn address(&self) -> String {
         format!("unix:{}", self.path.display())
     }
@@ -84,8 +84,8 @@ async fn relay(ear: Ear, client: UnixStream, server: impl AsyncRead + AsyncWrite
     heard.and(told)
 }
 
-/// How much of what the server says a deaf client hears: its HELLO, and little more.
+/// The number of bytes that a deaf client reads: the HELLO and little more.
 const HEARD: u64 = 2048;
-/// How much a slow one reads at once, and how long it rests: 6 MB take it a tenth of a second.
+/// The number of bytes that a slow client reads at once, and its pause: it reads 6 MB in a tenth of a second.
 const BITE: usize = 64 * 1024;
 const PAUSE: Duration = Duration::from_millis(1);

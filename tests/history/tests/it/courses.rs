@@ -1,4 +1,4 @@
-//! Some thousand calls each, with cuts and restarts. A million: `cargo run --release -p history -- --calls 1000000`.
+//! Courses of some thousand calls, with cuts and restarts. For a million: `cargo run --release -p history -- --calls 1000000`.
 
 use history::{
     course::{Course, Outcome, Stops},
@@ -6,7 +6,7 @@ use history::{
     host::{Place, Transport},
 };
 
-/// A course with many cuts and stops in this process, to be changed.
+/// Makes a course with many cuts and stops in this process.
 fn course(seed: u64) -> Course {
     Course {
         name: "a test",
@@ -30,7 +30,7 @@ async fn keeps_its_promises(course: Course) -> Outcome {
     let outcome = course.run(|_| {}).await;
     let outcome = outcome.unwrap_or_else(|failure| panic!("{failure}"));
     println!("{outcome}");
-    // A run in which nothing happened would keep every promise.
+    // A run without cuts and stops would prove nothing.
     assert!(
         outcome.summary.ok > 0 && outcome.summary.accepted > 0,
         "{outcome}"
@@ -39,7 +39,7 @@ async fn keeps_its_promises(course: Course) -> Outcome {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_call_runs_as_told_while_servers_are_stopped_and_connections_cut() {
+async fn outcomes_are_true_while_servers_stop_and_connections_are_cut() {
     for (seed, transport) in [(1, Transport::Tcp), (2, Transport::Unix)] {
         let outcome = keeps_its_promises(Course {
             transport,
@@ -54,7 +54,7 @@ async fn each_call_runs_as_told_while_servers_are_stopped_and_connections_cut() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_call_runs_as_told_while_processes_are_killed_and_connections_cut() {
+async fn outcomes_are_true_while_processes_are_killed_and_connections_are_cut() {
     for (seed, transport) in [(3, Transport::Tcp), (4, Transport::Unix)] {
         let outcome = keeps_its_promises(Course {
             transport,
@@ -67,7 +67,7 @@ async fn each_call_runs_as_told_while_processes_are_killed_and_connections_cut()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_send_that_a_barrier_covered_runs_whatever_is_cut() {
+async fn a_send_covered_by_a_barrier_runs_despite_cuts() {
     let outcome = keeps_its_promises(Course {
         stops: Stops::Never,
         ..course(5)
@@ -80,7 +80,7 @@ async fn a_send_that_a_barrier_covered_runs_whatever_is_cut() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_reply_is_lost_by_servers_that_drain() {
+async fn draining_servers_lose_no_reply() {
     for (seed, place) in [(6, Place::Here), (7, process())] {
         let outcome = keeps_its_promises(Course {
             place,

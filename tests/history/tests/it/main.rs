@@ -1,4 +1,4 @@
-//! The history checker on real sockets, and in virtual time.
+//! The history checker, on real sockets and in virtual time.
 
 mod courses;
 mod simulation;

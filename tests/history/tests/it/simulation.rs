@@ -1,4 +1,4 @@
-//! A hundred seeds. More: `cargo run --release -p history --bin simulate -- --seeds 20000`.
+//! Simulations of a hundred seeds. For more: `cargo run --release -p history --bin simulate -- --seeds 20000`.
 
 use history::simulation::simulate;
 

@@ -1,4 +1,4 @@
-//! Runs every case over every transport, plain and compressed, and prints a table.
+//! Runs each case over each transport, plain and compressed, and prints a table.
 
 use std::{
     fmt::Write as _,
@@ -17,24 +17,24 @@ use rpc_runtime::Compression;
 
 /// Runs the gRPC interoperability cases over every transport, plain and compressed, and prints a table.
 ///
-/// Ends with 0 if every case passed, and 1 if one did not: then its reason is on stderr.
+/// The exit code is 0 if all cases passed, otherwise 1. The reasons are on stderr.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Args {
-    /// How many large calls the soak on one connection makes, over each transport.
+    /// The number of large calls of the soak on one connection, for each transport.
     #[arg(long, value_name = "CALLS", default_value_t = 1000)]
     soak: u64,
 
-    /// How many connections the other soak makes, over each transport; a tenth of the calls, if it is not said.
+    /// The number of connections of the other soak, for each transport. Default: a tenth of the calls.
     #[arg(long, value_name = "CONNECTIONS")]
     connections: Option<u64>,
 
-    /// Only this compression.
+    /// Runs only this compression.
     #[arg(long, value_name = "NAME")]
     compression: Option<Packing>,
 }
 
-/// How both sides compress.
+/// The compression of both sides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Packing {
     None,
@@ -71,7 +71,7 @@ impl Row {
         }
     }
 
-    /// How many steps of the progress bar it is.
+    /// Returns its number of steps of the progress bar.
     fn steps(self) -> u64 {
         match self {
             Self::Case(_) => 1,
@@ -107,7 +107,7 @@ async fn main() -> ExitCode {
     let mut failures = Vec::new();
     for row in &rows {
         let name = row.name();
-        // Writing to a string does not fail.
+        // Writing to a string never fails.
         let _ = write!(table, "| {name:34} |");
         for &(over, packing) in &columns {
             bar.set_message(format!("{name} over {}", title(over, packing)));
@@ -180,7 +180,7 @@ fn tell(failures: &[(String, String, Failed)]) -> ExitCode {
     }
 }
 
-/// A bar on a terminal, and nothing in a pipe.
+/// Makes a progress bar, which is hidden without a terminal.
 fn progress_bar(steps: u64) -> ProgressBar {
     let target = if io::stderr().is_terminal() {
         ProgressDrawTarget::stderr()

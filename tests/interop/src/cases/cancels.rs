@@ -1,4 +1,4 @@
-//! Calls that the caller does not want any more, or not any longer.
+//! Cancelled calls and missed deadlines.
 
 use std::time::Duration;
 
@@ -12,12 +12,12 @@ use crate::{
     interop::v1::{InputRequest, OutputReply, OutputRequest, Wish},
 };
 
-/// A stream that is given up before its first message is CANCELLED on both sides: whichever of its halves is dropped,
-/// the other one says so, and its handler ends.
+/// A stream that is dropped before its first message is CANCELLED on both sides. Whichever half is dropped,
+/// the other half reports it, and the handler ends.
 ///
 /// # Errors
 ///
-/// What was not as it should be.
+/// The first difference from the expected behaviour.
 pub async fn cancel_after_begin(site: &Site) -> Outcome {
     let client = site.client().await?;
     let (sender, reply) = client.send_recv().streaming_input_call().await?;
@@ -35,16 +35,16 @@ pub async fn cancel_after_begin(site: &Site) -> Outcome {
         Code::Cancelled,
     )?;
     drop(sender);
-    // The connection takes the next call as if nothing had been. Whether the handlers had begun, nobody can say; that
-    // nothing is left of them shows when the server drains.
+    // The connection accepts the next call. It is unknown whether the handlers had started. The drain shows that
+    // none of them is left.
     Ok(client.send_recv().empty_call().await?)
 }
 
-/// A stream that is given up after its first reply is CANCELLED, and its handler is dropped.
+/// A stream that is dropped after its first reply is CANCELLED, and its handler is dropped.
 ///
 /// # Errors
 ///
-/// What was not as it should be.
+/// The first difference from the expected behaviour.
 pub async fn cancel_after_first_response(site: &Site) -> Outcome {
     let client = site.client().await?;
     let mut dropped = Dropped::watch(site);
@@ -71,14 +71,14 @@ pub async fn cancel_after_first_response(site: &Site) -> Outcome {
     Ok(client.send_recv().empty_call().await?)
 }
 
-/// A call of a server that sleeps longer than its deadline ends with DEADLINE_EXCEEDED.
+/// A call to a handler that sleeps beyond the deadline ends with DEADLINE_EXCEEDED.
 ///
 /// # Errors
 ///
-/// What was not as it should be.
+/// The first difference from the expected behaviour.
 pub async fn timeout_on_sleeping_server(site: &Site) -> Outcome {
     let client = site.client().await?;
-    // A deadline of a millisecond may pass at any step, but it does pass.
+    // A deadline of a millisecond may pass at any step.
     let result: Result<Option<OutputReply>, rpc_runtime::Error> = async {
         let call = client.send_recv().timeout(Duration::from_millis(1));
         let (mut sender, mut replies) = call.full_duplex_call().await?;
@@ -93,7 +93,7 @@ pub async fn timeout_on_sleeping_server(site: &Site) -> Outcome {
     Ok(client.send_recv().empty_call().await?)
 }
 
-/// A request whose reply is an hour away.
+/// Makes a request whose reply takes an hour.
 fn sleepy() -> OutputRequest {
     OutputRequest {
         body: body(REQUESTS[0]),
@@ -105,7 +105,7 @@ fn sleepy() -> OutputRequest {
     }
 }
 
-/// The server's handlers that were dropped before their end.
+/// The number of the server's handlers that were dropped before their end.
 struct Dropped(tokio::sync::watch::Receiver<u64>);
 
 impl Dropped {
@@ -113,7 +113,7 @@ impl Dropped {
         Self(site.tester().dropped())
     }
 
-    /// Waits for the next one.
+    /// Waits until the next handler is dropped.
     async fn one_more(&mut self) -> Outcome {
         match timeout(NET, self.0.changed()).await {
             Ok(changed) => Ok(changed?),
@@ -122,5 +122,5 @@ impl Dropped {
     }
 }
 
-/// A net against hanging.
+/// A guard against hanging.
 const NET: Duration = Duration::from_secs(60);

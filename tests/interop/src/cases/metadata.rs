@@ -1,4 +1,4 @@
-//! Entries beside requests and replies.
+//! Metadata of requests and replies.
 
 use rpc_runtime::{Bytes, Metadata};
 
@@ -10,11 +10,11 @@ use crate::{
     service::{ECHO_INITIAL, ECHO_TRAILING},
 };
 
-/// A text and a binary entry come back beside the end of a unary call, and of a stream.
+/// A text entry and a binary entry come back with the end of a unary call and of a stream.
 ///
 /// # Errors
 ///
-/// What was not as it should be.
+/// The first difference from the expected behaviour.
 pub async fn custom_metadata(site: &Site) -> Outcome {
     let client = site.client().await?;
     let call = client

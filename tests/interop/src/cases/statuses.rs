@@ -1,4 +1,4 @@
-//! Failures, as the caller reads them.
+//! Statuses of failed calls.
 
 use rpc_runtime::{Code, Executed};
 
@@ -9,11 +9,11 @@ use crate::{
     newer::interop::v1::{TestServiceClient as NewerClient, UnimplementedServiceClient},
 };
 
-/// The code and the text of a handler's failure reach the caller, of a unary call and of a stream.
+/// The code and the text of a handler's failure reach the caller of a unary call and of a stream.
 ///
 /// # Errors
 ///
-/// What was not as it should be.
+/// The first difference from the expected behaviour.
 pub async fn status_code_and_message(site: &Site) -> Outcome {
     let client = site.client().await?;
     let status = EchoStatus {
@@ -39,7 +39,7 @@ pub async fn status_code_and_message(site: &Site) -> Outcome {
 ///
 /// # Errors
 ///
-/// What was not as it should be.
+/// The first difference from the expected behaviour.
 pub async fn special_status_message(site: &Site) -> Outcome {
     let status = EchoStatus {
         code: 2,
@@ -48,11 +48,11 @@ pub async fn special_status_message(site: &Site) -> Outcome {
     unary_fails_with(site, &status).await
 }
 
-/// A procedure that its server does not have is UNIMPLEMENTED, and was not executed.
+/// An unknown procedure is UNIMPLEMENTED and not executed.
 ///
 /// # Errors
 ///
-/// What was not as it should be.
+/// The first difference from the expected behaviour.
 pub async fn unimplemented_method(site: &Site) -> Outcome {
     let client: NewerClient = site.connect().await?;
     let error = must_fail(
@@ -63,11 +63,11 @@ pub async fn unimplemented_method(site: &Site) -> Outcome {
     same("whether it was executed", error.executed(), Executed::No)
 }
 
-/// A service that its server does not have is UNIMPLEMENTED, and was not executed.
+/// An unknown service is UNIMPLEMENTED and not executed.
 ///
 /// # Errors
 ///
-/// What was not as it should be.
+/// The first difference from the expected behaviour.
 pub async fn unimplemented_service(site: &Site) -> Outcome {
     let client: UnimplementedServiceClient = site.connect().await?;
     let error = must_fail(

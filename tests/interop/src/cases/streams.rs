@@ -13,11 +13,11 @@ pub(super) const REQUESTS: [usize; 4] = [27_182, 8, 1_828, 45_904];
 /// The sizes of the replies.
 pub(super) const REPLIES: [usize; 4] = [31_415, 9, 2_653, 58_979];
 
-/// Four requests of 27,182, 8, 1,828 and 45,904 bytes are counted to be 74,922.
+/// The server counts 74,922 bytes in four requests of 27,182, 8, 1,828 and 45,904 bytes.
 ///
 /// # Errors
 ///
-/// What was not as it should be.
+/// The first difference from the expected behaviour.
 pub async fn client_streaming(site: &Site) -> Outcome {
     let client = site.client().await?;
     let (mut sender, reply) = client.send_recv().streaming_input_call().await?;
@@ -28,11 +28,11 @@ pub async fn client_streaming(site: &Site) -> Outcome {
     same("the sum of all lengths", reply.await?.total_len, 74_922)
 }
 
-/// One request is answered with 31,415, 9, 2,653 and 58,979 bytes, and then the end.
+/// One request gets replies of 31,415, 9, 2,653 and 58,979 bytes, and then the end.
 ///
 /// # Errors
 ///
-/// What was not as it should be.
+/// The first difference from the expected behaviour.
 pub async fn server_streaming(site: &Site) -> Outcome {
     let client = site.client().await?;
     let request = OutputRequest {
@@ -46,11 +46,11 @@ pub async fn server_streaming(site: &Site) -> Outcome {
     expect_end(&mut replies).await
 }
 
-/// Four requests, each made when the reply of the one before it is there; then both sides end.
+/// Four requests, each after the reply to the previous one. Then both sides end.
 ///
 /// # Errors
 ///
-/// What was not as it should be.
+/// The first difference from the expected behaviour.
 pub async fn ping_pong(site: &Site) -> Outcome {
     let client = site.client().await?;
     let (mut sender, mut replies) = client.send_recv().full_duplex_call().await?;
@@ -62,11 +62,11 @@ pub async fn ping_pong(site: &Site) -> Outcome {
     expect_end(&mut replies).await
 }
 
-/// Four requests and the end of them, and only then four replies and the end of them.
+/// Four requests and their end come before four replies and their end.
 ///
 /// # Errors
 ///
-/// What was not as it should be.
+/// The first difference from the expected behaviour.
 pub async fn half_duplex(site: &Site) -> Outcome {
     let client = site.client().await?;
     let (mut sender, mut replies) = client.send_recv().half_duplex_call().await?;
@@ -80,11 +80,11 @@ pub async fn half_duplex(site: &Site) -> Outcome {
     expect_end(&mut replies).await
 }
 
-/// Nothing but an end is answered with nothing but an end.
+/// An empty stream of requests gets an empty stream of replies.
 ///
 /// # Errors
 ///
-/// What was not as it should be.
+/// The first difference from the expected behaviour.
 pub async fn empty_stream(site: &Site) -> Outcome {
     let client = site.client().await?;
     let (sender, mut replies) = client.send_recv().full_duplex_call().await?;
@@ -92,7 +92,7 @@ pub async fn empty_stream(site: &Site) -> Outcome {
     expect_end(&mut replies).await
 }
 
-/// A request of one length that wishes for a reply of another.
+/// Makes a request of one length that asks for a reply of another length.
 pub(super) fn request(request_len: usize, reply_len: usize) -> OutputRequest {
     OutputRequest {
         body: body(request_len),
@@ -120,7 +120,7 @@ pub(super) async fn expect_end(replies: &mut Streaming<OutputReply>) -> Outcome 
 
 fn wish(len: usize) -> Wish {
     Wish {
-        // All of them are far below 4 GiB.
+        // All lengths are far below 4 GiB.
         len: len as u32,
         interval_us: 0,
     }

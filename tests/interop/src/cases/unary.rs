@@ -6,27 +6,27 @@ use crate::{
     interop::v1::{TestServiceClient, UnaryRequest},
 };
 
-/// Nothing is answered with nothing.
+/// An empty request gets an empty reply.
 ///
 /// # Errors
 ///
-/// What was not as it should be.
+/// The first difference from the expected behaviour.
 pub async fn empty_unary(site: &Site) -> Outcome {
     let client = site.client().await?;
     client.send_recv().empty_call().await?;
     Ok(())
 }
 
-/// 271,828 bytes are answered with 314,159, each where it belongs.
+/// A request of 271,828 bytes gets a reply of 314,159 bytes with the right contents.
 ///
 /// # Errors
 ///
-/// What was not as it should be.
+/// The first difference from the expected behaviour.
 pub async fn large_unary(site: &Site) -> Outcome {
     call_large(&site.client().await?).await
 }
 
-/// The one call of [`large_unary`], which the soaks make again and again.
+/// Makes the call of [`large_unary`], which the soaks repeat.
 pub(super) async fn call_large(client: &TestServiceClient) -> Outcome {
     let request = UnaryRequest {
         body: body(LARGE_REQUEST),

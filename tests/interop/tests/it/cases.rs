@@ -1,9 +1,9 @@
-//! Every case over every transport.
+//! Each case over each transport.
 
 use interop::{Outcome, Over, Site, cases};
 use rpc_runtime::Compression;
 
-/// A test for each case, named by what it shows, over one transport.
+/// Makes a test for each case, over one transport.
 macro_rules! over {
     ($($place:ident($over:ident, $compression:expr);)*) => {$(
         mod $place {

@@ -1,4 +1,4 @@
-//! Streams are compressed, message by message, where both sides say so: fewer bytes pass than the messages have.
+//! Messages of streams are compressed if both sides agree: fewer bytes pass than the messages have.
 
 use std::sync::{
     Arc,
@@ -58,7 +58,7 @@ async fn pass(
     }
 }
 
-/// Exchanges ten messages of 100,000 bytes each way in one call; how many bytes passed, each way.
+/// Exchanges ten messages of 100,000 bytes each way in one call, and returns the number of bytes that passed each way.
 async fn ten_each_way(theirs: Option<Compression>, ours: Option<Compression>) -> Outcome<(u64, u64)> {
     let site = Site::open(Over::Tcp, theirs).await?;
     let relay = Relay::default();
@@ -92,7 +92,7 @@ async fn ten_each_way(theirs: Option<Compression>, ours: Option<Compression>) ->
 }
 
 #[tokio::test(crate = "test_support::gate")]
-async fn messages_of_streams_are_compressed_when_both_sides_say_so() -> Outcome {
+async fn messages_of_streams_are_compressed_when_both_sides_agree() -> Outcome {
     let (zstd, lz4) = (Some(Compression::Zstd), Some(Compression::Lz4));
     for (theirs, ours) in [(zstd, zstd), (lz4, lz4), (zstd, lz4)] {
         let (up, down) = ten_each_way(theirs, ours).await?;
@@ -103,7 +103,7 @@ async fn messages_of_streams_are_compressed_when_both_sides_say_so() -> Outcome 
 }
 
 #[tokio::test(crate = "test_support::gate")]
-async fn messages_of_streams_travel_as_they_are_unless_both_sides_say_so() -> Outcome {
+async fn messages_of_streams_stay_uncompressed_unless_both_sides_agree() -> Outcome {
     for (theirs, ours) in [
         (None, None),
         (Some(Compression::Zstd), None),
@@ -121,7 +121,7 @@ async fn messages_that_fill_every_limit_travel_compressed_in_both_directions() -
     for compression in [Compression::Zstd, Compression::Lz4] {
         let site = Site::open(Over::Mem, Some(compression)).await?;
         let client = site.client().await?;
-        // Just below the limit of a message, which counts before compression.
+        // Just below the limit of a message, which counts the bytes before compression.
         let len = (4 << 20) - 64;
         let request = interop::interop::v1::UnaryRequest {
             body: body(len),

@@ -1,4 +1,4 @@
-//! Services in virtual time: by `rpc_runtime::sim`, and by turmoil.
+//! Services in virtual time, by `rpc_runtime::sim` and by turmoil.
 
 mod network;
 mod planted_bug;

@@ -1,4 +1,4 @@
-//! What the library promises of a network that fails, in a simulated one: exact times, and every fault by itself.
+//! Promises of the library about failing networks, in simulated networks with exact times. Each test has one fault.
 
 use std::{
     sync::{
@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 const ADDRESS: &str = "tcp://counter:5005";
 
-/// Nodes may be ahead of each other by this, and timers are as exact as a millisecond.
+/// The clocks of two nodes may differ by this, and timers are exact to a millisecond.
 const SKEW: Duration = Duration::from_millis(20);
 
 fn secs(secs: u64) -> Duration {
@@ -41,7 +41,7 @@ fn counter(sim: &Sim) -> Node {
 }
 
 #[test]
-fn a_peer_that_is_gone_is_found_within_51_seconds() {
+fn a_lost_peer_is_found_within_51_seconds() {
     sim::check(0..10, |sim| async move {
         let server = counter(&sim);
         let client = CounterClient::connect(ADDRESS).await.unwrap();
@@ -64,7 +64,7 @@ fn a_peer_that_is_gone_is_found_within_51_seconds() {
 }
 
 #[test]
-fn a_stream_is_told_that_its_server_is_gone_within_51_seconds() {
+fn a_stream_learns_of_its_lost_server_within_51_seconds() {
     sim::check(0..10, |sim| async move {
         let server = counter(&sim);
         let client = CounterClient::connect(ADDRESS).await.unwrap();
@@ -92,9 +92,9 @@ fn a_stream_is_told_that_its_server_is_gone_within_51_seconds() {
     });
 }
 
-/// A server whose client vanishes drops the handler, and has its place back.
+/// A server drops the handlers of a lost client, and frees their places.
 #[test]
-fn a_server_finds_out_that_its_client_is_gone() {
+fn a_server_finds_its_lost_client() {
     sim::check(0..10, |sim| async move {
         let has_ended = Arc::new(AtomicU64::new(0));
         let noted = Arc::clone(&has_ended);
@@ -108,7 +108,7 @@ fn a_server_finds_out_that_its_client_is_gone() {
                 let server = server.bind().await.unwrap();
                 let handle = server.handle();
                 let serving = tokio::spawn(server.serve());
-                // When every handler is gone, a drain has nothing to wait for.
+                // Without handlers, a drain ends at once.
                 sleep(secs(150)).await;
                 handle.drain();
                 let report = serving.await.unwrap().unwrap();
@@ -122,14 +122,14 @@ fn a_server_finds_out_that_its_client_is_gone() {
         });
         sleep(secs(1)).await;
         user.cut_power();
-        // Two minutes of silence, and twenty seconds after the ping.
+        // The server pings after two minutes of silence, and waits twenty seconds for the answer.
         sleep(secs(155)).await;
         assert_eq!(has_ended.load(Ordering::Relaxed), 1);
     });
 }
 
 #[test]
-fn a_deadline_bounds_a_call_whatever_happens() {
+fn a_deadline_bounds_a_call_under_every_fault() {
     sim::check(0..30, |sim| async move {
         counter(&sim);
         let client = CounterClient::connect_lazy(ADDRESS);
@@ -172,7 +172,7 @@ fn each_direction_of_a_link_can_be_lost_alone() {
                 (Code::DeadlineExceeded, Executed::Maybe)
             );
             sim.heal(&server, &user);
-            // What was sent arrives now, late: it has run or not, and never twice.
+            // The call arrives late. It has run or not, and never twice.
             client.send_recv().add("two", 1_u64).await.unwrap();
             let total = client.send_recv().total().await.unwrap();
             assert!(total == 1 || total == 2, "{total}");
@@ -188,7 +188,7 @@ fn a_node_that_stood_still_goes_on() {
     sim::check(0..10, |sim| async move {
         let server = counter(&sim);
         let client = CounterClient::connect(ADDRESS).await.unwrap();
-        // Shorter than what makes it dead, and with a call before, amid and behind.
+        // A pause shorter than the timeout, with a call before, during and after it.
         let amid = client.send_recv().timeout(secs(60)).sleep(100_u64);
         let freeze = async {
             sleep(ms(50)).await;
@@ -199,7 +199,7 @@ fn a_node_that_stood_still_goes_on() {
         let (amid, ()) = tokio::join!(amid, freeze);
         amid.unwrap();
         client.send_recv().add("after", 1_u64).await.unwrap();
-        // Longer: the client gives it up, with the right certainty, and comes back when it is there.
+        // A longer pause: the client gives the connection up, reports the outcome truly, and reconnects later.
         server.freeze();
         sleep(ms(5)).await;
         let error = client
@@ -225,7 +225,7 @@ fn a_node_that_stood_still_goes_on() {
     });
 }
 
-/// A client whose process stands still for a minute: its deadlines fire once, and it goes on.
+/// A client whose process stands still for a minute. Its deadlines fire once, and it goes on.
 #[test]
 fn a_client_that_stood_still_goes_on() {
     sim::check(0..10, |sim| async move {
@@ -252,7 +252,7 @@ fn a_client_that_stood_still_goes_on() {
         };
         let (calls, ()) = tokio::join!(calls, freeze);
         let (slow, after) = calls.unwrap();
-        // The reply lay there when it woke, and so did the deadline.
+        // When it went on, both the reply and the deadline were due.
         if let Err(error) = slow {
             assert_eq!(error.code(), Code::DeadlineExceeded, "{error}");
         }
@@ -309,7 +309,7 @@ fn small_calls_keep_their_turn_beside_a_slow_link() {
         let (client, user) = (CounterClient::connect(ADDRESS).await.unwrap(), sim.scenario());
         sim.set_link(&server, &user, Link::default().rate(100_000));
         sleep(ms(5)).await;
-        // 3 MB at 100 kB/s: half a minute.
+        // 3 MB at 100 kB/s take half a minute.
         let ticket = "x".repeat(3_000_000);
         let long = client.send_recv().timeout(secs(300)).add(ticket, 1_u64);
         let short = async {
@@ -325,7 +325,7 @@ fn small_calls_keep_their_turn_beside_a_slow_link() {
 }
 
 #[test]
-fn who_is_reset_learns_it_at_once() {
+fn a_reset_is_noticed_at_once() {
     sim::check(0..10, |sim| async move {
         let server = counter(&sim);
         let client = CounterClient::connect(ADDRESS).await.unwrap();
@@ -343,7 +343,7 @@ fn who_is_reset_learns_it_at_once() {
 }
 
 #[test]
-fn corruption_breaks_nothing_but_the_connection() {
+fn corruption_breaks_only_its_connection() {
     sim::check(0..15, |sim| async move {
         let server = counter(&sim);
         let client = CounterClient::connect_lazy(ADDRESS);
@@ -354,7 +354,7 @@ fn corruption_breaks_nothing_but_the_connection() {
             let _ = client.send_recv().timeout(secs(2)).add(&*ticket, 1_u64).await;
         }
         sim.set_link(&server, &user, Link::default());
-        // The handshake of before may have been damaged, which is not worth another try by itself.
+        // The earlier handshake may have been damaged. A refused handshake is not retried.
         let whole = async {
             while client.send_recv().timeout(secs(30)).total().await.is_err() {
                 sleep(ms(100)).await;
@@ -365,7 +365,7 @@ fn corruption_breaks_nothing_but_the_connection() {
 }
 
 #[test]
-fn addresses_are_those_of_the_simulation() {
+fn nodes_see_simulated_addresses() {
     sim::run(1, |sim| async move {
         counter(&sim);
         sim.node("other", || async {
@@ -399,7 +399,7 @@ fn addresses_are_those_of_the_simulation() {
             let error = Client::connect(address).await.unwrap_err();
             assert!(format!("{error:#}").contains(text), "{error:#}");
         }
-        // A peer on another node is not.
+        // A peer on another node is not local.
         let client: Client = Client::connect(ADDRESS).await.unwrap();
         let error = client.terminate().await.unwrap_err();
         assert_eq!(error.code(), Code::PermissionDenied);

@@ -1,4 +1,4 @@
-//! A simulation finds the toy's bug, names the seed, finds it again by that, and finds nothing in the toy without the bug.
+//! A simulation finds the toy's bug, and its seed finds it again. It finds nothing in the toy without the bug.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use simulation::{
 };
 use tokio::time::sleep;
 
-/// Adds ten amounts, one every half a second, each until it is acknowledged, while everything fails; then they are the sum.
+/// Adds ten amounts, one every half a second, and repeats each until it is acknowledged, under faults. Then checks the sum.
 async fn adds_each_amount_once(sim: Sim, tickets: Tickets) {
     let disk = Disk::default();
     sim.node("counter", move || {
@@ -39,7 +39,7 @@ async fn adds_each_amount_once(sim: Sim, tickets: Tickets) {
         }
     }
     sim.calm();
-    // Connections of before may still come to their end.
+    // Earlier connections may still be ending.
     let total = loop {
         match counter.send_recv().total().await {
             Ok(total) => break total,
@@ -50,7 +50,7 @@ async fn adds_each_amount_once(sim: Sim, tickets: Tickets) {
 }
 
 #[test]
-fn a_simulation_finds_the_planted_bug_by_a_seed_that_finds_it_again() {
+fn a_seed_finds_the_planted_bug_each_time() {
     let fails = |seed| sim::try_run(seed, |sim| adds_each_amount_once(sim, Tickets::InMemory)).err();
     let failure = (0..1000).find_map(|seed| Some((seed, fails(seed)?)));
     let (seed, failure) = failure.expect("no seed of a thousand finds it");
@@ -61,6 +61,6 @@ fn a_simulation_finds_the_planted_bug_by_a_seed_that_finds_it_again() {
 }
 
 #[test]
-fn a_simulation_finds_nothing_where_there_is_no_bug() {
+fn a_correct_service_passes_every_seed() {
     sim::check(0..100, |sim| adds_each_amount_once(sim, Tickets::OnDisk));
 }

@@ -1,4 +1,4 @@
-//! Over turmoil's TCP, by the transport that users may bring: another simulator than ours finds nothing either.
+//! Servers and clients over turmoil's TCP, by custom transports: a simulator that is not ours finds no fault either.
 
 use std::{
     io,
@@ -18,7 +18,7 @@ use turmoil::{
     net::{TcpListener, TcpStream},
 };
 
-/// The streams of a listener.
+/// The accepted streams of a listener.
 struct Accepted(Pin<Box<dyn Future<Output = (io::Result<TcpStream>, TcpListener)> + Send>>);
 
 impl Accepted {
@@ -42,7 +42,7 @@ impl Stream for Accepted {
 }
 
 fn sim(seed: u64) -> Sim<'static> {
-    // The library draws from the thread's generator.
+    // The library draws random numbers from the thread's generator.
     fastrand::seed(seed);
     let mut sim = Builder::new()
         .rng_seed(seed)

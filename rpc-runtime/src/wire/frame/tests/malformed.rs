@@ -97,7 +97,7 @@ fn unknown_kinds_from_64_on_may_be_ignored() {
 }
 
 #[test]
-fn last_of_several_wins() {
+fn the_last_of_repeated_fields_wins() {
     let frame = Frame::decode(hex("08 01  7a 01 61  08 02  7a 02 62 63")).unwrap();
     assert_eq!((frame.kind, &frame.payload[..]), (Kind::Call, &b"bc"[..]));
 }
@@ -212,7 +212,7 @@ fn status_text_that_is_too_long_keeps_both_its_ends() {
 }
 
 #[test]
-fn debug_hides_what_belongs_to_users() {
+fn debug_hides_user_data() {
     let frame = Frame {
         kind: Kind::Call,
         id: 7,

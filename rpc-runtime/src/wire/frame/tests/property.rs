@@ -214,7 +214,7 @@ fn frame_in_any_order() -> impl Strategy<Value = (Frame, Vec<Vec<u8>>)> {
 
 proptest! {
     #[test]
-    fn prost_writes_what_we_write(frame in frames()) {
+    fn prost_and_we_write_the_same_bytes(frame in frames()) {
         let ours = encode(&frame);
         let prosts = WireFrame::from(frame.clone()).encode_to_vec();
         prop_assert_eq!(&ours[..4], &(prosts.len() as u32).to_be_bytes()[..]);
@@ -223,13 +223,13 @@ proptest! {
     }
 
     #[test]
-    fn prost_reads_what_we_write(frame in frames()) {
+    fn prost_reads_our_frames(frame in frames()) {
         let read = WireFrame::decode(encode(&frame).slice(4..)).unwrap();
         prop_assert_eq!(read, WireFrame::from(frame));
     }
 
     #[test]
-    fn we_read_what_prost_writes((frame, fields) in frame_in_any_order()) {
+    fn we_read_frames_written_by_prost((frame, fields) in frame_in_any_order()) {
         prop_assert_eq!(Frame::decode(fields.concat().into()).unwrap(), frame);
     }
 

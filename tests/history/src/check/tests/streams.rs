@@ -29,7 +29,7 @@ fn streams_that_were_read_by_both_to_their_ends_hold() {
         ..FLOW
     };
     let gathered = Moved { gave: 0, ..MOVED };
-    // It was told to read one, and did.
+    // The handler read one message, as its script said.
     let early = Flow { limit: 1, ..FLOW };
     let quit = Moved {
         got: 1,
@@ -71,7 +71,7 @@ fn a_short_success_is_found() {
 }
 
 #[test]
-fn an_end_that_was_none_is_found_whatever_the_caller_was_told() {
+fn a_false_end_of_a_stream_is_found_after_every_outcome() {
     let handler = || Some((Event::Ended, MOVED));
     for outcome in [Outcome::Ok, Outcome::Cancelled, failed(MAYBE)] {
         let unfinished = Flow {
@@ -93,7 +93,7 @@ fn an_end_that_was_none_is_found_whatever_the_caller_was_told() {
 }
 
 #[test]
-fn messages_that_nobody_sent_are_found() {
+fn messages_without_a_sender_are_found() {
     let dropped = |moved| Some((Event::Dropped, moved));
     let more_read = Flow { read: 4, ..FLOW };
     run()
@@ -107,14 +107,14 @@ fn messages_that_nobody_sent_are_found() {
     run()
         .stream(1, Outcome::Cancelled, FLOW, dropped(more_got))
         .breaks(Fault::MessagesFromNowhere);
-    // Nothing ran, and something was read.
+    // No handler ran, but a message was read.
     run()
         .stream(1, failed(MAYBE), FLOW, None)
         .breaks(Fault::MessagesFromNowhere);
 }
 
 #[test]
-fn messages_that_are_not_the_next_ones_are_found_on_either_side() {
+fn messages_out_of_order_are_found_on_either_side() {
     let disordered = Flow {
         disordered: true,
         ..FLOW
@@ -138,13 +138,13 @@ fn a_failure_that_overtakes_messages_is_found() {
         run().stream(1, failed(YES), flow, Some((Event::Failed, MOVED)))
     };
     reading(3).holds();
-    // It may have been in the middle of its fragments.
+    // The loss may have come between two fragments of a message.
     reading(2).holds();
     reading(1).breaks(Fault::MessagesLost);
 }
 
 #[test]
-fn a_handler_that_was_killed_left_nothing_to_compare_messages_with() {
+fn messages_of_a_killed_handler_are_not_compared() {
     let mut run = run().ran(1, false, &[Event::Started]);
     run.record(1, Kind::Stream, failed(MAYBE));
     run.history.records.last_mut().unwrap().flow = FLOW;

@@ -53,7 +53,7 @@ impl User {
     pub(super) fn slow_talk(&mut self) -> Talk {
         let micros = self.random.u32(500..4000);
         match self.random.u32(..4) {
-            // For ever.
+            // Without an end.
             0 => {
                 let mut talk = self.endless(Way::List);
                 talk.script.micros = micros;
@@ -111,7 +111,7 @@ impl User {
         }
     }
 
-    /// How long the messages of a stream are: now and then several fragments.
+    /// Draws the length of a stream's messages; some have several fragments.
     fn short_len(&mut self) -> u32 {
         match self.random.u32(..20) {
             0 => self.random.u32(..100_000),
