@@ -1419,6 +1419,7 @@ impl<T: Hooks> ::rpc_runtime::codegen::Service for HooksServer<T> {
 #[allow(
     clippy::enum_variant_names,
     clippy::large_enum_variant,
+    clippy::len_without_is_empty,
     clippy::module_inception,
     clippy::new_ret_no_self,
     clippy::should_implement_trait,
