@@ -15,8 +15,8 @@ use rpc_runtime::{Bytes, Code, Context, DrainReport, Error, Executed, Result, Se
 use test_support::gate;
 use tokio::{sync::Notify, task::JoinHandle};
 
-/// How long a ping may take. The handler beside it goes on only after the ping has ended.
-const SOON: Duration = Duration::from_secs(10);
+/// The timeout of a ping, as a guard against hanging. The handler beside it goes on only after the ping has ended.
+const SOON: Duration = Duration::from_secs(60);
 
 type Serving = JoinHandle<Result<DrainReport, Error>>;
 

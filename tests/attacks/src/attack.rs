@@ -1,4 +1,4 @@
-//! Attacks: each is what a peer does that means harm, and what the server is to make of it.
+//! Attacks: what a hostile peer does, and how the server must answer.
 
 mod calls;
 mod connections;
@@ -10,37 +10,41 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{
-    process::{Plan, Process},
-    raw::{Answer, Raw},
+use prost::Message;
+use test_support::{
+    LONG,
+    wire::{self, CALL, END, Frame, GOAWAY, Goaway, RawPeer, SEND},
 };
+use tokio::time::timeout;
 
-/// What a peer does that means harm.
+use crate::process::{Plan, Process};
+
+/// An attack on a server.
 #[derive(Clone, Copy)]
 pub struct Attack {
-    /// What it is called.
+    /// Its name.
     pub name: &'static str,
-    /// What it does, on one line.
+    /// What it does, in one line.
     pub what: &'static str,
-    /// How its target is started.
+    /// Plans the start of its target; the argument is true in a test.
     pub plan: fn(bool) -> Plan,
-    /// What others may notice meanwhile.
+    /// What other clients may notice.
     pub others: Others,
     run: for<'a> fn(&'a Scene<'_>) -> Running<'a>,
 }
 
-/// What others may notice of an attack beside that they wait longer.
+/// What other clients may notice of an attack, apart from longer waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Others {
     /// Nothing.
     Served,
-    /// Calls that need a new connection fail: it takes what they need.
+    /// Calls that need a new connection fail, because the attack takes all connections.
     Unconnected,
-    /// Calls are refused for a moment, and were not executed: all the memory is held.
+    /// Calls are refused for a moment without being executed, because the attack holds all memory.
     Refused,
 }
 
-type Running<'a> = Pin<Box<dyn Future<Output = Result<Told, Failure>> + Send + 'a>>;
+type Running<'a> = Pin<Box<dyn Future<Output = Result<Outcome, Failure>> + Send + 'a>>;
 
 impl fmt::Debug for Attack {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -51,32 +55,32 @@ impl fmt::Debug for Attack {
 }
 
 impl Attack {
-    /// Does it.
+    /// Runs the attack.
     ///
     /// # Errors
     ///
-    /// If the server answers otherwise than it should.
+    /// If the server answers wrongly.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future ends it.
-    pub async fn run(&self, scene: &Scene<'_>) -> Result<Told, Failure> {
+    /// Dropping the future ends the attack.
+    pub async fn run(&self, scene: &Scene<'_>) -> Result<Outcome, Failure> {
         (self.run)(scene).await
     }
 }
 
-/// Whom an attack is on, and for how long.
+/// The target and the duration of an attack.
 #[derive(Debug)]
 pub struct Scene<'a> {
     /// The server.
     pub target: &'a Process,
-    /// How long; if it is not said, a count that suits a test.
+    /// The duration; without one, an attack sends a small number, as a test wants it.
     pub time: Option<Duration>,
     begun: Instant,
 }
 
 impl<'a> Scene<'a> {
-    /// An attack that begins now.
+    /// Makes the scene of an attack that begins now.
     pub fn new(target: &'a Process, time: Option<Duration>) -> Self {
         Self {
             target,
@@ -89,30 +93,30 @@ impl<'a> Scene<'a> {
         self.target.address()
     }
 
-    /// Whether an attack goes on that has done something `done` times, of which `few` are enough for a test.
+    /// True if the attack goes on after `done` rounds; a test makes `few` rounds.
     fn goes_on(&self, done: u64, few: u64) -> bool {
         self.time
             .map_or(done < few, |time| done == 0 || self.begun.elapsed() < time)
     }
 
-    /// So many for a test, or else so many.
+    /// Returns `few` in a test, otherwise `many`.
     fn count(&self, few: usize, many: usize) -> usize {
         if self.time.is_some() { many } else { few }
     }
 }
 
-/// What came of an attack.
+/// The outcome of an attack that the server answered correctly.
 #[derive(Clone, Debug)]
-pub struct Told {
-    /// How many frames, calls or connections it took.
+pub struct Outcome {
+    /// The number of frames, calls or connections that it took.
     pub sent: u64,
-    /// What these are.
+    /// The unit of that number.
     pub unit: &'static str,
-    /// How the server answered.
+    /// The server's answer.
     pub answer: String,
 }
 
-/// The server answered otherwise than it should.
+/// A wrong answer of the server.
 #[derive(Clone, Debug)]
 pub struct Failure(pub String);
 
@@ -134,9 +138,9 @@ impl From<rpc_runtime::Error> for Failure {
     }
 }
 
-fn told(sent: u64, unit: &'static str, answer: impl Into<String>) -> Result<Told, Failure> {
+fn outcome(sent: u64, unit: &'static str, answer: impl Into<String>) -> Result<Outcome, Failure> {
     let answer = answer.into();
-    Ok(Told { sent, unit, answer })
+    Ok(Outcome { sent, unit, answer })
 }
 
 /// The reasons of a GOAWAY.
@@ -145,12 +149,63 @@ const REJECTED: u32 = 3;
 const EXCESS: u32 = 4;
 const TIMEOUT: u32 = 5;
 
-/// Expects to be sent away for `reason`; what the server says to that.
-async fn sent_away(raw: &mut Raw, reason: u32) -> Result<String, Failure> {
-    match raw.swallow().await {
+/// How a server ends a connection, or that it does not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Answer {
+    /// A GOAWAY with its reason and its text.
+    Goaway(u32, String),
+    /// The end of the stream or a reset, without a GOAWAY.
+    Cut,
+    /// The connection stays open.
+    Open,
+}
+
+/// Connects with a HELLO that accepts large replies.
+async fn connect(scene: &Scene<'_>) -> io::Result<RawPeer> {
+    RawPeer::greeted(scene.address(), &wire::greedy_hello()).await
+}
+
+/// Makes a whole call in one frame.
+fn call(id: u64, procedure: u64, payload: Vec<u8>) -> Frame {
+    Frame {
+        flags: END,
+        procedure,
+        payload,
+        ..Frame::new(CALL, id)
+    }
+}
+
+/// Makes a whole one-way call in one frame.
+fn send(id: u64, procedure: u64, payload: Vec<u8>) -> Frame {
+    Frame {
+        kind: SEND,
+        ..call(id, procedure, payload)
+    }
+}
+
+/// Reads until the server ends the connection; without that, it counts as open after `patience`.
+async fn answer(raw: &mut RawPeer, patience: Duration) -> Answer {
+    let end = async {
+        loop {
+            match raw.next().await {
+                Ok(Some(frame)) if frame.kind == GOAWAY => {
+                    let goaway = Goaway::decode(&frame.payload[..]).unwrap_or_default();
+                    return Answer::Goaway(goaway.reason, goaway.text);
+                }
+                Ok(Some(_)) => {}
+                Ok(None) | Err(_) => return Answer::Cut,
+            }
+        }
+    };
+    timeout(patience, end).await.unwrap_or(Answer::Open)
+}
+
+/// Expects a GOAWAY for `reason`, and returns it as text.
+async fn sent_away(raw: &mut RawPeer, reason: u32) -> Result<String, Failure> {
+    match answer(raw, LONG).await {
         Answer::Goaway(given, text) if given == reason => Ok(format!("GOAWAY({}): {text}", name(reason))),
         other => Err(Failure(format!(
-            "not sent away for {} but {other:?}",
+            "expected GOAWAY({}), got {other:?}",
             name(reason)
         ))),
     }
@@ -166,7 +221,7 @@ fn name(reason: u32) -> &'static str {
     }
 }
 
-/// Memory of 256 MiB. An address space is more than that: threads, the program, what the allocator sets aside.
+/// A target with an address space of 256 MiB. Threads, the program and the allocator's reserves count as well.
 fn usual(_: bool) -> Plan {
     Plan {
         memory_kib: Some(256 << 10),
@@ -174,7 +229,7 @@ fn usual(_: bool) -> Plan {
     }
 }
 
-/// As usual, and what takes 30 s takes one, in tests.
+/// Like [`usual`]; in tests, limits of 30 s are limits of a second.
 fn hasty(is_test: bool) -> Plan {
     Plan {
         is_hasty: is_test,
@@ -182,14 +237,14 @@ fn hasty(is_test: bool) -> Plan {
     }
 }
 
-/// All attacks.
+/// Returns all attacks.
 pub fn all() -> Vec<Attack> {
     [frames::ALL, calls::ALL, connections::ALL].concat()
 }
 
 macro_rules! attacks {
     ($($name:ident $what:literal $plan:ident $others:ident)*) => {
-        /// Those of this module.
+        /// The attacks of this module.
         pub(super) const ALL: &[crate::attack::Attack] = &[$(crate::attack::Attack {
             name: stringify!($name),
             what: $what,

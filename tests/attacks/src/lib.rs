@@ -1,13 +1,12 @@
-//! The attack suite: raw sockets that send what no client would, against a server in a process of its own with little
-//! memory, and a legitimate client beside them.
+//! The attack suite. Raw sockets attack a server in a process of its own with little memory, while a legitimate client calls it.
 //!
-//! `cargo run --release -p attacks -- --seconds 10` shows each attack, how it was answered, and what others noticed of it.
+//! `cargo run --release -p attacks -- --seconds 10` shows each attack, the server's answer, and what other clients noticed.
 
 rpc_runtime::include_protos!();
 
 pub mod attack;
 pub mod probe;
+pub mod procedure;
 pub mod process;
-pub mod raw;
 pub mod report;
 pub mod serve;

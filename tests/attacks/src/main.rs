@@ -1,4 +1,4 @@
-//! Attacks a server in a process of its own in every way, and shows what came of each.
+//! Runs each attack on a server in a process of its own, and shows the results.
 
 use std::{io::IsTerminal, process::ExitCode, time::Duration};
 
@@ -8,18 +8,18 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rpc_runtime::Limits;
 use tokio::runtime::Runtime;
 
-/// Attacks a server in a process of its own in every way, and shows what came of each.
+/// Runs each attack on a server in a process of its own, and shows the results.
 ///
-/// Ends with 0 if the server answered each as it should, lived, took no more than its memory, and failed no legitimate call;
-/// otherwise with 1.
+/// The exit code is 0 if the server answered each attack correctly, stayed alive and within its memory, and failed no legitimate
+/// call. Otherwise it is 1.
 #[derive(Debug, Parser)]
 #[command(version, args_conflicts_with_subcommands = true)]
 struct Args {
-    /// How long each attack goes on, in seconds; a small count if it is not said.
+    /// The duration of each attack in seconds. Default: each attack sends a small fixed number.
     #[arg(long)]
     seconds: Option<u64>,
 
-    /// Only attacks whose name contains this.
+    /// Runs only attacks whose names contain this text.
     #[arg(long, default_value = "")]
     only: String,
 
@@ -29,7 +29,7 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serves, as the target.
+    /// Serves as the target.
     #[command(hide = true)]
     Serve {
         #[arg(long)]
@@ -90,7 +90,7 @@ async fn run(args: &Args) -> ExitCode {
     }
     bar.finish_and_clear();
     if failed == 0 && !attacks.is_empty() {
-        println!("\n{} attacks, all answered as they should be", attacks.len());
+        println!("\n{} attacks, all answered correctly", attacks.len());
         ExitCode::SUCCESS
     } else {
         println!("\nFAILED    {failed} of {} attacks", attacks.len());
@@ -98,7 +98,7 @@ async fn run(args: &Args) -> ExitCode {
     }
 }
 
-/// A bar on a terminal, and nothing in a pipe.
+/// Makes a progress bar, which is hidden without a terminal.
 fn progress_bar(attacks: u64) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(attacks), ProgressDrawTarget::stderr());
     if !std::io::stderr().is_terminal() {

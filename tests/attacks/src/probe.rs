@@ -1,4 +1,4 @@
-//! Probe: a legitimate client, and what it notices.
+//! Probe: a legitimate client, and what it notices of an attack.
 
 use std::{
     sync::{
@@ -13,7 +13,7 @@ use tokio::{task::JoinHandle, time::sleep};
 
 use crate::target::v1::TargetClient;
 
-/// A client that calls again and again, on a connection that is there and on new ones.
+/// A client that calls repeatedly, on an open connection and on new ones.
 #[derive(Debug)]
 pub struct Probe {
     stop: Arc<AtomicBool>,
@@ -21,19 +21,19 @@ pub struct Probe {
     task: JoinHandle<()>,
 }
 
-/// What a client noticed.
+/// The results of a probe's calls.
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
-    /// How long each call took that succeeded.
+    /// The duration of each successful call.
     pub took: Vec<Duration>,
-    /// How long it took to connect and call, for each new connection.
+    /// For each new connection, the time to connect and call.
     pub connected: Vec<Duration>,
-    /// What failed.
+    /// The errors of failed calls.
     pub failed: Vec<String>,
 }
 
 impl Seen {
-    /// The time that so many of a hundred calls do not exceed.
+    /// Returns the time that `percent` percent of the calls did not exceed.
     pub fn percentile(&self, percent: usize) -> Duration {
         let mut took = self.took.clone();
         took.sort_unstable();
@@ -43,7 +43,7 @@ impl Seen {
 }
 
 impl Probe {
-    /// Begins to call.
+    /// Starts the calls.
     ///
     /// # Errors
     ///
@@ -51,7 +51,7 @@ impl Probe {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future gives the attempt up.
+    /// Dropping the future abandons the attempt.
     pub async fn start(address: &str) -> Result<Self, Error> {
         let client = TargetClient::connect(address).await?;
         let (stop, seen) = (Arc::new(AtomicBool::new(false)), Arc::default());
@@ -64,14 +64,14 @@ impl Probe {
         Ok(Self { stop, seen, task })
     }
 
-    /// Ends, and tells what it noticed.
+    /// Stops the calls, and returns their results.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future lets it end in the background.
+    /// After a drop, the calls stop in the background.
     pub async fn finish(self) -> Seen {
         self.stop.store(true, Ordering::SeqCst);
-        // A panic of it is told by what is missing.
+        // After a panic, calls are missing in the results.
         let _ = self.task.await;
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -99,17 +99,17 @@ async fn run(address: String, client: TargetClient, stop: Arc<AtomicBool>, seen:
     }
 }
 
-/// Connects, calls, and closes.
+/// Connects, makes one call, and closes.
 ///
 /// # Errors
 ///
-/// Why it could not.
+/// If one of them fails.
 ///
 /// # Cancel safety
 ///
-/// Dropping the future abandons it.
+/// Dropping the future closes the connection.
 pub async fn once(address: &str) -> Result<(), Error> {
-    // Connections may be scarce for a moment; a call waits for one within its deadline.
+    // Connections may be scarce for a moment; the call waits for one until its deadline.
     let client: Client = Client::builder(address).connect_lazy();
     let client = TargetClient::new(client);
     client.send_recv().echo("hello").await?;

@@ -1,4 +1,4 @@
-//! Process: a server in a process of its own, with little memory and few files, and what the OS says of it.
+//! Process: a server in a process of its own, with limits of memory and files, and its usage of both.
 
 use std::{
     fs, io,
@@ -7,25 +7,24 @@ use std::{
     time::{Duration, Instant},
 };
 
+use test_support::LONG;
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
     process::{Child, ChildStdin, ChildStdout, Command},
     time::{sleep, timeout},
 };
 
-use crate::raw::LONG;
-
-/// How a target is started.
+/// The limits of a target.
 #[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct Plan {
-    /// How much memory its process may have, in KiB of address space.
+    /// The limit of its address space, in KiB.
     pub memory_kib: Option<u64>,
-    /// How many files it may open.
+    /// The maximum number of open files.
     pub files: Option<u32>,
-    /// How many connections it takes.
+    /// The maximum number of connections.
     pub connections: Option<usize>,
-    /// Whether whatever takes time is given less of it, so that tests need not wait.
+    /// True if its timeouts are a second, so that tests need not wait.
     pub is_hasty: bool,
 }
 
@@ -38,25 +37,25 @@ pub struct Process {
     address: String,
 }
 
-/// What the OS says of a process.
+/// The resources that a process uses.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Usage {
     /// Its resident memory, in KiB.
     pub memory_kib: u64,
-    /// The most that it ever was.
+    /// The maximum of its resident memory so far, in KiB.
     pub peak_kib: u64,
-    /// How much CPU time it has taken.
+    /// The CPU time that it has used.
     pub cpu: Duration,
-    /// How many files it has open.
+    /// The number of its open files.
     pub files: usize,
 }
 
 impl Process {
-    /// Starts one, by the program at `path`.
+    /// Starts the program at `path` as a target.
     ///
     /// # Errors
     ///
-    /// If it does not start, or does not say where it listens.
+    /// If it does not start, or does not print its address.
     ///
     /// # Cancel safety
     ///
@@ -79,7 +78,7 @@ impl Process {
         let mut child = Command::new("sh")
             .args(["-c", &script])
             .arg(path)
-            // glibc sets 64 MiB of addresses aside for each thread, which are no memory.
+            // glibc reserves 64 MiB of address space for each arena.
             .env("MALLOC_ARENA_MAX", "2")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -98,7 +97,7 @@ impl Process {
         Ok(target)
     }
 
-    /// Where it listens.
+    /// Its address.
     pub fn address(&self) -> &str {
         &self.address
     }
@@ -121,25 +120,25 @@ impl Process {
         }
     }
 
-    /// What it has refused, on one line.
+    /// Asks for the server's counters, as one line.
     ///
     /// # Errors
     ///
-    /// If it is gone.
+    /// If the process has ended.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future may leave a line for the next one.
+    /// After a drop, the next call may read this call's line.
     pub async fn counters(&mut self) -> io::Result<String> {
         self.stdin.write_all(b"counters\n").await?;
         self.line("counters ").await
     }
 
-    /// What the OS says of it.
+    /// Reads its usage from /proc.
     ///
     /// # Errors
     ///
-    /// If it is gone.
+    /// If the process has ended.
     pub fn usage(&self) -> io::Result<Usage> {
         let folder = Path::new("/proc").join(self.pid().to_string());
         let status = fs::read_to_string(folder.join("status"))?;
@@ -149,7 +148,7 @@ impl Process {
             number.and_then(|number| number.parse().ok()).unwrap_or(0)
         };
         let stat = fs::read_to_string(folder.join("stat"))?;
-        // Behind the name, which is in brackets: user and system time are the 14th and 15th of all.
+        // User and system time are the 14th and 15th fields. The second one is the name, in brackets.
         let numbers = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
         let ticks: u64 = numbers
             .split(' ')
@@ -165,11 +164,11 @@ impl Process {
         })
     }
 
-    /// Waits until it has no more than `files` open.
+    /// Waits until at most `files` files are open.
     ///
     /// # Errors
     ///
-    /// How many it has after a minute.
+    /// If more files are open after a minute.
     ///
     /// # Cancel safety
     ///
@@ -183,14 +182,14 @@ impl Process {
             }
             if begun.elapsed() > LONG {
                 return Err(io::Error::other(format!(
-                    "{open} files are open, and {files} were before"
+                    "{open} files are open, expected at most {files}"
                 )));
             }
             sleep(Duration::from_millis(20)).await;
         }
     }
 
-    /// Stops or continues it, by the signal of that name.
+    /// Sends the signal `name` to the process.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! Report: one attack with all that belongs to it, as a line of a table.
+//! Report: one attack and its effects, as a line of a table.
 
 use std::{
     fmt,
@@ -9,42 +9,42 @@ use std::{
 use tokio::time::sleep;
 
 use crate::{
-    attack::{Attack, Failure, Others, Scene, Told},
+    attack::{Attack, Failure, Others, Outcome, Scene},
     probe::{Probe, Seen},
     process::{Process, Usage},
 };
 
-/// What came of an attack, and what others noticed of it.
+/// The outcome of an attack, and what a legitimate client noticed.
 #[derive(Clone, Debug)]
 pub struct Report {
     /// The attack's name.
     pub name: &'static str,
-    /// What came of it.
-    pub told: Told,
-    /// What a client noticed before.
+    /// Its outcome.
+    pub outcome: Outcome,
+    /// The results of a legitimate client before the attack.
     pub alone: Seen,
-    /// What it noticed meanwhile.
+    /// Its results during the attack.
     pub beside: Seen,
-    /// What the OS said before.
+    /// The target's usage before the attack.
     pub before: Usage,
-    /// What it said behind.
+    /// The target's usage after the attack.
     pub after: Usage,
-    /// How long it took.
+    /// The duration of the attack.
     pub took: Duration,
-    /// What the server has counted.
+    /// The server's counters.
     pub counters: String,
 }
 
-/// Starts a target, attacks it, and watches.
+/// Starts a target, attacks it, and reports.
 ///
 /// # Errors
 ///
-/// If the server answers otherwise than it should, ends, takes too much memory, keeps files, or if a legitimate client
-/// notices more than that it takes longer.
+/// If the server answers wrongly, ends, uses too much memory, or keeps files open, or if a legitimate client notices more than
+/// the attack allows.
 ///
 /// # Cancel safety
 ///
-/// Dropping the future ends all of it.
+/// Dropping the future ends the attack and kills the target.
 pub async fn run(program: &Path, attack: &Attack, time: Option<Duration>) -> Result<Report, Failure> {
     let plan = (attack.plan)(time.is_none());
     let mut target = Process::start(program, &plan).await?;
@@ -56,18 +56,18 @@ pub async fn run(program: &Path, attack: &Attack, time: Option<Duration>) -> Res
 
     let probe = Probe::start(&address).await?;
     let begun = Instant::now();
-    let told = attack.run(&Scene::new(&target, time)).await;
+    let outcome = attack.run(&Scene::new(&target, time)).await;
     let took = begun.elapsed();
     let beside = probe.finish().await;
-    let told = told?;
+    let outcome = outcome?;
 
-    // A connection of the probe may still be on its way out.
+    // A connection of the probe may not be closed yet.
     target.settled(before.files + 1).await?;
     let after = target.usage()?;
     let counters = target.counters().await?;
     let report = Report {
         name: attack.name,
-        told,
+        outcome,
         alone,
         beside,
         before,
@@ -94,10 +94,13 @@ impl Report {
             )));
         }
         if self.beside.took.is_empty() {
-            return Err(Failure("no legitimate call came through".to_owned()));
+            return Err(Failure("no legitimate call succeeded".to_owned()));
         }
         if self.after.peak_kib > MOST_KIB {
-            return Err(Failure(format!("it took {} MiB", self.after.peak_kib >> 10)));
+            return Err(Failure(format!(
+                "the target used {} MiB",
+                self.after.peak_kib >> 10
+            )));
         }
         Ok(())
     }
@@ -112,9 +115,9 @@ impl fmt::Display for Report {
             f,
             "| {} | {} {} | {} | {} / {} / {} MiB | {} ok, {} failed | {:.2} / {:.2} ms, {ratio:.1} | {:.0} % | {} |",
             self.name,
-            self.told.sent,
-            self.told.unit,
-            self.told.answer,
+            self.outcome.sent,
+            self.outcome.unit,
+            self.outcome.answer,
             self.before.memory_kib >> 10,
             self.after.peak_kib >> 10,
             self.after.memory_kib >> 10,
@@ -132,5 +135,5 @@ impl fmt::Display for Report {
 pub const HEAD: &str = "| attack | sent | answer | memory before / peak / after | legitimate calls | p50 / p99, p99 to alone | CPU of a core | counters |
 |---|---|---|---|---|---|--:|---|";
 
-/// The most that a target's memory may ever be.
+/// The maximum memory of a target, in KiB.
 const MOST_KIB: u64 = 256 << 10;

@@ -1,4 +1,4 @@
-//! Serve: the server that is attacked.
+//! Serve: the target of the attacks.
 
 use std::{
     future::pending,
@@ -43,11 +43,11 @@ impl Target for Attacked {
     }
 }
 
-/// Serves until its standard input ends; for each line there it prints what it has counted.
+/// Serves until standard input ends. For each line of it, prints the counters.
 ///
 /// # Errors
 ///
-/// If it cannot listen.
+/// If the server cannot listen.
 ///
 /// # Cancel safety
 ///

@@ -1,10 +1,10 @@
-//! Each attack once, for a moment. For longer: `cargo run --release -p attacks -- --seconds 10`.
+//! Each attack, with a small number of frames or calls. For more: `cargo run --release -p attacks -- --seconds 10`.
 
 use std::path::Path;
 
 use attacks::{attack, report};
 
-/// Runs every so-many-th attack; together the tests run all of them.
+/// Runs one of `SHARES` equal shares of the attacks. Together the tests run all of them.
 async fn withstands(share: usize) {
     let program = Path::new(env!("CARGO_BIN_EXE_attacks"));
     println!("{}", report::HEAD);

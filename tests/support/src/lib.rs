@@ -3,7 +3,7 @@
 //! - [`Lab`]: a service whose handlers do what servers and clients must survive.
 //! - [`Running`]: a server that serves; [`serve`] and [`Lab::serve`] start one.
 //! - [`gate`]: a runtime for `#[tokio::test(crate = "test_support::gate")]` that fails a test which leaves something behind.
-//! - [`wire::HandPeer`]: a peer that writes single frames and may stop anywhere.
+//! - [`wire::RawPeer`]: a peer that sends and reads single frames or any bytes; [`wire::HandPeer`] panics in place of errors.
 //! - [`Logged`]: what the thread of a test logs.
 
 pub mod gate;

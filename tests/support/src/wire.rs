@@ -1,16 +1,11 @@
-//! A peer written after docs/reference/wire.md, without the runtime's codec. It can stop in the middle of anything.
+//! Wire: frames and peers written after docs/reference/wire.md, without the runtime's codec.
+
+mod hand;
+mod raw;
 
 use prost::Message;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-};
 
-use crate::within;
-
-/// A connection that is driven frame by frame.
-#[derive(Debug)]
-pub struct HandPeer(TcpStream);
+pub use self::{hand::HandPeer, raw::RawPeer};
 
 /// A frame of any kind.
 #[derive(Clone, PartialEq, Message)]
@@ -21,7 +16,7 @@ pub struct Frame {
     /// The call, if it belongs to one.
     #[prost(uint64, tag = "2")]
     pub id: u64,
-    /// [`MORE`], [`END`] and [`NOT_EXECUTED`], added up.
+    /// The sum of [`MORE`], [`END`] and [`NOT_EXECUTED`].
     #[prost(uint32, tag = "3")]
     pub flags: u32,
     /// The id of the procedure, in a CALL.
@@ -36,6 +31,9 @@ pub struct Frame {
     /// The text of a failure, in a REPLY.
     #[prost(string, tag = "7")]
     pub message: String,
+    /// Entries of metadata.
+    #[prost(message, repeated, tag = "8")]
+    pub metadata: Vec<Entry>,
     /// The length of the whole message, if it is in several frames or compressed.
     #[prost(uint64, tag = "9")]
     pub length: u64,
@@ -45,6 +43,17 @@ pub struct Frame {
     /// A message, or a part of one.
     #[prost(bytes = "vec", tag = "15")]
     pub payload: Vec<u8>,
+}
+
+/// An entry of metadata.
+#[derive(Clone, PartialEq, Message)]
+pub struct Entry {
+    /// The key.
+    #[prost(string, tag = "1")]
+    pub key: String,
+    /// The value.
+    #[prost(bytes = "vec", tag = "2")]
+    pub value: Vec<u8>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -72,24 +81,31 @@ struct Hello {
 /// The payload of a GOAWAY.
 #[derive(Clone, PartialEq, Message)]
 pub struct Goaway {
-    /// Why: 1 is a drain, 4 an excess, 5 a timeout.
+    /// The reason: 1 drain, 2 protocol error, 3 rejected HELLO, 4 excess, 5 timeout.
     #[prost(uint32, tag = "1")]
     pub reason: u32,
     /// The last call that the sender has taken.
     #[prost(uint64, tag = "2")]
     pub last_id: u64,
+    /// The reason in words.
+    #[prost(string, tag = "3")]
+    pub text: String,
 }
 
 /// The first frame of each side.
 pub const HELLO: u32 = 1;
 /// The first frame of a call.
 pub const CALL: u32 = 2;
+/// A one-way request.
+pub const SEND: u32 = 3;
 /// A message of a stream, or a further part of one.
 pub const DATA: u32 = 4;
 /// The end of a call, from its server.
 pub const REPLY: u32 = 5;
 /// The end of a call, from its client.
 pub const CANCEL: u32 = 6;
+/// More credit for one-way requests or for a stream.
+pub const CREDIT: u32 = 7;
 /// A question that is answered at once.
 pub const PING: u32 = 8;
 /// The answer to a PING.
@@ -104,111 +120,58 @@ pub const END: u32 = 2;
 /// Flag of a REPLY: no handler ran.
 pub const NOT_EXECUTED: u32 = 4;
 
-impl HandPeer {
-    /// Connects and sends nothing.
-    pub async fn connect(address: &str) -> Self {
-        let address = address.strip_prefix("tcp://").unwrap();
-        Self(within(TcpStream::connect(address)).await.unwrap())
-    }
-
-    /// Takes a connection that was accepted.
-    pub fn over(stream: TcpStream) -> Self {
-        Self(stream)
-    }
-
-    /// Connects and shakes hands.
-    pub async fn greeted(address: &str) -> Self {
-        let mut peer = Self::connect(address).await;
-        peer.hello().await;
-        assert_eq!(peer.next().await.map(|frame| frame.kind), Some(HELLO));
-        peer
-    }
-
-    /// Sends HELLO, and does not wait for the other one.
-    pub async fn hello(&mut self) {
-        self.send(&hello()).await;
-    }
-
-    /// Sends a frame.
-    pub async fn send(&mut self, frame: &Frame) {
-        self.write(&encode(frame)).await;
-    }
-
-    /// Sends bytes, which need not be a whole frame.
-    pub async fn write(&mut self, bytes: &[u8]) {
-        within(self.0.write_all(bytes)).await.unwrap();
-    }
-
-    /// Sends a PING and waits for the PONG: the other side has then read everything before.
-    pub async fn ping(&mut self) {
-        let ping = Frame {
-            kind: PING,
-            payload: vec![7; 8],
-            ..Frame::default()
-        };
-        self.send(&ping).await;
-        self.until(PONG).await;
-    }
-
-    /// Reads the next frame. Returns none at the end of the stream, and panics if the stream was reset.
-    pub async fn next(&mut self) -> Option<Frame> {
-        let mut len = [0; 4];
-        match within(self.0.read_exact(&mut len)).await {
-            Ok(_) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return None,
-            Err(error) => panic!("the stream was reset: {error}"),
-        }
-        let mut frame = vec![0; u32::from_be_bytes(len) as usize];
-        within(self.0.read_exact(&mut frame)).await.unwrap();
-        Some(Frame::decode(&frame[..]).unwrap())
-    }
-
-    /// Reads up to the first frame of `kind`, and answers pings.
-    pub async fn until(&mut self, kind: u32) -> Frame {
-        loop {
-            let frame = self.next().await.expect("the stream ended before the frame came");
-            if frame.kind == kind {
-                return frame;
-            }
-            if frame.kind == PING {
-                // A `Pong` whose first field is the ping.
-                let mut payload = vec![0x0a, frame.payload.len() as u8];
-                payload.extend_from_slice(&frame.payload);
-                let pong = Frame {
-                    kind: PONG,
-                    payload,
-                    ..Frame::default()
-                };
-                self.send(&pong).await;
-            }
+impl Frame {
+    /// Makes a frame without a payload.
+    pub fn new(kind: u32, id: u64) -> Self {
+        Self {
+            kind,
+            id,
+            ..Self::default()
         }
     }
+}
 
-    /// Reads up to a GOAWAY, and answers pings.
-    pub async fn goaway(&mut self) -> Goaway {
-        Goaway::decode(&self.until(GOAWAY).await.payload[..]).unwrap()
+impl Goaway {
+    /// Decodes the payload of a GOAWAY. Panics if it is malformed.
+    pub fn of(frame: &Frame) -> Self {
+        Self::decode(&frame.payload[..]).unwrap()
     }
 }
 
 /// Makes the HELLO of a peer with the usual limits.
 pub fn hello() -> Frame {
-    let hello = Hello {
-        magic: u64::from_le_bytes(*b"rustrpc\x01"),
-        version_min: 1,
-        version_max: 1,
-        max_frame: 144 << 10,
-        max_message: 4 << 20,
-        max_calls: 1024,
-        call_bytes: 16 << 20,
-        send_bytes: 4 << 20,
-        stream_window: 64 << 10,
-    };
+    greeting(&USUAL)
+}
+
+/// Makes the HELLO of a peer that accepts 64 MiB of replies.
+pub fn greedy_hello() -> Frame {
+    greeting(&Hello {
+        max_message: 64 << 20,
+        call_bytes: 64 << 20,
+        send_bytes: 64 << 20,
+        stream_window: 8 << 20,
+        ..USUAL
+    })
+}
+
+fn greeting(hello: &Hello) -> Frame {
     Frame {
-        kind: HELLO,
         payload: hello.encode_to_vec(),
-        ..Frame::default()
+        ..Frame::new(HELLO, 0)
     }
 }
+
+const USUAL: Hello = Hello {
+    magic: u64::from_le_bytes(*b"rustrpc\x01"),
+    version_min: 1,
+    version_max: 1,
+    max_frame: 144 << 10,
+    max_message: 4 << 20,
+    max_calls: 1024,
+    call_bytes: 16 << 20,
+    send_bytes: 4 << 20,
+    stream_window: 64 << 10,
+};
 
 /// Makes a whole call in one frame.
 pub fn call(id: u64, procedure: &rpc_runtime::server::Procedure, request: &impl Message) -> Frame {
@@ -222,10 +185,14 @@ pub fn call(id: u64, procedure: &rpc_runtime::server::Procedure, request: &impl 
     }
 }
 
-/// Encodes a frame, its length before it.
+/// Encodes a frame with its length before it.
 pub fn encode(frame: &Frame) -> Vec<u8> {
-    let body = frame.encode_to_vec();
+    framed(&frame.encode_to_vec())
+}
+
+/// Puts the length of `body` before it; `body` need not be a frame.
+pub fn framed(body: &[u8]) -> Vec<u8> {
     let mut bytes = (body.len() as u32).to_be_bytes().to_vec();
-    bytes.extend_from_slice(&body);
+    bytes.extend_from_slice(body);
     bytes
 }

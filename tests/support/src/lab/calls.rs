@@ -71,7 +71,7 @@ procedures! {
         loop {
             lab.0.wake.notified().await;
         }
-        #[expect(unreachable_code, reason = "the type")]
+        #[expect(unreachable_code, reason = "the last line gives the block its type")]
         Ok(name)
     })
 
