@@ -23,6 +23,8 @@ mod documents {
     mod handle_errors {}
     #[doc = include_str!("../docs/how-to/hostile-peers.md")]
     mod hostile_peers {}
+    #[doc = include_str!("../docs/how-to/json.md")]
+    mod json {}
     #[doc = include_str!("../docs/how-to/one-way-calls.md")]
     mod one_way_calls {}
     #[doc = include_str!("../docs/how-to/priorities.md")]

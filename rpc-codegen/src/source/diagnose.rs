@@ -13,14 +13,19 @@ use crate::error::{Place, Problem};
 pub(super) fn parse(name: &str, shown: &str, text: &str) -> Result<File, Vec<Problem>> {
     let place = |offset, len| Some(Place::within(text, shown.to_owned(), offset, len));
     if let Some(range) = edition(text) {
-        let statement = &text[range.clone()];
-        let number = statement.split(['"', '\'']).nth(1).unwrap_or_default();
-        return Err(vec![edition_problem(number).at(place(range.start, range.len()))]);
+        let problem = edition_problem(edition_of(&text[range.clone()]));
+        return Err(vec![problem.at(place(range.start, range.len()))]);
     }
     File::from_source(name, text).map_err(|error| {
         let problems = problems(&error, place);
         problems.into_iter().map(with_syntax_help).collect()
     })
+}
+
+/// The edition that `statement` sets, with or without the quotes that it should have.
+fn edition_of(statement: &str) -> &str {
+    let value = statement.split_once('=').map_or("", |(_, value)| value);
+    value.trim().trim_matches(['"', '\''])
 }
 
 /// The problem of a file that is written in an edition.
@@ -346,5 +351,13 @@ mod tests {
         assert_eq!(edition("syntax = \"proto3\"; // edition = \"2023\";"), None);
         assert_eq!(edition("editions = 1;"), None);
         assert_eq!(edition("/* never closed"), None);
+    }
+
+    #[test]
+    fn an_edition_is_named_without_its_quotes() {
+        for statement in ["edition = \"2023\"", "edition='2023'", "edition = 2023"] {
+            assert_eq!(edition_of(statement), "2023");
+        }
+        assert_eq!(edition_of("edition ="), "");
     }
 }
