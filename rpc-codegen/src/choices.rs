@@ -20,6 +20,12 @@ pub(crate) struct Choices {
     /// The map fields that are a `BTreeMap`.
     pub(crate) btree_maps: ByPath<()>,
     pub(crate) bytes_types: ByPath<BytesType>,
+    /// The fields that are in a `Box`.
+    pub(crate) boxed: ByPath<()>,
+    pub(crate) without_debug: ByPath<()>,
+    pub(crate) without_comments: ByPath<()>,
+    /// True if the values of enums keep the enum's name at their start.
+    pub(crate) retain_enum_prefix: bool,
     pub(crate) type_attributes: ByPath<String>,
     pub(crate) message_attributes: ByPath<String>,
     pub(crate) enum_attributes: ByPath<String>,

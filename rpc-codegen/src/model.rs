@@ -17,9 +17,10 @@ use prost_types::FileDescriptorProto;
 
 pub(crate) use self::{
     externs::{extern_types, is_generated, is_given},
-    flatten::{Field, FieldKind, is_boxed, value_of},
-    oneof::{oneof_of, oneof_type},
-    types::{Types, bytes_type, has_bytes, ident, is_option},
+    flatten::{Field, FieldKind, value_of},
+    naming::full_name,
+    oneof::{oneof_of, oneof_type, path_of},
+    types::{Types, bytes_type, can_be_boxed, contains_itself, has_bytes, ident, is_option},
 };
 use self::{naming::Stem, reader::Reader};
 use crate::{

@@ -133,4 +133,45 @@ impl Config {
         self.choices.field_attributes.push(path, attribute.into());
         self
     }
+
+    /// Puts every message field that `path` matches into a `Box`.
+    ///
+    /// It keeps a large message small where it stands in another one, or in a oneof. Repeated fields and maps are not matched.
+    /// A request or a reply with such a field is not flattened. Default: only messages that contain themselves are in a `Box`.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// rpc_codegen::Config::new()
+    ///     .boxed(".shop.v1.Order.payment.invoice")
+    ///     .compile_dir("proto")
+    /// # }
+    /// ```
+    pub fn boxed(&mut self, path: impl Into<String>) -> &mut Self {
+        self.choices.boxed.push(path, ());
+        self
+    }
+
+    /// Derives no `Debug` for every message and enum that `path` matches.
+    ///
+    /// Write your own `Debug`, for example one that hides secrets: messages with such a field need it. Default: all types derive
+    /// it.
+    pub fn skip_debug(&mut self, path: impl Into<String>) -> &mut Self {
+        self.choices.without_debug.push(path, ());
+        self
+    }
+
+    /// Leaves out the comments of every item that `path` matches: messages, fields, enums, values, services, procedures.
+    ///
+    /// Their documentation is then a line with their name. Code in comments needs no such option, because it never becomes a
+    /// doctest. Default: comments are documentation.
+    pub fn disable_comments(&mut self, path: impl Into<String>) -> &mut Self {
+        self.choices.without_comments.push(path, ());
+        self
+    }
+
+    /// Keeps the enum's name at the start of its values: `COLOR_RED` of `Color` becomes `ColorRed`. Default: `Red`.
+    pub fn retain_enum_prefix(&mut self) -> &mut Self {
+        self.choices.retain_enum_prefix = true;
+        self
+    }
 }

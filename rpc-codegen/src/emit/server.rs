@@ -39,7 +39,8 @@ fn interface(service: &Service, names: &Names<'_>, target: &Target<'_>) -> Token
         } else {
             quote!(;)
         };
-        quote!(#docs #stream_docs #signature #body)
+        let deprecated = procedure.is_deprecated.then(|| quote!(#[deprecated]));
+        quote!(#docs #stream_docs #deprecated #signature #body)
     });
     quote! {
         #docs

@@ -6,7 +6,7 @@ use prost_types::{DescriptorProto, EnumDescriptorProto, FileDescriptorProto};
 
 use super::{
     externs::is_generated,
-    naming::{camel, camel_with, is_nameable, module_path, procedures_of, snake, variant},
+    naming::{camel, camel_with, full_name, is_nameable, module_path, procedures_of, snake, variant},
     oneof::{oneof_of, oneof_type},
 };
 use crate::{error::Problem, source::Sources, target::Target};
@@ -202,7 +202,12 @@ impl Scope<'_> {
                 below(path, &[2, index, 1]),
             );
             self.nameable(value.name(), &what);
-            self.claim(&variants, &variant(proto.name(), value.name()), what);
+            let name = if self.target.choices.retain_enum_prefix {
+                camel(value.name())
+            } else {
+                variant(proto.name(), value.name())
+            };
+            self.claim(&variants, &name, what);
         }
     }
 
@@ -249,14 +254,6 @@ fn is_map_entry(message: &DescriptorProto) -> bool {
         .options
         .as_ref()
         .is_some_and(prost_types::MessageOptions::map_entry)
-}
-
-fn full_name(outer: &str, name: &str) -> String {
-    if outer.is_empty() {
-        name.to_owned()
-    } else {
-        format!("{outer}.{name}")
-    }
 }
 
 fn below(path: &[i32], more: &[i32]) -> Vec<i32> {

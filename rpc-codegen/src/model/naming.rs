@@ -82,6 +82,15 @@ pub(crate) fn variant(enum_name: &str, value_name: &str) -> String {
     }
 }
 
+/// The full name of the item `name` inside of `outer`, a package or a type.
+pub(crate) fn full_name(outer: &str, name: &str) -> String {
+    if outer.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{outer}.{name}")
+    }
+}
+
 /// The Rust module path of a package, part by part.
 pub(crate) fn module_path(package: &str) -> Vec<String> {
     package

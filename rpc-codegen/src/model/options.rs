@@ -5,7 +5,7 @@ use prost_reflect::{DescriptorPool, EnumDescriptor, MessageDescriptor};
 use super::{
     externs::is_generated,
     oneof::path_of,
-    types::{bytes_type, has_bytes},
+    types::{bytes_type, can_be_boxed, has_bytes},
 };
 use crate::{
     choices::{ByPath, matches},
@@ -34,6 +34,18 @@ pub(super) fn problems(pool: &DescriptorPool, target: &Target<'_>) -> Vec<Proble
     for message in pool.all_messages() {
         check.maps_agree(&message);
     }
+    check.here("boxed", &choices.boxed, &["message field"]);
+    check.here("skip_debug", &choices.without_debug, &["message", "enum"]);
+    let documented = [
+        "message",
+        "field",
+        "oneof",
+        "enum",
+        "enum value",
+        "service",
+        "procedure",
+    ];
+    check.here("disable_comments", &choices.without_comments, &documented);
     check.here("client_only_for or server_only_for", &choices.parts, &["service"]);
     let (types, enums) = (&["message", "enum", "oneof"][..], &["enum", "oneof"][..]);
     for (option, attributes, kinds) in [
@@ -253,6 +265,9 @@ fn add(message: &MessageDescriptor, items: &mut Vec<Item>) {
         items.push(("field", path_of(&field)));
         if field.is_map() {
             items.push(("map field", path_of(&field)));
+        }
+        if can_be_boxed(&field) {
+            items.push(("message field", path_of(&field)));
         }
         if has_bytes(&field) {
             items.push(("bytes field", path_of(&field)));

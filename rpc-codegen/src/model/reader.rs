@@ -60,7 +60,7 @@ impl<'a> Reader<'a> {
             name: service.name().to_owned(),
             full_name: service.full_name().to_owned(),
             package: file.package_name().to_owned(),
-            docs: self.docs(service.parent_file().name(), service.path()),
+            docs: self.docs(service.full_name(), service.parent_file().name(), service.path()),
             is_deprecated: proto
                 .options
                 .as_ref()
@@ -108,7 +108,7 @@ impl<'a> Reader<'a> {
         Procedure {
             id: id(&path),
             path,
-            docs: self.docs(file.name(), method.path()),
+            docs: self.docs(method.full_name(), file.name(), method.path()),
             is_deprecated: proto
                 .options
                 .as_ref()
@@ -213,7 +213,11 @@ impl<'a> Reader<'a> {
             .map(|value| value.into_owned())
     }
 
-    fn docs(&self, file: &str, path: &[i32]) -> Vec<String> {
+    /// The comment of the item `full_name`.
+    fn docs(&self, full_name: &str, file: &str, path: &[i32]) -> Vec<String> {
+        if self.target.choices.without_comments.contains(full_name) {
+            return Vec::new();
+        }
         let file = self.pool.get_file_by_name(file);
         let info = file
             .as_ref()

@@ -6,7 +6,7 @@
 #[prost(prost_path = "::rpc_runtime::codegen::prost")]
 #[prost(skip_debug)]
 pub struct Item {
-    /// What it is called.
+    /// The field `name`.
     #[prost(string, tag = "1")]
     pub name: ::rpc_runtime::codegen::prost::alloc::string::String,
     /// The field `price`.
@@ -39,8 +39,10 @@ pub struct Item {
     #[prost(bytes = "bytes", tag = "8")]
     pub blob: ::rpc_runtime::codegen::prost::bytes::Bytes,
     /// The field `label`.
-    #[prost(message, optional, tag = "9")]
-    pub label: ::core::option::Option<item::Label>,
+    #[prost(message, optional, boxed, tag = "9")]
+    pub label: ::core::option::Option<
+        ::rpc_runtime::codegen::prost::alloc::boxed::Box<item::Label>,
+    >,
     /// The field `kind`.
     #[prost(enumeration = "item::Kind", tag = "10")]
     pub kind: i32,
@@ -91,9 +93,9 @@ pub mod item {
     #[repr(i32)]
     pub enum Kind {
         /// The value `KIND_NONE`.
-        None = 0,
+        KindNone = 0,
         /// The value `KIND_TOOL`.
-        Tool = 1,
+        KindTool = 1,
     }
 
     impl Kind {
@@ -103,16 +105,16 @@ pub mod item {
         /// (if the ProtoBuf definition does not change) and safe for programmatic use.
         pub fn as_str_name(&self) -> &'static str {
             match self {
-                Self::None => "KIND_NONE",
-                Self::Tool => "KIND_TOOL",
+                Self::KindNone => "KIND_NONE",
+                Self::KindTool => "KIND_TOOL",
             }
         }
 
         /// Creates an enum from field names used in the ProtoBuf definition.
         pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
             match value {
-                "KIND_NONE" => Some(Self::None),
-                "KIND_TOOL" => Some(Self::Tool),
+                "KIND_NONE" => Some(Self::KindNone),
+                "KIND_TOOL" => Some(Self::KindTool),
                 _ => None,
             }
         }
@@ -127,7 +129,7 @@ pub mod item {
         Shop(::rpc_runtime::codegen::prost::alloc::string::String),
         /// The field `maker`.
         #[prost(message, tag = "12")]
-        Maker(Label),
+        Maker(::rpc_runtime::codegen::prost::alloc::boxed::Box<Label>),
         /// The field `code`.
         #[prost(bytes, tag = "13")]
         Code(::rpc_runtime::codegen::prost::alloc::vec::Vec<u8>),
@@ -138,6 +140,7 @@ pub mod item {
 #[derive(PartialOrd, Ord)]
 #[derive(Clone, PartialEq, Eq, Hash, ::rpc_runtime::codegen::prost::Message)]
 #[prost(prost_path = "::rpc_runtime::codegen::prost")]
+#[prost(skip_debug)]
 pub struct Key {
     /// The field `id`.
     #[prost(bytes = "vec", tag = "1")]
@@ -178,6 +181,17 @@ pub struct CountReply {
     pub counts: ::rpc_runtime::codegen::prost::alloc::collections::BTreeMap<
         ::rpc_runtime::codegen::prost::alloc::string::String,
         u32,
+    >,
+}
+
+/// Its only field is in a box.
+#[derive(Clone, PartialEq, ::rpc_runtime::codegen::prost::Message)]
+#[prost(prost_path = "::rpc_runtime::codegen::prost")]
+pub struct Order {
+    /// The field `item`.
+    #[prost(message, optional, boxed, tag = "1")]
+    pub item: ::core::option::Option<
+        ::rpc_runtime::codegen::prost::alloc::boxed::Box<Item>,
     >,
 }
 
@@ -289,6 +303,18 @@ impl ::rpc_runtime::codegen::prost::Name for CountReply {
     }
 }
 
+impl ::rpc_runtime::codegen::prost::Name for Order {
+    const NAME: &'static str = "Order";
+    const PACKAGE: &'static str = "acme.store";
+    fn full_name() -> ::std::string::String {
+        ::std::string::String::from("acme.store.Order")
+    }
+
+    fn type_url() -> ::std::string::String {
+        ::std::string::String::from("type.googleapis.com/acme.store.Order")
+    }
+}
+
 impl ::core::convert::From<::std::vec::Vec<u8>> for Key {
     fn from(value: ::std::vec::Vec<u8>) -> Self {
         Self { id: value }
@@ -327,6 +353,14 @@ impl ::core::convert::From<&'static str> for Key {
     }
 }
 
+impl ::core::convert::From<Item> for Order {
+    fn from(value: Item) -> Self {
+        Self {
+            item: ::core::option::Option::Some(::std::boxed::Box::new(value)),
+        }
+    }
+}
+
 static GROWTH: ::rpc_runtime::codegen::Growth = ::rpc_runtime::codegen::Growth::new(
     &[
         &[
@@ -342,6 +376,14 @@ static GROWTH: ::rpc_runtime::codegen::Growth = ::rpc_runtime::codegen::Growth::
             ::rpc_runtime::codegen::Growing::ordered_map(
                 6,
                 ::core::mem::size_of::<(::std::string::String, ::rpc_runtime::Bytes)>(),
+            ),
+            ::rpc_runtime::codegen::Growing::boxed(
+                9,
+                ::core::mem::size_of::<item::Label>(),
+            ),
+            ::rpc_runtime::codegen::Growing::boxed(
+                12,
+                ::core::mem::size_of::<item::Label>(),
             ),
             ::rpc_runtime::codegen::Growing::elements(
                 15,
@@ -395,6 +437,10 @@ static GROWTH: ::rpc_runtime::codegen::Growth = ::rpc_runtime::codegen::Growth::
                 .of(1),
         ],
         &[
+            ::rpc_runtime::codegen::Growing::boxed(1, ::core::mem::size_of::<Item>())
+                .of(0),
+        ],
+        &[
             ::rpc_runtime::codegen::Growing::ordered_map(
                 2,
                 ::core::mem::size_of::<(::std::string::String, u32)>(),
@@ -412,7 +458,7 @@ static GROWTH: ::rpc_runtime::codegen::Growth = ::rpc_runtime::codegen::Growth::
         ],
     ],
 );
-static STORE_PROCEDURES: [::rpc_runtime::codegen::Procedure; 7] = [
+static STORE_PROCEDURES: [::rpc_runtime::codegen::Procedure; 8] = [
     ::rpc_runtime::codegen::Procedure::new(
             "acme.store.Store/rpc_price",
             0x1b60b10c9e79fa43,
@@ -446,6 +492,12 @@ static STORE_PROCEDURES: [::rpc_runtime::codegen::Procedure; 7] = [
         .with_request_stream()
         .with_request_growth(&GROWTH, 0),
     ::rpc_runtime::codegen::Procedure::new(
+            "acme.store.Store/rpc_order",
+            0x18de9bb9f4d501bb,
+        )
+        .with_request_growth(&GROWTH, 2)
+        .with_reply_growth(&GROWTH, 0),
+    ::rpc_runtime::codegen::Procedure::new(
         "acme.store.Store/rpc_old",
         0x71da5fac7ea9f775,
     ),
@@ -453,7 +505,7 @@ static STORE_PROCEDURES: [::rpc_runtime::codegen::Procedure; 7] = [
 
 /// Keeps items.
 pub trait Store: ::core::marker::Send + ::core::marker::Sync + 'static {
-    /// Returns an item's price.
+    /// The procedure `acme.store.Store/rpc_price`.
     fn rpc_price(
         &self,
         cx: &::rpc_runtime::Context,
@@ -533,7 +585,20 @@ pub trait Store: ::core::marker::Send + ::core::marker::Sync + 'static {
         ::rpc_runtime::codegen::unimplemented("acme.store.Store/rpc_import")
     }
 
+    /// The procedure `acme.store.Store/rpc_order`.
+    fn rpc_order(
+        &self,
+        cx: &::rpc_runtime::Context,
+        request: Order,
+    ) -> impl ::core::future::Future<
+        Output = ::rpc_runtime::Result<Item>,
+    > + ::core::marker::Send {
+        let _ = (cx, request);
+        ::rpc_runtime::codegen::unimplemented("acme.store.Store/rpc_order")
+    }
+
     /// The procedure `acme.store.Store/rpc_old`.
+    #[deprecated]
     fn rpc_old(
         &self,
         cx: &::rpc_runtime::Context,
@@ -611,6 +676,16 @@ impl<T: Store> Store for ::std::sync::Arc<T> {
         (**self).rpc_import(cx, requests)
     }
 
+    fn rpc_order(
+        &self,
+        cx: &::rpc_runtime::Context,
+        request: Order,
+    ) -> impl ::core::future::Future<
+        Output = ::rpc_runtime::Result<Item>,
+    > + ::core::marker::Send {
+        (**self).rpc_order(cx, request)
+    }
+
     fn rpc_old(
         &self,
         cx: &::rpc_runtime::Context,
@@ -678,6 +753,11 @@ impl<T: Store> ::rpc_runtime::codegen::Service for StoreServer<T> {
                 async move { service.rpc_import(&cx, requests).await })
             }
             6 => {
+                call.handle(move |cx, request: Order| async move {
+                    service.rpc_order(&cx, request).await
+                })
+            }
+            7 => {
                 call.handle(move |cx, request: Key| async move {
                     service.rpc_old(&cx, request).await
                 })
@@ -741,7 +821,7 @@ pub struct StoreSend<'a> {
 ::rpc_runtime::codegen::send_methods!(StoreSend);
 
 impl StoreSend<'_> {
-    /// Returns an item's price.
+    /// Calls `acme.store.Store/rpc_price`.
     pub async fn price(
         self,
         request: Item,
@@ -773,13 +853,21 @@ impl StoreSend<'_> {
         self.call.send(&STORE_PROCEDURES[3], request).await
     }
 
+    /// Calls `acme.store.Store/rpc_order`.
+    pub async fn order(
+        self,
+        request: impl ::core::convert::Into<Order>,
+    ) -> ::core::result::Result<(), ::rpc_runtime::Error> {
+        self.call.send(&STORE_PROCEDURES[6], request.into()).await
+    }
+
     /// Calls `acme.store.Store/rpc_old`.
     #[deprecated]
     pub async fn old(
         self,
         request: impl ::core::convert::Into<Key>,
     ) -> ::core::result::Result<(), ::rpc_runtime::Error> {
-        self.call.send(&STORE_PROCEDURES[6], request.into()).await
+        self.call.send(&STORE_PROCEDURES[7], request.into()).await
     }
 }
 
@@ -801,7 +889,7 @@ pub struct StoreSendRecv<'a> {
 ::rpc_runtime::codegen::send_recv_methods!(StoreSendRecv);
 
 impl<'a> StoreSendRecv<'a> {
-    /// Returns an item's price.
+    /// Calls `acme.store.Store/rpc_price`.
     pub fn price(
         self,
         request: Item,
@@ -895,13 +983,21 @@ impl<'a> StoreSendRecv<'a> {
             .await
     }
 
+    /// Calls `acme.store.Store/rpc_order`.
+    pub fn order(
+        self,
+        request: impl ::core::convert::Into<Order>,
+    ) -> ::rpc_runtime::client::UnaryCall<'a, Order, Item> {
+        self.call.send_recv(&STORE_PROCEDURES[6], request.into())
+    }
+
     /// Calls `acme.store.Store/rpc_old`.
     #[deprecated]
     pub fn old(
         self,
         request: impl ::core::convert::Into<Key>,
     ) -> ::rpc_runtime::client::UnaryCall<'a, Key, Key> {
-        self.call.send_recv(&STORE_PROCEDURES[6], request.into())
+        self.call.send_recv(&STORE_PROCEDURES[7], request.into())
     }
 }
 
@@ -910,8 +1006,8 @@ static COUNTER_PROCEDURES: [::rpc_runtime::codegen::Procedure; 3] = [
             "acme.store.Counter/rpc_count",
             0xce152e605275db4f,
         )
-        .with_request_growth(&GROWTH, 2)
-        .with_reply_growth(&GROWTH, 3),
+        .with_request_growth(&GROWTH, 3)
+        .with_reply_growth(&GROWTH, 4),
     ::rpc_runtime::codegen::Procedure::new(
         "acme.store.Counter/rpc_total",
         0xb783d2b9d545b030,

@@ -11,7 +11,7 @@ use codegen_tests::{
         acme::common::v1::{Currency, Folder, Money, folder},
     },
     options::acme::store::{
-        Counter, CounterClient, CounterServer, Hooks, HooksServer, Item, Key, ReportsClient, Store,
+        Counter, CounterClient, CounterServer, Hooks, HooksServer, Item, Key, Order, ReportsClient, Store,
         StoreClient, StoreServer, item,
     },
 };
@@ -57,6 +57,9 @@ impl Store for Shop {
             id.extend(item.name.into_bytes());
         }
         Ok(Key { id })
+    }
+    async fn rpc_order(&self, _: &Context, order: Order) -> Result<Item> {
+        Ok(*order.item.unwrap_or_default())
     }
     async fn rpc_old(&self, _: &Context, key: Key) -> Result<Key> {
         Ok(key)
@@ -233,7 +236,7 @@ async fn maps_and_bytes_have_the_types_of_their_paths() {
         "{text}"
     );
     assert!(
-        text.contains("counts: {\"a\": 1, \"b\": 2}") && text.contains("kind: None, "),
+        text.contains("counts: {\"a\": 1, \"b\": 2}") && text.contains("kind: KindNone, "),
         "{text}"
     );
     assert!(text.ends_with("origin: Some(Code([4])) }"), "{text}");
@@ -286,4 +289,24 @@ async fn one_service_is_only_called_and_another_only_served() {
         Key::from("a") < Key::from("b"),
         "an attribute made keys comparable"
     );
+}
+
+#[tokio::test]
+async fn messages_in_a_box_go_in_and_out() {
+    let store = StoreClient::in_process(StoreServer::new(Shop));
+    let label = item::Label { text: "blue".into() };
+    let item = Item {
+        label: Some(Box::new(label.clone())),
+        origin: Some(item::Origin::Maker(Box::new(label))),
+        kind: item::Kind::KindTool.into(),
+        ..Item::default()
+    };
+    // The value of the only field becomes the request, and its box.
+    assert_eq!(store.send_recv().order(item.clone()).await.unwrap(), item);
+    assert_eq!(item.kind(), item::Kind::KindTool);
+}
+
+#[test]
+fn a_debug_of_ones_own_hides_secrets() {
+    assert_eq!(format!("{:?}", Key::from("secret")), "Key(..)");
 }
