@@ -15,6 +15,8 @@ pub(crate) struct Choices {
     pub(crate) type_names: ByPath<String>,
     /// The services whose trait answers procedures that an implementation leaves out.
     pub(crate) default_handlers: ByPath<()>,
+    /// The services that have a trait for `dyn`, too.
+    pub(crate) dyn_traits: ByPath<()>,
     /// The halves of services.
     pub(crate) parts: ByPath<Parts>,
     /// The map fields that are a `BTreeMap`.

@@ -153,6 +153,7 @@
 //! | [`skip_debug`](Config::skip_debug) | none | leaves `Debug` to you |
 //! | [`disable_comments`](Config::disable_comments) | none | leaves out comments |
 //! | [`retain_enum_prefix`](Config::retain_enum_prefix) | `Red` of `COLOR_RED` | keeps the enum's name in its values |
+//! | [`dyn_trait`](Config::dyn_trait) | none | generates a trait for `dyn`, too |
 //! | [`client_only`](Config::client_only), [`server_only`](Config::server_only) | both halves | leaves out servers, or clients |
 //! | [`client_only_for`](Config::client_only_for), [`server_only_for`](Config::server_only_for) | both halves | the same, by service |
 //! | [`type_attribute`](Config::type_attribute), [`field_attribute`](Config::field_attribute) | none | adds attributes to generated types and fields |

@@ -1,12 +1,16 @@
 //! Hidden: the names that generated code uses.
 
+mod boxed;
 mod methods;
 mod unimplemented;
 
 pub use prost;
 pub use prost_types;
 
-pub use self::unimplemented::{unimplemented, unimplemented_stream};
+pub use self::{
+    boxed::{BoxFuture, BoxStream, forward},
+    unimplemented::{unimplemented, unimplemented_stream},
+};
 #[doc(hidden)]
 pub use crate::{
     __client_methods as client_methods, __send_methods as send_methods,

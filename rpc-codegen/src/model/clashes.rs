@@ -80,6 +80,7 @@ impl Scope<'_> {
                 continue;
             }
             let parts = self.target.parts(&full);
+            let has_dyn = self.target.choices.dyn_traits.contains(&full);
             let mut claim = |what: &str, ident: String| {
                 self.claim(&module, &ident, owner(format!("{what} `{full}`"), &[6, index, 1]));
             };
@@ -87,6 +88,9 @@ impl Scope<'_> {
             if parts.server() {
                 claim("service", camel(name));
                 claim("the server type of service", camel_with(name, "Server"));
+                if has_dyn {
+                    claim("the trait for `dyn` of service", camel_with(name, "Dyn"));
+                }
             }
             if parts.client() {
                 claim("the client type of service", camel_with(name, "Client"));

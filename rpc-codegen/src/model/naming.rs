@@ -24,6 +24,11 @@ impl Stem {
         format!("rpc_{}", self.0)
     }
 
+    /// The name of the method of the trait for `dyn`.
+    pub(crate) fn dyn_method(&self) -> String {
+        format!("dyn_{}", self.0)
+    }
+
     /// The name of the stub.
     pub(crate) fn stub(&self) -> String {
         if self.is_taken() {

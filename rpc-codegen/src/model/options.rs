@@ -46,6 +46,7 @@ pub(super) fn problems(pool: &DescriptorPool, target: &Target<'_>) -> Vec<Proble
         "procedure",
     ];
     check.here("disable_comments", &choices.without_comments, &documented);
+    check.here("dyn_trait", &choices.dyn_traits, &["service"]);
     check.here("client_only_for or server_only_for", &choices.parts, &["service"]);
     let (types, enums) = (&["message", "enum", "oneof"][..], &["enum", "oneof"][..]);
     for (option, attributes, kinds) in [

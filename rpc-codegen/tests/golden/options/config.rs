@@ -4,6 +4,8 @@ fn options(config: &mut Config) -> &mut Config {
         .extern_path(".acme.common.v1", "crate::common::acme::common::v1")
         .extern_path(".google.protobuf.Timestamp", "crate::common::Moment")
         .leave_out(".acme.meta")
+        .dyn_trait("Store")
+        .dyn_trait("Counter")
         .boxed(".acme.store.Item.label")
         .boxed("maker")
         .boxed(".acme.store.Order")

@@ -767,6 +767,243 @@ impl<T: Store> ::rpc_runtime::codegen::Service for StoreServer<T> {
     }
 }
 
+/// [`Store`] for `dyn`: `Arc<dyn StoreDyn>` implements [`Store`], so a server takes it.
+///
+/// Every implementation of [`Store`] implements it: there is nothing to write.
+pub trait StoreDyn: ::core::marker::Send + ::core::marker::Sync + 'static {
+    /// As [`Store::rpc_price`], in a box.
+    fn dyn_price<'a>(
+        &'a self,
+        cx: &'a ::rpc_runtime::Context,
+        request: Item,
+    ) -> ::rpc_runtime::codegen::BoxFuture<'a, crate::common::acme::common::v1::Money>;
+
+    /// As [`Store::rpc_pay`], in a box.
+    fn dyn_pay<'a>(
+        &'a self,
+        cx: &'a ::rpc_runtime::Context,
+        request: crate::common::acme::common::v1::Money,
+    ) -> ::rpc_runtime::codegen::BoxFuture<'a, Item>;
+
+    /// As [`Store::rpc_file`], in a box.
+    fn dyn_file<'a>(
+        &'a self,
+        cx: &'a ::rpc_runtime::Context,
+        request: crate::common::acme::common::v1::Folder,
+    ) -> ::rpc_runtime::codegen::BoxFuture<'a, crate::common::acme::common::v1::Folder>;
+
+    /// As [`Store::rpc_pack`], in a box.
+    fn dyn_pack<'a>(
+        &'a self,
+        cx: &'a ::rpc_runtime::Context,
+        request: ::rpc_runtime::codegen::prost_types::Any,
+    ) -> ::rpc_runtime::codegen::BoxFuture<'a, ::rpc_runtime::codegen::prost_types::Any>;
+
+    /// As [`Store::rpc_watch`], in a box.
+    fn dyn_watch<'a>(
+        &'a self,
+        cx: &'a ::rpc_runtime::Context,
+        request: Key,
+    ) -> ::rpc_runtime::codegen::BoxFuture<
+        'a,
+        ::rpc_runtime::codegen::BoxStream<'a, Item>,
+    >;
+
+    /// As [`Store::rpc_import`], in a box.
+    fn dyn_import<'a>(
+        &'a self,
+        cx: &'a ::rpc_runtime::Context,
+        requests: ::rpc_runtime::Requests<Item>,
+    ) -> ::rpc_runtime::codegen::BoxFuture<'a, Key>;
+
+    /// As [`Store::rpc_order`], in a box.
+    fn dyn_order<'a>(
+        &'a self,
+        cx: &'a ::rpc_runtime::Context,
+        request: Order,
+    ) -> ::rpc_runtime::codegen::BoxFuture<'a, Item>;
+
+    /// As [`Store::rpc_old`], in a box.
+    fn dyn_old<'a>(
+        &'a self,
+        cx: &'a ::rpc_runtime::Context,
+        request: Key,
+    ) -> ::rpc_runtime::codegen::BoxFuture<'a, Key>;
+}
+
+impl<T: Store> StoreDyn for T {
+    fn dyn_price<'a>(
+        &'a self,
+        cx: &'a ::rpc_runtime::Context,
+        request: Item,
+    ) -> ::rpc_runtime::codegen::BoxFuture<'a, crate::common::acme::common::v1::Money> {
+        ::std::boxed::Box::pin(Store::rpc_price(self, cx, request))
+    }
+
+    fn dyn_pay<'a>(
+        &'a self,
+        cx: &'a ::rpc_runtime::Context,
+        request: crate::common::acme::common::v1::Money,
+    ) -> ::rpc_runtime::codegen::BoxFuture<'a, Item> {
+        ::std::boxed::Box::pin(Store::rpc_pay(self, cx, request))
+    }
+
+    fn dyn_file<'a>(
+        &'a self,
+        cx: &'a ::rpc_runtime::Context,
+        request: crate::common::acme::common::v1::Folder,
+    ) -> ::rpc_runtime::codegen::BoxFuture<'a, crate::common::acme::common::v1::Folder> {
+        ::std::boxed::Box::pin(Store::rpc_file(self, cx, request))
+    }
+
+    fn dyn_pack<'a>(
+        &'a self,
+        cx: &'a ::rpc_runtime::Context,
+        request: ::rpc_runtime::codegen::prost_types::Any,
+    ) -> ::rpc_runtime::codegen::BoxFuture<
+        'a,
+        ::rpc_runtime::codegen::prost_types::Any,
+    > {
+        ::std::boxed::Box::pin(Store::rpc_pack(self, cx, request))
+    }
+
+    fn dyn_watch<'a>(
+        &'a self,
+        cx: &'a ::rpc_runtime::Context,
+        request: Key,
+    ) -> ::rpc_runtime::codegen::BoxFuture<
+        'a,
+        ::rpc_runtime::codegen::BoxStream<'a, Item>,
+    > {
+        ::std::boxed::Box::pin(async move {
+            let replies: ::rpc_runtime::codegen::BoxStream<'a, Item> = ::std::boxed::Box::pin(
+                Store::rpc_watch(self, cx, request).await?,
+            );
+            ::core::result::Result::Ok(replies)
+        })
+    }
+
+    fn dyn_import<'a>(
+        &'a self,
+        cx: &'a ::rpc_runtime::Context,
+        requests: ::rpc_runtime::Requests<Item>,
+    ) -> ::rpc_runtime::codegen::BoxFuture<'a, Key> {
+        ::std::boxed::Box::pin(Store::rpc_import(self, cx, requests))
+    }
+
+    fn dyn_order<'a>(
+        &'a self,
+        cx: &'a ::rpc_runtime::Context,
+        request: Order,
+    ) -> ::rpc_runtime::codegen::BoxFuture<'a, Item> {
+        ::std::boxed::Box::pin(Store::rpc_order(self, cx, request))
+    }
+
+    fn dyn_old<'a>(
+        &'a self,
+        cx: &'a ::rpc_runtime::Context,
+        request: Key,
+    ) -> ::rpc_runtime::codegen::BoxFuture<'a, Key> {
+        ::std::boxed::Box::pin(Store::rpc_old(self, cx, request))
+    }
+}
+
+impl Store for ::std::sync::Arc<dyn StoreDyn> {
+    fn rpc_price(
+        &self,
+        cx: &::rpc_runtime::Context,
+        request: Item,
+    ) -> impl ::core::future::Future<
+        Output = ::rpc_runtime::Result<crate::common::acme::common::v1::Money>,
+    > + ::core::marker::Send {
+        async move { (**self).dyn_price(cx, request).await }
+    }
+
+    fn rpc_pay(
+        &self,
+        cx: &::rpc_runtime::Context,
+        request: crate::common::acme::common::v1::Money,
+    ) -> impl ::core::future::Future<
+        Output = ::rpc_runtime::Result<Item>,
+    > + ::core::marker::Send {
+        async move { (**self).dyn_pay(cx, request).await }
+    }
+
+    fn rpc_file(
+        &self,
+        cx: &::rpc_runtime::Context,
+        request: crate::common::acme::common::v1::Folder,
+    ) -> impl ::core::future::Future<
+        Output = ::rpc_runtime::Result<crate::common::acme::common::v1::Folder>,
+    > + ::core::marker::Send {
+        async move { (**self).dyn_file(cx, request).await }
+    }
+
+    fn rpc_pack(
+        &self,
+        cx: &::rpc_runtime::Context,
+        request: ::rpc_runtime::codegen::prost_types::Any,
+    ) -> impl ::core::future::Future<
+        Output = ::rpc_runtime::Result<::rpc_runtime::codegen::prost_types::Any>,
+    > + ::core::marker::Send {
+        async move { (**self).dyn_pack(cx, request).await }
+    }
+
+    fn rpc_watch(
+        &self,
+        cx: &::rpc_runtime::Context,
+        request: Key,
+    ) -> impl ::core::future::Future<
+        Output = ::rpc_runtime::Result<
+            impl ::rpc_runtime::Stream<
+                Item = ::rpc_runtime::Result<Item>,
+            > + ::core::marker::Send,
+        >,
+    > + ::core::marker::Send {
+        async move {
+            ::core::result::Result::Ok(
+                ::rpc_runtime::stream(async move |out| {
+                    ::rpc_runtime::codegen::forward(
+                            (**self).dyn_watch(cx, request).await?,
+                            out,
+                        )
+                        .await
+                }),
+            )
+        }
+    }
+
+    fn rpc_import(
+        &self,
+        cx: &::rpc_runtime::Context,
+        requests: ::rpc_runtime::Requests<Item>,
+    ) -> impl ::core::future::Future<
+        Output = ::rpc_runtime::Result<Key>,
+    > + ::core::marker::Send {
+        async move { (**self).dyn_import(cx, requests).await }
+    }
+
+    fn rpc_order(
+        &self,
+        cx: &::rpc_runtime::Context,
+        request: Order,
+    ) -> impl ::core::future::Future<
+        Output = ::rpc_runtime::Result<Item>,
+    > + ::core::marker::Send {
+        async move { (**self).dyn_order(cx, request).await }
+    }
+
+    fn rpc_old(
+        &self,
+        cx: &::rpc_runtime::Context,
+        request: Key,
+    ) -> impl ::core::future::Future<
+        Output = ::rpc_runtime::Result<Key>,
+    > + ::core::marker::Send {
+        async move { (**self).dyn_old(cx, request).await }
+    }
+}
+
 /// Calls `acme.store.Store`: [`send`](Self::send) for one-way calls, [`send_recv`](Self::send_recv) for calls with a reply.
 ///
 /// Cheap to clone; all clones share one channel.
@@ -1166,6 +1403,132 @@ impl<T: Counter> ::rpc_runtime::codegen::Service for CounterServer<T> {
                 })
             }
             _ => call.unknown(),
+        }
+    }
+}
+
+/// [`Counter`] for `dyn`: `Arc<dyn CounterDyn>` implements [`Counter`], so a server takes it.
+///
+/// Every implementation of [`Counter`] implements it: there is nothing to write.
+pub trait CounterDyn: ::core::marker::Send + ::core::marker::Sync + 'static {
+    /// As [`Counter::rpc_count`], in a box.
+    fn dyn_count<'a>(
+        &'a self,
+        cx: &'a ::rpc_runtime::Context,
+        id: ::std::vec::Vec<u8>,
+        counts: ::std::collections::BTreeMap<::std::string::String, u32>,
+        currency: ::rpc_runtime::Open<crate::common::acme::common::v1::Currency>,
+        more: ::std::vec::Vec<::std::vec::Vec<u8>>,
+    ) -> ::rpc_runtime::codegen::BoxFuture<
+        'a,
+        ::std::collections::BTreeMap<::std::string::String, u32>,
+    >;
+
+    /// As [`Counter::rpc_total`], in a box.
+    fn dyn_total<'a>(
+        &'a self,
+        cx: &'a ::rpc_runtime::Context,
+        request: crate::common::acme::common::v1::Money,
+    ) -> ::rpc_runtime::codegen::BoxFuture<'a, crate::common::acme::common::v1::Money>;
+
+    /// As [`Counter::rpc_swap`], in a box.
+    fn dyn_swap<'a>(
+        &'a self,
+        cx: &'a ::rpc_runtime::Context,
+        requests: ::rpc_runtime::Requests<Key>,
+    ) -> ::rpc_runtime::codegen::BoxFuture<
+        'a,
+        ::rpc_runtime::codegen::BoxStream<'a, Item>,
+    >;
+}
+
+impl<T: Counter> CounterDyn for T {
+    fn dyn_count<'a>(
+        &'a self,
+        cx: &'a ::rpc_runtime::Context,
+        id: ::std::vec::Vec<u8>,
+        counts: ::std::collections::BTreeMap<::std::string::String, u32>,
+        currency: ::rpc_runtime::Open<crate::common::acme::common::v1::Currency>,
+        more: ::std::vec::Vec<::std::vec::Vec<u8>>,
+    ) -> ::rpc_runtime::codegen::BoxFuture<
+        'a,
+        ::std::collections::BTreeMap<::std::string::String, u32>,
+    > {
+        ::std::boxed::Box::pin(Counter::rpc_count(self, cx, id, counts, currency, more))
+    }
+
+    fn dyn_total<'a>(
+        &'a self,
+        cx: &'a ::rpc_runtime::Context,
+        request: crate::common::acme::common::v1::Money,
+    ) -> ::rpc_runtime::codegen::BoxFuture<'a, crate::common::acme::common::v1::Money> {
+        ::std::boxed::Box::pin(Counter::rpc_total(self, cx, request))
+    }
+
+    fn dyn_swap<'a>(
+        &'a self,
+        cx: &'a ::rpc_runtime::Context,
+        requests: ::rpc_runtime::Requests<Key>,
+    ) -> ::rpc_runtime::codegen::BoxFuture<
+        'a,
+        ::rpc_runtime::codegen::BoxStream<'a, Item>,
+    > {
+        ::std::boxed::Box::pin(async move {
+            let replies: ::rpc_runtime::codegen::BoxStream<'a, Item> = ::std::boxed::Box::pin(
+                Counter::rpc_swap(self, cx, requests).await?,
+            );
+            ::core::result::Result::Ok(replies)
+        })
+    }
+}
+
+impl Counter for ::std::sync::Arc<dyn CounterDyn> {
+    fn rpc_count(
+        &self,
+        cx: &::rpc_runtime::Context,
+        id: ::std::vec::Vec<u8>,
+        counts: ::std::collections::BTreeMap<::std::string::String, u32>,
+        currency: ::rpc_runtime::Open<crate::common::acme::common::v1::Currency>,
+        more: ::std::vec::Vec<::std::vec::Vec<u8>>,
+    ) -> impl ::core::future::Future<
+        Output = ::rpc_runtime::Result<
+            ::std::collections::BTreeMap<::std::string::String, u32>,
+        >,
+    > + ::core::marker::Send {
+        async move { (**self).dyn_count(cx, id, counts, currency, more).await }
+    }
+
+    fn rpc_total(
+        &self,
+        cx: &::rpc_runtime::Context,
+        request: crate::common::acme::common::v1::Money,
+    ) -> impl ::core::future::Future<
+        Output = ::rpc_runtime::Result<crate::common::acme::common::v1::Money>,
+    > + ::core::marker::Send {
+        async move { (**self).dyn_total(cx, request).await }
+    }
+
+    fn rpc_swap(
+        &self,
+        cx: &::rpc_runtime::Context,
+        requests: ::rpc_runtime::Requests<Key>,
+    ) -> impl ::core::future::Future<
+        Output = ::rpc_runtime::Result<
+            impl ::rpc_runtime::Stream<
+                Item = ::rpc_runtime::Result<Item>,
+            > + ::core::marker::Send,
+        >,
+    > + ::core::marker::Send {
+        async move {
+            ::core::result::Result::Ok(
+                ::rpc_runtime::stream(async move |out| {
+                    ::rpc_runtime::codegen::forward(
+                            (**self).dyn_swap(cx, requests).await?,
+                            out,
+                        )
+                        .await
+                }),
+            )
         }
     }
 }

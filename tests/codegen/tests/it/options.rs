@@ -11,8 +11,8 @@ use codegen_tests::{
         acme::common::v1::{Currency, Folder, Money, folder},
     },
     options::acme::store::{
-        Counter, CounterClient, CounterServer, Hooks, HooksServer, Item, Key, Order, ReportsClient, Store,
-        StoreClient, StoreServer, item,
+        Counter, CounterClient, CounterDyn, CounterServer, Hooks, HooksServer, Item, Key, Order,
+        ReportsClient, Store, StoreClient, StoreDyn, StoreServer, item,
     },
 };
 use rpc_runtime::{
@@ -309,4 +309,39 @@ async fn messages_in_a_box_go_in_and_out() {
 #[test]
 fn a_debug_of_ones_own_hides_secrets() {
     assert_eq!(format!("{:?}", Key::from("secret")), "Key(..)");
+}
+
+#[tokio::test]
+async fn a_trait_object_serves() {
+    let stores: [Arc<dyn StoreDyn>; 2] = [Arc::new(Shop), Arc::new(Half)];
+    let [store, half] = stores.map(|store| StoreClient::in_process(StoreServer::new(store)));
+    let item = store.send_recv().pay(money(7)).await.unwrap();
+    assert_eq!(store.send_recv().price(item.clone()).await.unwrap(), money(7));
+    is_unimplemented(half.send_recv().price(item.clone()).await, "Store/rpc_price");
+
+    let mut items = store.send_recv().watch("a").await.unwrap();
+    assert_eq!(items.message().await.unwrap().unwrap().name, "[97]");
+    assert!(items.message().await.unwrap().is_none());
+    let mut items = half.send_recv().watch("a").await.unwrap();
+    is_unimplemented(items.message().await, "Store/rpc_watch");
+
+    let (mut sender, reply) = store.send_recv().import().await.unwrap();
+    sender
+        .send(Item {
+            name: "a".into(),
+            ..item
+        })
+        .await
+        .unwrap();
+    sender.finish();
+    assert_eq!(reply.await.unwrap(), Key::from("a"));
+
+    let counter: Arc<dyn CounterDyn> = Arc::new(Shop);
+    let counter = CounterClient::in_process(CounterServer::new(counter));
+    assert_eq!(counter.send_recv().total(money(7)).await.unwrap(), money(7));
+    let (mut sender, mut items) = counter.send_recv().swap().await.unwrap();
+    sender.send("a".into()).await.unwrap();
+    sender.finish();
+    assert_eq!(items.message().await.unwrap().unwrap().digest, b"a");
+    assert!(items.message().await.unwrap().is_none());
 }
