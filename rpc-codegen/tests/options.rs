@@ -139,7 +139,7 @@ fn an_option_for_a_service_needs_a_service() {
     says(
         &text,
         &[
-            "`Config::client_only_for or server_only_for`: the path `Reprots` matches no service",
+            "`Config::client_only_for` or `server_only_for`: the path `Reprots` matches no service",
             "help: write `Reports`",
         ],
     );

@@ -31,7 +31,10 @@ pub(super) fn problems(pool: &DescriptorPool, target: &Target<'_>) -> Vec<Proble
     check.here("default_handlers", &choices.default_handlers, &["service"]);
     check.here("btree_map", &choices.btree_maps, &["map field"]);
     check.here("bytes_type", &choices.bytes_types, &["bytes field"]);
-    for message in pool.all_messages() {
+    for message in pool
+        .all_messages()
+        .filter(|message| is_generated(message.full_name(), target))
+    {
         check.maps_agree(&message);
     }
     check.here("boxed", &choices.boxed, &["message field"]);
@@ -47,7 +50,11 @@ pub(super) fn problems(pool: &DescriptorPool, target: &Target<'_>) -> Vec<Proble
     ];
     check.here("disable_comments", &choices.without_comments, &documented);
     check.here("dyn_trait", &choices.dyn_traits, &["service"]);
-    check.here("client_only_for or server_only_for", &choices.parts, &["service"]);
+    check.here(
+        "client_only_for` or `server_only_for",
+        &choices.parts,
+        &["service"],
+    );
     let (types, enums) = (&["message", "enum", "oneof"][..], &["enum", "oneof"][..]);
     for (option, attributes, kinds) in [
         ("type_attribute", &choices.type_attributes, types),
