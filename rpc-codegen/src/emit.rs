@@ -61,7 +61,7 @@ pub(crate) fn files(
     for (module, text) in messages::generate(pool, &mut docs, target)? {
         packages.entry(module).or_default().messages = text;
     }
-    let nesting = Nesting::new(&model.services, target);
+    let nesting = Nesting::new(pool, &model.services, target);
     let mut files = Vec::new();
     for (module, package) in &mut packages {
         let services = model.services.iter();

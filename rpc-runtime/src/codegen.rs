@@ -14,13 +14,13 @@ pub use self::{
 #[doc(hidden)]
 pub use crate::{
     __client_methods as client_methods, __send_methods as send_methods,
-    __send_recv_methods as send_recv_methods, __server_methods as server_methods,
+    __send_recv_methods as send_recv_methods, __server_methods as server_methods, __walk_of as walk_of,
 };
 pub use crate::{
     client::Call,
     message::{
         growth::{Growing, Growth},
-        nesting::{Depth, Nested, Nesting, TooDeep},
+        nesting::{Depth, Nested, Nesting, TooDeep, Unwalked, Walk},
         procedure::Procedure,
     },
     session::{Handler, Incoming, Replies, Service},

@@ -361,6 +361,41 @@ impl ::core::convert::From<Item> for Order {
     }
 }
 
+impl ::rpc_runtime::codegen::Nested for Item {
+    fn walk(
+        &self,
+        at: ::rpc_runtime::codegen::Depth,
+    ) -> ::core::result::Result<(), ::rpc_runtime::codegen::TooDeep> {
+        at.one("acme.store.Item.price", self.price.is_some())?;
+        at.by(
+            "acme.store.Item.folders",
+            &self.folders,
+            ::rpc_runtime::codegen::walk_of!(
+                crate ::common::acme::common::v1::Folder, OF
+            ),
+        )?;
+        at.one("acme.store.Item.counts", !self.counts.is_empty())?;
+        at.one("acme.store.Item.pictures", !self.pictures.is_empty())?;
+        at.one("acme.store.Item.label", self.label.is_some())?;
+        at.one("acme.store.Item.made", self.made.is_some())?;
+        at.one("acme.store.Item.notes", !self.notes.is_empty())?;
+        if let ::core::option::Option::Some(item::Origin::Maker(_)) = &self.origin {
+            at.one("acme.store.Item.maker", true)?;
+        }
+        ::core::result::Result::Ok(())
+    }
+}
+
+impl ::rpc_runtime::codegen::Nested for Order {
+    fn walk(
+        &self,
+        at: ::rpc_runtime::codegen::Depth,
+    ) -> ::core::result::Result<(), ::rpc_runtime::codegen::TooDeep> {
+        at.within("acme.store.Order.item", &self.item)?;
+        ::core::result::Result::Ok(())
+    }
+}
+
 static GROWTH: ::rpc_runtime::codegen::Growth = ::rpc_runtime::codegen::Growth::new(
     &[
         &[
@@ -463,18 +498,40 @@ static STORE_PROCEDURES: [::rpc_runtime::codegen::Procedure; 8] = [
             "acme.store.Store/rpc_price",
             0x1b60b10c9e79fa43,
         )
-        .with_request_growth(&GROWTH, 0),
+        .with_request_growth(&GROWTH, 0)
+        .with_request_nesting(
+            ::rpc_runtime::codegen::Nesting::of::<Item>("acme.store.Item"),
+        ),
     ::rpc_runtime::codegen::Procedure::new(
             "acme.store.Store/rpc_pay",
             0xe1ec805cb41bd394,
         )
-        .with_reply_growth(&GROWTH, 0),
+        .with_reply_growth(&GROWTH, 0)
+        .with_reply_nesting(
+            ::rpc_runtime::codegen::Nesting::of::<Item>("acme.store.Item"),
+        ),
     ::rpc_runtime::codegen::Procedure::new(
             "acme.store.Store/rpc_file",
             0xb739a40ec292ba3a,
         )
         .with_request_growth(&GROWTH, 1)
-        .with_reply_growth(&GROWTH, 1),
+        .with_reply_growth(&GROWTH, 1)
+        .with_request_nesting(
+            ::rpc_runtime::codegen::Nesting::by(
+                "acme.common.v1.Folder",
+                ::rpc_runtime::codegen::walk_of!(
+                    crate ::common::acme::common::v1::Folder, WHOLE
+                ),
+            ),
+        )
+        .with_reply_nesting(
+            ::rpc_runtime::codegen::Nesting::by(
+                "acme.common.v1.Folder",
+                ::rpc_runtime::codegen::walk_of!(
+                    crate ::common::acme::common::v1::Folder, WHOLE
+                ),
+            ),
+        ),
     ::rpc_runtime::codegen::Procedure::new(
         "acme.store.Store/rpc_pack",
         0x5498e5837293a81d,
@@ -484,19 +541,31 @@ static STORE_PROCEDURES: [::rpc_runtime::codegen::Procedure; 8] = [
             0xf2f106ef51140252,
         )
         .with_reply_stream()
-        .with_reply_growth(&GROWTH, 0),
+        .with_reply_growth(&GROWTH, 0)
+        .with_reply_nesting(
+            ::rpc_runtime::codegen::Nesting::of::<Item>("acme.store.Item"),
+        ),
     ::rpc_runtime::codegen::Procedure::new(
             "acme.store.Store/rpc_import",
             0x691d859a234c2dea,
         )
         .with_request_stream()
-        .with_request_growth(&GROWTH, 0),
+        .with_request_growth(&GROWTH, 0)
+        .with_request_nesting(
+            ::rpc_runtime::codegen::Nesting::of::<Item>("acme.store.Item"),
+        ),
     ::rpc_runtime::codegen::Procedure::new(
             "acme.store.Store/rpc_order",
             0x18de9bb9f4d501bb,
         )
         .with_request_growth(&GROWTH, 2)
-        .with_reply_growth(&GROWTH, 0),
+        .with_reply_growth(&GROWTH, 0)
+        .with_request_nesting(
+            ::rpc_runtime::codegen::Nesting::of::<Order>("acme.store.Order"),
+        )
+        .with_reply_nesting(
+            ::rpc_runtime::codegen::Nesting::of::<Item>("acme.store.Item"),
+        ),
     ::rpc_runtime::codegen::Procedure::new(
         "acme.store.Store/rpc_old",
         0x71da5fac7ea9f775,
@@ -1255,7 +1324,10 @@ static COUNTER_PROCEDURES: [::rpc_runtime::codegen::Procedure; 3] = [
         )
         .with_request_stream()
         .with_reply_stream()
-        .with_reply_growth(&GROWTH, 0),
+        .with_reply_growth(&GROWTH, 0)
+        .with_reply_nesting(
+            ::rpc_runtime::codegen::Nesting::of::<Item>("acme.store.Item"),
+        ),
 ];
 
 /// Counts items, with flattened messages.

@@ -17,7 +17,7 @@ use codegen_tests::{
 };
 use rpc_runtime::{
     Bytes, Client, Code, Context, Error, Executed, Limits, Open, Requests, Result, Server, Stream,
-    codegen::{prost::Name, prost_types::Any},
+    codegen::{Nesting, prost::Name, prost_types::Any},
 };
 
 struct Shop;
@@ -344,4 +344,45 @@ async fn a_trait_object_serves() {
     sender.finish();
     assert_eq!(items.message().await.unwrap().unwrap().digest, b"a");
     assert!(items.message().await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn types_of_another_module_are_not_sent_if_they_are_nested_too_deep() {
+    let store = StoreClient::in_process(StoreServer::new(Shop));
+    let folder = |levels| {
+        (0..levels).fold(Folder::default(), |inner, _| Folder {
+            folders: vec![inner],
+            ..Folder::default()
+        })
+    };
+    let item = |levels| Item {
+        folders: vec![folder(levels)],
+        ..Item::default()
+    };
+    store.send_recv().file(folder(100)).await.unwrap();
+    store.send_recv().price(item(99)).await.unwrap();
+    let errors = [
+        store.send_recv().file(folder(101)).await.unwrap_err(),
+        store.send_recv().price(item(100)).await.unwrap_err(),
+    ];
+    for error in errors {
+        assert_eq!(
+            (error.code(), error.executed()),
+            (Code::InvalidArgument, Executed::No),
+            "{error}"
+        );
+        assert!(
+            error.message().contains("nested more than 100 messages deep"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn a_type_without_a_walk_counts_as_one_level() {
+    let walk = rpc_runtime::codegen::walk_of!(Moment, OF);
+    let nesting = Nesting::by("Moment", rpc_runtime::codegen::walk_of!(Moment, WHOLE));
+    // It has no `Nested`, so this compiles only because another walk takes its place.
+    let _: fn(&Moment, _) -> _ = walk;
+    assert_eq!(format!("{nesting:?}"), "Nesting(\"Moment\")");
 }
