@@ -45,6 +45,8 @@ mod documents {
     mod reliability {}
     #[doc = include_str!("../docs/reference/errors.md")]
     mod errors {}
+    #[doc = include_str!("../docs/reference/generator.md")]
+    mod generator {}
     #[doc = include_str!("../docs/reference/guarantees.md")]
     mod guarantees {}
     #[doc = include_str!("../docs/reference/limits.md")]

@@ -15,6 +15,8 @@ pub(crate) struct Choices {
     pub(crate) type_names: ByPath<String>,
     /// The services whose trait answers procedures that an implementation leaves out.
     pub(crate) default_handlers: ByPath<()>,
+    /// The services that have a trait for `dyn`, too.
+    pub(crate) dyn_traits: ByPath<()>,
     /// The halves of services.
     pub(crate) parts: ByPath<Parts>,
     /// The map fields that are a `BTreeMap`.
@@ -24,6 +26,12 @@ pub(crate) struct Choices {
     pub(crate) json: ByPath<()>,
     /// True if reading JSON skips unknown fields.
     pub(crate) json_skips_unknown: bool,
+    /// The fields that are in a `Box`.
+    pub(crate) boxed: ByPath<()>,
+    pub(crate) without_debug: ByPath<()>,
+    pub(crate) without_comments: ByPath<()>,
+    /// True if the values of enums keep the enum's name at their start.
+    pub(crate) retain_enum_prefix: bool,
     pub(crate) type_attributes: ByPath<String>,
     pub(crate) message_attributes: ByPath<String>,
     pub(crate) enum_attributes: ByPath<String>,

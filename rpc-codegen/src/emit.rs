@@ -4,6 +4,7 @@ mod client_type;
 mod conversions;
 mod debug;
 mod docs;
+mod dyn_trait;
 mod fields;
 mod growth;
 mod json;
@@ -65,7 +66,7 @@ pub(crate) fn files(
         packages.entry(module).or_default().messages = items;
     }
     merge::merge(&mut packages);
-    let nesting = Nesting::new(&model.services, target);
+    let nesting = Nesting::new(pool, &model.services, target);
     let mut files = Vec::new();
     for (module, package) in &mut packages {
         let services = model.services.iter();
@@ -111,10 +112,12 @@ fn service(
     let procedures = procedures::list(service, growth, nesting, &names);
     let parts = target.parts(&service.full_name);
     let server = parts.server().then(|| server::items(service, &names, target));
+    let is_dyn = parts.server() && target.choices.dyn_traits.contains(&service.full_name);
+    let dyn_trait = is_dyn.then(|| dyn_trait::items(service, &names));
     let client = parts
         .client()
         .then(|| client_type::items(service, &names, target));
-    quote!(#procedures #server #client)
+    quote!(#procedures #server #dyn_trait #client)
 }
 
 fn unparsable(error: syn::Error) -> Error {

@@ -125,7 +125,7 @@
 //! | `option (rpc.procedure) = { blocking: true };` | procedure | `false` | handlers may block their thread: they run on the blocking pool |
 //! | `option (rpc.procedure) = { spawn: true };` | procedure | `false` | handlers compute for long: each runs in a task of its own from the start |
 //! | `option (rpc.procedure) = { priority: CONTROL };` | procedure | `NORMAL` | when messages wait to be written, those of this procedure go first; with `BULK` they go last |
-//! | `option deprecated = true;` | service, procedure, field, enum value | `false` | its client, stub, field or variant is deprecated |
+//! | `option deprecated = true;` | service, procedure, field, enum value | `false` | its client, stub, trait method, field or variant is deprecated |
 //!
 //! `blocking` and `spawn` exclude each other. Other standard options of services and procedures, `idempotency_level` for
 //! example, change nothing.
@@ -151,6 +151,11 @@
 //! | [`default_handlers`](Config::default_handlers) | none | lets implementations leave handlers out |
 //! | [`btree_map`](Config::btree_map) | `HashMap` | makes map fields a `BTreeMap` |
 //! | [`bytes_type`](Config::bytes_type) | `rpc_runtime::Bytes` | chooses `Bytes` or `Vec<u8>` for `bytes` fields |
+//! | [`boxed`](Config::boxed) | none | puts messages into a `Box` |
+//! | [`skip_debug`](Config::skip_debug) | none | leaves `Debug` to you |
+//! | [`disable_comments`](Config::disable_comments) | none | leaves out comments |
+//! | [`retain_enum_prefix`](Config::retain_enum_prefix) | `Red` of `COLOR_RED` | keeps the enum's name in its values |
+//! | [`dyn_trait`](Config::dyn_trait) | none | generates a trait for `dyn`, too |
 //! | [`client_only`](Config::client_only), [`server_only`](Config::server_only) | both halves | leaves out servers, or clients |
 //! | [`client_only_for`](Config::client_only_for), [`server_only_for`](Config::server_only_for) | both halves | the same, by service |
 //! | [`descriptor_set`](Config::descriptor_set) | none | reads compiled files in place of .proto files |

@@ -24,12 +24,13 @@ use prost_types::FileDescriptorProto;
 pub(crate) use self::{
     accessors::impossible as without_accessors,
     externs::{extern_types, is_generated, is_given},
-    flatten::{Field, FieldKind, is_boxed, value_of},
+    flatten::{Field, FieldKind, value_of},
     google::is_newer,
     json::{Json, NULL_VALUE},
-    oneof::{oneof_of, oneof_type},
+    naming::full_name,
+    oneof::{oneof_of, oneof_type, path_of},
     service_names::ServiceNames,
-    types::{Types, bytes_type, has_bytes, ident, is_option},
+    types::{Types, bytes_type, can_be_boxed, contains_itself, has_bytes, ident, is_option},
 };
 use self::{naming::Stem, reader::Reader};
 use crate::{

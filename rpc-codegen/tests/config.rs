@@ -99,3 +99,20 @@ fn the_same_text_is_not_written_again() {
         .expect("it is there");
     assert_eq!(modified, then);
 }
+
+#[test]
+fn google_s_types_come_from_the_crate_that_has_them() {
+    let crate_of_types = "::google::protobuf";
+    // `Empty` stays `()` unless a path names it.
+    let text = kv(|config| config.extern_path(".google.protobuf", crate_of_types));
+    assert!(
+        !text.contains(crate_of_types) && !text.contains("request: ()"),
+        "{text}"
+    );
+    let text = kv(|config| {
+        config
+            .extern_path(".google.protobuf", crate_of_types)
+            .extern_path(".google.protobuf.Empty", "::google::Empty")
+    });
+    assert!(text.contains("request: ::google::Empty"), "{text}");
+}

@@ -121,6 +121,11 @@ fn an_option_for_a_field_needs_a_field_of_its_kind() {
         &text,
         &["`Config::btree_map`: the path `.acme.store.Item.name` matches no map field"],
     );
+    let text = error(|config| config.boxed(".acme.store.Item.folders"));
+    says(
+        &text,
+        &["the path `.acme.store.Item.folders` matches no message field"],
+    );
     let text = error(|config| config.bytes_type("name", BytesType::Vec));
     says(
         &text,
@@ -134,7 +139,7 @@ fn an_option_for_a_service_needs_a_service() {
     says(
         &text,
         &[
-            "`Config::client_only_for or server_only_for`: the path `Reprots` matches no service",
+            "`Config::client_only_for` or `server_only_for`: the path `Reprots` matches no service",
             "help: write `Reports`",
         ],
     );
@@ -155,4 +160,18 @@ fn an_option_for_a_service_needs_a_service() {
         &text,
         &["`Config::trait_attribute`: `derive(Eq)`, given for `.`, is not an attribute"],
     );
+}
+
+#[test]
+fn values_that_keep_their_prefix_do_not_clash() {
+    let out = TempDir::new();
+    let mut config = Config::new();
+    config
+        .out_dir(out.path())
+        .file("tests/errors/an_enum_prefix_hides_a_clash.proto");
+    config.compile().expect_err("without a prefix they clash");
+    config
+        .retain_enum_prefix()
+        .compile()
+        .expect("with it they do not");
 }

@@ -1,5 +1,6 @@
 //! Hidden: the names that generated code uses.
 
+mod boxed;
 mod methods;
 mod unimplemented;
 
@@ -8,17 +9,20 @@ pub use crate::json;
 pub use prost;
 pub use prost_types;
 
-pub use self::unimplemented::{unimplemented, unimplemented_stream};
+pub use self::{
+    boxed::{BoxFuture, BoxStream, forward},
+    unimplemented::{unimplemented, unimplemented_stream},
+};
 #[doc(hidden)]
 pub use crate::{
     __client_methods as client_methods, __json as in_json, __send_methods as send_methods,
-    __send_recv_methods as send_recv_methods, __server_methods as server_methods,
+    __send_recv_methods as send_recv_methods, __server_methods as server_methods, __walk_of as walk_of,
 };
 pub use crate::{
     client::Call,
     message::{
         growth::{Growing, Growth},
-        nesting::{Depth, Nested, Nesting, TooDeep},
+        nesting::{Depth, Nested, Nesting, TooDeep, Unwalked, Walk},
         procedure::Procedure,
     },
     session::{Handler, Incoming, Replies, Service},

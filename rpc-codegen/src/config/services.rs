@@ -87,4 +87,27 @@ impl Config {
         self.choices.trait_attributes.push(path, attribute.into());
         self
     }
+
+    /// Generates a second trait, such as `OrdersDyn`, for every service that `path` matches: one that `dyn` can be made of.
+    ///
+    /// Every implementation of `Orders` implements `OrdersDyn`, and `Arc<dyn OrdersDyn>` implements `Orders`. So a program can
+    /// choose an implementation while it runs, and serve it. Each call takes a `Box` more; a stream of replies takes three.
+    /// Default: none.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// rpc_codegen::Config::new()
+    ///     .dyn_trait(".shop.v1.Orders")
+    ///     .compile_dir("proto")
+    /// # }
+    /// ```
+    ///
+    /// ```ignore (needs generated code)
+    /// let orders: Arc<dyn OrdersDyn> = if args.fake { Arc::new(Fake) } else { Arc::new(Database::open()?) };
+    /// Server::builder().service(OrdersServer::new(orders)).listener(address).serve().await
+    /// ```
+    pub fn dyn_trait(&mut self, path: impl Into<String>) -> &mut Self {
+        self.choices.dyn_traits.push(path, ());
+        self
+    }
 }

@@ -9,7 +9,7 @@ use quote::quote;
 use crate::{
     choices::BytesType,
     model::{
-        Request, Service, Types, bytes_type, ident, is_boxed, is_option,
+        Request, Service, Types, bytes_type, ident, is_option,
         naming::{module_path, snake},
         value_of,
     },
@@ -89,7 +89,7 @@ fn sources(
             ]
         }
         Kind::Message(message) => {
-            let value = if is_boxed(field) {
+            let value = if types.is_boxed(field) {
                 quote!(::std::boxed::Box::new(value))
             } else {
                 quote!(value)

@@ -25,7 +25,8 @@ pub(super) fn items(
         let types = Types::new(message.package_name(), target);
         let is_here =
             module_path(message.package_name()) == module && is_generated(message.full_name(), target);
-        if is_here && message.fields().any(|field| is_concerned(&field, &types)) {
+        let is_skipped = target.choices.without_debug.contains(message.full_name());
+        if is_here && !is_skipped && message.fields().any(|field| is_concerned(&field, &types)) {
             let path = message.full_name()[message.package_name().len()..].trim_start_matches('.');
             let path: Vec<&str> = path.split('.').collect();
             if let Some(found) = find(generated, &path) {

@@ -75,7 +75,7 @@ impl<'a> Growth<'a> {
         if let Some(row) = self.row(name) {
             return Some(row);
         }
-        if !multiplies(message) {
+        if !multiplies(message, types) {
             return None;
         }
         let row = self.rows.len();
@@ -132,7 +132,9 @@ impl<'a> Growth<'a> {
                 };
                 (make, Some(value_type(field, field, types)))
             }
-            Kind::Message(message) if is_within(field.parent_message(), &message) => {
+            Kind::Message(message)
+                if is_within(field.parent_message(), &message) || types.is_boxed(field) =>
+            {
                 (quote!(boxed), Some(value_type(field, field, types)))
             }
             Kind::Message(_) => (quote!(part), None),
@@ -164,12 +166,14 @@ fn value_type(value: &FieldDescriptor, field: &FieldDescriptor, types: &Types<'_
 }
 
 /// True if a message may grow: it contains repeated fields, maps or boxes.
-fn multiplies(message: &MessageDescriptor) -> bool {
+fn multiplies(message: &MessageDescriptor, types: &Types<'_>) -> bool {
     within(message).iter().any(|inner| {
-        let is_boxed = |kind| matches!(kind, Kind::Message(other) if is_within(inner, &other));
+        let is_boxed = |field: &FieldDescriptor| {
+            types.is_boxed(field) || matches!(field.kind(), Kind::Message(other) if is_within(inner, &other))
+        };
         inner
             .fields()
-            .any(|field| field.cardinality() == Cardinality::Repeated || is_boxed(field.kind()))
+            .any(|field| field.cardinality() == Cardinality::Repeated || is_boxed(&field))
     })
 }
 

@@ -11,7 +11,9 @@ use super::prost_input;
 use crate::{
     choices::BytesType,
     error::{Error, Problem},
-    model::{Types, bytes_type, extern_types, has_bytes, is_generated, oneof_of},
+    model::{
+        Types, bytes_type, can_be_boxed, extern_types, full_name, has_bytes, is_generated, oneof_of, path_of,
+    },
     source::{comments, is_google},
     target::Target,
 };
@@ -35,7 +37,7 @@ pub(super) fn generate(
     // prost-build looks up every message, so it needs Google's files, too.
     let mut requests = prost_input::files(pool);
     for (_, file) in &mut requests {
-        docs.take(file);
+        docs.take(file, target);
     }
     let mut config = config(pool, target);
     // prost-build panics on some errors. Our own checks should find them first; if not, no panic reaches the user.
@@ -98,6 +100,16 @@ fn config(pool: &DescriptorPool, target: &Target<'_>) -> prost_build::Config {
         .iter()
         .filter(|field| field.is_map() && types.is_ordered(field));
     config.btree_map(ordered.map(|field| format!(".{}", field.full_name())));
+    let boxed = fields
+        .iter()
+        .filter(|field| can_be_boxed(field) && types.is_boxed(field));
+    for field in boxed {
+        config.boxed(format!(".{}", path_of(field)));
+    }
+    config.skip_debug(target.choices.without_debug.iter().map(|(path, ())| path));
+    if target.choices.retain_enum_prefix {
+        config.retain_enum_prefix();
+    }
     for (path, attribute) in target.choices.type_attributes.iter() {
         config.type_attribute(path, attribute);
     }
@@ -148,7 +160,7 @@ impl Docs {
     ///
     /// Items without a comment get a line, too, because users may `deny(missing_docs)`, and because prost-build panics
     /// where a location is missing.
-    fn take(&mut self, file: &mut FileDescriptorProto) {
+    fn take(&mut self, file: &mut FileDescriptorProto, target: &Target<'_>) {
         // prost-build writes no code for these.
         if is_google(file.name()) {
             return;
@@ -156,6 +168,7 @@ impl Docs {
         let old = file.source_code_info.take().unwrap_or_default();
         let mut places = Places {
             docs: self,
+            target,
             old,
             new: Vec::new(),
         };
@@ -172,20 +185,25 @@ impl Docs {
 /// The old and the new locations of one file.
 struct Places<'a> {
     docs: &'a mut Docs,
+    target: &'a Target<'a>,
     old: SourceCodeInfo,
     new: Vec<Location>,
 }
 
 impl Places<'_> {
     fn message(&mut self, message: &DescriptorProto, outer: &str, path: Vec<i32>) {
-        let full = [outer, message.name()].join(".");
-        self.put(
-            &path,
-            &[],
-            format!("The message `{}`.", full.trim_start_matches('.')),
-        );
+        let full = full_name(outer, message.name());
+        self.put(&path, &[], &full, format!("The message `{full}`."));
         for (index, field) in (0..).zip(&message.field) {
-            self.put(&path, &[2, index], format!("The field `{}`.", field.name()));
+            let oneof = oneof_of(field).and_then(|oneof| message.oneof_decl.get(oneof));
+            let around = oneof.map_or_else(|| full.clone(), |oneof| full_name(&full, oneof.name()));
+            let named = full_name(&around, field.name());
+            self.put(
+                &path,
+                &[2, index],
+                &named,
+                format!("The field `{}`.", field.name()),
+            );
         }
         for (index, oneof) in (0..).zip(&message.oneof_decl) {
             let fields = message
@@ -193,11 +211,8 @@ impl Places<'_> {
                 .iter()
                 .filter(|field| oneof_of(field).and_then(|oneof| i32::try_from(oneof).ok()) == Some(index));
             let names: Vec<String> = fields.map(|field| format!("`{}`", field.name())).collect();
-            self.put(
-                &path,
-                &[8, index],
-                format!("`{}`: one of {}.", oneof.name(), names.join(", ")),
-            );
+            let text = format!("`{}`: one of {}.", oneof.name(), names.join(", "));
+            self.put(&path, &[8, index], &full_name(&full, oneof.name()), text);
         }
         for (index, nested) in (0..).zip(&message.nested_type) {
             self.message(nested, &full, [&path[..], &[3, index]].concat());
@@ -208,20 +223,28 @@ impl Places<'_> {
     }
 
     fn enumeration(&mut self, proto: &EnumDescriptorProto, outer: &str, path: Vec<i32>) {
-        let full = [outer, proto.name()].join(".");
-        self.put(
-            &path,
-            &[],
-            format!("The enum `{}`.", full.trim_start_matches('.')),
-        );
+        let full = full_name(outer, proto.name());
+        self.put(&path, &[], &full, format!("The enum `{full}`."));
         for (index, value) in (0..).zip(&proto.value) {
-            self.put(&path, &[2, index], format!("The value `{}`.", value.name()));
+            let named = full_name(&full, value.name());
+            self.put(
+                &path,
+                &[2, index],
+                &named,
+                format!("The value `{}`.", value.name()),
+            );
         }
     }
 
-    fn put(&mut self, path: &[i32], more: &[i32], missing: String) {
+    /// Documents the item `named` with its comment, or with `missing`.
+    fn put(&mut self, path: &[i32], more: &[i32], named: &str, missing: String) {
         let path = [path, more].concat();
-        let old = self.old.location.iter().find(|location| location.path == path);
+        let is_wanted = !self.target.choices.without_comments.contains(named);
+        let old = self
+            .old
+            .location
+            .iter()
+            .find(|location| location.path == path && is_wanted);
         let mut lines = old.map(comments::docs).unwrap_or_default();
         if lines.is_empty() {
             lines.push(missing);

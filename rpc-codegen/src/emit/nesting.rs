@@ -5,12 +5,12 @@
 use std::collections::{BTreeMap, HashMap};
 
 use proc_macro2::{Literal, TokenStream};
-use prost_reflect::{Cardinality, FieldDescriptor, Kind, MessageDescriptor};
+use prost_reflect::{Cardinality, DescriptorPool, FieldDescriptor, Kind, MessageDescriptor};
 use quote::quote;
 
 use crate::{
     model::{
-        Procedure, Service, Types, ident, is_given, is_option,
+        Procedure, Service, Types, ident, is_generated, is_given, is_option,
         naming::{camel, module_path, snake},
         oneof_of, oneof_type,
     },
@@ -21,33 +21,31 @@ use crate::{
 /// The depth of all messages, and the messages that need the check.
 pub(super) struct Nesting<'a> {
     target: &'a Target<'a>,
-    heights: Heights<'a>,
+    heights: Heights,
     /// The messages that need the check, by full name: a level inside them may be too deep.
     walked: BTreeMap<String, MessageDescriptor>,
 }
 
 /// The number of message levels inside a message, by full name; none without a limit.
-struct Heights<'a> {
-    target: &'a Target<'a>,
-    known: HashMap<String, Option<u32>>,
-}
+#[derive(Default)]
+struct Heights(HashMap<String, Option<u32>>);
 
 impl<'a> Nesting<'a> {
-    /// The nesting of all messages that the procedures of these services send.
-    pub(super) fn new(services: &[Service], target: &'a Target<'a>) -> Self {
+    /// The nesting of all messages: those that the procedures of these services send, and those that other crates may send.
+    pub(super) fn new(pool: &DescriptorPool, services: &[Service], target: &'a Target<'a>) -> Self {
         let mut nesting = Self {
             target,
-            heights: Heights {
-                target,
-                known: HashMap::new(),
-            },
+            heights: Heights::default(),
             walked: BTreeMap::new(),
         };
-        for procedure in services.iter().flat_map(|service| &service.procedures) {
-            for message in [&procedure.input, &procedure.output] {
-                if nesting.heights.of(message).is_none_or(|height| height > DEEPEST) {
-                    nesting.walk(message);
-                }
+        let procedures = services.iter().flat_map(|service| &service.procedures);
+        let sent = procedures.flat_map(|procedure| [procedure.input.clone(), procedure.output.clone()]);
+        let generated = pool
+            .all_messages()
+            .filter(|message| is_generated(message.full_name(), target));
+        for message in sent.chain(generated) {
+            if nesting.heights.of(&message).is_none_or(|height| height > DEEPEST) {
+                nesting.walk(&message);
             }
         }
         nesting
@@ -61,7 +59,11 @@ impl<'a> Nesting<'a> {
             let name = message.full_name();
             self.is_deep(message).then(|| {
                 let ty = types.message(message);
-                quote!(#runtime::codegen::Nesting::of::<#ty>(#name))
+                if types.is_given(name) {
+                    quote!(#runtime::codegen::Nesting::by(#name, #runtime::codegen::walk_of!(#ty, WHOLE)))
+                } else {
+                    quote!(#runtime::codegen::Nesting::of::<#ty>(#name))
+                }
             })
         };
         let request = nesting(&procedure.input).map(|of| quote!(.with_request_nesting(#of)));
@@ -83,7 +85,7 @@ impl<'a> Nesting<'a> {
     }
 
     fn height(&self, message: &MessageDescriptor) -> Option<u32> {
-        self.heights.known.get(message.full_name()).copied().flatten()
+        self.heights.0.get(message.full_name()).copied().flatten()
     }
 
     /// Records that a message needs the check, and the messages inside it.
@@ -114,7 +116,7 @@ impl<'a> Nesting<'a> {
         let fields = message.fields().filter(|field| {
             message_of(field).is_some() && oneof_of(field.field_descriptor_proto()).is_none()
         });
-        let fields = fields.map(|field| self.field(&field));
+        let fields = fields.map(|field| self.field(&field, &types));
         let protos = &message.descriptor_proto().oneof_decl;
         let oneofs = (0..protos.len()).filter_map(|index| self.oneof(message, index, &types));
         quote! {
@@ -129,7 +131,7 @@ impl<'a> Nesting<'a> {
     }
 
     /// The check of a field outside of oneofs.
-    fn field(&self, field: &FieldDescriptor) -> TokenStream {
+    fn field(&self, field: &FieldDescriptor, types: &Types<'_>) -> TokenStream {
         let name = ident(&snake(field.name()));
         let shown = field.full_name();
         let Some(message) = message_of(field) else {
@@ -140,6 +142,10 @@ impl<'a> Nesting<'a> {
             return match value {
                 None => quote!(at.one(#shown, !self.#name.is_empty())?;),
                 Some(value) if self.is_leaf(&value) => quote!(at.leaf_entries(#shown, self.#name.values())?;),
+                Some(value) if types.is_given(value.full_name()) => {
+                    let walk = self.walk_elsewhere(&value, types);
+                    quote!(at.entries_by(#shown, self.#name.values(), #walk)?;)
+                }
                 Some(_) => quote!(at.entries(#shown, self.#name.values())?;),
             };
         }
@@ -156,7 +162,7 @@ impl<'a> Nesting<'a> {
         } else {
             quote!([&self.#name])
         };
-        let step = self.step(&message, shown, &messages);
+        let step = self.step(field, &message, &messages, types);
         quote!(#step?;)
     }
 
@@ -182,7 +188,7 @@ impl<'a> Nesting<'a> {
             } else {
                 (
                     quote!(::core::option::Option::Some(#ty::#variant(value))),
-                    self.step(message, shown, &quote!([value])),
+                    self.step(field, message, &quote!([value]), types),
                 )
             }
         });
@@ -198,8 +204,22 @@ impl<'a> Nesting<'a> {
         }
     }
 
-    /// The check of `messages`, whose type is not a leaf.
-    fn step(&self, message: &MessageDescriptor, shown: &str, messages: &TokenStream) -> TokenStream {
+    /// The check of `messages`, the values of `field`, whose type is not a leaf.
+    fn step(
+        &self,
+        field: &FieldDescriptor,
+        message: &MessageDescriptor,
+        messages: &TokenStream,
+        types: &Types<'_>,
+    ) -> TokenStream {
+        let shown = field.full_name();
+        if types.is_given(message.full_name()) {
+            let walk = self.walk_elsewhere(message, types);
+            let unboxed = types
+                .is_boxed(field)
+                .then(|| quote!(.into_iter().map(::core::convert::AsRef::as_ref)));
+            return quote!(at.by(#shown, #messages #unboxed, #walk));
+        }
         match self.height(message) {
             None => quote!(at.within(#shown, #messages)),
             Some(height) => {
@@ -209,27 +229,34 @@ impl<'a> Nesting<'a> {
         }
     }
 
+    /// The walk through a message that exists elsewhere, if its type has one.
+    fn walk_elsewhere(&self, message: &MessageDescriptor, types: &Types<'_>) -> TokenStream {
+        let runtime = self.target.runtime;
+        let ty = types.message(message);
+        quote!(#runtime::codegen::walk_of!(#ty, OF))
+    }
+
     /// True if no level inside a message needs a look.
     fn is_leaf(&self, message: &MessageDescriptor) -> bool {
         match self.height(message) {
             None => false,
-            Some(height) => height == 0 || is_google(message.parent_file().name()),
+            // Types that exist elsewhere have no walk unless they contain themselves.
+            Some(height) => {
+                height == 0
+                    || is_google(message.parent_file().name())
+                    || is_given(message.full_name(), self.target)
+            }
         }
     }
 }
 
-impl Heights<'_> {
+impl Heights {
     fn of(&mut self, message: &MessageDescriptor) -> Option<u32> {
-        if let Some(known) = self.known.get(message.full_name()) {
+        if let Some(known) = self.0.get(message.full_name()) {
             return *known;
         }
-        // What is in a type that exists elsewhere is not ours to walk through: it counts as one level.
-        if is_given(message.full_name(), self.target) {
-            self.known.insert(message.full_name().to_owned(), Some(0));
-            return Some(0);
-        }
         // A second visit before the height is known has found a circle.
-        self.known.insert(message.full_name().to_owned(), None);
+        self.0.insert(message.full_name().to_owned(), None);
         let mut height = Some(0);
         for inner in message.fields().filter_map(|field| message_of(&field)) {
             let one = self.of(&inner);
@@ -237,7 +264,7 @@ impl Heights<'_> {
                 .zip(one)
                 .map(|(height, one)| height.max(one.saturating_add(1)));
         }
-        self.known.insert(message.full_name().to_owned(), height);
+        self.0.insert(message.full_name().to_owned(), height);
         height
     }
 }

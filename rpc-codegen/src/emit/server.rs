@@ -39,7 +39,8 @@ fn interface(service: &Service, names: &Names<'_>, target: &Target<'_>) -> Token
         } else {
             quote!(;)
         };
-        quote!(#docs #stream_docs #signature #body)
+        let deprecated = procedure.is_deprecated.then(|| quote!(#[deprecated]));
+        quote!(#docs #stream_docs #deprecated #signature #body)
     });
     quote! {
         #docs
@@ -100,28 +101,34 @@ fn shared(service: &Service, names: &Names<'_>) -> TokenStream {
 }
 
 /// A method of the trait, up to its body.
-fn signature(procedure: &Procedure, names: &Names<'_>) -> TokenStream {
+pub(super) fn signature(procedure: &Procedure, names: &Names<'_>) -> TokenStream {
     let runtime = names.runtime;
     let method = format_ident!("{}", procedure.stem.method());
     let arguments = arguments(procedure, names)
         .into_iter()
         .map(|(name, ty)| quote!(#name: #ty));
-    let result = match &procedure.reply {
-        Reply::Message(ty) => ty.clone(),
-        Reply::Field(_, field) => value_type(field, runtime),
-        // It may borrow from `self` and `cx`, because the runtime drives it in the future that owns them.
-        Reply::Stream(ty) => {
-            quote!(impl #runtime::Stream<Item = #runtime::Result<#ty>> + ::core::marker::Send)
-        }
-    };
+    let result = result(procedure, names);
     quote! {
         fn #method(&self, cx: &#runtime::Context #(, #arguments)*)
             -> impl ::core::future::Future<Output = #runtime::Result<#result>> + ::core::marker::Send
     }
 }
 
+/// The type that a method resolves to, if it succeeds.
+pub(super) fn result(procedure: &Procedure, names: &Names<'_>) -> TokenStream {
+    let runtime = names.runtime;
+    match &procedure.reply {
+        Reply::Message(ty) => ty.clone(),
+        Reply::Field(_, field) => value_type(field, runtime),
+        // It may borrow from `self` and `cx`, because the runtime drives it in the future that owns them.
+        Reply::Stream(ty) => {
+            quote!(impl #runtime::Stream<Item = #runtime::Result<#ty>> + ::core::marker::Send)
+        }
+    }
+}
+
 /// The names and types of a method's own arguments.
-fn arguments(procedure: &Procedure, names: &Names<'_>) -> Vec<(Ident, TokenStream)> {
+pub(super) fn arguments(procedure: &Procedure, names: &Names<'_>) -> Vec<(Ident, TokenStream)> {
     match &procedure.request {
         Request::Empty => Vec::new(),
         Request::Message(ty) | Request::Value(ty) => vec![(format_ident!("request"), ty.clone())],

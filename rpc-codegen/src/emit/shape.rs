@@ -4,7 +4,7 @@ use proc_macro2::TokenStream;
 use prost_reflect::{Cardinality, FieldDescriptor, Kind, MessageDescriptor};
 use quote::quote;
 
-use crate::model::{Types, is_boxed, is_option};
+use crate::model::{Types, contains_itself, is_option};
 
 /// A tuple with the fields that prost-build would give to `message`, which takes at least as much memory.
 ///
@@ -18,7 +18,7 @@ fn field_shape(field: &FieldDescriptor, types: &Types<'_>) -> TokenStream {
     let value = match field.kind() {
         _ if field.is_map() => return quote!(::std::collections::HashMap<(), ()>),
         _ if field.cardinality() == Cardinality::Repeated => return quote!(::std::vec::Vec<()>),
-        Kind::Message(_) if is_boxed(field) => quote!(::std::boxed::Box<()>),
+        Kind::Message(_) if contains_itself(field) => quote!(::std::boxed::Box<()>),
         Kind::Message(inner) => shape(&inner, types),
         _ => types.value(field),
     };

@@ -6,7 +6,7 @@ use prost_types::{DescriptorProto, EnumDescriptorProto, FileDescriptorProto};
 
 use super::{
     externs::is_generated,
-    naming::{camel, is_nameable, module_path, snake, variant},
+    naming::{camel, full_name, is_nameable, module_path, snake, variant},
     oneof::{oneof_of, oneof_type},
     service_names::ServiceNames,
 };
@@ -131,7 +131,7 @@ impl Scope<'_> {
             }
         }
         for (module, owner, full, names) in &mut services {
-            for (what, name) in names.beside_the_trait(self.target.parts(full)) {
+            for (what, name) in names.beside_the_trait(full, self.target) {
                 self.give_way(module, name, what, full);
                 let owner = Owner {
                     what: format!("{what} of service `{full}`"),
@@ -266,7 +266,12 @@ impl Scope<'_> {
                 below(path, &[2, index, 1]),
             );
             self.nameable(value.name(), &what);
-            self.claim(&variants, &variant(proto.name(), value.name()), what);
+            let name = if self.target.choices.retain_enum_prefix {
+                camel(value.name())
+            } else {
+                variant(proto.name(), value.name())
+            };
+            self.claim(&variants, &name, what);
         }
     }
 
@@ -321,14 +326,6 @@ fn is_map_entry(message: &DescriptorProto) -> bool {
         .options
         .as_ref()
         .is_some_and(prost_types::MessageOptions::map_entry)
-}
-
-fn full_name(outer: &str, name: &str) -> String {
-    if outer.is_empty() {
-        name.to_owned()
-    } else {
-        format!("{outer}.{name}")
-    }
 }
 
 fn below(path: &[i32], more: &[i32]) -> Vec<i32> {

@@ -8,22 +8,9 @@ use super::{
 };
 use crate::{choices::matches, target::Target};
 
-/// The Rust path of the type `full_name` if it exists elsewhere: of all paths that match, the longest decides.
+/// The Rust path of the type `full_name` if it exists elsewhere.
 pub(crate) fn extern_path(full_name: &str, target: &Target<'_>) -> Option<String> {
-    let codegen = format!("{}::codegen", target.runtime_path);
-    let known = BUILT_IN
-        .iter()
-        .map(|(path, ty)| (*path, ty.replace("codegen::", &format!("{codegen}::"))));
-    let given = target
-        .choices
-        .extern_paths
-        .iter()
-        .map(|(path, ty)| (path, ty.clone()));
-    let known = known.filter(|_| !is_newer(full_name));
-    let (path, outer) = known
-        .chain(given)
-        .filter(|(path, _)| matches(path, full_name))
-        .max_by_key(|(path, _)| path.len())?;
+    let Extern { path, outer, .. } = find(full_name, target)?;
     let inside = full_name[path.len() - 1..].trim_start_matches('.');
     let Some((modules, name)) = inside
         .rsplit_once('.')
@@ -36,9 +23,37 @@ pub(crate) fn extern_path(full_name: &str, target: &Target<'_>) -> Option<String
     Some(parts.join("::"))
 }
 
-/// True if the build script gave a Rust path for the item `full_name`, or for one around it.
+/// True if the build script says where the item `full_name` is: `Empty` stays `()` if only its package is given.
 pub(crate) fn is_given(full_name: &str, target: &Target<'_>) -> bool {
-    target.choices.extern_paths.contains(full_name)
+    find(full_name, target).is_some_and(|found| found.is_given)
+}
+
+/// A path of a package or type, and where it is in Rust.
+struct Extern<'a> {
+    path: &'a str,
+    outer: String,
+    /// True if the build script says so.
+    is_given: bool,
+}
+
+/// Of all paths that match the item `full_name`, the longest.
+fn find<'a>(full_name: &str, target: &'a Target<'_>) -> Option<Extern<'a>> {
+    let codegen = format!("{}::codegen::", target.runtime_path);
+    let known = BUILT_IN.iter().map(|(path, ty)| Extern {
+        path,
+        outer: ty.replace("codegen::", &codegen),
+        is_given: false,
+    });
+    let given = target.choices.extern_paths.iter().map(|(path, ty)| Extern {
+        path,
+        outer: ty.clone(),
+        is_given: true,
+    });
+    known
+        .filter(|_| !is_newer(full_name))
+        .chain(given)
+        .filter(|one| matches(one.path, full_name))
+        .max_by_key(|one| one.path.len())
 }
 
 /// True if code is generated for the item `full_name`, a package, type or service.

@@ -109,34 +109,7 @@ fn is_flat(types: &Types<'_>, message: &MessageDescriptor) -> bool {
         && !types.is_given(message.full_name())
         && message
             .fields()
-            .all(|field| oneof_of(field.field_descriptor_proto()).is_none() && !is_boxed(&field))
-}
-
-/// True if prost-build puts the field into a `Box`, because its type contains the field's message.
-pub(crate) fn is_boxed(field: &FieldDescriptor) -> bool {
-    let outer = field.parent_message();
-    let mut seen = Vec::new();
-    let mut open: Vec<MessageDescriptor> = held(field).into_iter().collect();
-    while let Some(message) = open.pop() {
-        if message == *outer {
-            return true;
-        }
-        if !seen.contains(&message) {
-            // prost-build does not look into the groups of other messages.
-            let fields = message.fields().filter(|field| !field.is_group());
-            open.extend(fields.filter_map(|field| held(&field)));
-            seen.push(message);
-        }
-    }
-    false
-}
-
-/// The message that the field's own value contains; a `Vec` keeps its messages elsewhere.
-fn held(field: &FieldDescriptor) -> Option<MessageDescriptor> {
-    match field.kind() {
-        ProtoKind::Message(message) if field.cardinality() != Cardinality::Repeated => Some(message),
-        _ => None,
-    }
+            .all(|field| oneof_of(field.field_descriptor_proto()).is_none() && !types.is_boxed(&field))
 }
 
 fn field(types: &Types<'_>, proto: &FieldDescriptor) -> Field {

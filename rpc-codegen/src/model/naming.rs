@@ -24,6 +24,11 @@ impl Stem {
         format!("rpc_{}", self.0)
     }
 
+    /// The name of the method of the trait for `dyn`.
+    pub(crate) fn dyn_method(&self) -> String {
+        format!("dyn_{}", self.0)
+    }
+
     /// The name of the stub.
     pub(crate) fn stub(&self) -> String {
         if self.is_taken() {
@@ -79,6 +84,15 @@ pub(crate) fn variant(enum_name: &str, value_name: &str) -> String {
     match value.strip_prefix(&prefix) {
         Some(rest) if rest.starts_with(char::is_uppercase) => escape(rest),
         _ => escape(&value),
+    }
+}
+
+/// The full name of the item `name` inside of `outer`, a package or a type.
+pub(crate) fn full_name(outer: &str, name: &str) -> String {
+    if outer.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{outer}.{name}")
     }
 }
 

@@ -5,7 +5,7 @@ use prost_reflect::{DescriptorPool, EnumDescriptor, MessageDescriptor};
 use super::{
     externs::is_generated,
     oneof::path_of,
-    types::{bytes_type, has_bytes},
+    types::{bytes_type, can_be_boxed, has_bytes},
 };
 use crate::{
     choices::{ByPath, matches},
@@ -32,10 +32,30 @@ pub(super) fn problems(pool: &DescriptorPool, target: &Target<'_>) -> Vec<Proble
     check.here("btree_map", &choices.btree_maps, &["map field"]);
     check.here("bytes_type", &choices.bytes_types, &["bytes field"]);
     check.here("json", &choices.json, &["message", "enum"]);
-    for message in pool.all_messages() {
+    for message in pool
+        .all_messages()
+        .filter(|message| is_generated(message.full_name(), target))
+    {
         check.maps_agree(&message);
     }
-    check.here("client_only_for or server_only_for", &choices.parts, &["service"]);
+    check.here("boxed", &choices.boxed, &["message field"]);
+    check.here("skip_debug", &choices.without_debug, &["message", "enum"]);
+    let documented = [
+        "message",
+        "field",
+        "oneof",
+        "enum",
+        "enum value",
+        "service",
+        "procedure",
+    ];
+    check.here("disable_comments", &choices.without_comments, &documented);
+    check.here("dyn_trait", &choices.dyn_traits, &["service"]);
+    check.here(
+        "client_only_for` or `server_only_for",
+        &choices.parts,
+        &["service"],
+    );
     let (types, enums) = (&["message", "enum", "oneof"][..], &["enum", "oneof"][..]);
     for (option, attributes, kinds) in [
         ("type_attribute", &choices.type_attributes, types),
@@ -254,6 +274,9 @@ fn add(message: &MessageDescriptor, items: &mut Vec<Item>) {
         items.push(("field", path_of(&field)));
         if field.is_map() {
             items.push(("map field", path_of(&field)));
+        }
+        if can_be_boxed(&field) {
+            items.push(("message field", path_of(&field)));
         }
         if has_bytes(&field) {
             items.push(("bytes field", path_of(&field)));

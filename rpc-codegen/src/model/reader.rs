@@ -74,7 +74,7 @@ impl<'a> Reader<'a> {
                 .remove(service.full_name())
                 .unwrap_or_else(|| ServiceNames::new(service.name())),
             package: file.package_name().to_owned(),
-            docs: self.docs(service.parent_file().name(), service.path()),
+            docs: self.docs(service.full_name(), service.parent_file().name(), service.path()),
             is_deprecated: proto
                 .options
                 .as_ref()
@@ -122,7 +122,7 @@ impl<'a> Reader<'a> {
         Procedure {
             id: id(&path),
             path,
-            docs: self.docs(file.name(), method.path()),
+            docs: self.docs(method.full_name(), file.name(), method.path()),
             is_deprecated: proto
                 .options
                 .as_ref()
@@ -227,7 +227,11 @@ impl<'a> Reader<'a> {
             .map(|value| value.into_owned())
     }
 
-    fn docs(&self, file: &str, path: &[i32]) -> Vec<String> {
+    /// The comment of the item `full_name`.
+    fn docs(&self, full_name: &str, file: &str, path: &[i32]) -> Vec<String> {
+        if self.target.choices.without_comments.contains(full_name) {
+            return Vec::new();
+        }
         let file = self.pool.get_file_by_name(file);
         let info = file
             .as_ref()

@@ -1,7 +1,7 @@
 //! The names of the items generated for a service.
 
 use super::naming::{camel, camel_with, procedures_of};
-use crate::choices::Parts;
+use crate::target::Target;
 
 /// The identifiers of the items generated for one service, in the module of its package.
 ///
@@ -11,6 +11,8 @@ pub(crate) struct ServiceNames {
     pub(crate) service: String,
     pub(crate) list: String,
     pub(crate) server: String,
+    /// The companion trait for `dyn`.
+    pub(crate) dyn_trait: String,
     pub(crate) client: String,
     pub(crate) send: String,
     pub(crate) send_recv: String,
@@ -23,17 +25,26 @@ impl ServiceNames {
             service: camel(name),
             list: procedures_of(name),
             server: camel_with(name, "Server"),
+            dyn_trait: camel_with(name, "Dyn"),
             client: camel_with(name, "Client"),
             send: camel_with(name, "Send"),
             send_recv: camel_with(name, "SendRecv"),
         }
     }
 
-    /// The names of the `parts` to generate, besides that of the trait, each with what it names.
-    pub(super) fn beside_the_trait(&mut self, parts: Parts) -> Vec<(&'static str, &mut String)> {
+    /// The names of what is generated for the service `full_name` besides its trait, each with what it names.
+    pub(super) fn beside_the_trait(
+        &mut self,
+        full_name: &str,
+        target: &Target<'_>,
+    ) -> Vec<(&'static str, &mut String)> {
+        let parts = target.parts(full_name);
         let mut names = vec![("the list of procedures", &mut self.list)];
         if parts.server() {
             names.push(("the server type", &mut self.server));
+            if target.choices.dyn_traits.contains(full_name) {
+                names.push(("the trait for `dyn`", &mut self.dyn_trait));
+            }
         }
         if parts.client() {
             names.push(("the client type", &mut self.client));

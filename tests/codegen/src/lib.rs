@@ -59,3 +59,10 @@ pub mod json {
 pub mod lenient {
     include!(concat!(env!("OUT_DIR"), "/lenient/rpc_protos.rs"));
 }
+
+/// The one for a message whose `Debug` is left out.
+impl std::fmt::Debug for options::acme::store::Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Key(..)")
+    }
+}

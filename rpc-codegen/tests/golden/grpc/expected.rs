@@ -77,6 +77,7 @@ pub trait Greeter: ::core::marker::Send + ::core::marker::Sync + 'static {
     > + ::core::marker::Send;
 
     /// The procedure `Greeter/Type`.
+    #[deprecated]
     fn rpc_type(
         &self,
         cx: &::rpc_runtime::Context,

@@ -6,7 +6,7 @@
 #[prost(prost_path = "::rpc_runtime::codegen::prost")]
 #[prost(skip_debug)]
 pub struct Item {
-    /// What it is called.
+    /// The field `name`.
     #[prost(string, tag = "1")]
     pub name: ::rpc_runtime::codegen::prost::alloc::string::String,
     /// The field `price`.
@@ -39,8 +39,10 @@ pub struct Item {
     #[prost(bytes = "bytes", tag = "8")]
     pub blob: ::rpc_runtime::codegen::prost::bytes::Bytes,
     /// The field `label`.
-    #[prost(message, optional, tag = "9")]
-    pub label: ::core::option::Option<item::Label>,
+    #[prost(message, optional, boxed, tag = "9")]
+    pub label: ::core::option::Option<
+        ::rpc_runtime::codegen::prost::alloc::boxed::Box<item::Label>,
+    >,
     /// The field `kind`.
     #[prost(enumeration = "item::Kind", tag = "10")]
     pub kind: i32,
@@ -91,9 +93,9 @@ pub mod item {
     #[repr(i32)]
     pub enum Kind {
         /// The value `KIND_NONE`.
-        None = 0,
+        KindNone = 0,
         /// The value `KIND_TOOL`.
-        Tool = 1,
+        KindTool = 1,
     }
 
     impl Kind {
@@ -103,16 +105,16 @@ pub mod item {
         /// (if the ProtoBuf definition does not change) and safe for programmatic use.
         pub fn as_str_name(&self) -> &'static str {
             match self {
-                Self::None => "KIND_NONE",
-                Self::Tool => "KIND_TOOL",
+                Self::KindNone => "KIND_NONE",
+                Self::KindTool => "KIND_TOOL",
             }
         }
 
         /// Creates an enum from field names used in the ProtoBuf definition.
         pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
             match value {
-                "KIND_NONE" => Some(Self::None),
-                "KIND_TOOL" => Some(Self::Tool),
+                "KIND_NONE" => Some(Self::KindNone),
+                "KIND_TOOL" => Some(Self::KindTool),
                 _ => None,
             }
         }
@@ -127,7 +129,7 @@ pub mod item {
         Shop(::rpc_runtime::codegen::prost::alloc::string::String),
         /// The field `maker`.
         #[prost(message, tag = "12")]
-        Maker(Label),
+        Maker(::rpc_runtime::codegen::prost::alloc::boxed::Box<Label>),
         /// The field `code`.
         #[prost(bytes, tag = "13")]
         Code(::rpc_runtime::codegen::prost::alloc::vec::Vec<u8>),
@@ -138,6 +140,7 @@ pub mod item {
 #[derive(PartialOrd, Ord)]
 #[derive(Clone, PartialEq, Eq, Hash, ::rpc_runtime::codegen::prost::Message)]
 #[prost(prost_path = "::rpc_runtime::codegen::prost")]
+#[prost(skip_debug)]
 pub struct Key {
     /// The field `id`.
     #[prost(bytes = "vec", tag = "1")]
@@ -178,6 +181,17 @@ pub struct CountReply {
     pub counts: ::rpc_runtime::codegen::prost::alloc::collections::BTreeMap<
         ::rpc_runtime::codegen::prost::alloc::string::String,
         u32,
+    >,
+}
+
+/// Its only field is in a box.
+#[derive(Clone, PartialEq, ::rpc_runtime::codegen::prost::Message)]
+#[prost(prost_path = "::rpc_runtime::codegen::prost")]
+pub struct Order {
+    /// The field `item`.
+    #[prost(message, optional, boxed, tag = "1")]
+    pub item: ::core::option::Option<
+        ::rpc_runtime::codegen::prost::alloc::boxed::Box<Item>,
     >,
 }
 
@@ -289,6 +303,18 @@ impl ::rpc_runtime::codegen::prost::Name for CountReply {
     }
 }
 
+impl ::rpc_runtime::codegen::prost::Name for Order {
+    const NAME: &'static str = "Order";
+    const PACKAGE: &'static str = "acme.store";
+    fn full_name() -> ::std::string::String {
+        ::std::string::String::from("acme.store.Order")
+    }
+
+    fn type_url() -> ::std::string::String {
+        ::std::string::String::from("type.googleapis.com/acme.store.Order")
+    }
+}
+
 impl ::core::convert::From<::std::vec::Vec<u8>> for Key {
     fn from(value: ::std::vec::Vec<u8>) -> Self {
         Self { id: value }
@@ -327,6 +353,49 @@ impl ::core::convert::From<&'static str> for Key {
     }
 }
 
+impl ::core::convert::From<Item> for Order {
+    fn from(value: Item) -> Self {
+        Self {
+            item: ::core::option::Option::Some(::std::boxed::Box::new(value)),
+        }
+    }
+}
+
+impl ::rpc_runtime::codegen::Nested for Item {
+    fn walk(
+        &self,
+        at: ::rpc_runtime::codegen::Depth,
+    ) -> ::core::result::Result<(), ::rpc_runtime::codegen::TooDeep> {
+        at.one("acme.store.Item.price", self.price.is_some())?;
+        at.by(
+            "acme.store.Item.folders",
+            &self.folders,
+            ::rpc_runtime::codegen::walk_of!(
+                crate ::common::acme::common::v1::Folder, OF
+            ),
+        )?;
+        at.one("acme.store.Item.counts", !self.counts.is_empty())?;
+        at.one("acme.store.Item.pictures", !self.pictures.is_empty())?;
+        at.one("acme.store.Item.label", self.label.is_some())?;
+        at.one("acme.store.Item.made", self.made.is_some())?;
+        at.one("acme.store.Item.notes", !self.notes.is_empty())?;
+        if let ::core::option::Option::Some(item::Origin::Maker(_)) = &self.origin {
+            at.one("acme.store.Item.maker", true)?;
+        }
+        ::core::result::Result::Ok(())
+    }
+}
+
+impl ::rpc_runtime::codegen::Nested for Order {
+    fn walk(
+        &self,
+        at: ::rpc_runtime::codegen::Depth,
+    ) -> ::core::result::Result<(), ::rpc_runtime::codegen::TooDeep> {
+        at.within("acme.store.Order.item", &self.item)?;
+        ::core::result::Result::Ok(())
+    }
+}
+
 static GROWTH: ::rpc_runtime::codegen::Growth = ::rpc_runtime::codegen::Growth::new(
     &[
         &[
@@ -342,6 +411,14 @@ static GROWTH: ::rpc_runtime::codegen::Growth = ::rpc_runtime::codegen::Growth::
             ::rpc_runtime::codegen::Growing::ordered_map(
                 6,
                 ::core::mem::size_of::<(::std::string::String, ::rpc_runtime::Bytes)>(),
+            ),
+            ::rpc_runtime::codegen::Growing::boxed(
+                9,
+                ::core::mem::size_of::<item::Label>(),
+            ),
+            ::rpc_runtime::codegen::Growing::boxed(
+                12,
+                ::core::mem::size_of::<item::Label>(),
             ),
             ::rpc_runtime::codegen::Growing::elements(
                 15,
@@ -395,6 +472,10 @@ static GROWTH: ::rpc_runtime::codegen::Growth = ::rpc_runtime::codegen::Growth::
                 .of(1),
         ],
         &[
+            ::rpc_runtime::codegen::Growing::boxed(1, ::core::mem::size_of::<Item>())
+                .of(0),
+        ],
+        &[
             ::rpc_runtime::codegen::Growing::ordered_map(
                 2,
                 ::core::mem::size_of::<(::std::string::String, u32)>(),
@@ -412,23 +493,45 @@ static GROWTH: ::rpc_runtime::codegen::Growth = ::rpc_runtime::codegen::Growth::
         ],
     ],
 );
-static STORE_PROCEDURES: [::rpc_runtime::codegen::Procedure; 7] = [
+static STORE_PROCEDURES: [::rpc_runtime::codegen::Procedure; 8] = [
     ::rpc_runtime::codegen::Procedure::new(
             "acme.store.Store/rpc_price",
             0x1b60b10c9e79fa43,
         )
-        .with_request_growth(&GROWTH, 0),
+        .with_request_growth(&GROWTH, 0)
+        .with_request_nesting(
+            ::rpc_runtime::codegen::Nesting::of::<Item>("acme.store.Item"),
+        ),
     ::rpc_runtime::codegen::Procedure::new(
             "acme.store.Store/rpc_pay",
             0xe1ec805cb41bd394,
         )
-        .with_reply_growth(&GROWTH, 0),
+        .with_reply_growth(&GROWTH, 0)
+        .with_reply_nesting(
+            ::rpc_runtime::codegen::Nesting::of::<Item>("acme.store.Item"),
+        ),
     ::rpc_runtime::codegen::Procedure::new(
             "acme.store.Store/rpc_file",
             0xb739a40ec292ba3a,
         )
         .with_request_growth(&GROWTH, 1)
-        .with_reply_growth(&GROWTH, 1),
+        .with_reply_growth(&GROWTH, 1)
+        .with_request_nesting(
+            ::rpc_runtime::codegen::Nesting::by(
+                "acme.common.v1.Folder",
+                ::rpc_runtime::codegen::walk_of!(
+                    crate ::common::acme::common::v1::Folder, WHOLE
+                ),
+            ),
+        )
+        .with_reply_nesting(
+            ::rpc_runtime::codegen::Nesting::by(
+                "acme.common.v1.Folder",
+                ::rpc_runtime::codegen::walk_of!(
+                    crate ::common::acme::common::v1::Folder, WHOLE
+                ),
+            ),
+        ),
     ::rpc_runtime::codegen::Procedure::new(
         "acme.store.Store/rpc_pack",
         0x5498e5837293a81d,
@@ -438,13 +541,31 @@ static STORE_PROCEDURES: [::rpc_runtime::codegen::Procedure; 7] = [
             0xf2f106ef51140252,
         )
         .with_reply_stream()
-        .with_reply_growth(&GROWTH, 0),
+        .with_reply_growth(&GROWTH, 0)
+        .with_reply_nesting(
+            ::rpc_runtime::codegen::Nesting::of::<Item>("acme.store.Item"),
+        ),
     ::rpc_runtime::codegen::Procedure::new(
             "acme.store.Store/rpc_import",
             0x691d859a234c2dea,
         )
         .with_request_stream()
-        .with_request_growth(&GROWTH, 0),
+        .with_request_growth(&GROWTH, 0)
+        .with_request_nesting(
+            ::rpc_runtime::codegen::Nesting::of::<Item>("acme.store.Item"),
+        ),
+    ::rpc_runtime::codegen::Procedure::new(
+            "acme.store.Store/rpc_order",
+            0x18de9bb9f4d501bb,
+        )
+        .with_request_growth(&GROWTH, 2)
+        .with_reply_growth(&GROWTH, 0)
+        .with_request_nesting(
+            ::rpc_runtime::codegen::Nesting::of::<Order>("acme.store.Order"),
+        )
+        .with_reply_nesting(
+            ::rpc_runtime::codegen::Nesting::of::<Item>("acme.store.Item"),
+        ),
     ::rpc_runtime::codegen::Procedure::new(
         "acme.store.Store/rpc_old",
         0x71da5fac7ea9f775,
@@ -453,7 +574,7 @@ static STORE_PROCEDURES: [::rpc_runtime::codegen::Procedure; 7] = [
 
 /// Keeps items.
 pub trait Store: ::core::marker::Send + ::core::marker::Sync + 'static {
-    /// Returns an item's price.
+    /// The procedure `acme.store.Store/rpc_price`.
     fn rpc_price(
         &self,
         cx: &::rpc_runtime::Context,
@@ -533,7 +654,20 @@ pub trait Store: ::core::marker::Send + ::core::marker::Sync + 'static {
         ::rpc_runtime::codegen::unimplemented("acme.store.Store/rpc_import")
     }
 
+    /// The procedure `acme.store.Store/rpc_order`.
+    fn rpc_order(
+        &self,
+        cx: &::rpc_runtime::Context,
+        request: Order,
+    ) -> impl ::core::future::Future<
+        Output = ::rpc_runtime::Result<Item>,
+    > + ::core::marker::Send {
+        let _ = (cx, request);
+        ::rpc_runtime::codegen::unimplemented("acme.store.Store/rpc_order")
+    }
+
     /// The procedure `acme.store.Store/rpc_old`.
+    #[deprecated]
     fn rpc_old(
         &self,
         cx: &::rpc_runtime::Context,
@@ -611,6 +745,16 @@ impl<T: Store> Store for ::std::sync::Arc<T> {
         (**self).rpc_import(cx, requests)
     }
 
+    fn rpc_order(
+        &self,
+        cx: &::rpc_runtime::Context,
+        request: Order,
+    ) -> impl ::core::future::Future<
+        Output = ::rpc_runtime::Result<Item>,
+    > + ::core::marker::Send {
+        (**self).rpc_order(cx, request)
+    }
+
     fn rpc_old(
         &self,
         cx: &::rpc_runtime::Context,
@@ -678,12 +822,254 @@ impl<T: Store> ::rpc_runtime::codegen::Service for StoreServer<T> {
                 async move { service.rpc_import(&cx, requests).await })
             }
             6 => {
+                call.handle(move |cx, request: Order| async move {
+                    service.rpc_order(&cx, request).await
+                })
+            }
+            7 => {
                 call.handle(move |cx, request: Key| async move {
                     service.rpc_old(&cx, request).await
                 })
             }
             _ => call.unknown(),
         }
+    }
+}
+
+/// [`Store`] for `dyn`: `Arc<dyn StoreDyn>` implements [`Store`], so a server takes it.
+///
+/// Every implementation of [`Store`] implements it: there is nothing to write.
+pub trait StoreDyn: ::core::marker::Send + ::core::marker::Sync + 'static {
+    /// As [`Store::rpc_price`], in a box.
+    fn dyn_price<'a>(
+        &'a self,
+        cx: &'a ::rpc_runtime::Context,
+        request: Item,
+    ) -> ::rpc_runtime::codegen::BoxFuture<'a, crate::common::acme::common::v1::Money>;
+
+    /// As [`Store::rpc_pay`], in a box.
+    fn dyn_pay<'a>(
+        &'a self,
+        cx: &'a ::rpc_runtime::Context,
+        request: crate::common::acme::common::v1::Money,
+    ) -> ::rpc_runtime::codegen::BoxFuture<'a, Item>;
+
+    /// As [`Store::rpc_file`], in a box.
+    fn dyn_file<'a>(
+        &'a self,
+        cx: &'a ::rpc_runtime::Context,
+        request: crate::common::acme::common::v1::Folder,
+    ) -> ::rpc_runtime::codegen::BoxFuture<'a, crate::common::acme::common::v1::Folder>;
+
+    /// As [`Store::rpc_pack`], in a box.
+    fn dyn_pack<'a>(
+        &'a self,
+        cx: &'a ::rpc_runtime::Context,
+        request: ::rpc_runtime::codegen::prost_types::Any,
+    ) -> ::rpc_runtime::codegen::BoxFuture<'a, ::rpc_runtime::codegen::prost_types::Any>;
+
+    /// As [`Store::rpc_watch`], in a box.
+    fn dyn_watch<'a>(
+        &'a self,
+        cx: &'a ::rpc_runtime::Context,
+        request: Key,
+    ) -> ::rpc_runtime::codegen::BoxFuture<
+        'a,
+        ::rpc_runtime::codegen::BoxStream<'a, Item>,
+    >;
+
+    /// As [`Store::rpc_import`], in a box.
+    fn dyn_import<'a>(
+        &'a self,
+        cx: &'a ::rpc_runtime::Context,
+        requests: ::rpc_runtime::Requests<Item>,
+    ) -> ::rpc_runtime::codegen::BoxFuture<'a, Key>;
+
+    /// As [`Store::rpc_order`], in a box.
+    fn dyn_order<'a>(
+        &'a self,
+        cx: &'a ::rpc_runtime::Context,
+        request: Order,
+    ) -> ::rpc_runtime::codegen::BoxFuture<'a, Item>;
+
+    /// As [`Store::rpc_old`], in a box.
+    fn dyn_old<'a>(
+        &'a self,
+        cx: &'a ::rpc_runtime::Context,
+        request: Key,
+    ) -> ::rpc_runtime::codegen::BoxFuture<'a, Key>;
+}
+
+impl<T: Store> StoreDyn for T {
+    fn dyn_price<'a>(
+        &'a self,
+        cx: &'a ::rpc_runtime::Context,
+        request: Item,
+    ) -> ::rpc_runtime::codegen::BoxFuture<'a, crate::common::acme::common::v1::Money> {
+        ::std::boxed::Box::pin(Store::rpc_price(self, cx, request))
+    }
+
+    fn dyn_pay<'a>(
+        &'a self,
+        cx: &'a ::rpc_runtime::Context,
+        request: crate::common::acme::common::v1::Money,
+    ) -> ::rpc_runtime::codegen::BoxFuture<'a, Item> {
+        ::std::boxed::Box::pin(Store::rpc_pay(self, cx, request))
+    }
+
+    fn dyn_file<'a>(
+        &'a self,
+        cx: &'a ::rpc_runtime::Context,
+        request: crate::common::acme::common::v1::Folder,
+    ) -> ::rpc_runtime::codegen::BoxFuture<'a, crate::common::acme::common::v1::Folder> {
+        ::std::boxed::Box::pin(Store::rpc_file(self, cx, request))
+    }
+
+    fn dyn_pack<'a>(
+        &'a self,
+        cx: &'a ::rpc_runtime::Context,
+        request: ::rpc_runtime::codegen::prost_types::Any,
+    ) -> ::rpc_runtime::codegen::BoxFuture<
+        'a,
+        ::rpc_runtime::codegen::prost_types::Any,
+    > {
+        ::std::boxed::Box::pin(Store::rpc_pack(self, cx, request))
+    }
+
+    fn dyn_watch<'a>(
+        &'a self,
+        cx: &'a ::rpc_runtime::Context,
+        request: Key,
+    ) -> ::rpc_runtime::codegen::BoxFuture<
+        'a,
+        ::rpc_runtime::codegen::BoxStream<'a, Item>,
+    > {
+        ::std::boxed::Box::pin(async move {
+            let replies: ::rpc_runtime::codegen::BoxStream<'a, Item> = ::std::boxed::Box::pin(
+                Store::rpc_watch(self, cx, request).await?,
+            );
+            ::core::result::Result::Ok(replies)
+        })
+    }
+
+    fn dyn_import<'a>(
+        &'a self,
+        cx: &'a ::rpc_runtime::Context,
+        requests: ::rpc_runtime::Requests<Item>,
+    ) -> ::rpc_runtime::codegen::BoxFuture<'a, Key> {
+        ::std::boxed::Box::pin(Store::rpc_import(self, cx, requests))
+    }
+
+    fn dyn_order<'a>(
+        &'a self,
+        cx: &'a ::rpc_runtime::Context,
+        request: Order,
+    ) -> ::rpc_runtime::codegen::BoxFuture<'a, Item> {
+        ::std::boxed::Box::pin(Store::rpc_order(self, cx, request))
+    }
+
+    fn dyn_old<'a>(
+        &'a self,
+        cx: &'a ::rpc_runtime::Context,
+        request: Key,
+    ) -> ::rpc_runtime::codegen::BoxFuture<'a, Key> {
+        ::std::boxed::Box::pin(Store::rpc_old(self, cx, request))
+    }
+}
+
+impl Store for ::std::sync::Arc<dyn StoreDyn> {
+    fn rpc_price(
+        &self,
+        cx: &::rpc_runtime::Context,
+        request: Item,
+    ) -> impl ::core::future::Future<
+        Output = ::rpc_runtime::Result<crate::common::acme::common::v1::Money>,
+    > + ::core::marker::Send {
+        async move { (**self).dyn_price(cx, request).await }
+    }
+
+    fn rpc_pay(
+        &self,
+        cx: &::rpc_runtime::Context,
+        request: crate::common::acme::common::v1::Money,
+    ) -> impl ::core::future::Future<
+        Output = ::rpc_runtime::Result<Item>,
+    > + ::core::marker::Send {
+        async move { (**self).dyn_pay(cx, request).await }
+    }
+
+    fn rpc_file(
+        &self,
+        cx: &::rpc_runtime::Context,
+        request: crate::common::acme::common::v1::Folder,
+    ) -> impl ::core::future::Future<
+        Output = ::rpc_runtime::Result<crate::common::acme::common::v1::Folder>,
+    > + ::core::marker::Send {
+        async move { (**self).dyn_file(cx, request).await }
+    }
+
+    fn rpc_pack(
+        &self,
+        cx: &::rpc_runtime::Context,
+        request: ::rpc_runtime::codegen::prost_types::Any,
+    ) -> impl ::core::future::Future<
+        Output = ::rpc_runtime::Result<::rpc_runtime::codegen::prost_types::Any>,
+    > + ::core::marker::Send {
+        async move { (**self).dyn_pack(cx, request).await }
+    }
+
+    fn rpc_watch(
+        &self,
+        cx: &::rpc_runtime::Context,
+        request: Key,
+    ) -> impl ::core::future::Future<
+        Output = ::rpc_runtime::Result<
+            impl ::rpc_runtime::Stream<
+                Item = ::rpc_runtime::Result<Item>,
+            > + ::core::marker::Send,
+        >,
+    > + ::core::marker::Send {
+        async move {
+            ::core::result::Result::Ok(
+                ::rpc_runtime::stream(async move |out| {
+                    ::rpc_runtime::codegen::forward(
+                            (**self).dyn_watch(cx, request).await?,
+                            out,
+                        )
+                        .await
+                }),
+            )
+        }
+    }
+
+    fn rpc_import(
+        &self,
+        cx: &::rpc_runtime::Context,
+        requests: ::rpc_runtime::Requests<Item>,
+    ) -> impl ::core::future::Future<
+        Output = ::rpc_runtime::Result<Key>,
+    > + ::core::marker::Send {
+        async move { (**self).dyn_import(cx, requests).await }
+    }
+
+    fn rpc_order(
+        &self,
+        cx: &::rpc_runtime::Context,
+        request: Order,
+    ) -> impl ::core::future::Future<
+        Output = ::rpc_runtime::Result<Item>,
+    > + ::core::marker::Send {
+        async move { (**self).dyn_order(cx, request).await }
+    }
+
+    fn rpc_old(
+        &self,
+        cx: &::rpc_runtime::Context,
+        request: Key,
+    ) -> impl ::core::future::Future<
+        Output = ::rpc_runtime::Result<Key>,
+    > + ::core::marker::Send {
+        async move { (**self).dyn_old(cx, request).await }
     }
 }
 
@@ -741,7 +1127,7 @@ pub struct StoreSend<'a> {
 ::rpc_runtime::codegen::send_methods!(StoreSend);
 
 impl StoreSend<'_> {
-    /// Returns an item's price.
+    /// Calls `acme.store.Store/rpc_price`.
     pub async fn price(
         self,
         request: Item,
@@ -773,13 +1159,21 @@ impl StoreSend<'_> {
         self.call.send(&STORE_PROCEDURES[3], request).await
     }
 
+    /// Calls `acme.store.Store/rpc_order`.
+    pub async fn order(
+        self,
+        request: impl ::core::convert::Into<Order>,
+    ) -> ::core::result::Result<(), ::rpc_runtime::Error> {
+        self.call.send(&STORE_PROCEDURES[6], request.into()).await
+    }
+
     /// Calls `acme.store.Store/rpc_old`.
     #[deprecated]
     pub async fn old(
         self,
         request: impl ::core::convert::Into<Key>,
     ) -> ::core::result::Result<(), ::rpc_runtime::Error> {
-        self.call.send(&STORE_PROCEDURES[6], request.into()).await
+        self.call.send(&STORE_PROCEDURES[7], request.into()).await
     }
 }
 
@@ -801,7 +1195,7 @@ pub struct StoreSendRecv<'a> {
 ::rpc_runtime::codegen::send_recv_methods!(StoreSendRecv);
 
 impl<'a> StoreSendRecv<'a> {
-    /// Returns an item's price.
+    /// Calls `acme.store.Store/rpc_price`.
     pub fn price(
         self,
         request: Item,
@@ -895,13 +1289,21 @@ impl<'a> StoreSendRecv<'a> {
             .await
     }
 
+    /// Calls `acme.store.Store/rpc_order`.
+    pub fn order(
+        self,
+        request: impl ::core::convert::Into<Order>,
+    ) -> ::rpc_runtime::client::UnaryCall<'a, Order, Item> {
+        self.call.send_recv(&STORE_PROCEDURES[6], request.into())
+    }
+
     /// Calls `acme.store.Store/rpc_old`.
     #[deprecated]
     pub fn old(
         self,
         request: impl ::core::convert::Into<Key>,
     ) -> ::rpc_runtime::client::UnaryCall<'a, Key, Key> {
-        self.call.send_recv(&STORE_PROCEDURES[6], request.into())
+        self.call.send_recv(&STORE_PROCEDURES[7], request.into())
     }
 }
 
@@ -910,8 +1312,8 @@ static COUNTER_PROCEDURES: [::rpc_runtime::codegen::Procedure; 3] = [
             "acme.store.Counter/rpc_count",
             0xce152e605275db4f,
         )
-        .with_request_growth(&GROWTH, 2)
-        .with_reply_growth(&GROWTH, 3),
+        .with_request_growth(&GROWTH, 3)
+        .with_reply_growth(&GROWTH, 4),
     ::rpc_runtime::codegen::Procedure::new(
         "acme.store.Counter/rpc_total",
         0xb783d2b9d545b030,
@@ -922,7 +1324,10 @@ static COUNTER_PROCEDURES: [::rpc_runtime::codegen::Procedure; 3] = [
         )
         .with_request_stream()
         .with_reply_stream()
-        .with_reply_growth(&GROWTH, 0),
+        .with_reply_growth(&GROWTH, 0)
+        .with_reply_nesting(
+            ::rpc_runtime::codegen::Nesting::of::<Item>("acme.store.Item"),
+        ),
 ];
 
 /// Counts items, with flattened messages.
@@ -1070,6 +1475,132 @@ impl<T: Counter> ::rpc_runtime::codegen::Service for CounterServer<T> {
                 })
             }
             _ => call.unknown(),
+        }
+    }
+}
+
+/// [`Counter`] for `dyn`: `Arc<dyn CounterDyn>` implements [`Counter`], so a server takes it.
+///
+/// Every implementation of [`Counter`] implements it: there is nothing to write.
+pub trait CounterDyn: ::core::marker::Send + ::core::marker::Sync + 'static {
+    /// As [`Counter::rpc_count`], in a box.
+    fn dyn_count<'a>(
+        &'a self,
+        cx: &'a ::rpc_runtime::Context,
+        id: ::std::vec::Vec<u8>,
+        counts: ::std::collections::BTreeMap<::std::string::String, u32>,
+        currency: ::rpc_runtime::Open<crate::common::acme::common::v1::Currency>,
+        more: ::std::vec::Vec<::std::vec::Vec<u8>>,
+    ) -> ::rpc_runtime::codegen::BoxFuture<
+        'a,
+        ::std::collections::BTreeMap<::std::string::String, u32>,
+    >;
+
+    /// As [`Counter::rpc_total`], in a box.
+    fn dyn_total<'a>(
+        &'a self,
+        cx: &'a ::rpc_runtime::Context,
+        request: crate::common::acme::common::v1::Money,
+    ) -> ::rpc_runtime::codegen::BoxFuture<'a, crate::common::acme::common::v1::Money>;
+
+    /// As [`Counter::rpc_swap`], in a box.
+    fn dyn_swap<'a>(
+        &'a self,
+        cx: &'a ::rpc_runtime::Context,
+        requests: ::rpc_runtime::Requests<Key>,
+    ) -> ::rpc_runtime::codegen::BoxFuture<
+        'a,
+        ::rpc_runtime::codegen::BoxStream<'a, Item>,
+    >;
+}
+
+impl<T: Counter> CounterDyn for T {
+    fn dyn_count<'a>(
+        &'a self,
+        cx: &'a ::rpc_runtime::Context,
+        id: ::std::vec::Vec<u8>,
+        counts: ::std::collections::BTreeMap<::std::string::String, u32>,
+        currency: ::rpc_runtime::Open<crate::common::acme::common::v1::Currency>,
+        more: ::std::vec::Vec<::std::vec::Vec<u8>>,
+    ) -> ::rpc_runtime::codegen::BoxFuture<
+        'a,
+        ::std::collections::BTreeMap<::std::string::String, u32>,
+    > {
+        ::std::boxed::Box::pin(Counter::rpc_count(self, cx, id, counts, currency, more))
+    }
+
+    fn dyn_total<'a>(
+        &'a self,
+        cx: &'a ::rpc_runtime::Context,
+        request: crate::common::acme::common::v1::Money,
+    ) -> ::rpc_runtime::codegen::BoxFuture<'a, crate::common::acme::common::v1::Money> {
+        ::std::boxed::Box::pin(Counter::rpc_total(self, cx, request))
+    }
+
+    fn dyn_swap<'a>(
+        &'a self,
+        cx: &'a ::rpc_runtime::Context,
+        requests: ::rpc_runtime::Requests<Key>,
+    ) -> ::rpc_runtime::codegen::BoxFuture<
+        'a,
+        ::rpc_runtime::codegen::BoxStream<'a, Item>,
+    > {
+        ::std::boxed::Box::pin(async move {
+            let replies: ::rpc_runtime::codegen::BoxStream<'a, Item> = ::std::boxed::Box::pin(
+                Counter::rpc_swap(self, cx, requests).await?,
+            );
+            ::core::result::Result::Ok(replies)
+        })
+    }
+}
+
+impl Counter for ::std::sync::Arc<dyn CounterDyn> {
+    fn rpc_count(
+        &self,
+        cx: &::rpc_runtime::Context,
+        id: ::std::vec::Vec<u8>,
+        counts: ::std::collections::BTreeMap<::std::string::String, u32>,
+        currency: ::rpc_runtime::Open<crate::common::acme::common::v1::Currency>,
+        more: ::std::vec::Vec<::std::vec::Vec<u8>>,
+    ) -> impl ::core::future::Future<
+        Output = ::rpc_runtime::Result<
+            ::std::collections::BTreeMap<::std::string::String, u32>,
+        >,
+    > + ::core::marker::Send {
+        async move { (**self).dyn_count(cx, id, counts, currency, more).await }
+    }
+
+    fn rpc_total(
+        &self,
+        cx: &::rpc_runtime::Context,
+        request: crate::common::acme::common::v1::Money,
+    ) -> impl ::core::future::Future<
+        Output = ::rpc_runtime::Result<crate::common::acme::common::v1::Money>,
+    > + ::core::marker::Send {
+        async move { (**self).dyn_total(cx, request).await }
+    }
+
+    fn rpc_swap(
+        &self,
+        cx: &::rpc_runtime::Context,
+        requests: ::rpc_runtime::Requests<Key>,
+    ) -> impl ::core::future::Future<
+        Output = ::rpc_runtime::Result<
+            impl ::rpc_runtime::Stream<
+                Item = ::rpc_runtime::Result<Item>,
+            > + ::core::marker::Send,
+        >,
+    > + ::core::marker::Send {
+        async move {
+            ::core::result::Result::Ok(
+                ::rpc_runtime::stream(async move |out| {
+                    ::rpc_runtime::codegen::forward(
+                            (**self).dyn_swap(cx, requests).await?,
+                            out,
+                        )
+                        .await
+                }),
+            )
         }
     }
 }

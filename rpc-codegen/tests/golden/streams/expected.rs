@@ -206,6 +206,7 @@ pub trait Tape: ::core::marker::Send + ::core::marker::Sync + 'static {
     /// Records, and guesses the speed.
     ///
     /// Requests read to their end are complete. Pass their errors on with `?`.
+    #[deprecated]
     fn rpc_guess(
         &self,
         cx: &::rpc_runtime::Context,

@@ -11,13 +11,13 @@ use codegen_tests::{
         acme::common::v1::{Currency, Folder, Money, folder},
     },
     options::acme::store::{
-        Counter, CounterClient, CounterServer, Hooks, HooksServer, Item, Key, ReportsClient, Store,
-        StoreClient, StoreServer, item,
+        Counter, CounterClient, CounterDyn, CounterServer, Hooks, HooksServer, Item, Key, Order,
+        ReportsClient, Store, StoreClient, StoreDyn, StoreServer, item,
     },
 };
 use rpc_runtime::{
     Bytes, Client, Code, Context, Error, Executed, Limits, Open, Requests, Result, Server, Stream,
-    codegen::{prost::Name, prost_types::Any},
+    codegen::{Nesting, prost::Name, prost_types::Any},
 };
 
 struct Shop;
@@ -57,6 +57,9 @@ impl Store for Shop {
             id.extend(item.name.into_bytes());
         }
         Ok(Key { id })
+    }
+    async fn rpc_order(&self, _: &Context, order: Order) -> Result<Item> {
+        Ok(*order.item.unwrap_or_default())
     }
     async fn rpc_old(&self, _: &Context, key: Key) -> Result<Key> {
         Ok(key)
@@ -233,7 +236,7 @@ async fn maps_and_bytes_have_the_types_of_their_paths() {
         "{text}"
     );
     assert!(
-        text.contains("counts: {\"a\": 1, \"b\": 2}") && text.contains("kind: None, "),
+        text.contains("counts: {\"a\": 1, \"b\": 2}") && text.contains("kind: KindNone, "),
         "{text}"
     );
     assert!(text.ends_with("origin: Some(Code([4])) }"), "{text}");
@@ -286,4 +289,100 @@ async fn one_service_is_only_called_and_another_only_served() {
         Key::from("a") < Key::from("b"),
         "an attribute made keys comparable"
     );
+}
+
+#[tokio::test]
+async fn messages_in_a_box_go_in_and_out() {
+    let store = StoreClient::in_process(StoreServer::new(Shop));
+    let label = item::Label { text: "blue".into() };
+    let item = Item {
+        label: Some(Box::new(label.clone())),
+        origin: Some(item::Origin::Maker(Box::new(label))),
+        kind: item::Kind::KindTool.into(),
+        ..Item::default()
+    };
+    // The value of the only field becomes the request, and its box.
+    assert_eq!(store.send_recv().order(item.clone()).await.unwrap(), item);
+    assert_eq!(item.kind(), item::Kind::KindTool);
+}
+
+#[test]
+fn a_debug_of_ones_own_hides_secrets() {
+    assert_eq!(format!("{:?}", Key::from("secret")), "Key(..)");
+}
+
+#[tokio::test]
+async fn a_trait_object_serves() {
+    let stores: [Arc<dyn StoreDyn>; 2] = [Arc::new(Shop), Arc::new(Half)];
+    let [store, half] = stores.map(|store| StoreClient::in_process(StoreServer::new(store)));
+    let item = store.send_recv().pay(money(7)).await.unwrap();
+    assert_eq!(store.send_recv().price(item.clone()).await.unwrap(), money(7));
+    is_unimplemented(half.send_recv().price(item.clone()).await, "Store/rpc_price");
+
+    let mut items = store.send_recv().watch("a").await.unwrap();
+    assert_eq!(items.message().await.unwrap().unwrap().name, "[97]");
+    assert!(items.message().await.unwrap().is_none());
+    let mut items = half.send_recv().watch("a").await.unwrap();
+    is_unimplemented(items.message().await, "Store/rpc_watch");
+
+    let (mut sender, reply) = store.send_recv().import().await.unwrap();
+    sender
+        .send(Item {
+            name: "a".into(),
+            ..item
+        })
+        .await
+        .unwrap();
+    sender.finish();
+    assert_eq!(reply.await.unwrap(), Key::from("a"));
+
+    let counter: Arc<dyn CounterDyn> = Arc::new(Shop);
+    let counter = CounterClient::in_process(CounterServer::new(counter));
+    assert_eq!(counter.send_recv().total(money(7)).await.unwrap(), money(7));
+    let (mut sender, mut items) = counter.send_recv().swap().await.unwrap();
+    sender.send("a".into()).await.unwrap();
+    sender.finish();
+    assert_eq!(items.message().await.unwrap().unwrap().digest, b"a");
+    assert!(items.message().await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn types_of_another_module_are_not_sent_if_they_are_nested_too_deep() {
+    let store = StoreClient::in_process(StoreServer::new(Shop));
+    let folder = |levels| {
+        (0..levels).fold(Folder::default(), |inner, _| Folder {
+            folders: vec![inner],
+            ..Folder::default()
+        })
+    };
+    let item = |levels| Item {
+        folders: vec![folder(levels)],
+        ..Item::default()
+    };
+    store.send_recv().file(folder(100)).await.unwrap();
+    store.send_recv().price(item(99)).await.unwrap();
+    let errors = [
+        store.send_recv().file(folder(101)).await.unwrap_err(),
+        store.send_recv().price(item(100)).await.unwrap_err(),
+    ];
+    for error in errors {
+        assert_eq!(
+            (error.code(), error.executed()),
+            (Code::InvalidArgument, Executed::No),
+            "{error}"
+        );
+        assert!(
+            error.message().contains("nested more than 100 messages deep"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn a_type_without_a_walk_counts_as_one_level() {
+    let walk = rpc_runtime::codegen::walk_of!(Moment, OF);
+    let nesting = Nesting::by("Moment", rpc_runtime::codegen::walk_of!(Moment, WHOLE));
+    // It has no `Nested`, so this compiles only because another walk takes its place.
+    let _: fn(&Moment, _) -> _ = walk;
+    assert_eq!(format!("{nesting:?}"), "Nesting(\"Moment\")");
 }
