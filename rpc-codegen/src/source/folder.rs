@@ -123,5 +123,6 @@ mod tests {
         assert!(is_served(Path::new("rpc/options.proto")));
         assert!(is_served(Path::new("google/protobuf/empty.proto")));
         assert!(!is_served(Path::new("google/type/money.proto")));
+        assert!(!is_served(Path::new("google/protobuf/cpp_features.proto")));
     }
 }
