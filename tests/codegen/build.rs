@@ -6,6 +6,8 @@ use rpc_codegen::Config;
 
 fn main() -> Result<(), Box<dyn Error>> {
     rpc_codegen::compile_dir("proto")?;
+    // A second call into the same folder.
+    rpc_codegen::compile_dir("more")?;
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
     // Golden cases themselves, so that what is compared is also what is called.
     for (module, case) in [("golden", "streams"), ("flat", "flatten")] {
