@@ -141,6 +141,7 @@ const ALLOWANCES: [(&[&str], &str); 5] = [
     (&["deprecated"], "deprecated fields are still encoded"),
     (
         &[
+            "clippy::approx_constant",
             "clippy::enum_variant_names",
             "clippy::large_enum_variant",
             "clippy::len_without_is_empty",
