@@ -55,7 +55,7 @@ impl Config {
         config
             .files
             .extend(folder.protos.iter().filter(|path| !served(path)).cloned());
-        config.run(&folder.folders)?;
+        config.run(&folder.folders, format!("{self:?} {}", dir.display()))?;
         Ok(())
     }
 
@@ -88,11 +88,12 @@ impl Config {
             )
             .into());
         }
-        config.run(&[])?;
+        config.run(&[], format!("{self:?}"))?;
         Ok(())
     }
 
-    fn run(&self, folders: &[PathBuf]) -> Result<(), Error> {
+    /// Runs the pipeline; `options` tells this call from others of the same process.
+    fn run(&self, folders: &[PathBuf], options: String) -> Result<(), Error> {
         let in_cargo = env::var_os("OUT_DIR").map(PathBuf::from);
         let out_dir = self.out_dir.clone().or_else(|| in_cargo.clone()).ok_or_else(|| {
             Problem::new("there is no output folder: OUT_DIR is not set").with_help(
@@ -103,12 +104,17 @@ impl Config {
         let target = self.target(&runtime);
         let (sources, pool) = self.read()?;
         let model = Model::new(&pool, &sources, &target)?;
-        for (name, text) in emit::files(&pool, &model, &target)? {
-            write::file(&out_dir.join(name), text.as_bytes())?;
-        }
-        if let Some(path) = &self.file_descriptor_set_path {
-            write::file(path, &pool.encode_to_vec())?;
-        }
+        let call = write::Call {
+            options,
+            out_dir: &out_dir,
+            modules: &emit::modules(&pool, &model, &target)?,
+            descriptors: self
+                .file_descriptor_set_path
+                .as_deref()
+                .map(|path| (path, pool.encode_to_vec())),
+        };
+        let included = emit::included(&call.write()?, &target);
+        write::file(&out_dir.join(emit::INCLUDED), included.as_bytes())?;
         if in_cargo.as_ref() == Some(&out_dir) {
             write::included(&out_dir.join(emit::INCLUDED));
         }

@@ -83,6 +83,9 @@ impl Config {
 
     /// Sets the folder of the generated files. Default: Cargo's `OUT_DIR`.
     ///
+    /// Several calls of a build script may write to one folder: `rpc_protos.rs` includes the packages of all. It is an error if
+    /// two calls generate different code for one package there.
+    ///
     /// `rpc_runtime::include_protos!()` reads `OUT_DIR` only: for another folder, write
     /// `include!("that/rpc_protos.rs");`.
     pub fn out_dir(&mut self, path: impl Into<PathBuf>) -> &mut Self {

@@ -1,7 +1,10 @@
 //! Output: the generated files on disk, and the instructions for Cargo.
 
+mod calls;
+
 use std::{fs, io, path::Path};
 
+pub(crate) use self::calls::Call;
 use crate::error::{Error, Problem};
 
 /// Writes `bytes` to `path` if the file differs.

@@ -116,3 +116,68 @@ fn google_s_types_come_from_the_crate_that_has_them() {
     });
     assert!(text.contains("request: ::google::Empty"), "{text}");
 }
+
+#[test]
+fn two_calls_share_a_folder() {
+    let out = TempDir::new();
+    for file in ["tests/golden/kv/kv.proto", "tests/golden/grpc/greeter.proto"] {
+        let mut config = Config::new();
+        config.file(file).out_dir(out.path());
+        config.compile().expect("it compiles");
+    }
+    let included = fs::read_to_string(out.path().join("rpc_protos.rs")).expect("it was written");
+    for file in ["demo.kv.v1.rs", "_.rs"] {
+        assert!(
+            out.path().join(file).is_file() && included.contains(file),
+            "{included}"
+        );
+    }
+}
+
+#[test]
+fn two_calls_with_different_code_for_one_package_are_an_error() {
+    let out = TempDir::new();
+    let mut config = Config::new();
+    config.file("tests/golden/kv/kv.proto").out_dir(out.path());
+    let mut clients = config.clone();
+    clients.client_only();
+    config.compile().expect("it compiles");
+    let error = clients.compile().expect_err("it is another one").to_string();
+    assert!(
+        error.contains("demo.kv.v1.rs with other content\nhelp: compile all files in one call"),
+        "{error}"
+    );
+    let text = fs::read_to_string(out.path().join("demo.kv.v1.rs")).expect("it is there");
+    assert!(text.contains("KvServer"));
+}
+
+#[test]
+fn two_calls_with_different_descriptors_at_one_path_are_an_error() {
+    let out = TempDir::new();
+    let path = out.path().join("all.bin");
+    kv(|config| config.file_descriptor_set_path(&path));
+    let other = TempDir::new();
+    let mut config = Config::new();
+    config
+        .file("tests/golden/grpc/greeter.proto")
+        .out_dir(other.path())
+        .file_descriptor_set_path(&path);
+    let error = config.compile().expect_err("it is another one").to_string();
+    assert!(error.contains("all.bin with other content"), "{error}");
+}
+
+#[test]
+fn the_same_call_again_replaces_what_it_wrote() {
+    let folder = TempDir::new();
+    let out = TempDir::new();
+    let file = folder.path().join("a.proto");
+    let mut config = Config::new();
+    config.file(&file).out_dir(out.path());
+    for message in ["One", "Two"] {
+        let text = format!("syntax = \"proto3\"; package a; message {message} {{}}");
+        fs::write(&file, text).expect("the file is written");
+        config.compile().expect("it compiles");
+    }
+    let text = fs::read_to_string(out.path().join("a.rs")).expect("it is there");
+    assert!(text.contains("struct Two") && !text.contains("One"), "{text}");
+}

@@ -8,6 +8,8 @@ include!("../../rpc-codegen/tests/golden/options/config.rs");
 
 fn main() -> Result<(), Box<dyn Error>> {
     rpc_codegen::compile_dir("proto")?;
+    // A second call into the same folder.
+    rpc_codegen::compile_dir("more")?;
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
     // The golden cases of rpc-codegen are compiled and called, too.
     for (module, case) in [("golden", "streams"), ("flat", "flatten")] {

@@ -88,10 +88,18 @@ pub(super) fn import_name(relative: &Path) -> Option<String> {
     parts.map(|parts| parts.join("/"))
 }
 
-/// True if `relative` names a file that this crate contains.
+/// True if `relative` names a file that this crate contains, or one that stands beside Google's only for files with editions.
 pub(crate) fn is_served(relative: &Path) -> bool {
-    import_name(relative).is_some_and(|name| name == OPTIONS_NAME || is_google(&name))
+    import_name(relative)
+        .is_some_and(|name| name == OPTIONS_NAME || is_google(&name) || FEATURES.contains(&&*name))
 }
+
+/// The files with features of editions, which every copy of Google's files has; they need a newer descriptor.proto than ours.
+const FEATURES: [&str; 3] = [
+    "google/protobuf/cpp_features.proto",
+    "google/protobuf/go_features.proto",
+    "google/protobuf/java_features.proto",
+];
 
 #[cfg(test)]
 mod tests {
@@ -123,5 +131,22 @@ mod tests {
         assert!(is_served(Path::new("rpc/options.proto")));
         assert!(is_served(Path::new("google/protobuf/empty.proto")));
         assert!(!is_served(Path::new("google/type/money.proto")));
+        assert!(!is_served(Path::new("google/protobuf/extra.proto")));
+    }
+
+    #[test]
+    fn a_copy_of_google_s_folder_is_left_out_as_a_whole() {
+        for file in [
+            "descriptor",
+            "compiler/plugin",
+            "cpp_features",
+            "go_features",
+            "java_features",
+        ] {
+            assert!(
+                is_served(Path::new(&format!("google/protobuf/{file}.proto"))),
+                "{file}"
+            );
+        }
     }
 }

@@ -21,7 +21,7 @@ pub(super) const GOOGLE_NAMES: [&str; 12] = [
     "google/protobuf/wrappers.proto",
 ];
 
-/// True if `name` is a file of Google's package `google.protobuf`, which prost knows.
+/// True if `name` is one of Google's files that this crate contains, whose types prost knows.
 pub(crate) fn is_google(name: &str) -> bool {
-    name.starts_with("google/protobuf/")
+    GOOGLE_NAMES.contains(&name)
 }

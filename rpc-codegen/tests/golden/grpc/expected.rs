@@ -311,6 +311,7 @@ impl<'a> GreeterSendRecv<'a> {
     reason = "deprecated fields are still encoded"
 )]
 #[allow(
+    clippy::approx_constant,
     clippy::enum_variant_names,
     clippy::large_enum_variant,
     clippy::len_without_is_empty,

@@ -211,6 +211,7 @@ impl ::core::convert::From<&str> for outer::Inner {
     reason = "deprecated fields are still encoded"
 )]
 #[allow(
+    clippy::approx_constant,
     clippy::enum_variant_names,
     clippy::large_enum_variant,
     clippy::len_without_is_empty,
@@ -256,6 +257,7 @@ pub use _no_package::*;
     reason = "deprecated fields are still encoded"
 )]
 #[allow(
+    clippy::approx_constant,
     clippy::enum_variant_names,
     clippy::large_enum_variant,
     clippy::len_without_is_empty,
@@ -294,6 +296,7 @@ pub mod acme {
     reason = "deprecated fields are still encoded"
 )]
 #[allow(
+    clippy::approx_constant,
     clippy::enum_variant_names,
     clippy::large_enum_variant,
     clippy::len_without_is_empty,

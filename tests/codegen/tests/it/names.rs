@@ -120,3 +120,21 @@ async fn package_rpc_is_a_package_as_any_other() {
     let client = AgentClient::in_process(AgentServer::new(Room));
     assert_eq!(client.send_recv().join("a").await.expect("a reply"), "a");
 }
+
+#[test]
+fn a_file_below_google_protobuf_is_like_any_other() {
+    use codegen_tests::acme::extra::{Extra, extra::Of};
+    let extra = Extra {
+        of: Some(Of::Name("a".into())),
+    };
+    assert!(extra.of.is_some());
+}
+
+#[test]
+fn two_calls_of_a_build_script_are_included() {
+    use codegen_tests::{acme::other::Other, more::More};
+    let more = More {
+        other: Some(Other::default()),
+    };
+    assert!(more.other.is_some());
+}
