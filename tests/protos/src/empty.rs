@@ -1,0 +1,1 @@
+//! Nothing: Cargo needs a library. `user.rs` is compiled by `.ci/protos`.
