@@ -14,7 +14,7 @@ use crate::{
     emit,
     error::{Error, Problem},
     model::Model,
-    source::{Folder, Sources, is_served},
+    source::{Comments, Folder, Sources, is_served},
     target::Target,
     write,
 };
@@ -101,14 +101,19 @@ impl Config {
         let runtime = self.runtime()?;
         let target = self.target(&runtime);
         let sources = Sources::read(&self.include_paths, &self.files)?;
-        let linked = sources.link()?;
-        let pool = linked.descriptor_pool();
+        // Only the set of descriptors has the comments; the generated code takes them from the sources.
+        let comments = match self.file_descriptor_set_path {
+            Some(_) => Comments::Kept,
+            None => Comments::LeftOut,
+        };
+        let pool = sources.link(comments)?;
         let model = Model::new(&pool, &sources, &target)?;
-        for (name, text) in emit::files(&pool, &model, &target)? {
+        let files = emit::files(&pool, &sources, &model, &target)?;
+        for (name, text) in files {
             write::file(&out_dir.join(name), text.as_bytes())?;
         }
         if let Some(path) = &self.file_descriptor_set_path {
-            write::file(path, &linked.encode_file_descriptor_set())?;
+            write::file(path, &pool.encode_to_vec())?;
         }
         if in_cargo.as_ref() == Some(&out_dir) {
             write::included(&out_dir.join(emit::INCLUDED));

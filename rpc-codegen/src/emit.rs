@@ -12,20 +12,26 @@ mod nesting;
 mod pretty;
 mod procedures;
 mod server;
+mod stand_ins;
 mod stubs;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use proc_macro2::TokenStream;
 use prost_reflect::DescriptorPool;
 use quote::quote;
 
 pub(crate) use self::modules::FILE_NAME as INCLUDED;
-use self::{growth::Growth, messages::Docs, names::Names, nesting::Nesting};
+use self::{
+    growth::{Growing, Growth},
+    messages::Docs,
+    names::Names,
+    nesting::Nesting,
+};
 use crate::{
     error::{Error, Problem},
     model::{Model, Service, naming::module_path},
-    source::{OPTIONS_NAME, is_google},
+    source::{OPTIONS_NAME, Sources, is_google},
     target::Target,
 };
 
@@ -41,6 +47,7 @@ struct Package {
 /// The names and texts of all generated files.
 pub(crate) fn files(
     pool: &DescriptorPool,
+    sources: &Sources,
     model: &Model,
     target: &Target<'_>,
 ) -> Result<Vec<(String, String)>, Error> {
@@ -53,19 +60,26 @@ pub(crate) fn files(
         package.files.push(file.name().to_owned());
     }
     let mut docs = Docs::default();
-    for (module, text) in messages::generate(pool, &mut docs, target)? {
+    for (module, text) in messages::generate(pool, sources, &model.graph, &mut docs, target)? {
         packages.entry(module).or_default().messages = text;
     }
-    let nesting = Nesting::new(&model.services, target);
+    let growing = Growing::new(&model.graph);
+    let nesting = Nesting::new(&model.services, &model.graph, target);
+    let mut walks = nesting.walks();
+    let mut conversions = conversions::items(&model.services, &model.graph, target);
+    let mut services: HashMap<Vec<String>, Vec<&Service>> = HashMap::new();
+    for service in &model.services {
+        services
+            .entry(module_path(&service.package))
+            .or_default()
+            .push(service);
+    }
     let mut files = Vec::new();
     for (module, package) in &mut packages {
-        let services = model.services.iter();
-        let services: Vec<&Service> = services
-            .filter(|service| module_path(&service.package) == *module)
-            .collect();
-        let growth = Growth::new(&services, target);
-        let mut items = conversions::items(&model.services, module, target);
-        items.extend(nesting.walks(module));
+        let services = services.remove(module).unwrap_or_default();
+        let growth = Growth::new(&services, &growing, target);
+        let mut items = conversions.remove(module).unwrap_or_default();
+        items.extend(walks.remove(module));
         items.extend(growth.table());
         items.extend(services.iter().map(|one| service(one, &growth, &nesting, target)));
         let text = pretty::pretty(&package.messages, items).map_err(unparsable)?;

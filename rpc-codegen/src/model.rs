@@ -1,7 +1,9 @@
 //! The model: services and procedures, checked here once and trusted afterwards.
 
 mod clashes;
+mod components;
 mod flatten;
+mod graph;
 pub(crate) mod naming;
 mod oneof;
 mod reader;
@@ -13,7 +15,8 @@ use prost_reflect::{DescriptorPool, FileDescriptor, MessageDescriptor};
 use prost_types::FileDescriptorProto;
 
 pub(crate) use self::{
-    flatten::{Field, FieldKind, is_boxed, value_of},
+    flatten::{Field, FieldKind, value_of},
+    graph::{Derives, Graph, message_of},
     oneof::{oneof_of, oneof_type},
     types::{Types, ident, is_option},
 };
@@ -116,9 +119,10 @@ impl Procedure {
     }
 }
 
-/// All services of a pool, and the warnings about them.
-#[derive(Debug, Default)]
+/// All messages and services of a pool, and the warnings about them.
+#[derive(Debug)]
 pub(crate) struct Model {
+    pub(crate) graph: Graph,
     pub(crate) services: Vec<Service>,
     pub(crate) warnings: Vec<String>,
 }
@@ -138,12 +142,17 @@ impl Model {
             .collect();
         let mut problems = reserved::problems(&files, sources, target.purpose);
         problems.extend(clashes::problems(&files, sources, target.parts));
-        let mut reader = Reader::new(pool, sources, target);
+        let graph = Graph::new(pool);
+        let mut reader = Reader::new(pool, sources, &graph, target);
         let services = pool.services().map(|service| reader.service(&service)).collect();
         let (warnings, more) = reader.finish();
         problems.extend(more);
         if problems.is_empty() {
-            Ok(Self { services, warnings })
+            Ok(Self {
+                graph,
+                services,
+                warnings,
+            })
         } else {
             Err(Error::new(problems))
         }
@@ -157,13 +166,14 @@ mod tests {
     use quote::quote;
 
     use super::*;
+    use crate::source::Comments;
 
     /// The warnings for tests/golden/`file`.
     fn warnings(file: &str) -> Vec<String> {
         let file = PathBuf::from("tests/golden").join(file);
         let folder = file.parent().expect("it is in a folder").to_owned();
         let sources = Sources::read(&[folder], &[file]).expect("it can be read");
-        let pool = sources.link().expect("it is right").descriptor_pool();
+        let pool = sources.link(Comments::LeftOut).expect("it is right");
         let runtime = quote!(::rpc_runtime);
         let model = Model::new(&pool, &sources, &Target::for_users(&runtime)).expect("it has no clashes");
         model.warnings

@@ -1,6 +1,6 @@
 //! Conversions of a value into a request of one field, which stubs call as `into()`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use proc_macro2::TokenStream;
 use prost_reflect::{Cardinality, FieldDescriptor, Kind, MessageDescriptor};
@@ -8,40 +8,45 @@ use quote::quote;
 
 use crate::{
     model::{
-        Request, Service, Types, ident, is_boxed, is_option,
+        Graph, Request, Service, Types, ident, is_option,
         naming::{module_path, snake},
         value_of,
     },
     target::Target,
 };
 
-/// The conversions into the requests of `services` declared in `module`, each once.
-pub(super) fn items(services: &[Service], module: &[String], target: &Target<'_>) -> TokenStream {
+/// The conversions into the requests of `services`, each once, by the module of the request.
+pub(super) fn items(
+    services: &[Service],
+    graph: &Graph,
+    target: &Target<'_>,
+) -> HashMap<Vec<String>, TokenStream> {
+    let mut items: HashMap<Vec<String>, TokenStream> = HashMap::new();
     if !target.parts.client() {
-        return quote!();
+        return items;
     }
     let procedures = services.iter().flat_map(|service| &service.procedures);
     let requests: BTreeMap<String, &MessageDescriptor> = procedures
         .filter(|procedure| matches!(procedure.request, Request::Value(_)))
         .map(|procedure| &procedure.input)
-        .filter(|input| module_path(input.package_name()) == module)
         .map(|input| (input.full_name().to_owned(), input))
         .collect();
-    requests
-        .into_values()
-        .map(|request| of(request, target.runtime))
-        .collect()
+    for request in requests.into_values() {
+        let module = items.entry(module_path(request.package_name())).or_default();
+        module.extend(of(request, graph, target.runtime));
+    }
+    items
 }
 
 /// The conversions into one request.
-fn of(request: &MessageDescriptor, runtime: &TokenStream) -> TokenStream {
+fn of(request: &MessageDescriptor, graph: &Graph, runtime: &TokenStream) -> TokenStream {
     let types = Types::new(request.package_name(), runtime);
     let ty = types.message(request);
     let Some(field) = value_of(request) else {
         return quote!();
     };
     let name = ident(&snake(field.name()));
-    sources(&field, &types, runtime)
+    sources(&field, &types, graph, runtime)
         .into_iter()
         .map(|(source, value)| {
             quote! {
@@ -59,6 +64,7 @@ fn of(request: &MessageDescriptor, runtime: &TokenStream) -> TokenStream {
 fn sources(
     field: &FieldDescriptor,
     types: &Types<'_>,
+    graph: &Graph,
     runtime: &TokenStream,
 ) -> Vec<(TokenStream, TokenStream)> {
     if field.cardinality() == Cardinality::Repeated {
@@ -89,7 +95,7 @@ fn sources(
             ]
         }
         Kind::Message(message) => {
-            let value = if is_boxed(field) {
+            let value = if graph.is_boxed(field) {
                 quote!(::std::boxed::Box::new(value))
             } else {
                 quote!(value)

@@ -2,12 +2,14 @@
 //!
 //! With it, the runtime limits the memory that decoding one message takes.
 
+use std::collections::{HashMap, HashSet};
+
 use proc_macro2::{Literal, TokenStream};
 use prost_reflect::{Cardinality, FieldDescriptor, Kind, MessageDescriptor};
 use quote::quote;
 
 use crate::{
-    model::{Procedure, Service, Types},
+    model::{Graph, Procedure, Service, Types, message_of},
     source::is_google,
     target::Target,
 };
@@ -15,27 +17,47 @@ use crate::{
 /// The rows of a module: one for each message type that may grow, and one for each map whose values may grow.
 pub(super) struct Growth<'a> {
     runtime: &'a TokenStream,
+    growing: &'a Growing<'a>,
     rows: Vec<Row>,
+    /// The numbers of the rows, by full name of the message or of the map's entry.
+    numbers: HashMap<String, usize>,
 }
 
 struct Row {
-    /// The full name of the message, or of the map's entry.
-    name: String,
-    fields: Vec<TokenStream>,
+    message: MessageDescriptor,
+    /// The package from whose module the row names types.
+    package: String,
+}
+
+/// The messages that may grow: they contain repeated fields, maps or boxes.
+pub(super) struct Growing<'a> {
+    graph: &'a Graph,
+    names: HashSet<&'a str>,
+}
+
+impl<'a> Growing<'a> {
+    pub(super) fn new(graph: &'a Graph) -> Self {
+        let names = graph.containing(|message| {
+            let mut fields = message.fields();
+            fields.any(|field| field.cardinality() == Cardinality::Repeated || graph.is_recursive(&field))
+        });
+        Self { graph, names }
+    }
 }
 
 impl<'a> Growth<'a> {
     /// The table for the procedures of these services, all in one module.
-    pub(super) fn new(services: &[&Service], target: &Target<'a>) -> Self {
+    pub(super) fn new(services: &[&Service], growing: &'a Growing<'a>, target: &Target<'a>) -> Self {
         let mut growth = Self {
             runtime: target.runtime,
+            growing,
             rows: Vec::new(),
+            numbers: HashMap::new(),
         };
         for service in services {
-            let types = Types::new(&service.package, target.runtime);
             for procedure in &service.procedures {
-                growth.add(&procedure.input, &types);
-                growth.add(&procedure.output, &types);
+                growth.add(&procedure.input, &service.package);
+                growth.add(&procedure.output, &service.package);
             }
         }
         growth
@@ -48,7 +70,11 @@ impl<'a> Growth<'a> {
         }
         let runtime = self.runtime;
         let rows = self.rows.iter().map(|row| {
-            let fields = &row.fields;
+            let types = Types::new(&row.package, runtime);
+            let fields = row
+                .message
+                .fields()
+                .filter_map(|field| self.field(&field, &types));
             quote!(&[#(#fields),*])
         });
         quote!(static GROWTH: #runtime::codegen::Growth = #runtime::codegen::Growth::new(&[#(#rows),*]);)
@@ -64,37 +90,31 @@ impl<'a> Growth<'a> {
     }
 
     fn row(&self, name: &str) -> Option<Literal> {
-        let row = self.rows.iter().position(|row| row.name == name)?;
-        Some(Literal::usize_unsuffixed(row))
+        self.numbers.get(name).map(|row| Literal::usize_unsuffixed(*row))
     }
 
-    /// Adds a message that may grow, and the messages inside it; returns its row.
-    fn add(&mut self, message: &MessageDescriptor, types: &Types<'_>) -> Option<Literal> {
-        let name = message.full_name();
-        if let Some(row) = self.row(name) {
-            return Some(row);
+    /// Adds a row for a message that may grow, and for each message inside it.
+    fn add(&mut self, message: &MessageDescriptor, package: &str) {
+        // A list and no recursion: a chain of messages may be longer than a thread's stack.
+        let mut open = vec![message.clone()];
+        while let Some(message) = open.pop() {
+            let name = message.full_name();
+            if self.numbers.contains_key(name) || !self.growing.names.contains(name) {
+                continue;
+            }
+            self.numbers.insert(name.to_owned(), self.rows.len());
+            let fields: Vec<_> = message.fields().filter(is_known_to_prost).collect();
+            open.extend(fields.iter().rev().filter_map(message_of));
+            self.rows.push(Row {
+                message,
+                package: package.to_owned(),
+            });
         }
-        if !multiplies(message) {
-            return None;
-        }
-        let row = self.rows.len();
-        // The row exists before its fields, because the message may contain itself.
-        self.rows.push(Row {
-            name: name.to_owned(),
-            fields: Vec::new(),
-        });
-        let fields = message
-            .fields()
-            .filter_map(|field| self.field(&field, types))
-            .collect();
-        self.rows[row].fields = fields;
-        Some(Literal::usize_unsuffixed(row))
     }
 
-    fn field(&mut self, field: &FieldDescriptor, types: &Types<'_>) -> Option<TokenStream> {
+    fn field(&self, field: &FieldDescriptor, types: &Types<'_>) -> Option<TokenStream> {
         let runtime = self.runtime;
-        // prost skips them as unknown fields.
-        if matches!(field.kind(), Kind::Message(message) if UNKNOWN_TO_PROST.contains(&message.full_name())) {
+        if !is_known_to_prost(field) {
             return None;
         }
         let number = Literal::u32_unsuffixed(field.number());
@@ -123,16 +143,13 @@ impl<'a> Growth<'a> {
                 };
                 (make, Some(types.value(field)))
             }
-            Kind::Message(message) if is_within(field.parent_message(), &message) => {
+            Kind::Message(_) if self.growing.graph.is_recursive(field) => {
                 (quote!(boxed), Some(types.value(field)))
             }
             Kind::Message(_) => (quote!(part), None),
             _ => return None,
         };
-        let row = match field.kind() {
-            Kind::Message(message) => self.add(&message, types),
-            _ => None,
-        };
+        let row = message_of(field).and_then(|message| self.row(message.full_name()));
         if row.is_none() && size.is_none() {
             return None;
         }
@@ -148,36 +165,7 @@ const UNKNOWN_TO_PROST: [&str; 2] = [
     "google.protobuf.FieldOptions.EditionDefault",
 ];
 
-/// True if a message may grow: it contains repeated fields, maps or boxes.
-fn multiplies(message: &MessageDescriptor) -> bool {
-    within(message).iter().any(|inner| {
-        let is_boxed = |kind| matches!(kind, Kind::Message(other) if is_within(inner, &other));
-        inner
-            .fields()
-            .any(|field| field.cardinality() == Cardinality::Repeated || is_boxed(field.kind()))
-    })
-}
-
-/// True if `outer` is `message` or is inside it.
-fn is_within(outer: &MessageDescriptor, message: &MessageDescriptor) -> bool {
-    within(message)
-        .iter()
-        .any(|inner| inner.full_name() == outer.full_name())
-}
-
-/// A message and all messages inside it.
-fn within(message: &MessageDescriptor) -> Vec<MessageDescriptor> {
-    let mut found = vec![message.clone()];
-    let mut next = 0;
-    while let Some(message) = found.get(next).cloned() {
-        next += 1;
-        for field in message.fields() {
-            if let Kind::Message(inner) = field.kind() {
-                if !found.iter().any(|other| other.full_name() == inner.full_name()) {
-                    found.push(inner);
-                }
-            }
-        }
-    }
-    found
+/// False if prost skips the field as an unknown one.
+fn is_known_to_prost(field: &FieldDescriptor) -> bool {
+    message_of(field).is_none_or(|message| !UNKNOWN_TO_PROST.contains(&message.full_name()))
 }

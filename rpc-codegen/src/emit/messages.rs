@@ -8,10 +8,11 @@ use prost_types::{
     DescriptorProto, EnumDescriptorProto, FileDescriptorProto, SourceCodeInfo, source_code_info::Location,
 };
 
+use super::stand_ins;
 use crate::{
     error::{Error, Problem},
-    model::{naming::module_path, oneof_of},
-    source::{comments, is_google},
+    model::{Graph, naming::module_path, oneof_of},
+    source::{Sources, comments, is_google},
     target::Target,
 };
 
@@ -22,23 +23,30 @@ use crate::{
 #[derive(Default)]
 pub(super) struct Docs(Vec<Vec<String>>);
 
+/// The module of the stand-ins, whose text is not used; no package can have this name.
+const STAND_INS: &str = "_stand_ins";
+
 /// The text of a placeholder, before its number.
 const PLACEHOLDER: &str = "@rpc-doc ";
 
 /// The Rust text of all messages and enums, by module.
 pub(super) fn generate(
     pool: &DescriptorPool,
+    sources: &Sources,
+    graph: &Graph,
     docs: &mut Docs,
     target: &Target<'_>,
 ) -> Result<Vec<(Vec<String>, String)>, Error> {
     // prost-build looks up every message, so it needs Google's files, too.
     let files = pool.files().map(|file| file.file_descriptor_proto().clone());
-    let requests: Vec<(Module, FileDescriptorProto)> = files
+    let mut requests: Vec<(Module, FileDescriptorProto)> = files
         .map(|mut file| {
-            docs.take(&mut file);
+            docs.take(&mut file, sources);
             (Module::from_parts(module_path(file.package())), file)
         })
         .collect();
+    let stand_ins = Module::from_parts([STAND_INS]);
+    requests.extend(stand_ins::files(pool, graph).map(|file| (stand_ins.clone(), file)));
     let mut config = config(target);
     // prost-build panics on some errors. Our own checks should find them first; if not, no panic reaches the user.
     let modules = panic::catch_unwind(AssertUnwindSafe(|| config.generate(requests)))
@@ -46,6 +54,7 @@ pub(super) fn generate(
         .map_err(|error| Problem::new(error.to_string()))?;
     Ok(modules
         .into_iter()
+        .filter(|(module, _)| *module != stand_ins)
         .map(|(module, text)| (module.parts().map(str::to_owned).collect(), text))
         .collect())
 }
@@ -99,15 +108,15 @@ impl Docs {
     ///
     /// Items without a comment get a line, too, because users may `deny(missing_docs)`, and because prost-build panics
     /// where a location is missing.
-    fn take(&mut self, file: &mut FileDescriptorProto) {
+    fn take(&mut self, file: &mut FileDescriptorProto, sources: &Sources) {
         // prost-build writes no code for these.
         if is_google(file.name()) {
             return;
         }
-        let old = file.source_code_info.take().unwrap_or_default();
         let mut places = Places {
             docs: self,
-            old,
+            sources,
+            file: file.name(),
             new: Vec::new(),
         };
         for (index, message) in (0..).zip(&file.message_type) {
@@ -116,14 +125,16 @@ impl Docs {
         for (index, proto) in (0..).zip(&file.enum_type) {
             places.enumeration(proto, file.package(), vec![5, index]);
         }
-        file.source_code_info = Some(SourceCodeInfo { location: places.new });
+        let location = places.new;
+        file.source_code_info = Some(SourceCodeInfo { location });
     }
 }
 
-/// The old and the new locations of one file.
+/// The new locations of one file.
 struct Places<'a> {
     docs: &'a mut Docs,
-    old: SourceCodeInfo,
+    sources: &'a Sources,
+    file: &'a str,
     new: Vec<Location>,
 }
 
@@ -138,12 +149,13 @@ impl Places<'_> {
         for (index, field) in (0..).zip(&message.field) {
             self.put(&path, &[2, index], format!("The field `{}`.", field.name()));
         }
-        for (index, oneof) in (0..).zip(&message.oneof_decl) {
-            let fields = message
-                .field
-                .iter()
-                .filter(|field| oneof_of(field).and_then(|oneof| i32::try_from(oneof).ok()) == Some(index));
-            let names: Vec<String> = fields.map(|field| format!("`{}`", field.name())).collect();
+        let mut members: Vec<Vec<String>> = vec![Vec::new(); message.oneof_decl.len()];
+        for field in &message.field {
+            if let Some(names) = oneof_of(field).and_then(|oneof| members.get_mut(oneof)) {
+                names.push(format!("`{}`", field.name()));
+            }
+        }
+        for ((index, oneof), names) in (0..).zip(&message.oneof_decl).zip(members) {
             self.put(
                 &path,
                 &[8, index],
@@ -172,7 +184,7 @@ impl Places<'_> {
 
     fn put(&mut self, path: &[i32], more: &[i32], missing: String) {
         let path = [path, more].concat();
-        let old = self.old.location.iter().find(|location| location.path == path);
+        let old = self.sources.location(self.file, &path);
         let mut lines = old.map(comments::docs).unwrap_or_default();
         if lines.is_empty() {
             lines.push(missing);

@@ -2,15 +2,15 @@
 //!
 //! prost encodes recursively without a limit, which can overflow the stack, and decodes at most 100 levels.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use proc_macro2::{Literal, TokenStream};
-use prost_reflect::{Cardinality, FieldDescriptor, Kind, MessageDescriptor};
+use prost_reflect::{Cardinality, FieldDescriptor, MessageDescriptor};
 use quote::quote;
 
 use crate::{
     model::{
-        Procedure, Service, Types, ident, is_option,
+        Graph, Procedure, Service, Types, ident, is_option, message_of,
         naming::{camel, module_path, snake},
         oneof_of, oneof_type,
     },
@@ -21,26 +21,23 @@ use crate::{
 /// The depth of all messages, and the messages that need the check.
 pub(super) struct Nesting<'a> {
     runtime: &'a TokenStream,
-    heights: Heights,
+    /// The number of message levels inside each message, by full name; none without a limit.
+    heights: HashMap<&'a str, Option<u32>>,
     /// The messages that need the check, by full name: a level inside them may be too deep.
     walked: BTreeMap<String, MessageDescriptor>,
 }
 
-/// The number of message levels inside a message, by full name; none without a limit.
-#[derive(Default)]
-struct Heights(HashMap<String, Option<u32>>);
-
 impl<'a> Nesting<'a> {
     /// The nesting of all messages that the procedures of these services send.
-    pub(super) fn new(services: &[Service], target: &Target<'a>) -> Self {
+    pub(super) fn new(services: &[Service], graph: &'a Graph, target: &Target<'a>) -> Self {
         let mut nesting = Self {
             runtime: target.runtime,
-            heights: Heights::default(),
+            heights: graph.heights(),
             walked: BTreeMap::new(),
         };
         for procedure in services.iter().flat_map(|service| &service.procedures) {
             for message in [&procedure.input, &procedure.output] {
-                if nesting.heights.of(message).is_none_or(|height| height > DEEPEST) {
+                if nesting.is_deep(message) {
                     nesting.walk(message);
                 }
             }
@@ -64,12 +61,14 @@ impl<'a> Nesting<'a> {
         quote!(#request #reply)
     }
 
-    /// The checks of the messages declared in `module`.
-    pub(super) fn walks(&self, module: &[String]) -> TokenStream {
-        let here = self.walked.values();
-        here.filter(|message| module_path(message.package_name()) == module)
-            .map(|message| self.walk_of(message))
-            .collect()
+    /// The checks of all messages that need one, by the module of the message.
+    pub(super) fn walks(&self) -> HashMap<Vec<String>, TokenStream> {
+        let mut walks: HashMap<Vec<String>, TokenStream> = HashMap::new();
+        for message in self.walked.values() {
+            let module = walks.entry(module_path(message.package_name())).or_default();
+            module.extend(self.walk_of(message));
+        }
+        walks
     }
 
     /// True if a message can be nested too deep.
@@ -78,23 +77,25 @@ impl<'a> Nesting<'a> {
     }
 
     fn height(&self, message: &MessageDescriptor) -> Option<u32> {
-        self.heights.0.get(message.full_name()).copied().flatten()
+        self.heights.get(message.full_name()).copied().flatten()
     }
 
     /// Records that a message needs the check, and the messages inside it.
     fn walk(&mut self, message: &MessageDescriptor) {
-        // The runtime has the checks of Google's messages.
-        if is_google(message.parent_file().name()) || self.walked.contains_key(message.full_name()) {
-            return;
-        }
-        // A map's entry has no type in Rust.
-        if !message.is_map_entry() {
-            self.walked
-                .insert(message.full_name().to_owned(), message.clone());
-        }
-        for inner in message.fields().filter_map(|field| message_of(&field)) {
-            if self.heights.of(&inner) != Some(0) {
-                self.walk(&inner);
+        let mut seen = HashSet::new();
+        let mut open = vec![message.clone()];
+        while let Some(message) = open.pop() {
+            // The runtime has the checks of Google's messages.
+            let is_known =
+                is_google(message.parent_file().name()) || self.walked.contains_key(message.full_name());
+            if is_known || !seen.insert(message.full_name().to_owned()) {
+                continue;
+            }
+            let inner = message.fields().filter_map(|field| message_of(&field));
+            open.extend(inner.filter(|inner| self.height(inner) != Some(0)));
+            // A map's entry has no type in Rust.
+            if !message.is_map_entry() {
+                self.walked.insert(message.full_name().to_owned(), message);
             }
         }
     }
@@ -207,32 +208,6 @@ impl<'a> Nesting<'a> {
             None => false,
             Some(height) => height == 0 || is_google(message.parent_file().name()),
         }
-    }
-}
-
-impl Heights {
-    fn of(&mut self, message: &MessageDescriptor) -> Option<u32> {
-        if let Some(known) = self.0.get(message.full_name()) {
-            return *known;
-        }
-        // A second visit before the height is known has found a circle.
-        self.0.insert(message.full_name().to_owned(), None);
-        let mut height = Some(0);
-        for inner in message.fields().filter_map(|field| message_of(&field)) {
-            let one = self.of(&inner);
-            height = height
-                .zip(one)
-                .map(|(height, one)| height.max(one.saturating_add(1)));
-        }
-        self.0.insert(message.full_name().to_owned(), height);
-        height
-    }
-}
-
-fn message_of(field: &FieldDescriptor) -> Option<MessageDescriptor> {
-    match field.kind() {
-        Kind::Message(message) => Some(message),
-        _ => None,
     }
 }
 

@@ -5,6 +5,7 @@ use prost_reflect::{Cardinality, FieldDescriptor, Kind as ProtoKind, MessageDesc
 
 use super::{
     Reply, Request,
+    graph::Graph,
     naming::snake,
     oneof::oneof_of,
     types::{Types, is_option},
@@ -37,11 +38,16 @@ pub(crate) enum FieldKind {
 const MOST_ARGUMENTS: usize = 7;
 
 /// The arguments of a method for the request `message`.
-pub(super) fn request(types: &Types<'_>, message: &MessageDescriptor, flatten: bool) -> Request {
+pub(super) fn request(
+    types: &Types<'_>,
+    graph: &Graph,
+    message: &MessageDescriptor,
+    flatten: bool,
+) -> Request {
     let ty = types.message(message);
     if message.full_name() == "google.protobuf.Empty" {
         Request::Empty
-    } else if flatten && is_flat(message) && message.fields().len() <= MOST_ARGUMENTS {
+    } else if flatten && is_flat(graph, message) && message.fields().len() <= MOST_ARGUMENTS {
         let fields = fields(message).into_iter();
         Request::Fields(ty, fields.map(|proto| field(types, &proto)).collect())
     } else if !flatten && value_of(message).is_some() {
@@ -52,10 +58,10 @@ pub(super) fn request(types: &Types<'_>, message: &MessageDescriptor, flatten: b
 }
 
 /// The result of a method for the reply `message`.
-pub(super) fn reply(types: &Types<'_>, message: &MessageDescriptor, flatten: bool) -> Reply {
+pub(super) fn reply(types: &Types<'_>, graph: &Graph, message: &MessageDescriptor, flatten: bool) -> Reply {
     let ty = types.message(message);
     match &fields(message)[..] {
-        [only] if flatten && is_flat(message) => Reply::Field(ty, field(types, only)),
+        [only] if flatten && is_flat(graph, message) => Reply::Field(ty, field(types, only)),
         _ => Reply::Message(ty),
     }
 }
@@ -101,37 +107,12 @@ fn fields(message: &MessageDescriptor) -> Vec<FieldDescriptor> {
 }
 
 /// True if the fields can replace the message.
-fn is_flat(message: &MessageDescriptor) -> bool {
+fn is_flat(graph: &Graph, message: &MessageDescriptor) -> bool {
     // Google's messages are values in themselves: a `Timestamp` is not two numbers.
     message.package_name() != "google.protobuf"
         && message
             .fields()
-            .all(|field| oneof_of(field.field_descriptor_proto()).is_none() && !is_boxed(&field))
-}
-
-/// True if prost-build puts the field into a `Box`, because its type contains the field's message.
-pub(crate) fn is_boxed(field: &FieldDescriptor) -> bool {
-    let outer = field.parent_message();
-    let mut seen = Vec::new();
-    let mut open: Vec<MessageDescriptor> = held(field).into_iter().collect();
-    while let Some(message) = open.pop() {
-        if message == *outer {
-            return true;
-        }
-        if !seen.contains(&message) {
-            open.extend(message.fields().filter_map(|field| held(&field)));
-            seen.push(message);
-        }
-    }
-    false
-}
-
-/// The message that the field's own value contains; a `Vec` keeps its messages elsewhere.
-fn held(field: &FieldDescriptor) -> Option<MessageDescriptor> {
-    match field.kind() {
-        ProtoKind::Message(message) if field.cardinality() != Cardinality::Repeated => Some(message),
-        _ => None,
-    }
+            .all(|field| oneof_of(field.field_descriptor_proto()).is_none() && !graph.is_boxed(&field))
 }
 
 fn field(types: &Types<'_>, proto: &FieldDescriptor) -> Field {

@@ -1,10 +1,13 @@
 //! Reads services and procedures from descriptors: options, names, comments.
 
+use std::collections::HashMap;
+
 use prost_reflect::{DescriptorPool, DynamicMessage, MethodDescriptor, ServiceDescriptor, Value};
 use sha2::{Digest, Sha256};
 
 use super::{
     Priority, Procedure, Reply, Request, Run, Service, flatten,
+    graph::Graph,
     naming::{Stem, is_nameable},
     types::Types,
 };
@@ -18,16 +21,23 @@ use crate::{
 pub(super) struct Reader<'a> {
     pool: &'a DescriptorPool,
     sources: &'a Sources,
+    graph: &'a Graph,
     target: &'a Target<'a>,
     warnings: Vec<String>,
     problems: Vec<Problem>,
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(pool: &'a DescriptorPool, sources: &'a Sources, target: &'a Target<'a>) -> Self {
+    pub(super) fn new(
+        pool: &'a DescriptorPool,
+        sources: &'a Sources,
+        graph: &'a Graph,
+        target: &'a Target<'a>,
+    ) -> Self {
         Self {
             pool,
             sources,
+            graph,
             target,
             warnings: Vec::new(),
             problems: Vec::new(),
@@ -43,16 +53,15 @@ impl<'a> Reader<'a> {
         let file = service.parent_file();
         let proto = service.service_descriptor_proto();
         let flatten = self.option("rpc.service", &service.options(), "flatten");
-        let mut stems: Vec<(Stem, String)> = Vec::new();
+        let mut stems: HashMap<Stem, MethodDescriptor> = HashMap::new();
         let mut procedures = Vec::new();
         for method in service.methods() {
             let stem = self.stem(&method);
-            match stems.iter().find(|(other, _)| *other == stem) {
-                Some((_, other)) => {
-                    let other = other.clone();
-                    self.stem_clash(&method, &stem, &other);
+            match stems.get(&stem) {
+                Some(other) => self.stem_clash(&method, &stem, other),
+                None => {
+                    stems.insert(stem.clone(), method.clone());
                 }
-                None => stems.push((stem.clone(), method.name().to_owned())),
             }
             procedures.push(self.procedure(&method, stem, flatten));
         }
@@ -98,7 +107,7 @@ impl<'a> Reader<'a> {
         let request = if method.is_client_streaming() {
             Request::Stream(types.message(&method.input()))
         } else {
-            flatten::request(&types, &method.input(), flatten)
+            flatten::request(&types, self.graph, &method.input(), flatten)
         };
         if matches!(request, Request::Fields(..)) {
             let warning = flatten::order_warning(&method.input());
@@ -119,7 +128,7 @@ impl<'a> Reader<'a> {
             reply: if method.is_server_streaming() {
                 Reply::Stream(types.message(&method.output()))
             } else {
-                flatten::reply(&types, &method.output(), flatten)
+                flatten::reply(&types, self.graph, &method.output(), flatten)
             },
             input: method.input(),
             output: method.output(),
@@ -156,20 +165,16 @@ impl<'a> Reader<'a> {
         stem
     }
 
-    fn stem_clash(&mut self, method: &MethodDescriptor, stem: &Stem, other: &str) {
-        let service = method.parent_service();
-        let first = service.methods().find(|method| method.name() == other);
+    fn stem_clash(&mut self, method: &MethodDescriptor, stem: &Stem, other: &MethodDescriptor) {
         let problem = Problem::new(format!(
-            "procedures `{other}` and `{}` of service `{}` are both named `{}` in Rust",
+            "procedures `{}` and `{}` of service `{}` are both named `{}` in Rust",
+            other.name(),
             method.name(),
-            service.full_name(),
+            method.parent_service().full_name(),
             stem.method()
         ))
         .at(self.place_of(method, &[1]))
-        .with_other(
-            "the other one is here",
-            first.and_then(|first| self.place_of(&first, &[1])),
-        )
+        .with_other("the other one is here", self.place_of(other, &[1]))
         .with_help("rename one of them");
         self.problems.push(problem);
     }
@@ -214,12 +219,10 @@ impl<'a> Reader<'a> {
     }
 
     fn docs(&self, file: &str, path: &[i32]) -> Vec<String> {
-        let file = self.pool.get_file_by_name(file);
-        let info = file
-            .as_ref()
-            .and_then(|file| file.file_descriptor_proto().source_code_info.as_ref());
-        let location = info.and_then(|info| info.location.iter().find(|location| location.path == path));
-        location.map(comments::docs).unwrap_or_default()
+        self.sources
+            .location(file, path)
+            .map(comments::docs)
+            .unwrap_or_default()
     }
 
     fn place_of(&self, method: &MethodDescriptor, more: &[i32]) -> Option<Place> {
