@@ -140,3 +140,69 @@ fn public_imports_lead_through_any_number_of_files() {
         "{error}"
     );
 }
+
+#[cfg(unix)]
+mod links {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn files_and_folders_may_be_links() {
+        let (store, folder) = (TempDir::new(), TempDir::new());
+        write(store.path(), "blob1", "package a; message One { string id = 1; }");
+        write(
+            store.path(),
+            "dir/two.proto",
+            "package a; import \"one.proto\"; message Two { One one = 1; }",
+        );
+        symlink(store.path().join("blob1"), folder.path().join("one.proto")).expect("the link is new");
+        symlink(store.path().join("dir"), folder.path().join("sub")).expect("the link is new");
+        let text = compile_dir(folder.path(), &[]).expect("links are files of their folder");
+        assert!(
+            text.contains("struct One") && text.contains("struct Two"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn an_include_path_may_be_a_link() {
+        let (store, folder) = (TempDir::new(), TempDir::new());
+        write(
+            store.path(),
+            "one.proto",
+            "package a; message One { string id = 1; }",
+        );
+        let link = folder.path().join("proto");
+        symlink(store.path(), &link).expect("the link is new");
+        compile_dir(&link, &[]).expect("a link to a folder is a folder");
+
+        // The file by its real path, the include path by its link, and the other way round.
+        for (include, root) in [(link.as_path(), store.path()), (store.path(), link.as_path())] {
+            let out = TempDir::new();
+            let mut config = Config::new();
+            config
+                .out_dir(out.path())
+                .include_path(include)
+                .file(root.join("one.proto"));
+            config.compile().expect("both lead to one file");
+        }
+    }
+
+    #[test]
+    fn a_link_to_a_listed_file_or_folder_adds_nothing() {
+        let folder = TempDir::new();
+        write(
+            folder.path(),
+            "real/one.proto",
+            "package a; message One { string id = 1; }",
+        );
+        let at = |name: &str| folder.path().join(name);
+        symlink(at("real"), at("again")).expect("the link is new");
+        symlink(at("real/one.proto"), at("another.proto")).expect("the link is new");
+        symlink(folder.path(), at("real/up")).expect("the link is new");
+        let text = compile_dir(folder.path(), &[]).expect("each file counts once");
+        assert_eq!(text.matches("struct One").count(), 1, "{text}");
+        assert!(text.contains("from real/one.proto;"), "{text}");
+    }
+}

@@ -3,7 +3,7 @@
 use std::{
     cmp::Reverse,
     fs,
-    path::{Path, PathBuf},
+    path::{self, Component, Path, PathBuf},
 };
 
 use super::{
@@ -17,44 +17,61 @@ use crate::error::{Error, Place, Problem};
 /// The import name of the file at `path`.
 pub(super) fn name_of(includes: &[PathBuf], path: &Path) -> Result<String, Error> {
     let real = fs::canonicalize(path).map_err(|error| Problem::unreadable(path, &error))?;
-    for include in includes {
-        let Ok(folder) = fs::canonicalize(include) else {
-            continue;
-        };
-        let Ok(relative) = real.strip_prefix(&folder) else {
-            continue;
-        };
-        let name = folder::import_name(relative).ok_or_else(|| {
-            Problem::new(format!("the path {} is not valid UTF-8", path.display()))
-                .with_help("rename the file or its folder")
-        })?;
-        // An include path before this one may have a file of the same name. The compiler would take that one.
-        let winner = includes
-            .iter()
-            .map(|include| include.join(&name))
-            .find(|other| other.is_file());
-        return match winner {
-            Some(winner) if fs::canonicalize(&winner).is_ok_and(|winner| winner != real) => {
-                let problem = Problem::new(format!(
-                    "{} is hidden by {} in an earlier include path",
-                    path.display(),
-                    winner.display()
-                ));
-                Err(problem
-                    .with_help("rename one of the two files, or change the order of the include paths")
-                    .into())
-            }
-            _ => Ok(name),
-        };
+    let Some(relative) = relative(includes, path, &real) else {
+        let folders = list(includes.iter().map(|include| include.display().to_string()));
+        let problem = Problem::new(format!(
+            "{} is in none of the include paths ({folders})",
+            path.display()
+        ));
+        return Err(problem
+            .with_help("add the folder that its imports are relative to with `Config::include_path`")
+            .into());
+    };
+    let name = folder::import_name(&relative).ok_or_else(|| {
+        Problem::new(format!("the path {} is not valid UTF-8", path.display()))
+            .with_help("rename the file or its folder")
+    })?;
+    // An include path before this one may have a file of the same name. The compiler would take that one.
+    let winner = includes
+        .iter()
+        .map(|include| include.join(&name))
+        .find(|other| other.is_file());
+    match winner {
+        Some(winner) if fs::canonicalize(&winner).is_ok_and(|winner| winner != real) => {
+            let problem = Problem::new(format!(
+                "{} is hidden by {} in an earlier include path",
+                path.display(),
+                winner.display()
+            ));
+            Err(problem
+                .with_help("rename one of the two files, or change the order of the include paths")
+                .into())
+        }
+        _ => Ok(name),
     }
-    let folders = list(includes.iter().map(|include| include.display().to_string()));
-    let problem = Problem::new(format!(
-        "{} is in none of the include paths ({folders})",
-        path.display()
-    ));
-    Err(problem
-        .with_help("add the folder that its imports are relative to with `Config::include_path`")
-        .into())
+}
+
+/// The part of `path` below the first include path that it is in.
+///
+/// The path as it is written counts first: a symbolic link is a file of the folder where it stands. The `real` path, without
+/// links, counts if the written one is in no include path.
+fn relative(includes: &[PathBuf], path: &Path, real: &Path) -> Option<PathBuf> {
+    let below = |path: &Path, include: &Path| {
+        let relative = path.strip_prefix(include).ok()?;
+        let is_plain = relative
+            .components()
+            .all(|part| matches!(part, Component::Normal(_)));
+        is_plain.then(|| relative.to_owned())
+    };
+    let written = path::absolute(path).ok();
+    let as_written = includes
+        .iter()
+        .find_map(|include| below(written.as_ref()?, &path::absolute(include).ok()?));
+    as_written.or_else(|| {
+        includes
+            .iter()
+            .find_map(|include| below(real, &fs::canonicalize(include).ok()?))
+    })
 }
 
 /// Import number `index` of the file `importer`.
