@@ -14,6 +14,7 @@ use crate::{
     emit,
     error::{Error, Problem},
     model::Model,
+    progress::Progress,
     source::{Comments, Folder, Sources, is_served},
     target::Target,
     write,
@@ -100,15 +101,19 @@ impl Config {
         })?;
         let runtime = self.runtime()?;
         let target = self.target(&runtime);
+        let progress = Progress::start("reading the files");
         let sources = Sources::read(&self.include_paths, &self.files)?;
         // Only the set of descriptors has the comments; the generated code takes them from the sources.
         let comments = match self.file_descriptor_set_path {
             Some(_) => Comments::Kept,
             None => Comments::LeftOut,
         };
+        progress.begin("linking the files");
         let pool = sources.link(comments)?;
+        progress.begin("checking names");
         let model = Model::new(&pool, &sources, &target)?;
-        let files = emit::files(&pool, &sources, &model, &target)?;
+        let files = emit::files(&pool, &sources, &model, &target, &progress)?;
+        progress.begin("writing the code");
         for (name, text) in files {
             write::file(&out_dir.join(name), text.as_bytes())?;
         }

@@ -31,6 +31,7 @@ use self::{
 use crate::{
     error::{Error, Problem},
     model::{Model, Service, naming::module_path},
+    progress::Progress,
     source::{OPTIONS_NAME, Sources, is_google},
     target::Target,
 };
@@ -50,7 +51,9 @@ pub(crate) fn files(
     sources: &Sources,
     model: &Model,
     target: &Target<'_>,
+    progress: &Progress,
 ) -> Result<Vec<(String, String)>, Error> {
+    progress.begin("generating messages");
     let mut packages: BTreeMap<Vec<String>, Package> = BTreeMap::new();
     for file in pool
         .files()
@@ -63,6 +66,7 @@ pub(crate) fn files(
     for (module, text) in messages::generate(pool, sources, &model.graph, &mut docs, target)? {
         packages.entry(module).or_default().messages = text;
     }
+    progress.begin("generating services and formatting");
     let growing = Growing::new(&model.graph);
     let nesting = Nesting::new(&model.services, &model.graph, target);
     let mut walks = nesting.walks();
