@@ -15,7 +15,8 @@ use crate::{
     emit,
     error::{Error, Problem},
     model::Model,
-    source::{Folder, Sources, is_served},
+    progress::Progress,
+    source::{Comments, Folder, Sources, is_served},
     target::Target,
     write,
 };
@@ -102,12 +103,16 @@ impl Config {
         })?;
         let runtime = self.runtime()?;
         let target = self.target(&runtime);
-        let (sources, pool) = self.read()?;
+        let progress = Progress::start("reading the files");
+        let (sources, pool) = self.read(&progress)?;
+        progress.begin("checking names");
         let model = Model::new(&pool, &sources, &target)?;
+        let modules = emit::modules(&pool, &sources, &model, &target, &progress)?;
+        progress.begin("writing the code");
         let call = write::Call {
             options,
             out_dir: &out_dir,
-            modules: &emit::modules(&pool, &model, &target)?,
+            modules: &modules,
             descriptors: self
                 .file_descriptor_set_path
                 .as_deref()
@@ -127,10 +132,16 @@ impl Config {
     }
 
     /// Reads and links the .proto files, or the descriptor set.
-    fn read(&self) -> Result<(Sources, DescriptorPool), Error> {
+    fn read(&self, progress: &Progress) -> Result<(Sources, DescriptorPool), Error> {
         let Some(set) = &self.descriptor_set else {
             let sources = Sources::read(&self.include_paths, &self.files)?;
-            let pool = sources.link()?.descriptor_pool();
+            progress.begin("linking the files");
+            // Only the set of descriptors has the comments; the generated code takes them from the sources.
+            let comments = match self.file_descriptor_set_path {
+                Some(_) => Comments::Kept,
+                None => Comments::LeftOut,
+            };
+            let pool = sources.link(comments)?;
             return Ok((sources, pool));
         };
         if self.files.is_empty() {

@@ -18,21 +18,28 @@ mod procedures;
 mod prost_input;
 mod server;
 mod shape;
+mod stand_ins;
 mod stubs;
 mod type_names;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use proc_macro2::TokenStream;
 use prost_reflect::DescriptorPool;
 use quote::quote;
 
 pub(crate) use self::modules::{FILE_NAME as INCLUDED, text as included};
-use self::{growth::Growth, messages::Docs, names::Names, nesting::Nesting};
+use self::{
+    growth::{Growing, Growth},
+    messages::Docs,
+    names::Names,
+    nesting::Nesting,
+};
 use crate::{
     error::{Error, Problem},
     model::{Model, Service, is_generated, naming::module_path},
-    source::{OPTIONS_NAME, is_google},
+    progress::Progress,
+    source::{OPTIONS_NAME, Sources, is_google},
     target::Target,
 };
 
@@ -62,9 +69,12 @@ struct Package {
 /// The modules of all packages.
 pub(crate) fn modules(
     pool: &DescriptorPool,
+    sources: &Sources,
     model: &Model,
     target: &Target<'_>,
+    progress: &Progress,
 ) -> Result<Vec<Module>, Error> {
+    progress.begin("generating messages");
     let mut packages: BTreeMap<Vec<String>, Package> = BTreeMap::new();
     for file in pool
         .files()
@@ -75,23 +85,31 @@ pub(crate) fn modules(
         package.files.push(file.name().to_owned());
     }
     let mut docs = Docs::default();
-    for (module, text) in messages::generate(pool, &mut docs, target)? {
+    for (module, text) in messages::generate(pool, sources, &model.graph, &mut docs, target)? {
         let items = syn::parse_file(&text).map_err(unparsable)?.items;
         packages.entry(module).or_default().messages = items;
     }
     merge::merge(&mut packages);
-    let nesting = Nesting::new(pool, &model.services, target);
+    progress.begin("generating services and formatting");
+    let growing = Growing::new(&model.graph);
+    let nesting = Nesting::new(pool, &model.services, &model.graph, target);
+    let mut walks = nesting.walks();
+    let mut conversions = conversions::items(&model.services, &model.graph, target);
+    let mut services: HashMap<Vec<String>, Vec<&Service>> = HashMap::new();
+    for service in &model.services {
+        services
+            .entry(module_path(&service.package))
+            .or_default()
+            .push(service);
+    }
     let mut modules = Vec::new();
     for (module, package) in &mut packages {
-        let services = model.services.iter();
-        let services: Vec<&Service> = services
-            .filter(|service| module_path(&service.package) == *module)
-            .collect();
-        let growth = Growth::new(&services, target);
+        let services = services.remove(module).unwrap_or_default();
+        let growth = Growth::new(&services, &growing, target);
         let mut items = debug::items(&mut package.messages, pool, module, target);
         items.extend(type_names::items(pool, module, target));
-        items.extend(conversions::items(&model.services, module, target));
-        items.extend(nesting.walks(module));
+        items.extend(conversions.remove(module));
+        items.extend(walks.remove(module));
         items.extend(growth.table());
         items.extend(services.iter().map(|one| service(one, &growth, &nesting, target)));
         let text = pretty::pretty(std::mem::take(&mut package.messages), items).map_err(unparsable)?;

@@ -1,17 +1,21 @@
 //! Errors: what is wrong with the .proto files, where, and what to write instead.
 
-use std::{fmt, io, path::Path};
+use std::{collections::HashSet, fmt, io, path::Path};
 
-/// The reasons why no code was generated, each with its place and a fix.
+/// The reasons why no code was generated, each with its place and a fix: the first 50, and the number of the others.
 ///
 /// `Debug` prints the same text as `Display`, because a build script's `main` prints `Debug`.
 #[derive(Clone)]
 pub struct Error {
     problems: Vec<Problem>,
+    /// The number of problems that are not in `problems`.
+    more: usize,
+    /// The number of files that were not checked.
+    unchecked: usize,
 }
 
 /// One reason why no code was generated.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Problem {
     message: String,
     place: Option<Place>,
@@ -20,7 +24,7 @@ pub(crate) struct Problem {
 }
 
 /// A part of one line of a file.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Place {
     /// The path of the file, as a user would open it.
     pub(crate) file: String,
@@ -35,19 +39,33 @@ pub(crate) struct Place {
 }
 
 impl Error {
-    /// An error of all `problems`, sorted by file and line, without duplicates.
+    /// The most problems that one error shows.
+    pub(crate) const MOST: usize = 50;
+
+    /// An error of the first of `problems`, sorted by file and line, without duplicates.
     pub(crate) fn new(problems: impl IntoIterator<Item = Problem>) -> Self {
-        let mut unique: Vec<Problem> = Vec::new();
-        for problem in problems {
-            if !unique.contains(&problem) {
-                unique.push(problem);
-            }
-        }
+        let mut seen = HashSet::new();
+        let mut unique: Vec<Problem> = problems
+            .into_iter()
+            .filter(|problem| seen.insert(problem.clone()))
+            .collect();
         unique.sort_by(|a, b| a.order().cmp(&b.order()));
-        Self { problems: unique }
+        let more = unique.len().saturating_sub(Self::MOST);
+        unique.truncate(Self::MOST);
+        Self {
+            problems: unique,
+            more,
+            unchecked: 0,
+        }
     }
 
-    /// The problems, one by one.
+    /// Adds that this number of files was not checked, because too many others have problems.
+    pub(crate) fn with_unchecked(mut self, files: usize) -> Self {
+        self.unchecked = files;
+        self
+    }
+
+    /// The problems that are shown, one by one.
     pub(crate) fn into_problems(self) -> Vec<Problem> {
         self.problems
     }
@@ -61,12 +79,24 @@ impl From<Problem> for Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.problems.len() {
+        match self.problems.len() + self.more {
             1 => write!(f, "no code was generated: 1 error")?,
             n => write!(f, "no code was generated: {n} errors")?,
         }
         for problem in &self.problems {
             write!(f, "\n\n{problem}")?;
+        }
+        match self.more {
+            0 => {}
+            1 => write!(f, "\n\n1 more error is not shown")?,
+            n => write!(f, "\n\n{n} more errors are not shown")?,
+        }
+        if self.unchecked > 0 {
+            write!(
+                f,
+                "\n\nfiles that were not checked because of these errors: {}",
+                self.unchecked
+            )?;
         }
         writeln!(f)
     }
@@ -119,10 +149,9 @@ impl Problem {
         self
     }
 
-    /// Replaces the message, and removes the help that belonged to the old one.
+    /// Replaces the message.
     pub(crate) fn with_message(mut self, message: impl Into<String>) -> Self {
         self.message = message.into();
-        self.help = None;
         self
     }
 
@@ -143,12 +172,8 @@ impl Problem {
         &self.message
     }
 
-    /// The text of the line where the problem is.
-    pub(crate) fn line(&self) -> Option<&str> {
-        self.place.as_ref()?.text.as_deref()
-    }
-
-    fn order(&self) -> Option<(&str, usize, usize)> {
+    /// The key by which problems are sorted.
+    pub(crate) fn order(&self) -> Option<(&str, usize, usize)> {
         self.place
             .as_ref()
             .map(|place| (place.file.as_str(), place.line, place.start))
@@ -172,28 +197,6 @@ impl fmt::Display for Problem {
 }
 
 impl Place {
-    /// The place of the `len` bytes at `offset` in `text`; `shown` is the file's name in messages.
-    pub(crate) fn within(text: &str, shown: String, offset: usize, len: usize) -> Self {
-        let offset = offset.min(text.len());
-        let before = text.as_bytes()[..offset].iter();
-        let line = before.clone().filter(|byte| **byte == b'\n').count();
-        let start = before.rev().take_while(|byte| **byte != b'\n').count();
-        let text = text
-            .split('\n')
-            .nth(line)
-            .unwrap_or_default()
-            .trim_end_matches('\r')
-            .to_owned();
-        let end = (start + len).min(text.len());
-        Self {
-            file: shown,
-            line,
-            start: start.min(end),
-            end,
-            text: Some(text),
-        }
-    }
-
     /// A place in a file from a descriptor set; `at` is its line and column, in bytes from zero.
     pub(crate) fn compiled(file: &str, at: Option<(usize, usize)>) -> Self {
         // Without source info, only the file is known. The first line of a file holds nothing that has a place.
@@ -275,6 +278,19 @@ mod tests {
         ]);
         let messages: Vec<&str> = error.problems.iter().map(Problem::message).collect();
         assert_eq!(messages, ["early", "late"]);
+    }
+
+    #[test]
+    fn at_most_fifty_problems_are_shown_and_the_others_counted() {
+        let error =
+            |count: usize| Error::new((0..count).map(|number| Problem::new(number.to_string()))).to_string();
+        assert!(!error(50).contains("more"));
+        assert!(error(51).ends_with("\n\n1 more error is not shown\n"));
+        // Comparing each problem with each other one would take hours.
+        let text = error(300_000);
+        assert!(text.starts_with("no code was generated: 300000 errors\n"));
+        assert!(text.ends_with("\n\n299950 more errors are not shown\n"));
+        assert_eq!(text.matches("error: ").count(), 50);
     }
 
     #[test]

@@ -213,6 +213,7 @@ mod config;
 mod emit;
 mod error;
 mod model;
+mod progress;
 mod source;
 mod target;
 mod write;

@@ -2,10 +2,12 @@
 
 mod accessors;
 mod clashes;
+mod components;
 mod extensions;
 mod externs;
 mod flatten;
 mod google;
+mod graph;
 mod json;
 mod left_out;
 pub(crate) mod naming;
@@ -26,11 +28,12 @@ pub(crate) use self::{
     externs::{extern_types, is_generated, is_given},
     flatten::{Field, FieldKind, value_of},
     google::is_newer,
+    graph::{Derives, Graph, message_of},
     json::{Json, NULL_VALUE},
     naming::full_name,
     oneof::{oneof_of, oneof_type, path_of},
     service_names::ServiceNames,
-    types::{Types, bytes_type, can_be_boxed, contains_itself, has_bytes, ident, is_option},
+    types::{Types, bytes_type, can_be_boxed, has_bytes, ident, is_option},
 };
 use self::{naming::Stem, reader::Reader};
 use crate::{
@@ -131,9 +134,10 @@ impl Procedure {
     }
 }
 
-/// All services of a pool, what gets JSON, and the warnings about them.
-#[derive(Debug, Default)]
+/// All messages and services of a pool, what gets JSON, and the warnings about them.
+#[derive(Debug)]
 pub(crate) struct Model {
+    pub(crate) graph: Graph,
     pub(crate) services: Vec<Service>,
     pub(crate) json: Json,
     pub(crate) warnings: Vec<String>,
@@ -158,7 +162,8 @@ impl Model {
         let names = clashes::names(&files, sources, target);
         problems.extend(names.problems);
         problems.extend(required::problems(pool, sources));
-        let mut reader = Reader::new(pool, sources, target, names.services);
+        let graph = Graph::new(pool, target);
+        let mut reader = Reader::new(pool, sources, &graph, target, names.services);
         let services = pool
             .services()
             .filter(|service| is_generated(service.full_name(), target));
@@ -172,6 +177,7 @@ impl Model {
         warnings.extend(accessor_warnings(pool));
         if problems.is_empty() {
             Ok(Self {
+                graph,
                 services,
                 json,
                 warnings,
@@ -203,14 +209,14 @@ mod tests {
     use quote::quote;
 
     use super::*;
-    use crate::choices::Choices;
+    use crate::{choices::Choices, source::Comments};
 
     /// The warnings for tests/golden/`file`.
     fn warnings(file: &str) -> Vec<String> {
         let file = PathBuf::from("tests/golden").join(file);
         let folder = file.parent().expect("it is in a folder").to_owned();
         let sources = Sources::read(&[folder], &[file]).expect("it can be read");
-        let pool = sources.link().expect("it is right").descriptor_pool();
+        let pool = sources.link(Comments::LeftOut).expect("it is right");
         let runtime = quote!(::rpc_runtime);
         let model = Model::new(&pool, &sources, &Target::for_users(&runtime, &Choices::default()))
             .expect("it has no clashes");

@@ -1,30 +1,38 @@
 //! Sources: finds, reads, parses and links the .proto files.
 
 pub(crate) mod comments;
+mod definitions;
 mod descriptor_set;
 mod diagnose;
+mod duplicates;
 mod file;
 mod folder;
 mod imports;
+mod link;
+mod locations;
+mod names;
+mod order;
+mod references;
 mod served;
 mod spelling;
+mod text;
+mod unresolved;
+mod visible;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashSet},
     path::{Path, PathBuf},
 };
 
-use protox::{
-    Compiler,
-    file::{File, FileResolver},
-};
+use prost_types::source_code_info::Location;
 
 use self::{
     file::SourceFile,
-    imports::{MissingImport, name_of},
+    imports::{Import, name_of},
 };
 pub(crate) use self::{
     folder::{Folder, is_served},
+    link::Comments,
     served::{OPTIONS_NAME, is_google},
     spelling::closest,
 };
@@ -58,45 +66,12 @@ impl Sources {
             }
         }
         let mut missing = Vec::new();
-        for name in sources.roots.clone() {
-            sources.add(includes, &name, None, &mut missing, &mut problems);
-        }
+        sources.add_all(includes, &mut missing, &mut problems);
         if problems.is_empty() {
-            problems.extend(
-                missing
-                    .iter()
-                    .map(|import| sources.missing_import(includes, import)),
-            );
+            problems = sources.missing_imports(includes, &missing);
         }
         if problems.is_empty() {
             Ok(sources)
-        } else {
-            Err(Error::new(problems))
-        }
-    }
-
-    /// Resolves all names and options.
-    ///
-    /// # Errors
-    ///
-    /// All violations of protobuf's rules, in all files.
-    pub(crate) fn link(&self) -> Result<Compiler, Error> {
-        let parsed = self
-            .files
-            .iter()
-            .map(|(name, source)| (name.clone(), source.parsed.clone()))
-            .collect();
-        let mut compiler = Compiler::with_file_resolver(Parsed(parsed));
-        compiler.include_imports(true).include_source_info(true);
-        let mut problems = Vec::new();
-        // File by file, because the compiler stops at the first file with an error.
-        for name in &self.roots {
-            if let Err(error) = compiler.open_file(name) {
-                problems.extend(self.diagnose(&error));
-            }
-        }
-        if problems.is_empty() {
-            Ok(compiler)
         } else {
             Err(Error::new(problems))
         }
@@ -112,47 +87,42 @@ impl Sources {
         self.files.get(name)?.place(path)
     }
 
-    /// Reads the file `name` and its imports, each file once.
-    fn add(
-        &mut self,
-        includes: &[PathBuf],
-        name: &str,
-        importer: Option<(&str, usize)>,
-        missing: &mut Vec<MissingImport>,
-        problems: &mut Vec<Problem>,
-    ) {
-        if self.files.contains_key(name) {
-            return;
+    /// The location of the descriptor at `path` in the file `name`, with its comments.
+    pub(crate) fn location(&self, name: &str, path: &[i32]) -> Option<&Location> {
+        self.files.get(name)?.locations.get(path)
+    }
+
+    /// Reads the roots and their imports, each file once.
+    fn add_all(&mut self, includes: &[PathBuf], missing: &mut Vec<Import>, problems: &mut Vec<Problem>) {
+        let mut open: Vec<Import> = Vec::new();
+        let mut failed = HashSet::new();
+        for root in &self.roots {
+            open.push(Import {
+                name: root.clone(),
+                importer: root.clone(),
+                index: 0,
+            });
         }
-        match SourceFile::read(includes, name) {
-            Ok(Some(source)) => {
-                let imports = source.parsed.file_descriptor_proto().dependency.clone();
-                self.files.insert(name.to_owned(), source);
-                for (index, import) in imports.iter().enumerate() {
-                    self.add(includes, import, Some((name, index)), missing, problems);
+        while let Some(import) = open.pop() {
+            if self.files.contains_key(&import.name) || failed.contains(&import.name) {
+                continue;
+            }
+            match SourceFile::read(includes, &import.name) {
+                Ok(Some(source)) => {
+                    let names = source.proto.dependency.iter().enumerate();
+                    open.extend(names.map(|(index, name)| Import {
+                        name: name.clone(),
+                        importer: import.name.clone(),
+                        index,
+                    }));
+                    self.files.insert(import.name, source);
+                }
+                Ok(None) => missing.push(import),
+                Err(found) => {
+                    problems.extend(found);
+                    failed.insert(import.name);
                 }
             }
-            Ok(None) => {
-                let (importer, index) = importer.unwrap_or((name, 0));
-                missing.push(MissingImport {
-                    name: name.to_owned(),
-                    importer: importer.to_owned(),
-                    index,
-                });
-            }
-            Err(found) => problems.extend(found),
         }
-    }
-}
-
-/// Gives the parsed files to protox's compiler.
-struct Parsed(HashMap<String, File>);
-
-impl FileResolver for Parsed {
-    fn open_file(&self, name: &str) -> Result<File, protox::Error> {
-        self.0
-            .get(name)
-            .cloned()
-            .ok_or_else(|| protox::Error::file_not_found(name))
     }
 }

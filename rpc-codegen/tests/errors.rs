@@ -29,10 +29,13 @@ macro_rules! cases {
 }
 
 cases! {
+    a_name_is_defined_twice
+    a_name_is_qualified_wrongly
     a_priority_is_a_wrong_number
     a_priority_is_none
     a_scalar_is_misspelt
     a_stream_stands_outside_of_its_parentheses
+    a_type_needs_its_import
     an_edition_is_not_supported_yet
     an_enum_prefix_hides_a_clash
     an_import_is_misspelt
@@ -55,6 +58,7 @@ cases! {
     rpc_terminate_is_built_in
     services_differ_by_case_only
     several_files_have_syntax_errors
+    two_files_define_the_same_names
     two_stems_are_the_same
     type_and_package_have_one_name
     type_is_in_another_package
@@ -75,6 +79,47 @@ fn a_field_without_json_is_an_error_if_its_message_is_selected() {
         "error: field `shop.v1.A.type` has the type `google.protobuf.Type`, which has no JSON here\n --> ";
     assert!(
         error.contains(message) && error.contains("shop.proto:4:13"),
+        "{error}"
+    );
+}
+
+#[test]
+fn one_file_under_two_names_is_one_problem() {
+    let out = TempDir::new();
+    let mut config = Config::new();
+    config
+        .out_dir(out.path())
+        .file("tests/golden/packages/shop/v1/orders.proto")
+        .file("tests/golden/kv/kv.proto")
+        .include_path("tests/golden/packages")
+        .include_path("tests/golden");
+    config
+        .include_path("tests")
+        .file("tests/golden/kv/../kv/kv.proto");
+    config
+        .compile()
+        .expect("one file may be given twice, and its folder may be in two include paths");
+
+    // Imports by the two names are two files for the compiler.
+    let folder = TempDir::new();
+    let proto = folder.path().join("proto");
+    fs::create_dir(&proto).expect("the folder is new");
+    let write = |name: &str, text: &str| fs::write(proto.join(name), text).expect("the file is written");
+    write("a.proto", "syntax = \"proto3\"; message A { string id = 1; }");
+    write(
+        "b.proto",
+        "syntax = \"proto3\"; import \"proto/a.proto\"; message B { A a = 1; }",
+    );
+    let mut config = Config::new();
+    config.out_dir(out.path()).include_path(folder.path());
+    let error = config
+        .compile_dir(&proto)
+        .expect_err("the names clash")
+        .to_string();
+    assert!(
+        error.starts_with(
+            "no code was generated: 1 error\n\nerror: `a.proto` and `proto/a.proto` are one file under two names\n --> "
+        ),
         "{error}"
     );
 }

@@ -1,6 +1,6 @@
 //! Conversions of a value into a request of one field, which stubs call as `into()`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use proc_macro2::TokenStream;
 use prost_reflect::{Cardinality, FieldDescriptor, Kind, MessageDescriptor};
@@ -9,15 +9,20 @@ use quote::quote;
 use crate::{
     choices::BytesType,
     model::{
-        Request, Service, Types, bytes_type, ident, is_option,
+        Graph, Request, Service, Types, bytes_type, ident, is_option,
         naming::{module_path, snake},
         value_of,
     },
     target::Target,
 };
 
-/// The conversions into the requests of `services` declared in `module`, each once.
-pub(super) fn items(services: &[Service], module: &[String], target: &Target<'_>) -> TokenStream {
+/// The conversions into the requests of `services`, each once, by the module of the request.
+pub(super) fn items(
+    services: &[Service],
+    graph: &Graph,
+    target: &Target<'_>,
+) -> HashMap<Vec<String>, TokenStream> {
+    let mut items: HashMap<Vec<String>, TokenStream> = HashMap::new();
     let called = services
         .iter()
         .filter(|service| target.parts(&service.full_name).client());
@@ -25,24 +30,24 @@ pub(super) fn items(services: &[Service], module: &[String], target: &Target<'_>
     let requests: BTreeMap<String, &MessageDescriptor> = procedures
         .filter(|procedure| matches!(procedure.request, Request::Value(_)))
         .map(|procedure| &procedure.input)
-        .filter(|input| module_path(input.package_name()) == module)
         .map(|input| (input.full_name().to_owned(), input))
         .collect();
-    requests
-        .into_values()
-        .map(|request| of(request, target))
-        .collect()
+    for request in requests.into_values() {
+        let module = items.entry(module_path(request.package_name())).or_default();
+        module.extend(of(request, graph, target));
+    }
+    items
 }
 
 /// The conversions into one request.
-fn of(request: &MessageDescriptor, target: &Target<'_>) -> TokenStream {
+fn of(request: &MessageDescriptor, graph: &Graph, target: &Target<'_>) -> TokenStream {
     let types = Types::new(request.package_name(), target);
     let ty = types.message(request);
     let Some(field) = value_of(&types, request) else {
         return quote!();
     };
     let name = ident(&snake(field.name()));
-    sources(&field, &types, target)
+    sources(&field, &types, graph, target)
         .into_iter()
         .map(|(source, value)| {
             quote! {
@@ -60,6 +65,7 @@ fn of(request: &MessageDescriptor, target: &Target<'_>) -> TokenStream {
 fn sources(
     field: &FieldDescriptor,
     types: &Types<'_>,
+    graph: &Graph,
     target: &Target<'_>,
 ) -> Vec<(TokenStream, TokenStream)> {
     let runtime = target.runtime;
@@ -89,7 +95,7 @@ fn sources(
             ]
         }
         Kind::Message(message) => {
-            let value = if types.is_boxed(field) {
+            let value = if graph.is_boxed(field) {
                 quote!(::std::boxed::Box::new(value))
             } else {
                 quote!(value)

@@ -2,13 +2,15 @@
 //!
 //! With it, the runtime limits the memory that decoding one message takes.
 
+use std::collections::{HashMap, HashSet};
+
 use proc_macro2::{Literal, TokenStream};
 use prost_reflect::{Cardinality, FieldDescriptor, Kind, MessageDescriptor};
 use quote::quote;
 
 use super::shape::shape;
 use crate::{
-    model::{Procedure, Service, Types, is_newer},
+    model::{Graph, Procedure, Service, Types, is_newer, message_of},
     source::is_google,
     target::Target,
 };
@@ -16,27 +18,51 @@ use crate::{
 /// The rows of a module: one for each message type that may grow, and one for each map whose values may grow.
 pub(super) struct Growth<'a> {
     target: &'a Target<'a>,
+    growing: &'a Growing<'a>,
     rows: Vec<Row>,
+    /// The numbers of the rows, by full name of the message or of the map's entry.
+    numbers: HashMap<String, usize>,
 }
 
 struct Row {
-    /// The full name of the message, or of the map's entry.
-    name: String,
-    fields: Vec<TokenStream>,
+    message: MessageDescriptor,
+    /// The package from whose module the row names types.
+    package: String,
+}
+
+/// The messages that may grow: they contain repeated fields, maps or boxes.
+pub(super) struct Growing<'a> {
+    graph: &'a Graph,
+    names: HashSet<&'a str>,
+}
+
+impl<'a> Growing<'a> {
+    pub(super) fn new(graph: &'a Graph) -> Self {
+        let names = graph.containing(|message| {
+            let mut fields = message.fields();
+            fields.any(|field| field.cardinality() == Cardinality::Repeated || is_boxed(graph, &field))
+        });
+        Self { graph, names }
+    }
+
+    fn is_boxed(&self, field: &FieldDescriptor) -> bool {
+        is_boxed(self.graph, field)
+    }
 }
 
 impl<'a> Growth<'a> {
     /// The table for the procedures of these services, all in one module.
-    pub(super) fn new(services: &[&Service], target: &'a Target<'a>) -> Self {
+    pub(super) fn new(services: &[&Service], growing: &'a Growing<'a>, target: &'a Target<'a>) -> Self {
         let mut growth = Self {
             target,
+            growing,
             rows: Vec::new(),
+            numbers: HashMap::new(),
         };
         for service in services {
-            let types = Types::new(&service.package, target);
             for procedure in &service.procedures {
-                growth.add(&procedure.input, &types);
-                growth.add(&procedure.output, &types);
+                growth.add(&procedure.input, &service.package);
+                growth.add(&procedure.output, &service.package);
             }
         }
         growth
@@ -49,7 +75,11 @@ impl<'a> Growth<'a> {
         }
         let runtime = self.target.runtime;
         let rows = self.rows.iter().map(|row| {
-            let fields = &row.fields;
+            let types = Types::new(&row.package, self.target);
+            let fields = row
+                .message
+                .fields()
+                .filter_map(|field| self.field(&field, &types));
             quote!(&[#(#fields),*])
         });
         quote!(static GROWTH: #runtime::codegen::Growth = #runtime::codegen::Growth::new(&[#(#rows),*]);)
@@ -65,49 +95,38 @@ impl<'a> Growth<'a> {
     }
 
     fn row(&self, name: &str) -> Option<Literal> {
-        let row = self.rows.iter().position(|row| row.name == name)?;
-        Some(Literal::usize_unsuffixed(row))
+        self.numbers.get(name).map(|row| Literal::usize_unsuffixed(*row))
     }
 
-    /// Adds a message that may grow, and the messages inside it; returns its row.
-    fn add(&mut self, message: &MessageDescriptor, types: &Types<'_>) -> Option<Literal> {
-        let name = message.full_name();
-        if let Some(row) = self.row(name) {
-            return Some(row);
+    /// Adds a row for a message that may grow, and for each message inside it.
+    fn add(&mut self, message: &MessageDescriptor, package: &str) {
+        // A list and no recursion: a chain of messages may be longer than a thread's stack.
+        let mut open = vec![message.clone()];
+        while let Some(message) = open.pop() {
+            let name = message.full_name();
+            if self.numbers.contains_key(name) || !self.growing.names.contains(name) {
+                continue;
+            }
+            self.numbers.insert(name.to_owned(), self.rows.len());
+            let fields: Vec<_> = message.fields().filter(is_known_to_prost).collect();
+            open.extend(fields.iter().rev().filter_map(message_of));
+            self.rows.push(Row {
+                message,
+                package: package.to_owned(),
+            });
         }
-        if !multiplies(message, types) {
-            return None;
-        }
-        let row = self.rows.len();
-        // The row exists before its fields, because the message may contain itself.
-        self.rows.push(Row {
-            name: name.to_owned(),
-            fields: Vec::new(),
-        });
-        let fields = message
-            .fields()
-            .filter_map(|field| self.field(&field, types))
-            .collect();
-        self.rows[row].fields = fields;
-        Some(Literal::usize_unsuffixed(row))
     }
 
-    fn field(&mut self, field: &FieldDescriptor, types: &Types<'_>) -> Option<TokenStream> {
+    fn field(&self, field: &FieldDescriptor, types: &Types<'_>) -> Option<TokenStream> {
         let runtime = self.target.runtime;
-        // prost skips them as unknown fields.
-        let is_newer_message =
-            matches!(field.kind(), Kind::Message(message) if is_newer(message.full_name()));
-        if is_newer_message
-            && is_google(field.parent_file().name())
-            && !is_newer(field.parent_message().full_name())
-        {
+        if !is_known_to_prost(field) {
             return None;
         }
         let number = Literal::u32_unsuffixed(field.number());
         let (make, size) = match field.kind() {
             Kind::Message(entry) if field.is_map() => {
                 let key = types.value(&entry.map_entry_key_field());
-                let value = value_type(&entry.map_entry_value_field(), field, types);
+                let value = value_type(&entry.map_entry_value_field(), field, types, self.growing.graph);
                 // Of a type that exists elsewhere we do not know which map it has: a tree takes more.
                 let is_ordered = types.is_ordered(field)
                     || is_google(field.parent_file().name())
@@ -130,20 +149,16 @@ impl<'a> Growth<'a> {
                     | Kind::Sfixed64 => quote!(values),
                     _ => quote!(varints),
                 };
-                (make, Some(value_type(field, field, types)))
+                (make, Some(value_type(field, field, types, self.growing.graph)))
             }
-            Kind::Message(message)
-                if is_within(field.parent_message(), &message) || types.is_boxed(field) =>
-            {
-                (quote!(boxed), Some(value_type(field, field, types)))
-            }
+            Kind::Message(_) if self.growing.is_boxed(field) => (
+                quote!(boxed),
+                Some(value_type(field, field, types, self.growing.graph)),
+            ),
             Kind::Message(_) => (quote!(part), None),
             _ => return None,
         };
-        let row = match field.kind() {
-            Kind::Message(message) => self.add(&message, types),
-            _ => None,
-        };
+        let row = message_of(field).and_then(|message| self.row(message.full_name()));
         if row.is_none() && size.is_none() {
             return None;
         }
@@ -153,50 +168,32 @@ impl<'a> Growth<'a> {
     }
 }
 
+/// True if a field is in a `Box`, or may be.
+fn is_boxed(graph: &Graph, field: &FieldDescriptor) -> bool {
+    graph.is_recursive(field) || graph.is_boxed(field)
+}
+
 /// The type of one value of a field: of `field` itself, or of the map `field`.
-fn value_type(value: &FieldDescriptor, field: &FieldDescriptor, types: &Types<'_>) -> TokenStream {
+fn value_type(
+    value: &FieldDescriptor,
+    field: &FieldDescriptor,
+    types: &Types<'_>,
+    graph: &Graph,
+) -> TokenStream {
     match value.kind() {
         Kind::Message(message)
             if types.is_given(field.parent_message().full_name()) && types.is_given(message.full_name()) =>
         {
-            shape(&message, types)
+            shape(&message, types, graph)
         }
         _ => types.value_of(value, field),
     }
 }
 
-/// True if a message may grow: it contains repeated fields, maps or boxes.
-fn multiplies(message: &MessageDescriptor, types: &Types<'_>) -> bool {
-    within(message).iter().any(|inner| {
-        let is_boxed = |field: &FieldDescriptor| {
-            types.is_boxed(field) || matches!(field.kind(), Kind::Message(other) if is_within(inner, &other))
-        };
-        inner
-            .fields()
-            .any(|field| field.cardinality() == Cardinality::Repeated || is_boxed(&field))
-    })
-}
-
-/// True if `outer` is `message` or is inside it.
-fn is_within(outer: &MessageDescriptor, message: &MessageDescriptor) -> bool {
-    within(message)
-        .iter()
-        .any(|inner| inner.full_name() == outer.full_name())
-}
-
-/// A message and all messages inside it.
-fn within(message: &MessageDescriptor) -> Vec<MessageDescriptor> {
-    let mut found = vec![message.clone()];
-    let mut next = 0;
-    while let Some(message) = found.get(next).cloned() {
-        next += 1;
-        for field in message.fields() {
-            if let Kind::Message(inner) = field.kind() {
-                if !found.iter().any(|other| other.full_name() == inner.full_name()) {
-                    found.push(inner);
-                }
-            }
-        }
-    }
-    found
+/// False if prost skips the field as an unknown one.
+fn is_known_to_prost(field: &FieldDescriptor) -> bool {
+    let is_newer_message = message_of(field).is_some_and(|message| is_newer(message.full_name()));
+    !is_newer_message
+        || !is_google(field.parent_file().name())
+        || is_newer(field.parent_message().full_name())
 }

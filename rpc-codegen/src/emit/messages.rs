@@ -2,19 +2,21 @@
 
 use std::panic::{self, AssertUnwindSafe};
 
+use prost_build::Module;
 use prost_reflect::{DescriptorPool, FieldDescriptor};
 use prost_types::{
     DescriptorProto, EnumDescriptorProto, FileDescriptorProto, SourceCodeInfo, source_code_info::Location,
 };
 
-use super::prost_input;
+use super::{prost_input, stand_ins};
 use crate::{
     choices::BytesType,
     error::{Error, Problem},
     model::{
-        Types, bytes_type, can_be_boxed, extern_types, full_name, has_bytes, is_generated, oneof_of, path_of,
+        Graph, Types, bytes_type, can_be_boxed, extern_types, full_name, has_bytes, is_generated, oneof_of,
+        path_of,
     },
-    source::{comments, is_google},
+    source::{Sources, comments, is_google},
     target::Target,
 };
 
@@ -25,27 +27,35 @@ use crate::{
 #[derive(Default)]
 pub(super) struct Docs(Vec<Vec<String>>);
 
+/// The module of the stand-ins, whose text is not used; no package can have this name.
+const STAND_INS: &str = "_stand_ins";
+
 /// The text of a placeholder, before its number.
 const PLACEHOLDER: &str = "@rpc-doc ";
 
 /// The Rust text of all messages and enums, by module.
 pub(super) fn generate(
     pool: &DescriptorPool,
+    sources: &Sources,
+    graph: &Graph,
     docs: &mut Docs,
     target: &Target<'_>,
 ) -> Result<Vec<(Vec<String>, String)>, Error> {
     // prost-build looks up every message, so it needs Google's files, too.
     let mut requests = prost_input::files(pool);
     for (_, file) in &mut requests {
-        docs.take(file, target);
+        docs.take(file, sources, target);
     }
-    let mut config = config(pool, target);
+    let stand_ins = Module::from_parts([STAND_INS]);
+    requests.extend(stand_ins::files(pool, graph).map(|file| (stand_ins.clone(), file)));
+    let mut config = config(pool, graph, target);
     // prost-build panics on some errors. Our own checks should find them first; if not, no panic reaches the user.
     let modules = panic::catch_unwind(AssertUnwindSafe(|| config.generate(requests)))
         .map_err(|_| Problem::new("prost-build panicked on these files; its message is above"))?
         .map_err(|error| Problem::new(error.to_string()))?;
     Ok(modules
         .into_iter()
+        .filter(|(module, _)| *module != stand_ins)
         .map(|(module, text)| (module.parts().map(str::to_owned).collect(), unshadowed(&text)))
         .collect())
 }
@@ -73,7 +83,7 @@ fn unshadowed(text: &str) -> String {
     text
 }
 
-fn config(pool: &DescriptorPool, target: &Target<'_>) -> prost_build::Config {
+fn config(pool: &DescriptorPool, graph: &Graph, target: &Target<'_>) -> prost_build::Config {
     let codegen = format!("{}::codegen", target.runtime_path);
     let mut config = prost_build::Config::new();
     config
@@ -102,7 +112,7 @@ fn config(pool: &DescriptorPool, target: &Target<'_>) -> prost_build::Config {
     config.btree_map(ordered.map(|field| format!(".{}", field.full_name())));
     let boxed = fields
         .iter()
-        .filter(|field| can_be_boxed(field) && types.is_boxed(field));
+        .filter(|field| can_be_boxed(field) && graph.is_boxed(field));
     for field in boxed {
         config.boxed(format!(".{}", path_of(field)));
     }
@@ -160,16 +170,16 @@ impl Docs {
     ///
     /// Items without a comment get a line, too, because users may `deny(missing_docs)`, and because prost-build panics
     /// where a location is missing.
-    fn take(&mut self, file: &mut FileDescriptorProto, target: &Target<'_>) {
+    fn take(&mut self, file: &mut FileDescriptorProto, sources: &Sources, target: &Target<'_>) {
         // prost-build writes no code for these.
         if is_google(file.name()) {
             return;
         }
-        let old = file.source_code_info.take().unwrap_or_default();
         let mut places = Places {
             docs: self,
             target,
-            old,
+            sources,
+            file: file.name(),
             new: Vec::new(),
         };
         for (index, message) in (0..).zip(&file.message_type) {
@@ -178,15 +188,17 @@ impl Docs {
         for (index, proto) in (0..).zip(&file.enum_type) {
             places.enumeration(proto, file.package(), vec![5, index]);
         }
-        file.source_code_info = Some(SourceCodeInfo { location: places.new });
+        let location = places.new;
+        file.source_code_info = Some(SourceCodeInfo { location });
     }
 }
 
-/// The old and the new locations of one file.
+/// The new locations of one file.
 struct Places<'a> {
     docs: &'a mut Docs,
     target: &'a Target<'a>,
-    old: SourceCodeInfo,
+    sources: &'a Sources,
+    file: &'a str,
     new: Vec<Location>,
 }
 
@@ -205,12 +217,13 @@ impl Places<'_> {
                 format!("The field `{}`.", field.name()),
             );
         }
-        for (index, oneof) in (0..).zip(&message.oneof_decl) {
-            let fields = message
-                .field
-                .iter()
-                .filter(|field| oneof_of(field).and_then(|oneof| i32::try_from(oneof).ok()) == Some(index));
-            let names: Vec<String> = fields.map(|field| format!("`{}`", field.name())).collect();
+        let mut members: Vec<Vec<String>> = vec![Vec::new(); message.oneof_decl.len()];
+        for field in &message.field {
+            if let Some(names) = oneof_of(field).and_then(|oneof| members.get_mut(oneof)) {
+                names.push(format!("`{}`", field.name()));
+            }
+        }
+        for ((index, oneof), names) in (0..).zip(&message.oneof_decl).zip(members) {
             let text = format!("`{}`: one of {}.", oneof.name(), names.join(", "));
             self.put(&path, &[8, index], &full_name(&full, oneof.name()), text);
         }
@@ -240,11 +253,7 @@ impl Places<'_> {
     fn put(&mut self, path: &[i32], more: &[i32], named: &str, missing: String) {
         let path = [path, more].concat();
         let is_wanted = !self.target.choices.without_comments.contains(named);
-        let old = self
-            .old
-            .location
-            .iter()
-            .find(|location| location.path == path && is_wanted);
+        let old = self.sources.location(self.file, &path).filter(|_| is_wanted);
         let mut lines = old.map(comments::docs).unwrap_or_default();
         if lines.is_empty() {
             lines.push(missing);

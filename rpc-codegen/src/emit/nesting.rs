@@ -2,15 +2,15 @@
 //!
 //! prost encodes recursively without a limit, which can overflow the stack, and decodes at most 100 levels.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use proc_macro2::{Literal, TokenStream};
-use prost_reflect::{Cardinality, DescriptorPool, FieldDescriptor, Kind, MessageDescriptor};
+use prost_reflect::{Cardinality, DescriptorPool, FieldDescriptor, MessageDescriptor};
 use quote::quote;
 
 use crate::{
     model::{
-        Procedure, Service, Types, ident, is_generated, is_given, is_option,
+        Graph, Procedure, Service, Types, ident, is_generated, is_given, is_option, message_of,
         naming::{camel, module_path, snake},
         oneof_of, oneof_type,
     },
@@ -21,21 +21,25 @@ use crate::{
 /// The depth of all messages, and the messages that need the check.
 pub(super) struct Nesting<'a> {
     target: &'a Target<'a>,
-    heights: Heights,
+    graph: &'a Graph,
+    /// The number of message levels inside each message, by full name; none without a limit.
+    heights: HashMap<&'a str, Option<u32>>,
     /// The messages that need the check, by full name: a level inside them may be too deep.
     walked: BTreeMap<String, MessageDescriptor>,
 }
 
-/// The number of message levels inside a message, by full name; none without a limit.
-#[derive(Default)]
-struct Heights(HashMap<String, Option<u32>>);
-
 impl<'a> Nesting<'a> {
     /// The nesting of all messages: those that the procedures of these services send, and those that other crates may send.
-    pub(super) fn new(pool: &DescriptorPool, services: &[Service], target: &'a Target<'a>) -> Self {
+    pub(super) fn new(
+        pool: &DescriptorPool,
+        services: &[Service],
+        graph: &'a Graph,
+        target: &'a Target<'a>,
+    ) -> Self {
         let mut nesting = Self {
             target,
-            heights: Heights::default(),
+            graph,
+            heights: graph.heights(),
             walked: BTreeMap::new(),
         };
         let procedures = services.iter().flat_map(|service| &service.procedures);
@@ -44,7 +48,7 @@ impl<'a> Nesting<'a> {
             .all_messages()
             .filter(|message| is_generated(message.full_name(), target));
         for message in sent.chain(generated) {
-            if nesting.heights.of(&message).is_none_or(|height| height > DEEPEST) {
+            if nesting.is_deep(&message) {
                 nesting.walk(&message);
             }
         }
@@ -71,12 +75,14 @@ impl<'a> Nesting<'a> {
         quote!(#request #reply)
     }
 
-    /// The checks of the messages declared in `module`.
-    pub(super) fn walks(&self, module: &[String]) -> TokenStream {
-        let here = self.walked.values();
-        here.filter(|message| module_path(message.package_name()) == module)
-            .map(|message| self.walk_of(message))
-            .collect()
+    /// The checks of all messages that need one, by the module of the message.
+    pub(super) fn walks(&self) -> HashMap<Vec<String>, TokenStream> {
+        let mut walks: HashMap<Vec<String>, TokenStream> = HashMap::new();
+        for message in self.walked.values() {
+            let module = walks.entry(module_path(message.package_name())).or_default();
+            module.extend(self.walk_of(message));
+        }
+        walks
     }
 
     /// True if a message can be nested too deep.
@@ -85,26 +91,26 @@ impl<'a> Nesting<'a> {
     }
 
     fn height(&self, message: &MessageDescriptor) -> Option<u32> {
-        self.heights.0.get(message.full_name()).copied().flatten()
+        self.heights.get(message.full_name()).copied().flatten()
     }
 
     /// Records that a message needs the check, and the messages inside it.
     fn walk(&mut self, message: &MessageDescriptor) {
-        // The runtime has the checks of Google's messages.
-        if is_google(message.parent_file().name())
-            || is_given(message.full_name(), self.target)
-            || self.walked.contains_key(message.full_name())
-        {
-            return;
-        }
-        // A map's entry has no type in Rust.
-        if !message.is_map_entry() {
-            self.walked
-                .insert(message.full_name().to_owned(), message.clone());
-        }
-        for inner in message.fields().filter_map(|field| message_of(&field)) {
-            if self.heights.of(&inner) != Some(0) {
-                self.walk(&inner);
+        let mut seen = HashSet::new();
+        let mut open = vec![message.clone()];
+        while let Some(message) = open.pop() {
+            // The runtime has the checks of Google's messages.
+            let is_known = is_google(message.parent_file().name())
+                || is_given(message.full_name(), self.target)
+                || self.walked.contains_key(message.full_name());
+            if is_known || !seen.insert(message.full_name().to_owned()) {
+                continue;
+            }
+            let inner = message.fields().filter_map(|field| message_of(&field));
+            open.extend(inner.filter(|inner| self.height(inner) != Some(0)));
+            // A map's entry has no type in Rust.
+            if !message.is_map_entry() {
+                self.walked.insert(message.full_name().to_owned(), message);
             }
         }
     }
@@ -215,7 +221,8 @@ impl<'a> Nesting<'a> {
         let shown = field.full_name();
         if types.is_given(message.full_name()) {
             let walk = self.walk_elsewhere(message, types);
-            let unboxed = types
+            let unboxed = self
+                .graph
                 .is_boxed(field)
                 .then(|| quote!(.into_iter().map(::core::convert::AsRef::as_ref)));
             return quote!(at.by(#shown, #messages #unboxed, #walk));
@@ -247,32 +254,6 @@ impl<'a> Nesting<'a> {
                     || is_given(message.full_name(), self.target)
             }
         }
-    }
-}
-
-impl Heights {
-    fn of(&mut self, message: &MessageDescriptor) -> Option<u32> {
-        if let Some(known) = self.0.get(message.full_name()) {
-            return *known;
-        }
-        // A second visit before the height is known has found a circle.
-        self.0.insert(message.full_name().to_owned(), None);
-        let mut height = Some(0);
-        for inner in message.fields().filter_map(|field| message_of(&field)) {
-            let one = self.of(&inner);
-            height = height
-                .zip(one)
-                .map(|(height, one)| height.max(one.saturating_add(1)));
-        }
-        self.0.insert(message.full_name().to_owned(), height);
-        height
-    }
-}
-
-fn message_of(field: &FieldDescriptor) -> Option<MessageDescriptor> {
-    match field.kind() {
-        Kind::Message(message) => Some(message),
-        _ => None,
     }
 }
 

@@ -1,6 +1,6 @@
 //! Clashes: two items with one name in Rust, and names that Rust cannot have.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use prost_types::{DescriptorProto, EnumDescriptorProto, FileDescriptorProto};
 
@@ -181,9 +181,8 @@ impl Scope<'_> {
         self.claim(module, &camel(message.name()), itself);
 
         let nested = |index: usize| !is_map_entry(&message.nested_type[index]);
-        let oneofs: Vec<usize> = (0..message.oneof_decl.len())
-            .filter(|index| message.field.iter().any(|field| oneof_of(field) == Some(*index)))
-            .collect();
+        // Each once, in order. The hidden oneofs of `optional` fields do not count.
+        let oneofs: BTreeSet<usize> = message.field.iter().filter_map(oneof_of).collect();
         let has_module =
             !message.enum_type.is_empty() || !oneofs.is_empty() || (0..message.nested_type.len()).any(nested);
         let mut inner = module.to_vec();
@@ -254,13 +253,12 @@ impl Scope<'_> {
         let ident = camel(proto.name());
         self.claim(module, &ident, itself);
         let variants: Vec<String> = module.iter().cloned().chain([ident, "{}".to_owned()]).collect();
-        let mut numbers = Vec::new();
+        let mut numbers = HashSet::new();
         for (index, value) in (0..).zip(&proto.value) {
             // A second name of a number (`allow_alias`) has no variant.
-            if numbers.contains(&value.number()) {
+            if !numbers.insert(value.number()) {
                 continue;
             }
-            numbers.push(value.number());
             let what = owner(
                 format!("value `{full}.{}`", value.name()),
                 below(path, &[2, index, 1]),

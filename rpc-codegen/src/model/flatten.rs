@@ -5,6 +5,7 @@ use prost_reflect::{Cardinality, FieldDescriptor, Kind as ProtoKind, MessageDesc
 
 use super::{
     Reply, Request,
+    graph::Graph,
     naming::snake,
     oneof::oneof_of,
     types::{Types, is_option},
@@ -37,11 +38,16 @@ pub(crate) enum FieldKind {
 const MOST_ARGUMENTS: usize = 7;
 
 /// The arguments of a method for the request `message`.
-pub(super) fn request(types: &Types<'_>, message: &MessageDescriptor, flatten: bool) -> Request {
+pub(super) fn request(
+    types: &Types<'_>,
+    graph: &Graph,
+    message: &MessageDescriptor,
+    flatten: bool,
+) -> Request {
     let ty = types.message(message);
     if message.full_name() == "google.protobuf.Empty" && !types.is_given(message.full_name()) {
         Request::Empty
-    } else if flatten && is_flat(types, message) && message.fields().len() <= MOST_ARGUMENTS {
+    } else if flatten && is_flat(types, graph, message) && message.fields().len() <= MOST_ARGUMENTS {
         let fields = fields(message).into_iter();
         Request::Fields(ty, fields.map(|proto| field(types, &proto)).collect())
     } else if !flatten && value_of(types, message).is_some() {
@@ -52,10 +58,10 @@ pub(super) fn request(types: &Types<'_>, message: &MessageDescriptor, flatten: b
 }
 
 /// The result of a method for the reply `message`.
-pub(super) fn reply(types: &Types<'_>, message: &MessageDescriptor, flatten: bool) -> Reply {
+pub(super) fn reply(types: &Types<'_>, graph: &Graph, message: &MessageDescriptor, flatten: bool) -> Reply {
     let ty = types.message(message);
     match &fields(message)[..] {
-        [only] if flatten && is_flat(types, message) => Reply::Field(ty, field(types, only)),
+        [only] if flatten && is_flat(types, graph, message) => Reply::Field(ty, field(types, only)),
         _ => Reply::Message(ty),
     }
 }
@@ -102,14 +108,14 @@ fn fields(message: &MessageDescriptor) -> Vec<FieldDescriptor> {
 }
 
 /// True if the fields can replace the message.
-fn is_flat(types: &Types<'_>, message: &MessageDescriptor) -> bool {
+fn is_flat(types: &Types<'_>, graph: &Graph, message: &MessageDescriptor) -> bool {
     // Google's messages are values in themselves: a `Timestamp` is not two numbers. The fields of a type that exists
     // elsewhere may differ from the .proto file.
     message.package_name() != "google.protobuf"
         && !types.is_given(message.full_name())
         && message
             .fields()
-            .all(|field| oneof_of(field.field_descriptor_proto()).is_none() && !types.is_boxed(&field))
+            .all(|field| oneof_of(field.field_descriptor_proto()).is_none() && !graph.is_boxed(&field))
 }
 
 fn field(types: &Types<'_>, proto: &FieldDescriptor) -> Field {

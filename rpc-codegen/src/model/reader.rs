@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::{
     Priority, Procedure, Reply, Request, Run, Service, flatten,
+    graph::Graph,
     naming::{Stem, is_nameable},
     service_names::ServiceNames,
     types::Types,
@@ -21,6 +22,7 @@ use crate::{
 pub(super) struct Reader<'a> {
     pool: &'a DescriptorPool,
     sources: &'a Sources,
+    graph: &'a Graph,
     target: &'a Target<'a>,
     names: HashMap<String, ServiceNames>,
     warnings: Vec<String>,
@@ -32,12 +34,14 @@ impl<'a> Reader<'a> {
     pub(super) fn new(
         pool: &'a DescriptorPool,
         sources: &'a Sources,
+        graph: &'a Graph,
         target: &'a Target<'a>,
         names: HashMap<String, ServiceNames>,
     ) -> Self {
         Self {
             pool,
             sources,
+            graph,
             target,
             names,
             warnings: Vec::new(),
@@ -54,16 +58,15 @@ impl<'a> Reader<'a> {
         let file = service.parent_file();
         let proto = service.service_descriptor_proto();
         let flatten = self.option("rpc.service", &service.options(), "flatten");
-        let mut stems: Vec<(Stem, String)> = Vec::new();
+        let mut stems: HashMap<Stem, MethodDescriptor> = HashMap::new();
         let mut procedures = Vec::new();
         for method in service.methods() {
             let stem = self.stem(&method);
-            match stems.iter().find(|(other, _)| *other == stem) {
-                Some((_, other)) => {
-                    let other = other.clone();
-                    self.stem_clash(&method, &stem, &other);
+            match stems.get(&stem) {
+                Some(other) => self.stem_clash(&method, &stem, other),
+                None => {
+                    stems.insert(stem.clone(), method.clone());
                 }
-                None => stems.push((stem.clone(), method.name().to_owned())),
             }
             procedures.push(self.procedure(&method, stem, flatten));
         }
@@ -112,7 +115,7 @@ impl<'a> Reader<'a> {
         let request = if method.is_client_streaming() {
             Request::Stream(types.message(&method.input()))
         } else {
-            flatten::request(&types, &method.input(), flatten)
+            flatten::request(&types, self.graph, &method.input(), flatten)
         };
         if matches!(request, Request::Fields(..)) {
             let warning = flatten::order_warning(&method.input());
@@ -133,7 +136,7 @@ impl<'a> Reader<'a> {
             reply: if method.is_server_streaming() {
                 Reply::Stream(types.message(&method.output()))
             } else {
-                flatten::reply(&types, &method.output(), flatten)
+                flatten::reply(&types, self.graph, &method.output(), flatten)
             },
             input: method.input(),
             output: method.output(),
@@ -170,20 +173,16 @@ impl<'a> Reader<'a> {
         stem
     }
 
-    fn stem_clash(&mut self, method: &MethodDescriptor, stem: &Stem, other: &str) {
-        let service = method.parent_service();
-        let first = service.methods().find(|method| method.name() == other);
+    fn stem_clash(&mut self, method: &MethodDescriptor, stem: &Stem, other: &MethodDescriptor) {
         let problem = Problem::new(format!(
-            "procedures `{other}` and `{}` of service `{}` are both named `{}` in Rust",
+            "procedures `{}` and `{}` of service `{}` are both named `{}` in Rust",
+            other.name(),
             method.name(),
-            service.full_name(),
+            method.parent_service().full_name(),
             stem.method()
         ))
         .at(self.place_of(method, &[1]))
-        .with_other(
-            "the other one is here",
-            first.and_then(|first| self.place_of(&first, &[1])),
-        )
+        .with_other("the other one is here", self.place_of(other, &[1]))
         .with_help("rename one of them");
         self.problems.push(problem);
     }
@@ -232,12 +231,10 @@ impl<'a> Reader<'a> {
         if self.target.choices.without_comments.contains(full_name) {
             return Vec::new();
         }
-        let file = self.pool.get_file_by_name(file);
-        let info = file
-            .as_ref()
-            .and_then(|file| file.file_descriptor_proto().source_code_info.as_ref());
-        let location = info.and_then(|info| info.location.iter().find(|location| location.path == path));
-        location.map(comments::docs).unwrap_or_default()
+        self.sources
+            .location(file, path)
+            .map(comments::docs)
+            .unwrap_or_default()
     }
 
     fn place_of(&self, method: &MethodDescriptor, more: &[i32]) -> Option<Place> {

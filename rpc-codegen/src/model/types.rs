@@ -112,11 +112,6 @@ impl<'a> Types<'a> {
         self.target.choices.btree_maps.contains(&path_of(field))
     }
 
-    /// True if a field's message is in a `Box`: because it contains itself, or because the build script asks for it.
-    pub(crate) fn is_boxed(&self, field: &FieldDescriptor) -> bool {
-        contains_itself(field) || (can_be_boxed(field) && self.target.choices.boxed.contains(&path_of(field)))
-    }
-
     /// True if the build script says where the type `full_name` is, so that its fields and conversions are not ours.
     pub(crate) fn is_given(&self, full_name: &str) -> bool {
         is_given(full_name, self.target)
@@ -156,33 +151,6 @@ pub(crate) fn has_bytes(field: &FieldDescriptor) -> bool {
 /// True if a field has one message, which may be in a `Box`.
 pub(crate) fn can_be_boxed(field: &FieldDescriptor) -> bool {
     field.cardinality() != Cardinality::Repeated && matches!(field.kind(), ProtoKind::Message(_))
-}
-
-/// True if prost-build puts a field into a `Box`, because its type contains the field's message.
-pub(crate) fn contains_itself(field: &FieldDescriptor) -> bool {
-    let outer = field.parent_message();
-    let mut seen = Vec::new();
-    let mut open: Vec<MessageDescriptor> = held(field).into_iter().collect();
-    while let Some(message) = open.pop() {
-        if message == *outer {
-            return true;
-        }
-        if !seen.contains(&message) {
-            // prost-build does not look into the groups of other messages.
-            let fields = message.fields().filter(|field| !field.is_group());
-            open.extend(fields.filter_map(|field| held(&field)));
-            seen.push(message);
-        }
-    }
-    false
-}
-
-/// The message that the field's own value contains; a `Vec` keeps its messages elsewhere.
-fn held(field: &FieldDescriptor) -> Option<MessageDescriptor> {
-    match field.kind() {
-        ProtoKind::Message(message) if field.cardinality() != Cardinality::Repeated => Some(message),
-        _ => None,
-    }
 }
 
 /// True if prost-build wraps a field, which is not repeated, in an `Option`.

@@ -47,10 +47,9 @@ impl Sources {
                         .at(Place::compiled(name, None))
                         .with_help(HOW_TO_WRITE)
                 })?;
-            let parsed = File::from_file_descriptor_proto(file.proto.clone());
             sources
                 .files
-                .insert((*name).to_owned(), SourceFile::compiled(parsed));
+                .insert((*name).to_owned(), SourceFile::compiled(file.proto.clone()));
         }
         Ok((sources, pool))
     }

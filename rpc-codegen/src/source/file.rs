@@ -1,13 +1,15 @@
 //! One .proto file: its text, its descriptor, and the place of each item in it.
 
-use std::{collections::HashMap, fs, path::PathBuf};
+use std::{fs, path::PathBuf};
 
 use prost_types::FileDescriptorProto;
-use protox::file::{File, FileResolver, GoogleFileResolver};
+use protox::file::{FileResolver, GoogleFileResolver};
 
 use super::{
     diagnose,
-    served::{OPTIONS_NAME, OPTIONS_TEXT},
+    locations::Locations,
+    served::{OPTIONS_NAME, OPTIONS_TEXT, is_google},
+    text::Text,
 };
 use crate::error::{Place, Problem};
 
@@ -16,14 +18,12 @@ use crate::error::{Place, Problem};
 pub(super) struct SourceFile {
     /// The path of the file; none if this crate contains it.
     pub(super) path: Option<PathBuf>,
-    /// The file's name in messages.
-    shown: String,
-    text: String,
-    pub(super) parsed: File,
+    pub(super) text: Text,
+    /// The descriptor as it was parsed, without its locations; no name in it is resolved.
+    pub(super) proto: FileDescriptorProto,
+    pub(super) locations: Locations,
     /// True if it comes from a descriptor set, so that there is no text.
     is_compiled: bool,
-    /// Maps a descriptor's path to its first span: line, column, end column, in bytes from zero.
-    spans: HashMap<Vec<i32>, [usize; 3]>,
 }
 
 impl SourceFile {
@@ -33,15 +33,11 @@ impl SourceFile {
         if name == OPTIONS_NAME {
             return Self::parse(name, None, OPTIONS_TEXT.to_owned()).map(Some);
         }
-        if let Ok(parsed) = GoogleFileResolver::new().open_file(name) {
-            return Ok(Some(Self {
-                path: None,
-                shown: name.to_owned(),
-                text: String::new(),
-                parsed,
-                is_compiled: false,
-                spans: HashMap::new(),
-            }));
+        if is_google(name) {
+            if let Ok(parsed) = GoogleFileResolver::new().open_file(name) {
+                let text = Text::new(name.to_owned(), String::new());
+                return Ok(Some(Self::new(None, text, parsed.into())));
+            }
         }
         let Some(path) = includes
             .iter()
@@ -68,70 +64,41 @@ impl SourceFile {
         let shown = path
             .as_ref()
             .map_or_else(|| name.to_owned(), |path| path.display().to_string());
-        let parsed = diagnose::parse(name, &shown, &text)?;
-        let spans = spans(parsed.file_descriptor_proto());
-        Ok(Self {
+        let text = Text::new(shown, text);
+        let parsed = diagnose::parse(name, &text)?;
+        Ok(Self::new(path, text, parsed.into()))
+    }
+
+    fn new(path: Option<PathBuf>, text: Text, mut proto: FileDescriptorProto) -> Self {
+        let info = proto.source_code_info.take();
+        let locations = Locations::new(info.map(|info| info.location).unwrap_or_default());
+        Self {
             path,
-            shown,
             text,
-            parsed,
+            proto,
+            locations,
             is_compiled: false,
-            spans,
-        })
+        }
     }
 
     /// A file from a descriptor set.
-    pub(super) fn compiled(parsed: File) -> Self {
+    pub(super) fn compiled(proto: FileDescriptorProto) -> Self {
+        let text = Text::new(proto.name().to_owned(), String::new());
         Self {
-            path: None,
-            shown: parsed.name().to_owned(),
-            text: String::new(),
-            spans: spans(parsed.file_descriptor_proto()),
             is_compiled: true,
-            parsed,
+            ..Self::new(None, text, proto)
         }
     }
 
     /// The place of the descriptor at `path`, or of the closest one that contains it.
     pub(super) fn place(&self, path: &[i32]) -> Option<Place> {
-        let known = (1..=path.len())
-            .rev()
-            .find_map(|len| self.spans.get(&path[..len]));
+        let span = self.locations.span(path);
         if self.is_compiled {
-            return Some(Place::compiled(
-                &self.shown,
-                known.map(|[line, start, _]| (*line, *start)),
-            ));
+            let at = span.map(|(line, start, _)| (line, start));
+            return Some(Place::compiled(&self.text.shown, at));
         }
-        let [line, start, end] = known.copied()?;
-        let text = self.text.split('\n').nth(line)?.trim_end_matches('\r').to_owned();
-        let end = end.min(text.len());
-        Some(Place {
-            file: self.shown.clone(),
-            line,
-            start,
-            end,
-            text: Some(text),
-        })
+        let (line, start, end) = span?;
+        // Google's files come without their text.
+        (!self.text.text.is_empty()).then(|| self.text.line(line, start, end))
     }
-
-    /// The place of the `len` bytes at `offset` in the text.
-    pub(super) fn place_at(&self, offset: usize, len: usize) -> Place {
-        Place::within(&self.text, self.shown.clone(), offset, len)
-    }
-}
-
-/// The first span of each descriptor of `file`, cut to its first line.
-fn spans(file: &FileDescriptorProto) -> HashMap<Vec<i32>, [usize; 3]> {
-    let mut spans = HashMap::new();
-    for location in file.source_code_info.iter().flat_map(|info| &info.location) {
-        let at = |index: usize| location.span.get(index).and_then(|n| usize::try_from(*n).ok());
-        let span = match (at(0), at(1), at(2), at(3)) {
-            (Some(line), Some(start), Some(end), None) => [line, start, end],
-            (Some(line), Some(start), Some(_), Some(_)) => [line, start, usize::MAX],
-            _ => continue,
-        };
-        spans.entry(location.path.clone()).or_insert(span);
-    }
-    spans
 }

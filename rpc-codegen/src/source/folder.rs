@@ -1,7 +1,7 @@
 //! Folder: all .proto files and folders below a path.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, VecDeque},
     fs, io,
     path::{Component, Path, PathBuf},
 };
@@ -21,14 +21,17 @@ pub(crate) struct Folder {
 impl Folder {
     /// Lists `path`, without names that begin with a dot.
     ///
+    /// A symbolic link counts like the file or folder behind it, unless that one is listed anyway.
+    ///
     /// # Errors
     ///
     /// A folder that cannot be read, or that holds no .proto file.
     pub(crate) fn list(path: &Path) -> Result<Self, Error> {
-        let mut found = Self::default();
-        found
-            .visit(path, &mut BTreeSet::new())
+        let mut search = Search::default();
+        search
+            .search(path)
             .map_err(|(path, error)| Problem::unreadable(&path, &error))?;
+        let mut found = search.found;
         if found.protos.is_empty() {
             return Err(
                 Problem::new(format!("there is no .proto file in {}", path.display()))
@@ -36,6 +39,8 @@ impl Folder {
                     .into(),
             );
         }
+        found.protos.sort();
+        found.folders.sort();
         Ok(found)
     }
 
@@ -48,32 +53,73 @@ impl Folder {
             .filter_map(|proto| import_name(proto.strip_prefix(path).ok()?))
             .collect()
     }
+}
 
-    fn visit(&mut self, path: &Path, seen: &mut BTreeSet<PathBuf>) -> Result<(), (PathBuf, io::Error)> {
-        let failed = |error: io::Error| (path.to_owned(), error);
-        // A symbolic link to a parent folder would never end.
-        if !seen.insert(fs::canonicalize(path).map_err(failed)?) {
-            return Ok(());
-        }
-        self.folders.push(path.to_owned());
-        let entries: Result<Vec<_>, io::Error> = fs::read_dir(path).map_err(failed)?.collect();
-        let mut entries: Vec<PathBuf> = entries.map_err(failed)?.iter().map(fs::DirEntry::path).collect();
-        entries.sort();
-        for entry in entries {
-            let hidden = entry
-                .file_name()
-                .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-            if hidden {
-                continue;
-            }
-            if entry.is_dir() {
-                self.visit(&entry, seen)?;
-            } else if entry.extension().is_some_and(|extension| extension == "proto") {
-                self.protos.push(entry);
+/// What was found so far.
+#[derive(Default)]
+struct Search {
+    found: Folder,
+    /// The real paths of the files and folders that were found.
+    seen: BTreeSet<PathBuf>,
+    /// The symbolic links that were found, which are followed last: of two paths to a file, the real one counts.
+    links: VecDeque<PathBuf>,
+}
+
+/// A path that cannot be read, and why.
+type Unreadable = (PathBuf, io::Error);
+
+impl Search {
+    fn search(&mut self, path: &Path) -> Result<(), Unreadable> {
+        self.folder(path)?;
+        while let Some(link) = self.links.pop_front() {
+            if link.is_dir() {
+                self.folder(&link)?;
+            } else if is_proto(&link) {
+                // A link that leads nowhere is listed, too: reading it says what is wrong.
+                let real = fs::canonicalize(&link).unwrap_or_else(|_| link.clone());
+                self.proto(link, real);
             }
         }
         Ok(())
     }
+
+    fn folder(&mut self, path: &Path) -> Result<(), Unreadable> {
+        let failed = |error: io::Error| (path.to_owned(), error);
+        let real = fs::canonicalize(path).map_err(failed)?;
+        // A symbolic link to a parent folder would never end.
+        if !self.seen.insert(real.clone()) {
+            return Ok(());
+        }
+        self.found.folders.push(path.to_owned());
+        let entries: Result<Vec<_>, io::Error> = fs::read_dir(path).map_err(failed)?.collect();
+        let mut entries = entries.map_err(failed)?;
+        entries.sort_by_key(fs::DirEntry::file_name);
+        for entry in entries {
+            let (name, path) = (entry.file_name(), entry.path());
+            if name.as_encoded_bytes().starts_with(b".") {
+                continue;
+            }
+            let kind = entry.file_type().map_err(failed)?;
+            if kind.is_symlink() {
+                self.links.push_back(path);
+            } else if kind.is_dir() {
+                self.folder(&path)?;
+            } else if is_proto(&path) {
+                self.proto(path, real.join(name));
+            }
+        }
+        Ok(())
+    }
+
+    fn proto(&mut self, path: PathBuf, real: PathBuf) {
+        if self.seen.insert(real) {
+            self.found.protos.push(path);
+        }
+    }
+}
+
+fn is_proto(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "proto")
 }
 
 /// The import name of the file at `relative`, a path below an include path.

@@ -1,114 +1,152 @@
 //! Imports: the name of a file in imports, and imports that were not found.
 
 use std::{
+    cmp::Reverse,
     fs,
-    path::{Path, PathBuf},
+    path::{self, Component, Path, PathBuf},
 };
 
 use super::{
     Sources,
     folder::{self, Folder},
     served::{GOOGLE_NAMES, OPTIONS_NAME},
-    spelling::distance,
+    spelling::{distance, is_near, shared_tail},
 };
-use crate::error::{Error, Problem};
+use crate::error::{Error, Place, Problem};
 
 /// The import name of the file at `path`.
 pub(super) fn name_of(includes: &[PathBuf], path: &Path) -> Result<String, Error> {
     let real = fs::canonicalize(path).map_err(|error| Problem::unreadable(path, &error))?;
-    for include in includes {
-        let Ok(folder) = fs::canonicalize(include) else {
-            continue;
-        };
-        let Ok(relative) = real.strip_prefix(&folder) else {
-            continue;
-        };
-        let name = folder::import_name(relative).ok_or_else(|| {
-            Problem::new(format!("the path {} is not valid UTF-8", path.display()))
-                .with_help("rename the file or its folder")
-        })?;
-        // An include path before this one may have a file of the same name. The compiler would take that one.
-        let winner = includes
-            .iter()
-            .map(|include| include.join(&name))
-            .find(|other| other.is_file());
-        return match winner {
-            Some(winner) if fs::canonicalize(&winner).is_ok_and(|winner| winner != real) => {
-                let problem = Problem::new(format!(
-                    "{} is hidden by {} in an earlier include path",
-                    path.display(),
-                    winner.display()
-                ));
-                Err(problem
-                    .with_help("rename one of the two files, or change the order of the include paths")
-                    .into())
-            }
-            _ => Ok(name),
-        };
+    let Some(relative) = relative(includes, path, &real) else {
+        let folders = list(includes.iter().map(|include| include.display().to_string()));
+        let problem = Problem::new(format!(
+            "{} is in none of the include paths ({folders})",
+            path.display()
+        ));
+        return Err(problem
+            .with_help("add the folder that its imports are relative to with `Config::include_path`")
+            .into());
+    };
+    let name = folder::import_name(&relative).ok_or_else(|| {
+        Problem::new(format!("the path {} is not valid UTF-8", path.display()))
+            .with_help("rename the file or its folder")
+    })?;
+    // An include path before this one may have a file of the same name. The compiler would take that one.
+    let winner = includes
+        .iter()
+        .map(|include| include.join(&name))
+        .find(|other| other.is_file());
+    match winner {
+        Some(winner) if fs::canonicalize(&winner).is_ok_and(|winner| winner != real) => {
+            let problem = Problem::new(format!(
+                "{} is hidden by {} in an earlier include path",
+                path.display(),
+                winner.display()
+            ));
+            Err(problem
+                .with_help("rename one of the two files, or change the order of the include paths")
+                .into())
+        }
+        _ => Ok(name),
     }
-    let folders = list(includes.iter().map(|include| include.display().to_string()));
-    let problem = Problem::new(format!(
-        "{} is in none of the include paths ({folders})",
-        path.display()
-    ));
-    Err(problem
-        .with_help("add the folder that its imports are relative to with `Config::include_path`")
-        .into())
 }
 
-/// An import that was not found, number `index` of its file.
-pub(super) struct MissingImport {
+/// The part of `path` below the first include path that it is in.
+///
+/// The path as it is written counts first: a symbolic link is a file of the folder where it stands. The `real` path, without
+/// links, counts if the written one is in no include path.
+fn relative(includes: &[PathBuf], path: &Path, real: &Path) -> Option<PathBuf> {
+    let below = |path: &Path, include: &Path| {
+        let relative = path.strip_prefix(include).ok()?;
+        let is_plain = relative
+            .components()
+            .all(|part| matches!(part, Component::Normal(_)));
+        is_plain.then(|| relative.to_owned())
+    };
+    let written = path::absolute(path).ok();
+    let as_written = includes
+        .iter()
+        .find_map(|include| below(written.as_ref()?, &path::absolute(include).ok()?));
+    as_written.or_else(|| {
+        includes
+            .iter()
+            .find_map(|include| below(real, &fs::canonicalize(include).ok()?))
+    })
+}
+
+/// Import number `index` of the file `importer`.
+pub(super) struct Import {
     pub(super) name: String,
     pub(super) importer: String,
     pub(super) index: usize,
 }
 
 impl Sources {
-    pub(super) fn missing_import(&self, includes: &[PathBuf], missing: &MissingImport) -> Problem {
-        let index = i32::try_from(missing.index).unwrap_or(i32::MAX);
-        let place = self.place(&missing.importer, &[3, index]);
-        let known: Vec<String> = includes
-            .iter()
-            .flat_map(|include| Folder::names(include))
-            .collect();
-        let known = known
-            .iter()
-            .map(String::as_str)
-            .chain(self.files.keys().map(String::as_str));
-        let name = &missing.name;
-        let help = match near(name, known.chain([OPTIONS_NAME]).chain(GOOGLE_NAMES)) {
-            Some(close) => format!("write `import \"{close}\";`"),
-            None => {
-                let folders = list(includes.iter().map(|include| include.display().to_string()));
-                let google = if name.starts_with("google/") {
-                    "; of Google's files this crate contains only google/protobuf/"
-                } else {
-                    ""
-                };
-                format!(
-                    "the search covered {folders}: put the file there as {name}, or add its folder with \
-                     `Config::include_path`{google}"
-                )
-            }
+    /// The problems of imports that were not found.
+    pub(super) fn missing_imports(&self, includes: &[PathBuf], missing: &[Import]) -> Vec<Problem> {
+        let problems = missing.iter().map(|import| {
+            let problem = Problem::new(format!("import \"{}\" was not found", import.name));
+            (
+                problem.at(self.import_place(&import.importer, import.index)),
+                &import.name,
+            )
+        });
+        let mut problems: Vec<(Problem, &String)> = problems.collect();
+        problems.sort_by(|(a, _), (b, _)| a.order().cmp(&b.order()));
+        let known = if missing.is_empty() {
+            Vec::new()
+        } else {
+            self.known(includes)
         };
-        Problem::new(format!("import \"{name}\" was not found"))
-            .at(place)
-            .with_help(help)
+        let problems = problems.into_iter().enumerate().map(|(number, (problem, name))| {
+            // Advice takes time, and the problems after these are not shown.
+            if number < Error::MOST {
+                problem.with_help(help(name, includes, &known))
+            } else {
+                problem
+            }
+        });
+        problems.collect()
+    }
+
+    /// The place of import number `index` of the file `importer`.
+    pub(super) fn import_place(&self, importer: &str, index: usize) -> Option<Place> {
+        self.place(importer, &[3, i32::try_from(index).ok()?])
+    }
+
+    /// The names of all files that could be imported.
+    fn known(&self, includes: &[PathBuf]) -> Vec<String> {
+        let listed = includes.iter().flat_map(|include| Folder::names(include));
+        listed.chain(self.files.keys().cloned()).collect()
     }
 }
 
-/// The element of `known` that an import of `name` surely meant.
-///
-/// It is a file of the same name in another folder, or one whose path differs in few letters.
-fn near<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let file_of = |name: &str| name.rsplit('/').next().map(str::to_owned);
-    let stem = name.strip_suffix(".proto").unwrap_or(name);
-    let most = (stem.chars().count() / 6).max(1);
-    known
-        .map(|other| (file_of(other) != file_of(name), distance(name, other), other))
-        .filter(|(is_other_file, distance, _)| !is_other_file || *distance <= most)
-        .min()
-        .map(|(_, _, other)| other)
+/// The advice for an import of `name`, which none of the `known` files has.
+fn help(name: &str, includes: &[PathBuf], known: &[String]) -> String {
+    let known = known.iter().map(String::as_str);
+    // The files of this crate are elsewhere: a file of the same name is not near, only a misspelt one.
+    let served = GOOGLE_NAMES.into_iter().chain([OPTIONS_NAME]);
+    let served = served.filter(|other| other.split('/').count() == name.split('/').count());
+    let near = known.chain(served).filter(|other| is_near(name, other, '/'));
+    let best = near.max_by_key(|other| {
+        (
+            shared_tail(name, other, '/'),
+            Reverse(distance(name, other)),
+            Reverse(*other),
+        )
+    });
+    if let Some(best) = best {
+        return format!("write `import \"{best}\";`");
+    }
+    let folders = list(includes.iter().map(|include| include.display().to_string()));
+    let google = if name.starts_with("google/") {
+        "; of Google's files this crate contains only google/protobuf/"
+    } else {
+        ""
+    };
+    format!(
+        "the search covered {folders}: put the file there as {name}, or add its folder with `Config::include_path`{google}"
+    )
 }
 
 /// `a, b and c`.

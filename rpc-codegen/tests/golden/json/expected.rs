@@ -18,6 +18,7 @@
     reason = "deprecated fields are still encoded"
 )]
 #[allow(
+    clippy::approx_constant,
     clippy::enum_variant_names,
     clippy::large_enum_variant,
     clippy::len_without_is_empty,

@@ -1948,6 +1948,7 @@ impl<T: Hooks> ::rpc_runtime::codegen::Service for HooksServer<T> {
     reason = "deprecated fields are still encoded"
 )]
 #[allow(
+    clippy::approx_constant,
     clippy::enum_variant_names,
     clippy::large_enum_variant,
     clippy::len_without_is_empty,
