@@ -224,7 +224,7 @@ impl Service for Sleeper {
             loop {
                 std::thread::sleep(LONG);
             }
-            #[expect(unreachable_code, reason = "the type")]
+            #[expect(unreachable_code, reason = "the last line gives the block its type")]
             Ok(())
         })
     }

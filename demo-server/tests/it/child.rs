@@ -116,7 +116,6 @@ impl Helper {
     }
 
     /// Says something to the process that has started this one.
-    #[allow(clippy::print_stdout, reason = "that is how it is said")]
     pub(crate) fn say(what: impl std::fmt::Display) {
         println!("\n{SAYS}{what}");
     }

@@ -49,7 +49,6 @@ macro_rules! limits {
                 #[doc = concat!("Protects ", $protects, ".", $(" ", $note,)*)]
                 #[must_use]
                 pub fn $name(mut self, $argument: $given) -> Self {
-                    #[allow(clippy::useless_conversion, reason = "only optional limits are converted")]
                     let given: $field = $argument.into();
                     self.$name = given.bounded($min, $max);
                     self

@@ -1,11 +1,6 @@
 //! The control service, which every server answers beside its own services: terminate, ping and settle.
 
-#[allow(
-    unreachable_pub,
-    unnameable_types,
-    unused_qualifications,
-    reason = "generated for a module that users see"
-)]
+#[allow(unreachable_pub, reason = "generated for a module that users see")]
 // Its layout is the generator's: rpc-codegen's tests compare it.
 #[rustfmt::skip]
 mod control;

@@ -302,7 +302,7 @@ async fn a_malformed_compressed_request_of_a_stream_fails_its_call() {
 }
 
 #[tokio::test(crate = "test_support::gate")]
-async fn a_reply_of_a_stream_that_cannot_be_unpacked_ends_it_and_the_server_is_told() {
+async fn a_malformed_compressed_reply_of_a_stream_cancels_its_call() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("tcp://{}", listener.local_addr().unwrap());
     let answering = tokio::spawn(async move {

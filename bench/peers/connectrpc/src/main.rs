@@ -9,7 +9,7 @@ use harness::{Conn, Key, Load, Peer, Store};
 use std::sync::Arc;
 
 mod proto {
-    #![allow(warnings)]
+    #![allow(warnings, reason = "generated code of another project")]
     connectrpc::include_generated!();
 }
 use proto::kv::{FetchRequest, FetchResponse, Kv, KvClient, PutRequest, PutSummary};
@@ -19,7 +19,7 @@ const CONNECTION_WINDOW: u32 = 16 << 20;
 
 struct Service(Arc<Store>);
 
-#[allow(refining_impl_trait)]
+#[allow(refining_impl_trait, reason = "the trait returns `impl Trait`, and the handlers return plain types")]
 impl Kv for Service {
     async fn fetch(
         &self,

@@ -10,7 +10,7 @@ use volo_grpc::server::{Server, ServiceBuilder};
 use volo_grpc::{RecvStream, Request, Response, Status};
 
 mod generated {
-    #![allow(warnings)]
+    #![allow(warnings, reason = "generated code of another project")]
     include!(concat!(env!("OUT_DIR"), "/kv_gen.rs"));
 }
 use generated::kv_gen::kv::{

@@ -11,7 +11,7 @@ use volo::net::incoming::DefaultIncoming;
 use volo_thrift::{ApplicationException, ApplicationExceptionKind, ServerError};
 
 mod generated {
-    #![allow(warnings)]
+    #![allow(warnings, reason = "generated code of another project")]
     include!(concat!(env!("OUT_DIR"), "/kv_gen.rs"));
 }
 use generated::kv_gen::kv::{

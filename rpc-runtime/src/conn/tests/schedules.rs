@@ -1,4 +1,4 @@
-//! Random schedules of calls, one-way calls, streams, barriers and flushes in both directions, over small windows and torn writes.
+//! Random schedules of calls, one-way calls, streams, barriers and flushes in both directions, with small windows.
 //!
 //! When all tasks go on, something moves. Each message arrives once and in order, or its stream ends with an error. Each call
 //! ends once, and what its error says of its execution is true. Accounts count each one-way call. Nothing is left at the end,

@@ -165,7 +165,7 @@ fn stream_that_crosses_the_first_goaway_is_taken_and_one_above_the_last_id_is_no
 }
 
 #[test]
-fn sender_of_a_stream_above_the_last_id_is_told_and_writes_no_further() {
+fn sender_of_a_stream_above_the_last_id_fails_and_writes_no_further() {
     let mut pair = Pair::new();
     drain(&mut pair);
     pair.now += secs(1);

@@ -147,7 +147,7 @@ mod tests {
     };
 
     #[tokio::test(start_paused = true)]
-    async fn a_peer_that_comes_while_listeners_are_closed_is_told_before_anything_is_read() {
+    async fn a_late_peer_of_closed_listeners_gets_a_goaway_before_anything_is_read() {
         let server = ServerState::of_nothing(ServerOptions::default());
         // A loop that is slow to close its listener. Until it has, the drain tells no peer.
         let slow = server.runtime().spawn(std::future::pending());

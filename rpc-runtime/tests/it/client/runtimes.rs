@@ -348,7 +348,7 @@ fn a_terminated_in_process_server_stays_so_in_the_next_runtime() {
 }
 
 #[test]
-fn a_runtime_without_timers_is_told_what_to_enable() {
+fn a_runtime_without_timers_is_an_error_that_says_what_to_enable() {
     let runtime = Builder::new_current_thread().build().unwrap();
     let lab = Lab::default();
     runtime.block_on(async {
@@ -387,7 +387,7 @@ fn a_runtime_without_timers_is_told_what_to_enable() {
 }
 
 #[test]
-fn a_runtime_without_io_is_told_what_to_enable() {
+fn a_runtime_without_io_is_an_error_that_says_what_to_enable() {
     let runtime = Builder::new_current_thread().enable_time().build().unwrap();
     let lab = Lab::default();
     runtime.block_on(async {

@@ -1,12 +1,25 @@
 //! Each terminate request is one line of the audit log, and no line contains a secret.
 
-use rpc_runtime::{Bytes, Client, Code, Executed, server::TerminatePolicy};
+use rpc_runtime::{Bytes, Client, Code, DrainReport, Error, Executed, server::TerminatePolicy};
 use test_support::{Logged, lab::*, within};
 
 const CANARY: &str = "canary-0x5eed-token";
 
+/// Returns these fields of each line of the audit log.
+fn picked(logged: &Logged, fields: &[&str]) -> Vec<String> {
+    let lines = logged.audit();
+    lines.iter().map(|line| line.pick(fields)).collect()
+}
+
+/// Checks that a terminate was refused with `code` and not executed.
+#[track_caller]
+fn denied(result: Result<DrainReport, Error>, code: Code) {
+    let error = result.unwrap_err();
+    assert_eq!((error.code(), error.executed()), (code, Executed::No), "{error}");
+}
+
 #[tokio::test(crate = "test_support::gate")]
-async fn each_terminate_is_one_audit_line_and_no_line_tells_a_token() {
+async fn each_terminate_is_one_audit_line_and_no_line_contains_a_token() {
     let logged = Logged::here();
     let lab = Lab::default();
     let policy = TerminatePolicy::custom(|cx| cx.metadata().get_str("x-stop-token") == Some(CANARY));
@@ -18,11 +31,7 @@ async fn each_terminate_is_one_audit_line_and_no_line_tells_a_token() {
     lab.logged("open began").await;
 
     let wrong = client.call().metadata("x-stop-token", format!("{CANARY}-wrong"));
-    let denied = within(wrong.terminate()).await.unwrap_err();
-    assert_eq!(
-        (denied.code(), denied.executed()),
-        (Code::PermissionDenied, Executed::No)
-    );
+    denied(within(wrong.terminate()).await, Code::PermissionDenied);
     let lines = logged.audit();
     assert_eq!(lines.len(), 1, "{lines:?}");
     assert_eq!(
@@ -43,10 +52,7 @@ async fn each_terminate_is_one_audit_line_and_no_line_tells_a_token() {
     within(open).await.unwrap().unwrap_err();
 
     let lines = logged.audit();
-    let picked: Vec<_> = lines
-        .iter()
-        .map(|line| line.pick(&["decision", "first", "wish", "by", "transport"]))
-        .collect();
+    let picked = picked(&logged, &["decision", "first", "wish", "by", "transport"]);
     assert_eq!(
         picked,
         [
@@ -85,11 +91,7 @@ async fn a_terminate_of_another_instance_is_refused_and_the_server_goes_on() {
     assert_eq!(text(&client, &ECHO, "alive").await.unwrap(), "alive");
     within(client.terminate()).await.unwrap();
     server.report().await;
-    let picked: Vec<_> = logged
-        .audit()
-        .iter()
-        .map(|line| line.pick(&["decision", "reason", "first"]))
-        .collect();
+    let picked = picked(&logged, &["decision", "reason", "first"]);
     assert_eq!(picked, ["denied instance ", "denied instance ", "allowed  true"]);
 }
 
@@ -160,11 +162,7 @@ async fn the_audit_shows_a_terminate_that_a_disabled_policy_hides() {
     assert_eq!(error.code(), Code::Unimplemented);
     server.handle.drain();
     server.report().await;
-    let picked: Vec<_> = logged
-        .audit()
-        .iter()
-        .map(|line| line.pick(&["decision", "by", "policy"]))
-        .collect();
+    let picked = picked(&logged, &["decision", "by", "policy"]);
     assert_eq!(
         picked,
         [
@@ -183,11 +181,7 @@ async fn a_policy_that_panics_denies() {
         .serve_with("mem:audit-panic", |server| server.terminate_policy(policy))
         .await;
     let client = server.client().await;
-    let error = within(client.terminate()).await.unwrap_err();
-    assert_eq!(
-        (error.code(), error.executed()),
-        (Code::PermissionDenied, Executed::No)
-    );
+    denied(within(client.terminate()).await, Code::PermissionDenied);
     assert_eq!(text(&client, &ECHO, "alive").await.unwrap(), "alive");
     assert_eq!(logged.audit().len(), 1);
     server.handle.drain();

@@ -348,7 +348,7 @@ async fn block_in_place_where_it_cannot_work_says_which_setting_to_change() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2, crate = "test_support::gate")]
-async fn a_handler_that_blocks_by_means_of_tokio_is_told_to_declare_it() {
+async fn a_handler_that_blocks_through_tokio_gets_an_error_that_says_to_declare_it() {
     let ways: [fn(); 4] = [
         || Handle::current().block_on(async {}),
         || {
