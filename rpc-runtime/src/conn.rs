@@ -6,9 +6,8 @@
 //! Its state lies in parts, each with fields of its own that no other part sees: `outbox` (which message is written next), `ours`
 //! (calls that this side makes), `theirs` (calls that it serves), `streams`, `health` (whether the peer lives and keeps up),
 //! `end` (handshake, drain, age). Parts do not know of the connection: they get what they need as arguments or as a
-//! [`step::Step`], and return what the peer did wrong. Three values look at several parts: an [`either_call::EitherCall`] is a
-//! call of one side or the other, an [`end::ending::Ending`] takes the steps to the end, and a
-//! [`health::ping_policy::PingPolicy`] says when a PING goes out.
+//! [`step::Step`], and return what the peer did wrong. Two values look at several parts: an [`either_call::EitherCall`] is a
+//! call of one side or the other, and an [`end::ending::Ending`] takes the steps to the end.
 //!
 //! Three files put the parts together: this one for the driver, `caller` for callers, `handler` for handlers and the server.
 
@@ -51,7 +50,7 @@ pub(crate) use self::types::{
 use self::{
     either_call::EitherCall,
     end::{EndState, LifeStage, drain::Drain, goaway::parse_goaway},
-    health::{Health, Slowness, parse_pong, ping_policy::PingPolicy},
+    health::{Health, Slowness, parse_pong},
     memory_held::Holdings,
     ours::Ours,
     outbox::{Outbox, remainders::MessageKind},
@@ -59,7 +58,7 @@ use self::{
     step::{Violation, step_of},
     streams::{StreamTotals, inbox::InboxUse},
     theirs::Theirs,
-    types::{Reach, earliest},
+    types::{Reach, earlier, earliest},
     wakers::{WaitingFor, WakeList},
 };
 use crate::wire::{
@@ -316,11 +315,15 @@ impl Connection {
             LifeStage::Closing(closing) => Some(closing.until),
             LifeStage::Handshaking => Some(self.health.handshake_due(&self.settings)),
             LifeStage::Open => earliest([
-                self.ping_policy().due(),
+                self.keep_alive_due(),
+                self.barrier_due(),
                 self.end.drain().and_then(Drain::due),
                 self.age_due(),
-                self.health.slow_due(self.settings.slow_frame),
             ]),
+        };
+        let own = match self.slow_due() {
+            Some(due) => earlier(own, Some(due)),
+            None => own,
         };
         earliest([
             own,
@@ -557,23 +560,13 @@ impl Connection {
         self.end.is_open() && self.outbox.is_below_high_water()
     }
 
-    /// What decides when this side sends a PING.
-    fn ping_policy(&self) -> PingPolicy<'_> {
-        PingPolicy {
-            side: self.side,
-            settings: &self.settings,
-            peer: &self.peer,
-            end: &self.end,
-            outbox: &self.outbox,
-            ours: &self.ours,
-            theirs: &self.theirs,
-            health: &self.health,
-        }
-    }
-
     /// Writes one ping for all that want one now, if the peer's floor allows it.
     fn put_pings(&mut self, now: Time) {
-        if self.ping_policy().is_due(now) {
+        if !self.end.is_open() || self.ping_allowed_at() > now {
+            return;
+        }
+        let due = self.keep_alive_due().is_some_and(|due| due <= now);
+        if due || self.ours.barriers_want_ping(&self.outbox) || self.wants_last_ping() {
             self.put_ping(now);
         }
     }
@@ -641,10 +634,39 @@ impl Connection {
         self.release();
     }
 
+    /// From when on a PING may go out.
+    fn ping_allowed_at(&self) -> Time {
+        self.health.ping_allowed_at(self.peer.ping_floor())
+    }
+
+    /// When a ping should go out because nothing was heard: the side that connected asks only while it waits for
+    /// something, or may be called; the other always.
+    fn keep_alive_due(&self) -> Option<Time> {
+        let silence = self.settings.keep_alive?;
+        let is_passive = self.side == Side::Connector && !self.settings.serves;
+        if is_passive && !self.outbox.is_unwritten() && !self.ours.is_anything_outstanding() {
+            return None;
+        }
+        self.health.ping_due_at(silence, self.peer.ping_floor())
+    }
+
+    /// When the ping of a barrier may go out: one that waits for fragments has no time, `poll_transmit` sees to it.
+    fn barrier_due(&self) -> Option<Time> {
+        let wants = self.ours.barriers_want_ping(&self.outbox) || self.wants_last_ping();
+        wants.then(|| self.ping_allowed_at())
+    }
+
+    fn slow_due(&self) -> Option<Time> {
+        match self.end.is_open() {
+            true => self.health.slow_due(self.settings.slow_frame),
+            false => None,
+        }
+    }
+
     /// Sends a peer away that does not go on with what it has begun.
     fn check_slow(&mut self, now: Time) {
         let time = self.settings.slow_frame;
-        if !self.end.is_open() || self.health.slow_due(time).is_none_or(|due| due > now) {
+        if self.slow_due().is_none_or(|due| due > now) {
             return;
         }
         let slowness = match self.health.slowness(time, now) {

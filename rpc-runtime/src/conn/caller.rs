@@ -482,7 +482,7 @@ impl Connection {
     /// A call that does nothing (the control service has one) resets the floor: a caller that makes it first, and starts
     /// the barrier when it is in the output, does not wait.
     pub(crate) fn barrier_needs_call(&self, now: Time) -> bool {
-        self.ping_policy().allowed_at() > now
+        self.ping_allowed_at() > now
     }
 
     /// Ready with the account that the peer gives behind everything sent before the barrier.
@@ -521,6 +521,16 @@ impl Connection {
     /// Notes that the peer has replied to call `id`, which asked when the one-way requests before it have ended.
     pub(crate) fn sends_settled(&mut self, id: CallId, progress: &Progress) {
         self.ours.sends_settled(id.number(), progress);
+    }
+
+    /// True if a ping is to go out behind our last one-way requests, because one of the sides goes.
+    pub(super) fn wants_last_ping(&self) -> bool {
+        let has_goaway = self.peer.goaway().is_some();
+        if !self.end.is_draining() && !has_goaway {
+            return false;
+        }
+        let is_last = has_goaway || self.end.is_closing_own() || self.is_quiet();
+        is_last && self.ours.wants_last_ping(&self.outbox)
     }
 }
 
@@ -561,7 +571,7 @@ impl Connection {
             return;
         }
         self.wakes.wake(WaitingFor::Closed);
-        let may_ask = self.ping_policy().allowed_at() <= now;
+        let may_ask = self.ping_allowed_at() <= now;
         if may_ask && !self.health.is_ping_waiting() {
             self.put_ping(now);
         }

@@ -374,7 +374,7 @@ impl Connection {
         if !self.ending(now).start_drain(drain) {
             return;
         }
-        let is_allowed = self.ping_policy().allowed_at() <= now;
+        let is_allowed = self.ping_allowed_at() <= now;
         let ping = is_allowed.then(|| self.put_ping(now));
         self.end.set_step(DrainStep::Announced {
             until: now + NOTICE,
@@ -492,7 +492,7 @@ impl Connection {
 
     /// True if nothing is open or unfinished, one-way requests left out that were sent whole.
     pub(super) fn is_quiet(&self) -> bool {
-        self.ping_policy().is_quiet()
+        self.theirs.is_idle() && self.outbox.remainders().is_empty() && self.ours.is_done_calling()
     }
 
     /// When the connection is too old, or was idle for too long.

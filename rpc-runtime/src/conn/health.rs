@@ -1,10 +1,9 @@
 //! Health: whether the peer lives and keeps up.
 //!
-//! `pings` counts the PINGs of both sides, and `ping_policy` says when one of ours goes out. `dead_peer` says when the peer
-//! counts as dead. `slow_peer` knows what it has begun and does not go on with.
+//! `pings` asks whether it lives. `dead_peer` says when it counts as dead. `slow_peer` knows what it has begun and does not go
+//! on with.
 
 mod dead_peer;
-pub(super) mod ping_policy;
 mod pings;
 mod slow_peer;
 
@@ -135,6 +134,7 @@ impl Health {
     }
 
     /// When the peer's HELLO must be here.
+    #[inline]
     pub(super) fn handshake_due(&self, settings: &Settings) -> Time {
         self.after_sleep(settings.handshake_timeout)
     }

@@ -72,6 +72,7 @@ impl Holdings {
     }
 
     /// True if the connection has reported more than its part, so that a peer that takes nothing may have to go.
+    #[inline]
     pub(super) fn are_large(&self) -> bool {
         self.is_reported() && self.lacks_memory()
     }

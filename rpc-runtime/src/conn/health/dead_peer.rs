@@ -11,6 +11,7 @@ use crate::conn::{
 impl Health {
     /// When to see whether the peer counts as dead. `holds_much` says whether the connection holds more than its part of the
     /// memory.
+    #[inline]
     pub(in crate::conn) fn death_due(
         &self,
         outbox: &Outbox,
@@ -55,18 +56,21 @@ impl Health {
     }
 
     /// When the peer must have taken more of what is written.
+    #[inline]
     fn stall_due(&self, outbox: &Outbox, settings: &Settings) -> Option<Time> {
         let due = outbox.stall_due(settings.write_stall)?;
         Some(self.after_sleep(due))
     }
 
     /// When to see whether memory is short while the peer takes nothing.
+    #[inline]
     fn memory_check_at(&self, outbox: &Outbox) -> Option<Time> {
         let at = outbox.memory_check_at()?;
         Some(self.after_sleep(at))
     }
 
     /// When the peer must have said something.
+    #[inline]
     fn silence_due(&self, settings: &Settings) -> Option<Time> {
         let at = self.keep_alive.dead_at(settings.dead_after)?;
         Some(self.after_sleep(at))
