@@ -5,7 +5,7 @@ use std::{env, error::Error, path::PathBuf};
 use rpc_codegen::Config;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    rpc_codegen::compile_dir("proto")?;
+    Config::new().json(".").compile_dir("proto")?;
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
     // Golden cases themselves, so that what is compared is also what is called.
     for (module, case) in [("golden", "streams"), ("flat", "flatten")] {
@@ -29,6 +29,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .files(files)
         .include_path("proto")
         .client_only()
+        .json(".")
         .runtime_path("crate::renamed")
         .out_dir(out.join("client"))
         .compile()?;
