@@ -7,7 +7,7 @@ use rpc_codegen::{BytesType, Config};
 include!("../../rpc-codegen/tests/golden/options/config.rs");
 
 fn main() -> Result<(), Box<dyn Error>> {
-    rpc_codegen::compile_dir("proto")?;
+    Config::new().json(".").compile_dir("proto")?;
     // A second call into the same folder.
     rpc_codegen::compile_dir("more")?;
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
@@ -42,6 +42,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .files(files)
         .include_path("proto")
         .client_only()
+        .json(".")
         .runtime_path("crate::renamed")
         .out_dir(out.join("client"))
         .compile()?;

@@ -256,6 +256,21 @@ fn names_of_the_generated_code_do_not_matter() {
 }
 
 #[test]
+fn keywords_of_rust_are_plain_names_in_json() {
+    use codegen_tests::acme::r#type::r#async::{
+        Match,
+        r#match::{Enum, Impl, Where},
+    };
+    let of = |r#impl| Match { r#impl: Some(r#impl) };
+    both(
+        r#"{"where":{"fn":"f"}}"#,
+        &of(Impl::Where(Where { r#fn: "f".into() })),
+    );
+    both(r#"{"enum":"ENUM_LOOP"}"#, &of(Impl::Enum(Enum::Loop.into())));
+    both(r#"{"struct":"s"}"#, &of(Impl::Struct("s".into())));
+}
+
+#[test]
 fn what_json_holds_is_what_the_wire_holds() {
     let text = r#"{"before":"b","node":{"next":{"name":"n"}},"after":"a"}"#;
     let choice: Choice = serde_json::from_str(text).expect("it can be read");
