@@ -1,11 +1,9 @@
-//! Formats tokens as readable text.
+//! Formats code as readable text.
 
-use proc_macro2::TokenStream;
-
-/// The items in `text`, then the items in `tokens`, with blank lines between them.
-pub(super) fn pretty(text: &str, tokens: TokenStream) -> Result<String, syn::Error> {
+/// The items in `text`, then the items in `more`, with blank lines between them.
+pub(super) fn pretty(text: &str, more: &str) -> Result<String, syn::Error> {
     let mut file = syn::parse_file(text)?;
-    file.items.extend(syn::parse2::<syn::File>(tokens)?.items);
+    file.items.extend(syn::parse_file(more)?.items);
     Ok(spaced(&prettyplease::unparse(&file)))
 }
 
@@ -47,7 +45,7 @@ mod tests {
             impl A { fn b() {} fn c() {} }
             trait D { #[doc = " e"] fn e(); #[doc = " f"] fn f(); }
         );
-        let text = pretty("struct A {}", tokens).expect("it parses");
+        let text = pretty("struct A {}", &tokens.to_string()).expect("it parses");
         assert_eq!(
             text,
             "struct A {}\na::b!(A);\n\nimpl A {\n    fn b() {}\n    fn c() {}\n}\ntrait D {\n    /// e\n    fn e();\n\n    /// f\n    fn f();\n}\n"
