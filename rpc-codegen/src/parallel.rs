@@ -29,7 +29,7 @@ pub(crate) fn map<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) 
         let spawn = |_| {
             thread::Builder::new()
                 .stack_size(STACK)
-                .spawn_scoped(scope, &run)
+                .spawn_scoped(scope, run)
                 .ok()
         };
         let others: Vec<_> = (1..threads).filter_map(spawn).collect();
