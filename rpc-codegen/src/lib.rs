@@ -178,12 +178,12 @@
 //! [greeter 0.1.0] rpc-codegen: 2.9 s in all: reading the files 0.5 s, linking the files 0.4 s, ..
 //! ```
 //!
-//! Cargo compiles build scripts without optimization, in release builds, too. For hundreds of .proto files, these lines in
-//! `Cargo.toml` make them several times faster; they take effect for the packages that rpc-codegen needs:
+//! Cargo compiles build scripts and what they use without optimization. For hundreds of .proto files, change that in
+//! `Cargo.toml`: the largest file of googleapis, with 4 MB, then takes 2.4 s of processor time and not 8.7 s.
 //!
 //! ```toml
 //! [profile.dev.build-override]
-//! opt-level = 2
+//! opt-level = 3
 //! ```
 
 mod compile;

@@ -43,11 +43,14 @@ pub(super) fn is_long(error: &DescriptorError) -> bool {
         .is_some_and(|related| related.count() > 10 * Error::MOST)
 }
 
-/// The problems of a long list; only the first one has its place.
-pub(super) fn long_list(text: &Text, first_place: Option<Place>, error: &DescriptorError) -> Vec<Problem> {
-    let mut problems = problems(error, |offset, len| text.place(offset, len)).into_iter();
-    let first = problems.next().map(|first| first.at(first_place));
-    first.into_iter().chain(problems).map(explained).collect()
+/// The first problem of a long list, and how many follow.
+pub(super) fn first_of_many(text: &Text, place: Option<Place>, error: &DescriptorError) -> Option<Problem> {
+    let problems = problems(error, |offset, len| text.place(offset, len));
+    let others = problems.len() - 1;
+    let first = problems.into_iter().next()?.at(place);
+    Some(explained(first).with_help(format!(
+        "correct it, then the {others} other mistakes in this file"
+    )))
 }
 
 /// The problems that prost-reflect found in a file.

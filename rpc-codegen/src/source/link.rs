@@ -126,9 +126,9 @@ impl<'a> Linker<'a> {
         self.broken.insert(file);
         self.failures += 1;
         if diagnose::is_long(&error) {
-            let first_place = error.path().and_then(|path| source.place(path));
+            let place = error.path().and_then(|path| source.place(path));
             self.problems
-                .extend(diagnose::long_list(&source.text, first_place, &error));
+                .extend(diagnose::first_of_many(&source.text, place, &error));
             return;
         }
         // Once more: only with its places does the pool say where the mistakes are.
