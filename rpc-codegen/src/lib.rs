@@ -205,7 +205,27 @@
 //! help: write `flatten`
 //! ```
 //!
+//! It shows at most 50 problems, and the number of the others. Two files that define the same names are one problem.
+//!
 //! rpc-codegen and rpc-runtime must have the same version; otherwise the compiler refuses the generated code with one message that names both.
+//!
+//! # Time
+//!
+//! A run that takes longer than two seconds says once a second on the standard error what it does, and at the end how long
+//! each step took. Cargo shows the standard error of a build script with `cargo build -vv`, or if the script fails:
+//!
+//! ```text
+//! [greeter 0.1.0] rpc-codegen: 2 s: formatting
+//! [greeter 0.1.0] rpc-codegen: 2.9 s in all: reading the files 0.5 s, linking the files 0.4 s, ..
+//! ```
+//!
+//! Cargo compiles build scripts and what they use without optimization. For hundreds of .proto files, change that in
+//! `Cargo.toml`: the largest file of googleapis, with 4 MB, then takes 2.4 s of processor time and not 8.7 s.
+//!
+//! ```toml
+//! [profile.dev.build-override]
+//! opt-level = 3
+//! ```
 
 mod choices;
 mod compile;
@@ -213,6 +233,7 @@ mod config;
 mod emit;
 mod error;
 mod model;
+mod parallel;
 mod progress;
 mod source;
 mod target;

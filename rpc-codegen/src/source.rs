@@ -36,7 +36,10 @@ pub(crate) use self::{
     served::{OPTIONS_NAME, is_google},
     spelling::closest,
 };
-use crate::error::{Error, Place, Problem};
+use crate::{
+    error::{Error, Place, Problem},
+    parallel,
+};
 
 /// All files of one run: the files to compile, and their imports.
 #[derive(Debug)]
@@ -94,35 +97,39 @@ impl Sources {
 
     /// Reads the roots and their imports, each file once.
     fn add_all(&mut self, includes: &[PathBuf], missing: &mut Vec<Import>, problems: &mut Vec<Problem>) {
-        let mut open: Vec<Import> = Vec::new();
-        let mut failed = HashSet::new();
-        for root in &self.roots {
-            open.push(Import {
-                name: root.clone(),
-                importer: root.clone(),
-                index: 0,
-            });
-        }
-        while let Some(import) = open.pop() {
-            if self.files.contains_key(&import.name) || failed.contains(&import.name) {
-                continue;
-            }
-            match SourceFile::read(includes, &import.name) {
-                Ok(Some(source)) => {
-                    let names = source.proto.dependency.iter().enumerate();
-                    open.extend(names.map(|(index, name)| Import {
-                        name: name.clone(),
-                        importer: import.name.clone(),
-                        index,
-                    }));
-                    self.files.insert(import.name, source);
+        let roots = self.roots.iter().map(|root| Import {
+            name: root.clone(),
+            importer: root.clone(),
+            index: 0,
+        });
+        let mut wave: Vec<Import> = roots.collect();
+        // The files that were read, or could not be.
+        let mut seen = HashSet::new();
+        let mut absent = HashSet::new();
+        while !wave.is_empty() {
+            let new = wave.iter().map(|import| &import.name);
+            let new: Vec<&String> = new.filter(|name| seen.insert((*name).clone())).collect();
+            let read = parallel::map(&new, |name| SourceFile::read(includes, name));
+            let mut next = Vec::new();
+            for (name, result) in new.into_iter().zip(read) {
+                match result {
+                    Ok(Some(source)) => {
+                        let imports = source.proto.dependency.iter().enumerate();
+                        next.extend(imports.map(|(index, import)| Import {
+                            name: import.clone(),
+                            importer: name.clone(),
+                            index,
+                        }));
+                        self.files.insert(name.clone(), source);
+                    }
+                    Ok(None) => {
+                        absent.insert(name.clone());
+                    }
+                    Err(found) => problems.extend(found),
                 }
-                Ok(None) => missing.push(import),
-                Err(found) => {
-                    problems.extend(found);
-                    failed.insert(import.name);
-                }
             }
+            missing.extend(wave.into_iter().filter(|import| absent.contains(&import.name)));
+            wave = next;
         }
     }
 }

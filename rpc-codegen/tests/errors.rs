@@ -38,6 +38,7 @@ cases! {
     a_type_needs_its_import
     an_edition_is_not_supported_yet
     an_enum_prefix_hides_a_clash
+    an_import_is_listed_twice
     an_import_is_misspelt
     an_import_is_near_nothing
     an_import_leads_in_a_circle

@@ -109,3 +109,44 @@ fn twenty_thousand_unknown_names_are_fifty_problems_and_a_count() {
     );
     assert_eq!(error.matches("is not defined").count(), 50);
 }
+
+#[test]
+fn twenty_thousand_mistakes_in_one_file_are_the_first_one_and_a_count() {
+    let mut proto = format!("{HEAD}message M0 {{\n");
+    for number in 0..20_000 {
+        let _ = writeln!(proto, "int32 field{number} = 1;");
+    }
+    proto += "}\n";
+    let error = compile(&[("a.proto", &proto)]).expect_err("all fields have one number");
+    let error = error.to_string();
+    assert!(error.starts_with("no code was generated: 1 error\n"), "{error}");
+    assert!(
+        error.contains("error: field number '1' is already used\n"),
+        "{error}"
+    );
+    assert!(error.contains("6 | int32 field1 = 1;\n"), "{error}");
+    assert!(
+        error.ends_with("help: correct it, then the 19998 other mistakes in this file\n"),
+        "{error}"
+    );
+}
+
+#[test]
+fn after_twenty_files_with_mistakes_the_others_are_counted() {
+    let files: Vec<(String, String)> = (0..30)
+        .map(|number| {
+            let text = format!("syntax = \"proto3\"; message M{number} {{ int32 a = 1; int32 b = 1; }}");
+            (format!("{number:02}.proto"), text)
+        })
+        .collect();
+    let files: Vec<(&str, &str)> = files
+        .iter()
+        .map(|(name, text)| (name.as_str(), text.as_str()))
+        .collect();
+    let error = compile(&files).expect_err("all files are wrong").to_string();
+    assert!(error.starts_with("no code was generated: 20 errors\n"), "{error}");
+    assert!(
+        error.ends_with("\n\nfiles that were not checked because of these errors: 10\n"),
+        "{error}"
+    );
+}

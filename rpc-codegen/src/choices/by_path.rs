@@ -32,6 +32,11 @@ impl<T> ByPath<T> {
             .map(|(_, value)| value)
     }
 
+    /// True if the build script chose nothing.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// True if a path matches the item `full_name`.
     pub(crate) fn contains(&self, full_name: &str) -> bool {
         self.last(full_name).is_some()

@@ -13,29 +13,41 @@ use crate::{
     target::Target,
 };
 
-/// Replaces prost-derive's `Debug` of all messages with such a map in `generated`, the items of `module`.
+/// Replaces prost-derive's `Debug` of all messages with such a map in `text`, the messages of `module`.
 pub(super) fn items(
-    generated: &mut [syn::Item],
+    text: &mut String,
     pool: &DescriptorPool,
     module: &[String],
     target: &Target<'_>,
-) -> TokenStream {
+) -> Result<TokenStream, syn::Error> {
+    if target.choices.btree_maps.is_empty() {
+        return Ok(quote!());
+    }
+    let concerned: Vec<MessageDescriptor> = pool
+        .all_messages()
+        .filter(|message| {
+            let types = Types::new(message.package_name(), target);
+            module_path(message.package_name()) == module
+                && is_generated(message.full_name(), target)
+                && message.fields().any(|field| is_concerned(&field, &types))
+        })
+        .collect();
     let mut items = quote!();
-    for message in pool.all_messages() {
+    if concerned.is_empty() {
+        return Ok(items);
+    }
+    let mut file = syn::parse_file(text)?;
+    for message in concerned {
         let types = Types::new(message.package_name(), target);
-        let is_here =
-            module_path(message.package_name()) == module && is_generated(message.full_name(), target);
-        let is_skipped = target.choices.without_debug.contains(message.full_name());
-        if is_here && !is_skipped && message.fields().any(|field| is_concerned(&field, &types)) {
-            let path = message.full_name()[message.package_name().len()..].trim_start_matches('.');
-            let path: Vec<&str> = path.split('.').collect();
-            if let Some(found) = find(generated, &path) {
-                found.attrs.push(parse_quote!(#[prost(skip_debug)]));
-                items.extend(item(&message, &types, target));
-            }
+        let path = message.full_name()[message.package_name().len()..].trim_start_matches('.');
+        let path: Vec<&str> = path.split('.').collect();
+        if let Some(found) = find(&mut file.items, &path) {
+            found.attrs.push(parse_quote!(#[prost(skip_debug)]));
+            items.extend(item(&message, &types, target));
         }
     }
-    items
+    *text = quote!(#file).to_string();
+    Ok(items)
 }
 
 /// True for an ordered map, except one of bytes, whose type prost-derive does not name.

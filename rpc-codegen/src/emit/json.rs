@@ -42,7 +42,7 @@ pub(super) fn text(json: &Json, module: &[String], target: &Target<'_>) -> Resul
     let runtime = target.runtime_path;
     Ok(format!(
         "\n{runtime}::codegen::in_json! {{\n{}}}\n",
-        pretty(Vec::new(), items)?
+        pretty("", &items.to_string())?
     ))
 }
 

@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use proc_macro2::TokenStream;
+use quote::quote;
 use syn::{Item, ItemMod};
 
 use super::Package;
 
 /// Moves the types inside of a message into the package that has the same module, if there is one.
-pub(super) fn merge(packages: &mut BTreeMap<Vec<String>, Package>) {
+pub(super) fn merge(packages: &mut BTreeMap<Vec<String>, Package>) -> Result<(), syn::Error> {
     let modules: BTreeSet<Vec<String>> = packages.keys().flat_map(|module| outer(module)).collect();
     // A module comes before the modules inside it, so what has moved can move on.
     for module in &modules {
@@ -15,12 +17,13 @@ pub(super) fn merge(packages: &mut BTreeMap<Vec<String>, Package>) {
             continue;
         };
         let files = package.files.clone();
-        for (name, items) in taken(&mut package.messages, module, &modules) {
+        for (name, items) in taken(&mut package.messages, module, &modules)? {
             let inside = packages.entry([&module[..], &[name]].concat()).or_default();
-            inside.messages.splice(0..0, items);
+            inside.messages.insert_str(0, &format!("{items}\n"));
             inside.files.extend(files.iter().cloned());
         }
     }
+    Ok(())
 }
 
 /// A module, and all modules around it.
@@ -28,26 +31,32 @@ fn outer(module: &[String]) -> impl Iterator<Item = Vec<String>> {
     (0..=module.len()).map(|len| module[..len].to_vec())
 }
 
-/// Takes the modules out of `items` that are modules of packages, too.
+/// Takes the modules out of `text` that are modules of packages, too.
 fn taken(
-    items: &mut Vec<Item>,
+    text: &mut String,
     module: &[String],
     modules: &BTreeSet<Vec<String>>,
-) -> Vec<(String, Vec<Item>)> {
+) -> Result<Vec<(String, TokenStream)>, syn::Error> {
+    let is_package = |name: &str| modules.contains(&[module, &[name.to_owned()]].concat());
+    // Parsing takes time, and few texts have such a module.
+    let mut begins = text
+        .lines()
+        .filter_map(|line| line.trim_start().strip_prefix("pub mod "));
+    if !begins.any(|rest| is_package(rest.trim_end_matches(['{', ' ']))) {
+        return Ok(Vec::new());
+    }
     let mut taken = Vec::new();
     let mut kept = Vec::new();
-    for item in items.drain(..) {
+    for item in syn::parse_file(text)?.items {
         match item {
             Item::Mod(ItemMod {
                 ident,
                 content: Some((_, inner)),
                 ..
-            }) if modules.contains(&[module, &[ident.to_string()]].concat()) => {
-                taken.push((ident.to_string(), inner));
-            }
+            }) if is_package(&ident.to_string()) => taken.push((ident.to_string(), quote!(#(#inner)*))),
             item => kept.push(item),
         }
     }
-    *items = kept;
-    taken
+    *text = quote!(#(#kept)*).to_string();
+    Ok(taken)
 }

@@ -142,9 +142,10 @@ fn bytes_path(field: &FieldDescriptor) -> String {
 }
 
 impl Docs {
-    /// Replaces the placeholders in `text` with the documentation.
-    pub(super) fn restore(&self, text: &str) -> String {
-        let mut out = String::with_capacity(text.len());
+    /// The text with the documentation in place of the placeholders, behind `header`.
+    pub(super) fn restore(&self, header: &str, text: &str) -> String {
+        let mut out = String::with_capacity(header.len() + text.len());
+        out.push_str(header);
         for line in text.lines() {
             let found = line.split_once("/// ").and_then(|(indent, rest)| {
                 let number: usize = rest.strip_prefix(PLACEHOLDER)?.parse().ok()?;

@@ -1,16 +1,9 @@
-//! Formats tokens as readable text.
+//! Formats code as readable text.
 
-use proc_macro2::TokenStream;
-use syn::{File, Item};
-
-/// The text of `items`, then of the items in `tokens`, with blank lines between them.
-pub(super) fn pretty(mut items: Vec<Item>, tokens: TokenStream) -> Result<String, syn::Error> {
-    items.extend(syn::parse2::<File>(tokens)?.items);
-    let file = File {
-        shebang: None,
-        attrs: Vec::new(),
-        items,
-    };
+/// The items in `text`, then the items in `more`, with blank lines between them.
+pub(super) fn pretty(text: &str, more: &str) -> Result<String, syn::Error> {
+    let mut file = syn::parse_file(text)?;
+    file.items.extend(syn::parse_file(more)?.items);
     Ok(spaced(&prettyplease::unparse(&file)))
 }
 
@@ -55,10 +48,7 @@ mod tests {
             impl A { fn b() {} fn c() {} }
             trait D { #[doc = " e"] fn e(); #[doc = " f;"] #[doc = " g }"] fn f(); }
         );
-        let items = vec![syn::parse_quote!(
-            struct A {}
-        )];
-        let text = pretty(items, tokens).expect("it parses");
+        let text = pretty("struct A {}", &tokens.to_string()).expect("it parses");
         assert_eq!(
             text,
             "struct A {}\na::b!(A);\n\nimpl A {\n    fn b() {}\n    fn c() {}\n}\ntrait D {\n    /// e\n    fn e();\n\n    /// f;\n    /// g }\n    fn f();\n}\n"

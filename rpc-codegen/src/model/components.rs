@@ -110,7 +110,7 @@ mod tests {
         let found = components(&edges);
         assert_eq!(found[1], found[2]);
         assert!(found[0] > found[1] && found[2] > found[3]);
-        let mut unique = found.clone();
+        let mut unique = found;
         unique.sort_unstable();
         unique.dedup();
         assert_eq!(unique, [0, 1, 2, 3, 4]);

@@ -6,7 +6,7 @@ use miette::Diagnostic;
 use prost_reflect::DescriptorError;
 use protox::file::File;
 
-use super::{file::SourceFile, spelling::closest, text::Text};
+use super::{spelling::closest, text::Text};
 use crate::error::{Error, Place, Problem};
 
 /// Parses the text of the file `name`.
@@ -57,20 +57,18 @@ pub(super) fn is_long(error: &DescriptorError) -> bool {
         .is_some_and(|related| related.count() > 10 * Error::MOST)
 }
 
-/// The problems of a long list; only the first one has a place.
-pub(super) fn long_list(source: &SourceFile, error: &DescriptorError) -> Vec<Problem> {
-    let problems = problems(error, |offset, len| source.text.place(offset, len));
-    let mut problems: Vec<Problem> = problems.into_iter().map(explained).collect();
-    let place = error.path().and_then(|path| source.place(path));
-    if let Some(first) = problems.first_mut() {
-        *first = first.clone().at(place);
-    }
-    problems
+/// The first problem of a long list, and how many follow.
+pub(super) fn first_of_many(text: &Text, place: Option<Place>, error: &DescriptorError) -> Option<Problem> {
+    let problems = problems(error, |offset, len| text.place(offset, len));
+    let others = problems.len() - 1;
+    let first = problems.into_iter().next()?.at(place);
+    Some(explained(first).with_help(format!(
+        "correct it, then the {others} other mistakes in this file"
+    )))
 }
 
 /// The problems that prost-reflect found in a file.
-pub(super) fn linker_problems(source: &SourceFile, error: DescriptorError) -> Vec<Problem> {
-    let text = &source.text;
+pub(super) fn linker_problems(text: &Text, error: DescriptorError) -> Vec<Problem> {
     let error = error.with_source_code(&text.text);
     let problems = problems(&error, |offset, len| text.place(offset, len));
     problems.into_iter().map(explained).collect()

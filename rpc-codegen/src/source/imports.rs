@@ -136,7 +136,13 @@ fn help(name: &str, includes: &[PathBuf], known: &[String]) -> String {
         )
     });
     if let Some(best) = best {
-        return format!("write `import \"{best}\";`");
+        let write = format!("write `import \"{best}\";`");
+        // Many files have a name such as types.proto.
+        return if best.rsplit('/').next() == Some(name) {
+            format!("{write} if you mean that file, or add the folder of {name} with `Config::include_path`")
+        } else {
+            write
+        };
     }
     let folders = list(includes.iter().map(|include| include.display().to_string()));
     let google = if name.starts_with("google/") {

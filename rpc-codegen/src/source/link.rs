@@ -126,13 +126,15 @@ impl<'a> Linker<'a> {
         self.broken.insert(file);
         self.failures += 1;
         if diagnose::is_long(&error) {
-            self.problems.extend(diagnose::long_list(source, &error));
+            let place = error.path().and_then(|path| source.place(path));
+            self.problems
+                .extend(diagnose::first_of_many(&source.text, place, &error));
             return;
         }
         // Once more: only with its places does the pool say where the mistakes are.
         let (proto, _) = self.resolved(file, &visible);
         if let Err(error) = self.pool.add_file_descriptor_proto(with_comments(proto)) {
-            let problems = diagnose::linker_problems(source, error);
+            let problems = diagnose::linker_problems(&source.text, error);
             // What names mean is decided here, and explained better.
             let problems = problems
                 .into_iter()
