@@ -6,7 +6,7 @@ use quote::{format_ident, quote};
 use super::{
     docs::doc_lines,
     names::Names,
-    server::{arguments, result, signature},
+    server::{arguments, result},
 };
 use crate::model::{Procedure, Reply, Service};
 
@@ -35,7 +35,7 @@ pub(super) fn items(service: &Service, names: &Names<'_>) -> TokenStream {
         quote!(#signature { #body })
     });
     let unboxed = procedures.iter().map(|procedure| {
-        let signature = signature(procedure, names);
+        let signature = unboxed_signature(procedure, names);
         let body = unboxed_body(procedure, names);
         quote!(#signature { #body })
     });
@@ -88,6 +88,19 @@ fn boxed_body(procedure: &Procedure, names: &Names<'_>) -> TokenStream {
     }
 }
 
+/// The service's own method as `dyn` implements it, up to its body.
+fn unboxed_signature(procedure: &Procedure, names: &Names<'_>) -> TokenStream {
+    let runtime = names.runtime;
+    let method = format_ident!("{}", procedure.stem.method());
+    let arguments = arguments(procedure, names)
+        .into_iter()
+        .map(|(name, ty)| quote!(#name: #ty));
+    let result = result(procedure, names);
+    quote! {
+        async fn #method(&self, cx: &#runtime::Context #(, #arguments)*) -> #runtime::Result<#result>
+    }
+}
+
 /// The method for `dyn`, out of its box.
 fn unboxed_body(procedure: &Procedure, names: &Names<'_>) -> TokenStream {
     let runtime = names.runtime;
@@ -97,12 +110,10 @@ fn unboxed_body(procedure: &Procedure, names: &Names<'_>) -> TokenStream {
     match &procedure.reply {
         // The box has one lifetime for `self` and `cx`, which the returned type cannot name: the stream hides it.
         Reply::Stream(_) => quote! {
-            async move {
-                ::core::result::Result::Ok(#runtime::stream(async move |out| {
-                    #runtime::codegen::forward(#call?, out).await
-                }))
-            }
+            ::core::result::Result::Ok(#runtime::stream(async move |out| {
+                #runtime::codegen::forward(#call?, out).await
+            }))
         },
-        _ => quote!(async move { #call }),
+        _ => call,
     }
 }

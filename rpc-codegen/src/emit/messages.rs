@@ -48,7 +48,7 @@ pub(super) fn generate(
     }
     let stand_ins = Module::from_parts([STAND_INS]);
     requests.extend(stand_ins::files(pool, graph).map(|file| (stand_ins.clone(), file)));
-    let mut config = config(pool, graph, target);
+    let mut config = config(pool, target);
     // prost-build panics on some errors. Our own checks should find them first; if not, no panic reaches the user.
     let modules = panic::catch_unwind(AssertUnwindSafe(|| config.generate(requests)))
         .map_err(|_| Problem::new("prost-build panicked on these files; its message is above"))?
@@ -83,7 +83,7 @@ fn unshadowed(text: &str) -> String {
     text
 }
 
-fn config(pool: &DescriptorPool, graph: &Graph, target: &Target<'_>) -> prost_build::Config {
+fn config(pool: &DescriptorPool, target: &Target<'_>) -> prost_build::Config {
     let codegen = format!("{}::codegen", target.runtime_path);
     let mut config = prost_build::Config::new();
     config
@@ -101,20 +101,23 @@ fn config(pool: &DescriptorPool, graph: &Graph, target: &Target<'_>) -> prost_bu
     let fields: Vec<_> = messages
         .flat_map(|message| message.fields().collect::<Vec<_>>())
         .collect();
-    // Full paths, because prost-build prefers some matches to others; and in one call, because the last call counts.
-    let shared = fields
-        .iter()
-        .filter(|field| has_bytes(field) && bytes_type(field, target) == BytesType::Bytes);
-    config.bytes(shared.map(bytes_path));
+    if target.choices.bytes_types.is_empty() {
+        config.bytes(["."]);
+    } else {
+        // Full paths, because prost-build prefers some matches to others; and in one call, because the last call counts.
+        let shared = fields
+            .iter()
+            .filter(|field| has_bytes(field) && bytes_type(field, target) == BytesType::Bytes);
+        config.bytes(shared.map(bytes_path));
+    }
     let ordered = fields
         .iter()
         .filter(|field| field.is_map() && types.is_ordered(field));
     config.btree_map(ordered.map(|field| format!(".{}", field.full_name())));
-    let boxed = fields
-        .iter()
-        .filter(|field| can_be_boxed(field) && graph.is_boxed(field));
-    for field in boxed {
-        config.boxed(format!(".{}", path_of(field)));
+    // prost-build itself finds the fields whose messages contain themselves.
+    let boxed = fields.iter().filter(|field| can_be_boxed(field)).map(path_of);
+    for path in boxed.filter(|path| target.choices.boxed.contains(path)) {
+        config.boxed(format!(".{path}"));
     }
     config.skip_debug(target.choices.without_debug.iter().map(|(path, ())| path));
     if target.choices.retain_enum_prefix {

@@ -101,7 +101,7 @@ fn shared(service: &Service, names: &Names<'_>) -> TokenStream {
 }
 
 /// A method of the trait, up to its body.
-pub(super) fn signature(procedure: &Procedure, names: &Names<'_>) -> TokenStream {
+fn signature(procedure: &Procedure, names: &Names<'_>) -> TokenStream {
     let runtime = names.runtime;
     let method = format_ident!("{}", procedure.stem.method());
     let arguments = arguments(procedure, names)

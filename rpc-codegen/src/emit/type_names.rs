@@ -11,6 +11,9 @@ use crate::{
 
 /// The names of the messages in `module` that the build script asks for.
 pub(super) fn items(pool: &DescriptorPool, module: &[String], target: &Target<'_>) -> TokenStream {
+    if target.choices.type_names.is_empty() {
+        return quote!();
+    }
     pool.all_messages()
         .filter(|message| module_path(message.package_name()) == module && !message.is_map_entry())
         .filter(|message| is_generated(message.full_name(), target))

@@ -2,14 +2,12 @@
 
 use prost_reflect::{DescriptorPool, Kind};
 
-use super::externs::is_generated;
+use super::externs::{extern_path, is_generated};
 use crate::{error::Problem, source::Sources, target::Target};
 
 /// The problems of all fields and procedures that use a type that is left out.
 pub(super) fn problems(pool: &DescriptorPool, sources: &Sources, target: &Target<'_>) -> Vec<Problem> {
-    let is_out = |name: &str| {
-        target.choices.left_out.contains(name) && super::externs::extern_path(name, target).is_none()
-    };
+    let is_out = |name: &str| target.choices.left_out.contains(name) && extern_path(name, target).is_none();
     let mut problems = Vec::new();
     let mut uses = |user: String, name: &str, file: &str, path: &[i32]| {
         if is_out(name) {

@@ -978,98 +978,80 @@ impl<T: Store> StoreDyn for T {
 }
 
 impl Store for ::std::sync::Arc<dyn StoreDyn> {
-    fn rpc_price(
+    async fn rpc_price(
         &self,
         cx: &::rpc_runtime::Context,
         request: Item,
-    ) -> impl ::core::future::Future<
-        Output = ::rpc_runtime::Result<crate::common::acme::common::v1::Money>,
-    > + ::core::marker::Send {
-        async move { (**self).dyn_price(cx, request).await }
+    ) -> ::rpc_runtime::Result<crate::common::acme::common::v1::Money> {
+        (**self).dyn_price(cx, request).await
     }
 
-    fn rpc_pay(
+    async fn rpc_pay(
         &self,
         cx: &::rpc_runtime::Context,
         request: crate::common::acme::common::v1::Money,
-    ) -> impl ::core::future::Future<
-        Output = ::rpc_runtime::Result<Item>,
-    > + ::core::marker::Send {
-        async move { (**self).dyn_pay(cx, request).await }
+    ) -> ::rpc_runtime::Result<Item> {
+        (**self).dyn_pay(cx, request).await
     }
 
-    fn rpc_file(
+    async fn rpc_file(
         &self,
         cx: &::rpc_runtime::Context,
         request: crate::common::acme::common::v1::Folder,
-    ) -> impl ::core::future::Future<
-        Output = ::rpc_runtime::Result<crate::common::acme::common::v1::Folder>,
-    > + ::core::marker::Send {
-        async move { (**self).dyn_file(cx, request).await }
+    ) -> ::rpc_runtime::Result<crate::common::acme::common::v1::Folder> {
+        (**self).dyn_file(cx, request).await
     }
 
-    fn rpc_pack(
+    async fn rpc_pack(
         &self,
         cx: &::rpc_runtime::Context,
         request: ::rpc_runtime::codegen::prost_types::Any,
-    ) -> impl ::core::future::Future<
-        Output = ::rpc_runtime::Result<::rpc_runtime::codegen::prost_types::Any>,
-    > + ::core::marker::Send {
-        async move { (**self).dyn_pack(cx, request).await }
+    ) -> ::rpc_runtime::Result<::rpc_runtime::codegen::prost_types::Any> {
+        (**self).dyn_pack(cx, request).await
     }
 
-    fn rpc_watch(
+    async fn rpc_watch(
         &self,
         cx: &::rpc_runtime::Context,
         request: Key,
-    ) -> impl ::core::future::Future<
-        Output = ::rpc_runtime::Result<
-            impl ::rpc_runtime::Stream<
-                Item = ::rpc_runtime::Result<Item>,
-            > + ::core::marker::Send,
-        >,
-    > + ::core::marker::Send {
-        async move {
-            ::core::result::Result::Ok(
-                ::rpc_runtime::stream(async move |out| {
-                    ::rpc_runtime::codegen::forward(
-                            (**self).dyn_watch(cx, request).await?,
-                            out,
-                        )
-                        .await
-                }),
-            )
-        }
+    ) -> ::rpc_runtime::Result<
+        impl ::rpc_runtime::Stream<
+            Item = ::rpc_runtime::Result<Item>,
+        > + ::core::marker::Send,
+    > {
+        ::core::result::Result::Ok(
+            ::rpc_runtime::stream(async move |out| {
+                ::rpc_runtime::codegen::forward(
+                        (**self).dyn_watch(cx, request).await?,
+                        out,
+                    )
+                    .await
+            }),
+        )
     }
 
-    fn rpc_import(
+    async fn rpc_import(
         &self,
         cx: &::rpc_runtime::Context,
         requests: ::rpc_runtime::Requests<Item>,
-    ) -> impl ::core::future::Future<
-        Output = ::rpc_runtime::Result<Key>,
-    > + ::core::marker::Send {
-        async move { (**self).dyn_import(cx, requests).await }
+    ) -> ::rpc_runtime::Result<Key> {
+        (**self).dyn_import(cx, requests).await
     }
 
-    fn rpc_order(
+    async fn rpc_order(
         &self,
         cx: &::rpc_runtime::Context,
         request: Order,
-    ) -> impl ::core::future::Future<
-        Output = ::rpc_runtime::Result<Item>,
-    > + ::core::marker::Send {
-        async move { (**self).dyn_order(cx, request).await }
+    ) -> ::rpc_runtime::Result<Item> {
+        (**self).dyn_order(cx, request).await
     }
 
-    fn rpc_old(
+    async fn rpc_old(
         &self,
         cx: &::rpc_runtime::Context,
         request: Key,
-    ) -> impl ::core::future::Future<
-        Output = ::rpc_runtime::Result<Key>,
-    > + ::core::marker::Send {
-        async move { (**self).dyn_old(cx, request).await }
+    ) -> ::rpc_runtime::Result<Key> {
+        (**self).dyn_old(cx, request).await
     }
 }
 
@@ -1555,53 +1537,45 @@ impl<T: Counter> CounterDyn for T {
 }
 
 impl Counter for ::std::sync::Arc<dyn CounterDyn> {
-    fn rpc_count(
+    async fn rpc_count(
         &self,
         cx: &::rpc_runtime::Context,
         id: ::std::vec::Vec<u8>,
         counts: ::std::collections::BTreeMap<::std::string::String, u32>,
         currency: ::rpc_runtime::Open<crate::common::acme::common::v1::Currency>,
         more: ::std::vec::Vec<::std::vec::Vec<u8>>,
-    ) -> impl ::core::future::Future<
-        Output = ::rpc_runtime::Result<
-            ::std::collections::BTreeMap<::std::string::String, u32>,
-        >,
-    > + ::core::marker::Send {
-        async move { (**self).dyn_count(cx, id, counts, currency, more).await }
+    ) -> ::rpc_runtime::Result<
+        ::std::collections::BTreeMap<::std::string::String, u32>,
+    > {
+        (**self).dyn_count(cx, id, counts, currency, more).await
     }
 
-    fn rpc_total(
+    async fn rpc_total(
         &self,
         cx: &::rpc_runtime::Context,
         request: crate::common::acme::common::v1::Money,
-    ) -> impl ::core::future::Future<
-        Output = ::rpc_runtime::Result<crate::common::acme::common::v1::Money>,
-    > + ::core::marker::Send {
-        async move { (**self).dyn_total(cx, request).await }
+    ) -> ::rpc_runtime::Result<crate::common::acme::common::v1::Money> {
+        (**self).dyn_total(cx, request).await
     }
 
-    fn rpc_swap(
+    async fn rpc_swap(
         &self,
         cx: &::rpc_runtime::Context,
         requests: ::rpc_runtime::Requests<Key>,
-    ) -> impl ::core::future::Future<
-        Output = ::rpc_runtime::Result<
-            impl ::rpc_runtime::Stream<
-                Item = ::rpc_runtime::Result<Item>,
-            > + ::core::marker::Send,
-        >,
-    > + ::core::marker::Send {
-        async move {
-            ::core::result::Result::Ok(
-                ::rpc_runtime::stream(async move |out| {
-                    ::rpc_runtime::codegen::forward(
-                            (**self).dyn_swap(cx, requests).await?,
-                            out,
-                        )
-                        .await
-                }),
-            )
-        }
+    ) -> ::rpc_runtime::Result<
+        impl ::rpc_runtime::Stream<
+            Item = ::rpc_runtime::Result<Item>,
+        > + ::core::marker::Send,
+    > {
+        ::core::result::Result::Ok(
+            ::rpc_runtime::stream(async move |out| {
+                ::rpc_runtime::codegen::forward(
+                        (**self).dyn_swap(cx, requests).await?,
+                        out,
+                    )
+                    .await
+            }),
+        )
     }
 }
 

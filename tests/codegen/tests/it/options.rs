@@ -259,10 +259,7 @@ async fn maps_and_bytes_have_the_types_of_their_paths() {
         .count([1, 2], counts, Currency::Euro, vec![vec![]])
         .await
         .unwrap();
-    assert_eq!(
-        counts.into_iter().map(|(_, count)| count).collect::<Vec<_>>(),
-        [1, 3]
-    );
+    assert_eq!(counts.into_values().collect::<Vec<_>>(), [1, 3]);
 }
 
 /// Answers with what it was given.
