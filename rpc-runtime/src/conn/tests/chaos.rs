@@ -1,12 +1,12 @@
 //! Random schedules: whatever happens in whatever order, every call completes exactly once, what is said about its
 //! execution is true, nobody is forgotten, and nothing is left.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use proptest::prelude::*;
 
 use super::*;
-use crate::conn::{Barrier, Flush, Uncovered};
+use crate::conn::{Barrier, Flush, TakenRequests, Uncovered};
 use crate::wire::frame::control::Reason;
 
 /// One step of a schedule; `bool` chooses the side, a `u16` one of those that there are.
@@ -300,28 +300,56 @@ impl World {
     }
 
     fn accept(&mut self, client: bool, start: bool) -> bool {
-        let now = self.pair.now;
+        if start {
+            return self.accept_batch(client);
+        }
         let node = self.node(client);
         let Poll::Ready(Some(arrived)) = poll(|cx| node.conn.poll_request(cx)) else {
             return false;
         };
-        let mut handler = Handler {
+        self.handlers.push(Handler {
             client,
             arrived,
             started: false,
-        };
-        if start {
-            if node.conn.started(handler.arrived.id, now).is_ok() {
-                handler.started = true;
-                self.started.entry((!client, handler.arrived.id.0)).or_default().0 += 1;
-                self.ran_sends[usize::from(!client)] += u64::from(handler.arrived.one_way);
-            } else {
-                node.conn.end(handler.arrived.id, End::Dropped, now);
-                return true;
-            }
-        }
-        self.handlers.push(handler);
+        });
         true
+    }
+
+    /// Takes some requests. The handler of the first one starts, that of the second one says that it does not, and asks; the
+    /// others go back.
+    fn accept_batch(&mut self, client: bool) -> bool {
+        let now = self.pair.now;
+        let conn = &mut self.node(client).conn;
+        let mut rest = VecDeque::new();
+        let taken = poll(|cx| conn.take_requests(&mut rest, 4, now, cx));
+        let Poll::Ready(Some(TakenRequests { first, asks, .. })) = taken else {
+            return false;
+        };
+        let second = rest.pop_front();
+        if let Some(arrived) = &second {
+            conn.not_started(arrived.id);
+        }
+        conn.take_back(&mut rest, now);
+        self.start(client, first, asks);
+        if let Some(arrived) = second {
+            self.start(client, arrived, true);
+        }
+        true
+    }
+
+    fn start(&mut self, client: bool, arrived: Arrived, asks: bool) {
+        let now = self.pair.now;
+        let conn = &mut self.node(client).conn;
+        if asks && conn.started(arrived.id, now).is_err() {
+            return conn.end(arrived.id, End::Dropped, now);
+        }
+        self.started.entry((!client, arrived.id.0)).or_default().0 += 1;
+        self.ran_sends[usize::from(!client)] += u64::from(arrived.one_way);
+        self.handlers.push(Handler {
+            client,
+            arrived,
+            started: true,
+        });
     }
 
     fn finish(&mut self, index: usize, end: Finish) {
