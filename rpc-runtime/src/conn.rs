@@ -41,6 +41,7 @@ use std::{io, sync::Arc, task::Waker};
 
 use bytes::BytesMut;
 
+pub(crate) use self::handler::TakenRequests;
 pub(crate) use self::settings::Settings;
 pub(crate) use self::theirs::MEMORY_SHORT;
 pub(crate) use self::types::{

@@ -21,7 +21,7 @@ use tokio::{
 
 pub(crate) use self::{
     baton::{Baton, Drive, RUNTIME_GONE, Round},
-    shared_connection::{Clock, SharedConnection, Wakes},
+    shared_connection::{Clock, Locked, SharedConnection, Wakes},
 };
 use crate::{
     conn::{Connection, Time},

@@ -27,7 +27,6 @@ use std::{
 
 use tokio::runtime::Handle;
 
-use self::inline_poll::InlinePoll;
 pub use self::{
     context::Context,
     handler::Handler,
@@ -38,6 +37,7 @@ pub use self::{
     stream::{Out, stream},
 };
 pub(crate) use self::{
+    inline_poll::InlinePoll,
     panicked::WORKER,
     server_view::ServerView,
     service::priorities,
@@ -48,7 +48,7 @@ use crate::{
     Client, Compression, Peer,
     base::ordered_wakes::Changes,
     client::Channel,
-    conn::{Cause, Connection, State, Time},
+    conn::{CallId, Cause, Connection, State, Time},
     driver::{Baton, Clock, SharedConnection, Wakes},
     net::{Stream, Transport},
 };
@@ -143,15 +143,34 @@ impl<D: ?Sized> Session<D> {
         let mut conn = self.shared.lock(clock, Wakes::Waiters);
         let now = conn.now();
         let result = f(&mut conn, now);
-        drop(conn);
-        inline.note_work();
+        inline.note_work(&conn, now);
         result
     }
 
-    /// Runs `f`, a poll of a handler, with the driver left asleep. The flag is true if the driver may have work now. If `f`
-    /// panics, the driver is woken.
+    /// Runs `f`, a poll of a handler in a task of its own, with the driver left asleep. The flag is true if the driver may have
+    /// work now. If `f` panics, the driver is woken.
     pub(crate) fn with_driver_asleep<R>(&self, f: impl FnOnce() -> R) -> (R, bool) {
-        InlinePoll::run(self.address(), &self.shared, f)
+        let (result, poll) = InlinePoll::run(self.address(), &self.shared, None, Time::ZERO, f);
+        (result, poll.has_work())
+    }
+
+    /// Runs `f`, which makes a handler and polls it for the first time, with the driver left asleep. Returns how the poll went.
+    /// If `f` panics, the driver is woken.
+    ///
+    /// The handler of the call `start` need not ask before it starts; `now` is the time.
+    pub(crate) fn first_poll<R>(
+        &self,
+        start: Option<CallId>,
+        now: Time,
+        f: impl FnOnce() -> R,
+    ) -> (R, InlinePoll) {
+        InlinePoll::run(self.address(), &self.shared, start, now, f)
+    }
+
+    /// Starts the handler of `id` if it is polled here for the first time and need not ask. Returns when that poll began.
+    #[inline]
+    fn start_here(&self, id: CallId) -> Option<Time> {
+        InlinePoll::start(self.address(), id)
     }
 
     /// Returns whether the peer is in this process, so that writing to it wakes its task.

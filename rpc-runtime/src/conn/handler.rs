@@ -5,7 +5,8 @@
 )]
 
 use std::{
-    task::{Context, Poll},
+    collections::VecDeque,
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -21,7 +22,7 @@ use super::{
     memory_held::Holdings,
     outbox::remainders::MessageKind,
     step::step_of,
-    theirs::{Theirs, receipt},
+    theirs::{HandOut, Theirs, receipt},
     tuning::NOTICE,
     wakers::WaitingFor,
 };
@@ -39,11 +40,64 @@ impl Connection {
     /// Pending as long as there is no room for a reply, too; requests of a higher priority need less of it, and go ahead
     /// of others then.
     ///
-    /// Each request that this gives must come to its end by [`Connection::reply`] or [`Connection::end`].
+    /// The handler asks by [`Connection::started`] before it starts. The request must come to its end by
+    /// [`Connection::reply`] or [`Connection::end`].
     pub(crate) fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<Option<Arrived>> {
+        self.poll_next(HandOut::Asks, cx)
+    }
+
+    /// Takes up to `most` requests whose handlers are to start now, in the order of [`Connection::poll_request`]. The first is
+    /// returned, and the others are added to `rest`.
+    ///
+    /// Their handlers start without asking: each request counts as executed until [`Connection::not_started`] or
+    /// [`Connection::take_back`] says that its handler did not start. So a handler that nobody speaks for any more has run.
+    /// Each request must come to its end by [`Connection::reply`] or [`Connection::end`].
+    ///
+    /// There is only one, which asks by [`Connection::started`], while memory is short: then the replies before it decide
+    /// whether it starts. There is only one, too, unless a reply of any length has room: then those replies decide which
+    /// request is next.
+    #[inline]
+    pub(crate) fn take_requests(
+        &mut self,
+        rest: &mut VecDeque<Arrived>,
+        most: usize,
+        now: Time,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<TakenRequests>> {
+        if self.lacks_memory() && self.replies_hold_much() {
+            let first = ready!(self.poll_request(cx));
+            return Poll::Ready(first.map(|first| TakenRequests {
+                first,
+                asks: true,
+                has_more: true,
+            }));
+        }
+        let how = HandOut::Starts(now);
+        let Some(first) = ready!(self.poll_next(how, cx)) else {
+            return Poll::Ready(None);
+        };
+        if self.has_room_for_all() {
+            let (is_live, max_calls) = (self.end.is_live(), self.settings.max_calls);
+            let waiting = self.theirs.waiting().min(most - 1);
+            rest.reserve(waiting);
+            for _ in 0..waiting {
+                let next = self.theirs.take_next(&self.outbox, is_live, max_calls, how);
+                let Some(arrived) = next else { break };
+                rest.push_back(arrived);
+            }
+        }
+        Poll::Ready(Some(TakenRequests {
+            first,
+            asks: false,
+            has_more: self.theirs.waiting() > 0,
+        }))
+    }
+
+    #[inline]
+    fn poll_next(&mut self, how: HandOut, cx: &mut Context<'_>) -> Poll<Option<Arrived>> {
         let is_live = self.end.is_live();
         let max_calls = self.settings.max_calls;
-        if let Some(arrived) = self.theirs.take_next(&self.outbox, is_live, max_calls) {
+        if let Some(arrived) = self.theirs.take_next(&self.outbox, is_live, max_calls, how) {
             return Poll::Ready(Some(arrived));
         }
         if !is_live && !self.theirs.is_held_back() {
@@ -53,65 +107,35 @@ impl Connection {
         Poll::Pending
     }
 
-    /// Takes up to `most` requests whose handlers are to start now, in the order of [`Connection::poll_request`], and adds
-    /// them to `batch`.
-    ///
-    /// `Ready(None)` means that no more can come. It stops early when the replies of what it took, if they are short, would
-    /// fill the output: then the driver has to write first. Each request must come to its end by [`Connection::reply`] or
-    /// [`Connection::end`]; the caller notes when each began, and says so by [`Connection::began`] in the visit in which it
-    /// replies.
-    #[cfg_attr(
-        not(test),
-        allow(
-            dead_code,
-            reason = "the dispatcher takes one request per visit until it uses this"
-        )
-    )]
-    pub(crate) fn take_requests(
-        &mut self,
-        batch: &mut Vec<Arrived>,
-        most: usize,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<TakenRequests>> {
-        let is_memory_short = self.lacks_memory() && self.replies_hold_much();
-        // While memory is short, each start is decided by what the replies before it hold.
-        let most = match is_memory_short {
-            true => 1,
-            false => most.min(self.outbox.short_replies_until_write()).max(1),
-        };
-        let first = match self.poll_request(cx) {
-            Poll::Ready(Some(first)) => first,
-            Poll::Ready(None) => return Poll::Ready(None),
-            Poll::Pending => return Poll::Pending,
-        };
-        batch.push(first);
-        let mut count = 1;
-        let (is_live, max_calls) = (self.end.is_live(), self.settings.max_calls);
-        while count < most {
-            let Some(arrived) = self.theirs.take_next(&self.outbox, is_live, max_calls) else {
-                break;
-            };
-            batch.push(arrived);
-            count += 1;
+    /// Takes requests back whose handlers did not start: they are the next ones again, in their order. What is no longer
+    /// wanted ends as not executed.
+    pub(crate) fn take_back(&mut self, requests: &mut VecDeque<Arrived>, now: Time) {
+        while let Some(arrived) = requests.pop_back() {
+            let id = arrived.id;
+            if !self.theirs.take_back(arrived) {
+                self.end(id, End::Dropped, now);
+            }
         }
-        Poll::Ready(Some(TakenRequests {
-            count,
-            ask_before_start: is_memory_short,
-        }))
     }
 
-    /// Notes that the handler of a request from [`Connection::take_requests`] was polled first at `at`: it counts as executed.
-    ///
-    /// To be called before [`Connection::reply`] or [`Connection::end`] under the same lock, or when the handler is pending.
-    #[cfg_attr(
-        not(test),
-        allow(
-            dead_code,
-            reason = "the dispatcher takes one request per visit until it uses this"
-        )
-    )]
+    /// True if a reply of any priority and length may be encoded now.
+    #[inline]
+    pub(crate) fn has_room_for_all(&self) -> bool {
+        self.outbox.has_room_for_all()
+    }
+
+    /// Notes when the handler of a request from [`Connection::take_requests`] was polled first.
+    #[inline]
     pub(crate) fn began(&mut self, id: CallId, at: Time) {
         self.theirs.note_began(id.number(), at);
+    }
+
+    /// Notes that the handler of a request from [`Connection::take_requests`] was not polled: from here on it asks before it
+    /// starts. Changes nothing if it has asked already.
+    pub(crate) fn not_started(&mut self, id: CallId) {
+        self.theirs.note_not_started(id.number());
+        self.theirs
+            .release_held_back(self.settings.max_calls, self.wakes.woken());
     }
 
     /// How many requests wait for their handlers, about.
@@ -337,20 +361,15 @@ impl Connection {
     }
 }
 
-/// How many requests [`Connection::take_requests`] has taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(
-    not(test),
-    allow(
-        dead_code,
-        reason = "the dispatcher takes one request per visit until it uses this"
-    )
-)]
+/// What [`Connection::take_requests`] has taken.
+#[derive(Debug)]
 pub(crate) struct TakenRequests {
-    /// How many were added to the batch.
-    pub(crate) count: usize,
-    /// True while memory is short: then [`Connection::started`] says whether the handler may start.
-    pub(crate) ask_before_start: bool,
+    /// The first request.
+    pub(crate) first: Arrived,
+    /// True if its handler asks by [`Connection::started`] before it starts.
+    pub(crate) asks: bool,
+    /// False if no further request waits.
+    pub(crate) has_more: bool,
 }
 
 /// The drain.

@@ -286,6 +286,9 @@ impl Outbox {
     /// Which messages have room now.
     #[inline]
     pub(super) fn rooms(&self) -> Rooms {
+        if self.has_room_for_all() {
+            return Rooms::ALL;
+        }
         self.backlog().rooms()
     }
 
@@ -300,9 +303,14 @@ impl Outbox {
     /// True if a request, a reply or a message of a stream of `len` bytes may be encoded now.
     #[inline(always)]
     pub(super) fn has_room(&self, priority: Priority, len: u64) -> bool {
+        self.has_room_for_all() || self.backlog().has_room(priority, len)
+    }
+
+    /// True if a message of any priority and length may be encoded now.
+    #[inline(always)]
+    pub(super) fn has_room_for_all(&self) -> bool {
         // Without remainders nothing is reserved, and no other message has to go first.
-        let is_easy = self.remainders.is_empty() && self.out.end() - self.taken <= self.easy_output();
-        is_easy || self.backlog().has_room(priority, len)
+        self.remainders.is_empty() && self.out.end() - self.taken <= self.easy_output()
     }
 
     /// Up to this much output, any message has room unless remainders wait.
@@ -326,12 +334,6 @@ impl Outbox {
     #[inline]
     pub(super) fn end(&self) -> u64 {
         self.out.end()
-    }
-
-    /// How many short replies may be encoded before the driver has to write; none are, if it has to write now.
-    pub(super) fn short_replies_until_write(&self) -> usize {
-        let room = self.batch.len().saturating_sub(self.out.len() as u64);
-        usize::try_from(room / SHORT_MESSAGE).unwrap_or(usize::MAX)
     }
 
     /// How many bytes of the stream the OS has.

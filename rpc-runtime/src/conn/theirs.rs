@@ -19,7 +19,7 @@ pub(super) use self::request::IntakeUse;
 use self::{account::OneWayAccount, request::RequestStage, requests::RequestTable};
 pub(super) use self::{
     outcomes::{dropped_status, receipt},
-    request::TheirRequest,
+    request::{HandOut, TheirRequest},
 };
 use super::{
     Arrived, Settings, Tally, Time, Unstarted, Unwanted,
@@ -52,11 +52,17 @@ impl Theirs {
         }
     }
 
-    /// Takes the next request whose handler is to start, in the order of arrival; none if none may start now.
+    /// Hands out the next request whose handler is to start, in the order of arrival; none if none may start now.
     ///
     /// A dead connection has room for everything: only one-way requests are left, which have no reply.
     #[inline]
-    pub(super) fn take_next(&mut self, outbox: &Outbox, is_live: bool, max_calls: u32) -> Option<Arrived> {
+    pub(super) fn take_next(
+        &mut self,
+        outbox: &Outbox,
+        is_live: bool,
+        max_calls: u32,
+        how: HandOut,
+    ) -> Option<Arrived> {
         if !self.requests.is_any_queued() {
             return None;
         }
@@ -76,7 +82,14 @@ impl Theirs {
             rooms = Priority::ALL.map(|priority| priority == Priority::Control && rooms[priority.rank()]);
             self.requests.held_back = true;
         }
-        self.requests.take_next(rooms)
+        self.requests.take_next(rooms, how)
+    }
+
+    /// Takes back a request whose handler did not start: it is the next one again. Returns false if its reply is no longer
+    /// wanted; then it is to be ended.
+    #[must_use]
+    pub(super) fn take_back(&mut self, arrived: Arrived) -> bool {
+        self.requests.take_back(arrived)
     }
 
     /// True if the peer has as many running handlers as it may: twice its slots, because one-way requests have none.
@@ -128,10 +141,15 @@ impl Theirs {
         self.requests.start(id, lacks_memory, now)
     }
 
-    /// Notes that a handler was polled first at `at`, unless that is known.
+    /// Notes when the handler of a request that was handed out as one that starts was polled first.
     #[inline]
     pub(super) fn note_began(&mut self, id: u64, at: Time) {
         self.requests.note_began(id, at);
+    }
+
+    /// Notes that the handler of a request that was handed out as one that starts was not polled.
+    pub(super) fn note_not_started(&mut self, id: u64) {
+        self.requests.note_not_started(id);
     }
 
     /// Ready when all one-way requests before call `id` have ended, with the account.
@@ -318,6 +336,7 @@ fn buffered(request: &TheirRequest) -> u64 {
         RequestStage::Queued(_) => request.len,
         RequestStage::Discarding(_)
         | RequestStage::Taken
+        | RequestStage::Starting(_)
         | RequestStage::Running(_)
         | RequestStage::Withdrawn(_) => 0,
     }

@@ -3,9 +3,11 @@
 //! The dispatcher drives the connection and polls each handler once; a handler that is pending gets a task, or a thread if it
 //! is `blocking`. The stall monitor replaces a dispatcher whose handler does not return.
 
+mod batch;
 mod blocking;
 mod dispatcher;
 mod handler_task;
+mod pass;
 mod stall_monitor;
 
 use std::{
@@ -15,7 +17,9 @@ use std::{
 
 use tokio::runtime::Handle;
 
-use self::{dispatcher::Dispatcher, handler_task::HandlerTask, stall_monitor::Monitored};
+use self::{
+    batch::RequestBatch, dispatcher::Dispatcher, handler_task::HandlerTask, stall_monitor::Monitored,
+};
 use super::state::ServerState;
 use crate::{
     Peer,
@@ -32,6 +36,7 @@ pub(crate) struct Dispatch {
     server: Arc<ServerState>,
     /// Names the connection among all of the server.
     key: u64,
+    batch: RequestBatch,
     /// Pending handlers, until the dispatcher stops and gives each a task. A task that it spawned earlier could end up in the
     /// LIFO slot of this worker, behind a handler that blocks, where no other worker can take it.
     deferred: Mutex<Vec<HandlerTask>>,
@@ -56,6 +61,7 @@ impl Dispatched {
             let dispatch = Dispatch {
                 server: Arc::clone(server),
                 key,
+                batch: RequestBatch::default(),
                 deferred: Mutex::default(),
             };
             Self::new(shared, peer, Arc::clone(server.view()), runtime, dispatch)
@@ -90,6 +96,16 @@ impl Dispatched {
         for task in deferred {
             self.runtime().spawn(task);
         }
+    }
+
+    /// Requests that the dispatcher has taken and not started.
+    fn batch(&self) -> &RequestBatch {
+        &self.dispatch().batch
+    }
+
+    /// Gives the connection back what the dispatcher has taken and not started.
+    fn give_batch_back(&self) {
+        self.batch().give_back(self.shared());
     }
 
     /// Makes sure that the stall monitor looks at this connection.

@@ -23,7 +23,7 @@ use super::{
 use crate::{
     Code, Context, Metadata, Result, Status,
     api::error::NO_PROCEDURE,
-    conn::{Arrived, CallId, End, MEMORY_SHORT, Time, Unstarted},
+    conn::{Arrived, CallId, Connection, End, MEMORY_SHORT, Time, Unstarted},
     driver::Clock,
     message::{nesting, procedure::Procedure},
     session::Session,
@@ -47,6 +47,7 @@ pub struct Incoming {
     deadline: Option<Time>,
     metadata: Metadata,
     payload: Encoded,
+    start: Start,
     /// True until the connection knows how the call ended.
     open: bool,
 }
@@ -62,6 +63,7 @@ impl Incoming {
             deadline: arrived.deadline,
             metadata: arrived.metadata,
             payload: arrived.payload,
+            start: Start::NotYet,
             open: true,
         }
     }
@@ -217,11 +219,17 @@ impl Incoming {
         )
     }
 
-    /// Tells the connection that the handler is about to be polled for the first time.
+    /// Decides whether the handler is polled for the first time now, and notes that it is.
     #[inline]
-    fn start(&self) -> Result<(), Unstarted> {
+    fn start(&mut self) -> Result<(), Unstarted> {
+        if let Some(at) = self.session.start_here(self.id) {
+            self.start = Start::Untold(at);
+            return Ok(());
+        }
         self.session
-            .with(Clock::Recent, |conn, now| conn.started(self.id, now))
+            .with(Clock::Recent, |conn, now| conn.started(self.id, now))?;
+        self.start = Start::Told;
+        Ok(())
     }
 
     /// Returns the status of a reply that cannot be sent.
@@ -244,6 +252,7 @@ impl Incoming {
         poll_fn(|cx| {
             self.session.with(Clock::Now, |conn, now| {
                 ready!(conn.poll_room(self.id, reply.size().len, cx));
+                self.start.tell(conn, self.id);
                 conn.reply(self.id, &reply, now);
                 Poll::Ready(())
             })
@@ -287,13 +296,37 @@ impl Incoming {
 
     fn finish(&mut self, end: End<'_>) {
         self.open = false;
-        let left_out = self
-            .session
-            .with(Clock::Now, |conn, now| conn.end_noting(self.id, end, now));
+        let left_out = self.session.with(Clock::Now, |conn, now| {
+            self.start.tell(conn, self.id);
+            conn.end_noting(self.id, end, now)
+        });
         if let Some(left_out) = left_out {
             self.session
                 .server()
                 .note_left_out(self.procedure.path(), &left_out);
+        }
+    }
+}
+
+/// Whether a handler has started, and whether its connection knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Start {
+    /// It has not.
+    NotYet,
+    /// It has, at this time, which the connection learns with its end.
+    Untold(Time),
+    /// It has, and the connection knows.
+    Told,
+}
+
+impl Start {
+    /// Tells the connection, in the visit that ends the call.
+    #[inline]
+    fn tell(self, conn: &mut Connection, id: CallId) {
+        match self {
+            Self::NotYet => conn.not_started(id),
+            Self::Untold(at) => conn.began(id, at),
+            Self::Told => {}
         }
     }
 }

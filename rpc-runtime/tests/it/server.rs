@@ -1,6 +1,7 @@
 //! What a server promises to its peers, its handlers and its owner.
 
 mod audit;
+mod batches;
 mod blocking;
 mod budgets;
 mod callbacks;

@@ -158,6 +158,12 @@ pub(in crate::conn) struct Rooms {
 }
 
 impl Rooms {
+    /// Any message has room.
+    pub(in crate::conn) const ALL: Self = Self {
+        short: [true; Priority::ALL.len()],
+        long: [true; Priority::ALL.len()],
+    };
+
     /// True if there is room for anything that there was none for in `had`.
     pub(in crate::conn) fn has_more(&self, had: &Self) -> bool {
         let pairs = std::iter::zip(had.short, self.short).chain(std::iter::zip(had.long, self.long));

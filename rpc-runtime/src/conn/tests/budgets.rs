@@ -1,5 +1,7 @@
 //! What floods cost: each has an end, a reason and a counter.
 
+use std::collections::VecDeque;
+
 use super::*;
 use crate::{
     api::counters::Counters,
@@ -348,6 +350,31 @@ fn unwritten_replies_that_hold_much_memory_delay_new_handlers() {
     let third = 20_000_000 / 3;
     assert!((third..third + 900_000).contains(&held(&one)), "{}", held(&one));
     assert!(one.server.conn.lacks_memory());
+}
+
+#[test]
+fn while_memory_is_short_a_request_is_taken_alone_and_asks() {
+    let [mut one, _other] = two(20_000_000);
+    let _calls: Vec<_> = (0..30).map(|_| one.start(Call::new(b"x"))).collect();
+    let _urgent: Vec<_> = (0..2).map(|_| one.start(Call::control(b"x"))).collect();
+    one.settle();
+    let take = |one: &mut Pair, most| {
+        let (mut rest, now) = (VecDeque::new(), one.now);
+        let taken = ready(|cx| one.server.conn.take_requests(&mut rest, most, now, cx)).unwrap();
+        (taken, rest)
+    };
+    let (taken, mut rest) = take(&mut one, 30);
+    assert!(!taken.asks && rest.len() == 29);
+    rest.push_front(taken.first);
+    for arrived in rest {
+        match poll(|cx| one.server.conn.poll_room(arrived.id, 900_000, cx)) {
+            Poll::Ready(()) => one.server.reply(&arrived, &vec![7; 900_000], one.now),
+            Poll::Pending => {}
+        }
+    }
+    let (taken, rest) = take(&mut one, 2);
+    assert!(taken.asks && rest.is_empty(), "{rest:?}");
+    assert_eq!(one.server.conn.started(taken.first.id, one.now), Ok(()));
 }
 
 #[test]

@@ -496,7 +496,7 @@ impl Theirs {
             return step.fault(|counts| &counts.other_faults, "CANCEL for a one-way request");
         }
         match request.stage {
-            RequestStage::Taken | RequestStage::Running(_) => {
+            RequestStage::Taken | RequestStage::Starting(_) | RequestStage::Running(_) => {
                 self.requests.unwant(id, Unwanted::Cancelled, step.wakes.woken());
             }
             RequestStage::Receiving(_) | RequestStage::Queued(_) | RequestStage::Discarding(_) => {
@@ -525,7 +525,7 @@ impl Theirs {
             return;
         };
         match (&request.stage, request.one_way) {
-            (RequestStage::Taken | RequestStage::Running(_), _) => {
+            (RequestStage::Taken | RequestStage::Starting(_) | RequestStage::Running(_), _) => {
                 self.requests.unwant(id, Unwanted::Deadline, step.wakes.woken());
             }
             (RequestStage::Discarding(_) | RequestStage::Withdrawn(_), _) => {}

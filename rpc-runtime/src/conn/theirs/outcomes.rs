@@ -70,7 +70,10 @@ impl Theirs {
         is_live: bool,
         step: &mut Step<'_>,
     ) -> Option<String> {
-        let is_started = matches!(request.stage, RequestStage::Running(_));
+        let is_started = matches!(
+            request.stage,
+            RequestStage::Starting(_) | RequestStage::Running(_)
+        );
         let dropped;
         let (status, flags) = match *end {
             // Only if that is so: it was refused by mistake otherwise.
@@ -188,9 +191,14 @@ impl Theirs {
         };
         match (&request.stage, request.one_way) {
             (RequestStage::Discarding(_), _) => {}
-            (RequestStage::Queued(_) | RequestStage::Taken | RequestStage::Running(_), _)
-                if request.control => {}
-            (RequestStage::Taken | RequestStage::Running(_), _) => {
+            (
+                RequestStage::Queued(_)
+                | RequestStage::Taken
+                | RequestStage::Starting(_)
+                | RequestStage::Running(_),
+                _,
+            ) if request.control => {}
+            (RequestStage::Taken | RequestStage::Starting(_) | RequestStage::Running(_), _) => {
                 self.requests.unwant(id, Unwanted::Drained, step.wakes.woken());
             }
             (RequestStage::Receiving(_), true) => {
@@ -235,10 +243,15 @@ impl Theirs {
                 drop(self.requests.remove(id));
             }
             RequestStage::Queued(_) if !request.one_way => drop(self.requests.remove(id)),
-            RequestStage::Taken | RequestStage::Running(_) if !request.one_way => {
+            RequestStage::Taken | RequestStage::Starting(_) | RequestStage::Running(_)
+                if !request.one_way =>
+            {
                 self.requests.unwant(id, Unwanted::Disconnected, wakes.woken());
             }
-            RequestStage::Queued(_) | RequestStage::Taken | RequestStage::Running(_) => {}
+            RequestStage::Queued(_)
+            | RequestStage::Taken
+            | RequestStage::Starting(_)
+            | RequestStage::Running(_) => {}
         }
     }
 
@@ -295,7 +308,9 @@ pub(in crate::conn) fn receipt(request: &TheirRequest, now: Time) -> (u64, u64) 
         time.as_secs() * 1_000_000 + u64::from(time.subsec_micros())
     };
     match request.stage {
-        RequestStage::Running(started) => (micros(request.at, started), micros(started, now)),
+        RequestStage::Starting(started) | RequestStage::Running(started) => {
+            (micros(request.at, started), micros(started, now))
+        }
         _ => (micros(request.at, now), 0),
     }
 }

@@ -8,13 +8,16 @@ use crate::Priority;
 #[derive(Debug, Default)]
 pub(in crate::conn) struct ReadyQueue {
     queues: [VecDeque<ReadyEntry>; Priority::ALL.len()],
-    next: u64,
+    /// The number of the next id at the end.
+    next: i64,
+    /// The number of the next id at the front, further ahead than all others.
+    ahead: i64,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct ReadyEntry {
-    /// Which one it is of all that ever came.
-    number: u64,
+    /// Its place among all that ever came; lower ones are ahead.
+    number: i64,
     id: u64,
 }
 
@@ -24,6 +27,13 @@ impl ReadyQueue {
         let number = self.next;
         self.next += 1;
         self.queues[priority.rank()].push_back(ReadyEntry { number, id });
+    }
+
+    /// Adds an id ahead of all others.
+    pub(in crate::conn) fn push_front(&mut self, id: u64, priority: Priority) {
+        self.ahead -= 1;
+        let number = self.ahead;
+        self.queues[priority.rank()].push_front(ReadyEntry { number, id });
     }
 
     /// Takes the first id among the priorities in `rooms`.
@@ -87,5 +97,20 @@ mod tests {
         assert_eq!(queue.len(), 1);
         queue.retain(|id| id != 4);
         assert_eq!(queue.pop([true; 3]), None);
+    }
+
+    #[test]
+    fn ids_that_were_put_ahead_are_taken_first() {
+        let mut queue = ReadyQueue::default();
+        for id in 1..=3 {
+            queue.push(id, Priority::Bulk);
+        }
+        queue.push(4, Priority::Control);
+        let taken = [queue.pop([true; 3]), queue.pop([true; 3])];
+        assert_eq!(taken, [Some(1), Some(2)]);
+        queue.push_front(2, Priority::Bulk);
+        queue.push_front(1, Priority::Bulk);
+        let all = std::iter::from_fn(|| queue.pop([true; 3]));
+        assert_eq!(all.collect::<Vec<_>>(), [1, 2, 3, 4]);
     }
 }

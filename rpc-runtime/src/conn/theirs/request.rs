@@ -68,11 +68,15 @@ impl IntakeUse {
 /// Where a request of the peer stands.
 ///
 /// ```text
-/// Receiving -> Queued -> Taken -> Running -> (gone)
-///     |           \---------\---------\----> (gone)
-///     |-> Discarding (one-way only) -------> (gone)
-///     \-> Withdrawn (call, or Queued) -----> (gone)
+/// Receiving -> Queued --> Taken -> Running --> (gone)
+///     |          ^ |        ^         ^
+///     |          | v        |         |
+///     |        Starting --------------------> (gone)
+///     |-> Discarding (one-way only) --------> (gone)
+///     \-> Withdrawn (call, or Queued) ------> (gone)
 /// ```
+///
+/// A request may go at every stage.
 #[derive(Debug)]
 pub(in crate::conn) enum RequestStage {
     /// More fragments come.
@@ -81,13 +85,25 @@ pub(in crate::conn) enum RequestStage {
     Discarding(Fate),
     /// Complete; its handler waits for its turn.
     Queued(RequestBody),
-    /// On its way to its handler, which was not polled yet.
+    /// On its way to its handler, which was not polled yet, and asks before it starts.
     Taken,
+    /// On its way to its handler, which starts without asking. It counts as executed since this time, until the handler says
+    /// that it did not start.
+    Starting(Time),
     /// Its handler runs; it was polled first at this time.
     Running(Time),
     /// A call that never starts: it keeps its slot until its REPLY has room. Otherwise calls that are cancelled at once
     /// would fill the output of a peer that does not read.
     Withdrawn(Withdrawn),
+}
+
+/// How a request is handed out to its handler.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::conn) enum HandOut {
+    /// The handler asks before it starts.
+    Asks,
+    /// The handler starts at once; the time is now.
+    Starts(Time),
 }
 
 /// The REPLY of a call that never started.
@@ -126,11 +142,15 @@ impl TheirRequest {
     }
 
     /// Hands a queued request out.
-    pub(super) fn take(&mut self, id: u64) -> Option<Arrived> {
+    pub(super) fn take(&mut self, id: u64, how: HandOut) -> Option<Arrived> {
         if !matches!(self.stage, RequestStage::Queued(_)) {
             return None;
         }
-        let RequestStage::Queued(body) = mem::replace(&mut self.stage, RequestStage::Taken) else {
+        let stage = match how {
+            HandOut::Asks => RequestStage::Taken,
+            HandOut::Starts(now) => RequestStage::Starting(now),
+        };
+        let RequestStage::Queued(body) = mem::replace(&mut self.stage, stage) else {
             return None;
         };
         Some(Arrived {
@@ -160,7 +180,7 @@ impl TheirRequest {
                 RequestStage::Receiving(_) => LeftFrom::Receiving,
                 RequestStage::Discarding(_) => LeftFrom::Discarding,
                 RequestStage::Queued(_) => LeftFrom::Queued,
-                RequestStage::Running(_) => LeftFrom::Running,
+                RequestStage::Starting(_) | RequestStage::Running(_) => LeftFrom::Running,
                 RequestStage::Taken | RequestStage::Withdrawn(_) => LeftFrom::Elsewhere,
             },
         }

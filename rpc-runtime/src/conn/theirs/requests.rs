@@ -8,7 +8,7 @@ use std::{
 use super::{
     account::Fate,
     ready_queue::ReadyQueue,
-    request::{Departure, IntakeUse, LeftFrom, RequestStage, TheirRequest, Withdrawn},
+    request::{Departure, HandOut, IntakeUse, LeftFrom, RequestBody, RequestStage, TheirRequest, Withdrawn},
     settling::SettleWaiters,
 };
 use crate::{
@@ -195,15 +195,47 @@ impl RequestTable {
         !self.queue.is_empty()
     }
 
-    /// The next complete request of a priority that is in `rooms`; it is `Taken` afterwards.
-    pub(in crate::conn) fn take_next(&mut self, rooms: [bool; Priority::ALL.len()]) -> Option<Arrived> {
+    /// Hands out the next complete request of a priority that is in `rooms`.
+    #[inline]
+    pub(in crate::conn) fn take_next(
+        &mut self,
+        rooms: [bool; Priority::ALL.len()],
+        how: HandOut,
+    ) -> Option<Arrived> {
         loop {
             let id = self.queue.pop(rooms)?;
-            if let Some(arrived) = self.table.get_mut(id).and_then(|request| request.take(id)) {
+            let request = self.table.get_mut(id);
+            if let Some((control, arrived)) = request.and_then(|request| {
+                let arrived = request.take(id, how)?;
+                Some((request.control, arrived))
+            }) {
+                self.running += usize::from(how != HandOut::Asks && !control);
                 return Some(arrived);
             }
             self.skipped = self.skipped.saturating_sub(1);
         }
+    }
+
+    /// Takes back a request whose handler did not start: it is the next one again. Returns false if its reply is no longer
+    /// wanted; then it is to be ended.
+    #[must_use]
+    pub(in crate::conn) fn take_back(&mut self, arrived: Arrived) -> bool {
+        let id = arrived.id.0;
+        self.note_not_started(id);
+        let Some(request) = self.table.get_mut(id) else {
+            return true;
+        };
+        if request.unwanted.is_some() {
+            return false;
+        }
+        debug_assert!(matches!(request.stage, RequestStage::Taken), "it runs");
+        request.stage = RequestStage::Queued(RequestBody {
+            procedure: arrived.procedure,
+            metadata: arrived.metadata,
+            payload: arrived.payload,
+        });
+        self.queue.push_front(id, request.priority);
+        true
     }
 
     /// Notes that the handler of a request is polled for the first time; fails if it must not be.
@@ -217,19 +249,33 @@ impl RequestTable {
         if lacks_memory && !request.one_way && !request.control {
             return Err(Unstarted::Memory);
         }
-        if matches!(request.stage, RequestStage::Taken) {
-            request.stage = RequestStage::Running(now);
-            self.running += usize::from(!request.control);
+        match request.stage {
+            RequestStage::Taken => {
+                request.stage = RequestStage::Running(now);
+                self.running += usize::from(!request.control);
+            }
+            RequestStage::Starting(_) => request.stage = RequestStage::Running(now),
+            _ => {}
         }
         Ok(())
     }
 
-    /// Notes that a handler was polled first at `at`, unless that is known.
+    /// Notes when the handler of a request that was handed out as one that starts was polled first.
+    #[inline]
     pub(in crate::conn) fn note_began(&mut self, id: u64, at: Time) {
+        if let Some(request) = self.table.get_mut(id) {
+            if let RequestStage::Starting(started) = &mut request.stage {
+                *started = at;
+            }
+        }
+    }
+
+    /// Notes that the handler of a request that was handed out as one that starts was not polled.
+    pub(in crate::conn) fn note_not_started(&mut self, id: u64) {
         let request = self.table.get_mut(id);
-        if let Some(request) = request.filter(|request| matches!(request.stage, RequestStage::Taken)) {
-            request.stage = RequestStage::Running(at);
-            self.running += usize::from(!request.control);
+        if let Some(request) = request.filter(|request| matches!(request.stage, RequestStage::Starting(_))) {
+            request.stage = RequestStage::Taken;
+            self.running -= usize::from(!request.control);
         }
     }
 

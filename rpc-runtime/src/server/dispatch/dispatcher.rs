@@ -11,10 +11,14 @@ use std::{
 
 use tokio::{task::coop, time::Instant};
 
-use super::{Dispatched, blocking, handler_task::HandlerTask};
+use super::{
+    Dispatched, blocking,
+    handler_task::HandlerTask,
+    pass::{Pass, Taken},
+};
 use crate::{
     Code, Handler, Incoming, Priority, Procedure, Status,
-    conn::{Arrived, CallId, End},
+    conn::{Arrived, CallId, TakenRequests},
     driver::{Baton, Clock, RUNTIME_GONE, Round, Wakes},
     message::{control, depth, procedure::Run},
     net::Stream,
@@ -61,6 +65,8 @@ impl Dispatcher {
 impl Drop for Dispatcher {
     fn drop(&mut self) {
         if let Some(baton) = &self.baton {
+            // It panicked, if it has taken requests: no handler of theirs has started.
+            self.session.give_batch_back();
             baton.cut(RUNTIME_GONE);
         }
     }
@@ -115,59 +121,58 @@ impl Dispatcher {
     /// Starts handlers of requests that have come, until the dispatcher has to write.
     fn start_handlers(&mut self, cx: &mut Context<'_>) -> Started {
         let session = Arc::clone(&self.session);
-        let mut stop = DispatcherStop {
-            session: &session,
-            is_late: true,
-            woke: self.woke,
-        };
+        let mut pass = Pass::new(&session, self.woke);
         let mut started = Started::All;
-        let mut after_send = false;
-        let waiting = session
-            .shared()
-            .lock(Clock::Recent, Wakes::Waiters)
-            .waiting_requests();
-        let batch = BATCH.max(waiting / 4);
-        for _ in 0..batch {
-            let (next, is_full) = {
-                let mut conn = session.shared().lock(Clock::Recent, Wakes::Waiters);
-                match conn.is_to_write_first() {
-                    true => (Poll::Pending, true),
-                    false => (conn.poll_request(cx), false),
-                }
-            };
-            let arrived = match next {
-                Poll::Pending if is_full => {
+        loop {
+            let taken = match pass.take(cx) {
+                Taken::Requests(taken) => taken,
+                Taken::Nothing => break,
+                Taken::WriteFirst => {
                     started = Started::Some;
                     break;
                 }
-                Poll::Pending => break,
-                Poll::Ready(None) => {
+                Taken::Last => {
                     started = Started::Last;
                     break;
                 }
-                Poll::Ready(Some(arrived)) => arrived,
             };
-            if mem::replace(&mut after_send, arrived.one_way) && !arrived.one_way {
-                // The end of a one-way call does not look at the clock, and a call's receipt has the time of its start.
-                drop(session.shared().lock(Clock::Now, Wakes::Waiters));
-            }
-            let Some(turn) = self.dispatch(arrived, &mut stop) else {
-                self.baton = None;
-                return Started::Late;
-            };
-            self.turn = turn;
             started = Started::Some;
-            if session.stalls().is_to_stop() || !coop::has_budget_remaining() {
-                break;
+            match self.start_batch(taken, &mut pass) {
+                BatchEnd::Done if !pass.is_over() => {}
+                BatchEnd::Done | BatchEnd::Stopped => break,
+                BatchEnd::Late => {
+                    self.baton = None;
+                    return Started::Late;
+                }
             }
         }
-        stop.is_late = false;
-        self.woke = stop.woke;
+        pass.is_late = false;
+        self.woke = pass.woke;
         started
     }
 
-    /// Starts the handler of a request. Returns the next turn, or none if this dispatcher lost its turn.
-    fn dispatch(&self, arrived: Arrived, stop: &mut DispatcherStop<'_>) -> Option<u64> {
+    /// Starts the handlers of requests that were taken together. Those that it does not start go back.
+    fn start_batch(&mut self, taken: TakenRequests, pass: &mut Pass<'_>) -> BatchEnd {
+        let TakenRequests { first, asks, .. } = taken;
+        let mut next = Some(first);
+        while let Some(arrived) = next {
+            let Some(turn) = self.dispatch(arrived, asks, pass) else {
+                return BatchEnd::Late;
+            };
+            self.turn = turn;
+            if self.session.stalls().is_to_stop() || !coop::has_budget_remaining() {
+                pass.give_back();
+                return BatchEnd::Stopped;
+            }
+            next = pass.next();
+        }
+        BatchEnd::Done
+    }
+
+    /// Starts the handler of a request, which may have to ask before it starts. Returns the next turn, or none if this
+    /// dispatcher lost its turn.
+    fn dispatch(&self, arrived: Arrived, asks: bool, pass: &mut Pass<'_>) -> Option<u64> {
+        let begins_at = pass.begin(arrived.one_way);
         let session = &self.session;
         let server = session.state();
         let arrived_at = is_timed(self.turn).then(Instant::now);
@@ -185,18 +190,18 @@ impl Dispatcher {
                 procedure = arrived.procedure,
                 "unknown procedure"
             );
-            refuse(session, arrived.id, &status, DropReason::UnknownProcedure);
+            pass.refuse(arrived.id, &status, DropReason::UnknownProcedure);
             return Some(self.turn);
         };
         let route = server.router().route(index);
         let procedure = route.procedure();
         let has_stream = procedure.has_request_stream();
         if arrived.streams != has_stream || (arrived.one_way && procedure.has_reply_stream()) {
-            refuse(session, arrived.id, &misshapen(procedure), DropReason::BadPayload);
+            pass.refuse(arrived.id, &misshapen(procedure), DropReason::BadPayload);
             return Some(self.turn);
         }
         if !route.is_control() && arrived.depth > depth::MAX {
-            refuse(session, arrived.id, &depth::refusal(), DropReason::Overload);
+            pass.refuse(arrived.id, &depth::refusal(), DropReason::Overload);
             return Some(self.turn);
         }
         if !route.is_control() && server.is_full(arrived.one_way) {
@@ -206,7 +211,7 @@ impl Dispatcher {
                 procedure,
                 "refused: too many calls on this server"
             );
-            refuse(session, arrived.id, &server.overloaded(), DropReason::Overload);
+            pass.refuse(arrived.id, &server.overloaded(), DropReason::Overload);
             return Some(self.turn);
         }
         if route.procedure().priority() == Priority::Control {
@@ -220,14 +225,16 @@ impl Dispatcher {
             // The one-way calls before it have begun, and the other calls need not wait for it.
             run = Run::Spawn;
         }
+        let id = arrived.id;
         let start = HandlerStart {
             session,
-            id: arrived.id,
+            id,
             index,
             counted,
         };
+        let unasked = (!asks).then_some(id);
         let call = Incoming::new(Arc::<Dispatched>::clone(session), arrived, route.procedure());
-        if mem::take(&mut stop.woke) {
+        if mem::take(&mut pass.woke) {
             // The woken task must not lie behind this handler either: a further task moves it to where other workers take it.
             session.runtime().spawn(async {});
         }
@@ -236,7 +243,10 @@ impl Dispatcher {
         let timed = arrived_at
             .filter(|_| run == Run::InOrder)
             .map(|at| (at, Instant::now()));
-        let (task, _) = session.with_driver_asleep(|| start.run(run, || make_handler(server, route, call)));
+        let (task, poll) = session.first_poll(unasked, begins_at, || {
+            start.run(run, || make_handler(server, route, call))
+        });
+        pass.note_poll(id, &poll);
         if let Some((arrived_at, begun)) = timed {
             route.note_time(begun.elapsed(), begun - arrived_at);
         }
@@ -249,7 +259,7 @@ impl Dispatcher {
                 blocking::spawn(session.runtime(), task, server.view().threads());
             }
             Some(task) => {
-                stop.woke = true;
+                pass.woke = true;
                 session.defer(task);
             }
             None => {}
@@ -328,34 +338,15 @@ fn misshapen(procedure: &Procedure) -> Status {
     )
 }
 
-/// Refuses a request whose handler never starts.
-fn refuse(session: &Dispatched, id: CallId, status: &Status, reason: DropReason) {
-    let mut conn = session.shared().lock(Clock::Now, Wakes::Waiters);
-    let now = conn.now();
-    conn.end(id, End::Refused { status, reason }, now);
+/// What has become of requests that were taken together.
+enum BatchEnd {
+    /// The dispatcher may take more.
+    Done,
+    /// The dispatcher is to stop.
+    Stopped,
+    /// This dispatcher lost its turn: another one goes on.
+    Late,
 }
 
-/// What the dispatcher does when it stops starting handlers, also by a panic.
-struct DispatcherStop<'a> {
-    session: &'a Dispatched,
-    /// Whether another dispatcher may drive meanwhile, which does not know what there is to write.
-    is_late: bool,
-    /// Whether a task of this worker may have been woken: before, or by a pending handler, which may have asked another task
-    /// to make a call.
-    woke: bool,
-}
-
-impl Drop for DispatcherStop<'_> {
-    fn drop(&mut self) {
-        self.session.spawn_deferred();
-        if self.is_late {
-            self.session.shared().wake_driver();
-        }
-    }
-}
-
-/// The number of handlers that a dispatcher starts before it writes their replies; a quarter of the waiting requests if that is
-/// more. Their callers go on while it starts the next ones, and each write costs as much as some handlers.
-const BATCH: usize = 16;
 /// The number of rounds that a dispatcher drives before other tasks have their turn.
 const TURNS: usize = 4;
