@@ -39,10 +39,8 @@ fn taken(
 ) -> Result<Vec<(String, TokenStream)>, syn::Error> {
     let is_package = |name: &str| modules.contains(&[module, &[name.to_owned()]].concat());
     // Parsing takes time, and few texts have such a module.
-    let mut begins = text
-        .lines()
-        .filter_map(|line| line.trim_start().strip_prefix("pub mod "));
-    if !begins.any(|rest| is_package(rest.trim_end_matches(['{', ' ']))) {
+    let mut rests = text.split("pub mod ").skip(1);
+    if !rests.any(|rest| rest.split_once(" {").is_some_and(|(name, _)| is_package(name))) {
         return Ok(Vec::new());
     }
     let mut taken = Vec::new();
