@@ -118,6 +118,28 @@ fn a_package_that_is_imported_hides_names_as_for_protoc() {
 }
 
 #[test]
+fn a_refused_file_leaves_the_options_of_others_alone() {
+    let options: String = (1..=60)
+        .map(|number| format!("  string name{number} = {};\n", 50_000 + number))
+        .collect();
+    let options = format!(
+        "package a; import \"google/protobuf/descriptor.proto\"; extend google.protobuf.FieldOptions {{\n{options}}}"
+    );
+    let error = compile(&[
+        ("a.proto", &options),
+        ("b.proto", "message N { string s = 1 [(c.nothing) = \"x\"]; }"),
+        (
+            "u.proto",
+            "import \"a.proto\"; message M { string s = 1 [(a.name60) = \"x\"]; }",
+        ),
+    ])
+    .expect_err("there is no such option")
+    .to_string();
+    assert!(error.starts_with("no code was generated: 1 error\n"), "{error}");
+    assert!(error.contains("c.nothing"), "{error}");
+}
+
+#[test]
 fn public_imports_lead_through_any_number_of_files() {
     let files = |second: &'static str| {
         [

@@ -2,8 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use prost_reflect::DescriptorPool;
-use prost_types::{FileDescriptorProto, SourceCodeInfo};
+use prost_reflect::{DescriptorError, DescriptorPool};
+use prost_types::{DescriptorProto, FileDescriptorProto, SourceCodeInfo};
 
 use super::{
     Sources,
@@ -120,7 +120,7 @@ impl<'a> Linker<'a> {
             Comments::Kept => with_comments(proto),
             Comments::LeftOut => proto,
         };
-        let Err(error) = self.pool.add_file_descriptor_proto(proto) else {
+        let Err(error) = self.try_add(proto) else {
             return;
         };
         self.broken.insert(file);
@@ -133,7 +133,7 @@ impl<'a> Linker<'a> {
         }
         // Once more: only with its places does the pool say where the mistakes are.
         let (proto, _) = self.resolved(file, &visible);
-        if let Err(error) = self.pool.add_file_descriptor_proto(with_comments(proto)) {
+        if let Err(error) = self.try_add(with_comments(proto)) {
             let problems = diagnose::linker_problems(&source.text, error);
             // What names mean is decided here, and explained better.
             let problems = problems
@@ -141,6 +141,25 @@ impl<'a> Linker<'a> {
                 .filter(|problem| !has_unresolved || !is_about_a_name(problem));
             self.problems.extend(problems);
         }
+    }
+
+    /// Adds a file to the pool, or leaves the pool as it was.
+    ///
+    /// prost-reflect 0.16 forgets extensions when it refuses a file, and later panics when one is used: it compares their
+    /// numbers with that of the messages. So the pool is built again where that matters.
+    fn try_add(&mut self, proto: FileDescriptorProto) -> Result<(), DescriptorError> {
+        let brings_extensions = has_extensions(&proto);
+        let result = self.pool.add_file_descriptor_proto(proto);
+        let forgets = self.pool.all_extensions().len() > self.pool.all_messages().len();
+        if result.is_err() && (brings_extensions || forgets) {
+            let mut pool = DescriptorPool::new();
+            for file in self.pool.files() {
+                // The bytes and not the descriptor, because it does not hold the values of options.
+                pool.decode_file_descriptor_proto(&file.encode_to_vec()[..])?;
+            }
+            self.pool = pool;
+        }
+        result
     }
 
     /// The descriptor of a file with full names, and the names that lead nowhere.
@@ -201,4 +220,11 @@ impl<'a> Linker<'a> {
         let linked = self.pool.files().len() + self.failures;
         Err(error.with_unchecked(self.list.len() - linked))
     }
+}
+
+fn has_extensions(file: &FileDescriptorProto) -> bool {
+    fn within(message: &DescriptorProto) -> bool {
+        !message.extension.is_empty() || message.nested_type.iter().any(within)
+    }
+    !file.extension.is_empty() || file.message_type.iter().any(within)
 }
