@@ -118,6 +118,32 @@ fn google_s_types_come_from_the_crate_that_has_them() {
 }
 
 #[test]
+fn google_s_newer_types_come_from_there_too() {
+    let folder = TempDir::new();
+    let file = folder.path().join("a.proto");
+    let text = "syntax = \"proto3\"; package a; import \"google/protobuf/descriptor.proto\";\n\
+                message Rule { google.protobuf.FeatureSet features = 1; }\n";
+    fs::write(&file, text).expect("the file is written");
+    let compile = |config: &mut Config| {
+        let out = TempDir::new();
+        config.file(&file).out_dir(out.path());
+        config.compile().expect("it compiles");
+        let rule = fs::read_to_string(out.path().join("a.rs")).expect("it was written");
+        (rule, out.path().join("google.protobuf.rs").exists())
+    };
+    let (rule, is_generated) = compile(&mut Config::new());
+    assert!(
+        is_generated && rule.contains("super::google::protobuf::FeatureSet"),
+        "{rule}"
+    );
+    let (rule, is_generated) = compile(Config::new().extern_path(".google.protobuf", "::google::protobuf"));
+    assert!(
+        !is_generated && rule.contains("Option<::google::protobuf::FeatureSet>"),
+        "{rule}"
+    );
+}
+
+#[test]
 fn two_calls_share_a_folder() {
     let out = TempDir::new();
     for file in ["tests/golden/kv/kv.proto", "tests/golden/grpc/greeter.proto"] {

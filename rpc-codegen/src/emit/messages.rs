@@ -42,7 +42,7 @@ pub(super) fn generate(
     target: &Target<'_>,
 ) -> Result<Vec<(Vec<String>, String)>, Error> {
     // prost-build looks up every message, so it needs Google's files, too.
-    let mut requests = prost_input::files(pool);
+    let mut requests = prost_input::files(pool, target);
     for (_, file) in &mut requests {
         docs.take(file, sources, target);
     }

@@ -7,20 +7,25 @@ use prost_reflect::{DescriptorPool, EnumDescriptor, FieldDescriptor, Kind, Messa
 use prost_types::{DescriptorProto, FieldDescriptorProto, FileDescriptorProto, field_descriptor_proto::Type};
 
 use crate::{
-    model::{is_newer, naming::module_path, without_accessors},
+    model::{is_given, is_newer, naming::module_path, without_accessors},
     source::is_google,
+    target::Target,
 };
 
 /// All files of `pool`, and those of Google's types that prost-types lacks, each with its module.
-pub(super) fn files(pool: &DescriptorPool) -> Vec<(Module, FileDescriptorProto)> {
-    let mut newer = Newer::default();
+pub(super) fn files(pool: &DescriptorPool, target: &Target<'_>) -> Vec<(Module, FileDescriptorProto)> {
+    let mut newer = Newer {
+        target,
+        files: BTreeMap::new(),
+        seen: BTreeSet::new(),
+    };
     let mut files: Vec<FileDescriptorProto> = Vec::new();
     for file in pool.files() {
         let mut proto = file.file_descriptor_proto().clone();
         if !is_google(file.name()) {
             newer.add_all(&proto, pool);
             for (message, descriptor) in proto.message_type.iter_mut().zip(file.messages()) {
-                change(message, &descriptor);
+                change(message, &descriptor, target);
             }
         }
         files.push(proto);
@@ -33,9 +38,9 @@ pub(super) fn files(pool: &DescriptorPool) -> Vec<(Module, FileDescriptorProto)>
 }
 
 /// Changes a message and the messages inside it.
-fn change(proto: &mut DescriptorProto, message: &MessageDescriptor) {
+fn change(proto: &mut DescriptorProto, message: &MessageDescriptor, target: &Target<'_>) {
     for (inner, descriptor) in proto.nested_type.iter_mut().zip(message.child_messages()) {
-        change(inner, &descriptor);
+        change(inner, &descriptor, target);
     }
     let numbers: BTreeSet<u32> = without_accessors(message)
         .iter()
@@ -52,7 +57,7 @@ fn change(proto: &mut DescriptorProto, message: &MessageDescriptor) {
                 as_number(proto, &values);
             }
         }
-        rename(proto);
+        rename(proto, target);
     }
     // A map's values are the second field of its entries.
     for field in fields.iter().filter(|field| numbers.contains(&field.number())) {
@@ -105,30 +110,30 @@ fn number(values: &EnumDescriptor, name: &str) -> Option<i32> {
 const PACKAGE: &str = "google.Protobuf";
 
 /// Lets the field name a newer type by its name in [`PACKAGE`].
-fn rename(field: &mut FieldDescriptorProto) {
+fn rename(field: &mut FieldDescriptorProto, target: &Target<'_>) {
     if let Some(name) = field.type_name.as_mut() {
-        if let Some(rest) = newer_name(name) {
+        if let Some(rest) = newer_name(name, target) {
             *name = format!(".{PACKAGE}.{rest}");
         }
     }
 }
 
-/// The name of a newer type below its package; `type_name` begins with a dot.
-fn newer_name(type_name: &str) -> Option<&str> {
+/// The name of a newer type below its package, unless it exists elsewhere; `type_name` begins with a dot.
+fn newer_name<'a>(type_name: &'a str, target: &Target<'_>) -> Option<&'a str> {
     let full_name = type_name.strip_prefix('.')?;
-    let is_newer = is_newer(full_name);
-    is_newer.then(|| full_name.strip_prefix("google.protobuf."))?
+    let is_generated = is_newer(full_name) && !is_given(full_name, target);
+    is_generated.then(|| full_name.strip_prefix("google.protobuf."))?
 }
 
 /// The types of Google that prost-types lacks and that the files use.
-#[derive(Default)]
-struct Newer {
+struct Newer<'a> {
+    target: &'a Target<'a>,
     /// The files by package; a type inside of a message of prost-types has the package of that message.
     files: BTreeMap<String, FileDescriptorProto>,
     seen: BTreeSet<String>,
 }
 
-impl Newer {
+impl Newer<'_> {
     /// Adds all types that a file names.
     fn add_all(&mut self, file: &FileDescriptorProto, pool: &DescriptorPool) {
         let methods = file.service.iter().flat_map(|service| &service.method);
@@ -152,7 +157,7 @@ impl Newer {
 
     /// Adds the type `type_name` if prost-types lacks it.
     fn add(&mut self, type_name: &str, pool: &DescriptorPool) {
-        let Some(name) = newer_name(type_name) else {
+        let Some(name) = newer_name(type_name, self.target) else {
             return;
         };
         // A type inside of another newer one comes with it.
@@ -176,7 +181,7 @@ impl Newer {
         if let Some(message) = pool.get_message_by_name(&full_name) {
             let proto = message.descriptor_proto();
             let mut renamed = proto.clone();
-            rename_all(&mut renamed);
+            rename_all(&mut renamed, self.target);
             file.message_type.push(renamed);
             self.add_fields(proto, pool);
         } else if let Some(proto) = pool.get_enum_by_name(&full_name) {
@@ -196,7 +201,11 @@ fn outermost(name: &str) -> &str {
     outer.next().unwrap_or(name)
 }
 
-fn rename_all(message: &mut DescriptorProto) {
-    message.field.iter_mut().for_each(rename);
-    message.nested_type.iter_mut().for_each(rename_all);
+fn rename_all(message: &mut DescriptorProto, target: &Target<'_>) {
+    for field in &mut message.field {
+        rename(field, target);
+    }
+    for inner in &mut message.nested_type {
+        rename_all(inner, target);
+    }
 }
