@@ -20,6 +20,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Config::new()
         .file(format!("{case}/acme/common/v1/common.proto"))
         .include_path(case)
+        .json(".")
         .out_dir(out.join("common"))
         .compile()?;
     options(&mut Config::new())

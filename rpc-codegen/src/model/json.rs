@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use prost_reflect::{DescriptorPool, EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor};
 
-use super::externs::is_generated;
+use super::externs::{is_generated, is_given};
 use crate::{
     error::Problem,
     source::{OPTIONS_NAME, Sources, is_google},
@@ -60,7 +60,7 @@ impl Json {
                 }
             }
             for field in message.fields() {
-                problems.extend(without_json(&field, sources));
+                problems.extend(without_json(&field, sources, target));
                 match field.kind() {
                     Kind::Message(inner) if !is_google(inner.parent_file().name()) => open.push(inner),
                     Kind::Enum(inner)
@@ -105,17 +105,17 @@ fn is_wrapper(name: &str) -> bool {
 }
 
 /// The problem of a field whose type is Google's and has no JSON.
-fn without_json(field: &FieldDescriptor, sources: &Sources) -> Option<Problem> {
+fn without_json(field: &FieldDescriptor, sources: &Sources, target: &Target<'_>) -> Option<Problem> {
     let (file, ty, has_json) = match field.kind() {
         Kind::Message(inner) => (
             inner.parent_file(),
             inner.full_name().to_owned(),
-            has_mapping(inner.full_name()),
+            has_mapping(inner.full_name()) && !is_given(inner.full_name(), target),
         ),
         Kind::Enum(inner) => (
             inner.parent_file(),
             inner.full_name().to_owned(),
-            inner.full_name() == NULL_VALUE,
+            inner.full_name() == NULL_VALUE && !is_given(inner.full_name(), target),
         ),
         _ => return None,
     };

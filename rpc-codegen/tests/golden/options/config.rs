@@ -29,4 +29,5 @@ fn options(config: &mut Config) -> &mut Config {
         .default_handlers("Counter")
         .type_names(".", "type.googleapis.com")
         .type_names("Key", "acme.com")
+        .json(".acme.store.CountRequest")
 }
