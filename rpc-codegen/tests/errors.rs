@@ -85,9 +85,10 @@ fn a_field_without_json_is_an_error_if_its_message_is_selected() {
     let text = "syntax = \"proto3\";\npackage shop.v1;\nimport \"google/protobuf/timestamp.proto\";\n\
                 message A { google.protobuf.Timestamp at = 1; }\n";
     fs::write(&file, text).expect("the file is written");
-    compile("A").expect("a timestamp has JSON");
     let mut config = Config::new();
+    let out = TempDir::new();
     config.file(&file).json("A").out_dir(out.path());
+    config.compile().expect("a timestamp has JSON");
     config.extern_path(".google.protobuf.Timestamp", "::user::Moment");
     let error = config.compile().expect_err("the type is the user's").to_string();
     assert!(error.contains("which has no JSON here"), "{error}");
