@@ -3,11 +3,12 @@
 //! It has no IO, no tasks and no clock: frames, commands and the time come in; frames to write, wakers to wake and
 //! the next timer come out. The driver and the callers share one behind a lock (`crate::driver::SharedConnection`).
 //!
-//! Its state lies in parts, each with fields of its own that no other part sees: `outbox` (which message is written next), `ours`
-//! (calls that this side makes), `theirs` (calls that it serves), `streams`, `health` (whether the peer lives and keeps up),
-//! `end` (handshake, drain, age). Parts do not know of the connection: they get what they need as arguments or as a
-//! [`step::Step`], and return what the peer did wrong. Two values look at several parts: an [`either_call::EitherCall`] is a
-//! call of one side or the other, and an [`end::ending::Ending`] takes the steps to the end.
+//! Its state lies in parts, each with fields of its own that no other part sees: `outbox` (output, and which fragment of the long
+//! messages is next), `ours` (calls that this side makes, and which waiting call is next), `theirs` (calls that it serves),
+//! `streams`, `health` (whether the peer lives and keeps up), `end` (handshake, drain, age). Parts do not know of the connection:
+//! they get what they need as arguments or as a [`step::Step`], and return what the peer did wrong. Two values look at several
+//! parts: an [`either_call::EitherCall`] is a call of one side or the other, and an [`end::ending::Ending`] takes the steps to
+//! the end.
 //!
 //! Three files put the parts together: this one for the driver, `caller` for callers, `handler` for handlers and the server.
 

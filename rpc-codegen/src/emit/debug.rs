@@ -1,4 +1,4 @@
-//! Debug of messages with a `BTreeMap`: prost-derive's names a crate `prost`, which users need not have.
+//! Debug of messages with a `BTreeMap`. The `Debug` of prost-derive names the crate `prost`, which users need not have.
 
 use proc_macro2::TokenStream;
 use prost_reflect::{DescriptorPool, FieldDescriptor, Kind, MessageDescriptor};

@@ -23,7 +23,8 @@ pub(crate) fn extern_path(full_name: &str, target: &Target<'_>) -> Option<String
     Some(parts.join("::"))
 }
 
-/// True if the build script says where the item `full_name` is: `Empty` stays `()` if only its package is given.
+/// True if the build script says where the item `full_name` is. A path of package `google.protobuf` does not count for `Empty`
+/// and the wrappers: they need paths of their own.
 pub(crate) fn is_given(full_name: &str, target: &Target<'_>) -> bool {
     find(full_name, target).is_some_and(|found| found.is_given)
 }

@@ -132,9 +132,8 @@ impl EndState {
 
     /// Waits for the peer's end of file as soon as everything is written.
     ///
-    /// The OS of the peer keeps what is written, however long the peer takes to read it. If the OS here did not take it all
-    /// at once, that one is full and the rest still lies here, from where a peer that writes before it has read all destroys
-    /// it once this side is closed. So this side waits for it as long as the drain allows.
+    /// If our OS took only part of the output, the rest is still in our buffer. If we close and the peer is still writing, the
+    /// reset that it gets destroys that rest. So this side waits as long as the drain allows.
     #[inline]
     pub(super) fn linger_if_written(&mut self, outbox: &Outbox, settings: &Settings, now: Time) {
         let awaits_output = matches!(&self.stage, LifeStage::Closing(closing) if !closing.lingering);
@@ -208,7 +207,7 @@ impl EndState {
         outbox.put_goaway(reason, last_id, text, self.announced(), None);
     }
 
-    /// How long open calls may take, as the peer is told.
+    /// The time for open calls that the GOAWAY announces; zero if it announces none.
     pub(super) fn announced(&self) -> Time {
         self.drain()
             .and_then(|drain| drain.announced)
@@ -235,7 +234,7 @@ impl EndState {
         self.drain()?.hard_limit()
     }
 
-    /// When the drain's time is over, as the peer was told.
+    /// When the time for open calls is over, by our clock; none if there is no limit.
     pub(super) fn drain_until(&self) -> Option<Time> {
         self.drain()?.until
     }

@@ -111,8 +111,7 @@ impl Ours {
         self.queues.wake(woken, || Capacity::new(credit, outbox));
     }
 
-    /// Gives the next id, and uses up the credit that it claims; not before the message is in the output, so that nothing
-    /// was sent if that panics.
+    /// Takes the next id, for a call or a one-way request.
     #[inline]
     pub(super) fn next_id(&mut self) -> u64 {
         self.calls.take_id()
@@ -409,8 +408,8 @@ impl Ours {
         self.sends.lost(Reach::Taken, std::iter::empty());
     }
 
-    /// Keeps the peer's account. Returns it for barriers, unless sends above the last id are missing in it: that is not
-    /// what a barrier promises.
+    /// Keeps the peer's account. Returns it for barriers, unless some sends were cut off: a barrier covers all sends before
+    /// it, so then it must fail.
     fn take_account(&mut self, mut account: Progress) -> Option<Progress> {
         // Each barrier gets a copy.
         account.dropped.truncate(MAX_DROP_REASONS);

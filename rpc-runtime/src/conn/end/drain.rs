@@ -22,7 +22,7 @@ pub(in crate::conn) struct Drain {
     pub(in crate::conn) reason: Reason,
     pub(in crate::conn) text: String,
     pub(in crate::conn) step: DrainStep,
-    /// How long open calls may take, as the peer is told.
+    /// The time for open calls that the GOAWAY announces; none if it announces none.
     pub(in crate::conn) announced: Option<Duration>,
     /// When that time is over; none if their own deadlines are enough.
     pub(in crate::conn) until: Option<Time>,

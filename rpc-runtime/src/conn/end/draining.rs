@@ -39,7 +39,7 @@ impl Ending<'_> {
         };
         drain.own = true;
         if drain.announced.is_none() {
-            // It was only left.
+            // `leave` began this drain, and the peer got no GOAWAY yet. A drain by `close` is final already.
             self.finalise_drain();
         }
     }

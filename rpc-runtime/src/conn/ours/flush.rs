@@ -34,7 +34,8 @@ impl Ours {
         }
     }
 
-    /// As [`Ours::taken`] for what may have reached the OS: only whether it may be executed depends on that, no flush.
+    /// Notes, when the connection ends, that the OS may have everything up to `reached`. It changes `executed`, but completes
+    /// no flush.
     pub(in crate::conn) fn reached(&mut self, reached: u64) {
         self.sends.taken(reached);
     }

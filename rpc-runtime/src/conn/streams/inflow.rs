@@ -196,9 +196,9 @@ impl Inflow {
         Ok(())
     }
 
-    /// Drops a frame. Frames that were on their way when the reader went are no fault, and there can be no more of them than
-    /// there was credit for. Messages and fragments are not told apart here, so bytes are counted: those of a message that
-    /// had begun count twice.
+    /// Drops a frame. Frames that were on their way when the reader went are no fault. Their bytes are bounded by the credit and
+    /// one message. `begin` already charged a whole message, so its later fragments are charged again; the allowance for
+    /// one message is therefore doubled.
     fn skip(&mut self, frame: &Frame, max_message: u64) -> Result<InboxUse, StreamFault> {
         let len = frame.payload_len().max(1) as u64;
         self.received = self.received.saturating_add(len);

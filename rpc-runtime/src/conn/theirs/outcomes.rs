@@ -76,7 +76,7 @@ impl Theirs {
         );
         let dropped;
         let (status, flags) = match *end {
-            // Only if that is so: it was refused by mistake otherwise.
+            // NOT_EXECUTED is only true if the handler never began. A refusal after it began is a bug, so send no flag.
             End::Refused { status, .. } if is_started => (status, Flags::NONE),
             End::Refused { status, .. } => (status, Flags::NOT_EXECUTED),
             End::Failed(status) => (status, Flags::NONE),

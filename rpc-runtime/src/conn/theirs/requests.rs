@@ -33,6 +33,7 @@ pub(in crate::conn) struct RequestTable {
     table: Table<TheirRequest>,
     /// Complete requests, in the order in which their handlers start.
     queue: ReadyQueue,
+    /// How many ids in the queue are gaps: their requests never start.
     skipped: usize,
     /// How long the queue was when bytes were read last.
     waiting_at_read: usize,
@@ -175,7 +176,7 @@ impl RequestTable {
     pub(in crate::conn) fn poll_settled(&mut self, id: u64, cx: &Context<'_>) -> Poll<()> {
         let table = &self.table;
         let count = || match table.get(id) {
-            // It has left itself.
+            // The call itself has left the table.
             None => 0,
             Some(_) => {
                 let before = |(other, request): &(u64, &TheirRequest)| request.one_way && *other < id;
@@ -185,12 +186,12 @@ impl RequestTable {
         self.settling.poll(id, count, cx)
     }
 
-    /// How many complete requests wait for their handlers, gaps included.
+    /// The number of complete requests that wait for their handlers, with the queue's gaps (see `skip`).
     pub(in crate::conn) fn waiting(&self) -> usize {
         self.queue.len()
     }
 
-    /// True if complete requests wait for their handlers, gaps included.
+    /// True if the queue of complete requests has entries; they may be gaps (see `skip`).
     pub(in crate::conn) fn is_any_queued(&self) -> bool {
         !self.queue.is_empty()
     }
@@ -216,8 +217,8 @@ impl RequestTable {
         }
     }
 
-    /// Takes back a request whose handler did not start: it is the next one again. Returns false if its reply is no longer
-    /// wanted; then it is to be ended.
+    /// Puts a request whose handler did not start back to the head of the queue. Returns false if its reply is no longer wanted;
+    /// then the caller ends it.
     #[must_use]
     pub(in crate::conn) fn take_back(&mut self, arrived: Arrived) -> bool {
         let id = arrived.id.0;
@@ -260,7 +261,7 @@ impl RequestTable {
         Ok(())
     }
 
-    /// Notes when the handler of a request that was handed out as one that starts was polled first.
+    /// Notes when the handler of a request in stage `Starting` was first polled.
     #[inline]
     pub(in crate::conn) fn note_began(&mut self, id: u64, at: Time) {
         if let Some(request) = self.table.get_mut(id) {
@@ -270,7 +271,7 @@ impl RequestTable {
         }
     }
 
-    /// Notes that the handler of a request that was handed out as one that starts was not polled.
+    /// Notes that the handler of a request in stage `Starting` was not polled: the request is `Taken` again.
     pub(in crate::conn) fn note_not_started(&mut self, id: u64) {
         let request = self.table.get_mut(id);
         if let Some(request) = request.filter(|request| matches!(request.stage, RequestStage::Starting(_))) {
