@@ -19,7 +19,10 @@ const CONNECTION_WINDOW: u32 = 16 << 20;
 
 struct Service(Arc<Store>);
 
-#[allow(refining_impl_trait, reason = "the trait returns `impl Trait`, and the handlers return plain types")]
+#[allow(
+    refining_impl_trait,
+    reason = "the trait returns `impl Trait`, and the handlers return plain types"
+)]
 impl Kv for Service {
     async fn fetch(
         &self,
