@@ -21,10 +21,10 @@ pub use crate::{__enum_traits as enum_traits, __object_traits as object_traits};
 
 pub use self::{
     any::{Any, AnyType, AnyTypes},
-    collection::{Key, List, Map},
+    collection::{List, Map, MapKey},
     enumeration::{Enum, Names, read_enum, write_enum},
     google::{Empty, Google, Null},
     mapping::{Mapping, Message},
-    object::{Field, Object, Reader, Writer, read, write},
+    object::{Field, Object, ObjectReader, ObjectWriter, read, write},
     scalar::{Base64, Scalar},
 };

@@ -124,7 +124,7 @@ impl JsonWriter<'_> {
 
                 fn write<S: #json::serde::ser::SerializeMap>(
                     &self,
-                    #out: &mut #json::Writer<S>,
+                    #out: &mut #json::ObjectWriter<S>,
                 ) -> ::core::result::Result<(), S::Error> {
                     #(#writes)*
                     #(#oneofs)*
@@ -134,7 +134,7 @@ impl JsonWriter<'_> {
                 fn read<'de, A: #json::serde::de::MapAccess<'de>>(
                     &mut self,
                     #index: usize,
-                    #input: &mut #json::Reader<A>,
+                    #input: &mut #json::ObjectReader<A>,
                 ) -> ::core::result::Result<(), A::Error> {
                     #read
                 }

@@ -6,7 +6,7 @@
 
 pub(super) mod age;
 pub(super) mod drain;
-mod draining;
+mod drain_steps;
 pub(super) mod ending;
 pub(super) mod goaway;
 pub(super) mod handshake;

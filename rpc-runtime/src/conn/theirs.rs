@@ -4,6 +4,7 @@
 //! became of one-way requests, `settling` lets a call wait for the one-way requests before it, `outcomes` ends requests.
 
 mod account;
+mod drain;
 mod intake;
 mod outcomes;
 mod ready_queue;

@@ -21,12 +21,12 @@ use crate::{
 ///
 /// Nothing of the user runs under the lock, except the encoding of a message.
 pub(crate) struct SharedConnection {
-    state: Mutex<State>,
+    state: Mutex<LockedState>,
     epoch: Instant,
 }
 
 /// What is behind the lock.
-pub(super) struct State {
+pub(super) struct LockedState {
     pub(super) conn: Connection,
     /// The driver, while it sleeps.
     driver: Option<Waker>,
@@ -63,7 +63,7 @@ pub(crate) enum Wakes {
     Waiters,
 }
 
-impl State {
+impl LockedState {
     /// Returns the time to give the connection.
     #[inline]
     pub(super) fn time(&mut self, clock: Clock, shared: &SharedConnection) -> Time {
@@ -124,7 +124,7 @@ impl State {
 impl SharedConnection {
     /// A connection whose time begins now.
     pub(crate) fn new(conn: Connection) -> Arc<Self> {
-        let state = State {
+        let state = LockedState {
             conn,
             driver: None,
             armed: None,
@@ -210,7 +210,7 @@ impl SharedConnection {
         self.epoch.checked_add(time).unwrap_or_else(|| self.epoch + FAR)
     }
 
-    pub(super) fn lock_state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock_state(&self) -> MutexGuard<'_, LockedState> {
         // A panic under the lock is a bug of ours; the other calls of the connection go on all the same.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -219,7 +219,7 @@ impl SharedConnection {
 /// A locked connection. When it is dropped, it releases the lock, and only then wakes what is to be woken.
 pub(crate) struct Locked<'a> {
     // Dropped in this order: the lock is free before anything is woken.
-    state: MutexGuard<'a, State>,
+    state: MutexGuard<'a, LockedState>,
     woken: Option<WakeOnDrop>,
     alarm: Option<RaiseOnDrop<'a>>,
     now: Time,
@@ -278,7 +278,7 @@ struct WakeOnDrop {
 
 impl WakeOnDrop {
     #[inline(never)]
-    fn take(state: &mut State, wakes_driver: bool) -> Self {
+    fn take(state: &mut LockedState, wakes_driver: bool) -> Self {
         let driver = if wakes_driver { state.driver.take() } else { None };
         let mut waiters = Vec::new();
         state.conn.take_wakers(&mut waiters);

@@ -9,7 +9,7 @@ use serde_core::{Deserialize, Deserializer, Serialize, Serializer, de::Error as 
 use serde_json::{Map, Value as Json};
 
 use super::{
-    depth::Depth,
+    depth::JsonDepth,
     google::{Empty, Google},
     mapping::{As, Mapping, Message},
     scalar::{Base64, Scalar},
@@ -102,7 +102,7 @@ impl<A: AnyTypes> Any<A> {
 
 impl<A: AnyTypes> Mapping<prost_types::Any> for Any<A> {
     fn write<S: Serializer>(any: &prost_types::Any, to: S) -> Result<S::Ok, S::Error> {
-        let _level = Depth::enter().map_err(S::Error::custom)?;
+        let _level = JsonDepth::enter().map_err(S::Error::custom)?;
         let mut object = Map::new();
         if !any.type_url.is_empty() || !any.value.is_empty() {
             let ty = Self::find(&any.type_url).map_err(S::Error::custom)?;
@@ -118,7 +118,7 @@ impl<A: AnyTypes> Mapping<prost_types::Any> for Any<A> {
     }
 
     fn read<'de, D: Deserializer<'de>>(from: D) -> Result<prost_types::Any, D::Error> {
-        let _level = Depth::enter().map_err(D::Error::custom)?;
+        let _level = JsonDepth::enter().map_err(D::Error::custom)?;
         let mut object = Map::deserialize(from)?;
         let type_url = match object.remove(TYPE) {
             Some(Json::String(url)) => url,

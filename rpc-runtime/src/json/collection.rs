@@ -52,7 +52,7 @@ impl<'de, T, M: Mapping<T>> Visitor<'de> for ListVisitor<T, M> {
 #[derive(Debug)]
 pub struct Map<M>(PhantomData<M>);
 
-impl<K: Key + Ord + Hash, T, M: Mapping<T>> Mapping<HashMap<K, T>> for Map<M> {
+impl<K: MapKey + Ord + Hash, T, M: Mapping<T>> Mapping<HashMap<K, T>> for Map<M> {
     fn write<S: Serializer>(value: &HashMap<K, T>, to: S) -> Result<S::Ok, S::Error> {
         let mut entries: Vec<(&K, &T)> = value.iter().collect();
         entries.sort_by_key(|(key, _)| *key);
@@ -66,7 +66,7 @@ impl<K: Key + Ord + Hash, T, M: Mapping<T>> Mapping<HashMap<K, T>> for Map<M> {
     }
 }
 
-impl<K: Key + Ord, T, M: Mapping<T>> Mapping<BTreeMap<K, T>> for Map<M> {
+impl<K: MapKey + Ord, T, M: Mapping<T>> Mapping<BTreeMap<K, T>> for Map<M> {
     fn write<S: Serializer>(value: &BTreeMap<K, T>, to: S) -> Result<S::Ok, S::Error> {
         let entries = value.iter();
         to.collect_map(entries.map(|(key, value)| (key.text(), As::<T, M>::new(value))))
@@ -79,7 +79,7 @@ impl<K: Key + Ord, T, M: Mapping<T>> Mapping<BTreeMap<K, T>> for Map<M> {
 
 struct MapVisitor<K, T, M>(PhantomData<(K, T, M)>);
 
-impl<'de, K: Key + Ord, T, M: Mapping<T>> Visitor<'de> for MapVisitor<K, T, M> {
+impl<'de, K: MapKey + Ord, T, M: Mapping<T>> Visitor<'de> for MapVisitor<K, T, M> {
     type Value = BTreeMap<K, T>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -99,7 +99,7 @@ impl<'de, K: Key + Ord, T, M: Mapping<T>> Visitor<'de> for MapVisitor<K, T, M> {
 }
 
 /// A type of map keys; JSON's keys are always text.
-pub trait Key: Sized {
+pub trait MapKey: Sized {
     /// What the keys are, for errors.
     const EXPECTED: &'static str;
 
@@ -112,7 +112,7 @@ pub trait Key: Sized {
 
 macro_rules! keys {
     ($($ty:ident $expected:literal)*) => { $(
-        impl Key for $ty {
+        impl MapKey for $ty {
             const EXPECTED: &'static str = $expected;
 
             fn text(&self) -> String {
@@ -134,7 +134,7 @@ keys! {
 
 struct KeySeed<K>(PhantomData<K>);
 
-impl<'de, K: Key> DeserializeSeed<'de> for KeySeed<K> {
+impl<'de, K: MapKey> DeserializeSeed<'de> for KeySeed<K> {
     type Value = K;
 
     fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<K, D::Error> {
@@ -142,7 +142,7 @@ impl<'de, K: Key> DeserializeSeed<'de> for KeySeed<K> {
     }
 }
 
-impl<K: Key> Visitor<'_> for KeySeed<K> {
+impl<K: MapKey> Visitor<'_> for KeySeed<K> {
     type Value = K;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,4 +1,4 @@
-//! Depth: how many messages lie in each other while one is written or read.
+//! JsonDepth: how many messages lie in each other while one is written or read.
 //!
 //! serde's traits have no parameter for it. Without a limit, an `Any` in an `Any`, and so on, would overflow the stack: prost
 //! counts the levels of each `Any` anew.
@@ -13,9 +13,9 @@ thread_local! {
 }
 
 /// One level, left when the value is dropped.
-pub(super) struct Depth(());
+pub(super) struct JsonDepth(());
 
-impl Depth {
+impl JsonDepth {
     /// Enters a message.
     ///
     /// # Errors
@@ -33,7 +33,7 @@ impl Depth {
     }
 }
 
-impl Drop for Depth {
+impl Drop for JsonDepth {
     fn drop(&mut self) {
         DEPTH.set(DEPTH.get() - 1);
     }

@@ -11,7 +11,7 @@ use serde_core::{
 
 use super::{
     mapping::Mapping,
-    object::{self, Field, Object, Reader, Writer},
+    object::{self, Field, Object, ObjectReader, ObjectWriter},
 };
 
 /// Google's types that prost-types has, except `Any`.
@@ -89,14 +89,14 @@ impl Object for NoFields {
     const FIELDS: &'static [Field] = &[];
     const SKIPS_UNKNOWN: bool = false;
 
-    fn write<S: serde_core::ser::SerializeMap>(&self, _: &mut Writer<S>) -> Result<(), S::Error> {
+    fn write<S: serde_core::ser::SerializeMap>(&self, _: &mut ObjectWriter<S>) -> Result<(), S::Error> {
         Ok(())
     }
 
     fn read<'de, A: serde_core::de::MapAccess<'de>>(
         &mut self,
         _: usize,
-        _: &mut Reader<A>,
+        _: &mut ObjectReader<A>,
     ) -> Result<(), A::Error> {
         Ok(())
     }

@@ -9,7 +9,7 @@ use serde_core::{
 };
 
 use super::{
-    depth::Depth,
+    depth::JsonDepth,
     mapping::{As, Mapping, Nullable},
 };
 
@@ -23,10 +23,14 @@ pub trait Object: Default {
     const SKIPS_UNKNOWN: bool;
 
     /// Writes all fields that are set.
-    fn write<S: SerializeMap>(&self, out: &mut Writer<S>) -> Result<(), S::Error>;
+    fn write<S: SerializeMap>(&self, out: &mut ObjectWriter<S>) -> Result<(), S::Error>;
 
     /// Reads the value of field number `index` of `FIELDS`.
-    fn read<'de, A: MapAccess<'de>>(&mut self, index: usize, input: &mut Reader<A>) -> Result<(), A::Error>;
+    fn read<'de, A: MapAccess<'de>>(
+        &mut self,
+        index: usize,
+        input: &mut ObjectReader<A>,
+    ) -> Result<(), A::Error>;
 }
 
 /// The names of a field.
@@ -56,8 +60,8 @@ impl Field {
 
 /// Writes `message`; it is the `serialize` of generated messages.
 pub fn write<M: Object, S: Serializer>(message: &M, to: S) -> Result<S::Ok, S::Error> {
-    let _level = Depth::enter().map_err(S::Error::custom)?;
-    let mut writer = Writer {
+    let _level = JsonDepth::enter().map_err(S::Error::custom)?;
+    let mut writer = ObjectWriter {
         map: to.serialize_map(None)?,
     };
     message.write(&mut writer)?;
@@ -66,7 +70,7 @@ pub fn write<M: Object, S: Serializer>(message: &M, to: S) -> Result<S::Ok, S::E
 
 /// Reads a message; it is the `deserialize` of generated messages.
 pub fn read<'de, M: Object, D: Deserializer<'de>>(from: D) -> Result<M, D::Error> {
-    let _level = Depth::enter().map_err(D::Error::custom)?;
+    let _level = JsonDepth::enter().map_err(D::Error::custom)?;
     from.deserialize_map(ObjectVisitor(PhantomData))
 }
 
@@ -96,11 +100,11 @@ macro_rules! __object_traits {
 
 /// The fields of a message that is being written.
 #[derive(Debug)]
-pub struct Writer<S> {
+pub struct ObjectWriter<S> {
     map: S,
 }
 
-impl<S: SerializeMap> Writer<S> {
+impl<S: SerializeMap> ObjectWriter<S> {
     /// Writes a field.
     pub fn put<M: Mapping<T>, T>(&mut self, name: &'static str, value: &T) -> Result<(), S::Error> {
         self.map.serialize_entry(name, &As::<T, M>::new(value))
@@ -133,12 +137,12 @@ impl<S: SerializeMap> Writer<S> {
 
 /// A message that is being read, at the value of a field.
 #[derive(Debug)]
-pub struct Reader<A> {
+pub struct ObjectReader<A> {
     map: A,
     name: &'static str,
 }
 
-impl<'de, A: MapAccess<'de>> Reader<A> {
+impl<'de, A: MapAccess<'de>> ObjectReader<A> {
     /// Reads the field's value; after `null` it keeps its default.
     pub fn put<M: Mapping<T>, T>(&mut self, into: &mut T) -> Result<(), A::Error> {
         if let Some(value) = self.map.next_value_seed(Nullable::<T, M>::new())? {
@@ -188,8 +192,8 @@ impl<'de, M: Object> Visitor<'de> for ObjectVisitor<M> {
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<M, A::Error> {
         let mut message = M::default();
         let mut seen = vec![false; M::FIELDS.len()];
-        let mut reader = Reader { map, name: "" };
-        while let Some(index) = reader.map.next_key_seed(Name::<M>(PhantomData))? {
+        let mut reader = ObjectReader { map, name: "" };
+        while let Some(index) = reader.map.next_key_seed(FieldName::<M>(PhantomData))? {
             let Some(index) = index else {
                 reader.map.next_value::<IgnoredAny>()?;
                 continue;
@@ -212,9 +216,9 @@ impl<'de, M: Object> Visitor<'de> for ObjectVisitor<M> {
 }
 
 /// Reads a field's name as its index; none if the field is skipped.
-struct Name<M>(PhantomData<M>);
+struct FieldName<M>(PhantomData<M>);
 
-impl<'de, M: Object> DeserializeSeed<'de> for Name<M> {
+impl<'de, M: Object> DeserializeSeed<'de> for FieldName<M> {
     type Value = Option<usize>;
 
     fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Option<usize>, D::Error> {
@@ -222,7 +226,7 @@ impl<'de, M: Object> DeserializeSeed<'de> for Name<M> {
     }
 }
 
-impl<M: Object> Visitor<'_> for Name<M> {
+impl<M: Object> Visitor<'_> for FieldName<M> {
     type Value = Option<usize>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -14,31 +14,31 @@ use serde_core::{
 
 use super::{
     collection::{List, Map},
-    depth::Depth,
+    depth::JsonDepth,
     google::Google,
     mapping::Mapping,
 };
 
 impl Mapping<Struct> for Google {
     fn write<S: Serializer>(value: &Struct, to: S) -> Result<S::Ok, S::Error> {
-        let _level = Depth::enter().map_err(S::Error::custom)?;
+        let _level = JsonDepth::enter().map_err(S::Error::custom)?;
         Map::<Self>::write(&value.fields, to)
     }
 
     fn read<'de, D: Deserializer<'de>>(from: D) -> Result<Struct, D::Error> {
-        let _level = Depth::enter().map_err(D::Error::custom)?;
+        let _level = JsonDepth::enter().map_err(D::Error::custom)?;
         Map::<Self>::read(from).map(|fields| Struct { fields })
     }
 }
 
 impl Mapping<ListValue> for Google {
     fn write<S: Serializer>(value: &ListValue, to: S) -> Result<S::Ok, S::Error> {
-        let _level = Depth::enter().map_err(S::Error::custom)?;
+        let _level = JsonDepth::enter().map_err(S::Error::custom)?;
         List::<Self>::write(&value.values, to)
     }
 
     fn read<'de, D: Deserializer<'de>>(from: D) -> Result<ListValue, D::Error> {
-        let _level = Depth::enter().map_err(D::Error::custom)?;
+        let _level = JsonDepth::enter().map_err(D::Error::custom)?;
         List::<Self>::read(from).map(|values| ListValue { values })
     }
 }

@@ -27,9 +27,9 @@ static ECHO: Procedure = Procedure::new("count.v1.Count/rpc_echo", 1);
 static NOTE: Procedure = Procedure::new("count.v1.Count/rpc_note", 2);
 static PROCEDURES: [Procedure; 2] = [ECHO, NOTE];
 
-struct Count;
+struct CountService;
 
-impl Service for Count {
+impl Service for CountService {
     fn name(&self) -> &'static str {
         "count.v1.Count"
     }
@@ -46,7 +46,10 @@ impl Service for Count {
 /// Connects a client to a new server on this thread.
 async fn client(name: &str) -> Arc<Client> {
     let address = format!("mem:system-calls-{name}");
-    let server = Server::builder().service(Count).listener(&address).signals(false);
+    let server = Server::builder()
+        .service(CountService)
+        .listener(&address)
+        .signals(false);
     tokio::spawn(server.bind().await.unwrap().serve());
     Arc::new(Client::connect(&address).await.unwrap())
 }

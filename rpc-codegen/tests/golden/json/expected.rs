@@ -185,7 +185,7 @@ impl ::rpc_runtime::codegen::json::Object for Line {
     const SKIPS_UNKNOWN: bool = false;
     fn write<S: ::rpc_runtime::codegen::json::serde::ser::SerializeMap>(
         &self,
-        out: &mut ::rpc_runtime::codegen::json::Writer<S>,
+        out: &mut ::rpc_runtime::codegen::json::ObjectWriter<S>,
     ) -> ::core::result::Result<(), S::Error> {
         out.implicit::<::rpc_runtime::codegen::json::Base64, _>("sku", &self.sku)?;
         ::core::result::Result::Ok(())
@@ -194,7 +194,7 @@ impl ::rpc_runtime::codegen::json::Object for Line {
     fn read<'de, A: ::rpc_runtime::codegen::json::serde::de::MapAccess<'de>>(
         &mut self,
         index: usize,
-        input: &mut ::rpc_runtime::codegen::json::Reader<A>,
+        input: &mut ::rpc_runtime::codegen::json::ObjectReader<A>,
     ) -> ::core::result::Result<(), A::Error> {
         match index {
             0 => input.put::<::rpc_runtime::codegen::json::Base64, _>(&mut self.sku),
@@ -219,7 +219,7 @@ impl ::rpc_runtime::codegen::json::Object for Order {
     const SKIPS_UNKNOWN: bool = false;
     fn write<S: ::rpc_runtime::codegen::json::serde::ser::SerializeMap>(
         &self,
-        out: &mut ::rpc_runtime::codegen::json::Writer<S>,
+        out: &mut ::rpc_runtime::codegen::json::ObjectWriter<S>,
     ) -> ::core::result::Result<(), S::Error> {
         out.implicit::<::rpc_runtime::codegen::json::Scalar, _>("id", &self.id)?;
         out.optional::<::rpc_runtime::codegen::json::Scalar, _>("note", &self.note)?;
@@ -257,7 +257,7 @@ impl ::rpc_runtime::codegen::json::Object for Order {
     fn read<'de, A: ::rpc_runtime::codegen::json::serde::de::MapAccess<'de>>(
         &mut self,
         index: usize,
-        input: &mut ::rpc_runtime::codegen::json::Reader<A>,
+        input: &mut ::rpc_runtime::codegen::json::ObjectReader<A>,
     ) -> ::core::result::Result<(), A::Error> {
         match index {
             0 => input.put::<::rpc_runtime::codegen::json::Scalar, _>(&mut self.id),

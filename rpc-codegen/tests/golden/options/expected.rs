@@ -1914,7 +1914,7 @@ impl ::rpc_runtime::codegen::json::Object for CountRequest {
     const SKIPS_UNKNOWN: bool = false;
     fn write<S: ::rpc_runtime::codegen::json::serde::ser::SerializeMap>(
         &self,
-        out: &mut ::rpc_runtime::codegen::json::Writer<S>,
+        out: &mut ::rpc_runtime::codegen::json::ObjectWriter<S>,
     ) -> ::core::result::Result<(), S::Error> {
         out.implicit::<::rpc_runtime::codegen::json::Base64, _>("id", &self.id)?;
         out.implicit::<
@@ -1937,7 +1937,7 @@ impl ::rpc_runtime::codegen::json::Object for CountRequest {
     fn read<'de, A: ::rpc_runtime::codegen::json::serde::de::MapAccess<'de>>(
         &mut self,
         index: usize,
-        input: &mut ::rpc_runtime::codegen::json::Reader<A>,
+        input: &mut ::rpc_runtime::codegen::json::ObjectReader<A>,
     ) -> ::core::result::Result<(), A::Error> {
         match index {
             0 => input.put::<::rpc_runtime::codegen::json::Base64, _>(&mut self.id),

@@ -3,7 +3,7 @@
 use super::{
     Theirs,
     account::Fate,
-    request::{Departure, RequestStage, TheirRequest, Withdrawn},
+    request::{Departure, RequestStage, TheirRequest},
 };
 use crate::{
     Code, Metadata, Priority, Status,
@@ -169,59 +169,6 @@ impl Theirs {
             flow.release(held);
             flow.wake(wakes.woken());
         }
-    }
-
-    /// Ends all requests because the drain's time is over: handlers become unwanted, the others are refused.
-    pub(in crate::conn) fn abort_all(&mut self, step: &mut Step<'_>) {
-        for id in self.requests.select(|_| true) {
-            self.abort(id, step);
-        }
-    }
-
-    /// As [`Theirs::abort_all`] for the one-way requests of a connection that is gone.
-    pub(in crate::conn) fn abort_one_ways(&mut self, step: &mut Step<'_>) {
-        for id in self.requests.select(|request| request.one_way) {
-            self.abort(id, step);
-        }
-    }
-
-    fn abort(&mut self, id: u64, step: &mut Step<'_>) {
-        let Some(request) = self.requests.get(id) else {
-            return;
-        };
-        match (&request.stage, request.one_way) {
-            (RequestStage::Discarding(_), _) => {}
-            (
-                RequestStage::Queued(_)
-                | RequestStage::Taken
-                | RequestStage::Starting(_)
-                | RequestStage::Running(_),
-                _,
-            ) if request.control => {}
-            (RequestStage::Taken | RequestStage::Starting(_) | RequestStage::Running(_), _) => {
-                self.requests.unwant(id, Unwanted::Drained, step.wakes.woken());
-            }
-            (RequestStage::Receiving(_), true) => {
-                self.requests.discard(id, Fate::Dropped(DropReason::Draining));
-                self.tally.one_way_dropped += u64::from(self.is_counting);
-            }
-            (RequestStage::Queued(_), true) => {
-                self.requests.remove(id);
-                self.account.ended(Fate::Dropped(DropReason::Draining));
-                self.tally.one_way_dropped += u64::from(self.is_counting);
-            }
-            (&RequestStage::Withdrawn(Withdrawn { code, text, .. }), _) => {
-                self.refuse_call(id, code, text, step);
-            }
-            (stage @ (RequestStage::Receiving(_) | RequestStage::Queued(_)), false) => {
-                if let RequestStage::Receiving(partial) = stage {
-                    step.faults.expect_late(partial.assembly.missing());
-                }
-                self.tally.aborted += u64::from(self.is_counting);
-                self.refuse_call(id, Code::Unavailable, "server is draining", step);
-            }
-        }
-        self.note_drained(step.wakes);
     }
 
     /// Ends the calls of a peer that is gone: drops unfinished ones, and calls whose handler was not polled. One-way requests

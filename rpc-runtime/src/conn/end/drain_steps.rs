@@ -1,4 +1,4 @@
-//! Draining: the steps of a drain.
+//! Drain steps: what this side says and when, from the first GOAWAY to the end of the connection.
 
 use super::{
     drain::{Drain, DrainStep},
