@@ -161,8 +161,8 @@ impl Model {
         problems.extend(reserved::problems(&files, sources, target.purpose));
         let names = clashes::names(&files, sources, target);
         problems.extend(names.problems);
-        problems.extend(required::problems(pool, sources));
         let graph = Graph::new(pool, target);
+        problems.extend(required::problems(pool, sources, &graph));
         let mut reader = Reader::new(pool, sources, &graph, target, names.services);
         let services = pool
             .services()

@@ -36,6 +36,21 @@ fn a_chain_of_a_thousand_messages_is_no_work() {
 }
 
 #[test]
+fn a_chain_of_required_fields_is_no_work() {
+    let mut proto = HEAD.replace("proto3", "proto2");
+    for number in 0..3000 {
+        let next = number + 1;
+        let _ = writeln!(
+            proto,
+            "message M{number} {{ required M{next} next = 1; required M{next} same = 2; }}"
+        );
+    }
+    proto += "message M3000 { optional int32 a = 1; }\n";
+    let text = compile(&[("big.proto", &proto)]).expect("the chain has an end");
+    assert!(text.contains("struct M3000"));
+}
+
+#[test]
 fn a_ladder_of_a_hundred_messages_derives_what_prost_would() {
     // 2^100 paths lead from the first message to the last one.
     for (last, derives) in [

@@ -11,11 +11,19 @@ use super::{naming::snake, oneof::oneof_of, types::is_option};
 /// Its name is that of another field's accessor, or prost cannot write it. Such a field becomes a field of numbers: the same
 /// Rust type and the same bytes, without methods.
 pub(crate) fn impossible(message: &MessageDescriptor) -> Vec<(FieldDescriptor, String)> {
+    let with_others = message.fields().map(|field| {
+        let others = others(&field);
+        (field, others)
+    });
+    let with_others: Vec<_> = with_others.filter(|(_, others)| !others.is_empty()).collect();
+    if with_others.is_empty() {
+        return Vec::new();
+    }
     let getters: HashSet<String> = message.fields().filter_map(|field| getter(&field)).collect();
-    message
-        .fields()
-        .filter_map(|field| {
-            let mut others = others(&field).into_iter();
+    with_others
+        .into_iter()
+        .filter_map(|(field, others)| {
+            let mut others = others.into_iter();
             let taken = others.find(|name| getters.contains(name) || name.contains("r#"))?;
             Some((field, taken))
         })
@@ -46,15 +54,17 @@ fn getter(field: &FieldDescriptor) -> Option<String> {
 
 /// The accessors named as the field with a prefix, which only enum fields have.
 fn others(field: &FieldDescriptor) -> Vec<String> {
+    let is_map = field.is_map();
+    if !matches!(field.kind(), Kind::Enum(_)) && !is_map {
+        return Vec::new();
+    }
     let name = snake(field.name());
     let bare = name.replace("r#", "");
     match field.kind() {
         Kind::Enum(_) if !is_outside_of_oneofs(field) => Vec::new(),
         Kind::Enum(_) if field.is_list() => vec![format!("push_{bare}")],
         Kind::Enum(_) => vec![format!("set_{bare}")],
-        Kind::Message(entry)
-            if field.is_map() && matches!(entry.map_entry_value_field().kind(), Kind::Enum(_)) =>
-        {
+        Kind::Message(entry) if is_map && matches!(entry.map_entry_value_field().kind(), Kind::Enum(_)) => {
             // prost keeps the `r#` of a keyword here, and panics.
             vec![format!("get_{name}"), format!("insert_{name}")]
         }

@@ -1,5 +1,7 @@
 //! The options of the build script: paths that match nothing, and values that are not Rust.
 
+use std::cell::OnceCell;
+
 use prost_reflect::{DescriptorPool, EnumDescriptor, MessageDescriptor};
 
 use super::{
@@ -18,7 +20,8 @@ use crate::{
 pub(super) fn problems(pool: &DescriptorPool, target: &Target<'_>) -> Vec<Problem> {
     let choices = target.choices;
     let mut check = Check {
-        items: items(pool),
+        pool,
+        items: OnceCell::new(),
         target,
         problems: Vec::new(),
     };
@@ -32,11 +35,13 @@ pub(super) fn problems(pool: &DescriptorPool, target: &Target<'_>) -> Vec<Proble
     check.here("btree_map", &choices.btree_maps, &["map field"]);
     check.here("bytes_type", &choices.bytes_types, &["bytes field"]);
     check.here("json", &choices.json, &["message", "enum"]);
-    for message in pool
-        .all_messages()
-        .filter(|message| is_generated(message.full_name(), target))
-    {
-        check.maps_agree(&message);
+    if !choices.bytes_types.is_empty() {
+        for message in pool
+            .all_messages()
+            .filter(|message| is_generated(message.full_name(), target))
+        {
+            check.maps_agree(&message);
+        }
     }
     check.here("boxed", &choices.boxed, &["message field"]);
     check.here("skip_debug", &choices.without_debug, &["message", "enum"]);
@@ -81,7 +86,9 @@ type Item = (&'static str, String);
 
 /// Checks the options against all items of the .proto files.
 struct Check<'a> {
-    items: Vec<Item>,
+    pool: &'a DescriptorPool,
+    /// All items, once an option needs them.
+    items: OnceCell<Vec<Item>>,
     target: &'a Target<'a>,
     problems: Vec<Problem>,
 }
@@ -114,6 +121,9 @@ impl Check<'_> {
 
     /// Checks that each path of `option` matches an item of these kinds that is generated.
     fn here<T>(&mut self, option: &str, choice: &ByPath<T>, kinds: &[&str]) {
+        if choice.is_empty() {
+            return;
+        }
         let target = self.target;
         let names = self.names(kinds, |name| is_generated(name, target));
         for (path, _) in choice.iter() {
@@ -125,6 +135,7 @@ impl Check<'_> {
     fn names(&self, kinds: &[&str], is_wanted: impl Fn(&str) -> bool) -> Vec<String> {
         let items = self
             .items
+            .get_or_init(|| items(self.pool))
             .iter()
             .filter(|(kind, name)| kinds.contains(kind) && is_wanted(name));
         items.map(|(_, name)| name.clone()).collect()

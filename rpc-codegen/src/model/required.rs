@@ -4,20 +4,21 @@ use std::collections::HashSet;
 
 use prost_reflect::{Cardinality, DescriptorPool, FieldDescriptor, Kind, MessageDescriptor};
 
+use super::graph::Graph;
 use crate::{
     error::Problem,
     source::{Sources, is_google},
 };
 
 /// The problems of all messages that their required fields lead back to.
-pub(super) fn problems(pool: &DescriptorPool, sources: &Sources) -> Vec<Problem> {
+pub(super) fn problems(pool: &DescriptorPool, sources: &Sources, graph: &Graph) -> Vec<Problem> {
     let mut reported: HashSet<String> = HashSet::new();
     let mut problems = Vec::new();
     for message in pool.all_messages() {
         if is_google(message.parent_file().name()) || reported.contains(message.full_name()) {
             continue;
         }
-        if let Some(circle) = circle(&message) {
+        if let Some(circle) = circle(&message, graph) {
             reported.extend(
                 circle
                     .iter()
@@ -30,9 +31,12 @@ pub(super) fn problems(pool: &DescriptorPool, sources: &Sources) -> Vec<Problem>
 }
 
 /// The required fields that lead from `message` back to it.
-fn circle(message: &MessageDescriptor) -> Option<Vec<FieldDescriptor>> {
+fn circle(message: &MessageDescriptor, graph: &Graph) -> Option<Vec<FieldDescriptor>> {
     // The fields on the way to each message found, so that the first circle is a shortest one.
-    let mut found: Vec<Vec<FieldDescriptor>> = required(message).map(|field| vec![field]).collect();
+    let mut found: Vec<Vec<FieldDescriptor>> = required(message, graph)
+        .into_iter()
+        .map(|field| vec![field])
+        .collect();
     let mut seen: HashSet<String> = HashSet::new();
     let mut next = 0;
     while let Some(way) = found.get(next).cloned() {
@@ -44,18 +48,22 @@ fn circle(message: &MessageDescriptor) -> Option<Vec<FieldDescriptor>> {
             return Some(way);
         }
         if seen.insert(reached.full_name().to_owned()) {
-            found.extend(required(&reached).map(|field| [&way[..], &[field]].concat()));
+            found.extend(
+                required(&reached, graph)
+                    .into_iter()
+                    .map(|field| [&way[..], &[field]].concat()),
+            );
         }
     }
     None
 }
 
-/// The required fields of `message` that hold messages.
-fn required(message: &MessageDescriptor) -> impl Iterator<Item = FieldDescriptor> + use<> {
-    let fields: Vec<FieldDescriptor> = message.fields().collect();
-    fields.into_iter().filter(|field| {
-        field.cardinality() == Cardinality::Required && matches!(field.kind(), Kind::Message(_))
-    })
+/// The required fields of `message` whose messages contain it.
+fn required(message: &MessageDescriptor, graph: &Graph) -> Vec<FieldDescriptor> {
+    let fields = message.fields();
+    fields
+        .filter(|field| field.cardinality() == Cardinality::Required && graph.is_recursive(field))
+        .collect()
 }
 
 fn problem(message: &MessageDescriptor, circle: &[FieldDescriptor], sources: &Sources) -> Problem {
