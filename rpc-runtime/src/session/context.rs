@@ -334,6 +334,11 @@ impl Serving {
 
     /// Returns the code that the call ends with if its reply can no longer reach the caller.
     pub(crate) fn lost_code(&self) -> Option<Code> {
+        // A caller whose deadline passes cancels its call. So the deadline counts first, whichever of the two is known here.
+        let deadline = inherited().deadline;
+        if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            return Some(Code::DeadlineExceeded);
+        }
         let mut cx = TaskContext::from_waker(Waker::noop());
         match self
             .session
@@ -341,13 +346,7 @@ impl Serving {
         {
             Poll::Ready(Unwanted::Cancelled | Unwanted::Disconnected) => Some(Code::Cancelled),
             Poll::Ready(Unwanted::Deadline) => Some(Code::DeadlineExceeded),
-            Poll::Ready(Unwanted::Drained) | Poll::Pending => {
-                // The connection may not have looked at its deadlines yet.
-                let has_passed = inherited()
-                    .deadline
-                    .is_some_and(|deadline| deadline <= Instant::now());
-                has_passed.then_some(Code::DeadlineExceeded)
-            }
+            Poll::Ready(Unwanted::Drained) | Poll::Pending => None,
         }
     }
 }
