@@ -51,7 +51,7 @@ pub(crate) use self::types::{
 };
 use self::{
     either_call::EitherCall,
-    end::{EndState, LifeStage, drain::Drain, goaway::parse_goaway},
+    end::{EndState, LifeStage, drain_state::Drain, goaway::parse_goaway},
     health::{Health, Slowness, parse_pong},
     memory_held::Holdings,
     ours::Ours,

@@ -1,4 +1,6 @@
 //! Deadline: when a call ends at the latest, and why.
+//!
+//! The connection ends the call: `conn/ours/calls`, woken by an alarm of `driver/shared_connection`.
 
 use std::{fmt, time::Duration};
 

@@ -13,7 +13,7 @@ use super::{
     Barrier, CallFailure, CallId, Cause, Connection, Flush, News, Next, PeerGoaway, PeerHello, ReceivedReply,
     Request, Shape, State, Ticket, Time, Uncovered, Unsent,
     either_call::EitherCall,
-    end::drain::{Drain, DrainStep},
+    end::drain_state::{Drain, DrainStep},
     ours::{
         credit::{CreditClaim, RequestKind},
         request_header::request_header,

@@ -1,17 +1,18 @@
 //! End: how a connection comes to its end.
 //!
-//! The states of the connection stand here, and `ending` goes from one to the next. `drain` is the way there: what the peer is
-//! told, and when; `draining` does it. `age` says when a connection drains by itself. `handshake` and `goaway` read what the
+//! The states of the connection stand here, and `ending` goes from one to the next. `drain_state` says how far
+//! a drain has come and what is due next; `drain_goaways` tells the peer. What becomes of the open calls stands in
+//! `theirs/open_at_drain`. `age` says when a connection drains by itself. `handshake` and `goaway` read what the
 //! peer says of itself.
 
 pub(super) mod age;
-pub(super) mod drain;
-mod drain_steps;
+mod drain_goaways;
+pub(super) mod drain_state;
 pub(super) mod ending;
 pub(super) mod goaway;
 pub(super) mod handshake;
 
-use self::drain::{Drain, DrainStep};
+use self::drain_state::{Drain, DrainStep};
 use super::{Cause, Cut, Settings, State, Time, outbox::Outbox};
 use crate::wire::frame::control::Reason;
 

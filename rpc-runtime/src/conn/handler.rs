@@ -16,7 +16,7 @@ use super::{
     Arrived, CallId, Cause, Connection, End, Tally, Time, Unstarted, Unwanted,
     end::{
         age,
-        drain::{Drain, DrainDue, DrainStep},
+        drain_state::{Drain, DrainDue, DrainStep},
         ending::Ending,
     },
     memory_held::Holdings,
@@ -380,7 +380,7 @@ impl Connection {
     pub(crate) fn begin_drain(&mut self, reason: Reason, text: &str, drain: Duration, now: Time) {
         self.theirs.start_counting();
         if !self.end.is_live() {
-            return self.ending(now).drain_what_is_left();
+            return self.ending(now).count_what_is_left();
         }
         match self.end.drain_mut() {
             Some(old) => old.shorten(now.saturating_add(drain)),
@@ -408,7 +408,7 @@ impl Connection {
     /// Calls of the control service may still be answered, for a short time.
     pub(crate) fn abort_calls(&mut self, now: Time) {
         if !self.end.is_live() {
-            self.ending(now).drain_what_is_left();
+            self.ending(now).count_what_is_left();
             let step = &mut step_of!(self, now);
             return self.theirs.abort_one_ways(step);
         }
@@ -417,7 +417,7 @@ impl Connection {
         }
         self.ending(now).finalise_drain();
         let Some(drain) = self.end.drain_mut() else { return };
-        if !drain.abort(now) {
+        if !drain.note_abort(now) {
             return;
         }
         let step = &mut step_of!(self, now);
@@ -488,7 +488,7 @@ impl Connection {
         if !is_final || !self.end.is_live() {
             return;
         }
-        if self.ending(now).gives_up() || self.is_accounted_for(now) {
+        if self.ending(now).may_finish() || self.is_accounted_for(now) {
             let ping = self.health.take_unanswered();
             self.ending(now).finish_drain(ping);
         }
@@ -505,7 +505,7 @@ impl Connection {
         }
         let dead_after = self.settings.dead_after;
         let drain = self.end.drain_mut();
-        let awaits_answer = drain.is_some_and(|drain| drain.awaits_answer(is_in_doubt, dead_after, now));
+        let awaits_answer = drain.is_some_and(|drain| drain.wait_for_answer(is_in_doubt, dead_after, now));
         is_quiet && !awaits_answer
     }
 
@@ -543,7 +543,7 @@ impl Connection {
 
     /// Does what is due in a drain.
     pub(super) fn run_drain(&mut self, now: Time) {
-        let due = self.end.drain_mut().map(|drain| drain.run(now));
+        let due = self.end.drain_mut().map(|drain| drain.take_due(now));
         match due {
             Some(DrainDue::Abort) => self.abort_calls(now),
             Some(DrainDue::Finalise) => self.ending(now).finalise_drain(),

@@ -1,11 +1,12 @@
 //! Theirs: the calls and one-way requests of the peer, which this side serves.
 //!
 //! `intake` takes frames in, `request` is one request, `requests` the table, `ready_queue` says whose handler starts next, `account` counts what
-//! became of one-way requests, `settling` lets a call wait for the one-way requests before it, `outcomes` ends requests.
+//! became of one-way requests, `settling` lets a call wait for the one-way requests before it, `outcomes` ends
+//! requests, `open_at_drain` says what becomes of each when a drain's time is over.
 
 mod account;
-mod drain;
 mod intake;
+mod open_at_drain;
 mod outcomes;
 mod ready_queue;
 mod request;

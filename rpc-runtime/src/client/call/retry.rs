@@ -1,4 +1,4 @@
-//! Retry: which failed calls are made once more.
+//! Retry: whether a failed call is made once more. That it is made only once more stands in `in_flight`.
 
 use crate::{
     Code, Executed, Phase,
@@ -6,10 +6,11 @@ use crate::{
     conn::{CallFailure, Cause},
 };
 
-/// Decides whether a failed call may be retried: it did not run, and its connection is to blame. Takes a retry token.
+/// Decides whether a failed call is retried, and takes a retry token if so: it surely did not run, and another connection may
+/// succeed.
 ///
-/// If the peer drained before it took any request, the retry costs no token. Only calls that were sent ahead of the peer's
-/// HELLO meet that. There are at most sixteen of them, and a restart must not fail those above ten, the number of tokens.
+/// The retry costs no token if the peer drained before it took any request. Up to sixteen calls may be sent ahead of the peer's
+/// HELLO, and the budget holds only ten tokens; a restart must not fail the other six.
 pub(super) fn may_retry(channel: &Channel, failure: &CallFailure, on: &ClientConnection) -> bool {
     let is_to_blame = match &failure.cause {
         Cause::Lost { .. } | Cause::GoingAway { .. } | Cause::Closed => true,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::drain::Drain;
+use super::drain_state::Drain;
 use crate::{
     conn::{Settings, Side, Time, types::earliest},
     wire::frame::control::Reason,

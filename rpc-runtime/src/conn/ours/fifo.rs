@@ -1,4 +1,4 @@
-//! Admission queue: callers that wait for credit, a slot or room, first come, first served.
+//! Fifo: one queue of callers that wait for credit, a slot or room, first come, first served.
 
 use std::{
     collections::VecDeque,

@@ -1,4 +1,4 @@
-//! Admission queues: callers that wait for credit, a slot or room, by priority.
+//! Next call: which of the waiting callers goes next. One queue for each priority.
 
 use std::task::Context;
 
@@ -14,8 +14,8 @@ use crate::{
 
 /// One queue for each priority, and one for the calls of the control service, which have credit of their own.
 ///
-/// The first of a queue passes when no caller of a higher priority could pass instead; one turn in eight goes to a lower
-/// priority that waits. Calls of [`Priority::Control`] wait only for earlier calls of their own queue.
+/// In each queue, the first goes first. Of the queues, control goes before normal, and normal before bulk; one turn in eight
+/// goes to a lower priority that waits. Calls of [`Priority::Control`] wait only for earlier calls of their own queue.
 #[derive(Debug)]
 pub(in crate::conn) struct AdmissionQueues {
     /// None until the first caller waits.
@@ -37,7 +37,7 @@ pub(in crate::conn) enum Recheck {
     /// Nothing.
     #[default]
     None,
-    /// Another caller is the first now.
+    /// A queue has another first caller, or it is another queue's turn: one caller is woken.
     First,
     /// There is more credit or room.
     More,
@@ -61,7 +61,7 @@ impl QueueClass {
         }
     }
 
-    /// The number of its first ticket.
+    /// The lowest ticket number of this class: a number tells the queue.
     const fn first(self) -> u64 {
         match self {
             Self::Service => 0,
@@ -80,7 +80,7 @@ impl AdmissionQueues {
         }
     }
 
-    /// True if a request may pass now that holds `ticket`, or, without one, comes now.
+    /// True if a request may go now. `ticket` is its place in a queue, none if it is new.
     pub(in crate::conn) fn may_pass(
         &self,
         class: QueueClass,
@@ -98,7 +98,7 @@ impl AdmissionQueues {
         }
     }
 
-    /// A request passes that holds `ticket`, or none.
+    /// Notes that a request goes: removes its ticket, and counts its turn.
     pub(in crate::conn) fn pass(&mut self, class: QueueClass, ticket: Option<u64>, capacity: &Capacity) {
         if let Some(number) = ticket {
             self.remove(number);
@@ -150,7 +150,7 @@ impl AdmissionQueues {
         }
     }
 
-    /// Removes and wakes all callers; they find out why.
+    /// Removes and wakes all callers. Each polls again, and gets the reason there.
     pub(in crate::conn) fn clear_all(&mut self, woken: &mut Woken) {
         self.all_mut().for_each(|queue| queue.clear_all(woken));
         self.news = Recheck::None;
@@ -166,10 +166,9 @@ impl AdmissionQueues {
         self.note(Recheck::More);
     }
 
-    /// Wakes the callers that can pass now: as many as `capacity` lets through, one after the other, each in its turn.
+    /// Wakes, in their order, as many callers as `capacity` lets through.
     ///
-    /// If only the first has changed, wakes one: the others were woken with it, and a caller that came too early is woken
-    /// again when its turn has come.
+    /// If only the first has changed, one is enough: the others were woken when there was more room.
     pub(in crate::conn) fn wake(&mut self, woken: &mut Woken, capacity: impl FnOnce() -> Capacity) {
         let limit = match std::mem::take(&mut self.news) {
             Recheck::None => return,

@@ -1,4 +1,6 @@
-//! Drain: how a connection comes to its end without losing a call.
+//! Drain state: how far a drain that this side began has come, and what is due next.
+//!
+//! What becomes of the open calls stands in `theirs/open_at_drain`.
 
 use std::time::Duration;
 
@@ -22,26 +24,26 @@ pub(in crate::conn) struct Drain {
     pub(in crate::conn) reason: Reason,
     pub(in crate::conn) text: String,
     pub(in crate::conn) step: DrainStep,
-    /// The time for open calls that the GOAWAY announces; none if it announces none.
+    /// How long open calls may still take, as the GOAWAY says. None for the drain of `close`, which announces no limit.
     pub(in crate::conn) announced: Option<Duration>,
-    /// When that time is over; none if their own deadlines are enough.
+    /// When open calls are aborted. None for never: only their own deadlines end them.
     pub(in crate::conn) until: Option<Time>,
     /// When the time for open calls was over.
     pub(in crate::conn) aborted: Option<Time>,
-    /// After that, when to look again whether everything is done.
+    /// After `aborted`: when to check next whether the connection can close.
     pub(in crate::conn) next_limit: Option<Time>,
-    /// True if our own calls are to end, too: no more are started.
+    /// True if this side starts no new calls, too. Those that are open go on.
     pub(in crate::conn) own: bool,
-    /// When nothing else is open: how long the peer is waited for to answer for our last one-way requests.
+    /// Until when this side waits for the peer to answer for our last one-way requests, if nothing else is open.
     pub(in crate::conn) answer_by: Option<Time>,
 }
 
-/// What the peer was told.
+/// How far the two GOAWAYs of a drain have come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::conn) enum DrainStep {
-    /// To start no more; what it has started until this time, or until it has answered this ping, is still taken.
+    /// The peer is to start no more calls. Those that arrive before `until`, or before the answer to `ping`, are still taken.
     Announced { until: Time, ping: Option<u64> },
-    /// That nothing above this id is taken.
+    /// No request with an id above `last_id` is taken.
     Final { last_id: u64 },
 }
 
@@ -51,6 +53,7 @@ impl Drain {
         Self {
             reason,
             text: text.to_owned(),
+            // The GOAWAY that goes out sets the first step.
             step: DrainStep::Final { last_id: 0 },
             announced: Some(time),
             until: Some(now.saturating_add(time)),
@@ -61,7 +64,7 @@ impl Drain {
         }
     }
 
-    /// That of a side that closes, and has read requests up to `last_id`: the deadlines of open calls are enough.
+    /// The drain of `close`, for a side that has read requests up to `last_id`: final at once, and without a time limit.
     pub(in crate::conn) fn of_close(last_id: u64) -> Self {
         Self {
             step: DrainStep::Final { last_id },
@@ -89,7 +92,7 @@ impl Drain {
         matches!(self.step, DrainStep::Final { .. })
     }
 
-    /// True if the answer to this PING says that the peer has noticed the first GOAWAY.
+    /// True if the peer has answered the PING behind our first GOAWAY, so it has read that.
     pub(in crate::conn) fn is_noticed_by(&self, answered: u64) -> bool {
         matches!(self.step, DrainStep::Announced { ping: Some(ping), .. } if ping <= answered)
     }
@@ -99,8 +102,8 @@ impl Drain {
         self.until = Some(self.until.map_or(until, |old| old.min(until)));
     }
 
-    /// Begins to abort the calls that are left; false if that has begun already.
-    pub(in crate::conn) fn abort(&mut self, now: Time) -> bool {
+    /// Notes that the calls that are left are aborted from now on; false if they are already.
+    pub(in crate::conn) fn note_abort(&mut self, now: Time) -> bool {
         if self.aborted.is_some() {
             return false;
         }
@@ -119,22 +122,27 @@ impl Drain {
         self.aborted.is_some_and(|aborted| now >= aborted + HANDLERS_GO)
     }
 
-    /// True if nothing is waited for any longer but the output.
+    /// True if this side now waits only for its output to be written.
     pub(in crate::conn) fn gives_all_up(&self, now: Time) -> bool {
         self.aborted
             .is_some_and(|aborted| now >= aborted + CONTROL_ANSWERED)
     }
 
-    /// True if this side waits for the peer to answer for our last one-way requests: as long as it is in doubt about them, and
-    /// for `dead_after` at most.
-    pub(in crate::conn) fn awaits_answer(&mut self, is_in_doubt: bool, dead_after: Time, now: Time) -> bool {
+    /// True while this side waits for the peer to answer for our last one-way requests: as long as it is in doubt about them,
+    /// and until `dead_after` from the first such wait.
+    pub(in crate::conn) fn wait_for_answer(
+        &mut self,
+        is_in_doubt: bool,
+        dead_after: Time,
+        now: Time,
+    ) -> bool {
         let by = is_in_doubt.then(|| self.answer_by.unwrap_or_else(|| now.saturating_add(dead_after)));
         self.answer_by = by;
         by.is_some_and(|by| by > now)
     }
 
-    /// What is due now.
-    pub(in crate::conn) fn run(&mut self, now: Time) -> DrainDue {
+    /// Takes what is due now.
+    pub(in crate::conn) fn take_due(&mut self, now: Time) -> DrainDue {
         if let Some(aborted) = self.aborted {
             if self.next_limit.is_some_and(|limit| limit <= now) {
                 let last = aborted + CONTROL_ANSWERED;

@@ -1,7 +1,7 @@
-//! Drain steps: what this side says and when, from the first GOAWAY to the end of the connection.
+//! Drain GOAWAYs: what this side tells the peer in a drain, and how the drain ends.
 
 use super::{
-    drain::{Drain, DrainStep},
+    drain_state::{Drain, DrainStep},
     ending::Ending,
 };
 use crate::{
@@ -10,8 +10,8 @@ use crate::{
 };
 
 impl Ending<'_> {
-    /// Begins a drain, and tells the peer: the first GOAWAY. False if the connection ends at once, because nothing has to be
-    /// finished.
+    /// Begins a drain, and tells the peer: the first GOAWAY. False if the handshake is not over: then
+    /// nothing is open, and the connection ends at once.
     #[must_use]
     pub(in crate::conn) fn start_drain(&mut self, drain: Drain) -> bool {
         let (reason, text) = (drain.reason, drain.text.clone());
@@ -39,13 +39,13 @@ impl Ending<'_> {
         };
         drain.own = true;
         if drain.announced.is_none() {
-            // `leave` began this drain, and the peer got no GOAWAY yet. A drain by `close` is final already.
+            // `Connection::leave` began this drain without a GOAWAY: it goes now. A drain by `close` is final already.
             self.finalise_drain();
         }
     }
 
-    /// Begins the drain of a connection that is over: one-way requests may outlive it, and the report counts them.
-    pub(in crate::conn) fn drain_what_is_left(&mut self) {
+    /// Marks a connection that is gone as draining: its one-way requests may still run, and the report counts how they end.
+    pub(in crate::conn) fn count_what_is_left(&mut self) {
         self.theirs.start_counting();
         if !self.end.is_draining() {
             self.end.set_drain(Drain::of_close(self.theirs.last_id()));
@@ -53,7 +53,7 @@ impl Ending<'_> {
         self.wakes.wake(WaitingFor::Draining);
     }
 
-    /// Begins a drain, or changes how.
+    /// Sets the drain, and wakes the tasks that wait for one.
     pub(in crate::conn) fn set_drain(&mut self, drain: Drain) {
         self.end.set_drain(drain);
         self.wakes.wake(WaitingFor::Draining);
@@ -71,19 +71,20 @@ impl Ending<'_> {
         self.theirs.note_drained(self.wakes);
     }
 
-    /// True if the drain has come so far that requests of the peer are waited for no longer.
-    pub(in crate::conn) fn gives_up(&self) -> bool {
+    /// True if the drain's time is over, and all requests are answered or have had their time to end.
+    pub(in crate::conn) fn may_finish(&self) -> bool {
         let Some(drain) = self.end.drain().filter(|drain| drain.aborted.is_some()) else {
             return false;
         };
-        let only_stuck = self.theirs.control_calls() == 0 && drain.gives_handlers_up(self.now);
-        let is_answered = (self.theirs.is_idle() || only_stuck) && !self.outbox.remainders().has_reply();
+        let only_overdue_handlers = self.theirs.control_calls() == 0 && drain.gives_handlers_up(self.now);
+        let is_answered =
+            (self.theirs.is_idle() || only_overdue_handlers) && !self.outbox.remainders().has_reply();
         is_answered || drain.gives_all_up(self.now)
     }
 
-    /// Ends a drain: answers `ping`, the last one of the peer, sends the last account, and half-closes.
+    /// Ends a drain: answers `ping`, the peer's newest unanswered one, sends the last account, and half-closes.
     pub(in crate::conn) fn finish_drain(&mut self, ping: Option<[u8; 8]>) {
-        // The last that can be said, and a caller may wait for it, whenever it is read.
+        // Nothing can be sent after this, and a caller may wait for the account. So it must count unfinished requests, too.
         self.theirs.count_unfinished_sends();
         let has_news = self.theirs.has_news();
         if let Some(ping) = ping {
@@ -101,8 +102,8 @@ impl Ending<'_> {
         self.begin_closing_until(until, Cause::Closed, Reach::Output);
     }
 
-    /// Tells the peer unasked what became of all its one-way requests up to the last id, behind everything else: it may
-    /// have no processor at the moment, and this side be gone when it gets one.
+    /// Tells the peer unasked what became of all its one-way requests up to the last id, behind everything else. It
+    /// may be too busy to ask now, and this side may be gone when it asks.
     fn put_last_account(&mut self) {
         let Some(drain) = self.end.drain() else { return };
         if let DrainStep::Final { last_id } = drain.step {

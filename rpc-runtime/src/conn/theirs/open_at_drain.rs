@@ -1,4 +1,4 @@
-//! Drain: what becomes of each open call of the peer when its time is over.
+//! Open at a drain: what becomes of each open request of the peer when the drain's time is over.
 
 use super::{
     Theirs,
@@ -12,14 +12,15 @@ use crate::{
 };
 
 impl Theirs {
-    /// Ends all requests because the drain's time is over: handlers become unwanted, the others are refused.
+    /// Ends all requests because the drain's time is over: running handlers are told to stop, calls that have not started are
+    /// refused, one-way requests that have not started are dropped. Requests of the control service that are here whole go on.
     pub(in crate::conn) fn abort_all(&mut self, step: &mut Step<'_>) {
         for id in self.requests.select(|_| true) {
             self.abort(id, step);
         }
     }
 
-    /// As [`Theirs::abort_all`] for the one-way requests of a connection that is gone.
+    /// Does the same with one-way requests only: the connection is gone, so no call can be answered.
     pub(in crate::conn) fn abort_one_ways(&mut self, step: &mut Step<'_>) {
         for id in self.requests.select(|request| request.one_way) {
             self.abort(id, step);
@@ -31,7 +32,9 @@ impl Theirs {
             return;
         };
         match (&request.stage, request.one_way) {
+            // It was dropped before.
             (RequestStage::Discarding(_), _) => {}
+            // The control service may still answer.
             (
                 RequestStage::Queued(_)
                 | RequestStage::Taken
@@ -39,9 +42,11 @@ impl Theirs {
                 | RequestStage::Running(_),
                 _,
             ) if request.control => {}
+            // Its handler is told to stop.
             (RequestStage::Taken | RequestStage::Starting(_) | RequestStage::Running(_), _) => {
                 self.requests.unwant(id, Unwanted::Drained, step.wakes.woken());
             }
+            // Fragments are still to come: they are dropped.
             (RequestStage::Receiving(_), true) => {
                 self.requests.discard(id, Fate::Dropped(DropReason::Draining));
                 self.tally.one_way_dropped += u64::from(self.is_counting);
@@ -51,6 +56,7 @@ impl Theirs {
                 self.account.ended(Fate::Dropped(DropReason::Draining));
                 self.tally.one_way_dropped += u64::from(self.is_counting);
             }
+            // It was to be refused anyway, for another reason.
             (&RequestStage::Withdrawn(Withdrawn { code, text, .. }), _) => {
                 self.refuse_call(id, code, text, step);
             }
