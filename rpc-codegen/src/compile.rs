@@ -6,11 +6,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use proc_macro2::TokenStream;
 use prost_reflect::DescriptorPool;
 use quote::quote;
 
 use crate::{
+    code::Code,
     config::Config,
     emit,
     error::{Error, Problem},
@@ -154,7 +154,7 @@ impl Config {
             .into())
     }
 
-    fn target<'a>(&'a self, runtime: &'a TokenStream) -> Target<'a> {
+    fn target<'a>(&'a self, runtime: &'a Code) -> Target<'a> {
         Target {
             runtime,
             runtime_path: &self.runtime_path,
@@ -164,9 +164,9 @@ impl Config {
         }
     }
 
-    fn runtime(&self) -> Result<TokenStream, Error> {
+    fn runtime(&self) -> Result<Code, Error> {
         let path: Result<syn::Path, syn::Error> = syn::parse_str(&self.runtime_path);
-        path.map(|path| quote!(#path)).map_err(|_| {
+        path.map(|path| Code::from(quote!(#path))).map_err(|_| {
             Problem::new(format!(
                 "`{}` is not the path of a Rust module",
                 self.runtime_path
