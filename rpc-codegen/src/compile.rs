@@ -15,6 +15,7 @@ use crate::{
     emit,
     error::{Error, Problem},
     model::Model,
+    parallel,
     progress::Progress,
     source::{Comments, Folder, Sources, is_served},
     target::Target,
@@ -113,10 +114,7 @@ impl Config {
             options,
             out_dir: &out_dir,
             modules: &modules,
-            descriptors: self
-                .file_descriptor_set_path
-                .as_deref()
-                .map(|path| (path, pool.encode_to_vec())),
+            descriptors: self.file_descriptor_set_path.as_deref().map(|path| (path, &pool)),
         };
         let included = emit::included(&call.write()?, &target);
         write::file(&out_dir.join(emit::INCLUDED), included.as_bytes())?;
@@ -128,6 +126,7 @@ impl Config {
             write::rerun(inputs.chain(sources.paths()));
             write::warnings(&model.warnings);
         }
+        parallel::free((sources, modules), (model, pool));
         Ok(())
     }
 
