@@ -6,15 +6,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use proc_macro2::TokenStream;
 use prost_reflect::DescriptorPool;
 use quote::quote;
 
 use crate::{
+    code::Code,
     config::Config,
     emit,
     error::{Error, Problem},
     model::Model,
+    parallel,
     progress::Progress,
     source::{Comments, Folder, Sources, is_served},
     target::Target,
@@ -113,10 +114,7 @@ impl Config {
             options,
             out_dir: &out_dir,
             modules: &modules,
-            descriptors: self
-                .file_descriptor_set_path
-                .as_deref()
-                .map(|path| (path, pool.encode_to_vec())),
+            descriptors: self.file_descriptor_set_path.as_deref().map(|path| (path, &pool)),
         };
         let included = emit::included(&call.write()?, &target);
         write::file(&out_dir.join(emit::INCLUDED), included.as_bytes())?;
@@ -128,6 +126,7 @@ impl Config {
             write::rerun(inputs.chain(sources.paths()));
             write::warnings(&model.warnings);
         }
+        parallel::free((sources, modules), (model, pool));
         Ok(())
     }
 
@@ -154,7 +153,7 @@ impl Config {
             .into())
     }
 
-    fn target<'a>(&'a self, runtime: &'a TokenStream) -> Target<'a> {
+    fn target<'a>(&'a self, runtime: &'a Code) -> Target<'a> {
         Target {
             runtime,
             runtime_path: &self.runtime_path,
@@ -164,9 +163,9 @@ impl Config {
         }
     }
 
-    fn runtime(&self) -> Result<TokenStream, Error> {
+    fn runtime(&self) -> Result<Code, Error> {
         let path: Result<syn::Path, syn::Error> = syn::parse_str(&self.runtime_path);
-        path.map(|path| quote!(#path)).map_err(|_| {
+        path.map(|path| Code::from(quote!(#path))).map_err(|_| {
             Problem::new(format!(
                 "`{}` is not the path of a Rust module",
                 self.runtime_path

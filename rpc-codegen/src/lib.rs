@@ -228,6 +228,7 @@
 //! ```
 
 mod choices;
+mod code;
 mod compile;
 mod config;
 mod emit;

@@ -19,7 +19,6 @@ mod reserved;
 mod service_names;
 mod types;
 
-use proc_macro2::TokenStream;
 use prost_reflect::{DescriptorPool, FileDescriptor, MessageDescriptor};
 use prost_types::FileDescriptorProto;
 
@@ -37,6 +36,7 @@ pub(crate) use self::{
 };
 use self::{naming::Stem, reader::Reader};
 use crate::{
+    code::Code,
     error::Error,
     source::{OPTIONS_NAME, Sources, is_google},
     target::Target,
@@ -97,24 +97,24 @@ pub(crate) enum Request {
     /// None: `google.protobuf.Empty`.
     Empty,
     /// The whole message.
-    Message(TokenStream),
+    Message(Code),
     /// The whole message; stubs take the value of its only field, too.
-    Value(TokenStream),
+    Value(Code),
     /// The fields of the message.
-    Fields(TokenStream, Vec<Field>),
+    Fields(Code, Vec<Field>),
     /// A stream of messages.
-    Stream(TokenStream),
+    Stream(Code),
 }
 
 /// The result of a method.
 #[derive(Debug)]
 pub(crate) enum Reply {
     /// The whole message; `()` for `google.protobuf.Empty`.
-    Message(TokenStream),
+    Message(Code),
     /// The only field of the message.
-    Field(TokenStream, Field),
+    Field(Code, Field),
     /// A stream of messages.
-    Stream(TokenStream),
+    Stream(Code),
 }
 
 impl Procedure {
@@ -217,7 +217,7 @@ mod tests {
         let folder = file.parent().expect("it is in a folder").to_owned();
         let sources = Sources::read(&[folder], &[file]).expect("it can be read");
         let pool = sources.link(Comments::LeftOut).expect("it is right");
-        let runtime = quote!(::rpc_runtime);
+        let runtime = Code::from(quote!(::rpc_runtime));
         let model = Model::new(&pool, &sources, &Target::for_users(&runtime, &Choices::default()))
             .expect("it has no clashes");
         model.warnings

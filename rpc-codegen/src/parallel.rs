@@ -46,6 +46,15 @@ pub(crate) fn map<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) 
     done.into_iter().map(|(_, result)| result).collect()
 }
 
+/// Frees two values at once: to free all descriptors of a thousand files takes half a second.
+pub(crate) fn free<A: Send, B>(a: A, b: B) {
+    thread::scope(|scope| {
+        // Without a thread, the value is dropped with the closure.
+        let _ = thread::Builder::new().spawn_scoped(scope, move || drop(a));
+        drop(b);
+    });
+}
+
 /// As large as the stack of a main thread: parsers of nested code recurse.
 const STACK: usize = 8 << 20;
 

@@ -1,14 +1,15 @@
 //! The target: which code to generate.
 
-use proc_macro2::TokenStream;
-
-use crate::choices::{Choices, Parts};
+use crate::{
+    choices::{Choices, Parts},
+    code::Code,
+};
 
 /// Everything about the generated code that does not depend on the .proto files.
 #[derive(Debug)]
 pub(crate) struct Target<'a> {
-    /// The path of rpc-runtime, as tokens.
-    pub(crate) runtime: &'a TokenStream,
+    /// The path of rpc-runtime, as code.
+    pub(crate) runtime: &'a Code,
     /// The path of rpc-runtime, as text.
     pub(crate) runtime_path: &'a str,
     pub(crate) purpose: Purpose,
@@ -21,7 +22,7 @@ pub(crate) struct Target<'a> {
 impl<'a> Target<'a> {
     /// The default target of a build script.
     #[cfg(test)]
-    pub(crate) fn for_users(runtime: &'a TokenStream, choices: &'a Choices) -> Self {
+    pub(crate) fn for_users(runtime: &'a Code, choices: &'a Choices) -> Self {
         Self {
             runtime,
             runtime_path: "::rpc_runtime",

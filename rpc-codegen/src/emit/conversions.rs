@@ -16,13 +16,12 @@ use crate::{
     target::Target,
 };
 
-/// The conversions into the requests of `services`, each once, by the module of the request.
-pub(super) fn items(
-    services: &[Service],
-    graph: &Graph,
+/// The requests of `services` that need conversions, each once, by the module of the request.
+pub(super) fn requests<'a>(
+    services: &'a [Service],
     target: &Target<'_>,
-) -> HashMap<Vec<String>, TokenStream> {
-    let mut items: HashMap<Vec<String>, TokenStream> = HashMap::new();
+) -> HashMap<Vec<String>, Vec<&'a MessageDescriptor>> {
+    let mut by_module: HashMap<Vec<String>, Vec<&MessageDescriptor>> = HashMap::new();
     let called = services
         .iter()
         .filter(|service| target.parts(&service.full_name).client());
@@ -33,14 +32,14 @@ pub(super) fn items(
         .map(|input| (input.full_name().to_owned(), input))
         .collect();
     for request in requests.into_values() {
-        let module = items.entry(module_path(request.package_name())).or_default();
-        module.extend(of(request, graph, target));
+        let module = module_path(request.package_name());
+        by_module.entry(module).or_default().push(request);
     }
-    items
+    by_module
 }
 
 /// The conversions into one request.
-fn of(request: &MessageDescriptor, graph: &Graph, target: &Target<'_>) -> TokenStream {
+pub(super) fn items(request: &MessageDescriptor, graph: &Graph, target: &Target<'_>) -> TokenStream {
     let types = Types::new(request.package_name(), target);
     let ty = types.message(request);
     let Some(field) = value_of(&types, request) else {

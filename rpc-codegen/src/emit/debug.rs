@@ -1,53 +1,43 @@
 //! Debug of messages with a `BTreeMap`. The `Debug` of prost-derive names the crate `prost`, which users need not have.
 
 use proc_macro2::TokenStream;
-use prost_reflect::{DescriptorPool, FieldDescriptor, Kind, MessageDescriptor};
+use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
 use quote::quote;
 use syn::parse_quote;
 
 use crate::{
     model::{
         Types, ident, is_generated, is_option,
-        naming::{camel, module_path, snake},
+        naming::{camel, snake},
     },
     target::Target,
 };
 
-/// Replaces prost-derive's `Debug` of all messages with such a map in `text`, the messages of `module`.
+/// Replaces prost-derive's `Debug` of those of `messages` that have such a map; `file` has their code.
 pub(super) fn items(
-    text: &mut String,
-    pool: &DescriptorPool,
-    module: &[String],
+    file: &mut syn::File,
+    messages: &[MessageDescriptor],
     target: &Target<'_>,
-) -> Result<TokenStream, syn::Error> {
+) -> TokenStream {
     if target.choices.btree_maps.is_empty() {
-        return Ok(quote!());
+        return quote!();
     }
-    let concerned: Vec<MessageDescriptor> = pool
-        .all_messages()
-        .filter(|message| {
-            let types = Types::new(message.package_name(), target);
-            module_path(message.package_name()) == module
-                && is_generated(message.full_name(), target)
-                && message.fields().any(|field| is_concerned(&field, &types))
-        })
-        .collect();
+    let concerned = messages.iter().filter(|message| {
+        let types = Types::new(message.package_name(), target);
+        is_generated(message.full_name(), target)
+            && message.fields().any(|field| is_concerned(&field, &types))
+    });
     let mut items = quote!();
-    if concerned.is_empty() {
-        return Ok(items);
-    }
-    let mut file = syn::parse_file(text)?;
     for message in concerned {
         let types = Types::new(message.package_name(), target);
         let path = message.full_name()[message.package_name().len()..].trim_start_matches('.');
         let path: Vec<&str> = path.split('.').collect();
         if let Some(found) = find(&mut file.items, &path) {
             found.attrs.push(parse_quote!(#[prost(skip_debug)]));
-            items.extend(item(&message, &types, target));
+            items.extend(item(message, &types, target));
         }
     }
-    *text = quote!(#file).to_string();
-    Ok(items)
+    items
 }
 
 /// True for an ordered map, except one of bytes, whose type prost-derive does not name.

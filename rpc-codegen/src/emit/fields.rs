@@ -3,20 +3,23 @@
 use proc_macro2::{Ident, TokenStream};
 use quote::quote;
 
-use crate::model::{Field, FieldKind, ident};
+use crate::{
+    code::Code,
+    model::{Field, FieldKind, ident},
+};
 
 /// The type of a field as handlers take and return it.
-pub(super) fn value_type(field: &Field, runtime: &TokenStream) -> TokenStream {
+pub(super) fn value_type(field: &Field, runtime: &Code) -> TokenStream {
     match &field.kind {
         FieldKind::Text => quote!(::std::string::String),
         FieldKind::Enum(ty) => quote!(#runtime::Open<#ty>),
         FieldKind::OptionalEnum(ty) => quote!(::core::option::Option<#runtime::Open<#ty>>),
-        FieldKind::Bytes(ty) | FieldKind::Plain(ty) => ty.clone(),
+        FieldKind::Bytes(ty) | FieldKind::Plain(ty) => quote!(#ty),
     }
 }
 
 /// The value of a field of `message`, as handlers take it and stubs return it.
-pub(super) fn value_in(message: &TokenStream, field: &Field, runtime: &TokenStream) -> TokenStream {
+pub(super) fn value_in(message: &TokenStream, field: &Field, runtime: &Code) -> TokenStream {
     let name = ident(&field.ident);
     match &field.kind {
         FieldKind::Enum(_) => quote!(#runtime::Open::from_number(#message.#name)),
@@ -26,7 +29,7 @@ pub(super) fn value_in(message: &TokenStream, field: &Field, runtime: &TokenStre
 }
 
 /// The argument of a stub: `impl Into` for text, bytes and enums, which shortens calls.
-pub(super) fn argument(field: &Field, runtime: &TokenStream) -> TokenStream {
+pub(super) fn argument(field: &Field, runtime: &Code) -> TokenStream {
     let name: Ident = ident(&field.ident);
     match &field.kind {
         FieldKind::Text | FieldKind::Bytes(_) | FieldKind::Enum(_) => {
@@ -42,7 +45,7 @@ pub(super) fn argument(field: &Field, runtime: &TokenStream) -> TokenStream {
 }
 
 /// The field of the request, set from the stub's argument.
-pub(super) fn of_argument(field: &Field, runtime: &TokenStream) -> TokenStream {
+pub(super) fn of_argument(field: &Field, runtime: &Code) -> TokenStream {
     let name = ident(&field.ident);
     match &field.kind {
         FieldKind::Text | FieldKind::Bytes(_) => quote!(#name: #name.into()),
@@ -53,7 +56,7 @@ pub(super) fn of_argument(field: &Field, runtime: &TokenStream) -> TokenStream {
 }
 
 /// The field of the reply, set from the handler's result.
-pub(super) fn of_result(field: &Field, runtime: &TokenStream) -> TokenStream {
+pub(super) fn of_result(field: &Field, runtime: &Code) -> TokenStream {
     let name = ident(&field.ident);
     match &field.kind {
         FieldKind::Enum(_) => quote!(#name: #name.number()),

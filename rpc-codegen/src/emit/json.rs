@@ -40,10 +40,8 @@ pub(super) fn text(json: &Json, module: &[String], target: &Target<'_>) -> Resul
     }
     // The formatter does not look into macros, so this one goes around what is already formatted.
     let runtime = target.runtime_path;
-    Ok(format!(
-        "\n{runtime}::codegen::in_json! {{\n{}}}\n",
-        pretty("", &items.to_string())?
-    ))
+    let items = pretty(&syn::parse2(items)?);
+    Ok(format!("\n{runtime}::codegen::in_json! {{\n{items}}}\n"))
 }
 
 struct JsonWriter<'a> {

@@ -16,11 +16,11 @@ pub(super) fn merge(packages: &mut BTreeMap<Vec<String>, Package>) -> Result<(),
         let Some(package) = packages.get_mut(module) else {
             continue;
         };
-        let files = package.files.clone();
-        for (name, items) in taken(&mut package.messages, module, &modules)? {
+        let names = package.names.clone();
+        for (name, items) in taken(&mut package.text, module, &modules)? {
             let inside = packages.entry([&module[..], &[name]].concat()).or_default();
-            inside.messages.insert_str(0, &format!("{items}\n"));
-            inside.files.extend(files.iter().cloned());
+            inside.text.insert_str(0, &format!("{items}\n"));
+            inside.names.extend(names.iter().cloned());
         }
     }
     Ok(())

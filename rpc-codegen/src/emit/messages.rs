@@ -1,6 +1,9 @@
 //! Messages and enums: prost-build writes them, with our documentation.
 
-use std::panic::{self, AssertUnwindSafe};
+use std::{
+    collections::HashMap,
+    panic::{self, AssertUnwindSafe},
+};
 
 use prost_build::Module;
 use prost_reflect::{DescriptorPool, FieldDescriptor};
@@ -8,61 +11,146 @@ use prost_types::{
     DescriptorProto, EnumDescriptorProto, FileDescriptorProto, SourceCodeInfo, source_code_info::Location,
 };
 
-use super::{prost_input, stand_ins};
+use super::{Package, prost_input, stand_ins};
 use crate::{
     choices::BytesType,
     error::{Error, Problem},
     model::{
-        Graph, Types, bytes_type, can_be_boxed, extern_types, full_name, has_bytes, is_generated, oneof_of,
-        path_of,
+        Derives, Graph, Types, bytes_type, can_be_boxed, extern_types, full_name, has_bytes, is_generated,
+        oneof_of, path_of,
     },
     source::{Sources, comments, is_google},
     target::Target,
 };
 
-/// The documentation of all messages, which prost-build sees as numbered placeholders.
+/// The documentation of the messages of a package, which prost-build sees as numbered placeholders.
 ///
 /// prost-build would escape the comments and the code in them, because it does not know code fences. So we replace the
 /// placeholders with the text after prost-build has run.
-#[derive(Default)]
-pub(super) struct Docs(Vec<Vec<String>>);
+pub(super) struct Docs {
+    /// The number of the package.
+    package: usize,
+    lines: Vec<Vec<String>>,
+}
 
-/// The module of the stand-ins, whose text is not used; no package can have this name.
+/// The modules of the files of a package, and of the stand-ins, whose text is not used.
+const OURS: &str = "ours";
 const STAND_INS: &str = "_stand_ins";
 
-/// The text of a placeholder, before its number.
+/// The text of a placeholder, before the numbers of its package and of itself.
 const PLACEHOLDER: &str = "@rpc-doc ";
 
-/// The Rust text of all messages and enums, by module.
-pub(super) fn generate(
-    pool: &DescriptorPool,
-    sources: &Sources,
-    graph: &Graph,
-    docs: &mut Docs,
-    target: &Target<'_>,
-) -> Result<Vec<(Vec<String>, String)>, Error> {
-    // prost-build looks up every message, so it needs Google's files, too.
-    let mut requests = prost_input::files(pool, target);
-    for (_, file) in &mut requests {
-        docs.take(file, sources, target);
+/// Runs prost-build on one package at a time.
+pub(super) struct Messages<'a> {
+    sources: &'a Sources,
+    target: &'a Target<'a>,
+    derives: HashMap<&'a str, Derives>,
+    /// The types that are not generated, with their Rust paths.
+    externs: Vec<(String, String)>,
+}
+
+impl<'a> Messages<'a> {
+    pub(super) fn new(
+        pool: &DescriptorPool,
+        sources: &'a Sources,
+        graph: &'a Graph,
+        target: &'a Target<'a>,
+    ) -> Self {
+        Self {
+            sources,
+            target,
+            derives: graph.derives(),
+            externs: extern_types(pool, target),
+        }
     }
-    let stand_ins = Module::from_parts([STAND_INS]);
-    requests.extend(stand_ins::files(pool, graph).map(|file| (stand_ins.clone(), file)));
-    let mut config = config(pool, target);
-    // prost-build panics on some errors. Our own checks should find them first; if not, no panic reaches the user.
-    let modules = panic::catch_unwind(AssertUnwindSafe(|| config.generate(requests)))
-        .map_err(|_| Problem::new("prost-build panicked on these files; its message is above"))?
-        .map_err(|error| Problem::new(error.to_string()))?;
-    Ok(modules
-        .into_iter()
-        .filter(|(module, _)| *module != stand_ins)
-        .map(|(module, text)| (module.parts().map(str::to_owned).collect(), unshadowed(&text)))
-        .collect())
+
+    /// The Rust text of all messages and enums of `package`, the one with this number, and their documentation.
+    pub(super) fn generate(&self, number: usize, package: &Package) -> Result<(String, Docs), Error> {
+        let files = package.files.iter();
+        let files = files.map(|file| prost_input::changed(file, self.target));
+        let mut files: Vec<FileDescriptorProto> = files.chain(package.newer.iter().cloned()).collect();
+        let mut docs = Docs {
+            package: number,
+            lines: Vec::new(),
+        };
+        for file in &mut files {
+            docs.take(file, self.sources, self.target);
+        }
+        let (ours, stand_ins) = (Module::from_parts([OURS]), Module::from_parts([STAND_INS]));
+        let more = stand_ins::files(files.iter(), &self.derives);
+        let requests = files.into_iter().map(|file| (ours.clone(), file));
+        let more = more.into_iter().map(|file| (stand_ins.clone(), file));
+        let requests = requests.chain(more).collect();
+        let mut config = self.config(package);
+        // prost-build panics on some errors. Our own checks should find them first; if not, no panic reaches the user.
+        let mut modules = panic::catch_unwind(AssertUnwindSafe(|| config.generate(requests)))
+            .map_err(|_| Problem::new("prost-build panicked on these files; its message is above"))?
+            .map_err(|error| Problem::new(error.to_string()))?;
+        let text = modules.remove(&ours).unwrap_or_default();
+        Ok((unshadowed(text), docs))
+    }
+
+    /// The options of prost-build for one package.
+    fn config(&self, package: &Package) -> prost_build::Config {
+        let target = self.target;
+        let codegen = format!("{}::codegen", target.runtime_path);
+        let mut config = prost_build::Config::new();
+        config
+            .prost_path(format!("{codegen}::prost"))
+            // Our paths of Google's types are complete; prost-build would add its own.
+            .compile_well_known_types()
+            .format(false);
+        for (proto, rust) in &self.externs {
+            config.extern_path(proto, rust);
+        }
+        let types = Types::new("", target);
+        let messages = package
+            .messages
+            .iter()
+            .filter(|message| is_generated(message.full_name(), target));
+        let fields: Vec<_> = messages
+            .flat_map(|message| message.fields().collect::<Vec<_>>())
+            .collect();
+        if target.choices.bytes_types.is_empty() {
+            config.bytes(["."]);
+        } else {
+            // Full paths, because prost-build prefers some matches to others; and in one call, because the last call counts.
+            let shared = fields
+                .iter()
+                .filter(|field| has_bytes(field) && bytes_type(field, target) == BytesType::Bytes);
+            config.bytes(shared.map(bytes_path));
+        }
+        let ordered = fields
+            .iter()
+            .filter(|field| field.is_map() && types.is_ordered(field));
+        config.btree_map(ordered.map(|field| format!(".{}", field.full_name())));
+        // prost-build itself finds the fields whose messages contain themselves.
+        let boxed = fields.iter().filter(|field| can_be_boxed(field)).map(path_of);
+        for path in boxed.filter(|path| target.choices.boxed.contains(path)) {
+            config.boxed(format!(".{path}"));
+        }
+        config.skip_debug(target.choices.without_debug.iter().map(|(path, ())| path));
+        if target.choices.retain_enum_prefix {
+            config.retain_enum_prefix();
+        }
+        for (path, attribute) in target.choices.type_attributes.iter() {
+            config.type_attribute(path, attribute);
+        }
+        for (path, attribute) in target.choices.message_attributes.iter() {
+            config.message_attribute(path, attribute);
+        }
+        for (path, attribute) in target.choices.enum_attributes.iter() {
+            config.enum_attribute(path, attribute);
+        }
+        for (path, attribute) in target.choices.field_attributes.iter() {
+            config.field_attribute(path, attribute);
+        }
+        config
+    }
 }
 
 /// Names enums in a way that the types declared inside of prost's derived functions cannot shadow.
-fn unshadowed(text: &str) -> String {
-    let mut text = text.to_owned();
+fn unshadowed(mut text: String) -> String {
     for name in [
         "Inner",
         "KeyWrapper",
@@ -70,72 +158,14 @@ fn unshadowed(text: &str) -> String {
         "ScalarWrapper",
         "ValueWrapper",
     ] {
-        text = text
-            .replace(
-                &format!("enumeration = \"{name}\""),
-                &format!("enumeration = \"self::{name}\""),
-            )
-            .replace(
-                &format!("enumeration({name})"),
-                &format!("enumeration(self::{name})"),
-            );
+        for (before, after) in [("enumeration = \"", "\""), ("enumeration(", ")")] {
+            let shadowed = format!("{before}{name}{after}");
+            if text.contains(&shadowed) {
+                text = text.replace(&shadowed, &format!("{before}self::{name}{after}"));
+            }
+        }
     }
     text
-}
-
-fn config(pool: &DescriptorPool, target: &Target<'_>) -> prost_build::Config {
-    let codegen = format!("{}::codegen", target.runtime_path);
-    let mut config = prost_build::Config::new();
-    config
-        .prost_path(format!("{codegen}::prost"))
-        // Our paths of Google's types are complete; prost-build would add its own.
-        .compile_well_known_types()
-        .format(false);
-    for (proto, rust) in extern_types(pool, target) {
-        config.extern_path(proto, rust);
-    }
-    let types = Types::new("", target);
-    let messages = pool
-        .all_messages()
-        .filter(|message| is_generated(message.full_name(), target));
-    let fields: Vec<_> = messages
-        .flat_map(|message| message.fields().collect::<Vec<_>>())
-        .collect();
-    if target.choices.bytes_types.is_empty() {
-        config.bytes(["."]);
-    } else {
-        // Full paths, because prost-build prefers some matches to others; and in one call, because the last call counts.
-        let shared = fields
-            .iter()
-            .filter(|field| has_bytes(field) && bytes_type(field, target) == BytesType::Bytes);
-        config.bytes(shared.map(bytes_path));
-    }
-    let ordered = fields
-        .iter()
-        .filter(|field| field.is_map() && types.is_ordered(field));
-    config.btree_map(ordered.map(|field| format!(".{}", field.full_name())));
-    // prost-build itself finds the fields whose messages contain themselves.
-    let boxed = fields.iter().filter(|field| can_be_boxed(field)).map(path_of);
-    for path in boxed.filter(|path| target.choices.boxed.contains(path)) {
-        config.boxed(format!(".{path}"));
-    }
-    config.skip_debug(target.choices.without_debug.iter().map(|(path, ())| path));
-    if target.choices.retain_enum_prefix {
-        config.retain_enum_prefix();
-    }
-    for (path, attribute) in target.choices.type_attributes.iter() {
-        config.type_attribute(path, attribute);
-    }
-    for (path, attribute) in target.choices.message_attributes.iter() {
-        config.message_attribute(path, attribute);
-    }
-    for (path, attribute) in target.choices.enum_attributes.iter() {
-        config.enum_attribute(path, attribute);
-    }
-    for (path, attribute) in target.choices.field_attributes.iter() {
-        config.field_attribute(path, attribute);
-    }
-    config
 }
 
 /// The path by which prost-build asks for the type of the bytes in `field`; all maps of a message have the same.
@@ -145,19 +175,23 @@ fn bytes_path(field: &FieldDescriptor) -> String {
 }
 
 impl Docs {
-    /// The text with the documentation in place of the placeholders, behind `header`.
-    pub(super) fn restore(&self, header: &str, text: &str) -> String {
+    /// The text with the documentation of all packages in place of the placeholders, behind `header`.
+    pub(super) fn restore(all: &[Self], header: &str, text: &str) -> String {
         let mut out = String::with_capacity(header.len() + text.len());
         out.push_str(header);
         for line in text.lines() {
             let found = line.split_once("/// ").and_then(|(indent, rest)| {
-                let number: usize = rest.strip_prefix(PLACEHOLDER)?.parse().ok()?;
-                Some((indent, self.0.get(number)?))
+                let (package, number) = rest.strip_prefix(PLACEHOLDER)?.split_once('.')?;
+                let docs = all.get(package.parse::<usize>().ok()?)?;
+                Some((indent, docs.lines.get(number.parse::<usize>().ok()?)?))
             });
             match found {
                 Some((indent, lines)) => {
                     for line in lines {
-                        out.push_str(format!("{indent}/// {line}").trim_end());
+                        out.push_str(indent);
+                        out.push_str("/// ");
+                        out.push_str(line);
+                        out.truncate(out.trim_end().len());
                         out.push('\n');
                     }
                 }
@@ -262,8 +296,8 @@ impl Places<'_> {
         if lines.is_empty() {
             lines.push(missing);
         }
-        let placeholder = format!(" {PLACEHOLDER}{}", self.docs.0.len());
-        self.docs.0.push(lines);
+        let placeholder = format!(" {PLACEHOLDER}{}.{}", self.docs.package, self.docs.lines.len());
+        self.docs.lines.push(lines);
         self.new.push(Location {
             path,
             leading_comments: Some(placeholder),

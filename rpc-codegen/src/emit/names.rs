@@ -3,11 +3,11 @@
 use proc_macro2::{Ident, TokenStream};
 use quote::format_ident;
 
-use crate::{choices::ByPath, model::Service, target::Target};
+use crate::{choices::ByPath, code::Code, model::Service, target::Target};
 
 /// The identifiers and attributes of the items generated for one service.
 pub(super) struct Names<'a> {
-    pub(super) runtime: &'a TokenStream,
+    pub(super) runtime: &'a Code,
     pub(super) list: Ident,
     pub(super) service: Ident,
     pub(super) server: Ident,

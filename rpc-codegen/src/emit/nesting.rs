@@ -26,6 +26,8 @@ pub(super) struct Nesting<'a> {
     heights: HashMap<&'a str, Option<u32>>,
     /// The messages that need the check, by full name: a level inside them may be too deep.
     walked: BTreeMap<String, MessageDescriptor>,
+    /// Their names, by module.
+    by_module: HashMap<Vec<String>, Vec<String>>,
 }
 
 impl<'a> Nesting<'a> {
@@ -41,6 +43,7 @@ impl<'a> Nesting<'a> {
             graph,
             heights: graph.heights(),
             walked: BTreeMap::new(),
+            by_module: HashMap::new(),
         };
         let procedures = services.iter().flat_map(|service| &service.procedures);
         let sent = procedures.flat_map(|procedure| [procedure.input.clone(), procedure.output.clone()]);
@@ -51,6 +54,10 @@ impl<'a> Nesting<'a> {
             if nesting.is_deep(&message) {
                 nesting.walk(&message);
             }
+        }
+        for (name, message) in &nesting.walked {
+            let module = module_path(message.package_name());
+            nesting.by_module.entry(module).or_default().push(name.clone());
         }
         nesting
     }
@@ -75,14 +82,10 @@ impl<'a> Nesting<'a> {
         quote!(#request #reply)
     }
 
-    /// The checks of all messages that need one, by the module of the message.
-    pub(super) fn walks(&self) -> HashMap<Vec<String>, TokenStream> {
-        let mut walks: HashMap<Vec<String>, TokenStream> = HashMap::new();
-        for message in self.walked.values() {
-            let module = walks.entry(module_path(message.package_name())).or_default();
-            module.extend(self.walk_of(message));
-        }
-        walks
+    /// The checks of all messages of a module that need one.
+    pub(super) fn walks(&self, module: &[String]) -> TokenStream {
+        let walked = self.by_module.get(module).into_iter().flatten();
+        walked.map(|name| self.walk_of(&self.walked[name])).collect()
     }
 
     /// True if a message can be nested too deep.

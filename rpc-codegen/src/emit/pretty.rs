@@ -1,10 +1,8 @@
 //! Formats code as readable text.
 
-/// The items in `text`, then the items in `more`, with blank lines between them.
-pub(super) fn pretty(text: &str, more: &str) -> Result<String, syn::Error> {
-    let mut file = syn::parse_file(text)?;
-    file.items.extend(syn::parse_file(more)?.items);
-    Ok(spaced(&prettyplease::unparse(&file)))
+/// The items of `file`, with blank lines between them.
+pub(super) fn pretty(file: &syn::File) -> String {
+    spaced(&prettyplease::unparse(file))
 }
 
 /// Adds a blank line before each item that follows another one.
@@ -44,11 +42,12 @@ mod tests {
     #[test]
     fn items_stand_apart() {
         let tokens = quote!(
+            struct A {}
             a::b!(A);
             impl A { fn b() {} fn c() {} }
             trait D { #[doc = " e"] fn e(); #[doc = " f;"] #[doc = " g }"] fn f(); }
         );
-        let text = pretty("struct A {}", &tokens.to_string()).expect("it parses");
+        let text = pretty(&syn::parse2(tokens).expect("it parses"));
         assert_eq!(
             text,
             "struct A {}\na::b!(A);\n\nimpl A {\n    fn b() {}\n    fn c() {}\n}\ntrait D {\n    /// e\n    fn e();\n\n    /// f;\n    /// g }\n    fn f();\n}\n"

@@ -1,40 +1,49 @@
 //! The descriptors that prost-build reads: those of the files, changed where it would write code that does not compile.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
 
-use prost_build::Module;
-use prost_reflect::{DescriptorPool, EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor};
+use prost_reflect::{
+    DescriptorPool, EnumDescriptor, FieldDescriptor, FileDescriptor, Kind, MessageDescriptor,
+};
 use prost_types::{DescriptorProto, FieldDescriptorProto, FileDescriptorProto, field_descriptor_proto::Type};
 
 use crate::{
-    model::{is_given, is_newer, naming::module_path, without_accessors},
+    model::{is_given, is_newer, without_accessors},
     source::is_google,
     target::Target,
 };
 
-/// All files of `pool`, and those of Google's types that prost-types lacks, each with its module.
-pub(super) fn files(pool: &DescriptorPool, target: &Target<'_>) -> Vec<(Module, FileDescriptorProto)> {
+/// A file as prost-build reads it.
+pub(super) fn changed(file: &FileDescriptor, target: &Target<'_>) -> FileDescriptorProto {
+    let mut proto = file.file_descriptor_proto().clone();
+    for (message, descriptor) in proto.message_type.iter_mut().zip(file.messages()) {
+        change(message, &descriptor, target);
+    }
+    proto
+}
+
+/// The files of Google's types that prost-types lacks and that the files of `pool` use.
+pub(super) fn newer(pool: &DescriptorPool, target: &Target<'_>) -> impl Iterator<Item = FileDescriptorProto> {
     let mut newer = Newer {
         target,
         files: BTreeMap::new(),
         seen: BTreeSet::new(),
     };
-    let mut files: Vec<FileDescriptorProto> = Vec::new();
-    for file in pool.files() {
-        let mut proto = file.file_descriptor_proto().clone();
-        if !is_google(file.name()) {
-            newer.add_all(&proto, pool);
-            for (message, descriptor) in proto.message_type.iter_mut().zip(file.messages()) {
-                change(message, &descriptor, target);
-            }
-        }
-        files.push(proto);
+    for file in pool.files().filter(|file| !is_google(file.name())) {
+        newer.add_all(file.file_descriptor_proto(), pool);
     }
-    files.extend(newer.files());
-    files
-        .into_iter()
-        .map(|file| (Module::from_parts(module_path(file.package())), file))
-        .collect()
+    newer.files.into_values()
+}
+
+/// The name in the pool of the type that prost-build knows as `name`.
+pub(super) fn name_in_pool(name: &str) -> Cow<'_, str> {
+    match name.strip_prefix(PACKAGE) {
+        Some(rest) => Cow::Owned(format!("google.protobuf{rest}")),
+        None => Cow::Borrowed(name),
+    }
 }
 
 /// Changes a message and the messages inside it.
@@ -187,10 +196,6 @@ impl Newer<'_> {
         } else if let Some(proto) = pool.get_enum_by_name(&full_name) {
             file.enum_type.push(proto.enum_descriptor_proto().clone());
         }
-    }
-
-    fn files(self) -> impl Iterator<Item = FileDescriptorProto> {
-        self.files.into_values()
     }
 }
 

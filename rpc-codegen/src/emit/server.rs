@@ -118,7 +118,7 @@ fn signature(procedure: &Procedure, names: &Names<'_>) -> TokenStream {
 pub(super) fn result(procedure: &Procedure, names: &Names<'_>) -> TokenStream {
     let runtime = names.runtime;
     match &procedure.reply {
-        Reply::Message(ty) => ty.clone(),
+        Reply::Message(ty) => quote!(#ty),
         Reply::Field(_, field) => value_type(field, runtime),
         // It may borrow from `self` and `cx`, because the runtime drives it in the future that owns them.
         Reply::Stream(ty) => {
@@ -131,7 +131,7 @@ pub(super) fn result(procedure: &Procedure, names: &Names<'_>) -> TokenStream {
 pub(super) fn arguments(procedure: &Procedure, names: &Names<'_>) -> Vec<(Ident, TokenStream)> {
     match &procedure.request {
         Request::Empty => Vec::new(),
-        Request::Message(ty) | Request::Value(ty) => vec![(format_ident!("request"), ty.clone())],
+        Request::Message(ty) | Request::Value(ty) => vec![(format_ident!("request"), quote!(#ty))],
         Request::Stream(ty) => {
             let runtime = names.runtime;
             vec![(format_ident!("requests"), quote!(#runtime::Requests<#ty>))]

@@ -1,45 +1,72 @@
 //! Stand-ins: messages that tell prost-build which traits it can derive.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use prost_reflect::DescriptorPool;
 use prost_types::{
     DescriptorProto, FieldDescriptorProto, FileDescriptorProto,
     field_descriptor_proto::{Label, Type},
 };
 
-use crate::{
-    model::{Derives, Graph},
-    source::is_google,
-};
+use super::prost_input::name_in_pool;
+use crate::model::{Derives, full_name};
 
-/// A second definition of each message, with scalar fields that allow the same derives.
+/// A second definition of each message in `files` and of each message that they name, with scalar fields that allow the same
+/// derives.
 ///
 /// prost-build visits all paths into a message to see whether it is `Copy` and `Eq`. Their number doubles with each level of
 /// messages that have two fields of the next one. Of two definitions with one name it asks the last one, and the answer of a
-/// stand-in takes one step.
-pub(super) fn files(pool: &DescriptorPool, graph: &Graph) -> impl Iterator<Item = FileDescriptorProto> {
-    let derives = graph.derives();
-    let files = pool.files().filter(|file| !is_google(file.name()));
-    files.map(move |file| {
-        let file = file.file_descriptor_proto();
-        let messages = file.message_type.iter();
-        FileDescriptorProto {
-            name: file.name.clone(),
-            package: file.package.clone(),
-            message_type: messages
-                .map(|message| of(message, file.package(), &derives))
-                .collect(),
-            ..FileDescriptorProto::default()
+/// stand-in takes one step. So prost-build needs no other file to write the code of these files: a message that contains itself
+/// does so within one file, because imports form no circle.
+pub(super) fn files<'a>(
+    files: impl Iterator<Item = &'a FileDescriptorProto>,
+    derives: &HashMap<&str, Derives>,
+) -> Vec<FileDescriptorProto> {
+    let mut names = BTreeSet::new();
+    for file in files {
+        for message in &file.message_type {
+            add_names(&mut names, file.package(), message);
         }
-    })
+    }
+    // To prost-build, what a message is declared in may be a package.
+    let mut messages: BTreeMap<&str, Vec<DescriptorProto>> = BTreeMap::new();
+    for name in &names {
+        let (outer, inner) = name.rsplit_once('.').unwrap_or(("", name));
+        let derives = derives.get(&*name_in_pool(name)).copied().unwrap_or_default();
+        messages.entry(outer).or_default().push(of(inner, derives));
+    }
+    let files = messages
+        .into_iter()
+        .map(|(outer, message_type)| FileDescriptorProto {
+            name: Some(outer.to_owned()),
+            package: (!outer.is_empty()).then(|| outer.to_owned()),
+            message_type,
+            ..FileDescriptorProto::default()
+        });
+    files.collect()
 }
 
-fn of(message: &DescriptorProto, outer: &str, derives: &HashMap<&str, Derives>) -> DescriptorProto {
-    let name = [outer, message.name()].join(".");
-    let name = name.trim_start_matches('.');
+/// Adds the names of a message, of the messages inside it, and of the types of their fields.
+fn add_names(names: &mut BTreeSet<String>, outer: &str, message: &DescriptorProto) {
+    let name = full_name(outer, message.name());
+    let types = message
+        .field
+        .iter()
+        .filter(|field| field.r#type() == Type::Message);
+    for ty in types {
+        let ty = ty.type_name().trim_start_matches('.');
+        if !names.contains(ty) {
+            names.insert(ty.to_owned());
+        }
+    }
+    for nested in &message.nested_type {
+        add_names(names, &name, nested);
+    }
+    names.insert(name);
+}
+
+fn of(name: &str, derives: Derives) -> DescriptorProto {
     // A `float` is not `Eq`, and a `string` is not `Copy`.
-    let types = match derives.get(name).copied().unwrap_or_default() {
+    let types = match derives {
         Derives { copy: true, eq: true } => &[][..],
         Derives {
             copy: true,
@@ -54,11 +81,9 @@ fn of(message: &DescriptorProto, outer: &str, derives: &HashMap<&str, Derives>) 
             eq: false,
         } => &[Type::Float, Type::String][..],
     };
-    let nested = message.nested_type.iter();
     DescriptorProto {
-        name: message.name.clone(),
+        name: Some(name.to_owned()),
         field: types.iter().map(|one| field(*one)).collect(),
-        nested_type: nested.map(|nested| of(nested, name, derives)).collect(),
         ..DescriptorProto::default()
     }
 }

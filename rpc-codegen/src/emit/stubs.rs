@@ -8,7 +8,10 @@ use super::{
     fields::{argument, of_argument, value_in, value_type},
     names::Names,
 };
-use crate::model::{Procedure, Reply, Request, Service, ident};
+use crate::{
+    code::Code,
+    model::{Procedure, Reply, Request, Service, ident},
+};
 
 /// The two families of calls: one-way, and with a reply.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -151,7 +154,7 @@ fn stub(procedure: &Procedure, place: &Literal, names: &Names<'_>, family: Famil
 }
 
 /// The declaration of a stub that waits for `result`: its qualifier and its output.
-fn asynchronous(result: &TokenStream, runtime: &TokenStream) -> (TokenStream, TokenStream) {
+fn asynchronous(result: &TokenStream, runtime: &Code) -> (TokenStream, TokenStream) {
     (
         quote!(async),
         quote!(::core::result::Result<#result, #runtime::Error>),
@@ -165,12 +168,12 @@ fn answered(
     procedure: &Procedure,
     request: &TokenStream,
     entry: &TokenStream,
-    runtime: &TokenStream,
+    runtime: &Code,
 ) -> (TokenStream, TokenStream, TokenStream) {
     let requests = match &procedure.request {
         Request::Empty => quote!(()),
         Request::Stream(ty) | Request::Message(ty) | Request::Value(ty) | Request::Fields(ty, _) => {
-            ty.clone()
+            quote!(#ty)
         }
     };
     let (result, body) = match (&procedure.request, &procedure.reply) {

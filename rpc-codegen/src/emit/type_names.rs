@@ -1,25 +1,26 @@
 //! Type names: `prost::Name` for messages, which `Any::from_msg` needs.
 
 use proc_macro2::TokenStream;
-use prost_reflect::{DescriptorPool, MessageDescriptor};
+use prost_reflect::MessageDescriptor;
 use quote::quote;
 
 use crate::{
-    model::{Types, is_generated, naming::module_path},
+    model::{Types, is_generated},
     target::Target,
 };
 
-/// The names of the messages in `module` that the build script asks for.
-pub(super) fn items(pool: &DescriptorPool, module: &[String], target: &Target<'_>) -> TokenStream {
+/// The names of those of `messages` that the build script asks for.
+pub(super) fn items(messages: &[MessageDescriptor], target: &Target<'_>) -> TokenStream {
     if target.choices.type_names.is_empty() {
         return quote!();
     }
-    pool.all_messages()
-        .filter(|message| module_path(message.package_name()) == module && !message.is_map_entry())
+    messages
+        .iter()
+        .filter(|message| !message.is_map_entry())
         .filter(|message| is_generated(message.full_name(), target))
         .filter_map(|message| {
             let domain = target.choices.type_names.last(message.full_name())?;
-            Some(item(&message, domain, target))
+            Some(item(message, domain, target))
         })
         .collect()
 }

@@ -1,6 +1,6 @@
 //! Clashes: two items with one name in Rust, and names that Rust cannot have.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet, hash_map::Entry};
 
 use prost_types::{DescriptorProto, EnumDescriptorProto, FileDescriptorProto};
 
@@ -23,7 +23,11 @@ pub(super) struct Names {
 }
 
 /// Gives everything in `files` its name.
-pub(super) fn names(files: &[&FileDescriptorProto], sources: &Sources, target: &Target<'_>) -> Names {
+pub(super) fn names<'a>(
+    files: &[&'a FileDescriptorProto],
+    sources: &'a Sources,
+    target: &'a Target<'a>,
+) -> Names {
     let mut scope = Scope {
         sources,
         target,
@@ -46,18 +50,18 @@ pub(super) fn names(files: &[&FileDescriptorProto], sources: &Sources, target: &
 struct Scope<'a> {
     sources: &'a Sources,
     target: &'a Target<'a>,
-    /// The owners, by module or type, and identifier in it.
-    names: HashMap<(Vec<String>, String), Owner>,
+    /// The owners, by path in Rust. Fields and variants are not among them: each type has a scope of its own for these.
+    names: HashMap<String, Owner<'a>>,
     warnings: Vec<String>,
     problems: Vec<Problem>,
 }
 
 /// The item that has an identifier.
 #[derive(Clone)]
-struct Owner {
+struct Owner<'a> {
     kind: Kind,
     what: String,
-    file: String,
+    file: &'a str,
     path: Vec<i32>,
 }
 
@@ -71,8 +75,15 @@ enum Kind {
     Inside,
 }
 
-impl Scope<'_> {
-    fn file(&mut self, file: &FileDescriptorProto) {
+/// A field or a oneof of a message, by its index.
+#[derive(Clone, Copy)]
+enum Member {
+    Field(usize),
+    Oneof(usize),
+}
+
+impl<'a> Scope<'a> {
+    fn file(&mut self, file: &'a FileDescriptorProto) {
         if !is_generated(file.package(), self.target) {
             return;
         }
@@ -86,12 +97,13 @@ impl Scope<'_> {
             let package = Owner {
                 kind: Kind::Package,
                 what: format!("package `{}`", names[..=at].join(".")),
-                file: file.name().to_owned(),
+                file: file.name(),
                 path: vec![2],
             };
-            self.nameable(name, &package);
-            self.claim(&module[..at], &module[at], package);
+            self.nameable(name, || package.clone());
+            self.claim(&module[..at].join("::"), &module[at], package);
         }
+        let module = module.join("::");
         for (index, message) in (0..).zip(&file.message_type) {
             self.message(file, &module, file.package(), message, &[4, index]);
         }
@@ -101,8 +113,8 @@ impl Scope<'_> {
     }
 
     /// The names of all services, whose items give way to messages, enums and other services.
-    fn services(&mut self, files: &[&FileDescriptorProto]) -> HashMap<String, ServiceNames> {
-        let mut services: Vec<(Vec<String>, Owner, String, ServiceNames)> = Vec::new();
+    fn services(&mut self, files: &[&'a FileDescriptorProto]) -> HashMap<String, ServiceNames> {
+        let mut services: Vec<(String, Owner<'a>, String, ServiceNames)> = Vec::new();
         for file in files {
             for (index, service) in (0..).zip(&file.service) {
                 let full = full_name(file.package(), service.name());
@@ -112,12 +124,12 @@ impl Scope<'_> {
                 let owner = Owner {
                     kind: Kind::Item,
                     what: format!("service `{full}`"),
-                    file: file.name().to_owned(),
+                    file: file.name(),
                     path: vec![6, index, 1],
                 };
-                self.nameable(service.name(), &owner);
+                self.nameable(service.name(), || owner.clone());
                 let mut names = ServiceNames::new(service.name());
-                let module = module_path(file.package());
+                let module = module_path(file.package()).join("::");
                 if self.target.parts(&full).server() {
                     self.give_way(&module, &mut names.service, "the trait", &full);
                 }
@@ -147,8 +159,8 @@ impl Scope<'_> {
     }
 
     /// Adds a `_` to `name`, which is `what` of a service, if something else in `module` has that name.
-    fn give_way(&mut self, module: &[String], name: &mut String, what: &str, service: &str) {
-        let Some(owner) = self.names.get(&(module.to_vec(), name.clone())) else {
+    fn give_way(&mut self, module: &str, name: &mut String, what: &str, service: &str) {
+        let Some(owner) = self.names.get(&inside(module, name)) else {
             return;
         };
         self.warnings.push(format!(
@@ -160,8 +172,8 @@ impl Scope<'_> {
 
     fn message(
         &mut self,
-        file: &FileDescriptorProto,
-        module: &[String],
+        file: &'a FileDescriptorProto,
+        module: &str,
         outer: &str,
         message: &DescriptorProto,
         path: &[i32],
@@ -169,7 +181,7 @@ impl Scope<'_> {
         let owner = |what: String, path: Vec<i32>| Owner {
             kind: Kind::Item,
             what,
-            file: file.name().to_owned(),
+            file: file.name(),
             path,
         };
         let full = full_name(outer, message.name());
@@ -177,7 +189,7 @@ impl Scope<'_> {
             return;
         }
         let itself = owner(format!("message `{full}`"), below(path, &[1]));
-        self.nameable(message.name(), &itself);
+        self.nameable(message.name(), || itself.clone());
         self.claim(module, &camel(message.name()), itself);
 
         let nested = |index: usize| !is_map_entry(&message.nested_type[index]);
@@ -185,55 +197,59 @@ impl Scope<'_> {
         let oneofs: BTreeSet<usize> = message.field.iter().filter_map(oneof_of).collect();
         let has_module =
             !message.enum_type.is_empty() || !oneofs.is_empty() || (0..message.nested_type.len()).any(nested);
-        let mut inner = module.to_vec();
-        inner.push(snake(message.name()));
+        let inner = inside(module, &snake(message.name()));
         if has_module {
             let what = format!("the module of the types inside message `{full}`");
-            let inside = Owner {
+            let types = Owner {
                 kind: Kind::Inside,
                 ..owner(what, below(path, &[1]))
             };
-            self.claim(module, &snake(message.name()), inside);
+            self.claim(module, &snake(message.name()), types);
         }
 
-        // Fields, and the variants of a oneof, have scopes of their own. `{}` in their key keeps them apart from modules.
-        let fields: Vec<String> = inner.iter().cloned().chain(["{}".to_owned()]).collect();
-        for (index, field) in (0..).zip(&message.field) {
-            let field_owner = owner(
-                format!("field `{full}.{}`", field.name()),
-                below(path, &[2, index, 1]),
-            );
-            self.nameable(field.name(), &field_owner);
-            match oneof_of(field) {
-                Some(oneof) => {
-                    let scope: Vec<String> = fields.iter().cloned().chain([oneof.to_string()]).collect();
-                    self.claim(&scope, &camel(field.name()), field_owner);
-                }
-                None => self.claim(&fields, &snake(field.name()), field_owner),
-            }
+        let member = |member: Member| match member {
+            Member::Field(index) => owner(
+                format!("field `{full}.{}`", message.field[index].name()),
+                below(path, &[2, as_i32(index), 1]),
+            ),
+            Member::Oneof(index) => owner(
+                format!("oneof `{full}.{}`", message.oneof_decl[index].name()),
+                below(path, &[8, as_i32(index), 1]),
+            ),
+        };
+        // Fields share a scope with oneofs. The variants of each oneof have another one.
+        let mut members: HashMap<(Option<usize>, String), Member> = HashMap::new();
+        for (index, field) in message.field.iter().enumerate() {
+            let this = Member::Field(index);
+            self.nameable(field.name(), || member(this));
+            let oneof = oneof_of(field);
+            let ident = match oneof {
+                Some(_) => camel(field.name()),
+                None => snake(field.name()),
+            };
+            self.claim_member(&mut members, (oneof, ident), this, member);
         }
         for oneof in oneofs {
             let name = message.oneof_decl[oneof].name();
-            let index = i32::try_from(oneof).unwrap_or(i32::MAX);
-            let what = owner(format!("oneof `{full}.{name}`"), below(path, &[8, index, 1]));
-            self.nameable(name, &what);
-            self.claim(&fields, &snake(name), what.clone());
-            self.claim(&inner, &oneof_type(message, name), what);
+            let this = Member::Oneof(oneof);
+            self.nameable(name, || member(this));
+            self.claim_member(&mut members, (None, snake(name)), this, member);
+            self.claim(&inner, &oneof_type(message, name), member(this));
         }
-        for (index, inside) in (0..).zip(&message.nested_type) {
-            if !is_map_entry(inside) {
-                self.message(file, &inner, &full, inside, &below(path, &[3, index]));
+        for (index, nested) in (0..).zip(&message.nested_type) {
+            if !is_map_entry(nested) {
+                self.message(file, &inner, &full, nested, &below(path, &[3, index]));
             }
         }
-        for (index, inside) in (0..).zip(&message.enum_type) {
-            self.enumeration(file, &inner, &full, inside, &below(path, &[4, index]));
+        for (index, nested) in (0..).zip(&message.enum_type) {
+            self.enumeration(file, &inner, &full, nested, &below(path, &[4, index]));
         }
     }
 
     fn enumeration(
         &mut self,
-        file: &FileDescriptorProto,
-        module: &[String],
+        file: &'a FileDescriptorProto,
+        module: &str,
         outer: &str,
         proto: &EnumDescriptorProto,
         path: &[i32],
@@ -241,7 +257,7 @@ impl Scope<'_> {
         let owner = |what: String, path: Vec<i32>| Owner {
             kind: Kind::Item,
             what,
-            file: file.name().to_owned(),
+            file: file.name(),
             path,
         };
         let full = full_name(outer, proto.name());
@@ -249,70 +265,108 @@ impl Scope<'_> {
             return;
         }
         let itself = owner(format!("enum `{full}`"), below(path, &[1]));
-        self.nameable(proto.name(), &itself);
-        let ident = camel(proto.name());
-        self.claim(module, &ident, itself);
-        let variants: Vec<String> = module.iter().cloned().chain([ident, "{}".to_owned()]).collect();
+        self.nameable(proto.name(), || itself.clone());
+        self.claim(module, &camel(proto.name()), itself);
+        let variant_at = |index: usize| {
+            owner(
+                format!("value `{full}.{}`", proto.value[index].name()),
+                below(path, &[2, as_i32(index), 1]),
+            )
+        };
+        let mut variants: HashMap<(Option<usize>, String), usize> = HashMap::new();
         let mut numbers = HashSet::new();
-        for (index, value) in (0..).zip(&proto.value) {
+        for (index, value) in proto.value.iter().enumerate() {
             // A second name of a number (`allow_alias`) has no variant.
             if !numbers.insert(value.number()) {
                 continue;
             }
-            let what = owner(
-                format!("value `{full}.{}`", value.name()),
-                below(path, &[2, index, 1]),
-            );
-            self.nameable(value.name(), &what);
+            self.nameable(value.name(), || variant_at(index));
             let name = if self.target.choices.retain_enum_prefix {
                 camel(value.name())
             } else {
                 variant(proto.name(), value.name())
             };
-            self.claim(&variants, &name, what);
+            self.claim_member(&mut variants, (None, name), index, variant_at);
         }
     }
 
-    /// Records `owner` as `ident` in `scope`, and reports a clash.
-    fn claim(&mut self, scope: &[String], ident: &str, owner: Owner) {
+    /// Records `owner` as `ident` in `module`, and reports a clash.
+    fn claim(&mut self, module: &str, ident: &str, owner: Owner<'a>) {
         // `nameable` reports impossible names.
         if !is_nameable(ident) {
             return;
         }
-        let key = (scope.to_vec(), ident.to_owned());
-        match self.names.get(&key) {
-            Some(first) if first.what != owner.what && !are_one_module(first, &owner) => {
-                let problem = Problem::new(format!(
-                    "{} and {} are both named `{ident}` in Rust",
-                    first.what, owner.what
-                ))
-                .at(self.sources.place(&owner.file, &owner.path))
-                .with_other(
-                    "the other one is here",
-                    self.sources.place(&first.file, &first.path),
-                )
-                .with_help("rename one of them");
-                self.problems.push(problem);
+        match self.names.entry(inside(module, ident)) {
+            Entry::Occupied(first) => {
+                let problem = clash(first.get(), &owner, ident, self.sources);
+                self.problems.extend(problem);
             }
-            Some(_) => {}
-            None => {
-                self.names.insert(key, owner);
+            Entry::Vacant(vacant) => {
+                vacant.insert(owner);
             }
         }
     }
 
-    fn nameable(&mut self, name: &str, owner: &Owner) {
+    /// Records `member` by its scope and identifier in one type, and reports a clash.
+    fn claim_member<M: Copy>(
+        &mut self,
+        members: &mut HashMap<(Option<usize>, String), M>,
+        key: (Option<usize>, String),
+        member: M,
+        owner: impl Fn(M) -> Owner<'a>,
+    ) {
+        if !is_nameable(&key.1) {
+            return;
+        }
+        match members.entry(key) {
+            Entry::Occupied(first) => {
+                let (_, ident) = first.key();
+                let problem = clash(&owner(*first.get()), &owner(member), ident, self.sources);
+                self.problems.extend(problem);
+            }
+            Entry::Vacant(vacant) => {
+                vacant.insert(member);
+            }
+        }
+    }
+
+    fn nameable(&mut self, name: &str, owner: impl FnOnce() -> Owner<'a>) {
         if !is_nameable(name) {
+            let owner = owner();
             let problem = Problem::new(format!("{} cannot be named in Rust", owner.what))
-                .at(self.sources.place(&owner.file, &owner.path))
+                .at(self.sources.place(owner.file, &owner.path))
                 .with_help("give it a name with a letter in it");
             self.problems.push(problem);
         }
     }
 }
 
+/// The problem of two items that are both named `ident`, unless they are one.
+fn clash(first: &Owner<'_>, second: &Owner<'_>, ident: &str, sources: &Sources) -> Option<Problem> {
+    if first.what == second.what || are_one_module(first, second) {
+        return None;
+    }
+    let problem = Problem::new(format!(
+        "{} and {} are both named `{ident}` in Rust",
+        first.what, second.what
+    ));
+    let problem = problem
+        .at(sources.place(second.file, &second.path))
+        .with_other("the other one is here", sources.place(first.file, &first.path));
+    Some(problem.with_help("rename one of them"))
+}
+
+/// The path of the item `ident` in `module`.
+fn inside(module: &str, ident: &str) -> String {
+    format!("{module}::{ident}")
+}
+
+fn as_i32(index: usize) -> i32 {
+    i32::try_from(index).unwrap_or(i32::MAX)
+}
+
 /// True if one of two modules is a package and the other one holds the types inside of a message: they become one.
-fn are_one_module(a: &Owner, b: &Owner) -> bool {
+fn are_one_module(a: &Owner<'_>, b: &Owner<'_>) -> bool {
     matches!(
         (a.kind, b.kind),
         (Kind::Package, Kind::Inside) | (Kind::Inside, Kind::Package)

@@ -39,22 +39,24 @@ struct Extern<'a> {
 
 /// Of all paths that match the item `full_name`, the longest.
 fn find<'a>(full_name: &str, target: &'a Target<'_>) -> Option<Extern<'a>> {
-    let codegen = format!("{}::codegen::", target.runtime_path);
-    let known = BUILT_IN.iter().map(|(path, ty)| Extern {
-        path,
-        outer: ty.replace("codegen::", &codegen),
-        is_given: false,
-    });
-    let given = target.choices.extern_paths.iter().map(|(path, ty)| Extern {
-        path,
-        outer: ty.clone(),
-        is_given: true,
-    });
-    known
-        .filter(|_| !is_newer(full_name))
+    let known = BUILT_IN.iter().map(|(path, ty)| (*path, *ty, false));
+    let given = target.choices.extern_paths.iter();
+    let given = given.map(|(path, ty)| (path, ty.as_str(), true));
+    let (path, ty, is_given) = known
         .chain(given)
-        .filter(|one| matches(one.path, full_name))
-        .max_by_key(|one| one.path.len())
+        .filter(|(path, ..)| matches(path, full_name))
+        .filter(|(.., is_given)| *is_given || !is_newer(full_name))
+        .max_by_key(|(path, ..)| path.len())?;
+    let outer = if is_given {
+        ty.to_owned()
+    } else {
+        ty.replace("codegen::", &format!("{}::codegen::", target.runtime_path))
+    };
+    Some(Extern {
+        path,
+        outer,
+        is_given,
+    })
 }
 
 /// True if code is generated for the item `full_name`, a package, type or service.

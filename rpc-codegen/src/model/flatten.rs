@@ -1,6 +1,5 @@
 //! Flattening: request fields as arguments, and a reply's single field as the result.
 
-use proc_macro2::TokenStream;
 use prost_reflect::{Cardinality, FieldDescriptor, Kind as ProtoKind, MessageDescriptor};
 
 use super::{
@@ -10,6 +9,7 @@ use super::{
     oneof::oneof_of,
     types::{Types, is_option},
 };
+use crate::code::Code;
 
 /// A message field that is an argument or a result.
 #[derive(Debug)]
@@ -25,13 +25,13 @@ pub(crate) enum FieldKind {
     /// A `String`.
     Text,
     /// A `Bytes` or a `Vec<u8>`.
-    Bytes(TokenStream),
+    Bytes(Code),
     /// An enum; the message holds its number.
-    Enum(TokenStream),
+    Enum(Code),
     /// An optional enum.
-    OptionalEnum(TokenStream),
+    OptionalEnum(Code),
     /// The field's own type.
-    Plain(TokenStream),
+    Plain(Code),
 }
 
 /// A request with more fields stays a message: the order of eight arguments is hard to remember.
@@ -44,7 +44,7 @@ pub(super) fn request(
     message: &MessageDescriptor,
     flatten: bool,
 ) -> Request {
-    let ty = types.message(message);
+    let ty = Code::from(types.message(message));
     if message.full_name() == "google.protobuf.Empty" && !types.is_given(message.full_name()) {
         Request::Empty
     } else if flatten && is_flat(types, graph, message) && message.fields().len() <= MOST_ARGUMENTS {
@@ -59,7 +59,7 @@ pub(super) fn request(
 
 /// The result of a method for the reply `message`.
 pub(super) fn reply(types: &Types<'_>, graph: &Graph, message: &MessageDescriptor, flatten: bool) -> Reply {
-    let ty = types.message(message);
+    let ty = Code::from(types.message(message));
     match &fields(message)[..] {
         [only] if flatten && is_flat(types, graph, message) => Reply::Field(ty, field(types, only)),
         _ => Reply::Message(ty),
@@ -122,12 +122,12 @@ fn field(types: &Types<'_>, proto: &FieldDescriptor) -> Field {
     let is_single = proto.cardinality() != Cardinality::Repeated;
     let kind = match proto.kind() {
         ProtoKind::Enum(proto_enum) if is_single && is_option(proto) => {
-            FieldKind::OptionalEnum(types.enumeration(&proto_enum))
+            FieldKind::OptionalEnum(types.enumeration(&proto_enum).into())
         }
-        ProtoKind::Enum(proto_enum) if is_single => FieldKind::Enum(types.enumeration(&proto_enum)),
+        ProtoKind::Enum(proto_enum) if is_single => FieldKind::Enum(types.enumeration(&proto_enum).into()),
         ProtoKind::String if is_single && !is_option(proto) => FieldKind::Text,
-        ProtoKind::Bytes if is_single && !is_option(proto) => FieldKind::Bytes(types.value(proto)),
-        _ => FieldKind::Plain(types.field(proto)),
+        ProtoKind::Bytes if is_single && !is_option(proto) => FieldKind::Bytes(types.value(proto).into()),
+        _ => FieldKind::Plain(types.field(proto).into()),
     };
     Field {
         ident: snake(proto.name()),

@@ -113,7 +113,7 @@ impl<'a> Reader<'a> {
         let file = method.parent_file();
         let types = Types::new(file.package_name(), self.target);
         let request = if method.is_client_streaming() {
-            Request::Stream(types.message(&method.input()))
+            Request::Stream(types.message(&method.input()).into())
         } else {
             flatten::request(&types, self.graph, &method.input(), flatten)
         };
@@ -134,7 +134,7 @@ impl<'a> Reader<'a> {
             priority,
             request,
             reply: if method.is_server_streaming() {
-                Reply::Stream(types.message(&method.output()))
+                Reply::Stream(types.message(&method.output()).into())
             } else {
                 flatten::reply(&types, self.graph, &method.output(), flatten)
             },

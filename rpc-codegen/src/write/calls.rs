@@ -1,16 +1,20 @@
 //! The calls of one process: several may write to one folder, and none overwrites what another one wrote.
 
 use std::{
+    borrow::Cow,
     collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
 };
 
+use prost_reflect::DescriptorPool;
+
 use super::file;
 use crate::{
     emit::Module,
     error::{Error, Problem},
+    parallel,
 };
 
 /// What one call writes.
@@ -19,8 +23,23 @@ pub(crate) struct Call<'a> {
     pub(crate) options: String,
     pub(crate) out_dir: &'a Path,
     pub(crate) modules: &'a [Module],
-    /// The path and the content of the descriptors.
-    pub(crate) descriptors: Option<(&'a Path, Vec<u8>)>,
+    /// The descriptors, and the path of their file.
+    pub(crate) descriptors: Option<(&'a Path, &'a DescriptorPool)>,
+}
+
+/// The content of a file.
+enum Content<'a> {
+    Code(&'a str),
+    Descriptors(&'a DescriptorPool),
+}
+
+impl Content<'_> {
+    fn bytes(&self) -> Cow<'_, [u8]> {
+        match self {
+            Self::Code(text) => Cow::Borrowed(text.as_bytes()),
+            Self::Descriptors(pool) => Cow::Owned(pool.encode_to_vec()),
+        }
+    }
 }
 
 /// What an earlier call wrote.
@@ -45,19 +64,20 @@ impl Call<'_> {
         let mut past = PAST.lock().unwrap_or_else(PoisonError::into_inner);
         past.retain(|other| other.options != self.options || other.out_dir != self.out_dir);
         let modules = self.modules.iter();
-        let modules = modules.map(|module| (self.out_dir.join(module.file_name()), module.text.as_bytes()));
+        let modules =
+            modules.map(|module| (self.out_dir.join(module.file_name()), Content::Code(&module.text)));
         let descriptors = self.descriptors.iter();
-        let descriptors = descriptors.map(|(path, bytes)| (path.to_path_buf(), &bytes[..]));
-        let files: Vec<(PathBuf, &[u8])> = modules.chain(descriptors).collect();
-        for (path, bytes) in &files {
-            let is_old = past.iter().any(|other| other.files.contains(path));
-            if is_old && fs::read(path).is_ok_and(|old| old != *bytes) {
+        let descriptors = descriptors.map(|(path, pool)| (path.to_path_buf(), Content::Descriptors(pool)));
+        // The descriptors come first, because they take the longest.
+        let files: Vec<(PathBuf, Content<'_>)> = descriptors.chain(modules).collect();
+        let is_old = |path: &PathBuf| past.iter().any(|other| other.files.contains(path));
+        for (path, content) in &files {
+            if is_old(path) && fs::read(path).is_ok_and(|old| old != *content.bytes()) {
                 return Err(overwritten(path));
             }
         }
-        for (path, bytes) in &files {
-            file(path, bytes)?;
-        }
+        let written = parallel::map(&files, |(path, content)| file(path, &content.bytes()));
+        written.into_iter().collect::<Result<(), Error>>()?;
         past.push(Past {
             options: self.options,
             out_dir: self.out_dir.to_owned(),
