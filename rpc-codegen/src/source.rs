@@ -14,6 +14,7 @@ mod names;
 mod order;
 mod references;
 mod served;
+mod set_input;
 mod spelling;
 mod text;
 mod unresolved;
@@ -34,6 +35,7 @@ pub(crate) use self::{
     folder::{Folder, is_served},
     link::Comments,
     served::{OPTIONS_NAME, is_google},
+    set_input::SetInput,
     spelling::closest,
 };
 use crate::{

@@ -96,6 +96,53 @@ fn the_code_is_that_of_the_files() {
 }
 
 #[test]
+fn a_set_in_memory_gives_the_same_code_as_its_file() {
+    let folder = TempDir::new();
+    let path = folder.path().join("set.bin");
+    let files = from_files("flatten", &path);
+    let bytes = fs::read(&path).expect("it was written");
+    let compile = |config: &Config| config.compile().expect("the set compiles");
+    // The last one counts.
+    let mut config = Config::new();
+    let config = config
+        .descriptor_set("nowhere.bin")
+        .descriptor_set_bytes(bytes.clone());
+    assert_eq!(files, generate(config, compile));
+    let mut config = Config::new();
+    let config = config.descriptor_set_bytes(&b"junk"[..]).descriptor_set(&path);
+    assert_eq!(files, generate(config, compile));
+}
+
+#[test]
+fn a_set_in_memory_that_is_cut_is_an_error_that_names_the_option() {
+    let out = TempDir::new();
+    let mut config = Config::new();
+    config.descriptor_set_bytes(&b"junk"[..]).out_dir(out.path());
+    let error = config.compile().expect_err("it is no set").to_string();
+    assert!(
+        error.contains("error: the value of `Config::descriptor_set_bytes` is not a whole descriptor set: "),
+        "{error}"
+    );
+}
+
+#[test]
+fn two_sets_in_memory_do_not_overwrite_each_other() {
+    let folder = TempDir::new();
+    let out = TempDir::new();
+    let mut config = Config::new();
+    config.out_dir(out.path());
+    for case in ["kv", "streams"] {
+        let path = folder.path().join(case);
+        from_files(case, &path);
+        let bytes = fs::read(&path).expect("it was written");
+        config.descriptor_set_bytes(bytes).compile().expect("it compiles");
+    }
+    let all = fs::read_to_string(out.path().join("rpc_protos.rs")).expect("it was written");
+    let kv = all.contains("kv.v1.rs");
+    assert!(kv && all.contains("tape.v1.rs"), "{all}");
+}
+
+#[test]
 fn without_source_info_only_the_comments_are_missing() {
     let folder = TempDir::new();
     let path = folder.path().join("set.bin");
