@@ -188,6 +188,33 @@ fn sets_of_protoc_give_the_same_code() {
     );
 }
 
+/// Needs no buf: tests/sets/README.md says how the sets were written.
+#[test]
+fn sets_of_buf_give_the_same_code() {
+    let folder = TempDir::new();
+    let files = from_files("flatten", &folder.path().join("set.bin"));
+    let set = Path::new("tests/sets/buf.bin");
+    assert_eq!(files, from_set(set));
+    let bytes = fs::read(set).expect("it is there");
+    // Field 8042 of a file, as bytes with a length. In it buf says what it knows of the file.
+    let extension = [0xd2, 0xf6, 0x03];
+    let files = bytes.windows(3).filter(|window| *window == extension).count();
+    assert_eq!(files, 2, "the set is one of buf");
+}
+
+/// `buf build --type` leaves out what the service does not need, messages and imports, too.
+#[test]
+fn a_set_of_buf_with_one_service_gives_the_code_of_that_service() {
+    let code = from_set(Path::new("tests/sets/buf_type.bin"));
+    let names: Vec<&str> = code.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["_.rs", "acme.rs", "rpc_protos.rs", "shop.v1.rs"]);
+    let text = &code[3].1;
+    assert!(
+        text.contains("trait Orders") && !text.contains("trait More"),
+        "{text}"
+    );
+}
+
 #[test]
 fn a_missing_import_is_an_error_that_names_both_files() {
     let folder = TempDir::new();
