@@ -16,6 +16,7 @@ mod references;
 mod served;
 mod set_input;
 mod spelling;
+pub(crate) mod tags;
 mod text;
 mod unresolved;
 mod visible;
