@@ -17,7 +17,7 @@ use crate::{
     model::Model,
     parallel,
     progress::Progress,
-    source::{Comments, Folder, Sources, is_served},
+    source::{Comments, Folder, SetInput, Sources, is_served},
     target::Target,
     write,
 };
@@ -122,7 +122,8 @@ impl Config {
             write::included(&out_dir.join(emit::INCLUDED));
         }
         if in_cargo.is_some() {
-            let inputs = folders.iter().chain(&self.descriptor_set).map(PathBuf::as_path);
+            let set = self.descriptor_set.as_ref().and_then(SetInput::path);
+            let inputs = folders.iter().map(PathBuf::as_path).chain(set);
             write::rerun(inputs.chain(sources.paths()));
             write::warnings(&model.warnings);
         }

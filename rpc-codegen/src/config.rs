@@ -5,7 +5,7 @@ mod services;
 
 use std::path::PathBuf;
 
-use crate::{choices::Choices, target::Purpose};
+use crate::{choices::Choices, source::SetInput, target::Purpose};
 
 /// The options of a build script: input files, output folder, content of the code.
 ///
@@ -20,7 +20,7 @@ use crate::{choices::Choices, target::Purpose};
 #[derive(Clone, Debug)]
 pub struct Config {
     pub(crate) files: Vec<PathBuf>,
-    pub(crate) descriptor_set: Option<PathBuf>,
+    pub(crate) descriptor_set: Option<SetInput>,
     pub(crate) include_paths: Vec<PathBuf>,
     pub(crate) out_dir: Option<PathBuf>,
     pub(crate) choices: Choices,
@@ -61,7 +61,8 @@ impl Config {
     /// It is an encoded `google.protobuf.FileDescriptorSet`, as `buf build -o` and
     /// `protoc --include_imports --include_source_info -o` write it, or
     /// [`file_descriptor_set_path`](Self::file_descriptor_set_path). All files in it are compiled. Finish with
-    /// [`compile`](Self::compile), and add no files. Default: none.
+    /// [`compile`](Self::compile), and add no files. Default: none. This and
+    /// [`descriptor_set_bytes`](Self::descriptor_set_bytes) replace each other.
     ///
     /// ```no_run
     /// fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -69,7 +70,32 @@ impl Config {
     /// }
     /// ```
     pub fn descriptor_set(&mut self, path: impl Into<PathBuf>) -> &mut Self {
-        self.descriptor_set = Some(path.into());
+        self.descriptor_set = Some(SetInput::File(path.into()));
+        self
+    }
+
+    /// Takes a descriptor set from memory, in place of .proto files; see [`descriptor_set`](Self::descriptor_set).
+    ///
+    /// It is for a build script that has compiled the files itself, or that runs `buf` or a compiler of its own. `bytes` is an encoded
+    /// `google.protobuf.FileDescriptorSet`. Default: none.
+    ///
+    /// ```no_run
+    /// # fn own_compiler() -> Result<Vec<u8>, Box<dyn std::error::Error>> { Ok(Vec::new()) }
+    /// fn main() -> Result<(), Box<dyn std::error::Error>> {
+    ///     let set: Vec<u8> = own_compiler()?;
+    ///     println!("cargo::rerun-if-changed=proto");
+    ///     rpc_codegen::Config::new().descriptor_set_bytes(set).compile()
+    /// }
+    /// ```
+    ///
+    /// A `prost_types::FileDescriptorSet` has lost all custom options, `(rpc.service)` and `(rpc.procedure)` too. So do not
+    /// encode one if your files set them: pass the bytes on as the compiler wrote them. protox has
+    /// `Compiler::encode_file_descriptor_set` for it.
+    ///
+    /// Cargo does not know which files the bytes come from, and runs the build script again for any change in the package. Print
+    /// `cargo::rerun-if-changed` with their folder, as above.
+    pub fn descriptor_set_bytes(&mut self, bytes: impl Into<Vec<u8>>) -> &mut Self {
+        self.descriptor_set = Some(SetInput::Bytes(bytes.into()));
         self
     }
 

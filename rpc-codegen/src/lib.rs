@@ -158,7 +158,7 @@
 //! | [`dyn_trait`](Config::dyn_trait) | none | generates a trait for `dyn`, too |
 //! | [`client_only`](Config::client_only), [`server_only`](Config::server_only) | both halves | leaves out servers, or clients |
 //! | [`client_only_for`](Config::client_only_for), [`server_only_for`](Config::server_only_for) | both halves | the same, by service |
-//! | [`descriptor_set`](Config::descriptor_set) | none | reads compiled files in place of .proto files |
+//! | [`descriptor_set`](Config::descriptor_set), [`descriptor_set_bytes`](Config::descriptor_set_bytes) | none | reads compiled files in place of .proto files |
 //! | [`json`](Config::json), [`json_skip_unknown`](Config::json_skip_unknown) | no JSON | gives serde's traits to messages and enums |
 //! | [`type_attribute`](Config::type_attribute), [`field_attribute`](Config::field_attribute) | none | adds attributes to generated types and fields |
 //! | [`message_attribute`](Config::message_attribute), [`enum_attribute`](Config::enum_attribute) | none | the same for messages or enums only |
@@ -178,6 +178,7 @@
 //! }
 //! ```
 //!
+//! A build script that has the bytes of a set gives them to [`descriptor_set_bytes`](Config::descriptor_set_bytes).
 //! The code is the same as that of the .proto files. Without source info it lacks their comments. Google's files and
 //! `rpc/options.proto` may be missing in the set; other imports may not.
 //!

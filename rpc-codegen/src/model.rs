@@ -30,7 +30,7 @@ pub(crate) use self::{
     graph::{Derives, Graph, message_of},
     json::{Json, NULL_VALUE},
     naming::full_name,
-    oneof::{oneof_of, oneof_type, path_of},
+    oneof::{is_in_oneof, oneof_of, oneof_type, oneofs, path_of},
     service_names::ServiceNames,
     types::{Types, bytes_type, can_be_boxed, has_bytes, ident, is_option},
 };

@@ -14,7 +14,9 @@ mod names;
 mod order;
 mod references;
 mod served;
+mod set_input;
 mod spelling;
+pub(crate) mod tags;
 mod text;
 mod unresolved;
 mod visible;
@@ -34,6 +36,7 @@ pub(crate) use self::{
     folder::{Folder, is_served},
     link::Comments,
     served::{OPTIONS_NAME, is_google},
+    set_input::SetInput,
     spelling::closest,
 };
 use crate::{

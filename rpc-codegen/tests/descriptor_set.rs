@@ -96,6 +96,53 @@ fn the_code_is_that_of_the_files() {
 }
 
 #[test]
+fn a_set_in_memory_gives_the_same_code_as_its_file() {
+    let folder = TempDir::new();
+    let path = folder.path().join("set.bin");
+    let files = from_files("flatten", &path);
+    let bytes = fs::read(&path).expect("it was written");
+    let compile = |config: &Config| config.compile().expect("the set compiles");
+    // The last one counts.
+    let mut config = Config::new();
+    let config = config
+        .descriptor_set("nowhere.bin")
+        .descriptor_set_bytes(bytes.clone());
+    assert_eq!(files, generate(config, compile));
+    let mut config = Config::new();
+    let config = config.descriptor_set_bytes(&b"junk"[..]).descriptor_set(&path);
+    assert_eq!(files, generate(config, compile));
+}
+
+#[test]
+fn a_set_in_memory_that_is_cut_is_an_error_that_names_the_option() {
+    let out = TempDir::new();
+    let mut config = Config::new();
+    config.descriptor_set_bytes(&b"junk"[..]).out_dir(out.path());
+    let error = config.compile().expect_err("it is no set").to_string();
+    assert!(
+        error.contains("error: the value of `Config::descriptor_set_bytes` is not a whole descriptor set: "),
+        "{error}"
+    );
+}
+
+#[test]
+fn two_sets_in_memory_do_not_overwrite_each_other() {
+    let folder = TempDir::new();
+    let out = TempDir::new();
+    let mut config = Config::new();
+    config.out_dir(out.path());
+    for case in ["kv", "streams"] {
+        let path = folder.path().join(case);
+        from_files(case, &path);
+        let bytes = fs::read(&path).expect("it was written");
+        config.descriptor_set_bytes(bytes).compile().expect("it compiles");
+    }
+    let all = fs::read_to_string(out.path().join("rpc_protos.rs")).expect("it was written");
+    let kv = all.contains("kv.v1.rs");
+    assert!(kv && all.contains("tape.v1.rs"), "{all}");
+}
+
+#[test]
 fn without_source_info_only_the_comments_are_missing() {
     let folder = TempDir::new();
     let path = folder.path().join("set.bin");
@@ -138,6 +185,33 @@ fn sets_of_protoc_give_the_same_code() {
     assert!(
         error.contains(" --> an_edition_is_not_supported_yet.proto\n"),
         "{error}"
+    );
+}
+
+/// Needs no buf: tests/sets/README.md says how the sets were written.
+#[test]
+fn sets_of_buf_give_the_same_code() {
+    let folder = TempDir::new();
+    let files = from_files("flatten", &folder.path().join("set.bin"));
+    let set = Path::new("tests/sets/buf.bin");
+    assert_eq!(files, from_set(set));
+    let bytes = fs::read(set).expect("it is there");
+    // Field 8042 of a file, as bytes with a length. In it buf says what it knows of the file.
+    let extension = [0xd2, 0xf6, 0x03];
+    let files = bytes.windows(3).filter(|window| *window == extension).count();
+    assert_eq!(files, 2, "the set is one of buf");
+}
+
+/// `buf build --type` leaves out what the service does not need, messages and imports, too.
+#[test]
+fn a_set_of_buf_with_one_service_gives_the_code_of_that_service() {
+    let code = from_set(Path::new("tests/sets/buf_type.bin"));
+    let names: Vec<&str> = code.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["_.rs", "acme.rs", "rpc_protos.rs", "shop.v1.rs"]);
+    let text = &code[3].1;
+    assert!(
+        text.contains("trait Orders") && !text.contains("trait More"),
+        "{text}"
     );
 }
 

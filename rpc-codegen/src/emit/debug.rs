@@ -7,8 +7,9 @@ use syn::parse_quote;
 
 use crate::{
     model::{
-        Types, ident, is_generated, is_option,
+        Types, ident, is_generated, is_in_oneof, is_option,
         naming::{camel, snake},
+        oneofs,
     },
     target::Target,
 };
@@ -66,9 +67,7 @@ fn item(message: &MessageDescriptor, types: &Types<'_>, target: &Target<'_>) -> 
     let ty = types.message(message);
     let name = camel(message.name());
     let runtime = target.runtime;
-    let plain = message
-        .fields()
-        .filter(|field| field.containing_oneof().is_none_or(|oneof| oneof.is_synthetic()));
+    let plain = message.fields().filter(|field| !is_in_oneof(field));
     let fields = plain.map(|field| {
         let name = ident(&snake(field.name()));
         match field.kind() {
@@ -82,8 +81,7 @@ fn item(message: &MessageDescriptor, types: &Types<'_>, target: &Target<'_>) -> 
             _ => (snake(field.name()), quote!(self.#name)),
         }
     });
-    let oneofs = message.oneofs().filter(|oneof| !oneof.is_synthetic());
-    let oneofs: Vec<_> = oneofs
+    let oneofs: Vec<_> = oneofs(message)
         .map(|oneof| {
             let name = ident(&snake(oneof.name()));
             (snake(oneof.name()), quote!(self.#name))

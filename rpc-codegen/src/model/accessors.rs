@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
 
-use super::{naming::snake, oneof::oneof_of, types::is_option};
+use super::{naming::snake, oneof::is_in_oneof, types::is_option};
 
 /// The enum fields of `message` that get no accessors, each with the accessor that cannot be.
 ///
@@ -49,7 +49,7 @@ fn getter(field: &FieldDescriptor) -> Option<String> {
     let is_enum = matches!(field.kind(), Kind::Enum(_));
     let is_message = matches!(field.kind(), Kind::Message(_));
     let is_there = is_enum || (is_option(field) && !is_message);
-    (is_there && is_outside_of_oneofs(field)).then(|| snake(field.name()).replace("r#", ""))
+    (is_there && !is_in_oneof(field)).then(|| snake(field.name()).replace("r#", ""))
 }
 
 /// The accessors named as the field with a prefix, which only enum fields have.
@@ -61,7 +61,7 @@ fn others(field: &FieldDescriptor) -> Vec<String> {
     let name = snake(field.name());
     let bare = name.replace("r#", "");
     match field.kind() {
-        Kind::Enum(_) if !is_outside_of_oneofs(field) => Vec::new(),
+        Kind::Enum(_) if is_in_oneof(field) => Vec::new(),
         Kind::Enum(_) if field.is_list() => vec![format!("push_{bare}")],
         Kind::Enum(_) => vec![format!("set_{bare}")],
         Kind::Message(entry) if is_map && matches!(entry.map_entry_value_field().kind(), Kind::Enum(_)) => {
@@ -70,8 +70,4 @@ fn others(field: &FieldDescriptor) -> Vec<String> {
         }
         _ => Vec::new(),
     }
-}
-
-fn is_outside_of_oneofs(field: &FieldDescriptor) -> bool {
-    oneof_of(field.field_descriptor_proto()).is_none()
 }

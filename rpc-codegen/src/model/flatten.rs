@@ -6,7 +6,7 @@ use super::{
     Reply, Request,
     graph::Graph,
     naming::snake,
-    oneof::oneof_of,
+    oneof::is_in_oneof,
     types::{Types, is_option},
 };
 use crate::code::Code;
@@ -80,7 +80,7 @@ pub(crate) fn value_of(types: &Types<'_>, message: &MessageDescriptor) -> Option
     let is_empty =
         matches!(only.kind(), ProtoKind::Message(inner) if inner.full_name() == "google.protobuf.Empty");
     let is_ours = message.package_name() != "google.protobuf" && !types.is_given(message.full_name());
-    let is_plain = oneof_of(only.field_descriptor_proto()).is_none();
+    let is_plain = !is_in_oneof(&only);
     (is_ours && is_plain && !is_itself && !is_empty).then_some(only)
 }
 
@@ -115,7 +115,7 @@ fn is_flat(types: &Types<'_>, graph: &Graph, message: &MessageDescriptor) -> boo
         && !types.is_given(message.full_name())
         && message
             .fields()
-            .all(|field| oneof_of(field.field_descriptor_proto()).is_none() && !graph.is_boxed(&field))
+            .all(|field| !is_in_oneof(&field) && !graph.is_boxed(&field))
 }
 
 fn field(types: &Types<'_>, proto: &FieldDescriptor) -> Field {

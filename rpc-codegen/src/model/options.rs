@@ -6,7 +6,7 @@ use prost_reflect::{DescriptorPool, EnumDescriptor, MessageDescriptor};
 
 use super::{
     externs::is_generated,
-    oneof::path_of,
+    oneof::{oneofs, path_of},
     types::{bytes_type, can_be_boxed, has_bytes},
 };
 use crate::{
@@ -293,7 +293,7 @@ fn add(message: &MessageDescriptor, items: &mut Vec<Item>) {
             items.push(("bytes field", path_of(&field)));
         }
     }
-    for oneof in message.oneofs().filter(|oneof| !oneof.is_synthetic()) {
+    for oneof in oneofs(message) {
         items.push(("oneof", oneof.full_name().to_owned()));
     }
     for inner in message.child_messages() {

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     error::{Place, Problem},
-    source::{OPTIONS_NAME, Sources, comments},
+    source::{OPTIONS_NAME, Sources, comments, tags},
     target::{Purpose, Target},
 };
 
@@ -97,7 +97,7 @@ impl<'a> Reader<'a> {
                     "procedure `{}` sets both `blocking` and `spawn`",
                     method.full_name()
                 ))
-                .at(self.place_of(method, &[4]))
+                .at(self.place_of(method, &[tags::procedure::OPTIONS]))
                 .with_help(
                     "set `blocking` if its handler blocks the thread, or `spawn` if it computes for long",
                 );
@@ -149,7 +149,7 @@ impl<'a> Reader<'a> {
         let name = method.full_name();
         if !is_nameable(method.name()) {
             let problem = Problem::new(format!("procedure `{name}` cannot be named in Rust"))
-                .at(self.place_of(method, &[1]))
+                .at(self.place_of(method, &[tags::NAME]))
                 .with_help("give it a name with a letter in it");
             self.problems.push(problem);
         }
@@ -158,7 +158,7 @@ impl<'a> Reader<'a> {
         }
         if method.name() == "rpc_terminate" {
             let problem = Problem::new(format!("procedure `{name}` has the name of a built-in procedure"))
-                .at(self.place_of(method, &[1]))
+                .at(self.place_of(method, &[tags::NAME]))
                 .with_help(
                     "remove it: every server has `rpc_terminate`, and clients call it with `send_recv().terminate()`",
                 );
@@ -181,8 +181,8 @@ impl<'a> Reader<'a> {
             method.parent_service().full_name(),
             stem.method()
         ))
-        .at(self.place_of(method, &[1]))
-        .with_other("the other one is here", self.place_of(other, &[1]))
+        .at(self.place_of(method, &[tags::NAME]))
+        .with_other("the other one is here", self.place_of(other, &[tags::NAME]))
         .with_help("rename one of them");
         self.problems.push(problem);
     }
@@ -204,7 +204,7 @@ impl<'a> Reader<'a> {
                     "procedure `{}` has priority {number}, which does not exist",
                     method.full_name()
                 ))
-                .at(self.place_of(method, &[4]))
+                .at(self.place_of(method, &[tags::procedure::OPTIONS]))
                 .with_help("write `NORMAL`, `CONTROL` or `BULK`");
                 self.problems.push(problem);
                 Priority::Normal

@@ -5,7 +5,11 @@ use prost_types::{
 };
 
 use super::naming::module_path;
-use crate::{error::Problem, source::Sources, target::Purpose};
+use crate::{
+    error::Problem,
+    source::{Sources, tags},
+    target::Purpose,
+};
 
 /// The problems of all files in reserved packages, and of reserved names.
 pub(super) fn problems(files: &[&FileDescriptorProto], sources: &Sources, purpose: Purpose) -> Vec<Problem> {
@@ -34,7 +38,7 @@ fn package(file: &FileDescriptorProto, sources: &Sources, purpose: Purpose) -> O
     };
     Some(
         Problem::new(format!("package `{package}` is reserved for {owner}"))
-            .at(sources.place(file.name(), &[2]))
+            .at(sources.place(file.name(), &[tags::file::PACKAGE]))
             .with_help("use a package of your own, such as `acme.shop.v1`"),
     )
 }

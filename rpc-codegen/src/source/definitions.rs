@@ -2,6 +2,8 @@
 
 use prost_types::{DescriptorProto, EnumDescriptorProto, FieldDescriptorProto, FileDescriptorProto};
 
+use super::tags::{self, NAME};
+
 /// A name that a file defines.
 #[derive(Clone, Copy)]
 pub(super) struct Definition<'a> {
@@ -38,7 +40,7 @@ pub(super) fn visit(file: &FileDescriptorProto, found: &mut dyn FnMut(Definition
     let mut visitor = Visitor {
         found,
         name: String::new(),
-        path: vec![2],
+        path: vec![tags::file::PACKAGE],
     };
     for part in file.package().split('.').filter(|part| !part.is_empty()) {
         visitor.enter(part);
@@ -46,23 +48,31 @@ pub(super) fn visit(file: &FileDescriptorProto, found: &mut dyn FnMut(Definition
     }
     visitor.path.clear();
     for (index, message) in (0..).zip(&file.message_type) {
-        visitor.at(&[4, index], |visitor| visitor.message(message, true));
+        visitor.at(&[tags::file::MESSAGE, index], |visitor| {
+            visitor.message(message, true)
+        });
     }
     for (index, proto) in (0..).zip(&file.enum_type) {
-        visitor.at(&[5, index], |visitor| visitor.enumeration(proto, true));
+        visitor.at(&[tags::file::ENUM, index], |visitor| {
+            visitor.enumeration(proto, true)
+        });
     }
     for (index, service) in (0..).zip(&file.service) {
-        visitor.at(&[6, index], |visitor| {
+        visitor.at(&[tags::file::SERVICE, index], |visitor| {
             visitor.within(service.name(), |visitor| {
-                visitor.at(&[1], |visitor| visitor.found(Kind::Service, true));
+                visitor.at(&[NAME], |visitor| visitor.found(Kind::Service, true));
                 for (index, method) in (0..).zip(&service.method) {
-                    visitor.at(&[2, index, 1], |visitor| visitor.member(method.name()));
+                    visitor.at(&[tags::service::PROCEDURE, index, NAME], |visitor| {
+                        visitor.member(method.name())
+                    });
                 }
             });
         });
     }
     for (index, extension) in (0..).zip(&file.extension) {
-        visitor.at(&[7, index, 1], |visitor| visitor.extension(extension, true));
+        visitor.at(&[tags::file::EXTENSION, index, NAME], |visitor| {
+            visitor.extension(extension, true)
+        });
     }
 }
 
@@ -76,31 +86,41 @@ struct Visitor<'a> {
 impl Visitor<'_> {
     fn message(&mut self, message: &DescriptorProto, is_top: bool) {
         self.within(message.name(), |visitor| {
-            visitor.at(&[1], |visitor| visitor.found(Kind::Message, is_top));
+            visitor.at(&[NAME], |visitor| visitor.found(Kind::Message, is_top));
             for (index, field) in (0..).zip(&message.field) {
-                visitor.at(&[2, index, 1], |visitor| visitor.member(field.name()));
+                visitor.at(&[tags::message::FIELD, index, NAME], |visitor| {
+                    visitor.member(field.name())
+                });
             }
             for (index, nested) in (0..).zip(&message.nested_type) {
-                visitor.at(&[3, index], |visitor| visitor.message(nested, false));
+                visitor.at(&[tags::message::MESSAGE, index], |visitor| {
+                    visitor.message(nested, false)
+                });
             }
             for (index, proto) in (0..).zip(&message.enum_type) {
-                visitor.at(&[4, index], |visitor| visitor.enumeration(proto, false));
+                visitor.at(&[tags::message::ENUM, index], |visitor| {
+                    visitor.enumeration(proto, false)
+                });
             }
             for (index, extension) in (0..).zip(&message.extension) {
-                visitor.at(&[6, index, 1], |visitor| visitor.extension(extension, false));
+                visitor.at(&[tags::message::EXTENSION, index, NAME], |visitor| {
+                    visitor.extension(extension, false)
+                });
             }
             for (index, oneof) in (0..).zip(&message.oneof_decl) {
-                visitor.at(&[8, index, 1], |visitor| visitor.member(oneof.name()));
+                visitor.at(&[tags::message::ONEOF, index, NAME], |visitor| {
+                    visitor.member(oneof.name())
+                });
             }
         });
     }
 
     fn enumeration(&mut self, proto: &EnumDescriptorProto, is_top: bool) {
         self.within(proto.name(), |visitor| {
-            visitor.at(&[1], |visitor| visitor.found(Kind::Enum, is_top));
+            visitor.at(&[NAME], |visitor| visitor.found(Kind::Enum, is_top));
         });
         for (index, value) in (0..).zip(&proto.value) {
-            self.at(&[2, index, 1], |visitor| {
+            self.at(&[tags::enumeration::VALUE, index, NAME], |visitor| {
                 visitor.within(value.name(), |visitor| visitor.found(Kind::Value, is_top));
             });
         }

@@ -1,10 +1,6 @@
 //! Descriptor sets: .proto files that protoc, buf or this crate has compiled before.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs,
-    path::Path,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use prost_reflect::{DescriptorPool, DynamicMessage, Value, prost::Message};
 use prost_types::FileDescriptorProto;
@@ -18,18 +14,18 @@ use super::{
     diagnose::edition_problem,
     file::SourceFile,
     served::{GOOGLE_NAMES, OPTIONS_NAME, OPTIONS_TEXT},
+    set_input::SetInput,
 };
 use crate::error::{Error, Place, Problem};
 
 impl Sources {
-    /// Reads and links the descriptor set at `path`.
+    /// Reads and links the descriptor set `input`.
     ///
     /// # Errors
     ///
-    /// A file that is no descriptor set, that is cut, or that lacks imports.
-    pub(crate) fn from_descriptor_set(path: &Path) -> Result<(Self, DescriptorPool), Error> {
-        let bytes = fs::read(path).map_err(|error| Problem::unreadable(path, &error))?;
-        let set = DescriptorSet::decode(path, &bytes)?;
+    /// A set that cannot be read, that is cut, or that lacks imports.
+    pub(crate) fn from_descriptor_set(input: &SetInput) -> Result<(Self, DescriptorPool), Error> {
+        let set = DescriptorSet::decode(input.shown(), &input.read()?)?;
         let order = set.in_order()?;
         let mut pool = served(&order)?;
         let mut sources = Self {
@@ -43,7 +39,7 @@ impl Sources {
             // The bytes and not the descriptor, because it does not hold the values of our options.
             pool.decode_file_descriptor_proto(&file.bytes[..])
                 .map_err(|error| {
-                    Problem::new(format!("{} is not consistent: {error}", set.path.display()))
+                    Problem::new(format!("{} is not consistent: {error}", set.shown))
                         .at(Place::compiled(name, None))
                         .with_help(HOW_TO_WRITE)
                 })?;
@@ -56,8 +52,9 @@ impl Sources {
 }
 
 /// The files of a descriptor set, as they stand in it.
-struct DescriptorSet<'a> {
-    path: &'a Path,
+struct DescriptorSet {
+    /// The name of the set in messages.
+    shown: String,
     files: Vec<CompiledFile>,
 }
 
@@ -66,14 +63,10 @@ struct CompiledFile {
     proto: FileDescriptorProto,
 }
 
-impl<'a> DescriptorSet<'a> {
-    fn decode(path: &'a Path, bytes: &[u8]) -> Result<Self, Error> {
+impl DescriptorSet {
+    fn decode(shown: String, bytes: &[u8]) -> Result<Self, Error> {
         let broken = |error: &dyn std::fmt::Display| {
-            Problem::new(format!(
-                "{} is not a whole descriptor set: {error}",
-                path.display()
-            ))
-            .with_help(HOW_TO_WRITE)
+            Problem::new(format!("{shown} is not a whole descriptor set: {error}")).with_help(HOW_TO_WRITE)
         };
         let pool = DescriptorPool::global();
         let ty = pool
@@ -101,10 +94,10 @@ impl<'a> DescriptorSet<'a> {
             return Err(Error::new(problems));
         }
         if files.is_empty() {
-            let problem = Problem::new(format!("{} holds no .proto file", path.display()));
+            let problem = Problem::new(format!("{shown} holds no .proto file"));
             return Err(problem.with_help(HOW_TO_WRITE).into());
         }
-        Ok(Self { path, files })
+        Ok(Self { shown, files })
     }
 
     fn file(&self, name: &str) -> Option<&CompiledFile> {
@@ -142,7 +135,7 @@ impl<'a> DescriptorSet<'a> {
                 self.visit(import, Some(name), seen, order, problems);
             }
         } else if !is_served(name) {
-            let problem = Problem::new(format!("import \"{name}\" is not in {}", self.path.display()));
+            let problem = Problem::new(format!("import \"{name}\" is not in {}", self.shown));
             let place = importer.map(|importer| Place::compiled(importer, None));
             problems.push(problem.at(place).with_help(
                 "write the set with its imports: `protoc --include_imports ..`, or `buf build` without `--exclude-imports`",

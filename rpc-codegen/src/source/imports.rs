@@ -11,6 +11,7 @@ use super::{
     folder::{self, Folder},
     served::{GOOGLE_NAMES, OPTIONS_NAME},
     spelling::{distance, is_near, shared_tail},
+    tags,
 };
 use crate::error::{Error, Place, Problem};
 
@@ -111,7 +112,7 @@ impl Sources {
 
     /// The place of import number `index` of the file `importer`.
     pub(super) fn import_place(&self, importer: &str, index: usize) -> Option<Place> {
-        self.place(importer, &[3, i32::try_from(index).ok()?])
+        self.place(importer, &[tags::file::IMPORT, i32::try_from(index).ok()?])
     }
 
     /// The names of all files that could be imported.

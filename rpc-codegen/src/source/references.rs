@@ -5,6 +5,8 @@ use prost_types::{
     UninterpretedOption,
 };
 
+use super::tags::{self, UNINTERPRETED};
+
 /// A name that a file refers to, as it is written there.
 pub(super) struct Reference<'a> {
     pub(super) name: &'a mut String,
@@ -37,19 +39,21 @@ pub(super) fn visit(file: &mut FileDescriptorProto, found: &mut dyn FnMut(Refere
         file.options
             .as_mut()
             .map(|options| &mut options.uninterpreted_option),
-        8,
+        tags::file::OPTIONS,
     );
     for (index, message) in (0..).zip(&mut file.message_type) {
-        visitor.at(&[4, index], |visitor| visitor.message(message));
+        visitor.at(&[tags::file::MESSAGE, index], |visitor| visitor.message(message));
     }
     for (index, proto) in (0..).zip(&mut file.enum_type) {
-        visitor.at(&[5, index], |visitor| visitor.enumeration(proto));
+        visitor.at(&[tags::file::ENUM, index], |visitor| visitor.enumeration(proto));
     }
     for (index, service) in (0..).zip(&mut file.service) {
-        visitor.at(&[6, index], |visitor| visitor.service(service));
+        visitor.at(&[tags::file::SERVICE, index], |visitor| visitor.service(service));
     }
     for (index, extension) in (0..).zip(&mut file.extension) {
-        visitor.at(&[7, index], |visitor| visitor.field(extension));
+        visitor.at(&[tags::file::EXTENSION, index], |visitor| {
+            visitor.field(extension)
+        });
     }
 }
 
@@ -63,26 +67,35 @@ impl Visitor<'_> {
     fn message(&mut self, message: &mut DescriptorProto) {
         let len = self.enter(message.name());
         let options = message.options.as_mut();
-        self.options(options.map(|options| &mut options.uninterpreted_option), 7);
+        self.options(
+            options.map(|options| &mut options.uninterpreted_option),
+            tags::message::OPTIONS,
+        );
         for (index, field) in (0..).zip(&mut message.field) {
-            self.at(&[2, index], |visitor| visitor.field(field));
+            self.at(&[tags::message::FIELD, index], |visitor| visitor.field(field));
         }
         for (index, range) in (0..).zip(&mut message.extension_range) {
             let options = range
                 .options
                 .as_mut()
                 .map(|options| &mut options.uninterpreted_option);
-            self.at(&[5, index], |visitor| visitor.options(options, 3));
+            self.at(&[tags::message::EXTENSION_RANGE, index], |visitor| {
+                visitor.options(options, tags::extension_range::OPTIONS)
+            });
         }
         for (index, extension) in (0..).zip(&mut message.extension) {
-            self.at(&[6, index], |visitor| visitor.field(extension));
+            self.at(&[tags::message::EXTENSION, index], |visitor| {
+                visitor.field(extension)
+            });
         }
         for (index, oneof) in (0..).zip(&mut message.oneof_decl) {
             let options = oneof
                 .options
                 .as_mut()
                 .map(|options| &mut options.uninterpreted_option);
-            self.at(&[8, index], |visitor| visitor.options(options, 2));
+            self.at(&[tags::message::ONEOF, index], |visitor| {
+                visitor.options(options, tags::oneof::OPTIONS)
+            });
         }
         for (index, nested) in (0..).zip(&mut message.nested_type) {
             // The entry of a map has no place in the file; the map's field has.
@@ -94,32 +107,36 @@ impl Visitor<'_> {
                 Some(map) => {
                     let scope = self.enter(nested.name());
                     for field in &mut nested.field {
-                        self.at(&[2, map], |visitor| visitor.field(field));
+                        self.at(&[tags::message::FIELD, map], |visitor| visitor.field(field));
                     }
                     self.scope.truncate(scope);
                 }
-                None => self.at(&[3, index], |visitor| visitor.message(nested)),
+                None => self.at(&[tags::message::MESSAGE, index], |visitor| {
+                    visitor.message(nested)
+                }),
             }
         }
         for (index, proto) in (0..).zip(&mut message.enum_type) {
-            self.at(&[4, index], |visitor| visitor.enumeration(proto));
+            self.at(&[tags::message::ENUM, index], |visitor| {
+                visitor.enumeration(proto)
+            });
         }
         self.scope.truncate(len);
     }
 
     fn field(&mut self, field: &mut FieldDescriptorProto) {
         if let Some(name) = &mut field.type_name {
-            self.found(name, Wanted::Type, &[6]);
+            self.found(name, Wanted::Type, &[tags::field::TYPE_NAME]);
         }
         if let Some(name) = &mut field.extendee {
-            self.found(name, Wanted::Message, &[2]);
+            self.found(name, Wanted::Message, &[tags::field::EXTENDEE]);
         }
         self.options(
             field
                 .options
                 .as_mut()
                 .map(|options| &mut options.uninterpreted_option),
-            8,
+            tags::field::OPTIONS,
         );
     }
 
@@ -129,30 +146,41 @@ impl Visitor<'_> {
                 .options
                 .as_mut()
                 .map(|options| &mut options.uninterpreted_option),
-            3,
+            tags::enumeration::OPTIONS,
         );
         for (index, value) in (0..).zip(&mut proto.value) {
             let options = value
                 .options
                 .as_mut()
                 .map(|options| &mut options.uninterpreted_option);
-            self.at(&[2, index], |visitor| visitor.options(options, 3));
+            self.at(&[tags::enumeration::VALUE, index], |visitor| {
+                visitor.options(options, tags::value::OPTIONS)
+            });
         }
     }
 
     fn service(&mut self, service: &mut ServiceDescriptorProto) {
         let len = self.enter(service.name());
         let options = service.options.as_mut();
-        self.options(options.map(|options| &mut options.uninterpreted_option), 3);
+        self.options(
+            options.map(|options| &mut options.uninterpreted_option),
+            tags::service::OPTIONS,
+        );
         for (index, method) in (0..).zip(&mut service.method) {
-            self.at(&[2, index], |visitor| {
-                for (name, tag) in [(&mut method.input_type, 2), (&mut method.output_type, 3)] {
+            self.at(&[tags::service::PROCEDURE, index], |visitor| {
+                for (name, tag) in [
+                    (&mut method.input_type, tags::procedure::REQUEST),
+                    (&mut method.output_type, tags::procedure::REPLY),
+                ] {
                     if let Some(name) = name {
                         visitor.found(name, Wanted::Message, &[tag]);
                     }
                 }
                 let options = method.options.as_mut();
-                visitor.options(options.map(|options| &mut options.uninterpreted_option), 4);
+                visitor.options(
+                    options.map(|options| &mut options.uninterpreted_option),
+                    tags::procedure::OPTIONS,
+                );
             });
         }
         self.scope.truncate(len);
@@ -200,6 +228,3 @@ impl Visitor<'_> {
         self.path.truncate(len);
     }
 }
-
-/// The number of the field `uninterpreted_option`, which all options have.
-const UNINTERPRETED: i32 = 999;
