@@ -12,7 +12,7 @@ use bytes::BytesMut;
 
 use super::{
     Time,
-    tuning::{BUFFER_BUDGET, FRAGMENT},
+    tuning::{BUFFER_BUDGET, FRAGMENT, PINNED},
 };
 use crate::wire::frame::{Encoded, Frame, Header, Placed};
 
@@ -26,6 +26,12 @@ pub(super) fn whole(frame: &mut Frame) -> Result<Encoded, WrongLength> {
     }
     let payload = std::mem::take(&mut frame.payload);
     Ok(Encoded::new(payload, frame.encoding, length))
+}
+
+/// True if a short payload has to be copied before it waits: as a slice it would pin a read buffer, and `waiting` others may.
+#[inline]
+pub(super) fn is_to_copy(waiting: usize) -> bool {
+    waiting >= PINNED
 }
 
 /// How much payload a frame with this header may carry.

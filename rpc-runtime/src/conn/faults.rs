@@ -67,8 +67,9 @@ impl FaultBudget {
         self.late = self.late.saturating_add(bytes).min(MAX_LATE);
     }
 
-    /// True if a fragment of `len` bytes was expected.
-    pub(super) fn is_expected(&mut self, len: usize) -> bool {
+    /// Takes a late fragment of `len` bytes off what is expected; false if it was not expected.
+    #[must_use]
+    pub(super) fn spend_expected(&mut self, len: usize) -> bool {
         let charge = (len as u64).max(OVERHEAD);
         let expected = charge <= self.late.saturating_add(OVERHEAD) && self.late > 0;
         self.late = self.late.saturating_sub(charge);

@@ -348,17 +348,14 @@ impl Ours {
 
     /// True if no caller on this side waits for anything of the peer.
     pub(super) fn is_done_calling(&self) -> bool {
-        self.calls.awaited() == 0
-            && self.queues.is_empty()
-            && self.queues.is_service_empty()
-            && self.barriers.is_empty()
+        self.calls.awaited() == 0 && self.queues.is_empty() && self.barriers.is_empty()
     }
 
     /// True if this side waits for something of the peer.
     pub(super) fn is_anything_outstanding(&self) -> bool {
         self.calls.awaited() > 0
             || self.sends.is_uncovered()
-            || !self.queues.is_empty()
+            || self.queues.has_ordinary()
             || !self.barriers.is_empty()
     }
 
@@ -383,7 +380,7 @@ impl Ours {
     /// True if a last PING behind our one-way requests would tell something new.
     pub(super) fn wants_last_ping(&self, outbox: &Outbox) -> bool {
         self.sends.is_uncovered()
-            && self.queues.is_empty()
+            && !self.queues.has_ordinary()
             && outbox.remainders().first_send().is_none()
             && self.sends.is_without_ping()
     }
@@ -479,10 +476,7 @@ impl Ours {
             ("flushes", !self.flushing.is_empty()),
             ("places of sends", self.sends.kept() > 0),
             ("barriers", !self.barriers.is_empty()),
-            (
-                "callers",
-                !self.queues.is_empty() || !self.queues.is_service_empty(),
-            ),
+            ("callers", !self.queues.is_empty()),
         ]
     }
 }

@@ -15,10 +15,10 @@ mod settling;
 
 use std::task::{Context, Poll};
 
-pub(crate) use self::intake::MEMORY_SHORT;
 #[cfg(test)]
 pub(super) use self::request::IntakeUse;
 use self::{account::OneWayAccount, request::RequestStage, requests::RequestTable};
+pub(crate) use self::{drain::DRAINING, intake::MEMORY_SHORT};
 pub(super) use self::{
     outcomes::{dropped_status, receipt},
     request::{HandOut, TheirRequest},

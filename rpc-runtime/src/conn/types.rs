@@ -46,6 +46,12 @@ pub(super) const fn charge(len: u64) -> u64 {
     len.saturating_add(OVERHEAD)
 }
 
+/// True if the peer gets the `owed` bytes of its credit back now: they are half of its window.
+#[inline]
+pub(super) const fn is_grant_due(owed: u64, window: u64) -> bool {
+    owed > 0 && owed >= window / 2
+}
+
 /// The earliest of some times.
 #[inline]
 pub(super) fn earliest<const N: usize>(times: [Option<Time>; N]) -> Option<Time> {

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     DrainReport,
+    conn::DRAINING,
     driver::SharedConnection,
     session::{Session, lifecycle::DrainPhase},
     wire::frame::control::Reason,
@@ -109,7 +110,7 @@ async fn run(mut closing: CloseOnDrop) {
 
 /// Sends a GOAWAY: no further calls are accepted, and open calls have `time` to end.
 pub(super) fn announce(shared: &SharedConnection, time: Duration) {
-    shared.with(|conn, now| conn.begin_drain(Reason::Drain, "server is draining", time, now));
+    shared.with(|conn, now| conn.begin_drain(Reason::Drain, DRAINING, time, now));
 }
 
 /// Marks the server as closed when it is dropped, also when the runtime shuts down in the middle of a drain.

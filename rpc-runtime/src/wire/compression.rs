@@ -17,9 +17,9 @@ use crate::wire::frame::Encoded;
 
 /// How messages are compressed on their way, if both sides agree.
 ///
-/// This type, and [`ClientBuilder::compression`](crate::client::ClientBuilder::compression) and
-/// [`ServerBuilder::compression`](crate::server::ServerBuilder::compression), which turn compression on, exist only with a
-/// feature: `zstd`, `lz4`, or both. Default: off.
+/// This type, and the method `compression` of [`ClientBuilder`](crate::client::ClientBuilder) and
+/// [`ServerBuilder`](crate::server::ServerBuilder), which turns compression on, exist only with a feature: `zstd`, `lz4`, or
+/// both. Default: off.
 ///
 #[cfg_attr(feature = "lz4", doc = "```")]
 #[cfg_attr(not(feature = "lz4"), doc = "```ignore")]

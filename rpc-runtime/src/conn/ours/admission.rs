@@ -72,7 +72,7 @@ impl Ours {
         claim: CreditClaim,
         outbox: &Outbox,
     ) -> bool {
-        let is_alone = ticket.0.is_none() && request.depth == 0 && self.queues.are_empty();
+        let is_alone = ticket.0.is_none() && request.depth == 0 && self.queues.is_empty();
         let has_room = |priority, len| outbox.has_room(priority, len);
         is_alone && capacity::may_go(claim, request.priority, &self.credit, has_room)
     }

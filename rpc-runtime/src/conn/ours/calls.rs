@@ -7,11 +7,10 @@ use crate::{
     Executed, Metadata, Phase,
     conn::{
         CallFailure, Cause, ReceivedReply, Time,
-        assembly::Assembly,
+        assembly::{Assembly, is_to_copy},
         ids::MAX_ID,
         streams::{flow::Flow, inbox::InboxUse},
         table::Table,
-        tuning::PINNED,
         types::{Reach, UNFINISHED, earliest},
         wakers::{Woken, set_waker},
     },
@@ -332,7 +331,7 @@ impl Calls {
     /// Makes `payload` fit to be kept in the inbox: copies a short one beside many others, because it would pin a read buffer.
     #[inline]
     pub(in crate::conn) fn unpin(&self, payload: &mut Encoded) {
-        if self.waiting_at_read >= PINNED {
+        if is_to_copy(self.waiting_at_read) {
             *payload = std::mem::take(payload).compact();
         }
     }

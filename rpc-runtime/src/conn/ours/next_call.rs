@@ -28,7 +28,7 @@ pub(in crate::conn) struct AdmissionQueues {
 #[derive(Debug)]
 struct QueuesByClass {
     service: AdmissionQueue,
-    others: [AdmissionQueue; Priority::ALL.len()],
+    ordinary: [AdmissionQueue; Priority::ALL.len()],
 }
 
 /// What has happened since the queue's callers were last looked at.
@@ -93,7 +93,7 @@ impl AdmissionQueues {
             QueueClass::Of(priority) => {
                 self.is_turn(class, ticket)
                     && capacity.admits(claim, priority)
-                    && (self.is_empty() || self.next(self.ready(priority, capacity)) == Some(priority))
+                    && (!self.has_ordinary() || self.next(self.ready(priority, capacity)) == Some(priority))
             }
         }
     }
@@ -103,7 +103,7 @@ impl AdmissionQueues {
         if let Some(number) = ticket {
             self.remove(number);
         }
-        if let (QueueClass::Of(priority), false) = (class, self.is_empty()) {
+        if let (QueueClass::Of(priority), true) = (class, self.has_ordinary()) {
             self.rotation.served(priority, self.ready(priority, capacity));
             // It may be the turn of another priority now.
             self.note(Recheck::First);
@@ -175,7 +175,7 @@ impl AdmissionQueues {
             Recheck::First => 1,
             Recheck::More => usize::MAX,
         };
-        if self.is_empty() && self.is_service_empty() {
+        if self.is_empty() {
             return;
         }
         let Some(queues) = &mut self.queues else { return };
@@ -185,7 +185,7 @@ impl AdmissionQueues {
         let mut places = [0; Priority::ALL.len()];
         for _ in 0..limit {
             let firsts = Priority::ALL.map(|priority| {
-                let queue = &queues.others[priority.rank()];
+                let queue = &queues.ordinary[priority.rank()];
                 let first = queue.waiting_from(places[priority.rank()]);
                 first.filter(|&(_, claim)| capacity.admits(claim, priority))
             });
@@ -198,7 +198,7 @@ impl AdmissionQueues {
             };
             rotation.served(priority, ready);
             capacity.take(claim, priority);
-            queues.others[priority.rank()].wake(index, woken);
+            queues.ordinary[priority.rank()].wake(index, woken);
             places[priority.rank()] = index + 1;
         }
     }
@@ -207,7 +207,7 @@ impl AdmissionQueues {
     pub(in crate::conn) fn deadline(&self) -> Option<Time> {
         let QueuesByClass {
             service,
-            others: [control, normal, bulk],
+            ordinary: [control, normal, bulk],
         } = &**self.queues.as_ref()?;
         earliest([
             service.deadline(),
@@ -221,28 +221,20 @@ impl AdmissionQueues {
     pub(in crate::conn) fn len(&self) -> usize {
         let queues = self.queues.iter();
         let lens = queues.map(|queues| {
-            queues.service.len() + queues.others.iter().map(AdmissionQueue::len).sum::<usize>()
+            queues.service.len() + queues.ordinary.iter().map(AdmissionQueue::len).sum::<usize>()
         });
         lens.sum()
     }
 
-    /// True if no caller waits, calls of the control service left out.
-    pub(in crate::conn) fn is_empty(&self) -> bool {
-        let queues = self.queues.as_ref();
-        queues.is_none_or(|queues| queues.others.iter().all(AdmissionQueue::is_empty))
-    }
-
-    /// True if no request waits, calls of the control service included.
+    /// True if no caller waits.
     #[inline]
-    pub(in crate::conn) fn are_empty(&self) -> bool {
-        self.queues.is_none() || (self.is_empty() && self.is_service_empty())
+    pub(in crate::conn) fn is_empty(&self) -> bool {
+        self.queues.as_ref().is_none_or(|queues| queues.is_empty())
     }
 
-    /// True if no call of the control service waits.
-    pub(in crate::conn) fn is_service_empty(&self) -> bool {
-        self.queues
-            .as_ref()
-            .is_none_or(|queues| queues.service.is_empty())
+    /// True if a caller of an ordinary request waits: of one that is no call of the control service.
+    pub(in crate::conn) fn has_ordinary(&self) -> bool {
+        self.queues.as_ref().is_some_and(|queues| queues.has_ordinary())
     }
 
     fn is_turn(&self, class: QueueClass, ticket: Option<u64>) -> bool {
@@ -254,13 +246,13 @@ impl AdmissionQueues {
 
     fn all_mut(&mut self) -> impl Iterator<Item = &mut AdmissionQueue> {
         let queues = self.queues.iter_mut();
-        queues.flat_map(|queues| std::iter::once(&mut queues.service).chain(&mut queues.others))
+        queues.flat_map(|queues| std::iter::once(&mut queues.service).chain(&mut queues.ordinary))
     }
 
     /// The priorities that could pass now, `priority` among them.
     fn ready(&self, priority: Priority, capacity: &Capacity) -> [bool; Priority::ALL.len()] {
         Priority::ALL.map(|other| {
-            let first = || self.queues.as_ref()?.others[other.rank()].waiting_from(0);
+            let first = || self.queues.as_ref()?.ordinary[other.rank()].waiting_from(0);
             other == priority || first().is_some_and(|(_, claim)| capacity.admits(claim, other))
         })
     }
@@ -278,21 +270,29 @@ impl QueuesByClass {
     fn new() -> Self {
         Self {
             service: AdmissionQueue::new(QueueClass::Service.first()),
-            others: Priority::ALL.map(|priority| AdmissionQueue::new(QueueClass::Of(priority).first())),
+            ordinary: Priority::ALL.map(|priority| AdmissionQueue::new(QueueClass::Of(priority).first())),
         }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.service.is_empty() && !self.has_ordinary()
+    }
+
+    fn has_ordinary(&self) -> bool {
+        !self.ordinary.iter().all(AdmissionQueue::is_empty)
     }
 
     fn of(&self, class: QueueClass) -> &AdmissionQueue {
         match class {
             QueueClass::Service => &self.service,
-            QueueClass::Of(priority) => &self.others[priority.rank()],
+            QueueClass::Of(priority) => &self.ordinary[priority.rank()],
         }
     }
 
     fn of_mut(&mut self, class: QueueClass) -> &mut AdmissionQueue {
         match class {
             QueueClass::Service => &mut self.service,
-            QueueClass::Of(priority) => &mut self.others[priority.rank()],
+            QueueClass::Of(priority) => &mut self.ordinary[priority.rank()],
         }
     }
 
@@ -300,7 +300,7 @@ impl QueuesByClass {
     fn that_gave(&mut self, number: u64) -> &mut AdmissionQueue {
         match number / TICKETS_PER_QUEUE {
             0 => &mut self.service,
-            class => &mut self.others[(class as usize - 1).min(Priority::ALL.len() - 1)],
+            class => &mut self.ordinary[(class as usize - 1).min(Priority::ALL.len() - 1)],
         }
     }
 

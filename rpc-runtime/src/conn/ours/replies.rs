@@ -178,7 +178,7 @@ impl Ours {
             step.faults.expect_late(late);
             return Ok(());
         }
-        match step.faults.is_expected(len) {
+        match step.faults.spend_expected(len) {
             true => Ok(()),
             false => step.fault(|counts| &counts.late_frames, "DATA for a call without a stream"),
         }

@@ -11,10 +11,10 @@ use crate::{
     Code, Status,
     conn::{
         Time,
-        assembly::{Assembly, WrongLength, whole},
+        assembly::{Assembly, WrongLength, is_to_copy, whole},
         step::{Step, Violation},
-        tuning::{FAST_HALF_WINDOW, PINNED},
-        types::{FaultKind, charge},
+        tuning::FAST_HALF_WINDOW,
+        types::{FaultKind, charge, is_grant_due},
         wakers::{Woken, set_waker},
     },
     wire::frame::{Encoded, Flags, Frame},
@@ -274,9 +274,9 @@ impl Inflow {
         is_new
     }
 
-    /// True if the peer should get credit now: at the latest when half of the window is owed.
+    /// True if the peer should get credit now.
     fn is_grant_due(&self) -> bool {
-        self.stage == InflowState::Open && self.owed > 0 && self.owed >= self.window.len / 2
+        self.stage == InflowState::Open && is_grant_due(self.owed, self.window.len)
     }
 
     /// Takes the credit to grant now; `spare` is how far the window may be widened.
@@ -438,9 +438,8 @@ impl fmt::Display for StreamFault {
 
 /// Makes a message fit to wait: copies a short one beside many others, because it would pin a read buffer.
 fn keep(message: Encoded, waiting: usize) -> Encoded {
-    if waiting < PINNED {
-        message
-    } else {
-        message.compact()
+    match is_to_copy(waiting) {
+        true => message.compact(),
+        false => message,
     }
 }

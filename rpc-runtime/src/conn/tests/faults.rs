@@ -222,7 +222,7 @@ fn pinned(is_read_at_once: bool) -> usize {
 
 #[test]
 fn small_requests_in_a_long_queue_do_not_pin_the_read_buffers() {
-    assert_eq!(pinned(false), 65);
+    assert_eq!(pinned(false), 64);
 }
 
 #[test]

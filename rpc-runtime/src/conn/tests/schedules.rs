@@ -1,4 +1,5 @@
-//! Random schedules of calls, one-way calls, streams, barriers and flushes in both directions, with small windows.
+//! Random schedules of calls, one-way calls, streams, barriers and flushes in both directions, with small windows. Each side
+//! takes its requests one by one or in batches, and may give the rest of a batch back.
 //!
 //! When all tasks go on, something moves. Each message arrives once and in order, or its stream ends with an error. Each call
 //! ends once, and what its error says of its execution is true. Accounts count each one-way call. Nothing is left at the end,
@@ -8,6 +9,7 @@ mod caller;
 mod handler;
 mod log;
 mod part;
+mod taken;
 mod waiter;
 mod world;
 
@@ -48,6 +50,21 @@ enum Step {
         /// False if the handler ends before its first poll.
         start: bool,
         plan: Plan,
+    },
+    /// Takes up to `most` requests under one lock. Gives the rest of an earlier batch back first.
+    Take {
+        client: bool,
+        most: usize,
+    },
+    /// Starts the handler of the next request of the batch.
+    StartTaken {
+        client: bool,
+        start: bool,
+        plan: Plan,
+    },
+    /// Gives the rest of the batch back.
+    GiveBack {
+        client: bool,
     },
     /// Drops a handler, as a panic does.
     Kill(u16),
@@ -198,6 +215,10 @@ fn step() -> impl Strategy<Value = Step> {
         20 => (side(), window).prop_map(|(client, len)| Step::Deliver { client, len }),
         10 => (side(), prop::bool::weighted(0.9), plan())
             .prop_map(|(client, start, plan)| Step::Accept { client, start, plan }),
+        6 => (side(), 1..8usize).prop_map(|(client, most)| Step::Take { client, most }),
+        8 => (side(), prop::bool::weighted(0.9), plan())
+            .prop_map(|(client, start, plan)| Step::StartTaken { client, start, plan }),
+        2 => side().prop_map(|client| Step::GiveBack { client }),
         1 => side().prop_map(|client| Step::Barrier { client }),
         1 => side().prop_map(|client| Step::Flush { client }),
         1 => any::<u16>().prop_map(Step::DropWaiter),

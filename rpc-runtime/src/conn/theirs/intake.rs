@@ -597,7 +597,7 @@ fn expect_rest(frame: &Frame, step: &mut Step<'_>) {
 
 /// Counts data for a call that is over: a fault, unless it was on its way when the call was refused.
 fn late_data(len: usize, step: &mut Step<'_>) -> Result<(), Violation> {
-    match step.faults.is_expected(len) {
+    match step.faults.spend_expected(len) {
         true => Ok(()),
         false => step.fault(|counts| &counts.late_frames, "DATA for a call that is over"),
     }

@@ -11,6 +11,9 @@ use crate::{
     wire::frame::control::DropReason,
 };
 
+/// What callers are told whose calls a drain refuses.
+pub(crate) const DRAINING: &str = "server is draining";
+
 impl Theirs {
     /// Ends all requests because the drain's time is over: running handlers are told to stop, calls that have not started are
     /// refused, one-way requests that have not started are dropped. Requests of the control service that are here whole go on.
@@ -65,7 +68,7 @@ impl Theirs {
                     step.faults.expect_late(partial.assembly.missing());
                 }
                 self.tally.aborted += u64::from(self.is_counting);
-                self.refuse_call(id, Code::Unavailable, "server is draining", step);
+                self.refuse_call(id, Code::Unavailable, DRAINING, step);
             }
         }
         self.note_drained(step.wakes);

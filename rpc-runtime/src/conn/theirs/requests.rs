@@ -15,11 +15,11 @@ use crate::{
     Priority,
     conn::{
         Arrived, Settings, Time, Unstarted, Unwanted,
-        assembly::Assembly,
+        assembly::{Assembly, is_to_copy},
         streams::{flow::Flow, inbox::InboxUse},
         table::Table,
-        tuning::{CONTROL_CALLS, PINNED},
-        types::charge,
+        tuning::CONTROL_CALLS,
+        types::{charge, is_grant_due},
         wakers::{Waiters, Woken},
     },
 };
@@ -103,7 +103,7 @@ impl RequestTable {
         self.owed = self.owed.saturating_add(charge(len));
     }
 
-    /// Takes the credit to grant now: it is due at the latest when half of the window is owed.
+    /// Takes the credit to grant now.
     pub(in crate::conn) fn take_grant(&mut self, settings: &Settings) -> Option<u64> {
         if !self.is_grant_due(settings) {
             return None;
@@ -115,7 +115,7 @@ impl RequestTable {
 
     /// True if `take_grant` would give anything.
     pub(in crate::conn) fn is_grant_due(&self, settings: &Settings) -> bool {
-        self.owed > 0 && self.owed >= settings.send_bytes / 2
+        is_grant_due(self.owed, settings.send_bytes)
     }
 
     /// Adds a request; a one-way request is charged already.
@@ -144,7 +144,7 @@ impl RequestTable {
         } else {
             self.enqueue_in_turn(id);
         }
-        if self.waiting_at_read > PINNED {
+        if is_to_copy(self.waiting_at_read) {
             if let Some(RequestStage::Queued(body)) = self.table.get_mut(id).map(|request| &mut request.stage)
             {
                 body.payload = std::mem::take(&mut body.payload).compact();

@@ -2,9 +2,9 @@
 
 mod checks;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
-use super::{caller::Caller, handler::Handler, log::Log, part::Polled, waiter::Waiter, *};
+use super::{caller::Caller, handler::Handler, log::Log, part::Polled, taken::Taken, waiter::Waiter, *};
 use crate::wire::frame::control::Progress;
 
 /// A part to poll, by its task's index.
@@ -24,6 +24,8 @@ pub(super) struct World {
     pair: Pair,
     callers: Vec<Caller>,
     handlers: Vec<Handler>,
+    /// The requests that each side has taken together: the server and the client.
+    taken: [Taken; 2],
     waiters: Vec<Waiter>,
     /// The last account that each side got: the server and the client.
     accounts: [Option<Progress>; 2],
@@ -39,6 +41,7 @@ impl World {
             pair: Pair::fresh(client, server),
             callers: Vec::new(),
             handlers: Vec::new(),
+            taken: Default::default(),
             waiters: Vec::new(),
             accounts: [None, None],
             logs: BTreeMap::new(),
@@ -86,6 +89,20 @@ impl World {
                 ref plan,
             } => {
                 self.accept(client, start, plan);
+            }
+            Step::Take { client, most } => {
+                self.take(client, most);
+            }
+            Step::StartTaken {
+                client,
+                start,
+                ref plan,
+            } => {
+                self.start_taken(client, start, plan);
+            }
+            Step::GiveBack { client } => {
+                let taken = &mut self.taken[usize::from(client)];
+                taken.give_back(conn(&mut self.pair, client), now);
             }
             Step::Barrier { client } => self.start_barrier(client),
             Step::Flush { client } => {
@@ -279,11 +296,54 @@ impl World {
         let Poll::Ready(Some(arrived)) = poll(|cx| conn.poll_request(cx)) else {
             return false;
         };
+        self.taken[usize::from(client)].check_order(&arrived);
+        if start && conn.started(arrived.id, now).is_err() {
+            conn.end(arrived.id, End::Dropped, now);
+            return true;
+        }
+        self.handle(client, &arrived, start, plan);
+        true
+    }
+
+    /// Takes up to `most` requests that start without asking.
+    fn take(&mut self, client: bool, most: usize) -> bool {
+        let now = self.pair.now;
+        let conn = conn(&mut self.pair, client);
+        let taken = &mut self.taken[usize::from(client)];
+        taken.give_back(conn, now);
+        let mut batch = VecDeque::new();
+        let Poll::Ready(Some(requests)) = poll(|cx| conn.take_requests(&mut batch, most, now, cx)) else {
+            return false;
+        };
+        assert!(!requests.asks, "memory is not short");
+        batch.push_front(requests.first);
+        assert!(batch.len() <= most);
+        for arrived in &batch {
+            taken.check_order(arrived);
+        }
+        taken.batch = batch;
+        true
+    }
+
+    /// Starts the handler of the next request that was taken, or notes that it does not start.
+    fn start_taken(&mut self, client: bool, start: bool, plan: &Plan) -> bool {
+        let now = self.pair.now;
+        let Some(arrived) = self.taken[usize::from(client)].batch.pop_front() else {
+            return false;
+        };
+        let conn = conn(&mut self.pair, client);
         if start {
-            if conn.started(arrived.id, now).is_err() {
-                conn.end(arrived.id, End::Dropped, now);
-                return true;
-            }
+            conn.began(arrived.id, now);
+        } else {
+            conn.not_started(arrived.id);
+        }
+        self.handle(client, &arrived, start, plan);
+        true
+    }
+
+    /// Adds the handler of a request.
+    fn handle(&mut self, client: bool, arrived: &Arrived, start: bool, plan: &Plan) {
+        if start {
             let log = self.logs.entry((!client, arrived.id.0)).or_default();
             log.started += 1;
             log.one_way = arrived.one_way;
@@ -295,8 +355,7 @@ impl World {
         // The test does not know the id of a one-way request.
         let shape = caller.map_or(Shape::Unary, Caller::shape);
         self.handlers
-            .push(Handler::new(client, &arrived, shape, start, plan.clone()));
-        true
+            .push(Handler::new(client, arrived, shape, start, plan.clone()));
     }
 
     fn advance(&mut self, millis: u64) {
@@ -334,8 +393,9 @@ impl World {
             moved |= node.transmit(now);
             moved |= !node.wire.is_empty();
             self.deliver(client, usize::MAX);
-            while self.accept(client, true, &plan) {
-                moved = true;
+            while self.take(client, 3) {
+                // One is started, and the rest goes back.
+                moved |= self.start_taken(client, true, &plan);
             }
         }
         self.pair.client.wake();
