@@ -194,11 +194,11 @@ impl Flow {
         Poll::Ready(Ok(()))
     }
 
-    /// Notes that a message of `len` bytes is sent.
+    /// Notes that messages are sent which are charged `charged` bytes.
     #[inline]
-    pub(in crate::conn) fn note_sent(&mut self, len: u64, now: Time) {
+    pub(in crate::conn) fn note_sent(&mut self, charged: u64, now: Time) {
         if let Some(outflow) = &mut self.outflow {
-            outflow.charge(len);
+            outflow.charge(charged);
         }
         self.note_move(now);
     }
