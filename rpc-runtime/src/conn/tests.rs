@@ -16,6 +16,7 @@ mod loss;
 mod pace;
 mod parts;
 mod priorities;
+mod rows;
 mod schedules;
 mod senders;
 mod sends;
