@@ -243,7 +243,7 @@ impl Connection {
             metadata = Some(std::mem::take(&mut flow.metadata)).filter(|metadata| !metadata.is_empty());
         }
         let (priority, receipt) = (request.priority, receipt(request, now));
-        let late = request.on_its_way(self.settings.max_message);
+        let late = request.on_its_way(self.settings.longest_item());
         debug_assert!(
             !self.outbox.remainders().has(number),
             "the reply would overtake its stream"

@@ -53,6 +53,7 @@ impl StreamTotals {
         }
         InflowLimits {
             max_message: settings.max_message,
+            longest_item: settings.longest_item(),
             max_inbox: max,
             room,
             waiting: self.waiting_at_read,

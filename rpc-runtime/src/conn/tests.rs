@@ -17,6 +17,7 @@ mod pace;
 mod packing;
 mod parts;
 mod priorities;
+mod rows;
 mod schedules;
 mod senders;
 mod sends;

@@ -39,6 +39,19 @@ impl Row {
         Ok(Some(message))
     }
 
+    /// Gives the next message to `read`, without a copy, and returns its answer; none at the end.
+    #[inline]
+    pub(crate) fn read<R>(&mut self, read: impl FnOnce(&[u8]) -> R) -> Result<Option<R>, BadRow> {
+        if self.0.is_empty() {
+            return Ok(None);
+        }
+        let (len, prefix) = read_len(&self.0).ok_or(BadRow)?;
+        let message = self.0[prefix..].get(..len).ok_or(BadRow)?;
+        let answer = read(message);
+        self.0.advance(prefix + len);
+        Ok(Some(answer))
+    }
+
     /// Counts the messages, without a copy. Fails unless the row is whole and has at least one.
     pub(crate) fn count(&self) -> Result<usize, BadRow> {
         let (mut rest, mut count) = (&self.0[..], 0);
@@ -49,6 +62,20 @@ impl Row {
         }
         if count == 0 { Err(BadRow) } else { Ok(count) }
     }
+}
+
+/// The length of the longest message of a row. Fails unless the row is whole and has at least one.
+pub(crate) fn longest(row: &[u8]) -> Result<usize, BadRow> {
+    let (mut rest, mut longest) = (row, 0);
+    if rest.is_empty() {
+        return Err(BadRow);
+    }
+    while !rest.is_empty() {
+        let (len, prefix) = read_len(rest).ok_or(BadRow)?;
+        rest = rest[prefix..].get(len..).ok_or(BadRow)?;
+        longest = longest.max(len);
+    }
+    Ok(longest)
 }
 
 /// Appends the number that stands before a message of `len` bytes in a row.
@@ -118,8 +145,14 @@ mod tests {
                 .map(|message| packed_len(message.len()))
                 .sum::<usize>()
         );
+        assert_eq!(longest(&bytes), Ok(300));
         let mut row = Row::new(bytes.into());
         assert_eq!(row.count(), Ok(4));
+        let mut again = row.clone();
+        for message in messages {
+            assert_eq!(again.read(<[u8]>::to_vec), Ok(Some(message.to_vec())));
+        }
+        assert_eq!(again.read(<[u8]>::len), Ok(None));
         for message in messages {
             assert_eq!(row.take(), Ok(Some(Bytes::copy_from_slice(message))));
         }
@@ -138,10 +171,15 @@ mod tests {
             b"\x83\x80\x04dog",
         ] {
             let row = Row::new(Bytes::copy_from_slice(bytes));
-            assert_eq!(row.count(), Err(BadRow), "{bytes:?}");
+            assert_eq!(
+                (row.count(), longest(bytes)),
+                (Err(BadRow), Err(BadRow)),
+                "{bytes:?}"
+            );
         }
         let mut row = Row::new(Bytes::from_static(b"\x03dog\x02x"));
         assert_eq!(row.take(), Ok(Some(Bytes::from_static(b"dog"))));
         assert_eq!(row.take(), Err(BadRow));
+        assert_eq!(row.read(<[u8]>::len), Err(BadRow));
     }
 }
