@@ -6,3 +6,4 @@ pub(crate) mod depth;
 pub(crate) mod growth;
 pub(crate) mod nesting;
 pub(crate) mod procedure;
+pub(crate) mod unread;

@@ -236,6 +236,11 @@ impl Channel {
         Budget::new(grows, self.settings.decode_bytes)
     }
 
+    /// How many bytes a message of a peer may have.
+    pub(super) fn max_message(&self) -> u64 {
+        self.settings.max_message
+    }
+
     /// How requests are compressed for peers that accept it.
     #[inline]
     pub(super) fn compression(&self) -> Option<Compression> {

@@ -133,6 +133,14 @@ pub(super) fn unreadable_reply(failure: DecodeFailure) -> Error {
         DecodeFailure::Packed(error) => {
             Error::local(Code::Internal, "the reply cannot be unpacked").with_source(error)
         }
+        DecodeFailure::Row(_) => Error::local(
+            Code::Internal,
+            format!("the peer's stream is malformed: {failure}"),
+        ),
+        DecodeFailure::TooLong { .. } => {
+            let text = format!("{failure}: ask for less, or raise our Limits::max_message");
+            Error::local(Code::ResourceExhausted, text)
+        }
         DecodeFailure::TooLarge(budget) => Error::local(Code::ResourceExhausted, budget.excess("the reply")),
         DecodeFailure::Malformed(error) => {
             let text =

@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     Executed, Phase, Priority,
-    wire::frame::{Encoded, Header, Kind, Payload, Size, control::Progress},
+    wire::frame::{Encoded, Header, Payload, Size, control::Progress},
 };
 
 /// The state of the connection.
@@ -374,9 +374,10 @@ impl Connection {
         read.next
     }
 
-    /// Puts a message of a stream of ours into the output, as soon as the peer takes it and there is room.
+    /// Puts a message of a stream of ours into the output, or a row of them, as soon as the peer takes it and there is room.
     ///
-    /// One task may wait for it.
+    /// One task may wait for it. A short message joins the frame at the end of the output if that is of the same stream. The
+    /// messages of a row are not longer than the peer takes ([`Connection::max_message`]).
     pub(crate) fn poll_data<P: Payload>(
         &mut self,
         id: CallId,
@@ -385,31 +386,37 @@ impl Connection {
         cx: &Context<'_>,
     ) -> Poll<Result<(), Unsent>> {
         let (id, size) = (id.number(), message.size());
-        let len = size.len as u64;
-        let max = self.ours.credit().max_message().unwrap_or(u64::MAX);
         let (is_live, granted) = (self.end.is_live(), self.peer.stream_window());
+        let max = self.max_message();
         // The entry is looked up once: what follows works on it, beside the output.
         let mut call = EitherCall::new(self.side, id, &mut self.ours, &mut self.theirs);
         let Some((priority, flow)) = call.send_stream(granted).filter(|_| is_live) else {
             self.outbox.leave(id);
             return Poll::Ready(Err(call.end_sender()));
         };
-        if len > max {
+        let len = size.len as u64;
+        if len > max && !message.is_row() {
             return Poll::Ready(Err(Unsent::TooLong { len, max }));
         }
-        match flow.poll_send(id, priority, len, &mut self.outbox, cx) {
+        // A row leaves nothing behind that would be in the way of others.
+        let room = if message.is_row() { 0 } else { len };
+        match flow.poll_send(id, priority, room, &mut self.outbox, cx) {
             Poll::Ready(Ok(())) => {}
             waits_or_fails => return waits_or_fails,
         }
-        let (header, last_used) = (Header::new(Kind::Data, id), self.health.last_used());
-        let end = self
-            .outbox
-            .put_message(header, message, size, MessageKind::Data, priority, last_used);
-        flow.note_sent(len, now);
+        let last_used = self.health.last_used();
+        let (charged, end) = self.outbox.put_data(id, message, size, priority, last_used);
+        flow.note_sent(charged, now);
         self.ours.note_put(end, &self.outbox);
         self.health.request_sent();
         self.health.note_use(now);
         Poll::Ready(Ok(()))
+    }
+
+    /// The longest message that the peer takes; no limit before its HELLO.
+    #[inline]
+    pub(crate) fn max_message(&self) -> u64 {
+        self.ours.credit().max_message().unwrap_or(u64::MAX)
     }
 
     /// Ready when nothing more of a stream of ours can be sent. A task that waits for this does not wait for
@@ -449,6 +456,8 @@ impl Connection {
 impl Connection {
     /// Marks all one-ways and calls started so far; the flush is done when the OS has them.
     pub(crate) fn start_flush(&mut self) -> Flush {
+        // What is added later would move the end of what the flush waits for.
+        self.outbox.close_frame();
         self.ours.start_flush(&self.outbox)
     }
 

@@ -243,7 +243,7 @@ impl Connection {
             metadata = Some(std::mem::take(&mut flow.metadata)).filter(|metadata| !metadata.is_empty());
         }
         let (priority, receipt) = (request.priority, receipt(request, now));
-        let late = request.on_its_way(self.settings.max_message);
+        let late = request.on_its_way(self.settings.longest_item());
         debug_assert!(
             !self.outbox.remainders().has(number),
             "the reply would overtake its stream"
@@ -265,7 +265,7 @@ impl Connection {
     fn put_reply<P: Payload>(&mut self, header: Header<'_>, priority: Priority, message: &P) {
         let size = message.size();
         let len = size.len;
-        let max = self.ours.credit().max_message().unwrap_or(u64::MAX);
+        let max = self.max_message();
         if len as u64 > max {
             let text = format!("reply of {len} bytes exceeds the caller's limit of {max}");
             let status = Status::new(Code::ResourceExhausted, text);

@@ -1,11 +1,12 @@
 //! Outbox: what waits to be written, in which order it goes, and who waits for room.
 //!
-//! `backlog` says whether one more message has room; `remainders` holds what is left of long messages, and `rotation`
+//! `open_frame` adds short messages to the last frame of the output; `backlog` says whether one more message has room; `remainders` holds what is left of long messages, and `rotation`
 //! says which priority is next; `pacing` holds long messages back while short ones must not wait; `room_waiters` are the
 //! tasks that wait for room; `write_stall` bounds how long the peer may take nothing.
 
 pub(super) mod backlog;
 mod frames;
+mod open_frame;
 pub(super) mod pacing;
 mod refusal;
 pub(super) mod remainders;
@@ -17,6 +18,7 @@ use std::task::Context;
 
 use self::{
     backlog::{Backlog, Rooms, WriteBatch},
+    open_frame::OpenFrame,
     pacing::Pacing,
     remainders::{FinishedMessage, MessageKind, Remainders},
     room_waiters::RoomWaiters,
@@ -25,12 +27,12 @@ use self::{
 use super::{
     Settings, Time,
     tuning::{FLOOR_FRAME, FRAGMENT, MAX_FRAME, PIECE, SHORT_MESSAGE, WAKE_AGAIN_AFTER},
-    types::UNFINISHED,
+    types::{UNFINISHED, charge},
     wakers::Woken,
 };
 use crate::{
     Priority,
-    wire::frame::{Flags, Header, Output, Payload, Size},
+    wire::frame::{Flags, Header, Kind, Output, Payload, Size},
 };
 
 /// What waits to be written, and the tasks that wait until there is less of it.
@@ -47,6 +49,8 @@ pub(super) struct Outbox {
     blocked: bool,
     /// The longest frame that the peer reads; none before its HELLO.
     peer_max_frame: Option<u32>,
+    /// The frame that was put last, if messages may be added to it while nothing stands behind it.
+    open_frame: Option<OpenFrame>,
     remainders: Remainders,
     batch: WriteBatch,
     pacing: Pacing,
@@ -73,6 +77,7 @@ impl Outbox {
             reached: 0,
             blocked: false,
             peer_max_frame: None,
+            open_frame: None,
             remainders: Remainders::default(),
             batch: WriteBatch::new(),
             pacing: Pacing::new(),
@@ -116,9 +121,7 @@ impl Outbox {
             header.encoding = size.encoding;
             header.length = size.len as u64;
         }
-        if self.remainders.len() as u64 > self.high_water && size.packed as u64 <= SHORT_MESSAGE {
-            self.pacing.short(last_used);
-        }
+        self.note_short(size.packed, last_used);
         // A frame that is no longer than a piece always fits, so most need no look at the backlog.
         let is_short = header.fits(size.packed, PIECE.min(self.max_frame()));
         if is_short || (size.packed <= FRAGMENT && header.fits(size.packed, self.frame_room(priority))) {
@@ -126,6 +129,47 @@ impl Outbox {
             return self.out.end();
         }
         self.put_beginning(header, message, size, kind, priority)
+    }
+
+    /// Encodes a message of the stream of call `id`, or a row of them; returns what is charged for it, and where it ends.
+    ///
+    /// A short message joins the frame at the end of the output if that is of the same stream. Otherwise see
+    /// [`Outbox::put_message`].
+    #[inline]
+    pub(super) fn put_data<P: Payload>(
+        &mut self,
+        id: u64,
+        message: &P,
+        size: Size,
+        priority: Priority,
+        last_used: Time,
+    ) -> (u64, u64) {
+        let is_row = message.is_row();
+        if !is_row && size.encoding == 0 && self.open_frame().is_some_and(|open| open.key().is_data(id)) {
+            if let Some(added) = self.add_to_frame(message, size.len) {
+                self.note_short(size.len, last_used);
+                return (added.charged, added.end);
+            }
+        }
+        let (mut header, start) = (Header::new(Kind::Data, id), self.out.end());
+        if is_row {
+            // It always goes whole: its frame is not longer than a piece.
+            header.flags = Flags::PACKED;
+            self.note_short(0, last_used);
+        }
+        let end = self.put_message(header, message, size, MessageKind::Data, priority, last_used);
+        if !is_row && size.encoding == 0 {
+            self.leave_open(&header, size.len, start);
+        }
+        (charge(size.len as u64), end)
+    }
+
+    /// Notes a message of `len` bytes on the wire: beside a long one, a short one must not wait.
+    #[inline]
+    fn note_short(&mut self, len: usize, last_used: Time) {
+        if self.remainders.len() as u64 > self.high_water && len as u64 <= SHORT_MESSAGE {
+            self.pacing.short(last_used);
+        }
     }
 
     /// Encodes a message that does not go as a whole: the rest of it waits among other remainders.

@@ -9,6 +9,7 @@ use crate::{
     Limits,
     api::{counters::Counts, priority::Priorities},
     message::control::CONTROL_IDS,
+    wire::frame::row::MAX_ROW,
 };
 
 /// The limits of a connection, and what this side announces of them.
@@ -120,6 +121,11 @@ impl Settings {
             counts: Arc::default(),
             memory: Arc::default(),
         }
+    }
+
+    /// The most bytes that one message, or one packed frame, may bring.
+    pub(crate) fn longest_item(&self) -> u64 {
+        self.max_message.max(MAX_ROW as u64)
     }
 
     /// When the peer has had time enough for the little that is left to do.

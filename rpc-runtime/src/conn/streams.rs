@@ -1,12 +1,13 @@
 //! Streams: the messages of calls that have streams, both ways.
 //!
 //! It is the same for both ends: what one sends from an [`outflow::Outflow`] the other reads into an [`inflow::Inflow`];
-//! a [`flow::Flow`] holds both of one call.
+//! a [`flow::Flow`] holds both of one call. An [`outgoing_row::OutgoingRow`] is what a task has ready to send at once.
 
 pub(super) mod flow;
 pub(super) mod inbox;
 pub(super) mod inflow;
 pub(super) mod outflow;
+pub(super) mod outgoing_row;
 
 use self::{inbox::InboxUse, inflow::InflowLimits};
 use super::Settings;
@@ -52,6 +53,7 @@ impl StreamTotals {
         }
         InflowLimits {
             max_message: settings.max_message,
+            longest_item: settings.longest_item(),
             max_inbox: max,
             room,
             waiting: self.waiting_at_read,

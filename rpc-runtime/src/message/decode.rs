@@ -7,7 +7,7 @@ use prost::{DecodeError, Message};
 use super::growth::Budget;
 use crate::wire::{
     compression::UnpackError,
-    frame::{Encoded, Output},
+    frame::{Encoded, Output, row::BadRow},
 };
 
 /// Why a message cannot be decoded.
@@ -15,6 +15,15 @@ use crate::wire::{
 pub(crate) enum DecodeFailure {
     /// It cannot be decompressed.
     Packed(UnpackError),
+    /// It came in a row whose lengths do not match its payload.
+    Row(BadRow),
+    /// It is longer than this side takes.
+    TooLong {
+        /// How long it is.
+        len: u64,
+        /// How long it may be.
+        max: u64,
+    },
     /// It would take more memory than its budget allows.
     TooLarge(Budget),
     /// Its bytes are no message of the type, or messages are nested too deep in it.
@@ -33,6 +42,15 @@ pub(crate) fn decode<M: Message + Default>(payload: Encoded, budget: Budget) -> 
     } else {
         decode_rare(payload, budget)
     }
+}
+
+/// Decodes a message of a row, whose fields are copied.
+#[inline]
+pub(crate) fn decode_part<M: Message + Default>(message: &[u8], budget: Budget) -> Result<M, DecodeFailure> {
+    if !budget.admits(message) {
+        return Err(DecodeFailure::TooLarge(budget));
+    }
+    M::decode(message).map_err(DecodeFailure::Malformed)
 }
 
 /// Decodes a message that is compressed, long or too large.
@@ -55,6 +73,8 @@ impl fmt::Display for DecodeFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Packed(error) => error.fmt(f),
+            Self::Row(error) => error.fmt(f),
+            Self::TooLong { len, max } => write!(f, "message of {len} bytes exceeds limit of {max}"),
             Self::TooLarge(budget) => f.write_str(&budget.excess("the message")),
             Self::Malformed(error) => error.fmt(f),
         }

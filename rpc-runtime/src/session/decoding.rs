@@ -14,7 +14,7 @@ use crate::{
     wire::frame::Encoded,
 };
 
-/// Parses a request of `procedure`, or a message of its stream.
+/// Parses a request of `procedure`.
 pub(super) fn parse<Req: Message + Default>(
     payload: Encoded,
     procedure: &Procedure,
@@ -23,11 +23,16 @@ pub(super) fn parse<Req: Message + Default>(
     decode(payload, budget).map_err(|failure| unreadable(procedure.path(), failure))
 }
 
+/// Makes the status of a request of `procedure`, or a message of its stream, that cannot be read.
 #[cold]
-fn unreadable(procedure: &str, failure: DecodeFailure) -> Status {
+pub(super) fn unreadable(procedure: &str, failure: DecodeFailure) -> Status {
     match failure {
         DecodeFailure::TooLarge(budget) => {
             let text = budget.excess(&format!("a request of {procedure}"));
+            Status::new(Code::ResourceExhausted, text)
+        }
+        failure @ DecodeFailure::TooLong { .. } => {
+            let text = format!("the request of {procedure} is too long: {failure}");
             Status::new(Code::ResourceExhausted, text)
         }
         failure => malformed(procedure, &failure),

@@ -11,13 +11,14 @@ use std::{
 
 use futures_core::Stream;
 use prost::Message;
+use tokio::task::coop;
 
-use super::decoding::parse;
+use super::decoding::unreadable;
 use crate::{
     Procedure, Result, Status,
     conn::{CallId, Next},
     driver::Clock,
-    message::growth::Budget,
+    message::{growth::Budget, unread::Unread},
     session::Session,
 };
 
@@ -45,6 +46,7 @@ pub struct Requests<T> {
     session: Arc<Session>,
     id: CallId,
     procedure: &'static Procedure,
+    unread: Unread,
     /// True once the end or an error was read.
     ended: bool,
     message: PhantomData<fn() -> T>,
@@ -52,10 +54,12 @@ pub struct Requests<T> {
 
 impl<T: Message + Default> Requests<T> {
     pub(crate) fn new(session: Arc<Session>, id: CallId, procedure: &'static Procedure) -> Self {
+        let max_message = session.server().settings().max_message;
         Self {
             session,
             id,
             procedure,
+            unread: Unread::new(max_message),
             ended: false,
             message: PhantomData,
         }
@@ -74,27 +78,40 @@ impl<T: Message + Default> Requests<T> {
         poll_fn(|cx| self.poll_message(cx)).await.transpose()
     }
 
-    fn poll_message(&mut self, cx: &Context<'_>) -> Poll<Option<Result<T>>> {
+    fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T>>> {
         if self.ended {
             return Poll::Ready(None);
         }
-        let next = ready!(
-            self.session
-                .with(Clock::Now, |conn, now| conn.poll_message(self.id, None, now, cx))
-        );
-        let result = match next {
-            Next::Message(payload) => match parse(payload, self.procedure, self.budget()) {
-                Ok(message) => return Poll::Ready(Some(Ok(message))),
-                Err(status) => {
-                    self.break_stream(&status);
-                    Some(Err(status))
-                }
+        // A loop that reads must let other tasks run.
+        let coop = ready!(coop::poll_proceed(cx));
+        let budget = self.budget();
+        let decoded = match self.unread.next(budget) {
+            Some(decoded) => decoded,
+            None => match ready!(self.poll_more(cx)) {
+                Next::Message(item) => self.unread.begin(item, budget),
+                Next::End => return self.end(None),
+                Next::Broken(status) => return self.end(Some(Err(status))),
             },
-            Next::End => None,
-            Next::Broken(status) => Some(Err(status)),
         };
+        coop.made_progress();
+        match decoded {
+            Ok(message) => Poll::Ready(Some(Ok(message))),
+            Err(failure) => {
+                let status = unreadable(self.procedure.path(), failure);
+                self.break_stream(&status);
+                self.end(Some(Err(status)))
+            }
+        }
+    }
+
+    fn poll_more(&self, cx: &Context<'_>) -> Poll<Next> {
+        self.session
+            .with(Clock::Now, |conn, now| conn.poll_message(self.id, None, now, cx))
+    }
+
+    fn end(&mut self, last: Option<Result<T>>) -> Poll<Option<Result<T>>> {
         self.ended = true;
-        Poll::Ready(result)
+        Poll::Ready(last)
     }
 
     fn budget(&self) -> Budget {

@@ -10,6 +10,7 @@ mod decode;
 mod header;
 mod output;
 mod payload;
+pub(crate) mod row;
 #[cfg(test)]
 mod tests;
 
@@ -26,7 +27,7 @@ use crate::Metadata;
 pub use self::decode::FrameError;
 pub(crate) use self::{
     control::DropReason,
-    header::Header,
+    header::{Header, ROW_HEAD_MAX, patch_row_head, put_in_row},
     output::Output,
     payload::{Encoded, Payload, Size},
 };
@@ -146,6 +147,8 @@ impl Flags {
     pub const NOT_EXECUTED: Self = Self(4);
     /// On a reply: the handler started, and was dropped before its end.
     pub const ABORTED: Self = Self(8);
+    /// On a message of a stream or a one-way request: the payload is a row of messages, each behind its length.
+    pub const PACKED: Self = Self(16);
 
     /// Creates flags with these bits.
     pub const fn from_bits(bits: u32) -> Self {
@@ -180,6 +183,7 @@ impl fmt::Debug for Flags {
             (Self::END, "END"),
             (Self::NOT_EXECUTED, "NOT_EXECUTED"),
             (Self::ABORTED, "ABORTED"),
+            (Self::PACKED, "PACKED"),
         ] {
             if self.contains(flag) {
                 write!(f, "{separator}{name}")?;

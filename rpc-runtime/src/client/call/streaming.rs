@@ -1,7 +1,6 @@
 //! Streaming: the replies of a call with a stream of replies.
 
 use std::{
-    collections::VecDeque,
     fmt,
     future::{Future, poll_fn},
     marker::PhantomData,
@@ -20,8 +19,7 @@ use crate::{
     Error, Metadata,
     client::errors,
     conn::{CallFailure, Next},
-    message::decode::decode,
-    wire::frame::Encoded,
+    message::{decode::DecodeFailure, unread::Unread},
 };
 
 /// The replies of a call with a stream of replies.
@@ -48,7 +46,7 @@ pub struct Streaming<T> {
     call: Arc<StreamCall>,
     state: StreamingState,
     /// Messages that have arrived and were not asked for yet.
-    prefetched: VecDeque<Encoded>,
+    unread: Unread,
     /// Opens the call again after a failure, until a message was read.
     reopen: Option<Reopen>,
     /// True if a message was read, or the end.
@@ -62,6 +60,8 @@ pub struct Streaming<T> {
 pub(in crate::client) type Reopen = Box<dyn FnOnce(Box<str>) -> Reopening + Send>;
 pub(in crate::client) type Reopening = Pin<Box<dyn Future<Output = Result<StreamCall, Error>> + Send>>;
 
+type Decoded<T> = Result<T, DecodeFailure>;
+
 enum StreamingState {
     Open,
     Reopening(Reopening),
@@ -71,10 +71,11 @@ enum StreamingState {
 
 impl<T: Message + Default> Streaming<T> {
     pub(super) fn new(call: Arc<StreamCall>, reopen: Option<Reopen>) -> Self {
+        let max_message = call.about.channel.max_message();
         Self {
             call,
             state: StreamingState::Open,
-            prefetched: VecDeque::new(),
+            unread: Unread::new(max_message),
             reopen,
             is_read: false,
             receipt: None,
@@ -127,9 +128,9 @@ impl<T: Message + Default> Streaming<T> {
                     Err(error) => return self.end(Err(error)),
                 },
                 StreamingState::Open => match ready!(self.poll_open(cx)) {
-                    Ok(Some(payload)) => {
+                    Ok(Some(decoded)) => {
                         self.note_read();
-                        return self.parse(payload);
+                        return self.give(decoded);
                     }
                     Ok(None) => {
                         self.note_read();
@@ -151,17 +152,18 @@ impl<T: Message + Default> Streaming<T> {
     }
 
     /// The next message, none at the end, or how the call failed.
-    fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Encoded>, CallFailure>> {
-        if let Some(payload) = self.prefetched.pop_front() {
-            return Poll::Ready(Ok(Some(payload)));
+    fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Decoded<T>>, CallFailure>> {
+        let budget = self.call.about.budget();
+        if let Some(decoded) = self.unread.next(budget) {
+            return Poll::Ready(Ok(Some(decoded)));
         }
-        let (call, prefetched) = (&self.call, &mut self.prefetched);
+        let (call, ahead) = (&self.call, self.unread.ahead());
         let next = call
             .on
             .shared
-            .wait(|conn, now| conn.poll_message(call.id, Some(prefetched), now, cx));
-        if let Next::Message(payload) = ready!(next) {
-            return Poll::Ready(Ok(Some(payload)));
+            .wait(|conn, now| conn.poll_message(call.id, Some(ahead), now, cx));
+        if let Next::Message(item) = ready!(next) {
+            return Poll::Ready(Ok(Some(self.unread.begin(item, budget))));
         }
         let outcome = ready!(call.poll_outcome(cx));
         Poll::Ready(outcome.map(|mut reply| {
@@ -179,8 +181,8 @@ impl<T: Message + Default> Streaming<T> {
         }
     }
 
-    fn parse(&mut self, payload: Encoded) -> Poll<Option<Result<T, Error>>> {
-        match decode(payload, self.call.about.budget()) {
+    fn give(&mut self, decoded: Decoded<T>) -> Poll<Option<Result<T, Error>>> {
+        match decoded {
             Ok(message) => Poll::Ready(Some(Ok(message))),
             Err(failure) => {
                 // Later messages would be unreadable, too.

@@ -174,7 +174,7 @@ impl Ours {
             let settings = step.settings;
             let late = settings
                 .stream_window
-                .saturating_add(charge(settings.max_message));
+                .saturating_add(charge(settings.longest_item()));
             step.faults.expect_late(late);
             return Ok(());
         }

@@ -99,7 +99,7 @@ impl Flow {
         self.moved_at = now;
     }
 
-    /// Takes in a message of the peer, or a fragment of one.
+    /// Takes in a message of the peer, a row of them, or a fragment of one.
     pub(in crate::conn) fn receive(
         &mut self,
         frame: &mut Frame,
@@ -123,7 +123,8 @@ impl Flow {
         Ok(())
     }
 
-    /// Takes the next message of what is read; short ones that come behind it go into `ahead`, if the reader has one.
+    /// Takes the next message of what is read, or the next row; short ones that come behind it go into `ahead`, if the reader has
+    /// one.
     ///
     /// `held` is what all streams of this side hold.
     pub(in crate::conn) fn poll_next(
@@ -139,12 +140,15 @@ impl Flow {
         let mut read = inflow.settle();
         let message = inflow.take();
         if let Some(message) = &message {
-            read.bytes += message.len();
-            read.messages += 1;
+            if !message.is_row() {
+                read.bytes += message.len();
+                read.messages += 1;
+            }
             if let Some(ahead) = ahead {
                 inflow.take_ahead(ahead);
             }
         }
+        let has_moved = message.is_some() || read.messages > 0;
         let next = match message {
             Some(message) => Poll::Ready(Next::Message(message)),
             None if inflow.is_ended() => Poll::Ready(Next::End),
@@ -153,7 +157,7 @@ impl Flow {
                 Poll::Pending
             }
         };
-        if read.messages == 0 {
+        if !has_moved {
             return NextRead::nothing(next);
         }
         held.remove(read);
@@ -161,7 +165,7 @@ impl Flow {
         self.note_move(now);
         NextRead {
             next,
-            has_moved: true,
+            has_moved,
             is_owed,
         }
     }
@@ -194,11 +198,11 @@ impl Flow {
         Poll::Ready(Ok(()))
     }
 
-    /// Notes that a message of `len` bytes is sent.
+    /// Notes that messages are sent which are charged `charged` bytes.
     #[inline]
-    pub(in crate::conn) fn note_sent(&mut self, len: u64, now: Time) {
+    pub(in crate::conn) fn note_sent(&mut self, charged: u64, now: Time) {
         if let Some(outflow) = &mut self.outflow {
-            outflow.charge(len);
+            outflow.charge(charged);
         }
         self.note_move(now);
     }

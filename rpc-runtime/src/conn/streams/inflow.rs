@@ -17,18 +17,24 @@ use crate::{
         types::{FaultKind, charge, is_grant_due},
         wakers::{Woken, set_waker},
     },
-    wire::frame::{Encoded, Flags, Frame},
+    wire::frame::{
+        Encoded, Flags, Frame,
+        row::{BadRow, MAX_ROW, longest},
+    },
 };
 
 /// The messages of a stream of the peer that were not taken yet, and the credit for more.
 ///
-/// Bytes are credit: length + 256 for each message. The peer may start a message while it has any, so the last one may
-/// pass the window.
+/// Bytes are credit: length + 256 for each message, and for each packed frame as a whole. The peer may start a message while it
+/// has any, so the last one may pass the window.
 #[derive(Debug)]
 pub(in crate::conn) struct Inflow {
+    /// Each is a message, or a row of them.
     messages: VecDeque<Encoded>,
     /// Messages that the reader has, and perhaps not looked at.
     in_reader: InboxUse,
+    /// The same of a row: unlike theirs, its credit is owed since the reader began it.
+    row_in_reader: InboxUse,
     /// A message with more fragments to come.
     assembly: Option<Assembly>,
     /// How many bytes the peer was ever allowed, and how many it has sent: both only grow.
@@ -67,6 +73,8 @@ struct StreamWindow {
 #[derive(Clone, Copy, Debug)]
 pub(in crate::conn) struct InflowLimits {
     pub(in crate::conn) max_message: u64,
+    /// The most bytes that one message, or one row, may bring.
+    pub(in crate::conn) longest_item: u64,
     /// How many bytes may wait to be taken, on the whole connection, and how many more may now.
     pub(in crate::conn) max_inbox: u64,
     pub(in crate::conn) room: u64,
@@ -97,6 +105,15 @@ pub(in crate::conn) enum StreamFault {
     WrongLength(WrongLength),
     /// A message is compressed in a way that was not announced.
     Encoding(u32),
+    /// The lengths in a row do not match its payload.
+    BadRow,
+    /// A row is longer than any may be.
+    RowTooLong {
+        /// How long it is.
+        len: u64,
+    },
+    /// A row came as a fragment, or amid the fragments of a message.
+    RowInFragments,
     /// The end came in the middle of a message.
     Unfinished,
     /// Something came behind the end.
@@ -110,6 +127,7 @@ impl Inflow {
         Self {
             messages: VecDeque::new(),
             in_reader: InboxUse::default(),
+            row_in_reader: InboxUse::default(),
             assembly: None,
             granted: window,
             received: 0,
@@ -126,7 +144,7 @@ impl Inflow {
         }
     }
 
-    /// Takes a frame in: a message, or a fragment of one. Returns what more is held now: the bytes of a whole message
+    /// Takes a frame in: a message, a row of them, or a fragment of one. Returns what more is held now: the bytes of a whole message
     /// count as they are before compression.
     pub(in crate::conn) fn push(
         &mut self,
@@ -136,9 +154,13 @@ impl Inflow {
         match self.stage {
             InflowState::Open => {}
             InflowState::Ended => return Err(StreamFault::BehindEnd),
-            InflowState::Discarding => return self.skip(frame, bounds.max_message),
+            InflowState::Discarding => return self.skip(frame, bounds.longest_item),
         }
         let more = frame.flags.contains(Flags::MORE);
+        let is_row = frame.flags.contains(Flags::PACKED);
+        if is_row && (more || self.assembly.is_some()) {
+            return Err(StreamFault::RowInFragments);
+        }
         if self.assembly.is_none() {
             self.begin(frame, bounds)?;
         }
@@ -159,6 +181,10 @@ impl Inflow {
         let message = match &mut self.assembly {
             None if !more => {
                 let message = whole(frame).map_err(StreamFault::WrongLength)?;
+                let message = match is_row {
+                    true => row(message, bounds.max_message)?,
+                    false => message,
+                };
                 keep(message, bounds.waiting)
             }
             None => {
@@ -178,7 +204,7 @@ impl Inflow {
         Ok(InboxUse { messages: 1, ..part })
     }
 
-    /// Checks that the peer may send the message that begins.
+    /// Checks that the peer may send the message that begins, or the row.
     fn begin(&mut self, frame: &Frame, bounds: InflowLimits) -> Result<(), StreamFault> {
         let len = frame.message_len();
         let had_credit = self.received < self.granted;
@@ -189,6 +215,13 @@ impl Inflow {
         if !bounds.announced {
             return Err(StreamFault::Encoding(frame.encoding));
         }
+        if frame.flags.contains(Flags::PACKED) {
+            // The messages of a row are compared with the limit of a message, and the row is not.
+            return match len > MAX_ROW as u64 {
+                true => Err(StreamFault::RowTooLong { len }),
+                false => Ok(()),
+            };
+        }
         let max = bounds.max_message;
         if len > max {
             return Err(StreamFault::TooLong { len, max });
@@ -197,12 +230,16 @@ impl Inflow {
     }
 
     /// Drops a frame. Frames that were on their way when the reader went are no fault. Their bytes are bounded by the credit and
-    /// one message. `begin` already charged a whole message, so its later fragments are charged again; the allowance for
+    /// one message or row. `begin` already charged a whole message, so its later fragments are charged again; the allowance for
     /// one message is therefore doubled.
-    fn skip(&mut self, frame: &Frame, max_message: u64) -> Result<InboxUse, StreamFault> {
+    fn skip(&mut self, frame: &Frame, longest_item: u64) -> Result<InboxUse, StreamFault> {
         let len = frame.payload_len().max(1) as u64;
         self.received = self.received.saturating_add(len);
-        if self.received > self.granted.saturating_add(charge(max_message).saturating_mul(2)) {
+        if self.received
+            > self
+                .granted
+                .saturating_add(charge(longest_item).saturating_mul(2))
+        {
             return Err(StreamFault::Late);
         }
         Ok(InboxUse::default())
@@ -232,11 +269,20 @@ impl Inflow {
         }
     }
 
-    /// Takes the next message.
+    /// Takes the next message, or row; a row counts as waiting until [`Inflow::settle`].
     pub(in crate::conn) fn take(&mut self) -> Option<Encoded> {
         let message = self.messages.pop_front()?;
         self.owed = self.owed.saturating_add(charge(message.len()));
         self.caught_up |= self.messages.is_empty();
+        if message.is_row() {
+            // Its credit is owed already. Otherwise a reader that has taken all, and does something else before it looks
+            // for more, would hold back a peer whose window is no longer than the row.
+            self.row_in_reader = InboxUse {
+                bytes: message.len(),
+                messages: 1,
+                ..InboxUse::default()
+            };
+        }
         Some(message)
     }
 
@@ -263,7 +309,7 @@ impl Inflow {
             .bytes
             .saturating_add(charge(0).saturating_mul(read.messages as u64));
         self.owed = self.owed.saturating_add(charged);
-        read
+        read.and(std::mem::take(&mut self.row_in_reader))
     }
 
     /// True if the peer should get credit now, and the stream is not in the list yet.
@@ -319,6 +365,7 @@ impl Inflow {
             widened: std::mem::take(&mut self.window.widened),
         };
         held.and(std::mem::take(&mut self.in_reader))
+            .and(std::mem::take(&mut self.row_in_reader))
     }
 
     /// Drops a message with more fragments to come; returns how many bytes were kept of it.
@@ -337,21 +384,21 @@ impl Inflow {
     }
 
     /// How many allowed bytes may still come, with a message that begins with the last of them.
-    pub(in crate::conn) fn on_its_way(&self, max_message: u64) -> u64 {
+    pub(in crate::conn) fn on_its_way(&self, longest_item: u64) -> u64 {
         let rest = self.granted.saturating_sub(self.received);
         let begun = match (self.stage, &self.assembly) {
             (InflowState::Ended, _) => return 0,
             (InflowState::Open, None) => 0,
             (InflowState::Open, Some(assembly)) => assembly.missing(),
             // Perhaps one was forgotten of which fragments are to come.
-            (InflowState::Discarding, _) => max_message,
+            (InflowState::Discarding, _) => longest_item,
         };
-        rest.saturating_add(begun).saturating_add(charge(max_message))
+        rest.saturating_add(begun).saturating_add(charge(longest_item))
     }
 
     /// True if no message waits for the reader.
     pub(in crate::conn) fn is_empty(&self) -> bool {
-        self.messages.is_empty() && self.in_reader.messages == 0
+        self.messages.is_empty() && self.in_reader.messages + self.row_in_reader.messages == 0
     }
 
     /// True if no more will come.
@@ -386,13 +433,17 @@ impl StreamFault {
     /// The counter that it belongs to.
     fn kind(self) -> FaultKind {
         match self {
-            Self::WrongLength(_) | Self::Encoding(_) | Self::Unfinished => {
-                |counts| &counts.malformed_messages
-            }
+            Self::WrongLength(_)
+            | Self::Encoding(_)
+            | Self::BadRow
+            | Self::RowInFragments
+            | Self::Unfinished => |counts| &counts.malformed_messages,
             Self::Late => |counts| &counts.late_frames,
-            Self::Overrun | Self::TooLong { .. } | Self::InboxFull { .. } | Self::BehindEnd => {
-                |counts| &counts.other_faults
-            }
+            Self::Overrun
+            | Self::TooLong { .. }
+            | Self::RowTooLong { .. }
+            | Self::InboxFull { .. }
+            | Self::BehindEnd => |counts| &counts.other_faults,
         }
     }
 
@@ -416,6 +467,15 @@ impl StreamFault {
                 Code::Internal,
                 format!("compression {encoding} was not announced"),
             ),
+            Self::BadRow => (Code::Internal, BadRow.to_string()),
+            Self::RowTooLong { len } => (
+                Code::ResourceExhausted,
+                format!("packed frame of {len} bytes exceeds limit of {MAX_ROW}"),
+            ),
+            Self::RowInFragments => (
+                Code::Internal,
+                "a packed frame was a fragment, or came amid those of a message".to_owned(),
+            ),
             Self::Unfinished => (Code::Internal, "the stream ended within a message".to_owned()),
             Self::BehindEnd => (
                 Code::Internal,
@@ -434,6 +494,18 @@ impl fmt::Display for StreamFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.status().message())
     }
+}
+
+/// Checks the messages of a row. Those of a compressed one are checked by its reader, which unpacks them.
+fn row(row: Encoded, max_message: u64) -> Result<Encoded, StreamFault> {
+    if row.encoding() == 0 {
+        let len = longest(row.bytes()).map_err(|BadRow| StreamFault::BadRow)? as u64;
+        if len > max_message {
+            let max = max_message;
+            return Err(StreamFault::TooLong { len, max });
+        }
+    }
+    Ok(row.into_row())
 }
 
 /// Makes a message fit to wait: copies a short one beside many others, because it would pin a read buffer.

@@ -2,10 +2,7 @@
 
 use std::task::{Context, Waker};
 
-use crate::conn::{
-    types::charge,
-    wakers::{Woken, set_waker},
-};
+use crate::conn::wakers::{Woken, set_waker};
 
 /// The credit of a stream of ours, and its end.
 #[derive(Debug)]
@@ -49,9 +46,10 @@ impl Outflow {
         self.end != EndFrame::Open
     }
 
-    /// Charges a message of `len` bytes.
-    pub(in crate::conn) fn charge(&mut self, len: u64) {
-        self.sent = self.sent.saturating_add(charge(len));
+    /// Charges `bytes`.
+    #[inline]
+    pub(in crate::conn) fn charge(&mut self, bytes: u64) {
+        self.sent = self.sent.saturating_add(bytes);
     }
 
     /// Adds `bytes` of credit; returns the waker of the sender that waits for it.

@@ -4,7 +4,7 @@ use super::{
     streams::{Stream, shaped},
     *,
 };
-use crate::wire::frame::control::Hello;
+use crate::wire::frame::{control::Hello, row::MAX_ROW};
 
 /// DATA of a stream.
 fn data(id: CallId, flags: Flags) -> Header<'static> {
@@ -39,7 +39,10 @@ fn broken(node: &mut Node, id: CallId, now: Time) -> Status {
 const DATA_LEN: usize = 8;
 
 /// Frames that break a stream, the code of its failure, and what the text says.
-type Case<'a> = (&'a str, Code, Vec<(Header<'static>, usize)>);
+type Case<'a> = (&'a str, Code, Vec<(Header<'static>, Vec<u8>)>);
+
+const LYING_ROW: &str = "the lengths in a packed frame do not match its payload";
+const ROW_IN_FRAGMENTS: &str = "a packed frame was a fragment";
 
 /// Every way to break a stream of messages, beside the overrun.
 fn cases(id: CallId) -> Vec<Case<'static>> {
@@ -48,33 +51,63 @@ fn cases(id: CallId) -> Vec<Case<'static>> {
         encoding: 1,
         ..data(id, Flags::NONE)
     };
+    let row = data(id, Flags::PACKED);
+    let zeros = |len| vec![0; len];
     vec![
         (
             "10 bytes carried 8",
             Code::Internal,
-            vec![(first(id, 10), 4), (last, 4)],
+            vec![(first(id, 10), zeros(4)), (last, zeros(4))],
         ),
         (
             "10 bytes carried 12",
             Code::Internal,
-            vec![(first(id, 10), 4), (last, 8)],
+            vec![(first(id, 10), zeros(4)), (last, zeros(8))],
         ),
         (
             "10 bytes carried 12",
             Code::Internal,
-            vec![(first(id, 10), 4), (more, 8)],
+            vec![(first(id, 10), zeros(4)), (more, zeros(8))],
         ),
-        ("3 bytes carried 4", Code::Internal, vec![(first(id, 3), 4)]),
+        (
+            "3 bytes carried 4",
+            Code::Internal,
+            vec![(first(id, 3), zeros(4))],
+        ),
         (
             "10 bytes carried 4",
             Code::Internal,
-            vec![(first(id, 10), 4), (last, 0)],
+            vec![(first(id, 10), zeros(4)), (last, zeros(0))],
         ),
-        ("compression 1", Code::Internal, vec![(packed, 4)]),
+        ("compression 1", Code::Internal, vec![(packed, zeros(4))]),
         (
             "message of 4194305 bytes exceeds limit of 4194304",
             Code::ResourceExhausted,
-            vec![(first(id, (4 << 20) + 1), 4)],
+            vec![(first(id, (4 << 20) + 1), zeros(4))],
+        ),
+        (LYING_ROW, Code::Internal, vec![(row, zeros(0))]),
+        (LYING_ROW, Code::Internal, vec![(row, b"\x03dog\x04cat".to_vec())]),
+        (LYING_ROW, Code::Internal, vec![(row, b"\x03dog\x80".to_vec())]),
+        (
+            "packed frame of 65537 bytes exceeds limit of 65536",
+            Code::ResourceExhausted,
+            vec![(row, zeros(MAX_ROW + 1))],
+        ),
+        (
+            ROW_IN_FRAGMENTS,
+            Code::Internal,
+            vec![(
+                Header {
+                    flags: Flags::PACKED | Flags::MORE,
+                    ..first(id, 10)
+                },
+                zeros(4),
+            )],
+        ),
+        (
+            ROW_IN_FRAGMENTS,
+            Code::Internal,
+            vec![(first(id, 10), zeros(4)), (row, zeros(6))],
         ),
     ]
 }
@@ -86,8 +119,8 @@ fn a_broken_stream_of_requests_fails_its_call_alone_and_holds_nothing() {
         let mut pair = Pair::new();
         let Stream { id, arrived } = pair.open(Shape::RequestStream);
         let (text, code, frames) = cases(id).swap_remove(index);
-        for (header, len) in frames {
-            pair.server.inject(header, &vec![0; len], pair.now);
+        for (header, payload) in frames {
+            pair.server.inject(header, &payload, pair.now);
         }
         let status = broken(&mut pair.server, id, pair.now);
         assert_eq!(status.code(), code, "{text}");
@@ -119,8 +152,8 @@ fn a_broken_stream_of_replies_fails_its_call_alone_and_cancels_it() {
         pair.server.must_put(id, b"good", pair.now);
         pair.settle();
         let (text, code, frames) = cases(id).swap_remove(index);
-        for (header, len) in frames {
-            pair.client.inject(header, &vec![0; len], pair.now);
+        for (header, payload) in frames {
+            pair.client.inject(header, &payload, pair.now);
         }
         assert!(pair.client.is_at_end(id, pair.now), "{text}");
         assert_eq!(pair.client.conn.held(), InboxUse::default(), "{text}");

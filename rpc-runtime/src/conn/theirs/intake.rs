@@ -551,7 +551,7 @@ impl Theirs {
             return;
         };
         let (queue_us, _) = receipt(request, step.now);
-        let late = request.on_its_way(step.settings.max_message);
+        let late = request.on_its_way(step.settings.longest_item());
         step.faults.expect_late(late);
         let withdrawn = Withdrawn { code, text, queue_us };
         self.requests.withdraw(id, withdrawn);
@@ -590,7 +590,7 @@ fn expect_rest(frame: &Frame, step: &mut Step<'_>) {
         let settings = step.settings;
         let late = settings
             .stream_window
-            .saturating_add(charge(settings.max_message));
+            .saturating_add(charge(settings.longest_item()));
         step.faults.expect_late(late);
     }
 }

@@ -212,9 +212,9 @@ impl TheirRequest {
     }
 
     /// How many bytes of the caller's stream may still come.
-    pub(in crate::conn) fn on_its_way(&self, max_message: u64) -> u64 {
+    pub(in crate::conn) fn on_its_way(&self, longest_item: u64) -> u64 {
         let inflow = self.flow.as_ref().and_then(|flow| flow.inflow.as_ref());
-        inflow.map_or(0, |inflow| inflow.on_its_way(max_message))
+        inflow.map_or(0, |inflow| inflow.on_its_way(longest_item))
     }
 }
 

@@ -14,6 +14,11 @@ pub(crate) trait Payload {
 
     /// Appends the bytes of the message as they travel: [`Size::packed`] bytes.
     fn put(&self, out: &mut Output);
+
+    /// True if it is a row of several messages, and not one message.
+    fn is_row(&self) -> bool {
+        false
+    }
 }
 
 /// The length of a message, before and after compression.
@@ -51,7 +56,7 @@ impl<M: Message> Payload for M {
     }
 }
 
-/// A message as it travels: encoded, and perhaps compressed.
+/// A message as it travels: encoded, and perhaps compressed. Of a packed frame, it is the whole row of messages.
 ///
 /// `Debug` shows its lengths, never its bytes.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -61,6 +66,7 @@ pub(crate) struct Encoded {
     encoding: u32,
     /// Length before compression, in bytes.
     len: u64,
+    is_row: bool,
 }
 
 impl Encoded {
@@ -70,6 +76,7 @@ impl Encoded {
             encoding: 0,
             len: bytes.len() as u64,
             bytes,
+            is_row: false,
         }
     }
 
@@ -78,8 +85,24 @@ impl Encoded {
         if encoding == 0 {
             Self::plain(bytes)
         } else {
-            Self { bytes, encoding, len }
+            Self {
+                bytes,
+                encoding,
+                len,
+                is_row: false,
+            }
         }
+    }
+
+    /// Marks it as a row of messages.
+    pub(crate) fn into_row(self) -> Self {
+        Self { is_row: true, ..self }
+    }
+
+    /// True if it is a row of messages, and not one message.
+    #[inline]
+    pub(crate) fn is_row(&self) -> bool {
+        self.is_row
     }
 
     /// Length before compression, in bytes. Limits and credit count this length.

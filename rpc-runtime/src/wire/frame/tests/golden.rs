@@ -7,6 +7,7 @@ use crate::{
     wire::frame::{
         Flags, Frame, Header, Kind, Output, Parts,
         control::{DropReason, Dropped, Entry, Goaway, Hello, Pong, Progress, Reason},
+        row::Row,
     },
 };
 
@@ -242,6 +243,32 @@ fn a_stream_is_these_bytes() {
 }
 
 #[test]
+fn a_packed_frame_is_these_bytes() {
+    let row = b"\x0c\x0a\x03dog\x12\x05brown\x0a\x0a\x03cat\x12\x03red";
+    let mut header = Header::new(Kind::Data, 5);
+    header.flags = Flags::PACKED;
+    let (head, head_len) = header.row_head(row.len());
+    let bytes = hex(golden!("data_packed"));
+    assert_eq!(bytes, [&head[..head_len], row].concat());
+    let frame = Frame {
+        flags: Flags::PACKED,
+        payload: Bytes::from_static(row),
+        ..frame(Kind::Data, 5)
+    };
+    assert_eq!(Frame::decode(bytes.slice(4..)), Ok(frame));
+    let mut row = Row::new(Bytes::from_static(row));
+    assert_eq!(
+        row.take(),
+        Ok(Some(Bytes::from_static(b"\x0a\x03dog\x12\x05brown")))
+    );
+    assert_eq!(
+        row.take(),
+        Ok(Some(Bytes::from_static(b"\x0a\x03cat\x12\x03red")))
+    );
+    assert!(row.is_empty());
+}
+
+#[test]
 fn ping_is_these_bytes() {
     let payload = Bytes::from_static(&[1, 2, 3, 4, 5, 6, 7, 8]);
     check(
@@ -359,6 +386,7 @@ fn document_shows_the_golden_bytes() {
         golden!("cancel"),
         golden!("call_of_a_stream"),
         golden!("data_message"),
+        golden!("data_packed"),
         golden!("data_end"),
         golden!("credit_of_a_stream"),
         golden!("credit"),

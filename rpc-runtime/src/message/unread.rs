@@ -1,0 +1,208 @@
+//! Unread: what a reader was given of a stream, and has not looked at yet.
+
+use std::collections::VecDeque;
+
+use prost::Message;
+
+use super::{
+    decode::{DecodeFailure, decode, decode_part},
+    growth::Budget,
+};
+use crate::wire::frame::{
+    Encoded,
+    row::{BadRow, Row, longest},
+};
+
+/// What a reader was given of a stream, and has not looked at yet.
+#[derive(Debug)]
+pub(crate) struct Unread {
+    /// The rest of the row that it has begun.
+    row: Row,
+    /// Messages and rows behind that.
+    ahead: VecDeque<Encoded>,
+    max_message: u64,
+}
+
+impl Unread {
+    /// Nothing of a stream whose messages have at most `max_message` bytes.
+    pub(crate) fn new(max_message: u64) -> Self {
+        Self {
+            row: Row::default(),
+            ahead: VecDeque::new(),
+            max_message,
+        }
+    }
+
+    /// Where messages go that are given ahead.
+    pub(crate) fn ahead(&mut self) -> &mut VecDeque<Encoded> {
+        &mut self.ahead
+    }
+
+    /// Decodes the next message; none if all that was given is read.
+    #[inline]
+    pub(crate) fn next<M: Message + Default>(&mut self, budget: Budget) -> Option<Result<M, DecodeFailure>> {
+        if !self.row.is_empty() {
+            return Some(self.next_of_row(budget));
+        }
+        let item = self.ahead.pop_front()?;
+        Some(self.begin(item, budget))
+    }
+
+    /// Decodes `item`, which stands before all that is ahead: a message, or the first one of a row.
+    #[inline]
+    pub(crate) fn begin<M: Message + Default>(
+        &mut self,
+        item: Encoded,
+        budget: Budget,
+    ) -> Result<M, DecodeFailure> {
+        if !item.is_row() {
+            return decode(item, budget);
+        }
+        self.row = match item.encoding() {
+            // The connection has checked its messages.
+            0 => Row::new(item.into_bytes()),
+            _ => unpack(item, self.max_message)?,
+        };
+        self.next_of_row(budget)
+    }
+
+    fn next_of_row<M: Message + Default>(&mut self, budget: Budget) -> Result<M, DecodeFailure> {
+        let message = self.row.read(|bytes| decode_part(bytes, budget));
+        if self.row.is_empty() {
+            // An empty slice would still keep its buffer alive.
+            self.row = Row::default();
+        }
+        match message {
+            Ok(Some(message)) => message,
+            Ok(None) => Err(DecodeFailure::Row(BadRow)),
+            Err(bad) => Err(DecodeFailure::Row(bad)),
+        }
+    }
+}
+
+/// Unpacks a compressed row, and checks its messages.
+#[cold]
+fn unpack(row: Encoded, max: u64) -> Result<Row, DecodeFailure> {
+    let bytes = row.unpack().map_err(DecodeFailure::Packed)?;
+    let len = longest(&bytes).map_err(DecodeFailure::Row)? as u64;
+    if len > max {
+        return Err(DecodeFailure::TooLong { len, max });
+    }
+    Ok(Row::new(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::wire::frame::row::put_len;
+
+    const ANY: Budget = Budget::new(None, 0);
+
+    fn row(messages: &[&str]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for message in messages {
+            let message = (*message).to_owned().encode_to_vec();
+            put_len(&mut bytes, message.len());
+            bytes.extend_from_slice(&message);
+        }
+        bytes
+    }
+
+    fn item(bytes: Vec<u8>) -> Encoded {
+        Encoded::plain(bytes.into())
+    }
+
+    /// All that is read from now on.
+    fn rest(unread: &mut Unread) -> Vec<String> {
+        std::iter::from_fn(|| unread.next(ANY))
+            .map(Result::unwrap)
+            .collect()
+    }
+
+    #[test]
+    fn messages_and_rows_are_read_in_order() {
+        let mut unread = Unread::new(100);
+        assert!(unread.next::<String>(ANY).is_none());
+        unread.ahead().push_back(item("three".to_owned().encode_to_vec()));
+        unread
+            .ahead()
+            .push_back(item(row(&["four", "", "six"])).into_row());
+        unread.ahead().push_back(item(row(&["seven"])).into_row());
+        let first = item(row(&["one", "two"])).into_row();
+        assert_eq!(unread.begin::<String>(first, ANY).unwrap(), "one");
+        assert_eq!(rest(&mut unread), ["two", "three", "four", "", "six", "seven"]);
+        assert_eq!(
+            unread
+                .begin::<String>(item("plain".to_owned().encode_to_vec()), ANY)
+                .unwrap(),
+            "plain"
+        );
+        assert!(unread.next::<String>(ANY).is_none());
+    }
+
+    #[test]
+    fn a_row_that_is_read_keeps_no_buffer_alive() {
+        let mut unread = Unread::new(100);
+        let bytes = Bytes::from(row(&["one", "two"]));
+        let first = Encoded::plain(bytes.clone()).into_row();
+        unread.begin::<String>(first, ANY).unwrap();
+        assert!(!bytes.is_unique());
+        unread.next::<String>(ANY).unwrap().unwrap();
+        assert!(bytes.is_unique());
+    }
+
+    #[test]
+    fn a_malformed_message_in_a_row_fails_behind_those_before_it() {
+        let mut unread = Unread::new(100);
+        let mut bytes = row(&["fine"]);
+        bytes.extend_from_slice(b"\x02\x0a\x7f");
+        assert_eq!(
+            unread.begin::<String>(item(bytes).into_row(), ANY).unwrap(),
+            "fine"
+        );
+        let failure = unread.next::<String>(ANY).unwrap().unwrap_err();
+        assert!(matches!(failure, DecodeFailure::Malformed(_)), "{failure:?}");
+    }
+
+    #[cfg(feature = "lz4")]
+    mod compressed {
+        use super::*;
+        use crate::Compression;
+
+        /// A compressed row of messages that take `bytes`, announced with `len` bytes.
+        fn compressed(bytes: &[u8], len: usize) -> Encoded {
+            let packed = Compression::Lz4.pack(bytes).expect("it becomes shorter");
+            Encoded::new(packed.into(), Compression::Lz4.encoding(), len as u64).into_row()
+        }
+
+        #[test]
+        fn a_compressed_row_is_unpacked_once_and_its_messages_are_read() {
+            let bytes = row(&["the same again"; 100]);
+            let mut unread = Unread::new(100);
+            let first: String = unread.begin(compressed(&bytes, bytes.len()), ANY).unwrap();
+            assert_eq!(first, "the same again");
+            assert_eq!(rest(&mut unread), ["the same again"; 99]);
+        }
+
+        #[test]
+        fn a_compressed_row_that_lies_gives_no_message() {
+            let good = row(&["the same again"; 100]);
+            let torn = &good[..good.len() - 1];
+            let long = row(&["short", &"long ".repeat(30), "short"]);
+            let cases: [(&[u8], usize, &str); 4] = [
+                (torn, torn.len(), "lengths in a packed frame"),
+                (&good, good.len() - 1, "message announced as"),
+                (&good, good.len() + 1, "message announced as"),
+                (&long, long.len(), "message of 153 bytes exceeds limit of 100"),
+            ];
+            for (bytes, len, text) in cases {
+                let mut unread = Unread::new(100);
+                let failure = unread.begin::<String>(compressed(bytes, len), ANY).unwrap_err();
+                assert!(failure.to_string().contains(text), "{failure}");
+                assert!(unread.next::<String>(ANY).is_none());
+            }
+        }
+    }
+}
