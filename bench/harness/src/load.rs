@@ -122,7 +122,7 @@ impl Load {
             unread: 0,
             value: Bytes::from(vec![7; self.keys[0].len]),
             stamped: vec![7; self.keys[0].len],
-            pacer: self.pace.map(|pace| Pacer::new(pace, self.warmup)),
+            pacer: self.pace.map(|pace| Pacer::new(pace, self.warmup, self.window)),
             random: 0x9e37_79b9_7f4a_7c15u64.wrapping_mul(seed as u64 + 1) | 1,
             started: Instant::now(),
             from,

@@ -20,43 +20,58 @@ pub(crate) struct Pacer {
     start_ns: u64,
     /// Messages that are sent before this, while all warms up, carry a time but no mark.
     marked_from_ns: u64,
+    end_ns: u64,
+    /// When the latest message was taken. The clock is read once for each, at every rate.
+    now_ns: u64,
     sent: u64,
     ticks: Option<Arc<Notify>>,
 }
 
+/// What a schedule says of the next message.
+pub(crate) enum Next {
+    Due,
+    Later,
+    End,
+}
+
 impl Pacer {
     /// A schedule that starts now.
-    pub fn new(pace: Pace, warmup: Duration) -> Self {
+    pub fn new(pace: Pace, warmup: Duration, window: Duration) -> Self {
         let start_ns = monotonic_ns();
         Self {
             pace,
             start_ns,
             marked_from_ns: start_ns + warmup.as_nanos() as u64,
+            end_ns: start_ns + (warmup + window).as_nanos() as u64,
+            now_ns: start_ns,
             sent: 0,
             ticks: None,
         }
     }
 
-    /// Takes the next message from the schedule, if it is due.
-    pub fn take(&mut self) -> bool {
-        let Some(per_s) = self.pace.per_s else {
-            return true;
-        };
-        let due = (monotonic_ns() - self.start_ns) as f64 / 1e9 * per_s;
-        let is_due = (self.sent as f64) < due;
-        self.sent += u64::from(is_due);
-        is_due
+    /// Takes the next message from the schedule.
+    pub fn take(&mut self) -> Next {
+        self.now_ns = monotonic_ns();
+        if self.now_ns >= self.end_ns {
+            return Next::End;
+        }
+        let seconds = (self.now_ns - self.start_ns) as f64 / 1e9;
+        if self
+            .pace
+            .per_s
+            .is_some_and(|per_s| self.sent as f64 >= seconds * per_s)
+        {
+            return Next::Later;
+        }
+        self.sent += 1;
+        Next::Due
     }
 
-    /// Writes the time and the mark to the start of a message's value.
+    /// Writes the mark, and the time at which the latest message was taken, to the start of its value.
     pub fn stamp(&self, value: &mut [u8]) {
-        let now = monotonic_ns();
-        value[..8].copy_from_slice(&now.to_le_bytes());
-        value[8] = if now < self.marked_from_ns {
-            0
-        } else {
-            self.pace.mark
-        };
+        value[..8].copy_from_slice(&self.now_ns.to_le_bytes());
+        let is_marked = self.now_ns >= self.marked_from_ns;
+        value[8] = if is_marked { self.pace.mark } else { 0 };
     }
 
     /// Waits about 100 µs. A thread keeps the time, for the timers of tokio have steps of 1 ms.

@@ -1,7 +1,7 @@
 //! One sender of calls or messages: what it sends next, and when it stops.
 
 use crate::load::{Load, histogram};
-use crate::pace::{self, Pacer};
+use crate::pace::{self, Next, Pacer};
 use crate::store::{Key, tally};
 use bytes::Bytes;
 use hdrhistogram::Histogram;
@@ -63,11 +63,10 @@ impl Worker {
     #[inline]
     pub fn put(&mut self) -> Put {
         if let Some(pacer) = &mut self.pacer {
-            if Instant::now() >= self.to {
-                return Put::Stop;
-            }
-            if !pacer.take() {
-                return Put::Later;
+            match pacer.take() {
+                Next::Due => {}
+                Next::Later => return Put::Later,
+                Next::End => return Put::Stop,
             }
         }
         self.next_key().map_or(Put::Stop, Put::Now)
