@@ -29,11 +29,16 @@ const CALLS: &str = "small-64";
 
 /// The rows of all peers, and one for each tool that is missing.
 pub fn count(options: &Options, peers: &[&'static Peer]) -> Vec<Value> {
-    let chosen = |name: &str| options.scenarios().any(|scenario| scenario.name == name);
+    let chosen = |name: &str, in_flight| {
+        let is_kept = |scenario: &Scenario| !options.brief || scenario.in_flight == in_flight;
+        options
+            .scenarios()
+            .any(|scenario| scenario.name == name && is_kept(scenario))
+    };
     let turns: Vec<_> = peers
         .iter()
         .flat_map(|peer| WORK.map(|(name, in_flight)| (*peer, name, in_flight)))
-        .filter(|(peer, name, in_flight)| chosen(name) && applies(peer, name, *in_flight))
+        .filter(|(peer, name, in_flight)| chosen(name, *in_flight) && applies(peer, name, *in_flight))
         .collect();
     let style =
         ProgressStyle::with_template("{bar:40} {pos}/{len} counting, {msg}").expect("the template is right");

@@ -90,7 +90,11 @@ impl Wish {
 
     /// Whether L1 bounds it: not if it is a ratio to L1, and not if L1 does something else there.
     fn is_bounded(&self) -> bool {
-        matches!(&self.figure, Figure::Rate(base) | Figure::P50(base) | Figure::Cpu(base) if *base != LIMIT)
+        match self.figure {
+            Figure::Rate(base) | Figure::P50(base) | Figure::Cpu(base) => base != LIMIT,
+            Figure::Count(..) => true,
+            Figure::Growth | Figure::Behind => false,
+        }
     }
 
     fn value(&self, all: &Results<'_>, peer: &str) -> Option<f64> {
@@ -171,3 +175,44 @@ const WISHES: [Wish; 22] = [
     ),
     at_most("", Figure::Behind, 0.0),
 ];
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// The target for a client's stream, when each peer has this rate.
+    fn upload([rpc, tonic, limit]: [f64; 3]) -> Target {
+        let rows = [("rpc", rpc), ("tonic", tonic), (LIMIT, limit)].map(
+            |(peer, rate)| json!({"round": 0, "scenario": "upload", "peer": peer, "got": {"per_s": rate}}),
+        );
+        targets(&Results(&rows)).remove(0)
+    }
+
+    #[test]
+    fn target_that_l1_misses_is_beyond_it() {
+        assert!(upload([20.0, 10.0, 10.0]).met == Met::Yes);
+        assert!(upload([10.0, 10.0, 30.0]).met == Met::No);
+        assert!(upload([10.0, 10.0, 19.0]).met == Met::BeyondLimit);
+    }
+
+    #[test]
+    fn scenario_in_which_a_framework_is_ahead_counts() {
+        let behind = |rows: &[_]| targets(&Results(rows)).pop().map(|target| target.got);
+        let rows = |rpc: f64| {
+            [("rpc", rpc), ("tonic", 10.0), (LIMIT, 90.0)].map(|(peer, rate)| {
+                json!({"round": 0, "scenario": "upload", "peer": peer, "got": {"per_s": rate}})
+            })
+        };
+        assert_eq!(behind(&rows(9.0)), Some(1.0));
+        assert_eq!(behind(&rows(11.0)), Some(0.0));
+    }
+
+    #[test]
+    fn every_wish_names_a_scenario() {
+        for wish in &WISHES {
+            assert!(wish.scenario.is_empty() || Scenario::named(wish.scenario).is_some());
+        }
+    }
+}
