@@ -1,18 +1,21 @@
 //! The command line of every peer binary.
 //!
 //! ```text
-//! peer server                  prints "ADDR <address>", serves until stdin closes
+//! peer server                  prints "ADDR <address>", serves until stdin closes, then prints what it has had
 //! peer load    --addr A --server-pid P [--conns N --inflight N --value CLASS
 //!                               --warmup-ms N --window-ms N | --calls N]
-//! peer one-way --addr A --server-pid P [--value CLASS --warmup-ms N --window-ms N]
-//! peer watch   --addr A --server-pid P [--warmup-ms N --window-ms N]
+//! peer one-way, upload, watch
+//!              --addr A --server-pid P [--value CLASS --warmup-ms N --window-ms N | --calls N]
+//! peer ping-pong
+//!              --addr A --server-pid P [--inflight N --value CLASS --warmup-ms N --window-ms N | --calls N]
+//! peer delay   --addr A --server-pid P [--value CLASS --warmup-ms N --window-ms N]
 //! peer beside  --addr A --server-pid P [--warmup-ms N --window-ms N]
 //! peer idle    --addr A --server-pid P [--conns N]
 //! ```
 //! The client commands print one line of JSON.
 
 use crate::tokio_peer::OnTokio;
-use crate::{Driver, Load, Peer, Store, proc, store};
+use crate::{Driver, Load, Peer, Store, delays, pace::Pace, proc, store};
 use std::collections::HashMap;
 use std::io::Read;
 use std::sync::Arc;
@@ -38,12 +41,13 @@ pub fn run_driver<D: Driver>() {
     };
 
     if command == "server" {
-        exit_when_stdin_closes();
-        return D::server(Arc::new(Store::filled()), |addr| println!("ADDR {addr}"));
+        let store = Arc::new(Store::filled());
+        exit_when_stdin_closes(store.clone());
+        return D::server(store, |addr| println!("ADDR {addr}"));
     }
     let addr = text("addr", "");
     let server_pid = number("server-pid", 0) as i32;
-    let load = || {
+    let unpaced = || {
         Load::new(
             number("conns", 1) as usize,
             number("inflight", 1) as usize,
@@ -54,25 +58,41 @@ pub fn run_driver<D: Driver>() {
             server_pid,
         )
     };
+    let load = || Arc::new(unpaced());
+    let report = |does: fn(&str, Arc<Load>) -> bool| {
+        let load = load();
+        match does(&addr, load.clone()) {
+            true => println!("{}", load.report()),
+            false => println!("null"),
+        }
+    };
     match command.as_str() {
         "load" => {
             let load = load();
             D::drive(&addr, load.clone());
             println!("{}", load.report());
         }
-        "one-way" => {
-            let load = load();
-            match D::one_way(&addr, load.clone()) {
-                true => println!("{}", load.report()),
-                false => println!("null"),
+        "one-way" => report(D::one_way),
+        "upload" => report(D::upload),
+        "ping-pong" => report(D::ping_pong),
+        "watch" => report(D::watch),
+        "delay" => {
+            let (mut top, mut tally) = (0.0, 0);
+            let mut fields = String::new();
+            for (mark, (name, rate)) in (1..).zip(delays::PHASES) {
+                let per_s = rate(top);
+                let load = Arc::new(unpaced().paced(Pace { mark, per_s }));
+                if !D::paced(&addr, load.clone()) {
+                    return println!("null");
+                }
+                match per_s {
+                    // What it has sent, of what was due.
+                    Some(due) => fields += &format!(",\"{name}_sent\":{:.3}", load.per_s() / due),
+                    None => top = load.per_s(),
+                }
+                tally = load.tally().wrapping_add(tally);
             }
-        }
-        "watch" => {
-            let load = load();
-            match D::watch(&addr, load.clone()) {
-                true => println!("{}", load.report()),
-                false => println!("null"),
-            }
+            println!("{{\"per_s\":{top:.1},\"tally\":{tally}{fields}}}");
         }
         "beside" => {
             let (quiet, busy) = (load(), load());
@@ -104,10 +124,11 @@ pub fn run_driver<D: Driver>() {
 }
 
 /// No server outlives the runner that holds its stdin.
-fn exit_when_stdin_closes() {
-    std::thread::spawn(|| {
+fn exit_when_stdin_closes(store: Arc<Store>) {
+    std::thread::spawn(move || {
         let mut buf = [0; 64];
         while matches!(std::io::stdin().read(&mut buf), Ok(n) if n > 0) {}
+        println!("{}", store.report());
         std::process::exit(0);
     });
 }

@@ -4,17 +4,21 @@
 //! threading, [`Driver`], and its `main` is one call to [`run`] or [`run_driver`].
 
 pub mod cli;
+pub mod delays;
 pub mod load;
+pub mod pace;
 pub mod proc;
 pub mod socket;
 pub mod store;
 pub mod tokio_peer;
+pub mod worker;
 
 pub use cli::{run, run_driver};
-pub use load::{Load, Worker};
+pub use load::Load;
 pub use socket::{Listener, on_unix, socket_path};
 pub use store::{Key, Store};
 pub use tokio_peer::{Conn, Peer};
+pub use worker::{Put, Worker};
 
 use std::sync::Arc;
 
@@ -54,8 +58,28 @@ pub trait Driver {
         false
     }
 
-    /// Read a stream of the server's messages on one connection until `load` says stop. Returns false if the framework
-    /// has nothing of the kind.
+    /// As [`Self::one_way`], each message when it is due, and with the time in its value: the peer takes messages
+    /// from [`Worker::next_put`] (or [`Worker::put`]) and values from [`Worker::value`].
+    fn paced(addr: &str, load: Arc<Load>) -> bool {
+        let _ = (addr, load);
+        false
+    }
+
+    /// Send the messages of [`Self::one_way`] as the stream of one call, whose reply tells how many came.
+    fn upload(addr: &str, load: Arc<Load>) -> bool {
+        let _ = (addr, load);
+        false
+    }
+
+    /// Keep `load.inflight` messages outstanding on the two streams of one call: each asks for a value, and each is
+    /// answered by one message, in order.
+    fn ping_pong(addr: &str, load: Arc<Load>) -> bool {
+        let _ = (addr, load);
+        false
+    }
+
+    /// Read a stream of the server's messages on one connection until `load` says stop; ask for `load.count()` of them.
+    /// Returns false if the framework has nothing of the kind.
     fn watch(addr: &str, load: Arc<Load>) -> bool {
         let _ = (addr, load);
         false

@@ -1,8 +1,11 @@
 //! The closed-loop load: slots that always have one call outstanding, a
 //! warm-up, a measured window bounded in time (or a fixed number of calls).
 
+use crate::pace::{Pace, Pacer};
 use crate::proc::{self, Cpu};
 use crate::store::Key;
+use crate::worker::Worker;
+use bytes::Bytes;
 use hdrhistogram::Histogram;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
@@ -17,19 +20,23 @@ pub struct Load {
     /// If set: exactly this many calls in all, no warm-up; for counting tools.
     fixed_calls: Option<u64>,
     server_pid: i32,
+    /// If set: when the messages are due.
+    pace: Option<Pace>,
     span: OnceLock<(Instant, Instant)>,
     monitor: Mutex<Option<JoinHandle<(Cpu, Cpu, Duration)>>>,
-    totals: Mutex<Totals>,
+    pub(crate) totals: Mutex<Totals>,
 }
 
 /// What the workers have measured.
-struct Totals {
-    times: Histogram<u64>,
-    calls: u64,
-    bytes: u64,
+pub(crate) struct Totals {
+    pub(crate) times: Histogram<u64>,
+    pub(crate) calls: u64,
+    pub(crate) bytes: u64,
+    /// The sum of [`tally`](crate::store::tally) over all that was asked for, also before and after the window.
+    pub(crate) tally: u64,
 }
 
-fn histogram<C: hdrhistogram::Counter>() -> Histogram<C> {
+pub(crate) fn histogram<C: hdrhistogram::Counter>() -> Histogram<C> {
     // 64 ns to a minute, two digits: few cache lines even with 256 of them.
     Histogram::new_with_bounds(64, 60_000_000_000, 2).unwrap()
 }
@@ -43,8 +50,8 @@ impl Load {
         window: Duration,
         fixed_calls: Option<u64>,
         server_pid: i32,
-    ) -> Arc<Self> {
-        Arc::new(Load {
+    ) -> Self {
+        Self {
             conns,
             inflight,
             keys,
@@ -52,14 +59,27 @@ impl Load {
             window,
             fixed_calls,
             server_pid,
+            pace: None,
             span: OnceLock::new(),
             monitor: Mutex::new(None),
             totals: Mutex::new(Totals {
                 times: histogram(),
                 calls: 0,
                 bytes: 0,
+                tally: 0,
             }),
-        })
+        }
+    }
+
+    /// The same with messages that carry their time, each when it is due.
+    pub fn paced(mut self, pace: Pace) -> Self {
+        self.pace = Some(pace);
+        self
+    }
+
+    /// How many messages of a stream to ask for: all that the load will read, or [`u64::MAX`] if that is bounded by time.
+    pub fn count(&self) -> u64 {
+        self.fixed_calls.unwrap_or(u64::MAX)
     }
 
     /// Starts the clock. Call once, when all connections are open.
@@ -98,6 +118,11 @@ impl Load {
             load: self.clone(),
             hist: histogram(),
             bytes: 0,
+            tally: 0,
+            unread: 0,
+            value: Bytes::from(vec![7; self.keys[0].len]),
+            stamped: vec![7; self.keys[0].len],
+            pacer: self.pace.map(|pace| Pacer::new(pace, self.warmup, self.window)),
             random: 0x9e37_79b9_7f4a_7c15u64.wrapping_mul(seed as u64 + 1) | 1,
             started: Instant::now(),
             from,
@@ -109,6 +134,16 @@ impl Load {
         }
     }
 
+    /// Calls or messages per second.
+    pub fn per_s(&self) -> f64 {
+        self.totals.lock().unwrap().calls as f64 / self.window.as_secs_f64()
+    }
+
+    /// The sum of [`tally`](crate::store::tally) over the keys of all calls and messages.
+    pub fn tally(&self) -> u64 {
+        self.totals.lock().unwrap().tally
+    }
+
     /// The time in microseconds that this share of the calls took at most.
     pub fn quantile_us(&self, share: f64) -> f64 {
         self.totals.lock().unwrap().times.value_at_quantile(share) as f64 / 1e3
@@ -116,10 +151,15 @@ impl Load {
 
     /// The measurements as one JSON line.
     pub fn report(&self) -> String {
-        let Totals { times, calls, bytes } = &*self.totals.lock().unwrap();
+        let Totals {
+            times,
+            calls,
+            bytes,
+            tally,
+        } = &*self.totals.lock().unwrap();
         let calls = *calls;
         let Some(monitor) = self.monitor.lock().unwrap().take() else {
-            return format!("{{\"calls\":{calls}}}");
+            return format!("{{\"calls\":{calls},\"tally\":{tally}}}");
         };
         let (own, server, actual) = monitor.join().unwrap();
         let secs = self.window.as_secs_f64();
@@ -128,7 +168,7 @@ impl Load {
             |d: Duration| d.as_secs_f64() * 1e6 * (secs / actual.as_secs_f64()) / calls.max(1) as f64;
         let us = |q| times.value_at_quantile(q) as f64 / 1e3;
         format!(
-            "{{\"calls\":{calls},\"per_s\":{:.1},\"mib_s\":{:.1},\"p50_us\":{:.2},\"p99_us\":{:.2},\
+            "{{\"calls\":{calls},\"tally\":{tally},\"per_s\":{:.1},\"mib_s\":{:.1},\"p50_us\":{:.2},\"p99_us\":{:.2},\
              \"client_cpu_us\":{:.3},\"client_sys_us\":{:.3},\"server_cpu_us\":{:.3},\
              \"server_sys_us\":{:.3}}}",
             calls as f64 / secs,
@@ -140,80 +180,5 @@ impl Load {
             per_call(server.total),
             per_call(server.system),
         )
-    }
-}
-
-/// One in-flight slot (or one hand-pipelined connection).
-pub struct Worker {
-    load: Arc<Load>,
-    hist: Histogram<u32>,
-    bytes: u64,
-    random: u64,
-    started: Instant,
-    from: Instant,
-    to: Instant,
-    left: u64,
-}
-
-impl Worker {
-    /// The key of the next call, or `None` when it is time to stop.
-    #[inline]
-    pub fn next_key(&mut self) -> Option<&'static Key> {
-        if self.left == 0 || self.started >= self.to {
-            return None;
-        }
-        self.left -= 1;
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        Some(&self.load.keys[(self.random >> 33) as usize % self.load.keys.len()])
-    }
-
-    /// The call for `key`, got by the latest `next_key`, is done.
-    #[inline]
-    pub fn done(&mut self, key: &Key) {
-        let now = Instant::now();
-        self.done_at(self.started, now, key);
-    }
-
-    /// A call for `key` that ran from `start` to `now` is done; the next starts `now`.
-    #[inline]
-    pub fn done_at(&mut self, start: Instant, now: Instant, key: &Key) {
-        if now >= self.from && now < self.to {
-            self.hist.saturating_record((now - start).as_nanos() as u64);
-            self.bytes += key.len as u64;
-        }
-        self.started = now;
-    }
-}
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        let totals = &mut *self.load.totals.lock().unwrap();
-        totals.calls += self.hist.len();
-        totals.bytes += self.bytes;
-        totals.times.add(histogram_u64(&self.hist)).unwrap();
-    }
-}
-
-fn histogram_u64(small: &Histogram<u32>) -> Histogram<u64> {
-    let mut big = histogram();
-    for v in small.iter_recorded() {
-        big.record_n(v.value_iterated_to(), v.count_at_value() as u64)
-            .unwrap();
-    }
-    big
-}
-
-impl Worker {
-    /// `n` one-way messages got by `next_key` have been handed to the transport.
-    #[inline]
-    pub fn sent(&mut self, n: u64) {
-        let now = Instant::now();
-        if now >= self.from && now < self.to {
-            self.hist
-                .saturating_record_n((now - self.started).as_nanos() as u64, n as u32);
-        }
-        self.started = now;
     }
 }

@@ -57,6 +57,18 @@ pub fn cpu_of(pid: i32) -> Cpu {
     }
 }
 
+/// The monotonic clock, which all processes of a machine share.
+#[inline]
+pub fn monotonic_ns() -> u64 {
+    // SAFETY: a plain out-parameter call.
+    let now = unsafe {
+        let mut now = std::mem::zeroed::<libc::timespec>();
+        assert_eq!(libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut now), 0);
+        now
+    };
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
 /// A `kB` line of /proc/PID/status (`VmRSS`, `VmHWM`), in bytes.
 pub fn status_bytes(pid: i32, field: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();

@@ -6,6 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::delays::Delays;
+
 use bytes::Bytes;
 
 /// Values of a size: name, key prefix, number of keys, value lengths.
@@ -16,8 +18,10 @@ struct Class {
     len: fn(u32) -> usize,
 }
 
-const CLASSES: [Class; 5] = [
+const CLASSES: [Class; 7] = [
+    Class::new("16B", 't', 10_000, |_| 16),
     Class::new("64B", 's', 10_000, |_| 64),
+    Class::new("1KiB", 'k', 1_024, |_| 1 << 10),
     Class::new("64KiB", 'm', 64, |_| 64 << 10),
     Class::new("1MiB", 'l', 8, |_| 1 << 20),
     // With its message around it, within the 4 MiB that most frameworks allow by default.
@@ -95,13 +99,27 @@ enum Work {
     Await,
     /// Computes.
     Burn,
+    /// Reads the time that a one-way message carries.
+    Delays,
 }
 
-/// The server's map, and its count of one-way messages.
+/// The server's map, and what became of the messages that ask for nothing.
 pub struct Store {
-    map: HashMap<String, Bytes>,
+    map: HashMap<String, Entry>,
     put: AtomicU64,
     work: Work,
+    delays: Delays,
+}
+
+struct Entry {
+    index: u32,
+    value: Bytes,
+}
+
+/// What a message adds to the sum that sender and server compare: one to the count below, its key's index above.
+#[inline]
+pub const fn tally(index: u32) -> u64 {
+    (index as u64) << 32 | 1
 }
 
 impl Store {
@@ -111,25 +129,28 @@ impl Store {
             for index in 0..class.keys {
                 let mut value = vec![0x5a; (class.len)(index)];
                 value[..4].copy_from_slice(&index.to_le_bytes());
-                map.insert(key_text(class.prefix, index), Bytes::from(value));
+                let value = Bytes::from(value);
+                map.insert(key_text(class.prefix, index), Entry { index, value });
             }
         }
         let work = match std::env::var("PEER_WORK").as_deref() {
             Ok("await") => Work::Await,
             Ok("burn") => Work::Burn,
+            Ok("delays") => Work::Delays,
             _ => Work::Nothing,
         };
         Self {
             map,
             put: AtomicU64::new(0),
             work,
+            delays: Delays::new(),
         }
     }
 
     /// The request/response call. The value is shared, not copied.
     #[inline]
     pub fn fetch(&self, key: &str) -> Option<&Bytes> {
-        self.map.get(key)
+        self.map.get(key).map(|entry| &entry.value)
     }
 
     /// What every async handler does first: nothing, unless the scenario is about handlers.
@@ -153,17 +174,26 @@ impl Store {
         }
     }
 
-    /// The one-way message: looks the key up, counts.
+    /// The message that asks for nothing, one-way or of a client's stream: looks the key up, counts.
     #[inline]
     pub fn put(&self, key: &str, value: &[u8]) {
-        let known = self.map.get(key).is_some_and(|v| v.len() == value.len());
-        assert!(known, "one-way message for an unknown key");
-        self.put.fetch_add(1, Ordering::Relaxed);
+        let entry = self.map.get(key).filter(|entry| entry.value.len() == value.len());
+        let entry = entry.expect("a message for a known key");
+        self.put.fetch_add(tally(entry.index), Ordering::Relaxed);
+        if self.work == Work::Delays {
+            self.delays.record(value);
+        }
     }
 
-    /// One-way messages consumed so far.
+    /// How many messages [`Self::put`] has had.
     pub fn put_count(&self) -> u64 {
-        self.put.load(Ordering::Relaxed)
+        self.put.load(Ordering::Relaxed) & u64::from(u32::MAX)
+    }
+
+    /// What the server has had, as one JSON line: the sum of [`tally`] over all messages, and their delays.
+    pub fn report(&self) -> String {
+        let tally = self.put.load(Ordering::Relaxed);
+        format!("{{\"tally\":{tally}{}}}", self.delays.report())
     }
 }
 

@@ -33,6 +33,24 @@ pub trait Conn: Clone + Send + Sync + 'static {
         async { false }
     }
 
+    /// See [`Driver::paced`].
+    fn paced(&self, load: Arc<Load>) -> impl Future<Output = bool> + Send {
+        let _ = load;
+        async { false }
+    }
+
+    /// See [`Driver::upload`].
+    fn upload(&self, load: Arc<Load>) -> impl Future<Output = bool> + Send {
+        let _ = load;
+        async { false }
+    }
+
+    /// See [`Driver::ping_pong`].
+    fn ping_pong(&self, load: Arc<Load>) -> impl Future<Output = bool> + Send {
+        let _ = load;
+        async { false }
+    }
+
     /// See [`Driver::watch`].
     fn watch(&self, load: Arc<Load>) -> impl Future<Output = bool> + Send {
         let _ = load;
@@ -104,21 +122,23 @@ impl<P: Peer> Driver for OnTokio<P> {
     }
 
     fn one_way(addr: &str, load: Arc<Load>) -> bool {
-        let addr = addr.to_string();
-        let client = async move {
-            let conn = P::connect(addr).await;
-            conn.fetch(&load.keys[0]).await;
-            conn.one_way(load).await
-        };
-        let rt = runtime();
-        rt.block_on(rt.spawn(client)).unwrap()
+        on_one::<P>(addr, load, Messages::OneWay)
+    }
+
+    fn paced(addr: &str, load: Arc<Load>) -> bool {
+        on_one::<P>(addr, load, Messages::Paced)
+    }
+
+    fn upload(addr: &str, load: Arc<Load>) -> bool {
+        on_one::<P>(addr, load, Messages::Upload)
+    }
+
+    fn ping_pong(addr: &str, load: Arc<Load>) -> bool {
+        on_one::<P>(addr, load, Messages::PingPong)
     }
 
     fn watch(addr: &str, load: Arc<Load>) -> bool {
-        let addr = addr.to_string();
-        let rt = runtime();
-        rt.block_on(rt.spawn(async move { P::connect(addr).await.watch(load).await }))
-            .unwrap()
+        on_one::<P>(addr, load, Messages::Watch)
     }
 
     fn beside(addr: &str, quiet: Arc<Load>, busy: Arc<Load>, bulk: &'static [Key]) -> bool {
@@ -149,6 +169,33 @@ impl<P: Peer> Driver for OnTokio<P> {
         rt.block_on(rt.spawn(client)).unwrap();
         true
     }
+}
+
+/// What [`Conn`] does with messages that are no calls.
+enum Messages {
+    OneWay,
+    Paced,
+    Upload,
+    PingPong,
+    Watch,
+}
+
+/// Does it on one connection, which has been used before.
+fn on_one<P: Peer>(addr: &str, load: Arc<Load>, messages: Messages) -> bool {
+    let addr = addr.to_string();
+    let client = async move {
+        let conn = P::connect(addr).await;
+        conn.fetch(&load.keys[0]).await;
+        match messages {
+            Messages::OneWay => conn.one_way(load).await,
+            Messages::Paced => conn.paced(load).await,
+            Messages::Upload => conn.upload(load).await,
+            Messages::PingPong => conn.ping_pong(load).await,
+            Messages::Watch => conn.watch(load).await,
+        }
+    };
+    let rt = runtime();
+    rt.block_on(rt.spawn(client)).unwrap()
 }
 
 async fn one_by_one<C: Conn>(conn: &C, load: &Arc<Load>) {

@@ -7,16 +7,14 @@ use serde_json::Value;
 use crate::{
     peers::PEERS,
     results::{Results, number},
-    scenarios::{Kind, SCENARIOS, Scenario},
+    scenarios::{SCENARIOS, Scenario},
 };
 
 /// An SVG of all scenarios that have a rate.
 pub fn svg(rows: &[Value]) -> String {
     let all = Results(rows);
-    let with_rate = |scenario: &&Scenario| !matches!(scenario.kind, Kind::Idle | Kind::Beside);
     let panels: Vec<_> = SCENARIOS
         .iter()
-        .filter(with_rate)
         .filter_map(|scenario| Panel::new(&all, scenario))
         .collect();
     let mut heights = [0; COLUMNS];
@@ -47,16 +45,12 @@ struct Panel {
 }
 
 impl Panel {
-    /// None if nobody was measured.
+    /// None if nobody was measured, or if the figure is no rate.
     fn new(all: &Results<'_>, scenario: &Scenario) -> Option<Self> {
+        let unit = scenario.kind.unit()?;
         let bar = |label| Some((label, all.median(scenario.name, label, scenario.field())?));
         let mut bars: Vec<_> = PEERS.iter().filter_map(|peer| bar(peer.label)).collect();
         bars.sort_by(|one, other| other.1.total_cmp(&one.1));
-        let unit = match scenario.kind {
-            Kind::Bytes => "MiB/s",
-            Kind::Messages => "messages/s",
-            _ => "calls/s",
-        };
         (!bars.is_empty()).then_some(Self {
             title: scenario.title,
             unit,

@@ -1,4 +1,4 @@
-//! What a call costs in counts, which hardly depend on the machine's speed and load: system calls and context switches
+//! What a call or a message costs in counts, which hardly depend on the machine's speed and load: system calls and context switches
 //! (perf), user instructions (callgrind), bytes on the wire (a relay).
 
 use std::{fs, path::PathBuf, sync::atomic::Ordering, time::Duration};
@@ -7,23 +7,38 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value, json};
 
 use crate::{
+    Options,
     peers::{Peer, is_installed},
     process::{Server, client},
     relay::{Relayed, relay},
-    scenarios::{SCENARIOS, Scenario},
+    scenarios::{Kind, Scenario},
 };
 
-/// Calls in flight on the one connection.
-pub const IN_FLIGHT: [usize; 4] = [1, 16, 64, 256];
+/// What is counted: the scenario, and how many calls are in flight on the one connection.
+pub const WORK: [(&str, usize); 7] = [
+    (CALLS, 1),
+    (CALLS, 16),
+    (CALLS, 64),
+    (CALLS, 256),
+    ("stream", 1),
+    ("upload", 1),
+    ("one-way", 1),
+];
+
+const CALLS: &str = "small-64";
 
 /// The rows of all peers, and one for each tool that is missing.
-pub fn count(peers: &[&'static Peer]) -> Vec<Value> {
-    let peers = peers
-        .iter()
-        .filter(|peer| !peer.on_unix() && SCENARIOS[0].applies(peer));
+pub fn count(options: &Options, peers: &[&'static Peer]) -> Vec<Value> {
+    let chosen = |name: &str, in_flight| {
+        let is_kept = |scenario: &Scenario| !options.brief || scenario.in_flight == in_flight;
+        options
+            .scenarios()
+            .any(|scenario| scenario.name == name && is_kept(scenario))
+    };
     let turns: Vec<_> = peers
-        .flat_map(|peer| IN_FLIGHT.map(|in_flight| (*peer, in_flight)))
-        .filter(|(peer, in_flight)| *in_flight == 1 || SCENARIOS[1].applies(peer))
+        .iter()
+        .flat_map(|peer| WORK.map(|(name, in_flight)| (*peer, name, in_flight)))
+        .filter(|(peer, name, in_flight)| chosen(name, *in_flight) && applies(peer, name, *in_flight))
         .collect();
     let style =
         ProgressStyle::with_template("{bar:40} {pos}/{len} counting, {msg}").expect("the template is right");
@@ -34,22 +49,43 @@ pub fn count(peers: &[&'static Peer]) -> Vec<Value> {
     let mut rows: Vec<_> = tools
         .map(|tool| json!({"skipped": tool, "reason": "it is not installed, so what it counts is missing below"}))
         .collect();
-    for (peer, in_flight) in turns {
-        bar.set_message(format!("{}, {in_flight} in flight", peer.label));
-        let got = counts(peer, &calls_in_flight(in_flight));
-        rows.push(json!({"counted": peer.label, "in_flight": in_flight, "got": got}));
+    for (peer, name, in_flight) in turns {
+        bar.set_message(format!("{name}, {in_flight} in flight, {}", peer.label));
+        let got = counts(peer, &work(name, in_flight));
+        rows.push(json!({"counted": peer.label, "work": name, "in_flight": in_flight, "got": got}));
         bar.inc(1);
     }
     bar.finish_and_clear();
     rows
 }
 
-fn calls_in_flight(in_flight: usize) -> Scenario {
+/// A peer without pipelining makes one call at a time.
+fn applies(peer: &Peer, name: &str, in_flight: usize) -> bool {
+    let name = if in_flight == 1 && name == CALLS {
+        "latency"
+    } else {
+        name
+    };
+    !peer.on_unix() && Scenario::named(name).is_some_and(|scenario| scenario.applies(peer))
+}
+
+fn work(name: &str, in_flight: usize) -> Scenario {
+    let scenario = Scenario::named(name).expect("`WORK` names scenarios");
     Scenario {
         in_flight,
-        work: "",
-        ..SCENARIOS[1]
+        ..*scenario
     }
+}
+
+/// So many calls or messages, and `factor` times as many: what both cost beside is not counted, as the difference of the
+/// two runs has none of it. A message costs so little that it takes more of them.
+fn few_and_many(scenario: &Scenario, few: u64, factor: u64) -> [u64; 2] {
+    let few = if scenario.kind == Kind::Messages {
+        20 * few
+    } else {
+        few
+    };
+    [few, factor * few]
 }
 
 fn counts(peer: &Peer, scenario: &Scenario) -> Value {
@@ -84,7 +120,11 @@ fn kernel_events(peer: &Peer, scenario: &Scenario) -> [Vec<f64>; 2] {
     if !is_installed("perf") {
         return [Vec::new(), Vec::new()];
     }
-    let calls = if scenario.in_flight == 1 { 30_000 } else { 200_000 };
+    let calls = match scenario.kind {
+        Kind::Messages => 1_000_000,
+        _ if scenario.in_flight == 1 => 30_000,
+        _ => 200_000,
+    };
     let files = ["server", "client"].map(|side| scratch(&format!("perf-{side}")));
     let tools = files.each_ref().map(|file| {
         let file = file.display().to_string();
@@ -113,10 +153,9 @@ fn kernel_events(peer: &Peer, scenario: &Scenario) -> [Vec<f64>; 2] {
 
 /// User instructions per call: the difference of a long and a short run.
 fn instructions(peer: &Peer, scenario: &Scenario, side: Side) -> Option<f64> {
-    const FEW: u64 = 1_000;
-    const MANY: u64 = 6_000;
+    let [few, many] = few_and_many(scenario, 1_000, 6);
     let all = |calls| callgrind(peer, scenario, calls, side);
-    Some((all(MANY)? - all(FEW)?) / (MANY - FEW) as f64)
+    Some((all(many)? - all(few)?) / (many - few) as f64)
 }
 
 fn callgrind(peer: &Peer, scenario: &Scenario, calls: u64, side: Side) -> Option<f64> {
@@ -141,11 +180,11 @@ fn callgrind(peer: &Peer, scenario: &Scenario, calls: u64, side: Side) -> Option
 
 /// Bytes per call to the server and to the client: again the difference of two runs.
 fn wire_bytes(peer: &Peer, scenario: &Scenario) -> Option<[f64; 2]> {
-    const FEW: u64 = 2_000;
-    const MANY: u64 = 12_000;
-    let [few, many] = [FEW, MANY].map(|calls| relayed(peer, scenario, calls));
+    let counts = few_and_many(scenario, 2_000, 6);
+    let [few, many] = counts.map(|calls| relayed(peer, scenario, calls));
     let (few, many) = (few?, many?);
-    Some([0, 1].map(|way| (many[way] as f64 - few[way] as f64) / (MANY - FEW) as f64))
+    let more = (counts[1] - counts[0]) as f64;
+    Some([0, 1].map(|way| (many[way] as f64 - few[way] as f64) / more))
 }
 
 fn relayed(peer: &Peer, scenario: &Scenario, calls: u64) -> Option<[u64; 2]> {

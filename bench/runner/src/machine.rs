@@ -75,9 +75,10 @@ fn versions() -> String {
         let line = package.lines().find(|line| line.starts_with("version"))?;
         Some(format!("{name} {}", line.split('"').nth(1)?))
     };
-    CRATES
-        .iter()
-        .filter_map(|name| version(name))
+    let libzmq = line("pkg-config", &["--modversion", "libzmq"]);
+    let crates = CRATES.iter().filter_map(|name| version(name));
+    crates
+        .chain([format!("libzmq {libzmq}")])
         .collect::<Vec<_>>()
         .join(", ")
 }

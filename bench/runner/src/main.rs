@@ -4,6 +4,7 @@
 
 mod chart;
 mod count;
+mod losses;
 mod machine;
 mod measure;
 mod peers;
@@ -31,6 +32,10 @@ struct Options {
     /// How long calls are made before that.
     #[arg(long, default_value_t = 400)]
     warmup_ms: u64,
+    /// Less than ten minutes: only what has to do with small messages, and only rpc, tonic, ZeroMQ and L1. The options for
+    /// peers and scenarios choose others.
+    #[arg(long)]
+    brief: bool,
     /// Only these peers, by the labels of the report, separated by commas.
     #[arg(long, value_delimiter = ',')]
     peers: Option<Vec<String>>,
@@ -74,7 +79,7 @@ fn measured(options: &Options) -> Result<Vec<Value>, Box<dyn Error>> {
     rows.extend(skipped);
     rows.extend(measure::time(options, &ready));
     if !options.no_count {
-        rows.extend(count::count(&ready));
+        rows.extend(count::count(options, &ready));
     }
     Ok(rows)
 }

@@ -16,8 +16,39 @@ pub struct Peer {
     pub binary: &'static str,
     /// `PEER_VARIANT` of its processes.
     pub variant: &'static str,
-    /// What its build calls.
-    needs: Option<&'static str>,
+    needs: Needs,
+    /// Whether `--brief` keeps it.
+    brief: bool,
+}
+
+/// What must be on the machine to build a peer.
+#[derive(Clone, Copy)]
+enum Needs {
+    Cargo,
+    /// A program of this name.
+    Tool(&'static str),
+    /// A C library that pkg-config knows by this name.
+    Library(&'static str),
+}
+
+impl Needs {
+    /// What is missing; none if nothing is.
+    fn missing(self) -> Option<String> {
+        match self {
+            Self::Tool(tool) if !is_installed(tool) => {
+                Some(format!("{tool}, which its build calls, is not installed"))
+            }
+            Self::Library(library) if !is_known_library(library) => Some(format!(
+                "pkg-config does not find {library}, to which it is linked"
+            )),
+            _ => None,
+        }
+    }
+}
+
+fn is_known_library(library: &str) -> bool {
+    let status = Command::new("pkg-config").args(["--exists", library]).status();
+    status.is_ok_and(|status| status.success())
 }
 
 const fn peer(label: &'static str, binary: &'static str, variant: &'static str) -> Peer {
@@ -25,13 +56,19 @@ const fn peer(label: &'static str, binary: &'static str, variant: &'static str) 
         label,
         binary,
         variant,
-        needs: None,
+        needs: Needs::Cargo,
+        brief: false,
     }
 }
 
 impl Peer {
-    const fn needs(mut self, tool: &'static str) -> Self {
-        self.needs = Some(tool);
+    const fn needs(mut self, what: Needs) -> Self {
+        self.needs = what;
+        self
+    }
+
+    const fn brief(mut self) -> Self {
+        self.brief = true;
         self
     }
 
@@ -52,23 +89,26 @@ impl Peer {
 }
 
 /// A new peer is one line here.
-pub const PEERS: [Peer; 20] = [
-    peer("L1 tokio", "peer-limit-tokio", ""),
+pub const PEERS: [Peer; 21] = [
+    peer("L1 tokio", "peer-limit-tokio", "").brief(),
     peer("L2 std", "peer-limit-std", ""),
     peer("L3 sketch", "peer-limit-sketch", ""),
     peer("L4 proto", "peer-limit-proto", ""),
     peer("L4 spawn", "peer-limit-proto", "spawn"),
-    peer("rpc", "peer-rpc", ""),
+    peer("rpc", "peer-rpc", "").brief(),
     peer("rpc workers", "peer-rpc", "workers"),
     peer("rpc 4 conns", "peer-rpc", "connections"),
-    peer("tonic", "peer-tonic", ""),
+    peer("tonic", "peer-tonic", "").brief(),
     peer("tarpc", "peer-tarpc", ""),
     peer("ttrpc", "peer-ttrpc", ""),
     peer("volo-grpc", "peer-volo-grpc", ""),
     peer("volo-thrift", "peer-volo-thrift", ""),
     peer("volo-thrift-mux", "peer-volo-thrift", "multiplex"),
-    peer("capnp", "peer-capnp", "").needs("capnp"),
-    peer("connectrpc", "peer-connectrpc", "").needs("protoc"),
+    peer("capnp", "peer-capnp", "").needs(Needs::Tool("capnp")),
+    peer("connectrpc", "peer-connectrpc", "").needs(Needs::Tool("protoc")),
+    peer("zeromq", "peer-zeromq", "")
+        .needs(Needs::Library("libzmq"))
+        .brief(),
     peer("L1 unix", "peer-limit-tokio", "unix"),
     peer("rpc-unix", "peer-rpc", "unix"),
     peer("tarpc-unix", "peer-tarpc", "unix"),
@@ -103,8 +143,8 @@ fn build(peer: &Peer, options: &Options) -> Result<(), String> {
             Err("it was not built".into())
         };
     }
-    if let Some(tool) = peer.needs.filter(|tool| !is_installed(tool)) {
-        return Err(format!("{tool}, which its build calls, is not installed"));
+    if let Some(reason) = peer.needs.missing() {
+        return Err(reason);
     }
     let target = peer
         .path()
@@ -157,8 +197,9 @@ pub fn workspace() -> &'static Path {
 
 impl Options {
     fn wants(&self, peer: &Peer) -> bool {
-        self.peers
-            .as_ref()
-            .is_none_or(|labels| labels.iter().any(|label| label == peer.label))
+        match &self.peers {
+            Some(labels) => labels.iter().any(|label| label == peer.label),
+            None => peer.brief || !self.brief,
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader},
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStdout, Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -13,6 +13,7 @@ use crate::{peers::Peer, scenarios::Scenario};
 /// A server; it ends when its stdin closes.
 pub struct Server {
     child: Child,
+    out: BufReader<ChildStdout>,
     pub addr: String,
 }
 
@@ -27,14 +28,16 @@ impl Server {
             .stderr(Stdio::null())
             .spawn()
             .ok()?;
+        let mut out = BufReader::new(child.stdout.take()?);
         let mut line = String::new();
-        BufReader::new(child.stdout.take()?).read_line(&mut line).ok()?;
+        out.read_line(&mut line).ok()?;
         let Some(addr) = line.trim().strip_prefix("ADDR ") else {
             wait(&mut child, Duration::ZERO);
             return None;
         };
         Some(Self {
             child,
+            out,
             addr: addr.to_owned(),
         })
     }
@@ -55,9 +58,15 @@ impl Server {
         [scenario.command.to_owned()].into_iter().chain(options).collect()
     }
 
-    pub fn stop(mut self) {
+    /// Ends it; returns what it has had, or null if it does not say.
+    pub fn stop(mut self) -> Value {
         drop(self.child.stdin.take());
         wait(&mut self.child, Duration::from_secs(20));
+        let mut line = String::new();
+        match self.out.read_line(&mut line) {
+            Ok(_) => serde_json::from_str(&line).unwrap_or(Value::Null),
+            Err(_) => Value::Null,
+        }
     }
 }
 

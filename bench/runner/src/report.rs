@@ -5,11 +5,12 @@ use std::fmt::Write;
 use serde_json::Value;
 
 use crate::{
-    count::IN_FLIGHT,
+    count::WORK,
+    losses::{losses, scenarios_behind},
     peers::{PEERS, Peer},
     results::{Results, number, ratio},
     scenarios::{Kind, SCENARIOS, Scenario},
-    targets::targets,
+    targets::{Met, targets},
 };
 
 /// Everything that the rows tell.
@@ -19,7 +20,7 @@ pub fn markdown(rows: &[Value]) -> String {
     let parts = [
         head(rows),
         target_table(&all),
-        losses(&all),
+        loss_table(&all),
         tables(&all),
         counts(&all),
         method(),
@@ -56,85 +57,66 @@ fn head(rows: &[Value]) -> String {
         );
         let _ = write!(out, "\n**Skipped: {what}**: {why}.\n");
     }
+    for row in rows {
+        if let Some(wrong) = row["got"]["wrong"].as_str() {
+            let text = |name: &str| row[name].as_str().unwrap_or_default();
+            let (peer, scenario) = (text("peer"), text("scenario"));
+            let _ = write!(out, "\n**Not counted: {peer}, {scenario}**: it {wrong}.\n");
+        }
+    }
     out
 }
 
 fn target_table(all: &Results<'_>) -> String {
-    let measured: Vec<_> = targets(all)
-        .into_iter()
-        .filter(|target| target.got.is_some())
-        .collect();
-    if measured.is_empty() {
+    let targets = targets(all);
+    if targets.is_empty() {
         return String::new();
     }
-    let met = measured.iter().filter(|target| target.met).count();
+    let met = targets.iter().filter(|target| target.met == Met::Yes).count();
     let mut out = format!(
-        "## Targets of `rpc`: {met} of {} met\n\n| work | target | got | met |\n|---|---|--:|---|\n",
-        measured.len()
+        "## Targets of `rpc`: {met} of {} met\n\n| work | target | got | L1 | met |\n|---|---|--:|--:|---|\n",
+        targets.len()
     );
-    for target in measured {
-        let met = if target.met { "yes" } else { "**no**" };
+    for target in targets {
+        let met = match target.met {
+            Met::Yes => "yes",
+            Met::No => "**no**",
+            Met::BeyondLimit => "beyond L1",
+        };
         let _ = writeln!(
             out,
-            "| {} | {} | {} | {met} |",
+            "| {} | {} | {} | {} | {met} |",
             target.work,
             target.wanted,
-            number(target.got)
+            number(Some(target.got)),
+            number(target.limit)
         );
     }
     out
 }
 
-/// Who of the frameworks beats this project, and by what.
-fn losses(all: &Results<'_>) -> String {
-    let rivals = || PEERS.iter().filter(|peer| !peer.is_limit() && !is_ours(peer));
-    let mut lines = Vec::new();
-    for scenario in &SCENARIOS {
-        let ours = if scenario.on_unix() { "rpc-unix" } else { "rpc" };
-        for rival in rivals() {
-            let less_is_better = matches!(scenario.kind, Kind::Beside | Kind::Idle);
-            let mut fields = vec![(scenario.field(), less_is_better)];
-            if matches!(scenario.kind, Kind::Calls | Kind::Bytes) {
-                fields.extend([("p50_us", true), ("p99_us", true)]);
-            }
-            for (field, less_is_better) in fields {
-                let Some(ratio) = all.ratio(scenario.name, ours, rival.label, &[field]) else {
-                    continue;
-                };
-                let worse = if less_is_better { ratio } else { 1.0 / ratio };
-                if worse >= 1.01 {
-                    lines.push(format!(
-                        "| {} | {} | {} | {worse:.2} |\n",
-                        scenario.title,
-                        rival.label,
-                        label(field)
-                    ));
-                }
-            }
-        }
-    }
-    if all.median("small-64", "rpc", "per_s").is_none() && lines.is_empty() {
+/// Where another framework is ahead, and by what.
+fn loss_table(all: &Results<'_>) -> String {
+    let Some(_) = scenarios_behind(all) else {
         return String::new();
-    }
-    if lines.is_empty() {
+    };
+    let losses = losses(all);
+    if losses.is_empty() {
         return "## Where `rpc` loses\n\nTo no framework, in any of these scenarios.".into();
     }
-    let head = "## Where `rpc` loses\n\n| work | to | in | by a factor of |\n|---|---|---|--:|\n";
-    format!("{head}{}", lines.concat())
-}
-
-fn is_ours(peer: &Peer) -> bool {
-    peer.binary == "peer-rpc"
-}
-
-fn label(field: &str) -> &str {
-    match field {
-        "per_s" => "rate",
-        "mib_s" => "rate",
-        "p50_us" => "p50",
-        "p99_us" => "p99",
-        _ => "bytes a connection",
+    let mut out =
+        String::from("## Where `rpc` loses\n\n| work | to | in | by a factor of |\n|---|---|---|--:|\n");
+    for loss in losses {
+        let _ = writeln!(
+            out,
+            "| {} | {} | {} | {:.2} |",
+            loss.scenario.title,
+            loss.rival,
+            loss.figure(),
+            loss.factor
+        );
     }
+    out
 }
 
 fn tables(all: &Results<'_>) -> String {
@@ -164,7 +146,10 @@ fn table(all: &Results<'_>, scenario: &Scenario) -> Option<String> {
     match scenario.kind {
         Kind::Idle => idle_rows(&mut out, all, scenario, &peers),
         Kind::Beside => beside_rows(&mut out, all, scenario, &peers),
-        Kind::Calls | Kind::Bytes | Kind::Messages => rate_rows(&mut out, all, scenario, &peers),
+        Kind::Delays => delay_rows(&mut out, all, scenario, &peers),
+        Kind::Calls | Kind::Exchanges | Kind::Bytes | Kind::Messages => {
+            rate_rows(&mut out, all, scenario, &peers);
+        }
     }
     Some(out)
 }
@@ -202,12 +187,33 @@ fn beside_rows(out: &mut String, all: &Results<'_>, scenario: &Scenario, peers: 
     }
 }
 
+fn delay_rows(out: &mut String, all: &Results<'_>, scenario: &Scenario, peers: &[&Peer]) {
+    out.push_str(
+        "A message carries the time at which it was sent, and its handler compares. The shares are of the peer's own top rate. \
+         Sent: what the sender has sent of what was due. The times are p50 / p90 / p99 in µs.\n\n\
+         | peer | top messages/s | at 10,000/s | sent % | at 10 % | sent % | at 50 % | sent % | at 90 % | sent % |\n\
+         |---|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n",
+    );
+    for peer in peers {
+        let get = |field: &str| all.median(scenario.name, peer.label, field);
+        let phases = ["at_10k", "at_10", "at_50", "at_90"].map(|phase| {
+            let times =
+                ["p50", "p90", "p99"].map(|percentile| number(get(&format!("{phase}_{percentile}_us"))));
+            let sent = get(&format!("{phase}_sent")).map(|share| 100.0 * share);
+            [times.join(" / "), number(sent)].join(" | ")
+        });
+        let _ = writeln!(
+            out,
+            "| {} | {} | {} |",
+            peer.label,
+            number(get("per_s")),
+            phases.join(" | ")
+        );
+    }
+}
+
 fn rate_rows(out: &mut String, all: &Results<'_>, scenario: &Scenario, peers: &[&Peer]) {
-    let unit = match scenario.kind {
-        Kind::Bytes => "MiB/s",
-        Kind::Messages => "messages/s",
-        _ => "calls/s",
-    };
+    let unit = scenario.kind.unit().unwrap_or_default();
     let base = scenario.base();
     let _ = writeln!(
         out,
@@ -256,25 +262,40 @@ fn counts(all: &Results<'_>) -> String {
         ("reply bytes", "reply_bytes"),
     ];
     let mut out = String::from(
-        "## Per call, whatever the machine's speed\n\nSystem calls and context switches by `perf stat`; user-space \
-         instructions by callgrind and bytes by a relay, each as the difference of two numbers of calls. 64 B, 1 \
+        "## Per call or message, whatever the machine's speed\n\nSystem calls and context switches by `perf stat`; user-space \
+         instructions by callgrind and bytes by a relay, each as the difference of two numbers of calls or messages. 64 B, 1 \
          connection. Under callgrind one side is slow, so batches differ a little from full speed.\n\n",
     );
     let titles = fields.map(|(title, _)| title).join(" | ");
     let _ = writeln!(
         out,
-        "| peer | in flight | {titles} |\n|---|{}",
+        "| peer | work | in flight | {titles} |\n|---|---|{}",
         "--:|".repeat(fields.len() + 1)
     );
     for peer in PEERS.iter().filter(|peer| counted(peer)) {
-        for in_flight in IN_FLIGHT {
-            let cells = fields.map(|(_, field)| number(all.count(peer.label, in_flight, field)));
+        for (work, in_flight) in WORK {
+            let cells = fields.map(|(_, field)| number(all.count(peer.label, work, in_flight, field)));
             if cells.iter().any(|cell| cell != "-") {
-                let _ = writeln!(out, "| {} | {in_flight} | {} |", peer.label, cells.join(" | "));
+                let _ = writeln!(
+                    out,
+                    "| {} | {} | {in_flight} | {} |",
+                    peer.label,
+                    counted_work(work),
+                    cells.join(" | ")
+                );
             }
         }
     }
     out
+}
+
+fn counted_work(scenario: &str) -> &str {
+    match scenario {
+        "stream" => "server's stream",
+        "upload" => "client's stream",
+        "one-way" => "one-way",
+        _ => "calls",
+    }
 }
 
 fn method() -> String {

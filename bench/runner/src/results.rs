@@ -68,11 +68,12 @@ impl Results<'_> {
         Some(100.0 * (max - min) / median(values)?)
     }
 
-    /// A count per call.
-    pub fn count(&self, peer: &str, in_flight: usize, field: &str) -> Option<f64> {
+    /// A count per call or message of a scenario.
+    pub fn count(&self, peer: &str, work: &str, in_flight: usize, field: &str) -> Option<f64> {
         self.0
             .iter()
-            .find(|row| row["counted"] == peer && row["in_flight"] == in_flight)?["got"][field]
+            .find(|row| row["counted"] == peer && row["work"] == work && row["in_flight"] == in_flight)?["got"]
+            [field]
             .as_f64()
     }
 }

@@ -9,12 +9,29 @@ pub enum Kind {
     Calls,
     /// As `Calls`, by MiB per second.
     Bytes,
+    /// As `Calls`, of messages that are answered on the two streams of one call.
+    Exchanges,
     /// Messages per second that nobody answers one by one.
     Messages,
+    /// The times of one-way messages from the sender to the handler, at fixed rates.
+    Delays,
     /// The times of small calls, alone and beside bulk.
     Beside,
     /// The server's memory.
     Idle,
+}
+
+impl Kind {
+    /// What its rate counts; none if the main figure is no rate.
+    pub fn unit(self) -> Option<&'static str> {
+        match self {
+            Self::Calls => Some("calls/s"),
+            Self::Bytes => Some("MiB/s"),
+            Self::Exchanges => Some("exchanges/s"),
+            Self::Messages => Some("messages/s"),
+            Self::Delays | Self::Beside | Self::Idle => None,
+        }
+    }
 }
 
 pub struct Scenario {
@@ -27,6 +44,8 @@ pub struct Scenario {
     pub work: &'static str,
     pub conns: usize,
     pub in_flight: usize,
+    /// Whether `--brief` keeps it.
+    pub brief: bool,
 }
 
 const fn calls(name: &'static str, title: &'static str, conns: usize, in_flight: usize) -> Scenario {
@@ -39,7 +58,23 @@ const fn calls(name: &'static str, title: &'static str, conns: usize, in_flight:
         work: "",
         conns,
         in_flight,
+        brief: false,
     }
+}
+
+const fn messages(
+    name: &'static str,
+    title: &'static str,
+    command: &'static str,
+    value: &'static str,
+) -> Scenario {
+    Scenario {
+        kind: Kind::Messages,
+        command,
+        value,
+        ..calls(name, title, 1, 1)
+    }
+    .brief()
 }
 
 impl Scenario {
@@ -58,6 +93,20 @@ impl Scenario {
         self.command = command;
         self.kind = kind;
         self
+    }
+
+    const fn brief(mut self) -> Self {
+        self.brief = true;
+        self
+    }
+
+    pub fn named(name: &str) -> Option<&'static Self> {
+        SCENARIOS.iter().find(|scenario| scenario.name == name)
+    }
+
+    /// Whether the server counts what the client sends, so that the two counts can be compared.
+    pub fn is_tallied(&self) -> bool {
+        matches!(self.command, "one-way" | "upload" | "delay")
     }
 
     pub fn on_unix(&self) -> bool {
@@ -80,6 +129,7 @@ impl Scenario {
             return false;
         }
         match peer.label {
+            "zeromq" => matches!(self.command, "one-way" | "delay"),
             // A thread per connection, one call at a time.
             "L2 std" => matches!(self.name, "latency" | "idle"),
             "L4 spawn" => self.name == "burn",
@@ -102,23 +152,26 @@ impl Scenario {
     /// The figure that ratios are taken of.
     pub fn field(&self) -> &'static str {
         match self.kind {
-            Kind::Calls | Kind::Messages => "per_s",
+            Kind::Calls | Kind::Exchanges | Kind::Messages => "per_s",
             Kind::Bytes => "mib_s",
+            Kind::Delays => "at_10k_p50_us",
             Kind::Beside => "p99_us",
             Kind::Idle => "per_conn",
         }
     }
 }
 
-pub const SCENARIOS: [Scenario; 20] = [
-    calls("latency", "1 connection, 1 in flight, 64 B", 1, 1),
-    calls("small-64", "1 connection, 64 in flight, 64 B", 1, 64),
-    calls("small-256", "1 connection, 256 in flight, 64 B", 1, 256),
+pub const SCENARIOS: [Scenario; 28] = [
+    calls("latency", "1 connection, 1 in flight, 64 B", 1, 1).brief(),
+    calls("small-64", "1 connection, 64 in flight, 64 B", 1, 64).brief(),
+    calls("small-256", "1 connection, 256 in flight, 64 B", 1, 256).brief(),
     calls("conns-1", "1 connection x 16 in flight, 64 B", 1, 16),
     calls("conns-4", "4 connections x 16 in flight, 64 B", 4, 16),
-    calls("conns-16", "16 connections x 16 in flight, 64 B", 16, 16),
+    calls("conns-16", "16 connections x 16 in flight, 64 B", 16, 16).brief(),
     calls("conns-64", "64 connections x 16 in flight, 64 B", 64, 16),
-    calls("large-64k", "1 connection, 16 in flight, 64 KiB", 1, 16).value("64KiB"),
+    calls("large-64k", "1 connection, 16 in flight, 64 KiB", 1, 16)
+        .value("64KiB")
+        .brief(),
     calls("large-64k-x4", "4 connections x 4 in flight, 64 KiB", 4, 4).value("64KiB"),
     calls("large-1m", "1 connection, 4 in flight, 1 MiB", 1, 4).value("1MiB"),
     calls(
@@ -128,16 +181,81 @@ pub const SCENARIOS: [Scenario; 20] = [
         16,
     )
     .value("mixed"),
-    calls("one-way", "one-way messages, 1 connection, 64 B", 1, 1).command("one-way", Kind::Messages),
-    calls("stream", "a server's stream of 64 B messages, 1 connection", 1, 1)
-        .command("watch", Kind::Messages),
+    messages(
+        "one-way-16",
+        "one-way messages, 1 connection, 16 B",
+        "one-way",
+        "16B",
+    ),
+    messages(
+        "one-way",
+        "one-way messages, 1 connection, 64 B",
+        "one-way",
+        "64B",
+    ),
+    messages(
+        "one-way-1k",
+        "one-way messages, 1 connection, 1 KiB",
+        "one-way",
+        "1KiB",
+    ),
+    messages(
+        "stream",
+        "a server's stream of 64 B messages, 1 connection",
+        "watch",
+        "64B",
+    ),
+    messages(
+        "stream-1k",
+        "a server's stream of 1 KiB messages, 1 connection",
+        "watch",
+        "1KiB",
+    ),
+    messages(
+        "upload",
+        "a client's stream of 64 B messages, 1 connection",
+        "upload",
+        "64B",
+    ),
+    messages(
+        "upload-1k",
+        "a client's stream of 1 KiB messages, 1 connection",
+        "upload",
+        "1KiB",
+    ),
+    calls(
+        "ping-pong-1",
+        "ping-pong on the streams of one call, 1 outstanding, 64 B",
+        1,
+        1,
+    )
+    .command("ping-pong", Kind::Exchanges)
+    .brief(),
+    calls(
+        "ping-pong-16",
+        "ping-pong on the streams of one call, 16 outstanding, 64 B",
+        1,
+        16,
+    )
+    .command("ping-pong", Kind::Exchanges)
+    .brief(),
+    calls(
+        "delay",
+        "one-way messages at fixed rates, from the sender to the handler, 64 B",
+        1,
+        1,
+    )
+    .command("delay", Kind::Delays)
+    .work("delays")
+    .brief(),
     calls(
         "beside",
         "a small call beside 2 transfers of 4 MiB values, 1 connection",
         1,
         1,
     )
-    .command("beside", Kind::Beside),
+    .command("beside", Kind::Beside)
+    .brief(),
     calls(
         "await",
         "1 connection, 256 in flight, handlers await a 1 ms timer",
@@ -161,7 +279,8 @@ pub const SCENARIOS: [Scenario; 20] = [
 impl Options {
     /// The chosen scenarios.
     pub fn scenarios(&self) -> impl Iterator<Item = &'static Scenario> {
-        SCENARIOS.iter().filter(|one| {
+        let kept = SCENARIOS.iter().filter(|one| one.brief || !self.brief);
+        kept.filter(|one| {
             self.scenarios
                 .as_ref()
                 .is_none_or(|names| names.iter().any(|name| name == one.name))

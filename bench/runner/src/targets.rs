@@ -1,128 +1,218 @@
-//! What this project wants of itself, each a ratio within one run.
+//! What this project wants of itself, each a ratio within one run, or a count.
 
-use crate::results::Results;
+use crate::{losses::scenarios_behind, results::Results, scenarios::Scenario};
 
 /// One wish, and what came of it.
 pub struct Target {
-    pub work: &'static str,
+    pub work: String,
     pub wanted: String,
-    /// None if the run did not measure it.
-    pub got: Option<f64>,
-    pub met: bool,
+    pub got: f64,
+    /// What L1 has in the same run: no framework can be expected to be ahead of it.
+    pub limit: Option<f64>,
+    pub met: Met,
 }
 
-/// All of them, in the report's order.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Met {
+    Yes,
+    No,
+    /// L1 misses it as well.
+    BeyondLimit,
+}
+
+/// Those that the run has measured, in the report's order.
 pub fn targets(all: &Results<'_>) -> Vec<Target> {
-    let rate = |scenario, base| all.ratio(scenario, "rpc", base, &["per_s"]);
-    let bytes = |scenario, base| all.ratio(scenario, "rpc", base, &["mib_s"]);
-    let cpu = ["server_cpu_us", "client_cpu_us"];
-    let both = |what: [&str; 2]| Some(all.count("rpc", 64, what[0])? + all.count("rpc", 64, what[1])?);
-    let one = "1 connection, 1 in flight, 64 B";
-    let small = "1 connection, 64 in flight, 64 B";
-    let more = "1 connection, 256 in flight, 64 B";
-    let conns = "16 connections x 16 in flight, 64 B";
-    vec![
-        at_most(
-            one,
-            "p50 of L1",
-            1.15,
-            all.ratio("latency", "rpc", "L1 tokio", &["p50_us"]),
-        ),
-        at_least(one, "tonic's calls/s", 3.5, rate("latency", "tonic")),
-        at_least(small, "L1's calls/s", 0.65, rate("small-64", "L1 tokio")),
-        at_least(small, "tonic's", 18.0, rate("small-64", "tonic")),
-        at_least(small, "tarpc's", 4.5, rate("small-64", "tarpc")),
-        at_least(more, "L1's calls/s", 0.5, rate("small-256", "L1 tokio")),
-        at_least(more, "tonic's", 25.0, rate("small-256", "tonic")),
-        at_least(more, "tarpc's", 4.5, rate("small-256", "tarpc")),
-        at_least(conns, "L1's calls/s", 0.6, rate("conns-16", "L1 tokio")),
-        at_least(conns, "tonic's", 20.0, rate("conns-16", "tonic")),
-        at_least(conns, "tarpc's", 5.5, rate("conns-16", "tarpc")),
-        at_most(
-            small,
-            "tonic's CPU of both sides",
-            0.04,
-            all.ratio("small-64", "rpc", "tonic", &cpu),
-        ),
-        at_least(
-            "64 KiB values, 16 in flight",
-            "L1's MiB/s",
-            0.95,
-            bytes("large-64k", "L1 tokio"),
-        ),
-        at_least(
-            "1 MiB values, 4 in flight",
-            "L1's MiB/s",
-            0.95,
-            bytes("large-1m", "L1 tokio"),
-        ),
-        at_least(
-            "64 KiB values, 4 connections",
-            "L1's MiB/s",
-            0.95,
-            bytes("large-64k-x4", "L1 tokio"),
-        ),
-        at_least(
-            "64 KiB values, 4 connections",
-            "volo-thrift's",
-            1.0,
-            bytes("large-64k-x4", "volo-thrift"),
-        ),
-        at_least(
-            "one-way, 64 B",
-            "L1's messages/s",
-            0.6,
-            rate("one-way", "L1 tokio"),
-        ),
-        at_most(
-            "idle connection",
-            "bytes of the server",
-            4096.0,
-            all.median("idle", "rpc", "per_conn"),
-        ),
-        at_most(
-            "small call beside 4 MiB bulk",
-            "its p99 alone",
-            3.0,
-            all.ratio_to("beside", "rpc", "rpc", &["p99_us"], &["quiet_p99_us"]),
-        ),
-        at_most(
-            small,
-            "instructions, both sides",
-            3500.0,
-            both(["server_instructions", "client_instructions"]),
-        ),
-        at_most(
-            small,
-            "system calls, both sides",
-            0.5,
-            both(["server_syscalls", "client_syscalls"]),
-        ),
-        at_least(
-            "handlers of 50 µs CPU",
-            "what spawning each gets",
-            0.9,
-            rate("burn", "L4 spawn"),
-        ),
-    ]
+    WISHES.iter().filter_map(|wish| wish.target(all)).collect()
 }
 
-fn at_least(work: &'static str, of: &str, limit: f64, got: Option<f64>) -> Target {
-    let wanted = format!("at least {limit} of {of}");
-    Target {
-        work,
-        wanted,
-        got,
-        met: got.is_some_and(|got| got >= limit),
+struct Wish {
+    /// A scenario's name; empty for what goes over all of them.
+    scenario: &'static str,
+    figure: Figure,
+    bound: Bound,
+}
+
+enum Figure {
+    /// The scenario's main figure, beside that of this peer.
+    Rate(&'static str),
+    P50(&'static str),
+    /// The CPU time of both sides.
+    Cpu(&'static str),
+    /// The p99 of small calls beside bulk, to the p99 of the same calls alone.
+    Growth,
+    /// A count of both sides, per call (64 in flight) or message.
+    Count(&'static str, [&'static str; 2]),
+    /// The scenarios in which a framework is ahead.
+    Behind,
+}
+
+#[derive(Clone, Copy)]
+enum Bound {
+    AtLeast(f64),
+    AtMost(f64),
+}
+
+impl Bound {
+    fn holds(self, value: f64) -> bool {
+        match self {
+            Self::AtLeast(bound) => value >= bound,
+            Self::AtMost(bound) => value <= bound,
+        }
+    }
+
+    fn text(self) -> String {
+        match self {
+            Self::AtLeast(bound) => format!("at least {bound}"),
+            Self::AtMost(bound) => format!("at most {bound}"),
+        }
     }
 }
 
-fn at_most(work: &'static str, of: &str, limit: f64, got: Option<f64>) -> Target {
-    let wanted = format!("at most {limit} of {of}");
-    Target {
-        work,
-        wanted,
-        got,
-        met: got.is_some_and(|got| got <= limit),
+impl Wish {
+    /// None if the run did not measure it.
+    fn target(&self, all: &Results<'_>) -> Option<Target> {
+        let got = self.value(all, "rpc")?;
+        let limit = self.value(all, LIMIT).filter(|_| self.is_bounded());
+        let met = match limit {
+            _ if self.bound.holds(got) => Met::Yes,
+            Some(limit) if !self.bound.holds(limit) => Met::BeyondLimit,
+            _ => Met::No,
+        };
+        let work = Scenario::named(self.scenario).map_or("all scenarios", |scenario| scenario.title);
+        Some(Target {
+            work: work.to_owned(),
+            wanted: format!("{} {}", self.bound.text(), self.of()),
+            got,
+            limit,
+            met,
+        })
+    }
+
+    /// Whether L1 bounds it: not if it is a ratio to L1, and not if L1 does something else there.
+    fn is_bounded(&self) -> bool {
+        match self.figure {
+            Figure::Rate(base) | Figure::P50(base) | Figure::Cpu(base) => base != LIMIT,
+            Figure::Count(..) => true,
+            Figure::Growth | Figure::Behind => false,
+        }
+    }
+
+    fn value(&self, all: &Results<'_>, peer: &str) -> Option<f64> {
+        let scenario = self.scenario;
+        match self.figure {
+            Figure::Rate(base) => all.ratio(scenario, peer, base, &[Scenario::named(scenario)?.field()]),
+            Figure::P50(base) => all.ratio(scenario, peer, base, &["p50_us"]),
+            Figure::Cpu(base) => all.ratio(scenario, peer, base, &["server_cpu_us", "client_cpu_us"]),
+            Figure::Growth => all.ratio_to(scenario, peer, peer, &["p99_us"], &["quiet_p99_us"]),
+            Figure::Count(_, [server, client]) => {
+                let in_flight = Scenario::named(scenario)?.in_flight;
+                let count = |field| all.count(peer, scenario, in_flight, field);
+                Some(count(server)? + count(client)?)
+            }
+            Figure::Behind => scenarios_behind(all).map(|count| count as f64),
+        }
+    }
+
+    fn of(&self) -> String {
+        match self.figure {
+            Figure::Rate(base) => format!("of {base}'s rate"),
+            Figure::P50(base) => format!("of {base}'s p50"),
+            Figure::Cpu(base) => format!("of {base}'s CPU, both sides"),
+            Figure::Growth => "of its own p99 alone".into(),
+            Figure::Count(what, _) => format!("{what}, both sides"),
+            Figure::Behind => "in which a framework is ahead".into(),
+        }
+    }
+}
+
+const LIMIT: &str = "L1 tokio";
+
+const fn rate(scenario: &'static str, base: &'static str, at_least: f64) -> Wish {
+    Wish {
+        scenario,
+        figure: Figure::Rate(base),
+        bound: Bound::AtLeast(at_least),
+    }
+}
+
+const fn at_most(scenario: &'static str, figure: Figure, bound: f64) -> Wish {
+    Wish {
+        scenario,
+        figure,
+        bound: Bound::AtMost(bound),
+    }
+}
+
+const INSTRUCTIONS: Figure = Figure::Count("instructions", ["server_instructions", "client_instructions"]);
+
+/// A multiple of tonic that L1 does not have in the same run is no target: the report says "beyond L1".
+const WISHES: [Wish; 22] = [
+    rate("stream", "tonic", 2.0),
+    rate("stream", LIMIT, 0.25),
+    rate("upload", "tonic", 2.0),
+    // One-ways of tonic are the messages of a client's stream.
+    rate("one-way", "tonic", 1.5),
+    rate("one-way", LIMIT, 0.5),
+    rate("ping-pong-1", "tonic", 1.5),
+    rate("ping-pong-16", "tonic", 1.5),
+    at_most("latency", Figure::P50(LIMIT), 1.15),
+    rate("small-64", LIMIT, 0.8),
+    rate("small-256", LIMIT, 0.55),
+    rate("conns-16", LIMIT, 0.6),
+    at_most("small-64", Figure::Cpu("tonic"), 0.08),
+    rate("large-64k", LIMIT, 0.9),
+    rate("large-64k-x4", LIMIT, 0.95),
+    rate("large-1m", LIMIT, 0.95),
+    at_most("beside", Figure::Growth, 2.5),
+    rate("burn", "L4 spawn", 0.9),
+    at_most("small-64", INSTRUCTIONS, 5500.0),
+    at_most("stream", INSTRUCTIONS, 400.0),
+    at_most("one-way", INSTRUCTIONS, 700.0),
+    at_most(
+        "small-64",
+        Figure::Count("system calls", ["server_syscalls", "client_syscalls"]),
+        0.5,
+    ),
+    at_most("", Figure::Behind, 0.0),
+];
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// The target for a client's stream, when each peer has this rate.
+    fn upload([rpc, tonic, limit]: [f64; 3]) -> Target {
+        let rows = [("rpc", rpc), ("tonic", tonic), (LIMIT, limit)].map(
+            |(peer, rate)| json!({"round": 0, "scenario": "upload", "peer": peer, "got": {"per_s": rate}}),
+        );
+        targets(&Results(&rows)).remove(0)
+    }
+
+    #[test]
+    fn target_that_l1_misses_is_beyond_it() {
+        assert!(upload([20.0, 10.0, 10.0]).met == Met::Yes);
+        assert!(upload([10.0, 10.0, 30.0]).met == Met::No);
+        assert!(upload([10.0, 10.0, 19.0]).met == Met::BeyondLimit);
+    }
+
+    #[test]
+    fn scenario_in_which_a_framework_is_ahead_counts() {
+        let behind = |rows: &[_]| targets(&Results(rows)).pop().map(|target| target.got);
+        let rows = |rpc: f64| {
+            [("rpc", rpc), ("tonic", 10.0), (LIMIT, 90.0)].map(|(peer, rate)| {
+                json!({"round": 0, "scenario": "upload", "peer": peer, "got": {"per_s": rate}})
+            })
+        };
+        assert_eq!(behind(&rows(9.0)), Some(1.0));
+        assert_eq!(behind(&rows(11.0)), Some(0.0));
+    }
+
+    #[test]
+    fn every_wish_names_a_scenario() {
+        for wish in &WISHES {
+            assert!(wish.scenario.is_empty() || Scenario::named(wish.scenario).is_some());
+        }
     }
 }

@@ -6,7 +6,7 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use harness::tokio_peer::runtime;
-use harness::{Driver, Key, Listener, Load, Store, Worker, socket, socket::Socket};
+use harness::{Driver, Key, Listener, Load, Put, Store, Worker, socket, socket::Socket};
 use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::sync::Arc;
@@ -116,14 +116,18 @@ async fn serve_one(mut stream: Box<dyn Socket>, store: Arc<Store>) {
                 let key = std::str::from_utf8(&body[..KEY_LEN]).unwrap();
                 store.put(key, &body[KEY_LEN..]);
             }
-            WATCH => watched = store.fetch(std::str::from_utf8(body).unwrap()),
+            WATCH => {
+                let (key, count) = body.split_at(KEY_LEN);
+                let value = store.fetch(std::str::from_utf8(key).unwrap()).unwrap();
+                watched = Some((value, u64::from_be_bytes(count.try_into().unwrap())));
+            }
             _ => {
                 store.burn();
                 out.push(id, store.fetch(std::str::from_utf8(body).unwrap()).unwrap());
             }
         });
-        if let Some(value) = watched {
-            return flood(stream, value).await;
+        if let Some((value, count)) = watched {
+            return flood(stream, value, count).await;
         }
         if out.flush(&mut stream).await.is_err() {
             return;
@@ -131,12 +135,13 @@ async fn serve_one(mut stream: Box<dyn Socket>, store: Arc<Store>) {
     }
 }
 
-/// Sends `value` until nobody reads it.
-async fn flood(mut stream: Box<dyn Socket>, value: &Bytes) {
+/// Sends `value` so many times, or until nobody reads it.
+async fn flood(mut stream: Box<dyn Socket>, value: &Bytes, mut count: u64) {
     let mut out = Out::default();
-    loop {
-        while out.tail.len() < READ {
+    while count > 0 {
+        while out.tail.len() < READ && count > 0 {
             out.push(WATCH, value);
+            count -= 1;
         }
         if out.flush(&mut stream).await.is_err() {
             return;
@@ -174,6 +179,35 @@ impl Client {
                 key.check(body);
                 done = true;
             });
+        }
+    }
+
+    /// Sends messages that want no answer, and writes as many at once as are due.
+    async fn send_all(&mut self, mut worker: Worker) {
+        let mut n = 0;
+        loop {
+            let next = worker.put();
+            if let Put::Now(key) = next {
+                let value = worker.value_slice();
+                put_header(&mut self.out, ONE_WAY, KEY_LEN + value.len());
+                self.out.put_slice(key.text.as_bytes());
+                self.out.put_slice(value);
+                n += 1;
+                if self.out.len() < READ {
+                    continue;
+                }
+            }
+            if n > 0 {
+                self.stream.write_all(&self.out).await.unwrap();
+                self.out.clear();
+                worker.sent(n);
+                n = 0;
+            }
+            match next {
+                Put::Now(_) => {}
+                Put::Later => worker.tick().await,
+                Put::Stop => return,
+            }
         }
     }
 
@@ -274,28 +308,23 @@ impl Driver for Tokio {
         let client = rt.spawn(async move {
             let mut client = Client::connect(&addr).await;
             load.begin();
-            let value = vec![7; load.keys[0].len];
-            let mut worker = load.worker(0, 1);
-            let mut more = true;
-            while more {
-                let mut n = 0;
-                while client.out.len() < READ {
-                    let Some(key) = worker.next_key() else {
-                        more = false;
-                        break;
-                    };
-                    put_header(&mut client.out, ONE_WAY, KEY_LEN + value.len());
-                    client.out.put_slice(key.text.as_bytes());
-                    client.out.put_slice(&value);
-                    n += 1;
-                }
-                client.stream.write_all(&client.out).await.unwrap();
-                client.out.clear();
-                worker.sent(n);
-            }
+            client.send_all(load.worker(0, 1)).await;
             client.fetch(&load.keys[0]).await; // after all the messages
         });
         rt.block_on(client).unwrap();
+        true
+    }
+
+    fn paced(addr: &str, load: Arc<Load>) -> bool {
+        Self::one_way(addr, load)
+    }
+
+    fn upload(addr: &str, load: Arc<Load>) -> bool {
+        Self::one_way(addr, load)
+    }
+
+    fn ping_pong(addr: &str, load: Arc<Load>) -> bool {
+        Self::drive(addr, load);
         true
     }
 
@@ -305,12 +334,14 @@ impl Driver for Tokio {
         let client = rt.spawn(async move {
             let mut client = Client::connect(&addr).await;
             let key = &load.keys[0];
-            put_header(&mut client.out, WATCH, key.text.len());
+            put_header(&mut client.out, WATCH, key.text.len() + 8);
             client.out.put_slice(key.text.as_bytes());
+            client.out.put_u64(load.count());
             client.stream.write_all(&client.out).await.unwrap();
             load.begin();
             let mut worker = load.worker(0, 1);
-            while worker.next_key().is_some() {
+            let mut left = load.count();
+            while left > 0 && worker.next_key().is_some() {
                 assert!(client.frames.fill(&mut client.stream).await);
                 let mut read = 0;
                 client.frames.drain(|_, body| {
@@ -318,6 +349,7 @@ impl Driver for Tokio {
                     read += 1;
                 });
                 worker.sent(read);
+                left -= read;
             }
         });
         rt.block_on(client).unwrap();

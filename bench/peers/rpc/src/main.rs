@@ -2,15 +2,17 @@
 //! TCP; `PEER_VARIANT=unix` for a Unix socket. Not the default: `workers`, a server with two workers of its own in place of
 //! the runtime's; `connections`, a client with four connections in place of each.
 
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 use harness::{Conn, Key, Load, Peer, Store};
-use rpc_runtime::{Bytes, Context, Result, Server, Stream, stream};
+use rpc_runtime::{Context, Requests, Result, Server, Stream, stream};
 
 mod api {
     rpc_runtime::include_protos!();
 }
-use api::bench::kv::v1::{FetchReply, FetchRequest, Kv, KvClient, KvServer, PutReply, PutRequest};
+use api::bench::kv::v1::{
+    FetchReply, FetchRequest, Kv, KvClient, KvServer, PutReply, PutRequest, PutSummary, WatchRequest,
+};
 use rpc_runtime::{Code, Status};
 
 struct Service(Arc<Store>);
@@ -26,16 +28,39 @@ impl Kv for Service {
         Ok(PutReply {})
     }
 
+    async fn rpc_put_many(&self, _: &Context, mut puts: Requests<PutRequest>) -> Result<PutSummary> {
+        let mut count = 0;
+        while let Some(put) = puts.message().await? {
+            self.0.put(&put.key, &put.value);
+            count += 1;
+        }
+        Ok(PutSummary { count })
+    }
+
     async fn rpc_watch(
         &self,
         _: &Context,
-        request: FetchRequest,
+        request: WatchRequest,
     ) -> Result<impl Stream<Item = Result<FetchReply>> + Send> {
         let reply = self.value(&request.key)?;
         Ok(stream(async move |out| {
-            loop {
+            for _ in 0..request.count {
                 out.send(reply.clone()).await;
             }
+            Ok(())
+        }))
+    }
+
+    async fn rpc_exchange(
+        &self,
+        _: &Context,
+        mut requests: Requests<FetchRequest>,
+    ) -> Result<impl Stream<Item = Result<FetchReply>> + Send> {
+        Ok(stream(async move |out| {
+            while let Some(request) = requests.message().await? {
+                out.send(self.value(&request.key)?).await;
+            }
+            Ok(())
         }))
     }
 }
@@ -100,27 +125,79 @@ impl Conn for Client {
 
     async fn one_way(&self, load: Arc<Load>) -> bool {
         load.begin();
-        let value = Bytes::from(vec![7; load.keys[0].len]);
         let mut worker = load.worker(0, 1);
-        while let Some(key) = worker.next_key() {
+        while let Some(key) = worker.next_put().await {
             self.0
                 .send()
                 .put(PutRequest {
                     key: key.text.clone(),
-                    value: value.clone(),
+                    value: worker.value(),
                 })
                 .await
                 .unwrap();
             worker.sent(1);
         }
-        self.0.barrier().await.unwrap();
+        let account = self.0.settled().await.unwrap();
+        assert_eq!(account.handled(), account.received(), "a one-way was not handled");
+        true
+    }
+
+    async fn paced(&self, load: Arc<Load>) -> bool {
+        self.one_way(load).await
+    }
+
+    async fn upload(&self, load: Arc<Load>) -> bool {
+        let (mut puts, summary) = self.0.send_recv().put_many().await.unwrap();
+        load.begin();
+        let mut worker = load.worker(0, 1);
+        let mut count = 0;
+        while let Some(key) = worker.next_key() {
+            puts.send(PutRequest {
+                key: key.text.clone(),
+                value: worker.value(),
+            })
+            .await
+            .unwrap();
+            worker.sent(1);
+            count += 1;
+        }
+        puts.finish();
+        assert_eq!(summary.await.unwrap().count, count, "a message did not come");
+        true
+    }
+
+    async fn ping_pong(&self, load: Arc<Load>) -> bool {
+        let (mut requests, mut replies) = self.0.send_recv().exchange().await.unwrap();
+        load.begin();
+        let mut worker = load.worker(0, load.inflight);
+        let mut open = VecDeque::new();
+        loop {
+            while open.len() < load.inflight
+                && let Some(key) = worker.next_key()
+            {
+                open.push_back((Instant::now(), key));
+                let key = key.text.clone();
+                requests.send(FetchRequest { key }).await.unwrap();
+            }
+            let Some((start, key)) = open.pop_front() else {
+                break;
+            };
+            key.check(&replies.message().await.unwrap().unwrap().value);
+            worker.done_at(start, Instant::now(), key);
+        }
+        requests.finish();
+        assert!(
+            replies.message().await.unwrap().is_none(),
+            "more answers than questions"
+        );
         true
     }
 
     async fn watch(&self, load: Arc<Load>) -> bool {
         let key = &load.keys[0];
-        let request = FetchRequest {
+        let request = WatchRequest {
             key: key.text.clone(),
+            count: load.count(),
         };
         let mut replies = self.0.send_recv().watch(request).await.unwrap();
         load.begin();

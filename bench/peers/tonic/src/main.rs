@@ -1,8 +1,13 @@
 //! tonic: gRPC over HTTP/2 (hyper, h2), prost messages with `Bytes` fields.
 
 use harness::{Conn, Key, Load, Peer, Store};
+use std::collections::VecDeque;
+use std::pin::Pin;
 use std::sync::Arc;
-use tokio_stream::StreamExt;
+use std::time::Instant;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::{Stream, StreamExt};
 use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Channel, Endpoint, Server};
 use tonic::{Request, Response, Status, Streaming};
@@ -18,7 +23,7 @@ use kv::kv_server::{Kv, KvServer};
 use kv::{FetchRequest, FetchResponse, PutRequest, PutSummary};
 use watch::watcher_client::WatcherClient;
 use watch::watcher_server::{Watcher, WatcherServer};
-use watch::{WatchReply, WatchRequest};
+use watch::{ExchangeReply, ExchangeRequest, WatchReply, WatchRequest};
 
 const STREAM_WINDOW: u32 = 4 << 20;
 const CONNECTION_WINDOW: u32 = 16 << 20;
@@ -38,19 +43,20 @@ impl Kv for Service {
 
     async fn put_many(&self, req: Request<Streaming<PutRequest>>) -> Result<Response<PutSummary>, Status> {
         let mut puts = req.into_inner();
+        let mut count = 0;
         while let Some(put) = puts.next().await {
             let put = put?;
             self.0.put(&put.key, &put.value);
+            count += 1;
         }
-        Ok(Response::new(PutSummary {
-            count: self.0.put_count(),
-        }))
+        Ok(Response::new(PutSummary { count }))
     }
 }
 
 #[tonic::async_trait]
 impl Watcher for Service {
-    type WatchStream = tokio_stream::Iter<std::iter::Repeat<Result<WatchReply, Status>>>;
+    type WatchStream = tokio_stream::Iter<std::iter::Take<std::iter::Repeat<Result<WatchReply, Status>>>>;
+    type ExchangeStream = Pin<Box<dyn Stream<Item = Result<ExchangeReply, Status>> + Send>>;
 
     async fn watch(&self, req: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
         let value = self
@@ -58,7 +64,22 @@ impl Watcher for Service {
             .fetch(&req.get_ref().key)
             .ok_or_else(|| Status::not_found("no such key"))?;
         let replies = std::iter::repeat(Ok(WatchReply { value: value.clone() }));
-        Ok(Response::new(tokio_stream::iter(replies)))
+        let count = usize::try_from(req.get_ref().count).unwrap_or(usize::MAX);
+        Ok(Response::new(tokio_stream::iter(replies.take(count))))
+    }
+
+    async fn exchange(
+        &self,
+        req: Request<Streaming<ExchangeRequest>>,
+    ) -> Result<Response<Self::ExchangeStream>, Status> {
+        let store = self.0.clone();
+        let replies = req.into_inner().map(move |request| {
+            let value = store
+                .fetch(&request?.key)
+                .ok_or_else(|| Status::not_found("no such key"))?;
+            Ok(ExchangeReply { value: value.clone() })
+        });
+        Ok(Response::new(Box::pin(replies)))
     }
 }
 
@@ -106,18 +127,78 @@ impl Conn for Client {
     }
 
     async fn one_way(&self, load: Arc<Load>) -> bool {
+        self.upload(load).await
+    }
+
+    async fn paced(&self, load: Arc<Load>) -> bool {
         load.begin();
-        let value = bytes::Bytes::from(vec![7; load.keys[0].len]);
-        let mut worker = load.worker(0, 1);
-        let puts = std::iter::from_fn(move || {
-            let key = worker.next_key()?;
+        let worker = load.worker(0, 1);
+        let puts = futures::stream::unfold(worker, async |mut worker| {
+            let key = worker.next_put().await?;
+            let put = PutRequest {
+                key: key.text.clone(),
+                value: worker.value(),
+            };
             worker.sent(1);
+            Some((put, worker))
+        });
+        self.0.clone().put_many(puts).await.unwrap();
+        true
+    }
+
+    async fn upload(&self, load: Arc<Load>) -> bool {
+        load.begin();
+        // Dropped at the end of the stream: what it has counted is read when the summary is here.
+        let mut worker = Some(load.worker(0, 1));
+        let puts = std::iter::from_fn(move || {
+            let sender = worker.as_mut()?;
+            let Some(key) = sender.next_key() else {
+                worker = None;
+                return None;
+            };
+            sender.sent(1);
             Some(PutRequest {
                 key: key.text.clone(),
-                value: value.clone(),
+                value: sender.value(),
             })
         });
-        self.0.clone().put_many(tokio_stream::iter(puts)).await.unwrap();
+        let summary = self.0.clone().put_many(tokio_stream::iter(puts)).await;
+        let count = summary.unwrap().get_ref().count;
+        assert_eq!(
+            count,
+            load.tally() & u64::from(u32::MAX),
+            "a message did not come"
+        );
+        true
+    }
+
+    async fn ping_pong(&self, load: Arc<Load>) -> bool {
+        let (requests, receiver) = mpsc::channel(load.inflight);
+        let mut watcher = self.1.clone();
+        let replies = watcher.exchange(ReceiverStream::new(receiver)).await;
+        let mut replies = replies.unwrap().into_inner();
+        load.begin();
+        let mut worker = load.worker(0, load.inflight);
+        let mut open = VecDeque::new();
+        loop {
+            while open.len() < load.inflight
+                && let Some(key) = worker.next_key()
+            {
+                open.push_back((Instant::now(), key));
+                let key = key.text.clone();
+                requests.send(ExchangeRequest { key }).await.unwrap();
+            }
+            let Some((start, key)) = open.pop_front() else {
+                break;
+            };
+            key.check(&replies.message().await.unwrap().unwrap().value);
+            worker.done_at(start, Instant::now(), key);
+        }
+        drop(requests);
+        assert!(
+            replies.message().await.unwrap().is_none(),
+            "more answers than questions"
+        );
         true
     }
 
@@ -125,6 +206,7 @@ impl Conn for Client {
         let key = &load.keys[0];
         let request = WatchRequest {
             key: key.text.clone(),
+            count: load.count(),
         };
         let mut replies = self.1.clone().watch(request).await.unwrap().into_inner();
         load.begin();
