@@ -18,7 +18,7 @@ use std::task::{Context, Poll};
 #[cfg(test)]
 pub(super) use self::request::IntakeUse;
 use self::{account::OneWayAccount, request::RequestStage, requests::RequestTable};
-pub(crate) use self::{drain::DRAINING, intake::MEMORY_SHORT};
+pub(crate) use self::{intake::MEMORY_SHORT, open_at_drain::DRAINING};
 pub(super) use self::{
     outcomes::{dropped_status, receipt},
     request::{HandOut, TheirRequest},
