@@ -186,7 +186,7 @@
 //!
 //! | feature | here |
 //! |---|---|
-//! | extensions of messages (proto2) | no code, and a warning with file and line; decoding skips their values |
+//! | extensions of messages (proto2) | no code, and a warning for each file (20 at most); decoding skips their values |
 //! | custom options, which extend Google's messages | read over without a warning |
 //! | groups (proto2) | messages, encoded as groups |
 //! | `edition = "2023"` and later | an error, because the compiler (protox 0.10) reads proto2 and proto3 |

@@ -204,7 +204,10 @@ fn accessor_warnings(pool: &DescriptorPool) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
+    use std::{
+        fs,
+        path::{Path, PathBuf},
+    };
 
     use quote::quote;
 
@@ -215,7 +218,12 @@ mod tests {
     fn warnings(file: &str) -> Vec<String> {
         let file = PathBuf::from("tests/golden").join(file);
         let folder = file.parent().expect("it is in a folder").to_owned();
-        let sources = Sources::read(&[folder], &[file]).expect("it can be read");
+        warnings_of(&folder, &[file])
+    }
+
+    /// The warnings for `files`, which are in `folder`.
+    fn warnings_of(folder: &Path, files: &[PathBuf]) -> Vec<String> {
+        let sources = Sources::read(&[folder.to_owned()], files).expect("it can be read");
         let pool = sources.link(Comments::LeftOut).expect("it is right");
         let runtime = Code::from(quote!(::rpc_runtime));
         let model = Model::new(&pool, &sources, &Target::for_users(&runtime, &Choices::default()))
@@ -235,20 +243,39 @@ mod tests {
     }
 
     #[test]
-    fn extensions_give_a_warning_each_and_options_none() {
-        let lost = "gets no code, and decoding skips its values";
+    fn extensions_of_a_file_give_one_warning_and_options_none() {
         assert_eq!(
             warnings("../extensions/legacy.proto"),
             [
-                format!(
-                    "tests/golden/../extensions/legacy.proto:20: the extension `legacy.note` {lost}: make it a field of \
-                     `legacy.Base`, or a message beside it"
-                ),
-                format!(
-                    "tests/golden/../extensions/legacy.proto:25: the extension `legacy.Scope.level` {lost}: make it a field of \
-                     `legacy.Base`, or a message beside it"
-                ),
+                "tests/golden/../extensions/legacy.proto:20: the extension `legacy.note` and 1 other in this file get no code, and \
+                 decoding skips their values: make each a field of the message that it extends, or a message beside it"
             ]
+        );
+    }
+
+    #[test]
+    fn twenty_files_with_extensions_are_named_and_the_others_counted() {
+        let folder = std::env::temp_dir().join(format!("rpc-codegen-extensions-{}", std::process::id()));
+        fs::create_dir_all(&folder).expect("a folder for temporary files");
+        let write = |number: usize| {
+            let path = folder.join(format!("x{number:02}.proto"));
+            let text = format!(
+                "syntax = \"proto2\"; package x{number}; message Base {{ extensions 100 to 199; }} \
+                 extend Base {{ optional int32 level = 100; }}"
+            );
+            fs::write(&path, text).expect("the file is written");
+            path
+        };
+        let files: Vec<PathBuf> = (0..23).map(write).collect();
+        let warnings = warnings_of(&folder, &files);
+        fs::remove_dir_all(&folder).expect("it is there");
+        assert_eq!(warnings.len(), 21, "{warnings:?}");
+        let lost = "x19.proto:1: the extension `x19.level` gets no code, and decoding skips its values: make it a field of \
+                    `x19.Base`, or a message beside it";
+        assert!(warnings[19].ends_with(lost), "{warnings:?}");
+        assert_eq!(
+            warnings[20],
+            "3 more files have extensions, which get no code, either"
         );
     }
 

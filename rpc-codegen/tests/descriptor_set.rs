@@ -104,9 +104,7 @@ fn a_set_in_memory_gives_the_same_code_as_its_file() {
     let compile = |config: &Config| config.compile().expect("the set compiles");
     // The last one counts.
     let mut config = Config::new();
-    let config = config
-        .descriptor_set("nowhere.bin")
-        .descriptor_set_bytes(bytes.clone());
+    let config = config.descriptor_set("nowhere.bin").descriptor_set_bytes(bytes);
     assert_eq!(files, generate(config, compile));
     let mut config = Config::new();
     let config = config.descriptor_set_bytes(&b"junk"[..]).descriptor_set(&path);

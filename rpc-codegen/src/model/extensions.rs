@@ -7,7 +7,7 @@ use crate::{
     source::{OPTIONS_NAME, Sources, is_google},
 };
 
-/// A warning for each extension of a message.
+/// A warning for each file with extensions of messages, at most [`MOST`], and the number of the other files.
 ///
 /// Extensions of Google's messages are options. They are for other programs, or for this one, so they are no loss.
 pub(super) fn warnings(pool: &DescriptorPool, sources: &Sources) -> Vec<String> {
@@ -16,24 +16,50 @@ pub(super) fn warnings(pool: &DescriptorPool, sources: &Sources) -> Vec<String> 
         let extended = extension.containing_message().parent_file();
         file.name() != OPTIONS_NAME && !is_google(file.name()) && !is_google(extended.name())
     });
-    let mut found: Vec<_> = extensions
+    let mut found: Vec<(Place, ExtensionDescriptor)> = extensions
         .map(|extension| {
             let file = extension.parent_file();
             let place = sources
                 .place(file.name(), extension.path())
                 .unwrap_or_else(|| Place::compiled(file.name(), None));
-            ((place.file.clone(), place.line), warning(&extension, &place))
+            (place, extension)
         })
         .collect();
-    found.sort();
-    found.into_iter().map(|(_, warning)| warning).collect()
+    found.sort_by(|(a, _), (b, _)| (&a.file, a.line).cmp(&(&b.file, b.line)));
+    let files = || found.chunk_by(|(a, _), (b, _)| a.file == b.file);
+    let more = files().count().saturating_sub(MOST);
+    let rest = match more {
+        0 => None,
+        1 => Some("1 more file has extensions, which get no code, either".to_owned()),
+        n => Some(format!(
+            "{n} more files have extensions, which get no code, either"
+        )),
+    };
+    files().take(MOST).filter_map(warning).chain(rest).collect()
 }
 
-fn warning(extension: &ExtensionDescriptor, place: &Place) -> String {
-    let place = place.short();
-    format!(
-        "{place}: the extension `{}` gets no code, and decoding skips its values: make it a field of `{}`, or a message beside it",
-        extension.full_name(),
-        extension.containing_message().full_name(),
-    )
+/// The warning for the extensions of one file.
+fn warning(extensions: &[(Place, ExtensionDescriptor)]) -> Option<String> {
+    let [(place, first), others @ ..] = extensions else {
+        return None;
+    };
+    let (place, name) = (place.short(), first.full_name());
+    let others = match others.len() {
+        0 => {
+            return Some(format!(
+                "{place}: the extension `{name}` gets no code, and decoding skips its values: make it a field of `{}`, or a \
+                 message beside it",
+                first.containing_message().full_name(),
+            ));
+        }
+        1 => "1 other".to_owned(),
+        n => format!("{n} others"),
+    };
+    Some(format!(
+        "{place}: the extension `{name}` and {others} in this file get no code, and decoding skips their values: make each a \
+         field of the message that it extends, or a message beside it",
+    ))
 }
+
+/// The number of files that are named.
+const MOST: usize = 20;

@@ -8,7 +8,7 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
-use crate::error::Problem;
+use crate::error::{Error, Problem};
 
 /// A descriptor set that is not read yet.
 #[derive(Clone)]
@@ -39,11 +39,11 @@ impl SetInput {
     /// # Errors
     ///
     /// A file that cannot be read.
-    pub(super) fn read(&self) -> Result<Cow<'_, [u8]>, Problem> {
+    pub(super) fn read(&self) -> Result<Cow<'_, [u8]>, Error> {
         match self {
             Self::File(path) => fs::read(path)
                 .map(Cow::Owned)
-                .map_err(|error| Problem::unreadable(path, &error)),
+                .map_err(|error| Problem::unreadable(path, &error).into()),
             Self::Bytes(bytes) => Ok(Cow::Borrowed(bytes)),
         }
     }
