@@ -1,7 +1,7 @@
 //! Requests that arrive together: the server takes them under one lock.
 
 use std::{
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, OnceLock},
     thread,
     time::Duration,
 };
@@ -221,8 +221,32 @@ fn handlers_that_wait_for_a_thread_do_not_count_as_running() {
     drop(servers);
 }
 
+#[tokio::test(crate = "test_support::gate")]
+async fn a_handler_that_cannot_be_made_leaves_the_rest_of_its_batch_alone() {
+    let service = Faulty::new(|| panic!("on purpose"));
+    let server = service.serve("mem:batches-unmade").await;
+    let client = server.client().await;
+    let call = |procedure, text: &str| client.call().send_recv::<_, String>(procedure, text.to_owned());
+    let calls = async {
+        tokio::join!(
+            call(&SCRIPT, "1"),
+            call(&FAULTY, "faulty"),
+            call(&SCRIPT, "2"),
+            call(&SCRIPT, "3")
+        )
+    };
+    let (first, faulty, second, third) = within(calls).await;
+    assert_eq!([first, second, third].map(Result::unwrap), ["1", "2", "3"]);
+    assert_eq!(faulty.unwrap_err().code(), Code::Unknown);
+    assert_eq!(service.started(), ["1", "2", "3"]);
+    let report = server.stop().await;
+    assert!(report.is_clean(), "{report}");
+}
+
 static SCRIPT: Procedure = Procedure::new("script.v1.Script/rpc_run", 1);
 static SCRIPTS: [Procedure; 1] = [SCRIPT];
+static FAULTY: Procedure = Procedure::new("faulty.v1.Faulty/rpc_faulty", 2);
+static FAULTS: [Procedure; 2] = [SCRIPT, FAULTY];
 
 /// A service that does what the test says, without an await, and returns its text.
 #[derive(Clone)]
@@ -252,6 +276,55 @@ impl Service for Script {
         let Self(work) = self.clone();
         call.handle(|_: Context, text: String| async move {
             work(&text);
+            Ok(text)
+        })
+    }
+}
+
+/// A service that notes what it starts. It does not make handlers of [`FAULTY`]: it does what the test says.
+#[derive(Clone)]
+struct Faulty {
+    fault: fn() -> Handler,
+    started: Arc<Mutex<Vec<String>>>,
+}
+
+impl Faulty {
+    fn new(fault: fn() -> Handler) -> Self {
+        Self {
+            fault,
+            started: Arc::default(),
+        }
+    }
+
+    async fn serve(&self, address: &str) -> test_support::Running {
+        let server = Server::builder()
+            .service(self.clone())
+            .listener(address)
+            .signals(false);
+        serve(server).await
+    }
+
+    fn started(&self) -> Vec<String> {
+        self.started.lock().unwrap().clone()
+    }
+}
+
+impl Service for Faulty {
+    fn name(&self) -> &'static str {
+        "faulty.v1.Faulty"
+    }
+
+    fn procedures(&self) -> &'static [Procedure] {
+        &FAULTS
+    }
+
+    fn call(&self, index: usize, call: Incoming) -> Handler {
+        if index == 1 {
+            return (self.fault)();
+        }
+        let started = Arc::clone(&self.started);
+        call.handle(|_: Context, text: String| async move {
+            started.lock().unwrap().push(text.clone());
             Ok(text)
         })
     }

@@ -263,10 +263,14 @@ impl World {
             (before..=accepted).contains(&account.received),
             "{account:?} after {before} of {accepted} sends"
         );
-        let (_, succeeded) = self.ran(client);
+        let (started, succeeded) = self.ran(client);
         assert!(
             account.handled <= succeeded,
             "{account:?}, but {succeeded} handlers succeeded"
+        );
+        assert!(
+            account.handled + account.failed <= started,
+            "{account:?}, but {started} handlers started"
         );
         let dropped: u64 = account.dropped.iter().map(|dropped| dropped.count).sum();
         let ended = account.handled + account.failed + account.expired + dropped;

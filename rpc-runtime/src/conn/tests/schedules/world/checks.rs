@@ -35,6 +35,7 @@ impl World {
             assert_eq!(node.conn.held(), InboxUse::default());
             assert_eq!(node.conn.ours.calls().held(), (0, 0));
             assert_eq!(node.conn.open_requests(), 0);
+            assert_eq!(node.conn.running_handlers(), 0);
             assert_eq!(
                 node.conn.peer.faults.left(),
                 abuse_budget(),
