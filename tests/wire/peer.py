@@ -15,16 +15,17 @@ import sys
 import tempfile
 import threading
 
-from wire import (ABORTED, CALL, CANCEL, DATA, END, FLOOR, LIMIT, MAGIC, MORE, NOT_EXECUTED, PING, SEND,
-                  Account, Client, Failed, Frame, Message, check, field, fixed64, framed, hello, procedure)
+from wire import (ABORTED, CALL, CANCEL, DATA, END, FLOOR, LIMIT, MAGIC, MORE, NOT_EXECUTED, PACKED, PING, SEND,
+                  MAX_ROW, Account, Client, Failed, Frame, Message, check, field, fixed64, framed, hello, procedure)
 
 OK, CANCELLED, INVALID_ARGUMENT, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED = 0, 1, 3, 4, 8
 UNIMPLEMENTED, INTERNAL = 12, 13
 DRAIN, PROTOCOL, HELLO_REJECTED = 1, 2, 3
 UNKNOWN_PROCEDURE, BAD_PAYLOAD = 1, 2
 
-NOOP, UPDATE, FETCH, ECHO, SLEEP, NOBODYS = (
-    procedure(f"demo.kv.v1.Kv/rpc_{name}") for name in ("noop", "update", "fetch", "ping", "sleep", "nobodys"))
+NOOP, UPDATE, FETCH, ECHO, SLEEP, IMPORT, SESSION, NOBODYS = (
+    procedure(f"demo.kv.v1.Kv/rpc_{name}")
+    for name in ("noop", "update", "fetch", "ping", "sleep", "import", "session", "nobodys"))
 TERMINATE, SETTLE = (procedure(f"rpc.control.v1.Control/rpc_{name}") for name in ("terminate", "settle"))
 NO_MESSAGE = b"\x0a\x7f"  # field 1, of 127 bytes that are not there
 TEN_MINUTES = field(1, 600_000)  # of sleep: nothing here waits for its end
@@ -87,6 +88,40 @@ def fragments(tcp, unix):
         check(client.fragments > len(value) // FLOOR, f"frames of no more than 64 KiB: {client.fragments}")
         expect(client.call(UPDATE, field(1, "too much") + field(2, value * 3)), OK)
         expect(client.call(FETCH, field(1, "too much")), RESOURCE_EXHAUSTED)
+        client.close()
+
+
+def packed_frames(tcp, unix):
+    """packed frames of a stream: credit for more of them, replies in order, and those that lie break their call alone"""
+    for address in (tcp, unix):
+        client = Client(address)
+        # More than the window, which comes back; and the last row is as long as any may be.
+        call = client.stream(IMPORT)
+        rows = [[field(1, f"row {row}") + field(2, os.urandom(90))] * 100 for row in range(20)]
+        for requests in rows:
+            client.put(call, requests)
+        client.put(call, [field(1, "last") + field(2, bytes(MAX_ROW - 15))])
+        client.finish(call)
+        expect(client.reply(call), OK, payload=field(1, 2001))
+        call = client.stream(SESSION)
+        client.put(call, [field(1, address) + field(2, str(step)) for step in range(50)])
+        client.finish(call)
+        expect(client.reply(call), OK)
+        answers = [Message(answer)[1] for answer in client.streams[call].read]
+        check(answers == [0] + [str(step).encode() for step in range(49)], f"the values before: {answers}")
+        for name, code, lie in [
+            ("no message", INTERNAL, Frame(DATA, flags=PACKED)),
+            ("a message that reaches past the end", INTERNAL, Frame(DATA, flags=PACKED, payload=b"\x04dog")),
+            ("a length that is cut off", INTERNAL, Frame(DATA, flags=PACKED, payload=b"\0\x80")),
+            ("too long", RESOURCE_EXHAUSTED, Frame(DATA, flags=PACKED, payload=bytes(MAX_ROW + 1))),
+            ("a fragment", INTERNAL, Frame(DATA, flags=PACKED | MORE, length=9, payload=b"\x03dog")),
+        ]:
+            lie.id = client.stream(IMPORT)
+            client.write(lie.encode())
+            reply = client.reply(lie.id)
+            expect(reply, code)
+            print(f"     {name}: {reply.message.decode()}")
+        expect(client.call(NOOP), OK)
         client.close()
 
 
@@ -290,7 +325,7 @@ def terminate(_, unix):
     check(client.replies[last].code == OK and report[1] >= 1 and report[5] == 1, f"a clean report: {report}")
 
 
-CHECKS = [handshake, update_and_fetch, any_order_of_fields, fragments, refusals, deadline, overtake_and_cancel,
+CHECKS = [handshake, update_and_fetch, any_order_of_fields, fragments, packed_frames, refusals, deadline, overtake_and_cancel,
           sends_and_their_account, settle, depth, credit, unknown_kinds_from_64_on, protocol_errors, rejected_hellos, terminate]
 
 

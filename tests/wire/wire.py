@@ -84,10 +84,11 @@ def read_varint(data, at):
 # -- Frames ----------------------------------------------------------------------------------------------------------
 
 HELLO, CALL, SEND, DATA, REPLY, CANCEL, CREDIT, PING, PONG, GOAWAY = range(1, 11)
-MORE, END, NOT_EXECUTED, ABORTED = 1, 2, 4, 8
+MORE, END, NOT_EXECUTED, ABORTED, PACKED = 1, 2, 4, 8, 16
 MAGIC = 0x0163707274737572
 FLOOR = 65536  # everybody takes frames of this length, even before HELLO; here it is also all that we take
 FRAGMENT = 128 * 1024
+MAX_ROW = 64 * 1024  # the longest payload of a packed frame
 CHARGE = 256  # what a message costs beside its bytes; and more than the other fields of our frames take
 
 
@@ -126,6 +127,25 @@ def framed(body):
     return struct.pack(">I", len(body)) + body
 
 
+def row(messages):
+    """The payload of a packed frame: each message behind its length."""
+    return b"".join(varint(len(message)) + message for message in messages)
+
+
+def messages(frame):
+    """What a DATA frame brings of a stream: one message, or several if it is packed."""
+    if not frame.flags & PACKED:
+        return [frame.payload]
+    check(0 < len(frame.payload) <= MAX_ROW, f"a packed frame has 1 to {MAX_ROW} bytes: {frame}")
+    found, at = [], 0
+    while at < len(frame.payload):
+        length, at = read_varint(frame.payload, at)
+        check(at + length <= len(frame.payload), f"a message reaches past its packed frame: {frame}")
+        found.append(frame.payload[at:at + length])
+        at += length
+    return found
+
+
 def procedure(name):
     """The number of a procedure: the first 8 bytes of a hash of its name, as a little-endian fixed64."""
     return struct.unpack("<Q", hashlib.sha256(name.encode()).digest()[:8])[0]
@@ -154,6 +174,14 @@ class Account:
         return self.received - self.handled - self.failed - self.expired - sum(self.dropped.values())
 
 
+class Stream:
+    """The streams of one call: the credit for our messages, and the messages that came. They are few: we grant no more."""
+
+    def __init__(self, window):
+        self.balance = window
+        self.read = []
+
+
 class Client:
     """The side that connected. It reads while it waits for something, and keeps what it reads until asked for it."""
 
@@ -166,6 +194,7 @@ class Client:
         self.unfinished = {}  # replies that still miss fragments, by id
         self.replies = {}  # the others, by id, in the order in which they came
         self.fragments = 0
+        self.streams = {}  # by the ids of their calls
         self.charged = self.granted = 0  # credit of SENDs
         self.pong = None  # the newest
         self.pings = 0
@@ -201,6 +230,26 @@ class Client:
         self.until(lambda: self.server[8] + self.granted - self.charged > 0, "credit")
         self.charged += len(payload) + CHARGE
         self.write(b"".join(self.request(SEND, number, payload)[1]))
+
+    def stream(self, number):
+        """Writes a CALL that is followed by a stream of requests. Gives the id."""
+        self.until(lambda: self.server, "HELLO")
+        call, self.next_id = self.next_id, self.next_id + 2
+        self.open.add(call)
+        self.streams[call] = Stream(self.server[9])
+        self.write(Frame(CALL, call, 0, number).encode())
+        return call
+
+    def put(self, call, requests):
+        """Writes requests of a stream in one packed frame, which is charged once, as soon as there is credit."""
+        stream, payload = self.streams[call], row(requests)
+        self.until(lambda: stream.balance > 0, "credit of a stream")
+        stream.balance -= len(payload) + CHARGE
+        self.write(Frame(DATA, call, PACKED, payload=payload).encode())
+
+    def finish(self, call):
+        """Says that a stream of requests is complete."""
+        self.write(Frame(DATA, call, END).encode())
 
     def barrier(self):
         """Waits until the server has received every SEND so far. Gives the account of them."""
@@ -262,6 +311,8 @@ class Client:
             self.server = Message(frame.payload)
         elif frame.kind in (REPLY, DATA):
             self.take_reply(frame)
+        elif frame.kind == CREDIT and frame.id in self.streams:
+            self.streams[frame.id].balance += frame.length
         elif frame.kind == CREDIT:
             self.granted += frame.length
             check(frame.id == 0 and 0 < frame.length, f"credit is for one-way requests here: {frame}")
@@ -279,6 +330,10 @@ class Client:
 
     def take_reply(self, frame):
         check(frame.id in self.open, f"each CALL has one REPLY: {frame}")
+        if frame.kind == DATA and frame.id in self.streams:
+            check(not frame.flags & MORE, f"the messages of our streams are short: {frame}")
+            self.streams[frame.id].read += messages(frame)
+            return
         self.fragments += 1
         reply = frame
         if frame.kind == DATA:

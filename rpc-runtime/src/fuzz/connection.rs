@@ -20,14 +20,16 @@ use crate::{
     Code, Priority, Status,
     api::priority::Priorities,
     conn::{
-        Arrived, Barrier, CallId, Connection, End, Flush, Request, Settings, Shape, Side, Ticket, Time,
+        Arrived, Barrier, CallId, Connection, End, Flush, Next, Request, Settings, Shape, Side, Ticket, Time,
         Unsent, memory::Memory,
     },
+    message::{decode::DecodeFailure, growth::Budget, unread::Unread},
     wire::{
         codec::FrameCodec,
         frame::{
-            Frame, Output,
+            Encoded, Frame, Output,
             control::{DropReason, Reason},
+            row::MAX_ROW,
         },
     },
 };
@@ -362,8 +364,12 @@ impl Harness {
         match dice.u8() % 8 {
             0..=2 => {
                 let mut ahead = VecDeque::new();
-                let ahead = dice.bool().then_some(&mut ahead);
-                let _ = poll(|cx| self.conn.poll_message(id, ahead, now, cx));
+                let is_ahead = dice.bool().then_some(&mut ahead);
+                let next = poll(|cx| self.conn.poll_message(id, is_ahead, now, cx));
+                if let Poll::Ready(Next::Message(first)) = next {
+                    ahead.push_front(first);
+                    ahead.into_iter().for_each(|item| self.read_item(item));
+                }
             }
             3..=5 => {
                 let message = vec![2_u8; dice.u16().into()];
@@ -380,6 +386,31 @@ impl Harness {
             }
             _ => self.conn.finish_data(id, now),
         }
+    }
+
+    /// Reads a message of a stream, or a row of them, as a reader does.
+    fn read_item(&self, item: Encoded) {
+        let is_row = item.is_row();
+        let (len, encoding) = (item.len(), item.encoding());
+        assert!(
+            !is_row || (1..=MAX_ROW as u64).contains(&len) || encoding != 0,
+            "a row of {len} bytes"
+        );
+        let mut unread = Unread::new(self.settings.max_message);
+        let mut next = Some(unread.begin::<Vec<u8>>(item, Budget::new(None, 0)));
+        let mut count = 0;
+        while let Some(message) = next {
+            count += 1;
+            match message {
+                Err(DecodeFailure::Row(_) | DecodeFailure::TooLong { .. }) if encoding == 0 => {
+                    panic!("the connection has let a bad row pass")
+                }
+                // Its reader ends here.
+                Err(_) => return,
+                Ok(_) => next = unread.next(Budget::new(None, 0)),
+            }
+        }
+        assert!(is_row || count == 1, "one message became {count}");
     }
 
     fn call(&mut self, dice: &mut Dice<'_>) {

@@ -9,7 +9,10 @@ use crate::{
     Compression, Metadata,
     wire::{
         codec::FrameCodec,
-        frame::{Encoded, Flags, Frame, Header, Kind, MAX_TEXT, Output, cut},
+        frame::{
+            Encoded, Flags, Frame, Header, Kind, MAX_TEXT, Output, cut,
+            row::{Row, longest, packed_len},
+        },
     },
 };
 
@@ -225,6 +228,25 @@ pub fn agree(data: &[u8]) {
     );
 }
 
+/// Reads bytes as a row: its messages and their lengths are all of it, or it is refused.
+fn read_row(bytes: &Bytes) {
+    let (mut row, mut len, mut most) = (Row::new(bytes.clone()), 0, 0);
+    let last = loop {
+        match row.read(<[u8]>::len) {
+            Ok(Some(message)) => {
+                len += packed_len(message);
+                most = most.max(message);
+            }
+            last => break last,
+        }
+    };
+    match longest(bytes) {
+        // A length may take more bytes than it needs.
+        Ok(longest) => assert!(last == Ok(None) && longest == most && len <= bytes.len()),
+        Err(bad) => assert!(last == Err(bad) || bytes.is_empty()),
+    }
+}
+
 /// Decompresses and parses a payload.
 ///
 /// A decompressed payload has exactly the announced length, compressed bytes decompress to the original, and prost
@@ -234,6 +256,7 @@ pub fn payload(data: &[u8]) {
     let len = dice.number() % (1 << 20);
     let encoding = u32::from(dice.u8() % 4);
     let bytes = Bytes::copy_from_slice(dice.rest());
+    read_row(&bytes);
     for compression in Compression::ALL {
         if let Ok(unpacked) = compression.unpack(&bytes, len as usize) {
             assert_eq!(unpacked.len(), len as usize);

@@ -9,6 +9,7 @@ use crate::{
     wire::frame::{
         Flags, Header, Kind, Output,
         control::{Goaway, Hello, Pong, Progress},
+        row::put_len,
     },
 };
 
@@ -58,8 +59,8 @@ pub(super) fn frame(dice: &mut Dice<'_>, next_id: &mut u64, odd: u64) -> Vec<u8>
     }
     let header = Header {
         flags: Flags::from_bits(u32::from(match dice.u8() {
-            common @ 0..=15 => common,
-            16..=120 => 0,
+            common @ 0..=31 => common,
+            32..=120 => 0,
             121..=180 => 1,
             _ => 2,
         })),
@@ -112,10 +113,30 @@ pub(super) fn frame(dice: &mut Dice<'_>, next_id: &mut u64, odd: u64) -> Vec<u8>
                 201..=245 => usize::from(dice.u16()),
                 _ => usize::from(dice.u16()) * 2,
             };
-            vec![dice.u8(); len]
+            match header.flags.contains(Flags::PACKED) {
+                true => row(dice, len),
+                false => vec![dice.u8(); len],
+            }
         }
     };
     encode(&header, &payload)
+}
+
+/// Makes a row of about `len` bytes; most are whole.
+fn row(dice: &mut Dice<'_>, len: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while bytes.len() < len && !dice.is_over() {
+        let message = match dice.u8() {
+            0..=40 => Vec::new(),
+            short @ 41..=240 => vec![1; usize::from(short)],
+            _ => vec![2; dice.u16().into()],
+        };
+        put_len(&mut bytes, message.len());
+        bytes.extend_from_slice(&message);
+    }
+    let cut = bytes.len() - usize::from(dice.u8() / 200).min(bytes.len());
+    bytes.truncate(cut);
+    bytes
 }
 
 fn encode(header: &Header<'_>, payload: &[u8]) -> Vec<u8> {

@@ -28,7 +28,8 @@ use crate::{
 /// gives up, a deadline, a lost connection, a message that cannot be parsed. So a stream that was read to its end is complete.
 ///
 /// Reading gives the caller credit for more. A handler that does not read makes its own caller wait, and no other. A task that
-/// the handler spawns may take the stream along; reading fails once the handler has ended.
+/// the handler spawns may take the stream along. Once the handler has ended, reading fails; messages that came in one frame with the last
+/// one may still be read before that.
 ///
 /// ```
 /// use rpc_runtime::{Message, Requests, Result};

@@ -8,5 +8,7 @@ pub const LARGE: u64 = 0x668b_d5c2_1e85_0ec2;
 pub const HANG: u64 = 0x4c62_714e_6f66_540d;
 /// Takes a millisecond.
 pub const NOTE: u64 = 0x1863_8eaa_34d0_7374;
+/// Reads all requests, and replies with their number.
+pub const GATHER: u64 = 0xde3f_479c_6ab2_810c;
 /// Takes a message that contains messages.
 pub const TREE: u64 = 0x77b7_bc7c_236c_9fe5;

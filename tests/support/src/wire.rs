@@ -16,7 +16,7 @@ pub struct Frame {
     /// The call, if it belongs to one.
     #[prost(uint64, tag = "2")]
     pub id: u64,
-    /// The sum of [`MORE`], [`END`] and [`NOT_EXECUTED`].
+    /// The sum of [`MORE`], [`END`], [`NOT_EXECUTED`] and [`PACKED`].
     #[prost(uint32, tag = "3")]
     pub flags: u32,
     /// The id of the procedure, in a CALL.
@@ -119,6 +119,8 @@ pub const MORE: u32 = 1;
 pub const END: u32 = 2;
 /// Flag of a REPLY: no handler ran.
 pub const NOT_EXECUTED: u32 = 4;
+/// Flag: the payload is a row of messages, each behind its length.
+pub const PACKED: u32 = 16;
 
 impl Frame {
     /// Makes a frame without a payload.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use test_support::wire::{
-    CREDIT, END, Entry, Frame, GOAWAY, MORE, PING, REPLY, RawPeer, encode, framed, hello,
+    CALL, CREDIT, DATA, END, Entry, Frame, GOAWAY, MORE, PACKED, PING, REPLY, RawPeer, encode, framed, hello,
 };
 use tokio::time::sleep;
 
@@ -11,7 +11,7 @@ use super::{
     Answer, EXCESS, Failure, Outcome, PROTOCOL, REJECTED, Scene, TIMEOUT, answer, attacks, call, connect,
     outcome, send, sent_away,
 };
-use crate::procedure::{ECHO, NOTE, TREE};
+use crate::procedure::{ECHO, GATHER, NOTE, TREE};
 
 attacks! {
     claims "connections that claim frames of 144 KiB and send five bytes of each" usual Served
@@ -22,6 +22,7 @@ attacks! {
     critical_kinds "a frame of a kind that may not be ignored" usual Served
     malformed_envelopes "frames that cannot be parsed" usual Served
     malformed_payloads "a flood of calls whose messages cannot be parsed" usual Served
+    lying_rows "packed frames whose lengths do not match, and rows of 65,536 empty messages" usual Served
     deep_nesting "messages nested ten thousand deep" usual Served
     metadata_bombs "65 entries, and entries of more than 8 KiB" usual Served
     tiny_sends "a flood of one-way calls of a byte, beyond the credit" usual Served
@@ -118,6 +119,65 @@ async fn malformed_payloads(scene: &Scene<'_>) -> Result<Outcome, Failure> {
         encode(&call(2 * number + 1, ECHO, vec![10, 200, 1]))
     })
     .await
+}
+
+async fn lying_rows(scene: &Scene<'_>) -> Result<Outcome, Failure> {
+    // Each row, and the code of its answer.
+    let rows = [
+        (PACKED, Vec::new(), 13),
+        (PACKED, b"\x04dog".to_vec(), 13),
+        (PACKED, b"\x03dog\x80".to_vec(), 13),
+        (PACKED, b"\xff\xff\xff\xff\x0f".to_vec(), 13),
+        (PACKED, vec![0; (64 << 10) + 1], 8),
+        (PACKED | MORE, b"\x03dog".to_vec(), 13),
+        (PACKED, vec![0; 64 << 10], 0),
+    ];
+    let mut sent = 0_u64;
+    while scene.goes_on(sent, 350) {
+        // So many lies do not end a connection.
+        let mut raw = connect(scene).await?;
+        for round in 0..50 {
+            for (index, (flags, payload, code)) in rows.iter().enumerate() {
+                let id = 2 * (round * rows.len() + index) as u64 + 1;
+                raw.send(&Frame {
+                    procedure: GATHER,
+                    ..Frame::new(CALL, id)
+                })
+                .await?;
+                raw.send(&Frame {
+                    flags: *flags,
+                    payload: payload.clone(),
+                    ..Frame::new(DATA, id)
+                })
+                .await?;
+                raw.send(&Frame {
+                    flags: END,
+                    ..Frame::new(DATA, id)
+                })
+                .await?;
+                sent += 1;
+                let reply = loop {
+                    match raw.next().await? {
+                        Some(frame) if frame.kind == REPLY => break frame,
+                        Some(frame) if frame.kind == CREDIT => {}
+                        other => return Err(Failure(format!("expected a reply, got {other:?}"))),
+                    }
+                };
+                // All empty messages were read: field 1 is 65,536.
+                let count: &[u8] = if *code == 0 { &[8, 0x80, 0x80, 4] } else { &[] };
+                if (reply.id, reply.code, &reply.payload[..]) != (id, *code, count) {
+                    return Err(Failure(format!(
+                        "expected code {code} for row {index}, got {reply:?}"
+                    )));
+                }
+            }
+        }
+    }
+    outcome(
+        sent,
+        "packed frames",
+        "each lie fails its own call; empty messages are read",
+    )
 }
 
 async fn deep_nesting(scene: &Scene<'_>) -> Result<Outcome, Failure> {
