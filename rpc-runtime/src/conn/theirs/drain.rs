@@ -17,12 +17,24 @@ impl Theirs {
         for id in self.requests.select(|_| true) {
             self.abort(id, step);
         }
+        self.abort_rows(step);
     }
 
     /// As [`Theirs::abort_all`] for the one-way requests of a connection that is gone.
     pub(in crate::conn) fn abort_one_ways(&mut self, step: &mut Step<'_>) {
         for id in self.requests.select(|request| request.one_way) {
             self.abort(id, step);
+        }
+        self.abort_rows(step);
+    }
+
+    fn abort_rows(&mut self, step: &mut Step<'_>) {
+        for last_id in self.requests.select_rows(|row| !row.control) {
+            let count = self.end_row(last_id, Fate::Dropped(DropReason::Draining));
+            if self.is_counting {
+                self.tally.one_way_dropped += count;
+            }
+            self.note_drained(step.wakes);
         }
     }
 
