@@ -449,6 +449,8 @@ impl Connection {
 impl Connection {
     /// Marks all one-ways and calls started so far; the flush is done when the OS has them.
     pub(crate) fn start_flush(&mut self) -> Flush {
+        // What is added later would move the end of what the flush waits for.
+        self.outbox.close_frame();
         self.ours.start_flush(&self.outbox)
     }
 

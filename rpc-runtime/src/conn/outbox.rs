@@ -1,11 +1,12 @@
 //! Outbox: what waits to be written, in which order it goes, and who waits for room.
 //!
-//! `backlog` says whether one more message has room; `remainders` holds what is left of long messages, and `rotation`
+//! `open_frame` adds short messages to the last frame of the output; `backlog` says whether one more message has room; `remainders` holds what is left of long messages, and `rotation`
 //! says which priority is next; `pacing` holds long messages back while short ones must not wait; `room_waiters` are the
 //! tasks that wait for room; `write_stall` bounds how long the peer may take nothing.
 
 pub(super) mod backlog;
 mod frames;
+mod open_frame;
 pub(super) mod pacing;
 mod refusal;
 pub(super) mod remainders;
@@ -17,6 +18,7 @@ use std::task::Context;
 
 use self::{
     backlog::{Backlog, Rooms, WriteBatch},
+    open_frame::OpenFrame,
     pacing::Pacing,
     remainders::{FinishedMessage, MessageKind, Remainders},
     room_waiters::RoomWaiters,
@@ -47,6 +49,8 @@ pub(super) struct Outbox {
     blocked: bool,
     /// The longest frame that the peer reads; none before its HELLO.
     peer_max_frame: Option<u32>,
+    /// The frame that was put last, if messages may be added to it while nothing stands behind it.
+    open_frame: Option<OpenFrame>,
     remainders: Remainders,
     batch: WriteBatch,
     pacing: Pacing,
@@ -73,6 +77,7 @@ impl Outbox {
             reached: 0,
             blocked: false,
             peer_max_frame: None,
+            open_frame: None,
             remainders: Remainders::default(),
             batch: WriteBatch::new(),
             pacing: Pacing::new(),

@@ -6,6 +6,8 @@
 //! | [`PIECE`] | 16 KiB | frames worth their header, against short messages that wait for a remainder | not measured |
 //! | [`SHORT_MESSAGE`] | 8 KiB | messages that go whole at any time, against remainders that starve | with pacing of short messages: a small call beside two transfers of 4 MiB, p50 1.7 to 0.10 ms, p99 4.6 to 0.82 ms |
 //! | [`BEGINNING`] | 4 KiB | a long message is known to the peer early, against short ones behind it | not measured |
+//! | [`PACK_UNTIL`] | 16 KiB less a header | few frames for many short messages, against a frame that goes whole at any time | not measured |
+//! | [`PACKABLE`] | 4 KiB | messages that are worth less than a frame of their own, against copies | not measured |
 //! | [`MAX_BATCH`] | 1 MiB | long writes on a fast link, each short one wakes the reader, against what cannot be overtaken | long batches and fragments read in place: 1 MiB with 4 in flight, 0.49 to 0.64 of the limit L1 |
 //! | [`PATIENCE`] | 7 turns | higher priorities first, against lower ones that starve: one turn in eight is a lower one's | not measured |
 //! | [`PACED_FRAGMENT`] | 16 KiB | bytes that an urgent message waits behind, against the rate of long ones | with pacing, p50 of a heartbeat beside 4 MiB messages fell from 13.6 ms to 1.3 ms on a busy machine (ARCHITECTURE.md) |
@@ -50,6 +52,10 @@ pub(super) const PIECE: usize = FRAGMENT / 8;
 pub(super) const SHORT_MESSAGE: u64 = PIECE as u64 / 2;
 /// How many bytes of a long message go at once.
 pub(super) const BEGINNING: usize = 4 * 1024;
+/// Short messages share a frame until their row is this long, in bytes: the frame is no longer than a [`PIECE`].
+pub(super) const PACK_UNTIL: usize = PIECE - 128;
+/// The longest message that shares a frame with others, in bytes.
+pub(super) const PACKABLE: usize = 4 * 1024;
 /// The longest batch that goes to the OS at once, in bytes.
 pub(super) const MAX_BATCH: u64 = 1024 * 1024;
 /// After this many turns of others, a lower priority that waits has its turn.

@@ -27,7 +27,7 @@ use crate::Metadata;
 pub use self::decode::FrameError;
 pub(crate) use self::{
     control::DropReason,
-    header::Header,
+    header::{Header, ROW_HEAD_MAX, patch_row_head, put_in_row},
     output::Output,
     payload::{Encoded, Payload, Size},
 };

@@ -2,7 +2,10 @@
 
 use bytes::{BufMut, Bytes};
 
-use super::{Flags, Kind, MAX_TEXT, Output, PREFIX_LEN, Payload, cut};
+use super::{
+    Flags, Kind, MAX_TEXT, Output, PREFIX_LEN, Payload, cut,
+    row::{MAX_ROW, put_len},
+};
 use crate::Metadata;
 
 /// Everything before the payload of a frame to send; the fields are those of [`Frame`](super::Frame).
@@ -81,6 +84,42 @@ impl Header<'_> {
         payload.put(frame.out);
         assert_eq!(frame.out.end(), end, "encoded_len of the message is wrong");
         frame.is_whole = true;
+    }
+
+    /// Everything before a row of `len` bytes, and the length of that: the numbers that change when the row becomes longer
+    /// have a fixed width ([`patch_row_head`]).
+    ///
+    /// Only for a header without texts, metadata and details.
+    pub(crate) fn row_head(&self, len: usize) -> ([u8; ROW_HEAD_MAX], usize) {
+        debug_assert!(self.takes_rows(), "a row stands behind numbers only");
+        let mut plain = Plain::new();
+        plain.varint_field(1, self.kind.number().into());
+        plain.varint_field(2, self.id);
+        plain.varint_field(3, self.flags.bits().into());
+        if self.procedure != 0 {
+            plain.fixed64_field(4, self.procedure);
+        }
+        plain.varint_field(5, self.timeout_us);
+        plain.varint_field(14, self.depth.into());
+        plain.byte(15 << 3 | LEN);
+        for byte in row_len_bytes(len) {
+            plain.byte(byte);
+        }
+        plain.finish(len);
+        let mut head = [0; ROW_HEAD_MAX];
+        head[..plain.len].copy_from_slice(&plain.bytes[..plain.len]);
+        (head, plain.len)
+    }
+
+    /// True if messages may be added to a frame with this header once it is encoded.
+    pub(crate) fn takes_rows(&self) -> bool {
+        self.length == 0
+            && self.encoding == 0
+            && self.code == 0
+            && (self.queue_us, self.run_us) == (0, 0)
+            && self.message.is_empty()
+            && self.details.is_empty()
+            && self.metadata.is_none_or(Metadata::is_empty)
     }
 
     /// Appends the whole frame with an encoded `payload`; a long one is kept by reference.
@@ -246,7 +285,37 @@ impl Plain {
     }
 }
 
-/// Removes a frame from the output if encoding its message panics; that code may be a user's.
+/// The longest that [`Header::row_head`] may be: the length, kind, id, flags, procedure, timeout, depth, and the key and length
+/// of the payload.
+pub(crate) const ROW_HEAD_MAX: usize = PREFIX_LEN + 6 + 11 + 6 + 9 + 11 + 6 + 4;
+
+/// Appends a message of `len` bytes to the row at the end of the output. If it panics, nothing is appended.
+#[inline]
+pub(crate) fn put_in_row<P: Payload>(message: &P, len: usize, out: &mut Output) {
+    let mut frame = UnfinishedFrame::new(out);
+    put_len(frame.out, len);
+    let end = frame.out.end() + len as u64;
+    message.put(frame.out);
+    assert_eq!(frame.out.end(), end, "encoded_len of the message is wrong");
+    frame.is_whole = true;
+}
+
+/// Changes the head of a frame with a row, which is the first `head_len` bytes of it: the row is `len` bytes long now.
+#[inline]
+pub(crate) fn patch_row_head(frame: &mut [u8], head_len: usize, len: usize) {
+    let frame_len = (head_len - PREFIX_LEN + len) as u32;
+    frame[..PREFIX_LEN].copy_from_slice(&frame_len.to_be_bytes());
+    frame[head_len - 3..head_len].copy_from_slice(&row_len_bytes(len));
+}
+
+/// The length of a row as a varint of three bytes, so that it can be changed in place. Longer ones than needed are valid.
+#[inline]
+fn row_len_bytes(len: usize) -> [u8; 3] {
+    debug_assert!(len <= MAX_ROW, "row of {len} bytes");
+    [len as u8 | 0x80, (len >> 7) as u8 | 0x80, (len >> 14) as u8]
+}
+
+/// Removes what was appended to the output if encoding a message panics; that code may be a user's.
 struct UnfinishedFrame<'a> {
     out: &'a mut Output,
     start: u64,

@@ -98,6 +98,48 @@ impl Output {
         }
     }
 
+    /// Makes room for `additional` bytes behind those from offset `from` on, so that all of them stay in the tail. Returns
+    /// false if some of them have left it, or if the tail would become too long.
+    #[inline]
+    pub(crate) fn extend_tail(&mut self, from: u64, additional: usize) -> bool {
+        if from < self.tail_start() {
+            return false;
+        }
+        if self.spare() < additional {
+            if self.tail.len() + additional > Self::CHUNK_MAX {
+                return false;
+            }
+            self.grow(additional);
+        }
+        true
+    }
+
+    /// Returns the bytes from offset `from` on, to change them. They must be in the tail.
+    ///
+    /// # Panics
+    ///
+    /// Panics if they are not: see [`Output::extend_tail`].
+    #[inline]
+    pub(crate) fn tail_from(&mut self, from: u64) -> &mut [u8] {
+        let skipped = from.checked_sub(self.tail_start());
+        let skipped = skipped.expect("the bytes are in the tail") as usize;
+        &mut self.tail[self.head + skipped..]
+    }
+
+    /// Replaces the `len` bytes at offset `from`, which must be in the tail, by `new`, which must not be shorter.
+    ///
+    /// # Panics
+    ///
+    /// Panics if they are not in the tail, or if `new` is shorter.
+    pub(crate) fn replace(&mut self, from: u64, len: usize, new: &[u8]) {
+        let added = new.len() - len;
+        let rest = (self.end() - from) as usize;
+        self.tail.resize(self.tail.len() + added, 0);
+        let bytes = self.tail_from(from);
+        bytes.copy_within(len..rest, new.len());
+        bytes[..new.len()].copy_from_slice(new);
+    }
+
     /// Frees all buffers if the output is empty, for a connection that has become idle.
     pub(crate) fn release(&mut self) {
         if self.is_empty() {
@@ -125,6 +167,11 @@ impl Output {
     #[cfg(test)]
     pub(crate) fn written(&self) -> u64 {
         self.written
+    }
+
+    /// The offset of the first byte that is in the tail, and not written.
+    fn tail_start(&self) -> u64 {
+        self.written + self.sealed_len as u64
     }
 
     fn append_behind(&mut self, other: &mut Self) {

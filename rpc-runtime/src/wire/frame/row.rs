@@ -127,7 +127,10 @@ mod tests {
         let bytes = row(&messages);
         assert_eq!(
             bytes.len(),
-            messages.iter().map(|message| packed_len(message.len())).sum()
+            messages
+                .iter()
+                .map(|message| packed_len(message.len()))
+                .sum::<usize>()
         );
         let mut row = Row::new(bytes.into());
         assert_eq!(row.count(), Ok(4));

@@ -1,0 +1,187 @@
+//! Open frame: the last frame of the output, as long as short messages may still be added to it.
+
+#[cfg(test)]
+mod tests;
+
+use super::Outbox;
+use crate::{
+    conn::tuning::{PACK_UNTIL, PACKABLE},
+    wire::frame::{
+        Flags, Header, Kind, Output, Payload, ROW_HEAD_MAX, patch_row_head, put_in_row,
+        row::{packed_len, put_len},
+    },
+};
+
+/// A frame with short messages, to which more may be added while it is the last of the output.
+///
+/// It is whole after each message, so nothing needs to be done when it can take no more: when another frame stands behind it,
+/// when the driver has taken it, or when it is long enough.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::conn) struct OpenFrame {
+    key: FrameKey,
+    /// Where it begins and ends in the stream.
+    start: u64,
+    end: u64,
+    /// How many bytes stand before its message, or before its row.
+    head_len: usize,
+    /// How many bytes its message has, or its row.
+    len: usize,
+    /// How many messages it has. One that was not put as a row has no length before it yet.
+    messages: u32,
+    is_row: bool,
+}
+
+/// What the messages of one frame have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::conn) struct FrameKey {
+    pub(in crate::conn) kind: Kind,
+    /// The call; of one-way requests, the id of the first.
+    pub(in crate::conn) id: u64,
+    pub(in crate::conn) flags: Flags,
+    pub(in crate::conn) procedure: u64,
+    pub(in crate::conn) timeout_us: u64,
+    pub(in crate::conn) depth: u32,
+}
+
+/// What came of adding to the open frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::conn) struct Added {
+    /// How many bytes the row has become longer: what is charged.
+    pub(in crate::conn) charged: u64,
+    /// Where the frame ends now.
+    pub(in crate::conn) end: u64,
+}
+
+impl FrameKey {
+    fn of(header: &Header<'_>) -> Self {
+        Self {
+            kind: header.kind,
+            id: header.id,
+            flags: header.flags,
+            procedure: header.procedure,
+            timeout_us: header.timeout_us,
+            depth: header.depth,
+        }
+    }
+
+    fn header(self) -> Header<'static> {
+        let mut header = Header::new(self.kind, self.id);
+        header.flags = self.flags;
+        header.procedure = self.procedure;
+        header.timeout_us = self.timeout_us;
+        header.depth = self.depth;
+        header
+    }
+
+    /// True if it is the frame of messages of the stream of call `id`.
+    #[inline]
+    pub(in crate::conn) fn is_data(&self, id: u64) -> bool {
+        self.kind == Kind::Data && self.id == id
+    }
+}
+
+impl OpenFrame {
+    /// The frame of a message of `len` bytes that is in the output from `start` to `end`.
+    pub(in crate::conn) fn of_message(header: &Header<'_>, len: usize, start: u64, end: u64) -> Self {
+        Self {
+            key: FrameKey::of(header),
+            start,
+            end,
+            head_len: (end - start) as usize - len,
+            len,
+            messages: 1,
+            is_row: false,
+        }
+    }
+
+    /// What its messages have in common.
+    #[inline]
+    pub(in crate::conn) fn key(&self) -> &FrameKey {
+        &self.key
+    }
+
+    /// How many messages it has.
+    pub(in crate::conn) fn messages(&self) -> u32 {
+        self.messages
+    }
+
+    /// How much longer its row becomes by a message of `len` bytes; none if it takes none of that length. `end` is that of
+    /// the output.
+    #[inline]
+    fn cost(&self, len: usize, end: u64) -> Option<usize> {
+        // A message that came alone gets its length now.
+        let first = if self.is_row {
+            0
+        } else {
+            packed_len(self.len) - self.len
+        };
+        let cost = first + packed_len(len);
+        (self.end == end && len <= PACKABLE && self.len + cost <= PACK_UNTIL).then_some(cost)
+    }
+
+    /// Makes a row of its one message; what stands behind that moves along.
+    #[cold]
+    fn begin_row(&mut self, out: &mut Output) {
+        let mut header = self.key.header();
+        header.flags = header.flags | Flags::PACKED;
+        let len = packed_len(self.len);
+        let (head, head_len) = header.row_head(len);
+        let mut new = [0; ROW_HEAD_MAX + 3];
+        new[..head_len].copy_from_slice(&head[..head_len]);
+        put_len(&mut &mut new[head_len..], self.len);
+        let new_len = head_len + len - self.len;
+        out.replace(self.start, self.head_len, &new[..new_len]);
+        (self.head_len, self.len, self.is_row) = (head_len, len, true);
+    }
+}
+
+/// The longest that the head of a row and the length of its first message take, beyond what stood before that message.
+const ROW_BEGINS: usize = 16;
+
+impl Outbox {
+    /// The last frame of the output, if messages may be added to it as far as it is known without their length.
+    #[inline]
+    pub(in crate::conn) fn open_frame(&self) -> Option<&OpenFrame> {
+        let open = self.open_frame.as_ref()?;
+        (open.end == self.out.end()).then_some(open)
+    }
+
+    /// Lets no message be added to the last frame any more.
+    pub(in crate::conn) fn close_frame(&mut self) {
+        self.open_frame = None;
+    }
+
+    /// Lets short messages be added to the frame of a message of `len` bytes that has just been put, from `start` to `end`,
+    /// whole and as it is.
+    #[inline]
+    pub(in crate::conn) fn leave_open(&mut self, header: &Header<'_>, len: usize, start: u64) {
+        // Before the peer's HELLO nothing is packed.
+        if len <= PACKABLE && header.takes_rows() && self.peer_max_frame.is_some() {
+            let end = self.out.end();
+            self.open_frame = Some(OpenFrame::of_message(header, len, start, end));
+        }
+    }
+
+    /// Adds a message of `len` bytes to the open frame; none if it takes no more, and another frame is needed.
+    #[inline]
+    pub(in crate::conn) fn add_to_frame<P: Payload>(&mut self, message: &P, len: usize) -> Option<Added> {
+        let open = self.open_frame.as_mut()?;
+        let cost = open.cost(len, self.out.end())?;
+        if !self.out.extend_tail(open.start, cost + ROW_BEGINS) {
+            return None;
+        }
+        // If the message panics, the frame is as it was.
+        put_in_row(message, len, &mut self.out);
+        if !open.is_row {
+            open.begin_row(&mut self.out);
+        }
+        open.len += packed_len(len);
+        open.messages += 1;
+        open.end = self.out.end();
+        patch_row_head(self.out.tail_from(open.start), open.head_len, open.len);
+        Some(Added {
+            charged: cost as u64,
+            end: open.end,
+        })
+    }
+}
