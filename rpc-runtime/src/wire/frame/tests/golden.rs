@@ -141,6 +141,7 @@ fn fragments_are_these_bytes() {
 fn send_is_these_bytes() {
     check(
         golden!("send"),
+        golden!("send_packed"),
         Frame {
             flags: Flags::END,
             procedure: UPDATE,
@@ -239,6 +240,24 @@ fn a_stream_is_these_bytes() {
             ..frame(Kind::Credit, 5)
         },
     );
+}
+
+#[test]
+fn a_packed_send_is_these_bytes() {
+    let row = b"\x0c\x0a\x03dog\x12\x05brown\x0a\x0a\x03cat\x12\x03red";
+    let mut header = Header::new(Kind::Send, 9);
+    header.flags = Flags::END | Flags::PACKED;
+    header.procedure = UPDATE;
+    let (head, head_len) = header.row_head(row.len());
+    let bytes = hex(golden!("send_packed"));
+    assert_eq!(bytes, [&head[..head_len], row].concat());
+    let frame = Frame {
+        flags: header.flags,
+        procedure: UPDATE,
+        payload: Bytes::from_static(row),
+        ..frame(Kind::Send, 9)
+    };
+    assert_eq!(Frame::decode(bytes.slice(4..)), Ok(frame));
 }
 
 #[test]
