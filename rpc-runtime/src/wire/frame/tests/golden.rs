@@ -141,7 +141,6 @@ fn fragments_are_these_bytes() {
 fn send_is_these_bytes() {
     check(
         golden!("send"),
-        golden!("send_packed"),
         Frame {
             flags: Flags::END,
             procedure: UPDATE,
@@ -372,6 +371,7 @@ fn document_shows_the_golden_bytes() {
         golden!("call_first_fragment"),
         golden!("data_last_fragment"),
         golden!("send"),
+        golden!("send_packed"),
         golden!("send_compressed"),
         golden!("reply_ok"),
         golden!("reply_error"),
