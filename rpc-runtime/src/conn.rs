@@ -66,7 +66,7 @@ use self::{
 };
 use crate::wire::{
     codec::{CodecError, Fragment, Rest},
-    frame::{Frame, Kind, Output},
+    frame::{Flags, Frame, Kind, Output},
 };
 
 /// One side of the protocol, without sockets, clocks or tasks.
@@ -447,6 +447,9 @@ impl Connection {
     /// Takes in the first frame of a request.
     #[inline]
     fn receive_request(&mut self, frame: &mut Frame, now: Time) -> Result<(), Violation> {
+        if frame.kind == Kind::Send && frame.flags.contains(Flags::PACKED) {
+            return self.receive_row(frame, now);
+        }
         self.theirs.open(frame, self.side)?;
         if self.end.is_above_last(frame.id) {
             return Ok(());
@@ -454,6 +457,20 @@ impl Connection {
         let lacks_memory = self.lacks_memory();
         let step = &mut step_of!(self, now);
         self.theirs.receive_request(frame, lacks_memory, step)
+    }
+
+    /// Takes in several one-way requests in one frame.
+    fn receive_row(&mut self, frame: &mut Frame, now: Time) -> Result<(), Violation> {
+        let opened = self
+            .theirs
+            .open_row(frame, self.side, self.settings.max_message)?;
+        // The last id that is taken is that of the last frame that was read whole, so it never lies within this one.
+        if self.end.is_above_last(frame.id) {
+            return Ok(());
+        }
+        let lacks_memory = self.lacks_memory();
+        let step = &mut step_of!(self, now);
+        self.theirs.receive_row(frame, opened, lacks_memory, step)
     }
 
     /// Takes in a fragment, or a message of a stream.

@@ -12,7 +12,12 @@ pub(crate) struct Count(AtomicU64);
 impl Count {
     /// Counts one more.
     pub(crate) fn add(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.add_many(1);
+    }
+
+    /// Counts `count` more.
+    pub(crate) fn add_many(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
     }
 
     fn get(&self) -> u64 {

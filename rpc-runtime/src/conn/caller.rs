@@ -18,11 +18,14 @@ use super::{
         credit::{CreditClaim, RequestKind},
         request_header::request_header,
     },
-    outbox::remainders::MessageKind,
+    outbox::{
+        open_frame::{Added, OpenFrame},
+        remainders::MessageKind,
+    },
     step::step_of,
     streams::flow::Flow,
     tuning::ALL_CLOSED,
-    types::earliest,
+    types::{UNFINISHED, earliest},
     wakers::WaitingFor,
 };
 use crate::{
@@ -110,27 +113,34 @@ impl Connection {
         now: Time,
         cx: &mut Context<'_>,
     ) -> Poll<Result<CallId, CallFailure>> {
-        let kind = match request.control {
-            true => RequestKind::Control,
-            false => RequestKind::Call,
+        let (kind, priority) = match request.control {
+            true => (RequestKind::Control, Priority::Control),
+            false => (RequestKind::Call, request.priority),
         };
-        let started = match self.poll_start(kind, ticket, request, message, now, cx) {
-            Poll::Ready(Ok(started)) => started,
+        let size = message.size();
+        let claim = match self.poll_admission(kind, ticket, request, size, now, cx) {
+            Poll::Ready(Ok(claim)) => claim,
             Poll::Ready(Err(failure)) => return Poll::Ready(Err(failure)),
             Poll::Pending => return Poll::Pending,
         };
+        let id = self.ours.next_id();
+        let header = request_header(kind, id, request, now);
+        let end = self.put_message(header, message, size, MessageKind::Call, priority);
+        // Not before: if the message panics, nothing was sent.
+        self.ours.charge(claim);
+        self.note_request(now);
         if request.priority == Priority::Control {
             self.outbox.note_urgent(now);
         }
         let flow = self.flow_of_call(request, now);
         self.wakes.watch(flow.as_ref().and_then(|flow| flow.idle_at()));
-        let StartedRequest { id, end, claim } = started;
         self.ours.open(id, end, request.deadline, claim, flow, cx);
         self.wakes.watch(request.deadline);
         Poll::Ready(Ok(CallId(id)))
     }
 
-    /// Puts a one-way request into the output as soon as its turn has come.
+    /// Puts a one-way request into the output as soon as its turn has come: into the frame of the one before it, if that is the last
+    /// of the output and takes it.
     pub(crate) fn poll_send<P: Payload>(
         &mut self,
         ticket: &mut Ticket,
@@ -139,28 +149,46 @@ impl Connection {
         now: Time,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), CallFailure>> {
-        match self.poll_start(RequestKind::Send, ticket, request, message, now, cx) {
-            Poll::Ready(Ok(started)) => {
-                self.ours.send(started.id, started.end);
-                Poll::Ready(Ok(()))
+        let (kind, size) = (RequestKind::Send, message.size());
+        let claim = match self.poll_admission(kind, ticket, request, size, now, cx) {
+            Poll::Ready(Ok(claim)) => claim,
+            Poll::Ready(Err(failure)) => return Poll::Ready(Err(failure)),
+            Poll::Pending => return Poll::Pending,
+        };
+        let id = self.ours.next_id();
+        let header = request_header(kind, id, request, now);
+        let takes = |open: &OpenFrame| size.encoding == 0 && open.takes_send(&header);
+        let joined = match self.outbox.open_frame().is_some_and(takes) {
+            true => self.outbox.add_to_frame(message, size.len),
+            false => None,
+        };
+        match joined {
+            Some(Added { charged, end }) => self.ours.join(id, end, charged),
+            None => {
+                let start = self.outbox.end();
+                let end = self.put_message(header, message, size, MessageKind::Send, request.priority);
+                if end != UNFINISHED && size.encoding == 0 {
+                    self.outbox.leave_open(&header, size.len, start);
+                }
+                self.ours.charge(claim);
+                self.ours.send(id, end);
             }
-            Poll::Ready(Err(failure)) => Poll::Ready(Err(failure)),
-            Poll::Pending => Poll::Pending,
         }
+        self.note_request(now);
+        Poll::Ready(Ok(()))
     }
 
-    /// Puts a request of any kind into the output as soon as its turn has come.
+    /// Ready when a request of any kind may go into the output.
     #[inline(always)]
-    fn poll_start<P: Payload>(
+    fn poll_admission(
         &mut self,
         kind: RequestKind,
         ticket: &mut Ticket,
         request: &Request<'_>,
-        message: &P,
+        size: Size,
         now: Time,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<StartedRequest, CallFailure>> {
-        let size = message.size();
+    ) -> Poll<Result<CreditClaim, CallFailure>> {
         let hindrance = match self.is_unhindered() {
             true => None,
             false => self.find_hindrance(ticket),
@@ -179,19 +207,14 @@ impl Connection {
                 Poll::Pending => return Poll::Pending,
             }
         }
-        let id = self.ours.next_id();
-        let header = request_header(kind, id, request, now);
-        let (message_kind, priority) = match kind {
-            RequestKind::Send => (MessageKind::Send, request.priority),
-            RequestKind::Call => (MessageKind::Call, request.priority),
-            RequestKind::Control => (MessageKind::Call, Priority::Control),
-        };
-        let end = self.put_message(header, message, size, message_kind, priority);
-        // Not before: if the message panics, nothing was sent.
-        self.ours.charge(claim);
+        Poll::Ready(Ok(claim))
+    }
+
+    /// Notes that a request is in the output.
+    #[inline(always)]
+    fn note_request(&mut self, now: Time) {
         self.health.request_sent();
         self.health.note_use(now);
-        Poll::Ready(Ok(StartedRequest { id, end, claim }))
     }
 
     /// Lets a request go that others may go ahead of, or wait for its turn.
@@ -327,14 +350,6 @@ impl Connection {
         let flow = Flow::of_call(request, granted, &self.settings, now);
         Some(Box::new(flow))
     }
-}
-
-/// A request whose message, or the beginning of it, is in the output.
-struct StartedRequest {
-    id: u64,
-    /// Where it ends.
-    end: u64,
-    claim: CreditClaim,
 }
 
 /// Streams: the same methods serve callers and handlers, because an id's parity tells whose call it is.

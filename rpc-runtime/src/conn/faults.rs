@@ -52,13 +52,16 @@ impl FaultBudget {
         self.empty = 0;
     }
 
-    /// Counts a good request.
-    pub(super) fn good(&mut self) {
+    /// Counts `count` good requests.
+    #[inline]
+    pub(super) fn good(&mut self, count: usize) {
         self.empty = 0;
-        self.good += 1;
-        if self.good == GOOD_REQUESTS {
-            self.good = 0;
-            self.left = (self.left + 1).min(self.most);
+        // No overflow: a frame has fewer bytes than that.
+        self.good += count as u32;
+        if self.good >= GOOD_REQUESTS {
+            let forgiven = self.good / GOOD_REQUESTS;
+            self.good %= GOOD_REQUESTS;
+            self.left = self.left.saturating_add(forgiven).min(self.most);
         }
     }
 

@@ -154,6 +154,13 @@ impl Ours {
         }
     }
 
+    /// Adds a one-way request that joined the frame of the one before it, which goes up to `end` now and is charged `charge` more.
+    #[inline]
+    pub(super) fn join(&mut self, id: u64, end: u64, charge: u64) {
+        self.credit.take_joined(charge);
+        self.sends.join(id, end);
+    }
+
     /// Notes that the last fragment of a call or a one-way request is in the output, up to `end`.
     pub(super) fn finish_request(&mut self, id: u64, is_send: bool, end: u64) {
         match is_send {

@@ -6,7 +6,7 @@
 
 pub(super) mod backlog;
 mod frames;
-mod open_frame;
+pub(super) mod open_frame;
 pub(super) mod pacing;
 mod refusal;
 pub(super) mod remainders;

@@ -14,6 +14,7 @@ mod handshake;
 mod keep_alive;
 mod loss;
 mod pace;
+mod packed_sends;
 mod packing;
 mod parts;
 mod priorities;

@@ -1,8 +1,9 @@
 //! Theirs: the calls and one-way requests of the peer, which this side serves.
 //!
-//! `intake` takes frames in, `request` is one request, `requests` the table, `ready_queue` says whose handler starts next, `account` counts what
-//! became of one-way requests, `settling` lets a call wait for the one-way requests before it, `outcomes` ends
-//! requests, `open_at_drain` says what becomes of each when a drain's time is over.
+//! `intake` takes frames in, and `row_intake` packed ones. `request` is one request, `requests` the table, `waiting_rows` what came
+//! in packed frames. `ready_queue` says whose handler starts next. `account` counts what became of one-way requests, `settling`
+//! lets a call wait for the one-way requests before it. `outcomes` ends requests, `open_at_drain` says what becomes of each when a
+//! drain's time is over.
 
 mod account;
 mod intake;
@@ -11,7 +12,9 @@ mod outcomes;
 mod ready_queue;
 mod request;
 mod requests;
+mod row_intake;
 mod settling;
+mod waiting_rows;
 
 use std::task::{Context, Poll};
 
@@ -311,10 +314,11 @@ impl Theirs {
 
     /// How many calls and how many one-way requests are here, and how many bytes are kept for their handlers.
     pub(super) fn load(&self) -> (usize, usize, u64) {
+        let (in_rows, bytes) = self.requests.in_rows();
         (
             self.requests.count(|request| !request.one_way),
-            self.requests.count(|request| request.one_way),
-            self.requests.sum(buffered),
+            self.requests.count(|request| request.one_way) + in_rows,
+            self.requests.sum(buffered) + bytes,
         )
     }
 
@@ -335,7 +339,7 @@ impl Theirs {
 fn buffered(request: &TheirRequest) -> u64 {
     match &request.stage {
         RequestStage::Receiving(partial) => partial.assembly.kept() as u64,
-        RequestStage::Queued(_) => request.len,
+        RequestStage::Queued(body) => body.payload.len(),
         RequestStage::Discarding(_)
         | RequestStage::Taken
         | RequestStage::Starting(_)

@@ -8,6 +8,7 @@
 //! | [`BEGINNING`] | 4 KiB | a long message is known to the peer early, against short ones behind it | not measured |
 //! | [`PACK_UNTIL`] | 16 KiB less a header | few frames for many short messages, against a frame that goes whole at any time | not measured |
 //! | [`PACKABLE`] | 4 KiB | messages that are worth less than a frame of their own, against copies | not measured |
+//! | [`PACKED_TIME`] | 1/1000 of the time | one-way requests that waited a little share a frame, against time that they lose | not measured |
 //! | [`MAX_BATCH`] | 1 MiB | long writes on a fast link, each short one wakes the reader, against what cannot be overtaken | long batches and fragments read in place: 1 MiB with 4 in flight, 0.49 to 0.64 of the limit L1 |
 //! | [`PATIENCE`] | 7 turns | higher priorities first, against lower ones that starve: one turn in eight is a lower one's | not measured |
 //! | [`PACED_FRAGMENT`] | 16 KiB | bytes that an urgent message waits behind, against the rate of long ones | with pacing, p50 of a heartbeat beside 4 MiB messages fell from 13.6 ms to 1.3 ms on a busy machine (ARCHITECTURE.md) |
@@ -56,6 +57,8 @@ pub(super) const BEGINNING: usize = 4 * 1024;
 pub(super) const PACK_UNTIL: usize = PIECE - 128;
 /// The longest message that shares a frame with others, in bytes.
 pub(super) const PACKABLE: usize = 4 * 1024;
+/// A one-way request joins a frame if that gives it at most so small a part less of its time.
+pub(super) const PACKED_TIME: u64 = 1000;
 /// The longest batch that goes to the OS at once, in bytes.
 pub(super) const MAX_BATCH: u64 = 1024 * 1024;
 /// After this many turns of others, a lower priority that waits has its turn.

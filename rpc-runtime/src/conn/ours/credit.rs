@@ -110,6 +110,12 @@ impl Credit {
         }
     }
 
+    /// Uses up credit for a one-way request that joins a frame, which becomes `bytes` longer.
+    #[inline]
+    pub(in crate::conn) fn take_joined(&mut self, bytes: u64) {
+        self.send_bytes = self.send_bytes.saturating_add(bytes);
+    }
+
     /// Takes back what a call used: it was replied.
     pub(in crate::conn) fn give_back(&mut self, claim: CreditClaim) {
         match claim.kind {

@@ -19,8 +19,10 @@ pub(in crate::conn) struct Sends {
     runs: VecDeque<SendRun>,
     /// How many requests are uncovered.
     uncovered: u64,
-    /// The ids of requests in the output that the OS does not have yet, and where they end.
-    unwritten: VecDeque<(u64, u64)>,
+    /// The frames in the output that the OS does not have yet.
+    unwritten: VecDeque<UnwrittenFrame>,
+    /// How many requests they have.
+    unwritten_sends: usize,
     /// The last id that the peer takes.
     last_id: u64,
     /// How many up to `last_id` were never written whole.
@@ -29,6 +31,26 @@ pub(in crate::conn) struct Sends {
     pings: VecDeque<CoveringPing>,
     /// What the peer last said of what became of them; none as long as it had received none.
     account: Option<Box<Progress>>,
+}
+
+/// A frame in the output with the end of one-way requests: of one, or of several with neighbouring ids. They are all written when
+/// its last byte is.
+#[derive(Clone, Copy, Debug)]
+struct UnwrittenFrame {
+    first: u64,
+    last: u64,
+    /// Where it ends.
+    end: u64,
+}
+
+impl UnwrittenFrame {
+    /// How many of its requests have ids up to `last_id`.
+    fn count(&self, last_id: u64) -> u64 {
+        match self.last.min(last_id).checked_sub(self.first) {
+            None => 0,
+            Some(span) => span / 2 + 1,
+        }
+    }
 }
 
 /// A run of one-way requests, perhaps with calls between them.
@@ -52,6 +74,7 @@ impl Default for Sends {
             runs: VecDeque::new(),
             uncovered: 0,
             unwritten: VecDeque::new(),
+            unwritten_sends: 0,
             last_id: MAX_ID,
             lost: 0,
             pings: VecDeque::new(),
@@ -102,12 +125,31 @@ impl Sends {
 
     /// Notes that a one-way request is in the output as a whole, up to `end`.
     pub(in crate::conn) fn finish(&mut self, id: u64, end: u64) {
-        self.unwritten.push_back((id, end));
+        self.unwritten_sends += 1;
+        self.unwritten.push_back(UnwrittenFrame {
+            first: id,
+            last: id,
+            end,
+        });
+    }
+
+    /// Notes that a one-way request was added to the frame of the one before it, which now goes up to `end`.
+    #[inline]
+    pub(in crate::conn) fn join(&mut self, id: u64, end: u64) {
+        self.start(id);
+        match self.unwritten.back_mut() {
+            Some(frame) if frame.last + 2 == id => {
+                self.unwritten_sends += 1;
+                (frame.last, frame.end) = (id, end);
+            }
+            _ => self.finish(id, end),
+        }
     }
 
     /// Notes that the OS has everything up to `taken`.
     pub(in crate::conn) fn taken(&mut self, taken: u64) {
-        while self.unwritten.front().is_some_and(|&(_, end)| end <= taken) {
+        while let Some(frame) = self.unwritten.front().filter(|frame| frame.end <= taken) {
+            self.unwritten_sends -= frame.count(MAX_ID) as usize;
             self.unwritten.pop_front();
         }
     }
@@ -185,7 +227,8 @@ impl Sends {
             Reach::Taken => {
                 let unwritten = self.unwritten.drain(..);
                 self.pings.clear();
-                self.lost += unwritten.filter(|&(id, _)| id <= last_id).count() as u64;
+                self.lost += unwritten.map(|frame| frame.count(last_id)).sum::<u64>();
+                self.unwritten_sends = 0;
             }
             Reach::Output => {}
             Reach::Nothing => self.last_id = 0,
@@ -221,7 +264,7 @@ impl Sends {
 
     /// How many requests the OS does not have yet.
     pub(in crate::conn) fn unwritten(&self) -> usize {
-        self.unwritten.len()
+        self.unwritten_sends
     }
 
     /// How much is kept apart from the account.
@@ -303,6 +346,32 @@ mod tests {
         assert_eq!(told(&sends), (2, 3));
         sends.lost(Reach::Taken, [1, 9].into_iter());
         assert_eq!(told(&sends), (4, 1));
+    }
+
+    #[test]
+    fn a_frame_of_several_sends_is_lost_or_written_as_a_whole() {
+        for (taken, last_id, expected) in [
+            (59, MAX_ID, (4, 1)),
+            (60, MAX_ID, (1, 4)),
+            (59, 5, (4, 1)),
+            (60, 5, (2, 3)),
+        ] {
+            let mut sends = after(&[1, 3]);
+            sends.finish(1, 10);
+            sends.finish(3, 30);
+            sends.join(5, 45);
+            sends.join(7, 60);
+            sends.start(9);
+            sends.finish(9, 80);
+            assert_eq!(sends.unwritten(), 5);
+            sends.taken(10);
+            assert_eq!(sends.unwritten(), 4);
+            sends.taken(taken);
+            sends.cut_above(last_id);
+            sends.lost(Reach::Taken, std::iter::empty());
+            assert_eq!(told(&sends), expected, "{taken} {last_id}");
+            assert_eq!(sends.unwritten(), 0);
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ mod tests;
 
 use super::Outbox;
 use crate::{
-    conn::tuning::{PACK_UNTIL, PACKABLE},
+    conn::tuning::{PACK_UNTIL, PACKABLE, PACKED_TIME},
     wire::frame::{
         Flags, Header, Kind, Output, Payload, ROW_HEAD_MAX, patch_row_head, put_in_row,
         row::{packed_len, put_len},
@@ -100,6 +100,18 @@ impl OpenFrame {
         &self.key
     }
 
+    /// True if a one-way request with this header may be added: it is the next one, and it gets no more time than it has left,
+    /// and little less.
+    #[inline]
+    pub(in crate::conn) fn takes_send(&self, header: &Header<'_>) -> bool {
+        let key = &self.key;
+        key.kind == Kind::Send
+            && (key.procedure, key.flags, key.depth) == (header.procedure, header.flags, header.depth)
+            && header.id == key.id + 2 * u64::from(self.messages)
+            && takes_time(key.timeout_us, header.timeout_us)
+            && header.takes_rows()
+    }
+
     /// How many messages it has.
     pub(in crate::conn) fn messages(&self) -> u32 {
         self.messages
@@ -133,6 +145,13 @@ impl OpenFrame {
         out.replace(self.start, self.head_len, &new[..new_len]);
         (self.head_len, self.len, self.is_row) = (head_len, len, true);
     }
+}
+
+/// True if a one-way request with the time `own` may have the time of a frame, both in microseconds; 0 is no limit.
+#[inline]
+fn takes_time(frame: u64, own: u64) -> bool {
+    let less = own.checked_sub(frame);
+    own == frame || less.is_some_and(|less| frame > 0 && less <= frame / PACKED_TIME)
 }
 
 /// The longest that the head of a row and the length of its first message take, beyond what stood before that message.

@@ -115,6 +115,8 @@ fn one_ways_draw_on_their_credit_and_it_comes_back_when_half_is_owed() {
     let mut sends = 0;
     while pair.start(Call::send(vec![0; len])).outcome.is_some() {
         sends += 1;
+        // Each has a frame of its own.
+        pair.client.transmit(pair.now);
     }
     assert_eq!(sends, (64_u64 << 10).div_ceil(charge));
     pair.settle();

@@ -34,23 +34,33 @@ pub(in crate::conn) enum Fate {
 impl OneWayAccount {
     /// Counts a request whose last byte was read.
     pub(in crate::conn) fn received(&mut self, id: u64) {
+        self.received_many(id, 1);
+    }
+
+    /// Counts `count` requests up to `last_id` whose last byte was read.
+    pub(in crate::conn) fn received_many(&mut self, last_id: u64, count: u64) {
         let counts = self.0.get_or_insert_default();
-        counts.last_id = counts.last_id.max(id);
-        counts.received += 1;
+        counts.last_id = counts.last_id.max(last_id);
+        counts.received += count;
         counts.news = true;
     }
 
     /// Counts how a received request ended.
     pub(in crate::conn) fn ended(&mut self, fate: Fate) {
+        self.ended_many(fate, 1);
+    }
+
+    /// Counts how `count` received requests ended.
+    pub(in crate::conn) fn ended_many(&mut self, fate: Fate, count: u64) {
         let counts = self.0.get_or_insert_default();
         counts.news = true;
         match fate {
-            Fate::Handled => counts.handled += 1,
-            Fate::Failed => counts.failed += 1,
-            Fate::Expired => counts.expired += 1,
+            Fate::Handled => counts.handled += count,
+            Fate::Failed => counts.failed += count,
+            Fate::Expired => counts.expired += count,
             Fate::Dropped(reason) => {
-                for (count, known) in counts.dropped.iter_mut().zip(REASONS) {
-                    *count += u64::from(known == reason);
+                for (dropped, known) in counts.dropped.iter_mut().zip(REASONS) {
+                    *dropped += if known == reason { count } else { 0 };
                 }
             }
         }

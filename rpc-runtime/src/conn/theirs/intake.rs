@@ -5,11 +5,12 @@ use super::{
     account::Fate,
     outcomes::{count_refused, fault_of, receipt},
     request::{IntakeUse, PartialRequest, RequestBody, RequestStage, TheirRequest, Withdrawn},
+    waiting_rows::WaitingRow,
 };
 use crate::{
     Code, Metadata, Priority,
     conn::{
-        Side, Time, Unwanted,
+        Settings, Side, Time, Unwanted,
         assembly::{Assembly, WrongLength, whole},
         ids::MAX_ID,
         step::{Step, Violation, protocol},
@@ -25,11 +26,11 @@ use crate::{
 };
 
 /// Why a request is not taken.
-struct Refusal {
+pub(super) struct Refusal {
     code: Code,
-    text: String,
+    pub(super) text: String,
     /// What the account says if it was a one-way request.
-    reason: DropReason,
+    pub(super) reason: DropReason,
 }
 
 impl Refusal {
@@ -39,6 +40,12 @@ impl Refusal {
             text: text.into(),
             reason,
         }
+    }
+
+    /// The refusal of one-way requests for which the peer had no credit.
+    pub(super) fn no_send_credit(settings: &Settings) -> Self {
+        let text = format!("one-way requests exceed {} bytes", settings.send_bytes);
+        Self::new(Code::ResourceExhausted, text, DropReason::Overload)
     }
 
     fn wrong_length(wrong: WrongLength) -> Self {
@@ -52,7 +59,7 @@ pub(crate) const MEMORY_SHORT: &str =
 
 /// What this side lacks for a request; its sender could not know that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Shortage {
+pub(super) enum Shortage {
     /// A service: this side serves none.
     Service,
     /// Room for metadata.
@@ -62,6 +69,12 @@ enum Shortage {
 }
 
 impl Shortage {
+    /// The refusal of one-way requests.
+    pub(super) fn of_one_way(self) -> Refusal {
+        let (code, text, reason) = self.refusal();
+        Refusal::new(code, text, reason)
+    }
+
     fn refusal(self) -> (Code, &'static str, DropReason) {
         let exhausted = |text| (Code::ResourceExhausted, text, DropReason::Overload);
         match self {
@@ -167,7 +180,7 @@ impl Theirs {
             ));
         }
         if one_way && !had_credit {
-            return exhausted(format!("one-way requests exceed {} bytes", settings.send_bytes));
+            return Err(Refusal::no_send_credit(settings));
         }
         let control = settings.control.contains(&frame.procedure);
         if one_way {
@@ -204,7 +217,7 @@ impl Theirs {
                 TheirRequest::refused(RequestStage::Discarding(fate), one_way, false, len, step.now);
             self.requests.insert(frame.id, request);
         } else {
-            self.requests.release_send(len);
+            self.requests.release_send(charge(len));
             self.account.received(frame.id);
             self.account.ended(Fate::Dropped(refusal.reason));
         }
@@ -212,7 +225,12 @@ impl Theirs {
 
     /// Finds what this side lacks for a request.
     #[inline]
-    fn find_shortage(&self, frame: &Frame, lacks_memory: bool, step: &Step<'_>) -> Option<Shortage> {
+    pub(super) fn find_shortage(
+        &self,
+        frame: &Frame,
+        lacks_memory: bool,
+        step: &Step<'_>,
+    ) -> Option<Shortage> {
         let settings = step.settings;
         if !settings.serves {
             return Some(Shortage::Service);
@@ -229,10 +247,9 @@ impl Theirs {
     /// Refuses a request for a reason that is no fault of the peer. A call keeps its slot until there is room for the REPLY.
     fn turn_away(&mut self, frame: &Frame, one_way: bool, len: u64, shortage: Shortage, step: &mut Step<'_>) {
         let (code, text, reason) = shortage.refusal();
-        count_refused(reason, one_way, step);
+        count_refused(reason, one_way, 1, step);
         if one_way {
-            let refusal = Refusal::new(code, text, reason);
-            return self.refuse_first(frame, one_way, len, &refusal, step);
+            return self.refuse_first(frame, one_way, len, &shortage.of_one_way(), step);
         }
         let withdrawn = Withdrawn {
             code,
@@ -258,12 +275,7 @@ impl Theirs {
         len: u64,
         step: &mut Step<'_>,
     ) {
-        let timeout = match (frame.timeout_us, one_way) {
-            (0, true) => Some(step.settings.one_way_timeout),
-            (0, false) => None,
-            (timeout, _) => Some(Time::from_micros(timeout)),
-        };
-        let deadline = timeout.map(|timeout| step.now.saturating_add(timeout));
+        let deadline = deadline_of(frame, one_way, step);
         step.wakes.watch(deadline);
         let complete = !matches!(stage, RequestStage::Receiving(_));
         let streams = !frame.flags.contains(Flags::END);
@@ -278,17 +290,13 @@ impl Theirs {
         let request = TheirRequest {
             one_way,
             control,
-            // A deeper request is refused like all that are too deep.
-            depth: u8::try_from(frame.depth).unwrap_or(u8::MAX),
-            priority: match control {
-                true => Priority::Control,
-                false => step.settings.priorities.of(frame.procedure),
-            },
+            depth: depth_of(frame),
+            priority: priority_of(frame, control, step),
             stage,
             unwanted: None,
             waiters: Waiters::default(),
             deadline,
-            len,
+            charge: charge(len),
             kept,
             at: step.now,
             flow: streams.then(|| Box::new(Flow::of_request(step.settings, step.now))),
@@ -406,7 +414,7 @@ impl Theirs {
     fn shed(&mut self, id: u64, more: bool, step: &mut Step<'_>) {
         let (code, text, reason) = Shortage::Memory.refusal();
         let one_way = self.requests.get(id).is_some_and(|request| request.one_way);
-        count_refused(reason, one_way, step);
+        count_refused(reason, one_way, 1, step);
         if !one_way {
             if let Some(RequestStage::Receiving(partial)) =
                 self.requests.get(id).map(|request| &request.stage)
@@ -448,7 +456,7 @@ impl Theirs {
         if one_way {
             self.account.received(id);
         }
-        step.faults.good();
+        step.faults.good(1);
         self.requests.enqueue(id, step.wakes.woken());
     }
 
@@ -517,6 +525,11 @@ impl Theirs {
         for id in self.requests.select(is_due) {
             self.expire_request(id, step);
         }
+        let is_due = |row: &WaitingRow| row.deadline.is_some_and(|deadline| deadline <= now);
+        for last_id in self.requests.select_rows(is_due) {
+            self.end_row(last_id, Fate::Expired);
+            self.note_drained(step.wakes);
+        }
     }
 
     /// Ends a request whose deadline has passed.
@@ -556,6 +569,32 @@ impl Theirs {
         let withdrawn = Withdrawn { code, text, queue_us };
         self.requests.withdraw(id, withdrawn);
         self.put_withdrawn(step.outbox, step.wakes);
+    }
+}
+
+/// When a request that is read now is no longer wanted.
+#[inline]
+pub(super) fn deadline_of(frame: &Frame, one_way: bool, step: &Step<'_>) -> Option<Time> {
+    let timeout = match (frame.timeout_us, one_way) {
+        (0, true) => step.settings.one_way_timeout,
+        (0, false) => return None,
+        (timeout, _) => Time::from_micros(timeout),
+    };
+    Some(step.now.saturating_add(timeout))
+}
+
+/// How many calls a request is nested in. A deeper request is refused like all that are too deep.
+#[inline]
+pub(super) fn depth_of(frame: &Frame) -> u8 {
+    u8::try_from(frame.depth).unwrap_or(u8::MAX)
+}
+
+/// The priority of what is sent for a request.
+#[inline]
+pub(super) fn priority_of(frame: &Frame, control: bool, step: &Step<'_>) -> Priority {
+    match control {
+        true => Priority::Control,
+        false => step.settings.priorities.of(frame.procedure),
     }
 }
 

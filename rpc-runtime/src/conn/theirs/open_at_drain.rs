@@ -21,12 +21,24 @@ impl Theirs {
         for id in self.requests.select(|_| true) {
             self.abort(id, step);
         }
+        self.abort_rows(step);
     }
 
     /// Does the same with one-way requests only: the connection is gone, so no call can be answered.
     pub(in crate::conn) fn abort_one_ways(&mut self, step: &mut Step<'_>) {
         for id in self.requests.select(|request| request.one_way) {
             self.abort(id, step);
+        }
+        self.abort_rows(step);
+    }
+
+    fn abort_rows(&mut self, step: &mut Step<'_>) {
+        for last_id in self.requests.select_rows(|row| !row.control) {
+            let count = self.end_row(last_id, Fate::Dropped(DropReason::Draining));
+            if self.is_counting {
+                self.tally.one_way_dropped += count;
+            }
+            self.note_drained(step.wakes);
         }
     }
 

@@ -114,7 +114,7 @@ impl Theirs {
             _ if request.control => step.fault(|counts| &counts.other_faults, text),
             DropReason::UnknownProcedure | DropReason::BadPayload => fault_of(reason, one_way, text, step),
             DropReason::Overload => {
-                count_refused(reason, one_way, step);
+                count_refused(reason, one_way, 1, step);
                 Ok(())
             }
             DropReason::Draining | DropReason::Aborted => Ok(()),
@@ -239,10 +239,10 @@ pub(super) fn fault_of(
     step.fault(kind, text)
 }
 
-/// Counts a request that is not taken for this reason, which is no fault of the peer.
-pub(super) fn count_refused(reason: DropReason, one_way: bool, step: &Step<'_>) {
+/// Counts `count` requests that are not taken for this reason, which is no fault of the peer.
+pub(super) fn count_refused(reason: DropReason, one_way: bool, count: usize, step: &Step<'_>) {
     if let Some(kind) = refused_kind(reason, one_way) {
-        kind(&step.settings.counts).add();
+        kind(&step.settings.counts).add_many(count as u64);
     }
 }
 

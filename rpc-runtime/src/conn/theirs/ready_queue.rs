@@ -14,11 +14,12 @@ pub(in crate::conn) struct ReadyQueue {
     ahead: i64,
 }
 
+/// An id in the queue.
 #[derive(Clone, Copy, Debug)]
-struct ReadyEntry {
+pub(in crate::conn) struct ReadyEntry {
     /// Its place among all that ever came; lower ones are ahead.
     number: i64,
-    id: u64,
+    pub(in crate::conn) id: u64,
 }
 
 impl ReadyQueue {
@@ -38,11 +39,17 @@ impl ReadyQueue {
 
     /// Takes the first id among the priorities in `rooms`.
     #[inline]
-    pub(in crate::conn) fn pop(&mut self, rooms: [bool; Priority::ALL.len()]) -> Option<u64> {
+    pub(in crate::conn) fn pop(&mut self, rooms: [bool; Priority::ALL.len()]) -> Option<ReadyEntry> {
         let with_room = self.queues.iter_mut().zip(rooms).filter(|(_, room)| *room);
         let queues = with_room.filter_map(|(queue, _)| Some((queue.front()?.number, queue)));
         let (_, queue) = queues.min_by_key(|&(number, _)| number)?;
-        queue.pop_front().map(|place| place.id)
+        queue.pop_front()
+    }
+
+    /// Puts the entry back that was popped last.
+    #[inline]
+    pub(in crate::conn) fn put_back(&mut self, entry: ReadyEntry, priority: Priority) {
+        self.queues[priority.rank()].push_front(entry);
     }
 
     /// Drops the ids that `keep` does not want.
@@ -72,6 +79,10 @@ impl ReadyQueue {
 mod tests {
     use super::*;
 
+    fn pop(queue: &mut ReadyQueue, rooms: [bool; 3]) -> Option<u64> {
+        queue.pop(rooms).map(|entry| entry.id)
+    }
+
     #[test]
     fn ids_are_taken_in_the_order_in_which_they_came() {
         let mut queue = ReadyQueue::default();
@@ -85,18 +96,18 @@ mod tests {
         for (id, priority) in (1..).zip(priorities) {
             queue.push(id, priority);
         }
-        assert_eq!(queue.pop([true; 3]), Some(1));
+        assert_eq!(pop(&mut queue, [true; 3]), Some(1));
         assert_eq!(
-            queue.pop([true, false, false]),
+            pop(&mut queue, [true, false, false]),
             Some(3),
             "from behind one that waits"
         );
-        assert_eq!(queue.pop([true; 3]), Some(2));
-        assert_eq!(queue.pop([true, true, false]), Some(5));
-        assert_eq!(queue.pop([true, true, false]), None);
+        assert_eq!(pop(&mut queue, [true; 3]), Some(2));
+        assert_eq!(pop(&mut queue, [true, true, false]), Some(5));
+        assert_eq!(pop(&mut queue, [true, true, false]), None);
         assert_eq!(queue.len(), 1);
         queue.retain(|id| id != 4);
-        assert_eq!(queue.pop([true; 3]), None);
+        assert_eq!(pop(&mut queue, [true; 3]), None);
     }
 
     #[test]
@@ -106,11 +117,11 @@ mod tests {
             queue.push(id, Priority::Bulk);
         }
         queue.push(4, Priority::Control);
-        let taken = [queue.pop([true; 3]), queue.pop([true; 3])];
+        let taken = [pop(&mut queue, [true; 3]), pop(&mut queue, [true; 3])];
         assert_eq!(taken, [Some(1), Some(2)]);
         queue.push_front(2, Priority::Bulk);
         queue.push_front(1, Priority::Bulk);
-        let all = std::iter::from_fn(|| queue.pop([true; 3]));
+        let all = std::iter::from_fn(|| pop(&mut queue, [true; 3]));
         assert_eq!(all.collect::<Vec<_>>(), [1, 2, 3, 4]);
     }
 }

@@ -29,7 +29,8 @@ pub(in crate::conn) struct TheirRequest {
     /// The tasks that wait until it is unwanted.
     pub(in crate::conn) waiters: Waiters,
     pub(in crate::conn) deadline: Option<Time>,
-    pub(in crate::conn) len: u64,
+    /// What its sender was charged for it.
+    pub(in crate::conn) charge: u64,
     /// How many bytes it holds.
     pub(in crate::conn) kept: IntakeUse,
     /// When its last byte was read; until then, when its first was.
@@ -134,7 +135,7 @@ impl TheirRequest {
             unwanted: None,
             waiters: Waiters::default(),
             deadline: None,
-            len,
+            charge: charge(len),
             kept: IntakeUse::default(),
             at: now,
             flow: None,
@@ -174,7 +175,7 @@ impl TheirRequest {
         Departure {
             one_way: self.one_way,
             control: self.control,
-            len: self.len,
+            charge: self.charge,
             kept: self.kept,
             at: match self.stage {
                 RequestStage::Receiving(_) => LeftFrom::Receiving,
@@ -229,7 +230,7 @@ impl fmt::Debug for RequestBody {
 pub(in crate::conn) struct Departure {
     pub(in crate::conn) one_way: bool,
     pub(in crate::conn) control: bool,
-    pub(super) len: u64,
+    pub(super) charge: u64,
     pub(super) kept: IntakeUse,
     pub(super) at: LeftFrom,
 }

@@ -7,9 +7,10 @@ use std::{
 
 use super::{
     account::Fate,
-    ready_queue::ReadyQueue,
+    ready_queue::{ReadyEntry, ReadyQueue},
     request::{Departure, HandOut, IntakeUse, LeftFrom, RequestBody, RequestStage, TheirRequest, Withdrawn},
     settling::SettleWaiters,
+    waiting_rows::{WaitingRow, WaitingRows},
 };
 use crate::{
     Priority,
@@ -19,7 +20,7 @@ use crate::{
         streams::{flow::Flow, inbox::InboxUse},
         table::Table,
         tuning::CONTROL_CALLS,
-        types::{charge, is_grant_due},
+        types::{charge, earlier, is_grant_due},
         wakers::{Waiters, Woken},
     },
 };
@@ -31,8 +32,10 @@ use crate::{
 #[derive(Debug, Default)]
 pub(in crate::conn) struct RequestTable {
     table: Table<TheirRequest>,
-    /// Complete requests, in the order in which their handlers start.
+    /// Complete requests, and rows of them by their last ids, in the order in which their handlers start.
     queue: ReadyQueue,
+    /// One-way requests that came in one frame and were not handed out.
+    rows: WaitingRows,
     /// How many ids in the queue are gaps: their requests never start.
     skipped: usize,
     /// How long the queue was when bytes were read last.
@@ -99,8 +102,8 @@ impl RequestTable {
     }
 
     /// Gives the charge of a one-way request back, because it has left.
-    pub(in crate::conn) fn release_send(&mut self, len: u64) {
-        self.owed = self.owed.saturating_add(charge(len));
+    pub(in crate::conn) fn release_send(&mut self, charge: u64) {
+        self.owed = self.owed.saturating_add(charge);
     }
 
     /// Takes the credit to grant now.
@@ -127,7 +130,7 @@ impl RequestTable {
             (false, true) => self.control_calls += 1,
             (false, false) => {
                 self.calls += 1;
-                self.call_bytes = self.call_bytes.saturating_add(charge(request.len));
+                self.call_bytes = self.call_bytes.saturating_add(request.charge);
             }
         }
         if !request.control && !matches!(request.stage, RequestStage::Discarding(_)) {
@@ -137,7 +140,17 @@ impl RequestTable {
         self.table.insert(id, || request);
     }
 
-    /// Lines a complete request up for its handler.
+    /// Adds the one-way requests of a packed frame, which are charged already, and lines them up for their handlers.
+    pub(super) fn insert_row(&mut self, last_id: u64, row: WaitingRow, woken: &mut Woken) {
+        if !row.control {
+            self.open += row.left;
+        }
+        self.kept.add(row.kept());
+        self.rows.insert(last_id, row);
+        self.enqueue(last_id, woken);
+    }
+
+    /// Lines a complete request, or a row, up for its handler.
     pub(in crate::conn) fn enqueue(&mut self, id: u64, woken: &mut Woken) {
         if self.unfinished.is_empty() {
             self.line_up(id);
@@ -149,6 +162,7 @@ impl RequestTable {
             {
                 body.payload = std::mem::take(&mut body.payload).compact();
             }
+            self.rows.compact(id);
         }
         self.takers.wake(woken);
     }
@@ -180,7 +194,7 @@ impl RequestTable {
             None => 0,
             Some(_) => {
                 let before = |(other, request): &(u64, &TheirRequest)| request.one_way && *other < id;
-                table.iter().filter(before).count()
+                table.iter().filter(before).count() + self.rows.count(id)
             }
         };
         self.settling.poll(id, count, cx)
@@ -188,7 +202,7 @@ impl RequestTable {
 
     /// The number of complete requests that wait for their handlers, with the queue's gaps (see `skip`).
     pub(in crate::conn) fn waiting(&self) -> usize {
-        self.queue.len()
+        self.queue.len() + self.rows.further()
     }
 
     /// True if the queue of complete requests has entries; they may be gaps (see `skip`).
@@ -204,7 +218,8 @@ impl RequestTable {
         how: HandOut,
     ) -> Option<Arrived> {
         loop {
-            let id = self.queue.pop(rooms)?;
+            let entry = self.queue.pop(rooms)?;
+            let id = entry.id;
             let request = self.table.get_mut(id);
             if let Some((control, arrived)) = request.and_then(|request| {
                 let arrived = request.take(id, how)?;
@@ -213,8 +228,50 @@ impl RequestTable {
                 self.running += usize::from(how != HandOut::Asks && !control);
                 return Some(arrived);
             }
+            if let Some(arrived) = self.take_of_row(entry, how) {
+                return Some(arrived);
+            }
             self.skipped = self.skipped.saturating_sub(1);
         }
+    }
+
+    /// Hands out the next request of a row, if `entry` is one.
+    fn take_of_row(&mut self, entry: ReadyEntry, how: HandOut) -> Option<Arrived> {
+        let (id, mut request, has_more) = self.rows.take_next(entry.id)?;
+        if has_more {
+            self.queue.put_back(entry, request.priority);
+        }
+        let arrived = request.take(id, how)?;
+        self.running += usize::from(how != HandOut::Asks && !request.control);
+        self.table.insert(id, || request);
+        Some(arrived)
+    }
+
+    /// Drops the requests of a row that were not handed out; returns how many.
+    pub(super) fn drop_row(&mut self, last_id: u64) -> usize {
+        let Some(row) = self.rows.remove(last_id) else {
+            return 0;
+        };
+        self.kept.remove(row.kept());
+        self.release_send(row.charge());
+        if !row.control {
+            self.open -= row.left;
+        }
+        if !self.settling.is_empty() {
+            self.released |= self.settling.left(last_id, row.left);
+        }
+        self.skip(last_id);
+        row.left
+    }
+
+    /// The rows that `keep` selects, in their order.
+    pub(super) fn select_rows(&self, keep: impl Fn(&WaitingRow) -> bool) -> Vec<u64> {
+        self.rows.select(keep)
+    }
+
+    /// How many one-way requests wait in rows, and how many bytes those have.
+    pub(super) fn in_rows(&self) -> (usize, u64) {
+        (self.rows.count(u64::MAX), self.rows.bytes())
     }
 
     /// Puts a request whose handler did not start back to the head of the queue. Returns false if its reply is no longer wanted;
@@ -306,20 +363,20 @@ impl RequestTable {
         let Departure {
             one_way,
             control,
-            len,
+            charge,
             kept,
             at,
         } = leaving;
         self.kept.remove(kept);
         if !self.settling.is_empty() {
-            self.released |= self.settling.left(id, one_way);
+            self.released |= self.settling.left(id, usize::from(one_way));
         }
         match (one_way, control) {
-            (true, _) => self.release_send(len),
+            (true, _) => self.release_send(charge),
             (false, true) => self.control_calls -= 1,
             (false, false) => {
                 self.calls -= 1;
-                self.call_bytes = self.call_bytes.saturating_sub(charge(len));
+                self.call_bytes = self.call_bytes.saturating_sub(charge);
             }
         }
         if !control && at != LeftFrom::Discarding {
@@ -471,9 +528,9 @@ impl RequestTable {
 
     /// The priority of what is sent for a request.
     pub(in crate::conn) fn priority(&self, id: u64) -> Priority {
-        self.table
-            .get(id)
-            .map_or(Priority::Normal, |request| request.priority)
+        let row = || self.rows.get(id).map(|row| row.priority);
+        let request = self.table.get(id).map(|request| request.priority);
+        request.or_else(row).unwrap_or(Priority::Normal)
     }
 
     /// All requests that `keep` selects.
@@ -508,7 +565,10 @@ impl RequestTable {
     /// The earliest deadline of all requests that are still wanted.
     pub(in crate::conn) fn deadline(&self) -> Option<Time> {
         let wanted = self.table.values().filter(|request| request.unwanted.is_none());
-        wanted.filter_map(|request| request.deadline).min()
+        earlier(
+            wanted.filter_map(|request| request.deadline).min(),
+            self.rows.deadline(),
+        )
     }
 
     /// The highest id that was read.
@@ -538,13 +598,14 @@ impl RequestTable {
 
     /// True if the table is empty, refused requests included.
     pub(in crate::conn) fn is_empty(&self) -> bool {
-        self.table.is_empty()
+        self.table.is_empty() && self.rows.is_empty()
     }
 
     /// Gives unused memory back.
     pub(in crate::conn) fn release(&mut self) {
-        if self.table.is_empty() {
+        if self.is_empty() {
             self.table = Table::default();
+            self.rows = WaitingRows::default();
             self.queue = ReadyQueue::default();
             self.skipped = 0;
             self.unfinished = VecDeque::new();
@@ -561,8 +622,8 @@ impl RequestTable {
     /// the control service do not wait.
     fn enqueue_in_turn(&mut self, id: u64) {
         self.finish_send(id);
-        let goes_ahead = |request: &TheirRequest| request.control || request.priority == Priority::Control;
-        let goes_ahead = self.table.get(id).is_some_and(goes_ahead);
+        let is_control = self.table.get(id).is_some_and(|request| request.control);
+        let goes_ahead = is_control || self.priority(id) == Priority::Control;
         match self.unfinished.front() {
             Some(&first) if first < id && !goes_ahead => {
                 self.held.insert(id);
@@ -603,12 +664,10 @@ impl RequestTable {
             self.queue.clear();
             self.skipped = 0;
         } else if self.skipped > 32 && self.skipped > self.queue.len() / 2 {
-            let table = &self.table;
+            let (table, rows) = (&self.table, &self.rows);
             let is_queued = |id| {
-                matches!(
-                    table.get(id).map(|r: &TheirRequest| &r.stage),
-                    Some(RequestStage::Queued(_))
-                )
+                let request = table.get(id).map(|request: &TheirRequest| &request.stage);
+                matches!(request, Some(RequestStage::Queued(_))) || rows.get(id).is_some()
             };
             self.queue.retain(is_queued);
             self.skipped = 0;
@@ -638,6 +697,7 @@ impl RequestTable {
             + self.unfinished.len()
             + self.withdrawn.len()
             + self.settling.len()
+            + self.rows.len()
     }
 
     /// How long the queue is, gaps included.

@@ -45,17 +45,17 @@ impl SettleWaiters {
         Poll::Pending
     }
 
-    /// Notes that a request has left: calls that wait for it have one less to wait for, and a call that has left waits no
-    /// more. True if a call is ready now, and is to be woken.
+    /// Notes that a request has left, or `one_ways` one-way requests up to `id`: calls that wait for them have so many less to
+    /// wait for, and a call that has left waits no more. True if a call is ready now, and is to be woken.
     #[cold]
-    pub(in crate::conn) fn left(&mut self, id: u64, one_way: bool) -> bool {
+    pub(in crate::conn) fn left(&mut self, id: u64, one_ways: usize) -> bool {
         self.waiting.retain(|waiting| waiting.id != id);
-        if !one_way {
+        if one_ways == 0 {
             return false;
         }
         let mut is_any_ready = false;
         for waiting in self.waiting.iter_mut().filter(|waiting| waiting.id > id) {
-            waiting.left = waiting.left.saturating_sub(1);
+            waiting.left = waiting.left.saturating_sub(one_ways);
             is_any_ready |= waiting.left == 0;
         }
         is_any_ready

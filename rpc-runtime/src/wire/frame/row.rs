@@ -6,6 +6,8 @@ use std::fmt;
 
 use bytes::{Buf, BufMut, Bytes};
 
+use super::Output;
+
 /// The longest row that a peer may send, in bytes before compression. A frame within the floor can carry it.
 pub(crate) const MAX_ROW: usize = 64 * 1024;
 
@@ -19,6 +21,18 @@ impl Row {
     /// The messages in `bytes`.
     pub(crate) const fn new(bytes: Bytes) -> Self {
         Self(bytes)
+    }
+
+    /// How many bytes are left.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Copies a short row, so that it no longer keeps the read buffer alive that its bytes may be a slice of.
+    pub(crate) fn compact(&mut self) {
+        if self.0.len() < Output::BY_REFERENCE {
+            self.0 = Bytes::copy_from_slice(&self.0);
+        }
     }
 
     /// True if no message is left.

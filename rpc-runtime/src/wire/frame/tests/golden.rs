@@ -269,6 +269,24 @@ fn a_packed_frame_is_these_bytes() {
 }
 
 #[test]
+fn a_packed_send_is_these_bytes() {
+    let row = b"\x0c\x0a\x03dog\x12\x05brown\x0a\x0a\x03cat\x12\x03red";
+    let mut header = Header::new(Kind::Send, 9);
+    header.flags = Flags::END | Flags::PACKED;
+    header.procedure = UPDATE;
+    let (head, head_len) = header.row_head(row.len());
+    let bytes = hex(golden!("send_packed"));
+    assert_eq!(bytes, [&head[..head_len], row].concat());
+    let frame = Frame {
+        flags: header.flags,
+        procedure: UPDATE,
+        payload: Bytes::from_static(row),
+        ..frame(Kind::Send, 9)
+    };
+    assert_eq!(Frame::decode(bytes.slice(4..)), Ok(frame));
+}
+
+#[test]
 fn ping_is_these_bytes() {
     let payload = Bytes::from_static(&[1, 2, 3, 4, 5, 6, 7, 8]);
     check(
@@ -380,6 +398,7 @@ fn document_shows_the_golden_bytes() {
         golden!("call_first_fragment"),
         golden!("data_last_fragment"),
         golden!("send"),
+        golden!("send_packed"),
         golden!("send_compressed"),
         golden!("reply_ok"),
         golden!("reply_error"),
