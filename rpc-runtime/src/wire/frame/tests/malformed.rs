@@ -141,10 +141,10 @@ fn unknown_fields_of_an_entry_are_skipped() {
 
 #[test]
 fn unknown_flags_are_kept() {
-    let flags = Frame::decode(hex("18 12")).unwrap().flags;
+    let flags = Frame::decode(hex("18 22")).unwrap().flags;
     assert!(flags.contains(Flags::END));
     assert!(!flags.contains(Flags::MORE));
-    assert_eq!(format!("{flags:?}"), "END|0x10");
+    assert_eq!(format!("{flags:?}"), "END|0x20");
 }
 
 #[test]
