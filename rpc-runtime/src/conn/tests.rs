@@ -30,6 +30,7 @@ mod streams;
 mod taking;
 
 use std::{
+    collections::VecDeque,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -148,6 +149,8 @@ pub(super) struct Node {
     eof_read: bool,
     /// All frames that were read.
     pub(super) seen: Vec<Frame>,
+    /// Messages of rows that were read, and that the test has not looked at.
+    unread: VecDeque<(CallId, Bytes)>,
 }
 
 impl Node {
@@ -162,6 +165,7 @@ impl Node {
             shut: false,
             eof_read: false,
             seen: Vec::new(),
+            unread: VecDeque::new(),
         }
     }
 

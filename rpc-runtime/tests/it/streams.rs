@@ -4,5 +4,6 @@ mod blocking;
 mod deadlines;
 mod drain;
 mod order;
+mod rows;
 mod shapes;
 mod transports;

@@ -113,6 +113,7 @@ impl OpenFrame {
     }
 
     /// How many messages it has.
+    #[allow(dead_code, reason = "the ids of one-way requests follow from it")]
     pub(in crate::conn) fn messages(&self) -> u32 {
         self.messages
     }

@@ -445,6 +445,7 @@ fn a_call_that_is_refused_at_once_makes_no_fault_of_its_stream() {
         let id = ready(|cx| conn.poll_call(&mut ticket, &request, &(), now, cx)).unwrap();
         for _ in 0..256 {
             pair.client.must_put(id, b"", pair.now);
+            pair.client.conn.outbox.close_frame();
         }
         let before = pair.server.conn.peer.faults.left();
         if refusal == "drain" {

@@ -63,16 +63,26 @@ impl Node {
 
     /// The next message, which must be there.
     pub(super) fn message(&mut self, id: CallId, now: Time) -> Vec<u8> {
-        match self.next(id, now) {
-            Poll::Ready(Next::Message(bytes)) => {
-                Vec::<u8>::decode(bytes.into_bytes()).expect("it can be parsed")
+        if !self.has_unread(id) {
+            match self.next(id, now) {
+                Poll::Ready(Next::Message(item)) => {
+                    self.unread
+                        .extend(item.messages().into_iter().map(|message| (id, message)));
+                }
+                other => panic!("no message but {other:?}"),
             }
-            other => panic!("no message but {other:?}"),
         }
+        let index = self.unread.iter().position(|(of, _)| *of == id).unwrap();
+        let (_, message) = self.unread.remove(index).unwrap();
+        Vec::<u8>::decode(message).expect("it can be parsed")
+    }
+
+    fn has_unread(&self, id: CallId) -> bool {
+        self.unread.iter().any(|(of, _)| *of == id)
     }
 
     pub(super) fn is_at_end(&mut self, id: CallId, now: Time) -> bool {
-        matches!(self.next(id, now), Poll::Ready(Next::End))
+        !self.has_unread(id) && matches!(self.next(id, now), Poll::Ready(Next::End))
     }
 
     pub(super) fn outcome(&mut self, id: CallId) -> Result<ReceivedReply, CallFailure> {

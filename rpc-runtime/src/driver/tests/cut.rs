@@ -105,7 +105,7 @@ async fn cut_at_every_byte(plan: Plan, faults: Faults) {
     };
     let sessions = cut_everywhere(plan, faults, |bytes| (0..=bytes.len()).collect()).await;
     eprintln!("{sessions} sessions");
-    assert!(sessions > 1400, "the session is too short: {sessions}");
+    assert!(sessions > 1200, "the session is too short: {sessions}");
 }
 
 /// A session of long messages: at every byte of every header, and here and there in their payloads. With `CUT_ALL` in the

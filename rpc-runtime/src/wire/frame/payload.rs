@@ -121,6 +121,17 @@ impl Encoded {
         &self.bytes
     }
 
+    /// The message, or all messages of the row, which is not compressed.
+    #[cfg(test)]
+    pub(crate) fn messages(self) -> Vec<Bytes> {
+        assert_eq!(self.encoding, 0, "it is not compressed");
+        if !self.is_row {
+            return vec![self.bytes];
+        }
+        let mut row = super::row::Row::new(self.bytes);
+        std::iter::from_fn(|| row.take().expect("the row is whole")).collect()
+    }
+
     /// The bytes that travelled.
     pub(crate) fn into_bytes(self) -> Bytes {
         self.bytes

@@ -143,8 +143,10 @@ impl Caller {
             match conn.poll_message(id, None, now, cx) {
                 Poll::Pending => return Polled::Waits,
                 Poll::Ready(Next::Message(payload)) => {
-                    check_next(payload.into_bytes(), self.read, &log.replies);
-                    self.read += 1;
+                    for message in payload.messages() {
+                        check_next(message, self.read, &log.replies);
+                        self.read += 1;
+                    }
                     return Polled::Moved;
                 }
                 Poll::Ready(Next::End) => {

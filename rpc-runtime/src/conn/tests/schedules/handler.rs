@@ -60,11 +60,13 @@ impl Handler {
         match conn.poll_message(self.id, None, now, &Context::from_waker(&waker)) {
             Poll::Pending => Polled::Waits,
             Poll::Ready(Next::Message(payload)) => {
-                check_next(payload.into_bytes(), log.read, &log.requests);
-                if self.plan.echo && self.shape.has_reply_stream() {
-                    self.rest.push_back(log.requests[log.read]);
+                for message in payload.messages() {
+                    check_next(message, log.read, &log.requests);
+                    if self.plan.echo && self.shape.has_reply_stream() {
+                        self.rest.push_back(log.requests[log.read]);
+                    }
+                    log.read += 1;
                 }
-                log.read += 1;
                 Polled::Moved
             }
             Poll::Ready(Next::End) => {

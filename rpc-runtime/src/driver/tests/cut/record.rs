@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use tokio_util::codec::Decoder;
 
 use super::*;
-use crate::wire::frame::{Flags, Frame, Kind};
+use crate::wire::frame::{Encoded, Flags, Frame, Kind};
 
 /// What one direction of a session carried.
 #[derive(Debug, Default)]
@@ -93,7 +93,14 @@ impl Traffic {
             Part::Reply => {
                 self.replied.insert(id);
             }
-            Part::Message => *self.messages.entry(id).or_default() += 1,
+            Part::Message => {
+                let item = Encoded::plain(message.into());
+                let item = match frame.flags.contains(Flags::PACKED) {
+                    true => item.into_row(),
+                    false => item,
+                };
+                *self.messages.entry(id).or_default() += item.messages().len();
+            }
         }
     }
 }

@@ -161,9 +161,9 @@ fn cut_link(side: Side) -> Arc<SharedConnection> {
         fastrand::u32(..),
     );
     let settings = Settings {
-        // A few messages, so that streams wait for credit.
-        stream_window: 800,
-        max_stream_window: 1600,
+        // A few messages of a packed frame, so that streams wait for credit.
+        stream_window: 280,
+        max_stream_window: 560,
         serves: true,
         ..settings
     };

@@ -192,14 +192,19 @@ impl Host {
             Act::Silent => return Body::Useless,
             Act::Sum | Act::Quit | Act::Spurn | Act::Chat => {}
         }
-        for number in 0.. {
+        let mut number = 0;
+        loop {
+            let first = number;
             match next_message(shared, id).await {
                 Next::Message(message) => {
-                    assert!(
-                        is_numbered(message.into_bytes(), procedure, number),
-                        "{token}: message {number}"
-                    );
-                    self.note(token, |ran| ran.got += 1);
+                    for message in message.messages() {
+                        assert!(
+                            is_numbered(message, procedure, number),
+                            "{token}: message {number}"
+                        );
+                        number += 1;
+                        self.note(token, |ran| ran.got += 1);
+                    }
                 }
                 Next::End => {
                     self.note(token, |ran| ran.whole = true);
@@ -208,13 +213,18 @@ impl Host {
                 Next::Broken(_) => return Body::Useless,
             }
             match act {
-                Act::Quit => return Body::Replied(format!("{token}.1")),
+                Act::Quit => return Body::Replied(format!("{token}.{number}")),
                 Act::Spurn => return Body::Failed,
-                Act::Chat if !self.give(shared, id, procedure, number).await => return Body::Useless,
+                Act::Chat => {
+                    for number in first..number {
+                        if !self.give(shared, id, procedure, number).await {
+                            return Body::Useless;
+                        }
+                    }
+                }
                 _ => {}
             }
         }
-        unreachable!("nobody sends that many")
     }
 
     /// Sends a message to the caller.
