@@ -1,6 +1,10 @@
 //! Gathering: the messages of a stream that are ready at once, sent together.
 
-use std::task::{Context, Poll};
+use std::{
+    any::Any,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    task::{Context, Poll},
+};
 
 use prost::Message;
 
@@ -17,6 +21,8 @@ pub(crate) struct Gathering<T, E> {
     follows: Option<Follows<T, E>>,
     /// The first message of the next row, and its length.
     next: Option<(T, usize)>,
+    /// The panic of the stream. It goes on when the messages before it are sent.
+    panic: Option<Box<dyn Any + Send>>,
 }
 
 /// What follows the messages that were sent.
@@ -39,6 +45,7 @@ impl<T: Message, E> Gathering<T, E> {
             compression,
             follows: None,
             next: None,
+            panic: None,
         }
     }
 
@@ -50,7 +57,7 @@ impl<T: Message, E> Gathering<T, E> {
     /// Takes from the stream by `poll_next` what is ready, and sends it by `send`; returns what follows. A message that is not
     /// `fit` is not sent.
     ///
-    /// Pending while the stream has nothing, or while `send` is.
+    /// Pending while the stream has nothing, or while `send` is. If the stream panics, what it gave before is sent first.
     pub(crate) fn poll(
         &mut self,
         poll_next: impl FnMut(&mut Context<'_>) -> Poll<Option<Result<T, E>>>,
@@ -75,7 +82,12 @@ impl<T: Message, E> Gathering<T, E> {
                 return Poll::Pending;
             };
             self.row.clear();
-            sent?;
+            if self.panic.is_none() {
+                sent?;
+            }
+        }
+        if let Some(panic) = self.panic.take() {
+            resume_unwind(panic);
         }
         if follows.is_pending() {
             turn.pause();
@@ -96,7 +108,13 @@ impl<T: Message, E> Gathering<T, E> {
             self.row.push(&message, len);
         }
         let follows = loop {
-            let message = match poll_next(cx) {
+            let polled = catch_unwind(AssertUnwindSafe(|| poll_next(cx)));
+            let polled = polled.unwrap_or_else(|panic| {
+                self.panic = Some(panic);
+                Poll::Pending
+            });
+            let message = match polled {
+                Poll::Pending if self.panic.is_some() => break Poll::Ready(Follows::More),
                 Poll::Pending => break Poll::Pending,
                 Poll::Ready(None) => break Poll::Ready(Follows::End),
                 Poll::Ready(Some(Err(error))) => break Poll::Ready(Follows::Failed(error)),

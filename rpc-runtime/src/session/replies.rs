@@ -106,7 +106,7 @@ impl<T: Message + 'static> Replies<T> {
     }
 }
 
-/// A handler's stream on its way. What was taken from it is sent even if it panics, if there is room.
+/// A handler's stream on its way. What was taken from it is sent even if its handler is dropped, if there is room.
 struct Forwarding<'a, T: Message + 'static> {
     replies: &'a Replies<T>,
     gathering: Gathering<T, Status>,

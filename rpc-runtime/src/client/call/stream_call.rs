@@ -67,7 +67,7 @@ impl StreamCall {
     }
 
     /// Ready when a message of the requests, or a row of them, is in the output.
-    pub(super) fn poll_data<P: Payload>(&self, message: &P, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+    pub(super) fn poll_data<P: Payload>(&self, message: &P, cx: &Context<'_>) -> Poll<Result<(), Error>> {
         let sent = self
             .on
             .shared

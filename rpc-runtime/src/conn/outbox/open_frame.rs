@@ -112,12 +112,6 @@ impl OpenFrame {
             && header.takes_rows()
     }
 
-    /// How many messages it has.
-    #[allow(dead_code, reason = "the ids of one-way requests follow from it")]
-    pub(in crate::conn) fn messages(&self) -> u32 {
-        self.messages
-    }
-
     /// How much longer its row becomes by a message of `len` bytes; none if it takes none of that length. `end` is that of
     /// the output.
     #[inline]

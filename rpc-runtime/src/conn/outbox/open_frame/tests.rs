@@ -79,7 +79,7 @@ fn messages_share_the_frame_of_the_first_and_are_charged_by_what_the_row_grows()
             charged += added.charged as usize;
             assert_eq!(outbox.open_frame().unwrap().key().id, 5);
         }
-        assert_eq!(outbox.open_frame().unwrap().messages() as usize, messages.len());
+        assert_eq!(outbox.open_frame().unwrap().messages as usize, messages.len());
         let [(frame, read)] = &frames(&mut outbox)[..] else {
             panic!("one frame")
         };
