@@ -90,6 +90,7 @@ impl OutgoingRow {
     pub(crate) fn clear(&mut self) {
         self.bytes.clear();
         self.messages = 0;
+        self.first_prefix = 0;
         self.packed = None;
     }
 

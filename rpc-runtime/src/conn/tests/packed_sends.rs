@@ -185,7 +185,7 @@ fn a_packed_frame_that_lies_ends_the_connection() {
             fine.clone(),
         ),
         ("no END", header(Kind::Send, 3, Flags::PACKED), fine.clone()),
-        ("compression", with(|header| header.encoding = 1), fine.clone()),
+        ("compression", with(|header| header.encoding = 1), fine),
         ("ids beyond the last one", packed((1 << 63) - 1), row(&[b"", b""])),
     ];
     for (what, header, payload) in cases {
