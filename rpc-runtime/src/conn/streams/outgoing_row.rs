@@ -145,3 +145,19 @@ impl Drop for Unfinished<'_> {
         }
     }
 }
+
+#[cfg(all(test, feature = "lz4"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_that_was_sent_leaves_nothing_to_compress() {
+        let mut row = OutgoingRow::new(100);
+        let message = "dog".to_owned();
+        row.push(&message, message.encoded_len());
+        row.clear();
+        row.compress(Some(Compression::Lz4));
+        assert!(row.is_empty());
+        assert_eq!(row.size(), Size::plain(0));
+    }
+}
