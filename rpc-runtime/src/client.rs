@@ -10,9 +10,7 @@ mod connection_failure;
 mod deadline;
 mod errors;
 mod flush;
-pub(crate) mod gathering;
 pub(crate) mod inherited;
-pub(crate) mod send_turn;
 #[cfg(test)]
 mod tests;
 mod timer;

@@ -44,7 +44,6 @@ use bytes::BytesMut;
 
 pub(crate) use self::handler::TakenRequests;
 pub(crate) use self::settings::Settings;
-pub(crate) use self::streams::outgoing_row::OutgoingRow;
 pub(crate) use self::theirs::{DRAINING, MEMORY_SHORT};
 pub(crate) use self::types::{
     Arrived, Barrier, CallFailure, CallId, Cause, Cut, End, Flush, News, Next, PeerGoaway, PeerHello,

@@ -389,10 +389,9 @@ impl Connection {
         read.next
     }
 
-    /// Puts a message of a stream of ours into the output, or a row of them, as soon as the peer takes it and there is room.
+    /// Puts a message of a stream of ours into the output, as soon as the peer takes it and there is room.
     ///
-    /// One task may wait for it. A short message joins the frame at the end of the output if that is of the same stream. The
-    /// messages of a row are not longer than the peer takes ([`Connection::max_message`]).
+    /// One task may wait for it. A short message joins the frame at the end of the output if that is of the same stream.
     pub(crate) fn poll_data<P: Payload>(
         &mut self,
         id: CallId,
@@ -402,7 +401,7 @@ impl Connection {
     ) -> Poll<Result<(), Unsent>> {
         let (id, size) = (id.number(), message.size());
         let (is_live, granted) = (self.end.is_live(), self.peer.stream_window());
-        let max = self.max_message();
+        let max = self.ours.credit().max_message().unwrap_or(u64::MAX);
         // The entry is looked up once: what follows works on it, beside the output.
         let mut call = EitherCall::new(self.side, id, &mut self.ours, &mut self.theirs);
         let Some((priority, flow)) = call.send_stream(granted).filter(|_| is_live) else {
@@ -410,12 +409,10 @@ impl Connection {
             return Poll::Ready(Err(call.end_sender()));
         };
         let len = size.len as u64;
-        if len > max && !message.is_row() {
+        if len > max {
             return Poll::Ready(Err(Unsent::TooLong { len, max }));
         }
-        // A row leaves nothing behind that would be in the way of others.
-        let room = if message.is_row() { 0 } else { len };
-        match flow.poll_send(id, priority, room, &mut self.outbox, cx) {
+        match flow.poll_send(id, priority, len, &mut self.outbox, cx) {
             Poll::Ready(Ok(())) => {}
             waits_or_fails => return waits_or_fails,
         }
@@ -426,12 +423,6 @@ impl Connection {
         self.health.request_sent();
         self.health.note_use(now);
         Poll::Ready(Ok(()))
-    }
-
-    /// The longest message that the peer takes; no limit before its HELLO.
-    #[inline]
-    pub(crate) fn max_message(&self) -> u64 {
-        self.ours.credit().max_message().unwrap_or(u64::MAX)
     }
 
     /// Ready when nothing more of a stream of ours can be sent. A task that waits for this does not wait for

@@ -265,7 +265,7 @@ impl Connection {
     fn put_reply<P: Payload>(&mut self, header: Header<'_>, priority: Priority, message: &P) {
         let size = message.size();
         let len = size.len;
-        let max = self.max_message();
+        let max = self.ours.credit().max_message().unwrap_or(u64::MAX);
         if len as u64 > max {
             let text = format!("reply of {len} bytes exceeds the caller's limit of {max}");
             let status = Status::new(Code::ResourceExhausted, text);

@@ -144,21 +144,16 @@ impl Outbox {
         priority: Priority,
         last_used: Time,
     ) -> (u64, u64) {
-        let is_row = message.is_row();
-        if !is_row && size.encoding == 0 && self.open_frame().is_some_and(|open| open.key().is_data(id)) {
+        let is_plain = size.encoding == 0;
+        if is_plain && self.open_frame().is_some_and(|open| open.key().is_data(id)) {
             if let Some(added) = self.add_to_frame(message, size.len) {
                 self.note_short(size.len, last_used);
                 return (added.charged, added.end);
             }
         }
-        let (mut header, start) = (Header::new(Kind::Data, id), self.out.end());
-        if is_row {
-            // It always goes whole: its frame is not longer than a piece.
-            header.flags = Flags::PACKED;
-            self.note_short(0, last_used);
-        }
+        let (header, start) = (Header::new(Kind::Data, id), self.out.end());
         let end = self.put_message(header, message, size, MessageKind::Data, priority, last_used);
-        if !is_row && size.encoding == 0 {
+        if is_plain {
             self.leave_open(&header, size.len, start);
         }
         (charge(size.len as u64), end)

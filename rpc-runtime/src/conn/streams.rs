@@ -1,13 +1,12 @@
 //! Streams: the messages of calls that have streams, both ways.
 //!
 //! It is the same for both ends: what one sends from an [`outflow::Outflow`] the other reads into an [`inflow::Inflow`];
-//! a [`flow::Flow`] holds both of one call. An [`outgoing_row::OutgoingRow`] is what a task has ready to send at once.
+//! a [`flow::Flow`] holds both of one call.
 
 pub(super) mod flow;
 pub(super) mod inbox;
 pub(super) mod inflow;
 pub(super) mod outflow;
-pub(super) mod outgoing_row;
 
 use self::{inbox::InboxUse, inflow::InflowLimits};
 use super::Settings;

@@ -4,27 +4,28 @@ use std::{
     fmt,
     future::poll_fn,
     marker::PhantomData,
-    pin::{Pin, pin},
+    pin::pin,
     sync::Arc,
-    task::{Context, Poll, Waker},
+    task::{Context, Poll},
+    time::Duration,
 };
 
 use futures_core::Stream;
 use prost::Message;
+use tokio::{
+    task::{coop, yield_now},
+    time::Instant,
+};
 
 use super::decoding::unencodable;
 use crate::message::procedure::Procedure;
 use crate::{
     Code, Result, Status,
-    client::{
-        gathering::{Follows, Gathering},
-        send_turn::SendTurn,
-    },
     conn::{CallId, Unsent},
     driver::Clock,
     message::nesting,
     session::Session,
-    wire::{compression::Outgoing, frame::Payload},
+    wire::compression::Outgoing,
 };
 
 /// Sends a handler's stream to its caller; generated code holds one.
@@ -48,52 +49,37 @@ impl<T: Message + 'static> Replies<T> {
 
     /// Sends the messages of `stream` to the caller, until its end or its first error.
     ///
-    /// It runs in the handler's own future, so the stream may borrow what that owns. Messages that are ready at once are taken
-    /// from the stream together, up to 16 KiB of them or for a millisecond. Further ones are taken when these are queued for
-    /// the caller. None waits for one that is not ready.
+    /// It runs in the handler's own future, so the stream may borrow what that owns. It takes a message from the stream
+    /// only when the message before is queued for the caller.
     ///
     /// # Errors
     ///
     /// The error that the stream returned; RESOURCE_EXHAUSTED for a message that is longer than the caller accepts; INTERNAL for
-    /// a message that is nested too deep to be parsed; CANCELLED if the caller is gone. The messages before are sent.
+    /// a message that is nested too deep to be parsed; CANCELLED if the caller is gone.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future drops the stream; messages taken from it before are sent, perhaps but for the last: those that were
-    /// ready at once and for which the caller has not made room yet.
+    /// Dropping the future drops the stream; messages taken from it before are sent, perhaps but for the last.
     pub async fn forward(self, stream: impl Stream<Item = Result<T>>) -> Result<()> {
         let mut stream = pin!(stream);
-        let mut turn = SendTurn::default();
-        let mut forwarding = Forwarding::new(&self);
-        loop {
-            match poll_fn(|cx| forwarding.poll(stream.as_mut(), &mut turn, cx)).await? {
-                Follows::More => {}
-                Follows::Alone(message) => self.send(&message, &mut turn).await?,
-                Follows::Failed(status) => return Err(status),
-                Follows::End => return Ok(()),
-            }
+        let mut turn = ForwardTurn::default();
+        while let Some(message) = turn.run(|cx| stream.as_mut().poll_next(cx)).await {
+            self.send(&message?, &mut turn).await?;
             turn.end_if_long().await;
         }
+        Ok(())
     }
 
-    /// Sends a message that travels alone.
-    async fn send(&self, message: &T, turn: &mut SendTurn) -> Result<()> {
+    async fn send(&self, message: &T, turn: &mut ForwardTurn) -> Result<()> {
         nesting::check(self.procedure.reply_nesting(), message)
             .map_err(|text| unencodable("message", self.procedure, &text))?;
         let message = Outgoing::new(message, self.session.compression());
-        turn.run(|cx| self.poll_send(&message, cx)).await
-    }
-
-    fn poll_send<P: Payload>(&self, message: &P, cx: &Context<'_>) -> Poll<Result<()>> {
-        let sent = self.session.with(Clock::Recent, |conn, now| {
-            conn.poll_data(self.id, message, now, cx)
+        let sent = turn.run(|cx| {
+            self.session.with(Clock::Recent, |conn, now| {
+                conn.poll_data(self.id, &message, now, cx)
+            })
         });
-        sent.map_err(|unsent| self.error(unsent))
-    }
-
-    #[cold]
-    fn error(&self, unsent: Unsent) -> Status {
-        match unsent {
+        sent.await.map_err(|unsent| match unsent {
             Unsent::TooLong { len, max } => Status::new(
                 Code::ResourceExhausted,
                 format!(
@@ -102,53 +88,62 @@ impl<T: Message + 'static> Replies<T> {
                 ),
             ),
             Unsent::Over(_) => Status::new(Code::Cancelled, "the call is over"),
+        })
+    }
+}
+
+/// How long a handler has been polled without a pause.
+///
+/// Meanwhile the driver sleeps (see `Session::with_driver_asleep`), so the messages of a stream that computes for long between
+/// them would wait until many are ready.
+#[derive(Default)]
+struct ForwardTurn {
+    /// When it was polled first after a pause; none after a pause.
+    begun: Option<Instant>,
+    /// How long it had lasted at the last look at the clock.
+    looked: Duration,
+    /// How many messages may be sent before the next look.
+    quick: u32,
+}
+
+impl ForwardTurn {
+    /// Waits for `poll` to be ready. If it is not ready at once, the wait is a pause.
+    async fn run<T>(&mut self, mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> T {
+        poll_fn(|cx| {
+            self.begun.get_or_insert_with(Instant::now);
+            let poll = poll(cx);
+            if poll.is_pending() {
+                *self = Self::default();
+            }
+            poll
+        })
+        .await
+    }
+
+    /// Yields when the turn is long: to the driver after [`LONG`], and to other tasks after many messages.
+    async fn end_if_long(&mut self) {
+        if self.quick > 0 {
+            self.quick -= 1;
+        } else if let Some(begun) = self.begun {
+            let lasted = begun.elapsed();
+            if lasted > LONG {
+                *self = Self::default();
+                return yield_now().await;
+            }
+            let since = lasted.saturating_sub(self.looked);
+            self.looked = lasted;
+            self.quick = if since < LONG / 16 { QUICK } else { 0 };
         }
+        // Otherwise a stream that always has more would never yield.
+        coop::consume_budget().await;
     }
 }
 
-/// A handler's stream on its way. What was taken from it is sent even if its handler is dropped, if there is room.
-struct Forwarding<'a, T: Message + 'static> {
-    replies: &'a Replies<T>,
-    gathering: Gathering<T, Status>,
-}
-
-impl<'a, T: Message + 'static> Forwarding<'a, T> {
-    fn new(replies: &'a Replies<T>) -> Self {
-        let session = &replies.session;
-        let max_message = session.with(Clock::Recent, |conn, _| conn.max_message());
-        Self {
-            replies,
-            gathering: Gathering::new(max_message, session.compression()),
-        }
-    }
-
-    /// Sends what the stream has ready; returns what follows that.
-    fn poll(
-        &mut self,
-        mut stream: Pin<&mut impl Stream<Item = Result<T>>>,
-        turn: &mut SendTurn,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<Follows<T, Status>>> {
-        let replies = self.replies;
-        let nesting = replies.procedure.reply_nesting();
-        self.gathering.poll(
-            |cx| stream.as_mut().poll_next(cx),
-            |message| nesting::check(nesting, message).is_ok(),
-            |row, cx| replies.poll_send(row, cx),
-            turn,
-            cx,
-        )
-    }
-}
-
-impl<T: Message + 'static> Drop for Forwarding<'_, T> {
-    fn drop(&mut self) {
-        let row = self.gathering.row();
-        if !row.is_empty() {
-            let _ = self.replies.poll_send(row, &Context::from_waker(Waker::noop()));
-        }
-    }
-}
+/// The longest time that a message waits for those behind it.
+const LONG: Duration = Duration::from_millis(1);
+/// The number of messages sent without a look at the clock after a quick one: a look costs a good part of what a short message
+/// costs.
+const QUICK: u32 = 7;
 
 impl<T> fmt::Debug for Replies<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -14,16 +14,7 @@ use prost::Message;
 use tokio::task::coop;
 
 use super::stream_call::StreamCall;
-use crate::{
-    Error,
-    client::{
-        gathering::{Follows, Gathering},
-        send_turn::SendTurn,
-    },
-    conn::Cause,
-    message::nesting,
-    wire::compression::Outgoing,
-};
+use crate::{Error, conn::Cause, message::nesting, wire::compression::Outgoing};
 
 /// Sends the requests of a call with a stream of requests.
 ///
@@ -90,17 +81,18 @@ impl<T: Message> Sender<T> {
         let sent = poll_fn(|cx| {
             // A loop that sends must let other tasks run.
             let coop = ready!(coop::poll_proceed(cx));
-            let sent = ready!(call.poll_data(&message, cx));
+            let sent = ready!(
+                call.on
+                    .shared
+                    .wait(|conn, now| conn.poll_data(call.id, &message, now, cx))
+            );
             coop.made_progress();
             Poll::Ready(sent)
         });
-        sent.await
+        sent.await.map_err(|unsent| call.unsent(unsent))
     }
 
-    /// Sends every message of `stream`, as [`Sender::send`] does. More may be sent after that.
-    ///
-    /// Messages that are ready at once are taken from the stream together, up to 16 KiB of them or for a millisecond. Further ones
-    /// are taken when these are in the connection's queue. None waits for one that is not ready.
+    /// Sends every message of `stream`, each as [`Sender::send`] does. More may be sent after that.
     ///
     /// # Errors
     ///
@@ -108,43 +100,28 @@ impl<T: Message> Sender<T> {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future drops `stream`, perhaps with messages that were taken from it and not sent: those that were ready at once
-    /// and for which the server has not made room yet.
+    /// Dropping the future drops `stream`, perhaps with a message that was taken from it and not sent.
     pub async fn send_all(&mut self, stream: impl Stream<Item = T>) -> Result<(), Error>
     where
         T: 'static,
     {
         let mut stream = pin!(stream);
         let call = Arc::clone(&self.call);
-        let max_message = call.on.shared.with(|conn, _| conn.max_message());
-        let compression = call.on.compression(call.about.channel.compression());
-        let mut gathering = Gathering::new(max_message, compression);
-        let mut turn = SendTurn::default();
-        let nesting = call.about.procedure.request_nesting();
-        loop {
-            let follows = poll_fn(|cx| {
-                let follows = gathering.poll(
-                    |cx| stream.as_mut().poll_next(cx).map(|message| message.map(Ok)),
-                    |message| nesting::check(nesting, message).is_ok(),
-                    |row, cx| call.poll_data(row, cx),
-                    &mut turn,
-                    cx,
-                );
-                if follows.is_pending() && gathering.row().is_empty() {
-                    // A call that has ended must not wait for messages that it cannot send.
-                    let unsent = call.on.shared.wait(|conn, _| conn.poll_unsendable(call.id, cx));
-                    return unsent.map(|unsent| Err(call.unsent(unsent)));
+        let mut next = async || {
+            poll_fn(|cx| {
+                if let Poll::Ready(message) = stream.as_mut().poll_next(cx) {
+                    return Poll::Ready(Ok(message));
                 }
-                follows
-            });
-            match follows.await? {
-                Follows::More => {}
-                Follows::Alone(message) => self.send(message).await?,
-                Follows::Failed(error) => return Err(error),
-                Follows::End => return Ok(()),
-            }
-            turn.end_if_long().await;
+                // A call that has ended must not wait for messages that it cannot send.
+                let unsent = call.on.shared.wait(|conn, _| conn.poll_unsendable(call.id, cx));
+                unsent.map(|unsent| Err(call.unsent(unsent)))
+            })
+            .await
+        };
+        while let Some(message) = next().await? {
+            self.send(message).await?;
         }
+        Ok(())
     }
 
     /// Ends the stream of requests: the server reads the end behind the last message.

@@ -18,7 +18,6 @@ use crate::{
     },
     conn::{CallFailure, CallId, Cause, ReceivedReply, Unsent},
     message::growth::Budget,
-    wire::frame::Payload,
 };
 
 /// A call with streams that is open on a connection. When the last half is dropped, it is cancelled, unless it has
@@ -64,15 +63,6 @@ impl StreamCall {
     /// Ready with the outcome, once it has arrived and every message is read.
     pub(super) fn poll_outcome(&self, cx: &mut Context<'_>) -> Poll<Result<ReceivedReply, CallFailure>> {
         self.on.shared.wait(|conn, _| conn.poll_reply(self.id, cx))
-    }
-
-    /// Ready when a message of the requests, or a row of them, is in the output.
-    pub(super) fn poll_data<P: Payload>(&self, message: &P, cx: &Context<'_>) -> Poll<Result<(), Error>> {
-        let sent = self
-            .on
-            .shared
-            .wait(|conn, now| conn.poll_data(self.id, message, now, cx));
-        sent.map_err(|unsent| self.unsent(unsent))
     }
 
     /// The error of a call that failed with `failure`.

@@ -1,10 +1,7 @@
 //! Packing: short messages of a stream that wait together travel in one frame.
 
 use super::{streams::Stream, *};
-use crate::{
-    conn::OutgoingRow,
-    wire::frame::{Payload, row::Row},
-};
+use crate::wire::frame::row::Row;
 
 /// The messages of a DATA frame.
 fn messages(frame: &Frame) -> Vec<Vec<u8>> {
@@ -27,15 +24,6 @@ impl Node {
         });
         seen.collect()
     }
-}
-
-fn row(lens: &[usize]) -> OutgoingRow {
-    let mut row = OutgoingRow::new(4 << 20);
-    for &len in lens {
-        let message = vec![1_u8; len];
-        row.push(&message, message.encoded_len());
-    }
-    row
 }
 
 #[test]
@@ -153,45 +141,4 @@ fn credit_is_charged_by_frame_and_to_the_byte() {
             "{charged} bytes for messages of {len}"
         );
     }
-}
-
-#[test]
-fn a_row_goes_whole_into_one_frame_and_waits_for_credit() {
-    let mut pair = Pair::new();
-    let Stream { id, .. } = pair.open(Shape::ReplyStream);
-    // A long message of another call leaves a remainder.
-    let other = pair.open(Shape::ReplyStream).id;
-    pair.server.must_put(other, &[9; 1 << 20], pair.now);
-    let row = row(&[1000; 16]);
-    let mut rows = 0;
-    while poll(|cx| pair.server.conn.poll_data(id, &row, pair.now, cx)).is_ready() {
-        rows += 1;
-    }
-    assert_eq!(rows, 4, "of the window of 64 KiB");
-    pair.settle();
-    assert_eq!(
-        pair.client.packed(id),
-        vec![(Kind::Data, Flags::PACKED, vec![vec![1; 1000]; 16]); 4]
-    );
-}
-
-#[test]
-fn a_row_of_one_message_is_a_plain_frame_and_takes_more() {
-    let mut pair = Pair::new();
-    let Stream { id, .. } = pair.open(Shape::ReplyStream);
-    for len in [3, 4] {
-        let row = row(&[len]);
-        assert!(!row.is_row());
-        ready(|cx| pair.server.conn.poll_data(id, &row, pair.now, cx)).unwrap();
-        if len == 3 {
-            pair.settle();
-        }
-    }
-    pair.server.must_put(id, b"x", pair.now);
-    pair.settle();
-    let expected = [
-        (Kind::Data, Flags::NONE, vec![vec![1; 3]]),
-        (Kind::Data, Flags::PACKED, vec![vec![1; 4], b"x".to_vec()]),
-    ];
-    assert_eq!(pair.client.packed(id), expected);
 }

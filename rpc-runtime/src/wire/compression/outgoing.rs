@@ -28,23 +28,15 @@ impl<'a, M: Message> Outgoing<'a, M> {
 /// A message compressed, if it is long enough and becomes shorter.
 #[cold]
 pub(crate) fn pack<M: Message>(message: &M, compression: Compression) -> Option<Encoded> {
-    if message.encoded_len() < Compression::MIN_LEN {
+    let len = message.encoded_len();
+    if len < Compression::MIN_LEN {
         return None;
     }
-    pack_bytes(&message.encode_to_vec(), compression)
-}
-
-/// An encoded message, or a row of them, compressed, if it is long enough and becomes shorter.
-#[cold]
-pub(crate) fn pack_bytes(bytes: &[u8], compression: Compression) -> Option<Encoded> {
-    if bytes.len() < Compression::MIN_LEN {
-        return None;
-    }
-    let packed = compression.pack(bytes)?;
+    let packed = compression.pack(&message.encode_to_vec())?;
     Some(Encoded::new(
         Bytes::from(packed),
         compression.encoding(),
-        bytes.len() as u64,
+        len as u64,
     ))
 }
 

@@ -14,11 +14,6 @@ pub(crate) trait Payload {
 
     /// Appends the bytes of the message as they travel: [`Size::packed`] bytes.
     fn put(&self, out: &mut Output);
-
-    /// True if it is a row of several messages, and not one message.
-    fn is_row(&self) -> bool {
-        false
-    }
 }
 
 /// The length of a message, before and after compression.

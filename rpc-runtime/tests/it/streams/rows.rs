@@ -1,4 +1,4 @@
-//! Rows: what a stream has ready at once is sent together, and whatever comes behind it changes nothing for that.
+//! Rows: what a stream has given is sent, whatever comes behind it, and none waits for more.
 
 use std::{
     collections::VecDeque,
