@@ -86,7 +86,7 @@ pub fn run_driver<D: Driver>() {
                     return println!("null");
                 }
                 match per_s {
-                    // What it has sent, of what was due.
+                    // The share of the planned messages that it has sent.
                     Some(due) => fields += &format!(",\"{name}_sent\":{:.3}", load.per_s() / due),
                     None => top = load.per_s(),
                 }

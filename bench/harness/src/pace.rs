@@ -1,6 +1,7 @@
 //! When the next one-way message is due, and the time that it carries: for latencies at a fixed rate.
 
 use crate::proc::monotonic_ns;
+use std::num::NonZeroU64;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -27,7 +28,7 @@ pub(crate) struct Pacer {
     ticks: Option<Arc<Notify>>,
 }
 
-/// What a schedule says of the next message.
+/// Whether the next message is to be sent now.
 pub(crate) enum Next {
     Due,
     Later,
@@ -96,7 +97,7 @@ fn ticks() -> Arc<Notify> {
 
 /// Blocks for 100 µs.
 pub fn nap() {
-    // SAFETY: takes a number of nanoseconds, by which sleeps of this thread may be late.
-    unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1 as libc::c_ulong) };
+    // Sleeps of this thread are late by 1 ns at most, as far as the kernel can choose. Without it, they are merely later.
+    let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
     std::thread::sleep(Duration::from_micros(100));
 }

@@ -60,12 +60,7 @@ pub fn cpu_of(pid: i32) -> Cpu {
 /// The monotonic clock, which all processes of a machine share.
 #[inline]
 pub fn monotonic_ns() -> u64 {
-    // SAFETY: a plain out-parameter call.
-    let now = unsafe {
-        let mut now = std::mem::zeroed::<libc::timespec>();
-        assert_eq!(libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut now), 0);
-        now
-    };
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 

@@ -116,7 +116,7 @@ struct Entry {
     value: Bytes,
 }
 
-/// What a message adds to the sum that sender and server compare: one to the count below, its key's index above.
+/// The checksum of one message; sender and server compare their sums. The low bits count messages, the high bits add key numbers.
 #[inline]
 pub const fn tally(index: u32) -> u64 {
     (index as u64) << 32 | 1
@@ -190,7 +190,7 @@ impl Store {
         self.put.load(Ordering::Relaxed) & u64::from(u32::MAX)
     }
 
-    /// What the server has had, as one JSON line: the sum of [`tally`] over all messages, and their delays.
+    /// Reports as one JSON line what has arrived: the sum of [`tally`] over all messages, and their delays.
     pub fn report(&self) -> String {
         let tally = self.put.load(Ordering::Relaxed);
         format!("{{\"tally\":{tally}{}}}", self.delays.report())

@@ -190,7 +190,7 @@ fn beside_rows(out: &mut String, all: &Results<'_>, scenario: &Scenario, peers: 
 fn delay_rows(out: &mut String, all: &Results<'_>, scenario: &Scenario, peers: &[&Peer]) {
     out.push_str(
         "A message carries the time at which it was sent, and its handler compares. The shares are of the peer's own top rate. \
-         Sent: what the sender has sent of what was due. The times are p50 / p90 / p99 in µs.\n\n\
+         Sent: the share of the planned messages that were sent. The times are p50 / p90 / p99 in µs.\n\n\
          | peer | top messages/s | at 10,000/s | sent % | at 10 % | sent % | at 50 % | sent % | at 90 % | sent % |\n\
          |---|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n",
     );

@@ -38,11 +38,11 @@ impl Driver for ZeroMq {
     }
 
     fn drive(_: &str, _: Arc<Load>) {
-        unimplemented!("it has no calls");
+        panic!("ZeroMQ has no calls: the runner measures only its one-way messages");
     }
 
     fn idle(_: &str, _: usize, _: &'static Key, _: impl FnOnce()) {
-        unimplemented!("it has no calls");
+        panic!("ZeroMQ has no calls: the runner measures only its one-way messages");
     }
 
     fn one_way(addr: &str, load: Arc<Load>) -> bool {
