@@ -131,7 +131,7 @@ impl Outbox {
         self.put_beginning(header, message, size, kind, priority)
     }
 
-    /// Encodes a message of the stream of call `id`, or a row of them; returns what is charged for it, and where it ends.
+    /// Encodes a message of the stream of call `id`; returns what is charged for it, and where it ends.
     ///
     /// A short message joins the frame at the end of the output if that is of the same stream. Otherwise see
     /// [`Outbox::put_message`].

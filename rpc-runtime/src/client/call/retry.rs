@@ -1,4 +1,6 @@
-//! Retry: whether a failed call is made once more. That it is made only once more stands in `in_flight`.
+//! Retry: whether a failed call is made once more.
+//!
+//! `in_flight` sees to it that a call is made only once more, and `streaming` that a stream is not opened again once it is read.
 
 use crate::{
     Code, Executed, Phase,

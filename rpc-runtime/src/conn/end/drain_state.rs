@@ -1,6 +1,6 @@
 //! Drain state: how far a drain that this side began has come, and what is due next.
 //!
-//! What becomes of the open calls stands in `theirs/open_at_drain`.
+//! What becomes of the peer's open calls stands in `theirs/open_at_drain`.
 
 use std::time::Duration;
 
