@@ -85,7 +85,7 @@ counters! {
     sends_refused,
     /// Calls and one-way calls of procedures that the server does not have.
     unknown_procedures,
-    /// Messages that could not be parsed or unpacked, or had another length than announced.
+    /// Messages that could not be parsed or decompressed, or had another length than announced.
     malformed_messages,
     /// Frames that were empty where a payload is required.
     empty_frames,

@@ -130,8 +130,8 @@ pub(super) fn expired(deadline: &Deadline) -> Error {
 #[cold]
 pub(super) fn unreadable_reply(failure: DecodeFailure) -> Error {
     let error = match failure {
-        DecodeFailure::Packed(error) => {
-            Error::local(Code::Internal, "the reply cannot be unpacked").with_source(error)
+        DecodeFailure::Compressed(error) => {
+            Error::local(Code::Internal, "the reply cannot be decompressed").with_source(error)
         }
         DecodeFailure::Row(_) => Error::local(
             Code::Internal,

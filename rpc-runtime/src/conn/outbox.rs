@@ -121,11 +121,11 @@ impl Outbox {
             header.encoding = size.encoding;
             header.length = size.len as u64;
         }
-        self.note_short(size.packed, last_used);
+        self.note_short(size.sent, last_used);
         // A frame that is no longer than a piece always fits, so most need no look at the backlog.
-        let is_short = header.fits(size.packed, PIECE.min(self.max_frame()));
-        if is_short || (size.packed <= FRAGMENT && header.fits(size.packed, self.frame_room(priority))) {
-            header.encode(message, size.packed, &mut self.out);
+        let is_short = header.fits(size.sent, PIECE.min(self.max_frame()));
+        if is_short || (size.sent <= FRAGMENT && header.fits(size.sent, self.frame_room(priority))) {
+            header.encode(message, size.sent, &mut self.out);
             return self.out.end();
         }
         self.put_beginning(header, message, size, kind, priority)
@@ -184,7 +184,7 @@ impl Outbox {
             header.length = bytes.len() as u64;
         }
         let room = super::assembly::payload_room(&header, max_frame);
-        if size.packed <= FRAGMENT {
+        if size.sent <= FRAGMENT {
             let mut first = bytes.split_to(room.min(bytes.len()));
             header.encode_output(&mut first, &mut self.out);
             self.remainders.push_cut(header.id, kind, priority, bytes);

@@ -2,7 +2,7 @@
 //!
 //! It is the same for both ends: what one sends from an [`outflow::Outflow`] the other reads into an [`inflow::Inflow`];
 //! a [`flow::Flow`] holds both of one call. Short messages are put into one frame by `outbox/open_frame`, and taken apart by
-//! `message/unread`.
+//! `message/unread_rows`.
 
 pub(super) mod flow;
 pub(super) mod inbox;

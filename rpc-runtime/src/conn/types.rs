@@ -518,7 +518,7 @@ pub(crate) struct PeerHello {
     pub(super) stream_window: u64,
     /// The shortest time between pings that it accepts, in milliseconds.
     pub(super) ping_floor_ms: u32,
-    /// A bit for each compression that it can unpack, by its number.
+    /// A bit for each compression that it can decompress, by its number.
     encodings: u32,
     /// Which run of a server it is; empty for a client.
     pub(crate) instance_id: Bytes,
@@ -539,7 +539,7 @@ impl PeerHello {
         }
     }
 
-    /// True if it can unpack that compression.
+    /// True if it can decompress that compression.
     pub(super) fn takes(&self, encoding: u32) -> bool {
         self.encodings & bit(encoding) != 0
     }

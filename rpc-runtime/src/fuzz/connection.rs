@@ -23,7 +23,7 @@ use crate::{
         Arrived, Barrier, CallId, Connection, End, Flush, Next, Request, Settings, Shape, Side, Ticket, Time,
         Unsent, memory::Memory,
     },
-    message::{decode::DecodeFailure, growth::Budget, unread::Unread},
+    message::{decode::DecodeFailure, growth::Budget, unread_rows::Unread},
     wire::{
         codec::FrameCodec,
         frame::{

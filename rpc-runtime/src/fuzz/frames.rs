@@ -258,17 +258,17 @@ pub fn payload(data: &[u8]) {
     let bytes = Bytes::copy_from_slice(dice.rest());
     read_row(&bytes);
     for compression in Compression::ALL {
-        if let Ok(unpacked) = compression.unpack(&bytes, len as usize) {
-            assert_eq!(unpacked.len(), len as usize);
+        if let Ok(decompressed) = compression.decompress(&bytes, len as usize) {
+            assert_eq!(decompressed.len(), len as usize);
         }
-        if let Some(packed) = compression.pack(&bytes) {
+        if let Some(compressed) = compression.compress(&bytes) {
             assert_eq!(
-                compression.unpack(&packed, bytes.len()).ok().as_deref(),
+                compression.decompress(&compressed, bytes.len()).ok().as_deref(),
                 Some(&bytes[..])
             );
         }
     }
-    if let Ok(message) = Encoded::new(bytes.clone(), encoding, len).unpack() {
+    if let Ok(message) = Encoded::new(bytes.clone(), encoding, len).decompress() {
         assert!(encoding == 0 || message.len() as u64 == len);
     }
     // Messages that contain themselves, messages of any shape, times at their limits.

@@ -6,7 +6,7 @@ use prost::{DecodeError, Message};
 
 use super::growth::Budget;
 use crate::wire::{
-    compression::UnpackError,
+    compression::DecompressError,
     frame::{Encoded, Output, row::BadRow},
 };
 
@@ -14,7 +14,7 @@ use crate::wire::{
 #[derive(Debug)]
 pub(crate) enum DecodeFailure {
     /// It cannot be decompressed.
-    Packed(UnpackError),
+    Compressed(DecompressError),
     /// It came in a row whose lengths do not match its payload.
     Row(BadRow),
     /// It is longer than this side takes.
@@ -56,7 +56,7 @@ pub(crate) fn decode_part<M: Message + Default>(message: &[u8], budget: Budget) 
 /// Decodes a message that is compressed, long or too large.
 #[cold]
 fn decode_rare<M: Message + Default>(payload: Encoded, budget: Budget) -> Result<M, DecodeFailure> {
-    let payload = payload.unpack().map_err(DecodeFailure::Packed)?;
+    let payload = payload.decompress().map_err(DecodeFailure::Compressed)?;
     if !budget.admits(&payload) {
         return Err(DecodeFailure::TooLarge(budget));
     }
@@ -72,7 +72,7 @@ fn decode_rare<M: Message + Default>(payload: Encoded, budget: Budget) -> Result
 impl fmt::Display for DecodeFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Packed(error) => error.fmt(f),
+            Self::Compressed(error) => error.fmt(f),
             Self::Row(error) => error.fmt(f),
             Self::TooLong { len, max } => write!(f, "message of {len} bytes exceeds limit of {max}"),
             Self::TooLarge(budget) => f.write_str(&budget.excess("the message")),

@@ -178,8 +178,8 @@ impl Incoming {
 
     /// Returns the request, not parsed yet.
     pub(crate) fn payload(&self) -> Result<Bytes> {
-        let unpacked = self.payload.clone().unpack();
-        unpacked.map_err(|error| malformed(self.procedure.path(), &error))
+        let decompressed = self.payload.clone().decompress();
+        decompressed.map_err(|error| malformed(self.procedure.path(), &error))
     }
 
     /// Ends the call without its handler: it was not executed.

@@ -18,7 +18,7 @@ use crate::{
     Procedure, Result, Status,
     conn::{CallId, Next},
     driver::Clock,
-    message::{growth::Budget, unread::Unread},
+    message::{growth::Budget, unread_rows::Unread},
     session::Session,
 };
 

@@ -1,4 +1,4 @@
-//! Compression: messages are made shorter on their way, and unpacked within bounds.
+//! Compression: messages are made shorter on their way, and decompressed within bounds.
 
 #[cfg(feature = "lz4")]
 mod lz4;
@@ -12,7 +12,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
-pub(crate) use self::outgoing::{Outgoing, pack};
+pub(crate) use self::outgoing::{Outgoing, compress};
 use crate::wire::frame::Encoded;
 
 /// How messages are compressed on their way, if both sides agree.
@@ -37,7 +37,7 @@ use crate::wire::frame::Encoded;
 ///
 /// Compression pays on slow links. On fast ones, compressing takes longer than sending. The task that sends or reads the
 /// message does the work: about 16 ms for 4 MiB of text with Zstandard. All limits count the length of a message before
-/// compression. A message that unpacks to another length than announced fails its call.
+/// compression. A message that decompresses to another length than announced fails its call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 #[cfg_attr(
@@ -89,7 +89,7 @@ impl Compression {
             .find(|known| known.encoding() == encoding)
     }
 
-    /// The numbers that a side announces: all that this build can unpack, or none if compression is off.
+    /// The numbers that a side announces: all that this build can decompress, or none if compression is off.
     pub(crate) fn announced(chosen: Option<Self>) -> Vec<u32> {
         match chosen {
             None => Vec::new(),
@@ -98,30 +98,30 @@ impl Compression {
     }
 
     /// Compresses `message`; `None` if that does not make it shorter.
-    pub(crate) fn pack(self, message: &[u8]) -> Option<Vec<u8>> {
+    pub(crate) fn compress(self, message: &[u8]) -> Option<Vec<u8>> {
         match self {
             #[cfg(feature = "zstd")]
-            Self::Zstd => zstd::pack(message),
+            Self::Zstd => zstd::compress(message),
             #[cfg(feature = "lz4")]
-            Self::Lz4 => lz4::pack(message),
+            Self::Lz4 => lz4::compress(message),
         }
     }
 
-    /// Unpacks the message of `len` bytes that was compressed into `packed`.
+    /// Decompresses the message of `len` bytes that was compressed into `compressed`.
     ///
-    /// Memory never grows above `len` bytes, nor far above what has been read or unpacked so far.
-    pub(crate) fn unpack(self, packed: &[u8], len: usize) -> Result<Vec<u8>, UnpackError> {
-        if packed.len() > len {
-            return Err(UnpackError::Longer {
-                packed: packed.len(),
+    /// Memory never grows above `len` bytes, nor far above what has been read or decompressed so far.
+    pub(crate) fn decompress(self, compressed: &[u8], len: usize) -> Result<Vec<u8>, DecompressError> {
+        if compressed.len() > len {
+            return Err(DecompressError::Longer {
+                compressed: compressed.len(),
                 len,
             });
         }
         match self {
             #[cfg(feature = "zstd")]
-            Self::Zstd => zstd::unpack(packed, len),
+            Self::Zstd => zstd::decompress(compressed, len),
             #[cfg(feature = "lz4")]
-            Self::Lz4 => lz4::unpack(packed, len),
+            Self::Lz4 => lz4::decompress(compressed, len),
         }
     }
 }
@@ -142,54 +142,54 @@ impl fmt::Display for Compression {
 }
 
 impl Encoded {
-    /// Returns the message, unpacked if it is compressed.
+    /// Returns the message, decompressed if it is compressed.
     ///
-    /// Unpacking takes milliseconds: never call this under a connection's lock.
+    /// Decompressing takes milliseconds: never call this under a connection's lock.
     #[inline]
-    pub(crate) fn unpack(self) -> Result<Bytes, UnpackError> {
+    pub(crate) fn decompress(self) -> Result<Bytes, DecompressError> {
         if self.encoding() == 0 {
             Ok(self.into_bytes())
         } else {
-            self.unpack_packed()
+            self.decompress_bytes()
         }
     }
 
     /// Apart, so that the common case stays short.
     #[cold]
-    fn unpack_packed(self) -> Result<Bytes, UnpackError> {
+    fn decompress_bytes(self) -> Result<Bytes, DecompressError> {
         let encoding = self.encoding();
         let Some(compression) = Compression::of_encoding(encoding) else {
             let text = format!("compression {encoding} is unknown");
-            return Err(UnpackError::Malformed { text });
+            return Err(DecompressError::Malformed { text });
         };
         // A length that this machine cannot address is above any limit.
         let len = usize::try_from(self.len()).unwrap_or(usize::MAX);
-        compression.unpack(self.bytes(), len).map(Bytes::from)
+        compression.decompress(self.bytes(), len).map(Bytes::from)
     }
 }
 
-/// The reason why a compressed message cannot be unpacked.
+/// The reason why a compressed message cannot be decompressed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 #[cfg_attr(
     not(any(feature = "zstd", feature = "lz4")),
     expect(
         dead_code,
-        reason = "without a feature, nothing is unpacked that could be wrong so"
+        reason = "without a feature, nothing is decompressed that could be wrong so"
     )
 )]
-pub(crate) enum UnpackError {
+pub(crate) enum DecompressError {
     /// The compressed bytes are longer than the announced message.
     Longer {
         /// The length of the compressed bytes.
-        packed: usize,
+        compressed: usize,
         /// The announced length of the message.
         len: usize,
     },
-    /// The message unpacks to another length than announced.
+    /// The message decompresses to another length than announced.
     Length {
-        /// The unpacked length.
-        unpacked: u64,
+        /// The decompressed length.
+        decompressed: u64,
         /// The announced length.
         len: usize,
     },
@@ -206,23 +206,26 @@ pub(crate) enum UnpackError {
     },
 }
 
-impl fmt::Display for UnpackError {
+impl fmt::Display for DecompressError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Longer { packed, len } => {
+            Self::Longer { compressed, len } => {
                 write!(
                     f,
-                    "message announced as {len} bytes has {packed} compressed bytes"
+                    "message announced as {len} bytes has {compressed} compressed bytes"
                 )
             }
-            Self::Length { unpacked, len } => {
-                write!(f, "message announced as {len} bytes unpacks to {unpacked}")
+            Self::Length { decompressed, len } => {
+                write!(
+                    f,
+                    "message announced as {len} bytes decompresses to {decompressed}"
+                )
             }
             #[cfg(feature = "zstd")]
-            Self::Endless { len } => write!(f, "message announced as {len} bytes unpacks to more"),
-            Self::Malformed { text } => write!(f, "compressed message cannot be unpacked: {text}"),
+            Self::Endless { len } => write!(f, "message announced as {len} bytes decompresses to more"),
+            Self::Malformed { text } => write!(f, "compressed message cannot be decompressed: {text}"),
         }
     }
 }
 
-impl std::error::Error for UnpackError {}
+impl std::error::Error for DecompressError {}

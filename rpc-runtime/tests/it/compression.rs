@@ -166,7 +166,7 @@ fn fastrand_char() -> char {
 }
 
 #[tokio::test(crate = "test_support::gate")]
-async fn a_request_that_cannot_be_unpacked_was_not_executed() {
+async fn a_request_that_cannot_be_decompressed_was_not_executed() {
     let lab = Lab::default();
     let server = lab
         .serve_with("tcp://127.0.0.1:0", |server| {
@@ -212,7 +212,7 @@ async fn a_request_that_cannot_be_unpacked_was_not_executed() {
 }
 
 #[tokio::test(crate = "test_support::gate")]
-async fn a_reply_that_cannot_be_unpacked_fails_its_call_which_was_executed() {
+async fn a_reply_that_cannot_be_decompressed_fails_its_call_which_was_executed() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("tcp://{}", listener.local_addr().unwrap());
     let answering = tokio::spawn(async move {
@@ -236,7 +236,7 @@ async fn a_reply_that_cannot_be_unpacked_fails_its_call_which_was_executed() {
         .await
         .unwrap_err();
     assert_eq!((error.code(), error.executed()), (Code::Internal, Executed::Yes));
-    assert_eq!(error.message(), "the reply cannot be unpacked");
+    assert_eq!(error.message(), "the reply cannot be decompressed");
     drop(answering.await.unwrap());
 }
 
@@ -298,7 +298,11 @@ async fn a_malformed_compressed_request_of_a_stream_fails_its_call() {
     peer.send(&garbage(1)).await;
     let reply = peer.until(REPLY).await;
     assert_eq!((Code::from_number(reply.code), reply.flags), (Code::Internal, 0));
-    assert!(reply.message.contains("cannot be unpacked"), "{}", reply.message);
+    assert!(
+        reply.message.contains("cannot be decompressed"),
+        "{}",
+        reply.message
+    );
 }
 
 #[tokio::test(crate = "test_support::gate")]

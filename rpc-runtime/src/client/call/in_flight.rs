@@ -51,7 +51,7 @@ pub(super) struct InFlightCall<'a> {
     stage: CallStage<'a>,
     /// Why the first try failed, once the call is retried.
     resent: Option<Box<str>>,
-    packed: PackedRequest,
+    compressed: CompressedRequest,
 }
 
 /// Which limits a call counts against.
@@ -78,15 +78,15 @@ enum CallStage<'a> {
 
 /// The compressed request. It is made once, though the request may be offered often, and retried.
 #[derive(Default)]
-enum PackedRequest {
+enum CompressedRequest {
     #[default]
     NotTried,
     /// Compression would not make it shorter.
     Plain,
-    Packed(Box<Encoded>),
+    Compressed(Box<Encoded>),
 }
 
-impl PackedRequest {
+impl CompressedRequest {
     /// `message` as it is sent to a peer that accepts `compression`.
     #[inline]
     fn apply<'a, M: Message>(&mut self, message: &'a M, compression: Option<Compression>) -> Outgoing<'a, M> {
@@ -94,11 +94,11 @@ impl PackedRequest {
             return Outgoing::Plain(message);
         };
         if matches!(self, Self::NotTried) {
-            *self = compression::pack(message, compression)
-                .map_or(Self::Plain, |packed| Self::Packed(Box::new(packed)));
+            *self = compression::compress(message, compression)
+                .map_or(Self::Plain, |compressed| Self::Compressed(Box::new(compressed)));
         }
         match self {
-            Self::Packed(packed) => Outgoing::Packed(Encoded::clone(packed)),
+            Self::Compressed(compressed) => Outgoing::Compressed(Encoded::clone(compressed)),
             _ => Outgoing::Plain(message),
         }
     }
@@ -135,7 +135,7 @@ impl<'a> InFlightCall<'a> {
             options,
             stage: CallStage::Nowhere,
             resent: None,
-            packed: PackedRequest::default(),
+            compressed: CompressedRequest::default(),
         }
     }
 
@@ -338,7 +338,7 @@ impl<'a> InFlightCall<'a> {
                 .channel
                 .compression()
                 .filter(|_| self.class == CallClass::User);
-            let message = self.packed.apply(message, on.compression(chosen));
+            let message = self.compressed.apply(message, on.compression(chosen));
             let mut conn = on.shared.lock(begun.map_or(Clock::Now, Clock::At), Wakes::Driver);
             let now = conn.now();
             let step = match begin(&mut conn, ticket, &request, &message, now, cx) {

@@ -19,7 +19,7 @@ use crate::{
     Error, Metadata,
     client::errors,
     conn::{CallFailure, Next},
-    message::{decode::DecodeFailure, unread::Unread},
+    message::{decode::DecodeFailure, unread_rows::Unread},
 };
 
 /// The replies of a call with a stream of replies.

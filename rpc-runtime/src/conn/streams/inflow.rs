@@ -496,7 +496,7 @@ impl fmt::Display for StreamFault {
     }
 }
 
-/// Checks the messages of a row. Those of a compressed one are checked by its reader, which unpacks them.
+/// Checks the messages of a row. Those of a compressed one are checked by its reader, which decompresses them.
 fn row(row: Encoded, max_message: u64) -> Result<Encoded, StreamFault> {
     if row.encoding() == 0 {
         let len = longest(row.bytes()).map_err(|BadRow| StreamFault::BadRow)? as u64;

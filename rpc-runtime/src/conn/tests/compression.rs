@@ -1,4 +1,4 @@
-//! Compressed messages: what limits count, and what is refused. The bytes are anything: the protocol never unpacks.
+//! Compressed messages: what limits count, and what is refused. The bytes are anything: the protocol never decompresses.
 
 use std::task::Poll;
 
@@ -16,9 +16,9 @@ fn agreed() -> Pair {
     Pair::with(settings.clone(), settings)
 }
 
-/// A message of `len` bytes, compressed into `packed`.
-fn message(packed: usize, len: u64) -> Encoded {
-    Encoded::new(vec![b'p'; packed].into(), 7, len)
+/// A message of `len` bytes, compressed into `compressed`.
+fn message(compressed: usize, len: u64) -> Encoded {
+    Encoded::new(vec![b'p'; compressed].into(), 7, len)
 }
 
 fn call(pair: &mut Pair, message: &Encoded) -> CallId {
@@ -47,8 +47,8 @@ fn the_hello_lists_the_accepted_compressions() {
 fn a_compressed_message_travels_with_both_lengths() {
     let mut pair = agreed();
     // In one frame each, and in several.
-    for (packed, len) in [(40, 5000), (300_000, 3 << 20)] {
-        let sent = message(packed, len);
+    for (compressed, len) in [(40, 5000), (300_000, 3 << 20)] {
+        let sent = message(compressed, len);
         let id = call(&mut pair, &sent);
         pair.settle();
         assert_eq!(pair.client.conn.ours.credit().calls(), (1, len + 256));
@@ -56,7 +56,7 @@ fn a_compressed_message_travels_with_both_lengths() {
         assert_eq!(arrived.payload, sent);
         pair.server
             .conn
-            .reply(arrived.id, &message(packed + 1, len + 1), pair.now);
+            .reply(arrived.id, &message(compressed + 1, len + 1), pair.now);
         pair.settle();
         assert_eq!(
             pair.client.conn.ours.calls().held(),
@@ -64,7 +64,7 @@ fn a_compressed_message_travels_with_both_lengths() {
             "what is undelivered counts its length"
         );
         let reply = ready(|cx| pair.client.conn.poll_reply(id, cx)).unwrap();
-        assert_eq!(reply.payload, message(packed + 1, len + 1));
+        assert_eq!(reply.payload, message(compressed + 1, len + 1));
     }
     pair.assert_quiescent();
 }
@@ -124,7 +124,7 @@ fn limits_count_the_length_before_compression() {
 }
 
 #[test]
-fn a_reply_that_would_fill_the_inbox_when_unpacked_fails_its_call() {
+fn a_reply_that_would_fill_the_inbox_when_decompressed_fails_its_call() {
     let mut pair = agreed();
     Arc::make_mut(&mut pair.client.conn.settings).inbox_bytes = 10_000;
     let id = call(&mut pair, &message(10, 2000));
@@ -275,7 +275,7 @@ fn a_compressed_message_of_a_stream_uses_up_the_window_by_its_length() {
 }
 
 #[test]
-fn a_message_of_a_stream_that_is_too_long_when_unpacked_breaks_it_and_nothing_is_held() {
+fn a_message_of_a_stream_that_is_too_long_when_decompressed_breaks_it_and_nothing_is_held() {
     let mut pair = agreed();
     Arc::make_mut(&mut pair.server.conn.settings).inbox_bytes = 10_000;
     let max = pair.server.conn.settings.max_message;

@@ -317,7 +317,7 @@ fn a_compressed_row_counts_its_length_before_compression() {
         panic!("no row");
     };
     assert_eq!((item.encoding(), item.len(), item.is_row()), (7, 50_000, true));
-    // It would unpack to more than a row may have.
+    // It would decompress to more than a row may have.
     pair.server
         .inject(compressed(MAX_ROW as u64 + 1), &[7; 40], pair.now);
     let Poll::Ready(Next::Broken(status)) = pair.server.next(id, pair.now) else {

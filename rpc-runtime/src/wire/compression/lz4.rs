@@ -1,35 +1,38 @@
 //! LZ4: its block format, without a length before it, for the frame has told that.
 
-use super::UnpackError;
+use super::DecompressError;
 
 /// `message` as a block, or none if that would not be shorter.
-pub(super) fn pack(message: &[u8]) -> Option<Vec<u8>> {
-    Some(lz4_flex::block::compress(message)).filter(|packed| packed.len() < message.len())
+pub(super) fn compress(message: &[u8]) -> Option<Vec<u8>> {
+    Some(lz4_flex::block::compress(message)).filter(|compressed| compressed.len() < message.len())
 }
 
 /// The message of `len` bytes in a block.
 ///
-/// How much comes out can be told from the block without unpacking it, so no memory is taken for a lie.
-pub(super) fn unpack(packed: &[u8], len: usize) -> Result<Vec<u8>, UnpackError> {
-    let told = unpacked_len(packed).ok_or_else(|| malformed("the block is cut short".to_owned()))?;
+/// How much comes out can be told from the block without decompressing it, so no memory is taken for a lie.
+pub(super) fn decompress(compressed: &[u8], len: usize) -> Result<Vec<u8>, DecompressError> {
+    let told = decompressed_len(compressed).ok_or_else(|| malformed("the block is cut short".to_owned()))?;
     if told != len as u64 {
-        return Err(UnpackError::Length { unpacked: told, len });
+        return Err(DecompressError::Length {
+            decompressed: told,
+            len,
+        });
     }
     let mut message = vec![0; len];
-    let unpacked = lz4_flex::block::decompress_into(packed, &mut message)
+    let decompressed = lz4_flex::block::decompress_into(compressed, &mut message)
         .map_err(|error| malformed(error.to_string()))?;
-    if unpacked == len {
+    if decompressed == len {
         Ok(message)
     } else {
-        Err(UnpackError::Length {
-            unpacked: unpacked as u64,
+        Err(DecompressError::Length {
+            decompressed: decompressed as u64,
             len,
         })
     }
 }
 
-/// What a block unpacks to: the lengths of all its sequences; none if it ends within one.
-pub(super) fn unpacked_len(block: &[u8]) -> Option<u64> {
+/// What a block decompresses to: the lengths of all its sequences; none if it ends within one.
+pub(super) fn decompressed_len(block: &[u8]) -> Option<u64> {
     let mut rest = block;
     let mut len = 0;
     loop {
@@ -68,8 +71,8 @@ fn take<'a>(rest: &mut &'a [u8], len: usize) -> Option<&'a [u8]> {
     Some(taken)
 }
 
-fn malformed(text: String) -> UnpackError {
-    UnpackError::Malformed { text }
+fn malformed(text: String) -> DecompressError {
+    DecompressError::Malformed { text }
 }
 
 /// How many bytes tell where a match stands.

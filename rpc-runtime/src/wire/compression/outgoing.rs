@@ -10,7 +10,7 @@ use crate::wire::frame::{Encoded, Output, Payload, Size};
 #[derive(Debug)]
 pub(crate) enum Outgoing<'a, M> {
     Plain(&'a M),
-    Packed(Encoded),
+    Compressed(Encoded),
 }
 
 impl<'a, M: Message> Outgoing<'a, M> {
@@ -20,21 +20,21 @@ impl<'a, M: Message> Outgoing<'a, M> {
     #[inline]
     pub(crate) fn new(message: &'a M, compression: Option<Compression>) -> Self {
         compression
-            .and_then(|compression| pack(message, compression))
-            .map_or(Self::Plain(message), Self::Packed)
+            .and_then(|compression| compress(message, compression))
+            .map_or(Self::Plain(message), Self::Compressed)
     }
 }
 
 /// A message compressed, if it is long enough and becomes shorter.
 #[cold]
-pub(crate) fn pack<M: Message>(message: &M, compression: Compression) -> Option<Encoded> {
+pub(crate) fn compress<M: Message>(message: &M, compression: Compression) -> Option<Encoded> {
     let len = message.encoded_len();
     if len < Compression::MIN_LEN {
         return None;
     }
-    let packed = compression.pack(&message.encode_to_vec())?;
+    let compressed = compression.compress(&message.encode_to_vec())?;
     Some(Encoded::new(
-        Bytes::from(packed),
+        Bytes::from(compressed),
         compression.encoding(),
         len as u64,
     ))
@@ -44,14 +44,14 @@ impl<M: Message> Payload for Outgoing<'_, M> {
     fn size(&self) -> Size {
         match self {
             Self::Plain(message) => message.size(),
-            Self::Packed(packed) => packed.size(),
+            Self::Compressed(compressed) => compressed.size(),
         }
     }
 
     fn put(&self, out: &mut Output) {
         match self {
             Self::Plain(message) => message.put(out),
-            Self::Packed(packed) => packed.put(out),
+            Self::Compressed(compressed) => compressed.put(out),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What is packed comes out again, and what is not cannot do harm.
+//! What is compressed comes out again, and what is not cannot do harm.
 
 use super::*;
 
@@ -41,12 +41,12 @@ fn a_message_comes_out_as_it_went_in() {
     for compression in all() {
         for len in lens {
             for message in [vec![0; len], text(len, 1), vec![b'x'; len], noise(len, 2)] {
-                let Some(packed) = compression.pack(&message) else {
+                let Some(compressed) = compression.compress(&message) else {
                     continue;
                 };
-                assert!(packed.len() < len);
+                assert!(compressed.len() < len);
                 assert_eq!(
-                    compression.unpack(&packed, len),
+                    compression.decompress(&compressed, len),
                     Ok(message),
                     "{compression} {len}"
                 );
@@ -58,10 +58,10 @@ fn a_message_comes_out_as_it_went_in() {
 #[test]
 fn text_becomes_shorter_and_noise_stays() {
     for compression in all() {
-        let packed = compression.pack(&text(100_000, 3)).unwrap();
-        assert!(packed.len() < 60_000, "{compression}: {}", packed.len());
-        assert_eq!(compression.pack(&noise(100_000, 4)), None);
-        assert_eq!(compression.pack(b""), None);
+        let compressed = compression.compress(&text(100_000, 3)).unwrap();
+        assert!(compressed.len() < 60_000, "{compression}: {}", compressed.len());
+        assert_eq!(compression.compress(&noise(100_000, 4)), None);
+        assert_eq!(compression.compress(b""), None);
     }
 }
 
@@ -85,10 +85,10 @@ fn each_number_on_the_wire_has_its_compression() {
 fn a_length_other_than_announced_is_refused() {
     for compression in all() {
         for message in [text(5000, 5), vec![0; 5000], vec![7; 4 << 20]] {
-            let packed = compression.pack(&message).unwrap();
+            let compressed = compression.compress(&message).unwrap();
             let len = message.len();
-            for wrong in [packed.len(), len - 1, len + 1, 2 * len, usize::MAX / 2] {
-                let result = compression.unpack(&packed, wrong);
+            for wrong in [compressed.len(), len - 1, len + 1, 2 * len, usize::MAX / 2] {
+                let result = compression.decompress(&compressed, wrong);
                 assert!(result.is_err(), "{compression}: {wrong} of {len}");
             }
         }
@@ -98,14 +98,14 @@ fn a_length_other_than_announced_is_refused() {
 #[test]
 fn packed_bytes_that_exceed_the_length_are_refused() {
     for compression in all() {
-        let packed = compression.pack(&text(5000, 6)).unwrap();
-        let len = packed.len() - 1;
-        let longer = UnpackError::Longer {
-            packed: packed.len(),
+        let compressed = compression.compress(&text(5000, 6)).unwrap();
+        let len = compressed.len() - 1;
+        let longer = DecompressError::Longer {
+            compressed: compressed.len(),
             len,
         };
-        assert_eq!(compression.unpack(&packed, len), Err(longer));
-        assert!(compression.unpack(&packed, 0).is_err());
+        assert_eq!(compression.decompress(&compressed, len), Err(longer));
+        assert!(compression.decompress(&compressed, 0).is_err());
     }
 }
 
@@ -113,12 +113,12 @@ fn packed_bytes_that_exceed_the_length_are_refused() {
 fn an_empty_input_is_no_compressed_message() {
     for compression in all() {
         assert!(matches!(
-            compression.unpack(b"", 0),
-            Err(UnpackError::Malformed { .. })
+            compression.decompress(b"", 0),
+            Err(DecompressError::Malformed { .. })
         ));
         assert!(matches!(
-            compression.unpack(b"", 1000),
-            Err(UnpackError::Malformed { .. })
+            compression.decompress(b"", 1000),
+            Err(DecompressError::Malformed { .. })
         ));
     }
 }
@@ -127,17 +127,17 @@ fn an_empty_input_is_no_compressed_message() {
 fn a_message_that_is_cut_short_anywhere_is_refused() {
     for compression in all() {
         let message = text(3000, 7);
-        let packed = compression.pack(&message).unwrap();
-        for end in 0..packed.len() {
+        let compressed = compression.compress(&message).unwrap();
+        for end in 0..compressed.len() {
             assert!(
-                compression.unpack(&packed[..end], message.len()).is_err(),
+                compression.decompress(&compressed[..end], message.len()).is_err(),
                 "{compression} {end}"
             );
         }
-        let mut longer = packed;
+        let mut longer = compressed;
         longer.push(0);
         assert!(
-            compression.unpack(&longer, message.len()).is_err(),
+            compression.decompress(&longer, message.len()).is_err(),
             "{compression}"
         );
     }
@@ -155,9 +155,9 @@ fn no_bytes_panic_or_give_another_length() {
         // Behind a header that is right, the decoders go deeper.
         for seed in 0..20 {
             let message = text(2000, seed);
-            let packed = compression.pack(&message).unwrap();
-            for at in 0..packed.len() {
-                let mut bytes = packed.clone();
+            let compressed = compression.compress(&message).unwrap();
+            for at in 0..compressed.len() {
+                let mut bytes = compressed.clone();
                 bytes[at] ^= 1 << random.u8(..8);
                 check(compression, &bytes, message.len());
             }
@@ -167,7 +167,7 @@ fn no_bytes_panic_or_give_another_length() {
 
 /// Whatever comes out has the length that was announced.
 fn check(compression: Compression, bytes: &[u8], len: usize) {
-    if let Ok(message) = compression.unpack(bytes, len) {
+    if let Ok(message) = compression.decompress(bytes, len) {
         assert_eq!(message.len(), len);
         assert!(
             message.capacity() <= len.max(64),
@@ -179,19 +179,19 @@ fn check(compression: Compression, bytes: &[u8], len: usize) {
 
 #[cfg(feature = "lz4")]
 mod lz4 {
-    use super::{super::lz4::unpacked_len, *};
+    use super::{super::lz4::decompressed_len, *};
 
     #[test]
-    fn a_block_tells_what_it_unpacks_to() {
+    fn a_block_tells_what_it_decompresses_to() {
         for len in [1, 14, 15, 16, 300, 5000, 100_000] {
             for message in [text(len, 9), vec![0; len], noise(len, 10)] {
                 let block = lz4_flex::block::compress(&message);
-                assert_eq!(unpacked_len(&block), Some(len as u64));
+                assert_eq!(decompressed_len(&block), Some(len as u64));
             }
         }
-        assert_eq!(unpacked_len(b""), None);
+        assert_eq!(decompressed_len(b""), None);
         // A token for a match that is not there.
-        assert_eq!(unpacked_len(&[0x10, b'a', 1]), None);
+        assert_eq!(decompressed_len(&[0x10, b'a', 1]), None);
     }
 
     #[test]
@@ -199,22 +199,22 @@ mod lz4 {
         let block = b"\x8f\x0a\x03dog\x12\x28o\x01\x00\x0f\x50ooooo";
         let mut message = b"\x0a\x03dog\x12\x28".to_vec();
         message.extend([b'o'; 40]);
-        assert_eq!(Compression::Lz4.unpack(block, 47), Ok(message));
+        assert_eq!(Compression::Lz4.decompress(block, 47), Ok(message));
     }
 
     #[test]
-    fn a_bomb_is_refused_before_it_unpacks() {
+    fn a_bomb_is_refused_before_it_is_decompressed() {
         // One literal, then a match with itself as long as 20 KiB of `255` can say.
         let mut bomb = vec![0x1f, b'a', 1, 0];
         bomb.extend([255; 20 * 1024]);
         bomb.extend([0, 0]);
-        let unpacked = unpacked_len(&bomb).unwrap();
-        assert!(unpacked > 4 << 20);
-        let refused = Compression::Lz4.unpack(&bomb, 4 << 20);
+        let decompressed = decompressed_len(&bomb).unwrap();
+        assert!(decompressed > 4 << 20);
+        let refused = Compression::Lz4.decompress(&bomb, 4 << 20);
         assert_eq!(
             refused,
-            Err(UnpackError::Length {
-                unpacked,
+            Err(DecompressError::Length {
+                decompressed,
                 len: 4 << 20
             })
         );
@@ -224,10 +224,10 @@ mod lz4 {
     fn a_match_before_the_beginning_is_refused() {
         // One literal, a match of 4 bytes at offset 2, one literal.
         let block = [0x10, b'a', 2, 0, 0x10, b'b'];
-        assert_eq!(unpacked_len(&block), Some(6));
+        assert_eq!(decompressed_len(&block), Some(6));
         assert!(matches!(
-            Compression::Lz4.unpack(&block, 6),
-            Err(UnpackError::Malformed { .. })
+            Compression::Lz4.decompress(&block, 6),
+            Err(DecompressError::Malformed { .. })
         ));
     }
 }
@@ -255,34 +255,34 @@ mod zstd {
     fn a_frame_without_a_content_size_is_taken_if_its_length_is_right() {
         for blocks in [1, 2, 3, 32] {
             let len = blocks * 128 * 1024;
-            let message = Compression::Zstd.unpack(&bomb(blocks), len).unwrap();
+            let message = Compression::Zstd.decompress(&bomb(blocks), len).unwrap();
             assert!(message == vec![b'z'; len]);
         }
     }
 
     #[test]
     fn a_frame_without_a_content_size_that_has_less_than_announced_is_refused() {
-        let length = UnpackError::Length {
-            unpacked: 128 * 1024,
+        let length = DecompressError::Length {
+            decompressed: 128 * 1024,
             len: 200_000,
         };
-        assert_eq!(Compression::Zstd.unpack(&bomb(1), 200_000), Err(length));
+        assert_eq!(Compression::Zstd.decompress(&bomb(1), 200_000), Err(length));
     }
 
     #[test]
     fn a_bomb_ends_at_the_length_that_was_announced() {
         for len in [500, 128 * 1024, 300_000, 4 << 20] {
-            let refused = Compression::Zstd.unpack(&bomb(100), len);
-            assert_eq!(refused, Err(UnpackError::Endless { len }));
+            let refused = Compression::Zstd.decompress(&bomb(100), len);
+            assert_eq!(refused, Err(DecompressError::Endless { len }));
         }
     }
 
     #[test]
-    fn another_content_size_is_refused_before_anything_is_unpacked() {
-        let packed = Compression::Zstd.pack(&vec![0; 1 << 20]).unwrap();
-        let refused = Compression::Zstd.unpack(&packed, 4 << 20);
-        let length = UnpackError::Length {
-            unpacked: 1 << 20,
+    fn another_content_size_is_refused_before_anything_is_decompressed() {
+        let compressed = Compression::Zstd.compress(&vec![0; 1 << 20]).unwrap();
+        let refused = Compression::Zstd.decompress(&compressed, 4 << 20);
+        let length = DecompressError::Length {
+            decompressed: 1 << 20,
             len: 4 << 20,
         };
         assert_eq!(refused, Err(length));
@@ -302,12 +302,12 @@ mod zstd {
         let mut frame = MAGIC.to_vec();
         frame.extend([0x01, 7 << 3, 7, 1, 0, 0]);
         assert!(matches!(
-            Compression::Zstd.unpack(&frame, 2000),
-            Err(UnpackError::Malformed { .. })
+            Compression::Zstd.decompress(&frame, 2000),
+            Err(DecompressError::Malformed { .. })
         ));
         // A window of 2 TiB, and one empty block.
         let mut frame = MAGIC.to_vec();
         frame.extend([0x00, 31 << 3, 1, 0, 0]);
-        assert!(Compression::Zstd.unpack(&frame, 2000).is_err());
+        assert!(Compression::Zstd.decompress(&frame, 2000).is_err());
     }
 }

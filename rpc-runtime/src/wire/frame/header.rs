@@ -74,7 +74,7 @@ impl Header<'_> {
             + bytes_field_len(payload_len)
     }
 
-    /// Appends the whole frame with `payload`, which takes `len` bytes ([`Size::packed`](super::Size::packed)).
+    /// Appends the whole frame with `payload`, which takes `len` bytes ([`Size::sent`](super::Size::sent)).
     ///
     /// An empty message gives a frame without a payload.
     #[inline]

@@ -12,7 +12,7 @@ pub(crate) trait Payload {
     /// The length of the message, before and after compression.
     fn size(&self) -> Size;
 
-    /// Appends the bytes of the message as they travel: [`Size::packed`] bytes.
+    /// Appends the bytes of the message as they travel: [`Size::sent`] bytes.
     fn put(&self, out: &mut Output);
 }
 
@@ -22,7 +22,7 @@ pub(crate) struct Size {
     /// Length before compression, in bytes. Limits and credit count this length.
     pub(crate) len: usize,
     /// Length on the wire, in bytes.
-    pub(crate) packed: usize,
+    pub(crate) sent: usize,
     /// The compression; 0 means none.
     pub(crate) encoding: u32,
 }
@@ -32,7 +32,7 @@ impl Size {
     pub(crate) const fn plain(len: usize) -> Self {
         Self {
             len,
-            packed: len,
+            sent: len,
             encoding: 0,
         }
     }
@@ -150,7 +150,7 @@ impl Payload for Encoded {
         Size {
             // No overflow: the message was in memory before it was compressed.
             len: self.len as usize,
-            packed: self.bytes.len(),
+            sent: self.bytes.len(),
             encoding: self.encoding,
         }
     }

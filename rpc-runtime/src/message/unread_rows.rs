@@ -1,4 +1,4 @@
-//! Unread: what a reader was given of a stream, and has not looked at yet.
+//! Unread rows: packed frames of a stream that its reader was given and has not read yet. They are decoded here, one message at a time.
 
 use std::collections::VecDeque;
 
@@ -61,7 +61,7 @@ impl Unread {
         self.row = match item.encoding() {
             // The connection has checked its messages.
             0 => Row::new(item.into_bytes()),
-            _ => unpack(item, self.max_message)?,
+            _ => decompress(item, self.max_message)?,
         };
         self.next_of_row(budget)
     }
@@ -80,10 +80,10 @@ impl Unread {
     }
 }
 
-/// Unpacks a compressed row, and checks its messages.
+/// Decompresses a row, and checks its messages.
 #[cold]
-fn unpack(row: Encoded, max: u64) -> Result<Row, DecodeFailure> {
-    let bytes = row.unpack().map_err(DecodeFailure::Packed)?;
+fn decompress(row: Encoded, max: u64) -> Result<Row, DecodeFailure> {
+    let bytes = row.decompress().map_err(DecodeFailure::Compressed)?;
     let len = longest(&bytes).map_err(DecodeFailure::Row)? as u64;
     if len > max {
         return Err(DecodeFailure::TooLong { len, max });
@@ -173,12 +173,12 @@ mod tests {
 
         /// A compressed row of messages that take `bytes`, announced with `len` bytes.
         fn compressed(bytes: &[u8], len: usize) -> Encoded {
-            let packed = Compression::Lz4.pack(bytes).expect("it becomes shorter");
-            Encoded::new(packed.into(), Compression::Lz4.encoding(), len as u64).into_row()
+            let compressed = Compression::Lz4.compress(bytes).expect("it becomes shorter");
+            Encoded::new(compressed.into(), Compression::Lz4.encoding(), len as u64).into_row()
         }
 
         #[test]
-        fn a_compressed_row_is_unpacked_once_and_its_messages_are_read() {
+        fn a_compressed_row_is_decompressed_once_and_its_messages_are_read() {
             let bytes = row(&["the same again"; 100]);
             let mut unread = Unread::new(100);
             let first: String = unread.begin(compressed(&bytes, bytes.len()), ANY).unwrap();
