@@ -8,7 +8,7 @@ mod tests;
 #[cfg(feature = "sim")]
 pub(crate) use self::spare::forget as forget_spare;
 
-use std::{error, fmt, io, mem};
+use std::{error, fmt, io, mem, ops::Range};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio_util::codec::{Decoder, Encoder};
@@ -264,24 +264,30 @@ impl FrameCodec {
         }
     }
 
-    /// Takes `total` bytes that have come, and returns true if they have a buffer of their own.
+    /// Takes a frame of `total` bytes that has come. Returns its payload, and true if that has a buffer of its own.
     #[inline]
-    fn take(&mut self, buffer: &mut BytesMut, total: usize) -> (Bytes, bool) {
+    fn take(&mut self, buffer: &mut BytesMut, total: usize, payload: Range<usize>) -> (Bytes, bool) {
         self.received += total as u64;
         match self.own_buffer.take() {
-            Some(own) => self.take_own(buffer, total, own),
-            None => (buffer.split_to(total).freeze(), false),
+            Some(own) => self.take_own(buffer, total, payload, own),
+            None => (split_payload(buffer, total, payload), false),
         }
     }
 
     #[cold]
-    fn take_own(&mut self, buffer: &mut BytesMut, total: usize, own: OwnBuffer) -> (Bytes, bool) {
+    fn take_own(
+        &mut self,
+        buffer: &mut BytesMut,
+        total: usize,
+        payload: Range<usize>,
+        own: OwnBuffer,
+    ) -> (Bytes, bool) {
         if own.total != total || own.capacity != buffer.capacity() {
-            return (buffer.split_to(total).freeze(), false);
+            return (split_payload(buffer, total, payload), false);
         }
-        let frame = split_rest(buffer, total);
+        let mut frame = split_rest(buffer, total);
         self.is_long = total >= Self::LONG;
-        (frame.freeze(), true)
+        (split_payload(&mut frame, total, payload), true)
     }
 
     /// Decodes like [`decode`](Decoder::decode), into an empty frame; returns false if no frame is complete.
@@ -322,9 +328,15 @@ impl FrameCodec {
             self.wanted = has_head.then_some(total);
             return Ok(false);
         }
-        let (mut body, is_own) = self.take(buffer, total);
-        body.advance(PREFIX_LEN);
-        frame.fill(body)?;
+        let payload = match frame.fill(&buffer[PREFIX_LEN..total]) {
+            Ok(payload) => payload,
+            Err(error) => {
+                drop(self.take(buffer, total, 0..0));
+                return Err(error.into());
+            }
+        };
+        let is_own;
+        (frame.payload, is_own) = self.take(buffer, total, payload);
         self.is_first = false;
         // The first fragment of a message may be short; it does not end a run of long frames.
         self.is_long &= is_own || frame.flags.contains(Flags::MORE);
@@ -464,6 +476,19 @@ impl From<io::Error> for CodecError {
     fn from(error: io::Error) -> Self {
         Self::Io(error.kind())
     }
+}
+
+/// Takes a frame of `total` bytes off `buffer`, and returns its payload, without copying it.
+#[inline]
+fn split_payload(buffer: &mut BytesMut, total: usize, payload: Range<usize>) -> Bytes {
+    if payload.is_empty() {
+        buffer.advance(total);
+        return Bytes::new();
+    }
+    buffer.advance(PREFIX_LEN + payload.start);
+    let bytes = buffer.split_to(payload.len()).freeze();
+    buffer.advance(total - PREFIX_LEN - payload.end);
+    bytes
 }
 
 /// Takes the first `len` bytes, and moves the rest so that it does not keep them alive.

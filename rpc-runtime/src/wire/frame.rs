@@ -247,7 +247,7 @@ pub(crate) struct Parts {
     pub(crate) message: String,
     /// 8: metadata entries, within the limits of [`Metadata`].
     pub(crate) metadata: Metadata,
-    /// 13: REPLY: the typed error; a slice of the frame's bytes.
+    /// 13: REPLY: the typed error.
     pub(crate) details: Bytes,
     /// Replaces the payload: a fragment that was read directly into the buffer of its message.
     pub(crate) placed: Option<Placed>,

@@ -1,7 +1,5 @@
 //! Replies: what the peer answers to our calls.
 
-use bytes::Bytes;
-
 use super::{
     Ours,
     calls::{CallLookup, IncomingData, OpenInfo, PartialReply},
@@ -378,10 +376,8 @@ fn executed(flags: Flags) -> Executed {
 fn status(frame: &mut Frame) -> Status {
     let code = Code::from_number(frame.code);
     let parts = frame.extra.take();
-    // Copied, because an error may be kept long, and a slice would pin the read buffer.
-    let details = Bytes::copy_from_slice(&parts.details);
     Status::new(code, parts.message)
-        .with_details_bytes(details)
+        .with_details_bytes(parts.details)
         .with_metadata(parts.metadata)
 }
 

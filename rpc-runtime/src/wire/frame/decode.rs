@@ -2,7 +2,7 @@
 
 use std::{error, fmt, ops::Range};
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 
 use super::{Flags, Frame, Kind, MAX_TEXT, cut};
 use crate::Metadata;
@@ -86,23 +86,25 @@ impl Frame {
     #[cfg(any(test, fuzzing))]
     pub(crate) fn decode(body: Bytes) -> Result<Self, FrameError> {
         let mut frame = Self::default();
-        frame.fill(body)?;
+        let payload = frame.fill(&body)?;
+        frame.payload = body.slice(payload);
         Ok(frame)
     }
 
-    /// Decodes the bytes after the length prefix into `self`, which must be empty.
+    /// Decodes the bytes after the length prefix into `self`, which must be empty. Returns where the payload lies in them: the
+    /// caller takes it.
     ///
-    /// Fields may come in any order; of repeated fields the last one wins; unknown fields are skipped. `details` and
-    /// `payload` are slices of `body` and keep all of it alive, so code that keeps a small one for longer copies it.
+    /// Fields may come in any order; of repeated fields the last one wins; unknown fields are skipped. Everything but the
+    /// payload is copied.
     ///
     /// # Errors
     ///
     /// [`FrameError`] says what is wrong. A status text that is too long or not UTF-8 is not an error.
     #[inline]
-    pub(crate) fn fill(&mut self, mut body: Bytes) -> Result<(), FrameError> {
+    pub(crate) fn fill(&mut self, body: &[u8]) -> Result<Range<usize>, FrameError> {
         let frame = self;
         let mut ranges = Ranges::default();
-        let mut reader = Reader::new(&body);
+        let mut reader = Reader::new(body);
         while let Some(key) = reader.next_byte() {
             match key {
                 KIND => frame.kind = Kind::from(reader.varint()? as u32),
@@ -130,15 +132,10 @@ impl Frame {
             frame.extra.get_mut().message = text(&body[message]);
         }
         if !details.is_empty() {
-            frame.extra.get_mut().details = body.slice(details);
+            // Copied, because an error may be kept long, and a slice would keep the read buffer alive.
+            frame.extra.get_mut().details = Bytes::copy_from_slice(&body[details]);
         }
-        if !payload.is_empty() {
-            // `slice` would cost two more atomic operations for each frame; the body is ours to consume.
-            body.truncate(payload.end);
-            body.advance(payload.start);
-            frame.payload = body;
-        }
-        Ok(())
+        Ok(payload)
     }
 }
 
