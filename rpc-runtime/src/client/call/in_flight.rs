@@ -91,15 +91,15 @@ impl CompressedRequest {
     #[inline]
     fn apply<'a, M: Message>(&mut self, message: &'a M, compression: Option<Compression>) -> Outgoing<'a, M> {
         let Some(compression) = compression else {
-            return Outgoing::Plain(message);
+            return Outgoing::plain(message);
         };
         if matches!(self, Self::NotTried) {
             *self = compression::compress(message, compression)
                 .map_or(Self::Plain, |compressed| Self::Compressed(Box::new(compressed)));
         }
         match self {
-            Self::Compressed(compressed) => Outgoing::Compressed(Encoded::clone(compressed)),
-            _ => Outgoing::Plain(message),
+            Self::Compressed(compressed) => Outgoing::compressed(Encoded::clone(compressed)),
+            _ => Outgoing::plain(message),
         }
     }
 }

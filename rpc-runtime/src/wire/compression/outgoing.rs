@@ -6,9 +6,15 @@ use prost::Message;
 use super::Compression;
 use crate::wire::frame::{Encoded, Output, Payload, Size};
 
-/// A message on its way out: as it is, or compressed.
+/// A message on its way out: as it is, or compressed. It is measured once, when this is made.
 #[derive(Debug)]
-pub(crate) enum Outgoing<'a, M> {
+pub(crate) struct Outgoing<'a, M> {
+    form: OutgoingForm<'a, M>,
+    size: Size,
+}
+
+#[derive(Debug)]
+enum OutgoingForm<'a, M> {
     Plain(&'a M),
     Compressed(Encoded),
 }
@@ -21,7 +27,24 @@ impl<'a, M: Message> Outgoing<'a, M> {
     pub(crate) fn new(message: &'a M, compression: Option<Compression>) -> Self {
         compression
             .and_then(|compression| compress(message, compression))
-            .map_or(Self::Plain(message), Self::Compressed)
+            .map_or_else(|| Self::plain(message), Self::compressed)
+    }
+
+    /// `message` as it is.
+    #[inline]
+    pub(crate) fn plain(message: &'a M) -> Self {
+        Self {
+            form: OutgoingForm::Plain(message),
+            size: message.size(),
+        }
+    }
+
+    /// A message that is compressed.
+    pub(crate) fn compressed(compressed: Encoded) -> Self {
+        Self {
+            size: compressed.size(),
+            form: OutgoingForm::Compressed(compressed),
+        }
     }
 }
 
@@ -41,17 +64,16 @@ pub(crate) fn compress<M: Message>(message: &M, compression: Compression) -> Opt
 }
 
 impl<M: Message> Payload for Outgoing<'_, M> {
+    #[inline]
     fn size(&self) -> Size {
-        match self {
-            Self::Plain(message) => message.size(),
-            Self::Compressed(compressed) => compressed.size(),
-        }
+        self.size
     }
 
+    #[inline]
     fn put(&self, out: &mut Output) {
-        match self {
-            Self::Plain(message) => message.put(out),
-            Self::Compressed(compressed) => compressed.put(out),
+        match &self.form {
+            OutgoingForm::Plain(message) => message.put(out),
+            OutgoingForm::Compressed(compressed) => compressed.put(out),
         }
     }
 }
