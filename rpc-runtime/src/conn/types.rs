@@ -332,8 +332,6 @@ pub(crate) struct Arrived {
     pub(crate) metadata: Metadata,
     /// The message, encoded.
     pub(crate) payload: Encoded,
-    /// When its last byte was read.
-    pub(crate) at: Time,
     /// True if the caller sends a stream; the payload is empty then.
     pub(crate) streams: bool,
     /// How many calls it is nested in.
@@ -349,7 +347,6 @@ impl fmt::Debug for Arrived {
             .field("deadline", &self.deadline)
             .field("metadata", &self.metadata)
             .field("payload", &self.payload)
-            .field("at", &self.at)
             .finish()
     }
 }

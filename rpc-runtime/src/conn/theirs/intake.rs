@@ -8,7 +8,7 @@ use super::{
     waiting_rows::WaitingRow,
 };
 use crate::{
-    Code, Metadata, Priority,
+    Code, Priority,
     conn::{
         Settings, Side, Time, Unwanted,
         assembly::{Assembly, WrongLength, whole},
@@ -51,6 +51,17 @@ impl Refusal {
     fn wrong_length(wrong: WrongLength) -> Self {
         Self::new(Code::Internal, wrong.to_string(), DropReason::BadPayload)
     }
+}
+
+/// What is known of a request from its first frame.
+#[derive(Clone, Copy)]
+struct FirstFrame {
+    one_way: bool,
+    control: bool,
+    /// False if it is a one-way request for which the peer had no credit.
+    had_credit: bool,
+    /// How long the message is.
+    len: u64,
 }
 
 /// The text of a refusal because memory is short.
@@ -122,46 +133,38 @@ impl Theirs {
         lacks_memory: bool,
         step: &mut Step<'_>,
     ) -> Result<(), Violation> {
-        let one_way = frame.kind == Kind::Send;
-        let more = frame.flags.contains(Flags::MORE);
-        if more {
+        if frame.flags.contains(Flags::MORE) {
             step.fragments
                 .fragment(frame.id, frame.payload_len(), true, step.now);
         }
+        let one_way = frame.kind == Kind::Send;
         let len = frame.message_len();
-        let had_credit = !one_way || self.requests.charge_send(len);
-        let refusal = self.check_request(frame, one_way, had_credit, len, step);
-        let stage = match refusal {
-            Ok(()) => match self.find_shortage(frame, lacks_memory, step) {
-                Some(shortage) => {
-                    self.turn_away(frame, one_way, len, shortage, step);
+        let first = FirstFrame {
+            one_way,
+            control: step.settings.control.contains(&frame.procedure),
+            had_credit: !one_way || self.requests.charge_send(len),
+            len,
+        };
+        let refusal = match self.check_request(frame, first, step) {
+            Ok(()) => {
+                if let Some(shortage) = self.find_shortage(frame, lacks_memory, step) {
+                    self.turn_away(frame, first, shortage, step);
                     return Ok(());
                 }
-                None => stage(frame, more).map_err(Refusal::wrong_length),
-            },
-            Err(refusal) => Err(refusal),
+                match self.admit_request(frame, first, step) {
+                    Ok(()) => return Ok(()),
+                    Err(wrong) => Refusal::wrong_length(wrong),
+                }
+            }
+            Err(refusal) => refusal,
         };
-        match stage {
-            Err(refusal) => {
-                self.refuse_first(frame, one_way, len, &refusal, step);
-                fault_of(refusal.reason, one_way, &refusal.text, step)
-            }
-            Ok(stage) => {
-                self.admit_request(frame, stage, one_way, len, step);
-                Ok(())
-            }
-        }
+        self.refuse_first(frame, one_way, len, &refusal, step);
+        fault_of(refusal.reason, one_way, &refusal.text, step)
     }
 
     /// Finds what is wrong with a request, if that does not end the connection.
-    fn check_request(
-        &self,
-        frame: &Frame,
-        one_way: bool,
-        had_credit: bool,
-        len: u64,
-        step: &Step<'_>,
-    ) -> Result<(), Refusal> {
+    fn check_request(&self, frame: &Frame, first: FirstFrame, step: &Step<'_>) -> Result<(), Refusal> {
+        let FirstFrame { one_way, len, .. } = first;
         let exhausted = |text: String| Err(Refusal::new(Code::ResourceExhausted, text, DropReason::Overload));
         let settings = step.settings;
         let streams = !frame.flags.contains(Flags::END);
@@ -179,19 +182,18 @@ impl Theirs {
                 settings.max_message
             ));
         }
-        if one_way && !had_credit {
+        if !first.had_credit {
             return Err(Refusal::no_send_credit(settings));
         }
-        let control = settings.control.contains(&frame.procedure);
         if one_way {
             return Ok(());
         }
-        if control && len > CONTROL_BYTES {
+        if first.control && len > CONTROL_BYTES {
             return exhausted(format!(
                 "control request of {len} bytes exceeds limit of {CONTROL_BYTES}"
             ));
         }
-        if !self.requests.has_room(control, settings) {
+        if !self.requests.has_room(first.control, settings) {
             return exhausted("calls exceed the announced limits".to_owned());
         }
         Ok(())
@@ -245,7 +247,13 @@ impl Theirs {
     }
 
     /// Refuses a request for a reason that is no fault of the peer. A call keeps its slot until there is room for the REPLY.
-    fn turn_away(&mut self, frame: &Frame, one_way: bool, len: u64, shortage: Shortage, step: &mut Step<'_>) {
+    fn turn_away(&mut self, frame: &Frame, first: FirstFrame, shortage: Shortage, step: &mut Step<'_>) {
+        let FirstFrame {
+            one_way,
+            control,
+            len,
+            ..
+        } = first;
         let (code, text, reason) = shortage.refusal();
         count_refused(reason, one_way, 1, step);
         if one_way {
@@ -256,7 +264,6 @@ impl Theirs {
             text,
             queue_us: 0,
         };
-        let control = step.settings.control.contains(&frame.procedure);
         let stage = RequestStage::Withdrawn(withdrawn);
         let request = TheirRequest::refused(stage, one_way, control, len, step.now);
         self.requests.insert(frame.id, request);
@@ -270,23 +277,70 @@ impl Theirs {
     fn admit_request(
         &mut self,
         frame: &mut Frame,
-        mut stage: RequestStage,
-        one_way: bool,
-        len: u64,
+        first: FirstFrame,
+        step: &mut Step<'_>,
+    ) -> Result<(), WrongLength> {
+        if frame.flags.contains(Flags::MORE) {
+            return self.admit_partial(frame, first, step);
+        }
+        let payload = whole(frame)?;
+        let metadata = frame.extra.take_metadata();
+        let kept = IntakeUse::new(payload.bytes().len() as u64, metadata.held_len());
+        let body = RequestBody {
+            procedure: frame.procedure,
+            metadata,
+            payload,
+        };
+        self.insert(frame, RequestStage::Queued(body), kept, first, step);
+        self.complete_request(frame.id, first.one_way, step);
+        Ok(())
+    }
+
+    /// Takes in a request of which more fragments come.
+    fn admit_partial(
+        &mut self,
+        frame: &mut Frame,
+        first: FirstFrame,
+        step: &mut Step<'_>,
+    ) -> Result<(), WrongLength> {
+        let mut assembly = Assembly::new(frame.length, frame.encoding);
+        assembly.push(frame)?;
+        let metadata = frame.extra.take_metadata();
+        let kept = IntakeUse::new(assembly.kept() as u64, metadata.held_len());
+        let partial = PartialRequest {
+            procedure: frame.procedure,
+            metadata,
+            assembly,
+        };
+        self.insert(
+            frame,
+            RequestStage::Receiving(Box::new(partial)),
+            kept,
+            first,
+            step,
+        );
+        Ok(())
+    }
+
+    // Inlined, so that the request is written in its place at once.
+    #[inline(always)]
+    fn insert(
+        &mut self,
+        frame: &Frame,
+        stage: RequestStage,
+        kept: IntakeUse,
+        first: FirstFrame,
         step: &mut Step<'_>,
     ) {
+        let FirstFrame {
+            one_way,
+            control,
+            len,
+            ..
+        } = first;
         let deadline = deadline_of(frame, one_way, step);
         step.wakes.watch(deadline);
-        let complete = !matches!(stage, RequestStage::Receiving(_));
         let streams = !frame.flags.contains(Flags::END);
-        let (came, metadata) = match &mut stage {
-            RequestStage::Receiving(partial) => (partial.assembly.kept(), &mut partial.metadata),
-            RequestStage::Queued(body) => (body.payload.bytes().len(), &mut body.metadata),
-            _ => return,
-        };
-        *metadata = frame.extra.take_metadata();
-        let kept = IntakeUse::new(came as u64, metadata.held_len());
-        let control = step.settings.control.contains(&frame.procedure);
         let request = TheirRequest {
             one_way,
             control,
@@ -302,9 +356,6 @@ impl Theirs {
             flow: streams.then(|| Box::new(Flow::of_request(step.settings, step.now))),
         };
         self.requests.insert(frame.id, request);
-        if complete {
-            self.complete_request(frame.id, one_way, step);
-        }
     }
 
     /// Takes in a further frame of a request that was opened: a fragment, or a message of its stream.
@@ -640,22 +691,4 @@ fn late_data(len: usize, step: &mut Step<'_>) -> Result<(), Violation> {
         true => Ok(()),
         false => step.fault(|counts| &counts.late_frames, "DATA for a call that is over"),
     }
-}
-
-/// Where a request stands after its first frame; its metadata is filled in when it is admitted.
-fn stage(frame: &mut Frame, more: bool) -> Result<RequestStage, WrongLength> {
-    if !more {
-        return Ok(RequestStage::Queued(RequestBody {
-            procedure: frame.procedure,
-            metadata: Metadata::new(),
-            payload: whole(frame)?,
-        }));
-    }
-    let mut assembly = Assembly::new(frame.length, frame.encoding);
-    assembly.push(frame)?;
-    Ok(RequestStage::Receiving(Box::new(PartialRequest {
-        procedure: frame.procedure,
-        metadata: Metadata::new(),
-        assembly,
-    })))
 }

@@ -143,6 +143,7 @@ impl TheirRequest {
     }
 
     /// Hands a queued request out.
+    #[inline(always)]
     pub(super) fn take(&mut self, id: u64, how: HandOut) -> Option<Arrived> {
         if !matches!(self.stage, RequestStage::Queued(_)) {
             return None;
@@ -161,7 +162,6 @@ impl TheirRequest {
             deadline: self.deadline,
             metadata: body.metadata,
             payload: body.payload,
-            at: self.at,
             streams: self.reads_stream(),
             depth: self.depth,
         })

@@ -122,7 +122,7 @@ impl RequestTable {
     }
 
     /// Adds a request; a one-way request is charged already.
-    #[inline]
+    #[inline(always)]
     pub(in crate::conn) fn insert(&mut self, id: u64, request: TheirRequest) {
         match (request.one_way, request.control) {
             (true, _) if matches!(request.stage, RequestStage::Receiving(_)) => self.unfinished.push_back(id),
