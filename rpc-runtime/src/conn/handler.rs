@@ -194,7 +194,8 @@ impl Connection {
     /// Ready when the reply of a call, of `len` bytes, may be encoded: behind the last message of its stream.
     #[inline]
     pub(crate) fn poll_room(&mut self, id: CallId, len: usize, cx: &mut Context<'_>) -> Poll<()> {
-        if !self.end.is_live() {
+        // Where there is room for all, nothing remains of any stream either.
+        if !self.end.is_live() || self.has_room_for_all() {
             return Poll::Ready(());
         }
         let id = id.number();

@@ -103,6 +103,21 @@ impl<V> Table<V> {
         }
     }
 
+    /// Drops what is there under `id`, where it lies, and returns what `f` found out about it.
+    #[inline]
+    pub(super) fn discard_after<R>(&mut self, id: u64, f: impl FnOnce(&mut V) -> R) -> Option<R> {
+        let index = self.place(id);
+        if let Some(place) = self.ring.get_mut(index) {
+            if let Some((_, value)) = place.as_mut().filter(|(found, _)| *found == id) {
+                let found = f(value);
+                *place = None;
+                self.taken -= 1;
+                return Some(found);
+            }
+        }
+        self.old.remove(&id).map(|mut value| f(&mut value))
+    }
+
     /// Everything, with its id.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u64, &V)> {
         let young = self.ring.iter().flatten().map(|(id, value)| (*id, value));

@@ -349,10 +349,12 @@ impl RequestTable {
     /// place.
     #[inline]
     pub(in crate::conn) fn finish(&mut self, id: u64, woken: &mut Woken) -> Option<Departure> {
-        let request = self.table.get_mut(id)?;
-        let leaving = request.leave(&mut self.streams);
-        request.wake(woken);
-        self.table.discard(id);
+        let streams = &mut self.streams;
+        let leaving = self.table.discard_after(id, |request| {
+            let leaving = request.leave(streams);
+            request.wake(woken);
+            leaving
+        })?;
         self.left(id, leaving);
         Some(leaving)
     }
