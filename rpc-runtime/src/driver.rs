@@ -86,6 +86,19 @@ struct Driver<S> {
     why: &'static str,
     /// The number of tasks woken since the last question.
     woken: usize,
+    /// True if the last round told the connection all that the driver knew, and moved nothing afterwards.
+    is_settled: bool,
+}
+
+/// What came before a round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum After {
+    /// The task was woken, so anything may have happened.
+    Wake,
+    /// A round, and then handlers, which leave the driver asleep.
+    Handlers,
+    /// A round in the same poll of the task, and nothing else.
+    Round,
 }
 
 struct FailedWrite {
@@ -147,23 +160,25 @@ impl<S: ByteStream> Driver<S> {
             wakers: Vec::new(),
             why: RUNTIME_GONE,
             woken: 0,
+            is_settled: false,
         }
     }
 
     /// Reads, tells the connection what came and what went, and writes its output.
-    fn round(&mut self, cx: &mut Context<'_>, is_first: bool) -> Round {
+    fn round(&mut self, cx: &mut Context<'_>, after: After) -> Round {
+        let is_first = after == After::Wake;
         if is_first {
             self.quiet = false;
         }
         let input = self.poll_read(cx);
         let read = !matches!(input, Input::Nothing);
+        if after == After::Round && self.is_settled && !read {
+            return Round::Idle;
+        }
         let due = is_first && self.poll_timer(cx);
         let clock = if is_first { Clock::Now } else { Clock::Recent };
         let turn = self.turn(input, due, clock, cx);
-        let own = cx.waker();
-        // The driver looks at everything before it sleeps.
-        let others = self.wakers.drain(..).filter(|waker| !waker.will_wake(own));
-        self.woken += others.map(Waker::wake).count();
+        let called = self.wake_others(cx.waker());
         if turn.closed {
             return Round::Over;
         }
@@ -173,11 +188,26 @@ impl<S: ByteStream> Driver<S> {
         };
         let is_written = self.output.is_empty() && self.unflushed == 0;
         let shut = turn.shutdown && is_written && self.poll_shutdown(cx);
-        if read || due || wrote || shut {
+        self.is_settled = !(due || wrote || shut || self.is_buffering) && self.failed.is_none();
+        if read || due || wrote || shut || called {
             Round::Moved
         } else {
             Round::Idle
         }
+    }
+
+    /// Wakes the tasks that are to be woken. True if this one is among them: instead, it looks again before it sleeps.
+    fn wake_others(&mut self, own: &Waker) -> bool {
+        let mut called = false;
+        for waker in self.wakers.drain(..) {
+            if waker.will_wake(own) {
+                called = true;
+            } else {
+                waker.wake();
+                self.woken += 1;
+            }
+        }
+        called
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Input {

@@ -2,12 +2,13 @@
 
 use std::{
     future::Future,
+    mem,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
 };
 
-use super::{ByteStream, Driver, SharedConnection, TURNS, WRITE_LEN};
+use super::{After, ByteStream, Driver, SharedConnection, TURNS, WRITE_LEN};
 
 /// The place of a connection's driver between two drives. A task takes it, drives, and puts it back before anything else.
 pub(crate) struct Baton<S>(Mutex<Place<S>>);
@@ -32,14 +33,14 @@ impl<S: ByteStream> Baton<S> {
 
     /// Drives one round: reads, tells the connection, writes. It wakes the task of `cx` when there is more to do.
     ///
-    /// `is_first` marks the first round in this poll of the task: later rounds keep the wakers that the first one left.
-    pub(crate) fn round(&self, cx: &mut Context<'_>, is_first: bool) -> Round {
+    /// Later rounds in a poll of the task keep the wakers that the first one left.
+    pub(crate) fn round(&self, cx: &mut Context<'_>, after: After) -> Round {
         let Some(mut driver) = self.take() else {
             return Round::Over;
         };
-        let mut round = driver.round(cx, is_first);
+        let mut round = driver.round(cx, after);
         if driver.woken > 0 && round == Round::Moved {
-            round = Round::Woke(std::mem::take(&mut driver.woken));
+            round = Round::Woke(mem::take(&mut driver.woken));
         }
         self.put(driver, matches!(round, Round::Over));
         round
@@ -53,7 +54,7 @@ impl<S> Baton<S> {
         if matches!(*place, Place::Gone(_)) {
             return;
         }
-        let old = std::mem::replace(&mut *place, Place::Gone(why));
+        let old = mem::replace(&mut *place, Place::Gone(why));
         drop(place);
         if let Place::Here(mut driver) = old {
             driver.why = why;
@@ -67,7 +68,7 @@ impl<S> Baton<S> {
         if !matches!(*place, Place::Here(_)) {
             return None;
         }
-        match std::mem::replace(&mut *place, Place::Out) {
+        match mem::replace(&mut *place, Place::Out) {
             Place::Here(driver) => Some(driver),
             Place::Out | Place::Gone(_) => None,
         }
@@ -121,8 +122,9 @@ impl<S: ByteStream> Future for Drive<S> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        for turn in 0..TURNS {
-            match self.0.round(cx, turn == 0) {
+        let mut after = After::Wake;
+        for _ in 0..TURNS {
+            match self.0.round(cx, mem::replace(&mut after, After::Round)) {
                 Round::Moved | Round::Woke(1) => {}
                 Round::Woke(_) => break,
                 Round::Idle => return Poll::Pending,
@@ -148,7 +150,7 @@ pub(crate) const RUNTIME_GONE: &str = "the runtime shut down";
 
 #[cfg(test)]
 mod tests {
-    use std::task::Waker;
+    use std::{future::poll_fn, task::Waker};
 
     use bytes::Bytes;
     use tokio::io::{DuplexStream, duplex};
@@ -156,7 +158,8 @@ mod tests {
     use super::*;
     use crate::{
         Limits,
-        conn::{Connection, Side},
+        conn::{Connection, Request, Side, Ticket},
+        driver::{Clock, Wakes},
     };
 
     const MAX_FRAME: u32 = 144 * 1024;
@@ -178,36 +181,71 @@ mod tests {
         shared.with(|conn, _| conn.is_closed())
     }
 
-    fn round(baton: &Baton<DuplexStream>, is_first: bool) -> Round {
-        baton.round(&mut Context::from_waker(Waker::noop()), is_first)
+    fn round(baton: &Baton<DuplexStream>, after: After) -> Round {
+        baton.round(&mut Context::from_waker(Waker::noop()), after)
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_next_holder_of_the_baton_goes_on_where_the_last_one_was() {
         let (shared, baton, _theirs) = pair();
-        assert_eq!(round(&baton, true), Round::Moved, "the HELLO goes out");
+        assert_eq!(round(&baton, After::Wake), Round::Moved, "the HELLO goes out");
         let other = Arc::clone(&baton);
-        let task = tokio::spawn(async move { round(&other, true) });
+        let task = tokio::spawn(async move { round(&other, After::Wake) });
         assert_eq!(task.await.unwrap(), Round::Idle);
         assert!(!is_closed(&shared));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_round_that_wakes_its_own_task_is_not_the_last() {
+        let (shared, baton, _theirs) = pair();
+        let flush = shared.with(|conn, _| conn.start_flush());
+        let rounds = poll_fn(move |cx| {
+            assert!(shared.with(|conn, _| conn.poll_flush(&flush, cx)).is_pending());
+            let rounds = [After::Wake, After::Round, After::Round].map(|after| baton.round(cx, after));
+            assert!(shared.with(|conn, _| conn.poll_flush(&flush, cx)).is_ready());
+            Poll::Ready(rounds)
+        });
+        // In a task, because two of its wakers are known to be equal.
+        let rounds = tokio::spawn(rounds).await.unwrap();
+        assert_eq!(rounds, [Round::Moved, Round::Moved, Round::Idle]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_round_after_handlers_writes_what_they_left_and_woke_nobody_for() {
+        let (shared, baton, _theirs) = pair();
+        assert_eq!(round(&baton, After::Wake), Round::Moved, "the HELLO goes out");
+        assert_eq!(round(&baton, After::Round), Round::Idle);
+        let sends = |conn: &mut Connection, now| {
+            let mut cx = Context::from_waker(Waker::noop());
+            let request = Request::default();
+            let sent = conn.poll_send(&mut Ticket::default(), &request, &Bytes::new(), now, &mut cx);
+            assert!(matches!(sent, Poll::Ready(Ok(()))));
+        };
+        let mut conn = shared.lock(Clock::Now, Wakes::Waiters);
+        let now = conn.now();
+        sends(&mut conn, now);
+        drop(conn);
+        let settled = round(&baton, After::Round);
+        assert_eq!(settled, Round::Idle, "nothing but a round came before");
+        assert_eq!(round(&baton, After::Handlers), Round::Moved);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_connection_cut_while_it_is_driven_ends_when_the_baton_returns() {
         let (shared, baton, _theirs) = pair();
         let driver = baton.take().unwrap();
-        assert_eq!(round(&baton, true), Round::Over, "only one drives");
+        assert_eq!(round(&baton, After::Wake), Round::Over, "only one drives");
         baton.cut("cut by the test");
         assert!(!is_closed(&shared));
         baton.put(driver, false);
         assert!(is_closed(&shared));
-        assert_eq!(round(&baton, true), Round::Over);
+        assert_eq!(round(&baton, After::Wake), Round::Over);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_connection_is_cut_while_the_holder_of_its_baton_does_not_drive() {
         let (shared, baton, _theirs) = pair();
-        assert_eq!(round(&baton, true), Round::Moved);
+        assert_eq!(round(&baton, After::Wake), Round::Moved);
         baton.cut("cut by the test");
         assert!(is_closed(&shared));
         baton.cut("cut by the test");

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     Code, Handler, Incoming, Priority, Procedure, Status,
     conn::{Arrived, CallId, TakenRequests},
-    driver::{Baton, Clock, RUNTIME_GONE, Round, Wakes},
+    driver::{After, Baton, Clock, RUNTIME_GONE, Round, Wakes},
     message::{control, depth, procedure::Run},
     net::Stream,
     server::{
@@ -78,15 +78,25 @@ impl Future for Dispatcher {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
         this.woke = false;
-        for turn in 0..TURNS {
+        let mut after = After::Wake;
+        for _ in 0..TURNS {
             let round = match &this.baton {
-                Some(baton) => baton.round(cx, turn == 0),
+                Some(baton) => baton.round(cx, after),
                 None => Round::Over,
             };
+            if after == After::Round && round == Round::Idle {
+                // No request has come since it found none.
+                return Poll::Pending;
+            }
             // It woke a caller, or the peer's driver, if that is in this process.
             this.woke |=
                 matches!(round, Round::Woke(_)) || (round == Round::Moved && this.session.is_in_memory());
-            match (this.start_handlers(cx), round) {
+            let started = this.start_handlers(cx);
+            after = match started {
+                Started::All => After::Round,
+                Started::Some | Started::Last | Started::Late => After::Handlers,
+            };
+            match (started, round) {
                 // Requests may lie behind the end of their connection: one-way calls still run.
                 (Started::Last, Round::Over) | (Started::Late, _) => return Poll::Ready(()),
                 (Started::All | Started::Last, Round::Idle) | (Started::All, Round::Over) => {
