@@ -7,7 +7,7 @@ use std::{
     future::{Future, poll_fn},
     mem::ManuallyDrop,
     panic::{AssertUnwindSafe, catch_unwind},
-    pin::pin,
+    pin::Pin,
     sync::Arc,
     task::{Context as TaskContext, Poll, Waker},
     time::{Duration, Instant as StdInstant},
@@ -294,29 +294,6 @@ impl Serving {
         })
     }
 
-    /// Makes the future of the call's handler and runs it to its end; calls that it makes inherit `inherited`. The error is what
-    /// it panicked with. It is one future, not several around each other, since each would be moved.
-    pub(crate) async fn scope<F: Future>(
-        self,
-        inherited: Inherited,
-        make: impl FnOnce() -> F,
-    ) -> Result<F::Output, Box<dyn Any + Send>> {
-        let mut owner = ServingOwner(Some(ManuallyDrop::new(self)));
-        let mut handler = pin!({
-            let _entered = inherited.enter();
-            make()
-        });
-        poll_fn(|cx| {
-            let _polled = ServingPoll::new(&mut owner.0);
-            let _entered = inherited.enter();
-            match catch_unwind(AssertUnwindSafe(|| handler.as_mut().poll(cx))) {
-                Ok(poll) => poll.map(Ok),
-                Err(panic) => Poll::Ready(Err(panic)),
-            }
-        })
-        .await
-    }
-
     /// The procedure that was called.
     pub(crate) fn procedure(&self) -> &'static str {
         self.procedure.path()
@@ -347,6 +324,45 @@ impl Serving {
             Poll::Ready(Unwanted::Cancelled | Unwanted::Disconnected) => Some(Code::Cancelled),
             Poll::Ready(Unwanted::Deadline) => Some(Code::DeadlineExceeded),
             Poll::Ready(Unwanted::Drained) | Poll::Pending => None,
+        }
+    }
+}
+
+/// The polls of a call's handler: what its code finds on its thread meanwhile.
+pub(super) struct HandlerScope {
+    owner: ServingOwner,
+    inherited: Inherited,
+}
+
+impl HandlerScope {
+    /// The scope of the handler of `serving`; calls that it makes inherit `inherited`.
+    #[inline]
+    pub(super) fn new(serving: Serving, inherited: Inherited) -> Self {
+        Self {
+            owner: ServingOwner(Some(ManuallyDrop::new(serving))),
+            inherited,
+        }
+    }
+
+    /// Makes the handler's future.
+    #[inline]
+    pub(super) fn make<F>(&self, make: impl FnOnce() -> F) -> F {
+        let _entered = self.inherited.enter();
+        make()
+    }
+
+    /// Polls the handler's future. The error is what it panicked with.
+    #[inline]
+    pub(super) fn poll<F: Future>(
+        &mut self,
+        handler: Pin<&mut F>,
+        cx: &mut TaskContext<'_>,
+    ) -> Poll<Result<F::Output, Box<dyn Any + Send>>> {
+        let _polled = ServingPoll::new(&mut self.owner.0);
+        let _entered = self.inherited.enter();
+        match catch_unwind(AssertUnwindSafe(|| handler.poll(cx))) {
+            Ok(poll) => poll.map(Ok),
+            Err(panic) => Poll::Ready(Err(panic)),
         }
     }
 }

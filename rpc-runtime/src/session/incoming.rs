@@ -5,6 +5,7 @@ use std::{
     fmt,
     future::{Future, poll_fn},
     mem,
+    pin::pin,
     sync::Arc,
     task::{Poll, ready},
 };
@@ -13,7 +14,7 @@ use bytes::Bytes;
 use prost::Message;
 
 use super::{
-    context::Serving,
+    context::{HandlerScope, Serving},
     decoding::{malformed, parse, unencodable},
     handler::Handler,
     panicked,
@@ -145,12 +146,14 @@ impl Incoming {
             }
             let metadata = mem::take(&mut self.metadata);
             let context = self.context(metadata);
-            // After this await the handler's future is dropped, and only then may its slot be free.
             let serving = Serving::new(&self.session, self.id, self.procedure);
-            let inherited = context.inherited();
-            let ended = serving
-                .scope(inherited, move || handler(context, arguments))
-                .await;
+            let mut scope = HandlerScope::new(serving, context.inherited());
+            // Not an async function, since that would move all of this once more. After the block the handler's future is
+            // dropped, and only then may its slot be free.
+            let ended = {
+                let mut handler = pin!(scope.make(|| handler(context, arguments)));
+                poll_fn(|cx| scope.poll(handler.as_mut(), cx)).await
+            };
             let status = match ended {
                 Ok(Ok(reply)) => match self.refusal(&reply) {
                     None => return self.reply(&reply).await,

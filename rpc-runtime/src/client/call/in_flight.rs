@@ -339,20 +339,22 @@ impl<'a> InFlightCall<'a> {
                 .compression()
                 .filter(|_| self.class == CallClass::User);
             let message = self.compressed.apply(message, on.compression(chosen));
-            let mut conn = on.shared.lock(begun.map_or(Clock::Now, Clock::At), Wakes::Driver);
-            let now = conn.now();
-            let step = match begin(&mut conn, ticket, &request, &message, now, cx) {
-                Poll::Pending => BeginStep::Wait,
-                Poll::Ready(Ok(begun)) => BeginStep::Begun(begun),
-                Poll::Ready(Err(failure)) if never_began(&failure) && !conn.takes_calls() => {
-                    BeginStep::Elsewhere
+            let step = {
+                let mut conn = on.shared.lock(begun.map_or(Clock::Now, Clock::At), Wakes::Driver);
+                let now = conn.now();
+                let step = match begin(&mut conn, ticket, &request, &message, now, cx) {
+                    Poll::Pending => BeginStep::Wait,
+                    Poll::Ready(Ok(begun)) => BeginStep::Begun(begun),
+                    Poll::Ready(Err(failure)) if never_began(&failure) && !conn.takes_calls() => {
+                        BeginStep::Elsewhere
+                    }
+                    Poll::Ready(Err(failure)) => BeginStep::Failed(failure),
+                };
+                if matches!(step, BeginStep::Wait | BeginStep::Begun(_)) {
+                    conn.watch_deadlines(&on.shared);
                 }
-                Poll::Ready(Err(failure)) => BeginStep::Failed(failure),
+                step
             };
-            if matches!(step, BeginStep::Wait | BeginStep::Begun(_)) {
-                conn.watch_deadlines(&on.shared);
-            }
-            drop(conn);
             let begun = match step {
                 BeginStep::Wait => return Poll::Pending,
                 BeginStep::Elsewhere => {

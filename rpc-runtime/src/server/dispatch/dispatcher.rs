@@ -243,7 +243,12 @@ impl Dispatcher {
             counted,
         };
         let unasked = (!asks).then_some(id);
-        let call = Incoming::new(Arc::<Dispatched>::clone(session), arrived, route.procedure());
+        // Taken out of here when its handler is made, so that no closure moves it.
+        let mut call = Some(Incoming::new(
+            Arc::<Dispatched>::clone(session),
+            arrived,
+            route.procedure(),
+        ));
         if mem::take(&mut pass.woke) {
             // The woken task must not lie behind this handler either: a further task moves it to where other workers take it.
             session.runtime().spawn(async {});
@@ -254,7 +259,9 @@ impl Dispatcher {
             .filter(|_| run == Run::InOrder)
             .map(|at| (at, Instant::now()));
         let (task, poll) = session.first_poll(unasked, begins_at, || {
-            start.run(run, || make_handler(server, route, call))
+            start.run(run, || {
+                make_handler(server, route, call.take().expect("a handler is made once"))
+            })
         });
         pass.note_poll(id, &poll);
         if let Some((arrived_at, begun)) = timed {
@@ -309,8 +316,8 @@ impl HandlerStart<'_> {
             index,
             counted,
         } = *self;
-        let handler = panic::catch_unwind(AssertUnwindSafe(make)).ok()?;
         if run != Run::InOrder {
+            let handler = panic::catch_unwind(AssertUnwindSafe(make)).ok()?;
             return Some(HandlerTask::unpolled(
                 Arc::clone(session),
                 id,
@@ -319,14 +326,16 @@ impl HandlerStart<'_> {
                 counted,
             ));
         }
-        let handler = poll_once(handler)?;
+        let handler = make_and_poll(make)?;
         Some(HandlerTask::polled(Arc::clone(session), id, handler, counted))
     }
 }
 
-/// Polls a handler once. Returns the handler if it is pending. A panic is caught here; the call's own guard has answered.
-fn poll_once(mut handler: Handler) -> Option<Handler> {
+/// Makes a handler and polls it once. Returns the handler if it is pending. A panic is caught here; the call's own guard has
+/// answered.
+fn make_and_poll(make: impl FnOnce() -> Handler) -> Option<Handler> {
     let poll = panic::catch_unwind(AssertUnwindSafe(move || {
+        let mut handler = make();
         // The waker wakes nothing: a pending handler gets a task of its own, which polls it again at once.
         let mut cx = Context::from_waker(Waker::noop());
         handler.as_mut().poll(&mut cx).is_pending().then_some(handler)
