@@ -137,13 +137,13 @@ impl<D: ?Sized> Session<D> {
     /// and is [`Clock::Now`] elsewhere.
     #[inline]
     pub(crate) fn with<R>(&self, clock: Clock, f: impl FnOnce(&mut Connection, Time) -> R) -> R {
-        let Some(inline) = InlinePoll::of(self.address()) else {
+        if !InlinePoll::is_of(self.address()) {
             return self.shared.with(f);
-        };
+        }
         let mut conn = self.shared.lock(clock, Wakes::Waiters);
         let now = conn.now();
         let result = f(&mut conn, now);
-        inline.note_work(&conn, now);
+        InlinePoll::note_work(&conn, now);
         result
     }
 

@@ -26,7 +26,48 @@ pub(crate) struct InlinePoll {
 }
 
 thread_local! {
-    static POLL: Cell<InlinePoll> = const { Cell::new(InlinePoll::new(0, None, Time::ZERO)) };
+    static POLL: PollCells = const { PollCells::new(InlinePoll::new(0, None, Time::ZERO)) };
+}
+
+/// The poll on this thread. Each part has a cell of its own, because a visit of the connection reads and changes few of them.
+struct PollCells {
+    session: Cell<usize>,
+    has_work: Cell<bool>,
+    has_room: Cell<bool>,
+    start: Cell<Option<CallId>>,
+    now: Cell<Time>,
+}
+
+impl PollCells {
+    const fn new(poll: InlinePoll) -> Self {
+        Self {
+            session: Cell::new(poll.session),
+            has_work: Cell::new(poll.has_work),
+            has_room: Cell::new(poll.has_room),
+            start: Cell::new(poll.start),
+            now: Cell::new(poll.now),
+        }
+    }
+
+    #[inline]
+    fn get(&self) -> InlinePoll {
+        InlinePoll {
+            session: self.session.get(),
+            has_work: self.has_work.get(),
+            has_room: self.has_room.get(),
+            start: self.start.get(),
+            now: self.now.get(),
+        }
+    }
+
+    #[inline]
+    fn set(&self, poll: InlinePoll) {
+        self.session.set(poll.session);
+        self.has_work.set(poll.has_work);
+        self.has_room.set(poll.has_room);
+        self.start.set(poll.start);
+        self.now.set(poll.now);
+    }
 }
 
 impl InlinePoll {
@@ -40,29 +81,31 @@ impl InlinePoll {
         }
     }
 
-    /// The poll of a handler of that session on this thread, if there is one.
+    /// True if a handler of that session is polled on this thread.
     #[inline]
-    pub(super) fn of(session: usize) -> Option<Self> {
-        let poll = POLL.get();
-        (poll.session == session).then_some(poll)
+    pub(super) fn is_of(session: usize) -> bool {
+        POLL.with(|poll| poll.session.get() == session)
     }
 
     /// Starts the handler of `id` if this poll is its first one and need not ask. Returns when the poll began.
     #[inline]
     pub(super) fn start(session: usize, id: CallId) -> Option<Time> {
-        let poll = Self::of(session).filter(|poll| poll.start == Some(id))?;
-        POLL.set(Self { start: None, ..poll });
-        Some(poll.now)
+        POLL.with(|poll| {
+            let is_first = poll.session.get() == session && poll.start.get() == Some(id);
+            is_first.then(|| {
+                poll.start.set(None);
+                poll.now.get()
+            })
+        })
     }
 
-    /// Notes that the handler has just done something with its connection.
+    /// Notes that the handler that is polled on this thread has just done something with its connection.
     #[inline]
-    pub(super) fn note_work(self, conn: &Connection, now: Time) {
-        POLL.set(Self {
-            has_work: true,
-            has_room: conn.has_room_for_all(),
-            now,
-            ..self
+    pub(super) fn note_work(conn: &Connection, now: Time) {
+        POLL.with(|poll| {
+            poll.has_work.set(true);
+            poll.has_room.set(conn.has_room_for_all());
+            poll.now.set(now);
         });
     }
 
@@ -80,7 +123,11 @@ impl InlinePoll {
     ) -> (R, Self) {
         let asleep = DriverAsleep {
             shared,
-            outer: POLL.replace(Self::new(session, start, now)),
+            outer: POLL.with(|poll| {
+                let outer = poll.get();
+                poll.set(Self::new(session, start, now));
+                outer
+            }),
             is_handled: false,
         };
         let result = f();
@@ -120,13 +167,17 @@ impl DriverAsleep<'_> {
     /// Returns how the poll went; the caller wakes the driver if it has work.
     fn end(mut self) -> InlinePoll {
         self.is_handled = true;
-        POLL.get()
+        POLL.with(PollCells::get)
     }
 }
 
 impl Drop for DriverAsleep<'_> {
     fn drop(&mut self) {
-        let has_work = POLL.replace(self.outer).has_work;
+        let has_work = POLL.with(|poll| {
+            let has_work = poll.has_work.get();
+            poll.set(self.outer);
+            has_work
+        });
         if has_work && !self.is_handled {
             // The handler panicked, and the driver still has to write what its caller gets.
             self.shared.wake_driver();
