@@ -11,6 +11,7 @@ mod farewell;
 mod faults;
 mod fragments;
 mod handshake;
+mod joining;
 mod keep_alive;
 mod loss;
 mod pace;

@@ -105,6 +105,17 @@ pub(crate) struct Request<'a> {
     pub(crate) idle: Option<Duration>,
 }
 
+/// How a one-way request travels that joins the frame of the one before it, apart from its message.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct JoiningSend {
+    /// Which procedure is called.
+    pub(crate) procedure: u64,
+    /// How much time it has; none for no limit.
+    pub(crate) timeout: Option<Duration>,
+    /// Its priority.
+    pub(crate) priority: Priority,
+}
+
 /// Which sides of a call are streams.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Shape {
