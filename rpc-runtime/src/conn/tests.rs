@@ -20,6 +20,7 @@ mod packing;
 mod parts;
 mod priorities;
 mod rows;
+mod running_rows;
 mod schedules;
 mod senders;
 mod sends;

@@ -11,6 +11,7 @@ use crate::{
     wire::frame::{
         Encoded,
         control::{DropReason, Hello, Reason},
+        row::Row,
     },
 };
 
@@ -363,6 +364,19 @@ impl fmt::Debug for Arrived {
             .field("at", &self.at)
             .finish()
     }
+}
+
+/// One-way requests of the peer that came in one frame: their handlers are to be started one after the other.
+#[derive(Debug)]
+pub(crate) struct ArrivedRow {
+    /// The id of the first; the next ones are two apart.
+    pub(crate) first: CallId,
+    /// Their deadline.
+    pub(crate) deadline: Option<Time>,
+    /// How many calls they are nested in.
+    pub(crate) depth: u8,
+    /// Their messages.
+    pub(crate) row: Row,
 }
 
 /// Why a handler is no longer wanted.

@@ -301,13 +301,13 @@ impl Serving {
         inherited: Inherited,
         make: impl FnOnce() -> F,
     ) -> Result<F::Output, Box<dyn Any + Send>> {
-        let mut owner = ServingOwner(Some(ManuallyDrop::new(self)));
+        let mut owner = ServingOwner::new(self);
         let mut handler = pin!({
             let _entered = inherited.enter();
             make()
         });
         poll_fn(|cx| {
-            let _polled = ServingPoll::new(&mut owner.0);
+            let _polled = owner.enter();
             let _entered = inherited.enter();
             match catch_unwind(AssertUnwindSafe(|| handler.as_mut().poll(cx))) {
                 Ok(poll) => poll.map(Ok),
@@ -355,7 +355,7 @@ impl Serving {
 type ServingSlot = Option<ManuallyDrop<Serving>>;
 
 /// Puts a call where [`Serving::current`] finds it, and gives it back on drop, also in a panic.
-struct ServingPoll<'a> {
+pub(super) struct ServingPoll<'a> {
     owner: &'a mut ServingSlot,
     outer: ServingSlot,
 }
@@ -376,7 +376,27 @@ impl Drop for ServingPoll<'_> {
 }
 
 /// The owner of a [`ServingSlot`], which drops its call.
-struct ServingOwner(ServingSlot);
+pub(super) struct ServingOwner(ServingSlot);
+
+impl ServingOwner {
+    pub(super) fn new(serving: Serving) -> Self {
+        Self(Some(ManuallyDrop::new(serving)))
+    }
+
+    /// Names another call of the same procedure and connection.
+    #[inline]
+    pub(super) fn set_id(&mut self, id: CallId) {
+        if let Some(serving) = &mut self.0 {
+            serving.id = id;
+        }
+    }
+
+    /// Puts the call where [`Serving::current`] finds it, until the guard is dropped.
+    #[inline]
+    pub(super) fn enter(&mut self) -> ServingPoll<'_> {
+        ServingPoll::new(&mut self.0)
+    }
+}
 
 impl Drop for ServingOwner {
     fn drop(&mut self) {
