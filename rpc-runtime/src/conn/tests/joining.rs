@@ -1,7 +1,10 @@
 //! One-way requests that join the frame of the one before them at once.
 
 use super::*;
-use crate::conn::{JoiningSend, Uncovered};
+use crate::{
+    conn::{JoiningSend, Uncovered},
+    wire::frame::control::Goaway,
+};
 
 const SEND: JoiningSend = JoiningSend {
     procedure: ECHO,
@@ -81,9 +84,14 @@ fn no_request_joins_a_connection_that_takes_none() {
         ("lost", |pair| {
             pair.client.conn.handle_lost("gone", None, pair.now)
         }),
-        ("left", |pair| {
-            let reason = crate::wire::frame::control::Reason::Drain;
-            pair.client.conn.begin_drain(reason, "", secs(5), pair.now);
+        ("the peer goes", |pair| {
+            let goaway = Goaway {
+                reason: 1,
+                last_id: 1,
+                ..Default::default()
+            };
+            let header = Header::new(Kind::Goaway, 0);
+            pair.client.inject(header, &goaway.encode_to_vec(), pair.now);
         }),
     ];
     for (what, end) in ends {
@@ -95,23 +103,41 @@ fn no_request_joins_a_connection_that_takes_none() {
 }
 
 #[test]
-fn no_request_joins_without_credit_or_ahead_of_one_that_waits() {
+fn no_request_joins_ahead_of_one_that_waits() {
+    let server = Settings {
+        max_calls: 16,
+        ..settings()
+    };
+    let mut pair = Pair::with(settings(), server);
+    let _open: Vec<_> = (0..16).map(|_| pair.start(Call::new(b"x"))).collect();
+    send(&mut pair, Call::send(b"a"));
+    let waits = pair.start(Call::new(b"y"));
+    assert!(waits.is_waiting_in_queue());
+    assert!(!joins(&mut pair, &SEND, "b"));
+    waits.abandon(&mut pair.client.conn, pair.now);
+    assert!(joins(&mut pair, &SEND, "b"));
+}
+
+#[test]
+fn no_request_joins_without_credit() {
     let server = Settings {
         send_bytes: 64 << 10,
         ..settings()
     };
     let mut pair = Pair::with(settings(), server);
     let message = "x".repeat(4000);
-    while pair.client.conn.ours.credit().send_balance() > 0 {
+    while pair.client.conn.ours.credit().send_balance() > 4100 {
         if !joins(&mut pair, &SEND, &message) {
             send(&mut pair, Call::send(message.clone()));
         }
     }
-    assert!(!joins(&mut pair, &SEND, "x"), "no credit");
-    let mut waits = pair.start(Call::send(b"x"));
-    assert!(waits.is_waiting_in_queue());
+    // A frame of its own.
+    pair.client.conn.start_flush();
+    send(&mut pair, Call::send(b"a"));
+    while pair.client.conn.ours.credit().send_balance() > 0 {
+        assert!(joins(&mut pair, &SEND, "a few more bytes"));
+    }
+    assert!(!joins(&mut pair, &SEND, "x"));
     pair.client.conn.ours.grant_sends(1 << 20);
-    assert!(!joins(&mut pair, &SEND, "x"), "another waits");
-    assert!(pair.poll(&mut waits));
     assert!(joins(&mut pair, &SEND, "x"));
 }
