@@ -46,8 +46,9 @@ pub(crate) use self::handler::TakenRequests;
 pub(crate) use self::settings::Settings;
 pub(crate) use self::theirs::{DRAINING, MEMORY_SHORT};
 pub(crate) use self::types::{
-    Arrived, Barrier, CallFailure, CallId, Cause, Cut, End, Flush, News, Next, PeerGoaway, PeerHello,
-    ReceivedReply, Request, Shape, Side, State, Tally, Ticket, Time, Uncovered, Unsent, Unstarted, Unwanted,
+    Arrived, ArrivedRow, Barrier, CallFailure, CallId, Cause, Cut, End, Flush, JoiningSend, News, Next,
+    PeerGoaway, PeerHello, ReceivedReply, Request, Shape, Side, State, Tally, Ticket, Time, Uncovered,
+    Unsent, Unstarted, Unwanted,
 };
 use self::{
     either_call::EitherCall,

@@ -10,6 +10,7 @@ pub(crate) mod lifecycle;
 mod panicked;
 mod replies;
 mod requests;
+mod row_turns;
 mod server_view;
 mod service;
 mod stall_record;
@@ -39,6 +40,7 @@ pub use self::{
 pub(crate) use self::{
     inline_poll::InlinePoll,
     panicked::WORKER,
+    row_turns::{LastOutcome, RowPoll, RowTurns},
     server_view::ServerView,
     service::priorities,
     stall_record::{StallRecord, StallSnapshot},

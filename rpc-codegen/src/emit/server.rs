@@ -193,6 +193,9 @@ fn server(service: &Service, names: &Names<'_>) -> TokenStream {
             fn procedures(&self) -> &'static [#runtime::codegen::Procedure] {
                 &#list
             }
+            fn takes_rows(&self) -> bool {
+                true
+            }
             fn call(&self, index: usize, call: #runtime::codegen::Incoming) -> #runtime::codegen::Handler {
                 #body
             }

@@ -87,7 +87,7 @@ impl Deadline {
 }
 
 /// Longer than any call.
-const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
+pub(super) const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
 
 /// `50ms`, or `50ms (what was left of the surrounding call)`
 impl fmt::Display for Deadline {

@@ -113,6 +113,14 @@ thread_local! {
 /// Restores the outer value when it is dropped, also in a panic.
 pub(crate) struct InheritedScope(Inherited);
 
+impl InheritedScope {
+    /// From now on code inherits `inherited` here, until the scope ends.
+    #[inline]
+    pub(crate) fn change(&self, inherited: Inherited) {
+        INHERITED.set(inherited);
+    }
+}
+
 impl Drop for InheritedScope {
     fn drop(&mut self) {
         INHERITED.set(self.0);

@@ -10,13 +10,13 @@ use std::{
 };
 
 use super::{
-    Barrier, CallFailure, CallId, Cause, Connection, Flush, News, Next, PeerGoaway, PeerHello, ReceivedReply,
-    Request, Shape, State, Ticket, Time, Uncovered, Unsent,
+    Barrier, CallFailure, CallId, Cause, Connection, Flush, JoiningSend, News, Next, PeerGoaway, PeerHello,
+    ReceivedReply, Request, Shape, State, Ticket, Time, Uncovered, Unsent,
     either_call::EitherCall,
     end::drain_state::{Drain, DrainStep},
     ours::{
         credit::{CreditClaim, RequestKind},
-        request_header::request_header,
+        request_header::{request_header, timeout_us},
     },
     outbox::{
         open_frame::{Added, OpenFrame},
@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     Executed, Phase, Priority,
-    wire::frame::{Encoded, Header, Payload, Size, control::Progress},
+    wire::frame::{Encoded, Flags, Header, Kind, Payload, Size, control::Progress},
 };
 
 /// The state of the connection.
@@ -176,6 +176,35 @@ impl Connection {
         }
         self.note_request(now);
         Poll::Ready(Ok(()))
+    }
+
+    /// Puts a one-way request into the frame of the one before it, if that is the last of the output and takes it. False if the
+    /// request has to go by [`Connection::poll_send`], because of this or of anything else.
+    ///
+    /// It needs no time: its frame waits for the driver, so it has all of its time left.
+    #[inline]
+    pub(crate) fn join_send<P: Payload>(&mut self, send: &JoiningSend, message: &P) -> bool {
+        let Some(open) = self.outbox.open_frame().filter(|_| self.is_unhindered()) else {
+            return false;
+        };
+        let size = message.size();
+        let mut header = Header::new(Kind::Send, self.ours.following_id());
+        header.flags = Flags::END;
+        header.procedure = send.procedure;
+        header.timeout_us = timeout_us(send.timeout);
+        let may_join = size.encoding == 0
+            && open.takes_send(&header)
+            && self.ours.send_goes_at_once(size.len, send.priority, &self.outbox);
+        if !may_join {
+            return false;
+        }
+        let Some(Added { charged, end }) = self.outbox.add_to_frame(message, size.len) else {
+            return false;
+        };
+        let id = self.ours.next_id();
+        self.ours.join(id, end, charged);
+        self.health.request_sent();
+        true
     }
 
     /// Ready when a request of any kind may go into the output.

@@ -13,7 +13,7 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    Arrived, CallId, Cause, Connection, End, Tally, Time, Unstarted, Unwanted,
+    Arrived, ArrivedRow, CallId, Cause, Connection, End, Tally, Time, Unstarted, Unwanted,
     end::{
         age,
         drain_state::{Drain, DrainDue, DrainStep},
@@ -73,6 +73,7 @@ impl Connection {
             }));
         }
         let how = HandOut::Starts(now);
+        let is_row = self.theirs.is_row_next();
         let Some(first) = ready!(self.poll_next(how, cx)) else {
             return Poll::Ready(None);
         };
@@ -81,6 +82,10 @@ impl Connection {
             let waiting = self.theirs.waiting().min(most - 1);
             rest.reserve(waiting);
             for _ in 0..waiting {
+                if !is_row && self.theirs.is_row_next() {
+                    // It is for `take_row`.
+                    break;
+                }
                 let next = self.theirs.take_next(&self.outbox, is_live, max_calls, how);
                 let Some(arrived) = next else { break };
                 rest.push_back(arrived);
@@ -91,6 +96,41 @@ impl Connection {
             asks: false,
             has_more: self.theirs.waiting() > 0,
         }))
+    }
+
+    /// The procedure and the depth of the one-way requests that are next, if they came in one frame and
+    /// [`Connection::take_row`] may hand them out now.
+    ///
+    /// It may not while memory is short, nor unless a reply of any length has room: then other requests may go ahead.
+    #[inline]
+    pub(crate) fn next_row(&self) -> Option<(u64, u8)> {
+        let next = self.theirs.next_row(self.settings.max_calls)?;
+        let is_short = self.lacks_memory() && self.replies_hold_much();
+        (self.has_room_for_all() && !is_short).then_some(next)
+    }
+
+    /// Takes the one-way requests that are next, whose handlers start now, one after the other and in order.
+    ///
+    /// They count as executed, as by [`Connection::take_requests`]. They have no records: what became of them is told together, by
+    /// [`Connection::put_row_back`], and of one that does not end well at once by [`Connection::part_from_row`]. No other row is to be
+    /// taken before that.
+    pub(crate) fn take_row(&mut self, now: Time) -> Option<ArrivedRow> {
+        self.theirs.take_row(now)
+    }
+
+    /// Gives a request of the running row, whose handler runs, a record of its own. The handlers before it have ended well, those
+    /// left out whose requests were parted before. The request must come to its end by [`Connection::handled`] or
+    /// [`Connection::end`]. Changes nothing if it was parted before.
+    pub(crate) fn part_from_row(&mut self, id: CallId) {
+        self.theirs.part_from_row(id.number(), self.wakes.woken());
+    }
+
+    /// Ends the running row. The handlers before `next` have ended well, those left out whose requests were parted. The others did
+    /// not start: they are next again, unless they are no longer wanted.
+    pub(crate) fn put_row_back(&mut self, next: CallId, now: Time) {
+        self.theirs.advance_row(next.number(), self.wakes.woken());
+        self.theirs.put_row_back();
+        self.request_ended(now);
     }
 
     #[inline]
@@ -174,7 +214,7 @@ impl Connection {
 
     /// Ready when the handler is no longer wanted. Several tasks may wait; all are woken.
     pub(crate) fn poll_unwanted(&mut self, id: CallId, cx: &mut Context<'_>) -> Poll<Unwanted> {
-        let Some(request) = self.theirs.get_mut(id.number()) else {
+        let Some(request) = self.theirs.watched_mut(id.number()) else {
             return Poll::Ready(Unwanted::Disconnected);
         };
         match request.unwanted {

@@ -117,6 +117,12 @@ impl Ours {
         self.calls.take_id()
     }
 
+    /// The id that [`Ours::next_id`] takes next.
+    #[inline]
+    pub(super) fn following_id(&self) -> u64 {
+        self.calls.following_id()
+    }
+
     /// Notes that a message was encoded up to `end`: if the rest of it waits, another priority may have its turn.
     #[inline]
     pub(super) fn note_put(&mut self, end: u64, outbox: &Outbox) {

@@ -1,9 +1,9 @@
 //! Theirs: the calls and one-way requests of the peer, which this side serves.
 //!
 //! `intake` takes frames in, and `row_intake` packed ones. `request` is one request, `requests` the table, `waiting_rows` what came
-//! in packed frames. `ready_queue` says whose handler starts next. `account` counts what became of one-way requests, `settling`
-//! lets a call wait for the one-way requests before it. `outcomes` ends requests, `open_at_drain` says what becomes of each when a
-//! drain's time is over.
+//! in packed frames, `requests/running_row` what of that is handled together. `ready_queue` says whose handler starts next.
+//! `account` counts what became of one-way requests, `settling` lets a call wait for the one-way requests before it. `outcomes` ends
+//! requests, `open_at_drain` says what becomes of each when a drain's time is over.
 
 mod account;
 mod intake;
@@ -27,7 +27,7 @@ pub(super) use self::{
     request::{HandOut, TheirRequest},
 };
 use super::{
-    Arrived, Settings, Tally, Time, Unstarted, Unwanted,
+    Arrived, ArrivedRow, Settings, Tally, Time, Unstarted, Unwanted,
     assembly::Assembly,
     outbox::{Outbox, backlog::Rooms},
     streams::{flow::Flow, inbox::InboxUse},
@@ -95,6 +95,24 @@ impl Theirs {
     #[must_use]
     pub(super) fn take_back(&mut self, arrived: Arrived) -> bool {
         self.requests.take_back(arrived)
+    }
+
+    /// True if one-way requests that came in one frame are next.
+    #[inline]
+    pub(super) fn is_row_next(&self) -> bool {
+        self.requests.next_row().is_some()
+    }
+
+    /// The procedure and the depth of the one-way requests that are next, if these may be handed out together.
+    #[inline]
+    pub(super) fn next_row(&self, max_calls: u32) -> Option<(u64, u8)> {
+        let row = self.requests.next_row()?;
+        (!self.has_many_handlers(max_calls)).then_some((row.procedure, row.depth))
+    }
+
+    /// Hands out the one-way requests that are next together: see [`Theirs::next_row`].
+    pub(super) fn take_row(&mut self, now: Time) -> Option<ArrivedRow> {
+        self.requests.take_row(now)
     }
 
     /// True if the peer has as many running handlers as it may: twice its slots, because one-way requests have none.
@@ -207,6 +225,11 @@ impl Theirs {
         self.requests.call_mut(id)
     }
 
+    /// An open request whose end, or whose being unwanted, a task waits for.
+    pub(super) fn watched_mut(&mut self, id: u64) -> Option<&mut TheirRequest> {
+        self.requests.watched_mut(id)
+    }
+
     /// The streams of a request, with what is held of all.
     pub(super) fn flow_mut(&mut self, id: u64) -> Option<(&mut Flow, &mut InboxUse)> {
         self.requests.flow_mut(id)
@@ -303,7 +326,8 @@ impl Theirs {
             return Tally::default();
         }
         let is_cut = |request: &TheirRequest| request.unwanted == Some(Unwanted::Drained) && !request.control;
-        let one_ways = self.requests.count(|request| is_cut(request) && request.one_way) as u64;
+        let in_row = self.requests.unwanted_in_row(Unwanted::Drained);
+        let one_ways = (self.requests.count(|request| is_cut(request) && request.one_way) + in_row) as u64;
         let calls = self.requests.count(|request| is_cut(request) && !request.one_way) as u64;
         Tally {
             completed: self.tally.completed,

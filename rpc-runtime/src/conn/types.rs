@@ -11,6 +11,7 @@ use crate::{
     wire::frame::{
         Encoded,
         control::{DropReason, Hello, Reason},
+        row::Row,
     },
 };
 
@@ -103,6 +104,17 @@ pub(crate) struct Request<'a> {
     pub(crate) depth: u8,
     /// How long no message of a stream may move.
     pub(crate) idle: Option<Duration>,
+}
+
+/// How a one-way request travels that joins the frame of the one before it, apart from its message.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct JoiningSend {
+    /// Which procedure is called.
+    pub(crate) procedure: u64,
+    /// How much time it has; none for no limit.
+    pub(crate) timeout: Option<Duration>,
+    /// Its priority.
+    pub(crate) priority: Priority,
 }
 
 /// Which sides of a call are streams.
@@ -349,6 +361,19 @@ impl fmt::Debug for Arrived {
             .field("payload", &self.payload)
             .finish()
     }
+}
+
+/// One-way requests of the peer that came in one frame: their handlers are to be started one after the other.
+#[derive(Debug)]
+pub(crate) struct ArrivedRow {
+    /// The id of the first; the next ones are two apart.
+    pub(crate) first: CallId,
+    /// Their deadline.
+    pub(crate) deadline: Option<Time>,
+    /// How many calls they are nested in.
+    pub(crate) depth: u8,
+    /// Their messages.
+    pub(crate) row: Row,
 }
 
 /// Why a handler is no longer wanted.

@@ -1,13 +1,15 @@
 //! Dispatch: from the requests of a connection to running handlers.
 //!
 //! The dispatcher drives the connection and polls each handler once; a handler that is pending gets a task, or a thread if it
-//! is `blocking`. The stall monitor replaces a dispatcher whose handler does not return.
+//! is `blocking`. `rows` polls the handlers of one-way calls that came in one frame, one after the other. The stall monitor
+//! replaces a dispatcher whose handler does not return.
 
 mod batch;
 mod blocking;
 mod dispatcher;
 mod handler_task;
 mod pass;
+mod rows;
 mod stall_monitor;
 
 use std::{
@@ -105,7 +107,7 @@ impl Dispatched {
 
     /// Gives the connection back what the dispatcher has taken and not started.
     fn give_batch_back(&self) {
-        self.batch().give_back(self.shared());
+        self.batch().give_back(self.shared(), self.stalls());
     }
 
     /// Makes sure that the stall monitor looks at this connection.

@@ -12,7 +12,7 @@ use std::{
 };
 
 use crate::{
-    Code, Error, Procedure, Service, Status,
+    Code, Error, Priority, Procedure, Service, Status,
     api::{error::NO_PROCEDURE, priority::Priorities},
     message::{control, procedure::Run},
     session::priorities,
@@ -207,6 +207,16 @@ impl Route {
         self.run
     }
 
+    /// Returns whether one handler may handle several one-way calls that came together.
+    pub(crate) fn takes_rows(&self) -> bool {
+        let procedure = self.procedure;
+        let has_streams = procedure.has_request_stream() || procedure.has_reply_stream();
+        let is_plain = !has_streams && procedure.priority() != Priority::Control;
+        is_plain
+            && self.run() == Run::InOrder
+            && self.service.as_ref().is_some_and(|service| service.takes_rows())
+    }
+
     /// Notes a first poll that lost its turn.
     pub(crate) fn note_slow(&self) {
         // Concurrent notes may overwrite each other: this is an estimate.
@@ -217,9 +227,16 @@ impl Route {
 
     /// Notes a first poll that was quick.
     pub(crate) fn note_quick(&self) {
+        self.note_quick_polls(1);
+    }
+
+    /// Notes `count` first polls that were quick.
+    pub(crate) fn note_quick_polls(&self, count: usize) {
         let slowness = self.slowness.load(Ordering::Relaxed);
         if slowness > 0 {
-            self.slowness.store(slowness - 1, Ordering::Relaxed);
+            let count = u32::try_from(count).unwrap_or(u32::MAX);
+            self.slowness
+                .store(slowness.saturating_sub(count), Ordering::Relaxed);
         }
     }
 

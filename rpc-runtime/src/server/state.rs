@@ -27,6 +27,7 @@ use crate::{
     base::log_limit::Seldom,
     conn::{Cut, Settings, memory::Memory},
     driver::{Clock, Wakes},
+    message::depth,
     session::{ServerView, Threads, lifecycle::Lifecycle},
 };
 
@@ -187,6 +188,17 @@ impl ServerState {
             instance: self.view.instance(),
         };
         audit.log(decision);
+    }
+}
+
+/// One-way calls that came in one frame.
+impl ServerState {
+    /// Returns the index of the route of one-way calls of `procedure` that can be handled together: their handlers run in order, no
+    /// limit refuses them, and nothing of them is urgent.
+    pub(crate) fn route_of_row(&self, procedure: u64, depth: u8) -> Option<usize> {
+        let index = self.router.find(procedure)?;
+        let takes_them = self.router.route(index).takes_rows();
+        (takes_them && depth <= depth::MAX && !self.is_full(true)).then_some(index)
     }
 }
 

@@ -339,7 +339,7 @@ impl HandlerScope {
     #[inline]
     pub(super) fn new(serving: Serving, inherited: Inherited) -> Self {
         Self {
-            owner: ServingOwner(Some(ManuallyDrop::new(serving))),
+            owner: ServingOwner::new(serving),
             inherited,
         }
     }
@@ -358,7 +358,7 @@ impl HandlerScope {
         handler: Pin<&mut F>,
         cx: &mut TaskContext<'_>,
     ) -> Poll<Result<F::Output, Box<dyn Any + Send>>> {
-        let _polled = ServingPoll::new(&mut self.owner.0);
+        let _polled = self.owner.enter();
         let _entered = self.inherited.enter();
         match catch_unwind(AssertUnwindSafe(|| handler.poll(cx))) {
             Ok(poll) => poll.map(Ok),
@@ -371,7 +371,7 @@ impl HandlerScope {
 type ServingSlot = Option<ManuallyDrop<Serving>>;
 
 /// Puts a call where [`Serving::current`] finds it, and gives it back on drop, also in a panic.
-struct ServingPoll<'a> {
+pub(super) struct ServingPoll<'a> {
     owner: &'a mut ServingSlot,
     outer: ServingSlot,
 }
@@ -392,7 +392,27 @@ impl Drop for ServingPoll<'_> {
 }
 
 /// The owner of a [`ServingSlot`], which drops its call.
-struct ServingOwner(ServingSlot);
+pub(super) struct ServingOwner(ServingSlot);
+
+impl ServingOwner {
+    pub(super) fn new(serving: Serving) -> Self {
+        Self(Some(ManuallyDrop::new(serving)))
+    }
+
+    /// Names another call of the same procedure and connection.
+    #[inline]
+    pub(super) fn set_id(&mut self, id: CallId) {
+        if let Some(serving) = &mut self.0 {
+            serving.id = id;
+        }
+    }
+
+    /// Puts the call where [`Serving::current`] finds it, until the guard is dropped.
+    #[inline]
+    pub(super) fn enter(&mut self) -> ServingPoll<'_> {
+        ServingPoll::new(&mut self.0)
+    }
+}
 
 impl Drop for ServingOwner {
     fn drop(&mut self) {

@@ -11,7 +11,7 @@ use crate::{
         growth::Budget,
         procedure::Procedure,
     },
-    wire::frame::Encoded,
+    wire::frame::{DropReason, Encoded},
 };
 
 /// Parses a request of `procedure`.
@@ -21,6 +21,22 @@ pub(super) fn parse<Req: Message + Default>(
     budget: Budget,
 ) -> Result<Req> {
     decode(payload, budget).map_err(|failure| unreadable(procedure.path(), failure))
+}
+
+/// Makes the status of a call of `procedure` whose request cannot be read, and the reason to drop it if it is one-way.
+#[cold]
+pub(super) fn refusal_of(procedure: &str, failure: DecodeFailure) -> (Status, DropReason) {
+    let status = unreadable(procedure, failure);
+    let reason = drop_reason(&status);
+    (status, reason)
+}
+
+/// Returns the reason to drop a one-way call whose request cannot be read.
+pub(super) fn drop_reason(status: &Status) -> DropReason {
+    match status.code() {
+        Code::ResourceExhausted => DropReason::Overload,
+        _ => DropReason::BadPayload,
+    }
 }
 
 /// Makes the status of a request of `procedure`, or a message of its stream, that cannot be read.

@@ -1,5 +1,7 @@
 //! Incoming: a call that has arrived, and its way through a handler to its reply.
 
+mod row_handler;
+
 use std::{
     any::Any,
     fmt,
@@ -12,21 +14,24 @@ use std::{
 
 use bytes::Bytes;
 use prost::Message;
+use tokio::time::Instant;
 
+use self::row_handler::{IncomingRow, handle_row};
 use super::{
     context::{HandlerScope, Serving},
-    decoding::{malformed, parse, unencodable},
+    decoding::{drop_reason, malformed, parse, unencodable},
     handler::Handler,
     panicked,
     replies::Replies,
     requests::Requests,
+    row_turns::RowTurns,
 };
 use crate::{
     Code, Context, Metadata, Result, Status,
     api::error::NO_PROCEDURE,
-    conn::{Arrived, CallId, Connection, End, MEMORY_SHORT, Time, Unstarted},
+    conn::{Arrived, ArrivedRow, CallId, Connection, End, MEMORY_SHORT, Time, Unstarted},
     driver::Clock,
-    message::{nesting, procedure::Procedure},
+    message::{growth::Budget, nesting, procedure::Procedure},
     session::Session,
     wire::{
         compression::Outgoing,
@@ -48,6 +53,8 @@ pub struct Incoming {
     deadline: Option<Time>,
     metadata: Metadata,
     payload: Encoded,
+    /// The calls for which it stands, if it stands for several.
+    row: Option<Box<IncomingRow>>,
     start: Start,
     /// True until the connection knows how the call ended.
     open: bool,
@@ -64,19 +71,54 @@ impl Incoming {
             deadline: arrived.deadline,
             metadata: arrived.metadata,
             payload: arrived.payload,
+            row: None,
             start: Start::NotYet,
             open: true,
         }
     }
 
+    /// Makes one that stands for one-way calls of one procedure that came in one frame. Their ends are told together.
+    pub(crate) fn of_row(
+        session: Arc<Session>,
+        arrived: ArrivedRow,
+        procedure: &'static Procedure,
+        turns: Arc<RowTurns>,
+    ) -> Self {
+        let ArrivedRow {
+            first,
+            deadline,
+            depth,
+            row,
+            ..
+        } = arrived;
+        Self {
+            session,
+            id: first,
+            one_way: true,
+            depth,
+            procedure,
+            deadline,
+            metadata: Metadata::new(),
+            payload: Encoded::default(),
+            row: Some(Box::new(IncomingRow { row, turns })),
+            start: Start::NotYet,
+            open: false,
+        }
+    }
+
     /// Makes a handler that parses the request, runs `handler` on it, and sends its reply.
-    pub fn handle<Req, Rep, F, Fut>(self, handler: F) -> Handler
+    ///
+    /// For one-way calls that came together, it runs a clone of `handler` for each: see [`Service::takes_rows`](crate::Service::takes_rows).
+    pub fn handle<Req, Rep, F, Fut>(mut self, handler: F) -> Handler
     where
         Req: Message + Default + 'static,
         Rep: Message + 'static,
-        F: FnOnce(Context, Req) -> Fut + Send + 'static,
+        F: FnOnce(Context, Req) -> Fut + Clone + Send + 'static,
         Fut: Future<Output = Result<Rep>> + Send,
     {
+        if let Some(row) = self.row.take() {
+            return handle_row(self, *row, handler);
+        }
         self.run(Self::decode, handler)
     }
 
@@ -129,11 +171,7 @@ impl Incoming {
             let arguments = match arguments(&mut self) {
                 Ok(arguments) => arguments,
                 Err(status) => {
-                    let reason = match status.code() {
-                        Code::ResourceExhausted => DropReason::Overload,
-                        _ => DropReason::BadPayload,
-                    };
-                    return self.refuse(&status, reason);
+                    return self.refuse(&status, drop_reason(&status));
                 }
             };
             match self.start() {
@@ -204,8 +242,13 @@ impl Incoming {
 
     #[inline]
     fn decode<Req: Message + Default>(&mut self) -> Result<Req> {
-        let budget = self.session.server().budget(self.procedure.request_growth());
-        parse(mem::take(&mut self.payload), self.procedure, budget)
+        parse(mem::take(&mut self.payload), self.procedure, self.budget())
+    }
+
+    /// How much memory its request may take once it is decoded.
+    #[inline]
+    fn budget(&self) -> Budget {
+        self.session.server().budget(self.procedure.request_growth())
     }
 
     #[inline]
@@ -216,10 +259,16 @@ impl Incoming {
             self.one_way,
             self.depth,
             self.procedure.path(),
-            self.deadline
-                .map(|deadline| self.session.shared().instant(deadline)),
+            self.deadline(),
             metadata,
         )
+    }
+
+    /// When the call ends at the latest.
+    #[inline]
+    fn deadline(&self) -> Option<Instant> {
+        self.deadline
+            .map(|deadline| self.session.shared().instant(deadline))
     }
 
     /// Decides whether the handler is polled for the first time now, and notes that it is.
@@ -245,11 +294,7 @@ impl Incoming {
 
     async fn reply<M: Message>(&mut self, reply: &M) {
         if self.one_way {
-            // Its reply and its times are not sent.
-            self.session
-                .with(Clock::Recent, |conn, now| conn.handled(self.id, now));
-            self.open = false;
-            return;
+            return self.handled();
         }
         let reply = Outgoing::new(reply, self.session.compression());
         poll_fn(|cx| {
@@ -264,6 +309,13 @@ impl Incoming {
         self.open = false;
     }
 
+    /// Ends a one-way call that succeeded: its reply and its times are not sent.
+    fn handled(&mut self) {
+        self.session
+            .with(Clock::Recent, |conn, now| conn.handled(self.id, now));
+        self.open = false;
+    }
+
     /// Ends the call with `status`. As a reply, it waits for room, since it may have details of any length.
     async fn fail(&mut self, status: &Status) {
         if !self.one_way {
@@ -274,6 +326,11 @@ impl Incoming {
             })
             .await;
         }
+        self.failed(status);
+    }
+
+    /// Ends the call with `status` now.
+    fn failed(&mut self, status: &Status) {
         self.finish(End::Failed(status));
     }
 

@@ -47,6 +47,14 @@ pub trait Service: Send + Sync + 'static {
     /// Returns all procedures; [`Service::call`] names one by its index here.
     fn procedures(&self) -> &'static [Procedure];
 
+    /// Returns whether a [`call`](Service::call) may stand for several one-way calls that came together.
+    ///
+    /// [`Incoming::handle`] then runs its closure for each, and the handler that `call` makes ends with all of them. So a service that
+    /// does something around the handler of each call must return false. Default: false.
+    fn takes_rows(&self) -> bool {
+        false
+    }
+
     /// Makes the handler of `call`, a call of the procedure at `index`.
     fn call(&self, index: usize, call: Incoming) -> Handler;
 }

@@ -46,6 +46,22 @@ impl StallRecord {
         ended.ok().map(|_| next)
     }
 
+    /// Ends a first poll and begins the next one, of the same route. Returns the turn of that, or none if the monitor has given the
+    /// dispatcher's turn away.
+    #[inline]
+    pub(crate) fn go_on(&self, turn: u64) -> Option<u64> {
+        let next = turn + 2;
+        let went = self
+            .turn
+            .compare_exchange(turn + 1, next + 1, Ordering::SeqCst, Ordering::SeqCst);
+        went.ok().map(|_| next)
+    }
+
+    /// Returns how many first polls have begun, one of which may not have ended.
+    pub(crate) fn begun_polls(&self) -> u64 {
+        self.turn.load(Ordering::SeqCst).div_ceil(2)
+    }
+
     /// Returns true once if the monitor does not look at this record; then the caller has to list it.
     ///
     /// It is asked after each `begin`, in the same total order in which the monitor delists and looks again: one of the two
@@ -57,6 +73,12 @@ impl StallRecord {
     /// Returns whether the monitor has asked the dispatcher to write first, since the last call of this.
     pub(crate) fn is_to_stop(&self) -> bool {
         self.stop.load(Ordering::Relaxed) && self.stop.swap(false, Ordering::Relaxed)
+    }
+
+    /// Returns whether the monitor asks the dispatcher to write first. It does so until [`StallRecord::is_to_stop`] is called.
+    #[inline]
+    pub(crate) fn is_asked_to_stop(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
     }
 
     /// Begins a poll in a task of its own, which ends when the guard is dropped.

@@ -11,6 +11,7 @@ mod endings;
 mod handler_faults;
 mod listening;
 mod policy;
+mod rows;
 mod statuses;
 mod terminate;
 mod workers;

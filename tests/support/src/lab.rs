@@ -260,6 +260,10 @@ impl Service for Lab {
         &PROCEDURES
     }
 
+    fn takes_rows(&self) -> bool {
+        true
+    }
+
     fn call(&self, index: usize, call: Incoming) -> Handler {
         match all_procedures().nth(index) {
             Some((_, handle)) => handle(self.clone(), call),

@@ -424,6 +424,10 @@ impl<T: Painter> ::rpc_runtime::codegen::Service for PainterServer<T> {
         &PAINTER_PROCEDURES
     }
 
+    fn takes_rows(&self) -> bool {
+        true
+    }
+
     fn call(
         &self,
         index: usize,

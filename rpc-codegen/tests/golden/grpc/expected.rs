@@ -144,6 +144,10 @@ impl<T: Greeter> ::rpc_runtime::codegen::Service for GreeterServer<T> {
         &GREETER_PROCEDURES
     }
 
+    fn takes_rows(&self) -> bool {
+        true
+    }
+
     fn call(
         &self,
         index: usize,

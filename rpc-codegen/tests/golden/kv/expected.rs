@@ -118,6 +118,10 @@ impl<T: Kv> ::rpc_runtime::codegen::Service for KvServer<T> {
         &KV_PROCEDURES
     }
 
+    fn takes_rows(&self) -> bool {
+        true
+    }
+
     fn call(
         &self,
         index: usize,

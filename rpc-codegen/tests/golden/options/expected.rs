@@ -782,6 +782,10 @@ impl<T: Store> ::rpc_runtime::codegen::Service for StoreServer<T> {
         &STORE_PROCEDURES
     }
 
+    fn takes_rows(&self) -> bool {
+        true
+    }
+
     fn call(
         &self,
         index: usize,
@@ -1420,6 +1424,10 @@ impl<T: Counter> ::rpc_runtime::codegen::Service for CounterServer<T> {
         &COUNTER_PROCEDURES
     }
 
+    fn takes_rows(&self) -> bool {
+        true
+    }
+
     fn call(
         &self,
         index: usize,
@@ -1883,6 +1891,10 @@ impl<T: Hooks> ::rpc_runtime::codegen::Service for HooksServer<T> {
 
     fn procedures(&self) -> &'static [::rpc_runtime::codegen::Procedure] {
         &HOOKS_PROCEDURES
+    }
+
+    fn takes_rows(&self) -> bool {
+        true
     }
 
     fn call(

@@ -54,6 +54,10 @@ impl<T: AtTheRoot> ::rpc_runtime::codegen::Service for AtTheRootServer<T> {
         &AT_THE_ROOT_PROCEDURES
     }
 
+    fn takes_rows(&self) -> bool {
+        true
+    }
+
     fn call(
         &self,
         index: usize,
@@ -383,6 +387,10 @@ impl<T: Orders> ::rpc_runtime::codegen::Service for OrdersServer<T> {
         &ORDERS_PROCEDURES
     }
 
+    fn takes_rows(&self) -> bool {
+        true
+    }
+
     fn call(
         &self,
         index: usize,
@@ -533,6 +541,10 @@ impl<T: More> ::rpc_runtime::codegen::Service for MoreServer<T> {
 
     fn procedures(&self) -> &'static [::rpc_runtime::codegen::Procedure] {
         &MORE_PROCEDURES
+    }
+
+    fn takes_rows(&self) -> bool {
+        true
     }
 
     fn call(

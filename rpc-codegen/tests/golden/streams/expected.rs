@@ -358,6 +358,10 @@ impl<T: Tape> ::rpc_runtime::codegen::Service for TapeServer<T> {
         &TAPE_PROCEDURES
     }
 
+    fn takes_rows(&self) -> bool {
+        true
+    }
+
     fn call(
         &self,
         index: usize,
@@ -787,6 +791,10 @@ impl<T: Recorder> ::rpc_runtime::codegen::Service for RecorderServer<T> {
 
     fn procedures(&self) -> &'static [::rpc_runtime::codegen::Procedure] {
         &RECORDER_PROCEDURES
+    }
+
+    fn takes_rows(&self) -> bool {
+        true
     }
 
     fn call(

@@ -11,6 +11,7 @@ use super::{
     next_call::QueueClass,
     request_header::request_header,
 };
+use crate::Priority;
 use crate::conn::{
     Cause, Request, Ticket, Time,
     outbox::{Outbox, room_waiters::RoomWaiters},
@@ -75,6 +76,23 @@ impl Ours {
         let is_alone = ticket.0.is_none() && request.depth == 0 && self.queues.is_empty();
         let has_room = |priority, len| outbox.has_room(priority, len);
         is_alone && capacity::may_go(claim, request.priority, &self.credit, has_room)
+    }
+
+    /// True if a one-way request with a message of `len` bytes that no handler makes goes without a look at others. A shorter message
+    /// than the peer takes goes; before the peer's HELLO none does.
+    #[inline(always)]
+    pub(in crate::conn) fn send_goes_at_once(&self, len: usize, priority: Priority, outbox: &Outbox) -> bool {
+        let len = len as u64;
+        let claim = CreditClaim {
+            kind: RequestKind::Send,
+            len,
+            frame_len: 0,
+            streams: false,
+        };
+        let has_room = |priority, len| outbox.has_room(priority, len);
+        self.credit.max_message().is_some_and(|max| len <= max)
+            && self.queues.is_empty()
+            && capacity::may_go(claim, priority, &self.credit, has_room)
     }
 
     /// Lets a request go that others may go ahead of, or wait for its turn.

@@ -116,7 +116,14 @@ impl Calls {
         }
     }
 
+    /// The id that [`Calls::take_id`] gives next.
+    #[inline]
+    pub(in crate::conn) fn following_id(&self) -> u64 {
+        self.next_id
+    }
+
     /// Gives the next id, for a call or a one-way request.
+    #[inline]
     pub(in crate::conn) fn take_id(&mut self) -> u64 {
         self.last_id = self.next_id;
         self.next_id += 2;

@@ -28,13 +28,19 @@ pub(in crate::conn) fn request_header<'a>(
     header.procedure = request.procedure;
     header.depth = request.depth.into();
     header.metadata = request.metadata.filter(|metadata| !Metadata::is_empty(metadata));
+    let left = request.deadline.map(|deadline| deadline.saturating_sub(now));
+    header.timeout_us = timeout_us(left);
+    header
+}
+
+/// The time that a request has left, as it travels: in microseconds, 0 for no limit.
+#[inline(always)]
+pub(in crate::conn) fn timeout_us(left: Option<Time>) -> u64 {
     // Rounded up: a call that has not expired has at least a microsecond.
-    header.timeout_us = request.deadline.map_or(0, |deadline| {
-        let left = deadline.saturating_sub(now);
+    left.map_or(0, |left| {
         let micros = left.as_secs().saturating_mul(1_000_000);
         micros
             .saturating_add(left.subsec_nanos().div_ceil(1000).into())
             .max(1)
-    });
-    header
+    })
 }

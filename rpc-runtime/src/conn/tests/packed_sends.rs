@@ -11,7 +11,7 @@ use crate::{
     },
 };
 
-fn row<M: AsRef<[u8]>>(messages: &[M]) -> Vec<u8> {
+pub(super) fn row<M: AsRef<[u8]>>(messages: &[M]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for message in messages {
         put_len(&mut bytes, message.as_ref().len());
@@ -20,22 +20,22 @@ fn row<M: AsRef<[u8]>>(messages: &[M]) -> Vec<u8> {
     bytes
 }
 
-fn packed(id: u64) -> Header<'static> {
+pub(super) fn packed(id: u64) -> Header<'static> {
     header(Kind::Send, id, Flags::PACKED | Flags::END)
 }
 
 /// A server that has read a packed frame, with ids from 1.
-fn with_row<M: AsRef<[u8]>>(settings: Settings, messages: &[M]) -> Pair {
+pub(super) fn with_row<M: AsRef<[u8]>>(settings: Settings, messages: &[M]) -> Pair {
     let mut pair = Pair::with(super::settings(), settings);
     pair.server.inject(packed(1), &row(messages), pair.now);
     pair
 }
 
-fn account(pair: &Pair) -> Progress {
+pub(super) fn account(pair: &Pair) -> Progress {
     pair.server.conn.theirs.account().progress()
 }
 
-fn dropped(pair: &Pair, reason: DropReason) -> u64 {
+pub(super) fn dropped(pair: &Pair, reason: DropReason) -> u64 {
     let dropped = account(pair).dropped.into_iter();
     dropped
         .filter(|dropped| dropped.reason == reason.number())
@@ -44,7 +44,7 @@ fn dropped(pair: &Pair, reason: DropReason) -> u64 {
 }
 
 /// What the peer lacks of its credit, and whether anything is left of its requests.
-fn assert_left(pair: &Pair) {
+pub(super) fn assert_left(pair: &Pair) {
     let requests = pair.server.conn.theirs.requests();
     assert_eq!(requests.held(&settings()), (0, 0, 0));
     assert_eq!(requests.all_kept(), IntakeUse::default());

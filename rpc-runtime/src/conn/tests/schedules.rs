@@ -56,6 +56,13 @@ enum Step {
         client: bool,
         most: usize,
     },
+    /// Takes the row that is next, if a row is. Handlers end well up to `ended`, modulo their number; with a plan, the next one is
+    /// pending; the rest goes back.
+    TakeRow {
+        client: bool,
+        ended: u16,
+        pending: Option<Plan>,
+    },
     /// Starts the handler of the next request of the batch.
     StartTaken {
         client: bool,
@@ -218,6 +225,8 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (side(), 1..8usize).prop_map(|(client, most)| Step::Take { client, most }),
         8 => (side(), prop::bool::weighted(0.9), plan())
             .prop_map(|(client, start, plan)| Step::StartTaken { client, start, plan }),
+        6 => (side(), any::<u16>(), prop::option::of(plan()))
+            .prop_map(|(client, ended, pending)| Step::TakeRow { client, ended, pending }),
         2 => side().prop_map(|client| Step::GiveBack { client }),
         1 => side().prop_map(|client| Step::Barrier { client }),
         1 => side().prop_map(|client| Step::Flush { client }),

@@ -581,6 +581,7 @@ impl Theirs {
             self.end_row(last_id, Fate::Expired);
             self.note_drained(step.wakes);
         }
+        self.requests.unwant_row(Unwanted::Deadline, is_due);
     }
 
     /// Ends a request whose deadline has passed.

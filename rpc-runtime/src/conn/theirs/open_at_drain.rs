@@ -40,6 +40,7 @@ impl Theirs {
             }
             self.note_drained(step.wakes);
         }
+        self.requests.unwant_row(Unwanted::Drained, |row| !row.control);
     }
 
     fn abort(&mut self, id: u64, step: &mut Step<'_>) {

@@ -31,6 +31,42 @@ impl Theirs {
         self.account.ended(Fate::Handled);
     }
 
+    /// Counts the requests of the running row below `next`: their handlers have ended well, those left out that have left the row.
+    pub(in crate::conn) fn advance_row(&mut self, next: u64, woken: &mut Woken) {
+        let ended = self.requests.advance_row(next, woken);
+        self.count_handled(ended);
+    }
+
+    /// Gives request `id` of the running row a record of its own; the handlers of those before it have ended well.
+    pub(in crate::conn) fn part_from_row(&mut self, id: u64, woken: &mut Woken) {
+        let ended = self.requests.part_from_row(id, woken);
+        self.count_handled(ended);
+    }
+
+    /// Ends the running row. What is left of it is next again, or ends, too, if it is unwanted.
+    pub(in crate::conn) fn put_row_back(&mut self) {
+        let Some((last_id, unwanted)) = self.requests.put_row_back() else {
+            return;
+        };
+        let fate = match unwanted {
+            Unwanted::Deadline => Fate::Expired,
+            _ => Fate::Dropped(DropReason::Aborted),
+        };
+        let count = self.end_row(last_id, fate);
+        if unwanted == Unwanted::Drained && self.is_counting {
+            self.tally.one_way_dropped += count;
+        }
+    }
+
+    fn count_handled(&mut self, count: u64) {
+        if count > 0 {
+            self.account.ended_many(Fate::Handled, count);
+            if self.is_counting {
+                self.tally.completed += count;
+            }
+        }
+    }
+
     /// Removes a request whose handler is gone without a reply message.
     pub(in crate::conn) fn remove(
         &mut self,

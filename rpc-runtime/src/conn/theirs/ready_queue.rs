@@ -46,6 +46,12 @@ impl ReadyQueue {
         queue.pop_front()
     }
 
+    /// The first id.
+    pub(in crate::conn) fn first(&self) -> Option<u64> {
+        let fronts = self.queues.iter().filter_map(VecDeque::front);
+        Some(fronts.min_by_key(|entry| entry.number)?.id)
+    }
+
     /// Puts the entry back that was popped last.
     #[inline]
     pub(in crate::conn) fn put_back(&mut self, entry: ReadyEntry, priority: Priority) {

@@ -1,10 +1,13 @@
 //! Requests: the table of what the peer has asked for.
 
+mod running_row;
+
 use std::{
     collections::{BTreeSet, VecDeque},
     task::{Context, Poll},
 };
 
+use self::running_row::RunningRow;
 use super::{
     account::Fate,
     ready_queue::{ReadyEntry, ReadyQueue},
@@ -20,7 +23,7 @@ use crate::{
         streams::{flow::Flow, inbox::InboxUse},
         table::Table,
         tuning::CONTROL_CALLS,
-        types::{charge, earlier, is_grant_due},
+        types::{charge, earliest, is_grant_due},
         wakers::{Waiters, Woken},
     },
 };
@@ -36,6 +39,8 @@ pub(in crate::conn) struct RequestTable {
     queue: ReadyQueue,
     /// One-way requests that came in one frame and were not handed out.
     rows: WaitingRows,
+    /// One-way requests that came in one frame and were handed out together.
+    running_row: Option<RunningRow>,
     /// How many ids in the queue are gaps: their requests never start.
     skipped: usize,
     /// How long the queue was when bytes were read last.
@@ -189,12 +194,13 @@ impl RequestTable {
     /// Ready when the one-way requests below call `id` have left that were here at the first poll.
     pub(in crate::conn) fn poll_settled(&mut self, id: u64, cx: &Context<'_>) -> Poll<()> {
         let table = &self.table;
+        let in_rows = || self.rows.count(id) + RunningRow::count(self.running_row.as_ref(), id);
         let count = || match table.get(id) {
             // The call itself has left the table.
             None => 0,
             Some(_) => {
                 let before = |(other, request): &(u64, &TheirRequest)| request.one_way && *other < id;
-                table.iter().filter(before).count() + self.rows.count(id)
+                table.iter().filter(before).count() + in_rows()
             }
         };
         self.settling.poll(id, count, cx)
@@ -269,9 +275,10 @@ impl RequestTable {
         self.rows.select(keep)
     }
 
-    /// How many one-way requests wait in rows, and how many bytes those have.
+    /// How many one-way requests wait or run in rows, and how many bytes those have that wait.
     pub(super) fn in_rows(&self) -> (usize, u64) {
-        (self.rows.count(u64::MAX), self.rows.bytes())
+        let running = RunningRow::count(self.running_row.as_ref(), u64::MAX);
+        (self.rows.count(u64::MAX) + running, self.rows.bytes())
     }
 
     /// Puts a request whose handler did not start back to the head of the queue. Returns false if its reply is no longer wanted;
@@ -567,10 +574,11 @@ impl RequestTable {
     /// The earliest deadline of all requests that are still wanted.
     pub(in crate::conn) fn deadline(&self) -> Option<Time> {
         let wanted = self.table.values().filter(|request| request.unwanted.is_none());
-        earlier(
+        earliest([
             wanted.filter_map(|request| request.deadline).min(),
             self.rows.deadline(),
-        )
+            self.deadline_of_row(),
+        ])
     }
 
     /// The highest id that was read.
@@ -600,7 +608,7 @@ impl RequestTable {
 
     /// True if the table is empty, refused requests included.
     pub(in crate::conn) fn is_empty(&self) -> bool {
-        self.table.is_empty() && self.rows.is_empty()
+        self.table.is_empty() && self.rows.is_empty() && self.running_row.is_none()
     }
 
     /// Gives unused memory back.
@@ -700,6 +708,7 @@ impl RequestTable {
             + self.withdrawn.len()
             + self.settling.len()
             + self.rows.len()
+            + usize::from(self.running_row.is_some())
     }
 
     /// How long the queue is, gaps included.

@@ -52,8 +52,25 @@ impl WaitingRow {
         }
     }
 
+    /// Drops the next `count` requests, which it has; returns their part of the charge.
+    pub(super) fn skip(&mut self, count: usize) -> u64 {
+        let before = self.charge();
+        self.overhead = 0;
+        self.next += 2 * count as u64;
+        self.left -= count;
+        if self.left == 0 {
+            self.row = Row::default();
+        } else {
+            for _ in 0..count {
+                // The lengths were checked when the frame was read.
+                let _ = self.row.read(|_| ());
+            }
+        }
+        before - self.charge()
+    }
+
     /// Makes the next request a request of its own, with its part of the charge.
-    fn take(&mut self) -> Option<(u64, TheirRequest)> {
+    pub(super) fn take(&mut self) -> Option<(u64, TheirRequest)> {
         let before = self.charge();
         // The lengths were checked when the frame was read.
         let message = self.row.take().ok().flatten()?;

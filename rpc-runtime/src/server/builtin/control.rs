@@ -96,6 +96,10 @@ impl<T: Control> crate::codegen::Service for ControlServer<T> {
         &CONTROL_PROCEDURES
     }
 
+    fn takes_rows(&self) -> bool {
+        true
+    }
+
     fn call(
         &self,
         index: usize,

@@ -40,10 +40,10 @@ use crate::{
 /// While handlers are polled, the driver lies in its baton. When a poll lasts, the monitor (see `stall_monitor`) gives the turn
 /// to a fresh dispatcher, which drives on, and this one ends with its handler.
 pub(crate) struct Dispatcher {
-    session: Arc<Dispatched>,
+    pub(super) session: Arc<Dispatched>,
     /// None once another dispatcher drives.
     baton: Option<Arc<Baton<Stream>>>,
-    turn: u64,
+    pub(super) turn: u64,
     /// Whether a task of this worker may have been woken since this one was polled. It must not lie behind a handler that
     /// blocks.
     woke: bool,
@@ -134,8 +134,9 @@ impl Dispatcher {
         let mut pass = Pass::new(&session, self.woke);
         let mut started = Started::All;
         loop {
-            let taken = match pass.take(cx) {
-                Taken::Requests(taken) => taken,
+            let end = match pass.take(cx) {
+                Taken::Requests(taken) => self.start_batch(taken, &mut pass),
+                Taken::Row(taken) => self.start_row(taken, &mut pass),
                 Taken::Nothing => break,
                 Taken::WriteFirst => {
                     started = Started::Some;
@@ -147,7 +148,7 @@ impl Dispatcher {
                 }
             };
             started = Started::Some;
-            match self.start_batch(taken, &mut pass) {
+            match end {
                 BatchEnd::Done if !pass.is_over() => {}
                 BatchEnd::Done | BatchEnd::Stopped => break,
                 BatchEnd::Late => {
@@ -294,7 +295,7 @@ fn make_handler(server: &Arc<ServerState>, route: &Route, call: Incoming) -> Han
 }
 
 /// Returns whether the handler of a turn is timed: one in sixteen, at irregular distances, since procedures may alternate.
-fn is_timed(turn: u64) -> bool {
+pub(super) fn is_timed(turn: u64) -> bool {
     const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
     turn.wrapping_mul(GOLDEN) >> 60 == 0
 }
@@ -333,7 +334,7 @@ impl HandlerStart<'_> {
 
 /// Makes a handler and polls it once. Returns the handler if it is pending. A panic is caught here; the call's own guard has
 /// answered.
-fn make_and_poll(make: impl FnOnce() -> Handler) -> Option<Handler> {
+pub(super) fn make_and_poll(make: impl FnOnce() -> Handler) -> Option<Handler> {
     let poll = panic::catch_unwind(AssertUnwindSafe(move || {
         let mut handler = make();
         // The waker wakes nothing: a pending handler gets a task of its own, which polls it again at once.
@@ -358,7 +359,7 @@ fn misshapen(procedure: &Procedure) -> Status {
 }
 
 /// What has become of requests that were taken together.
-enum BatchEnd {
+pub(super) enum BatchEnd {
     /// The dispatcher may take more.
     Done,
     /// The dispatcher is to stop.

@@ -5,11 +5,11 @@ use std::{
     task::{Context, Poll},
 };
 
-use super::Dispatched;
+use super::{Dispatched, batch::RowsNext};
 use crate::{
     Status,
-    conn::{Arrived, CallId, End, TakenRequests, Time},
-    driver::{Clock, Wakes},
+    conn::{Arrived, ArrivedRow, CallId, End, TakenRequests, Time},
+    driver::{Clock, Locked, Wakes},
     session::InlinePoll,
     wire::frame::control::DropReason,
 };
@@ -33,11 +33,23 @@ pub(super) struct Pass<'a> {
     has_room: bool,
     /// Whether further requests wait.
     has_more: bool,
+    /// How it takes one-way calls that came in one frame.
+    pub(super) rows: RowsNext,
+}
+
+/// One-way calls that came in one frame and were taken together.
+pub(super) struct TakenRow {
+    pub(super) arrived: ArrivedRow,
+    /// The route of their procedure.
+    pub(super) index: usize,
+    /// How many of them may start before the dispatcher has to write.
+    pub(super) most: usize,
 }
 
 /// What a pass got when it asked for requests.
 pub(super) enum Taken {
     Requests(TakenRequests),
+    Row(TakenRow),
     /// No request can be started now.
     Nothing,
     /// The dispatcher has to write first.
@@ -57,6 +69,7 @@ impl<'a> Pass<'a> {
             after_send: false,
             has_room: true,
             has_more: true,
+            rows: RowsNext::Together,
         }
     }
 
@@ -71,6 +84,15 @@ impl<'a> Pass<'a> {
         let left = self.left.unwrap_or_else(waiting);
         self.left = Some(left);
         (self.now, self.has_room) = (conn.now(), true);
+        if self.session.batch().put_back(&mut conn, self.session.stalls()) == RowsNext::OneByOne {
+            self.rows = RowsNext::OneByOne;
+        }
+        let may_take = self.rows == RowsNext::Together;
+        if let Some((procedure, depth)) = conn.next_row().filter(|_| may_take) {
+            if let Some(taken) = self.take_row(&mut conn, procedure, depth, left) {
+                return Taken::Row(taken);
+            }
+        }
         match self.session.batch().take(&mut conn, left.min(BATCH), cx) {
             Poll::Ready(Some(taken)) => {
                 self.has_more = taken.has_more;
@@ -79,6 +101,28 @@ impl<'a> Pass<'a> {
             Poll::Ready(None) => Taken::Last,
             Poll::Pending => Taken::Nothing,
         }
+    }
+
+    /// Takes the row that is next, if its calls can be handled together.
+    fn take_row(&self, conn: &mut Locked<'_>, procedure: u64, depth: u8, left: usize) -> Option<TakenRow> {
+        let index = self.session.state().route_of_row(procedure, depth)?;
+        // They have no replies, so only what waits already is a reason to write first.
+        let most = if conn.wants_write() { left } else { usize::MAX };
+        let arrived = conn.take_row(self.now)?;
+        Some(TakenRow { arrived, index, most })
+    }
+
+    /// Notes how far the calls of a row came, and that the connection was given the rest.
+    pub(super) fn note_row(&mut self, taken: usize, conn: &Locked<'_>) {
+        self.left = self.left.map(|left| left.saturating_sub(taken));
+        self.after_send = true;
+        (self.now, self.has_room) = (conn.now(), conn.has_room_for_all());
+        self.has_more = conn.waiting_requests() > 0;
+    }
+
+    /// When the next handler begins, as far as this pass knows.
+    pub(super) fn now(&self) -> Time {
+        self.now
     }
 
     /// The next request of those that were taken, if it may start before the dispatcher decides anew.

@@ -26,10 +26,13 @@ impl Taken {
 
     /// Checks that requests that were given back come again in their order, ahead of all others.
     pub(super) fn check_order(&mut self, arrived: &Arrived) {
-        if is_control(arrived) {
-            return;
+        if !is_control(arrived) {
+            self.check_id(arrived.id);
         }
-        let id = arrived.id.0;
+    }
+
+    /// As [`Taken::check_order`], for a request that is no control call.
+    pub(super) fn check_id(&mut self, CallId(id): CallId) {
         assert!(
             !self.passed.contains(&id),
             "{id} was given back, and another came first"

@@ -5,7 +5,7 @@ mod checks;
 use std::collections::{BTreeMap, VecDeque};
 
 use super::{caller::Caller, handler::Handler, log::Log, part::Polled, taken::Taken, waiter::Waiter, *};
-use crate::wire::frame::control::Progress;
+use crate::wire::frame::{Encoded, control::Progress};
 
 /// A part to poll, by its task's index.
 #[derive(Clone, Copy, Debug)]
@@ -93,6 +93,11 @@ impl World {
             Step::Take { client, most } => {
                 self.take(client, most);
             }
+            Step::TakeRow {
+                client,
+                ended,
+                ref pending,
+            } => self.take_row(client, ended, pending.as_ref()),
             Step::StartTaken {
                 client,
                 start,
@@ -327,6 +332,49 @@ impl World {
         }
         taken.batch = batch;
         true
+    }
+
+    /// Takes the row that is next, and handles some of its requests.
+    fn take_row(&mut self, client: bool, ended: u16, pending: Option<&Plan>) {
+        let now = self.pair.now;
+        let conn = conn(&mut self.pair, client);
+        let taken = &mut self.taken[usize::from(client)];
+        taken.give_back(conn, now);
+        let Some((procedure, _)) = conn.next_row() else {
+            return;
+        };
+        let row = conn.take_row(now).expect("a row");
+        let first = row.first.0;
+        let count = row.row.count().expect("messages");
+        let ended = usize::from(ended) % (count + 1);
+        let pending = pending.filter(|_| ended < count);
+        let started = ended + usize::from(pending.is_some());
+        let ids: Vec<_> = (0..started).map(|n| CallId(first + 2 * n as u64)).collect();
+        ids.iter().for_each(|&id| taken.check_id(id));
+        if pending.is_some() {
+            conn.part_from_row(ids[ended]);
+        }
+        conn.put_row_back(CallId(first + 2 * started as u64), now);
+        for id in &ids[..ended] {
+            let log = self.logs.entry((!client, id.0)).or_default();
+            log.started += 1;
+            log.one_way = true;
+            log.replied = Some(0);
+        }
+        if let Some(plan) = pending {
+            let arrived = Arrived {
+                id: ids[ended],
+                one_way: true,
+                procedure,
+                deadline: row.deadline,
+                metadata: Metadata::new(),
+                payload: Encoded::default(),
+                at: now,
+                streams: false,
+                depth: row.depth,
+            };
+            self.handle(client, &arrived, true, plan);
+        }
     }
 
     /// Starts the handler of the next request that was taken, or notes that it does not start.

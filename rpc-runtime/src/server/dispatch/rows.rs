@@ -1,0 +1,121 @@
+//! Rows: starts the handlers of one-way calls that came in one frame.
+
+use std::{mem, sync::Arc};
+
+use tokio::{task::coop, time::Instant};
+
+use super::{
+    Dispatched,
+    batch::RowsNext,
+    dispatcher::{BatchEnd, Dispatcher, is_timed, make_and_poll},
+    handler_task::HandlerTask,
+    pass::{Pass, TakenRow},
+};
+use crate::{
+    Handler, Incoming,
+    conn::{ArrivedRow, CallId},
+    driver::{Clock, Wakes},
+    server::router::Route,
+    session::{LastOutcome, RowPoll, RowTurns},
+};
+
+impl Dispatcher {
+    /// Starts the handlers of one-way calls that came in one frame, one after the other. Those that it does not start go back.
+    pub(super) fn start_row(&mut self, taken: TakenRow, pass: &mut Pass<'_>) -> BatchEnd {
+        let TakenRow { arrived, index, most } = taken;
+        let session = Arc::clone(&self.session);
+        let stalls = session.stalls();
+        let route = session.state().router().route(index);
+        let first = arrived.first;
+        if mem::take(&mut pass.woke) {
+            // As for other handlers: the woken task must not lie behind these.
+            session.runtime().spawn(async {});
+        }
+        let turns = Arc::new(RowTurns::new(self.turn, most));
+        session.batch().hold_row(first, stalls, &turns);
+        stalls.begin(self.turn, index);
+        session.monitor();
+        let timed = is_timed(self.turn).then(Instant::now);
+        let (pending, _) = session.first_poll(None, pass.now(), || {
+            poll_row(&session, route, arrived, Arc::clone(&turns))
+        });
+        let Some(poll) = turns.end() else {
+            return self.start_one_by_one(first, pass);
+        };
+        if let Some(begun) = timed {
+            let each = begun.elapsed() / u32::try_from(poll.started).unwrap_or(u32::MAX);
+            route.note_time(each, each);
+        }
+        let turn = stalls.end(poll.turn);
+        self.end_row(poll, turn.is_some(), most, pass);
+        if let (Some(handler), LastOutcome::Pending) = (pending, poll.outcome) {
+            let task = HandlerTask::polled(Arc::clone(&session), poll.last, handler, true);
+            pass.woke = true;
+            session.defer(task);
+        }
+        let Some(turn) = turn else {
+            return BatchEnd::Late;
+        };
+        route.note_quick_polls(poll.started);
+        self.turn = turn;
+        match stalls.is_to_stop() || !coop::has_budget_remaining() {
+            true => BatchEnd::Stopped,
+            false => BatchEnd::Done,
+        }
+    }
+
+    /// Tells the connection what became of the calls, and gives it back those that did not start, unless another dispatcher does so.
+    fn end_row(&self, poll: RowPoll, has_turn: bool, most: usize, pass: &mut Pass<'_>) {
+        let session = &self.session;
+        let mut conn = session.shared().lock(Clock::Recent, Wakes::Waiters);
+        let now = conn.now();
+        let is_handled = poll.outcome == LastOutcome::Handled;
+        if poll.outcome == LastOutcome::Pending || (is_handled && !has_turn) {
+            conn.part_from_row(poll.last);
+        }
+        if !has_turn {
+            if is_handled {
+                conn.handled(poll.last, now);
+            }
+            return;
+        }
+        session.batch().drop_row();
+        conn.put_row_back(CallId(poll.last.0 + 2), now);
+        // Without a limit they count as one.
+        let taken = if most == usize::MAX { 1 } else { poll.started };
+        pass.note_row(taken, &conn);
+    }
+
+    /// Gives all calls of a row back whose service has not begun it, unless another dispatcher does so: they are taken one by one.
+    fn start_one_by_one(&mut self, first: CallId, pass: &mut Pass<'_>) -> BatchEnd {
+        let session = &self.session;
+        let Some(turn) = session.stalls().end(self.turn) else {
+            return BatchEnd::Late;
+        };
+        self.turn = turn;
+        pass.rows = RowsNext::OneByOne;
+        session.batch().drop_row();
+        let mut conn = session.shared().lock(Clock::Recent, Wakes::Waiters);
+        let now = conn.now();
+        conn.put_row_back(first, now);
+        pass.note_row(0, &conn);
+        BatchEnd::Done
+    }
+}
+
+/// Makes the handler of a row, and polls it once. Returns it if the last call that it has started is pending.
+fn poll_row(
+    session: &Arc<Dispatched>,
+    route: &Route,
+    arrived: ArrivedRow,
+    turns: Arc<RowTurns>,
+) -> Option<Handler> {
+    let service = route.service()?;
+    let call = Incoming::of_row(
+        Arc::<Dispatched>::clone(session),
+        arrived,
+        route.procedure(),
+        turns,
+    );
+    make_and_poll(|| service.call(route.index(), call))
+}
