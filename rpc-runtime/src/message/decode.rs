@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use bytes::{Buf, Bytes};
 use prost::{DecodeError, Message};
 
 use super::growth::Budget;
@@ -38,7 +39,7 @@ pub(crate) enum DecodeFailure {
 pub(crate) fn decode<M: Message + Default>(payload: Encoded, budget: Budget) -> Result<M, DecodeFailure> {
     let is_plain = payload.encoding() == 0 && payload.len() < Output::BY_REFERENCE as u64;
     if is_plain && budget.admits(payload.bytes()) {
-        M::decode(&payload.bytes()[..]).map_err(DecodeFailure::Malformed)
+        M::decode(CopiedFields(payload.bytes())).map_err(DecodeFailure::Malformed)
     } else {
         decode_rare(payload, budget)
     }
@@ -50,7 +51,7 @@ pub(crate) fn decode_part<M: Message + Default>(message: &[u8], budget: Budget) 
     if !budget.admits(message) {
         return Err(DecodeFailure::TooLarge(budget));
     }
-    M::decode(message).map_err(DecodeFailure::Malformed)
+    M::decode(CopiedFields(message)).map_err(DecodeFailure::Malformed)
 }
 
 /// Decodes a message that is compressed, long or too large.
@@ -61,11 +62,41 @@ fn decode_rare<M: Message + Default>(payload: Encoded, budget: Budget) -> Result
         return Err(DecodeFailure::TooLarge(budget));
     }
     let message = if payload.len() < Output::BY_REFERENCE {
-        M::decode(&payload[..])
+        M::decode(CopiedFields(&payload))
     } else {
         M::decode(payload)
     };
     message.map_err(DecodeFailure::Malformed)
+}
+
+/// The bytes of a message whose fields are copied.
+///
+/// A slice is one, too, but copies a `bytes` field by way of a buffer that can grow, which costs as much as the rest of a short
+/// message.
+struct CopiedFields<'a>(&'a [u8]);
+
+impl Buf for CopiedFields<'_> {
+    #[inline]
+    fn remaining(&self) -> usize {
+        self.0.len()
+    }
+
+    #[inline]
+    fn chunk(&self) -> &[u8] {
+        self.0
+    }
+
+    #[inline]
+    fn advance(&mut self, count: usize) {
+        self.0 = &self.0[count..];
+    }
+
+    #[inline]
+    fn copy_to_bytes(&mut self, len: usize) -> Bytes {
+        let (field, rest) = self.0.split_at(len);
+        self.0 = rest;
+        Bytes::copy_from_slice(field)
+    }
 }
 
 /// Says what is wrong with the bytes; a caller that can name the message says more of one that is too large.
@@ -83,8 +114,6 @@ impl fmt::Display for DecodeFailure {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::*;
 
     fn plain(message: &impl Message) -> Encoded {
