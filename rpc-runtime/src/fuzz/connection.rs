@@ -396,8 +396,8 @@ impl Harness {
             !is_row || (1..=MAX_ROW as u64).contains(&len) || encoding != 0,
             "a row of {len} bytes"
         );
-        let mut unread = Unread::new(self.settings.max_message);
-        let mut next = Some(unread.begin::<Vec<u8>>(item, Budget::new(None, 0)));
+        let mut unread = Unread::new(self.settings.max_message, Budget::new(None, 0));
+        let mut next = Some(unread.begin::<Vec<u8>>(item));
         let mut count = 0;
         while let Some(message) = next {
             count += 1;
@@ -407,7 +407,7 @@ impl Harness {
                 }
                 // Its reader ends here.
                 Err(_) => return,
-                Ok(_) => next = unread.next(Budget::new(None, 0)),
+                Ok(_) => next = unread.next(),
             }
         }
         assert!(is_row || count == 1, "one message became {count}");
