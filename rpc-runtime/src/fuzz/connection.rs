@@ -373,7 +373,12 @@ impl Harness {
             }
             3..=5 => {
                 let message = vec![2_u8; dice.u16().into()];
-                let sent = poll(|cx| self.conn.poll_data(id, &message, now, cx));
+                // As senders do; the long way may find the same frame.
+                let is_added = message.len() % 3 > 0 && self.conn.add_data(id, &message);
+                let sent = match is_added {
+                    true => Poll::Ready(Ok(())),
+                    false => poll(|cx| self.conn.poll_data(id, &message, now, cx)),
+                };
                 if let Poll::Ready(Err(Unsent::Over(Some(_)))) = sent {
                     // Its caller has the failure now.
                     for call in self.calls.iter_mut().filter(|call| call.id == Some(id)) {

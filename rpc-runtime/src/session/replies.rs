@@ -64,10 +64,22 @@ impl<T: Message + 'static> Replies<T> {
         let mut stream = pin!(stream);
         let mut turn = ForwardTurn::default();
         while let Some(message) = turn.run(|cx| stream.as_mut().poll_next(cx)).await {
-            self.send(&message?, &mut turn).await?;
+            let message = message?;
+            if !self.add(&message) {
+                self.send(&message, &mut turn).await?;
+            }
             turn.end_if_long().await;
         }
         Ok(())
+    }
+
+    /// Adds `message` to the frame that holds the last one, as long as the driver has not taken that. Returns false if it has to
+    /// be sent.
+    #[inline]
+    fn add(&self, message: &T) -> bool {
+        self.session.server().compression().is_none()
+            && nesting::check(self.procedure.reply_nesting(), message).is_ok()
+            && self.session.shared().add_data(self.id, message)
     }
 
     async fn send(&self, message: &T, turn: &mut ForwardTurn) -> Result<()> {
