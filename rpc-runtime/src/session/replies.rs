@@ -68,7 +68,9 @@ impl<T: Message + 'static> Replies<T> {
             if !self.add(&message) {
                 self.send(&message, &mut turn).await?;
             }
-            turn.end_if_long().await;
+            if turn.is_to_look() {
+                turn.end_if_long().await;
+            }
         }
         Ok(())
     }
@@ -132,11 +134,17 @@ impl ForwardTurn {
         .await
     }
 
+    /// Notes a message. Returns true unless the last ones were quick, and few since the last look at the clock.
+    #[inline]
+    fn is_to_look(&mut self) -> bool {
+        let is_to_look = self.quick == 0;
+        self.quick = self.quick.saturating_sub(1);
+        is_to_look
+    }
+
     /// Yields when the turn is long: to the driver after [`LONG`], and to other tasks after many messages.
     async fn end_if_long(&mut self) {
-        if self.quick > 0 {
-            self.quick -= 1;
-        } else if let Some(begun) = self.begun {
+        if let Some(begun) = self.begun {
             let lasted = begun.elapsed();
             if lasted > LONG {
                 *self = Self::default();
