@@ -418,6 +418,34 @@ impl Connection {
         read.next
     }
 
+    /// Adds a message of a stream of ours to the last frame of the output, if that is of the same stream and takes it. False if
+    /// the message has to go by [`Self::poll_data`].
+    ///
+    /// It asks only what may change from one message of a frame to the next. The rest was asked when the frame began: the
+    /// driver knows of it, there was room for it, and its time is that of the frame.
+    #[inline]
+    pub(crate) fn add_data<P: Payload>(&mut self, id: CallId, message: &P) -> bool {
+        let id = id.number();
+        if !self.outbox.is_open_for(id) || !self.end.is_live() {
+            return false;
+        }
+        let size = message.size();
+        let max = self.ours.credit().max_message().unwrap_or(u64::MAX);
+        if size.encoding != 0 || size.len as u64 > max {
+            return false;
+        }
+        let call = EitherCall::new(self.side, id, &mut self.ours, &mut self.theirs);
+        let Some(outflow) = call.begun_stream().filter(|outflow| outflow.may_send()) else {
+            return false;
+        };
+        let last_used = self.health.last_used();
+        let Some(added) = self.outbox.add_data(message, size.len, last_used) else {
+            return false;
+        };
+        outflow.charge(added.charged);
+        true
+    }
+
     /// Puts a message of a stream of ours into the output, as soon as the peer takes it and there is room.
     ///
     /// One task may wait for it. A short message joins the frame at the end of the output if that is of the same stream.

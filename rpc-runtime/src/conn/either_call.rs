@@ -105,6 +105,22 @@ impl<'a> EitherCall<'a> {
         }
     }
 
+    /// What it sends, if it may send more, has begun, and need not know when each message moves.
+    #[inline]
+    pub(super) fn begun_stream(self) -> Option<&'a mut Outflow> {
+        let flow = match self {
+            Self::Ours(id, ours) => ours.waiting_flow_mut(id)?.0,
+            Self::Theirs(id, theirs) => {
+                let request = theirs.get_mut(id).filter(|request| request.may_stream())?;
+                request.flow.as_deref_mut()?
+            }
+        };
+        match flow.idle() {
+            None => flow.outflow.as_mut(),
+            Some(_) => None,
+        }
+    }
+
     /// What it sends; a handler's stream begins here, and the peer has granted `granted` bytes of it.
     pub(super) fn outflow(self, granted: u64) -> Option<&'a mut Outflow> {
         match self {

@@ -18,7 +18,7 @@ use std::task::Context;
 
 use self::{
     backlog::{Backlog, Rooms, WriteBatch},
-    open_frame::OpenFrame,
+    open_frame::{Added, OpenFrame},
     pacing::Pacing,
     remainders::{FinishedMessage, MessageKind, Remainders},
     room_waiters::RoomWaiters,
@@ -145,9 +145,8 @@ impl Outbox {
         last_used: Time,
     ) -> (u64, u64) {
         let is_plain = size.encoding == 0;
-        if is_plain && self.open_frame().is_some_and(|open| open.key().is_data(id)) {
-            if let Some(added) = self.add_to_frame(message, size.len) {
-                self.note_short(size.len, last_used);
+        if is_plain && self.is_open_for(id) {
+            if let Some(added) = self.add_data(message, size.len, last_used) {
                 return (added.charged, added.end);
             }
         }
@@ -157,6 +156,23 @@ impl Outbox {
             self.leave_open(&header, size.len, start);
         }
         (charge(size.len as u64), end)
+    }
+
+    /// True if the frame at the end of the output is of the stream of call `id`, so that it may take more messages of that.
+    #[inline]
+    pub(super) fn is_open_for(&self, id: u64) -> bool {
+        self.open_frame().is_some_and(|open| open.key().is_data(id))
+    }
+
+    /// Adds a message of `len` bytes to the frame at the end of the output, which is of the same stream; none if that takes no
+    /// more.
+    #[inline]
+    pub(super) fn add_data<P: Payload>(&mut self, message: &P, len: usize, last_used: Time) -> Option<Added> {
+        let added = self.add_to_frame(message, len);
+        if added.is_some() {
+            self.note_short(len, last_used);
+        }
+        added
     }
 
     /// Notes a message of `len` bytes on the wire: beside a long one, a short one must not wait.

@@ -13,8 +13,9 @@ use tokio::time::Instant;
 
 use self::alarm::{Alarms, Ring, Wanted};
 use crate::{
-    conn::{Connection, Time},
+    conn::{CallId, Connection, Time},
     driver::runtime,
+    wire::frame::Payload,
 };
 
 /// A connection behind its lock, as callers and handlers hold it, with the alarms of its deadlines.
@@ -158,6 +159,15 @@ impl SharedConnection {
         let mut conn = self.lock(Clock::Now, Wakes::Driver);
         let now = conn.now();
         f(&mut conn, now)
+    }
+
+    /// Adds a message of a stream to the last frame of the output: see [`Connection::add_data`]. Returns false if it has to go by
+    /// [`Connection::poll_data`].
+    ///
+    /// It wakes nothing and reads no clock, because the visit that began the frame has done that.
+    #[inline]
+    pub(crate) fn add_data<P: Payload>(&self, id: CallId, message: &P) -> bool {
+        self.lock_state().conn.add_data(id, message)
     }
 
     /// Runs `f` on the connection as [`SharedConnection::with`] does. While `f` is pending, its caller waits no longer than until the next

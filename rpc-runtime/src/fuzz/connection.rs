@@ -373,7 +373,12 @@ impl Harness {
             }
             3..=5 => {
                 let message = vec![2_u8; dice.u16().into()];
-                let sent = poll(|cx| self.conn.poll_data(id, &message, now, cx));
+                // As senders do; the long way may find the same frame.
+                let is_added = message.len() % 3 > 0 && self.conn.add_data(id, &message);
+                let sent = match is_added {
+                    true => Poll::Ready(Ok(())),
+                    false => poll(|cx| self.conn.poll_data(id, &message, now, cx)),
+                };
                 if let Poll::Ready(Err(Unsent::Over(Some(_)))) = sent {
                     // Its caller has the failure now.
                     for call in self.calls.iter_mut().filter(|call| call.id == Some(id)) {
@@ -396,8 +401,8 @@ impl Harness {
             !is_row || (1..=MAX_ROW as u64).contains(&len) || encoding != 0,
             "a row of {len} bytes"
         );
-        let mut unread = Unread::new(self.settings.max_message);
-        let mut next = Some(unread.begin::<Vec<u8>>(item, Budget::new(None, 0)));
+        let mut unread = Unread::new(self.settings.max_message, Budget::new(None, 0));
+        let mut next = Some(unread.begin::<Vec<u8>>(item));
         let mut count = 0;
         while let Some(message) = next {
             count += 1;
@@ -407,7 +412,7 @@ impl Harness {
                 }
                 // Its reader ends here.
                 Err(_) => return,
-                Ok(_) => next = unread.next(Budget::new(None, 0)),
+                Ok(_) => next = unread.next(),
             }
         }
         assert!(is_row || count == 1, "one message became {count}");

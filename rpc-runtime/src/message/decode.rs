@@ -39,7 +39,7 @@ pub(crate) enum DecodeFailure {
 pub(crate) fn decode<M: Message + Default>(payload: Encoded, budget: Budget) -> Result<M, DecodeFailure> {
     let is_plain = payload.encoding() == 0 && payload.len() < Output::BY_REFERENCE as u64;
     if is_plain && budget.admits(payload.bytes()) {
-        M::decode(Copied(payload.bytes())).map_err(DecodeFailure::Malformed)
+        M::decode(CopiedFields(payload.bytes())).map_err(DecodeFailure::Malformed)
     } else {
         decode_rare(payload, budget)
     }
@@ -51,7 +51,7 @@ pub(crate) fn decode_part<M: Message + Default>(message: &[u8], budget: Budget) 
     if !budget.admits(message) {
         return Err(DecodeFailure::TooLarge(budget));
     }
-    M::decode(Copied(message)).map_err(DecodeFailure::Malformed)
+    M::decode(CopiedFields(message)).map_err(DecodeFailure::Malformed)
 }
 
 /// Decodes a message that is compressed, long or too large.
@@ -62,17 +62,20 @@ fn decode_rare<M: Message + Default>(payload: Encoded, budget: Budget) -> Result
         return Err(DecodeFailure::TooLarge(budget));
     }
     let message = if payload.len() < Output::BY_REFERENCE {
-        M::decode(Copied(&payload))
+        M::decode(CopiedFields(&payload))
     } else {
         M::decode(payload)
     };
     message.map_err(DecodeFailure::Malformed)
 }
 
-/// The bytes of a message whose `bytes` fields are copied. `Buf` for a slice copies them, too, at more than twice the cost.
-struct Copied<'a>(&'a [u8]);
+/// The bytes of a message whose fields are copied.
+///
+/// A slice is one, too, but copies a `bytes` field by way of a buffer that can grow, which costs as much as the rest of a short
+/// message.
+struct CopiedFields<'a>(&'a [u8]);
 
-impl Buf for Copied<'_> {
+impl Buf for CopiedFields<'_> {
     #[inline]
     fn remaining(&self) -> usize {
         self.0.len()
@@ -85,7 +88,7 @@ impl Buf for Copied<'_> {
 
     #[inline]
     fn advance(&mut self, count: usize) {
-        self.0.advance(count);
+        self.0 = &self.0[count..];
     }
 
     #[inline]

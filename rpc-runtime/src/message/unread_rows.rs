@@ -21,15 +21,18 @@ pub(crate) struct Unread {
     /// Messages and rows behind that.
     ahead: VecDeque<Encoded>,
     max_message: u64,
+    /// Limits each message.
+    budget: Budget,
 }
 
 impl Unread {
-    /// Nothing of a stream whose messages have at most `max_message` bytes.
-    pub(crate) fn new(max_message: u64) -> Self {
+    /// Nothing of a stream whose messages have at most `max_message` bytes, and `budget` once they are decoded.
+    pub(crate) fn new(max_message: u64, budget: Budget) -> Self {
         Self {
             row: Row::default(),
             ahead: VecDeque::new(),
             max_message,
+            budget,
         }
     }
 
@@ -40,33 +43,31 @@ impl Unread {
 
     /// Decodes the next message; none if all that was given is read.
     #[inline]
-    pub(crate) fn next<M: Message + Default>(&mut self, budget: Budget) -> Option<Result<M, DecodeFailure>> {
+    pub(crate) fn next<M: Message + Default>(&mut self) -> Option<Result<M, DecodeFailure>> {
         if !self.row.is_empty() {
-            return Some(self.next_of_row(budget));
+            return Some(self.next_of_row());
         }
         let item = self.ahead.pop_front()?;
-        Some(self.begin(item, budget))
+        Some(self.begin(item))
     }
 
     /// Decodes `item`, which stands before all that is ahead: a message, or the first one of a row.
     #[inline]
-    pub(crate) fn begin<M: Message + Default>(
-        &mut self,
-        item: Encoded,
-        budget: Budget,
-    ) -> Result<M, DecodeFailure> {
+    pub(crate) fn begin<M: Message + Default>(&mut self, item: Encoded) -> Result<M, DecodeFailure> {
         if !item.is_row() {
-            return decode(item, budget);
+            return decode(item, self.budget);
         }
         self.row = match item.encoding() {
             // The connection has checked its messages.
             0 => Row::new(item.into_bytes()),
             _ => decompress(item, self.max_message)?,
         };
-        self.next_of_row(budget)
+        self.next_of_row()
     }
 
-    fn next_of_row<M: Message + Default>(&mut self, budget: Budget) -> Result<M, DecodeFailure> {
+    #[inline]
+    fn next_of_row<M: Message + Default>(&mut self) -> Result<M, DecodeFailure> {
+        let budget = self.budget;
         let message = self.row.read(|bytes| decode_part(bytes, budget));
         if self.row.is_empty() {
             // An empty slice would still keep its buffer alive.
@@ -116,53 +117,48 @@ mod tests {
 
     /// All that is read from now on.
     fn rest(unread: &mut Unread) -> Vec<String> {
-        std::iter::from_fn(|| unread.next(ANY))
-            .map(Result::unwrap)
-            .collect()
+        std::iter::from_fn(|| unread.next()).map(Result::unwrap).collect()
     }
 
     #[test]
     fn messages_and_rows_are_read_in_order() {
-        let mut unread = Unread::new(100);
-        assert!(unread.next::<String>(ANY).is_none());
+        let mut unread = Unread::new(100, ANY);
+        assert!(unread.next::<String>().is_none());
         unread.ahead().push_back(item("three".to_owned().encode_to_vec()));
         unread
             .ahead()
             .push_back(item(row(&["four", "", "six"])).into_row());
         unread.ahead().push_back(item(row(&["seven"])).into_row());
         let first = item(row(&["one", "two"])).into_row();
-        assert_eq!(unread.begin::<String>(first, ANY).unwrap(), "one");
+        assert_eq!(unread.begin::<String>(first).unwrap(), "one");
         assert_eq!(rest(&mut unread), ["two", "three", "four", "", "six", "seven"]);
         assert_eq!(
             unread
-                .begin::<String>(item("plain".to_owned().encode_to_vec()), ANY)
+                .begin::<String>(item("plain".to_owned().encode_to_vec()))
                 .unwrap(),
             "plain"
         );
-        assert!(unread.next::<String>(ANY).is_none());
+        assert!(unread.next::<String>().is_none());
     }
 
     #[test]
     fn a_row_that_is_read_keeps_no_buffer_alive() {
-        let mut unread = Unread::new(100);
+        let mut unread = Unread::new(100, ANY);
         let bytes = Bytes::from(row(&["one", "two"]));
         let first = Encoded::plain(bytes.clone()).into_row();
-        unread.begin::<String>(first, ANY).unwrap();
+        unread.begin::<String>(first).unwrap();
         assert!(!bytes.is_unique());
-        unread.next::<String>(ANY).unwrap().unwrap();
+        unread.next::<String>().unwrap().unwrap();
         assert!(bytes.is_unique());
     }
 
     #[test]
     fn a_malformed_message_in_a_row_fails_behind_those_before_it() {
-        let mut unread = Unread::new(100);
+        let mut unread = Unread::new(100, ANY);
         let mut bytes = row(&["fine"]);
         bytes.extend_from_slice(b"\x02\x0a\x7f");
-        assert_eq!(
-            unread.begin::<String>(item(bytes).into_row(), ANY).unwrap(),
-            "fine"
-        );
-        let failure = unread.next::<String>(ANY).unwrap().unwrap_err();
+        assert_eq!(unread.begin::<String>(item(bytes).into_row()).unwrap(), "fine");
+        let failure = unread.next::<String>().unwrap().unwrap_err();
         assert!(matches!(failure, DecodeFailure::Malformed(_)), "{failure:?}");
     }
 
@@ -180,8 +176,8 @@ mod tests {
         #[test]
         fn a_compressed_row_is_decompressed_once_and_its_messages_are_read() {
             let bytes = row(&["the same again"; 100]);
-            let mut unread = Unread::new(100);
-            let first: String = unread.begin(compressed(&bytes, bytes.len()), ANY).unwrap();
+            let mut unread = Unread::new(100, ANY);
+            let first: String = unread.begin(compressed(&bytes, bytes.len())).unwrap();
             assert_eq!(first, "the same again");
             assert_eq!(rest(&mut unread), ["the same again"; 99]);
         }
@@ -198,10 +194,10 @@ mod tests {
                 (&long, long.len(), "message of 153 bytes exceeds limit of 100"),
             ];
             for (bytes, len, text) in cases {
-                let mut unread = Unread::new(100);
-                let failure = unread.begin::<String>(compressed(bytes, len), ANY).unwrap_err();
+                let mut unread = Unread::new(100, ANY);
+                let failure = unread.begin::<String>(compressed(bytes, len)).unwrap_err();
                 assert!(failure.to_string().contains(text), "{failure}");
-                assert!(unread.next::<String>(ANY).is_none());
+                assert!(unread.next::<String>().is_none());
             }
         }
     }

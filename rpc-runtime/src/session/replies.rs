@@ -64,10 +64,24 @@ impl<T: Message + 'static> Replies<T> {
         let mut stream = pin!(stream);
         let mut turn = ForwardTurn::default();
         while let Some(message) = turn.run(|cx| stream.as_mut().poll_next(cx)).await {
-            self.send(&message?, &mut turn).await?;
-            turn.end_if_long().await;
+            let message = message?;
+            if !self.add(&message) {
+                self.send(&message, &mut turn).await?;
+            }
+            if turn.is_to_look() {
+                turn.end_if_long().await;
+            }
         }
         Ok(())
+    }
+
+    /// Adds `message` to the frame that holds the last one, as long as the driver has not taken that. Returns false if it has to
+    /// be sent.
+    #[inline]
+    fn add(&self, message: &T) -> bool {
+        self.session.server().compression().is_none()
+            && nesting::check(self.procedure.reply_nesting(), message).is_ok()
+            && self.session.shared().add_data(self.id, message)
     }
 
     async fn send(&self, message: &T, turn: &mut ForwardTurn) -> Result<()> {
@@ -120,11 +134,17 @@ impl ForwardTurn {
         .await
     }
 
+    /// Notes a message. Returns true unless the last ones were quick, and few since the last look at the clock.
+    #[inline]
+    fn is_to_look(&mut self) -> bool {
+        let is_to_look = self.quick == 0;
+        self.quick = self.quick.saturating_sub(1);
+        is_to_look
+    }
+
     /// Yields when the turn is long: to the driver after [`LONG`], and to other tasks after many messages.
     async fn end_if_long(&mut self) {
-        if self.quick > 0 {
-            self.quick -= 1;
-        } else if let Some(begun) = self.begun {
+        if let Some(begun) = self.begun {
             let lasted = begun.elapsed();
             if lasted > LONG {
                 *self = Self::default();

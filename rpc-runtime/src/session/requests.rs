@@ -18,7 +18,7 @@ use crate::{
     Procedure, Result, Status,
     conn::{CallId, Next},
     driver::Clock,
-    message::{growth::Budget, unread_rows::Unread},
+    message::unread_rows::Unread,
     session::Session,
 };
 
@@ -55,12 +55,14 @@ pub struct Requests<T> {
 
 impl<T: Message + Default> Requests<T> {
     pub(crate) fn new(session: Arc<Session>, id: CallId, procedure: &'static Procedure) -> Self {
-        let max_message = session.server().settings().max_message;
+        let server = session.server();
+        let budget = server.budget(procedure.request_growth());
+        let unread = Unread::new(server.settings().max_message, budget);
         Self {
             session,
             id,
             procedure,
-            unread: Unread::new(max_message),
+            unread,
             ended: false,
             message: PhantomData,
         }
@@ -85,11 +87,10 @@ impl<T: Message + Default> Requests<T> {
         }
         // A loop that reads must let other tasks run.
         let coop = ready!(coop::poll_proceed(cx));
-        let budget = self.budget();
-        let decoded = match self.unread.next(budget) {
+        let decoded = match self.unread.next() {
             Some(decoded) => decoded,
             None => match ready!(self.poll_more(cx)) {
-                Next::Message(item) => self.unread.begin(item, budget),
+                Next::Message(item) => self.unread.begin(item),
                 Next::End => return self.end(None),
                 Next::Broken(status) => return self.end(Some(Err(status))),
             },
@@ -113,10 +114,6 @@ impl<T: Message + Default> Requests<T> {
     fn end(&mut self, last: Option<Result<T>>) -> Poll<Option<Result<T>>> {
         self.ended = true;
         Poll::Ready(last)
-    }
-
-    fn budget(&self) -> Budget {
-        self.session.server().budget(self.procedure.request_growth())
     }
 
     /// Fails the call with `status`, even if its handler ignores it.

@@ -5,7 +5,13 @@ use std::{
     future::{Future, poll_fn},
     mem,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{
+            AtomicBool,
+            Ordering::{Acquire, Release},
+        },
+    },
     task::{Context, Poll, Waker},
 };
 
@@ -97,7 +103,11 @@ impl<T> fmt::Debug for Out<T> {
 }
 
 /// The message on its way from the code to the stream.
-struct Slot<T>(Mutex<Content<T>>);
+struct Slot<T> {
+    /// Whether there is a message. It changes under the lock, and is read without it: most polls find the slot empty.
+    is_full: AtomicBool,
+    content: Mutex<Content<T>>,
+}
 
 struct Content<T> {
     message: Option<T>,
@@ -119,12 +129,16 @@ enum Writer {
 impl<T> Slot<T> {
     /// Puts the message in if the slot is empty. Ready when there is nothing to put in and the last message is taken.
     fn poll_send(&self, message: &mut Option<T>, cx: &Context<'_>) -> Poll<()> {
+        if message.is_none() && !self.is_full() {
+            return Poll::Ready(());
+        }
         let mut content = self.lock();
         if content.message.is_none() {
             let Some(message) = message.take() else {
                 return Poll::Ready(());
             };
             content.message = Some(message);
+            self.is_full.store(true, Release);
         }
         let reader = content.reader.as_ref();
         if reader.is_some_and(|reader| reader.will_wake(cx.waker())) {
@@ -154,15 +168,24 @@ impl<T> Slot<T> {
     fn take(&self) -> (Option<T>, Writer) {
         let mut content = self.lock();
         let (message, writer) = (content.message.take(), content.writer);
-        let senders = message.is_some().then(|| mem::take(&mut content.senders));
-        drop(content);
-        senders.into_iter().flatten().for_each(Waker::wake);
+        self.is_full.store(false, Release);
+        if message.is_some() && !content.senders.is_empty() {
+            let senders = mem::take(&mut content.senders);
+            drop(content);
+            senders.into_iter().for_each(Waker::wake);
+        }
         (message, writer)
+    }
+
+    /// Returns whether a message is there.
+    #[inline]
+    fn is_full(&self) -> bool {
+        self.is_full.load(Acquire)
     }
 
     fn lock(&self) -> MutexGuard<'_, Content<T>> {
         // Nothing of a user runs under the lock.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.content.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -179,7 +202,10 @@ impl<T> Default for Content<T> {
 
 impl<T> Default for Slot<T> {
     fn default() -> Self {
-        Self(Mutex::default())
+        Self {
+            is_full: AtomicBool::new(false),
+            content: Mutex::default(),
+        }
     }
 }
 
@@ -218,6 +244,9 @@ impl<T, Fut: Future<Output = Result<()>>> Stream for Written<T, Fut> {
             if let Poll::Ready(result) = writer.as_mut().poll(cx) {
                 this.state = WrittenState::Ended(result);
             }
+        }
+        if matches!(this.state, WrittenState::Writing(_)) && !this.slot.is_full() {
+            return Poll::Pending;
         }
         // Before the end, even if the code did not await its last send to the end.
         let (message, writer) = this.slot.take();

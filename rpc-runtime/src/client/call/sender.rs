@@ -81,11 +81,7 @@ impl<T: Message> Sender<T> {
         let sent = poll_fn(|cx| {
             // A loop that sends must let other tasks run.
             let coop = ready!(coop::poll_proceed(cx));
-            let sent = ready!(
-                call.on
-                    .shared
-                    .wait(|conn, now| conn.poll_data(call.id, &message, now, cx))
-            );
+            let sent = ready!(call.poll_data(&message, cx));
             coop.made_progress();
             Poll::Ready(sent)
         });

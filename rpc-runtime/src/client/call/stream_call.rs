@@ -18,6 +18,7 @@ use crate::{
     },
     conn::{CallFailure, CallId, Cause, ReceivedReply, Unsent},
     message::growth::Budget,
+    wire::frame::Payload,
 };
 
 /// A call with streams that is open on a connection. When the last half is dropped, it is cancelled, unless it has
@@ -63,6 +64,20 @@ impl StreamCall {
     /// Ready with the outcome, once it has arrived and every message is read.
     pub(super) fn poll_outcome(&self, cx: &mut Context<'_>) -> Poll<Result<ReceivedReply, CallFailure>> {
         self.on.shared.wait(|conn, _| conn.poll_reply(self.id, cx))
+    }
+
+    /// Ready when a message of its requests is in the output; fails if it never will be.
+    #[inline]
+    pub(super) fn poll_data<P: Payload>(
+        &self,
+        message: &P,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Unsent>> {
+        let shared = &self.on.shared;
+        if shared.add_data(self.id, message) {
+            return Poll::Ready(Ok(()));
+        }
+        shared.wait(|conn, now| conn.poll_data(self.id, message, now, cx))
     }
 
     /// The error of a call that failed with `failure`.

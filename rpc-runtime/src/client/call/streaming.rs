@@ -71,11 +71,11 @@ enum StreamingState {
 
 impl<T: Message + Default> Streaming<T> {
     pub(super) fn new(call: Arc<StreamCall>, reopen: Option<Reopen>) -> Self {
-        let max_message = call.about.channel.max_message();
+        let unread = Unread::new(call.about.channel.max_message(), call.about.budget());
         Self {
             call,
             state: StreamingState::Open,
-            unread: Unread::new(max_message),
+            unread,
             reopen,
             is_read: false,
             receipt: None,
@@ -111,9 +111,24 @@ impl<T: Message + Default> Streaming<T> {
     fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, Error>>> {
         // A loop that reads must let other tasks run.
         let coop = ready!(coop::poll_proceed(cx));
-        let next = ready!(self.poll_next_message(cx));
+        let next = match self.next_unread() {
+            Some(next) => next,
+            None => ready!(self.poll_next_message(cx)),
+        };
         coop.made_progress();
         Poll::Ready(next)
+    }
+
+    /// The next of the messages that have arrived, if there is one. A message that was read came before it.
+    #[inline]
+    fn next_unread(&mut self) -> Option<Option<Result<T, Error>>> {
+        if !matches!(self.state, StreamingState::Open) {
+            return None;
+        }
+        match self.unread.next()? {
+            Ok(message) => Some(Some(Ok(message))),
+            Err(failure) => Some(self.end_unreadable(failure)),
+        }
     }
 
     fn poll_next_message(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, Error>>> {
@@ -125,16 +140,19 @@ impl<T: Message + Default> Streaming<T> {
                         self.call = Arc::new(call);
                         self.state = StreamingState::Open;
                     }
-                    Err(error) => return self.end(Err(error)),
+                    Err(error) => return Poll::Ready(self.end(Err(error))),
                 },
                 StreamingState::Open => match ready!(self.poll_open(cx)) {
                     Ok(Some(decoded)) => {
                         self.note_read();
-                        return self.give(decoded);
+                        return Poll::Ready(match decoded {
+                            Ok(message) => Some(Ok(message)),
+                            Err(failure) => self.end_unreadable(failure),
+                        });
                     }
                     Ok(None) => {
                         self.note_read();
-                        return self.end(Ok(()));
+                        return Poll::Ready(self.end(Ok(())));
                     }
                     Err(failure) if self.reopens(&failure) => {
                         debug!(procedure = self.call.about.procedure.path(), peer = %self.call.on.peer, cause = %failure.cause, "resending");
@@ -144,26 +162,22 @@ impl<T: Message + Default> Streaming<T> {
                     }
                     Err(failure) => {
                         let error = self.call.error(failure);
-                        return self.end(Err(error));
+                        return Poll::Ready(self.end(Err(error)));
                     }
                 },
             }
         }
     }
 
-    /// The next message, none at the end, or how the call failed.
+    /// The next message of those that the connection has, none at the end, or how the call failed.
     fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Decoded<T>>, CallFailure>> {
-        let budget = self.call.about.budget();
-        if let Some(decoded) = self.unread.next(budget) {
-            return Poll::Ready(Ok(Some(decoded)));
-        }
         let (call, ahead) = (&self.call, self.unread.ahead());
         let next = call
             .on
             .shared
             .wait(|conn, now| conn.poll_message(call.id, Some(ahead), now, cx));
         if let Next::Message(item) = ready!(next) {
-            return Poll::Ready(Ok(Some(self.unread.begin(item, budget))));
+            return Poll::Ready(Ok(Some(self.unread.begin(item))));
         }
         let outcome = ready!(call.poll_outcome(cx));
         Poll::Ready(outcome.map(|mut reply| {
@@ -181,16 +195,12 @@ impl<T: Message + Default> Streaming<T> {
         }
     }
 
-    fn give(&mut self, decoded: Decoded<T>) -> Poll<Option<Result<T, Error>>> {
-        match decoded {
-            Ok(message) => Poll::Ready(Some(Ok(message))),
-            Err(failure) => {
-                // Later messages would be unreadable, too.
-                self.call.give_up();
-                let error = self.call.of_stream(errors::unreadable_reply(failure));
-                self.end(Err(error))
-            }
-        }
+    /// Ends the stream with a message that cannot be read: later ones would be unreadable, too.
+    #[cold]
+    fn end_unreadable(&mut self, failure: DecodeFailure) -> Option<Result<T, Error>> {
+        self.call.give_up();
+        let error = self.call.of_stream(errors::unreadable_reply(failure));
+        self.end(Err(error))
     }
 
     fn reopens(&self, failure: &CallFailure) -> bool {
@@ -198,10 +208,10 @@ impl<T: Message + Default> Streaming<T> {
         self.reopen.is_some() && may_retry(&about.channel, failure, &self.call.on)
     }
 
-    fn end(&mut self, end: Result<(), Error>) -> Poll<Option<Result<T, Error>>> {
+    fn end(&mut self, end: Result<(), Error>) -> Option<Result<T, Error>> {
         self.state = StreamingState::Ended;
         self.reopen = None;
-        Poll::Ready(end.err().map(Err))
+        end.err().map(Err)
     }
 }
 

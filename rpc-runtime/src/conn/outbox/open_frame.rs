@@ -192,7 +192,11 @@ impl Outbox {
         open.len += packed_len(len);
         open.messages += 1;
         open.end = self.out.end();
-        patch_row_head(self.out.tail_from(open.start), open.head_len, open.len);
+        patch_row_head(
+            self.out.last_mut(open.head_len + open.len),
+            open.head_len,
+            open.len,
+        );
         Some(Added {
             charged: cost as u64,
             end: open.end,

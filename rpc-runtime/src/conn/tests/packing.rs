@@ -1,6 +1,9 @@
 //! Packing: short messages of a stream that wait together travel in one frame.
 
-use super::{streams::Stream, *};
+use super::{
+    streams::{Stream, shaped},
+    *,
+};
 use crate::wire::frame::row::Row;
 
 /// The messages of a DATA frame.
@@ -141,4 +144,129 @@ fn credit_is_charged_by_frame_and_to_the_byte() {
             "{charged} bytes for messages of {len}"
         );
     }
+}
+
+impl Node {
+    /// Sends a message as senders do, into a frame that is there already or into one of its own. True if there was one.
+    fn send(&mut self, id: CallId, message: &[u8], now: Time) -> bool {
+        let is_added = self.conn.add_data(id, &message.to_vec());
+        if !is_added {
+            self.must_put(id, message, now);
+        }
+        is_added
+    }
+}
+
+#[test]
+fn a_message_is_added_only_to_the_last_frame_and_only_of_its_stream() {
+    let mut pair = Pair::new();
+    let [one, two] = [0, 1].map(|_| pair.open(Shape::ReplyStream).id);
+    let send = |pair: &mut Pair, id| pair.server.send(id, b"x", pair.now);
+    assert!(!send(&mut pair, one), "there is no frame");
+    assert!(send(&mut pair, one));
+    assert!(!send(&mut pair, two), "it is of another stream");
+    assert!(send(&mut pair, two));
+    assert!(!send(&mut pair, one), "it is not the last one");
+    pair.server.transmit(pair.now);
+    assert!(!send(&mut pair, one), "the driver has it");
+    assert!(send(&mut pair, one));
+    pair.settle();
+    let lens = |id| {
+        pair.client
+            .packed(id)
+            .iter()
+            .map(|(.., read)| read.len())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!((lens(one), lens(two)), (vec![2, 1, 2], vec![2]));
+}
+
+#[test]
+fn nothing_is_added_to_a_stream_that_takes_no_more() {
+    let add = |node: &mut Node, id: CallId| node.conn.add_data(id, &b"more".to_vec());
+    let ends: [fn(&mut Pair, CallId); 4] = [
+        |pair, id| {
+            pair.server
+                .inject(header(Kind::Cancel, id.number(), Flags::NONE), b"", pair.now)
+        },
+        |pair, id| {
+            let status = Status::new(Code::Internal, "torn");
+            pair.server.conn.break_stream(id, status, pair.now);
+        },
+        |pair, id| pair.server.conn.reply(id, &(), pair.now),
+        |pair, _| pair.server.conn.handle_eof(pair.now),
+    ];
+    for (case, end) in ends.into_iter().enumerate() {
+        let mut pair = Pair::new();
+        let Stream { id, .. } = pair.open(Shape::Both);
+        pair.server.must_put(id, b"one", pair.now);
+        assert!(add(&mut pair.server, id));
+        end(&mut pair, id);
+        assert!(!add(&mut pair.server, id), "case {case}");
+    }
+    let ends: [fn(&mut Pair, CallId); 3] = [
+        |pair, id| pair.client.conn.finish_data(id, pair.now),
+        |pair, id| pair.client.conn.fail_call(id, Cause::Abandoned, pair.now),
+        |pair, id| {
+            pair.client
+                .inject(header(Kind::Reply, id.number(), Flags::NONE), b"", pair.now)
+        },
+    ];
+    for (case, end) in ends.into_iter().enumerate() {
+        let mut pair = Pair::new();
+        let Stream { id, .. } = pair.open(Shape::RequestStream);
+        pair.client.must_put(id, b"one", pair.now);
+        assert!(add(&mut pair.client, id));
+        end(&mut pair, id);
+        assert!(!add(&mut pair.client, id), "case {case} of the caller");
+    }
+}
+
+#[test]
+fn a_message_longer_than_the_peer_takes_is_not_added() {
+    let small = Settings {
+        max_message: 1000,
+        ..settings()
+    };
+    let mut pair = Pair::with(settings(), small);
+    let Stream { id, .. } = pair.open(Shape::RequestStream);
+    pair.client.must_put(id, b"one", pair.now);
+    assert!(pair.client.conn.add_data(id, &vec![1; 997]));
+    assert!(!pair.client.conn.add_data(id, &vec![1; 998]));
+}
+
+#[test]
+fn a_message_without_credit_is_not_added() {
+    let mut pair = Pair::new();
+    let Stream { id, .. } = pair.open(Shape::ReplyStream);
+    let message = vec![1; 1000];
+    let mut sent = 0;
+    while pair.server.conn.add_data(id, &message) || pair.server.put(id, &message, pair.now).is_ready() {
+        sent += 1;
+    }
+    // As many as if each had gone the long way.
+    let mut other = Pair::new();
+    let Stream { id, .. } = other.open(Shape::ReplyStream);
+    for _ in 0..sent {
+        other.server.must_put(id, &message, other.now);
+    }
+    assert!(other.server.put(id, &message, other.now).is_pending());
+}
+
+#[test]
+fn a_message_that_is_added_to_a_frame_keeps_its_stream_from_being_idle() {
+    let mut pair = Pair::new();
+    let request = Request {
+        idle: Some(secs(5)),
+        ..shaped(Shape::RequestStream)
+    };
+    let Stream { id, .. } = pair.open_as(&request);
+    // The peer takes nothing: what is put stays here.
+    pair.client.open_window = 0;
+    for _ in 0..3 {
+        pair.client.send(id, b"x", pair.now);
+        pair.now += secs(4);
+        pair.client.conn.handle_deadlines(pair.now);
+    }
+    assert!(pair.client.conn.ours.is_waiting(id.number()));
 }

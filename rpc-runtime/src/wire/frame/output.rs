@@ -114,16 +114,20 @@ impl Output {
         true
     }
 
-    /// Returns the bytes from offset `from` on, to change them. They must be in the tail.
+    /// Returns the last `len` bytes, to change them. They must be in the tail.
     ///
     /// # Panics
     ///
     /// Panics if they are not: see [`Output::extend_tail`].
     #[inline]
-    pub(crate) fn tail_from(&mut self, from: u64) -> &mut [u8] {
-        let skipped = from.checked_sub(self.tail_start());
-        let skipped = skipped.expect("the bytes are in the tail") as usize;
-        &mut self.tail[self.head + skipped..]
+    pub(crate) fn last_mut(&mut self, len: usize) -> &mut [u8] {
+        let start = self
+            .tail
+            .len()
+            .checked_sub(len)
+            .filter(|start| *start >= self.head);
+        let start = start.expect("the bytes are in the tail");
+        &mut self.tail[start..]
     }
 
     /// Replaces the `len` bytes at offset `from`, which must be in the tail, by `new`, which must not be shorter.
@@ -135,7 +139,7 @@ impl Output {
         let added = new.len() - len;
         let rest = (self.end() - from) as usize;
         self.tail.resize(self.tail.len() + added, 0);
-        let bytes = self.tail_from(from);
+        let bytes = self.last_mut(rest + added);
         bytes.copy_within(len..rest, new.len());
         bytes[..new.len()].copy_from_slice(new);
     }
@@ -347,6 +351,15 @@ unsafe impl BufMut for Output {
             self.grow(bytes.len());
         }
         self.tail.put_slice(bytes);
+    }
+
+    /// Encoders write most numbers byte by byte; the default goes by a slice.
+    #[inline]
+    fn put_u8(&mut self, byte: u8) {
+        if self.spare() == 0 {
+            self.grow(1);
+        }
+        self.tail.put_u8(byte);
     }
 
     fn put<T: Buf>(&mut self, mut source: T)

@@ -60,9 +60,9 @@ impl Row {
             return Ok(None);
         }
         let (len, prefix) = read_len(&self.0).ok_or(BadRow)?;
-        let message = self.0[prefix..].get(..len).ok_or(BadRow)?;
-        let answer = read(message);
-        self.0.advance(prefix + len);
+        let end = prefix + len;
+        let answer = read(self.0.get(prefix..end).ok_or(BadRow)?);
+        self.0.advance(end);
         Ok(Some(answer))
     }
 
@@ -95,7 +95,10 @@ pub(crate) fn longest(row: &[u8]) -> Result<usize, BadRow> {
 /// Appends the number that stands before a message of `len` bytes in a row.
 #[inline]
 pub(crate) fn put_len(out: &mut impl BufMut, len: usize) {
-    prost::encoding::encode_varint(len as u64, out);
+    match len {
+        0..0x80 => out.put_u8(len as u8),
+        _ => prost::encoding::encode_varint(len as u64, out),
+    }
 }
 
 /// The number of bytes that a message of `len` bytes takes in a row.
@@ -104,10 +107,17 @@ pub(crate) fn packed_len(len: usize) -> usize {
     prost::encoding::encoded_len_varint(len as u64) + len
 }
 
-/// Reads the number at the beginning of `bytes`, and how many bytes it takes. A row is at most [`MAX_ROW`] long, so three are
-/// enough.
+/// Reads the number at the beginning of `bytes`, and how many bytes it takes.
 #[inline]
 fn read_len(bytes: &[u8]) -> Option<(usize, usize)> {
+    match bytes.first() {
+        Some(&byte) if byte & 0x80 == 0 => Some((byte.into(), 1)),
+        _ => read_longer_len(bytes),
+    }
+}
+
+/// As [`read_len`], for a number of several bytes. A row is at most [`MAX_ROW`] long, so three are enough.
+fn read_longer_len(bytes: &[u8]) -> Option<(usize, usize)> {
     let mut len = 0;
     for (index, &byte) in bytes.iter().take(3).enumerate() {
         len |= usize::from(byte & 0x7f) << (7 * index);

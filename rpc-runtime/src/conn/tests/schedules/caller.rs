@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::{
     log::{Log, check_next, message},
-    part::{Part, Polled},
+    part::{Part, Polled, send},
     *,
 };
 
@@ -119,7 +119,7 @@ impl Caller {
         };
         let message = message(log.requests.len(), len);
         let waker = self.send.waker();
-        match conn.poll_data(id, &message, now, &Context::from_waker(&waker)) {
+        match send(conn, id, &message, now, &waker) {
             Poll::Pending => Polled::Waits,
             Poll::Ready(Ok(())) => {
                 self.rest.pop_front();

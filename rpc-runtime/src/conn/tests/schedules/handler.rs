@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::{
     log::{Log, check_next, message},
-    part::{Part, Polled},
+    part::{Part, Polled, send},
     *,
 };
 
@@ -92,7 +92,7 @@ impl Handler {
         };
         let message = message(log.replies.len(), len);
         let waker = self.write.waker();
-        match conn.poll_data(self.id, &message, now, &Context::from_waker(&waker)) {
+        match send(conn, self.id, &message, now, &waker) {
             Poll::Pending => Polled::Waits,
             Poll::Ready(Ok(())) => {
                 self.rest.pop_front();
