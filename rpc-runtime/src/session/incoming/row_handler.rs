@@ -163,6 +163,10 @@ impl RowHandler {
     }
 
     /// Polls handlers up to the first that does not end well.
+    #[expect(
+        clippy::needless_pass_by_ref_mut,
+        reason = "a shared reference that is kept over an await would need `F: Sync`"
+    )]
     fn poll_until<Req, Rep, F, Fut>(
         &mut self,
         cx: &mut TaskContext<'_>,
