@@ -6,19 +6,10 @@ use super::*;
 use crate::{
     conn::{Uncovered, Unwanted, theirs::IntakeUse},
     wire::frame::{
-        control::{Goaway, Progress},
-        row::{MAX_ROW, put_len},
+        control::Progress,
+        row::{MAX_ROW, row},
     },
 };
-
-fn row<M: AsRef<[u8]>>(messages: &[M]) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    for message in messages {
-        put_len(&mut bytes, message.as_ref().len());
-        bytes.extend_from_slice(message.as_ref());
-    }
-    bytes
-}
 
 fn packed(id: u64) -> Header<'static> {
     header(Kind::Send, id, Flags::PACKED | Flags::END)
@@ -462,13 +453,7 @@ fn a_goaway_amid_a_packed_frame_cuts_the_requests_above_its_last_id() {
     let mut pair = Pair::new();
     send(&mut pair, &[b"a", b"b", b"c", b"d", b"e"]);
     pair.settle();
-    let goaway = Goaway {
-        reason: 1,
-        last_id: 5,
-        ..Default::default()
-    };
-    pair.client
-        .inject(Header::new(Kind::Goaway, 0), &goaway.encode_to_vec(), pair.now);
+    pair.client.inject_goaway(5, pair.now);
     assert_eq!(pair.client.conn.uncovered(), Uncovered { no: 2, maybe: 3 });
 }
 
