@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     conn::{Uncovered, Unwanted, theirs::IntakeUse},
     wire::frame::{
-        control::Progress,
+        control::{Goaway, Progress},
         row::{MAX_ROW, row},
     },
 };
@@ -192,6 +192,9 @@ fn a_packed_frame_that_lies_ends_the_connection() {
         pair.server.transmit(pair.now);
         assert!(matches!(pair.server.conn.state(), State::Closing), "{what}");
         assert_eq!(account(&pair).received, 1, "{what}");
+        pair.settle();
+        let goaway = Goaway::decode(pair.client.last(Kind::Goaway).payload.clone()).unwrap();
+        assert_eq!(goaway.last_id, 1, "{what}: nothing of the frame was taken");
     }
 }
 
