@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use proptest::{collection::vec, prelude::*};
+
 use super::*;
 use crate::{
     conn::{Uncovered, Unwanted, theirs::IntakeUse},
@@ -482,4 +484,53 @@ fn one_ways_beyond_the_credit_wait_although_their_frame_is_open() {
     assert!(messages > 0);
     let waits = pair.start(Call::send(b"x"));
     assert!(waits.is_waiting_in_queue());
+}
+
+/// Handles all requests that arrive.
+fn handle_all(pair: &mut Pair) {
+    pair.settle();
+    while let Poll::Ready(Some(arrived)) = poll(|cx| pair.server.conn.poll_request(cx)) {
+        pair.server
+            .conn
+            .started(arrived.id, pair.now)
+            .expect("it is wanted");
+        pair.server.reply(&arrived, b"", pair.now);
+    }
+    pair.settle();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(50))]
+
+    #[test]
+    fn both_ends_agree_on_the_credit_of_one_ways_to_the_byte(
+        rounds in vec(vec(0_usize..5000, 1..40), 1..10),
+    ) {
+        let server = Settings {
+            send_bytes: 64 << 10,
+            ..settings()
+        };
+        let mut pair = Pair::with(settings(), server);
+        for lens in rounds {
+            let sends = lens.iter().map(|&len| Call::send(vec![5; len]));
+            let mut sends: Vec<_> = sends.map(|send| pair.start(send)).collect();
+            handle_all(&mut pair);
+            // Those without credit waited until it came back.
+            for send in &mut sends {
+                for _ in 0..lens.len() {
+                    if !pair.poll(send) {
+                        handle_all(&mut pair);
+                    }
+                }
+                prop_assert!(send.outcome.is_some(), "its credit never came back");
+            }
+            handle_all(&mut pair);
+            let sent = pair.client.conn.ours.credit().sends();
+            prop_assert_eq!(sent, pair.server.conn.theirs.requests().send_credit());
+            pair.assert_quiescent();
+            let begins_with_row = lens.len() > 1 && lens[..2].iter().all(|&len| len < 4000);
+            let has_row = pair.server.seen.drain(..).any(|frame| frame.flags.contains(Flags::PACKED));
+            prop_assert!(has_row || !begins_with_row, "short messages did not share a frame");
+        }
+    }
 }
