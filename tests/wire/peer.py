@@ -196,6 +196,34 @@ def sends_and_their_account(tcp, _):
     client.close()
 
 
+def packed_sends(tcp, unix):
+    """packed SENDs: each message is a request with an id and an end of its own, and the frame is charged once"""
+    for address in (tcp, unix):
+        client = Client(address)
+        client.send_packed(UPDATE, [field(1, f"packed {number}") + field(2, str(number)) for number in range(100)])
+        client.send(UPDATE, field(1, "behind") + field(2, "1"))
+        account = client.barrier()
+        check((account.received, account.last_id) == (101, 201), f"each has an id of its own: {vars(account)}")
+        client.send_packed(UPDATE, [field(1, "packed"), field(2, "no key"), NO_MESSAGE, field(1, "packed")])
+        client.send_packed(NOBODYS, [b"", b""])
+        client.send_packed(NOOP, [b""] * 5000)
+        last = client.next_id - 2
+        account = settled(client)
+        check((account.received, account.last_id) == (5107, last), f"received: {vars(account)}")
+        check((account.handled, account.failed) == (5103, 1), f"each ends by itself: {vars(account)}")
+        check(account.dropped == {UNKNOWN_PROCEDURE: 2, BAD_PAYLOAD: 1}, f"dropped, by reason: {account.dropped}")
+        for number in (0, 57, 99):
+            expect(client.call(FETCH, field(1, f"packed {number}")), OK, payload=field(1, str(number)))
+        # Twice the window, in the longest rows that there may be.
+        window = client.server[8]
+        longest = [field(1, "packed") + field(2, bytes(500))] * (MAX_ROW // 520)
+        while client.charged < 2 * window:
+            client.send_packed(UPDATE, longest)
+        check(settled(client).dropped == account.dropped, "none came without credit")
+        client.until(lambda: client.charged - client.granted < window // 2, "a grant of all but half a window")
+        client.close()
+
+
 def settle(tcp, _):
     """settle: its reply is behind the end of the SENDs before it, and is the account"""
     client = Client(tcp)
@@ -253,6 +281,12 @@ def protocol_errors(tcp, _):
         ("id of the other side", 0, Frame(CALL, 6, END, NOOP).encode()),
         ("frame for a call that never was", 5, call + Frame(CANCEL, 9).encode()),
         ("SEND without END", 0, Frame(SEND, 1, 0, NOOP).encode()),
+        ("packed SEND without a message", 0, Frame(SEND, 1, END | PACKED, NOOP).encode()),
+        ("packed SEND whose message reaches past its end", 5,
+         call + Frame(SEND, 7, END | PACKED, NOOP, payload=b"\x04dog").encode()),
+        ("packed SEND that is too long", 0, Frame(SEND, 1, END | PACKED, NOOP, payload=bytes(MAX_ROW + 1)).encode()),
+        ("packed SEND with MORE", 0, Frame(SEND, 1, END | PACKED | MORE, NOOP, length=9, payload=b"\x03dog").encode()),
+        ("packed SEND without END", 0, Frame(SEND, 1, PACKED, NOOP, payload=b"\x03dog").encode()),
         ("PING of 3 bytes", 0, Frame(PING, payload=b"abc").encode()),
         ("second HELLO", 0, hello()),
         ("frame that cannot be parsed", 0, framed(b"\x08")),
@@ -326,7 +360,8 @@ def terminate(_, unix):
 
 
 CHECKS = [handshake, update_and_fetch, any_order_of_fields, fragments, packed_frames, refusals, deadline, overtake_and_cancel,
-          sends_and_their_account, settle, depth, credit, unknown_kinds_from_64_on, protocol_errors, rejected_hellos, terminate]
+          sends_and_their_account, packed_sends, settle, depth, credit, unknown_kinds_from_64_on, protocol_errors,
+          rejected_hellos, terminate]
 
 
 def run(server):

@@ -133,7 +133,7 @@ def row(messages):
 
 
 def messages(frame):
-    """What a DATA frame brings of a stream: one message, or several if it is packed."""
+    """What a SEND brings, or a DATA of a stream: one message, or several if it is packed."""
     if not frame.flags & PACKED:
         return [frame.payload]
     check(0 < len(frame.payload) <= MAX_ROW, f"a packed frame has 1 to {MAX_ROW} bytes: {frame}")
@@ -144,6 +144,11 @@ def messages(frame):
         found.append(frame.payload[at:at + length])
         at += length
     return found
+
+
+def requests(frame):
+    """The one-way requests of a SEND: their ids, each 2 higher than the one before, and their messages."""
+    return [(frame.id + 2 * place, message) for place, message in enumerate(messages(frame))]
 
 
 def procedure(name):
@@ -186,7 +191,7 @@ class Client:
     """The side that connected. It reads while it waits for something, and keeps what it reads until asked for it."""
 
     def __init__(self, address, first=None):
-        self.socket = dial(address)
+        self.socket = address if isinstance(address, socket.socket) else dial(address)
         self.buffer = bytearray()
         self.next_id = 1  # odd, for we have connected
         self.server = None  # its HELLO
@@ -225,11 +230,22 @@ class Client:
         self.write(Frame(CANCEL, call).encode())
 
     def send(self, number, payload=b""):
-        """Writes a SEND as soon as there is credit: a balance above 0 is enough, and it may go below."""
+        """Writes a SEND as soon as there is credit."""
+        self.charge(payload)
+        self.write(b"".join(self.request(SEND, number, payload)[1]))
+
+    def send_packed(self, number, requests):
+        """Writes several one-way requests in one packed SEND, which is charged once, as soon as there is credit."""
+        payload = row(requests)
+        self.charge(payload)
+        first, self.next_id = self.next_id, self.next_id + 2 * len(requests)
+        self.write(Frame(SEND, first, END | PACKED, number, payload=payload).encode())
+
+    def charge(self, payload):
+        """Waits for credit of SENDs, and takes it: a balance above 0 is enough, and it may go below."""
         self.until(lambda: self.server, "HELLO")
         self.until(lambda: self.server[8] + self.granted - self.charged > 0, "credit")
         self.charged += len(payload) + CHARGE
-        self.write(b"".join(self.request(SEND, number, payload)[1]))
 
     def stream(self, number):
         """Writes a CALL that is followed by a stream of requests. Gives the id."""

@@ -231,6 +231,17 @@ impl Node {
         self.read(&out.copy_to_bytes(len), now);
     }
 
+    /// Takes in a GOAWAY that the other side never sent.
+    pub(super) fn inject_goaway(&mut self, last_id: u64, now: Time) {
+        use crate::wire::frame::control::{Goaway, Reason};
+        let goaway = Goaway {
+            reason: Reason::Drain.number(),
+            last_id,
+            ..Goaway::default()
+        };
+        self.inject(Header::new(Kind::Goaway, 0), &goaway.encode_to_vec(), now);
+    }
+
     pub(super) fn wake(&mut self) {
         let mut wakers = Vec::new();
         self.conn.take_wakers(&mut wakers);

@@ -97,18 +97,13 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::wire::frame::row::put_len;
+    use crate::wire::frame::row::row as packed;
 
     const ANY: Budget = Budget::new(None, 0);
 
     fn row(messages: &[&str]) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        for message in messages {
-            let message = (*message).to_owned().encode_to_vec();
-            put_len(&mut bytes, message.len());
-            bytes.extend_from_slice(&message);
-        }
-        bytes
+        let messages = messages.iter().map(|&message| message.to_owned().encode_to_vec());
+        packed(&messages.collect::<Vec<_>>())
     }
 
     fn item(bytes: Vec<u8>) -> Encoded {

@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use rpc_runtime::{
-    Client, Code, Compression, Context, Executed, Requests,
+    Client, Code, Compression, Context, Executed, Message, Requests,
     server::{Handler, Incoming, Procedure, Service},
 };
 use test_support::{lab::*, wire::*, within};
@@ -175,7 +175,7 @@ async fn a_request_that_cannot_be_decompressed_was_not_executed() {
         .await;
     let mut peer = HandPeer::greeted(&server.address).await;
     let text = "x".repeat(3000);
-    let right = ::lz4_flex::block::compress(&prost::Message::encode_to_vec(&text));
+    let right = ::lz4_flex::block::compress(&text.encode_to_vec());
     let frame = |id, length, payload: &[u8]| Frame {
         encoding: 2,
         length,
@@ -183,7 +183,7 @@ async fn a_request_that_cannot_be_decompressed_was_not_executed() {
         ..call(id, &NOTE, &())
     };
     // Two wrong lengths, a payload that is cut short, noise, and an unknown encoding.
-    let len = prost::Message::encoded_len(&text) as u64;
+    let len = text.encoded_len() as u64;
     let wrong = [
         frame(1, len + 1, &right),
         frame(3, len - 1, &right),
@@ -211,15 +211,25 @@ async fn a_request_that_cannot_be_decompressed_was_not_executed() {
     assert_eq!(lab.log(), [text]);
 }
 
-#[tokio::test(crate = "test_support::gate")]
-async fn a_reply_that_cannot_be_decompressed_fails_its_call_which_was_executed() {
+/// A server made by hand: its address, and its first connection with the first call that comes.
+async fn by_hand() -> (String, impl Future<Output = (HandPeer, Frame)> + Send) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("tcp://{}", listener.local_addr().unwrap());
-    let answering = tokio::spawn(async move {
+    let called = async move {
         let (stream, _) = listener.accept().await.unwrap();
         let mut peer = HandPeer::over(stream);
         peer.hello().await;
         let call = peer.until(CALL).await;
+        (peer, call)
+    };
+    (address, called)
+}
+
+#[tokio::test(crate = "test_support::gate")]
+async fn a_reply_that_cannot_be_decompressed_fails_its_call_which_was_executed() {
+    let (address, called) = by_hand().await;
+    let answering = tokio::spawn(async move {
+        let (mut peer, call) = called.await;
         let reply = Frame {
             kind: REPLY,
             id: call.id,
@@ -307,13 +317,9 @@ async fn a_malformed_compressed_request_of_a_stream_fails_its_call() {
 
 #[tokio::test(crate = "test_support::gate")]
 async fn a_malformed_compressed_reply_of_a_stream_cancels_its_call() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = format!("tcp://{}", listener.local_addr().unwrap());
+    let (address, called) = by_hand().await;
     let answering = tokio::spawn(async move {
-        let (stream, _) = listener.accept().await.unwrap();
-        let mut peer = HandPeer::over(stream);
-        peer.hello().await;
-        let call = peer.until(CALL).await;
+        let (mut peer, call) = called.await;
         peer.send(&garbage(call.id)).await;
         assert_eq!(peer.until(CANCEL).await.id, call.id);
     });
@@ -328,4 +334,130 @@ async fn a_malformed_compressed_reply_of_a_stream_cancels_its_call() {
     );
     assert_eq!(within(list.message()).await.unwrap(), None);
     answering.await.unwrap();
+}
+
+/// A message of a stream, in a frame of its own.
+fn single<M: Message>(id: u64, message: &M) -> Frame {
+    Frame {
+        payload: message.encode_to_vec(),
+        ..Frame::new(DATA, id)
+    }
+}
+
+/// Several messages of a stream in one frame, in LZ4.
+fn compressed_row<M: Message>(id: u64, messages: impl IntoIterator<Item = M>) -> Frame {
+    let messages = messages.into_iter();
+    let row: Vec<u8> = messages
+        .flat_map(|message| message.encode_length_delimited_to_vec())
+        .collect();
+    let payload = ::lz4_flex::block::compress(&row);
+    assert!(payload.len() < row.len(), "it does not become shorter");
+    Frame {
+        flags: PACKED,
+        encoding: 2,
+        length: row.len() as u64,
+        payload,
+        ..Frame::new(DATA, id)
+    }
+}
+
+/// 200 empty messages of a stream in one frame, in Zstandard: one block that repeats a zero.
+fn empty_row(id: u64) -> Frame {
+    Frame {
+        flags: PACKED,
+        encoding: 1,
+        length: 200,
+        // The magic, 200 bytes in one segment, the header of the last block, and the byte that it repeats.
+        payload: vec![0x28, 0xb5, 0x2f, 0xfd, 0x20, 200, 0x43, 0x06, 0x00, 0],
+        ..Frame::new(DATA, id)
+    }
+}
+
+#[tokio::test(crate = "test_support::gate")]
+async fn a_server_reads_the_requests_in_compressed_rows() {
+    let server = Lab::default()
+        .serve_with("tcp://127.0.0.1:0", |server| server.compression(Compression::Lz4))
+        .await;
+    let mut peer = HandPeer::greeted(&server.address).await;
+    let opening = Frame {
+        procedure: SUM.id(),
+        ..Frame::new(CALL, 1)
+    };
+    let end = Frame {
+        flags: END,
+        ..Frame::new(DATA, 1)
+    };
+    let numbers = [
+        compressed_row(1, (0..500u64).map(|n| n % 10)),
+        single(1, &7u64),
+        empty_row(1),
+        compressed_row(1, (0..300u64).map(|n| n % 10)),
+    ];
+    peer.send(&opening).await;
+    for frame in numbers.iter().chain([&end]) {
+        peer.send(frame).await;
+    }
+    let reply = peer.until(REPLY).await;
+    assert_eq!((reply.code, reply.message.as_str()), (0, ""));
+    assert_eq!(u64::decode(&reply.payload[..]), Ok(80 * 45 + 7));
+}
+
+#[tokio::test(crate = "test_support::gate")]
+async fn a_caller_reads_the_replies_in_compressed_rows_in_their_order() {
+    let (address, called) = by_hand().await;
+    let texts = |range: std::ops::Range<u32>| range.map(|n| format!("line {n} of the log"));
+    let answering = tokio::spawn(async move {
+        let (mut peer, Frame { id, .. }) = called.await;
+        for frame in [
+            compressed_row(id, texts(0..500)),
+            empty_row(id),
+            single(id, &"between".to_owned()),
+            compressed_row(id, texts(500..600)),
+            Frame::new(REPLY, id),
+        ] {
+            peer.send(&frame).await;
+        }
+        peer
+    });
+    let client = client(&address, Some(Compression::Zstd)).await;
+    let mut list = within(client.call().reply_stream::<_, String>(&LIST, ()))
+        .await
+        .unwrap();
+    let (read, end) = all(&mut list).await;
+    end.unwrap();
+    let empty = std::iter::repeat_n(String::new(), 200);
+    let expected = texts(0..500).chain(empty).chain(["between".to_owned()]);
+    assert!(read.into_iter().eq(expected.chain(texts(500..600))));
+    drop(answering.await.unwrap());
+}
+
+#[tokio::test(crate = "test_support::gate")]
+async fn short_and_compressed_messages_of_a_stream_come_in_their_order() {
+    for compression in BOTH {
+        let server = Lab::default()
+            .serve_with("tcp://127.0.0.1:0", |server| server.compression(compression))
+            .await;
+        let relay = Relay::default();
+        let client = client(&relay.open(&server.address).await, Some(compression)).await;
+        // Every fifth one is long enough to be compressed.
+        let messages = || (0..500).map(|n| format!("{n} ").repeat(if n % 5 == 4 { 2000 } else { 3 }));
+        let streams = client.call().both_streams::<String, String>(&ECHO_STREAM);
+        let (mut sender, mut replies) = within(streams).await.unwrap();
+        let sending = tokio::spawn(async move {
+            for message in messages() {
+                sender.send(message).await.unwrap();
+            }
+            sender.finish();
+        });
+        let (read, end) = all(&mut replies).await;
+        end.unwrap();
+        within(sending).await.unwrap();
+        assert!(read.into_iter().eq(messages()));
+        let len = messages().map(|message| message.len() as u64).sum::<u64>();
+        let (up, down) = relay.passed();
+        assert!(
+            up < len / 4 && down < len / 4,
+            "{compression}: {up} {down} of {len}"
+        );
+    }
 }

@@ -2,7 +2,7 @@
 
 use rpc_runtime::{
     Client, DrainReport, Error, Server,
-    server::{ServerBuilder, ServerHandle},
+    server::{ServerBuilder, ServerHandle, Service},
 };
 use tokio::task::JoinHandle;
 
@@ -27,6 +27,12 @@ pub async fn serve(builder: ServerBuilder) -> Running {
         handle: server.handle(),
         serving: gate::serve(server),
     }
+}
+
+/// Serves one service on a TCP port of this machine.
+pub async fn serve_one(service: impl Service) -> Running {
+    let server = Server::builder().service(service);
+    serve(server.listener("tcp://127.0.0.1:0").signals(false)).await
 }
 
 /// Binds a server that never serves: its peers connect and get no HELLO.

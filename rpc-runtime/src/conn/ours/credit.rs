@@ -149,6 +149,12 @@ impl Credit {
         (self.open + self.control_open, self.call_bytes)
     }
 
+    /// How many bytes of one-way requests may ever be sent, and how many were.
+    #[cfg(test)]
+    pub(in crate::conn) fn sends(&self) -> (u64, u64) {
+        (self.send_granted, self.send_bytes)
+    }
+
     /// How much of one-way requests may still be sent.
     #[cfg(test)]
     pub(in crate::conn) fn send_balance(&self) -> i128 {

@@ -406,6 +406,12 @@ impl Inflow {
         self.stage != InflowState::Open
     }
 
+    /// How many bytes the peer was ever allowed, how many it has sent, and how many of these were taken and not granted anew.
+    #[cfg(test)]
+    pub(in crate::conn) fn credit(&self) -> (u64, u64, u64) {
+        (self.granted, self.received, self.owed)
+    }
+
     /// Lets the reader wait.
     pub(in crate::conn) fn wait(&mut self, cx: &Context<'_>) {
         set_waker(&mut self.waker, cx);

@@ -58,6 +58,12 @@ impl Outflow {
         self.waker.take()
     }
 
+    /// How many bytes we may ever send, and how many we have sent.
+    #[cfg(test)]
+    pub(in crate::conn) fn credit(&self) -> (u64, u64) {
+        (self.granted, self.sent)
+    }
+
     /// Lets END follow the fragments of the last message.
     pub(in crate::conn) fn want_end(&mut self) {
         self.end = EndFrame::Wanted;

@@ -2,23 +2,16 @@
 
 use std::collections::VecDeque;
 
+use proptest::{collection::vec, prelude::*};
+
 use super::*;
 use crate::{
     conn::{Uncovered, Unwanted, theirs::IntakeUse},
     wire::frame::{
         control::{Goaway, Progress},
-        row::{MAX_ROW, put_len},
+        row::{MAX_ROW, row},
     },
 };
-
-pub(super) fn row<M: AsRef<[u8]>>(messages: &[M]) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    for message in messages {
-        put_len(&mut bytes, message.as_ref().len());
-        bytes.extend_from_slice(message.as_ref());
-    }
-    bytes
-}
 
 pub(super) fn packed(id: u64) -> Header<'static> {
     header(Kind::Send, id, Flags::PACKED | Flags::END)
@@ -201,6 +194,9 @@ fn a_packed_frame_that_lies_ends_the_connection() {
         pair.server.transmit(pair.now);
         assert!(matches!(pair.server.conn.state(), State::Closing), "{what}");
         assert_eq!(account(&pair).received, 1, "{what}");
+        pair.settle();
+        let goaway = Goaway::decode(pair.client.last(Kind::Goaway).payload.clone()).unwrap();
+        assert_eq!(goaway.last_id, 1, "{what}: nothing of the frame was taken");
     }
 }
 
@@ -462,13 +458,7 @@ fn a_goaway_amid_a_packed_frame_cuts_the_requests_above_its_last_id() {
     let mut pair = Pair::new();
     send(&mut pair, &[b"a", b"b", b"c", b"d", b"e"]);
     pair.settle();
-    let goaway = Goaway {
-        reason: 1,
-        last_id: 5,
-        ..Default::default()
-    };
-    pair.client
-        .inject(Header::new(Kind::Goaway, 0), &goaway.encode_to_vec(), pair.now);
+    pair.client.inject_goaway(5, pair.now);
     assert_eq!(pair.client.conn.uncovered(), Uncovered { no: 2, maybe: 3 });
 }
 
@@ -494,4 +484,53 @@ fn one_ways_beyond_the_credit_wait_although_their_frame_is_open() {
     assert!(messages > 0);
     let waits = pair.start(Call::send(b"x"));
     assert!(waits.is_waiting_in_queue());
+}
+
+/// Handles all requests that arrive.
+fn handle_all(pair: &mut Pair) {
+    pair.settle();
+    while let Poll::Ready(Some(arrived)) = poll(|cx| pair.server.conn.poll_request(cx)) {
+        pair.server
+            .conn
+            .started(arrived.id, pair.now)
+            .expect("it is wanted");
+        pair.server.reply(&arrived, b"", pair.now);
+    }
+    pair.settle();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(50))]
+
+    #[test]
+    fn both_ends_agree_on_the_credit_of_one_ways_to_the_byte(
+        rounds in vec(vec(0_usize..5000, 1..40), 1..10),
+    ) {
+        let server = Settings {
+            send_bytes: 64 << 10,
+            ..settings()
+        };
+        let mut pair = Pair::with(settings(), server);
+        for lens in rounds {
+            let sends = lens.iter().map(|&len| Call::send(vec![5; len]));
+            let mut sends: Vec<_> = sends.map(|send| pair.start(send)).collect();
+            handle_all(&mut pair);
+            // Those without credit waited until it came back.
+            for send in &mut sends {
+                for _ in 0..lens.len() {
+                    if !pair.poll(send) {
+                        handle_all(&mut pair);
+                    }
+                }
+                prop_assert!(send.outcome.is_some(), "its credit never came back");
+            }
+            handle_all(&mut pair);
+            let sent = pair.client.conn.ours.credit().sends();
+            prop_assert_eq!(sent, pair.server.conn.theirs.requests().send_credit());
+            pair.assert_quiescent();
+            let begins_with_row = lens.len() > 1 && lens[..2].iter().all(|&len| len < 4000);
+            let has_row = pair.server.seen.drain(..).any(|frame| frame.flags.contains(Flags::PACKED));
+            prop_assert!(has_row || !begins_with_row, "short messages did not share a frame");
+        }
+    }
 }

@@ -1,5 +1,7 @@
 //! Packing: short messages of a stream that wait together travel in one frame.
 
+use proptest::{collection::vec, prelude::*};
+
 use super::{
     streams::{Stream, shaped},
     *,
@@ -269,4 +271,77 @@ fn a_message_that_is_added_to_a_frame_keeps_its_stream_from_being_idle() {
         pair.client.conn.handle_deadlines(pair.now);
     }
     assert!(pair.client.conn.ours.is_waiting(id.number()));
+}
+
+/// What both ends of a stream have counted: how many bytes `from` may send to `to`, how many it has sent, and how many `to` still
+/// owes it.
+fn credit(from: &mut Node, to: &mut Node, id: CallId) -> (u64, u64, u64) {
+    let (outgoing, _) = from.conn.call(id.number()).flow().expect("it is open");
+    let sender = outgoing.outflow.as_ref().expect("it sends").credit();
+    let (incoming, _) = to.conn.call(id.number()).flow().expect("it is open");
+    let (granted, received, owed) = incoming.inflow.as_ref().expect("it reads").credit();
+    assert_eq!(
+        sender,
+        (granted, received),
+        "what may be sent, and what is sent, at both ends"
+    );
+    (granted, received, owed)
+}
+
+/// The sender of a stream and its reader.
+fn ends(pair: &mut Pair, from_client: bool) -> (&mut Node, &mut Node) {
+    match from_client {
+        true => (&mut pair.client, &mut pair.server),
+        false => (&mut pair.server, &mut pair.client),
+    }
+}
+
+/// Puts messages of these lengths, as far as there is credit, and reads all of them: several at once if they go `ahead`.
+fn round(pair: &mut Pair, from_client: bool, id: CallId, lens: &[usize], ahead: bool) {
+    let now = pair.now;
+    let (from, _) = ends(pair, from_client);
+    for &len in lens {
+        if from.put(id, &vec![5; len], now).is_pending() {
+            break;
+        }
+    }
+    pair.settle();
+    let (_, to) = ends(pair, from_client);
+    let mut taken = VecDeque::new();
+    loop {
+        let more = ahead.then_some(&mut taken);
+        if poll(|cx| to.conn.poll_message(id, more, now, cx)).is_pending() {
+            break;
+        }
+        taken.clear();
+    }
+    pair.settle();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
+    #[test]
+    fn both_ends_of_a_stream_agree_on_its_credit_to_the_byte(
+        rounds in vec((vec(prop_oneof![0_usize..300, 0..5000_usize, 0..40_000_usize], 1..60), any::<bool>(), 0..2000_u64), 1..20),
+    ) {
+        let mut pair = Pair::new();
+        let Stream { id, .. } = pair.open(Shape::Both);
+        let mut windows = [64 << 10; 2];
+        for (lens, ahead, millis) in rounds {
+            for (from_client, least) in [true, false].into_iter().zip(&mut windows) {
+                round(&mut pair, from_client, id, &lens, ahead);
+                let (from, to) = ends(&mut pair, from_client);
+                let (granted, received, owed) = credit(from, to, id);
+                // All is read, so nothing is missing: the window never shrinks.
+                let window = granted + owed - received;
+                prop_assert!(window >= *least && owed < window, "a window of {window} bytes, and {owed} are owed");
+                *least = window;
+                let begins_with_row = lens.len() > 1 && lens[..2].iter().all(|&len| len < 4000);
+                let has_row = to.seen.drain(..).any(|frame| frame.flags.contains(Flags::PACKED));
+                prop_assert!(has_row || !begins_with_row, "short messages did not share a frame");
+            }
+            pair.now += ms(millis);
+        }
+    }
 }

@@ -8,18 +8,8 @@ use super::{
 };
 use crate::wire::frame::{
     Encoded,
-    row::{MAX_ROW, Row, put_len},
+    row::{MAX_ROW, Row, row},
 };
-
-/// The bytes of a row.
-fn row(messages: &[&[u8]]) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    for message in messages {
-        put_len(&mut bytes, message.len());
-        bytes.extend_from_slice(message);
-    }
-    bytes
-}
 
 /// A row of `len` bytes: one message, and a short length before it.
 fn row_of(len: usize) -> Vec<u8> {
@@ -69,7 +59,7 @@ fn held(bytes: usize, messages: usize) -> InboxUse {
 fn messages_of_a_row_come_in_order_between_others_at_both_ends() {
     let mut pair = Pair::new();
     let Stream { id, arrived } = pair.open(Shape::Both);
-    let bytes = row(&[b"two", b"", b"four"]);
+    let bytes = row(&[&b"two"[..], b"", b"four"]);
     for node in [&mut pair.client, &mut pair.server] {
         let plain = header(Kind::Data, id.number(), Flags::NONE);
         node.inject(plain, b"one", pair.now);
@@ -191,7 +181,7 @@ fn the_limit_of_a_message_holds_for_each_in_a_row_and_not_for_the_row() {
     pair.server.inject(packed(id), &row(&[longest; 60]), pair.now);
     assert_eq!(next_row(&mut pair.server, id, pair.now).len(), 60);
     pair.server
-        .inject(packed(id), &row(&[b"fine", &[7; 1001], b"fine"]), pair.now);
+        .inject(packed(id), &row(&[&b"fine"[..], &[7; 1001], b"fine"]), pair.now);
     let Poll::Ready(Next::Broken(status)) = pair.server.next(id, pair.now) else {
         panic!("its stream is broken");
     };

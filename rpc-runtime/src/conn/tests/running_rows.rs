@@ -1,12 +1,12 @@
 //! Packed frames of one-way requests whose handlers run one after the other.
 
 use super::{
-    packed_sends::{account, assert_left, dropped, packed, row, with_row},
+    packed_sends::{account, assert_left, dropped, packed, with_row},
     *,
 };
 use crate::{
     conn::{ArrivedRow, Tally, Unwanted},
-    wire::frame::control::Reason,
+    wire::frame::{control::Reason, row::row},
 };
 
 /// Takes the row that is next.

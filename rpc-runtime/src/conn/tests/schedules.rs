@@ -1,9 +1,10 @@
 //! Random schedules of calls, one-way calls, streams, barriers and flushes in both directions, with small windows. Each side
-//! takes its requests one by one or in batches, and may give the rest of a batch back.
+//! takes its requests one by one or in batches, and may give the rest of a batch back. One-way calls that are made at once share
+//! frames.
 //!
 //! When all tasks go on, something moves. Each message arrives once and in order, or its stream ends with an error. Each call
-//! ends once, and what its error says of its execution is true. Accounts count each one-way call. Nothing is left at the end,
-//! and an honest peer commits no fault.
+//! ends once, and what its error says of its execution is true. One-way calls arrive in order and with their own messages, and
+//! accounts count each. Nothing is left at the end, and an honest peer commits no fault.
 
 mod caller;
 mod handler;
@@ -23,6 +24,11 @@ use crate::wire::frame::control::Reason;
 #[derive(Clone, Debug)]
 enum Step {
     Start(Start),
+    /// Starts one-way requests with messages of these lengths, one right behind the other.
+    Burst {
+        client: bool,
+        lens: Vec<usize>,
+    },
     /// Drops a call with all its parts.
     Drop(u16),
     /// Polls one part that was woken or can go on.
@@ -215,6 +221,7 @@ fn step() -> impl Strategy<Value = Step> {
     let side = any::<bool>;
     prop_oneof![
         12 => start().prop_map(Step::Start),
+        2 => (side(), lens()).prop_map(|(client, lens)| Step::Burst { client, lens }),
         2 => any::<u16>().prop_map(Step::Drop),
         30 => any::<u16>().prop_map(Step::Run),
         12 => Just(Step::RunAll),
@@ -255,6 +262,37 @@ fn config(cases: u32) -> ProptestConfig {
         failure_persistence: None,
         ..ProptestConfig::default()
     }
+}
+
+#[test]
+fn one_way_requests_of_a_burst_share_a_frame() {
+    let mut world = World::new([narrow(), narrow()]);
+    let pass = |client| {
+        let window = usize::MAX;
+        [
+            Step::Transmit { client, window },
+            Step::Deliver { client, len: window },
+        ]
+    };
+    // Nothing is packed before the HELLO of the peer.
+    world.run_all(&pass(true));
+    world.run_all(&pass(false));
+    world.run_all(&[Step::Burst {
+        client: true,
+        lens: vec![1, 0, 3],
+    }]);
+    world.run_all(&pass(true));
+    let sends = world
+        .pair
+        .server
+        .seen
+        .iter()
+        .filter(|frame| frame.kind == Kind::Send);
+    let flags: Vec<_> = sends.map(|frame| frame.flags).collect();
+    assert_eq!(flags, [Flags::PACKED | Flags::END]);
+    world.settle();
+    world.check_all_ended();
+    world.check_accounts();
 }
 
 proptest! {

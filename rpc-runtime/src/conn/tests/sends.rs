@@ -237,13 +237,7 @@ fn sends_above_the_last_id_are_reported_as_not_executed() {
     for _ in 0..3 {
         pair.start(Call::send(b"x"));
     }
-    let goaway = crate::wire::frame::control::Goaway {
-        reason: 1,
-        last_id: 5,
-        ..Default::default()
-    };
-    pair.client
-        .inject(Header::new(Kind::Goaway, 0), &goaway.encode_to_vec(), pair.now);
+    pair.client.inject_goaway(5, pair.now);
     assert_eq!(pair.client.conn.uncovered(), Uncovered { no: 4, maybe: 3 });
 }
 

@@ -104,6 +104,14 @@ impl Theirs {
     /// Opens the id of a request's first frame.
     #[inline]
     pub(in crate::conn) fn open(&mut self, frame: &Frame, side: Side) -> Result<(), Violation> {
+        self.check_new(frame, side)?;
+        self.requests.opened(frame.id);
+        Ok(())
+    }
+
+    /// Checks that a request may have the id of its first frame.
+    #[inline]
+    pub(super) fn check_new(&self, frame: &Frame, side: Side) -> Result<(), Violation> {
         let id = frame.id;
         let last_id = self.requests.last_id();
         if !side.other().gives(id) || id <= last_id || id > MAX_ID {
@@ -112,7 +120,6 @@ impl Theirs {
         if frame.kind == Kind::Send && !frame.flags.contains(Flags::END) {
             return protocol(format!("SEND {id} without END"));
         }
-        self.requests.opened(id);
         Ok(())
     }
 

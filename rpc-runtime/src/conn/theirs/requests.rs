@@ -725,4 +725,10 @@ impl RequestTable {
         let lacking = i128::from(settings.send_bytes) - balance - i128::from(self.owed);
         (self.table.len(), self.call_bytes, lacking)
     }
+
+    /// How many bytes of one-way requests the peer may ever send, and how many it has sent.
+    #[cfg(test)]
+    pub(in crate::conn) fn send_credit(&self) -> (u64, u64) {
+        (self.send_granted, self.send_bytes)
+    }
 }

@@ -37,7 +37,7 @@ impl Theirs {
         side: Side,
         max_message: u64,
     ) -> Result<OpenedRow, Violation> {
-        self.open(frame, side)?;
+        self.check_new(frame, side)?;
         let id = frame.id;
         let is_plain = frame.encoding == 0 && frame.extra.metadata.is_empty();
         if frame.flags.contains(Flags::MORE) || !is_plain {

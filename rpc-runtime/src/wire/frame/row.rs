@@ -107,6 +107,17 @@ pub(crate) fn packed_len(len: usize) -> usize {
     prost::encoding::encoded_len_varint(len as u64) + len
 }
 
+/// The bytes of a row with these messages.
+#[cfg(test)]
+pub(crate) fn row<M: AsRef<[u8]>>(messages: &[M]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for message in messages {
+        put_len(&mut bytes, message.as_ref().len());
+        bytes.extend_from_slice(message.as_ref());
+    }
+    bytes
+}
+
 /// Reads the number at the beginning of `bytes`, and how many bytes it takes.
 #[inline]
 fn read_len(bytes: &[u8]) -> Option<(usize, usize)> {
@@ -147,15 +158,6 @@ impl fmt::Debug for Row {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn row(messages: &[&[u8]]) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        for message in messages {
-            put_len(&mut bytes, message.len());
-            bytes.extend_from_slice(message);
-        }
-        bytes
-    }
 
     #[test]
     fn messages_come_out_as_they_went_in() {

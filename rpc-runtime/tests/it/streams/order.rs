@@ -3,11 +3,11 @@
 use std::sync::{Arc, Mutex};
 
 use rpc_runtime::{
-    Client, Context, Error, Reply, Requests, Result, Sender, Server, Streaming,
+    Client, Context, Error, Reply, Requests, Result, Sender, Streaming,
     server::{Handler, Incoming, Procedure, Service},
     stream,
 };
-use test_support::{gate, lab::*, within};
+use test_support::{lab::*, serve_one, within};
 
 /// Each writes its number down, which travels in the metadata, before its first await.
 static NOTE: Procedure = Procedure::new("ledger.v1.Ledger/note", 301);
@@ -72,16 +72,7 @@ impl Service for Ledger {
 /// A server, and a client of it that is connected.
 async fn served() -> (Ledger, Client) {
     let ledger = Ledger::default();
-    let server = Server::builder()
-        .service(ledger.clone())
-        .listener("tcp://127.0.0.1:0")
-        .signals(false)
-        .bind()
-        .await
-        .unwrap();
-    let address = server.addresses()[0].clone();
-    gate::serve(server);
-    let client = within(Client::connect(address)).await.unwrap();
+    let client = serve_one(ledger.clone()).await.client().await;
     (ledger, client)
 }
 

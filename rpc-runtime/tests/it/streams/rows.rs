@@ -11,10 +11,10 @@ use std::{
 };
 
 use rpc_runtime::{
-    Client, Code, Limits, Requests, Result, Server, Status, Stream, Streaming,
+    Client, Code, Limits, Requests, Result, Status, Stream, Streaming,
     server::{Handler, Incoming, Procedure, Service},
 };
-use test_support::{gate, lab::*, within};
+use test_support::{lab::*, serve_one, within};
 
 static LIST: Procedure = Procedure::new("row.v1.Row/list", 401).with_reply_stream();
 static CONCAT: Procedure = Procedure::new("row.v1.Row/concat", 402).with_request_stream();
@@ -86,17 +86,9 @@ async fn served(items: impl IntoIterator<Item = Item>) -> (Client, Arc<AtomicUsi
         ..Items::default()
     };
     let taken = Arc::clone(&items.taken);
-    let server = Server::builder()
-        .service(items)
-        .listener("tcp://127.0.0.1:0")
-        .signals(false)
-        .bind()
-        .await
-        .unwrap();
-    let address = server.addresses()[0].clone();
-    gate::serve(server);
+    let server = serve_one(items).await;
     let limits = Limits::default().max_message(1000);
-    let client = Client::builder(address).limits(limits).connect();
+    let client = Client::builder(server.address).limits(limits).connect();
     (within(client).await.unwrap(), taken)
 }
 

@@ -3,13 +3,15 @@
 use std::collections::VecDeque;
 
 use super::{
-    log::{Log, check_next, message},
+    log::{Log, check_message, check_next, message},
     part::{Part, Polled, send},
     *,
 };
 
 /// A request of one side, and the parts that use it.
 pub(super) struct Caller {
+    /// The number of its first message: a one-way request is known by it.
+    number: usize,
     pub(super) client: bool,
     pub(super) way: Way,
     pub(super) ending: Ending,
@@ -21,8 +23,8 @@ pub(super) struct Caller {
     /// The number of messages that it has read.
     read: usize,
     pub(super) outcome: Option<Result<ReceivedReply, CallFailure>>,
-    /// True if it is a one-way request that the connection took.
-    pub(super) accepted: bool,
+    /// The id of a one-way request that the connection took.
+    pub(super) sent: Option<CallId>,
     pub(super) dropped: bool,
     pub(super) open: Part,
     pub(super) send: Part,
@@ -30,8 +32,9 @@ pub(super) struct Caller {
 }
 
 impl Caller {
-    pub(super) fn new(start: &Start, now: Time) -> Self {
+    pub(super) fn new(number: usize, start: &Start, now: Time) -> Self {
         Self {
+            number,
             client: start.client,
             way: start.way,
             ending: start.ending,
@@ -42,7 +45,7 @@ impl Caller {
             rest: start.lens.iter().copied().collect(),
             read: 0,
             outcome: None,
-            accepted: false,
+            sent: None,
             dropped: false,
             open: Part::new(),
             send: Part::none(),
@@ -73,7 +76,7 @@ impl Caller {
         let ticket = &mut self.ticket;
         let opened = match self.way {
             Way::Send => conn
-                .poll_send(ticket, &request, &message(0, len), now, cx)
+                .poll_send(ticket, &request, &message(self.number, len), now, cx)
                 .map(|sent| sent.map(|()| None)),
             Way::Call(shape) if shape.has_request_stream() => {
                 conn.poll_call(ticket, &request, &(), now, cx).map_ok(Some)
@@ -85,7 +88,7 @@ impl Caller {
         match opened {
             Poll::Pending => return Polled::Waits,
             Poll::Ready(Err(failure)) => self.outcome = Some(Err(failure)),
-            Poll::Ready(Ok(None)) => self.accepted = true,
+            Poll::Ready(Ok(None)) => self.sent = Some(CallId(conn.ours.last_id())),
             Poll::Ready(Ok(Some(id))) => {
                 self.id = Some(id);
                 self.receive = Part::new();
@@ -95,6 +98,12 @@ impl Caller {
             }
         }
         Polled::Done
+    }
+
+    /// Checks that `payload` is the message of this one-way request.
+    pub(super) fn check_sent(&self, payload: Bytes) {
+        let len = self.rest.front().copied().unwrap_or_default();
+        check_message(payload, self.number, len);
     }
 
     /// Sends a message or ends the stream.

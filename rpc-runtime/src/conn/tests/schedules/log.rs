@@ -27,8 +27,13 @@ pub(super) fn message(number: usize, len: usize) -> Vec<u8> {
 
 /// Checks that `payload` is the message of `sent` after the first `read` ones.
 pub(super) fn check_next(payload: Bytes, read: usize, sent: &[usize]) {
-    let found = Vec::<u8>::decode(payload).expect("no message");
     let len = *sent.get(read).expect("a message that was never sent");
-    assert_eq!(found.len(), len, "message {read}");
-    assert!(found.iter().all(|&byte| byte == read as u8), "message {read}");
+    check_message(payload, read, len);
+}
+
+/// Checks that `payload` is the message with this number and length.
+pub(super) fn check_message(payload: Bytes, number: usize, len: usize) {
+    let found = Vec::<u8>::decode(payload).expect("no message");
+    assert_eq!(found.len(), len, "message {number}");
+    assert!(found.iter().all(|&byte| byte == number as u8), "message {number}");
 }

@@ -12,6 +12,8 @@ pub(super) struct Taken {
     given_back: VecDeque<u64>,
     /// The ids that others have passed since then: they have ended, or the order is wrong.
     passed: BTreeSet<u64>,
+    /// The highest id of a one-way request that was handed out.
+    last_one_way: u64,
 }
 
 impl Taken {
@@ -24,7 +26,8 @@ impl Taken {
         assert!(self.batch.is_empty(), "a request that was not taken back");
     }
 
-    /// Checks that requests that were given back come again in their order, ahead of all others.
+    /// Checks that requests that were given back come again in their order, ahead of all others, and that one-way requests come
+    /// in theirs.
     pub(super) fn check_order(&mut self, arrived: &Arrived) {
         if !is_control(arrived) {
             self.check_id(arrived.id);
@@ -37,6 +40,10 @@ impl Taken {
             !self.passed.contains(&id),
             "{id} was given back, and another came first"
         );
+        if arrived.one_way && !self.given_back.contains(&id) {
+            assert!(id > self.last_one_way, "{id} comes behind {}", self.last_one_way);
+            self.last_one_way = id;
+        }
         while let Some(first) = self.given_back.pop_front() {
             if first == id {
                 return;

@@ -21,7 +21,7 @@ enum Who {
 
 /// Two connections, and the tasks that use them.
 pub(super) struct World {
-    pair: Pair,
+    pub(super) pair: Pair,
     callers: Vec<Caller>,
     handlers: Vec<Handler>,
     /// The requests that each side has taken together: the server and the client.
@@ -61,6 +61,7 @@ impl World {
         let now = self.pair.now;
         match *step {
             Step::Start(ref start) => self.start(start),
+            Step::Burst { client, ref lens } => self.burst(client, lens),
             Step::Drop(index) => {
                 if let Some(index) = choose(index, self.callers.len()) {
                     let caller = &mut self.callers[index];
@@ -145,12 +146,27 @@ impl World {
 
     /// Adds a request. A side makes at most four control calls, because its peer takes no more at once.
     fn start(&mut self, start: &Start) {
-        let mut caller = Caller::new(start, self.pair.now);
+        let mut caller = Caller::new(self.callers.len(), start, self.pair.now);
         let earlier = |earlier: &&Caller| earlier.client == start.client && earlier.way == Way::Control;
         if caller.way == Way::Control && self.callers.iter().filter(earlier).count() >= 4 {
             caller.way = Way::Call(Shape::Unary);
         }
         self.callers.push(caller);
+    }
+
+    /// Starts one-way requests with messages of these lengths, one right behind the other: they share frames.
+    fn burst(&mut self, client: bool, lens: &[usize]) {
+        for &len in lens {
+            self.start(&Start {
+                client,
+                way: Way::Send,
+                lens: vec![len],
+                ending: Ending::Finish,
+                timeout_ms: None,
+                idle_ms: None,
+            });
+            self.poll(Who::Open(self.callers.len() - 1));
+        }
     }
 
     fn start_barrier(&mut self, client: bool) {
@@ -162,7 +178,7 @@ impl World {
 
     /// Returns the number of one-way requests that the connection of a side has taken.
     fn accepted(&self, client: bool) -> u64 {
-        let accepted = |caller: &&Caller| caller.client == client && caller.accepted;
+        let accepted = |caller: &&Caller| caller.client == client && caller.sent.is_some();
         self.callers.iter().filter(accepted).count() as u64
     }
 
@@ -306,6 +322,8 @@ impl World {
             return false;
         };
         self.taken[usize::from(client)].check_order(&arrived);
+        self.check_one_way(client, &arrived);
+        let conn = &mut node(&mut self.pair, client).conn;
         if start && conn.started(arrived.id, now).is_err() {
             conn.end(arrived.id, End::Dropped, now);
             return true;
@@ -331,6 +349,9 @@ impl World {
             taken.check_order(arrived);
         }
         taken.batch = batch;
+        for arrived in &self.taken[usize::from(client)].batch {
+            self.check_one_way(client, arrived);
+        }
         true
     }
 
@@ -343,7 +364,7 @@ impl World {
         let Some((procedure, _)) = conn.next_row() else {
             return;
         };
-        let row = conn.take_row(now).expect("a row");
+        let mut row = conn.take_row(now).expect("a row");
         let first = row.first.0;
         let count = row.row.count().expect("messages");
         let ended = usize::from(ended) % (count + 1);
@@ -355,6 +376,13 @@ impl World {
             conn.part_from_row(ids[ended]);
         }
         conn.put_row_back(CallId(first + 2 * started as u64), now);
+        for &id in &ids {
+            let message = row.row.take().expect("whole").expect("counted");
+            assert!(
+                self.check_sent(client, id, message),
+                "a one-way request that nobody sent"
+            );
+        }
         for id in &ids[..ended] {
             let log = self.logs.entry((!client, id.0)).or_default();
             log.started += 1;
@@ -375,6 +403,19 @@ impl World {
             };
             self.handle(client, &arrived, true, plan);
         }
+    }
+
+    /// Checks that a one-way request has the message that the other side sent with its id.
+    fn check_one_way(&self, client: bool, arrived: &Arrived) {
+        let is_known = self.check_sent(client, arrived.id, arrived.payload.bytes().clone());
+        assert!(is_known || !arrived.one_way, "a one-way request that nobody sent");
+    }
+
+    /// Checks that `payload` is what the other side sent as a one-way request with this id. False if it sent none.
+    fn check_sent(&self, client: bool, id: CallId, payload: Bytes) -> bool {
+        let is_sender = |caller: &&Caller| caller.client != client && caller.sent == Some(id);
+        let sender = self.callers.iter().find(is_sender);
+        sender.map(|sender| sender.check_sent(payload)).is_some()
     }
 
     /// Starts the handler of the next request that was taken, or notes that it does not start.
@@ -404,7 +445,7 @@ impl World {
             .callers
             .iter()
             .find(|caller| caller.client != client && caller.id == Some(arrived.id));
-        // The test does not know the id of a one-way request.
+        // Of a one-way request there is no call.
         let shape = caller.map_or(Shape::Unary, Caller::shape);
         self.handlers
             .push(Handler::new(client, arrived, shape, start, plan.clone()));

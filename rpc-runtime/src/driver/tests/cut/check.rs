@@ -2,7 +2,12 @@
 
 use std::collections::HashMap;
 
-use super::{host::Ran, record::Traffic, session::Told, *};
+use super::{
+    host::Ran,
+    record::Traffic,
+    session::{SHARING, Told},
+    *,
+};
 use crate::{Code, Phase, conn::Uncovered};
 
 /// Compares what the caller was told with what went through its stream, and with what ran.
@@ -173,6 +178,7 @@ impl<'a> Check<'a> {
     fn undisturbed(&self, told: &Told, uncovered: Uncovered) {
         assert_eq!(uncovered, Uncovered::default(), "a graceful end covers all sends");
         assert!(told.refused.is_empty() && told.covered > 0);
+        assert!(self.taken.packed_sends >= SHARING.len(), "they share a frame");
         if matches!(self.plan.talk, Talks::Streams | Talks::LongStreams) {
             self.undisturbed_talks(told);
         }

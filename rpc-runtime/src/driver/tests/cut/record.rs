@@ -21,6 +21,8 @@ pub(super) struct Traffic {
     /// The streams for which there was credit, and the calls that were cancelled.
     pub(super) granted: HashSet<u64>,
     pub(super) cancelled: HashSet<u64>,
+    /// How many one-way requests came in packed frames that are whole.
+    pub(super) packed_sends: usize,
     unfinished: HashMap<u64, (Part, Vec<u8>)>,
 }
 
@@ -49,6 +51,13 @@ impl Traffic {
             Kind::Call if !is_end => {
                 assert!(frame.payload.is_empty(), "the CALL of a stream has no message");
                 self.requests.insert(name(frame.procedure).to_owned(), id);
+            }
+            Kind::Send if frame.flags.contains(Flags::PACKED) => {
+                let messages = Encoded::plain(frame.payload).into_row().messages();
+                self.packed_sends += messages.len();
+                for (id, message) in (id..).step_by(2).zip(messages) {
+                    self.add_request(id, &message);
+                }
             }
             Kind::Call | Kind::Send => self.add_part(Part::Request, frame),
             Kind::Reply => {
@@ -87,8 +96,7 @@ impl Traffic {
         };
         match part {
             Part::Request => {
-                let message = <String as prost::Message>::decode(&message[..]).unwrap();
-                self.requests.insert(token(&message), id);
+                self.add_request(id, &message);
             }
             Part::Reply => {
                 self.replied.insert(id);
@@ -102,6 +110,11 @@ impl Traffic {
                 *self.messages.entry(id).or_default() += item.messages().len();
             }
         }
+    }
+
+    fn add_request(&mut self, id: u64, message: &[u8]) {
+        let message = <String as prost::Message>::decode(message).unwrap();
+        self.requests.insert(token(&message), id);
     }
 }
 

@@ -36,6 +36,9 @@ pub(super) enum Talks {
     LongStreams,
 }
 
+/// The one-way requests of one frame.
+pub(super) const SHARING: [&str; 3] = ["p1", "p2", "p3"];
+
 /// What the caller was told.
 #[derive(Default)]
 pub(super) struct Told {
@@ -195,8 +198,9 @@ async fn act(shared: &Arc<SharedConnection>) -> Told {
         shared.with(|conn, now| conn.drop_call(id, now));
     }
     told.barrier(shared).await;
-    told.send(shared, "s3").await;
+    told.send_packed(shared).await;
     let late = begin(shared, ECHO, "late", 60).await;
+    told.send(shared, "s3").await;
     told.wait(shared, "late", late).await;
     told.flush(shared).await;
     told.wait(shared, never.0, never.1).await;
@@ -215,6 +219,7 @@ async fn act_long(shared: &Arc<SharedConnection>) -> Told {
     told.send(shared, "slong").await;
     told.send(shared, "s2").await;
     told.barrier(shared).await;
+    told.send_packed(shared).await;
     told.wait(shared, "long", long).await;
     told.wait(shared, "fill", fill).await;
     told.send(shared, "s3").await;
@@ -276,6 +281,13 @@ impl Told {
                 assert_eq!(failure.executed, Executed::No);
                 self.refused.push(token);
             }
+        }
+    }
+
+    /// Makes one-way requests that share a frame: the peer's HELLO is here, and no other task runs between them.
+    pub(super) async fn send_packed(&mut self, shared: &SharedConnection) {
+        for token in SHARING {
+            self.send(shared, token).await;
         }
     }
 

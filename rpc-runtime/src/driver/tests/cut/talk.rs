@@ -155,6 +155,7 @@ pub(super) async fn act_streams(shared: &Arc<SharedConnection>) -> Told {
     abandoned.send(shared).await;
     abandoned.abandon(shared, &mut told).await;
     told.barrier(shared).await;
+    told.send_packed(shared).await;
     let late = begin(shared, ECHO, "late", 60).await;
     told.wait(shared, "late", late).await;
     silent.end(shared, &mut told).await;
@@ -185,7 +186,7 @@ pub(super) async fn act_long_streams(shared: &Arc<SharedConnection>) -> Told {
     list.end(shared, &mut told).await;
     broken.end(shared, &mut told).await;
     told.barrier(shared).await;
-    told.send(shared, "s3").await;
+    told.send_packed(shared).await;
     told
 }
 
