@@ -125,6 +125,7 @@
 //! | send or read many messages in one call | [`stream`](mod@stream) |
 //! | return an error, or handle one | [`Status`] and [`Error`], then [`status`] |
 //! | bound memory and time | [`Limits`] |
+//! | wrap calls: log, refuse, time, retry | [`middleware`] |
 //! | send data beside a message | [`Metadata`] |
 //! | test a service under faults | the module `sim`, with the feature of that name |
 //! | speak the protocol yourself | [`codec`] |
@@ -150,6 +151,7 @@ pub mod fuzz;
 #[cfg(feature = "json")]
 #[doc(hidden)]
 pub mod json;
+mod layer;
 mod message;
 mod net;
 pub mod server;
@@ -177,6 +179,21 @@ pub mod status {
 /// Entries beside a message.
 pub mod metadata {
     pub use crate::api::metadata::{IntoIter, Iter, Metadata};
+}
+
+/// Code that wraps calls, on a server and on a client: to log, to refuse, to time, to retry.
+///
+/// [`ServerBuilder::layer`](crate::server::ServerBuilder::layer) and [`ClientBuilder::layer`](crate::client::ClientBuilder::layer)
+/// add [`Middleware`](middleware::Middleware). The one that is added first is the outermost: it sees a call first, and its
+/// end last. [`from_fn`](middleware::from_fn) makes middleware of an async function.
+///
+/// Calls of the built-in control service (`terminate`, `ping`, `settle`) pass no middleware. A
+/// [`TerminatePolicy`](crate::server::TerminatePolicy) decides about `terminate`, and sees the same [`Context`].
+pub mod middleware {
+    pub use crate::{
+        layer::{Answer, AnyCall, FromFn, Middleware, Next, from_fn},
+        session::{Layered, ServerCall},
+    };
 }
 
 /// Calls with many messages.

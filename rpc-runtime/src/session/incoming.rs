@@ -1,5 +1,7 @@
 //! Incoming: a call that has arrived, and its way through a handler to its reply.
 
+mod slot;
+
 use std::{
     any::Any,
     fmt,
@@ -12,6 +14,8 @@ use std::{
 use bytes::Bytes;
 use prost::Message;
 
+pub(super) use self::slot::CallSlot;
+use self::slot::{HandlerEnd, LayeredPart};
 use super::{
     context::Serving,
     decoding::{malformed, parse, unencodable},
@@ -25,6 +29,7 @@ use crate::{
     api::error::NO_PROCEDURE,
     conn::{Arrived, CallId, Connection, End, MEMORY_SHORT, Time, Unstarted},
     driver::Clock,
+    layer::RawMessage,
     message::{nesting, procedure::Procedure},
     session::Session,
     wire::{
@@ -48,8 +53,10 @@ pub struct Incoming {
     metadata: Metadata,
     payload: Encoded,
     start: Start,
-    /// True until the connection knows how the call ended.
+    /// True until the connection knows how the call ended, or until the call went back to its middleware.
     open: bool,
+    /// The middleware that gets the call back when its handler has ended; none without middleware.
+    layered: Option<Box<LayeredPart>>,
 }
 
 impl Incoming {
@@ -65,6 +72,7 @@ impl Incoming {
             payload: arrived.payload,
             start: Start::NotYet,
             open: true,
+            layered: None,
         }
     }
 
@@ -137,16 +145,15 @@ impl Incoming {
             };
             match self.start() {
                 Ok(()) => {}
-                Err(Unstarted::Unwanted) => return,
+                Err(Unstarted::Unwanted) => return self.unwanted(),
                 Err(Unstarted::Memory) => {
                     let status = Status::new(Code::ResourceExhausted, MEMORY_SHORT);
                     return self.refuse(&status, DropReason::Overload);
                 }
             }
-            let metadata = mem::take(&mut self.metadata);
-            let context = self.context(metadata);
+            let context = self.take_context();
             // After this await the handler's future is dropped, and only then may its slot be free.
-            let serving = Serving::new(&self.session, self.id, self.procedure);
+            let serving = Serving::of(&self);
             let inherited = context.inherited();
             let ended = serving
                 .scope(inherited, move || handler(context, arguments))
@@ -161,6 +168,10 @@ impl Incoming {
             };
             self.fail(&status).await;
         })
+    }
+
+    pub(super) fn procedure(&self) -> &'static Procedure {
+        self.procedure
     }
 
     fn requests<T: Message + Default>(&self) -> Requests<T> {
@@ -205,6 +216,18 @@ impl Incoming {
         parse(mem::take(&mut self.payload), self.procedure, budget)
     }
 
+    /// The context that the handler gets.
+    #[inline]
+    fn take_context(&mut self) -> Context {
+        match &self.layered {
+            Some(layered) => layered.context.clone(),
+            None => {
+                let metadata = mem::take(&mut self.metadata);
+                self.context(metadata)
+            }
+        }
+    }
+
     #[inline]
     fn context(&self, metadata: Metadata) -> Context {
         Context::new(
@@ -241,6 +264,9 @@ impl Incoming {
     }
 
     async fn reply<M: Message>(&mut self, reply: &M) {
+        if let Some(layered) = self.layered.take() {
+            return self.give_back(layered, HandlerEnd::Replied(RawMessage::of(reply)));
+        }
         if self.one_way {
             // Its reply and its times are not sent.
             self.session
@@ -263,7 +289,7 @@ impl Incoming {
 
     /// Ends the call with `status`. As a reply, it waits for room, since it may have details of any length.
     async fn fail(&mut self, status: &Status) {
-        if !self.one_way {
+        if !self.one_way && self.layered.is_none() {
             let len = status.details().len();
             poll_fn(|cx| {
                 self.session
@@ -295,6 +321,9 @@ impl Incoming {
     }
 
     fn finish(&mut self, end: End<'_>) {
+        if let Some(layered) = self.layered.take() {
+            return self.give_back(layered, HandlerEnd::of(end));
+        }
         self.open = false;
         let left_out = self.session.with(Clock::Now, |conn, now| {
             self.start.tell(conn, self.id);
@@ -342,6 +371,14 @@ impl Drop for Incoming {
         } else {
             self.finish(End::Dropped);
         }
+    }
+}
+
+impl Serving {
+    /// The call whose handler is about to be polled.
+    #[inline]
+    pub(super) fn of(call: &Incoming) -> Self {
+        Self::new(&call.session, call.id, call.procedure)
     }
 }
 
