@@ -191,6 +191,7 @@ pub mod metadata {
 /// [`TerminatePolicy`](crate::server::TerminatePolicy) decides about `terminate`, and sees the same [`Context`].
 pub mod middleware {
     pub use crate::{
+        client::ClientCall,
         layer::{Answer, AnyCall, FromFn, Middleware, Next, from_fn},
         session::{Layered, ServerCall},
     };

@@ -1,5 +1,6 @@
 //! Middleware: code of users around calls, on both sides.
 
+mod client;
 mod server;
 
 use rpc_runtime::middleware::{Answer, AnyCall, Middleware, Next};
