@@ -5,7 +5,11 @@ mod any_call;
 mod chain;
 mod from_fn;
 mod raw;
+#[cfg(feature = "tower")]
+mod tower;
 
+#[cfg(feature = "tower")]
+pub use self::tower::{Rest, Tower, TowerCall, tower};
 pub use self::{
     answer::Answer,
     any_call::AnyCall,

@@ -114,6 +114,7 @@
 //! | `zstd` | `Compression::Zstd`: it builds the C library zstd, so it needs a C compiler |
 //! | `lz4` | `Compression::Lz4`: Rust without unsafe code |
 //! | `json` | serde's traits for messages that the build script selects with `Config::json` |
+//! | `tower` | `middleware::tower`: layers of the crate tower as middleware |
 //! | `sim` | the module `sim`: runs servers and clients under faults, in virtual time, from a seed |
 //!
 //! # Where to go
@@ -190,6 +191,9 @@ pub mod metadata {
 /// Calls of the built-in control service (`terminate`, `ping`, `settle`) pass no middleware. A
 /// [`TerminatePolicy`](crate::server::TerminatePolicy) decides about `terminate`, and sees the same [`Context`].
 pub mod middleware {
+    #[cfg(feature = "tower")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "tower")))]
+    pub use crate::layer::{Rest, Tower, TowerCall, tower};
     pub use crate::{
         client::ClientCall,
         layer::{Answer, AnyCall, FromFn, Middleware, Next, from_fn},

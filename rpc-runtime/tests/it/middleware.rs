@@ -2,6 +2,8 @@
 
 mod client;
 mod server;
+#[cfg(feature = "tower")]
+mod tower;
 
 use rpc_runtime::middleware::{Answer, AnyCall, Middleware, Next};
 use test_support::Lab;
