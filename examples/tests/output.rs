@@ -129,6 +129,19 @@ fn callbacks_prints_the_servers_calls() {
 }
 
 #[test]
+fn middleware_prints_what_passes() {
+    check(
+        env!("CARGO_BIN_EXE_middleware"),
+        &[
+            "client: hello.v1.Hello/rpc_greet took .. ms",
+            "client: the reply is \"good day, Ada\", and ada asked",
+            "client: hello.v1.Hello/rpc_greet took .. ms",
+            "client: UNAUTHENTICATED: send x-user, executed: No",
+        ],
+    );
+}
+
+#[test]
 fn simulation_prints_the_same_twice() {
     let run = [
         "after   0 s: the total is 5",

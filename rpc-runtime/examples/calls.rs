@@ -1,10 +1,12 @@
 //! Measures nothing by itself: makes a number of calls, so that callgrind can count their instructions.
 //!
 //! Client and server share one thread and a loopback TCP connection. `.ci/instructions` runs it:
-//! `cargo run --release -p rpc-runtime --example calls -- CALLS IN_FLIGHT`.
+//! `cargo run --release -p rpc-runtime --example calls -- CALLS IN_FLIGHT`. A third number adds as many middlewares that do nothing to the
+//! server, and a fourth to the client.
 
 use rpc_runtime::{
     Bytes, Client, Error, Server,
+    middleware::{Answer, AnyCall, Middleware, Next},
     server::{Handler, Incoming, Procedure, Service},
 };
 
@@ -28,21 +30,35 @@ impl Service for Calls {
     }
 }
 
+/// Does nothing.
+struct Idle;
+
+impl<C: AnyCall> Middleware<C> for Idle {
+    async fn handle(&self, call: C, next: Next<C>) -> Result<Answer, C::Error> {
+        next.run(call).await
+    }
+}
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     let mut numbers = std::env::args().skip(1).map(|text| text.parse::<u64>());
     let (Some(Ok(calls)), Some(Ok(in_flight @ 1..))) = (numbers.next(), numbers.next()) else {
-        eprintln!("usage: calls CALLS IN_FLIGHT");
+        eprintln!("usage: calls CALLS IN_FLIGHT [SERVER_MIDDLEWARE [CLIENT_MIDDLEWARE]]");
         std::process::exit(2);
     };
-    let server = Server::builder()
-        .service(Calls)
-        .listener("tcp://127.0.0.1:0")
-        .bind()
-        .await?;
+    let mut layers = numbers.map(|number| number.unwrap_or_default());
+    let mut server = Server::builder().service(Calls).listener("tcp://127.0.0.1:0");
+    for _ in 0..layers.next().unwrap_or_default() {
+        server = server.layer(Idle);
+    }
+    let server = server.bind().await?;
     let address = server.addresses()[0].clone();
     let serving = tokio::spawn(server.serve());
-    let client = Client::connect(&address).await?;
+    let mut client = Client::builder(&address);
+    for _ in 0..layers.next().unwrap_or_default() {
+        client = client.layer(Idle);
+    }
+    let client = client.connect().await?;
     let tasks: Vec<_> = (0..in_flight)
         .map(|_| {
             let client = client.clone();

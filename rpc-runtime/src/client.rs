@@ -24,14 +24,20 @@ pub use crate::api::account::{Account, DropReason};
 pub(crate) use self::channel::Channel;
 pub use self::{
     builder::ClientBuilder,
-    call::{Call, Receipt, Reply, Sender, Streaming, UnaryCall},
+    call::{Call, ClientCall, Receipt, Reply, Sender, Streaming, UnaryCall},
     channel::{ConnectionState, StateWatch},
 };
 use self::{
+    call::MakeCall,
     channel::{HadConnection, WaitFor, pool::ChannelPool},
     deadline::Deadline,
 };
-use crate::{DrainReport, Error, Load, api::limits::CALL_TIMEOUT, message::control::PING};
+use crate::{
+    DrainReport, Error, Load,
+    api::limits::CALL_TIMEOUT,
+    layer::{Chain, DynMiddleware},
+    message::control::PING,
+};
 
 /// A client of one service: it connects when a call needs a connection, and again after a loss.
 ///
@@ -58,6 +64,8 @@ pub struct Client {
     timeout: Option<Duration>,
     connect_timeout: Duration,
     fails_fast: bool,
+    /// None without middleware.
+    chain: Option<Arc<Chain<ClientCall>>>,
 }
 
 /// Construction.
@@ -101,7 +109,19 @@ impl Client {
             timeout,
             connect_timeout,
             fails_fast,
+            chain: None,
         }
+    }
+
+    /// This client with middleware around its calls; without any, as it is.
+    fn with_layers(self, layers: Vec<Arc<dyn DynMiddleware<ClientCall>>>) -> Self {
+        let chain = (!layers.is_empty()).then(|| {
+            Arc::new(Chain {
+                layers,
+                last: Box::new(MakeCall),
+            })
+        });
+        Self { chain, ..self }
     }
 
     /// A client over one connection of a server: see [`Channel::over_connection`].
@@ -322,6 +342,12 @@ impl Client {
     #[inline]
     fn next_channel(&self) -> &Arc<Channel> {
         self.channels.next()
+    }
+
+    /// The middleware of each call.
+    #[inline]
+    fn chain(&self) -> Option<&Arc<Chain<ClientCall>>> {
+        self.chain.as_ref()
     }
 
     #[inline]

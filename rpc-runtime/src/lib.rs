@@ -114,6 +114,7 @@
 //! | `zstd` | `Compression::Zstd`: it builds the C library zstd, so it needs a C compiler |
 //! | `lz4` | `Compression::Lz4`: Rust without unsafe code |
 //! | `json` | serde's traits for messages that the build script selects with `Config::json` |
+//! | `tower` | `middleware::tower`: layers of the crate tower as middleware |
 //! | `sim` | the module `sim`: runs servers and clients under faults, in virtual time, from a seed |
 //!
 //! # Where to go
@@ -125,6 +126,7 @@
 //! | send or read many messages in one call | [`stream`](mod@stream) |
 //! | return an error, or handle one | [`Status`] and [`Error`], then [`status`] |
 //! | bound memory and time | [`Limits`] |
+//! | wrap calls: log, refuse, time, retry | [`middleware`] |
 //! | send data beside a message | [`Metadata`] |
 //! | test a service under faults | the module `sim`, with the feature of that name |
 //! | speak the protocol yourself | [`codec`] |
@@ -150,6 +152,7 @@ pub mod fuzz;
 #[cfg(feature = "json")]
 #[doc(hidden)]
 pub mod json;
+mod layer;
 mod message;
 mod net;
 pub mod server;
@@ -177,6 +180,25 @@ pub mod status {
 /// Entries beside a message.
 pub mod metadata {
     pub use crate::api::metadata::{IntoIter, Iter, Metadata};
+}
+
+/// Code that wraps calls, on a server and on a client: to log, to refuse, to time, to retry.
+///
+/// [`ServerBuilder::layer`](crate::server::ServerBuilder::layer) and [`ClientBuilder::layer`](crate::client::ClientBuilder::layer)
+/// add [`Middleware`](middleware::Middleware). The one that is added first is the outermost: it sees a call first, and its
+/// end last. [`from_fn`](middleware::from_fn) makes middleware of an async function.
+///
+/// Calls of the built-in control service (`terminate`, `ping`, `settle`) pass no middleware. A
+/// [`TerminatePolicy`](crate::server::TerminatePolicy) decides about `terminate`, and sees the same [`Context`].
+pub mod middleware {
+    #[cfg(feature = "tower")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "tower")))]
+    pub use crate::layer::{Rest, Tower, TowerCall, tower};
+    pub use crate::{
+        client::ClientCall,
+        layer::{Answer, AnyCall, FromFn, Middleware, Next, from_fn},
+        session::{Layered, ServerCall},
+    };
 }
 
 /// Calls with many messages.

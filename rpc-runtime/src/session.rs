@@ -1,16 +1,19 @@
 //! Session: one connection as a server and its handlers see it.
 
+mod beside;
 pub(crate) mod context;
 mod decoding;
 mod forward;
 mod handler;
 mod incoming;
 mod inline_poll;
+mod layered;
 pub(crate) mod lifecycle;
 mod panicked;
 mod replies;
 mod requests;
 mod row_turns;
+mod server_call;
 mod server_view;
 mod service;
 mod stall_record;
@@ -32,13 +35,16 @@ pub use self::{
     context::Context,
     handler::Handler,
     incoming::Incoming,
+    layered::Layered,
     replies::Replies,
     requests::Requests,
+    server_call::ServerCall,
     service::Service,
     stream::{Out, stream},
 };
 pub(crate) use self::{
     inline_poll::InlinePoll,
+    layered::ServiceLayer,
     panicked::WORKER,
     row_turns::{LastOutcome, RowPoll, RowTurns},
     server_view::ServerView,

@@ -1,6 +1,6 @@
 //! Which public types may cross threads.
 
-use crate::{client::*, codec::*, metadata::*, server::*, status::*, stream::*, *};
+use crate::{client::*, codec::*, metadata::*, middleware::*, server::*, status::*, stream::*, *};
 
 const fn shared<T: Send + Sync>() {}
 const fn movable<T: Send + Sync + Unpin>() {}
@@ -22,6 +22,8 @@ fn public_types_may_be_sent_shared_and_moved() {
     )>();
     movable::<(Server, ServerBuilder, ServerHandle, TerminatePolicy)>();
     movable::<(Code, Error, Executed, LostSends, Phase, Status)>();
+    movable::<(Answer, ClientCall, FromFn<ClientCall, fn()>, Layered, ServerCall)>();
+    movable::<(Next<ClientCall>, Next<ServerCall>)>();
     movable::<(Metadata, Iter<'_>, IntoIter)>();
     movable::<(CodecError, Flags, Frame, FrameCodec, FrameError, Greeting, Kind)>();
     movable::<(Limits, Open<Code>, Priority)>();

@@ -122,6 +122,8 @@ pub enum DropReason {
     Draining,
     /// A drain or a disconnect dropped its handler before the end.
     Aborted,
+    /// A rule of the server refused it, such as a right that its caller lacks.
+    Refused,
     /// A reason of a newer server, by its number.
     Other(u32),
 }
@@ -134,6 +136,7 @@ impl fmt::Display for DropReason {
             Self::Overload => f.write_str("overload"),
             Self::Draining => f.write_str("draining"),
             Self::Aborted => f.write_str("aborted"),
+            Self::Refused => f.write_str("refused"),
             Self::Other(number) => write!(f, "reason {number}"),
         }
     }

@@ -329,6 +329,15 @@ impl Error {
     }
 }
 
+/// Makes the error of a failure on this side, such as that of a client's [middleware](crate::middleware) which refuses a call.
+///
+/// It says [`Executed::No`]. If middleware returns it after a try that may have run, the caller gets [`Executed::Maybe`].
+impl From<Status> for Error {
+    fn from(status: Status) -> Self {
+        Self::new(status, false, Executed::No)
+    }
+}
+
 /// One line: `NOT_FOUND: no key "dog" (demo.kv.v1.Kv/rpc_fetch at tcp://127.0.0.1:5005, executed: yes)`.
 ///
 /// The causes are in [`source`](StdError::source). The alternate form `{error:#}` appends them to the line: `: connection

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
-    Client,
+    Client, ClientCall,
     acceptor::{CallbackServices, StreamAcceptor},
     channel::{
         Channel,
@@ -18,6 +18,7 @@ use crate::{
     Compression, Error, Limits,
     api::limits::{CALL_TIMEOUT, CLIENT_KEEP_ALIVE, CONNECT_TIMEOUT},
     conn::Settings,
+    layer::{DynMiddleware, Middleware},
     net::{Address, Connector},
 };
 
@@ -48,6 +49,7 @@ pub struct ClientBuilder<C = Client> {
     callbacks: Option<Arc<dyn CallbackServices>>,
     connections: usize,
     connector: Option<Connector>,
+    layers: Vec<Arc<dyn DynMiddleware<ClientCall>>>,
     client: PhantomData<fn() -> C>,
 }
 
@@ -74,6 +76,7 @@ impl<C> ClientBuilder<C> {
             callbacks: None,
             connections: 1,
             connector: None,
+            layers: Vec::new(),
             client: PhantomData,
         }
     }
@@ -148,6 +151,27 @@ impl<C> ClientBuilder<C> {
     /// one call.
     pub fn fail_fast(mut self, fail_fast: bool) -> Self {
         self.fails_fast = fail_fast;
+        self
+    }
+
+    /// Adds [middleware](crate::middleware) around the calls of this client, inside of what was added before.
+    ///
+    /// A call passes middleware in the order in which it was added: the first is the outermost. Calls of the control service
+    /// (`terminate`, `ping`, `settled`), and the calls that a handler makes by
+    /// [`Context::caller`](crate::Context::caller), pass none.
+    ///
+    /// ```
+    /// use rpc_runtime::{Client, middleware::{self, ClientCall}};
+    ///
+    /// let client: Client = Client::builder("tcp://127.0.0.1:5005")
+    ///     .layer(middleware::from_fn(async |mut call: ClientCall, next| {
+    ///         call.metadata_mut().insert("x-tenant", "acme");
+    ///         next.run(call).await
+    ///     }))
+    ///     .connect_lazy();
+    /// ```
+    pub fn layer(mut self, middleware: impl Middleware<ClientCall>) -> Self {
+        self.layers.push(Arc::new(middleware));
         self
     }
 
@@ -256,7 +280,7 @@ impl<C> ClientBuilder<C> {
                 fastrand::Rng::new(),
             )
         });
-        Client::new(channels, self.timeout, self.connect_timeout, self.fails_fast)
+        Client::new(channels, self.timeout, self.connect_timeout, self.fails_fast).with_layers(self.layers)
     }
 }
 
@@ -267,6 +291,7 @@ impl<C> Clone for ClientBuilder<C> {
             limits: self.limits.clone(),
             callbacks: self.callbacks.clone(),
             connector: self.connector.clone(),
+            layers: self.layers.clone(),
             ..*self
         }
     }
@@ -278,6 +303,7 @@ impl<C> fmt::Debug for ClientBuilder<C> {
             .field("places", &self.places)
             .field("limits", &self.limits)
             .field("timeout", &self.timeout)
+            .field("layers", &self.layers.len())
             .finish_non_exhaustive()
     }
 }

@@ -1,13 +1,17 @@
 //! Call: the options of one call, and the call itself.
 
+mod client_call;
 mod control;
 mod in_flight;
+mod layered;
 mod options;
 mod receipt;
+mod reopen;
 mod reply;
 mod retry;
 mod sender;
 mod stream_call;
+mod stream_slot;
 mod streaming;
 mod unary;
 
@@ -17,13 +21,20 @@ use bytes::Bytes;
 use prost::Message;
 use tokio::time::Instant;
 
-use self::{
-    in_flight::{CallClass, InFlightCall},
-    options::{CallOptions, ExtraOptions, earlier, refusal},
-    stream_call::{CallInfo, StreamCall},
-    streaming::Reopen,
+pub(super) use self::layered::MakeCall;
+pub use self::{
+    client_call::ClientCall, receipt::Receipt, reply::Reply, sender::Sender, streaming::Streaming,
+    unary::UnaryCall,
 };
-pub use self::{receipt::Receipt, reply::Reply, sender::Sender, streaming::Streaming, unary::UnaryCall};
+use self::{
+    client_call::{CallKind, Tries},
+    in_flight::{CallClass, InFlightCall},
+    layered::LayeredStreams,
+    options::{CallOptions, ExtraOptions, earlier, refusal},
+    reopen::again,
+    stream_call::{CallInfo, StreamCall},
+    stream_slot::{Opened, StreamSlot},
+};
 use super::{
     Channel, Client,
     channel::connection::ClientConnection,
@@ -35,6 +46,7 @@ use crate::{
     client::inherited::{HandlerId, InstanceId, inherited_deadline, inherited_depth},
     conn::{JoiningSend, Shape},
     driver::{Clock, Wakes},
+    layer::{Chain, RawMessage},
     message::{
         control::{PING, SETTLE, SettleReply, TERMINATE, TerminateReply},
         decode::decode,
@@ -224,6 +236,12 @@ impl<'a> Call<'a> {
         }
         let deadline = self.usual_deadline();
         self.check(procedure, &deadline)?;
+        if let Some(chain) = self.client.chain() {
+            let message = self.raw(procedure, &request)?;
+            let channel = Arc::clone(self.client.channel());
+            let call = self.layered(channel, procedure, message, deadline, CallKind::OneWay);
+            return layered::run(Arc::clone(chain), call).await.map(drop);
+        }
         self.in_flight(procedure, CallClass::User, deadline)
             .send(&request)
             .await
@@ -270,8 +288,9 @@ impl<'a> Call<'a> {
         let timeout = self.own_timeout(self.client.timeout());
         let channel = self.client.next_channel();
         let deadline = Deadline::unbegun(timeout, self.made_in);
+        let chain = self.client.chain();
         let call = self.in_flight_on(channel, procedure, CallClass::User, deadline);
-        UnaryCall::new(call, request, map)
+        UnaryCall::new(call, request, map, chain)
     }
 
     /// Tells the server to terminate, one-way: it drains, and there is no reply.
@@ -376,6 +395,7 @@ impl<'a> Call<'a> {
         let timeout = self.own_timeout(self.client.timeout());
         // A call that a handler makes has a depth.
         let is_plain = self.more.is_none() && self.depth == 0 && channel.compression().is_none();
+        let is_plain = is_plain && self.client.chain().is_none();
         if !is_plain || timeout.is_some_and(|timeout| timeout.is_zero() || timeout >= FAR) {
             return false;
         }
@@ -483,6 +503,12 @@ impl Call<'_> {
         let about = self.about(procedure);
         let options = self.options(procedure);
         self.check(procedure, &about.deadline)?;
+        if let Some(chain) = self.client.chain() {
+            let request = self.raw(procedure, &request)?;
+            let (opened, layered) = self.open_layered(chain, procedure, about, request).await?;
+            let call = Arc::new(opened.call);
+            return Ok(Streaming::new(call, opened.reopen, Some(layered)));
+        }
         let mut call = self.in_flight_on(&about.channel, procedure, CallClass::User, about.deadline);
         let (on, id) = call.open(&request).await?;
         let more = call.take_more();
@@ -491,6 +517,7 @@ impl Call<'_> {
         Ok(Streaming::new(
             Arc::new(StreamCall::new(on, id, about)),
             Some(again),
+            None,
         ))
     }
 
@@ -513,7 +540,7 @@ impl Call<'_> {
         Rep: Message + Default + 'static,
         T: 'static,
     {
-        let call = self.open(procedure).await?;
+        let (call, layered) = self.open(procedure).await?;
         let budget = call.about.budget();
         let reply = Reply::new(
             Arc::clone(&call),
@@ -522,6 +549,7 @@ impl Call<'_> {
                     .map_err(errors::unreadable_reply)
                     .and_then(map)
             }),
+            layered,
         );
         Ok((Sender::new(call), reply))
     }
@@ -543,19 +571,45 @@ impl Call<'_> {
         Req: Message,
         Rep: Message + Default,
     {
-        let call = self.open(procedure).await?;
-        Ok((Sender::new(Arc::clone(&call)), Streaming::new(call, None)))
+        let (call, layered) = self.open(procedure).await?;
+        Ok((
+            Sender::new(Arc::clone(&call)),
+            Streaming::new(call, None, layered),
+        ))
     }
 
-    async fn open(self, procedure: &'static Procedure) -> Result<Arc<StreamCall>, Error> {
+    /// Opens a call with a stream of requests, and returns its middleware if it has any.
+    async fn open(
+        self,
+        procedure: &'static Procedure,
+    ) -> Result<(Arc<StreamCall>, Option<Box<LayeredStreams>>), Error> {
         let about = self.about(procedure);
         self.check(procedure, &about.deadline)?;
+        if let Some(chain) = self.client.chain() {
+            let request = RawMessage::default();
+            let (opened, layered) = self.open_layered(chain, procedure, about, request).await?;
+            return Ok((Arc::new(opened.call), Some(layered)));
+        }
         let opened = self
             .in_flight_on(&about.channel, procedure, CallClass::User, about.deadline)
             .open(&())
             .await;
         let (on, id) = opened?;
-        Ok(Arc::new(StreamCall::new(on, id, about)))
+        Ok((Arc::new(StreamCall::new(on, id, about)), None))
+    }
+
+    /// Opens a call with streams through the middleware of its client.
+    async fn open_layered(
+        self,
+        chain: &Arc<Chain<ClientCall>>,
+        procedure: &'static Procedure,
+        about: CallInfo,
+        request: RawMessage,
+    ) -> Result<(Opened, Box<LayeredStreams>), Error> {
+        let slot = Arc::new(StreamSlot::default());
+        let kind = CallKind::Streams(Arc::clone(&slot));
+        let call = self.layered(about.channel, procedure, request, about.deadline, kind);
+        LayeredStreams::open(Arc::clone(chain), call, slot).await
     }
 
     fn about(&self, procedure: &'static Procedure) -> CallInfo {
@@ -582,32 +636,39 @@ impl Call<'_> {
     }
 }
 
-/// Returns a closure that opens a call with a stream of replies again.
-fn again<Req: Message + 'static>(
-    about: CallInfo,
-    options: CallOptions,
-    more: Option<Box<ExtraOptions>>,
-    request: Req,
-) -> Reopen {
-    Box::new(move |cause| {
-        Box::pin(async move {
-            let CallInfo {
-                channel,
-                procedure,
-                deadline,
-                ..
-            } = &about;
-            let mut call = InFlightCall::new(channel, procedure, more, *deadline, CallClass::User, options);
-            let opened = call.open(&request).await;
-            let (on, id) = opened.map_err(|error| error.with_resent_after(&cause))?;
-            drop(call);
-            let about = CallInfo {
-                resent: Some(cause),
-                ..about
-            };
-            Ok(StreamCall::new(on, id, about))
-        })
-    })
+/// Calls through middleware.
+impl Call<'_> {
+    /// Encodes a request for middleware.
+    fn raw<Req: Message + 'static>(
+        &self,
+        procedure: &'static Procedure,
+        request: &Req,
+    ) -> Result<RawMessage, Error> {
+        nesting::check(procedure.request_nesting(), request)
+            .map_err(|text| self.locate(errors::too_deep(&text), procedure))?;
+        Ok(RawMessage::of(request))
+    }
+
+    /// Makes the call that middleware gets.
+    fn layered(
+        self,
+        channel: Arc<Channel>,
+        procedure: &'static Procedure,
+        message: RawMessage,
+        deadline: Deadline,
+        kind: CallKind,
+    ) -> ClientCall {
+        ClientCall {
+            options: self.options(procedure),
+            channel,
+            procedure,
+            message,
+            more: self.more,
+            deadline,
+            kind,
+            tries: Arc::new(Tries::default()),
+        }
+    }
 }
 
 /// The longest reply of a settle, in bytes: five numbers, and one for each reason to drop a call.

@@ -14,8 +14,9 @@ use super::{
 use crate::{
     Code, DrainReport, Error, Limits, Service, TerminatePolicy,
     driver::runtime,
+    layer::Middleware,
     net::{Address, IncomingStreams, Listener},
-    session::Threads,
+    session::{Layered, ServerCall, ServiceLayer, Threads},
 };
 
 /// Configures a server: at least one service and one address.
@@ -47,6 +48,7 @@ use crate::{
 #[must_use = "a builder does nothing until it binds or serves"]
 pub struct ServerBuilder {
     services: Vec<Arc<dyn Service>>,
+    layers: Vec<ServiceLayer>,
     addresses: Vec<String>,
     incoming: Vec<(String, IncomingStreams)>,
     options: ServerOptions,
@@ -61,6 +63,7 @@ impl ServerBuilder {
     pub(super) fn new() -> Self {
         Self {
             services: Vec::new(),
+            layers: Vec::new(),
             addresses: Vec::new(),
             incoming: Vec::new(),
             options: ServerOptions::default(),
@@ -75,6 +78,38 @@ impl ServerBuilder {
     /// Adds a service: a generated `XServer` around your type. A server may have many.
     pub fn service(mut self, service: impl Service) -> Self {
         self.services.push(Arc::new(service));
+        self
+    }
+
+    /// Adds [middleware](crate::middleware) around the calls of all services, also of those that are added later.
+    ///
+    /// A call passes middleware in the order in which it was added: the first is the outermost.
+    ///
+    /// ```
+    /// use rpc_runtime::{Server, Status, middleware::{self, ServerCall}};
+    ///
+    /// let server = Server::builder()
+    ///     .layer(middleware::from_fn(async |call: ServerCall, next| {
+    ///         println!("{} calls {}", call.peer().address(), call.procedure());
+    ///         next.run(call).await
+    ///     }))
+    ///     .layer_for("kv.v1.Kv/rpc_clear", middleware::from_fn(async |call: ServerCall, next| {
+    ///         match call.peer().is_local() {
+    ///             true => next.run(call).await,
+    ///             false => Err(Status::permission_denied("only from this machine")),
+    ///         }
+    ///     }));
+    /// ```
+    pub fn layer(mut self, middleware: impl Middleware<ServerCall>) -> Self {
+        self.layers.push(ServiceLayer::new(None, middleware));
+        self
+    }
+
+    /// Adds middleware around the calls of one service, `kv.v1.Kv`, or of one procedure, `kv.v1.Kv/rpc_fetch`.
+    ///
+    /// It has its place in the same order as that of [`ServerBuilder::layer`].
+    pub fn layer_for(mut self, path: impl Into<String>, middleware: impl Middleware<ServerCall>) -> Self {
+        self.layers.push(ServiceLayer::new(Some(path.into()), middleware));
         self
     }
 
@@ -223,6 +258,7 @@ impl ServerBuilder {
     ///
     /// - FAILED_PRECONDITION without a service or an address, in a runtime without timers or, for sockets, without IO (build it
     ///   with `enable_all()`), or if two services or procedures have one name or id.
+    /// - NOT_FOUND if [`ServerBuilder::layer_for`] names a service or procedure that the server does not have.
     /// - INVALID_ARGUMENT for a text that is no address.
     /// - UNAVAILABLE for an address that is in use, with what to do, or if a worker cannot be started.
     ///
@@ -235,7 +271,7 @@ impl ServerBuilder {
             true => TerminateProcedure::Unknown,
             false => TerminateProcedure::Served,
         };
-        let router = Router::new(self.services, terminate)?;
+        let router = Router::new(layered(self.services, self.layers)?, terminate)?;
         if self.addresses.is_empty() && self.incoming.is_empty() {
             return Err(Error::local(
                 Code::FailedPrecondition,
@@ -331,6 +367,7 @@ impl fmt::Debug for ServerBuilder {
                     .map(|service| service.name())
                     .collect::<Vec<_>>(),
             )
+            .field("layers", &self.layers.len())
             .field("addresses", &self.addresses)
             .field("options", &self.options)
             .field("signals", &self.signals)
@@ -340,6 +377,42 @@ impl fmt::Debug for ServerBuilder {
             .field("workers", &self.workers)
             .finish()
     }
+}
+
+/// Wraps each service in its middleware.
+///
+/// # Errors
+///
+/// NOT_FOUND if a middleware is for a service or procedure that is not among them.
+fn layered(
+    services: Vec<Arc<dyn Service>>,
+    layers: Vec<ServiceLayer>,
+) -> Result<Vec<Arc<dyn Service>>, Error> {
+    let wraps = |layer: &ServiceLayer, service: &dyn Service| {
+        let mut procedures = service.procedures().iter();
+        procedures.any(|procedure| layer.wraps(service.name(), procedure.path()))
+    };
+    for path in layers.iter().filter_map(ServiceLayer::path) {
+        let is_there = services.iter().any(|service| {
+            let mut procedures = service.procedures().iter();
+            service.name() == path || procedures.any(|procedure| procedure.path() == path)
+        });
+        if !is_there {
+            let text = format!(
+                "layer_for names {path}, which this server does not have: name a service, as package.Service, or a \
+                 procedure, as package.Service/Name"
+            );
+            return Err(Error::local(Code::NotFound, text));
+        }
+    }
+    let wrapped = services.into_iter().map(|service| {
+        let own = layers.iter().filter(|layer| wraps(layer, &*service));
+        match own.cloned().collect::<Vec<_>>() {
+            own if own.is_empty() => service,
+            own => Arc::new(Layered::with_layers(service, own)),
+        }
+    });
+    Ok(wrapped.collect())
 }
 
 const MAX_HANDSHAKES: usize = 256;

@@ -16,6 +16,7 @@ use std::{
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use super::beside::Beside;
 use crate::{
     Call, Client, Code, Metadata, Peer, Procedure, Result, Status,
     client::inherited::{HandlerId, Inherited, InstanceId, inherited},
@@ -59,8 +60,8 @@ pub struct Context {
     depth: u8,
     procedure: &'static str,
     deadline: Option<Instant>,
-    /// None for no entries: most calls have none, and then nothing is allocated.
-    metadata: Option<Arc<Metadata>>,
+    /// None for no entries and no values: most calls have none, and then nothing is allocated.
+    beside: Option<Arc<Beside>>,
 }
 
 impl Context {
@@ -74,7 +75,6 @@ impl Context {
         deadline: Option<Instant>,
         metadata: Metadata,
     ) -> Self {
-        let metadata = (!metadata.is_empty()).then(|| Arc::new(metadata));
         Self {
             session,
             id,
@@ -82,7 +82,7 @@ impl Context {
             depth,
             procedure,
             deadline,
-            metadata,
+            beside: Beside::of(metadata),
         }
     }
 
@@ -112,7 +112,26 @@ impl Context {
     /// Returns the entries that the caller sent beside the request.
     pub fn metadata(&self) -> &Metadata {
         static NONE: Metadata = Metadata::new();
-        self.metadata.as_deref().unwrap_or(&NONE)
+        self.beside.as_deref().map_or(&NONE, |beside| &beside.metadata)
+    }
+
+    /// Returns the value of type `T` that [middleware](crate::middleware) has put beside the call; none if there is none.
+    ///
+    /// ```
+    /// use rpc_runtime::{Context, Result, Status};
+    ///
+    /// // Put there by `call.insert(User { .. })` in a middleware of the server.
+    /// struct User {
+    ///     name: String,
+    /// }
+    ///
+    /// async fn rpc_whoami(cx: &Context) -> Result<String> {
+    ///     let user = cx.get::<User>().ok_or_else(|| Status::unauthenticated("log in first"))?;
+    ///     Ok(user.name.clone())
+    /// }
+    /// ```
+    pub fn get<T: Send + Sync + 'static>(&self) -> Option<&T> {
+        self.beside.as_deref()?.get()
     }
 
     /// Adds an entry to the metadata of the reply, or of the refusal if the handler fails.
@@ -220,6 +239,11 @@ impl Context {
                 .with(Clock::Now, |conn, _| conn.poll_settled(self.id, cx))
         })
         .await
+    }
+
+    /// What stands beside the message, to change it.
+    pub(super) fn beside_mut(&mut self) -> &mut Beside {
+        Arc::make_mut(self.beside.get_or_insert_default())
     }
 
     /// The server that the call came to.

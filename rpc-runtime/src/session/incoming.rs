@@ -1,6 +1,7 @@
 //! Incoming: a call that has arrived, and its way through a handler to its reply.
 
 mod row_handler;
+mod slot;
 
 use std::{
     any::Any,
@@ -16,7 +17,11 @@ use bytes::Bytes;
 use prost::Message;
 use tokio::time::Instant;
 
-use self::row_handler::{IncomingRow, handle_row};
+pub(super) use self::slot::CallSlot;
+use self::{
+    row_handler::{IncomingRow, handle_row},
+    slot::{HandlerEnd, LayeredPart},
+};
 use super::{
     context::{HandlerScope, Serving},
     decoding::{drop_reason, malformed, parse, unencodable},
@@ -31,6 +36,7 @@ use crate::{
     api::error::NO_PROCEDURE,
     conn::{Arrived, ArrivedRow, CallId, Connection, End, MEMORY_SHORT, Time, Unstarted},
     driver::Clock,
+    layer::RawMessage,
     message::{growth::Budget, nesting, procedure::Procedure},
     session::Session,
     wire::{
@@ -56,8 +62,10 @@ pub struct Incoming {
     /// The calls for which it stands, if it stands for several.
     row: Option<Box<IncomingRow>>,
     start: Start,
-    /// True until the connection knows how the call ended.
+    /// True until the connection knows how the call ended, or until the call went back to its middleware.
     open: bool,
+    /// The middleware that gets the call back when its handler has ended; none without middleware.
+    layered: Option<Box<LayeredPart>>,
 }
 
 impl Incoming {
@@ -74,6 +82,7 @@ impl Incoming {
             row: None,
             start: Start::NotYet,
             open: true,
+            layered: None,
         }
     }
 
@@ -103,6 +112,7 @@ impl Incoming {
             row: Some(Box::new(IncomingRow { row, turns })),
             start: Start::NotYet,
             open: false,
+            layered: None,
         }
     }
 
@@ -176,15 +186,14 @@ impl Incoming {
             };
             match self.start() {
                 Ok(()) => {}
-                Err(Unstarted::Unwanted) => return,
+                Err(Unstarted::Unwanted) => return self.unwanted(),
                 Err(Unstarted::Memory) => {
                     let status = Status::new(Code::ResourceExhausted, MEMORY_SHORT);
                     return self.refuse(&status, DropReason::Overload);
                 }
             }
-            let metadata = mem::take(&mut self.metadata);
-            let context = self.context(metadata);
-            let serving = Serving::new(&self.session, self.id, self.procedure);
+            let context = self.take_context();
+            let serving = Serving::of(&self);
             let mut scope = HandlerScope::new(serving, context.inherited());
             // Not an async function, since that would move all of this once more. After the block the handler's future is
             // dropped, and only then may its slot be free.
@@ -202,6 +211,10 @@ impl Incoming {
             };
             self.fail(&status).await;
         })
+    }
+
+    pub(super) fn procedure(&self) -> &'static Procedure {
+        self.procedure
     }
 
     fn requests<T: Message + Default>(&self) -> Requests<T> {
@@ -251,6 +264,18 @@ impl Incoming {
         self.session.server().budget(self.procedure.request_growth())
     }
 
+    /// The context that the handler gets.
+    #[inline]
+    fn take_context(&mut self) -> Context {
+        match &self.layered {
+            Some(layered) => layered.context.clone(),
+            None => {
+                let metadata = mem::take(&mut self.metadata);
+                self.context(metadata)
+            }
+        }
+    }
+
     #[inline]
     fn context(&self, metadata: Metadata) -> Context {
         Context::new(
@@ -293,6 +318,9 @@ impl Incoming {
     }
 
     async fn reply<M: Message>(&mut self, reply: &M) {
+        if let Some(layered) = self.layered.take() {
+            return self.give_back(layered, HandlerEnd::Replied(RawMessage::of(reply)));
+        }
         if self.one_way {
             return self.handled();
         }
@@ -318,7 +346,7 @@ impl Incoming {
 
     /// Ends the call with `status`. As a reply, it waits for room, since it may have details of any length.
     async fn fail(&mut self, status: &Status) {
-        if !self.one_way {
+        if !self.one_way && self.layered.is_none() {
             let len = status.details().len();
             poll_fn(|cx| {
                 self.session
@@ -355,6 +383,9 @@ impl Incoming {
     }
 
     fn finish(&mut self, end: End<'_>) {
+        if let Some(layered) = self.layered.take() {
+            return self.give_back(layered, HandlerEnd::of(end));
+        }
         self.open = false;
         let left_out = self.session.with(Clock::Now, |conn, now| {
             self.start.tell(conn, self.id);
@@ -402,6 +433,14 @@ impl Drop for Incoming {
         } else {
             self.finish(End::Dropped);
         }
+    }
+}
+
+impl Serving {
+    /// The call whose handler is about to be polled.
+    #[inline]
+    pub(super) fn of(call: &Incoming) -> Self {
+        Self::new(&call.session, call.id, call.procedure)
     }
 }
 

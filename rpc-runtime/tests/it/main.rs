@@ -10,5 +10,6 @@ mod client;
 mod compression;
 mod extreme_limits;
 mod load;
+mod middleware;
 mod server;
 mod streams;

@@ -146,6 +146,13 @@ impl<'a> InFlightCall<'a> {
         let within = more.and_then(|more| more.within);
         let inherited = inherited_deadline(self.deadline.made_in());
         self.deadline.begin(earlier(within, inherited), Instant::now());
+        self.check()
+    }
+
+    /// Returns why the call cannot be made.
+    #[inline]
+    pub(super) fn check(&self) -> Result<(), Error> {
+        let more = self.more.as_deref();
         match refusal(&self.deadline, self.options.depth, more) {
             None => Ok(()),
             Some(refused) => Err(self.locate(refused)),
@@ -160,6 +167,12 @@ impl<'a> InFlightCall<'a> {
     /// The called procedure.
     pub(super) fn procedure(&self) -> &'static Procedure {
         self.procedure
+    }
+
+    /// What middleware needs to make the call in place of this: its channel, deadline and options.
+    pub(super) fn parts(&mut self) -> (Arc<Channel>, Option<Box<ExtraOptions>>, Deadline, CallOptions) {
+        let more = self.more.take();
+        (Arc::clone(self.channel), more, self.deadline, self.options)
     }
 
     /// Takes out the rare options.
@@ -219,6 +232,8 @@ impl<'a> InFlightCall<'a> {
 
     /// Polls as [`InFlightCall::call`] does. A call that surely did not run is retried once, if its connection is to
     /// blame (G1).
+    // Out of line, a call costs 190 instructions more.
+    #[inline(always)]
     pub(super) fn poll_call<M: Message + 'static>(
         &mut self,
         message: &M,

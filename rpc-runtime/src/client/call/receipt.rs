@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::{Metadata, conn::ReceivedReply};
+use bytes::Bytes;
+
+use crate::{Metadata, conn::ReceivedReply, layer::Answer};
 
 /// What arrived beside a reply: the handler's metadata, and how long the call waited and ran on the server.
 ///
@@ -35,6 +37,20 @@ impl Receipt {
             metadata: std::mem::take(&mut reply.metadata),
             queued: Duration::from_micros(reply.queue_us),
             ran: Duration::from_micros(reply.run_us),
+        }
+    }
+
+    /// The answer with this receipt, and `message`.
+    pub(super) fn into_answer(self, message: Bytes) -> Answer {
+        Answer::received(message, self.metadata, self.queued, self.ran)
+    }
+
+    /// The receipt of an answer.
+    pub(super) fn of_answer(answer: &Answer) -> Self {
+        Self {
+            metadata: answer.metadata().clone(),
+            queued: answer.queued(),
+            ran: answer.ran(),
         }
     }
 

@@ -8,8 +8,12 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use super::{receipt::Receipt, stream_call::StreamCall};
-use crate::{Code, Error, Executed, wire::frame::Encoded};
+use super::{
+    layered::{self, LayeredStreams},
+    receipt::Receipt,
+    stream_call::StreamCall,
+};
+use crate::{Code, Error, Executed, layer::Answer, wire::frame::Encoded};
 
 /// The one reply of a call with a stream of requests: a future.
 ///
@@ -36,15 +40,22 @@ pub struct Reply<T> {
     call: Arc<StreamCall>,
     /// None once the reply was returned.
     parse: Option<ParseReply<T>>,
+    /// None without middleware.
+    layered: Option<Box<LayeredStreams>>,
 }
 
 type ParseReply<T> = Box<dyn FnOnce(Encoded) -> Result<T, Error> + Send>;
 
 impl<T> Reply<T> {
-    pub(super) fn new(call: Arc<StreamCall>, parse: ParseReply<T>) -> Self {
+    pub(super) fn new(
+        call: Arc<StreamCall>,
+        parse: ParseReply<T>,
+        layered: Option<Box<LayeredStreams>>,
+    ) -> Self {
         Self {
             call,
             parse: Some(parse),
+            layered,
         }
     }
 
@@ -79,6 +90,21 @@ impl<T> Reply<T> {
                 Error::local(Code::Internal, "the reply was taken already").with_executed(Executed::Maybe);
             return Poll::Ready(Err(this.call.locate(error)));
         }
+        if let Some(layered) = &mut this.layered {
+            let answer = ready!(poll_layered(layered, &this.call, cx));
+            let Some(parse) = this.parse.take() else {
+                return Poll::Pending;
+            };
+            let (payload, receipt) = match answer {
+                Ok(answer) => layered::reply(answer),
+                Err(error) => {
+                    this.call.leave();
+                    return Poll::Ready(Err(error));
+                }
+            };
+            let reply = parse(payload).map_err(|error| this.call.locate(error));
+            return Poll::Ready(reply.map(|reply| (reply, receipt)));
+        }
         let outcome = ready!(this.call.poll_outcome(cx));
         let Some(parse) = this.parse.take() else {
             return Poll::Pending;
@@ -94,6 +120,31 @@ impl<T> Reply<T> {
             }
             Err(failure) => Err(this.call.error_of_reply(failure)),
         })
+    }
+}
+
+/// Waits for the reply, while middleware may end the call, and has the last word about its end.
+#[cold]
+fn poll_layered(
+    layered: &mut LayeredStreams,
+    call: &StreamCall,
+    cx: &mut Context<'_>,
+) -> Poll<Result<Answer, Error>> {
+    loop {
+        let is_told = layered.is_told();
+        if let Poll::Ready(ended) = layered.poll(cx) {
+            return Poll::Ready(ended);
+        }
+        if is_told {
+            return Poll::Pending;
+        }
+        layered.tell(match ready!(call.poll_outcome(cx)) {
+            Ok(reply) => {
+                call.replied();
+                layered::answer(reply).map_err(|error| call.locate(error))
+            }
+            Err(failure) => Err(call.error_of_reply(failure)),
+        });
     }
 }
 

@@ -2,23 +2,31 @@
 
 use std::{
     fmt,
-    future::{Future, poll_fn},
+    future::poll_fn,
     marker::PhantomData,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
 };
 
+use bytes::Bytes;
 use futures_core::Stream;
 use prost::Message;
 use tokio::task::coop;
 use tracing::debug;
 
-use super::{receipt::Receipt, retry::may_retry, stream_call::StreamCall};
+use super::{
+    layered::{self, LayeredStreams},
+    receipt::Receipt,
+    reopen::{Reopen, Reopening},
+    retry::may_retry,
+    stream_call::StreamCall,
+};
 use crate::{
     Error, Metadata,
     client::errors,
     conn::{CallFailure, Next},
+    layer::Answer,
     message::{decode::DecodeFailure, unread_rows::Unread},
 };
 
@@ -53,12 +61,10 @@ pub struct Streaming<T> {
     is_read: bool,
     /// What arrived beside the end.
     receipt: Option<Receipt>,
+    /// None without middleware.
+    layered: Option<Box<LayeredStreams>>,
     message: PhantomData<fn() -> T>,
 }
-
-/// Opens a call again; its argument says why the first try failed.
-pub(in crate::client) type Reopen = Box<dyn FnOnce(Box<str>) -> Reopening + Send>;
-pub(in crate::client) type Reopening = Pin<Box<dyn Future<Output = Result<StreamCall, Error>> + Send>>;
 
 type Decoded<T> = Result<T, DecodeFailure>;
 
@@ -70,7 +76,11 @@ enum StreamingState {
 }
 
 impl<T: Message + Default> Streaming<T> {
-    pub(super) fn new(call: Arc<StreamCall>, reopen: Option<Reopen>) -> Self {
+    pub(super) fn new(
+        call: Arc<StreamCall>,
+        reopen: Option<Reopen>,
+        layered: Option<Box<LayeredStreams>>,
+    ) -> Self {
         let unread = Unread::new(call.about.channel.max_message(), call.about.budget());
         Self {
             call,
@@ -79,6 +89,7 @@ impl<T: Message + Default> Streaming<T> {
             reopen,
             is_read: false,
             receipt: None,
+            layered,
             message: PhantomData,
         }
     }
@@ -111,12 +122,21 @@ impl<T: Message + Default> Streaming<T> {
     fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, Error>>> {
         // A loop that reads must let other tasks run.
         let coop = ready!(coop::poll_proceed(cx));
-        let next = match self.next_unread() {
-            Some(next) => next,
-            None => ready!(self.poll_next_message(cx)),
+        let next = match self.layered {
+            None => ready!(self.poll_read(cx)),
+            Some(_) => ready!(self.poll_layered(cx)),
         };
         coop.made_progress();
         Poll::Ready(next)
+    }
+
+    /// The next message: one that has arrived, or one to wait for.
+    #[inline]
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, Error>>> {
+        match self.next_unread() {
+            Some(next) => Poll::Ready(next),
+            None => self.poll_next_message(cx),
+        }
     }
 
     /// The next of the messages that have arrived, if there is one. A message that was read came before it.
@@ -128,6 +148,48 @@ impl<T: Message + Default> Streaming<T> {
         match self.unread.next()? {
             Ok(message) => Some(Some(Ok(message))),
             Err(failure) => Some(self.end_unreadable(failure)),
+        }
+    }
+
+    /// Reads the next message, while middleware may end the call, and has the last word about its end.
+    #[cold]
+    fn poll_layered(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, Error>>> {
+        loop {
+            let Some(layered) = &mut self.layered else {
+                return Poll::Ready(None);
+            };
+            let is_told = layered.is_told();
+            if let Poll::Ready(ended) = layered.poll(cx) {
+                return self.end_by_middleware(ended);
+            }
+            if is_told {
+                return Poll::Pending;
+            }
+            let end = match ready!(self.poll_read(cx)) {
+                Some(Ok(message)) => return Poll::Ready(Some(Ok(message))),
+                Some(Err(error)) => Err(error),
+                None => Ok(match self.receipt.take() {
+                    Some(receipt) => receipt.into_answer(Bytes::new()),
+                    None => Answer::default(),
+                }),
+            };
+            if let Some(layered) = &mut self.layered {
+                layered.tell(end);
+            }
+        }
+    }
+
+    fn end_by_middleware(&mut self, ended: Result<Answer, Error>) -> Poll<Option<Result<T, Error>>> {
+        self.layered = None;
+        if !matches!(self.state, StreamingState::Ended) {
+            self.call.leave();
+        }
+        match ended {
+            Ok(answer) => {
+                self.receipt = Some(layered::reply(answer).1);
+                self.end(Ok(()))
+            }
+            Err(error) => self.end(Err(error)),
         }
     }
 

@@ -4,13 +4,26 @@ use std::{
     fmt,
     future::{Future, poll_fn},
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
 use prost::Message;
 
-use super::{in_flight::InFlightCall, receipt::Receipt};
-use crate::{Error, client::errors, conn::ReceivedReply, message::decode::decode, wire::frame::Encoded};
+use super::{
+    client_call::{CallKind, ClientCall, Tries},
+    in_flight::InFlightCall,
+    layered,
+    receipt::Receipt,
+};
+use crate::{
+    Error,
+    client::errors,
+    conn::ReceivedReply,
+    layer::{AnswerFuture, Chain, RawMessage},
+    message::{decode::decode, nesting},
+    wire::frame::Encoded,
+};
 
 /// A call with one request and one reply: a future of the reply. The call begins when it is first polled.
 ///
@@ -34,6 +47,14 @@ pub struct UnaryCall<'a, Req, Rep, T = Rep> {
     request: Req,
     /// Makes of the reply what the caller gets.
     map: fn(Rep) -> T,
+    /// None without middleware.
+    layered: Option<Box<LayeredUnary>>,
+}
+
+/// The middleware of a call.
+enum LayeredUnary {
+    New(Arc<Chain<ClientCall>>),
+    Running(AnswerFuture<ClientCall>),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -46,12 +67,18 @@ enum UnaryStage {
 impl<'a, Req, Rep, T> UnaryCall<'a, Req, Rep, T> {
     /// A call that has not begun.
     #[inline]
-    pub(super) fn new(call: InFlightCall<'a>, request: Req, map: fn(Rep) -> T) -> Self {
+    pub(super) fn new(
+        call: InFlightCall<'a>,
+        request: Req,
+        map: fn(Rep) -> T,
+        chain: Option<&Arc<Chain<ClientCall>>>,
+    ) -> Self {
         Self {
             call,
             stage: UnaryStage::New,
             request,
             map,
+            layered: chain.map(|chain| Box::new(LayeredUnary::New(Arc::clone(chain)))),
         }
     }
 }
@@ -67,30 +94,86 @@ impl<Req: Message + 'static, Rep: Message + Default, T> UnaryCall<'_, Req, Rep, 
     ///
     /// Dropping the future gives up this call only.
     pub async fn with_receipt(mut self) -> Result<(T, Receipt), Error> {
-        let mut reply = poll_fn(|cx| self.poll_reply(cx)).await?;
-        let receipt = Receipt::take(&mut reply);
-        Ok((self.read(reply.payload)?, receipt))
+        let (payload, receipt) = match self.layered {
+            None => {
+                let mut reply = poll_fn(|cx| self.poll_reply(cx)).await?;
+                let receipt = Receipt::take(&mut reply);
+                (reply.payload, receipt)
+            }
+            Some(_) => poll_fn(|cx| self.poll_layered(cx)).await?,
+        };
+        Ok((self.read(payload)?, receipt))
     }
 
-    #[inline]
-    fn poll_reply(&mut self, cx: &mut Context<'_>) -> Poll<Result<ReceivedReply, Error>> {
+    /// Waits for the reply as middleware gives it.
+    #[cold]
+    #[inline(never)]
+    fn poll_layered(&mut self, cx: &mut Context<'_>) -> Poll<Result<(Encoded, Receipt), Error>> {
+        self.begin()?;
+        let procedure = self.call.procedure();
+        let Some(layered) = &mut self.layered else {
+            unreachable!("the caller has looked")
+        };
+        let running = match &mut **layered {
+            LayeredUnary::Running(running) => running,
+            LayeredUnary::New(chain) => {
+                if let Err(text) = nesting::check(procedure.request_nesting(), &self.request) {
+                    self.stage = UnaryStage::Over;
+                    return Poll::Ready(Err(self.call.locate(errors::too_deep(&text))));
+                }
+                let message = RawMessage::of(&self.request);
+                **layered =
+                    LayeredUnary::Running(layered::run(Arc::clone(chain), call_of(&mut self.call, message)));
+                return self.poll_layered(cx);
+            }
+        };
+        let answer = ready!(running.as_mut().poll(cx));
+        self.stage = UnaryStage::Over;
+        Poll::Ready(answer.map(layered::reply))
+    }
+
+    /// Begins the call when it is polled for the first time.
+    #[inline(always)]
+    fn begin(&mut self) -> Result<(), Error> {
         if self.stage != UnaryStage::Begun {
             assert!(self.stage == UnaryStage::New, "polled after its end");
             self.stage = UnaryStage::Over;
             self.call.begin()?;
             self.stage = UnaryStage::Begun;
         }
+        Ok(())
+    }
+
+    #[inline]
+    fn poll_reply(&mut self, cx: &mut Context<'_>) -> Poll<Result<ReceivedReply, Error>> {
+        self.begin()?;
         let reply = ready!(self.call.poll_call(&self.request, cx));
         self.stage = UnaryStage::Over;
         Poll::Ready(reply)
     }
 
-    #[inline]
+    #[inline(always)]
     fn read(&self, payload: Encoded) -> Result<T, Error> {
         match decode(payload, self.call.budget()) {
             Ok(reply) => Ok((self.map)(reply)),
             Err(failure) => Err(self.call.locate(errors::unreadable_reply(failure))),
         }
+    }
+}
+
+/// Makes the call that middleware gets in place of `call`.
+fn call_of(call: &mut InFlightCall<'_>, message: RawMessage) -> ClientCall {
+    let procedure = call.procedure();
+    let (channel, more, deadline, options) = call.parts();
+    ClientCall {
+        channel,
+        procedure,
+        message,
+        more,
+        deadline,
+        options,
+        kind: CallKind::Reply,
+        tries: Arc::new(Tries::default()),
     }
 }
 
@@ -103,8 +186,11 @@ impl<Req: Message + 'static, Rep: Message + Default, T> Future for UnaryCall<'_,
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        let reply = ready!(this.poll_reply(cx))?;
-        Poll::Ready(this.read(reply.payload))
+        let payload = match this.layered {
+            None => ready!(this.poll_reply(cx))?.payload,
+            Some(_) => ready!(this.poll_layered(cx))?.0,
+        };
+        Poll::Ready(this.read(payload))
     }
 }
 

@@ -107,10 +107,11 @@ impl OneWayCounts {
     }
 }
 
-const REASONS: [DropReason; 5] = [
+const REASONS: [DropReason; 6] = [
     DropReason::UnknownProcedure,
     DropReason::BadPayload,
     DropReason::Overload,
     DropReason::Draining,
     DropReason::Aborted,
+    DropReason::Refused,
 ];

@@ -153,7 +153,7 @@ impl Theirs {
                 count_refused(reason, one_way, 1, step);
                 Ok(())
             }
-            DropReason::Draining | DropReason::Aborted => Ok(()),
+            DropReason::Draining | DropReason::Aborted | DropReason::Refused => Ok(()),
         }
     }
 
@@ -260,7 +260,7 @@ fn refused_kind(reason: DropReason, one_way: bool) -> Option<FaultKind> {
         DropReason::BadPayload => Some(|counts| &counts.malformed_messages),
         DropReason::Overload if one_way => Some(|counts| &counts.sends_refused),
         DropReason::Overload => Some(|counts| &counts.calls_refused),
-        DropReason::Draining | DropReason::Aborted => None,
+        DropReason::Draining | DropReason::Aborted | DropReason::Refused => None,
     }
 }
 

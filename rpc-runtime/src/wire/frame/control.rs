@@ -215,6 +215,8 @@ pub(crate) enum DropReason {
     Draining = 4,
     /// A drain or a disconnect dropped the handler before it ended.
     Aborted = 5,
+    /// A rule of the server refused the call, such as a right that its caller lacks.
+    Refused = 6,
 }
 
 impl DropReason {
@@ -231,6 +233,7 @@ impl DropReason {
             3 => Self::Overload,
             4 => Self::Draining,
             5 => Self::Aborted,
+            6 => Self::Refused,
             _ => return None,
         })
     }
@@ -321,6 +324,7 @@ fn public_reason(number: u32) -> account::DropReason {
         Some(DropReason::Overload) => account::DropReason::Overload,
         Some(DropReason::Draining) => account::DropReason::Draining,
         Some(DropReason::Aborted) => account::DropReason::Aborted,
+        Some(DropReason::Refused) => account::DropReason::Refused,
         None => account::DropReason::Other(number),
     }
 }

@@ -1,0 +1,220 @@
+//! Layered: a call on its way through the middleware of its client.
+
+use std::{
+    future::poll_fn,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use super::{
+    client_call::{CallKind, ClientCall, Tries},
+    in_flight::{CallClass, InFlightCall},
+    receipt::Receipt,
+    reopen::again,
+    stream_call::{CallInfo, StreamCall},
+    stream_slot::{Opened, StreamSlot},
+};
+use crate::{
+    Code, Error, Executed, Phase, Procedure, Status,
+    client::{channel::Channel, deadline::Deadline, errors, timer},
+    conn::ReceivedReply,
+    layer::{Answer, AnswerFuture, Chain, Last, Next},
+    message::decode::DecodeFailure,
+    wire::frame::Encoded,
+};
+
+/// Runs `call` through `chain`, within its deadline.
+pub(super) fn run(chain: Arc<Chain<ClientCall>>, call: ClientCall) -> AnswerFuture<ClientCall> {
+    Box::pin(async move {
+        let about = AboutCall {
+            channel: Arc::clone(&call.channel),
+            procedure: call.procedure,
+            tries: Arc::clone(&call.tries),
+        };
+        let deadline = call.deadline;
+        let rest = Next::all(chain).run(call);
+        let ended = match deadline.at() {
+            None => rest.await,
+            // The connection ends a try at the deadline. This ends middleware that waits then for something else.
+            Some(at) => match timer::until(at + AFTER_DEADLINE, rest).await {
+                Some(ended) => ended,
+                None => Err(about.late(&deadline)),
+            },
+        };
+        ended.map_err(|error| about.complete(error))
+    })
+}
+
+/// What an error tells of its call.
+struct AboutCall {
+    channel: Arc<Channel>,
+    procedure: &'static Procedure,
+    tries: Arc<Tries>,
+}
+
+impl AboutCall {
+    fn late(&self, deadline: &Deadline) -> Error {
+        let text = format!("not ended within {deadline}: its middleware still waited");
+        let phase = if self.tries.may_have_run() {
+            Phase::Wait
+        } else {
+            Phase::Queue
+        };
+        Error::local(Code::DeadlineExceeded, text).with_phase(phase)
+    }
+
+    /// Adds what middleware does not say. An error never says `No` if one of the tries may have run.
+    fn complete(&self, mut error: Error) -> Error {
+        if error.executed() == Executed::No && self.tries.may_have_run() {
+            error = error.with_executed(Executed::Maybe);
+        }
+        if error.procedure().is_none() {
+            error = error
+                .with_procedure(self.procedure.path())
+                .with_peer(self.channel.peer_or_address());
+        }
+        error
+    }
+}
+
+/// Makes a call on a connection, behind all middleware.
+pub(in crate::client) struct MakeCall;
+
+impl Last<ClientCall> for MakeCall {
+    fn run(&self, call: ClientCall) -> AnswerFuture<ClientCall> {
+        Box::pin(async move {
+            let tries = Arc::clone(&call.tries);
+            tries.begin();
+            let result = make(call).await;
+            tries.ended(&result);
+            result
+        })
+    }
+}
+
+async fn make(call: ClientCall) -> Result<Answer, Error> {
+    let ClientCall {
+        channel,
+        procedure,
+        message,
+        more,
+        deadline,
+        options,
+        kind,
+        ..
+    } = call;
+    let mut call = InFlightCall::new(&channel, procedure, more, deadline, CallClass::User, options);
+    call.check()?;
+    match kind {
+        CallKind::OneWay => call.send(&message).await.map(|()| Answer::default()),
+        CallKind::Reply => {
+            let reply = call.call(&message).await?;
+            answer(reply).map_err(|error| call.locate(error))
+        }
+        CallKind::Streams(slot) => {
+            if slot.is_open() {
+                let status = Status::failed_precondition(
+                    "the streams of this call were open already: make it again only if it failed to open",
+                );
+                return Err(call.locate(status.into()));
+            }
+            let (on, id) = call.open(&message).await?;
+            let more = call.take_more();
+            drop(call);
+            let about = CallInfo {
+                channel: Arc::clone(&channel),
+                procedure,
+                deadline,
+                resent: None,
+            };
+            let reopen =
+                (!procedure.has_request_stream()).then(|| again(about.clone(), options, more, message));
+            slot.open(Opened {
+                call: StreamCall::new(on, id, about),
+                reopen,
+            });
+            slot.ended().await
+        }
+    }
+}
+
+/// The answer that a reply is for middleware.
+pub(super) fn answer(mut reply: ReceivedReply) -> Result<Answer, Error> {
+    let receipt = Receipt::take(&mut reply);
+    let message = reply
+        .payload
+        .decompress()
+        .map_err(|error| errors::unreadable_reply(DecodeFailure::Compressed(error)))?;
+    Ok(receipt.into_answer(message))
+}
+
+/// The reply that an answer is for the caller.
+pub(super) fn reply(answer: Answer) -> (Encoded, Receipt) {
+    let receipt = Receipt::of_answer(&answer);
+    let (message, _) = answer.into_parts();
+    (Encoded::plain(message.0), receipt)
+}
+
+/// The middleware of a call with streams, while the caller reads them.
+pub(super) struct LayeredStreams {
+    running: AnswerFuture<ClientCall>,
+    slot: Arc<StreamSlot>,
+    /// True once the middleware knows how the streams ended.
+    is_told: bool,
+}
+
+impl LayeredStreams {
+    /// Opens a call with streams through its middleware.
+    pub(super) async fn open(
+        chain: Arc<Chain<ClientCall>>,
+        call: ClientCall,
+        slot: Arc<StreamSlot>,
+    ) -> Result<(Opened, Box<Self>), Error> {
+        let mut layered = Box::new(Self {
+            running: run(chain, call),
+            slot,
+            is_told: false,
+        });
+        let opened = poll_fn(|cx| {
+            let ended = layered.running.as_mut().poll(cx);
+            match (layered.slot.take_opened(), ended) {
+                (Some(opened), Poll::Pending) => Poll::Ready(Ok(opened)),
+                (_, Poll::Ready(Err(error))) => Poll::Ready(Err(error)),
+                (_, Poll::Ready(Ok(_))) => Poll::Ready(Err(too_early())),
+                (None, Poll::Pending) => Poll::Pending,
+            }
+        });
+        let opened = opened.await?;
+        Ok((opened, layered))
+    }
+
+    /// Ready when the middleware has ended the call, perhaps before the end of the streams.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answer, Error>> {
+        let ended = std::task::ready!(self.running.as_mut().poll(cx));
+        Poll::Ready(match ended {
+            Ok(_) if !self.is_told => Err(too_early()),
+            ended => ended,
+        })
+    }
+
+    /// True once the middleware knows how the streams ended.
+    pub(super) fn is_told(&self) -> bool {
+        self.is_told
+    }
+
+    /// Tells the middleware how the streams ended.
+    pub(super) fn tell(&mut self, end: Result<Answer, Error>) {
+        self.is_told = true;
+        self.slot.end(end);
+    }
+}
+
+fn too_early() -> Error {
+    Error::from(Status::internal(
+        "middleware ended a call before its streams: await `next.run(call)`, or return an error",
+    ))
+}
+
+/// How much later than the connection the middleware of a call notices its deadline.
+const AFTER_DEADLINE: Duration = Duration::from_millis(10);

@@ -1,0 +1,23 @@
+//! Layer: code of users that wraps calls, the same on a server and on a client.
+
+mod answer;
+mod any_call;
+mod chain;
+mod from_fn;
+mod raw;
+#[cfg(feature = "tower")]
+mod tower;
+
+#[cfg(feature = "tower")]
+pub use self::tower::{Rest, Tower, TowerCall, tower};
+pub use self::{
+    answer::Answer,
+    any_call::AnyCall,
+    chain::{Middleware, Next},
+    from_fn::{FromFn, from_fn},
+};
+pub(crate) use self::{
+    any_call::Sealed,
+    chain::{AnswerFuture, Chain, DynMiddleware, Last},
+    raw::RawMessage,
+};

@@ -1,0 +1,102 @@
+//! Answer: how a call ended well, as middleware sees it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use prost::Message;
+
+use super::RawMessage;
+use crate::{Metadata, Result, Status};
+
+/// How a call ended well, as [`Middleware`](crate::middleware::Middleware) sees it: the reply message, and what comes beside it.
+///
+/// The answer of a one-way call, or of a call with a stream of replies, has no message.
+///
+/// Middleware may make an answer itself, in place of the handler or the server:
+///
+/// ```
+/// use rpc_runtime::{Result, middleware::{Answer, Next, ServerCall}};
+///
+/// async fn offline(call: ServerCall, next: Next<ServerCall>) -> Result<Answer> {
+///     match call.procedure() {
+///         // The message is of the type that the procedure returns.
+///         "doc.v1.Weather/rpc_forecast" => Ok(Answer::new(&"rain".to_owned())),
+///         _ => next.run(call).await,
+///     }
+/// }
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Answer {
+    message: RawMessage,
+    metadata: Metadata,
+    queued: Duration,
+    ran: Duration,
+}
+
+impl Answer {
+    /// Makes an answer of `message`, which must be of the type that the procedure returns.
+    pub fn new(message: &impl Message) -> Self {
+        Self::encoded(RawMessage::of(message))
+    }
+
+    pub(crate) fn encoded(message: RawMessage) -> Self {
+        Self {
+            message,
+            ..Self::default()
+        }
+    }
+
+    /// The answer that arrived with `metadata`, and with the times that the server measured.
+    pub(crate) fn received(message: Bytes, metadata: Metadata, queued: Duration, ran: Duration) -> Self {
+        Self {
+            message: RawMessage(message),
+            metadata,
+            queued,
+            ran,
+        }
+    }
+
+    /// Decodes the reply message.
+    ///
+    /// The type must be the one that the procedure returns: bytes of another type may decode to a wrong message.
+    ///
+    /// # Errors
+    ///
+    /// INTERNAL if the bytes are no such message.
+    pub fn message<T: Message + Default>(&self) -> Result<T> {
+        T::decode(self.message.0.clone())
+            .map_err(|error| Status::internal(format!("the reply is no message of this type: {error}")))
+    }
+
+    /// Replaces the reply message.
+    pub fn set_message(&mut self, message: &impl Message) {
+        self.message = RawMessage::of(message);
+    }
+
+    /// Returns the entries beside the reply.
+    ///
+    /// On a client they are those that arrived. On a server they are those that middleware has added; entries that the
+    /// handler added travel, too, and are not shown here.
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    /// Returns the entries beside the reply, to change them or to add some.
+    pub fn metadata_mut(&mut self) -> &mut Metadata {
+        &mut self.metadata
+    }
+
+    /// Returns how long the call waited on the server before its handler began; zero on a server.
+    pub fn queued(&self) -> Duration {
+        self.queued
+    }
+
+    /// Returns how long the handler ran, as the server measured it; zero on a server.
+    pub fn ran(&self) -> Duration {
+        self.ran
+    }
+
+    pub(crate) fn into_parts(self) -> (RawMessage, Metadata) {
+        (self.message, self.metadata)
+    }
+}

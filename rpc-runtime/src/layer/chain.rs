@@ -1,0 +1,125 @@
+//! Chain: the middleware of a call in its order, and what comes behind it.
+
+use std::{fmt, future::Future, pin::Pin, sync::Arc};
+
+use super::{Answer, AnyCall};
+
+/// Code that wraps calls: it decides whether and how a call goes on, and sees how it ended.
+///
+/// One trait serves both sides and every shape of call: with one request or a stream, with one reply, a stream or none.
+/// `C` is [`ServerCall`](crate::middleware::ServerCall) for a server, or [`ClientCall`](crate::middleware::ClientCall) for a
+/// client. [`from_fn`](crate::middleware::from_fn) makes one of a function.
+///
+/// ```
+/// use rpc_runtime::{Result, Status, middleware::{Answer, Middleware, Next, ServerCall}};
+///
+/// struct Tokens(Vec<String>);
+///
+/// impl Middleware<ServerCall> for Tokens {
+///     async fn handle(&self, call: ServerCall, next: Next<ServerCall>) -> Result<Answer> {
+///         let token = call.metadata().get_str("x-token").unwrap_or_default();
+///         if !self.0.iter().any(|known| known == token) {
+///             return Err(Status::unauthenticated("send x-token"));
+///         }
+///         next.run(call).await
+///     }
+/// }
+/// ```
+///
+/// # Errors
+///
+/// An error that is returned without [`Next::run`] refuses the call: its caller gets it with
+/// [`Executed::No`](crate::Executed::No).
+///
+/// # Cancel safety
+///
+/// When a call is no longer wanted, because it is cancelled or its deadline has passed, the future of
+/// [`Middleware::handle`] is dropped at its next await, and with it the rest of the call. A panic in it counts as a panic
+/// of the handler.
+pub trait Middleware<C: AnyCall>: Send + Sync + 'static {
+    /// Wraps `call`: `next` runs the rest of it.
+    fn handle(&self, call: C, next: Next<C>) -> impl Future<Output = Result<Answer, C::Error>> + Send;
+}
+
+/// A middleware of any type.
+pub(crate) trait DynMiddleware<C: AnyCall>: Send + Sync {
+    /// Wraps `call`, as [`Middleware::handle`] does.
+    fn handle(self: Arc<Self>, call: C, next: Next<C>) -> AnswerFuture<C>;
+}
+
+impl<C: AnyCall, M: Middleware<C>> DynMiddleware<C> for M {
+    fn handle(self: Arc<Self>, call: C, next: Next<C>) -> AnswerFuture<C> {
+        Box::pin(async move { Middleware::handle(&*self, call, next).await })
+    }
+}
+
+/// What stands behind the last middleware: the handler on a server, the connection on a client.
+pub(crate) trait Last<C: AnyCall>: Send + Sync {
+    /// Runs `call` to its end.
+    fn run(&self, call: C) -> AnswerFuture<C>;
+}
+
+/// The rest of a call, in a box.
+pub(crate) type AnswerFuture<C> = Pin<Box<dyn Future<Output = Result<Answer, <C as AnyCall>::Error>> + Send>>;
+
+/// The middleware of a call, the outermost first, and what stands behind it.
+pub(crate) struct Chain<C: AnyCall> {
+    pub(crate) layers: Vec<Arc<dyn DynMiddleware<C>>>,
+    pub(crate) last: Box<dyn Last<C>>,
+}
+
+/// The rest of a call: the middleware that was added later, and then the handler or the server.
+///
+/// On a client it may be cloned to run a clone of the call again.
+pub struct Next<C: AnyCall> {
+    chain: Arc<Chain<C>>,
+    /// Which middleware comes next.
+    at: usize,
+}
+
+impl<C: AnyCall> Next<C> {
+    /// All of the chain.
+    pub(crate) fn all(chain: Arc<Chain<C>>) -> Self {
+        Self { chain, at: 0 }
+    }
+
+    /// Runs the rest of `call` and returns how it ended.
+    ///
+    /// A call with streams ends with its streams: on a client, when the caller has read the last message.
+    ///
+    /// # Errors
+    ///
+    /// How the rest of the call failed. On a server also UNKNOWN if its handler panicked.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the handler, or on a client cancels the call.
+    pub async fn run(mut self, call: C) -> Result<Answer, C::Error> {
+        let rest = match self.chain.layers.get(self.at) {
+            Some(layer) => {
+                let layer = Arc::clone(layer);
+                self.at += 1;
+                layer.handle(call, self)
+            }
+            None => self.chain.last.run(call),
+        };
+        rest.await
+    }
+}
+
+impl<C: AnyCall> Clone for Next<C> {
+    fn clone(&self) -> Self {
+        Self {
+            chain: Arc::clone(&self.chain),
+            at: self.at,
+        }
+    }
+}
+
+impl<C: AnyCall> fmt::Debug for Next<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Next")
+            .field("middleware_left", &(self.chain.layers.len() - self.at))
+            .finish()
+    }
+}

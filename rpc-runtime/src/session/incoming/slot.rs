@@ -1,0 +1,199 @@
+//! CallSlot: where a call lies while its middleware decides, and how its handler ended.
+
+use std::{
+    any::Any,
+    mem,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use super::{Incoming, Start};
+use crate::{
+    Code, Context, Metadata, Result, Status,
+    conn::{End, MEMORY_SHORT, Unstarted},
+    layer::{Answer, RawMessage},
+    wire::frame::{DropReason, Encoded},
+};
+
+/// Where a call lies while its middleware decides, and how its handler ended.
+///
+/// Middleware may drop what it was given at any point. The call itself lies here, or its handler has it, so that it still
+/// ends exactly once, with the status that the middleware returns.
+#[derive(Default)]
+pub(in crate::session) struct CallSlot(Mutex<Content>);
+
+#[derive(Default)]
+struct Content {
+    /// None while the handler has it.
+    call: Option<Incoming>,
+    /// How the handler ended; none before, and if it was dropped.
+    end: Option<Result<RawMessage>>,
+    /// Why the handler did not start, if it refused the call itself.
+    reason: Option<DropReason>,
+    /// True if the handler did not start because the call is no longer wanted.
+    is_unwanted: bool,
+}
+
+/// The slot to which a call goes back when its handler has ended.
+pub(super) struct LayeredPart {
+    slot: Arc<CallSlot>,
+    /// The handler's context, as middleware has changed it.
+    pub(super) context: Context,
+    /// The same of the middleware around this one.
+    outer: Option<Box<LayeredPart>>,
+}
+
+/// How a handler ended that has middleware around it.
+pub(super) enum HandlerEnd {
+    Replied(RawMessage),
+    Failed(Status),
+    /// It did not start.
+    Refused(Status, DropReason),
+    /// It did not start, because the call is no longer wanted.
+    Unwanted,
+    Dropped,
+}
+
+impl HandlerEnd {
+    pub(super) fn of(end: End<'_>) -> Self {
+        match end {
+            End::Refused { status, reason } => Self::Refused(status.clone(), reason),
+            End::Failed(status) => Self::Failed(status.clone()),
+            End::Dropped => Self::Dropped,
+        }
+    }
+}
+
+impl CallSlot {
+    /// Takes the call for its handler; none if a handler has or had it.
+    pub(in crate::session) fn take(self: &Arc<Self>, context: Context, payload: Encoded) -> Option<Incoming> {
+        let mut call = self.lock().call.take()?;
+        let outer = call.layered.take();
+        call.payload = payload;
+        call.layered = Some(Box::new(LayeredPart {
+            slot: Arc::clone(self),
+            context,
+            outer,
+        }));
+        Some(call)
+    }
+
+    /// How the handler ended.
+    pub(in crate::session) fn take_end(&self) -> Result<Answer> {
+        let mut content = self.lock();
+        match content.end.take() {
+            Some(end) => end.map(Answer::encoded),
+            None if content.is_unwanted => Err(Status::cancelled("the call is no longer wanted")),
+            None => Err(Status::internal("the handler was dropped")),
+        }
+    }
+
+    /// Ends the call as its middleware has decided.
+    pub(in crate::session) async fn end(&self, decision: Result<Result<Answer>, Box<dyn Any + Send>>) {
+        let Content {
+            call,
+            reason,
+            is_unwanted,
+            ..
+        } = mem::take(&mut *self.lock());
+        let Some(mut call) = call else {
+            // A task that middleware has spawned runs the handler, and the call ends with that.
+            return;
+        };
+        match decision {
+            _ if is_unwanted => drop(call),
+            Ok(Ok(answer)) => call.answer(answer).await,
+            Ok(Err(status)) => call.end_by(&status, reason).await,
+            Err(panic) => call.panicked(&*panic),
+        }
+    }
+
+    fn put(&self, call: Incoming, end: HandlerEnd) {
+        let mut content = self.lock();
+        content.call = Some(call);
+        match end {
+            HandlerEnd::Replied(message) => content.end = Some(Ok(message)),
+            HandlerEnd::Failed(status) => content.end = Some(Err(status)),
+            HandlerEnd::Refused(status, reason) => {
+                content.end = Some(Err(status));
+                content.reason = Some(reason);
+            }
+            HandlerEnd::Unwanted => content.is_unwanted = true,
+            HandlerEnd::Dropped => {}
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Content> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Calls with middleware.
+impl Incoming {
+    /// Puts the call into a slot. Returns the slot, and what middleware sees of the call.
+    pub(in crate::session) fn into_slot(mut self) -> (Arc<CallSlot>, Context, Encoded) {
+        let context = self.take_context();
+        let payload = mem::take(&mut self.payload);
+        let slot = CallSlot::default();
+        slot.lock().call = Some(self);
+        (Arc::new(slot), context, payload)
+    }
+
+    /// Gives the call back to its middleware.
+    pub(super) fn give_back(&mut self, layered: Box<LayeredPart>, end: HandlerEnd) {
+        self.open = false;
+        let LayeredPart { slot, outer, .. } = *layered;
+        let call = Self {
+            session: Arc::clone(&self.session),
+            metadata: Metadata::new(),
+            payload: Encoded::default(),
+            open: true,
+            row: None,
+            layered: outer,
+            ..*self
+        };
+        slot.put(call, end);
+    }
+
+    /// Ends a call whose handler has not started: it is no longer wanted.
+    pub(super) fn unwanted(mut self) {
+        if let Some(layered) = self.layered.take() {
+            self.give_back(layered, HandlerEnd::Unwanted);
+        }
+    }
+
+    /// Ends the call by an answer, perhaps one that middleware made in the handler's place.
+    async fn answer(&mut self, answer: Answer) {
+        if self.start == Start::NotYet {
+            match self.start() {
+                Ok(()) => {}
+                Err(Unstarted::Unwanted) => return,
+                Err(Unstarted::Memory) => {
+                    let status = Status::new(Code::ResourceExhausted, MEMORY_SHORT);
+                    return self.refuse(&status, DropReason::Overload);
+                }
+            }
+        }
+        let (message, metadata) = answer.into_parts();
+        if !metadata.is_empty() && !self.one_way {
+            let context = self.context(Metadata::new());
+            for (key, value) in metadata {
+                if let Err(status) = context.add_reply_metadata(key, value) {
+                    return self.fail(&status).await;
+                }
+            }
+        }
+        self.reply(&message).await;
+    }
+
+    /// Ends the call by `status`: as a refusal if its handler has not started.
+    async fn end_by(&mut self, status: &Status, reason: Option<DropReason>) {
+        if self.start != Start::NotYet {
+            return self.fail(status).await;
+        }
+        let reason = reason.unwrap_or(match status.code() {
+            Code::ResourceExhausted | Code::Unavailable => DropReason::Overload,
+            _ => DropReason::Refused,
+        });
+        self.refuse(status, reason);
+    }
+}

@@ -1,0 +1,163 @@
+//! Layered: a service with middleware around its handlers.
+
+use std::{fmt, future::poll_fn, pin::pin, sync::Arc};
+
+use super::{
+    Handler, Incoming, ServerCall, Service,
+    context::{HandlerScope, Serving},
+};
+use crate::{
+    Procedure, Status,
+    layer::{AnswerFuture, Chain, DynMiddleware, Last, Middleware, Next},
+};
+
+/// A service with [middleware](crate::middleware) around its handlers.
+///
+/// It is served wherever a service is: by a server, by a client for callbacks, or in process for tests.
+/// [`ServerBuilder::layer`](crate::server::ServerBuilder::layer) wraps all services of a server, outside of this.
+///
+/// ```
+/// # struct Hello;
+/// # impl rpc_runtime::server::Service for Hello {
+/// #     fn name(&self) -> &'static str { "doc.v1.Hello" }
+/// #     fn procedures(&self) -> &'static [rpc_runtime::server::Procedure] { &[] }
+/// #     fn call(&self, _: usize, call: rpc_runtime::server::Incoming) -> rpc_runtime::server::Handler { call.unknown() }
+/// # }
+/// use rpc_runtime::{Client, middleware::{self, Layered, ServerCall}};
+///
+/// struct User(&'static str);
+///
+/// // A test that is always logged in.
+/// let service = Layered::new(Hello).layer(middleware::from_fn(async |mut call: ServerCall, next| {
+///     call.insert(User("ada"));
+///     next.run(call).await
+/// }));
+/// let client = Client::in_process(service);
+/// ```
+#[must_use = "a service does nothing until it is served"]
+pub struct Layered {
+    service: Arc<dyn Service>,
+    layers: Vec<ServiceLayer>,
+    /// For each procedure its middleware; none for a procedure without.
+    chains: Vec<Option<Arc<Chain<ServerCall>>>>,
+}
+
+/// A middleware, and what it is for.
+#[derive(Clone)]
+pub(crate) struct ServiceLayer {
+    /// The service or the procedure that it wraps; none: all.
+    path: Option<String>,
+    middleware: Arc<dyn DynMiddleware<ServerCall>>,
+}
+
+impl ServiceLayer {
+    pub(crate) fn new(path: Option<String>, middleware: impl Middleware<ServerCall>) -> Self {
+        Self {
+            path,
+            middleware: Arc::new(middleware),
+        }
+    }
+
+    /// The service or the procedure that it wraps; none: all.
+    pub(crate) fn path(&self) -> Option<&str> {
+        self.path.as_deref()
+    }
+
+    /// True if it wraps calls of this procedure of this service.
+    pub(crate) fn wraps(&self, service: &str, procedure: &str) -> bool {
+        self.path()
+            .is_none_or(|path| path == service || path == procedure)
+    }
+}
+
+impl Layered {
+    /// Makes a service without middleware of `service`.
+    pub fn new(service: impl Service) -> Self {
+        Self::with_layers(Arc::new(service), Vec::new())
+    }
+
+    /// Adds middleware, inside of what was added before.
+    pub fn layer(mut self, middleware: impl Middleware<ServerCall>) -> Self {
+        self.layers.push(ServiceLayer::new(None, middleware));
+        Self::with_layers(self.service, self.layers)
+    }
+
+    pub(crate) fn with_layers(service: Arc<dyn Service>, layers: Vec<ServiceLayer>) -> Self {
+        let chain = |procedure: &Procedure| {
+            let of_procedure = layers
+                .iter()
+                .filter(|layer| layer.wraps(service.name(), procedure.path()));
+            let of_procedure: Vec<_> = of_procedure.map(|layer| Arc::clone(&layer.middleware)).collect();
+            (!of_procedure.is_empty()).then(|| {
+                Arc::new(Chain {
+                    layers: of_procedure,
+                    last: Box::new(RunHandler(Arc::clone(&service))),
+                })
+            })
+        };
+        let chains = service.procedures().iter().map(chain).collect();
+        Self {
+            service,
+            layers,
+            chains,
+        }
+    }
+}
+
+impl Service for Layered {
+    fn name(&self) -> &'static str {
+        self.service.name()
+    }
+
+    fn procedures(&self) -> &'static [Procedure] {
+        self.service.procedures()
+    }
+
+    fn call(&self, index: usize, call: Incoming) -> Handler {
+        match self.chains.get(index) {
+            Some(Some(chain)) => Box::pin(run(Arc::clone(chain), index, call)),
+            _ => self.service.call(index, call),
+        }
+    }
+}
+
+/// Runs a call through its middleware, and ends it.
+async fn run(chain: Arc<Chain<ServerCall>>, index: usize, call: Incoming) {
+    let (serving, procedure) = (Serving::of(&call), call.procedure());
+    let (slot, context, payload) = call.into_slot();
+    let inherited = context.inherited();
+    let call = ServerCall::new(context, payload, procedure, index, Arc::clone(&slot));
+    let mut scope = HandlerScope::new(serving, inherited);
+    let decision = {
+        let mut rest = pin!(scope.make(|| Next::all(chain).run(call)));
+        poll_fn(|cx| scope.poll(rest.as_mut(), cx)).await
+    };
+    slot.end(decision).await;
+}
+
+/// Runs the handler of a call, behind all middleware.
+struct RunHandler(Arc<dyn Service>);
+
+impl Last<ServerCall> for RunHandler {
+    fn run(&self, call: ServerCall) -> AnswerFuture<ServerCall> {
+        let index = call.index();
+        let (slot, incoming) = call.into_incoming();
+        let handler = incoming.map(|incoming| self.0.call(index, incoming));
+        Box::pin(async move {
+            match handler {
+                Some(handler) => handler.await,
+                None => return Err(Status::internal("the handler of this call has run already")),
+            }
+            slot.take_end()
+        })
+    }
+}
+
+impl fmt::Debug for Layered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Layered")
+            .field("service", &self.service.name())
+            .field("layers", &self.layers.len())
+            .finish()
+    }
+}

@@ -1,0 +1,202 @@
+//! ServerCall: a call that has arrived, as middleware gets it.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use prost::Message;
+
+use super::{
+    decoding::parse,
+    incoming::{CallSlot, Incoming},
+};
+use crate::{
+    Context, Metadata, Peer, Procedure, Result, Status,
+    layer::{AnyCall, RawMessage, Sealed},
+    message::nesting,
+    wire::frame::Encoded,
+};
+
+/// A call that has arrived at a server, before its handler starts, as [`Middleware`](crate::middleware::Middleware) gets it.
+///
+/// Middleware reads and changes the metadata, decodes the request if it needs to, and puts values beside the call that the
+/// handler reads by [`Context::get`]:
+///
+/// ```
+/// use rpc_runtime::{Result, Status, middleware::{Answer, Next, ServerCall}};
+///
+/// struct User(String);
+///
+/// async fn log_in(mut call: ServerCall, next: Next<ServerCall>) -> Result<Answer> {
+///     let Some(token) = call.metadata_mut().remove("x-token") else {
+///         return Err(Status::unauthenticated("send x-token"));
+///     };
+///     call.insert(User(String::from_utf8_lossy(&token).into_owned()));
+///     next.run(call).await
+/// }
+/// ```
+///
+/// It does not end the call when it is dropped: the middleware's result does.
+pub struct ServerCall {
+    context: Context,
+    payload: Encoded,
+    procedure: &'static Procedure,
+    /// The place of the procedure in its service.
+    index: usize,
+    slot: Arc<CallSlot>,
+}
+
+impl ServerCall {
+    pub(super) fn new(
+        context: Context,
+        payload: Encoded,
+        procedure: &'static Procedure,
+        index: usize,
+        slot: Arc<CallSlot>,
+    ) -> Self {
+        Self {
+            context,
+            payload,
+            procedure,
+            index,
+            slot,
+        }
+    }
+
+    /// Returns the context that the handler gets: a clone of it outlives this value, to add reply metadata after the
+    /// handler, or to wait for the end of the call.
+    pub fn context(&self) -> &Context {
+        &self.context
+    }
+
+    /// Returns the caller, as far as the transport knows it.
+    pub fn peer(&self) -> &Peer {
+        self.context.peer()
+    }
+
+    /// Returns the path of the procedure: `package.Service/Name`.
+    pub fn procedure(&self) -> &'static str {
+        self.procedure.path()
+    }
+
+    /// Returns true if the caller sends a stream of requests.
+    pub fn has_request_stream(&self) -> bool {
+        self.procedure.has_request_stream()
+    }
+
+    /// Returns true if the handler answers with a stream of replies.
+    pub fn has_reply_stream(&self) -> bool {
+        self.procedure.has_reply_stream()
+    }
+
+    /// Returns whether the call has no reply: its caller used `send`.
+    pub fn is_one_way(&self) -> bool {
+        self.context.is_one_way()
+    }
+
+    /// Returns the time until the deadline: zero once it has passed, none if the caller set no deadline.
+    pub fn remaining(&self) -> Option<Duration> {
+        self.context.remaining()
+    }
+
+    /// Returns the entries that the caller sent beside the request.
+    pub fn metadata(&self) -> &Metadata {
+        self.context.metadata()
+    }
+
+    /// Returns the entries beside the request, to change what the handler reads.
+    pub fn metadata_mut(&mut self) -> &mut Metadata {
+        &mut self.context.beside_mut().metadata
+    }
+
+    /// Puts `value` beside the call, in place of an earlier one of its type. The handler reads it by [`Context::get`].
+    pub fn insert<T: Send + Sync + 'static>(&mut self, value: T) {
+        self.context.beside_mut().insert(value);
+    }
+
+    /// Returns the value of type `T` that other middleware has put beside the call.
+    pub fn get<T: Send + Sync + 'static>(&self) -> Option<&T> {
+        self.context.get()
+    }
+
+    /// Decodes the request, which costs as much as the handler's own decoding.
+    ///
+    /// The type must be the one that the procedure takes: bytes of another type may decode to a wrong message.
+    ///
+    /// # Errors
+    ///
+    /// INTERNAL if the bytes are no such message, RESOURCE_EXHAUSTED if the message takes too much memory,
+    /// FAILED_PRECONDITION if the caller sends a stream: middleware wraps the whole call, and sees no message of its streams.
+    pub fn message<T: Message + Default>(&self) -> Result<T> {
+        self.check_no_stream()?;
+        let server = self.context.session().server();
+        let budget = server.budget(self.procedure.request_growth());
+        parse(self.payload.clone(), self.procedure, budget)
+    }
+
+    /// Replaces the request, by a message of the type that the procedure takes.
+    ///
+    /// # Errors
+    ///
+    /// FAILED_PRECONDITION if the caller sends a stream; INVALID_ARGUMENT if messages are nested too deep in it.
+    pub fn set_message<T: Message + 'static>(&mut self, message: &T) -> Result<()> {
+        self.check_no_stream()?;
+        nesting::check(self.procedure.request_nesting(), message).map_err(Status::invalid_argument)?;
+        self.payload = Encoded::plain(RawMessage::of(message).0);
+        Ok(())
+    }
+
+    fn check_no_stream(&self) -> Result<()> {
+        if !self.has_request_stream() {
+            return Ok(());
+        }
+        let path = self.procedure();
+        Err(Status::failed_precondition(format!(
+            "{path} takes a stream of requests: middleware sees no message of it"
+        )))
+    }
+
+    /// The place of the procedure in its service.
+    pub(super) fn index(&self) -> usize {
+        self.index
+    }
+
+    /// Takes the call for its handler, and the slot to which it goes back.
+    pub(super) fn into_incoming(self) -> (Arc<CallSlot>, Option<Incoming>) {
+        let incoming = self.slot.take(self.context, self.payload);
+        (self.slot, incoming)
+    }
+}
+
+impl Sealed for ServerCall {}
+
+impl AnyCall for ServerCall {
+    type Error = Status;
+
+    fn procedure(&self) -> &'static str {
+        self.procedure()
+    }
+
+    fn is_one_way(&self) -> bool {
+        self.is_one_way()
+    }
+
+    fn remaining(&self) -> Option<Duration> {
+        self.remaining()
+    }
+
+    fn metadata(&self) -> &Metadata {
+        self.metadata()
+    }
+
+    fn metadata_mut(&mut self) -> &mut Metadata {
+        self.metadata_mut()
+    }
+}
+
+impl fmt::Debug for ServerCall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerCall")
+            .field("context", &self.context)
+            .field("payload", &self.payload)
+            .finish_non_exhaustive()
+    }
+}
