@@ -12,3 +12,5 @@ mod extreme_limits;
 mod load;
 mod server;
 mod streams;
+#[cfg(feature = "_tls")]
+mod tls;
