@@ -1,11 +1,16 @@
 //! Calls over TLS, and what a handler knows of its caller.
 
 use rpc_runtime::{
-    Client, Context, Server,
+    Client, Context, Executed, Server,
     server::{Handler, Incoming, Procedure, Service, TerminatePolicy, Transport},
     tls::{ClientTls, Identity, ServerTls, TlsFault},
 };
-use test_support::{Lab, all, gate, lab::*, serve as serve_builder, within};
+use test_support::{Lab, Running, all, gate, lab::*, serve as serve_builder, within};
+use tokio::{
+    io::AsyncReadExt,
+    net::{TcpListener, TcpStream},
+    task::JoinHandle,
+};
 
 use super::{
     certs::{SERVER, World},
@@ -77,6 +82,73 @@ async fn many_connections_with_workers_of_the_server_carry_calls() {
     for client in clients.collect::<Vec<_>>() {
         within(client).await.unwrap();
     }
+}
+
+/// Passes bytes on to a server, one connection at a time, and cuts a connection after `from_client` bytes of its client.
+async fn cut_after(from_client: usize, server: &Running) -> (String, JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("tls://{}", listener.local_addr().unwrap());
+    let server = server.address.strip_prefix("tls://").unwrap().to_owned();
+    let relay = tokio::spawn(async move {
+        // The first connection and one more, for a call that is sent again.
+        for _ in 0..2 {
+            let (mut client, _) = listener.accept().await.unwrap();
+            let mut server = TcpStream::connect(&server).await.unwrap();
+            let (mut from, mut to) = client.split();
+            let (mut from_server, mut to_server) = server.split();
+            let mut few = (&mut from).take(from_client as u64);
+            let there = tokio::io::copy(&mut few, &mut to_server);
+            let back = tokio::io::copy(&mut from_server, &mut to);
+            // However one direction ends, the connection is cut.
+            tokio::select! { _ = there => {} _ = back => {} }
+        }
+    });
+    (address, relay)
+}
+
+#[tokio::test(crate = "test_support::gate")]
+async fn no_call_of_a_cut_tls_connection_ran_that_is_reported_as_not_executed() {
+    let world = World::new();
+    let (lab, server) = serve(world.server().build().unwrap()).await;
+    let (mut not_executed, mut perhaps) = (Vec::new(), 0);
+    // The cuts fall into the handshake, into the calls that TLS has taken, and into those that wait.
+    for cut in (100..2_000).step_by(290).chain((2_000..80_000).step_by(3_001)) {
+        let (address, relay) = cut_after(cut, &server).await;
+        let client: Client = Client::builder(&address)
+            .tls(world.client().build().unwrap())
+            .connect_lazy();
+        let calls: Vec<_> = (0..20)
+            .map(|number| {
+                let client = client.clone();
+                let name = format!("cut after {cut}: {number} {}", "x".repeat(4_000));
+                tokio::spawn(async move {
+                    let call = client
+                        .call()
+                        .fail_fast()
+                        .send_recv::<String, ()>(&NOTE, name.clone());
+                    (name, within(call).await)
+                })
+            })
+            .collect();
+        for call in calls {
+            let (name, result) = within(call).await.unwrap();
+            match result.map_err(|error| error.executed()) {
+                Err(Executed::No) => not_executed.push(name),
+                Err(_) => perhaps += 1,
+                Ok(()) => assert!(lab.log().contains(&name), "{name} is said to have run"),
+            }
+        }
+        relay.abort();
+    }
+    server.stop().await;
+    let ran = lab.log();
+    let wrong: Vec<_> = not_executed.iter().filter(|name| ran.contains(name)).collect();
+    assert!(wrong.is_empty(), "they are said not to have run: {wrong:?}");
+    assert!(
+        !not_executed.is_empty() && perhaps > 0,
+        "{} did not run, {perhaps} perhaps",
+        not_executed.len()
+    );
 }
 
 static WHO: Procedure = Procedure::new("who.v1.Who/rpc_who", 0x7715);
