@@ -10,8 +10,19 @@ pub(super) fn provider() -> Arc<CryptoProvider> {
     Arc::clone(&PROVIDER)
 }
 
+/// Prefers a key exchange that also resists quantum computers: what is recorded today could be read later.
 #[cfg(feature = "tls")]
-use tokio_rustls::rustls::crypto::aws_lc_rs::default_provider;
+fn default_provider() -> CryptoProvider {
+    use tokio_rustls::rustls::crypto::aws_lc_rs::{default_provider, kx_group::X25519MLKEM768};
+
+    let mut provider = default_provider();
+    provider
+        .kx_groups
+        .retain(|group| group.name() != X25519MLKEM768.name());
+    provider.kx_groups.insert(0, X25519MLKEM768);
+    provider
+}
+
 #[cfg(all(feature = "tls-ring", not(feature = "tls")))]
 use tokio_rustls::rustls::crypto::ring::default_provider;
 
