@@ -37,6 +37,8 @@ mod documents {
     mod stop_a_server {}
     #[doc = include_str!("../docs/how-to/streams.md")]
     mod streams {}
+    #[doc = include_str!("../docs/how-to/tls.md")]
+    mod tls {}
     #[doc = include_str!("../docs/how-to/test-with-a-fake.md")]
     mod test_with_a_fake {}
     #[doc = include_str!("../docs/how-to/workers.md")]

@@ -115,6 +115,19 @@ fn one_way_prints_the_account() {
 }
 
 #[test]
+fn tls_prints_who_has_called() {
+    check(
+        env!("CARGO_BIN_EXE_tls"),
+        &[
+            "server: listening on tls://127.0.0.1:..",
+            "client: good day, Ada, says the server to billing",
+            "client: Some(NoCertificate)",
+            "server: drained: 0 completed, 0 aborted, 0 one-ways dropped, 0 stuck, 0 starved",
+        ],
+    );
+}
+
+#[test]
 fn callbacks_prints_the_servers_calls() {
     check(
         env!("CARGO_BIN_EXE_callbacks"),

@@ -115,6 +115,9 @@
 //! | `lz4` | `Compression::Lz4`: Rust without unsafe code |
 //! | `json` | serde's traits for messages that the build script selects with `Config::json` |
 //! | `tower` | `middleware::tower`: layers of the crate tower as middleware |
+//! | `tls` | `tls://` addresses and the module `tls`, by rustls with aws-lc-rs: it needs a C compiler |
+//! | `tls-ring` | the same with ring in place of aws-lc-rs, which builds faster |
+//! | `tls-dev` | `tls::dev()`: a throw-away CA for local use; beside `tls` or `tls-ring` |
 //! | `sim` | the module `sim`: runs servers and clients under faults, in virtual time, from a seed |
 //!
 //! # Where to go
@@ -128,6 +131,7 @@
 //! | bound memory and time | [`Limits`] |
 //! | wrap calls: log, refuse, time, retry | [`middleware`] |
 //! | send data beside a message | [`Metadata`] |
+//! | encrypt, and know who calls | the module `tls`, with the feature of that name |
 //! | test a service under faults | the module `sim`, with the feature of that name |
 //! | speak the protocol yourself | [`codec`] |
 //!
@@ -162,6 +166,9 @@ mod session;
 pub mod sim;
 #[cfg(test)]
 mod tests;
+#[cfg(feature = "_tls")]
+#[cfg_attr(docsrs, doc(cfg(any(feature = "tls", feature = "tls-ring"))))]
+pub mod tls;
 mod wire;
 
 /// Failures: what a handler returns, and what a caller receives.

@@ -9,6 +9,7 @@ mod peer;
 #[cfg(target_os = "linux")]
 mod proc_net;
 mod resolve;
+mod security;
 mod socket_file;
 #[cfg(test)]
 mod system_calls;
@@ -41,6 +42,7 @@ pub(crate) use self::{
     custom::{Connector, IncomingStreams},
     listener::{Listener, lacks_resources, peer_has_left},
     resolve::name_of,
+    security::{ClientSecurity, ServerSecurity, TlsFailure},
     uid::own_uid,
 };
 
@@ -53,6 +55,8 @@ enum StreamKind {
     Tcp(TcpStream),
     Unix(UnixStream),
     Memory(DuplexStream),
+    #[cfg(feature = "_tls")]
+    Tls(Box<crate::tls::TlsStream>),
     Custom(Custom),
 }
 
@@ -88,7 +92,7 @@ pub(crate) async fn find(address: &Address) -> io::Result<Vec<Spot>> {
         return Ok(vec![Spot::Whole]);
     }
     match address {
-        Address::Tcp(host) => {
+        Address::Tcp(host) | Address::Tls(host) => {
             let found = resolve::resolve(host).await?;
             Ok(found.into_iter().map(Spot::Socket).collect())
         }
@@ -96,20 +100,31 @@ pub(crate) async fn find(address: &Address) -> io::Result<Vec<Spot>> {
     }
 }
 
-/// Connects to a place that [`find`] returned for `address`, and returns the stream and its peer.
+/// Connects to a place that [`find`] returned for `address`, and returns the stream and its peer. Over TLS, that includes the
+/// handshake.
 ///
 /// # Errors
 ///
-/// The OS's error; `ConnectionRefused` if nothing listens on a memory name.
+/// The OS's error; `ConnectionRefused` if nothing listens on a memory name. Within it a `TlsError` if TLS fails.
 ///
 /// # Cancel safety
 ///
 /// Dropping the future abandons the attempt.
-pub(crate) async fn connect(address: &Address, spot: Spot) -> io::Result<(Stream, Peer)> {
+pub(crate) async fn connect(
+    address: &Address,
+    spot: Spot,
+    security: &ClientSecurity,
+) -> io::Result<(Stream, Peer)> {
     if let Some(network) = network::current() {
         return network.connect(address).await;
     }
     match (address, spot) {
+        (Address::Tls(host), Spot::Socket(socket)) => {
+            let stream = TcpStream::connect(socket).await?;
+            let peer = other_end(&stream)?;
+            set_options(&stream)?;
+            security.shake_hands(stream, name_of(host), peer).await
+        }
         (_, Spot::Socket(socket)) => {
             let stream = TcpStream::connect(socket).await?;
             let peer = other_end(&stream)?;
@@ -124,8 +139,8 @@ pub(crate) async fn connect(address: &Address, spot: Spot) -> io::Result<(Stream
             let stream = memory::connect(name).await?;
             Ok((Stream(StreamKind::Memory(stream)), Peer::memory(address)))
         }
-        // Nothing connects to a custom address by itself, and a TCP address always becomes a socket address first.
-        (Address::Custom(_) | Address::Tcp(_), _) => Err(io::ErrorKind::Unsupported.into()),
+        // Nothing connects to a custom address by itself, and a host always becomes a socket address first.
+        (Address::Custom(_) | Address::Tcp(_) | Address::Tls(_), _) => Err(io::ErrorKind::Unsupported.into()),
     }
 }
 
@@ -165,10 +180,7 @@ pub(crate) fn pair() -> (Stream, Stream) {
 
 impl Stream {
     fn tcp(stream: TcpStream) -> io::Result<Self> {
-        stream.set_nodelay(true)?;
-        // Without this limit the kernel takes megabytes, and a CANCEL or a PING would wait behind them.
-        #[cfg(any(target_os = "linux", target_os = "android"))]
-        SockRef::from(&stream).set_tcp_notsent_lowat(NOTSENT_LOWAT)?;
+        set_options(&stream)?;
         Ok(Self(StreamKind::Tcp(stream)))
     }
 
@@ -176,21 +188,44 @@ impl Stream {
     ///
     /// The OS then frees its buffers even if nothing reads or writes here any more. TCP on Linux only; elsewhere only
     /// the connection's own timers detect this.
-    pub(crate) fn give_up_after(&self, time: Duration) {
-        #[cfg(any(target_os = "linux", target_os = "android"))]
-        if let StreamKind::Tcp(stream) = &self.0 {
-            if let Err(error) = SockRef::from(stream).set_tcp_user_timeout(Some(time)) {
-                tracing::debug!(%error, "cannot set TCP_USER_TIMEOUT: the OS keeps unacknowledged data for longer");
-            }
+    pub(crate) fn give_up_after(&mut self, time: Duration) {
+        match &mut self.0 {
+            StreamKind::Tcp(stream) => set_user_timeout(stream, time),
+            #[cfg(feature = "_tls")]
+            StreamKind::Tls(stream) => stream.set_timeout(time, set_user_timeout),
+            StreamKind::Unix(_) | StreamKind::Memory(_) | StreamKind::Custom(_) => {}
         }
-        #[cfg(not(any(target_os = "linux", target_os = "android")))]
-        let _ = time;
     }
 }
 
+/// Sets the options that each TCP stream has.
+fn set_options(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    // Without this limit the kernel takes megabytes, and a CANCEL or a PING would wait behind them.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    SockRef::from(stream).set_tcp_notsent_lowat(NOTSENT_LOWAT)?;
+    Ok(())
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn set_user_timeout(stream: &TcpStream, time: Duration) {
+    if let Err(error) = SockRef::from(stream).set_tcp_user_timeout(Some(time)) {
+        tracing::debug!(%error, "cannot set TCP_USER_TIMEOUT: the OS keeps unacknowledged data for longer");
+    }
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn set_user_timeout(_: &TcpStream, _: Duration) {}
+
 impl driver::ByteStream for Stream {
     fn is_buffering(&self) -> bool {
-        matches!(&self.0, StreamKind::Custom(custom) if custom.is_buffering)
+        match &self.0 {
+            StreamKind::Tcp(_) | StreamKind::Unix(_) | StreamKind::Memory(_) => false,
+            // It takes plain bytes, and writes records of its own.
+            #[cfg(feature = "_tls")]
+            StreamKind::Tls(_) => true,
+            StreamKind::Custom(custom) => custom.is_buffering,
+        }
     }
 }
 
@@ -200,6 +235,8 @@ impl AsyncRead for Stream {
             StreamKind::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
             StreamKind::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
             StreamKind::Memory(stream) => Pin::new(stream).poll_read(cx, buf),
+            #[cfg(feature = "_tls")]
+            StreamKind::Tls(stream) => Pin::new(&mut **stream).poll_read(cx, buf),
             StreamKind::Custom(custom) => Pin::new(&mut custom.stream).poll_read(cx, buf),
         };
         #[cfg(test)]
@@ -214,6 +251,8 @@ impl AsyncWrite for Stream {
             StreamKind::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
             StreamKind::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
             StreamKind::Memory(stream) => Pin::new(stream).poll_write(cx, buf),
+            #[cfg(feature = "_tls")]
+            StreamKind::Tls(stream) => Pin::new(&mut **stream).poll_write(cx, buf),
             StreamKind::Custom(custom) => Pin::new(&mut custom.stream).poll_write(cx, buf),
         }
     }
@@ -227,6 +266,8 @@ impl AsyncWrite for Stream {
             StreamKind::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             StreamKind::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             StreamKind::Memory(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            #[cfg(feature = "_tls")]
+            StreamKind::Tls(stream) => Pin::new(&mut **stream).poll_write_vectored(cx, bufs),
             StreamKind::Custom(custom) => Pin::new(&mut custom.stream).poll_write_vectored(cx, bufs),
         };
         #[cfg(test)]
@@ -239,6 +280,8 @@ impl AsyncWrite for Stream {
             StreamKind::Tcp(stream) => stream.is_write_vectored(),
             StreamKind::Unix(stream) => stream.is_write_vectored(),
             StreamKind::Memory(stream) => stream.is_write_vectored(),
+            #[cfg(feature = "_tls")]
+            StreamKind::Tls(stream) => stream.is_write_vectored(),
             StreamKind::Custom(custom) => custom.stream.is_write_vectored(),
         }
     }
@@ -248,6 +291,8 @@ impl AsyncWrite for Stream {
             StreamKind::Tcp(stream) => Pin::new(stream).poll_flush(cx),
             StreamKind::Unix(stream) => Pin::new(stream).poll_flush(cx),
             StreamKind::Memory(stream) => Pin::new(stream).poll_flush(cx),
+            #[cfg(feature = "_tls")]
+            StreamKind::Tls(stream) => Pin::new(&mut **stream).poll_flush(cx),
             StreamKind::Custom(custom) => Pin::new(&mut custom.stream).poll_flush(cx),
         }
     }
@@ -257,6 +302,8 @@ impl AsyncWrite for Stream {
             StreamKind::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             StreamKind::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
             StreamKind::Memory(stream) => Pin::new(stream).poll_shutdown(cx),
+            #[cfg(feature = "_tls")]
+            StreamKind::Tls(stream) => Pin::new(&mut **stream).poll_shutdown(cx),
             StreamKind::Custom(custom) => Pin::new(&mut custom.stream).poll_shutdown(cx),
         }
     }
@@ -286,7 +333,7 @@ mod tests {
     async fn tcp_user_timeout_equals_the_write_timeout() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let stream = Stream::tcp(stream).unwrap();
+        let mut stream = Stream::tcp(stream).unwrap();
         let settings = crate::conn::Settings::new(
             &crate::Limits::default(),
             Duration::ZERO,

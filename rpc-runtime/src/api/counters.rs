@@ -114,6 +114,8 @@ counters! {
     /// Peers that did not finish their handshake in time: see
     /// [`Limits::handshake_timeout`](crate::Limits::handshake_timeout).
     handshakes_timed_out,
+    /// Peers whose TLS handshake failed, with those that left during it.
+    tls_handshakes_failed,
     /// Mute peers in their handshake that lost their place to others: see
     /// [`ServerBuilder::max_handshakes`](crate::server::ServerBuilder::max_handshakes).
     handshakes_evicted,

@@ -19,7 +19,7 @@ use crate::{
     api::limits::{CALL_TIMEOUT, CLIENT_KEEP_ALIVE, CONNECT_TIMEOUT},
     conn::Settings,
     layer::{DynMiddleware, Middleware},
-    net::{Address, Connector},
+    net::{Address, ClientSecurity, Connector},
 };
 
 /// Configures a client and makes it; [`Client::builder`] returns one.
@@ -50,6 +50,7 @@ pub struct ClientBuilder<C = Client> {
     connections: usize,
     connector: Option<Connector>,
     layers: Vec<Arc<dyn DynMiddleware<ClientCall>>>,
+    security: ClientSecurity,
     client: PhantomData<fn() -> C>,
 }
 
@@ -77,6 +78,7 @@ impl<C> ClientBuilder<C> {
             connections: 1,
             connector: None,
             layers: Vec::new(),
+            security: ClientSecurity::default(),
             client: PhantomData,
         }
     }
@@ -175,6 +177,17 @@ impl<C> ClientBuilder<C> {
         self
     }
 
+    /// Sets which servers it trusts at `tls://` addresses, and who it is itself. Default: the CAs of this machine, and no
+    /// certificate of its own.
+    ///
+    /// Over TLS no call goes ahead of the handshake, because the server may refuse this client's certificate.
+    #[cfg(feature = "_tls")]
+    #[cfg_attr(docsrs, doc(cfg(any(feature = "tls", feature = "tls-ring"))))]
+    pub fn tls(mut self, tls: crate::tls::ClientTls) -> Self {
+        self.security = ClientSecurity::new(tls);
+        self
+    }
+
     /// Connects by a function of yours, which gets each address as it was written.
     ///
     /// Use it for transports that are not built in, such as vsock, a tunnel or a simulated network. If the function
@@ -242,6 +255,11 @@ impl<C> ClientBuilder<C> {
     }
 
     fn client(mut self) -> Client {
+        for place in &mut self.places {
+            if let ConnectTarget::Address(_, security) = &mut place.target {
+                *security = self.security.clone();
+            }
+        }
         if let Some(connector) = &self.connector {
             for place in &mut self.places {
                 place.target = ConnectTarget::Custom(connector.clone(), Arc::clone(&place.address));
@@ -292,6 +310,7 @@ impl<C> Clone for ClientBuilder<C> {
             callbacks: self.callbacks.clone(),
             connector: self.connector.clone(),
             layers: self.layers.clone(),
+            security: self.security.clone(),
             ..*self
         }
     }
@@ -311,7 +330,7 @@ impl<C> fmt::Debug for ClientBuilder<C> {
 /// The entry of one address.
 fn place(address: &str) -> AddressEntry {
     let target = match Address::parse(address) {
-        Ok(address) => ConnectTarget::Address(address),
+        Ok(address) => ConnectTarget::Address(address, ClientSecurity::default()),
         Err(error) => ConnectTarget::Bad(error),
     };
     AddressEntry::new(target, address.into())

@@ -6,7 +6,7 @@ use super::deadline::Deadline;
 use crate::{
     Code, Error, Phase,
     conn::Cause,
-    net::{Address, Spot, name_of},
+    net::{Address, Spot, TlsFailure, name_of},
 };
 
 /// Why there is no connection.
@@ -24,6 +24,10 @@ pub(super) struct ConnectionFailure {
 impl ConnectionFailure {
     /// The transport could not be made.
     pub(super) fn unreachable(error: io::Error) -> Self {
+        let error = Arc::new(error);
+        if let Some(failure) = Self::of_tls(&error) {
+            return failure;
+        }
         let hint = match error.kind() {
             io::ErrorKind::ConnectionRefused => ": no server listens there",
             io::ErrorKind::NotFound => ": no such socket",
@@ -31,9 +35,20 @@ impl ConnectionFailure {
             _ => "",
         };
         Self {
-            source: Some(Arc::new(error)),
+            source: Some(error),
             ..Self::passing(format!("cannot connect{hint}"))
         }
+    }
+
+    /// TLS failed; `None` if something else did.
+    fn of_tls(error: &Arc<io::Error>) -> Option<Self> {
+        let failure = TlsFailure::find(error)?;
+        Some(Self {
+            code: failure.code,
+            permanent: failure.is_permanent,
+            source: Some(Arc::clone(error)),
+            ..Self::passing("cannot connect: the TLS handshake failed".to_owned())
+        })
     }
 
     /// The host name was not found.
@@ -147,9 +162,12 @@ impl ConnectionFailure {
                 code: Code::Internal,
                 ..Self::passing(cause.to_string())
             },
-            Cause::Lost { text, source } => Self {
-                source: source.clone(),
-                ..Self::passing(format!("connection lost: {text}"))
+            Cause::Lost { text, source } => match source.as_ref().and_then(Self::of_tls) {
+                Some(failure) => failure,
+                None => Self {
+                    source: source.clone(),
+                    ..Self::passing(format!("connection lost: {text}"))
+                },
             },
             cause => Self::passing(cause.to_string()),
         }
@@ -233,7 +251,7 @@ fn phase_of<'a>(mut failures: impl Iterator<Item = &'a ConnectionFailure>) -> Ph
 /// The name that is looked up.
 fn host_of(address: &Address) -> &str {
     match address {
-        Address::Tcp(host) => name_of(host),
+        Address::Tcp(host) | Address::Tls(host) => name_of(host),
         // No other address is looked up.
         _ => "the address",
     }

@@ -4,11 +4,13 @@ use std::{borrow::Cow, fmt, net::Ipv6Addr, path::PathBuf};
 
 use crate::{Code, Error};
 
-/// An address: `tcp://host:port`, `unix:/path` or `mem:name`.
+/// An address: `tcp://host:port`, `tls://host:port`, `unix:/path` or `mem:name`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Address {
     /// A host name or an IP address, and a port.
     Tcp(String),
+    /// The same, for TLS over TCP. Only with the feature `tls` or `tls-ring`.
+    Tls(String),
     /// The path of a Unix socket.
     Unix(PathBuf),
     /// A name inside this process.
@@ -25,12 +27,18 @@ impl Address {
     /// INVALID_ARGUMENT for any other text, with the mistake and what to write.
     pub(crate) fn parse(text: &str) -> Result<Self, Error> {
         read(text).map_err(|Mistake { why, proposal }| {
-            let proposal = proposal.unwrap_or_else(|| "tcp://host:port, unix:/path or mem:name".to_owned());
+            let proposal = proposal.unwrap_or_else(|| FORMS.to_owned());
             let text = format!("bad address {text:?}: {why}; write {proposal}");
             Error::local(Code::InvalidArgument, text)
         })
     }
 }
+
+/// What an address looks like.
+const FORMS: &str = match cfg!(feature = "_tls") {
+    true => "tcp://host:port, tls://host:port, unix:/path or mem:name",
+    false => "tcp://host:port, unix:/path or mem:name",
+};
 
 /// The mistake in a text, and the address that was probably meant.
 struct Mistake {
@@ -55,7 +63,13 @@ fn read(text: &str) -> Result<Address, Mistake> {
         return Err(Mistake::new("it begins or ends with a space", proposal));
     }
     if let Some(host) = text.strip_prefix("tcp://") {
-        return read_tcp(host);
+        return read_host(host, "tcp").map(Address::Tcp);
+    }
+    if let Some(host) = text.strip_prefix("tls://") {
+        if !cfg!(feature = "_tls") {
+            return Err(Mistake::new(WITHOUT_TLS, propose_host(host, "tcp")));
+        }
+        return read_host(host, "tls").map(Address::Tls);
     }
     if let Some(path) = text.strip_prefix("unix:") {
         return read_unix(path);
@@ -84,9 +98,9 @@ fn read_unix(path: &str) -> Result<Address, Mistake> {
     Ok(Address::Unix(PathBuf::from(path)))
 }
 
-/// Parses the text after `tcp://`.
-fn read_tcp(host: &str) -> Result<Address, Mistake> {
-    let tcp = |authority: &str| Some(format!("tcp://{authority}"));
+/// Checks the text after `tcp://` or another `scheme`: a host and a port.
+fn read_host(host: &str, scheme: &str) -> Result<String, Mistake> {
+    let tcp = |authority: &str| Some(format!("{scheme}://{authority}"));
     if let Some((authority, _)) = host.split_once(['/', '?', '#']) {
         let proposal = tcp(authority).filter(|_| !authority.is_empty());
         return Err(Mistake::new("nothing may follow the port", proposal));
@@ -148,7 +162,7 @@ fn read_tcp(host: &str) -> Result<Address, Mistake> {
             tcp(&format!("{name}:<port>")),
         ));
     }
-    Ok(Address::Tcp(host.to_owned()))
+    Ok(host.to_owned())
 }
 
 /// Finds the mistake in a text that begins with no known scheme.
@@ -157,13 +171,15 @@ fn mistake(text: &str) -> Mistake {
         let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
         let scheme = scheme.to_ascii_lowercase();
         return match scheme.as_str() {
-            "http" | "grpc" | "h2" | "h2c" | "ws" | "dns" | "rpc" | "tcp4" | "tcp6" | "udp" => {
-                Mistake::new("the scheme belongs to another protocol", propose_tcp(host))
-            }
-            "tls" | "https" | "grpcs" | "ssl" | "wss" => {
-                Mistake::new("TLS is not supported yet", propose_tcp(host))
-            }
-            "tcp" => Mistake::new("the scheme must be in lower case", propose_tcp(host)),
+            "http" | "grpc" | "h2" | "h2c" | "ws" | "dns" | "rpc" | "tcp4" | "tcp6" | "udp" => Mistake::new(
+                "the scheme belongs to another protocol",
+                propose_host(host, "tcp"),
+            ),
+            "https" | "grpcs" | "ssl" | "wss" => Mistake::new(
+                "the scheme belongs to another protocol",
+                propose_host(host, "tls"),
+            ),
+            "tcp" | "tls" => Mistake::new("the scheme must be in lower case", propose_host(host, &scheme)),
             "unix" | "mem" => Mistake::new(
                 "the scheme must be in lower case",
                 Some(format!("{scheme}:{rest}")),
@@ -172,24 +188,29 @@ fn mistake(text: &str) -> Mistake {
             _ => Mistake::new("the scheme is unknown", None),
         };
     }
-    if let Some(rest) = text.strip_prefix("tcp:") {
-        let proposal = propose_tcp(rest.trim_matches('/'));
-        return Mistake::new("two slashes must follow tcp:", proposal);
+    for scheme in ["tcp", "tls"] {
+        if let Some(rest) = text.strip_prefix(scheme).and_then(|rest| rest.strip_prefix(':')) {
+            let proposal = propose_host(rest.trim_matches('/'), scheme);
+            return Mistake::new(format!("two slashes must follow {scheme}:"), proposal);
+        }
     }
     let is_path = text.starts_with(['/', '.', '~', '@']) || text.ends_with(".sock");
     if is_path && !text.contains("//") {
         return Mistake::new("the scheme is missing", Some(format!("unix:{text}")));
     }
-    Mistake::new("the scheme is missing", propose_tcp(text.trim_matches('/')))
+    Mistake::new(
+        "the scheme is missing",
+        propose_host(text.trim_matches('/'), "tcp"),
+    )
 }
 
 /// The address that a host, a port, or both may mean; further mistakes in it are corrected, too.
-fn propose_tcp(host: &str) -> Option<String> {
+fn propose_host(host: &str, scheme: &str) -> Option<String> {
     if !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Some(format!("tcp://127.0.0.1:{host}"));
+        return Some(format!("{scheme}://127.0.0.1:{host}"));
     }
-    match read_tcp(host) {
-        Ok(_) => Some(format!("tcp://{host}")),
+    match read_host(host, scheme) {
+        Ok(_) => Some(format!("{scheme}://{host}")),
         Err(mistake) => mistake.proposal,
     }
 }
@@ -198,12 +219,17 @@ impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(host) => write!(f, "tcp://{host}"),
+            Self::Tls(host) => write!(f, "tls://{host}"),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
             Self::Memory(name) => write!(f, "mem:{name}"),
             Self::Custom(name) => f.write_str(name),
         }
     }
 }
+
+/// Why a `tls://` address is refused without the feature.
+const WITHOUT_TLS: &str =
+    "TLS needs the feature `tls` of the package rpc-runtime: ask for it in Cargo.toml, or go without TLS";
 
 #[cfg(test)]
 mod tests {
@@ -228,7 +254,7 @@ mod tests {
 
     #[test]
     fn a_bad_address_says_what_is_wrong_and_what_to_write() {
-        const ANY: &str = "tcp://host:port, unix:/path or mem:name";
+        const ANY: &str = FORMS;
         for (text, why, proposal) in [
             ("127.0.0.1:5005", "the scheme is missing", "tcp://127.0.0.1:5005"),
             ("kv.local:5005", "the scheme is missing", "tcp://kv.local:5005"),
@@ -257,15 +283,12 @@ mod tests {
                 "tcp://kv:<port>",
             ),
             (
-                "tls://localhost:1",
-                "TLS is not supported yet",
-                "tcp://localhost:1",
-            ),
-            (
                 "https://localhost",
-                "TLS is not supported yet",
-                "tcp://localhost:<port>",
+                "the scheme belongs to another protocol",
+                "tls://localhost:<port>",
             ),
+            ("TLS://kv:80", "the scheme must be in lower case", "tls://kv:80"),
+            ("tls:kv:80", "two slashes must follow tls:", "tls://kv:80"),
             ("TCP://kv:80", "the scheme must be in lower case", "tcp://kv:80"),
             (
                 "Unix:///run/kv",

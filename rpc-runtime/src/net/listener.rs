@@ -15,9 +15,10 @@ use tokio::{
 };
 
 use super::{
-    ACCEPT_QUEUE, Address, IncomingStreams, Peer, Stream, StreamKind,
+    ACCEPT_QUEUE, Address, IncomingStreams, Peer, ServerSecurity, Stream, StreamKind,
     memory::MemoryListener,
     resolve::resolve_to_bind,
+    set_options,
     socket_file::{self, SocketFile},
 };
 use crate::{
@@ -31,6 +32,8 @@ pub(crate) struct Listener {
     address: Address,
     text: String,
     socket: Socket,
+    /// How the streams are secured, if the address begins with `tls://`.
+    security: Option<ServerSecurity>,
 }
 
 #[derive(Debug)]
@@ -102,6 +105,7 @@ impl Listener {
             address,
             text,
             socket,
+            security,
         } = first;
         let sockets = match socket {
             Socket::Tcp(socket) => listen_each(socket, is_apart(addresses, index), runtimes)?
@@ -125,6 +129,7 @@ impl Listener {
             address: address.clone(),
             text: text.clone(),
             socket,
+            security: security.clone(),
         };
         Ok(sockets.into_iter().map(of).collect())
     }
@@ -137,12 +142,18 @@ impl Listener {
                 text: bound.to_string(),
                 address: bound,
                 socket: Socket::Custom(incoming),
+                security: None,
             });
         }
         let (socket, bound) = match address {
             Address::Tcp(host) => {
                 let socket = bind_tcp(host, is_apart(addresses, index)).await?;
                 let bound = Address::Tcp(socket.local_addr()?.to_string());
+                (Socket::Tcp(socket), bound)
+            }
+            Address::Tls(host) => {
+                let socket = bind_tcp(host, is_apart(addresses, index)).await?;
+                let bound = Address::Tls(socket.local_addr()?.to_string());
                 (Socket::Tcp(socket), bound)
             }
             Address::Unix(path) => {
@@ -158,6 +169,7 @@ impl Listener {
             text: bound.to_string(),
             address: bound,
             socket,
+            security: None,
         })
     }
 
@@ -167,6 +179,16 @@ impl Listener {
             address: Address::Custom(address.to_owned()),
             text: address.to_owned(),
             socket: Socket::Custom(incoming),
+            security: None,
+        }
+    }
+
+    /// Secures the streams by `security`, if the address begins with `tls://`.
+    pub(crate) fn secured(self, security: &ServerSecurity) -> Self {
+        let is_secure = matches!(self.address, Address::Tls(_));
+        Self {
+            security: is_secure.then(|| security.clone()),
+            ..self
         }
     }
 
@@ -188,7 +210,7 @@ impl Listener {
         match &self.socket {
             Socket::Tcp(socket) => {
                 let (stream, peer) = socket.accept().await?;
-                tcp_pair(stream, peer, socket.local_addr()?)
+                tcp_pair(stream, peer, socket.local_addr()?, self.security.as_ref())
             }
             Socket::Unix { socket, .. } => {
                 let (stream, _) = socket.accept().await?;
@@ -221,7 +243,7 @@ impl Listener {
     ///
     /// Dropping the future closes the listener and those streams.
     pub(crate) async fn close(self) -> Vec<(Stream, Peer)> {
-        let address = self.address;
+        let (address, security) = (self.address, self.security);
         match self.socket {
             Socket::Tcp(socket) => {
                 // What tokio knows of the socket may be old; the OS knows whether a stream waits.
@@ -231,7 +253,12 @@ impl Listener {
                 take_left(|| {
                     let (stream, peer) = socket.accept()?;
                     stream.set_nonblocking(true)?;
-                    tcp_pair(TcpStream::from_std(stream)?, peer, socket.local_addr()?)
+                    tcp_pair(
+                        TcpStream::from_std(stream)?,
+                        peer,
+                        socket.local_addr()?,
+                        security.as_ref(),
+                    )
                 })
             }
             Socket::Unix { file, socket } => {
@@ -321,16 +348,16 @@ fn overlaps(one: &Address, other: &Address) -> Option<Overlap> {
 }
 
 fn port(address: &Address) -> Option<u16> {
-    let Address::Tcp(host) = address else {
+    let (Address::Tcp(host) | Address::Tls(host)) = address else {
         return None;
     };
     host.rsplit_once(':')?.1.parse().ok()
 }
 
-/// The socket address in a TCP address; `None` for a host name.
+/// The socket address in a TCP or TLS address; `None` for a host name.
 fn literal(address: &Address) -> Option<SocketAddr> {
     match address {
-        Address::Tcp(host) => host.parse().ok(),
+        Address::Tcp(host) | Address::Tls(host) => host.parse().ok(),
         _ => None,
     }
 }
@@ -446,9 +473,20 @@ pub(crate) fn peer_has_left(error: &io::Error) -> bool {
     )
 }
 
-fn tcp_pair(stream: TcpStream, peer: SocketAddr, bound: SocketAddr) -> io::Result<(Stream, Peer)> {
+fn tcp_pair(
+    stream: TcpStream,
+    peer: SocketAddr,
+    bound: SocketAddr,
+    security: Option<&ServerSecurity>,
+) -> io::Result<(Stream, Peer)> {
     let peer = Peer::accepted(peer, stream.local_addr()?, bound);
-    Ok((Stream::tcp(stream)?, peer))
+    match security {
+        None => Ok((Stream::tcp(stream)?, peer)),
+        Some(security) => {
+            set_options(&stream)?;
+            security.accept(stream, peer)
+        }
+    }
 }
 
 fn unix_pair(stream: UnixStream, address: &Address) -> (Stream, Peer) {

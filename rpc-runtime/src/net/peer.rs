@@ -8,6 +8,8 @@ use super::{
     Address,
     uid::{OVERFLOW_UID, own_uid},
 };
+#[cfg(feature = "_tls")]
+use crate::tls::CertificateSlot;
 
 /// The transport by which a peer is connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -15,6 +17,8 @@ use super::{
 pub enum Transport {
     /// A TCP connection.
     Tcp,
+    /// TLS over a TCP connection.
+    Tls,
     /// A Unix socket.
     Unix,
     /// A `mem:` name of this process.
@@ -38,7 +42,11 @@ struct PeerData {
     /// The address of our own end, if only this machine can reach it because the listener is bound to loopback.
     loopback: Option<SocketAddr>,
     uid: Option<u32>,
+    gid: Option<u32>,
     pid: Option<i32>,
+    /// The certificate of a TLS peer: empty until the handshake has ended, and for a peer without one.
+    #[cfg(feature = "_tls")]
+    certificate: CertificateSlot,
     /// True if the peer is on the same node of a simulation.
     #[cfg(feature = "sim")]
     is_on_node: bool,
@@ -90,7 +98,10 @@ impl Peer {
             socket: None,
             loopback: None,
             uid: None,
+            gid: None,
             pid: None,
+            #[cfg(feature = "_tls")]
+            certificate: CertificateSlot::default(),
             is_on_node,
         }))
     }
@@ -112,10 +123,33 @@ impl Peer {
             socket,
             loopback,
             uid: user.map(|user| user.uid()),
+            gid: user.map(|user| user.gid()),
             pid: user.and_then(|user| user.pid()),
+            #[cfg(feature = "_tls")]
+            certificate: CertificateSlot::default(),
             #[cfg(feature = "sim")]
             is_on_node: false,
         }))
+    }
+
+    /// Makes the TLS peer of a TCP peer, and the place for its certificate. The TCP peer must not be shared yet.
+    #[cfg(feature = "_tls")]
+    pub(super) fn over_tls(mut self) -> (Self, CertificateSlot) {
+        let slot = Arc::clone(&self.0.certificate);
+        if let Some(data) = Arc::get_mut(&mut self.0) {
+            data.transport = Transport::Tls;
+            data.address = data.address.replacen("tcp://", "tls://", 1).into();
+        }
+        (self, slot)
+    }
+
+    /// Returns the verified certificate of a TLS peer; `None` if it has shown none.
+    ///
+    /// A server asks for one if [`ServerTlsBuilder::client_roots`](crate::tls::ServerTlsBuilder::client_roots) is set.
+    #[cfg(feature = "_tls")]
+    #[cfg_attr(docsrs, doc(cfg(any(feature = "tls", feature = "tls-ring"))))]
+    pub fn certificate(&self) -> Option<&crate::tls::PeerCertificate> {
+        self.0.certificate.get()
     }
 
     /// Returns the peer's address as text; for a Unix socket, the path that both ends share.
@@ -136,12 +170,17 @@ impl Peer {
         self.0.uid
     }
 
+    /// Returns the effective group id of the peer's process; known for Unix sockets only.
+    pub fn gid(&self) -> Option<u32> {
+        self.0.gid
+    }
+
     /// Returns the process id of the peer; known for Unix sockets only, and not on every system.
     pub fn pid(&self) -> Option<i32> {
         self.0.pid
     }
 
-    /// Returns the IP address and port of the peer; known for TCP only.
+    /// Returns the IP address and port of the peer; known for TCP and TLS only.
     pub fn socket_addr(&self) -> Option<SocketAddr> {
         self.0.socket
     }
@@ -157,7 +196,10 @@ impl Peer {
         match self.0.socket {
             // An IPv4 peer of a listener on [::] arrives as ::ffff:127.0.0.1.
             Some(socket) => socket.ip().to_canonical().is_loopback(),
-            None => !matches!(self.0.transport, Transport::Tcp | Transport::Custom),
+            None => !matches!(
+                self.0.transport,
+                Transport::Tcp | Transport::Tls | Transport::Custom
+            ),
         }
     }
 
@@ -176,7 +218,7 @@ impl Peer {
                 (Some(OVERFLOW_UID), _) | (None, _) | (_, None) => false,
                 (Some(peer), Some(own)) => peer == own || peer == 0,
             },
-            Transport::Tcp | Transport::Custom => false,
+            Transport::Tcp | Transport::Tls | Transport::Custom => false,
         }
     }
 

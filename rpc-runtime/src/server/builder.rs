@@ -15,7 +15,7 @@ use crate::{
     Code, DrainReport, Error, Limits, Service, TerminatePolicy,
     driver::runtime,
     layer::Middleware,
-    net::{Address, IncomingStreams, Listener},
+    net::{Address, IncomingStreams, Listener, ServerSecurity},
     session::{Layered, ServerCall, ServiceLayer, Threads},
 };
 
@@ -57,6 +57,7 @@ pub struct ServerBuilder {
     max_buffered_bytes: Option<u64>,
     max_handshakes: usize,
     workers: usize,
+    security: ServerSecurity,
 }
 
 impl ServerBuilder {
@@ -72,6 +73,7 @@ impl ServerBuilder {
             max_buffered_bytes: None,
             max_handshakes: MAX_HANDSHAKES,
             workers: 0,
+            security: ServerSecurity::default(),
         }
     }
 
@@ -113,7 +115,9 @@ impl ServerBuilder {
         self
     }
 
-    /// Adds an address to listen on: `tcp://host:port`, `unix:/path` or `mem:name`. A server may have many.
+    /// Adds an address to listen on: `tcp://host:port`, `tls://host:port`, `unix:/path` or `mem:name`. A server may have many.
+    ///
+    /// `tls://` needs the feature `tls`, and a certificate: see `ServerBuilder::tls`.
     ///
     /// Port 0 takes a free port, which [`Server::addresses`] returns. `tcp://[::]:port` includes IPv4 if the OS allows it; beside
     /// an IPv4 address of the same port it is for IPv6 alone.
@@ -145,6 +149,18 @@ impl ServerBuilder {
         let address = address.into();
         let incoming = IncomingStreams::new(&address, streams);
         self.incoming.push((address, incoming));
+        self
+    }
+
+    /// Sets the certificate of the `tls://` listeners, and which clients they let in.
+    ///
+    /// A TLS handshake counts as part of the connection's own: it has the time of
+    /// [`Limits::handshake_timeout`](crate::Limits::handshake_timeout), a place in [`ServerBuilder::max_connections`] and in
+    /// [`ServerBuilder::max_handshakes`], and no other peer waits for it.
+    #[cfg(feature = "_tls")]
+    #[cfg_attr(docsrs, doc(cfg(any(feature = "tls", feature = "tls-ring"))))]
+    pub fn tls(mut self, tls: crate::tls::ServerTls) -> Self {
+        self.security = ServerSecurity::new(tls);
         self
     }
 
@@ -256,7 +272,7 @@ impl ServerBuilder {
     ///
     /// # Errors
     ///
-    /// - FAILED_PRECONDITION without a service or an address, in a runtime without timers or, for sockets, without IO (build it
+    /// - FAILED_PRECONDITION without a service or an address, for a `tls://` address without a certificate, in a runtime without timers or, for sockets, without IO (build it
     ///   with `enable_all()`), or if two services or procedures have one name or id.
     /// - NOT_FOUND if [`ServerBuilder::layer_for`] names a service or procedure that the server does not have.
     /// - INVALID_ARGUMENT for a text that is no address.
@@ -283,6 +299,17 @@ impl ServerBuilder {
             .iter()
             .map(|text| Address::parse(text))
             .collect::<Result<Vec<_>, _>>()?;
+        if let Some(address) = addresses
+            .iter()
+            .find(|address| matches!(address, Address::Tls(_)))
+        {
+            if !self.security.is_set() {
+                let text = format!(
+                    "{address} needs a certificate: add one by .tls(ServerTls::builder(identity).build()?)"
+                );
+                return Err(Error::local(Code::FailedPrecondition, text));
+            }
+        }
         let threads = Threads::here();
         let workers = match threads {
             Threads::Many => self.workers,
@@ -294,9 +321,11 @@ impl ServerBuilder {
         let mut bound = Vec::with_capacity(addresses.len());
         for index in 0..addresses.len() {
             let of_address = if runtimes.is_empty() {
-                vec![(runtime.clone(), Listener::bind_one(&addresses, index).await?)]
+                let one = Listener::bind_one(&addresses, index).await?;
+                vec![(runtime.clone(), one.secured(&self.security))]
             } else {
                 let each = Listener::bind_each(&addresses, index, &runtimes).await?;
+                let each = each.into_iter().map(|one| one.secured(&self.security));
                 runtimes.iter().cloned().zip(each).collect()
             };
             bound.extend(

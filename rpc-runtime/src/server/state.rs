@@ -28,6 +28,7 @@ use crate::{
     conn::{Cut, Settings, memory::Memory},
     driver::{Clock, Wakes},
     message::depth,
+    net::TlsFailure,
     session::{ServerView, Threads, lifecycle::Lifecycle},
 };
 
@@ -46,6 +47,8 @@ pub(crate) struct ServerState {
     accepting: Mutex<Option<Vec<JoinHandle<()>>>>,
     cuts: CutLog,
     failed_accepts: Seldom,
+    /// Logs peers whose TLS handshake failed.
+    failed_tls: Seldom,
 }
 
 /// What a server is configured with, apart from its services and addresses.
@@ -106,6 +109,7 @@ impl ServerState {
             accepting: Mutex::new(Some(Vec::new())),
             cuts: CutLog::default(),
             failed_accepts: Seldom::new(FAILED_ACCEPTS),
+            failed_tls: Seldom::new(FAILED_TLS),
         })
     }
 
@@ -176,6 +180,19 @@ impl ServerState {
     pub(crate) fn note_failed_accept(&self, listener: &str, error: &std::io::Error) {
         if let Some(unsaid) = self.failed_accepts.turn(self.view.age()) {
             tracing::warn!(address = listener, %error, unsaid, "a peer was not accepted");
+        }
+    }
+
+    /// Counts a peer whose TLS handshake failed, and logs why.
+    pub(crate) fn note_tls_failure(&self, peer: &str, failure: &TlsFailure) {
+        self.counts().tls_handshakes_failed.add();
+        let TlsFailure { fault, text, .. } = failure;
+        // Health checks and port scanners connect and leave: they are counted, and not worth a warning.
+        if failure.has_left {
+            return tracing::debug!(peer, text, "TLS handshake failed");
+        }
+        if let Some(unsaid) = self.failed_tls.turn(self.view.age()) {
+            tracing::warn!(peer, fault, text, unsaid, "TLS handshake failed");
         }
     }
 
@@ -292,3 +309,5 @@ impl ServerState {
 const MAX_CALLS: usize = 10_000;
 /// The shortest time between two log lines about peers that were lost before they were accepted.
 const FAILED_ACCEPTS: Duration = Duration::from_secs(1);
+/// The shortest time between two log lines about peers whose TLS handshake failed.
+const FAILED_TLS: Duration = Duration::from_secs(1);

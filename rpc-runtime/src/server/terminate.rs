@@ -89,7 +89,8 @@ impl TerminatePolicy {
                 None => (false, peer.uid()),
             },
             Rule::Loopback => {
-                let is_loopback = peer.transport() == Transport::Tcp && peer.is_local();
+                let is_loopback =
+                    matches!(peer.transport(), Transport::Tcp | Transport::Tls) && peer.is_local();
                 (peer.is_same_user() || is_loopback, peer.uid())
             }
             Rule::Disabled => (false, peer.uid()),

@@ -41,6 +41,10 @@ impl Here {
 
     /// Resolves `address` as this node sees it; true if only this node reaches it.
     fn place(&self, address: &Address) -> io::Result<(ListenAddress, bool)> {
+        if let Address::Tls(_) = address {
+            let text = "a simulation has no TLS: use tcp:// in it";
+            return Err(io::Error::new(io::ErrorKind::Unsupported, text));
+        }
         let Address::Tcp(host) = address else {
             let name = address.to_string();
             return Ok((
@@ -116,7 +120,8 @@ impl Network for Here {
 
 fn transport(address: &Address) -> Transport {
     match address {
-        Address::Tcp(_) => Transport::Tcp,
+        // A simulation refuses TLS.
+        Address::Tcp(_) | Address::Tls(_) => Transport::Tcp,
         Address::Unix(_) => Transport::Unix,
         Address::Memory(_) => Transport::Memory,
         Address::Custom(_) => Transport::Custom,

@@ -13,3 +13,5 @@ mod load;
 mod middleware;
 mod server;
 mod streams;
+#[cfg(feature = "_tls")]
+mod tls;

@@ -6,13 +6,13 @@ use crate::{
     Error,
     client::acceptor::StreamAcceptor,
     client::connection_failure::ConnectionFailure,
-    net::{Address, Connector, Spot},
+    net::{Address, ClientSecurity, Connector, Spot},
 };
 
 /// What a channel connects to.
 #[derive(Clone, Debug)]
 pub(in crate::client) enum ConnectTarget {
-    Address(Address),
+    Address(Address, ClientSecurity),
     /// The user's connector, and the address for it.
     Custom(Connector, Arc<str>),
     InProcess(Arc<dyn StreamAcceptor>),
@@ -90,7 +90,7 @@ impl Addresses {
     pub(in crate::client) fn bad(&self) -> Option<&Error> {
         self.places.iter().find_map(|place| match &place.target {
             ConnectTarget::Bad(error) => Some(error),
-            ConnectTarget::Address(_)
+            ConnectTarget::Address(..)
             | ConnectTarget::Custom(..)
             | ConnectTarget::InProcess(_)
             | ConnectTarget::Lent => None,
@@ -197,7 +197,9 @@ mod tests {
 
     fn route(addresses: &[&str]) -> Addresses {
         let places = addresses.iter().map(|text| {
-            let target = Address::parse(text).map_or_else(ConnectTarget::Bad, ConnectTarget::Address);
+            let target = Address::parse(text).map_or_else(ConnectTarget::Bad, |address| {
+                ConnectTarget::Address(address, ClientSecurity::default())
+            });
             AddressEntry::new(target, (*text).into())
         });
         Addresses::new(places.collect())
@@ -215,7 +217,7 @@ mod tests {
 
     fn at(route: &Addresses) -> String {
         match route.target(route.at) {
-            ConnectTarget::Address(address) => address.to_string(),
+            ConnectTarget::Address(address, _) => address.to_string(),
             other => format!("{other:?}"),
         }
     }

@@ -175,7 +175,7 @@ impl ConnectRace {
     }
 
     async fn find(&self, target: &ConnectTarget, deadline: Instant) -> StepOutcome {
-        let ConnectTarget::Address(address) = target else {
+        let ConnectTarget::Address(address, _) = target else {
             return StepOutcome::Resolved(vec![Spot::Whole]);
         };
         match timeout_at(deadline, net::find(address)).await {
@@ -199,7 +199,7 @@ impl ConnectRace {
     }
 
     /// Begins the handshake, which gets the time that the transport has left.
-    fn launch(&self, stream: Stream, peer: Peer, deadline: Instant) -> NewConnection {
+    fn launch(&self, mut stream: Stream, peer: Peer, deadline: Instant) -> NewConnection {
         let left = deadline.saturating_duration_since(Instant::now());
         // Milliseconds are precise enough for errors.
         let left = Duration::from_millis(u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1));
@@ -232,7 +232,7 @@ impl RaceAddress {
     /// A host may have several endpoints; other addresses need no look-up.
     fn first_try(&self) -> ConnectStep {
         match &self.target {
-            ConnectTarget::Address(Address::Tcp(_)) => ConnectStep::Resolve,
+            ConnectTarget::Address(Address::Tcp(_) | Address::Tls(_), _) => ConnectStep::Resolve,
             _ => ConnectStep::Connect(Spot::Whole),
         }
     }
@@ -251,6 +251,12 @@ impl RaceAddress {
 
 impl RunningAddress {
     fn new(address: RaceAddress, wins_at: WinsAt) -> Self {
+        let wins_at = match &address.target {
+            // A server may refuse our certificate after the end of our part of the TLS handshake. Calls that had gone ahead
+            // would be in doubt.
+            ConnectTarget::Address(Address::Tls(_), _) => WinsAt::Handshake,
+            _ => wins_at,
+        };
         Self {
             address,
             deadline: None,
@@ -321,7 +327,7 @@ async fn first(
 /// Makes a transport, and tells who the peer is.
 async fn reach(target: &ConnectTarget, spot: Spot) -> Result<(Stream, Peer), ConnectionFailure> {
     let reached = match target {
-        ConnectTarget::Address(address) => unless_panics(net::connect(address, spot))
+        ConnectTarget::Address(address, security) => unless_panics(net::connect(address, spot, security))
             .await
             .map_err(|panic| ConnectionFailure::refused(&runtime::transport_error(&panic)))?,
         ConnectTarget::Custom(connector, address) => unless_panics(connector.connect(address))

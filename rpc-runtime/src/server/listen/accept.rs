@@ -104,7 +104,7 @@ async fn memory(server: &ServerState) {
 /// When the drain has told all peers, this closes the stream and returns false.
 pub(crate) fn serve_stream(
     server: &Arc<ServerState>,
-    stream: Stream,
+    mut stream: Stream,
     peer: Peer,
     admission: Option<Admission>,
     runtime: &Handle,

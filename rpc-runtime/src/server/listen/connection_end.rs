@@ -12,6 +12,7 @@ use super::admission::{Admission, Handshake};
 use crate::{
     conn::{Cause, Cut},
     driver::{Clock, Wakes},
+    net::TlsFailure,
     server::{dispatch::Dispatched, until::until},
     session::Session,
 };
@@ -113,6 +114,14 @@ async fn end(left: LeftOfConnection, cause: Cause) {
     let session = notice.session();
     let peer = session.peer().address();
     let cut = session.shared().lock(Clock::Recent, Wakes::Waiters).cut();
+    if let Cause::Lost {
+        source: Some(error), ..
+    } = &cause
+    {
+        if let Some(failure) = TlsFailure::find(error) {
+            session.state().note_tls_failure(peer, &failure);
+        }
+    }
     match cut {
         Some(cut) => session.state().note_cut(cut, peer, &cause.to_string()),
         None => tracing::debug!(peer, %cause, "{event}"),

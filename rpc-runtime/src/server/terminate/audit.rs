@@ -139,6 +139,7 @@ impl TerminateKind {
 fn name(transport: Transport) -> &'static str {
     match transport {
         Transport::Tcp => "tcp",
+        Transport::Tls => "tls",
         Transport::Unix => "unix",
         Transport::Memory => "mem",
         Transport::InProcess => "in-process",

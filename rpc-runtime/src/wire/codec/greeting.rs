@@ -10,15 +10,27 @@ pub struct Greeting {
     line: Box<[u8]>,
 }
 
+const TLS: &str = "TLS";
+const TLS_ALERT: &str = "TLS (it has sent an alert)";
+
 /// The most bytes of a line that are shown.
 const SHOWN: usize = 64;
 
 impl Greeting {
+    /// Returns the name of the protocol.
+    #[cfg_attr(
+        not(feature = "_tls"),
+        allow(dead_code, reason = "only TLS names what came in its place")
+    )]
+    pub(crate) fn protocol(&self) -> &'static str {
+        self.protocol
+    }
+
     /// Recognises the greeting that `bytes` begin with; `None` if they may begin a frame, or are unknown.
     ///
     /// The first line of an answer is shown, such as a status or a banner. That of a request is not, because its target may
     /// be secret.
-    pub(super) fn read(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
         let silent = |protocol| Self {
             protocol,
             line: Box::default(),
@@ -28,9 +40,9 @@ impl Greeting {
             line: first_line(bytes).into(),
         };
         Some(match bytes {
-            [0x16, 0x03, ..] => silent("TLS"),
+            [0x16, 0x03, ..] => silent(TLS),
             // A TLS server that has read our HELLO answers with an alert.
-            [0x15, 0x03, ..] => silent("TLS (it has sent an alert)"),
+            [0x15, 0x03, ..] => silent(TLS_ALERT),
             [b'P', b'R', b'I', b' ', ..] => silent("HTTP/2"),
             // An HTTP/2 server begins with SETTINGS: a length, type 4, flags and stream 0. In a frame of ours the key
             // of a field would stand in place of the flags, and no key is 0.
@@ -87,7 +99,11 @@ impl fmt::Display for Greeting {
         if !self.line.is_empty() {
             write!(f, ": \"{}\"", self.line.escape_ascii())?;
         }
-        Ok(())
+        match self.protocol {
+            TLS => f.write_str(": let it connect by tcp://, or listen on tls://"),
+            TLS_ALERT => f.write_str(": connect by tls://"),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -101,11 +117,24 @@ mod tests {
 
     #[test]
     fn other_protocols_are_named() {
+        for (bytes, says) in [
+            (
+                &b"\x16\x03\x01\x02\x00\x01"[..],
+                "TLS instead of this protocol: let it connect by tcp://, or listen on tls://",
+            ),
+            (
+                b"\x16\x03",
+                "TLS instead of this protocol: let it connect by tcp://, or listen on tls://",
+            ),
+            (
+                b"\x15\x03\x03\x00\x02\x02\x0a",
+                "TLS (it has sent an alert) instead of this protocol: connect by tls://",
+            ),
+        ] {
+            assert_eq!(shown(bytes), format!("peer speaks {says}"));
+        }
         for (bytes, protocol) in [
-            (&b"\x16\x03\x01\x02\x00\x01"[..], "TLS"),
-            (b"\x16\x03", "TLS"),
-            (b"\x15\x03\x03\x00\x02\x02\x0a", "TLS (it has sent an alert)"),
-            (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "HTTP/2"),
+            (&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], "HTTP/2"),
             (b"\x00\x00\x12\x04\x00\x00\x00\x00\x00\x00\x03", "HTTP/2"),
             // The target of a request may be secret.
             (b"GET /?token=secret HTTP/1.1\r\n", "HTTP/1"),

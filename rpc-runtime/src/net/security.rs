@@ -1,0 +1,138 @@
+//! Security: how TLS is put around a TCP stream, where the address begins with `tls://`.
+
+use std::io;
+
+use tokio::net::TcpStream;
+
+#[cfg(feature = "_tls")]
+use super::StreamKind;
+use super::{Peer, Stream};
+use crate::Code;
+#[cfg(feature = "_tls")]
+use crate::tls::{self, ClientTls, ServerTls, TlsError, TlsFault};
+
+/// How a client secures its connections to `tls://` addresses.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ClientSecurity {
+    /// `None` for the CAs of this machine.
+    #[cfg(feature = "_tls")]
+    tls: Option<ClientTls>,
+}
+
+/// How a server secures the connections of its `tls://` listeners.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ServerSecurity {
+    #[cfg(feature = "_tls")]
+    tls: Option<ServerTls>,
+}
+
+/// Why TLS failed.
+pub(crate) struct TlsFailure {
+    /// The word for it in logs.
+    pub(crate) fault: String,
+    /// What happened, and what to do.
+    pub(crate) text: String,
+    /// True if the peer has just left, as a health check or a port scanner does.
+    pub(crate) has_left: bool,
+    /// The code of calls that it stops.
+    pub(crate) code: Code,
+    /// True if another attempt would fail in the same way.
+    pub(crate) is_permanent: bool,
+}
+
+#[cfg(feature = "_tls")]
+impl TlsFailure {
+    /// Finds it in the error of a stream; `None` if something else failed.
+    pub(crate) fn find(error: &io::Error) -> Option<Self> {
+        let error = TlsError::find(error)?;
+        let (code, is_permanent) = error.verdict();
+        Some(Self {
+            fault: format!("{:?}", error.fault()),
+            text: error.to_string(),
+            has_left: error.fault() == TlsFault::Interrupted,
+            code,
+            is_permanent,
+        })
+    }
+}
+
+#[cfg(not(feature = "_tls"))]
+impl TlsFailure {
+    pub(crate) fn find(_: &io::Error) -> Option<Self> {
+        None
+    }
+}
+
+#[cfg(feature = "_tls")]
+impl ClientSecurity {
+    pub(crate) fn new(tls: ClientTls) -> Self {
+        Self { tls: Some(tls) }
+    }
+
+    /// Shakes hands with the server at `host`.
+    ///
+    /// # Errors
+    ///
+    /// A `TlsError` within, or the error of the OS.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes the stream.
+    pub(super) async fn shake_hands(
+        &self,
+        stream: TcpStream,
+        host: &str,
+        peer: Peer,
+    ) -> io::Result<(Stream, Peer)> {
+        let (stream, certificate) = tls::connect(self.tls.as_ref(), stream, host).await?;
+        let (peer, slot) = peer.over_tls();
+        if let Some(certificate) = certificate {
+            // Nothing else sets it.
+            let _ = slot.set(certificate);
+        }
+        Ok((Stream(StreamKind::Tls(Box::new(stream))), peer))
+    }
+}
+
+#[cfg(feature = "_tls")]
+impl ServerSecurity {
+    pub(crate) fn new(tls: ServerTls) -> Self {
+        Self { tls: Some(tls) }
+    }
+
+    /// True if it has a certificate.
+    pub(crate) fn is_set(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// Begins a handshake with a client. Reading and writing the stream drive it.
+    ///
+    /// # Errors
+    ///
+    /// `Unsupported` without a certificate; the builder has checked that.
+    pub(super) fn accept(&self, stream: TcpStream, peer: Peer) -> io::Result<(Stream, Peer)> {
+        let tls = self.tls.as_ref().ok_or(io::ErrorKind::Unsupported)?;
+        let (peer, certificate) = peer.over_tls();
+        let stream = tls::accept(tls, stream, certificate);
+        Ok((Stream(StreamKind::Tls(Box::new(stream))), peer))
+    }
+}
+
+/// Without TLS no address begins with `tls://`, so nothing calls these.
+#[cfg(not(feature = "_tls"))]
+impl ClientSecurity {
+    pub(super) async fn shake_hands(&self, _: TcpStream, _: &str, _: Peer) -> io::Result<(Stream, Peer)> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+#[cfg(not(feature = "_tls"))]
+impl ServerSecurity {
+    pub(crate) fn is_set(&self) -> bool {
+        false
+    }
+
+    pub(super) fn accept(&self, _: TcpStream, _: Peer) -> io::Result<(Stream, Peer)> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}

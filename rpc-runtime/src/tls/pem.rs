@@ -1,0 +1,94 @@
+//! Pem: a text of certificates or keys, in memory or in a file.
+
+use std::{
+    borrow::Cow,
+    fs::{self, File},
+    io::Read,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use super::fault::TlsError;
+
+/// A text of certificates or keys, in memory or in a file.
+#[derive(Clone)]
+pub(super) enum Pem {
+    Text(Arc<[u8]>),
+    File(PathBuf),
+}
+
+/// What changes when a file is written or replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stamp {
+    device: u64,
+    inode: u64,
+    len: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Pem {
+    pub(super) fn text(text: impl AsRef<[u8]>) -> Self {
+        Self::Text(text.as_ref().into())
+    }
+
+    pub(super) fn file(path: impl AsRef<Path>) -> Self {
+        Self::File(path.as_ref().to_owned())
+    }
+
+    /// Returns the text.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read, or is too long; the error has its path.
+    pub(super) fn read(&self) -> Result<Cow<'_, [u8]>, TlsError> {
+        match self {
+            Self::Text(text) => Ok(Cow::Borrowed(text)),
+            Self::File(path) => read(path).map(Cow::Owned),
+        }
+    }
+
+    /// Returns the path; `None` for a text in memory.
+    pub(super) fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Text(_) => None,
+            Self::File(path) => Some(path),
+        }
+    }
+
+    /// The name for errors.
+    pub(super) fn name(&self) -> Cow<'_, str> {
+        match self {
+            Self::Text(_) => Cow::Borrowed("the given PEM text"),
+            Self::File(path) => path.to_string_lossy(),
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
+    let failed = |error| TlsError::configuration(format!("cannot read {}: {error}", path.display()));
+    let mut text = Vec::new();
+    let mut file = File::open(path).map_err(failed)?.take(LONGEST + 1);
+    file.read_to_end(&mut text).map_err(failed)?;
+    if text.len() as u64 > LONGEST {
+        let text = format!("{} is longer than {LONGEST} bytes, the limit", path.display());
+        return Err(TlsError::configuration(text));
+    }
+    Ok(text)
+}
+
+/// Returns what changes when the file is written or replaced; `None` if it cannot be looked at.
+pub(super) fn stamp(path: &Path) -> Option<Stamp> {
+    let file = fs::metadata(path).ok()?;
+    Some(Stamp {
+        device: file.dev(),
+        inode: file.ino(),
+        len: file.len(),
+        modified: (file.mtime(), file.mtime_nsec()),
+        changed: (file.ctime(), file.ctime_nsec()),
+    })
+}
+
+/// The longest file, in bytes. Lists of revoked certificates may be long.
+const LONGEST: u64 = 64 << 20;
