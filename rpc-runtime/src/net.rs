@@ -6,12 +6,11 @@ mod listener;
 mod memory;
 pub(crate) mod network;
 mod peer;
-#[cfg(target_os = "linux")]
-mod proc_net;
 mod resolve;
 mod socket_file;
 #[cfg(test)]
 mod system_calls;
+mod terminate_key;
 mod uid;
 
 use std::{
@@ -41,6 +40,7 @@ pub(crate) use self::{
     custom::{Connector, IncomingStreams},
     listener::{Listener, lacks_resources, peer_has_left},
     resolve::name_of,
+    terminate_key::{Challenge, KeyFile, read_key},
     uid::own_uid,
 };
 

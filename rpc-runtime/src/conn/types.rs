@@ -522,20 +522,24 @@ pub(crate) struct PeerHello {
     encodings: u32,
     /// Which run of a server it is; empty for a client.
     pub(crate) instance_id: Bytes,
+    /// What the server asks a terminate to prove its user with; empty if it does not, and for a client.
+    pub(crate) challenge: Bytes,
 }
 
 impl PeerHello {
     /// What `side` keeps of it.
     pub(super) fn new(hello: Hello, side: Side) -> Self {
         let bits = hello.encodings.iter().map(|&encoding| bit(encoding));
+        let (instance_id, challenge) = match side {
+            Side::Connector => (hello.instance_id, hello.challenge),
+            Side::Acceptor => (Bytes::new(), Bytes::new()),
+        };
         Self {
             stream_window: hello.stream_window,
             ping_floor_ms: hello.ping_floor_ms,
             encodings: bits.fold(0, BitOr::bitor),
-            instance_id: match side {
-                Side::Connector => hello.instance_id,
-                Side::Acceptor => Bytes::new(),
-            },
+            instance_id,
+            challenge,
         }
     }
 

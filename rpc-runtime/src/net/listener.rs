@@ -17,6 +17,7 @@ use tokio::{
 use super::{
     ACCEPT_QUEUE, Address, IncomingStreams, Peer, Stream, StreamKind,
     memory::MemoryListener,
+    peer::is_loopback,
     resolve::resolve_to_bind,
     socket_file::{self, SocketFile},
 };
@@ -173,6 +174,14 @@ impl Listener {
     /// The address that clients connect to, with the real port.
     pub(crate) fn address(&self) -> &str {
         &self.text
+    }
+
+    /// True if it listens for TCP, and only this machine can reach it.
+    pub(crate) fn is_loopback(&self) -> bool {
+        match &self.socket {
+            Socket::Tcp(socket) => socket.local_addr().is_ok_and(is_loopback),
+            Socket::Unix { .. } | Socket::Memory(_) | Socket::Custom(_) => false,
+        }
     }
 
     /// Waits for the next stream, and returns it with its peer.
@@ -448,7 +457,7 @@ pub(crate) fn peer_has_left(error: &io::Error) -> bool {
 }
 
 fn tcp_pair(stream: TcpStream, peer: SocketAddr, bound: SocketAddr) -> io::Result<(Stream, Peer)> {
-    let peer = Peer::accepted(peer, stream.local_addr()?, bound);
+    let peer = Peer::accepted(peer, bound);
     Ok((Stream::tcp(stream)?, peer))
 }
 

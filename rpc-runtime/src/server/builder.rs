@@ -284,6 +284,9 @@ impl ServerBuilder {
         };
         let max_connections = self.max_connections.unwrap_or_else(defaults::max_connections);
         let server = ServerState::new(runtime, router, options, bound, threads);
+        if server.policy().needs_key() && listeners.iter().any(|(_, listener)| listener.is_loopback()) {
+            server.key().write(server.view().instance());
+        }
         workers.belong_to(&server);
         Ok(Server {
             owned: AbortOnDrop(server),

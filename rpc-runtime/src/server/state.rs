@@ -16,7 +16,7 @@ use super::{
     connections::Connections,
     cut_log::CutLog,
     router::Router,
-    terminate::{Asker, Audit, Decision, TerminateKind},
+    terminate::{Asker, Audit, Decision, ServerKey, TerminateKind},
 };
 use crate::{
     Code, Compression, Limits, Load, Status, TerminatePolicy,
@@ -45,6 +45,7 @@ pub(crate) struct ServerState {
     accepting: Mutex<Option<Vec<JoinHandle<()>>>>,
     cuts: CutLog,
     failed_accepts: Seldom,
+    key: ServerKey,
 }
 
 /// What a server is configured with, apart from its services and addresses.
@@ -105,6 +106,7 @@ impl ServerState {
             accepting: Mutex::new(Some(Vec::new())),
             cuts: CutLog::default(),
             failed_accepts: Seldom::new(FAILED_ACCEPTS),
+            key: ServerKey::default(),
         })
     }
 
@@ -141,6 +143,11 @@ impl ServerState {
     /// Which peers may terminate this server.
     pub(crate) fn policy(&self) -> &TerminatePolicy {
         &self.options.policy
+    }
+
+    /// The key by which loopback peers prove their user.
+    pub(crate) fn key(&self) -> &ServerKey {
+        &self.key
     }
 
     /// Counters of refused requests and of connections cut off, of all connections together.

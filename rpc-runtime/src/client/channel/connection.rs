@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use crate::{
     Compression,
     client::connection_failure::ConnectionFailure,
-    conn::{Cause, State},
+    conn::{Cause, Connection, State},
     driver::{Baton, SharedConnection},
     net::Stream,
 };
@@ -23,6 +23,8 @@ pub(in crate::client) struct ClientConnection {
     pub(in crate::client) shared: Arc<SharedConnection>,
     /// The address of the peer, for errors.
     pub(in crate::client) peer: Arc<str>,
+    /// True if it goes by TCP to this machine.
+    pub(in crate::client) is_loopback: bool,
     /// None for a borrowed connection, which its server ends.
     pub(in crate::client) baton: Option<Arc<Baton<Stream>>>,
     /// The index of its address.
@@ -71,6 +73,12 @@ impl ClientConnection {
     pub(in crate::client) fn instance(&self) -> Option<Bytes> {
         self.shared
             .with(|conn, _| conn.peer_hello().map(|hello| hello.instance_id.clone()))
+    }
+
+    /// What the server asks a terminate to prove its user with; empty if it does not, or if its HELLO has not arrived.
+    pub(in crate::client) fn challenge(&self) -> Bytes {
+        let challenge = |conn: &Connection| conn.peer_hello().map(|hello| hello.challenge.clone());
+        self.shared.with(|conn, _| challenge(conn)).unwrap_or_default()
     }
 }
 
