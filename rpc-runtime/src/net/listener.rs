@@ -273,7 +273,7 @@ fn refused(addresses: &[Address], index: usize, error: io::Error) -> Error {
         io::ErrorKind::AddrInUse => &in_use(addresses, index),
         io::ErrorKind::AddrNotAvailable => "; this machine does not have that address",
         io::ErrorKind::PermissionDenied => "; this user may not listen there",
-        io::ErrorKind::NotFound => "; the folder that its folder is in does not exist: make it",
+        io::ErrorKind::NotFound => "; only the last folder of a path is made: make the others",
         io::ErrorKind::InvalidInput if matches!(address, Address::Unix(_)) => "; choose a shorter path",
         _ => "",
     };

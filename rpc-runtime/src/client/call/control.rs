@@ -30,10 +30,10 @@ pub(super) async fn terminate(mut call: InFlightCall<'_>, origin: Bytes) -> Resu
     call.connect_within(FIRST_ANSWER);
     let wanted = call.instance();
     loop {
-        let on = call.greet().await?;
+        let on = call.wait_for_hello().await?;
         let (request, key) = terminate_request(&on, wanted.clone(), origin.clone());
         let result = ask(&mut call, &request).await;
-        if !call.is_stale() {
+        if !call.is_unbound() {
             return result.map_err(|error| explain(error, key));
         }
     }
@@ -43,10 +43,10 @@ pub(super) async fn terminate(mut call: InFlightCall<'_>, origin: Bytes) -> Resu
 pub(super) async fn send_terminate(mut call: InFlightCall<'_>) -> Result<(), Error> {
     let wanted = call.instance();
     loop {
-        let on = call.greet().await?;
+        let on = call.wait_for_hello().await?;
         let (request, _) = terminate_request(&on, wanted.clone(), Bytes::new());
         let result = call.send(&request).await;
-        if !call.is_stale() {
+        if !call.is_unbound() {
             return result;
         }
     }

@@ -53,18 +53,18 @@ pub(super) struct InFlightCall<'a> {
     /// Why the first try failed, once the call is retried.
     resent: Option<Box<str>>,
     compressed: CompressedRequest,
-    greeting: Greeting,
+    binding: Binding,
 }
 
 /// Whether a call may go by one connection only, because its request is made for that one.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Greeting {
+enum Binding {
     /// Any connection will do.
-    None,
-    /// The connection that the call is queued on.
-    Made,
+    Free,
+    /// Only the connection that the call is queued on.
+    Bound,
     /// That connection takes no calls any more.
-    Stale,
+    Broken,
 }
 
 /// Which limits a call counts against.
@@ -149,7 +149,7 @@ impl<'a> InFlightCall<'a> {
             stage: CallStage::Nowhere,
             resent: None,
             compressed: CompressedRequest::default(),
-            greeting: Greeting::None,
+            binding: Binding::Free,
         }
     }
 
@@ -187,10 +187,10 @@ impl<'a> InFlightCall<'a> {
         self.connect_by = Some(Box::new(deadline));
     }
 
-    /// Waits for the HELLO of a server, and keeps the call on that connection. So its request can answer the HELLO.
+    /// Waits for the HELLO of a server, and binds the call to that connection. So its request can answer the HELLO.
     ///
-    /// If the connection takes no calls any more when the request goes out, the call fails, and [`InFlightCall::is_stale`].
-    pub(super) async fn greet(&mut self) -> Result<Arc<ClientConnection>, Error> {
+    /// If the connection takes no calls any more when the request is to go out, the call fails, and [`InFlightCall::is_unbound`].
+    pub(super) async fn wait_for_hello(&mut self) -> Result<Arc<ClientConnection>, Error> {
         let deadline = *self.connect_by.as_deref().unwrap_or(&self.deadline);
         let on = match self.channel.current().filter(|on| on.takes_calls()) {
             Some(on) => on,
@@ -222,13 +222,13 @@ impl<'a> InFlightCall<'a> {
         }
         self.is_new = false;
         self.stage = CallStage::Queued(Arc::clone(&on), Ticket::default());
-        self.greeting = Greeting::Made;
+        self.binding = Binding::Bound;
         Ok(on)
     }
 
-    /// True if the connection that was greeted took no calls any more: then the request has to be made again for another one.
-    pub(super) fn is_stale(&self) -> bool {
-        self.greeting == Greeting::Stale
+    /// True if the connection that the call was bound to took no calls any more: the request has to be made anew for another one.
+    pub(super) fn is_unbound(&self) -> bool {
+        self.binding == Binding::Broken
     }
 
     /// Sends a request, and waits until the connection has all of it.
@@ -413,8 +413,8 @@ impl<'a> InFlightCall<'a> {
             drop(conn);
             let begun = match step {
                 BeginStep::Wait => return Poll::Pending,
-                BeginStep::Elsewhere if self.greeting != Greeting::None => {
-                    self.greeting = Greeting::Stale;
+                BeginStep::Elsewhere if self.binding != Binding::Free => {
+                    self.binding = Binding::Broken;
                     self.stage = CallStage::Nowhere;
                     return Poll::Ready(Err(self.locate(errors::moved())));
                 }
