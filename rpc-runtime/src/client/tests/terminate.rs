@@ -27,13 +27,8 @@ async fn a_terminate_waits_for_the_hello_and_names_its_instance() {
     let hand = Hand::new("mem:terminate-hello").await;
     let client = Client::connect_lazy("mem:terminate-hello");
     let pending = terminate(&client);
-    let far = hand.accept_as(b"one", b"challenge", |_| {}).await;
-    let request = refused(&far).await;
-    assert_eq!(request.instance_id, b"one"[..]);
-    assert!(
-        request.proof.is_empty(),
-        "a challenge is answered over loopback only"
-    );
+    let far = hand.accept_as(b"one", b"", |_| {}).await;
+    assert_eq!(refused(&far).await.instance_id, b"one"[..]);
     within(pending).await.unwrap().unwrap_err();
 }
 
@@ -78,6 +73,12 @@ async fn a_proof_is_made_for_the_challenge_of_the_connection() {
         let error = within(pending).await.unwrap().unwrap_err();
         assert!(!error.message().contains("has no key"), "{error}");
     }
+    let elsewhere = Hand::new("mem:terminate-elsewhere").await;
+    let client = Client::connect_lazy("mem:terminate-elsewhere");
+    let pending = terminate(&client);
+    let far = elsewhere.accept_as(&id, &[1; 16], |_| {}).await;
+    assert!(refused(&far).await.proof.is_empty(), "it is for loopback only");
+    within(pending).await.unwrap().unwrap_err();
     drop(key);
     // A name of another length is no name of a file, whatever is in it.
     for (id, challenge) in [
