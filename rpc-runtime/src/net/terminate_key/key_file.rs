@@ -19,6 +19,7 @@ use crate::net::own_uid;
 #[derive(Debug)]
 pub(crate) struct KeyFile {
     key: TerminateKey,
+    instance: [u8; 16],
     path: PathBuf,
 }
 
@@ -37,18 +38,9 @@ impl KeyFile {
 
     fn create_in(folders: &[PathBuf], instance: [u8; 16]) -> io::Result<Self> {
         let key = TerminateKey::random()?;
-        let mut failures = Vec::new();
-        for folder in folders {
-            let path = folder.join(key_name(instance));
-            match write_new(&path, &key) {
-                Ok(()) => {
-                    stale_keys::remove(&path);
-                    return Ok(Self { key, path });
-                }
-                Err(error) => failures.push(error.to_string()),
-            }
-        }
-        Err(io::Error::other(failures.join(", and ")))
+        let path = write_first(folders, instance, &key)?;
+        stale_keys::remove(&path);
+        Ok(Self { key, instance, path })
     }
 
     /// The key in it.
@@ -58,14 +50,21 @@ impl KeyFile {
 
     /// Shows that the server lives: makes the file young again, or writes it anew if something has removed it.
     ///
+    /// The folder may be gone, too: the OS removes `$XDG_RUNTIME_DIR` when its user logs out. Then another folder is used.
+    ///
     /// # Errors
     ///
     /// Why the file cannot be written.
-    pub(crate) fn refresh(&self) -> io::Result<()> {
+    pub(crate) fn refresh(&mut self) -> io::Result<()> {
         match self.rewrite() {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => write_new(&self.path, &self.key),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.move_to(&PrivateFolder::paths()?),
             done => done,
         }
+    }
+
+    fn move_to(&mut self, folders: &[PathBuf]) -> io::Result<()> {
+        self.path = write_first(folders, self.instance, &self.key)?;
+        Ok(())
     }
 
     /// Writes the same bytes again, so that who reads the file meanwhile finds them.
@@ -81,6 +80,19 @@ impl Drop for KeyFile {
         // The next server removes what cannot be removed now.
         let _ = fs::remove_file(&self.path);
     }
+}
+
+/// Writes `key` into the first of `folders` that can be used, and returns the path.
+fn write_first(folders: &[PathBuf], instance: [u8; 16], key: &TerminateKey) -> io::Result<PathBuf> {
+    let mut failures = Vec::new();
+    for folder in folders {
+        let path = folder.join(key_name(instance));
+        match write_new(&path, key) {
+            Ok(()) => return Ok(path),
+            Err(error) => failures.push(error.to_string()),
+        }
+    }
+    Err(io::Error::other(failures.join(", and ")))
 }
 
 /// Writes `key` into a file that is not there yet, and makes its folder.
@@ -204,7 +216,7 @@ mod tests {
     fn a_file_that_others_may_read_or_write_is_no_key() {
         let scratch = Scratch::new("mode");
         let folders = [scratch.0.join("keys")];
-        let file = KeyFile::create_in(&folders, ID).unwrap();
+        let mut file = KeyFile::create_in(&folders, ID).unwrap();
         for mode in [0o640, 0o604, 0o620, 0o666] {
             fs::set_permissions(&file.path, fs::Permissions::from_mode(mode)).unwrap();
             assert_eq!(
@@ -255,20 +267,45 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_something_removed_is_written_again() {
+    fn a_file_is_kept_young() {
         let scratch = Scratch::new("refresh");
         let folders = [scratch.0.join("keys")];
-        let file = KeyFile::create_in(&folders, ID).unwrap();
+        let mut file = KeyFile::create_in(&folders, ID).unwrap();
         let key = file.key().0;
-        fs::remove_dir_all(&folders[0]).unwrap();
-        file.refresh().unwrap();
-        assert_eq!(read_in(&folders, ID).unwrap().0, key);
         let long_ago = fs::metadata(&file.path).unwrap().modified().unwrap() - stale_keys::STALE;
         let open = OpenOptions::new().write(true).open(&file.path).unwrap();
         open.set_modified(long_ago).unwrap();
         file.refresh().unwrap();
         assert!(fs::metadata(&file.path).unwrap().modified().unwrap() > long_ago);
         assert_eq!(read_in(&folders, ID).unwrap().0, key);
+    }
+
+    #[test]
+    fn a_file_that_something_removed_is_written_again() {
+        // In the folders of this user, as a server does. The id is this test's own.
+        let id = fastrand::u128(..).to_be_bytes();
+        let mut file = KeyFile::create(id).unwrap();
+        let key = file.key().0;
+        fs::remove_file(&file.path).unwrap();
+        assert_eq!(error(read_key(id)).kind(), io::ErrorKind::NotFound);
+        file.refresh().unwrap();
+        assert_eq!(read_key(id).unwrap().0, key);
+    }
+
+    #[test]
+    fn a_file_moves_when_its_folder_is_gone() {
+        let scratch = Scratch::new("moves");
+        let folders = ["runtime/keys", "keys"].map(|name| scratch.0.join(name));
+        fs::create_dir(scratch.0.join("runtime")).unwrap();
+        let mut file = KeyFile::create_in(&folders, ID).unwrap();
+        let (key, first) = (file.key().0, file.path.clone());
+        fs::remove_dir_all(scratch.0.join("runtime")).unwrap();
+        assert_eq!(error(file.rewrite()).kind(), io::ErrorKind::NotFound);
+        file.move_to(&folders).unwrap();
+        assert_ne!(file.path, first);
+        assert_eq!(read_in(&folders, ID).unwrap().0, key);
+        drop(file);
+        assert_eq!(fs::read_dir(&folders[1]).unwrap().count(), 0);
     }
 
     #[test]
