@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use crate::{
     Compression,
     client::connection_failure::ConnectionFailure,
-    conn::{Cause, Connection, State},
+    conn::{Cause, PeerHello, State},
     driver::{Baton, SharedConnection},
     net::Stream,
 };
@@ -72,13 +72,15 @@ impl ClientConnection {
     /// The instance of the server, once its HELLO has arrived.
     pub(in crate::client) fn instance(&self) -> Option<Bytes> {
         self.shared
-            .with(|conn, _| conn.peer_hello().map(|hello| hello.instance_id.clone()))
+            .with(|conn, _| conn.peer_hello().map(PeerHello::instance_id))
     }
 
     /// What the server asks a terminate to prove its user with; empty if it does not, or if its HELLO has not arrived.
     pub(in crate::client) fn challenge(&self) -> Bytes {
-        let challenge = |conn: &Connection| conn.peer_hello().map(|hello| hello.challenge.clone());
-        self.shared.with(|conn, _| challenge(conn)).unwrap_or_default()
+        let challenge = self
+            .shared
+            .with(|conn, _| conn.peer_hello().map(PeerHello::challenge));
+        challenge.unwrap_or_default()
     }
 }
 
