@@ -35,8 +35,8 @@ struct Args {
     #[arg(long, value_name = "CONNECTIONS", default_value_t = 10_000)]
     max_connections: usize,
 
-    /// The peers that may terminate the server: processes of this machine and this user (local; over TCP on Linux
-    /// only), all processes of this machine (loopback), or none (disabled).
+    /// The peers that may terminate the server: processes of this machine and this user (local), all processes of this
+    /// machine (loopback), or none (disabled).
     #[arg(long, value_enum, default_value = "local")]
     terminate: Terminate,
 }

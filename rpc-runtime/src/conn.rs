@@ -40,7 +40,7 @@ mod wakers;
 
 use std::{io, sync::Arc, task::Waker};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
 pub(crate) use self::handler::TakenRequests;
 pub(crate) use self::settings::Settings;
@@ -97,9 +97,14 @@ pub(crate) struct Connection {
 impl Connection {
     /// A connection whose HELLO is ready to be written.
     pub(crate) fn new(side: Side, settings: impl Into<Arc<Settings>>) -> Self {
+        Self::with_challenge(side, settings, Bytes::new())
+    }
+
+    /// A connection whose HELLO asks the peer to answer `challenge` if it sends a terminate.
+    pub(crate) fn with_challenge(side: Side, settings: impl Into<Arc<Settings>>, challenge: Bytes) -> Self {
         let settings = settings.into();
         let mut outbox = Outbox::new(&settings);
-        outbox.put_hello(&settings);
+        outbox.put_hello(&settings, challenge);
         Self {
             side,
             peer: PeerState::new(settings.max_faults),

@@ -6,13 +6,12 @@ mod listener;
 mod memory;
 pub(crate) mod network;
 mod peer;
-#[cfg(target_os = "linux")]
-mod proc_net;
 mod resolve;
 mod security;
 mod socket_file;
 #[cfg(test)]
 mod system_calls;
+mod terminate_key;
 mod uid;
 
 use std::{
@@ -43,6 +42,7 @@ pub(crate) use self::{
     listener::{Listener, lacks_resources, peer_has_left},
     resolve::name_of,
     security::{ClientSecurity, ServerSecurity, TlsFailure},
+    terminate_key::{Challenge, KeyFile, read_key},
     uid::own_uid,
 };
 

@@ -177,6 +177,7 @@ impl Server {
         tracing::info!(addresses = ?server.addresses(), services = ?server.router(), "serving");
         let closed = server.lifecycle().closed();
         let told = until(obey(signals, server), drain_after(shutdown, server));
+        let told = until(told, server.key().keep_fresh());
         Ok(match until(told, closed).await {
             Some(report) => report,
             None => server.lifecycle().closed().await,

@@ -56,7 +56,7 @@ use crate::{
     Client, Compression, Peer,
     base::ordered_wakes::Changes,
     client::Channel,
-    conn::{CallId, Cause, Connection, State, Time},
+    conn::{CallId, Cause, Connection, Time},
     driver::{Baton, Clock, SharedConnection, Wakes},
     net::{Stream, Transport},
 };
@@ -266,12 +266,6 @@ impl<D: ?Sized> Session<D> {
     /// Ready when no request of the peer is open, and it knows that no further one will be taken.
     pub(crate) fn poll_drained(&self, cx: &mut TaskContext<'_>) -> Poll<()> {
         self.shared.with(|conn, _| conn.poll_drained(cx))
-    }
-
-    /// Returns whether the peer is still there, as far as is known.
-    pub(crate) fn is_open(&self) -> bool {
-        let state = self.shared.with(|conn, _| conn.state());
-        matches!(state, State::Open | State::Draining)
     }
 
     /// Ready when the connection has ended.

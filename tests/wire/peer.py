@@ -8,6 +8,7 @@ The client is wire.py, beside this file. To run both:
 It ends with 0 if all is as the page says, and else with 1 and the first thing that is not.
 """
 
+import hmac
 import os
 import ssl
 import subprocess
@@ -18,8 +19,8 @@ import threading
 from wire import (ABORTED, CALL, CANCEL, DATA, END, FLOOR, LIMIT, MAGIC, MORE, NOT_EXECUTED, PACKED, PING, SEND,
                   MAX_ROW, Account, Client, Failed, Frame, Message, check, field, fixed64, framed, hello, procedure)
 
-OK, CANCELLED, INVALID_ARGUMENT, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED = 0, 1, 3, 4, 8
-UNIMPLEMENTED, INTERNAL = 12, 13
+OK, CANCELLED, INVALID_ARGUMENT, DEADLINE_EXCEEDED, PERMISSION_DENIED, RESOURCE_EXHAUSTED = 0, 1, 3, 4, 7, 8
+FAILED_PRECONDITION, UNIMPLEMENTED, INTERNAL = 9, 12, 13
 DRAIN, PROTOCOL, HELLO_REJECTED = 1, 2, 3
 UNKNOWN_PROCEDURE, BAD_PAYLOAD = 1, 2
 
@@ -331,15 +332,55 @@ def client_hello():
 
 # -- The end ---------------------------------------------------------------------------------------------------------
 
-def terminate(_, unix):
+def key_of(client):
+    """The key of the server, from its file, which only its own user can read."""
+    name = client.server[12].hex() + ".key"
+    folders = [f"{tempfile.gettempdir()}/rpc-runtime-{os.getuid()}"]
+    if "XDG_RUNTIME_DIR" in os.environ:
+        folders.insert(0, os.environ["XDG_RUNTIME_DIR"] + "/rpc-runtime")
+    for path in (os.path.join(folder, name) for folder in folders):
+        if os.path.exists(path):
+            check(os.stat(path).st_mode & 0o777 == 0o600, f"only its user may read {path}")
+            with open(path, "rb") as file:
+                return file.read()
+    raise Failed(f"no {name} is in {folders}")
+
+
+def proof(key, client):
+    return hmac.new(key, b"rpc terminate v1" + client.server[12] + client.server[16], "sha256").digest()
+
+
+def terminate_needs_a_proof(tcp, unix):
+    """over loopback, a terminate proves that its caller can read the server's key; other proofs are refused"""
+    client, other = Client(tcp), Client(tcp)
+    for each in (client, other):
+        expect(each.call(NOOP), OK)
+    key, challenges = key_of(client), {client.server[16], other.server[16]}
+    check(len(challenges) == 2 and all(len(one) == 16 for one in challenges), f"each connection has its own: {challenges}")
+    right = proof(key, client)
+    near = bytes([*right[:-1], right[-1] ^ 1])
+    for wrong in (b"", b"?", key, near, right[:-1], right + b"?", proof(bytes(32), client), proof(key, other)):
+        reply = client.call(TERMINATE, field(1, client.server[12]) + field(3, wrong))
+        expect(reply, PERMISSION_DENIED, NOT_EXECUTED)
+    reply = client.call(TERMINATE, field(1, os.urandom(16)) + field(3, right))
+    expect(reply, FAILED_PRECONDITION, NOT_EXECUTED)
+    local = Client(unix)
+    expect(local.call(NOOP), OK)
+    check(not local.server[16], "a Unix socket tells the user of a peer, so there is no challenge")
+    for each in (client, other, local):
+        each.close()
+
+
+def terminate(tcp, _):
     """terminate: GOAWAY, PING, GOAWAY, the replies of what was open, the report, the last account, then the end"""
-    client = Client(unix)
+    client = Client(tcp)
     expect(client.call(NOOP), OK)
+    right = proof(key_of(client), client)
     for value in (b"1", b"2"):  # nobody asks what becomes of them
         client.send(UPDATE, field(1, "count") + field(2, value))
     client.send(NOBODYS)
     short, long = client.start(SLEEP, field(1, 100)), client.start(SLEEP, TEN_MINUTES, timeout_us=0)
-    last = client.start(TERMINATE, field(1, client.server[12]), timeout_us=0)
+    last = client.start(TERMINATE, field(1, client.server[12]) + field(3, right), timeout_us=0)
     client.until(lambda: client.goaways, "the first GOAWAY")
     client.until(lambda: len(client.goaways) == 2, "the second GOAWAY")
     check(client.pings == 1, f"a PING is between the two: {client.pings}")
@@ -361,7 +402,7 @@ def terminate(_, unix):
 
 CHECKS = [handshake, update_and_fetch, any_order_of_fields, fragments, packed_frames, refusals, deadline, overtake_and_cancel,
           sends_and_their_account, packed_sends, settle, depth, credit, unknown_kinds_from_64_on, protocol_errors,
-          rejected_hellos, terminate]
+          rejected_hellos, terminate_needs_a_proof, terminate]
 
 
 def run(server):
@@ -380,7 +421,7 @@ def run(server):
 
 def main(binary):
     with tempfile.TemporaryDirectory() as folder:
-        # Policy `local`: whoever is surely local may terminate, and this process at the Unix socket is.
+        # Policy `local`: processes of the same user may terminate, and this is one.
         command = [binary, "--listen", "tcp://127.0.0.1:0", "--listen", f"unix:{folder}/kv.sock", "--terminate", "local"]
         server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
         # Every wait here is one for the server, so this bounds all of them together.

@@ -308,9 +308,7 @@ impl<'a> Call<'a> {
     pub async fn send_terminate(self) -> Result<(), Error> {
         let deadline = self.usual_deadline();
         self.check(&TERMINATE, &deadline)?;
-        let mut call = self.in_flight(&TERMINATE, CallClass::Control, deadline);
-        let request = control::terminate_request(&call, Bytes::new());
-        call.send(&request).await
+        control::send_terminate(self.in_flight(&TERMINATE, CallClass::Control, deadline)).await
     }
 
     /// Tells the server to terminate, and waits until it is drained.

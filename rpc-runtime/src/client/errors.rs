@@ -163,6 +163,11 @@ fn executed(error: Error) -> Error {
     error.with_executed(Executed::Yes).with_phase(Phase::Wait)
 }
 
+/// The error of a call that was to go by one connection only, which takes no more calls.
+pub(super) fn moved() -> Error {
+    Error::local(Code::Unavailable, "the connection takes no more calls").with_phase(Phase::Queue)
+}
+
 /// The error of every operation of a closed client.
 pub(super) fn closed() -> Error {
     Error::local(Code::Unavailable, "the client is closed: make a new one")

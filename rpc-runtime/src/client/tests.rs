@@ -7,6 +7,7 @@ mod reconnect;
 mod resend;
 mod states;
 mod streams;
+mod terminate;
 mod traits;
 
 use std::{future::poll_fn, sync::Arc, time::Duration};
@@ -78,15 +79,21 @@ impl Hand {
     }
 
     async fn accept_with(&self, first: impl FnOnce(&Far)) -> Far {
+        self.accept_as(b"hand", b"", first).await
+    }
+
+    /// Accepts the next connection as the server `instance`, which asks for the answer to `challenge`.
+    async fn accept_as(&self, instance: &[u8], challenge: &[u8], first: impl FnOnce(&Far)) -> Far {
         let (stream, _) = within(self.0.accept()).await.unwrap();
         let settings = crate::conn::Settings::new(
             &Limits::default(),
             SERVER_KEEP_ALIVE,
-            Bytes::from_static(b"hand"),
+            Bytes::copy_from_slice(instance),
             fastrand::u32(..),
         );
         let max_frame = settings.max_frame;
-        let shared = SharedConnection::new(Connection::new(Side::Acceptor, settings));
+        let challenge = Bytes::copy_from_slice(challenge);
+        let shared = SharedConnection::new(Connection::with_challenge(Side::Acceptor, settings, challenge));
         let driver = tokio::spawn(drive(stream, Arc::clone(&shared), max_frame));
         let far = Far { shared, driver };
         first(&far);

@@ -542,23 +542,48 @@ pub(crate) struct PeerHello {
     pub(super) ping_floor_ms: u32,
     /// A bit for each compression that it can decompress, by its number.
     encodings: u32,
-    /// Which run of a server it is; empty for a client.
-    pub(crate) instance_id: Bytes,
+    /// What a server says of itself; none of a client. Boxed, because a server keeps it of no connection.
+    server: Option<Box<ServerHello>>,
+}
+
+/// What the HELLO of a server says of that server.
+#[derive(Debug)]
+struct ServerHello {
+    instance_id: Bytes,
+    challenge: Bytes,
 }
 
 impl PeerHello {
     /// What `side` keeps of it.
     pub(super) fn new(hello: Hello, side: Side) -> Self {
         let bits = hello.encodings.iter().map(|&encoding| bit(encoding));
+        let server = match side {
+            Side::Connector => Some(Box::new(ServerHello {
+                instance_id: hello.instance_id,
+                challenge: hello.challenge,
+            })),
+            Side::Acceptor => None,
+        };
         Self {
             stream_window: hello.stream_window,
             ping_floor_ms: hello.ping_floor_ms,
             encodings: bits.fold(0, BitOr::bitor),
-            instance_id: match side {
-                Side::Connector => hello.instance_id,
-                Side::Acceptor => Bytes::new(),
-            },
+            server,
         }
+    }
+
+    /// Which run of a server it is; empty for a client.
+    pub(crate) fn instance_id(&self) -> Bytes {
+        self.server
+            .as_ref()
+            .map_or(Bytes::new(), |server| server.instance_id.clone())
+    }
+
+    /// What the server asks a terminate to prove its user with; empty if it does not, and for a client.
+    pub(crate) fn challenge(&self) -> Bytes {
+        self.server
+            .as_ref()
+            .map_or(Bytes::new(), |server| server.challenge.clone())
     }
 
     /// True if it can decompress that compression.

@@ -17,6 +17,7 @@ use tokio::{
 use super::{
     ACCEPT_QUEUE, Address, IncomingStreams, Peer, ServerSecurity, Stream, StreamKind,
     memory::MemoryListener,
+    peer::is_loopback,
     resolve::resolve_to_bind,
     set_options,
     socket_file::{self, SocketFile},
@@ -197,6 +198,14 @@ impl Listener {
         &self.text
     }
 
+    /// True if it listens for TCP, and only this machine can reach it.
+    pub(crate) fn is_loopback(&self) -> bool {
+        match &self.socket {
+            Socket::Tcp(socket) => socket.local_addr().is_ok_and(is_loopback),
+            Socket::Unix { .. } | Socket::Memory(_) | Socket::Custom(_) => false,
+        }
+    }
+
     /// Waits for the next stream, and returns it with its peer.
     ///
     /// # Errors
@@ -291,7 +300,8 @@ fn refused(addresses: &[Address], index: usize, error: io::Error) -> Error {
         io::ErrorKind::AddrInUse => &in_use(addresses, index),
         io::ErrorKind::AddrNotAvailable => "; this machine does not have that address",
         io::ErrorKind::PermissionDenied => "; this user may not listen there",
-        io::ErrorKind::NotFound => "; the folder does not exist",
+        io::ErrorKind::NotFound => "; only the last folder of a path is made: make the others",
+        io::ErrorKind::InvalidInput if matches!(address, Address::Unix(_)) => "; choose a shorter path",
         _ => "",
     };
     Error::local(Code::Unavailable, format!("cannot listen on {address}{hint}")).with_source(error)
@@ -479,7 +489,7 @@ fn tcp_pair(
     bound: SocketAddr,
     security: Option<&ServerSecurity>,
 ) -> io::Result<(Stream, Peer)> {
-    let peer = Peer::accepted(peer, stream.local_addr()?, bound);
+    let peer = Peer::accepted(peer, bound);
     match security {
         None => Ok((Stream::tcp(stream)?, peer)),
         Some(security) => {

@@ -6,6 +6,7 @@ use tokio::net::unix::UCred;
 
 use super::{
     Address,
+    terminate_key::Challenge,
     uid::{OVERFLOW_UID, own_uid},
 };
 #[cfg(feature = "_tls")]
@@ -39,8 +40,8 @@ struct PeerData {
     address: Arc<str>,
     transport: Transport,
     socket: Option<SocketAddr>,
-    /// The address of our own end, if only this machine can reach it because the listener is bound to loopback.
-    loopback: Option<SocketAddr>,
+    /// What it has to prove its user with, if only this machine can reach our end because the listener is bound to loopback.
+    challenge: Option<Challenge>,
     uid: Option<u32>,
     gid: Option<u32>,
     pid: Option<i32>,
@@ -64,13 +65,13 @@ impl Peer {
         )
     }
 
-    /// Makes the TCP peer at `socket`, accepted at `local` by a listener that is bound to `bound`.
-    pub(super) fn accepted(socket: SocketAddr, local: SocketAddr, bound: SocketAddr) -> Self {
-        let loopback = bound.ip().to_canonical().is_loopback().then_some(local);
+    /// Makes the TCP peer at `socket`, accepted by a listener that is bound to `bound`.
+    pub(super) fn accepted(socket: SocketAddr, bound: SocketAddr) -> Self {
+        let challenge = is_loopback(bound).then(|| fastrand::u128(..).to_be_bytes());
         Self::new(
             Transport::Tcp,
             format!("tcp://{socket}"),
-            loopback,
+            challenge,
             Some(socket),
             None,
         )
@@ -96,7 +97,7 @@ impl Peer {
             address: address.into(),
             transport,
             socket: None,
-            loopback: None,
+            challenge: None,
             uid: None,
             gid: None,
             pid: None,
@@ -113,7 +114,7 @@ impl Peer {
     fn new(
         transport: Transport,
         address: String,
-        loopback: Option<SocketAddr>,
+        challenge: Option<Challenge>,
         socket: Option<SocketAddr>,
         user: Option<UCred>,
     ) -> Self {
@@ -121,7 +122,7 @@ impl Peer {
             address: address.into(),
             transport,
             socket,
-            loopback,
+            challenge,
             uid: user.map(|user| user.uid()),
             gid: user.map(|user| user.gid()),
             pid: user.and_then(|user| user.pid()),
@@ -164,8 +165,8 @@ impl Peer {
 
     /// Returns the effective user id of the peer's process; known for Unix sockets only.
     ///
-    /// [`TerminatePolicy`](crate::TerminatePolicy) looks up the user of a loopback TCP connection itself when it needs
-    /// it.
+    /// By default a peer over loopback TCP proves its user when it sends a terminate: see
+    /// [`TerminatePolicy`](crate::TerminatePolicy).
     pub fn uid(&self) -> Option<u32> {
         self.0.uid
     }
@@ -194,8 +195,7 @@ impl Peer {
             return true;
         }
         match self.0.socket {
-            // An IPv4 peer of a listener on [::] arrives as ::ffff:127.0.0.1.
-            Some(socket) => socket.ip().to_canonical().is_loopback(),
+            Some(socket) => is_loopback(socket),
             None => !matches!(
                 self.0.transport,
                 Transport::Tcp | Transport::Tls | Transport::Custom
@@ -222,17 +222,15 @@ impl Peer {
         }
     }
 
-    /// Looks up the user who owns the other end of a loopback TCP connection.
-    ///
-    /// Only for a connection from this machine to a listener that is bound to loopback; `None` for all others, and if
-    /// the kernel does not tell. The answer is the kernel's at this moment.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future abandons the look-up.
-    pub(crate) async fn loopback_owner(&self) -> Option<u32> {
-        let local = self.0.loopback.filter(|_| self.is_local())?;
-        owner_of(self.0.socket?, local).await
+    /// What the peer proves with that it runs as our own user; `None` if it is not over loopback TCP, or came to a listener
+    /// that other machines can reach.
+    pub(crate) fn challenge(&self) -> Option<Challenge> {
+        self.0.challenge.filter(|_| self.is_local())
+    }
+
+    /// Returns true if the peer is connected by TCP, perhaps with TLS, and on this machine.
+    pub(crate) fn is_loopback(&self) -> bool {
+        matches!(self.0.transport, Transport::Tcp | Transport::Tls) && self.is_local()
     }
 
     pub(crate) fn address_arc(&self) -> Arc<str> {
@@ -240,13 +238,9 @@ impl Peer {
     }
 }
 
-#[cfg(target_os = "linux")]
-use super::proc_net::owner as owner_of;
-
-/// Only Linux tells the owner.
-#[cfg(not(target_os = "linux"))]
-async fn owner_of(_: SocketAddr, _: SocketAddr) -> Option<u32> {
-    None
+/// True for an address that only this machine reaches. An IPv4 peer of a listener on [::] arrives as ::ffff:127.0.0.1.
+pub(super) fn is_loopback(socket: SocketAddr) -> bool {
+    socket.ip().to_canonical().is_loopback()
 }
 
 #[cfg(test)]
@@ -271,27 +265,32 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn only_a_listener_that_is_bound_to_loopback_has_owners_looked_up() {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let client = tokio::net::TcpStream::connect(listener.local_addr().unwrap())
-            .await
-            .unwrap();
-        let (stream, peer) = listener.accept().await.unwrap();
-        let local = stream.local_addr().unwrap();
-        let owner = async |bound: &str| {
-            Peer::accepted(peer, local, bound.parse().unwrap())
-                .loopback_owner()
-                .await
+    #[test]
+    fn only_a_peer_over_loopback_of_a_listener_there_has_a_challenge() {
+        let challenge = |peer: &str, bound: &str| {
+            Peer::accepted(peer.parse().unwrap(), bound.parse().unwrap()).challenge()
         };
-        let known = own_uid().filter(|_| cfg!(target_os = "linux"));
-        assert_eq!(owner("127.0.0.1:1").await, known);
-        assert_eq!(owner("[::ffff:127.0.0.1]:1").await, known);
-        assert_eq!(owner("0.0.0.0:1").await, None);
-        assert_eq!(owner("[::]:1").await, None);
-        assert_eq!(owner("192.0.2.1:1").await, None);
-        assert_eq!(Peer::tcp(peer).loopback_owner().await, None);
-        drop(client);
+        for (peer, bound) in [
+            ("127.0.0.1:1", "127.0.0.1:2"),
+            ("127.9.9.9:1", "127.0.0.1:2"),
+            ("[::1]:1", "[::1]:2"),
+            ("[::ffff:127.0.0.1]:1", "[::ffff:127.0.0.1]:2"),
+        ] {
+            let one = challenge(peer, bound);
+            assert!(
+                one.is_some() && one != challenge(peer, bound),
+                "{bound}: each has its own"
+            );
+        }
+        for (peer, bound) in [
+            ("127.0.0.1:1", "0.0.0.0:2"),
+            ("127.0.0.1:1", "192.0.2.1:2"),
+            ("[::1]:1", "[::]:2"),
+            ("192.0.2.1:1", "127.0.0.1:2"),
+        ] {
+            assert_eq!(challenge(peer, bound), None, "{peer} at {bound}");
+        }
+        assert_eq!(Peer::tcp("127.0.0.1:1".parse().unwrap()).challenge(), None);
     }
 
     #[tokio::test]

@@ -5,7 +5,7 @@ use std::{
     os::{
         fd::OwnedFd,
         unix::{
-            fs::{FileTypeExt, MetadataExt, PermissionsExt},
+            fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt},
             net,
         },
     },
@@ -19,7 +19,8 @@ use tokio::net::{UnixListener, UnixStream};
 
 use super::ACCEPT_QUEUE;
 
-/// Listens at `path`, which must be free. A file that a killed server left behind is replaced.
+/// Listens at `path`, which must be free. A file that a killed server left behind is replaced. A missing folder is made, for our
+/// own user alone.
 ///
 /// The socket is bound to a name beside `path`, closed to other users, and made to listen. Only then it is linked to
 /// `path`; the link fails if anything is there. So one of many starters wins, and a client never finds a socket that
@@ -36,6 +37,7 @@ use super::ACCEPT_QUEUE;
 /// socket; `InvalidInput` for a path that is too long.
 pub(super) fn bind(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
     check_len(path)?;
+    make_folder(path)?;
     let (socket, own) = bind_beside(path)?;
     let bound = match take(&own.path, path, 0) {
         Ok(()) => SocketFile {
@@ -50,6 +52,29 @@ pub(super) fn bind(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
         Err(error) => return Err(error),
     };
     Ok((listener(socket)?, bound))
+}
+
+/// Makes the folder of `path` if it is missing, and warns of one where other users may replace the socket.
+fn make_folder(path: &Path) -> io::Result<()> {
+    let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) else {
+        return Ok(());
+    };
+    match fs::metadata(folder) {
+        Ok(found) if found.mode() & (WRITABLE | STICKY) == WRITABLE => tracing::warn!(
+            folder = %folder.display(),
+            "other users may replace the socket in this folder: use a folder of this user alone"
+        ),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let made = fs::DirBuilder::new().mode(FOLDER_MODE).create(folder);
+            // Another starter may have made it.
+            if !folder.is_dir() {
+                return made;
+            }
+        }
+        // What is wrong shows when the socket is made.
+        _ => {}
+    }
+    Ok(())
 }
 
 /// The file of a listening socket: removed when this is dropped, unless another file has replaced it.
@@ -320,6 +345,12 @@ fn max_len() -> usize {
 
 /// Only the server's own user may connect to a Unix socket.
 const MODE: u32 = 0o600;
+/// Only the server's own user may enter a folder that is made for a socket.
+const FOLDER_MODE: u32 = 0o700;
+/// The bit of a mode that lets all users make and remove files in a folder.
+const WRITABLE: u32 = 0o002;
+/// The bit of a mode that lets only their owners remove files.
+const STICKY: u32 = 0o1000;
 /// Number of attempts for a name that other processes take and free meanwhile.
 const ATTEMPTS: usize = 100;
 /// Maximum depth of claims on claims: each starter in such a chain was killed while it held a claim.
@@ -386,6 +417,35 @@ mod tests {
         assert_eq!(in_use_text(&path), "this process already listens there");
         drop((file, listener));
         assert_eq!(folder.names(), [""; 0]);
+    }
+
+    #[tokio::test]
+    async fn a_missing_folder_is_made_for_this_user_alone() {
+        let folder = Folder::new("made");
+        let private = folder.0.join("private");
+        for _ in 0..2 {
+            drop(bind(&private.join("socket")).unwrap());
+            assert_eq!(mode(&private), 0o700);
+        }
+        let error = bind(&folder.0.join("no/such/socket")).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        assert!(!folder.0.join("no").exists(), "only the last folder is made");
+        fs::write(folder.0.join("file"), "").unwrap();
+        assert_eq!(
+            bind(&folder.0.join("file/socket")).unwrap_err().kind(),
+            io::ErrorKind::NotADirectory
+        );
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_is_there_keeps_its_mode() {
+        let folder = Folder::new("kept");
+        for bits in [0o755, 0o777, 0o1777] {
+            fs::set_permissions(&folder.0, fs::Permissions::from_mode(bits)).unwrap();
+            let path = folder.0.join("socket");
+            let _bound = bind(&path).unwrap();
+            assert_eq!((mode(&folder.0), mode(&path)), (bits & 0o777, MODE));
+        }
     }
 
     #[tokio::test]

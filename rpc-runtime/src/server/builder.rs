@@ -122,8 +122,9 @@ impl ServerBuilder {
     /// Port 0 takes a free port, which [`Server::addresses`] returns. `tcp://[::]:port` includes IPv4 if the OS allows it; beside
     /// an IPv4 address of the same port it is for IPv6 alone.
     ///
-    /// The file of a Unix socket has mode 0600, and is removed at the end. A file that a killed server left behind is replaced.
-    /// A file that another server may listen on is never replaced: of several servers that start at once, one gets the path.
+    /// The file of a Unix socket has mode 0600, and is removed at the end. If its folder is missing, that is made with mode 0700. A
+    /// file that a killed server left behind is replaced. A file that another server may listen on is never replaced: of several
+    /// servers that start at once, one gets the path. A path may have as many bytes as the OS takes: 107 on Linux.
     pub fn listener(mut self, address: impl Into<String>) -> Self {
         self.addresses.push(address.into());
         self
@@ -348,6 +349,9 @@ impl ServerBuilder {
         };
         let max_connections = self.max_connections.unwrap_or_else(defaults::max_connections);
         let server = ServerState::new(runtime, router, options, bound, threads);
+        if server.policy().needs_key() && listeners.iter().any(|(_, listener)| listener.is_loopback()) {
+            server.key().write(server.view().instance());
+        }
         workers.belong_to(&server);
         Ok(Server {
             owned: AbortOnDrop(server),

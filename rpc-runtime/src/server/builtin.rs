@@ -36,25 +36,23 @@ pub(crate) fn call(server: &Arc<ServerState>, index: usize, call: Incoming) -> H
 /// Accepts a terminate, or refuses it.
 async fn admit(server: Arc<ServerState>, index: usize, call: Incoming) {
     let cx = call.preview();
-    let verdict = server.policy().judge(&cx).await;
-    let asker = Asker::Peer {
-        peer: cx.peer(),
-        uid: verdict.uid,
-    };
-    let refusal = if !verdict.is_allowed {
-        Some((
-            "policy",
-            Code::PermissionDenied,
-            "this peer may not terminate the server",
-        ))
-    } else if !is_meant(&call, server.view().instance()) {
+    // A request that cannot be read proves nothing. If it passes all the same, the procedure itself refuses it.
+    let payload = call.payload().unwrap_or_default();
+    let request = TerminateRequest::decode(payload).unwrap_or_default();
+    let verdict = server.policy().judge(&cx, &request.proof, server.key());
+    let uid = verdict.uid;
+    let asker = Asker::Peer { peer: cx.peer(), uid };
+    // First, because a proof for another instance is wrong here.
+    let refusal = if !is_meant(&request, server.view().instance()) {
         Some((
             "instance",
             Code::FailedPrecondition,
-            "the server is not the instance to terminate",
+            "the server is not the instance to terminate".into(),
         ))
     } else {
-        None
+        verdict
+            .refusal
+            .map(|text| ("policy", Code::PermissionDenied, text))
     };
     match refusal {
         Some((reason, code, text)) => {
@@ -63,7 +61,6 @@ async fn admit(server: Arc<ServerState>, index: usize, call: Incoming) {
             call.refused(&Status::new(code, text), DropReason::BadPayload);
         }
         None => {
-            let uid = verdict.uid;
             ControlServer::new(ControlOf { server, uid })
                 .call(index, call)
                 .await
@@ -71,13 +68,9 @@ async fn admit(server: Arc<ServerState>, index: usize, call: Incoming) {
     }
 }
 
-/// Returns whether the request means `instance`. A request that cannot be read passes: the procedure itself refuses it.
-fn is_meant(call: &Incoming, instance: InstanceId) -> bool {
-    let request = call
-        .payload()
-        .ok()
-        .and_then(|payload| TerminateRequest::decode(payload).ok());
-    request.is_none_or(|request| request.instance_id.is_empty() || request.instance_id == instance[..])
+/// Returns whether the request means `instance`.
+fn is_meant(request: &TerminateRequest, instance: InstanceId) -> bool {
+    request.instance_id.is_empty() || request.instance_id == instance[..]
 }
 
 /// The control service of a server, for one call.

@@ -121,6 +121,7 @@ struct CloseOnDrop {
 
 impl Drop for CloseOnDrop {
     fn drop(&mut self) {
+        self.server.key().remove();
         self.server
             .lifecycle()
             .set_phase(DrainPhase::Closed(self.report.clone()));

@@ -16,7 +16,7 @@ use super::{
     connections::Connections,
     cut_log::CutLog,
     router::Router,
-    terminate::{Asker, Audit, Decision, TerminateKind},
+    terminate::{Asker, Audit, Decision, ServerKey, TerminateKind},
 };
 use crate::{
     Code, Compression, Limits, Load, Status, TerminatePolicy,
@@ -49,6 +49,7 @@ pub(crate) struct ServerState {
     failed_accepts: Seldom,
     /// Logs peers whose TLS handshake failed.
     failed_tls: Seldom,
+    key: ServerKey,
 }
 
 /// What a server is configured with, apart from its services and addresses.
@@ -110,6 +111,7 @@ impl ServerState {
             cuts: CutLog::default(),
             failed_accepts: Seldom::new(FAILED_ACCEPTS),
             failed_tls: Seldom::new(FAILED_TLS),
+            key: ServerKey::default(),
         })
     }
 
@@ -146,6 +148,11 @@ impl ServerState {
     /// Which peers may terminate this server.
     pub(crate) fn policy(&self) -> &TerminatePolicy {
         &self.options.policy
+    }
+
+    /// The key by which loopback peers prove their user.
+    pub(crate) fn key(&self) -> &ServerKey {
+        &self.key
     }
 
     /// Counters of refused requests and of connections cut off, of all connections together.

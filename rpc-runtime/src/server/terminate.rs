@@ -1,9 +1,12 @@
-//! TerminatePolicy: which peers may stop a server. Its folder has the audit log and the signals of the OS.
+//! TerminatePolicy: which peers may stop a server. Its folder has the key by which a loopback peer proves its user, the audit log
+//! and the signals of the OS.
 
 mod audit;
+mod key;
 mod signals;
 
 use std::{
+    borrow::Cow,
     fmt,
     panic::{self, AssertUnwindSafe},
     sync::Arc,
@@ -11,9 +14,14 @@ use std::{
 
 pub(crate) use self::{
     audit::{Asker, Audit, Decision, TerminateKind},
+    key::ServerKey,
     signals::{Signals, ignore_signals},
 };
-use crate::{Context, Transport, net::own_uid};
+use crate::{
+    Context,
+    client::inherited::InstanceId,
+    net::{Challenge, own_uid},
+};
 
 /// Which peers may terminate a server.
 ///
@@ -21,16 +29,18 @@ use crate::{Context, Transport, net::own_uid};
 ///
 /// - a client in the same process, by `in_process` or a `mem:` address;
 /// - the peer of a Unix socket whose process runs as the server's user or as root;
-/// - on Linux, a TCP peer from this machine, if the server listens on a loopback address (`tcp://127.0.0.1:..`, not
-///   `0.0.0.0`) and the kernel says that the peer's socket belongs to the server's user. It is asked when the terminate
-///   comes, so the peer has to stay connected until it is answered.
+/// - a TCP peer, if the server listens on a loopback address (`tcp://127.0.0.1:..`, not `0.0.0.0`) and the peer proves that it
+///   can read the server's key. Clients of this library do so by themselves.
 ///
-/// Other peers get PERMISSION_DENIED, not executed, and the server goes on. Where the kernel cannot be asked, use
-/// [`TerminatePolicy::loopback`] to trust all users of the machine.
+/// Other peers get PERMISSION_DENIED, not executed, and the server goes on. Use [`TerminatePolicy::loopback`] to trust all users
+/// of the machine.
+///
+/// The key is a file that only the server's user can read: in `$XDG_RUNTIME_DIR/rpc-runtime`, or else in `rpc-runtime-<uid>`
+/// below the temporary folder. It is removed when the server ends. If it cannot be written, the server starts all the same, logs
+/// why, and refuses each terminate over TCP. A tunnel or a proxy between the two proves nothing, whatever its user: a client
+/// behind it has to read the file itself. The key is never sent.
 ///
 /// Each terminate, allowed or not, is one event of `tracing` at the target `rpc_runtime::audit`.
-///
-/// A proxy that runs as the server's user may terminate the server, and so may every client of the proxy.
 ///
 /// ```
 /// use rpc_runtime::server::TerminatePolicy;
@@ -75,31 +85,39 @@ impl TerminatePolicy {
         Self(Rule::Custom(Arc::new(allows)))
     }
 
-    /// Decides whether the caller of `cx` may terminate the server.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future decides nothing.
-    pub(crate) async fn judge(&self, cx: &Context) -> Verdict {
+    /// Decides whether the caller of `cx` may terminate the server, which has `key`. `proof` is that of the request.
+    pub(crate) fn judge(&self, cx: &Context, proof: &[u8], key: &ServerKey) -> Verdict {
         let peer = cx.peer();
-        let (is_allowed, uid) = match &self.0 {
-            Rule::Local if peer.is_same_user() => (true, peer.uid()),
-            Rule::Local => match loopback_owner(cx).await {
-                Some(owner) => (own_uid() == Some(owner), Some(owner)),
-                None => (false, peer.uid()),
+        let is_allowed = match &self.0 {
+            Rule::Local if peer.is_same_user() => true,
+            Rule::Local => match peer.challenge() {
+                Some(challenge) => return Self::judge_proof(key, proof, cx.instance(), challenge),
+                None => false,
             },
-            Rule::Loopback => {
-                let is_loopback =
-                    matches!(peer.transport(), Transport::Tcp | Transport::Tls) && peer.is_local();
-                (peer.is_same_user() || is_loopback, peer.uid())
-            }
-            Rule::Disabled => (false, peer.uid()),
+            Rule::Loopback => peer.is_same_user() || peer.is_loopback(),
+            Rule::Disabled => false,
             Rule::Custom(allows) => {
                 let is_allowed = panic::catch_unwind(AssertUnwindSafe(|| allows(cx)));
-                (is_allowed.unwrap_or(false), peer.uid())
+                is_allowed.unwrap_or(false)
             }
         };
-        Verdict { is_allowed, uid }
+        match is_allowed {
+            true => Verdict::allowed(peer.uid()),
+            false => Verdict::denied(peer.uid(), ""),
+        }
+    }
+
+    /// Decides about a peer over loopback TCP, whose user the OS does not tell.
+    fn judge_proof(key: &ServerKey, proof: &[u8], instance: InstanceId, challenge: Challenge) -> Verdict {
+        match key.check(proof, instance, challenge) {
+            Ok(()) => Verdict::allowed(own_uid()),
+            Err(why) => Verdict::denied(None, &why),
+        }
+    }
+
+    /// True if loopback peers have to prove their user.
+    pub(crate) fn needs_key(&self) -> bool {
+        matches!(self.0, Rule::Local)
     }
 
     pub(crate) fn is_disabled(&self) -> bool {
@@ -108,22 +126,30 @@ impl TerminatePolicy {
 }
 
 /// A policy's decision about a caller.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Verdict {
-    pub(crate) is_allowed: bool,
     /// The caller's user, if it is known.
     pub(crate) uid: Option<u32>,
+    /// Why the caller may not; none if it may.
+    pub(crate) refusal: Option<Cow<'static, str>>,
 }
 
-/// Returns the user at the other end of a loopback connection, if it is one and the peer is still connected.
-///
-/// The sender may have gone between the request and this look-up, but no other process can have taken its place in the kernel's
-/// table: two addresses have one established connection at a time. While our end is open, the other end belongs to the process
-/// that opened it, or is being closed, and the search leaves those out. Only a reset ends both at once. So the connection has to
-/// be open after the look-up, too.
-async fn loopback_owner(cx: &Context) -> Option<u32> {
-    let owner = cx.peer().loopback_owner().await?;
-    cx.session().is_open().then_some(owner)
+impl Verdict {
+    fn allowed(uid: Option<u32>) -> Self {
+        Self { uid, refusal: None }
+    }
+
+    /// `why` is more than that it may not.
+    fn denied(uid: Option<u32>, why: &str) -> Self {
+        let refusal = match why {
+            "" => Cow::Borrowed(DENIED),
+            why => Cow::Owned(format!("{DENIED}: {why}")),
+        };
+        Self {
+            uid,
+            refusal: Some(refusal),
+        }
+    }
 }
 
 impl fmt::Debug for TerminatePolicy {
@@ -136,3 +162,5 @@ impl fmt::Debug for TerminatePolicy {
         })
     }
 }
+
+const DENIED: &str = "this peer may not terminate the server";

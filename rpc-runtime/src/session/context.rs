@@ -251,11 +251,6 @@ impl Context {
         self.session.server().instance()
     }
 
-    /// The connection that the call came by.
-    pub(crate) fn session(&self) -> &Arc<Session> {
-        &self.session
-    }
-
     /// Returns what calls inherit that the handler's own future makes.
     #[inline]
     pub(crate) fn inherited(&self) -> Inherited {

@@ -10,6 +10,7 @@ mod drain;
 mod endings;
 mod handler_faults;
 mod listening;
+mod loopback;
 mod policy;
 mod rows;
 mod statuses;

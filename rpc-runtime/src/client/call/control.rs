@@ -2,6 +2,7 @@
 
 use std::{
     future::poll_fn,
+    io,
     task::{Poll, ready},
     time::Duration,
 };
@@ -13,38 +14,80 @@ use super::in_flight::InFlightCall;
 use crate::{
     Code, Error, Executed, Phase,
     client::{
+        channel::connection::ClientConnection,
         errors,
         inherited::{HandlerId, InstanceId, inherited_instance},
         timer::LocalTimer,
     },
     conn::ReceivedReply,
     message::control::{TERMINATE, TerminateRequest},
+    net::read_key,
 };
-
-/// The request that terminates the server to which `call` would go now; any server at the address while that is not
-/// known. `origin` is the server whose handler asks.
-///
-/// A server that has taken over the address before the request arrives refuses it.
-pub(super) fn terminate_request(call: &InFlightCall<'_>, origin: Bytes) -> TerminateRequest {
-    TerminateRequest {
-        origin,
-        instance_id: call.instance().unwrap_or_default(),
-    }
-}
 
 /// Calls terminate, and waits as long as the server announced that its drain may take.
 pub(super) async fn terminate(mut call: InFlightCall<'_>, origin: Bytes) -> Result<ReceivedReply, Error> {
     errors::check_runtime()?;
     call.connect_within(FIRST_ANSWER);
-    let request = terminate_request(&call, origin);
+    let wanted = call.instance();
+    loop {
+        let on = call.wait_for_hello().await?;
+        let (request, key) = terminate_request(&on, wanted.clone(), origin.clone());
+        let result = ask(&mut call, &request).await;
+        if !call.is_unbound() {
+            return result.map_err(|error| explain(error, key));
+        }
+    }
+}
+
+/// Sends terminate, one-way.
+pub(super) async fn send_terminate(mut call: InFlightCall<'_>) -> Result<(), Error> {
+    let wanted = call.instance();
+    loop {
+        let on = call.wait_for_hello().await?;
+        let (request, _) = terminate_request(&on, wanted.clone(), Bytes::new());
+        let result = call.send(&request).await;
+        if !call.is_unbound() {
+            return result;
+        }
+    }
+}
+
+/// Makes the request that terminates the server at the other end of `on`, or the one that is `wanted` and no other. `origin` is
+/// the server whose handler asks. Beside it comes why it does not prove our user, if it should.
+///
+/// A server that has taken over the address before the request arrives refuses it.
+fn terminate_request(
+    on: &ClientConnection,
+    wanted: Option<Bytes>,
+    origin: Bytes,
+) -> (TerminateRequest, io::Result<()>) {
+    let instance = on.instance().unwrap_or_default();
+    // A peer elsewhere is never our user on this machine, whatever it asks for.
+    let (proof, key) = match (&instance[..].try_into(), &on.challenge()[..].try_into()) {
+        (Ok(instance), Ok(challenge)) if on.is_loopback => match read_key(*instance) {
+            Ok(key) => (Bytes::copy_from_slice(&key.proof(*instance, *challenge)), Ok(())),
+            Err(error) => (Bytes::new(), Err(error)),
+        },
+        _ => (Bytes::new(), Ok(())),
+    };
+    let request = TerminateRequest {
+        instance_id: wanted.unwrap_or(instance),
+        origin,
+        proof,
+    };
+    (request, key)
+}
+
+/// Sends the request, and waits for the report.
+async fn ask(call: &mut InFlightCall<'_>, request: &TerminateRequest) -> Result<ReceivedReply, Error> {
     let mut patience = LocalTimer::new(Instant::now() + FIRST_ANSWER);
-    let result = poll_fn(|cx| {
+    poll_fn(|cx| {
         loop {
-            if let Poll::Ready(result) = call.poll_call(&request, cx) {
+            if let Poll::Ready(result) = call.poll_call(request, cx) {
                 return Poll::Ready(result);
             }
             ready!(patience.poll(cx));
-            match drained_by(&call) {
+            match drained_by(call) {
                 Some(at) if at > Instant::now() => patience.reset(at),
                 Some(_) => {
                     return Poll::Ready(Err(silent("the server's drain took longer than it announced")));
@@ -53,14 +96,20 @@ pub(super) async fn terminate(mut call: InFlightCall<'_>, origin: Bytes) -> Resu
             }
         }
     })
-    .await;
-    result.map_err(|error| {
-        if is_hard_stop(&error) {
-            hard_stop(&error)
-        } else {
-            error
+    .await
+}
+
+/// Adds to an error what the server does not know; `key` is why the request did not prove our user.
+fn explain(error: Error, key: io::Result<()>) -> Error {
+    if is_hard_stop(&error) {
+        return hard_stop(&error);
+    }
+    match key {
+        Err(missing) if error.code() == Code::PermissionDenied => {
+            error.with_hint(&format!("this client has no key of the server: {missing}"))
         }
-    })
+        _ => error,
+    }
 }
 
 /// When the report must have arrived, if the server has begun to drain.

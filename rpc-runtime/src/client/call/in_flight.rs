@@ -19,12 +19,13 @@ use super::{
     retry::{may_retry, never_began},
 };
 use crate::{
-    Compression, Error, Phase, Procedure,
+    Compression, Error, Executed, Phase, Procedure,
     client::{
         channel::{Channel, HadConnection, WaitFor, connection::ClientConnection},
         deadline::Deadline,
         errors,
         inherited::inherited_deadline,
+        timer,
     },
     conn::{CallFailure, CallId, Cause, Connection, ReceivedReply, Request, Ticket, Time},
     driver::{Clock, Wakes},
@@ -52,6 +53,18 @@ pub(super) struct InFlightCall<'a> {
     /// Why the first try failed, once the call is retried.
     resent: Option<Box<str>>,
     compressed: CompressedRequest,
+    binding: Binding,
+}
+
+/// Whether a call may go by one connection only, because its request is made for that one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Binding {
+    /// Any connection will do.
+    Free,
+    /// Only the connection that the call is queued on.
+    Bound,
+    /// That connection takes no calls any more.
+    Broken,
 }
 
 /// Which limits a call counts against.
@@ -136,6 +149,7 @@ impl<'a> InFlightCall<'a> {
             stage: CallStage::Nowhere,
             resent: None,
             compressed: CompressedRequest::default(),
+            binding: Binding::Free,
         }
     }
 
@@ -184,6 +198,50 @@ impl<'a> InFlightCall<'a> {
     pub(super) fn connect_within(&mut self, timeout: Duration) {
         let deadline = Deadline::new(Some(timeout), self.deadline.at(), Instant::now());
         self.connect_by = Some(Box::new(deadline));
+    }
+
+    /// Waits for the HELLO of a server, and binds the call to that connection. So its request can answer the HELLO.
+    ///
+    /// If the connection takes no calls any more when the request is to go out, the call fails, and [`InFlightCall::is_unbound`].
+    pub(super) async fn wait_for_hello(&mut self) -> Result<Arc<ClientConnection>, Error> {
+        let deadline = *self.connect_by.as_deref().unwrap_or(&self.deadline);
+        let on = match self.channel.current().filter(|on| on.takes_calls()) {
+            Some(on) => on,
+            None => {
+                let want = WaitFor::of_calls(self.options.fails_fast);
+                let connected = self.channel.connected(want, HadConnection::No, deadline).await;
+                connected.map_err(|error| self.about(error))?
+            }
+        };
+        if on.instance().is_none() {
+            let hello = poll_fn(|cx| on.shared.with(|conn, _| conn.poll_ready(cx)));
+            let hello = match deadline.at() {
+                Some(at) => timer::until(at, hello).await,
+                None => Some(hello.await),
+            };
+            let cause = match hello {
+                Some(Ok(())) => None,
+                Some(Err(cause)) => Some(cause),
+                None => Some(Cause::Deadline),
+            };
+            if let Some(cause) = cause {
+                let failure = CallFailure {
+                    cause,
+                    phase: Phase::Wait,
+                    executed: Executed::No,
+                };
+                return Err(self.error(failure, &on).with_phase(Phase::Connect));
+            }
+        }
+        self.is_new = false;
+        self.stage = CallStage::Queued(Arc::clone(&on), Ticket::default());
+        self.binding = Binding::Bound;
+        Ok(on)
+    }
+
+    /// True if the connection that the call was bound to took no calls any more: the request has to be made anew for another one.
+    pub(super) fn is_unbound(&self) -> bool {
+        self.binding == Binding::Broken
     }
 
     /// Sends a request, and waits until the connection has all of it.
@@ -372,6 +430,11 @@ impl<'a> InFlightCall<'a> {
             };
             let begun = match step {
                 BeginStep::Wait => return Poll::Pending,
+                BeginStep::Elsewhere if self.binding != Binding::Free => {
+                    self.binding = Binding::Broken;
+                    self.stage = CallStage::Nowhere;
+                    return Poll::Ready(Err(self.locate(errors::moved())));
+                }
                 BeginStep::Elsewhere => {
                     self.stage = self.connecting();
                     continue;

@@ -35,6 +35,7 @@ impl Channel {
         let connected = Arc::new(ClientConnection {
             shared: Arc::clone(shared),
             peer: Arc::clone(&peer),
+            is_loopback: false,
             baton: None,
             place: 0,
             _guard: guard,

@@ -212,6 +212,7 @@ impl ConnectRace {
         let shared = SharedConnection::new(Connection::new(Side::Connector, settings));
         let baton = Baton::new(stream, Arc::clone(&shared), self.settings.max_frame);
         let address = peer.address_arc();
+        let is_loopback = peer.is_loopback();
         let callbacks = self.callbacks.as_ref();
         let after = callbacks.and_then(|callbacks| callbacks.serve(Arc::clone(&shared), peer, &baton));
         if after.is_none() {
@@ -221,6 +222,7 @@ impl ConnectRace {
             shared,
             baton,
             peer: address,
+            is_loopback,
             after,
             hello_by: Instant::now() + left,
             is_on_its_own: false,
@@ -362,6 +364,8 @@ pub(super) struct NewConnection {
     pub(super) baton: Arc<Baton<Stream>>,
     /// The address of the peer.
     pub(super) peer: Arc<str>,
+    /// True if it goes by TCP to this machine.
+    pub(super) is_loopback: bool,
     after: Option<AfterConnection>,
     /// When the time for the handshake is over.
     hello_by: Instant,

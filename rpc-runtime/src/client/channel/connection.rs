@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use crate::{
     Compression,
     client::connection_failure::ConnectionFailure,
-    conn::{Cause, State},
+    conn::{Cause, PeerHello, State},
     driver::{Baton, SharedConnection},
     net::Stream,
 };
@@ -23,6 +23,8 @@ pub(in crate::client) struct ClientConnection {
     pub(in crate::client) shared: Arc<SharedConnection>,
     /// The address of the peer, for errors.
     pub(in crate::client) peer: Arc<str>,
+    /// True if it goes by TCP to this machine.
+    pub(in crate::client) is_loopback: bool,
     /// None for a borrowed connection, which its server ends.
     pub(in crate::client) baton: Option<Arc<Baton<Stream>>>,
     /// The index of its address.
@@ -70,7 +72,15 @@ impl ClientConnection {
     /// The instance of the server, once its HELLO has arrived.
     pub(in crate::client) fn instance(&self) -> Option<Bytes> {
         self.shared
-            .with(|conn, _| conn.peer_hello().map(|hello| hello.instance_id.clone()))
+            .with(|conn, _| conn.peer_hello().map(PeerHello::instance_id))
+    }
+
+    /// What the server asks a terminate to prove its user with; empty if it does not, or if its HELLO has not arrived.
+    pub(in crate::client) fn challenge(&self) -> Bytes {
+        let challenge = self
+            .shared
+            .with(|conn, _| conn.peer_hello().map(PeerHello::challenge));
+        challenge.unwrap_or_default()
     }
 }
 

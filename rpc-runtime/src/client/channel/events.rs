@@ -131,6 +131,7 @@ impl Channel {
         let connected = Arc::new(ClientConnection {
             shared: Arc::clone(&connection.shared),
             peer: Arc::clone(&connection.peer),
+            is_loopback: connection.is_loopback,
             baton: Some(Arc::clone(&connection.baton)),
             place: *place,
             _guard: guard,

@@ -19,8 +19,8 @@ impl Outbox {
         header.encode_bytes(Bytes::new(), &mut self.out);
     }
 
-    /// Encodes the HELLO: the first bytes of the stream.
-    pub(in crate::conn) fn put_hello(&mut self, settings: &Settings) {
+    /// Encodes the HELLO: the first bytes of the stream. `challenge` is for this connection alone.
+    pub(in crate::conn) fn put_hello(&mut self, settings: &Settings, challenge: Bytes) {
         let hello = Hello {
             magic: Hello::MAGIC,
             version_min: VERSION,
@@ -37,6 +37,7 @@ impl Outbox {
             software: settings.software.clone(),
             metadata: Vec::new(),
             ping_floor_ms: u32::try_from(settings.ping_floor.as_millis()).unwrap_or(u32::MAX),
+            challenge,
         };
         self.put_control(Kind::Hello, &hello);
     }

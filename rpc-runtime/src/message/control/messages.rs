@@ -11,6 +11,9 @@ pub struct TerminateRequest {
     /// soon as the drain has begun, because the drain waits for that handler.
     #[prost(bytes = "bytes", tag = "2")]
     pub origin: crate::codegen::prost::bytes::Bytes,
+    /// The answer to the `challenge` of the server's HELLO, if it has one: it shows that the caller can read the server's key.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub proof: crate::codegen::prost::bytes::Bytes,
 }
 
 /// The outcome of the calls that were open.

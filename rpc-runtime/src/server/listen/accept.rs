@@ -2,6 +2,7 @@
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use tokio::{runtime::Handle, task::yield_now, time::sleep};
 
 use super::{
@@ -112,7 +113,10 @@ pub(crate) fn serve_stream(
     let settings = Arc::clone(server.view().settings());
     let max_frame = settings.max_frame;
     stream.give_up_after(settings.unacknowledged());
-    let shared = SharedConnection::new(Connection::new(Side::Acceptor, settings));
+    let challenge = peer.challenge().filter(|_| server.key().is_written());
+    let challenge = challenge.map_or(Bytes::new(), |challenge| Bytes::copy_from_slice(&challenge));
+    let connection = Connection::with_challenge(Side::Acceptor, settings, challenge);
+    let shared = SharedConnection::new(connection);
     let Some(session) = Dispatched::register(server, Arc::clone(&shared), peer, runtime.clone()) else {
         return false;
     };

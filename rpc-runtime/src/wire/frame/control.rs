@@ -56,6 +56,9 @@ pub(crate) struct Hello {
     /// The shortest interval between pings that this side accepts, in milliseconds.
     #[prost(uint32, tag = "15")]
     pub(crate) ping_floor_ms: u32,
+    /// From a server: what a terminate on this connection has to prove its user with; empty if it has not to.
+    #[prost(bytes = "bytes", tag = "16")]
+    pub(crate) challenge: Bytes,
 }
 
 impl Hello {
@@ -105,6 +108,7 @@ impl fmt::Debug for Hello {
             .field("software", &self.software)
             .field("metadata", &self.metadata)
             .field("ping_floor_ms", &self.ping_floor_ms)
+            .field("challenge", &self.challenge)
             .finish()
     }
 }

@@ -48,7 +48,6 @@ async fn a_loopback_peer_may_terminate_only_by_an_explicit_policy() {
 }
 
 #[tokio::test(crate = "test_support::gate")]
-#[cfg(target_os = "linux")]
 async fn a_loopback_peer_of_the_same_user_may_terminate_by_default() {
     for address in ["tcp://127.0.0.1:0", "tcp://[::1]:0", "tcp://[::ffff:127.0.0.1]:0"] {
         let lab = Lab::default();

@@ -296,6 +296,9 @@ pub struct TerminateRequest {
     /// The server that is meant; empty means any.
     #[prost(bytes = "bytes", tag = "1")]
     pub instance_id: Bytes,
+    /// The answer to the challenge of the server.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub proof: Bytes,
 }
 
 /// A message that panics when it is encoded.

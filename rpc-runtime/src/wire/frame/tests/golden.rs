@@ -59,6 +59,7 @@ fn hello(software: &str, instance_id: &'static [u8], metadata: &Metadata) -> Hel
         software: software.to_owned(),
         metadata: Entry::list(metadata),
         ping_floor_ms: 10_000,
+        challenge: Bytes::new(),
     }
 }
 
