@@ -68,11 +68,7 @@ impl StreamCall {
 
     /// Ready when a message of its requests is in the output; fails if it never will be.
     #[inline]
-    pub(super) fn poll_data<P: Payload>(
-        &self,
-        message: &P,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<(), Unsent>> {
+    pub(super) fn poll_data<P: Payload>(&self, message: &P, cx: &Context<'_>) -> Poll<Result<(), Unsent>> {
         let shared = &self.on.shared;
         if shared.add_data(self.id, message) {
             return Poll::Ready(Ok(()));

@@ -14,12 +14,12 @@ pub(super) struct Part {
 pub(super) fn send(
     conn: &mut Connection,
     id: CallId,
-    message: &Vec<u8>,
+    message: &impl Message,
     now: Time,
     waker: &Waker,
 ) -> Poll<Result<(), Unsent>> {
     // Every third one goes the long way, which may find the same frame.
-    if message.len() % 3 > 0 && conn.add_data(id, message) {
+    if message.encoded_len() % 3 > 0 && conn.add_data(id, message) {
         return Poll::Ready(Ok(()));
     }
     conn.poll_data(id, message, now, &Context::from_waker(waker))
