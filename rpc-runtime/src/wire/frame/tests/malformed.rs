@@ -148,10 +148,11 @@ fn unknown_flags_are_kept() {
 }
 
 #[test]
-fn payload_and_details_are_slices_of_the_frame() {
+fn payload_is_a_slice_of_the_frame_and_details_are_copied() {
     let body = hex("6a 02 01 02  7a 03 04 05 06");
     let frame = Frame::decode(body.clone()).unwrap();
-    assert_eq!(frame.extra.details.as_ptr(), body[2..].as_ptr());
+    assert_eq!(frame.extra.details, body[2..4]);
+    assert!(!body.as_ptr_range().contains(&frame.extra.details.as_ptr()));
     assert_eq!(frame.payload.as_ptr(), body[6..].as_ptr());
 }
 
