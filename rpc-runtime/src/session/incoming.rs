@@ -319,7 +319,7 @@ impl Incoming {
 
     async fn reply<M: Message>(&mut self, reply: &M) {
         if let Some(layered) = self.layered.take() {
-            return self.give_back(layered, HandlerEnd::Replied(RawMessage::of(reply)));
+            return self.give_back(*layered, HandlerEnd::Replied(RawMessage::of(reply)));
         }
         if self.one_way {
             return self.handled();
@@ -384,7 +384,7 @@ impl Incoming {
 
     fn finish(&mut self, end: End<'_>) {
         if let Some(layered) = self.layered.take() {
-            return self.give_back(layered, HandlerEnd::of(end));
+            return self.give_back(*layered, HandlerEnd::of(end));
         }
         self.open = false;
         let left_out = self.session.with(Clock::Now, |conn, now| {

@@ -39,7 +39,7 @@ pub(super) struct LayeredPart {
     /// The handler's context, as middleware has changed it.
     pub(super) context: Context,
     /// The same of the middleware around this one.
-    outer: Option<Box<LayeredPart>>,
+    outer: Option<Box<Self>>,
 }
 
 /// How a handler ended that has middleware around it.
@@ -139,9 +139,9 @@ impl Incoming {
     }
 
     /// Gives the call back to its middleware.
-    pub(super) fn give_back(&mut self, layered: Box<LayeredPart>, end: HandlerEnd) {
+    pub(super) fn give_back(&mut self, layered: LayeredPart, end: HandlerEnd) {
         self.open = false;
-        let LayeredPart { slot, outer, .. } = *layered;
+        let LayeredPart { slot, outer, .. } = layered;
         let call = Self {
             session: Arc::clone(&self.session),
             metadata: Metadata::new(),
@@ -157,7 +157,7 @@ impl Incoming {
     /// Ends a call whose handler has not started: it is no longer wanted.
     pub(super) fn unwanted(mut self) {
         if let Some(layered) = self.layered.take() {
-            self.give_back(layered, HandlerEnd::Unwanted);
+            self.give_back(*layered, HandlerEnd::Unwanted);
         }
     }
 
@@ -190,7 +190,7 @@ impl Incoming {
         if self.start != Start::NotYet {
             return self.fail(status).await;
         }
-        let reason = reason.unwrap_or(match status.code() {
+        let reason = reason.unwrap_or_else(|| match status.code() {
             Code::ResourceExhausted | Code::Unavailable => DropReason::Overload,
             _ => DropReason::Refused,
         });
