@@ -519,7 +519,12 @@ mod tests {
 
     /// Connects to the first place of an address.
     async fn connect(address: &Address) -> io::Result<(Stream, Peer)> {
-        net::connect(address, net::find(address).await?[0]).await
+        net::connect(
+            address,
+            net::find(address).await?[0],
+            &net::ClientSecurity::default(),
+        )
+        .await
     }
 
     fn socket_path(name: &str) -> PathBuf {
