@@ -205,7 +205,7 @@ mod tests {
         fs::write(&bad, "a file").unwrap();
         let file = KeyFile::create_in(&[bad.clone(), good.clone()], ID).unwrap();
         assert_eq!(file.path.parent(), Some(&*good));
-        assert_eq!(read_in(&[bad.clone(), good.clone()], ID).unwrap().0, file.key().0);
+        assert_eq!(read_in(&[bad.clone(), good], ID).unwrap().0, file.key().0);
         assert_eq!(fs::read_to_string(&bad).unwrap(), "a file");
         let text = error(KeyFile::create_in(&[bad.clone(), bad.join("x")], ID)).to_string();
         assert!(text.contains("is not a folder, and "), "{text}");
@@ -257,7 +257,7 @@ mod tests {
             let target = scratch.0.join(target);
             fs::write(&precious, "precious").unwrap();
             symlink(&target, folder.join(NAME)).unwrap();
-            let refused = error(KeyFile::create_in(&[folder.clone()], ID));
+            let refused = error(KeyFile::create_in(std::slice::from_ref(&folder), ID));
             assert!(refused.to_string().contains(NAME), "{refused}");
             assert!(folder.join(NAME).is_symlink(), "it is not ours to remove");
             fs::remove_file(folder.join(NAME)).unwrap();
