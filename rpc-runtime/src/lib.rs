@@ -196,7 +196,7 @@ pub mod metadata {
 /// end last. [`from_fn`](middleware::from_fn) makes middleware of an async function.
 ///
 /// Calls of the built-in control service (`terminate`, `ping`, `settle`) pass no middleware. A
-/// [`TerminatePolicy`](crate::server::TerminatePolicy) decides about `terminate`, and sees the same [`Context`].
+/// [`TerminatePolicy`] decides about `terminate`, and sees the same [`Context`].
 pub mod middleware {
     #[cfg(feature = "tower")]
     #[cfg_attr(docsrs, doc(cfg(feature = "tower")))]

@@ -290,8 +290,6 @@ impl<'a> InFlightCall<'a> {
 
     /// Polls as [`InFlightCall::call`] does. A call that surely did not run is retried once, if its connection is to
     /// blame (G1).
-    // Out of line, a call costs 190 instructions more.
-    #[inline(always)]
     pub(super) fn poll_call<M: Message + 'static>(
         &mut self,
         message: &M,

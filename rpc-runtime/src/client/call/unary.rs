@@ -107,7 +107,6 @@ impl<Req: Message + 'static, Rep: Message + Default, T> UnaryCall<'_, Req, Rep, 
 
     /// Waits for the reply as middleware gives it.
     #[cold]
-    #[inline(never)]
     fn poll_layered(&mut self, cx: &mut Context<'_>) -> Poll<Result<(Encoded, Receipt), Error>> {
         self.begin()?;
         let procedure = self.call.procedure();
@@ -133,7 +132,7 @@ impl<Req: Message + 'static, Rep: Message + Default, T> UnaryCall<'_, Req, Rep, 
     }
 
     /// Begins the call when it is polled for the first time.
-    #[inline(always)]
+    #[inline]
     fn begin(&mut self) -> Result<(), Error> {
         if self.stage != UnaryStage::Begun {
             assert!(self.stage == UnaryStage::New, "polled after its end");
@@ -152,7 +151,7 @@ impl<Req: Message + 'static, Rep: Message + Default, T> UnaryCall<'_, Req, Rep, 
         Poll::Ready(reply)
     }
 
-    #[inline(always)]
+    #[inline]
     fn read(&self, payload: Encoded) -> Result<T, Error> {
         match decode(payload, self.call.budget()) {
             Ok(reply) => Ok((self.map)(reply)),
@@ -186,11 +185,12 @@ impl<Req: Message + 'static, Rep: Message + Default, T> Future for UnaryCall<'_,
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        let payload = match this.layered {
-            None => ready!(this.poll_reply(cx))?.payload,
-            Some(_) => ready!(this.poll_layered(cx))?.0,
-        };
-        Poll::Ready(this.read(payload))
+        if this.layered.is_some() {
+            let (payload, _) = ready!(this.poll_layered(cx))?;
+            return Poll::Ready(this.read(payload));
+        }
+        let reply = ready!(this.poll_reply(cx))?;
+        Poll::Ready(this.read(reply.payload))
     }
 }
 
