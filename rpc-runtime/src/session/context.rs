@@ -91,6 +91,11 @@ impl Context {
         self.session.peer()
     }
 
+    /// The connection of the call.
+    pub(super) fn session(&self) -> &Arc<Session> {
+        &self.session
+    }
+
     /// Returns the path of the procedure: `package.Service/Name`.
     pub fn procedure(&self) -> &'static str {
         self.procedure

@@ -184,13 +184,13 @@ impl<T: Message + Default> Streaming<T> {
         if !matches!(self.state, StreamingState::Ended) {
             self.call.leave();
         }
-        match ended {
+        Poll::Ready(match ended {
             Ok(answer) => {
                 self.receipt = Some(layered::reply(answer).1);
                 self.end(Ok(()))
             }
             Err(error) => self.end(Err(error)),
-        }
+        })
     }
 
     fn poll_next_message(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, Error>>> {

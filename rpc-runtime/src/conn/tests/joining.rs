@@ -79,7 +79,8 @@ fn a_request_joins_a_frame_with_its_own_time() {
 
 #[test]
 fn no_request_joins_a_connection_that_takes_none() {
-    let ends: [(&str, fn(&mut Pair)); 3] = [
+    type End = (&'static str, fn(&mut Pair));
+    let ends: [End; 3] = [
         ("closed", |pair| pair.client.conn.close(pair.now)),
         ("lost", |pair| {
             pair.client.conn.handle_lost("gone", None, pair.now)

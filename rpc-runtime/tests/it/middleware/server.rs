@@ -532,7 +532,7 @@ impl Service for Other {
 
     fn call(&self, _: usize, call: Incoming) -> Handler {
         call.handle(|cx: Context, (): ()| async move {
-            Ok::<_, Status>(whoami(&cx).unwrap_or("other".to_owned()))
+            Ok::<_, Status>(whoami(&cx).unwrap_or_else(|| "other".to_owned()))
         })
     }
 }

@@ -209,9 +209,8 @@ async fn check(world: &World, side: Side, fault_of: &Fault) -> Option<String> {
 
     let logged = Logged::here();
     let (_lab, server) = serve(server_tls.build().unwrap()).await;
-    let error = match connect(&server, client_tls.build().unwrap()).await {
-        Ok(_) => return Some("nobody refuses it".to_owned()),
-        Err(error) => error,
+    let Err(error) = connect(&server, client_tls.build().unwrap()).await else {
+        return Some("nobody refuses it".to_owned());
     };
     counted(&server.handle, |counters| counters.tls_handshakes_failed() == 1).await;
     let at_server = logged

@@ -30,17 +30,17 @@ impl Taken {
     /// in theirs.
     pub(super) fn check_order(&mut self, arrived: &Arrived) {
         if !is_control(arrived) {
-            self.check_id(arrived.id);
+            self.check_id(arrived.id, arrived.one_way);
         }
     }
 
     /// As [`Taken::check_order`], for a request that is no control call.
-    pub(super) fn check_id(&mut self, CallId(id): CallId) {
+    pub(super) fn check_id(&mut self, CallId(id): CallId, one_way: bool) {
         assert!(
             !self.passed.contains(&id),
             "{id} was given back, and another came first"
         );
-        if arrived.one_way && !self.given_back.contains(&id) {
+        if one_way && !self.given_back.contains(&id) {
             assert!(id > self.last_one_way, "{id} comes behind {}", self.last_one_way);
             self.last_one_way = id;
         }

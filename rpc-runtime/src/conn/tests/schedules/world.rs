@@ -371,7 +371,7 @@ impl World {
         let pending = pending.filter(|_| ended < count);
         let started = ended + usize::from(pending.is_some());
         let ids: Vec<_> = (0..started).map(|n| CallId(first + 2 * n as u64)).collect();
-        ids.iter().for_each(|&id| taken.check_id(id));
+        ids.iter().for_each(|&id| taken.check_id(id, true));
         if pending.is_some() {
             conn.part_from_row(ids[ended]);
         }
@@ -397,7 +397,6 @@ impl World {
                 deadline: row.deadline,
                 metadata: Metadata::new(),
                 payload: Encoded::default(),
-                at: now,
                 streams: false,
                 depth: row.depth,
             };
