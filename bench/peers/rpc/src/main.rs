@@ -42,13 +42,10 @@ impl Kv for Service {
         _: &Context,
         request: WatchRequest,
     ) -> Result<impl Stream<Item = Result<FetchReply>> + Send> {
-        let reply = self.value(&request.key)?;
-        Ok(stream(async move |out| {
-            for _ in 0..request.count {
-                out.send(reply.clone()).await;
-            }
-            Ok(())
-        }))
+        // The stream of an iterator, as in the other peers.
+        let replies = std::iter::repeat(Ok(self.value(&request.key)?));
+        let count = usize::try_from(request.count).unwrap_or(usize::MAX);
+        Ok(tokio_stream::iter(replies.take(count)))
     }
 
     async fn rpc_exchange(
