@@ -42,12 +42,11 @@ struct PeerData {
     socket: Option<SocketAddr>,
     /// What it has to prove its user with, if only this machine can reach our end because the listener is bound to loopback.
     challenge: Option<Challenge>,
-    uid: Option<u32>,
-    gid: Option<u32>,
-    pid: Option<i32>,
-    /// The certificate of a TLS peer: empty until the handshake has ended, and for a peer without one.
+    /// The user and the process, as the kernel tells them.
+    user: Option<UCred>,
+    /// The certificate of a TLS peer: empty until the handshake has ended, and if it has shown none. None without TLS.
     #[cfg(feature = "_tls")]
-    certificate: CertificateSlot,
+    certificate: Option<CertificateSlot>,
     /// True if the peer is on the same node of a simulation.
     #[cfg(feature = "sim")]
     is_on_node: bool,
@@ -98,11 +97,9 @@ impl Peer {
             transport,
             socket: None,
             challenge: None,
-            uid: None,
-            gid: None,
-            pid: None,
+            user: None,
             #[cfg(feature = "_tls")]
-            certificate: CertificateSlot::default(),
+            certificate: None,
             is_on_node,
         }))
     }
@@ -123,11 +120,9 @@ impl Peer {
             transport,
             socket,
             challenge,
-            uid: user.map(|user| user.uid()),
-            gid: user.map(|user| user.gid()),
-            pid: user.and_then(|user| user.pid()),
+            user,
             #[cfg(feature = "_tls")]
-            certificate: CertificateSlot::default(),
+            certificate: None,
             #[cfg(feature = "sim")]
             is_on_node: false,
         }))
@@ -136,8 +131,9 @@ impl Peer {
     /// Makes the TLS peer of a TCP peer, and the place for its certificate. The TCP peer must not be shared yet.
     #[cfg(feature = "_tls")]
     pub(super) fn over_tls(mut self) -> (Self, CertificateSlot) {
-        let slot = Arc::clone(&self.0.certificate);
+        let slot = CertificateSlot::default();
         if let Some(data) = Arc::get_mut(&mut self.0) {
+            data.certificate = Some(Arc::clone(&slot));
             data.transport = Transport::Tls;
             data.address = data.address.replacen("tcp://", "tls://", 1).into();
         }
@@ -150,7 +146,7 @@ impl Peer {
     #[cfg(feature = "_tls")]
     #[cfg_attr(docsrs, doc(cfg(any(feature = "tls", feature = "tls-ring"))))]
     pub fn certificate(&self) -> Option<&crate::tls::PeerCertificate> {
-        self.0.certificate.get()
+        self.0.certificate.as_ref()?.get()
     }
 
     /// Returns the peer's address as text; for a Unix socket, the path that both ends share.
@@ -168,17 +164,17 @@ impl Peer {
     /// By default a peer over loopback TCP proves its user when it sends a terminate: see
     /// [`TerminatePolicy`](crate::TerminatePolicy).
     pub fn uid(&self) -> Option<u32> {
-        self.0.uid
+        self.0.user.map(|user| user.uid())
     }
 
     /// Returns the effective group id of the peer's process; known for Unix sockets only.
     pub fn gid(&self) -> Option<u32> {
-        self.0.gid
+        self.0.user.map(|user| user.gid())
     }
 
     /// Returns the process id of the peer; known for Unix sockets only, and not on every system.
     pub fn pid(&self) -> Option<i32> {
-        self.0.pid
+        self.0.user?.pid()
     }
 
     /// Returns the IP address and port of the peer; known for TCP and TLS only.
@@ -214,7 +210,7 @@ impl Peer {
         }
         match self.0.transport {
             Transport::Memory | Transport::InProcess => true,
-            Transport::Unix => match (self.0.uid, own_uid()) {
+            Transport::Unix => match (self.uid(), own_uid()) {
                 (Some(OVERFLOW_UID), _) | (None, _) | (_, None) => false,
                 (Some(peer), Some(own)) => peer == own || peer == 0,
             },

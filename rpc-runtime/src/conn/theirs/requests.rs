@@ -40,7 +40,7 @@ pub(in crate::conn) struct RequestTable {
     /// One-way requests that came in one frame and were not handed out.
     rows: WaitingRows,
     /// One-way requests that came in one frame and were handed out together.
-    running_row: Option<RunningRow>,
+    running_row: Option<Box<RunningRow>>,
     /// How many ids in the queue are gaps: their requests never start.
     skipped: usize,
     /// How long the queue was when bytes were read last.
@@ -194,7 +194,7 @@ impl RequestTable {
     /// Ready when the one-way requests below call `id` have left that were here at the first poll.
     pub(in crate::conn) fn poll_settled(&mut self, id: u64, cx: &Context<'_>) -> Poll<()> {
         let table = &self.table;
-        let in_rows = || self.rows.count(id) + RunningRow::count(self.running_row.as_ref(), id);
+        let in_rows = || self.rows.count(id) + RunningRow::count(self.running_row.as_deref(), id);
         let count = || match table.get(id) {
             // The call itself has left the table.
             None => 0,
@@ -277,7 +277,7 @@ impl RequestTable {
 
     /// How many one-way requests wait or run in rows, and how many bytes those have that wait.
     pub(super) fn in_rows(&self) -> (usize, u64) {
-        let running = RunningRow::count(self.running_row.as_ref(), u64::MAX);
+        let running = RunningRow::count(self.running_row.as_deref(), u64::MAX);
         (self.rows.count(u64::MAX) + running, self.rows.bytes())
     }
 

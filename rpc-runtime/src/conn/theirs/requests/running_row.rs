@@ -72,13 +72,13 @@ impl RequestTable {
             deadline: row.deadline,
             row: row.row.clone(),
         };
-        self.running_row = Some(RunningRow {
+        self.running_row = Some(Box::new(RunningRow {
             row,
             last_id,
             since: now,
             unwanted: None,
             watched: Vec::new(),
-        });
+        }));
         Some(arrived)
     }
 
@@ -150,7 +150,7 @@ impl RequestTable {
             unwanted,
             watched,
             ..
-        } = self.running_row.take()?;
+        } = *self.running_row.take()?;
         debug_assert!(
             watched.is_empty(),
             "a task waits for a handler that has not begun"
@@ -206,14 +206,14 @@ impl RequestTable {
 
     /// How many requests of the running row end with it if it is unwanted for this reason, beside those in the table.
     pub(in crate::conn::theirs) fn unwanted_in_row(&self, unwanted: Unwanted) -> usize {
-        let running = self.running_row.as_ref();
+        let running = self.running_row.as_deref();
         let running = running.filter(|running| running.unwanted == Some(unwanted) && !running.row.control);
         running.map_or(0, RunningRow::unlisted)
     }
 
     /// The deadline of the running row, while it is wanted.
     pub(super) fn deadline_of_row(&self) -> Option<Time> {
-        let running = self.running_row.as_ref();
+        let running = self.running_row.as_deref();
         running.filter(|running| running.unwanted.is_none())?.row.deadline
     }
 }
