@@ -32,6 +32,7 @@ use quote::quote;
 pub(crate) use self::modules::{FILE_NAME as INCLUDED, text as included};
 use self::{
     growth::{Growing, Growth},
+    json::JsonModules,
     messages::{Docs, Messages},
     names::Names,
     nesting::Nesting,
@@ -146,6 +147,7 @@ struct Writer<'a> {
     services: HashMap<Vec<String>, Vec<&'a Service>>,
     /// The requests that stubs build from a value, by their module.
     requests: HashMap<Vec<String>, Vec<&'a MessageDescriptor>>,
+    json: JsonModules<'a>,
 }
 
 impl<'a> Writer<'a> {
@@ -163,6 +165,7 @@ impl<'a> Writer<'a> {
             nesting: Nesting::new(pool, &model.services, &model.graph, target),
             services,
             requests: conversions::requests(&model.services, target),
+            json: JsonModules::new(&model.json),
         }
     }
 
@@ -185,7 +188,7 @@ impl<'a> Writer<'a> {
         );
         file.items.extend(syn::parse2::<syn::File>(items)?.items);
         let text = Docs::restore(&self.docs, &header(&package.names), &pretty(&file));
-        Ok(text + &json::text(&model.json, module, target)?)
+        Ok(text + &self.json.text(module, target)?)
     }
 }
 

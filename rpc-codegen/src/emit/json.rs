@@ -2,6 +2,8 @@
 //!
 //! The code names the mapping of each field; the mappings are in rpc-runtime/src/json.
 
+use std::collections::HashMap;
+
 use proc_macro2::{Literal, TokenStream};
 use prost_reflect::{Cardinality, EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor};
 use quote::quote;
@@ -16,32 +18,48 @@ use crate::{
     target::Target,
 };
 
-/// The text of the serde traits of everything in `module`; empty without `Config::json`.
-pub(super) fn text(json: &Json, module: &[String], target: &Target<'_>) -> Result<String, syn::Error> {
-    let is_here = |package: &str| module_path(package) == module;
-    let enums = json.enums.values().filter(|proto| is_here(proto.package_name()));
-    let messages: Vec<_> = json
-        .messages
-        .values()
-        .filter(|message| is_here(message.package_name()))
-        .collect();
-    let writer = JsonWriter { target };
-    let enums = enums.map(|proto| writer.enumeration(proto));
-    let objects = messages.iter().map(|message| writer.object(message));
-    let any = messages.iter().any(|message| holds_any(message)).then(|| {
-        messages
-            .first()
-            .map(|first| writer.any_types(first.package_name(), json))
-    });
-    let any = any.flatten();
-    let items = quote!(#any #(#enums)* #(#objects)*);
-    if items.is_empty() {
-        return Ok(String::new());
+/// What gets serde's traits, by its module.
+pub(super) struct JsonModules<'a> {
+    all: &'a Json,
+    modules: HashMap<Vec<String>, JsonModule<'a>>,
+}
+
+#[derive(Default)]
+struct JsonModule<'a> {
+    messages: Vec<&'a MessageDescriptor>,
+    enums: Vec<&'a EnumDescriptor>,
+}
+
+impl<'a> JsonModules<'a> {
+    pub(super) fn new(all: &'a Json) -> Self {
+        let mut modules: HashMap<Vec<String>, JsonModule<'a>> = HashMap::new();
+        for message in all.messages.values() {
+            let module = modules.entry(module_path(message.package_name())).or_default();
+            module.messages.push(message);
+        }
+        for proto in all.enums.values() {
+            let module = modules.entry(module_path(proto.package_name())).or_default();
+            module.enums.push(proto);
+        }
+        Self { all, modules }
     }
-    // The formatter does not look into macros, so this one goes around what is already formatted.
-    let runtime = target.runtime_path;
-    let items = pretty(&syn::parse2(items)?);
-    Ok(format!("\n{runtime}::codegen::in_json! {{\n{items}}}\n"))
+
+    /// The text of the serde traits of everything in `module`; empty without `Config::json`.
+    pub(super) fn text(&self, module: &[String], target: &Target<'_>) -> Result<String, syn::Error> {
+        let Some(JsonModule { messages, enums }) = self.modules.get(module) else {
+            return Ok(String::new());
+        };
+        let writer = JsonWriter { target };
+        let enums = enums.iter().map(|proto| writer.enumeration(proto));
+        let objects = messages.iter().map(|message| writer.object(message));
+        let first = messages.iter().find(|message| holds_any(message));
+        let any = first.map(|first| writer.any_types(first.package_name(), self.all));
+        let items = quote!(#any #(#enums)* #(#objects)*);
+        // The formatter does not look into macros, so this one goes around what is already formatted.
+        let runtime = target.runtime_path;
+        let items = pretty(&syn::parse2(items)?);
+        Ok(format!("\n{runtime}::codegen::in_json! {{\n{items}}}\n"))
+    }
 }
 
 struct JsonWriter<'a> {
