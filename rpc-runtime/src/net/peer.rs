@@ -234,7 +234,7 @@ impl Peer {
     }
 }
 
-/// True for an address that only this machine reaches. An IPv4 peer of a listener on [::] arrives as ::ffff:127.0.0.1.
+/// True for an address that only this machine reaches. An IPv4 peer of a listener on `[::]` arrives as ::ffff:127.0.0.1.
 pub(super) fn is_loopback(socket: SocketAddr) -> bool {
     socket.ip().to_canonical().is_loopback()
 }

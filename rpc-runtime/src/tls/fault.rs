@@ -105,7 +105,7 @@ impl TlsError {
         self.is_from_peer
     }
 
-    /// Finds the TLS error among an error and its sources, such as those of an [`Error`](crate::Error).
+    /// Finds the TLS error among an error and its sources, such as those of an [`Error`].
     pub fn find<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Self> {
         let mut next = Some(error);
         while let Some(error) = next {
