@@ -50,16 +50,17 @@ impl KeyFile {
 
     /// Shows that the server lives: makes the file young again, or writes it anew if something has removed it.
     ///
-    /// The folder may be gone, too: the OS removes `$XDG_RUNTIME_DIR` when its user logs out. Then another folder is used.
+    /// The folder may be gone, too: the OS removes `$XDG_RUNTIME_DIR` when its user logs out. Another user may have made it again. Then
+    /// another folder is used.
     ///
     /// # Errors
     ///
     /// Why the file cannot be written.
     pub(crate) fn refresh(&mut self) -> io::Result<()> {
-        match self.rewrite() {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => self.move_to(&PrivateFolder::paths()?),
-            done => done,
+        if self.rewrite().is_ok() {
+            return Ok(());
         }
+        self.move_to(&PrivateFolder::paths()?)
     }
 
     fn move_to(&mut self, folders: &[PathBuf]) -> io::Result<()> {
@@ -67,11 +68,13 @@ impl KeyFile {
         Ok(())
     }
 
-    /// Writes the same bytes again, so that who reads the file meanwhile finds them.
+    /// Puts a new file with the same bytes in the place of the old one. What lies there is never opened: it may be a link or a pipe.
     fn rewrite(&self) -> io::Result<()> {
-        let mut file = OpenOptions::new().write(true).open(&self.path)?;
-        check(&file, &self.path)?;
-        file.write_all(&self.key.0)
+        let next = self.path.with_extension("next");
+        // One that a killed server left behind.
+        let _ = fs::remove_file(&next);
+        write_in(&next, &self.key)?;
+        fs::rename(&next, &self.path)
     }
 }
 
@@ -99,6 +102,14 @@ fn write_first(folders: &[PathBuf], instance: [u8; 16], key: &TerminateKey) -> i
 fn write_new(path: &Path, key: &TerminateKey) -> io::Result<()> {
     if let Some(folder) = path.parent() {
         PrivateFolder::make(folder)?;
+    }
+    write_in(path, key)
+}
+
+/// Writes `key` into a file that is not there yet, in a folder of this user alone.
+fn write_in(path: &Path, key: &TerminateKey) -> io::Result<()> {
+    if let Some(folder) = path.parent() {
+        PrivateFolder::find(folder)?;
     }
     // `create_new` follows no link.
     let created = OpenOptions::new()
@@ -224,11 +235,8 @@ mod tests {
                 io::ErrorKind::PermissionDenied,
                 "{mode:o}"
             );
-            assert_eq!(
-                error(file.refresh()).kind(),
-                io::ErrorKind::PermissionDenied,
-                "{mode:o}"
-            );
+            file.refresh().unwrap();
+            assert_eq!(read_in(&folders, ID).unwrap().0, file.key().0);
         }
     }
 
@@ -278,6 +286,28 @@ mod tests {
         file.refresh().unwrap();
         assert!(fs::metadata(&file.path).unwrap().modified().unwrap() > long_ago);
         assert_eq!(read_in(&folders, ID).unwrap().0, key);
+    }
+
+    #[test]
+    fn a_refresh_opens_nothing_that_others_put_there() {
+        let scratch = Scratch::new("replaced");
+        let folder = scratch.0.join("keys");
+        let folders = [folder.clone()];
+        let mut file = KeyFile::create_in(&folders, ID).unwrap();
+        let precious = scratch.0.join("precious");
+        fs::write(&precious, "precious").unwrap();
+        fs::set_permissions(&precious, fs::Permissions::from_mode(0o600)).unwrap();
+        fs::remove_file(&file.path).unwrap();
+        symlink(&precious, &file.path).unwrap();
+        file.refresh().unwrap();
+        assert_eq!(fs::read_to_string(&precious).unwrap(), "precious");
+        assert_eq!(read_in(&folders, ID).unwrap().0, file.key().0);
+
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).unwrap();
+        assert!(file.rewrite().is_err(), "others may write there");
+        let next = scratch.0.join("next");
+        file.move_to(&[folder, next.clone()]).unwrap();
+        assert_eq!(read_in(&[next], ID).unwrap().0, file.key().0);
     }
 
     #[test]
