@@ -38,11 +38,18 @@ pub(super) trait Source: Send + Sync + 'static {
 pub(super) struct Reloading<S: Source> {
     source: S,
     current: RwLock<Arc<S::Config>>,
-    /// The files as they were when they were last read. Its lock is held while they are read.
-    seen: Mutex<Vec<Option<Stamp>>>,
+    /// Its lock is held while the files are read.
+    seen: Mutex<Seen>,
     /// How often handshakes look for changes; `None` for never.
     every: Option<Duration>,
     look: Mutex<Look>,
+}
+
+/// The files as they were when they were last read.
+struct Seen {
+    stamps: Vec<Option<Stamp>>,
+    /// False if they could not be used: they are read again at the next look, since the reason may have been a passing one.
+    is_used: bool,
 }
 
 /// The last look at the files.
@@ -64,7 +71,10 @@ impl<S: Source> Reloading<S> {
         let current = source.load()?;
         Ok(Arc::new(Self {
             every: every.filter(|_| !seen.is_empty()),
-            seen: Mutex::new(seen),
+            seen: Mutex::new(Seen {
+                stamps: seen,
+                is_used: true,
+            }),
             current: RwLock::new(Arc::new(current)),
             source,
             look: Mutex::new(Look {
@@ -87,8 +97,10 @@ impl<S: Source> Reloading<S> {
     /// What is wrong with them. The old configuration stays in use.
     pub(super) fn reload(&self) -> Result<(), TlsError> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        *seen = stamps(&self.source);
-        self.load()
+        seen.stamps = stamps(&self.source);
+        let loaded = self.load();
+        seen.is_used = loaded.is_ok();
+        loaded
     }
 
     /// Returns the configuration for a handshake, after a look at the files if one is due.
@@ -138,21 +150,25 @@ impl<S: Source> Reloading<S> {
         true
     }
 
-    /// Reads the files again if they have changed.
+    /// Reads the files again if they have changed, or if they could not be used.
     fn look(&self) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let now = stamps(&self.source);
-        if *seen == now {
+        let has_changed = seen.stamps != now;
+        if !has_changed && seen.is_used {
             return;
         }
-        // Also if they cannot be used: the next change is looked at, and the log is not flooded.
-        *seen = now;
+        seen.stamps = now;
         let files = self.source.files();
-        match self.load() {
+        let loaded = self.load();
+        seen.is_used = loaded.is_ok();
+        match loaded {
             Ok(()) => tracing::info!(?files, "certificates reloaded"),
-            Err(error) => {
+            // The log says so once for each change.
+            Err(error) if has_changed => {
                 tracing::warn!(?files, %error, "changed certificates cannot be used: the old ones stay in use");
             }
+            Err(_) => {}
         }
     }
 
@@ -181,3 +197,48 @@ fn stamps(source: &impl Source) -> Vec<Option<Stamp>> {
 pub(super) const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// How long a handshake waits for the disk.
 const LONGEST_LOOK: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+    use super::*;
+
+    /// A source whose files never change, and whose second to fourth load fails.
+    #[derive(Default)]
+    struct Flaky(AtomicUsize);
+
+    impl Source for Flaky {
+        type Config = usize;
+
+        fn load(&self) -> Result<usize, TlsError> {
+            match self.0.fetch_add(1, SeqCst) {
+                load @ (0 | 4..) => Ok(load),
+                _ => Err(TlsError::configuration("too many open files")),
+            }
+        }
+
+        fn files(&self) -> Vec<&Path> {
+            vec![Path::new("/")]
+        }
+    }
+
+    #[test]
+    fn what_could_not_be_read_is_tried_again() {
+        let reloading = Reloading::new(Flaky::default(), None).unwrap();
+        reloading.look();
+        assert_eq!(
+            (reloading.source.0.load(SeqCst), *reloading.current()),
+            (1, 0),
+            "nothing has changed"
+        );
+        reloading.reload().unwrap_err();
+        reloading.look();
+        reloading.look();
+        assert_eq!(*reloading.current(), 0);
+        reloading.look();
+        assert_eq!(*reloading.current(), 4);
+        reloading.look();
+        assert_eq!(reloading.source.0.load(SeqCst), 5, "it is in use");
+    }
+}
