@@ -50,6 +50,8 @@ impl Theirs {
         };
         let fate = match unwanted {
             Unwanted::Deadline => Fate::Expired,
+            // They have not started.
+            Unwanted::Drained => Fate::Dropped(DropReason::Draining),
             _ => Fate::Dropped(DropReason::Aborted),
         };
         let count = self.end_row(last_id, fate);
