@@ -247,6 +247,8 @@ impl RowHandler {
             Ok(Polled::All) => return false,
             Ok(Polled::Pending) => {
                 self.outcome = LastOutcome::Pending;
+                // What is left goes to other handlers. Here it would keep the frame's buffer alive.
+                self.row = Row::default();
                 self.become_last_call();
                 return false;
             }
