@@ -7,6 +7,7 @@ mod from_fn;
 mod raw;
 #[cfg(feature = "tower")]
 mod tower;
+mod tries;
 
 #[cfg(feature = "tower")]
 pub use self::tower::{Rest, Tower, TowerCall, tower};
@@ -17,7 +18,8 @@ pub use self::{
     from_fn::{FromFn, from_fn},
 };
 pub(crate) use self::{
-    any_call::Sealed,
+    any_call::{CallError, Sealed},
     chain::{AnswerFuture, Chain, DynMiddleware, Last},
     raw::RawMessage,
+    tries::Tries,
 };

@@ -22,18 +22,18 @@ use prost::Message;
 use tokio::time::Instant;
 
 pub(super) use self::layered::MakeCall;
-pub use self::{
-    client_call::ClientCall, receipt::Receipt, reply::Reply, sender::Sender, streaming::Streaming,
-    unary::UnaryCall,
-};
 use self::{
-    client_call::{CallKind, Tries},
+    client_call::CallKind,
     in_flight::{CallClass, InFlightCall},
     layered::LayeredStreams,
     options::{CallOptions, ExtraOptions, earlier, refusal},
     reopen::again,
     stream_call::{CallInfo, StreamCall},
     stream_slot::{Opened, StreamSlot},
+};
+pub use self::{
+    client_call::ClientCall, receipt::Receipt, reply::Reply, sender::Sender, streaming::Streaming,
+    unary::UnaryCall,
 };
 use super::{
     Channel, Client,
@@ -46,7 +46,7 @@ use crate::{
     client::inherited::{HandlerId, InstanceId, inherited_deadline, inherited_depth},
     conn::{JoiningSend, Shape},
     driver::{Clock, Wakes},
-    layer::{Chain, RawMessage},
+    layer::{Chain, RawMessage, Tries},
     message::{
         control::{PING, SETTLE, SettleReply, TERMINATE, TerminateReply},
         decode::decode,

@@ -1,12 +1,19 @@
 //! Answer: how a call ended well, as middleware sees it.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use bytes::Bytes;
 use prost::Message;
 
 use super::RawMessage;
-use crate::{Metadata, Result, Status};
+use crate::{
+    Metadata, Result, Status,
+    message::{
+        decode::{DecodeFailure, decode},
+        growth::Budget,
+    },
+    wire::frame::Encoded,
+};
 
 /// How a call ended well, as [`Middleware`](crate::middleware::Middleware) sees it: the reply message, and what comes beside it.
 ///
@@ -31,6 +38,8 @@ pub struct Answer {
     metadata: Metadata,
     queued: Duration,
     ran: Duration,
+    /// How much memory the message may take once it is decoded; none for a message of this process.
+    budget: Option<Budget>,
 }
 
 impl Answer {
@@ -53,6 +62,15 @@ impl Answer {
             metadata,
             queued,
             ran,
+            budget: None,
+        }
+    }
+
+    /// Limits the memory that the message may take once it is decoded.
+    pub(crate) fn with_budget(self, budget: Budget) -> Self {
+        Self {
+            budget: Some(budget),
+            ..self
         }
     }
 
@@ -62,15 +80,24 @@ impl Answer {
     ///
     /// # Errors
     ///
-    /// INTERNAL if the bytes are no such message.
+    /// INTERNAL if the bytes are no such message, RESOURCE_EXHAUSTED if the message takes too much memory.
     pub fn message<T: Message + Default>(&self) -> Result<T> {
-        T::decode(self.message.0.clone())
-            .map_err(|error| Status::internal(format!("the reply is no message of this type: {error}")))
+        let bytes = self.message.0.clone();
+        let Some(budget) = self.budget else {
+            return T::decode(bytes).map_err(|error| no_such_message(&error));
+        };
+        decode(Encoded::plain(bytes), budget).map_err(|failure| match failure {
+            DecodeFailure::TooLarge(_) => {
+                Status::resource_exhausted(format!("the reply is too large: {failure}"))
+            }
+            _ => no_such_message(&failure),
+        })
     }
 
     /// Replaces the reply message.
     pub fn set_message(&mut self, message: &impl Message) {
         self.message = RawMessage::of(message);
+        self.budget = None;
     }
 
     /// Returns the entries beside the reply.
@@ -98,5 +125,36 @@ impl Answer {
 
     pub(crate) fn into_parts(self) -> (RawMessage, Metadata) {
         (self.message, self.metadata)
+    }
+}
+
+fn no_such_message(why: &dyn fmt::Display) -> Status {
+    Status::internal(format!("the reply is no message of this type: {why}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Code,
+        message::growth::{Growing, Growth},
+    };
+
+    #[derive(Clone, PartialEq, Message)]
+    struct List {
+        #[prost(message, repeated, tag = "1")]
+        items: Vec<()>,
+    }
+
+    static GROWTH: Growth = Growth::new(&[&[Growing::elements(1, 1 << 20)]]);
+
+    #[test]
+    fn a_reply_that_would_take_too_much_memory_is_not_decoded() {
+        let message = Bytes::from_static(&[10, 0, 10, 0]);
+        let answer = Answer::received(message, Metadata::new(), Duration::ZERO, Duration::ZERO);
+        assert_eq!(answer.message::<List>().unwrap().items.len(), 2);
+        let answer = answer.with_budget(Budget::new(Some(GROWTH.row(0)), 1000));
+        let error = answer.message::<List>().unwrap_err();
+        assert_eq!(error.code(), Code::ResourceExhausted, "{error}");
     }
 }

@@ -1,8 +1,9 @@
 //! AnyCall: what the calls of both sides have in common.
 
-use std::{error::Error as StdError, time::Duration};
+use std::{error::Error as StdError, sync::Arc, time::Duration};
 
-use crate::{Metadata, Status};
+use super::Tries;
+use crate::{Error, Executed, Metadata, Status};
 
 /// A call as a [`Middleware`](crate::middleware::Middleware) gets it: a [`ServerCall`](crate::middleware::ServerCall) or a
 /// [`ClientCall`](crate::middleware::ClientCall).
@@ -28,7 +29,7 @@ use crate::{Metadata, Status};
 /// ```
 pub trait AnyCall: Sealed + Send + 'static {
     /// How a call fails: by a [`Status`] on a server, by an [`Error`](crate::Error) on a client.
-    type Error: StdError + From<Status> + Send + 'static;
+    type Error: StdError + From<Status> + CallError + Send + 'static;
 
     /// Returns the path of the procedure: `package.Service/Name`.
     fn procedure(&self) -> &'static str;
@@ -48,4 +49,29 @@ pub trait AnyCall: Sealed + Send + 'static {
 
 /// Keeps [`AnyCall`] to the two types that have it.
 #[allow(unnameable_types, reason = "who cannot name it cannot implement it")]
-pub trait Sealed {}
+pub trait Sealed {
+    /// The tries that were made of the call; none on a server, where a handler runs at most once.
+    fn tries(&self) -> Option<&Arc<Tries>>;
+}
+
+/// An error of a call of one side.
+#[allow(unnameable_types, reason = "as for `Sealed`")]
+pub trait CallError: Sized {
+    /// The error, or one that says that the call may have run if this one says that it did not.
+    fn doubted(self) -> Self;
+}
+
+impl CallError for Status {
+    fn doubted(self) -> Self {
+        self
+    }
+}
+
+impl CallError for Error {
+    fn doubted(self) -> Self {
+        match self.executed() {
+            Executed::No => self.with_executed(Executed::Maybe),
+            _ => self,
+        }
+    }
+}

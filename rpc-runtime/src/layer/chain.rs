@@ -2,7 +2,7 @@
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc};
 
-use super::{Answer, AnyCall};
+use super::{Answer, AnyCall, CallError};
 
 /// Code that wraps calls: it decides whether and how a call goes on, and sees how it ended.
 ///
@@ -89,12 +89,14 @@ impl<C: AnyCall> Next<C> {
     ///
     /// # Errors
     ///
-    /// How the rest of the call failed. On a server also UNKNOWN if its handler panicked.
+    /// How the rest of the call failed. On a server also UNKNOWN if its handler panicked. On a client it never says
+    /// [`Executed::No`](crate::Executed::No) if a try within may have run.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future drops the handler, or on a client cancels the call.
     pub async fn run(mut self, call: C) -> Result<Answer, C::Error> {
+        let tries = call.tries().map(|tries| (Arc::clone(tries), tries.count()));
         let rest = match self.chain.layers.get(self.at) {
             Some(layer) => {
                 let layer = Arc::clone(layer);
@@ -103,7 +105,11 @@ impl<C: AnyCall> Next<C> {
             }
             None => self.chain.last.run(call),
         };
-        rest.await
+        rest.await.map_err(|error| match tries {
+            // Middleware within may have given up a try that runs.
+            Some((tries, before)) if tries.count() > before => error.doubted(),
+            _ => error,
+        })
     }
 }
 

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     Context, Metadata, Peer, Procedure, Result, Status,
-    layer::{AnyCall, RawMessage, Sealed},
+    layer::{AnyCall, RawMessage, Sealed, Tries},
     message::nesting,
     wire::frame::Encoded,
 };
@@ -166,7 +166,11 @@ impl ServerCall {
     }
 }
 
-impl Sealed for ServerCall {}
+impl Sealed for ServerCall {
+    fn tries(&self) -> Option<&Arc<Tries>> {
+        None
+    }
+}
 
 impl AnyCall for ServerCall {
     type Error = Status;

@@ -1,13 +1,6 @@
 //! ClientCall: a call that is about to be made, as middleware gets it.
 
-use std::{
-    fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::SeqCst},
-    },
-    time::Duration,
-};
+use std::{fmt, sync::Arc, time::Duration};
 
 use prost::Message;
 use tokio::time::Instant;
@@ -17,9 +10,9 @@ use super::{
     stream_slot::StreamSlot,
 };
 use crate::{
-    Error, Executed, Metadata, Procedure, Result, Status,
+    Error, Metadata, Procedure, Result, Status,
     client::{channel::Channel, deadline::Deadline},
-    layer::{Answer, AnyCall, RawMessage, Sealed},
+    layer::{AnyCall, RawMessage, Sealed, Tries},
     message::nesting,
 };
 
@@ -39,7 +32,8 @@ use crate::{
 /// }
 /// ```
 ///
-/// All tries are within the call's deadline. If one of them may have run, the error that the caller gets never says `No`.
+/// All tries are within the call's deadline. If one of them may have run, the error that the caller gets never says `No`. The same holds for
+/// the error that [`Next::run`](crate::middleware::Next::run) returns, and the tries within.
 #[derive(Clone)]
 pub struct ClientCall {
     pub(super) channel: Arc<Channel>,
@@ -141,7 +135,11 @@ impl ClientCall {
     }
 }
 
-impl Sealed for ClientCall {}
+impl Sealed for ClientCall {
+    fn tries(&self) -> Option<&Arc<Tries>> {
+        Some(&self.tries)
+    }
+}
 
 impl AnyCall for ClientCall {
     type Error = Error;
@@ -174,28 +172,5 @@ impl fmt::Debug for ClientCall {
             .field("message", &self.message)
             .field("metadata", self.metadata())
             .finish_non_exhaustive()
-    }
-}
-
-/// The tries that middleware has made of one call: how many of them may have run.
-#[derive(Default)]
-pub(super) struct Tries(AtomicUsize);
-
-impl Tries {
-    /// Begins a try. It may have run, unless [`Tries::ended`] says that it did not.
-    pub(super) fn begin(&self) {
-        self.0.fetch_add(1, SeqCst);
-    }
-
-    /// Notes how a try ended.
-    pub(super) fn ended(&self, result: &Result<Answer, Error>) {
-        if matches!(result, Err(error) if error.executed() == Executed::No) {
-            self.0.fetch_sub(1, SeqCst);
-        }
-    }
-
-    /// Returns true if a try may have run.
-    pub(super) fn may_have_run(&self) -> bool {
-        self.0.load(SeqCst) > 0
     }
 }

@@ -1,14 +1,15 @@
 //! Layered: a call on its way through the middleware of its client.
 
 use std::{
-    future::poll_fn,
+    future::{Future, poll_fn},
+    pin::pin,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
 use super::{
-    client_call::{CallKind, ClientCall, Tries},
+    client_call::{CallKind, ClientCall},
     in_flight::{CallClass, InFlightCall},
     receipt::Receipt,
     reopen::again,
@@ -19,7 +20,7 @@ use crate::{
     Code, Error, Executed, Phase, Procedure, Status,
     client::{channel::Channel, deadline::Deadline, errors, timer},
     conn::ReceivedReply,
-    layer::{Answer, AnswerFuture, Chain, Last, Next},
+    layer::{Answer, AnswerFuture, Chain, Last, Next, Tries},
     message::decode::DecodeFailure,
     wire::frame::Encoded,
 };
@@ -33,13 +34,30 @@ pub(super) fn run(chain: Arc<Chain<ClientCall>>, call: ClientCall) -> AnswerFutu
             tries: Arc::clone(&call.tries),
         };
         let deadline = call.deadline;
-        let rest = Next::all(chain).run(call);
+        let slot = match &call.kind {
+            CallKind::Streams(slot) => Some(Arc::clone(slot)),
+            CallKind::OneWay | CallKind::Reply => None,
+        };
+        let mut rest = pin!(Next::all(chain).run(call));
         let ended = match deadline.at() {
             None => rest.await,
             // The connection ends a try at the deadline. This ends middleware that waits then for something else.
-            Some(at) => match timer::until(at + AFTER_DEADLINE, rest).await {
-                Some(ended) => ended,
-                None => Err(about.late(&deadline)),
+            Some(at) => loop {
+                if let Some(ended) = timer::until(at + AFTER_DEADLINE, rest.as_mut()).await {
+                    break ended;
+                }
+                // What has arrived before the deadline may be read after it.
+                let Some(slot) = slot.as_deref().filter(|slot| slot.is_read()) else {
+                    break Err(about.late(&deadline));
+                };
+                let read = poll_fn(|cx| match rest.as_mut().poll(cx) {
+                    Poll::Ready(ended) => Poll::Ready(Some(ended)),
+                    Poll::Pending if slot.is_read() => Poll::Pending,
+                    Poll::Pending => Poll::Ready(None),
+                });
+                if let Some(ended) = read.await {
+                    break ended;
+                }
             },
         };
         ended.map_err(|error| about.complete(error))
@@ -110,7 +128,10 @@ async fn make(call: ClientCall) -> Result<Answer, Error> {
         CallKind::OneWay => call.send(&message).await.map(|()| Answer::default()),
         CallKind::Reply => {
             let reply = call.call(&message).await?;
-            answer(reply).map_err(|error| call.locate(error))
+            let budget = call.budget();
+            answer(reply)
+                .map(|answer| answer.with_budget(budget))
+                .map_err(|error| call.locate(error))
         }
         CallKind::Streams(slot) => {
             if slot.is_open() {

@@ -18,6 +18,8 @@ struct Content {
     /// True once the call was open: it is opened only once.
     is_open: bool,
     opened: Option<Opened>,
+    /// True once the caller has read how the call ended.
+    is_over: bool,
     end: Option<Result<Answer, Error>>,
     waker: Option<Waker>,
 }
@@ -33,6 +35,12 @@ impl StreamSlot {
     /// True once the call was open.
     pub(super) fn is_open(&self) -> bool {
         self.lock().is_open
+    }
+
+    /// True while the caller reads.
+    pub(super) fn is_read(&self) -> bool {
+        let content = self.lock();
+        content.is_open && !content.is_over
     }
 
     /// Leaves the open call for the caller.
@@ -51,6 +59,7 @@ impl StreamSlot {
     pub(super) fn end(&self, end: Result<Answer, Error>) {
         let mut content = self.lock();
         content.end = Some(end);
+        content.is_over = true;
         let waker = content.waker.take();
         drop(content);
         if let Some(waker) = waker {

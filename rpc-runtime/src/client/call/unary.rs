@@ -11,7 +11,7 @@ use std::{
 use prost::Message;
 
 use super::{
-    client_call::{CallKind, ClientCall, Tries},
+    client_call::{CallKind, ClientCall},
     in_flight::InFlightCall,
     layered,
     receipt::Receipt,
@@ -20,7 +20,7 @@ use crate::{
     Error,
     client::errors,
     conn::ReceivedReply,
-    layer::{AnswerFuture, Chain, RawMessage},
+    layer::{AnswerFuture, Chain, RawMessage, Tries},
     message::{decode::decode, nesting},
     wire::frame::Encoded,
 };

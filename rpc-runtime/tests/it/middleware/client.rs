@@ -126,6 +126,42 @@ async fn a_refused_call_was_not_executed() {
 }
 
 #[tokio::test(crate = "test_support::gate")]
+async fn middleware_learns_from_that_within_that_a_call_may_have_run() {
+    let lab = Lab::default();
+    let server = lab.serve("mem:middleware-within").await;
+    let seen = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&seen);
+    let client: Client = Client::builder(&server.address)
+        .layer(from_fn(move |call: ClientCall, next: Next<ClientCall>| {
+            let count = Arc::clone(&count);
+            async move {
+                // As middleware that makes a call again if it surely did not run.
+                for _ in 0..3 {
+                    count.fetch_add(1, SeqCst);
+                    match next.clone().run(call.clone()).await {
+                        Err(error) if error.executed() == Executed::No => {}
+                        result => return result,
+                    }
+                }
+                Err(Status::aborted("three tries").into())
+            }
+        }))
+        .layer(from_fn(async |call: ClientCall, next| {
+            next.run(call).await?;
+            Err(Status::unavailable("too late").into())
+        }))
+        .connect_lazy();
+    within(client.call().send(&NOTE, "once".to_owned()))
+        .await
+        .unwrap_err();
+    within(client.settled()).await.unwrap();
+    assert_eq!(lab.log(), ["once"]);
+    let error = echo(&client, "").await.unwrap_err();
+    assert_eq!((error.message(), error.executed()), ("too late", Executed::Maybe));
+    assert_eq!(seen.load(SeqCst), 2);
+}
+
+#[tokio::test(crate = "test_support::gate")]
 async fn an_error_behind_the_call_never_says_no() {
     let lab = Lab::default();
     let spoil = from_fn(async |call: ClientCall, next| {
