@@ -28,7 +28,7 @@ use crate::{Error, Executed, Metadata, Status};
 /// }
 /// ```
 pub trait AnyCall: Sealed + Send + 'static {
-    /// How a call fails: by a [`Status`] on a server, by an [`Error`](crate::Error) on a client.
+    /// How a call fails: by a [`Status`] on a server, by an [`Error`] on a client.
     type Error: StdError + From<Status> + CallError + Send + 'static;
 
     /// Returns the path of the procedure: `package.Service/Name`.
