@@ -5,6 +5,7 @@ mod any_call;
 mod chain;
 mod from_fn;
 mod raw;
+pub(crate) mod request;
 #[cfg(feature = "tower")]
 mod tower;
 mod tries;

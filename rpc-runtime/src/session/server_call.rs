@@ -10,8 +10,7 @@ use super::{
 };
 use crate::{
     Context, Metadata, Peer, Procedure, Result, Status,
-    layer::{AnyCall, RawMessage, Sealed, Tries},
-    message::nesting,
+    layer::{AnyCall, Sealed, Tries, request},
     wire::frame::Encoded,
 };
 
@@ -126,7 +125,7 @@ impl ServerCall {
     /// INTERNAL if the bytes are no such message, RESOURCE_EXHAUSTED if the message takes too much memory,
     /// FAILED_PRECONDITION if the caller sends a stream: middleware wraps the whole call, and sees no message of its streams.
     pub fn message<T: Message + Default>(&self) -> Result<T> {
-        self.check_no_stream()?;
+        request::check_no_stream(self.procedure)?;
         let server = self.context.session().server();
         let budget = server.budget(self.procedure.request_growth());
         parse(self.payload.clone(), self.procedure, budget)
@@ -138,20 +137,8 @@ impl ServerCall {
     ///
     /// FAILED_PRECONDITION if the caller sends a stream; INVALID_ARGUMENT if messages are nested too deep in it.
     pub fn set_message<T: Message + 'static>(&mut self, message: &T) -> Result<()> {
-        self.check_no_stream()?;
-        nesting::check(self.procedure.request_nesting(), message).map_err(Status::invalid_argument)?;
-        self.payload = Encoded::plain(RawMessage::of(message).0);
+        self.payload = Encoded::plain(request::replacement(self.procedure, message)?.0);
         Ok(())
-    }
-
-    fn check_no_stream(&self) -> Result<()> {
-        if !self.has_request_stream() {
-            return Ok(());
-        }
-        let path = self.procedure();
-        Err(Status::failed_precondition(format!(
-            "{path} takes a stream of requests: middleware sees no message of it"
-        )))
     }
 
     /// The place of the procedure in its service.

@@ -12,8 +12,7 @@ use super::{
 use crate::{
     Error, Metadata, Procedure, Result, Status,
     client::{channel::Channel, deadline::Deadline},
-    layer::{AnyCall, RawMessage, Sealed, Tries},
-    message::nesting,
+    layer::{AnyCall, RawMessage, Sealed, Tries, request},
 };
 
 /// A call that a client is about to make, as [`Middleware`](crate::middleware::Middleware) gets it.
@@ -46,7 +45,7 @@ pub struct ClientCall {
     pub(super) tries: Arc<Tries>,
 }
 
-/// What the caller waits for.
+/// The shape of a call. It decides what the caller waits for.
 #[derive(Clone)]
 pub(super) enum CallKind {
     OneWay,
@@ -107,7 +106,7 @@ impl ClientCall {
     /// INTERNAL if the bytes are no such message, FAILED_PRECONDITION if the caller sends a stream: middleware wraps the whole
     /// call, and sees no message of its streams.
     pub fn message<T: Message + Default>(&self) -> Result<T> {
-        self.check_no_stream()?;
+        request::check_no_stream(self.procedure)?;
         T::decode(self.message.0.clone())
             .map_err(|error| Status::internal(format!("the request is no message of this type: {error}")))
     }
@@ -118,20 +117,8 @@ impl ClientCall {
     ///
     /// FAILED_PRECONDITION if the caller sends a stream; INVALID_ARGUMENT if messages are nested too deep in it.
     pub fn set_message<T: Message + 'static>(&mut self, message: &T) -> Result<()> {
-        self.check_no_stream()?;
-        nesting::check(self.procedure.request_nesting(), message).map_err(Status::invalid_argument)?;
-        self.message = RawMessage::of(message);
+        self.message = request::replacement(self.procedure, message)?;
         Ok(())
-    }
-
-    fn check_no_stream(&self) -> Result<()> {
-        if !self.has_request_stream() {
-            return Ok(());
-        }
-        let path = self.procedure();
-        Err(Status::failed_precondition(format!(
-            "{path} takes a stream of requests: middleware sees no message of it"
-        )))
     }
 }
 
