@@ -9,7 +9,7 @@ mod dispatch;
 mod drain;
 mod endings;
 mod handler_faults;
-mod listening;
+pub(crate) mod listening;
 mod loopback;
 mod policy;
 mod rows;

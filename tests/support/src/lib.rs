@@ -15,5 +15,5 @@ pub mod wire;
 
 pub use lab::{Lab, all, echo, hang, plain, send, start, text};
 pub use logged::{Line, Logged};
-pub use server::{Running, loopback, mute, own_host, serve, serve_one, unix};
+pub use server::{Running, loopback, mute, own_host, serve, serve_at, serve_one, unix};
 pub use wait::{LONG, until, within};

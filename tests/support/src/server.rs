@@ -31,8 +31,13 @@ pub async fn serve(builder: ServerBuilder) -> Running {
 
 /// Serves one service on a TCP port of this machine.
 pub async fn serve_one(service: impl Service) -> Running {
+    serve_at("tcp://127.0.0.1:0", service).await
+}
+
+/// Serves one service at `address`.
+pub async fn serve_at(address: &str, service: impl Service) -> Running {
     let server = Server::builder().service(service);
-    serve(server.listener("tcp://127.0.0.1:0").signals(false)).await
+    serve(server.listener(address).signals(false)).await
 }
 
 /// Binds a server that never serves: its peers connect and get no HELLO.

@@ -10,7 +10,7 @@ use rpc_runtime::{
     Code, Context, Error, Executed, Limits, Server, Streaming,
     server::{Handler, Incoming, Procedure, ServerHandle, Service},
 };
-use test_support::{lab::*, serve, within};
+use test_support::{lab::*, serve, serve_at, within};
 use tokio::{
     runtime::{Builder, Runtime},
     task::JoinSet,
@@ -297,11 +297,7 @@ impl Faulty {
     }
 
     async fn serve(&self, address: &str) -> test_support::Running {
-        let server = Server::builder()
-            .service(self.clone())
-            .listener(address)
-            .signals(false);
-        serve(server).await
+        serve_at(address, self.clone()).await
     }
 
     fn started(&self) -> Vec<String> {

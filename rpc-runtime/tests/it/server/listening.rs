@@ -133,7 +133,7 @@ where
 }
 
 /// Everything that goes over a connection goes over this one, up to a terminate.
-async fn carries_all(lab: Lab, server: Running, client: Client) {
+pub(crate) async fn carries_all(lab: Lab, server: Running, client: Client) {
     assert_eq!(text(&client, &ECHO, "short").await.unwrap(), "short");
     let long = "x".repeat(1_000_000);
     assert_eq!(text(&client, &ECHO, &long).await.unwrap(), long);

@@ -3,11 +3,11 @@
 use std::sync::{Arc, Condvar, Mutex};
 
 use rpc_runtime::{
-    Account, Client, Code, Context, Server, Status,
+    Account, Client, Code, Context, Status,
     client::DropReason,
     server::{Handler, Incoming, Procedure, Service},
 };
-use test_support::{Running, serve, within};
+use test_support::{Running, serve_at, within};
 use tokio::{
     runtime::{Builder, Runtime},
     sync::Notify,
@@ -187,11 +187,7 @@ impl Script {
     }
 
     async fn serve(&self, address: &str) -> Running {
-        let server = Server::builder()
-            .service(self.clone())
-            .listener(address)
-            .signals(false);
-        serve(server).await
+        serve_at(address, self.clone()).await
     }
 
     fn log(&self) -> Vec<String> {

@@ -5,7 +5,7 @@ use rpc_runtime::{
     server::{Handler, Incoming, Procedure, Service, TerminatePolicy, Transport},
     tls::{ClientTls, Identity, ServerTls, TlsFault},
 };
-use test_support::{Lab, Running, all, gate, lab::*, serve as serve_builder, within};
+use test_support::{Lab, Running, gate, lab::*, serve as serve_builder, within};
 use tokio::{
     io::AsyncReadExt,
     net::{TcpListener, TcpStream},
@@ -16,6 +16,7 @@ use super::{
     certs::{SERVER, World},
     connect, fault, serve,
 };
+use crate::server::listening::carries_all;
 
 #[tokio::test(crate = "test_support::gate")]
 async fn all_kinds_of_calls_go_over_tls_up_to_a_terminate() {
@@ -31,35 +32,7 @@ async fn all_kinds_of_calls_go_over_tls_up_to_a_terminate() {
         .await;
     let client = connect(&server, world.client().build().unwrap()).await.unwrap();
 
-    assert_eq!(text(&client, &ECHO, "short").await.unwrap(), "short");
-    let long = "x".repeat(3_000_000);
-    assert_eq!(text(&client, &ECHO, &long).await.unwrap(), long);
-
-    send(&client, &NOTE, "noted").await;
-    within(client.flush()).await.unwrap();
-    lab.logged("noted").await;
-    assert_eq!(within(client.barrier()).await.unwrap().received(), 1);
-
-    let counting = within(client.call().reply_stream(&COUNT, 5_000u64));
-    let mut numbers = counting.await.unwrap();
-    let (read, end): (Vec<u64>, _) = all(&mut numbers).await;
-    end.unwrap();
-    assert_eq!(read, (0..5_000).collect::<Vec<_>>());
-    let (mut words, mut echoed) = within(client.call().both_streams(&ECHO_STREAM)).await.unwrap();
-    for word in ["ping", "pong"] {
-        within(words.send(word.to_owned())).await.unwrap();
-        let back: Option<String> = within(echoed.message()).await.unwrap();
-        assert_eq!(back.unwrap(), word);
-    }
-    drop((words, echoed));
-
-    // The GOAWAY comes, the reply of a call that was open, and that of the terminate.
-    let open = start(&client, &DRAINING, "open");
-    lab.logged("open began, draining=false").await;
-    let report = within(client.terminate()).await.unwrap();
-    assert!(report.is_clean(), "{report}");
-    assert_eq!(within(open).await.unwrap().unwrap(), "open ended, draining=true");
-    assert!(server.report().await.is_clean());
+    carries_all(lab, server, client).await;
 }
 
 #[tokio::test(crate = "test_support::gate", flavor = "multi_thread", worker_threads = 2)]
