@@ -18,7 +18,7 @@ use crate::{
     target::Target,
 };
 
-/// What gets serde's traits, by its module.
+/// The messages and enums that get serde's traits, sorted by module.
 pub(super) struct JsonModules<'a> {
     all: &'a Json,
     modules: HashMap<Vec<String>, JsonModule<'a>>,

@@ -183,7 +183,7 @@ impl<'a> InFlightCall<'a> {
         self.procedure
     }
 
-    /// What middleware needs to make the call in place of this: its channel, deadline and options.
+    /// Takes the channel, the options and the deadline: middleware makes a call with them instead.
     pub(super) fn parts(&mut self) -> (Arc<Channel>, Option<Box<ExtraOptions>>, Deadline, CallOptions) {
         let more = self.more.take();
         (Arc::clone(self.channel), more, self.deadline, self.options)
