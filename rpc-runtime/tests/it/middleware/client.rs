@@ -53,7 +53,11 @@ async fn middleware_wraps_every_shape_of_call() {
     assert_eq!(lab.take_log(), ["m: count ends"]);
     assert!(within(counted.message()).await.unwrap().is_none());
 
-    let (mut sender, sum) = client.call().request_stream(&SUM, Ok::<u64, _>).await.unwrap();
+    let (mut sender, sum) = client
+        .call()
+        .request_stream::<u64, _, _>(&SUM, Ok::<u64, _>)
+        .await
+        .unwrap();
     for number in [1_u64, 2, 3] {
         sender.send(number).await.unwrap();
     }
@@ -298,6 +302,25 @@ async fn streams_are_opened_once() {
         (error.code(), error.executed()),
         (Code::FailedPrecondition, Executed::Maybe)
     );
+}
+
+#[tokio::test(start_paused = true, crate = "test_support::gate")]
+async fn what_arrived_before_the_deadline_is_read_after_it() {
+    let lab = Lab::default();
+    let (_server, client) = with(&lab, "mem:middleware-late-reader", Noting("m", lab.clone())).await;
+    // Streams have no deadline of their own.
+    let call = || client.call().timeout(Duration::from_secs(1));
+    let mut counted = call().reply_stream(&COUNT, 3_u64).await.unwrap();
+    let (sender, sum) = call()
+        .request_stream::<u64, _, _>(&SUM, Ok::<u64, _>)
+        .await
+        .unwrap();
+    sender.finish();
+    // The clock stands still until everything waits, so all has arrived before it goes on.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let (numbers, end) = all::<u64>(&mut counted).await;
+    end.unwrap();
+    assert_eq!((numbers, within(sum).await.unwrap()), (vec![0, 1, 2], 0));
 }
 
 #[tokio::test(start_paused = true, crate = "test_support::gate")]
