@@ -120,6 +120,15 @@ async fn certificates_rotate_under_load_and_no_call_fails() {
     }
     assert!(calls.load(Ordering::SeqCst) >= 16 * ROTATIONS);
     assert_eq!(server.handle.counters().tls_handshakes_failed(), 0);
+
+    // The server uses what it reads: this certificate is of another CA, and the client trusts no other.
+    let last = Ca::root("last", |_| {});
+    at_server.replace_identity(&last.leaf(Side::Server, |_| {}));
+    let tls = ClientTls::builder()
+        .roots(last.roots())
+        .identity(at_client.identity())
+        .server_name(SERVER);
+    connect(&server, tls.build().unwrap()).await.unwrap();
 }
 
 #[tokio::test(crate = "test_support::gate")]
