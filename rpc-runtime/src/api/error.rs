@@ -340,8 +340,8 @@ impl From<Status> for Error {
 
 /// One line: `NOT_FOUND: no key "dog" (demo.kv.v1.Kv/rpc_fetch at tcp://127.0.0.1:5005, executed: yes)`.
 ///
-/// The causes are in [`source`](StdError::source). The alternate form `{error:#}` appends them to the line: `: connection
-/// refused`.
+/// The causes are in [`source`](StdError::source). The alternate form `{error:#}` appends those to the line that it does not have yet:
+/// `: connection refused`.
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let inner = &*self.0;
@@ -372,7 +372,10 @@ impl fmt::Display for Error {
         }
         let mut source = self.source();
         while let Some(cause) = source {
-            write!(f, ": {cause}")?;
+            let text = cause.to_string();
+            if !inner.status.message().ends_with(&text) {
+                write!(f, ": {text}")?;
+            }
             source = cause.source();
         }
         Ok(())

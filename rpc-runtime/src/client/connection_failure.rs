@@ -47,7 +47,7 @@ impl ConnectionFailure {
             code: failure.code,
             permanent: failure.is_permanent,
             source: Some(Arc::clone(error)),
-            ..Self::passing("cannot connect: the TLS handshake failed".to_owned())
+            ..Self::passing(format!("cannot connect: {}", failure.text))
         })
     }
 

@@ -218,7 +218,7 @@ async fn check(world: &World, side: Side, fault_of: &Fault) -> Option<String> {
         .join("; ");
     server.stop().await;
 
-    let (at_client, text) = (fault(&error), format!("{error:#}"));
+    let (at_client, text) = (fault(&error), error.to_string());
     let (found, refused) = (
         (fault_of.found, false),
         format!("{:?} the client ", fault_of.told),
