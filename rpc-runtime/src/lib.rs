@@ -130,6 +130,7 @@
 //! | return an error, or handle one | [`Status`] and [`Error`], then [`status`] |
 //! | bound memory and time | [`Limits`] |
 //! | wrap calls: log, refuse, time, retry | [`middleware`] |
+//! | know who calls, and decide who may | [`auth`] |
 //! | send data beside a message | [`Metadata`] |
 //! | encrypt, and know who calls | the module `tls`, with the feature of that name |
 //! | test a service under faults | the module `sim`, with the feature of that name |
@@ -143,6 +144,7 @@
 extern crate self as rpc_runtime;
 
 mod api;
+pub mod auth;
 mod base;
 pub mod client;
 #[doc(hidden)]

@@ -1,0 +1,5 @@
+//! Who calls, and who may.
+
+mod caller;
+
+pub use self::caller::Caller;
