@@ -263,7 +263,7 @@ impl Connection {
 impl Connection {
     /// Moves what is to be written next to the end of `out`, until `out` holds about `limit` bytes.
     pub(crate) fn poll_transmit(&mut self, out: &mut Output, limit: usize, now: Time) {
-        if self.end.is_closed() {
+        if self.end.is_closed() || self.is_silent() {
             return;
         }
         let had = self.outbox.rooms();
@@ -298,6 +298,7 @@ impl Connection {
         match self.end.stage() {
             LifeStage::Closed(_) => false,
             LifeStage::Closing(_) => !self.outbox.is_empty(),
+            LifeStage::Handshaking if self.is_silent() => false,
             _ => {
                 !self.outbox.is_empty() || self.outbox.fragment_room().is_some() || self.owes_control_frames()
             }
@@ -306,7 +307,13 @@ impl Connection {
 
     /// True if `poll_transmit` would do anything.
     pub(crate) fn wants_transmit(&self) -> bool {
-        !self.outbox.is_taken() || self.wants_write()
+        (!self.outbox.is_taken() && !self.is_silent()) || self.wants_write()
+    }
+
+    /// True while this side writes nothing: it has accepted the peer, which has not said that it speaks this protocol.
+    #[inline]
+    fn is_silent(&self) -> bool {
+        self.side == Side::Acceptor && self.end.is_handshaking()
     }
 
     /// True if the output is so long that replies of further handlers would find no room.

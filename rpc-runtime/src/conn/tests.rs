@@ -479,7 +479,8 @@ impl Pair {
 
     /// Moves the bytes of one turn; true if anything moved.
     fn turn(&mut self) -> bool {
-        let moved = self.client.transmit(self.now) | self.server.transmit(self.now);
+        let written = self.client.transmit(self.now) | self.server.transmit(self.now);
+        let moved = written || !self.client.wire.is_empty() || !self.server.wire.is_empty();
         deliver(&mut self.client, &mut self.server, self.now);
         deliver(&mut self.server, &mut self.client, self.now);
         moved

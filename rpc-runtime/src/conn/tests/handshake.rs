@@ -41,6 +41,22 @@ fn hello_is_the_first_frame_of_both_sides_and_says_the_limits() {
 }
 
 #[test]
+fn the_side_that_accepts_is_silent_before_its_peer() {
+    let mut pair = fresh();
+    assert!(!pair.server.transmit(pair.now) && !pair.server.conn.wants_transmit());
+    pair.client.transmit(pair.now);
+    deliver(&mut pair.client, &mut pair.server, pair.now);
+    assert!(pair.server.transmit(pair.now), "now it knows whom it talks to");
+    // A peer that says nothing learns why it is cut off.
+    let mut pair = fresh();
+    pair.now += pair.server.conn.settings.handshake_timeout;
+    pair.server.conn.handle_timeout(pair.now);
+    pair.server.transmit(pair.now);
+    deliver(&mut pair.server, &mut pair.client, pair.now);
+    assert_eq!(pair.client.kinds(), [Kind::Hello, Kind::Goaway]);
+}
+
+#[test]
 fn first_call_goes_with_the_hello() {
     let mut pair = fresh();
     let mut call = pair.start(Call::new(b"early"));

@@ -207,6 +207,7 @@ fn streams_ahead_of_a_hello_that_is_rejected_were_not_executed() {
         ..Goaway::default()
     };
     pair.client.transmit(pair.now);
+    deliver(&mut pair.client, &mut pair.server, pair.now);
     pair.server.transmit(pair.now);
     deliver(&mut pair.server, &mut pair.client, pair.now);
     pair.client
