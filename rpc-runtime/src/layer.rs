@@ -17,10 +17,10 @@ pub use self::{
     any_call::AnyCall,
     chain::{Middleware, Next},
     from_fn::{FromFn, from_fn},
+    raw::RawMessage,
 };
 pub(crate) use self::{
     any_call::{CallError, Sealed},
     chain::{AnswerFuture, Chain, DynMiddleware, Last},
-    raw::RawMessage,
     tries::Tries,
 };

@@ -8,11 +8,20 @@ use prost::{
 
 use crate::wire::frame::{Output, Payload};
 
-/// A message that is encoded already, and not compressed.
+/// The bytes of an encoded message, where a message of any type is expected: for proxies, which do not know the types.
 ///
-/// `Debug` shows its length, never its bytes.
+/// Decoding takes all bytes as they are, and checks nothing. `Debug` shows their number, never the bytes.
+///
+/// ```
+/// use prost::Message;
+/// use rpc_runtime::codec::RawMessage;
+///
+/// let bytes = String::from("Ada").encode_to_vec();
+/// let raw = RawMessage::decode(&bytes[..]).unwrap();
+/// assert_eq!(raw.encode_to_vec(), bytes);
+/// ```
 #[derive(Clone, Default, PartialEq, Eq)]
-pub(crate) struct RawMessage(pub(crate) Bytes);
+pub struct RawMessage(pub Bytes);
 
 impl RawMessage {
     /// Encodes `message`.
@@ -29,7 +38,13 @@ impl Message for RawMessage {
         buf.put(self.0.clone());
     }
 
-    /// Drops the field: nothing of ours decodes a message of this type.
+    /// Takes all bytes.
+    fn merge(&mut self, mut buf: impl Buf) -> Result<(), DecodeError> {
+        self.0 = buf.copy_to_bytes(buf.remaining());
+        Ok(())
+    }
+
+    /// Drops the field: as a field of another message it is not used.
     fn merge_field(
         &mut self,
         tag: u32,
