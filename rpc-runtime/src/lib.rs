@@ -229,6 +229,7 @@ pub mod stream {
 pub mod codec {
     pub use tokio_util::codec::{Decoder, Encoder};
 
+    pub use crate::layer::RawMessage;
     pub use crate::wire::{
         codec::{CodecError, FrameCodec, Greeting},
         frame::{Flags, Frame, FrameError, Kind},

@@ -13,6 +13,7 @@ mod socket_file;
 mod system_calls;
 mod terminate_key;
 mod uid;
+mod unix_socket;
 
 use std::{
     fmt,
@@ -24,7 +25,7 @@ use std::{
     time::Duration,
 };
 
-use self::custom::Custom;
+use self::{custom::Custom, unix_socket::UnixSocket};
 use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf},
@@ -53,7 +54,7 @@ pub(crate) struct Stream(StreamKind);
 #[derive(Debug)]
 enum StreamKind {
     Tcp(TcpStream),
-    Unix(UnixStream),
+    Unix(UnixSocket),
     Memory(DuplexStream),
     #[cfg(feature = "_tls")]
     Tls(Box<crate::tls::TlsStream>),
@@ -133,7 +134,7 @@ pub(crate) async fn connect(
         (Address::Unix(path), _) => {
             let stream = connect_unix(path).await?;
             let peer = Peer::unix(address, stream.peer_cred().ok());
-            Ok((Stream(StreamKind::Unix(stream)), peer))
+            Ok((Stream(StreamKind::Unix(stream.into())), peer))
         }
         (Address::Memory(name), _) => {
             let stream = memory::connect(name).await?;
@@ -182,6 +183,32 @@ impl Stream {
     fn tcp(stream: TcpStream) -> io::Result<Self> {
         set_options(&stream)?;
         Ok(Self(StreamKind::Tcp(stream)))
+    }
+
+    /// Waits for the first byte, and returns true if it cannot begin our own protocol. The byte is not taken from the stream.
+    ///
+    /// Frames begin with their length, and the first one is short: its first byte is 0. Only TCP and Unix streams can tell; of others it
+    /// returns false.
+    ///
+    /// # Errors
+    ///
+    /// Those of the OS.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future changes nothing.
+    pub(crate) async fn is_foreign(&mut self) -> io::Result<bool> {
+        let mut first = [0; 1];
+        match &mut self.0 {
+            StreamKind::Tcp(stream) => {
+                stream.peek(&mut first).await?;
+            }
+            StreamKind::Unix(stream) => {
+                stream.peek_first(&mut first).await?;
+            }
+            _ => {}
+        }
+        Ok(first != [0])
     }
 
     /// Sets TCP_USER_TIMEOUT: the OS drops the stream if written bytes stay unacknowledged for `time`.

@@ -11,6 +11,7 @@ mod connections;
 mod cut_log;
 mod dispatch;
 mod drain;
+mod guest;
 mod handle;
 mod in_process;
 mod listen;
@@ -35,7 +36,13 @@ pub use crate::{
     session::{Context, Handler, Incoming, Service},
 };
 
-pub use self::{builder::ServerBuilder, handle::ServerHandle, run::run, terminate::TerminatePolicy};
+pub use self::{
+    builder::ServerBuilder,
+    guest::{Guest, GuestConnection, GuestServer, GuestStream},
+    handle::ServerHandle,
+    run::run,
+    terminate::TerminatePolicy,
+};
 use self::{
     listen::{accept::accept, admission::AdmissionLimits},
     state::ServerState,

@@ -501,7 +501,7 @@ fn tcp_pair(
 
 fn unix_pair(stream: UnixStream, address: &Address) -> (Stream, Peer) {
     let peer = Peer::unix(address, stream.peer_cred().ok());
-    (Stream(StreamKind::Unix(stream)), peer)
+    (Stream(StreamKind::Unix(stream.into())), peer)
 }
 
 fn memory_pair(stream: DuplexStream, address: &Address) -> (Stream, Peer) {

@@ -7,6 +7,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
     AbortOnDrop, Server,
+    guest::Guest,
     listen::{admission::AdmissionLimits, defaults, workers::Workers},
     router::{Router, TerminateProcedure},
     state::{ServerOptions, ServerState},
@@ -253,6 +254,12 @@ impl ServerBuilder {
     /// them.
     pub fn max_handshakes(mut self, handshakes: usize) -> Self {
         self.max_handshakes = handshakes;
+        self
+    }
+
+    /// Serves peers that speak another protocol by `guest`, on all TCP and Unix listeners of this server. A second guest replaces the first.
+    pub fn guest(mut self, guest: impl Guest) -> Self {
+        self.options.guest = Some(Arc::new(guest));
         self
     }
 

@@ -99,7 +99,11 @@ async fn run(mut closing: CloseOnDrop) {
         until(end, server.lifecycle().aborted()).await;
         sleep(CLOSE).await;
     };
-    if until(limit, all_closed(&sessions)).await.is_none() {
+    let closed = async {
+        all_closed(&sessions).await;
+        server.guests().none_left().await;
+    };
+    if until(limit, closed).await.is_none() {
         tracing::debug!("drain: cutting off peers that do not read or close");
     }
     for one in &sessions {

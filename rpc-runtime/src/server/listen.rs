@@ -4,4 +4,5 @@ pub(super) mod accept;
 pub(super) mod admission;
 pub(super) mod connection_end;
 pub(super) mod defaults;
+mod first_byte;
 pub(super) mod workers;

@@ -116,6 +116,14 @@ impl Router {
         self.by_id.get(&id).copied()
     }
 
+    /// Returns the procedure of this path, if a service of the user has it.
+    pub(crate) fn by_path(&self, path: &str) -> Option<&'static Procedure> {
+        let mut routes = self.routes.iter().filter(|route| !route.is_control());
+        routes
+            .find(|route| route.procedure.path() == path)
+            .map(Route::procedure)
+    }
+
     /// Returns the route at an index that [`Router::find`] returned.
     pub(crate) fn route(&self, index: usize) -> &Route {
         &self.routes[index]

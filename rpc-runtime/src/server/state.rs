@@ -15,6 +15,7 @@ use tokio::{runtime::Handle, task::JoinHandle};
 use super::{
     connections::Connections,
     cut_log::CutLog,
+    guest::{Guest, Guests},
     router::Router,
     terminate::{Asker, Audit, Decision, ServerKey, TerminateKind},
 };
@@ -50,6 +51,7 @@ pub(crate) struct ServerState {
     /// Logs peers whose TLS handshake failed.
     failed_tls: Seldom,
     key: ServerKey,
+    guests: Guests,
 }
 
 /// What a server is configured with, apart from its services and addresses.
@@ -61,6 +63,7 @@ pub(crate) struct ServerOptions {
     pub(crate) drain_timeout: Duration,
     pub(crate) max_waiting_handlers: usize,
     pub(crate) max_buffered_bytes: u64,
+    pub(crate) guest: Option<Arc<dyn Guest>>,
 }
 
 impl Default for ServerOptions {
@@ -72,6 +75,7 @@ impl Default for ServerOptions {
             drain_timeout: DRAIN_TIMEOUT,
             max_waiting_handlers: MAX_CALLS,
             max_buffered_bytes: u64::MAX,
+            guest: None,
         }
     }
 }
@@ -112,6 +116,7 @@ impl ServerState {
             failed_accepts: Seldom::new(FAILED_ACCEPTS),
             failed_tls: Seldom::new(FAILED_TLS),
             key: ServerKey::default(),
+            guests: Guests::default(),
         })
     }
 
@@ -148,6 +153,21 @@ impl ServerState {
     /// Which peers may terminate this server.
     pub(crate) fn policy(&self) -> &TerminatePolicy {
         &self.options.policy
+    }
+
+    /// The limits of each connection.
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.options.limits
+    }
+
+    /// The protocol that serves peers that do not speak ours.
+    pub(crate) fn guest(&self) -> Option<&Arc<dyn Guest>> {
+        self.options.guest.as_ref()
+    }
+
+    /// The connections of the guest.
+    pub(crate) fn guests(&self) -> &Guests {
+        &self.guests
     }
 
     /// The key by which loopback peers prove their user.

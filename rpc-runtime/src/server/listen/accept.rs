@@ -8,6 +8,7 @@ use tokio::{runtime::Handle, task::yield_now, time::sleep};
 use super::{
     admission::{Admission, AdmissionLimits},
     connection_end::watch_over,
+    first_byte::serve_either,
 };
 use crate::{
     Peer,
@@ -22,7 +23,7 @@ pub(crate) async fn accept(server: Arc<ServerState>, listener: Listener, limits:
     accept_until_drain(&server, &listener, &limits).await;
     // Closing the listener alone would reset them. After a GOAWAY their calls fail as `No`: not executed.
     for (stream, peer) in listener.close().await {
-        serve_stream(&server, stream, peer, None, &Handle::current());
+        receive(&server, stream, peer, None, &Handle::current());
     }
 }
 
@@ -80,10 +81,29 @@ async fn accept_until_drain(server: &Arc<ServerState>, listener: &Listener, limi
             server.counts().connections_delayed.add();
         }
         let Some(Some(admission)) = until(draining.as_mut(), limits.admit()).await else {
-            serve_stream(server, stream, peer, None, &runtime);
+            receive(server, stream, peer, None, &runtime);
             return;
         };
-        serve_stream(server, stream, peer, Some(admission), &runtime);
+        receive(server, stream, peer, Some(admission), &runtime);
+    }
+}
+
+/// Serves a stream that was accepted: by the server, or by its guest if the peer does not speak our protocol.
+fn receive(
+    server: &Arc<ServerState>,
+    stream: Stream,
+    peer: Peer,
+    admission: Option<Admission>,
+    runtime: &Handle,
+) {
+    match server.guest() {
+        None => {
+            serve_stream(server, stream, peer, admission, runtime);
+        }
+        Some(guest) => {
+            let (server, guest) = (Arc::clone(server), Arc::clone(guest));
+            runtime.spawn(serve_either(server, guest, stream, peer, admission));
+        }
     }
 }
 

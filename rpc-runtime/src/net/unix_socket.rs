@@ -1,0 +1,82 @@
+//! UnixSocket: a Unix stream whose first byte can be looked at.
+
+use std::{
+    io::{self, IoSlice},
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
+    net::UnixStream,
+};
+
+/// A Unix stream whose first byte can be looked at.
+#[derive(Debug)]
+pub(super) struct UnixSocket {
+    stream: UnixStream,
+    /// A byte that was looked at and not read yet. Neither the standard library nor tokio can peek at a Unix stream.
+    seen: Option<u8>,
+}
+
+impl From<UnixStream> for UnixSocket {
+    fn from(stream: UnixStream) -> Self {
+        Self { stream, seen: None }
+    }
+}
+
+impl UnixSocket {
+    /// Waits for the first byte and copies it to `first`, which is left alone at the end of the stream.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses nothing.
+    pub(super) async fn peek_first(&mut self, first: &mut [u8; 1]) -> io::Result<()> {
+        if self.seen.is_none() && self.stream.read(first).await? == 1 {
+            self.seen = Some(first[0]);
+        }
+        Ok(())
+    }
+}
+
+impl AsyncRead for UnixSocket {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.seen.take_if(|_| buf.remaining() > 0) {
+            None => Pin::new(&mut self.stream).poll_read(cx, buf),
+            Some(byte) => {
+                buf.put_slice(&[byte]);
+                Poll::Ready(Ok(()))
+            }
+        }
+    }
+}
+
+impl AsyncWrite for UnixSocket {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,58 @@
+//! The first byte of a connection, which says whether a guest serves it.
+
+use std::sync::Arc;
+
+use tokio::{runtime::Handle, time::sleep};
+
+use super::{accept::serve_stream, admission::Admission};
+use crate::{
+    Peer,
+    conn::Cut,
+    net::Stream,
+    server::{
+        guest::{self, Guest},
+        state::ServerState,
+        until::until,
+    },
+};
+
+/// Waits for the first byte of `stream`, and then serves it: by `guest` if the byte cannot begin our own protocol.
+///
+/// The peer has as long as for a handshake, and its place among those.
+pub(super) async fn serve_either(
+    server: Arc<ServerState>,
+    guest: Arc<dyn Guest>,
+    mut stream: Stream,
+    peer: Peer,
+    mut admission: Option<Admission>,
+) {
+    let cut = |cut: Cut, text: &str| {
+        server.note_cut(cut, peer.address(), text);
+        cut.count(server.counts()).add();
+    };
+    let patience = server.view().settings().handshake_timeout;
+    let first = until(sleep(patience), stream.is_foreign());
+    let first = match &mut admission {
+        Some(admission) => until(&mut admission.handshake.evicted, first).await,
+        None => Some(first.await),
+    };
+    match first {
+        None => cut(
+            Cut::HandshakeEvicted,
+            "handshake given up: too many peers are in theirs",
+        ),
+        Some(None) => cut(Cut::HandshakeTimeout, "the peer sent nothing"),
+        Some(Some(Err(error))) => {
+            tracing::debug!(peer = peer.address(), %error, "a peer left before its first byte");
+        }
+        Some(Some(Ok(false))) => {
+            serve_stream(&server, stream, peer, admission, &Handle::current());
+        }
+        Some(Some(Ok(true))) => {
+            // Its handshake is over; its place among the connections is not.
+            let connection = admission.map(|admission| admission.connection);
+            guest::serve(server, guest, stream, peer).await;
+            drop(connection);
+        }
+    }
+}
