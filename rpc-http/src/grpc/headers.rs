@@ -1,0 +1,126 @@
+//! Metadata as headers and trailers.
+
+use base64::{
+    Engine,
+    alphabet::STANDARD,
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use rpc_runtime::{Metadata, Status};
+
+/// Base64 as gRPC wants it: written without padding, read with or without.
+pub(super) const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new()
+        .with_encode_padding(false)
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// Reads the caller's metadata: all headers but those of HTTP and of gRPC itself.
+///
+/// # Errors
+///
+/// INVALID_ARGUMENT if the value of a `-bin` key is not base64.
+pub(super) fn to_metadata(headers: &HeaderMap) -> Result<Metadata, Status> {
+    let mut metadata = Metadata::new();
+    for (key, value) in headers {
+        let key = key.as_str();
+        if is_reserved(key) {
+            continue;
+        }
+        if !key.ends_with("-bin") {
+            metadata.append(key, Bytes::copy_from_slice(value.as_bytes()));
+            continue;
+        }
+        // Several values may share a header.
+        for part in value.as_bytes().split(|byte| *byte == b',') {
+            let decoded = BASE64.decode(part.trim_ascii());
+            let decoded =
+                decoded.map_err(|_| Status::invalid_argument(format!("the value of {key} is not base64")))?;
+            metadata.append(key, decoded);
+        }
+    }
+    Ok(metadata)
+}
+
+/// Adds metadata to headers or trailers. What cannot be a header is left out: a value that is not printable ASCII needs a key that ends in
+/// `-bin`.
+pub(super) fn add_metadata(metadata: &Metadata, headers: &mut HeaderMap) {
+    for (key, value) in metadata {
+        let Ok(name) = HeaderName::from_bytes(key.as_bytes()) else {
+            continue;
+        };
+        if is_reserved(key) {
+            continue;
+        }
+        let value = match key.ends_with("-bin") {
+            true => HeaderValue::from_str(&BASE64.encode(value)).ok(),
+            false => HeaderValue::from_bytes(value)
+                .ok()
+                .filter(|_| is_printable(value)),
+        };
+        if let Some(value) = value {
+            headers.append(name, value);
+        }
+    }
+}
+
+fn is_printable(value: &[u8]) -> bool {
+    value.iter().all(|byte| matches!(byte, b' '..=b'~'))
+}
+
+/// True for keys that belong to HTTP, to gRPC, or to the runtime.
+fn is_reserved(key: &str) -> bool {
+    key.starts_with("grpc-")
+        || key.starts_with("rpc-")
+        || matches!(
+            key,
+            "content-type"
+                | "te"
+                | "host"
+                | "connection"
+                | "transfer-encoding"
+                | "upgrade"
+                | "content-length"
+        )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metadata_comes_back_as_it_went() {
+        let mut metadata = Metadata::new();
+        metadata.append("trace", "42");
+        metadata.append("trace", "43");
+        metadata.append("blob-bin", vec![0, 255, 7]);
+        let mut headers = HeaderMap::new();
+        add_metadata(&metadata, &mut headers);
+        assert_eq!(headers["blob-bin"], "AP8H");
+        assert_eq!(to_metadata(&headers).unwrap(), metadata);
+    }
+
+    #[test]
+    fn what_is_no_header_is_left_out() {
+        let mut metadata = Metadata::new();
+        metadata.append("text", "größe");
+        metadata.append("a key", "1");
+        metadata.append("grpc-status", "0");
+        let mut headers = HeaderMap::new();
+        add_metadata(&metadata, &mut headers);
+        assert!(headers.is_empty(), "{headers:?}");
+    }
+
+    #[test]
+    fn base64_may_be_padded_and_listed() {
+        let mut headers = HeaderMap::new();
+        headers.insert("a-bin", HeaderValue::from_static("AA==, AQ"));
+        let metadata = to_metadata(&headers).unwrap();
+        let values: Vec<_> = metadata.get_all("a-bin").map(|value| value.to_vec()).collect();
+        assert_eq!(values, [vec![0], vec![1]]);
+        headers.insert("a-bin", HeaderValue::from_static("!"));
+        assert!(to_metadata(&headers).is_err());
+    }
+}

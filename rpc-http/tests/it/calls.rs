@@ -1,0 +1,175 @@
+//! Calls of all four kinds, and what handlers notice of them.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use demo_api::demo::kv::v1::{
+    Answer as SessionAnswer, Command, FetchReply, FetchRequest, ImportReply, SleepRequest, UpdateRequest,
+    WatchEvent, WatchRequest,
+};
+use tokio::time::timeout;
+
+use crate::{
+    TestServer,
+    caller::{Answer, Caller, prefixed, read_chunk, take_message},
+};
+
+fn update(key: &str, value: &'static [u8]) -> UpdateRequest {
+    UpdateRequest {
+        key: key.to_owned(),
+        value: Bytes::from_static(value),
+    }
+}
+
+fn fetch(key: &str) -> FetchRequest {
+    FetchRequest { key: key.to_owned() }
+}
+
+async fn both_protocols_meet(listener: &str) {
+    let server = TestServer::start(listener).await;
+    let (grpc, native) = (Caller::connect(&server.address).await, server.native().await);
+    let stored = grpc
+        .call(
+            "/demo.kv.v1.Kv/rpc_update",
+            &[],
+            prefixed(&update("dog", b"woof")),
+        )
+        .await;
+    assert_eq!((stored.status.as_u16(), stored.code()), (200, "0"));
+    assert_eq!(stored.headers["content-type"], "application/grpc");
+    assert_eq!(
+        native.send_recv().fetch("dog").await.unwrap().as_deref(),
+        Some(&b"woof"[..])
+    );
+    native.send_recv().update("cat", &b"meow"[..]).await.unwrap();
+    let fetched = grpc
+        .call("/demo.kv.v1.Kv/rpc_fetch", &[], prefixed(&fetch("cat")))
+        .await;
+    let [reply] = &fetched.messages::<FetchReply>()[..] else {
+        panic!("{fetched:?}")
+    };
+    assert_eq!(reply.value.as_deref(), Some(&b"meow"[..]));
+    drop((grpc, native));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn both_protocols_share_a_tcp_port() {
+    both_protocols_meet("tcp://127.0.0.1:0").await;
+}
+
+#[tokio::test]
+async fn both_protocols_share_a_unix_socket() {
+    let path = std::env::temp_dir().join(format!("rpc-http-{}", std::process::id()));
+    both_protocols_meet(&format!("unix:{}", path.display())).await;
+}
+
+#[tokio::test]
+async fn a_stream_of_requests_is_read_to_its_end() {
+    let server = TestServer::start("tcp://127.0.0.1:0").await;
+    let grpc = Caller::connect(&server.address).await;
+    let (response, mut stream) = grpc.open("/demo.kv.v1.Kv/rpc_import", &[]).await;
+    // Three messages: two in one frame, the third in pieces.
+    let mut two = BytesMut::from(&prefixed(&update("a", b"1"))[..]);
+    two.extend_from_slice(&prefixed(&update("b", b"2")));
+    stream.send_data(two.freeze(), false).unwrap();
+    let third = prefixed(&update("c", b"3"));
+    stream.send_data(third.slice(..3), false).unwrap();
+    stream.send_data(third.slice(3..), true).unwrap();
+    let answer = Answer::read(response).await;
+    assert_eq!(answer.code(), "0");
+    assert_eq!(answer.messages::<ImportReply>(), [ImportReply { entries: 3 }]);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn streams_of_both_sides_take_turns() {
+    let server = TestServer::start("tcp://127.0.0.1:0").await;
+    let grpc = Caller::connect(&server.address).await;
+    let (response, mut stream) = grpc.open("/demo.kv.v1.Kv/rpc_session", &[]).await;
+    let command = |value: &'static [u8]| {
+        prefixed(&Command {
+            key: "k".to_owned(),
+            value: Some(Bytes::from_static(value)),
+        })
+    };
+    stream.send_data(command(b"1"), false).unwrap();
+    let mut body = response.await.unwrap().into_body();
+    let mut befores = Vec::new();
+    for value in [&b"2"[..], b"3"] {
+        // Each command waits for the answer to the one before.
+        let mut chunk = read_chunk(&mut body).await.unwrap();
+        befores.push(take_message::<SessionAnswer>(&mut chunk).unwrap().before);
+        stream.send_data(command(value), false).unwrap();
+    }
+    let mut chunk = read_chunk(&mut body).await.unwrap();
+    befores.push(take_message::<SessionAnswer>(&mut chunk).unwrap().before);
+    stream.send_data(Bytes::new(), true).unwrap();
+    assert!(read_chunk(&mut body).await.is_none());
+    assert_eq!(body.trailers().await.unwrap().unwrap()["grpc-status"], "0");
+    assert_eq!(
+        befores,
+        [
+            None,
+            Some(Bytes::from_static(b"1")),
+            Some(Bytes::from_static(b"2"))
+        ]
+    );
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_drain_ends_a_stream_of_replies_well() {
+    let server = TestServer::start("tcp://127.0.0.1:0").await;
+    server
+        .native()
+        .await
+        .send_recv()
+        .update("dog", &b"woof"[..])
+        .await
+        .unwrap();
+    let grpc = Caller::connect(&server.address).await;
+    let watch = WatchRequest {
+        prefix: "d".to_owned(),
+    };
+    let (response, mut stream) = grpc.open("/demo.kv.v1.Kv/rpc_watch", &[]).await;
+    stream.send_data(prefixed(&watch), true).unwrap();
+    let mut body = response.await.unwrap().into_body();
+    let mut chunk = read_chunk(&mut body).await.unwrap();
+    assert_eq!(take_message::<WatchEvent>(&mut chunk).unwrap().key, "dog");
+    let stopped = tokio::spawn(server.stop());
+    assert!(read_chunk(&mut body).await.is_none());
+    assert_eq!(body.trailers().await.unwrap().unwrap()["grpc-status"], "0");
+    drop((stream, body));
+    assert!(stopped.await.unwrap().is_clean());
+    grpc.connection.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_deadline_and_a_cancellation_reach_the_handler() {
+    let server = TestServer::start("tcp://127.0.0.1:0").await;
+    let grpc = Caller::connect(&server.address).await;
+    let long = prefixed(&SleepRequest { millis: u32::MAX });
+    let answer = grpc
+        .call(
+            "/demo.kv.v1.Kv/rpc_sleep",
+            &[("grpc-timeout", "20m")],
+            long.clone(),
+        )
+        .await;
+    assert_eq!(answer.code(), "4", "{answer:?}");
+    let (response, mut stream) = grpc.open("/demo.kv.v1.Kv/rpc_sleep", &[]).await;
+    stream.send_data(long, true).unwrap();
+    while server.handle.load().handler_tasks() == 0 {
+        tokio::task::yield_now().await;
+    }
+    stream.send_reset(h2::Reason::CANCEL);
+    drop(response);
+    let gone = async {
+        while server.handle.load().handler_tasks() > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(Duration::from_secs(60), gone).await.unwrap();
+    server.stop().await;
+}

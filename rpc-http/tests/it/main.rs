@@ -1,0 +1,45 @@
+//! gRPC calls of a server that serves the native protocol on the same port.
+
+mod caller;
+mod calls;
+mod refusals;
+
+use demo_api::demo::kv::v1::{KvClient, KvServer};
+use demo_server::Store;
+use rpc_http::Http;
+use rpc_runtime::{DrainReport, Error, Server, server::ServerHandle};
+use tokio::task::JoinHandle;
+
+/// A server of the demo's store, with gRPC on the port of the native protocol.
+struct TestServer {
+    address: String,
+    handle: ServerHandle,
+    serving: JoinHandle<Result<DrainReport, Error>>,
+}
+
+impl TestServer {
+    async fn start(listener: &str) -> Self {
+        let server = Server::builder()
+            .service(KvServer::new(Store::default()))
+            .guest(Http::new().grpc())
+            .listener(listener)
+            .signals(false)
+            .bind()
+            .await
+            .unwrap();
+        Self {
+            address: server.addresses()[0].clone(),
+            handle: server.handle(),
+            serving: tokio::spawn(server.serve()),
+        }
+    }
+
+    async fn native(&self) -> KvClient {
+        KvClient::connect(&self.address).await.unwrap()
+    }
+
+    async fn stop(self) -> DrainReport {
+        self.handle.drain();
+        self.serving.await.unwrap().unwrap()
+    }
+}

@@ -1,0 +1,148 @@
+//! Requests that are refused, and with what.
+
+use bytes::Bytes;
+use demo_api::demo::kv::v1::{FetchRequest, UpdateRequest};
+
+use crate::{
+    TestServer,
+    caller::{Caller, prefixed},
+};
+
+const FETCH: &str = "/demo.kv.v1.Kv/rpc_fetch";
+
+#[tokio::test]
+async fn what_is_no_call_gets_a_status_of_http() {
+    let server = TestServer::start("tcp://127.0.0.1:0").await;
+    let grpc = Caller::connect(&server.address).await;
+    for (content_type, status) in [
+        ("application/grpc", 200),
+        ("application/grpc+proto", 200),
+        ("application/grpc;charset=utf-8", 200),
+        ("application/grpc+json", 415),
+        ("application/grpc-web", 415),
+        ("text/html", 415),
+    ] {
+        let answer = grpc
+            .call(
+                FETCH,
+                &[("content-type", content_type)],
+                prefixed(&FetchRequest::default()),
+            )
+            .await;
+        assert_eq!(answer.status.as_u16(), status, "{content_type}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_call_is_said() {
+    let server = TestServer::start("tcp://127.0.0.1:0").await;
+    let grpc = Caller::connect(&server.address).await;
+    let good = prefixed(&FetchRequest::default());
+    let twice = Bytes::from([&good[..], &good[..]].concat());
+    let cases: [(&str, &[(&str, &str)], Bytes, &str, &str); 11] = [
+        (
+            "/demo.kv.v1.Kv/rpc_none",
+            &[],
+            good.clone(),
+            "12",
+            "no procedure demo.kv.v1.Kv/rpc_none",
+        ),
+        ("/", &[], good.clone(), "12", "no procedure "),
+        (
+            FETCH,
+            &[("grpc-timeout", "soon")],
+            good.clone(),
+            "13",
+            "malformed grpc-timeout",
+        ),
+        (
+            FETCH,
+            &[("grpc-encoding", "br")],
+            good.clone(),
+            "12",
+            "grpc-encoding br is not supported",
+        ),
+        (
+            FETCH,
+            &[("key-bin", "!")],
+            good.clone(),
+            "3",
+            "the value of key-bin is not base64",
+        ),
+        (
+            FETCH,
+            &[],
+            Bytes::new(),
+            "12",
+            "the call has no message, and takes one",
+        ),
+        (
+            FETCH,
+            &[],
+            twice,
+            "12",
+            "the call has several messages, and takes one",
+        ),
+        (
+            FETCH,
+            &[],
+            good.slice(..3),
+            "13",
+            "the body ends within a message",
+        ),
+        (
+            FETCH,
+            &[],
+            Bytes::from_static(&[2, 0, 0, 0, 0]),
+            "13",
+            "a message begins with 2, not with 0 or 1",
+        ),
+        (
+            FETCH,
+            &[],
+            Bytes::from_static(&[1, 0, 0, 0, 1, 7]),
+            "13",
+            "a message is compressed",
+        ),
+        (
+            FETCH,
+            &[],
+            Bytes::from_static(&[0, 255, 255, 255, 255]),
+            "8",
+            "message of 4294967295 bytes or more",
+        ),
+    ];
+    for (path, headers, body, code, text) in cases {
+        let answer = grpc.call(path, headers, body).await;
+        assert_eq!((answer.status.as_u16(), answer.code()), (200, code), "{text}");
+        assert!(answer.text().starts_with(text), "{}", answer.text());
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_handlers_failure_has_its_text_and_details() {
+    let server = TestServer::start("tcp://127.0.0.1:0").await;
+    let grpc = Caller::connect(&server.address).await;
+    let answer = grpc
+        .call(
+            "/demo.kv.v1.Kv/rpc_update",
+            &[],
+            prefixed(&UpdateRequest::default()),
+        )
+        .await;
+    assert_eq!(answer.code(), "3");
+    assert_eq!(answer.text(), "a key has 1 to 256 bytes, this one has 0");
+    assert!(answer.trailers.contains_key("grpc-status-details-bin"));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn terminate_is_not_there() {
+    let server = TestServer::start("tcp://127.0.0.1:0").await;
+    let grpc = Caller::connect(&server.address).await;
+    let answer = grpc.call("/rpc.Control/terminate", &[], prefixed(&())).await;
+    assert_eq!(answer.code(), "12");
+    server.stop().await;
+}
