@@ -5,6 +5,7 @@ use std::{io::IsTerminal, process::ExitCode, time::Duration};
 use clap::Parser;
 use demo_api::demo::kv::v1::KvServer;
 use demo_server::Store;
+use rpc_http::Http;
 use rpc_runtime::{DrainReport, Error, Limits, Server, server::TerminatePolicy};
 use tracing_subscriber::EnvFilter;
 
@@ -75,6 +76,7 @@ fn main() -> ExitCode {
 async fn serve(args: Args) -> Result<DrainReport, Error> {
     let mut server = Server::builder()
         .service(KvServer::new(Store::default()))
+        .guest(Http::new().grpc())
         .limits(
             Limits::default()
                 .max_calls(args.max_calls)
