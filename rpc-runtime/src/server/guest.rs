@@ -12,15 +12,12 @@ use std::{
     task::{Context, Poll},
 };
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    runtime::Handle,
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{listen::accept::serve_stream, state::ServerState, until::until};
+use super::until::until;
 use crate::{
-    Client, ClientBuilder, Code, Error, Peer, Procedure, base::ordered_wakes::Changes,
-    client::acceptor::StreamAcceptor, net::Stream,
+    Client, ClientBuilder, Code, Error, Limits, Peer, Procedure, base::ordered_wakes::Changes,
+    client::acceptor::StreamAcceptor, net::Stream, session::lifecycle::Lifecycle,
 };
 
 /// Another protocol on the listeners of a server: gRPC over HTTP/2, for example.
@@ -101,8 +98,24 @@ impl AsyncWrite for GuestStream {
 /// The server of a guest's connection, as the guest sees it.
 #[derive(Clone)]
 pub struct GuestServer {
-    server: Arc<ServerState>,
+    host: Arc<dyn Host>,
     peer: Peer,
+}
+
+/// The server of a guest.
+pub(crate) trait Host: Send + Sync {
+    /// The procedure of the user of this path.
+    fn procedure(&self, path: &str) -> Option<&'static Procedure>;
+
+    fn limits(&self) -> &Limits;
+
+    fn lifecycle(&self) -> &Lifecycle;
+
+    /// The open connections of guests.
+    fn guests(&self) -> &Guests;
+
+    /// Serves `stream` for `peer`; false if the drain has told all peers.
+    fn accept(self: Arc<Self>, stream: Stream, peer: Peer) -> bool;
 }
 
 impl GuestServer {
@@ -115,7 +128,7 @@ impl GuestServer {
     ///
     /// The procedures of the built-in control service, such as `terminate`, are not there: a guest cannot call them.
     pub fn procedure(&self, path: &str) -> Option<&'static Procedure> {
-        self.server.router().by_path(path)
+        self.host.procedure(path)
     }
 
     /// Makes a client that calls the server for the peer of this connection, within this process.
@@ -125,7 +138,7 @@ impl GuestServer {
         let acceptor = Arc::new(ForPeer(self.clone()));
         let builder = ClientBuilder::<Client>::to_acceptor(acceptor);
         builder
-            .limits(self.server.limits().clone())
+            .limits(self.host.limits().clone())
             .timeout(None)
             .fail_fast(true)
             .connect_lazy()
@@ -133,7 +146,7 @@ impl GuestServer {
 
     /// Returns how many bytes a message may have: [`Limits::max_message`](crate::Limits::max_message).
     pub fn max_message(&self) -> u64 {
-        self.server.limits().max_message
+        self.host.limits().max_message
     }
 
     /// Waits until the server drains: then the guest accepts no further calls.
@@ -142,7 +155,7 @@ impl GuestServer {
     ///
     /// Dropping the future changes nothing.
     pub async fn draining(&self) {
-        self.server.lifecycle().draining().await;
+        self.host.lifecycle().draining().await;
     }
 }
 
@@ -160,8 +173,8 @@ struct ForPeer(GuestServer);
 
 impl StreamAcceptor for ForPeer {
     fn accept(&self, stream: Stream) -> Result<(), Error> {
-        let GuestServer { server, peer } = &self.0;
-        match serve_stream(server, stream, peer.clone(), None, &Handle::current()) {
+        let GuestServer { host, peer } = &self.0;
+        match Arc::clone(host).accept(stream, peer.clone()) {
             true => Ok(()),
             false => Err(Error::local(Code::Unavailable, "the server is shutting down")),
         }
@@ -169,16 +182,16 @@ impl StreamAcceptor for ForPeer {
 }
 
 /// Serves the connection of a guest until it ends or the server is closed.
-pub(super) async fn serve(server: Arc<ServerState>, guest: Arc<dyn Guest>, stream: Stream, peer: Peer) {
-    let _open = server.guests().enter();
+pub(super) async fn serve(host: Arc<dyn Host>, guest: Arc<dyn Guest>, stream: Stream, peer: Peer) {
+    let _open = host.guests().enter();
     let connection = GuestConnection {
         stream: GuestStream(stream),
         server: GuestServer {
-            server: Arc::clone(&server),
+            host: Arc::clone(&host),
             peer,
         },
     };
-    until(server.lifecycle().closed(), guest.serve(connection)).await;
+    until(host.lifecycle().closed(), guest.serve(connection)).await;
 }
 
 /// How many connections of guests are open.

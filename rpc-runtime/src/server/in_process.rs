@@ -9,7 +9,7 @@ use std::{
 use tokio::{runtime::Handle, task::JoinHandle};
 
 use super::{
-    listen::accept::serve_stream,
+    listen::serve::serve_stream,
     router::{Router, TerminateProcedure},
     state::{ServerOptions, ServerState},
 };

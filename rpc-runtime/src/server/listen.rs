@@ -5,4 +5,5 @@ pub(super) mod admission;
 pub(super) mod connection_end;
 pub(super) mod defaults;
 mod first_byte;
+pub(super) mod serve;
 pub(super) mod workers;

@@ -2,20 +2,17 @@
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use tokio::{runtime::Handle, task::yield_now, time::sleep};
 
 use super::{
     admission::{Admission, AdmissionLimits},
-    connection_end::watch_over,
     first_byte::serve_either,
+    serve::serve_stream,
 };
 use crate::{
     Peer,
-    conn::{Connection, Side},
-    driver::{Baton, SharedConnection},
     net::{Listener, Stream, lacks_resources, peer_has_left},
-    server::{dispatch::Dispatched, drain::announce, state::ServerState, until::until},
+    server::{state::ServerState, until::until},
 };
 
 /// Accepts streams until the server drains, and then sends a GOAWAY to connections still in the accept queue.
@@ -121,36 +118,6 @@ async fn memory(server: &ServerState) {
     }
 }
 
-/// Serves a stream in `runtime`. When the drain has begun, its peer gets a GOAWAY at once, and none of its calls are executed.
-/// When the drain has told all peers, this closes the stream and returns false.
-pub(crate) fn serve_stream(
-    server: &Arc<ServerState>,
-    mut stream: Stream,
-    peer: Peer,
-    admission: Option<Admission>,
-    runtime: &Handle,
-) -> bool {
-    let settings = Arc::clone(server.view().settings());
-    let max_frame = settings.max_frame;
-    stream.give_up_after(settings.unacknowledged());
-    let challenge = peer.challenge().filter(|_| server.key().is_written());
-    let challenge = challenge.map_or(Bytes::new(), |challenge| Bytes::copy_from_slice(&challenge));
-    let connection = Connection::with_challenge(Side::Acceptor, settings, challenge);
-    let shared = SharedConnection::new(connection);
-    let Some(session) = Dispatched::register(server, Arc::clone(&shared), peer, runtime.clone()) else {
-        return false;
-    };
-    if server.lifecycle().is_draining() {
-        // Before the first byte is read, so that no call is taken.
-        announce(session.shared(), server.drain_timeout());
-    }
-    // The driver's timer belongs to that runtime, too.
-    let _entered = runtime.enter();
-    session.spawn_dispatcher(Baton::new(stream, shared, max_frame));
-    runtime.spawn(watch_over(session, admission));
-    true
-}
-
 /// The shortest pause after an accept that failed for lack of files or memory; it doubles each time.
 const BACKOFF_MIN: Duration = Duration::from_millis(5);
 /// The longest such pause.
@@ -159,52 +126,3 @@ const BACKOFF_MAX: Duration = Duration::from_secs(1);
 const FAILED_IN_A_ROW: u32 = 1000;
 /// The time between two looks whether there is memory again.
 const MEMORY_PAUSE: Duration = Duration::from_millis(50);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        conn::State,
-        net,
-        server::{drain, state::ServerOptions, terminate::Asker},
-        session::Session,
-    };
-
-    #[tokio::test(start_paused = true)]
-    async fn a_late_peer_of_closed_listeners_gets_a_goaway_before_anything_is_read() {
-        let server = ServerState::of_nothing(ServerOptions::default());
-        // A loop that is slow to close its listener. Until it has, the drain tells no peer.
-        let slow = server.runtime().spawn(std::future::pending());
-        server.add_accepting(slow).unwrap();
-        let (_before, theirs) = net::pair();
-        assert!(serve_stream(
-            &server,
-            theirs,
-            Peer::in_process(),
-            None,
-            server.runtime()
-        ));
-        drain::begin(&server, &Asker::Handle);
-        let (_while, theirs) = net::pair();
-        assert!(serve_stream(
-            &server,
-            theirs,
-            Peer::in_process(),
-            None,
-            server.runtime()
-        ));
-        let is_told =
-            |one: &&Arc<Session>| matches!(one.shared().with(|conn, _| conn.state()), State::Closing);
-        let told = server.connections().seal().iter().filter(is_told).count();
-        assert_eq!(told, 1, "only the second");
-        let (_behind, theirs) = net::pair();
-        assert!(!serve_stream(
-            &server,
-            theirs,
-            Peer::in_process(),
-            None,
-            server.runtime()
-        ));
-        server.lifecycle().closed().await;
-    }
-}

@@ -4,16 +4,17 @@ use std::sync::Arc;
 
 use tokio::{runtime::Handle, time::sleep};
 
-use super::{accept::serve_stream, admission::Admission};
+use super::{admission::Admission, serve::serve_stream};
 use crate::{
-    Peer,
+    Limits, Peer, Procedure,
     conn::Cut,
     net::Stream,
     server::{
-        guest::{self, Guest},
+        guest::{self, Guest, Guests, Host},
         state::ServerState,
         until::until,
     },
+    session::lifecycle::Lifecycle,
 };
 
 /// Waits for the first byte of `stream`, and then serves it: by `guest` if the byte cannot begin our own protocol.
@@ -54,5 +55,27 @@ pub(super) async fn serve_either(
             guest::serve(server, guest, stream, peer).await;
             drop(connection);
         }
+    }
+}
+
+impl Host for ServerState {
+    fn procedure(&self, path: &str) -> Option<&'static Procedure> {
+        self.router().by_path(path)
+    }
+
+    fn limits(&self) -> &Limits {
+        self.limits()
+    }
+
+    fn lifecycle(&self) -> &Lifecycle {
+        self.lifecycle()
+    }
+
+    fn guests(&self) -> &Guests {
+        self.guests()
+    }
+
+    fn accept(self: Arc<Self>, stream: Stream, peer: Peer) -> bool {
+        serve_stream(&self, stream, peer, None, &Handle::current())
     }
 }
