@@ -499,7 +499,6 @@ impl Call<'_> {
         Rep: Message + Default,
     {
         let about = self.about(procedure);
-        let options = self.options(procedure);
         self.check(procedure, &about.deadline)?;
         if let Some(chain) = self.client.chain() {
             let request = self.raw(procedure, &request)?;
@@ -511,7 +510,7 @@ impl Call<'_> {
         let (on, id) = call.open(&request).await?;
         let more = call.take_more();
         drop(call);
-        let again = again(about.clone(), options, more, request);
+        let again = again(about.clone(), more, request);
         Ok(Streaming::new(
             Arc::new(StreamCall::new(on, id, about)),
             Some(again),
@@ -615,6 +614,7 @@ impl Call<'_> {
             channel: Arc::clone(self.client.next_channel()),
             procedure,
             deadline: self.usual_deadline(),
+            options: self.options(procedure),
             resent: None,
         }
     }
@@ -630,6 +630,7 @@ impl Call<'_> {
             priority: self.priority.unwrap_or_else(|| procedure.priority()),
             depth: self.depth,
             fails_fast: self.fails_fast.unwrap_or_else(|| self.client.fails_fast()),
+            takes_hints: self.client.takes_hints(),
         }
     }
 }
