@@ -160,7 +160,8 @@ impl<C> ClientBuilder<C> {
 
     /// Makes calls again that a server refused with a hint when to come back, if true. Default: true.
     ///
-    /// A server gives the hint by [`Status::with_retry_after`](crate::Status::with_retry_after). The call surely did not run. The client waits for as long as the hint
+    /// A server gives the hint by [`Status::with_retry_after`](crate::Status::with_retry_after), as the
+    /// [limits](crate::limit) of this library do. The call surely did not run. The client waits for as long as the hint
     /// says and for a random time up to as much again, so that clients that were refused together do not come back together.
     ///
     /// A call comes back three times at most, and a stream of replies once. Each time costs a token of the client's retry budget:
