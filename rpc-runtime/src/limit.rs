@@ -6,6 +6,7 @@
 //! | middleware | what it bounds |
 //! |---|---|
 //! | [`rate`] | how many calls of a caller begin in a time |
+//! | [`concurrency`] | how many calls of a caller run at once |
 //!
 //! ```
 //! use std::time::Duration;
@@ -13,6 +14,7 @@
 //! use rpc_runtime::{Server, limit};
 //!
 //! let server = Server::builder()
+//!     .layer(limit::concurrency(20))
 //!     .layer(limit::rate(100).burst(200))
 //!     .layer_for("demo.kv.v1.Kv/rpc_clear", limit::rate(1).per(Duration::from_secs(60)));
 //! # let _ = server;
@@ -26,6 +28,7 @@
 //! Calls of the control service, such as `terminate`, pass no middleware, so no limit refuses them.
 
 mod caller_key;
+mod concurrency;
 mod key_of;
 mod rate;
 mod recent;
@@ -33,5 +36,6 @@ mod theoretical_arrival;
 
 pub use self::{
     caller_key::{CallerKey, caller},
+    concurrency::{ConcurrencyLimit, concurrency},
     rate::{RateLimit, rate},
 };

@@ -1,5 +1,6 @@
 //! Limits of each caller, the refusal of calls under overload, and clients that come back when they are told.
 
+mod concurrency;
 mod hints;
 mod rate;
 
