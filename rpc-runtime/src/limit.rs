@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`rate`] | how many calls of a caller begin in a time |
 //! | [`concurrency`] | how many calls of a caller run at once |
+//! | [`shed`] | how long calls wait before their handlers start, whoever makes them |
 //!
 //! ```
 //! use std::time::Duration;
@@ -14,6 +15,7 @@
 //! use rpc_runtime::{Server, limit};
 //!
 //! let server = Server::builder()
+//!     .layer(limit::shed())
 //!     .layer(limit::concurrency(20))
 //!     .layer(limit::rate(100).burst(200))
 //!     .layer_for("demo.kv.v1.Kv/rpc_clear", limit::rate(1).per(Duration::from_secs(60)));
@@ -32,10 +34,14 @@ mod concurrency;
 mod key_of;
 mod rate;
 mod recent;
+mod run_delay;
+mod shed;
+mod standing_queue;
 mod theoretical_arrival;
 
 pub use self::{
     caller_key::{CallerKey, caller},
     concurrency::{ConcurrencyLimit, concurrency},
     rate::{RateLimit, rate},
+    shed::{Shed, shed},
 };

@@ -3,6 +3,7 @@
 mod concurrency;
 mod hints;
 mod rate;
+mod shed;
 
 use rpc_runtime::{
     Client, Error, Result,
