@@ -250,7 +250,9 @@ impl<'a> Call<'a> {
     /// Sends `request` and waits for the reply.
     ///
     /// If the connection was lost or its server drains, a call that surely did not run is retried once, within the same
-    /// deadline. The client's retry budget limits such retries to a tenth of the replies.
+    /// deadline. If the server refused it and said when to come back, it is retried then: see
+    /// [`ClientBuilder::retry_hints`](crate::ClientBuilder::retry_hints). The client's retry budget limits retries to a tenth of
+    /// the replies.
     ///
     /// # Errors
     ///

@@ -33,7 +33,7 @@ impl RunDelay {
             .started
             .map(|started| now.saturating_duration_since(started));
         match since {
-            Some(since) if measured.is_running => measured.latest.max(since),
+            Some(since) if measured.is_running && since < LOST => measured.latest.max(since),
             Some(since) if since < age => measured.latest,
             _ => {
                 let latest = measured.latest;
@@ -41,7 +41,10 @@ impl RunDelay {
                 if let Ok(runtime) = Handle::try_current() {
                     measured.started = Some(now);
                     measured.is_running = true;
-                    let measuring = Measuring(Arc::clone(&self.0));
+                    let measuring = Measuring {
+                        measured: Arc::clone(&self.0),
+                        started: now,
+                    };
                     drop(measured);
                     runtime.spawn(async move {
                         let _measuring = measuring;
@@ -56,18 +59,23 @@ impl RunDelay {
 }
 
 /// A measurement; it ends when this is dropped, also if the runtime ends.
-struct Measuring(Arc<Mutex<Measured>>);
+struct Measuring {
+    measured: Arc<Mutex<Measured>>,
+    started: Instant,
+}
 
 impl Drop for Measuring {
     fn drop(&mut self) {
-        let mut measured = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        measured.is_running = false;
-        measured.latest = measured
-            .started
-            .map(|started| started.elapsed())
-            .unwrap_or_default();
+        let mut measured = self.measured.lock().unwrap_or_else(PoisonError::into_inner);
+        if measured.started == Some(self.started) {
+            measured.is_running = false;
+            measured.latest = self.started.elapsed();
+        }
     }
 }
+
+/// After this time another measurement begins: the runtime of the first one is not driven.
+const LOST: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
@@ -92,6 +100,27 @@ mod tests {
         assert_eq!(delay.get(FRESH, Instant::now()), measured, "no other was started");
         assert_eq!(delay.get(Duration::ZERO, Instant::now()), measured);
         assert!(delay.0.lock().unwrap().is_running, "another was started");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_runtime_that_is_not_driven_holds_up_no_measurement() {
+        let idle = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let delay = RunDelay::default();
+        let begun = Instant::now();
+        {
+            let _entered = idle.enter();
+            delay.get(FRESH, begun);
+        }
+        let short = begun + Duration::from_secs(9);
+        assert!(
+            delay.get(FRESH, short) >= Duration::from_secs(8),
+            "it may still end"
+        );
+        delay.get(Duration::from_secs(1), begun + Duration::from_secs(11));
+        yield_now().await;
+        yield_now().await;
+        assert!(!delay.0.lock().unwrap().is_running, "another one has ended");
+        idle.shutdown_background();
     }
 
     #[test]
