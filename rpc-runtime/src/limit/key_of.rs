@@ -1,9 +1,6 @@
 //! KeyOf: tells whose calls count together, as a number of fixed size.
 
-use std::{
-    fmt,
-    hash::{BuildHasher, Hash, RandomState},
-};
+use std::hash::{BuildHasher, Hash, RandomState};
 
 use super::caller;
 use crate::middleware::ServerCall;
@@ -33,11 +30,5 @@ impl KeyOf {
 impl Default for KeyOf {
     fn default() -> Self {
         Self::new(caller)
-    }
-}
-
-impl fmt::Debug for KeyOf {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("KeyOf")
     }
 }
