@@ -25,6 +25,8 @@ mod documents {
     mod hostile_peers {}
     #[doc = include_str!("../docs/how-to/json.md")]
     mod json {}
+    #[doc = include_str!("../docs/how-to/limit-callers.md")]
+    mod limit_callers {}
     #[doc = include_str!("../docs/how-to/middleware.md")]
     mod middleware {}
     #[doc = include_str!("../docs/how-to/one-way-calls.md")]

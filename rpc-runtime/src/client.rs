@@ -64,6 +64,7 @@ pub struct Client {
     timeout: Option<Duration>,
     connect_timeout: Duration,
     fails_fast: bool,
+    takes_hints: bool,
     /// None without middleware.
     chain: Option<Arc<Chain<ClientCall>>>,
 }
@@ -109,8 +110,14 @@ impl Client {
             timeout,
             connect_timeout,
             fails_fast,
+            takes_hints: true,
             chain: None,
         }
+    }
+
+    /// This client, whose calls come back when a server that refused them says so, or not.
+    fn with_hints(self, takes_hints: bool) -> Self {
+        Self { takes_hints, ..self }
     }
 
     /// This client with middleware around its calls; without any, as it is.
@@ -353,6 +360,11 @@ impl Client {
     #[inline]
     fn timeout(&self) -> Option<Duration> {
         self.timeout
+    }
+
+    #[inline]
+    fn takes_hints(&self) -> bool {
+        self.takes_hints
     }
 
     #[inline]

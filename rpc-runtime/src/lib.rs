@@ -131,6 +131,7 @@
 //! | bound memory and time | [`Limits`] |
 //! | wrap calls: log, refuse, time, retry | [`middleware`] |
 //! | know who calls, and decide who may | [`auth`] |
+//! | limit what a caller may ask, and refuse calls under overload | [`limit`] |
 //! | send data beside a message | [`Metadata`] |
 //! | encrypt, and know who calls | the module `tls`, with the feature of that name |
 //! | test a service under faults | the module `sim`, with the feature of that name |
@@ -159,6 +160,7 @@ pub mod fuzz;
 #[doc(hidden)]
 pub mod json;
 mod layer;
+pub mod limit;
 mod message;
 mod net;
 pub mod server;

@@ -1,6 +1,6 @@
 //! Error: a failure as the local caller sees it.
 
-use std::{error::Error as StdError, fmt, sync::Arc};
+use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use prost::{DecodeError, Message};
@@ -273,6 +273,11 @@ impl Error {
     /// The entries that came with the refusal.
     pub fn metadata(&self) -> &Metadata {
         self.0.status.metadata()
+    }
+
+    /// How long to wait before the call is made again, as the server advised: see [`Status::retry_after`].
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.0.status.retry_after()
     }
 
     /// The peer's refusal, if the peer replied; none if the failure arose here.

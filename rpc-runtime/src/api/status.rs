@@ -1,6 +1,6 @@
 //! Code and Status: a failure as the peer sees it.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use bytes::Bytes;
 use prost::{DecodeError, Message};
@@ -248,6 +248,19 @@ impl Status {
         self
     }
 
+    /// Says when the caller may try again, in whole milliseconds, rounded up. See [`Status::retry_after`].
+    ///
+    /// It is for calls that were refused before their handler started, as by [middleware](crate::middleware): a client of this
+    /// library then makes the call again by itself, see
+    /// [`ClientBuilder::retry_hints`](crate::ClientBuilder::retry_hints). It is an entry of the metadata, so call it after
+    /// [`Status::with_metadata`].
+    #[must_use]
+    pub fn with_retry_after(mut self, wait: Duration) -> Self {
+        let millis = wait.as_nanos().div_ceil(1_000_000).min(MAX_MILLIS);
+        self.0.metadata.insert(RETRY_AFTER, millis.to_string());
+        self
+    }
+
     /// The kind of the failure.
     pub fn code(&self) -> Code {
         self.0.code
@@ -279,6 +292,27 @@ impl Status {
     /// The entries that travel beside the status.
     pub fn metadata(&self) -> &Metadata {
         &self.0.metadata
+    }
+
+    /// How long to wait before the call is made again, as the server advises; `None` if it gives no advice.
+    ///
+    /// It travels as the metadata entry `retry-after-ms`, a decimal number.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use rpc_runtime::Status;
+    ///
+    /// let status = Status::resource_exhausted("slow down").with_retry_after(Duration::from_millis(50));
+    /// assert_eq!(status.retry_after(), Some(Duration::from_millis(50)));
+    /// assert_eq!(status.metadata().get_str("retry-after-ms"), Some("50"));
+    /// ```
+    pub fn retry_after(&self) -> Option<Duration> {
+        let text = self.metadata().get_str(RETRY_AFTER)?;
+        // `parse` also takes a sign.
+        let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+        let millis = text.parse().ok().filter(|_| is_number);
+        millis.map(Duration::from_millis)
     }
 }
 
@@ -315,6 +349,11 @@ impl fmt::Debug for Status {
 }
 
 impl std::error::Error for Status {}
+
+/// The key of the metadata entry that says when to try again.
+const RETRY_AFTER: &str = "retry-after-ms";
+/// The longest wait that travels.
+const MAX_MILLIS: u128 = u64::MAX as u128;
 
 #[cfg(test)]
 mod tests {
@@ -371,6 +410,36 @@ mod tests {
         assert_eq!(empty.details_as::<String>(), None);
         let bytes = Status::not_found("no").with_details_bytes("raw");
         assert_eq!(bytes.details(), "raw");
+    }
+
+    #[test]
+    fn a_retry_hint_is_whole_milliseconds_and_replaces_an_earlier_one() {
+        let status = Status::unavailable("no").with_metadata(Metadata::from([("k", "v")]));
+        assert_eq!(status.retry_after(), None);
+        for (wait, millis) in [
+            (Duration::ZERO, 0),
+            (Duration::from_nanos(1), 1),
+            (Duration::from_millis(20), 20),
+            (Duration::from_micros(20_001), 21),
+            (Duration::MAX, u64::MAX),
+        ] {
+            let hinted = status.clone().with_retry_after(Duration::from_secs(9));
+            let hinted = hinted.with_retry_after(wait);
+            assert_eq!(
+                hinted.retry_after(),
+                Some(Duration::from_millis(millis)),
+                "{wait:?}"
+            );
+            assert_eq!(hinted.metadata().len(), 2);
+        }
+    }
+
+    #[test]
+    fn what_is_no_number_is_no_retry_hint() {
+        for text in ["", "-1", "+1", "1.5", "1s", " 1", "18446744073709551616"] {
+            let status = Status::unavailable("no").with_metadata(Metadata::from([(RETRY_AFTER, text)]));
+            assert_eq!(status.retry_after(), None, "{text:?}");
+        }
     }
 
     #[test]

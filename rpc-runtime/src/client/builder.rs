@@ -45,6 +45,7 @@ pub struct ClientBuilder<C = Client> {
     timeout: Option<Duration>,
     connect_timeout: Duration,
     fails_fast: bool,
+    takes_hints: bool,
     compression: Option<Compression>,
     callbacks: Option<Arc<dyn CallbackServices>>,
     connections: usize,
@@ -73,6 +74,7 @@ impl<C> ClientBuilder<C> {
             timeout: Some(CALL_TIMEOUT),
             connect_timeout: CONNECT_TIMEOUT,
             fails_fast: false,
+            takes_hints: true,
             compression: None,
             callbacks: None,
             connections: 1,
@@ -153,6 +155,21 @@ impl<C> ClientBuilder<C> {
     /// one call.
     pub fn fail_fast(mut self, fail_fast: bool) -> Self {
         self.fails_fast = fail_fast;
+        self
+    }
+
+    /// Makes calls again that a server refused with a hint when to come back, if true. Default: true.
+    ///
+    /// A server gives the hint by [`Status::with_retry_after`](crate::Status::with_retry_after), as the
+    /// [limits](crate::limit) of this library do. The call surely did not run. The client waits for as long as the hint
+    /// says and for a random time up to as much again, so that clients that were refused together do not come back together.
+    ///
+    /// A call comes back three times at most, and a stream of replies once. Each time costs a token of the client's retry budget:
+    /// ten at most, and each reply returns a tenth of one. The call fails at once, with the hint in
+    /// [`Error::retry_after`](crate::Error::retry_after), if its deadline leaves no time for the wait, if the hint is longer than
+    /// a minute, or if the call fails fast. One-way calls and calls that send a stream never come back.
+    pub fn retry_hints(mut self, retry_hints: bool) -> Self {
+        self.takes_hints = retry_hints;
         self
     }
 
@@ -298,7 +315,9 @@ impl<C> ClientBuilder<C> {
                 fastrand::Rng::new(),
             )
         });
-        Client::new(channels, self.timeout, self.connect_timeout, self.fails_fast).with_layers(self.layers)
+        Client::new(channels, self.timeout, self.connect_timeout, self.fails_fast)
+            .with_hints(self.takes_hints)
+            .with_layers(self.layers)
     }
 }
 

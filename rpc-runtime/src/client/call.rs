@@ -250,7 +250,9 @@ impl<'a> Call<'a> {
     /// Sends `request` and waits for the reply.
     ///
     /// If the connection was lost or its server drains, a call that surely did not run is retried once, within the same
-    /// deadline. The client's retry budget limits such retries to a tenth of the replies.
+    /// deadline. If the server refused it and said when to come back, it is retried then: see
+    /// [`ClientBuilder::retry_hints`](crate::ClientBuilder::retry_hints). The client's retry budget limits retries to a tenth of
+    /// the replies.
     ///
     /// # Errors
     ///
@@ -499,7 +501,6 @@ impl Call<'_> {
         Rep: Message + Default,
     {
         let about = self.about(procedure);
-        let options = self.options(procedure);
         self.check(procedure, &about.deadline)?;
         if let Some(chain) = self.client.chain() {
             let request = self.raw(procedure, &request)?;
@@ -511,7 +512,7 @@ impl Call<'_> {
         let (on, id) = call.open(&request).await?;
         let more = call.take_more();
         drop(call);
-        let again = again(about.clone(), options, more, request);
+        let again = again(about.clone(), more, request);
         Ok(Streaming::new(
             Arc::new(StreamCall::new(on, id, about)),
             Some(again),
@@ -615,6 +616,7 @@ impl Call<'_> {
             channel: Arc::clone(self.client.next_channel()),
             procedure,
             deadline: self.usual_deadline(),
+            options: self.options(procedure),
             resent: None,
         }
     }
@@ -630,6 +632,7 @@ impl Call<'_> {
             priority: self.priority.unwrap_or_else(|| procedure.priority()),
             depth: self.depth,
             fails_fast: self.fails_fast.unwrap_or_else(|| self.client.fails_fast()),
+            takes_hints: self.client.takes_hints(),
         }
     }
 }

@@ -212,6 +212,12 @@ impl Connection {
         self.outbox.note_urgent(now);
     }
 
+    /// The time since the last byte of a request was read; zero once the request is over.
+    pub(crate) fn time_since_read(&self, id: CallId, now: Time) -> Duration {
+        let read_at = self.theirs.read_at(id.number());
+        read_at.map_or(Duration::ZERO, |at| now.saturating_sub(at))
+    }
+
     /// Ready when the handler is no longer wanted. Several tasks may wait; all are woken.
     pub(crate) fn poll_unwanted(&mut self, id: CallId, cx: &mut Context<'_>) -> Poll<Unwanted> {
         let Some(request) = self.theirs.watched_mut(id.number()) else {

@@ -225,6 +225,11 @@ impl Theirs {
         self.requests.call_mut(id)
     }
 
+    /// When the last byte of an open request was read.
+    pub(super) fn read_at(&self, id: u64) -> Option<Time> {
+        self.requests.get(id).map(|request| request.at)
+    }
+
     /// An open request whose end, or whose being unwanted, a task waits for.
     pub(super) fn watched_mut(&mut self, id: u64) -> Option<&mut TheirRequest> {
         self.requests.watched_mut(id)

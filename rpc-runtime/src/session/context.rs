@@ -246,6 +246,12 @@ impl Context {
         .await
     }
 
+    /// How long the call has been here; zero once it is over.
+    pub(super) fn queued(&self) -> Duration {
+        self.session
+            .with(Clock::Now, |conn, now| conn.time_since_read(self.id, now))
+    }
+
     /// What stands beside the message, to change it.
     pub(super) fn beside_mut(&mut self) -> &mut Beside {
         Arc::make_mut(self.beside.get_or_insert_default())

@@ -9,7 +9,7 @@ use super::{
     incoming::{CallSlot, Incoming},
 };
 use crate::{
-    Context, Metadata, Peer, Procedure, Result, Status,
+    Context, Metadata, Peer, Priority, Procedure, Result, Status,
     layer::{AnyCall, Sealed, Tries, request},
     wire::frame::Encoded,
 };
@@ -94,6 +94,18 @@ impl ServerCall {
     /// Returns the time until the deadline: zero once it has passed, none if the caller set no deadline.
     pub fn remaining(&self) -> Option<Duration> {
         self.context.remaining()
+    }
+
+    /// Returns how long the call has been at this server: the time since its last byte was read. Zero once it is over.
+    ///
+    /// As long as no middleware has waited, it is the time that the call waited for its handler's turn.
+    pub fn queued(&self) -> Duration {
+        self.context.queued()
+    }
+
+    /// Returns the priority that the .proto declares for the procedure.
+    pub fn priority(&self) -> Priority {
+        self.procedure.priority()
     }
 
     /// Returns the entries that the caller sent beside the request.

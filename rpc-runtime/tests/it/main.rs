@@ -9,6 +9,7 @@ mod client;
 #[cfg(all(feature = "lz4", feature = "zstd"))]
 mod compression;
 mod extreme_limits;
+mod limit;
 mod load;
 mod middleware;
 mod server;

@@ -16,7 +16,7 @@ use tracing::debug;
 
 use super::{
     options::{CallOptions, ExtraOptions, earlier, refusal},
-    retry::{may_retry, never_began},
+    retry::{Retries, Retry, never_began},
 };
 use crate::{
     Compression, Error, Executed, Phase, Procedure,
@@ -25,7 +25,7 @@ use crate::{
         deadline::Deadline,
         errors,
         inherited::inherited_deadline,
-        timer,
+        timer::{self, LocalTimer},
     },
     conn::{CallFailure, CallId, Cause, Connection, ReceivedReply, Request, Ticket, Time},
     driver::{Clock, Wakes},
@@ -50,8 +50,9 @@ pub(super) struct InFlightCall<'a> {
     class: CallClass,
     options: CallOptions,
     stage: CallStage<'a>,
-    /// Why the first try failed, once the call is retried.
+    /// Why the try before failed, once the call is retried.
     resent: Option<Box<str>>,
+    retries: Retries,
     compressed: CompressedRequest,
     binding: Binding,
 }
@@ -87,6 +88,8 @@ enum CallStage<'a> {
     Queued(Arc<ClientConnection>, Ticket),
     /// The connection has the request, and the call waits for the reply.
     Open(Arc<ClientConnection>, CallId),
+    /// The server has refused the call, and it comes back later.
+    Waiting(Box<LocalTimer>),
 }
 
 /// The compressed request. It is made once, though the request may be offered often, and retried.
@@ -148,6 +151,7 @@ impl<'a> InFlightCall<'a> {
             options,
             stage: CallStage::Nowhere,
             resent: None,
+            retries: Retries::default(),
             compressed: CompressedRequest::default(),
             binding: Binding::Free,
         }
@@ -288,8 +292,8 @@ impl<'a> InFlightCall<'a> {
         self.channel.budget(self.procedure.reply_growth())
     }
 
-    /// Polls as [`InFlightCall::call`] does. A call that surely did not run is retried once, if its connection is to
-    /// blame (G1).
+    /// Polls as [`InFlightCall::call`] does. A call that surely did not run is retried: once if its connection is to blame, and
+    /// a few times if the server says when (G1).
     pub(super) fn poll_call<M: Message + 'static>(
         &mut self,
         message: &M,
@@ -325,18 +329,27 @@ impl<'a> InFlightCall<'a> {
                     self.channel.retry_budget().replied();
                     return Poll::Ready(Ok(reply));
                 }
-                Err(failure) if self.retries(&failure, &on) => {
-                    debug!(procedure = self.procedure.path(), peer = %on.peer, cause = %failure.cause, "resending");
+                Err(failure) => {
+                    let Some(retry) = self.retry(&failure, &on) else {
+                        return Poll::Ready(Err(self.error(failure, &on)));
+                    };
+                    debug!(procedure = self.procedure.path(), peer = %on.peer, cause = %failure.cause, ?retry, "resending");
                     self.resent = Some(failure.cause.to_string().into());
+                    if let Retry::After(wait) = retry {
+                        self.stage = CallStage::Waiting(Box::new(LocalTimer::new(Instant::now() + wait)));
+                    }
                 }
-                Err(failure) => return Poll::Ready(Err(self.error(failure, &on))),
             }
         }
     }
 
     /// Decides whether a failed call is retried; takes the token for it.
-    fn retries(&self, failure: &CallFailure, on: &ClientConnection) -> bool {
-        self.class == CallClass::User && self.resent.is_none() && may_retry(self.channel, failure, on)
+    fn retry(&mut self, failure: &CallFailure, on: &ClientConnection) -> Option<Retry> {
+        if self.class == CallClass::Control {
+            return None;
+        }
+        self.retries
+            .next(self.channel, failure, on, self.options, &self.deadline)
     }
 
     /// The instance of the server that the call would go to, as far as is known.
@@ -384,6 +397,11 @@ impl<'a> InFlightCall<'a> {
                     self.stage = CallStage::Nowhere;
                     let on = connected.map_err(|error| self.about(error))?;
                     self.stage = CallStage::Queued(on, Ticket::default());
+                    continue;
+                }
+                CallStage::Waiting(timer) => {
+                    ready!(timer.poll(cx));
+                    self.stage = CallStage::Nowhere;
                     continue;
                 }
                 CallStage::Queued(on, ticket) => (on, ticket),
@@ -490,7 +508,7 @@ impl<'a> InFlightCall<'a> {
 impl Drop for InFlightCall<'_> {
     fn drop(&mut self) {
         match &mut self.stage {
-            CallStage::Nowhere | CallStage::Connecting(_) => {}
+            CallStage::Nowhere | CallStage::Connecting(_) | CallStage::Waiting(_) => {}
             CallStage::Queued(on, ticket) => on.shared.with(|conn, _| conn.drop_ticket(ticket)),
             CallStage::Open(on, id) => on.shared.with(|conn, now| conn.drop_call(*id, now)),
         }

@@ -147,10 +147,10 @@ async fn make(call: ClientCall) -> Result<Answer, Error> {
                 channel: Arc::clone(&channel),
                 procedure,
                 deadline,
+                options,
                 resent: None,
             };
-            let reopen =
-                (!procedure.has_request_stream()).then(|| again(about.clone(), options, more, message));
+            let reopen = (!procedure.has_request_stream()).then(|| again(about.clone(), more, message));
             slot.open(Opened {
                 call: StreamCall::new(on, id, about),
                 reopen,

@@ -20,6 +20,8 @@ pub(super) struct CallOptions {
     pub(super) depth: u8,
     /// True: it fails while its server is away. False: it waits.
     pub(super) fails_fast: bool,
+    /// True: it comes back when a server that refused it says so.
+    pub(super) takes_hints: bool,
 }
 
 /// Options that few calls have. They are boxed, because calls are moved often.

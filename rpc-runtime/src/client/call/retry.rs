@@ -1,19 +1,105 @@
-//! Retry: whether a failed call is made once more.
+//! Retry: whether a failed call is made again, and when.
 //!
-//! `in_flight` sees to it that a call is made only once more, and `streaming` that a stream is not opened again once it is read.
+//! `streaming` sees to it that a stream is not opened again once it is read.
 
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::options::CallOptions;
 use crate::{
     Code, Executed, Phase,
-    client::channel::{Channel, connection::ClientConnection},
+    client::{
+        channel::{Channel, connection::ClientConnection},
+        deadline::Deadline,
+        timer,
+    },
     conn::{CallFailure, Cause},
+    driver::runtime,
 };
 
-/// Decides whether a failed call is retried, and takes a retry token if so: it surely did not run, and another connection may
+/// How often a call was made again.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Retries {
+    /// True if it was sent again because of its connection.
+    is_resent: bool,
+    /// How often it came back after the time that the server asked for.
+    hinted: u8,
+}
+
+/// When a call is made again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Retry {
+    AtOnce,
+    /// The server has refused it, and has said when to come back.
+    After(Duration),
+}
+
+impl Retries {
+    /// Decides whether a failed call is made again, and takes a retry token if so; none if it is not. It surely did not run, and
+    /// either the server has said when to come back, or another connection may succeed.
+    pub(super) fn next(
+        &mut self,
+        channel: &Channel,
+        failure: &CallFailure,
+        on: &ClientConnection,
+        options: CallOptions,
+        deadline: &Deadline,
+    ) -> Option<Retry> {
+        if failure.executed != Executed::No {
+            return None;
+        }
+        if let Some(hint) = hint(failure) {
+            let may_wait = options.takes_hints && !options.fails_fast && self.hinted < MAX_HINTED;
+            let wait = hinted_wait(hint).filter(|wait| may_wait && fits(*wait, deadline))?;
+            channel.retry_budget().take().then(|| {
+                self.hinted += 1;
+                Retry::After(wait)
+            })
+        } else {
+            let may = !self.is_resent && may_resend(channel, failure, on);
+            may.then(|| {
+                self.is_resent = true;
+                Retry::AtOnce
+            })
+        }
+    }
+}
+
+impl Retry {
+    /// Waits until the call is to be made again.
+    pub(super) async fn wait(self) {
+        if let Self::After(wait) = self {
+            timer::sleep(wait).await;
+        }
+    }
+}
+
+/// When to come back, as the server that refused the call has said.
+fn hint(failure: &CallFailure) -> Option<Duration> {
+    match &failure.cause {
+        Cause::Replied(status) => status.retry_after(),
+        _ => None,
+    }
+}
+
+/// The hint and up to as much again. So callers that were refused together do not come back together.
+fn hinted_wait(hint: Duration) -> Option<Duration> {
+    (hint <= MAX_HINT).then(|| hint.mul_f64(1.0 + fastrand::f64()))
+}
+
+/// True if the call has time left after the wait, and this task can wait.
+fn fits(wait: Duration, deadline: &Deadline) -> bool {
+    let back_at = Instant::now() + wait;
+    deadline.at().is_none_or(|at| back_at < at) && runtime::timer(back_at).is_some()
+}
+
+/// Decides whether a call that did not run is sent again at once, because its connection is to blame and another one may
 /// succeed.
 ///
-/// The retry costs no token if the peer drained before it took any request. Up to sixteen calls may be sent ahead of the peer's
+/// It costs no token if the peer drained before it took any request. Up to sixteen calls may be sent ahead of the peer's
 /// HELLO, and the budget holds only ten tokens; a restart must not fail the other six.
-pub(super) fn may_retry(channel: &Channel, failure: &CallFailure, on: &ClientConnection) -> bool {
+fn may_resend(channel: &Channel, failure: &CallFailure, on: &ClientConnection) -> bool {
     let is_to_blame = match &failure.cause {
         Cause::Lost { .. } | Cause::GoingAway { .. } | Cause::Closed => true,
         Cause::Replied(status) => status.code() == Code::Unavailable,
@@ -21,10 +107,7 @@ pub(super) fn may_retry(channel: &Channel, failure: &CallFailure, on: &ClientCon
         Cause::HelloRejected { .. } => channel.addresses() > 1,
         _ => false,
     };
-    failure.executed == Executed::No
-        && is_to_blame
-        && channel.finds_another()
-        && (on.took_nothing() || channel.retry_budget().take())
+    is_to_blame && channel.finds_another() && (on.took_nothing() || channel.retry_budget().take())
 }
 
 /// True if a call failed before any of it was sent, because of its connection.
@@ -39,3 +122,8 @@ pub(super) fn never_began(failure: &CallFailure) -> bool {
     );
     of_connection && failure.phase == Phase::Queue && failure.executed == Executed::No
 }
+
+/// How often one call comes back by a hint.
+const MAX_HINTED: u8 = 3;
+/// A call whose hint is longer fails at once.
+const MAX_HINT: Duration = Duration::from_secs(60);

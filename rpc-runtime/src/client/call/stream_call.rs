@@ -9,6 +9,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use super::options::CallOptions;
 use crate::{
     Code, Error, Executed, Phase, Procedure,
     client::{
@@ -39,6 +40,7 @@ pub(super) struct CallInfo {
     pub(super) channel: Arc<Channel>,
     pub(super) procedure: &'static Procedure,
     pub(super) deadline: Deadline,
+    pub(super) options: CallOptions,
     /// Why the first try failed, once the call is retried.
     pub(super) resent: Option<Box<str>>,
 }

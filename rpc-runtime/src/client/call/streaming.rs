@@ -19,7 +19,7 @@ use super::{
     layered::{self, LayeredStreams},
     receipt::Receipt,
     reopen::{Reopen, Reopening},
-    retry::may_retry,
+    retry::{Retries, Retry},
     stream_call::StreamCall,
 };
 use crate::{
@@ -216,15 +216,14 @@ impl<T: Message + Default> Streaming<T> {
                         self.note_read();
                         return Poll::Ready(self.end(Ok(())));
                     }
-                    Err(failure) if self.reopens(&failure) => {
-                        debug!(procedure = self.call.about.procedure.path(), peer = %self.call.on.peer, cause = %failure.cause, "resending");
-                        if let Some(reopen) = self.reopen.take() {
-                            self.state = StreamingState::Reopening(reopen(failure.cause.to_string().into()));
-                        }
-                    }
                     Err(failure) => {
-                        let error = self.call.error(failure);
-                        return Poll::Ready(self.end(Err(error)));
+                        let Some((retry, reopen)) = self.retry(&failure) else {
+                            let error = self.call.error(failure);
+                            return Poll::Ready(self.end(Err(error)));
+                        };
+                        debug!(procedure = self.call.about.procedure.path(), peer = %self.call.on.peer, cause = %failure.cause, ?retry, "resending");
+                        self.state =
+                            StreamingState::Reopening(reopen(retry, failure.cause.to_string().into()));
                     }
                 },
             }
@@ -265,9 +264,13 @@ impl<T: Message + Default> Streaming<T> {
         self.end(Err(error))
     }
 
-    fn reopens(&self, failure: &CallFailure) -> bool {
-        let about = &self.call.about;
-        self.reopen.is_some() && may_retry(&about.channel, failure, &self.call.on)
+    /// Decides whether the call is opened again after a failure; takes the token for it.
+    fn retry(&mut self, failure: &CallFailure) -> Option<(Retry, Reopen)> {
+        let reopen = self.reopen.take()?;
+        let StreamCall { on, about, .. } = &*self.call;
+        let mut retries = Retries::default();
+        let retry = retries.next(&about.channel, failure, on, about.options, &about.deadline)?;
+        Some((retry, reopen))
     }
 
     fn end(&mut self, end: Result<(), Error>) -> Option<Result<T, Error>> {

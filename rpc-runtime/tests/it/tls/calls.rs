@@ -1,7 +1,9 @@
 //! Calls over TLS, and what a handler knows of its caller.
 
+use std::time::Duration;
+
 use rpc_runtime::{
-    Client, Context, Executed, Server,
+    Client, Context, Executed, Server, limit,
     server::{Handler, Incoming, Procedure, Service, TerminatePolicy, Transport},
     tls::{ClientTls, Identity, ServerTls, TlsFault},
 };
@@ -183,6 +185,26 @@ async fn a_handler_knows_the_verified_names_of_its_caller_also_in_a_resumed_sess
     let anonymous = ClientTls::builder().roots(world.root.roots()).server_name(SERVER);
     let client = connect(&server, anonymous.build().unwrap()).await.unwrap();
     assert_eq!(who(&client).await, "nobody");
+}
+
+#[tokio::test(crate = "test_support::gate")]
+async fn a_limit_counts_by_the_name_in_the_certificate_and_without_one_by_address() {
+    let world = World::new();
+    let tls = world.server().anonymous_clients(true).build().unwrap();
+    let limit = limit::rate(2).per(Duration::from_secs(3600));
+    let server = Lab::default()
+        .serve_with("tls://127.0.0.1:0", |server| server.tls(tls).layer(limit))
+        .await;
+    let anonymous = ClientTls::builder().roots(world.root.roots()).server_name(SERVER);
+    for tls in [world.client().build().unwrap(), anonymous.build().unwrap()] {
+        let mut admitted = 0;
+        for _ in 0..3 {
+            let client = connect(&server, tls.clone()).await.unwrap();
+            let call = client.call().fail_fast().send_recv::<_, ()>(&ECHO, ());
+            admitted += usize::from(within(call).await.is_ok());
+        }
+        assert_eq!(admitted, 2, "each connection has another port, and the same name");
+    }
 }
 
 #[tokio::test(crate = "test_support::gate")]
