@@ -33,7 +33,7 @@ use self::{
     deadline::Deadline,
 };
 use crate::{
-    DrainReport, Error, Load,
+    DrainReport, Error, Load, Metadata,
     api::limits::CALL_TIMEOUT,
     layer::{Chain, DynMiddleware},
     message::control::PING,
@@ -66,6 +66,8 @@ pub struct Client {
     fails_fast: bool,
     /// None without middleware.
     chain: Option<Arc<Chain<ClientCall>>>,
+    /// The entries of all its calls; none without any.
+    metadata: Option<Arc<Metadata>>,
 }
 
 /// Construction.
@@ -110,6 +112,7 @@ impl Client {
             connect_timeout,
             fails_fast,
             chain: None,
+            metadata: None,
         }
     }
 
@@ -122,6 +125,12 @@ impl Client {
             })
         });
         Self { chain, ..self }
+    }
+
+    /// This client with entries beside all its calls.
+    fn with_metadata(self, metadata: Metadata) -> Self {
+        let metadata = (!metadata.is_empty()).then(|| Arc::new(metadata));
+        Self { metadata, ..self }
     }
 
     /// A client over one connection of a server: see [`Channel::over_connection`].
@@ -348,6 +357,12 @@ impl Client {
     #[inline]
     fn chain(&self) -> Option<&Arc<Chain<ClientCall>>> {
         self.chain.as_ref()
+    }
+
+    /// The entries beside each call.
+    #[inline]
+    fn metadata(&self) -> Option<&Metadata> {
+        self.metadata.as_deref()
     }
 
     #[inline]

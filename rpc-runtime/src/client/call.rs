@@ -104,7 +104,7 @@ impl<'a> Call<'a> {
             made_in: HandlerId::here(),
             priority: None,
             fails_fast: None,
-            more: None,
+            more: client.metadata().map(ExtraOptions::with_defaults),
         }
     }
 
@@ -122,10 +122,12 @@ impl<'a> Call<'a> {
 
     /// Adds a metadata entry, which travels beside the request.
     ///
+    /// It replaces entries of the same key that [`ClientBuilder::metadata`](crate::ClientBuilder::metadata) gives to all calls.
+    ///
     /// `value` is text or bytes: a `&'static str`, a `String`, a `Vec<u8>`, [`Bytes`]. A call with an entry that
     /// [`Metadata`](crate::Metadata) does not allow, or with too many, fails with INVALID_ARGUMENT and is not executed.
     pub fn metadata(mut self, key: impl Into<String>, value: impl Into<Bytes>) -> Self {
-        self.more_mut().metadata.append(key, value);
+        self.more_mut().add_metadata(key, value);
         self
     }
 
