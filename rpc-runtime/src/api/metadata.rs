@@ -53,6 +53,11 @@ impl Metadata {
     /// The most bytes that all keys and values of one frame have together: 8 KiB.
     pub const MAX_LEN: usize = 8 * 1024;
 
+    /// The key of the entry that shows who calls.
+    pub(crate) const AUTHORIZATION: &str = "authorization";
+    /// How the value of that entry begins, if it is a token.
+    pub(crate) const BEARER: &str = "Bearer ";
+
     /// Creates an empty list.
     pub const fn new() -> Self {
         Self(None)
