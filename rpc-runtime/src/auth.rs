@@ -10,4 +10,7 @@ mod verified;
 mod verified_cache;
 
 pub use self::{bearer_tokens::BearerTokens, caller::Caller, verified::Verified};
-pub use crate::api::secret::Secret;
+pub use crate::{
+    api::secret::Secret,
+    client::{Token, TokenSource},
+};

@@ -7,6 +7,7 @@ mod builder;
 mod call;
 mod channel;
 mod connection_failure;
+mod credentials;
 mod deadline;
 mod errors;
 mod flush;
@@ -14,6 +15,7 @@ pub(crate) mod inherited;
 #[cfg(test)]
 mod tests;
 mod timer;
+mod token;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -26,11 +28,13 @@ pub use self::{
     builder::ClientBuilder,
     call::{Call, ClientCall, Receipt, Reply, Sender, Streaming, UnaryCall},
     channel::{ConnectionState, StateWatch},
+    token::{Token, TokenSource},
 };
 use self::{
-    call::MakeCall,
+    call::{MakeCall, SendToken},
     channel::{HadConnection, WaitFor, pool::ChannelPool},
     deadline::Deadline,
+    token::Tokens,
 };
 use crate::{
     DrainReport, Error, Load, Metadata,
@@ -68,6 +72,8 @@ pub struct Client {
     chain: Option<Arc<Chain<ClientCall>>>,
     /// The entries of all its calls; none without any.
     metadata: Option<Arc<Metadata>>,
+    /// The tokens of its calls; none without a token source.
+    tokens: Option<Arc<Tokens>>,
 }
 
 /// Construction.
@@ -113,18 +119,30 @@ impl Client {
             fails_fast,
             chain: None,
             metadata: None,
+            tokens: None,
         }
     }
 
-    /// This client with middleware around its calls; without any, as it is.
-    fn with_layers(self, layers: Vec<Arc<dyn DynMiddleware<ClientCall>>>) -> Self {
+    /// This client with middleware around its calls; without any, as it is. Tokens are added inside of all middleware.
+    fn with_layers(
+        self,
+        mut layers: Vec<Arc<dyn DynMiddleware<ClientCall>>>,
+        tokens: Option<Arc<Tokens>>,
+    ) -> Self {
+        if let Some(tokens) = &tokens {
+            layers.push(Arc::new(SendToken(Arc::clone(tokens))));
+        }
         let chain = (!layers.is_empty()).then(|| {
             Arc::new(Chain {
                 layers,
                 last: Box::new(MakeCall),
             })
         });
-        Self { chain, ..self }
+        Self {
+            chain,
+            tokens,
+            ..self
+        }
     }
 
     /// This client with entries beside all its calls.
@@ -363,6 +381,11 @@ impl Client {
     #[inline]
     fn metadata(&self) -> Option<&Metadata> {
         self.metadata.as_deref()
+    }
+
+    /// The tokens of its calls, if a source gives them.
+    fn tokens(&self) -> Option<&Arc<Tokens>> {
+        self.tokens.as_ref()
     }
 
     #[inline]

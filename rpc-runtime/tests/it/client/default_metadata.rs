@@ -40,7 +40,11 @@ async fn every_shape_of_call_carries_the_entries_of_its_client() {
     let mut counted = client.call().reply_stream(&COUNT, 1_u64).await.unwrap();
     all::<u64>(&mut counted).await.1.unwrap();
     assert_eq!(lab.take_log(), [both]);
-    let (sender, sum) = client.call().request_stream(&SUM, Ok::<u64, _>).await.unwrap();
+    let (sender, sum) = client
+        .call()
+        .request_stream::<u64, _, _>(&SUM, Ok::<u64, _>)
+        .await
+        .unwrap();
     sender.finish();
     within(sum).await.unwrap();
     assert_eq!(lab.take_log(), [both]);
