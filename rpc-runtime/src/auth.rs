@@ -12,5 +12,5 @@ mod verified_cache;
 pub use self::{bearer_tokens::BearerTokens, caller::Caller, verified::Verified};
 pub use crate::{
     api::secret::Secret,
-    client::{Token, TokenSource},
+    client::token::{Token, TokenSource},
 };

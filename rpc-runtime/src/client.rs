@@ -15,7 +15,7 @@ pub(crate) mod inherited;
 #[cfg(test)]
 mod tests;
 mod timer;
-mod token;
+pub(crate) mod token;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -28,7 +28,6 @@ pub use self::{
     builder::ClientBuilder,
     call::{Call, ClientCall, Receipt, Reply, Sender, Streaming, UnaryCall},
     channel::{ConnectionState, StateWatch},
-    token::{Token, TokenSource},
 };
 use self::{
     call::{MakeCall, SendToken},
