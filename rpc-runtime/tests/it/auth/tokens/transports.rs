@@ -3,7 +3,7 @@
 use rpc_runtime::{Bytes, Client, Code, Executed, auth::Token, client::ClientBuilder};
 use test_support::{Logged, lab::*, unix, within};
 
-use super::{ADA, connect, fixed, serve, served};
+use super::{ADA, connect, fixed, served};
 
 #[tokio::test(crate = "test_support::gate")]
 async fn a_client_sends_no_token_over_plain_tcp() {
@@ -120,6 +120,8 @@ async fn tokens_go_over_unix_sockets() {
 #[tokio::test(crate = "test_support::gate")]
 async fn tokens_go_over_tls_to_the_right_server_alone() {
     use rpc_runtime::tls::{self, ClientTls, ServerTls};
+
+    use super::serve;
 
     let (ca, other) = (tls::dev().unwrap(), tls::dev().unwrap());
     let tls = ServerTls::builder(ca.server().unwrap()).build().unwrap();
