@@ -45,6 +45,8 @@ mod documents {
     mod tls {}
     #[doc = include_str!("../docs/how-to/test-with-a-fake.md")]
     mod test_with_a_fake {}
+    #[doc = include_str!("../docs/how-to/tokens.md")]
+    mod tokens {}
     #[doc = include_str!("../docs/how-to/unix-sockets.md")]
     mod unix_sockets {}
     #[doc = include_str!("../docs/how-to/workers.md")]

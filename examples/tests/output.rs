@@ -128,6 +128,21 @@ fn tls_prints_who_has_called() {
 }
 
 #[test]
+fn auth_prints_who_has_called() {
+    check(
+        env!("CARGO_BIN_EXE_auth"),
+        &[
+            "server: listening on tls://127.0.0.1:..",
+            "ada: good day, Ada, says the server to ada",
+            "billing: good day, Ada, says the server to billing",
+            "stranger: UNAUTHENTICATED, executed: No",
+            "over plain TCP: FAILED_PRECONDITION",
+            "server: drained: 0 completed, 0 aborted, 0 one-ways dropped, 0 stuck, 0 starved",
+        ],
+    );
+}
+
+#[test]
 fn callbacks_prints_the_servers_calls() {
     check(
         env!("CARGO_BIN_EXE_callbacks"),

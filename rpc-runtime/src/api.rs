@@ -9,4 +9,5 @@ pub(crate) mod metadata;
 pub(crate) mod open;
 pub(crate) mod priority;
 pub(crate) mod report;
+pub(crate) mod secret;
 pub(crate) mod status;

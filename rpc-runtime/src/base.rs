@@ -3,4 +3,4 @@
 pub(crate) mod hmac;
 pub(crate) mod log_limit;
 pub(crate) mod ordered_wakes;
-mod sha256;
+pub(crate) mod sha256;

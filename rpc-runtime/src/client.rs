@@ -7,6 +7,7 @@ mod builder;
 mod call;
 mod channel;
 mod connection_failure;
+mod credentials;
 mod deadline;
 mod errors;
 mod flush;
@@ -14,6 +15,7 @@ pub(crate) mod inherited;
 #[cfg(test)]
 mod tests;
 mod timer;
+pub(crate) mod token;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -28,12 +30,13 @@ pub use self::{
     channel::{ConnectionState, StateWatch},
 };
 use self::{
-    call::MakeCall,
+    call::{MakeCall, SendToken},
     channel::{HadConnection, WaitFor, pool::ChannelPool},
     deadline::Deadline,
+    token::Tokens,
 };
 use crate::{
-    DrainReport, Error, Load,
+    DrainReport, Error, Load, Metadata,
     api::limits::CALL_TIMEOUT,
     layer::{Chain, DynMiddleware},
     message::control::PING,
@@ -67,6 +70,10 @@ pub struct Client {
     takes_hints: bool,
     /// None without middleware.
     chain: Option<Arc<Chain<ClientCall>>>,
+    /// The entries of all its calls; none without any.
+    metadata: Option<Arc<Metadata>>,
+    /// The tokens of its calls; none without a token source.
+    tokens: Option<Arc<Tokens>>,
 }
 
 /// Construction.
@@ -112,6 +119,8 @@ impl Client {
             fails_fast,
             takes_hints: true,
             chain: None,
+            metadata: None,
+            tokens: None,
         }
     }
 
@@ -120,15 +129,32 @@ impl Client {
         Self { takes_hints, ..self }
     }
 
-    /// This client with middleware around its calls; without any, as it is.
-    fn with_layers(self, layers: Vec<Arc<dyn DynMiddleware<ClientCall>>>) -> Self {
+    /// This client with middleware around its calls; without any, as it is. Tokens are added inside of all middleware.
+    fn with_layers(
+        self,
+        mut layers: Vec<Arc<dyn DynMiddleware<ClientCall>>>,
+        tokens: Option<Arc<Tokens>>,
+    ) -> Self {
+        if let Some(tokens) = &tokens {
+            layers.push(Arc::new(SendToken(Arc::clone(tokens))));
+        }
         let chain = (!layers.is_empty()).then(|| {
             Arc::new(Chain {
                 layers,
                 last: Box::new(MakeCall),
             })
         });
-        Self { chain, ..self }
+        Self {
+            chain,
+            tokens,
+            ..self
+        }
+    }
+
+    /// This client with entries beside all its calls.
+    fn with_metadata(self, metadata: Metadata) -> Self {
+        let metadata = (!metadata.is_empty()).then(|| Arc::new(metadata));
+        Self { metadata, ..self }
     }
 
     /// A client over one connection of a server: see [`Channel::over_connection`].
@@ -355,6 +381,17 @@ impl Client {
     #[inline]
     fn chain(&self) -> Option<&Arc<Chain<ClientCall>>> {
         self.chain.as_ref()
+    }
+
+    /// The entries beside each call.
+    #[inline]
+    fn metadata(&self) -> Option<&Metadata> {
+        self.metadata.as_deref()
+    }
+
+    /// The tokens of its calls, if a source gives them.
+    fn tokens(&self) -> Option<&Arc<Tokens>> {
+        self.tokens.as_ref()
     }
 
     #[inline]

@@ -1,6 +1,7 @@
 //! Session: one connection as a server and its handlers see it.
 
 mod beside;
+mod connection_metadata;
 pub(crate) mod context;
 mod decoding;
 mod forward;
@@ -31,6 +32,7 @@ use std::{
 
 use tokio::runtime::Handle;
 
+use self::connection_metadata::ConnectionMetadata;
 pub use self::{
     context::Context,
     handler::Handler,
@@ -53,7 +55,7 @@ pub(crate) use self::{
     threads::Threads,
 };
 use crate::{
-    Client, Compression, Peer,
+    Client, Compression, Metadata, Peer,
     base::ordered_wakes::Changes,
     client::Channel,
     conn::{CallId, Cause, Connection, Time},
@@ -76,6 +78,7 @@ pub(crate) struct Session<D: ?Sized = dyn Send + Sync> {
     caller: Mutex<Option<Arc<Channel>>>,
     /// Raised when this side has begun the connection's end; made when a handler asks first.
     draining: OnceLock<Arc<DrainFlag>>,
+    metadata: ConnectionMetadata,
     dispatch: D,
 }
 
@@ -96,6 +99,7 @@ impl<D> Session<D> {
             baton: OnceLock::new(),
             caller: Mutex::default(),
             draining: OnceLock::new(),
+            metadata: ConnectionMetadata::default(),
             dispatch,
         }
     }
@@ -237,6 +241,20 @@ impl<D: ?Sized> Session<D> {
         if let Some(channel) = channel {
             channel.ended(&self.shared);
         }
+    }
+
+    /// The entries that the peer has said once for all calls of the connection; for middleware.
+    fn metadata(&self) -> &Metadata {
+        self.metadata.all(|| self.take_metadata())
+    }
+
+    /// The same for handlers: without the token.
+    fn metadata_without_token(&self) -> &Metadata {
+        self.metadata.without_token(|| self.take_metadata())
+    }
+
+    fn take_metadata(&self) -> Metadata {
+        self.with(Clock::Recent, |conn, _| conn.take_peer_metadata())
     }
 
     /// Waits until this side has begun the connection's end.

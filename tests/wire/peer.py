@@ -308,6 +308,8 @@ def rejected_hellos(tcp, unix):
         ("another magic", HELLO_REJECTED, hello(magic=1)),
         ("versions 2 to 3", HELLO_REJECTED, hello(versions=(2, 3))),
         ("frames below the floor", HELLO_REJECTED, hello(max_frame=FLOOR - 1)),
+        ("65 entries", HELLO_REJECTED, hello(metadata=[(f"k{i}", "") for i in range(65)])),
+        ("entries of more than 8 KiB", HELLO_REJECTED, hello(metadata=[("k", "v" * 8192)])),
         ("HTTP/1", HELLO_REJECTED, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"),
         ("HTTP/2", HELLO_REJECTED, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
         ("TLS", HELLO_REJECTED, client_hello()),

@@ -156,10 +156,11 @@ def procedure(name):
     return struct.unpack("<Q", hashlib.sha256(name.encode()).digest()[:8])[0]
 
 
-def hello(magic=MAGIC, versions=(1, 1), max_frame=FLOOR):
+def hello(magic=MAGIC, versions=(1, 1), max_frame=FLOOR, metadata=()):
     """Our HELLO: no less than the floor, and messages of 2 MiB."""
     body = fixed64(1, magic) + field(2, versions[0]) + field(3, versions[1]) + field(4, max_frame)
     body += field(5, 2 << 20) + field(6, 16) + field(7, FLOOR) + field(8, FLOOR) + field(9, FLOOR)
+    body += b"".join(field(14, field(1, key) + field(2, value)) for key, value in metadata)
     body += field(12, os.urandom(8)) + field(13, "peer.py/1") + field(15, 10_000)
     return Frame(HELLO, payload=body).encode()
 

@@ -53,6 +53,11 @@ impl Metadata {
     /// The most bytes that all keys and values of one frame have together: 8 KiB.
     pub const MAX_LEN: usize = 8 * 1024;
 
+    /// The key of the entry that shows who calls.
+    pub(crate) const AUTHORIZATION: &str = "authorization";
+    /// How the value of that entry begins, if it is a token.
+    pub(crate) const BEARER: &str = "Bearer ";
+
     /// Creates an empty list.
     pub const fn new() -> Self {
         Self(None)
@@ -93,6 +98,21 @@ impl Metadata {
         // An empty list is always `None`.
         self.0.take_if(|entries| entries.0.is_empty());
         first
+    }
+
+    /// Removes the entries with `key` among the first `count` entries, and returns how many of these are left.
+    pub(crate) fn remove_among_first(&mut self, count: usize, key: &str) -> usize {
+        let Some(entries) = &mut self.0 else { return 0 };
+        let (mut at, mut left) = (0, count);
+        entries.0.retain(|(own, _)| {
+            let is_kept = at >= count || !own.eq_ignore_ascii_case(key);
+            at += 1;
+            left -= usize::from(!is_kept);
+            is_kept
+        });
+        // An empty list is always `None`.
+        self.0.take_if(|entries| entries.0.is_empty());
+        left
     }
 
     /// Returns the first value of `key`.
@@ -359,6 +379,19 @@ mod tests {
         assert_eq!(metadata.remove("A").as_deref(), Some(&b"1"[..]));
         assert!(metadata.is_empty());
         assert_eq!(metadata, Metadata::new());
+    }
+
+    #[test]
+    fn entries_are_removed_among_the_first_alone() {
+        let mut metadata = Metadata::from([("a", "1"), ("b", "2"), ("a", "3"), ("a", "4")]);
+        assert_eq!(metadata.remove_among_first(3, "A"), 1);
+        assert_eq!(metadata, Metadata::from([("b", "2"), ("a", "4")]));
+        assert_eq!(metadata.remove_among_first(1, "a"), 1);
+        assert_eq!(metadata.remove_among_first(1, "b"), 0);
+        assert_eq!(metadata.remove_among_first(0, "a"), 0);
+        assert_eq!(metadata, Metadata::from([("a", "4")]));
+        assert_eq!(metadata.remove_among_first(1, "a"), 0);
+        assert!(metadata.is_empty());
     }
 
     #[test]

@@ -1,7 +1,10 @@
 //! SHA-256 (FIPS 180-4), for short texts.
 
+/// The hash of a text.
+pub(crate) type Hash = [u8; 32];
+
 /// Returns the hash of `parts`, one behind the other.
-pub(super) fn sha256(parts: &[&[u8]]) -> [u8; 32] {
+pub(crate) fn sha256(parts: &[&[u8]]) -> Hash {
     let mut text = parts.concat();
     let bits = text.len() as u64 * 8;
     text.push(0x80);

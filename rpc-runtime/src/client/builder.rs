@@ -13,10 +13,15 @@ use super::{
         addresses::{AddressEntry, Addresses, ConnectTarget},
         pool::ChannelPool,
     },
+    credentials::{Credentials, TokenChoice},
+    token::TokenSource,
 };
 use crate::{
-    Compression, Error, Limits,
-    api::limits::{CALL_TIMEOUT, CLIENT_KEEP_ALIVE, CONNECT_TIMEOUT},
+    Compression, Error, Limits, Metadata,
+    api::{
+        limits::{CALL_TIMEOUT, CLIENT_KEEP_ALIVE, CONNECT_TIMEOUT},
+        secret::Secret,
+    },
     conn::Settings,
     layer::{DynMiddleware, Middleware},
     net::{Address, ClientSecurity, Connector},
@@ -51,6 +56,8 @@ pub struct ClientBuilder<C = Client> {
     connections: usize,
     connector: Option<Connector>,
     layers: Vec<Arc<dyn DynMiddleware<ClientCall>>>,
+    metadata: Metadata,
+    credentials: Credentials,
     security: ClientSecurity,
     client: PhantomData<fn() -> C>,
 }
@@ -80,6 +87,8 @@ impl<C> ClientBuilder<C> {
             connections: 1,
             connector: None,
             layers: Vec::new(),
+            metadata: Metadata::new(),
+            credentials: Credentials::default(),
             security: ClientSecurity::default(),
             client: PhantomData,
         }
@@ -194,6 +203,86 @@ impl<C> ClientBuilder<C> {
         self
     }
 
+    /// Adds a metadata entry to all calls of this client, `terminate` and `ping` included. Default: none.
+    ///
+    /// A call that has an entry of the same key itself, by [`Call::metadata`](crate::Call::metadata), sends that one alone. A call
+    /// with an entry that [`Metadata`] does not allow, or with too many, fails with INVALID_ARGUMENT.
+    ///
+    /// Each call carries the bytes. One-way calls with metadata do not share frames, so many of them in a row cost several times
+    /// as much. Say once what belongs to the connection, by [`ClientBuilder::connection_metadata`].
+    ///
+    /// ```
+    /// use rpc_runtime::Client;
+    ///
+    /// let client: Client = Client::builder("tcp://127.0.0.1:5005")
+    ///     .metadata("x-tenant", "acme")
+    ///     .connect_lazy();
+    /// ```
+    pub fn metadata(mut self, key: impl Into<String>, value: impl Into<Bytes>) -> Self {
+        self.metadata.append(key, value);
+        self
+    }
+
+    /// Says an entry once for all calls of each connection, in the HELLO. Default: none.
+    ///
+    /// Middleware and handlers of the server read it by [`Context::connection_metadata`](crate::Context::connection_metadata). A call
+    /// carries nothing of it. The limits are those of [`Metadata`]: with an entry that it does not allow, or with too many, every
+    /// call fails with INVALID_ARGUMENT.
+    ///
+    /// ```
+    /// use rpc_runtime::Client;
+    ///
+    /// let client: Client = Client::builder("tcp://127.0.0.1:5005")
+    ///     .connection_metadata("x-build", env!("CARGO_PKG_VERSION"))
+    ///     .connect_lazy();
+    /// ```
+    pub fn connection_metadata(mut self, key: impl Into<String>, value: impl Into<Bytes>) -> Self {
+        self.credentials.metadata.append(key, value);
+        self
+    }
+
+    /// Sets a token that shows who the client is. It is sent once for each connection, in the HELLO. Default: none.
+    ///
+    /// A call carries nothing of it, and costs the same as without. A server takes it by
+    /// [`BearerTokens`](crate::auth::BearerTokens). It replaces an earlier token or source of tokens. A call that has an entry
+    /// `authorization` of its own is made with that one.
+    ///
+    /// The client does not send it over plain TCP: every call fails with FAILED_PRECONDITION if an address is `tcp://`, or if a
+    /// [`connector`](Self::connector) is set. `tls://`, `unix:` and `mem:` addresses, and a server in this process, are safe.
+    ///
+    /// ```
+    /// use rpc_runtime::Client;
+    ///
+    /// let client: Client = Client::builder("unix:/run/kv.sock").token("mF_9.B5f-4.1JqM").connect_lazy();
+    /// ```
+    pub fn token(mut self, token: impl Into<Secret>) -> Self {
+        self.credentials.token = TokenChoice::Fixed(token.into());
+        self
+    }
+
+    /// Sets where the client gets its tokens, for tokens that expire. Default: none.
+    ///
+    /// Each call carries the token that is valid then, in the entry `authorization`, so it costs about as much as a call with a
+    /// middleware. A call waits for the first token, and for a new one if the old one has expired. While it is valid, it is renewed
+    /// beside the calls: after 70 to 80 % of its time. If a server refuses a token with UNAUTHENTICATED, and ran nothing, the
+    /// client gets another one, and makes a call without streams once more with it; at most once in 5 s.
+    ///
+    /// It replaces an earlier token or source of tokens, and is as careful about plain TCP as [`token`](Self::token).
+    /// [`TokenSource`](crate::auth::TokenSource) says what happens when the source fails.
+    pub fn token_source(mut self, source: impl TokenSource) -> Self {
+        self.credentials.token = TokenChoice::Source(Arc::new(source));
+        self
+    }
+
+    /// Sends tokens over plain TCP and over streams of a [`connector`](Self::connector), too.
+    ///
+    /// Whoever can read the traffic has the token then. Call it only if something else keeps the bytes secret: a tunnel, or a network
+    /// inside of one machine.
+    pub fn dangerous_token_over_plain_tcp(mut self) -> Self {
+        self.credentials.allows_plain_tcp = true;
+        self
+    }
+
     /// Sets which servers it trusts at `tls://` addresses, and who it is itself. Default: the CAs of this machine, and no
     /// certificate of its own.
     ///
@@ -282,6 +371,16 @@ impl<C> ClientBuilder<C> {
                 place.target = ConnectTarget::Custom(connector.clone(), Arc::clone(&place.address));
             }
         }
+        let sends_token = self.metadata.contains_key(Metadata::AUTHORIZATION);
+        let (hello, tokens) = match self.credentials.checked(&self.places, sends_token) {
+            Ok(checked) => checked,
+            Err(error) => {
+                for place in &mut self.places {
+                    place.target = ConnectTarget::Bad(error.clone());
+                }
+                (Metadata::new(), None)
+            }
+        };
         let mut instance = [0; 16];
         fastrand::fill(&mut instance);
         let limits = self.limits.clone();
@@ -294,6 +393,7 @@ impl<C> ClientBuilder<C> {
             serves: self.callbacks.is_some(),
             priorities,
             encodings: Compression::announced(self.compression),
+            metadata: hello,
             ..Settings::new(
                 &limits,
                 CLIENT_KEEP_ALIVE,
@@ -317,7 +417,8 @@ impl<C> ClientBuilder<C> {
         });
         Client::new(channels, self.timeout, self.connect_timeout, self.fails_fast)
             .with_hints(self.takes_hints)
-            .with_layers(self.layers)
+            .with_layers(self.layers, tokens)
+            .with_metadata(self.metadata)
     }
 }
 
@@ -329,6 +430,8 @@ impl<C> Clone for ClientBuilder<C> {
             callbacks: self.callbacks.clone(),
             connector: self.connector.clone(),
             layers: self.layers.clone(),
+            metadata: self.metadata.clone(),
+            credentials: self.credentials.clone(),
             security: self.security.clone(),
             ..*self
         }

@@ -9,6 +9,7 @@ mod receipt;
 mod reopen;
 mod reply;
 mod retry;
+mod send_token;
 mod sender;
 mod stream_call;
 mod stream_slot;
@@ -21,7 +22,6 @@ use bytes::Bytes;
 use prost::Message;
 use tokio::time::Instant;
 
-pub(super) use self::layered::MakeCall;
 use self::{
     client_call::CallKind,
     in_flight::{CallClass, InFlightCall},
@@ -35,6 +35,7 @@ pub use self::{
     client_call::ClientCall, receipt::Receipt, reply::Reply, sender::Sender, streaming::Streaming,
     unary::UnaryCall,
 };
+pub(super) use self::{layered::MakeCall, send_token::SendToken};
 use super::{
     Channel, Client,
     channel::connection::ClientConnection,
@@ -42,7 +43,7 @@ use super::{
     errors,
 };
 use crate::{
-    DrainReport, Error, Priority, Procedure,
+    DrainReport, Error, Metadata, Priority, Procedure,
     client::inherited::{HandlerId, InstanceId, inherited_deadline, inherited_depth},
     conn::{JoiningSend, Shape},
     driver::{Clock, Wakes},
@@ -104,7 +105,7 @@ impl<'a> Call<'a> {
             made_in: HandlerId::here(),
             priority: None,
             fails_fast: None,
-            more: None,
+            more: client.metadata().map(ExtraOptions::with_defaults),
         }
     }
 
@@ -122,10 +123,12 @@ impl<'a> Call<'a> {
 
     /// Adds a metadata entry, which travels beside the request.
     ///
+    /// It replaces entries of the same key that [`ClientBuilder::metadata`](crate::ClientBuilder::metadata) gives to all calls.
+    ///
     /// `value` is text or bytes: a `&'static str`, a `String`, a `Vec<u8>`, [`Bytes`]. A call with an entry that
     /// [`Metadata`](crate::Metadata) does not allow, or with too many, fails with INVALID_ARGUMENT and is not executed.
     pub fn metadata(mut self, key: impl Into<String>, value: impl Into<Bytes>) -> Self {
-        self.more_mut().metadata.append(key, value);
+        self.more_mut().add_metadata(key, value);
         self
     }
 
@@ -309,8 +312,9 @@ impl<'a> Call<'a> {
     /// As [`Call::send`].
     pub async fn send_terminate(self) -> Result<(), Error> {
         let deadline = self.usual_deadline();
-        self.check(&TERMINATE, &deadline)?;
-        control::send_terminate(self.in_flight(&TERMINATE, CallClass::Control, deadline)).await
+        let call = self.with_token(&TERMINATE, &deadline).await?;
+        call.check(&TERMINATE, &deadline)?;
+        control::send_terminate(call.in_flight(&TERMINATE, CallClass::Control, deadline)).await
     }
 
     /// Tells the server to terminate, and waits until it is drained.
@@ -334,8 +338,9 @@ impl<'a> Call<'a> {
         let origin = self.more.as_ref().and_then(|more| more.origin);
         let origin = control::origin_of_terminate(origin, self.made_in);
         let deadline = self.deadline(None);
-        self.check(procedure, &deadline)?;
-        let call = self.in_flight(procedure, CallClass::Control, deadline);
+        let call = self.with_token(procedure, &deadline).await?;
+        call.check(procedure, &deadline)?;
+        let call = call.in_flight(procedure, CallClass::Control, deadline);
         let reply = control::terminate(call, origin).await?;
         let reply: TerminateReply = decode(reply.payload, Budget::new(None, 0))
             .map_err(|failure| errors::unreadable_reply(failure).with_procedure(procedure.path()))?;
@@ -383,6 +388,23 @@ impl<'a> Call<'a> {
         }
         let progress = progress.map_err(|error| error.with_procedure(procedure.path()));
         (on.map(|(on, _)| on), progress)
+    }
+
+    /// Puts a token beside a call that passes no middleware, if the client has a source of tokens.
+    async fn with_token(mut self, procedure: &'static Procedure, deadline: &Deadline) -> Result<Self, Error> {
+        let Some(tokens) = self.client.tokens() else {
+            return Ok(self);
+        };
+        let patience = Instant::now() + control::FIRST_ANSWER;
+        let until = deadline.at().map_or(patience, |at| at.min(patience));
+        let fails_fast = self.options(procedure).fails_fast;
+        let bearer = tokens.get(Some(until), fails_fast).await;
+        let bearer = bearer.map_err(|error| self.locate(error, procedure))?;
+        let metadata = &mut self.more_mut().metadata;
+        if !metadata.contains_key(Metadata::AUTHORIZATION) {
+            bearer.put_into(metadata);
+        }
+        Ok(self)
     }
 
     /// Adds `request` to the frame of the one-way call before it, if that waits to be written and takes it. Returns whether it did.

@@ -4,7 +4,7 @@
 //! and close need, `borrowed` the channel on a connection of a server.
 
 pub(super) mod addresses;
-mod backoff;
+pub(super) mod backoff;
 mod borrowed;
 mod connect;
 pub(super) mod connection;

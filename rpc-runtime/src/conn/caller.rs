@@ -29,7 +29,7 @@ use super::{
     wakers::WaitingFor,
 };
 use crate::{
-    Executed, Phase, Priority,
+    Executed, Metadata, Phase, Priority,
     wire::frame::{Encoded, Flags, Header, Kind, Payload, Size, control::Progress},
 };
 
@@ -48,6 +48,11 @@ impl Connection {
     /// What the peer announced, once it has.
     pub(crate) fn peer_hello(&self) -> Option<&PeerHello> {
         self.peer.hello()
+    }
+
+    /// Takes the entries of the peer's HELLO out of the connection.
+    pub(crate) fn take_peer_metadata(&mut self) -> Metadata {
+        self.peer.take_metadata()
     }
 
     /// True if the peer takes messages in this compression.

@@ -1,6 +1,9 @@
 //! Peer: what the other side has announced, and what it got wrong.
 
+use std::mem;
+
 use super::{Cause, PeerGoaway, PeerHello, Time, faults::FaultBudget};
+use crate::Metadata;
 
 /// What the other side has announced, and what it got wrong.
 #[derive(Debug)]
@@ -31,6 +34,14 @@ impl PeerState {
     /// Keeps its HELLO.
     pub(super) fn set_hello(&mut self, hello: PeerHello) {
         self.hello = Some(hello);
+    }
+
+    /// Takes the entries of its HELLO: they are kept once.
+    pub(super) fn take_metadata(&mut self) -> Metadata {
+        let hello = self.hello.as_mut();
+        hello
+            .map(|hello| mem::take(&mut hello.metadata))
+            .unwrap_or_default()
     }
 
     /// Its GOAWAY, once it goes.

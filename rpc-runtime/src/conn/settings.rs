@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::{Time, memory::Memory};
 use crate::{
-    Limits,
+    Limits, Metadata,
     api::{counters::Counts, priority::Priorities},
     message::control::CONTROL_IDS,
     wire::frame::row::MAX_ROW,
@@ -62,6 +62,8 @@ pub(crate) struct Settings {
     pub(crate) instance_id: Bytes,
     /// Name and version of this software.
     pub(crate) software: String,
+    /// The entries that the HELLO brings; few sides have any.
+    pub(crate) metadata: Metadata,
     /// The procedures of the built-in control service: calls of them count against no limit.
     pub(crate) control: Vec<u64>,
     /// How much of a stream is taken before its reader has taken anything, and how far that may be widened.
@@ -110,6 +112,7 @@ impl Settings {
             encodings: Vec::new(),
             instance_id,
             software: concat!("rpc-runtime/", env!("CARGO_PKG_VERSION")).to_owned(),
+            metadata: Metadata::new(),
             control: CONTROL_IDS.to_vec(),
             stream_window: limits.stream_window,
             max_stream_window: limits.max_stream_window,

@@ -72,6 +72,7 @@ pub(super) fn secs(secs: u64) -> Time {
 
 pub(super) fn settings() -> Settings {
     Settings {
+        metadata: Metadata::new(),
         max_frame: 144 << 10,
         max_message: 4 << 20,
         max_calls: 1024,

@@ -542,6 +542,8 @@ pub(crate) struct PeerHello {
     pub(super) ping_floor_ms: u32,
     /// A bit for each compression that it can decompress, by its number.
     encodings: u32,
+    /// The entries about the connection, until somebody takes them.
+    pub(super) metadata: Metadata,
     /// What a server says of itself; none of a client. Boxed, because a server keeps it of no connection.
     server: Option<Box<ServerHello>>,
 }
@@ -555,7 +557,7 @@ struct ServerHello {
 
 impl PeerHello {
     /// What `side` keeps of it.
-    pub(super) fn new(hello: Hello, side: Side) -> Self {
+    pub(super) fn new(hello: Hello, metadata: Metadata, side: Side) -> Self {
         let bits = hello.encodings.iter().map(|&encoding| bit(encoding));
         let server = match side {
             Side::Connector => Some(Box::new(ServerHello {
@@ -568,6 +570,7 @@ impl PeerHello {
             stream_window: hello.stream_window,
             ping_floor_ms: hello.ping_floor_ms,
             encodings: bits.fold(0, BitOr::bitor),
+            metadata,
             server,
         }
     }

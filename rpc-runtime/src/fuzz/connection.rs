@@ -17,7 +17,7 @@ use super::{
     peer::{self, CONTROL, ECHO},
 };
 use crate::{
-    Code, Priority, Status,
+    Code, Metadata, Priority, Status,
     api::priority::Priorities,
     conn::{
         Arrived, Barrier, CallId, Connection, End, Flush, Next, Request, Settings, Shape, Side, Ticket, Time,
@@ -111,6 +111,7 @@ struct OpenCall {
 impl Harness {
     fn new(side: Side) -> Self {
         let settings = Settings {
+            metadata: Metadata::new(),
             max_frame: 64 << 10,
             max_message: 200 << 10,
             max_calls: 16,

@@ -120,6 +120,28 @@ impl Context {
         self.beside.as_deref().map_or(&NONE, |beside| &beside.metadata)
     }
 
+    /// Returns the entries that the caller said once for all calls of its connection; none if it said none.
+    ///
+    /// A client sets them by [`ClientBuilder::connection_metadata`](crate::ClientBuilder::connection_metadata). The entry
+    /// `authorization` is not among them: only middleware sees it, by
+    /// [`ServerCall::connection_metadata`](crate::middleware::ServerCall::connection_metadata).
+    ///
+    /// ```
+    /// use rpc_runtime::Context;
+    ///
+    /// fn build_of_caller(cx: &Context) -> &str {
+    ///     cx.connection_metadata().get_str("x-build").unwrap_or("unknown")
+    /// }
+    /// ```
+    pub fn connection_metadata(&self) -> &Metadata {
+        self.session.metadata_without_token()
+    }
+
+    /// The entries of the connection, the token included.
+    pub(crate) fn whole_connection_metadata(&self) -> &Metadata {
+        self.session.metadata()
+    }
+
     /// Returns the value of type `T` that [middleware](crate::middleware) has put beside the call; none if there is none.
     ///
     /// ```

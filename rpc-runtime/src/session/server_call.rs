@@ -118,6 +118,13 @@ impl ServerCall {
         &mut self.context.beside_mut().metadata
     }
 
+    /// Returns the entries that the caller said once for all calls of its connection, the entry `authorization` included.
+    ///
+    /// Handlers read them without that entry, by [`Context::connection_metadata`].
+    pub fn connection_metadata(&self) -> &Metadata {
+        self.context.whole_connection_metadata()
+    }
+
     /// Puts `value` beside the call, in place of an earlier one of its type. The handler reads it by [`Context::get`].
     pub fn insert<T: Send + Sync + 'static>(&mut self, value: T) {
         self.context.beside_mut().insert(value);

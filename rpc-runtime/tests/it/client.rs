@@ -7,6 +7,7 @@ mod connect;
 mod connection_age;
 mod connections;
 mod deadlines;
+mod default_metadata;
 mod failover;
 mod one_way;
 mod receipts;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::time::Instant;
 
 use crate::{
@@ -28,11 +29,34 @@ pub(super) struct CallOptions {
 #[derive(Clone, Debug, Default)]
 pub(super) struct ExtraOptions {
     pub(super) metadata: Metadata,
+    /// How many of the first entries are the client's, which an entry of the call replaces.
+    defaults: usize,
     pub(super) within: Option<Instant>,
     /// The server of the handler that makes the call, from a task that it spawned.
     pub(super) origin: Option<InstanceId>,
     /// The idle timeout of its streams.
     pub(super) idle: Option<Duration>,
+}
+
+impl ExtraOptions {
+    /// The options of a call that has no other entries than those of its client.
+    #[cold]
+    pub(super) fn with_defaults(metadata: &Metadata) -> Box<Self> {
+        Box::new(Self {
+            metadata: metadata.clone(),
+            defaults: metadata.len(),
+            ..Self::default()
+        })
+    }
+
+    /// Adds an entry of the call, in place of those of its client with this key.
+    pub(super) fn add_metadata(&mut self, key: impl Into<String>, value: impl Into<Bytes>) {
+        let key = key.into();
+        if self.defaults > 0 {
+            self.defaults = self.metadata.remove_among_first(self.defaults, &key);
+        }
+        self.metadata.append(key, value);
+    }
 }
 
 /// Returns why a call cannot be made; none if it can.

@@ -1,4 +1,4 @@
-//! Backoff: how long to wait before the next attempt to connect.
+//! Backoff: how long to wait before the next attempt, to connect or to get a token.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tokio::time::Instant;
 /// So clients that lost their server together come back spread evenly over an interval. Random pauses that each begin
 /// at the last failure would add up: most clients would come in a crowd, and a few very late.
 #[derive(Debug)]
-pub(super) struct Backoff {
+pub(in crate::client) struct Backoff {
     random: fastrand::Rng,
     /// The number of pauses since the last reset.
     pauses: u32,
@@ -20,7 +20,7 @@ pub(super) struct Backoff {
 
 impl Backoff {
     /// Nothing has failed yet; `random` is an argument so that a test can repeat it.
-    pub(super) fn new(random: fastrand::Rng) -> Self {
+    pub(in crate::client) fn new(random: fastrand::Rng) -> Self {
         Self {
             random,
             pauses: 0,
@@ -29,7 +29,7 @@ impl Backoff {
     }
 
     /// Notes a failure; returns when the next attempt may begin.
-    pub(super) fn pause(&mut self, now: Instant) -> Instant {
+    pub(in crate::client) fn pause(&mut self, now: Instant) -> Instant {
         let start = self.edge.map_or(now, |edge| edge.max(now));
         let len = self.ceiling();
         self.pauses = self.pauses.saturating_add(1);
@@ -44,7 +44,7 @@ impl Backoff {
     }
 
     /// Makes the next pause a short one again.
-    pub(super) fn reset(&mut self) {
+    pub(in crate::client) fn reset(&mut self) {
         self.pauses = 0;
         self.edge = None;
     }

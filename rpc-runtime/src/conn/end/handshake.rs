@@ -4,6 +4,7 @@ use prost::Message;
 
 use super::ending::Ending;
 use crate::{
+    Metadata,
     conn::{
         Cause, Cut, PeerHello, Side,
         step::{Violation, protocol},
@@ -30,14 +31,17 @@ impl Ending<'_> {
                 return Ok(());
             }
         };
-        if let Err(text) = check_limits(&hello) {
-            // The peer knows nothing of this, and may have begun to work.
-            self.reject_hello(text, Reach::Output);
-            return Ok(());
-        }
+        let metadata = match check_limits(&hello) {
+            Ok(metadata) => metadata,
+            Err(text) => {
+                // The peer knows nothing of this, and may have begun to work.
+                self.reject_hello(text, Reach::Output);
+                return Ok(());
+            }
+        };
         self.ours.accept(&hello);
         self.outbox.accept_max_frame(hello.max_frame);
-        self.peer.set_hello(PeerHello::new(hello, side));
+        self.peer.set_hello(PeerHello::new(hello, metadata, side));
         self.end.open();
         self.wakes.wake(WaitingFor::Ready);
         for id in self.ours.take_cancels() {
@@ -93,8 +97,9 @@ fn parse_hello(frame: &Frame) -> Result<Hello, String> {
     Ok(hello)
 }
 
-/// Checks that no limit is below what a side may use before it has read the HELLO.
-fn check_limits(hello: &Hello) -> Result<(), String> {
+/// Checks that no limit is below what a side may use before it has read the HELLO, and that the entries are within theirs.
+/// Returns the entries.
+fn check_limits(hello: &Hello) -> Result<Metadata, String> {
     let limits = [
         ("max_frame", u64::from(hello.max_frame), u64::from(FLOOR_FRAME)),
         ("max_calls", u64::from(hello.max_calls), u64::from(FLOOR_CALLS)),
@@ -106,5 +111,5 @@ fn check_limits(hello: &Hello) -> Result<(), String> {
             return Err(format!("{name} of {value} is below the floor of {floor}"));
         }
     }
-    hello.to_metadata().map(drop).map_err(|error| error.to_string())
+    hello.to_metadata().map_err(|error| error.to_string())
 }

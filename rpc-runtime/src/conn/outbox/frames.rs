@@ -8,7 +8,7 @@ use crate::{
     conn::{Settings, Time, types::VERSION},
     wire::frame::{
         Flags, Header, Kind, MAX_TEXT,
-        control::{Goaway, Hello, Pong, Progress, Reason},
+        control::{Entry, Goaway, Hello, Pong, Progress, Reason},
         cut,
     },
 };
@@ -35,7 +35,7 @@ impl Outbox {
             features: 0,
             instance_id: settings.instance_id.clone(),
             software: settings.software.clone(),
-            metadata: Vec::new(),
+            metadata: Entry::list(&settings.metadata),
             ping_floor_ms: u32::try_from(settings.ping_floor.as_millis()).unwrap_or(u32::MAX),
             challenge,
         };

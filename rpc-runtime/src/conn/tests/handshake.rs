@@ -1,7 +1,7 @@
 //! HELLO, the floor before it, and rejections.
 
 use super::*;
-use crate::wire::frame::control::{Goaway, Hello, Reason};
+use crate::wire::frame::control::{Entry, Goaway, Hello, Reason};
 
 fn fresh() -> Pair {
     Pair::fresh(settings(), settings())
@@ -313,4 +313,59 @@ fn caller_with_a_too_long_request_lets_the_next_pass() {
     assert!(behind.flag.take());
     pair.poll(&mut behind);
     assert!(behind.id.is_some());
+}
+
+#[test]
+fn entries_of_a_hello_are_kept_until_they_are_taken() {
+    let entries = Metadata::from([
+        ("X-Build", "7"),
+        ("RPC-depth", "9"),
+        ("authorization", "Bearer t"),
+    ]);
+    let mut pair = fresh();
+    let with_entries = Hello {
+        metadata: Entry::list(&entries),
+        ..hello()
+    };
+    inject_hello(&mut pair.server, &with_entries, pair.now);
+    let kept = pair.server.conn.take_peer_metadata();
+    assert_eq!(
+        kept,
+        Metadata::from([("x-build", "7"), ("authorization", "Bearer t")])
+    );
+    assert!(pair.server.conn.take_peer_metadata().is_empty());
+}
+
+#[test]
+fn a_hello_brings_the_entries_of_the_settings() {
+    let metadata = Metadata::from([("x-build", "7")]);
+    let client = Settings {
+        metadata: metadata.clone(),
+        ..settings()
+    };
+    let mut pair = Pair::fresh(client, settings());
+    pair.settle();
+    assert_eq!(pair.server.conn.take_peer_metadata(), metadata);
+    assert!(pair.client.conn.take_peer_metadata().is_empty());
+}
+
+#[test]
+fn a_hello_with_too_many_entries_is_rejected() {
+    let long = Metadata::from([("k", vec![0; Metadata::MAX_LEN])]);
+    let many = (0..65).map(|number| (format!("k{number}"), "")).collect();
+    for entries in [long, many] {
+        let mut pair = fresh();
+        let with_entries = Hello {
+            metadata: Entry::list(&entries),
+            ..hello()
+        };
+        inject_hello(&mut pair.server, &with_entries, pair.now);
+        pair.settle();
+        assert!(pair.server.conn.take_peer_metadata().is_empty());
+        let cause = pair.client.conn.state();
+        assert!(
+            matches!(cause, State::Closed(Cause::HelloRejected { .. })),
+            "{cause:?}"
+        );
+    }
 }

@@ -67,7 +67,7 @@ impl Hello {
     /// Maximum length of a HELLO's payload, in bytes.
     pub(crate) const MAX_LEN: usize = 16 * 1024;
 
-    /// The entries as [`Metadata`].
+    /// The entries as [`Metadata`], without those whose keys are reserved.
     ///
     /// # Errors
     ///
@@ -76,6 +76,7 @@ impl Hello {
         let entries = self.metadata.iter();
         // Copied, because the connection keeps them, and a slice would pin the read buffer.
         let metadata: Metadata = entries
+            .filter(|entry| !Metadata::is_reserved(&entry.key))
             .map(|entry| (entry.key.as_str(), Bytes::copy_from_slice(&entry.value)))
             .collect();
         if metadata.fits() {
@@ -127,7 +128,6 @@ pub(crate) struct Entry {
 
 impl Entry {
     /// The entries of `metadata`, for a HELLO.
-    #[cfg(test)]
     pub(crate) fn list(metadata: &Metadata) -> Vec<Self> {
         let entries = metadata.iter();
         entries

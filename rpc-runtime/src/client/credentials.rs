@@ -1,0 +1,84 @@
+//! Credentials: what a client says about itself, and whether its addresses keep that secret.
+
+use std::sync::Arc;
+
+use super::{
+    channel::addresses::{AddressEntry, ConnectTarget},
+    errors,
+    token::{Bearer, DynTokenSource, Tokens},
+};
+use crate::{Code, Error, Metadata, api::secret::Secret, net::Address};
+
+/// What a client says about itself: once for each connection, or beside each call.
+#[derive(Clone, Default)]
+pub(super) struct Credentials {
+    /// The entries of each connection.
+    pub(super) metadata: Metadata,
+    pub(super) token: TokenChoice,
+    /// True if a token may go where others can read it.
+    pub(super) allows_plain_tcp: bool,
+}
+
+/// Which token a client sends.
+#[derive(Clone, Default)]
+pub(super) enum TokenChoice {
+    #[default]
+    None,
+    /// This one, once for each connection.
+    Fixed(Secret),
+    /// Those of a source, with each call.
+    Source(Arc<dyn DynTokenSource>),
+}
+
+impl Credentials {
+    /// Returns the entries for each connection to `places`, and the tokens for each call; `calls_have_token` is true if calls carry
+    /// a token anyway.
+    ///
+    /// # Errors
+    ///
+    /// INVALID_ARGUMENT if the entries or the token cannot be sent; FAILED_PRECONDITION if a token would go over plain TCP.
+    pub(super) fn checked(
+        &self,
+        places: &[AddressEntry],
+        calls_have_token: bool,
+    ) -> Result<(Metadata, Option<Arc<Tokens>>), Error> {
+        let mut metadata = self.metadata.clone();
+        let mut tokens = None;
+        match &self.token {
+            TokenChoice::None => {}
+            TokenChoice::Fixed(secret) => Bearer::new(secret)
+                .map_err(|text| Error::local(Code::InvalidArgument, text))?
+                .put_into(&mut metadata),
+            TokenChoice::Source(source) => tokens = Some(Arc::new(Tokens::new(Arc::clone(source)))),
+        }
+        metadata.check_keys().map_err(errors::bad_metadata_key)?;
+        if !metadata.fits() {
+            return Err(errors::too_much_metadata());
+        }
+        let has_token =
+            tokens.is_some() || metadata.contains_key(Metadata::AUTHORIZATION) || calls_have_token;
+        if has_token && !self.allows_plain_tcp {
+            places.iter().try_for_each(keeps_secret)?;
+        }
+        Ok((metadata, tokens))
+    }
+}
+
+/// Checks that others cannot read what goes to an address.
+fn keeps_secret(place: &AddressEntry) -> Result<(), Error> {
+    let how = match &place.target {
+        ConnectTarget::Address(Address::Tls(_) | Address::Unix(_) | Address::Memory(_), _)
+        | ConnectTarget::InProcess(_)
+        | ConnectTarget::Lent
+        // Its own error says more.
+        | ConnectTarget::Bad(_) => return Ok(()),
+        ConnectTarget::Address(Address::Tcp(_) | Address::Custom(_), _) => "over plain TCP",
+        ConnectTarget::Custom(..) => "over a stream of your connector, which may be plain TCP",
+    };
+    let text = format!(
+        "the token was not sent to {} {how}, where others can read it: use a tls:// or unix: address, or allow it by \
+         ClientBuilder::dangerous_token_over_plain_tcp",
+        place.address
+    );
+    Err(Error::local(Code::FailedPrecondition, text))
+}

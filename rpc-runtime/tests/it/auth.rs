@@ -1,0 +1,3 @@
+//! Who calls, and who may.
+
+mod tokens;
