@@ -17,3 +17,5 @@ mod server;
 mod streams;
 #[cfg(feature = "_tls")]
 mod tls;
+#[cfg(feature = "_tls")]
+mod who_is_let_in;

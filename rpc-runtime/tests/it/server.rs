@@ -11,7 +11,6 @@ mod endings;
 mod handler_faults;
 pub(crate) mod listening;
 mod loopback;
-mod policy;
 mod rows;
 mod statuses;
 mod terminate;

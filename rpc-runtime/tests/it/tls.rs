@@ -1,7 +1,7 @@
 //! TLS: calls over it, certificates that are refused at both ends, and files that change under load.
 
 mod calls;
-mod certs;
+pub(crate) mod certs;
 mod faults;
 mod mixups;
 mod openssl;

@@ -8,26 +8,26 @@ use rcgen::{
 use rpc_runtime::tls::{ClientTls, ClientTlsBuilder, Identity, Roots, ServerTls, ServerTlsBuilder};
 
 /// The name of the server in all good certificates.
-pub(super) const SERVER: &str = "kv.test";
+pub(crate) const SERVER: &str = "kv.test";
 /// The id of the client in all good certificates.
-pub(super) const CLIENT: &str = "spiffe://test/billing";
+pub(crate) const CLIENT: &str = "spiffe://test/billing";
 
 /// Whose certificate it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Side {
+pub(crate) enum Side {
     Server,
     Client,
 }
 
 impl Side {
-    pub(super) fn usage(self) -> ExtendedKeyUsagePurpose {
+    pub(crate) fn usage(self) -> ExtendedKeyUsagePurpose {
         match self {
             Self::Server => ExtendedKeyUsagePurpose::ServerAuth,
             Self::Client => ExtendedKeyUsagePurpose::ClientAuth,
         }
     }
 
-    pub(super) fn other(self) -> Self {
+    pub(crate) fn other(self) -> Self {
         match self {
             Self::Server => Self::Client,
             Self::Client => Self::Server,
@@ -36,27 +36,27 @@ impl Side {
 }
 
 /// A CA, its own certificate, and those above it but for the root.
-pub(super) struct Ca {
-    pub(super) issuer: Issuer<'static, KeyPair>,
+pub(crate) struct Ca {
+    pub(crate) issuer: Issuer<'static, KeyPair>,
     /// In DER.
-    pub(super) certificate: Vec<u8>,
+    pub(crate) certificate: Vec<u8>,
     /// From its own certificate up, without the root.
     above: Vec<Vec<u8>>,
 }
 
 /// A certificate with its chain, in DER, and its key in PEM.
 #[derive(Clone)]
-pub(super) struct Leaf {
-    pub(super) chain: Vec<Vec<u8>>,
-    pub(super) key: String,
+pub(crate) struct Leaf {
+    pub(crate) chain: Vec<Vec<u8>>,
+    pub(crate) key: String,
 }
 
 impl Leaf {
-    pub(super) fn chain_pem(&self) -> String {
+    pub(crate) fn chain_pem(&self) -> String {
         self.chain.iter().map(|der| pem(der)).collect()
     }
 
-    pub(super) fn identity(&self) -> Identity {
+    pub(crate) fn identity(&self) -> Identity {
         Identity::pem(self.chain_pem(), &self.key)
     }
 }
@@ -69,7 +69,7 @@ fn ca_params(name: &str) -> CertificateParams {
 }
 
 /// The parameters of a good certificate.
-pub(super) fn leaf_params(side: Side) -> CertificateParams {
+pub(crate) fn leaf_params(side: Side) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.subject_alt_names = match side {
         Side::Server => vec![SanType::DnsName(SERVER.try_into().unwrap())],
@@ -85,7 +85,7 @@ pub(super) fn leaf_params(side: Side) -> CertificateParams {
 
 impl Ca {
     /// Makes a root.
-    pub(super) fn root(name: &str, change: impl FnOnce(&mut CertificateParams)) -> Self {
+    pub(crate) fn root(name: &str, change: impl FnOnce(&mut CertificateParams)) -> Self {
         let mut params = ca_params(name);
         change(&mut params);
         let key = KeyPair::generate().unwrap();
@@ -98,7 +98,7 @@ impl Ca {
     }
 
     /// Makes a CA that this one has signed.
-    pub(super) fn below(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> Self {
+    pub(crate) fn below(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> Self {
         let mut params = ca_params(name);
         change(&mut params);
         let key = KeyPair::generate().unwrap();
@@ -112,7 +112,7 @@ impl Ca {
     }
 
     /// Makes a certificate with its chain.
-    pub(super) fn leaf(&self, side: Side, change: impl FnOnce(&mut CertificateParams)) -> Leaf {
+    pub(crate) fn leaf(&self, side: Side, change: impl FnOnce(&mut CertificateParams)) -> Leaf {
         let mut params = leaf_params(side);
         change(&mut params);
         let key = KeyPair::generate().unwrap();
@@ -123,16 +123,16 @@ impl Ca {
         }
     }
 
-    pub(super) fn pem(&self) -> String {
+    pub(crate) fn pem(&self) -> String {
         pem(&self.certificate)
     }
 
-    pub(super) fn roots(&self) -> Roots {
+    pub(crate) fn roots(&self) -> Roots {
         Roots::pem(self.pem())
     }
 
     /// Makes a list of revoked certificates, in PEM. A good certificate has the serial number 7.
-    pub(super) fn crl(
+    pub(crate) fn crl(
         &self,
         revoked: &[u8],
         change: impl FnOnce(&mut CertificateRevocationListParams),
@@ -157,12 +157,12 @@ impl Ca {
 }
 
 /// Writes a certificate in PEM.
-pub(super) fn pem(der: &[u8]) -> String {
+pub(crate) fn pem(der: &[u8]) -> String {
     wrap("CERTIFICATE", der)
 }
 
 /// Writes a key in PEM.
-pub(super) fn key_pem(key: &KeyPair) -> String {
+pub(crate) fn key_pem(key: &KeyPair) -> String {
     wrap("PRIVATE KEY", key.serialized_der())
 }
 
@@ -180,14 +180,14 @@ fn wrap(label: &str, der: &[u8]) -> String {
 }
 
 /// A CA that both sides trust, and good certificates of it.
-pub(super) struct World {
-    pub(super) root: Ca,
-    pub(super) server: Leaf,
-    pub(super) client: Leaf,
+pub(crate) struct World {
+    pub(crate) root: Ca,
+    pub(crate) server: Leaf,
+    pub(crate) client: Leaf,
 }
 
 impl World {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let root = Ca::root("root", |_| {});
         Self {
             server: root.leaf(Side::Server, |_| {}),
@@ -197,12 +197,12 @@ impl World {
     }
 
     /// Configures the server: with mutual TLS.
-    pub(super) fn server(&self) -> ServerTlsBuilder {
+    pub(crate) fn server(&self) -> ServerTlsBuilder {
         ServerTls::builder(self.server.identity()).client_roots(self.root.roots())
     }
 
     /// Configures the client, which connects by an IP address.
-    pub(super) fn client(&self) -> ClientTlsBuilder {
+    pub(crate) fn client(&self) -> ClientTlsBuilder {
         ClientTls::builder()
             .roots(self.root.roots())
             .identity(self.client.identity())
