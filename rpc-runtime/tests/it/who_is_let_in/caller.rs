@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use rpc_runtime::{Bytes, Client, Error, Executed, client::Call, tls::ClientTls};
-use test_support::{lab::*, text, within};
+use test_support::{lab::*, within};
 
 use super::{
     certificates::Certificates,
@@ -15,6 +15,10 @@ use super::{
 pub(super) struct Shown {
     /// The metadata entry [`TOKEN_KEY`].
     pub(super) token: Option<String>,
+    /// The bearer token of its connections.
+    pub(super) connection_token: Option<String>,
+    /// The bearer token of its calls.
+    pub(super) call_token: Option<String>,
     /// Used at addresses of `tls://`.
     pub(super) tls: ClientTls,
     pub(super) proof: Proof,
@@ -36,11 +40,11 @@ impl Shown {
     /// Returns what `caller` shows where `credential` counts. The rest is as it should be.
     pub(super) fn by(caller: Caller, credential: Credential, certificates: &Certificates) -> Self {
         let other = |one| if credential == one { caller } else { Caller::Good };
+        let token_as = |one| if credential == one { token(caller) } else { None };
         Self {
-            token: match credential {
-                Credential::Token => token(caller),
-                _ => None,
-            },
+            token: token_as(Credential::Token),
+            connection_token: token_as(Credential::ConnectionToken),
+            call_token: token_as(Credential::CallToken),
             tls: certificates.caller(other(Credential::Certificate)),
             proof: proof(other(Credential::Proof)),
         }
@@ -53,16 +57,14 @@ impl Shown {
             Err(error) => return format!("{UNCONNECTED} {error:#}").replace('\n', " "),
         };
         let asked = match asks {
-            Asks::Call => outcome(text(&client, &NOTE, ASKED).await),
+            Asks::Call => outcome(self.note(&client).await),
             Asks::Terminate => outcome(self.terminate(&client).await),
         };
-        if asks == Asks::Terminate && asked != OK {
-            let one_way = self.send_terminate(&client).await;
-            assert_eq!(
-                one_way.map_err(|error| error.to_string()),
-                Ok(0),
-                "one-way ones that ran"
-            );
+        if asked != OK {
+            match self.send(asks, &client).await {
+                Ok(0) => {}
+                one_way => return format!("{asked}; and of one that is sent one-way: {one_way:?} handled"),
+            }
         }
         asked
     }
@@ -79,7 +81,20 @@ impl Shown {
         if address.starts_with("tls://") {
             builder = builder.tls(self.tls.clone());
         }
+        if let Some(token) = &self.connection_token {
+            // The server has to decide, also where this library's clients would send no token.
+            builder = builder.token(token.clone()).dangerous_token_over_plain_tcp();
+        }
         within(builder.connect()).await
+    }
+
+    /// Calls [`ECHO`].
+    pub(super) async fn echo(&self, client: &Client, text: &str) -> Result<String, Error> {
+        within(self.call(client).send_recv(&ECHO, text.to_owned())).await
+    }
+
+    async fn note(&self, client: &Client) -> Result<(), Error> {
+        within(self.call(client).send_recv(&NOTE, ASKED.to_owned())).await
     }
 
     async fn terminate(&self, client: &Client) -> Result<(), Error> {
@@ -89,11 +104,12 @@ impl Shown {
         }
     }
 
-    /// Sends a terminate one-way, and returns how many one-way calls of this connection were handled.
-    async fn send_terminate(&self, client: &Client) -> Result<u64, Error> {
-        match self.made() {
-            Some(request) => within(self.call(client).send(&TERMINATE, request)).await?,
-            None => within(self.call(client).send_terminate()).await?,
+    /// Asks one-way, and returns how many one-way calls of this connection were handled.
+    async fn send(&self, asks: Asks, client: &Client) -> Result<u64, Error> {
+        match (asks, self.made()) {
+            (Asks::Call, _) => within(self.call(client).send(&NOTE, ASKED.to_owned())).await?,
+            (Asks::Terminate, Some(request)) => within(self.call(client).send(&TERMINATE, request)).await?,
+            (Asks::Terminate, None) => within(self.call(client).send_terminate()).await?,
         }
         let account = within(client.barrier()).await?;
         assert_eq!(account.received(), 1, "{account}");
@@ -112,10 +128,10 @@ impl Shown {
     }
 
     fn call<'a>(&self, client: &'a Client) -> Call<'a> {
-        match &self.token {
-            Some(token) => client.call().metadata(TOKEN_KEY, token.clone()),
-            None => client.call(),
-        }
+        let bearer = self.call_token.as_ref().map(|token| format!("Bearer {token}"));
+        let entries = [(TOKEN_KEY, self.token.clone()), ("authorization", bearer)];
+        let entries = entries.into_iter().filter_map(|(key, value)| Some((key, value?)));
+        entries.fold(client.call(), |call, (key, value)| call.metadata(key, value))
     }
 }
 
@@ -198,4 +214,4 @@ pub(super) const UNCONNECTED: &str = "no connection:";
 /// What [`NOTE`] writes into the log of the server.
 pub(super) const ASKED: &str = "asked";
 pub(super) const TOKEN_KEY: &str = "x-stop-token";
-pub(super) const TOKEN: &str = "Open-Sesame-4f9A";
+pub(super) const TOKEN: &str = "Open-Sesame-4f9B";

@@ -60,8 +60,10 @@ impl OtherUser {
     }
 
     /// Asks as [`Shown::ask`] does, in the other process.
-    pub(super) async fn ask(&self, asks: Asks, token: Option<&str>, address: &str) -> String {
-        let line = format!("{asks:?} {} {address}", token.unwrap_or(NOTHING));
+    pub(super) async fn ask(&self, asks: Asks, shown: &Shown, address: &str) -> String {
+        let tokens = [&shown.token, &shown.connection_token, &shown.call_token];
+        let [token, connection, call] = tokens.map(|token| token.as_deref().unwrap_or(NOTHING));
+        let line = format!("{asks:?} {token} {connection} {call} {address}");
         let talk = Arc::clone(&self.talk);
         // The server is in this thread, and must not wait for the process.
         let asked = tokio::task::spawn_blocking(move || talk.lock().unwrap().ask(&line));
@@ -121,15 +123,19 @@ async fn asks_as_another_user() {
     }
     for line in io::stdin().lines() {
         let line = line.unwrap();
-        let [asks, token, address] = line.split(' ').collect::<Vec<_>>()[..] else {
+        let [asks, token, connection, call, address] = line.split(' ').collect::<Vec<_>>()[..] else {
             panic!("{line}")
         };
         let asks = match asks {
             "Terminate" => Asks::Terminate,
             _ => Asks::Call,
         };
+        let [token, connection_token, call_token] =
+            [token, connection, call].map(|token| (token != NOTHING).then(|| token.to_owned()));
         let shown = Shown {
-            token: (token != NOTHING).then(|| token.to_owned()),
+            token,
+            connection_token,
+            call_token,
             tls: of_variables(),
             proof: Proof::Own,
         };

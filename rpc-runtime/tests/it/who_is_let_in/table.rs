@@ -35,6 +35,10 @@ pub(super) enum Rule {
     /// A function that knows a token; at [`Door::Mtls`] one that knows a SPIFFE id.
     Custom,
     Disabled,
+    /// The default, and each call needs a bearer token, which the caller says once for its connection.
+    ConnectionTokens,
+    /// The same, and the caller says it with each call.
+    CallTokens,
 }
 
 /// Who calls, and what is wrong with the proof, token or certificate that the caller shows.
@@ -79,11 +83,15 @@ pub(super) enum Credential {
     Proof,
     Token,
     Certificate,
+    ConnectionToken,
+    CallToken,
 }
 
 impl Credential {
     pub(super) fn of(asks: Asks, door: Door, rule: Rule) -> Self {
         match (asks, door, rule) {
+            (Asks::Call, _, Rule::ConnectionTokens) => Self::ConnectionToken,
+            (Asks::Call, _, Rule::CallTokens) => Self::CallToken,
             (_, Door::Mtls, _) => Self::Certificate,
             (Asks::Call, ..) => Self::Nothing,
             (_, _, Rule::Custom) => Self::Token,
@@ -121,6 +129,11 @@ const fn denied(text: &'static str, because: &'static str) -> Cell {
     Cell { expected, because }
 }
 
+const fn unauthenticated(text: &'static str, because: &'static str) -> Cell {
+    let expected = Expected::Refused("UNAUTHENTICATED", text);
+    Cell { expected, because }
+}
+
 const fn unconnected(text: &'static str, because: &'static str) -> Cell {
     let expected = Expected::Unconnected(text);
     Cell { expected, because }
@@ -134,6 +147,8 @@ const ALL: Cell = allowed("this policy trusts each process of the machine, and s
 const TOK: Cell = allowed("the policy knows the token, and asks for nothing else");
 const CRT: Cell = allowed("the policy knows the name in the certificate, and asks for nothing else");
 const OPN: Cell = allowed("the server has no policy for calls");
+
+const BEA: Cell = allowed("the server knows the token, and it came where nobody else can read it");
 
 const NON: Cell = denied(
     "and this request has no proof",
@@ -152,6 +167,13 @@ const TKN: Cell = denied(DENIED, "it does not show the token");
 const WHO: Cell = denied(
     DENIED,
     "the name in the certificate of the one that has connected is another",
+);
+
+const LOG: Cell = unauthenticated("this call needs a token", "it shows no token");
+const UNK: Cell = unauthenticated("the token is not valid", "the server does not know the token");
+const PLN: Cell = unauthenticated(
+    "the token came over plain TCP",
+    "others can read plain TCP, so the token is no secret",
 );
 
 const HID: Cell = Cell {
@@ -245,6 +267,20 @@ pub(super) const DIRECT: &[Direct] = &[
     (Asks::Call,      Door::Tls,      Rule::Default,  [OPN, ___, ___, ___, ___, ___, ___, ___, OPN]),
     (Asks::Call,      Door::Mtls,     Rule::Default,  [OPN, ANY, SHY, OPN, OPN, OPN, OPN, OLD, OPN]),
     (Asks::Call,      Door::Mem,      Rule::Default,  [OPN, ___, ___, ___, ___, ___, ___, ___, ___]),
+
+    (Asks::Call, Door::Tcp,      Rule::ConnectionTokens, [PLN, PLN, LOG, PLN, PLN, PLN, PLN, ___, PLN]),
+    (Asks::Call, Door::Unix,     Rule::ConnectionTokens, [BEA, UNK, LOG, UNK, UNK, UNK, UNK, ___, DIR]),
+    (Asks::Call, Door::OpenUnix, Rule::ConnectionTokens, [BEA, UNK, LOG, UNK, UNK, UNK, UNK, ___, BEA]),
+    (Asks::Call, Door::Tls,      Rule::ConnectionTokens, [BEA, UNK, LOG, UNK, UNK, UNK, UNK, ___, BEA]),
+    (Asks::Call, Door::Mtls,     Rule::ConnectionTokens, [BEA, UNK, LOG, UNK, UNK, UNK, UNK, ___, BEA]),
+    (Asks::Call, Door::Mem,      Rule::ConnectionTokens, [BEA, UNK, LOG, UNK, UNK, UNK, UNK, ___, ___]),
+
+    (Asks::Call, Door::Tcp,      Rule::CallTokens,       [PLN, PLN, LOG, PLN, PLN, PLN, PLN, ___, PLN]),
+    (Asks::Call, Door::Unix,     Rule::CallTokens,       [BEA, UNK, LOG, UNK, UNK, UNK, UNK, ___, DIR]),
+    (Asks::Call, Door::OpenUnix, Rule::CallTokens,       [BEA, UNK, LOG, UNK, UNK, UNK, UNK, ___, BEA]),
+    (Asks::Call, Door::Tls,      Rule::CallTokens,       [BEA, UNK, LOG, UNK, UNK, UNK, UNK, ___, BEA]),
+    (Asks::Call, Door::Mtls,     Rule::CallTokens,       [BEA, UNK, LOG, UNK, UNK, UNK, UNK, ___, BEA]),
+    (Asks::Call, Door::Mem,      Rule::CallTokens,       [BEA, UNK, LOG, UNK, UNK, UNK, UNK, ___, ___]),
 ];
 
 /// The callers of [`PROXIED`], in the order of its columns for each way.
@@ -286,4 +322,14 @@ pub(super) const PROXIED: &[Proxied] = &[
     (Asks::Call,      Door::Unix,  Rule::Default,  [[OPN, ___, OPN], [OPN, ___, OPN], [OPN, ___, OPN]]),
     (Asks::Call,      Door::Tls,   Rule::Default,  [[OPN, ___, OPN], [OPN, ___, OPN], [OPN, ___, OPN]]),
     (Asks::Call,      Door::Mtls,  Rule::Default,  [[OPN, SHY, OPN], [OPN, OPN, OPN], [OPN, OPN, OPN]]),
+
+    (Asks::Call, Door::Tcp,  Rule::ConnectionTokens, [[PLN, LOG, PLN], [PLN, LOG, PLN], [PLN, LOG, PLN]]),
+    (Asks::Call, Door::Unix, Rule::ConnectionTokens, [[BEA, LOG, BEA], [BEA, LOG, BEA], [BEA, LOG, BEA]]),
+    (Asks::Call, Door::Tls,  Rule::ConnectionTokens, [[BEA, LOG, BEA], [BEA, LOG, BEA], [BEA, LOG, BEA]]),
+    (Asks::Call, Door::Mtls, Rule::ConnectionTokens, [[BEA, LOG, BEA], [BEA, LOG, BEA], [BEA, LOG, BEA]]),
+
+    (Asks::Call, Door::Tcp,  Rule::CallTokens,       [[PLN, LOG, PLN], [PLN, LOG, PLN], [PLN, LOG, PLN]]),
+    (Asks::Call, Door::Unix, Rule::CallTokens,       [[BEA, LOG, BEA], [BEA, LOG, BEA], [BEA, LOG, BEA]]),
+    (Asks::Call, Door::Tls,  Rule::CallTokens,       [[BEA, LOG, BEA], [BEA, LOG, BEA], [BEA, LOG, BEA]]),
+    (Asks::Call, Door::Mtls, Rule::CallTokens,       [[BEA, LOG, BEA], [BEA, LOG, BEA], [BEA, LOG, BEA]]),
 ];
