@@ -6,11 +6,11 @@ use bytes::Bytes;
 use tokio::{runtime::Handle, task::yield_now, time::sleep};
 
 use super::{
-    admission::{Admission, AdmissionLimits},
+    admission::{Admission, AdmissionLimits, GRACE, TLS_GRACE},
     connection_end::watch_over,
 };
 use crate::{
-    Peer,
+    Peer, Transport,
     conn::{Connection, Side},
     driver::{Baton, SharedConnection},
     net::{Listener, Stream, lacks_resources, peer_has_left},
@@ -79,7 +79,11 @@ async fn accept_until_drain(server: &Arc<ServerState>, listener: &Listener, limi
         if limits.is_full() {
             server.counts().connections_delayed.add();
         }
-        let Some(Some(admission)) = until(draining.as_mut(), limits.admit()).await else {
+        let grace = match peer.transport() {
+            Transport::Tls => TLS_GRACE,
+            _ => GRACE,
+        };
+        let Some(Some(admission)) = until(draining.as_mut(), limits.admit(grace)).await else {
             serve_stream(server, stream, peer, None, &runtime);
             return;
         };
