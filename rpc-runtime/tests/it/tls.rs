@@ -2,7 +2,10 @@
 
 mod calls;
 mod certs;
+mod crowd;
+mod default_roots;
 mod faults;
+mod keys;
 mod mixups;
 mod openssl;
 mod reload;
