@@ -303,25 +303,23 @@ async fn no_secret_of_a_call_is_logged_or_shown() {
     );
 
     // Peers whose frames are wrong.
-    for frame in [
-        wire::Frame {
+    let broken = [&[0xff; 20], CANARY.as_bytes()].concat();
+    for bytes in [
+        wire::framed(&broken),
+        wire::encode(&wire::Frame {
             metadata: vec![wire::Entry {
                 key: "x-secret".to_owned(),
                 value: [CANARY.as_bytes(), &[7; 9_000]].concat(),
             }],
             ..wire::call(1, &KEEP, &CANARY.to_owned())
-        },
-        wire::Frame {
+        }),
+        wire::encode(&wire::Frame {
             payload: CANARY.into(),
             ..wire::Frame::new(50, 1)
-        },
-        wire::Frame {
-            payload: CANARY.into(),
-            ..wire::Frame::new(wire::CREDIT, 0)
-        },
+        }),
     ] {
         let mut peer = HandPeer::greeted(&server.address).await;
-        peer.send(&frame).await;
+        peer.write(&bytes).await;
         let goaway = peer.goaway().await;
         shown.debug("what a peer is told", &goaway);
     }

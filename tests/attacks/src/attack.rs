@@ -235,7 +235,7 @@ fn usual(_: bool) -> Plan {
     }
 }
 
-/// Like [`usual`]; in tests, limits of 30 s are limits of a second.
+/// Like [`usual`]; in tests, limits of 30 s are limits of a second, and a handshake has 5 s.
 fn hasty(is_test: bool) -> Plan {
     Plan {
         is_hasty: is_test,

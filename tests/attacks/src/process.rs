@@ -30,7 +30,7 @@ pub struct Plan {
     pub files: Option<u32>,
     /// The maximum number of connections.
     pub connections: Option<usize>,
-    /// True if its timeouts are a second, so that tests need not wait.
+    /// True if its timeouts are a second, and that of a handshake 5 s, so that tests need not wait.
     pub is_hasty: bool,
     /// The folder for its key, in place of that of this user.
     pub runtime_folder: Option<PathBuf>,

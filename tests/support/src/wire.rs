@@ -7,7 +7,7 @@ use prost::Message;
 
 pub use self::{
     hand::HandPeer,
-    raw::{Bytes, RawPeer, RawStream},
+    raw::{ByteStream, RawPeer, RawStream},
 };
 
 /// A frame of any kind.

@@ -188,16 +188,9 @@ async fn a_server_that_cannot_write_its_key_serves_and_says_why_it_refuses() {
         outcome.starts_with("PermissionDenied No this peer may not terminate the server: over loopback TCP"),
         "{outcome}"
     );
-    // The caller may be anybody behind a tunnel, so the server names no file of its machine. The client names its own.
-    let (server, client) = outcome
-        .split_once("; this client has no key of the server: ")
-        .unwrap();
+    // The caller may be anybody behind a tunnel, so it learns no path.
     assert!(
-        server.ends_with("and the server could not write its key: the server's log says why"),
-        "{outcome}"
-    );
-    assert!(
-        !server.contains("not/there") && client.contains("not/there"),
+        outcome.ends_with("and the server could not write its key: the server's log says why"),
         "{outcome}"
     );
 }

@@ -2,7 +2,7 @@
 
 use rpc_runtime::{
     Client, Error, Server,
-    tls::{ClientTls, Identity, ServerTls},
+    tls::{ClientTls, Identity, Roots, ServerTls},
 };
 use test_support::{Logged, gate, within};
 
@@ -35,6 +35,13 @@ async fn no_private_key_is_logged_or_shown() {
         // A file of both, given as the chain.
         if let Err(error) = ServerTls::builder(Identity::pem(&key, &key)).build() {
             shown.error("a key as the chain", &error);
+        }
+        if let Err(error) = ClientTls::builder().roots(Roots::pem(&key)).build() {
+            shown.error("a key as a CA", &error);
+        }
+        let roots = world.root.roots().with_crl(&key);
+        if let Err(error) = ClientTls::builder().roots(roots).build() {
+            shown.error("a key as a revocation list", &error);
         }
     }
     shown.check(&logged);

@@ -21,16 +21,16 @@ pub struct RawPeer {
 }
 
 /// The byte stream of a raw peer: TCP, or TLS over it.
-pub type RawStream = Box<dyn Bytes>;
+pub type RawStream = Box<dyn ByteStream>;
 
 /// Any byte stream.
-pub trait Bytes: AsyncRead + AsyncWrite + fmt::Debug + Send + Unpin {}
+pub trait ByteStream: AsyncRead + AsyncWrite + fmt::Debug + Send + Unpin {}
 
-impl<T: AsyncRead + AsyncWrite + fmt::Debug + Send + Unpin> Bytes for T {}
+impl<T: AsyncRead + AsyncWrite + fmt::Debug + Send + Unpin> ByteStream for T {}
 
 impl RawPeer {
     /// Wraps a connection.
-    pub fn over(stream: impl Bytes + 'static) -> Self {
+    pub fn over(stream: impl ByteStream + 'static) -> Self {
         Self {
             stream: Box::new(stream),
             read: Vec::new(),
