@@ -180,6 +180,10 @@ impl<S: ByteStream> Driver<S> {
         let turn = self.turn(input, due, clock, cx);
         let called = self.wake_others(cx.waker());
         if turn.closed {
+            if self.is_buffering {
+                // TLS says with a message of its own that nothing was cut off. Late or not, the stream is dropped next.
+                self.poll_shutdown(cx);
+            }
             return Round::Over;
         }
         let wrote = match self.is_buffering {

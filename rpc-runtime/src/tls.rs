@@ -53,6 +53,7 @@ mod provider;
 mod reload;
 mod roots;
 mod server;
+mod shared_once;
 mod stream;
 
 #[cfg(feature = "tls-dev")]

@@ -250,8 +250,8 @@ impl ServerBuilder {
 
     /// Limits the peers that are in their handshake at once; at least 1. Default: 256.
     ///
-    /// Protects against peers that connect and stay mute: when all places are taken for 250 ms, the peers that hold them lose
-    /// them.
+    /// Protects against peers that connect and stay mute. If all places are taken, a newcomer gets the place of the peer that has
+    /// had its own for the longest: after 250 ms, or over TLS, whose handshake takes a round trip, after 1 s.
     pub fn max_handshakes(mut self, handshakes: usize) -> Self {
         self.max_handshakes = handshakes;
         self

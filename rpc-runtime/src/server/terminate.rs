@@ -111,7 +111,7 @@ impl TerminatePolicy {
     fn judge_proof(key: &ServerKey, proof: &[u8], instance: InstanceId, challenge: Challenge) -> Verdict {
         match key.check(proof, instance, challenge) {
             Ok(()) => Verdict::allowed(own_uid()),
-            Err(why) => Verdict::denied(None, &why),
+            Err(why) => Verdict::denied(None, why),
         }
     }
 

@@ -1,10 +1,6 @@
 //! ClientTls: which servers a client trusts, and who it is.
 
-use std::{
-    path::Path,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use tokio_rustls::rustls::{
     ClientConfig, DigitallySignedStruct, Error, SignatureScheme,
@@ -24,6 +20,7 @@ use super::{
     provider::provider,
     reload::{LOOK_EVERY, Reloading, Source},
     roots::Roots,
+    shared_once::SharedOnce,
 };
 
 /// Which servers a client trusts, and who it is. A clone is the same configuration.
@@ -86,18 +83,18 @@ impl ClientTls {
         self.source.reload()
     }
 
-    /// Returns what clients use that have set nothing; it is made once.
+    /// Returns what clients use that have set nothing. It is made once, on a thread of its own, since a machine's CAs are many files.
     ///
     /// # Errors
     ///
-    /// This machine has no CAs.
-    pub(super) fn of_this_machine() -> Result<Self, TlsError> {
-        static MADE: Mutex<Option<ClientTls>> = Mutex::new(None);
-        let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(made) = &*made {
-            return Ok(made.clone());
-        }
-        Ok(made.insert(Self::builder().build()?).clone())
+    /// This machine has no CAs, or reading them takes too long.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future changes nothing for others.
+    pub(super) async fn of_this_machine() -> Result<Self, TlsError> {
+        static MADE: SharedOnce<ClientTls> = SharedOnce::new("the CAs of this machine");
+        MADE.get(|| Self::builder().build()).await
     }
 
     /// Returns the configuration for a handshake.

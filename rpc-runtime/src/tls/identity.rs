@@ -7,7 +7,10 @@ use tokio_rustls::rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
 };
 
-use super::{fault::TlsError, pem::Pem};
+use super::{
+    fault::TlsError,
+    pem::{Pem, why_no_pem},
+};
 
 /// A certificate with its chain, and its private key: proves who this side is.
 ///
@@ -54,15 +57,16 @@ impl Identity {
         let text = self.chain.read()?;
         let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
         let name = self.chain.name();
-        let chain =
-            chain.map_err(|error| TlsError::configuration(format!("bad certificate in {name}: {error}")))?;
+        let chain = chain.map_err(|error| {
+            TlsError::configuration(format!("bad certificate in {name}: {}", why_no_pem(&error)))
+        })?;
         if chain.is_empty() {
             let text =
                 format!("no certificate in {name}: it must have a block that begins with BEGIN CERTIFICATE");
             return Err(TlsError::configuration(text));
         }
         let text = self.key.read()?;
-        // The parser's error may quote the file, so it is not shown.
+        // Not with the parser's error, which may quote the file.
         let key = PrivateKeyDer::from_pem_slice(&text).map_err(|_| {
             let name = self.key.name();
             TlsError::configuration(format!(

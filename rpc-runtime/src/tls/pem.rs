@@ -9,6 +9,8 @@ use std::{
     sync::Arc,
 };
 
+use tokio_rustls::rustls::pki_types::pem;
+
 use super::fault::TlsError;
 
 /// A text of certificates or keys, in memory or in a file.
@@ -63,6 +65,18 @@ impl Pem {
             Self::Text(_) => Cow::Borrowed("the given PEM text"),
             Self::File(path) => path.to_string_lossy(),
         }
+    }
+}
+
+/// Says why a text is no PEM. The parser's own words may quote the text, and that may be a key in the place of a certificate.
+pub(super) fn why_no_pem(error: &pem::Error) -> &'static str {
+    match error {
+        pem::Error::MissingSectionEnd { .. } => {
+            "a block has no END line, or another one than its BEGIN line says"
+        }
+        pem::Error::IllegalSectionStart { .. } => "a BEGIN line is malformed",
+        pem::Error::Base64Decode(_) => "a block is no base64",
+        _ => "it is no PEM",
     }
 }
 

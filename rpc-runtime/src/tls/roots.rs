@@ -7,7 +7,10 @@ use tokio_rustls::rustls::{
     pki_types::{CertificateDer, CertificateRevocationListDer, pem::PemObject},
 };
 
-use super::{fault::TlsError, pem::Pem};
+use super::{
+    fault::TlsError,
+    pem::{Pem, why_no_pem},
+};
 
 /// The CAs that this side trusts, and the certificates that they have revoked.
 ///
@@ -113,7 +116,7 @@ impl Roots {
             };
             let before = store.len();
             for certificate in CertificateDer::pem_slice_iter(&pem.read()?) {
-                let certificate = certificate.map_err(|error| bad(&error))?;
+                let certificate = certificate.map_err(|error| bad(&why_no_pem(&error)))?;
                 store.add(certificate).map_err(|error| bad(&error))?;
             }
             if store.len() == before {
@@ -138,7 +141,7 @@ impl Roots {
             let text = pem.read()?;
             let lists: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(&text).collect();
             let lists = lists.map_err(|error| {
-                TlsError::configuration(format!("bad revocation list in {name}: {error}"))
+                TlsError::configuration(format!("bad revocation list in {name}: {}", why_no_pem(&error)))
             })?;
             if lists.is_empty() {
                 let text = format!(

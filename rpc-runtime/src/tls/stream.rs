@@ -82,7 +82,7 @@ pub(crate) async fn connect(
 ) -> io::Result<(TlsStream, Option<PeerCertificate>)> {
     let tls = match tls {
         Some(tls) => tls.clone(),
-        None => ClientTls::of_this_machine().map_err(TlsError::into_io)?,
+        None => ClientTls::of_this_machine().await.map_err(TlsError::into_io)?,
     };
     let name = tls.name_for(host).map_err(TlsError::into_io)?;
     let connector = TlsConnector::from(tls.fresh().await);

@@ -13,6 +13,7 @@ mod extreme_limits;
 mod limit;
 mod load;
 mod middleware;
+mod secrets;
 mod server;
 mod streams;
 #[cfg(feature = "_tls")]

@@ -2,7 +2,11 @@
 
 mod calls;
 pub(crate) mod certs;
+mod certs;
+mod crowd;
+mod default_roots;
 mod faults;
+mod keys;
 mod mixups;
 mod openssl;
 mod reload;

@@ -3,6 +3,7 @@
 mod calls;
 mod connections;
 mod frames;
+mod handshakes;
 
 use std::{
     fmt, io,
@@ -17,7 +18,10 @@ use test_support::{
 };
 use tokio::time::timeout;
 
-use crate::process::{Plan, Process};
+use crate::{
+    door::{Door, Transport},
+    process::{Plan, Process},
+};
 
 /// An attack on a server.
 #[derive(Clone, Copy)]
@@ -89,8 +93,8 @@ impl<'a> Scene<'a> {
         }
     }
 
-    fn address(&self) -> &str {
-        self.target.address()
+    fn door(&self) -> &Door {
+        self.target.door()
     }
 
     /// True if the attack goes on after `done` rounds; a test makes `few` rounds.
@@ -134,7 +138,7 @@ impl From<io::Error> for Failure {
 
 impl From<rpc_runtime::Error> for Failure {
     fn from(error: rpc_runtime::Error) -> Self {
-        Self(error.to_string())
+        Self(format!("{error:#}"))
     }
 }
 
@@ -162,11 +166,13 @@ enum Answer {
 
 /// Connects with a HELLO that accepts large replies.
 async fn connect(scene: &Scene<'_>) -> io::Result<RawPeer> {
-    RawPeer::greeted(scene.address(), &wire::greedy_hello()).await
+    let mut raw = scene.door().raw().await?;
+    raw.greet(&wire::greedy_hello()).await?;
+    Ok(raw)
 }
 
 /// Makes a whole call in one frame.
-fn call(id: u64, procedure: u64, payload: Vec<u8>) -> Frame {
+pub(crate) fn call(id: u64, procedure: u64, payload: Vec<u8>) -> Frame {
     Frame {
         flags: END,
         procedure,
@@ -229,7 +235,7 @@ fn usual(_: bool) -> Plan {
     }
 }
 
-/// Like [`usual`]; in tests, limits of 30 s are limits of a second.
+/// Like [`usual`]; in tests, limits of 30 s are limits of a second, and a handshake has 5 s.
 fn hasty(is_test: bool) -> Plan {
     Plan {
         is_hasty: is_test,
@@ -237,9 +243,13 @@ fn hasty(is_test: bool) -> Plan {
     }
 }
 
-/// Returns all attacks.
-pub fn all() -> Vec<Attack> {
-    [frames::ALL, calls::ALL, connections::ALL].concat()
+/// Returns all attacks on a server with this transport: over TLS the same after the handshake, and others on the handshake.
+pub fn all(transport: Transport) -> Vec<Attack> {
+    let attacks = [frames::ALL, calls::ALL, connections::ALL];
+    match transport {
+        Transport::Tcp => attacks.concat(),
+        Transport::Tls => [attacks.concat().as_slice(), handshakes::ALL].concat(),
+    }
 }
 
 macro_rules! attacks {

@@ -5,8 +5,11 @@
 rpc_runtime::include_protos!();
 
 pub mod attack;
+pub mod certificates;
+pub mod door;
 pub mod probe;
 pub mod procedure;
 pub mod process;
 pub mod report;
 pub mod serve;
+pub mod terminates;

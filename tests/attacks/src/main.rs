@@ -1,11 +1,16 @@
 //! Runs each attack on a server in a process of its own, and shows the results.
 
-use std::{io::IsTerminal, process::ExitCode, time::Duration};
+use std::{io::IsTerminal, path::PathBuf, process::ExitCode, time::Duration};
 
-use attacks::{attack, report, serve};
+use attacks::{
+    attack,
+    door::Transport,
+    report,
+    serve::{self, ServeArgs},
+    terminates,
+};
 use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use rpc_runtime::Limits;
 use tokio::runtime::Runtime;
 
 /// Runs each attack on a server in a process of its own, and shows the results.
@@ -23,6 +28,10 @@ struct Args {
     #[arg(long, default_value = "")]
     only: String,
 
+    /// The transport: over TLS the same attacks come after the handshake, and others attack the handshake.
+    #[arg(long, value_enum, default_value_t = Transport::Tcp)]
+    transport: Transport,
+
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -31,11 +40,20 @@ struct Args {
 enum Command {
     /// Serves as the target.
     #[command(hide = true)]
-    Serve {
-        #[arg(long)]
-        connections: Option<usize>,
-        #[arg(long)]
-        hasty: bool,
+    Serve(ServeArgs),
+    /// Sends terminates that no server may obey, over each transport and with everything short of the right proof.
+    Terminates {
+        /// The number of terminates.
+        #[arg(long, default_value_t = 1_000_000)]
+        count: u64,
+    },
+    /// Sends terminates to a Unix socket.
+    #[command(hide = true)]
+    TerminateUnix {
+        /// The path of the socket.
+        path: PathBuf,
+        /// The number of terminates.
+        count: u64,
     },
 }
 
@@ -48,19 +66,45 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    if let Some(Command::Serve { connections, hasty }) = args.command {
-        let mut limits = Limits::default();
-        if hasty {
-            let second = Duration::from_secs(1);
-            limits = limits.slow_frame(second).write_stall(second);
+    match args.command {
+        None => runtime.block_on(run(&args)),
+        Some(Command::Serve(args)) => code(
+            runtime
+                .block_on(serve::serve(args))
+                .map_err(|error| format!("{error:#}")),
+        ),
+        Some(Command::Terminates { count }) => code(runtime.block_on(terminates(count))),
+        Some(Command::TerminateUnix { path, count }) => {
+            let sent = runtime.block_on(terminates::send_all(&path, count));
+            code(
+                sent.map(|refused| println!("{refused}"))
+                    .map_err(|failure| failure.to_string()),
+            )
         }
-        if let Err(error) = runtime.block_on(serve::serve(limits, connections)) {
-            eprintln!("error: {error:#}");
-            return ExitCode::FAILURE;
-        }
-        return ExitCode::SUCCESS;
     }
-    runtime.block_on(run(&args))
+}
+
+fn code(result: Result<(), String>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn terminates(count: u64) -> Result<(), String> {
+    let program = std::env::current_exe().map_err(|error| error.to_string())?;
+    let rows = terminates::run(&program, count).await;
+    let rows = rows.map_err(|failure| failure.to_string())?;
+    println!("| peer | refused | |\n|---|--:|---|");
+    for row in &rows {
+        println!("{row}");
+    }
+    let refused: u64 = rows.iter().filter_map(|row| row.refused).sum();
+    println!("\n{refused} terminates refused, none obeyed; each server then obeyed the one peer that may");
+    Ok(())
 }
 
 async fn run(args: &Args) -> ExitCode {
@@ -71,14 +115,15 @@ async fn run(args: &Args) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let mut attacks = attack::all();
+    let mut attacks = attack::all(args.transport);
     attacks.retain(|attack| attack.name.contains(&args.only));
     let bar = progress_bar(attacks.len() as u64);
     println!("{}", report::HEAD);
     let mut failed = 0;
     for attack in &attacks {
         bar.set_message(format!("{}: {}", attack.name, attack.what));
-        let result = report::run(&program, attack, args.seconds.map(Duration::from_secs)).await;
+        let time = args.seconds.map(Duration::from_secs);
+        let result = report::run(&program, attack, args.transport, time).await;
         bar.suspend(|| match result {
             Ok(report) => println!("{report}"),
             Err(failure) => {

@@ -11,7 +11,7 @@ use std::{
 use rpc_runtime::{Client, Error};
 use tokio::{task::JoinHandle, time::sleep};
 
-use crate::target::v1::TargetClient;
+use crate::{door::Door, target::v1::TargetClient};
 
 /// A client that calls repeatedly, on an open connection and on new ones.
 #[derive(Debug)]
@@ -52,15 +52,11 @@ impl Probe {
     /// # Cancel safety
     ///
     /// Dropping the future abandons the attempt.
-    pub async fn start(address: &str) -> Result<Self, Error> {
-        let client = TargetClient::connect(address).await?;
+    pub async fn start(door: &Door) -> Result<Self, Error> {
+        let client: Client = door.client().connect().await?;
+        let client = TargetClient::new(client);
         let (stop, seen) = (Arc::new(AtomicBool::new(false)), Arc::default());
-        let task = tokio::spawn(run(
-            address.to_owned(),
-            client,
-            Arc::clone(&stop),
-            Arc::clone(&seen),
-        ));
+        let task = tokio::spawn(run(door.clone(), client, Arc::clone(&stop), Arc::clone(&seen)));
         Ok(Self { stop, seen, task })
     }
 
@@ -77,7 +73,7 @@ impl Probe {
     }
 }
 
-async fn run(address: String, client: TargetClient, stop: Arc<AtomicBool>, seen: Arc<Mutex<Seen>>) {
+async fn run(door: Door, client: TargetClient, stop: Arc<AtomicBool>, seen: Arc<Mutex<Seen>>) {
     let lock = || seen.lock().unwrap_or_else(PoisonError::into_inner);
     let mut round = 0_u64;
     while !stop.load(Ordering::SeqCst) {
@@ -90,7 +86,7 @@ async fn run(address: String, client: TargetClient, stop: Arc<AtomicBool>, seen:
         round += 1;
         if round % 50 == 0 {
             let begun = Instant::now();
-            match once(&address).await {
+            match once(&door).await {
                 Ok(()) => lock().connected.push(begun.elapsed()),
                 Err(error) => lock().failed.push(format!("a new connection: {error}")),
             }
@@ -108,9 +104,9 @@ async fn run(address: String, client: TargetClient, stop: Arc<AtomicBool>, seen:
 /// # Cancel safety
 ///
 /// Dropping the future closes the connection.
-pub async fn once(address: &str) -> Result<(), Error> {
+pub async fn once(door: &Door) -> Result<(), Error> {
     // Connections may be scarce for a moment; the call waits for one until its deadline.
-    let client: Client = Client::builder(address).connect_lazy();
+    let client: Client = door.client().connect_lazy();
     let client = TargetClient::new(client);
     client.send_recv().echo("hello").await?;
     client.close().await.map(drop)

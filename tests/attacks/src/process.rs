@@ -2,7 +2,8 @@
 
 use std::{
     fs, io,
-    path::Path,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
     process::Stdio,
     time::{Duration, Instant},
 };
@@ -12,6 +13,11 @@ use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
     process::{Child, ChildStdin, ChildStdout, Command},
     time::{sleep, timeout},
+};
+
+use crate::{
+    certificates::Certificates,
+    door::{Door, Transport},
 };
 
 /// The limits of a target.
@@ -24,8 +30,14 @@ pub struct Plan {
     pub files: Option<u32>,
     /// The maximum number of connections.
     pub connections: Option<usize>,
-    /// True if its timeouts are a second, so that tests need not wait.
+    /// True if its timeouts are a second, and that of a handshake 5 s, so that tests need not wait.
     pub is_hasty: bool,
+    /// The folder for its key, in place of that of this user.
+    pub runtime_folder: Option<PathBuf>,
+    /// The path of a Unix socket, in place of TCP.
+    pub unix: Option<PathBuf>,
+    /// The common name of the certificate that may terminate it.
+    pub operator: Option<&'static str>,
 }
 
 /// A server in a process of its own; killed when it is dropped.
@@ -34,7 +46,7 @@ pub struct Process {
     child: Child,
     stdin: ChildStdin,
     lines: Lines<BufReader<ChildStdout>>,
-    address: String,
+    door: Door,
 }
 
 /// The resources that a process uses.
@@ -60,7 +72,11 @@ impl Process {
     /// # Cancel safety
     ///
     /// Dropping the future kills it.
-    pub async fn start(path: &Path, plan: &Plan) -> io::Result<Self> {
+    pub async fn start(path: &Path, plan: &Plan, transport: Transport) -> io::Result<Self> {
+        let certificates = match transport {
+            Transport::Tcp => None,
+            Transport::Tls => Some(Certificates::new()?),
+        };
         let mut script = String::new();
         if let Some(memory) = plan.memory_kib {
             script += &format!("ulimit -v {memory}; ");
@@ -75,7 +91,22 @@ impl Process {
         if plan.is_hasty {
             script += " --hasty";
         }
-        let mut child = Command::new("sh")
+        if let Some(path) = &plan.unix {
+            script += &format!(" --unix '{}'", path.display());
+        }
+        if let Some(operator) = plan.operator {
+            script += &format!(" --operator {operator}");
+        }
+        if let Some(certificates) = &certificates {
+            script += &format!(" --certificates '{}'", certificates.folder().display());
+        }
+        let mut command = Command::new("sh");
+        if let Some(folder) = &plan.runtime_folder {
+            // A folder that others can enter would not do.
+            fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
+            command.env("XDG_RUNTIME_DIR", folder);
+        }
+        let mut child = command
             .args(["-c", &script])
             .arg(path)
             // glibc reserves 64 MiB of address space for each arena.
@@ -91,15 +122,16 @@ impl Process {
             child,
             stdin,
             lines: BufReader::new(stdout).lines(),
-            address: String::new(),
+            door: Door::default(),
         };
-        target.address = target.line("listening ").await?;
+        let address = target.line("listening ").await?;
+        target.door = Door::new(address, certificates)?;
         Ok(target)
     }
 
-    /// Its address.
-    pub fn address(&self) -> &str {
-        &self.address
+    /// The ways to it.
+    pub fn door(&self) -> &Door {
+        &self.door
     }
 
     /// Its process id.
@@ -186,6 +218,24 @@ impl Process {
                 )));
             }
             sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Waits until it has ended by itself, well.
+    ///
+    /// # Errors
+    ///
+    /// If it does not end within a minute, or with a failure.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future changes nothing.
+    pub async fn ended(&mut self) -> io::Result<()> {
+        let status = timeout(LONG, self.child.wait()).await??;
+        if status.success() {
+            Ok(())
+        } else {
+            Err(io::Error::other(format!("the target has failed: {status}")))
         }
     }
 

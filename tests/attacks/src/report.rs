@@ -10,6 +10,7 @@ use tokio::time::sleep;
 
 use crate::{
     attack::{Attack, Failure, Others, Outcome, Scene},
+    door::Transport,
     probe::{Probe, Seen},
     process::{Process, Usage},
 };
@@ -45,16 +46,20 @@ pub struct Report {
 /// # Cancel safety
 ///
 /// Dropping the future ends the attack and kills the target.
-pub async fn run(program: &Path, attack: &Attack, time: Option<Duration>) -> Result<Report, Failure> {
+pub async fn run(
+    program: &Path,
+    attack: &Attack,
+    transport: Transport,
+    time: Option<Duration>,
+) -> Result<Report, Failure> {
     let plan = (attack.plan)(time.is_none());
-    let mut target = Process::start(program, &plan).await?;
-    let address = target.address().to_owned();
-    let probe = Probe::start(&address).await?;
+    let mut target = Process::start(program, &plan, transport).await?;
+    let probe = Probe::start(target.door()).await?;
     sleep(time.map_or(Duration::from_millis(300), |_| Duration::from_secs(2))).await;
     let alone = probe.finish().await;
     let before = target.usage()?;
 
-    let probe = Probe::start(&address).await?;
+    let probe = Probe::start(target.door()).await?;
     let begun = Instant::now();
     let outcome = attack.run(&Scene::new(&target, time)).await;
     let took = begun.elapsed();

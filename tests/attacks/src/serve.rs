@@ -3,12 +3,21 @@
 use std::{
     future::pending,
     io::{BufRead, stdin},
+    path::PathBuf,
     time::Duration,
 };
 
-use rpc_runtime::{Bytes, Context, Limits, Requests, Result, Server, server::ServerHandle};
+use clap::Args;
+use rpc_runtime::{
+    Bytes, Context, Limits, Requests, Result, Server,
+    server::{ServerHandle, TerminatePolicy},
+    tls::PeerCertificate,
+};
 
-use crate::target::v1::{EchoRequest, Target, TargetServer, Tree};
+use crate::{
+    certificates::server_tls,
+    target::v1::{EchoRequest, Target, TargetServer, Tree},
+};
 
 struct Attacked;
 
@@ -43,6 +52,26 @@ impl Target for Attacked {
     }
 }
 
+/// The arguments of the hidden command `serve`.
+#[derive(Args, Clone, Debug)]
+pub struct ServeArgs {
+    /// The maximum number of connections.
+    #[arg(long)]
+    connections: Option<usize>,
+    /// Timeouts of a second, and of 5 s for a handshake, in place of the longer ones.
+    #[arg(long)]
+    hasty: bool,
+    /// The folder of the certificates: listens with TLS.
+    #[arg(long)]
+    certificates: Option<PathBuf>,
+    /// The path of a Unix socket to listen on.
+    #[arg(long)]
+    unix: Option<PathBuf>,
+    /// The common name of the certificate that may terminate the server.
+    #[arg(long)]
+    operator: Option<String>,
+}
+
 /// Serves until standard input ends. For each line of it, prints the counters.
 ///
 /// # Errors
@@ -52,13 +81,32 @@ impl Target for Attacked {
 /// # Cancel safety
 ///
 /// Dropping the future aborts the server.
-pub async fn serve(limits: Limits, max_connections: Option<usize>) -> Result<(), rpc_runtime::Error> {
-    let mut builder = Server::builder()
+pub async fn serve(args: ServeArgs) -> Result<(), rpc_runtime::Error> {
+    let mut limits = Limits::default();
+    if args.hasty {
+        let second = Duration::from_secs(1);
+        limits = limits
+            .slow_frame(second)
+            .write_stall(second)
+            // A legitimate client on a busy machine takes longer than a second.
+            .handshake_timeout(5 * second);
+    }
+    let builder = Server::builder()
         .service(TargetServer::new(Attacked))
         .limits(limits)
-        .drain_timeout(Duration::from_secs(1))
-        .listener("tcp://127.0.0.1:0");
-    if let Some(connections) = max_connections {
+        .drain_timeout(Duration::from_secs(1));
+    let mut builder = match (&args.certificates, &args.unix) {
+        (Some(folder), _) => builder.tls(server_tls(folder)?).listener("tls://127.0.0.1:0"),
+        (None, Some(path)) => builder.listener(format!("unix:{}", path.display())),
+        (None, None) => builder.listener("tcp://127.0.0.1:0"),
+    };
+    if let Some(operator) = args.operator {
+        builder = builder.terminate_policy(TerminatePolicy::custom(move |cx| {
+            let certificate = cx.peer().certificate();
+            certificate.and_then(PeerCertificate::common_name) == Some(&operator)
+        }));
+    }
+    if let Some(connections) = args.connections {
         builder = builder.max_connections(connections);
     }
     let server = builder.bind().await?;

@@ -2,14 +2,14 @@
 
 use std::path::Path;
 
-use attacks::{attack, report};
+use attacks::{attack, door::Transport, report};
 
 /// Runs one of `SHARES` equal shares of the attacks. Together the tests run all of them.
-async fn withstands(share: usize) {
+async fn withstands(transport: Transport, share: usize) {
     let program = Path::new(env!("CARGO_BIN_EXE_attacks"));
     println!("{}", report::HEAD);
-    for attack in attack::all().iter().skip(share).step_by(SHARES) {
-        match report::run(program, attack, None).await {
+    for attack in attack::all(transport).iter().skip(share).step_by(SHARES) {
+        match report::run(program, attack, transport, None).await {
             Ok(report) => println!("{report}"),
             Err(failure) => panic!("{}: {failure}", attack.name),
         }
@@ -20,15 +20,30 @@ const SHARES: usize = 3;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_withstands_the_first_attacks() {
-    withstands(0).await;
+    withstands(Transport::Tcp, 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_withstands_the_second_attacks() {
-    withstands(1).await;
+    withstands(Transport::Tcp, 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_withstands_the_third_attacks() {
-    withstands(2).await;
+    withstands(Transport::Tcp, 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tls_server_withstands_the_first_attacks() {
+    withstands(Transport::Tls, 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tls_server_withstands_the_second_attacks() {
+    withstands(Transport::Tls, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tls_server_withstands_the_third_attacks() {
+    withstands(Transport::Tls, 2).await;
 }

@@ -17,7 +17,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{journal::Journal, probe};
+use crate::{certificates::Certificates, journal::Journal, probe};
 
 /// The arguments of the hidden command `serve` of this package's programs.
 #[derive(Args, Clone, Debug)]
@@ -34,6 +34,9 @@ pub struct ServeArgs {
     /// The drain timeout.
     #[arg(long)]
     drain_millis: u64,
+    /// The folder of the certificates, if it listens with TLS.
+    #[arg(long)]
+    certificates: Option<PathBuf>,
     /// The number of the runtime's threads. Default: one per core.
     #[arg(long)]
     workers: Option<usize>,
@@ -89,6 +92,9 @@ async fn run(args: ServeArgs) -> Result<DrainReport, Box<dyn std::error::Error>>
     for address in &args.listen {
         builder = builder.listener(address);
     }
+    if let Some(folder) = args.certificates {
+        builder = builder.tls(Certificates::of(folder).server()?);
+    }
     let server = builder.bind().await?;
     for address in server.addresses() {
         println!("listening {address}");
@@ -106,6 +112,7 @@ pub struct ChildBuilder {
     instance: u32,
     drain_timeout: Duration,
     workers: Option<usize>,
+    certificates: Option<PathBuf>,
 }
 
 impl ChildBuilder {
@@ -124,6 +131,12 @@ impl ChildBuilder {
     /// Sets the drain timeout. Default: 30 s.
     pub fn drain_timeout(mut self, timeout: Duration) -> Self {
         self.drain_timeout = timeout;
+        self
+    }
+
+    /// Sets the folder of the certificates, for an address with TLS.
+    pub fn certificates(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.certificates = Some(folder.into());
         self
     }
 
@@ -147,6 +160,9 @@ impl ChildBuilder {
         command.arg("serve").arg("--journal").arg(&self.journal);
         for address in &self.listen {
             command.arg("--listen").arg(address);
+        }
+        if let Some(folder) = &self.certificates {
+            command.arg("--certificates").arg(folder);
         }
         if let Some(workers) = self.workers {
             command.arg("--workers").arg(workers.to_string());
@@ -206,6 +222,7 @@ impl Child {
             instance: 1,
             drain_timeout: Duration::from_secs(30),
             workers: None,
+            certificates: None,
         }
     }
 

@@ -2,7 +2,6 @@
 
 use std::{fmt, io, ops::AddAssign, path::PathBuf, time::Duration};
 
-use rpc_runtime::Client;
 use tokio::task::spawn_blocking;
 
 use crate::{
@@ -81,12 +80,12 @@ impl Course {
         let mut random = fastrand::Rng::with_seed(self.seed);
         let mut server = host.start(self.drain_timeout(&mut random)).await?;
         let relay = Relay::start(&host.front(), server.address(), self.cuts.clone(), random.fork()).await?;
-        let clients = (0..self.clients).map(|_| Client::connect_lazy(relay.address()));
+        let clients: io::Result<Vec<_>> = (0..self.clients).map(|_| host.client(relay.address())).collect();
         let load = Load::new(random.u64(..))
             .users(self.users)
             .calls(self.calls)
             .mix(Mix::default())
-            .start(clients.collect());
+            .start(clients?);
 
         let mut stopped = Stopped::default();
         let mut seen = 0;

@@ -40,7 +40,7 @@ struct Shared {
 }
 
 impl Relay {
-    /// Listens on `address`, `tcp://127.0.0.1:0` or `unix:/path`, and relays to `upstream`.
+    /// Listens on `address`, `tcp://127.0.0.1:0`, the same with `tls://`, or `unix:/path`, and relays to `upstream`.
     ///
     /// # Errors
     ///

@@ -1,14 +1,19 @@
 //! Host: starts and stops one server after another, in this process or in processes of their own.
 
-use std::{fmt, io, path::PathBuf, time::Duration};
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use rpc_runtime::{DrainReport, Error, Server, server::ServerHandle};
+use rpc_runtime::{Client, DrainReport, Error, Server, server::ServerHandle};
 use tokio::{
     task::{JoinHandle, spawn_blocking},
     time::timeout,
 };
 
 use crate::{
+    certificates::Certificates,
     child::Child,
     journal::{Journal, Records},
     probe,
@@ -31,6 +36,19 @@ pub enum Transport {
     Tcp,
     /// Each on a Unix socket.
     Unix,
+    /// Each on a free TCP port, with TLS.
+    Tls,
+}
+
+impl Transport {
+    /// Returns the address of a new listener; `path` is for a Unix socket.
+    pub fn address(self, path: &Path) -> String {
+        match self {
+            Self::Tcp => "tcp://127.0.0.1:0".to_owned(),
+            Self::Tls => "tls://127.0.0.1:0".to_owned(),
+            Self::Unix => format!("unix:{}", path.display()),
+        }
+    }
 }
 
 /// A way to stop a server.
@@ -51,6 +69,7 @@ pub struct Host {
     transport: Transport,
     scratch: Scratch,
     journal: Journal,
+    certificates: Option<Certificates>,
     instances: u32,
 }
 
@@ -66,12 +85,30 @@ impl Host {
             Place::Here => Journal::in_memory(),
             Place::Process(_) => Journal::append(scratch.path("journal"), 0)?,
         };
+        let certificates = match transport {
+            Transport::Tcp | Transport::Unix => None,
+            Transport::Tls => Some(Certificates::new(scratch.path("certificates"))?),
+        };
         Ok(Self {
             place,
             transport,
             scratch,
             journal,
+            certificates,
             instances: 0,
+        })
+    }
+
+    /// Makes a client that connects to `address` when it is needed.
+    ///
+    /// # Errors
+    ///
+    /// If the certificates cannot be used.
+    pub fn client(&self, address: &str) -> io::Result<Client> {
+        let builder = Client::builder(address);
+        Ok(match &self.certificates {
+            None => builder.connect_lazy(),
+            Some(certificates) => builder.tls(certificates.client()?).connect_lazy(),
         })
     }
 
@@ -81,10 +118,7 @@ impl Host {
     }
 
     fn address(&self, name: &str) -> String {
-        match self.transport {
-            Transport::Tcp => "tcp://127.0.0.1:0".to_owned(),
-            Transport::Unix => format!("unix:{}", self.scratch.path(name).display()),
-        }
+        self.transport.address(&self.scratch.path(name))
     }
 
     /// Starts another server, at an address of its own.
@@ -101,15 +135,16 @@ impl Host {
         let address = self.address(&format!("server-{}", self.instances));
         match &self.place {
             Place::Here => {
-                let server = Server::builder()
+                let mut builder = Server::builder()
                     .service(probe::service(self.journal.clone()))
                     .limits(probe::limits())
                     .listener(address)
                     .drain_timeout(drain_timeout)
-                    .signals(false)
-                    .bind()
-                    .await
-                    .map_err(io::Error::other)?;
+                    .signals(false);
+                if let Some(certificates) = &self.certificates {
+                    builder = builder.tls(certificates.server()?);
+                }
+                let server = builder.bind().await.map_err(io::Error::other)?;
                 Ok(Hosted::Here {
                     address: server.addresses()[0].clone(),
                     handle: server.handle(),
@@ -117,10 +152,13 @@ impl Host {
                 })
             }
             Place::Process(program) => {
-                let child = Child::builder(program, self.scratch.path("journal"))
+                let mut child = Child::builder(program, self.scratch.path("journal"))
                     .listener(address)
                     .instance(self.instances)
                     .drain_timeout(drain_timeout);
+                if let Some(certificates) = &self.certificates {
+                    child = child.certificates(certificates.folder());
+                }
                 let child = child.start().await?;
                 Ok(Hosted::Process(Box::new(child)))
             }

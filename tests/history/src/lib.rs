@@ -11,6 +11,7 @@
 
 rpc_runtime::include_protos!();
 
+pub mod certificates;
 pub mod check;
 pub mod child;
 pub mod course;

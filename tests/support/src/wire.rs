@@ -5,7 +5,10 @@ mod raw;
 
 use prost::Message;
 
-pub use self::{hand::HandPeer, raw::RawPeer};
+pub use self::{
+    hand::HandPeer,
+    raw::{ByteStream, RawPeer, RawStream},
+};
 
 /// A frame of any kind.
 #[derive(Clone, PartialEq, Message)]

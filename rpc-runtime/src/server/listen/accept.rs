@@ -5,12 +5,12 @@ use std::{pin::pin, sync::Arc, time::Duration};
 use tokio::{runtime::Handle, task::yield_now, time::sleep};
 
 use super::{
-    admission::{Admission, AdmissionLimits},
+    admission::{Admission, AdmissionLimits, GRACE, TLS_GRACE},
     first_byte::serve_either,
     serve::serve_stream,
 };
 use crate::{
-    Peer,
+    Peer, Transport,
     net::{Listener, Stream, lacks_resources, peer_has_left},
     server::{state::ServerState, until::until},
 };
@@ -77,7 +77,11 @@ async fn accept_until_drain(server: &Arc<ServerState>, listener: &Listener, limi
         if limits.is_full() {
             server.counts().connections_delayed.add();
         }
-        let Some(Some(admission)) = until(draining.as_mut(), limits.admit()).await else {
+        let grace = match peer.transport() {
+            Transport::Tls => TLS_GRACE,
+            _ => GRACE,
+        };
+        let Some(Some(admission)) = until(draining.as_mut(), limits.admit(grace)).await else {
             receive(server, stream, peer, None, &runtime);
             return;
         };

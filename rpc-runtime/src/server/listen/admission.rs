@@ -8,7 +8,7 @@ use std::{
 
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, oneshot},
-    time::sleep,
+    time::{Instant, sleep_until},
 };
 
 use crate::server::until::until;
@@ -35,11 +35,12 @@ impl AdmissionLimits {
         self.connections.available_permits() == 0
     }
 
-    /// Waits for a place among the connections, and then for one among the handshakes.
-    pub(super) async fn admit(&self) -> Option<Admission> {
+    /// Waits for a place among the connections, and then for one among the handshakes, where nobody takes the place before
+    /// `grace` is over.
+    pub(super) async fn admit(&self, grace: Duration) -> Option<Admission> {
         // The semaphore is never closed.
         let connection = Arc::clone(&self.connections).acquire_owned().await.ok()?;
-        let handshake = self.handshakes.begin().await?;
+        let handshake = self.handshakes.begin(grace).await?;
         Some(Admission {
             connection,
             handshake,
@@ -63,61 +64,124 @@ pub(super) struct Handshake {
 /// All handshakes in progress.
 struct Handshakes {
     slots: Arc<Semaphore>,
-    open: Mutex<VecDeque<oneshot::Sender<()>>>,
+    /// In the order in which they began.
+    open: Mutex<VecDeque<OpenHandshake>>,
+}
+
+struct OpenHandshake {
+    /// Its peer loses its place if this is dropped.
+    place: oneshot::Sender<()>,
+    /// From then on, a newcomer may take the place.
+    due: Instant,
 }
 
 impl Handshakes {
-    /// Waits for a place. When none becomes free for [`PATIENCE`], all peers that hold one lose it.
+    /// Waits for a place. If none becomes free, the peer that has had its time for the longest loses its place.
     ///
-    /// A crowd of honest peers passes in a moment, and mute peers cannot keep others out.
-    async fn begin(&self) -> Option<Handshake> {
-        let slots = Arc::clone(&self.slots);
-        let slot = match until(sleep(PATIENCE), Arc::clone(&slots).acquire_owned()).await {
-            Some(slot) => slot,
-            None => {
-                // The tasks of these peers learn it by the drop of the senders.
-                self.open().clear();
-                slots.acquire_owned().await
+    /// So mute peers cannot keep others out, and a crowd of mute peers leaves honest ones their time.
+    async fn begin(&self, grace: Duration) -> Option<Handshake> {
+        let mut evict_at = self.first_due();
+        let slot = loop {
+            let slots = Arc::clone(&self.slots);
+            if let Some(slot) = until(sleep_until(evict_at), slots.acquire_owned()).await {
+                // The semaphore is never closed.
+                break slot.ok()?;
             }
+            self.evict_one();
+            // Its task gives the place back. Another one loses its own only if that takes long.
+            evict_at = self.first_due().max(Instant::now() + GRACE);
         };
-        let (sender, evicted) = oneshot::channel();
+        let (place, evicted) = oneshot::channel();
+        let due = Instant::now() + grace;
         let mut open = self.open();
-        open.retain(|sender| !sender.is_closed());
-        open.push_back(sender);
-        // The semaphore is never closed.
-        Some(Handshake {
-            evicted,
-            _slot: slot.ok()?,
-        })
+        open.retain(|one| !one.place.is_closed());
+        open.push_back(OpenHandshake { place, due });
+        Some(Handshake { evicted, _slot: slot })
     }
 
-    fn open(&self) -> MutexGuard<'_, VecDeque<oneshot::Sender<()>>> {
+    /// Returns when the first peer may lose its place.
+    fn first_due(&self) -> Instant {
+        let mut open = self.open();
+        open.retain(|one| !one.place.is_closed());
+        // Without one, the places are about to become free.
+        let none = || Instant::now() + GRACE;
+        open.iter().map(|one| one.due).min().unwrap_or_else(none)
+    }
+
+    /// Takes the place of the peer that has had its time for the longest.
+    fn evict_one(&self) {
+        let mut open = self.open();
+        open.retain(|one| !one.place.is_closed());
+        let first = (0..open.len()).min_by_key(|&at| open[at].due);
+        if let Some(at) = first.filter(|&at| open[at].due <= Instant::now()) {
+            // Its task learns it by the drop of the sender.
+            open.remove(at);
+        }
+    }
+
+    fn open(&self) -> MutexGuard<'_, VecDeque<OpenHandshake>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// How long a newcomer waits before mute peers lose their handshakes to it.
-const PATIENCE: Duration = Duration::from_millis(250);
+/// How long a peer keeps its place among the handshakes, even if others wait for it: its HELLO comes right behind its connect.
+pub(super) const GRACE: Duration = Duration::from_millis(250);
+/// The same over TLS, whose handshake takes a round trip: enough for a peer behind a satellite.
+pub(super) const TLS_GRACE: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
+    use tokio::task::JoinHandle;
+
     use super::*;
 
+    /// Holds a place until it is evicted; returns how long it had it.
+    fn hold(handshake: Handshake) -> JoinHandle<Duration> {
+        let begun = Instant::now();
+        tokio::spawn(async move {
+            let Handshake { evicted, _slot } = handshake;
+            evicted.await.unwrap_err();
+            begun.elapsed()
+        })
+    }
+
     #[tokio::test(start_paused = true)]
-    async fn mute_peers_give_their_handshakes_up_to_a_newcomer() {
+    async fn a_newcomer_takes_the_place_of_the_oldest_peer_after_its_grace() {
         let limits = AdmissionLimits::new(10, 2);
-        let first = limits.handshakes.begin().await.unwrap();
-        let second = limits.handshakes.begin().await.unwrap();
-        let tasks = [first, second].map(|handshake| {
-            tokio::spawn(async move {
-                let Handshake { evicted, _slot } = handshake;
-                evicted.await.is_err()
-            })
-        });
-        let third = limits.handshakes.begin().await.unwrap();
-        for task in tasks {
-            assert!(task.await.unwrap());
+        let begin = async || hold(limits.handshakes.begin(GRACE).await.unwrap());
+        let first = begin().await;
+        tokio::time::sleep(GRACE / 2).await;
+        let second = begin().await;
+        let third = begin().await;
+        assert!(first.await.unwrap() >= GRACE);
+        assert!(!second.is_finished(), "only one loses its place");
+        let fourth = begin().await;
+        assert!(second.await.unwrap() >= GRACE);
+        assert!(!third.is_finished() && !fourth.is_finished());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn in_a_crowd_of_mute_peers_each_has_its_grace() {
+        let limits = Arc::new(AdmissionLimits::new(1000, 4));
+        for grace in [GRACE, TLS_GRACE] {
+            // Several listeners take peers at the same time.
+            let crowd: Vec<_> = (0..40)
+                .map(|_| {
+                    let limits = Arc::clone(&limits);
+                    tokio::spawn(async move { hold(limits.handshakes.begin(grace).await.unwrap()) })
+                })
+                .collect();
+            let mut held = Vec::new();
+            for peer in crowd {
+                held.push(peer.await.unwrap());
+            }
+            // The last ones keep their places.
+            for peer in &mut held[..36] {
+                assert!(peer.await.unwrap() >= grace);
+            }
+            for peer in held {
+                peer.abort();
+            }
         }
-        drop(third);
     }
 }

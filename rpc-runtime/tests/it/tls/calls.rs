@@ -7,7 +7,7 @@ use rpc_runtime::{
     server::{Handler, Incoming, Procedure, Service, TerminatePolicy, Transport},
     tls::{ClientTls, Identity, ServerTls, TlsFault},
 };
-use test_support::{Lab, Running, gate, lab::*, serve as serve_builder, within};
+use test_support::{Lab, Logged, Running, gate, lab::*, serve as serve_builder, within};
 use tokio::{
     io::AsyncReadExt,
     net::{TcpListener, TcpStream},
@@ -57,6 +57,20 @@ async fn many_connections_with_workers_of_the_server_carry_calls() {
     for client in clients.collect::<Vec<_>>() {
         within(client).await.unwrap();
     }
+}
+
+#[tokio::test(crate = "test_support::gate")]
+async fn a_connection_that_its_client_closes_ends_well_at_both_ends() {
+    let world = World::new();
+    let logged = Logged::here();
+    let (_lab, server) = serve(world.server().build().unwrap()).await;
+    for _ in 0..10 {
+        let client = connect(&server, world.client().build().unwrap()).await.unwrap();
+        assert_eq!(text(&client, &ECHO, "last").await.unwrap(), "last");
+        within(client.close()).await.unwrap();
+    }
+    // Each side has told the other by close_notify that nothing was cut off.
+    assert!(!logged.all().contains("close_notify"), "{}", logged.all());
 }
 
 /// Passes bytes on to a server, one connection at a time, and cuts a connection after `from_client` bytes of its client.

@@ -159,7 +159,7 @@ async fn unread_replies(scene: &Scene<'_>) -> Result<Outcome, Failure> {
 }
 
 async fn one_way_overload(scene: &Scene<'_>) -> Result<Outcome, Failure> {
-    let client: Client = Client::builder(scene.address()).timeout(None).connect().await?;
+    let client: Client = scene.door().client().timeout(None).connect().await?;
     let client = TargetClient::new(client);
     let mut sent = 0;
     while scene.goes_on(sent, 20_000) {

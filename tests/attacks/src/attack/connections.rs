@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use test_support::wire::RawPeer;
 use tokio::time::sleep;
 
 use super::{Answer, Failure, Outcome, Scene, answer, attacks, connect, outcome};
@@ -19,10 +18,10 @@ async fn mute_handshakes(scene: &Scene<'_>) -> Result<Outcome, Failure> {
     let count = scene.count(600, 5000);
     let mut held = Vec::new();
     for number in 0..count {
-        held.push(RawPeer::connect(scene.address()).await?);
+        held.push(scene.door().socket().await?);
         if number % 100 == 99 {
             // A legitimate connect succeeds meanwhile.
-            once(scene.address()).await?;
+            once(scene.door()).await?;
         }
     }
     outcome(
@@ -35,11 +34,11 @@ async fn mute_handshakes(scene: &Scene<'_>) -> Result<Outcome, Failure> {
 async fn too_many_connections(scene: &Scene<'_>) -> Result<Outcome, Failure> {
     let mut held = Vec::new();
     for _ in 0..100 {
-        held.push(RawPeer::connect(scene.address()).await?);
+        held.push(scene.door().socket().await?);
     }
     sleep(Duration::from_millis(500)).await;
     drop(held);
-    once(scene.address()).await?;
+    once(scene.door()).await?;
     outcome(
         100,
         "connections",
@@ -50,14 +49,14 @@ async fn too_many_connections(scene: &Scene<'_>) -> Result<Outcome, Failure> {
 async fn out_of_files(scene: &Scene<'_>) -> Result<Outcome, Failure> {
     let mut held = Vec::new();
     for _ in 0..100 {
-        held.push(RawPeer::connect(scene.address()).await?);
+        held.push(scene.door().socket().await?);
     }
     let before = scene.target.usage()?.cpu;
     let time = Duration::from_secs(scene.count(2, 10) as u64);
     sleep(time).await;
     let share = 100.0 * (scene.target.usage()?.cpu - before).as_secs_f64() / time.as_secs_f64();
     drop(held);
-    once(scene.address()).await?;
+    once(scene.door()).await?;
     outcome(
         100,
         "connections",
@@ -71,7 +70,7 @@ async fn stopped_process(scene: &Scene<'_>) -> Result<Outcome, Failure> {
     scene.target.signal("STOP").await?;
     sleep(time.min(Duration::from_secs(20))).await;
     scene.target.signal("CONT").await?;
-    once(scene.address()).await?;
+    once(scene.door()).await?;
     if answer(&mut waits, Duration::from_secs(1)).await != Answer::Open {
         return Err(Failure("the server cut an innocent connection".to_owned()));
     }

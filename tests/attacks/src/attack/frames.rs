@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use test_support::wire::{
-    CALL, CREDIT, DATA, END, Entry, Frame, GOAWAY, MORE, PACKED, PING, REPLY, RawPeer, encode, framed, hello,
+    CALL, CREDIT, DATA, END, Entry, Frame, GOAWAY, MORE, PACKED, PING, REPLY, encode, framed, hello,
 };
 use tokio::time::sleep;
 
@@ -68,7 +68,7 @@ async fn truncated(scene: &Scene<'_>) -> Result<Outcome, Failure> {
     let whole = [encode(&hello()), encode(&call(1, ECHO, vec![10, 3, 1, 2, 3]))].concat();
     let mut sent = 0;
     while scene.goes_on(sent, 2 * whole.len() as u64) {
-        let mut raw = RawPeer::connect(scene.address()).await?;
+        let mut raw = scene.door().raw().await?;
         raw.write(&whole[..sent as usize % whole.len()]).await?;
         sent += 1;
     }
@@ -304,7 +304,7 @@ async fn foreign_protocols(scene: &Scene<'_>) -> Result<Outcome, Failure> {
     let (mut sent, mut answer) = (0, String::new());
     while scene.goes_on(sent, 10) {
         for bytes in spoken {
-            let mut raw = RawPeer::connect(scene.address()).await?;
+            let mut raw = scene.door().raw().await?;
             raw.write(bytes).await?;
             answer = sent_away(&mut raw, REJECTED).await?;
             sent += 1;

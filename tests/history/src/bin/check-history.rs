@@ -20,7 +20,7 @@ use tokio::{runtime::Runtime, task::JoinSet};
 /// Makes very many calls while connections are cut and servers restarted, and checks that each ran as its
 /// error says.
 ///
-/// Eight courses run at once: over TCP and Unix sockets, with servers in this process and in processes of their own,
+/// Ten courses run at once: over TCP, TLS and Unix sockets, with servers in this process and in processes of their own,
 /// with cuts, with restarts (drains, aborts, SIGKILL), and with both. The exit code is 0 if no promise was broken. Otherwise
 /// it is 1, and each violation is on a line of its own.
 #[derive(Debug, Parser)]
@@ -131,15 +131,17 @@ async fn run(args: &Args) -> ExitCode {
 
 fn courses(args: &Args, seed: u64) -> std::io::Result<Vec<Course>> {
     use Stops::{Any, Drains, Never};
-    use Transport::{Tcp, Unix};
+    use Transport::{Tcp, Tls, Unix};
     let process = Place::Process(std::env::current_exe()?);
     let here = Place::Here;
     // The percentage of the calls, and the course.
     let all = [
-        (20, "tcp, cuts and stops", Tcp, &here, Cuts::many(), Any),
-        (15, "unix, cuts and stops", Unix, &here, Cuts::many(), Any),
-        (20, "tcp, cuts and kills", Tcp, &process, Cuts::many(), Any),
-        (15, "unix, cuts and kills", Unix, &process, Cuts::many(), Any),
+        (15, "tcp, cuts and stops", Tcp, &here, Cuts::many(), Any),
+        (10, "tls, cuts and stops", Tls, &here, Cuts::many(), Any),
+        (10, "unix, cuts and stops", Unix, &here, Cuts::many(), Any),
+        (15, "tcp, cuts and kills", Tcp, &process, Cuts::many(), Any),
+        (10, "tls, cuts and kills", Tls, &process, Cuts::many(), Any),
+        (10, "unix, cuts and kills", Unix, &process, Cuts::many(), Any),
         (10, "tcp, cuts", Tcp, &here, Cuts::many(), Never),
         (5, "unix, cuts, a process", Unix, &process, Cuts::many(), Never),
         (10, "tcp, drains, a process", Tcp, &process, Cuts::none(), Drains),

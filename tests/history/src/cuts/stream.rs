@@ -1,4 +1,4 @@
-//! Stream: a connection of the relay, over TCP or a Unix socket.
+//! Stream: a connection of the relay, over TCP or a Unix socket. The bytes of TLS are as good as others.
 
 use std::{io, net::Shutdown, time::Duration};
 
@@ -18,7 +18,8 @@ impl Listener {
         match place(address)? {
             Place::Tcp(host) => {
                 let listener = TcpListener::bind(host).await?;
-                let address = format!("tcp://{}", listener.local_addr()?);
+                let scheme = address.trim_end_matches(host);
+                let address = format!("{scheme}{}", listener.local_addr()?);
                 Ok((Self::Tcp(listener), address))
             }
             Place::Unix(path) => Ok((Self::Unix(UnixListener::bind(path)?), address.to_owned())),
@@ -120,12 +121,14 @@ enum Place<'a> {
 }
 
 fn place(address: &str) -> io::Result<Place<'_>> {
-    if let Some(host) = address.strip_prefix("tcp://") {
-        return Ok(Place::Tcp(host));
+    for scheme in ["tcp://", "tls://"] {
+        if let Some(host) = address.strip_prefix(scheme) {
+            return Ok(Place::Tcp(host));
+        }
     }
     if let Some(path) = address.strip_prefix("unix:") {
         return Ok(Place::Unix(path));
     }
-    let text = format!("{address} is neither tcp:// nor unix:");
+    let text = format!("{address} is neither tcp:// nor tls:// nor unix:");
     Err(io::Error::new(io::ErrorKind::InvalidInput, text))
 }

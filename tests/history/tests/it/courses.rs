@@ -40,7 +40,7 @@ async fn keeps_its_promises(course: Course) -> Outcome {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn outcomes_are_true_while_servers_stop_and_connections_are_cut() {
-    for (seed, transport) in [(1, Transport::Tcp), (2, Transport::Unix)] {
+    for (seed, transport) in [(1, Transport::Tcp), (2, Transport::Unix), (8, Transport::Tls)] {
         let outcome = keeps_its_promises(Course {
             transport,
             ..course(seed)
@@ -55,7 +55,7 @@ async fn outcomes_are_true_while_servers_stop_and_connections_are_cut() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn outcomes_are_true_while_processes_are_killed_and_connections_are_cut() {
-    for (seed, transport) in [(3, Transport::Tcp), (4, Transport::Unix)] {
+    for (seed, transport) in [(3, Transport::Tcp), (4, Transport::Unix), (9, Transport::Tls)] {
         let outcome = keeps_its_promises(Course {
             transport,
             place: process(),
@@ -81,8 +81,13 @@ async fn a_send_covered_by_a_barrier_runs_despite_cuts() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn draining_servers_lose_no_reply() {
-    for (seed, place) in [(6, Place::Here), (7, process())] {
+    for (seed, transport, place) in [
+        (6, Transport::Tcp, Place::Here),
+        (7, Transport::Tcp, process()),
+        (10, Transport::Tls, process()),
+    ] {
         let outcome = keeps_its_promises(Course {
+            transport,
             place,
             cuts: Cuts::none(),
             stops: Stops::Drains,

@@ -1,14 +1,11 @@
 //! RawPeer: a connection that sends and reads single frames, or any other bytes.
 
-use std::io;
+use std::{fmt, io};
 
 use prost::Message;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{
-        TcpStream,
-        tcp::{OwnedReadHalf, OwnedWriteHalf},
-    },
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf, split},
+    net::TcpStream,
     time::timeout,
 };
 
@@ -18,16 +15,26 @@ use crate::LONG;
 /// A connection that sends and reads single frames, or any other bytes.
 #[derive(Debug)]
 pub struct RawPeer {
-    stream: TcpStream,
+    stream: RawStream,
     /// Bytes that were read and are no whole frame yet.
     read: Vec<u8>,
 }
 
+/// The byte stream of a raw peer: TCP, or TLS over it.
+pub type RawStream = Box<dyn ByteStream>;
+
+/// Any byte stream.
+pub trait ByteStream: AsyncRead + AsyncWrite + fmt::Debug + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + fmt::Debug + Send + Unpin> ByteStream for T {}
+
 impl RawPeer {
     /// Wraps a connection.
-    pub fn over(stream: TcpStream) -> Self {
-        let read = Vec::new();
-        Self { stream, read }
+    pub fn over(stream: impl ByteStream + 'static) -> Self {
+        Self {
+            stream: Box::new(stream),
+            read: Vec::new(),
+        }
     }
 
     /// Connects and sends nothing.
@@ -57,9 +64,23 @@ impl RawPeer {
     /// Dropping the future drops the connection.
     pub async fn greeted(address: &str, hello: &Frame) -> io::Result<Self> {
         let mut peer = Self::connect(address).await?;
-        peer.send(hello).await?;
-        match peer.next().await? {
-            Some(frame) if frame.kind == HELLO => Ok(peer),
+        peer.greet(hello).await?;
+        Ok(peer)
+    }
+
+    /// Sends `hello`, and returns the other HELLO.
+    ///
+    /// # Errors
+    ///
+    /// The error of the OS, or if the first frame is not HELLO.
+    ///
+    /// # Cancel safety
+    ///
+    /// Part of the frame may be written when the future is dropped.
+    pub async fn greet(&mut self, hello: &Frame) -> io::Result<Frame> {
+        self.send(hello).await?;
+        match self.next().await? {
+            Some(frame) if frame.kind == HELLO => Ok(frame),
             other => Err(io::Error::other(format!("expected HELLO, got {other:?}"))),
         }
     }
@@ -87,7 +108,12 @@ impl RawPeer {
     ///
     /// Some bytes may be written when the future is dropped.
     pub async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        timeout(LONG, self.stream.write_all(bytes)).await?
+        let write = async {
+            self.stream.write_all(bytes).await?;
+            // TLS keeps a part back.
+            self.stream.flush().await
+        };
+        timeout(LONG, write).await?
     }
 
     /// Reads the next frame; `None` at the end of the stream.
@@ -113,8 +139,8 @@ impl RawPeer {
     }
 
     /// Splits the connection into its two halves.
-    pub fn split(self) -> (OwnedReadHalf, OwnedWriteHalf) {
-        self.stream.into_split()
+    pub fn split(self) -> (ReadHalf<RawStream>, WriteHalf<RawStream>) {
+        split(self.stream)
     }
 
     fn take_frame(&mut self) -> io::Result<Option<Frame>> {
