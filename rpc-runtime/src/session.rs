@@ -3,6 +3,7 @@
 mod beside;
 pub(crate) mod context;
 mod decoding;
+mod denials;
 mod forward;
 mod handler;
 mod incoming;
@@ -31,6 +32,7 @@ use std::{
 
 use tokio::runtime::Handle;
 
+use self::denials::Denials;
 pub use self::{
     context::Context,
     handler::Handler,
@@ -43,6 +45,7 @@ pub use self::{
     stream::{Out, stream},
 };
 pub(crate) use self::{
+    denials::Denial,
     inline_poll::InlinePoll,
     layered::ServiceLayer,
     panicked::WORKER,
@@ -59,6 +62,7 @@ use crate::{
     conn::{CallId, Cause, Connection, Time},
     driver::{Baton, Clock, SharedConnection, Wakes},
     net::{Stream, Transport},
+    wire::frame::control::Reason,
 };
 
 /// One connection of a server, as its dispatcher and its handlers share it.
@@ -76,6 +80,8 @@ pub(crate) struct Session<D: ?Sized = dyn Send + Sync> {
     caller: Mutex<Option<Arc<Channel>>>,
     /// Raised when this side has begun the connection's end; made when a handler asks first.
     draining: OnceLock<Arc<DrainFlag>>,
+    /// The calls that a policy denied; made with the first.
+    denials: OnceLock<Box<Denials>>,
     dispatch: D,
 }
 
@@ -96,6 +102,7 @@ impl<D> Session<D> {
             baton: OnceLock::new(),
             caller: Mutex::default(),
             draining: OnceLock::new(),
+            denials: OnceLock::new(),
             dispatch,
         }
     }
@@ -200,6 +207,20 @@ impl<D: ?Sized> Session<D> {
 
     pub(crate) fn baton(&self) -> Option<&Arc<Baton<Stream>>> {
         self.baton.get()
+    }
+
+    /// Drains the connection: the peer learns `reason` and `text`, and its open calls may end.
+    fn drain(&self, reason: Reason, text: &str) {
+        let time = self.server.settings().max_age_grace;
+        self.with(Clock::Now, |conn, now| conn.begin_drain(reason, text, time, now));
+    }
+
+    /// Notes that a policy has denied a call.
+    fn note_denial(&self) -> Denial {
+        let settings = self.server.settings();
+        settings.counts.calls_denied.add();
+        let denials = self.denials.get_or_init(Box::default);
+        denials.note(self.server.age(), settings.max_denials)
     }
 
     /// Ends the connection now, whatever is open on it; callers get `why`.

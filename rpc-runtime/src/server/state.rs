@@ -29,7 +29,7 @@ use crate::{
     driver::{Clock, Wakes},
     message::depth,
     net::TlsFailure,
-    session::{ServerView, Threads, lifecycle::Lifecycle},
+    session::{ServerView, ServiceLayer, Threads, lifecycle::Lifecycle},
 };
 
 /// What a server's listeners, dispatchers and handles share.
@@ -58,6 +58,8 @@ pub(crate) struct ServerOptions {
     pub(crate) limits: Limits,
     pub(crate) compression: Option<Compression>,
     pub(crate) policy: TerminatePolicy,
+    /// What wraps calls of `terminate`: the server's policy, within the middleware that finds out who calls. Empty without a policy.
+    pub(crate) terminate_layers: Vec<ServiceLayer>,
     pub(crate) drain_timeout: Duration,
     pub(crate) max_waiting_handlers: usize,
     pub(crate) max_buffered_bytes: u64,
@@ -69,6 +71,7 @@ impl Default for ServerOptions {
             limits: Limits::default(),
             compression: None,
             policy: TerminatePolicy::default(),
+            terminate_layers: Vec::new(),
             drain_timeout: DRAIN_TIMEOUT,
             max_waiting_handlers: MAX_CALLS,
             max_buffered_bytes: u64::MAX,
@@ -148,6 +151,11 @@ impl ServerState {
     /// Which peers may terminate this server.
     pub(crate) fn policy(&self) -> &TerminatePolicy {
         &self.options.policy
+    }
+
+    /// What wraps calls of `terminate`; empty if the [`TerminatePolicy`] decides.
+    pub(crate) fn terminate_layers(&self) -> &[ServiceLayer] {
+        &self.options.terminate_layers
     }
 
     /// The key by which loopback peers prove their user.

@@ -11,6 +11,7 @@ mod compression;
 mod extreme_limits;
 mod load;
 mod middleware;
+mod policy;
 mod server;
 mod streams;
 #[cfg(feature = "_tls")]
