@@ -31,6 +31,8 @@ mod documents {
     mod one_way_calls {}
     #[doc = include_str!("../docs/how-to/priorities.md")]
     mod priorities {}
+    #[doc = include_str!("../docs/how-to/roles.md")]
+    mod roles {}
     #[doc = include_str!("../docs/how-to/set-deadlines.md")]
     mod set_deadlines {}
     #[doc = include_str!("../docs/how-to/stop-a-server.md")]
