@@ -35,6 +35,8 @@ mod documents {
     mod priorities {}
     #[doc = include_str!("../docs/how-to/serve-grpc.md")]
     mod serve_grpc {}
+    #[doc = include_str!("../docs/how-to/roles.md")]
+    mod roles {}
     #[doc = include_str!("../docs/how-to/set-deadlines.md")]
     mod set_deadlines {}
     #[doc = include_str!("../docs/how-to/stop-a-server.md")]

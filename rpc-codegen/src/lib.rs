@@ -125,7 +125,12 @@
 //! | `option (rpc.procedure) = { blocking: true };` | procedure | `false` | handlers may block their thread: they run on the blocking pool |
 //! | `option (rpc.procedure) = { spawn: true };` | procedure | `false` | handlers compute for long: each runs in a task of its own from the start |
 //! | `option (rpc.procedure) = { priority: CONTROL };` | procedure | `NORMAL` | when messages wait to be written, those of this procedure go first; with `BULK` they go last |
+//! | `option (rpc.service) = { allow: ["reader"] };` | service | no rule | who may call its procedures: callers with one of these roles |
+//! | `option (rpc.procedure) = { allow: ["admin"] };` | procedure | the service's `allow` | who may call it, in place of the service's `allow` |
 //! | `option deprecated = true;` | service, procedure, field, enum value | `false` | its client, stub, trait method, field or variant is deprecated |
+//!
+//! In `allow`, `"anyone"` stands for every caller, known or not, and `"authenticated"` for every caller that is known. A server with
+//! such a rule needs a policy, which decides (docs/how-to/roles.md).
 //!
 //! `blocking` and `spawn` exclude each other. Other standard options of services and procedures, `idempotency_level` for
 //! example, change nothing.

@@ -1,6 +1,7 @@
 //! The model: services and procedures, checked here once and trusted afterwards.
 
 mod accessors;
+mod allow;
 mod clashes;
 mod components;
 mod extensions;
@@ -68,6 +69,8 @@ pub(crate) struct Procedure {
     pub(crate) is_deprecated: bool,
     pub(crate) run: Run,
     pub(crate) priority: Priority,
+    /// The roles that may call it: its rule. Empty without a rule.
+    pub(crate) allow: Vec<String>,
     pub(crate) request: Request,
     pub(crate) reply: Reply,
     /// The message of a request, flattened or not; `output` is that of a reply.

@@ -36,6 +36,8 @@ cases! {
     a_scalar_is_misspelt
     a_stream_stands_outside_of_its_parentheses
     a_type_needs_its_import
+    an_allowed_role_has_no_name
+    an_allowed_role_is_no_name
     an_edition_is_not_supported_yet
     an_enum_prefix_hides_a_clash
     an_import_is_listed_twice
@@ -47,6 +49,7 @@ cases! {
     an_option_needs_its_import
     an_option_of_another_rpc_package
     an_option_s_field_is_misspelt
+    anyone_is_allowed_beside_others
     blocking_and_spawn_exclude_each_other
     fields_differ_by_case_only
     google_s_package_is_reserved

@@ -56,6 +56,11 @@ fn a_grpc_file_compiles_as_it_stands() {
 }
 
 #[test]
+fn rules_say_who_may_call() {
+    check("allow");
+}
+
+#[test]
 fn fields_become_arguments_and_values() {
     check("flatten");
 }

@@ -1,5 +1,6 @@
 //! Base: small helpers that know nothing of the project.
 
+pub(crate) mod bounded;
 pub(crate) mod hmac;
 pub(crate) mod log_limit;
 pub(crate) mod ordered_wakes;

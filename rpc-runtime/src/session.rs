@@ -4,6 +4,7 @@ mod beside;
 mod connection_metadata;
 pub(crate) mod context;
 mod decoding;
+mod denials;
 mod forward;
 mod handler;
 mod incoming;
@@ -33,6 +34,7 @@ use std::{
 use tokio::runtime::Handle;
 
 use self::connection_metadata::ConnectionMetadata;
+use self::denials::Denials;
 pub use self::{
     context::Context,
     handler::Handler,
@@ -45,6 +47,7 @@ pub use self::{
     stream::{Out, stream},
 };
 pub(crate) use self::{
+    denials::Denial,
     inline_poll::InlinePoll,
     layered::ServiceLayer,
     panicked::WORKER,
@@ -61,6 +64,7 @@ use crate::{
     conn::{CallId, Cause, Connection, Time},
     driver::{Baton, Clock, SharedConnection, Wakes},
     net::{Stream, Transport},
+    wire::frame::control::Reason,
 };
 
 /// One connection of a server, as its dispatcher and its handlers share it.
@@ -79,6 +83,8 @@ pub(crate) struct Session<D: ?Sized = dyn Send + Sync> {
     /// Raised when this side has begun the connection's end; made when a handler asks first.
     draining: OnceLock<Arc<DrainFlag>>,
     metadata: ConnectionMetadata,
+    /// The calls that a policy denied; made with the first.
+    denials: OnceLock<Box<Denials>>,
     dispatch: D,
 }
 
@@ -100,6 +106,7 @@ impl<D> Session<D> {
             caller: Mutex::default(),
             draining: OnceLock::new(),
             metadata: ConnectionMetadata::default(),
+            denials: OnceLock::new(),
             dispatch,
         }
     }
@@ -204,6 +211,20 @@ impl<D: ?Sized> Session<D> {
 
     pub(crate) fn baton(&self) -> Option<&Arc<Baton<Stream>>> {
         self.baton.get()
+    }
+
+    /// Drains the connection: the peer learns `reason` and `text`, and its open calls may end.
+    fn drain(&self, reason: Reason, text: &str) {
+        let time = self.server.settings().max_age_grace;
+        self.with(Clock::Now, |conn, now| conn.begin_drain(reason, text, time, now));
+    }
+
+    /// Notes that a policy has denied a call.
+    fn note_denial(&self) -> Denial {
+        let settings = self.server.settings();
+        settings.counts.calls_denied.add();
+        let denials = self.denials.get_or_init(Box::default);
+        denials.note(self.server.age(), settings.max_denials)
     }
 
     /// Ends the connection now, whatever is open on it; callers get `why`.

@@ -32,9 +32,11 @@ pub(super) fn list(
             Priority::Control => quote!(.with_priority(#runtime::Priority::Control)),
             Priority::Bulk => quote!(.with_priority(#runtime::Priority::Bulk)),
         };
+        let allow = &procedure.allow;
+        let allow = (!allow.is_empty()).then(|| quote!(.with_allowed_roles(&[#(#allow),*])));
         let growth = growth.of(procedure);
         let nesting = nesting.of(procedure, &service.package);
-        quote!(#runtime::codegen::Procedure::new(#path, #id) #run #requests #replies #priority #growth #nesting)
+        quote!(#runtime::codegen::Procedure::new(#path, #id) #run #requests #replies #priority #allow #growth #nesting)
     });
     quote!(static #list: [#runtime::codegen::Procedure; #len] = [#(#each),*];)
 }

@@ -6,7 +6,7 @@ use prost_reflect::{DescriptorPool, DynamicMessage, MethodDescriptor, ServiceDes
 use sha2::{Digest, Sha256};
 
 use super::{
-    Priority, Procedure, Reply, Request, Run, Service, flatten,
+    Priority, Procedure, Reply, Request, Run, Service, allow, flatten,
     graph::Graph,
     naming::{Stem, is_nameable},
     service_names::ServiceNames,
@@ -58,6 +58,13 @@ impl<'a> Reader<'a> {
         let file = service.parent_file();
         let proto = service.service_descriptor_proto();
         let flatten = self.option("rpc.service", &service.options(), "flatten");
+        let default = self.option_value("rpc.service", &service.options(), "allow");
+        let default = allow::roles(default);
+        if let Err(problem) = allow::check(&format!("service `{}`", service.full_name()), &default) {
+            let path = [service.path(), &[tags::service::OPTIONS]].concat();
+            let place = self.sources.place(file.name(), &path);
+            self.problems.push(problem.at(place));
+        }
         let mut stems: HashMap<Stem, MethodDescriptor> = HashMap::new();
         let mut procedures = Vec::new();
         for method in service.methods() {
@@ -68,7 +75,7 @@ impl<'a> Reader<'a> {
                     stems.insert(stem.clone(), method.clone());
                 }
             }
-            procedures.push(self.procedure(&method, stem, flatten));
+            procedures.push(self.procedure(&method, stem, flatten, &default));
         }
         Service {
             full_name: service.full_name().to_owned(),
@@ -86,7 +93,14 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn procedure(&mut self, method: &MethodDescriptor, stem: Stem, flatten: bool) -> Procedure {
+    /// `default` is the service's rule.
+    fn procedure(
+        &mut self,
+        method: &MethodDescriptor,
+        stem: Stem,
+        flatten: bool,
+        default: &[String],
+    ) -> Procedure {
         let proto = method.method_descriptor_proto();
         let options = method.options();
         let blocking = self.option("rpc.procedure", &options, "blocking");
@@ -109,6 +123,11 @@ impl<'a> Reader<'a> {
             (false, false) => Run::InOrder,
         };
         let priority = self.priority(method, &options);
+        let own = allow::roles(self.option_value("rpc.procedure", &options, "allow"));
+        if let Err(problem) = allow::check(&format!("procedure `{}`", method.full_name()), &own) {
+            let place = self.place_of(method, &[tags::procedure::OPTIONS]);
+            self.problems.push(problem.at(place));
+        }
         let path = format!("{}/{}", method.parent_service().full_name(), method.name());
         let file = method.parent_file();
         let types = Types::new(file.package_name(), self.target);
@@ -132,6 +151,7 @@ impl<'a> Reader<'a> {
                 .is_some_and(prost_types::MethodOptions::deprecated),
             run,
             priority,
+            allow: if own.is_empty() { default.to_vec() } else { own },
             request,
             reply: if method.is_server_streaming() {
                 Reply::Stream(types.message(&method.output()).into())

@@ -111,9 +111,9 @@ fn option_help(message: &str, field: &str) -> Option<String> {
             None => "write `NORMAL`, `CONTROL` or `BULK`, without quotes".to_owned(),
         });
     }
-    let close = closest(field, ["flatten", "blocking", "spawn", "priority"]).filter(|close| *close != field);
-    let fields =
-        "`(rpc.service)` has `flatten`, and `(rpc.procedure)` has `blocking`, `spawn` and `priority`";
+    let close =
+        closest(field, ["flatten", "blocking", "spawn", "priority", "allow"]).filter(|close| *close != field);
+    let fields = "`(rpc.service)` has `flatten` and `allow`, and `(rpc.procedure)` has `blocking`, `spawn`, `priority` and `allow`";
     let is_ours = message.contains("rpc.") && message.contains(" not ");
     close
         .map(|close| format!("write `{close}`"))

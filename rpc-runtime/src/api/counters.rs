@@ -83,6 +83,11 @@ counters! {
     calls_refused,
     /// One-way calls dropped because of a limit; their senders find them in their account.
     sends_refused,
+    /// Calls and one-way calls that a [`Policy`](crate::auth::Policy) denied; none of them was executed.
+    calls_denied,
+    /// Connections drained because a policy denied too many of their calls: see
+    /// [`Limits::max_denials`](crate::Limits::max_denials).
+    drained_by_denials,
     /// Calls and one-way calls of procedures that the server does not have.
     unknown_procedures,
     /// Messages that could not be parsed or decompressed, or had another length than announced.

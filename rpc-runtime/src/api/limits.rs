@@ -237,6 +237,13 @@ limits! {
          too late. Ten good requests make up for one fault. The connection ends with a GOAWAY that says EXCESS and names the \
          last fault."
     }
+    max_denials(calls: u32) -> u32 {
+        sets: "how many calls of the peer a policy may deny within a minute before the connection ends, at least 1",
+        default: 100, "100";
+        bounds: 1 => u32::MAX;
+        protects: "the server, and its audit log";
+        "The connection is drained: the peer gets a GOAWAY that says EXCESS, and its open calls may end within `max_age_grace`."
+    }
     decode_bytes(bytes: u64) -> u64 {
         sets: "how much memory a message may take once it is decoded, beyond its own length, in bytes",
         default: 32 << 20, "32 MiB";

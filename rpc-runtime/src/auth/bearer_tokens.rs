@@ -220,6 +220,11 @@ impl Middleware<ServerCall> for BearerTokens {
         }
         next.run(call).await
     }
+
+    /// True: the policy that decides about a terminate reads the caller.
+    fn wraps_terminate(&self) -> bool {
+        true
+    }
 }
 
 /// Shows no tokens.

@@ -77,6 +77,8 @@ pub(crate) struct Settings {
     pub(crate) metadata_bytes: u64,
     /// How many faults the peer may make that end no connection by themselves.
     pub(crate) max_faults: u32,
+    /// How many calls of the peer a policy may deny within a minute before the connection is drained.
+    pub(crate) max_denials: u32,
     /// How much memory a message may take beyond its own length once it is decoded.
     pub(crate) decode_bytes: u64,
     /// What was refused, and which connections were ended, on all connections together.
@@ -120,6 +122,7 @@ impl Settings {
             priorities: Priorities::default(),
             metadata_bytes: limits.metadata_bytes,
             max_faults: limits.max_faults,
+            max_denials: limits.max_denials,
             decode_bytes: limits.decode_bytes,
             counts: Arc::default(),
             memory: Arc::default(),

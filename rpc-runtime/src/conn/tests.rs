@@ -104,6 +104,7 @@ pub(super) fn settings() -> Settings {
         metadata_bytes: 4 << 20,
         decode_bytes: 32 << 20,
         max_faults: 1024,
+        max_denials: 100,
         counts: Arc::default(),
         memory: Arc::default(),
     }

@@ -143,6 +143,7 @@ impl Harness {
             metadata_bytes: 4 << 10,
             decode_bytes: 32 << 20,
             max_faults: 1024,
+            max_denials: 100,
             counts: Arc::default(),
             memory: Arc::new(Memory::new(300 << 10)),
         };

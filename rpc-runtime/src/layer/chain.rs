@@ -39,17 +39,33 @@ use super::{Answer, AnyCall, CallError};
 pub trait Middleware<C: AnyCall>: Send + Sync + 'static {
     /// Wraps `call`: `next` runs the rest of it.
     fn handle(&self, call: C, next: Next<C>) -> impl Future<Output = Result<Answer, C::Error>> + Send;
+
+    /// Returns true if this also wraps calls of `terminate` to a server that has a policy. Default: false.
+    ///
+    /// It is for middleware that finds out who calls, so that the [`Policy`](crate::auth::Policy) knows it. Such middleware must
+    /// answer quickly: a server must end when it is told to. It counts only for middleware of the whole server, added by
+    /// [`ServerBuilder::layer`](crate::server::ServerBuilder::layer).
+    fn wraps_terminate(&self) -> bool {
+        false
+    }
 }
 
 /// A middleware of any type.
 pub(crate) trait DynMiddleware<C: AnyCall>: Send + Sync {
     /// Wraps `call`, as [`Middleware::handle`] does.
     fn handle(self: Arc<Self>, call: C, next: Next<C>) -> AnswerFuture<C>;
+
+    /// As [`Middleware::wraps_terminate`].
+    fn wraps_terminate(&self) -> bool;
 }
 
 impl<C: AnyCall, M: Middleware<C>> DynMiddleware<C> for M {
     fn handle(self: Arc<Self>, call: C, next: Next<C>) -> AnswerFuture<C> {
         Box::pin(async move { Middleware::handle(&*self, call, next).await })
+    }
+
+    fn wraps_terminate(&self) -> bool {
+        Middleware::wraps_terminate(self)
     }
 }
 

@@ -48,6 +48,7 @@ where
 {
     FromFn {
         function,
+        wraps_terminate: false,
         call: PhantomData,
     }
 }
@@ -57,7 +58,18 @@ where
 #[must_use = "middleware does nothing until a builder gets it by `.layer(..)`"]
 pub struct FromFn<C, F> {
     function: F,
+    wraps_terminate: bool,
     call: PhantomData<fn(C)>,
+}
+
+impl<C, F> FromFn<C, F> {
+    /// Makes it wrap `terminate`, too: see [`Middleware::wraps_terminate`].
+    pub fn with_terminate(self) -> Self {
+        Self {
+            wraps_terminate: true,
+            ..self
+        }
+    }
 }
 
 impl<C, F, Fut> Middleware<C> for FromFn<C, F>
@@ -68,6 +80,10 @@ where
 {
     fn handle(&self, call: C, next: Next<C>) -> impl Future<Output = Result<Answer, C::Error>> + Send {
         (self.function)(call, next)
+    }
+
+    fn wraps_terminate(&self) -> bool {
+        self.wraps_terminate
     }
 }
 

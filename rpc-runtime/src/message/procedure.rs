@@ -21,6 +21,7 @@ pub struct Procedure {
     reply_growth: Option<Grows>,
     request_nesting: Option<Nesting>,
     reply_nesting: Option<Nesting>,
+    allowed_roles: &'static [&'static str],
 }
 
 /// Where the handler of a procedure runs.
@@ -49,6 +50,7 @@ impl Procedure {
             reply_growth: None,
             request_nesting: None,
             reply_nesting: None,
+            allowed_roles: &[],
         }
     }
 
@@ -115,6 +117,13 @@ impl Procedure {
         self
     }
 
+    /// Sets the rule: the roles that may call it.
+    #[must_use]
+    pub const fn with_allowed_roles(mut self, roles: &'static [&'static str]) -> Self {
+        self.allowed_roles = roles;
+        self
+    }
+
     /// The path, `package.Service/Name`, as the .proto spells it.
     pub const fn path(&self) -> &'static str {
         self.path
@@ -138,6 +147,14 @@ impl Procedure {
     /// The priority that the .proto declares.
     pub const fn priority(&self) -> Priority {
         self.priority
+    }
+
+    /// The roles that may call it, as `allow` in the .proto lists them; empty without a rule.
+    ///
+    /// `anyone` stands for every caller, and `authenticated` for every caller that is known. A [`Policy`](crate::auth::Policy)
+    /// decides by them.
+    pub const fn allowed_roles(&self) -> &'static [&'static str] {
+        self.allowed_roles
     }
 
     /// How requests grow when they are decoded.

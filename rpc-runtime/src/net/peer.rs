@@ -31,6 +31,20 @@ pub enum Transport {
     Custom,
 }
 
+impl Transport {
+    /// The word for it in logs.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Tls => "tls",
+            Self::Unix => "unix",
+            Self::Memory => "mem",
+            Self::InProcess => "in-process",
+            Self::Custom => "custom",
+        }
+    }
+}
+
 /// The other end of a connection, as far as the transport knows it.
 #[derive(Clone, Debug)]
 pub struct Peer(Arc<PeerData>);

@@ -1,6 +1,6 @@
 //! ServerBuilder: configures a server, its services, addresses and limits.
 
-use std::{fmt, future::Future, io, sync::Arc, time::Duration};
+use std::{collections::HashMap, fmt, future::Future, io, mem, sync::Arc, time::Duration};
 
 use futures_core::Stream;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     Code, DrainReport, Error, Limits, Service, TerminatePolicy,
+    auth::{Guard, Policy, Rule, TERMINATE},
     driver::runtime,
     layer::Middleware,
     net::{Address, IncomingStreams, Listener, ServerSecurity},
@@ -50,6 +51,9 @@ use crate::{
 pub struct ServerBuilder {
     services: Vec<Arc<dyn Service>>,
     layers: Vec<ServiceLayer>,
+    policy: Option<Guard>,
+    rules: Vec<(String, Vec<Arc<str>>)>,
+    terminate_policy: Option<TerminatePolicy>,
     addresses: Vec<String>,
     incoming: Vec<(String, IncomingStreams)>,
     options: ServerOptions,
@@ -66,6 +70,9 @@ impl ServerBuilder {
         Self {
             services: Vec::new(),
             layers: Vec::new(),
+            policy: None,
+            rules: Vec::new(),
+            terminate_policy: None,
             addresses: Vec::new(),
             incoming: Vec::new(),
             options: ServerOptions::default(),
@@ -113,6 +120,40 @@ impl ServerBuilder {
     /// It has its place in the same order as that of [`ServerBuilder::layer`].
     pub fn layer_for(mut self, path: impl Into<String>, middleware: impl Middleware<ServerCall>) -> Self {
         self.layers.push(ServiceLayer::new(Some(path.into()), middleware));
+        self
+    }
+
+    /// Sets the policy, which decides which calls go on. Default: none, and every call does.
+    ///
+    /// It is asked about each call of each service, inside of all middleware of [`ServerBuilder::layer`] and
+    /// [`ServerBuilder::layer_for`], wherever it is set. So it knows the [`Caller`](crate::auth::Caller) that middleware has found.
+    /// It alone decides about `terminate`, too: set a rule for that by [`ServerBuilder::allow`]. Otherwise
+    /// [`Roles`](crate::auth::Roles) denies it to all, and signals and handles end the server.
+    ///
+    /// A server whose .proto has rules does not start without a policy.
+    ///
+    /// ```
+    /// use rpc_runtime::{Server, auth::{self, Caller, Roles}};
+    ///
+    /// let of_user = Roles::new().callers(|peer| peer.is_same_user().then(|| Caller::new("ops").with_role("operator")));
+    /// let server = Server::builder().policy(of_user).allow(auth::TERMINATE, ["operator"]);
+    /// ```
+    pub fn policy(mut self, policy: impl Policy) -> Self {
+        self.policy = Some(Guard::new(policy));
+        self
+    }
+
+    /// Sets the rule of a service, `kv.v1.Kv`, of one procedure, `kv.v1.Kv/rpc_fetch`, or of
+    /// [`TERMINATE`](crate::auth::TERMINATE), in place of what the .proto says. That of a procedure goes before that of its service.
+    ///
+    /// The roles are those that may call: see [`Rule`].
+    pub fn allow<R: Into<Arc<str>>>(
+        mut self,
+        path: impl Into<String>,
+        roles: impl IntoIterator<Item = R>,
+    ) -> Self {
+        let roles = roles.into_iter().map(Into::into).collect();
+        self.rules.push((path.into(), roles));
         self
     }
 
@@ -190,8 +231,10 @@ impl ServerBuilder {
 
     /// Sets which peers may terminate the server. Default: peers of the server's own user on this machine, see
     /// [`TerminatePolicy`].
+    ///
+    /// It is for a server without [`ServerBuilder::policy`], which decides about `terminate`, too.
     pub fn terminate_policy(mut self, policy: TerminatePolicy) -> Self {
-        self.options.policy = policy;
+        self.terminate_policy = Some(policy);
         self
     }
 
@@ -282,15 +325,17 @@ impl ServerBuilder {
     ///
     /// - FAILED_PRECONDITION without a service or an address, for a `tls://` address without a certificate, in a runtime without timers or, for sockets, without IO (build it
     ///   with `enable_all()`), or if two services or procedures have one name or id.
-    /// - NOT_FOUND if [`ServerBuilder::layer_for`] names a service or procedure that the server does not have.
+    /// - FAILED_PRECONDITION if a procedure has a rule and there is no policy, or if there are both a policy and a terminate policy.
+    /// - NOT_FOUND if [`ServerBuilder::layer_for`] or [`ServerBuilder::allow`] names a service or procedure that the server does not have.
     /// - INVALID_ARGUMENT for a text that is no address.
     /// - UNAVAILABLE for an address that is in use, with what to do, or if a worker cannot be started.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future leaves nothing behind.
-    pub async fn bind(self) -> Result<Server, Error> {
+    pub async fn bind(mut self) -> Result<Server, Error> {
         let runtime = runtime::with_timers("a server needs a tokio runtime")?;
+        self.add_policy()?;
         let terminate = match self.options.policy.is_disabled() {
             true => TerminateProcedure::Unknown,
             false => TerminateProcedure::Served,
@@ -368,6 +413,38 @@ impl ServerBuilder {
         })
     }
 
+    /// Puts the policy inside of all middleware, and makes it decide about `terminate`.
+    ///
+    /// # Errors
+    ///
+    /// FAILED_PRECONDITION for a terminate policy beside it, or for a rule without it; NOT_FOUND or INVALID_ARGUMENT for a wrong rule.
+    fn add_policy(&mut self) -> Result<(), Error> {
+        let rules = mem::take(&mut self.rules);
+        let Some(guard) = self.policy.take() else {
+            if let Some((path, _)) = rules.first() {
+                let text = format!(
+                    "allow sets a rule of {path} and no policy decides by it: add one by .policy(auth::Roles::new())"
+                );
+                return Err(Error::local(Code::FailedPrecondition, text));
+            }
+            self.options.policy = self.terminate_policy.take().unwrap_or_default();
+            return Ok(());
+        };
+        if self.terminate_policy.is_some() {
+            return Err(Error::local(
+                Code::FailedPrecondition,
+                "a server with a policy has no terminate policy: its policy decides about terminate, so say who may by \
+                 .allow(auth::TERMINATE, [..]) and leave .terminate_policy(..) out",
+            ));
+        }
+        let guard = guard.with_rules(checked_rules(rules, &self.services)?);
+        self.layers.push(ServiceLayer::policy(guard));
+        let of_terminate = self.layers.iter().filter(|layer| layer.wraps_terminate());
+        self.options.terminate_layers = of_terminate.cloned().collect();
+        self.options.policy = TerminatePolicy::server_policy();
+        Ok(())
+    }
+
     /// Binds and serves in one: [`ServerBuilder::bind`], then [`Server::serve`].
     ///
     /// # Errors
@@ -408,6 +485,8 @@ impl fmt::Debug for ServerBuilder {
                     .collect::<Vec<_>>(),
             )
             .field("layers", &self.layers.len())
+            .field("policy", &self.policy)
+            .field("terminate_policy", &self.terminate_policy)
             .field("addresses", &self.addresses)
             .field("options", &self.options)
             .field("signals", &self.signals)
@@ -433,17 +512,7 @@ fn layered(
         procedures.any(|procedure| layer.wraps(service.name(), procedure.path()))
     };
     for path in layers.iter().filter_map(ServiceLayer::path) {
-        let is_there = services.iter().any(|service| {
-            let mut procedures = service.procedures().iter();
-            service.name() == path || procedures.any(|procedure| procedure.path() == path)
-        });
-        if !is_there {
-            let text = format!(
-                "layer_for names {path}, which this server does not have: name a service, as package.Service, or a \
-                 procedure, as package.Service/Name"
-            );
-            return Err(Error::local(Code::NotFound, text));
-        }
+        check_path("layer_for", path, &services)?;
     }
     let wrapped = services.into_iter().map(|service| {
         let own = layers.iter().filter(|layer| wraps(layer, &*service));
@@ -453,6 +522,48 @@ fn layered(
         }
     });
     Ok(wrapped.collect())
+}
+
+/// Checks that `path`, given by `setter`, is that of a service or a procedure.
+fn check_path(setter: &str, path: &str, services: &[Arc<dyn Service>]) -> Result<(), Error> {
+    let is_there = services.iter().any(|service| {
+        let mut procedures = service.procedures().iter();
+        service.name() == path || procedures.any(|procedure| procedure.path() == path)
+    });
+    if is_there {
+        return Ok(());
+    }
+    let text = format!(
+        "{setter} names {path}, which this server does not have: name a service, as package.Service, or a procedure, as \
+         package.Service/Name"
+    );
+    Err(Error::local(Code::NotFound, text))
+}
+
+/// The rules that the program sets, by path.
+///
+/// # Errors
+///
+/// NOT_FOUND for a path that the server does not have; INVALID_ARGUMENT for a role that no caller can have.
+fn checked_rules(
+    rules: Vec<(String, Vec<Arc<str>>)>,
+    services: &[Arc<dyn Service>],
+) -> Result<HashMap<String, Rule>, Error> {
+    let mut checked = HashMap::new();
+    for (path, roles) in rules {
+        if path != TERMINATE {
+            check_path("allow", &path, services)?;
+        }
+        if let Some(wrong) = roles.iter().find(|role| role.is_empty() || &***role == "*") {
+            let text = format!(
+                "allow of {path} names the role {wrong:?}, which no caller has: write \"anyone\" for every caller, \
+                 \"authenticated\" for every caller that is known"
+            );
+            return Err(Error::local(Code::InvalidArgument, text));
+        }
+        checked.insert(path, Rule::set(roles));
+    }
+    Ok(checked)
 }
 
 const MAX_HANDSHAKES: usize = 256;

@@ -12,6 +12,7 @@ use prost::Message;
 use self::control::{Control, ControlServer};
 use crate::{
     Code, Context, DrainReport, Handler, Incoming, Result, Service, Status,
+    auth::Caller,
     client::inherited::InstanceId,
     message::control::{SettleReply, TERMINATE, TerminateReply, TerminateRequest, messages},
     server::{
@@ -20,6 +21,7 @@ use crate::{
         state::ServerState,
         terminate::{Asker, Decision, TerminateKind},
     },
+    session::Layered,
     wire::frame::control::DropReason,
 };
 
@@ -33,17 +35,33 @@ pub(crate) fn call(server: &Arc<ServerState>, index: usize, call: Incoming) -> H
     ControlServer::new(ControlOf { server, uid: None }).call(index, call)
 }
 
+/// Runs a terminate of a server with a policy: the policy decides, within the middleware that finds out who calls.
+fn guarded(server: Arc<ServerState>, index: usize, call: Incoming) -> Handler {
+    let uid = call.preview().peer().uid();
+    let layers = server.terminate_layers().to_vec();
+    let control = ControlServer::new(ControlOf { server, uid });
+    Layered::with_layers(Arc::new(control), layers).call(index, call)
+}
+
 /// Accepts a terminate, or refuses it.
 async fn admit(server: Arc<ServerState>, index: usize, call: Incoming) {
     let cx = call.preview();
     // A request that cannot be read proves nothing. If it passes all the same, the procedure itself refuses it.
     let payload = call.payload().unwrap_or_default();
     let request = TerminateRequest::decode(payload).unwrap_or_default();
-    let verdict = server.policy().judge(&cx, &request.proof, server.key());
+    let is_meant = is_meant(&request, server.view().instance());
+    if is_meant && !server.terminate_layers().is_empty() {
+        return guarded(server, index, call).await;
+    }
+    let verdict = server.policy().judge(&cx, &request.proof, server.key()).await;
     let uid = verdict.uid;
-    let asker = Asker::Peer { peer: cx.peer(), uid };
+    let asker = Asker::Peer {
+        peer: cx.peer(),
+        uid,
+        caller: None,
+    };
     // First, because a proof for another instance is wrong here.
-    let refusal = if !is_meant(&request, server.view().instance()) {
+    let refusal = if !is_meant {
         Some((
             "instance",
             Code::FailedPrecondition,
@@ -85,6 +103,7 @@ impl Control for ControlOf {
         let asker = Asker::Peer {
             peer: cx.peer(),
             uid: self.uid,
+            caller: cx.get::<Caller>().map(Caller::name),
         };
         drain::begin(&self.server, &asker);
         let lifecycle = self.server.lifecycle();

@@ -36,7 +36,7 @@ impl Router {
     /// # Errors
     ///
     /// FAILED_PRECONDITION, with the names, if there is no service, one is there twice or is named as the built-in one,
-    /// or two procedures have one id.
+    /// two procedures have one id, or a procedure has a rule and its service no policy.
     pub(crate) fn new(services: Vec<Arc<dyn Service>>, terminate: TerminateProcedure) -> Result<Self, Error> {
         if services.is_empty() {
             return Err(refused(
@@ -66,6 +66,7 @@ impl Router {
         if self.names.contains(&name) {
             return Err(refused(format!("service {name} is added twice: add it once")));
         }
+        check_policy(&*service)?;
         self.names.push(name);
         for (index, procedure) in service.procedures().iter().enumerate() {
             self.add_route(Route::new(Some(Arc::clone(&service)), index, procedure))?;
@@ -148,6 +149,23 @@ impl Router {
 impl fmt::Debug for Router {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(&self.names).finish()
+    }
+}
+
+/// Refuses a service that has rules if nothing decides by them.
+fn check_policy(service: &dyn Service) -> Result<(), Error> {
+    let ruled = || {
+        let mut procedures = service.procedures().iter();
+        procedures.find(|procedure| !procedure.allowed_roles().is_empty())
+    };
+    match ruled().filter(|_| !service.has_policy()) {
+        None => Ok(()),
+        Some(procedure) => Err(refused(format!(
+            "{} has the rule `allow: {:?}` and no policy decides by it: add one by .policy(auth::Roles::new()), to the server or, \
+             for a service in process or of a client, to Layered::new(service)",
+            procedure.path(),
+            procedure.allowed_roles(),
+        ))),
     }
 }
 

@@ -30,7 +30,7 @@ use crate::{
     driver::{Clock, Wakes},
     message::depth,
     net::TlsFailure,
-    session::{ServerView, Threads, lifecycle::Lifecycle},
+    session::{ServerView, ServiceLayer, Threads, lifecycle::Lifecycle},
 };
 
 /// What a server's listeners, dispatchers and handles share.
@@ -60,6 +60,8 @@ pub(crate) struct ServerOptions {
     pub(crate) limits: Limits,
     pub(crate) compression: Option<Compression>,
     pub(crate) policy: TerminatePolicy,
+    /// What wraps calls of `terminate`: the server's policy, within the middleware that finds out who calls. Empty without a policy.
+    pub(crate) terminate_layers: Vec<ServiceLayer>,
     pub(crate) drain_timeout: Duration,
     pub(crate) max_waiting_handlers: usize,
     pub(crate) max_buffered_bytes: u64,
@@ -72,6 +74,7 @@ impl Default for ServerOptions {
             limits: Limits::default(),
             compression: None,
             policy: TerminatePolicy::default(),
+            terminate_layers: Vec::new(),
             drain_timeout: DRAIN_TIMEOUT,
             max_waiting_handlers: MAX_CALLS,
             max_buffered_bytes: u64::MAX,
@@ -168,6 +171,11 @@ impl ServerState {
     /// The connections of the guest.
     pub(crate) fn guests(&self) -> &Guests {
         &self.guests
+    }
+
+    /// What wraps calls of `terminate`; empty if the [`TerminatePolicy`] decides.
+    pub(crate) fn terminate_layers(&self) -> &[ServiceLayer] {
+        &self.options.terminate_layers
     }
 
     /// The key by which loopback peers prove their user.

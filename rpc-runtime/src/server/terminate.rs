@@ -8,8 +8,11 @@ mod signals;
 use std::{
     borrow::Cow,
     fmt,
+    future::Future,
     panic::{self, AssertUnwindSafe},
+    pin::Pin,
     sync::Arc,
+    time::Duration,
 };
 
 pub(crate) use self::{
@@ -19,6 +22,7 @@ pub(crate) use self::{
 };
 use crate::{
     Context,
+    base::bounded::bounded,
     client::inherited::InstanceId,
     net::{Challenge, own_uid},
 };
@@ -61,9 +65,13 @@ enum Rule {
     Loopback,
     Disabled,
     Custom(Arc<CustomRule>),
+    CustomAsync(Arc<AsyncRule>),
+    /// The server's own policy decides.
+    ServerPolicy,
 }
 
 type CustomRule = dyn Fn(&Context) -> bool + Send + Sync;
+type AsyncRule = dyn Fn(Context) -> Pin<Box<dyn Future<Output = bool> + Send>> + Send + Sync;
 
 impl TerminatePolicy {
     /// Allows what the default allows, and every TCP peer of this machine, whatever its user.
@@ -85,8 +93,31 @@ impl TerminatePolicy {
         Self(Rule::Custom(Arc::new(allows)))
     }
 
+    /// Allows the peers for whose call the future of `allows` returns true, as [`TerminatePolicy::custom`] does.
+    ///
+    /// If it panics, or takes longer than 5 s, the peer is denied.
+    ///
+    /// ```
+    /// # async fn is_on_call(user: Option<u32>) -> bool { user.is_some() }
+    /// use rpc_runtime::{Context, server::TerminatePolicy};
+    ///
+    /// let policy = TerminatePolicy::custom_async(async |cx: Context| is_on_call(cx.peer().uid()).await);
+    /// ```
+    pub fn custom_async<F, Fut>(allows: F) -> Self
+    where
+        F: Fn(Context) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = bool> + Send + 'static,
+    {
+        Self(Rule::CustomAsync(Arc::new(move |cx| Box::pin(allows(cx)))))
+    }
+
+    /// Leaves the decision to the server's own policy.
+    pub(crate) fn server_policy() -> Self {
+        Self(Rule::ServerPolicy)
+    }
+
     /// Decides whether the caller of `cx` may terminate the server, which has `key`. `proof` is that of the request.
-    pub(crate) fn judge(&self, cx: &Context, proof: &[u8], key: &ServerKey) -> Verdict {
+    pub(crate) async fn judge(&self, cx: &Context, proof: &[u8], key: &ServerKey) -> Verdict {
         let peer = cx.peer();
         let is_allowed = match &self.0 {
             Rule::Local if peer.is_same_user() => true,
@@ -95,7 +126,12 @@ impl TerminatePolicy {
                 None => false,
             },
             Rule::Loopback => peer.is_same_user() || peer.is_loopback(),
-            Rule::Disabled => false,
+            // A server with a policy of its own asks that one before it comes here.
+            Rule::Disabled | Rule::ServerPolicy => false,
+            Rule::CustomAsync(allows) => {
+                let is_allowed = bounded(TIME, async { allows(cx.clone()).await });
+                is_allowed.await.unwrap_or(false)
+            }
             Rule::Custom(allows) => {
                 let is_allowed = panic::catch_unwind(AssertUnwindSafe(|| allows(cx)));
                 is_allowed.unwrap_or(false)
@@ -159,8 +195,12 @@ impl fmt::Debug for TerminatePolicy {
             Rule::Loopback => "TerminatePolicy::loopback",
             Rule::Disabled => "TerminatePolicy::disabled",
             Rule::Custom(_) => "TerminatePolicy::custom",
+            Rule::CustomAsync(_) => "TerminatePolicy::custom_async",
+            Rule::ServerPolicy => "ServerBuilder::policy",
         })
     }
 }
 
 const DENIED: &str = "this peer may not terminate the server";
+/// How long a policy may take.
+const TIME: Duration = Duration::from_secs(5);

@@ -22,8 +22,8 @@ use crate::{
     client::inherited::{HandlerId, Inherited, InstanceId, inherited},
     conn::{CallId, Unwanted},
     driver::Clock,
-    session::Session,
-    wire::frame::control::Progress,
+    session::{Denial, Session},
+    wire::frame::control::{Progress, Reason},
 };
 
 /// What a handler knows of its call: peer, procedure, deadline, metadata, and whether the reply is still wanted.
@@ -257,6 +257,40 @@ impl Context {
     /// Returns whether the server drains or the connection is about to end: see [`Context::draining`].
     pub fn is_draining(&self) -> bool {
         self.session.server().lifecycle().is_draining() || self.session.is_draining()
+    }
+
+    /// Drains the connection of this call: the peer learns `why` by a GOAWAY, and starts no more calls on it.
+    ///
+    /// Open calls, this one too, may end within [`Limits::max_age_grace`](crate::Limits::max_age_grace). A client of this library
+    /// makes another connection for its next call. It is for middleware and handlers that have had enough of a peer, or that know
+    /// that its credentials have expired. A connection that drains already goes on with that.
+    ///
+    /// ```
+    /// use rpc_runtime::{Result, Status, middleware::{Answer, Next, ServerCall}};
+    ///
+    /// struct Session { is_over: bool }
+    ///
+    /// async fn end_old_sessions(call: ServerCall, next: Next<ServerCall>) -> Result<Answer> {
+    ///     if call.get::<Session>().is_some_and(|session| session.is_over) {
+    ///         call.context().drain_connection("the session is over: log in again");
+    ///         return Err(Status::unauthenticated("the session is over"));
+    ///     }
+    ///     next.run(call).await
+    /// }
+    /// ```
+    pub fn drain_connection(&self, why: &str) {
+        self.session.drain(Reason::Drain, why);
+    }
+
+    /// Drains the connection of a peer of which too much had to be refused.
+    pub(crate) fn drain_abused_connection(&self, why: &str) {
+        self.session.server().settings().counts.drained_by_denials.add();
+        self.session.drain(Reason::Excess, why);
+    }
+
+    /// Notes that a policy has denied this call.
+    pub(crate) fn note_denial(&self) -> Denial {
+        self.session.note_denial()
     }
 
     /// Waits until the one-way calls that came before this one on its connection have ended. Returns how all of them ended.

@@ -299,13 +299,17 @@ impl Incoming {
     /// Decides whether the handler is polled for the first time now, and notes that it is.
     #[inline]
     fn start(&mut self) -> Result<(), Unstarted> {
-        if let Some(at) = self.session.start_here(self.id) {
-            self.start = Start::Untold(at);
-            return Ok(());
+        self.start = match self.session.start_here(self.id) {
+            Some(at) => Start::Untold(at),
+            None => {
+                self.session
+                    .with(Clock::Recent, |conn, now| conn.started(self.id, now))?;
+                Start::Told
+            }
+        };
+        if let Some(layered) = &self.layered {
+            layered.note_start(self.start);
         }
-        self.session
-            .with(Clock::Recent, |conn, now| conn.started(self.id, now))?;
-        self.start = Start::Told;
         Ok(())
     }
 
@@ -319,7 +323,7 @@ impl Incoming {
 
     async fn reply<M: Message>(&mut self, reply: &M) {
         if let Some(layered) = self.layered.take() {
-            return self.give_back(*layered, HandlerEnd::Replied(RawMessage::of(reply)));
+            return self.give_back(&layered, HandlerEnd::Replied(RawMessage::of(reply)));
         }
         if self.one_way {
             return self.handled();
@@ -384,7 +388,7 @@ impl Incoming {
 
     fn finish(&mut self, end: End<'_>) {
         if let Some(layered) = self.layered.take() {
-            return self.give_back(*layered, HandlerEnd::of(end));
+            return self.give_back(&layered, HandlerEnd::of(end));
         }
         self.open = false;
         let left_out = self.session.with(Clock::Now, |conn, now| {

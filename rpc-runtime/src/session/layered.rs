@@ -48,6 +48,8 @@ pub(crate) struct ServiceLayer {
     /// The service or the procedure that it wraps; none: all.
     path: Option<String>,
     middleware: Arc<dyn DynMiddleware<ServerCall>>,
+    /// True if it is a policy.
+    is_policy: bool,
 }
 
 impl ServiceLayer {
@@ -55,7 +57,21 @@ impl ServiceLayer {
         Self {
             path,
             middleware: Arc::new(middleware),
+            is_policy: false,
         }
+    }
+
+    /// Makes the layer of a policy: `guard` asks it.
+    pub(crate) fn policy(guard: impl Middleware<ServerCall>) -> Self {
+        Self {
+            is_policy: true,
+            ..Self::new(None, guard)
+        }
+    }
+
+    /// True if it wraps calls of `terminate`, too.
+    pub(crate) fn wraps_terminate(&self) -> bool {
+        self.path().is_none() && (self.is_policy || self.middleware.wraps_terminate())
     }
 
     /// The service or the procedure that it wraps; none: all.
@@ -77,8 +93,13 @@ impl Layered {
     }
 
     /// Adds middleware, inside of what was added before.
-    pub fn layer(mut self, middleware: impl Middleware<ServerCall>) -> Self {
-        self.layers.push(ServiceLayer::new(None, middleware));
+    pub fn layer(self, middleware: impl Middleware<ServerCall>) -> Self {
+        self.add(ServiceLayer::new(None, middleware))
+    }
+
+    /// Adds a layer, inside of those that were added before.
+    pub(crate) fn add(mut self, layer: ServiceLayer) -> Self {
+        self.layers.push(layer);
         Self::with_layers(self.service, self.layers)
     }
 
@@ -111,6 +132,10 @@ impl Service for Layered {
 
     fn procedures(&self) -> &'static [Procedure] {
         self.service.procedures()
+    }
+
+    fn has_policy(&self) -> bool {
+        self.service.has_policy() || self.layers.iter().any(|layer| layer.is_policy)
     }
 
     fn call(&self, index: usize, call: Incoming) -> Handler {
@@ -150,6 +175,15 @@ impl Last<ServerCall> for RunHandler {
             }
             slot.take_end()
         })
+    }
+}
+
+impl fmt::Debug for ServiceLayer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServiceLayer")
+            .field("path", &self.path)
+            .field("is_policy", &self.is_policy)
+            .finish_non_exhaustive()
     }
 }
 

@@ -76,6 +76,12 @@ impl ServerCall {
         self.procedure.path()
     }
 
+    /// Returns the roles that the .proto allows to call the procedure: see
+    /// [`Procedure::allowed_roles`](crate::server::Procedure::allowed_roles).
+    pub fn allowed_roles(&self) -> &'static [&'static str] {
+        self.procedure.allowed_roles()
+    }
+
     /// Returns true if the caller sends a stream of requests.
     pub fn has_request_stream(&self) -> bool {
         self.procedure.has_request_stream()

@@ -55,6 +55,14 @@ pub trait Service: Send + Sync + 'static {
         false
     }
 
+    /// Returns whether a policy decides about its calls: true for a [`Layered`](crate::middleware::Layered) service with one.
+    ///
+    /// A service whose procedures have [rules](Procedure::allowed_roles) is served only if it returns true, or if its server has a
+    /// policy. Default: false.
+    fn has_policy(&self) -> bool {
+        false
+    }
+
     /// Makes the handler of `call`, a call of the procedure at `index`.
     fn call(&self, index: usize, call: Incoming) -> Handler;
 }

@@ -14,6 +14,7 @@ mod limit;
 mod load;
 mod middleware;
 mod secrets;
+mod policy;
 mod server;
 mod streams;
 #[cfg(feature = "_tls")]

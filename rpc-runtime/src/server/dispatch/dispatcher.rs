@@ -193,6 +193,7 @@ impl Dispatcher {
                 let asker = Asker::Peer {
                     peer: session.peer(),
                     uid: session.peer().uid(),
+                    caller: None,
                 };
                 server.audit(&asker, TerminateKind::Drain, Decision::Denied("policy"));
             }

@@ -3,13 +3,17 @@
 use std::fmt;
 
 use super::TerminatePolicy;
-use crate::{Peer, Transport, client::inherited::InstanceId};
+use crate::{Peer, auth::AUDIT, client::inherited::InstanceId};
 
 /// The origin of a terminate.
 #[derive(Debug)]
 pub(crate) enum Asker<'a> {
-    /// A caller of the terminate procedure, with its user if the policy knows it.
-    Peer { peer: &'a Peer, uid: Option<u32> },
+    /// A caller of the terminate procedure, with its user if the policy knows it, and its name if middleware does.
+    Peer {
+        peer: &'a Peer,
+        uid: Option<u32>,
+        caller: Option<&'a str>,
+    },
     /// A signal of the OS, by its name.
     Signal(&'static str),
     /// A handle, or code that dropped the server.
@@ -53,7 +57,8 @@ impl Audit<'_> {
         let asker = self.asker;
         let peer = asker.peer();
         let address = peer.map(Peer::address);
-        let transport = peer.map(|peer| name(peer.transport()));
+        let transport = peer.map(|peer| peer.transport().name());
+        let caller = asker.caller();
         let (uid, pid) = (asker.uid(), peer.and_then(Peer::pid));
         let signal = asker.signal();
         let by = asker.name();
@@ -62,12 +67,13 @@ impl Audit<'_> {
         let instance = tracing::field::display(Hex(self.instance));
         match decision {
             Decision::First | Decision::Repeated => tracing::info!(
-                target: TARGET,
+                target: AUDIT,
                 decision = "allowed",
                 first = decision == Decision::First,
                 wish,
                 by,
                 signal,
+                caller,
                 peer = address,
                 transport,
                 uid,
@@ -77,12 +83,13 @@ impl Audit<'_> {
                 "terminate"
             ),
             Decision::Denied(reason) => tracing::warn!(
-                target: TARGET,
+                target: AUDIT,
                 decision = "denied",
                 reason,
                 wish,
                 by,
                 signal,
+                caller,
                 peer = address,
                 transport,
                 uid,
@@ -112,6 +119,13 @@ impl Asker<'_> {
         }
     }
 
+    fn caller(&self) -> Option<&str> {
+        match self {
+            Self::Peer { caller, .. } => *caller,
+            Self::Signal(_) | Self::Handle | Self::Shutdown => None,
+        }
+    }
+
     fn uid(&self) -> Option<u32> {
         match self {
             Self::Peer { uid, .. } => *uid,
@@ -136,17 +150,6 @@ impl TerminateKind {
     }
 }
 
-fn name(transport: Transport) -> &'static str {
-    match transport {
-        Transport::Tcp => "tcp",
-        Transport::Tls => "tls",
-        Transport::Unix => "unix",
-        Transport::Memory => "mem",
-        Transport::InProcess => "in-process",
-        Transport::Custom => "custom",
-    }
-}
-
 struct Hex(InstanceId);
 
 impl fmt::Display for Hex {
@@ -154,5 +157,3 @@ impl fmt::Display for Hex {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }
-
-const TARGET: &str = "rpc_runtime::audit";

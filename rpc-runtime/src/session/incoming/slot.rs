@@ -16,15 +16,17 @@ use crate::{
 
 /// Where a call lies while its middleware decides, and how its handler ended.
 ///
-/// Middleware may drop what it was given at any point. The call itself lies here, or its handler has it, so that it still
-/// ends exactly once, with the status that the middleware returns.
+/// Middleware may drop what it was given at any point. The call itself lies here, and the handler has a copy that reports to it. So
+/// the call ends exactly once, as the middleware decides, also if a task that the middleware has spawned still runs the handler.
 #[derive(Default)]
 pub(in crate::session) struct CallSlot(Mutex<Content>);
 
 #[derive(Default)]
 struct Content {
-    /// None while the handler has it.
+    /// None once it has ended.
     call: Option<Incoming>,
+    /// True once a handler has it.
+    is_lent: bool,
     /// How the handler ended; none before, and if it was dropped.
     end: Option<Result<RawMessage>>,
     /// Why the handler did not start, if it refused the call itself.
@@ -38,8 +40,18 @@ pub(super) struct LayeredPart {
     slot: Arc<CallSlot>,
     /// The handler's context, as middleware has changed it.
     pub(super) context: Context,
-    /// The same of the middleware around this one.
-    outer: Option<Box<Self>>,
+}
+
+impl LayeredPart {
+    /// Tells the call in the slot, and those of the middleware around it, that the handler has started.
+    pub(super) fn note_start(&self, start: Start) {
+        if let Some(call) = &mut self.slot.lock().call {
+            call.start = start;
+            if let Some(outer) = &call.layered {
+                outer.note_start(start);
+            }
+        }
+    }
 }
 
 /// How a handler ended that has middleware around it.
@@ -66,15 +78,15 @@ impl HandlerEnd {
 impl CallSlot {
     /// Takes the call for its handler; none if a handler has or had it.
     pub(in crate::session) fn take(self: &Arc<Self>, context: Context, payload: Encoded) -> Option<Incoming> {
-        let mut call = self.lock().call.take()?;
-        let outer = call.layered.take();
-        call.payload = payload;
-        call.layered = Some(Box::new(LayeredPart {
+        let mut content = self.lock();
+        if mem::replace(&mut content.is_lent, true) {
+            return None;
+        }
+        let part = LayeredPart {
             slot: Arc::clone(self),
             context,
-            outer,
-        }));
-        Some(call)
+        };
+        Some(content.call.as_ref()?.lend(part, payload))
     }
 
     /// How the handler ended.
@@ -89,16 +101,11 @@ impl CallSlot {
 
     /// Ends the call as its middleware has decided.
     pub(in crate::session) async fn end(&self, decision: Result<Result<Answer>, Box<dyn Any + Send>>) {
-        let Content {
-            call,
-            reason,
-            is_unwanted,
-            ..
-        } = mem::take(&mut *self.lock());
-        let Some(mut call) = call else {
-            // A task that middleware has spawned runs the handler, and the call ends with that.
-            return;
+        let (call, reason, is_unwanted) = {
+            let mut content = self.lock();
+            (content.call.take(), content.reason.take(), content.is_unwanted)
         };
+        let Some(mut call) = call else { return };
         match decision {
             _ if is_unwanted => drop(call),
             Ok(Ok(answer)) => call.answer(answer).await,
@@ -107,9 +114,12 @@ impl CallSlot {
         }
     }
 
-    fn put(&self, call: Incoming, end: HandlerEnd) {
+    /// Notes how the handler ended. The call may have ended before, if middleware did not wait for the handler.
+    fn put(&self, start: Start, end: HandlerEnd) {
         let mut content = self.lock();
-        content.call = Some(call);
+        if let Some(call) = &mut content.call {
+            call.start = start;
+        }
         match end {
             HandlerEnd::Replied(message) => content.end = Some(Ok(message)),
             HandlerEnd::Failed(status) => content.end = Some(Err(status)),
@@ -138,26 +148,29 @@ impl Incoming {
         (Arc::new(slot), context, payload)
     }
 
-    /// Gives the call back to its middleware.
-    pub(super) fn give_back(&mut self, layered: LayeredPart, end: HandlerEnd) {
-        self.open = false;
-        let LayeredPart { slot, outer, .. } = layered;
-        let call = Self {
+    /// Makes a copy for the handler, which reports to `part` in place of the connection.
+    fn lend(&self, part: LayeredPart, payload: Encoded) -> Self {
+        Self {
             session: Arc::clone(&self.session),
             metadata: Metadata::new(),
-            payload: Encoded::default(),
+            payload,
             open: true,
             row: None,
-            layered: outer,
+            layered: Some(Box::new(part)),
             ..*self
-        };
-        slot.put(call, end);
+        }
+    }
+
+    /// Gives the call back to its middleware.
+    pub(super) fn give_back(&mut self, layered: &LayeredPart, end: HandlerEnd) {
+        self.open = false;
+        layered.slot.put(self.start, end);
     }
 
     /// Ends a call whose handler has not started: it is no longer wanted.
     pub(super) fn unwanted(mut self) {
         if let Some(layered) = self.layered.take() {
-            self.give_back(*layered, HandlerEnd::Unwanted);
+            self.give_back(&layered, HandlerEnd::Unwanted);
         }
     }
 

@@ -1,6 +1,6 @@
 //! Middleware of a server: each shape of call, the order, refusals, metadata, values, panics, and the end of a call.
 
-use std::{future::pending, time::Duration};
+use std::{future::pending, sync::Arc, time::Duration};
 
 use rpc_runtime::{
     Client, Code, Context, Executed, Result, Server, Status,
@@ -9,6 +9,8 @@ use rpc_runtime::{
     server::{Handler, Incoming, Procedure, ServerBuilder, Service},
 };
 use test_support::{LONG, Running, all, lab::*, serve, until, within};
+
+use tokio::sync::Notify;
 
 use super::{NoteDrop, Noting};
 
@@ -427,22 +429,73 @@ async fn a_task_that_middleware_spawned_may_run_the_rest() {
 }
 
 #[tokio::test(crate = "test_support::gate")]
-async fn a_call_ends_once_if_middleware_does_not_wait_for_it() {
+async fn middleware_decides_also_about_a_handler_that_a_task_of_it_still_runs() {
+    for is_nested in [false, true] {
+        let lab = Lab::default();
+        let noting = lab.clone();
+        let unwaited = from_fn(move |call: ServerCall, next: Next<ServerCall>| {
+            let lab = noting.clone();
+            async move {
+                if call.procedure() == ECHO.path() {
+                    return next.run(call).await;
+                }
+                let task = tokio::spawn(next.run(call));
+                lab.logged("handler began").await;
+                tokio::spawn(async move {
+                    let answer = within(task).await.unwrap().unwrap();
+                    lab.note(format!("the task gets {}", answer.message::<String>().unwrap()));
+                });
+                Err(Status::internal("not waited for"))
+            }
+        });
+        let layered = Layered::new(lab.clone()).layer(unwaited);
+        let client = Client::in_process(match is_nested {
+            true => Layered::new(layered).layer(Noting("m", lab.clone())),
+            false => layered,
+        });
+        let error = within(start(&client, &WAIT, "handler"))
+            .await
+            .unwrap()
+            .unwrap_err();
+        assert_eq!(
+            (error.code(), error.message(), error.executed()),
+            (Code::Internal, "not waited for", Executed::Yes)
+        );
+        assert!(
+            !lab.log().contains(&"handler ended".to_owned()),
+            "{:?}",
+            lab.log()
+        );
+        lab.release();
+        lab.logged("the task gets handler").await;
+        assert_eq!(echo(&client, "alive").await.unwrap(), "alive");
+    }
+}
+
+#[tokio::test(crate = "test_support::gate")]
+async fn middleware_that_decides_first_keeps_the_handler_from_starting() {
     let lab = Lab::default();
+    let (go, went) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let notify = (Arc::clone(&go), Arc::clone(&went));
     let client = client_of(
         &lab,
-        from_fn(async |call: ServerCall, next| {
-            drop(tokio::spawn(next.run(call)));
-            tokio::task::yield_now().await;
-            Err(Status::internal("not waited for"))
+        from_fn(move |call: ServerCall, next: Next<ServerCall>| {
+            let (go, went) = notify.clone();
+            async move {
+                tokio::spawn(async move {
+                    go.notified().await;
+                    next.run(call).await.unwrap_err();
+                    went.notify_one();
+                });
+                Err(Status::permission_denied("decided"))
+            }
         }),
     );
-    let call = start(&client, &WAIT, "handler");
-    lab.logged("handler began").await;
-    lab.release();
-    // Its end is the handler's end, and nobody takes its reply.
-    let error = within(call).await.unwrap().unwrap_err();
-    assert_ne!(error.executed(), Executed::No, "{error}");
+    let error = text(&client, &WAIT, "handler").await.unwrap_err();
+    assert_eq!((error.message(), error.executed()), ("decided", Executed::No));
+    go.notify_one();
+    within(went.notified()).await;
+    assert_eq!(lab.log(), [""; 0]);
 }
 
 #[tokio::test(crate = "test_support::gate")]

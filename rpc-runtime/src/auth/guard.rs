@@ -1,0 +1,142 @@
+//! Guard: the middleware that asks a policy.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
+
+use super::{Asked, Caller, Decision, Policy, Rule, audit, policy::DynPolicy};
+use crate::{
+    Code, Result, Status,
+    base::bounded::{Unanswered, bounded},
+    layer::{Answer, Middleware, Next},
+    message::control,
+    session::{Layered, ServerCall, ServiceLayer},
+};
+
+/// The middleware that asks a policy about each call, and refuses those that the policy does not allow.
+#[derive(Clone)]
+pub(crate) struct Guard {
+    policy: Arc<dyn DynPolicy>,
+    /// The rules that the program has set in place of those of the .proto: by the path of a service or a procedure.
+    rules: Arc<HashMap<String, Rule>>,
+}
+
+impl Guard {
+    pub(crate) fn new(policy: impl Policy) -> Self {
+        Self {
+            policy: Arc::new(policy),
+            rules: Arc::default(),
+        }
+    }
+
+    /// Sets rules in place of those of the .proto.
+    pub(crate) fn with_rules(self, rules: HashMap<String, Rule>) -> Self {
+        Self {
+            rules: Arc::new(rules),
+            ..self
+        }
+    }
+
+    /// The rule of the procedure that is called: that of the program for it, for its service, or else that of the .proto.
+    fn rule(&self, call: &ServerCall) -> Rule {
+        let path = call.procedure();
+        let service = path.split_once('/').map_or(path, |(service, _)| service);
+        let set = self.rules.get(path).or_else(|| self.rules.get(service));
+        set.cloned()
+            .unwrap_or_else(|| Rule::declared(call.allowed_roles()))
+    }
+
+    /// Who calls: by middleware, or else by the policy, which then stands beside the call, too.
+    fn caller(&self, call: &mut ServerCall) -> Option<Caller> {
+        if let Some(caller) = call.get::<Caller>() {
+            return Some(caller.clone());
+        }
+        let caller = catch_unwind(AssertUnwindSafe(|| self.policy.caller(call.peer())));
+        let caller = caller.ok().flatten()?;
+        call.insert(caller.clone());
+        Some(caller)
+    }
+
+    async fn decide(&self, asked: Asked) -> Decision {
+        match bounded(TIME, async { self.policy.decide(asked).await }).await {
+            Ok(decision) => decision,
+            Err(Unanswered::Panicked) => Decision::denied("the policy panicked"),
+            Err(Unanswered::Late) => Decision::denied(format!("the policy took longer than {TIME:?}")),
+        }
+    }
+}
+
+impl Middleware<ServerCall> for Guard {
+    async fn handle(&self, mut call: ServerCall, next: Next<ServerCall>) -> Result<Answer> {
+        let caller = self.caller(&mut call);
+        let asked = Asked::new(call.context().clone(), caller, self.rule(&call));
+        let decision = self.decide(asked.clone()).await;
+        let path = call.procedure();
+        let status = match &decision {
+            Decision::Allowed => {
+                if path != control::TERMINATE.path() {
+                    audit::allowed(&asked);
+                }
+                drop(asked);
+                return next.run(call).await;
+            }
+            Decision::Unauthenticated(_) => {
+                let text =
+                    format!("the caller of {path} is not known: send credentials that this server accepts");
+                Status::new(Code::Unauthenticated, text)
+            }
+            Decision::Denied(_) => {
+                Status::new(Code::PermissionDenied, format!("this caller may not call {path}"))
+            }
+        };
+        let denial = call.context().note_denial();
+        if let Some(unsaid) = denial.unsaid {
+            audit::denied(&asked, &decision, unsaid);
+        }
+        if denial.is_last {
+            audit::drained(&asked, denial.count);
+            let text = format!("too many calls were denied, the last: {path}");
+            call.context().drain_abused_connection(&text);
+        }
+        Err(status)
+    }
+}
+
+impl fmt::Debug for Guard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guard")
+            .field("rules", &self.rules)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Layered {
+    /// Adds a policy, inside of the middleware that was added before: it decides which calls go on.
+    ///
+    /// It is for a service that a client serves, or that is served in process: there is no
+    /// [`ServerBuilder::policy`](crate::server::ServerBuilder::policy). If the .proto has rules, such a service needs one.
+    ///
+    /// ```
+    /// # struct Hello;
+    /// # impl rpc_runtime::server::Service for Hello {
+    /// #     fn name(&self) -> &'static str { "doc.v1.Hello" }
+    /// #     fn procedures(&self) -> &'static [rpc_runtime::server::Procedure] { &[] }
+    /// #     fn call(&self, _: usize, call: rpc_runtime::server::Incoming) -> rpc_runtime::server::Handler { call.unknown() }
+    /// # }
+    /// use rpc_runtime::{Client, auth::{Caller, Roles}, middleware::Layered};
+    ///
+    /// // A test as an admin.
+    /// let roles = Roles::new().callers(|_| Some(Caller::new("test").with_role("admin")));
+    /// let client = Client::in_process(Layered::new(Hello).policy(roles));
+    /// ```
+    pub fn policy(self, policy: impl Policy) -> Self {
+        self.add(ServiceLayer::policy(Guard::new(policy)))
+    }
+}
+
+/// How long a policy may take.
+const TIME: Duration = Duration::from_secs(5);
