@@ -3,4 +3,5 @@
 pub(crate) mod hmac;
 pub(crate) mod log_limit;
 pub(crate) mod ordered_wakes;
+pub(crate) mod panic;
 mod sha256;

@@ -5,12 +5,7 @@ mod audit;
 mod key;
 mod signals;
 
-use std::{
-    borrow::Cow,
-    fmt,
-    panic::{self, AssertUnwindSafe},
-    sync::Arc,
-};
+use std::{borrow::Cow, fmt, sync::Arc};
 
 pub(crate) use self::{
     audit::{Asker, Audit, Decision, TerminateKind},
@@ -19,6 +14,7 @@ pub(crate) use self::{
 };
 use crate::{
     Context,
+    base::panic::Panic,
     client::inherited::InstanceId,
     net::{Challenge, own_uid},
 };
@@ -96,10 +92,7 @@ impl TerminatePolicy {
             },
             Rule::Loopback => peer.is_same_user() || peer.is_loopback(),
             Rule::Disabled => false,
-            Rule::Custom(allows) => {
-                let is_allowed = panic::catch_unwind(AssertUnwindSafe(|| allows(cx)));
-                is_allowed.unwrap_or(false)
-            }
+            Rule::Custom(allows) => Panic::catch(|| allows(cx)).unwrap_or(false),
         };
         match is_allowed {
             true => Verdict::allowed(peer.uid()),
