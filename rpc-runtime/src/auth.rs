@@ -48,11 +48,11 @@ pub use self::{
     rule::Rule,
     verified::Verified,
 };
+pub(crate) use self::{audit::AUDIT, guard::Guard};
 pub use crate::{
     api::secret::Secret,
     client::token::{Token, TokenSource},
 };
-pub(crate) use self::{audit::AUDIT, guard::Guard};
 
 /// The path of the procedure that terminates a server, for [`ServerBuilder::allow`](crate::server::ServerBuilder::allow) and for
 /// policies.

@@ -4,4 +4,5 @@ pub(crate) mod bounded;
 pub(crate) mod hmac;
 pub(crate) mod log_limit;
 pub(crate) mod ordered_wakes;
+pub(crate) mod panic;
 pub(crate) mod sha256;

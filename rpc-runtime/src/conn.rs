@@ -410,7 +410,7 @@ impl Connection {
 /// Frames of the peer.
 impl Connection {
     /// Takes in a frame of a connection that is live.
-    #[inline]
+    #[inline(always)]
     fn receive(&mut self, frame: &mut Frame, now: Time) {
         let result = match frame.kind {
             _ if self.end.is_handshaking() => self.receive_hello(frame, now),

@@ -303,12 +303,13 @@ impl<S: ByteStream> Driver<S> {
     /// Feeds all whole frames of the read buffer to the connection.
     fn decode(&mut self, conn: &mut Connection, now: Time) {
         let mut is_new = false;
+        let mut frame = Frame::default();
         while self.reading == Reading::Frames {
-            let mut frame = Frame::default();
             match self.codec.decode_into(&mut self.input, &mut frame) {
                 Ok(true) => {
                     is_new = true;
                     conn.handle_frame(&mut frame, now);
+                    frame.clear();
                 }
                 Ok(false) => {
                     self.place(conn);

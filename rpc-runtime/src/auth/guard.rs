@@ -1,17 +1,14 @@
 //! Guard: the middleware that asks a policy.
 
-use std::{
-    collections::HashMap,
-    fmt,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
 use super::{Asked, Caller, Decision, Policy, Rule, audit, policy::DynPolicy};
 use crate::{
     Code, Result, Status,
-    base::bounded::{Unanswered, bounded},
+    base::{
+        bounded::{Unanswered, bounded},
+        panic::Panic,
+    },
     layer::{Answer, Middleware, Next},
     message::control,
     session::{Layered, ServerCall, ServiceLayer},
@@ -55,7 +52,7 @@ impl Guard {
         if let Some(caller) = call.get::<Caller>() {
             return Some(caller.clone());
         }
-        let caller = catch_unwind(AssertUnwindSafe(|| self.policy.caller(call.peer())));
+        let caller = Panic::catch(|| self.policy.caller(call.peer()));
         let caller = caller.ok().flatten()?;
         call.insert(caller.clone());
         Some(caller)

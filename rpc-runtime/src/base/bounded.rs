@@ -2,13 +2,14 @@
 
 use std::{
     future::{Future, poll_fn},
-    panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
     task::Poll,
     time::Duration,
 };
 
 use tokio::time::timeout;
+
+use super::panic::Panic;
 
 /// Why there is no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,11 +21,9 @@ pub(crate) enum Unanswered {
 /// Runs `answer`, for at most `time`.
 pub(crate) async fn bounded<T>(time: Duration, answer: impl Future<Output = T>) -> Result<T, Unanswered> {
     let mut answer = pin!(timeout(time, answer));
-    poll_fn(
-        |cx| match catch_unwind(AssertUnwindSafe(|| answer.as_mut().poll(cx))) {
-            Ok(poll) => poll.map(|result| result.map_err(|_| Unanswered::Late)),
-            Err(_) => Poll::Ready(Err(Unanswered::Panicked)),
-        },
-    )
+    poll_fn(|cx| match Panic::catch(|| answer.as_mut().poll(cx)) {
+        Ok(poll) => poll.map(|result| result.map_err(|_| Unanswered::Late)),
+        Err(_) => Poll::Ready(Err(Unanswered::Panicked)),
+    })
     .await
 }

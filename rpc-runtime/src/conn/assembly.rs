@@ -17,6 +17,7 @@ use super::{
 use crate::wire::frame::{Encoded, Frame, Header, Placed};
 
 /// The message of a frame that carries all of it.
+#[inline(always)]
 pub(super) fn whole(frame: &mut Frame) -> Result<Encoded, WrongLength> {
     let length = frame.message_len();
     let received = frame.payload.len() as u64;

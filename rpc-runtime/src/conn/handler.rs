@@ -22,7 +22,7 @@ use super::{
     memory_held::Holdings,
     outbox::remainders::MessageKind,
     step::step_of,
-    theirs::{HandOut, Theirs, receipt},
+    theirs::{HandOut, ReplyRooms, Theirs, receipt},
     tuning::NOTICE,
     wakers::WaitingFor,
 };
@@ -33,6 +33,9 @@ use crate::{
         control::{Progress, Reason},
     },
 };
+
+/// A reply of any priority has room.
+const ALL_ROOMS: ReplyRooms = [true; Priority::ALL.len()];
 
 /// Requests and replies.
 impl Connection {
@@ -78,7 +81,7 @@ impl Connection {
             return Poll::Ready(None);
         };
         if self.has_room_for_all() {
-            let (is_live, max_calls) = (self.end.is_live(), self.settings.max_calls);
+            let max_calls = self.settings.max_calls;
             let waiting = self.theirs.waiting().min(most - 1);
             rest.reserve(waiting);
             for _ in 0..waiting {
@@ -86,7 +89,7 @@ impl Connection {
                     // It is for `take_row`.
                     break;
                 }
-                let next = self.theirs.take_next(&self.outbox, is_live, max_calls, how);
+                let next = self.theirs.take_next(ALL_ROOMS, max_calls, how);
                 let Some(arrived) = next else { break };
                 rest.push_back(arrived);
             }
@@ -137,7 +140,12 @@ impl Connection {
     fn poll_next(&mut self, how: HandOut, cx: &mut Context<'_>) -> Poll<Option<Arrived>> {
         let is_live = self.end.is_live();
         let max_calls = self.settings.max_calls;
-        if let Some(arrived) = self.theirs.take_next(&self.outbox, is_live, max_calls, how) {
+        // A dead connection has room for everything: only one-way requests are left, which have no reply.
+        let rooms = match is_live && !self.has_room_for_all() {
+            true => Theirs::rooms_for_replies(&self.outbox),
+            false => ALL_ROOMS,
+        };
+        if let Some(arrived) = self.theirs.take_next(rooms, max_calls, how) {
             return Poll::Ready(Some(arrived));
         }
         if !is_live && !self.theirs.is_held_back() {

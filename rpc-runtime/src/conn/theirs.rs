@@ -57,29 +57,27 @@ impl Theirs {
         }
     }
 
-    /// Hands out the next request whose handler is to start, in the order of arrival; none if none may start now.
-    ///
-    /// A dead connection has room for everything: only one-way requests are left, which have no reply.
+    /// Returns for which priorities a reply has room in the output of a live connection.
+    pub(super) fn rooms_for_replies(outbox: &Outbox) -> ReplyRooms {
+        let Rooms { short, long } = outbox.rooms();
+        // Most replies are short. One that is not waits with its handler, and few may.
+        match outbox.waiters().long() < LONG_REPLIES {
+            true => short,
+            false => long,
+        }
+    }
+
+    /// Hands out the next request whose handler is to start, in the order of arrival; none if none may start now. Its reply must
+    /// have one of the `rooms`.
     #[inline]
     pub(super) fn take_next(
         &mut self,
-        outbox: &Outbox,
-        is_live: bool,
+        mut rooms: ReplyRooms,
         max_calls: u32,
         how: HandOut,
     ) -> Option<Arrived> {
         if !self.requests.is_any_queued() {
             return None;
-        }
-        let mut rooms = [true; Priority::ALL.len()];
-        if is_live {
-            let Rooms { short, long } = outbox.rooms();
-            // Most replies are short. One that is not waits with its handler, and few may.
-            rooms = if outbox.waiters().long() < LONG_REPLIES {
-                short
-            } else {
-                long
-            };
         }
         if self.has_many_handlers(max_calls) {
             // One-way requests have no slots, so their credit alone would let a peer take all handlers of a server. They
@@ -363,6 +361,9 @@ impl Theirs {
         &self.account
     }
 }
+
+/// For which priorities a reply has room.
+pub(super) type ReplyRooms = [bool; Priority::ALL.len()];
 
 /// How many bytes of a request are kept for its handler, those of its streams left out.
 fn buffered(request: &TheirRequest) -> u64 {

@@ -1,10 +1,8 @@
 //! Runtime: what the current tokio runtime can do.
 
 use std::{
-    any::Any,
     cell::Cell,
     future::{Future, poll_fn},
-    panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
     sync::{Mutex, PoisonError},
     task::Poll,
@@ -16,7 +14,7 @@ use tokio::{
     time::{Instant, Sleep, sleep, sleep_until},
 };
 
-use crate::{Code, Error};
+use crate::{Code, Error, base::panic::Panic};
 
 /// The id of the current runtime. None outside of one.
 #[inline]
@@ -61,7 +59,7 @@ fn has_timers(runtime: &Handle) -> bool {
     if *without == Some(id) {
         return false;
     }
-    let has = catch_unwind(|| drop(sleep(Duration::ZERO))).is_ok();
+    let has = Panic::catch(|| drop(sleep(Duration::ZERO))).is_ok();
     if has {
         WITH.set(Some(id));
     } else {
@@ -77,12 +75,10 @@ fn has_timers(runtime: &Handle) -> bool {
 /// The text of the panic.
 pub(crate) async fn unless_panics<F: Future>(future: F) -> Result<F::Output, String> {
     let mut future = pin!(future);
-    poll_fn(
-        |cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
-            Ok(poll) => poll.map(Ok),
-            Err(panic) => Poll::Ready(Err(panic_text(&*panic).to_owned())),
-        },
-    )
+    poll_fn(|cx| match Panic::catch(|| future.as_mut().poll(cx)) {
+        Ok(poll) => poll.map(Ok),
+        Err(panic) => Poll::Ready(Err(panic.text().unwrap_or("no text").to_owned())),
+    })
     .await
 }
 
@@ -93,14 +89,6 @@ pub(crate) fn transport_error(panic: &str) -> Error {
         false => format!("the transport panicked: {panic}"),
     };
     Error::local(Code::FailedPrecondition, text)
-}
-
-fn panic_text(panic: &(dyn Any + Send)) -> &str {
-    match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
-        (Some(text), _) => text,
-        (_, Some(text)) => text,
-        _ => "no text",
-    }
 }
 
 const NO_TIMERS: &str = "this tokio runtime has no timers: build it with enable_time(), or with enable_all()";

@@ -5,15 +5,7 @@ mod audit;
 mod key;
 mod signals;
 
-use std::{
-    borrow::Cow,
-    fmt,
-    future::Future,
-    panic::{self, AssertUnwindSafe},
-    pin::Pin,
-    sync::Arc,
-    time::Duration,
-};
+use std::{borrow::Cow, fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 pub(crate) use self::{
     audit::{Asker, Audit, Decision, TerminateKind},
@@ -22,7 +14,7 @@ pub(crate) use self::{
 };
 use crate::{
     Context,
-    base::bounded::bounded,
+    base::{bounded::bounded, panic::Panic},
     client::inherited::InstanceId,
     net::{Challenge, own_uid},
 };
@@ -132,10 +124,7 @@ impl TerminatePolicy {
                 let is_allowed = bounded(TIME, async { allows(cx.clone()).await });
                 is_allowed.await.unwrap_or(false)
             }
-            Rule::Custom(allows) => {
-                let is_allowed = panic::catch_unwind(AssertUnwindSafe(|| allows(cx)));
-                is_allowed.unwrap_or(false)
-            }
+            Rule::Custom(allows) => Panic::catch(|| allows(cx)).unwrap_or(false),
         };
         match is_allowed {
             true => Verdict::allowed(peer.uid()),

@@ -1,12 +1,10 @@
 //! Context: what a handler knows of its call, and the call whose handler is polled on this thread.
 
 use std::{
-    any::Any,
     cell::Cell,
     fmt,
     future::{Future, poll_fn},
     mem::ManuallyDrop,
-    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::Arc,
     task::{Context as TaskContext, Poll, Waker},
@@ -19,6 +17,7 @@ use tokio::time::Instant;
 use super::beside::Beside;
 use crate::{
     Call, Client, Code, Metadata, Peer, Procedure, Result, Status,
+    base::panic::Panic,
     client::inherited::{HandlerId, Inherited, InstanceId, inherited},
     conn::{CallId, Unwanted},
     driver::Clock,
@@ -443,10 +442,10 @@ impl HandlerScope {
         &mut self,
         handler: Pin<&mut F>,
         cx: &mut TaskContext<'_>,
-    ) -> Poll<Result<F::Output, Box<dyn Any + Send>>> {
+    ) -> Poll<Result<F::Output, Panic>> {
         let _polled = self.owner.enter();
         let _entered = self.inherited.enter();
-        match catch_unwind(AssertUnwindSafe(|| handler.poll(cx))) {
+        match Panic::catch(|| handler.poll(cx)) {
             Ok(poll) => poll.map(Ok),
             Err(panic) => Poll::Ready(Err(panic)),
         }

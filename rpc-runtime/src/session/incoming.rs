@@ -4,7 +4,6 @@ mod row_handler;
 mod slot;
 
 use std::{
-    any::Any,
     fmt,
     future::{Future, poll_fn},
     mem,
@@ -207,7 +206,7 @@ impl Incoming {
                     Some(status) => status,
                 },
                 Ok(Err(status)) => status,
-                Err(panic) => return self.panicked(&*panic),
+                Err(panic) => return self.panicked(panic.text()),
             };
             self.fail(&status).await;
         })
@@ -367,9 +366,11 @@ impl Incoming {
     }
 
     /// Ends the call after a panic of the handler, or of the reply's encoding.
-    fn panicked(&mut self, panic: &(dyn Any + Send)) {
+    fn panicked(&mut self, text: Option<&str>) {
         let procedure = self.procedure.path();
-        let status = match panicked::advice(panic, self.procedure, self.session.server().threads()) {
+        let threads = self.session.server().threads();
+        let advice = text.and_then(|text| panicked::advice(text, self.procedure, threads));
+        let status = match advice {
             Some(advice) => {
                 tracing::error!(procedure, advice, "handler panicked");
                 format!("handler panicked: {advice}")
@@ -433,7 +434,7 @@ impl Drop for Incoming {
             return;
         }
         if std::thread::panicking() {
-            self.panicked(&());
+            self.panicked(None);
         } else {
             self.finish(End::Dropped);
         }

@@ -124,7 +124,7 @@ impl InlinePoll {
         let asleep = DriverAsleep {
             shared,
             outer: POLL.with(|poll| {
-                let outer = poll.get();
+                let outer = (poll.session.get() != 0).then(|| poll.get());
                 poll.set(Self::new(session, start, now));
                 outer
             }),
@@ -158,7 +158,8 @@ impl InlinePoll {
 /// The time in which the driver of a connection is left asleep.
 struct DriverAsleep<'a> {
     shared: &'a SharedConnection,
-    outer: InlinePoll,
+    /// The poll around this one; none in most cases.
+    outer: Option<InlinePoll>,
     /// Whether somebody else wakes the driver.
     is_handled: bool,
 }
@@ -175,7 +176,11 @@ impl Drop for DriverAsleep<'_> {
     fn drop(&mut self) {
         let has_work = POLL.with(|poll| {
             let has_work = poll.has_work.get();
-            poll.set(self.outer);
+            match self.outer {
+                // The other parts mean nothing without a session.
+                None => poll.session.set(0),
+                Some(outer) => poll.set(outer),
+            }
             has_work
         });
         if has_work && !self.is_handled {

@@ -1,7 +1,5 @@
 //! Panicked: advice for the caller and the log about a handler that panicked.
 
-use std::any::Any;
-
 use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::Threads;
@@ -10,12 +8,8 @@ use crate::message::procedure::{Procedure, Run};
 /// Returns what to do about a panic, if it is one of tokio's about a thread that must not block.
 ///
 /// Nothing of the panic's own text is passed on: it may contain bytes that a peer has sent.
-pub(crate) fn advice(panic: &(dyn Any + Send), procedure: &Procedure, threads: Threads) -> Option<String> {
-    let text = match panic.downcast_ref::<&'static str>() {
-        Some(text) => text,
-        None => panic.downcast_ref::<String>()?.as_str(),
-    };
-    let is_one_of = |panics: &[&str]| panics.iter().any(|panic| text.starts_with(panic));
+pub(crate) fn advice(panic: &str, procedure: &Procedure, threads: Threads) -> Option<String> {
+    let is_one_of = |texts: &[&str]| texts.iter().any(|text| panic.starts_with(text));
     let path = procedure.path();
     if procedure.run() == Run::Blocking && threads == Threads::One {
         return is_one_of(&BLOCKS).then(|| {

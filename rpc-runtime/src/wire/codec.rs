@@ -328,12 +328,15 @@ impl FrameCodec {
             self.wanted = has_head.then_some(total);
             return Ok(false);
         }
-        let payload = match frame.fill(&buffer[PREFIX_LEN..total]) {
-            Ok(payload) => payload,
-            Err(error) => {
-                drop(self.take(buffer, total, 0..0));
-                return Err(error.into());
-            }
+        let payload = match frame.fill_plain(&buffer[PREFIX_LEN..], len) {
+            Some(payload) => payload,
+            None => match frame.fill(&buffer[PREFIX_LEN..total]) {
+                Ok(payload) => payload,
+                Err(error) => {
+                    drop(self.take(buffer, total, 0..0));
+                    return Err(error.into());
+                }
+            },
         };
         let is_own;
         (frame.payload, is_own) = self.take(buffer, total, payload);
@@ -479,15 +482,18 @@ impl From<io::Error> for CodecError {
 }
 
 /// Takes a frame of `total` bytes off `buffer`, and returns its payload, without copying it.
-#[inline]
+#[inline(always)]
 fn split_payload(buffer: &mut BytesMut, total: usize, payload: Range<usize>) -> Bytes {
     if payload.is_empty() {
         buffer.advance(total);
         return Bytes::new();
     }
-    buffer.advance(PREFIX_LEN + payload.start);
-    let bytes = buffer.split_to(payload.len()).freeze();
-    buffer.advance(total - PREFIX_LEN - payload.end);
+    let mut bytes = buffer.split_to(PREFIX_LEN + payload.end).freeze();
+    bytes.advance(PREFIX_LEN + payload.start);
+    let behind = total - PREFIX_LEN - payload.end;
+    if behind > 0 {
+        buffer.advance(behind);
+    }
     bytes
 }
 

@@ -10,6 +10,7 @@ mod decode;
 mod header;
 mod output;
 mod payload;
+mod plain;
 pub(crate) mod row;
 #[cfg(test)]
 mod tests;
@@ -343,6 +344,37 @@ impl Frame {
             run_us: self.run_us,
             details: &self.extra.details,
             depth: self.depth,
+        }
+    }
+
+    /// Makes the frame empty, so that another one can be decoded into it. It costs less than to drop it and to make a new one.
+    #[inline]
+    pub(crate) fn clear(&mut self) {
+        let Self {
+            kind,
+            id,
+            flags,
+            procedure,
+            timeout_us,
+            code,
+            extra,
+            length,
+            encoding,
+            queue_us,
+            run_us,
+            depth,
+            payload,
+        } = self;
+        *kind = Kind::default();
+        *flags = Flags::NONE;
+        (*id, *procedure, *timeout_us) = (0, 0, 0);
+        (*length, *queue_us, *run_us) = (0, 0, 0);
+        (*code, *encoding, *depth) = (0, 0, 0);
+        if extra.0.is_some() {
+            extra.0 = None;
+        }
+        if !payload.is_empty() {
+            *payload = Bytes::new();
         }
     }
 

@@ -13,8 +13,8 @@ mod extreme_limits;
 mod limit;
 mod load;
 mod middleware;
-mod secrets;
 mod policy;
+mod secrets;
 mod server;
 mod streams;
 #[cfg(feature = "_tls")]

@@ -132,14 +132,19 @@ impl<Req: Message + 'static, Rep: Message + Default, T> UnaryCall<'_, Req, Rep, 
     }
 
     /// Begins the call when it is polled for the first time.
-    #[inline]
+    #[inline(always)]
     fn begin(&mut self) -> Result<(), Error> {
-        if self.stage != UnaryStage::Begun {
-            assert!(self.stage == UnaryStage::New, "polled after its end");
-            self.stage = UnaryStage::Over;
-            self.call.begin()?;
-            self.stage = UnaryStage::Begun;
+        match self.stage {
+            UnaryStage::Begun => Ok(()),
+            UnaryStage::New | UnaryStage::Over => self.begin_now(),
         }
+    }
+
+    fn begin_now(&mut self) -> Result<(), Error> {
+        assert!(self.stage == UnaryStage::New, "polled after its end");
+        self.stage = UnaryStage::Over;
+        self.call.begin()?;
+        self.stage = UnaryStage::Begun;
         Ok(())
     }
 

@@ -8,6 +8,8 @@ use crate::Priority;
 #[derive(Debug, Default)]
 pub(in crate::conn) struct ReadyQueue {
     queues: [VecDeque<ReadyEntry>; Priority::ALL.len()],
+    /// How many ids there are.
+    len: usize,
     /// The number of the next id at the end.
     next: i64,
     /// The number of the next id at the front, further ahead than all others.
@@ -27,6 +29,7 @@ impl ReadyQueue {
     pub(in crate::conn) fn push(&mut self, id: u64, priority: Priority) {
         let number = self.next;
         self.next += 1;
+        self.len += 1;
         self.queues[priority.rank()].push_back(ReadyEntry { number, id });
     }
 
@@ -34,12 +37,24 @@ impl ReadyQueue {
     pub(in crate::conn) fn push_front(&mut self, id: u64, priority: Priority) {
         self.ahead -= 1;
         let number = self.ahead;
+        self.len += 1;
         self.queues[priority.rank()].push_front(ReadyEntry { number, id });
     }
 
     /// Takes the first id among the priorities in `rooms`.
     #[inline]
     pub(in crate::conn) fn pop(&mut self, rooms: [bool; Priority::ALL.len()]) -> Option<ReadyEntry> {
+        const NORMAL: usize = Priority::Normal.rank();
+        let first = match self.queues[NORMAL].len() == self.len && rooms[NORMAL] {
+            // In most cases all have this priority.
+            true => self.queues[NORMAL].pop_front(),
+            false => self.pop_of_several(rooms),
+        };
+        self.len -= usize::from(first.is_some());
+        first
+    }
+
+    fn pop_of_several(&mut self, rooms: [bool; Priority::ALL.len()]) -> Option<ReadyEntry> {
         let with_room = self.queues.iter_mut().zip(rooms).filter(|(_, room)| *room);
         let queues = with_room.filter_map(|(queue, _)| Some((queue.front()?.number, queue)));
         let (_, queue) = queues.min_by_key(|&(number, _)| number)?;
@@ -55,6 +70,7 @@ impl ReadyQueue {
     /// Puts the entry back that was popped last.
     #[inline]
     pub(in crate::conn) fn put_back(&mut self, entry: ReadyEntry, priority: Priority) {
+        self.len += 1;
         self.queues[priority.rank()].push_front(entry);
     }
 
@@ -63,21 +79,23 @@ impl ReadyQueue {
         for queue in &mut self.queues {
             queue.retain(|place| keep(place.id));
         }
+        self.len = self.queues.iter().map(VecDeque::len).sum();
     }
 
     /// True if there is none.
     pub(in crate::conn) fn is_empty(&self) -> bool {
-        self.queues.iter().all(VecDeque::is_empty)
+        self.len == 0
     }
 
     /// Drops all ids.
     pub(in crate::conn) fn clear(&mut self) {
         self.queues.iter_mut().for_each(VecDeque::clear);
+        self.len = 0;
     }
 
     /// How many there are.
     pub(in crate::conn) fn len(&self) -> usize {
-        self.queues.iter().map(VecDeque::len).sum()
+        self.len
     }
 }
 
@@ -114,6 +132,21 @@ mod tests {
         assert_eq!(queue.len(), 1);
         queue.retain(|id| id != 4);
         assert_eq!(pop(&mut queue, [true; 3]), None);
+        assert_eq!(queue.len(), 0);
+    }
+
+    #[test]
+    fn ids_of_one_priority_wait_for_its_room() {
+        let mut queue = ReadyQueue::default();
+        for id in 1..=2 {
+            queue.push(id, Priority::Normal);
+        }
+        assert_eq!(pop(&mut queue, [true, false, true]), None);
+        assert_eq!(pop(&mut queue, [true; 3]), Some(1));
+        queue.push(3, Priority::Control);
+        assert_eq!(pop(&mut queue, [true, false, true]), Some(3));
+        assert_eq!(pop(&mut queue, [true; 3]), Some(2));
+        assert!(queue.is_empty() && pop(&mut queue, [true; 3]).is_none());
     }
 
     #[test]

@@ -3,7 +3,6 @@
 use std::{
     future::Future,
     mem,
-    panic::{self, AssertUnwindSafe},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker},
@@ -18,6 +17,7 @@ use super::{
 };
 use crate::{
     Code, Handler, Incoming, Priority, Procedure, Status,
+    base::panic::Panic,
     conn::{Arrived, CallId, TakenRequests},
     driver::{After, Baton, Clock, RUNTIME_GONE, Round, Wakes},
     message::{control, depth, procedure::Run},
@@ -319,7 +319,7 @@ impl HandlerStart<'_> {
             counted,
         } = *self;
         if run != Run::InOrder {
-            let handler = panic::catch_unwind(AssertUnwindSafe(make)).ok()?;
+            let handler = Panic::catch(make).ok()?;
             return Some(HandlerTask::unpolled(
                 Arc::clone(session),
                 id,
@@ -336,12 +336,12 @@ impl HandlerStart<'_> {
 /// Makes a handler and polls it once. Returns the handler if it is pending. A panic is caught here; the call's own guard has
 /// answered.
 pub(super) fn make_and_poll(make: impl FnOnce() -> Handler) -> Option<Handler> {
-    let poll = panic::catch_unwind(AssertUnwindSafe(move || {
+    let poll = Panic::catch(move || {
         let mut handler = make();
         // The waker wakes nothing: a pending handler gets a task of its own, which polls it again at once.
         let mut cx = Context::from_waker(Waker::noop());
         handler.as_mut().poll(&mut cx).is_pending().then_some(handler)
-    }));
+    });
     poll.ok().flatten()
 }
 

@@ -6,11 +6,9 @@
 
 use std::{
     future::{Future, poll_fn},
-    panic::{AssertUnwindSafe, catch_unwind},
     pin::{Pin, pin},
     sync::Arc,
     task::{Context as TaskContext, Poll},
-    thread,
 };
 
 use prost::Message;
@@ -19,6 +17,7 @@ use tokio::{task::coop, time::Instant};
 use super::{Incoming, Start};
 use crate::{
     Context, Handler, Metadata, Result, Status,
+    base::panic::Panic,
     client::inherited::{HandlerId, Inherited},
     conn::CallId,
     driver::Clock,
@@ -107,7 +106,7 @@ enum Polled {
 }
 
 /// How a handler ended; the error is what it panicked with.
-type Ended = thread::Result<Result<()>>;
+type Ended = Result<Result<()>, Panic>;
 
 impl RowHandler {
     /// Begins the calls of `row`, if this is the first poll of their handler by the dispatcher.
@@ -149,11 +148,10 @@ impl RowHandler {
     {
         let this = ReportOnDrop(self);
         loop {
-            let calls = AssertUnwindSafe(|| this.0.poll_until(cx, current.as_mut(), handler));
-            let polled = catch_unwind(calls);
+            let polled = Panic::catch(|| this.0.poll_until(cx, current.as_mut(), handler));
             if !matches!(polled, Ok(Polled::Pending)) {
                 // Before the connection is told, as its place is free then. The call has failed already if this panics.
-                let _ = catch_unwind(AssertUnwindSafe(|| current.set(None)));
+                let _ = Panic::catch(|| current.set(None));
             }
             let has_failed = this.0.note(polled);
             if !has_failed {
@@ -242,7 +240,7 @@ impl RowHandler {
     }
 
     /// Notes what became of calls that were polled. Returns whether the last one has failed, which the connection is told.
-    fn note(&mut self, polled: thread::Result<Polled>) -> bool {
+    fn note(&mut self, polled: Result<Polled, Panic>) -> bool {
         match polled {
             Ok(Polled::All) => return false,
             Ok(Polled::Pending) => {
@@ -267,7 +265,7 @@ impl RowHandler {
                     let _ = self.row.read(|_| ());
                 }
                 self.part();
-                self.call.panicked(&*panic);
+                self.call.panicked(panic.text());
             }
         }
         self.outcome = LastOutcome::Told;
@@ -304,7 +302,7 @@ impl RowHandler {
         let Some(future) = current.as_pin_mut() else {
             return Poll::Pending;
         };
-        match catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {
+        match Panic::catch(|| future.poll(cx)) {
             Ok(poll) => poll.map(|ended| Ok(ended.map(drop))),
             Err(panic) => Poll::Ready(Err(panic)),
         }
@@ -315,7 +313,7 @@ impl RowHandler {
         match ended {
             Ok(Ok(())) => self.call.handled(),
             Ok(Err(status)) => self.call.failed(&status),
-            Err(panic) => self.call.panicked(&*panic),
+            Err(panic) => self.call.panicked(panic.text()),
         }
     }
 }

@@ -1,7 +1,6 @@
 //! CallSlot: where a call lies while its middleware decides, and how its handler ended.
 
 use std::{
-    any::Any,
     mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -9,6 +8,7 @@ use std::{
 use super::{Incoming, Start};
 use crate::{
     Code, Context, Metadata, Result, Status,
+    base::panic::Panic,
     conn::{End, MEMORY_SHORT, Unstarted},
     layer::{Answer, RawMessage},
     wire::frame::{DropReason, Encoded},
@@ -100,7 +100,7 @@ impl CallSlot {
     }
 
     /// Ends the call as its middleware has decided.
-    pub(in crate::session) async fn end(&self, decision: Result<Result<Answer>, Box<dyn Any + Send>>) {
+    pub(in crate::session) async fn end(&self, decision: Result<Result<Answer>, Panic>) {
         let (call, reason, is_unwanted) = {
             let mut content = self.lock();
             (content.call.take(), content.reason.take(), content.is_unwanted)
@@ -110,7 +110,7 @@ impl CallSlot {
             _ if is_unwanted => drop(call),
             Ok(Ok(answer)) => call.answer(answer).await,
             Ok(Err(status)) => call.end_by(&status, reason).await,
-            Err(panic) => call.panicked(&*panic),
+            Err(panic) => call.panicked(panic.text()),
         }
     }
 

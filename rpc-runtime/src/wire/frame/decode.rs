@@ -176,15 +176,15 @@ struct Ranges {
 }
 
 /// The keys of the most frequent fields, as every encoder writes them: one byte each.
-const KIND: u8 = 1 << 3 | VARINT;
-const ID: u8 = 2 << 3 | VARINT;
-const FLAGS: u8 = 3 << 3 | VARINT;
-const PROCEDURE: u8 = 4 << 3 | FIXED64;
-const TIMEOUT: u8 = 5 << 3 | VARINT;
-const QUEUE: u8 = 11 << 3 | VARINT;
-const RUN: u8 = 12 << 3 | VARINT;
+pub(super) const KIND: u8 = 1 << 3 | VARINT;
+pub(super) const ID: u8 = 2 << 3 | VARINT;
+pub(super) const FLAGS: u8 = 3 << 3 | VARINT;
+pub(super) const PROCEDURE: u8 = 4 << 3 | FIXED64;
+pub(super) const TIMEOUT: u8 = 5 << 3 | VARINT;
+pub(super) const QUEUE: u8 = 11 << 3 | VARINT;
+pub(super) const RUN: u8 = 12 << 3 | VARINT;
 const DEPTH: u8 = 14 << 3 | VARINT;
-const PAYLOAD: u8 = 15 << 3 | LEN;
+pub(super) const PAYLOAD: u8 = 15 << 3 | LEN;
 
 /// Reads one metadata entry; `index` is for the error only.
 fn entry(bytes: &[u8], index: usize) -> Result<(&str, &[u8]), FrameError> {

@@ -1,6 +1,7 @@
 //! Requests that arrive together: the server takes them under one lock.
 
 use std::{
+    fmt,
     sync::{Arc, Mutex, OnceLock},
     thread,
     time::Duration,
@@ -15,6 +16,12 @@ use tokio::{
     runtime::{Builder, Runtime},
     task::JoinSet,
     time::sleep,
+};
+use tracing::{
+    Dispatch, Event, Metadata, Subscriber,
+    field::Field,
+    span,
+    subscriber::{DefaultGuard, NoSubscriber, set_default},
 };
 
 #[test]
@@ -243,6 +250,36 @@ async fn a_handler_that_cannot_be_made_leaves_the_rest_of_its_batch_alone() {
     assert!(report.is_clean(), "{report}");
 }
 
+#[tokio::test(crate = "test_support::gate")]
+async fn a_dispatcher_that_panics_ends_its_connection_and_no_other() {
+    let lab = Lab::default();
+    let server = lab.serve("mem:batches-dispatcher").await;
+    let (client, other) = (server.client().await, server.client().await);
+    let waits = start(&other, &WAIT, "waits");
+    lab.logged("waits began").await;
+    // The one thing of a user that the dispatcher itself runs: what the process logs by.
+    let logs = PanicsAt::here("unknown procedure");
+    let calls = async {
+        tokio::join!(
+            text(&client, &ECHO, "before"),
+            text(&client, &NOWHERE, "nowhere"),
+            text(&client, &ECHO, "behind"),
+            send(&client, &NOTE, "1"),
+        )
+    };
+    let (before, nowhere, behind, ()) = within(calls).await;
+    drop(logs);
+    for error in [before, nowhere, behind].map(Result::unwrap_err) {
+        let what = (error.code(), error.executed());
+        assert_eq!(what, (Code::Unavailable, Executed::Maybe), "{error}");
+    }
+    assert_eq!(text(&client, &ECHO, "again").await.unwrap(), "again");
+    lab.release();
+    assert_eq!(waits.await.unwrap().unwrap(), "waits");
+    let report = server.stop().await;
+    assert_eq!((report.aborted(), report.stuck()), (0, 0), "{report}");
+}
+
 static SCRIPT: Procedure = Procedure::new("script.v1.Script/rpc_run", 1);
 static SCRIPTS: [Procedure; 1] = [SCRIPT];
 static FAULTY: Procedure = Procedure::new("faulty.v1.Faulty/rpc_faulty", 2);
@@ -332,4 +369,48 @@ fn runtime(workers: usize) -> Runtime {
         .enable_all()
         .build()
         .unwrap()
+}
+
+/// Panics when this thread logs an event with this message, until it is dropped.
+struct PanicsAt {
+    _guard: DefaultGuard,
+    /// With a single dispatcher, tracing asks only the first thread that meets an event whether it is wanted.
+    _second: Dispatch,
+}
+
+impl PanicsAt {
+    fn here(message: &'static str) -> Self {
+        Self {
+            _second: Dispatch::new(NoSubscriber::default()),
+            _guard: set_default(PanickingLog(message)),
+        }
+    }
+}
+
+/// The subscriber of [`PanicsAt`].
+struct PanickingLog(&'static str);
+
+impl Subscriber for PanickingLog {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        event.record(&mut |field: &Field, value: &dyn fmt::Debug| {
+            let is_message = field.name() == "message" && format!("{value:?}") == self.0;
+            assert!(!is_message, "on purpose");
+        });
+    }
+
+    fn enter(&self, _: &span::Id) {}
+
+    fn exit(&self, _: &span::Id) {}
 }

@@ -1,13 +1,13 @@
 //! Handlers that panic at any await, with streams open: their call fails, and no other call notices.
 
-use std::time::Duration;
+use std::{panic::panic_any, time::Duration};
 
 use rpc_runtime::{
     Client, Code, Context, Error, Executed, Reply, Requests, Result, Sender, Server, Stream, Streaming,
     server::{Handler, Incoming, Load, Procedure, Service},
     stream,
 };
-use test_support::{Running, gate, lab::*, within};
+use test_support::{Running, gate, lab::*, serve_at, within};
 use tokio::{task::yield_now, time::sleep};
 
 static UNARY: Procedure = Procedure::new("faulty.v1.Faulty/rpc_unary", 301);
@@ -216,4 +216,69 @@ async fn ten_thousand_panics_leave_nothing() {
     let load = server.handle.load();
     assert!(load.is_idle(), "{load}");
     assert_eq!(text(&client, &ECHO, "hello").await.unwrap(), "hello");
+}
+
+/// Panics when it is dropped, with another one that does so one time less.
+struct Bomb(u8);
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        if self.0 > 0 {
+            panic_any(Self(self.0 - 1));
+        }
+    }
+}
+
+static MADE: Procedure = Procedure::new("bombs.v1.Bombs/rpc_made", 311);
+static UNMADE: Procedure = Procedure::new("bombs.v1.Bombs/rpc_unmade", 312);
+static UNMADE_TASK: Procedure = Procedure::new("bombs.v1.Bombs/rpc_unmade_task", 313).spawn();
+static BOMBS: [Procedure; 3] = [MADE, UNMADE, UNMADE_TASK];
+
+/// Panics with a [`Bomb`].
+struct Bombs;
+
+impl Service for Bombs {
+    fn name(&self) -> &'static str {
+        "bombs.v1.Bombs"
+    }
+
+    fn procedures(&self) -> &'static [Procedure] {
+        &BOMBS
+    }
+
+    fn takes_rows(&self) -> bool {
+        true
+    }
+
+    fn call(&self, index: usize, call: Incoming) -> Handler {
+        if index > 0 {
+            panic_any(Bomb(3));
+        }
+        call.handle(|_, yields: u64| async move {
+            for _ in 0..yields {
+                yield_now().await;
+            }
+            panic_any(Bomb(3));
+            #[allow(unreachable_code, reason = "it says what the handler would return")]
+            Ok(())
+        })
+    }
+}
+
+#[tokio::test(crate = "test_support::gate")]
+async fn a_panic_that_panics_again_when_it_is_dropped_is_the_failure_of_its_call_alone() {
+    let server = serve_at("mem:faulty-bombs", Bombs).await;
+    let client = server.client().await;
+    for (procedure, yields) in [(&MADE, 0), (&MADE, 2), (&UNMADE, 0), (&UNMADE_TASK, 0)] {
+        let error = within(client.call().send_recv::<_, ()>(procedure, yields)).await;
+        assert_eq!(error.unwrap_err().code(), Code::Unknown, "{}", procedure.path());
+    }
+    within(client.ping()).await.unwrap();
+    for yields in [0, 2, 0] {
+        client.call().send(&MADE, yields).await.unwrap();
+    }
+    let account = within(client.settled()).await.unwrap();
+    assert_eq!((account.received(), account.failed()), (3, 3));
+    let report = server.stop().await;
+    assert!(report.is_clean(), "{report}");
 }

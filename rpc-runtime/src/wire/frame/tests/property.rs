@@ -132,6 +132,49 @@ fn frames() -> impl Strategy<Value = Frame> {
     })
 }
 
+/// Frames with the numbers that plain ones have; some of them are too large.
+fn plain_frames() -> impl Strategy<Value = Frame> {
+    let numbers = (
+        0..12_u32,
+        number(),
+        0..32_u32,
+        number(),
+        number(),
+        number(),
+        number(),
+    );
+    (numbers, bytes(200)).prop_map(|(numbers, payload)| {
+        let (kind, id, flags, procedure, timeout_us, queue_us, run_us) = numbers;
+        Frame {
+            kind: Kind::from(kind),
+            id,
+            flags: Flags::from_bits(flags),
+            procedure,
+            timeout_us,
+            queue_us,
+            run_us,
+            payload,
+            ..Frame::default()
+        }
+    })
+}
+
+/// The bytes of a frame that is plain, or nearly so.
+fn plain_bytes() -> impl Strategy<Value = Bytes> {
+    let damage = vec((any::<usize>(), any::<u8>()), 0..3);
+    (plain_frames(), damage, 0..3_usize).prop_map(|(frame, damage, lost)| {
+        let mut bytes = encode(&frame).slice(4..).to_vec();
+        for (at, byte) in damage {
+            let at = at % bytes.len().clamp(1, 40);
+            if let Some(old) = bytes.get_mut(at) {
+                *old = byte;
+            }
+        }
+        bytes.truncate(bytes.len().saturating_sub(lost));
+        bytes.into()
+    })
+}
+
 /// The fields of `frame`, each encoded alone; the entries of metadata stay together because their order matters.
 fn fields(frame: Frame) -> Vec<Vec<u8>> {
     let whole = WireFrame::from(frame);
@@ -231,6 +274,31 @@ proptest! {
     #[test]
     fn we_read_frames_written_by_prost((frame, fields) in frame_in_any_order()) {
         prop_assert_eq!(Frame::decode(fields.concat().into()).unwrap(), frame);
+    }
+
+    #[test]
+    fn a_plain_frame_is_read_as_any_other(frame in plain_frames(), behind in bytes(100)) {
+        let encoded = encode(&frame).slice(4..);
+        let mut read = Frame::default();
+        let bytes = [&encoded[..], &behind].concat();
+        if let Some(payload) = read.fill_plain(&bytes, encoded.len()) {
+            read.payload = encoded.slice(payload);
+            prop_assert_eq!(read, frame);
+        } else {
+            prop_assert_eq!(read, Frame::default());
+            let is_short = bytes.len() < 48;
+            let is_long = [frame.id, frame.timeout_us, frame.queue_us, frame.run_us].iter().any(|number| *number >= 1 << 28);
+            prop_assert!(is_short || is_long, "{frame:?} is plain");
+        }
+    }
+
+    #[test]
+    fn what_is_read_as_plain_is_what_it_is(body in plain_bytes(), behind in bytes(100)) {
+        let mut read = Frame::default();
+        if let Some(payload) = read.fill_plain(&[&body[..], &behind].concat(), body.len()) {
+            read.payload = body.slice(payload);
+            prop_assert_eq!(read, Frame::decode(body).unwrap());
+        }
     }
 
     #[test]
