@@ -9,7 +9,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::Arc,
-    task::{Context as TaskContext, Poll, Waker},
+    task::{Context as TaskContext, Poll},
     time::{Duration, Instant as StdInstant},
 };
 
@@ -206,10 +206,9 @@ impl Context {
 
     /// Returns whether the reply is no longer wanted: see [`Context::cancelled`].
     pub fn is_cancelled(&self) -> bool {
-        let mut cx = TaskContext::from_waker(Waker::noop());
         self.session
-            .with(Clock::Now, |conn, _| conn.poll_unwanted(self.id, &mut cx))
-            .is_ready()
+            .with(Clock::Now, |conn, _| conn.unwanted(self.id))
+            .is_some()
     }
 
     /// Waits until the server drains, or the connection is about to end.
@@ -340,14 +339,10 @@ impl Serving {
         if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
             return Some(Code::DeadlineExceeded);
         }
-        let mut cx = TaskContext::from_waker(Waker::noop());
-        match self
-            .session
-            .with(Clock::Now, |conn, _| conn.poll_unwanted(self.id, &mut cx))
-        {
-            Poll::Ready(Unwanted::Cancelled | Unwanted::Disconnected) => Some(Code::Cancelled),
-            Poll::Ready(Unwanted::Deadline) => Some(Code::DeadlineExceeded),
-            Poll::Ready(Unwanted::Drained) | Poll::Pending => None,
+        match self.session.with(Clock::Now, |conn, _| conn.unwanted(self.id)) {
+            Some(Unwanted::Cancelled | Unwanted::Disconnected) => Some(Code::Cancelled),
+            Some(Unwanted::Deadline) => Some(Code::DeadlineExceeded),
+            Some(Unwanted::Drained) | None => None,
         }
     }
 }
