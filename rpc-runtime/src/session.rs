@@ -34,7 +34,7 @@ use tokio::runtime::Handle;
 pub use self::{
     context::Context,
     handler::Handler,
-    incoming::Incoming,
+    incoming::{BorrowingHandler, Incoming},
     layered::Layered,
     replies::Replies,
     requests::Requests,

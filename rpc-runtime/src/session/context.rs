@@ -8,7 +8,10 @@ use std::{
     mem::ManuallyDrop,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     task::{Context as TaskContext, Poll},
     time::{Duration, Instant as StdInstant},
 };
@@ -54,7 +57,7 @@ use crate::{
 #[derive(Clone)]
 pub struct Context {
     session: Arc<Session>,
-    id: CallId,
+    id: ContextId,
     one_way: bool,
     /// How many calls this one is nested in.
     depth: u8,
@@ -77,13 +80,24 @@ impl Context {
     ) -> Self {
         Self {
             session,
-            id,
+            id: ContextId(AtomicU64::new(id.0)),
             one_way,
             depth,
             procedure,
             deadline,
             beside: Beside::of(metadata),
         }
+    }
+
+    /// Makes it the context of another call of the same row. Clones of it stay those of their calls.
+    #[inline]
+    pub(super) fn set_id(&self, id: CallId) {
+        self.id.0.store(id.0, Relaxed);
+    }
+
+    /// The call.
+    pub(crate) fn id(&self) -> CallId {
+        CallId(self.id.0.load(Relaxed))
     }
 
     /// Returns the caller, as far as the transport knows it.
@@ -150,9 +164,9 @@ impl Context {
     pub fn add_reply_metadata(&self, key: impl Into<String>, value: impl Into<Bytes>) -> Result<()> {
         let (key, value) = (key.into(), value.into());
         Metadata::check_key(&key).map_err(|text| Status::new(Code::InvalidArgument, text))?;
-        let is_added = self
-            .session
-            .with(Clock::Now, |conn, _| conn.add_reply_metadata(self.id, key, value));
+        let is_added = self.session.with(Clock::Now, |conn, _| {
+            conn.add_reply_metadata(self.id(), key, value)
+        });
         if is_added {
             return Ok(());
         }
@@ -199,7 +213,7 @@ impl Context {
     pub async fn cancelled(&self) {
         poll_fn(|cx| {
             self.session
-                .with(Clock::Now, |conn, _| conn.poll_unwanted(self.id, cx))
+                .with(Clock::Now, |conn, _| conn.poll_unwanted(self.id(), cx))
         })
         .await;
     }
@@ -207,7 +221,7 @@ impl Context {
     /// Returns whether the reply is no longer wanted: see [`Context::cancelled`].
     pub fn is_cancelled(&self) -> bool {
         self.session
-            .with(Clock::Now, |conn, _| conn.unwanted(self.id))
+            .with(Clock::Now, |conn, _| conn.unwanted(self.id()))
             .is_some()
     }
 
@@ -240,7 +254,7 @@ impl Context {
     pub(crate) async fn sends_settled(&self) -> Progress {
         poll_fn(|cx| {
             self.session
-                .with(Clock::Now, |conn, _| conn.poll_settled(self.id, cx))
+                .with(Clock::Now, |conn, _| conn.poll_settled(self.id(), cx))
         })
         .await
     }
@@ -264,6 +278,15 @@ impl Context {
             instance: Some(self.instance()),
             depth: self.depth.saturating_add(1),
         }
+    }
+}
+
+/// The id of a context's call. The context of a row has that of one call after the other, and each handler borrows it.
+struct ContextId(AtomicU64);
+
+impl Clone for ContextId {
+    fn clone(&self) -> Self {
+        Self(AtomicU64::new(self.0.load(Relaxed)))
     }
 }
 
@@ -401,6 +424,18 @@ impl<'a> ServingPoll<'a> {
         let outer = SERVING.replace(owner.take());
         Self { owner, outer }
     }
+
+    /// Names another call of the same procedure and connection.
+    #[inline]
+    pub(super) fn set_id(&self, id: CallId) {
+        SERVING.with(|place| {
+            let mut serving = place.take();
+            if let Some(serving) = &mut serving {
+                serving.id = id;
+            }
+            place.set(serving);
+        });
+    }
 }
 
 impl Drop for ServingPoll<'_> {
@@ -416,14 +451,6 @@ pub(super) struct ServingOwner(ServingSlot);
 impl ServingOwner {
     pub(super) fn new(serving: Serving) -> Self {
         Self(Some(ManuallyDrop::new(serving)))
-    }
-
-    /// Names another call of the same procedure and connection.
-    #[inline]
-    pub(super) fn set_id(&mut self, id: CallId) {
-        if let Some(serving) = &mut self.0 {
-            serving.id = id;
-        }
     }
 
     /// Puts the call where [`Serving::current`] finds it, until the guard is dropped.
