@@ -26,7 +26,7 @@ pub use crate::api::account::{Account, DropReason};
 pub(crate) use self::channel::Channel;
 pub use self::{
     builder::ClientBuilder,
-    call::{Call, ClientCall, Receipt, Reply, Sender, Streaming, UnaryCall},
+    call::{Call, ClientCall, OneWayCall, Receipt, Reply, Sender, Streaming, UnaryCall},
     channel::{ConnectionState, StateWatch},
 };
 use self::{

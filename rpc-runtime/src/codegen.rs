@@ -25,7 +25,7 @@ pub use crate::{
         nesting::{Depth, Nested, Nesting, TooDeep, Unwalked, Walk},
         procedure::Procedure,
     },
-    session::{Handler, Incoming, Replies, Service},
+    session::{BorrowingHandler, Handler, Incoming, Replies, Service},
 };
 
 pub use crate::{

@@ -38,7 +38,7 @@ use self::denials::Denials;
 pub use self::{
     context::Context,
     handler::Handler,
-    incoming::Incoming,
+    incoming::{BorrowingHandler, Incoming},
     layered::Layered,
     replies::Replies,
     requests::Requests,

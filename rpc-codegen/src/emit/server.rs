@@ -205,6 +205,9 @@ fn server(service: &Service, names: &Names<'_>) -> TokenStream {
 
 /// The expression that turns one call into its handler.
 fn handler(procedure: &Procedure, names: &Names<'_>) -> TokenStream {
+    if !procedure.has_stream() {
+        return unary_handler(procedure, names);
+    }
     let runtime = names.runtime;
     let method = format_ident!("{}", procedure.stem.method());
     let into_reply = match &procedure.reply {
@@ -216,12 +219,7 @@ fn handler(procedure: &Procedure, names: &Names<'_>) -> TokenStream {
         }
     };
     let replies = procedure.has_reply_stream();
-    let sink = replies.then(|| quote!(, replies));
-    let handle = if replies {
-        quote!(handle_reply_stream)
-    } else {
-        quote!(handle)
-    };
+    let sink = quote!(, replies);
     let run = |arguments: TokenStream| {
         if replies {
             quote! {{
@@ -235,30 +233,83 @@ fn handler(procedure: &Procedure, names: &Names<'_>) -> TokenStream {
     match &procedure.request {
         Request::Empty => {
             let run = run(quote!());
-            quote!(call.#handle(move |cx, (): () #sink| async move #run))
+            quote!(call.handle_reply_stream(move |cx, (): () #sink| async move #run))
         }
         Request::Message(ty) | Request::Value(ty) => {
             let run = run(quote!(, request));
-            quote!(call.#handle(move |cx, request: #ty #sink| async move #run))
+            quote!(call.handle_reply_stream(move |cx, request: #ty #sink| async move #run))
         }
         Request::Stream(ty) => {
             let run = run(quote!(, requests));
-            let handle = if replies {
-                quote!(handle_both_streams)
+            let (handle, sink) = if replies {
+                (quote!(handle_both_streams), sink)
             } else {
-                quote!(handle_request_stream)
+                (quote!(handle_request_stream), quote!())
             };
             quote!(call.#handle(move |cx, requests: #runtime::Requests<#ty> #sink| async move #run))
         }
         Request::Fields(ty, fields) if fields.is_empty() => {
             let run = run(quote!());
-            quote!(call.#handle(move |cx, _: #ty #sink| async move #run))
+            quote!(call.handle_reply_stream(move |cx, _: #ty #sink| async move #run))
         }
         Request::Fields(ty, fields) => {
             let request = quote!(request);
             let values = fields.iter().map(|field| value_in(&request, field, runtime));
             let run = run(quote!(#(, #values)*));
-            quote!(call.#handle(move |cx, request: #ty #sink| async move #run))
+            quote!(call.handle_reply_stream(move |cx, request: #ty #sink| async move #run))
         }
     }
+}
+
+/// As [`handler`], for a procedure without streams. Its handler borrows the service and the context, which one-way calls that
+/// come together share.
+fn unary_handler(procedure: &Procedure, names: &Names<'_>) -> TokenStream {
+    let Names {
+        runtime,
+        service,
+        implementor,
+        ..
+    } = names;
+    let method = format_ident!("{}", procedure.stem.method());
+    let (request, ty, arguments) = match &procedure.request {
+        Request::Empty => (quote!((): ()), quote!(()), Vec::new()),
+        Request::Message(ty) | Request::Value(ty) | Request::Stream(ty) => {
+            (quote!(request: #ty), quote!(#ty), vec![quote!(request)])
+        }
+        Request::Fields(ty, fields) if fields.is_empty() => (quote!(_: #ty), quote!(#ty), Vec::new()),
+        Request::Fields(ty, fields) => {
+            let message = quote!(request);
+            let values = fields.iter().map(|field| value_in(&message, field, runtime));
+            (quote!(request: #ty), quote!(#ty), values.collect())
+        }
+    };
+    let run = quote!(service.#method(cx #(, #arguments)*));
+    let (reply, body) = match &procedure.reply {
+        Reply::Message(reply) | Reply::Stream(reply) => (quote!(#reply), run),
+        Reply::Field(reply, field) => {
+            let name = ident(&field.ident);
+            let value = of_result(field, runtime);
+            let body = quote!(async move { #run.await.map(|#name| #reply { #value }) });
+            (quote!(#reply), body)
+        }
+    };
+    let is_as_declared = matches!(
+        (&procedure.request, &procedure.reply),
+        (Request::Message(_) | Request::Value(_), Reply::Message(_))
+    );
+    if is_as_declared {
+        return quote! {
+            call.handle_with::<#implementor, #ty, #reply, _>(service, <#implementor as #service>::#method)
+        };
+    }
+    quote! {{
+        fn run<'a, #implementor: #service>(
+            service: &'a #implementor,
+            cx: &'a #runtime::Context,
+            #request
+        ) -> impl ::core::future::Future<Output = #runtime::Result<#reply>> + ::core::marker::Send + 'a {
+            #body
+        }
+        call.handle_with::<#implementor, #ty, #reply, _>(service, run::<#implementor>)
+    }}
 }

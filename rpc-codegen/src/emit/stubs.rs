@@ -35,9 +35,9 @@ pub(super) fn stubs(service: &Service, names: &Names<'_>, family: Family) -> Tok
         let is_there = family == Family::SendRecv || !procedure.has_stream();
         is_there.then(|| stub(procedure, &place, names, family))
     });
-    // Only the future of a call without streams names the lifetime.
+    // Only the futures of calls without streams name the lifetime.
     let has_unary = service.procedures.iter().any(|procedure| !procedure.has_stream());
-    let (generics, lifetime) = if family == Family::SendRecv && has_unary {
+    let (generics, lifetime) = if has_unary {
         (quote!(<'a>), quote!('a))
     } else {
         (quote!(), quote!('_))
@@ -138,8 +138,9 @@ fn stub(procedure: &Procedure, place: &Literal, names: &Names<'_>, family: Famil
     let entry = quote!(&#list[#place]);
     let (qualifier, output, body) = match family {
         Family::Send => {
-            let (qualifier, output) = asynchronous(&quote!(()), runtime);
-            (qualifier, output, quote!(self.call.send(#entry, #request).await))
+            let requests = request_type(procedure);
+            let output = quote!(#runtime::client::OneWayCall<'a, #requests>);
+            (quote!(), output, quote!(self.call.send(#entry, #request)))
         }
         Family::SendRecv => answered(procedure, &request, &entry, runtime),
     };
@@ -170,12 +171,7 @@ fn answered(
     entry: &TokenStream,
     runtime: &Code,
 ) -> (TokenStream, TokenStream, TokenStream) {
-    let requests = match &procedure.request {
-        Request::Empty => quote!(()),
-        Request::Stream(ty) | Request::Message(ty) | Request::Value(ty) | Request::Fields(ty, _) => {
-            quote!(#ty)
-        }
-    };
+    let requests = request_type(procedure);
     let (result, body) = match (&procedure.request, &procedure.reply) {
         (Request::Stream(requests), Reply::Stream(replies)) => (
             quote!((#runtime::Sender<#requests>, #runtime::Streaming<#replies>)),
@@ -215,6 +211,16 @@ fn answered(
     };
     let (qualifier, output) = asynchronous(&result, runtime);
     (qualifier, output, body)
+}
+
+/// The type of a request, or of each one of a stream.
+fn request_type(procedure: &Procedure) -> TokenStream {
+    match &procedure.request {
+        Request::Empty => quote!(()),
+        Request::Stream(ty) | Request::Message(ty) | Request::Value(ty) | Request::Fields(ty, _) => {
+            quote!(#ty)
+        }
+    }
 }
 
 /// The documentation of a stub with streams, after that of the .proto file.

@@ -4,6 +4,7 @@ mod client_call;
 mod control;
 mod in_flight;
 mod layered;
+mod one_way;
 mod options;
 mod receipt;
 mod reopen;
@@ -32,8 +33,8 @@ use self::{
     stream_slot::{Opened, StreamSlot},
 };
 pub use self::{
-    client_call::ClientCall, receipt::Receipt, reply::Reply, sender::Sender, streaming::Streaming,
-    unary::UnaryCall,
+    client_call::ClientCall, one_way::OneWayCall, receipt::Receipt, reply::Reply, sender::Sender,
+    streaming::Streaming, unary::UnaryCall,
 };
 pub(super) use self::{layered::MakeCall, send_token::SendToken};
 use super::{
@@ -46,7 +47,6 @@ use crate::{
     DrainReport, Error, Metadata, Priority, Procedure,
     client::inherited::{HandlerId, InstanceId, inherited_deadline, inherited_depth},
     conn::{JoiningSend, Shape},
-    driver::{Clock, Wakes},
     layer::{Chain, RawMessage, Tries},
     message::{
         control::{PING, SETTLE, SettleReply, TERMINATE, TerminateReply},
@@ -229,25 +229,13 @@ impl<'a> Call<'a> {
     ///
     /// A future that is dropped before it resolves has sent nothing, except when it is dropped in the same moment in which
     /// it would resolve. It affects no other call.
-    pub async fn send<Req: Message + 'static>(
+    #[inline(always)]
+    pub fn send<Req: Message + 'static>(
         self,
         procedure: &'static Procedure,
         request: Req,
-    ) -> Result<(), Error> {
-        if self.joins(procedure, &request) {
-            return Ok(());
-        }
-        let deadline = self.usual_deadline();
-        self.check(procedure, &deadline)?;
-        if let Some(chain) = self.client.chain() {
-            let message = self.raw(procedure, &request)?;
-            let channel = Arc::clone(self.client.channel());
-            let call = self.layered(channel, procedure, message, deadline, CallKind::OneWay);
-            return layered::run(Arc::clone(chain), call).await.map(drop);
-        }
-        self.in_flight(procedure, CallClass::User, deadline)
-            .send(&request)
-            .await
+    ) -> OneWayCall<'a, Req> {
+        OneWayCall::new(self, procedure, request)
     }
 
     /// Sends `request` and waits for the reply.
@@ -421,18 +409,13 @@ impl<'a> Call<'a> {
         if !is_plain || timeout.is_some_and(|timeout| timeout.is_zero() || timeout >= FAR) {
             return false;
         }
-        let Some(on) = channel.current() else {
-            return false;
-        };
         let send = JoiningSend {
             procedure: procedure.id(),
             timeout,
             priority: self.priority.unwrap_or_else(|| procedure.priority()),
         };
-        let is_shallow = nesting::check(procedure.request_nesting(), request).is_ok();
-        // The driver was woken for the frame, if it has to be.
-        let mut conn = on.shared.lock(Clock::Recent, Wakes::Waiters);
-        is_shallow && conn.join_send(&send, request)
+        nesting::check(procedure.request_nesting(), request).is_ok()
+            && channel.with_current(|on| on.shared.join_send(&send, request)) == Some(true)
     }
 
     /// The deadline of the call, with the timeout `usual` unless it has its own.

@@ -292,13 +292,19 @@ impl Channel {
 impl Channel {
     /// The connection for calls, if there is one; it may turn out to take no more.
     pub(super) fn current(&self) -> Option<Arc<ClientConnection>> {
+        self.with_current(Arc::clone)
+    }
+
+    /// Runs `f` on the connection for calls, if there is one. The channel is locked meanwhile, so `f` wakes nothing.
+    #[inline]
+    pub(super) fn with_current<R>(&self, f: impl FnOnce(&Arc<ClientConnection>) -> R) -> Option<R> {
         match &self.lock().stage {
             ChannelStage::Open {
                 connected,
                 early,
                 ready,
                 beside: None,
-            } if *early || ready.is_some() => Some(Arc::clone(connected)),
+            } if *early || ready.is_some() => Some(f(connected)),
             _ => None,
         }
     }

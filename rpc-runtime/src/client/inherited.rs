@@ -114,10 +114,11 @@ thread_local! {
 pub(crate) struct InheritedScope(Inherited);
 
 impl InheritedScope {
-    /// From now on code inherits `inherited` here, until the scope ends.
+    /// From now on it is another handler of the same kind that runs here, until the scope ends.
     #[inline]
-    pub(crate) fn change(&self, inherited: Inherited) {
-        INHERITED.set(inherited);
+    pub(crate) fn change_handler(&self, handler: HandlerId) {
+        let inherited = INHERITED.get();
+        INHERITED.set(Inherited { handler, ..inherited });
     }
 }
 

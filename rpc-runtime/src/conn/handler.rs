@@ -226,6 +226,11 @@ impl Connection {
         read_at.map_or(Duration::ZERO, |at| now.saturating_sub(at))
     }
 
+    /// Why the handler is no longer wanted; none while it is. It leaves nothing behind, unlike a wait.
+    pub(crate) fn unwanted(&self, id: CallId) -> Option<Unwanted> {
+        self.theirs.unwanted(id.number())
+    }
+
     /// Ready when the handler is no longer wanted. Several tasks may wait; all are woken.
     pub(crate) fn poll_unwanted(&mut self, id: CallId, cx: &mut Context<'_>) -> Poll<Unwanted> {
         let Some(request) = self.theirs.watched_mut(id.number()) else {

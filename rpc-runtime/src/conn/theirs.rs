@@ -233,6 +233,11 @@ impl Theirs {
         self.requests.watched_mut(id)
     }
 
+    /// Why a request is unwanted; `Disconnected` if it is not open.
+    pub(super) fn unwanted(&self, id: u64) -> Option<Unwanted> {
+        self.requests.unwanted(id)
+    }
+
     /// The streams of a request, with what is held of all.
     pub(super) fn flow_mut(&mut self, id: u64) -> Option<(&mut Flow, &mut InboxUse)> {
         self.requests.flow_mut(id)

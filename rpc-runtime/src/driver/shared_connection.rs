@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use self::alarm::{Alarms, Ring, Wanted};
 use crate::{
-    conn::{CallId, Connection, Time},
+    conn::{CallId, Connection, JoiningSend, Time},
     driver::runtime,
     wire::frame::Payload,
 };
@@ -168,6 +168,15 @@ impl SharedConnection {
     #[inline]
     pub(crate) fn add_data<P: Payload>(&self, id: CallId, message: &P) -> bool {
         self.lock_state().conn.add_data(id, message)
+    }
+
+    /// Adds a one-way request to the last frame of the output: see [`Connection::join_send`]. Returns false if it has to go by
+    /// [`Connection::poll_send`].
+    ///
+    /// It wakes nothing and reads no clock, because the visit that began the frame has done that.
+    #[inline]
+    pub(crate) fn join_send<P: Payload>(&self, send: &JoiningSend, message: &P) -> bool {
+        self.lock_state().conn.join_send(send, message)
     }
 
     /// Runs `f` on the connection as [`SharedConnection::with`] does. While `f` is pending, its caller waits no longer than until the next

@@ -48,10 +48,24 @@ pub(crate) fn decode<M: Message + Default>(payload: Encoded, budget: Budget) -> 
 /// Decodes a message of a row, whose fields are copied.
 #[inline]
 pub(crate) fn decode_part<M: Message + Default>(message: &[u8], budget: Budget) -> Result<M, DecodeFailure> {
+    let mut decoded = M::default();
+    decode_part_into(&mut decoded, message, budget)?;
+    Ok(decoded)
+}
+
+/// As [`decode_part`], in the place where the message stays: `decoded`, which is empty.
+#[inline]
+pub(crate) fn decode_part_into<M: Message>(
+    decoded: &mut M,
+    message: &[u8],
+    budget: Budget,
+) -> Result<(), DecodeFailure> {
     if !budget.admits(message) {
         return Err(DecodeFailure::TooLarge(budget));
     }
-    M::decode(CopiedFields(message)).map_err(DecodeFailure::Malformed)
+    decoded
+        .merge(CopiedFields(message))
+        .map_err(DecodeFailure::Malformed)
 }
 
 /// Decodes a message that is compressed, long or too large.

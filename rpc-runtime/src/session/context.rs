@@ -6,8 +6,11 @@ use std::{
     future::{Future, poll_fn},
     mem::ManuallyDrop,
     pin::Pin,
-    sync::Arc,
-    task::{Context as TaskContext, Poll, Waker},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    task::{Context as TaskContext, Poll},
     time::{Duration, Instant as StdInstant},
 };
 
@@ -53,7 +56,7 @@ use crate::{
 #[derive(Clone)]
 pub struct Context {
     session: Arc<Session>,
-    id: CallId,
+    id: ContextId,
     one_way: bool,
     /// How many calls this one is nested in.
     depth: u8,
@@ -76,13 +79,24 @@ impl Context {
     ) -> Self {
         Self {
             session,
-            id,
+            id: ContextId(AtomicU64::new(id.0)),
             one_way,
             depth,
             procedure,
             deadline,
             beside: Beside::of(metadata),
         }
+    }
+
+    /// Makes it the context of another call of the same row. Clones of it stay those of their calls.
+    #[inline]
+    pub(super) fn set_id(&self, id: CallId) {
+        self.id.0.store(id.0, Relaxed);
+    }
+
+    /// The call.
+    pub(crate) fn id(&self) -> CallId {
+        CallId(self.id.0.load(Relaxed))
     }
 
     /// Returns the caller, as far as the transport knows it.
@@ -171,9 +185,9 @@ impl Context {
     pub fn add_reply_metadata(&self, key: impl Into<String>, value: impl Into<Bytes>) -> Result<()> {
         let (key, value) = (key.into(), value.into());
         Metadata::check_key(&key).map_err(|text| Status::new(Code::InvalidArgument, text))?;
-        let is_added = self
-            .session
-            .with(Clock::Now, |conn, _| conn.add_reply_metadata(self.id, key, value));
+        let is_added = self.session.with(Clock::Now, |conn, _| {
+            conn.add_reply_metadata(self.id(), key, value)
+        });
         if is_added {
             return Ok(());
         }
@@ -220,17 +234,16 @@ impl Context {
     pub async fn cancelled(&self) {
         poll_fn(|cx| {
             self.session
-                .with(Clock::Now, |conn, _| conn.poll_unwanted(self.id, cx))
+                .with(Clock::Now, |conn, _| conn.poll_unwanted(self.id(), cx))
         })
         .await;
     }
 
     /// Returns whether the reply is no longer wanted: see [`Context::cancelled`].
     pub fn is_cancelled(&self) -> bool {
-        let mut cx = TaskContext::from_waker(Waker::noop());
         self.session
-            .with(Clock::Now, |conn, _| conn.poll_unwanted(self.id, &mut cx))
-            .is_ready()
+            .with(Clock::Now, |conn, _| conn.unwanted(self.id()))
+            .is_some()
     }
 
     /// Waits until the server drains, or the connection is about to end.
@@ -296,7 +309,7 @@ impl Context {
     pub(crate) async fn sends_settled(&self) -> Progress {
         poll_fn(|cx| {
             self.session
-                .with(Clock::Now, |conn, _| conn.poll_settled(self.id, cx))
+                .with(Clock::Now, |conn, _| conn.poll_settled(self.id(), cx))
         })
         .await
     }
@@ -326,6 +339,15 @@ impl Context {
             instance: Some(self.instance()),
             depth: self.depth.saturating_add(1),
         }
+    }
+}
+
+/// The id of a context's call. The context of a row has that of one call after the other, and each handler borrows it.
+struct ContextId(AtomicU64);
+
+impl Clone for ContextId {
+    fn clone(&self) -> Self {
+        Self(AtomicU64::new(self.0.load(Relaxed)))
     }
 }
 
@@ -401,14 +423,10 @@ impl Serving {
         if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
             return Some(Code::DeadlineExceeded);
         }
-        let mut cx = TaskContext::from_waker(Waker::noop());
-        match self
-            .session
-            .with(Clock::Now, |conn, _| conn.poll_unwanted(self.id, &mut cx))
-        {
-            Poll::Ready(Unwanted::Cancelled | Unwanted::Disconnected) => Some(Code::Cancelled),
-            Poll::Ready(Unwanted::Deadline) => Some(Code::DeadlineExceeded),
-            Poll::Ready(Unwanted::Drained) | Poll::Pending => None,
+        match self.session.with(Clock::Now, |conn, _| conn.unwanted(self.id)) {
+            Some(Unwanted::Cancelled | Unwanted::Disconnected) => Some(Code::Cancelled),
+            Some(Unwanted::Deadline) => Some(Code::DeadlineExceeded),
+            Some(Unwanted::Drained) | None => None,
         }
     }
 }
@@ -467,6 +485,18 @@ impl<'a> ServingPoll<'a> {
         let outer = SERVING.replace(owner.take());
         Self { owner, outer }
     }
+
+    /// Names another call of the same procedure and connection.
+    #[inline]
+    pub(super) fn set_id(&self, id: CallId) {
+        SERVING.with(|place| {
+            let mut serving = place.take();
+            if let Some(serving) = &mut serving {
+                serving.id = id;
+            }
+            place.set(serving);
+        });
+    }
 }
 
 impl Drop for ServingPoll<'_> {
@@ -482,14 +512,6 @@ pub(super) struct ServingOwner(ServingSlot);
 impl ServingOwner {
     pub(super) fn new(serving: Serving) -> Self {
         Self(Some(ManuallyDrop::new(serving)))
-    }
-
-    /// Names another call of the same procedure and connection.
-    #[inline]
-    pub(super) fn set_id(&mut self, id: CallId) {
-        if let Some(serving) = &mut self.0 {
-            serving.id = id;
-        }
     }
 
     /// Puts the call where [`Serving::current`] finds it, until the guard is dropped.

@@ -1,5 +1,6 @@
 //! Incoming: a call that has arrived, and its way through a handler to its reply.
 
+mod borrowing;
 mod row_handler;
 mod slot;
 
@@ -16,6 +17,7 @@ use bytes::Bytes;
 use prost::Message;
 use tokio::time::Instant;
 
+pub use self::borrowing::BorrowingHandler;
 pub(super) use self::slot::CallSlot;
 use self::{
     row_handler::{IncomingRow, handle_row},
@@ -122,13 +124,33 @@ impl Incoming {
     where
         Req: Message + Default + 'static,
         Rep: Message + 'static,
-        F: FnOnce(Context, Req) -> Fut + Clone + Send + 'static,
+        F: FnOnce(Context, Req) -> Fut + Clone + Send + Sync + 'static,
         Fut: Future<Output = Result<Rep>> + Send,
     {
         if let Some(row) = self.row.take() {
-            return handle_row(self, *row, handler);
+            let clone = |handler: &F, cx: &Context, request: Req| handler.clone()(cx.clone(), request);
+            return handle_row(self, *row, Arc::new(handler), clone);
         }
         self.run(Self::decode, handler)
+    }
+
+    /// As [`Incoming::handle`], for handlers that borrow their service and their context, as those of generated code do.
+    ///
+    /// One-way calls that came together share both.
+    #[doc(hidden)]
+    pub fn handle_with<S, Req, Rep, H>(mut self, service: Arc<S>, handler: H) -> Handler
+    where
+        S: Send + Sync + 'static,
+        Req: Message + Default + 'static,
+        Rep: Message + 'static,
+        H: for<'a> BorrowingHandler<'a, S, Req, Rep>,
+    {
+        if let Some(row) = self.row.take() {
+            return handle_row(self, *row, service, handler);
+        }
+        self.run(Self::decode, move |cx, request| async move {
+            handler.make(&service, &cx, request).await
+        })
     }
 
     /// Makes a handler that answers by a stream: `handler` forwards its stream to [`Replies`].

@@ -436,56 +436,95 @@ impl<T: Painter> ::rpc_runtime::codegen::Service for PainterServer<T> {
         let service = ::std::sync::Arc::clone(&self.service);
         match index {
             0 => {
-                call.handle(move |cx, request: PaintRequest| async move {
-                    service
-                        .rpc_paint(
-                            &cx,
-                            ::rpc_runtime::Open::from_number(request.color),
-                            request.cx,
-                            request.r#type,
-                            request.layers,
-                            request.edge.map(::rpc_runtime::Open::from_number),
-                            request.at,
-                        )
-                        .await
-                        .map(|color| Painted { color: color.number() })
-                })
+                fn run<'a, T: Painter>(
+                    service: &'a T,
+                    cx: &'a ::rpc_runtime::Context,
+                    request: PaintRequest,
+                ) -> impl ::core::future::Future<
+                    Output = ::rpc_runtime::Result<Painted>,
+                > + ::core::marker::Send + 'a {
+                    async move {
+                        service
+                            .rpc_paint(
+                                cx,
+                                ::rpc_runtime::Open::from_number(request.color),
+                                request.cx,
+                                request.r#type,
+                                request.layers,
+                                request.edge.map(::rpc_runtime::Open::from_number),
+                                request.at,
+                            )
+                            .await
+                            .map(|color| Painted { color: color.number() })
+                    }
+                }
+                call.handle_with::<T, PaintRequest, Painted, _>(service, run::<T>)
             }
             1 => {
-                call.handle(move |cx, request: ColorRequest| async move {
-                    service
-                        .rpc_color(&cx, request.names, request.known)
-                        .await
-                        .map(|color| ColorReply {
-                            color: color.map(::rpc_runtime::Open::number),
-                        })
-                })
+                fn run<'a, T: Painter>(
+                    service: &'a T,
+                    cx: &'a ::rpc_runtime::Context,
+                    request: ColorRequest,
+                ) -> impl ::core::future::Future<
+                    Output = ::rpc_runtime::Result<ColorReply>,
+                > + ::core::marker::Send + 'a {
+                    async move {
+                        service
+                            .rpc_color(cx, request.names, request.known)
+                            .await
+                            .map(|color| ColorReply {
+                                color: color.map(::rpc_runtime::Open::number),
+                            })
+                    }
+                }
+                call.handle_with::<T, ColorRequest, ColorReply, _>(service, run::<T>)
             }
             2 => {
-                call.handle(move |cx, request: Mix| async move {
-                    service.rpc_mix(&cx, request).await.map(|parts| Mixed { parts })
-                })
+                fn run<'a, T: Painter>(
+                    service: &'a T,
+                    cx: &'a ::rpc_runtime::Context,
+                    request: Mix,
+                ) -> impl ::core::future::Future<
+                    Output = ::rpc_runtime::Result<Mixed>,
+                > + ::core::marker::Send + 'a {
+                    async move {
+                        service.rpc_mix(cx, request).await.map(|parts| Mixed { parts })
+                    }
+                }
+                call.handle_with::<T, Mix, Mixed, _>(service, run::<T>)
             }
             3 => {
-                call.handle(move |cx, _: CleanRequest| async move {
-                    service.rpc_clean(&cx).await
-                })
+                fn run<'a, T: Painter>(
+                    service: &'a T,
+                    cx: &'a ::rpc_runtime::Context,
+                    _: CleanRequest,
+                ) -> impl ::core::future::Future<
+                    Output = ::rpc_runtime::Result<CleanReply>,
+                > + ::core::marker::Send + 'a {
+                    service.rpc_clean(cx)
+                }
+                call.handle_with::<T, CleanRequest, CleanReply, _>(service, run::<T>)
             }
             4 => {
-                call.handle(move |
-                    cx,
-                    request: ::rpc_runtime::codegen::prost_types::Timestamp|
-                async move { service.rpc_when(&cx, request).await })
+                call.handle_with::<
+                        T,
+                        ::rpc_runtime::codegen::prost_types::Timestamp,
+                        ::rpc_runtime::codegen::prost_types::Timestamp,
+                        _,
+                    >(service, <T as Painter>::rpc_when)
             }
-            5 => {
-                call.handle(move |cx, request: Pick| async move {
-                    service.rpc_pick(&cx, request).await
-                })
-            }
+            5 => call.handle_with::<T, Pick, Pick, _>(service, <T as Painter>::rpc_pick),
             6 => {
-                call.handle(move |cx, request: MoveRequest| async move {
-                    service.rpc_move(&cx, request.from, request.to, request.note).await
-                })
+                fn run<'a, T: Painter>(
+                    service: &'a T,
+                    cx: &'a ::rpc_runtime::Context,
+                    request: MoveRequest,
+                ) -> impl ::core::future::Future<
+                    Output = ::rpc_runtime::Result<CleanReply>,
+                > + ::core::marker::Send + 'a {
+                    service.rpc_move(cx, request.from, request.to, request.note)
+                }
+                call.handle_with::<T, MoveRequest, CleanReply, _>(service, run::<T>)
             }
             _ => call.unknown(),
         }
@@ -542,9 +581,9 @@ pub struct PainterSend<'a> {
 
 ::rpc_runtime::codegen::send_methods!(PainterSend);
 
-impl PainterSend<'_> {
+impl<'a> PainterSend<'a> {
     /// Calls `paint.v1.Painter/rpc_paint`.
-    pub async fn paint(
+    pub fn paint(
         self,
         color: impl ::core::convert::Into<::rpc_runtime::Open<Color>>,
         cx: impl ::core::convert::Into<::std::string::String>,
@@ -552,7 +591,7 @@ impl PainterSend<'_> {
         layers: u32,
         edge: ::core::option::Option<::rpc_runtime::Open<Color>>,
         at: ::core::option::Option<::rpc_runtime::codegen::prost_types::Timestamp>,
-    ) -> ::core::result::Result<(), ::rpc_runtime::Error> {
+    ) -> ::rpc_runtime::client::OneWayCall<'a, PaintRequest> {
         self.call
             .send(
                 &PAINTER_PROCEDURES[0],
@@ -565,54 +604,50 @@ impl PainterSend<'_> {
                     at,
                 },
             )
-            .await
     }
 
     /// Calls `paint.v1.Painter/rpc_color`.
-    pub async fn color(
+    pub fn color(
         self,
         names: ::std::vec::Vec<::std::string::String>,
         known: ::std::collections::HashMap<::std::string::String, i32>,
-    ) -> ::core::result::Result<(), ::rpc_runtime::Error> {
-        self.call.send(&PAINTER_PROCEDURES[1], ColorRequest { names, known }).await
+    ) -> ::rpc_runtime::client::OneWayCall<'a, ColorRequest> {
+        self.call.send(&PAINTER_PROCEDURES[1], ColorRequest { names, known })
     }
 
     /// Calls `paint.v1.Painter/rpc_mix`.
-    pub async fn mix(
-        self,
-        request: Mix,
-    ) -> ::core::result::Result<(), ::rpc_runtime::Error> {
-        self.call.send(&PAINTER_PROCEDURES[2], request).await
+    pub fn mix(self, request: Mix) -> ::rpc_runtime::client::OneWayCall<'a, Mix> {
+        self.call.send(&PAINTER_PROCEDURES[2], request)
     }
 
     /// Calls `paint.v1.Painter/rpc_clean`.
-    pub async fn clean(self) -> ::core::result::Result<(), ::rpc_runtime::Error> {
-        self.call.send(&PAINTER_PROCEDURES[3], CleanRequest {}).await
+    pub fn clean(self) -> ::rpc_runtime::client::OneWayCall<'a, CleanRequest> {
+        self.call.send(&PAINTER_PROCEDURES[3], CleanRequest {})
     }
 
     /// Calls `paint.v1.Painter/rpc_when`.
-    pub async fn when(
+    pub fn when(
         self,
         request: ::rpc_runtime::codegen::prost_types::Timestamp,
-    ) -> ::core::result::Result<(), ::rpc_runtime::Error> {
-        self.call.send(&PAINTER_PROCEDURES[4], request).await
+    ) -> ::rpc_runtime::client::OneWayCall<
+        'a,
+        ::rpc_runtime::codegen::prost_types::Timestamp,
+    > {
+        self.call.send(&PAINTER_PROCEDURES[4], request)
     }
 
     /// Calls `paint.v1.Painter/rpc_pick`.
-    pub async fn pick(
-        self,
-        request: Pick,
-    ) -> ::core::result::Result<(), ::rpc_runtime::Error> {
-        self.call.send(&PAINTER_PROCEDURES[5], request).await
+    pub fn pick(self, request: Pick) -> ::rpc_runtime::client::OneWayCall<'a, Pick> {
+        self.call.send(&PAINTER_PROCEDURES[5], request)
     }
 
     /// Calls `paint.v1.Painter/rpc_move`.
-    pub async fn r#move(
+    pub fn r#move(
         self,
         from: impl ::core::convert::Into<::std::string::String>,
         to: impl ::core::convert::Into<::std::string::String>,
         note: impl ::core::convert::Into<::std::string::String>,
-    ) -> ::core::result::Result<(), ::rpc_runtime::Error> {
+    ) -> ::rpc_runtime::client::OneWayCall<'a, MoveRequest> {
         self.call
             .send(
                 &PAINTER_PROCEDURES[6],
@@ -622,7 +657,6 @@ impl PainterSend<'_> {
                     note: note.into(),
                 },
             )
-            .await
     }
 }
 

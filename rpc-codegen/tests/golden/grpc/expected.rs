@@ -156,19 +156,23 @@ impl<T: Greeter> ::rpc_runtime::codegen::Service for GreeterServer<T> {
         let service = ::std::sync::Arc::clone(&self.service);
         match index {
             0 => {
-                call.handle(move |cx, request: Hello| async move {
-                    service.rpc_say_hello(&cx, request).await
-                })
+                call.handle_with::<
+                        T,
+                        Hello,
+                        Hello,
+                        _,
+                    >(service, <T as Greeter>::rpc_say_hello)
             }
             1 => {
-                call.handle(move |cx, request: Hello| async move {
-                    service.rpc_type(&cx, request).await
-                })
+                call.handle_with::<T, Hello, Hello, _>(service, <T as Greeter>::rpc_type)
             }
             2 => {
-                call.handle(move |cx, request: Hello| async move {
-                    service.rpc_terminate(&cx, request).await
-                })
+                call.handle_with::<
+                        T,
+                        Hello,
+                        Hello,
+                        _,
+                    >(service, <T as Greeter>::rpc_terminate)
             }
             _ => call.unknown(),
         }
@@ -225,30 +229,27 @@ pub struct GreeterSend<'a> {
 
 ::rpc_runtime::codegen::send_methods!(GreeterSend);
 
-impl GreeterSend<'_> {
+impl<'a> GreeterSend<'a> {
     /// Calls `Greeter/SayHello`.
-    pub async fn say_hello(
+    pub fn say_hello(
         self,
         request: Hello,
-    ) -> ::core::result::Result<(), ::rpc_runtime::Error> {
-        self.call.send(&GREETER_PROCEDURES[0], request).await
+    ) -> ::rpc_runtime::client::OneWayCall<'a, Hello> {
+        self.call.send(&GREETER_PROCEDURES[0], request)
     }
 
     /// Calls `Greeter/Type`.
     #[deprecated]
-    pub async fn r#type(
-        self,
-        request: Hello,
-    ) -> ::core::result::Result<(), ::rpc_runtime::Error> {
-        self.call.send(&GREETER_PROCEDURES[1], request).await
+    pub fn r#type(self, request: Hello) -> ::rpc_runtime::client::OneWayCall<'a, Hello> {
+        self.call.send(&GREETER_PROCEDURES[1], request)
     }
 
     /// Calls `Greeter/Terminate`.
-    pub async fn terminate_(
+    pub fn terminate_(
         self,
         request: Hello,
-    ) -> ::core::result::Result<(), ::rpc_runtime::Error> {
-        self.call.send(&GREETER_PROCEDURES[2], request).await
+    ) -> ::rpc_runtime::client::OneWayCall<'a, Hello> {
+        self.call.send(&GREETER_PROCEDURES[2], request)
     }
 }
 

@@ -130,20 +130,45 @@ impl<T: Kv> ::rpc_runtime::codegen::Service for KvServer<T> {
         let service = ::std::sync::Arc::clone(&self.service);
         match index {
             0 => {
-                call.handle(move |cx, (): ()| async move { service.rpc_noop(&cx).await })
+                fn run<'a, T: Kv>(
+                    service: &'a T,
+                    cx: &'a ::rpc_runtime::Context,
+                    (): (),
+                ) -> impl ::core::future::Future<
+                    Output = ::rpc_runtime::Result<()>,
+                > + ::core::marker::Send + 'a {
+                    service.rpc_noop(cx)
+                }
+                call.handle_with::<T, (), (), _>(service, run::<T>)
             }
             1 => {
-                call.handle(move |cx, request: UpdateRequest| async move {
-                    service.rpc_update(&cx, request.key, request.value).await
-                })
+                fn run<'a, T: Kv>(
+                    service: &'a T,
+                    cx: &'a ::rpc_runtime::Context,
+                    request: UpdateRequest,
+                ) -> impl ::core::future::Future<
+                    Output = ::rpc_runtime::Result<()>,
+                > + ::core::marker::Send + 'a {
+                    service.rpc_update(cx, request.key, request.value)
+                }
+                call.handle_with::<T, UpdateRequest, (), _>(service, run::<T>)
             }
             2 => {
-                call.handle(move |cx, request: FetchRequest| async move {
-                    service
-                        .rpc_fetch(&cx, request.key)
-                        .await
-                        .map(|value| FetchReply { value })
-                })
+                fn run<'a, T: Kv>(
+                    service: &'a T,
+                    cx: &'a ::rpc_runtime::Context,
+                    request: FetchRequest,
+                ) -> impl ::core::future::Future<
+                    Output = ::rpc_runtime::Result<FetchReply>,
+                > + ::core::marker::Send + 'a {
+                    async move {
+                        service
+                            .rpc_fetch(cx, request.key)
+                            .await
+                            .map(|value| FetchReply { value })
+                    }
+                }
+                call.handle_with::<T, FetchRequest, FetchReply, _>(service, run::<T>)
             }
             _ => call.unknown(),
         }
@@ -198,18 +223,18 @@ pub struct KvSend<'a> {
 
 ::rpc_runtime::codegen::send_methods!(KvSend);
 
-impl KvSend<'_> {
+impl<'a> KvSend<'a> {
     /// Does nothing.
-    pub async fn noop(self) -> ::core::result::Result<(), ::rpc_runtime::Error> {
-        self.call.send(&KV_PROCEDURES[0], ()).await
+    pub fn noop(self) -> ::rpc_runtime::client::OneWayCall<'a, ()> {
+        self.call.send(&KV_PROCEDURES[0], ())
     }
 
     /// Stores `value` under `key`.
-    pub async fn update(
+    pub fn update(
         self,
         key: impl ::core::convert::Into<::std::string::String>,
         value: impl ::core::convert::Into<::rpc_runtime::Bytes>,
-    ) -> ::core::result::Result<(), ::rpc_runtime::Error> {
+    ) -> ::rpc_runtime::client::OneWayCall<'a, UpdateRequest> {
         self.call
             .send(
                 &KV_PROCEDURES[1],
@@ -218,15 +243,14 @@ impl KvSend<'_> {
                     value: value.into(),
                 },
             )
-            .await
     }
 
     /// Looks up the value of `key`.
-    pub async fn fetch(
+    pub fn fetch(
         self,
         key: impl ::core::convert::Into<::std::string::String>,
-    ) -> ::core::result::Result<(), ::rpc_runtime::Error> {
-        self.call.send(&KV_PROCEDURES[2], FetchRequest { key: key.into() }).await
+    ) -> ::rpc_runtime::client::OneWayCall<'a, FetchRequest> {
+        self.call.send(&KV_PROCEDURES[2], FetchRequest { key: key.into() })
     }
 }
 

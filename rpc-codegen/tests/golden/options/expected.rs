@@ -794,24 +794,36 @@ impl<T: Store> ::rpc_runtime::codegen::Service for StoreServer<T> {
         let service = ::std::sync::Arc::clone(&self.service);
         match index {
             0 => {
-                call.handle(move |cx, request: Item| async move {
-                    service.rpc_price(&cx, request).await
-                })
+                call.handle_with::<
+                        T,
+                        Item,
+                        crate::common::acme::common::v1::Money,
+                        _,
+                    >(service, <T as Store>::rpc_price)
             }
             1 => {
-                call.handle(move |cx, request: crate::common::acme::common::v1::Money| async move {
-                    service.rpc_pay(&cx, request).await
-                })
+                call.handle_with::<
+                        T,
+                        crate::common::acme::common::v1::Money,
+                        Item,
+                        _,
+                    >(service, <T as Store>::rpc_pay)
             }
             2 => {
-                call.handle(move |cx, request: crate::common::acme::common::v1::Folder| async move {
-                    service.rpc_file(&cx, request).await
-                })
+                call.handle_with::<
+                        T,
+                        crate::common::acme::common::v1::Folder,
+                        crate::common::acme::common::v1::Folder,
+                        _,
+                    >(service, <T as Store>::rpc_file)
             }
             3 => {
-                call.handle(move |cx, request: ::rpc_runtime::codegen::prost_types::Any| async move {
-                    service.rpc_pack(&cx, request).await
-                })
+                call.handle_with::<
+                        T,
+                        ::rpc_runtime::codegen::prost_types::Any,
+                        ::rpc_runtime::codegen::prost_types::Any,
+                        _,
+                    >(service, <T as Store>::rpc_pack)
             }
             4 => {
                 call.handle_reply_stream(move |cx, request: Key, replies| async move {
@@ -825,16 +837,8 @@ impl<T: Store> ::rpc_runtime::codegen::Service for StoreServer<T> {
                     requests: ::rpc_runtime::Requests<Item>|
                 async move { service.rpc_import(&cx, requests).await })
             }
-            6 => {
-                call.handle(move |cx, request: Order| async move {
-                    service.rpc_order(&cx, request).await
-                })
-            }
-            7 => {
-                call.handle(move |cx, request: Key| async move {
-                    service.rpc_old(&cx, request).await
-                })
-            }
+            6 => call.handle_with::<T, Order, Item, _>(service, <T as Store>::rpc_order),
+            7 => call.handle_with::<T, Key, Key, _>(service, <T as Store>::rpc_old),
             _ => call.unknown(),
         }
     }
@@ -1112,54 +1116,54 @@ pub struct StoreSend<'a> {
 
 ::rpc_runtime::codegen::send_methods!(StoreSend);
 
-impl StoreSend<'_> {
+impl<'a> StoreSend<'a> {
     /// Calls `acme.store.Store/rpc_price`.
-    pub async fn price(
-        self,
-        request: Item,
-    ) -> ::core::result::Result<(), ::rpc_runtime::Error> {
-        self.call.send(&STORE_PROCEDURES[0], request).await
+    pub fn price(self, request: Item) -> ::rpc_runtime::client::OneWayCall<'a, Item> {
+        self.call.send(&STORE_PROCEDURES[0], request)
     }
 
     /// Calls `acme.store.Store/rpc_pay`.
-    pub async fn pay(
+    pub fn pay(
         self,
         request: crate::common::acme::common::v1::Money,
-    ) -> ::core::result::Result<(), ::rpc_runtime::Error> {
-        self.call.send(&STORE_PROCEDURES[1], request).await
+    ) -> ::rpc_runtime::client::OneWayCall<'a, crate::common::acme::common::v1::Money> {
+        self.call.send(&STORE_PROCEDURES[1], request)
     }
 
     /// Calls `acme.store.Store/rpc_file`.
-    pub async fn file(
+    pub fn file(
         self,
         request: crate::common::acme::common::v1::Folder,
-    ) -> ::core::result::Result<(), ::rpc_runtime::Error> {
-        self.call.send(&STORE_PROCEDURES[2], request).await
+    ) -> ::rpc_runtime::client::OneWayCall<'a, crate::common::acme::common::v1::Folder> {
+        self.call.send(&STORE_PROCEDURES[2], request)
     }
 
     /// Calls `acme.store.Store/rpc_pack`.
-    pub async fn pack(
+    pub fn pack(
         self,
         request: ::rpc_runtime::codegen::prost_types::Any,
-    ) -> ::core::result::Result<(), ::rpc_runtime::Error> {
-        self.call.send(&STORE_PROCEDURES[3], request).await
+    ) -> ::rpc_runtime::client::OneWayCall<
+        'a,
+        ::rpc_runtime::codegen::prost_types::Any,
+    > {
+        self.call.send(&STORE_PROCEDURES[3], request)
     }
 
     /// Calls `acme.store.Store/rpc_order`.
-    pub async fn order(
+    pub fn order(
         self,
         request: impl ::core::convert::Into<Order>,
-    ) -> ::core::result::Result<(), ::rpc_runtime::Error> {
-        self.call.send(&STORE_PROCEDURES[6], request.into()).await
+    ) -> ::rpc_runtime::client::OneWayCall<'a, Order> {
+        self.call.send(&STORE_PROCEDURES[6], request.into())
     }
 
     /// Calls `acme.store.Store/rpc_old`.
     #[deprecated]
-    pub async fn old(
+    pub fn old(
         self,
         request: impl ::core::convert::Into<Key>,
-    ) -> ::core::result::Result<(), ::rpc_runtime::Error> {
-        self.call.send(&STORE_PROCEDURES[7], request.into()).await
+    ) -> ::rpc_runtime::client::OneWayCall<'a, Key> {
+        self.call.send(&STORE_PROCEDURES[7], request.into())
     }
 }
 
@@ -1436,23 +1440,35 @@ impl<T: Counter> ::rpc_runtime::codegen::Service for CounterServer<T> {
         let service = ::std::sync::Arc::clone(&self.service);
         match index {
             0 => {
-                call.handle(move |cx, request: CountRequest| async move {
-                    service
-                        .rpc_count(
-                            &cx,
-                            request.id,
-                            request.counts,
-                            ::rpc_runtime::Open::from_number(request.currency),
-                            request.more,
-                        )
-                        .await
-                        .map(|counts| CountReply { counts })
-                })
+                fn run<'a, T: Counter>(
+                    service: &'a T,
+                    cx: &'a ::rpc_runtime::Context,
+                    request: CountRequest,
+                ) -> impl ::core::future::Future<
+                    Output = ::rpc_runtime::Result<CountReply>,
+                > + ::core::marker::Send + 'a {
+                    async move {
+                        service
+                            .rpc_count(
+                                cx,
+                                request.id,
+                                request.counts,
+                                ::rpc_runtime::Open::from_number(request.currency),
+                                request.more,
+                            )
+                            .await
+                            .map(|counts| CountReply { counts })
+                    }
+                }
+                call.handle_with::<T, CountRequest, CountReply, _>(service, run::<T>)
             }
             1 => {
-                call.handle(move |cx, request: crate::common::acme::common::v1::Money| async move {
-                    service.rpc_total(&cx, request).await
-                })
+                call.handle_with::<
+                        T,
+                        crate::common::acme::common::v1::Money,
+                        crate::common::acme::common::v1::Money,
+                        _,
+                    >(service, <T as Counter>::rpc_total)
             }
             2 => {
                 call.handle_both_streams(move |
@@ -1640,9 +1656,9 @@ pub struct CounterSend<'a> {
 
 ::rpc_runtime::codegen::send_methods!(CounterSend);
 
-impl CounterSend<'_> {
+impl<'a> CounterSend<'a> {
     /// Calls `acme.store.Counter/rpc_count`.
-    pub async fn count(
+    pub fn count(
         self,
         id: impl ::core::convert::Into<::std::vec::Vec<u8>>,
         counts: ::std::collections::BTreeMap<::std::string::String, u32>,
@@ -1650,7 +1666,7 @@ impl CounterSend<'_> {
             ::rpc_runtime::Open<crate::common::acme::common::v1::Currency>,
         >,
         more: ::std::vec::Vec<::std::vec::Vec<u8>>,
-    ) -> ::core::result::Result<(), ::rpc_runtime::Error> {
+    ) -> ::rpc_runtime::client::OneWayCall<'a, CountRequest> {
         self.call
             .send(
                 &COUNTER_PROCEDURES[0],
@@ -1661,15 +1677,14 @@ impl CounterSend<'_> {
                     more,
                 },
             )
-            .await
     }
 
     /// Calls `acme.store.Counter/rpc_total`.
-    pub async fn total(
+    pub fn total(
         self,
         request: crate::common::acme::common::v1::Money,
-    ) -> ::core::result::Result<(), ::rpc_runtime::Error> {
-        self.call.send(&COUNTER_PROCEDURES[1], request).await
+    ) -> ::rpc_runtime::client::OneWayCall<'a, crate::common::acme::common::v1::Money> {
+        self.call.send(&COUNTER_PROCEDURES[1], request)
     }
 }
 
@@ -1807,13 +1822,13 @@ pub struct ReportsSend<'a> {
 
 ::rpc_runtime::codegen::send_methods!(ReportsSend);
 
-impl ReportsSend<'_> {
+impl<'a> ReportsSend<'a> {
     /// Calls `acme.store.Reports/rpc_report`.
-    pub async fn report(
+    pub fn report(
         self,
         request: impl ::core::convert::Into<Key>,
-    ) -> ::core::result::Result<(), ::rpc_runtime::Error> {
-        self.call.send(&REPORTS_PROCEDURES[0], request.into()).await
+    ) -> ::rpc_runtime::client::OneWayCall<'a, Key> {
+        self.call.send(&REPORTS_PROCEDURES[0], request.into())
     }
 }
 
@@ -1904,11 +1919,7 @@ impl<T: Hooks> ::rpc_runtime::codegen::Service for HooksServer<T> {
     ) -> ::rpc_runtime::codegen::Handler {
         let service = ::std::sync::Arc::clone(&self.service);
         match index {
-            0 => {
-                call.handle(move |cx, request: Key| async move {
-                    service.rpc_hook(&cx, request).await
-                })
-            }
+            0 => call.handle_with::<T, Key, Key, _>(service, <T as Hooks>::rpc_hook),
             _ => call.unknown(),
         }
     }

@@ -66,9 +66,12 @@ impl<T: AtTheRoot> ::rpc_runtime::codegen::Service for AtTheRootServer<T> {
         let service = ::std::sync::Arc::clone(&self.service);
         match index {
             0 => {
-                call.handle(move |cx, request: acme::Outer| async move {
-                    service.rpc_get(&cx, request).await
-                })
+                call.handle_with::<
+                        T,
+                        acme::Outer,
+                        Root,
+                        _,
+                    >(service, <T as AtTheRoot>::rpc_get)
             }
             _ => call.unknown(),
         }
@@ -125,13 +128,13 @@ pub struct AtTheRootSend<'a> {
 
 ::rpc_runtime::codegen::send_methods!(AtTheRootSend);
 
-impl AtTheRootSend<'_> {
+impl<'a> AtTheRootSend<'a> {
     /// Calls `AtTheRoot/Get`.
-    pub async fn get(
+    pub fn get(
         self,
         request: acme::Outer,
-    ) -> ::core::result::Result<(), ::rpc_runtime::Error> {
-        self.call.send(&AT_THE_ROOT_PROCEDURES[0], request).await
+    ) -> ::rpc_runtime::client::OneWayCall<'a, acme::Outer> {
+        self.call.send(&AT_THE_ROOT_PROCEDURES[0], request)
     }
 }
 
@@ -399,9 +402,12 @@ impl<T: Orders> ::rpc_runtime::codegen::Service for OrdersServer<T> {
         let service = ::std::sync::Arc::clone(&self.service);
         match index {
             0 => {
-                call.handle(move |cx, request: super::super::acme::outer::Inner| async move {
-                    service.rpc_get(&cx, request).await
-                })
+                call.handle_with::<
+                        T,
+                        super::super::acme::outer::Inner,
+                        super::super::Root,
+                        _,
+                    >(service, <T as Orders>::rpc_get)
             }
             _ => call.unknown(),
         }
@@ -458,13 +464,13 @@ pub struct OrdersSend<'a> {
 
 ::rpc_runtime::codegen::send_methods!(OrdersSend);
 
-impl OrdersSend<'_> {
+impl<'a> OrdersSend<'a> {
     /// Calls `shop.v1.Orders/Get`.
-    pub async fn get(
+    pub fn get(
         self,
         request: impl ::core::convert::Into<super::super::acme::outer::Inner>,
-    ) -> ::core::result::Result<(), ::rpc_runtime::Error> {
-        self.call.send(&ORDERS_PROCEDURES[0], request.into()).await
+    ) -> ::rpc_runtime::client::OneWayCall<'a, super::super::acme::outer::Inner> {
+        self.call.send(&ORDERS_PROCEDURES[0], request.into())
     }
 }
 
@@ -554,11 +560,7 @@ impl<T: More> ::rpc_runtime::codegen::Service for MoreServer<T> {
     ) -> ::rpc_runtime::codegen::Handler {
         let service = ::std::sync::Arc::clone(&self.service);
         match index {
-            0 => {
-                call.handle(move |cx, request: Order| async move {
-                    service.rpc_get(&cx, request).await
-                })
-            }
+            0 => call.handle_with::<T, Order, Order, _>(service, <T as More>::rpc_get),
             _ => call.unknown(),
         }
     }
@@ -614,13 +616,10 @@ pub struct MoreSend<'a> {
 
 ::rpc_runtime::codegen::send_methods!(MoreSend);
 
-impl MoreSend<'_> {
+impl<'a> MoreSend<'a> {
     /// Calls `shop.v1.More/Get`.
-    pub async fn get(
-        self,
-        request: Order,
-    ) -> ::core::result::Result<(), ::rpc_runtime::Error> {
-        self.call.send(&MORE_PROCEDURES[0], request).await
+    pub fn get(self, request: Order) -> ::rpc_runtime::client::OneWayCall<'a, Order> {
+        self.call.send(&MORE_PROCEDURES[0], request)
     }
 }
 

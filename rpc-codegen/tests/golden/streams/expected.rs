@@ -435,7 +435,16 @@ impl<T: Tape> ::rpc_runtime::codegen::Service for TapeServer<T> {
                 })
             }
             6 => {
-                call.handle(move |cx, (): ()| async move { service.rpc_beat(&cx).await })
+                fn run<'a, T: Tape>(
+                    service: &'a T,
+                    cx: &'a ::rpc_runtime::Context,
+                    (): (),
+                ) -> impl ::core::future::Future<
+                    Output = ::rpc_runtime::Result<()>,
+                > + ::core::marker::Send + 'a {
+                    service.rpc_beat(cx)
+                }
+                call.handle_with::<T, (), (), _>(service, run::<T>)
             }
             _ => call.unknown(),
         }
@@ -494,10 +503,10 @@ pub struct TapeSend<'a> {
 
 ::rpc_runtime::codegen::send_methods!(TapeSend);
 
-impl TapeSend<'_> {
+impl<'a> TapeSend<'a> {
     /// Sends a heartbeat.
-    pub async fn beat(self) -> ::core::result::Result<(), ::rpc_runtime::Error> {
-        self.call.send(&TAPE_PROCEDURES[6], ()).await
+    pub fn beat(self) -> ::rpc_runtime::client::OneWayCall<'a, ()> {
+        self.call.send(&TAPE_PROCEDURES[6], ())
     }
 }
 

@@ -253,12 +253,19 @@ impl<'a> InFlightCall<'a> {
         &mut self,
         message: &M,
     ) -> impl Future<Output = Result<(), Error>> {
-        poll_fn(move |cx| {
-            self.poll_begin(message, cx, |conn, ticket, request, message, now, cx| {
-                conn.poll_send(ticket, request, message, now, cx)
-            })
-            .map_ok(|_| ())
+        poll_fn(move |cx| self.poll_send(message, cx))
+    }
+
+    /// As [`InFlightCall::send`], for a future that is written by hand.
+    pub(super) fn poll_send<M: Message + 'static>(
+        &mut self,
+        message: &M,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Error>> {
+        self.poll_begin(message, cx, |conn, ticket, request, message, now, cx| {
+            conn.poll_send(ticket, request, message, now, cx)
         })
+        .map_ok(|_| ())
     }
 
     /// Opens a call with streams: waits until the connection has its request. The caller handles the rest.

@@ -196,6 +196,31 @@ fn a_task_that_waits_until_a_request_of_a_row_is_unwanted_learns_of_its_end() {
 }
 
 #[test]
+fn a_look_whether_a_request_of_a_row_is_wanted_leaves_no_record() {
+    let mut pair = with_row(settings(), &[b"a", b"b", b"c"]);
+    take_row(&mut pair);
+    let records = |pair: &Pair| pair.server.conn.theirs.requests().held(&settings()).0;
+    for id in [1, 3, 5] {
+        assert_eq!(pair.server.conn.unwanted(CallId(id)), None);
+    }
+    assert_eq!(records(&pair), 0);
+    // A wait leaves one.
+    assert_eq!(is_unwanted(&mut pair, 5), None);
+    assert_eq!((records(&pair), pair.server.conn.unwanted(CallId(5))), (1, None));
+    pair.server.conn.begin_drain(Reason::Drain, "", secs(5), pair.now);
+    pair.server.conn.abort_calls(pair.now);
+    for (id, unwanted) in [
+        (1, Unwanted::Drained),
+        (5, Unwanted::Drained),
+        (7, Unwanted::Disconnected),
+    ] {
+        assert_eq!(pair.server.conn.unwanted(CallId(id)), Some(unwanted));
+    }
+    put_back(&mut pair, 7);
+    assert_eq!(pair.server.conn.unwanted(CallId(5)), Some(Unwanted::Disconnected));
+}
+
+#[test]
 fn a_settle_waits_for_the_requests_of_a_running_row() {
     let mut pair = with_row(settings(), &[b"a", b"b", b"c"]);
     take_row(&mut pair);

@@ -108,17 +108,41 @@ impl<T: Control> crate::codegen::Service for ControlServer<T> {
         let service = ::std::sync::Arc::clone(&self.service);
         match index {
             0 => {
-                call.handle(move |cx, request: super::messages::TerminateRequest| async move {
-                    service.rpc_terminate(&cx, request).await
-                })
+                call.handle_with::<
+                        T,
+                        super::messages::TerminateRequest,
+                        super::messages::TerminateReply,
+                        _,
+                    >(service, <T as Control>::rpc_terminate)
             }
             1 => {
-                call.handle(move |cx, (): ()| async move { service.rpc_ping(&cx).await })
+                fn run<'a, T: Control>(
+                    service: &'a T,
+                    cx: &'a crate::Context,
+                    (): (),
+                ) -> impl ::core::future::Future<
+                    Output = crate::Result<()>,
+                > + ::core::marker::Send + 'a {
+                    service.rpc_ping(cx)
+                }
+                call.handle_with::<T, (), (), _>(service, run::<T>)
             }
             2 => {
-                call.handle(move |cx, (): ()| async move {
-                    service.rpc_settle(&cx).await
-                })
+                fn run<'a, T: Control>(
+                    service: &'a T,
+                    cx: &'a crate::Context,
+                    (): (),
+                ) -> impl ::core::future::Future<
+                    Output = crate::Result<super::messages::SettleReply>,
+                > + ::core::marker::Send + 'a {
+                    service.rpc_settle(cx)
+                }
+                call.handle_with::<
+                        T,
+                        (),
+                        super::messages::SettleReply,
+                        _,
+                    >(service, run::<T>)
             }
             _ => call.unknown(),
         }

@@ -119,3 +119,93 @@ fn poll_row(
     );
     make_and_poll(|| service.call(route.index(), call))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        future::{Future, pending, ready},
+        sync::Mutex,
+        task::{Context as TaskContext, Poll, Waker},
+    };
+
+    use bytes::Bytes;
+    use tokio::runtime::Handle;
+
+    use super::*;
+    use crate::{
+        Context, Peer, Procedure, Result,
+        conn::{Connection, Side, Time},
+        driver::SharedConnection,
+        server::state::{ServerOptions, ServerState},
+        wire::frame::row::{Row, row},
+    };
+
+    static NOTE: Procedure = Procedure::new("rows.v1.Rows/rpc_note", 1);
+
+    fn session() -> Arc<Dispatched> {
+        let server = ServerState::of_nothing(ServerOptions::default());
+        let settings = Arc::clone(server.view().settings());
+        let shared = SharedConnection::new(Connection::new(Side::Acceptor, settings));
+        Dispatched::register(&server, shared, Peer::in_process(), Handle::current()).unwrap()
+    }
+
+    /// Polls the handler that `make` makes of the calls in `frame`, for the first time. Returns the handler, and how far it came.
+    fn first_poll(
+        session: &Arc<Dispatched>,
+        frame: Bytes,
+        make: impl FnOnce(Incoming) -> Handler,
+    ) -> (Handler, Poll<()>, RowPoll) {
+        let arrived = ArrivedRow {
+            first: CallId(1),
+            depth: 0,
+            deadline: None,
+            row: Row::new(frame),
+        };
+        let turns = Arc::new(RowTurns::new(0, usize::MAX));
+        let session = Arc::<Dispatched>::clone(session);
+        session.stalls().begin(0, 0);
+        let mut handler = make(Incoming::of_row(
+            session.clone(),
+            arrived,
+            &NOTE,
+            Arc::clone(&turns),
+        ));
+        let mut cx = TaskContext::from_waker(Waker::noop());
+        let (poll, _) = session.first_poll(None, Time::ZERO, || handler.as_mut().poll(&mut cx));
+        (handler, poll, turns.end().unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_pending_handler_does_not_keep_the_frame_of_its_row() {
+        let frame = Bytes::from(row(&["", ""]));
+        let (handler, poll, polled) = first_poll(&session(), frame.clone(), |call| {
+            call.handle(|_, (): ()| pending::<Result<()>>())
+        });
+        assert!(poll.is_pending());
+        assert_eq!((polled.last, polled.outcome), (CallId(1), LastOutcome::Pending));
+        assert!(frame.is_unique());
+        drop(handler);
+    }
+
+    #[tokio::test]
+    async fn a_clone_of_the_context_of_a_row_is_that_of_its_call() {
+        fn keep<'a>(
+            kept: &'a Mutex<Vec<Context>>,
+            cx: &'a Context,
+            (): (),
+        ) -> impl Future<Output = Result<()>> + Send + 'a {
+            kept.lock().unwrap().push(cx.clone());
+            ready(Ok(()))
+        }
+        let kept = Arc::new(Mutex::new(Vec::new()));
+        let frame = Bytes::from(row(&["", "", ""]));
+        let (_, poll, polled) = first_poll(&session(), frame, |call| {
+            call.handle_with(Arc::clone(&kept), keep)
+        });
+        assert!(poll.is_ready());
+        assert_eq!((polled.last, polled.outcome), (CallId(5), LastOutcome::Handled));
+        let kept = kept.lock().unwrap();
+        let ids: Vec<_> = kept.iter().map(Context::id).collect();
+        assert_eq!(ids, [CallId(1), CallId(3), CallId(5)]);
+    }
+}

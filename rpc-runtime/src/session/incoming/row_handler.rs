@@ -12,17 +12,17 @@ use std::{
 };
 
 use prost::Message;
-use tokio::{task::coop, time::Instant};
+use tokio::task::coop;
 
-use super::{Incoming, Start};
+use super::{BorrowingHandler, Incoming, Start};
 use crate::{
-    Context, Handler, Metadata, Result, Status,
+    Handler, Metadata, Result, Status,
     base::panic::Panic,
     client::inherited::{HandlerId, Inherited},
     conn::CallId,
     driver::Clock,
     message::{
-        decode::{DecodeFailure, decode_part},
+        decode::{DecodeFailure, decode_part_into},
         growth::Budget,
     },
     session::{
@@ -40,22 +40,36 @@ pub(super) struct IncomingRow {
     pub(super) turns: Arc<RowTurns>,
 }
 
-/// Makes the handler of the calls of `row`, which runs `handler` for each.
-pub(super) fn handle_row<Req, Rep, F, Fut>(call: Incoming, row: IncomingRow, mut handler: F) -> Handler
+/// Makes the handler of the calls of `row`, which runs `handler` for each, with one service and one context for all.
+pub(super) fn handle_row<S, Req, Rep, H>(
+    call: Incoming,
+    row: IncomingRow,
+    service: Arc<S>,
+    handler: H,
+) -> Handler
 where
+    S: Send + Sync + 'static,
     Req: Message + Default + 'static,
-    F: FnOnce(Context, Req) -> Fut + Clone + Send + 'static,
-    Fut: Future<Output = Result<Rep>> + Send,
+    Rep: 'static,
+    H: for<'a> BorrowingHandler<'a, S, Req, Rep>,
 {
     Box::pin(async move {
         let Some(mut row) = RowHandler::begin(call, row) else {
             return;
         };
+        let context = row.call.context(Metadata::new());
+        let mut serving = ServingOwner::new(Serving::of(&row.call));
         let mut current = pin!(None);
         let mut is_pending = false;
         let ended = poll_fn(|cx| {
+            let serving = serving.enter();
             if !is_pending {
-                is_pending = row.poll_calls(cx, current.as_mut(), &mut handler);
+                let begin = |id, request| {
+                    serving.set_id(id);
+                    context.set_id(id);
+                    handler.make(&service, &context, request)
+                };
+                is_pending = row.poll_calls(cx, current.as_mut(), begin);
                 return match is_pending {
                     true => Poll::Pending,
                     false => Poll::Ready(None),
@@ -86,9 +100,7 @@ struct RowHandler {
     turn: u64,
     outcome: LastOutcome,
     turns: Arc<RowTurns>,
-    deadline: Option<Instant>,
     budget: Budget,
-    serving: ServingOwner,
     /// What calls inherit that the handler of the last call makes.
     inherited: Inherited,
 }
@@ -126,29 +138,26 @@ impl RowHandler {
             turn,
             outcome: LastOutcome::Handled,
             turns,
-            deadline: call.deadline(),
             budget: call.budget(),
-            serving: ServingOwner::new(Serving::new(session, call.id, call.procedure)),
             inherited: call.context(Metadata::new()).inherited(),
             call,
         })
     }
 
-    /// Polls the handlers of the calls that may start, each once. Returns whether the last one is pending.
-    fn poll_calls<Req, Rep, F, Fut>(
+    /// Polls the handlers of the calls that may start, each once; `begin` makes them. Returns whether the last one is pending.
+    fn poll_calls<Req, Rep, Fut>(
         &mut self,
         cx: &mut TaskContext<'_>,
         mut current: Pin<&mut Option<Fut>>,
-        handler: &mut F,
+        begin: impl Fn(CallId, Req) -> Fut,
     ) -> bool
     where
-        Req: Message + Default + 'static,
-        F: FnOnce(Context, Req) -> Fut + Clone,
+        Req: Message + Default,
         Fut: Future<Output = Result<Rep>>,
     {
         let this = ReportOnDrop(self);
         loop {
-            let polled = Panic::catch(|| this.0.poll_until(cx, current.as_mut(), handler));
+            let polled = Panic::catch(|| this.0.poll_until(cx, current.as_mut(), &begin));
             if !matches!(polled, Ok(Polled::Pending)) {
                 // Before the connection is told, as its place is free then. The call has failed already if this panics.
                 let _ = Panic::catch(|| current.set(None));
@@ -161,33 +170,31 @@ impl RowHandler {
     }
 
     /// Polls handlers up to the first that does not end well.
-    #[expect(
-        clippy::needless_pass_by_ref_mut,
-        reason = "a shared reference that is kept over an await would need `F: Sync`"
-    )]
-    fn poll_until<Req, Rep, F, Fut>(
+    fn poll_until<Req, Rep, Fut>(
         &mut self,
         cx: &mut TaskContext<'_>,
         mut current: Pin<&mut Option<Fut>>,
-        handler: &mut F,
+        begin: &impl Fn(CallId, Req) -> Fut,
     ) -> Polled
     where
-        Req: Message + Default + 'static,
-        F: FnOnce(Context, Req) -> Fut + Clone,
+        Req: Message + Default,
         Fut: Future<Output = Result<Rep>>,
     {
         let scope = self.inherited.enter();
         while self.start_next() {
             let budget = self.budget;
-            let request = match self.row.read(|message| decode_part(message, budget)) {
-                Ok(Some(Ok(request))) => request,
+            let mut request = Req::default();
+            match self
+                .row
+                .read(|message| decode_part_into(&mut request, message, budget))
+            {
+                Ok(Some(Ok(()))) => {}
                 Ok(Some(Err(failure))) => return Polled::Unreadable(failure),
                 Ok(None) | Err(_) => return Polled::Unreadable(DecodeFailure::Row(BadRow)),
-            };
-            let context = self.context();
-            scope.change(self.inherited);
-            let _serving = self.serving.enter();
-            current.set(Some(handler.clone()(context, request)));
+            }
+            self.inherited.handler = HandlerId::next();
+            scope.change_handler(self.inherited.handler);
+            current.set(Some(begin(self.id, request)));
             let Some(future) = current.as_mut().as_pin_mut() else {
                 return Polled::All;
             };
@@ -220,23 +227,6 @@ impl RowHandler {
         self.before = self.row.len();
         self.outcome = LastOutcome::Handled;
         true
-    }
-
-    /// Makes the context of the call that starts.
-    #[inline]
-    fn context(&mut self) -> Context {
-        self.inherited.handler = HandlerId::next();
-        self.serving.set_id(self.id);
-        let call = &self.call;
-        Context::new(
-            Arc::clone(&call.session),
-            self.id,
-            true,
-            call.depth,
-            call.procedure.path(),
-            self.deadline,
-            Metadata::new(),
-        )
     }
 
     /// Notes what became of calls that were polled. Returns whether the last one has failed, which the connection is told.
@@ -298,7 +288,6 @@ impl RowHandler {
         Fut: Future<Output = Result<Rep>>,
     {
         let _inherited = self.inherited.enter();
-        let _serving = self.serving.enter();
         let Some(future) = current.as_pin_mut() else {
             return Poll::Pending;
         };

@@ -68,13 +68,20 @@ impl Row {
 
     /// Counts the messages, without a copy. Fails unless the row is whole and has at least one.
     pub(crate) fn count(&self) -> Result<usize, BadRow> {
-        let (mut rest, mut count) = (&self.0[..], 0);
-        while !rest.is_empty() {
-            let (len, prefix) = read_len(rest).ok_or(BadRow)?;
-            rest = rest[prefix..].get(len..).ok_or(BadRow)?;
+        let (row, mut at, mut count) = (&self.0[..], 0, 0);
+        while let Some(&byte) = row.get(at) {
+            let (len, prefix) = match byte {
+                0..0x80 => (usize::from(byte), 1),
+                _ => read_longer_len(&row[at..]).ok_or(BadRow)?,
+            };
+            at += prefix + len;
             count += 1;
         }
-        if count == 0 { Err(BadRow) } else { Ok(count) }
+        if count == 0 || at > row.len() {
+            Err(BadRow)
+        } else {
+            Ok(count)
+        }
     }
 }
 

@@ -165,10 +165,21 @@ impl RequestTable {
         unwanted.map(|unwanted| (last_id, unwanted))
     }
 
+    /// Why a request is unwanted, also one of the running row; `Disconnected` if it is not here.
+    pub(in crate::conn::theirs) fn unwanted(&self, id: u64) -> Option<Unwanted> {
+        match self.table.get(id) {
+            Some(request) => request.unwanted,
+            None => match self.running_row.as_deref().filter(|running| running.has(id)) {
+                Some(running) => running.unwanted,
+                None => Some(Unwanted::Disconnected),
+            },
+        }
+    }
+
     /// A request, also one of the running row: that gets a record, so that tasks can wait until it is unwanted.
     pub(in crate::conn::theirs) fn watched_mut(&mut self, id: u64) -> Option<&mut TheirRequest> {
         if let Some(running) = self.running_row.as_mut().filter(|running| running.has(id)) {
-            if !running.watched.contains(&id) {
+            if self.table.get(id).is_none() {
                 running.watched.push(id);
                 let row = &running.row;
                 let request = TheirRequest {
