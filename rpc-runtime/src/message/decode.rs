@@ -51,7 +51,12 @@ pub(crate) fn decode_part<M: Message + Default>(message: &[u8], budget: Budget) 
     if !budget.admits(message) {
         return Err(DecodeFailure::TooLarge(budget));
     }
-    M::decode(CopiedFields(message)).map_err(DecodeFailure::Malformed)
+    // Not `decode`: that would move the message once more.
+    let mut decoded = M::default();
+    match decoded.merge(CopiedFields(message)) {
+        Ok(()) => Ok(decoded),
+        Err(error) => Err(DecodeFailure::Malformed(error)),
+    }
 }
 
 /// Decodes a message that is compressed, long or too large.
