@@ -2,6 +2,7 @@
 
 mod baton;
 pub(crate) mod runtime;
+mod send_turn;
 mod shared_connection;
 
 use std::{
@@ -21,6 +22,7 @@ use tokio::{
 
 pub(crate) use self::{
     baton::{Baton, Drive, RUNTIME_GONE, Round},
+    send_turn::SendTurn,
     shared_connection::{Clock, Locked, SharedConnection, Wakes},
 };
 use crate::{

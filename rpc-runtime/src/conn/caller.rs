@@ -24,7 +24,7 @@ use super::{
     },
     step::step_of,
     streams::flow::Flow,
-    tuning::ALL_CLOSED,
+    tuning::{ALL_CLOSED, PACKABLE},
     types::{UNFINISHED, earliest},
     wakers::WaitingFor,
 };
@@ -430,6 +430,7 @@ impl Connection {
     /// driver knows of it, there was room for it, and its time is that of the frame.
     #[inline]
     pub(crate) fn add_data<P: Payload>(&mut self, id: CallId, message: &P) -> bool {
+        debug_assert!(!self.outbox.is_leased(), "the lease has ended");
         let id = id.number();
         if !self.outbox.is_open_for(id) || !self.end.is_live() {
             return false;
@@ -451,6 +452,50 @@ impl Connection {
         true
     }
 
+    /// As [`Self::add_data`], without its questions if the frame is leased to the stream. If it adds the message after asking them,
+    /// it leases the frame.
+    ///
+    /// The lease holds while nobody else visits the connection: [`Self::end_lease`] is to come before each other visit.
+    #[inline]
+    pub(crate) fn add_on_lease<P: Payload>(&mut self, id: CallId, message: &P) -> bool {
+        self.outbox.add_on_lease(id.number(), message) || self.add_and_lease(id, message)
+    }
+
+    #[inline(never)]
+    fn add_and_lease<P: Payload>(&mut self, id: CallId, message: &P) -> bool {
+        self.end_lease();
+        let is_added = self.add_data(id, message);
+        let takes_all = self
+            .ours
+            .credit()
+            .max_message()
+            .is_none_or(|max| max >= PACKABLE as u64);
+        if is_added && takes_all {
+            let outflow = self.call(id.number()).begun_stream();
+            let credit = outflow.map_or(0, |outflow| outflow.left());
+            self.outbox.lease(credit);
+        }
+        is_added
+    }
+
+    /// Ends the lease of the frame at the end of the output: who visits the connection now may change what the lease relies on.
+    #[inline]
+    pub(crate) fn end_lease(&mut self) {
+        if self.outbox.is_leased() {
+            self.settle_lease();
+        }
+    }
+
+    #[inline(never)]
+    fn settle_lease(&mut self) {
+        let Some((id, charged)) = self.outbox.end_lease() else {
+            return;
+        };
+        if let Some(outflow) = self.call(id).begun_stream() {
+            outflow.charge(charged);
+        }
+    }
+
     /// Puts a message of a stream of ours into the output, as soon as the peer takes it and there is room.
     ///
     /// One task may wait for it. A short message joins the frame at the end of the output if that is of the same stream.
@@ -461,6 +506,7 @@ impl Connection {
         now: Time,
         cx: &Context<'_>,
     ) -> Poll<Result<(), Unsent>> {
+        debug_assert!(!self.outbox.is_leased(), "the lease has ended");
         let (id, size) = (id.number(), message.size());
         let (is_live, granted) = (self.end.is_live(), self.peer.stream_window());
         let max = self.ours.credit().max_message().unwrap_or(u64::MAX);

@@ -449,6 +449,7 @@ impl Outbox {
     /// Moves all encoded bytes to the end of `into`.
     #[inline]
     pub(super) fn move_to(&mut self, into: &mut Output) {
+        debug_assert!(!self.is_leased(), "the head of a leased frame is not finished");
         into.append(&mut self.out);
     }
 

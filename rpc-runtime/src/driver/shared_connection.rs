@@ -161,13 +161,13 @@ impl SharedConnection {
         f(&mut conn, now)
     }
 
-    /// Adds a message of a stream to the last frame of the output: see [`Connection::add_data`]. Returns false if it has to go by
+    /// Adds a message of a stream to the last frame of the output: see [`Connection::add_on_lease`]. Returns false if it has to go by
     /// [`Connection::poll_data`].
     ///
     /// It wakes nothing and reads no clock, because the visit that began the frame has done that.
     #[inline]
     pub(crate) fn add_data<P: Payload>(&self, id: CallId, message: &P) -> bool {
-        self.lock_state().conn.add_data(id, message)
+        self.lock_leased().conn.add_on_lease(id, message)
     }
 
     /// Adds a one-way request to the last frame of the output: see [`Connection::join_send`]. Returns false if it has to go by
@@ -229,7 +229,16 @@ impl SharedConnection {
         self.epoch.checked_add(time).unwrap_or_else(|| self.epoch + FAR)
     }
 
+    /// Locks the state, and ends a lease: whatever is done now may change what that relies on.
+    #[inline]
     pub(super) fn lock_state(&self) -> MutexGuard<'_, LockedState> {
+        let mut state = self.lock_leased();
+        state.conn.end_lease();
+        state
+    }
+
+    #[inline]
+    fn lock_leased(&self) -> MutexGuard<'_, LockedState> {
         // A panic under the lock is a bug of ours; the other calls of the connection go on all the same.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

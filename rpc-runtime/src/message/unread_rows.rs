@@ -10,7 +10,7 @@ use super::{
 };
 use crate::wire::frame::{
     Encoded,
-    row::{BadRow, Row, longest},
+    row::{Row, longest},
 };
 
 /// What a reader was given of a stream, and has not looked at yet.
@@ -41,6 +41,12 @@ impl Unread {
         &mut self.ahead
     }
 
+    /// Drops all that was not read.
+    pub(crate) fn clear(&mut self) {
+        self.row = Row::default();
+        self.ahead = VecDeque::new();
+    }
+
     /// Decodes the next message; none if all that was given is read.
     #[inline]
     pub(crate) fn next<M: Message + Default>(&mut self) -> Option<Result<M, DecodeFailure>> {
@@ -67,17 +73,10 @@ impl Unread {
 
     #[inline]
     fn next_of_row<M: Message + Default>(&mut self) -> Result<M, DecodeFailure> {
-        let budget = self.budget;
-        let message = self.row.read(|bytes| decode_part(bytes, budget));
-        if self.row.is_empty() {
-            // An empty slice would still keep its buffer alive.
-            self.row = Row::default();
-        }
-        match message {
-            Ok(Some(message)) => message,
-            Ok(None) => Err(DecodeFailure::Row(BadRow)),
-            Err(bad) => Err(DecodeFailure::Row(bad)),
-        }
+        let (message, end) = self.row.first().map_err(DecodeFailure::Row)?;
+        let message = decode_part(message, self.budget);
+        self.row.drop_to(end);
+        message
     }
 }
 

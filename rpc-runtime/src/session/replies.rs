@@ -1,31 +1,19 @@
 //! Replies: from a handler's stream to the messages of its call.
 
-use std::{
-    fmt,
-    future::poll_fn,
-    marker::PhantomData,
-    pin::pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{fmt, marker::PhantomData, pin::pin, sync::Arc};
 
 use futures_core::Stream;
 use prost::Message;
-use tokio::{
-    task::{coop, yield_now},
-    time::Instant,
-};
 
 use super::decoding::unencodable;
 use crate::message::procedure::Procedure;
 use crate::{
     Code, Result, Status,
     conn::{CallId, Unsent},
-    driver::Clock,
+    driver::{Clock, SendTurn},
     message::nesting,
     session::Session,
-    wire::compression::Outgoing,
+    wire::compression::{Outgoing, stays_plain},
 };
 
 /// Sends a handler's stream to its caller; generated code holds one.
@@ -62,7 +50,7 @@ impl<T: Message + 'static> Replies<T> {
     /// Dropping the future drops the stream; messages taken from it before are sent, perhaps but for the last.
     pub async fn forward(self, stream: impl Stream<Item = Result<T>>) -> Result<()> {
         let mut stream = pin!(stream);
-        let mut turn = ForwardTurn::default();
+        let mut turn = SendTurn::default();
         while let Some(message) = turn.run(|cx| stream.as_mut().poll_next(cx)).await {
             let message = message?;
             if !self.add(&message) {
@@ -79,12 +67,12 @@ impl<T: Message + 'static> Replies<T> {
     /// be sent.
     #[inline]
     fn add(&self, message: &T) -> bool {
-        self.session.server().compression().is_none()
+        stays_plain(message, self.session.server().compression())
             && nesting::check(self.procedure.reply_nesting(), message).is_ok()
             && self.session.shared().add_data(self.id, message)
     }
 
-    async fn send(&self, message: &T, turn: &mut ForwardTurn) -> Result<()> {
+    async fn send(&self, message: &T, turn: &mut SendTurn) -> Result<()> {
         nesting::check(self.procedure.reply_nesting(), message)
             .map_err(|text| unencodable("message", self.procedure, &text))?;
         let message = Outgoing::new(message, self.session.compression());
@@ -105,65 +93,6 @@ impl<T: Message + 'static> Replies<T> {
         })
     }
 }
-
-/// How long a handler has been polled without a pause.
-///
-/// Meanwhile the driver sleeps (see `Session::with_driver_asleep`), so the messages of a stream that computes for long between
-/// them would wait until many are ready.
-#[derive(Default)]
-struct ForwardTurn {
-    /// When it was polled first after a pause; none after a pause.
-    begun: Option<Instant>,
-    /// How long it had lasted at the last look at the clock.
-    looked: Duration,
-    /// How many messages may be sent before the next look.
-    quick: u32,
-}
-
-impl ForwardTurn {
-    /// Waits for `poll` to be ready. If it is not ready at once, the wait is a pause.
-    async fn run<T>(&mut self, mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> T {
-        poll_fn(|cx| {
-            self.begun.get_or_insert_with(Instant::now);
-            let poll = poll(cx);
-            if poll.is_pending() {
-                *self = Self::default();
-            }
-            poll
-        })
-        .await
-    }
-
-    /// Notes a message. Returns true unless the last ones were quick, and few since the last look at the clock.
-    #[inline]
-    fn is_to_look(&mut self) -> bool {
-        let is_to_look = self.quick == 0;
-        self.quick = self.quick.saturating_sub(1);
-        is_to_look
-    }
-
-    /// Yields when the turn is long: to the driver after [`LONG`], and to other tasks after many messages.
-    async fn end_if_long(&mut self) {
-        if let Some(begun) = self.begun {
-            let lasted = begun.elapsed();
-            if lasted > LONG {
-                *self = Self::default();
-                return yield_now().await;
-            }
-            let since = lasted.saturating_sub(self.looked);
-            self.looked = lasted;
-            self.quick = if since < LONG / 16 { QUICK } else { 0 };
-        }
-        // Otherwise a stream that always has more would never yield.
-        coop::consume_budget().await;
-    }
-}
-
-/// The longest time that a message waits for those behind it.
-const LONG: Duration = Duration::from_millis(1);
-/// The number of messages sent without a look at the clock after a quick one: a look costs a good part of what a short message
-/// costs.
-const QUICK: u32 = 7;
 
 impl<T> fmt::Debug for Replies<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -18,7 +18,7 @@ use crate::{
     Procedure, Result, Status,
     conn::{CallId, Next},
     driver::Clock,
-    message::unread_rows::Unread,
+    message::{decode::DecodeFailure, unread_rows::Unread},
     session::Session,
 };
 
@@ -78,49 +78,67 @@ impl<T: Message + Default> Requests<T> {
     ///
     /// Dropping the future loses no message.
     pub async fn message(&mut self) -> Result<Option<T>> {
-        poll_fn(|cx| self.poll_message(cx)).await.transpose()
+        poll_fn(|cx| self.poll_message(cx)).await
     }
 
-    fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T>>> {
-        if self.ended {
-            return Poll::Ready(None);
-        }
+    #[inline]
+    fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<T>>> {
         // A loop that reads must let other tasks run.
         let coop = ready!(coop::poll_proceed(cx));
-        let decoded = match self.unread.next() {
-            Some(decoded) => decoded,
-            None => match ready!(self.poll_more(cx)) {
-                Next::Message(item) => self.unread.begin(item),
-                Next::End => return self.end(None),
-                Next::Broken(status) => return self.end(Some(Err(status))),
-            },
-        };
-        coop.made_progress();
-        match decoded {
-            Ok(message) => Poll::Ready(Some(Ok(message))),
-            Err(failure) => {
-                let status = unreadable(self.procedure.path(), failure);
-                self.break_stream(&status);
-                self.end(Some(Err(status)))
+        match self.unread.next() {
+            Some(Ok(message)) => {
+                coop.made_progress();
+                Poll::Ready(Ok(Some(message)))
+            }
+            Some(Err(failure)) => Poll::Ready(Err(self.end_unreadable(failure))),
+            None => {
+                let next = ready!(self.poll_more(cx));
+                coop.made_progress();
+                Poll::Ready(next)
             }
         }
     }
 
-    fn poll_more(&self, cx: &Context<'_>) -> Poll<Next> {
-        self.session
-            .with(Clock::Now, |conn, now| conn.poll_message(self.id, None, now, cx))
+    /// The next message of those that the connection has; what came with it in one frame is unread then.
+    #[inline(never)]
+    fn poll_more(&mut self, cx: &Context<'_>) -> Poll<Result<Option<T>>> {
+        if self.ended {
+            return Poll::Ready(Ok(None));
+        }
+        let next = self
+            .session
+            .with(Clock::Now, |conn, now| conn.poll_message(self.id, None, now, cx));
+        Poll::Ready(match ready!(next) {
+            Next::Message(item) => match self.unread.begin(item) {
+                Ok(message) => Ok(Some(message)),
+                Err(failure) => Err(self.end_unreadable(failure)),
+            },
+            Next::End => {
+                self.end();
+                Ok(None)
+            }
+            Next::Broken(status) => {
+                self.end();
+                Err(status)
+            }
+        })
     }
 
-    fn end(&mut self, last: Option<Result<T>>) -> Poll<Option<Result<T>>> {
-        self.ended = true;
-        Poll::Ready(last)
-    }
-
-    /// Fails the call with `status`, even if its handler ignores it.
-    fn break_stream(&self, status: &Status) {
+    /// Ends the stream with a message that cannot be read, and fails the call, even if its handler ignores that.
+    #[cold]
+    fn end_unreadable(&mut self, failure: DecodeFailure) -> Status {
+        let status = unreadable(self.procedure.path(), failure);
         self.session.with(Clock::Now, |conn, now| {
             conn.break_stream(self.id, status.clone(), now)
         });
+        self.end();
+        status
+    }
+
+    /// Notes that the end or an error was read: there are no more messages.
+    fn end(&mut self) {
+        self.ended = true;
+        self.unread.clear();
     }
 }
 
@@ -128,7 +146,7 @@ impl<T: Message + Default> Stream for Requests<T> {
     type Item = Result<T>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<T>>> {
-        self.get_mut().poll_message(cx)
+        self.get_mut().poll_message(cx).map(Result::transpose)
     }
 }
 

@@ -12,7 +12,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
-pub(crate) use self::outgoing::{Outgoing, compress};
+pub(crate) use self::outgoing::{Outgoing, compress, stays_plain};
 use crate::wire::frame::Encoded;
 
 /// How messages are compressed on their way, if both sides agree.

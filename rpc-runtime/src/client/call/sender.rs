@@ -14,7 +14,7 @@ use prost::Message;
 use tokio::task::coop;
 
 use super::stream_call::StreamCall;
-use crate::{Error, conn::Cause, message::nesting, wire::compression::Outgoing};
+use crate::{Error, conn::Cause, driver::SendTurn, message::nesting, wire::compression::Outgoing};
 
 /// Sends the requests of a call with a stream of requests.
 ///
@@ -74,12 +74,32 @@ impl<T: Message> Sender<T> {
         T: 'static,
     {
         let call = &self.call;
-        nesting::check(call.about.procedure.request_nesting(), &message)
+        let is_added = poll_fn(|cx| {
+            // A loop that sends must let other tasks run.
+            let coop = ready!(coop::poll_proceed(cx));
+            let is_added = call.add(&message);
+            if is_added {
+                coop.made_progress();
+            }
+            Poll::Ready(is_added)
+        });
+        match is_added.await {
+            true => Ok(()),
+            false => self.send_alone(&message).await,
+        }
+    }
+
+    /// Sends `message` in a frame of its own, when there is credit and room.
+    async fn send_alone(&self, message: &T) -> Result<(), Error>
+    where
+        T: 'static,
+    {
+        let call = &self.call;
+        nesting::check(call.about.procedure.request_nesting(), message)
             .map_err(|text| call.too_deep(text))?;
         let compression = call.on.compression(call.about.channel.compression());
-        let message = Outgoing::new(&message, compression);
+        let message = Outgoing::new(message, compression);
         let sent = poll_fn(|cx| {
-            // A loop that sends must let other tasks run.
             let coop = ready!(coop::poll_proceed(cx));
             let sent = ready!(call.poll_data(&message, cx));
             coop.made_progress();
@@ -102,22 +122,27 @@ impl<T: Message> Sender<T> {
         T: 'static,
     {
         let mut stream = pin!(stream);
-        let call = Arc::clone(&self.call);
-        let mut next = async || {
-            poll_fn(|cx| {
+        let call = &self.call;
+        let mut turn = SendTurn::default();
+        loop {
+            let next = turn.run(|cx| {
                 if let Poll::Ready(message) = stream.as_mut().poll_next(cx) {
                     return Poll::Ready(Ok(message));
                 }
                 // A call that has ended must not wait for messages that it cannot send.
                 let unsent = call.on.shared.wait(|conn, _| conn.poll_unsendable(call.id, cx));
                 unsent.map(|unsent| Err(call.unsent(unsent)))
-            })
-            .await
-        };
-        while let Some(message) = next().await? {
-            self.send(message).await?;
+            });
+            let Some(message) = next.await? else {
+                return Ok(());
+            };
+            if !call.add(&message) {
+                self.send_alone(&message).await?;
+            }
+            if turn.is_to_look() {
+                turn.end_if_long().await;
+            }
         }
-        Ok(())
     }
 
     /// Ends the stream of requests: the server reads the end behind the last message.

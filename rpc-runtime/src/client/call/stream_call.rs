@@ -9,6 +9,8 @@ use std::{
     task::{Context, Poll},
 };
 
+use prost::Message;
+
 use super::options::CallOptions;
 use crate::{
     Code, Error, Executed, Phase, Procedure,
@@ -18,8 +20,8 @@ use crate::{
         errors,
     },
     conn::{CallFailure, CallId, Cause, ReceivedReply, Unsent},
-    message::growth::Budget,
-    wire::frame::Payload,
+    message::{growth::Budget, nesting},
+    wire::{compression::stays_plain, frame::Payload},
 };
 
 /// A call with streams that is open on a connection. When the last half is dropped, it is cancelled, unless it has
@@ -68,14 +70,20 @@ impl StreamCall {
         self.on.shared.wait(|conn, _| conn.poll_reply(self.id, cx))
     }
 
-    /// Ready when a message of its requests is in the output; fails if it never will be.
+    /// Adds `message` to the frame that holds the last one, as long as the driver has not taken that. Returns false if it has to
+    /// be sent.
     #[inline]
+    pub(super) fn add<M: Message + 'static>(&self, message: &M) -> bool {
+        stays_plain(message, self.about.channel.compression())
+            && nesting::check(self.about.procedure.request_nesting(), message).is_ok()
+            && self.on.shared.add_data(self.id, message)
+    }
+
+    /// Ready when a message of its requests is in the output; fails if it never will be.
     pub(super) fn poll_data<P: Payload>(&self, message: &P, cx: &Context<'_>) -> Poll<Result<(), Unsent>> {
-        let shared = &self.on.shared;
-        if shared.add_data(self.id, message) {
-            return Poll::Ready(Ok(()));
-        }
-        shared.wait(|conn, now| conn.poll_data(self.id, message, now, cx))
+        self.on
+            .shared
+            .wait(|conn, now| conn.poll_data(self.id, message, now, cx))
     }
 
     /// The error of a call that failed with `failure`.

@@ -104,7 +104,7 @@ impl<T: Message + Default> Streaming<T> {
     ///
     /// Dropping the future loses no message.
     pub async fn message(&mut self) -> Result<Option<T>, Error> {
-        poll_fn(|cx| self.poll_message(cx)).await.transpose()
+        poll_fn(|cx| self.poll_message(cx)).await
     }
 
     /// Returns the metadata that arrived beside the end of the stream.
@@ -119,7 +119,8 @@ impl<T: Message + Default> Streaming<T> {
         self.receipt.as_ref()
     }
 
-    fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, Error>>> {
+    #[inline]
+    fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<T>, Error>> {
         // A loop that reads must let other tasks run.
         let coop = ready!(coop::poll_proceed(cx));
         let next = match self.layered {
@@ -132,43 +133,32 @@ impl<T: Message + Default> Streaming<T> {
 
     /// The next message: one that has arrived, or one to wait for.
     #[inline]
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, Error>>> {
-        match self.next_unread() {
-            Some(next) => Poll::Ready(next),
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<T>, Error>> {
+        match self.unread.next() {
+            Some(Ok(message)) => Poll::Ready(Ok(Some(message))),
+            Some(Err(failure)) => Poll::Ready(Err(self.end_unreadable(failure))),
             None => self.poll_next_message(cx),
-        }
-    }
-
-    /// The next of the messages that have arrived, if there is one. A message that was read came before it.
-    #[inline]
-    fn next_unread(&mut self) -> Option<Option<Result<T, Error>>> {
-        if !matches!(self.state, StreamingState::Open) {
-            return None;
-        }
-        match self.unread.next()? {
-            Ok(message) => Some(Some(Ok(message))),
-            Err(failure) => Some(self.end_unreadable(failure)),
         }
     }
 
     /// Reads the next message, while middleware may end the call, and has the last word about its end.
     #[cold]
-    fn poll_layered(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, Error>>> {
+    fn poll_layered(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<T>, Error>> {
         loop {
             let Some(layered) = &mut self.layered else {
-                return Poll::Ready(None);
+                return Poll::Ready(Ok(None));
             };
             let is_told = layered.is_told();
             if let Poll::Ready(ended) = layered.poll(cx) {
-                return self.end_by_middleware(ended);
+                return Poll::Ready(self.end_by_middleware(ended));
             }
             if is_told {
                 return Poll::Pending;
             }
             let end = match ready!(self.poll_read(cx)) {
-                Some(Ok(message)) => return Poll::Ready(Some(Ok(message))),
-                Some(Err(error)) => Err(error),
-                None => Ok(match self.receipt.take() {
+                Ok(Some(message)) => return Poll::Ready(Ok(Some(message))),
+                Err(error) => Err(error),
+                Ok(None) => Ok(match self.receipt.take() {
                     Some(receipt) => receipt.into_answer(Bytes::new()),
                     None => Answer::default(),
                 }),
@@ -179,47 +169,50 @@ impl<T: Message + Default> Streaming<T> {
         }
     }
 
-    fn end_by_middleware(&mut self, ended: Result<Answer, Error>) -> Poll<Option<Result<T, Error>>> {
+    fn end_by_middleware(&mut self, ended: Result<Answer, Error>) -> Result<Option<T>, Error> {
         self.layered = None;
         if !matches!(self.state, StreamingState::Ended) {
             self.call.leave();
         }
-        Poll::Ready(match ended {
-            Ok(answer) => {
-                self.receipt = Some(layered::reply(answer).1);
-                self.end(Ok(()))
-            }
-            Err(error) => self.end(Err(error)),
-        })
+        self.end();
+        let (_, receipt) = layered::reply(ended?);
+        self.receipt = Some(receipt);
+        Ok(None)
     }
 
-    fn poll_next_message(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, Error>>> {
+    /// Waits for what comes next, when all that has arrived is read.
+    #[inline(never)]
+    fn poll_next_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<T>, Error>> {
         loop {
             match &mut self.state {
-                StreamingState::Ended => return Poll::Ready(None),
+                StreamingState::Ended => return Poll::Ready(Ok(None)),
                 StreamingState::Reopening(reopening) => match ready!(reopening.as_mut().poll(cx)) {
                     Ok(call) => {
                         self.call = Arc::new(call);
                         self.state = StreamingState::Open;
                     }
-                    Err(error) => return Poll::Ready(self.end(Err(error))),
+                    Err(error) => {
+                        self.end();
+                        return Poll::Ready(Err(error));
+                    }
                 },
                 StreamingState::Open => match ready!(self.poll_open(cx)) {
                     Ok(Some(decoded)) => {
                         self.note_read();
                         return Poll::Ready(match decoded {
-                            Ok(message) => Some(Ok(message)),
-                            Err(failure) => self.end_unreadable(failure),
+                            Ok(message) => Ok(Some(message)),
+                            Err(failure) => Err(self.end_unreadable(failure)),
                         });
                     }
                     Ok(None) => {
                         self.note_read();
-                        return Poll::Ready(self.end(Ok(())));
+                        self.end();
+                        return Poll::Ready(Ok(None));
                     }
                     Err(failure) => {
                         let Some((retry, reopen)) = self.retry(&failure) else {
-                            let error = self.call.error(failure);
-                            return Poll::Ready(self.end(Err(error)));
+                            self.end();
+                            return Poll::Ready(Err(self.call.error(failure)));
                         };
                         debug!(procedure = self.call.about.procedure.path(), peer = %self.call.on.peer, cause = %failure.cause, ?retry, "resending");
                         self.state =
@@ -258,10 +251,10 @@ impl<T: Message + Default> Streaming<T> {
 
     /// Ends the stream with a message that cannot be read: later ones would be unreadable, too.
     #[cold]
-    fn end_unreadable(&mut self, failure: DecodeFailure) -> Option<Result<T, Error>> {
+    fn end_unreadable(&mut self, failure: DecodeFailure) -> Error {
         self.call.give_up();
-        let error = self.call.of_stream(errors::unreadable_reply(failure));
-        self.end(Err(error))
+        self.end();
+        self.call.of_stream(errors::unreadable_reply(failure))
     }
 
     /// Decides whether the call is opened again after a failure; takes the token for it.
@@ -273,10 +266,11 @@ impl<T: Message + Default> Streaming<T> {
         Some((retry, reopen))
     }
 
-    fn end(&mut self, end: Result<(), Error>) -> Option<Result<T, Error>> {
+    /// Notes that the stream has ended: there are no more messages.
+    fn end(&mut self) {
         self.state = StreamingState::Ended;
         self.reopen = None;
-        end.err().map(Err)
+        self.unread.clear();
     }
 }
 
@@ -284,7 +278,7 @@ impl<T: Message + Default> Stream for Streaming<T> {
     type Item = Result<T, Error>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.get_mut().poll_message(cx)
+        self.get_mut().poll_message(cx).map(Result::transpose)
     }
 }
 

@@ -14,8 +14,8 @@ use crate::{
 
 /// A frame with short messages, to which more may be added while it is the last of the output.
 ///
-/// It is whole after each message, so nothing needs to be done when it can take no more: when another frame stands behind it,
-/// when the driver has taken it, or when it is long enough.
+/// Unless it is leased, it is whole after each message, so nothing needs to be done when it can take no more: when another frame
+/// stands behind it, when the driver has taken it, or when it is long enough.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::conn) struct OpenFrame {
     key: FrameKey,
@@ -23,12 +23,25 @@ pub(in crate::conn) struct OpenFrame {
     start: u64,
     end: u64,
     /// How many bytes stand before its message, or before its row.
-    head_len: usize,
+    head_len: u16,
     /// How many bytes its message has, or its row.
-    len: usize,
+    len: u32,
     /// How many messages it has. One that was not put as a row has no length before it yet.
     messages: u32,
     is_row: bool,
+    lease: Option<Lease>,
+}
+
+/// The right of a stream to add messages to its open frame without a look at its call: nothing has happened on the connection since
+/// that was looked at.
+///
+/// Meanwhile the lengths in the head of the frame are old, and its stream is not charged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Lease {
+    /// How many bytes the row had when the lease began: they are charged.
+    from: u32,
+    /// While the row has fewer bytes, the stream has credit to begin a message.
+    until: u32,
 }
 
 /// What the messages of one frame have in common.
@@ -87,10 +100,12 @@ impl OpenFrame {
             key: FrameKey::of(header),
             start,
             end,
-            head_len: (end - start) as usize - len,
-            len,
+            // Both are small: only numbers stand before a message that shares a frame, and it is short.
+            head_len: (end - start) as u16 - len as u16,
+            len: len as u32,
             messages: 1,
             is_row: false,
+            lease: None,
         }
     }
 
@@ -117,13 +132,22 @@ impl OpenFrame {
     #[inline]
     fn cost(&self, len: usize, end: u64) -> Option<usize> {
         // A message that came alone gets its length now.
+        let row_len = self.len as usize;
         let first = if self.is_row {
             0
         } else {
-            packed_len(self.len) - self.len
+            packed_len(row_len) - row_len
         };
         let cost = first + packed_len(len);
-        (self.end == end && len <= PACKABLE && self.len + cost <= PACK_UNTIL).then_some(cost)
+        (self.end == end && len <= PACKABLE && row_len + cost <= PACK_UNTIL).then_some(cost)
+    }
+
+    /// Writes the length of its row into its head.
+    #[inline]
+    fn finish(&mut self, out: &mut Output) {
+        let (head_len, len) = (self.head_len.into(), self.len as usize);
+        patch_row_head(out.last_mut(head_len + len), head_len, len);
+        self.end = out.end();
     }
 
     /// Makes a row of its one message; what stands behind that moves along.
@@ -131,14 +155,15 @@ impl OpenFrame {
     fn begin_row(&mut self, out: &mut Output) {
         let mut header = self.key.header();
         header.flags = header.flags | Flags::PACKED;
-        let len = packed_len(self.len);
+        let message_len = self.len as usize;
+        let len = packed_len(message_len);
         let (head, head_len) = header.row_head(len);
         let mut new = [0; ROW_HEAD_MAX + 3];
         new[..head_len].copy_from_slice(&head[..head_len]);
-        put_len(&mut &mut new[head_len..], self.len);
-        let new_len = head_len + len - self.len;
-        out.replace(self.start, self.head_len, &new[..new_len]);
-        (self.head_len, self.len, self.is_row) = (head_len, len, true);
+        put_len(&mut &mut new[head_len..], message_len);
+        let new_len = head_len + len - message_len;
+        out.replace(self.start, self.head_len.into(), &new[..new_len]);
+        (self.head_len, self.len, self.is_row) = (head_len as u16, len as u32, true);
     }
 }
 
@@ -162,6 +187,7 @@ impl Outbox {
 
     /// Lets no message be added to the last frame any more.
     pub(in crate::conn) fn close_frame(&mut self) {
+        debug_assert!(!self.is_leased(), "what was added on the lease is not charged");
         self.open_frame = None;
     }
 
@@ -169,6 +195,7 @@ impl Outbox {
     /// whole and as it is.
     #[inline]
     pub(in crate::conn) fn leave_open(&mut self, header: &Header<'_>, len: usize, start: u64) {
+        debug_assert!(!self.is_leased(), "what was added on the lease is not charged");
         // Before the peer's HELLO nothing is packed.
         if len <= PACKABLE && header.takes_rows() && self.peer_max_frame.is_some() {
             let end = self.out.end();
@@ -189,17 +216,71 @@ impl Outbox {
         if !open.is_row {
             open.begin_row(&mut self.out);
         }
-        open.len += packed_len(len);
+        open.len += packed_len(len) as u32;
         open.messages += 1;
-        open.end = self.out.end();
-        patch_row_head(
-            self.out.last_mut(open.head_len + open.len),
-            open.head_len,
-            open.len,
-        );
+        open.finish(&mut self.out);
         Some(Added {
             charged: cost as u64,
             end: open.end,
         })
+    }
+}
+
+/// Leases.
+impl Outbox {
+    /// Adds a message of the stream of call `id` to the open frame, if that is leased to it. False if the message has to go another
+    /// way.
+    #[inline]
+    pub(in crate::conn) fn add_on_lease<P: Payload>(&mut self, id: u64, message: &P) -> bool {
+        let Some(open) = &mut self.open_frame else {
+            return false;
+        };
+        let Some(lease) = open.lease.filter(|_| open.key.id == id) else {
+            return false;
+        };
+        let size = message.size();
+        if size.encoding != 0 || size.len > PACKABLE || open.len >= lease.until {
+            return false;
+        }
+        let cost = packed_len(size.len);
+        let row_len = open.len as usize + cost;
+        if row_len > PACK_UNTIL || !self.out.extend_tail(open.start, cost) {
+            return false;
+        }
+        // If the message panics, the frame is as it was.
+        put_in_row(message, size.len, &mut self.out);
+        open.len = row_len as u32;
+        open.messages += 1;
+        true
+    }
+
+    /// Leases the open frame, which has a row, to its stream, which has `credit` bytes left and may send messages of any length that
+    /// shares a frame.
+    pub(in crate::conn) fn lease(&mut self, credit: u64) {
+        // Beside remainders, each short message is to be noted.
+        if !self.remainders.is_empty() {
+            return;
+        }
+        if let Some(open) = &mut self.open_frame {
+            let credit = u32::try_from(credit).unwrap_or(u32::MAX);
+            open.lease = Some(Lease {
+                from: open.len,
+                until: open.len.saturating_add(credit),
+            });
+        }
+    }
+
+    /// True if the open frame is leased.
+    #[inline]
+    pub(in crate::conn) fn is_leased(&self) -> bool {
+        self.open_frame.as_ref().is_some_and(|open| open.lease.is_some())
+    }
+
+    /// Ends the lease; returns the call, and the bytes that it is to be charged.
+    pub(in crate::conn) fn end_lease(&mut self) -> Option<(u64, u64)> {
+        let open = self.open_frame.as_mut()?;
+        let lease = open.lease.take()?;
+        open.finish(&mut self.out);
+        Some((open.key.id, u64::from(open.len - lease.from)))
     }
 }

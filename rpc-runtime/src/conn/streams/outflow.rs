@@ -46,6 +46,11 @@ impl Outflow {
         self.end != EndFrame::Open
     }
 
+    /// How many bytes may still be sent, if a message may start.
+    pub(in crate::conn) fn left(&self) -> u64 {
+        self.granted.saturating_sub(self.sent)
+    }
+
     /// Charges `bytes`.
     #[inline]
     pub(in crate::conn) fn charge(&mut self, bytes: u64) {

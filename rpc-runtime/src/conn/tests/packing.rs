@@ -256,6 +256,97 @@ fn a_message_without_credit_is_not_added() {
 }
 
 #[test]
+fn messages_that_were_added_on_a_lease_are_sent_and_charged_when_it_ends() {
+    let mut pair = Pair::new();
+    let Stream { id, .. } = pair.open(Shape::ReplyStream);
+    assert!(!add_on_lease(&mut pair.server, id, b"none"), "there is no frame");
+    pair.server.must_put(id, b"0", pair.now);
+    for message in [&b"1"[..], b"", b"333", &[4; 300]] {
+        assert!(add_on_lease(&mut pair.server, id, message));
+        assert!(pair.server.conn.outbox.is_leased());
+    }
+    pair.server.conn.end_lease();
+    pair.settle();
+    let read = [&b"0"[..], b"1", b"", b"333", &[4; 300]].map(<[u8]>::to_vec);
+    assert_eq!(
+        pair.client.packed(id),
+        [(Kind::Data, Flags::PACKED, read.to_vec())]
+    );
+    let (_, received, _) = credit(&mut pair.server, &mut pair.client, id);
+    let sent: usize = read.iter().map(|message| message.encoded_len() + 1).sum();
+    // The last one has a length of two bytes.
+    assert_eq!(received, sent as u64 + 1 + 256);
+}
+
+#[test]
+fn a_lease_is_for_one_stream_and_for_short_messages() {
+    let mut pair = Pair::new();
+    let [one, two] = [0, 1].map(|_| pair.open(Shape::ReplyStream).id);
+    let begin = |pair: &mut Pair| {
+        pair.server.must_put(one, b"x", pair.now);
+        assert!(add_on_lease(&mut pair.server, one, b"x"));
+    };
+    begin(&mut pair);
+    assert!(!add_on_lease(&mut pair.server, two, b"x"));
+    assert!(
+        !pair.server.conn.outbox.is_leased(),
+        "the question ends the lease"
+    );
+    pair.settle();
+    begin(&mut pair);
+    assert!(!add_on_lease(&mut pair.server, one, &[1; 5000]));
+    pair.settle();
+    begin(&mut pair);
+    let mut added = 2;
+    while add_on_lease(&mut pair.server, one, &[1; 1000]) {
+        added += 1;
+    }
+    pair.settle();
+    let (.., read) = pair.client.packed(one).pop().expect("a frame");
+    assert_eq!((read.len(), added), (added, 18), "a frame has a bound");
+}
+
+#[test]
+fn a_stream_has_no_more_credit_on_a_lease() {
+    let mut pair = Pair::new();
+    let Stream { id, .. } = pair.open(Shape::ReplyStream);
+    let message = vec![1; 100];
+    let mut sent = 0;
+    loop {
+        if !add_on_lease(&mut pair.server, id, &message)
+            && pair.server.put(id, &message, pair.now).is_pending()
+        {
+            break;
+        }
+        sent += 1;
+    }
+    // As many as if each had gone the long way.
+    let mut other = Pair::new();
+    let Stream { id, .. } = other.open(Shape::ReplyStream);
+    for _ in 0..sent {
+        other.server.must_put(id, &message, other.now);
+    }
+    assert!(other.server.put(id, &message, other.now).is_pending());
+}
+
+#[test]
+fn a_peer_that_takes_only_short_messages_gives_no_lease() {
+    let small = Settings {
+        max_message: 1000,
+        ..settings()
+    };
+    let mut pair = Pair::with(settings(), small);
+    let Stream { id, .. } = pair.open(Shape::RequestStream);
+    pair.client.must_put(id, b"one", pair.now);
+    assert!(add_on_lease(&mut pair.client, id, b"two"));
+    assert!(!add_on_lease(&mut pair.client, id, &[1; 998]));
+}
+
+fn add_on_lease(node: &mut Node, id: CallId, message: &[u8]) -> bool {
+    node.conn.add_on_lease(id, &message.to_vec())
+}
+
+#[test]
 fn a_message_that_is_added_to_a_frame_keeps_its_stream_from_being_idle() {
     let mut pair = Pair::new();
     let request = Request {
@@ -301,10 +392,12 @@ fn round(pair: &mut Pair, from_client: bool, id: CallId, lens: &[usize], ahead: 
     let now = pair.now;
     let (from, _) = ends(pair, from_client);
     for &len in lens {
-        if from.put(id, &vec![5; len], now).is_pending() {
+        let message = vec![5; len];
+        if !from.conn.add_on_lease(id, &message) && from.put(id, &message, now).is_pending() {
             break;
         }
     }
+    from.conn.end_lease();
     pair.settle();
     let (_, to) = ends(pair, from_client);
     let mut taken = VecDeque::new();

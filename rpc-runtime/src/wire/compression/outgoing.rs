@@ -1,10 +1,10 @@
 //! Outgoing: a message on its way out, compressed if both sides agree to that.
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes};
 use prost::Message;
 
 use super::Compression;
-use crate::wire::frame::{Encoded, Output, Payload, Size};
+use crate::wire::frame::{Encoded, Payload, Size};
 
 /// A message on its way out: as it is, or compressed. It is measured once, when this is made.
 #[derive(Debug)]
@@ -48,6 +48,12 @@ impl<'a, M: Message> Outgoing<'a, M> {
     }
 }
 
+/// True if `message` goes as it is, though `compression` is in use: it is short.
+#[inline]
+pub(crate) fn stays_plain<M: Message>(message: &M, compression: Option<Compression>) -> bool {
+    compression.is_none() || message.encoded_len() < Compression::MIN_LEN
+}
+
 /// A message compressed, if it is long enough and becomes shorter.
 #[cold]
 pub(crate) fn compress<M: Message>(message: &M, compression: Compression) -> Option<Encoded> {
@@ -70,7 +76,7 @@ impl<M: Message> Payload for Outgoing<'_, M> {
     }
 
     #[inline]
-    fn put(&self, out: &mut Output) {
+    fn put(&self, out: &mut impl BufMut) {
         match &self.form {
             OutgoingForm::Plain(message) => message.put(out),
             OutgoingForm::Compressed(compressed) => compressed.put(out),

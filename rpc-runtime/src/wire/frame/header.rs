@@ -4,7 +4,7 @@ use bytes::{BufMut, Bytes};
 
 use super::{
     Flags, Kind, MAX_TEXT, Output, PREFIX_LEN, Payload, cut,
-    row::{MAX_ROW, put_len},
+    row::{MAX_ROW, packed_len, put_len},
 };
 use crate::Metadata;
 
@@ -289,15 +289,14 @@ impl Plain {
 /// of the payload.
 pub(crate) const ROW_HEAD_MAX: usize = PREFIX_LEN + 6 + 11 + 6 + 9 + 11 + 6 + 4;
 
-/// Appends a message of `len` bytes to the row at the end of the output. If it panics, nothing is appended.
+/// Appends a message of `len` bytes to the row at the end of the output, where [`Output::extend_tail`] has made room for it. If the
+/// message panics, nothing is appended.
 #[inline]
 pub(crate) fn put_in_row<P: Payload>(message: &P, len: usize, out: &mut Output) {
-    let mut frame = UnfinishedFrame::new(out);
-    put_len(frame.out, len);
-    let end = frame.out.end() + len as u64;
-    message.put(frame.out);
-    assert_eq!(frame.out.end(), end, "encoded_len of the message is wrong");
-    frame.is_whole = true;
+    out.put_in_tail(packed_len(len), |room| {
+        put_len(room, len);
+        message.put(room);
+    });
 }
 
 /// Changes the head of a frame with a row, which is the first `head_len` bytes of it: the row is `len` bytes long now.

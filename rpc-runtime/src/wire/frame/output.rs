@@ -7,7 +7,12 @@
 #[cfg(test)]
 mod tests;
 
-use std::{collections::VecDeque, fmt, io::IoSlice, mem};
+use std::{
+    collections::VecDeque,
+    fmt,
+    io::IoSlice,
+    mem::{self, MaybeUninit},
+};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut, buf::UninitSlice};
 
@@ -112,6 +117,21 @@ impl Output {
             self.grow(additional);
         }
         true
+    }
+
+    /// Appends the `len` bytes that `write` writes into the room that [`Output::extend_tail`] has made.
+    ///
+    /// # Panics
+    ///
+    /// Panics if there is no such room, or if `write` writes less or more, or panics. Then nothing is appended.
+    #[inline]
+    pub(crate) fn put_in_tail(&mut self, len: usize, write: impl FnOnce(&mut TailRoom<'_>)) {
+        let mut room = TailRoom(&mut self.tail.spare_capacity_mut()[..len]);
+        write(&mut room);
+        assert!(room.0.is_empty(), "encoded_len of the message is wrong");
+        let end = self.tail.len() + len;
+        // SAFETY: `room` had `len` bytes and has none left. It shrinks only behind bytes that are initialised.
+        unsafe { self.tail.set_len(end) };
     }
 
     /// Returns the last `len` bytes, to change them. They must be in the tail.
@@ -377,6 +397,63 @@ unsafe impl BufMut for Output {
             self.put_slice(chunk);
             let len = chunk.len();
             source.advance(len);
+        }
+    }
+}
+
+/// Room of a fixed length at the end of the tail.
+///
+/// A small message is written here without a check for each number whether the tail has room.
+#[derive(Debug)]
+pub(crate) struct TailRoom<'a>(&'a mut [MaybeUninit<u8>]);
+
+// SAFETY: the slice keeps the trait's promises, and this delegates to it. Only these methods change where it begins: each moves
+// that behind bytes that are initialised.
+unsafe impl BufMut for TailRoom<'_> {
+    #[inline]
+    fn remaining_mut(&self) -> usize {
+        self.0.len()
+    }
+
+    #[inline]
+    unsafe fn advance_mut(&mut self, count: usize) {
+        // SAFETY: the caller has initialised `count` bytes.
+        unsafe { self.0.advance_mut(count) }
+    }
+
+    #[inline]
+    fn chunk_mut(&mut self) -> &mut UninitSlice {
+        self.0.chunk_mut()
+    }
+
+    #[inline]
+    fn put_slice(&mut self, bytes: &[u8]) {
+        self.0.put_slice(bytes);
+    }
+
+    /// Most sources are one piece; the default asks more.
+    #[inline]
+    fn put<T: Buf>(&mut self, mut source: T)
+    where
+        Self: Sized,
+    {
+        while source.has_remaining() {
+            let chunk = source.chunk();
+            self.0.put_slice(chunk);
+            let len = chunk.len();
+            source.advance(len);
+        }
+    }
+
+    /// Encoders write most numbers byte by byte; the default goes by a slice.
+    #[inline]
+    fn put_u8(&mut self, byte: u8) {
+        match mem::take(&mut self.0) {
+            [first, rest @ ..] => {
+                first.write(byte);
+                self.0 = rest;
+            }
+            [] => panic!("encoded_len of the message is wrong"),
         }
     }
 }

@@ -13,7 +13,7 @@ pub(crate) trait Payload {
     fn size(&self) -> Size;
 
     /// Appends the bytes of the message as they travel: [`Size::sent`] bytes.
-    fn put(&self, out: &mut Output);
+    fn put(&self, out: &mut impl BufMut);
 }
 
 /// The length of a message, before and after compression.
@@ -45,7 +45,7 @@ impl<M: Message> Payload for M {
     }
 
     #[inline]
-    fn put(&self, out: &mut Output) {
+    fn put(&self, out: &mut impl BufMut) {
         // Not `encode`: that would measure the message a second time.
         self.encode_raw(out);
     }
@@ -155,7 +155,7 @@ impl Payload for Encoded {
         }
     }
 
-    fn put(&self, out: &mut Output) {
+    fn put(&self, out: &mut impl BufMut) {
         out.put(self.bytes.clone());
     }
 }

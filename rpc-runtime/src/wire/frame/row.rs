@@ -59,11 +59,29 @@ impl Row {
         if self.0.is_empty() {
             return Ok(None);
         }
-        let (len, prefix) = read_len(&self.0).ok_or(BadRow)?;
-        let end = prefix + len;
-        let answer = read(self.0.get(prefix..end).ok_or(BadRow)?);
+        let (message, end) = self.first()?;
+        let answer = read(message);
         self.0.advance(end);
         Ok(Some(answer))
+    }
+
+    /// The next message, and where it ends in the row. Fails at the end.
+    #[inline]
+    pub(crate) fn first(&self) -> Result<(&[u8], usize), BadRow> {
+        let (len, prefix) = read_len(&self.0).ok_or(BadRow)?;
+        let end = prefix + len;
+        let message = self.0.get(prefix..end).ok_or(BadRow)?;
+        Ok((message, end))
+    }
+
+    /// Drops everything before `end`. If nothing is left, no buffer is kept alive.
+    #[inline]
+    pub(crate) fn drop_to(&mut self, end: usize) {
+        if end < self.0.len() {
+            self.0.advance(end);
+        } else {
+            self.0 = Bytes::new();
+        }
     }
 
     /// Counts the messages, without a copy. Fails unless the row is whole and has at least one.

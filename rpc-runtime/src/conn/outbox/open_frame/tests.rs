@@ -180,6 +180,7 @@ fn nothing_is_packed_before_the_hello_of_the_peer_nor_with_metadata_or_compressi
 /// A message whose code panics, or writes another length than it has said.
 enum Bad {
     Panics,
+    WritesLess,
     WritesMore,
 }
 
@@ -188,10 +189,11 @@ impl Payload for Bad {
         Size::plain(3)
     }
 
-    fn put(&self, out: &mut Output) {
+    fn put(&self, out: &mut impl BufMut) {
         out.put_slice(b"a");
         match self {
             Self::Panics => panic!("on purpose"),
+            Self::WritesLess => {}
             Self::WritesMore => out.put_slice(&[1; 70_000]),
         }
     }
@@ -199,7 +201,7 @@ impl Payload for Bad {
 
 #[test]
 fn a_message_that_panics_leaves_the_frame_as_it_was() {
-    for bad in [Bad::Panics, Bad::WritesMore] {
+    for bad in [Bad::Panics, Bad::WritesLess, Bad::WritesMore] {
         for before in [&[&b"one"[..]][..], &[b"one", b"two"]] {
             let mut outbox = outbox();
             put(&mut outbox, data(), before[0]);
@@ -209,6 +211,12 @@ fn a_message_that_panics_leaves_the_frame_as_it_was() {
             let end = outbox.end();
             let panicked = catch_unwind(AssertUnwindSafe(|| outbox.add_to_frame(&bad, 3)));
             assert!(panicked.is_err());
+            if before.len() > 1 {
+                outbox.lease(1000);
+                let panicked = catch_unwind(AssertUnwindSafe(|| outbox.add_on_lease(5, &bad)));
+                assert!(panicked.is_err());
+                assert_eq!(outbox.end_lease(), Some((5, 0)));
+            }
             assert_eq!(outbox.end(), end);
             // Into the same frame, or into another one if the tail had to be sealed.
             if add(&mut outbox, b"last").is_none() {

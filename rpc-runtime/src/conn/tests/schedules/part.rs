@@ -19,7 +19,9 @@ pub(super) fn send(
     waker: &Waker,
 ) -> Poll<Result<(), Unsent>> {
     // Every third one goes the long way, which may find the same frame.
-    if message.encoded_len() % 3 > 0 && conn.add_data(id, message) {
+    let is_added = message.encoded_len() % 3 > 0 && conn.add_on_lease(id, message);
+    if is_added {
+        conn.end_lease();
         return Poll::Ready(Ok(()));
     }
     conn.poll_data(id, message, now, &Context::from_waker(waker))
