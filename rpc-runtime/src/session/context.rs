@@ -317,7 +317,7 @@ impl Context {
     /// How long the call has been here; zero once it is over.
     pub(super) fn queued(&self) -> Duration {
         self.session
-            .with(Clock::Now, |conn, now| conn.time_since_read(self.id, now))
+            .with(Clock::Now, |conn, now| conn.time_since_read(self.id(), now))
     }
 
     /// What stands beside the message, to change it.

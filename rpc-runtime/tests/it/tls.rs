@@ -2,7 +2,6 @@
 
 mod calls;
 pub(crate) mod certs;
-mod certs;
 mod crowd;
 mod default_roots;
 mod faults;
