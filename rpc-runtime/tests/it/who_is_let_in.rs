@@ -21,8 +21,8 @@ use std::{
 
 use rpc_runtime::{
     Client,
-    auth::{self, BearerTokens},
-    server::TerminatePolicy,
+    auth::{self, BearerTokens, Roles},
+    server::{Peer, ServerBuilder, TerminatePolicy},
 };
 use test_support::{Lab, Logged, Running, loopback, within};
 
@@ -148,9 +148,10 @@ impl Case {
         if !is_ended {
             let owner = Shown::by(Caller::Good, credential, certificates);
             let client = owner.connect(&loopback(&server.address)).await.unwrap();
-            match (self.door, credential) {
+            match (self.door, self.rule) {
                 // Nobody may call there. That it takes a connection shows that it lives.
-                (Door::Tcp, Credential::ConnectionToken | Credential::CallToken) => {}
+                (Door::Tcp, Rule::ConnectionTokens | Rule::CallTokens | Rule::TokenRoles) => {}
+                (Door::Tcp | Door::Tls, Rule::Roles) => {}
                 _ => assert_eq!(owner.echo(&client, "alive").await.unwrap(), "alive", "{self}"),
             }
             server.handle.drain();
@@ -183,6 +184,7 @@ impl Case {
             (Asks::Terminate, Expected::Allowed) => (&["allowed true"], &[]),
             // The one with a reply, and the one-way one.
             (Asks::Terminate, Expected::Refused(..)) => (&["denied ", "denied "], &[]),
+            (Asks::Call, Expected::Refused(..)) if self.rule == Rule::Roles => (&["denied ", "denied "], &[]),
             (Asks::Call, Expected::Allowed) => (&[], &[ASKED]),
             _ => (&[], &[]),
         };
@@ -198,6 +200,7 @@ impl Case {
     async fn serve(&self, lab: &Lab, certificates: &Certificates) -> Running {
         let policy = match (self.rule, self.door) {
             (Rule::Default | Rule::ConnectionTokens | Rule::CallTokens, _) => TerminatePolicy::default(),
+            (Rule::Roles | Rule::TokenRoles, _) => TerminatePolicy::default(),
             (Rule::Loopback, _) => TerminatePolicy::loopback(),
             (Rule::Disabled, _) => TerminatePolicy::disabled(),
             (Rule::Custom, Door::Mtls) => TerminatePolicy::custom(|cx| {
@@ -216,13 +219,26 @@ impl Case {
             Door::Mem => format!("mem:who-is-let-in-{}", number()),
         };
         let server = lab.serve_with(&address, |server| {
-            let server = match self.rule {
-                Rule::ConnectionTokens | Rule::CallTokens => {
-                    server.layer(BearerTokens::fixed([(TOKEN, auth::Caller::new("operator"))]))
-                }
-                _ => server,
+            let operator = || auth::Caller::new("ada").with_role("operator");
+            let with_policy = |server: ServerBuilder, roles: Roles| {
+                let server = server.policy(roles).allow(auth::TERMINATE, ["operator"]);
+                server.allow("lab.v1.Lab", ["operator"])
             };
-            let server = server.terminate_policy(policy);
+            let tokens = || BearerTokens::fixed([(TOKEN, operator())]);
+            let server = match self.rule {
+                Rule::ConnectionTokens | Rule::CallTokens => server.layer(tokens()),
+                Rule::TokenRoles => with_policy(server.layer(tokens()), Roles::new()),
+                Rule::Roles => {
+                    let of_peer = move |peer: &Peer| {
+                        let id = peer.certificate().and_then(|found| found.spiffe_id());
+                        (id == Some(CLIENT) || peer.is_same_user()).then(operator)
+                    };
+                    with_policy(server, Roles::new().callers(of_peer))
+                }
+                Rule::Default | Rule::Loopback | Rule::Custom | Rule::Disabled => {
+                    server.terminate_policy(policy)
+                }
+            };
             match self.door {
                 Door::Tls => server.tls(certificates.server()),
                 Door::Mtls => server.tls(certificates.server_with_clients()),

@@ -27,7 +27,7 @@ pub(super) enum Door {
     Mem,
 }
 
-/// The terminate policy of the server.
+/// The policy of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rule {
     Default,
@@ -39,6 +39,10 @@ pub(super) enum Rule {
     ConnectionTokens,
     /// The same, and the caller says it with each call.
     CallTokens,
+    /// A policy that lets operators in, for terminate, too: the server's user, and one SPIFFE id.
+    Roles,
+    /// The same, and the bearer token of each call says who is one.
+    TokenRoles,
 }
 
 /// Who calls, and what is wrong with the proof, token or certificate that the caller shows.
@@ -90,6 +94,8 @@ pub(super) enum Credential {
 impl Credential {
     pub(super) fn of(asks: Asks, door: Door, rule: Rule) -> Self {
         match (asks, door, rule) {
+            (_, _, Rule::TokenRoles) => Self::CallToken,
+            (_, Door::Tcp | Door::Tls, Rule::Roles) => Self::Nothing,
             (Asks::Call, _, Rule::ConnectionTokens) => Self::ConnectionToken,
             (Asks::Call, _, Rule::CallTokens) => Self::CallToken,
             (_, Door::Mtls, _) => Self::Certificate,
@@ -149,6 +155,12 @@ const CRT: Cell = allowed("the policy knows the name in the certificate, and ask
 const OPN: Cell = allowed("the server has no policy for calls");
 
 const BEA: Cell = allowed("the server knows the token, and it came where nobody else can read it");
+
+const ROL: Cell = allowed("the policy knows an operator");
+const NOB: Cell = unauthenticated(
+    "is not known: send credentials that this server accepts",
+    "neither the transport nor a token says who calls",
+);
 
 const NON: Cell = denied(
     "and this request has no proof",
@@ -281,6 +293,26 @@ pub(super) const DIRECT: &[Direct] = &[
     (Asks::Call, Door::Tls,      Rule::CallTokens,       [BEA, UNK, LOG, UNK, UNK, UNK, UNK, ___, BEA]),
     (Asks::Call, Door::Mtls,     Rule::CallTokens,       [BEA, UNK, LOG, UNK, UNK, UNK, UNK, ___, BEA]),
     (Asks::Call, Door::Mem,      Rule::CallTokens,       [BEA, UNK, LOG, UNK, UNK, UNK, UNK, ___, ___]),
+
+    (Asks::Terminate, Door::Tcp,      Rule::Roles,    [NOB, ___, ___, ___, ___, ___, ___, ___, NOB]),
+    (Asks::Terminate, Door::Unix,     Rule::Roles,    [ROL, ___, ___, ___, ___, ___, ___, ___, DIR]),
+    (Asks::Terminate, Door::OpenUnix, Rule::Roles,    [ROL, ___, ___, ___, ___, ___, ___, ___, NOB]),
+    (Asks::Terminate, Door::Tls,      Rule::Roles,    [NOB, ___, ___, ___, ___, ___, ___, ___, NOB]),
+    (Asks::Terminate, Door::Mtls,     Rule::Roles,    [ROL, ANY, SHY, NOB, NOB, NOB, NOB, OLD, ROL]),
+    (Asks::Terminate, Door::Mem,      Rule::Roles,    [ROL, ___, ___, ___, ___, ___, ___, ___, ___]),
+    (Asks::Call,      Door::Tcp,      Rule::Roles,    [NOB, ___, ___, ___, ___, ___, ___, ___, NOB]),
+    (Asks::Call,      Door::Unix,     Rule::Roles,    [ROL, ___, ___, ___, ___, ___, ___, ___, DIR]),
+    (Asks::Call,      Door::OpenUnix, Rule::Roles,    [ROL, ___, ___, ___, ___, ___, ___, ___, NOB]),
+    (Asks::Call,      Door::Tls,      Rule::Roles,    [NOB, ___, ___, ___, ___, ___, ___, ___, NOB]),
+    (Asks::Call,      Door::Mtls,     Rule::Roles,    [ROL, ANY, SHY, NOB, NOB, NOB, NOB, OLD, ROL]),
+    (Asks::Call,      Door::Mem,      Rule::Roles,    [ROL, ___, ___, ___, ___, ___, ___, ___, ___]),
+
+    (Asks::Terminate, Door::Tcp,      Rule::TokenRoles, [PLN, PLN, LOG, PLN, PLN, PLN, PLN, ___, PLN]),
+    (Asks::Terminate, Door::Unix,     Rule::TokenRoles, [ROL, UNK, LOG, UNK, UNK, UNK, UNK, ___, DIR]),
+    (Asks::Terminate, Door::OpenUnix, Rule::TokenRoles, [ROL, UNK, LOG, UNK, UNK, UNK, UNK, ___, ROL]),
+    (Asks::Terminate, Door::Tls,      Rule::TokenRoles, [ROL, UNK, LOG, UNK, UNK, UNK, UNK, ___, ROL]),
+    (Asks::Terminate, Door::Mem,      Rule::TokenRoles, [ROL, UNK, LOG, UNK, UNK, UNK, UNK, ___, ___]),
+    (Asks::Call,      Door::Tls,      Rule::TokenRoles, [ROL, UNK, LOG, UNK, UNK, UNK, UNK, ___, ROL]),
 ];
 
 /// The callers of [`PROXIED`], in the order of its columns for each way.
@@ -332,4 +364,10 @@ pub(super) const PROXIED: &[Proxied] = &[
     (Asks::Call, Door::Unix, Rule::CallTokens,       [[BEA, LOG, BEA], [BEA, LOG, BEA], [BEA, LOG, BEA]]),
     (Asks::Call, Door::Tls,  Rule::CallTokens,       [[BEA, LOG, BEA], [BEA, LOG, BEA], [BEA, LOG, BEA]]),
     (Asks::Call, Door::Mtls, Rule::CallTokens,       [[BEA, LOG, BEA], [BEA, LOG, BEA], [BEA, LOG, BEA]]),
+
+    // Behind a proxy on a Unix socket the kernel names the proxy, and behind one that ends TLS the certificate is the proxy's.
+    (Asks::Terminate, Door::Tcp,  Rule::Roles,      [[NOB, ___, NOB], [NOB, ___, NOB], [NOB, ___, NOB]]),
+    (Asks::Terminate, Door::Unix, Rule::Roles,      [[ROL, ___, ROL], [ROL, ___, ROL], [ROL, ___, ROL]]),
+    (Asks::Terminate, Door::Mtls, Rule::Roles,      [[ROL, SHY, ROL], [NOB, NOB, NOB], [NOB, NOB, NOB]]),
+    (Asks::Terminate, Door::Tls,  Rule::TokenRoles, [[ROL, LOG, ROL], [ROL, LOG, ROL], [ROL, LOG, ROL]]),
 ];
