@@ -4,6 +4,8 @@
 //! peer server                  prints "ADDR <address>", serves until stdin closes, then prints what it has had
 //! peer load    --addr A --server-pid P [--conns N --inflight N --value CLASS
 //!                               --warmup-ms N --window-ms N | --calls N]
+//! peer handshakes, resumed
+//!              --addr A --server-pid P [--inflight N --warmup-ms N --window-ms N]
 //! peer one-way, upload, watch
 //!              --addr A --server-pid P [--value CLASS --warmup-ms N --window-ms N | --calls N]
 //! peer ping-pong
@@ -15,7 +17,7 @@
 //! The client commands print one line of JSON.
 
 use crate::tokio_peer::OnTokio;
-use crate::{Driver, Load, Peer, Store, delays, pace::Pace, proc, store};
+use crate::{Driver, Load, Peer, Store, delays, pace::Pace, proc, store, tls};
 use std::collections::HashMap;
 use std::io::Read;
 use std::sync::Arc;
@@ -72,6 +74,11 @@ pub fn run_driver<D: Driver>() {
             D::drive(&addr, load.clone());
             println!("{}", load.report());
         }
+        "handshakes" => {
+            tls::set_resumes(false);
+            report(D::handshakes);
+        }
+        "resumed" => report(D::handshakes),
         "one-way" => report(D::one_way),
         "upload" => report(D::upload),
         "ping-pong" => report(D::ping_pong),

@@ -10,6 +10,7 @@ pub mod pace;
 pub mod proc;
 pub mod socket;
 pub mod store;
+pub mod tls;
 pub mod tokio_peer;
 pub mod worker;
 
@@ -49,6 +50,13 @@ pub trait Driver {
     /// Open `conns` connections, make one call on each, call `hold` while all
     /// are open and idle.
     fn idle(addr: &str, conns: usize, key: &'static Key, hold: impl FnOnce() + Send);
+
+    /// Open connections, make one call on each, and close them: `load.inflight` at a time, until `Worker::next_key` says stop.
+    /// Returns false if the peer has nothing of the kind.
+    fn handshakes(addr: &str, load: Arc<Load>) -> bool {
+        let _ = (addr, load);
+        false
+    }
 
     /// Send one-way messages on one connection until `load` says stop, then
     /// wait until the server has consumed them all. Returns false if the

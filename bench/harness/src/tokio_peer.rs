@@ -121,6 +121,31 @@ impl<P: Peer> Driver for OnTokio<P> {
         drop(open);
     }
 
+    fn handshakes(addr: &str, load: Arc<Load>) -> bool {
+        let addr = addr.to_string();
+        let client = async move {
+            // The first one has no session to resume.
+            P::connect(addr.clone()).await.fetch(&load.keys[0]).await;
+            load.begin();
+            let mut tasks = Vec::new();
+            for i in 0..load.inflight {
+                let (addr, mut worker) = (addr.clone(), load.worker(i, 1));
+                tasks.push(tokio::spawn(async move {
+                    while let Some(key) = worker.next_key() {
+                        P::connect(addr.clone()).await.fetch(key).await;
+                        worker.done(key);
+                    }
+                }));
+            }
+            for task in tasks {
+                task.await.unwrap();
+            }
+        };
+        let rt = runtime();
+        rt.block_on(rt.spawn(client)).unwrap();
+        true
+    }
+
     fn one_way(addr: &str, load: Arc<Load>) -> bool {
         on_one::<P>(addr, load, Messages::OneWay)
     }

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     Options,
-    peers::{Peer, is_installed},
+    peers::{Peer, Transport, is_installed},
     process::{Server, client},
     relay::{Relayed, relay},
     scenarios::{Kind, Scenario},
@@ -66,7 +66,7 @@ fn applies(peer: &Peer, name: &str, in_flight: usize) -> bool {
     } else {
         name
     };
-    !peer.on_unix() && Scenario::named(name).is_some_and(|scenario| scenario.applies(peer))
+    peer.transport() == Transport::Tcp && Scenario::named(name).is_some_and(|scenario| scenario.applies(peer))
 }
 
 fn work(name: &str, in_flight: usize) -> Scenario {

@@ -33,7 +33,7 @@ impl Loss {
 pub fn losses(all: &Results<'_>) -> Vec<Loss> {
     let mut losses = Vec::new();
     for scenario in &SCENARIOS {
-        let ours = if scenario.on_unix() { "rpc-unix" } else { "rpc" };
+        let ours = scenario.ours();
         for rival in rivals() {
             for field in fields(scenario) {
                 let Some(ratio) = all.ratio(scenario.name, ours, rival.label, &[field]) else {
@@ -82,7 +82,7 @@ fn rivals() -> impl Iterator<Item = &'static Peer> {
 /// The figures that are compared; the main one first.
 fn fields(scenario: &Scenario) -> Vec<&'static str> {
     let more: &[_] = match scenario.kind {
-        Kind::Calls | Kind::Exchanges | Kind::Bytes => &["p50_us", "p99_us"],
+        Kind::Calls | Kind::Connects | Kind::Exchanges | Kind::Bytes => &["p50_us", "p99_us"],
         Kind::Delays => &["at_10k_p99_us"],
         Kind::Messages | Kind::Beside | Kind::Idle => &[],
     };

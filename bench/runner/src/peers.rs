@@ -10,6 +10,14 @@ use serde_json::{Value, json};
 
 use crate::Options;
 
+/// What lies between a client and a server.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Transport {
+    Tcp,
+    Tls,
+    Unix,
+}
+
 /// One line of the report's tables.
 pub struct Peer {
     pub label: &'static str,
@@ -77,8 +85,13 @@ impl Peer {
         self.label.starts_with('L')
     }
 
-    pub fn on_unix(&self) -> bool {
-        self.variant == "unix"
+    /// What lies between its client and its server.
+    pub fn transport(&self) -> Transport {
+        match self.variant {
+            "unix" => Transport::Unix,
+            "tls" => Transport::Tls,
+            _ => Transport::Tcp,
+        }
     }
 
     pub fn path(&self) -> PathBuf {
@@ -89,7 +102,7 @@ impl Peer {
 }
 
 /// A new peer is one line here.
-pub const PEERS: [Peer; 21] = [
+pub const PEERS: [Peer; 24] = [
     peer("L1 tokio", "peer-limit-tokio", "").brief(),
     peer("L2 std", "peer-limit-std", ""),
     peer("L3 sketch", "peer-limit-sketch", ""),
@@ -113,6 +126,9 @@ pub const PEERS: [Peer; 21] = [
     peer("rpc-unix", "peer-rpc", "unix"),
     peer("tarpc-unix", "peer-tarpc", "unix"),
     peer("ttrpc-unix", "peer-ttrpc", "unix"),
+    peer("L1 tls", "peer-limit-tokio", "tls"),
+    peer("rpc-tls", "peer-rpc", "tls"),
+    peer("tonic-tls", "peer-tonic", "tls"),
 ];
 
 /// Builds the chosen peers, one after the other: a peer that cannot be built stops no other. Returns those that can be

@@ -147,7 +147,7 @@ fn table(all: &Results<'_>, scenario: &Scenario) -> Option<String> {
         Kind::Idle => idle_rows(&mut out, all, scenario, &peers),
         Kind::Beside => beside_rows(&mut out, all, scenario, &peers),
         Kind::Delays => delay_rows(&mut out, all, scenario, &peers),
-        Kind::Calls | Kind::Exchanges | Kind::Bytes | Kind::Messages => {
+        Kind::Calls | Kind::Connects | Kind::Exchanges | Kind::Bytes | Kind::Messages => {
             rate_rows(&mut out, all, scenario, &peers);
         }
     }
@@ -239,8 +239,8 @@ fn rate_rows(out: &mut String, all: &Results<'_>, scenario: &Scenario, peers: &[
             number(get(cpu[1])),
             number(both),
             to(base, &[scenario.field()]),
-            to("tonic", &[scenario.field()]),
-            to("tonic", &cpu),
+            to(scenario.tonic(), &[scenario.field()]),
+            to(scenario.tonic(), &cpu),
         ];
         let _ = writeln!(out, "| {} | {} |", peer.label, cells.join(" | "));
     }

@@ -1,6 +1,9 @@
 //! What is measured.
 
-use crate::{Options, peers::Peer};
+use crate::{
+    Options,
+    peers::{Peer, Transport},
+};
 
 /// What a scenario's figures are.
 #[derive(Clone, Copy, PartialEq)]
@@ -17,6 +20,8 @@ pub enum Kind {
     Delays,
     /// The times of small calls, alone and beside bulk.
     Beside,
+    /// Connections per second, each with one call.
+    Connects,
     /// The server's memory.
     Idle,
 }
@@ -29,6 +34,7 @@ impl Kind {
             Self::Bytes => Some("MiB/s"),
             Self::Exchanges => Some("exchanges/s"),
             Self::Messages => Some("messages/s"),
+            Self::Connects => Some("connections/s"),
             Self::Delays | Self::Beside | Self::Idle => None,
         }
     }
@@ -109,14 +115,36 @@ impl Scenario {
         matches!(self.command, "one-way" | "upload" | "delay")
     }
 
-    pub fn on_unix(&self) -> bool {
-        self.name.starts_with("unix")
+    pub fn transport(&self) -> Transport {
+        match self.name {
+            name if name.starts_with("unix") => Transport::Unix,
+            name if name.starts_with("tls") => Transport::Tls,
+            _ => Transport::Tcp,
+        }
+    }
+
+    /// This project, by this scenario's transport.
+    pub fn ours(&self) -> &'static str {
+        match self.transport() {
+            Transport::Tcp => "rpc",
+            Transport::Tls => "rpc-tls",
+            Transport::Unix => "rpc-unix",
+        }
+    }
+
+    /// tonic, by this scenario's transport, if it has it.
+    pub fn tonic(&self) -> &'static str {
+        match self.transport() {
+            Transport::Tls => "tonic-tls",
+            Transport::Tcp | Transport::Unix => "tonic",
+        }
     }
 
     /// The limit that this scenario's ratios are to.
     pub fn base(&self) -> &'static str {
         match self.name {
-            _ if self.on_unix() => "L1 unix",
+            _ if self.transport() == Transport::Unix => "L1 unix",
+            _ if self.transport() == Transport::Tls => "L1 tls",
             "await" => "L3 sketch",
             "burn" => "L4 spawn",
             _ => "L1 tokio",
@@ -125,7 +153,7 @@ impl Scenario {
 
     /// Whether a peer can do it at all, and says something by it.
     pub fn applies(&self, peer: &Peer) -> bool {
-        if peer.on_unix() != self.on_unix() {
+        if peer.transport() != self.transport() {
             return false;
         }
         match peer.label {
@@ -152,7 +180,7 @@ impl Scenario {
     /// The figure that ratios are taken of.
     pub fn field(&self) -> &'static str {
         match self.kind {
-            Kind::Calls | Kind::Exchanges | Kind::Messages => "per_s",
+            Kind::Calls | Kind::Connects | Kind::Exchanges | Kind::Messages => "per_s",
             Kind::Bytes => "mib_s",
             Kind::Delays => "at_10k_p50_us",
             Kind::Beside => "p99_us",
@@ -161,7 +189,7 @@ impl Scenario {
     }
 }
 
-pub const SCENARIOS: [Scenario; 28] = [
+pub const SCENARIOS: [Scenario; 34] = [
     calls("latency", "1 connection, 1 in flight, 64 B", 1, 1).brief(),
     calls("small-64", "1 connection, 64 in flight, 64 B", 1, 64).brief(),
     calls("small-256", "1 connection, 256 in flight, 64 B", 1, 256).brief(),
@@ -272,6 +300,24 @@ pub const SCENARIOS: [Scenario; 28] = [
     .work("burn"),
     calls("unix-latency", "Unix socket, 1 in flight, 64 B", 1, 1),
     calls("unix-64", "Unix socket, 64 in flight, 64 B", 1, 64),
+    calls("tls-latency", "TLS, 1 in flight, 64 B", 1, 1),
+    calls("tls-64", "TLS, 64 in flight, 64 B", 1, 64),
+    calls("tls-large-64k", "TLS, 16 in flight, 64 KiB", 1, 16).value("64KiB"),
+    calls(
+        "tls-handshakes",
+        "TLS, new connections, 8 at a time, whole handshakes",
+        1,
+        8,
+    )
+    .command("handshakes", Kind::Connects),
+    calls(
+        "tls-resumed",
+        "TLS, new connections, 8 at a time, resumed sessions",
+        1,
+        8,
+    )
+    .command("resumed", Kind::Connects),
+    calls("tls-idle", "TLS, 1,000 idle connections", 1_000, 1).command("idle", Kind::Idle),
     calls("idle", "1,000 idle connections", 1_000, 1).command("idle", Kind::Idle),
     calls("idle-10k", "10,000 idle connections", 10_000, 1).command("idle", Kind::Idle),
 ];

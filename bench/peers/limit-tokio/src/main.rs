@@ -81,6 +81,7 @@ impl Out {
         }
     }
 
+    /// Writes all of it. TLS keeps a part back until it is flushed; TCP has nothing to flush.
     async fn flush(&mut self, stream: &mut Box<dyn Socket>) -> std::io::Result<()> {
         while !self.chunks.is_empty() {
             let mut slices = [IoSlice::new(&[]); 32];
@@ -103,7 +104,7 @@ impl Out {
             stream.write_all(&self.tail).await?;
             self.tail.clear();
         }
-        Ok(())
+        stream.flush().await
     }
 }
 
@@ -171,6 +172,7 @@ impl Client {
         put_header(&mut self.out, 0, key.text.len());
         self.out.put_slice(key.text.as_bytes());
         self.stream.write_all(&self.out).await.unwrap();
+        self.stream.flush().await.unwrap();
         self.out.clear();
         let mut done = false;
         while !done {
@@ -230,6 +232,7 @@ impl Client {
             }
             if !self.out.is_empty() {
                 self.stream.write_all(&self.out).await.unwrap();
+                self.stream.flush().await.unwrap();
                 self.out.clear();
             }
             assert!(self.frames.fill(&mut self.stream).await);
@@ -300,6 +303,30 @@ impl Driver for Tokio {
         });
         hold();
         drop(open);
+    }
+
+    fn handshakes(addr: &str, load: Arc<Load>) -> bool {
+        let addr = addr.to_string();
+        let rt = runtime();
+        let client = rt.spawn(async move {
+            Client::connect(&addr).await.fetch(&load.keys[0]).await;
+            load.begin();
+            let mut tasks = Vec::new();
+            for i in 0..load.inflight {
+                let (addr, mut worker) = (addr.clone(), load.worker(i, 1));
+                tasks.push(tokio::spawn(async move {
+                    while let Some(key) = worker.next_key() {
+                        Client::connect(&addr).await.fetch(key).await;
+                        worker.done(key);
+                    }
+                }));
+            }
+            for task in tasks {
+                task.await.unwrap();
+            }
+        });
+        rt.block_on(client).unwrap();
+        true
     }
 
     fn one_way(addr: &str, load: Arc<Load>) -> bool {

@@ -1,11 +1,18 @@
 //! rpc: this project, by nothing but its public API and generated code, with its default settings.
-//! TCP; `PEER_VARIANT=unix` for a Unix socket. Not the default: `workers`, a server with two workers of its own in place of
+//! TCP; `PEER_VARIANT=unix` for a Unix socket, `tls` for TLS. Not the default: `workers`, a server with two workers of its own in place of
 //! the runtime's; `connections`, a client with four connections in place of each.
 
-use std::{collections::VecDeque, sync::Arc, time::Instant};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, OnceLock},
+    time::Instant,
+};
 
-use harness::{Conn, Key, Load, Peer, Store};
-use rpc_runtime::{Context, Requests, Result, Server, Stream, stream};
+use harness::{Conn, Key, Load, Peer, Store, tls};
+use rpc_runtime::{
+    Context, Requests, Result, Server, Stream, stream,
+    tls::{ClientTls, Identity, Roots, ServerTls},
+};
 
 mod api {
     rpc_runtime::include_protos!();
@@ -84,19 +91,43 @@ impl Peer for Rpc {
         } else {
             "tcp://127.0.0.1:0".to_owned()
         };
-        let mut server = Server::builder()
-            .service(KvServer::new(Service(store)))
-            .listener(&address);
+        let mut server = Server::builder().service(KvServer::new(Service(store)));
+        let mut ca = None;
+        if tls::on_tls() {
+            let identity = tls::ServerIdentity::new();
+            let config = ServerTls::builder(Identity::pem(identity.chain, identity.key));
+            server = server.tls(config.build().unwrap()).listener("tls://127.0.0.1:0");
+            ca = Some(identity.ca);
+        } else {
+            server = server.listener(&address);
+        }
         if harness::variant() == "workers" {
             server = server.workers(2);
         }
         let server = server.bind().await.unwrap();
-        ready(server.addresses()[0].to_string());
+        let address = &server.addresses()[0];
+        ready(match ca {
+            Some(ca) => format!("{address},{ca}"),
+            None => address.to_string(),
+        });
         server.serve().await.unwrap();
     }
 
     async fn connect(addr: String) -> Client {
-        let mut client = KvClient::builder(&addr);
+        let mut client = match tls::on_tls() {
+            false => KvClient::builder(&addr),
+            true => {
+                let (address, ca) = tls::address(&addr);
+                let new = || ClientTls::builder().roots(Roots::pem_file(ca)).build().unwrap();
+                // A configuration keeps the sessions that can be resumed.
+                static SHARED: OnceLock<ClientTls> = OnceLock::new();
+                let config = match tls::resumes() {
+                    true => SHARED.get_or_init(new).clone(),
+                    false => new(),
+                };
+                KvClient::builder(address).tls(config)
+            }
+        };
         if harness::variant() == "connections" {
             client = client.connections(4);
         }

@@ -1,15 +1,15 @@
 //! tonic: gRPC over HTTP/2 (hyper, h2), prost messages with `Bytes` fields.
 
-use harness::{Conn, Key, Load, Peer, Store};
+use harness::{Conn, Key, Load, Peer, Store, tls};
 use std::collections::VecDeque;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::transport::server::TcpIncoming;
-use tonic::transport::{Channel, Endpoint, Server};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity, Server, ServerTlsConfig};
 use tonic::{Request, Response, Status, Streaming};
 
 mod kv {
@@ -90,8 +90,16 @@ impl Peer for Tonic {
     type Conn = Client;
 
     async fn serve(store: Arc<Store>, ready: impl FnOnce(String) + Send + 'static) {
-        let listener = harness::socket::listen_tcp(ready).await;
-        Server::builder()
+        let mut server = Server::builder();
+        let listener = if tls::on_tls() {
+            let tls::ServerIdentity { chain, key, ca } = tls::ServerIdentity::new();
+            let config = ServerTlsConfig::new().identity(Identity::from_pem(chain, key));
+            server = server.tls_config(config).unwrap();
+            harness::socket::listen_tcp(|address| ready(format!("{address},{ca}"))).await
+        } else {
+            harness::socket::listen_tcp(ready).await
+        };
+        server
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .add_service(WatcherServer::new(Service(store.clone())))
@@ -102,16 +110,32 @@ impl Peer for Tonic {
     }
 
     async fn connect(addr: String) -> Client {
-        let channel = Endpoint::from_shared(format!("http://{addr}"))
-            .unwrap()
-            .tcp_nodelay(true)
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .connect()
-            .await
-            .unwrap();
+        // An endpoint keeps the sessions that can be resumed.
+        static SHARED: OnceLock<Endpoint> = OnceLock::new();
+        let endpoint = match tls::on_tls() && tls::resumes() {
+            true => SHARED.get_or_init(|| endpoint(&addr)).clone(),
+            false => endpoint(&addr),
+        };
+        let channel = endpoint.connect().await.unwrap();
         Client(KvClient::new(channel.clone()), WatcherClient::new(channel))
     }
+}
+
+fn endpoint(addr: &str) -> Endpoint {
+    let endpoint = match tls::on_tls() {
+        false => Endpoint::from_shared(format!("http://{addr}")).unwrap(),
+        true => {
+            let (address, ca) = tls::address(addr);
+            let ca = Certificate::from_pem(std::fs::read(ca).unwrap());
+            let config = ClientTlsConfig::new().ca_certificate(ca).domain_name("localhost");
+            let endpoint = Endpoint::from_shared(format!("https://{address}")).unwrap();
+            endpoint.tls_config(config).unwrap()
+        }
+    };
+    endpoint
+        .tcp_nodelay(true)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
 }
 
 #[derive(Clone)]
