@@ -18,7 +18,7 @@ use rpc_runtime::{
     Client,
     server::{GuestConnection, GuestServer, GuestStream},
 };
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::{grpc, http_guest::Settings, keep_alive::KeepAlive};
 
@@ -42,11 +42,15 @@ impl Shared {
 pub(crate) async fn serve(settings: Settings, connection: GuestConnection) {
     let (stream, server) = connection.into_parts();
     let peer = server.peer().address().to_owned();
-    let handshake = builder(&settings).handshake::<_, Bytes>(stream);
-    let connection = match timeout(HANDSHAKE, handshake).await {
-        Ok(Ok(connection)) => connection,
-        Ok(Err(error)) => return tracing::debug!(peer, %error, "no HTTP/2 handshake"),
-        Err(_) => return tracing::debug!(peer, "no HTTP/2 handshake within {HANDSHAKE:?}"),
+    let handshake = timeout(HANDSHAKE, builder(&settings).handshake::<_, Bytes>(stream));
+    let connection = tokio::select! {
+        biased;
+        shaken = handshake => match shaken {
+            Ok(Ok(connection)) => connection,
+            Ok(Err(error)) => return tracing::debug!(peer, %error, "no HTTP/2 handshake"),
+            Err(_) => return tracing::debug!(peer, "no HTTP/2 handshake within {HANDSHAKE:?}"),
+        },
+        () = server.draining() => return tracing::debug!(peer, "the server drains before the HTTP/2 handshake"),
     };
     tracing::debug!(peer, "HTTP/2 connection opened");
     let shared = Arc::new(Shared {
@@ -64,7 +68,13 @@ fn builder(settings: &Settings) -> server::Builder {
     let mut builder = server::Builder::new();
     builder
         .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
+        // So that streams that are not read do not stop the others.
+        .initial_connection_window_size(
+            STREAM_WINDOW
+                .saturating_mul(settings.max_streams)
+                .clamp(STREAM_WINDOW, MOST_WINDOW),
+        )
+        .data_frame_budget(SHORT_FRAMES)
         .max_concurrent_streams(settings.max_streams)
         .max_header_list_size(settings.max_header_list)
         .max_send_buffer_size(SEND_BUFFER);
@@ -81,18 +91,30 @@ async fn accept(shared: &Arc<Shared>, mut connection: Connection) -> Result<(), 
     let mut draining = pin!(shared.server.draining());
     let mut old = pin!(after(settings.max_age));
     let mut is_ending = false;
+    let mut idle = pin!(sleep(IDLE));
     loop {
         let next = poll_fn(|cx| {
             if !is_ending && (draining.as_mut().poll(cx).is_ready() || old.as_mut().poll(cx).is_ready()) {
                 is_ending = true;
                 connection.graceful_shutdown();
+                idle.as_mut().reset(Instant::now() + IDLE);
+            }
+            if let Poll::Ready(request) = connection.poll_accept(cx) {
+                return Poll::Ready(Next::Request(request));
             }
             if let Some(keep_alive) = &mut keep_alive {
                 if keep_alive.poll_dead(cx).is_ready() {
                     return Poll::Ready(Next::Dead);
                 }
             }
-            connection.poll_accept(cx).map(Next::Request)
+            while is_ending && idle.as_mut().poll(cx).is_ready() {
+                // Each open request has a clone.
+                if Arc::strong_count(shared) == 1 {
+                    return Poll::Ready(Next::Request(None));
+                }
+                idle.as_mut().reset(Instant::now() + IDLE);
+            }
+            Poll::Pending
         });
         match next.await {
             Next::Request(Some(request)) => {
@@ -126,8 +148,8 @@ async fn after(time: Option<Duration>) {
 /// Gives a request to the protocol that it belongs to.
 async fn answer(shared: Arc<Shared>, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
     let refusal = match grpc::is_call(&request) {
-        Ok(()) if shared.settings.grpc => return grpc::answer(&shared, request, respond).await,
-        Ok(()) => StatusCode::NOT_FOUND,
+        _ if !shared.settings.grpc => StatusCode::NOT_FOUND,
+        Ok(()) => return grpc::answer(&shared, request, respond).await,
         Err(status) => status,
     };
     let mut response = Response::new(());
@@ -136,11 +158,15 @@ async fn answer(shared: Arc<Shared>, request: Request<RecvStream>, mut respond: 
     let _ = respond.send_response(response, true);
 }
 
-/// The time that a peer has for the preface and its settings.
+/// The time that a peer has for the preface.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// What a peer may send of one stream before it is read. Not measured.
-const STREAM_WINDOW: u32 = 256 << 10;
-/// What a peer may send of all streams before it is read. Not measured.
-const CONNECTION_WINDOW: u32 = 1 << 20;
+const STREAM_WINDOW: u32 = 64 << 10;
+/// What a peer may send of all streams before they are read.
+const MOST_WINDOW: u32 = 16 << 20;
+/// How much h2 may spend on short DATA frames that are not read. Its default ends connections that stream messages of a few bytes.
+const SHORT_FRAMES: usize = 16 << 20;
+/// How long a connection that is to end waits for the peer when no request is open.
+const IDLE: Duration = Duration::from_secs(1);
 /// What one stream may hold of its answer before its handler waits.
 const SEND_BUFFER: usize = 256 << 10;

@@ -11,9 +11,15 @@ mod timeout;
 use bytes::Bytes;
 use h2::{RecvStream, server::SendResponse};
 use http::{Method, Request, StatusCode, header::CONTENT_TYPE};
-use rpc_runtime::{Status, server::Procedure};
+use rpc_runtime::{Code, Status, server::Procedure};
+use tokio::time::{Instant, timeout_at};
 
-use self::{answer::Answer, call::Asked, encoding::Encoding, messages::Messages};
+use self::{
+    answer::Answer,
+    call::{Asked, Ended},
+    encoding::Encoding,
+    messages::Messages,
+};
 use crate::connection::Shared;
 
 /// Checks that a request is a gRPC call.
@@ -53,10 +59,23 @@ pub(crate) async fn answer(shared: &Shared, request: Request<RecvStream>, respon
         Err(status) => return answer.end(Err(&status)),
     };
     let messages = Messages::new(body, encoding, shared.max_message());
-    match asked.run(shared, messages, &mut answer).await {
-        Some(end) => answer.end(end.as_ref()),
-        // The caller has given up: there is nobody to tell. Dropping the call has cancelled it.
-        None => {}
+    // The inner call has the same deadline. This one is also for what goes on before and after it.
+    let deadline = asked.deadline;
+    let run = asked.run(shared, messages, &mut answer);
+    let ended = match deadline {
+        None => run.await,
+        Some(at) => timeout_at(at, run).await.unwrap_or_else(|_| {
+            Ended::With(Err(Status::new(
+                Code::DeadlineExceeded,
+                "the deadline has passed",
+            )))
+        }),
+    };
+    match ended {
+        Ended::With(end) => answer.end(end.as_ref()),
+        Ended::Refused(status) => answer.refuse(&status),
+        // There is nobody to tell. Dropping the call has cancelled it.
+        Ended::Gone => {}
     }
 }
 
@@ -68,7 +87,8 @@ fn ask(shared: &Shared, parts: &http::request::Parts) -> Result<Asked, Status> {
         .ok_or_else(|| Status::unimplemented(format!("no procedure {path}")))?;
     Ok(Asked {
         procedure,
-        timeout: timeout::read(&parts.headers)?,
+        // A time that no clock can represent is never.
+        deadline: timeout::read(&parts.headers)?.and_then(|time| Instant::now().checked_add(time)),
         metadata: headers::to_metadata(&parts.headers)?,
     })
 }

@@ -8,7 +8,8 @@ use crate::connection;
 
 /// HTTP/2 as a guest of a server: give it to [`ServerBuilder::guest`](rpc_runtime::server::ServerBuilder::guest).
 ///
-/// Without a protocol, such as [`Http::grpc`], it answers each request with 404.
+/// Without a protocol, such as [`Http::grpc`], it answers each request with 404. Each open call may hold two messages of
+/// [`Limits::max_message`](rpc_runtime::Limits::max_message), beside what the server counts.
 #[derive(Clone, Debug)]
 #[must_use = "it does nothing until a server has it"]
 pub struct Http(Settings);
@@ -55,7 +56,7 @@ impl Http {
         self
     }
 
-    /// Sets after which silence a peer gets a PING. Default: 60 s.
+    /// Sets how often a peer gets a PING. Default: every 60 s.
     pub fn keep_alive(mut self, interval: Duration) -> Self {
         self.0.keep_alive = interval;
         self
@@ -81,6 +82,11 @@ impl Default for Http {
 }
 
 impl Guest for Http {
+    /// True for the first byte of `PRI * HTTP/2.0`. What begins with another byte gets an answer that says what the port speaks.
+    fn takes(&self, first: u8) -> bool {
+        first == b'P'
+    }
+
     fn serve(&self, connection: GuestConnection) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         Box::pin(connection::serve(self.0.clone(), connection))
     }

@@ -1,11 +1,12 @@
 //! Answer: writes the answer to a call.
 
-use std::future::poll_fn;
+use std::{future::poll_fn, time::Duration};
 
 use bytes::{BufMut, Bytes, BytesMut};
-use h2::{SendStream, server::SendResponse};
+use h2::{Reason, SendStream, server::SendResponse};
 use http::{HeaderMap, HeaderValue, Response, header::CONTENT_TYPE};
 use rpc_runtime::{Metadata, Status, codec::RawMessage};
+use tokio::time::timeout;
 
 use super::{
     encoding::{ACCEPTED, Encoding},
@@ -41,9 +42,14 @@ impl Answer {
         body.reserve_capacity(bytes.len());
         while !bytes.is_empty() {
             if body.capacity() == 0 {
-                match poll_fn(|cx| body.poll_capacity(cx)).await {
-                    Some(Ok(_)) => {}
-                    Some(Err(_)) | None => return Err(Gone),
+                let room = timeout(STALL, poll_fn(|cx| body.poll_capacity(cx))).await;
+                match room {
+                    Ok(Some(Ok(_))) => {}
+                    Ok(Some(Err(_)) | None) => return Err(Gone),
+                    Err(_) => {
+                        body.send_reset(Reason::CANCEL);
+                        return Err(Gone);
+                    }
                 }
             }
             let chunk = bytes.split_to(bytes.len().min(body.capacity()));
@@ -67,6 +73,14 @@ impl Answer {
     pub(super) fn end(mut self, end: Result<&Metadata, &Status>) {
         // Whether the caller still hears it does not matter.
         let _ = self.send_end(end);
+    }
+
+    /// Says that the call was not executed, so that the caller may make it again elsewhere.
+    pub(super) fn refuse(mut self, status: &Status) {
+        match self.body {
+            None => self.respond.send_reset(Reason::REFUSED_STREAM),
+            Some(_) => self.end(Err(status)),
+        }
     }
 
     fn send_end(&mut self, end: Result<&Metadata, &Status>) -> Result<(), Gone> {
@@ -100,6 +114,9 @@ impl Answer {
         }
     }
 }
+
+/// How long a caller may take none of a message.
+const STALL: Duration = Duration::from_secs(30);
 
 fn response(encoding: Encoding) -> Response<()> {
     let mut response = Response::new(());

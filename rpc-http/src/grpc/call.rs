@@ -1,13 +1,12 @@
 //! The call that a gRPC request asks for, made at the server itself.
 
-use std::{future::Future, time::Duration};
+use std::future::Future;
 
 use rpc_runtime::{
-    Error, Metadata, Sender, Status, Streaming,
-    client::{Call, Reply},
-    codec::RawMessage,
+    Code, Error, Executed, Metadata, Sender, Status, Streaming, client::Call, codec::RawMessage,
     server::Procedure,
 };
+use tokio::time::Instant;
 
 use super::{
     answer::{Answer, Gone},
@@ -18,152 +17,172 @@ use crate::connection::Shared;
 /// What a request asks for.
 pub(super) struct Asked {
     pub(super) procedure: &'static Procedure,
-    pub(super) timeout: Option<Duration>,
+    pub(super) deadline: Option<Instant>,
     pub(super) metadata: Metadata,
 }
 
-/// How a call ended: with the metadata of its reply, or the status of its failure.
-pub(super) type End = Result<Metadata, Status>;
+/// How a call ended.
+pub(super) enum Ended {
+    /// With the metadata of its reply, or with the status of its failure.
+    With(Result<Metadata, Status>),
+    /// The server drains, and has surely not executed it.
+    Refused(Status),
+    /// The caller has given up, or its connection is lost.
+    Gone,
+}
+
+impl From<Gone> for Ended {
+    fn from(Gone: Gone) -> Self {
+        Self::Gone
+    }
+}
+
+impl From<Broken> for Ended {
+    fn from(broken: Broken) -> Self {
+        match broken {
+            Broken::Peer => Self::Gone,
+            Broken::Body(status) => Self::With(Err(status)),
+        }
+    }
+}
+
+impl From<Error> for Ended {
+    /// The handler's own status, or what the runtime says.
+    fn from(error: Error) -> Self {
+        let status = match error.status() {
+            Some(status) => status.clone(),
+            None => Status::new(error.code(), error.message()),
+        };
+        match error.status() {
+            None if error.code() == Code::Unavailable && error.executed() == Executed::No => {
+                Self::Refused(status)
+            }
+            _ => Self::With(Err(status)),
+        }
+    }
+}
 
 impl Asked {
-    /// Makes the call with `messages`, and sends the replies. Returns how it ended; none if the caller has given up, which cancels the call.
-    pub(super) async fn run(self, shared: &Shared, messages: Messages, answer: &mut Answer) -> Option<End> {
+    /// Makes the call with `messages`, and sends the replies. If the caller gives up, the call is cancelled.
+    pub(super) async fn run(self, shared: &Shared, messages: Messages, answer: &mut Answer) -> Ended {
         let procedure = self.procedure;
-        let call = self.call(shared);
-        match (procedure.has_request_stream(), procedure.has_reply_stream()) {
-            (false, false) => unary(call, procedure, messages, answer).await,
-            (false, true) => reply_stream(call, procedure, messages, answer).await,
-            (true, false) => request_stream(call, procedure, messages, answer).await,
-            (true, true) => both_streams(call, procedure, messages, answer).await,
-        }
+        let made = match (procedure.has_request_stream(), procedure.has_reply_stream()) {
+            (false, false) => self.unary(shared, messages, answer).await,
+            (false, true) => self.reply_stream(shared, messages, answer).await,
+            (true, false) => self.request_stream(shared, messages, answer).await,
+            (true, true) => self.both_streams(shared, messages, answer).await,
+        };
+        made.map_or_else(|ended| ended, |metadata| Ended::With(Ok(metadata)))
     }
 
-    fn call(self, shared: &Shared) -> Call<'_> {
-        let mut call = shared.client.call().timeout(self.timeout);
-        for (key, value) in self.metadata {
-            call = call.metadata(key, value);
-        }
-        call
+    /// The call, with the time that is left for it.
+    fn call<'a>(&self, shared: &'a Shared) -> Call<'a> {
+        let left = self
+            .deadline
+            .map(|at| at.saturating_duration_since(Instant::now()));
+        let entries = self.metadata.iter();
+        entries.fold(shared.client.call().timeout(left), |call, (key, value)| {
+            call.metadata(key, value.clone())
+        })
+    }
+
+    async fn unary(
+        self,
+        shared: &Shared,
+        mut messages: Messages,
+        answer: &mut Answer,
+    ) -> Result<Metadata, Ended> {
+        let replied = async {
+            let request = messages.only().await?;
+            let call = self.call(shared);
+            let replied = call.send_recv::<_, RawMessage>(self.procedure, request);
+            Ok(replied.with_receipt().await?)
+        };
+        let (reply, receipt) = while_wanted(answer, replied).await?;
+        answer.message(&reply).await?;
+        Ok(receipt.metadata().clone())
+    }
+
+    async fn reply_stream(
+        self,
+        shared: &Shared,
+        mut messages: Messages,
+        answer: &mut Answer,
+    ) -> Result<Metadata, Ended> {
+        let opened = async {
+            let request = messages.only().await?;
+            let call = self.call(shared);
+            Ok(call
+                .reply_stream::<_, RawMessage>(self.procedure, request)
+                .await?)
+        };
+        let replies = while_wanted(answer, opened).await?;
+        forward(replies, answer).await
+    }
+
+    async fn request_stream(
+        self,
+        shared: &Shared,
+        mut messages: Messages,
+        answer: &mut Answer,
+    ) -> Result<Metadata, Ended> {
+        let replied = async {
+            let call = self.call(shared);
+            let opened = call.request_stream::<RawMessage, RawMessage, RawMessage>(self.procedure, Ok);
+            let (sender, reply) = opened.await?;
+            let reply = async { Ok(reply.with_receipt().await?) };
+            while_sending(sender, &mut messages, reply).await
+        };
+        let (reply, receipt) = while_wanted(answer, replied).await?;
+        answer.message(&reply).await?;
+        Ok(receipt.metadata().clone())
+    }
+
+    async fn both_streams(
+        self,
+        shared: &Shared,
+        mut messages: Messages,
+        answer: &mut Answer,
+    ) -> Result<Metadata, Ended> {
+        let opened = async {
+            let call = self.call(shared);
+            Ok(call
+                .both_streams::<RawMessage, RawMessage>(self.procedure)
+                .await?)
+        };
+        let (sender, replies) = while_wanted(answer, opened).await?;
+        while_sending(sender, &mut messages, forward(replies, answer)).await
     }
 }
 
-async fn unary(
-    call: Call<'_>,
-    procedure: &'static Procedure,
-    mut messages: Messages,
+/// Waits for `wanted` while the caller has not given up.
+async fn while_wanted<T>(
     answer: &mut Answer,
-) -> Option<End> {
-    let replied = async {
-        let request = messages.only().await?;
-        let replied = call
-            .send_recv::<_, RawMessage>(procedure, request)
-            .with_receipt()
-            .await;
-        Ok(replied.map_err(status)?)
-    };
-    let replied = tokio::select! {
+    wanted: impl Future<Output = Result<T, Ended>>,
+) -> Result<T, Ended> {
+    tokio::select! {
         biased;
-        replied = replied => replied,
-        () = answer.gone() => return None,
-    };
-    let (reply, receipt) = match replied {
-        Ok(replied) => replied,
-        Err(broken) => return broken_end(broken),
-    };
-    match answer.message(&reply).await {
-        Ok(()) => Some(Ok(receipt.metadata().clone())),
-        Err(Gone) => None,
+        found = wanted => found,
+        () = answer.gone() => Err(Ended::Gone),
     }
 }
 
-async fn reply_stream(
-    call: Call<'_>,
-    procedure: &'static Procedure,
-    mut messages: Messages,
-    answer: &mut Answer,
-) -> Option<End> {
-    let opened = async {
-        let request = messages.only().await?;
-        let opened = call.reply_stream::<_, RawMessage>(procedure, request).await;
-        Ok(opened.map_err(status)?)
-    };
-    let opened = tokio::select! {
-        biased;
-        opened = opened => opened,
-        () = answer.gone() => return None,
-    };
-    match opened {
-        Ok(replies) => forward(replies, answer).await,
-        Err(broken) => broken_end(broken),
-    }
-}
-
-async fn request_stream(
-    call: Call<'_>,
-    procedure: &'static Procedure,
-    mut messages: Messages,
-    answer: &mut Answer,
-) -> Option<End> {
-    let opened = call
-        .request_stream::<RawMessage, RawMessage, RawMessage>(procedure, Ok)
-        .await;
-    let (sender, reply) = match opened {
-        Ok(opened) => opened,
-        Err(error) => return Some(Err(status(error))),
-    };
-    let replied = async {
-        let reply: Reply<RawMessage> = reply;
-        Ok(reply.with_receipt().await.map_err(status)?)
-    };
-    let replied = tokio::select! {
-        biased;
-        replied = while_sending(sender, &mut messages, replied) => replied,
-        () = answer.gone() => return None,
-    };
-    let (reply, receipt) = match replied {
-        Ok(replied) => replied,
-        Err(broken) => return broken_end(broken),
-    };
-    match answer.message(&reply).await {
-        Ok(()) => Some(Ok(receipt.metadata().clone())),
-        Err(Gone) => None,
-    }
-}
-
-async fn both_streams(
-    call: Call<'_>,
-    procedure: &'static Procedure,
-    mut messages: Messages,
-    answer: &mut Answer,
-) -> Option<End> {
-    let opened = call.both_streams::<RawMessage, RawMessage>(procedure).await;
-    let (sender, replies) = match opened {
-        Ok(opened) => opened,
-        Err(error) => return Some(Err(status(error))),
-    };
-    let forwarded = async { Ok(forward(replies, answer).await) };
-    match while_sending(sender, &mut messages, forwarded).await {
-        Ok(end) => end,
-        Err(broken) => broken_end(broken),
-    }
-}
-
-/// Sends the requests of a stream, until `reply` is there. A body that is broken ends the call.
+/// Sends the requests of a stream until `reply` is there. A body that is broken ends the call.
 async fn while_sending<T>(
     sender: Sender<RawMessage>,
     messages: &mut Messages,
-    reply: impl Future<Output = Result<T, Broken>>,
-) -> Result<T, Broken> {
+    reply: impl Future<Output = Result<T, Ended>>,
+) -> Result<T, Ended> {
     let sent = async {
         let mut sender = sender;
         while let Some(message) = messages.next().await? {
             // The reply says why the call takes no more of them.
             if sender.send(message).await.is_err() {
-                return Ok::<_, Broken>(());
+                return Ok(());
             }
         }
         sender.finish();
-        Ok(())
+        Ok::<_, Ended>(())
     };
     tokio::pin!(sent, reply);
     tokio::select! {
@@ -176,36 +195,10 @@ async fn while_sending<T>(
     }
 }
 
-/// Sends the replies of a stream, each once the caller has room for it.
-async fn forward(mut replies: Streaming<RawMessage>, answer: &mut Answer) -> Option<End> {
-    loop {
-        let next = tokio::select! {
-            biased;
-            next = replies.message() => next,
-            () = answer.gone() => return None,
-        };
-        match next {
-            Ok(Some(message)) => match answer.message(&message).await {
-                Ok(()) => {}
-                Err(Gone) => return None,
-            },
-            Ok(None) => return Some(Ok(replies.metadata().cloned().unwrap_or_default())),
-            Err(error) => return Some(Err(status(error))),
-        }
+/// Sends the replies of a stream, each once the caller has room for it. Returns the metadata of the end.
+async fn forward(mut replies: Streaming<RawMessage>, answer: &mut Answer) -> Result<Metadata, Ended> {
+    while let Some(message) = while_wanted(answer, async { Ok(replies.message().await?) }).await? {
+        answer.message(&message).await?;
     }
-}
-
-fn broken_end(broken: Broken) -> Option<End> {
-    match broken {
-        Broken::Peer => None,
-        Broken::Body(status) => Some(Err(status)),
-    }
-}
-
-/// The status of a call that failed: the handler's own, or what the runtime says.
-fn status(error: Error) -> Status {
-    match error.status() {
-        Some(status) => status.clone(),
-        None => Status::new(error.code(), error.message()),
-    }
+    Ok(replies.metadata().cloned().unwrap_or_default())
 }

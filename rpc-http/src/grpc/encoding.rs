@@ -34,13 +34,16 @@ impl Encoding {
         })
     }
 
-    /// Returns how the answer may be compressed: as the caller's first choice that is known here.
+    /// Returns how the answer may be compressed: in any way that the caller lists and that is known here.
     pub(super) fn accepted(headers: &HeaderMap) -> Self {
         let accepted = headers.get_all("grpc-accept-encoding").into_iter();
-        let mut names = accepted.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
-        names
-            .find_map(|name| Self::named(name.trim_ascii()))
-            .unwrap_or(Self::Identity)
+        let names = accepted.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+        let known = names.filter_map(|name| Self::named(name.trim_ascii()));
+        known.fold(Self::Identity, |chosen, one| match one {
+            Self::Identity => chosen,
+            #[cfg(feature = "gzip")]
+            Self::Gzip => one,
+        })
     }
 
     fn named(name: &[u8]) -> Option<Self> {
@@ -140,11 +143,16 @@ mod tests {
     }
 
     #[test]
-    fn the_first_known_name_is_chosen() {
+    fn a_known_name_is_chosen_wherever_it_stands() {
         let mut headers = HeaderMap::new();
         assert_eq!(Encoding::accepted(&headers), Encoding::Identity);
         headers.insert("grpc-accept-encoding", "br, identity".parse().unwrap());
         assert_eq!(Encoding::accepted(&headers), Encoding::Identity);
+        #[cfg(feature = "gzip")]
+        {
+            headers.insert("grpc-accept-encoding", "identity, deflate, gzip".parse().unwrap());
+            assert_eq!(Encoding::accepted(&headers), Encoding::Gzip);
+        }
         headers.insert("grpc-encoding", "br".parse().unwrap());
         assert!(Encoding::of_request(&headers).is_err());
     }

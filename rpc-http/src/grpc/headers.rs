@@ -80,6 +80,8 @@ fn is_reserved(key: &str) -> bool {
                 | "te"
                 | "host"
                 | "connection"
+                | "keep-alive"
+                | "proxy-connection"
                 | "transfer-encoding"
                 | "upgrade"
                 | "content-length"

@@ -64,10 +64,20 @@ impl Messages {
         let message = self.next().await?;
         let message =
             message.ok_or_else(|| Status::unimplemented("the call has no message, and takes one"))?;
-        match self.next().await? {
-            None => Ok(message),
-            Some(_) => Err(Status::unimplemented("the call has several messages, and takes one").into()),
+        if !self.unread.is_empty() || self.has_more().await? {
+            return Err(Status::unimplemented("the call has several messages, and takes one").into());
         }
+        Ok(message)
+    }
+
+    /// True if the body has further bytes.
+    async fn has_more(&mut self) -> Result<bool, Broken> {
+        while let Some(chunk) = self.body.data().await {
+            if !chunk.map_err(|_| Broken::Peer)?.is_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The message of a chunk that has one message and nothing else: without a copy.
