@@ -149,17 +149,40 @@ impl<T: Vault> ::rpc_runtime::codegen::Service for VaultServer<T> {
         let service = ::std::sync::Arc::clone(&self.service);
         match index {
             0 => {
-                call.handle(move |cx, (): ()| async move { service.rpc_read(&cx).await })
+                fn run<'a, T: Vault>(
+                    service: &'a T,
+                    cx: &'a ::rpc_runtime::Context,
+                    (): (),
+                ) -> impl ::core::future::Future<
+                    Output = ::rpc_runtime::Result<()>,
+                > + ::core::marker::Send + 'a {
+                    service.rpc_read(cx)
+                }
+                call.handle_with::<T, (), (), _>(service, run::<T>)
             }
             1 => {
-                call.handle(move |cx, (): ()| async move {
-                    service.rpc_clear(&cx).await
-                })
+                fn run<'a, T: Vault>(
+                    service: &'a T,
+                    cx: &'a ::rpc_runtime::Context,
+                    (): (),
+                ) -> impl ::core::future::Future<
+                    Output = ::rpc_runtime::Result<()>,
+                > + ::core::marker::Send + 'a {
+                    service.rpc_clear(cx)
+                }
+                call.handle_with::<T, (), (), _>(service, run::<T>)
             }
             2 => {
-                call.handle(move |cx, (): ()| async move {
-                    service.rpc_health(&cx).await
-                })
+                fn run<'a, T: Vault>(
+                    service: &'a T,
+                    cx: &'a ::rpc_runtime::Context,
+                    (): (),
+                ) -> impl ::core::future::Future<
+                    Output = ::rpc_runtime::Result<()>,
+                > + ::core::marker::Send + 'a {
+                    service.rpc_health(cx)
+                }
+                call.handle_with::<T, (), (), _>(service, run::<T>)
             }
             _ => call.unknown(),
         }
@@ -216,20 +239,20 @@ pub struct VaultSend<'a> {
 
 ::rpc_runtime::codegen::send_methods!(VaultSend);
 
-impl VaultSend<'_> {
+impl<'a> VaultSend<'a> {
     /// The service's rule.
-    pub async fn read(self) -> ::core::result::Result<(), ::rpc_runtime::Error> {
-        self.call.send(&VAULT_PROCEDURES[0], ()).await
+    pub fn read(self) -> ::rpc_runtime::client::OneWayCall<'a, ()> {
+        self.call.send(&VAULT_PROCEDURES[0], ())
     }
 
     /// A rule of its own.
-    pub async fn clear(self) -> ::core::result::Result<(), ::rpc_runtime::Error> {
-        self.call.send(&VAULT_PROCEDURES[1], ()).await
+    pub fn clear(self) -> ::rpc_runtime::client::OneWayCall<'a, ()> {
+        self.call.send(&VAULT_PROCEDURES[1], ())
     }
 
     /// Every caller.
-    pub async fn health(self) -> ::core::result::Result<(), ::rpc_runtime::Error> {
-        self.call.send(&VAULT_PROCEDURES[2], ()).await
+    pub fn health(self) -> ::rpc_runtime::client::OneWayCall<'a, ()> {
+        self.call.send(&VAULT_PROCEDURES[2], ())
     }
 }
 
@@ -343,14 +366,28 @@ impl<T: Door> ::rpc_runtime::codegen::Service for DoorServer<T> {
         let service = ::std::sync::Arc::clone(&self.service);
         match index {
             0 => {
-                call.handle(move |cx, (): ()| async move {
-                    service.rpc_knock(&cx).await
-                })
+                fn run<'a, T: Door>(
+                    service: &'a T,
+                    cx: &'a ::rpc_runtime::Context,
+                    (): (),
+                ) -> impl ::core::future::Future<
+                    Output = ::rpc_runtime::Result<()>,
+                > + ::core::marker::Send + 'a {
+                    service.rpc_knock(cx)
+                }
+                call.handle_with::<T, (), (), _>(service, run::<T>)
             }
             1 => {
-                call.handle(move |cx, (): ()| async move {
-                    service.rpc_enter(&cx).await
-                })
+                fn run<'a, T: Door>(
+                    service: &'a T,
+                    cx: &'a ::rpc_runtime::Context,
+                    (): (),
+                ) -> impl ::core::future::Future<
+                    Output = ::rpc_runtime::Result<()>,
+                > + ::core::marker::Send + 'a {
+                    service.rpc_enter(cx)
+                }
+                call.handle_with::<T, (), (), _>(service, run::<T>)
             }
             _ => call.unknown(),
         }
@@ -407,15 +444,15 @@ pub struct DoorSend<'a> {
 
 ::rpc_runtime::codegen::send_methods!(DoorSend);
 
-impl DoorSend<'_> {
+impl<'a> DoorSend<'a> {
     /// Calls `vault.v1.Door/rpc_knock`.
-    pub async fn knock(self) -> ::core::result::Result<(), ::rpc_runtime::Error> {
-        self.call.send(&DOOR_PROCEDURES[0], ()).await
+    pub fn knock(self) -> ::rpc_runtime::client::OneWayCall<'a, ()> {
+        self.call.send(&DOOR_PROCEDURES[0], ())
     }
 
     /// Every caller that is known.
-    pub async fn enter(self) -> ::core::result::Result<(), ::rpc_runtime::Error> {
-        self.call.send(&DOOR_PROCEDURES[1], ()).await
+    pub fn enter(self) -> ::rpc_runtime::client::OneWayCall<'a, ()> {
+        self.call.send(&DOOR_PROCEDURES[1], ())
     }
 }
 
