@@ -199,8 +199,8 @@ pub mod metadata {
 /// add [`Middleware`](middleware::Middleware). The one that is added first is the outermost: it sees a call first, and its
 /// end last. [`from_fn`](middleware::from_fn) makes middleware of an async function.
 ///
-/// Calls of the built-in control service (`terminate`, `ping`, `settle`) pass no middleware. A
-/// [`TerminatePolicy`] decides about `terminate`, and sees the same [`Context`].
+/// Calls of the built-in control service (`ping`, `settle`, `terminate`) pass no middleware, except that `terminate` of a server with a
+/// [policy](crate::server::ServerBuilder::policy) passes middleware that [asks for it](middleware::Middleware::wraps_terminate).
 pub mod middleware {
     #[cfg(feature = "tower")]
     #[cfg_attr(docsrs, doc(cfg(feature = "tower")))]

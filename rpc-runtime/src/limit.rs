@@ -27,7 +27,7 @@
 //! [`ClientBuilder::retry_hints`](crate::ClientBuilder::retry_hints). A one-way call that is refused is dropped, and counts as
 //! overload in its caller's [`Account`](crate::Account).
 //!
-//! Calls of the control service, such as `terminate`, pass no middleware, so no limit refuses them.
+//! Limits do not wrap calls of the control service, such as `terminate`, so they refuse none of them.
 
 mod caller_key;
 mod concurrency;

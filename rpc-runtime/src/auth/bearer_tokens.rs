@@ -50,7 +50,7 @@ use crate::{
 /// A call without a token, or with a wrong one, is refused with UNAUTHENTICATED, and its handler does not run. So is each token that
 /// came over plain TCP, because others may have read it: by default they are taken over TLS, Unix sockets, and from this process.
 ///
-/// Calls of the control service pass no middleware. A policy for them asks [`BearerTokens::caller`].
+/// It wraps `terminate`, too, if the server has a policy.
 #[must_use = "it does nothing until a server gets it by `.layer(..)`"]
 pub struct BearerTokens {
     verifier: Verifier,
@@ -158,7 +158,12 @@ impl BearerTokens {
     /// Dropping the future changes nothing.
     pub async fn caller(&self, cx: &Context) -> Result<Option<Caller>> {
         let of_connection = cx.whole_connection_metadata();
-        let Some(token) = presented(cx.metadata(), of_connection)? else {
+        let of_call = cx.get::<TokenOfCall>();
+        let presented = match of_call {
+            Some(TokenOfCall(token)) => Some(token.expose()),
+            None => presented(cx.metadata(), of_connection)?,
+        };
+        let Some(token) = presented else {
             return match self.is_optional {
                 true => Ok(None),
                 false => Err(Status::unauthenticated(MISSING)),
@@ -213,6 +218,10 @@ impl Middleware<ServerCall> for BearerTokens {
     async fn handle(&self, mut call: ServerCall, next: Next<ServerCall>) -> Result<Answer> {
         let caller = self.caller(call.context()).await?;
         if call.metadata().contains_key(Metadata::AUTHORIZATION) {
+            if let Some(token) = presented(call.metadata(), &Metadata::new())? {
+                let token = TokenOfCall(token.into());
+                call.insert(token);
+            }
             call.metadata_mut().remove(Metadata::AUTHORIZATION);
         }
         if let Some(caller) = caller {
@@ -226,6 +235,10 @@ impl Middleware<ServerCall> for BearerTokens {
         true
     }
 }
+
+/// The token that a call had in its own metadata, for those that look again. Without it they would find the token of the connection, which
+/// may be another caller's.
+struct TokenOfCall(Secret);
 
 /// Shows no tokens.
 impl fmt::Debug for BearerTokens {

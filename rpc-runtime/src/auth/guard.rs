@@ -58,11 +58,15 @@ impl Guard {
         Some(caller)
     }
 
-    async fn decide(&self, asked: Asked) -> Decision {
+    /// Asks the policy. The flag is false if it gave no answer, which denies the call.
+    async fn decide(&self, asked: Asked) -> (Decision, bool) {
         match bounded(TIME, async { self.policy.decide(asked).await }).await {
-            Ok(decision) => decision,
-            Err(Unanswered::Panicked) => Decision::denied("the policy panicked"),
-            Err(Unanswered::Late) => Decision::denied(format!("the policy took longer than {TIME:?}")),
+            Ok(decision) => (decision, true),
+            Err(Unanswered::Panicked) => (Decision::denied("the policy panicked"), false),
+            Err(Unanswered::Late) => {
+                let reason = format!("the policy took longer than {TIME:?}");
+                (Decision::denied(reason), false)
+            }
         }
     }
 }
@@ -71,7 +75,7 @@ impl Middleware<ServerCall> for Guard {
     async fn handle(&self, mut call: ServerCall, next: Next<ServerCall>) -> Result<Answer> {
         let caller = self.caller(&mut call);
         let asked = Asked::new(call.context().clone(), caller, self.rule(&call));
-        let decision = self.decide(asked.clone()).await;
+        let (decision, is_answer) = self.decide(asked.clone()).await;
         let path = call.procedure();
         let status = match &decision {
             Decision::Allowed => {
@@ -90,12 +94,14 @@ impl Middleware<ServerCall> for Guard {
                 Status::new(Code::PermissionDenied, format!("this caller may not call {path}"))
             }
         };
-        let denial = call.context().note_denial();
+        let denial = call.context().note_denial(is_answer);
         if let Some(unsaid) = denial.unsaid {
             audit::denied(&asked, &decision, unsaid);
         }
         if denial.is_last {
-            audit::drained(&asked, denial.count);
+            if denial.unsaid.is_some() {
+                audit::drained(&asked, denial.count);
+            }
             let text = format!("too many calls were denied, the last: {path}");
             call.context().drain_abused_connection(&text);
         }

@@ -274,7 +274,7 @@ impl<C> ClientBuilder<C> {
         self
     }
 
-    /// Sends tokens over plain TCP and over streams of a [`connector`](Self::connector), too.
+    /// Sends tokens over plain TCP, over TLS that takes any certificate, and over streams of a [`connector`](Self::connector), too.
     ///
     /// Whoever can read the traffic has the token then. Call it only if something else keeps the bytes secret: a tunnel, or a network
     /// inside of one machine.

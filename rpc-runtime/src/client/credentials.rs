@@ -67,6 +67,9 @@ impl Credentials {
 /// Checks that others cannot read what goes to an address.
 fn keeps_secret(place: &AddressEntry) -> Result<(), Error> {
     let how = match &place.target {
+        ConnectTarget::Address(Address::Tls(_), security) if !security.is_verified() => {
+            "over TLS that takes any certificate"
+        }
         ConnectTarget::Address(Address::Tls(_) | Address::Unix(_) | Address::Memory(_), _)
         | ConnectTarget::InProcess(_)
         | ConnectTarget::Lent
@@ -76,7 +79,7 @@ fn keeps_secret(place: &AddressEntry) -> Result<(), Error> {
         ConnectTarget::Custom(..) => "over a stream of your connector, which may be plain TCP",
     };
     let text = format!(
-        "the token was not sent to {} {how}, where others can read it: use a tls:// or unix: address, or allow it by \
+        "the token was not sent to {} {how}, where others can read it: use a tls:// address with a certificate that is verified, or a unix: address, or allow it by \
          ClientBuilder::dangerous_token_over_plain_tcp",
         place.address
     );

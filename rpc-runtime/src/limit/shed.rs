@@ -33,7 +33,7 @@ use crate::{
 ///
 /// A refused call fails with UNAVAILABLE and was not executed. Its status says to come back after the interval: see
 /// [`Status::retry_after`]. Procedures with [`Priority::Control`] are never refused. Neither are the calls of the control service,
-/// such as `terminate`, which pass no middleware.
+/// such as `terminate`, which it does not wrap.
 pub fn shed() -> Shed {
     Shed {
         target: TARGET,

@@ -63,6 +63,16 @@ impl TlsFailure {
     }
 }
 
+impl ClientSecurity {
+    /// True if it makes sure that a TLS server is the one that it names.
+    pub(crate) fn is_verified(&self) -> bool {
+        #[cfg(feature = "_tls")]
+        return self.tls.as_ref().is_none_or(ClientTls::is_verified);
+        #[cfg(not(feature = "_tls"))]
+        true
+    }
+}
+
 #[cfg(feature = "_tls")]
 impl ClientSecurity {
     pub(crate) fn new(tls: ClientTls) -> Self {

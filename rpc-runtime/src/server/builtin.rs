@@ -14,6 +14,7 @@ use crate::{
     Code, Context, DrainReport, Handler, Incoming, Result, Service, Status,
     auth::Caller,
     client::inherited::InstanceId,
+    layer::{Answer, Middleware, Next},
     message::control::{SettleReply, TERMINATE, TerminateReply, TerminateRequest, messages},
     server::{
         drain,
@@ -21,7 +22,7 @@ use crate::{
         state::ServerState,
         terminate::{Asker, Decision, TerminateKind},
     },
-    session::Layered,
+    session::{Layered, ServerCall, ServiceLayer},
     wire::frame::control::DropReason,
 };
 
@@ -35,24 +36,26 @@ pub(crate) fn call(server: &Arc<ServerState>, index: usize, call: Incoming) -> H
     ControlServer::new(ControlOf { server, uid: None }).call(index, call)
 }
 
-/// Runs a terminate of a server with a policy: the policy decides, within the middleware that finds out who calls.
+/// Runs a terminate of a server with a policy: the policy decides, within the middleware that finds out who calls. Only those that may
+/// terminate the server learn whether they mean it.
 fn guarded(server: Arc<ServerState>, index: usize, call: Incoming) -> Handler {
     let uid = call.preview().peer().uid();
-    let layers = server.terminate_layers().to_vec();
+    let mut layers = server.terminate_layers().to_vec();
+    layers.push(ServiceLayer::new(None, MeansInstance(server.view().instance())));
     let control = ControlServer::new(ControlOf { server, uid });
     Layered::with_layers(Arc::new(control), layers).call(index, call)
 }
 
 /// Accepts a terminate, or refuses it.
 async fn admit(server: Arc<ServerState>, index: usize, call: Incoming) {
+    if !server.terminate_layers().is_empty() {
+        return guarded(server, index, call).await;
+    }
     let cx = call.preview();
     // A request that cannot be read proves nothing. If it passes all the same, the procedure itself refuses it.
     let payload = call.payload().unwrap_or_default();
     let request = TerminateRequest::decode(payload).unwrap_or_default();
     let is_meant = is_meant(&request, server.view().instance());
-    if is_meant && !server.terminate_layers().is_empty() {
-        return guarded(server, index, call).await;
-    }
     let verdict = server.policy().judge(&cx, &request.proof, server.key()).await;
     let uid = verdict.uid;
     let asker = Asker::Peer {
@@ -62,11 +65,7 @@ async fn admit(server: Arc<ServerState>, index: usize, call: Incoming) {
     };
     // First, because a proof for another instance is wrong here.
     let refusal = if !is_meant {
-        Some((
-            "instance",
-            Code::FailedPrecondition,
-            "the server is not the instance to terminate".into(),
-        ))
+        Some(("instance", Code::FailedPrecondition, NOT_MEANT.into()))
     } else {
         verdict
             .refusal
@@ -85,6 +84,20 @@ async fn admit(server: Arc<ServerState>, index: usize, call: Incoming) {
         }
     }
 }
+
+/// Refuses a terminate of another instance.
+struct MeansInstance(InstanceId);
+
+impl Middleware<ServerCall> for MeansInstance {
+    async fn handle(&self, call: ServerCall, next: Next<ServerCall>) -> Result<Answer> {
+        match is_meant(&call.message::<TerminateRequest>()?, self.0) {
+            true => next.run(call).await,
+            false => Err(Status::new(Code::FailedPrecondition, NOT_MEANT)),
+        }
+    }
+}
+
+const NOT_MEANT: &str = "the server is not the instance to terminate";
 
 /// Returns whether the request means `instance`.
 fn is_meant(request: &TerminateRequest, instance: InstanceId) -> bool {

@@ -300,9 +300,9 @@ impl Context {
         self.session.drain(Reason::Excess, why);
     }
 
-    /// Notes that a policy has denied this call.
-    pub(crate) fn note_denial(&self) -> Denial {
-        self.session.note_denial()
+    /// Notes that a policy has denied this call; `is_answer` is false if it gave no answer.
+    pub(crate) fn note_denial(&self, is_answer: bool) -> Denial {
+        self.session.note_denial(is_answer)
     }
 
     /// Waits until the one-way calls that came before this one on its connection have ended. Returns how all of them ended.

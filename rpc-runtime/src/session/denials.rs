@@ -51,12 +51,14 @@ pub(crate) struct Denial {
 }
 
 impl Denials {
-    /// Notes a denial at `now`; `most` is how many a connection may have within [`WINDOW`].
-    pub(super) fn note(&self, now: Duration, most: u32) -> Denial {
+    /// Notes a denial at `now`. `most` is how many a connection may have within [`WINDOW`]; none if this one is not the peer's fault.
+    /// `lines` are those of the whole server.
+    pub(super) fn note(&self, now: Duration, most: Option<u32>, lines: &DenialLines) -> Denial {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = counts.window.count(now, WINDOW);
-        let is_last = count == most;
-        let is_said = counts.logged.count(now, LOG_WINDOW) <= LOGGED || is_last;
+        let count = most.map_or(0, |_| counts.window.count(now, WINDOW));
+        let is_last = most == Some(count);
+        let is_due = counts.logged.count(now, LOG_WINDOW) <= LOGGED || is_last;
+        let is_said = is_due && lines.admit(now);
         let unsaid = match is_said {
             true => Some(std::mem::take(&mut counts.unsaid)),
             false => {
@@ -72,10 +74,24 @@ impl Denials {
     }
 }
 
+/// The log lines about denials of all connections of a server together.
+#[derive(Debug, Default)]
+pub(super) struct DenialLines(Mutex<Span>);
+
+impl DenialLines {
+    /// True if one more may be logged at `now`. Peers that connect again and again would else write without a limit.
+    fn admit(&self, now: Duration) -> bool {
+        let mut span = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        span.count(now, LOG_WINDOW) <= LOGGED_BY_ALL
+    }
+}
+
 /// The time within which denials count together.
 const WINDOW: Duration = Duration::from_secs(60);
 /// So many denials of one connection are logged within this time.
 const LOGGED: u32 = 10;
+/// So many of all connections together.
+const LOGGED_BY_ALL: u32 = 100;
 const LOG_WINDOW: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
@@ -85,7 +101,11 @@ mod tests {
     #[test]
     fn ten_denials_a_second_are_logged_and_the_next_one_counts_the_others() {
         let denials = Denials::default();
-        let at = |ms| denials.note(Duration::from_millis(ms), 1000).unsaid;
+        let at = |ms| {
+            denials
+                .note(Duration::from_millis(ms), Some(1000), &DenialLines::default())
+                .unsaid
+        };
         for _ in 0..10 {
             assert_eq!(at(500), Some(0));
         }
@@ -96,7 +116,7 @@ mod tests {
     #[test]
     fn the_last_denial_of_a_window_ends_the_connection_and_is_logged() {
         let denials = Denials::default();
-        let at = |seconds| denials.note(Duration::from_secs(seconds), 12);
+        let at = |seconds| denials.note(Duration::from_secs(seconds), Some(12), &DenialLines::default());
         let many: Vec<_> = (0..13).map(|_| at(1)).collect();
         let last: Vec<_> = many.iter().map(|denial| denial.is_last).collect();
         assert_eq!(last.iter().position(|is_last| *is_last), Some(11));
@@ -108,8 +128,30 @@ mod tests {
     fn denials_of_another_minute_do_not_count() {
         let denials = Denials::default();
         for minute in 0..5 {
-            let denial = denials.note(Duration::from_secs(60 * minute), 2);
+            let denial = denials.note(Duration::from_secs(60 * minute), Some(2), &DenialLines::default());
             assert_eq!((denial.is_last, denial.count), (false, 1));
         }
+    }
+
+    #[test]
+    fn all_connections_together_log_a_hundred_a_second() {
+        let lines = DenialLines::default();
+        let of_new_connection = |ms| {
+            Denials::default()
+                .note(Duration::from_millis(ms), Some(100), &lines)
+                .unsaid
+        };
+        let said = (0..150).filter(|_| of_new_connection(500).is_some()).count();
+        assert_eq!(said, 100);
+        assert!(of_new_connection(1500).is_some());
+    }
+
+    #[test]
+    fn what_is_not_the_peers_fault_does_not_count() {
+        let (denials, lines) = (Denials::default(), DenialLines::default());
+        for _ in 0..1000 {
+            assert!(!denials.note(Duration::ZERO, None, &lines).is_last);
+        }
+        assert_eq!(denials.note(Duration::ZERO, Some(2), &lines).count, 1);
     }
 }

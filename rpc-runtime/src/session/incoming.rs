@@ -35,6 +35,7 @@ use super::{
 use crate::{
     Code, Context, Metadata, Result, Status,
     api::error::NO_PROCEDURE,
+    base::panic::Panic,
     conn::{Arrived, ArrivedRow, CallId, Connection, End, MEMORY_SHORT, Time, Unstarted},
     driver::Clock,
     layer::RawMessage,
@@ -343,8 +344,17 @@ impl Incoming {
     }
 
     async fn reply<M: Message>(&mut self, reply: &M) {
-        if let Some(layered) = self.layered.take() {
-            return self.give_back(&layered, HandlerEnd::Replied(RawMessage::of(reply)));
+        if self.layered.is_some() {
+            // Encoding runs the user's code. If it panics, the middleware gets that as it gets a handler's panic.
+            match Panic::catch(|| RawMessage::of(reply)) {
+                Ok(reply) => {
+                    if let Some(layered) = self.layered.take() {
+                        self.give_back(&layered, HandlerEnd::Replied(reply));
+                    }
+                }
+                Err(panic) => self.panicked(panic.text()),
+            }
+            return;
         }
         if self.one_way {
             return self.handled();

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{lifecycle::Lifecycle, threads::Threads};
+use super::{denials::DenialLines, lifecycle::Lifecycle, threads::Threads};
 use crate::{
     Compression,
     base::log_limit::Seldom,
@@ -25,6 +25,7 @@ pub(crate) struct ServerView {
     /// When the server was made.
     epoch: Instant,
     left_out: Seldom,
+    denial_lines: DenialLines,
 }
 
 impl ServerView {
@@ -42,6 +43,7 @@ impl ServerView {
             lifecycle: Lifecycle::default(),
             epoch: Instant::now(),
             left_out: Seldom::new(LEFT_OUT),
+            denial_lines: DenialLines::default(),
         }
     }
 
@@ -79,6 +81,11 @@ impl ServerView {
     /// The time since the server was made.
     pub(crate) fn age(&self) -> Duration {
         self.epoch.elapsed()
+    }
+
+    /// The log lines about denials of all its connections.
+    pub(super) fn denial_lines(&self) -> &DenialLines {
+        &self.denial_lines
     }
 
     /// Logs that a part of a handler's status did not reach its caller.

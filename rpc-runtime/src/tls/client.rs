@@ -115,7 +115,7 @@ impl ClientTls {
     }
 
     /// True if the certificates of servers are verified.
-    pub(super) fn is_verified(&self) -> bool {
+    pub(crate) fn is_verified(&self) -> bool {
         self.is_verified
     }
 }

@@ -31,8 +31,8 @@ impl Middleware<ClientCall> for SendToken {
         let Some((next, mut call)) = again.filter(|_| may_get_another) else {
             return Err(error);
         };
-        match self.0.get(deadline, fails_fast).await {
-            Ok(newer) if newer != bearer => {
+        match self.0.get_other(&bearer, deadline).await {
+            Ok(newer) => {
                 newer.put_into(call.metadata_mut());
                 next.run(call).await
             }

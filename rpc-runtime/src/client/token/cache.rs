@@ -57,14 +57,17 @@ impl TokenCache {
         }
     }
 
-    /// Looks for a token.
-    pub(super) fn look(&self, now: Instant) -> TokenLookup {
+    /// Looks for a token other than `refused`, which a server has refused for the same call.
+    ///
+    /// Other calls go on with a refused token, until it expires or another one is there: perhaps only one server does not take it.
+    pub(super) fn look(&self, now: Instant, refused: Option<&Bearer>) -> TokenLookup {
         let pause = self.failure.as_ref().filter(|failure| now < failure.next_at);
         let is_past = |at: Option<Instant>| at.is_some_and(|at| at <= now);
         match (&self.held, pause) {
-            (Some(held), pause) if !held.is_refused && !is_past(held.expires_at) => {
+            (Some(held), pause) if Some(&held.bearer) != refused && !is_past(held.expires_at) => {
                 let bearer = held.bearer.clone();
-                match is_past(held.renewed_at) && pause.is_none() {
+                let is_due = held.is_refused || is_past(held.renewed_at);
+                match is_due && pause.is_none() {
                     true => TokenLookup::Expiring(bearer),
                     false => TokenLookup::Held(bearer),
                 }
@@ -154,11 +157,17 @@ mod tests {
     fn a_token_is_renewed_before_it_expires() {
         for seed in 0..50 {
             let (mut cache, now) = (TokenCache::new(fastrand::Rng::with_seed(seed)), Instant::now());
-            assert_eq!(cache.look(now), TokenLookup::Missing);
+            assert_eq!(cache.look(now, None), TokenLookup::Missing);
             cache.fetched(Ok(Token::new("a").expires_in(seconds(100))), now);
-            assert_eq!(cache.look(now + seconds(69)), TokenLookup::Held(bearer("a")));
-            assert_eq!(cache.look(now + seconds(81)), TokenLookup::Expiring(bearer("a")));
-            assert_eq!(cache.look(now + seconds(100)), TokenLookup::Missing);
+            assert_eq!(
+                cache.look(now + seconds(69), None),
+                TokenLookup::Held(bearer("a"))
+            );
+            assert_eq!(
+                cache.look(now + seconds(81), None),
+                TokenLookup::Expiring(bearer("a"))
+            );
+            assert_eq!(cache.look(now + seconds(100), None), TokenLookup::Missing);
         }
     }
 
@@ -166,17 +175,23 @@ mod tests {
     fn a_token_without_a_lifetime_stays() {
         let (mut cache, now) = (cache(), Instant::now());
         cache.fetched(Ok(Token::new("a")), now);
-        assert_eq!(cache.look(now + seconds(1 << 30)), TokenLookup::Held(bearer("a")));
+        assert_eq!(
+            cache.look(now + seconds(1 << 30), None),
+            TokenLookup::Held(bearer("a"))
+        );
         cache.fetched(Ok(Token::new("b").expires_in(Duration::MAX)), now);
-        assert_eq!(cache.look(now + seconds(1 << 30)), TokenLookup::Held(bearer("b")));
+        assert_eq!(
+            cache.look(now + seconds(1 << 30), None),
+            TokenLookup::Held(bearer("b"))
+        );
     }
 
     #[test]
     fn a_token_that_comes_expired_lives_for_a_second() {
         let (mut cache, now) = (cache(), Instant::now());
         cache.fetched(Ok(Token::new("a").expires_in(Duration::ZERO)), now);
-        assert_eq!(cache.look(now), TokenLookup::Held(bearer("a")));
-        assert_eq!(cache.look(now + seconds(1)), TokenLookup::Missing);
+        assert_eq!(cache.look(now, None), TokenLookup::Held(bearer("a")));
+        assert_eq!(cache.look(now + seconds(1), None), TokenLookup::Missing);
     }
 
     #[test]
@@ -185,10 +200,20 @@ mod tests {
         cache.fetched(Ok(Token::new("a").expires_in(seconds(100))), now);
         let late = now + seconds(90);
         cache.fetched(Err(Status::unavailable("down")), late);
-        assert_eq!(cache.look(late), TokenLookup::Held(bearer("a")), "it pauses");
-        assert_eq!(cache.look(late + seconds(1)), TokenLookup::Expiring(bearer("a")));
+        assert_eq!(
+            cache.look(late, None),
+            TokenLookup::Held(bearer("a")),
+            "it pauses"
+        );
+        assert_eq!(
+            cache.look(late + seconds(1), None),
+            TokenLookup::Expiring(bearer("a"))
+        );
         cache.fetched(Ok(Token::new("b")), late + seconds(1));
-        assert_eq!(cache.look(late + seconds(1)), TokenLookup::Held(bearer("b")));
+        assert_eq!(
+            cache.look(late + seconds(1), None),
+            TokenLookup::Held(bearer("b"))
+        );
         assert_eq!(cache.failure(), None);
     }
 
@@ -198,7 +223,7 @@ mod tests {
         let begun = now;
         for _ in 0..20 {
             cache.fetched(Err(Status::unavailable("down")), now);
-            match cache.look(now) {
+            match cache.look(now, None) {
                 TokenLookup::Pausing(at, status) => {
                     assert_eq!(status.message(), "down");
                     now = at;
@@ -206,7 +231,7 @@ mod tests {
                 TokenLookup::Missing => {}
                 other => panic!("{other:?}"),
             }
-            assert_eq!(cache.look(now), TokenLookup::Missing);
+            assert_eq!(cache.look(now, None), TokenLookup::Missing);
         }
         assert!(now - begun > seconds(100), "{:?}", now - begun);
     }
@@ -225,11 +250,11 @@ mod tests {
         let (mut cache, now) = (cache(), Instant::now());
         cache.fetched(Ok(Token::new("a")), now);
         assert!(!cache.refused(&bearer("a"), now + seconds(4)));
-        assert_eq!(cache.look(now + seconds(4)), TokenLookup::Held(bearer("a")));
+        assert_eq!(cache.look(now + seconds(4), None), TokenLookup::Held(bearer("a")));
         assert!(cache.refused(&bearer("older"), now), "there is a newer one");
-        assert_eq!(cache.look(now), TokenLookup::Held(bearer("a")));
+        assert_eq!(cache.look(now, None), TokenLookup::Held(bearer("a")));
         assert!(cache.refused(&bearer("a"), now + seconds(5)));
-        assert_eq!(cache.look(now + seconds(5)), TokenLookup::Missing);
+        assert_eq!(cache.look(now + seconds(5), None), TokenLookup::Missing);
         cache.fetched(Ok(Token::new("a")), now + seconds(5));
         assert!(
             !cache.refused(&bearer("a"), now + seconds(6)),

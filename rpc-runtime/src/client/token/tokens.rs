@@ -78,7 +78,31 @@ impl Tokens {
         deadline: Option<Instant>,
         fails_fast: bool,
     ) -> Result<Bearer, Error> {
-        let found = self.wait(fails_fast);
+        self.within(deadline, self.wait(fails_fast, None)).await
+    }
+
+    /// Returns a token other than `refused`, which a server has refused. It waits for the source, and not for a source that has failed.
+    ///
+    /// # Errors
+    ///
+    /// As [`Tokens::get`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Tokens::get`].
+    pub(in crate::client) async fn get_other(
+        &self,
+        refused: &Bearer,
+        deadline: Option<Instant>,
+    ) -> Result<Bearer, Error> {
+        self.within(deadline, self.wait(true, Some(refused))).await
+    }
+
+    async fn within(
+        &self,
+        deadline: Option<Instant>,
+        found: impl Future<Output = Result<Bearer, Error>>,
+    ) -> Result<Bearer, Error> {
         let Some(at) = deadline else {
             return found.await;
         };
@@ -90,9 +114,9 @@ impl Tokens {
         lock(&self.state).cache.refused(bearer, Instant::now())
     }
 
-    async fn wait(&self, fails_fast: bool) -> Result<Bearer, Error> {
+    async fn wait(&self, fails_fast: bool, refused: Option<&Bearer>) -> Result<Bearer, Error> {
         loop {
-            let wait = match self.look(fails_fast)? {
+            let wait = match self.look(fails_fast, refused)? {
                 Ok(bearer) => return Ok(bearer),
                 Err(wait) => wait,
             };
@@ -107,9 +131,13 @@ impl Tokens {
     }
 
     /// Finds a token, or what to wait for; begins to ask the source if it is time for that.
-    fn look(&self, fails_fast: bool) -> Result<Result<Bearer, WaitForToken>, Error> {
+    fn look(
+        &self,
+        fails_fast: bool,
+        refused: Option<&Bearer>,
+    ) -> Result<Result<Bearer, WaitForToken>, Error> {
         let mut state = lock(&self.state);
-        let found = state.cache.look(Instant::now());
+        let found = state.cache.look(Instant::now(), refused);
         Ok(match found {
             TokenLookup::Held(bearer) => Ok(bearer),
             TokenLookup::Expiring(bearer) => {

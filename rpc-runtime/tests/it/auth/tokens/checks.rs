@@ -76,6 +76,27 @@ async fn the_token_of_a_call_wins_over_that_of_its_connection() {
 }
 
 #[tokio::test(crate = "test_support::gate")]
+async fn a_second_look_finds_the_token_of_the_call_and_not_that_of_its_connection() {
+    let admins = BearerTokens::fixed([(ADA, Caller::new("ada").with_role("admin"))]);
+    let lab = Lab::default();
+    let server = lab.serve_with("mem:tokens-twice", |server| {
+        server.layer(fixed()).layer(admins).layer(noting(&lab))
+    });
+    let server = server.await;
+    let client = connect(&server, |client| client.token(ADA)).await.unwrap();
+    let call = client.call().metadata("authorization", format!("Bearer {BOB}"));
+    let error = within(call.send_recv::<_, String>(&ECHO, String::new()))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (error.code(), error.executed()),
+        (Code::Unauthenticated, Executed::No)
+    );
+    echo(&client, "her own").await.unwrap();
+    assert_eq!(lab.take_log(), ["ada calls echo"]);
+}
+
+#[tokio::test(crate = "test_support::gate")]
 async fn a_wrong_token_is_refused_before_anything_runs() {
     let (lab, server) = served("mem:tokens-wrong", fixed()).await;
     let unknown = "the token is not valid";
