@@ -182,8 +182,9 @@ impl<S: ByteStream> Driver<S> {
         let turn = self.turn(input, due, clock, cx);
         let called = self.wake_others(cx.waker());
         if turn.closed {
-            if self.is_buffering {
-                // TLS says with a message of its own that nothing was cut off. Late or not, the stream is dropped next.
+            if self.is_buffering && self.unflushed == 0 {
+                // TLS says with a message of its own that nothing was cut off. Late or not, the stream is dropped next. What the stream
+                // still holds is lost: the connection has ended without it.
                 self.poll_shutdown(cx);
             }
             return Round::Over;

@@ -185,10 +185,8 @@ impl Stream {
         Ok(Self(StreamKind::Tcp(stream)))
     }
 
-    /// Waits for the first byte, and returns true if it cannot begin our own protocol. The byte is not taken from the stream.
-    ///
-    /// Frames begin with their length, and the first one is short: its first byte is 0. Only TCP and Unix streams can tell; of others it
-    /// returns false.
+    /// Waits for the first byte, and returns it without taking it from the stream; none at the end of the stream. Only TCP and Unix
+    /// streams can tell; for others it is 0.
     ///
     /// # Errors
     ///
@@ -197,18 +195,16 @@ impl Stream {
     /// # Cancel safety
     ///
     /// Dropping the future changes nothing.
-    pub(crate) async fn is_foreign(&mut self) -> io::Result<bool> {
+    pub(crate) async fn first_byte(&mut self) -> io::Result<Option<u8>> {
         let mut first = [0; 1];
         match &mut self.0 {
             StreamKind::Tcp(stream) => {
-                stream.peek(&mut first).await?;
+                let count = stream.peek(&mut first).await?;
+                Ok((count > 0).then_some(first[0]))
             }
-            StreamKind::Unix(stream) => {
-                stream.peek_first(&mut first).await?;
-            }
-            _ => {}
+            StreamKind::Unix(stream) => stream.first_byte().await,
+            _ => Ok(Some(0)),
         }
-        Ok(first != [0])
     }
 
     /// Sets TCP_USER_TIMEOUT: the OS drops the stream if written bytes stay unacknowledged for `time`.

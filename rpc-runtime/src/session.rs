@@ -219,12 +219,13 @@ impl<D: ?Sized> Session<D> {
         self.with(Clock::Now, |conn, now| conn.begin_drain(reason, text, time, now));
     }
 
-    /// Notes that a policy has denied a call.
-    fn note_denial(&self) -> Denial {
+    /// Notes that a policy has denied a call; `is_answer` is false if it gave no answer, which is not the peer's fault.
+    fn note_denial(&self, is_answer: bool) -> Denial {
         let settings = self.server.settings();
         settings.counts.calls_denied.add();
         let denials = self.denials.get_or_init(Box::default);
-        denials.note(self.server.age(), settings.max_denials)
+        let most = is_answer.then_some(settings.max_denials);
+        denials.note(self.server.age(), most, self.server.denial_lines())
     }
 
     /// Ends the connection now, whatever is open on it; callers get `why`.

@@ -311,7 +311,6 @@ def rejected_hellos(tcp, unix):
         ("65 entries", HELLO_REJECTED, hello(metadata=[(f"k{i}", "") for i in range(65)])),
         ("entries of more than 8 KiB", HELLO_REJECTED, hello(metadata=[("k", "v" * 8192)])),
         ("HTTP/1", HELLO_REJECTED, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"),
-        ("HTTP/2", HELLO_REJECTED, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
         ("TLS", HELLO_REJECTED, client_hello()),
         ("no HELLO", PROTOCOL, Frame(PING, payload=b"too soon").encode()),
     ]:

@@ -170,6 +170,6 @@ mod tests {
             (2, 0)
         );
         let all: Vec<_> = counts.read().iter().collect();
-        assert_eq!((all.len(), all[0]), (22, ("calls_refused", 2)));
+        assert_eq!((all.len(), all[0]), (24, ("calls_refused", 2)));
     }
 }

@@ -26,16 +26,17 @@ impl From<UnixStream> for UnixSocket {
 }
 
 impl UnixSocket {
-    /// Waits for the first byte and copies it to `first`, which is left alone at the end of the stream.
+    /// Waits for the first byte; none at the end of the stream.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future loses nothing.
-    pub(super) async fn peek_first(&mut self, first: &mut [u8; 1]) -> io::Result<()> {
-        if self.seen.is_none() && self.stream.read(first).await? == 1 {
+    pub(super) async fn first_byte(&mut self) -> io::Result<Option<u8>> {
+        let mut first = [0; 1];
+        if self.seen.is_none() && self.stream.read(&mut first).await? == 1 {
             self.seen = Some(first[0]);
         }
-        Ok(())
+        Ok(self.seen)
     }
 }
 

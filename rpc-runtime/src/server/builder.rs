@@ -300,7 +300,7 @@ impl ServerBuilder {
         self
     }
 
-    /// Serves peers that speak another protocol by `guest`, on all TCP and Unix listeners of this server. A second guest replaces the first.
+    /// Serves peers that speak another protocol by `guest`, on the TCP and Unix listeners of this server. A second guest replaces the first.
     pub fn guest(mut self, guest: impl Guest) -> Self {
         self.options.guest = Some(Arc::new(guest));
         self

@@ -22,12 +22,15 @@ use crate::{
 
 /// Another protocol on the listeners of a server: gRPC over HTTP/2, for example.
 ///
-/// [`ServerBuilder::guest`](crate::server::ServerBuilder::guest) adds it. A connection goes to it if its first byte cannot begin our
-/// own protocol. A guest makes calls of what it reads, by the [`Client`] of the [`GuestConnection`]: they are calls as any other, with
+/// [`ServerBuilder::guest`](crate::server::ServerBuilder::guest) adds it. A connection goes to it if
+/// [`Guest::takes`] its first byte. That of our own protocol is 0. A guest makes calls of what it reads, by the [`Client`] of the [`GuestConnection`]: they are calls as any other, with
 /// deadlines, cancellation, middleware, limits and drain. Their handlers see the guest's peer.
 ///
 /// Connections of `mem:` addresses, of [`incoming`](crate::server::ServerBuilder::incoming) streams and of the simulator never go to a guest.
 pub trait Guest: fmt::Debug + Send + Sync + 'static {
+    /// Returns true for the first byte of a connection that is the guest's.
+    fn takes(&self, first: u8) -> bool;
+
     /// Serves a connection until it ends. The future is dropped at the end of a drain.
     ///
     /// When [`GuestServer::draining`] resolves, the guest tells its peer, finishes the open calls, and closes.
@@ -112,7 +115,7 @@ pub(crate) trait Host: Send + Sync {
     fn lifecycle(&self) -> &Lifecycle;
 
     /// The open connections of guests.
-    fn guests(&self) -> &Guests;
+    fn guests(&self) -> &Arc<OpenTasks>;
 
     /// Serves `stream` for `peer`; false if the drain has told all peers.
     fn accept(self: Arc<Self>, stream: Stream, peer: Peer) -> bool;
@@ -194,17 +197,18 @@ pub(super) async fn serve(host: Arc<dyn Host>, guest: Arc<dyn Guest>, stream: St
     until(host.lifecycle().closed(), guest.serve(connection)).await;
 }
 
-/// How many connections of guests are open.
+/// How many tasks of one kind are open.
 #[derive(Debug, Default)]
-pub(crate) struct Guests {
+pub(crate) struct OpenTasks {
     open: AtomicUsize,
     changes: Changes,
 }
 
-impl Guests {
-    fn enter(&self) -> OpenGuest<'_> {
+impl OpenTasks {
+    /// Counts one more until the guard is dropped.
+    pub(super) fn enter(self: &Arc<Self>) -> OpenTask {
         self.open.fetch_add(1, SeqCst);
-        OpenGuest(self)
+        OpenTask(Arc::clone(self))
     }
 
     /// Waits until none is open.
@@ -215,9 +219,10 @@ impl Guests {
     }
 }
 
-struct OpenGuest<'a>(&'a Guests);
+/// One that is open.
+pub(super) struct OpenTask(Arc<OpenTasks>);
 
-impl Drop for OpenGuest<'_> {
+impl Drop for OpenTask {
     fn drop(&mut self) {
         if self.0.open.fetch_sub(1, SeqCst) == 1 {
             self.0.changes.tell();

@@ -15,7 +15,7 @@ use tokio::{runtime::Handle, task::JoinHandle};
 use super::{
     connections::Connections,
     cut_log::CutLog,
-    guest::{Guest, Guests},
+    guest::{Guest, OpenTasks},
     router::Router,
     terminate::{Asker, Audit, Decision, ServerKey, TerminateKind},
 };
@@ -51,7 +51,10 @@ pub(crate) struct ServerState {
     /// Logs peers whose TLS handshake failed.
     failed_tls: Seldom,
     key: ServerKey,
-    guests: Guests,
+    /// The connections of the guest.
+    guests: Arc<OpenTasks>,
+    /// The connections whose first byte is waited for.
+    undecided: Arc<OpenTasks>,
 }
 
 /// What a server is configured with, apart from its services and addresses.
@@ -119,7 +122,8 @@ impl ServerState {
             failed_accepts: Seldom::new(FAILED_ACCEPTS),
             failed_tls: Seldom::new(FAILED_TLS),
             key: ServerKey::default(),
-            guests: Guests::default(),
+            guests: Arc::default(),
+            undecided: Arc::default(),
         })
     }
 
@@ -169,8 +173,13 @@ impl ServerState {
     }
 
     /// The connections of the guest.
-    pub(crate) fn guests(&self) -> &Guests {
+    pub(crate) fn guests(&self) -> &Arc<OpenTasks> {
         &self.guests
+    }
+
+    /// The connections whose first byte is waited for.
+    pub(crate) fn undecided(&self) -> &Arc<OpenTasks> {
+        &self.undecided
     }
 
     /// What wraps calls of `terminate`; empty if the [`TerminatePolicy`] decides.

@@ -65,7 +65,6 @@ impl Ending<'_> {
     /// Ends the connection: the peer's HELLO did not come in time.
     pub(in crate::conn) fn time_out_handshake(&mut self) {
         let text = format!("no HELLO from peer in {:?}", self.settings.handshake_timeout);
-        // The peer may have read our HELLO and begun to work.
         self.time_out(Cut::HandshakeTimeout, 0, text);
     }
 }

@@ -22,13 +22,15 @@
 //! A simulation has no monitor.
 
 use std::{
-    panic::{self, AssertUnwindSafe},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
     time::Duration,
 };
 
-use crate::session::{StallRecord, StallSnapshot};
+use crate::{
+    base::panic::Panic,
+    session::{StallRecord, StallSnapshot},
+};
 
 /// What the monitor does with a connection.
 pub(crate) trait Monitored {
@@ -99,7 +101,7 @@ impl StallMonitor {
             thread::sleep(TICK);
             entries.retain_mut(|entry| {
                 // Nothing of the user runs here, except what a dead runtime drops; no panic may end the monitor.
-                panic::catch_unwind(AssertUnwindSafe(|| entry.check())).unwrap_or(false)
+                Panic::catch(|| entry.check()).unwrap_or(false)
             });
         }
     }

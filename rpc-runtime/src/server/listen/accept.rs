@@ -22,6 +22,8 @@ pub(crate) async fn accept(server: Arc<ServerState>, listener: Listener, limits:
     for (stream, peer) in listener.close().await {
         receive(&server, stream, peer, None, &Handle::current());
     }
+    // The drain tells all peers when the accept loops have ended.
+    server.undecided().none_left().await;
 }
 
 async fn accept_until_drain(server: &Arc<ServerState>, listener: &Listener, limits: &AdmissionLimits) {
@@ -103,7 +105,8 @@ fn receive(
         }
         Some(guest) => {
             let (server, guest) = (Arc::clone(server), Arc::clone(guest));
-            runtime.spawn(serve_either(server, guest, stream, peer, admission));
+            let undecided = server.undecided().enter();
+            runtime.spawn(serve_either(server, guest, stream, peer, admission, undecided));
         }
     }
 }

@@ -10,29 +10,36 @@ use crate::{
     conn::Cut,
     net::Stream,
     server::{
-        guest::{self, Guest, Guests, Host},
+        guest::{self, Guest, Host, OpenTask, OpenTasks},
         state::ServerState,
         until::until,
     },
     session::lifecycle::Lifecycle,
 };
 
-/// Waits for the first byte of `stream`, and then serves it: by `guest` if the byte cannot begin our own protocol.
+/// Waits for the first byte of `stream`, and then serves it: by `guest` if that takes the byte.
 ///
-/// The peer has as long as for a handshake, and its place among those.
+/// The peer has as long as for a handshake, and its place among those. `undecided` counts it until then.
 pub(super) async fn serve_either(
     server: Arc<ServerState>,
     guest: Arc<dyn Guest>,
     mut stream: Stream,
     peer: Peer,
     mut admission: Option<Admission>,
+    undecided: OpenTask,
 ) {
     let cut = |cut: Cut, text: &str| {
         server.note_cut(cut, peer.address(), text);
         cut.count(server.counts()).add();
     };
     let patience = server.view().settings().handshake_timeout;
-    let first = until(sleep(patience), stream.is_foreign());
+    // A drain waits for no byte: our own peers must get their GOAWAY.
+    let first = async {
+        let first = until(sleep(patience), stream.first_byte());
+        until(server.lifecycle().draining(), first)
+            .await
+            .unwrap_or(Some(Ok(Some(0))))
+    };
     let first = match &mut admission {
         Some(admission) => until(&mut admission.handshake.evicted, first).await,
         None => Some(first.await),
@@ -46,10 +53,14 @@ pub(super) async fn serve_either(
         Some(Some(Err(error))) => {
             tracing::debug!(peer = peer.address(), %error, "a peer left before its first byte");
         }
-        Some(Some(Ok(false))) => {
+        Some(Some(Ok(None))) => tracing::debug!(peer = peer.address(), "a peer left before its first byte"),
+        Some(Some(Ok(Some(byte)))) if !guest.takes(byte) => {
             serve_stream(&server, stream, peer, admission, &Handle::current());
+            drop(undecided);
         }
-        Some(Some(Ok(true))) => {
+        Some(Some(Ok(Some(_)))) => {
+            drop(undecided);
+            stream.give_up_after(server.view().settings().unacknowledged());
             // Its handshake is over; its place among the connections is not.
             let connection = admission.map(|admission| admission.connection);
             guest::serve(server, guest, stream, peer).await;
@@ -71,7 +82,7 @@ impl Host for ServerState {
         self.lifecycle()
     }
 
-    fn guests(&self) -> &Guests {
+    fn guests(&self) -> &Arc<OpenTasks> {
         self.guests()
     }
 
