@@ -31,6 +31,7 @@ mod audit;
 mod bearer_tokens;
 mod caller;
 mod decision;
+mod denial;
 mod guard;
 mod policy;
 mod roles;

@@ -11,9 +11,9 @@ use std::{
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::{Caller, Secret, Verified, verified_cache::VerifiedCache};
+use super::{Asked, Caller, Decision, Rule, Secret, Verified, denial::deny, verified_cache::VerifiedCache};
 use crate::{
-    Context, Metadata, Peer, Result, Status, Transport,
+    Code, Context, Metadata, Peer, Result, Status, Transport,
     base::{
         hmac::is_same,
         log_limit::{Seldom, process_time},
@@ -216,7 +216,18 @@ impl BearerTokens {
 
 impl Middleware<ServerCall> for BearerTokens {
     async fn handle(&self, mut call: ServerCall, next: Next<ServerCall>) -> Result<Answer> {
-        let caller = self.caller(call.context()).await?;
+        let caller = match self.caller(call.context()).await {
+            Ok(caller) => caller,
+            Err(status) => {
+                // Another code is a fault of the function that verifies tokens.
+                if status.code() == Code::Unauthenticated {
+                    let asked =
+                        Asked::new(call.context().clone(), None, Rule::declared(call.allowed_roles()));
+                    deny(&asked, &Decision::unauthenticated("no valid token"), true);
+                }
+                return Err(status);
+            }
+        };
         if call.metadata().contains_key(Metadata::AUTHORIZATION) {
             if let Some(token) = presented(call.metadata(), &Metadata::new())? {
                 let token = TokenOfCall(token.into());

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
-use super::{Asked, Caller, Decision, Policy, Rule, audit, policy::DynPolicy};
+use super::{Asked, Caller, Decision, Policy, Rule, audit, denial::deny, policy::DynPolicy};
 use crate::{
     Code, Result, Status,
     base::{
@@ -94,17 +94,7 @@ impl Middleware<ServerCall> for Guard {
                 Status::new(Code::PermissionDenied, format!("this caller may not call {path}"))
             }
         };
-        let denial = call.context().note_denial(is_answer);
-        if let Some(unsaid) = denial.unsaid {
-            audit::denied(&asked, &decision, unsaid);
-        }
-        if denial.is_last {
-            if denial.unsaid.is_some() {
-                audit::drained(&asked, denial.count);
-            }
-            let text = format!("too many calls were denied, the last: {path}");
-            call.context().drain_abused_connection(&text);
-        }
+        deny(&asked, &decision, is_answer);
         Err(status)
     }
 }

@@ -184,8 +184,11 @@ impl Case {
             (Asks::Terminate, Expected::Allowed) => (&["allowed true"], &[]),
             // The one with a reply, and the one-way one.
             (Asks::Terminate, Expected::Refused(..)) => (&["denied ", "denied "], &[]),
-            (Asks::Call, Expected::Refused(..)) if self.rule == Rule::Roles => (&["denied ", "denied "], &[]),
-            (Asks::Call, Expected::Allowed) => (&[], &[ASKED]),
+            (Asks::Call, Expected::Refused(..)) => (&["denied ", "denied "], &[]),
+            (Asks::Call, Expected::Allowed) => match self.rule {
+                Rule::Roles | Rule::TokenRoles => (&["allowed "], &[ASKED]),
+                _ => (&[], &[ASKED]),
+            },
             _ => (&[], &[]),
         };
         if decisions != decided || lab.log() != log {

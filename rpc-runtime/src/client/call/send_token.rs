@@ -32,7 +32,7 @@ impl Middleware<ClientCall> for SendToken {
             return Err(error);
         };
         match self.0.get_other(&bearer, deadline).await {
-            Ok(newer) => {
+            Ok(newer) if newer != bearer => {
                 newer.put_into(call.metadata_mut());
                 next.run(call).await
             }

@@ -59,17 +59,18 @@ impl TokenCache {
 
     /// Looks for a token other than `refused`, which a server has refused for the same call.
     ///
-    /// Other calls go on with a refused token, until it expires or another one is there: perhaps only one server does not take it.
+    /// A refused token is replaced. If the source fails meanwhile, other calls go on with it until it expires: perhaps only one server does
+    /// not take it.
     pub(super) fn look(&self, now: Instant, refused: Option<&Bearer>) -> TokenLookup {
         let pause = self.failure.as_ref().filter(|failure| now < failure.next_at);
         let is_past = |at: Option<Instant>| at.is_some_and(|at| at <= now);
         match (&self.held, pause) {
             (Some(held), pause) if Some(&held.bearer) != refused && !is_past(held.expires_at) => {
                 let bearer = held.bearer.clone();
-                let is_due = held.is_refused || is_past(held.renewed_at);
-                match is_due && pause.is_none() {
-                    true => TokenLookup::Expiring(bearer),
-                    false => TokenLookup::Held(bearer),
+                match pause {
+                    None if held.is_refused => TokenLookup::Missing,
+                    None if is_past(held.renewed_at) => TokenLookup::Expiring(bearer),
+                    _ => TokenLookup::Held(bearer),
                 }
             }
             (_, Some(pause)) => TokenLookup::Pausing(pause.next_at, pause.status.clone()),
@@ -255,6 +256,17 @@ mod tests {
         assert_eq!(cache.look(now, None), TokenLookup::Held(bearer("a")));
         assert!(cache.refused(&bearer("a"), now + seconds(5)));
         assert_eq!(cache.look(now + seconds(5), None), TokenLookup::Missing);
+        cache.fetched(Err(Status::unavailable("away")), now + seconds(5));
+        assert_eq!(
+            cache.look(now + seconds(5), None),
+            TokenLookup::Held(bearer("a")),
+            "perhaps another server takes it"
+        );
+        let refused = bearer("a");
+        assert!(matches!(
+            cache.look(now + seconds(5), Some(&refused)),
+            TokenLookup::Pausing(..)
+        ));
         cache.fetched(Ok(Token::new("a")), now + seconds(5));
         assert!(
             !cache.refused(&bearer("a"), now + seconds(6)),

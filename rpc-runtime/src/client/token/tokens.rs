@@ -81,7 +81,8 @@ impl Tokens {
         self.within(deadline, self.wait(fails_fast, None)).await
     }
 
-    /// Returns a token other than `refused`, which a server has refused. It waits for the source, and not for a source that has failed.
+    /// Asks for a token other than `refused`, which a server has refused. It waits for the source, and not for a source that has failed. The
+    /// source may give the same one again.
     ///
     /// # Errors
     ///
@@ -114,7 +115,7 @@ impl Tokens {
         lock(&self.state).cache.refused(bearer, Instant::now())
     }
 
-    async fn wait(&self, fails_fast: bool, refused: Option<&Bearer>) -> Result<Bearer, Error> {
+    async fn wait(&self, fails_fast: bool, mut refused: Option<&Bearer>) -> Result<Bearer, Error> {
         loop {
             let wait = match self.look(fails_fast, refused)? {
                 Ok(bearer) => return Ok(bearer),
@@ -122,7 +123,11 @@ impl Tokens {
             };
             match wait {
                 // It fails when the task has ended.
-                WaitForToken::Fetched(mut ended) => drop(ended.changed().await),
+                WaitForToken::Fetched(mut ended) => {
+                    drop(ended.changed().await);
+                    // The source is asked once more, and no more often if it gives the same one again.
+                    refused = None;
+                }
                 WaitForToken::PauseEnd(at) => {
                     timer::sleep(at.saturating_duration_since(Instant::now())).await;
                 }

@@ -220,6 +220,8 @@ async fn serve_one(errors: usize, limits: Limits) -> (ServerHandle, DuplexStream
 async fn a_server_without_file_descriptors_retries_with_growing_pauses() {
     let begun = Instant::now();
     let (server, mut peer) = serve_one(20, Limits::default()).await;
+    // What is no HELLO is answered by one, and by a GOAWAY.
+    peer.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
     let mut len = [0; 4];
     peer.read_exact(&mut len).await.unwrap();
     assert_eq!(server.counters().accept_errors(), 20);

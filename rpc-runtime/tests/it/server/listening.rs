@@ -14,7 +14,10 @@ use futures_core::Stream;
 use rpc_runtime::{Client, Executed, Server};
 use test_support::{Running, gate, lab::*, within};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, BufStream, BufWriter, DuplexStream, ReadBuf, duplex},
+    io::{
+        AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufStream, BufWriter, DuplexStream, ReadBuf,
+        duplex,
+    },
     sync::mpsc,
     time::Instant,
 };
@@ -247,7 +250,8 @@ async fn errors_of_other_peers_delay_no_call() {
     let handle = server.handle();
     let begun = Instant::now();
     gate::serve(server);
-    // The HELLO of the server.
+    // What is no HELLO is answered by one, and by a GOAWAY.
+    peer.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
     within(peer.read_exact(&mut [0; 4])).await.unwrap();
     assert_eq!(begun.elapsed().as_nanos(), 0, "no timer was waited for");
     assert_eq!(handle.counters().accepts_failed(), 900);
