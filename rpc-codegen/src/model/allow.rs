@@ -15,10 +15,10 @@ pub(super) fn roles(value: Option<Value>) -> Vec<String> {
         .collect()
 }
 
-/// Checks the rule of `owner`, a service or a procedure.
-pub(super) fn check(owner: &str, roles: &[String]) -> Result<(), Problem> {
+/// Finds what is wrong with the rule of `owner`, a service or a procedure.
+pub(super) fn problem_of(owner: &str, roles: &[String]) -> Option<Problem> {
     let problem =
-        |what: &str, help: &str| Err(Problem::new(format!("{owner} allows {what}")).with_help(help));
+        |what: &str, help: &str| Some(Problem::new(format!("{owner} allows {what}")).with_help(help));
     for (at, role) in roles.iter().enumerate() {
         if role.is_empty() {
             return problem(
@@ -50,7 +50,7 @@ pub(super) fn check(owner: &str, roles: &[String]) -> Result<(), Problem> {
             &format!("`{all}` beside other roles"),
             &format!("write \"{all}\" alone, since it includes them, or remove it"),
         ),
-        _ => Ok(()),
+        _ => None,
     }
 }
 

@@ -60,7 +60,7 @@ impl<'a> Reader<'a> {
         let flatten = self.option("rpc.service", &service.options(), "flatten");
         let default = self.option_value("rpc.service", &service.options(), "allow");
         let default = allow::roles(default);
-        if let Err(problem) = allow::check(&format!("service `{}`", service.full_name()), &default) {
+        if let Some(problem) = allow::problem_of(&format!("service `{}`", service.full_name()), &default) {
             let path = [service.path(), &[tags::service::OPTIONS]].concat();
             let place = self.sources.place(file.name(), &path);
             self.problems.push(problem.at(place));
@@ -124,7 +124,7 @@ impl<'a> Reader<'a> {
         };
         let priority = self.priority(method, &options);
         let own = allow::roles(self.option_value("rpc.procedure", &options, "allow"));
-        if let Err(problem) = allow::check(&format!("procedure `{}`", method.full_name()), &own) {
+        if let Some(problem) = allow::problem_of(&format!("procedure `{}`", method.full_name()), &own) {
             let place = self.place_of(method, &[tags::procedure::OPTIONS]);
             self.problems.push(problem.at(place));
         }

@@ -130,10 +130,11 @@ impl<S: Source> Reloading<S> {
             });
             match started {
                 // Late or not: the handshake goes on.
-                Ok(_) => match timeout(LONGEST_LOOK, looked).await {
-                    Ok(Err(_)) => tracing::warn!("looking for changed certificates panicked"),
-                    Ok(Ok(())) | Err(_) => {}
-                },
+                Ok(_) => {
+                    if let Ok(Err(_)) = timeout(LONGEST_LOOK, looked).await {
+                        tracing::warn!("looking for changed certificates panicked");
+                    }
+                }
                 Err(error) => tracing::warn!(%error, "cannot look for changed certificates: no thread"),
             }
         }

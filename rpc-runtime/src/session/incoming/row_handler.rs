@@ -279,11 +279,7 @@ impl RowHandler {
     }
 
     /// Polls the handler that is pending.
-    fn poll_pending<Rep, Fut>(
-        &mut self,
-        cx: &mut TaskContext<'_>,
-        current: Pin<&mut Option<Fut>>,
-    ) -> Poll<Ended>
+    fn poll_pending<Rep, Fut>(&self, cx: &mut TaskContext<'_>, current: Pin<&mut Option<Fut>>) -> Poll<Ended>
     where
         Fut: Future<Output = Result<Rep>>,
     {
