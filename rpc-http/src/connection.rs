@@ -93,50 +93,43 @@ async fn accept(shared: &Arc<Shared>, mut connection: Connection) -> Result<(), 
     let mut is_ending = false;
     let mut idle = pin!(sleep(IDLE));
     loop {
-        let next = poll_fn(|cx| {
+        let next = poll_fn(|cx| -> Poll<Option<Result<Exchange, h2::Error>>> {
             if !is_ending && (draining.as_mut().poll(cx).is_ready() || old.as_mut().poll(cx).is_ready()) {
                 is_ending = true;
                 connection.graceful_shutdown();
                 idle.as_mut().reset(Instant::now() + IDLE);
             }
             if let Poll::Ready(request) = connection.poll_accept(cx) {
-                return Poll::Ready(Next::Request(request));
+                return Poll::Ready(request);
             }
             if let Some(keep_alive) = &mut keep_alive {
                 if keep_alive.poll_dead(cx).is_ready() {
-                    return Poll::Ready(Next::Dead);
+                    tracing::debug!(
+                        peer = shared.server.peer().address(),
+                        "peer does not answer PINGs"
+                    );
+                    return Poll::Ready(None);
                 }
             }
             while is_ending && idle.as_mut().poll(cx).is_ready() {
                 // Each open request has a clone.
                 if Arc::strong_count(shared) == 1 {
-                    return Poll::Ready(Next::Request(None));
+                    return Poll::Ready(None);
                 }
                 idle.as_mut().reset(Instant::now() + IDLE);
             }
             Poll::Pending
         });
-        match next.await {
-            Next::Request(Some(request)) => {
-                let (request, respond) = request?;
-                tokio::spawn(answer(Arc::clone(shared), request, respond));
-            }
-            Next::Request(None) => return Ok(()),
-            Next::Dead => {
-                tracing::debug!(
-                    peer = shared.server.peer().address(),
-                    "peer does not answer PINGs"
-                );
-                return Ok(());
-            }
-        }
+        let Some(exchange) = next.await else {
+            return Ok(());
+        };
+        let (request, respond) = exchange?;
+        tokio::spawn(answer(Arc::clone(shared), request, respond));
     }
 }
 
-enum Next {
-    Request(Option<Result<(Request<RecvStream>, SendResponse<Bytes>), h2::Error>>),
-    Dead,
-}
+/// A request, and where its answer goes.
+type Exchange = (Request<RecvStream>, SendResponse<Bytes>);
 
 async fn after(time: Option<Duration>) {
     match time {

@@ -149,6 +149,7 @@ impl<T: Vault> ::rpc_runtime::codegen::Service for VaultServer<T> {
         let service = ::std::sync::Arc::clone(&self.service);
         match index {
             0 => {
+                #[allow(clippy::manual_async_fn)]
                 fn run<'a, T: Vault>(
                     service: &'a T,
                     cx: &'a ::rpc_runtime::Context,
@@ -161,6 +162,7 @@ impl<T: Vault> ::rpc_runtime::codegen::Service for VaultServer<T> {
                 call.handle_with::<T, (), (), _>(service, run::<T>)
             }
             1 => {
+                #[allow(clippy::manual_async_fn)]
                 fn run<'a, T: Vault>(
                     service: &'a T,
                     cx: &'a ::rpc_runtime::Context,
@@ -173,6 +175,7 @@ impl<T: Vault> ::rpc_runtime::codegen::Service for VaultServer<T> {
                 call.handle_with::<T, (), (), _>(service, run::<T>)
             }
             2 => {
+                #[allow(clippy::manual_async_fn)]
                 fn run<'a, T: Vault>(
                     service: &'a T,
                     cx: &'a ::rpc_runtime::Context,
@@ -366,6 +369,7 @@ impl<T: Door> ::rpc_runtime::codegen::Service for DoorServer<T> {
         let service = ::std::sync::Arc::clone(&self.service);
         match index {
             0 => {
+                #[allow(clippy::manual_async_fn)]
                 fn run<'a, T: Door>(
                     service: &'a T,
                     cx: &'a ::rpc_runtime::Context,
@@ -378,6 +382,7 @@ impl<T: Door> ::rpc_runtime::codegen::Service for DoorServer<T> {
                 call.handle_with::<T, (), (), _>(service, run::<T>)
             }
             1 => {
+                #[allow(clippy::manual_async_fn)]
                 fn run<'a, T: Door>(
                     service: &'a T,
                     cx: &'a ::rpc_runtime::Context,

@@ -436,6 +436,7 @@ impl<T: Painter> ::rpc_runtime::codegen::Service for PainterServer<T> {
         let service = ::std::sync::Arc::clone(&self.service);
         match index {
             0 => {
+                #[allow(clippy::manual_async_fn)]
                 fn run<'a, T: Painter>(
                     service: &'a T,
                     cx: &'a ::rpc_runtime::Context,
@@ -461,6 +462,7 @@ impl<T: Painter> ::rpc_runtime::codegen::Service for PainterServer<T> {
                 call.handle_with::<T, PaintRequest, Painted, _>(service, run::<T>)
             }
             1 => {
+                #[allow(clippy::manual_async_fn)]
                 fn run<'a, T: Painter>(
                     service: &'a T,
                     cx: &'a ::rpc_runtime::Context,
@@ -480,6 +482,7 @@ impl<T: Painter> ::rpc_runtime::codegen::Service for PainterServer<T> {
                 call.handle_with::<T, ColorRequest, ColorReply, _>(service, run::<T>)
             }
             2 => {
+                #[allow(clippy::manual_async_fn)]
                 fn run<'a, T: Painter>(
                     service: &'a T,
                     cx: &'a ::rpc_runtime::Context,
@@ -494,6 +497,7 @@ impl<T: Painter> ::rpc_runtime::codegen::Service for PainterServer<T> {
                 call.handle_with::<T, Mix, Mixed, _>(service, run::<T>)
             }
             3 => {
+                #[allow(clippy::manual_async_fn)]
                 fn run<'a, T: Painter>(
                     service: &'a T,
                     cx: &'a ::rpc_runtime::Context,
@@ -515,6 +519,7 @@ impl<T: Painter> ::rpc_runtime::codegen::Service for PainterServer<T> {
             }
             5 => call.handle_with::<T, Pick, Pick, _>(service, <T as Painter>::rpc_pick),
             6 => {
+                #[allow(clippy::manual_async_fn)]
                 fn run<'a, T: Painter>(
                     service: &'a T,
                     cx: &'a ::rpc_runtime::Context,

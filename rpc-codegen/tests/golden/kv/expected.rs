@@ -130,6 +130,7 @@ impl<T: Kv> ::rpc_runtime::codegen::Service for KvServer<T> {
         let service = ::std::sync::Arc::clone(&self.service);
         match index {
             0 => {
+                #[allow(clippy::manual_async_fn)]
                 fn run<'a, T: Kv>(
                     service: &'a T,
                     cx: &'a ::rpc_runtime::Context,
@@ -142,6 +143,7 @@ impl<T: Kv> ::rpc_runtime::codegen::Service for KvServer<T> {
                 call.handle_with::<T, (), (), _>(service, run::<T>)
             }
             1 => {
+                #[allow(clippy::manual_async_fn)]
                 fn run<'a, T: Kv>(
                     service: &'a T,
                     cx: &'a ::rpc_runtime::Context,
@@ -154,6 +156,7 @@ impl<T: Kv> ::rpc_runtime::codegen::Service for KvServer<T> {
                 call.handle_with::<T, UpdateRequest, (), _>(service, run::<T>)
             }
             2 => {
+                #[allow(clippy::manual_async_fn)]
                 fn run<'a, T: Kv>(
                     service: &'a T,
                     cx: &'a ::rpc_runtime::Context,

@@ -1440,6 +1440,7 @@ impl<T: Counter> ::rpc_runtime::codegen::Service for CounterServer<T> {
         let service = ::std::sync::Arc::clone(&self.service);
         match index {
             0 => {
+                #[allow(clippy::manual_async_fn)]
                 fn run<'a, T: Counter>(
                     service: &'a T,
                     cx: &'a ::rpc_runtime::Context,

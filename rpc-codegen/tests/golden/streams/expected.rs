@@ -435,6 +435,7 @@ impl<T: Tape> ::rpc_runtime::codegen::Service for TapeServer<T> {
                 })
             }
             6 => {
+                #[allow(clippy::manual_async_fn)]
                 fn run<'a, T: Tape>(
                     service: &'a T,
                     cx: &'a ::rpc_runtime::Context,

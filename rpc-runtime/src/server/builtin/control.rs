@@ -116,6 +116,7 @@ impl<T: Control> crate::codegen::Service for ControlServer<T> {
                     >(service, <T as Control>::rpc_terminate)
             }
             1 => {
+                #[allow(clippy::manual_async_fn)]
                 fn run<'a, T: Control>(
                     service: &'a T,
                     cx: &'a crate::Context,
@@ -128,6 +129,7 @@ impl<T: Control> crate::codegen::Service for ControlServer<T> {
                 call.handle_with::<T, (), (), _>(service, run::<T>)
             }
             2 => {
+                #[allow(clippy::manual_async_fn)]
                 fn run<'a, T: Control>(
                     service: &'a T,
                     cx: &'a crate::Context,
