@@ -34,13 +34,16 @@ async fn what_is_no_call_gets_a_status_of_http() {
     server.stop().await;
 }
 
+/// Path, headers, body, and the code and text of the refusal.
+type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], Bytes, &'a str, &'a str);
+
 #[tokio::test]
 async fn what_is_wrong_with_a_call_is_said() {
     let server = TestServer::start("tcp://127.0.0.1:0").await;
     let grpc = Caller::connect(&server.address).await;
     let good = prefixed(&FetchRequest::default());
     let twice = Bytes::from([&good[..], &good[..]].concat());
-    let cases: [(&str, &[(&str, &str)], Bytes, &str, &str); 11] = [
+    let cases: [Case; 11] = [
         (
             "/demo.kv.v1.Kv/rpc_none",
             &[],

@@ -250,6 +250,10 @@ const HANGS_AFTER: Duration = Duration::from_secs(60);
 const MOST_THREADS: usize = 4;
 
 #[cfg(test)]
+#[allow(
+    clippy::await_holding_lock,
+    reason = "only threads that are to hang wait for it"
+)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 

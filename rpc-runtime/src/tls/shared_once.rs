@@ -104,6 +104,10 @@ impl<T: Clone + Send + Sync + 'static> SharedOnce<T> {
 const LONGEST: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
+#[allow(
+    clippy::await_holding_lock,
+    reason = "only threads that are to hang wait for it"
+)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 

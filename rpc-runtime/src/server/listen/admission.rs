@@ -168,12 +168,12 @@ mod tests {
             let crowd: Vec<_> = (0..40)
                 .map(|_| {
                     let limits = Arc::clone(&limits);
-                    tokio::spawn(async move { hold(limits.handshakes.begin(grace).await.unwrap()) })
+                    tokio::spawn(async move { limits.handshakes.begin(grace).await.unwrap() })
                 })
                 .collect();
             let mut held = Vec::new();
             for peer in crowd {
-                held.push(peer.await.unwrap());
+                held.push(hold(peer.await.unwrap()));
             }
             // The last ones keep their places.
             for peer in &mut held[..36] {
