@@ -43,7 +43,7 @@ async fn what_is_wrong_with_a_call_is_said() {
     let grpc = Caller::connect(&server.address).await;
     let good = prefixed(&FetchRequest::default());
     let twice = Bytes::from([&good[..], &good[..]].concat());
-    let cases: [Case; 11] = [
+    let cases: [Case<'_>; 11] = [
         (
             "/demo.kv.v1.Kv/rpc_none",
             &[],
