@@ -5,9 +5,9 @@
 //!
 //! | middleware | what it bounds |
 //! |---|---|
-//! | [`rate`] | how many calls of a caller begin in a time |
-//! | [`concurrency`] | how many calls of a caller run at once |
-//! | [`shed`] | how long calls wait before their handlers start, whoever makes them |
+//! | [`rate`](rate()) | how many calls of a caller begin in a time |
+//! | [`concurrency`](concurrency()) | how many calls of a caller run at once |
+//! | [`shed`](shed()) | how long calls wait before their handlers start, whoever makes them |
 //!
 //! ```
 //! use std::time::Duration;

@@ -8,7 +8,7 @@ use crate::Peer;
 /// Decides which calls of a server go on.
 ///
 /// [`Roles`](crate::auth::Roles) is the ready one: it compares the caller's roles with the rule of the procedure.
-/// [`policy_fn`](crate::auth::policy_fn) makes one of an async function. A server gets it by
+/// [`policy_fn`] makes one of an async function. A server gets it by
 /// [`ServerBuilder::policy`](crate::server::ServerBuilder::policy), and asks it about each call of its services and about each
 /// `terminate`, inside of its middleware. Calls of `ping`, `barrier` and `settled` pass it by.
 ///

@@ -268,7 +268,7 @@ impl<C> ClientBuilder<C> {
     /// client gets another one, and makes a call without streams once more with it; at most once in 5 s.
     ///
     /// It replaces an earlier token or source of tokens, and is as careful about plain TCP as [`token`](Self::token).
-    /// [`TokenSource`](crate::auth::TokenSource) says what happens when the source fails.
+    /// [`TokenSource`] says what happens when the source fails.
     pub fn token_source(mut self, source: impl TokenSource) -> Self {
         self.credentials.token = TokenChoice::Source(Arc::new(source));
         self

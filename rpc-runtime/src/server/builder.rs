@@ -144,7 +144,7 @@ impl ServerBuilder {
     }
 
     /// Sets the rule of a service, `kv.v1.Kv`, of one procedure, `kv.v1.Kv/rpc_fetch`, or of
-    /// [`TERMINATE`](crate::auth::TERMINATE), in place of what the .proto says. That of a procedure goes before that of its service.
+    /// [`TERMINATE`], in place of what the .proto says. That of a procedure goes before that of its service.
     ///
     /// The roles are those that may call: see [`Rule`].
     pub fn allow<R: Into<Arc<str>>>(
