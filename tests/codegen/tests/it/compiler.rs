@@ -4,6 +4,7 @@ use std::{
     env, fs,
     path::{Path, PathBuf},
     process::Command,
+    sync::atomic::{AtomicU32, Ordering},
     time::SystemTime,
 };
 
@@ -31,7 +32,10 @@ fn runtime() -> PathBuf {
 
 /// Compiles the wrong `code` and returns the compiler's errors. `protos` is the generated file, if there is one.
 fn refused(code: &str, protos: Option<&str>) -> String {
-    let folder = env::temp_dir().join(format!("rpc-compiler-{}-{}", std::process::id(), code.len()));
+    // Tests run at the same time, and some have the same code.
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let folder = env::temp_dir().join(format!("rpc-compiler-{}-{number}", std::process::id()));
     fs::create_dir_all(&folder).expect("create a temporary folder");
     fs::write(folder.join("lib.rs"), code).expect("write lib.rs");
     let library = runtime();
