@@ -51,7 +51,8 @@ impl Hand {
             Bytes::from_static(b"deaf"),
             fastrand::u32(..),
         );
-        let mut conn = Connection::new(Side::Acceptor, settings);
+        // The other side would wait for the client's HELLO.
+        let mut conn = Connection::new(Side::Connector, settings);
         let mut hello = Output::new();
         conn.poll_transmit(&mut hello, usize::MAX, Duration::ZERO);
         within(stream.write_all_buf(&mut hello.split_to(hello.len())))
