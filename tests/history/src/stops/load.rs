@@ -204,7 +204,7 @@ impl User {
             let (probe, ticket) = (self.probe.clone(), self.log.call(self.number, "echo", false));
             let shared = Arc::clone(&self.shared);
             calls.spawn(async move {
-                let call = probe.send_recv().timeout(None).echo(ticket.token(), payload);
+                let call = probe.send_recv().echo(ticket.token(), payload);
                 shared.note(ticket, call.await);
             });
             self.send().await;
@@ -242,7 +242,7 @@ impl User {
     async fn send(&mut self) -> bool {
         let ticket = self.log.send(self.number, "echo", false);
         let payload = vec![0; self.len()];
-        let send = self.probe.send().timeout(None).echo(ticket.token(), payload);
+        let send = self.probe.send().echo(ticket.token(), payload);
         let result = send.await;
         self.shared.note(ticket, result)
     }
@@ -273,7 +273,7 @@ impl User {
         async move {
             let call = async {
                 if one_way {
-                    let send = probe.send().timeout(None);
+                    let send = probe.send();
                     match way {
                         Way::Sleep => send.sleep(token, micros).await,
                         Way::Hang => send.hang(token).await,
@@ -281,7 +281,7 @@ impl User {
                         Way::Spin => send.spin(token, micros).await,
                     }
                 } else {
-                    let call = probe.send_recv().timeout(None);
+                    let call = probe.send_recv();
                     match way {
                         Way::Sleep => call.sleep(token, micros).await,
                         Way::Hang => call.hang(token).await,
