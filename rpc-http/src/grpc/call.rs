@@ -3,7 +3,9 @@
 use std::future::Future;
 
 use rpc_runtime::{
-    Code, Error, Executed, Metadata, Sender, Status, Streaming, client::Call, codec::RawMessage,
+    Code, Error, Executed, Metadata, Sender, Status, Streaming,
+    client::{Call, Receipt},
+    codec::RawMessage,
     server::Procedure,
 };
 use tokio::time::Instant;
@@ -98,9 +100,7 @@ impl Asked {
             let replied = call.send_recv::<_, RawMessage>(self.procedure, request);
             Ok(replied.with_receipt().await?)
         };
-        let (reply, receipt) = while_wanted(answer, replied).await?;
-        answer.message(&reply).await?;
-        Ok(receipt.metadata().clone())
+        give(answer, replied).await
     }
 
     async fn reply_stream(
@@ -133,9 +133,7 @@ impl Asked {
             let reply = async { Ok(reply.with_receipt().await?) };
             while_sending(sender, &mut messages, reply).await
         };
-        let (reply, receipt) = while_wanted(answer, replied).await?;
-        answer.message(&reply).await?;
-        Ok(receipt.metadata().clone())
+        give(answer, replied).await
     }
 
     async fn both_streams(
@@ -153,6 +151,16 @@ impl Asked {
         let (sender, replies) = while_wanted(answer, opened).await?;
         while_sending(sender, &mut messages, forward(replies, answer)).await
     }
+}
+
+/// Waits for the only reply, and sends it. Returns its metadata.
+async fn give(
+    answer: &mut Answer,
+    replied: impl Future<Output = Result<(RawMessage, Receipt), Ended>>,
+) -> Result<Metadata, Ended> {
+    let (reply, receipt) = while_wanted(answer, replied).await?;
+    answer.message(&reply).await?;
+    Ok(receipt.metadata().clone())
 }
 
 /// Waits for `wanted` while the caller has not given up.

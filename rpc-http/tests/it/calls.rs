@@ -1,13 +1,21 @@
 //! Calls of all four kinds, and what handlers notice of them.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use bytes::{Bytes, BytesMut};
 use demo_api::demo::kv::v1::{
     Answer as SessionAnswer, Command, FetchReply, FetchRequest, ImportReply, SleepRequest, UpdateRequest,
     WatchEvent, WatchRequest,
 };
-use tokio::time::timeout;
+use rpc_runtime::auth::{Asked, Decision, policy_fn};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
 
 use crate::{
     TestServer,
@@ -171,5 +179,93 @@ async fn a_deadline_and_a_cancellation_reach_the_handler() {
         }
     };
     timeout(Duration::from_secs(60), gone).await.unwrap();
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_stream_of_many_short_messages_keeps_its_connection() {
+    let server = TestServer::start("tcp://127.0.0.1:0").await;
+    let grpc = Caller::connect(&server.address).await;
+    let (response, mut stream) = grpc.open("/demo.kv.v1.Kv/rpc_import", &[]).await;
+    // One frame for each.
+    for _ in 0..20_000 {
+        stream.send_data(prefixed(&update("k", b"v")), false).unwrap();
+    }
+    stream.send_data(Bytes::new(), true).unwrap();
+    let answer = Answer::read(response).await;
+    assert_eq!(
+        answer.messages::<ImportReply>(),
+        [ImportReply { entries: 20_000 }]
+    );
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_deadline_covers_a_body_that_never_comes() {
+    let server = TestServer::start("tcp://127.0.0.1:0").await;
+    let grpc = Caller::connect(&server.address).await;
+    let (response, _stream) = grpc
+        .open("/demo.kv.v1.Kv/rpc_ping", &[("grpc-timeout", "20m")])
+        .await;
+    assert_eq!(Answer::read(response).await.code(), "4");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn peers_that_say_nothing_do_not_hold_up_a_drain() {
+    let server = TestServer::start_with("tcp://127.0.0.1:0", |server| {
+        server.drain_timeout(Duration::from_secs(3600))
+    })
+    .await;
+    let address = server.address.trim_start_matches("tcp://").to_owned();
+    // One has sent its preface and answers no PING, one has begun its preface, and one has sent nothing.
+    let mut peers = Vec::new();
+    for sent in [
+        &b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0"[..],
+        b"P",
+        b"",
+    ] {
+        let mut peer = TcpStream::connect(&address).await.unwrap();
+        peer.write_all(sent).await.unwrap();
+        peers.push(peer);
+    }
+    // The settings of the server, so that the first one is served.
+    peers[0].read_exact(&mut [0; 9]).await.unwrap();
+    timeout(Duration::from_secs(60), server.stop()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_policy_sees_the_grpc_caller() {
+    let peers = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&peers);
+    let policy = policy_fn(move |asked: Asked| {
+        seen.lock().unwrap().push(asked.peer().address().to_owned());
+        let is_admin = asked.metadata().get_str("x-role") == Some("admin");
+        async move {
+            match is_admin {
+                true => Decision::Allowed,
+                false => Decision::denied("no admin"),
+            }
+        }
+    });
+    let server = TestServer::start_with("tcp://127.0.0.1:0", |server| server.policy(policy)).await;
+    let grpc = Caller::connect(&server.address).await;
+    for (role, code) in [("admin", "0"), ("guest", "7")] {
+        let answer = grpc
+            .call(
+                "/demo.kv.v1.Kv/rpc_fetch",
+                &[("x-role", role)],
+                prefixed(&fetch("k")),
+            )
+            .await;
+        assert_eq!(answer.code(), code, "{role}");
+    }
+    let peers = std::mem::take(&mut *peers.lock().unwrap());
+    assert_eq!(peers.len(), 2);
+    assert!(
+        peers[0] == peers[1] && peers[0].starts_with("tcp://127.0.0.1:"),
+        "{peers:?}"
+    );
+    assert_ne!(peers[0], server.address, "it is the caller's end");
     server.stop().await;
 }

@@ -7,7 +7,10 @@ mod refusals;
 use demo_api::demo::kv::v1::{KvClient, KvServer};
 use demo_server::Store;
 use rpc_http::Http;
-use rpc_runtime::{DrainReport, Error, Server, server::ServerHandle};
+use rpc_runtime::{
+    DrainReport, Error, Server,
+    server::{ServerBuilder, ServerHandle},
+};
 use tokio::task::JoinHandle;
 
 /// A server of the demo's store, with gRPC on the port of the native protocol.
@@ -19,14 +22,16 @@ struct TestServer {
 
 impl TestServer {
     async fn start(listener: &str) -> Self {
+        Self::start_with(listener, |server| server).await
+    }
+
+    async fn start_with(listener: &str, configure: impl FnOnce(ServerBuilder) -> ServerBuilder) -> Self {
         let server = Server::builder()
             .service(KvServer::new(Store::default()))
             .guest(Http::new().grpc())
             .listener(listener)
-            .signals(false)
-            .bind()
-            .await
-            .unwrap();
+            .signals(false);
+        let server = configure(server).bind().await.unwrap();
         Self {
             address: server.addresses()[0].clone(),
             handle: server.handle(),
