@@ -302,9 +302,8 @@ fn unary_handler(procedure: &Procedure, names: &Names<'_>) -> TokenStream {
             call.handle_with::<#implementor, #ty, #reply, _>(service, <#implementor as #service>::#method)
         };
     }
-    // Its type says `Send`, which that of an async function leaves to be found out.
     quote! {{
-        #[allow(clippy::manual_async_fn)]
+        #[allow(clippy::manual_async_fn, reason = "its type says that it is `Send`")]
         fn run<'a, #implementor: #service>(
             service: &'a #implementor,
             cx: &'a #runtime::Context,

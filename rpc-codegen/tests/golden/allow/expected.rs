@@ -149,7 +149,10 @@ impl<T: Vault> ::rpc_runtime::codegen::Service for VaultServer<T> {
         let service = ::std::sync::Arc::clone(&self.service);
         match index {
             0 => {
-                #[allow(clippy::manual_async_fn)]
+                #[allow(
+                    clippy::manual_async_fn,
+                    reason = "its type says that it is `Send`"
+                )]
                 fn run<'a, T: Vault>(
                     service: &'a T,
                     cx: &'a ::rpc_runtime::Context,
@@ -162,7 +165,10 @@ impl<T: Vault> ::rpc_runtime::codegen::Service for VaultServer<T> {
                 call.handle_with::<T, (), (), _>(service, run::<T>)
             }
             1 => {
-                #[allow(clippy::manual_async_fn)]
+                #[allow(
+                    clippy::manual_async_fn,
+                    reason = "its type says that it is `Send`"
+                )]
                 fn run<'a, T: Vault>(
                     service: &'a T,
                     cx: &'a ::rpc_runtime::Context,
@@ -175,7 +181,10 @@ impl<T: Vault> ::rpc_runtime::codegen::Service for VaultServer<T> {
                 call.handle_with::<T, (), (), _>(service, run::<T>)
             }
             2 => {
-                #[allow(clippy::manual_async_fn)]
+                #[allow(
+                    clippy::manual_async_fn,
+                    reason = "its type says that it is `Send`"
+                )]
                 fn run<'a, T: Vault>(
                     service: &'a T,
                     cx: &'a ::rpc_runtime::Context,
@@ -369,7 +378,10 @@ impl<T: Door> ::rpc_runtime::codegen::Service for DoorServer<T> {
         let service = ::std::sync::Arc::clone(&self.service);
         match index {
             0 => {
-                #[allow(clippy::manual_async_fn)]
+                #[allow(
+                    clippy::manual_async_fn,
+                    reason = "its type says that it is `Send`"
+                )]
                 fn run<'a, T: Door>(
                     service: &'a T,
                     cx: &'a ::rpc_runtime::Context,
@@ -382,7 +394,10 @@ impl<T: Door> ::rpc_runtime::codegen::Service for DoorServer<T> {
                 call.handle_with::<T, (), (), _>(service, run::<T>)
             }
             1 => {
-                #[allow(clippy::manual_async_fn)]
+                #[allow(
+                    clippy::manual_async_fn,
+                    reason = "its type says that it is `Send`"
+                )]
                 fn run<'a, T: Door>(
                     service: &'a T,
                     cx: &'a ::rpc_runtime::Context,

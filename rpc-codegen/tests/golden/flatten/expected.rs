@@ -436,7 +436,10 @@ impl<T: Painter> ::rpc_runtime::codegen::Service for PainterServer<T> {
         let service = ::std::sync::Arc::clone(&self.service);
         match index {
             0 => {
-                #[allow(clippy::manual_async_fn)]
+                #[allow(
+                    clippy::manual_async_fn,
+                    reason = "its type says that it is `Send`"
+                )]
                 fn run<'a, T: Painter>(
                     service: &'a T,
                     cx: &'a ::rpc_runtime::Context,
@@ -462,7 +465,10 @@ impl<T: Painter> ::rpc_runtime::codegen::Service for PainterServer<T> {
                 call.handle_with::<T, PaintRequest, Painted, _>(service, run::<T>)
             }
             1 => {
-                #[allow(clippy::manual_async_fn)]
+                #[allow(
+                    clippy::manual_async_fn,
+                    reason = "its type says that it is `Send`"
+                )]
                 fn run<'a, T: Painter>(
                     service: &'a T,
                     cx: &'a ::rpc_runtime::Context,
@@ -482,7 +488,10 @@ impl<T: Painter> ::rpc_runtime::codegen::Service for PainterServer<T> {
                 call.handle_with::<T, ColorRequest, ColorReply, _>(service, run::<T>)
             }
             2 => {
-                #[allow(clippy::manual_async_fn)]
+                #[allow(
+                    clippy::manual_async_fn,
+                    reason = "its type says that it is `Send`"
+                )]
                 fn run<'a, T: Painter>(
                     service: &'a T,
                     cx: &'a ::rpc_runtime::Context,
@@ -497,7 +506,10 @@ impl<T: Painter> ::rpc_runtime::codegen::Service for PainterServer<T> {
                 call.handle_with::<T, Mix, Mixed, _>(service, run::<T>)
             }
             3 => {
-                #[allow(clippy::manual_async_fn)]
+                #[allow(
+                    clippy::manual_async_fn,
+                    reason = "its type says that it is `Send`"
+                )]
                 fn run<'a, T: Painter>(
                     service: &'a T,
                     cx: &'a ::rpc_runtime::Context,
@@ -519,7 +531,10 @@ impl<T: Painter> ::rpc_runtime::codegen::Service for PainterServer<T> {
             }
             5 => call.handle_with::<T, Pick, Pick, _>(service, <T as Painter>::rpc_pick),
             6 => {
-                #[allow(clippy::manual_async_fn)]
+                #[allow(
+                    clippy::manual_async_fn,
+                    reason = "its type says that it is `Send`"
+                )]
                 fn run<'a, T: Painter>(
                     service: &'a T,
                     cx: &'a ::rpc_runtime::Context,

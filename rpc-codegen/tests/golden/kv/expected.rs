@@ -130,7 +130,10 @@ impl<T: Kv> ::rpc_runtime::codegen::Service for KvServer<T> {
         let service = ::std::sync::Arc::clone(&self.service);
         match index {
             0 => {
-                #[allow(clippy::manual_async_fn)]
+                #[allow(
+                    clippy::manual_async_fn,
+                    reason = "its type says that it is `Send`"
+                )]
                 fn run<'a, T: Kv>(
                     service: &'a T,
                     cx: &'a ::rpc_runtime::Context,
@@ -143,7 +146,10 @@ impl<T: Kv> ::rpc_runtime::codegen::Service for KvServer<T> {
                 call.handle_with::<T, (), (), _>(service, run::<T>)
             }
             1 => {
-                #[allow(clippy::manual_async_fn)]
+                #[allow(
+                    clippy::manual_async_fn,
+                    reason = "its type says that it is `Send`"
+                )]
                 fn run<'a, T: Kv>(
                     service: &'a T,
                     cx: &'a ::rpc_runtime::Context,
@@ -156,7 +162,10 @@ impl<T: Kv> ::rpc_runtime::codegen::Service for KvServer<T> {
                 call.handle_with::<T, UpdateRequest, (), _>(service, run::<T>)
             }
             2 => {
-                #[allow(clippy::manual_async_fn)]
+                #[allow(
+                    clippy::manual_async_fn,
+                    reason = "its type says that it is `Send`"
+                )]
                 fn run<'a, T: Kv>(
                     service: &'a T,
                     cx: &'a ::rpc_runtime::Context,

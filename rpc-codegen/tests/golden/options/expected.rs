@@ -1440,7 +1440,10 @@ impl<T: Counter> ::rpc_runtime::codegen::Service for CounterServer<T> {
         let service = ::std::sync::Arc::clone(&self.service);
         match index {
             0 => {
-                #[allow(clippy::manual_async_fn)]
+                #[allow(
+                    clippy::manual_async_fn,
+                    reason = "its type says that it is `Send`"
+                )]
                 fn run<'a, T: Counter>(
                     service: &'a T,
                     cx: &'a ::rpc_runtime::Context,

@@ -435,7 +435,10 @@ impl<T: Tape> ::rpc_runtime::codegen::Service for TapeServer<T> {
                 })
             }
             6 => {
-                #[allow(clippy::manual_async_fn)]
+                #[allow(
+                    clippy::manual_async_fn,
+                    reason = "its type says that it is `Send`"
+                )]
                 fn run<'a, T: Tape>(
                     service: &'a T,
                     cx: &'a ::rpc_runtime::Context,

@@ -116,7 +116,10 @@ impl<T: Control> crate::codegen::Service for ControlServer<T> {
                     >(service, <T as Control>::rpc_terminate)
             }
             1 => {
-                #[allow(clippy::manual_async_fn)]
+                #[allow(
+                    clippy::manual_async_fn,
+                    reason = "its type says that it is `Send`"
+                )]
                 fn run<'a, T: Control>(
                     service: &'a T,
                     cx: &'a crate::Context,
@@ -129,7 +132,10 @@ impl<T: Control> crate::codegen::Service for ControlServer<T> {
                 call.handle_with::<T, (), (), _>(service, run::<T>)
             }
             2 => {
-                #[allow(clippy::manual_async_fn)]
+                #[allow(
+                    clippy::manual_async_fn,
+                    reason = "its type says that it is `Send`"
+                )]
                 fn run<'a, T: Control>(
                     service: &'a T,
                     cx: &'a crate::Context,
