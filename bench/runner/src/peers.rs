@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::Options;
 
-/// What lies between a client and a server.
+/// The transport between a client and a server.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Transport {
     Tcp,
@@ -85,7 +85,7 @@ impl Peer {
         self.label.starts_with('L')
     }
 
-    /// What lies between its client and its server.
+    /// The transport between its client and its server.
     pub fn transport(&self) -> Transport {
         match self.variant {
             "unix" => Transport::Unix,

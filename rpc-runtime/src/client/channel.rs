@@ -295,7 +295,8 @@ impl Channel {
         self.with_current(Arc::clone)
     }
 
-    /// Runs `f` on the connection for calls, if there is one. The channel is locked meanwhile, so `f` wakes nothing.
+    /// Runs `f` on the connection for calls, if there is one. The channel is locked meanwhile, so `f` wakes nothing, and
+    /// takes no lock but the connection's. A message that it encodes must not use the client.
     #[inline]
     pub(super) fn with_current<R>(&self, f: impl FnOnce(&Arc<ClientConnection>) -> R) -> Option<R> {
         match &self.lock().stage {
@@ -504,7 +505,7 @@ impl Channel {
     }
 
     fn lock(&self) -> MutexGuard<'_, ChannelState> {
-        // A panic under the lock is a bug of this crate; the state is consistent between any two steps.
+        // A message of a user may panic while it is encoded under the lock; the state is consistent between any two steps.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

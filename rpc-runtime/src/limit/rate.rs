@@ -38,8 +38,8 @@ use crate::{
 /// ```
 ///
 /// A call beyond the rate fails with RESOURCE_EXHAUSTED, and was not executed. Its status says when it would have been admitted:
-/// see [`Status::retry_after`]. It does not count. A call with streams counts once, when it begins. Other callers are not
-/// affected.
+/// see [`Status::retry_after`]. It does not count. A call with streams counts once, when it begins. Other callers keep
+/// their rate, while there are no more than [`RateLimit::max_callers`].
 pub fn rate(calls: u32) -> RateLimit {
     RateLimit {
         calls,

@@ -1,7 +1,7 @@
 //! Output: bytes to write, kept in segments.
 #![allow(
     unsafe_code,
-    reason = "`BufMut` is an unsafe trait; it is implemented here by delegation, and only here"
+    reason = "`BufMut` is an unsafe trait, implemented by delegation; room that it has filled is added to the tail"
 )]
 
 #[cfg(test)]

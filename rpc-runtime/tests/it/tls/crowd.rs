@@ -76,7 +76,7 @@ async fn carry(
     mut to: impl AsyncWriteExt + Unpin + Send + 'static,
     delay: Duration,
 ) {
-    let (arrived, mut due) = tokio::sync::mpsc::unbounded_channel::<(Instant, Vec<u8>)>();
+    let (arrived, mut due) = tokio::sync::mpsc::channel::<(Instant, Vec<u8>)>(64);
     let mut writing = JoinSet::new();
     writing.spawn(async move {
         while let Some((at, bytes)) = due.recv().await {
@@ -92,6 +92,7 @@ async fn carry(
     while let Ok(len @ 1..) = from.read(&mut buffer).await {
         if arrived
             .send((Instant::now() + delay, buffer[..len].to_vec()))
+            .await
             .is_err()
         {
             return;

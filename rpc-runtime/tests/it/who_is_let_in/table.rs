@@ -67,7 +67,7 @@ pub(super) enum Caller {
     OtherUser,
 }
 
-/// What lies between caller and server.
+/// The way from the caller to the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Way {
     Direct,
