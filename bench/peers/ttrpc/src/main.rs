@@ -51,6 +51,7 @@ impl Peer for Ttrpc {
                     Ok(stream)
                 }))
             }
+            harness::Listener::Tls(_) => panic!("ttrpc has no TLS"),
         };
         let mut server = Server::new()
             .register_service(create_kv(Arc::new(Service(store))))
