@@ -51,16 +51,20 @@ struct Options {
     /// Where RESULTS.md and results.svg go; without it they are only printed, resp. not written.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Measures nothing: reports what an earlier run has left in raw.jsonl of this directory.
-    #[arg(long, value_name = "DIR")]
-    again: Option<PathBuf>,
+    /// Measures nothing: reports what an earlier run has left in raw.jsonl of this directory. With several directories,
+    /// separated by commas, the rounds of the later runs are added to those of the first.
+    #[arg(long, value_name = "DIR", value_delimiter = ',')]
+    again: Vec<PathBuf>,
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
     let options = Options::parse();
-    let rows = match &options.again {
-        Some(dir) => read(dir.join("raw.jsonl"))?,
-        None => measured(&options)?,
+    let rows = match options.again.as_slice() {
+        [] => measured(&options)?,
+        dirs => {
+            let runs = dirs.iter().map(|dir| read(dir.join("raw.jsonl")));
+            results::joined(runs.collect::<Result<_, _>>()?)
+        }
     };
     let text = report::markdown(&rows);
     if let Some(dir) = &options.out {

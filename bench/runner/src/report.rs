@@ -18,7 +18,7 @@ pub fn markdown(rows: &[Value]) -> String {
     let all = Results(rows);
     let mut out = String::new();
     let parts = [
-        head(rows),
+        head(&all),
         target_table(&all),
         loss_table(&all),
         tables(&all),
@@ -33,7 +33,8 @@ pub fn markdown(rows: &[Value]) -> String {
     out
 }
 
-fn head(rows: &[Value]) -> String {
+fn head(all: &Results<'_>) -> String {
+    let rows = all.0;
     let run = rows
         .iter()
         .find(|row| row["machine"].is_string())
@@ -48,7 +49,8 @@ fn head(rows: &[Value]) -> String {
     let _ = writeln!(
         out,
         "| rounds | {} of {} ms for each peer and scenario |",
-        run["rounds"], run["window_ms"]
+        all.rounds(),
+        run["window_ms"]
     );
     for row in rows.iter().filter(|row| row["skipped"].is_string()) {
         let (what, why) = (

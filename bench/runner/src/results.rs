@@ -1,8 +1,38 @@
 //! Medians, spreads and ratios of what was measured.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::Value;
+
+/// The rows of several runs as one: the rounds of each are numbered after those of the runs before it.
+pub fn joined(runs: Vec<Vec<Value>>) -> Vec<Value> {
+    let mut all: Vec<Value> = Vec::new();
+    for run in runs {
+        let next = all.iter().filter_map(|row| row["round"].as_u64()).max();
+        let next = next.map_or(0, |last| last + 1);
+        let had_machine = !all.is_empty();
+        for mut row in run {
+            if row["machine"].is_string() && had_machine {
+                continue;
+            }
+            if let Some(round) = row["round"].as_u64() {
+                row["round"] = (next + round).into();
+            }
+            all.push(row);
+        }
+    }
+    let measured: HashSet<String> = all
+        .iter()
+        .filter(|row| row["got"].is_object())
+        .filter_map(|row| row["peer"].as_str().map(str::to_owned))
+        .collect();
+    all.retain(|row| {
+        !row["skipped"]
+            .as_str()
+            .is_some_and(|label| measured.contains(label))
+    });
+    all
+}
 
 /// The rows of a run.
 pub struct Results<'a>(pub &'a [Value]);
@@ -18,6 +48,22 @@ impl Results<'_> {
         self.0
             .iter()
             .filter(move |row| row["scenario"] == scenario && row["peer"] == peer)
+    }
+
+    /// How many rounds a peer had in a scenario: one number, or the least and the most.
+    pub fn rounds(&self) -> String {
+        let mut counts: HashMap<(&str, &str), u64> = HashMap::new();
+        for row in self.0.iter().filter(|row| row["got"].is_object()) {
+            if let (Some(scenario), Some(peer)) = (row["scenario"].as_str(), row["peer"].as_str()) {
+                *counts.entry((scenario, peer)).or_default() += u64::from(row["round"].is_u64());
+            }
+        }
+        let counts: Vec<u64> = counts.into_values().filter(|count| *count > 0).collect();
+        match (counts.iter().min(), counts.iter().max()) {
+            (Some(least), Some(most)) if least == most => least.to_string(),
+            (Some(least), Some(most)) => format!("{least} to {most}"),
+            _ => "none".to_owned(),
+        }
     }
 
     pub fn median(&self, scenario: &str, peer: &str, field: &str) -> Option<f64> {
@@ -111,5 +157,39 @@ pub fn ratio(ratio: Option<f64>) -> String {
         Some(ratio) if ratio >= 0.1 => format!("{ratio:.2}"),
         Some(ratio) => format!("{ratio:.3}"),
         None => "-".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn rounds_of_a_later_run_are_further_rounds() {
+        let turn = |round: u64, peer: &str, rate: f64| json!({"round": round, "scenario": "upload", "peer": peer, "got": {"per_s": rate}});
+        let first = vec![
+            json!({"machine": "one"}),
+            json!({"skipped": "tarpc", "reason": "why"}),
+            turn(0, "rpc", 4.0),
+            turn(0, "tonic", 2.0),
+            turn(1, "rpc", 9.0),
+            turn(1, "tonic", 3.0),
+        ];
+        let second = vec![
+            json!({"machine": "two"}),
+            turn(0, "rpc", 20.0),
+            turn(0, "tonic", 5.0),
+            turn(0, "tarpc", 1.0),
+        ];
+        let rows = joined(vec![first, second]);
+        assert!(
+            rows.iter()
+                .all(|row| row["machine"] != "two" && row["skipped"].is_null())
+        );
+        let all = Results(&rows);
+        assert_eq!(all.rounds(), "1 to 3");
+        assert_eq!(all.ratio("upload", "rpc", "tonic", &["per_s"]), Some(3.0));
     }
 }
