@@ -436,6 +436,7 @@ impl<C> Clone for ClientBuilder<C> {
         Self {
             places: self.places.clone(),
             limits: self.limits.clone(),
+            memory: Arc::clone(&self.memory),
             callbacks: self.callbacks.clone(),
             connector: self.connector.clone(),
             layers: self.layers.clone(),
