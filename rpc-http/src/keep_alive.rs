@@ -119,6 +119,12 @@ mod tests {
             .await
             .unwrap();
         let pings = connection.ping_pong().unwrap();
+        // Reads what the peer has sent until now.
+        poll_fn(|cx| {
+            assert!(connection.poll_closed(cx).is_pending());
+            Poll::Ready(())
+        })
+        .await;
         let mut keep_alive = KeepAlive::new(pings, &traffic, INTERVAL, TIMEOUT);
         let begun = Instant::now();
         tokio::spawn(peer(theirs));

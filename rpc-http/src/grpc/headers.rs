@@ -141,7 +141,11 @@ mod tests {
 
     #[test]
     fn what_has_no_room_is_left_out_and_counted() {
-        let metadata = Metadata::from([("a", "12345"), ("b", "1"), ("c", "1")]);
+        let metadata = Metadata::from([
+            ("a", "x".repeat(40)),
+            ("b", "1".to_owned()),
+            ("c", "1".to_owned()),
+        ]);
         let mut headers = HeaderMap::new();
         assert_eq!(add_metadata(&metadata, &mut headers, &mut Room(2 * 34)), 1);
         assert_eq!((headers.len(), headers.contains_key("a")), (2, false));
