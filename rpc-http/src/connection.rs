@@ -1,33 +1,39 @@
 //! One HTTP/2 connection: its requests, its drain and its end.
 
 use std::{
-    future::{Future, pending, poll_fn},
+    future::{Future, poll_fn},
     pin::pin,
     sync::Arc,
     task::Poll,
     time::Duration,
 };
 
-use bytes::Bytes;
 use h2::{
-    RecvStream,
+    Reason, RecvStream,
     server::{self, SendResponse},
 };
-use http::{Request, Response, StatusCode};
+use http::{HeaderMap, Request, Response, StatusCode};
 use rpc_runtime::{
     Client,
-    server::{GuestConnection, GuestServer, GuestStream},
+    server::{GuestConnection, GuestServer, GuestStream, PeerCut, PeerFault},
 };
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::{grpc, http_guest::Settings, keep_alive::KeepAlive};
+use crate::{
+    grpc,
+    held_bytes::HeldBytes,
+    http_guest::Settings,
+    keep_alive::KeepAlive,
+    watched_stream::{Traffic, WatchedStream},
+};
 
-type Connection = server::Connection<GuestStream, Bytes>;
+type Connection = server::Connection<WatchedStream<GuestStream>, HeldBytes>;
 
 /// What the calls of a connection share.
 pub(crate) struct Shared {
     pub(crate) server: GuestServer,
     pub(crate) client: Client,
+    pub(crate) traffic: Arc<Traffic>,
     settings: Settings,
 }
 
@@ -42,29 +48,65 @@ impl Shared {
 pub(crate) async fn serve(settings: Settings, connection: GuestConnection) {
     let (stream, server) = connection.into_parts();
     let peer = server.peer().address().to_owned();
-    let handshake = timeout(HANDSHAKE, builder(&settings).handshake::<_, Bytes>(stream));
-    let connection = tokio::select! {
+    let stream = WatchedStream::new(stream, server.write_stall());
+    let traffic = Arc::clone(stream.traffic());
+    let shake_hands = builder(&settings, &server).handshake::<_, HeldBytes>(stream);
+    let handshake = timeout(server.handshake_timeout(), shake_hands);
+    let mut connection = tokio::select! {
         biased;
         shaken = handshake => match shaken {
             Ok(Ok(connection)) => connection,
-            Ok(Err(error)) => return tracing::debug!(peer, %error, "no HTTP/2 handshake"),
-            Err(_) => return tracing::debug!(peer, "no HTTP/2 handshake within {HANDSHAKE:?}"),
+            Ok(Err(error)) if error.is_io() => return tracing::debug!(peer, %error, "peer lost before the HTTP/2 handshake"),
+            Ok(Err(error)) => return server.note_cut(PeerCut::HandshakeRejected, &error.to_string()),
+            Err(_) => return server.note_cut(PeerCut::HandshakeTimeout, "the HTTP/2 preface did not come"),
         },
         () = server.draining() => return tracing::debug!(peer, "the server drains before the HTTP/2 handshake"),
     };
     tracing::debug!(peer, "HTTP/2 connection opened");
+    let client = match server.client().await {
+        Ok(client) => client,
+        Err(error) => {
+            tracing::debug!(peer, %error, "the server drains");
+            // It says that no call was taken.
+            let _ = send_away(&mut connection, Reason::NO_ERROR).await;
+            return;
+        }
+    };
     let shared = Arc::new(Shared {
-        client: server.client(),
+        client,
         server,
+        traffic,
         settings,
     });
     match accept(&shared, connection).await {
         Ok(()) => tracing::debug!(peer, "HTTP/2 connection closed"),
-        Err(error) => tracing::debug!(peer, %error, "HTTP/2 connection lost"),
+        Err(error) => note_failure(&shared, &error),
     }
 }
 
-fn builder(settings: &Settings) -> server::Builder {
+/// Counts and logs the error that a connection ended with, if its peer is to blame.
+fn note_failure(shared: &Shared, error: &h2::Error) {
+    let cut = match error.reason() {
+        _ if shared.traffic.is_stalled() => PeerCut::WriteStall,
+        Some(Reason::ENHANCE_YOUR_CALM) if error.is_library() => PeerCut::Excess,
+        Some(_) if error.is_library() => PeerCut::Protocol,
+        _ => {
+            let peer = shared.server.peer().address();
+            return tracing::debug!(peer, %error, "HTTP/2 connection lost");
+        }
+    };
+    shared.server.note_cut(cut, &error.to_string());
+}
+
+/// The limits that h2 keeps. What it has no setting for:
+///
+/// - A header block may have as many CONTINUATIONs as its list needs, and a quarter more, but at least 5.
+/// - An empty DATA frame that is not the last one is allowed 100 times.
+/// - The answers to PING and SETTINGS go out before more is read, so a peer that reads none of them is not read either. How many of
+///   them may come is what [`Traffic::is_flood`] says.
+fn builder(settings: &Settings, server: &GuestServer) -> server::Builder {
+    let streams = usize::try_from(settings.max_streams).unwrap_or(usize::MAX);
+    let faults = usize::try_from(server.max_faults()).unwrap_or(usize::MAX);
     let mut builder = server::Builder::new();
     builder
         .initial_window_size(STREAM_WINDOW)
@@ -77,88 +119,146 @@ fn builder(settings: &Settings) -> server::Builder {
         .data_frame_budget(SHORT_FRAMES)
         .max_concurrent_streams(settings.max_streams)
         .max_header_list_size(settings.max_header_list)
-        .max_send_buffer_size(SEND_BUFFER);
+        .max_frame_size(MAX_FRAME)
+        .max_send_buffer_size(SEND_BUFFER)
+        // A caller may cancel all its calls at once, before one of them is accepted. One that makes and cancels more in the bytes of one
+        // read is a rapid reset.
+        .max_pending_accept_reset_streams(streams)
+        // A drain may refuse all of them at once, while their bodies are on the way.
+        .max_concurrent_reset_streams(streams)
+        .reset_stream_duration(RESET_STREAMS)
+        // Streams that h2 has to reset are faults of the peer.
+        .max_local_error_reset_streams(Some(faults));
     builder
 }
 
-/// Accepts requests until the connection ends. When the server drains or the connection is old, it takes no further ones, and ends with the
+/// Accepts requests until the connection ends. When the server drains or ends the connection, it takes no further ones, and ends with the
 /// last that is open.
 async fn accept(shared: &Arc<Shared>, mut connection: Connection) -> Result<(), h2::Error> {
     let settings = &shared.settings;
-    let mut keep_alive = connection
-        .ping_pong()
-        .map(|pings| KeepAlive::new(pings, settings.keep_alive, settings.keep_alive_timeout));
+    let begun = Instant::now();
+    let mut keep_alive = connection.ping_pong().map(|pings| {
+        KeepAlive::new(
+            pings,
+            &shared.traffic,
+            settings.keep_alive,
+            settings.keep_alive_timeout,
+        )
+    });
     let mut draining = pin!(shared.server.draining());
-    let mut old = pin!(after(settings.max_age));
     let mut is_ending = false;
     let mut idle = pin!(sleep(IDLE));
     loop {
-        let next = poll_fn(|cx| -> Poll<Option<Result<Exchange, h2::Error>>> {
-            if !is_ending && (draining.as_mut().poll(cx).is_ready() || old.as_mut().poll(cx).is_ready()) {
+        let next = poll_fn(|cx| -> Poll<Result<Next, h2::Error>> {
+            if !is_ending && draining.as_mut().poll(cx).is_ready() {
                 is_ending = true;
                 connection.graceful_shutdown();
                 idle.as_mut().reset(Instant::now() + IDLE);
             }
             if let Poll::Ready(request) = connection.poll_accept(cx) {
-                return Poll::Ready(request);
+                return Poll::Ready(match request {
+                    Some(request) => request.map(Next::Request),
+                    None => Ok(Next::Closed),
+                });
+            }
+            if shared.traffic.is_flood(begun.elapsed()) {
+                return Poll::Ready(Ok(Next::Flood));
             }
             if let Some(keep_alive) = &mut keep_alive {
                 if keep_alive.poll_dead(cx).is_ready() {
-                    tracing::debug!(
-                        peer = shared.server.peer().address(),
-                        "peer does not answer PINGs"
-                    );
-                    return Poll::Ready(None);
+                    return Poll::Ready(Ok(Next::Silence));
                 }
             }
             while is_ending && idle.as_mut().poll(cx).is_ready() {
                 // Each open request has a clone.
                 if Arc::strong_count(shared) == 1 {
-                    return Poll::Ready(None);
+                    return Poll::Ready(Ok(Next::Closed));
                 }
                 idle.as_mut().reset(Instant::now() + IDLE);
             }
             Poll::Pending
         });
-        let Some(exchange) = next.await else {
-            return Ok(());
-        };
-        let (request, respond) = exchange?;
-        tokio::spawn(answer(Arc::clone(shared), request, respond));
+        match next.await? {
+            Next::Request((request, respond)) => {
+                shared.traffic.add_useful(header_list(request.headers()) + UNREAD);
+                tokio::spawn(answer(Arc::clone(shared), request, respond));
+            }
+            Next::Closed => return Ok(()),
+            Next::Silence => {
+                let text = format!("nothing came in {:?} after a PING", settings.keep_alive_timeout);
+                shared.server.note_cut(PeerCut::Silence, &text);
+                return Ok(());
+            }
+            Next::Flood => {
+                let text = format!("{} bytes for few requests", shared.traffic.read());
+                shared.server.note_cut(PeerCut::Excess, &text);
+                return send_away(&mut connection, Reason::ENHANCE_YOUR_CALM).await;
+            }
+        }
     }
 }
 
-/// A request, and where its answer goes.
-type Exchange = (Request<RecvStream>, SendResponse<Bytes>);
+/// Ends a connection with a GOAWAY, which a peer that reads nothing does not get.
+async fn send_away(connection: &mut Connection, reason: Reason) -> Result<(), h2::Error> {
+    connection.abrupt_shutdown(reason);
+    let closed = poll_fn(|cx| connection.poll_closed(cx));
+    timeout(IDLE, closed).await.unwrap_or(Ok(()))
+}
 
-async fn after(time: Option<Duration>) {
-    match time {
-        Some(time) => sleep(time).await,
-        None => pending().await,
-    }
+/// What comes next on a connection.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "it is made once for each request, and moved once"
+)]
+enum Next {
+    /// A request, and where its answer goes.
+    Request((Request<RecvStream>, SendResponse<HeldBytes>)),
+    /// It has ended well.
+    Closed,
+    /// The peer is dead.
+    Silence,
+    /// The peer sends too much that is of no request.
+    Flood,
+}
+
+/// How long the headers are, as HTTP/2 counts them.
+pub(crate) fn header_list(headers: &HeaderMap) -> usize {
+    let entry = |name: usize, value: usize| name + value + HEADER;
+    let entries = headers
+        .iter()
+        .map(|(name, value)| entry(name.as_str().len(), value.len()));
+    entries.sum()
 }
 
 /// Gives a request to the protocol that it belongs to.
-async fn answer(shared: Arc<Shared>, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
+async fn answer(shared: Arc<Shared>, request: Request<RecvStream>, mut respond: SendResponse<HeldBytes>) {
     let refusal = match grpc::is_call(&request) {
         _ if !shared.settings.grpc => StatusCode::NOT_FOUND,
         Ok(()) => return grpc::answer(&shared, request, respond).await,
         Err(status) => status,
     };
+    shared.server.note_fault(PeerFault::Other);
     let mut response = Response::new(());
     *response.status_mut() = refusal;
     // The peer may be gone.
     let _ = respond.send_response(response, true);
 }
 
-/// The time that a peer has for the preface.
-const HANDSHAKE: Duration = Duration::from_secs(10);
 /// What a peer may send of one stream before it is read. Not measured.
-const STREAM_WINDOW: u32 = 64 << 10;
+pub(crate) const STREAM_WINDOW: u32 = 64 << 10;
+/// What a request is worth beside its headers, so that its body is no flood if it is refused and nobody reads that: an eighth of a window,
+/// as [`Traffic::is_flood`] multiplies it.
+const UNREAD: usize = STREAM_WINDOW as usize / 8;
+/// What HTTP/2 adds to the name and the value of a header.
+pub(crate) const HEADER: usize = 32;
 /// What a peer may send of all streams before they are read.
 const MOST_WINDOW: u32 = 16 << 20;
+/// The longest frame: the least that HTTP/2 allows, since a frame is gathered before anything of it counts as held.
+const MAX_FRAME: u32 = 16 << 10;
 /// How much h2 may spend on short DATA frames that are not read. Its default ends connections that stream messages of a few bytes.
 const SHORT_FRAMES: usize = 16 << 20;
+/// How long a stream that this side has reset is remembered, for what the peer sent before it knew.
+const RESET_STREAMS: Duration = Duration::from_secs(1);
 /// How long a connection that is to end waits for the peer when no request is open.
 const IDLE: Duration = Duration::from_secs(1);
 /// What one stream may hold of its answer before its handler waits.

@@ -2,16 +2,19 @@
 
 mod answer;
 mod call;
-mod encoding;
-mod headers;
+pub(crate) mod encoding;
+pub(crate) mod headers;
 mod messages;
-mod status;
-mod timeout;
+pub(crate) mod prefixed;
+pub(crate) mod status;
+pub(crate) mod timeout;
 
-use bytes::Bytes;
 use h2::{RecvStream, server::SendResponse};
 use http::{Method, Request, StatusCode, header::CONTENT_TYPE};
-use rpc_runtime::{Code, Status, server::Procedure};
+use rpc_runtime::{
+    Code, Status,
+    server::{PeerFault, Procedure},
+};
 use tokio::time::{Instant, timeout_at};
 
 use self::{
@@ -20,7 +23,10 @@ use self::{
     encoding::Encoding,
     messages::Messages,
 };
-use crate::connection::Shared;
+use crate::{
+    connection::{Shared, header_list},
+    held_bytes::HeldBytes,
+};
 
 /// Checks that a request is a gRPC call.
 ///
@@ -47,9 +53,9 @@ pub(crate) fn is_call<B>(request: &Request<B>) -> Result<(), StatusCode> {
 }
 
 /// Makes the call, and answers with what becomes of it.
-pub(crate) async fn answer(shared: &Shared, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
+pub(crate) async fn answer(shared: &Shared, request: Request<RecvStream>, respond: SendResponse<HeldBytes>) {
     let (parts, body) = request.into_parts();
-    let mut answer = Answer::new(respond, Encoding::accepted(&parts.headers));
+    let mut answer = Answer::new(shared, respond, Encoding::accepted(&parts.headers));
     let asked = match ask(shared, &parts) {
         Ok(asked) => asked,
         Err(status) => return answer.end(Err(&status)),
@@ -58,7 +64,11 @@ pub(crate) async fn answer(shared: &Shared, request: Request<RecvStream>, respon
         Ok(encoding) => encoding,
         Err(status) => return answer.end(Err(&status)),
     };
-    let messages = Messages::new(body, encoding, shared.max_message());
+    let messages = match Messages::new(shared, body, encoding, header_list(&parts.headers)) {
+        Ok(messages) => messages,
+        Err(status) => return answer.end(Err(&status)),
+    };
+    drop(parts);
     // The inner call has the same deadline. This one is also for what goes on before and after it.
     let deadline = asked.deadline;
     let run = asked.run(shared, messages, &mut answer);
@@ -72,7 +82,12 @@ pub(crate) async fn answer(shared: &Shared, request: Request<RecvStream>, respon
         }),
     };
     match ended {
-        Ended::With(end) => answer.end(end.as_ref()),
+        Ended::With(end) => {
+            if end.is_ok() {
+                shared.server.note_good_request();
+            }
+            answer.end(end.as_ref());
+        }
         Ended::Refused(status) => answer.refuse(&status),
         // There is nobody to tell. Dropping the call has cancelled it.
         Ended::Gone => {}
@@ -81,10 +96,10 @@ pub(crate) async fn answer(shared: &Shared, request: Request<RecvStream>, respon
 
 fn ask(shared: &Shared, parts: &http::request::Parts) -> Result<Asked, Status> {
     let path = parts.uri.path().strip_prefix('/').unwrap_or_default();
-    let procedure: &'static Procedure = shared
-        .server
-        .procedure(path)
-        .ok_or_else(|| Status::unimplemented(format!("no procedure {path}")))?;
+    let procedure: &'static Procedure = shared.server.procedure(path).ok_or_else(|| {
+        shared.server.note_fault(PeerFault::UnknownProcedure);
+        Status::unimplemented(format!("no procedure {path}"))
+    })?;
     Ok(Asked {
         procedure,
         // A time that no clock can represent is never.

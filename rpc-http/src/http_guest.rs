@@ -8,8 +8,9 @@ use crate::connection;
 
 /// HTTP/2 as a guest of a server: give it to [`ServerBuilder::guest`](rpc_runtime::server::ServerBuilder::guest).
 ///
-/// Without a protocol, such as [`Http::grpc`], it answers each request with 404. Each open call may hold two messages of
-/// [`Limits::max_message`](rpc_runtime::Limits::max_message), beside what the server counts.
+/// Without a protocol, such as [`Http::grpc`], it answers each request with 404. A connection has the limits of the server: what it holds
+/// counts for [`max_buffered_bytes`](rpc_runtime::server::ServerBuilder::max_buffered_bytes), and the
+/// [`Limits`](rpc_runtime::Limits) of age, idle time, denials, faults and slow peers end it as one of our own protocol.
 #[derive(Clone, Debug)]
 #[must_use = "it does nothing until a server has it"]
 pub struct Http(Settings);
@@ -22,7 +23,6 @@ pub(crate) struct Settings {
     pub(crate) max_header_list: u32,
     pub(crate) keep_alive: Duration,
     pub(crate) keep_alive_timeout: Duration,
-    pub(crate) max_age: Option<Duration>,
 }
 
 impl Http {
@@ -34,7 +34,6 @@ impl Http {
             max_header_list: 16 << 10,
             keep_alive: Duration::from_secs(60),
             keep_alive_timeout: Duration::from_secs(20),
-            max_age: None,
         })
     }
 
@@ -56,21 +55,17 @@ impl Http {
         self
     }
 
-    /// Sets how often a peer gets a PING. Default: every 60 s.
+    /// Sets how long a peer may be silent before it gets a PING. Default: 60 s.
+    ///
+    /// It is looked at once in that time, so the PING goes out after one to two of it.
     pub fn keep_alive(mut self, interval: Duration) -> Self {
         self.0.keep_alive = interval;
         self
     }
 
-    /// Sets how long a peer may take to answer a PING before its connection ends. Default: 20 s.
+    /// Sets how long a peer may send nothing after a PING before its connection ends. Default: 20 s.
     pub fn keep_alive_timeout(mut self, timeout: Duration) -> Self {
         self.0.keep_alive_timeout = timeout;
-        self
-    }
-
-    /// Sets how long a connection is used: after that it takes no further calls, and ends with its last one. Default: none.
-    pub fn max_age(mut self, age: impl Into<Option<Duration>>) -> Self {
-        self.0.max_age = age.into();
         self
     }
 }

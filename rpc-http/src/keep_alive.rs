@@ -3,27 +3,41 @@
 use std::{
     future::Future,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
 use h2::{Ping, PingPong};
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Sleep, sleep_until};
 
-/// Sends a PING after each interval, and notices if the answer does not come.
+use crate::{pace::after, watched_stream::Traffic};
+
+/// Sends a PING after an interval in which nothing was read, and notices if nothing is read after it either.
 pub(crate) struct KeepAlive {
     pings: PingPong,
+    traffic: Arc<Traffic>,
+    /// How much had been read at the last look.
+    read: u64,
     timer: Pin<Box<Sleep>>,
     interval: Duration,
     timeout: Duration,
+    /// True while the answer to a PING is to come.
     is_waiting: bool,
 }
 
 impl KeepAlive {
-    pub(crate) fn new(pings: PingPong, interval: Duration, timeout: Duration) -> Self {
+    pub(crate) fn new(
+        pings: PingPong,
+        traffic: &Arc<Traffic>,
+        interval: Duration,
+        timeout: Duration,
+    ) -> Self {
         Self {
             pings,
-            timer: Box::pin(sleep(interval)),
+            read: traffic.read(),
+            traffic: Arc::clone(traffic),
+            timer: Box::pin(sleep_until(after(interval))),
             interval,
             timeout,
             is_waiting: false,
@@ -42,25 +56,109 @@ impl KeepAlive {
                     self.arm(self.interval);
                     continue;
                 }
-                ready!(self.timer.as_mut().poll(cx));
-                return Poll::Ready(());
             }
             ready!(self.timer.as_mut().poll(cx));
-            if self.pings.send_ping(Ping::opaque()).is_err() {
-                return Poll::Ready(());
+            let has_read = self.has_read();
+            match (self.is_waiting, has_read) {
+                // The PING may stand behind much that the peer reads slowly. Meanwhile all that it sends shows that it lives.
+                (true, true) => self.arm(self.timeout),
+                (true, false) => return Poll::Ready(()),
+                (false, true) => self.arm(self.interval),
+                (false, false) => {
+                    if self.pings.send_ping(Ping::opaque()).is_err() {
+                        return Poll::Ready(());
+                    }
+                    self.is_waiting = true;
+                    self.arm(self.timeout);
+                }
             }
-            self.is_waiting = true;
-            self.arm(self.timeout);
         }
     }
 
+    /// True if something was read since the last look.
+    fn has_read(&mut self) -> bool {
+        let before = self.read;
+        self.read = self.traffic.read();
+        self.read > before
+    }
+
     fn arm(&mut self, time: Duration) {
-        // A time beyond the clock's end never comes.
-        let at = Instant::now()
-            .checked_add(time)
-            .unwrap_or_else(|| Instant::now() + FAR);
-        self.timer.as_mut().reset(at);
+        self.timer.as_mut().reset(after(time));
     }
 }
 
-const FAR: Duration = Duration::from_secs(86_400 * 365);
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use bytes::Bytes;
+    use tokio::{
+        io::{AsyncWriteExt, DuplexStream, duplex},
+        time::{Instant, sleep},
+    };
+
+    use super::*;
+    use crate::watched_stream::WatchedStream;
+
+    const INTERVAL: Duration = Duration::from_secs(60);
+    const TIMEOUT: Duration = Duration::from_secs(20);
+
+    /// Serves a peer that does as `peer` says, and returns after how many seconds it is given up.
+    async fn seconds_until_dead<P: Future<Output = ()> + Send + 'static>(
+        peer: impl FnOnce(DuplexStream) -> P,
+    ) -> u64 {
+        let (ours, mut theirs) = duplex(64 << 10);
+        let stream = WatchedStream::new(ours, Duration::from_secs(3600));
+        let traffic = Arc::clone(stream.traffic());
+        theirs
+            .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
+            .await
+            .unwrap();
+        let mut connection = h2::server::Builder::new()
+            .handshake::<_, Bytes>(stream)
+            .await
+            .unwrap();
+        let pings = connection.ping_pong().unwrap();
+        // Reads what the peer has sent until now.
+        poll_fn(|cx| {
+            assert!(connection.poll_closed(cx).is_pending());
+            Poll::Ready(())
+        })
+        .await;
+        let mut keep_alive = KeepAlive::new(pings, &traffic, INTERVAL, TIMEOUT);
+        let begun = Instant::now();
+        tokio::spawn(peer(theirs));
+        poll_fn(|cx| {
+            assert!(connection.poll_closed(cx).is_pending());
+            keep_alive.poll_dead(cx)
+        })
+        .await;
+        begun.elapsed().as_secs()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_peer_is_dead_after_interval_and_timeout() {
+        let silent = |stream| async move {
+            sleep(Duration::from_secs(3600)).await;
+            drop(stream);
+        };
+        assert_eq!(seconds_until_dead(silent).await, 80);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_whose_answer_is_late_lives_while_it_sends_anything() {
+        // It sends nothing before the PING, then WINDOW_UPDATEs, and never the answer.
+        let late = |mut stream: DuplexStream| async move {
+            sleep(Duration::from_secs(61)).await;
+            for _ in 0..20 {
+                let update = b"\0\0\x04\x08\0\0\0\0\0\0\0\0\x01";
+                stream.write_all(update).await.unwrap();
+                sleep(Duration::from_secs(15)).await;
+            }
+            sleep(Duration::from_secs(3600)).await;
+        };
+        let seconds = seconds_until_dead(late).await;
+        // The last byte comes after 346 s.
+        assert!((366..=386).contains(&seconds), "{seconds}");
+    }
+}

@@ -19,8 +19,15 @@
 //! ```
 
 mod connection;
+#[cfg(any(test, fuzzing))]
+#[allow(unreachable_pub, missing_docs, reason = "only fuzz targets reach it")]
+#[doc(hidden)]
+pub mod fuzz;
 mod grpc;
+mod held_bytes;
 mod http_guest;
 mod keep_alive;
+mod pace;
+mod watched_stream;
 
 pub use self::http_guest::Http;

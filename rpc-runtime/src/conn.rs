@@ -16,7 +16,7 @@ mod assembly;
 mod caller;
 mod either_call;
 mod end;
-mod faults;
+pub(crate) mod faults;
 mod handler;
 mod health;
 mod ids;

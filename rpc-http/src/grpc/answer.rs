@@ -1,70 +1,93 @@
 //! Answer: writes the answer to a call.
 
-use std::{future::poll_fn, time::Duration};
+use std::future::poll_fn;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use h2::{Reason, SendStream, server::SendResponse};
 use http::{HeaderMap, HeaderValue, Response, header::CONTENT_TYPE};
-use rpc_runtime::{Metadata, Status, codec::RawMessage};
-use tokio::time::timeout;
+use rpc_runtime::{Metadata, Status, codec::RawMessage, server::HeldMemory};
+use tokio::time::timeout_at;
 
 use super::{
     encoding::{ACCEPTED, Encoding},
-    messages::PREFIX,
+    prefixed::prefixed,
     status::add_end,
 };
+use crate::{connection::Shared, held_bytes::HeldBytes, pace::Pace};
 
 /// The answer to a call: headers, messages, and trailers with the end.
-pub(super) struct Answer {
-    respond: SendResponse<Bytes>,
+pub(super) struct Answer<'a> {
+    shared: &'a Shared,
+    respond: SendResponse<HeldBytes>,
     /// Where the messages go; none until the first one.
-    body: Option<SendStream<Bytes>>,
+    body: Option<SendStream<HeldBytes>>,
     encoding: Encoding,
 }
 
-/// The caller has given up, or its connection is lost.
-pub(super) struct Gone;
+/// Why a message does not reach the caller.
+pub(super) enum Unsent {
+    /// The caller has given up, takes too little, or its connection is lost.
+    Gone,
+    /// The server has no memory for it.
+    Refused(Status),
+}
 
-impl Answer {
-    pub(super) fn new(respond: SendResponse<Bytes>, encoding: Encoding) -> Self {
+impl<'a> Answer<'a> {
+    pub(super) fn new(shared: &'a Shared, respond: SendResponse<HeldBytes>, encoding: Encoding) -> Self {
         Self {
+            shared,
             respond,
             body: None,
             encoding,
         }
     }
 
-    /// Sends a message, once the caller has room for it.
-    pub(super) async fn message(&mut self, message: &RawMessage) -> Result<(), Gone> {
-        let mut bytes = prefixed(&message.0, self.encoding);
+    /// Sends a message, once the caller has room for it. It counts as held by the server until it is written.
+    pub(super) async fn message(&mut self, message: RawMessage) -> Result<(), Unsent> {
+        let bytes = prefixed(&message.0, self.encoding);
+        drop(message);
+        let held = self.shared.server.hold(bytes.len() as u64);
+        let held = held.map_err(Unsent::Refused)?;
+        self.shared.traffic.add_useful(bytes.len());
         self.begin()?;
-        let body = self.body.as_mut().ok_or(Gone)?;
+        self.send(bytes, held).await
+    }
+
+    async fn send(&mut self, mut bytes: Bytes, mut held: HeldMemory) -> Result<(), Unsent> {
+        let body = self.body.as_mut().ok_or(Unsent::Gone)?;
+        let mut pace = Pace::new(self.shared.server.write_stall());
         body.reserve_capacity(bytes.len());
         while !bytes.is_empty() {
             if body.capacity() == 0 {
-                let room = timeout(STALL, poll_fn(|cx| body.poll_capacity(cx))).await;
+                let room = timeout_at(pace.due(), poll_fn(|cx| body.poll_capacity(cx))).await;
                 match room {
                     Ok(Some(Ok(_))) => {}
-                    Ok(Some(Err(_)) | None) => return Err(Gone),
+                    Ok(Some(Err(_)) | None) => return Err(Unsent::Gone),
                     Err(_) => {
+                        let peer = self.shared.server.peer().address();
+                        tracing::debug!(peer, "a caller takes too little of its reply");
                         body.send_reset(Reason::CANCEL);
-                        return Err(Gone);
+                        return Err(Unsent::Gone);
                     }
                 }
             }
             let chunk = bytes.split_to(bytes.len().min(body.capacity()));
+            pace.moved(chunk.len());
             if !chunk.is_empty() {
-                body.send_data(chunk, false).map_err(|_| Gone)?;
+                let held = held.split(chunk.len() as u64);
+                let sent = body.send_data(HeldBytes::new(chunk, held), false);
+                sent.map_err(|_| Unsent::Gone)?;
             }
         }
         Ok(())
     }
 
     /// Sends the headers, if they are not sent yet.
-    fn begin(&mut self) -> Result<(), Gone> {
+    fn begin(&mut self) -> Result<(), Unsent> {
         if self.body.is_none() {
             let response = response(self.encoding);
-            self.body = Some(self.respond.send_response(response, false).map_err(|_| Gone)?);
+            let sent = self.respond.send_response(response, false);
+            self.body = Some(sent.map_err(|_| Unsent::Gone)?);
         }
         Ok(())
     }
@@ -83,21 +106,18 @@ impl Answer {
         }
     }
 
-    fn send_end(&mut self, end: Result<&Metadata, &Status>) -> Result<(), Gone> {
+    fn send_end(&mut self, end: Result<&Metadata, &Status>) -> Result<(), Unsent> {
         if self.body.is_none() && end.is_err() {
             let mut response = response(Encoding::Identity);
             add_end(end, response.headers_mut());
-            return self
-                .respond
-                .send_response(response, true)
-                .map(drop)
-                .map_err(|_| Gone);
+            let sent = self.respond.send_response(response, true);
+            return sent.map(drop).map_err(|_| Unsent::Gone);
         }
         self.begin()?;
         let mut trailers = HeaderMap::new();
         add_end(end, &mut trailers);
-        let body = self.body.as_mut().ok_or(Gone)?;
-        body.send_trailers(trailers).map_err(|_| Gone)
+        let body = self.body.as_mut().ok_or(Unsent::Gone)?;
+        body.send_trailers(trailers).map_err(|_| Unsent::Gone)
     }
 
     /// Waits until the caller gives up, or its connection is lost.
@@ -115,30 +135,13 @@ impl Answer {
     }
 }
 
-/// How long a caller may take none of a message.
-const STALL: Duration = Duration::from_secs(30);
-
 fn response(encoding: Encoding) -> Response<()> {
     let mut response = Response::new(());
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     headers.insert("grpc-accept-encoding", HeaderValue::from_static(ACCEPTED));
-    if let Some(name) = encoding.name() {
-        headers.insert("grpc-encoding", HeaderValue::from_static(name));
+    if encoding != Encoding::Identity {
+        headers.insert("grpc-encoding", HeaderValue::from_static(encoding.name()));
     }
     response
-}
-
-/// A message with the five bytes before it.
-fn prefixed(message: &[u8], encoding: Encoding) -> Bytes {
-    let compressed = encoding.compress(message);
-    let (flag, message) = match &compressed {
-        Some(compressed) => (1, &compressed[..]),
-        None => (0, message),
-    };
-    let mut bytes = BytesMut::with_capacity(PREFIX + message.len());
-    bytes.put_u8(flag);
-    bytes.put_u32(u32::try_from(message.len()).unwrap_or(u32::MAX));
-    bytes.put_slice(message);
-    bytes.freeze()
 }

@@ -1,6 +1,10 @@
 //! The call that a gRPC request asks for, made at the server itself.
 
-use std::future::Future;
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    task::Poll,
+};
 
 use rpc_runtime::{
     Code, Error, Executed, Metadata, Sender, Status, Streaming,
@@ -11,7 +15,7 @@ use rpc_runtime::{
 use tokio::time::Instant;
 
 use super::{
-    answer::{Answer, Gone},
+    answer::{Answer, Unsent},
     messages::{Broken, Messages},
 };
 use crate::connection::Shared;
@@ -33,9 +37,12 @@ pub(super) enum Ended {
     Gone,
 }
 
-impl From<Gone> for Ended {
-    fn from(Gone: Gone) -> Self {
-        Self::Gone
+impl From<Unsent> for Ended {
+    fn from(unsent: Unsent) -> Self {
+        match unsent {
+            Unsent::Gone => Self::Gone,
+            Unsent::Refused(status) => Self::With(Err(status)),
+        }
     }
 }
 
@@ -66,7 +73,7 @@ impl From<Error> for Ended {
 
 impl Asked {
     /// Makes the call with `messages`, and sends the replies. If the caller gives up, the call is cancelled.
-    pub(super) async fn run(self, shared: &Shared, messages: Messages, answer: &mut Answer) -> Ended {
+    pub(super) async fn run(self, shared: &Shared, messages: Messages<'_>, answer: &mut Answer<'_>) -> Ended {
         let procedure = self.procedure;
         let made = match (procedure.has_request_stream(), procedure.has_reply_stream()) {
             (false, false) => self.unary(shared, messages, answer).await,
@@ -91,8 +98,8 @@ impl Asked {
     async fn unary(
         self,
         shared: &Shared,
-        mut messages: Messages,
-        answer: &mut Answer,
+        mut messages: Messages<'_>,
+        answer: &mut Answer<'_>,
     ) -> Result<Metadata, Ended> {
         let replied = async {
             let request = messages.only().await?;
@@ -106,8 +113,8 @@ impl Asked {
     async fn reply_stream(
         self,
         shared: &Shared,
-        mut messages: Messages,
-        answer: &mut Answer,
+        mut messages: Messages<'_>,
+        answer: &mut Answer<'_>,
     ) -> Result<Metadata, Ended> {
         let opened = async {
             let request = messages.only().await?;
@@ -123,8 +130,8 @@ impl Asked {
     async fn request_stream(
         self,
         shared: &Shared,
-        mut messages: Messages,
-        answer: &mut Answer,
+        mut messages: Messages<'_>,
+        answer: &mut Answer<'_>,
     ) -> Result<Metadata, Ended> {
         let replied = async {
             let call = self.call(shared);
@@ -139,8 +146,8 @@ impl Asked {
     async fn both_streams(
         self,
         shared: &Shared,
-        mut messages: Messages,
-        answer: &mut Answer,
+        mut messages: Messages<'_>,
+        answer: &mut Answer<'_>,
     ) -> Result<Metadata, Ended> {
         let opened = async {
             let call = self.call(shared);
@@ -155,17 +162,17 @@ impl Asked {
 
 /// Waits for the only reply, and sends it. Returns its metadata.
 async fn give(
-    answer: &mut Answer,
+    answer: &mut Answer<'_>,
     replied: impl Future<Output = Result<(RawMessage, Receipt), Ended>>,
 ) -> Result<Metadata, Ended> {
     let (reply, receipt) = while_wanted(answer, replied).await?;
-    answer.message(&reply).await?;
+    answer.message(reply).await?;
     Ok(receipt.metadata().clone())
 }
 
 /// Waits for `wanted` while the caller has not given up.
 async fn while_wanted<T>(
-    answer: &mut Answer,
+    answer: &mut Answer<'_>,
     wanted: impl Future<Output = Result<T, Ended>>,
 ) -> Result<T, Ended> {
     tokio::select! {
@@ -178,14 +185,24 @@ async fn while_wanted<T>(
 /// Sends the requests of a stream until `reply` is there. A body that is broken ends the call.
 async fn while_sending<T>(
     sender: Sender<RawMessage>,
-    messages: &mut Messages,
+    messages: &mut Messages<'_>,
     reply: impl Future<Output = Result<T, Ended>>,
 ) -> Result<T, Ended> {
     let sent = async {
         let mut sender = sender;
         while let Some(message) = messages.next().await? {
+            let len = message.0.len();
+            let mut sending = pin!(sender.send(message));
+            let at_once = poll_fn(|cx| Poll::Ready(sending.as_mut().poll(cx))).await;
+            let sent = match at_once {
+                Poll::Ready(sent) => sent,
+                Poll::Pending => {
+                    messages.hold_window(len).map_err(Broken::Body)?;
+                    sending.await
+                }
+            };
             // The reply says why the call takes no more of them.
-            if sender.send(message).await.is_err() {
+            if sent.is_err() {
                 return Ok(());
             }
         }
@@ -204,9 +221,9 @@ async fn while_sending<T>(
 }
 
 /// Sends the replies of a stream, each once the caller has room for it. Returns the metadata of the end.
-async fn forward(mut replies: Streaming<RawMessage>, answer: &mut Answer) -> Result<Metadata, Ended> {
+async fn forward(mut replies: Streaming<RawMessage>, answer: &mut Answer<'_>) -> Result<Metadata, Ended> {
     while let Some(message) = while_wanted(answer, async { Ok(replies.message().await?) }).await? {
-        answer.message(&message).await?;
+        answer.message(message).await?;
     }
     Ok(replies.metadata().cloned().unwrap_or_default())
 }

@@ -1,30 +1,50 @@
 //! Encoding: how messages are compressed.
 
+#[cfg(feature = "gzip")]
+mod gzip;
+#[cfg(feature = "zstd")]
+mod zstd;
+
 use bytes::Bytes;
 use http::HeaderMap;
 use rpc_runtime::Status;
 
 /// How a side compresses its messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Encoding {
+pub(crate) enum Encoding {
     Identity,
     #[cfg(feature = "gzip")]
     Gzip,
+    #[cfg(feature = "zstd")]
+    Zstd,
 }
 
 /// The names of all encodings, as the header grpc-accept-encoding has them.
-#[cfg(feature = "gzip")]
+#[cfg(all(feature = "gzip", feature = "zstd"))]
+pub(super) const ACCEPTED: &str = "zstd, gzip, identity";
+#[cfg(all(feature = "gzip", not(feature = "zstd")))]
 pub(super) const ACCEPTED: &str = "gzip, identity";
-#[cfg(not(feature = "gzip"))]
+#[cfg(all(feature = "zstd", not(feature = "gzip")))]
+pub(super) const ACCEPTED: &str = "zstd, identity";
+#[cfg(not(any(feature = "gzip", feature = "zstd")))]
 pub(super) const ACCEPTED: &str = "identity";
 
 impl Encoding {
+    /// All of this build, the best first.
+    pub(crate) const ALL: &'static [Self] = &[
+        #[cfg(feature = "zstd")]
+        Self::Zstd,
+        #[cfg(feature = "gzip")]
+        Self::Gzip,
+        Self::Identity,
+    ];
+
     /// Returns how the messages of a request are compressed.
     ///
     /// # Errors
     ///
     /// UNIMPLEMENTED for an encoding that is not known here.
-    pub(super) fn of_request(headers: &HeaderMap) -> Result<Self, Status> {
+    pub(crate) fn of_request(headers: &HeaderMap) -> Result<Self, Status> {
         let name = headers
             .get("grpc-encoding")
             .map_or(&b"identity"[..], |value| value.as_bytes());
@@ -34,42 +54,51 @@ impl Encoding {
         })
     }
 
-    /// Returns how the answer may be compressed: in any way that the caller lists and that is known here.
-    pub(super) fn accepted(headers: &HeaderMap) -> Self {
-        let accepted = headers.get_all("grpc-accept-encoding").into_iter();
-        let names = accepted.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
-        let known = names.filter_map(|name| Self::named(name.trim_ascii()));
-        known.fold(Self::Identity, |chosen, one| match one {
-            Self::Identity => chosen,
-            #[cfg(feature = "gzip")]
-            Self::Gzip => one,
-        })
+    /// Returns how the answer is compressed: in the best way that the caller lists and that is known here.
+    pub(crate) fn accepted(headers: &HeaderMap) -> Self {
+        let listed = || {
+            let values = headers.get_all("grpc-accept-encoding").into_iter();
+            values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        };
+        let is_listed = |one: &Self| listed().any(|name| name.trim_ascii() == one.name().as_bytes());
+        let best = Self::ALL.iter().copied().find(is_listed);
+        best.unwrap_or(Self::Identity)
     }
 
     fn named(name: &[u8]) -> Option<Self> {
-        match name {
-            b"identity" => Some(Self::Identity),
-            #[cfg(feature = "gzip")]
-            b"gzip" => Some(Self::Gzip),
-            _ => None,
-        }
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|one| one.name().as_bytes() == name)
     }
 
-    /// Its name in headers; none for no compression.
-    pub(super) fn name(self) -> Option<&'static str> {
+    /// Its name in headers.
+    pub(crate) fn name(self) -> &'static str {
         match self {
-            Self::Identity => None,
+            Self::Identity => "identity",
             #[cfg(feature = "gzip")]
-            Self::Gzip => Some("gzip"),
+            Self::Gzip => "gzip",
+            #[cfg(feature = "zstd")]
+            Self::Zstd => "zstd",
         }
     }
 
-    /// Compresses a message; none if it stays as it is.
-    pub(super) fn compress(self, message: &[u8]) -> Option<Bytes> {
+    /// Compresses a message; none if it is short, or would not become shorter.
+    #[cfg_attr(
+        not(any(feature = "gzip", feature = "zstd")),
+        allow(unused_variables, reason = "there is no compression")
+    )]
+    pub(crate) fn compress(self, message: &[u8]) -> Option<Bytes> {
+        #[cfg(any(feature = "gzip", feature = "zstd"))]
+        if message.len() < WORTH_IT {
+            return None;
+        }
         match self {
             Self::Identity => None,
             #[cfg(feature = "gzip")]
             Self::Gzip => gzip::compress(message),
+            #[cfg(feature = "zstd")]
+            Self::Zstd => zstd::compress(message),
         }
     }
 
@@ -78,7 +107,7 @@ impl Encoding {
     /// # Errors
     ///
     /// INTERNAL if it is not compressed in this way; RESOURCE_EXHAUSTED if it is longer.
-    pub(super) fn decompress(self, message: &[u8], max: usize) -> Result<Bytes, Status> {
+    pub(crate) fn decompress(self, message: &[u8], max: usize) -> Result<Bytes, Status> {
         match self {
             Self::Identity => {
                 let _ = (message, max);
@@ -88,72 +117,55 @@ impl Encoding {
             }
             #[cfg(feature = "gzip")]
             Self::Gzip => gzip::decompress(message, max),
+            #[cfg(feature = "zstd")]
+            Self::Zstd => zstd::decompress(message, max),
         }
     }
 }
 
-#[cfg(feature = "gzip")]
-mod gzip {
-    use std::io::{Read, Write};
-
-    use bytes::Bytes;
-    use flate2::{Compression, read::MultiGzDecoder, write::GzEncoder};
-    use rpc_runtime::Status;
-
-    /// Shorter messages are not worth the header of gzip.
-    const WORTH_IT: usize = 1024;
-
-    pub(super) fn compress(message: &[u8]) -> Option<Bytes> {
-        if message.len() < WORTH_IT {
-            return None;
-        }
-        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-        encoder.write_all(message).ok()?;
-        let compressed = encoder.finish().ok()?;
-        (compressed.len() < message.len()).then(|| compressed.into())
-    }
-
-    pub(super) fn decompress(message: &[u8], max: usize) -> Result<Bytes, Status> {
-        let mut plain = Vec::new();
-        let most = (max as u64).saturating_add(1);
-        let read = MultiGzDecoder::new(message).take(most).read_to_end(&mut plain);
-        read.map_err(|error| Status::internal(format!("a message is no gzip: {error}")))?;
-        if plain.len() > max {
-            return Err(super::super::messages::too_long(plain.len() as u64, max));
-        }
-        Ok(plain.into())
-    }
-}
+/// Shorter messages go as they are: what compression adds weighs as much as what it saves. It is the rule of native connections.
+#[cfg(any(feature = "gzip", feature = "zstd"))]
+const WORTH_IT: usize = 1024;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[cfg(feature = "gzip")]
     #[test]
-    fn gzip_comes_back_and_is_bounded() {
+    fn a_message_comes_back_and_is_bounded() {
         let message = vec![7; 100_000];
-        let compressed = Encoding::Gzip.compress(&message).unwrap();
-        assert!(compressed.len() < 1000);
-        assert_eq!(Encoding::Gzip.decompress(&compressed, 100_000).unwrap(), message);
-        let bomb = Encoding::Gzip.decompress(&compressed, 99_999).unwrap_err();
-        assert_eq!(bomb.code(), rpc_runtime::Code::ResourceExhausted);
-        assert_eq!(Encoding::Gzip.compress(b"short"), None);
-        assert!(Encoding::Gzip.decompress(b"nonsense", 100).is_err());
+        for encoding in Encoding::ALL.iter().filter(|one| **one != Encoding::Identity) {
+            let compressed = encoding.compress(&message).unwrap();
+            assert!(compressed.len() < 1000, "{encoding:?}");
+            assert_eq!(encoding.decompress(&compressed, 100_000).unwrap(), message);
+            let bomb = encoding.decompress(&compressed, 99_999).unwrap_err();
+            assert_eq!(bomb.code(), rpc_runtime::Code::ResourceExhausted, "{encoding:?}");
+            assert_eq!(encoding.compress(b"short"), None);
+            assert!(encoding.decompress(b"nonsense", 100).is_err());
+            assert!(encoding.decompress(b"", 100).is_err(), "{encoding:?}");
+        }
     }
 
     #[test]
-    fn a_known_name_is_chosen_wherever_it_stands() {
+    fn the_best_known_name_is_chosen_wherever_it_stands() {
         let mut headers = HeaderMap::new();
         assert_eq!(Encoding::accepted(&headers), Encoding::Identity);
         headers.insert("grpc-accept-encoding", "br, identity".parse().unwrap());
         assert_eq!(Encoding::accepted(&headers), Encoding::Identity);
+        headers.insert("grpc-accept-encoding", "identity,deflate,gzip".parse().unwrap());
         #[cfg(feature = "gzip")]
-        {
-            headers.insert("grpc-accept-encoding", "identity, deflate, gzip".parse().unwrap());
-            assert_eq!(Encoding::accepted(&headers), Encoding::Gzip);
-        }
+        assert_eq!(Encoding::accepted(&headers), Encoding::Gzip);
+        headers.append("grpc-accept-encoding", "zstd".parse().unwrap());
+        #[cfg(feature = "zstd")]
+        assert_eq!(Encoding::accepted(&headers), Encoding::Zstd);
         headers.insert("grpc-encoding", "br".parse().unwrap());
-        assert!(Encoding::of_request(&headers).is_err());
+        let refusal = Encoding::of_request(&headers).unwrap_err();
+        assert!(refusal.message().ends_with(ACCEPTED), "{}", refusal.message());
+    }
+
+    #[test]
+    fn all_encodings_are_announced() {
+        let names: Vec<_> = Encoding::ALL.iter().map(|one| one.name()).collect();
+        assert_eq!(ACCEPTED, names.join(", "));
     }
 }

@@ -9,8 +9,10 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use rpc_runtime::{Metadata, Status};
 
+use crate::connection::HEADER;
+
 /// Base64 as gRPC wants it: written without padding, read with or without.
-pub(super) const BASE64: GeneralPurpose = GeneralPurpose::new(
+pub(crate) const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
     GeneralPurposeConfig::new()
         .with_encode_padding(false)
@@ -22,7 +24,7 @@ pub(super) const BASE64: GeneralPurpose = GeneralPurpose::new(
 /// # Errors
 ///
 /// INVALID_ARGUMENT if the value of a `-bin` key is not base64.
-pub(super) fn to_metadata(headers: &HeaderMap) -> Result<Metadata, Status> {
+pub(crate) fn to_metadata(headers: &HeaderMap) -> Result<Metadata, Status> {
     let mut metadata = Metadata::new();
     for (key, value) in headers {
         let key = key.as_str();
@@ -44,9 +46,24 @@ pub(super) fn to_metadata(headers: &HeaderMap) -> Result<Metadata, Status> {
     Ok(metadata)
 }
 
-/// Adds metadata to headers or trailers. What cannot be a header is left out: a value that is not printable ASCII needs a key that ends in
-/// `-bin`.
-pub(super) fn add_metadata(metadata: &Metadata, headers: &mut HeaderMap) {
+/// How much may still be added to headers, as HTTP/2 counts them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Room(pub(crate) usize);
+
+impl Room {
+    /// Takes room for a header; false if it does not fit.
+    pub(crate) fn take(&mut self, name: usize, value: usize) -> bool {
+        let left = self.0.checked_sub(name + value + HEADER);
+        self.0 = left.unwrap_or(self.0);
+        left.is_some()
+    }
+}
+
+/// Adds metadata to headers or trailers, as far as there is `room`. Returns how many entries have none.
+///
+/// What cannot be a header is left out: a value that is not printable ASCII needs a key that ends in `-bin`.
+pub(crate) fn add_metadata(metadata: &Metadata, headers: &mut HeaderMap, room: &mut Room) -> usize {
+    let mut without_room = 0;
     for (key, value) in metadata {
         let Ok(name) = HeaderName::from_bytes(key.as_bytes()) else {
             continue;
@@ -60,10 +77,15 @@ pub(super) fn add_metadata(metadata: &Metadata, headers: &mut HeaderMap) {
                 .ok()
                 .filter(|_| is_printable(value)),
         };
-        if let Some(value) = value {
-            headers.append(name, value);
+        match value {
+            Some(value) if room.take(key.len(), value.len()) => {
+                headers.append(name, value);
+            }
+            Some(_) => without_room += 1,
+            None => {}
         }
     }
+    without_room
 }
 
 fn is_printable(value: &[u8]) -> bool {
@@ -99,7 +121,9 @@ mod tests {
         metadata.append("trace", "43");
         metadata.append("blob-bin", vec![0, 255, 7]);
         let mut headers = HeaderMap::new();
-        add_metadata(&metadata, &mut headers);
+        let mut room = Room(200);
+        assert_eq!(add_metadata(&metadata, &mut headers, &mut room), 0);
+        assert_eq!(room.0, 200 - 2 * (5 + 2 + 32) - (8 + 4 + 32));
         assert_eq!(headers["blob-bin"], "AP8H");
         assert_eq!(to_metadata(&headers).unwrap(), metadata);
     }
@@ -111,8 +135,20 @@ mod tests {
         metadata.append("a key", "1");
         metadata.append("grpc-status", "0");
         let mut headers = HeaderMap::new();
-        add_metadata(&metadata, &mut headers);
+        assert_eq!(add_metadata(&metadata, &mut headers, &mut Room(200)), 0);
         assert!(headers.is_empty(), "{headers:?}");
+    }
+
+    #[test]
+    fn what_has_no_room_is_left_out_and_counted() {
+        let metadata = Metadata::from([
+            ("a", "x".repeat(40)),
+            ("b", "1".to_owned()),
+            ("c", "1".to_owned()),
+        ]);
+        let mut headers = HeaderMap::new();
+        assert_eq!(add_metadata(&metadata, &mut headers, &mut Room(2 * 34)), 1);
+        assert_eq!((headers.len(), headers.contains_key("a")), (2, false));
     }
 
     #[test]

@@ -1,58 +1,61 @@
 //! Messages: reads the messages of a request's body.
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::Bytes;
 use h2::RecvStream;
-use rpc_runtime::{Code, Status, codec::RawMessage};
+use rpc_runtime::{
+    Code, Status,
+    codec::RawMessage,
+    server::{HeldMemory, PeerFault},
+};
+use tokio::time::timeout_at;
 
-use super::encoding::Encoding;
+use super::{encoding::Encoding, prefixed::Prefixed};
+use crate::{
+    connection::{STREAM_WINDOW, Shared},
+    pace::Pace,
+};
 
-/// The messages of a request's body, each behind five bytes: whether it is compressed, and its length.
+/// The messages of a request's body. What it holds of them counts as held by the server.
 ///
 /// What is read gives the peer room for more at once, so at most one message and one window are held.
-pub(super) struct Messages {
+pub(super) struct Messages<'a> {
+    shared: &'a Shared,
     body: RecvStream,
-    unread: BytesMut,
-    encoding: Encoding,
-    max: usize,
+    unread: Prefixed,
+    held: HeldMemory,
+    /// What is held beside the messages.
+    base: usize,
 }
 
-impl Messages {
-    /// Each message may have `max` bytes, before and after decompression.
-    pub(super) fn new(body: RecvStream, encoding: Encoding, max: usize) -> Self {
-        Self {
+impl<'a> Messages<'a> {
+    /// The messages of `body`. `base` is what the call holds beside them.
+    ///
+    /// # Errors
+    ///
+    /// RESOURCE_EXHAUSTED if the server has no memory for them.
+    pub(super) fn new(
+        shared: &'a Shared,
+        body: RecvStream,
+        encoding: Encoding,
+        base: usize,
+    ) -> Result<Self, Status> {
+        Ok(Self {
+            held: shared.server.hold(rounded(base))?,
+            unread: Prefixed::new(encoding, shared.max_message()),
+            shared,
             body,
-            unread: BytesMut::new(),
-            encoding,
-            max,
-        }
+            base,
+        })
     }
 
-    /// Waits for the next message; none at the end.
+    /// Waits for the next message; none at the end. The message before it counts as held until then.
     ///
     /// # Errors
     ///
     /// `Broken::Peer` if the caller has given up, or its connection is lost. `Broken::Body` with what is wrong with the body.
     pub(super) async fn next(&mut self) -> Result<Option<RawMessage>, Broken> {
-        loop {
-            if let Some(message) = self.take()? {
-                return Ok(Some(RawMessage(message)));
-            }
-            match self.body.data().await {
-                Some(chunk) => {
-                    let chunk = chunk.map_err(|_| Broken::Peer)?;
-                    // The stream is open, so there is no error.
-                    let _ = self.body.flow_control().release_capacity(chunk.len());
-                    if self.unread.is_empty() {
-                        if let Some(message) = self.whole(&chunk)? {
-                            return Ok(Some(RawMessage(message)));
-                        }
-                    }
-                    self.unread.extend_from_slice(&chunk);
-                }
-                None if self.unread.is_empty() => return Ok(None),
-                None => return Err(Status::internal("the body ends within a message").into()),
-            }
-        }
+        let begun = (self.unread.len() > 0).then(|| self.pace());
+        self.read(begun).await
     }
 
     /// Reads the only message of a call without a stream of requests.
@@ -61,76 +64,128 @@ impl Messages {
     ///
     /// As [`Messages::next`]; UNIMPLEMENTED if there is none, or more than one.
     pub(super) async fn only(&mut self) -> Result<RawMessage, Broken> {
-        let message = self.next().await?;
+        let message = self.read(Some(self.pace())).await?;
         let message =
             message.ok_or_else(|| Status::unimplemented("the call has no message, and takes one"))?;
-        if !self.unread.is_empty() || self.has_more().await? {
+        if self.unread.len() > 0 || self.has_more().await? {
             return Err(Status::unimplemented("the call has several messages, and takes one").into());
         }
         Ok(message)
     }
 
-    /// True if the body has further bytes.
+    /// Counts a whole window as held, beside a message of `len` bytes: while its handler does not take that, nobody reads what the
+    /// caller sends meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// RESOURCE_EXHAUSTED if the server has no memory for it.
+    pub(super) fn hold_window(&mut self, len: usize) -> Result<(), Status> {
+        self.hold(len + STREAM_WINDOW as usize)
+    }
+
+    /// Waits for the next message; none at the end. With a `pace`, the message has begun.
+    async fn read(&mut self, mut pace: Option<Pace>) -> Result<Option<RawMessage>, Broken> {
+        loop {
+            let taken = self.unread.take();
+            if let Some(message) = self.checked(taken)? {
+                return Ok(Some(RawMessage(message)));
+            }
+            let Some(chunk) = self.chunk(pace.as_mut()).await? else {
+                if self.unread.len() == 0 {
+                    return Ok(None);
+                }
+                let cut = Err(Status::internal("the body ends within a message"));
+                return Ok(self.checked(cut)?.map(RawMessage));
+            };
+            self.hold(chunk.len())?;
+            let pushed = self.unread.push(&chunk);
+            if let Some(message) = self.checked(pushed)? {
+                return Ok(Some(RawMessage(message)));
+            }
+            if pace.is_none() {
+                pace = Some(self.pace());
+            }
+        }
+    }
+
+    /// Notes what a message that was read holds, or that it is malformed.
+    fn checked(&mut self, read: Result<Option<Bytes>, Status>) -> Result<Option<Bytes>, Broken> {
+        match read {
+            Ok(None) => Ok(None),
+            Ok(Some(message)) => {
+                self.hold(message.len())?;
+                Ok(Some(message))
+            }
+            Err(status) => {
+                let is_too_long = status.code() == Code::ResourceExhausted;
+                let fault = match is_too_long {
+                    true => PeerFault::Other,
+                    false => PeerFault::MalformedMessage,
+                };
+                self.shared.server.note_fault(fault);
+                Err(status.into())
+            }
+        }
+    }
+
+    /// True if the body has further bytes. Its end must come soon.
     async fn has_more(&mut self) -> Result<bool, Broken> {
-        while let Some(chunk) = self.body.data().await {
-            if !chunk.map_err(|_| Broken::Peer)?.is_empty() {
+        let mut pace = self.pace();
+        while let Some(chunk) = self.chunk(Some(&mut pace)).await? {
+            if !chunk.is_empty() {
                 return Ok(true);
             }
         }
         Ok(false)
     }
 
-    /// The message of a chunk that has one message and nothing else: without a copy.
-    fn whole(&self, chunk: &Bytes) -> Result<Option<Bytes>, Status> {
-        match self.prefix(chunk)? {
-            Some((is_compressed, len)) if chunk.len() == PREFIX + len => {
-                self.decompress(is_compressed, chunk.slice(PREFIX..)).map(Some)
-            }
-            _ => Ok(None),
-        }
-    }
-
-    /// The next message of what was read before.
-    fn take(&mut self) -> Result<Option<Bytes>, Status> {
-        let Some((is_compressed, len)) = self.prefix(&self.unread)? else {
-            return Ok(None);
-        };
-        if self.unread.len() < PREFIX + len {
-            return Ok(None);
-        }
-        self.unread.advance(PREFIX);
-        let message = self.unread.split_to(len).freeze();
-        self.decompress(is_compressed, message).map(Some)
-    }
-
-    /// Reads the five bytes before a message, if they are all there.
-    fn prefix(&self, bytes: &[u8]) -> Result<Option<(bool, usize)>, Status> {
-        let Some((prefix, _)) = bytes.split_first_chunk::<PREFIX>() else {
-            return Ok(None);
-        };
-        let is_compressed = match prefix[0] {
-            0 => false,
-            1 => true,
-            other => {
-                return Err(Status::internal(format!(
-                    "a message begins with {other}, not with 0 or 1"
-                )));
+    /// Waits for the next chunk of the body, not longer than `pace` allows. None at the end.
+    async fn chunk(&mut self, pace: Option<&mut Pace>) -> Result<Option<Bytes>, Broken> {
+        let chunk = match pace {
+            None => self.body.data().await,
+            Some(pace) => {
+                let chunk = timeout_at(pace.due(), self.body.data()).await;
+                let chunk = chunk.map_err(|_| self.too_slow())?;
+                if let Some(Ok(chunk)) = &chunk {
+                    pace.moved(chunk.len());
+                }
+                chunk
             }
         };
-        let len = u32::from_be_bytes([prefix[1], prefix[2], prefix[3], prefix[4]]);
-        match usize::try_from(len) {
-            Ok(len) if len <= self.max => Ok(Some((is_compressed, len))),
-            _ => Err(too_long(len.into(), self.max)),
+        let chunk = chunk.transpose().map_err(|_| Broken::Peer)?;
+        if let Some(chunk) = &chunk {
+            // The stream is open, so there is no error.
+            let _ = self.body.flow_control().release_capacity(chunk.len());
+            self.shared.traffic.add_useful(chunk.len());
         }
+        Ok(chunk)
     }
 
-    fn decompress(&self, is_compressed: bool, message: Bytes) -> Result<Bytes, Status> {
-        match is_compressed {
-            true => self.encoding.decompress(&message, self.max),
-            false => Ok(message),
-        }
+    fn pace(&self) -> Pace {
+        Pace::new(self.shared.server.slow_frame())
+    }
+
+    fn too_slow(&self) -> Status {
+        let (time, read) = (self.shared.server.slow_frame(), self.unread.len());
+        let text = format!(
+            "less than 64 KiB of a message came in {time:?}, and {read} bytes wait for the rest: Limits::slow_frame"
+        );
+        Status::new(Code::ResourceExhausted, text)
+    }
+
+    /// Counts what is held: `bytes`, and what is not read.
+    fn hold(&mut self, bytes: usize) -> Result<(), Status> {
+        self.held.resize(rounded(self.base + self.unread.len() + bytes))
     }
 }
+
+/// What counts for `bytes`: steps of 1 KiB, so that a stream of short messages changes nothing.
+fn rounded(bytes: usize) -> u64 {
+    (bytes + CALL).next_multiple_of(1 << 10) as u64
+}
+
+/// What an open call takes at least: its task and its stream. Not measured.
+const CALL: usize = 2 << 10;
 
 /// Why a body ends before its end.
 pub(super) enum Broken {
@@ -145,14 +200,3 @@ impl From<Status> for Broken {
         Self::Body(status)
     }
 }
-
-/// The status of a message that is longer than `max` bytes.
-pub(super) fn too_long(len: u64, max: usize) -> Status {
-    Status::new(
-        Code::ResourceExhausted,
-        format!("message of {len} bytes or more exceeds limit of {max}: Limits::max_message"),
-    )
-}
-
-/// How many bytes stand before each message.
-pub(super) const PREFIX: usize = 5;

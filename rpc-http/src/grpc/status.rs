@@ -6,28 +6,62 @@ use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
 use prost::Message;
 use rpc_runtime::{Code, Metadata, Status};
 
-use super::headers::{BASE64, add_metadata};
+use super::headers::{BASE64, Room, add_metadata};
+use crate::connection::header_list;
 
 /// Adds the end of a call to its trailers: status, text, details and metadata.
-pub(super) fn add_end(end: Result<&Metadata, &Status>, trailers: &mut HeaderMap) {
+///
+/// Together with the headers that are there they have [`MAX_LIST`] bytes, since callers refuse longer lists: many of them with an error
+/// that hides the status. Details and metadata that do not fit are left out, and the text says so.
+pub(crate) fn add_end(end: Result<&Metadata, &Status>, trailers: &mut HeaderMap) {
     let (code, metadata) = match end {
         Ok(metadata) => (Code::Ok, metadata),
         Err(status) => (status.code(), status.metadata()),
     };
     trailers.insert("grpc-status", HeaderValue::from(code as u32));
-    add_metadata(metadata, trailers);
-    if let Err(status) = end {
-        let text = percent_encode(status.message().as_bytes(), NOT_PLAIN).to_string();
-        if let Some(text) = HeaderValue::from_str(&text)
-            .ok()
-            .filter(|_| !status.message().is_empty())
-        {
-            trailers.insert("grpc-message", text);
+    let mut room = Room(MAX_LIST.saturating_sub(header_list(trailers)));
+    let Err(status) = end else {
+        let left_out = add_metadata(metadata, trailers, &mut room);
+        if left_out > 0 {
+            tracing::warn!(left_out, "metadata of a reply does not fit into its trailers");
         }
-        if let Some(details) = details(status) {
-            trailers.insert("grpc-status-details-bin", details);
+        return;
+    };
+    let mut text = encoded(status.message());
+    room.take(MESSAGE.len(), text.len() + NOTES);
+    if let Some(details) = details(status) {
+        match room.take(DETAILS.len(), details.len()) {
+            true => {
+                trailers.insert(DETAILS, details);
+            }
+            false => text += &format!(" (left out: {} bytes of details)", status.details().len()),
         }
     }
+    let left_out = add_metadata(metadata, trailers, &mut room);
+    if left_out > 0 {
+        text += &format!(" (left out: {left_out} entries of metadata)");
+    }
+    if let Some(text) = HeaderValue::from_str(&text).ok().filter(|text| !text.is_empty()) {
+        trailers.insert(MESSAGE, text);
+    }
+}
+
+/// Percent-encodes a text, and cuts it if it is long.
+fn encoded(text: &str) -> String {
+    let whole = percent_encode(text.as_bytes(), NOT_PLAIN).to_string();
+    if whole.len() <= MAX_TEXT {
+        return whole;
+    }
+    let mut cut = String::new();
+    for char in text.chars() {
+        let mut bytes = [0; 4];
+        let char = percent_encode(char.encode_utf8(&mut bytes).as_bytes(), NOT_PLAIN).to_string();
+        if cut.len() + char.len() + ELLIPSIS.len() > MAX_TEXT {
+            break;
+        }
+        cut += &char;
+    }
+    cut + ELLIPSIS
 }
 
 /// The details of a status: what the handler gave, if that is a `google.rpc.Status`, or else the one of them.
@@ -70,6 +104,17 @@ struct Any {
     #[prost(bytes = "vec", tag = "2")]
     value: Vec<u8>,
 }
+
+const MESSAGE: &str = "grpc-message";
+const DETAILS: &str = "grpc-status-details-bin";
+/// How long the trailers may be, as HTTP/2 counts them: what gRPC in C and Java takes by default.
+pub(crate) const MAX_LIST: usize = 8 << 10;
+/// How long the text may be once it is encoded. That of a handler has 1 KiB before, in UTF-8.
+const MAX_TEXT: usize = 3 << 10;
+/// How long the notes may be on what was left out.
+const NOTES: usize = 128;
+/// `…`, encoded.
+const ELLIPSIS: &str = "%E2%80%A6";
 
 /// The type of details whose type only the handler knows.
 const UNTYPED: &str = "type.googleapis.com/rpc.Details";
@@ -114,5 +159,31 @@ mod tests {
         let whole = read(&trailers(&status));
         assert_eq!((whole.code, &whole.details[0].type_url[..]), (3, UNTYPED));
         assert_eq!(whole.details[0].value, "text".to_owned().encode_to_vec());
+    }
+
+    #[test]
+    fn trailers_have_a_limit_and_say_what_they_lack() {
+        let metadata = Metadata::from([("small", "1".to_owned()), ("large", "x".repeat(6000))]);
+        let status = Status::internal("größe ".repeat(1000))
+            .with_details_bytes(vec![7; 20_000])
+            .with_metadata(metadata);
+        let trailers = trailers(&status);
+        assert!(header_list(&trailers) <= MAX_LIST, "{}", header_list(&trailers));
+        let text = trailers["grpc-message"].to_str().unwrap();
+        let notes = " (left out: 20000 bytes of details) (left out: 1 entries of metadata)";
+        assert!(text.starts_with("gr%C3%B6%C3%9Fe gr"), "{text}");
+        assert!(text.ends_with(&format!("{ELLIPSIS}{notes}")), "{text}");
+        assert_eq!(trailers["small"], "1");
+    }
+
+    #[test]
+    fn metadata_of_a_reply_that_does_not_fit_is_left_out() {
+        let metadata = Metadata::from([("large", "x".repeat(9000)), ("small", "1".to_owned())]);
+        let mut trailers = HeaderMap::new();
+        add_end(Ok(&metadata), &mut trailers);
+        assert_eq!(
+            (trailers.len(), &trailers["small"]),
+            (2, &HeaderValue::from_static("1"))
+        );
     }
 }

@@ -10,7 +10,7 @@ use rpc_runtime::Status;
 /// # Errors
 ///
 /// INTERNAL, as grpc-go has it, if the header is not one to eight digits and a unit.
-pub(super) fn read(headers: &HeaderMap) -> Result<Option<Duration>, Status> {
+pub(crate) fn read(headers: &HeaderMap) -> Result<Option<Duration>, Status> {
     match headers.get("grpc-timeout") {
         None => Ok(None),
         Some(value) => match parse(value.as_bytes()) {

@@ -44,8 +44,25 @@ impl Caller {
         }
     }
 
+    /// Connects by TCP. The server may send `window` bytes of each answer before they are read.
+    pub(crate) async fn connect_with_window(address: &str, window: u32) -> Self {
+        let socket = TcpStream::connect(address.trim_start_matches("tcp://"))
+            .await
+            .unwrap();
+        Self::over_with_window(socket, window).await
+    }
+
     async fn over(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Self {
-        let (requests, connection) = client::handshake(stream).await.unwrap();
+        Self::over_with_window(stream, 65_535).await
+    }
+
+    async fn over_with_window(
+        stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        window: u32,
+    ) -> Self {
+        let mut builder = client::Builder::new();
+        builder.initial_window_size(window);
+        let (requests, connection) = builder.handshake(stream).await.unwrap();
         Self {
             requests,
             connection: tokio::spawn(connection),

@@ -2,6 +2,10 @@
 
 mod caller;
 mod calls;
+mod compression;
+mod hostile;
+mod lifecycle;
+mod memory;
 mod refusals;
 
 use demo_api::demo::kv::v1::{KvClient, KvServer};
@@ -23,6 +27,10 @@ struct TestServer {
 impl TestServer {
     async fn start(listener: &str) -> Self {
         Self::start_with(listener, |server| server).await
+    }
+
+    async fn with_guest(guest: Http) -> Self {
+        Self::start_with("tcp://127.0.0.1:0", |server| server.guest(guest)).await
     }
 
     async fn start_with(listener: &str, configure: impl FnOnce(ServerBuilder) -> ServerBuilder) -> Self {

@@ -22,7 +22,7 @@ use crate::{
         limits::{CALL_TIMEOUT, CLIENT_KEEP_ALIVE, CONNECT_TIMEOUT},
         secret::Secret,
     },
-    conn::Settings,
+    conn::{Settings, memory::Memory},
     layer::{DynMiddleware, Middleware},
     net::{Address, ClientSecurity, Connector},
 };
@@ -59,6 +59,7 @@ pub struct ClientBuilder<C = Client> {
     metadata: Metadata,
     credentials: Credentials,
     security: ClientSecurity,
+    memory: Arc<Memory>,
     client: PhantomData<fn() -> C>,
 }
 
@@ -90,6 +91,7 @@ impl<C> ClientBuilder<C> {
             metadata: Metadata::new(),
             credentials: Credentials::default(),
             security: ClientSecurity::default(),
+            memory: Arc::default(),
             client: PhantomData,
         }
     }
@@ -360,6 +362,12 @@ impl<C> ClientBuilder<C> {
         self.callbacks = Some(callbacks);
     }
 
+    /// Counts what its connections hold in `memory`. Default: in one of its own, without a limit.
+    pub(crate) fn memory(mut self, memory: Arc<Memory>) -> Self {
+        self.memory = memory;
+        self
+    }
+
     fn client(mut self) -> Client {
         for place in &mut self.places {
             if let ConnectTarget::Address(_, security) = &mut place.target {
@@ -394,6 +402,7 @@ impl<C> ClientBuilder<C> {
             priorities,
             encodings: Compression::announced(self.compression),
             metadata: hello,
+            memory: Arc::clone(&self.memory),
             ..Settings::new(
                 &limits,
                 CLIENT_KEEP_ALIVE,
@@ -427,6 +436,7 @@ impl<C> Clone for ClientBuilder<C> {
         Self {
             places: self.places.clone(),
             limits: self.limits.clone(),
+            memory: Arc::clone(&self.memory),
             callbacks: self.callbacks.clone(),
             connector: self.connector.clone(),
             layers: self.layers.clone(),

@@ -5,7 +5,7 @@ use super::tuning::{EMPTY_FRAMES, GOOD_REQUESTS, MAX_LATE, OVERHEAD};
 /// How many faults the peer may still make. Good requests make up for faults, so that rare accidents do not end a long
 /// connection.
 #[derive(Debug)]
-pub(super) struct FaultBudget {
+pub(crate) struct FaultBudget {
     left: u32,
     most: u32,
     good: u32,
@@ -17,7 +17,7 @@ pub(super) struct FaultBudget {
 
 impl FaultBudget {
     /// A budget of `most` faults.
-    pub(super) const fn new(most: u32) -> Self {
+    pub(crate) const fn new(most: u32) -> Self {
         Self {
             left: most,
             most,
@@ -29,7 +29,7 @@ impl FaultBudget {
 
     /// Counts a fault; false if it was one too many.
     #[must_use]
-    pub(super) fn count(&mut self) -> bool {
+    pub(crate) fn count(&mut self) -> bool {
         self.left = self.left.saturating_sub(1);
         self.left > 0
     }
@@ -54,7 +54,7 @@ impl FaultBudget {
 
     /// Counts `count` good requests.
     #[inline]
-    pub(super) fn good(&mut self, count: usize) {
+    pub(crate) fn good(&mut self, count: usize) {
         self.empty = 0;
         // No overflow: a frame has fewer bytes than that.
         self.good += count as u32;

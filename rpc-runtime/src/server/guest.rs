@@ -1,8 +1,12 @@
 //! Guest: another protocol on the listeners of a server.
 
+mod ending;
+mod held_memory;
+mod peer_fault;
+
 use std::{
     fmt,
-    future::Future,
+    future::{Future, pending},
     io,
     pin::Pin,
     sync::{
@@ -10,14 +14,28 @@ use std::{
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
     task::{Context, Poll},
+    time::Duration,
 };
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::sleep,
+};
 
+use self::{ending::Ending, held_memory::PeerAccount, peer_fault::PeerFaults};
+pub use self::{
+    held_memory::HeldMemory,
+    peer_fault::{PeerCut, PeerFault},
+};
 use super::until::until;
 use crate::{
-    Client, ClientBuilder, Code, Error, Limits, Peer, Procedure, base::ordered_wakes::Changes,
-    client::acceptor::StreamAcceptor, net::Stream, session::lifecycle::Lifecycle,
+    Client, ClientBuilder, Code, Error, Limits, Peer, Procedure, Status,
+    base::ordered_wakes::Changes,
+    client::acceptor::StreamAcceptor,
+    conn::{Cut, Settings},
+    driver::SharedConnection,
+    net::Stream,
+    session::lifecycle::Lifecycle,
 };
 
 /// Another protocol on the listeners of a server: gRPC over HTTP/2, for example.
@@ -33,7 +51,8 @@ pub trait Guest: fmt::Debug + Send + Sync + 'static {
 
     /// Serves a connection until it ends. The future is dropped at the end of a drain.
     ///
-    /// When [`GuestServer::draining`] resolves, the guest tells its peer, finishes the open calls, and closes.
+    /// When [`GuestServer::draining`] resolves, the guest tells its peer, finishes the open calls, and closes. What it holds for its
+    /// peer counts by [`GuestServer::hold`].
     fn serve(&self, connection: GuestConnection) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 }
 
@@ -103,6 +122,9 @@ impl AsyncWrite for GuestStream {
 pub struct GuestServer {
     host: Arc<dyn Host>,
     peer: Peer,
+    account: Arc<PeerAccount>,
+    faults: Arc<PeerFaults>,
+    ending: Arc<Ending>,
 }
 
 /// The server of a guest.
@@ -112,13 +134,19 @@ pub(crate) trait Host: Send + Sync {
 
     fn limits(&self) -> &Limits;
 
+    /// The settings of each connection, with the memory and the counters of all of them.
+    fn settings(&self) -> &Arc<Settings>;
+
     fn lifecycle(&self) -> &Lifecycle;
 
     /// The open connections of guests.
     fn guests(&self) -> &Arc<OpenTasks>;
 
-    /// Serves `stream` for `peer`; false if the drain has told all peers.
-    fn accept(self: Arc<Self>, stream: Stream, peer: Peer) -> bool;
+    /// Counts and logs that `peer` was cut off.
+    fn cut_off(&self, cut: Cut, peer: &str, text: &str);
+
+    /// Serves `stream` for `peer`; none if the drain has told all peers.
+    fn accept(self: Arc<Self>, stream: Stream, peer: Peer) -> Option<Arc<SharedConnection>>;
 }
 
 impl GuestServer {
@@ -134,17 +162,68 @@ impl GuestServer {
         self.host.procedure(path)
     }
 
-    /// Makes a client that calls the server for the peer of this connection, within this process.
+    /// Connects a client that calls the server for the peer of this connection, within this process.
     ///
-    /// Its calls have no deadline, unless they set one. It connects at its first call.
-    pub fn client(&self) -> Client {
+    /// Its calls have no deadline, unless they set one. What it holds counts for the server's
+    /// [`max_buffered_bytes`](crate::server::ServerBuilder::max_buffered_bytes). Its connection has the age and the idle time of the
+    /// [`Limits`] of the server; when those end it, [`GuestServer::draining`] resolves.
+    ///
+    /// # Errors
+    ///
+    /// UNAVAILABLE if the server is shutting down.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives the attempt up.
+    pub async fn client(&self) -> Result<Client, Error> {
         let acceptor = Arc::new(ForPeer(self.clone()));
         let builder = ClientBuilder::<Client>::to_acceptor(acceptor);
+        // The accepting side ends the connection by its age, and then the guest learns of it.
+        let limits = self.host.limits().clone().max_age(None).max_idle(None);
         builder
-            .limits(self.host.limits().clone())
+            .limits(limits)
+            .memory(Arc::clone(&self.host.settings().memory))
             .timeout(None)
             .fail_fast(true)
-            .connect_lazy()
+            .connect()
+            .await
+    }
+
+    /// Notes that the guest holds `bytes` for its peer, until the result is dropped.
+    ///
+    /// They count for the server's [`max_buffered_bytes`](crate::server::ServerBuilder::max_buffered_bytes), with all that other peers
+    /// make it hold.
+    ///
+    /// # Errors
+    ///
+    /// RESOURCE_EXHAUSTED if the guest holds more than half of what is left of it for this peer, as for a connection of our own
+    /// protocol. It counts as [`Counters::calls_refused`](crate::server::Counters::calls_refused).
+    pub fn hold(&self, bytes: u64) -> Result<HeldMemory, Status> {
+        self.account.hold(bytes)
+    }
+
+    /// Counts a fault of the peer.
+    ///
+    /// After [`Limits::max_faults`](crate::Limits::max_faults) of them the connection is to end: [`GuestServer::draining`] resolves.
+    /// Ten good requests make up for one fault, see [`GuestServer::note_good_request`].
+    pub fn note_fault(&self, fault: PeerFault) {
+        let settings = self.host.settings();
+        fault.count(&settings.counts).add();
+        if self.faults.count() || !self.ending.begin() {
+            return;
+        }
+        let text = format!("{} faults, the last one: {fault}", settings.max_faults);
+        self.host.cut_off(Cut::Excess, self.peer.address(), &text);
+    }
+
+    /// Notes that a request of the peer was in order.
+    pub fn note_good_request(&self) {
+        self.faults.note_good();
+    }
+
+    /// Counts and logs that the guest ends the connection because of its peer; `text` says what was wrong.
+    pub fn note_cut(&self, cut: PeerCut, text: &str) {
+        self.host.cut_off(cut.cut(), self.peer.address(), text);
     }
 
     /// Returns how many bytes a message may have: [`Limits::max_message`](crate::Limits::max_message).
@@ -152,13 +231,50 @@ impl GuestServer {
         self.host.limits().max_message
     }
 
-    /// Waits until the server drains: then the guest accepts no further calls.
+    /// Returns how many faults end a connection: [`Limits::max_faults`](crate::Limits::max_faults).
+    pub fn max_faults(&self) -> u32 {
+        self.host.limits().max_faults
+    }
+
+    /// Returns how long a handshake may take: [`Limits::handshake_timeout`](crate::Limits::handshake_timeout).
+    pub fn handshake_timeout(&self) -> Duration {
+        self.host.limits().handshake_timeout
+    }
+
+    /// Returns the time in which 64 KiB of a message that has begun must arrive: [`Limits::slow_frame`](crate::Limits::slow_frame).
+    pub fn slow_frame(&self) -> Duration {
+        self.host.limits().slow_frame
+    }
+
+    /// Returns the time in which the peer must take 64 KiB: [`Limits::write_stall`](crate::Limits::write_stall).
+    pub fn write_stall(&self) -> Duration {
+        self.host.limits().write_stall
+    }
+
+    /// Waits until the guest is to accept no further calls, and to end the connection with its last open call.
+    ///
+    /// That is when the server drains, and when it ends the connection of a [client](GuestServer::client) of this peer:
+    /// by [`Limits::max_age`](crate::Limits::max_age), [`max_idle`](crate::Limits::max_idle),
+    /// [`max_denials`](crate::Limits::max_denials), [`max_faults`](crate::Limits::max_faults) or
+    /// [`Context::drain_connection`](crate::Context::drain_connection). Open calls then have
+    /// [`max_age_grace`](crate::Limits::max_age_grace), and the guest's future is dropped a little later.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future changes nothing.
     pub async fn draining(&self) {
-        self.host.lifecycle().draining().await;
+        until(self.host.lifecycle().draining(), self.ending.begun()).await;
+    }
+
+    /// Waits until the connection must be over, because the server has ended it. It waits for ever if the server drains: then the drain's
+    /// own limit holds.
+    async fn overdue(&self) {
+        self.ending.begun().await;
+        if self.host.lifecycle().is_draining() {
+            pending::<()>().await;
+        }
+        let limits = self.host.limits();
+        sleep(limits.max_age_grace.saturating_add(limits.linger)).await;
     }
 }
 
@@ -176,10 +292,15 @@ struct ForPeer(GuestServer);
 
 impl StreamAcceptor for ForPeer {
     fn accept(&self, stream: Stream) -> Result<(), Error> {
-        let GuestServer { host, peer } = &self.0;
+        let GuestServer {
+            host, peer, ending, ..
+        } = &self.0;
         match Arc::clone(host).accept(stream, peer.clone()) {
-            true => Ok(()),
-            false => Err(Error::local(Code::Unavailable, "the server is shutting down")),
+            Some(connection) => {
+                ending.follow(&connection);
+                Ok(())
+            }
+            None => Err(Error::local(Code::Unavailable, "the server is shutting down")),
         }
     }
 }
@@ -187,14 +308,19 @@ impl StreamAcceptor for ForPeer {
 /// Serves the connection of a guest until it ends or the server is closed.
 pub(super) async fn serve(host: Arc<dyn Host>, guest: Arc<dyn Guest>, stream: Stream, peer: Peer) {
     let _open = host.guests().enter();
+    let server = GuestServer {
+        account: Arc::new(PeerAccount::new(host.settings())),
+        faults: Arc::new(PeerFaults::new(host.limits().max_faults)),
+        ending: Arc::default(),
+        host: Arc::clone(&host),
+        peer,
+    };
     let connection = GuestConnection {
         stream: GuestStream(stream),
-        server: GuestServer {
-            host: Arc::clone(&host),
-            peer,
-        },
+        server: server.clone(),
     };
-    until(host.lifecycle().closed(), guest.serve(connection)).await;
+    let serving = until(server.overdue(), guest.serve(connection));
+    until(host.lifecycle().closed(), serving).await;
 }
 
 /// How many tasks of one kind are open.

@@ -4,6 +4,7 @@ mod calls;
 mod connections;
 mod frames;
 mod handshakes;
+mod http2;
 
 use std::{
     fmt, io,
@@ -243,11 +244,12 @@ fn hasty(is_test: bool) -> Plan {
     }
 }
 
-/// Returns all attacks on a server with this transport: over TLS the same after the handshake, and others on the handshake.
+/// Returns all attacks on a server with this transport: over TLS the same after the handshake, and others on the handshake. Those over
+/// HTTP/2 are for TCP only: above TLS the same code runs.
 pub fn all(transport: Transport) -> Vec<Attack> {
     let attacks = [frames::ALL, calls::ALL, connections::ALL];
     match transport {
-        Transport::Tcp => attacks.concat(),
+        Transport::Tcp => [attacks.concat().as_slice(), http2::ALL].concat(),
         Transport::Tls => [attacks.concat().as_slice(), handshakes::ALL].concat(),
     }
 }

@@ -7,6 +7,7 @@ rpc_runtime::include_protos!();
 pub mod attack;
 pub mod certificates;
 pub mod door;
+pub mod http2;
 pub mod probe;
 pub mod procedure;
 pub mod process;

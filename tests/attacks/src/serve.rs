@@ -8,6 +8,7 @@ use std::{
 };
 
 use clap::Args;
+use rpc_http::Http;
 use rpc_runtime::{
     Bytes, Context, Limits, Requests, Result, Server,
     server::{ServerHandle, TerminatePolicy},
@@ -93,6 +94,7 @@ pub async fn serve(args: ServeArgs) -> Result<(), rpc_runtime::Error> {
     }
     let builder = Server::builder()
         .service(TargetServer::new(Attacked))
+        .guest(Http::new().grpc())
         .limits(limits)
         .drain_timeout(Duration::from_secs(1));
     let mut builder = match (&args.certificates, &args.unix) {

@@ -4,10 +4,14 @@ use std::sync::Arc;
 
 use tokio::{runtime::Handle, time::sleep};
 
-use super::{admission::Admission, serve::serve_stream};
+use super::{
+    admission::Admission,
+    serve::{serve_session, serve_stream},
+};
 use crate::{
     Limits, Peer, Procedure,
-    conn::Cut,
+    conn::{Cut, Settings},
+    driver::SharedConnection,
     net::Stream,
     server::{
         guest::{self, Guest, Host, OpenTask, OpenTasks},
@@ -28,10 +32,7 @@ pub(super) async fn serve_either(
     mut admission: Option<Admission>,
     undecided: OpenTask,
 ) {
-    let cut = |cut: Cut, text: &str| {
-        server.note_cut(cut, peer.address(), text);
-        cut.count(server.counts()).add();
-    };
+    let cut = |cut: Cut, text: &str| server.cut_off(cut, peer.address(), text);
     let patience = server.view().settings().handshake_timeout;
     // A drain waits for no byte: our own peers must get their GOAWAY.
     let first = async {
@@ -78,15 +79,25 @@ impl Host for ServerState {
         self.limits()
     }
 
+    fn settings(&self) -> &Arc<Settings> {
+        self.view().settings()
+    }
+
     fn lifecycle(&self) -> &Lifecycle {
         self.lifecycle()
+    }
+
+    fn cut_off(&self, cut: Cut, peer: &str, text: &str) {
+        self.note_cut(cut, peer, text);
+        cut.count(self.counts()).add();
     }
 
     fn guests(&self) -> &Arc<OpenTasks> {
         self.guests()
     }
 
-    fn accept(self: Arc<Self>, stream: Stream, peer: Peer) -> bool {
-        serve_stream(&self, stream, peer, None, &Handle::current())
+    fn accept(self: Arc<Self>, stream: Stream, peer: Peer) -> Option<Arc<SharedConnection>> {
+        let session = serve_session(&self, stream, peer, None, &Handle::current())?;
+        Some(Arc::clone(session.shared()))
     }
 }

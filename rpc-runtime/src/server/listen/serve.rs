@@ -18,11 +18,22 @@ use crate::{
 /// When the drain has told all peers, this closes the stream and returns false.
 pub(crate) fn serve_stream(
     server: &Arc<ServerState>,
-    mut stream: Stream,
+    stream: Stream,
     peer: Peer,
     admission: Option<Admission>,
     runtime: &Handle,
 ) -> bool {
+    serve_session(server, stream, peer, admission, runtime).is_some()
+}
+
+/// Serves a stream as [`serve_stream`] does, and returns its session.
+pub(super) fn serve_session(
+    server: &Arc<ServerState>,
+    mut stream: Stream,
+    peer: Peer,
+    admission: Option<Admission>,
+    runtime: &Handle,
+) -> Option<Arc<Dispatched>> {
     let settings = Arc::clone(server.view().settings());
     let max_frame = settings.max_frame;
     stream.give_up_after(settings.unacknowledged());
@@ -30,9 +41,7 @@ pub(crate) fn serve_stream(
     let challenge = challenge.map_or(Bytes::new(), |challenge| Bytes::copy_from_slice(&challenge));
     let connection = Connection::with_challenge(Side::Acceptor, settings, challenge);
     let shared = SharedConnection::new(connection);
-    let Some(session) = Dispatched::register(server, Arc::clone(&shared), peer, runtime.clone()) else {
-        return false;
-    };
+    let session = Dispatched::register(server, Arc::clone(&shared), peer, runtime.clone())?;
     if server.lifecycle().is_draining() {
         // Before the first byte is read, so that no call is taken.
         announce(session.shared(), server.drain_timeout());
@@ -40,8 +49,8 @@ pub(crate) fn serve_stream(
     // The driver's timer belongs to that runtime, too.
     let _entered = runtime.enter();
     session.spawn_dispatcher(Baton::new(stream, shared, max_frame));
-    runtime.spawn(watch_over(session, admission));
-    true
+    runtime.spawn(watch_over(Arc::clone(&session), admission));
+    Some(session)
 }
 
 #[cfg(test)]

@@ -1,0 +1,117 @@
+//! Prefixed: messages behind five bytes, as gRPC writes them into a body.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use rpc_runtime::{Code, Status};
+
+use super::encoding::Encoding;
+
+/// The bytes of a body that are not read, as messages behind five bytes: whether it is compressed, and its length.
+#[derive(Debug)]
+pub(crate) struct Prefixed {
+    unread: BytesMut,
+    encoding: Encoding,
+    max: usize,
+}
+
+impl Prefixed {
+    /// Each message may have `max` bytes, before and after decompression.
+    pub(crate) fn new(encoding: Encoding, max: usize) -> Self {
+        Self {
+            unread: BytesMut::new(),
+            encoding,
+            max,
+        }
+    }
+
+    /// How many bytes wait for the rest of their message, or to be read.
+    pub(crate) fn len(&self) -> usize {
+        self.unread.len()
+    }
+
+    /// Adds a chunk of the body. Returns its message if it has one, whole and alone: that is not copied.
+    ///
+    /// # Errors
+    ///
+    /// As [`Prefixed::take`].
+    pub(crate) fn push(&mut self, chunk: &Bytes) -> Result<Option<Bytes>, Status> {
+        if self.unread.is_empty() {
+            if let Some((is_compressed, len)) = self.prefix(chunk)? {
+                if chunk.len() == PREFIX + len {
+                    return self.decompress(is_compressed, chunk.slice(PREFIX..)).map(Some);
+                }
+            }
+        }
+        self.unread.extend_from_slice(chunk);
+        Ok(None)
+    }
+
+    /// Takes the next message; none if it is not whole.
+    ///
+    /// # Errors
+    ///
+    /// RESOURCE_EXHAUSTED if it is too long, INTERNAL if it is malformed.
+    pub(crate) fn take(&mut self) -> Result<Option<Bytes>, Status> {
+        let Some((is_compressed, len)) = self.prefix(&self.unread)? else {
+            return Ok(None);
+        };
+        if self.unread.len() < PREFIX + len {
+            return Ok(None);
+        }
+        self.unread.advance(PREFIX);
+        let message = self.unread.split_to(len).freeze();
+        self.decompress(is_compressed, message).map(Some)
+    }
+
+    /// Reads the five bytes before a message, if they are all there.
+    fn prefix(&self, bytes: &[u8]) -> Result<Option<(bool, usize)>, Status> {
+        let Some((prefix, _)) = bytes.split_first_chunk::<PREFIX>() else {
+            return Ok(None);
+        };
+        let is_compressed = match prefix[0] {
+            0 => false,
+            1 => true,
+            other => {
+                return Err(Status::internal(format!(
+                    "a message begins with {other}, not with 0 or 1"
+                )));
+            }
+        };
+        let len = u32::from_be_bytes([prefix[1], prefix[2], prefix[3], prefix[4]]);
+        match usize::try_from(len) {
+            Ok(len) if len <= self.max => Ok(Some((is_compressed, len))),
+            _ => Err(too_long(len.into(), self.max)),
+        }
+    }
+
+    fn decompress(&self, is_compressed: bool, message: Bytes) -> Result<Bytes, Status> {
+        match is_compressed {
+            true => self.encoding.decompress(&message, self.max),
+            false => Ok(message),
+        }
+    }
+}
+
+/// Returns a message behind its five bytes, compressed if `encoding` makes it shorter.
+pub(crate) fn prefixed(message: &[u8], encoding: Encoding) -> Bytes {
+    let compressed = encoding.compress(message);
+    let (flag, message) = match &compressed {
+        Some(compressed) => (1, &compressed[..]),
+        None => (0, message),
+    };
+    let mut bytes = BytesMut::with_capacity(PREFIX + message.len());
+    bytes.put_u8(flag);
+    bytes.put_u32(u32::try_from(message.len()).unwrap_or(u32::MAX));
+    bytes.put_slice(message);
+    bytes.freeze()
+}
+
+/// The status of a message that is longer than `max` bytes.
+pub(crate) fn too_long(len: u64, max: usize) -> Status {
+    Status::new(
+        Code::ResourceExhausted,
+        format!("message of {len} bytes or more exceeds limit of {max}: Limits::max_message"),
+    )
+}
+
+/// How many bytes stand before each message.
+pub(crate) const PREFIX: usize = 5;
