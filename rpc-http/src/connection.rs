@@ -16,13 +16,13 @@ use h2::{
 use http::{Request, Response, StatusCode};
 use rpc_runtime::{
     Client,
-    server::{GuestConnection, GuestServer, GuestStream},
+    server::{GuestConnection, GuestServer, GuestStream, Transport},
 };
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
-use crate::{grpc, http_guest::Settings, keep_alive::KeepAlive};
+use crate::{any_authority::AnyAuthority, grpc, http_guest::Settings, keep_alive::KeepAlive};
 
-type Connection = server::Connection<GuestStream, Bytes>;
+type Connection = server::Connection<AnyAuthority<GuestStream>, Bytes>;
 
 /// What the calls of a connection share.
 pub(crate) struct Shared {
@@ -40,18 +40,21 @@ impl Shared {
 
 /// Serves a connection until it ends.
 pub(crate) async fn serve(settings: Settings, connection: GuestConnection) {
-    let (stream, server) = connection.into_parts();
+    let (stream, server, handshake) = connection.into_parts();
+    let stream = match server.peer().transport() {
+        Transport::Unix => AnyAuthority::of_unix_peer(stream),
+        _ => AnyAuthority::unchanged(stream),
+    };
     let peer = server.peer().address().to_owned();
-    let handshake = timeout(HANDSHAKE, builder(&settings).handshake::<_, Bytes>(stream));
     let connection = tokio::select! {
         biased;
-        shaken = handshake => match shaken {
-            Ok(Ok(connection)) => connection,
-            Ok(Err(error)) => return tracing::debug!(peer, %error, "no HTTP/2 handshake"),
-            Err(_) => return tracing::debug!(peer, "no HTTP/2 handshake within {HANDSHAKE:?}"),
+        shaken = builder(&settings).handshake::<_, Bytes>(stream) => match shaken {
+            Ok(connection) => connection,
+            Err(error) => return tracing::debug!(peer, %error, "no HTTP/2 handshake"),
         },
         () = server.draining() => return tracing::debug!(peer, "the server drains before the HTTP/2 handshake"),
     };
+    drop(handshake);
     tracing::debug!(peer, "HTTP/2 connection opened");
     let shared = Arc::new(Shared {
         client: server.client(),
@@ -151,8 +154,6 @@ async fn answer(shared: Arc<Shared>, request: Request<RecvStream>, mut respond: 
     let _ = respond.send_response(response, true);
 }
 
-/// The time that a peer has for the preface.
-const HANDSHAKE: Duration = Duration::from_secs(10);
 /// What a peer may send of one stream before it is read. Not measured.
 const STREAM_WINDOW: u32 = 64 << 10;
 /// What a peer may send of all streams before they are read.

@@ -18,6 +18,7 @@
 //! # }
 //! ```
 
+mod any_authority;
 mod connection;
 mod grpc;
 mod http_guest;

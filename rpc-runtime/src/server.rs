@@ -38,7 +38,7 @@ pub use crate::{
 
 pub use self::{
     builder::ServerBuilder,
-    guest::{Guest, GuestConnection, GuestServer, GuestStream},
+    guest::{Guest, GuestConnection, GuestHandshake, GuestServer, GuestStream},
     handle::ServerHandle,
     run::run,
     terminate::TerminatePolicy,

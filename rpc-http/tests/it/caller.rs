@@ -44,7 +44,7 @@ impl Caller {
         }
     }
 
-    async fn over(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Self {
+    pub(crate) async fn over(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Self {
         let (requests, connection) = client::handshake(stream).await.unwrap();
         Self {
             requests,

@@ -2,7 +2,11 @@
 
 mod caller;
 mod calls;
+mod certificates;
+mod handshakes;
+mod listeners;
 mod refusals;
+mod tls;
 
 use demo_api::demo::kv::v1::{KvClient, KvServer};
 use demo_server::Store;
