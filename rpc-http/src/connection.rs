@@ -15,11 +15,12 @@ use h2::{
 use http::{HeaderMap, Request, Response, StatusCode};
 use rpc_runtime::{
     Client,
-    server::{GuestConnection, GuestServer, GuestStream, PeerCut, PeerFault},
+    server::{GuestConnection, GuestServer, GuestStream, PeerCut, PeerFault, Transport},
 };
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
+    any_authority::AnyAuthority,
     grpc,
     held_bytes::HeldBytes,
     http_guest::Settings,
@@ -27,7 +28,7 @@ use crate::{
     watched_stream::{Traffic, WatchedStream},
 };
 
-type Connection = server::Connection<WatchedStream<GuestStream>, HeldBytes>;
+type Connection = server::Connection<WatchedStream<AnyAuthority<GuestStream>>, HeldBytes>;
 
 /// What the calls of a connection share.
 pub(crate) struct Shared {
@@ -46,22 +47,24 @@ impl Shared {
 
 /// Serves a connection until it ends.
 pub(crate) async fn serve(settings: Settings, connection: GuestConnection) {
-    let (stream, server) = connection.into_parts();
+    let (stream, server, handshake) = connection.into_parts();
+    let stream = match server.peer().transport() {
+        Transport::Unix => AnyAuthority::of_unix_peer(stream),
+        _ => AnyAuthority::unchanged(stream),
+    };
     let peer = server.peer().address().to_owned();
     let stream = WatchedStream::new(stream, server.write_stall());
     let traffic = Arc::clone(stream.traffic());
-    let shake_hands = builder(&settings, &server).handshake::<_, HeldBytes>(stream);
-    let handshake = timeout(server.handshake_timeout(), shake_hands);
     let mut connection = tokio::select! {
         biased;
-        shaken = handshake => match shaken {
-            Ok(Ok(connection)) => connection,
-            Ok(Err(error)) if error.is_io() => return tracing::debug!(peer, %error, "peer lost before the HTTP/2 handshake"),
-            Ok(Err(error)) => return server.note_cut(PeerCut::HandshakeRejected, &error.to_string()),
-            Err(_) => return server.note_cut(PeerCut::HandshakeTimeout, "the HTTP/2 preface did not come"),
+        shaken = builder(&settings, &server).handshake::<_, HeldBytes>(stream) => match shaken {
+            Ok(connection) => connection,
+            Err(error) if error.is_io() => return tracing::debug!(peer, %error, "peer lost before the HTTP/2 handshake"),
+            Err(error) => return server.note_cut(PeerCut::HandshakeRejected, &error.to_string()),
         },
         () = server.draining() => return tracing::debug!(peer, "the server drains before the HTTP/2 handshake"),
     };
+    drop(handshake);
     tracing::debug!(peer, "HTTP/2 connection opened");
     let client = match server.client().await {
         Ok(client) => client,

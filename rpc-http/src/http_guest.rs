@@ -82,6 +82,10 @@ impl Guest for Http {
         first == b'P'
     }
 
+    fn alpn(&self) -> &'static [&'static [u8]] {
+        &[b"h2"]
+    }
+
     fn serve(&self, connection: GuestConnection) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         Box::pin(connection::serve(self.0.clone(), connection))
     }

@@ -18,6 +18,7 @@
 //! # }
 //! ```
 
+mod any_authority;
 mod connection;
 #[cfg(any(test, fuzzing))]
 #[allow(unreachable_pub, missing_docs, reason = "only fuzz targets reach it")]

@@ -61,6 +61,18 @@ enum StreamKind {
     Custom(Custom),
 }
 
+/// What tells who serves a stream: we, or a guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Opening {
+    /// The first byte of a TCP or Unix stream.
+    FirstByte(u8),
+    /// ALPN has agreed on our protocol, or the stream is of a transport without guests.
+    Ours,
+    /// ALPN has agreed on a protocol of the guest.
+    #[cfg_attr(not(feature = "_tls"), allow(dead_code, reason = "only TLS has ALPN"))]
+    Guests,
+}
+
 /// One of the places that may answer at an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Spot {
@@ -185,26 +197,33 @@ impl Stream {
         Ok(Self(StreamKind::Tcp(stream)))
     }
 
-    /// Waits for the first byte, and returns it without taking it from the stream; none at the end of the stream. Only TCP and Unix
-    /// streams can tell; for others it is 0.
+    /// Waits for what tells who serves the stream, and takes nothing from it; none at the end of the stream.
     ///
     /// # Errors
     ///
-    /// Those of the OS.
+    /// Those of the OS; within it a `TlsError` if the TLS handshake fails.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future changes nothing.
-    pub(crate) async fn first_byte(&mut self) -> io::Result<Option<u8>> {
+    /// Dropping the future changes nothing. Reading or writing the stream then ends its TLS handshake, but not for a guest.
+    pub(crate) async fn opening(&mut self) -> io::Result<Option<Opening>> {
         let mut first = [0; 1];
-        match &mut self.0 {
+        let first = match &mut self.0 {
             StreamKind::Tcp(stream) => {
                 let count = stream.peek(&mut first).await?;
-                Ok((count > 0).then_some(first[0]))
+                (count > 0).then_some(first[0])
             }
-            StreamKind::Unix(stream) => stream.first_byte().await,
-            _ => Ok(Some(0)),
-        }
+            StreamKind::Unix(stream) => stream.first_byte().await?,
+            #[cfg(feature = "_tls")]
+            StreamKind::Tls(stream) => {
+                return Ok(Some(match stream.is_ours().await? {
+                    true => Opening::Ours,
+                    false => Opening::Guests,
+                }));
+            }
+            StreamKind::Memory(_) | StreamKind::Custom(_) => return Ok(Some(Opening::Ours)),
+        };
+        Ok(first.map(Opening::FirstByte))
     }
 
     /// Sets TCP_USER_TIMEOUT: the OS drops the stream if written bytes stay unacknowledged for `time`.

@@ -38,7 +38,9 @@ pub use crate::{
 
 pub use self::{
     builder::ServerBuilder,
-    guest::{Guest, GuestConnection, GuestServer, GuestStream, HeldMemory, PeerCut, PeerFault},
+    guest::{
+        Guest, GuestConnection, GuestHandshake, GuestServer, GuestStream, HeldMemory, PeerCut, PeerFault,
+    },
     handle::ServerHandle,
     run::run,
     terminate::TerminatePolicy,

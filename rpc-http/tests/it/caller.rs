@@ -52,7 +52,7 @@ impl Caller {
         Self::over_with_window(socket, window).await
     }
 
-    async fn over(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Self {
+    pub(crate) async fn over(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Self {
         Self::over_with_window(stream, 65_535).await
     }
 

@@ -2,11 +2,15 @@
 
 mod caller;
 mod calls;
+mod certificates;
 mod compression;
+mod handshakes;
 mod hostile;
 mod lifecycle;
+mod listeners;
 mod memory;
 mod refusals;
+mod tls;
 
 use demo_api::demo::kv::v1::{KvClient, KvServer};
 use demo_server::Store;

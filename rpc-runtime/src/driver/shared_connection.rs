@@ -125,6 +125,11 @@ impl LockedState {
 impl SharedConnection {
     /// A connection whose time begins now.
     pub(crate) fn new(conn: Connection) -> Arc<Self> {
+        Self::begun_at(Instant::now(), conn)
+    }
+
+    /// A connection whose time began at `epoch`.
+    pub(crate) fn begun_at(epoch: Instant, conn: Connection) -> Arc<Self> {
         let state = LockedState {
             conn,
             driver: None,
@@ -135,7 +140,7 @@ impl SharedConnection {
         };
         Arc::new(Self {
             state: Mutex::new(state),
-            epoch: Instant::now(),
+            epoch,
         })
     }
 

@@ -24,6 +24,9 @@ pub(crate) struct ClientSecurity {
 pub(crate) struct ServerSecurity {
     #[cfg(feature = "_tls")]
     tls: Option<ServerTls>,
+    /// The protocols of the server's guest, in ALPN.
+    #[cfg(feature = "_tls")]
+    guests: &'static [&'static [u8]],
 }
 
 /// Why TLS failed.
@@ -107,7 +110,15 @@ impl ClientSecurity {
 #[cfg(feature = "_tls")]
 impl ServerSecurity {
     pub(crate) fn new(tls: ServerTls) -> Self {
-        Self { tls: Some(tls) }
+        Self {
+            tls: Some(tls),
+            guests: &[],
+        }
+    }
+
+    /// Offers these protocols of a guest in ALPN, too.
+    pub(crate) fn with_guests(self, guests: &'static [&'static [u8]]) -> Self {
+        Self { guests, ..self }
     }
 
     /// True if it has a certificate.
@@ -123,7 +134,7 @@ impl ServerSecurity {
     pub(super) fn accept(&self, stream: TcpStream, peer: Peer) -> io::Result<(Stream, Peer)> {
         let tls = self.tls.as_ref().ok_or(io::ErrorKind::Unsupported)?;
         let (peer, certificate) = peer.over_tls();
-        let stream = tls::accept(tls, stream, certificate);
+        let stream = tls::accept(tls, self.guests, stream, certificate);
         Ok((Stream(StreamKind::Tls(Box::new(stream))), peer))
     }
 }
@@ -138,6 +149,10 @@ impl ClientSecurity {
 
 #[cfg(not(feature = "_tls"))]
 impl ServerSecurity {
+    pub(crate) fn with_guests(self, _: &'static [&'static [u8]]) -> Self {
+        self
+    }
+
     pub(crate) fn is_set(&self) -> bool {
         false
     }

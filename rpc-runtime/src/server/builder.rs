@@ -300,7 +300,7 @@ impl ServerBuilder {
         self
     }
 
-    /// Serves peers that speak another protocol by `guest`, on the TCP and Unix listeners of this server. A second guest replaces the first.
+    /// Serves peers that speak another protocol by `guest`, on each TCP, TLS and Unix listener of this server. A second guest replaces the first.
     pub fn guest(mut self, guest: impl Guest) -> Self {
         self.options.guest = Some(Arc::new(guest));
         self
@@ -363,6 +363,10 @@ impl ServerBuilder {
                 return Err(Error::local(Code::FailedPrecondition, text));
             }
         }
+        let security = match &self.options.guest {
+            Some(guest) => self.security.with_guests(guest.alpn()),
+            None => self.security,
+        };
         let threads = Threads::here();
         let workers = match threads {
             Threads::Many => self.workers,
@@ -375,10 +379,10 @@ impl ServerBuilder {
         for index in 0..addresses.len() {
             let of_address = if runtimes.is_empty() {
                 let one = Listener::bind_one(&addresses, index).await?;
-                vec![(runtime.clone(), one.secured(&self.security))]
+                vec![(runtime.clone(), one.secured(&security))]
             } else {
                 let each = Listener::bind_each(&addresses, index, &runtimes).await?;
-                let each = each.into_iter().map(|one| one.secured(&self.security));
+                let each = each.into_iter().map(|one| one.secured(&security));
                 runtimes.iter().cloned().zip(each).collect()
             };
             bound.extend(

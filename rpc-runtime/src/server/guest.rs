@@ -8,7 +8,7 @@ use std::{
     fmt,
     future::{Future, pending},
     io,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
@@ -19,6 +19,7 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
+    sync::oneshot,
     time::sleep,
 };
 
@@ -27,7 +28,7 @@ pub use self::{
     held_memory::HeldMemory,
     peer_fault::{PeerCut, PeerFault},
 };
-use super::until::until;
+use super::until::{unless, until};
 use crate::{
     Client, ClientBuilder, Code, Error, Limits, Peer, Procedure, Status,
     base::ordered_wakes::Changes,
@@ -41,13 +42,22 @@ use crate::{
 /// Another protocol on the listeners of a server: gRPC over HTTP/2, for example.
 ///
 /// [`ServerBuilder::guest`](crate::server::ServerBuilder::guest) adds it. A connection goes to it if
-/// [`Guest::takes`] its first byte. That of our own protocol is 0. A guest makes calls of what it reads, by the [`Client`] of the [`GuestConnection`]: they are calls as any other, with
+/// [`Guest::takes`] its first byte. That of our own protocol is 0. Over TLS a connection goes to it if ALPN has agreed on one of [`Guest::alpn`].
+///
+/// A guest makes calls of what it reads, by the [`Client`] of the [`GuestConnection`]: they are calls as any other, with
 /// deadlines, cancellation, middleware, limits and drain. Their handlers see the guest's peer.
 ///
 /// Connections of `mem:` addresses, of [`incoming`](crate::server::ServerBuilder::incoming) streams and of the simulator never go to a guest.
 pub trait Guest: fmt::Debug + Send + Sync + 'static {
-    /// Returns true for the first byte of a connection that is the guest's.
+    /// Returns true for the first byte of a connection that is the guest's. It is asked about connections without TLS.
     fn takes(&self, first: u8) -> bool;
+
+    /// Returns the ids of its protocols in ALPN, the best one first. Default: none, and no TLS connection goes to it.
+    ///
+    /// A TLS handshake offers them behind the id of our own protocol. A peer that has none of them is refused.
+    fn alpn(&self) -> &'static [&'static [u8]] {
+        &[]
+    }
 
     /// Serves a connection until it ends. The future is dropped at the end of a drain.
     ///
@@ -60,12 +70,13 @@ pub trait Guest: fmt::Debug + Send + Sync + 'static {
 pub struct GuestConnection {
     stream: GuestStream,
     server: GuestServer,
+    handshake: GuestHandshake,
 }
 
 impl GuestConnection {
-    /// Returns its byte stream, from the first byte on, and the server that it came to.
-    pub fn into_parts(self) -> (GuestStream, GuestServer) {
-        (self.stream, self.server)
+    /// Returns its byte stream, from the first byte on, the server that it came to, and its handshake.
+    pub fn into_parts(self) -> (GuestStream, GuestServer, GuestHandshake) {
+        (self.stream, self.server, self.handshake)
     }
 }
 
@@ -75,6 +86,15 @@ impl fmt::Debug for GuestConnection {
             .field("peer", &self.server.peer().address())
             .finish_non_exhaustive()
     }
+}
+
+/// The handshake of a guest's connection. Drop it when the peer has shown that it speaks the guest's protocol.
+///
+/// Until then the connection has a place in [`ServerBuilder::max_handshakes`](crate::server::ServerBuilder::max_handshakes). The server ends it
+/// when the time of [`Limits::handshake_timeout`] is over, which began before the first byte, or when another peer needs the place.
+#[derive(Debug)]
+pub struct GuestHandshake {
+    _end: oneshot::Sender<()>,
 }
 
 /// The byte stream of a guest's connection.
@@ -236,11 +256,6 @@ impl GuestServer {
         self.host.limits().max_faults
     }
 
-    /// Returns how long a handshake may take: [`Limits::handshake_timeout`](crate::Limits::handshake_timeout).
-    pub fn handshake_timeout(&self) -> Duration {
-        self.host.limits().handshake_timeout
-    }
-
     /// Returns the time in which 64 KiB of a message that has begun must arrive: [`Limits::slow_frame`](crate::Limits::slow_frame).
     pub fn slow_frame(&self) -> Duration {
         self.host.limits().slow_frame
@@ -306,8 +321,19 @@ impl StreamAcceptor for ForPeer {
 }
 
 /// Serves the connection of a guest until it ends or the server is closed.
-pub(super) async fn serve(host: Arc<dyn Host>, guest: Arc<dyn Guest>, stream: Stream, peer: Peer) {
+///
+/// # Errors
+///
+/// The result of `limit` if that is ready before the handshake is over. The connection has then ended.
+pub(super) async fn serve<E>(
+    host: Arc<dyn Host>,
+    guest: Arc<dyn Guest>,
+    stream: Stream,
+    peer: Peer,
+    limit: impl Future<Output = E>,
+) -> Result<(), E> {
     let _open = host.guests().enter();
+    let (end, has_ended) = oneshot::channel();
     let server = GuestServer {
         account: Arc::new(PeerAccount::new(host.settings())),
         faults: Arc::new(PeerFaults::new(host.limits().max_faults)),
@@ -318,9 +344,18 @@ pub(super) async fn serve(host: Arc<dyn Host>, guest: Arc<dyn Guest>, stream: St
     let connection = GuestConnection {
         stream: GuestStream(stream),
         server: server.clone(),
+        handshake: GuestHandshake { _end: end },
     };
     let serving = until(server.overdue(), guest.serve(connection));
-    until(host.lifecycle().closed(), serving).await;
+    let mut serving = pin!(until(host.lifecycle().closed(), serving));
+    match unless(unless(limit, has_ended), serving.as_mut()).await {
+        Ok(_) => {}
+        Err(Ok(_)) => {
+            serving.await;
+        }
+        Err(Err(limit)) => return Err(limit),
+    }
+    Ok(())
 }
 
 /// How many tasks of one kind are open.

@@ -4,6 +4,6 @@ pub(super) mod accept;
 pub(super) mod admission;
 pub(super) mod connection_end;
 pub(super) mod defaults;
-mod first_byte;
+mod opening;
 pub(super) mod serve;
 pub(super) mod workers;

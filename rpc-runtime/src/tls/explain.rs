@@ -1,6 +1,6 @@
 //! Explain: from an error of rustls to a [`TlsError`] that says what to do.
 
-use std::{io, time::Duration};
+use std::{io, iter, time::Duration};
 
 use tokio_rustls::rustls::{
     AlertDescription, CertificateError, Error, InvalidMessage, PeerIncompatible, pki_types::UnixTime,
@@ -28,12 +28,15 @@ impl PeerRole {
     }
 }
 
-/// Explains the end of a handshake with `peer`; `first` are the first bytes that it sent.
-pub(super) fn handshake(error: io::Error, peer: PeerRole, first: &FirstBytes) -> io::Error {
+/// Explains the end of a handshake with `peer`. Beside our protocol it offered `guests`; `first` are the first bytes that the peer sent.
+pub(super) fn handshake(error: io::Error, peer: PeerRole, guests: &[&[u8]], first: &FirstBytes) -> io::Error {
     if let Some(protocol) = other_protocol(first.get()) {
         let text = match peer {
-            PeerRole::Client => {
+            PeerRole::Client if protocol == OURS => {
                 format!("the client speaks {protocol} without TLS on a TLS port: connect by tls://")
+            }
+            PeerRole::Client => {
+                format!("the client speaks {protocol} without TLS on a TLS port: let it use TLS")
             }
             PeerRole::Server => {
                 format!(
@@ -51,14 +54,16 @@ pub(super) fn handshake(error: io::Error, peer: PeerRole, first: &FirstBytes) ->
             );
             TlsError::new(TlsFault::Interrupted, text).into_io()
         }
-        _ => stream(error, peer),
+        _ => match of_rustls(&error) {
+            Some(Error::NoApplicationProtocol) => wrong_protocol(peer, guests).into_io(),
+            _ => stream(error, peer),
+        },
     }
 }
 
 /// Explains the end of a stream whose handshake has succeeded on this side. The peer may still refuse it by an alert.
 pub(super) fn stream(error: io::Error, peer: PeerRole) -> io::Error {
-    let found = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
-    match found {
+    match of_rustls(&error) {
         Some(found) => explain(found, peer).into_io(),
         None if error.kind() == io::ErrorKind::UnexpectedEof => {
             let text =
@@ -69,13 +74,18 @@ pub(super) fn stream(error: io::Error, peer: PeerRole) -> io::Error {
     }
 }
 
+/// Finds the error of rustls within that of a stream.
+fn of_rustls(error: &io::Error) -> Option<&Error> {
+    error.get_ref()?.downcast_ref()
+}
+
 /// Names what a peer speaks instead of TLS; `None` if it speaks TLS, or has said nothing.
 fn other_protocol(first: &[u8]) -> Option<String> {
     match first {
         // A record of TLS: its type, then the major version.
         [] | [0x14..=0x17] | [0x14..=0x17, 3, ..] => None,
         // The magic of a HELLO.
-        _ if first.windows(8).any(|part| part == b"rustrpc\x01") => Some("this protocol".to_owned()),
+        _ if first.windows(8).any(|part| part == b"rustrpc\x01") => Some(OURS.to_owned()),
         _ => Some(match Greeting::read(first) {
             Some(greeting) => greeting.protocol().to_owned(),
             None => format!(
@@ -85,6 +95,9 @@ fn other_protocol(first: &[u8]) -> Option<String> {
         }),
     }
 }
+
+/// How errors name our protocol.
+const OURS: &str = "this protocol";
 
 fn explain(error: &Error, peer: PeerRole) -> TlsError {
     let who = peer.name();
@@ -97,7 +110,7 @@ fn explain(error: &Error, peer: PeerRole) -> TlsError {
             ),
         ),
         Error::AlertReceived(alert) => of_alert(*alert, peer),
-        Error::NoApplicationProtocol => wrong_protocol(peer),
+        Error::NoApplicationProtocol => wrong_protocol(peer, &[]),
         Error::PeerIncompatible(what) => {
             let fault = match what {
                 PeerIncompatible::Tls12NotOffered
@@ -127,12 +140,15 @@ fn explain(error: &Error, peer: PeerRole) -> TlsError {
     }
 }
 
-/// The peer speaks TLS, and another protocol inside of it.
-pub(super) fn wrong_protocol(peer: PeerRole) -> TlsError {
+/// The peer speaks TLS, and inside of it neither our protocol nor one of `guests`.
+pub(super) fn wrong_protocol(peer: PeerRole, guests: &[&[u8]]) -> TlsError {
     let who = peer.name();
-    let id = super::ALPN.escape_ascii();
-    let text =
-        format!("the {who} does not offer the protocol \"{id}\" in ALPN: it speaks another one over TLS");
+    let ids = iter::once(&super::ALPN).chain(guests);
+    let ids: Vec<_> = ids.map(|id| format!("\"{}\"", id.escape_ascii())).collect();
+    let text = format!(
+        "the {who} does not offer the protocol {} in ALPN: it speaks another one over TLS",
+        ids.join(" or ")
+    );
     TlsError::new(TlsFault::WrongProtocol, text)
 }
 

@@ -2,9 +2,10 @@
 
 use std::{
     fmt,
-    future::Future,
+    future::{Future, poll_fn},
     io::{self, IoSlice},
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -14,7 +15,11 @@ use tokio::{
     net::TcpStream,
     time::timeout,
 };
-use tokio_rustls::{TlsAcceptor, TlsConnector, rustls::CommonState, server};
+use tokio_rustls::{
+    TlsAcceptor, TlsConnector,
+    rustls::{CommonState, ServerConfig},
+    server,
+};
 
 use super::{
     ALPN, CertificateSlot, ClientTls, PeerCertificate, ServerTls, TlsError,
@@ -47,18 +52,32 @@ enum State {
     Failed(Failure),
 }
 
+/// The protocols that a handshake may agree on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Accepted {
+    /// Ours.
+    Ours,
+    /// Ours, and those of a guest.
+    Any,
+}
+
 /// Why a handshake failed. It can be reported several times.
 enum Failure {
     Tls(TlsError),
     Io(io::ErrorKind),
 }
 
-/// Begins a handshake with a client. The verified certificate goes to `certificate`.
-pub(crate) fn accept(tls: &ServerTls, stream: TcpStream, certificate: CertificateSlot) -> TlsStream {
+/// Begins a handshake with a client, which offers our protocol and `guests`. The verified certificate goes to `certificate`.
+pub(crate) fn accept(
+    tls: &ServerTls,
+    guests: &'static [&'static [u8]],
+    stream: TcpStream,
+    certificate: CertificateSlot,
+) -> TlsStream {
     let tls = tls.clone();
     TlsStream {
         state: State::Handshake {
-            handshake: Box::pin(async move { shake_hands(tls, stream).await }),
+            handshake: Box::pin(async move { shake_hands(tls, guests, stream).await }),
             certificate,
             then: None,
         },
@@ -89,11 +108,11 @@ pub(crate) async fn connect(
     let connecting = connector.connect(name, Kept::new(stream)).into_fallible();
     let mut session = connecting
         .await
-        .map_err(|(error, stream)| explain::handshake(error, PeerRole::Server, &stream.first))?;
+        .map_err(|(error, stream)| explain::handshake(error, PeerRole::Server, &[], &stream.first))?;
     if !speaks_ours(session.get_ref().1) {
         // The server is told; whether it hears does not matter.
         let _ = session.shutdown().await;
-        return Err(explain::wrong_protocol(PeerRole::Server).into_io());
+        return Err(explain::wrong_protocol(PeerRole::Server, &[]).into_io());
     }
     let chain = session
         .get_ref()
@@ -108,23 +127,39 @@ pub(crate) async fn connect(
     Ok((stream, certificate))
 }
 
-async fn shake_hands(tls: ServerTls, stream: TcpStream) -> io::Result<Session> {
-    let acceptor = TlsAcceptor::from(tls.fresh().await);
+async fn shake_hands(
+    tls: ServerTls,
+    guests: &'static [&'static [u8]],
+    stream: TcpStream,
+) -> io::Result<Session> {
+    let acceptor = TlsAcceptor::from(offering(tls.fresh().await, guests));
     let accepting = acceptor.accept(Kept::new(stream)).into_fallible();
     let mut session: server::TlsStream<_> = match accepting.await {
         Ok(session) => session,
         Err((error, mut stream)) => {
-            let error = explain::handshake(error, PeerRole::Client, &stream.first);
+            let error = explain::handshake(error, PeerRole::Client, guests, &stream.first);
             linger(&mut stream.stream).await;
             return Err(error);
         }
     };
-    if !speaks_ours(session.get_ref().1) {
+    // A client without ALPN. One that offers other protocols has failed above.
+    if session.get_ref().1.alpn_protocol().is_none() {
         let _ = session.shutdown().await;
         linger(&mut session.get_mut().0.stream).await;
-        return Err(explain::wrong_protocol(PeerRole::Client).into_io());
+        return Err(explain::wrong_protocol(PeerRole::Client, guests).into_io());
     }
     Ok(session.into())
+}
+
+/// Offers the protocols of `guests` behind ours.
+fn offering(config: Arc<ServerConfig>, guests: &[&[u8]]) -> Arc<ServerConfig> {
+    if guests.is_empty() {
+        return config;
+    }
+    // The clone shares the certificate, the tickets and the sessions.
+    let mut config = ServerConfig::clone(&config);
+    config.alpn_protocols.extend(guests.iter().map(|id| id.to_vec()));
+    Arc::new(config)
 }
 
 /// True if ALPN has agreed on our protocol.
@@ -160,8 +195,32 @@ impl TlsStream {
         }
     }
 
-    /// Returns the session when the handshake has ended.
+    /// Waits for the end of the handshake. Returns whether it has agreed on our protocol, and not on one of a guest.
+    ///
+    /// # Errors
+    ///
+    /// A [`TlsError`] within, or the error of the OS.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves the handshake to whoever reads or writes the stream.
+    pub(crate) async fn is_ours(&mut self) -> io::Result<bool> {
+        poll_fn(|cx| {
+            let session = ready!(self.poll_session(cx, Accepted::Any))?;
+            Poll::Ready(Ok(speaks_ours(session.get_ref().1)))
+        })
+        .await
+    }
+
+    /// Returns the session when the handshake has ended, to read or write it.
+    ///
+    /// A handshake that ends only now must have agreed on our protocol. Nobody has waited for its end by [`TlsStream::is_ours`].
     fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<&mut Session>> {
+        self.poll_session(cx, Accepted::Ours)
+    }
+
+    /// Returns the session when the handshake has ended. One that ends now fails if its protocol is not accepted.
+    fn poll_session(&mut self, cx: &mut Context<'_>, accepted: Accepted) -> Poll<io::Result<&mut Session>> {
         if let State::Handshake {
             handshake,
             certificate,
@@ -169,6 +228,10 @@ impl TlsStream {
         } = &mut self.state
         {
             self.state = match ready!(handshake.as_mut().poll(cx)) {
+                // The server drains, and has not waited for this.
+                Ok(session) if accepted == Accepted::Ours && !speaks_ours(session.get_ref().1) => {
+                    State::Failed(Failure::Io(io::ErrorKind::ConnectionAborted))
+                }
                 Ok(session) => {
                     if let Some(verified) =
                         PeerCertificate::of_verified(session.get_ref().1.peer_certificates())

@@ -61,9 +61,6 @@ pub enum PeerCut {
     Silence,
     /// It speaks something else. It counts as [`Counters::handshakes_rejected`](crate::server::Counters::handshakes_rejected).
     HandshakeRejected,
-    /// Its part of the handshake did not come in time. It counts as
-    /// [`Counters::handshakes_timed_out`](crate::server::Counters::handshakes_timed_out).
-    HandshakeTimeout,
 }
 
 impl PeerCut {
@@ -74,7 +71,6 @@ impl PeerCut {
             Self::WriteStall => Cut::WriteStall,
             Self::Silence => Cut::Silence,
             Self::HandshakeRejected => Cut::HandshakeRejected,
-            Self::HandshakeTimeout => Cut::HandshakeTimeout,
         }
     }
 }

@@ -6,7 +6,7 @@ use tokio::{runtime::Handle, task::yield_now, time::sleep};
 
 use super::{
     admission::{Admission, AdmissionLimits, GRACE, TLS_GRACE},
-    first_byte::serve_either,
+    opening::serve_either,
     serve::serve_stream,
 };
 use crate::{

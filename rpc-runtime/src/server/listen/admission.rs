@@ -8,10 +8,10 @@ use std::{
 
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, oneshot},
-    time::{Instant, sleep_until},
+    time::{Instant, sleep, sleep_until},
 };
 
-use crate::server::until::until;
+use crate::{conn::Cut, server::until::until};
 
 /// The limits of connections and handshakes, shared by all listeners of a server.
 pub(crate) struct AdmissionLimits {
@@ -58,7 +58,20 @@ pub(crate) struct Admission {
 pub(super) struct Handshake {
     /// Ready when the place is needed for another peer.
     pub(super) evicted: oneshot::Receiver<()>,
+    /// When the peer got its place.
+    pub(super) begun: Instant,
     _slot: OwnedSemaphorePermit,
+}
+
+impl Handshake {
+    /// Waits until the peer must leave: its `time` is over, or its place is needed for another peer.
+    pub(super) async fn cut(&mut self, time: Duration) -> Cut {
+        let left = time.saturating_sub(self.begun.elapsed());
+        match until(sleep(left), &mut self.evicted).await {
+            Some(_) => Cut::HandshakeEvicted,
+            None => Cut::HandshakeTimeout,
+        }
+    }
 }
 
 /// All handshakes in progress.
@@ -92,11 +105,16 @@ impl Handshakes {
             evict_at = self.first_due().max(Instant::now() + GRACE);
         };
         let (place, evicted) = oneshot::channel();
-        let due = Instant::now() + grace;
+        let begun = Instant::now();
+        let due = begun + grace;
         let mut open = self.open();
         open.retain(|one| !one.place.is_closed());
         open.push_back(OpenHandshake { place, due });
-        Some(Handshake { evicted, _slot: slot })
+        Some(Handshake {
+            evicted,
+            begun,
+            _slot: slot,
+        })
     }
 
     /// Returns when the first peer may lose its place.
@@ -124,6 +142,8 @@ impl Handshakes {
     }
 }
 
+/// Why a peer has lost its place among the handshakes.
+pub(super) const EVICTED: &str = "handshake given up: too many peers are in theirs";
 /// How long a peer keeps its place among the handshakes, even if others wait for it: its HELLO comes right behind its connect.
 pub(super) const GRACE: Duration = Duration::from_millis(250);
 /// The same over TLS, whose handshake takes a round trip: enough for a peer behind a satellite.
@@ -139,7 +159,7 @@ mod tests {
     fn hold(handshake: Handshake) -> JoinHandle<Duration> {
         let begun = Instant::now();
         tokio::spawn(async move {
-            let Handshake { evicted, _slot } = handshake;
+            let Handshake { evicted, _slot, .. } = handshake;
             evicted.await.unwrap_err();
             begun.elapsed()
         })

@@ -8,7 +8,7 @@ use std::{
 
 use tokio::{sync::OwnedSemaphorePermit, time::sleep_until};
 
-use super::admission::{Admission, Handshake};
+use super::admission::{Admission, EVICTED, Handshake};
 use crate::{
     conn::{Cause, Cut},
     driver::{Clock, Wakes},
@@ -38,13 +38,12 @@ async fn shake_hands(session: &Dispatched, handshake: Option<Handshake>) -> Opti
         Some(handshake) => match until(handshake.evicted, ready).await {
             Some(ready) => ready.is_ok(),
             None => {
-                const TEXT: &str = "handshake given up: too many peers are in theirs";
                 session
                     .shared()
                     .lock(Clock::Recent, Wakes::Waiters)
                     .note_cut(Cut::HandshakeEvicted);
-                session.state().note_cut(Cut::HandshakeEvicted, peer, TEXT);
-                session.cut(TEXT);
+                session.state().note_cut(Cut::HandshakeEvicted, peer, EVICTED);
+                session.cut(EVICTED);
                 return None;
             }
         },

@@ -40,7 +40,11 @@ pub(super) fn serve_session(
     let challenge = peer.challenge().filter(|_| server.key().is_written());
     let challenge = challenge.map_or(Bytes::new(), |challenge| Bytes::copy_from_slice(&challenge));
     let connection = Connection::with_challenge(Side::Acceptor, settings, challenge);
-    let shared = SharedConnection::new(connection);
+    let shared = match &admission {
+        // So that one limit covers all of its handshake, with what came before this.
+        Some(admission) => SharedConnection::begun_at(admission.handshake.begun, connection),
+        None => SharedConnection::new(connection),
+    };
     let session = Dispatched::register(server, Arc::clone(&shared), peer, runtime.clone())?;
     if server.lifecycle().is_draining() {
         // Before the first byte is read, so that no call is taken.
